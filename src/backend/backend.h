@@ -1,0 +1,109 @@
+/* backend.h - what a backend is: memory, and a table of kernels keyed by operation and types. The graph above it sees
+ * buffers and never assumes that it can dereference one. */
+#ifndef MN_BACKEND_H
+#define MN_BACKEND_H
+
+#include "graph/graph.h"
+
+typedef struct mn_view { /* a strided tensor in memory; strides in elements; 0 = broadcast */
+  void *data;
+  mn_dtype dtype;
+  int ndim;
+  int64_t dim[MN_MAX_DIMS];
+  int64_t stride[MN_MAX_DIMS];
+} mn_view;
+
+typedef struct mn_backend mn_backend;
+typedef struct mn_kernel mn_kernel;
+
+enum { MN_KERNEL_MAX_IO = 64 };
+
+typedef struct mn_call { /* everything one step of a plan needs; built once, run many times */
+  const mn_kernel *kernel;
+  const mn_node *node;
+  const void *attr;     /* node->attr */
+  int n_in, n_out;
+  mn_view *in, *out;
+  void *workspace;      /* kernel->workspace() bytes, 64-byte aligned, content undefined */
+  void *state;          /* whatever kernel->prepare() made; freed by kernel->release() */
+  mn_pool *pool;
+  mn_backend *backend;
+} mn_call;
+
+/* What a kernel accepts of its inputs' layouts. Outputs are always dense row-major (an in-place output has the layout
+ * of the input it overwrites, which then is dense too). */
+typedef enum mn_layout_rule {
+  MN_LAYOUT_DENSE,     /* dense row-major only                                        */
+  MN_LAYOUT_ROWS,      /* last axis dense (stride 1), the others free                  */
+  MN_LAYOUT_MATRIX,    /* one of the last two axes dense, the others free              */
+  MN_LAYOUT_ANY        /* any strides, broadcast (0) included                          */
+} mn_layout_rule;
+
+struct mn_kernel {
+  const mn_op *op;
+  const char *name;                          /* shown by inspect and profiles */
+  mn_layout_rule layout;
+  bool (*accepts)(const mn_node *n);         /* types, attributes, sizes; NULL: all */
+  size_t (*workspace)(const mn_call *c);     /* NULL: none. Called at compile time with views (data may be NULL)  */
+  mn_status (*prepare)(mn_call *c);          /* NULL: nothing. May set c->state */
+  void (*release)(mn_call *c);
+  mn_status (*run)(mn_call *c);
+};
+
+struct mn_backend {
+  const char *name;
+  const mn_kernel *const *kernels; /* looked up in order: first kernel of the op that accepts the node */
+  int n_kernels;
+  const mn_backend *fallback;      /* asked next for core operations; NULL: none. Must share memory with this one. */
+  void *(*alloc)(mn_backend *b, size_t bytes);
+  void (*free)(mn_backend *b, void *p, size_t bytes);
+  mn_status (*upload)(mn_backend *b, void *dst, const void *host, size_t bytes);
+  mn_status (*download)(mn_backend *b, void *host, const void *src, size_t bytes);
+  mn_status (*copy)(mn_backend *b, void *dst, const void *src, size_t bytes); /* inside the backend's memory */
+  mn_pool *pool;
+  bool fuse_elementwise;
+  void *impl;
+};
+
+/* The reference backend (plain C, all types) and the CPU backend (threads, vector kernels). threads <= 0: all. The CPU
+ * backend takes the best instruction set of the machine, or the one named by MNEME_CPU_ISA
+ * (generic | avx2 | avx512 | avx512_bf16 | amx), refusing one that the machine lacks. */
+mn_backend *mn_backend_ref(void);
+mn_status mn_backend_cpu_new(int threads, mn_backend **out);
+void mn_backend_free(mn_backend *b);
+const mn_kernel *mn_backend_find(const mn_backend *b, const mn_node *n);
+
+static inline bool mn_view_dense(const mn_view *v) {
+  int64_t expect = 1;
+  for (int i = v->ndim - 1; i >= 0; i--) {
+    if (v->dim[i] != 1 && v->stride[i] != expect) return false;
+    expect *= v->dim[i];
+  }
+  return true;
+}
+static inline int64_t mn_view_count(const mn_view *v) {
+  int64_t n = 1;
+  for (int i = 0; i < v->ndim; i++) n *= v->dim[i];
+  return n;
+}
+
+/* ---- the element-wise program: what the fusion pass makes of a chain, run by one kernel ---- (op "ew")
+ * A register machine over tiles: registers 0..n_in-1 hold the inputs (each broadcast to the output's shape by its
+ * strides), instruction i writes register n_in + i. Outputs name registers. Arithmetic in the register's type: f32
+ * for f32 and bf16, i32, bool, or i64/f64 where the program asks for it. */
+enum { MN_EW_MAX_IN = 14, MN_EW_MAX_OUT = 6, MN_EW_MAX_INSTR = 48 };
+typedef struct mn_ew_instr {
+  uint8_t code;      /* mn_ew_code                        */
+  uint8_t dtype;     /* type of the result (mn_dtype)     */
+  uint8_t src_dtype; /* type of the operands              */
+  uint8_t src[3];    /* registers; 0xFF = the immediate   */
+  double imm;
+} mn_ew_instr;
+typedef struct mn_ew_attr {
+  int n_in, n_out, n_instr;
+  mn_ew_instr instr[MN_EW_MAX_INSTR];
+  uint8_t out_reg[MN_EW_MAX_OUT];
+} mn_ew_attr;
+extern const mn_op mn_op_ew;
+
+#endif

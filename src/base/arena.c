@@ -1,0 +1,73 @@
+/* arena.c - a bump allocator: blocks are taken from malloc, zeroed, and freed all at once. */
+#include "base/base.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK = 1 << 16, ALIGN = 16 };
+
+typedef struct block {
+  struct block *next;
+  size_t size, used;
+} block;
+
+struct mn_arena {
+  block *head;
+  size_t used;
+};
+
+mn_arena *mn_arena_new(void) { return mn_calloc(1, sizeof(mn_arena)); }
+
+void mn_arena_free(mn_arena *arena) {
+  if (!arena) return;
+  for (block *b = arena->head, *next; b; b = next) {
+    next = b->next;
+    free(b);
+  }
+  free(arena);
+}
+
+void *mn_arena_alloc(mn_arena *arena, size_t n) {
+  if (n > SIZE_MAX / 2) {
+    mn_fail(MN_ERR_MEMORY, "out of memory: %zu bytes asked of an arena", n);
+    return NULL;
+  }
+  n = mn_align(n ? n : 1, ALIGN);
+  const size_t header = mn_align(sizeof(block), ALIGN);
+  block *b = arena->head;
+  if (!b || b->size - b->used < n) {
+    size_t size = header + (n > BLOCK ? n : BLOCK);
+    b = mn_calloc(1, size);
+    if (!b) return NULL;
+    b->size = size;
+    b->used = header;
+    b->next = arena->head;
+    arena->head = b;
+  }
+  void *p = (char *)b + b->used;
+  b->used += n;
+  arena->used += n;
+  return p;
+}
+
+char *mn_arena_strdup(mn_arena *arena, const char *s) {
+  size_t n = strlen(s) + 1;
+  char *p = mn_arena_alloc(arena, n);
+  if (p) memcpy(p, s, n);
+  return p;
+}
+
+char *mn_arena_format(mn_arena *arena, const char *fmt, ...) {
+  va_list ap, again;
+  va_start(ap, fmt);
+  va_copy(again, ap);
+  int n = vsnprintf(NULL, 0, fmt, ap);
+  va_end(ap);
+  char *p = n < 0 ? NULL : mn_arena_alloc(arena, (size_t)n + 1);
+  if (p) vsnprintf(p, (size_t)n + 1, fmt, again);
+  va_end(again);
+  return p;
+}
+
+size_t mn_arena_used(const mn_arena *arena) { return arena->used; }

@@ -1,0 +1,42 @@
+/* test.h - a test program is a list of functions; each check counts. Closes with "N passed, N failed". */
+#ifndef MN_TEST_H
+#define MN_TEST_H
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int test_passed, test_failed;
+static const char *test_current = "";
+
+#define CHECK(cond, ...)                                                                                               \
+  do {                                                                                                                 \
+    if (cond) test_passed++;                                                                                           \
+    else {                                                                                                             \
+      test_failed++;                                                                                                   \
+      printf("FAILED %s (%s:%d): %s: ", test_current, __FILE__, __LINE__, #cond);                                      \
+      printf(__VA_ARGS__);                                                                                             \
+      printf("\n");                                                                                                    \
+    }                                                                                                                  \
+  } while (0)
+#define CHECK_OK(expr)                                                                                                 \
+  do {                                                                                                                 \
+    mn_status check_status_ = (expr);                                                                                  \
+    CHECK(check_status_ == MN_OK, "%s: %s", mn_status_name(check_status_), mn_message());                              \
+  } while (0)
+#define RUN(fn)                                                                                                        \
+  do {                                                                                                                 \
+    test_current = #fn;                                                                                                \
+    int before_ = test_failed;                                                                                         \
+    fn();                                                                                                              \
+    printf("%s %s\n", test_failed == before_ ? "ok    " : "FAILED", #fn);                                              \
+    fflush(stdout);                                                                                                    \
+  } while (0)
+
+static inline int test_end(void) {
+  printf("%d passed, %d failed\n", test_passed, test_failed);
+  return test_failed ? 1 : 0;
+}
+
+#endif
