@@ -90,11 +90,11 @@ uint64_t mn_random_key(uint64_t seed, const char *name);
  * returns when all are done. `n` must depend on the shapes only, never on the number of threads: that is what keeps
  * results bit-identical for any number of threads. Not re-entrant: a call from inside fn runs serially. */
 typedef struct mn_pool mn_pool;
-typedef void (*mn_task)(void *ctx, int64_t i, int thread);
+typedef void (*mn_pool_fn)(void *ctx, int64_t i, int thread);
 mn_pool *mn_pool_new(int threads); /* threads <= 0: the number of usable processors (affinity and cgroup aware) */
 void mn_pool_free(mn_pool *pool);
 int mn_pool_threads(const mn_pool *pool);
-void mn_pool_run(mn_pool *pool, int64_t n, mn_task fn, void *ctx); /* pool may be NULL: runs serially */
+void mn_pool_run(mn_pool *pool, int64_t n, mn_pool_fn fn, void *ctx); /* pool may be NULL: runs serially */
 int mn_cpu_count(void);
 
 /* ---- log ---- to stderr; level from MNEME_LOG (error, warn, info, debug), default warn. */

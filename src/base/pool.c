@@ -26,7 +26,7 @@ struct mn_pool {
   atomic_bool stop;
   _Alignas(64) _Atomic int64_t next;
   int64_t n;
-  mn_task fn;
+  mn_pool_fn fn;
   void *ctx;
   bool busy;
   pthread_mutex_t mutex;
@@ -114,7 +114,7 @@ void mn_pool_free(mn_pool *p) {
 
 int mn_pool_threads(const mn_pool *p) { return p ? p->threads : 1; }
 
-void mn_pool_run(mn_pool *p, int64_t n, mn_task fn, void *ctx) {
+void mn_pool_run(mn_pool *p, int64_t n, mn_pool_fn fn, void *ctx) {
   if (n <= 0) return;
   if (!p || p->threads == 1 || n == 1 || p->busy) {
     for (int64_t i = 0; i < n; i++) fn(ctx, i, 0);
