@@ -63,6 +63,7 @@ struct mn_backend {
   mn_pool *pool;
   bool fuse_elementwise;
   void *impl;
+  void (*destroy)(mn_backend *b); /* what mn_backend_free calls; NULL: the backend is static */
 };
 
 /* The reference backend (plain C, all types) and the CPU backend (threads, vector kernels). threads <= 0: all. The CPU
