@@ -99,7 +99,7 @@ int mn_cpu_count(void);
 
 /* ---- log ---- to stderr; level from MNEME_LOG (error, warn, info, debug), default warn. */
 typedef enum { MN_LOG_ERROR, MN_LOG_WARN, MN_LOG_INFO, MN_LOG_DEBUG } mn_log_level;
-void mn_log(mn_log_level level, const char *fmt, ...) MN_PRINTF(2, 3);
+void mn_log_write(mn_log_level level, const char *fmt, ...) MN_PRINTF(2, 3);
 double mn_now(void); /* seconds of a monotonic clock */
 
 #endif

@@ -108,7 +108,7 @@ static mn_log_level threshold(void) {
   return (mn_log_level)level;
 }
 
-void mn_log(mn_log_level level, const char *fmt, ...) {
+void mn_log_write(mn_log_level level, const char *fmt, ...) {
   if (level > threshold()) return;
   static const char *const names[] = {"error", "warning", "info", "debug"};
   char line[2048];

@@ -108,7 +108,7 @@ mn_status mn_backend_cpu_new(int threads, mn_backend **out) {
     cpu_destroy(&cpu->backend);
     return status;
   }
-  mn_log(MN_LOG_INFO, "cpu: %s, %d threads, %d kernels", mn_isa_name(isa), mn_pool_threads(cpu->backend.pool),
+  mn_log_write(MN_LOG_INFO, "cpu: %s, %d threads, %d kernels", mn_isa_name(isa), mn_pool_threads(cpu->backend.pool),
          cpu->backend.n_kernels);
   *out = &cpu->backend;
   return MN_OK;
