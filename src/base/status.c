@@ -8,8 +8,6 @@
 
 static _Thread_local char message[2048];
 
-static void set_message(const char *fmt, va_list ap) { vsnprintf(message, sizeof message, fmt, ap); }
-
 mn_status mn_fail(mn_status status, const char *fmt, ...) {
   va_list ap;
   va_start(ap, fmt);

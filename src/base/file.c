@@ -1,0 +1,464 @@
+/* file.c - files as wholes. The one place that writes files that must survive: everything that is kept (checkpoints,
+ * sessions, caches, plots) goes through mn_file_writer. */
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <xxhash.h>
+
+/* ---- reading ------------------------------------------------------------------------------------------------------ */
+
+static int open_retry(const char *path, int flags, mode_t mode) {
+  int fd;
+  do fd = open(path, flags | O_CLOEXEC, mode);
+  while (fd < 0 && errno == EINTR);
+  return fd;
+}
+
+static mn_status open_to_read(const char *path, int *fd, struct stat *st) {
+  *fd = open_retry(path, O_RDONLY, 0);
+  if (*fd < 0) return mn_fail(MN_ERR_IO, "could not open %s: %s", path, strerror(errno));
+  int fault = 0;
+  if (fstat(*fd, st) != 0) fault = errno;
+  else if (S_ISDIR(st->st_mode)) fault = EISDIR;
+  if (!fault) return MN_OK;
+  close(*fd);
+  return mn_fail(MN_ERR_IO, "could not read %s: %s", path, strerror(fault));
+}
+
+/* Reads until n bytes or the end; the count, or -1 with errno set. */
+static ssize_t read_full(int fd, void *data, size_t n) {
+  size_t done = 0;
+  while (done < n) {
+    ssize_t r = read(fd, (char *)data + done, n - done);
+    if (r < 0 && errno == EINTR) continue;
+    if (r < 0) return -1;
+    if (r == 0) break;
+    done += (size_t)r;
+  }
+  return (ssize_t)done;
+}
+
+static mn_status too_large(const char *path, size_t limit) {
+  return mn_fail(MN_ERR_IO, "%s has more than %zu bytes, the most that is read here", path, limit);
+}
+
+mn_status mn_file_read(const char *path, size_t limit, char **data, size_t *size) {
+  int fd;
+  struct stat st;
+  *data = NULL;
+  *size = 0;
+  MN_TRY(open_to_read(path, &fd, &st));
+  if (limit > (size_t)SSIZE_MAX - 2) limit = (size_t)SSIZE_MAX - 2;
+  size_t used = 0, room = 65536;
+  if (S_ISREG(st.st_mode)) {
+    if ((uint64_t)st.st_size > limit) {
+      close(fd);
+      return too_large(path, limit);
+    }
+    room = (size_t)st.st_size + 1; /* one more byte than the file has shows its end without growing */
+  }
+  char *text = mn_alloc(room + 1);
+  mn_status status = text ? MN_OK : MN_ERR_MEMORY;
+  while (status == MN_OK) {
+    ssize_t r = read_full(fd, text + used, room - used);
+    if (r < 0) {
+      status = mn_fail(MN_ERR_IO, "could not read %s: %s", path, strerror(errno));
+      break;
+    }
+    used += (size_t)r;
+    if (used > limit) status = too_large(path, limit);
+    if (used < room) break;
+    if (status != MN_OK) break;
+    size_t more = room > limit / 2 ? limit + 1 : room * 2;
+    char *grown = mn_realloc(text, more + 1);
+    if (!grown) status = MN_ERR_MEMORY;
+    else text = grown, room = more;
+  }
+  close(fd);
+  if (status != MN_OK) {
+    free(text);
+    return status;
+  }
+  text[used] = 0;
+  *data = text;
+  *size = used;
+  return MN_OK;
+}
+
+mn_status mn_map_open(const char *path, mn_map *map) {
+  int fd;
+  struct stat st;
+  *map = (mn_map){0};
+  MN_TRY(open_to_read(path, &fd, &st));
+  mn_status status = MN_OK;
+  if (!S_ISREG(st.st_mode)) status = mn_fail(MN_ERR_IO, "could not map %s: it is not a regular file", path);
+  else if ((uint64_t)st.st_size > SIZE_MAX) status = mn_fail(MN_ERR_MEMORY, "%s is too large to map", path);
+  else if (st.st_size > 0) {
+    void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (p == MAP_FAILED) status = mn_fail(MN_ERR_IO, "could not map %s: %s", path, strerror(errno));
+    else *map = (mn_map){p, (size_t)st.st_size};
+  }
+  close(fd);
+  return status;
+}
+
+void mn_map_close(mn_map *map) {
+  if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
+  *map = (mn_map){0};
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------------ */
+
+enum { WRITER_BUFFER = 1 << 16 };
+
+struct mn_file_writer {
+  char *path; /* what the caller named, for messages     */
+  char *real; /* what is replaced (symbolic links followed) */
+  char *temp; /* the temporary file; not linked yet while unnamed */
+  bool unnamed; /* O_TMPFILE: nothing to clean up, even after SIGKILL */
+  bool existed;
+  int fd;
+  mn_status status; /* sticky; the text of the first fault is in `fault` */
+  char *fault;
+  size_t used;
+  unsigned char buffer[WRITER_BUFFER];
+};
+
+static void writer_free(mn_file_writer *w) {
+  if (w->fd >= 0) close(w->fd);
+  if (w->temp && !w->unnamed) unlink(w->temp);
+  free(w->path);
+  free(w->real);
+  free(w->temp);
+  free(w->fault);
+  free(w);
+}
+
+/* Records the first fault; errno says why. */
+static mn_status writer_fault(mn_file_writer *w, int error) {
+  if (w->status != MN_OK) return w->status;
+  w->status = mn_fail(MN_ERR_IO, "could not write %s: %s; %s", w->path, strerror(error),
+                      w->existed ? "the previous file is intact" : "no file was left behind");
+  w->fault = mn_strdup(mn_message());
+  return w->status;
+}
+
+/* A name beside `real` that no file has; *counter keeps concurrent writers of one process apart. */
+static char *temp_name(const char *real) {
+  static unsigned counter; /* atomic below: several threads may save at once */
+  unsigned n = __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED);
+  char *dir = mn_path_dir(real);
+  if (!dir) return NULL;
+  char *name = mn_format("%s/.mneme-%ld-%u.tmp", dir, (long)getpid(), n);
+  free(dir);
+  return name;
+}
+
+static mn_status writer_create(mn_file_writer *w, const struct stat *old) {
+  mode_t mode = w->existed ? old->st_mode & 0777 : 0666;
+  char *dir = mn_path_dir(w->real);
+  if (!dir) return MN_ERR_MEMORY;
+  int error = 0;
+#ifdef O_TMPFILE
+  if (access("/proc/self/fd", X_OK) == 0) w->fd = open_retry(dir, O_TMPFILE | O_WRONLY, mode);
+  w->unnamed = w->fd >= 0;
+#endif
+  free(dir);
+  for (int attempt = 0; attempt < 100 && !w->temp; attempt++) { /* a name left by a killed process may be taken */
+    char *name = temp_name(w->real);
+    if (!name) return MN_ERR_MEMORY;
+    if (w->unnamed) {
+      w->temp = name;
+      break;
+    }
+    w->fd = open_retry(name, O_CREAT | O_EXCL | O_WRONLY, mode);
+    error = errno;
+    if (w->fd >= 0) w->temp = name;
+    else free(name);
+    if (w->fd < 0 && error != EEXIST) break;
+  }
+  if (w->fd < 0) return writer_fault(w, error);
+  if (w->existed) (void)fchmod(w->fd, mode); /* keep the old file's mode where the umask would narrow it */
+  return MN_OK;
+}
+
+mn_status mn_file_writer_open(const char *path, mn_file_writer **out) {
+  *out = NULL;
+  mn_file_writer *w = mn_calloc(1, sizeof *w);
+  if (!w) return MN_ERR_MEMORY;
+  w->fd = -1;
+  mn_status status = MN_OK;
+  struct stat st = {0};
+  w->path = mn_strdup(path);
+  if (w->path && lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) {
+    w->real = realpath(path, NULL); /* NULL: the link points nowhere; then the link itself is replaced */
+    if (w->real && stat(w->real, &st) != 0) st = (struct stat){0};
+  }
+  w->existed = st.st_mode != 0;
+  if (w->path && !w->real) w->real = mn_strdup(path);
+  if (!w->path || !w->real) status = MN_ERR_MEMORY;
+  else if (!*path) status = mn_fail(MN_ERR_IO, "could not write a file: its name is empty");
+  else if (w->existed && S_ISDIR(st.st_mode))
+    status = mn_fail(MN_ERR_IO, "could not write %s: it is a directory; give the name of a file", path);
+  else if (w->existed && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
+    status = mn_fail(MN_ERR_IO, "could not write %s: it is not a regular file, so it cannot be replaced whole", path);
+  else status = writer_create(w, &st);
+  if (status != MN_OK) {
+    writer_free(w);
+    return status;
+  }
+  *out = w;
+  return MN_OK;
+}
+
+static mn_status write_full(mn_file_writer *w, const unsigned char *data, size_t n) {
+  while (n > 0) {
+    ssize_t r = write(w->fd, data, n > (1u << 30) ? 1u << 30 : n);
+    if (r < 0 && errno == EINTR) continue;
+    if (r < 0) return writer_fault(w, errno);
+    data += r;
+    n -= (size_t)r;
+  }
+  return MN_OK;
+}
+
+static mn_status flush(mn_file_writer *w) {
+  size_t n = w->used;
+  w->used = 0;
+  return write_full(w, w->buffer, n);
+}
+
+static mn_status say_again(const mn_file_writer *w) {
+  return mn_fail(w->status, "%s", w->fault ? w->fault : "the file could not be written");
+}
+
+mn_status mn_file_writer_append(mn_file_writer *w, const void *data, size_t n) {
+  if (w->status != MN_OK) return say_again(w);
+  if (n > WRITER_BUFFER - w->used) {
+    MN_TRY(flush(w));
+    if (n >= WRITER_BUFFER) return write_full(w, data, n);
+  }
+  if (n) memcpy(w->buffer + w->used, data, n);
+  w->used += n;
+  return MN_OK;
+}
+
+/* Gives the unnamed file its temporary name, so that rename can put it in place. */
+static mn_status link_unnamed(mn_file_writer *w) {
+  char proc[64];
+  snprintf(proc, sizeof proc, "/proc/self/fd/%d", w->fd);
+  for (int attempt = 0; attempt < 100; attempt++) {
+    if (linkat(AT_FDCWD, proc, AT_FDCWD, w->temp, AT_SYMLINK_FOLLOW) == 0) {
+      w->unnamed = false;
+      return MN_OK;
+    }
+    if (errno != EEXIST) return writer_fault(w, errno);
+    free(w->temp);
+    w->temp = temp_name(w->real);
+    if (!w->temp) return MN_ERR_MEMORY;
+  }
+  return writer_fault(w, EEXIST);
+}
+
+static mn_status sync_dir_of(const char *path) {
+  char *dir = mn_path_dir(path);
+  if (!dir) return MN_ERR_MEMORY;
+  int fd = open_retry(dir, O_RDONLY | O_DIRECTORY, 0);
+  /* Some file systems cannot sync a directory (EINVAL); there is nothing more to be done on them. */
+  bool bad = fd < 0 || (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP);
+  mn_status status = MN_OK;
+  if (bad)
+    status = mn_fail(MN_ERR_IO, "%s was written, but its directory could not be synced to the disk: %s", path,
+                     strerror(errno));
+  if (fd >= 0) close(fd);
+  free(dir);
+  return status;
+}
+
+static mn_status commit(mn_file_writer *w) {
+  if (w->status != MN_OK) return say_again(w);
+  MN_TRY(flush(w));
+  if (fsync(w->fd) != 0) return writer_fault(w, errno);
+  if (w->unnamed) MN_TRY(link_unnamed(w));
+  int closed = close(w->fd); /* NFS reports a full disk or quota here */
+  w->fd = -1;
+  if (closed != 0 && errno != EINTR) return writer_fault(w, errno);
+  if (rename(w->temp, w->real) != 0) return writer_fault(w, errno);
+  free(w->temp);
+  w->temp = NULL;
+  return sync_dir_of(w->real);
+}
+
+mn_status mn_file_writer_commit(mn_file_writer *w) {
+  mn_status status = commit(w);
+  writer_free(w);
+  return status;
+}
+
+void mn_file_writer_abort(mn_file_writer *w) {
+  if (w) writer_free(w);
+}
+
+mn_status mn_file_write(const char *path, const void *data, size_t n) {
+  mn_file_writer *w;
+  MN_TRY(mn_file_writer_open(path, &w));
+  mn_file_writer_append(w, data, n); /* commit repeats its fault */
+  return mn_file_writer_commit(w);
+}
+
+/* ---- names and directories ---------------------------------------------------------------------------------------- */
+
+mn_status mn_file_stat(const char *path, mn_file_info *info) {
+  struct stat st;
+  *info = (mn_file_info){0};
+  if (stat(path, &st) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return MN_OK;
+    return mn_fail(MN_ERR_IO, "could not look at %s: %s", path, strerror(errno));
+  }
+  info->exists = true;
+  info->is_dir = S_ISDIR(st.st_mode);
+  info->is_regular = S_ISREG(st.st_mode);
+  info->size = (uint64_t)st.st_size;
+  info->mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+  return MN_OK;
+}
+
+bool mn_file_exists(const char *path) {
+  struct stat st;
+  return stat(path, &st) == 0;
+}
+
+mn_status mn_file_remove(const char *path) {
+  if (unlink(path) == 0 || errno == ENOENT) return MN_OK;
+  return mn_fail(MN_ERR_IO, "could not remove %s: %s", path, strerror(errno));
+}
+
+mn_status mn_make_dirs(const char *path) {
+  char *copy = mn_strdup(path);
+  if (!copy) return MN_ERR_MEMORY;
+  mn_status status = MN_OK;
+  size_t n = strlen(copy);
+  for (size_t i = 1; i <= n && status == MN_OK; i++) {
+    if (copy[i] != '/' && copy[i] != 0) continue;
+    copy[i] = 0;
+    struct stat st;
+    if (mkdir(copy, 0777) != 0) {
+      int error = errno;
+      bool is_dir = stat(copy, &st) == 0 && S_ISDIR(st.st_mode);
+      if (!is_dir)
+        status = mn_fail(MN_ERR_IO, "could not make the directory %s: %s", copy,
+                         strerror(error == EEXIST ? ENOTDIR : error));
+    }
+    if (i < n) copy[i] = '/';
+  }
+  free(copy);
+  return status;
+}
+
+static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+mn_status mn_dir_list(const char *path, char ***names, size_t *count) {
+  *names = NULL;
+  *count = 0;
+  DIR *dir = opendir(path);
+  if (!dir) return mn_fail(MN_ERR_IO, "could not list the directory %s: %s", path, strerror(errno));
+  char **list = NULL;
+  size_t used = 0, room = 0;
+  mn_status status = MN_OK;
+  for (;;) {
+    errno = 0;
+    struct dirent *e = readdir(dir);
+    if (!e) {
+      if (errno) status = mn_fail(MN_ERR_IO, "could not list the directory %s: %s", path, strerror(errno));
+      break;
+    }
+    if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+    if (used == room) {
+      room = room ? room * 2 : 16;
+      char **grown = mn_realloc(list, room * sizeof *list);
+      if (!grown) {
+        status = MN_ERR_MEMORY;
+        break;
+      }
+      list = grown;
+    }
+    list[used] = mn_strdup(e->d_name);
+    if (!list[used]) {
+      status = MN_ERR_MEMORY;
+      break;
+    }
+    used++;
+  }
+  closedir(dir);
+  if (status != MN_OK) {
+    mn_dir_list_free(list, used);
+    return status;
+  }
+  if (used) qsort(list, used, sizeof *list, by_name);
+  *names = list;
+  *count = used;
+  return MN_OK;
+}
+
+void mn_dir_list_free(char **names, size_t count) {
+  for (size_t i = 0; i < count; i++) free(names[i]);
+  free(names);
+}
+
+char *mn_path_join(const char *dir, const char *name) {
+  size_t n = strlen(dir);
+  if (n == 0 || name[0] == '/') return mn_strdup(name);
+  return mn_format("%s%s%s", dir, dir[n - 1] == '/' ? "" : "/", name);
+}
+
+char *mn_path_dir(const char *path) {
+  const char *slash = strrchr(path, '/');
+  if (!slash) return mn_strdup(".");
+  if (slash == path) return mn_strdup("/");
+  return mn_format("%.*s", (int)(slash - path), path);
+}
+
+const char *mn_path_base(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
+/* ---- content hash ------------------------------------------------------------------------------------------------- */
+
+static void hex128(XXH128_hash_t h, char hex[MN_HASH_HEX]) {
+  snprintf(hex, MN_HASH_HEX, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+}
+
+void mn_content_hash(const void *data, size_t n, char hex[MN_HASH_HEX]) { hex128(XXH3_128bits(data, n), hex); }
+
+/* Read in pieces, not mapped: a file that shrinks meanwhile must not raise SIGBUS. */
+mn_status mn_file_hash(const char *path, char hex[MN_HASH_HEX]) {
+  enum { PIECE = 1 << 18 };
+  int fd;
+  struct stat st;
+  hex[0] = 0;
+  MN_TRY(open_to_read(path, &fd, &st));
+  XXH3_state_t *state = XXH3_createState();
+  unsigned char *piece = mn_alloc(PIECE);
+  mn_status status = MN_OK;
+  if (!piece) status = MN_ERR_MEMORY;
+  else if (!state || XXH3_128bits_reset(state) != XXH_OK) status = mn_fail(MN_ERR_MEMORY, "out of memory: hashing %s", path);
+  ssize_t n = 0;
+  while (status == MN_OK && (n = read_full(fd, piece, PIECE)) > 0) XXH3_128bits_update(state, piece, (size_t)n);
+  if (status == MN_OK && n < 0) status = mn_fail(MN_ERR_IO, "could not read %s: %s", path, strerror(errno));
+  if (status == MN_OK) hex128(XXH3_128bits_digest(state), hex);
+  if (state) XXH3_freeState(state);
+  free(piece);
+  close(fd);
+  return status;
+}

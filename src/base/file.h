@@ -1,0 +1,60 @@
+/* file.h - files as wholes: read with a limit, mapped read-only, written whole or not at all, hashed, listed.
+ *
+ * A path is a byte string as the operating system takes it. Every message names the path and what the operating system
+ * said. What the bytes mean is the business of src/format. */
+#ifndef MN_FILE_H
+#define MN_FILE_H
+
+#include "base/base.h"
+
+/* ---- reading ---- */
+/* The whole file in a malloc'ed block with a zero byte after its end (not counted in *size). Refused with MN_ERR_IO when
+ * it is missing, is a directory or has more than `limit` bytes. Free with free(). Pipes can be read too. */
+mn_status mn_file_read(const char *path, size_t limit, char **data, size_t *size);
+
+/* A file mapped read-only. `data` is NULL for an empty file. The bytes stay valid until mn_map_close; a file that another
+ * process cuts short meanwhile raises SIGBUS, so map only files that are replaced whole (mn_file_writer does). */
+typedef struct mn_map {
+  const uint8_t *data;
+  size_t size;
+} mn_map;
+mn_status mn_map_open(const char *path, mn_map *map);
+void mn_map_close(mn_map *map); /* safe on a zeroed or closed map */
+
+/* ---- writing: whole or not at all ------------------------------------------------------------------------------
+ * Bytes go to an unnamed (or temporary) file in the directory of `path`; commit syncs it, renames it over `path` and syncs
+ * the directory. Until commit returns MN_OK the previous file stays as it was, whatever happens to the process, the disk
+ * or the machine. A symbolic link is followed: what it points at is replaced. */
+typedef struct mn_file_writer mn_file_writer;
+mn_status mn_file_writer_open(const char *path, mn_file_writer **out);
+/* After the first failure every later append does nothing and returns the same status, as does commit. */
+mn_status mn_file_writer_append(mn_file_writer *w, const void *data, size_t n);
+mn_status mn_file_writer_commit(mn_file_writer *w); /* frees w in either case */
+void mn_file_writer_abort(mn_file_writer *w);       /* frees w (may be NULL); nothing is left on the disk */
+mn_status mn_file_write(const char *path, const void *data, size_t n); /* open, append, commit */
+
+/* ---- names and directories ---- */
+typedef struct mn_file_info {
+  bool exists, is_dir, is_regular;
+  uint64_t size;    /* bytes */
+  int64_t mtime_ns; /* last change, nanoseconds since 1970 */
+} mn_file_info;
+/* A missing file is no error: exists is false. */
+mn_status mn_file_stat(const char *path, mn_file_info *info);
+bool mn_file_exists(const char *path);
+mn_status mn_file_remove(const char *path);  /* a missing file is no error */
+mn_status mn_make_dirs(const char *path);    /* with its parents; fine when it is there */
+/* The names in a directory without "." and "..", sorted by byte value. */
+mn_status mn_dir_list(const char *path, char ***names, size_t *count);
+void mn_dir_list_free(char **names, size_t count);
+/* malloc'ed; NULL (message set) when out of memory. */
+char *mn_path_join(const char *dir, const char *name); /* `name` itself when it is absolute or dir is "" */
+char *mn_path_dir(const char *path);                   /* "." when there is no slash */
+const char *mn_path_base(const char *path);            /* after the last slash, inside `path` */
+
+/* ---- content hash: XXH3, 128 bits, as 32 hexadecimal digits. Finds changed files; it is no defence against forgery. */
+enum { MN_HASH_HEX = 33 };
+mn_status mn_file_hash(const char *path, char hex[MN_HASH_HEX]);
+void mn_content_hash(const void *data, size_t n, char hex[MN_HASH_HEX]);
+
+#endif

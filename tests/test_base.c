@@ -1,0 +1,424 @@
+/* The ground floor: messages, checked sizes, arenas, random numbers, threads, and files that are written whole or not at
+ * all. A full disk is made by this program's own write(), which the static library's calls resolve to. */
+#include "base/base.h"
+#include "base/file.h"
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <signal.h>
+#include <unistd.h>
+
+/* ---- a disk that fills up ---- */
+static bool disk_limited, sync_fails;
+static size_t disk_left;
+
+ssize_t write(int fd, const void *data, size_t n) {
+  if (disk_limited && fd > 2) {
+    if (n > disk_left) n = disk_left;
+    if (n == 0) {
+      errno = ENOSPC;
+      return -1;
+    }
+    disk_left -= n;
+  }
+  return syscall(SYS_write, fd, data, n);
+}
+int fsync(int fd) {
+  if (sync_fails) {
+    errno = EIO;
+    return -1;
+  }
+  return (int)syscall(SYS_fsync, fd);
+}
+
+static char *scratch; /* a directory of this run */
+
+static char *in_scratch(const char *name) {
+  static char path[8][512];
+  static int turn;
+  char *p = path[turn++ % 8];
+  snprintf(p, sizeof path[0], "%s/%s", scratch, name);
+  return p;
+}
+
+static bool content_is(const char *path, const char *expected) {
+  char *data;
+  size_t n;
+  if (mn_file_read(path, 1 << 20, &data, &n) != MN_OK) return false;
+  bool same = n == strlen(expected) && !memcmp(data, expected, n);
+  free(data);
+  return same;
+}
+
+static size_t files_in(const char *dir) {
+  char **names;
+  size_t n;
+  if (mn_dir_list(dir, &names, &n) != MN_OK) return 0;
+  mn_dir_list_free(names, n);
+  return n;
+}
+
+/* ---- messages, sizes, arenas ---- */
+static void messages_stack(void) {
+  CHECK(mn_fail(MN_ERR_SHAPE, "k is %d", 3) == MN_ERR_SHAPE, "status is passed through");
+  CHECK(mn_context(MN_ERR_SHAPE, "layer %d", 2) == MN_ERR_SHAPE, "status is passed through");
+  CHECK(!strcmp(mn_message(), "layer 2: k is 3"), "%s", mn_message());
+  mn_fail(MN_ERR_ARG, "again: %s", mn_message());
+  CHECK(!strcmp(mn_message(), "again: layer 2: k is 3"), "a message may quote the old one: %s", mn_message());
+  char longer[4096];
+  memset(longer, 'x', sizeof longer);
+  longer[sizeof longer - 1] = 0;
+  mn_fail(MN_ERR_ARG, "%s", longer);
+  CHECK(strlen(mn_message()) < sizeof longer - 1, "long messages are cut, not overrun");
+}
+
+static void sizes_are_checked(void) {
+  size_t out = 7;
+  CHECK(!mn_size_mul(SIZE_MAX, 2, &out), "overflow found");
+  CHECK(!mn_size_add(SIZE_MAX, 1, &out), "overflow found");
+  CHECK(mn_size_mul(6, 7, &out) && out == 42, "%zu", out);
+  CHECK(mn_align(65, 64) == 128 && mn_align(64, 64) == 64 && mn_align(0, 64) == 0, "align");
+  CHECK(mn_alloc_aligned(SIZE_MAX) == NULL, "an impossible size is refused");
+  void *p = mn_alloc_aligned(10);
+  CHECK(p && (uintptr_t)p % 64 == 0, "aligned");
+  free(p);
+}
+
+static void arenas_hold_and_zero(void) {
+  mn_arena *a = mn_arena_new();
+  bool zero = true, aligned = true;
+  for (int i = 0; i < 2000; i++) {
+    unsigned char *p = mn_arena_alloc(a, (size_t)(i * 37 % 5000));
+    aligned &= (uintptr_t)p % _Alignof(max_align_t) == 0;
+    for (int j = 0; j < i * 37 % 5000; j++) zero &= p[j] == 0, p[j] = 0xFF;
+  }
+  CHECK(zero, "arena memory is zeroed and never handed out twice");
+  CHECK(aligned, "arena memory is aligned");
+  CHECK(!strcmp(mn_arena_format(a, "%s-%d", "mem", 7), "mem-7"), "format");
+  CHECK(mn_arena_alloc(a, SIZE_MAX - 3) == NULL, "an impossible size is refused");
+  mn_arena_free(a);
+}
+
+/* ---- random numbers ---- */
+static void philox_is_the_published_function(void) {
+  /* Random123's known answers for philox4x32-10: counter and key all zero, and all ones. */
+  uint32_t out[4];
+  mn_philox(0, 0, 0, out);
+  CHECK(out[0] == 0x6627e8d5u && out[1] == 0xe169c58du && out[2] == 0xbc57ac4cu && out[3] == 0x9b00dbd8u,
+        "%08x %08x %08x %08x", out[0], out[1], out[2], out[3]);
+  mn_philox(UINT64_MAX, UINT64_MAX, UINT64_MAX, out);
+  CHECK(out[0] == 0x408f276du && out[1] == 0x41c83b0eu && out[2] == 0xa20bc7c6u && out[3] == 0x6d5451fdu,
+        "%08x %08x %08x %08x", out[0], out[1], out[2], out[3]);
+}
+
+static void random_streams_have_their_moments(void) {
+  uint64_t key = mn_random_key(1, "weights"), other = mn_random_key(1, "bias");
+  CHECK(key != other && key != mn_random_key(2, "weights"), "keys depend on seed and name");
+  enum { N = 40000 };
+  double sum = 0, square = 0, cross = 0, uniform = 0, low = 1, high = 0;
+  for (uint64_t i = 0; i < N; i++) {
+    double x = mn_random_normal(key, 0, i), y = mn_random_normal(key, 1, i), u = mn_random_uniform(other, 0, i);
+    sum += x, square += x * x, cross += x * y, uniform += u;
+    low = fmin(low, u), high = fmax(high, u);
+  }
+  CHECK(fabs(sum / N) < 0.025, "mean %g", sum / N); /* 5 standard errors */
+  CHECK(fabs(square / N - 1) < 0.036, "variance %g", square / N);
+  CHECK(fabs(cross / N) < 0.025, "steps are independent: %g", cross / N);
+  CHECK(fabs(uniform / N - 0.5) < 0.0073, "uniform mean %g", uniform / N);
+  CHECK(low >= 0 && high < 1, "uniform range [%g, %g]", low, high);
+}
+
+/* ---- threads ---- */
+enum { TASKS = 10007 };
+typedef struct tally {
+  int runs[TASKS];
+  int bad_thread, threads;
+  mn_pool *pool;
+} tally;
+static void count_run(void *ctx, int64_t i, int thread) {
+  tally *t = ctx;
+  __atomic_add_fetch(&t->runs[i], 1, __ATOMIC_RELAXED);
+  if (thread < 0 || thread >= t->threads) __atomic_add_fetch(&t->bad_thread, 1, __ATOMIC_RELAXED);
+}
+static void nested(void *ctx, int64_t i, int thread) {
+  (void)i, (void)thread;
+  tally *t = ctx;
+  mn_pool_run(t->pool, 3, count_run, t);
+}
+static void every_task_runs_once(void) {
+  for (int threads = 1; threads <= 4; threads++) {
+    tally *t = calloc(1, sizeof *t);
+    t->pool = mn_pool_new(threads);
+    t->threads = mn_pool_threads(t->pool);
+    CHECK(t->threads == threads, "%d threads", t->threads);
+    mn_pool_run(t->pool, TASKS, count_run, t);
+    int wrong = 0;
+    for (int i = 0; i < TASKS; i++) wrong += t->runs[i] != 1;
+    CHECK(wrong == 0 && t->bad_thread == 0, "%d tasks not run once with %d threads", wrong, threads);
+    mn_pool_run(t->pool, 0, count_run, t);
+    memset(t->runs, 0, sizeof t->runs);
+    mn_pool_run(t->pool, 50, nested, t);
+    CHECK(t->runs[0] == 50 && t->runs[2] == 50 && t->runs[3] == 0, "nested calls run serially: %d", t->runs[0]);
+    mn_pool_free(t->pool);
+    free(t);
+  }
+  tally *t = calloc(1, sizeof *t);
+  t->threads = 1;
+  mn_pool_run(NULL, 5, count_run, t);
+  CHECK(t->runs[4] == 1 && t->bad_thread == 0, "no pool: serial");
+  free(t);
+}
+
+/* ---- files ---- */
+static void files_are_read_whole(void) {
+  char *path = in_scratch("read"), *data;
+  size_t n;
+  CHECK_OK(mn_file_write(path, "one\0two", 7));
+  CHECK_OK(mn_file_read(path, 7, &data, &n));
+  CHECK(n == 7 && !memcmp(data, "one\0two", 8), "the bytes and a zero after them");
+  free(data);
+  CHECK(mn_file_read(path, 6, &data, &n) == MN_ERR_IO && data == NULL, "the limit holds");
+  CHECK(strstr(mn_message(), path) && strstr(mn_message(), "6 bytes"), "%s", mn_message());
+  CHECK(mn_file_read(in_scratch("absent"), 10, &data, &n) == MN_ERR_IO, "missing");
+  CHECK(strstr(mn_message(), "absent: No such file"), "%s", mn_message());
+  CHECK(mn_file_read(scratch, 10, &data, &n) == MN_ERR_IO && strstr(mn_message(), "directory"), "%s", mn_message());
+  CHECK_OK(mn_file_write(path, "", 0));
+  CHECK_OK(mn_file_read(path, 0, &data, &n));
+  CHECK(n == 0 && data && data[0] == 0, "empty file");
+  free(data);
+}
+
+static void pipes_are_read_to_the_limit(void) {
+  int ends[2];
+  CHECK(pipe(ends) == 0, "pipe");
+  pid_t child = fork();
+  if (child == 0) {
+    close(ends[0]);
+    char block[1000];
+    memset(block, 'p', sizeof block);
+    for (int i = 0; i < 300; i++)
+      if (write(ends[1], block, sizeof block) < 0) break;
+    _exit(0);
+  }
+  close(ends[1]);
+  char path[64], *data;
+  size_t n;
+  snprintf(path, sizeof path, "/dev/fd/%d", ends[0]);
+  CHECK_OK(mn_file_read(path, 1 << 20, &data, &n));
+  CHECK(n == 300000 && data[299999] == 'p', "%zu bytes through a pipe", n);
+  free(data);
+  close(ends[0]);
+  waitpid(child, NULL, 0);
+}
+
+static void maps_show_the_bytes(void) {
+  char *path = in_scratch("map");
+  mn_map map;
+  CHECK_OK(mn_file_write(path, "mapped", 6));
+  CHECK_OK(mn_map_open(path, &map));
+  CHECK(map.size == 6 && !memcmp(map.data, "mapped", 6), "content");
+  CHECK_OK(mn_file_write(path, "another", 7));
+  CHECK(!memcmp(map.data, "mapped", 6), "a map keeps the file that was replaced under it");
+  mn_map_close(&map);
+  mn_map_close(&map);
+  CHECK_OK(mn_file_write(path, NULL, 0));
+  CHECK_OK(mn_map_open(path, &map));
+  CHECK(map.size == 0 && !map.data, "an empty file is no error");
+  mn_map_close(&map);
+  CHECK(mn_map_open(in_scratch("absent"), &map) == MN_ERR_IO, "missing");
+  CHECK(mn_map_open("/dev/null", &map) == MN_ERR_IO, "not a regular file");
+}
+
+static void writes_replace_whole(void) {
+  char *path = in_scratch("whole");
+  size_t before = files_in(scratch);
+  CHECK_OK(mn_file_write(path, "old", 3));
+  mn_file_writer *w;
+  CHECK_OK(mn_file_writer_open(path, &w));
+  unsigned char *big = malloc(300000);
+  for (int i = 0; i < 300000; i++) big[i] = (unsigned char)(i * 7 + i / 251);
+  size_t at = 0;
+  for (size_t piece = 1; at < 300000; piece = piece * 3 % 100003 + 1) { /* pieces below and above the buffer */
+    size_t n = piece < 300000 - at ? piece : 300000 - at;
+    CHECK_OK(mn_file_writer_append(w, big + at, n));
+    at += n;
+  }
+  CHECK(content_is(path, "old"), "the old file stays until commit");
+  CHECK_OK(mn_file_writer_commit(w));
+  char *data;
+  size_t n;
+  CHECK_OK(mn_file_read(path, 1 << 20, &data, &n));
+  CHECK(n == 300000 && !memcmp(data, big, n), "what was appended, in order");
+  free(data);
+  free(big);
+  CHECK_OK(mn_file_writer_open(path, &w));
+  CHECK_OK(mn_file_writer_append(w, "x", 1));
+  mn_file_writer_abort(w);
+  mn_file_writer_abort(NULL);
+  CHECK_OK(mn_file_read(path, 1 << 20, &data, &n));
+  CHECK(n == 300000, "abort changes nothing");
+  free(data);
+  CHECK(files_in(scratch) == before + 1, "no temporary file is left");
+}
+
+static void full_disk_leaves_the_old_file(void) {
+  char *path = in_scratch("full"), expected[700];
+  CHECK_OK(mn_file_write(path, "precious", 8));
+  size_t before = files_in(scratch);
+  char *big = calloc(1, 500000);
+  for (int pieces = 0; pieces < 2; pieces++) {
+    disk_left = 123456;
+    disk_limited = true;
+    mn_file_writer *w;
+    mn_status opened = mn_file_writer_open(path, &w), status = MN_OK;
+    CHECK_OK(opened);
+    if (pieces)
+      for (int i = 0; i < 500000; i += 500) status = mn_file_writer_append(w, big, 500);
+    else status = mn_file_writer_append(w, big, 500000);
+    CHECK(status == MN_ERR_IO, "append reports it");
+    mn_fail(MN_ERR_ARG, "something else");
+    status = mn_file_writer_commit(w);
+    disk_limited = false;
+    snprintf(expected, sizeof expected, "could not write %s: No space left on device; the previous file is intact", path);
+    CHECK(status == MN_ERR_IO && !strcmp(mn_message(), expected), "%s", mn_message());
+    CHECK(content_is(path, "precious"), "the old file is intact");
+    CHECK(files_in(scratch) == before, "no temporary file is left");
+  }
+  disk_left = 10;
+  disk_limited = true;
+  mn_status status = mn_file_write(in_scratch("fresh"), big, 500);
+  disk_limited = false;
+  CHECK(status == MN_ERR_IO && strstr(mn_message(), "no file was left behind"), "%s", mn_message());
+  CHECK(!mn_file_exists(in_scratch("fresh")), "nothing was left");
+  sync_fails = true;
+  status = mn_file_write(path, "new", 3);
+  sync_fails = false;
+  CHECK(status == MN_ERR_IO && content_is(path, "precious"), "a failed sync leaves the old file: %s", mn_message());
+  free(big);
+}
+
+static void a_killed_writer_leaves_the_old_file(void) {
+  char *path = in_scratch("killed");
+  CHECK_OK(mn_file_write(path, "before", 6));
+  int torn = 0;
+  for (int round = 0; round < 20; round++) {
+    pid_t child = fork();
+    if (child == 0) {
+      char block[30000];
+      for (int i = 0;; i++) {
+        memset(block, 'a' + i % 26, sizeof block);
+        mn_file_write(path, block, sizeof block);
+      }
+    }
+    usleep((useconds_t)(500 + round * 337));
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    char *data;
+    size_t n;
+    CHECK_OK(mn_file_read(path, 1 << 20, &data, &n));
+    bool whole = n == 6 ? !memcmp(data, "before", 6) : n == 30000;
+    for (size_t i = 1; whole && n == 30000 && i < n; i++) whole = data[i] == data[0];
+    torn += !whole;
+    free(data);
+  }
+  CHECK(torn == 0, "%d of 20 files were torn", torn);
+}
+
+static void writes_keep_mode_and_links(void) {
+  char *path = in_scratch("mode"), *link_path = in_scratch("link");
+  struct stat st;
+  CHECK_OK(mn_file_write(path, "a", 1));
+  chmod(path, 0640);
+  CHECK(symlink("mode", link_path) == 0, "symlink");
+  CHECK_OK(mn_file_write(link_path, "b", 1));
+  CHECK(lstat(link_path, &st) == 0 && S_ISLNK(st.st_mode), "the link is still a link");
+  CHECK(content_is(path, "b"), "what it points at was replaced");
+  CHECK(stat(path, &st) == 0 && (st.st_mode & 0777) == 0640, "mode is kept: %o", (unsigned)st.st_mode & 0777);
+  mn_file_writer *w;
+  CHECK(mn_file_writer_open(scratch, &w) == MN_ERR_IO && strstr(mn_message(), "directory"), "%s", mn_message());
+  CHECK(mn_file_writer_open("/dev/null", &w) == MN_ERR_IO && strstr(mn_message(), "regular"), "%s", mn_message());
+  CHECK(mn_file_writer_open(in_scratch("no/such/place"), &w) == MN_ERR_IO && strstr(mn_message(), "No such file"), "%s",
+        mn_message());
+  CHECK(mn_file_writer_open("", &w) == MN_ERR_IO, "empty name");
+}
+
+static void directories_and_names(void) {
+  CHECK_OK(mn_make_dirs(in_scratch("a/b//c/")));
+  CHECK_OK(mn_make_dirs(in_scratch("a/b/c")));
+  CHECK_OK(mn_file_write(in_scratch("a/z"), "1", 1));
+  CHECK_OK(mn_file_write(in_scratch("a/B"), "22", 2));
+  CHECK(mn_make_dirs(in_scratch("a/z/q")) == MN_ERR_IO && strstr(mn_message(), "Not a directory"), "%s", mn_message());
+  char **names;
+  size_t n;
+  CHECK_OK(mn_dir_list(in_scratch("a"), &names, &n));
+  CHECK(n == 3 && !strcmp(names[0], "B") && !strcmp(names[1], "b") && !strcmp(names[2], "z"), "sorted names");
+  mn_dir_list_free(names, n);
+  CHECK(mn_dir_list(in_scratch("absent"), &names, &n) == MN_ERR_IO, "missing");
+  mn_file_info info;
+  CHECK_OK(mn_file_stat(in_scratch("a/B"), &info));
+  CHECK(info.exists && info.is_regular && !info.is_dir && info.size == 2 && info.mtime_ns > 0, "stat");
+  CHECK_OK(mn_file_stat(in_scratch("absent"), &info));
+  CHECK(!info.exists, "a missing file is no error");
+  CHECK_OK(mn_file_remove(in_scratch("a/B")));
+  CHECK_OK(mn_file_remove(in_scratch("a/B")));
+  CHECK(mn_file_remove(in_scratch("a/b")) == MN_ERR_IO, "a directory is not removed");
+  const char *joined[][3] = {{"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"", "b", "b"}, {"a", "/b", "/b"}};
+  for (size_t i = 0; i < 4; i++) {
+    char *p = mn_path_join(joined[i][0], joined[i][1]);
+    CHECK(!strcmp(p, joined[i][2]), "%s", p);
+    free(p);
+  }
+  const char *dirs[][2] = {{"a/b/c", "a/b"}, {"c", "."}, {"/c", "/"}};
+  for (size_t i = 0; i < 3; i++) {
+    char *p = mn_path_dir(dirs[i][0]);
+    CHECK(!strcmp(p, dirs[i][1]) && !strcmp(mn_path_base(dirs[i][0]), "c"), "%s", p);
+    free(p);
+  }
+}
+
+static void hashes_follow_the_content(void) {
+  char a[MN_HASH_HEX], b[MN_HASH_HEX];
+  mn_content_hash("", 0, a);
+  CHECK(!strcmp(a, "99aa06d3014798d86001c324468d497f"), "XXH3-128 of nothing: %s", a); /* the published value */
+  size_t n = 700001; /* more than one piece */
+  unsigned char *data = malloc(n);
+  for (size_t i = 0; i < n; i++) data[i] = (unsigned char)(i * i >> 3);
+  CHECK_OK(mn_file_write(in_scratch("hash"), data, n));
+  CHECK_OK(mn_file_hash(in_scratch("hash"), a));
+  mn_content_hash(data, n, b);
+  CHECK(!strcmp(a, b) && strlen(a) == 32, "%s %s", a, b);
+  data[n / 2] ^= 1;
+  mn_content_hash(data, n, b);
+  CHECK(strcmp(a, b), "one bit changes it");
+  CHECK(mn_file_hash(in_scratch("absent"), a) == MN_ERR_IO, "missing");
+  free(data);
+}
+
+int main(void) {
+  char name[] = "/tmp/mneme-test-base-XXXXXX";
+  scratch = mkdtemp(name);
+  if (!scratch) return 1;
+  RUN(messages_stack);
+  RUN(sizes_are_checked);
+  RUN(arenas_hold_and_zero);
+  RUN(philox_is_the_published_function);
+  RUN(random_streams_have_their_moments);
+  RUN(every_task_runs_once);
+  RUN(files_are_read_whole);
+  RUN(pipes_are_read_to_the_limit);
+  RUN(maps_show_the_bytes);
+  RUN(writes_replace_whole);
+  RUN(full_disk_leaves_the_old_file);
+  RUN(a_killed_writer_leaves_the_old_file);
+  RUN(writes_keep_mode_and_links);
+  RUN(directories_and_names);
+  RUN(hashes_follow_the_content);
+  char *clean = mn_format("rm -rf %s", scratch);
+  int rc = system(clean);
+  free(clean);
+  return test_end() || rc != 0;
+}
