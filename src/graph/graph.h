@@ -30,6 +30,7 @@ struct mn_tensor { /* a value: output `out` of `node` */
 
 struct mn_node { /* an application of an operation. Ids grow in building order, which is a topological order. */
   const mn_op *op;
+  mn_graph *graph;
   int id;
   int n_in, n_out;
   mn_tensor **in;
@@ -54,9 +55,10 @@ struct mn_op {
   size_t attr_size;
   int code;     /* element-wise: mn_ew_code; reductions: mn_reduce_code; else 0 */
   bool effect;  /* never merged or dropped although nothing reads it */
-  /* din[i] = gradient of in[i] (leave NULL for none), given dout[j] (NULL where no gradient arrives). NULL for fused
-   * operations that are differentiated through their composition. */
-  void (*grad)(mn_graph *g, mn_node *n, mn_tensor **dout, mn_tensor **din);
+  /* din[i] = gradient of in[i] (leave NULL for none) where need[i], given dout[j] (NULL where no gradient arrives; at
+   * least one arrives). NULL for fused operations that are differentiated through their composition. */
+  void (*grad)(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din);
+  bool no_grad; /* nothing flows through: comparisons, argmax, leaves ... */
   /* fused only: out[j] built from in[i] of core (or simpler fused) operations */
   void (*compose)(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out);
   /* views only: the layout of the output in the input's storage; false when it needs a contiguous input */
@@ -108,11 +110,12 @@ mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor 
 /* ---- element-wise: operands broadcast as in NumPy; types must agree (cast explicitly) ---- */
 #define MN_EW_UNARY(X)                                                                                                 \
   X(NEG, neg) X(ABS, abs) X(SIGN, sign) X(SQRT, sqrt) X(RSQRT, rsqrt) X(RECIP, recip) X(EXP, exp) X(LOG, log)          \
-  X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not)
+  X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not)          \
+  X(SOFTPLUS, softplus)
 #define MN_EW_BINARY(X)                                                                                                \
   X(ADD, add) X(SUB, sub) X(MUL, mul) X(DIV, div) X(MAXIMUM, maximum) X(MINIMUM, minimum) X(POW, pow) X(MOD, mod)      \
   X(LT, lt) X(LE, le) X(EQ, eq) X(AND, and) X(OR, or)
-/* sign(0)=0; mod is floored, with the sign of the divisor; comparisons, AND, OR, NOT give bool. */
+/* sign(0)=0; softplus(x) = log(1 + exp(x)), stable; mod is floored, with the sign of the divisor; comparisons, AND, OR, NOT give bool. */
 typedef enum mn_ew_code {
 #define X(upper, lower) MN_EW_##upper,
   MN_EW_UNARY(X) MN_EW_BINARY(X)
@@ -137,7 +140,6 @@ mn_tensor *mn_silu(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_gelu(mn_graph *g, mn_tensor *x);         /* exact, with erf */
 mn_tensor *mn_gelu_tanh(mn_graph *g, mn_tensor *x);    /* tanh approximation */
 mn_tensor *mn_relu(mn_graph *g, mn_tensor *x);
-mn_tensor *mn_softplus(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_log_sigmoid(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_stop_gradient(mn_graph *g, mn_tensor *x);
 
@@ -170,6 +172,7 @@ mn_tensor *mn_max(mn_graph *g, mn_tensor *x, unsigned axes);
 mn_tensor *mn_mean(mn_graph *g, mn_tensor *x, unsigned axes);
 mn_tensor *mn_argmax(mn_graph *g, mn_tensor *x);               /* along the last axis, i32, axis dropped; lowest on ties */
 mn_tensor *mn_sum_to(mn_graph *g, mn_tensor *x, mn_shape s);   /* the adjoint of broadcasting s to x */
+mn_tensor *mn_sumsq(mn_graph *g, mn_tensor *x);                   /* sum of squares of all elements: f32 (f64) scalar */
 /* y_t = sum of x_i over i <= t (i >= t when reverse) along the axis. */
 mn_tensor *mn_cumsum(mn_graph *g, mn_tensor *x, int axis, bool reverse);
 
@@ -180,7 +183,7 @@ mn_tensor *mn_matmul_as(mn_graph *g, mn_tensor *a, mn_tensor *b, mn_dtype out); 
 /* ---- scan: time is a loop -------------------------------------------------------------------------------------
  * Body inputs, in order: n_carry carries, n_xs slices (the outer tensor without its first axis), then constants.
  * Body outputs, in order: the new carries, then n_ys values stacked along a new first axis.
- * Anything of the outer graph is brought in with mn_capture. */
+ * A tensor of an enclosing graph may be used in a body as it is: it is captured as a constant. */
 typedef struct mn_scan_attr {
   mn_graph *body;
   int n_carry, n_xs, n_const, n_ys;
@@ -188,7 +191,8 @@ typedef struct mn_scan_attr {
   bool reverse;            /* runs from the last slice to the first; ys stay in place */
   mn_tensor **body_in;     /* n_carry + n_xs + n_const */
   mn_tensor **body_out;    /* n_carry + n_ys           */
-  int saved_carry;         /* index of the first ys that holds saved carries; -1 none (set by the gradient) */
+  int64_t save_every;      /* s > 0: after the ys, n_carry more outputs [ceil(length/s), ...] hold the carries with which
+                              the steps of each segment [j*s, (j+1)*s) are entered (asked for by the gradient) */
 } mn_scan_attr;
 
 typedef struct mn_scan_builder mn_scan_builder;

@@ -1,0 +1,56 @@
+/* compose.c - gradients through compositions: the path of a fused operation without a gradient rule of its own, and the
+ * meaning of every "_grad" operation. */
+#include "graph/compose.h"
+#include "graph/ops.h"
+
+/* stop_gradient makes a fresh identity of each input, so that the composition's own inputs are leaves for mn_grad even
+ * when two of them are the same tensor. */
+void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tensor *const *in, int n_out,
+               const mn_dtype *types, const mn_shape *shapes, mn_tensor **dout, const bool *need, mn_tensor **din,
+               mn_tensor **out) {
+  mn_node shell = {.op = op, .graph = g, .n_in = n_in, .n_out = n_out, .attr = (void *)attr};
+  mn_tensor **cut = mn_arena_alloc(g->arena, (size_t)(n_in + 1) * sizeof *cut);
+  mn_tensor **ys = mn_arena_alloc(g->arena, (size_t)(n_out + 1) * sizeof *ys);
+  mn_tensor *values = mn_arena_alloc(g->arena, (size_t)(n_out + 1) * sizeof *values);
+  mn_tensor **y = mn_arena_alloc(g->arena, (size_t)(n_out + 1) * sizeof *y);
+  mn_tensor **dy = mn_arena_alloc(g->arena, (size_t)(n_out + 1) * sizeof *dy);
+  mn_tensor **x = mn_arena_alloc(g->arena, (size_t)(n_in + 1) * sizeof *x);
+  mn_tensor **dx = mn_arena_alloc(g->arena, (size_t)(n_in + 1) * sizeof *dx);
+  if (!cut || !ys || !values || !y || !dy || !x || !dx) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+    return;
+  }
+  for (int i = 0; i < n_in; i++) cut[i] = mn_stop_gradient(g, in[i]);
+  for (int j = 0; j < n_out; j++) {
+    values[j] = (mn_tensor){.node = &shell, .out = j, .dtype = types[j], .shape = shapes[j]};
+    ys[j] = &values[j];
+  }
+  shell.in = cut;
+  shell.out = ys;
+  mn_tensor **made = mn_arena_alloc(g->arena, (size_t)(n_out + 1) * sizeof *made);
+  if (!made) return;
+  op->compose(g, &shell, cut, made);
+  if (g->status != MN_OK) return;
+  int ny = 0, nx = 0;
+  for (int j = 0; j < n_out; j++) {
+    if (out) out[j] = made[j];
+    if (dout[j] && made[j]) y[ny] = made[j], dy[ny++] = dout[j];
+  }
+  for (int i = 0; i < n_in; i++)
+    if (need[i]) x[nx++] = cut[i];
+  if (nx == 0 || mn_grad(g, ny, y, dy, nx, x, dx) != MN_OK) return;
+  nx = 0;
+  for (int i = 0; i < n_in; i++)
+    if (need[i]) din[i] = dx[nx++];
+}
+
+void mn_vjp_composed(mn_graph *g, mn_node *n, mn_tensor *const *in, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  mn_dtype *types = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *types);
+  mn_shape *shapes = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *shapes);
+  if (!types || !shapes) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+    return;
+  }
+  for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
+  mn_vjp_of(g, n->op, n->attr, n->n_in, in, n->n_out, types, shapes, dout, need, din, NULL);
+}

@@ -1,0 +1,17 @@
+/* compose.h - for the fused operations' own files: gradients through a composition. */
+#ifndef MN_COMPOSE_H
+#define MN_COMPOSE_H
+
+#include "graph/graph.h"
+
+/* The gradient of fused node n by differentiating its composition, rebuilt on `in` (tensors like n's inputs). dout,
+ * need, din as in mn_op.grad. */
+void mn_vjp_composed(mn_graph *g, mn_node *n, mn_tensor *const *in, mn_tensor **dout, const bool *need, mn_tensor **din);
+
+/* The same for an operation that is not a node yet: builds `op` with attr on in[], gives the gradients of its outputs
+ * dout (NULL: none) for the inputs. Used by compositions of "_grad" operations. */
+void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tensor *const *in, int n_out,
+               const mn_dtype *types, const mn_shape *shapes, mn_tensor **dout, const bool *need, mn_tensor **din,
+               mn_tensor **out);
+
+#endif

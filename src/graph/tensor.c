@@ -1,0 +1,282 @@
+/* tensor.c - types, shapes, graphs, nodes and leaves. */
+#include "graph/ops.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+size_t mn_dtype_size(mn_dtype t) {
+  static const size_t sizes[MN_DTYPES] = {4, 8, 2, 4, 8, 1};
+  return (unsigned)t < MN_DTYPES ? sizes[t] : 0;
+}
+
+const char *mn_dtype_name(mn_dtype t) {
+  static const char *const names[MN_DTYPES] = {"f32", "f64", "bf16", "i32", "i64", "bool"};
+  return (unsigned)t < MN_DTYPES ? names[t] : "?";
+}
+
+mn_shape mn_shape_of(int ndim, const int64_t *dim) {
+  mn_shape s = {.ndim = ndim > MN_MAX_DIMS ? -1 : ndim};
+  for (int i = 0; i < s.ndim; i++) s.dim[i] = dim[i];
+  return s;
+}
+
+int64_t mn_shape_count(const mn_shape *s) {
+  int64_t n = 1;
+  for (int i = 0; i < s->ndim; i++) n *= s->dim[i];
+  return n;
+}
+
+bool mn_shape_equal(const mn_shape *a, const mn_shape *b) {
+  if (a->ndim != b->ndim) return false;
+  for (int i = 0; i < a->ndim; i++)
+    if (a->dim[i] != b->dim[i]) return false;
+  return true;
+}
+
+const char *mn_shape_str(const mn_shape *s, char buf[96]) {
+  int n = snprintf(buf, 96, "[");
+  for (int i = 0; i < s->ndim && n < 80; i++) n += snprintf(buf + n, 96 - (size_t)n, "%s%lld", i ? ", " : "", (long long)s->dim[i]);
+  snprintf(buf + n, 96 - (size_t)n, "]");
+  return buf;
+}
+
+mn_graph *mn_graph_new(void) {
+  mn_arena *arena = mn_arena_new();
+  mn_graph *g = arena ? mn_arena_alloc(arena, sizeof *g) : NULL;
+  if (!g) {
+    mn_arena_free(arena);
+    return NULL;
+  }
+  g->arena = arena;
+  g->block = -1;
+  return g;
+}
+
+void mn_graph_free(mn_graph *g) {
+  if (g) mn_arena_free(g->arena);
+}
+
+mn_status mn_graph_status(const mn_graph *g) {
+  if (g->status == MN_OK) return MN_OK;
+  return mn_fail(g->status, "%s", g->message ? g->message : "the graph could not be built");
+}
+
+void mn_graph_fault(mn_graph *g, mn_status status, const char *fmt, ...) {
+  va_list ap;
+  char text[1024];
+  va_start(ap, fmt);
+  vsnprintf(text, sizeof text, fmt, ap);
+  va_end(ap);
+  for (; g; g = g->parent) { /* a fault in a body is a fault of the whole */
+    if (g->status != MN_OK) continue;
+    g->status = status;
+    g->message = mn_arena_strdup(g->arena, text);
+  }
+}
+
+static bool graph_push(mn_graph *g, mn_node *n) {
+  if (g->n_nodes == g->cap_nodes) {
+    int cap = g->cap_nodes ? 2 * g->cap_nodes : 64;
+    mn_node **nodes = mn_arena_alloc(g->arena, (size_t)cap * sizeof *nodes);
+    if (!nodes) return false;
+    if (g->n_nodes) memcpy(nodes, g->nodes, (size_t)g->n_nodes * sizeof *nodes);
+    g->nodes = nodes;
+    g->cap_nodes = cap;
+  }
+  n->id = g->n_nodes;
+  g->nodes[g->n_nodes++] = n;
+  return true;
+}
+
+static bool shape_is_valid(mn_graph *g, const mn_op *op, const mn_shape *s, mn_dtype t) {
+  char buf[96];
+  size_t bytes = mn_dtype_size(t);
+  if (s->ndim < 0 || s->ndim > MN_MAX_DIMS || bytes == 0) {
+    mn_graph_fault(g, MN_ERR_SHAPE, "%s: a tensor has 0 to %d dimensions and a known type", op->name, MN_MAX_DIMS);
+    return false;
+  }
+  for (int i = 0; i < s->ndim; i++)
+    if (s->dim[i] < 0 || !mn_size_mul(bytes, (size_t)s->dim[i], &bytes) || bytes > (size_t)1 << 46) {
+      mn_graph_fault(g, MN_ERR_SHAPE, "%s: impossible shape %s", op->name, mn_shape_str(s, buf));
+      return false;
+    }
+  return true;
+}
+
+mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, int n_out, const mn_dtype *dtypes,
+                     const mn_shape *shapes, const void *attr) {
+  if (g->status != MN_OK) return NULL;
+  for (int i = 0; i < n_in; i++)
+    if (!in[i]) {
+      mn_graph_fault(g, MN_ERR_ARG, "%s: operand %d is missing", op->name, i);
+      return NULL;
+    }
+  for (int j = 0; j < n_out; j++)
+    if (!shape_is_valid(g, op, &shapes[j], dtypes[j])) return NULL;
+  mn_node *n = mn_arena_alloc(g->arena, sizeof *n);
+  mn_tensor **ins = mn_arena_alloc(g->arena, (size_t)(n_in + 1) * sizeof *ins);
+  mn_tensor **outs = mn_arena_alloc(g->arena, (size_t)(n_out + 1) * sizeof *outs);
+  mn_tensor *values = mn_arena_alloc(g->arena, (size_t)(n_out + 1) * sizeof *values);
+  void *a = op->attr_size ? mn_arena_alloc(g->arena, op->attr_size) : NULL;
+  if (!n || !ins || !outs || !values || (op->attr_size && !a)) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+    return NULL;
+  }
+  *n = (mn_node){.op = op, .graph = g, .n_in = n_in, .n_out = n_out, .in = ins, .out = outs, .attr = a};
+  n->phase = g->phase;
+  n->block = g->block;
+  for (int i = 0; i < n_in; i++) {
+    ins[i] = mn_capture(g, in[i]);
+    if (!ins[i]) return NULL;
+    if (ins[i]->node->phase > n->phase) n->phase = ins[i]->node->phase;
+  }
+  if (a && attr) memcpy(a, attr, op->attr_size);
+  for (int j = 0; j < n_out; j++) {
+    values[j] = (mn_tensor){.node = n, .out = j, .dtype = dtypes[j], .shape = shapes[j]};
+    outs[j] = &values[j];
+  }
+  if (!graph_push(g, n)) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+    return NULL;
+  }
+  return n;
+}
+
+mn_tensor *mn_node1(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, mn_dtype dtype, mn_shape shape,
+                    const void *attr) {
+  mn_node *n = mn_node_new(g, op, n_in, in, 1, &dtype, &shape, attr);
+  return n ? n->out[0] : NULL;
+}
+
+mn_tensor *mn_named(mn_tensor *t, const char *name) {
+  if (t) t->name = mn_arena_strdup(t->node->graph->arena, name);
+  return t;
+}
+
+int64_t mn_dim(const mn_tensor *t, int axis) {
+  if (!t) return 0;
+  if (axis < 0) axis += t->shape.ndim;
+  return axis >= 0 && axis < t->shape.ndim ? t->shape.dim[axis] : 0;
+}
+
+mn_tensor *mn_capture(mn_graph *body, mn_tensor *outer) {
+  if (!outer || outer->node->graph == body) return outer;
+  if (!body->parent) {
+    mn_graph_fault(body, MN_ERR_ARG, "a tensor%s%s of one graph was used in another", outer->name ? " " : "",
+                   outer->name ? outer->name : "");
+    return NULL;
+  }
+  mn_tensor *t = mn_capture(body->parent, outer);
+  if (!t) return NULL;
+  for (int i = 0; i < body->n_captured; i++)
+    if (body->captured[i] == t) return body->captured_as[i];
+  /* A scalar constant is cheaper copied than passed. */
+  if (t->node->op == &mn_op_const && ((mn_const_attr *)t->node->attr)->is_full && t->shape.ndim == 0)
+    return mn_scalar(body, t->dtype, ((mn_const_attr *)t->node->attr)->value);
+  if (body->n_captured == body->cap_captured) {
+    int cap = body->cap_captured ? 2 * body->cap_captured : 16;
+    mn_tensor **a = mn_arena_alloc(body->arena, (size_t)cap * sizeof *a);
+    mn_tensor **b = mn_arena_alloc(body->arena, (size_t)cap * sizeof *b);
+    if (!a || !b) {
+      mn_graph_fault(body, MN_ERR_MEMORY, "%s", mn_message());
+      return NULL;
+    }
+    if (body->n_captured) {
+      memcpy(a, body->captured, (size_t)body->n_captured * sizeof *a);
+      memcpy(b, body->captured_as, (size_t)body->n_captured * sizeof *b);
+    }
+    body->captured = a;
+    body->captured_as = b;
+    body->cap_captured = cap;
+  }
+  mn_tensor *in = mn_input(body, t->name, t->dtype, t->shape);
+  if (!in) return NULL;
+  body->captured[body->n_captured] = t;
+  body->captured_as[body->n_captured++] = in;
+  return in;
+}
+
+/* ---- leaves ---- */
+const mn_op mn_op_input = {.name = "input", .cls = MN_OP_LEAF, .no_grad = true};
+const mn_op mn_op_variable = {.name = "variable", .cls = MN_OP_LEAF, .no_grad = true};
+const mn_op mn_op_const = {.name = "const", .cls = MN_OP_LEAF, .attr_size = sizeof(mn_const_attr), .no_grad = true};
+
+mn_tensor *mn_input(mn_graph *g, const char *name, mn_dtype t, mn_shape s) {
+  mn_tensor *x = mn_node1(g, &mn_op_input, 0, NULL, t, s, NULL);
+  return name ? mn_named(x, name) : x;
+}
+
+mn_tensor *mn_variable(mn_graph *g, const char *name, mn_dtype t, mn_shape s) {
+  return mn_named(mn_node1(g, &mn_op_variable, 0, NULL, t, s, NULL), name);
+}
+
+mn_tensor *mn_const(mn_graph *g, mn_dtype t, mn_shape s, const void *data) {
+  size_t bytes = (size_t)mn_shape_count(&s) * mn_dtype_size(t);
+  void *copy = mn_arena_alloc(g->arena, bytes);
+  if (!copy) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+    return NULL;
+  }
+  memcpy(copy, data, bytes);
+  return mn_node1(g, &mn_op_const, 0, NULL, t, s, &(mn_const_attr){.data = copy});
+}
+
+static void store_scalar(void *p, mn_dtype t, double value) {
+  switch (t) {
+  case MN_F32: *(float *)p = (float)value; break;
+  case MN_F64: *(double *)p = value; break;
+  case MN_BF16: {
+    float f = (float)value;
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    if ((u & 0x7FFFFFFF) <= 0x7F800000) u += 0x7FFF + ((u >> 16) & 1);
+    *(uint16_t *)p = (uint16_t)(u >> 16);
+    break;
+  }
+  case MN_I32: *(int32_t *)p = (int32_t)value; break;
+  case MN_I64: *(int64_t *)p = (int64_t)value; break;
+  default: *(uint8_t *)p = value != 0; break;
+  }
+}
+
+mn_tensor *mn_scalar(mn_graph *g, mn_dtype t, double value) {
+  void *data = mn_arena_alloc(g->arena, 8);
+  if (!data) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+    return NULL;
+  }
+  store_scalar(data, t, value);
+  return mn_node1(g, &mn_op_const, 0, NULL, t, (mn_shape){0}, &(mn_const_attr){data, true, value});
+}
+
+mn_tensor *mn_full(mn_graph *g, mn_dtype t, mn_shape s, double value) { return mn_expand(g, mn_scalar(g, t, value), s); }
+
+mn_tensor *mn_zeros_like(mn_graph *g, mn_tensor *x) { return x ? mn_full(g, x->dtype, x->shape, 0) : NULL; }
+
+/* ---- made from nothing ---- */
+const mn_op mn_op_iota = {.name = "iota", .cls = MN_OP_CORE, .attr_size = sizeof(mn_iota_attr), .no_grad = true};
+const mn_op mn_op_random = {.name = "random", .cls = MN_OP_CORE, .attr_size = sizeof(mn_random_attr), .no_grad = true};
+
+mn_tensor *mn_iota(mn_graph *g, mn_dtype t, mn_shape s, int axis) {
+  if (axis < 0) axis += s.ndim;
+  if (axis < 0 || axis >= s.ndim) {
+    mn_graph_fault(g, MN_ERR_SHAPE, "iota: no axis %d", axis);
+    return NULL;
+  }
+  return mn_node1(g, &mn_op_iota, 0, NULL, t, s, &(mn_iota_attr){axis});
+}
+
+static mn_tensor *random_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step, bool normal) {
+  if (step && (step->dtype != MN_I64 || step->shape.ndim != 0)) {
+    mn_graph_fault(g, MN_ERR_SHAPE, "random: step must be an i64 scalar");
+    return NULL;
+  }
+  return mn_node1(g, &mn_op_random, 1, &step, MN_F32, s, &(mn_random_attr){key, normal});
+}
+mn_tensor *mn_random_uniform_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step) {
+  return random_op(g, s, key, step, false);
+}
+mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step) {
+  return random_op(g, s, key, step, true);
+}

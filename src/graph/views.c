@@ -1,0 +1,202 @@
+/* views.c - operations that rename elements without moving them. Each states how its output lies in its input's memory;
+ * where the layout does not allow it (a reshape of a transposed tensor) the compiler puts a copy in front. */
+#include "graph/ops.h"
+
+/* ---- reshape ---- */
+static bool reshape_view(const mn_node *n, const mn_layout *in, mn_layout *out) {
+  /* Group the input's axes into runs that are dense relative to each other; each output axis must fall inside a run. */
+  const mn_shape *si = &n->in[0]->shape, *so = &n->out[0]->shape;
+  int64_t size[MN_MAX_DIMS], stride[MN_MAX_DIMS];
+  int ni = 0;
+  for (int i = 0; i < si->ndim; i++)
+    if (si->dim[i] != 1) size[ni] = si->dim[i], stride[ni++] = in->stride[i];
+  out->offset = in->offset;
+  int i = 0;
+  for (int o = 0; o < so->ndim;) {
+    if (so->dim[o] == 1) {
+      out->stride[o++] = 0;
+      continue;
+    }
+    if (i == ni) return false;
+    int first_o = o, first_i = i;
+    int64_t po = so->dim[o++], pi = size[i++];
+    while (po != pi) {
+      if (po < pi) {
+        if (o == so->ndim) return false;
+        po *= so->dim[o++];
+      } else {
+        if (i == ni) return false;
+        pi *= size[i++];
+      }
+    }
+    for (int j = first_i; j + 1 < i; j++)
+      if (stride[j] != size[j + 1] * stride[j + 1]) return false;
+    int64_t step = stride[i - 1];
+    for (int j = o - 1; j >= first_o; j--) {
+      out->stride[j] = step;
+      step *= so->dim[j];
+    }
+  }
+  return true;
+}
+static void reshape_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  (void)need;
+  din[0] = mn_reshape(g, dout[0], n->in[0]->shape);
+}
+const mn_op mn_op_reshape = {.name = "reshape", .cls = MN_OP_VIEW, .grad = reshape_grad, .view = reshape_view};
+
+mn_tensor *mn_reshape(mn_graph *g, mn_tensor *x, mn_shape s) {
+  if (!x) return mn_node1(g, &mn_op_reshape, 1, &x, MN_F32, s, NULL);
+  if (mn_shape_equal(&x->shape, &s)) return x;
+  if (s.ndim < 0 || mn_shape_count(&x->shape) != mn_shape_count(&s)) {
+    char a[96], b[96];
+    mn_graph_fault(g, MN_ERR_SHAPE, "reshape: %s does not hold as many elements as %s", mn_shape_str(&x->shape, a),
+                   mn_shape_str(&s, b));
+    return NULL;
+  }
+  return mn_node1(g, &mn_op_reshape, 1, &x, x->dtype, s, NULL);
+}
+
+static mn_tensor *no_axis(mn_graph *g, const char *op, int axis) {
+  mn_graph_fault(g, MN_ERR_SHAPE, "%s: no axis %d", op, axis);
+  return NULL;
+}
+
+mn_tensor *mn_unsqueeze(mn_graph *g, mn_tensor *x, int axis) {
+  if (!x) return NULL;
+  mn_shape s = x->shape;
+  if (axis < 0) axis += s.ndim + 1;
+  if (axis < 0 || axis > s.ndim || s.ndim == MN_MAX_DIMS) return no_axis(g, "unsqueeze", axis);
+  for (int i = s.ndim; i > axis; i--) s.dim[i] = s.dim[i - 1];
+  s.dim[axis] = 1;
+  s.ndim++;
+  return mn_reshape(g, x, s);
+}
+
+mn_tensor *mn_squeeze(mn_graph *g, mn_tensor *x, int axis) {
+  if (!x) return NULL;
+  mn_shape s = x->shape;
+  if (axis < 0) axis += s.ndim;
+  if (axis < 0 || axis >= s.ndim || s.dim[axis] != 1) return no_axis(g, "squeeze (of size 1)", axis);
+  for (int i = axis; i + 1 < s.ndim; i++) s.dim[i] = s.dim[i + 1];
+  s.ndim--;
+  return mn_reshape(g, x, s);
+}
+
+/* ---- permute ---- */
+static bool permute_view(const mn_node *n, const mn_layout *in, mn_layout *out) {
+  const mn_permute_attr *a = n->attr;
+  out->offset = in->offset;
+  for (int i = 0; i < n->out[0]->shape.ndim; i++) out->stride[i] = in->stride[a->axes[i]];
+  return true;
+}
+static void permute_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  (void)need;
+  const mn_permute_attr *a = n->attr;
+  int inverse[MN_MAX_DIMS];
+  for (int i = 0; i < n->out[0]->shape.ndim; i++) inverse[a->axes[i]] = i;
+  din[0] = mn_permute(g, dout[0], inverse);
+}
+const mn_op mn_op_permute = {
+    .name = "permute", .cls = MN_OP_VIEW, .attr_size = sizeof(mn_permute_attr), .grad = permute_grad, .view = permute_view};
+
+mn_tensor *mn_permute(mn_graph *g, mn_tensor *x, const int *axes) {
+  mn_permute_attr a = {{0}};
+  mn_shape s = {0};
+  unsigned seen = 0;
+  bool identity = true;
+  if (!x) return mn_node1(g, &mn_op_permute, 1, &x, MN_F32, s, &a);
+  s.ndim = x->shape.ndim;
+  for (int i = 0; i < s.ndim; i++) {
+    if (axes[i] < 0 || axes[i] >= s.ndim || seen >> axes[i] & 1) return no_axis(g, "permute", axes[i]);
+    seen |= 1u << axes[i];
+    a.axes[i] = axes[i];
+    s.dim[i] = x->shape.dim[axes[i]];
+    identity &= axes[i] == i;
+  }
+  return identity ? x : mn_node1(g, &mn_op_permute, 1, &x, x->dtype, s, &a);
+}
+
+mn_tensor *mn_transpose(mn_graph *g, mn_tensor *x, int a, int b) {
+  if (!x) return NULL;
+  int nd = x->shape.ndim, axes[MN_MAX_DIMS];
+  if (a < 0) a += nd;
+  if (b < 0) b += nd;
+  if (a < 0 || a >= nd) return no_axis(g, "transpose", a);
+  if (b < 0 || b >= nd) return no_axis(g, "transpose", b);
+  for (int i = 0; i < nd; i++) axes[i] = i == a ? b : i == b ? a : i;
+  return mn_permute(g, x, axes);
+}
+
+/* ---- expand ---- */
+static bool expand_view(const mn_node *n, const mn_layout *in, mn_layout *out) {
+  const mn_shape *si = &n->in[0]->shape, *so = &n->out[0]->shape;
+  out->offset = in->offset;
+  for (int o = 0; o < so->ndim; o++) {
+    int i = o - (so->ndim - si->ndim);
+    out->stride[o] = i < 0 || (si->dim[i] == 1 && so->dim[o] != 1) ? 0 : in->stride[i];
+  }
+  return true;
+}
+static void expand_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  (void)need;
+  din[0] = mn_sum_to(g, dout[0], n->in[0]->shape);
+}
+const mn_op mn_op_expand = {.name = "expand", .cls = MN_OP_VIEW, .grad = expand_grad, .view = expand_view};
+
+mn_tensor *mn_expand(mn_graph *g, mn_tensor *x, mn_shape s) {
+  if (!x) return mn_node1(g, &mn_op_expand, 1, &x, MN_F32, s, NULL);
+  if (mn_shape_equal(&x->shape, &s)) return x;
+  bool ok = x->shape.ndim <= s.ndim;
+  for (int o = s.ndim - 1, i = x->shape.ndim - 1; ok && i >= 0; i--, o--)
+    ok = x->shape.dim[i] == s.dim[o] || x->shape.dim[i] == 1;
+  if (!ok) {
+    char a[96], b[96];
+    mn_graph_fault(g, MN_ERR_SHAPE, "expand: %s does not broadcast to %s", mn_shape_str(&x->shape, a), mn_shape_str(&s, b));
+    return NULL;
+  }
+  return mn_node1(g, &mn_op_expand, 1, &x, x->dtype, s, NULL);
+}
+
+/* ---- slice ---- */
+static bool slice_view(const mn_node *n, const mn_layout *in, mn_layout *out) {
+  const mn_slice_attr *a = n->attr;
+  *out = *in;
+  out->offset += a->start * in->stride[a->axis];
+  return true;
+}
+static void slice_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  (void)need;
+  const mn_slice_attr *a = n->attr;
+  int64_t full = n->in[0]->shape.dim[a->axis], len = n->out[0]->shape.dim[a->axis];
+  din[0] = mn_pad(g, dout[0], a->axis, a->start, full - a->start - len);
+}
+const mn_op mn_op_slice = {
+    .name = "slice", .cls = MN_OP_VIEW, .attr_size = sizeof(mn_slice_attr), .grad = slice_grad, .view = slice_view};
+
+mn_tensor *mn_slice(mn_graph *g, mn_tensor *x, int axis, int64_t start, int64_t len) {
+  if (!x) return NULL;
+  mn_shape s = x->shape;
+  if (axis < 0) axis += s.ndim;
+  if (axis < 0 || axis >= s.ndim) return no_axis(g, "slice", axis);
+  if (start < 0 || len < 0 || start > s.dim[axis] || len > s.dim[axis] - start) {
+    mn_graph_fault(g, MN_ERR_SHAPE, "slice: [%lld, %lld) lies outside axis %d of size %lld", (long long)start,
+                   (long long)(start + len), axis, (long long)s.dim[axis]);
+    return NULL;
+  }
+  if (len == s.dim[axis]) return x;
+  s.dim[axis] = len;
+  return mn_node1(g, &mn_op_slice, 1, &x, x->dtype, s, &(mn_slice_attr){axis, start});
+}
+
+/* ---- stop_gradient ---- */
+static bool same_view(const mn_node *n, const mn_layout *in, mn_layout *out) {
+  (void)n;
+  *out = *in;
+  return true;
+}
+const mn_op mn_op_stop_gradient = {.name = "stop_gradient", .cls = MN_OP_VIEW, .no_grad = true, .view = same_view};
+
+mn_tensor *mn_stop_gradient(mn_graph *g, mn_tensor *x) {
+  return x ? mn_node1(g, &mn_op_stop_gradient, 1, &x, x->dtype, x->shape, NULL) : NULL;
+}
