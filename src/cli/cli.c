@@ -1,0 +1,362 @@
+/* cli.c - the frame of the program: finds the verb, parses its options against its table, runs it, and turns the status
+ * into one message and an exit code. The help pages are in help.c. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/nearest.h"
+
+typedef struct mn_cli_value {
+  const mn_option *option;
+  const char *text; /* NULL for a flag */
+} mn_cli_value;
+
+/* ---- interruption ------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t stop_flag;
+
+static void on_signal(int sig) {
+  if (stop_flag) { /* asked twice: end at once, by the signal itself, so that the parent process sees it */
+    signal(sig, SIG_DFL);
+    raise(sig);
+    return;
+  }
+  stop_flag = 1;
+  static const char text[] = "\nmneme: ending cleanly; interrupt again to end at once\n";
+  ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+  (void)written;
+}
+
+static void catch_signals(void) {
+  struct sigaction action = {.sa_handler = on_signal};
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_NODEFER; /* so that raise() above takes effect inside the handler */
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+bool mn_cli_interrupted(void) { return stop_flag != 0; }
+const volatile sig_atomic_t *mn_cli_stop_flag(void) { return &stop_flag; }
+
+/* ---- options ------------------------------------------------------------------------------------------------------ */
+
+static const mn_option *find_option(const mn_verb *verb, const char *name, size_t n) {
+  for (const mn_option *o = verb->options; o && o->name; o++)
+    if (strlen(o->name) == n && !memcmp(o->name, name, n)) return o;
+  for (const mn_option *o = mn_cli_common_options; o->name; o++)
+    if (mn_cli_accepts(verb, o) && strlen(o->name) == n && !memcmp(o->name, name, n)) return o;
+  return NULL;
+}
+
+static const char *nearest_option(const mn_verb *verb, const char *name) {
+  const char *names[128];
+  int n = 0;
+  for (const mn_option *o = verb->options; o && o->name && n < 100; o++) names[n++] = o->name;
+  for (const mn_option *o = mn_cli_common_options; o->name && n < 128; o++)
+    if (mn_cli_accepts(verb, o)) names[n++] = o->name;
+  return mn_nearest(name, names, n);
+}
+
+static mn_status refuse_option(const mn_verb *verb, const char *arg) {
+  char name[64];
+  snprintf(name, sizeof name, "%s", arg + strspn(arg, "-"));
+  name[strcspn(name, "=")] = 0;
+  const char *near = nearest_option(verb, name);
+  if (near)
+    return mn_fail(MN_ERR_CONFIG, "%s has no option %s; did you mean --%s?", verb->name, arg, near);
+  return mn_fail(MN_ERR_CONFIG, "%s has no option %s; `mneme %s --help` lists its options", verb->name, arg,
+                 verb->name);
+}
+
+/* Fills cli->args and cli->values, which have room for argc entries each. */
+static mn_status parse(mn_cli *cli, int argc, char **argv, const char **args, mn_cli_value *values) {
+  const mn_verb *verb = cli->verb;
+  bool options_end = false;
+  cli->args = args;
+  cli->values = values;
+  for (int i = 0; i < argc; i++) {
+    char *arg = argv[i];
+    if (options_end || arg[0] != '-' || !arg[1] || (arg[1] >= '0' && arg[1] <= '9')) {
+      args[cli->n_args++] = arg;
+      continue;
+    }
+    if (!strcmp(arg, "--")) {
+      options_end = true;
+      continue;
+    }
+    if (arg[1] != '-') return refuse_option(verb, arg);
+    size_t n = strcspn(arg + 2, "=");
+    const mn_option *option = find_option(verb, arg + 2, n);
+    if (!option) return refuse_option(verb, arg);
+    const char *text = arg[2 + n] == '=' ? arg + 3 + n : NULL;
+    if (!option->metavar && text)
+      return mn_fail(MN_ERR_CONFIG, "--%s takes no value: write --%s alone", option->name, option->name);
+    if (option->metavar && !text) {
+      if (i + 1 >= argc) return mn_fail(MN_ERR_CONFIG, "--%s needs a value: --%s %s", option->name, option->name,
+                                        option->metavar);
+      text = argv[++i];
+    }
+    for (int j = 0; !(option->flags & MN_OPTION_REPEATS) && option->metavar && j < cli->n_values; j++)
+      if (values[j].option == option)
+        return mn_fail(MN_ERR_CONFIG, "--%s is given twice: '%s' and '%s'; keep one", option->name, values[j].text,
+                       text);
+    values[cli->n_values++] = (mn_cli_value){option, text};
+  }
+  if (cli->n_args < verb->min_args)
+    return mn_fail(MN_ERR_CONFIG, "%s needs more: usage is `mneme %s %s`", verb->name, verb->name, verb->usage);
+  if (verb->max_args >= 0 && cli->n_args > verb->max_args)
+    return mn_fail(MN_ERR_CONFIG, "%s does not know what to do with '%s': usage is `mneme %s %s`", verb->name,
+                   cli->args[verb->max_args], verb->name, verb->usage);
+  return MN_OK;
+}
+
+static const mn_option *option_of(const mn_cli *cli, const char *name) {
+  return find_option(cli->verb, name, strlen(name));
+}
+
+const char *mn_cli_nth(const mn_cli *cli, const char *name, int i) {
+  const mn_option *option = option_of(cli, name);
+  bool any = false;
+  for (int j = 0; j < cli->n_values; j++) {
+    if (cli->values[j].option != option) continue;
+    any = true;
+    if (i-- == 0) return cli->values[j].text;
+  }
+  return !any && i == 0 && option ? option->default_value : NULL;
+}
+
+const char *mn_cli_get(const mn_cli *cli, const char *name) {
+  const mn_option *option = option_of(cli, name);
+  for (int j = cli->n_values - 1; j >= 0; j--)
+    if (cli->values[j].option == option) return cli->values[j].text;
+  return option ? option->default_value : NULL;
+}
+
+bool mn_cli_given(const mn_cli *cli, const char *name) {
+  const mn_option *option = option_of(cli, name);
+  for (int j = 0; j < cli->n_values; j++)
+    if (cli->values[j].option == option) return true;
+  return false;
+}
+
+mn_status mn_cli_int(const mn_cli *cli, const char *name, int64_t min, int64_t max, int64_t *out) {
+  const char *text = mn_cli_get(cli, name);
+  if (!text) return MN_OK;
+  char *end;
+  errno = 0;
+  long long value = strtoll(text, &end, 10);
+  if (end == text || *end || errno || value < min || value > max) {
+    if (max == INT64_MAX)
+      return mn_fail(MN_ERR_CONFIG, "--%s: expected a whole number of at least %lld, got '%s'", name, (long long)min,
+                     text);
+    return mn_fail(MN_ERR_CONFIG, "--%s: expected a whole number from %lld to %lld, got '%s'", name, (long long)min,
+                   (long long)max, text);
+  }
+  *out = value;
+  return MN_OK;
+}
+
+mn_status mn_cli_float(const mn_cli *cli, const char *name, double min, double max, double *out) {
+  const char *text = mn_cli_get(cli, name);
+  if (!text) return MN_OK;
+  char *end;
+  double value = strtod(text, &end);
+  if (end == text || *end || !(value >= min && value <= max))
+    return mn_fail(MN_ERR_CONFIG, "--%s: expected a number from %g to %g, got '%s'", name, min, max, text);
+  *out = value;
+  return MN_OK;
+}
+
+mn_status mn_cli_choice(const mn_cli *cli, const char *name, const char *const *choices, int *out) {
+  const char *text = mn_cli_get(cli, name);
+  if (!text) return MN_OK;
+  char list[512] = "";
+  int n = 0;
+  for (; choices[n]; n++) {
+    if (!strcmp(choices[n], text)) return *out = n, MN_OK;
+    size_t used = strlen(list);
+    snprintf(list + used, sizeof list - used, "%s%s", n ? ", " : "", choices[n]);
+  }
+  const char *near = mn_nearest(text, choices, n);
+  if (near) return mn_fail(MN_ERR_CONFIG, "--%s: '%s' is not one of %s; did you mean %s?", name, text, list, near);
+  return mn_fail(MN_ERR_CONFIG, "--%s: '%s' is not one of %s", name, text, list);
+}
+
+/* The common options' values go into fields of their own. */
+static mn_status read_common(mn_cli *cli, const char **set) {
+  cli->json = mn_cli_given(cli, "json");
+  cli->quiet = mn_cli_given(cli, "quiet");
+  if (cli->verb->common & MN_CLI_THREADS) {
+    int64_t threads = 0;
+    MN_TRY(mn_cli_int(cli, "threads", 1, 4096, &threads));
+    cli->threads = (int)threads;
+  }
+  if (cli->verb->common & MN_CLI_SEED) {
+    int64_t seed = 0;
+    MN_TRY(mn_cli_int(cli, "seed", 0, INT64_MAX, &seed));
+    cli->seed = (uint64_t)seed;
+    cli->seed_given = mn_cli_given(cli, "seed");
+  }
+  if (cli->verb->common & MN_CLI_OUT) cli->out_dir = mn_cli_get(cli, "out");
+  if (cli->verb->common & MN_CLI_SET) {
+    cli->set = set;
+    for (const char *text; (text = mn_cli_nth(cli, "set", cli->n_set)); cli->n_set++) {
+      if (!strchr(text, '=') || text[0] == '=')
+        return mn_fail(MN_ERR_CONFIG, "--set: expected KEY=VALUE, for example train.steps=200, got '%s'", text);
+      set[cli->n_set] = text;
+    }
+  }
+  return MN_OK;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------------ */
+
+json_t *mn_cli_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
+/* 15 digits: what is left of a double when 0.1 is to be printed as 0.1. */
+static mn_status print_json(json_t *value, size_t flags) {
+  if (!value) return mn_fail(MN_ERR_INTERNAL, "a JSON document could not be built (text that is not UTF-8?)");
+  json_dumpf(value, stdout, flags | JSON_REAL_PRECISION(15) | JSON_ENCODE_ANY);
+  putchar('\n');
+  json_decref(value);
+  return MN_OK;
+}
+
+mn_status mn_cli_json(mn_cli *cli, json_t *document) {
+  cli->json_printed = true;
+  return print_json(document, JSON_INDENT(2));
+}
+
+void mn_cli_json_line(mn_cli *cli, json_t *record) {
+  cli->json_printed = true;
+  if (print_json(record, JSON_COMPACT) != MN_OK) mn_log(MN_LOG_WARN, "%s", mn_message());
+  fflush(stdout);
+}
+
+void mn_cli_note(const mn_cli *cli, const char *fmt, ...) {
+  if (cli->quiet || cli->json) return;
+  va_list ap;
+  va_start(ap, fmt);
+  vfprintf(stderr, fmt, ap);
+  va_end(ap);
+  fputc('\n', stderr);
+}
+
+bool mn_cli_color(FILE *stream) {
+  const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
+  return isatty(fileno(stream)) && !(no_color && *no_color) && term && strcmp(term, "dumb");
+}
+
+int mn_cli_columns(FILE *stream) {
+  struct winsize size;
+  if (ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col >= 20) return size.ws_col;
+  return 80;
+}
+
+static int exit_code(mn_status status) {
+  switch (status) {
+    case MN_OK: return MN_EXIT_OK;
+    case MN_ERR_ARG:
+    case MN_ERR_CONFIG: return MN_EXIT_USAGE;
+    case MN_ERR_CANCELLED: return MN_EXIT_INTERRUPTED;
+    default: return MN_EXIT_FAILURE;
+  }
+}
+
+/* The one place where an error is printed. */
+static int report(mn_status status, bool json) {
+  int code = exit_code(status);
+  const char *message = *mn_message() ? mn_message() : mn_status_name(status);
+  if (json) {
+    json_t *error = json_pack("{s:{s:i,s:s,s:s?}}", "error", "exit_code", code, "kind", mn_status_name(status),
+                              "message", message);
+    if (!error) /* the message quotes bytes that are no UTF-8 */
+      error = json_pack("{s:{s:i,s:s}}", "error", "exit_code", code, "kind", mn_status_name(status));
+    print_json(error, JSON_INDENT(2));
+  } else
+    fprintf(stderr, "mneme: %s\n", message);
+  return code;
+}
+
+/* A full disk behind stdout is a failure; a reader that went away is not. */
+static mn_status flush_output(void) {
+  errno = 0;
+  bool failed = fflush(stdout) != 0 || ferror(stdout);
+  if (!failed || errno == EPIPE) return MN_OK;
+  return mn_fail(MN_ERR_IO, "standard output could not be written%s%s; is the disk full?", errno ? ": " : "",
+                 errno ? strerror(errno) : "");
+}
+
+/* ---- the program -------------------------------------------------------------------------------------------------- */
+
+static bool has_word(int argc, char **argv, const char *word) {
+  for (int i = 0; i < argc && strcmp(argv[i], "--"); i++)
+    if (!strcmp(argv[i], word)) return true;
+  return false;
+}
+
+static mn_status find_verb(const char *name, const mn_verb *const *verbs, int n, const mn_verb **out) {
+  const char *names[64];
+  int count = 0;
+  for (int i = 0; i < n; i++) {
+    if (!strcmp(verbs[i]->name, name)) return *out = verbs[i], MN_OK;
+    if (count < 64) names[count++] = verbs[i]->name;
+  }
+  const char *near = mn_nearest(name, names, count);
+  if (name[0] == '-')
+    return mn_fail(MN_ERR_CONFIG, "%s: options come after a verb; `mneme --help` lists the verbs", name);
+  if (near) return mn_fail(MN_ERR_CONFIG, "there is no verb '%s'; did you mean `mneme %s`?", name, near);
+  return mn_fail(MN_ERR_CONFIG, "there is no verb '%s'; `mneme --help` lists them", name);
+}
+
+static int run_verb(const mn_verb *verb, int argc, char **argv, bool json) {
+  const size_t room = (size_t)argc + 1;
+  const char **args = mn_calloc(room, sizeof *args), **set = mn_calloc(room, sizeof *set);
+  mn_cli_value *values = mn_calloc(room, sizeof *values);
+  mn_cli cli = {.verb = verb};
+  mn_status status = args && set && values ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK) status = parse(&cli, argc, argv, args, values);
+  if (status == MN_OK) status = read_common(&cli, set);
+  if (status == MN_OK) status = verb->run(&cli);
+  if (status == MN_OK) status = flush_output();
+  /* A verb that already printed its document (the state it ended in) keeps stdout to itself. */
+  int code = status == MN_OK ? (cli.bars_short ? MN_EXIT_BAR_SHORT : MN_EXIT_OK)
+                             : report(status, json && !cli.json_printed);
+  free(args);
+  free(set);
+  free(values);
+  return code;
+}
+
+int mn_cli_main(int argc, char **argv, const mn_verb *const *verbs, int n_verbs) {
+  catch_signals();
+  if (argc < 2) {
+    mn_cli_print_verbs(stderr, verbs, n_verbs);
+    return MN_EXIT_USAGE;
+  }
+  bool json = has_word(argc, argv, "--json");
+  const char *first = argv[1];
+  if (!strcmp(first, "--help") || !strcmp(first, "-h") || (!strcmp(first, "help") && argc == 2)) {
+    mn_cli_print_verbs(stdout, verbs, n_verbs);
+    return fflush(stdout), MN_EXIT_OK;
+  }
+  if (!strcmp(first, "--version")) {
+    mn_cli_print_version(stdout, json);
+    return fflush(stdout), MN_EXIT_OK;
+  }
+  bool help_first = !strcmp(first, "help"); /* mneme help VERB */
+  const mn_verb *verb = NULL;
+  mn_status status = find_verb(help_first ? argv[2] : first, verbs, n_verbs, &verb);
+  if (status != MN_OK) return report(status, json);
+  if (help_first || has_word(argc - 2, argv + 2, "--help") || has_word(argc - 2, argv + 2, "-h")) {
+    mn_cli_print_verb(stdout, verb);
+    return fflush(stdout), MN_EXIT_OK;
+  }
+  return run_verb(verb, argc - 2, argv + 2, json);
+}

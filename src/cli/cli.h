@@ -1,0 +1,131 @@
+/* cli.h - the frame that every verb of the `mneme` program stands in.
+ *
+ * HOW TO ADD A VERB. Write src/cli/verb_<name>.c that defines one table and one function:
+ *
+ *     static const mn_option options[] = {
+ *       {"steps", "N", "100", "training steps", 0},          // --steps 200 or --steps=200
+ *       {"resume", NULL, NULL, "go on from the last checkpoint", 0}, // a flag: metavar is NULL
+ *       {"tag", "WORD", NULL, "may be given again", MN_OPTION_REPEATS},
+ *       {0}};
+ *     static const char *const examples[] = {"mneme train recipes/quick.yaml --out runs/quick", NULL};
+ *     static mn_status run(mn_cli *cli) {
+ *       int64_t steps;
+ *       MN_TRY(mn_cli_int(cli, "steps", 1, INT64_MAX, &steps));
+ *       ...
+ *       return MN_OK;
+ *     }
+ *     const mn_verb mn_verb_train = {.name = "train", .purpose = MN_VERB_TRAIN, .summary = "train a model", ...};
+ *
+ * CMake finds the file and puts mn_verb_<name> into the table: nothing else is edited. The frame parses and checks the
+ * command line against the tables, prints `mneme VERB --help` from them, and turns the returned status into the exit
+ * code and, once, into the message. So a verb
+ *   - returns mn_fail(...) with what happened, where, and the remedy; it never prints an error and never exits;
+ *   - writes results to stdout: text for people, or one JSON document (mn_cli_json) when cli->json;
+ *   - writes remarks with mn_cli_note and progress with progress.h: both go to stderr, and obey --quiet and --json;
+ *   - in long work looks at mn_cli_interrupted() (or hands mn_cli_stop_flag() to the library), saves what it promised,
+ *     and returns MN_ERR_CANCELLED: exit code 3;
+ *   - that measures against bars sets cli->bars_short when one is not reached: exit code 4.
+ *
+ * EXIT CODES. 0 done; 1 failure; 2 wrong usage or configuration (MN_ERR_ARG, MN_ERR_CONFIG); 3 interrupted, state
+ * saved where promised; 4 all ran, but a bar was short. With --json an error is {"error": {...}} on stdout.
+ *
+ * SIGNALS. The first SIGINT or SIGTERM asks for a clean end, the second ends the process at once. SIGPIPE is ignored:
+ * a reader that goes away (`mneme runs list | head`) is not an error, and does not kill a training run. */
+#ifndef MN_CLI_H
+#define MN_CLI_H
+
+#include <jansson.h>
+#include <signal.h>
+
+#include "base/base.h"
+
+enum { MN_EXIT_OK = 0, MN_EXIT_FAILURE = 1, MN_EXIT_USAGE = 2, MN_EXIT_INTERRUPTED = 3, MN_EXIT_BAR_SHORT = 4 };
+
+typedef enum mn_verb_purpose { /* the headings of `mneme --help`, in this order */
+  MN_VERB_TRAIN,               /* train and compare        */
+  MN_VERB_USE,                 /* run a trained model      */
+  MN_VERB_LOOK,                /* look inside              */
+  MN_VERB_MEASURE,             /* measure                  */
+  MN_VERB_PURPOSES
+} mn_verb_purpose;
+
+enum { MN_OPTION_REPEATS = 1 };
+
+typedef struct mn_option {
+  const char *name;          /* without the dashes; NULL ends a table                         */
+  const char *metavar;       /* what the value is called in the help; NULL: a flag            */
+  const char *default_value; /* used when the option is absent, and shown; NULL: none         */
+  const char *help;          /* one line, lower case, no full stop                            */
+  unsigned flags;            /* MN_OPTION_REPEATS                                             */
+} mn_option;
+
+/* Common options a verb accepts besides --json, --quiet and --help, which all do. */
+enum { MN_CLI_THREADS = 1, MN_CLI_SEED = 2, MN_CLI_SET = 4, MN_CLI_OUT = 8 };
+
+typedef struct mn_cli mn_cli;
+
+typedef struct mn_verb {
+  const char *name;
+  mn_verb_purpose purpose;
+  const char *summary;         /* one line, lower case, no full stop: the list of verbs shows it      */
+  const char *usage;           /* what follows the verb's name: "RECIPE.yaml [options]"               */
+  const char *about;           /* a short paragraph or two, '\n' between paragraphs; may be NULL      */
+  const mn_option *options;    /* ends with {0}; may be NULL                                          */
+  const char *const *examples; /* ends with NULL; may be NULL                                         */
+  unsigned common;             /* MN_CLI_THREADS | ...                                                */
+  int min_args, max_args;      /* how many words besides options; max_args < 0: any number            */
+  mn_status (*run)(mn_cli *cli);
+} mn_verb;
+
+struct mn_cli { /* what a verb is given */
+  const mn_verb *verb;
+  const char *const *args; /* the words besides options, in order                       */
+  int n_args;
+  bool json, quiet;
+  int threads;             /* 0: all usable processors                                  */
+  bool seed_given;         /* --seed was given; otherwise the recipe's seed holds       */
+  uint64_t seed;
+  const char *out_dir;     /* --out DIR; NULL when absent                               */
+  const char *const *set;  /* --set key=value, in order; each is known to have its '='  */
+  int n_set;
+  bool bars_short;         /* set by the verb                                           */
+  struct mn_cli_value *values;
+  int n_values;
+  bool json_printed;
+};
+
+/* The table that CMake generates from src/cli/verb_*.c. */
+extern const mn_verb *const mn_verbs[];
+extern const int mn_n_verbs;
+
+/* ---- reading options (names without dashes; asking for one that is not in the verb's table is a defect) ------------ */
+const char *mn_cli_get(const mn_cli *cli, const char *name); /* last value given, else the default, else NULL          */
+bool mn_cli_given(const mn_cli *cli, const char *name);      /* a flag was set, or a value was given                   */
+const char *mn_cli_nth(const mn_cli *cli, const char *name, int i); /* i-th value given; the default counts as 0-th    */
+/* Checked numbers: MN_ERR_CONFIG with the option's name and the range. An absent option without default: *out stays. */
+mn_status mn_cli_int(const mn_cli *cli, const char *name, int64_t min, int64_t max, int64_t *out);
+mn_status mn_cli_float(const mn_cli *cli, const char *name, double min, double max, double *out);
+/* One of the words of `choices` (ends with NULL): *out is its index. */
+mn_status mn_cli_choice(const mn_cli *cli, const char *name, const char *const *choices, int *out);
+
+/* ---- writing ------------------------------------------------------------------------------------------------------ */
+mn_status mn_cli_json(mn_cli *cli, json_t *document); /* one document, indented; takes the reference                   */
+void mn_cli_json_line(mn_cli *cli, json_t *record);   /* one line of a JSON-lines stream; takes the reference          */
+json_t *mn_cli_number(double x);                      /* a JSON number, or null for NaN and infinities                 */
+void mn_cli_note(const mn_cli *cli, const char *fmt, ...) MN_PRINTF(2, 3); /* a remark to stderr                       */
+bool mn_cli_color(FILE *stream); /* a terminal that takes colours, and NO_COLOR is not set                            */
+int mn_cli_columns(FILE *stream); /* its width, or 80                                                                 */
+
+/* ---- interruption ------------------------------------------------------------------------------------------------- */
+bool mn_cli_interrupted(void);
+const volatile sig_atomic_t *mn_cli_stop_flag(void); /* non-zero once interrupted; for loops inside the library        */
+
+/* ---- the frame itself --------------------------------------------------------------------------------------------- */
+int mn_cli_main(int argc, char **argv, const mn_verb *const *verbs, int n_verbs); /* returns the exit code             */
+extern const mn_option mn_cli_common_options[]; /* all of them; mn_cli_accepts says which a verb takes                 */
+bool mn_cli_accepts(const mn_verb *verb, const mn_option *common);
+void mn_cli_print_verbs(FILE *out, const mn_verb *const *verbs, int n_verbs);
+void mn_cli_print_verb(FILE *out, const mn_verb *verb);
+void mn_cli_print_version(FILE *out, bool json);
+
+#endif
