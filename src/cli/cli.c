@@ -235,7 +235,7 @@ mn_status mn_cli_json(mn_cli *cli, json_t *document) {
 
 void mn_cli_json_line(mn_cli *cli, json_t *record) {
   cli->json_printed = true;
-  if (print_json(record, JSON_COMPACT) != MN_OK) mn_log(MN_LOG_WARN, "%s", mn_message());
+  if (print_json(record, JSON_COMPACT) != MN_OK) mn_log_write(MN_LOG_WARN, "%s", mn_message());
   fflush(stdout);
 }
 

@@ -1,8 +1,8 @@
 /* help.c - the pages of `mneme --help`, `mneme VERB --help` and `mneme --version`, printed from the verbs' tables. */
-#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "backend/cpu/isa.h"
 #include "cli/cli.h"
 #include "mneme_commit.h"
 
@@ -137,40 +137,25 @@ void mn_cli_print_verbs(FILE *out, const mn_verb *const *verbs, int n_verbs) {
 
 /* ---- version ------------------------------------------------------------------------------------------------------ */
 
-/* The instruction sets that kernels are compiled for and that this machine has. */
-static int machine_isas(const char *names[8]) {
-  int n = 0;
-  names[n++] = "generic";
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) names[n++] = "avx2";
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-    names[n++] = "avx512";
-  if (n == 3 && __builtin_cpu_supports("avx512bf16")) names[n++] = "avx512_bf16";
-#endif
-  return n;
-}
-
 void mn_cli_print_version(FILE *out, bool json) {
-  const char *isas[8];
-  int n = machine_isas(isas);
-  const char *forced = getenv("MNEME_CPU_ISA");
   struct utsname machine = {0};
   uname(&machine);
+  mn_isa best = mn_isa_best(), used = best;
+  const char *refused = mn_isa_choose(&used) == MN_OK ? NULL : mn_message(); /* MNEME_CPU_ISA may ask too much */
   if (json) {
     json_t *list = json_array();
-    for (int i = 0; i < n; i++) json_array_append_new(list, json_string(isas[i]));
-    json_t *doc = json_pack("{s:s,s:s?,s:s,s:o,s:s?,s:i,s:[s,s]}", "version", MN_VERSION, "commit",
-                            *MN_COMMIT ? MN_COMMIT : NULL, "machine", machine.machine, "isa", list, "isa_forced",
-                            forced, "processors", mn_cpu_count(), "backends", "cpu", "ref");
+    for (int i = 0; i <= (int)best; i++) json_array_append_new(list, json_string(mn_isa_name((mn_isa)i)));
+    json_t *doc = json_pack("{s:s,s:s?,s:s,s:i,s:o,s:s?,s:s?,s:[s,s]}", "version", MN_VERSION, "commit",
+                            *MN_COMMIT ? MN_COMMIT : NULL, "machine", machine.machine, "processors", mn_cpu_count(),
+                            "isa", list, "isa_used", refused ? NULL : mn_isa_name(used), "isa_error", refused,
+                            "backends", "cpu", "ref");
     json_dumpf(doc, out, JSON_INDENT(2));
     fputc('\n', out);
     json_decref(doc);
     return;
   }
   fprintf(out, "mneme %s%s%s%s\n", MN_VERSION, *MN_COMMIT ? " (" : "", MN_COMMIT, *MN_COMMIT ? ")" : "");
-  fprintf(out, "machine   %s, %d usable processors\n", machine.machine, mn_cpu_count());
-  fprintf(out, "isa       ");
-  for (int i = 0; i < n; i++) fprintf(out, "%s%s", i ? ", " : "", isas[i]);
-  fprintf(out, "%s%s\nbackends  cpu, ref\n", forced ? "; forced to " : "", forced ? forced : "");
+  fprintf(out, "machine   %s, %d usable processors\nisa       ", machine.machine, mn_cpu_count());
+  for (int i = 0; i <= (int)best; i++) fprintf(out, "%s%s", i ? ", " : "", mn_isa_name((mn_isa)i));
+  fprintf(out, "; using %s\nbackends  cpu, ref\n", refused ? refused : mn_isa_name(used));
 }
