@@ -1,0 +1,24 @@
+/* gemm.h - products of matrices in memory, on the calling thread: what the matmul operation is made of, and what other
+ * kernels (attention, recurrences, losses) call for their inner products.
+ *
+ * Everywhere: A is [M,K] with element (i,k) at A[i*a_rs + k*a_cs]; B is [K,N] with (k,j) at B[k*b_rs + j*b_cs]; C is
+ * [M,N] with (i,j) at C[i*ldc + j]. Strides are in elements and may be 0 or swapped, so a transposed operand is the
+ * same pointer with its strides exchanged. C must not overlap A or B. Sums are f32. bf16 is the upper half of an f32,
+ * held in a uint16_t. M, N or K of 0 is allowed (K = 0 gives zeros, or leaves C when accumulating). */
+#ifndef MN_ISA_GEMM_H
+#define MN_ISA_GEMM_H
+
+#include "backend/cpu/isa.h"
+
+typedef struct mn_gemm {
+  /* C = alpha A B, or C += alpha A B. Made for M, N, K of some 1 .. 256, called many times: needs no scratch memory
+   * (at most 96 KiB of stack), right for any size. Fastest when b_cs = 1 (f32). */
+  void (*small_f32)(int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t a_rs, int64_t a_cs,
+                    const float *B, int64_t b_rs, int64_t b_cs, float *C, int64_t ldc, bool accumulate);
+  void (*small_bf16)(int64_t M, int64_t N, int64_t K, float alpha, const uint16_t *A, int64_t a_rs, int64_t a_cs,
+                     const uint16_t *B, int64_t b_rs, int64_t b_cs, float *C, int64_t ldc, bool accumulate);
+} mn_gemm;
+
+MN_ISA_DECLARE(mn_gemm, mn_gemm_table);
+
+#endif

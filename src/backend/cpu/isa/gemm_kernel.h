@@ -1,0 +1,249 @@
+/* gemm_kernel.h - the innermost parts of the products, for gemm.c only: vectors, packing, micro-kernels.
+ *
+ * Packed operands are panels of 32-bit units [U][W]: unit u of lane w is element (w, k = u), or, where the processor
+ * multiplies pairs of bf16 (MN_GEMM_PAIR), the two elements k = 2u and 2u+1. Missing lanes and a missing last element
+ * are zeros, so a micro-kernel needs no edges but where it writes C. */
+#ifndef MN_ISA_GEMM_KERNEL_H
+#define MN_ISA_GEMM_KERNEL_H
+
+#include "backend/cpu/isa/gemm.h"
+
+#include "backend/cpu/isa/vec.h"
+
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+/* VW lanes of a vector; the block kernel's tile is MR rows of NV vectors, its panels of A are AP lanes apart; the small
+ * kernel's tile is SMR rows of SNV vectors. Chosen so that the tile fills the registers of the set. */
+#if defined(MN_VEC_512)
+enum { VW = MN_VL, MR = 14, NV = 2, AP = 16, SMR = 6, SNV = 4 };
+#elif defined(MN_VEC_256)
+enum { VW = MN_VL, MR = 6, NV = 2, AP = 8, SMR = 6, SNV = 2 };
+#else
+enum { VW = MN_VL, MR = 4, NV = 2, AP = 4, SMR = 4, SNV = 2 };
+#endif
+enum { NR = NV * VW };
+
+/* What the units of a panel are made from. */
+typedef enum { UNIT_F32, UNIT_BF16_AS_F32, UNIT_BF16_PAIR } unit_kind;
+#if defined(MN_ISA_avx512_bf16)
+#define BF16_UNIT UNIT_BF16_PAIR
+enum { BF16_PER_UNIT = 2 };
+#else
+#define BF16_UNIT UNIT_BF16_AS_F32
+enum { BF16_PER_UNIT = 1 };
+#endif
+
+INLINE vu vu_load(const void *p) {
+  vu r;
+  memcpy(&r, p, sizeof r);
+  return r;
+}
+INLINE void vu_store(uint32_t *p, vu x) { memcpy(p, &x, sizeof x); }
+
+/* c + a b, of f32 units or of pairs of bf16 */
+INLINE vf dot_step(unit_kind kind, vf c, vf a, vf b) {
+#if defined(MN_ISA_avx512_bf16)
+  if (kind == UNIT_BF16_PAIR) return (vf)_mm512_dpbf16_ps((__m512)c, (__m512bh)(__m512)a, (__m512bh)(__m512)b);
+#endif
+  (void)kind;
+  return c + a * b;
+}
+
+/* ---- packing ---- */
+INLINE vu load_units(unit_kind kind, const void *p) { /* VW units that follow each other along k */
+  if (kind == UNIT_BF16_AS_F32) return (vu)vf_load_bf16(p);
+  return vu_load(p);
+}
+INLINE vu load_units_part(unit_kind kind, const void *p, int64_t n) { /* n elements (not units) */
+  if (kind == UNIT_BF16_AS_F32) return (vu)vf_load_bf16n(p, (int)n);
+  vu x = {0};
+  memcpy(&x, p, (kind == UNIT_F32 ? sizeof(float) : sizeof(uint16_t)) * (size_t)n);
+  return x;
+}
+
+/* VW x VW transposition in registers */
+INLINE void transpose(vu r[VW]) {
+#if defined(MN_VEC_512)
+  __m512 a[16], b[16];
+  UNROLL for (int i = 0; i < 16; i += 2) {
+    a[i] = _mm512_unpacklo_ps((__m512)r[i], (__m512)r[i + 1]);
+    a[i + 1] = _mm512_unpackhi_ps((__m512)r[i], (__m512)r[i + 1]);
+  }
+  UNROLL for (int i = 0; i < 16; i += 4) {
+    b[i] = (__m512)_mm512_unpacklo_pd((__m512d)a[i], (__m512d)a[i + 2]);
+    b[i + 1] = (__m512)_mm512_unpackhi_pd((__m512d)a[i], (__m512d)a[i + 2]);
+    b[i + 2] = (__m512)_mm512_unpacklo_pd((__m512d)a[i + 1], (__m512d)a[i + 3]);
+    b[i + 3] = (__m512)_mm512_unpackhi_pd((__m512d)a[i + 1], (__m512d)a[i + 3]);
+  }
+  /* b[4g+i] lane q: column 4q+i of rows 4g .. 4g+3 */
+  UNROLL for (int i = 0; i < 4; i++) {
+    __m512 lo02 = _mm512_shuffle_f32x4(b[i], b[4 + i], 0x88), lo13 = _mm512_shuffle_f32x4(b[i], b[4 + i], 0xdd);
+    __m512 hi02 = _mm512_shuffle_f32x4(b[8 + i], b[12 + i], 0x88);
+    __m512 hi13 = _mm512_shuffle_f32x4(b[8 + i], b[12 + i], 0xdd);
+    r[i] = (vu)_mm512_shuffle_f32x4(lo02, hi02, 0x88);
+    r[8 + i] = (vu)_mm512_shuffle_f32x4(lo02, hi02, 0xdd);
+    r[4 + i] = (vu)_mm512_shuffle_f32x4(lo13, hi13, 0x88);
+    r[12 + i] = (vu)_mm512_shuffle_f32x4(lo13, hi13, 0xdd);
+  }
+#elif defined(MN_VEC_256)
+  __m256 a[8], b[8];
+  UNROLL for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps((__m256)r[i], (__m256)r[i + 1]);
+    a[i + 1] = _mm256_unpackhi_ps((__m256)r[i], (__m256)r[i + 1]);
+  }
+  UNROLL for (int i = 0; i < 8; i += 4) {
+    b[i] = (__m256)_mm256_unpacklo_pd((__m256d)a[i], (__m256d)a[i + 2]);
+    b[i + 1] = (__m256)_mm256_unpackhi_pd((__m256d)a[i], (__m256d)a[i + 2]);
+    b[i + 2] = (__m256)_mm256_unpacklo_pd((__m256d)a[i + 1], (__m256d)a[i + 3]);
+    b[i + 3] = (__m256)_mm256_unpackhi_pd((__m256d)a[i + 1], (__m256d)a[i + 3]);
+  }
+  UNROLL for (int i = 0; i < 4; i++) {
+    r[i] = (vu)_mm256_permute2f128_ps(b[i], b[4 + i], 0x20);
+    r[4 + i] = (vu)_mm256_permute2f128_ps(b[i], b[4 + i], 0x31);
+  }
+#else
+  uint32_t t[VW][VW];
+  for (int i = 0; i < VW; i++)
+    for (int j = 0; j < VW; j++) t[j][i] = r[i][j];
+  for (int i = 0; i < VW; i++) memcpy(&r[i], t[i], sizeof r[i]);
+#endif
+}
+
+INLINE uint32_t one_element(unit_kind kind, const void *src, int64_t at) {
+  uint32_t x;
+  if (kind == UNIT_F32) memcpy(&x, (const float *)src + at, sizeof x);
+  else x = (uint32_t)((const uint16_t *)src)[at] << (kind == UNIT_BF16_AS_F32 ? 16 : 0);
+  return x;
+}
+
+/* dst[U][W], W a multiple of VW, from an operand whose lane w, element k is src[w*w_stride + k*k_stride], w < n <= W,
+ * k < K. */
+INLINE void pack(unit_kind kind, int W, uint32_t *dst, int64_t n, int64_t K, const void *src, int64_t w_stride,
+                 int64_t k_stride) {
+  const int per_unit = kind == UNIT_BF16_PAIR ? 2 : 1;
+  const int64_t U = (K + per_unit - 1) / per_unit;
+  const size_t size = kind == UNIT_F32 ? 4 : 2;
+  const char *s = src;
+  if (k_stride == 1) { /* the lanes are rows in memory: transpose squares of VW lanes by VW units */
+    for (int w = 0; w < W; w += VW) {
+      const int64_t rows = n - w < 0 ? 0 : n - w < VW ? n - w : VW;
+      const char *row = s + (int64_t)size * w * w_stride;
+      const int64_t step = (int64_t)size * w_stride;
+      for (int64_t u = 0; u < U; u += VW) {
+        const int64_t left = K - u * per_unit; /* elements */
+        vu r[VW];
+        if (rows == VW && left >= VW * per_unit) {
+          UNROLL for (int i = 0; i < VW; i++) r[i] = load_units(kind, row + i * step + u * 4 / (kind == UNIT_BF16_AS_F32 ? 2 : 1));
+        } else {
+          const int64_t part = left < VW * per_unit ? left : VW * per_unit;
+          for (int i = 0; i < VW; i++)
+            r[i] = i < rows ? load_units_part(kind, row + i * step + u * 4 / (kind == UNIT_BF16_AS_F32 ? 2 : 1), part)
+                            : (vu){0};
+        }
+        transpose(r);
+        uint32_t *d = dst + u * W + w;
+        if (U - u >= VW) {
+          UNROLL for (int i = 0; i < VW; i++) vu_store(d + i * W, r[i]);
+        } else {
+          for (int i = 0; i < U - u; i++) vu_store(d + i * W, r[i]);
+        }
+      }
+    }
+  } else if (w_stride == 1) { /* the lanes follow each other in memory */
+    for (int64_t u = 0; u < U; u++, dst += W) {
+      const char *row = s + (int64_t)size * u * per_unit * k_stride;
+      const bool pair = kind == UNIT_BF16_PAIR && 2 * u + 1 < K;
+      for (int w = 0; w < W; w += VW) {
+        const int64_t part = n - w < 0 ? 0 : n - w < VW ? n - w : VW;
+        vu x;
+        if (kind == UNIT_F32) {
+          const float *p = (const float *)row + w;
+          x = (vu)(part == VW ? vf_load(p) : vf_loadn(p, (int)part));
+        } else {
+          const uint16_t *p = (const uint16_t *)row + w;
+          x = (vu)(part == VW ? vf_load_bf16(p) : vf_load_bf16n(p, (int)part));
+          if (kind == UNIT_BF16_PAIR) x >>= 16;
+          if (pair) x |= (vu)(part == VW ? vf_load_bf16(p + k_stride) : vf_load_bf16n(p + k_stride, (int)part));
+        }
+        vu_store(dst + w, x);
+      }
+    }
+  } else {
+    for (int64_t u = 0; u < U; u++, dst += W)
+      for (int w = 0; w < W; w++) {
+        uint32_t x = 0;
+        if (w < n) {
+          x = one_element(kind, src, w * w_stride + u * per_unit * k_stride);
+          if (kind == UNIT_BF16_PAIR && 2 * u + 1 < K)
+            x |= one_element(kind, src, w * w_stride + (2 * u + 1) * k_stride) << 16;
+        }
+        dst[w] = x;
+      }
+  }
+}
+
+/* ---- where a tile goes ---- */
+typedef struct tile_out {
+  void *c;      /* f32, or bf16 (never accumulated into) */
+  int64_t ldc;
+  bool bf16, accumulate;
+  float alpha;
+} tile_out;
+
+INLINE void write_row(const tile_out *o, int64_t i, int64_t j, vf x, int64_t n) {
+  x *= vf_set1(o->alpha);
+  if (o->bf16) {
+    uint16_t *c = (uint16_t *)o->c + i * o->ldc + j;
+    if (n >= VW) vf_store_bf16(c, x);
+    else vf_store_bf16n(c, x, (int)n);
+  } else {
+    float *c = (float *)o->c + i * o->ldc + j;
+    if (n >= VW) vf_store(c, o->accumulate ? vf_load(c) + x : x);
+    else vf_storen(c, o->accumulate ? vf_loadn(c, (int)n) + x : x, (int)n);
+  }
+}
+
+/* ---- the micro-kernel of packed panels ---- rows <= MR of A [U][AP] times B [U][NR], cols <= nv*VW columns */
+INLINE void packed_tile(unit_kind kind, const int mr, const int nv, int64_t U, const float *a, const float *b,
+                        const tile_out *o, int64_t rows, int64_t cols) {
+  vf c[MR][NV];
+  UNROLL for (int i = 0; i < mr; i++)
+    UNROLL for (int j = 0; j < nv; j++) c[i][j] = (vf){0};
+  for (int64_t u = 0; u < U; u++, a += AP, b += NR) {
+    vf bv[NV];
+    UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(b + j * VW);
+    UNROLL for (int i = 0; i < mr; i++) {
+      vf av = vf_set1(a[i]);
+      UNROLL for (int j = 0; j < nv; j++) c[i][j] = dot_step(kind, c[i][j], av, bv[j]);
+    }
+  }
+  UNROLL for (int i = 0; i < mr; i++) {
+    if (i >= rows) break;
+    UNROLL for (int j = 0; j < nv; j++) if (cols > j * VW) write_row(o, i, j * VW, c[i][j], cols - j * VW);
+  }
+}
+
+/* ---- the micro-kernel without packing ---- mr rows of A (any strides) times B (rows dense, ldb apart), f32 */
+INLINE void direct_tile(const int mr, const int nv, const bool edge, int64_t K, const float *A, int64_t a_rs,
+                        int64_t a_cs, const float *B, int64_t ldb, const tile_out *o, int64_t tail) {
+  vf c[SMR][SNV];
+  UNROLL for (int i = 0; i < mr; i++)
+    UNROLL for (int j = 0; j < nv; j++) c[i][j] = (vf){0};
+  for (int64_t k = 0; k < K; k++, A += a_cs, B += ldb) {
+    vf bv[SNV];
+    UNROLL for (int j = 0; j < nv; j++) bv[j] = edge && j == nv - 1 ? vf_loadn(B + j * VW, (int)tail) : vf_load(B + j * VW);
+    UNROLL for (int i = 0; i < mr; i++) {
+      vf av = vf_set1(A[i * a_rs]);
+      UNROLL for (int j = 0; j < nv; j++) c[i][j] += av * bv[j];
+    }
+  }
+  UNROLL for (int i = 0; i < mr; i++)
+    UNROLL for (int j = 0; j < nv; j++) write_row(o, i, j * VW, c[i][j], edge && j == nv - 1 ? tail : VW);
+}
+
+#endif
