@@ -1,0 +1,236 @@
+/* mqar.c - multi-query associative recall (Arora et al., Zoology, arXiv 2312.04927; Based, arXiv 2402.18668).
+ *
+ * A context of key-value pairs, then each key once more: the answer is the value that followed it.
+ *     k1 v1 k2 v2 ... kn vn | . . k2 . . . k1 . ...        target v_j on the position that holds the query key k_j
+ * The true value is never shown after a query. Also here: update MQAR (some keys get a second value; the last counts)
+ * and compositional MQAR (a key is two tokens, neither of which suffices). */
+#include "task/task.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FILL_ZERO, FILL_RANDOM };
+
+typedef struct mqar_config {
+  int64_t vocab_size, len, kv, update, passes, fill;
+  double power;
+} mqar_config;
+
+typedef struct mqar_data {
+  int64_t context, slots; /* C tokens of context; S slots of two tokens for the queries */
+  double *log_weight;     /* (S) of the query gaps                                      */
+} mqar_data;
+
+static const mn_task_field mqar_fields[] = {
+    MN_TASK_FIELD_INT(mqar_config, vocab_size, 8192, 4, 1 << 24, "ids: 0 blank, keys below half, values above"),
+    MN_TASK_FIELD_INT(mqar_config, len, 64, 4, 1 << 24, "tokens of a sample (T, even)"),
+    MN_TASK_FIELD_INT(mqar_config, kv, 4, 1, 1 << 20, "key-value pairs (n); each key is asked once"),
+    MN_TASK_FIELD_REAL(mqar_config, power, 0.01, 1e-6, 1e3,
+                       "gap law p_i ~ a (i+1)^(a-1): 0.01 puts queries near the context, 1 is uniform"),
+    MN_TASK_FIELD_CHOICE(mqar_config, fill, FILL_ZERO, "zero|random", "what stands between queries"),
+    MN_TASK_FIELD_INT(mqar_config, passes, 1, 1, 64, "times the context is repeated"),
+    MN_TASK_FIELD_INT(mqar_config, update, 0, 0, 1 << 20,
+                      "keys written a second time with a new value; the last counts"),
+};
+
+static double *gap_log_weights(int64_t slots, double power) {
+  double *w = mn_alloc((size_t)slots * sizeof *w);
+  if (w)
+    for (int64_t i = 0; i < slots; i++) w[i] = (power - 1) * log((double)(i + 1)); /* the constant factor a cancels */
+  return w;
+}
+
+static mn_status mqar_setup(mn_task *task) {
+  const mqar_config *c = task->config;
+  int64_t half = c->vocab_size / 2, values = c->kv + c->update;
+  if (c->len % 2) return mn_fail(MN_ERR_CONFIG, "task mqar: len = %lld must be even", (long long)c->len);
+  if (c->update > c->kv)
+    return mn_fail(MN_ERR_CONFIG, "task mqar: update = %lld is more than the kv = %lld keys", (long long)c->update,
+                   (long long)c->kv);
+  if (c->kv > half - 1 || values > c->vocab_size - half)
+    return mn_fail(MN_ERR_CONFIG,
+                   "task mqar: vocab_size = %lld has too few ids for %lld keys and %lld values; use >= %lld",
+                   (long long)c->vocab_size, (long long)c->kv, (long long)values, (long long)(2 * (values + 1)));
+  int64_t context = 2 * values * c->passes;
+  if (context + 2 * c->kv > c->len)
+    return mn_fail(MN_ERR_CONFIG,
+                   "task mqar: len = %lld is too short: the context takes %lld tokens and %lld queries take %lld",
+                   (long long)c->len, (long long)context, (long long)c->kv, (long long)(2 * c->kv));
+  mqar_data *d = task->data = mn_calloc(1, sizeof *d);
+  if (!d) return MN_ERR_MEMORY;
+  d->context = context;
+  d->slots = (c->len - context) / 2;
+  if (!(d->log_weight = gap_log_weights(d->slots, c->power))) return MN_ERR_MEMORY;
+  task->seq_len = c->len;
+  task->vocab_size = c->vocab_size;
+  return MN_OK;
+}
+
+static void mqar_close(mn_task *task) {
+  free(((mqar_data *)task->data)->log_weight);
+  free(task->data);
+}
+
+/* The order of writes: pairs[p] is the key index of write p, each key's first write before its second. */
+static void order_of_writes(mn_rng *rng, const mqar_config *c, int32_t *writes) {
+  int64_t n = c->kv, count = n + c->update;
+  for (int64_t j = 0; j < n; j++) writes[j] = (int32_t)j;
+  for (int64_t j = 0; j < c->update; j++) writes[n + j] = (int32_t)j; /* keys are random, so "the first u" is random */
+  if (c->update) mn_rng_shuffle(rng, writes, (size_t)count);
+}
+
+static mn_status mqar_sample(const mn_task *task, mn_rng *rng, int32_t *input, int32_t *target) {
+  const mqar_config *c = task->config;
+  const mqar_data *d = task->data;
+  int64_t T = c->len, half = c->vocab_size / 2, n = c->kv, count = n + c->update;
+  size_t ids = (size_t)(c->vocab_size - half);
+  int32_t *scratch = mn_alloc((ids + (size_t)(2 * n + 2 * count)) * sizeof *scratch);
+  double *gumbel = mn_alloc((size_t)d->slots * sizeof *gumbel);
+  if (!scratch || !gumbel) {
+    free(scratch);
+    free(gumbel);
+    return MN_ERR_MEMORY;
+  }
+  int32_t *keys = scratch + ids, *gaps = keys + n, *values = gaps + n, *writes = values + count;
+  mn_rng_choose(rng, 1, (size_t)(half - 1), (size_t)n, scratch, keys);
+  mn_rng_choose(rng, (int32_t)half, ids, (size_t)count, scratch, values);
+  order_of_writes(rng, c, writes);
+  mn_rng_choose_weighted(rng, d->log_weight, (size_t)d->slots, (size_t)n, gumbel, gaps);
+
+  for (int64_t t = 0; t < T; t++) input[t] = 0, target[t] = MN_IGNORE;
+  for (int64_t p = 0; p < count * c->passes; p++) {
+    input[2 * p] = keys[writes[p % count]];
+    input[2 * p + 1] = values[p % count];
+  }
+  for (int64_t p = 0; p < count; p++) { /* a later write replaces the answer of an earlier one */
+    int64_t at = d->context + 2 * gaps[writes[p]];
+    input[at] = keys[writes[p]];
+    target[at] = values[p];
+  }
+  if (c->fill == FILL_RANDOM)
+    for (int64_t t = d->context; t < T; t++)
+      if (!input[t]) input[t] = (int32_t)mn_rng_below(rng, (uint64_t)c->vocab_size);
+  free(scratch);
+  free(gumbel);
+  return MN_OK;
+}
+
+/* A dictionary filled from the context; a key asked later is looked up. */
+static mn_status mqar_oracle(const mn_task *task, const int32_t *input, int32_t *prediction) {
+  const mqar_config *c = task->config;
+  const mqar_data *d = task->data;
+  int32_t *value_of = mn_calloc((size_t)c->vocab_size, sizeof *value_of);
+  if (!value_of) return MN_ERR_MEMORY;
+  for (int64_t t = 0; t < d->context; t += 2) value_of[input[t]] = input[t + 1];
+  for (int64_t t = 0; t < c->len; t++)
+    prediction[t] = t >= d->context && value_of[input[t]] ? value_of[input[t]] : MN_IGNORE;
+  free(value_of);
+  return MN_OK;
+}
+
+const mn_task_def mn_task_mqar = {
+    .name = "mqar",
+    .help = "multi-query associative recall: recall the value of every key of the context",
+    .fields = mqar_fields,
+    .n_fields = sizeof mqar_fields / sizeof *mqar_fields,
+    .config_size = sizeof(mqar_config),
+    .setup = mqar_setup,
+    .close = mqar_close,
+    .sample = mqar_sample,
+    .oracle = mqar_oracle,
+};
+
+/* ---- compositional: keys K1 K2 on a g x g grid, thirds of the vocabulary for K1, K2 and values ---- */
+
+typedef struct grid_config {
+  int64_t vocab_size, len, grid, fill;
+  double power;
+} grid_config;
+
+static const mn_task_field grid_fields[] = {
+    MN_TASK_FIELD_INT(grid_config, vocab_size, 512, 9, 1 << 24, "ids: 0 blank, a third each for K1, K2 and values"),
+    MN_TASK_FIELD_INT(grid_config, len, 128, 6, 1 << 24, "tokens of a sample (T)"),
+    MN_TASK_FIELD_INT(grid_config, grid, 3, 1, 1 << 10, "g: g x g two-token keys, 6 g^2 <= len"),
+    MN_TASK_FIELD_REAL(grid_config, power, 0.01, 1e-6, 1e3, "gap law, as in mqar"),
+    MN_TASK_FIELD_CHOICE(grid_config, fill, FILL_ZERO, "zero|random", "what stands between queries"),
+};
+
+static mn_status grid_setup(mn_task *task) {
+  const grid_config *c = task->config;
+  int64_t third = c->vocab_size / 3, n = c->grid * c->grid;
+  if (c->grid > third - 1 || n > c->vocab_size - 2 * third)
+    return mn_fail(MN_ERR_CONFIG,
+                   "task mqar_compositional: vocab_size = %lld has too few ids for grid = %lld; use >= %lld",
+                   (long long)c->vocab_size, (long long)c->grid, (long long)(3 * (n + 1)));
+  if (6 * n > c->len)
+    return mn_fail(MN_ERR_CONFIG, "task mqar_compositional: len = %lld is too short for grid = %lld; use >= %lld",
+                   (long long)c->len, (long long)c->grid, (long long)(6 * n));
+  mqar_data *d = task->data = mn_calloc(1, sizeof *d);
+  if (!d) return MN_ERR_MEMORY;
+  d->context = 3 * n;
+  d->slots = (c->len - d->context) / 3; /* a slot is K1 K2 and one blank */
+  if (!(d->log_weight = gap_log_weights(d->slots, c->power))) return MN_ERR_MEMORY;
+  task->seq_len = c->len;
+  task->vocab_size = c->vocab_size;
+  return MN_OK;
+}
+
+static mn_status grid_sample(const mn_task *task, mn_rng *rng, int32_t *input, int32_t *target) {
+  const grid_config *c = task->config;
+  const mqar_data *d = task->data;
+  int64_t third = c->vocab_size / 3, g = c->grid, n = g * g;
+  size_t ids = (size_t)(c->vocab_size - 2 * third);
+  int32_t *scratch = mn_alloc((ids + (size_t)(2 * g + 3 * n)) * sizeof *scratch);
+  double *gumbel = mn_alloc((size_t)d->slots * sizeof *gumbel);
+  if (!scratch || !gumbel) {
+    free(scratch);
+    free(gumbel);
+    return MN_ERR_MEMORY;
+  }
+  int32_t *first = scratch + ids, *second = first + g, *values = second + g, *cells = values + n, *gaps = cells + n;
+  mn_rng_choose(rng, 1, (size_t)(third - 1), (size_t)g, scratch, first);
+  mn_rng_choose(rng, (int32_t)third, (size_t)third, (size_t)g, scratch, second);
+  mn_rng_choose(rng, (int32_t)(2 * third), ids, (size_t)n, scratch, values);
+  for (int64_t j = 0; j < n; j++) cells[j] = (int32_t)j;
+  mn_rng_shuffle(rng, cells, (size_t)n);
+  mn_rng_choose_weighted(rng, d->log_weight, (size_t)d->slots, (size_t)n, gumbel, gaps);
+
+  for (int64_t t = 0; t < c->len; t++) input[t] = 0, target[t] = MN_IGNORE;
+  for (int64_t j = 0; j < n; j++) {
+    int32_t k1 = first[cells[j] / g], k2 = second[cells[j] % g];
+    int64_t at = d->context + 3 * gaps[j];
+    input[3 * j] = input[at] = k1;
+    input[3 * j + 1] = input[at + 1] = k2;
+    input[3 * j + 2] = target[at + 1] = values[j];
+  }
+  if (c->fill == FILL_RANDOM)
+    for (int64_t t = d->context; t < c->len; t++)
+      if (!input[t]) input[t] = (int32_t)mn_rng_below(rng, (uint64_t)c->vocab_size);
+  free(scratch);
+  free(gumbel);
+  return MN_OK;
+}
+
+static mn_status grid_oracle(const mn_task *task, const int32_t *input, int32_t *prediction) {
+  const mqar_data *d = task->data;
+  for (int64_t t = 0; t < task->seq_len; t++) {
+    prediction[t] = MN_IGNORE;
+    if (t <= d->context) continue;
+    for (int64_t j = 0; j < d->context; j += 3)
+      if (input[j] == input[t - 1] && input[j + 1] == input[t]) prediction[t] = input[j + 2];
+  }
+  return MN_OK;
+}
+
+const mn_task_def mn_task_mqar_compositional = {
+    .name = "mqar_compositional",
+    .help = "associative recall with two-token keys: neither half of a key suffices",
+    .fields = grid_fields,
+    .n_fields = sizeof grid_fields / sizeof *grid_fields,
+    .config_size = sizeof(grid_config),
+    .setup = grid_setup,
+    .close = mqar_close,
+    .sample = grid_sample,
+    .oracle = grid_oracle,
+};

@@ -1,0 +1,481 @@
+/* niah.c - needles in a haystack as text, after RULER (Hsieh et al., arXiv 2404.06654).
+ *
+ * A needle is "One of the special magic numbers for KEY is: VALUE."; a haystack is the noise block (repeat), any prose
+ * the user has (essay) or other needles (needle). The haystack grows, in steps, to the largest at which prompt and
+ * answer fit in `len` tokens of the model (mn_task_count_with); a sample is built afresh from its own seed at every
+ * size tried, so it depends on its seed and on the token count only. */
+#include "task/task.h"
+#include "task/words.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HAY_REPEAT, HAY_ESSAY, HAY_NEEDLE };
+enum { KIND_NUMBERS, KIND_WORDS, KIND_UUIDS };
+enum { MAX_NEEDLES = 64, DEPTH_POINTS = 40, WORD_MAX = 40 };
+
+typedef struct niah_config {
+  int64_t haystack, key, value, keys, values, queries, len, new_tokens, start;
+  double depth;
+  const char *text;
+} niah_config;
+
+typedef struct niah_data { /* the user's text, whitespace collapsed to single spaces */
+  char *text;
+  size_t *word_end; /* (n_words) where each word ends; the next begins one later */
+  size_t n_words;
+} niah_data;
+
+#define FIELDS                                                                                                         \
+  MN_TASK_FIELD_CHOICE(niah_config, haystack, HAY_REPEAT, "repeat|essay|needle", "what the needles hide in"),          \
+      MN_TASK_FIELD_CHOICE(niah_config, key, KIND_WORDS, "numbers|words|uuids", "kind of keys"),                       \
+      MN_TASK_FIELD_CHOICE(niah_config, value, KIND_NUMBERS, "numbers|words|uuids", "kind of values"),                 \
+      MN_TASK_FIELD_INT(niah_config, keys, 1, 1, 16, "different keys written"),                                        \
+      MN_TASK_FIELD_INT(niah_config, values, 1, 1, 16, "values written for each key"),                                 \
+      MN_TASK_FIELD_INT(niah_config, queries, 1, 1, 16, "keys asked for"),                                             \
+      MN_TASK_FIELD_INT(niah_config, len, 4096, 64, 1 << 28, "prompt and new tokens fit in this many tokens (T)"),     \
+      MN_TASK_FIELD_INT(niah_config, new_tokens, 128, 1, 1 << 16, "tokens kept free for the answer"),                  \
+      MN_TASK_FIELD_CHOICE(niah_config, start, 0, "first|random", "essay: where in the text a haystack begins"),       \
+      MN_TASK_FIELD_REAL(niah_config, depth, -1, -1, 100,                                                              \
+                         "percent of the haystack before the only needle; -1: random"),                                \
+      MN_TASK_FIELD_STRING(niah_config, text, "essay: a text file, any prose")
+
+static const mn_task_field fields[] = {FIELDS};
+enum { N_FIELDS = sizeof fields / sizeof *fields };
+
+/* ---- a growing string ---- */
+
+typedef struct string {
+  char *p;
+  size_t n, cap;
+  bool failed;
+} string;
+
+static void put(string *s, const char *text, size_t n) {
+  if (s->failed) return;
+  if (s->n + n + 1 > s->cap) {
+    size_t cap = (s->n + n + 1) * 2;
+    char *p = mn_realloc(s->p, cap);
+    if (!p) {
+      s->failed = true;
+      return;
+    }
+    s->p = p;
+    s->cap = cap;
+  }
+  memcpy(s->p + s->n, text, n);
+  s->n += n;
+  s->p[s->n] = 0;
+}
+
+static void puts_(string *s, const char *text) { put(s, text, strlen(text)); }
+
+/* ---- keys, values, needles ---- */
+
+static const char *const kind_plural[] = {"numbers", "words", "uuids"};
+static const char *const kind_singular[] = {"number", "word", "uuid"};
+
+static void draw_word(mn_rng *rng, int64_t kind, char out[WORD_MAX]) {
+  if (kind == KIND_NUMBERS) {
+    snprintf(out, WORD_MAX, "%u", 1000000u + (unsigned)mn_rng_below(rng, 9000000));
+  } else if (kind == KIND_WORDS) {
+    const char *adjective = mn_adjectives[mn_rng_below(rng, MN_ADJECTIVES)];
+    snprintf(out, WORD_MAX, "%s-%s", adjective, mn_nouns[mn_rng_below(rng, MN_NOUNS)]);
+  } else { /* RFC 4122 version 4: 122 random bits */
+    uint64_t hi = mn_rng_next(rng), lo = mn_rng_next(rng);
+    hi = (hi & ~(uint64_t)0xF000) | 0x4000;
+    lo = (lo & ~((uint64_t)3 << 62)) | (uint64_t)1 << 63;
+    snprintf(out, WORD_MAX, "%08x-%04x-%04x-%04x-%012llx", (unsigned)(hi >> 32), (unsigned)(hi >> 16 & 0xFFFF),
+             (unsigned)(hi & 0xFFFF), (unsigned)(lo >> 48), (unsigned long long)(lo & 0xFFFFFFFFFFFF));
+  }
+}
+
+typedef struct needles {
+  char key[16][WORD_MAX];
+  char value[16][16][WORD_MAX];
+  int32_t order[MAX_NEEDLES * 4]; /* the order in which (key, value) pairs are inserted */
+  int count;
+} needles;
+
+static bool is_key(const needles *s, int64_t keys, const char *word) {
+  for (int64_t k = 0; k < keys; k++)
+    if (!strcmp(s->key[k], word)) return true;
+  return false;
+}
+
+static void draw_needles(const niah_config *c, mn_rng *rng, needles *s) {
+  for (int64_t k = 0; k < c->keys; k++) {
+    char word[WORD_MAX];
+    do draw_word(rng, c->key, word);
+    while (is_key(s, k, word));
+    memcpy(s->key[k], word, WORD_MAX);
+    for (int64_t v = 0; v < c->values; v++) draw_word(rng, c->value, s->value[k][v]);
+  }
+  s->count = (int)(c->keys * c->values);
+  for (int i = 0; i < s->count; i++) s->order[i] = i;
+  mn_rng_shuffle(rng, s->order, (size_t)s->count);
+}
+
+static void put_needle(string *out, int64_t value_kind, const char *key, const char *value) {
+  puts_(out, "One of the special magic ");
+  puts_(out, kind_plural[value_kind]);
+  puts_(out, " for ");
+  puts_(out, key);
+  puts_(out, " is: ");
+  puts_(out, value);
+  puts_(out, ".");
+}
+
+static void put_needle_at(string *out, const niah_config *c, const needles *s, int i) {
+  int pair = s->order[i];
+  put_needle(out, c->value, s->key[pair / c->values], s->value[pair / c->values][pair % c->values]);
+}
+
+static int by_value(const void *a, const void *b) {
+  int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+  return (x > y) - (x < y);
+}
+
+/* ---- haystacks ---- */
+
+static mn_status put_lines(const niah_config *c, mn_rng *rng, const needles *s, size_t lines, string *out) {
+  int32_t *at = mn_alloc((lines + (size_t)s->count) * sizeof *at), *scratch = at + s->count;
+  if (!at) return MN_ERR_MEMORY;
+  mn_rng_choose(rng, 0, lines, (size_t)s->count, scratch, at);
+  if (c->depth >= 0) at[0] = (int32_t)((double)lines * c->depth / 100);
+  qsort(at, (size_t)s->count, sizeof *at, by_value);
+  int next = 0;
+  for (size_t i = 0; i <= lines; i++) {
+    while (next < s->count && (size_t)at[next] == i) {
+      put_needle_at(out, c, s, next++);
+      puts_(out, "\n");
+    }
+    if (i == lines) break;
+    if (c->haystack == HAY_REPEAT) {
+      puts_(out, mn_words_noise);
+    } else {
+      char key[WORD_MAX], value[WORD_MAX];
+      do draw_word(rng, c->key, key);
+      while (is_key(s, c->keys, key));
+      draw_word(rng, c->value, value);
+      put_needle(out, c->value, key, value);
+    }
+    puts_(out, "\n");
+  }
+  free(at);
+  return MN_OK;
+}
+
+/* A sentence ends at . ! or ?, with closing quotes or brackets, before a space and something that can open the next. */
+static bool ends_sentence(const char *text, size_t i, size_t n) {
+  size_t j = i;
+  if (j >= n || text[j] != ' ') return false;
+  while (j > 0 && strchr("\"')]*_", text[j - 1])) j--;
+  if (j == 0 || !strchr(".!?", text[j - 1])) return false;
+  unsigned char next = i + 1 < n ? (unsigned char)text[i + 1] : ' ';
+  return isupper(next) || isdigit(next) || next == '"' || next == '\'' || next == '(' || next == '_' || next >= 0x80;
+}
+
+/* The first `words` words from word `first` on, going round at the end of the text. */
+static void put_words(const niah_data *d, size_t first, size_t words, string *out) {
+  while (words) {
+    size_t take = d->n_words - first < words ? d->n_words - first : words;
+    size_t from = first ? d->word_end[first - 1] + 1 : 0;
+    put(out, d->text + from, d->word_end[first + take - 1] - from);
+    words -= take;
+    first = 0;
+    if (words) puts_(out, " ");
+  }
+}
+
+static mn_status put_essay(const niah_config *c, const niah_data *d, mn_rng *rng, const needles *s, size_t words,
+                           string *out) {
+  int32_t depth[MAX_NEEDLES * 4], scratch[DEPTH_POINTS];
+  string hay = {0};
+  size_t first = c->start ? (size_t)mn_rng_below(rng, d->n_words) : 0;
+  put_words(d, first, words, &hay);
+  if (hay.failed) {
+    free(hay.p);
+    return MN_ERR_MEMORY;
+  }
+  mn_rng_choose(rng, 0, DEPTH_POINTS, (size_t)s->count, scratch, depth);
+  qsort(depth, (size_t)s->count, sizeof *depth, by_value);
+  size_t sentences = 1;
+  for (size_t i = 0; i < hay.n; i++) sentences += ends_sentence(hay.p, i, hay.n);
+  size_t sentence = 0, begin = 0;
+  int next = 0;
+  for (size_t i = 0; i <= hay.n; i++) { /* sentence by sentence, each needle before the sentence of its depth */
+    if (i < hay.n && !ends_sentence(hay.p, i, hay.n)) continue;
+    for (int pass = 0; pass < (i == hay.n ? 2 : 1); pass++) {
+      for (; next < s->count; next++) {
+        double percent = (double)(int)(100.0 * depth[next] / (DEPTH_POINTS - 1) + 0.5);
+        if (c->depth >= 0) percent = c->depth;
+        if ((size_t)((double)sentences * percent / 100) > sentence) break;
+        if (out->n && out->p[out->n - 1] != '\n') puts_(out, " ");
+        put_needle_at(out, c, s, next);
+      }
+      if (pass == 0) {
+        if (out->n && out->p[out->n - 1] != '\n') puts_(out, " ");
+        put(out, hay.p + begin, i - begin);
+        begin = i + 1;
+        sentence++;
+      }
+    }
+  }
+  free(hay.p);
+  return MN_OK;
+}
+
+/* ---- samples ---- */
+
+static void put_query(string *out, char key[][WORD_MAX], const int32_t *asked, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    if (i) puts_(out, i == n - 1 ? ", and " : ", ");
+    puts_(out, key[asked[i]]);
+  }
+}
+
+/* The sample of `seed` with a haystack of `units` words or lines. */
+static mn_status build(const mn_task *task, uint64_t seed, size_t units, mn_task_text *out) {
+  const niah_config *c = task->config;
+  mn_rng rng;
+  mn_rng_seed(&rng, seed);
+  needles s = {.count = 0};
+  draw_needles(c, &rng, &s);
+  int32_t asked[16], scratch[16];
+  mn_rng_choose(&rng, 0, (size_t)c->keys, (size_t)c->queries, scratch, asked);
+
+  bool one = c->queries * c->values == 1;
+  const char *kind = one ? kind_singular[c->value] : kind_plural[c->value];
+  string p = {0}, answer = {0};
+  puts_(&p, one ? "A special magic " : "Some special magic ");
+  puts_(&p, kind);
+  puts_(&p, one ? " is" : " are");
+  puts_(&p, " hidden within the following text. Make sure to memorize it. I will quiz you about the ");
+  puts_(&p, kind);
+  puts_(&p, " afterwards.\n");
+  mn_status status =
+      c->haystack == HAY_ESSAY ? put_essay(c, task->data, &rng, &s, units, &p) : put_lines(c, &rng, &s, units, &p);
+  puts_(&p, c->haystack == HAY_ESSAY ? "\n" : "");
+  puts_(&p, one ? "What is the special magic " : "What are all the special magic ");
+  puts_(&p, kind);
+  puts_(&p, " for ");
+  put_query(&p, s.key, asked, c->queries);
+  puts_(&p, " mentioned in the provided text? The special magic ");
+  puts_(&p, kind);
+  puts_(&p, " for ");
+  put_query(&p, s.key, asked, c->queries);
+  puts_(&p, one ? " mentioned in the provided text is" : " mentioned in the provided text are");
+
+  out->answers = mn_calloc((size_t)(c->queries * c->values), sizeof *out->answers);
+  for (int64_t q = 0; q < c->queries && out->answers; q++)
+    for (int64_t v = 0; v < c->values; v++) {
+      char *value = s.value[asked[q]][v];
+      puts_(&answer, answer.n ? ", " : " ");
+      puts_(&answer, value);
+      if ((out->answers[out->n_answers] = mn_strdup(value)))
+        out->n_answers++;
+      else
+        status = MN_ERR_MEMORY;
+    }
+  out->prompt = p.p;
+  out->answer = answer.p;
+  return p.failed || answer.failed || !out->answers ? MN_ERR_MEMORY : status;
+}
+
+static size_t increment(const niah_config *c) {
+  if (c->haystack == HAY_ESSAY) return c->len < 4096 ? 25 : 500;
+  return c->len < 4096 ? 5 : 25;
+}
+
+/* Builds the sample at `steps` increments; *fits: does it leave room for the answer? Frees what does not fit. */
+static mn_status try_size(const mn_task *task, uint64_t seed, size_t steps, mn_task_text *out, bool *fits) {
+  const niah_config *c = task->config;
+  size_t units = steps * increment(c);
+  if (c->haystack != HAY_ESSAY && units < (size_t)(c->keys * c->values)) units = (size_t)(c->keys * c->values);
+  mn_task_text_free(out);
+  MN_TRY(build(task, seed, units, out));
+  size_t n = task->count_tokens(task->count_ctx, out->prompt, strlen(out->prompt));
+  *fits = n + (size_t)c->new_tokens <= (size_t)c->len;
+  return MN_OK;
+}
+
+static mn_status sample_text(const mn_task *task, uint64_t seed, mn_task_text *out) {
+  const niah_config *c = task->config;
+  size_t low = 0, high = 1; /* low fits, high does not */
+  for (bool fits = true; fits; high *= 2) {
+    MN_TRY(try_size(task, seed, high, out, &fits));
+    if (fits)
+      low = high;
+    else
+      break;
+  }
+  if (!low)
+    return mn_fail(MN_ERR_CONFIG,
+                   "task %s: len = %lld is too short for a haystack of %zu %s and %lld new tokens; raise len",
+                   task->def->name, (long long)c->len, increment(c), c->haystack == HAY_ESSAY ? "words" : "lines",
+                   (long long)c->new_tokens);
+  while (high - low > 1) {
+    size_t middle = low + (high - low) / 2;
+    bool fits;
+    MN_TRY(try_size(task, seed, middle, out, &fits));
+    *(fits ? &low : &high) = middle;
+  }
+  bool fits;
+  return try_size(task, seed, low, out, &fits);
+}
+
+/* Reads the question, then every needle that answers it. */
+static char *oracle_text(const mn_task *task, const char *prompt) {
+  (void)task;
+  static const char *const opens[] = {"What is the special magic ", "What are all the special magic "};
+  const char *question = NULL, *end;
+  for (int i = 0; i < 2; i++)
+    for (const char *p = prompt; (p = strstr(p, opens[i])); p++) question = p > question ? p : question;
+  const char *key = question ? strstr(question, " for ") : NULL;
+  end = key ? strstr(key, " mentioned in the provided text") : NULL;
+  string out = {0};
+  puts_(&out, "");
+  while (end && key && key < end) {
+    key += !strncmp(key, " for ", 5) ? 5 : !strncmp(key, ", and ", 6) ? 6 : 2;
+    size_t n = strcspn(key, ", ");
+    for (const char *p = prompt; (p = strstr(p, " for ")) && p < question; p++) {
+      if (strncmp(p + 5, key, n) || strncmp(p + 5 + n, " is: ", 5)) continue;
+      const char *value = p + 10 + n;
+      puts_(&out, out.n ? ", " : " ");
+      put(&out, value, strcspn(value, "."));
+    }
+    key += n;
+  }
+  return out.p;
+}
+
+static bool contains_folded(const char *text, const char *word) {
+  size_t n = strlen(word);
+  for (; *text; text++) {
+    size_t i = 0;
+    while (i < n && tolower((unsigned char)text[i]) == tolower((unsigned char)word[i])) i++;
+    if (i == n) return true;
+  }
+  return n == 0;
+}
+
+static double score_text(const mn_task *task, const mn_task_text *s, const char *output) {
+  (void)task;
+  int found = 0;
+  for (int i = 0; i < s->n_answers; i++) found += contains_folded(output, s->answers[i]);
+  return s->n_answers ? (double)found / s->n_answers : 0;
+}
+
+/* ---- opening ---- */
+
+static mn_status read_text(const mn_task *task, const char *path, char **text, size_t *n) {
+  *text = NULL;
+  FILE *f = fopen(path, "rb");
+  if (!f) return mn_fail(MN_ERR_IO, "task %s: text '%s' cannot be opened: %s", task->def->name, path, strerror(errno));
+  string s = {0};
+  char block[1 << 14];
+  size_t got;
+  while ((got = fread(block, 1, sizeof block, f)) > 0) put(&s, block, got);
+  bool bad = ferror(f);
+  fclose(f);
+  if (bad || s.failed) {
+    free(s.p);
+    return bad ? mn_fail(MN_ERR_IO, "task %s: text '%s' cannot be read", task->def->name, path) : MN_ERR_MEMORY;
+  }
+  *text = s.p;
+  *n = s.n;
+  return MN_OK;
+}
+
+/* Collapses runs of whitespace to one space and notes where the words end. */
+static mn_status collapse(const mn_task *task, niah_data *d, size_t n) {
+  size_t out = 0;
+  for (size_t i = 0; i < n; i++) {
+    char ch = d->text[i] ? d->text[i] : ' '; /* a NUL inside the text would end the prompt */
+    if (isspace((unsigned char)ch)) {
+      if (out && d->text[out - 1] != ' ') d->text[out++] = ' ';
+    } else {
+      d->text[out++] = ch;
+    }
+  }
+  while (out && d->text[out - 1] == ' ') out--;
+  d->n_words = out > 0;
+  for (size_t i = 0; i < out; i++) d->n_words += d->text[i] == ' ';
+  const niah_config *c = task->config;
+  if (d->n_words < 100)
+    return mn_fail(MN_ERR_CONFIG, "task %s: text '%s' has only %zu words; give a text of at least 100", task->def->name,
+                   c->text, d->n_words);
+  if (!(d->word_end = mn_alloc(d->n_words * sizeof *d->word_end))) return MN_ERR_MEMORY;
+  size_t w = 0;
+  for (size_t i = 0; i <= out; i++)
+    if (i == out || d->text[i] == ' ') d->word_end[w++] = i;
+  return MN_OK;
+}
+
+static mn_status setup(mn_task *task) {
+  const niah_config *c = task->config;
+  const char *name = task->def->name;
+  if (c->queries > c->keys)
+    return mn_fail(MN_ERR_CONFIG, "task %s: queries = %lld is more than keys = %lld", name, (long long)c->queries,
+                   (long long)c->keys);
+  int64_t most = c->haystack == HAY_ESSAY ? DEPTH_POINTS : MAX_NEEDLES;
+  if (c->keys * c->values > most)
+    return mn_fail(MN_ERR_CONFIG,
+                   "task %s: keys x values = %lld needles, but a haystack of this kind takes at most %lld", name,
+                   (long long)(c->keys * c->values), (long long)most);
+  if (c->depth >= 0 && c->keys * c->values != 1)
+    return mn_fail(MN_ERR_CONFIG, "task %s: depth needs keys = 1 and values = 1", name);
+  niah_data *d = task->data = mn_calloc(1, sizeof *d);
+  if (!d) return MN_ERR_MEMORY;
+  if (c->haystack != HAY_ESSAY) return MN_OK;
+  if (!*c->text)
+    return mn_fail(MN_ERR_CONFIG, "task %s: haystack = essay needs a text; set text=FILE (for example data/books/...)",
+                   name);
+  size_t n;
+  MN_TRY(read_text(task, c->text, &d->text, &n));
+  if (!n) return mn_fail(MN_ERR_CONFIG, "task %s: text '%s' is empty", name, c->text);
+  return collapse(task, d, n);
+}
+
+static void close_(mn_task *task) {
+  niah_data *d = task->data;
+  free(d->text);
+  free(d->word_end);
+  free(d);
+}
+
+#define NIAH(id, title, text_, ...)                                                                                    \
+  static const double preset_##id[N_FIELDS] = {__VA_ARGS__};                                                           \
+  const mn_task_def mn_task_##id = {.name = title,                                                                     \
+                                    .help = text_,                                                                     \
+                                    .fields = fields,                                                                  \
+                                    .n_fields = N_FIELDS,                                                              \
+                                    .preset = preset_##id,                                                             \
+                                    .config_size = sizeof(niah_config),                                                \
+                                    .setup = setup,                                                                    \
+                                    .close = close_,                                                                   \
+                                    .sample_text = sample_text,                                                        \
+                                    .oracle_text = oracle_text,                                                        \
+                                    .score_text = score_text}
+
+/* haystack, key, value, keys, values, queries, len, new_tokens, start, depth, text */
+NIAH(niah, "niah", "needles in a haystack (text), every part settable", HAY_REPEAT, KIND_WORDS, KIND_NUMBERS, 1, 1, 1,
+     4096, 128, 0, -1, 0);
+NIAH(niah_single_1, "niah_single_1", "S-NIAH-PK: one number in repeated noise", HAY_REPEAT, KIND_WORDS, KIND_NUMBERS, 1,
+     1, 1, 4096, 128, 0, -1, 0);
+NIAH(niah_single_2, "niah_single_2", "S-NIAH-N: one number in prose", HAY_ESSAY, KIND_WORDS, KIND_NUMBERS, 1, 1, 1,
+     4096, 128, 0, -1, 0);
+NIAH(niah_single_3, "niah_single_3", "S-NIAH-U: one uuid in prose", HAY_ESSAY, KIND_WORDS, KIND_UUIDS, 1, 1, 1, 4096,
+     128, 0, -1, 0);
+NIAH(niah_single_w, "niah_single_w", "S-NIAH-W: one word pair in prose", HAY_ESSAY, KIND_WORDS, KIND_WORDS, 1, 1, 1,
+     4096, 128, 0, -1, 0);
+NIAH(niah_multikey_1, "niah_multikey_1", "MK-NIAH: four keys in prose, one asked", HAY_ESSAY, KIND_WORDS, KIND_NUMBERS,
+     4, 1, 1, 4096, 128, 0, -1, 0);
+NIAH(niah_multivalue, "niah_multivalue", "one key with four values in prose", HAY_ESSAY, KIND_WORDS, KIND_NUMBERS, 1, 4,
+     1, 4096, 128, 0, -1, 0);
+NIAH(niah_multiquery, "niah_multiquery", "four keys in prose, all asked", HAY_ESSAY, KIND_WORDS, KIND_NUMBERS, 4, 1, 4,
+     4096, 128, 0, -1, 0);

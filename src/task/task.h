@@ -1,0 +1,107 @@
+/* task.h - the field's memory tasks behind one interface: a table of tasks, each with its settings, a generator, an
+ * oracle that solves it from the input alone, and a scorer. A task makes either token samples (input[T], target[T],
+ * already shifted, MN_IGNORE where nothing is asked) or text samples (a prompt and its answers).
+ *
+ * Every sample is a pure function of (task, settings, split, seed, index), the same on any thread and any machine. */
+#ifndef MN_TASK_H
+#define MN_TASK_H
+
+#include "base/base.h"
+#include "task/rng.h"
+
+enum { MN_IGNORE = -100 }; /* a target that neither the loss nor a metric counts */
+enum { MN_SPLIT_TRAIN = 0, MN_SPLIT_VALIDATION = 1, MN_SPLIT_TEST = 2 };
+
+typedef struct mn_task mn_task;
+
+/* A setting of a task, described once: used to parse, to check and to print help. */
+typedef enum { MN_TASK_INT, MN_TASK_REAL, MN_TASK_CHOICE, MN_TASK_STRING } mn_task_field_kind;
+typedef struct mn_task_field {
+  const char *name;
+  mn_task_field_kind kind;
+  size_t offset;       /* in the task's settings: int64_t, double, int64_t (index of the choice), const char * */
+  double initial;      /* default of INT, REAL and CHOICE (a STRING starts empty)                              */
+  double min, max;     /* range of INT and REAL                                                                */
+  const char *choices; /* of CHOICE: "zero|random"                                                             */
+  const char *help;
+} mn_task_field;
+
+typedef struct mn_task_text { /* a text sample; free with mn_task_text_free */
+  char *prompt;
+  char *answer;   /* the text that should follow the prompt (what a model is trained on)    */
+  char **answers; /* what the scorer looks for                                              */
+  int n_answers;
+} mn_task_text;
+
+typedef struct mn_task_def {
+  const char *name, *help;
+  const mn_task_field *fields;
+  int n_fields;
+  const double *preset; /* defaults of this task instead of the fields' own; NULL: none (same order as fields) */
+  size_t config_size;
+  mn_status (*setup)(mn_task *task); /* checks settings against each other; sets seq_len, vocab_size, derived data */
+  void (*close)(mn_task *task);      /* frees derived data; may be NULL */
+  /* token tasks; NULL in text tasks */
+  mn_status (*sample)(const mn_task *task, mn_rng *rng, int32_t *input, int32_t *target);
+  mn_status (*oracle)(const mn_task *task, const int32_t *input, int32_t *prediction);
+  /* text tasks; NULL in token tasks */
+  mn_status (*sample_text)(const mn_task *task, uint64_t seed, mn_task_text *out);
+  char *(*oracle_text)(const mn_task *task, const char *prompt); /* malloc'ed output; NULL (message set) on failure */
+  double (*score_text)(const mn_task *task, const mn_task_text *sample, const char *output);
+} mn_task_def;
+
+struct mn_task {
+  const mn_task_def *def;
+  void *config; /* the settings, config_size bytes */
+  void *data;   /* derived by setup                */
+  uint64_t seed;
+  int64_t seq_len;                                               /* T of a token sample; 0 in text tasks             */
+  int64_t vocab_size;                                            /* ids are in [0, vocab_size); 0 in text tasks      */
+  size_t (*count_tokens)(void *ctx, const char *text, size_t n); /* how long is a text, in the model's tokens */
+  void *count_ctx;
+  mn_arena *arena; /* settings and strings */
+};
+
+/* The tasks by name: mn_task_at(0), (1), ... until NULL. */
+const mn_task_def *mn_task_at(int i);
+const mn_task_def *mn_task_find(const char *name);
+
+/* Opens a task with settings "key=value" (a leading "task." is accepted; key "seed" is common to all). Unknown keys,
+ * wrong types and impossible combinations are refused with the key and the remedy. */
+mn_status mn_task_open(const char *name, const char *const *settings, int n_settings, mn_task **out);
+void mn_task_close(mn_task *task);
+/* Text tasks measure length with this function; the default counts bytes. Set it before the first sample. */
+void mn_task_count_with(mn_task *task, size_t (*count)(void *ctx, const char *text, size_t n), void *ctx);
+
+/* Sample `index` of a split: input[T] and target[T], T = task->seq_len. */
+mn_status mn_task_sample(const mn_task *task, int split, uint64_t index, int32_t *input, int32_t *target);
+mn_status mn_task_sample_text(const mn_task *task, int split, uint64_t index, mn_task_text *out);
+void mn_task_text_free(mn_task_text *sample);
+/* Solves a sample from its input alone: prediction[t] is right wherever target[t] is not MN_IGNORE. */
+mn_status mn_task_oracle(const mn_task *task, const int32_t *input, int32_t *prediction);
+/* Score of a generated text in [0, 1]. */
+double mn_task_score_text(const mn_task *task, const mn_task_text *sample, const char *output);
+
+/* Scores of predictions (argmax ids): `acc` is averaged per example, then over examples. */
+typedef struct mn_task_score {
+  int64_t examples, positions; /* seen; non-ignored                          */
+  double acc_sum;              /* sum over examples of the fraction right    */
+  int64_t all_right;           /* examples with every target right           */
+} mn_task_score;
+void mn_task_score_add(mn_task_score *score, const int32_t *target, const int32_t *prediction, int64_t seq_len);
+double mn_task_acc(const mn_task_score *score);     /* NaN before the first example */
+double mn_task_seq_acc(const mn_task_score *score); /* NaN before the first example */
+/* Wilson 95 % interval of `right` out of `n`. */
+void mn_wilson_interval(int64_t right, int64_t n, double *low, double *high);
+
+/* ---- for task files ---- */
+#define MN_TASK_FIELD_INT(type, member, initial, min, max, help)                                                       \
+  { #member, MN_TASK_INT, offsetof(type, member), initial, min, max, NULL, help }
+#define MN_TASK_FIELD_REAL(type, member, initial, min, max, help)                                                      \
+  { #member, MN_TASK_REAL, offsetof(type, member), initial, min, max, NULL, help }
+#define MN_TASK_FIELD_CHOICE(type, member, initial, choices, help)                                                     \
+  { #member, MN_TASK_CHOICE, offsetof(type, member), initial, 0, 0, choices, help }
+#define MN_TASK_FIELD_STRING(type, member, help)                                                                       \
+  { #member, MN_TASK_STRING, offsetof(type, member), 0, 0, 0, NULL, help }
+
+#endif

@@ -1,0 +1,519 @@
+/* What must be true of the tasks: the random numbers are the published ones; a sample is a function of (task, split,
+ * seed, index) alone; an oracle solves every task from its input and is at chance on shuffled answers; no leak between
+ * splits; the laws of gaps, keys and depths are the stated ones; lengths and masks are exact. */
+#include "base/base.h"
+#include "task/needle_stream.h"
+#include "task/prose.h"
+#include "task/task.h"
+#include "test.h"
+
+static char essay_path[256];
+
+static mn_task *open_task(const char *name, const char *settings) { /* "a=1 b=2"; '@' stands for the essay's path */
+  char copy[512], text[300], *argv[16];
+  int n = 0;
+  snprintf(copy, sizeof copy, "%s", settings);
+  for (char *p = strtok(copy, " "); p && n < 15; p = strtok(NULL, " ")) argv[n++] = p;
+  for (int i = 0; i < n; i++)
+    if (!strcmp(argv[i], "@")) {
+      snprintf(text, sizeof text, "text=%s", essay_path);
+      argv[i] = text;
+    }
+  mn_task *task = NULL;
+  CHECK_OK(mn_task_open(name, (const char *const *)argv, n, &task));
+  return task;
+}
+
+/* Prose with a known sentence count: sentence i is "S<i> plain words stand here." */
+static void write_essay(void) {
+  snprintf(essay_path, sizeof essay_path, "%s/task_essay.txt", MN_TEST_BINARY_DIR);
+  FILE *f = fopen(essay_path, "w");
+  for (int i = 0; f && i < 4000; i++) fprintf(f, "S%d plain words stand here.%s", i, i % 7 == 6 ? "\n\n" : "  ");
+  if (f) fclose(f);
+}
+
+/* Upper 0.1 % point of chi-squared with k degrees of freedom (Wilson & Hilferty 1931). */
+static double chi2_limit(int k) {
+  double d = 2.0 / (9.0 * k), x = 1 - d + 3.0902 * sqrt(d);
+  return k * x * x * x;
+}
+
+static double chi2_uniform(const int *count, int bins, int n) {
+  double sum = 0, expected = (double)n / bins;
+  for (int i = 0; i < bins; i++) sum += (count[i] - expected) * (count[i] - expected) / expected;
+  return sum;
+}
+
+static void test_random_numbers_are_the_published_ones(void) {
+  mn_rng r = {{1, 2, 3, 4}}; /* first outputs of the authors' xoshiro256** from state 1, 2, 3, 4 */
+  const uint64_t want[] = {11520, 0, 1509978240, 1215971899390074240};
+  for (int i = 0; i < 4; i++) {
+    uint64_t x = mn_rng_next(&r);
+    CHECK(x == want[i], "output %d is %llu", i, (unsigned long long)x);
+  }
+  mn_rng_seed(&r, 1234567); /* SplitMix64 from 1234567 */
+  const uint64_t split[] = {6457827717110365317u, 3203168211198807973u, 9817491932198370423u, 4593380528125082431u};
+  for (int i = 0; i < 4; i++) CHECK(r.s[i] == split[i], "word %d is %llu", i, (unsigned long long)r.s[i]);
+  int count[10] = {0};
+  for (int i = 0; i < 100000; i++) count[mn_rng_below(&r, 10)]++;
+  CHECK(chi2_uniform(count, 10, 100000) < chi2_limit(9), "bounded integers are not uniform");
+}
+
+/* One sample made by an independent script (Python, from the written rules) with task mqar, split 0, seed 1, index 0.
+ */
+static void test_mqar_agrees_with_an_independent_generator(void) {
+  mn_task *t = open_task("mqar", "vocab_size=12 len=16 kv=2");
+  int32_t in[16], target[16];
+  const int32_t want_in[16] = {3, 9, 2, 11, 2, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+                want_target[16] = {-100, -100, -100, -100, 11,   -100, 9,    -100,
+                                   -100, -100, -100, -100, -100, -100, -100, -100};
+  CHECK_OK(mn_task_sample(t, MN_SPLIT_TRAIN, 0, in, target));
+  for (int i = 0; i < 16; i++)
+    CHECK(in[i] == want_in[i] && target[i] == want_target[i], "at %d: %d %d", i, in[i], target[i]);
+  mn_task_close(t);
+}
+
+/* Oracle right on every sample; at chance when the targets of the example are rotated among its questions. */
+static void check_token_task(const char *name, const char *settings, int samples, int asked, int64_t min_len) {
+  mn_task *t = open_task(name, settings);
+  if (!t) return;
+  size_t T = (size_t)t->seq_len;
+  int32_t *in = malloc(T * 4), *target = malloc(T * 4), *guess = malloc(T * 4);
+  mn_task_score score = {0};
+  bool in_range = true, masks = true;
+  for (int i = 0; i < samples; i++) {
+    CHECK(mn_task_sample(t, MN_SPLIT_TEST, (uint64_t)i, in, target) == MN_OK, "%s", mn_message());
+    mn_task_oracle(t, in, guess);
+    mn_task_score_add(&score, target, guess, (int64_t)T);
+    int n = 0;
+    int64_t last = 0;
+    for (size_t k = 0; k < T; k++) {
+      in_range &= in[k] >= 0 && in[k] < t->vocab_size &&
+                  (target[k] == MN_IGNORE || (target[k] >= 0 && target[k] < t->vocab_size));
+      n += target[k] != MN_IGNORE;
+      if (in[k]) last = (int64_t)k;
+    }
+    masks &= asked ? n == asked : n > 0;
+    masks &= !min_len || last + 1 >= min_len;
+  }
+  CHECK(mn_task_seq_acc(&score) == 1.0 && score.examples == samples, "%s %s: oracle scores %g", name, settings,
+        mn_task_seq_acc(&score));
+  CHECK(in_range, "%s %s: ids out of range", name, settings);
+  CHECK(masks, "%s %s: wrong number of targets", name, settings);
+  free(in);
+  free(target);
+  free(guess);
+  mn_task_close(t);
+}
+
+static void test_oracles_solve_token_tasks(void) {
+  check_token_task("mqar", "vocab_size=512 len=64 kv=8", 2000, 8, 0);
+  check_token_task("mqar", "vocab_size=512 len=64 kv=8 power=1", 2000, 8, 0);
+  check_token_task("mqar", "vocab_size=8192 len=64 kv=4 fill=random", 1000, 4, 60);
+  check_token_task("mqar", "vocab_size=512 len=128 kv=8 passes=2", 1000, 8, 0);
+  check_token_task("mqar", "vocab_size=512 len=128 kv=8 update=5", 1000, 8, 0);
+  check_token_task("mqar", "vocab_size=64 len=64 kv=16 power=1", 1000, 16, 0);
+  check_token_task("mqar_compositional", "", 1000, 9, 0);
+  check_token_task("mqar_compositional", "grid=4 len=96 fill=random", 1000, 16, 0);
+  check_token_task("niah_mini", "len=256 kind=pk", 500, 7, 256);
+  check_token_task("niah_mini", "len=256 kind=n", 500, 7, 256);
+  check_token_task("niah_mini", "len=256 kind=u", 500, 32, 256);
+  check_token_task("niah_mini", "len=256 kind=w", 500, 2, 256);
+  check_token_task("niah_mini", "len=512 len_min=80 kind=mix", 500, 0, 60);
+  check_token_task("niah_mini", "len=300 kind=n depth=0", 100, 7, 300);
+  check_token_task("niah_mini", "len=300 kind=n depth=100", 100, 7, 300);
+}
+
+static void test_oracle_is_at_chance_on_shuffled_answers(void) {
+  mn_task *t = open_task("mqar", "vocab_size=512 len=64 kv=8");
+  int32_t in[64], target[64], guess[64], at[8], values[8];
+  int64_t right = 0, n = 0;
+  mn_rng rng;
+  mn_rng_seed(&rng, 7);
+  for (uint64_t i = 0; i < 2000; i++) {
+    CHECK(mn_task_sample(t, MN_SPLIT_TEST, i, in, target) == MN_OK, "%s", mn_message());
+    mn_task_oracle(t, in, guess);
+    int k = 0;
+    for (int j = 0; j < 64; j++)
+      if (target[j] != MN_IGNORE) at[k] = j, values[k++] = target[j];
+    mn_rng_shuffle(&rng, values, 8);
+    for (int j = 0; j < 8; j++) right += guess[at[j]] == values[j], n++;
+  }
+  double p = 1.0 / 8, se = sqrt(p * (1 - p) / (double)n);
+  CHECK(fabs((double)right / (double)n - p) < 4 * se, "%g right, chance is %g", (double)right / (double)n, p);
+  mn_task_close(t);
+}
+
+static void test_mqar_gaps_and_keys_follow_their_laws(void) {
+  for (int uniform = 0; uniform < 2; uniform++) {
+    mn_task *t = open_task("mqar", uniform ? "vocab_size=64 len=64 kv=4 power=1" : "vocab_size=64 len=64 kv=4");
+    enum { N = 100000, SLOTS = 28 };
+    int slot[SLOTS] = {0}, key[31] = {0};
+    int32_t in[64], target[64];
+    for (uint64_t i = 0; i < N; i++) {
+      mn_task_sample(t, MN_SPLIT_TRAIN, i, in, target);
+      key[in[0] - 1]++;
+      for (int g = 0; g < SLOTS; g++)
+        slot[g] += in[8 + 2 * g] == in[0]; /* the first slot drawn goes to the first key */
+    }
+    double a = uniform ? 1 : 0.01, sum = 0, chi2 = 0;
+    for (int g = 0; g < SLOTS; g++) sum += pow(g + 1, a - 1);
+    for (int g = 0; g < SLOTS; g++) {
+      double expected = N * pow(g + 1, a - 1) / sum;
+      chi2 += (slot[g] - expected) * (slot[g] - expected) / expected;
+    }
+    CHECK(chi2 < chi2_limit(SLOTS - 1), "gaps: chi2 %g at a = %g", chi2, a);
+    CHECK(chi2_uniform(key, 31, N) < chi2_limit(30), "keys are not uniform");
+    mn_task_close(t);
+  }
+}
+
+static void test_splits_share_no_sample_and_answers_stay_hidden(void) {
+  mn_task *t = open_task("mqar", "vocab_size=512 len=64 kv=8");
+  enum { N = 3000, TABLE = 1 << 14 };
+  static uint64_t seen[TABLE];
+  int32_t in[64], target[64];
+  int repeats = 0, shown = 0;
+  for (int split = 0; split < 3; split++)
+    for (uint64_t i = 0; i < N; i++) {
+      mn_task_sample(t, split, i, in, target);
+      uint64_t h = mn_hash_bytes(in, sizeof in, 0) | 1, at = h >> 50;
+      while (seen[at % TABLE] && seen[at % TABLE] != h) at++;
+      repeats += seen[at % TABLE] == h;
+      seen[at % TABLE] = h;
+      for (int k = 16; k < 64; k++)
+        if (target[k] != MN_IGNORE)
+          for (int j = 16; j < 64; j++) shown += in[j] == target[k];
+    }
+  CHECK(repeats == 0, "%d samples occur twice", repeats);
+  CHECK(shown == 0, "an answer stands after the context %d times", shown);
+  mn_task_close(t);
+}
+
+typedef struct hash_job {
+  const mn_task *task;
+  uint64_t *hash;
+} hash_job;
+
+static void hash_sample(void *ctx, int64_t i, int thread) {
+  (void)thread;
+  hash_job *job = ctx;
+  mn_task_text s;
+  if (job->task->def->sample) {
+    int32_t in[256], target[256];
+    mn_task_sample(job->task, MN_SPLIT_TEST, (uint64_t)i, in, target);
+    job->hash[i] =
+        mn_hash_bytes(target, (size_t)job->task->seq_len * 4, mn_hash_bytes(in, (size_t)job->task->seq_len * 4, 0));
+  } else if (mn_task_sample_text(job->task, MN_SPLIT_TEST, (uint64_t)i, &s) == MN_OK) {
+    job->hash[i] = mn_hash_bytes(s.answer, strlen(s.answer), mn_hash_str(s.prompt));
+    mn_task_text_free(&s);
+  }
+}
+
+/* Same bits from 1 and 8 threads, and the same bits for ever: the constants guard every published result. */
+static void test_samples_are_the_same_everywhere(void) {
+  const struct {
+    const char *name, *settings;
+    uint64_t hash;
+  } task[] = {
+      {"mqar", "vocab_size=512 len=64 kv=8", 0x70158d2642a3d7eeu},
+      {"mqar", "vocab_size=512 len=128 kv=8 update=4 fill=random power=1", 0xed4311495bac45dfu},
+      {"mqar_compositional", "", 0x2b7c2eeaae940ff6u},
+      {"niah_mini", "len=256", 0xcb243f451819b334u},
+      {"passkey", "", 0x5ec14fb3fea2166eu},
+      {"niah_single_1", "len=3000", 0xea59ef826972053cu},
+      {"niah_single_3", "len=3000 @", 0xec28d0b271f47998u},
+  };
+  enum { N = 64 };
+  mn_pool *pool = mn_pool_new(8);
+  for (size_t k = 0; k < sizeof task / sizeof *task; k++) {
+    mn_task *t = open_task(task[k].name, task[k].settings);
+    uint64_t one[N] = {0}, eight[N] = {0};
+    mn_pool_run(NULL, N, hash_sample, &(hash_job){t, one});
+    mn_pool_run(pool, N, hash_sample, &(hash_job){t, eight});
+    CHECK(!memcmp(one, eight, sizeof one), "%s differs between 1 and 8 threads", task[k].name);
+    uint64_t all = mn_hash_bytes(one, sizeof one, 0);
+    CHECK(all == task[k].hash, "%s %s: hash is now 0x%016llxu", task[k].name, task[k].settings,
+          (unsigned long long)all);
+    mn_task_close(t);
+  }
+  mn_pool_free(pool);
+}
+
+static void test_text_oracles_and_scorers(void) {
+  const struct {
+    const char *name, *settings;
+    int answers;
+  } task[] = {{"passkey", "garbage=0", 1},
+              {"passkey", "garbage=5000", 1},
+              {"passkey", "garbage=1000 depth=100", 1},
+              {"niah_single_1", "len=2048", 1},
+              {"niah_single_2", "len=6000 @", 1},
+              {"niah_single_3", "len=3000 @", 1},
+              {"niah_single_w", "len=3000 @ start=random", 1},
+              {"niah_single_2", "len=3000 @ depth=50", 1},
+              {"niah", "haystack=needle keys=4 len=4000", 1},
+              {"niah_multikey_1", "len=3000 @", 1},
+              {"niah_multivalue", "len=3000 @", 4},
+              {"niah_multiquery", "len=3000 @", 4}};
+  for (size_t k = 0; k < sizeof task / sizeof *task; k++) {
+    mn_task *t = open_task(task[k].name, task[k].settings);
+    int wrong = 0, of_other = 0;
+    mn_task_text before = {0};
+    for (uint64_t i = 0; i < 40; i++) {
+      mn_task_text s;
+      CHECK_OK(mn_task_sample_text(t, MN_SPLIT_TEST, i, &s));
+      char *out = t->def->oracle_text(t, s.prompt);
+      wrong += mn_task_score_text(t, &s, out) != 1.0 || mn_task_score_text(t, &s, s.answer) != 1.0;
+      wrong += s.n_answers != task[k].answers || s.answer[0] != ' ';
+      if (before.prompt) of_other += mn_task_score_text(t, &before, out) > 0;
+      mn_task_text_free(&before);
+      before = s;
+      free(out);
+    }
+    mn_task_text_free(&before);
+    CHECK(wrong == 0, "%s %s: %d of 40 wrong", task[k].name, task[k].settings, wrong);
+    CHECK(of_other <= 3, "%s %s: answers of other samples count %d times", task[k].name, task[k].settings, of_other);
+    mn_task_close(t);
+  }
+}
+
+static size_t count_words(void *ctx, const char *text, size_t n) {
+  (void)ctx;
+  size_t words = 0;
+  for (size_t i = 0; i < n; i++) words += text[i] == ' ' || text[i] == '\n';
+  return words + 1;
+}
+
+static void test_haystacks_fill_the_length(void) {
+  const struct {
+    const char *name, *settings;
+    int step; /* an upper bound of one increment, in tokens of the counter */
+  } task[] = {{"niah_single_1", "len=1000", 5 * 19},
+              {"niah_single_1", "len=5000", 25 * 19},
+              {"niah_single_2", "len=1000 @", 25},
+              {"niah_single_2", "len=6000 @", 500}};
+  for (size_t k = 0; k < sizeof task / sizeof *task; k++) {
+    mn_task *t = open_task(task[k].name, task[k].settings);
+    mn_task_count_with(t, count_words, NULL);
+    int len = atoi(strchr(task[k].settings, '=') + 1);
+    for (uint64_t i = 0; i < 20; i++) {
+      mn_task_text s;
+      CHECK_OK(mn_task_sample_text(t, MN_SPLIT_TEST, i, &s));
+      int n = (int)count_words(NULL, s.prompt, strlen(s.prompt)) + 128;
+      CHECK(n <= len && n > len - task[k].step - 1, "%s %s: %d tokens", task[k].name, task[k].settings, n);
+      mn_task_text_free(&s);
+    }
+    mn_task_close(t);
+  }
+}
+
+static void test_needle_depth_is_uniform(void) {
+  mn_task *t = open_task("niah_single_2", "len=4095 new_tokens=5 @");
+  enum { N = 3000 };
+  int depth[40] = {0}, unknown = 0;
+  for (uint64_t i = 0; i < N; i++) {
+    mn_task_text s;
+    CHECK(mn_task_sample_text(t, MN_SPLIT_TRAIN, i, &s) == MN_OK, "%s", mn_message());
+    const char *needle = strstr(s.prompt, "One of the special magic"), *last = needle, *p = needle;
+    int before = 0, sentences = 0, hit = -1;
+    for (const char *q = s.prompt; (q = strstr(q, " plain words")); q++) {
+      sentences++;
+      before += q < p;
+    }
+    for (int k = 0; k < 40 && last; k++) /* position = floor(sentences * depth / 100) */
+      if ((int)((double)sentences * floor(100.0 * k / 39 + 0.5) / 100) == before) hit = k;
+    if (hit < 0)
+      unknown++;
+    else
+      depth[hit]++;
+    mn_task_text_free(&s);
+  }
+  CHECK(unknown == 0, "%d needles stand at no depth of the 40", unknown);
+  CHECK(chi2_uniform(depth, 40, N) < chi2_limit(39), "depths: chi2 %g", chi2_uniform(depth, 40, N));
+  mn_task_close(t);
+
+  t = open_task("passkey", "garbage=1999");
+  int prefix[20] = {0};
+  for (uint64_t i = 0; i < N; i++) {
+    mn_task_text s;
+    CHECK(mn_task_sample_text(t, MN_SPLIT_TRAIN, i, &s) == MN_OK, "%s", mn_message());
+    long at = strstr(s.prompt, "\nThe pass key is ") - strchr(s.prompt, '\n') - 1;
+    prefix[at / 100]++;
+    mn_task_text_free(&s);
+  }
+  CHECK(chi2_uniform(prefix, 20, N) < chi2_limit(19), "passkey prefix: chi2 %g", chi2_uniform(prefix, 20, N));
+  mn_task_close(t);
+}
+
+static void test_passkey_reads_like_the_paper(void) {
+  mn_task *t = open_task("passkey", "garbage=100");
+  mn_task_text s;
+  CHECK_OK(mn_task_sample_text(t, MN_SPLIT_TEST, 3, &s));
+  int lines = 1;
+  for (const char *p = s.prompt; *p; p++) lines += *p == '\n';
+  CHECK(lines == 5, "%d lines", lines);
+  CHECK(strstr(s.prompt, "What is the pass key? The pass key is") != NULL, "no question");
+  CHECK(mn_task_score_text(t, &s, " no digits") == 0, "an empty answer scores");
+  char longer[64];
+  snprintf(longer, sizeof longer, " %s0", s.answers[0]);
+  CHECK(mn_task_score_text(t, &s, longer) == 0, "a longer number scores");
+  mn_task_text_free(&s);
+  mn_task_close(t);
+}
+
+/* A row of the prose is Dirichlet(0.1) over 320 ids: E[sum p^2] = (alpha + 1) / (320 alpha + 1) = 1/30. */
+static void test_prose_has_the_stated_statistics(void) {
+  mn_rng rng;
+  mn_rng_seed(&rng, 5);
+  double repeat = 0;
+  int out_of_range = 0;
+  enum { ROWS = 4000, PAIRS = 10 };
+  for (int row = 0; row < ROWS; row++) {
+    int32_t a = MN_ID_PROSE + (int32_t)mn_rng_below(&rng, MN_PROSE),
+            b = MN_ID_PROSE + (int32_t)mn_rng_below(&rng, MN_PROSE);
+    for (int i = 0; i < PAIRS; i++) {
+      int32_t x = mn_prose_next(&rng, a, b), y = mn_prose_next(&rng, a, b);
+      repeat += x == y;
+      out_of_range += x < MN_ID_PROSE || x >= MN_ID_PROSE + MN_PROSE;
+    }
+  }
+  double p = repeat / (ROWS * PAIRS), want = 1.1 / 33;
+  CHECK(out_of_range == 0, "%d ids out of range", out_of_range);
+  CHECK(fabs(p - want) < 0.004, "two draws of a row agree with probability %g, not %g", p, want);
+}
+
+static void test_needle_stream(void) {
+  mn_needle_stream_config c;
+  mn_needle_stream_defaults(&c);
+  mn_needle_stream *s = NULL, *again = NULL;
+  CHECK_OK(mn_needle_stream_open(&c, &s));
+  CHECK_OK(mn_needle_stream_open(&c, &again));
+  int n = 0, per_octave[32] = {0}, unknown = 0, updated = 0, distractors = 0;
+  const mn_needle_query *q = mn_needle_stream_queries(s, &n);
+  CHECK(n >= 64, "%d queries", n);
+
+  /* One pass over the whole stream with an oracle that keeps the last value of each key. */
+  enum { BUF = 1000 };
+  static int32_t value[128][128][7], buf[BUF];
+  static bool known[128][128];
+  int32_t window[12] = {0};
+  int next = 0, right = 0, not_prose = 0;
+  uint64_t hash = 0;
+  for (int64_t at = 0; at < c.length;) {
+    int64_t got = mn_needle_stream_read(s, at, BUF, buf);
+    hash = mn_hash_bytes(buf, (size_t)got * 4, hash);
+    for (int64_t i = 0; i < got; i++) {
+      memmove(window, window + 1, 11 * sizeof *window);
+      window[11] = buf[i];
+      if (window[0] == MN_ID_NEEDLE && window[11] == MN_ID_SEP) {
+        memcpy(value[window[1] - MN_ID_WORD][window[2] - MN_ID_WORD], window + 4, 7 * sizeof *window);
+        known[window[1] - MN_ID_WORD][window[2] - MN_ID_WORD] = true;
+      }
+      if (window[8] == MN_ID_QUERY && window[11] == MN_ID_SEP && next < n) {
+        int32_t w1 = window[9] - MN_ID_WORD, w2 = window[10] - MN_ID_WORD;
+        CHECK(q[next].position == at + i, "query %d is said to stand elsewhere", next);
+        right += q[next].unknown ? !known[w1][w2] && q[next].value[0] == MN_ID_UNKNOWN
+                                 : known[w1][w2] && !memcmp(value[w1][w2], q[next].value, 7 * sizeof *window);
+        next++;
+      }
+      not_prose += buf[i] < MN_ID_PROSE;
+    }
+    at += got;
+  }
+  CHECK(next == n && right == n, "the oracle answers %d of %d queries, %d seen", right, n, next);
+  for (int i = 0; i < n; i++) {
+    if (!q[i].unknown) per_octave[q[i].octave]++;
+    unknown += q[i].unknown;
+    updated += q[i].updated;
+    distractors += q[i].distractor;
+    CHECK(q[i].distance >= (int64_t)1 << q[i].octave && q[i].distance < (int64_t)2 << q[i].octave, "distance %lld",
+          (long long)q[i].distance);
+  }
+  for (int o = 8; o < 23; o++) CHECK(per_octave[o] >= 4, "octave %d has %d needles", o, per_octave[o]);
+  CHECK(unknown >= n / 12 && updated >= n / 5 && distractors > n / 4, "%d unknown, %d updated, %d distractors of %d",
+        unknown, updated, distractors, n);
+  CHECK(not_prose < n * 48, "%d tokens are not prose", not_prose);
+
+  /* Any part, in any order and piece size, is the same. */
+  mn_rng rng;
+  mn_rng_seed(&rng, 3);
+  int32_t a[3000], b[3000];
+  bool same = true;
+  for (int i = 0; i < 50; i++) {
+    int64_t at = i == 0 ? c.length - 1500 : (int64_t)mn_rng_below(&rng, (uint64_t)c.length),
+            len = 1 + (int64_t)mn_rng_below(&rng, 3000);
+    int64_t got = mn_needle_stream_read(s, at, len, a), cut = got / 3;
+    same &= mn_needle_stream_read(again, at + cut, got - cut, b + cut) == got - cut;
+    same &= cut == 0 || mn_needle_stream_read(again, at, cut, b) == cut;
+    same &= !memcmp(a, b, (size_t)got * 4);
+  }
+  CHECK(same, "pieces differ from the whole");
+  CHECK(mn_needle_stream_is_planted(s, q[0].position) && mn_needle_stream_is_planted(s, q[0].position - 3),
+        "query not planted");
+  CHECK(!mn_needle_stream_is_planted(s, q[0].position + 1) || n > 1, "planted beyond the query");
+  CHECK(hash == 0xda95b5e7ba16532fu, "stream hash is now 0x%016llxu", (unsigned long long)hash);
+  mn_needle_stream_close(s);
+  mn_needle_stream_close(again);
+
+  c.loop = true;
+  c.length = 1000000;
+  c.max_log2 = 19;
+  c.seed = 2;
+  CHECK_OK(mn_needle_stream_open(&c, &s));
+  mn_needle_stream_close(s);
+  c.max_log2 = 23;
+  CHECK(mn_needle_stream_open(&c, &s) == MN_ERR_CONFIG && strstr(mn_message(), "length >="), "%s", mn_message());
+}
+
+static void test_bad_settings_are_refused(void) {
+  const struct {
+    const char *name, *setting, *says;
+  } bad[] = {{"mqra", "", "the tasks are mqar"},
+             {"mqar", "kvs=4", "the settings are"},
+             {"mqar", "kv", "key=value"},
+             {"mqar", "kv=four", "whole number"},
+             {"mqar", "kv=0", "outside"},
+             {"mqar", "kv=99999999999999999999", "whole number"},
+             {"mqar", "kv=40", "too short"},
+             {"mqar", "vocab_size=6", "too few ids"},
+             {"mqar", "len=63", "even"},
+             {"mqar", "fill=none", "zero|random"},
+             {"mqar", "power=nan", "not a number"},
+             {"mqar", "seed=-1", ">= 0"},
+             {"mqar", "update=9", "more than"},
+             {"niah_single_2", "len=4096", "text=FILE"},
+             {"niah_single_2", "text=/no/such/file", "cannot be opened"},
+             {"niah", "queries=2", "queries"},
+             {"niah_multivalue", "depth=3", "depth"},
+             {"niah_mini", "len=70", ">= 72"}};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    mn_task *t = NULL;
+    mn_status status = mn_task_open(bad[i].name, &bad[i].setting, *bad[i].setting ? 1 : 0, &t);
+    CHECK(status != MN_OK && !t && strstr(mn_message(), bad[i].says), "%s %s: %s", bad[i].name, bad[i].setting,
+          mn_message());
+  }
+  mn_task *t = open_task("niah_single_1", "len=500");
+  mn_task_text s;
+  CHECK(mn_task_sample_text(t, 2, 0, &s) == MN_ERR_CONFIG && strstr(mn_message(), "raise len"), "%s", mn_message());
+  mn_task_close(t);
+}
+
+int main(void) {
+  write_essay();
+  RUN(test_random_numbers_are_the_published_ones);
+  RUN(test_mqar_agrees_with_an_independent_generator);
+  RUN(test_oracles_solve_token_tasks);
+  RUN(test_oracle_is_at_chance_on_shuffled_answers);
+  RUN(test_mqar_gaps_and_keys_follow_their_laws);
+  RUN(test_splits_share_no_sample_and_answers_stay_hidden);
+  RUN(test_samples_are_the_same_everywhere);
+  RUN(test_text_oracles_and_scorers);
+  RUN(test_haystacks_fill_the_length);
+  RUN(test_needle_depth_is_uniform);
+  RUN(test_passkey_reads_like_the_paper);
+  RUN(test_prose_has_the_stated_statistics);
+  RUN(test_needle_stream);
+  RUN(test_bad_settings_are_refused);
+  return test_end();
+}
