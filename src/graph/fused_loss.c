@@ -1,0 +1,113 @@
+/* fused_loss.c - cross-entropy of a projection without its logits, and the AdamW step. */
+#include "graph/compose.h"
+#include "graph/ops.h"
+
+/* ---- linear cross-entropy ---- */
+static void ce_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
+  mn_dtype t = n->out[0]->dtype;
+  int64_t N = mn_dim(in[0], 0), vocab_size = mn_dim(in[1], 0);
+  mn_tensor *zero = mn_scalar(g, t, 0);
+  mn_tensor *logits = mn_matmul(g, mn_cast(g, in[0], t), mn_transpose(g, mn_cast(g, in[1], t), 0, 1)); /* [N,vocab] */
+  mn_tensor *m = mn_stop_gradient(g, mn_max(g, logits, 2));
+  mn_tensor *lse = mn_add(g, m, mn_log(g, mn_sum(g, mn_exp(g, mn_sub(g, logits, m)), 2)));
+  mn_tensor *target = mn_reshape(g, in[2], MN_SHAPE(N, 1));
+  mn_tensor *hit = mn_eq(g, mn_iota(g, MN_I32, MN_SHAPE(1, vocab_size), 1), target);
+  mn_tensor *picked = mn_sum(g, mn_select(g, hit, logits, zero), 2);
+  mn_tensor *counted = mn_le(g, mn_scalar(g, MN_I32, 0), in[2]);
+  out[1] = mn_select(g, counted, mn_reshape(g, mn_sub(g, lse, picked), MN_SHAPE(N)), zero);
+  out[0] = mn_reshape(g, mn_sum(g, mn_mul(g, mn_cast(g, in[3], t), out[1]), 1), (mn_shape){0});
+}
+
+static void ce_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  mn_dtype t = n->out[0]->dtype;
+  mn_tensor *h = n->in[0], *w = n->in[1];
+  mn_tensor *dloss = dout[0] ? dout[0] : mn_scalar(g, t, 0);
+  mn_tensor *dnll = dout[1] ? dout[1] : mn_zeros_like(g, n->out[1]);
+  mn_tensor *in[6] = {h, w, n->in[2], n->in[3], dloss, dnll};
+  mn_dtype types[4] = {h->dtype, w->dtype, t, t};
+  mn_shape shapes[4] = {h->shape, w->shape, n->out[0]->shape, n->out[1]->shape};
+  mn_node *d = mn_node_new(g, &mn_op_linear_ce_grad, 6, in, 4, types, shapes, NULL);
+  if (!d) return;
+  din[0] = d->out[0];
+  din[1] = d->out[1];
+  if (need[3]) din[3] = mn_cast(g, mn_mul(g, dloss, n->out[1]), n->in[3]->dtype);
+}
+static int64_t ce_flops(const mn_node *n) { return 2 * mn_dim(n->in[0], 0) * mn_dim(n->in[0], 1) * mn_dim(n->in[1], 0); }
+static int64_t ce_grad_flops(const mn_node *n) { return 3 * ce_flops(n); }
+const mn_op mn_op_linear_ce = {
+    .name = "linear_cross_entropy", .cls = MN_OP_FUSED, .grad = ce_grad, .compose = ce_compose, .flops = ce_flops};
+
+static void ce_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
+  bool need[4] = {true, true};
+  mn_tensor *din[4] = {NULL}, *values[2] = {NULL};
+  mn_dtype types[2] = {n->out[2]->dtype, n->out[3]->dtype};
+  mn_shape shapes[2] = {n->out[2]->shape, n->out[3]->shape};
+  mn_vjp_of(g, &mn_op_linear_ce, NULL, 4, in, 2, types, shapes, &in[4], need, din, values);
+  out[0] = din[0];
+  out[1] = din[1];
+  out[2] = values[0];
+  out[3] = values[1];
+}
+const mn_op mn_op_linear_ce_grad = {
+    .name = "linear_cross_entropy_grad", .cls = MN_OP_FUSED, .compose = ce_grad_compose, .flops = ce_grad_flops};
+
+mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight,
+                                   mn_tensor **nll) {
+  if (nll) *nll = NULL;
+  if (!h || !w || !target) return NULL;
+  mn_dtype t = h->dtype == MN_F64 ? MN_F64 : MN_F32;
+  if (!weight) weight = mn_full(g, t, target->shape, 1);
+  bool ok = h->shape.ndim == 2 && w->shape.ndim == 2 && mn_dim(h, 1) == mn_dim(w, 1) && h->dtype == w->dtype &&
+            target->dtype == MN_I32 && target->shape.ndim == 1 && mn_dim(target, 0) == mn_dim(h, 0) && weight &&
+            weight->dtype == t && mn_shape_equal(&weight->shape, &target->shape);
+  if (!ok) {
+    char a[96], b[96], c[96];
+    mn_graph_fault(g, MN_ERR_SHAPE, "linear_cross_entropy: h %s %s, w %s %s, target %s do not fit", mn_dtype_name(h->dtype),
+                   mn_shape_str(&h->shape, a), mn_dtype_name(w->dtype), mn_shape_str(&w->shape, b),
+                   mn_shape_str(&target->shape, c));
+    return NULL;
+  }
+  mn_node *n = mn_node_new(g, &mn_op_linear_ce, 4, (mn_tensor *[]){h, w, target, weight}, 2, (mn_dtype[]){t, t},
+                           (mn_shape[]){{0}, target->shape}, NULL);
+  if (!n) return NULL;
+  if (nll) *nll = n->out[1];
+  return n->out[0];
+}
+
+/* ---- AdamW ---- */
+static void adamw_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
+  const mn_adamw_attr *a = n->attr;
+  mn_tensor *p = in[0], *m = in[2], *v = in[3], *s[5];
+  for (int i = 0; i < 5; i++) s[i] = mn_cast(g, mn_reshape(g, mn_slice(g, in[4], 0, i, 1), (mn_shape){0}), p->dtype);
+  mn_tensor *grad = mn_mul(g, mn_cast(g, in[1], p->dtype), s[3]);
+  m = mn_add(g, mn_mul_scalar(g, m, a->beta1), mn_mul_scalar(g, grad, 1 - a->beta1));
+  v = mn_add(g, mn_mul_scalar(g, v, a->beta2), mn_mul_scalar(g, mn_square(g, grad), 1 - a->beta2));
+  mn_tensor *update = mn_div(g, mn_div(g, m, s[1]), mn_add_scalar(g, mn_sqrt(g, mn_div(g, v, s[2])), a->eps));
+  out[0] = mn_sub(g, p, mn_mul(g, s[0], mn_add(g, update, mn_mul(g, s[4], p))));
+  out[1] = m;
+  out[2] = v;
+}
+static int adamw_inplace(const mn_node *n, int j) {
+  (void)n;
+  return j == 0 ? 0 : j + 1;
+}
+static int64_t adamw_flops(const mn_node *n) { return 14 * mn_shape_count(&n->in[0]->shape); }
+const mn_op mn_op_adamw = {.name = "adamw", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_adamw_attr), .compose = adamw_compose,
+                           .inplace = adamw_inplace, .flops = adamw_flops};
+
+void mn_adamw(mn_graph *g, mn_tensor *p, mn_tensor *grad, mn_tensor *m, mn_tensor *v, mn_tensor *scalars,
+              mn_adamw_attr attr, mn_tensor **p1, mn_tensor **m1, mn_tensor **v1) {
+  *p1 = *m1 = *v1 = NULL;
+  if (!p || !grad || !m || !v || !scalars) return;
+  if (!mn_shape_equal(&p->shape, &grad->shape) || !mn_shape_equal(&p->shape, &m->shape) ||
+      !mn_shape_equal(&p->shape, &v->shape) || mn_shape_count(&scalars->shape) != 5) {
+    mn_graph_fault(g, MN_ERR_SHAPE, "adamw: parameter, gradient and moments must have one shape; 5 scalars");
+    return;
+  }
+  mn_node *n = mn_node_new(g, &mn_op_adamw, 5, (mn_tensor *[]){p, grad, m, v, scalars}, 3,
+                           (mn_dtype[]){p->dtype, m->dtype, v->dtype}, (mn_shape[]){p->shape, p->shape, p->shape}, &attr);
+  if (!n) return;
+  *p1 = n->out[0];
+  *m1 = n->out[1];
+  *v1 = n->out[2];
+}

@@ -1,0 +1,222 @@
+/* fused_recurrence.c - the causal depthwise convolution and the chunked linear recurrence: shape rules, meanings (the
+ * recurrences token by token), gradients. */
+#include "graph/compose.h"
+#include "graph/ops.h"
+
+/* ---- causal depthwise convolution ---- */
+static void conv_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
+  const mn_conv_attr *a = n->attr;
+  mn_dtype t = in[0]->dtype == MN_F64 ? MN_F64 : MN_F32;
+  mn_tensor *x = mn_cast(g, in[0], t), *w = mn_cast(g, in[1], t), *y = NULL;
+  int64_t T = mn_dim(x, 1), D = mn_dim(x, 2), W = mn_dim(w, 1);
+  mn_tensor *prefix = a->has_prefix ? mn_cast(g, in[2 + a->has_bias], t) : NULL;
+  mn_tensor *padded = prefix ? mn_concat(g, 2, (mn_tensor *[]){prefix, x}, 1) : mn_pad(g, x, 1, W - 1, 0);
+  for (int64_t j = 0; j < W; j++) {
+    mn_tensor *tap = mn_mul(g, mn_slice(g, padded, 1, j, T), mn_reshape(g, mn_slice(g, w, 1, j, 1), MN_SHAPE(D)));
+    y = y ? mn_add(g, y, tap) : tap;
+  }
+  if (a->has_bias) y = mn_add(g, y, mn_cast(g, in[2], t));
+  out[0] = mn_cast(g, y, n->out[0]->dtype);
+}
+static void conv_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  mn_tensor *in[5];
+  mn_dtype types[4];
+  mn_shape shapes[4];
+  (void)need;
+  for (int i = 0; i < n->n_in; i++) in[i] = n->in[i], types[i] = n->in[i]->dtype, shapes[i] = n->in[i]->shape;
+  in[n->n_in] = dout[0];
+  mn_node *d = mn_node_new(g, &mn_op_conv_grad, n->n_in + 1, in, n->n_in, types, shapes, n->attr);
+  for (int i = 0; d && i < n->n_in; i++) din[i] = d->out[i];
+}
+static int64_t conv_flops(const mn_node *n) { return 2 * mn_shape_count(&n->in[0]->shape) * mn_dim(n->in[1], 1); }
+const mn_op mn_op_conv = {.name = "causal_conv", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_conv_attr), .grad = conv_grad,
+                          .compose = conv_compose, .flops = conv_flops};
+
+static void conv_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
+  int k = n->n_in - 1;
+  bool need[4] = {true, true, true, true};
+  mn_vjp_of(g, &mn_op_conv, n->attr, k, in, 1, &in[k]->dtype, &in[k]->shape, &in[k], need, out, NULL);
+}
+static int64_t conv_grad_flops(const mn_node *n) { return 2 * conv_flops(n); }
+const mn_op mn_op_conv_grad = {.name = "causal_conv_grad", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_conv_attr),
+                               .compose = conv_grad_compose, .flops = conv_grad_flops};
+
+mn_tensor *mn_causal_conv(mn_graph *g, mn_tensor *x, mn_tensor *w, mn_tensor *bias, mn_tensor *prefix) {
+  mn_tensor *in[4] = {x, w};
+  int n = 2;
+  if (!x || !w) return NULL;
+  bool ok = x->shape.ndim == 3 && w->shape.ndim == 2 && mn_dim(w, 0) == mn_dim(x, 2) && mn_dim(w, 1) >= 1 &&
+            (!bias || (bias->shape.ndim == 1 && mn_dim(bias, 0) == mn_dim(x, 2))) &&
+            (!prefix || (prefix->shape.ndim == 3 && mn_dim(prefix, 0) == mn_dim(x, 0) &&
+                         mn_dim(prefix, 1) == mn_dim(w, 1) - 1 && mn_dim(prefix, 2) == mn_dim(x, 2)));
+  if (!ok) {
+    char a[96], b[96];
+    mn_graph_fault(g, MN_ERR_SHAPE, "causal_conv: x %s and w %s do not fit ([B,T,D], [D,W]; bias [D], prefix [B,W-1,D])",
+                   mn_shape_str(&x->shape, a), mn_shape_str(&w->shape, b));
+    return NULL;
+  }
+  if (bias) in[n++] = bias;
+  if (prefix) in[n++] = prefix;
+  return mn_node1(g, &mn_op_conv, n, in, x->dtype, x->shape, &(mn_conv_attr){bias != NULL, prefix != NULL});
+}
+
+/* ---- the chunked linear recurrence ---- */
+typedef struct recurrence_in { /* the optional operands, by name */
+  mn_tensor *q, *k, *v, *theta, *log_a, *log_eta, *w0, *s0, *a0, *phase;
+} recurrence_in;
+
+static recurrence_in unpack(const mn_recurrence_attr *a, mn_tensor *const *in) {
+  recurrence_in r = {.q = in[0], .k = in[1], .v = in[2], .theta = in[3]};
+  int i = 4;
+  if (a->decay) r.log_a = in[i++];
+  if (a->momentum) r.log_eta = in[i++];
+  r.w0 = in[i++];
+  if (a->momentum) r.s0 = in[i++];
+  if (a->write == MN_WRITE_ANCHOR) r.a0 = in[i++];
+  if (a->has_phase) r.phase = in[i++];
+  return r;
+}
+
+static mn_tensor *time_first(mn_graph *g, mn_tensor *x, mn_dtype t) { /* [B,T,H(,W)] -> [T,B,H(,W)] */
+  return mn_transpose(g, mn_cast(g, x, t), 0, 1);
+}
+
+static void recurrence_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
+  const mn_recurrence_attr *a = n->attr;
+  recurrence_in r = unpack(a, in);
+  mn_dtype t = r.w0->dtype;
+  int64_t B = mn_dim(r.q, 0), T = mn_dim(r.q, 1), H = mn_dim(r.q, 2), K = mn_dim(r.q, 3), V = mn_dim(r.v, 3);
+  mn_tensor *xs[6] = {time_first(g, r.q, t), time_first(g, r.k, t), time_first(g, r.v, t), time_first(g, r.theta, t)};
+  int n_xs = 4, i_a = 0, i_eta = 0;
+  if (a->decay) i_a = n_xs, xs[n_xs++] = time_first(g, r.log_a, t);
+  if (a->momentum) i_eta = n_xs, xs[n_xs++] = time_first(g, r.log_eta, t);
+  mn_tensor *carry[4] = {r.w0}, *c[4], *x[6], *next[4], *final[4], *ys[1];
+  int n_carry = 1, i_s = 0, i_anchor = 0, i_count = 0;
+  if (a->momentum) i_s = n_carry, carry[n_carry++] = r.s0;
+  if (a->write == MN_WRITE_ANCHOR) {
+    i_anchor = n_carry, carry[n_carry++] = r.a0;
+    i_count = n_carry, carry[n_carry++] = r.phase ? r.phase : mn_full(g, MN_I32, MN_SHAPE(B), 0);
+  }
+  mn_scan_builder *s = mn_scan_begin(g, T, false, n_carry, carry, n_xs, xs, c, x);
+  mn_graph *b = mn_scan_body(s);
+  if (!b) return;
+  mn_tensor *q = mn_reshape(b, x[0], MN_SHAPE(B, H, 1, K)), *k = mn_reshape(b, x[1], MN_SHAPE(B, H, 1, K));
+  mn_tensor *v = mn_reshape(b, x[2], MN_SHAPE(B, H, 1, V)), *theta = mn_reshape(b, x[3], MN_SHAPE(B, H, 1, 1));
+  mn_tensor *W = c[0], *anchor = NULL, *u = v;
+  mn_tensor *keep = a->decay ? mn_exp(b, mn_reshape(b, x[i_a], MN_SHAPE(B, H, 1, 1))) : NULL;
+  if (a->write == MN_WRITE_ANCHOR) { /* a chunk begins: the anchor moves here */
+    mn_tensor *begins = mn_eq(b, mn_reshape(b, c[i_count], MN_SHAPE(B, 1, 1, 1)), mn_scalar(b, MN_I32, 0));
+    anchor = mn_select(b, begins, W, c[i_anchor]);
+    u = mn_sub(b, v, mn_matmul(b, k, anchor));
+  } else if (a->write == MN_WRITE_DELTA) {
+    mn_tensor *predicted = mn_matmul(b, k, W);
+    u = mn_sub(b, v, keep ? mn_mul(b, keep, predicted) : predicted);
+  }
+  mn_tensor *write = mn_matmul(b, mn_transpose(b, mn_mul(b, k, theta), 2, 3), u); /* [B,H,K,V] */
+  if (a->momentum) {
+    mn_tensor *eta = mn_exp(b, mn_reshape(b, x[i_eta], MN_SHAPE(B, H, 1, 1)));
+    write = mn_add(b, mn_mul(b, eta, c[i_s]), write);
+    next[i_s] = write;
+  }
+  next[0] = mn_add(b, keep ? mn_mul(b, keep, W) : W, write);
+  mn_tensor *o = mn_reshape(b, mn_matmul(b, q, a->read_before ? W : next[0]), MN_SHAPE(B, H, V));
+  if (anchor) {
+    next[i_anchor] = anchor;
+    next[i_count] = mn_mod(b, mn_add_scalar(b, c[i_count], 1), mn_scalar(b, MN_I32, (double)a->chunk));
+  }
+  mn_scan_end(s, next, 1, &o, final, ys);
+  if (g->status != MN_OK) return;
+  out[0] = mn_cast(g, mn_transpose(g, ys[0], 0, 1), n->out[0]->dtype);
+  out[1] = final[0];
+  int j = 2;
+  if (a->momentum) out[j++] = final[i_s];
+  if (anchor) { /* at a chunk's end the next anchor is the state itself */
+    mn_tensor *ended = mn_eq(g, mn_reshape(g, final[i_count], MN_SHAPE(B, 1, 1, 1)), mn_scalar(g, MN_I32, 0));
+    out[j] = mn_select(g, ended, final[0], final[i_anchor]);
+  }
+}
+
+/* fwd + the four cotangents -> one gradient node */
+static void recurrence_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  const mn_recurrence_attr *a = n->attr;
+  mn_tensor *in[16];
+  mn_dtype types[10] = {0};
+  mn_shape shapes[10] = {0};
+  (void)need;
+  int n_in = n->n_in, n_out = n_in - a->has_phase;
+  for (int i = 0; i < n_in; i++) in[i] = n->in[i];
+  for (int i = 0; i < n_out; i++) types[i] = in[i]->dtype, shapes[i] = in[i]->shape;
+  for (int j = 0; j < n->n_out; j++) in[n_in++] = dout[j] ? dout[j] : mn_zeros_like(g, n->out[j]);
+  mn_node *d = mn_node_new(g, &mn_op_recurrence_grad, n_in, in, n_out, types, shapes, a);
+  for (int i = 0; d && i < n_out; i++) din[i] = d->out[i];
+}
+
+/* Chunk-wise: per token the state is read and written once inside a chunk of C, plus C-wide products. */
+static int64_t recurrence_flops(const mn_node *n) {
+  const mn_recurrence_attr *a = n->attr;
+  int64_t K = mn_dim(n->in[0], 3), V = mn_dim(n->in[2], 3), tokens = mn_shape_count(&n->in[3]->shape);
+  int64_t C = a->chunk < mn_dim(n->in[0], 1) ? a->chunk : mn_dim(n->in[0], 1);
+  int64_t per_state = 2 * K * V, states = 2 + a->momentum * 2 + (a->write != MN_WRITE_VALUE);
+  return tokens * (states * per_state + 2 * C * (K + V));
+}
+const mn_op mn_op_recurrence = {.name = "linear_recurrence", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_recurrence_attr),
+                                .grad = recurrence_grad, .compose = recurrence_compose, .flops = recurrence_flops};
+
+static void recurrence_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
+  const mn_recurrence_attr *a = n->attr;
+  int n_out = 2 + a->momentum + (a->write == MN_WRITE_ANCHOR), n_in = n->n_in - n_out;
+  bool need[10];
+  mn_tensor *din[10] = {NULL};
+  mn_dtype types[4];
+  mn_shape shapes[4];
+  for (int i = 0; i < n_in; i++) need[i] = mn_dtype_is_float(in[i]->dtype);
+  for (int j = 0; j < n_out; j++) types[j] = in[n_in + j]->dtype, shapes[j] = in[n_in + j]->shape;
+  mn_vjp_of(g, &mn_op_recurrence, a, n_in, in, n_out, types, shapes, &in[n_in], need, din, NULL);
+  for (int i = 0; i < n->n_out; i++) out[i] = din[i];
+}
+static int64_t recurrence_grad_flops(const mn_node *n) { return 3 * recurrence_flops(n); }
+const mn_op mn_op_recurrence_grad = {.name = "linear_recurrence_grad", .cls = MN_OP_FUSED,
+                                     .attr_size = sizeof(mn_recurrence_attr), .compose = recurrence_grad_compose,
+                                     .flops = recurrence_grad_flops};
+
+static bool has_shape(mn_tensor *x, mn_shape s) { return x && mn_shape_equal(&x->shape, &s); }
+
+void mn_linear_recurrence(mn_graph *g, mn_recurrence_io *io, mn_recurrence_attr attr) {
+  io->o = io->w = io->s = io->a = NULL;
+  if (!io->q || !io->k || !io->v || !io->theta || !io->w0) return;
+  int64_t B = mn_dim(io->q, 0), T = mn_dim(io->q, 1), H = mn_dim(io->q, 2), K = mn_dim(io->q, 3), V = mn_dim(io->v, 3);
+  mn_shape gate = MN_SHAPE(B, T, H), state = MN_SHAPE(B, H, K, V);
+  attr.decay = io->log_a != NULL;
+  attr.momentum = io->log_eta != NULL;
+  attr.has_phase = io->phase != NULL;
+  bool anchored = attr.write == MN_WRITE_ANCHOR;
+  bool ok = io->q->shape.ndim == 4 && has_shape(io->k, io->q->shape) && has_shape(io->v, MN_SHAPE(B, T, H, V)) &&
+            has_shape(io->theta, gate) && (!attr.decay || has_shape(io->log_a, gate)) &&
+            (!attr.momentum || (has_shape(io->log_eta, gate) && has_shape(io->s0, state))) && has_shape(io->w0, state) &&
+            (!anchored || has_shape(io->a0, state)) && (!attr.has_phase || has_shape(io->phase, MN_SHAPE(B))) &&
+            attr.chunk >= 1;
+  if (!ok) {
+    char x[96], y[96];
+    mn_graph_fault(g, MN_ERR_SHAPE,
+                   "linear_recurrence: q %s, v %s: operands do not fit (gates [B,T,H], states [B,H,K,V], chunk >= 1)",
+                   mn_shape_str(&io->q->shape, x), mn_shape_str(&io->v->shape, y));
+    return;
+  }
+  mn_tensor *in[10] = {io->q, io->k, io->v, io->theta};
+  int n = 4, n_out = 2;
+  if (attr.decay) in[n++] = io->log_a;
+  if (attr.momentum) in[n++] = io->log_eta;
+  in[n++] = io->w0;
+  if (attr.momentum) in[n++] = io->s0, n_out++;
+  if (anchored) in[n++] = io->a0, n_out++;
+  if (attr.has_phase) in[n++] = io->phase;
+  mn_dtype t = io->w0->dtype, types[4] = {io->v->dtype, t, t, t};
+  mn_shape shapes[4] = {io->v->shape, state, state, state};
+  mn_node *node = mn_node_new(g, &mn_op_recurrence, n, in, n_out, types, shapes, &attr);
+  if (!node) return;
+  io->o = node->out[0];
+  io->w = node->out[1];
+  int j = 2;
+  if (attr.momentum) io->s = node->out[j++];
+  if (anchored) io->a = node->out[j];
+}
