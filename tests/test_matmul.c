@@ -3,7 +3,7 @@
 #include "test.h"
 
 #include "backend/cpu/cpu.h"
-#include "backend/cpu/isa/gemm.h"
+#include "backend/cpu/product.h"
 
 static uint64_t seed = 1;
 static float uniform(void) { /* [-1, 1) */
@@ -80,6 +80,86 @@ static void small(void) {
   }
 }
 
+/* ---- products on threads: each path, orientation, type and broadcast ---- */
+typedef struct shape {
+  int64_t batch, M, N, K;
+} shape;
+static const shape shapes[] = {
+    {1, 1, 300, 70},   {1, 1, 65, 1000},  {1, 3, 129, 260}, {1, 4, 1030, 33},  {5, 2, 70, 80},   {1, 300, 1, 90},  {3, 200, 1, 64},
+    {1, 20, 700, 50},  {7, 16, 16, 16},   {40, 9, 8, 7},    {1, 150, 130, 90}, {2, 129, 33, 800}, {1, 257, 100, 900},
+    {1, 1000, 5, 40},  {3, 100, 120, 110}, {1, 64, 640, 300}, {1, 1, 1, 1},    {2, 1, 1, 500},   {1, 530, 70, 1},
+};
+
+enum { SHARE_NONE, SHARE_A, SHARE_B, SHARES };
+static const char *const share_names[] = {"none", "A shared", "B shared"};
+
+static void product_one(mn_isa isa, const shape *s, bool bf16, bool c_bf16, int ta, int tb, int share) {
+  const int64_t M = s->M, N = s->N, K = s->K, pad = 2;
+  const int64_t a_rs = ta ? 1 : K + (share ? 0 : pad), a_cs = ta ? M + pad : 1;
+  const int64_t b_rs = tb ? 1 : N + pad, b_cs = tb ? K + pad : 1;
+  const int64_t na = ta ? K * a_cs : M * a_rs, nb = tb ? N * b_cs : K * b_rs;
+  const int64_t all_a = na * s->batch, all_b = nb * s->batch, all_c = s->batch * M * N;
+  float *a = malloc(sizeof(float) * (size_t)all_a), *b = malloc(sizeof(float) * (size_t)all_b);
+  uint16_t *ah = malloc(2 * (size_t)all_a), *bh = malloc(2 * (size_t)all_b);
+  float *c[3];
+  for (int64_t i = 0; i < all_a; i++) a[i] = uniform(), ah[i] = bf16_of(a[i]);
+  for (int64_t i = 0; i < all_b; i++) b[i] = uniform(), bh[i] = bf16_of(b[i]);
+  bool ran = true;
+  for (int threads = 1; threads <= 3; threads++) {
+    mn_product_plan plan = {
+        .p = {.M = M, .N = N, .K = K, .a = bf16 ? (void *)ah : a, .b = bf16 ? (void *)bh : b, .a_rs = a_rs, .a_cs = a_cs,
+              .b_rs = b_rs, .b_cs = b_cs, .ldc = N, .bf16 = bf16, .c_bf16 = c_bf16, .alpha = 1},
+        .n_axes = 1, .dim = {s->batch}, .a_step = {share == SHARE_A ? 0 : na}, .b_step = {share == SHARE_B ? 0 : nb}};
+    c[threads - 1] = malloc(sizeof(float) * (size_t)(all_c + 1));
+    memset(c[threads - 1], 0x7f, sizeof(float) * (size_t)(all_c + 1));
+    plan.p.c = c[threads - 1];
+    mn_product_plan_make(&plan, isa);
+    mn_pool *pool = mn_pool_new(threads);
+    void *scratch = mn_alloc_aligned(plan.scratch * (size_t)threads + 64);
+    ran &= pool && scratch;
+    if (pool && scratch) mn_product_plan_run(&plan, pool, scratch);
+    free(scratch);
+    mn_pool_free(pool);
+  }
+  CHECK(ran, "%s", mn_message());
+  const size_t bytes = (c_bf16 ? 2 : 4) * (size_t)all_c;
+  CHECK(!memcmp(c[0], c[1], bytes) && !memcmp(c[0], c[2], bytes), "same bits with 1, 2 and 3 threads");
+  bool frame = true;
+  for (const unsigned char *e = (unsigned char *)c[0] + bytes; e < (unsigned char *)(c[0] + all_c + 1); e++) frame &= *e == 0x7f;
+  double worst = 0;
+  for (int64_t g = 0; g < s->batch; g++)
+    for (int64_t i = 0; i < M; i++)
+      for (int64_t j = 0; j < N; j++) {
+        double sum = 0, size = 0;
+        for (int64_t k = 0; k < K; k++) {
+          const int64_t ia = (share == SHARE_A ? 0 : g * na) + i * a_rs + k * a_cs;
+          const int64_t ib = (share == SHARE_B ? 0 : g * nb) + k * b_rs + j * b_cs;
+          const double x = bf16 ? (double)f32_of(ah[ia]) * f32_of(bh[ib]) : (double)a[ia] * b[ib];
+          sum += x;
+          size += fabs(x);
+        }
+        const int64_t at = (g * M + i) * N + j;
+        const double got = c_bf16 ? f32_of(((uint16_t *)c[0])[at]) : c[0][at];
+        const double error = fabs(got - sum) / (c_bf16 ? fabs(sum) + 1e-4 * size + 1e-30 : size + 1e-30);
+        if (!(error <= worst)) worst = error;
+      }
+  CHECK(worst < (c_bf16 ? 4e-3 : 1e-6) && frame,
+        "%s %s->%s batch %lld M %lld N %lld K %lld ta %d tb %d %s: error %g frame %d", mn_isa_name(isa), bf16 ? "bf16" : "f32",
+        c_bf16 ? "bf16" : "f32", (long long)s->batch, (long long)M, (long long)N, (long long)K, ta, tb, share_names[share],
+        worst, frame);
+  free(a), free(b), free(ah), free(bh);
+  for (int t = 0; t < 3; t++) free(c[t]);
+}
+
+static void products(void) {
+  for (mn_isa isa = 0; isa <= best; isa++)
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+      for (int type = 0; type < 3; type++)
+        for (int v = 0; v < 4; v++)
+          for (int share = 0; share < (shapes[i].batch > 1 ? SHARES : 1); share++)
+            product_one(isa, &shapes[i], type > 0, type > 1, v & 1, v >> 1, share);
+}
+
 static void empty(void) {
   for (mn_isa isa = 0; isa <= best; isa++) {
     const mn_gemm *g = MN_ISA_PICK(mn_gemm_table, isa);
@@ -94,6 +174,7 @@ static void empty(void) {
 int main(void) {
   best = mn_isa_best();
   RUN(small);
+  RUN(products);
   RUN(empty);
   return test_end();
 }

@@ -62,7 +62,7 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
   if (b_cs == 1) {
     for (int64_t j = 0; j < N; j += SNR)
       direct_panel(M, min64(SNR, N - j), K, A, a_rs, a_cs, B + j, b_rs,
-                   (tile_out){.c = C + j, .ldc = ldc, .accumulate = accumulate, .alpha = alpha});
+                   (tile_out){.c = C + j, .ldc = ldc, .mode = accumulate ? ADD_F32 : TO_F32, .alpha = alpha});
     return;
   }
   _Alignas(64) uint32_t panel[SMALL_KC * SNR];
@@ -72,7 +72,7 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
       const int64_t kc = min64(SMALL_KC, K - k);
       pack(UNIT_F32, SNR, panel, n, kc, B + k * b_rs + j * b_cs, b_cs, b_rs);
       direct_panel(M, n, kc, A + k * a_cs, a_rs, a_cs, (const float *)panel, SNR,
-                   (tile_out){.c = C + j, .ldc = ldc, .accumulate = accumulate || k, .alpha = alpha});
+                   (tile_out){.c = C + j, .ldc = ldc, .mode = accumulate || k ? ADD_F32 : TO_F32, .alpha = alpha});
     }
   }
 }
@@ -83,10 +83,17 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
     if (cols > VW) packed_tile(kind, MR, NV, U, (const float *)a, (const float *)b, o, rows, cols);                    \
     else packed_tile(kind, MR, 1, U, (const float *)a, (const float *)b, o, rows, cols);                               \
   }
+PACKED(packed_f32, UNIT_F32)
 PACKED(packed_bf16, BF16_UNIT)
 
+static void pack_a_f32(uint32_t *dst, int64_t n, int64_t K, const void *src, int64_t rs, int64_t cs) {
+  pack(UNIT_F32, AP, dst, n, K, src, rs, cs);
+}
 static void pack_a_bf16(uint32_t *dst, int64_t n, int64_t K, const void *src, int64_t rs, int64_t cs) {
   pack(BF16_UNIT, AP, dst, n, K, src, rs, cs);
+}
+static void pack_b_f32(uint32_t *dst, int64_t n, int64_t K, const void *src, int64_t rs, int64_t cs) {
+  pack(UNIT_F32, NR, dst, n, K, src, cs, rs);
 }
 static void pack_b_bf16(uint32_t *dst, int64_t n, int64_t K, const void *src, int64_t rs, int64_t cs) {
   pack(BF16_UNIT, NR, dst, n, K, src, cs, rs);
@@ -99,12 +106,12 @@ static void small_bf16(int64_t M, int64_t N, int64_t K, float alpha, const uint1
     scale_or_clear(M, N, C, ldc, accumulate);
     return;
   }
-  enum { KC = 128 * BF16_PER_UNIT, TILES = 6 };
+  enum { SLICE = 128 * BF16_PER_UNIT, TILES = 6 };
   _Alignas(64) uint32_t a[TILES][128 * AP];
   _Alignas(64) uint32_t b[128 * NR];
   for (int64_t i = 0; i < M; i += TILES * MR)
-    for (int64_t k = 0; k < K; k += KC) {
-      const int64_t kc = min64(KC, K - k), U = (kc + BF16_PER_UNIT - 1) / BF16_PER_UNIT;
+    for (int64_t k = 0; k < K; k += SLICE) {
+      const int64_t kc = min64(SLICE, K - k), U = (kc + BF16_PER_UNIT - 1) / BF16_PER_UNIT;
       const int64_t m = min64(TILES * MR, M - i);
       for (int64_t t = 0; t * MR < m; t++)
         pack_a_bf16(a[t], min64(MR, m - t * MR), kc, A + (i + t * MR) * a_rs + k * a_cs, a_rs, a_cs);
@@ -113,13 +120,178 @@ static void small_bf16(int64_t M, int64_t N, int64_t K, float alpha, const uint1
         pack_b_bf16(b, n, kc, B + k * b_rs + j * b_cs, b_rs, b_cs);
         for (int64_t t = 0; t * MR < m; t++)
           packed_bf16(U, a[t], b,
-                      &(tile_out){.c = C + (i + t * MR) * ldc + j, .ldc = ldc, .accumulate = accumulate || k, .alpha = alpha},
+                      &(tile_out){.c = C + (i + t * MR) * ldc + j, .ldc = ldc, .mode = accumulate || k ? ADD_F32 : TO_F32, .alpha = alpha},
                       min64(MR, m - t * MR), n);
       }
     }
 }
 
+/* ---- blocks: per slice of K all of B is packed, then A tile by tile, each tile passed over all panels of B --------- */
+enum { KC = 384 }; /* units of K in a slice: a tile of A stays in the L1 cache, the panels of B in the L2 cache */
+
+typedef struct block_plan {
+  int64_t slices, kc; /* elements of K in a slice */
+  int64_t units;      /* of a slice               */
+  int64_t panels;     /* of B                     */
+  bool sum_apart;     /* bf16 C of several slices: summed in f32 first */
+} block_plan;
+
+static block_plan plan_block(const mn_product *p) {
+  const int per_unit = p->bf16 ? BF16_PER_UNIT : 1;
+  const int64_t units = (p->K + per_unit - 1) / per_unit;
+  block_plan b = {.slices = (units + KC - 1) / KC, .panels = (p->N + NR - 1) / NR};
+  if (b.slices < 1) b.slices = 1;
+  b.units = (units + b.slices - 1) / b.slices;
+  b.kc = b.units * per_unit;
+  b.sum_apart = p->c_bf16 && b.slices > 1;
+  return b;
+}
+
+static size_t block_scratch(const mn_product *p) {
+  const block_plan b = plan_block(p);
+  return sizeof(float) * (size_t)(b.units * (AP + b.panels * NR) + (b.sum_apart ? p->M * mn_align((size_t)p->N, 16) : 0)) +
+         64;
+}
+
+static void block(const mn_product *p, void *scratch) {
+  if (p->M <= 0 || p->N <= 0) return;
+  const block_plan plan = plan_block(p);
+  uint32_t *const a = scratch, *const b = a + plan.units * AP;
+  float *sum = (float *)(b + plan.units * plan.panels * NR);
+  const size_t size = p->bf16 ? 2 : 4;
+  tile_out o = {.ldc = p->ldc, .alpha = p->alpha};
+  const size_t c_size = p->c_bf16 && !plan.sum_apart ? 2 : 4;
+  char *c = p->c;
+  if (plan.sum_apart) {
+    c = (char *)sum;
+    o.ldc = (int64_t)mn_align((size_t)p->N, 16);
+  }
+  int64_t k = 0;
+  do {
+    const int64_t kc = min64(plan.kc, p->K - k);
+    const int64_t U = p->bf16 ? (kc + BF16_PER_UNIT - 1) / BF16_PER_UNIT : kc;
+    o.mode = p->accumulate || k ? ADD_F32 : p->c_bf16 && !plan.sum_apart ? TO_BF16 : TO_F32;
+    const char *pa = (const char *)p->a + (int64_t)size * k * p->a_cs, *pb = (const char *)p->b + (int64_t)size * k * p->b_rs;
+    for (int64_t j = 0; j < plan.panels; j++) {
+      const char *src = pb + (int64_t)size * j * NR * p->b_cs;
+      (p->bf16 ? pack_b_bf16 : pack_b_f32)(b + j * U * NR, min64(NR, p->N - j * NR), kc, src, p->b_rs, p->b_cs);
+    }
+    for (int64_t i = 0; i < p->M; i += MR) {
+      const int64_t rows = min64(MR, p->M - i);
+      (p->bf16 ? pack_a_bf16 : pack_a_f32)(a, rows, kc, pa + (int64_t)size * i * p->a_rs, p->a_rs, p->a_cs);
+      for (int64_t j = 0; j < plan.panels; j++) {
+        o.c = c + (int64_t)c_size * (i * o.ldc + j * NR);
+        (p->bf16 ? packed_bf16 : packed_f32)(U, a, b + j * U * NR, &o, rows, min64(NR, p->N - j * NR));
+      }
+    }
+    k += plan.kc;
+  } while (k < p->K);
+  if (plan.sum_apart)
+    for (int64_t i = 0; i < p->M; i++)
+      for (int64_t j = 0; j < p->N; j += VW)
+        write_vector(TO_BF16, p->c, i * p->ldc + j, vf_load(sum + i * o.ldc + j), p->N - j);
+}
+
+/* ---- thin products: B is read once, in the order in which it lies in memory -------------------------------------- */
+INLINE vf load_b(bool bf16, const void *b, int64_t at) {
+  return bf16 ? vf_load_bf16((const uint16_t *)b + at) : vf_load((const float *)b + at);
+}
+INLINE vf load_bn(bool bf16, const void *b, int64_t at, int64_t n) {
+  return bf16 ? vf_load_bf16n((const uint16_t *)b + at, (int)n) : vf_loadn((const float *)b + at, (int)n);
+}
+
+static void put_thin(const mn_product *p, int64_t i, int64_t j, float x) {
+  x *= p->alpha;
+  if (p->c_bf16) ((uint16_t *)p->c)[i * p->ldc + j] = bf16_from_f32(x);
+  else if (p->accumulate) ((float *)p->c)[i * p->ldc + j] += x;
+  else ((float *)p->c)[i * p->ldc + j] = x;
+}
+
+/* B's columns are dense in memory (a weight stored [N,K]): dot products, four columns at a time */
+INLINE void thin_dots(const int M, const int n, const bool bf16, const mn_product *p, const float *A, int64_t j) {
+  vf c[MN_GEMM_THIN * 4];
+  UNROLL for (int i = 0; i < M * n; i++) c[i] = (vf){0};
+  const int64_t K = p->K, ldb = p->b_cs, at = j * ldb;
+  int64_t k = 0;
+  for (; k + VW <= K; k += VW) {
+    vf b[4];
+    UNROLL for (int q = 0; q < n; q++) b[q] = load_b(bf16, p->b, at + q * ldb + k);
+    UNROLL for (int i = 0; i < M; i++) {
+      const vf a = vf_load(A + i * K + k);
+      UNROLL for (int q = 0; q < n; q++) c[i * n + q] += a * b[q];
+    }
+  }
+  if (k < K) {
+    vf b[4];
+    UNROLL for (int q = 0; q < n; q++) b[q] = load_bn(bf16, p->b, at + q * ldb + k, K - k);
+    UNROLL for (int i = 0; i < M; i++) {
+      const vf a = vf_loadn(A + i * K + k, (int)(K - k));
+      UNROLL for (int q = 0; q < n; q++) c[i * n + q] += a * b[q];
+    }
+  }
+  UNROLL for (int i = 0; i < M; i++)
+    UNROLL for (int q = 0; q < n; q++) put_thin(p, i, j + q, vf_sum(c[i * n + q]));
+}
+
+/* B's rows are dense: rows of sums that stay in the L1 cache, eight rows of B at a time */
+enum { THIN_COLS = 512, THIN_STEP = 8 };
+INLINE void thin_rows(const int M, const bool bf16, const mn_product *p, const float *A, int64_t j, int64_t n) {
+  float sum[MN_GEMM_THIN][THIN_COLS];
+  memset(sum, 0, sizeof sum[0] * (size_t)M);
+  const int64_t K = p->K, ldb = p->b_rs;
+  int64_t k = 0;
+  for (; k + THIN_STEP <= K; k += THIN_STEP) {
+    int64_t l = 0;
+    for (; l + VW <= n; l += VW) {
+      vf s[MN_GEMM_THIN];
+      UNROLL for (int i = 0; i < M; i++) s[i] = vf_load(&sum[i][l]);
+      UNROLL for (int q = 0; q < THIN_STEP; q++) {
+        const vf b = load_b(bf16, p->b, (k + q) * ldb + j + l);
+        UNROLL for (int i = 0; i < M; i++) s[i] += vf_set1(A[i * K + k + q]) * b;
+      }
+      UNROLL for (int i = 0; i < M; i++) vf_store(&sum[i][l], s[i]);
+    }
+    if (l < n)
+      for (int q = 0; q < THIN_STEP; q++) {
+        const vf b = load_bn(bf16, p->b, (k + q) * ldb + j + l, n - l);
+        UNROLL for (int i = 0; i < M; i++)
+          vf_store(&sum[i][l], vf_load(&sum[i][l]) + vf_set1(A[i * K + k + q]) * b);
+      }
+  }
+  for (; k < K; k++)
+    for (int64_t l = 0; l < n; l += VW) {
+      const vf b = l + VW <= n ? load_b(bf16, p->b, k * ldb + j + l) : load_bn(bf16, p->b, k * ldb + j + l, n - l);
+      UNROLL for (int i = 0; i < M; i++) vf_store(&sum[i][l], vf_load(&sum[i][l]) + vf_set1(A[i * K + k]) * b);
+    }
+  for (int i = 0; i < M; i++)
+    for (int64_t l = 0; l < n; l++) put_thin(p, i, j + l, sum[i][l]);
+}
+
+#define THIN(M, name, bf16)                                                                                            \
+  static void name##_dots_##M(const mn_product *p, const float *A) {                                                   \
+    int64_t j = 0;                                                                                                     \
+    for (; j + 4 <= p->N; j += 4) thin_dots(M, 4, bf16, p, A, j);                                                      \
+    for (; j < p->N; j++) thin_dots(M, 1, bf16, p, A, j);                                                              \
+  }                                                                                                                    \
+  static void name##_rows_##M(const mn_product *p, const float *A) {                                                   \
+    for (int64_t j = 0; j < p->N; j += THIN_COLS) thin_rows(M, bf16, p, A, j, min64(THIN_COLS, p->N - j));             \
+  }
+#define THINS(M) THIN(M, f32, false) THIN(M, bf16, true)
+THINS(1) THINS(2) THINS(3) THINS(4)
+
+static void thin(const mn_product *p, const float *A) {
+  typedef void (*fn)(const mn_product *, const float *);
+#define OF(M) {{f32_rows_##M, f32_dots_##M}, {bf16_rows_##M, bf16_dots_##M}}
+  static const fn fns[MN_GEMM_THIN][2][2] = {OF(1), OF(2), OF(3), OF(4)};
+  if (p->M >= 1 && p->M <= MN_GEMM_THIN) fns[p->M - 1][p->bf16][p->b_cs != 1](p, A);
+}
+
 const mn_gemm MN_ISA_NAME(mn_gemm_table) = {
     .small_f32 = small_f32,
     .small_bf16 = small_bf16,
+    .block = block,
+    .block_scratch = block_scratch,
+    .thin = thin,
+    .mr = MR,
+    .nr = NR,
 };

@@ -10,6 +10,19 @@
 
 #include "backend/cpu/isa.h"
 
+typedef struct mn_product {
+  int64_t M, N, K;
+  const void *a, *b; /* f32, or bf16 when `bf16` */
+  int64_t a_rs, a_cs, b_rs, b_cs;
+  void *c; /* f32, or bf16 when `c_bf16` */
+  int64_t ldc;
+  bool bf16, c_bf16;
+  bool accumulate; /* C += ...; not with c_bf16 */
+  float alpha;
+} mn_product;
+
+enum { MN_GEMM_THIN = 4 };
+
 typedef struct mn_gemm {
   /* C = alpha A B, or C += alpha A B. Made for M, N, K of some 1 .. 256, called many times: needs no scratch memory
    * (at most 96 KiB of stack), right for any size. Fastest when b_cs = 1 (f32). */
@@ -17,6 +30,16 @@ typedef struct mn_gemm {
                     const float *B, int64_t b_rs, int64_t b_cs, float *C, int64_t ldc, bool accumulate);
   void (*small_bf16)(int64_t M, int64_t N, int64_t K, float alpha, const uint16_t *A, int64_t a_rs, int64_t a_cs,
                      const uint16_t *B, int64_t b_rs, int64_t b_cs, float *C, int64_t ldc, bool accumulate);
+
+  /* The same through packed blocks, for larger products; scratch: 64-byte aligned, block_scratch(p) bytes. Meant for
+   * M and N of up to some 512 at a time (B is packed whole for each slice of K); K is unlimited. */
+  void (*block)(const mn_product *p, void *scratch);
+  size_t (*block_scratch)(const mn_product *p);
+
+  /* Products with a thin A, bound by the reading of B. A: f32, dense [M,K], M <= MN_GEMM_THIN; B f32, or bf16 (p->bf16).
+   * One of B's strides must be 1. p->a, p->a_rs, p->a_cs are not read. */
+  void (*thin)(const mn_product *p, const float *A);
+  int mr, nr; /* the tile of `block`: M and N should be cut at multiples */
 } mn_gemm;
 
 MN_ISA_DECLARE(mn_gemm, mn_gemm_table);

@@ -188,62 +188,84 @@ INLINE void pack(unit_kind kind, int W, uint32_t *dst, int64_t n, int64_t K, con
 }
 
 /* ---- where a tile goes ---- */
+typedef enum { TO_F32, ADD_F32, TO_BF16 } tile_mode;
 typedef struct tile_out {
-  void *c;      /* f32, or bf16 (never accumulated into) */
+  void *c;
   int64_t ldc;
-  bool bf16, accumulate;
   float alpha;
+  tile_mode mode;
 } tile_out;
 
-INLINE void write_row(const tile_out *o, int64_t i, int64_t j, vf x, int64_t n) {
-  x *= vf_set1(o->alpha);
-  if (o->bf16) {
-    uint16_t *c = (uint16_t *)o->c + i * o->ldc + j;
-    if (n >= VW) vf_store_bf16(c, x);
-    else vf_store_bf16n(c, x, (int)n);
+INLINE void write_vector(tile_mode mode, void *c, int64_t at, vf x, int64_t n) {
+  float *f = (float *)c + at;
+  uint16_t *h = (uint16_t *)c + at;
+  if (n >= VW) {
+    if (mode == TO_BF16) vf_store_bf16(h, x);
+    else vf_store(f, mode == ADD_F32 ? vf_load(f) + x : x);
   } else {
-    float *c = (float *)o->c + i * o->ldc + j;
-    if (n >= VW) vf_store(c, o->accumulate ? vf_load(c) + x : x);
-    else vf_storen(c, o->accumulate ? vf_loadn(c, (int)n) + x : x, (int)n);
+    if (mode == TO_BF16) vf_store_bf16n(h, x, (int)n);
+    else vf_storen(f, mode == ADD_F32 ? vf_loadn(f, (int)n) + x : x, (int)n);
   }
 }
+/* rows x cols of the registers c[mr][nv] (of `width` vectors a row) */
+INLINE void write_tile(tile_mode mode, const int mr, const int nv, const vf *c, const int width, const tile_out *o,
+                       int64_t rows, int64_t cols) {
+  const vf alpha = vf_set1(o->alpha);
+  const int64_t ldc = o->ldc;
+  void *out = o->c;
+  if (cols == nv * VW) {
+    UNROLL for (int i = 0; i < mr; i++) {
+      if (i >= rows) break;
+      UNROLL for (int j = 0; j < nv; j++) write_vector(mode, out, i * ldc + j * VW, alpha * c[i * width + j], VW);
+    }
+  } else {
+    UNROLL for (int i = 0; i < mr; i++) {
+      if (i >= rows) break;
+      UNROLL for (int j = 0; j < nv; j++) {
+        if (j < nv - 1) write_vector(mode, out, i * ldc + j * VW, alpha * c[i * width + j], VW);
+        else write_vector(mode, out, i * ldc + j * VW, alpha * c[i * width + j], cols - j * VW);
+      }
+    }
+  }
+}
+#define WRITE_TILE(mr, nv, c, width, o, rows, cols)                                                                    \
+  do {                                                                                                                 \
+    if ((o)->mode == TO_F32) write_tile(TO_F32, mr, nv, c, width, o, rows, cols);                                      \
+    else if ((o)->mode == ADD_F32) write_tile(ADD_F32, mr, nv, c, width, o, rows, cols);                               \
+    else write_tile(TO_BF16, mr, nv, c, width, o, rows, cols);                                                         \
+  } while (0)
 
-/* ---- the micro-kernel of packed panels ---- rows <= MR of A [U][AP] times B [U][NR], cols <= nv*VW columns */
+/* ---- the micro-kernel of packed panels ---- rows <= MR of A [U][AP] times B [U][NR]; (nv-1)*VW < cols <= nv*VW */
 INLINE void packed_tile(unit_kind kind, const int mr, const int nv, int64_t U, const float *a, const float *b,
                         const tile_out *o, int64_t rows, int64_t cols) {
-  vf c[MR][NV];
-  UNROLL for (int i = 0; i < mr; i++)
-    UNROLL for (int j = 0; j < nv; j++) c[i][j] = (vf){0};
+  vf c[MR * NV];
+  UNROLL for (int i = 0; i < mr * nv; i++) c[i] = (vf){0};
   for (int64_t u = 0; u < U; u++, a += AP, b += NR) {
     vf bv[NV];
     UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(b + j * VW);
     UNROLL for (int i = 0; i < mr; i++) {
       vf av = vf_set1(a[i]);
-      UNROLL for (int j = 0; j < nv; j++) c[i][j] = dot_step(kind, c[i][j], av, bv[j]);
+      UNROLL for (int j = 0; j < nv; j++) c[i * nv + j] = dot_step(kind, c[i * nv + j], av, bv[j]);
     }
   }
-  UNROLL for (int i = 0; i < mr; i++) {
-    if (i >= rows) break;
-    UNROLL for (int j = 0; j < nv; j++) if (cols > j * VW) write_row(o, i, j * VW, c[i][j], cols - j * VW);
-  }
+  WRITE_TILE(mr, nv, c, nv, o, rows, cols);
 }
 
 /* ---- the micro-kernel without packing ---- mr rows of A (any strides) times B (rows dense, ldb apart), f32 */
 INLINE void direct_tile(const int mr, const int nv, const bool edge, int64_t K, const float *A, int64_t a_rs,
                         int64_t a_cs, const float *B, int64_t ldb, const tile_out *o, int64_t tail) {
-  vf c[SMR][SNV];
-  UNROLL for (int i = 0; i < mr; i++)
-    UNROLL for (int j = 0; j < nv; j++) c[i][j] = (vf){0};
+  vf c[SMR * SNV];
+  UNROLL for (int i = 0; i < mr * nv; i++) c[i] = (vf){0};
   for (int64_t k = 0; k < K; k++, A += a_cs, B += ldb) {
     vf bv[SNV];
     UNROLL for (int j = 0; j < nv; j++) bv[j] = edge && j == nv - 1 ? vf_loadn(B + j * VW, (int)tail) : vf_load(B + j * VW);
     UNROLL for (int i = 0; i < mr; i++) {
       vf av = vf_set1(A[i * a_rs]);
-      UNROLL for (int j = 0; j < nv; j++) c[i][j] += av * bv[j];
+      UNROLL for (int j = 0; j < nv; j++) c[i * nv + j] += av * bv[j];
     }
   }
-  UNROLL for (int i = 0; i < mr; i++)
-    UNROLL for (int j = 0; j < nv; j++) write_row(o, i, j * VW, c[i][j], edge && j == nv - 1 ? tail : VW);
+  if (o->mode == TO_F32) write_tile(TO_F32, mr, nv, c, nv, o, mr, edge ? (nv - 1) * VW + tail : nv * VW);
+  else write_tile(ADD_F32, mr, nv, c, nv, o, mr, edge ? (nv - 1) * VW + tail : nv * VW);
 }
 
 #endif

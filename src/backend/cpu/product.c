@@ -1,0 +1,182 @@
+/* product.c - products of matrices on all threads: looks at the layout of the operands, cuts the product into tasks, and
+ * hands the tasks to the threads. The arithmetic is in isa/gemm.c. */
+#include "backend/cpu/product.h"
+
+#include <string.h>
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t round_up(int64_t a, int64_t to) { return ceil_div(a, to) * to; }
+/* the size of the pieces when n is cut into about equal pieces of at most `most`, each a multiple of `unit` but the last */
+static int64_t even_piece(int64_t n, int64_t most, int64_t unit) {
+  return round_up(ceil_div(n, ceil_div(n, most)), unit);
+}
+
+/* ---- cutting ----------------------------------------------------------------------------------------------------- */
+static void cut(mn_product_plan *t, int64_t mb, int64_t nb) {
+  t->mb = mb;
+  t->nb = nb;
+  t->m_tasks = ceil_div(t->p.M, mb);
+  t->n_tasks = ceil_div(t->p.N, nb);
+}
+
+static void cut_blocks(mn_product_plan *t) {
+  enum { TARGET = 16, SIDE = 512 };
+  const double least = 8e6; /* operations in a task below which the packing of its operands shows */
+  const int64_t mr = t->gemm->mr, nr = t->gemm->nr;
+  cut(t, even_piece(t->p.M, SIDE, mr), even_piece(t->p.N, SIDE, nr));
+  for (;;) {
+    const double work = 2.0 * (double)t->mb * (double)t->nb * (double)t->p.K;
+    if (t->batch * t->m_tasks * t->n_tasks >= TARGET || work < 2 * least) break;
+    const int64_t m2 = round_up(ceil_div(t->mb, 2), mr), n2 = round_up(ceil_div(t->nb, 2), nr);
+    if (t->mb >= t->nb && m2 < t->mb) cut(t, even_piece(t->p.M, m2, mr), t->nb);
+    else if (n2 < t->nb) cut(t, t->mb, even_piece(t->p.N, n2, nr));
+    else break;
+  }
+}
+
+/* A product with one column is the transposed product with one row; and a batch whose second operand is shared is one
+ * product with more rows. */
+static void simplify(mn_product_plan *t) {
+  mn_product *p = &t->p;
+  while (t->n_axes > 0) {
+    const int last = t->n_axes - 1;
+    const int64_t n = t->dim[last];
+    const bool rows_follow = t->a_step[last] == p->M * p->a_rs || p->M == 1;
+    if (n != 1 && (t->b_step[last] != 0 || !rows_follow || p->ldc != p->N)) break;
+    if (n != 1) {
+      if (p->M == 1) p->a_rs = t->a_step[last];
+      p->M *= n;
+      t->batch /= n;
+    }
+    t->n_axes--;
+  }
+  if (p->N == 1 && p->M > 1 && p->ldc == 1) {
+    const mn_product q = *p;
+    p->M = 1, p->N = q.M;
+    p->a = q.b, p->a_rs = q.b_cs, p->a_cs = q.b_rs;
+    p->b = q.a, p->b_rs = q.a_cs, p->b_cs = q.a_rs;
+    for (int i = 0; i < t->n_axes; i++) {
+      const int64_t step = t->a_step[i];
+      t->a_step[i] = t->b_step[i];
+      t->b_step[i] = step;
+    }
+    p->ldc = q.M;
+    t->swapped = true;
+  }
+}
+
+void mn_product_plan_make(mn_product_plan *t, mn_isa isa) {
+  mn_product *p = &t->p;
+  t->gemm = MN_ISA_PICK(mn_gemm_table, isa);
+  t->batch = 1;
+  for (int i = 0; i < t->n_axes; i++) t->batch *= t->dim[i];
+  t->group = 1;
+  t->scratch = 0;
+  if (t->batch == 0 || p->M == 0 || p->N == 0) {
+    *p = (mn_product){0};
+    t->tasks = 0;
+    return;
+  }
+  simplify(t);
+  const int64_t nr = t->gemm->nr;
+  const double work = 2.0 * (double)p->M * (double)p->N * (double)p->K;
+  const bool dense_b = p->b_rs == 1 || p->b_cs == 1;
+  if (p->M <= MN_GEMM_THIN && dense_b && p->K * p->N >= 4096) {
+    t->path = MN_PRODUCT_THIN;
+    /* about 32 Ki elements of B to a task; its rows are read in pieces that are long enough for the memory */
+    const int64_t nb = round_up(ceil_div(32768, p->K ? p->K : 1), 64);
+    cut(t, p->M, p->b_cs == 1 && nb < 256 ? 256 : nb);
+    t->scratch = sizeof(float) * (size_t)(p->M * p->K);
+  } else if (!p->bf16 && !p->c_bf16 && (work <= 2.0 * 96 * 96 * 96 || p->M <= 24 || p->N <= nr / 2)) {
+    t->path = MN_PRODUCT_SMALL;
+    const int64_t mb = work <= 4e6 ? p->M : 480;
+    cut(t, mb, work <= 4e6 ? p->N : p->M <= 24 ? 4 * nr : 16 * nr);
+  } else {
+    t->path = MN_PRODUCT_BLOCK;
+    cut_blocks(t);
+    mn_product part = *p;
+    part.M = min64(t->mb, p->M);
+    part.N = min64(t->nb, p->N);
+    t->scratch = t->gemm->block_scratch(&part);
+  }
+  t->scratch = mn_align(t->scratch, 64);
+  if (t->m_tasks * t->n_tasks == 1) { /* small products share a task, so that handing out tasks costs nothing */
+    const double few = 5e5;
+    t->group = work >= few ? 1 : (int64_t)(few / (work + 1)) + 1;
+  }
+  t->tasks = ceil_div(t->batch, t->group) * t->m_tasks * t->n_tasks;
+}
+
+/* ---- running ----------------------------------------------------------------------------------------------------- */
+typedef struct product_job {
+  const mn_product_plan *plan;
+  char *scratch;
+} product_job;
+
+static void rows_as_f32(const mn_product *p, float *out) { /* [M,K] */
+  for (int64_t i = 0; i < p->M; i++)
+    for (int64_t k = 0; k < p->K; k++) {
+      const int64_t at = i * p->a_rs + k * p->a_cs;
+      if (p->bf16) {
+        const uint32_t bits = (uint32_t)((const uint16_t *)p->a)[at] << 16;
+        memcpy(&out[i * p->K + k], &bits, sizeof bits);
+      } else {
+        out[i * p->K + k] = ((const float *)p->a)[at];
+      }
+    }
+}
+
+static void run_part(const mn_product_plan *t, int64_t product, int64_t m, int64_t n, void *scratch) {
+  const size_t size = t->p.bf16 ? 2 : 4, c_size = t->p.c_bf16 ? 2 : 4;
+  int64_t a = m * t->p.a_rs, b = n * t->p.b_cs, index = product;
+  for (int i = t->n_axes - 1; i >= 0; i--) {
+    a += index % t->dim[i] * t->a_step[i];
+    b += index % t->dim[i] * t->b_step[i];
+    index /= t->dim[i];
+  }
+  mn_product p = t->p;
+  p.M = min64(t->mb, p.M - m);
+  p.N = min64(t->nb, p.N - n);
+  p.a = (const char *)p.a + (int64_t)size * a;
+  p.b = (const char *)p.b + (int64_t)size * b;
+  p.c = (char *)p.c + (int64_t)c_size * (product * t->p.M * t->p.N + m * p.ldc + n);
+  switch (t->path) {
+  case MN_PRODUCT_THIN:
+    rows_as_f32(&p, scratch);
+    t->gemm->thin(&p, scratch);
+    break;
+  case MN_PRODUCT_SMALL:
+    t->gemm->small_f32(p.M, p.N, p.K, p.alpha, p.a, p.a_rs, p.a_cs, p.b, p.b_rs, p.b_cs, p.c, p.ldc, p.accumulate);
+    break;
+  case MN_PRODUCT_BLOCK:
+    t->gemm->block(&p, scratch);
+    break;
+  }
+}
+
+static void run_task(void *ctx, int64_t task, int thread) {
+  const product_job *job = ctx;
+  const mn_product_plan *t = job->plan;
+  void *scratch = job->scratch + (size_t)thread * t->scratch;
+  const int64_t parts = t->m_tasks * t->n_tasks, first = task / parts * t->group, part = task % parts;
+  const int64_t m = part / t->n_tasks * t->mb, n = part % t->n_tasks * t->nb;
+  const int64_t last = min64(first + t->group, t->batch);
+  for (int64_t product = first; product < last; product++) run_part(t, product, m, n, scratch);
+}
+
+void mn_product_plan_run(const mn_product_plan *t, mn_pool *pool, void *scratch) {
+  mn_pool_run(pool, t->tasks, run_task, &(product_job){t, scratch});
+}
+
+size_t mn_product_scratch(const mn_product *p, mn_isa isa, mn_pool *pool) {
+  mn_product_plan t = {.p = *p};
+  mn_product_plan_make(&t, isa);
+  return t.scratch * (size_t)mn_pool_threads(pool);
+}
+
+void mn_product_run(const mn_product *p, mn_isa isa, mn_pool *pool, void *scratch) {
+  mn_product_plan t = {.p = *p};
+  mn_product_plan_make(&t, isa);
+  mn_product_plan_run(&t, pool, scratch);
+}
