@@ -1,0 +1,486 @@
+/* runs.c - the run database. Two tables, `runs` and `metrics`; write-ahead log, so that readers never wait for a training
+ * and a killed process leaves a whole database. */
+#include "train/runs.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/nearest.h"
+
+enum { SCHEMA = 1, APPLICATION = 0x4D6E656D /* "Mnem" */, BUSY_MS = 3000 };
+
+static const char schema_sql[] =
+    "CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, created REAL NOT NULL, updated REAL "
+    "NOT NULL, recipe TEXT NOT NULL, fingerprint TEXT NOT NULL, parameters INTEGER NOT NULL, status TEXT NOT NULL, "
+    "message TEXT NOT NULL, isa TEXT NOT NULL, threads INTEGER NOT NULL, out_dir TEXT NOT NULL, host TEXT NOT NULL, "
+    "pid INTEGER NOT NULL, steps INTEGER NOT NULL, tokens INTEGER NOT NULL);"
+    "CREATE INDEX runs_by_dir ON runs(out_dir);"
+    "CREATE TABLE metrics (run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, name TEXT NOT NULL, step INTEGER "
+    "NOT NULL, tokens INTEGER NOT NULL, value REAL, time REAL NOT NULL, PRIMARY KEY (run, name, step)) WITHOUT ROWID;";
+
+struct mn_runs {
+  sqlite3 *sql;
+  char *path;
+  sqlite3_stmt *insert, *touch; /* prepared once: the two statements of every record */
+  bool locked;                  /* what the last failure was about                    */
+};
+
+double mn_time_1970(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void host_name(char out[256]) {
+  if (gethostname(out, 255) != 0) strcpy(out, "localhost");
+  out[255] = 0;
+}
+
+/* ---- errors and statements ---------------------------------------------------------------------------------------- */
+
+static mn_status fail_sql(mn_runs *db, int code, const char *doing) {
+  const char *said = db->sql ? sqlite3_errmsg(db->sql) : sqlite3_errstr(code);
+  db->locked = (code & 0xFF) == SQLITE_BUSY || (code & 0xFF) == SQLITE_LOCKED;
+  switch (code & 0xFF) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return mn_fail(MN_ERR_IO, "%s: the run database is locked by another process (%s); wait for it or end it", db->path,
+                     doing);
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return mn_fail(MN_ERR_FORMAT, "%s: damaged, or not a run database (%s: %s); move it away and a new one is made",
+                     db->path, doing, said);
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+      return mn_fail(MN_ERR_IO, "%s: the run database cannot be written (%s: %s); check its and its directory's "
+                     "permissions, or set MNEME_HOME to a directory of yours", db->path, doing, said);
+    case SQLITE_CANTOPEN:
+      return mn_fail(MN_ERR_IO, "%s: the run database cannot be opened (%s); check that the directory exists and is "
+                     "yours, or set MNEME_HOME", db->path, said);
+    case SQLITE_FULL:
+      return mn_fail(MN_ERR_IO, "%s: the disk is full (%s); free some space", db->path, doing);
+    case SQLITE_NOMEM: return mn_fail(MN_ERR_MEMORY, "%s: out of memory (%s)", db->path, doing);
+    default: return mn_fail(MN_ERR_IO, "%s: run database: %s: %s", db->path, doing, said);
+  }
+}
+
+static mn_status exec(mn_runs *db, const char *sql, const char *doing) {
+  int code = sqlite3_exec(db->sql, sql, NULL, NULL, NULL);
+  return code == SQLITE_OK ? MN_OK : fail_sql(db, code, doing);
+}
+
+static mn_status prepare(mn_runs *db, const char *sql, sqlite3_stmt **out) {
+  int code = sqlite3_prepare_v2(db->sql, sql, -1, out, NULL);
+  return code == SQLITE_OK ? MN_OK : fail_sql(db, code, "preparing a statement");
+}
+
+/* Runs a statement that returns no rows, and makes it ready to be bound again. */
+static mn_status step_done(mn_runs *db, sqlite3_stmt *s, const char *doing) {
+  int code = sqlite3_step(s);
+  mn_status status = code == SQLITE_DONE ? MN_OK : fail_sql(db, code, doing);
+  sqlite3_reset(s);
+  return status;
+}
+
+static mn_status pragma_int(mn_runs *db, const char *sql, int64_t *out) {
+  sqlite3_stmt *s;
+  MN_TRY(prepare(db, sql, &s));
+  int code = sqlite3_step(s);
+  if (code == SQLITE_ROW) *out = sqlite3_column_int64(s, 0);
+  mn_status status = code == SQLITE_ROW ? MN_OK : fail_sql(db, code, "reading the header");
+  sqlite3_finalize(s);
+  return status;
+}
+
+/* Ends the transaction; a failed one is rolled back, and keeps its message. */
+static mn_status end_transaction(mn_runs *db, mn_status status) {
+  if (status == MN_OK) status = exec(db, "COMMIT", "committing");
+  if (status != MN_OK) sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
+  return status;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------------ */
+
+char *mn_runs_default_path(void) {
+  const char *home = getenv("MNEME_HOME");
+  return home && *home ? mn_path_join(home, "runs.db") : mn_strdup("runs/mneme.db");
+}
+
+const char *mn_runs_path(const mn_runs *db) { return db->path; }
+void mn_runs_patience(mn_runs *db, int milliseconds) { sqlite3_busy_timeout(db->sql, milliseconds); }
+bool mn_runs_locked(const mn_runs *db) { return db->locked; }
+
+/* SQLite does not wait for locks when the journal changes its kind: so this does. */
+static mn_status use_write_ahead_log(mn_runs *db) {
+  for (double began = mn_now();;) {
+    mn_status status = exec(db, "PRAGMA journal_mode=WAL", "switching to write-ahead logging");
+    if (status == MN_OK || !db->locked || mn_now() - began > 1e-3 * BUSY_MS) return status;
+    sqlite3_sleep(5);
+  }
+}
+
+static mn_status open_schema(mn_runs *db, bool create) {
+  int64_t version = 0, application = 0, tables = 0;
+  /* In this order: another process may be making the tables, which it does in one transaction. */
+  MN_TRY(pragma_int(db, "SELECT count(*) FROM sqlite_master", &tables));
+  MN_TRY(pragma_int(db, "PRAGMA user_version", &version));
+  MN_TRY(pragma_int(db, "PRAGMA application_id", &application));
+  if (application != APPLICATION && (tables > 0 || version > 0))
+    return mn_fail(MN_ERR_FORMAT, "%s: an SQLite database, but not a run database of Mneme; give another path",
+                   db->path);
+  if (version > SCHEMA)
+    return mn_fail(MN_ERR_UNSUPPORTED, "%s: written by a newer Mneme (schema %lld, this one knows %d); use that one, or "
+                   "another database", db->path, (long long)version, SCHEMA);
+  if (version == SCHEMA) return MN_OK;
+  if (!create) return mn_fail(MN_ERR_FORMAT, "%s: an empty file; remove it", db->path);
+  /* Two processes may arrive here at once: the second finds the schema made. */
+  MN_TRY(use_write_ahead_log(db));
+  MN_TRY(exec(db, "BEGIN IMMEDIATE", "creating the tables"));
+  mn_status status = pragma_int(db, "PRAGMA user_version", &version);
+  if (status == MN_OK && version == 0) {
+    char pragmas[96];
+    snprintf(pragmas, sizeof pragmas, "PRAGMA application_id=%d; PRAGMA user_version=%d;", APPLICATION, SCHEMA);
+    status = exec(db, schema_sql, "creating the tables");
+    if (status == MN_OK) status = exec(db, pragmas, "creating the tables");
+  }
+  return end_transaction(db, status);
+}
+
+static mn_status open_file(mn_runs *db, bool create) {
+  mn_file_info info;
+  MN_TRY(mn_file_stat(db->path, &info));
+  if (info.is_dir) return mn_fail(MN_ERR_IO, "%s: a directory, where a run database was expected", db->path);
+  if (!info.exists) {
+    if (!create) return mn_fail(MN_ERR_IO, "%s: there is no run database here yet; `mneme train` makes one", db->path);
+    char *dir = mn_path_dir(db->path);
+    mn_status made = dir ? mn_make_dirs(dir) : MN_ERR_MEMORY;
+    free(dir);
+    MN_TRY(mn_context(made, "run database"));
+  }
+  int flags = SQLITE_OPEN_READWRITE | (create ? SQLITE_OPEN_CREATE : 0) | SQLITE_OPEN_NOMUTEX;
+  int code = sqlite3_open_v2(db->path, &db->sql, flags, NULL);
+  if (code != SQLITE_OK) return fail_sql(db, code, "opening");
+  sqlite3_extended_result_codes(db->sql, 1);
+  sqlite3_busy_timeout(db->sql, BUSY_MS);
+  MN_TRY(open_schema(db, create));
+  MN_TRY(exec(db, "PRAGMA foreign_keys=ON", "opening"));
+  return exec(db, "PRAGMA synchronous=NORMAL", "opening"); /* whole after a kill; the last second may go with the power */
+}
+
+mn_status mn_runs_open(const char *path, bool create, mn_runs **out) {
+  *out = NULL;
+  mn_runs *db = mn_calloc(1, sizeof *db);
+  if (!db) return MN_ERR_MEMORY;
+  db->path = path ? mn_strdup(path) : mn_runs_default_path();
+  mn_status status = db->path ? open_file(db, create) : MN_ERR_MEMORY;
+  if (status != MN_OK) {
+    mn_runs_close(db);
+    return status;
+  }
+  *out = db;
+  return MN_OK;
+}
+
+void mn_runs_close(mn_runs *db) {
+  if (!db) return;
+  sqlite3_finalize(db->insert);
+  sqlite3_finalize(db->touch);
+  sqlite3_close(db->sql);
+  free(db->path);
+  free(db);
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------------ */
+
+static void bind_text(sqlite3_stmt *s, int i, const char *text) {
+  sqlite3_bind_text(s, i, text ? text : "", -1, SQLITE_TRANSIENT);
+}
+
+mn_status mn_run_begin(mn_runs *db, const mn_run *run, int64_t *id) {
+  sqlite3_stmt *s;
+  MN_TRY(prepare(db, "INSERT INTO runs (name, created, updated, recipe, fingerprint, parameters, status, message, isa, "
+                     "threads, out_dir, host, pid, steps, tokens) VALUES (?1,?2,?2,?3,?4,?5,'running','',?6,?7,?8,?9,?10,"
+                     "0,0)", &s));
+  char host[256];
+  host_name(host);
+  bind_text(s, 1, run->name);
+  sqlite3_bind_double(s, 2, mn_time_1970());
+  bind_text(s, 3, run->recipe);
+  bind_text(s, 4, run->fingerprint);
+  sqlite3_bind_int64(s, 5, run->parameters);
+  bind_text(s, 6, run->isa);
+  sqlite3_bind_int(s, 7, run->threads);
+  bind_text(s, 8, run->out_dir);
+  bind_text(s, 9, host);
+  sqlite3_bind_int64(s, 10, getpid());
+  mn_status status = step_done(db, s, "adding a run");
+  sqlite3_finalize(s);
+  if (status == MN_OK) *id = sqlite3_last_insert_rowid(db->sql);
+  return status;
+}
+
+mn_status mn_run_resume(mn_runs *db, int64_t id, int64_t step) {
+  char sql[160], host[256];
+  host_name(host);
+  MN_TRY(exec(db, "BEGIN IMMEDIATE", "resuming a run"));
+  snprintf(sql, sizeof sql, "DELETE FROM metrics WHERE run=%lld AND step>%lld", (long long)id, (long long)step);
+  mn_status status = exec(db, sql, "removing later records");
+  sqlite3_stmt *s = NULL;
+  if (status == MN_OK)
+    status = prepare(db, "UPDATE runs SET status='running', message='', host=?2, pid=?3, updated=?4, "
+                         "steps=min(steps,?5), tokens=coalesce((SELECT max(tokens) FROM metrics WHERE run=?1),0) WHERE "
+                         "id=?1", &s);
+  if (status == MN_OK) {
+    sqlite3_bind_int64(s, 1, id);
+    bind_text(s, 2, host);
+    sqlite3_bind_int64(s, 3, getpid());
+    sqlite3_bind_double(s, 4, mn_time_1970());
+    sqlite3_bind_int64(s, 5, step);
+    status = step_done(db, s, "resuming a run");
+    if (status == MN_OK && sqlite3_changes(db->sql) == 0)
+      status = mn_fail(MN_ERR_ARG, "%s: there is no run %lld", db->path, (long long)id);
+  }
+  sqlite3_finalize(s);
+  return end_transaction(db, status);
+}
+
+mn_status mn_run_metrics(mn_runs *db, int64_t id, const mn_metric *metrics, size_t n) {
+  if (n == 0) return MN_OK;
+  if (!db->insert)
+    MN_TRY(prepare(db, "INSERT OR REPLACE INTO metrics (run, name, step, tokens, value, time) VALUES (?,?,?,?,?,?)",
+                   &db->insert));
+  if (!db->touch)
+    MN_TRY(prepare(db, "UPDATE runs SET updated=?2, steps=max(steps,?3), tokens=max(tokens,?4) WHERE id=?1", &db->touch));
+  MN_TRY(exec(db, "BEGIN IMMEDIATE", "recording metrics"));
+  mn_status status = MN_OK;
+  int64_t steps = 0, tokens = 0;
+  double updated = 0;
+  for (size_t i = 0; i < n && status == MN_OK; i++) {
+    const mn_metric *m = &metrics[i];
+    sqlite3_bind_int64(db->insert, 1, id);
+    sqlite3_bind_text(db->insert, 2, m->name, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(db->insert, 3, m->step);
+    sqlite3_bind_int64(db->insert, 4, m->tokens);
+    if (isfinite(m->value)) sqlite3_bind_double(db->insert, 5, m->value);
+    else sqlite3_bind_null(db->insert, 5);
+    sqlite3_bind_double(db->insert, 6, m->time);
+    status = step_done(db, db->insert, "recording metrics");
+    if (m->step > steps) steps = m->step;
+    if (m->tokens > tokens) tokens = m->tokens;
+    if (m->time > updated) updated = m->time;
+  }
+  if (status == MN_OK) {
+    sqlite3_bind_int64(db->touch, 1, id);
+    sqlite3_bind_double(db->touch, 2, updated);
+    sqlite3_bind_int64(db->touch, 3, steps);
+    sqlite3_bind_int64(db->touch, 4, tokens);
+    status = step_done(db, db->touch, "recording metrics");
+  }
+  return end_transaction(db, status);
+}
+
+mn_status mn_run_metric(mn_runs *db, int64_t id, int64_t step, int64_t tokens, const char *name, double value) {
+  mn_metric m = {.step = step, .tokens = tokens, .name = name, .value = value, .time = mn_time_1970()};
+  return mn_run_metrics(db, id, &m, 1);
+}
+
+mn_status mn_run_finish(mn_runs *db, int64_t id, const char *run_status, const char *message) {
+  sqlite3_stmt *s;
+  MN_TRY(prepare(db, "UPDATE runs SET status=?2, message=?3, updated=?4 WHERE id=?1", &s));
+  sqlite3_bind_int64(s, 1, id);
+  bind_text(s, 2, run_status);
+  bind_text(s, 3, message);
+  sqlite3_bind_double(s, 4, mn_time_1970());
+  mn_status status = step_done(db, s, "closing a run");
+  sqlite3_finalize(s);
+  return status;
+}
+
+mn_status mn_run_delete(mn_runs *db, int64_t id) {
+  char sql[96];
+  snprintf(sql, sizeof sql, "DELETE FROM runs WHERE id=%lld", (long long)id); /* its metrics go with it */
+  return exec(db, sql, "removing a run");
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------------------ */
+
+#define RUN_COLUMNS                                                                                                    \
+  "id, name, created, updated, recipe, fingerprint, parameters, status, message, isa, threads, out_dir, host, pid, "  \
+  "steps, tokens"
+
+/* A run that says "running" on this machine but whose process is gone was killed. */
+static const char *seen_status(const mn_run *run) {
+  char host[256];
+  host_name(host);
+  bool gone = !strcmp(run->status, "running") && !strcmp(run->host, host) && run->pid > 0 &&
+              kill((pid_t)run->pid, 0) != 0 && errno == ESRCH;
+  return gone ? "killed" : run->status;
+}
+
+static mn_status read_run(sqlite3_stmt *s, mn_arena *arena, mn_run *run) {
+  const char *text[8];
+  static const int column[8] = {1, 4, 5, 7, 8, 9, 11, 12};
+  for (int i = 0; i < 8; i++) {
+    const char *t = (const char *)sqlite3_column_text(s, column[i]);
+    text[i] = mn_arena_strdup(arena, t ? t : "");
+    if (!text[i]) return MN_ERR_MEMORY;
+  }
+  *run = (mn_run){.id = sqlite3_column_int64(s, 0),        .name = text[0],
+                  .created = sqlite3_column_double(s, 2),  .updated = sqlite3_column_double(s, 3),
+                  .recipe = text[1],                       .fingerprint = text[2],
+                  .parameters = sqlite3_column_int64(s, 6), .status = text[3],
+                  .message = text[4],                      .isa = text[5],
+                  .threads = sqlite3_column_int(s, 10),    .out_dir = text[6],
+                  .host = text[7],                         .pid = sqlite3_column_int64(s, 13),
+                  .steps = sqlite3_column_int64(s, 14),    .tokens = sqlite3_column_int64(s, 15)};
+  run->status = seen_status(run);
+  return MN_OK;
+}
+
+/* Grows an array in an arena by doubling; the old copy stays until the arena goes. */
+static void *grown(mn_arena *arena, void *old, size_t n, size_t *room, size_t size) {
+  if (n < *room) return old;
+  size_t more = *room ? *room * 2 : 64;
+  void *p = mn_arena_alloc(arena, more * size);
+  if (p && n) memcpy(p, old, n * size);
+  *room = more;
+  return p;
+}
+
+mn_status mn_runs_list(mn_runs *db, mn_arena *arena, int64_t limit, mn_run **runs, size_t *n) {
+  sqlite3_stmt *s;
+  MN_TRY(prepare(db, "SELECT " RUN_COLUMNS " FROM runs ORDER BY id DESC LIMIT ?", &s));
+  sqlite3_bind_int64(s, 1, limit > 0 ? limit : -1);
+  size_t room = 0;
+  mn_status status = MN_OK;
+  int code;
+  *runs = NULL;
+  *n = 0;
+  while (status == MN_OK && (code = sqlite3_step(s)) != SQLITE_DONE) {
+    if (code != SQLITE_ROW) status = fail_sql(db, code, "listing the runs");
+    else if (!(*runs = grown(arena, *runs, *n, &room, sizeof **runs))) status = MN_ERR_MEMORY;
+    else status = read_run(s, arena, &(*runs)[(*n)++]);
+  }
+  sqlite3_finalize(s);
+  return status;
+}
+
+static mn_status find_where(mn_runs *db, mn_arena *arena, const char *where, const char *text, mn_run *run, bool *found) {
+  char sql[256];
+  snprintf(sql, sizeof sql, "SELECT " RUN_COLUMNS " FROM runs WHERE %s=? ORDER BY id DESC LIMIT 1", where);
+  sqlite3_stmt *s;
+  MN_TRY(prepare(db, sql, &s));
+  bind_text(s, 1, text);
+  int code = sqlite3_step(s);
+  *found = code == SQLITE_ROW;
+  mn_status status = *found ? read_run(s, arena, run)
+                     : code == SQLITE_DONE ? MN_OK : fail_sql(db, code, "looking for a run");
+  sqlite3_finalize(s);
+  return status;
+}
+
+mn_status mn_runs_find_dir(mn_runs *db, const char *out_dir, int64_t *id, bool *found) {
+  mn_arena *arena = mn_arena_new();
+  if (!arena) return MN_ERR_MEMORY;
+  char full[PATH_MAX];
+  mn_run run = {0};
+  mn_status status = find_where(db, arena, "out_dir", realpath(out_dir, full) ? full : out_dir, &run, found);
+  *id = run.id;
+  mn_arena_free(arena);
+  return status;
+}
+
+mn_status mn_runs_find(mn_runs *db, mn_arena *arena, const char *which, mn_run *run) {
+  bool found = false, number = *which && !which[strspn(which, "0123456789")];
+  if (number) MN_TRY(find_where(db, arena, "id", which, run, &found));
+  if (!found) MN_TRY(find_where(db, arena, "name", which, run, &found));
+  char full[PATH_MAX];
+  if (!found && realpath(which, full)) MN_TRY(find_where(db, arena, "out_dir", full, run, &found));
+  if (found) return MN_OK;
+
+  mn_run *runs;
+  size_t n;
+  const char *names[256];
+  MN_TRY(mn_runs_list(db, arena, 256, &runs, &n));
+  if (n == 0) return mn_fail(MN_ERR_CONFIG, "%s: there are no runs yet", db->path);
+  for (size_t i = 0; i < n; i++) names[i] = runs[i].name;
+  const char *near = mn_nearest(which, names, (int)n);
+  return mn_fail(MN_ERR_CONFIG, "%s: there is no run '%s'%s%s%s; `mneme runs list` shows them", db->path, which,
+                 near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+}
+
+static double column_value(sqlite3_stmt *s, int i) {
+  return sqlite3_column_type(s, i) == SQLITE_NULL ? (double)NAN : sqlite3_column_double(s, i);
+}
+
+mn_status mn_run_summary(mn_runs *db, mn_arena *arena, int64_t id, mn_metric_summary **list, size_t *n) {
+  sqlite3_stmt *s;
+  MN_TRY(prepare(db, "SELECT m.name, m.count, m.first, m.last, l.value, m.low, m.high FROM (SELECT name, count(*) AS "
+                     "count, min(step) AS first, max(step) AS last, min(value) AS low, max(value) AS high FROM metrics "
+                     "WHERE run=?1 GROUP BY name) AS m JOIN metrics AS l ON l.run=?1 AND l.name=m.name AND "
+                     "l.step=m.last ORDER BY m.name", &s));
+  sqlite3_bind_int64(s, 1, id);
+  size_t room = 0;
+  mn_status status = MN_OK;
+  int code;
+  *list = NULL;
+  *n = 0;
+  while (status == MN_OK && (code = sqlite3_step(s)) != SQLITE_DONE) {
+    if (code != SQLITE_ROW) {
+      status = fail_sql(db, code, "summing up a run");
+      break;
+    }
+    *list = grown(arena, *list, *n, &room, sizeof **list);
+    char *name = *list ? mn_arena_strdup(arena, (const char *)sqlite3_column_text(s, 0)) : NULL;
+    if (!name) {
+      status = MN_ERR_MEMORY;
+      break;
+    }
+    (*list)[(*n)++] = (mn_metric_summary){name, sqlite3_column_int64(s, 1), sqlite3_column_int64(s, 2),
+                                          sqlite3_column_int64(s, 3), column_value(s, 4), column_value(s, 5),
+                                          column_value(s, 6)};
+  }
+  sqlite3_finalize(s);
+  return status;
+}
+
+mn_status mn_run_series(mn_runs *db, mn_arena *arena, int64_t id, const char *name, mn_metric_series *out) {
+  *out = (mn_metric_series){0};
+  sqlite3_stmt *s;
+  MN_TRY(prepare(db, "SELECT step, tokens, value, time - (SELECT created FROM runs WHERE id=?1) FROM metrics WHERE run=?1 "
+                     "AND name=?2 ORDER BY step", &s));
+  sqlite3_bind_int64(s, 1, id);
+  bind_text(s, 2, name);
+  size_t room = 0;
+  double(*rows)[4] = NULL;
+  mn_status status = MN_OK;
+  int code;
+  while (status == MN_OK && (code = sqlite3_step(s)) != SQLITE_DONE) {
+    if (code != SQLITE_ROW) status = fail_sql(db, code, "reading a series");
+    else if (!(rows = grown(arena, rows, out->n, &room, sizeof *rows))) status = MN_ERR_MEMORY;
+    else {
+      for (int i = 0; i < 4; i++) rows[out->n][i] = column_value(s, i);
+      out->n++;
+    }
+  }
+  sqlite3_finalize(s);
+  MN_TRY(status);
+  double *arrays = mn_arena_alloc(arena, (out->n + 1) * 4 * sizeof *arrays);
+  if (!arrays) return MN_ERR_MEMORY;
+  double **field[4] = {&out->step, &out->tokens, &out->value, &out->time};
+  for (int j = 0; j < 4; j++) {
+    *field[j] = arrays + (size_t)j * out->n;
+    for (size_t i = 0; i < out->n; i++) (*field[j])[i] = rows[i][j];
+  }
+  return MN_OK;
+}

@@ -1,0 +1,453 @@
+/* test_runs.c - the run database and the metrics log: what is written is read back, resuming removes what lies beyond,
+ * processes share the file, and nothing that is wrong with it stops a training. */
+#include "train/runs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <limits.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "test.h"
+
+static char dir[64] = "/tmp/mneme-test-runs-XXXXXX";
+
+static const char *at(const char *name) { /* sixteen live at a time */
+  static char path[16][256];
+  static int i;
+  i = (i + 1) % 16;
+  snprintf(path[i], sizeof path[i], "%s/%s", dir, name);
+  return path[i];
+}
+
+static mn_run example(const char *name, const char *out_dir) {
+  return (mn_run){.name = name, .recipe = "{\"model\":{\"layers\":2}}", .fingerprint = "f00d", .parameters = 12345,
+                  .isa = "avx2", .threads = 2, .out_dir = out_dir};
+}
+
+static void write_text(const char *path, const char *text) {
+  FILE *f = fopen(path, "w");
+  fputs(text, f);
+  fclose(f);
+}
+
+static char *read_text(const char *path) {
+  char *data = NULL;
+  size_t n;
+  return mn_file_read(path, 1 << 24, &data, &n) == MN_OK ? data : strdup("");
+}
+
+static void recorded_is_read_back(void) {
+  mn_runs *db = NULL;
+  CHECK_OK(mn_runs_open(at("sub/dir/a.db"), true, &db));
+  int64_t first, second;
+  mn_run run = example("titans", "/somewhere/a");
+  CHECK_OK(mn_run_begin(db, &run, &first));
+  run = example("attention", "/somewhere/b");
+  CHECK_OK(mn_run_begin(db, &run, &second));
+  CHECK(second != first, "numbers differ");
+  for (int step = 1; step <= 50; step++) {
+    mn_metric m[2] = {{step, step * 512, "loss", 4.0 / step, 100.0 + step}, {step, step * 512, "learning_rate", 1e-3, 100.0 + step}};
+    CHECK_OK(mn_run_metrics(db, first, m, 2));
+  }
+  CHECK_OK(mn_run_metric(db, first, 50, 25600, "validation_loss", (double)NAN));
+  CHECK_OK(mn_run_metric(db, first, 50, 25600, "loss", 0.5)); /* replaced */
+  CHECK_OK(mn_run_finish(db, first, "finished", ""));
+  CHECK_OK(mn_run_finish(db, second, "failed", "loss is NaN at step 3"));
+  mn_runs_close(db);
+
+  CHECK_OK(mn_runs_open(at("sub/dir/a.db"), false, &db));
+  mn_arena *arena = mn_arena_new();
+  mn_run *runs;
+  size_t n;
+  CHECK_OK(mn_runs_list(db, arena, 0, &runs, &n));
+  CHECK(n == 2 && runs[0].id == second && !strcmp(runs[0].status, "failed") &&
+            !strcmp(runs[0].message, "loss is NaN at step 3"), "newest first");
+  CHECK(runs[1].parameters == 12345 && runs[1].threads == 2 && !strcmp(runs[1].isa, "avx2") && runs[1].steps == 50 &&
+            runs[1].tokens == 25600 && !strcmp(runs[1].recipe, "{\"model\":{\"layers\":2}}"), "fields");
+  CHECK_OK(mn_runs_list(db, arena, 1, &runs, &n));
+  CHECK(n == 1, "a limit");
+  mn_run run2;
+  char id[24];
+  snprintf(id, sizeof id, "%d", (int)first);
+  CHECK_OK(mn_runs_find(db, arena, id, &run2));
+  CHECK(run2.id == first, "by number");
+  CHECK_OK(mn_runs_find(db, arena, "attention", &run2));
+  CHECK(run2.id == second, "by name");
+  CHECK(mn_runs_find(db, arena, "titan", &run2) == MN_ERR_CONFIG && strstr(mn_message(), "did you mean titans?"), "%s",
+        mn_message());
+  CHECK(mn_runs_find(db, arena, "99'; DROP TABLE runs", &run2) == MN_ERR_CONFIG, "quotes are only text");
+  mn_metric_series s;
+  CHECK_OK(mn_run_series(db, arena, first, "loss", &s));
+  CHECK(s.n == 50 && s.step[0] == 1 && s.value[1] == 2.0 && s.value[49] == 0.5 && s.tokens[2] == 1536, "series");
+  CHECK_OK(mn_run_series(db, arena, first, "nonsuch", &s));
+  CHECK(s.n == 0, "none");
+  CHECK_OK(mn_run_series(db, arena, first, "validation_loss", &s));
+  CHECK(s.n == 1 && isnan(s.value[0]), "NaN comes back");
+  mn_metric_summary *sum;
+  CHECK_OK(mn_run_summary(db, arena, first, &sum, &n));
+  CHECK(n == 3 && !strcmp(sum[1].name, "loss") && sum[1].count == 50 && sum[1].last == 0.5 && sum[1].max == 4.0 &&
+            sum[1].last_step == 50 && sum[1].min == 4.0 / 49, "summary: %zu", n);
+  CHECK_OK(mn_run_delete(db, first));
+  CHECK_OK(mn_run_series(db, arena, first, "loss", &s));
+  CHECK(s.n == 0, "its metrics go with it");
+  mn_arena_free(arena);
+  mn_runs_close(db);
+}
+
+static void resuming_removes_what_lies_beyond(void) {
+  mn_runs *db = NULL;
+  int64_t id;
+  mn_run run = example("r", "/x");
+  CHECK_OK(mn_runs_open(at("resume.db"), true, &db));
+  CHECK_OK(mn_run_begin(db, &run, &id));
+  for (int step = 1; step <= 30; step++) CHECK_OK(mn_run_metric(db, id, step, step * 10, "loss", step));
+  CHECK_OK(mn_run_finish(db, id, "interrupted", ""));
+  CHECK_OK(mn_run_resume(db, id, 20));
+  mn_arena *arena = mn_arena_new();
+  mn_metric_series s;
+  CHECK_OK(mn_run_series(db, arena, id, "loss", &s));
+  CHECK(s.n == 20 && s.step[19] == 20, "%zu", s.n);
+  mn_run got;
+  CHECK_OK(mn_runs_find(db, arena, "r", &got));
+  CHECK(!strcmp(got.status, "running") && got.steps == 20 && got.tokens == 200, "%s %d", got.status, (int)got.steps);
+  CHECK(mn_run_resume(db, 777, 1) == MN_ERR_ARG, "no such run");
+  CHECK_OK(mn_run_metric(db, id, 21, 210, "loss", 1)); /* the failed call left no transaction open */
+  mn_arena_free(arena);
+  mn_runs_close(db);
+}
+
+static void processes_share_a_database(void) {
+  enum { PROCESSES = 4, RECORDS = 60 };
+  pid_t pid[PROCESSES];
+  fflush(stdout);
+  for (int p = 0; p < PROCESSES; p++)
+    if ((pid[p] = fork()) == 0) { /* all create the file at once; the last one is killed in the middle */
+      mn_runs *db;
+      int64_t id;
+      char name[16];
+      snprintf(name, sizeof name, "p%d", p);
+      mn_run run = example(name, "/x");
+      if (mn_runs_open(at("shared.db"), true, &db) != MN_OK) fprintf(stderr, "%s\n", mn_message()), _exit(1);
+      if (mn_run_begin(db, &run, &id) != MN_OK) fprintf(stderr, "%s\n", mn_message()), _exit(2);
+      for (int i = 0; i < RECORDS; i++) {
+        if (p == PROCESSES - 1 && i == RECORDS / 2) raise(SIGKILL);
+        if (mn_run_metric(db, id, i, i, "loss", i) != MN_OK) fprintf(stderr, "%s\n", mn_message()), _exit(3);
+      }
+      mn_run_finish(db, id, "finished", "");
+      mn_runs_close(db);
+      _exit(0);
+    }
+  for (int p = 0; p < PROCESSES; p++) {
+    int status;
+    waitpid(pid[p], &status, 0);
+    CHECK(p == PROCESSES - 1 ? WIFSIGNALED(status) : WIFEXITED(status) && WEXITSTATUS(status) == 0, "process %d: %x", p,
+          (unsigned)status);
+  }
+  mn_runs *db;
+  mn_arena *arena = mn_arena_new();
+  CHECK_OK(mn_runs_open(at("shared.db"), false, &db));
+  for (int p = 0; p < PROCESSES; p++) {
+    char name[16];
+    snprintf(name, sizeof name, "p%d", p);
+    mn_run run;
+    mn_metric_series s;
+    CHECK_OK(mn_runs_find(db, arena, name, &run));
+    CHECK_OK(mn_run_series(db, arena, run.id, "loss", &s));
+    bool killed = p == PROCESSES - 1;
+    CHECK(s.n == (killed ? RECORDS / 2 : RECORDS), "%zu records", s.n);
+    CHECK(!strcmp(run.status, killed ? "killed" : "finished"), "%s: %s", name, run.status);
+  }
+  mn_arena_free(arena);
+  mn_runs_close(db);
+}
+
+static void bad_files_are_refused_with_the_reason(void) {
+  mn_runs *db = NULL;
+  write_text(at("garbage.db"), "this is no database at all, but it is long enough to have a header, is it not? Yes it is, "
+                               "we are now beyond one hundred bytes.");
+  CHECK(mn_runs_open(at("garbage.db"), true, &db) == MN_ERR_FORMAT && strstr(mn_message(), "garbage.db") &&
+            strstr(mn_message(), "move it away") && !db, "%s", mn_message());
+  sqlite3 *sql;
+  sqlite3_open(at("foreign.db"), &sql);
+  sqlite3_exec(sql, "CREATE TABLE t (a)", NULL, NULL, NULL);
+  sqlite3_close(sql);
+  CHECK(mn_runs_open(at("foreign.db"), true, &db) == MN_ERR_FORMAT && strstr(mn_message(), "not a run database"), "%s",
+        mn_message());
+  CHECK_OK(mn_runs_open(at("newer.db"), true, &db));
+  mn_runs_close(db);
+  sqlite3_open(at("newer.db"), &sql);
+  sqlite3_exec(sql, "PRAGMA user_version=9", NULL, NULL, NULL);
+  sqlite3_close(sql);
+  CHECK(mn_runs_open(at("newer.db"), true, &db) == MN_ERR_UNSUPPORTED && strstr(mn_message(), "schema 9"), "%s",
+        mn_message());
+  CHECK(mn_runs_open(at("missing.db"), false, &db) == MN_ERR_IO && strstr(mn_message(), "mneme train"), "%s", mn_message());
+  CHECK(access(at("missing.db"), F_OK) != 0, "and is not made");
+  mkdir(at("adir.db"), 0777);
+  CHECK(mn_runs_open(at("adir.db"), true, &db) == MN_ERR_IO && strstr(mn_message(), "a directory"), "%s", mn_message());
+  CHECK(mn_runs_open("/proc/nonsuch/runs.db", true, &db) == MN_ERR_IO, "%s", mn_message());
+
+  CHECK_OK(mn_runs_open(at("torn.db"), true, &db)); /* a database whose second half is gone */
+  mn_run run = example("r", "/x");
+  int64_t id;
+  CHECK_OK(mn_run_begin(db, &run, &id));
+  mn_runs_close(db);
+  mn_file_info info;
+  CHECK_OK(mn_file_stat(at("torn.db"), &info));
+  CHECK(truncate(at("torn.db"), (off_t)info.size / 2) == 0, "%s", strerror(errno));
+  mn_status status = mn_runs_open(at("torn.db"), true, &db);
+  if (status == MN_OK) {
+    status = mn_run_begin(db, &run, &id);
+    mn_runs_close(db);
+  }
+  CHECK(status == MN_ERR_FORMAT && strstr(mn_message(), "damaged"), "%s", mn_message());
+}
+
+static void read_only_files_are_refused(void) {
+  mn_runs *db;
+  CHECK_OK(mn_runs_open(at("ro.db"), true, &db));
+  mn_runs_close(db);
+  chmod(dir, 0555);
+  chmod(at("ro.db"), 0444);
+  fflush(stdout);
+  pid_t pid = fork();
+  if (pid == 0) { /* permissions do not bind root */
+    if (getuid() == 0 && (setgid(65534) || setuid(65534))) _exit(9);
+    mn_run run = example("r", "/x");
+    int64_t id;
+    mn_status status = mn_runs_open(at("ro.db"), true, &db);
+    if (status == MN_OK) status = mn_run_begin(db, &run, &id);
+    _exit(status == MN_ERR_IO && strstr(mn_message(), "permissions") ? 0 : (printf("%s\n", mn_message()), fflush(stdout), 1));
+  }
+  int code;
+  waitpid(pid, &code, 0);
+  chmod(dir, 0755);
+  CHECK(WIFEXITED(code) && WEXITSTATUS(code) == 0, "%x", (unsigned)code);
+}
+
+static int lines_in(const char *path) {
+  char *text = read_text(path);
+  int n = 0;
+  for (char *s = text; *s; s++) n += *s == '\n';
+  free(text);
+  return n;
+}
+
+/* ---- the log of a training ---------------------------------------------------------------------------------------- */
+
+static void record(mn_runlog *log, int64_t step) {
+  mn_runlog_value v[2] = {{"loss", 3.0 / (double)step}, {"learning_rate", 0.1}};
+  mn_runlog_record(log, step, step * 100, v, step % 2 ? 1 : 2);
+}
+
+static void logs_are_lines_of_json(void) {
+  const char *out = at("log");
+  mn_run run = example("logged", out);
+  mn_runlog *log;
+  CHECK_OK(mn_runlog_open(at("log.db"), &run, -1, &log));
+  for (int step = 1; step <= 10; step++) record(log, step);
+  mn_runlog_value bad = {"loss", (double)INFINITY};
+  mn_runlog_record(log, 11, 1100, &bad, 1);
+  char *text = read_text(at("log/metrics.jsonl")); /* all is there before the log is closed */
+  int lines = 0;
+  char *save = NULL;
+  for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save), lines++) {
+    json_t *r = json_loads(line, 0, NULL);
+    CHECK(json_integer_value(json_object_get(r, "step")) == lines + 1 && json_object_get(r, "time"), "%s", line);
+    if (lines < 10) CHECK(json_number_value(json_object_get(r, "loss")) > 0, "%s", line);
+    else CHECK(json_is_null(json_object_get(r, "loss")), "%s", line);
+    json_decref(r);
+  }
+  CHECK(lines == 11, "%d lines", lines);
+  free(text);
+  int64_t id = mn_runlog_id(log);
+  mn_runlog_close(log, "finished", "");
+  mn_runs *db;
+  mn_arena *arena = mn_arena_new();
+  mn_metric_series s;
+  mn_run got;
+  CHECK_OK(mn_runs_open(at("log.db"), false, &db));
+  CHECK_OK(mn_run_series(db, arena, id, "loss", &s));
+  CHECK(s.n == 11 && isnan(s.value[10]), "%zu", s.n);
+  char full[PATH_MAX];
+  CHECK_OK(mn_runs_find(db, arena, realpath(at("log"), full), &got));
+  CHECK(got.id == id && !strcmp(got.status, "finished"), "by directory: %s", got.status);
+  mn_arena_free(arena);
+  mn_runs_close(db);
+}
+
+/* A training is killed at any moment and goes on from a checkpoint: afterwards log and database both hold every step
+ * once, as if it had never been killed. */
+static void killed_and_resumed(void) {
+  uint64_t seed = 7;
+  for (int round = 0; round < 6; round++) {
+    char out[256];
+    snprintf(out, sizeof out, "%s", at("killed"));
+    mn_run run = example("killed", out);
+    fflush(stdout);
+    mn_file_remove(at("killed/metrics.jsonl"));
+    pid_t pid = fork();
+    if (pid == 0) {
+      mn_runlog *log;
+      if (mn_runlog_open(at("killed.db"), &run, -1, &log) != MN_OK) _exit(1);
+      for (int step = 1;; step++) record(log, step);
+    }
+    while (lines_in(at("killed/metrics.jsonl")) < 40) usleep(2000); /* the checkpoint it will go on from */
+    seed = mn_splitmix64(seed);
+    usleep((useconds_t)(seed % (round == 5 ? 1400000 : 60000)));
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    if (round == 3) { /* a line cut short */
+      FILE *f = fopen(at("killed/metrics.jsonl"), "a");
+      fputs("{\"step\": 2, \"lo", f);
+      fclose(f);
+    }
+    mn_runlog *log;
+    int64_t from = 40, to = 60;
+    CHECK_OK(mn_runlog_open(at("killed.db"), &run, from, &log));
+    for (int64_t step = from + 1; step <= to; step++) record(log, step);
+    int64_t id = mn_runlog_id(log);
+    mn_runlog_close(log, "finished", "");
+    char *text = read_text(at("killed/metrics.jsonl")), *save = NULL;
+    int64_t lines = 0;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+      json_t *r = json_loads(line, 0, NULL);
+      CHECK(r && json_integer_value(json_object_get(r, "step")) == ++lines, "line %d: %s", (int)lines, line);
+      json_decref(r);
+    }
+    CHECK(lines == to, "%d lines", (int)lines);
+    free(text);
+    mn_runs *db;
+    mn_arena *arena = mn_arena_new();
+    mn_metric_series s;
+    CHECK_OK(mn_runs_open(at("killed.db"), false, &db));
+    CHECK_OK(mn_run_series(db, arena, id, "loss", &s));
+    bool whole = s.n == (size_t)to;
+    for (size_t i = 0; whole && i < s.n; i++) whole = s.step[i] == (double)(i + 1) && fabs(s.value[i] - 3.0 / (double)(i + 1)) < 1e-12;
+    CHECK(whole, "the database holds %zu of %d steps", s.n, (int)to);
+    mn_run *runs;
+    size_t n;
+    CHECK_OK(mn_runs_list(db, arena, 0, &runs, &n));
+    CHECK(n == (size_t)round + 1, "the resumed run is the one that was killed: %zu", n);
+    mn_arena_free(arena);
+    mn_runs_close(db);
+  }
+}
+
+/* Runs `body` with stderr in a file; returns what it said. */
+static char *said_by(void (*body)(void)) {
+  FILE *f = tmpfile();
+  int old = dup(2);
+  dup2(fileno(f), 2);
+  body();
+  dup2(old, 2);
+  close(old);
+  char *text = calloc(1, 4096);
+  rewind(f);
+  size_t got = fread(text, 1, 4095, f);
+  (void)got;
+  fclose(f);
+  return text;
+}
+
+static void damaged_body(void) {
+  mn_runlog *log;
+  mn_run run = example("d", at("nodb"));
+  CHECK_OK(mn_runlog_open(at("garbage.db"), &run, -1, &log));
+  for (int step = 1; step <= 20; step++) record(log, step);
+  CHECK(mn_runlog_id(log) == 0, "no number");
+  mn_runlog_close(log, "finished", "");
+}
+
+static sqlite3 *locker;
+static void locked_body(void) {
+  mn_runlog *log;
+  mn_run run = example("l", at("locked"));
+  CHECK_OK(mn_runlog_open(at("locked.db"), &run, -1, &log));
+  sqlite3_open(at("locked.db"), &locker);
+  sqlite3_exec(locker, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+  double began = mn_now();
+  int step = 1;
+  for (; mn_now() - began < 2.6; step++) record(log, step), usleep(20000); /* two attempts to write meet the lock */
+  sqlite3_exec(locker, "ROLLBACK", NULL, NULL, NULL);
+  sqlite3_close(locker);
+  record(log, step);
+  int64_t id = mn_runlog_id(log);
+  mn_runlog_close(log, "finished", "");
+  mn_runs *db;
+  mn_arena *arena = mn_arena_new();
+  mn_metric_series s;
+  CHECK_OK(mn_runs_open(at("locked.db"), false, &db));
+  CHECK_OK(mn_run_series(db, arena, id, "loss", &s));
+  CHECK(s.n == (size_t)step, "nothing is lost: %zu of %d", s.n, step);
+  CHECK(lines_in(at("locked/metrics.jsonl")) == step, "nor in the log");
+  mn_arena_free(arena);
+  mn_runs_close(db);
+}
+
+static void full_body(void) { /* a log on a full disk, and no database */
+  mn_runlog *log;
+  mkdir(at("full"), 0777);
+  CHECK(symlink("/dev/full", at("full/metrics.jsonl")) == 0, "%s", strerror(errno));
+  mn_run run = example("f", at("full"));
+  CHECK_OK(mn_runlog_open("", &run, -1, &log));
+  for (int step = 1; step <= 20; step++) record(log, step);
+  mn_runlog_close(log, "finished", "");
+}
+
+static void limited_body(void) { /* files may not grow: the database fails in the middle of the training */
+  fflush(stdout);
+  pid_t pid = fork();
+  if (pid == 0) {
+    mn_runlog *log;
+    mn_run run = example("s", at("limited"));
+    if (mn_runlog_open(at("limited.db"), &run, -1, &log) != MN_OK) _exit(1);
+    signal(SIGXFSZ, SIG_IGN);
+    struct rlimit limit = {.rlim_cur = 60000, .rlim_max = 60000};
+    setrlimit(RLIMIT_FSIZE, &limit);
+    for (int step = 1; step <= 5000; step++) record(log, step);
+    mn_runlog_close(log, "finished", "");
+    _exit(0);
+  }
+  int code;
+  waitpid(pid, &code, 0);
+  CHECK(WIFEXITED(code) && WEXITSTATUS(code) == 0, "the training went on: %x", (unsigned)code);
+}
+
+static void nothing_stops_a_training(void) {
+  static const struct {
+    void (*body)(void);
+    const char *expect;
+    int warnings;
+  } cases[] = {{damaged_body, "metrics.jsonl only", 1}, {locked_body, "locked by another process", 1},
+               {full_body, "No space left", 1}, {limited_body, "training goes on", 2}};
+  for (int i = 0; i < 4; i++) {
+    char *text = said_by(cases[i].body);
+    int warnings = 0;
+    for (char *s = text; *s; s++) warnings += *s == '\n';
+    CHECK(strstr(text, cases[i].expect) && warnings == cases[i].warnings, "case %d: %s", i, text);
+    free(text);
+  }
+  CHECK(lines_in(at("nodb/metrics.jsonl")) == 20, "the log is whole without a database");
+}
+
+int main(void) {
+  if (!mkdtemp(dir)) return 1;
+  RUN(recorded_is_read_back);
+  RUN(resuming_removes_what_lies_beyond);
+  RUN(processes_share_a_database);
+  RUN(bad_files_are_refused_with_the_reason);
+  RUN(read_only_files_are_refused);
+  RUN(logs_are_lines_of_json);
+  RUN(killed_and_resumed);
+  RUN(nothing_stops_a_training);
+  char command[128];
+  snprintf(command, sizeof command, "rm -rf %s", dir);
+  return system(command) == 0 ? test_end() : 1;
+}
