@@ -190,6 +190,38 @@ MN_INLINE void vf_store_bf16n(uint16_t *p, vf x, int n) {
 #endif
 }
 
+/* ---- memory: truth values, one byte each, 0 or 1 (any other value reads as true) ---- */
+MN_INLINE vm vm_load_bool(const uint8_t *p) {
+#if defined(MN_VEC_512)
+  __m128i b = _mm_loadu_si128((const __m128i *)p);
+  return _mm_test_epi8_mask(b, b);
+#else
+  typedef int8_t bytes __attribute__((vector_size(MN_VL)));
+  bytes b;
+  memcpy(&b, p, sizeof b);
+  return (vm)(__builtin_convertvector(b, vi) != 0);
+#endif
+}
+MN_INLINE void vm_store_bool(uint8_t *p, vm m) {
+#if defined(MN_VEC_512)
+  _mm_storeu_si128((__m128i *)p, _mm_maskz_set1_epi8(m, 1));
+#else
+  typedef int8_t bytes __attribute__((vector_size(MN_VL)));
+  bytes b = __builtin_convertvector(-(vi)m, bytes);
+  memcpy(p, &b, sizeof b);
+#endif
+}
+MN_INLINE vm vm_load_booln(const uint8_t *p, int n) {
+  uint8_t t[MN_VL] = {0};
+  memcpy(t, p, (size_t)n);
+  return vm_load_bool(t);
+}
+MN_INLINE void vm_store_booln(uint8_t *p, vm m, int n) {
+  uint8_t t[MN_VL];
+  vm_store_bool(t, m);
+  memcpy(p, t, (size_t)n);
+}
+
 /* ---- arithmetic ---- */
 MN_INLINE vf vf_fma(vf a, vf b, vf c) { /* a*b + c; two roundings where the machine has no fused form */
 #if defined(MN_VEC_512)
@@ -220,6 +252,9 @@ MN_INLINE vf vf_max(vf a, vf b) {
   return vf_select(vf_lt(b, a), a, b);
 #endif
 }
+/* NumPy's maximum and minimum: NaN where either is NaN */
+MN_INLINE vf vf_max_nan(vf a, vf b) { return vf_select(vf_is_nan(a), a, vf_max(a, b)); }
+MN_INLINE vf vf_min_nan(vf a, vf b) { return vf_select(vf_is_nan(a), a, vf_min(a, b)); }
 MN_INLINE vf vf_abs(vf a) { return (vf)((vi)a & 0x7fffffff); }
 MN_INLINE vf vf_copysign(vf magnitude, vf sign) {
   return (vf)(((vi)magnitude & 0x7fffffff) | ((vi)sign & (int32_t)0x80000000));

@@ -143,6 +143,9 @@ MN_INLINE vf vf_erf(vf x) {
   return vf_select(vf_lt(a, vf_set1(1.0f)), near, vf_copysign(1.0f - vf_exp(l), x));
 }
 
+/* log(1 + e^x) without overflow */
+MN_INLINE vf vf_softplus(vf x) { return vf_max(vf_zero(), x) + vf_log1p(vf_exp(-vf_abs(x))); }
+
 MN_INLINE vf vf_rsqrt(vf x) { return 1.0f / vf_sqrt(x); }
 
 /* ---- pow ---- 2^(y log2|x|) in f64, half a vector at a time: the exponent may be 150 and must keep 24 bits behind it */
