@@ -1,0 +1,33 @@
+/* recurrence.h - the chunked linear recurrence of one (batch, head), one table per instruction set. */
+#ifndef MN_CPU_ISA_RECURRENCE_H
+#define MN_CPU_ISA_RECURRENCE_H
+
+#include "backend/backend.h"
+#include "backend/cpu/isa.h"
+
+typedef struct mn_rec_tensor { /* a tensor of [B,T,H,*], [B,T,H] or [B,H,K,V]; strides in elements; data NULL: absent */
+  void *data;
+  bool bf16;
+  int64_t b, t, h, r; /* strides of batch, time, head, row (states only) */
+} mn_rec_tensor;
+
+typedef struct mn_rec_args {
+  int64_t B, T, H, K, V, chunk;
+  mn_write_rule write;
+  bool momentum, decay, read_before;
+  mn_rec_tensor q, k, v, theta, log_a, log_eta, w0, s0, a0;
+  const int32_t *phase; /* [B] or NULL */
+  int64_t phase_stride;
+  mn_rec_tensor o, w, s, a;                                     /* forward: results; backward: their gradients */
+  mn_rec_tensor dq, dk, dv, dtheta, dlog_a, dlog_eta, dw0, ds0, da0; /* backward only */
+} mn_rec_args;
+
+typedef struct mn_recurrence_isa {
+  size_t (*forward_scratch)(const mn_rec_args *a); /* bytes one task needs; a multiple of 64 */
+  size_t (*backward_scratch)(const mn_rec_args *a);
+  void (*forward)(const mn_rec_args *a, int64_t b, int64_t h, void *scratch);
+  void (*backward)(const mn_rec_args *a, int64_t b, int64_t h, void *scratch);
+} mn_recurrence_isa;
+MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence);
+
+#endif

@@ -1,0 +1,242 @@
+/* tile.h - small products that live in the first two caches: what the kernels of attention and of linear recurrences are
+ * made of. Only included by isa/<x>.c; everything is static.
+ *
+ *     C[M,N] (+|-)= A[M,K] B[K,N]
+ *
+ * A is read one element at a time and spread over a register, so it may have any two strides (a transposed operand
+ * costs nothing). Rows of B and C are whole vectors: their leading dimensions are multiples of TILE_PAD floats, and
+ * columns from N up to the next whole vector are computed too (callers keep their scratch padded). */
+#ifndef MN_CPU_TILE_H
+#define MN_CPU_TILE_H
+
+#include "backend/cpu/isa/vec.h"
+
+enum { TILE_PAD = MN_VL }; /* rows of scratch are whole vectors */
+
+#if defined(__clang__)
+#define TILE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define TILE_UNROLL _Pragma("GCC unroll 32")
+#endif
+#define TILE_FN static __attribute__((unused))
+
+MN_INLINE int64_t tile_pad(int64_t n) { return (n + TILE_PAD - 1) / TILE_PAD * TILE_PAD; }
+
+/* ---- moving rows in and out of scratch ---- bf16: the source's type, else f32 */
+TILE_FN void tile_row_in(float *dst, const void *src, int bf16, int64_t n) { /* pads with zeros to tile_pad(n) */
+  int64_t i = 0;
+  if (bf16) {
+    const uint16_t *s = src;
+    for (; i + MN_VL <= n; i += MN_VL) vf_store(dst + i, vf_load_bf16(s + i));
+    for (; i < n; i++) dst[i] = bf16_to_f32(s[i]);
+  } else {
+    const float *s = src;
+    for (; i + MN_VL <= n; i += MN_VL) vf_store(dst + i, vf_load(s + i));
+    for (; i < n; i++) dst[i] = s[i];
+  }
+  for (int64_t p = tile_pad(n); i < p; i++) dst[i] = 0;
+}
+TILE_FN void tile_row_out(void *dst, const float *src, int bf16, int64_t n) {
+  int64_t i = 0;
+  if (bf16) {
+    uint16_t *d = dst;
+    for (; i + MN_VL <= n; i += MN_VL) vf_store_bf16(d + i, vf_load(src + i));
+    for (; i < n; i++) d[i] = bf16_from_f32(src[i]);
+  } else {
+    float *d = dst;
+    for (; i + MN_VL <= n; i += MN_VL) vf_store(d + i, vf_load(src + i));
+    for (; i < n; i++) d[i] = src[i];
+  }
+}
+MN_INLINE float tile_scalar_in(const void *p, int bf16, int64_t i) {
+  return bf16 ? bf16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
+}
+MN_INLINE void tile_scalar_out(void *p, int bf16, int64_t i, float x) {
+  if (bf16) ((uint16_t *)p)[i] = bf16_from_f32(x);
+  else ((float *)p)[i] = x;
+}
+
+/* ---- transposition ---- */
+/* One block of MN_VL x MN_VL: log2(MN_VL) rounds of interleaving row i with row i + MN_VL/2; each round moves the
+ * top bit of the row index to the bottom of the column index and the top bit of the column index back. */
+MN_INLINE void tile_transpose_block(vf r[MN_VL]) {
+  vf t[MN_VL];
+  TILE_UNROLL
+  for (int round = 0; (1 << round) < MN_VL; round++) {
+    TILE_UNROLL
+    for (int i = 0; i < MN_VL / 2; i++) {
+#if defined(MN_VEC_512)
+      t[2 * i] = (vf)_mm512_permutex2var_ps(
+          (__m512)r[i], _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+          (__m512)r[i + MN_VL / 2]);
+      t[2 * i + 1] = (vf)_mm512_permutex2var_ps(
+          (__m512)r[i], _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31),
+          (__m512)r[i + MN_VL / 2]);
+#elif defined(MN_VEC_256)
+      t[2 * i] = __builtin_shufflevector(r[i], r[i + MN_VL / 2], 0, 8, 1, 9, 2, 10, 3, 11);
+      t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + MN_VL / 2], 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+      t[2 * i] = __builtin_shufflevector(r[i], r[i + MN_VL / 2], 0, 4, 1, 5);
+      t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + MN_VL / 2], 2, 6, 3, 7);
+#endif
+    }
+    TILE_UNROLL
+    for (int i = 0; i < MN_VL; i++) r[i] = t[i];
+  }
+}
+/* dst[cols, ldd] = src[rows, lds]^T; with add: +=. src rows are padded to whole vectors (lds), rows beyond `rows` are
+ * taken as zero, so dst's padding columns become zero. dst gets tile-padded columns for `cols` rows. */
+TILE_FN void tile_transpose(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t cols, int add) {
+  for (int64_t i = 0; i < rows; i += MN_VL)
+    for (int64_t j = 0; j < cols; j += MN_VL) {
+      vf r[MN_VL];
+      if (i + MN_VL <= rows) {
+        TILE_UNROLL
+        for (int x = 0; x < MN_VL; x++) r[x] = vf_load(src + (i + x) * lds + j);
+      } else {
+        TILE_UNROLL
+        for (int x = 0; x < MN_VL; x++) r[x] = i + x < rows ? vf_load(src + (i + x) * lds + j) : (vf){0};
+      }
+      tile_transpose_block(r);
+      int64_t left = cols - j;
+      if (left >= MN_VL && !add) {
+        TILE_UNROLL
+        for (int x = 0; x < MN_VL; x++) vf_store(dst + (j + x) * ldd + i, r[x]);
+      } else {
+        TILE_UNROLL
+        for (int x = 0; x < MN_VL; x++)
+          if (x < left) {
+            float *d = dst + (j + x) * ldd + i;
+            vf_store(d, add ? vf_load(d) + r[x] : r[x]);
+          }
+      }
+    }
+}
+
+/* ---- products ---- */
+typedef enum tile_mode { TILE_SET, TILE_ADD, TILE_SUB, TILE_LINEAR } tile_mode;
+typedef struct tile_linear { /* TILE_LINEAR: C = c C + z Z + A B; Z may be NULL, has C's leading dimension */
+  float c, z;
+  const float *Z;
+} tile_linear;
+
+MN_INLINE void tile_micro(const int MR, const int NR, int64_t K, const float *A, int64_t ra, int64_t ca,
+                            const float *B, int64_t ldb, float *C, int64_t ldc, tile_mode mode, const tile_linear *lin) {
+  vf acc[8][4];
+  TILE_UNROLL
+  for (int i = 0; i < MR; i++) {
+    TILE_UNROLL
+    for (int j = 0; j < NR; j++) acc[i][j] = (vf){0};
+  }
+  const float *A4 = A + 4 * ra;
+  const int64_t r2 = 2 * ra, r3 = 3 * ra;
+  for (int64_t k = 0; k < K; k++) {
+    vf b[4];
+    TILE_UNROLL
+    for (int j = 0; j < NR; j++) b[j] = vf_load(B + j * MN_VL);
+    TILE_UNROLL
+    for (int i = 0; i < MR; i++) {
+      const float *row = i < 4 ? A : A4;
+      int m = i & 3;
+      vf a = vf_set1(row[m == 0 ? 0 : m == 1 ? ra : m == 2 ? r2 : r3]);
+      TILE_UNROLL
+      for (int j = 0; j < NR; j++) acc[i][j] += a * b[j];
+    }
+    A += ca;
+    A4 += ca;
+    B += ldb;
+  }
+  TILE_UNROLL
+  for (int i = 0; i < MR; i++) {
+    TILE_UNROLL
+    for (int j = 0; j < NR; j++) {
+      float *c = C + i * ldc + j * MN_VL;
+      vf x = acc[i][j];
+      if (mode == TILE_ADD) x = vf_load(c) + x;
+      if (mode == TILE_SUB) x = vf_load(c) - x;
+      if (mode == TILE_LINEAR) {
+        x += lin->c * vf_load(c);
+        if (lin->Z) x += lin->z * vf_load(lin->Z + (c - C) );
+      }
+      vf_store(c, x);
+    }
+  }
+}
+
+/* Which part of A is not zero, so that products with triangular matrices of scores skip the other part. */
+typedef enum tile_tri {
+  TILE_FULL,
+  TILE_OUT_LOWER, /* only C[i, j <= i] is needed        */
+  TILE_A_LOWER,   /* A[i,k] = 0 for k > i               */
+  TILE_A_UPPER    /* A[i,k] = 0 for k < i               */
+} tile_tri;
+
+#if defined(MN_VEC_512)
+enum { TILE_MR = 8, TILE_NR = 2 };
+#else
+enum { TILE_MR = 4, TILE_NR = 2 };
+#endif
+
+MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
+                                int64_t ldb, float *C, int64_t ldc, tile_mode mode, tile_tri tri,
+                                const tile_linear *lin) {
+  int64_t nv = (N + MN_VL - 1) / MN_VL; /* vectors in a row */
+  for (int64_t i = 0; i < M;) {
+    int64_t mr = M - i >= TILE_MR ? TILE_MR : M - i >= 4 ? 4 : M - i >= 2 ? 2 : 1;
+    int64_t k0 = tri == TILE_A_UPPER ? i : 0;
+    int64_t k1 = tri == TILE_A_LOWER && i + mr < K ? i + mr : K;
+    int64_t nw = nv;
+    if (tri == TILE_OUT_LOWER) {
+      int64_t need = (i + mr + MN_VL - 1) / MN_VL;
+      if (need < nw) nw = need;
+    }
+    const float *a = A + i * ra + k0 * ca;
+    const float *b = B + k0 * ldb;
+    float *c = C + i * ldc;
+    tile_linear l = {0};
+    if (mode == TILE_LINEAR) {
+      l = *lin;
+      if (l.Z) l.Z += i * ldc;
+    }
+    int64_t kn = k1 - k0, j = 0;
+#define TILE_CASE(mr_, nr_)                                                                                            \
+  do {                                                                                                                 \
+    tile_linear lj = l;                                                                                                \
+    if (mode == TILE_LINEAR && lj.Z) lj.Z += j * MN_VL;                                                               \
+    tile_micro(mr_, nr_, kn, a, ra, ca, b + j * MN_VL, ldb, c + j * MN_VL, ldc, mode, &lj);                          \
+  } while (0)
+    switch (mr) {
+#if defined(MN_VEC_512)
+    case 8:
+      for (; j + 2 <= nw; j += 2) TILE_CASE(8, 2);
+      if (j < nw) TILE_CASE(8, 1);
+      break;
+#endif
+    case 4:
+      for (; j + 2 <= nw; j += 2) TILE_CASE(4, 2);
+      if (j < nw) TILE_CASE(4, 1);
+      break;
+    case 2:
+      for (; j + 4 <= nw; j += 4) TILE_CASE(2, 4);
+      for (; j < nw; j++) TILE_CASE(2, 1);
+      break;
+    default:
+      for (; j + 4 <= nw; j += 4) TILE_CASE(1, 4);
+      for (; j < nw; j++) TILE_CASE(1, 1);
+    }
+#undef TILE_CASE
+    i += mr;
+  }
+}
+TILE_FN void tile_gemm(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
+                       float *C, int64_t ldc, tile_mode mode, tile_tri tri) {
+  tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, mode, tri, NULL);
+}
+/* C = c C + z Z + A B */
+TILE_FN void tile_gemm_linear(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
+                              int64_t ldb, float *C, int64_t ldc, float cc, float z, const float *Z) {
+  tile_linear lin = {cc, z, Z};
+  tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, TILE_LINEAR, TILE_FULL, &lin);
+}
+
+#endif

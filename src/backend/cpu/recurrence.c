@@ -1,0 +1,149 @@
+/* recurrence.c - kernels of the chunked linear recurrence and its gradient: one task per (batch, head), each with its own
+ * scratch, so that results do not depend on the number of threads. */
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/isa/recurrence.h"
+#include "graph/ops.h"
+
+/* ---- which inputs there are ---- */
+typedef struct inputs { /* index of each input, or -1 */
+  int q, k, v, theta, log_a, log_eta, w0, s0, a0, phase, n;
+} inputs;
+
+static inputs inputs_of(const mn_recurrence_attr *attr) {
+  inputs x = {.q = 0, .k = 1, .v = 2, .theta = 3};
+  x.n = 4;
+  x.log_a = attr->decay ? x.n++ : -1;
+  x.log_eta = attr->momentum ? x.n++ : -1;
+  x.w0 = x.n++;
+  x.s0 = attr->momentum ? x.n++ : -1;
+  x.a0 = attr->write == MN_WRITE_ANCHOR ? x.n++ : -1;
+  x.phase = attr->has_phase ? x.n++ : -1;
+  return x;
+}
+
+static bool vector_type(mn_dtype t) { return t == MN_F32 || t == MN_BF16; }
+
+static bool accepts(const mn_node *node) {
+  const mn_recurrence_attr *attr = node->attr;
+  inputs x = inputs_of(attr);
+  if (attr->chunk < 1) return false;
+  for (int i = 0; i < node->n_in; i++) {
+    mn_dtype t = node->in[i]->dtype;
+    bool state = i >= x.w0 && i < x.n && i != x.phase;
+    if (i == x.phase ? t != MN_I32 : state ? t != MN_F32 : !vector_type(t)) return false;
+  }
+  for (int i = 0; i < node->n_out; i++)
+    if (!vector_type(node->out[i]->dtype)) return false;
+  return true;
+}
+static bool states_are_f32(const mn_node *node, int from) {
+  for (int i = from; i < node->n_out; i++)
+    if (node->out[i]->dtype != MN_F32) return false;
+  return true;
+}
+static bool accepts_forward(const mn_node *node) { return accepts(node) && states_are_f32(node, 1); }
+static bool accepts_backward(const mn_node *node) {
+  const mn_recurrence_attr *attr = node->attr;
+  inputs x = inputs_of(attr);
+  for (int i = x.n + 1; i < node->n_in; i++)
+    if (node->in[i]->dtype != MN_F32) return false;
+  return accepts(node) && states_are_f32(node, x.w0);
+}
+
+/* ---- arguments ---- */
+static mn_rec_tensor token_tensor(const mn_view *v) { /* [B,T,H,*] or [B,T,H] */
+  return (mn_rec_tensor){v->data, v->dtype == MN_BF16, v->stride[0], v->stride[1], v->stride[2], 0};
+}
+static mn_rec_tensor state_tensor(const mn_view *v) { /* [B,H,K,V] */
+  return (mn_rec_tensor){v->data, false, v->stride[0], 0, v->stride[1], v->stride[2]};
+}
+
+static mn_rec_args args_of(const mn_call *c, bool backward) {
+  const mn_recurrence_attr *attr = c->attr;
+  const inputs x = inputs_of(attr);
+  const mn_view *in = c->in, *out = c->out;
+  mn_rec_args a = {
+      .B = in[0].dim[0], .T = in[0].dim[1], .H = in[0].dim[2], .K = in[0].dim[3], .V = in[2].dim[3],
+      .chunk = attr->chunk, .write = attr->write, .momentum = attr->momentum, .decay = attr->decay,
+      .read_before = attr->read_before,
+      .q = token_tensor(&in[x.q]), .k = token_tensor(&in[x.k]), .v = token_tensor(&in[x.v]),
+      .theta = token_tensor(&in[x.theta]), .w0 = state_tensor(&in[x.w0]),
+  };
+  if (x.log_a >= 0) a.log_a = token_tensor(&in[x.log_a]);
+  if (x.log_eta >= 0) a.log_eta = token_tensor(&in[x.log_eta]);
+  if (x.s0 >= 0) a.s0 = state_tensor(&in[x.s0]);
+  if (x.a0 >= 0) a.a0 = state_tensor(&in[x.a0]);
+  if (x.phase >= 0) {
+    a.phase = in[x.phase].data;
+    a.phase_stride = in[x.phase].stride[0];
+  }
+  /* results, or in the backward pass their gradients: o, w, [s], [a] */
+  const mn_view *r = backward ? in + x.n : out;
+  int i = 0;
+  a.o = token_tensor(&r[i++]);
+  a.w = state_tensor(&r[i++]);
+  if (attr->momentum) a.s = state_tensor(&r[i++]);
+  if (attr->write == MN_WRITE_ANCHOR) a.a = state_tensor(&r[i++]);
+  if (backward) {
+    a.dq = token_tensor(&out[x.q]), a.dk = token_tensor(&out[x.k]), a.dv = token_tensor(&out[x.v]);
+    a.dtheta = token_tensor(&out[x.theta]);
+    if (x.log_a >= 0) a.dlog_a = token_tensor(&out[x.log_a]);
+    if (x.log_eta >= 0) a.dlog_eta = token_tensor(&out[x.log_eta]);
+    a.dw0 = state_tensor(&out[x.w0]);
+    if (x.s0 >= 0) a.ds0 = state_tensor(&out[x.s0]);
+    if (x.a0 >= 0) a.da0 = state_tensor(&out[x.a0]);
+  }
+  return a;
+}
+
+/* ---- running ---- */
+typedef struct job {
+  mn_rec_args args;
+  void (*one)(const mn_rec_args *a, int64_t b, int64_t h, void *scratch);
+  char *scratch;
+  size_t scratch_size;
+} job;
+
+static void task(void *ctx, int64_t i, int thread) {
+  job *j = ctx;
+  j->one(&j->args, i / j->args.H, i % j->args.H, j->scratch + (size_t)thread * j->scratch_size);
+}
+
+static int threads_of(const mn_call *c) { return c->pool ? mn_pool_threads(c->pool) : 1; }
+static const mn_recurrence_isa *table_of(const mn_call *c) {
+  return MN_ISA_PICK(mn_recurrence, mn_cpu_isa(c->backend));
+}
+
+static mn_status run(mn_call *c, bool backward) {
+  const mn_recurrence_isa *isa = table_of(c);
+  job j = {.args = args_of(c, backward), .one = backward ? isa->backward : isa->forward, .scratch = c->workspace};
+  if (j.args.T == 0 || j.args.B == 0) return MN_OK;
+  j.scratch_size = (backward ? isa->backward_scratch : isa->forward_scratch)(&j.args);
+  mn_pool_run(c->pool, j.args.B * j.args.H, task, &j);
+  return MN_OK;
+}
+static mn_status run_forward(mn_call *c) { return run(c, false); }
+static mn_status run_backward(mn_call *c) { return run(c, true); }
+
+static size_t workspace_forward(const mn_call *c) {
+  mn_rec_args a = args_of(c, false);
+  return (size_t)threads_of(c) * table_of(c)->forward_scratch(&a);
+}
+static size_t workspace_backward(const mn_call *c) {
+  mn_rec_args a = args_of(c, true);
+  return (size_t)threads_of(c) * table_of(c)->backward_scratch(&a);
+}
+
+static const mn_kernel forward_kernel = {
+    .op = &mn_op_recurrence, .name = "cpu.recurrence", .layout = MN_LAYOUT_ROWS,
+    .accepts = accepts_forward, .workspace = workspace_forward, .run = run_forward};
+static const mn_kernel backward_kernel = {
+    .op = &mn_op_recurrence_grad, .name = "cpu.recurrence_grad", .layout = MN_LAYOUT_ROWS,
+    .accepts = accepts_backward, .workspace = workspace_backward, .run = run_backward};
+
+const mn_kernel *const *mn_cpu_recurrence_kernels(mn_isa isa, int *n) {
+  (void)isa;
+  static const mn_kernel *const list[] = {&forward_kernel, &backward_kernel};
+  *n = 2;
+  return list;
+}

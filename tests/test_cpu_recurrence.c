@@ -1,0 +1,519 @@
+/* The CPU's kernels of the chunked linear recurrence against its definition: a loop over tokens in double, forward and
+ * backward, for each instruction set that this machine runs. */
+#include "backend/cpu/cpu.h"
+#include "graph/ops.h"
+#include "test.h"
+
+/* ---- one problem: shapes, attributes and all tensors in float (bf16 problems hold values that bf16 holds) ---- */
+enum { Q, KEY, VAL, THETA, LOG_A, LOG_ETA, W0, S0, A0, TENSORS };
+enum { O, W, S, A, RESULTS };
+typedef struct problem {
+  int64_t B, T, H, K, V;
+  mn_recurrence_attr attr;
+  mn_dtype type;       /* of q, k, v, o */
+  bool strided;        /* q, k, v are slices of one wider tensor */
+  int32_t phase[8];
+  float *in[TENSORS], *g[RESULTS]; /* inputs; gradients of the results */
+} problem;
+
+static uint64_t draws;
+static float draw(void) { return (float)(mn_random_uniform(7, 1, draws++) * 2 - 1); }
+static float to_bf16(float x) {
+  uint32_t u;
+  memcpy(&u, &x, 4);
+  u = (u + 0x7fffu + (u >> 16 & 1u)) & 0xffff0000u;
+  memcpy(&x, &u, 4);
+  return x;
+}
+static int64_t in_count(const problem *p, int i) {
+  int64_t tok = p->B * p->T * p->H, st = p->B * p->H * p->K * p->V;
+  return i <= KEY ? tok * p->K : i == VAL ? tok * p->V : i <= LOG_ETA ? tok : st;
+}
+static int64_t out_count(const problem *p, int i) {
+  return i == O ? p->B * p->T * p->H * p->V : p->B * p->H * p->K * p->V;
+}
+static bool has_in(const mn_recurrence_attr *a, int i) {
+  return i == LOG_A ? a->decay : i == LOG_ETA || i == S0 ? a->momentum : i == A0 ? a->write == MN_WRITE_ANCHOR : true;
+}
+static bool has_out(const mn_recurrence_attr *a, int i) {
+  return i == S ? a->momentum : i == A ? a->write == MN_WRITE_ANCHOR : true;
+}
+static void problem_make(problem *p) {
+  for (int i = 0; i < TENSORS; i++) {
+    int64_t n = in_count(p, i);
+    p->in[i] = malloc(sizeof(float) * (size_t)n);
+    for (int64_t j = 0; j < n; j++) {
+      float x = draw();
+      if (i <= KEY) x *= 1.4f / sqrtf((float)p->K); /* keys of length about 0.8, so that no rule diverges */
+      if (i == THETA) x = 0.25f + 0.2f * x;
+      if (i == LOG_A) x = j % 11 == 3 ? -30.0f : -0.1f - 0.09f * x;
+      if (i == LOG_ETA) x = -0.5f - 0.4f * x;
+      p->in[i][j] = i <= VAL && p->type == MN_BF16 ? to_bf16(x) : x;
+    }
+  }
+  for (int i = 0; i < RESULTS; i++) {
+    int64_t n = out_count(p, i);
+    p->g[i] = malloc(sizeof(float) * (size_t)n);
+    for (int64_t j = 0; j < n; j++) {
+      float x = draw();
+      p->g[i][j] = i == O && p->type == MN_BF16 ? to_bf16(x) : x;
+    }
+  }
+}
+static void problem_free(problem *p) {
+  for (int i = 0; i < TENSORS; i++) free(p->in[i]);
+  for (int i = 0; i < RESULTS; i++) free(p->g[i]);
+}
+
+/* ---- the definition, token by token, in double ---- */
+typedef struct answer {
+  double *out[RESULTS], *grad[TENSORS];
+} answer;
+static void answer_free(answer *r) {
+  for (int i = 0; i < RESULTS; i++) free(r->out[i]);
+  for (int i = 0; i < TENSORS; i++) free(r->grad[i]);
+}
+static bool opens(const problem *p, int64_t b, int64_t t) {
+  int64_t phase = p->attr.has_phase ? p->phase[b] : 0;
+  return (phase + t) % p->attr.chunk == 0;
+}
+static answer define(const problem *p, double **in) {
+  const int64_t T = p->T, H = p->H, K = p->K, V = p->V, KV = K * V;
+  const mn_recurrence_attr *at = &p->attr;
+  answer r;
+  for (int i = 0; i < RESULTS; i++) r.out[i] = calloc((size_t)out_count(p, i), sizeof(double));
+  for (int i = 0; i < TENSORS; i++) r.grad[i] = calloc((size_t)in_count(p, i), sizeof(double));
+  double *ws = malloc(sizeof(double) * (size_t)((T + 1) * KV)), *ss = calloc((size_t)((T + 1) * KV), sizeof(double));
+  double *as = calloc((size_t)((T + 1) * KV), sizeof(double)), *us = malloc(sizeof(double) * (size_t)(T * V));
+  double *gw = malloc(sizeof(double) * (size_t)KV), *gs = malloc(sizeof(double) * (size_t)KV);
+  double *ga = malloc(sizeof(double) * (size_t)KV), *gp = malloc(sizeof(double) * (size_t)KV);
+  double du[512];
+  for (int64_t b = 0; b < p->B; b++)
+    for (int64_t h = 0; h < H; h++) {
+      const int64_t st = (b * H + h) * KV;
+      for (int64_t x = 0; x < KV; x++) {
+        ws[x] = in[W0][st + x];
+        ss[x] = at->momentum ? in[S0][st + x] : 0;
+        as[x] = at->write == MN_WRITE_ANCHOR ? in[A0][st + x] : 0; /* as[t+1]: the anchor that token t sees */
+      }
+#define TOK(t) ((b * T + (t)) * H + h)
+      for (int64_t t = 0; t < T; t++) {
+        const double *q = in[Q] + TOK(t) * K, *k = in[KEY] + TOK(t) * K, *v = in[VAL] + TOK(t) * V;
+        const double th = in[THETA][TOK(t)], a = at->decay ? exp(in[LOG_A][TOK(t)]) : 1;
+        const double e = at->momentum ? exp(in[LOG_ETA][TOK(t)]) : 0;
+        double *w0 = ws + t * KV, *w1 = w0 + KV, *s0 = ss + t * KV, *s1 = s0 + KV, *a1 = as + (t + 1) * KV;
+        memcpy(a1, opens(p, b, t) ? w0 : a1 - KV, sizeof(double) * (size_t)KV);
+        for (int64_t j = 0; j < V; j++) {
+          double u = v[j];
+          for (int64_t i = 0; i < K; i++) {
+            if (at->write == MN_WRITE_ANCHOR) u -= a1[i * V + j] * k[i];
+            if (at->write == MN_WRITE_DELTA) u -= a * w0[i * V + j] * k[i];
+          }
+          us[t * V + j] = u;
+        }
+        for (int64_t i = 0; i < K; i++)
+          for (int64_t j = 0; j < V; j++) {
+            s1[i * V + j] = e * s0[i * V + j] + th * k[i] * us[t * V + j];
+            w1[i * V + j] = a * w0[i * V + j] + s1[i * V + j];
+          }
+        const double *read = at->read_before ? w0 : w1;
+        for (int64_t j = 0; j < V; j++)
+          for (int64_t i = 0; i < K; i++) r.out[O][TOK(t) * V + j] += read[i * V + j] * q[i];
+      }
+      for (int64_t x = 0; x < KV; x++) {
+        r.out[W][st + x] = ws[T * KV + x];
+        r.out[S][st + x] = ss[T * KV + x];
+        r.out[A][st + x] = as[T * KV + x];
+        gw[x] = p->g[W][st + x];
+        gs[x] = at->momentum ? p->g[S][st + x] : 0;
+        ga[x] = at->write == MN_WRITE_ANCHOR ? p->g[A][st + x] : 0;
+      }
+      for (int64_t t = T - 1; t >= 0; t--) {
+        const double *q = in[Q] + TOK(t) * K, *k = in[KEY] + TOK(t) * K, *u = us + t * V;
+        const double th = in[THETA][TOK(t)], a = at->decay ? exp(in[LOG_A][TOK(t)]) : 1;
+        const double e = at->momentum ? exp(in[LOG_ETA][TOK(t)]) : 0;
+        const double *w0 = ws + t * KV, *w1 = w0 + KV, *s0 = ss + t * KV, *a1 = as + (t + 1) * KV;
+        double *dq = r.grad[Q] + TOK(t) * K, *dk = r.grad[KEY] + TOK(t) * K, da = 0, de = 0, dth = 0;
+        memset(gp, 0, sizeof(double) * (size_t)KV);
+        memset(du, 0, sizeof du);
+        for (int64_t i = 0; i < K; i++)
+          for (int64_t j = 0; j < V; j++) {
+            const double go = p->g[O][TOK(t) * V + j];
+            (at->read_before ? gp : gw)[i * V + j] += q[i] * go;
+            dq[i] += (at->read_before ? w0 : w1)[i * V + j] * go;
+          }
+        for (int64_t i = 0; i < K; i++)
+          for (int64_t j = 0; j < V; j++) {
+            const int64_t x = i * V + j;
+            gs[x] += gw[x];
+            da += gw[x] * w0[x];
+            gp[x] += a * gw[x];
+            de += gs[x] * s0[x];
+            dth += k[i] * gs[x] * u[j];
+            dk[i] += th * gs[x] * u[j];
+            du[j] += th * gs[x] * k[i];
+            gs[x] *= e;
+          }
+        for (int64_t i = 0; i < K; i++)
+          for (int64_t j = 0; j < V; j++) {
+            const int64_t x = i * V + j;
+            if (at->write == MN_WRITE_ANCHOR) {
+              dk[i] -= a1[x] * du[j];
+              ga[x] -= k[i] * du[j];
+            }
+            if (at->write == MN_WRITE_DELTA) {
+              dk[i] -= a * w0[x] * du[j];
+              gp[x] -= a * k[i] * du[j];
+              da -= k[i] * w0[x] * du[j];
+            }
+          }
+        for (int64_t x = 0; x < KV; x++) {
+          if (at->write == MN_WRITE_ANCHOR && opens(p, b, t)) {
+            gp[x] += ga[x];
+            ga[x] = 0;
+          }
+          gw[x] = gp[x];
+        }
+        memcpy(r.grad[VAL] + TOK(t) * V, du, sizeof(double) * (size_t)V);
+        r.grad[THETA][TOK(t)] = dth;
+        r.grad[LOG_A][TOK(t)] = da * a;
+        r.grad[LOG_ETA][TOK(t)] = de * e;
+      }
+      memcpy(r.grad[W0] + st, gw, sizeof(double) * (size_t)KV);
+      memcpy(r.grad[S0] + st, gs, sizeof(double) * (size_t)KV);
+      memcpy(r.grad[A0] + st, ga, sizeof(double) * (size_t)KV);
+    }
+#undef TOK
+  free(ws), free(ss), free(as), free(us), free(gw), free(gs), free(ga), free(gp);
+  return r;
+}
+static answer define_problem(const problem *p) {
+  double *in[TENSORS];
+  for (int i = 0; i < TENSORS; i++) {
+    int64_t n = in_count(p, i);
+    in[i] = malloc(sizeof(double) * (size_t)n);
+    for (int64_t j = 0; j < n; j++) in[i][j] = p->in[i][j];
+  }
+  answer r = define(p, in);
+  for (int i = 0; i < TENSORS; i++) free(in[i]);
+  return r;
+}
+
+/* ---- calling a kernel by hand ---- */
+typedef struct held { /* a tensor's memory and its view */
+  void *memory;
+  mn_view view;
+  mn_tensor tensor;
+} held;
+
+static held hold(mn_dtype type, int ndim, const int64_t *dim, int64_t stretch) { /* stretch > 1: axis 2 is spread out */
+  held x = {0};
+  x.view = (mn_view){.dtype = type, .ndim = ndim};
+  x.tensor.dtype = type;
+  x.tensor.shape.ndim = ndim;
+  int64_t step = 1;
+  for (int i = ndim - 1; i >= 0; i--) {
+    x.view.dim[i] = x.tensor.shape.dim[i] = dim[i];
+    x.view.stride[i] = step;
+    step *= dim[i];
+    if (i == 2) step *= stretch;
+  }
+  x.memory = malloc((size_t)step * (type == MN_BF16 ? 2 : 4));
+  memset(x.memory, 0xff, (size_t)step * (type == MN_BF16 ? 2 : 4)); /* NaN */
+  x.view.data = x.memory;
+  return x;
+}
+static void put(held *x, int64_t row, int64_t width, const float *src, bool read, float *dst) {
+  int64_t off = 0, left = row;
+  for (int d = x->view.ndim - 2; d >= 0; d--) {
+    off += left % x->view.dim[d] * x->view.stride[d];
+    left /= x->view.dim[d];
+  }
+  for (int64_t j = 0; j < width; j++) {
+    if (x->view.dtype == MN_BF16) {
+      uint16_t *p = (uint16_t *)x->view.data + off + j;
+      uint32_t u;
+      if (read) {
+        u = (uint32_t)*p << 16;
+        memcpy(dst + j, &u, 4);
+      } else {
+        memcpy(&u, src + j, 4);
+        *p = (uint16_t)(u >> 16);
+      }
+    } else {
+      float *p = (float *)x->view.data + off + j;
+      if (read) dst[j] = *p;
+      else *p = src[j];
+    }
+  }
+}
+static void fill(held *x, const float *src) {
+  int64_t width = x->view.dim[x->view.ndim - 1], rows = mn_view_count(&x->view) / width;
+  for (int64_t i = 0; i < rows; i++) put(x, i, width, src + i * width, false, NULL);
+}
+static float *read_out(held *x) {
+  int64_t width = x->view.dim[x->view.ndim - 1], rows = mn_view_count(&x->view) / width;
+  float *dst = malloc(sizeof(float) * (size_t)(rows * width));
+  for (int64_t i = 0; i < rows; i++) put(x, i, width, NULL, true, dst + i * width);
+  return dst;
+}
+
+typedef struct result {
+  float *out[RESULTS], *grad[TENSORS];
+} result;
+static void result_free(result *r) {
+  for (int i = 0; i < RESULTS; i++) free(r->out[i]);
+  for (int i = 0; i < TENSORS; i++) free(r->grad[i]);
+}
+
+static void call_kernel(const mn_op *op, const problem *p, mn_isa isa, mn_pool *pool, held *in, int n_in, held *out,
+                        int n_out) {
+  mn_cpu cpu = {.isa = isa};
+  cpu.backend.impl = &cpu;
+  mn_tensor *it[MN_KERNEL_MAX_IO], *ot[MN_KERNEL_MAX_IO];
+  mn_view iv[MN_KERNEL_MAX_IO], ov[MN_KERNEL_MAX_IO];
+  for (int i = 0; i < n_in; i++) it[i] = &in[i].tensor, iv[i] = in[i].view;
+  for (int i = 0; i < n_out; i++) ot[i] = &out[i].tensor, ov[i] = out[i].view;
+  mn_recurrence_attr attr = p->attr;
+  mn_node node = {.op = op, .n_in = n_in, .n_out = n_out, .in = it, .out = ot, .attr = &attr};
+  int n;
+  const mn_kernel *const *list = mn_cpu_recurrence_kernels(isa, &n);
+  const mn_kernel *kernel = NULL;
+  for (int i = 0; i < n && !kernel; i++)
+    if (list[i]->op == op && list[i]->accepts(&node)) kernel = list[i];
+  CHECK(kernel, "no kernel takes the node");
+  if (!kernel) return;
+  mn_call call = {.kernel = kernel, .node = &node, .attr = &attr, .n_in = n_in, .n_out = n_out, .in = iv, .out = ov,
+                  .pool = pool, .backend = &cpu.backend};
+  size_t size = kernel->workspace ? kernel->workspace(&call) : 0;
+  call.workspace = mn_alloc_aligned(size + 64);
+  memset(call.workspace, 0xff, size + 64); /* a kernel that reads what it has not written meets NaN */
+  unsigned char *end = (unsigned char *)call.workspace + size;
+  CHECK_OK(kernel->run(&call));
+  for (int i = 0; i < 64; i++) CHECK(end[i] == 0xff, "the workspace was overrun at byte %d", i);
+  free(call.workspace);
+}
+
+static result compute(const problem *p, mn_isa isa, mn_pool *pool, bool backward) {
+  const int64_t dims[TENSORS][4] = {{p->B, p->T, p->H, p->K}, {p->B, p->T, p->H, p->K}, {p->B, p->T, p->H, p->V},
+                                    {p->B, p->T, p->H}, {p->B, p->T, p->H}, {p->B, p->T, p->H},
+                                    {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V}};
+  const int64_t od[RESULTS][4] = {{p->B, p->T, p->H, p->V}, {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V},
+                                  {p->B, p->H, p->K, p->V}};
+  held in[TENSORS + 1 + RESULTS], out[TENSORS];
+  int which_in[TENSORS], n_in = 0, n = 0;
+  result r = {0};
+  for (int i = 0; i < TENSORS; i++) {
+    if (!has_in(&p->attr, i)) continue;
+    which_in[n_in] = i;
+    in[n_in] = hold(i <= VAL ? p->type : MN_F32, i >= THETA && i <= LOG_ETA ? 3 : 4, dims[i],
+                    p->strided && i <= VAL ? 3 : 1);
+    fill(&in[n_in++], p->in[i]);
+  }
+  int first_g = n_in;
+  if (p->attr.has_phase) {
+    in[first_g] = hold(MN_I32, 1, &p->B, 1);
+    memcpy(in[first_g].memory, p->phase, sizeof(int32_t) * (size_t)p->B);
+    first_g++;
+  }
+  if (!backward) {
+    int which[RESULTS];
+    for (int i = 0; i < RESULTS; i++)
+      if (has_out(&p->attr, i)) {
+        which[n] = i;
+        out[n++] = hold(i == O ? p->type : MN_F32, 4, od[i], 1);
+      }
+    call_kernel(&mn_op_recurrence, p, isa, pool, in, first_g, out, n);
+    for (int i = 0; i < n; i++) r.out[which[i]] = read_out(&out[i]);
+    for (int i = 0; i < n; i++) free(out[i].memory);
+    for (int i = 0; i < first_g; i++) free(in[i].memory);
+  } else {
+    int all = first_g;
+    for (int i = 0; i < RESULTS; i++)
+      if (has_out(&p->attr, i)) {
+        in[all] = hold(i == O ? p->type : MN_F32, 4, od[i], 1);
+        fill(&in[all++], p->g[i]);
+      }
+    for (int i = 0; i < n_in; i++)
+      out[i] = hold(which_in[i] <= VAL ? p->type : MN_F32, in[i].view.ndim, in[i].view.dim, 1);
+    call_kernel(&mn_op_recurrence_grad, p, isa, pool, in, all, out, n_in);
+    for (int i = 0; i < n_in; i++) r.grad[which_in[i]] = read_out(&out[i]);
+    for (int i = 0; i < n_in; i++) free(out[i].memory);
+    for (int i = 0; i < all; i++) free(in[i].memory);
+  }
+  return r;
+}
+
+/* ---- comparing ---- */
+static double worst; /* over a test */
+static double difference(const float *got, const double *want, int64_t n) { /* relative to the largest */
+  double top = 1e-30, d = 0;
+  for (int64_t i = 0; i < n; i++) {
+    if (fabs(want[i]) > top) top = fabs(want[i]);
+    double e = fabs((double)got[i] - want[i]);
+    if (!(e <= d)) d = e;
+  }
+  d /= top;
+  if (!(d <= worst)) worst = d;
+  return d;
+}
+static const char *in_name[] = {"q", "k", "v", "theta", "log_a", "log_eta", "w0", "s0", "a0"};
+static const char *out_name[] = {"o", "w", "s", "a"};
+
+static void check(const problem *p, mn_isa isa, mn_pool *pool, const answer *want, double tolerance) {
+  result f = compute(p, isa, pool, false), g = compute(p, isa, pool, true);
+  for (int i = 0; i < RESULTS; i++)
+    if (f.out[i]) {
+      double d = difference(f.out[i], want->out[i], out_count(p, i));
+      CHECK(d <= tolerance, "%s %s: %g (T %d K %d V %d write %d momentum %d decay %d before %d chunk %d phase %d)",
+            mn_isa_name(isa), out_name[i], d, (int)p->T, (int)p->K, (int)p->V, p->attr.write, p->attr.momentum,
+            p->attr.decay, p->attr.read_before, (int)p->attr.chunk, p->attr.has_phase ? p->phase[0] : -1);
+    }
+  for (int i = 0; i < TENSORS; i++)
+    if (g.grad[i]) {
+      double d = difference(g.grad[i], want->grad[i], in_count(p, i));
+      CHECK(d <= tolerance, "%s d%s: %g (T %d K %d V %d write %d momentum %d decay %d before %d chunk %d phase %d)",
+            mn_isa_name(isa), in_name[i], d, (int)p->T, (int)p->K, (int)p->V, p->attr.write, p->attr.momentum,
+            p->attr.decay, p->attr.read_before, (int)p->attr.chunk, p->attr.has_phase ? p->phase[0] : -1);
+    }
+  result_free(&f);
+  result_free(&g);
+}
+
+/* ---- the tests ---- */
+/* The definition's own gradient, against central differences of its forward part. */
+static void definition_gradient(void) {
+  for (int rule = 0; rule < 3; rule++)
+    for (int bits = 0; bits < 8; bits++) {
+      problem p = {.B = 1, .T = 7, .H = 1, .K = 3, .V = 2, .type = MN_F32,
+                   .attr = {.write = (mn_write_rule)rule, .momentum = bits & 1, .decay = bits >> 1 & 1,
+                            .read_before = bits >> 2, .has_phase = true, .chunk = 3}, .phase = {1}};
+      problem_make(&p);
+      double *in[TENSORS];
+      for (int i = 0; i < TENSORS; i++) {
+        in[i] = malloc(sizeof(double) * (size_t)in_count(&p, i));
+        for (int64_t j = 0; j < in_count(&p, i); j++) in[i][j] = p.in[i][j];
+      }
+      answer r = define(&p, in);
+      for (int i = 0; i < TENSORS; i++)
+        for (int64_t j = 0; has_in(&p.attr, i) && j < in_count(&p, i); j++) {
+          double x = in[i][j], sum[2] = {0, 0};
+          for (int side = 0; side < 2; side++) {
+            in[i][j] = x + (side ? 1e-5 : -1e-5);
+            answer s = define(&p, in);
+            for (int o = 0; o < RESULTS; o++)
+              for (int64_t y = 0; has_out(&p.attr, o) && y < out_count(&p, o); y++) sum[side] += s.out[o][y] * p.g[o][y];
+            answer_free(&s);
+          }
+          in[i][j] = x;
+          double d = (sum[1] - sum[0]) / 2e-5;
+          CHECK(fabs(d - r.grad[i][j]) <= 1e-7 * (1 + fabs(d)), "%s[%d]: %g, difference quotient %g (rule %d, %d)",
+                in_name[i], (int)j, r.grad[i][j], d, rule, bits);
+        }
+      answer_free(&r);
+      for (int i = 0; i < TENSORS; i++) free(in[i]);
+      problem_free(&p);
+    }
+}
+
+static void every_rule(int64_t T, int64_t K, int64_t V, mn_dtype type, double tolerance, bool few) {
+  const int64_t chunks[] = {1, 4, 16, 64, T};
+  for (int rule = 0; rule < 3; rule++)
+    for (int bits = 0; bits < 16; bits++) {
+      if (few && bits != 3 && bits != 15 && bits != 0) continue;
+      for (int c = 0; c < 5; c++) {
+        problem p = {.B = 2, .T = T, .H = 2, .K = K, .V = V, .type = type, .strided = c & 1,
+                     .attr = {.write = (mn_write_rule)rule, .momentum = bits & 1, .decay = bits >> 1 & 1,
+                              .read_before = bits >> 2 & 1, .has_phase = bits >> 3, .chunk = chunks[c]}};
+        if (rule != MN_WRITE_ANCHOR && (c % 2 || p.attr.has_phase)) continue; /* no meaning there */
+        for (int b = 0; b < 2; b++) p.phase[b] = (int32_t)((b ? 1 : chunks[c] - 1) % chunks[c]);
+        problem_make(&p);
+        answer want = define_problem(&p);
+        for (mn_isa isa = 0; isa <= mn_isa_best() && isa <= MN_ISA_LEVEL_AVX512_BF16; isa++)
+          check(&p, isa, NULL, &want, tolerance);
+        answer_free(&want);
+        problem_free(&p);
+      }
+    }
+}
+static void one_token(void) { every_rule(1, 20, 12, MN_F32, 1e-5, false); }
+static void short_sequences(void) {
+  every_rule(2, 5, 3, MN_F32, 1e-5, false);
+  every_rule(7, 16, 16, MN_F32, 1e-5, false);
+}
+static void odd_sequences(void) { every_rule(77, 20, 12, MN_F32, 1e-4, false); }
+static void long_sequences(void) {
+  worst = 0;
+  every_rule(301, 64, 64, MN_F32, 1e-4, true);
+  printf("       worst error, f32: %.2g\n", worst);
+}
+static void in_bf16(void) {
+  worst = 0;
+  every_rule(77, 24, 40, MN_BF16, 2e-2, true);
+  printf("       worst error, bf16: %.2g\n", worst);
+}
+
+/* A run of T tokens equals two runs that hand over W, S, A and the phase, wherever the cut is. */
+static void split_invariance(void) {
+  enum { T = 150 };
+  for (int rule = 0; rule < 3; rule++)
+    for (int cut_no = 0; cut_no < 6; cut_no++) {
+      int64_t cut = 1 + (int64_t)(mn_random_uniform(3, (uint64_t)rule, (uint64_t)cut_no) * (T - 1));
+      if (cut_no == 0) cut = 16;
+      if (cut_no == 1) cut = 1;
+      problem p = {.B = 1, .T = T, .H = 1, .K = 16, .V = 20, .type = MN_F32, .phase = {5},
+                   .attr = {.write = (mn_write_rule)rule, .momentum = true, .decay = true, .has_phase = true, .chunk = 16}};
+      problem_make(&p);
+      mn_isa isa = mn_isa_best();
+      result whole = compute(&p, isa, NULL, false);
+      problem left = p, right = p;
+      left.T = cut;
+      result l = compute(&left, isa, NULL, false);
+      right.T = T - cut;
+      right.phase[0] = (int32_t)((5 + cut) % 16);
+      for (int i = 0; i < W0; i++) right.in[i] = p.in[i] + cut * (in_count(&p, i) / T);
+      right.in[W0] = l.out[W], right.in[S0] = l.out[S], right.in[A0] = l.out[A] ? l.out[A] : p.in[A0];
+      result r = compute(&right, isa, NULL, false);
+      double worst_o = 0, worst_w = 0;
+      for (int64_t i = 0; i < T * p.V; i++) {
+        float got = i < cut * p.V ? l.out[O][i] : r.out[O][i - cut * p.V];
+        worst_o = fmax(worst_o, fabs((double)got - whole.out[O][i]));
+      }
+      for (int o = W; o <= A; o++)
+        for (int64_t i = 0; whole.out[o] && i < p.K * p.V; i++)
+          worst_w = fmax(worst_w, fabs((double)r.out[o][i] - whole.out[o][i]));
+      CHECK(worst_o < 2e-5 && worst_w < 2e-5, "rule %d, cut at %d: o %g, state %g", rule, (int)cut, worst_o, worst_w);
+      result_free(&whole), result_free(&l), result_free(&r);
+      problem_free(&p);
+    }
+}
+
+static void same_bits_for_any_threads(void) {
+  mn_pool *one = mn_pool_new(1), *two = mn_pool_new(2);
+  for (int rule = 0; rule < 3; rule++) {
+    problem p = {.B = 2, .T = 99, .H = 3, .K = 32, .V = 16, .type = MN_F32,
+                 .attr = {.write = (mn_write_rule)rule, .momentum = true, .decay = true, .chunk = 16}};
+    problem_make(&p);
+    result a = compute(&p, mn_isa_best(), one, false), b = compute(&p, mn_isa_best(), two, false);
+    result c = compute(&p, mn_isa_best(), one, true), d = compute(&p, mn_isa_best(), two, true);
+    for (int i = 0; i < RESULTS; i++)
+      CHECK(!a.out[i] || !memcmp(a.out[i], b.out[i], sizeof(float) * (size_t)out_count(&p, i)), "%s", out_name[i]);
+    for (int i = 0; i < TENSORS; i++)
+      CHECK(!c.grad[i] || !memcmp(c.grad[i], d.grad[i], sizeof(float) * (size_t)in_count(&p, i)), "d%s", in_name[i]);
+    result_free(&a), result_free(&b), result_free(&c), result_free(&d);
+    problem_free(&p);
+  }
+  mn_pool_free(one), mn_pool_free(two);
+}
+
+int main(void) {
+  RUN(definition_gradient);
+  RUN(one_token);
+  RUN(short_sequences);
+  RUN(odd_sequences);
+  RUN(long_sequences);
+  RUN(in_bf16);
+  RUN(split_invariance);
+  RUN(same_bits_for_any_threads);
+  return test_end();
+}
