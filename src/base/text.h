@@ -1,0 +1,28 @@
+/* text.h - a string that grows, for messages, tables and generated files; and what makes foreign bytes fit to print. */
+#ifndef MN_TEXT_H
+#define MN_TEXT_H
+
+#include "base/base.h"
+
+/* Zero-initialise it, append without checking each step, and check mn_text_status once (as with a graph). */
+typedef struct mn_text {
+  char *data; /* always ends with a zero byte; NULL while empty */
+  size_t len, cap;
+  bool failed; /* out of memory: appends do nothing from then on */
+} mn_text;
+
+void mn_text_add(mn_text *t, const char *s);
+void mn_text_add_bytes(mn_text *t, const void *data, size_t n);
+void mn_text_addf(mn_text *t, const char *fmt, ...) MN_PRINTF(2, 3);
+void mn_text_pad(mn_text *t, size_t column); /* spaces until the last line is `column` bytes long */
+mn_status mn_text_status(const mn_text *t);  /* MN_OK or MN_ERR_MEMORY with its message */
+char *mn_text_take(mn_text *t);              /* the string (free() it), t is empty again; NULL on failure */
+void mn_text_free(mn_text *t);
+
+/* The length of the longest valid UTF-8 prefix of s[0..n), surrogates and overlong forms excluded: n when all is valid. */
+size_t mn_utf8_valid(const char *s, size_t n);
+/* `s` cut to a message's size, with control characters and invalid UTF-8 as '?': for names that come from a file. */
+enum { MN_PRINTABLE = 128 };
+const char *mn_printable(const char *s, char buf[MN_PRINTABLE]);
+
+#endif

@@ -1,0 +1,17 @@
+/* json.h - JSON in and out of value trees. jansson decides what is JSON; duplicate keys, NUL characters and integers
+ * beyond 64 bits are refused. */
+#ifndef MN_JSON_H
+#define MN_JSON_H
+
+#include "format/value.h"
+
+/* `file` names the text in messages. The tree lives in `arena`. */
+mn_status mn_json_parse(mn_arena *arena, const char *file, const char *text, size_t n, const mn_value **out);
+mn_status mn_json_read(mn_arena *arena, const char *path, const mn_value **out); /* a file of at most 8 MiB */
+mn_status mn_json_write(const char *path, const mn_value *v);                    /* whole or not at all, indented */
+
+/* Appends the string with its quotes; `s` is valid UTF-8. */
+void mn_json_quote(mn_text *out, const char *s);
+void mn_json_real(mn_text *out, double d); /* finite; shortest form that reads back the same, always with '.' or 'e' */
+
+#endif

@@ -1,0 +1,59 @@
+/* safetensors.h - named tensors in one file (huggingface.co/docs/safetensors): 8 bytes with the header's length, a JSON
+ * header, the data. Model checkpoints, sessions, inputs and outputs of `mneme apply` are all such files.
+ *
+ * The reader trusts nothing: every length, offset, type and shape is checked before a tensor is handed out, as in the
+ * reference implementation (no overlap, no hole, nothing after the last tensor). */
+#ifndef MN_SAFETENSORS_H
+#define MN_SAFETENSORS_H
+
+#include "base/types.h"
+
+/* ---- reading ---- */
+typedef struct mn_st mn_st;
+
+typedef struct mn_st_tensor {
+  const char *name;
+  mn_dtype dtype;         /* MN_DTYPES for a type that graphs do not compute with (F16, U8, ...) */
+  const char *file_dtype; /* as the file spells it: "BF16" */
+  mn_shape shape;
+  const void *data; /* row-major, little-endian; may be unaligned: copy it out, or use mn_st_read */
+  size_t bytes;
+} mn_st_tensor;
+
+mn_status mn_st_open(const char *path, mn_st **out); /* maps the file; close it after the last use of its data */
+/* The same over bytes that the caller keeps alive; `name` is used in messages. */
+mn_status mn_st_open_bytes(const char *name, const void *data, size_t n, mn_st **out);
+void mn_st_close(mn_st *st); /* may be NULL */
+const char *mn_st_path(const mn_st *st);
+
+int mn_st_count(const mn_st *st);
+const mn_st_tensor *mn_st_at(const mn_st *st, int i);              /* in the order of the data */
+const mn_st_tensor *mn_st_find(const mn_st *st, const char *name); /* NULL when absent */
+/* As mn_st_find, but a missing tensor, or a shape other than `shape` (NULL: any), is a message that names them. */
+mn_status mn_st_need(const mn_st *st, const char *name, const mn_shape *shape, const mn_st_tensor **out);
+/* Copies a tensor to `dst` as `dtype`. Floats (F16 too) convert among each other, rounding to nearest even; integers and
+ * BOOL among each other when every value fits; anything else is refused. */
+mn_status mn_st_read(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, void *dst);
+
+/* The metadata: text by key. */
+int mn_st_meta_count(const mn_st *st);
+const char *mn_st_meta_key(const mn_st *st, int i);
+const char *mn_st_meta_value(const mn_st *st, int i);
+const char *mn_st_meta(const mn_st *st, const char *key); /* NULL when absent */
+
+/* ---- writing ---- the list first, then everything at once through mn_file_writer: whole or not at all. The same list
+ * gives the same bytes. */
+typedef struct mn_st_writer mn_st_writer;
+/* Puts bytes [offset, offset + n) of the tensor into dst: for data that is not in one piece of host memory. */
+typedef mn_status (*mn_st_source)(void *ctx, size_t offset, size_t n, void *dst);
+
+mn_st_writer *mn_st_writer_new(void);
+void mn_st_writer_free(mn_st_writer *w);
+mn_status mn_st_writer_meta(mn_st_writer *w, const char *key, const char *value); /* copied */
+/* Name and shape are copied; `data` must stay valid until the file is saved. */
+mn_status mn_st_writer_add(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape, const void *data);
+mn_status mn_st_writer_add_source(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape,
+                                  mn_st_source source, void *ctx);
+mn_status mn_st_writer_save(mn_st_writer *w, const char *path);
+
+#endif

@@ -1,0 +1,127 @@
+/* safetensors_read.c - a tensor of a file as the type that is wanted. Elements are read by memcpy: the format does not
+ * promise alignment. */
+#include "base/text.h"
+#include "format/safetensors.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- floats ---- every float type goes through double, which holds all of them exactly. */
+
+static double half_to_double(uint16_t h) {
+  int exponent = h >> 10 & 31, fraction = h & 1023;
+  double magnitude = exponent == 31 ? (fraction ? NAN : INFINITY)
+                     : exponent == 0 ? ldexp(fraction, -24)
+                                     : ldexp(1024 + fraction, exponent - 25);
+  return h >> 15 ? -magnitude : magnitude;
+}
+
+/* Nearest even in one rounding: through float alone a double would round twice, so an inexact float is first made odd. */
+static uint16_t double_to_bf16(double d) {
+  float f = (float)d;
+  uint32_t bits;
+  memcpy(&bits, &f, 4);
+  if (isnan(d)) return (uint16_t)(bits >> 16 | 64);
+  if ((double)f != d) {
+    if (fabs((double)f) > fabs(d)) bits--; /* towards zero */
+    bits |= 1;
+  }
+  return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+typedef enum float_kind { NO_FLOAT, FLOAT16, FLOAT_B16, FLOAT32, FLOAT64 } float_kind;
+
+static float_kind float_kind_of(const char *file_dtype) {
+  return !strcmp(file_dtype, "F32") ? FLOAT32 : !strcmp(file_dtype, "F64") ? FLOAT64
+         : !strcmp(file_dtype, "BF16") ? FLOAT_B16 : !strcmp(file_dtype, "F16") ? FLOAT16 : NO_FLOAT;
+}
+
+static double load_float(float_kind kind, const uint8_t *p) {
+  uint16_t half;
+  uint32_t bits;
+  float f;
+  double d;
+  switch (kind) {
+  case FLOAT64: memcpy(&d, p, 8); return d;
+  case FLOAT32: memcpy(&f, p, 4); return (double)f;
+  case FLOAT_B16:
+    memcpy(&half, p, 2);
+    bits = (uint32_t)half << 16;
+    memcpy(&f, &bits, 4);
+    return (double)f;
+  default: memcpy(&half, p, 2); return half_to_double(half);
+  }
+}
+
+/* ---- integers ---- false when the value does not fit in an int64_t. */
+
+static bool load_int(const char *file_dtype, const uint8_t *p, int64_t *out) {
+  static const struct {
+    const char *name;
+    int size;
+    bool is_signed;
+  } kinds[] = {{"I64", 8, true}, {"I32", 4, true}, {"I16", 2, true}, {"I8", 1, true}, {"U64", 8, false},
+               {"U32", 4, false}, {"U16", 2, false}, {"U8", 1, false}, {"BOOL", 1, false}};
+  for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+    if (strcmp(kinds[k].name, file_dtype) != 0) continue;
+    uint64_t bits = 0;
+    memcpy(&bits, p, (size_t)kinds[k].size);
+    int unused = 64 - 8 * kinds[k].size;
+    *out = (int64_t)bits;
+    if (kinds[k].is_signed) *out = (int64_t)(bits << unused) >> unused; /* spreads the sign; gcc and clang shift so */
+    return kinds[k].is_signed || bits <= INT64_MAX;
+  }
+  return false;
+}
+
+static mn_status read_ints(const mn_st *st, const mn_st_tensor *t, size_t count, mn_dtype dtype, uint8_t *dst) {
+  size_t size = count ? t->bytes / count : 0;
+  const uint8_t *src = t->data;
+  for (size_t i = 0; i < count; i++) {
+    int64_t v = 0;
+    bool fits = load_int(t->file_dtype, src + i * size, &v);
+    if (dtype == MN_I32) fits = fits && v >= INT32_MIN && v <= INT32_MAX;
+    if (dtype == MN_BOOL) fits = fits && (v == 0 || v == 1);
+    char shown[MN_PRINTABLE];
+    if (!fits)
+      return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s': element %zu does not fit in %s", mn_st_path(st),
+                     mn_printable(t->name, shown), i, dtype == MN_BOOL ? "BOOL" : dtype == MN_I32 ? "I32" : "I64");
+    int32_t narrow = (int32_t)v;
+    if (dtype == MN_I64) memcpy(dst + i * 8, &v, 8);
+    else if (dtype == MN_I32) memcpy(dst + i * 4, &narrow, 4);
+    else dst[i] = (uint8_t)v;
+  }
+  return MN_OK;
+}
+
+static void read_floats(const mn_st_tensor *t, float_kind kind, size_t count, mn_dtype dtype, uint8_t *dst) {
+  size_t size = count ? t->bytes / count : 0;
+  const uint8_t *src = t->data;
+  for (size_t i = 0; i < count; i++) {
+    double d = load_float(kind, src + i * size);
+    float f = (float)d;
+    uint16_t b = double_to_bf16(d);
+    if (dtype == MN_F64) memcpy(dst + i * 8, &d, 8);
+    else if (dtype == MN_F32) memcpy(dst + i * 4, &f, 4);
+    else memcpy(dst + i * 2, &b, 2);
+  }
+}
+
+mn_status mn_st_read(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, void *dst) {
+  if (t->dtype == dtype) {
+    if (t->bytes) memcpy(dst, t->data, t->bytes);
+    return MN_OK;
+  }
+  size_t count = 1;
+  for (int i = 0; i < t->shape.ndim; i++) count *= (size_t)t->shape.dim[i]; /* checked when the file was opened */
+  float_kind kind = float_kind_of(t->file_dtype);
+  bool eight = t->file_dtype[0] == 'F' && t->file_dtype[1] == '8';
+  char shown[MN_PRINTABLE];
+  if (kind != NO_FLOAT && mn_dtype_is_float(dtype)) {
+    read_floats(t, kind, count, dtype, dst);
+    return MN_OK;
+  }
+  if (kind == NO_FLOAT && !eight && !mn_dtype_is_float(dtype)) return read_ints(st, t, count, dtype, dst);
+  return mn_fail(MN_ERR_UNSUPPORTED, "%s: tensor '%s' is %s and cannot be read as %s; convert it first", mn_st_path(st),
+                 mn_printable(t->name, shown), t->file_dtype, mn_dtype_name(dtype));
+}

@@ -1,0 +1,228 @@
+/* safetensors_write.c - writing: the list is gathered, then header and data go out in one pass. Tensors of wider types come
+ * first (otherwise in the order they were added), so that every one of them is aligned in the file. */
+#include "base/file.h"
+#include "base/text.h"
+#include "format/json.h"
+#include "format/safetensors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE = 1 << 20 }; /* bytes asked of a source at once */
+
+static const struct {
+  const char *name;
+  size_t size;
+} written_as[MN_DTYPES] = {
+    [MN_F32] = {"F32", 4}, [MN_F64] = {"F64", 8}, [MN_BF16] = {"BF16", 2},
+    [MN_I32] = {"I32", 4}, [MN_I64] = {"I64", 8}, [MN_BOOL] = {"BOOL", 1},
+};
+
+typedef struct item {
+  const char *name;
+  mn_dtype dtype;
+  mn_shape shape;
+  size_t bytes;
+  const void *data; /* or */
+  mn_st_source source;
+  void *ctx;
+} item;
+
+struct mn_st_writer {
+  mn_arena *arena;
+  item *items;
+  size_t count, cap;
+  const char **meta; /* key, value, key, value ... */
+  size_t meta_count, meta_cap;
+};
+
+mn_st_writer *mn_st_writer_new(void) {
+  mn_st_writer *w = mn_calloc(1, sizeof *w);
+  if (w && !(w->arena = mn_arena_new())) {
+    free(w);
+    return NULL;
+  }
+  return w;
+}
+
+void mn_st_writer_free(mn_st_writer *w) {
+  if (!w) return;
+  mn_arena_free(w->arena);
+  free(w->items);
+  free(w->meta);
+  free(w);
+}
+
+/* Room for one more element of `size` bytes. */
+static mn_status room(void **data, size_t count, size_t *cap, size_t size) {
+  if (count < *cap) return MN_OK;
+  size_t more = *cap ? *cap * 2 : 16;
+  void *grown = mn_realloc(*data, more * size);
+  if (!grown) return MN_ERR_MEMORY;
+  *data = grown;
+  *cap = more;
+  return MN_OK;
+}
+
+static mn_status check_name(const char *name, const char *what) {
+  char shown[MN_PRINTABLE];
+  if (mn_utf8_valid(name, strlen(name)) == strlen(name)) return MN_OK;
+  return mn_fail(MN_ERR_ARG, "%s '%s' is not valid UTF-8", what, mn_printable(name, shown));
+}
+
+mn_status mn_st_writer_meta(mn_st_writer *w, const char *key, const char *value) {
+  MN_TRY(check_name(key, "the metadata key"));
+  MN_TRY(check_name(value, "the metadata value"));
+  for (size_t i = 0; i < w->meta_count; i++)
+    if (!strcmp(w->meta[2 * i], key)) return mn_fail(MN_ERR_ARG, "the metadata key '%s' is given twice", key);
+  void *meta = w->meta;
+  mn_status status = room(&meta, w->meta_count, &w->meta_cap, 2 * sizeof *w->meta);
+  w->meta = meta;
+  MN_TRY(status);
+  w->meta[2 * w->meta_count] = mn_arena_strdup(w->arena, key);
+  w->meta[2 * w->meta_count + 1] = mn_arena_strdup(w->arena, value);
+  if (!w->meta[2 * w->meta_count] || !w->meta[2 * w->meta_count + 1]) return MN_ERR_MEMORY;
+  w->meta_count++;
+  return MN_OK;
+}
+
+static mn_status add(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape, item it) {
+  if (!*name || !strcmp(name, "__metadata__")) return mn_fail(MN_ERR_ARG, "'%s' is no name for a tensor", name);
+  MN_TRY(check_name(name, "the tensor name"));
+  if (dtype < 0 || dtype >= MN_DTYPES || shape->ndim < 0 || shape->ndim > MN_MAX_DIMS)
+    return mn_fail(MN_ERR_ARG, "tensor '%s' has no type or shape that can be written", name);
+  it.bytes = written_as[dtype].size;
+  for (int i = 0; i < shape->ndim; i++)
+    if (shape->dim[i] < 0 || !mn_size_mul(it.bytes, (size_t)shape->dim[i], &it.bytes) || it.bytes > INT64_MAX)
+      return mn_fail(MN_ERR_ARG, "tensor '%s': dimension %d is impossible", name, i);
+  if (it.bytes && !it.data && !it.source) return mn_fail(MN_ERR_ARG, "tensor '%s' has no data", name);
+  void *items = w->items;
+  mn_status status = room(&items, w->count, &w->cap, sizeof *w->items);
+  w->items = items;
+  MN_TRY(status);
+  it.name = mn_arena_strdup(w->arena, name);
+  it.dtype = dtype;
+  it.shape = *shape;
+  if (!it.name) return MN_ERR_MEMORY;
+  w->items[w->count++] = it;
+  return MN_OK;
+}
+
+mn_status mn_st_writer_add(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape, const void *data) {
+  return add(w, name, dtype, shape, (item){.data = data});
+}
+
+mn_status mn_st_writer_add_source(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape,
+                                  mn_st_source source, void *ctx) {
+  return add(w, name, dtype, shape, (item){.source = source, .ctx = ctx});
+}
+
+static int by_name(const void *a, const void *b) {
+  return strcmp((*(const item *const *)a)->name, (*(const item *const *)b)->name);
+}
+
+static mn_status refuse_duplicates(const mn_st_writer *w) {
+  const item **sorted = mn_alloc(w->count * sizeof *sorted);
+  if (!sorted) return MN_ERR_MEMORY;
+  for (size_t i = 0; i < w->count; i++) sorted[i] = &w->items[i];
+  if (w->count) qsort(sorted, w->count, sizeof *sorted, by_name);
+  mn_status status = MN_OK;
+  for (size_t i = 1; i < w->count && status == MN_OK; i++)
+    if (!strcmp(sorted[i - 1]->name, sorted[i]->name))
+      status = mn_fail(MN_ERR_ARG, "two tensors are named '%s'", sorted[i]->name);
+  free(sorted);
+  return status;
+}
+
+/* Calls fn for every tensor in the order of the file: wider types first. */
+typedef mn_status (*visitor)(const item *it, void *ctx);
+static mn_status visit(const mn_st_writer *w, visitor fn, void *ctx) {
+  for (size_t size = 8; size >= 1; size /= 2)
+    for (size_t i = 0; i < w->count; i++)
+      if (written_as[w->items[i].dtype].size == size) MN_TRY(fn(&w->items[i], ctx));
+  return MN_OK;
+}
+
+typedef struct header {
+  mn_text text;
+  size_t offset;
+  bool first;
+} header;
+
+static mn_status describe(const item *it, void *ctx) {
+  header *h = ctx;
+  size_t end;
+  if (!mn_size_add(h->offset, it->bytes, &end) || end > INT64_MAX)
+    return mn_fail(MN_ERR_ARG, "tensor '%s': the tensors together are larger than any file", it->name);
+  if (!h->first) mn_text_add(&h->text, ",");
+  h->first = false;
+  mn_json_quote(&h->text, it->name);
+  mn_text_addf(&h->text, ":{\"dtype\":\"%s\",\"shape\":[", written_as[it->dtype].name);
+  for (int i = 0; i < it->shape.ndim; i++) mn_text_addf(&h->text, "%s%lld", i ? "," : "", (long long)it->shape.dim[i]);
+  mn_text_addf(&h->text, "],\"data_offsets\":[%zu,%zu]}", h->offset, end);
+  h->offset = end;
+  return MN_OK;
+}
+
+static mn_status make_header(const mn_st_writer *w, mn_text *out) {
+  header h = {.first = true};
+  mn_text_add(&h.text, "{");
+  if (w->meta_count) {
+    mn_text_add(&h.text, "\"__metadata__\":{");
+    for (size_t i = 0; i < w->meta_count; i++) {
+      if (i) mn_text_add(&h.text, ",");
+      mn_json_quote(&h.text, w->meta[2 * i]);
+      mn_text_add(&h.text, ":");
+      mn_json_quote(&h.text, w->meta[2 * i + 1]);
+    }
+    mn_text_add(&h.text, "}");
+    h.first = false;
+  }
+  mn_status status = visit(w, describe, &h);
+  mn_text_add(&h.text, "}");
+  while (h.text.len % 8 != 0 && !h.text.failed) mn_text_add(&h.text, " "); /* the data begins at a multiple of 8 */
+  if (status == MN_OK) status = mn_text_status(&h.text);
+  if (status == MN_OK && h.text.len > 100000000)
+    status = mn_fail(MN_ERR_ARG, "a header of %zu bytes is beyond the format's limit of 100 MB", h.text.len);
+  if (status == MN_OK) *out = h.text;
+  else mn_text_free(&h.text);
+  return status;
+}
+
+typedef struct output {
+  mn_file_writer *file;
+  void *piece; /* made when the first source is met */
+} output;
+
+static mn_status write_data(const item *it, void *ctx) {
+  output *o = ctx;
+  if (!it->source) return mn_file_writer_append(o->file, it->data, it->bytes);
+  if (!o->piece && !(o->piece = mn_alloc(PIECE))) return MN_ERR_MEMORY;
+  for (size_t at = 0; at < it->bytes; at += PIECE) {
+    size_t n = it->bytes - at < PIECE ? it->bytes - at : PIECE;
+    mn_status status = it->source(it->ctx, at, n, o->piece);
+    if (status != MN_OK) return mn_context(status, "tensor '%s'", it->name);
+    MN_TRY(mn_file_writer_append(o->file, o->piece, n));
+  }
+  return MN_OK;
+}
+
+mn_status mn_st_writer_save(mn_st_writer *w, const char *path) {
+  mn_text text = {0};
+  output o = {0};
+  MN_TRY(refuse_duplicates(w));
+  MN_TRY(make_header(w, &text));
+  mn_status status = mn_file_writer_open(path, &o.file);
+  if (status == MN_OK) {
+    uint8_t length[8];
+    for (int i = 0; i < 8; i++) length[i] = (uint8_t)((uint64_t)text.len >> 8 * i);
+    status = mn_file_writer_append(o.file, length, 8);
+    if (status == MN_OK) status = mn_file_writer_append(o.file, text.data, text.len);
+    if (status == MN_OK) status = visit(w, write_data, &o);
+    if (status == MN_OK) status = mn_file_writer_commit(o.file);
+    else mn_file_writer_abort(o.file);
+  }
+  free(o.piece);
+  mn_text_free(&text);
+  return status;
+}
