@@ -123,10 +123,12 @@ static answer define(const problem *p, double **in) {
       for (int64_t x = 0; x < KV; x++) {
         r.out[W][st + x] = ws[T * KV + x];
         r.out[S][st + x] = ss[T * KV + x];
-        r.out[A][st + x] = as[T * KV + x];
-        gw[x] = p->g[W][st + x];
+        const bool ended = opens(p, b, T); /* then the anchor handed on is the state itself */
+        const double g_a = at->write == MN_WRITE_ANCHOR ? p->g[A][st + x] : 0;
+        r.out[A][st + x] = ended ? ws[T * KV + x] : as[T * KV + x];
+        gw[x] = p->g[W][st + x] + (ended ? g_a : 0);
         gs[x] = at->momentum ? p->g[S][st + x] : 0;
-        ga[x] = at->write == MN_WRITE_ANCHOR ? p->g[A][st + x] : 0;
+        ga[x] = ended ? 0 : g_a;
       }
       for (int64_t t = T - 1; t >= 0; t--) {
         const double *q = in[Q] + TOK(t) * K, *k = in[KEY] + TOK(t) * K, *u = us + t * V;

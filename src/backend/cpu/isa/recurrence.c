@@ -140,6 +140,8 @@ static int64_t first_phase(const mn_rec_args *p, int64_t b) {
   int64_t f = p->phase[b * p->phase_stride] % p->chunk;
   return f < 0 ? f + p->chunk : f;
 }
+/* The last token ends a chunk: the anchor handed on is the final state. */
+static bool ends_chunk(const mn_rec_args *p, int64_t phase) { return (phase + p->T) % p->chunk == 0; }
 /* The piece that starts at token t0. */
 static piece piece_at(const mn_rec_args *p, int64_t phase, int64_t t0) {
   piece r = {t0, p->T - t0 < PIECE ? p->T - t0 : PIECE, false};
@@ -264,7 +266,7 @@ static void step(const mn_rec_args *p, work *w, int64_t b, int64_t h) {
     bool opens = first_phase(p, b) == 0;
     if (!opens) state_in(w->anc, vp, &p->a0, b, h, K, V);
     const float *anc = opens ? w->w : w->anc;
-    state_out(&p->a, b, h, anc, vp, K, V);
+    if (!ends_chunk(p, first_phase(p, b))) state_out(&p->a, b, h, anc, vp, K, V);
     tile_gemm(1, V, K, w->k, w->kp, 1, anc, vp, w->u, vp, TILE_SUB, TILE_FULL);
   }
   if (p->write == MN_WRITE_DELTA) {
@@ -288,6 +290,7 @@ static void step(const mn_rec_args *p, work *w, int64_t b, int64_t h) {
   rows_out(&p->o, b, 0, h, w->o, vp, 1, V);
   state_out(&p->w, b, h, w->w, vp, K, V);
   if (p->momentum) state_out(&p->s, b, h, w->s, vp, K, V);
+  if (p->write == MN_WRITE_ANCHOR && ends_chunk(p, first_phase(p, b))) state_out(&p->a, b, h, w->w, vp, K, V);
 }
 
 /* ---- forward ---- */
@@ -336,7 +339,7 @@ static void forward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) {
   }
   state_out(&p->w, b, h, w.w, vp, K, V);
   if (p->momentum) state_out(&p->s, b, h, w.s, vp, K, V);
-  if (anchor) state_out(&p->a, b, h, w.anc, vp, K, V);
+  if (anchor) state_out(&p->a, b, h, ends_chunk(p, phase) ? w.w : w.anc, vp, K, V);
 }
 
 /* ---- backward ---- */
@@ -698,6 +701,10 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
   if (p->momentum) state_in(w.ds, vp, &p->s, b, h, K, V);
   if (anchor) {
     state_in(w.danc, vp, &p->a, b, h, K, V);
+    if (ends_chunk(p, phase)) {
+      for (int64_t i = 0; i < K * vp; i += MN_VL) vf_store(w.dw + i, vf_load(w.dw + i) + vf_load(w.danc + i));
+      zero(w.danc, K * vp);
+    }
     if (phase) state_in(f->anc, vp, &p->a0, b, h, K, V);
   }
   for (int64_t run = (pieces - 1) / w.every; run >= 0; run--) {
