@@ -1,0 +1,193 @@
+/* conv.c - the causal depthwise convolution over time and its gradient. Time is cut into tasks; each is worked off in
+ * blocks of a few steps, given to the vector code as addresses of rows, so that the prefix, the zeros before the
+ * beginning and a strided input cost nothing. The gradient of the input is the same convolution with the taps reversed. */
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/isa/conv.h"
+#include "backend/cpu/rows.h"
+#include "graph/ops.h"
+
+#include <string.h>
+
+enum { BLOCK = 8, MAX_WIDTH = 64, TASK_ELEMENTS = 1 << 15, MAX_PARTS = 64 };
+
+static inline float load_as_f32(const void *p, mn_dtype t, int64_t i) {
+  if (t == MN_F32) return ((const float *)p)[i];
+  uint32_t bits = (uint32_t)((const uint16_t *)p)[i] << 16;
+  float f;
+  memcpy(&f, &bits, sizeof f);
+  return f;
+}
+static inline void store_from_f32(void *p, mn_dtype t, int64_t i, float f) {
+  if (t == MN_F32) {
+    ((float *)p)[i] = f;
+    return;
+  }
+  uint32_t bits;
+  memcpy(&bits, &f, sizeof bits);
+  bool nan = (bits & 0x7fffffff) > 0x7f800000;
+  ((uint16_t *)p)[i] = (uint16_t)(nan ? (bits >> 16) | 0x40 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+typedef struct conv_job {
+  const mn_conv_isa *isa;
+  mn_dtype type;
+  int64_t B, T, D, W;
+  int64_t per, per_row; /* steps of a task, tasks of a sequence */
+  const mn_view *x, *prefix, *dy;
+  const float *taps, *bias, *zeros; /* [W, D], [D], [D] */
+  char *y, *dprefix;        /* the gradient's y is dx */
+  float *parts;             /* [tasks, W + 1, D] */
+} conv_job;
+
+static inline const void *row_of(const mn_view *v, int64_t b, int64_t t) {
+  return (const char *)v->data + (b * v->stride[0] + t * v->stride[1]) * (int64_t)mn_dtype_size(v->dtype);
+}
+/* x at step t >= 1 - W: the prefix, or zeros, lie before step 0 */
+static inline const void *input_row(const conv_job *j, int64_t b, int64_t t) {
+  if (t >= 0) return row_of(j->x, b, t);
+  return j->prefix ? row_of(j->prefix, b, t + j->W - 1) : (const void *)j->zeros;
+}
+static inline char *dense_row(const conv_job *j, char *data, int64_t rows, int64_t b, int64_t t) {
+  return data + (b * rows + t) * j->D * (int64_t)mn_dtype_size(j->type);
+}
+
+static void conv_task(void *ctx, int64_t i, int thread) {
+  (void)thread;
+  const conv_job *j = ctx;
+  int64_t b = i / j->per_row, t0 = i % j->per_row * j->per, end = t0 + j->per < j->T ? t0 + j->per : j->T;
+  for (int64_t t = t0; t < end; t += BLOCK) {
+    int64_t n = end - t < BLOCK ? end - t : BLOCK;
+    const void *row[BLOCK + MAX_WIDTH];
+    void *y[BLOCK];
+    for (int64_t k = 0; k < n + j->W - 1; k++) row[k] = input_row(j, b, t + k - j->W + 1);
+    for (int64_t k = 0; k < n; k++) y[k] = dense_row(j, j->y, j->T, b, t + k);
+    j->isa->conv(j->type, n, j->W, j->D, row, j->taps, j->bias, y);
+  }
+}
+
+/* dx_s = sum over k of w[W-1-k] dy_{s+k}, for s from 1 - W (the prefix) on. The task of the first steps does the prefix. */
+static void conv_grad_task(void *ctx, int64_t i, int thread) {
+  (void)thread;
+  const conv_job *j = ctx;
+  int64_t W = j->W, b = i / j->per_row, t0 = i % j->per_row * j->per, end = t0 + j->per < j->T ? t0 + j->per : j->T;
+  const void *row[BLOCK + MAX_WIDTH], *dy[BLOCK];
+  void *y[BLOCK];
+  float *sum = j->parts + i * (W + 1) * j->D;
+  memset(sum, 0, sizeof(float) * (size_t)((W + 1) * j->D));
+  for (int64_t s = t0 == 0 && j->dprefix ? 1 - W : t0; s < end; s += BLOCK) {
+    int64_t n = end - s < BLOCK ? end - s : BLOCK;
+    for (int64_t k = 0; k < n + W - 1; k++) row[k] = s + k >= 0 && s + k < j->T ? row_of(j->dy, b, s + k) : j->zeros;
+    for (int64_t k = 0; k < n; k++)
+      y[k] = s + k >= 0 ? dense_row(j, j->y, j->T, b, s + k) : dense_row(j, j->dprefix, W - 1, b, s + k + W - 1);
+    j->isa->conv(j->type, n, W, j->D, row, j->taps, NULL, y);
+  }
+  for (int64_t t = t0; t < end; t += BLOCK) {
+    int64_t n = end - t < BLOCK ? end - t : BLOCK;
+    for (int64_t k = 0; k < n + W - 1; k++) row[k] = input_row(j, b, t + k - W + 1);
+    for (int64_t k = 0; k < n; k++) dy[k] = row_of(j->dy, b, t + k);
+    j->isa->conv_weight_grad(j->type, n, W, j->D, row, dy, sum);
+  }
+}
+
+static void set_split(conv_job *j, const mn_view *x, int64_t W, bool grad) {
+  j->B = x->dim[0], j->T = x->dim[1], j->D = x->dim[2], j->W = W;
+  j->per = mn_rows_per_task(j->T, j->D, TASK_ELEMENTS);
+  if (grad && j->B > 0) {
+    int64_t parts = MAX_PARTS / j->B > 0 ? MAX_PARTS / j->B : 1, least = (j->T + parts - 1) / parts;
+    if (j->per < least) j->per = least;
+  }
+  j->per = (j->per + BLOCK - 1) / BLOCK * BLOCK;
+  j->per_row = (j->T + j->per - 1) / j->per;
+}
+
+static conv_job conv_job_of(const mn_call *c, bool grad) {
+  const mn_conv_attr *attr = c->attr;
+  const mn_view *x = &c->in[0], *w = &c->in[1];
+  conv_job j = {.isa = MN_ISA_PICK(mn_conv_isa_table, mn_cpu_isa(c->backend)), .type = x->dtype, .x = x};
+  set_split(&j, x, w->dim[1], grad);
+  int at = 2;
+  float *taps = c->workspace; /* w transposed, as f32: [W, D]; then the bias [D], then zeros [D] */
+  for (int64_t d = 0; d < j.D; d++)
+    for (int64_t k = 0; k < j.W; k++)
+      taps[(grad ? j.W - 1 - k : k) * j.D + d] =
+          load_as_f32(w->data, w->dtype, d * w->stride[0] + k * w->stride[1]);
+  j.taps = taps;
+  if (attr->has_bias) {
+    const mn_view *bias = &c->in[at++];
+    for (int64_t d = 0; d < j.D; d++) taps[j.W * j.D + d] = load_as_f32(bias->data, bias->dtype, d * bias->stride[0]);
+    j.bias = taps + j.W * j.D;
+  }
+  j.zeros = memset(taps + (j.W + 1) * j.D, 0, sizeof(float) * (size_t)j.D);
+  if (attr->has_prefix) j.prefix = &c->in[at++];
+  if (grad) j.dy = &c->in[at];
+  j.y = c->out[0].data;
+  return j;
+}
+
+static size_t conv_workspace(const mn_call *c) {
+  return (size_t)((c->in[1].dim[1] + 2) * c->in[1].dim[0]) * sizeof(float);
+}
+
+static mn_status conv_run(mn_call *c) {
+  conv_job j = conv_job_of(c, false);
+  mn_pool_run(c->pool, j.B * j.per_row, conv_task, &j);
+  return MN_OK;
+}
+
+static size_t conv_grad_workspace(const mn_call *c) {
+  conv_job j;
+  set_split(&j, &c->in[0], c->in[1].dim[1], true);
+  return (size_t)(j.B * j.per_row + 1) * conv_workspace(c);
+}
+
+static mn_status conv_grad_run(mn_call *c) {
+  const mn_conv_attr *attr = c->attr;
+  conv_job j = conv_job_of(c, true);
+  int64_t D = j.D, W = j.W, tasks = j.B * j.per_row;
+  j.parts = (float *)c->workspace + (W + 2) * D;
+  if (attr->has_prefix) j.dprefix = c->out[attr->has_bias ? 3 : 2].data;
+  mn_pool_run(c->pool, tasks, conv_grad_task, &j);
+  for (int64_t k = 0; k <= W; k++) { /* the shares of the tasks, in order */
+    if (k == W && !attr->has_bias) break;
+    const mn_view *out = &c->out[k < W ? 1 : 2];
+    for (int64_t d = 0; d < D; d++) {
+      float sum = 0;
+      for (int64_t i = 0; i < tasks; i++) sum += j.parts[(i * (W + 1) + k) * D + d];
+      store_from_f32(out->data, out->dtype, k < W ? d * W + k : d, sum);
+    }
+  }
+  if (j.T == 0 && j.dprefix) memset(j.dprefix, 0, (size_t)(j.B * (W - 1) * D) * mn_dtype_size(j.type));
+  return MN_OK;
+}
+
+/* Activations (x, prefix, y and their gradients) share one type, parameters (w, bias and theirs) may have another. */
+static bool conv_accepts(const mn_node *n) {
+  const mn_conv_attr *attr = n->attr;
+  mn_dtype x = n->in[0]->dtype, w = n->in[1]->dtype;
+  if ((x != MN_F32 && x != MN_BF16) || (w != MN_F32 && w != MN_BF16)) return false;
+  if (n->in[1]->shape.dim[1] > MAX_WIDTH || n->in[1]->shape.dim[1] < 1) return false;
+  if (attr->has_bias && n->in[2]->dtype != MN_F32 && n->in[2]->dtype != MN_BF16) return false;
+  for (int i = attr->has_bias ? 3 : 2; i < n->n_in; i++)
+    if (n->in[i]->dtype != x) return false;
+  return n->out[0]->dtype == x;
+}
+
+static const mn_kernel conv = {.op = &mn_op_conv,
+                               .name = "cpu conv",
+                               .layout = MN_LAYOUT_ROWS,
+                               .accepts = conv_accepts,
+                               .workspace = conv_workspace,
+                               .run = conv_run};
+static const mn_kernel conv_grad = {.op = &mn_op_conv_grad,
+                                    .name = "cpu conv_grad",
+                                    .layout = MN_LAYOUT_ROWS,
+                                    .accepts = conv_accepts,
+                                    .workspace = conv_grad_workspace,
+                                    .run = conv_grad_run};
+static const mn_kernel *const kernels[] = {&conv, &conv_grad};
+
+const mn_kernel *const *mn_cpu_conv_kernels(mn_isa isa, int *n) {
+  (void)isa;
+  *n = (int)(sizeof kernels / sizeof *kernels);
+  return kernels;
+}

@@ -1,0 +1,78 @@
+/* isa/loss.c - vector code of the cross-entropy: one row of logits at a time, which stays in the nearest caches for all
+ * passes over it. */
+#include "backend/cpu/isa/loss.h"
+#include "backend/cpu/isa/vecmath.h"
+
+/* Four vectors at a time: the maximum and the sum would otherwise wait for their own latency. */
+#define STEP (4 * MN_VL)
+
+static float row_max(int64_t n, const float *x) {
+  vf m[4];
+  for (int k = 0; k < 4; k++) m[k] = vf_set1(-INFINITY);
+  int64_t i = 0;
+  for (; i + STEP <= n; i += STEP)
+    for (int k = 0; k < 4; k++) m[k] = vf_max(vf_load(x + i + k * MN_VL), m[k]);
+  for (; i + MN_VL <= n; i += MN_VL) m[0] = vf_max(vf_load(x + i), m[0]);
+  float most = vf_hmax(vf_max(vf_max(m[0], m[1]), vf_max(m[2], m[3])));
+  for (; i < n; i++) most = x[i] > most ? x[i] : most;
+  return most;
+}
+
+/* sum of exp(x - most); with `keep` the terms replace x */
+MN_INLINE float sum_exp(int64_t n, float *x, float most, bool keep) {
+  vf m = vf_set1(most), s[4] = {{0}, {0}, {0}, {0}};
+  int64_t i = 0;
+  for (; i + STEP <= n; i += STEP)
+    for (int k = 0; k < 4; k++) {
+      vf e = vf_exp(vf_load(x + i + k * MN_VL) - m);
+      s[k] += e;
+      if (keep) vf_store(x + i + k * MN_VL, e);
+    }
+  for (; i < n; i += MN_VL) {
+    int lanes = n - i < MN_VL ? (int)(n - i) : MN_VL;
+    vf e = vf_exp(vf_loadn(x + i, lanes) - m);
+    if (lanes < MN_VL) e = vf_select(vm_first(lanes), e, vf_zero());
+    s[0] += e;
+    if (keep) vf_storen(x + i, e, lanes);
+  }
+  return vf_sum((s[0] + s[1]) + (s[2] + s[3]));
+}
+
+static float nll_of(float most, float sum, float at_target) { return logf(sum) + (most - at_target); }
+
+static float nll(int64_t vocab, const float *logits, int64_t target) {
+  float most = row_max(vocab, logits);
+  union {
+    const float *in;
+    float *out;
+  } x = {.in = logits}; /* not written without `keep` */
+  return nll_of(most, sum_exp(vocab, x.out, most, false), logits[target]);
+}
+
+static float nll_grad(int64_t vocab, float *logits, int64_t target, float coef, uint16_t *dlogits) {
+  float most = row_max(vocab, logits), at_target = logits[target];
+  float sum = sum_exp(vocab, logits, most, true), loss = nll_of(most, sum, at_target), scale = coef / sum;
+  vf c = vf_set1(scale);
+  int64_t i = 0;
+  for (; i + MN_VL <= vocab; i += MN_VL) {
+    vf g = vf_load(logits + i) * c;
+    if (dlogits) vf_store_bf16(dlogits + i, g);
+    else vf_store(logits + i, g);
+  }
+  for (; i < vocab; i++) {
+    if (dlogits) dlogits[i] = bf16_from_f32(logits[i] * scale);
+    else logits[i] *= scale;
+  }
+  float g = coef * expm1f(-loss); /* p - 1 without cancellation */
+  if (dlogits) dlogits[target] = bf16_from_f32(g);
+  else logits[target] = g;
+  return loss;
+}
+
+static void to_bf16(int64_t n, const float *x, uint16_t *y) {
+  int64_t i = 0;
+  for (; i + MN_VL <= n; i += MN_VL) vf_store_bf16(y + i, vf_load(x + i));
+  for (; i < n; i++) y[i] = bf16_from_f32(x[i]);
+}
+
+const mn_loss_isa MN_ISA_NAME(mn_loss_isa_table) = {nll, nll_grad, to_bf16};

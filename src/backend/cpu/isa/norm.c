@@ -1,0 +1,194 @@
+/* isa/norm.c - vector code of norms, softmax and rotary embedding. A function for one row takes the types as arguments
+ * and is inlined with constants, so each pair of types becomes its own loop. */
+#include "backend/cpu/isa/norm.h"
+#include "backend/cpu/isa/vecmath.h"
+
+/* The body sees i, the first element, and n, how many of the vector's lanes are elements: a constant but at the end. */
+#define FOR_VECTORS(D, ...)                                                                                            \
+  do {                                                                                                                 \
+    int64_t i = 0;                                                                                                     \
+    for (; i + MN_VL <= (D); i += MN_VL) {                                                                             \
+      const int n = MN_VL;                                                                                             \
+      __VA_ARGS__                                                                                                      \
+    }                                                                                                                  \
+    if (i < (D)) {                                                                                                     \
+      const int n = (int)((D) - i);                                                                                    \
+      __VA_ARGS__                                                                                                      \
+    }                                                                                                                  \
+  } while (0)
+
+MN_INLINE vf load(mn_dtype t, const void *p, int64_t i, int n) {
+  if (t == MN_F32) return n == MN_VL ? vf_load((const float *)p + i) : vf_loadn((const float *)p + i, n);
+  return n == MN_VL ? vf_load_bf16((const uint16_t *)p + i) : vf_load_bf16n((const uint16_t *)p + i, n);
+}
+MN_INLINE void store(mn_dtype t, void *p, int64_t i, vf x, int n) {
+  if (t == MN_F32) {
+    if (n == MN_VL) vf_store((float *)p + i, x);
+    else vf_storen((float *)p + i, x, n);
+  } else if (n == MN_VL) vf_store_bf16((uint16_t *)p + i, x);
+  else vf_store_bf16n((uint16_t *)p + i, x, n);
+}
+MN_INLINE vf only(vf x, int n) { return n == MN_VL ? x : vf_select(vm_first(n), x, vf_zero()); } /* others 0 */
+MN_INLINE void *row(mn_dtype t, const void *p, int64_t elements) {
+  return (char *)p + elements * (t == MN_F32 ? 4 : 2);
+}
+#define F32(p, i, n) load(MN_F32, p, i, n)
+
+/* ---- norm ------------------------------------------------------------------------------------------------------- */
+/* y = xhat * weight + bias, xhat = (x - mean) * scale; the mean is 0 but for LAYER */
+MN_INLINE void norm_row(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, const void *x, void *y) {
+  int64_t D = a->D;
+  vf sum = vf_zero(), squares = vf_zero();
+  float mean = 0;
+  if (kind == MN_NORM_LAYER) {
+    FOR_VECTORS(D, sum += load(xt, x, i, n););
+    mean = vf_sum(sum) / (float)D;
+    vf m = vf_set1(mean);
+    FOR_VECTORS(D, vf d = only(load(xt, x, i, n) - m, n); squares = vf_fma(d, d, squares););
+  } else {
+    FOR_VECTORS(D, vf v = load(xt, x, i, n); squares = vf_fma(v, v, squares););
+  }
+  float s = vf_sum(squares) / (kind == MN_NORM_L2 ? 1.0f : (float)D);
+  vf scale = vf_set1(1.0f / sqrtf(s + a->eps)), m = vf_set1(mean);
+  const float *w = a->weight, *b = a->bias;
+  if (w && b) FOR_VECTORS(D, store(yt, y, i, vf_fma((load(xt, x, i, n) - m) * scale, F32(w, i, n), F32(b, i, n)), n););
+  else if (w) FOR_VECTORS(D, store(yt, y, i, (load(xt, x, i, n) - m) * scale * F32(w, i, n), n););
+  else if (b) FOR_VECTORS(D, store(yt, y, i, vf_fma(load(xt, x, i, n) - m, scale, F32(b, i, n)), n););
+  else FOR_VECTORS(D, store(yt, y, i, (load(xt, x, i, n) - m) * scale, n););
+}
+
+/* With g = dy * weight and M = D (1 for L2):
+ *     dx = scale * (g - [LAYER: mean g] - xhat * sum(g xhat) / M),  dweight += dy * xhat,  dbias += dy */
+MN_INLINE void norm_grad_row(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, const void *x,
+                             const void *dy, void *dx) {
+  int64_t D = a->D;
+  const float *w = a->weight;
+  vf sum_x = vf_zero(), sum_g = vf_zero(), squares = vf_zero(), product = vf_zero();
+  float mean = 0, mean_g = 0;
+  if (kind == MN_NORM_LAYER) {
+    FOR_VECTORS(D, vf g = load(yt, dy, i, n); sum_x += load(xt, x, i, n);
+                sum_g = w ? vf_fma(g, F32(w, i, n), sum_g) : sum_g + g;);
+    mean = vf_sum(sum_x) / (float)D;
+    mean_g = vf_sum(sum_g) / (float)D;
+  }
+  vf m = vf_set1(mean), mg = vf_set1(mean_g);
+  FOR_VECTORS(D, vf v = load(xt, x, i, n); if (kind == MN_NORM_LAYER) v = only(v - m, n);
+              vf g = load(yt, dy, i, n); if (w) g *= F32(w, i, n);
+              squares = vf_fma(v, v, squares); product = vf_fma(g, v, product););
+  float M = kind == MN_NORM_L2 ? 1.0f : (float)D;
+  float scale = 1.0f / sqrtf(vf_sum(squares) / M + a->eps);
+  vf s = vf_set1(scale), c = vf_set1(scale * vf_sum(product) / M);
+  float *dw = a->dweight, *db = a->dbias;
+  FOR_VECTORS(D, vf xhat = (load(xt, x, i, n) - m) * s; vf d = load(yt, dy, i, n); vf g = w ? d * F32(w, i, n) : d;
+              if (dw) store(MN_F32, dw, i, vf_fma(d, xhat, F32(dw, i, n)), n);
+              if (db) store(MN_F32, db, i, F32(db, i, n) + d, n);
+              store(xt, dx, i, s * (vf_fnma(xhat, c, g) - mg), n););
+}
+
+MN_INLINE void norm_rows(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, bool grad) {
+  for (int64_t r = 0; r < a->n; r++) {
+    const void *x = row(xt, a->x, r * a->x_step);
+    if (grad) norm_grad_row(a, kind, xt, yt, x, row(yt, a->dy, r * a->dy_step), row(xt, a->y, r * a->D));
+    else norm_row(a, kind, xt, yt, x, row(yt, a->y, r * a->D));
+  }
+}
+MN_INLINE void norm_types(const mn_norm_rows *a, mn_norm_kind kind, bool grad) {
+  if (a->x_type == MN_F32 && a->y_type == MN_F32) norm_rows(a, kind, MN_F32, MN_F32, grad);
+  else if (a->x_type == MN_F32) norm_rows(a, kind, MN_F32, MN_BF16, grad);
+  else if (a->y_type == MN_F32) norm_rows(a, kind, MN_BF16, MN_F32, grad);
+  else norm_rows(a, kind, MN_BF16, MN_BF16, grad);
+}
+static void norm(const mn_norm_rows *a) {
+  switch (a->kind) {
+  case MN_NORM_RMS: norm_types(a, MN_NORM_RMS, false); break;
+  case MN_NORM_LAYER: norm_types(a, MN_NORM_LAYER, false); break;
+  case MN_NORM_L2: norm_types(a, MN_NORM_L2, false); break;
+  }
+}
+static void norm_grad(const mn_norm_rows *a) {
+  switch (a->kind) {
+  case MN_NORM_RMS: norm_types(a, MN_NORM_RMS, true); break;
+  case MN_NORM_LAYER: norm_types(a, MN_NORM_LAYER, true); break;
+  case MN_NORM_L2: norm_types(a, MN_NORM_L2, true); break;
+  }
+}
+
+static void add_rows(int64_t rows, int64_t D, int64_t step, const float *part, float *out) {
+  FOR_VECTORS(D, vf sum = vf_zero(); for (int64_t r = 0; r < rows; r++) sum += F32(part + r * step, i, n);
+              store(MN_F32, out, i, sum, n););
+}
+
+/* ---- softmax ---------------------------------------------------------------------------------------------------- */
+MN_INLINE void softmax_row(mn_dtype t, int64_t D, const void *x, void *y) {
+  vf most = vf_set1(-INFINITY), sum = vf_zero();
+  FOR_VECTORS(D, vf v = load(t, x, i, n); if (n < MN_VL) v = vf_select(vm_first(n), v, vf_set1(-INFINITY));
+              most = vf_max(v, most););
+  vf m = vf_set1(vf_hmax(most));
+  /* f32 keeps the exponentials in y; bf16 would round them twice and computes them again */
+  FOR_VECTORS(D, vf e = only(vf_exp(load(t, x, i, n) - m), n); sum += e; if (t == MN_F32) store(t, y, i, e, n););
+  vf scale = vf_set1(1.0f / vf_sum(sum));
+  if (t == MN_F32) FOR_VECTORS(D, store(t, y, i, load(t, y, i, n) * scale, n););
+  else FOR_VECTORS(D, store(t, y, i, vf_exp(load(t, x, i, n) - m) * scale, n););
+}
+static void softmax(mn_dtype t, int64_t rows, int64_t D, const void *x, int64_t x_step, void *y) {
+  for (int64_t r = 0; r < rows; r++) {
+    if (t == MN_F32) softmax_row(MN_F32, D, row(t, x, r * x_step), row(t, y, r * D));
+    else softmax_row(MN_BF16, D, row(t, x, r * x_step), row(t, y, r * D));
+  }
+}
+
+MN_INLINE void softmax_grad_row(mn_dtype t, int64_t D, const void *y, const void *dy, void *dx) {
+  vf sum = vf_zero();
+  FOR_VECTORS(D, sum = vf_fma(load(t, y, i, n), load(t, dy, i, n), sum););
+  vf s = vf_set1(vf_sum(sum));
+  FOR_VECTORS(D, store(t, dx, i, load(t, y, i, n) * (load(t, dy, i, n) - s), n););
+}
+static void softmax_grad(mn_dtype t, int64_t rows, int64_t D, const void *y, int64_t y_step, const void *dy,
+                         int64_t dy_step, void *dx) {
+  for (int64_t r = 0; r < rows; r++) {
+    const void *yr = row(t, y, r * y_step), *dyr = row(t, dy, r * dy_step);
+    if (t == MN_F32) softmax_grad_row(MN_F32, D, yr, dyr, row(t, dx, r * D));
+    else softmax_grad_row(MN_BF16, D, yr, dyr, row(t, dx, r * D));
+  }
+}
+
+/* ---- rotary embedding -------------------------------------------------------------------------------------------- */
+typedef uint64_t vpair __attribute__((vector_size(4 * MN_VL)));      /* pairs of f32 */
+typedef uint32_t vhalf __attribute__((vector_size(2 * MN_VL)));      /* half a vector of f32 */
+MN_INLINE vf swap_pairs(vf x) { return (vf)(((vpair)x << 32) | ((vpair)x >> 32)); }
+MN_INLINE vf each_twice(const float *p, int n) { /* p0, p0, p1, p1, ...: n of them */
+  vhalf h = {0};
+  if (n == MN_VL / 2) memcpy(&h, p, sizeof h);
+  else memcpy(&h, p, sizeof(float) * (size_t)n);
+  vpair wide = __builtin_convertvector(h, vpair);
+  return (vf)(wide | (wide << 32));
+}
+
+MN_INLINE void rope_rows(const mn_rope_rows *a, mn_dtype t) {
+  int64_t K = a->K, half = K / 2;
+  vf sign = vf_set1(a->inverse ? -1.0f : 1.0f);
+  if (!a->interleaved) {
+    FOR_VECTORS(half, vf c = F32(a->cos, i, n); vf s = F32(a->sin, i, n) * sign;
+      for (int64_t h = 0; h < a->H; h++) {
+        const void *x = row(t, a->x, h * a->x_step);
+        void *y = row(t, a->y, h * K);
+        vf first = load(t, x, i, n);
+        vf second = load(t, x, i + half, n);
+        store(t, y, i, vf_fnma(second, s, first * c), n);
+        store(t, y, i + half, vf_fma(first, s, second * c), n);
+      });
+  } else {
+    vf alternating = vf_select(vi_eq(vi_iota() & 1, vi_set1(0)), -sign, sign);
+    FOR_VECTORS(K, vf c = each_twice(a->cos + i / 2, n / 2); vf s = each_twice(a->sin + i / 2, n / 2) * alternating;
+      for (int64_t h = 0; h < a->H; h++) {
+        vf v = load(t, row(t, a->x, h * a->x_step), i, n);
+        store(t, row(t, a->y, h * K), i, vf_fma(swap_pairs(v), s, v * c), n);
+      });
+  }
+}
+static void rope(const mn_rope_rows *a) {
+  if (a->type == MN_F32) rope_rows(a, MN_F32);
+  else rope_rows(a, MN_BF16);
+}
+
+const mn_norm_isa MN_ISA_NAME(mn_norm_isa_table) = {norm, norm_grad, softmax, softmax_grad, rope, add_rows};

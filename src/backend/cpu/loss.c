@@ -1,0 +1,233 @@
+/* loss.c - cross-entropy fused with the output projection. The logits of all tokens never exist: a chunk of tokens is
+ * taken through all four steps before the next,
+ *
+ *     logits = h W^T          [R, vocab]   product
+ *     nll, dlogits            [R, vocab]   each row once, while it is in cache
+ *     dh = dlogits W          [R, D]       product
+ *     dW += dlogits^T h       [vocab, D]   product, summed in f32
+ *
+ * Ignored tokens (negative target) are left out: chunks are made of the counted ones, gathered where there are gaps. */
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/isa/loss.h"
+#include "backend/cpu/product.h"
+#include "backend/cpu/rows.h"
+#include "graph/ops.h"
+
+#include <string.h>
+
+enum { MAX_CHUNK = 512, MIN_CHUNK = 128, CHUNK_BYTES = 16 << 20, ROWS_PER_TASK = 16, CONVERT = 1 << 18 };
+
+typedef struct ce_job {
+  mn_isa set;
+  const mn_loss_isa *isa;
+  mn_pool *pool;
+  bool bf16, grad;
+  int64_t N, D, vocab, chunk, active; /* active: tokens that count */
+  mn_rows h;
+  const mn_view *w, *weight, *dnll;
+  const int32_t *target;
+  float dloss;
+  char *dh, *dw;
+  float *nll;
+  /* workspace */
+  int32_t *row;        /* [N] the tokens that count */
+  char *h_chunk;       /* [R, D] gathered */
+  float *logits;       /* [R, vocab] */
+  uint16_t *dlogits;   /* [R, vocab] when bf16 */
+  char *dh_chunk;      /* [R, D] */
+  float *dw_sum;       /* [vocab, D] f32; dw itself when that is f32 */
+  char *scratch;       /* of the products */
+  int64_t first, rows; /* of the current chunk, among the active */
+} ce_job;
+
+/* ---- the products of a chunk of R tokens; h is that of the chunk ---- */
+static void product(const ce_job *j, mn_product p) { mn_product_run(&p, j->set, j->pool, j->scratch); }
+static mn_product logits_product(const ce_job *j, int64_t R, const void *h, int64_t h_step) {
+  return (mn_product){.M = R, .N = j->vocab, .K = j->D, .a = h, .a_rs = h_step, .a_cs = 1, .b = j->w->data, .b_rs = 1,
+                      .b_cs = j->w->stride[0], .c = j->logits, .ldc = j->vocab, .bf16 = j->bf16, .alpha = 1};
+}
+static mn_product dh_product(const ce_job *j, int64_t R, void *dh) {
+  return (mn_product){.M = R, .N = j->D, .K = j->vocab, .a = j->bf16 ? (void *)j->dlogits : j->logits, .a_rs = j->vocab,
+                      .a_cs = 1, .b = j->w->data, .b_rs = j->w->stride[0], .b_cs = 1, .c = dh, .ldc = j->D,
+                      .bf16 = j->bf16, .c_bf16 = j->bf16, .alpha = 1};
+}
+static mn_product dw_product(const ce_job *j, int64_t R, const void *h, int64_t h_step, bool accumulate) {
+  return (mn_product){.M = j->vocab, .N = j->D, .K = R, .a = j->bf16 ? (void *)j->dlogits : j->logits, .a_rs = 1,
+                      .a_cs = j->vocab, .b = h, .b_rs = h_step, .b_cs = 1, .c = j->dw_sum, .ldc = j->D,
+                      .bf16 = j->bf16, .accumulate = accumulate, .alpha = 1};
+}
+
+/* ---- the chunk --------------------------------------------------------------------------------------------------- */
+static inline float at(const mn_view *v, int64_t i) { return ((const float *)v->data)[i * v->stride[0]]; }
+
+static void rows_task(void *ctx, int64_t i, int thread) {
+  (void)thread;
+  const ce_job *j = ctx;
+  int64_t end = (i + 1) * ROWS_PER_TASK < j->rows ? (i + 1) * ROWS_PER_TASK : j->rows;
+  for (int64_t r = i * ROWS_PER_TASK; r < end; r++) {
+    int64_t token = j->row[j->first + r];
+    float *logits = j->logits + r * j->vocab;
+    if (j->grad) {
+      float coef = j->dloss * at(j->weight, token) + at(j->dnll, token);
+      j->nll[token] = j->isa->nll_grad(j->vocab, logits, j->target[token], coef,
+                                       j->bf16 ? j->dlogits + r * j->vocab : NULL);
+    } else {
+      j->nll[token] = j->isa->nll(j->vocab, logits, j->target[token]);
+    }
+  }
+}
+
+static void run_chunk(ce_job *j) {
+  size_t row_bytes = (size_t)j->D * j->h.size;
+  int64_t token = j->row[j->first], run;
+  const void *h = mn_rows_at(&j->h, token, &run);
+  int64_t h_step = mn_rows_step(&j->h);
+  bool dense = j->row[j->first + j->rows - 1] - token == j->rows - 1;
+  if (!dense) {
+    for (int64_t r = 0; r < j->rows; r++)
+      memcpy(j->h_chunk + (size_t)r * row_bytes, mn_rows_at(&j->h, j->row[j->first + r], &run), row_bytes);
+    h = j->h_chunk;
+    h_step = j->D;
+  }
+  product(j, logits_product(j, j->rows, h, h_step));
+  mn_pool_run(j->pool, (j->rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK, rows_task, j);
+  if (!j->grad) return;
+  product(j, dh_product(j, j->rows, dense ? j->dh + (size_t)token * row_bytes : j->dh_chunk));
+  if (!dense)
+    for (int64_t r = 0; r < j->rows; r++)
+      memcpy(j->dh + (size_t)j->row[j->first + r] * row_bytes, j->dh_chunk + (size_t)r * row_bytes, row_bytes);
+  product(j, dw_product(j, j->rows, h, h_step, j->first > 0));
+}
+
+static void to_bf16_task(void *ctx, int64_t i, int thread) {
+  (void)thread;
+  const ce_job *j = ctx;
+  int64_t total = j->vocab * j->D, n = total - i * CONVERT < CONVERT ? total - i * CONVERT : CONVERT;
+  j->isa->to_bf16(n, j->dw_sum + i * CONVERT, (uint16_t *)j->dw + i * CONVERT);
+}
+
+/* ---- the call ---------------------------------------------------------------------------------------------------- */
+/* The most that the products ask for: the last chunk may have any number of rows. */
+static size_t scratch_bytes(const ce_job *j) {
+  size_t most = 0;
+  for (int64_t R = 1; R <= j->chunk; R++) {
+    mn_product p[3] = {logits_product(j, R, NULL, j->D), dh_product(j, R, NULL), dw_product(j, R, NULL, j->D, true)};
+    for (int i = 0; i < (j->grad ? 3 : 1); i++) {
+      size_t bytes = mn_product_scratch(&p[i], j->set, j->pool);
+      if (bytes > most) most = bytes;
+    }
+  }
+  return most;
+}
+
+/* Sizes, and the places of the workspace's parts from `base` on; *bytes: how much that is, without the scratch memory of
+ * the products, which comes last. */
+static ce_job ce_layout(const mn_call *c, bool grad, char *base, size_t *bytes) {
+  mn_isa isa = mn_cpu_isa(c->backend);
+  ce_job j = {.set = isa, .isa = MN_ISA_PICK(mn_loss_isa_table, isa), .pool = c->pool};
+  j.grad = grad;
+  j.h = mn_rows_of(&c->in[0]);
+  j.w = &c->in[1];
+  j.bf16 = c->in[0].dtype == MN_BF16;
+  j.N = c->in[0].dim[0], j.D = c->in[0].dim[1], j.vocab = j.w->dim[0];
+  j.chunk = CHUNK_BYTES / ((j.vocab > 0 ? j.vocab : 1) * (int64_t)sizeof(float)) / MIN_CHUNK * MIN_CHUNK;
+  j.chunk = j.chunk < MIN_CHUNK ? MIN_CHUNK : j.chunk > MAX_CHUNK ? MAX_CHUNK : j.chunk;
+  if (j.chunk > j.N) j.chunk = j.N;
+  size_t used = 0, R = (size_t)j.chunk, D = (size_t)j.D, vocab = (size_t)j.vocab;
+#define PART(field, count)                                                                                             \
+  do {                                                                                                                 \
+    j.field = (void *)((uintptr_t)base + used);                                                                                   \
+    used += mn_align((count) * sizeof *j.field, 64);                                                                   \
+  } while (0)
+  PART(row, (size_t)j.N);
+  PART(h_chunk, R * D * j.h.size);
+  PART(logits, R * vocab);
+  if (grad) {
+    PART(dh_chunk, R * D * j.h.size);
+    if (j.bf16) {
+      PART(dlogits, R * vocab);
+      PART(dw_sum, vocab * D);
+    }
+  }
+  PART(scratch, 0);
+#undef PART
+  *bytes = used;
+  return j;
+}
+
+static mn_status ce_run(mn_call *c, bool grad) {
+  size_t bytes;
+  ce_job j = ce_layout(c, grad, c->workspace, &bytes);
+  const mn_view *target = &c->in[2], *loss = &c->out[grad ? 2 : 0];
+  j.target = target->data;
+  j.weight = &c->in[3];
+  j.nll = c->out[grad ? 3 : 1].data;
+  for (int64_t i = 0; i < j.N; i++) {
+    int32_t t = j.target[i];
+    if (t >= j.vocab)
+      return mn_fail(MN_ERR_ARG, "linear_cross_entropy: target %d of token %lld is outside the vocabulary of %lld", (int)t,
+                     (long long)i, (long long)j.vocab);
+    if (t >= 0) j.row[j.active++] = (int32_t)i;
+    j.nll[i] = 0;
+  }
+  if (grad) {
+    j.dloss = *(const float *)c->in[4].data;
+    j.dnll = &c->in[5];
+    j.dh = c->out[0].data;
+    j.dw = c->out[1].data;
+    if (!j.bf16) j.dw_sum = c->out[1].data;
+    if (j.active < j.N) memset(j.dh, 0, (size_t)(j.N * j.D) * j.h.size);
+    if (j.active == 0) memset(j.dw, 0, (size_t)(j.vocab * j.D) * j.h.size);
+  }
+  for (j.first = 0; j.first < j.active; j.first += j.chunk) {
+    j.rows = j.active - j.first < j.chunk ? j.active - j.first : j.chunk;
+    run_chunk(&j);
+  }
+  if (grad && j.bf16 && j.active > 0)
+    mn_pool_run(c->pool, (j.vocab * j.D + CONVERT - 1) / CONVERT, to_bf16_task, &j);
+  double sum = 0;
+  for (int64_t i = 0; i < j.N; i++) sum += (double)at(j.weight, i) * (double)j.nll[i];
+  *(float *)loss->data = (float)sum;
+  return MN_OK;
+}
+static mn_status linear_ce_run(mn_call *c) { return ce_run(c, false); }
+static mn_status linear_ce_grad_run(mn_call *c) { return ce_run(c, true); }
+
+static size_t linear_ce_workspace(const mn_call *c) {
+  size_t bytes;
+  ce_job j = ce_layout(c, false, NULL, &bytes);
+  return bytes + scratch_bytes(&j);
+}
+static size_t linear_ce_grad_workspace(const mn_call *c) {
+  size_t bytes;
+  ce_job j = ce_layout(c, true, NULL, &bytes);
+  return bytes + scratch_bytes(&j);
+}
+
+static bool ce_accepts(const mn_node *n) {
+  mn_dtype t = n->in[0]->dtype;
+  if ((t != MN_F32 && t != MN_BF16) || n->in[1]->dtype != t) return false;
+  for (int i = 3; i < n->n_in; i++)
+    if (n->in[i]->dtype != MN_F32) return false;
+  return n->in[0]->shape.dim[0] <= INT32_MAX && n->in[1]->shape.dim[0] <= INT32_MAX;
+}
+
+static const mn_kernel linear_ce = {.op = &mn_op_linear_ce,
+                                    .name = "cpu linear_cross_entropy",
+                                    .layout = MN_LAYOUT_ROWS,
+                                    .accepts = ce_accepts,
+                                    .workspace = linear_ce_workspace,
+                                    .run = linear_ce_run};
+static const mn_kernel linear_ce_grad = {.op = &mn_op_linear_ce_grad,
+                                         .name = "cpu linear_cross_entropy_grad",
+                                         .layout = MN_LAYOUT_ROWS,
+                                         .accepts = ce_accepts,
+                                         .workspace = linear_ce_grad_workspace,
+                                         .run = linear_ce_grad_run};
+static const mn_kernel *const kernels[] = {&linear_ce, &linear_ce_grad};
+
+const mn_kernel *const *mn_cpu_loss_kernels(mn_isa isa, int *n) {
+  (void)isa;
+  *n = (int)(sizeof kernels / sizeof *kernels);
+  return kernels;
+}
