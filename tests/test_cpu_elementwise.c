@@ -1,44 +1,10 @@
 /* What must be true of the element-wise kernels of the CPU backend: each operation and each type agrees with a plain loop in
  * double, on every instruction set of this machine, for any strides, in place, and to the same bits for any number of
  * threads; programs of several instructions agree with the same instructions one by one. */
-#include "backend/cpu/cpu.h"
-#include "graph/ops.h"
-#include "test.h"
+#include "cpu_kernel_test.h"
 
 enum { MAX_N = 70000 };
 static mn_pool *pool2;
-static mn_cpu cpu;
-
-static double get(const void *p, mn_dtype t, int64_t i) {
-  switch (t) {
-  case MN_F32: return ((const float *)p)[i];
-  case MN_F64: return ((const double *)p)[i];
-  case MN_I32: return ((const int32_t *)p)[i];
-  case MN_I64: return (double)((const int64_t *)p)[i];
-  case MN_BOOL: return ((const uint8_t *)p)[i] != 0;
-  default: {
-    uint32_t u = (uint32_t)((const uint16_t *)p)[i] << 16;
-    float f;
-    memcpy(&f, &u, 4);
-    return f;
-  }
-  }
-}
-static void put(void *p, mn_dtype t, int64_t i, double v) {
-  switch (t) {
-  case MN_F32: ((float *)p)[i] = (float)v; break;
-  case MN_F64: ((double *)p)[i] = v; break;
-  case MN_I32: ((int32_t *)p)[i] = (int32_t)v; break;
-  case MN_I64: ((int64_t *)p)[i] = (int64_t)v; break;
-  case MN_BOOL: ((uint8_t *)p)[i] = v != 0; break;
-  default: {
-    float f = (float)v;
-    uint32_t u;
-    memcpy(&u, &f, 4);
-    ((uint16_t *)p)[i] = f != f ? 0x7fc0 : (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
-  }
-  }
-}
 
 static double eval(int code, double a, double b, double c, bool integer) {
   switch (code) {
@@ -77,50 +43,8 @@ static double eval(int code, double a, double b, double c, bool integer) {
   }
 }
 
-static mn_view dense(void *data, mn_dtype t, int ndim, const int64_t *dim) {
-  mn_view v = {.data = data, .dtype = t, .ndim = ndim};
-  int64_t s = 1;
-  for (int i = ndim - 1; i >= 0; i--) v.dim[i] = dim[i], v.stride[i] = s, s *= dim[i];
-  return v;
-}
-static int64_t at(const mn_view *v, int64_t i) { /* where logical element i lies */
-  int64_t o = 0;
-  for (int d = v->ndim - 1; d >= 0; d--) o += i % v->dim[d] * v->stride[d], i /= v->dim[d];
-  return o;
-}
-
-/* Runs the operation on views; false when no kernel accepts it. */
 static bool run(const mn_op *op, const void *attr, int n_in, mn_view *in, int n_out, mn_view *out, mn_pool *pool) {
-  mn_tensor t_in[MN_EW_MAX_IN], t_out[MN_EW_MAX_OUT], *pin[MN_EW_MAX_IN], *pout[MN_EW_MAX_OUT];
-  for (int i = 0; i < n_in; i++) t_in[i] = (mn_tensor){.dtype = in[i].dtype}, pin[i] = &t_in[i];
-  for (int i = 0; i < n_out; i++) t_out[i] = (mn_tensor){.dtype = out[i].dtype}, pout[i] = &t_out[i];
-  mn_node node = {.op = op, .n_in = n_in, .n_out = n_out, .in = pin, .out = pout, .attr = (void *)attr};
-  int n;
-  const mn_kernel *const *ks = mn_cpu_elementwise_kernels(cpu.isa, &n);
-  for (int i = 0; i < n; i++) {
-    if (ks[i]->op != op || (ks[i]->accepts && !ks[i]->accepts(&node))) continue;
-    mn_call call = {.kernel = ks[i], .node = &node, .attr = attr, .n_in = n_in, .n_out = n_out, .in = in, .out = out,
-                    .pool = pool, .backend = &cpu.backend};
-    CHECK_OK(ks[i]->prepare(&call));
-    CHECK_OK(ks[i]->run(&call));
-    ks[i]->release(&call);
-    return true;
-  }
-  return false;
-}
-
-static void each_isa(void (*fn)(void)) {
-  for (mn_isa isa = 0; isa <= mn_isa_best(); isa++) {
-    cpu = (mn_cpu){.isa = isa};
-    cpu.backend.impl = &cpu;
-    fn();
-  }
-}
-
-static uint32_t rng = 1;
-static double draw(double lo, double hi) {
-  rng = rng * 1664525u + 1013904223u;
-  return lo + (hi - lo) * (double)(rng >> 8) * 0x1p-24;
+  return run_kernel(mn_cpu_elementwise_kernels, op, attr, n_in, in, n_out, out, pool);
 }
 static char buf_a[MAX_N * 8], buf_b[MAX_N * 8], buf_c[MAX_N * 8], buf_y[MAX_N * 8];
 
