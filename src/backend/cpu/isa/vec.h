@@ -152,7 +152,26 @@ MN_INLINE vi vi_load(const int32_t *p) {
 MN_INLINE void vi_store(int32_t *p, vi x) { memcpy(p, &x, sizeof x); }
 
 /* ---- memory: bf16, computed with as f32 ---- */
-MN_INLINE vf vf_from_bf16(vh h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
+/* GCC 12 makes four instructions of __builtin_convertvector where one would do. */
+MN_INLINE vu vu_from_vh(vh h) {
+#if defined(MN_VEC_512)
+  return (vu)_mm512_cvtepu16_epi32((__m256i)h);
+#elif defined(MN_VEC_256)
+  return (vu)_mm256_cvtepu16_epi32((__m128i)h);
+#else
+  return __builtin_convertvector(h, vu);
+#endif
+}
+MN_INLINE vh vh_from_vu(vu u) { /* every lane below 2^16 */
+#if defined(MN_VEC_512)
+  return (vh)_mm512_cvtepi32_epi16((__m512i)u);
+#elif defined(MN_VEC_256)
+  return (vh)_mm_packus_epi32(_mm256_castsi256_si128((__m256i)u), _mm256_extracti128_si256((__m256i)u, 1));
+#else
+  return __builtin_convertvector(u, vh);
+#endif
+}
+MN_INLINE vf vf_from_bf16(vh h) { return (vf)(vu_from_vh(h) << 16); }
 MN_INLINE vh vf_to_bf16(vf x) { /* to nearest, ties to even; NaN stays NaN */
 #if defined(__AVX512BF16__) && defined(MN_VEC_512)
   return (vh)_mm512_cvtneps_pbh((__m512)x);
@@ -160,7 +179,7 @@ MN_INLINE vh vf_to_bf16(vf x) { /* to nearest, ties to even; NaN stays NaN */
   vu u = (vu)x;
   vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   vu quiet = (u >> 16) | 0x40u;
-  return __builtin_convertvector((vu)vi_select(vf_is_nan(x), (vi)quiet, (vi)rounded), vh);
+  return vh_from_vu((vu)vi_select(vf_is_nan(x), (vi)quiet, (vi)rounded));
 #endif
 }
 MN_INLINE vf vf_load_bf16(const uint16_t *p) {
