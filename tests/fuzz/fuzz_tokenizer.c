@@ -1,0 +1,31 @@
+/* tokenizer.json from anywhere, and a text for it: the input is the file, a zero byte, and the text. What is accepted must
+ * encode any text, and where the tokenizer adds and removes nothing the text must come back byte for byte. */
+#include "format/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  const uint8_t *zero = memchr(data, 0, size);
+  size_t n = zero ? (size_t)(zero - data) : size, text_len = zero ? size - n - 1 : 0;
+  const char *text = zero ? (const char *)zero + 1 : "";
+  mn_tokenizer *tok;
+  if (mn_tokenizer_parse("fuzz", (const char *)data, n, &tok) != MN_OK) return 0;
+  mn_ids ids = {0};
+  mn_text out = {0};
+  if (mn_tokenizer_encode(tok, text, text_len, MN_ENCODE_SPECIAL | MN_ENCODE_TEMPLATE, &ids) == MN_OK) {
+    if (mn_tokenizer_decode(tok, ids.data, ids.len, false, &out) != MN_OK) abort(); /* its own ids must exist */
+    mn_decoder dec = {.tok = tok};
+    mn_text shown = {0};
+    for (size_t i = 0; i < ids.len; i++)
+      if (mn_decoder_push(&dec, ids.data[i], &shown) != MN_OK) abort();
+    mn_decoder_finish(&dec, &shown);
+    if (shown.len && mn_utf8_valid(shown.data, shown.len) != shown.len) abort();
+    mn_text_free(&shown);
+  }
+  mn_text_free(&out);
+  mn_ids_free(&ids);
+  mn_tokenizer_free(tok);
+  return 0;
+}
