@@ -1,8 +1,7 @@
 /* The CPU's kernels of the chunked linear recurrence against its definition: a loop over tokens in double, forward and
  * backward, for each instruction set that this machine runs. */
-#include "backend/cpu/cpu.h"
 #include "graph/ops.h"
-#include "test.h"
+#include "kernel_call.h"
 
 /* ---- one problem: shapes, attributes and all tensors in float (bf16 problems hold values that bf16 holds) ---- */
 enum { Q, KEY, VAL, THETA, LOG_A, LOG_ETA, W0, S0, A0, TENSORS };
@@ -18,13 +17,6 @@ typedef struct problem {
 
 static uint64_t draws;
 static float draw(void) { return (float)(mn_random_uniform(7, 1, draws++) * 2 - 1); }
-static float to_bf16(float x) {
-  uint32_t u;
-  memcpy(&u, &x, 4);
-  u = (u + 0x7fffu + (u >> 16 & 1u)) & 0xffff0000u;
-  memcpy(&x, &u, 4);
-  return x;
-}
 static int64_t in_count(const problem *p, int i) {
   int64_t tok = p->B * p->T * p->H, st = p->B * p->H * p->K * p->V;
   return i <= KEY ? tok * p->K : i == VAL ? tok * p->V : i <= LOG_ETA ? tok : st;
@@ -201,99 +193,13 @@ static answer define_problem(const problem *p) {
   return r;
 }
 
-/* ---- calling a kernel by hand ---- */
-typedef struct held { /* a tensor's memory and its view */
-  void *memory;
-  mn_view view;
-  mn_tensor tensor;
-} held;
-
-static held hold(mn_dtype type, int ndim, const int64_t *dim, int64_t stretch) { /* stretch > 1: axis 2 is spread out */
-  held x = {0};
-  x.view = (mn_view){.dtype = type, .ndim = ndim};
-  x.tensor.dtype = type;
-  x.tensor.shape.ndim = ndim;
-  int64_t step = 1;
-  for (int i = ndim - 1; i >= 0; i--) {
-    x.view.dim[i] = x.tensor.shape.dim[i] = dim[i];
-    x.view.stride[i] = step;
-    step *= dim[i];
-    if (i == 2) step *= stretch;
-  }
-  x.memory = malloc((size_t)step * (type == MN_BF16 ? 2 : 4));
-  memset(x.memory, 0xff, (size_t)step * (type == MN_BF16 ? 2 : 4)); /* NaN */
-  x.view.data = x.memory;
-  return x;
-}
-static void put(held *x, int64_t row, int64_t width, const float *src, bool read, float *dst) {
-  int64_t off = 0, left = row;
-  for (int d = x->view.ndim - 2; d >= 0; d--) {
-    off += left % x->view.dim[d] * x->view.stride[d];
-    left /= x->view.dim[d];
-  }
-  for (int64_t j = 0; j < width; j++) {
-    if (x->view.dtype == MN_BF16) {
-      uint16_t *p = (uint16_t *)x->view.data + off + j;
-      uint32_t u;
-      if (read) {
-        u = (uint32_t)*p << 16;
-        memcpy(dst + j, &u, 4);
-      } else {
-        memcpy(&u, src + j, 4);
-        *p = (uint16_t)(u >> 16);
-      }
-    } else {
-      float *p = (float *)x->view.data + off + j;
-      if (read) dst[j] = *p;
-      else *p = src[j];
-    }
-  }
-}
-static void fill(held *x, const float *src) {
-  int64_t width = x->view.dim[x->view.ndim - 1], rows = mn_view_count(&x->view) / width;
-  for (int64_t i = 0; i < rows; i++) put(x, i, width, src + i * width, false, NULL);
-}
-static float *read_out(held *x) {
-  int64_t width = x->view.dim[x->view.ndim - 1], rows = mn_view_count(&x->view) / width;
-  float *dst = malloc(sizeof(float) * (size_t)(rows * width));
-  for (int64_t i = 0; i < rows; i++) put(x, i, width, NULL, true, dst + i * width);
-  return dst;
-}
-
+/* ---- calling the kernels ---- */
 typedef struct result {
   float *out[RESULTS], *grad[TENSORS];
 } result;
 static void result_free(result *r) {
   for (int i = 0; i < RESULTS; i++) free(r->out[i]);
   for (int i = 0; i < TENSORS; i++) free(r->grad[i]);
-}
-
-static void call_kernel(const mn_op *op, const problem *p, mn_isa isa, mn_pool *pool, held *in, int n_in, held *out,
-                        int n_out) {
-  mn_cpu cpu = {.isa = isa};
-  cpu.backend.impl = &cpu;
-  mn_tensor *it[MN_KERNEL_MAX_IO], *ot[MN_KERNEL_MAX_IO];
-  mn_view iv[MN_KERNEL_MAX_IO], ov[MN_KERNEL_MAX_IO];
-  for (int i = 0; i < n_in; i++) it[i] = &in[i].tensor, iv[i] = in[i].view;
-  for (int i = 0; i < n_out; i++) ot[i] = &out[i].tensor, ov[i] = out[i].view;
-  mn_recurrence_attr attr = p->attr;
-  mn_node node = {.op = op, .n_in = n_in, .n_out = n_out, .in = it, .out = ot, .attr = &attr};
-  int n;
-  const mn_kernel *const *list = mn_cpu_recurrence_kernels(isa, &n);
-  const mn_kernel *kernel = NULL;
-  for (int i = 0; i < n && !kernel; i++)
-    if (list[i]->op == op && list[i]->accepts(&node)) kernel = list[i];
-  CHECK(kernel, "no kernel takes the node");
-  if (!kernel) return;
-  mn_call call = {.kernel = kernel, .node = &node, .attr = &attr, .n_in = n_in, .n_out = n_out, .in = iv, .out = ov,
-                  .pool = pool, .backend = &cpu.backend};
-  size_t size = kernel->workspace ? kernel->workspace(&call) : 0;
-  call.workspace = mn_alloc_aligned(size + 64);
-  memset(call.workspace, 0xff, size + 64); /* a kernel that reads what it has not written meets NaN */
-  unsigned char *end = (unsigned char *)call.workspace + size;
-  CHECK_OK(kernel->run(&call));
-  for (int i = 0; i < 64; i++) CHECK(end[i] == 0xff, "the workspace was overrun at byte %d", i);
-  free(call.workspace);
 }
 
 static result compute(const problem *p, mn_isa isa, mn_pool *pool, bool backward) {
@@ -304,6 +210,7 @@ static result compute(const problem *p, mn_isa isa, mn_pool *pool, bool backward
                                   {p->B, p->H, p->K, p->V}};
   held in[TENSORS + 1 + RESULTS], out[TENSORS];
   int which_in[TENSORS], n_in = 0, n = 0;
+  mn_recurrence_attr attr = p->attr;
   result r = {0};
   for (int i = 0; i < TENSORS; i++) {
     if (!has_in(&p->attr, i)) continue;
@@ -325,7 +232,7 @@ static result compute(const problem *p, mn_isa isa, mn_pool *pool, bool backward
         which[n] = i;
         out[n++] = hold(i == O ? p->type : MN_F32, 4, od[i], 1);
       }
-    call_kernel(&mn_op_recurrence, p, isa, pool, in, first_g, out, n);
+    call_kernel(mn_cpu_recurrence_kernels, &mn_op_recurrence, &attr, isa, pool, in, first_g, out, n);
     for (int i = 0; i < n; i++) r.out[which[i]] = read_out(&out[i]);
     for (int i = 0; i < n; i++) free(out[i].memory);
     for (int i = 0; i < first_g; i++) free(in[i].memory);
@@ -338,7 +245,7 @@ static result compute(const problem *p, mn_isa isa, mn_pool *pool, bool backward
       }
     for (int i = 0; i < n_in; i++)
       out[i] = hold(which_in[i] <= VAL ? p->type : MN_F32, in[i].view.ndim, in[i].view.dim, 1);
-    call_kernel(&mn_op_recurrence_grad, p, isa, pool, in, all, out, n_in);
+    call_kernel(mn_cpu_recurrence_kernels, &mn_op_recurrence_grad, &attr, isa, pool, in, all, out, n_in);
     for (int i = 0; i < n_in; i++) r.grad[which_in[i]] = read_out(&out[i]);
     for (int i = 0; i < n_in; i++) free(out[i].memory);
     for (int i = 0; i < all; i++) free(in[i].memory);
@@ -348,14 +255,8 @@ static result compute(const problem *p, mn_isa isa, mn_pool *pool, bool backward
 
 /* ---- comparing ---- */
 static double worst; /* over a test */
-static double difference(const float *got, const double *want, int64_t n) { /* relative to the largest */
-  double top = 1e-30, d = 0;
-  for (int64_t i = 0; i < n; i++) {
-    if (fabs(want[i]) > top) top = fabs(want[i]);
-    double e = fabs((double)got[i] - want[i]);
-    if (!(e <= d)) d = e;
-  }
-  d /= top;
+static double difference(const float *got, const double *want, int64_t n) {
+  double d = relative_difference(got, want, n);
   if (!(d <= worst)) worst = d;
   return d;
 }
@@ -431,7 +332,7 @@ static void every_rule(int64_t T, int64_t K, int64_t V, mn_dtype type, double to
         for (int b = 0; b < 2; b++) p.phase[b] = (int32_t)((b ? 1 : chunks[c] - 1) % chunks[c]);
         problem_make(&p);
         answer want = define_problem(&p);
-        for (mn_isa isa = 0; isa <= mn_isa_best() && isa <= MN_ISA_LEVEL_AVX512_BF16; isa++)
+        for (mn_isa isa = 0; isa <= last_isa(); isa++)
           check(&p, isa, NULL, &want, tolerance);
         answer_free(&want);
         problem_free(&p);
@@ -466,7 +367,7 @@ static void split_invariance(void) {
       problem p = {.B = 1, .T = T, .H = 1, .K = 16, .V = 20, .type = MN_F32, .phase = {5},
                    .attr = {.write = (mn_write_rule)rule, .momentum = true, .decay = true, .has_phase = true, .chunk = 16}};
       problem_make(&p);
-      mn_isa isa = mn_isa_best();
+      mn_isa isa = last_isa();
       result whole = compute(&p, isa, NULL, false);
       problem left = p, right = p;
       left.T = cut;
@@ -496,8 +397,8 @@ static void same_bits_for_any_threads(void) {
     problem p = {.B = 2, .T = 99, .H = 3, .K = 32, .V = 16, .type = MN_F32,
                  .attr = {.write = (mn_write_rule)rule, .momentum = true, .decay = true, .chunk = 16}};
     problem_make(&p);
-    result a = compute(&p, mn_isa_best(), one, false), b = compute(&p, mn_isa_best(), two, false);
-    result c = compute(&p, mn_isa_best(), one, true), d = compute(&p, mn_isa_best(), two, true);
+    result a = compute(&p, last_isa(), one, false), b = compute(&p, last_isa(), two, false);
+    result c = compute(&p, last_isa(), one, true), d = compute(&p, last_isa(), two, true);
     for (int i = 0; i < RESULTS; i++)
       CHECK(!a.out[i] || !memcmp(a.out[i], b.out[i], sizeof(float) * (size_t)out_count(&p, i)), "%s", out_name[i]);
     for (int i = 0; i < TENSORS; i++)

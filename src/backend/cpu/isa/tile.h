@@ -239,4 +239,100 @@ TILE_FN void tile_gemm_linear(int64_t M, int64_t N, int64_t K, const float *A, i
   tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, TILE_LINEAR, TILE_FULL, &lin);
 }
 
+
+/* ---- products of bf16 pairs ---- where one instruction multiplies two bf16 and adds both products to an f32.
+ * K is counted in pairs. A: a pair is the 4 bytes at A + i*ra + k*ca (strides in bf16, any alignment); B[k, j] is the
+ * pair of the 32-bit word at B + k*ldb + j, its lower half the earlier one. C is f32. */
+#if defined(MN_ISA_avx512_bf16)
+#define TILE_PAIRS 1
+#else
+#define TILE_PAIRS 0
+#endif
+#if TILE_PAIRS
+MN_INLINE void tile_micro_pairs(const int MR, const int NR, int64_t K, const uint16_t *A, int64_t ra, int64_t ca,
+                                const uint32_t *B, int64_t ldb, float *C, int64_t ldc, bool add) {
+  __m512 acc[8][4];
+  TILE_UNROLL
+  for (int i = 0; i < MR; i++) {
+    TILE_UNROLL
+    for (int j = 0; j < NR; j++) acc[i][j] = _mm512_setzero_ps();
+  }
+  const uint16_t *A4 = A + 4 * ra;
+  const int64_t r2 = 2 * ra, r3 = 3 * ra;
+  for (int64_t k = 0; k < K; k++) {
+    __m512bh b[4];
+    TILE_UNROLL
+    for (int j = 0; j < NR; j++) b[j] = (__m512bh)_mm512_loadu_si512(B + j * MN_VL);
+    TILE_UNROLL
+    for (int i = 0; i < MR; i++) {
+      const uint16_t *row = i < 4 ? A : A4;
+      int m = i & 3;
+      int32_t pair;
+      memcpy(&pair, row + (m == 0 ? 0 : m == 1 ? ra : m == 2 ? r2 : r3), 4);
+      __m512bh a = (__m512bh)_mm512_set1_epi32(pair);
+      TILE_UNROLL
+      for (int j = 0; j < NR; j++) acc[i][j] = _mm512_dpbf16_ps(acc[i][j], a, b[j]);
+    }
+    A += ca;
+    A4 += ca;
+    B += ldb;
+  }
+  TILE_UNROLL
+  for (int i = 0; i < MR; i++) {
+    TILE_UNROLL
+    for (int j = 0; j < NR; j++) {
+      float *c = C + i * ldc + j * MN_VL;
+      vf_store(c, add ? vf_load(c) + (vf)acc[i][j] : (vf)acc[i][j]);
+    }
+  }
+}
+TILE_FN void tile_gemm_pairs(int64_t M, int64_t N, int64_t K, const uint16_t *A, int64_t ra, int64_t ca,
+                             const uint32_t *B, int64_t ldb, float *C, int64_t ldc, bool add) {
+  int64_t nw = (N + MN_VL - 1) / MN_VL;
+  for (int64_t i = 0; i < M;) {
+    int64_t mr = M - i >= 8 ? 8 : M - i >= 4 ? 4 : M - i >= 2 ? 2 : 1, j = 0;
+    const uint16_t *a = A + i * ra;
+    float *c = C + i * ldc;
+#define TILE_CASE(mr_, nr_) tile_micro_pairs(mr_, nr_, K, a, ra, ca, B + j * MN_VL, ldb, c + j * MN_VL, ldc, add)
+    switch (mr) {
+    case 8:
+      for (; j + 2 <= nw; j += 2) TILE_CASE(8, 2);
+      if (j < nw) TILE_CASE(8, 1);
+      break;
+    case 4:
+      for (; j + 2 <= nw; j += 2) TILE_CASE(4, 2);
+      if (j < nw) TILE_CASE(4, 1);
+      break;
+    case 2:
+      for (; j < nw; j++) TILE_CASE(2, 1);
+      break;
+    default:
+      for (; j < nw; j++) TILE_CASE(1, 1);
+    }
+#undef TILE_CASE
+    i += mr;
+  }
+}
+/* dst[j] = the pair (lo[j], hi[j]) of two rows of bf16; hi NULL: zeros. n is rounded up to whole vectors by the
+ * caller's padding of dst; the sources are read only up to n. */
+TILE_FN void tile_pair_rows(uint32_t *dst, const uint16_t *lo, const uint16_t *hi, int64_t n) {
+  int64_t j = 0;
+  for (; j + MN_VL <= n; j += MN_VL) {
+    __m512i l = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(lo + j)));
+    __m512i h = hi ? _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(hi + j)))
+                   : _mm512_setzero_si512();
+    _mm512_storeu_si512(dst + j, _mm512_or_si512(l, _mm512_slli_epi32(h, 16)));
+  }
+  for (; j < n; j++) dst[j] = (uint32_t)lo[j] | (hi ? (uint32_t)hi[j] << 16 : 0);
+  for (int64_t p = tile_pad(n); j < p; j++) dst[j] = 0;
+}
+/* The same from f32, rounded: MN_VL pairs. */
+MN_INLINE void tile_pair_round(uint32_t *dst, vf lo, vf hi) {
+  const __m512i mix = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                                       20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)hi, (__m512)lo);
+  _mm512_storeu_si512(dst, _mm512_permutexvar_epi16(mix, both));
+}
+#endif
+
 #endif

@@ -1,0 +1,257 @@
+/* attention.c - softmax attention forward: one block of queries against all keys it may see, block by block, with the
+ * running maximum and sum of the online softmax (Milakov & Gimelshein 2018; Dao et al. 2022). No score is kept. Also one
+ * query at a time (decoding), which is bound by the reading of keys and values. */
+#include "backend/cpu/isa/attention_block.h"
+
+/* ---- a block of queries ---- */
+typedef struct work {
+  float *qt;         /* [K, N], or pairs [K/2, N]     */
+  float *st;         /* scores, then weights [KB, N]  */
+  uint32_t *p2;      /* weights as pairs [KB/2, N]    */
+  uint32_t *v2;      /* values as pairs [KB/2, vp]    */
+  float *ot;         /* output [V, N]                 */
+  float *bt;         /* bias [KB, N]                  */
+  float *kw, *vw;    /* widened keys, values [KB, .]  */
+  float *tmp;        /* [QB, max(kp, vp, KB)]         */
+  float *m, *l, *alpha; /* [N]                        */
+} work;
+
+static void take_work(work *w, take *s, const mn_attn_args *p) {
+  const int64_t kp = tile_pad(p->K), vp = tile_pad(p->V);
+  int64_t wide = kp > vp ? kp : vp;
+  if (wide < KB) wide = KB;
+  const bool pairs = attn_pairs(p), widen = p->bf16 && !pairs;
+  w->qt = take_floats(s, kp * QB);
+  w->st = take_floats(s, KB * QB);
+  w->p2 = take_bytes(s, pairs ? KB / 2 * QB * 4 : 0);
+  w->v2 = take_bytes(s, pairs ? KB / 2 * vp * 4 : 0);
+  w->ot = take_floats(s, vp * QB);
+  w->bt = take_floats(s, p->bias ? KB * QB : 0);
+  w->kw = take_floats(s, widen ? KB * kp : 0);
+  w->vw = take_floats(s, widen ? KB * vp : 0);
+  w->tmp = take_floats(s, QB * wide);
+  w->m = take_floats(s, QB);
+  w->l = take_floats(s, QB);
+  w->alpha = take_floats(s, QB);
+}
+static size_t forward_scratch(const mn_attn_args *p) {
+  take s = {NULL, 0};
+  work w;
+  take_work(&w, &s, p);
+  return s.used;
+}
+
+/* Scores to weights for `cols` vectors of lanes starting at lane t: new maximum m and sum l (in units of ln 2), alpha = the
+ * factor for what was summed before. c: scale times log2(e). */
+MN_INLINE void soften(work *w, const int cols, int64_t t, int64_t n, int64_t N, float c) {
+  vf top[4], sum[4], m[4];
+  TILE_UNROLL
+  for (int i = 0; i < cols; i++) top[i] = vf_set1(-INFINITY);
+  for (int64_t j = 0; j < n; j++) {
+    TILE_UNROLL
+    for (int i = 0; i < cols; i++) top[i] = vf_max(top[i], vf_load(w->st + j * N + t + i * MN_VL));
+  }
+  TILE_UNROLL
+  for (int i = 0; i < cols; i++) {
+    vf old = vf_load(w->m + t + i * MN_VL), now = vf_max(old, top[i] * c);
+    vf_store(w->m + t + i * MN_VL, now);
+    m[i] = vf_select(vf_eq(now, vf_set1(-INFINITY)), vf_zero(), now);
+    vf_store(w->alpha + t + i * MN_VL, attn_exp2(old - m[i]));
+    sum[i] = vf_zero();
+  }
+  for (int64_t j = 0; j < n; j++) {
+    TILE_UNROLL
+    for (int i = 0; i < cols; i++) {
+      float *s = w->st + j * N + t + i * MN_VL;
+      vf x = attn_exp2(vf_fma(vf_load(s), vf_set1(c), -m[i]));
+      sum[i] += x;
+      vf_store(s, x);
+    }
+  }
+  TILE_UNROLL
+  for (int i = 0; i < cols; i++) {
+    float *l = w->l + t + i * MN_VL;
+    vf_store(l, vf_fma(vf_load(l), vf_load(w->alpha + t + i * MN_VL), sum[i]));
+  }
+}
+
+static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, void *scratch) {
+  take s = {scratch, 0};
+  work w;
+  take_work(&w, &s, p);
+  const bool pairs = attn_pairs(p);
+  const int64_t nq = p->T - t0 < QB ? p->T - t0 : QB, N = tile_pad(nq), g = h / (p->H / p->G);
+  const int64_t vp = tile_pad(p->V);
+  const int64_t q_lo = attn_query_pos(p, b) + t0, q_hi = q_lo + nq - 1;
+  attn_turned(p, &p->q, pairs, b, t0, h, nq, p->K, w.qt, N, w.tmp);
+  for (int64_t t = 0; t < N; t++) w.m[t] = -INFINITY, w.l[t] = 0;
+  bool begun = false;
+  for (int64_t j0 = 0; j0 < p->S; j0 += KB) {
+    const int64_t n = p->S - j0 < KB ? p->S - j0 : KB;
+    const seen see = attn_block_seen(p, b, j0, n, q_lo, q_hi);
+    if (see == SEEN_NONE) continue;
+
+    /* scores [n, N] = K Q^T */
+    rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, p->K, w.kw);
+#if TILE_PAIRS
+    if (pairs)
+      tile_gemm_pairs(n, N, p->K / 2, k.h, k.stride, 2, (const uint32_t *)(void *)w.qt, N, w.st, N, false);
+    else
+#endif
+      tile_gemm(n, N, p->K, k.f, k.stride, 1, w.qt, N, w.st, N, TILE_SET, TILE_FULL);
+    float c = p->scale;
+    if (see == SEEN_SOME || p->bias || p->scale <= 0) { /* the softmax below wants a positive scale */
+      if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, w.bt, N, w.tmp);
+      for (int64_t j = 0; j < n; j++) {
+        float *row = w.st + j * N;
+        for (int64_t t = 0; t < N; t += MN_VL) {
+          vf x = vf_load(row + t) * c;
+          if (p->bias) x += vf_load(w.bt + j * N + t);
+          vf_store(row + t, x);
+        }
+        if (see == SEEN_SOME) attn_mask_row(p, b, j0 + j, q_lo, row, N, vf_set1(-INFINITY));
+      }
+      c = 1;
+    }
+    int64_t t = 0;
+    for (; t + 4 * MN_VL <= N; t += 4 * MN_VL) soften(&w, 4, t, n, N, c * LOG2E);
+    for (; t < N; t += MN_VL) soften(&w, 1, t, n, N, c * LOG2E);
+
+    /* output [V, N] = V^T weights, on top of what there is, which shrinks by alpha where the maximum has grown */
+    if (begun) {
+      bool grown = false;
+      for (t = 0; t < N; t += MN_VL) grown |= vm_any(vm_not(vf_eq(vf_load(w.alpha + t), vf_set1(1))));
+      for (int64_t i = 0; grown && i < p->V; i++)
+        for (t = 0; t < N; t += MN_VL) vf_store(w.ot + i * N + t, vf_load(w.ot + i * N + t) * vf_load(w.alpha + t));
+    }
+    rows v = attn_rows(p, &p->v, pairs, b, j0, g, n, p->V, w.vw);
+#if TILE_PAIRS
+    if (pairs) {
+      for (int64_t j = 0; j < n; j += 2) {
+        const bool two = j + 1 < n;
+        tile_pair_rows(w.v2 + j / 2 * vp, v.h + j * v.stride, two ? v.h + (j + 1) * v.stride : NULL, p->V);
+        for (t = 0; t < N; t += MN_VL)
+          tile_pair_round(w.p2 + j / 2 * N + t, vf_load(w.st + j * N + t),
+                          two ? vf_load(w.st + (j + 1) * N + t) : vf_zero());
+      }
+      tile_gemm_pairs(p->V, N, (n + 1) / 2, (const uint16_t *)(void *)w.v2, 2, 2 * vp, w.p2, N, w.ot, N, begun);
+    } else
+#endif
+      tile_gemm(p->V, N, n, v.f, 1, v.stride, w.st, N, w.ot, N, begun ? TILE_ADD : TILE_SET, TILE_FULL);
+    begun = true;
+  }
+
+  for (int64_t t = 0; t < nq; t++)
+    p->lse[b * p->lse_b + h * p->lse_h + t0 + t] = w.l[t] > 0 ? (w.m[t] + log2f(w.l[t])) * LN2 : -INFINITY;
+  for (int64_t t = 0; t < N; t += MN_VL) {
+    vf l = vf_load(w.l + t);
+    vf_store(w.alpha + t, vf_select(vf_lt(vf_zero(), l), 1.0f / l, vf_zero()));
+  }
+  for (int64_t i = 0; i < p->V; i++)
+    for (int64_t t = 0; t < N; t += MN_VL)
+      vf_store(w.ot + i * N + t, begun ? vf_load(w.ot + i * N + t) * vf_load(w.alpha + t) : vf_zero());
+  tile_transpose(w.tmp, vp, w.ot, N, p->V, nq, 0);
+  for (int64_t t = 0; t < nq; t++)
+    tile_row_out((void *)(uintptr_t)attn_row(&p->o, p->bf16, b, t0 + t, h), w.tmp + t * vp, p->bf16, p->V);
+}
+
+/* ---- one query: keys are read once for all the query heads that share them ---- */
+static size_t decode_scratch(const mn_attn_args *p) {
+  const int64_t r = p->H / p->G;
+  take s = {NULL, 0};
+  take_floats(&s, r * tile_pad(p->K));
+  take_floats(&s, r * KB);
+  take_floats(&s, r * tile_pad(p->V));
+  take_bytes(&s, KB * 8);
+  return s.used;
+}
+
+MN_INLINE vf load_some(const void *row, bool bf16, int64_t i, int64_t n) { /* elements i .. of a row of n */
+  const int left = n - i < MN_VL ? (int)(n - i) : MN_VL;
+  if (left == MN_VL) return bf16 ? vf_load_bf16((const uint16_t *)row + i) : vf_load((const float *)row + i);
+  return bf16 ? vf_load_bf16n((const uint16_t *)row + i, left) : vf_loadn((const float *)row + i, left);
+}
+
+static void decode(const mn_attn_args *p, int64_t b, int64_t g, int64_t s0, int64_t s1, float *partial, void *scratch) {
+  const int64_t r = p->H / p->G, kp = tile_pad(p->K), vp = tile_pad(p->V), q_pos = attn_query_pos(p, b);
+  take s = {scratch, 0};
+  float *q = take_floats(&s, r * kp), *score = take_floats(&s, r * KB), *o = take_floats(&s, r * vp);
+  int64_t *list = take_bytes(&s, KB * 8);
+  for (int64_t i = 0; i < r; i++) {
+    tile_row_in(q + i * kp, attn_row(&p->q, p->bf16, b, 0, g * r + i), p->bf16, p->K);
+    for (int64_t x = 0; x < kp; x += MN_VL) vf_store(q + i * kp + x, vf_load(q + i * kp + x) * (p->scale * LOG2E));
+    for (int64_t x = 0; x < vp; x += MN_VL) vf_store(o + i * vp + x, vf_zero());
+    partial[i * (p->V + 2) + p->V] = -INFINITY;
+    partial[i * (p->V + 2) + p->V + 1] = 0;
+  }
+  for (int64_t j0 = s0; j0 < s1; j0 += KB) {
+    const int64_t block = s1 - j0 < KB ? s1 - j0 : KB;
+    if (attn_block_seen(p, b, j0, block, q_pos, q_pos) == SEEN_NONE) continue;
+    int64_t n = 0;
+    for (int64_t j = j0; j < j0 + block; j++)
+      if (j < p->prefix || attn_sees(p, attn_key_pos(p, b, j), q_pos)) list[n++] = j;
+    if (n == 0) continue;
+    for (int64_t j = 0; j < n; j++) {
+      const void *k = attn_row(&p->k, p->bf16, b, list[j], g);
+      for (int64_t i = 0; i < r; i++) {
+        vf a[2] = {vf_zero(), vf_zero()};
+        int64_t x = 0;
+        for (; x + 2 * MN_VL <= p->K; x += 2 * MN_VL) {
+          a[0] += load_some(k, p->bf16, x, p->K) * vf_load(q + i * kp + x);
+          a[1] += load_some(k, p->bf16, x + MN_VL, p->K) * vf_load(q + i * kp + x + MN_VL);
+        }
+        for (; x < p->K; x += MN_VL) a[0] += load_some(k, p->bf16, x, p->K) * vf_load(q + i * kp + x);
+        float y = vf_sum(a[0] + a[1]);
+        if (p->bias) y += LOG2E * p->bias[b * p->bias_b + (g * r + i) * p->bias_h + list[j] * p->bias_s];
+        score[i * KB + j] = y;
+      }
+    }
+    for (int64_t i = 0; i < r; i++) {
+      float *ml = partial + i * (p->V + 2) + p->V, *sc = score + i * KB, top = ml[0];
+      for (int64_t j = n; j < KB; j++) sc[j] = -INFINITY;
+      vf most = vf_set1(top), sum = vf_zero();
+      for (int64_t j = 0; j < n; j += MN_VL) most = vf_max(most, vf_load(sc + j));
+      top = vf_hmax(most);
+      if (top == -INFINITY) continue;
+      const float alpha = exp2f(ml[0] - top);
+      for (int64_t j = 0; j < n; j += MN_VL) {
+        vf x = attn_exp2(vf_load(sc + j) - top);
+        sum += x;
+        vf_store(sc + j, x);
+      }
+      ml[0] = top;
+      ml[1] = ml[1] * alpha + vf_sum(sum);
+      if (alpha != 1)
+        for (int64_t x = 0; x < vp; x += MN_VL) vf_store(o + i * vp + x, vf_load(o + i * vp + x) * alpha);
+    }
+    for (int64_t j = 0; j < n; j++) {
+      const void *v = attn_row(&p->v, p->bf16, b, list[j], g);
+      for (int64_t i = 0; i < r; i++) {
+        const vf x = vf_set1(score[i * KB + j]);
+        for (int64_t y = 0; y < p->V; y += MN_VL)
+          vf_store(o + i * vp + y, vf_load(o + i * vp + y) + x * load_some(v, p->bf16, y, p->V));
+      }
+    }
+  }
+  for (int64_t i = 0; i < r; i++) tile_row_out(partial + i * (p->V + 2), o + i * vp, 0, p->V);
+}
+
+static void decode_join(const mn_attn_args *p, int64_t b, int64_t g, int64_t n, const float *partials) {
+  const int64_t r = p->H / p->G, one = p->V + 2;
+  for (int64_t i = 0; i < r; i++) {
+    const int64_t h = g * r + i;
+    const float *x = partials + i * one;
+    float m = -INFINITY, l = 0;
+    for (int64_t k = 0; k < n; k++) m = x[k * r * one + p->V] > m ? x[k * r * one + p->V] : m;
+    for (int64_t k = 0; m > -INFINITY && k < n; k++) l += x[k * r * one + p->V + 1] * exp2f(x[k * r * one + p->V] - m);
+    void *o = (void *)(uintptr_t)attn_row(&p->o, p->bf16, b, 0, h);
+    for (int64_t y = 0; y < p->V; y++) {
+      float sum = 0;
+      for (int64_t k = 0; l > 0 && k < n; k++) sum += x[k * r * one + y] * exp2f(x[k * r * one + p->V] - m);
+      tile_scalar_out(o, p->bf16, y, l > 0 ? sum / l : 0);
+    }
+    p->lse[b * p->lse_b + h * p->lse_h] = l > 0 ? (m + log2f(l)) * LN2 : -INFINITY;
+  }
+}
+
+const mn_attention_isa MN_ISA_NAME(mn_attention) = {forward_scratch, forward, decode_scratch, decode, decode_join};

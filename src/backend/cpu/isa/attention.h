@@ -1,0 +1,55 @@
+/* attention.h - softmax attention, tile by tile: what the two kernels hand to the vector code. */
+#ifndef MN_CPU_ISA_ATTENTION_H
+#define MN_CPU_ISA_ATTENTION_H
+
+#include "backend/backend.h"
+#include "backend/cpu/isa.h"
+
+enum { MN_ATTN_QUERIES = 64 }; /* queries of one block: forward tasks and backward parts are made of whole blocks */
+
+typedef struct mn_attn_tensor { /* [B,T,H,*] with the last axis dense; strides in elements */
+  void *data;
+  int64_t b, t, h;
+} mn_attn_tensor;
+
+typedef struct mn_attn_args {
+  int64_t B, T, S, H, G, K, V;
+  float scale;
+  int64_t window, prefix, sinks, q_start;
+  bool causal, bf16;                 /* bf16: type of q, k, v, o and their gradients; else f32 */
+  mn_attn_tensor q, k, v, o;
+  const int32_t *q_pos, *k_pos;      /* NULL: q_start + t, j - prefix */
+  int64_t q_pos_b, k_pos_b, k_pos_s; /* strides */
+  const float *bias;                 /* NULL: none */
+  int64_t bias_b, bias_h, bias_t, bias_s; /* strides, 0 where it is broadcast */
+  float *lse;                        /* [B,H,T], last axis dense */
+  int64_t lse_b, lse_h, dlse_b, dlse_h;
+  /* backward */
+  mn_attn_tensor d_o, dq, dk, dv;
+  const float *dlse;                 /* [B,H,T], last axis dense */
+  float *dbias;                      /* zeroed by the caller */
+  int64_t dbias_b, dbias_h, dbias_t, dbias_s;
+} mn_attn_args;
+
+typedef struct mn_attention_isa {
+  size_t (*forward_scratch)(const mn_attn_args *a); /* bytes for one thread; a multiple of 64 */
+  void (*forward)(const mn_attn_args *a, int64_t b, int64_t h, int64_t t0, void *scratch); /* one block of queries */
+  /* T = 1: keys [s0, s1) for the H/G queries of one key head. partial: for each, V + 2 floats: the unnormalised output,
+   * the largest score in units of ln 2, the sum. */
+  size_t (*decode_scratch)(const mn_attn_args *a);
+  void (*decode)(const mn_attn_args *a, int64_t b, int64_t g, int64_t s0, int64_t s1, float *partial, void *scratch);
+  void (*decode_join)(const mn_attn_args *a, int64_t b, int64_t g, int64_t n, const float *partials); /* n splits */
+} mn_attention_isa;
+MN_ISA_DECLARE(mn_attention_isa, mn_attention);
+
+typedef struct mn_attention_grad_isa {
+  size_t (*scratch)(const mn_attn_args *a);
+  int64_t (*sum_floats)(const mn_attn_args *a); /* of the sums of one key head: dk and dv in f32 */
+  /* Part `part` of `parts` of the query blocks of key head g: writes their dq, dbias, and their share of dk and dv to sums. */
+  void (*part)(const mn_attn_args *a, int64_t b, int64_t g, int64_t part, int64_t parts, float *sums, void *scratch);
+  /* dk and dv from the sums of all parts, in their order. */
+  void (*finish)(const mn_attn_args *a, int64_t b, int64_t g, int64_t parts, float *sums);
+} mn_attention_grad_isa;
+MN_ISA_DECLARE(mn_attention_grad_isa, mn_attention_grad);
+
+#endif

@@ -1,0 +1,161 @@
+/* attention_block.h - what the forward and the backward tiles of attention share. Scores are made transposed: a row for
+ * each key, queries along the vectors. So keys and values are read as they lie (any row stride), the softmax runs down
+ * the rows with no step across lanes, and only blocks of queries are ever transposed. */
+#ifndef MN_CPU_ATTENTION_BLOCK_H
+#define MN_CPU_ATTENTION_BLOCK_H
+
+#include "backend/cpu/isa/attention.h"
+#include "backend/cpu/isa/tile.h"
+#include "backend/cpu/isa/vecmath.h"
+
+enum { QB = MN_ATTN_QUERIES, KB = 64 }; /* queries and keys of a block */
+#define LOG2E 1.44269504088896341f
+#define LN2 0.69314718055994531f
+
+/* ---- scratch ---- */
+typedef struct take { /* hands out the scratch; with base NULL it only counts */
+  char *base;
+  size_t used;
+} take;
+MN_INLINE void *take_bytes(take *s, int64_t n) {
+  char *p = s->base ? s->base + s->used : NULL;
+  s->used += ((size_t)n + 63) / 64 * 64;
+  return p;
+}
+MN_INLINE float *take_floats(take *s, int64_t n) { return take_bytes(s, 4 * n); }
+
+MN_INLINE const void *attn_row(const mn_attn_tensor *x, bool bf16, int64_t b, int64_t t, int64_t h) {
+  return (const char *)x->data + (b * x->b + t * x->t + h * x->h) * (bf16 ? 2 : 4);
+}
+
+/* ---- 2^x for x <= 0 (and a little above); exactly 0 below -150, and at -inf ---- */
+MN_INLINE vf attn_exp2(vf x) {
+#if defined(MN_VEC_512)
+  x = vf_max(x, vf_set1(-200.0f));
+#else
+  x = vf_max(x, vf_set1(-127.0f)); /* 2^-127 is made of the bits of 0 */
+#endif
+  vf n = vf_round(x), f = x - n; /* |f| <= 1/2 */
+  /* 2^f = e^(f ln 2), Taylor to degree 6: the rest is below 2e-7 * 2^-3 */
+  vf p = vf_fma(vf_set1(1.54035304e-4f), f, vf_set1(1.33335581e-3f));
+  p = vf_fma(p, f, vf_set1(9.61812911e-3f));
+  p = vf_fma(p, f, vf_set1(5.55041087e-2f));
+  p = vf_fma(p, f, vf_set1(2.40226507e-1f));
+  p = vf_fma(p, f, vf_set1(6.93147181e-1f));
+  p = vf_fma(p, f, vf_set1(1.0f));
+#if defined(MN_VEC_512)
+  return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+  return p * (vf)((vi_of(n) + 127) << 23);
+#endif
+}
+
+/* ---- who sees whom ---- */
+typedef enum seen { SEEN_NONE, SEEN_SOME, SEEN_ALL } seen;
+
+MN_INLINE int64_t attn_key_pos(const mn_attn_args *p, int64_t b, int64_t j) {
+  return p->k_pos ? p->k_pos[b * p->k_pos_b + j * p->k_pos_s] : j - p->prefix;
+}
+MN_INLINE int64_t attn_query_pos(const mn_attn_args *p, int64_t b) {
+  return p->q_pos ? p->q_pos[b * p->q_pos_b] : p->q_start;
+}
+MN_INLINE bool attn_sees(const mn_attn_args *p, int64_t k, int64_t q) { /* positions; k is not of the prefix */
+  return k >= 0 && (!p->causal || k <= q) && (p->window <= 0 || k > q - p->window || k < p->sinks);
+}
+/* Keys [j0, j0 + n) for queries at positions q_lo .. q_hi. */
+TILE_FN seen attn_block_seen(const mn_attn_args *p, int64_t b, int64_t j0, int64_t n, int64_t q_lo, int64_t q_hi) {
+  int64_t lo = INT64_MAX, hi = -1, fixed = p->prefix > j0 ? (p->prefix - j0 < n ? p->prefix - j0 : n) : 0;
+  bool empty = false;
+  if (!p->k_pos) {
+    if (fixed < n) lo = j0 + fixed - p->prefix, hi = j0 + n - 1 - p->prefix;
+  } else {
+    for (int64_t j = j0 + fixed; j < j0 + n; j++) {
+      int64_t x = attn_key_pos(p, b, j);
+      if (x < 0) {
+        empty = true;
+        continue;
+      }
+      lo = x < lo ? x : lo;
+      hi = x > hi ? x : hi;
+    }
+  }
+  if (hi < 0) return fixed == n ? SEEN_ALL : fixed ? SEEN_SOME : SEEN_NONE;
+  bool all = (!p->causal || hi <= q_lo) && (p->window <= 0 || lo > q_hi - p->window || hi < p->sinks);
+  bool some = (!p->causal || lo <= q_hi) && (p->window <= 0 || hi > q_lo - p->window || lo < p->sinks);
+  if (all && !empty) return SEEN_ALL;
+  return some || fixed ? SEEN_SOME : SEEN_NONE;
+}
+
+/* Row of key j: lanes of the queries (at positions q0 + t) that do not see it get `hidden`. */
+MN_INLINE void attn_mask_row(const mn_attn_args *p, int64_t b, int64_t j, int64_t q0, float *row, int64_t N, vf hidden) {
+  if (j < p->prefix) return;
+  const int64_t k = attn_key_pos(p, b, j);
+  if (k < 0) {
+    for (int64_t t = 0; t < N; t += MN_VL) vf_store(row + t, hidden);
+    return;
+  }
+  const bool sink = k < p->sinks;
+  /* seen by queries first .. last only */
+  int64_t first = p->causal ? k - q0 : 0, last = p->window > 0 && !sink ? k + p->window - 1 - q0 : N;
+  if (first <= 0 && last >= N - 1) return;
+  first = first > N ? N : first;
+  last = last < -1 ? -1 : last > N ? N : last;
+  vi a = vi_set1((int32_t)first), z = vi_set1((int32_t)last);
+  for (int64_t t = 0; t < N; t += MN_VL) {
+    vi i = vi_iota() + (int32_t)t;
+    vm out = vm_or(vi_lt(i, a), vi_lt(z, i));
+    vf_store(row + t, vf_select(out, hidden, vf_load(row + t)));
+  }
+}
+
+/* bt[j, t] = bias of key j0 + j and query t0 + t; tmp [QB, KB] */
+TILE_FN void attn_bias_block(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, int64_t nq, int64_t j0, int64_t n,
+                             float *bt, int64_t N, float *tmp) {
+  const float *src = p->bias + b * p->bias_b + h * p->bias_h + t0 * p->bias_t + j0 * p->bias_s;
+  if (p->bias_s == 1 && p->bias_t != 0) {
+    for (int64_t t = 0; t < nq; t++) tile_row_in(tmp + t * KB, src + t * p->bias_t, 0, n);
+    tile_transpose(bt, N, tmp, KB, nq, n, 0);
+    return;
+  }
+  for (int64_t j = 0; j < n; j++) {
+    if (p->bias_t == 0) {
+      for (int64_t t = 0; t < N; t += MN_VL) vf_store(bt + j * N + t, vf_set1(src[j * p->bias_s]));
+    } else {
+      for (int64_t t = 0; t < N; t++) bt[j * N + t] = t < nq ? src[t * p->bias_t + j * p->bias_s] : 0;
+    }
+  }
+}
+
+/* ---- a block of keys or values ---- f32: as it lies; bf16 without pair products: widened into `wide` [KB, pad] */
+typedef struct rows {
+  const float *f;
+  const uint16_t *h; /* bf16, when pairs are used */
+  int64_t stride;
+} rows;
+MN_INLINE rows attn_rows(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs, int64_t b, int64_t j0, int64_t g,
+                         int64_t n, int64_t width, float *wide) {
+  const void *src = attn_row(x, p->bf16, b, j0, g);
+  if (!p->bf16) return (rows){src, NULL, x->t};
+  if (pairs) return (rows){NULL, src, x->t};
+  const int64_t ld = tile_pad(width);
+  for (int64_t j = 0; j < n; j++) tile_row_in(wide + j * ld, (const uint16_t *)src + j * x->t, 1, width);
+  return (rows){wide, NULL, ld};
+}
+
+/* Queries (or their gradients) t0 .. t0+n transposed: f32 [width, N], or pairs along the width [width/2, N]. */
+TILE_FN void attn_turned(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs, int64_t b, int64_t t0, int64_t h,
+                         int64_t n, int64_t width, float *dst, int64_t N, float *tmp) {
+  const int64_t ld = tile_pad(width);
+  if (pairs) {
+    for (int64_t t = 0; t < n; t++) tile_row_in(tmp + t * ld, attn_row(x, true, b, t0 + t, h), 0, width / 2);
+    tile_transpose(dst, N, tmp, ld, n, width / 2, 0); /* moves 32-bit words */
+    return;
+  }
+  for (int64_t t = 0; t < n; t++) tile_row_in(tmp + t * ld, attn_row(x, p->bf16, b, t0 + t, h), p->bf16, width);
+  tile_transpose(dst, N, tmp, ld, n, width, 0);
+}
+
+/* Pair products need even widths: a pair must not straddle a row's end. */
+MN_INLINE bool attn_pairs(const mn_attn_args *p) { return TILE_PAIRS && p->bf16 && p->K % 2 == 0 && p->V % 2 == 0; }
+
+#endif

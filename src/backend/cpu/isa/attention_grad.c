@@ -1,0 +1,196 @@
+/* attention_grad.c - softmax attention backward (Dao et al. 2022): the weights P of a block are made again from the scores
+ * and lse; with delta_t = sum_v do o - dlse,
+ *     dV += P^T dO     dP = dO V^T     dS = P o (dP - delta)     dK += scale dS^T Q     dQ += scale dS K     dbias += dS
+ * Blocks are transposed as in the forward pass: a row for each key. dk and dv of one key head are summed over all query
+ * heads that share it, in a fixed order. */
+#include "backend/cpu/isa/attention_block.h"
+
+typedef struct work {
+  float *qt, *dot;     /* [K, N], [V, N]; or pairs along the width            */
+  float *q, *d_o;      /* [QB, kp], [QB, vp]; or pairs of queries [QB/2, .]   */
+  float *st, *dst;     /* [KB, N]: scores, weights; dP, dS                    */
+  uint16_t *ph, *dsh;  /* [KB, N] bf16                                        */
+  uint32_t *ds2, *k2;  /* pairs of keys [KB/2, N], [KB/2, kp]                 */
+  float *dqt;          /* [K, N]          */
+  float *bt;           /* [KB, N]         */
+  float *kw, *vw;      /* [KB, .]         */
+  float *tmp;          /* [QB, max(kp, vp, KB)] */
+  float *lse, *delta;  /* [N]             */
+} work;
+
+static void take_work(work *w, take *s, const mn_attn_args *p) {
+  const int64_t kp = tile_pad(p->K), vp = tile_pad(p->V);
+  int64_t wide = kp > vp ? kp : vp;
+  if (wide < KB) wide = KB;
+  const bool pairs = attn_pairs(p), widen = p->bf16 && !pairs;
+  w->qt = take_floats(s, kp * QB);
+  w->dot = take_floats(s, vp * QB);
+  w->q = take_floats(s, kp * QB);
+  w->d_o = take_floats(s, vp * QB);
+  w->st = take_floats(s, KB * QB);
+  w->dst = take_floats(s, KB * QB);
+  w->ph = take_bytes(s, pairs ? KB * QB * 2 : 0);
+  w->dsh = take_bytes(s, pairs ? KB * QB * 2 : 0);
+  w->ds2 = take_bytes(s, pairs ? KB / 2 * QB * 4 : 0);
+  w->k2 = take_bytes(s, pairs ? KB / 2 * kp * 4 : 0);
+  w->dqt = take_floats(s, kp * QB);
+  w->bt = take_floats(s, p->bias ? KB * QB : 0);
+  w->kw = take_floats(s, widen ? KB * kp : 0);
+  w->vw = take_floats(s, widen ? KB * vp : 0);
+  w->tmp = take_floats(s, QB * wide);
+  w->lse = take_floats(s, QB);
+  w->delta = take_floats(s, QB);
+}
+static size_t scratch_size(const mn_attn_args *p) {
+  take s = {NULL, 0};
+  work w;
+  take_work(&w, &s, p);
+  return s.used;
+}
+static int64_t sum_floats(const mn_attn_args *p) { return p->S * (tile_pad(p->K) + tile_pad(p->V)); }
+
+/* The rows of a block of queries, as they are multiplied by blocks whose rows are keys. */
+static void straight(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs, int64_t b, int64_t t0, int64_t h,
+                     int64_t n, int64_t width, float *dst) {
+  const int64_t ld = tile_pad(width);
+#if TILE_PAIRS
+  if (pairs) {
+    for (int64_t t = 0; t < n; t += 2)
+      tile_pair_rows((uint32_t *)(void *)dst + t / 2 * ld, attn_row(x, true, b, t0 + t, h),
+                     t + 1 < n ? attn_row(x, true, b, t0 + t + 1, h) : NULL, width);
+    return;
+  }
+#else
+  (void)pairs;
+#endif
+  for (int64_t t = 0; t < n; t++) tile_row_in(dst + t * ld, attn_row(x, p->bf16, b, t0 + t, h), p->bf16, width);
+}
+
+static void add_dbias(const mn_attn_args *p, const work *w, int64_t b, int64_t h, int64_t t0, int64_t nq, int64_t j0,
+                      int64_t n, int64_t N) {
+  float *dst = p->dbias + b * p->dbias_b + h * p->dbias_h + t0 * p->dbias_t + j0 * p->dbias_s;
+  if (p->dbias_t != 0 && p->dbias_s != 0) {
+    tile_transpose(w->tmp, KB, w->dst, N, n, nq, 0);
+    for (int64_t t = 0; t < nq; t++)
+      for (int64_t j = 0; j < n; j++) dst[t * p->dbias_t + j * p->dbias_s] += w->tmp[t * KB + j];
+    return;
+  }
+  for (int64_t j = 0; j < n; j++)
+    for (int64_t t = 0; t < nq; t++) dst[t * p->dbias_t + j * p->dbias_s] += w->dst[j * N + t];
+}
+
+/* One block of queries of one head: dq, and its share of dk, dv in sums. */
+static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t t0, float *dk, float *dv) {
+  const bool pairs = attn_pairs(p);
+  const int64_t nq = p->T - t0 < QB ? p->T - t0 : QB, N = tile_pad(nq), g = h / (p->H / p->G);
+  const int64_t K = p->K, V = p->V, kp = tile_pad(K), vp = tile_pad(V);
+  const int64_t q_lo = attn_query_pos(p, b) + t0, q_hi = q_lo + nq - 1;
+  attn_turned(p, &p->q, pairs, b, t0, h, nq, K, w->qt, N, w->tmp);
+  attn_turned(p, &p->d_o, pairs, b, t0, h, nq, V, w->dot, N, w->tmp);
+  straight(p, &p->q, pairs, b, t0, h, nq, K, w->q);
+  straight(p, &p->d_o, pairs, b, t0, h, nq, V, w->d_o);
+  for (int64_t t = 0; t < N; t++) {
+    w->lse[t] = INFINITY, w->delta[t] = 0; /* weight 0: lanes of no query, and queries that see nothing */
+    if (t >= nq) continue;
+    const float lse = p->lse[b * p->lse_b + h * p->lse_h + t0 + t];
+    if (lse == -INFINITY) continue;
+    const void *o = attn_row(&p->o, p->bf16, b, t0 + t, h), *d_o = attn_row(&p->d_o, p->bf16, b, t0 + t, h);
+    vf sum = vf_zero();
+    int64_t v = 0;
+    for (; v + MN_VL <= V; v += MN_VL)
+      sum += p->bf16 ? vf_load_bf16((const uint16_t *)o + v) * vf_load_bf16((const uint16_t *)d_o + v)
+                     : vf_load((const float *)o + v) * vf_load((const float *)d_o + v);
+    float rest = 0;
+    for (; v < V; v++) rest += tile_scalar_in(o, p->bf16, v) * tile_scalar_in(d_o, p->bf16, v);
+    w->lse[t] = lse * LOG2E;
+    w->delta[t] = vf_sum(sum) + rest - p->dlse[b * p->dlse_b + h * p->dlse_h + t0 + t];
+  }
+  bool begun = false;
+  for (int64_t j0 = 0; j0 < p->S; j0 += KB) {
+    const int64_t n = p->S - j0 < KB ? p->S - j0 : KB;
+    const seen see = attn_block_seen(p, b, j0, n, q_lo, q_hi);
+    if (see == SEEN_NONE) continue;
+    rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, K, w->kw), v = attn_rows(p, &p->v, pairs, b, j0, g, n, V, w->vw);
+#if TILE_PAIRS
+    if (pairs) {
+      tile_gemm_pairs(n, N, K / 2, k.h, k.stride, 2, (const uint32_t *)(void *)w->qt, N, w->st, N, false);
+      tile_gemm_pairs(n, N, V / 2, v.h, v.stride, 2, (const uint32_t *)(void *)w->dot, N, w->dst, N, false);
+    } else
+#endif
+    {
+      tile_gemm(n, N, K, k.f, k.stride, 1, w->qt, N, w->st, N, TILE_SET, TILE_FULL);
+      tile_gemm(n, N, V, v.f, v.stride, 1, w->dot, N, w->dst, N, TILE_SET, TILE_FULL);
+    }
+    if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, w->bt, N, w->tmp);
+    const float c = p->scale * LOG2E;
+    for (int64_t j = 0; j < n; j++) {
+      float *s = w->st + j * N, *d = w->dst + j * N;
+      for (int64_t t = 0; t < N; t += MN_VL) {
+        vf x = vf_fma(vf_load(s + t), vf_set1(c), -vf_load(w->lse + t));
+        if (p->bias) x = vf_fma(vf_load(w->bt + j * N + t), vf_set1(LOG2E), x);
+        vf_store(s + t, attn_exp2(x));
+      }
+      if (see == SEEN_SOME) attn_mask_row(p, b, j0 + j, q_lo, s, N, vf_zero());
+      const float scale = p->dbias ? 1 : p->scale;
+      for (int64_t t = 0; t < N; t += MN_VL)
+        vf_store(d + t, vf_load(s + t) * (vf_load(d + t) - vf_load(w->delta + t)) * scale);
+    }
+    if (p->dbias) {
+      add_dbias(p, w, b, h, t0, nq, j0, n, N);
+      for (int64_t i = 0; i < n * N; i += MN_VL) vf_store(w->dst + i, vf_load(w->dst + i) * p->scale);
+    }
+#if TILE_PAIRS
+    if (pairs) {
+      for (int64_t j = 0; j < n; j += 2) {
+        const bool two = j + 1 < n;
+        tile_pair_rows(w->k2 + j / 2 * kp, k.h + j * k.stride, two ? k.h + (j + 1) * k.stride : NULL, K);
+        for (int64_t t = 0; t < N; t += MN_VL) {
+          vf d0 = vf_load(w->dst + j * N + t), d1 = two ? vf_load(w->dst + (j + 1) * N + t) : vf_zero();
+          tile_pair_round(w->ds2 + j / 2 * N + t, d0, d1);
+          vf_store_bf16(w->dsh + j * N + t, d0);
+          vf_store_bf16(w->ph + j * N + t, vf_load(w->st + j * N + t));
+          if (two) {
+            vf_store_bf16(w->dsh + (j + 1) * N + t, d1);
+            vf_store_bf16(w->ph + (j + 1) * N + t, vf_load(w->st + (j + 1) * N + t));
+          }
+        }
+      }
+      tile_gemm_pairs(n, V, (nq + 1) / 2, w->ph, N, 2, (const uint32_t *)(void *)w->d_o, vp, dv + j0 * vp, vp, true);
+      tile_gemm_pairs(n, K, (nq + 1) / 2, w->dsh, N, 2, (const uint32_t *)(void *)w->q, kp, dk + j0 * kp, kp, true);
+      tile_gemm_pairs(K, N, (n + 1) / 2, (const uint16_t *)(void *)w->k2, 2, 2 * kp, w->ds2, N, w->dqt, N, begun);
+    } else
+#endif
+    {
+      tile_gemm(n, V, nq, w->st, N, 1, w->d_o, vp, dv + j0 * vp, vp, TILE_ADD, TILE_FULL);
+      tile_gemm(n, K, nq, w->dst, N, 1, w->q, kp, dk + j0 * kp, kp, TILE_ADD, TILE_FULL);
+      tile_gemm(K, N, n, k.f, 1, k.stride, w->dst, N, w->dqt, N, begun ? TILE_ADD : TILE_SET, TILE_FULL);
+    }
+    begun = true;
+  }
+  if (!begun) memset(w->dqt, 0, (size_t)(K * N) * sizeof(float));
+  tile_transpose(w->tmp, kp, w->dqt, N, K, nq, 0);
+  for (int64_t t = 0; t < nq; t++)
+    tile_row_out((void *)(uintptr_t)attn_row(&p->dq, p->bf16, b, t0 + t, h), w->tmp + t * kp, p->bf16, K);
+}
+
+static void part(const mn_attn_args *p, int64_t b, int64_t g, int64_t which, int64_t parts, float *sums, void *scratch) {
+  take s = {scratch, 0};
+  work w;
+  take_work(&w, &s, p);
+  const int64_t r = p->H / p->G, blocks = (p->T + QB - 1) / QB, kp = tile_pad(p->K);
+  memset(sums, 0, (size_t)sum_floats(p) * sizeof(float));
+  for (int64_t i = which; i < r * blocks; i += parts) /* strided: with a causal mask late blocks are longer */
+    query_block(p, &w, b, g * r + i / blocks, i % blocks * QB, sums, sums + p->S * kp);
+}
+
+static void finish(const mn_attn_args *p, int64_t b, int64_t g, int64_t parts, float *sums) {
+  const int64_t kp = tile_pad(p->K), vp = tile_pad(p->V), n = sum_floats(p);
+  for (int64_t i = 1; i < parts; i++)
+    for (int64_t x = 0; x < n; x += MN_VL) vf_store(sums + x, vf_load(sums + x) + vf_load(sums + i * n + x));
+  for (int64_t j = 0; j < p->S; j++) {
+    tile_row_out((void *)(uintptr_t)attn_row(&p->dk, p->bf16, b, j, g), sums + j * kp, p->bf16, p->K);
+    tile_row_out((void *)(uintptr_t)attn_row(&p->dv, p->bf16, b, j, g), sums + p->S * kp + j * vp, p->bf16, p->V);
+  }
+}
+
+const mn_attention_grad_isa MN_ISA_NAME(mn_attention_grad) = {scratch_size, sum_floats, part, finish};
