@@ -3,7 +3,7 @@
 #include "graph/compose.h"
 #include "graph/ops.h"
 
-/* stop_gradient makes a fresh identity of each input, so that the composition's own inputs are leaves for mn_grad even
+/* Each input gets a fresh name, so that the composition's own inputs are leaves for mn_grad even
  * when two of them are the same tensor. */
 void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tensor *const *in, int n_out,
                const mn_dtype *types, const mn_shape *shapes, mn_tensor **dout, const bool *need, mn_tensor **din,
@@ -20,7 +20,7 @@ void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tens
     mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
     return;
   }
-  for (int i = 0; i < n_in; i++) cut[i] = mn_stop_gradient(g, in[i]);
+  for (int i = 0; i < n_in; i++) cut[i] = mn_identity(g, in[i]);
   for (int j = 0; j < n_out; j++) {
     values[j] = (mn_tensor){.node = &shell, .out = j, .dtype = types[j], .shape = shapes[j]};
     ys[j] = &values[j];

@@ -142,6 +142,7 @@ mn_tensor *mn_gelu_tanh(mn_graph *g, mn_tensor *x);    /* tanh approximation */
 mn_tensor *mn_relu(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_log_sigmoid(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_stop_gradient(mn_graph *g, mn_tensor *x);
+mn_tensor *mn_identity(mn_graph *g, mn_tensor *x); /* another tensor of the same value: something to differentiate by */
 
 /* ---- views: no arithmetic, no copy where the layout allows ---- */
 mn_tensor *mn_reshape(mn_graph *g, mn_tensor *x, mn_shape s);

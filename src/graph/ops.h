@@ -28,7 +28,7 @@ typedef struct mn_random_attr {
 extern const mn_op mn_op_ew_table[MN_EW_CODES]; /* (x) | (a, b) | (cond, a, b) -> y */
 
 /* views: no kernels; reshape falls back to copy + view */
-extern const mn_op mn_op_reshape, mn_op_permute, mn_op_expand, mn_op_slice, mn_op_stop_gradient;
+extern const mn_op mn_op_reshape, mn_op_permute, mn_op_expand, mn_op_slice, mn_op_stop_gradient, mn_op_identity;
 typedef struct mn_permute_attr {
   int axes[MN_MAX_DIMS];
 } mn_permute_attr;

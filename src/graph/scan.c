@@ -186,8 +186,8 @@ static void reverse_stretch(mn_graph *g, stretch *s) {
   mn_tensor **cout = NEW(g, mn_tensor *, n_carry), **yout = NEW(g, mn_tensor *, a->n_xs);
   if (g->status != MN_OK) return;
   int k = 0;
-  for (int i = 0; i < nc + a->n_xs; i++) map_to[i] = mn_stop_gradient(body, xin[k++]);
-  for (int i = 0; i < a->n_const; i++) map_to[nc + a->n_xs + i] = mn_stop_gradient(body, mn_capture(body, s->consts[i]));
+  for (int i = 0; i < nc + a->n_xs; i++) map_to[i] = mn_identity(body, xin[k++]);
+  for (int i = 0; i < a->n_const; i++) map_to[nc + a->n_xs + i] = mn_identity(body, mn_capture(body, s->consts[i]));
   if (mn_graph_inline(body, n_map, a->body_in, map_to, n_out, a->body_out, outs) != MN_OK) return;
   int n_y = 0, n_wrt = 0, c = 0;
   for (int i = 0; i < nc; i++)

@@ -189,13 +189,23 @@ mn_tensor *mn_slice(mn_graph *g, mn_tensor *x, int axis, int64_t start, int64_t 
   return mn_node1(g, &mn_op_slice, 1, &x, x->dtype, s, &(mn_slice_attr){axis, start});
 }
 
-/* ---- stop_gradient ---- */
+/* ---- stop_gradient, and its opposite: a new name that everything flows through ---- */
 static bool same_view(const mn_node *n, const mn_layout *in, mn_layout *out) {
   (void)n;
   *out = *in;
   return true;
 }
 const mn_op mn_op_stop_gradient = {.name = "stop_gradient", .cls = MN_OP_VIEW, .no_grad = true, .view = same_view};
+
+static void identity_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  (void)g, (void)n, (void)need;
+  din[0] = dout[0];
+}
+const mn_op mn_op_identity = {.name = "identity", .cls = MN_OP_VIEW, .grad = identity_grad, .view = same_view};
+
+mn_tensor *mn_identity(mn_graph *g, mn_tensor *x) {
+  return x ? mn_node1(g, &mn_op_identity, 1, &x, x->dtype, x->shape, NULL) : NULL;
+}
 
 mn_tensor *mn_stop_gradient(mn_graph *g, mn_tensor *x) {
   return x ? mn_node1(g, &mn_op_stop_gradient, 1, &x, x->dtype, x->shape, NULL) : NULL;

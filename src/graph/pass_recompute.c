@@ -1,0 +1,134 @@
+/* pass_recompute.c - the activation policy. A value of the forward pass that a later phase reads must be kept, unless it
+ * is cheap and can be made again from values that are kept anyway (or are leaves): then the later phase gets its own copy
+ * of the cheap nodes and the forward value dies early. */
+#include "graph/program.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LEAF_SOURCE = 1, KEPT = 2 };
+
+static bool is_cheap(const mn_node *n, mn_activation_policy policy) {
+  if (n->op->cls == MN_OP_ELEMENTWISE || n->op->cls == MN_OP_VIEW) return true;
+  if (n->op == &mn_op_iota || n->op == &mn_op_const) return true;
+  return policy == MN_RECOMPUTE_NORMS && (n->op == &mn_op_norm || n->op == &mn_op_rope);
+}
+
+typedef struct recompute {
+  mn_rebuild r;
+  mn_activation_policy policy;
+  bool *kept;   /* per node: read by a later phase and not made again */
+  signed char *again; /* per node: -1 unknown, 0 no, 1 yes */
+  int count;
+} recompute;
+
+/* Can node n be made again from kept values and leaves? */
+static bool makeable(recompute *c, const mn_node *n, int depth) {
+  if (n->op->cls == MN_OP_LEAF || c->kept[n->id]) return true;
+  if (depth == 0 || !is_cheap(n, c->policy)) return false;
+  if (c->again[n->id] >= 0) return c->again[n->id];
+  bool ok = true;
+  for (int i = 0; i < n->n_in && ok; i++) ok = makeable(c, n->in[i]->node, depth - 1);
+  c->again[n->id] = ok;
+  return ok;
+}
+
+/* The value of old tensor t for a reader of phase `phase`, made again where the policy says so. copies: per old tensor,
+ * of this phase. */
+static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tensor **copies) {
+  mn_node *n = t->node;
+  mn_tensor *first = *mn_rebuilt(&c->r, t);
+  if (n->phase >= phase || n->op->cls == MN_OP_LEAF || c->kept[n->id] || c->again[n->id] != 1) return first;
+  mn_tensor **slot = &copies[c->r.base[n->id] + t->out];
+  if (*slot) return *slot;
+  mn_graph *g = c->r.now->g;
+  mn_tensor **in = mn_arena_alloc(g->arena, (size_t)(n->n_in + 1) * sizeof *in);
+  mn_dtype *types = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *types);
+  mn_shape *shapes = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *shapes);
+  if (!in || !types || !shapes) return first;
+  for (int i = 0; i < n->n_in; i++) in[i] = value_for(c, n->in[i], phase, copies);
+  for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
+  mn_node *copy = mn_node_new(g, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
+  if (!copy) return first;
+  copy->phase = phase;
+  copy->block = n->block;
+  if (n->op->cls != MN_OP_VIEW) c->count++;
+  for (int j = 0; j < n->n_out; j++) copies[c->r.base[n->id] + j] = copy->out[j];
+  return *slot;
+}
+
+static void choose(recompute *c) {
+  const mn_graph *g = c->r.old->g;
+  bool changed = true;
+  for (int i = 0; i < c->r.old->n_roots; i++) c->kept[c->r.old->roots[i]->node->id] = true;
+  while (changed) { /* what cannot be made again is kept, which lets others be made from it */
+    changed = false;
+    memset(c->again, -1, (size_t)g->n_nodes);
+    for (int i = 0; i < g->n_nodes; i++) {
+      const mn_node *n = g->nodes[i];
+      if (!c->r.needed[i]) continue;
+      for (int k = 0; k < n->n_in; k++) {
+        mn_node *p = n->in[k]->node;
+        if (p->phase >= n->phase || p->op->cls == MN_OP_LEAF || c->kept[p->id] || is_cheap(p, c->policy)) continue;
+        c->kept[p->id] = changed = true;
+      }
+    }
+    if (changed) continue;
+    /* cheap values that would need something not kept: keep the first such value, then look again */
+    for (int i = 0; i < g->n_nodes && !changed; i++) {
+      const mn_node *n = g->nodes[i];
+      if (!c->r.needed[i]) continue;
+      for (int k = 0; k < n->n_in && !changed; k++) {
+        mn_node *p = n->in[k]->node;
+        if (p->phase >= n->phase || c->kept[p->id] || makeable(c, p, 24)) continue;
+        while (p->op->cls == MN_OP_VIEW && p->in[0]->node->phase < n->phase) p = p->in[0]->node; /* keep the storage's owner */
+        c->kept[p->id] = changed = true;
+      }
+    }
+  }
+}
+
+mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_program *p, int *recomputed) {
+  recompute c = {.policy = policy};
+  mn_program now;
+  mn_status status = mn_rebuild_begin(&c.r, p, &now, arena);
+  int n = p->g->n_nodes, phases = 0;
+  for (int i = 0; i < n; i++)
+    if (p->g->nodes[i]->phase > phases) phases = p->g->nodes[i]->phase;
+  c.kept = mn_calloc((size_t)n + 1, 1);
+  c.again = mn_alloc((size_t)n + 1);
+  mn_tensor ***copies = mn_calloc((size_t)phases + 1, sizeof *copies);
+  if (!c.kept || !c.again || !copies) status = MN_ERR_MEMORY;
+  for (int i = 0; i <= phases && status == MN_OK; i++)
+    if (!(copies[i] = mn_calloc((size_t)(status == MN_OK ? c.r.base[n] : 0) + 1, sizeof **copies))) status = MN_ERR_MEMORY;
+  if (status == MN_OK) choose(&c);
+  for (int i = 0; i < n && status == MN_OK && now.g->status == MN_OK; i++) {
+    mn_node *node = p->g->nodes[i];
+    if (!c.r.needed[i] && node->op != &mn_op_input && node->op != &mn_op_variable) continue;
+    mn_tensor **saved = mn_arena_alloc(arena, (size_t)(node->n_in + 1) * sizeof *saved);
+    if (!saved) {
+      status = MN_ERR_MEMORY;
+      break;
+    }
+    for (int k = 0; k < node->n_in; k++) { /* lend this node the values of its phase while it is copied */
+      saved[k] = *mn_rebuilt(&c.r, node->in[k]);
+    }
+    mn_tensor **mine = mn_arena_alloc(arena, (size_t)(node->n_in + 1) * sizeof *mine);
+    if (!mine) {
+      status = MN_ERR_MEMORY;
+      break;
+    }
+    for (int k = 0; k < node->n_in; k++) mine[k] = value_for(&c, node->in[k], node->phase, copies[node->phase]);
+    for (int k = 0; k < node->n_in; k++) *mn_rebuilt(&c.r, node->in[k]) = mine[k];
+    mn_rebuild_copy(&c.r, node);
+    for (int k = 0; k < node->n_in; k++) *mn_rebuilt(&c.r, node->in[k]) = saved[k];
+  }
+  status = mn_rebuild_end(&c.r, status);
+  for (int i = 0; copies && i <= phases; i++) free(copies[i]);
+  free(copies);
+  free(c.kept);
+  free(c.again);
+  *recomputed = c.count;
+  if (status == MN_OK) *p = now;
+  return status;
+}

@@ -1,0 +1,73 @@
+/* plan.h - compiling a graph for a backend, and running it.
+ *
+ * Passes, in order (each one file; each can be switched off):
+ *   lower      fused operations without a kernel become their compositions           (never off: it is correctness)
+ *   simplify   common subexpressions, constants, algebra, dead code
+ *   recompute  activations that are cheap to make again are not kept for the backward pass
+ *   fuse       chains of element-wise operations become one kernel
+ *   layout     views get strides; copies are put where a kernel wants another layout  (never off)
+ *   memory     outputs run in place where safe; buffers share memory by lifetime
+ * A compiled plan runs without allocating and without looking anything up. */
+#ifndef MN_PLAN_H
+#define MN_PLAN_H
+
+#include "backend/backend.h"
+
+typedef enum mn_pass {
+  MN_PASS_SIMPLIFY = 1,
+  MN_PASS_RECOMPUTE = 2,
+  MN_PASS_FUSE = 4,
+  MN_PASS_INPLACE = 8,
+  MN_PASS_SHARE_MEMORY = 16,
+  MN_PASS_ALL = 31
+} mn_pass;
+
+/* How activations of the forward pass reach the backward pass. Compressing and off-loading are further values of this
+ * policy: they replace the kept tensor in the same place, between its last forward and first backward use. */
+typedef enum mn_activation_policy {
+  MN_KEEP,             /* keep everything                                              */
+  MN_RECOMPUTE_CHEAP,  /* element-wise results are made again from what is kept anyway  */
+  MN_RECOMPUTE_NORMS   /* norms, too                                                   */
+} mn_activation_policy;
+
+typedef struct mn_plan_request {
+  mn_graph *graph;
+  int n_outputs;
+  mn_tensor *const *outputs;
+  int n_assigns; /* after the run, the memory bound to variables[i] holds values[i] */
+  mn_tensor *const *variables;
+  mn_tensor *const *values;
+  mn_backend *backend;
+  unsigned passes_off;            /* mask of mn_pass */
+  mn_activation_policy activations;
+} mn_plan_request;
+
+typedef struct mn_plan mn_plan;
+
+/* Compiles. The graph may be freed afterwards except for the leaf tensors named in mn_plan_bind. */
+mn_status mn_plan_compile(const mn_plan_request *request, mn_plan **out);
+void mn_plan_free(mn_plan *plan);
+/* Points an input or variable of the graph at dense memory of the backend, which the caller keeps. Leaves that the plan
+ * does not use are ignored. */
+void mn_plan_bind(mn_plan *plan, const mn_tensor *leaf, void *data);
+mn_status mn_plan_run(mn_plan *plan);
+/* Output j, dense; valid until the next run. */
+const mn_view *mn_plan_output(const mn_plan *plan, int j);
+
+/* ---- what the compiler did (mneme inspect) ---- */
+typedef struct mn_plan_report {
+  int nodes_given, nodes_lowered, nodes_simplified, nodes_recomputed, nodes_fused, steps, copies, in_place;
+  int elementwise_before, elementwise_after;
+  size_t bytes_unshared; /* all intermediate buffers side by side */
+  size_t bytes_planned;  /* what the plan takes                   */
+  size_t bytes_workspace, bytes_outputs, bytes_constants;
+  size_t bytes_activations; /* kept from the forward for a later phase */
+  int64_t flops;
+} mn_plan_report;
+const mn_plan_report *mn_plan_get_report(const mn_plan *plan);
+/* One line per step (operation, kernel, shapes, bytes; times when profiled) through `line`. */
+void mn_plan_describe(const mn_plan *plan, void (*line)(void *ctx, const char *text), void *ctx);
+/* Time each step of the following runs (adds a clock reading per step). */
+void mn_plan_profile(mn_plan *plan, bool on);
+
+#endif
