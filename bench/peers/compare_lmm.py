@@ -1,0 +1,68 @@
+"""bench/lmm-vs-titans-pytorch, after the shell has prepared the environment: a linear memory's forward and backward."""
+import argparse
+import pathlib
+import sys
+
+from side_by_side import Bars, Side, alternate, print_table
+
+HERE = pathlib.Path(__file__).resolve().parent
+SPEED_BAR = {16: 3.0, 64: 2.0}
+LENGTH_BAR = 15.0  # per cent between the shortest and the longest sequence
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mneme", default=str(HERE.parents[1] / "build" / "mneme"))
+    parser.add_argument("--repetitions", type=int, default=7, help="timed turns of each side, 5 or more")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    if args.repetitions < 5:
+        parser.error("--repetitions: 5 or more are needed for a median")
+
+    def mneme(chunk, seq_len):
+        return Side("mneme", [args.mneme, "bench", "lmm", "--json", "--steps-on-stdin", "--chunk", str(chunk), "--seq-len",
+                              str(seq_len), "--threads", str(args.threads)])
+
+    def check(side, seq_len):
+        if side.info["tokens_per_step"] != seq_len:
+            raise SystemExit(f"{side.name}: takes {side.info['tokens_per_step']} tokens a step, not {seq_len}")
+
+    bars = Bars()
+    rows = [("chunk, T", "Mneme tok/s", "(min-max)", "titans-pytorch tok/s", "(min-max)", "ratio")]
+    for chunk in (16, 64):
+        seq_len = 8192
+        ours = mneme(chunk, seq_len)
+        peer = Side("titans-pytorch", [sys.executable, "-W", "ignore", str(HERE / "titans_lmm.py"), "--steps-on-stdin",
+                                       "--chunk", str(chunk), "--seq-len", str(seq_len), "--threads", str(args.threads)])
+        check(ours, seq_len)
+        check(peer, seq_len)
+        alternate(ours, peer, 1, args.repetitions)
+        speed = [side.median("tokens_per_second") for side in (ours, peer)]
+        spreads = ["{:.0f}-{:.0f}".format(*side.spread("tokens_per_second")) for side in (ours, peer)]
+        rows.append((f"{chunk}, {seq_len}", f"{speed[0]:.0f}", spreads[0], f"{speed[1]:.0f}", spreads[1],
+                     f"{speed[0] / speed[1]:.2f}"))
+        bars.at_least(f"linear LMM forward+backward, chunk {chunk}, T {seq_len}, Mneme over titans-pytorch",
+                      speed[0] / speed[1], SPEED_BAR[chunk])
+    for chunk in (16, 64):
+        short, long = mneme(chunk, 1024), mneme(chunk, 32768)
+        check(short, 1024)
+        check(long, 32768)
+        for i in range(args.repetitions + 2):  # the same number of tokens at each turn
+            short.step(32, keep=i >= 2)
+            long.step(1, keep=i >= 2)
+        short.end()
+        long.end()
+        speed = [side.median("tokens_per_second") for side in (short, long)]
+        for side, seq_len, value in ((short, 1024, speed[0]), (long, 32768, speed[1])):
+            rows.append((f"{chunk}, {seq_len}", f"{value:.0f}", "{:.0f}-{:.0f}".format(*side.spread("tokens_per_second"))))
+        bars.at_most(f"linear LMM, chunk {chunk}, difference of tokens/s between T 1024 and T 32768",
+                     100 * abs(speed[0] - speed[1]) / max(speed), LENGTH_BAR, unit=" %")
+    rows = [row + ("",) * (len(rows[0]) - len(row)) for row in rows]
+    print(f"{peer.info['peer']} and Mneme: dim 256, 4 heads of 64, depth 1, f32, {args.threads} threads, by turns, medians of "
+          f"{args.repetitions}")
+    print_table(rows)
+    return bars.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
