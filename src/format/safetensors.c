@@ -92,14 +92,6 @@ static mn_status tensor_fault(const mn_st *st, const char *name, const char *fmt
   return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s': %s", st->path, mn_printable(name, shown), what);
 }
 
-static const char *shape_text(const mn_shape *s, char buf[192]) {
-  size_t n = 0;
-  buf[n++] = '[';
-  for (int i = 0; i < s->ndim; i++) n += (size_t)snprintf(buf + n, 192 - n, "%s%lld", i ? ", " : "", (long long)s->dim[i]);
-  snprintf(buf + n, 192 - n, "]");
-  return buf;
-}
-
 static mn_status read_type(const mn_st *st, const char *name, json_t *value, const file_type **out) {
   const char *given = json_string_value(value);
   if (!given) return tensor_fault(st, name, "'dtype' must be a text such as \"F32\"");
@@ -130,8 +122,8 @@ static mn_status read_shape(const mn_st *st, const char *name, json_t *value, co
     shape->dim[i] = json_integer_value(dim);
     fits = fits && mn_size_mul(total, (size_t)shape->dim[i], &total) && total <= (size_t)INT64_MAX;
   }
-  char text[192];
-  if (!fits) return tensor_fault(st, name, "shape %s is larger than any memory; " DAMAGED, shape_text(shape, text));
+  char text[96];
+  if (!fits) return tensor_fault(st, name, "shape %s is larger than any memory; " DAMAGED, mn_shape_str(shape, text));
   *bytes = total;
   return MN_OK;
 }
@@ -167,7 +159,7 @@ static mn_status read_entry(mn_st *st, const char *name, json_t *value, entry *e
   if (!json_is_object(value)) return tensor_fault(st, name, "must be a map of dtype, shape and data_offsets");
   const char *key;
   json_t *member;
-  char shown[MN_PRINTABLE], text[192];
+  char shown[MN_PRINTABLE], text[96];
   json_object_foreach(value, key, member) if (strcmp(key, "dtype") && strcmp(key, "shape") && strcmp(key, "data_offsets"))
     return tensor_fault(st, name, "unknown key '%s'; a tensor has dtype, shape and data_offsets", mn_printable(key, shown));
   const file_type *type = NULL;
@@ -178,7 +170,7 @@ static mn_status read_entry(mn_st *st, const char *name, json_t *value, entry *e
   MN_TRY(read_offsets(st, name, json_object_get(value, "data_offsets"), e));
   if (e->end - e->begin != bytes)
     return tensor_fault(st, name, "data_offsets [%zu, %zu] hold %zu bytes, but %s %s needs %zu", e->begin, e->end,
-                        e->end - e->begin, type->name, shape_text(&shape, text), bytes);
+                        e->end - e->begin, type->name, mn_shape_str(&shape, text), bytes);
   e->tensor = (mn_st_tensor){.dtype = type->dtype, .file_dtype = type->name, .shape = shape, .bytes = bytes};
   e->tensor.name = mn_arena_strdup(st->arena, name);
   if (!e->tensor.name) return MN_ERR_MEMORY;
@@ -346,12 +338,10 @@ const mn_st_tensor *mn_st_find(const mn_st *st, const char *name) {
 mn_status mn_st_need(const mn_st *st, const char *name, const mn_shape *shape, const mn_st_tensor **out) {
   const mn_st_tensor *t = *out = mn_st_find(st, name);
   if (!t) return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' is missing", st->path, name);
-  bool same = !shape || shape->ndim == t->shape.ndim;
-  for (int i = 0; same && shape && i < shape->ndim; i++) same = shape->dim[i] == t->shape.dim[i];
-  char given[192], expected[192];
-  if (!same)
+  char given[96], expected[96];
+  if (shape && !mn_shape_equal(shape, &t->shape))
     return mn_fail(MN_ERR_SHAPE, "%s: tensor '%s' has the shape %s, but %s is needed", st->path, name,
-                   shape_text(&t->shape, given), shape_text(shape, expected));
+                   mn_shape_str(&t->shape, given), mn_shape_str(shape, expected));
   return MN_OK;
 }
 
