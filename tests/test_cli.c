@@ -9,6 +9,7 @@
 #include "base/nearest.h"
 #include "cli/progress.h"
 #include "test.h"
+#include "train/runs.h"
 
 /* ---- a verb to parse for ------------------------------------------------------------------------------------------ */
 
@@ -294,6 +295,82 @@ static void interruption(void) {
   }
 }
 
+/* ---- mneme runs --------------------------------------------------------------------------------------------------- */
+
+static void runs_on_the_command_line(void) {
+  char dir[64] = "/tmp/mneme-test-cli-XXXXXX", command[512], out[65536];
+  if (!mkdtemp(dir)) return;
+  setenv("MNEME_HOME", dir, 1);
+#define MNEME(args, expect)                                                                                            \
+  do {                                                                                                                 \
+    char line_[640];                                                                                                   \
+    snprintf(line_, sizeof line_, "%s/mneme %s 2>&1", MN_TEST_BINARY_DIR, args);                                       \
+    int code_ = shell(line_, out, sizeof out);                                                                       \
+    CHECK(code_ == (expect), "mneme %s: exit %d: %s", args, code_, out);                                               \
+  } while (0)
+  MNEME("runs list", 0);
+  CHECK(strstr(out, "No runs yet"), "%s", out);
+  MNEME("runs list --json", 0);
+  CHECK(!strncmp(out, "[]", 2), "%s", out);
+  MNEME("runs show 1", 1);
+  CHECK(strstr(out, "mneme train"), "the remedy: %s", out);
+
+  mn_runs *db;
+  CHECK_OK(mn_runs_open(NULL, true, &db));
+  for (int r = 0; r < 2; r++) {
+    int64_t id;
+    mn_run run = {.name = r ? "attention" : "titans", .recipe = "{\"layers\":2}", .parameters = 1234567, .threads = 2,
+                  .isa = "avx2", .out_dir = dir, .fingerprint = "f"};
+    CHECK_OK(mn_run_begin(db, &run, &id));
+    for (int step = 1; step <= 40; step++) CHECK_OK(mn_run_metric(db, id, step, step * 64, "loss", 3.0 + 4.0 / step + r));
+    CHECK_OK(mn_run_metric(db, id, 40, 2560, "validation_loss", 3.25));
+    CHECK_OK(mn_run_finish(db, id, "finished", ""));
+  }
+  mn_runs_close(db);
+  MNEME("runs list", 0);
+  CHECK(strstr(out, "titans") && strstr(out, "1.23M") && strstr(out, "3.2500") && strstr(out, "finished"), "%s", out);
+  MNEME("runs list --json", 0);
+  json_t *doc = json_loads(out, 0, NULL);
+  CHECK(json_array_size(doc) == 2 && !strcmp(json_string_value(json_object_get(json_array_get(doc, 0), "name")), "attention"),
+        "%s", out);
+  json_decref(doc);
+  MNEME("runs show titans --recipe", 0);
+  CHECK(strstr(out, "run 1: titans, finished") && strstr(out, "validation_loss") && strstr(out, "\"layers\": 2"), "%s", out);
+  MNEME("runs show 2 --json", 0);
+  doc = json_loads(out, 0, NULL);
+  CHECK(json_integer_value(json_object_get(json_object_get(json_object_get(doc, "metrics"), "loss"), "count")) == 40 &&
+            json_integer_value(json_object_get(json_object_get(doc, "recipe"), "layers")) == 2, "%s", out);
+  json_decref(doc);
+  MNEME("runs plot 1 2", 0);
+  CHECK(strstr(out, "1 titans") && strstr(out, "2 attention") && strstr(out, "└"), "%s", out);
+  MNEME("runs plot 1 --x tokens --json", 0);
+  doc = json_loads(out, 0, NULL);
+  CHECK(json_array_size(json_object_get(json_array_get(doc, 0), "y")) == 40, "%s", out);
+  json_decref(doc);
+  snprintf(command, sizeof command, "runs plot 1 2 --out %s/a.svg --out %s/a.png", dir, dir);
+  MNEME(command, 0);
+  char path[128];
+  snprintf(path, sizeof path, "%s/a.png", dir);
+  CHECK(access(path, R_OK) == 0, "%s", out);
+
+  static const struct {
+    const char *args, *expect;
+  } wrong[] = {{"runs", "runs needs more"}, {"runs lits", "did you mean list?"}, {"runs show", "which run?"},
+               {"runs show 7", "no run '7'"}, {"runs show titan", "did you mean titans?"}, {"runs show 1 2", "one too many"},
+               {"runs plot 1 --metric los", "did you mean loss?"}, {"runs plot 1 --x stpe", "did you mean step?"},
+               {"runs plot 1 --out a.gif", ".svg or .png"}, {"runs list 3", "no more words"}};
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    MNEME(wrong[i].args, 2);
+    CHECK(strstr(out, wrong[i].expect), "mneme %s: %s", wrong[i].args, out);
+  }
+  MNEME("runs delete 1", 0);
+  MNEME("runs show 1", 2);
+  MNEME("runs list | head -1", 0); /* a reader that goes away */
+  snprintf(command, sizeof command, "rm -rf %s", dir);
+  CHECK(system(command) == 0, "%s", dir);
+  unsetenv("MNEME_HOME");
+}
+
 /* ---- progress ----------------------------------------------------------------------------------------------------- */
 
 static double fake_time;
@@ -358,6 +435,7 @@ int main(void) {
   RUN(help_pages);
   RUN(the_program_runs);
   RUN(interruption);
+  RUN(runs_on_the_command_line);
   RUN(progress_lines);
   return test_end();
 }
