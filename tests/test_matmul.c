@@ -25,7 +25,7 @@ static float f32_of(uint16_t h) {
 static mn_isa best;
 
 static const int64_t small_shapes[][3] = {
-    {1, 1, 1},    {1, 7, 3},    {2, 16, 16},  {3, 17, 5},   {4, 33, 64},  {5, 64, 33},   {6, 65, 31},  {7, 31, 257},
+    {1, 1, 1},    {1, 7, 3},    {2, 16, 16},  {3, 17, 5},   {4, 33, 64},  {5, 64, 33},    {6, 65, 31}, {7, 31, 257},
     {13, 48, 64}, {14, 32, 32}, {15, 63, 65}, {16, 16, 16}, {64, 64, 64}, {29, 100, 300}, {97, 20, 2}, {33, 130, 513},
 };
 enum { N_SMALL = sizeof small_shapes / sizeof *small_shapes };
@@ -45,8 +45,10 @@ static void small_one(const mn_gemm *g, mn_isa isa, bool bf16, const int64_t s[3
   for (int64_t i = 0; i < nb; i++) b[i] = uniform(), bh[i] = bf16_of(b[i]);
   for (int64_t i = 0; i < (M + 1) * ldc; i++) c[i] = c0[i] = uniform();
   const float alpha = accumulate ? 0.5f : 1;
-  if (bf16) g->small_bf16(M, N, K, alpha, ah, a_rs, a_cs, bh, b_rs, b_cs, c, ldc, accumulate);
-  else g->small_f32(M, N, K, alpha, a, a_rs, a_cs, b, b_rs, b_cs, c, ldc, accumulate);
+  if (bf16)
+    g->small_bf16(M, N, K, alpha, ah, a_rs, a_cs, bh, b_rs, b_cs, c, ldc, accumulate);
+  else
+    g->small_f32(M, N, K, alpha, a, a_rs, a_cs, b, b_rs, b_cs, c, ldc, accumulate);
   double worst = 0;
   bool frame = true;
   for (int64_t i = 0; i <= M; i++)
@@ -66,7 +68,8 @@ static void small_one(const mn_gemm *g, mn_isa isa, bool bf16, const int64_t s[3
       const double error = fabs(c[i * ldc + j] - want) / (size + fabs(want) + 1e-30);
       if (!(error <= worst)) worst = error;
     }
-  /* the summands are exact bf16 products, so bf16 differs from f32 only by the processor's own rounding inside a pair */
+  /* the summands are exact bf16 products, so bf16 differs from f32 only by the processor's own rounding inside a pair
+   */
   CHECK(worst < 1e-6 && frame, "%s %s M %lld N %lld K %lld ta %d tb %d acc %d: error %g frame %d", mn_isa_name(isa),
         bf16 ? "bf16" : "f32", (long long)M, (long long)N, (long long)K, ta, tb, accumulate, worst, frame);
   free(a), free(b), free(ah), free(bh), free(c), free(c0);
@@ -85,15 +88,16 @@ typedef struct shape {
   int64_t batch, M, N, K;
 } shape;
 static const shape shapes[] = {
-    {1, 1, 300, 70},   {1, 1, 65, 1000},  {1, 3, 129, 260}, {1, 4, 1030, 33},  {5, 2, 70, 80},   {1, 300, 1, 90},  {3, 200, 1, 64},
-    {1, 20, 700, 50},  {7, 16, 16, 16},   {40, 9, 8, 7},    {1, 150, 130, 90}, {2, 129, 33, 800}, {1, 257, 100, 900},
-    {1, 1000, 5, 40},  {3, 100, 120, 110}, {1, 64, 640, 300}, {1, 1, 1, 1},    {2, 1, 1, 500},   {1, 530, 70, 1},
+    {1, 1, 300, 70},   {1, 1, 65, 1000},  {1, 3, 129, 260},   {1, 4, 1030, 33}, {5, 2, 70, 80},
+    {1, 300, 1, 90},   {3, 200, 1, 64},   {1, 20, 700, 50},   {7, 16, 16, 16},  {40, 9, 8, 7},
+    {1, 150, 130, 90}, {2, 129, 33, 800}, {1, 257, 100, 900}, {1, 1000, 5, 40}, {3, 100, 120, 110},
+    {1, 64, 640, 300}, {1, 1, 1, 1},      {2, 1, 1, 500},     {1, 530, 70, 1},
 };
 
 enum { SHARE_NONE, SHARE_A, SHARE_B, SHARES };
 static const char *const share_names[] = {"none", "A shared", "B shared"};
 
-static void product_one(mn_isa isa, const shape *s, bool bf16, bool c_bf16, int ta, int tb, int share) {
+static void product_one(const shape *s, bool bf16, bool c_bf16, int ta, int tb, int share) {
   const int64_t M = s->M, N = s->N, K = s->K, pad = 2;
   const int64_t a_rs = ta ? 1 : K + (share ? 0 : pad), a_cs = ta ? M + pad : 1;
   const int64_t b_rs = tb ? 1 : N + pad, b_cs = tb ? K + pad : 1;
@@ -102,62 +106,164 @@ static void product_one(mn_isa isa, const shape *s, bool bf16, bool c_bf16, int 
   float *a = malloc(sizeof(float) * (size_t)all_a), *b = malloc(sizeof(float) * (size_t)all_b);
   uint16_t *ah = malloc(2 * (size_t)all_a), *bh = malloc(2 * (size_t)all_b);
   float *c[3];
-  for (int64_t i = 0; i < all_a; i++) a[i] = uniform(), ah[i] = bf16_of(a[i]);
-  for (int64_t i = 0; i < all_b; i++) b[i] = uniform(), bh[i] = bf16_of(b[i]);
-  bool ran = true;
-  for (int threads = 1; threads <= 3; threads++) {
-    mn_product_plan plan = {
-        .p = {.M = M, .N = N, .K = K, .a = bf16 ? (void *)ah : a, .b = bf16 ? (void *)bh : b, .a_rs = a_rs, .a_cs = a_cs,
-              .b_rs = b_rs, .b_cs = b_cs, .ldc = N, .bf16 = bf16, .c_bf16 = c_bf16, .alpha = 1},
-        .n_axes = 1, .dim = {s->batch}, .a_step = {share == SHARE_A ? 0 : na}, .b_step = {share == SHARE_B ? 0 : nb}};
-    c[threads - 1] = malloc(sizeof(float) * (size_t)(all_c + 1));
-    memset(c[threads - 1], 0x7f, sizeof(float) * (size_t)(all_c + 1));
-    plan.p.c = c[threads - 1];
-    mn_product_plan_make(&plan, isa);
-    mn_pool *pool = mn_pool_new(threads);
-    void *scratch = mn_alloc_aligned(plan.scratch * (size_t)threads + 64);
-    ran &= pool && scratch;
-    if (pool && scratch) mn_product_plan_run(&plan, pool, scratch);
-    free(scratch);
-    mn_pool_free(pool);
-  }
-  CHECK(ran, "%s", mn_message());
-  const size_t bytes = (c_bf16 ? 2 : 4) * (size_t)all_c;
-  CHECK(!memcmp(c[0], c[1], bytes) && !memcmp(c[0], c[2], bytes), "same bits with 1, 2 and 3 threads");
-  bool frame = true;
-  for (const unsigned char *e = (unsigned char *)c[0] + bytes; e < (unsigned char *)(c[0] + all_c + 1); e++) frame &= *e == 0x7f;
-  double worst = 0;
+  for (int64_t i = 0; i < all_a; i++) a[i] = uniform(), ah[i] = bf16_of(a[i]), a[i] = bf16 ? f32_of(ah[i]) : a[i];
+  for (int64_t i = 0; i < all_b; i++) b[i] = uniform(), bh[i] = bf16_of(b[i]), b[i] = bf16 ? f32_of(bh[i]) : b[i];
+  double *want = malloc(sizeof(double) * (size_t)all_c), *sizes = malloc(sizeof(double) * (size_t)all_c);
   for (int64_t g = 0; g < s->batch; g++)
     for (int64_t i = 0; i < M; i++)
       for (int64_t j = 0; j < N; j++) {
         double sum = 0, size = 0;
+        const int64_t ia = (share == SHARE_A ? 0 : g * na) + i * a_rs, ib = (share == SHARE_B ? 0 : g * nb) + j * b_cs;
         for (int64_t k = 0; k < K; k++) {
-          const int64_t ia = (share == SHARE_A ? 0 : g * na) + i * a_rs + k * a_cs;
-          const int64_t ib = (share == SHARE_B ? 0 : g * nb) + k * b_rs + j * b_cs;
-          const double x = bf16 ? (double)f32_of(ah[ia]) * f32_of(bh[ib]) : (double)a[ia] * b[ib];
+          const double x = (double)a[ia + k * a_cs] * b[ib + k * b_rs];
           sum += x;
           size += fabs(x);
         }
-        const int64_t at = (g * M + i) * N + j;
-        const double got = c_bf16 ? f32_of(((uint16_t *)c[0])[at]) : c[0][at];
-        const double error = fabs(got - sum) / (c_bf16 ? fabs(sum) + 1e-4 * size + 1e-30 : size + 1e-30);
-        if (!(error <= worst)) worst = error;
+        want[(g * M + i) * N + j] = sum;
+        sizes[(g * M + i) * N + j] = size;
       }
-  CHECK(worst < (c_bf16 ? 4e-3 : 1e-6) && frame,
-        "%s %s->%s batch %lld M %lld N %lld K %lld ta %d tb %d %s: error %g frame %d", mn_isa_name(isa), bf16 ? "bf16" : "f32",
-        c_bf16 ? "bf16" : "f32", (long long)s->batch, (long long)M, (long long)N, (long long)K, ta, tb, share_names[share],
-        worst, frame);
+  for (mn_isa isa = 0; isa <= best; isa++) {
+    bool ran = true;
+    for (int threads = 1; threads <= 3; threads++) {
+      mn_product_plan plan = {.p = {.M = M,
+                                    .N = N,
+                                    .K = K,
+                                    .a = bf16 ? (void *)ah : a,
+                                    .b = bf16 ? (void *)bh : b,
+                                    .a_rs = a_rs,
+                                    .a_cs = a_cs,
+                                    .b_rs = b_rs,
+                                    .b_cs = b_cs,
+                                    .ldc = N,
+                                    .bf16 = bf16,
+                                    .c_bf16 = c_bf16,
+                                    .alpha = 1},
+                              .n_axes = 1,
+                              .dim = {s->batch},
+                              .a_step = {share == SHARE_A ? 0 : na},
+                              .b_step = {share == SHARE_B ? 0 : nb}};
+      c[threads - 1] = malloc(sizeof(float) * (size_t)(all_c + 1));
+      memset(c[threads - 1], 0x7f, sizeof(float) * (size_t)(all_c + 1));
+      plan.p.c = c[threads - 1];
+      mn_product_plan_make(&plan, isa, MN_ONEDNN_NEVER);
+      mn_pool *pool = mn_pool_new(threads);
+      void *scratch = mn_alloc_aligned(plan.scratch * (size_t)threads + 64);
+      ran &= pool && scratch;
+      if (pool && scratch) mn_product_plan_run(&plan, pool, scratch);
+      free(scratch);
+      mn_pool_free(pool);
+    }
+    CHECK(ran, "%s", mn_message());
+    const size_t bytes = (c_bf16 ? 2 : 4) * (size_t)all_c;
+    CHECK(!memcmp(c[0], c[1], bytes) && !memcmp(c[0], c[2], bytes), "same bits with 1, 2 and 3 threads");
+    bool frame = true;
+    for (const unsigned char *e = (unsigned char *)c[0] + bytes; e < (unsigned char *)(c[0] + all_c + 1); e++)
+      frame &= *e == 0x7f;
+    double worst = 0;
+    for (int64_t i = 0; i < all_c; i++) {
+      const double got = c_bf16 ? f32_of(((uint16_t *)c[0])[i]) : c[0][i];
+      const double error = fabs(got - want[i]) / (c_bf16 ? fabs(want[i]) + 1e-4 * sizes[i] + 1e-30 : sizes[i] + 1e-30);
+      if (!(error <= worst)) worst = error;
+    }
+    CHECK(worst < (c_bf16 ? 4e-3 : 1e-6) && frame,
+          "%s %s->%s batch %lld M %lld N %lld K %lld ta %d tb %d %s: error %g frame %d", mn_isa_name(isa),
+          bf16 ? "bf16" : "f32", c_bf16 ? "bf16" : "f32", (long long)s->batch, (long long)M, (long long)N, (long long)K,
+          ta, tb, share_names[share], worst, frame);
+    for (int t = 0; t < 3; t++) free(c[t]);
+  }
+  free(want), free(sizes);
   free(a), free(b), free(ah), free(bh);
-  for (int t = 0; t < 3; t++) free(c[t]);
 }
 
 static void products(void) {
-  for (mn_isa isa = 0; isa <= best; isa++)
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-      for (int type = 0; type < 3; type++)
-        for (int v = 0; v < 4; v++)
-          for (int share = 0; share < (shapes[i].batch > 1 ? SHARES : 1); share++)
-            product_one(isa, &shapes[i], type > 0, type > 1, v & 1, v >> 1, share);
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+    for (int type = 0; type < 3; type++)
+      for (int v = 0; v < 4; v++)
+        for (int share = 0; share < (shapes[i].batch > 1 ? SHARES : 1); share++)
+          product_one(&shapes[i], type > 0, type > 1, v & 1, v >> 1, share);
+}
+
+/* ---- the operation, as a plan calls it ---- a [B1,B2,M,K] (or [K,M] transposed, shared), b [B2,K,N] */
+static void operation_one(mn_backend *backend, mn_shape as, mn_shape bs, int ta, int tb) {
+  mn_graph *g = mn_graph_new();
+  mn_tensor *a = mn_input(g, "a", MN_F32, as), *b = mn_input(g, "b", MN_F32, bs), *c = mn_matmul(g, a, b);
+  CHECK_OK(mn_graph_status(g));
+  const mn_kernel *k = c ? mn_backend_find(backend, c->node) : NULL;
+  CHECK(k && !strcmp(k->name, "matmul"), "the CPU has a kernel for f32 matmul");
+  if (!k) {
+    mn_graph_free(g);
+    return;
+  }
+  mn_view in[2], out = {.dtype = MN_F32, .ndim = c->shape.ndim};
+  const mn_tensor *t[3] = {c->node->in[0], c->node->in[1], c};
+  float *data[3];
+  for (int i = 0; i < 3; i++) {
+    mn_view *v = i < 2 ? &in[i] : &out;
+    const mn_shape *s = &t[i]->shape;
+    *v = (mn_view){.dtype = MN_F32, .ndim = s->ndim};
+    int64_t step = 1;
+    for (int d = s->ndim - 1; d >= 0; d--) {
+      v->dim[d] = s->dim[d];
+      v->stride[d] = step;
+      step *= s->dim[d];
+    }
+    const int n = s->ndim;
+    if ((i == 0 && ta) || (i == 1 && tb)) v->stride[n - 2] = 1, v->stride[n - 1] = v->dim[n - 2];
+    v->data = data[i] = malloc(sizeof(float) * (size_t)(step + 1));
+    for (int64_t e = 0; e < step; e++) data[i][e] = uniform();
+  }
+  mn_call call = {.kernel = k,
+                  .node = c->node,
+                  .n_in = 2,
+                  .n_out = 1,
+                  .in = in,
+                  .out = &out,
+                  .pool = backend->pool,
+                  .backend = backend};
+  call.workspace = mn_alloc_aligned(k->workspace(&call) + 64);
+  CHECK_OK(k->prepare(&call));
+  CHECK_OK(k->run(&call));
+  k->release(&call);
+  const int d = out.ndim;
+  int64_t count = mn_view_count(&out);
+  double worst = 0;
+  for (int64_t e = 0; e < count; e++) {
+    int64_t index = e, at_a = 0, at_b = 0;
+    for (int x = d - 1; x >= 0; x--) {
+      const int64_t i = index % out.dim[x];
+      index /= out.dim[x];
+      const int xa = x - (d - in[0].ndim), xb = x - (d - in[1].ndim);
+      if (x != d - 1 && xa >= 0 && in[0].dim[xa] != 1) at_a += i * in[0].stride[xa];
+      if (x != d - 2 && xb >= 0 && in[1].dim[xb] != 1) at_b += i * in[1].stride[xb];
+    }
+    double want = 0;
+    for (int64_t kk = 0; kk < in[0].dim[in[0].ndim - 1]; kk++)
+      want +=
+          (double)data[0][at_a + kk * in[0].stride[in[0].ndim - 1]] * data[1][at_b + kk * in[1].stride[in[1].ndim - 2]];
+    worst = fmax(worst, fabs(want - data[2][e]));
+  }
+  char sa[96], sb[96];
+  CHECK(worst < 1e-5, "%s x %s, transposed %d %d: error %g", mn_shape_str(&as, sa), mn_shape_str(&bs, sb), ta, tb,
+        worst);
+  free(call.workspace);
+  for (int i = 0; i < 3; i++) free(data[i]);
+  mn_graph_free(g);
+}
+
+static void operation(void) {
+  mn_backend *backend = NULL;
+  CHECK_OK(mn_backend_cpu_new(2, &backend));
+  if (!backend) return;
+  for (int v = 0; v < 4; v++) {
+    operation_one(backend, MN_SHAPE(33, 17), MN_SHAPE(17, 40), v & 1, v >> 1);
+    operation_one(backend, MN_SHAPE(3, 5, 9, 17), MN_SHAPE(17, 40), v & 1, v >> 1);    /* one weight, many rows */
+    operation_one(backend, MN_SHAPE(9, 17), MN_SHAPE(2, 3, 17, 12), v & 1, v >> 1);    /* A shared              */
+    operation_one(backend, MN_SHAPE(4, 1, 9, 17), MN_SHAPE(3, 17, 12), v & 1, v >> 1); /* both broadcast        */
+    operation_one(backend, MN_SHAPE(2, 200, 30), MN_SHAPE(30, 1), v & 1, v >> 1);      /* one column            */
+    operation_one(backend, MN_SHAPE(6, 1, 64), MN_SHAPE(64, 100), v & 1, v >> 1);      /* one row each          */
+    operation_one(backend, MN_SHAPE(6, 1, 64), MN_SHAPE(6, 64, 100), v & 1, v >> 1);
+  }
+  mn_backend_free(backend);
 }
 
 static void empty(void) {
@@ -175,6 +281,7 @@ int main(void) {
   best = mn_isa_best();
   RUN(small);
   RUN(products);
+  RUN(operation);
   RUN(empty);
   return test_end();
 }

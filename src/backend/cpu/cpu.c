@@ -38,8 +38,10 @@ static void *cpu_alloc(mn_backend *b, size_t bytes) {
 static void cpu_free(mn_backend *b, void *p, size_t bytes) {
   (void)b;
   if (!p) return;
-  if (bytes < huge_page) free(p);
-  else munmap(p, mn_align(bytes, 4096));
+  if (bytes < huge_page)
+    free(p);
+  else
+    munmap(p, mn_align(bytes, 4096));
 }
 
 static mn_status cpu_move(mn_backend *b, void *dst, const void *src, size_t bytes) {
@@ -109,7 +111,7 @@ mn_status mn_backend_cpu_new(int threads, mn_backend **out) {
     return status;
   }
   mn_log_write(MN_LOG_INFO, "cpu: %s, %d threads, %d kernels", mn_isa_name(isa), mn_pool_threads(cpu->backend.pool),
-         cpu->backend.n_kernels);
+               cpu->backend.n_kernels);
   *out = &cpu->backend;
   return MN_OK;
 }

@@ -22,7 +22,7 @@ const char *mn_isa_name(mn_isa isa) { return names[isa]; }
 static bool has_amx(void) {
   unsigned a, b, c, d;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-  if (!(d & 1u << 22) || !(d & 1u << 24)) return false; /* AMX-BF16, AMX-TILE */
+  if (!(d & 1u << 22) || !(d & 1u << 24)) return false;                 /* AMX-BF16, AMX-TILE */
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & 1u << 27)) return false; /* OSXSAVE */
   unsigned lo, hi;
   __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
@@ -45,8 +45,7 @@ mn_isa mn_isa_best(void) {
       !__builtin_cpu_supports("bmi2") || !lzcnt || !movbe_f16c)
     return MN_ISA_LEVEL_GENERIC;
   if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-      !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") ||
-      !__builtin_cpu_supports("avx512vl"))
+      !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
     return MN_ISA_LEVEL_AVX2;
   if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512vnni")) return MN_ISA_LEVEL_AVX512;
   return has_amx() ? MN_ISA_LEVEL_AMX : MN_ISA_LEVEL_AVX512_BF16;

@@ -16,17 +16,17 @@
 
 #include "base/base.h"
 
-typedef enum mn_isa { /* each includes the ones before it */
-  MN_ISA_LEVEL_GENERIC,     /* plain vectors of 128 bits (x86-64-v2), or not x86 at all */
-  MN_ISA_LEVEL_AVX2,        /* x86-64-v3: AVX2, FMA, F16C                               */
-  MN_ISA_LEVEL_AVX512,      /* x86-64-v4: AVX-512 F, BW, CD, DQ, VL                     */
-  MN_ISA_LEVEL_AVX512_BF16, /* and AVX-512 BF16 and VNNI                                */
-  MN_ISA_LEVEL_AMX,         /* and AMX-TILE, AMX-BF16; vector code is that of AVX512_BF16 */
-  MN_ISA_LEVELS
+typedef enum mn_isa {                           /* each includes the ones before it */
+                      MN_ISA_LEVEL_GENERIC,     /* plain vectors of 128 bits (x86-64-v2), or not x86 at all */
+                      MN_ISA_LEVEL_AVX2,        /* x86-64-v3: AVX2, FMA, F16C                               */
+                      MN_ISA_LEVEL_AVX512,      /* x86-64-v4: AVX-512 F, BW, CD, DQ, VL                     */
+                      MN_ISA_LEVEL_AVX512_BF16, /* and AVX-512 BF16 and VNNI                                */
+                      MN_ISA_LEVEL_AMX,         /* and AMX-TILE, AMX-BF16; vector code is that of AVX512_BF16 */
+                      MN_ISA_LEVELS
 } mn_isa;
 
 #define MN_ISA_GLUE2(a, b) a##_##b
-#define MN_ISA_GLUE(a, b) MN_ISA_GLUE2(a, b)
+#define MN_ISA_GLUE(a, b)  MN_ISA_GLUE2(a, b)
 #ifdef MN_ISA /* inside src/backend/cpu/isa/ */
 #define MN_ISA_NAME(f) MN_ISA_GLUE(f, MN_ISA)
 #endif
@@ -40,7 +40,7 @@ typedef enum mn_isa { /* each includes the ones before it */
                                      : &table##_generic)
 #else
 #define MN_ISA_DECLARE(type, table) extern const type table##_generic
-#define MN_ISA_PICK(table, isa) ((void)(isa), &table##_generic)
+#define MN_ISA_PICK(table, isa)     ((void)(isa), &table##_generic)
 #endif
 
 const char *mn_isa_name(mn_isa isa); /* "avx512_bf16" ... */

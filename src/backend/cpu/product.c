@@ -1,13 +1,15 @@
-/* product.c - products of matrices on all threads: looks at the layout of the operands, cuts the product into tasks, and
- * hands the tasks to the threads. The arithmetic is in isa/gemm.c. */
+/* product.c - products of matrices on all threads: looks at the layout of the operands, cuts the product into tasks,
+ * and hands the tasks to the threads. The arithmetic is in isa/gemm.c. */
 #include "backend/cpu/product.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t round_up(int64_t a, int64_t to) { return ceil_div(a, to) * to; }
-/* the size of the pieces when n is cut into about equal pieces of at most `most`, each a multiple of `unit` but the last */
+/* the size of the pieces when n is cut into about equal pieces of at most `most`, each a multiple of `unit` but the
+ * last */
 static int64_t even_piece(int64_t n, int64_t most, int64_t unit) {
   return round_up(ceil_div(n, ceil_div(n, most)), unit);
 }
@@ -29,9 +31,12 @@ static void cut_blocks(mn_product_plan *t) {
     const double work = 2.0 * (double)t->mb * (double)t->nb * (double)t->p.K;
     if (t->batch * t->m_tasks * t->n_tasks >= TARGET || work < 2 * least) break;
     const int64_t m2 = round_up(ceil_div(t->mb, 2), mr), n2 = round_up(ceil_div(t->nb, 2), nr);
-    if (t->mb >= t->nb && m2 < t->mb) cut(t, even_piece(t->p.M, m2, mr), t->nb);
-    else if (n2 < t->nb) cut(t, t->mb, even_piece(t->p.N, n2, nr));
-    else break;
+    if (t->mb >= t->nb && m2 < t->mb)
+      cut(t, even_piece(t->p.M, m2, mr), t->nb);
+    else if (n2 < t->nb)
+      cut(t, t->mb, even_piece(t->p.N, n2, nr));
+    else
+      break;
   }
 }
 
@@ -66,7 +71,15 @@ static void simplify(mn_product_plan *t) {
   }
 }
 
-void mn_product_plan_make(mn_product_plan *t, mn_isa isa) {
+/* Where oneDNN is used: large products of bf16 on machines with AMX tiles, which Mneme's own kernels do not drive. On
+ * machines without, Mneme's kernels are as fast or faster (docs/matmul.md has the table), and a forced lower
+ * instruction set must be honoured, so there it is never used. */
+static bool onednn_faster(const mn_product *p, mn_isa isa) {
+  const double work = 2.0 * (double)p->M * (double)p->N * (double)p->K;
+  return isa >= MN_ISA_LEVEL_AMX && p->bf16 && work >= 2.0 * 256 * 256 * 256 && p->M >= 32 && p->N >= 32;
+}
+
+void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn) {
   mn_product *p = &t->p;
   t->gemm = MN_ISA_PICK(mn_gemm_table, isa);
   t->batch = 1;
@@ -100,6 +113,16 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa) {
     part.N = min64(t->nb, p->N);
     t->scratch = t->gemm->block_scratch(&part);
   }
+  t->onednn = NULL;
+  const bool plain = !p->accumulate && p->alpha == 1 && p->K > 0;
+  if (plain && (onednn == MN_ONEDNN_ALWAYS || (onednn == MN_ONEDNN_WHERE_FASTER && onednn_faster(p, isa)))) {
+    cut_blocks(t); /* also the cutting, and within its scratch, of the path BLOCK should oneDNN fail */
+    mn_product part = *p;
+    part.M = min64(t->mb, p->M);
+    part.N = min64(t->nb, p->N);
+    t->path = MN_PRODUCT_ONEDNN;
+    t->scratch = t->gemm->block_scratch(&part);
+  }
   t->scratch = mn_align(t->scratch, 64);
   if (t->m_tasks * t->n_tasks == 1) { /* small products share a task, so that handing out tasks costs nothing */
     const double few = 5e5;
@@ -112,6 +135,7 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa) {
 typedef struct product_job {
   const mn_product_plan *plan;
   char *scratch;
+  atomic_bool failed;
 } product_job;
 
 static void rows_as_f32(const mn_product *p, float *out) { /* [M,K] */
@@ -127,7 +151,7 @@ static void rows_as_f32(const mn_product *p, float *out) { /* [M,K] */
     }
 }
 
-static void run_part(const mn_product_plan *t, int64_t product, int64_t m, int64_t n, void *scratch) {
+static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, int64_t n, int thread, void *scratch) {
   const size_t size = t->p.bf16 ? 2 : 4, c_size = t->p.c_bf16 ? 2 : 4;
   int64_t a = m * t->p.a_rs, b = n * t->p.b_cs, index = product;
   for (int i = t->n_axes - 1; i >= 0; i--) {
@@ -152,31 +176,53 @@ static void run_part(const mn_product_plan *t, int64_t product, int64_t m, int64
   case MN_PRODUCT_BLOCK:
     t->gemm->block(&p, scratch);
     break;
+  case MN_PRODUCT_ONEDNN:
+    return mn_onednn_block(t->onednn, &p, thread);
   }
+  return MN_OK;
 }
 
 static void run_task(void *ctx, int64_t task, int thread) {
-  const product_job *job = ctx;
+  product_job *job = ctx;
   const mn_product_plan *t = job->plan;
   void *scratch = job->scratch + (size_t)thread * t->scratch;
   const int64_t parts = t->m_tasks * t->n_tasks, first = task / parts * t->group, part = task % parts;
   const int64_t m = part / t->n_tasks * t->mb, n = part % t->n_tasks * t->nb;
   const int64_t last = min64(first + t->group, t->batch);
-  for (int64_t product = first; product < last; product++) run_part(t, product, m, n, scratch);
+  for (int64_t product = first; product < last; product++)
+    if (run_part(t, product, m, n, thread, scratch) != MN_OK) atomic_store(&job->failed, true);
 }
 
-void mn_product_plan_run(const mn_product_plan *t, mn_pool *pool, void *scratch) {
-  mn_pool_run(pool, t->tasks, run_task, &(product_job){t, scratch});
+mn_status mn_product_plan_run(const mn_product_plan *t, mn_pool *pool, void *scratch) {
+  product_job job = {.plan = t, .scratch = scratch};
+  mn_pool_run(pool, t->tasks, run_task, &job);
+  return atomic_load(&job.failed) ? mn_fail(MN_ERR_INTERNAL, "a product failed in oneDNN") : MN_OK;
+}
+
+mn_status mn_product_plan_prepare(mn_product_plan *t, int threads) {
+  if (t->path != MN_PRODUCT_ONEDNN || t->tasks == 0 || t->onednn) return MN_OK;
+  mn_status status = mn_onednn_new(&t->p, t->mb, t->nb, threads, &t->onednn);
+  if (status == MN_ERR_UNSUPPORTED) { /* this oneDNN does not serve the product: our own kernels do */
+    mn_log_write(MN_LOG_INFO, "matmul: %s", mn_message());
+    t->path = MN_PRODUCT_BLOCK;
+    status = MN_OK;
+  }
+  return status;
+}
+
+void mn_product_plan_release(mn_product_plan *t) {
+  mn_onednn_free(t->onednn);
+  t->onednn = NULL;
 }
 
 size_t mn_product_scratch(const mn_product *p, mn_isa isa, mn_pool *pool) {
   mn_product_plan t = {.p = *p};
-  mn_product_plan_make(&t, isa);
+  mn_product_plan_make(&t, isa, MN_ONEDNN_NEVER);
   return t.scratch * (size_t)mn_pool_threads(pool);
 }
 
 void mn_product_run(const mn_product *p, mn_isa isa, mn_pool *pool, void *scratch) {
   mn_product_plan t = {.p = *p};
-  mn_product_plan_make(&t, isa);
+  mn_product_plan_make(&t, isa, MN_ONEDNN_NEVER);
   mn_product_plan_run(&t, pool, scratch);
 }

@@ -1,34 +1,41 @@
-/* product.h - products of matrices on all threads, for the matmul operation and for other kernels of the CPU backend that
- * are made of large products (the loss). What one thread does is in isa/gemm.h. */
+/* product.h - products of matrices on all threads, for the matmul operation and for other kernels of the CPU backend
+ * that are made of large products (the loss). What one thread does is in isa/gemm.h. */
 #ifndef MN_CPU_PRODUCT_H
 #define MN_CPU_PRODUCT_H
 
 #include "backend/backend.h"
 #include "backend/cpu/isa/gemm.h"
+#include "backend/cpu/onednn.h"
 
 /* How a batch of equal products is cut into tasks. It depends on shapes, strides and the instruction set, never on the
  * number of threads or on what else the machine does. */
-typedef enum mn_product_path { MN_PRODUCT_THIN, MN_PRODUCT_SMALL, MN_PRODUCT_BLOCK } mn_product_path;
+typedef enum mn_product_path { MN_PRODUCT_THIN, MN_PRODUCT_SMALL, MN_PRODUCT_BLOCK, MN_PRODUCT_ONEDNN } mn_product_path;
 typedef struct mn_product_plan {
-  mn_product p;                                     /* of one product; its pointers are those of the first */
-  int n_axes;                                       /* batch axes, outermost first                         */
+  mn_product p; /* of one product; its pointers are those of the first */
+  int n_axes;   /* batch axes, outermost first                         */
   int64_t dim[MN_MAX_DIMS];
   int64_t a_step[MN_MAX_DIMS], b_step[MN_MAX_DIMS]; /* strides along the batch axes; 0 = broadcast         */
   int64_t batch;                                    /* their product; C of product i is at c + i*M*N       */
-  bool swapped;                                     /* A and B changed places (transposed): p.a is the B of the caller */
+  bool swapped; /* A and B changed places (transposed): p.a is the B of the caller */
   const mn_gemm *gemm;
   mn_product_path path;
-  int64_t mb, nb, m_tasks, n_tasks;                 /* one product is cut into m_tasks x n_tasks blocks    */
-  int64_t group, tasks;                             /* `group` products (when uncut) to a task             */
-  size_t scratch;                                   /* bytes for one thread, a multiple of 64              */
+  mn_onednn *onednn;                /* of the path ONEDNN, after mn_product_plan_prepare */
+  int64_t mb, nb, m_tasks, n_tasks; /* one product is cut into m_tasks x n_tasks blocks    */
+  int64_t group, tasks;             /* `group` products (when uncut) to a task             */
+  size_t scratch;                   /* bytes for one thread, a multiple of 64              */
 } mn_product_plan;
 
-/* From p, n_axes, dim and steps (the rest is filled in); pointers may be NULL still. */
-void mn_product_plan_make(mn_product_plan *plan, mn_isa isa);
+/* From p, n_axes, dim and steps (the rest is filled in); pointers may be NULL still. onednn: whether the path ONEDNN
+ * may be taken, which then needs mn_product_plan_prepare before the first run; where oneDNN turns out not to serve the
+ * product, that call changes the path to BLOCK (with the scratch that the plan already asks for). */
+typedef enum mn_product_use { MN_ONEDNN_NEVER, MN_ONEDNN_WHERE_FASTER, MN_ONEDNN_ALWAYS } mn_product_use;
+void mn_product_plan_make(mn_product_plan *plan, mn_isa isa, mn_product_use onednn);
+mn_status mn_product_plan_prepare(mn_product_plan *plan, int threads);
+void mn_product_plan_release(mn_product_plan *plan);
 /* scratch: plan->scratch bytes for each thread of the pool, 64-byte aligned */
-void mn_product_plan_run(const mn_product_plan *plan, mn_pool *pool, void *scratch);
+mn_status mn_product_plan_run(const mn_product_plan *plan, mn_pool *pool, void *scratch);
 
-/* One product at once: scratch of mn_product_scratch(...) bytes. */
+/* One product at once, by Mneme's own kernels; scratch of mn_product_scratch(...) bytes. */
 size_t mn_product_scratch(const mn_product *p, mn_isa isa, mn_pool *pool);
 void mn_product_run(const mn_product *p, mn_isa isa, mn_pool *pool, void *scratch);
 

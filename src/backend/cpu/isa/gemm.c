@@ -21,22 +21,26 @@ typedef void (*direct_fn)(int64_t K, const float *A, int64_t a_rs, int64_t a_cs,
                                      int64_t ldb, const tile_out *o, int64_t tail) {                                   \
     direct_tile(mr, nv, true, K, A, a_rs, a_cs, B, ldb, o, tail);                                                      \
   }
-#define ROW(mr, nv) {direct_##mr##_##nv##_0, direct_##mr##_##nv##_1}
+#define ROW(mr, nv)                                                                                                    \
+  { direct_##mr##_##nv##_0, direct_##mr##_##nv##_1 }
 #if defined(MN_VEC_512)
 #define DIRECTS(mr) DIRECT(mr, 1) DIRECT(mr, 2) DIRECT(mr, 3) DIRECT(mr, 4)
-#define ROWS(mr) {ROW(mr, 1), ROW(mr, 2), ROW(mr, 3), ROW(mr, 4)}
+#define ROWS(mr)                                                                                                       \
+  { ROW(mr, 1), ROW(mr, 2), ROW(mr, 3), ROW(mr, 4) }
 #else
 #define DIRECTS(mr) DIRECT(mr, 1) DIRECT(mr, 2)
-#define ROWS(mr) {ROW(mr, 1), ROW(mr, 2)}
+#define ROWS(mr)                                                                                                       \
+  { ROW(mr, 1), ROW(mr, 2) }
 #endif
-DIRECTS(1) DIRECTS(2) DIRECTS(3) DIRECTS(4)
+DIRECTS(1)
+DIRECTS(2) DIRECTS(3) DIRECTS(4)
 #if defined(MN_VEC_512) || defined(MN_VEC_256)
-DIRECTS(5) DIRECTS(6)
+    DIRECTS(5) DIRECTS(6)
 #endif
-static const direct_fn direct[SMR][SNV][2] = {
-    ROWS(1), ROWS(2), ROWS(3), ROWS(4),
+        static const direct_fn direct[SMR][SNV][2] = {
+            ROWS(1), ROWS(2), ROWS(3), ROWS(4),
 #if defined(MN_VEC_512) || defined(MN_VEC_256)
-    ROWS(5), ROWS(6),
+            ROWS(5), ROWS(6),
 #endif
 };
 
@@ -80,8 +84,10 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
 /* ---- packed tiles ------------------------------------------------------------------------------------------------ */
 #define PACKED(name, kind)                                                                                             \
   static void name(int64_t U, const uint32_t *a, const uint32_t *b, const tile_out *o, int64_t rows, int64_t cols) {   \
-    if (cols > VW) packed_tile(kind, MR, NV, U, (const float *)a, (const float *)b, o, rows, cols);                    \
-    else packed_tile(kind, MR, 1, U, (const float *)a, (const float *)b, o, rows, cols);                               \
+    if (cols > VW)                                                                                                     \
+      packed_tile(kind, MR, NV, U, (const float *)a, (const float *)b, o, rows, cols);                                 \
+    else                                                                                                               \
+      packed_tile(kind, MR, 1, U, (const float *)a, (const float *)b, o, rows, cols);                                  \
   }
 PACKED(packed_f32, UNIT_F32)
 PACKED(packed_bf16, BF16_UNIT)
@@ -114,19 +120,23 @@ static void small_bf16(int64_t M, int64_t N, int64_t K, float alpha, const uint1
       const int64_t kc = min64(SLICE, K - k), U = (kc + BF16_PER_UNIT - 1) / BF16_PER_UNIT;
       const int64_t m = min64(TILES * MR, M - i);
       for (int64_t t = 0; t * MR < m; t++)
-        pack_a_bf16(a[t], min64(MR, m - t * MR), kc, A + (i + t * MR) * a_rs + k * a_cs, a_rs, a_cs);
+        pack_a_bf16(a[t], min64(AP, M - i - t * MR), kc, A + (i + t * MR) * a_rs + k * a_cs, a_rs, a_cs);
       for (int64_t j = 0; j < N; j += NR) {
         const int64_t n = min64(NR, N - j);
         pack_b_bf16(b, n, kc, B + k * b_rs + j * b_cs, b_rs, b_cs);
         for (int64_t t = 0; t * MR < m; t++)
           packed_bf16(U, a[t], b,
-                      &(tile_out){.c = C + (i + t * MR) * ldc + j, .ldc = ldc, .mode = accumulate || k ? ADD_F32 : TO_F32, .alpha = alpha},
+                      &(tile_out){.c = C + (i + t * MR) * ldc + j,
+                                  .ldc = ldc,
+                                  .mode = accumulate || k ? ADD_F32 : TO_F32,
+                                  .alpha = alpha},
                       min64(MR, m - t * MR), n);
       }
     }
 }
 
-/* ---- blocks: per slice of K all of B is packed, then A tile by tile, each tile passed over all panels of B --------- */
+/* ---- blocks: per slice of K all of B is packed, then A tile by tile, each tile passed over all panels of B ---------
+ */
 enum { KC = 384 }; /* units of K in a slice: a tile of A stays in the L1 cache, the panels of B in the L2 cache */
 
 typedef struct block_plan {
@@ -149,7 +159,8 @@ static block_plan plan_block(const mn_product *p) {
 
 static size_t block_scratch(const mn_product *p) {
   const block_plan b = plan_block(p);
-  return sizeof(float) * (size_t)(b.units * (AP + b.panels * NR) + (b.sum_apart ? p->M * mn_align((size_t)p->N, 16) : 0)) +
+  return sizeof(float) *
+             (size_t)(b.units * (AP + b.panels * NR) + (b.sum_apart ? p->M * mn_align((size_t)p->N, 16) : 0)) +
          64;
 }
 
@@ -171,14 +182,17 @@ static void block(const mn_product *p, void *scratch) {
     const int64_t kc = min64(plan.kc, p->K - k);
     const int64_t U = p->bf16 ? (kc + BF16_PER_UNIT - 1) / BF16_PER_UNIT : kc;
     o.mode = p->accumulate || k ? ADD_F32 : p->c_bf16 && !plan.sum_apart ? TO_BF16 : TO_F32;
-    const char *pa = (const char *)p->a + (int64_t)size * k * p->a_cs, *pb = (const char *)p->b + (int64_t)size * k * p->b_rs;
+    const char *pa = (const char *)p->a + (int64_t)size * k * p->a_cs,
+               *pb = (const char *)p->b + (int64_t)size * k * p->b_rs;
     for (int64_t j = 0; j < plan.panels; j++) {
       const char *src = pb + (int64_t)size * j * NR * p->b_cs;
       (p->bf16 ? pack_b_bf16 : pack_b_f32)(b + j * U * NR, min64(NR, p->N - j * NR), kc, src, p->b_rs, p->b_cs);
     }
     for (int64_t i = 0; i < p->M; i += MR) {
       const int64_t rows = min64(MR, p->M - i);
-      (p->bf16 ? pack_a_bf16 : pack_a_f32)(a, rows, kc, pa + (int64_t)size * i * p->a_rs, p->a_rs, p->a_cs);
+      /* lanes beyond MR are never used: whole vectors are faster to pack */
+      (p->bf16 ? pack_a_bf16 : pack_a_f32)(a, min64(AP, p->M - i), kc, pa + (int64_t)size * i * p->a_rs, p->a_rs,
+                                           p->a_cs);
       for (int64_t j = 0; j < plan.panels; j++) {
         o.c = c + (int64_t)c_size * (i * o.ldc + j * NR);
         (p->bf16 ? packed_bf16 : packed_f32)(U, a, b + j * U * NR, &o, rows, min64(NR, p->N - j * NR));
@@ -202,9 +216,12 @@ INLINE vf load_bn(bool bf16, const void *b, int64_t at, int64_t n) {
 
 static void put_thin(const mn_product *p, int64_t i, int64_t j, float x) {
   x *= p->alpha;
-  if (p->c_bf16) ((uint16_t *)p->c)[i * p->ldc + j] = bf16_from_f32(x);
-  else if (p->accumulate) ((float *)p->c)[i * p->ldc + j] += x;
-  else ((float *)p->c)[i * p->ldc + j] = x;
+  if (p->c_bf16)
+    ((uint16_t *)p->c)[i * p->ldc + j] = bf16_from_f32(x);
+  else if (p->accumulate)
+    ((float *)p->c)[i * p->ldc + j] += x;
+  else
+    ((float *)p->c)[i * p->ldc + j] = x;
 }
 
 /* B's columns are dense in memory (a weight stored [N,K]): dot products, four columns at a time */
@@ -229,8 +246,7 @@ INLINE void thin_dots(const int M, const int n, const bool bf16, const mn_produc
       UNROLL for (int q = 0; q < n; q++) c[i * n + q] += a * b[q];
     }
   }
-  UNROLL for (int i = 0; i < M; i++)
-    UNROLL for (int q = 0; q < n; q++) put_thin(p, i, j + q, vf_sum(c[i * n + q]));
+  UNROLL for (int i = 0; i < M; i++) UNROLL for (int q = 0; q < n; q++) put_thin(p, i, j + q, vf_sum(c[i * n + q]));
 }
 
 /* B's rows are dense: rows of sums that stay in the L1 cache, eight rows of B at a time */
@@ -254,8 +270,7 @@ INLINE void thin_rows(const int M, const bool bf16, const mn_product *p, const f
     if (l < n)
       for (int q = 0; q < THIN_STEP; q++) {
         const vf b = load_bn(bf16, p->b, (k + q) * ldb + j + l, n - l);
-        UNROLL for (int i = 0; i < M; i++)
-          vf_store(&sum[i][l], vf_load(&sum[i][l]) + vf_set1(A[i * K + k + q]) * b);
+        UNROLL for (int i = 0; i < M; i++) vf_store(&sum[i][l], vf_load(&sum[i][l]) + vf_set1(A[i * K + k + q]) * b);
       }
   }
   for (; k < K; k++)
@@ -277,11 +292,15 @@ INLINE void thin_rows(const int M, const bool bf16, const mn_product *p, const f
     for (int64_t j = 0; j < p->N; j += THIN_COLS) thin_rows(M, bf16, p, A, j, min64(THIN_COLS, p->N - j));             \
   }
 #define THINS(M) THIN(M, f32, false) THIN(M, bf16, true)
-THINS(1) THINS(2) THINS(3) THINS(4)
+THINS(1)
+THINS(2) THINS(3) THINS(4)
 
-static void thin(const mn_product *p, const float *A) {
+    static void thin(const mn_product *p, const float *A) {
   typedef void (*fn)(const mn_product *, const float *);
-#define OF(M) {{f32_rows_##M, f32_dots_##M}, {bf16_rows_##M, bf16_dots_##M}}
+#define OF(M)                                                                                                          \
+  {                                                                                                                    \
+    {f32_rows_##M, f32_dots_##M}, { bf16_rows_##M, bf16_dots_##M }                                                     \
+  }
   static const fn fns[MN_GEMM_THIN][2][2] = {OF(1), OF(2), OF(3), OF(4)};
   if (p->M >= 1 && p->M <= MN_GEMM_THIN) fns[p->M - 1][p->bf16][p->b_cs != 1](p, A);
 }

@@ -36,8 +36,8 @@ typedef struct mn_gemm {
   void (*block)(const mn_product *p, void *scratch);
   size_t (*block_scratch)(const mn_product *p);
 
-  /* Products with a thin A, bound by the reading of B. A: f32, dense [M,K], M <= MN_GEMM_THIN; B f32, or bf16 (p->bf16).
-   * One of B's strides must be 1. p->a, p->a_rs, p->a_cs are not read. */
+  /* Products with a thin A, bound by the reading of B. A: f32, dense [M,K], M <= MN_GEMM_THIN; B f32, or bf16
+   * (p->bf16). One of B's strides must be 1. p->a, p->a_rs, p->a_cs are not read. */
   void (*thin)(const mn_product *p, const float *A);
   int mr, nr; /* the tile of `block`: M and N should be cut at multiples */
 } mn_gemm;

@@ -1,8 +1,8 @@
 /* gemm_kernel.h - the innermost parts of the products, for gemm.c only: vectors, packing, micro-kernels.
  *
  * Packed operands are panels of 32-bit units [U][W]: unit u of lane w is element (w, k = u), or, where the processor
- * multiplies pairs of bf16 (MN_GEMM_PAIR), the two elements k = 2u and 2u+1. Missing lanes and a missing last element
- * are zeros, so a micro-kernel needs no edges but where it writes C. */
+ * multiplies pairs of bf16 (MN_GEMM_PAIR), the two elements k = 2u and 2u+1. A missing last element is zero, and so are
+ * missing lanes, so a micro-kernel needs no edges but where it writes C. */
 #ifndef MN_ISA_GEMM_KERNEL_H
 #define MN_ISA_GEMM_KERNEL_H
 
@@ -52,6 +52,19 @@ INLINE vf dot_step(unit_kind kind, vf c, vf a, vf b) {
 #endif
   (void)kind;
   return c + a * b;
+}
+
+/* One element in all lanes of a register. Where `uses` vectors are multiplied by it, it must be loaded once: GCC would
+ * rather load it again for each, as an operand in memory, and the load units would become the limit. */
+INLINE vf broadcast(const float *a, const int uses) {
+  vf x = vf_set1(*a);
+#if defined(MN_VEC_512)
+  if (uses > 1) __asm__("" : "+v"(x));
+#elif defined(MN_VEC_256)
+  if (uses > 1) __asm__("" : "+x"(x));
+#endif
+  (void)uses;
+  return x;
 }
 
 /* ---- packing ---- */
@@ -136,14 +149,16 @@ INLINE void pack(unit_kind kind, int W, uint32_t *dst, int64_t n, int64_t K, con
       const int64_t step = (int64_t)size * w_stride;
       for (int64_t u = 0; u < U; u += VW) {
         const int64_t left = K - u * per_unit; /* elements */
+        const char *at = row + u * (kind == UNIT_BF16_AS_F32 ? 2 : 4);
         vu r[VW];
-        if (rows == VW && left >= VW * per_unit) {
-          UNROLL for (int i = 0; i < VW; i++) r[i] = load_units(kind, row + i * step + u * 4 / (kind == UNIT_BF16_AS_F32 ? 2 : 1));
+        if (left >= VW * per_unit) {
+          if (rows == VW) {
+            UNROLL for (int i = 0; i < VW; i++) r[i] = load_units(kind, at + i * step);
+          } else {
+            UNROLL for (int i = 0; i < VW; i++) r[i] = i < rows ? load_units(kind, at + i * step) : (vu){0};
+          }
         } else {
-          const int64_t part = left < VW * per_unit ? left : VW * per_unit;
-          for (int i = 0; i < VW; i++)
-            r[i] = i < rows ? load_units_part(kind, row + i * step + u * 4 / (kind == UNIT_BF16_AS_F32 ? 2 : 1), part)
-                            : (vu){0};
+          for (int i = 0; i < VW; i++) r[i] = i < rows ? load_units_part(kind, at + i * step, left) : (vu){0};
         }
         transpose(r);
         uint32_t *d = dst + u * W + w;
@@ -244,7 +259,7 @@ INLINE void packed_tile(unit_kind kind, const int mr, const int nv, int64_t U, c
     vf bv[NV];
     UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(b + j * VW);
     UNROLL for (int i = 0; i < mr; i++) {
-      vf av = vf_set1(a[i]);
+      const vf av = broadcast(a + i, nv);
       UNROLL for (int j = 0; j < nv; j++) c[i * nv + j] = dot_step(kind, c[i * nv + j], av, bv[j]);
     }
   }
@@ -260,7 +275,7 @@ INLINE void direct_tile(const int mr, const int nv, const bool edge, int64_t K, 
     vf bv[SNV];
     UNROLL for (int j = 0; j < nv; j++) bv[j] = edge && j == nv - 1 ? vf_loadn(B + j * VW, (int)tail) : vf_load(B + j * VW);
     UNROLL for (int i = 0; i < mr; i++) {
-      vf av = vf_set1(A[i * a_rs]);
+      const vf av = broadcast(A + i * a_rs, nv);
       UNROLL for (int j = 0; j < nv; j++) c[i * nv + j] += av * bv[j];
     }
   }
