@@ -249,6 +249,17 @@ static void set_replaces_and_leaves_the_old_tree(void) {
   CHECK(!strcmp(as_json(set(NULL, "a=1"), 0), "{\"a\": 1}"), "from nothing");
 }
 
+static void set_does_not_pass_the_depth_limit(void) {
+  char deep[200] = "a";
+  for (int i = 0; i < 60; i++) strcat(deep, ".a");
+  const mn_value *out;
+  char assignment[300];
+  snprintf(assignment, sizeof assignment, "%s=[[[1]]]", deep);
+  json(as_json(set(NULL, assignment), 0)); /* 61 + 3 levels are read back */
+  snprintf(assignment, sizeof assignment, "%s=[[[[1]]]]", deep);
+  CHECK(mn_value_set(arena, NULL, assignment, &out) == MN_ERR_CONFIG && strstr(mn_message(), "64 deep"), "%s", mn_message());
+}
+
 static void set_refuses_with_reasons(void) {
   const mn_value *v = yaml("model:\n  d_model: 64\n  blocks: [{window: 1}]\n"), *out;
   static const struct {
@@ -265,6 +276,7 @@ static void set_refuses_with_reasons(void) {
       {".a=1", "a part of the key is empty"},
       {"a=[1", "--set a=[1: not valid YAML"},
       {"a=&x 1", "anchors"},
+      {"a\xFF=1", "--set a?=1: not valid UTF-8"},
       {"a={b: 1, b: 2}", "--set a={b: 1, b: 2}: the key 'b' is already given;"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -327,6 +339,7 @@ int main(void) {
   RUN(json_is_strict);
   RUN(json_reads_back_the_same);
   RUN(set_replaces_and_leaves_the_old_tree);
+  RUN(set_does_not_pass_the_depth_limit);
   RUN(set_refuses_with_reasons);
   RUN(files_are_read_and_written);
   RUN(foreign_text_is_made_printable);

@@ -194,6 +194,8 @@ mn_status mn_value_set(mn_arena *arena, const mn_value *root, const char *assign
   *out = NULL;
   char shown[MN_PRINTABLE];
   const char *equals = strchr(assignment, '=');
+  if (mn_utf8_valid(assignment, strlen(assignment)) != strlen(assignment))
+    return mn_fail(MN_ERR_CONFIG, "--set %s: not valid UTF-8", mn_printable(assignment, shown));
   if (!equals || equals == assignment)
     return mn_fail(MN_ERR_CONFIG, "--set %s: expected key=value, as in --set model.d_model=256",
                    mn_printable(assignment, shown));

@@ -256,20 +256,20 @@ static mn_status expect(reader *r, yaml_event_type_t type, const char *otherwise
   return status;
 }
 
-static mn_status read_document(reader *r, const char *path, const mn_value **out) {
+static mn_status read_document(reader *r, const char *path, int depth, const mn_value **out) {
   MN_TRY(expect(r, YAML_STREAM_START_EVENT, "not valid YAML"));
   MN_TRY(expect(r, YAML_DOCUMENT_START_EVENT, "nothing is in this file but comments; write at least one key"));
   yaml_event_t e;
   MN_TRY(next(r, &e));
-  mn_status status = read_value(r, &e, path, 0, out);
+  mn_status status = read_value(r, &e, path, depth, out);
   yaml_event_delete(&e);
   MN_TRY(status);
   MN_TRY(expect(r, YAML_DOCUMENT_END_EVENT, "not valid YAML"));
   return expect(r, YAML_STREAM_END_EVENT, "a second document begins here; keep one document per file");
 }
 
-static mn_status parse(mn_arena *arena, const char *file, bool lines, const char *path, const char *text, size_t n,
-                       const mn_value **out) {
+static mn_status parse(mn_arena *arena, const char *file, bool lines, const char *path, int depth, const char *text,
+                       size_t n, const mn_value **out) {
   *out = NULL;
   reader r = {.arena = arena, .file = mn_arena_strdup(arena, file), .lines = lines};
   if (!r.file) return MN_ERR_MEMORY;
@@ -279,19 +279,21 @@ static mn_status parse(mn_arena *arena, const char *file, bool lines, const char
   if (!yaml_parser_initialize(&r.yaml)) return mn_fail(MN_ERR_MEMORY, "out of memory while %s was read", file);
   yaml_parser_set_encoding(&r.yaml, YAML_UTF8_ENCODING);
   yaml_parser_set_input_string(&r.yaml, (const unsigned char *)text, n);
-  mn_status status = read_document(&r, path, out);
+  mn_status status = read_document(&r, path, depth, out);
   yaml_parser_delete(&r.yaml);
   if (status != MN_OK) *out = NULL;
   return status;
 }
 
 mn_status mn_yaml_parse(mn_arena *arena, const char *file, const char *text, size_t n, const mn_value **out) {
-  return parse(arena, file, true, "", text, n, out);
+  return parse(arena, file, true, "", 0, text, n, out);
 }
 
 mn_status mn_yaml_parse_setting(mn_arena *arena, const char *source, const char *path, const char *text,
                                 const mn_value **out) {
-  return parse(arena, source, false, path, text, strlen(text), out);
+  int depth = 1; /* as deep as the value will lie in the tree */
+  for (const char *s = path; *s && depth <= MN_VALUE_DEPTH; s++) depth += *s == '.';
+  return parse(arena, source, false, path, depth, text, strlen(text), out);
 }
 
 mn_status mn_yaml_read(mn_arena *arena, const char *path, const mn_value **out) {
