@@ -20,7 +20,7 @@ static mn_task *open_task(const char *name, const char *settings) { /* "a=1 b=2"
       argv[i] = text;
     }
   mn_task *task = NULL;
-  CHECK_OK(mn_task_open(name, (const char *const *)argv, n, &task));
+  CHECK_OK(mn_task_open_set(name, (const char *const *)argv, n, &task));
   return task;
 }
 
@@ -470,26 +470,26 @@ static void test_bad_settings_are_refused(void) {
   const struct {
     const char *name, *setting, *says;
   } bad[] = {{"mqra", "", "the tasks are mqar"},
-             {"mqar", "kvs=4", "the settings are"},
-             {"mqar", "kv", "key=value"},
-             {"mqar", "kv=four", "whole number"},
-             {"mqar", "kv=0", "outside"},
-             {"mqar", "kv=99999999999999999999", "whole number"},
+             {"mqar", "kvs=4", "did you mean 'kv'"},
+             {"mqar", "kv", "kv"},
+             {"mqar", "kv=four", "must be an integer"},
+             {"mqar", "kv=0", "must be an integer"},
+             {"mqar", "kv=99999999999999999999", "64 bits"},
              {"mqar", "kv=40", "too short"},
              {"mqar", "vocab_size=6", "too few ids"},
              {"mqar", "len=63", "even"},
-             {"mqar", "fill=none", "zero|random"},
-             {"mqar", "power=nan", "not a number"},
-             {"mqar", "seed=-1", ">= 0"},
+             {"mqar", "fill=none", "zero, random"},
+             {"mqar", "power=nan", "must be a number"},
+             {"mqar", "seed=-1", "at least 0"},
              {"mqar", "update=9", "more than"},
              {"niah_single_2", "len=4096", "text=FILE"},
-             {"niah_single_2", "text=/no/such/file", "cannot be opened"},
+             {"niah_single_2", "text=/no/such/file", "/no/such/file"},
              {"niah", "queries=2", "queries"},
              {"niah_multivalue", "depth=3", "depth"},
              {"niah_mini", "len=70", ">= 72"}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     mn_task *t = NULL;
-    mn_status status = mn_task_open(bad[i].name, &bad[i].setting, *bad[i].setting ? 1 : 0, &t);
+    mn_status status = mn_task_open_set(bad[i].name, &bad[i].setting, *bad[i].setting ? 1 : 0, &t);
     CHECK(status != MN_OK && !t && strstr(mn_message(), bad[i].says), "%s %s: %s", bad[i].name, bad[i].setting,
           mn_message());
   }
@@ -497,6 +497,14 @@ static void test_bad_settings_are_refused(void) {
   mn_task_text s;
   CHECK(mn_task_sample_text(t, 2, 0, &s) == MN_ERR_CONFIG && strstr(mn_message(), "raise len"), "%s", mn_message());
   mn_task_close(t);
+}
+
+static void test_settings_are_described(void) {
+  const mn_task_def *def;
+  for (int i = 0; (def = mn_task_at(i)); i++) {
+    CHECK_OK(mn_fields_check(def->fields));
+    CHECK(def->name && def->help && mn_task_find(def->name) == def, "task %d", i);
+  }
 }
 
 int main(void) {
@@ -514,6 +522,7 @@ int main(void) {
   RUN(test_passkey_reads_like_the_paper);
   RUN(test_prose_has_the_stated_statistics);
   RUN(test_needle_stream);
+  RUN(test_settings_are_described);
   RUN(test_bad_settings_are_refused);
   return test_end();
 }

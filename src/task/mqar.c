@@ -10,10 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FILL_ZERO, FILL_RANDOM };
+typedef enum { FILL_ZERO, FILL_RANDOM } fill_kind;
+static const char *const fills[] = {"zero", "random", NULL};
 
 typedef struct mqar_config {
-  int64_t vocab_size, len, kv, update, passes, fill;
+  int64_t vocab_size, len, kv, update, passes;
+  fill_kind fill;
   double power;
 } mqar_config;
 
@@ -22,17 +24,16 @@ typedef struct mqar_data {
   double *log_weight;     /* (S) of the query gaps                                      */
 } mqar_data;
 
-static const mn_task_field mqar_fields[] = {
-    MN_TASK_FIELD_INT(mqar_config, vocab_size, 8192, 4, 1 << 24, "ids: 0 blank, keys below half, values above"),
-    MN_TASK_FIELD_INT(mqar_config, len, 64, 4, 1 << 24, "tokens of a sample (T, even)"),
-    MN_TASK_FIELD_INT(mqar_config, kv, 4, 1, 1 << 20, "key-value pairs (n); each key is asked once"),
-    MN_TASK_FIELD_REAL(mqar_config, power, 0.01, 1e-6, 1e3,
-                       "gap law p_i ~ a (i+1)^(a-1): 0.01 puts queries near the context, 1 is uniform"),
-    MN_TASK_FIELD_CHOICE(mqar_config, fill, FILL_ZERO, "zero|random", "what stands between queries"),
-    MN_TASK_FIELD_INT(mqar_config, passes, 1, 1, 64, "times the context is repeated"),
-    MN_TASK_FIELD_INT(mqar_config, update, 0, 0, 1 << 20,
-                      "keys written a second time with a new value; the last counts"),
-};
+static const mn_field mqar_fields[] = {
+    MN_FIELD_INT(mqar_config, vocab_size, 8192, 4, 1 << 24, "ids: 0 blank, keys below half, values above"),
+    MN_FIELD_INT(mqar_config, len, 64, 4, 1 << 24, "tokens of a sample (T, even)"),
+    MN_FIELD_INT(mqar_config, kv, 4, 1, 1 << 20, "key-value pairs (n); each key is asked once"),
+    MN_FIELD_FLOAT(mqar_config, power, 0.01, 1e-6, 1e3,
+                   "gap law p_i ~ a (i+1)^(a-1): 0.01 puts queries near the context, 1 is uniform"),
+    MN_FIELD_ENUM(mqar_config, fill, fills, FILL_ZERO, "what stands between queries"),
+    MN_FIELD_INT(mqar_config, passes, 1, 1, 64, "times the context is repeated"),
+    MN_FIELD_INT(mqar_config, update, 0, 0, 1 << 20, "keys written a second time with a new value; the last counts"),
+    MN_FIELD_END};
 
 static double *gap_log_weights(int64_t slots, double power) {
   double *w = mn_alloc((size_t)slots * sizeof *w);
@@ -133,7 +134,6 @@ const mn_task_def mn_task_mqar = {
     .name = "mqar",
     .help = "multi-query associative recall: recall the value of every key of the context",
     .fields = mqar_fields,
-    .n_fields = sizeof mqar_fields / sizeof *mqar_fields,
     .config_size = sizeof(mqar_config),
     .setup = mqar_setup,
     .close = mqar_close,
@@ -144,17 +144,18 @@ const mn_task_def mn_task_mqar = {
 /* ---- compositional: keys K1 K2 on a g x g grid, thirds of the vocabulary for K1, K2 and values ---- */
 
 typedef struct grid_config {
-  int64_t vocab_size, len, grid, fill;
+  int64_t vocab_size, len, grid;
+  fill_kind fill;
   double power;
 } grid_config;
 
-static const mn_task_field grid_fields[] = {
-    MN_TASK_FIELD_INT(grid_config, vocab_size, 512, 9, 1 << 24, "ids: 0 blank, a third each for K1, K2 and values"),
-    MN_TASK_FIELD_INT(grid_config, len, 128, 6, 1 << 24, "tokens of a sample (T)"),
-    MN_TASK_FIELD_INT(grid_config, grid, 3, 1, 1 << 10, "g: g x g two-token keys, 6 g^2 <= len"),
-    MN_TASK_FIELD_REAL(grid_config, power, 0.01, 1e-6, 1e3, "gap law, as in mqar"),
-    MN_TASK_FIELD_CHOICE(grid_config, fill, FILL_ZERO, "zero|random", "what stands between queries"),
-};
+static const mn_field grid_fields[] = {
+    MN_FIELD_INT(grid_config, vocab_size, 512, 9, 1 << 24, "ids: 0 blank, a third each for K1, K2 and values"),
+    MN_FIELD_INT(grid_config, len, 128, 6, 1 << 24, "tokens of a sample (T)"),
+    MN_FIELD_INT(grid_config, grid, 3, 1, 1 << 10, "g: g x g two-token keys, 6 g^2 <= len"),
+    MN_FIELD_FLOAT(grid_config, power, 0.01, 1e-6, 1e3, "gap law, as in mqar"),
+    MN_FIELD_ENUM(grid_config, fill, fills, FILL_ZERO, "what stands between queries"),
+    MN_FIELD_END};
 
 static mn_status grid_setup(mn_task *task) {
   const grid_config *c = task->config;
@@ -227,7 +228,6 @@ const mn_task_def mn_task_mqar_compositional = {
     .name = "mqar_compositional",
     .help = "associative recall with two-token keys: neither half of a key suffices",
     .fields = grid_fields,
-    .n_fields = sizeof grid_fields / sizeof *grid_fields,
     .config_size = sizeof(grid_config),
     .setup = grid_setup,
     .close = mqar_close,

@@ -4,21 +4,28 @@
  * the user has (essay) or other needles (needle). The haystack grows, in steps, to the largest at which prompt and
  * answer fit in `len` tokens of the model (mn_task_count_with); a sample is built afresh from its own seed at every
  * size tried, so it depends on its seed and on the token count only. */
+#include "base/file.h"
 #include "task/task.h"
 #include "task/words.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { HAY_REPEAT, HAY_ESSAY, HAY_NEEDLE };
-enum { KIND_NUMBERS, KIND_WORDS, KIND_UUIDS };
-enum { MAX_NEEDLES = 64, DEPTH_POINTS = 40, WORD_MAX = 40 };
+typedef enum { HAY_REPEAT, HAY_ESSAY, HAY_NEEDLE } hay_kind;
+typedef enum { KIND_NUMBERS, KIND_WORDS, KIND_UUIDS } word_kind;
+typedef enum { START_FIRST, START_RANDOM } start_kind;
+static const char *const haystacks[] = {"repeat", "essay", "needle", NULL};
+static const char *const word_kinds[] = {"numbers", "words", "uuids", NULL};
+static const char *const starts[] = {"first", "random", NULL};
+enum { MAX_NEEDLES = 64, DEPTH_POINTS = 40, WORD_MAX = 40, TEXT_LIMIT = 1 << 30 };
 
 typedef struct niah_config {
-  int64_t haystack, key, value, keys, values, queries, len, new_tokens, start;
+  hay_kind haystack;
+  word_kind key, value;
+  start_kind start;
+  int64_t keys, values, queries, len, new_tokens;
   double depth;
   const char *text;
 } niah_config;
@@ -29,56 +36,28 @@ typedef struct niah_data { /* the user's text, whitespace collapsed to single sp
   size_t n_words;
 } niah_data;
 
-#define FIELDS                                                                                                         \
-  MN_TASK_FIELD_CHOICE(niah_config, haystack, HAY_REPEAT, "repeat|essay|needle", "what the needles hide in"),          \
-      MN_TASK_FIELD_CHOICE(niah_config, key, KIND_WORDS, "numbers|words|uuids", "kind of keys"),                       \
-      MN_TASK_FIELD_CHOICE(niah_config, value, KIND_NUMBERS, "numbers|words|uuids", "kind of values"),                 \
-      MN_TASK_FIELD_INT(niah_config, keys, 1, 1, 16, "different keys written"),                                        \
-      MN_TASK_FIELD_INT(niah_config, values, 1, 1, 16, "values written for each key"),                                 \
-      MN_TASK_FIELD_INT(niah_config, queries, 1, 1, 16, "keys asked for"),                                             \
-      MN_TASK_FIELD_INT(niah_config, len, 4096, 64, 1 << 28, "prompt and new tokens fit in this many tokens (T)"),     \
-      MN_TASK_FIELD_INT(niah_config, new_tokens, 128, 1, 1 << 16, "tokens kept free for the answer"),                  \
-      MN_TASK_FIELD_CHOICE(niah_config, start, 0, "first|random", "essay: where in the text a haystack begins"),       \
-      MN_TASK_FIELD_REAL(niah_config, depth, -1, -1, 100,                                                              \
-                         "percent of the haystack before the only needle; -1: random"),                                \
-      MN_TASK_FIELD_STRING(niah_config, text, "essay: a text file, any prose")
-
-static const mn_task_field fields[] = {FIELDS};
-enum { N_FIELDS = sizeof fields / sizeof *fields };
-
-/* ---- a growing string ---- */
-
-typedef struct string {
-  char *p;
-  size_t n, cap;
-  bool failed;
-} string;
-
-static void put(string *s, const char *text, size_t n) {
-  if (s->failed) return;
-  if (s->n + n + 1 > s->cap) {
-    size_t cap = (s->n + n + 1) * 2;
-    char *p = mn_realloc(s->p, cap);
-    if (!p) {
-      s->failed = true;
-      return;
-    }
-    s->p = p;
-    s->cap = cap;
+/* One table of settings per named task: the same fields, other defaults. */
+#define FIELDS(hay, key_kind, value_kind, n_keys, n_values, n_queries)                                                 \
+  {                                                                                                                    \
+    MN_FIELD_ENUM(niah_config, haystack, haystacks, hay, "what the needles hide in"),                                  \
+        MN_FIELD_ENUM(niah_config, key, word_kinds, key_kind, "kind of keys"),                                         \
+        MN_FIELD_ENUM(niah_config, value, word_kinds, value_kind, "kind of values"),                                   \
+        MN_FIELD_INT(niah_config, keys, n_keys, 1, 16, "different keys written"),                                      \
+        MN_FIELD_INT(niah_config, values, n_values, 1, 16, "values written for each key"),                             \
+        MN_FIELD_INT(niah_config, queries, n_queries, 1, 16, "keys asked for"),                                        \
+        MN_FIELD_INT(niah_config, len, 4096, 64, 1 << 28, "prompt and new tokens fit in this many tokens (T)"),        \
+        MN_FIELD_INT(niah_config, new_tokens, 128, 1, 1 << 16, "tokens kept free for the answer"),                     \
+        MN_FIELD_ENUM(niah_config, start, starts, START_FIRST, "essay: where in the text a haystack begins"),          \
+        MN_FIELD_FLOAT(niah_config, depth, -1, -1, 100, "percent of the haystack before the only needle; -1: random"), \
+        MN_FIELD_STRING(niah_config, text, NULL, "essay: a text file, any prose"), MN_FIELD_END                        \
   }
-  memcpy(s->p + s->n, text, n);
-  s->n += n;
-  s->p[s->n] = 0;
-}
-
-static void puts_(string *s, const char *text) { put(s, text, strlen(text)); }
 
 /* ---- keys, values, needles ---- */
 
 static const char *const kind_plural[] = {"numbers", "words", "uuids"};
 static const char *const kind_singular[] = {"number", "word", "uuid"};
 
-static void draw_word(mn_rng *rng, int64_t kind, char out[WORD_MAX]) {
+static void draw_word(mn_rng *rng, word_kind kind, char out[WORD_MAX]) {
   if (kind == KIND_NUMBERS) {
     snprintf(out, WORD_MAX, "%u", 1000000u + (unsigned)mn_rng_below(rng, 9000000));
   } else if (kind == KIND_WORDS) {
@@ -119,17 +98,17 @@ static void draw_needles(const niah_config *c, mn_rng *rng, needles *s) {
   mn_rng_shuffle(rng, s->order, (size_t)s->count);
 }
 
-static void put_needle(string *out, int64_t value_kind, const char *key, const char *value) {
-  puts_(out, "One of the special magic ");
-  puts_(out, kind_plural[value_kind]);
-  puts_(out, " for ");
-  puts_(out, key);
-  puts_(out, " is: ");
-  puts_(out, value);
-  puts_(out, ".");
+static void put_needle(mn_text *out, word_kind value_kind, const char *key, const char *value) {
+  mn_text_add(out, "One of the special magic ");
+  mn_text_add(out, kind_plural[value_kind]);
+  mn_text_add(out, " for ");
+  mn_text_add(out, key);
+  mn_text_add(out, " is: ");
+  mn_text_add(out, value);
+  mn_text_add(out, ".");
 }
 
-static void put_needle_at(string *out, const niah_config *c, const needles *s, int i) {
+static void put_needle_at(mn_text *out, const niah_config *c, const needles *s, int i) {
   int pair = s->order[i];
   put_needle(out, c->value, s->key[pair / c->values], s->value[pair / c->values][pair % c->values]);
 }
@@ -141,7 +120,7 @@ static int by_value(const void *a, const void *b) {
 
 /* ---- haystacks ---- */
 
-static mn_status put_lines(const niah_config *c, mn_rng *rng, const needles *s, size_t lines, string *out) {
+static mn_status put_lines(const niah_config *c, mn_rng *rng, const needles *s, size_t lines, mn_text *out) {
   int32_t *at = mn_alloc((lines + (size_t)s->count) * sizeof *at), *scratch = at + s->count;
   if (!at) return MN_ERR_MEMORY;
   mn_rng_choose(rng, 0, lines, (size_t)s->count, scratch, at);
@@ -151,11 +130,11 @@ static mn_status put_lines(const niah_config *c, mn_rng *rng, const needles *s, 
   for (size_t i = 0; i <= lines; i++) {
     while (next < s->count && (size_t)at[next] == i) {
       put_needle_at(out, c, s, next++);
-      puts_(out, "\n");
+      mn_text_add(out, "\n");
     }
     if (i == lines) break;
     if (c->haystack == HAY_REPEAT) {
-      puts_(out, mn_words_noise);
+      mn_text_add(out, mn_words_noise);
     } else {
       char key[WORD_MAX], value[WORD_MAX];
       do draw_word(rng, c->key, key);
@@ -163,7 +142,7 @@ static mn_status put_lines(const niah_config *c, mn_rng *rng, const needles *s, 
       draw_word(rng, c->value, value);
       put_needle(out, c->value, key, value);
     }
-    puts_(out, "\n");
+    mn_text_add(out, "\n");
   }
   free(at);
   return MN_OK;
@@ -180,61 +159,61 @@ static bool ends_sentence(const char *text, size_t i, size_t n) {
 }
 
 /* The first `words` words from word `first` on, going round at the end of the text. */
-static void put_words(const niah_data *d, size_t first, size_t words, string *out) {
+static void put_words(const niah_data *d, size_t first, size_t words, mn_text *out) {
   while (words) {
     size_t take = d->n_words - first < words ? d->n_words - first : words;
     size_t from = first ? d->word_end[first - 1] + 1 : 0;
-    put(out, d->text + from, d->word_end[first + take - 1] - from);
+    mn_text_add_bytes(out, d->text + from, d->word_end[first + take - 1] - from);
     words -= take;
     first = 0;
-    if (words) puts_(out, " ");
+    if (words) mn_text_add(out, " ");
   }
 }
 
 static mn_status put_essay(const niah_config *c, const niah_data *d, mn_rng *rng, const needles *s, size_t words,
-                           string *out) {
+                           mn_text *out) {
   int32_t depth[MAX_NEEDLES * 4], scratch[DEPTH_POINTS];
-  string hay = {0};
+  mn_text hay = {0};
   size_t first = c->start ? (size_t)mn_rng_below(rng, d->n_words) : 0;
   put_words(d, first, words, &hay);
   if (hay.failed) {
-    free(hay.p);
+    free(hay.data);
     return MN_ERR_MEMORY;
   }
   mn_rng_choose(rng, 0, DEPTH_POINTS, (size_t)s->count, scratch, depth);
   qsort(depth, (size_t)s->count, sizeof *depth, by_value);
   size_t sentences = 1;
-  for (size_t i = 0; i < hay.n; i++) sentences += ends_sentence(hay.p, i, hay.n);
+  for (size_t i = 0; i < hay.len; i++) sentences += ends_sentence(hay.data, i, hay.len);
   size_t sentence = 0, begin = 0;
   int next = 0;
-  for (size_t i = 0; i <= hay.n; i++) { /* sentence by sentence, each needle before the sentence of its depth */
-    if (i < hay.n && !ends_sentence(hay.p, i, hay.n)) continue;
-    for (int pass = 0; pass < (i == hay.n ? 2 : 1); pass++) {
+  for (size_t i = 0; i <= hay.len; i++) { /* sentence by sentence, each needle before the sentence of its depth */
+    if (i < hay.len && !ends_sentence(hay.data, i, hay.len)) continue;
+    for (int pass = 0; pass < (i == hay.len ? 2 : 1); pass++) {
       for (; next < s->count; next++) {
         double percent = (double)(int)(100.0 * depth[next] / (DEPTH_POINTS - 1) + 0.5);
         if (c->depth >= 0) percent = c->depth;
         if ((size_t)((double)sentences * percent / 100) > sentence) break;
-        if (out->n && out->p[out->n - 1] != '\n') puts_(out, " ");
+        if (out->len && out->data[out->len - 1] != '\n') mn_text_add(out, " ");
         put_needle_at(out, c, s, next);
       }
       if (pass == 0) {
-        if (out->n && out->p[out->n - 1] != '\n') puts_(out, " ");
-        put(out, hay.p + begin, i - begin);
+        if (out->len && out->data[out->len - 1] != '\n') mn_text_add(out, " ");
+        mn_text_add_bytes(out, hay.data + begin, i - begin);
         begin = i + 1;
         sentence++;
       }
     }
   }
-  free(hay.p);
+  free(hay.data);
   return MN_OK;
 }
 
 /* ---- samples ---- */
 
-static void put_query(string *out, char key[][WORD_MAX], const int32_t *asked, int64_t n) {
+static void put_query(mn_text *out, char key[][WORD_MAX], const int32_t *asked, int64_t n) {
   for (int64_t i = 0; i < n; i++) {
-    if (i) puts_(out, i == n - 1 ? ", and " : ", ");
-    puts_(out, key[asked[i]]);
+    if (i) mn_text_add(out, i == n - 1 ? ", and " : ", ");
+    mn_text_add(out, key[asked[i]]);
   }
 }
 
@@ -250,39 +229,39 @@ static mn_status build(const mn_task *task, uint64_t seed, size_t units, mn_task
 
   bool one = c->queries * c->values == 1;
   const char *kind = one ? kind_singular[c->value] : kind_plural[c->value];
-  string p = {0}, answer = {0};
-  puts_(&p, one ? "A special magic " : "Some special magic ");
-  puts_(&p, kind);
-  puts_(&p, one ? " is" : " are");
-  puts_(&p, " hidden within the following text. Make sure to memorize it. I will quiz you about the ");
-  puts_(&p, kind);
-  puts_(&p, " afterwards.\n");
+  mn_text p = {0}, answer = {0};
+  mn_text_add(&p, one ? "A special magic " : "Some special magic ");
+  mn_text_add(&p, kind);
+  mn_text_add(&p, one ? " is" : " are");
+  mn_text_add(&p, " hidden within the following text. Make sure to memorize it. I will quiz you about the ");
+  mn_text_add(&p, kind);
+  mn_text_add(&p, " afterwards.\n");
   mn_status status =
       c->haystack == HAY_ESSAY ? put_essay(c, task->data, &rng, &s, units, &p) : put_lines(c, &rng, &s, units, &p);
-  puts_(&p, c->haystack == HAY_ESSAY ? "\n" : "");
-  puts_(&p, one ? "What is the special magic " : "What are all the special magic ");
-  puts_(&p, kind);
-  puts_(&p, " for ");
+  mn_text_add(&p, c->haystack == HAY_ESSAY ? "\n" : "");
+  mn_text_add(&p, one ? "What is the special magic " : "What are all the special magic ");
+  mn_text_add(&p, kind);
+  mn_text_add(&p, " for ");
   put_query(&p, s.key, asked, c->queries);
-  puts_(&p, " mentioned in the provided text? The special magic ");
-  puts_(&p, kind);
-  puts_(&p, " for ");
+  mn_text_add(&p, " mentioned in the provided text? The special magic ");
+  mn_text_add(&p, kind);
+  mn_text_add(&p, " for ");
   put_query(&p, s.key, asked, c->queries);
-  puts_(&p, one ? " mentioned in the provided text is" : " mentioned in the provided text are");
+  mn_text_add(&p, one ? " mentioned in the provided text is" : " mentioned in the provided text are");
 
   out->answers = mn_calloc((size_t)(c->queries * c->values), sizeof *out->answers);
   for (int64_t q = 0; q < c->queries && out->answers; q++)
     for (int64_t v = 0; v < c->values; v++) {
       char *value = s.value[asked[q]][v];
-      puts_(&answer, answer.n ? ", " : " ");
-      puts_(&answer, value);
+      mn_text_add(&answer, answer.len ? ", " : " ");
+      mn_text_add(&answer, value);
       if ((out->answers[out->n_answers] = mn_strdup(value)))
         out->n_answers++;
       else
         status = MN_ERR_MEMORY;
     }
-  out->prompt = p.p;
-  out->answer = answer.p;
+  out->prompt = p.data;
+  out->answer = answer.data;
   return p.failed || answer.failed || !out->answers ? MN_ERR_MEMORY : status;
 }
 
@@ -337,20 +316,20 @@ static char *oracle_text(const mn_task *task, const char *prompt) {
     for (const char *p = prompt; (p = strstr(p, opens[i])); p++) question = p > question ? p : question;
   const char *key = question ? strstr(question, " for ") : NULL;
   end = key ? strstr(key, " mentioned in the provided text") : NULL;
-  string out = {0};
-  puts_(&out, "");
+  mn_text out = {0};
+  mn_text_add(&out, "");
   while (end && key && key < end) {
     key += !strncmp(key, " for ", 5) ? 5 : !strncmp(key, ", and ", 6) ? 6 : 2;
     size_t n = strcspn(key, ", ");
     for (const char *p = prompt; (p = strstr(p, " for ")) && p < question; p++) {
       if (strncmp(p + 5, key, n) || strncmp(p + 5 + n, " is: ", 5)) continue;
       const char *value = p + 10 + n;
-      puts_(&out, out.n ? ", " : " ");
-      put(&out, value, strcspn(value, "."));
+      mn_text_add(&out, out.len ? ", " : " ");
+      mn_text_add_bytes(&out, value, strcspn(value, "."));
     }
     key += n;
   }
-  return out.p;
+  return mn_text_take(&out);
 }
 
 static bool contains_folded(const char *text, const char *word) {
@@ -371,25 +350,6 @@ static double score_text(const mn_task *task, const mn_task_text *s, const char 
 }
 
 /* ---- opening ---- */
-
-static mn_status read_text(const mn_task *task, const char *path, char **text, size_t *n) {
-  *text = NULL;
-  FILE *f = fopen(path, "rb");
-  if (!f) return mn_fail(MN_ERR_IO, "task %s: text '%s' cannot be opened: %s", task->def->name, path, strerror(errno));
-  string s = {0};
-  char block[1 << 14];
-  size_t got;
-  while ((got = fread(block, 1, sizeof block, f)) > 0) put(&s, block, got);
-  bool bad = ferror(f);
-  fclose(f);
-  if (bad || s.failed) {
-    free(s.p);
-    return bad ? mn_fail(MN_ERR_IO, "task %s: text '%s' cannot be read", task->def->name, path) : MN_ERR_MEMORY;
-  }
-  *text = s.p;
-  *n = s.n;
-  return MN_OK;
-}
 
 /* Collapses runs of whitespace to one space and notes where the words end. */
 static mn_status collapse(const mn_task *task, niah_data *d, size_t n) {
@@ -432,11 +392,11 @@ static mn_status setup(mn_task *task) {
   niah_data *d = task->data = mn_calloc(1, sizeof *d);
   if (!d) return MN_ERR_MEMORY;
   if (c->haystack != HAY_ESSAY) return MN_OK;
-  if (!*c->text)
+  if (!c->text)
     return mn_fail(MN_ERR_CONFIG, "task %s: haystack = essay needs a text; set text=FILE (for example data/books/...)",
                    name);
   size_t n;
-  MN_TRY(read_text(task, c->text, &d->text, &n));
+  MN_TRY(mn_context(mn_file_read(c->text, TEXT_LIMIT, &d->text, &n), "task %s", name));
   if (!n) return mn_fail(MN_ERR_CONFIG, "task %s: text '%s' is empty", name, c->text);
   return collapse(task, d, n);
 }
@@ -448,13 +408,11 @@ static void close_(mn_task *task) {
   free(d);
 }
 
-#define NIAH(id, title, text_, ...)                                                                                    \
-  static const double preset_##id[N_FIELDS] = {__VA_ARGS__};                                                           \
-  const mn_task_def mn_task_##id = {.name = title,                                                                     \
-                                    .help = text_,                                                                     \
-                                    .fields = fields,                                                                  \
-                                    .n_fields = N_FIELDS,                                                              \
-                                    .preset = preset_##id,                                                             \
+#define NIAH(id, title, ...)                                                                                           \
+  static const mn_field fields_##id[] = FIELDS(__VA_ARGS__);                                                           \
+  const mn_task_def mn_task_##id = {.name = #id,                                                                       \
+                                    .help = title,                                                                     \
+                                    .fields = fields_##id,                                                             \
                                     .config_size = sizeof(niah_config),                                                \
                                     .setup = setup,                                                                    \
                                     .close = close_,                                                                   \
@@ -462,20 +420,12 @@ static void close_(mn_task *task) {
                                     .oracle_text = oracle_text,                                                        \
                                     .score_text = score_text}
 
-/* haystack, key, value, keys, values, queries, len, new_tokens, start, depth, text */
-NIAH(niah, "niah", "needles in a haystack (text), every part settable", HAY_REPEAT, KIND_WORDS, KIND_NUMBERS, 1, 1, 1,
-     4096, 128, 0, -1, 0);
-NIAH(niah_single_1, "niah_single_1", "S-NIAH-PK: one number in repeated noise", HAY_REPEAT, KIND_WORDS, KIND_NUMBERS, 1,
-     1, 1, 4096, 128, 0, -1, 0);
-NIAH(niah_single_2, "niah_single_2", "S-NIAH-N: one number in prose", HAY_ESSAY, KIND_WORDS, KIND_NUMBERS, 1, 1, 1,
-     4096, 128, 0, -1, 0);
-NIAH(niah_single_3, "niah_single_3", "S-NIAH-U: one uuid in prose", HAY_ESSAY, KIND_WORDS, KIND_UUIDS, 1, 1, 1, 4096,
-     128, 0, -1, 0);
-NIAH(niah_single_w, "niah_single_w", "S-NIAH-W: one word pair in prose", HAY_ESSAY, KIND_WORDS, KIND_WORDS, 1, 1, 1,
-     4096, 128, 0, -1, 0);
-NIAH(niah_multikey_1, "niah_multikey_1", "MK-NIAH: four keys in prose, one asked", HAY_ESSAY, KIND_WORDS, KIND_NUMBERS,
-     4, 1, 1, 4096, 128, 0, -1, 0);
-NIAH(niah_multivalue, "niah_multivalue", "one key with four values in prose", HAY_ESSAY, KIND_WORDS, KIND_NUMBERS, 1, 4,
-     1, 4096, 128, 0, -1, 0);
-NIAH(niah_multiquery, "niah_multiquery", "four keys in prose, all asked", HAY_ESSAY, KIND_WORDS, KIND_NUMBERS, 4, 1, 4,
-     4096, 128, 0, -1, 0);
+/* haystack, key, value; keys, values, queries */
+NIAH(niah, "needles in a haystack (text), every part settable", HAY_REPEAT, KIND_WORDS, KIND_NUMBERS, 1, 1, 1);
+NIAH(niah_single_1, "S-NIAH-PK: one number in repeated noise", HAY_REPEAT, KIND_WORDS, KIND_NUMBERS, 1, 1, 1);
+NIAH(niah_single_2, "S-NIAH-N: one number in prose", HAY_ESSAY, KIND_WORDS, KIND_NUMBERS, 1, 1, 1);
+NIAH(niah_single_3, "S-NIAH-U: one uuid in prose", HAY_ESSAY, KIND_WORDS, KIND_UUIDS, 1, 1, 1);
+NIAH(niah_single_w, "S-NIAH-W: one word pair in prose", HAY_ESSAY, KIND_WORDS, KIND_WORDS, 1, 1, 1);
+NIAH(niah_multikey_1, "MK-NIAH: four keys in prose, one asked", HAY_ESSAY, KIND_WORDS, KIND_NUMBERS, 4, 1, 1);
+NIAH(niah_multivalue, "one key with four values in prose", HAY_ESSAY, KIND_WORDS, KIND_NUMBERS, 1, 4, 1);
+NIAH(niah_multiquery, "four keys in prose, all asked", HAY_ESSAY, KIND_WORDS, KIND_NUMBERS, 4, 1, 4);

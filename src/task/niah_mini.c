@@ -8,20 +8,22 @@
 
 #include <string.h>
 
-enum { KIND_PK, KIND_N, KIND_U, KIND_W, KIND_MIX };
+typedef enum { KIND_PK, KIND_N, KIND_U, KIND_W, KIND_MIX } mini_kind;
+static const char *const kinds[] = {"pk", "n", "u", "w", "mix", NULL};
 
 typedef struct mini_config {
-  int64_t len, len_min, kind;
+  int64_t len, len_min;
+  mini_kind kind;
   double depth;
 } mini_config;
 
-static const mn_task_field fields[] = {
-    MN_TASK_FIELD_INT(mini_config, len, 256, 64, 1 << 26, "tokens of a sample (T)"),
-    MN_TASK_FIELD_INT(mini_config, len_min, 0, 0, 1 << 26,
-                      "if > 0, a sample's length is uniform in len_min ... len, padded with 0 to len"),
-    MN_TASK_FIELD_CHOICE(mini_config, kind, KIND_MIX, "pk|n|u|w|mix", "haystack and value; mix is pk, n and u in turn"),
-    MN_TASK_FIELD_REAL(mini_config, depth, -1, -1, 100, "percent of the haystack before the needle; -1: uniform"),
-};
+static const mn_field fields[] = {
+    MN_FIELD_INT(mini_config, len, 256, 64, 1 << 26, "tokens of a sample (T)"),
+    MN_FIELD_INT(mini_config, len_min, 0, 0, 1 << 26,
+                 "if > 0, a sample's length is uniform in len_min ... len, padded with 0 to len"),
+    MN_FIELD_ENUM(mini_config, kind, kinds, KIND_MIX, "haystack and value; mix is pk, n and u in turn"),
+    MN_FIELD_FLOAT(mini_config, depth, -1, -1, 100, "percent of the haystack before the needle; -1: uniform"),
+    MN_FIELD_END};
 
 enum { LONGEST_VALUE = 32, FRAME = 5 /* 1 w1 w2 3 ... 3 */, QUERY = 4 };
 
@@ -39,7 +41,7 @@ static mn_status setup(mn_task *task) {
   return MN_OK;
 }
 
-static int64_t draw_value(mn_rng *rng, int64_t kind, int32_t *value) {
+static int64_t draw_value(mn_rng *rng, mini_kind kind, int32_t *value) {
   int64_t n = kind == KIND_U ? LONGEST_VALUE : kind == KIND_W ? 2 : 7;
   for (int64_t i = 0; i < n; i++)
     value[i] = kind == KIND_U   ? MN_ID_HEX + (int32_t)mn_rng_below(rng, MN_HEX)
@@ -51,7 +53,7 @@ static int64_t draw_value(mn_rng *rng, int64_t kind, int32_t *value) {
 
 static mn_status sample(const mn_task *task, mn_rng *rng, int32_t *input, int32_t *target) {
   const mini_config *c = task->config;
-  int64_t kind = c->kind == KIND_MIX ? (int64_t)mn_rng_below(rng, 3) : c->kind;
+  mini_kind kind = c->kind == KIND_MIX ? (mini_kind)mn_rng_below(rng, 3) : c->kind;
   int64_t L = c->len_min ? c->len_min + (int64_t)mn_rng_below(rng, (uint64_t)(c->len - c->len_min + 1)) : c->len;
   int32_t value[LONGEST_VALUE];
   int64_t n = draw_value(rng, kind, value);
@@ -98,7 +100,6 @@ const mn_task_def mn_task_niah_mini = {
     .name = "niah_mini",
     .help = "needle in a haystack of tokens: one needle in a loop (pk) or in Markov prose (n, u, w)",
     .fields = fields,
-    .n_fields = sizeof fields / sizeof *fields,
     .config_size = sizeof(mini_config),
     .setup = setup,
     .sample = sample,

@@ -13,10 +13,10 @@ typedef struct passkey_config {
   double depth;
 } passkey_config;
 
-static const mn_task_field fields[] = {
-    MN_TASK_FIELD_INT(passkey_config, garbage, 1000, 0, 1 << 28, "characters of irrelevant text before and after (n)"),
-    MN_TASK_FIELD_REAL(passkey_config, depth, -1, -1, 100, "percent of the garbage before the key; -1: uniform"),
-};
+static const mn_field fields[] = {
+    MN_FIELD_INT(passkey_config, garbage, 1000, 0, 1 << 28, "characters of irrelevant text before and after (n)"),
+    MN_FIELD_FLOAT(passkey_config, depth, -1, -1, 100, "percent of the garbage before the key; -1: uniform"),
+    MN_FIELD_END};
 
 static const char head[] = "There is an important info hidden inside a lot of irrelevant text. Find it and memorize "
                            "them. I will quiz you about the important information there.\n";
@@ -76,7 +76,6 @@ const mn_task_def mn_task_passkey = {
     .name = "passkey",
     .help = "find a number hidden in repeated sentences (text)",
     .fields = fields,
-    .n_fields = sizeof fields / sizeof *fields,
     .config_size = sizeof(passkey_config),
     .setup = setup,
     .sample_text = sample,

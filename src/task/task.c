@@ -1,7 +1,6 @@
 /* task.c - the table of tasks, settings, samples and scores. The generators are in their own files. */
 #include "task/task.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,109 +22,7 @@ const mn_task_def *mn_task_find(const char *name) {
   return NULL;
 }
 
-/* ---- settings ---- */
-
-static void names_of_fields(const mn_task_def *def, char *buf, size_t size) {
-  size_t n = 0;
-  buf[0] = 0;
-  for (int i = 0; i <= def->n_fields && n + 32 < size; i++) {
-    const char *name = i < def->n_fields ? def->fields[i].name : "seed";
-    size_t len = strlen(name);
-    if (n + len + 3 > size) break;
-    if (i) memcpy(buf + n, ", ", 2), n += 2;
-    memcpy(buf + n, name, len + 1);
-    n += len;
-  }
-}
-
-static bool parse_choice(const char *choices, const char *value, int64_t *out) {
-  size_t len = strlen(value);
-  const char *p = choices;
-  for (int64_t i = 0;; i++) {
-    size_t n = strcspn(p, "|");
-    if (n == len && !memcmp(p, value, n)) return *out = i, true;
-    if (!p[n]) return false;
-    p += n + 1;
-  }
-}
-
-static mn_status parse_field(mn_task *task, const mn_task_field *f, const char *value) {
-  const char *task_name = task->def->name;
-  char *at = (char *)task->config + f->offset, *end = NULL;
-  errno = 0;
-  switch (f->kind) {
-  case MN_TASK_INT: {
-    long long x = strtoll(value, &end, 10);
-    if (end == value || *end || errno)
-      return mn_fail(MN_ERR_CONFIG, "task %s: %s = '%s' is not a whole number", task_name, f->name, value);
-    if ((double)x < f->min || (double)x > f->max)
-      return mn_fail(MN_ERR_CONFIG, "task %s: %s = %lld is outside %.0f ... %.0f", task_name, f->name, x, f->min,
-                     f->max);
-    memcpy(at, &(int64_t){x}, sizeof(int64_t));
-    return MN_OK;
-  }
-  case MN_TASK_REAL: {
-    double x = strtod(value, &end);
-    if (end == value || *end || !isfinite(x))
-      return mn_fail(MN_ERR_CONFIG, "task %s: %s = '%s' is not a number", task_name, f->name, value);
-    if (x < f->min || x > f->max)
-      return mn_fail(MN_ERR_CONFIG, "task %s: %s = %g is outside %g ... %g", task_name, f->name, x, f->min, f->max);
-    memcpy(at, &x, sizeof x);
-    return MN_OK;
-  }
-  case MN_TASK_CHOICE: {
-    int64_t x;
-    if (!parse_choice(f->choices, value, &x))
-      return mn_fail(MN_ERR_CONFIG, "task %s: %s = '%s' is not one of %s", task_name, f->name, value, f->choices);
-    memcpy(at, &x, sizeof x);
-    return MN_OK;
-  }
-  case MN_TASK_STRING: {
-    const char *copy = mn_arena_strdup(task->arena, value);
-    if (!copy) return MN_ERR_MEMORY;
-    memcpy(at, &copy, sizeof copy);
-    return MN_OK;
-  }
-  }
-  return MN_ERR_INTERNAL;
-}
-
-static void set_defaults(mn_task *task) {
-  for (int i = 0; i < task->def->n_fields; i++) {
-    const mn_task_field *f = &task->def->fields[i];
-    char *at = (char *)task->config + f->offset;
-    double x = task->def->preset ? task->def->preset[i] : f->initial;
-    if (f->kind == MN_TASK_REAL)
-      memcpy(at, &x, sizeof x);
-    else if (f->kind == MN_TASK_STRING)
-      memcpy(at, &(const char *){""}, sizeof(const char *));
-    else
-      memcpy(at, &(int64_t){(int64_t)x}, sizeof(int64_t));
-  }
-}
-
-static mn_status apply_setting(mn_task *task, const char *setting) {
-  const char *key = strncmp(setting, "task.", 5) ? setting : setting + 5;
-  const char *eq = strchr(key, '=');
-  if (!eq) return mn_fail(MN_ERR_CONFIG, "task %s: setting '%s' has no '='; write key=value", task->def->name, setting);
-  size_t len = (size_t)(eq - key);
-  if (len == 4 && !memcmp(key, "seed", 4)) {
-    char *end;
-    errno = 0;
-    task->seed = strtoull(eq + 1, &end, 10);
-    if (end == eq + 1 || *end || errno || eq[1] == '-')
-      return mn_fail(MN_ERR_CONFIG, "task %s: seed = '%s' is not a whole number >= 0", task->def->name, eq + 1);
-    return MN_OK;
-  }
-  for (int i = 0; i < task->def->n_fields; i++) {
-    const mn_task_field *f = &task->def->fields[i];
-    if (strlen(f->name) == len && !memcmp(f->name, key, len)) return parse_field(task, f, eq + 1);
-  }
-  char names[512];
-  names_of_fields(task->def, names, sizeof names);
-  return mn_fail(MN_ERR_CONFIG, "task %s: unknown setting '%.*s'; the settings are %s", task->def->name, (int)len, key,
-                 names);
-}
+/* ---- opening ---- */
 
 static size_t count_bytes(void *ctx, const char *text, size_t n) {
   (void)ctx;
@@ -133,36 +30,65 @@ static size_t count_bytes(void *ctx, const char *text, size_t n) {
   return n;
 }
 
-mn_status mn_task_open(const char *name, const char *const *settings, int n_settings, mn_task **out) {
+typedef struct common_config { /* the keys of every task */
+  const char *name;
+  int64_t seed;
+} common_config;
+static const mn_field common_fields[] = {MN_FIELD_STRING(common_config, name, NULL, "the task"),
+                                         MN_FIELD_INT(common_config, seed, 1, 0, INT64_MAX, "base seed of all samples"),
+                                         MN_FIELD_END};
+
+static mn_status unknown_task(const char *name) {
+  mn_text names = {0};
+  for (size_t i = 0; i < sizeof table / sizeof *table; i++) mn_text_addf(&names, "%s%s", i ? ", " : "", table[i]->name);
+  mn_status status = mn_text_status(&names);
+  if (status == MN_OK) status = mn_fail(MN_ERR_CONFIG, "unknown task '%s'; the tasks are %s", name, names.data);
+  mn_text_free(&names);
+  return status;
+}
+
+static mn_status open_task(mn_task *task, const mn_value *settings) {
+  const mn_task_def *def = task->def;
+  common_config common;
+  if (!task->arena || !(task->config = mn_arena_alloc(task->arena, def->config_size))) return MN_ERR_MEMORY;
+  mn_config_defaults(common_fields, &common);
+  mn_config_defaults(def->fields, task->config);
+  const mn_config_part parts[] = {{def->fields, task->config}, {common_fields, &common}};
+  MN_TRY(mn_config_parse(task->arena, settings, "task", parts, 2));
+  task->seed = (uint64_t)common.seed;
+  return def->setup(task);
+}
+
+mn_status mn_task_open(const char *name, const mn_value *settings, mn_task **out) {
   *out = NULL;
   const mn_task_def *def = mn_task_find(name);
-  if (!def) {
-    char names[512] = "";
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-      if (strlen(names) + strlen(table[i]->name) + 3 > sizeof names) break;
-      if (i) strcat(names, ", ");
-      strcat(names, table[i]->name);
-    }
-    return mn_fail(MN_ERR_CONFIG, "unknown task '%s'; the tasks are %s", name, names);
-  }
+  if (!def) return unknown_task(name);
   mn_task *task = mn_calloc(1, sizeof *task);
   if (!task) return MN_ERR_MEMORY;
-  mn_status status = MN_OK;
   task->def = def;
-  task->seed = 1;
   task->count_tokens = count_bytes;
   task->arena = mn_arena_new();
-  task->config = task->arena ? mn_arena_alloc(task->arena, def->config_size) : NULL;
-  if (!task->config) status = MN_ERR_MEMORY;
-  if (status == MN_OK) set_defaults(task);
-  for (int i = 0; i < n_settings && status == MN_OK; i++) status = apply_setting(task, settings[i]);
-  if (status == MN_OK) status = def->setup(task);
-  if (status != MN_OK) {
+  mn_status status = open_task(task, settings);
+  if (status != MN_OK)
     mn_task_close(task);
-    return status;
+  else
+    *out = task;
+  return status;
+}
+
+mn_status mn_task_open_set(const char *name, const char *const *assignments, int n, mn_task **out) {
+  *out = NULL;
+  mn_arena *arena = mn_arena_new();
+  if (!arena) return MN_ERR_MEMORY;
+  const mn_value *settings = mn_value_map(arena, 0, NULL, NULL);
+  mn_status status = settings ? MN_OK : MN_ERR_MEMORY;
+  for (int i = 0; i < n && status == MN_OK; i++) {
+    const char *a = strncmp(assignments[i], "task.", 5) ? assignments[i] : assignments[i] + 5;
+    status = mn_value_set(arena, settings, a, &settings);
   }
-  *out = task;
-  return MN_OK;
+  if (status == MN_OK) status = mn_task_open(name, settings, out);
+  mn_arena_free(arena);
+  return status;
 }
 
 void mn_task_close(mn_task *task) {

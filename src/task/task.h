@@ -6,25 +6,13 @@
 #ifndef MN_TASK_H
 #define MN_TASK_H
 
-#include "base/base.h"
+#include "format/config.h"
 #include "task/rng.h"
 
 enum { MN_IGNORE = -100 }; /* a target that neither the loss nor a metric counts */
 enum { MN_SPLIT_TRAIN = 0, MN_SPLIT_VALIDATION = 1, MN_SPLIT_TEST = 2 };
 
 typedef struct mn_task mn_task;
-
-/* A setting of a task, described once: used to parse, to check and to print help. */
-typedef enum { MN_TASK_INT, MN_TASK_REAL, MN_TASK_CHOICE, MN_TASK_STRING } mn_task_field_kind;
-typedef struct mn_task_field {
-  const char *name;
-  mn_task_field_kind kind;
-  size_t offset;       /* in the task's settings: int64_t, double, int64_t (index of the choice), const char * */
-  double initial;      /* default of INT, REAL and CHOICE (a STRING starts empty)                              */
-  double min, max;     /* range of INT and REAL                                                                */
-  const char *choices; /* of CHOICE: "zero|random"                                                             */
-  const char *help;
-} mn_task_field;
 
 typedef struct mn_task_text { /* a text sample; free with mn_task_text_free */
   char *prompt;
@@ -35,9 +23,7 @@ typedef struct mn_task_text { /* a text sample; free with mn_task_text_free */
 
 typedef struct mn_task_def {
   const char *name, *help;
-  const mn_task_field *fields;
-  int n_fields;
-  const double *preset; /* defaults of this task instead of the fields' own; NULL: none (same order as fields) */
+  const mn_field *fields; /* its settings (format/config.h) */
   size_t config_size;
   mn_status (*setup)(mn_task *task); /* checks settings against each other; sets seq_len, vocab_size, derived data */
   void (*close)(mn_task *task);      /* frees derived data; may be NULL */
@@ -66,9 +52,11 @@ struct mn_task {
 const mn_task_def *mn_task_at(int i);
 const mn_task_def *mn_task_find(const char *name);
 
-/* Opens a task with settings "key=value" (a leading "task." is accepted; key "seed" is common to all). Unknown keys,
- * wrong types and impossible combinations are refused with the key and the remedy. */
-mn_status mn_task_open(const char *name, const char *const *settings, int n_settings, mn_task **out);
+/* Opens a task. `settings` is a map of its fields and "seed" (a key "name" is left to the caller), or NULL for the
+ * defaults. Unknown keys, wrong types and impossible combinations are refused with the key and the remedy. */
+mn_status mn_task_open(const char *name, const mn_value *settings, mn_task **out);
+/* The same from assignments "key=value" or "task.key=value". */
+mn_status mn_task_open_set(const char *name, const char *const *assignments, int n, mn_task **out);
 void mn_task_close(mn_task *task);
 /* Text tasks measure length with this function; the default counts bytes. Set it before the first sample. */
 void mn_task_count_with(mn_task *task, size_t (*count)(void *ctx, const char *text, size_t n), void *ctx);
@@ -93,15 +81,5 @@ double mn_task_acc(const mn_task_score *score);     /* NaN before the first exam
 double mn_task_seq_acc(const mn_task_score *score); /* NaN before the first example */
 /* Wilson 95 % interval of `right` out of `n`. */
 void mn_wilson_interval(int64_t right, int64_t n, double *low, double *high);
-
-/* ---- for task files ---- */
-#define MN_TASK_FIELD_INT(type, member, initial, min, max, help)                                                       \
-  { #member, MN_TASK_INT, offsetof(type, member), initial, min, max, NULL, help }
-#define MN_TASK_FIELD_REAL(type, member, initial, min, max, help)                                                      \
-  { #member, MN_TASK_REAL, offsetof(type, member), initial, min, max, NULL, help }
-#define MN_TASK_FIELD_CHOICE(type, member, initial, choices, help)                                                     \
-  { #member, MN_TASK_CHOICE, offsetof(type, member), initial, 0, 0, choices, help }
-#define MN_TASK_FIELD_STRING(type, member, help)                                                                       \
-  { #member, MN_TASK_STRING, offsetof(type, member), 0, 0, 0, NULL, help }
 
 #endif
