@@ -41,29 +41,29 @@ static size_t forward_scratch(const mn_attn_args *p) {
   return s.used;
 }
 
-/* Scores to weights for `cols` vectors of lanes starting at lane t: new maximum m and sum l (in units of ln 2), alpha = the
+/* Scores st [n, N] to weights for `cols` vectors of lanes starting at lane t: new maximum m and sum l (in units of ln 2), alpha = the
  * factor for what was summed before. c: scale times log2(e). */
-MN_INLINE void soften(work *w, const int cols, int64_t t, int64_t n, int64_t N, float c) {
+MN_INLINE void soften(work *w, const int cols, const bool rough, float *st, int64_t t, int64_t n, int64_t N, float c) {
   vf top[4], sum[4], m[4];
   TILE_UNROLL
-  for (int i = 0; i < cols; i++) top[i] = vf_set1(-INFINITY);
+  for (int i = 0; i < cols; i++) top[i] = vf_set1(HIDDEN);
   for (int64_t j = 0; j < n; j++) {
     TILE_UNROLL
-    for (int i = 0; i < cols; i++) top[i] = vf_max(top[i], vf_load(w->st + j * N + t + i * MN_VL));
+    for (int i = 0; i < cols; i++) top[i] = vf_max(top[i], vf_load(st + j * N + t + i * MN_VL));
   }
   TILE_UNROLL
   for (int i = 0; i < cols; i++) {
     vf old = vf_load(w->m + t + i * MN_VL), now = vf_max(old, top[i] * c);
     vf_store(w->m + t + i * MN_VL, now);
-    m[i] = vf_select(vf_eq(now, vf_set1(-INFINITY)), vf_zero(), now);
-    vf_store(w->alpha + t + i * MN_VL, attn_exp2(old - m[i]));
+    m[i] = vf_select(vf_lt(now, vf_set1(HIDDEN / 2)), vf_zero(), now); /* nothing seen so far: weights 0 */
+    vf_store(w->alpha + t + i * MN_VL, attn_exp2(old - m[i], false));
     sum[i] = vf_zero();
   }
   for (int64_t j = 0; j < n; j++) {
     TILE_UNROLL
     for (int i = 0; i < cols; i++) {
-      float *s = w->st + j * N + t + i * MN_VL;
-      vf x = attn_exp2(vf_fma(vf_load(s), vf_set1(c), -m[i]));
+      float *s = st + j * N + t + i * MN_VL;
+      vf x = attn_exp2(vf_fma(vf_load(s), vf_set1(c), -m[i]), rough);
       sum[i] += x;
       vf_store(s, x);
     }
@@ -75,6 +75,64 @@ MN_INLINE void soften(work *w, const int cols, int64_t t, int64_t n, int64_t N, 
   }
 }
 
+/* Lanes [t0, t1) against rows [j0, j1) of the block of keys that starts at key `base`. */
+static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen see, int64_t q_lo, int64_t N, int64_t t0,
+                  int64_t t1, int64_t j0, int64_t j1, rows k, rows v) {
+  const bool pairs = attn_pairs(p);
+  if (pairs) j0 &= ~(int64_t)1; /* whole pairs of keys; what is hidden gets weight 0 */
+  const int64_t n = j1 - j0, lanes = t1 - t0;
+  float *st = w->st + j0 * N;
+
+  /* scores [n, lanes] = K Q^T */
+#if TILE_PAIRS
+  if (pairs)
+    tile_gemm_pairs(n, lanes, p->K / 2, k.h + j0 * k.stride, k.stride, 2, (const uint32_t *)(void *)w->qt + t0, N,
+                    st + t0, N, false);
+  else
+#endif
+    tile_gemm(n, lanes, p->K, k.f + j0 * k.stride, k.stride, 1, w->qt + t0, N, st + t0, N, TILE_SET, TILE_FULL);
+  float c = p->scale;
+  if (see == SEEN_SOME || p->bias || p->scale <= 0) { /* the softmax below wants a positive scale */
+    for (int64_t j = j0; j < j1; j++) {
+      float *row = w->st + j * N;
+      for (int64_t t = t0; t < t1; t += MN_VL) {
+        vf x = vf_load(row + t) * c;
+        if (p->bias) x = vf_max(vf_set1(HIDDEN), x + vf_load(w->bt + j * N + t)); /* a bias may be -inf */
+        vf_store(row + t, x);
+      }
+      if (see == SEEN_SOME) attn_mask_row(p, b, base + j, q_lo + t0, row + t0, lanes, vf_set1(HIDDEN));
+    }
+    c = 1;
+  }
+  int64_t t = t0;
+  if (pairs) {
+    for (; t + 4 * MN_VL <= t1; t += 4 * MN_VL) soften(w, 4, true, st, t, n, N, c * LOG2E);
+    for (; t < t1; t += MN_VL) soften(w, 1, true, st, t, n, N, c * LOG2E);
+  } else {
+    for (; t + 4 * MN_VL <= t1; t += 4 * MN_VL) soften(w, 4, false, st, t, n, N, c * LOG2E);
+    for (; t < t1; t += MN_VL) soften(w, 1, false, st, t, n, N, c * LOG2E);
+  }
+
+  /* output [V, lanes] += V^T weights, where what there is shrinks by alpha if the maximum has grown */
+  bool grown = false;
+  for (t = t0; t < t1; t += MN_VL) grown |= vm_any(vm_not(vf_eq(vf_load(w->alpha + t), vf_set1(1))));
+  for (int64_t i = 0; grown && i < p->V; i++)
+    for (t = t0; t < t1; t += MN_VL) vf_store(w->ot + i * N + t, vf_load(w->ot + i * N + t) * vf_load(w->alpha + t));
+#if TILE_PAIRS
+  if (pairs) {
+    for (int64_t j = j0; j < j1; j += 2)
+      for (t = t0; t < t1; t += MN_VL)
+        tile_pair_round(w->p2 + j / 2 * N + t, vf_load(w->st + j * N + t),
+                        j + 1 < j1 ? vf_load(w->st + (j + 1) * N + t) : vf_zero());
+    const int64_t vp = tile_pad(p->V);
+    tile_gemm_pairs(p->V, lanes, (n + 1) / 2, (const uint16_t *)(void *)(w->v2 + j0 / 2 * vp), 2, 2 * vp,
+                    w->p2 + j0 / 2 * N + t0, N, w->ot + t0, N, true);
+    return;
+  }
+#endif
+  tile_gemm(p->V, lanes, n, v.f + j0 * v.stride, 1, v.stride, st + t0, N, w->ot + t0, N, TILE_ADD, TILE_FULL);
+}
+
 static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, void *scratch) {
   take s = {scratch, 0};
   work w;
@@ -84,61 +142,24 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
   const int64_t vp = tile_pad(p->V);
   const int64_t q_lo = attn_query_pos(p, b) + t0, q_hi = q_lo + nq - 1;
   attn_turned(p, &p->q, pairs, b, t0, h, nq, p->K, w.qt, N, w.tmp);
-  for (int64_t t = 0; t < N; t++) w.m[t] = -INFINITY, w.l[t] = 0;
-  bool begun = false;
+  for (int64_t t = 0; t < N; t++) w.m[t] = HIDDEN, w.l[t] = 0;
+  memset(w.ot, 0, (size_t)(p->V * N) * sizeof(float));
   for (int64_t j0 = 0; j0 < p->S; j0 += KB) {
     const int64_t n = p->S - j0 < KB ? p->S - j0 : KB;
     const seen see = attn_block_seen(p, b, j0, n, q_lo, q_hi);
     if (see == SEEN_NONE) continue;
-
-    /* scores [n, N] = K Q^T */
-    rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, p->K, w.kw);
+    rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, p->K, w.kw), v = attn_rows(p, &p->v, pairs, b, j0, g, n, p->V, w.vw);
+    if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, w.bt, N, w.tmp);
 #if TILE_PAIRS
-    if (pairs)
-      tile_gemm_pairs(n, N, p->K / 2, k.h, k.stride, 2, (const uint32_t *)(void *)w.qt, N, w.st, N, false);
-    else
+    for (int64_t j = 0; pairs && j < n; j += 2)
+      tile_pair_rows(w.v2 + j / 2 * vp, v.h + j * v.stride, j + 1 < n ? v.h + (j + 1) * v.stride : NULL, p->V);
 #endif
-      tile_gemm(n, N, p->K, k.f, k.stride, 1, w.qt, N, w.st, N, TILE_SET, TILE_FULL);
-    float c = p->scale;
-    if (see == SEEN_SOME || p->bias || p->scale <= 0) { /* the softmax below wants a positive scale */
-      if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, w.bt, N, w.tmp);
-      for (int64_t j = 0; j < n; j++) {
-        float *row = w.st + j * N;
-        for (int64_t t = 0; t < N; t += MN_VL) {
-          vf x = vf_load(row + t) * c;
-          if (p->bias) x += vf_load(w.bt + j * N + t);
-          vf_store(row + t, x);
-        }
-        if (see == SEEN_SOME) attn_mask_row(p, b, j0 + j, q_lo, row, N, vf_set1(-INFINITY));
-      }
-      c = 1;
+    const int64_t width = see == SEEN_ALL ? N : PANEL;
+    for (int64_t t = 0; t < N; t += width) {
+      int64_t first = 0, last = n;
+      if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q_lo + t, q_lo + t + width - 1, &first, &last);
+      if (first < last) panel(p, &w, b, j0, see, q_lo, N, t, t + width < N ? t + width : N, first, last, k, v);
     }
-    int64_t t = 0;
-    for (; t + 4 * MN_VL <= N; t += 4 * MN_VL) soften(&w, 4, t, n, N, c * LOG2E);
-    for (; t < N; t += MN_VL) soften(&w, 1, t, n, N, c * LOG2E);
-
-    /* output [V, N] = V^T weights, on top of what there is, which shrinks by alpha where the maximum has grown */
-    if (begun) {
-      bool grown = false;
-      for (t = 0; t < N; t += MN_VL) grown |= vm_any(vm_not(vf_eq(vf_load(w.alpha + t), vf_set1(1))));
-      for (int64_t i = 0; grown && i < p->V; i++)
-        for (t = 0; t < N; t += MN_VL) vf_store(w.ot + i * N + t, vf_load(w.ot + i * N + t) * vf_load(w.alpha + t));
-    }
-    rows v = attn_rows(p, &p->v, pairs, b, j0, g, n, p->V, w.vw);
-#if TILE_PAIRS
-    if (pairs) {
-      for (int64_t j = 0; j < n; j += 2) {
-        const bool two = j + 1 < n;
-        tile_pair_rows(w.v2 + j / 2 * vp, v.h + j * v.stride, two ? v.h + (j + 1) * v.stride : NULL, p->V);
-        for (t = 0; t < N; t += MN_VL)
-          tile_pair_round(w.p2 + j / 2 * N + t, vf_load(w.st + j * N + t),
-                          two ? vf_load(w.st + (j + 1) * N + t) : vf_zero());
-      }
-      tile_gemm_pairs(p->V, N, (n + 1) / 2, (const uint16_t *)(void *)w.v2, 2, 2 * vp, w.p2, N, w.ot, N, begun);
-    } else
-#endif
-      tile_gemm(p->V, N, n, v.f, 1, v.stride, w.st, N, w.ot, N, begun ? TILE_ADD : TILE_SET, TILE_FULL);
-    begun = true;
   }
 
   for (int64_t t = 0; t < nq; t++)
@@ -149,7 +170,7 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
   }
   for (int64_t i = 0; i < p->V; i++)
     for (int64_t t = 0; t < N; t += MN_VL)
-      vf_store(w.ot + i * N + t, begun ? vf_load(w.ot + i * N + t) * vf_load(w.alpha + t) : vf_zero());
+      vf_store(w.ot + i * N + t, vf_load(w.ot + i * N + t) * vf_load(w.alpha + t));
   tile_transpose(w.tmp, vp, w.ot, N, p->V, nq, 0);
   for (int64_t t = 0; t < nq; t++)
     tile_row_out((void *)(uintptr_t)attn_row(&p->o, p->bf16, b, t0 + t, h), w.tmp + t * vp, p->bf16, p->V);
@@ -181,7 +202,7 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t g, int64_t s0, int6
     tile_row_in(q + i * kp, attn_row(&p->q, p->bf16, b, 0, g * r + i), p->bf16, p->K);
     for (int64_t x = 0; x < kp; x += MN_VL) vf_store(q + i * kp + x, vf_load(q + i * kp + x) * (p->scale * LOG2E));
     for (int64_t x = 0; x < vp; x += MN_VL) vf_store(o + i * vp + x, vf_zero());
-    partial[i * (p->V + 2) + p->V] = -INFINITY;
+    partial[i * (p->V + 2) + p->V] = HIDDEN;
     partial[i * (p->V + 2) + p->V + 1] = 0;
   }
   for (int64_t j0 = s0; j0 < s1; j0 += KB) {
@@ -203,19 +224,18 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t g, int64_t s0, int6
         for (; x < p->K; x += MN_VL) a[0] += load_some(k, p->bf16, x, p->K) * vf_load(q + i * kp + x);
         float y = vf_sum(a[0] + a[1]);
         if (p->bias) y += LOG2E * p->bias[b * p->bias_b + (g * r + i) * p->bias_h + list[j] * p->bias_s];
-        score[i * KB + j] = y;
+        score[i * KB + j] = y < HIDDEN ? HIDDEN : y;
       }
     }
     for (int64_t i = 0; i < r; i++) {
       float *ml = partial + i * (p->V + 2) + p->V, *sc = score + i * KB, top = ml[0];
-      for (int64_t j = n; j < KB; j++) sc[j] = -INFINITY;
+      for (int64_t j = n; j < KB; j++) sc[j] = HIDDEN;
       vf most = vf_set1(top), sum = vf_zero();
       for (int64_t j = 0; j < n; j += MN_VL) most = vf_max(most, vf_load(sc + j));
       top = vf_hmax(most);
-      if (top == -INFINITY) continue;
       const float alpha = exp2f(ml[0] - top);
       for (int64_t j = 0; j < n; j += MN_VL) {
-        vf x = attn_exp2(vf_load(sc + j) - top);
+        vf x = attn_exp2(vf_load(sc + j) - top, false);
         sum += x;
         vf_store(sc + j, x);
       }
@@ -241,9 +261,9 @@ static void decode_join(const mn_attn_args *p, int64_t b, int64_t g, int64_t n, 
   for (int64_t i = 0; i < r; i++) {
     const int64_t h = g * r + i;
     const float *x = partials + i * one;
-    float m = -INFINITY, l = 0;
+    float m = HIDDEN, l = 0;
     for (int64_t k = 0; k < n; k++) m = x[k * r * one + p->V] > m ? x[k * r * one + p->V] : m;
-    for (int64_t k = 0; m > -INFINITY && k < n; k++) l += x[k * r * one + p->V + 1] * exp2f(x[k * r * one + p->V] - m);
+    for (int64_t k = 0; k < n; k++) l += x[k * r * one + p->V + 1] * exp2f(x[k * r * one + p->V] - m);
     void *o = (void *)(uintptr_t)attn_row(&p->o, p->bf16, b, 0, h);
     for (int64_t y = 0; y < p->V; y++) {
       float sum = 0;

@@ -9,6 +9,7 @@
 #include "backend/cpu/isa/vecmath.h"
 
 enum { QB = MN_ATTN_QUERIES, KB = 64 }; /* queries and keys of a block */
+enum { PANEL = 16 };                    /* lanes that a half-masked block is done in, each with its own range of keys */
 #define LOG2E 1.44269504088896341f
 #define LN2 0.69314718055994531f
 
@@ -28,20 +29,24 @@ MN_INLINE const void *attn_row(const mn_attn_tensor *x, bool bf16, int64_t b, in
   return (const char *)x->data + (b * x->b + t * x->t + h * x->h) * (bf16 ? 2 : 4);
 }
 
-/* ---- 2^x for x <= 0 (and a little above); exactly 0 below -150, and at -inf ---- */
-MN_INLINE vf attn_exp2(vf x) {
-#if defined(MN_VEC_512)
-  x = vf_max(x, vf_set1(-200.0f));
-#else
+/* ---- 2^x for finite x <= 0 (and a little above); exactly 0 far below ---- */
+#define HIDDEN (-1e30f) /* the score of a key that a query does not see: finite, so that no difference is NaN */
+MN_INLINE vf attn_exp2(vf x, const bool rough) { /* rough: for weights that are rounded to bf16 (relative error 4e-6) */
+#if !defined(MN_VEC_512)
   x = vf_max(x, vf_set1(-127.0f)); /* 2^-127 is made of the bits of 0 */
 #endif
-  vf n = vf_round(x), f = x - n; /* |f| <= 1/2 */
-  /* 2^f = e^(f ln 2), Taylor to degree 6: the rest is below 2e-7 * 2^-3 */
-  vf p = vf_fma(vf_set1(1.54035304e-4f), f, vf_set1(1.33335581e-3f));
-  p = vf_fma(p, f, vf_set1(9.61812911e-3f));
-  p = vf_fma(p, f, vf_set1(5.55041087e-2f));
-  p = vf_fma(p, f, vf_set1(2.40226507e-1f));
-  p = vf_fma(p, f, vf_set1(6.93147181e-1f));
+  vf n = vf_round(x), f = x - n; /* |f| <= 1/2: 2^f by its Chebyshev interpolation */
+  vf p;
+  if (rough) {
+    p = vf_fma(vf_set1(0.0096760371f), f, vf_set1(0.0559220356f));
+    p = vf_fma(p, f, vf_set1(0.240221074f));
+    p = vf_fma(p, f, vf_set1(0.693121034f));
+  } else {
+    p = vf_fma(vf_set1(0.00134004322f), f, vf_set1(0.0096760371f));
+    p = vf_fma(p, f, vf_set1(0.0555032721f));
+    p = vf_fma(p, f, vf_set1(0.240221074f));
+    p = vf_fma(p, f, vf_set1(0.693147207f));
+  }
   p = vf_fma(p, f, vf_set1(1.0f));
 #if defined(MN_VEC_512)
   return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
@@ -84,6 +89,17 @@ TILE_FN seen attn_block_seen(const mn_attn_args *p, int64_t b, int64_t j0, int64
   bool some = (!p->causal || lo <= q_hi) && (p->window <= 0 || hi > q_lo - p->window || lo < p->sinks);
   if (all && !empty) return SEEN_ALL;
   return some || fixed ? SEEN_SOME : SEEN_NONE;
+}
+
+/* Of keys [j0, j0 + n), those that some query at a position q_lo .. q_hi may see: rows [*first, *last). */
+MN_INLINE void attn_rows_seen(const mn_attn_args *p, int64_t j0, int64_t n, int64_t q_lo, int64_t q_hi, int64_t *first,
+                              int64_t *last) {
+  *first = 0, *last = n;
+  if (p->k_pos || j0 < p->prefix) return;
+  const int64_t k0 = j0 - p->prefix;
+  if (p->causal && q_hi - k0 + 1 < n) *last = q_hi - k0 + 1 < 0 ? 0 : q_hi - k0 + 1;
+  if (p->window > 0 && k0 >= p->sinks && q_lo - p->window + 1 > k0) *first = q_lo - p->window + 1 - k0;
+  if (*first > *last) *first = *last;
 }
 
 /* Row of key j: lanes of the queries (at positions q0 + t) that do not see it get `hidden`. */

@@ -66,17 +66,85 @@ static void straight(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs,
   for (int64_t t = 0; t < n; t++) tile_row_in(dst + t * ld, attn_row(x, p->bf16, b, t0 + t, h), p->bf16, width);
 }
 
-static void add_dbias(const mn_attn_args *p, const work *w, int64_t b, int64_t h, int64_t t0, int64_t nq, int64_t j0,
-                      int64_t n, int64_t N) {
-  float *dst = p->dbias + b * p->dbias_b + h * p->dbias_h + t0 * p->dbias_t + j0 * p->dbias_s;
+/* dbias += dS of queries [t0, t1) and keys [j0, j1) of the blocks at q0 and base */
+static void add_dbias(const mn_attn_args *p, const work *w, int64_t b, int64_t h, int64_t q0, int64_t base, int64_t N,
+                      int64_t t0, int64_t t1, int64_t j0, int64_t j1) {
+  float *dst = p->dbias + b * p->dbias_b + h * p->dbias_h + (q0 + t0) * p->dbias_t + (base + j0) * p->dbias_s;
+  const float *ds = w->dst + j0 * N + t0;
+  const int64_t n = j1 - j0, nt = t1 - t0;
   if (p->dbias_t != 0 && p->dbias_s != 0) {
-    tile_transpose(w->tmp, KB, w->dst, N, n, nq, 0);
-    for (int64_t t = 0; t < nq; t++)
+    tile_transpose(w->tmp, KB, ds, N, n, nt, 0);
+    for (int64_t t = 0; t < nt; t++)
       for (int64_t j = 0; j < n; j++) dst[t * p->dbias_t + j * p->dbias_s] += w->tmp[t * KB + j];
     return;
   }
   for (int64_t j = 0; j < n; j++)
-    for (int64_t t = 0; t < nq; t++) dst[t * p->dbias_t + j * p->dbias_s] += w->dst[j * N + t];
+    for (int64_t t = 0; t < nt; t++) dst[t * p->dbias_t + j * p->dbias_s] += ds[j * N + t];
+}
+
+/* Queries [t0, t1) of the block at q0 with keys [j0, j1) of the block at base, whose sums are dk and dv. */
+static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t q0, int64_t base, seen see, int64_t N,
+                  int64_t t0, int64_t t1, int64_t j0, int64_t j1, rows k, rows v, float *dk, float *dv) {
+  const bool pairs = attn_pairs(p);
+  if (pairs) j0 &= ~(int64_t)1; /* whole pairs of keys; what is hidden gets weight 0 */
+  const int64_t K = p->K, V = p->V, kp = tile_pad(K), vp = tile_pad(V), n = j1 - j0, nt = t1 - t0;
+  const int64_t lanes = tile_pad(nt), q_lo = attn_query_pos(p, b) + q0 + t0;
+  float *st = w->st + j0 * N + t0, *dst = w->dst + j0 * N + t0;
+#if TILE_PAIRS
+  if (pairs) {
+    tile_gemm_pairs(n, lanes, K / 2, k.h + j0 * k.stride, k.stride, 2, (const uint32_t *)(void *)w->qt + t0, N, st, N, false);
+    tile_gemm_pairs(n, lanes, V / 2, v.h + j0 * v.stride, v.stride, 2, (const uint32_t *)(void *)w->dot + t0, N, dst, N, false);
+  } else
+#endif
+  {
+    tile_gemm(n, lanes, K, k.f + j0 * k.stride, k.stride, 1, w->qt + t0, N, st, N, TILE_SET, TILE_FULL);
+    tile_gemm(n, lanes, V, v.f + j0 * v.stride, v.stride, 1, w->dot + t0, N, dst, N, TILE_SET, TILE_FULL);
+  }
+  const float c = p->scale * LOG2E, scale = p->dbias ? 1 : p->scale;
+  for (int64_t j = 0; j < n; j++) {
+    float *s = st + j * N, *d = dst + j * N;
+    for (int64_t t = 0; t < lanes; t += MN_VL) {
+      vf x = vf_fma(vf_load(s + t), vf_set1(c), -vf_load(w->lse + t0 + t));
+      if (p->bias) x = vf_max(vf_set1(HIDDEN), vf_fma(vf_load(w->bt + (j0 + j) * N + t0 + t), vf_set1(LOG2E), x));
+      vf_store(s + t, attn_exp2(x, TILE_PAIRS && pairs));
+    }
+    if (see == SEEN_SOME) attn_mask_row(p, b, base + j0 + j, q_lo, s, lanes, vf_zero());
+    for (int64_t t = 0; t < lanes; t += MN_VL)
+      vf_store(d + t, vf_load(s + t) * (vf_load(d + t) - vf_load(w->delta + t0 + t)) * scale);
+  }
+  if (p->dbias) {
+    add_dbias(p, w, b, h, q0, base, N, t0, t1, j0, j1);
+    for (int64_t j = 0; j < n; j++)
+      for (int64_t t = 0; t < lanes; t += MN_VL) vf_store(dst + j * N + t, vf_load(dst + j * N + t) * p->scale);
+  }
+#if TILE_PAIRS
+  if (pairs) {
+    uint16_t *ph = w->ph + j0 * N + t0, *dsh = w->dsh + j0 * N + t0;
+    uint32_t *ds2 = w->ds2 + j0 / 2 * N + t0;
+    for (int64_t j = 0; j < n; j += 2) {
+      const bool two = j + 1 < n;
+      for (int64_t t = 0; t < lanes; t += MN_VL) {
+        vf d0 = vf_load(dst + j * N + t), d1 = two ? vf_load(dst + (j + 1) * N + t) : vf_zero();
+        tile_pair_round(ds2 + j / 2 * N + t, d0, d1);
+        vf_store_bf16(dsh + j * N + t, d0);
+        vf_store_bf16(ph + j * N + t, vf_load(st + j * N + t));
+        if (two) {
+          vf_store_bf16(dsh + (j + 1) * N + t, d1);
+          vf_store_bf16(ph + (j + 1) * N + t, vf_load(st + (j + 1) * N + t));
+        }
+      }
+    }
+    const uint32_t *d_o = (const uint32_t *)(void *)w->d_o + t0 / 2 * vp, *q = (const uint32_t *)(void *)w->q + t0 / 2 * kp;
+    tile_gemm_pairs(n, V, (nt + 1) / 2, ph, N, 2, d_o, vp, dv + j0 * vp, vp, true);
+    tile_gemm_pairs(n, K, (nt + 1) / 2, dsh, N, 2, q, kp, dk + j0 * kp, kp, true);
+    tile_gemm_pairs(K, lanes, (n + 1) / 2, (const uint16_t *)(void *)(w->k2 + j0 / 2 * kp), 2, 2 * kp, ds2, N, w->dqt + t0,
+                    N, true);
+    return;
+  }
+#endif
+  tile_gemm(n, V, nt, st, N, 1, w->d_o + t0 * vp, vp, dv + j0 * vp, vp, TILE_ADD, TILE_FULL);
+  tile_gemm(n, K, nt, dst, N, 1, w->q + t0 * kp, kp, dk + j0 * kp, kp, TILE_ADD, TILE_FULL);
+  tile_gemm(K, lanes, n, k.f + j0 * k.stride, 1, k.stride, dst, N, w->dqt + t0, N, TILE_ADD, TILE_FULL);
 }
 
 /* One block of queries of one head: dq, and its share of dk, dv in sums. */
@@ -90,7 +158,7 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
   straight(p, &p->q, pairs, b, t0, h, nq, K, w->q);
   straight(p, &p->d_o, pairs, b, t0, h, nq, V, w->d_o);
   for (int64_t t = 0; t < N; t++) {
-    w->lse[t] = INFINITY, w->delta[t] = 0; /* weight 0: lanes of no query, and queries that see nothing */
+    w->lse[t] = -HIDDEN, w->delta[t] = 0; /* weight 0: lanes of no query, and queries that see nothing */
     if (t >= nq) continue;
     const float lse = p->lse[b * p->lse_b + h * p->lse_h + t0 + t];
     if (lse == -INFINITY) continue;
@@ -105,69 +173,25 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
     w->lse[t] = lse * LOG2E;
     w->delta[t] = vf_sum(sum) + rest - p->dlse[b * p->dlse_b + h * p->dlse_h + t0 + t];
   }
-  bool begun = false;
+  memset(w->dqt, 0, (size_t)(K * N) * sizeof(float));
   for (int64_t j0 = 0; j0 < p->S; j0 += KB) {
     const int64_t n = p->S - j0 < KB ? p->S - j0 : KB;
     const seen see = attn_block_seen(p, b, j0, n, q_lo, q_hi);
     if (see == SEEN_NONE) continue;
     rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, K, w->kw), v = attn_rows(p, &p->v, pairs, b, j0, g, n, V, w->vw);
-#if TILE_PAIRS
-    if (pairs) {
-      tile_gemm_pairs(n, N, K / 2, k.h, k.stride, 2, (const uint32_t *)(void *)w->qt, N, w->st, N, false);
-      tile_gemm_pairs(n, N, V / 2, v.h, v.stride, 2, (const uint32_t *)(void *)w->dot, N, w->dst, N, false);
-    } else
-#endif
-    {
-      tile_gemm(n, N, K, k.f, k.stride, 1, w->qt, N, w->st, N, TILE_SET, TILE_FULL);
-      tile_gemm(n, N, V, v.f, v.stride, 1, w->dot, N, w->dst, N, TILE_SET, TILE_FULL);
-    }
     if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, w->bt, N, w->tmp);
-    const float c = p->scale * LOG2E;
-    for (int64_t j = 0; j < n; j++) {
-      float *s = w->st + j * N, *d = w->dst + j * N;
-      for (int64_t t = 0; t < N; t += MN_VL) {
-        vf x = vf_fma(vf_load(s + t), vf_set1(c), -vf_load(w->lse + t));
-        if (p->bias) x = vf_fma(vf_load(w->bt + j * N + t), vf_set1(LOG2E), x);
-        vf_store(s + t, attn_exp2(x));
-      }
-      if (see == SEEN_SOME) attn_mask_row(p, b, j0 + j, q_lo, s, N, vf_zero());
-      const float scale = p->dbias ? 1 : p->scale;
-      for (int64_t t = 0; t < N; t += MN_VL)
-        vf_store(d + t, vf_load(s + t) * (vf_load(d + t) - vf_load(w->delta + t)) * scale);
-    }
-    if (p->dbias) {
-      add_dbias(p, w, b, h, t0, nq, j0, n, N);
-      for (int64_t i = 0; i < n * N; i += MN_VL) vf_store(w->dst + i, vf_load(w->dst + i) * p->scale);
-    }
 #if TILE_PAIRS
-    if (pairs) {
-      for (int64_t j = 0; j < n; j += 2) {
-        const bool two = j + 1 < n;
-        tile_pair_rows(w->k2 + j / 2 * kp, k.h + j * k.stride, two ? k.h + (j + 1) * k.stride : NULL, K);
-        for (int64_t t = 0; t < N; t += MN_VL) {
-          vf d0 = vf_load(w->dst + j * N + t), d1 = two ? vf_load(w->dst + (j + 1) * N + t) : vf_zero();
-          tile_pair_round(w->ds2 + j / 2 * N + t, d0, d1);
-          vf_store_bf16(w->dsh + j * N + t, d0);
-          vf_store_bf16(w->ph + j * N + t, vf_load(w->st + j * N + t));
-          if (two) {
-            vf_store_bf16(w->dsh + (j + 1) * N + t, d1);
-            vf_store_bf16(w->ph + (j + 1) * N + t, vf_load(w->st + (j + 1) * N + t));
-          }
-        }
-      }
-      tile_gemm_pairs(n, V, (nq + 1) / 2, w->ph, N, 2, (const uint32_t *)(void *)w->d_o, vp, dv + j0 * vp, vp, true);
-      tile_gemm_pairs(n, K, (nq + 1) / 2, w->dsh, N, 2, (const uint32_t *)(void *)w->q, kp, dk + j0 * kp, kp, true);
-      tile_gemm_pairs(K, N, (n + 1) / 2, (const uint16_t *)(void *)w->k2, 2, 2 * kp, w->ds2, N, w->dqt, N, begun);
-    } else
+    for (int64_t j = 0; pairs && j < n; j += 2)
+      tile_pair_rows(w->k2 + j / 2 * kp, k.h + j * k.stride, j + 1 < n ? k.h + (j + 1) * k.stride : NULL, K);
 #endif
-    {
-      tile_gemm(n, V, nq, w->st, N, 1, w->d_o, vp, dv + j0 * vp, vp, TILE_ADD, TILE_FULL);
-      tile_gemm(n, K, nq, w->dst, N, 1, w->q, kp, dk + j0 * kp, kp, TILE_ADD, TILE_FULL);
-      tile_gemm(K, N, n, k.f, 1, k.stride, w->dst, N, w->dqt, N, begun ? TILE_ADD : TILE_SET, TILE_FULL);
+    const int64_t width = see == SEEN_ALL ? N : PANEL;
+    for (int64_t t = 0; t < nq; t += width) {
+      int64_t first = 0, last = n;
+      if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q_lo + t, q_lo + t + width - 1, &first, &last);
+      if (first < last)
+        panel(p, w, b, h, t0, j0, see, N, t, t + width < nq ? t + width : nq, first, last, k, v, dk + j0 * kp, dv + j0 * vp);
     }
-    begun = true;
   }
-  if (!begun) memset(w->dqt, 0, (size_t)(K * N) * sizeof(float));
   tile_transpose(w->tmp, kp, w->dqt, N, K, nq, 0);
   for (int64_t t = 0; t < nq; t++)
     tile_row_out((void *)(uintptr_t)attn_row(&p->dq, p->bf16, b, t0 + t, h), w->tmp + t * kp, p->bf16, K);
