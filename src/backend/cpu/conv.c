@@ -74,18 +74,18 @@ static void conv_grad_task(void *ctx, int64_t i, int thread) {
   void *y[BLOCK];
   float *sum = j->parts + i * (W + 1) * j->D;
   memset(sum, 0, sizeof(float) * (size_t)((W + 1) * j->D));
-  for (int64_t s = t0 == 0 && j->dprefix ? 1 - W : t0; s < end; s += BLOCK) {
-    int64_t n = end - s < BLOCK ? end - s : BLOCK;
+  for (int64_t s = t0 == 0 && j->dprefix ? 1 - W : t0; s < end;) {
+    int64_t next = s < 0 ? 0 : s + BLOCK < end ? s + BLOCK : end, n = next - s < BLOCK ? next - s : BLOCK;
     for (int64_t k = 0; k < n + W - 1; k++) row[k] = s + k >= 0 && s + k < j->T ? row_of(j->dy, b, s + k) : j->zeros;
     for (int64_t k = 0; k < n; k++)
       y[k] = s + k >= 0 ? dense_row(j, j->y, j->T, b, s + k) : dense_row(j, j->dprefix, W - 1, b, s + k + W - 1);
     j->isa->conv(j->type, n, W, j->D, row, j->taps, NULL, y);
-  }
-  for (int64_t t = t0; t < end; t += BLOCK) {
-    int64_t n = end - t < BLOCK ? end - t : BLOCK;
-    for (int64_t k = 0; k < n + W - 1; k++) row[k] = input_row(j, b, t + k - W + 1);
-    for (int64_t k = 0; k < n; k++) dy[k] = row_of(j->dy, b, t + k);
-    j->isa->conv_weight_grad(j->type, n, W, j->D, row, dy, sum);
+    if (s >= 0) {
+      for (int64_t k = 0; k < n + W - 1; k++) row[k] = input_row(j, b, s + k - W + 1);
+      for (int64_t k = 0; k < n; k++) dy[k] = row_of(j->dy, b, s + k);
+      j->isa->conv_weight_grad(j->type, n, W, j->D, row, dy, sum);
+    }
+    s += n;
   }
 }
 

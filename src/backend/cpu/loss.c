@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-enum { MAX_CHUNK = 512, MIN_CHUNK = 128, CHUNK_BYTES = 16 << 20, ROWS_PER_TASK = 16, CONVERT = 1 << 18 };
+enum { MAX_CHUNK = 4096, MIN_CHUNK = 128, CHUNK_BYTES = 16 << 20, ROWS_PER_TASK = 16, CONVERT = 1 << 15 };
 
 typedef struct ce_job {
   mn_isa set;
@@ -23,6 +23,7 @@ typedef struct ce_job {
   mn_pool *pool;
   bool bf16, grad;
   int64_t N, D, vocab, chunk, active; /* active: tokens that count */
+  int64_t ld;          /* elements from one row of logits to the next: no power of two, whose rows would share a cache set */
   mn_rows h;
   const mn_view *w, *weight, *dnll;
   const int32_t *target;
@@ -32,28 +33,71 @@ typedef struct ce_job {
   /* workspace */
   int32_t *row;        /* [N] the tokens that count */
   char *h_chunk;       /* [R, D] gathered */
-  float *logits;       /* [R, vocab] */
-  uint16_t *dlogits;   /* [R, vocab] when bf16 */
+  float *logits;       /* [R, ld] */
+  uint16_t *dlogits;   /* [R, ld] when bf16 */
   char *dh_chunk;      /* [R, D] */
+  float *dh_parts;     /* [parts <= 8, R, D] */
   float *dw_sum;       /* [vocab, D] f32; dw itself when that is f32 */
   char *scratch;       /* of the products */
   int64_t first, rows; /* of the current chunk, among the active */
 } ce_job;
 
+/* out[n] = the sum of parts[parts, n], in order */
+typedef struct add_job {
+  const mn_loss_isa *isa;
+  int64_t n, parts;
+  const float *from;
+  void *out;
+  bool bf16;
+} add_job;
+static void add_parts_task(void *ctx, int64_t i, int thread) {
+  (void)thread;
+  const add_job *j = ctx;
+  int64_t at = i * CONVERT, n = j->n - at < CONVERT ? j->n - at : CONVERT;
+  j->isa->add_parts(n, j->parts, j->n, j->from + at, j->bf16, (char *)j->out + at * (j->bf16 ? 2 : 4));
+}
+
 /* ---- the products of a chunk of R tokens; h is that of the chunk ---- */
 static void product(const ce_job *j, mn_product p) { mn_product_run(&p, j->set, j->pool, j->scratch); }
 static mn_product logits_product(const ce_job *j, int64_t R, const void *h, int64_t h_step) {
   return (mn_product){.M = R, .N = j->vocab, .K = j->D, .a = h, .a_rs = h_step, .a_cs = 1, .b = j->w->data, .b_rs = 1,
-                      .b_cs = j->w->stride[0], .c = j->logits, .ldc = j->vocab, .bf16 = j->bf16, .alpha = 1};
+                      .b_cs = j->w->stride[0], .c = j->logits, .ldc = j->ld, .bf16 = j->bf16, .alpha = 1};
 }
-static mn_product dh_product(const ce_job *j, int64_t R, void *dh) {
-  return (mn_product){.M = R, .N = j->D, .K = j->vocab, .a = j->bf16 ? (void *)j->dlogits : j->logits, .a_rs = j->vocab,
-                      .a_cs = 1, .b = j->w->data, .b_rs = j->w->stride[0], .b_cs = 1, .c = dh, .ldc = j->D,
-                      .bf16 = j->bf16, .c_bf16 = j->bf16, .alpha = 1};
+/* dh sums over the whole vocabulary for few elements: the vocabulary is cut into `parts` slices, each a product of its own
+ * into [parts, R, D], which are then added in order. The vocab % parts tokens at the end go with the first part. */
+static int64_t dh_parts(const ce_job *j, int64_t R) {
+  int64_t blocks = ((R + 511) / 512) * ((j->D + 511) / 512), parts = 8 / (blocks > 0 ? blocks : 1);
+  if (parts > j->vocab / 512) parts = j->vocab / 512;
+  return parts > 1 ? parts : 1;
+}
+static mn_product dh_product(const ce_job *j, int64_t R, void *dh, int64_t first, int64_t last) {
+  size_t size = j->h.size;
+  return (mn_product){.M = R, .N = j->D, .K = last - first, .a = (char *)(j->bf16 ? (void *)j->dlogits : j->logits) + first * (int64_t)size,
+                      .a_rs = j->ld, .a_cs = 1, .b = (char *)j->w->data + first * j->w->stride[0] * (int64_t)size,
+                      .b_rs = j->w->stride[0], .b_cs = 1, .c = dh, .ldc = j->D, .bf16 = j->bf16, .alpha = 1};
+}
+static mn_product_plan dh_plan(const ce_job *j, int64_t R, int64_t parts) {
+  int64_t slice = j->vocab / parts;
+  mn_product_plan plan = {.p = dh_product(j, R, j->dh_parts, 0, slice), .n_axes = 1, .dim = {parts}, .a_step = {slice},
+                          .b_step = {slice * j->w->stride[0]}};
+  mn_product_plan_make(&plan, j->set);
+  return plan;
+}
+static void run_dh(const ce_job *j, void *dh) {
+  int64_t R = j->rows, parts = dh_parts(j, R), rest = j->vocab % parts;
+  mn_product_plan plan = dh_plan(j, R, parts);
+  mn_product_plan_run(&plan, j->pool, j->scratch);
+  if (rest > 0) {
+    mn_product end = dh_product(j, R, j->dh_parts, j->vocab - rest, j->vocab);
+    end.accumulate = true;
+    product(j, end);
+  }
+  mn_pool_run(j->pool, (R * j->D + CONVERT - 1) / CONVERT, add_parts_task,
+              &(add_job){j->isa, R * j->D, parts, j->dh_parts, dh, j->bf16});
 }
 static mn_product dw_product(const ce_job *j, int64_t R, const void *h, int64_t h_step, bool accumulate) {
   return (mn_product){.M = j->vocab, .N = j->D, .K = R, .a = j->bf16 ? (void *)j->dlogits : j->logits, .a_rs = 1,
-                      .a_cs = j->vocab, .b = h, .b_rs = h_step, .b_cs = 1, .c = j->dw_sum, .ldc = j->D,
+                      .a_cs = j->ld, .b = h, .b_rs = h_step, .b_cs = 1, .c = j->dw_sum, .ldc = j->D,
                       .bf16 = j->bf16, .accumulate = accumulate, .alpha = 1};
 }
 
@@ -66,11 +110,11 @@ static void rows_task(void *ctx, int64_t i, int thread) {
   int64_t end = (i + 1) * ROWS_PER_TASK < j->rows ? (i + 1) * ROWS_PER_TASK : j->rows;
   for (int64_t r = i * ROWS_PER_TASK; r < end; r++) {
     int64_t token = j->row[j->first + r];
-    float *logits = j->logits + r * j->vocab;
+    float *logits = j->logits + r * j->ld;
     if (j->grad) {
       float coef = j->dloss * at(j->weight, token) + at(j->dnll, token);
       j->nll[token] = j->isa->nll_grad(j->vocab, logits, j->target[token], coef,
-                                       j->bf16 ? j->dlogits + r * j->vocab : NULL);
+                                       j->bf16 ? j->dlogits + r * j->ld : NULL);
     } else {
       j->nll[token] = j->isa->nll(j->vocab, logits, j->target[token]);
     }
@@ -92,18 +136,11 @@ static void run_chunk(ce_job *j) {
   product(j, logits_product(j, j->rows, h, h_step));
   mn_pool_run(j->pool, (j->rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK, rows_task, j);
   if (!j->grad) return;
-  product(j, dh_product(j, j->rows, dense ? j->dh + (size_t)token * row_bytes : j->dh_chunk));
+  run_dh(j, dense ? j->dh + (size_t)token * row_bytes : j->dh_chunk);
   if (!dense)
     for (int64_t r = 0; r < j->rows; r++)
       memcpy(j->dh + (size_t)j->row[j->first + r] * row_bytes, j->dh_chunk + (size_t)r * row_bytes, row_bytes);
   product(j, dw_product(j, j->rows, h, h_step, j->first > 0));
-}
-
-static void to_bf16_task(void *ctx, int64_t i, int thread) {
-  (void)thread;
-  const ce_job *j = ctx;
-  int64_t total = j->vocab * j->D, n = total - i * CONVERT < CONVERT ? total - i * CONVERT : CONVERT;
-  j->isa->to_bf16(n, j->dw_sum + i * CONVERT, (uint16_t *)j->dw + i * CONVERT);
 }
 
 /* ---- the call ---------------------------------------------------------------------------------------------------- */
@@ -111,11 +148,15 @@ static void to_bf16_task(void *ctx, int64_t i, int thread) {
 static size_t scratch_bytes(const ce_job *j) {
   size_t most = 0;
   for (int64_t R = 1; R <= j->chunk; R++) {
-    mn_product p[3] = {logits_product(j, R, NULL, j->D), dh_product(j, R, NULL), dw_product(j, R, NULL, j->D, true)};
+    int64_t parts = dh_parts(j, R);
+    mn_product p[3] = {logits_product(j, R, NULL, j->D), dw_product(j, R, NULL, j->D, true),
+                       dh_product(j, R, NULL, j->vocab - j->vocab % parts, j->vocab)};
     for (int i = 0; i < (j->grad ? 3 : 1); i++) {
       size_t bytes = mn_product_scratch(&p[i], j->set, j->pool);
       if (bytes > most) most = bytes;
     }
+    size_t bytes = j->grad ? dh_plan(j, R, parts).scratch * (size_t)mn_pool_threads(j->pool) : 0;
+    if (bytes > most) most = bytes;
   }
   return most;
 }
@@ -133,6 +174,7 @@ static ce_job ce_layout(const mn_call *c, bool grad, char *base, size_t *bytes) 
   j.chunk = CHUNK_BYTES / ((j.vocab > 0 ? j.vocab : 1) * (int64_t)sizeof(float)) / MIN_CHUNK * MIN_CHUNK;
   j.chunk = j.chunk < MIN_CHUNK ? MIN_CHUNK : j.chunk > MAX_CHUNK ? MAX_CHUNK : j.chunk;
   if (j.chunk > j.N) j.chunk = j.N;
+  j.ld = (int64_t)mn_align((size_t)j.vocab, 128) + 32;
   size_t used = 0, R = (size_t)j.chunk, D = (size_t)j.D, vocab = (size_t)j.vocab;
 #define PART(field, count)                                                                                             \
   do {                                                                                                                 \
@@ -141,11 +183,12 @@ static ce_job ce_layout(const mn_call *c, bool grad, char *base, size_t *bytes) 
   } while (0)
   PART(row, (size_t)j.N);
   PART(h_chunk, R * D * j.h.size);
-  PART(logits, R * vocab);
+  PART(logits, R * (size_t)j.ld);
   if (grad) {
     PART(dh_chunk, R * D * j.h.size);
+    PART(dh_parts, R * D * 8);
     if (j.bf16) {
-      PART(dlogits, R * vocab);
+      PART(dlogits, R * (size_t)j.ld);
       PART(dw_sum, vocab * D);
     }
   }
@@ -184,7 +227,8 @@ static mn_status ce_run(mn_call *c, bool grad) {
     run_chunk(&j);
   }
   if (grad && j.bf16 && j.active > 0)
-    mn_pool_run(c->pool, (j.vocab * j.D + CONVERT - 1) / CONVERT, to_bf16_task, &j);
+    mn_pool_run(c->pool, (j.vocab * j.D + CONVERT - 1) / CONVERT, add_parts_task,
+                &(add_job){j.isa, j.vocab * j.D, 1, j.dw_sum, j.dw, true});
   double sum = 0;
   for (int64_t i = 0; i < j.N; i++) sum += (double)at(j.weight, i) * (double)j.nll[i];
   *(float *)loss->data = (float)sum;

@@ -3,7 +3,7 @@
 #include "backend/cpu/isa/conv.h"
 #include "backend/cpu/isa/vec.h"
 
-enum { BLOCK = 4 }; /* steps whose sums are held in registers */
+enum { BLOCK = 4, GRAD_BLOCK = 8 }; /* steps that are held in registers */
 
 MN_INLINE vf load(mn_dtype t, const void *p, int64_t i, int n) {
   if (t == MN_F32) return n == MN_VL ? vf_load((const float *)p + i) : vf_loadn((const float *)p + i, n);
@@ -48,7 +48,7 @@ static void conv(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const 
 
 MN_INLINE void grad_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const void *const *dy,
                           float *sum, int64_t i, int n) {
-  vf d[BLOCK], all = load(MN_F32, sum + W * D, i, n);
+  vf d[GRAD_BLOCK], all = load(MN_F32, sum + W * D, i, n);
   for (int k = 0; k < steps; k++) all += d[k] = load(t, dy[k], i, n);
   store(MN_F32, sum + W * D, i, all, n);
   for (int64_t j = 0; j < W; j++) {
@@ -66,7 +66,7 @@ MN_INLINE void grad_steps(mn_dtype t, int steps, int64_t W, int64_t D, const voi
 MN_INLINE void grad_type(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const *row, const void *const *dy,
                          float *sum) {
   int64_t k = 0;
-  for (; k + BLOCK <= n; k += BLOCK) grad_steps(t, BLOCK, W, D, row + k, dy + k, sum);
+  for (; k + GRAD_BLOCK <= n; k += GRAD_BLOCK) grad_steps(t, GRAD_BLOCK, W, D, row + k, dy + k, sum);
   for (; k < n; k++) grad_steps(t, 1, W, D, row + k, dy + k, sum);
 }
 static void conv_weight_grad(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const *row, const void *const *dy,

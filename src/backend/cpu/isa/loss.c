@@ -69,10 +69,20 @@ static float nll_grad(int64_t vocab, float *logits, int64_t target, float coef, 
   return loss;
 }
 
-static void to_bf16(int64_t n, const float *x, uint16_t *y) {
+static void add_parts(int64_t n, int64_t parts, int64_t step, const float *x, bool bf16, void *out) {
   int64_t i = 0;
-  for (; i + MN_VL <= n; i += MN_VL) vf_store_bf16(y + i, vf_load(x + i));
-  for (; i < n; i++) y[i] = bf16_from_f32(x[i]);
+  for (; i + MN_VL <= n; i += MN_VL) {
+    vf sum = vf_load(x + i);
+    for (int64_t p = 1; p < parts; p++) sum += vf_load(x + p * step + i);
+    if (bf16) vf_store_bf16((uint16_t *)out + i, sum);
+    else vf_store((float *)out + i, sum);
+  }
+  for (; i < n; i++) {
+    float sum = x[i];
+    for (int64_t p = 1; p < parts; p++) sum += x[p * step + i];
+    if (bf16) ((uint16_t *)out)[i] = bf16_from_f32(sum);
+    else ((float *)out)[i] = sum;
+  }
 }
 
-const mn_loss_isa MN_ISA_NAME(mn_loss_isa_table) = {nll, nll_grad, to_bf16};
+const mn_loss_isa MN_ISA_NAME(mn_loss_isa_table) = {nll, nll_grad, add_parts};

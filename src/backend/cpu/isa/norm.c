@@ -17,6 +17,32 @@
     }                                                                                                                  \
   } while (0)
 
+/* The same for bodies that sum: into sums[k], as one sum alone would wait for its own latency. */
+enum { SUMS = 4 };
+#define FOR_SUMS(D, ...)                                                                                               \
+  do {                                                                                                                 \
+    int64_t at = 0;                                                                                                    \
+    for (; at + SUMS * MN_VL <= (D); at += SUMS * MN_VL)                                                               \
+      for (int k = 0; k < SUMS; k++) {                                                                                 \
+        const int64_t i = at + k * MN_VL;                                                                              \
+        const int n = MN_VL;                                                                                           \
+        __VA_ARGS__                                                                                                    \
+      }                                                                                                                \
+    enum { k = 0 };                                                                                                    \
+    for (; at + MN_VL <= (D); at += MN_VL) {                                                                           \
+      const int64_t i = at;                                                                                            \
+      const int n = MN_VL;                                                                                             \
+      __VA_ARGS__                                                                                                      \
+    }                                                                                                                  \
+    if (at < (D)) {                                                                                                    \
+      const int64_t i = at;                                                                                            \
+      const int n = (int)((D) - at);                                                                                   \
+      __VA_ARGS__                                                                                                      \
+    }                                                                                                                  \
+  } while (0)
+#define NO_SUMS {{0}, {0}, {0}, {0}}
+MN_INLINE float total(const vf s[SUMS]) { return vf_sum((s[0] + s[1]) + (s[2] + s[3])); }
+
 MN_INLINE vf load(mn_dtype t, const void *p, int64_t i, int n) {
   if (t == MN_F32) return n == MN_VL ? vf_load((const float *)p + i) : vf_loadn((const float *)p + i, n);
   return n == MN_VL ? vf_load_bf16((const uint16_t *)p + i) : vf_load_bf16n((const uint16_t *)p + i, n);
@@ -38,23 +64,25 @@ MN_INLINE void *row(mn_dtype t, const void *p, int64_t elements) {
 /* y = xhat * weight + bias, xhat = (x - mean) * scale; the mean is 0 but for LAYER */
 MN_INLINE void norm_row(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, const void *x, void *y) {
   int64_t D = a->D;
-  vf sum = vf_zero(), squares = vf_zero();
+  vf sums[SUMS] = NO_SUMS, squares[SUMS] = NO_SUMS;
   float mean = 0;
   if (kind == MN_NORM_LAYER) {
-    FOR_VECTORS(D, sum += load(xt, x, i, n););
-    mean = vf_sum(sum) / (float)D;
+    FOR_SUMS(D, sums[k] += load(xt, x, i, n););
+    mean = total(sums) / (float)D;
     vf m = vf_set1(mean);
-    FOR_VECTORS(D, vf d = only(load(xt, x, i, n) - m, n); squares = vf_fma(d, d, squares););
+    FOR_SUMS(D, vf d = only(load(xt, x, i, n) - m, n); squares[k] = vf_fma(d, d, squares[k]););
   } else {
-    FOR_VECTORS(D, vf v = load(xt, x, i, n); squares = vf_fma(v, v, squares););
+    FOR_SUMS(D, vf v = load(xt, x, i, n); squares[k] = vf_fma(v, v, squares[k]););
   }
-  float s = vf_sum(squares) / (kind == MN_NORM_L2 ? 1.0f : (float)D);
+  float s = total(squares) / (kind == MN_NORM_L2 ? 1.0f : (float)D);
   vf scale = vf_set1(1.0f / sqrtf(s + a->eps)), m = vf_set1(mean);
+#define XHAT ((kind == MN_NORM_LAYER ? load(xt, x, i, n) - m : load(xt, x, i, n)) * scale)
   const float *w = a->weight, *b = a->bias;
-  if (w && b) FOR_VECTORS(D, store(yt, y, i, vf_fma((load(xt, x, i, n) - m) * scale, F32(w, i, n), F32(b, i, n)), n););
-  else if (w) FOR_VECTORS(D, store(yt, y, i, (load(xt, x, i, n) - m) * scale * F32(w, i, n), n););
-  else if (b) FOR_VECTORS(D, store(yt, y, i, vf_fma(load(xt, x, i, n) - m, scale, F32(b, i, n)), n););
-  else FOR_VECTORS(D, store(yt, y, i, (load(xt, x, i, n) - m) * scale, n););
+  if (w && b) FOR_VECTORS(D, store(yt, y, i, vf_fma(XHAT, F32(w, i, n), F32(b, i, n)), n););
+  else if (w) FOR_VECTORS(D, store(yt, y, i, XHAT * F32(w, i, n), n););
+  else if (b) FOR_VECTORS(D, store(yt, y, i, XHAT + F32(b, i, n), n););
+  else FOR_VECTORS(D, store(yt, y, i, XHAT, n););
+#undef XHAT
 }
 
 /* With g = dy * weight and M = D (1 for L2):
@@ -63,26 +91,28 @@ MN_INLINE void norm_grad_row(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype 
                              const void *dy, void *dx) {
   int64_t D = a->D;
   const float *w = a->weight;
-  vf sum_x = vf_zero(), sum_g = vf_zero(), squares = vf_zero(), product = vf_zero();
+  vf sum_x[SUMS] = NO_SUMS, sum_g[SUMS] = NO_SUMS, squares[SUMS] = NO_SUMS, products[SUMS] = NO_SUMS;
   float mean = 0, mean_g = 0;
   if (kind == MN_NORM_LAYER) {
-    FOR_VECTORS(D, vf g = load(yt, dy, i, n); sum_x += load(xt, x, i, n);
-                sum_g = w ? vf_fma(g, F32(w, i, n), sum_g) : sum_g + g;);
-    mean = vf_sum(sum_x) / (float)D;
-    mean_g = vf_sum(sum_g) / (float)D;
+    FOR_SUMS(D, vf g = load(yt, dy, i, n); sum_x[k] += load(xt, x, i, n);
+             sum_g[k] = w ? vf_fma(g, F32(w, i, n), sum_g[k]) : sum_g[k] + g;);
+    mean = total(sum_x) / (float)D;
+    mean_g = total(sum_g) / (float)D;
   }
-  vf m = vf_set1(mean), mg = vf_set1(mean_g);
-  FOR_VECTORS(D, vf v = load(xt, x, i, n); if (kind == MN_NORM_LAYER) v = only(v - m, n);
-              vf g = load(yt, dy, i, n); if (w) g *= F32(w, i, n);
-              squares = vf_fma(v, v, squares); product = vf_fma(g, v, product););
+  vf m = vf_set1(mean);
+  FOR_SUMS(D, vf v = load(xt, x, i, n); if (kind == MN_NORM_LAYER) v = only(v - m, n);
+           vf g = load(yt, dy, i, n); if (w) g *= F32(w, i, n);
+           squares[k] = vf_fma(v, v, squares[k]); products[k] = vf_fma(g, v, products[k]););
   float M = kind == MN_NORM_L2 ? 1.0f : (float)D;
-  float scale = 1.0f / sqrtf(vf_sum(squares) / M + a->eps);
-  vf s = vf_set1(scale), c = vf_set1(scale * vf_sum(product) / M);
+  float scale = 1.0f / sqrtf(total(squares) / M + a->eps);
+  vf s = vf_set1(scale), c = vf_set1(scale * scale * total(products) / M), mg = vf_set1(scale * mean_g);
   float *dw = a->dweight, *db = a->dbias;
-  FOR_VECTORS(D, vf xhat = (load(xt, x, i, n) - m) * s; vf d = load(yt, dy, i, n); vf g = w ? d * F32(w, i, n) : d;
+  FOR_VECTORS(D, vf xhat = (kind == MN_NORM_LAYER ? load(xt, x, i, n) - m : load(xt, x, i, n)) * s;
+              vf d = load(yt, dy, i, n); vf g = s * (w ? d * F32(w, i, n) : d);
               if (dw) store(MN_F32, dw, i, vf_fma(d, xhat, F32(dw, i, n)), n);
               if (db) store(MN_F32, db, i, F32(db, i, n) + d, n);
-              store(xt, dx, i, s * (vf_fnma(xhat, c, g) - mg), n););
+              if (kind == MN_NORM_LAYER) g -= mg;
+              store(xt, dx, i, vf_fnma(xhat, c, g), n););
 }
 
 MN_INLINE void norm_rows(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, bool grad) {
@@ -119,15 +149,16 @@ static void add_rows(int64_t rows, int64_t D, int64_t step, const float *part, f
 }
 
 /* ---- softmax ---------------------------------------------------------------------------------------------------- */
+enum { KEEP = 4096 }; /* elements of a bf16 row whose exponentials are kept in f32; a longer one computes them twice */
 MN_INLINE void softmax_row(mn_dtype t, int64_t D, const void *x, void *y) {
-  vf most = vf_set1(-INFINITY), sum = vf_zero();
-  FOR_VECTORS(D, vf v = load(t, x, i, n); if (n < MN_VL) v = vf_select(vm_first(n), v, vf_set1(-INFINITY));
-              most = vf_max(v, most););
-  vf m = vf_set1(vf_hmax(most));
-  /* f32 keeps the exponentials in y; bf16 would round them twice and computes them again */
-  FOR_VECTORS(D, vf e = only(vf_exp(load(t, x, i, n) - m), n); sum += e; if (t == MN_F32) store(t, y, i, e, n););
-  vf scale = vf_set1(1.0f / vf_sum(sum));
-  if (t == MN_F32) FOR_VECTORS(D, store(t, y, i, load(t, y, i, n) * scale, n););
+  float kept[KEEP], *e_row = t == MN_F32 ? y : D <= KEEP ? kept : NULL;
+  vf most[SUMS], sums[SUMS] = NO_SUMS, least = vf_set1(-INFINITY);
+  for (int k = 0; k < SUMS; k++) most[k] = least;
+  FOR_SUMS(D, vf v = load(t, x, i, n); if (n < MN_VL) v = vf_select(vm_first(n), v, least); most[k] = vf_max(v, most[k]););
+  vf m = vf_set1(vf_hmax(vf_max(vf_max(most[0], most[1]), vf_max(most[2], most[3]))));
+  FOR_SUMS(D, vf e = only(vf_exp(load(t, x, i, n) - m), n); sums[k] += e; if (e_row) store(MN_F32, e_row, i, e, n););
+  vf scale = vf_set1(1.0f / total(sums));
+  if (e_row) FOR_VECTORS(D, store(t, y, i, F32(e_row, i, n) * scale, n););
   else FOR_VECTORS(D, store(t, y, i, vf_exp(load(t, x, i, n) - m) * scale, n););
 }
 static void softmax(mn_dtype t, int64_t rows, int64_t D, const void *x, int64_t x_step, void *y) {
@@ -138,9 +169,9 @@ static void softmax(mn_dtype t, int64_t rows, int64_t D, const void *x, int64_t 
 }
 
 MN_INLINE void softmax_grad_row(mn_dtype t, int64_t D, const void *y, const void *dy, void *dx) {
-  vf sum = vf_zero();
-  FOR_VECTORS(D, sum = vf_fma(load(t, y, i, n), load(t, dy, i, n), sum););
-  vf s = vf_set1(vf_sum(sum));
+  vf sums[SUMS] = NO_SUMS;
+  FOR_SUMS(D, sums[k] = vf_fma(load(t, y, i, n), load(t, dy, i, n), sums[k]););
+  vf s = vf_set1(total(sums));
   FOR_VECTORS(D, store(t, dx, i, load(t, y, i, n) * (load(t, dy, i, n) - s), n););
 }
 static void softmax_grad(mn_dtype t, int64_t rows, int64_t D, const void *y, int64_t y_step, const void *dy,

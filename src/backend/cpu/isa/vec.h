@@ -333,11 +333,22 @@ MN_INLINE float vf_sum(vf a) {
 #endif
 }
 MN_INLINE float vf_hmax(vf a) {
+#if defined(MN_VEC_512) || defined(MN_VEC_256)
+#if defined(MN_VEC_512)
+  __m256 h = _mm256_max_ps(_mm512_castps512_ps256((__m512)a), _mm512_extractf32x8_ps((__m512)a, 1));
+#else
+  __m256 h = (__m256)a;
+#endif
+  __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
+#else
   float t[MN_VL];
   vf_store(t, a);
   for (int w = MN_VL / 2; w > 0; w /= 2)
     for (int i = 0; i < w; i++) t[i] = t[i] > t[i + w] ? t[i] : t[i + w];
   return t[0];
+#endif
 }
 
 #endif
