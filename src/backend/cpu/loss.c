@@ -80,13 +80,13 @@ static mn_product_plan dh_plan(const ce_job *j, int64_t R, int64_t parts) {
   int64_t slice = j->vocab / parts;
   mn_product_plan plan = {.p = dh_product(j, R, j->dh_parts, 0, slice), .n_axes = 1, .dim = {parts}, .a_step = {slice},
                           .b_step = {slice * j->w->stride[0]}};
-  mn_product_plan_make(&plan, j->set);
+  mn_product_plan_make(&plan, j->set, MN_ONEDNN_NEVER);
   return plan;
 }
-static void run_dh(const ce_job *j, void *dh) {
+static mn_status run_dh(const ce_job *j, void *dh) {
   int64_t R = j->rows, parts = dh_parts(j, R), rest = j->vocab % parts;
   mn_product_plan plan = dh_plan(j, R, parts);
-  mn_product_plan_run(&plan, j->pool, j->scratch);
+  MN_TRY(mn_product_plan_run(&plan, j->pool, j->scratch));
   if (rest > 0) {
     mn_product end = dh_product(j, R, j->dh_parts, j->vocab - rest, j->vocab);
     end.accumulate = true;
@@ -94,6 +94,7 @@ static void run_dh(const ce_job *j, void *dh) {
   }
   mn_pool_run(j->pool, (R * j->D + CONVERT - 1) / CONVERT, add_parts_task,
               &(add_job){j->isa, R * j->D, parts, j->dh_parts, dh, j->bf16});
+  return MN_OK;
 }
 static mn_product dw_product(const ce_job *j, int64_t R, const void *h, int64_t h_step, bool accumulate) {
   return (mn_product){.M = j->vocab, .N = j->D, .K = R, .a = j->bf16 ? (void *)j->dlogits : j->logits, .a_rs = 1,
@@ -121,7 +122,7 @@ static void rows_task(void *ctx, int64_t i, int thread) {
   }
 }
 
-static void run_chunk(ce_job *j) {
+static mn_status run_chunk(ce_job *j) {
   size_t row_bytes = (size_t)j->D * j->h.size;
   int64_t token = j->row[j->first], run;
   const void *h = mn_rows_at(&j->h, token, &run);
@@ -135,12 +136,13 @@ static void run_chunk(ce_job *j) {
   }
   product(j, logits_product(j, j->rows, h, h_step));
   mn_pool_run(j->pool, (j->rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK, rows_task, j);
-  if (!j->grad) return;
-  run_dh(j, dense ? j->dh + (size_t)token * row_bytes : j->dh_chunk);
+  if (!j->grad) return MN_OK;
+  MN_TRY(run_dh(j, dense ? j->dh + (size_t)token * row_bytes : j->dh_chunk));
   if (!dense)
     for (int64_t r = 0; r < j->rows; r++)
       memcpy(j->dh + (size_t)j->row[j->first + r] * row_bytes, j->dh_chunk + (size_t)r * row_bytes, row_bytes);
   product(j, dw_product(j, j->rows, h, h_step, j->first > 0));
+  return MN_OK;
 }
 
 /* ---- the call ---------------------------------------------------------------------------------------------------- */
@@ -224,7 +226,7 @@ static mn_status ce_run(mn_call *c, bool grad) {
   }
   for (j.first = 0; j.first < j.active; j.first += j.chunk) {
     j.rows = j.active - j.first < j.chunk ? j.active - j.first : j.chunk;
-    run_chunk(&j);
+    MN_TRY(run_chunk(&j));
   }
   if (grad && j.bf16 && j.active > 0)
     mn_pool_run(c->pool, (j.vocab * j.D + CONVERT - 1) / CONVERT, add_parts_task,
