@@ -1,0 +1,31 @@
+/* shards.h - text files as binary token shards in a cache directory (private to data.c). */
+#ifndef MN_SHARDS_H
+#define MN_SHARDS_H
+
+#include "base/file.h"
+#include "train/data.h"
+
+typedef struct shard {
+  mn_map map;
+  int width;          /* bytes of an id: 2 or 4 */
+  int64_t n;          /* ids                    */
+  int64_t text_bytes; /* of the file            */
+  char key[MN_HASH_HEX];
+} shard;
+
+typedef struct shard_options {
+  const mn_tokenizer *tok;
+  const char *separator; /* NULL: a file is a document */
+  const char *cache;
+  mn_data_progress progress;
+  void *progress_ctx;
+} shard_options;
+
+/* Opens the shard of a text file, making it when there is no good one. */
+mn_status mn_shard_open(const shard_options *options, const char *path, shard *out);
+void mn_shard_close(shard *s);
+static inline int32_t mn_shard_id(const shard *s, int64_t i) {
+  return s->width == 2 ? ((const uint16_t *)s->map.data)[i] : ((const int32_t *)s->map.data)[i];
+}
+
+#endif
