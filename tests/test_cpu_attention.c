@@ -301,6 +301,40 @@ static void same_bits_for_any_threads(void) {
   mn_pool_free(one), mn_pool_free(two);
 }
 
+/* ---- ((x y^T) * p) z ---- */
+static void masked_product(void) {
+  const int64_t shapes[][4] = {{16, 16, 64, 64}, {64, 64, 32, 16}, {1, 5, 3, 2}, {130, 70, 20, 33}, {100, 150, 17, 5}};
+  for (size_t c = 0; c < 5; c++)
+    for (int bf16 = 0; bf16 < 2; bf16++)
+      for (mn_isa isa = 0; isa <= last_isa(); isa++) {
+        const int64_t M = shapes[c][0], N = shapes[c][1], K = shapes[c][2], V = shapes[c][3], B = 3;
+        const mn_dtype type = bf16 ? MN_BF16 : MN_F32;
+        const int64_t d[5][4] = {{1, B, M, K}, {1, B, N, K}, {1, B, M, N}, {1, B, N, V}, {1, B, M, V}};
+        float *x[4];
+        held in[4], out = hold(type, 4, d[4], 1);
+        for (int i = 0; i < 4; i++) {
+          mn_dtype t = i == 2 ? MN_F32 : type;
+          x[i] = tensor(B * d[i][2] * d[i][3], t, 1);
+          in[i] = hold_filled(t, 4, d[i], 2, x[i]);
+        }
+        call_kernel(mn_cpu_attention_kernels, &mn_op_masked_product, NULL, isa, NULL, in, 4, &out, 1);
+        float *got = read_out(&out);
+        double *want = calloc((size_t)(B * M * V), sizeof(double));
+        for (int64_t b = 0; b < B; b++)
+          for (int64_t i = 0; i < M; i++)
+            for (int64_t j = 0; j < N; j++) {
+              double s = 0;
+              for (int64_t k = 0; k < K; k++) s += (double)x[0][(b * M + i) * K + k] * x[1][(b * N + j) * K + k];
+              s *= x[2][(b * M + i) * N + j];
+              for (int64_t v = 0; v < V; v++) want[(b * M + i) * V + v] += s * x[3][(b * N + j) * V + v];
+            }
+        double e = relative_difference(got, want, B * M * V);
+        CHECK(e <= (bf16 ? 5e-3 : 1e-5), "%s, case %d, bf16 %d: %g", mn_isa_name(isa), (int)c, bf16, e);
+        for (int i = 0; i < 4; i++) free(x[i]), free(in[i].memory);
+        free(got), free(want), free(out.memory);
+      }
+}
+
 int main(void) {
   RUN(definition_gradient);
   RUN(masks_f32);
@@ -309,5 +343,6 @@ int main(void) {
   RUN(nothing_to_see);
   RUN(biases);
   RUN(same_bits_for_any_threads);
+  RUN(masked_product);
   return test_end();
 }

@@ -2,6 +2,7 @@
  * depend on the shapes only, and sums over tasks are made in a fixed order: the same bits for any number of threads. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/attention.h"
+#include "backend/cpu/isa/masked_product.h"
 #include "graph/ops.h"
 
 #include <string.h>
@@ -203,16 +204,75 @@ static mn_status backward_run(mn_call *c) {
   return MN_OK;
 }
 
+/* ---- masked product ---- one task for each batch element and block of rows */
+typedef struct masked_job {
+  mn_masked_args a;
+  const mn_masked_product_isa *isa;
+  const mn_call *call;
+  int64_t blocks;
+  size_t scratch_size;
+} masked_job;
+
+static mn_masked_matrix matrix_of(const mn_view *v, int64_t batch) { /* batch counts over v's own leading axes */
+  int64_t at = 0;
+  for (int i = v->ndim - 3; i >= 0; i--) {
+    at += batch % v->dim[i] * v->stride[i];
+    batch /= v->dim[i];
+  }
+  return (mn_masked_matrix){(char *)v->data + at * (int64_t)mn_dtype_size(v->dtype), v->stride[v->ndim - 2],
+                            v->dtype == MN_BF16};
+}
+static mn_masked_args masked_args(const mn_call *c) {
+  const mn_view *x = &c->in[0], *y = &c->in[1], *z = &c->in[3];
+  return (mn_masked_args){.M = x->dim[x->ndim - 2], .N = y->dim[y->ndim - 2], .K = x->dim[x->ndim - 1],
+                          .V = z->dim[z->ndim - 1]};
+}
+static bool masked_accepts(const mn_node *n) {
+  for (int i = 0; i < 4; i++)
+    if ((n->in[i]->dtype != MN_F32 && n->in[i]->dtype != MN_BF16) || n->in[i]->shape.ndim != n->out[0]->shape.ndim)
+      return false;
+  for (int i = 0; i < 4; i++)
+    for (int d = 0; d < n->out[0]->shape.ndim - 2; d++)
+      if (n->in[i]->shape.dim[d] != n->out[0]->shape.dim[d]) return false;
+  return n->out[0]->dtype == MN_F32 || n->out[0]->dtype == MN_BF16;
+}
+static size_t masked_workspace(const mn_call *c) {
+  mn_masked_args a = masked_args(c);
+  return (size_t)threads_of(c) * MN_ISA_PICK(mn_masked_product, mn_cpu_isa(c->backend))->scratch(&a);
+}
+static void masked_task(void *ctx, int64_t i, int thread) {
+  const masked_job *j = ctx;
+  mn_masked_args a = j->a;
+  const int64_t batch = i / j->blocks;
+  a.x = matrix_of(&j->call->in[0], batch), a.y = matrix_of(&j->call->in[1], batch);
+  a.p = matrix_of(&j->call->in[2], batch), a.z = matrix_of(&j->call->in[3], batch);
+  a.o = matrix_of(&j->call->out[0], batch);
+  j->isa->run(&a, i % j->blocks * MN_MASKED_ROWS, (char *)j->call->workspace + (size_t)thread * j->scratch_size);
+}
+static mn_status masked_run(mn_call *c) {
+  masked_job j = {.a = masked_args(c), .isa = MN_ISA_PICK(mn_masked_product, mn_cpu_isa(c->backend)), .call = c};
+  const mn_view *o = &c->out[0];
+  int64_t batch = 1;
+  for (int i = 0; i < o->ndim - 2; i++) batch *= o->dim[i];
+  j.blocks = (j.a.M + MN_MASKED_ROWS - 1) / MN_MASKED_ROWS;
+  j.scratch_size = j.isa->scratch(&j.a);
+  mn_pool_run(c->pool, batch * j.blocks, masked_task, &j);
+  return MN_OK;
+}
+
 static const mn_kernel forward_kernel = {
     .op = &mn_op_attention, .name = "cpu.attention", .layout = MN_LAYOUT_ROWS,
     .accepts = accepts, .workspace = forward_workspace, .run = forward_run};
 static const mn_kernel backward_kernel = {
     .op = &mn_op_attention_grad, .name = "cpu.attention_grad", .layout = MN_LAYOUT_ROWS,
     .accepts = accepts, .workspace = backward_workspace, .run = backward_run};
+static const mn_kernel masked_kernel = {
+    .op = &mn_op_masked_product, .name = "cpu.masked_product", .layout = MN_LAYOUT_ROWS,
+    .accepts = masked_accepts, .workspace = masked_workspace, .run = masked_run};
 
 const mn_kernel *const *mn_cpu_attention_kernels(mn_isa isa, int *n) {
   (void)isa;
-  static const mn_kernel *const list[] = {&forward_kernel, &backward_kernel};
-  *n = 2;
+  static const mn_kernel *const list[] = {&forward_kernel, &backward_kernel, &masked_kernel};
+  *n = 3;
   return list;
 }

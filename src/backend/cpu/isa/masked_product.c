@@ -1,0 +1,52 @@
+/* masked_product.c - ((x y^T) * p) z, block by block of z's rows: the scores of a block stay in the first caches. */
+#include "backend/cpu/isa/masked_product.h"
+
+#include "backend/cpu/isa/tile.h"
+
+enum { MB = MN_MASKED_ROWS, NB = 64 };
+
+typedef struct work {
+  float *x, *y, *yt, *g, *p, *z, *o; /* [MB,kp] [NB,kp] [K,NB] [MB,NB] [MB,NB] [NB,vp] [MB,vp] */
+  size_t bytes;
+} work;
+
+static work take_work(const mn_masked_args *a, void *base) {
+  const int64_t kp = tile_pad(a->K), vp = tile_pad(a->V);
+  const int64_t n[] = {MB * kp, NB * kp, kp * NB, MB * NB, MB * NB, NB * vp, MB * vp};
+  work w;
+  float **to[] = {&w.x, &w.y, &w.yt, &w.g, &w.p, &w.z, &w.o};
+  w.bytes = 0;
+  for (int i = 0; i < 7; i++) {
+    *to[i] = base ? (float *)(void *)((char *)base + w.bytes) : NULL;
+    w.bytes += ((size_t)n[i] * sizeof(float) + 63) / 64 * 64;
+  }
+  return w;
+}
+static size_t scratch(const mn_masked_args *a) { return take_work(a, NULL).bytes; }
+
+static const void *row(const mn_masked_matrix *m, int64_t i, int64_t j) {
+  return (const char *)m->data + (i * m->stride + j) * (m->bf16 ? 2 : 4);
+}
+static void rows_in(float *dst, int64_t ld, const mn_masked_matrix *m, int64_t i0, int64_t n, int64_t j0, int64_t width) {
+  for (int64_t i = 0; i < n; i++) tile_row_in(dst + i * ld, row(m, i0 + i, j0), m->bf16, width);
+}
+
+static void run(const mn_masked_args *a, int64_t m0, void *base) {
+  work w = take_work(a, base);
+  const int64_t kp = tile_pad(a->K), vp = tile_pad(a->V), m = a->M - m0 < MB ? a->M - m0 : MB;
+  rows_in(w.x, kp, &a->x, m0, m, 0, a->K);
+  for (int64_t n0 = 0; n0 < a->N; n0 += NB) {
+    const int64_t n = a->N - n0 < NB ? a->N - n0 : NB, np = tile_pad(n);
+    rows_in(w.y, kp, &a->y, n0, n, 0, a->K);
+    tile_transpose(w.yt, np, w.y, kp, n, a->K, 0);
+    tile_gemm(m, n, a->K, w.x, kp, 1, w.yt, np, w.g, np, TILE_SET, TILE_FULL);
+    rows_in(w.p, np, &a->p, m0, m, n0, n);
+    for (int64_t i = 0; i < m * np; i += MN_VL) vf_store(w.g + i, vf_load(w.g + i) * vf_load(w.p + i));
+    rows_in(w.z, vp, &a->z, n0, n, 0, a->V);
+    tile_gemm(m, a->V, n, w.g, np, 1, w.z, vp, w.o, vp, n0 ? TILE_ADD : TILE_SET, TILE_FULL);
+  }
+  for (int64_t i = 0; i < m; i++)
+    tile_row_out((void *)(uintptr_t)row(&a->o, m0 + i, 0), w.o + i * vp, a->o.bf16, a->V);
+}
+
+const mn_masked_product_isa MN_ISA_NAME(mn_masked_product) = {scratch, run};
