@@ -1,0 +1,271 @@
+/* scope.c - see scope.h. One root holds the lists; scopes are names that point to it. */
+#include "nn/scope.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct root {
+  mn_arena *arena;
+  mn_build build;
+  int64_t batch;
+  mn_graph *graph;     /* where building happens now: the outer graph, or the body of a loop */
+  mn_graph *outer;
+  mn_tensor *position; /* of the current segment; NULL: zero   */
+  int64_t multiple;    /* position is a multiple of it; 0: it is zero */
+  int n_params, cap_params;
+  mn_param_info *params;
+  mn_tensor **param_tensors;
+  int n_states, cap_states;
+  mn_built_state *states;
+  int n_reports, cap_reports;
+  const char **report_names;
+  mn_tensor **reports;
+} root;
+
+struct mn_scope {
+  root *r;
+  const char *path; /* "" at the root, else ending in "." */
+};
+
+static void *grow(root *r, void *old, int n, int *cap, size_t size) {
+  if (n < *cap) return old;
+  int c = *cap ? 2 * *cap : 32;
+  void *p = mn_arena_alloc(r->arena, (size_t)c * size);
+  if (!p) {
+    mn_graph_fault(r->graph, MN_ERR_MEMORY, "%s", mn_message());
+    return NULL;
+  }
+  if (n) memcpy(p, old, (size_t)n * size);
+  *cap = c;
+  return p;
+}
+
+mn_scope *mn_scope_new(mn_graph *g, mn_build build, int64_t batch) {
+  root *r = mn_arena_alloc(g->arena, sizeof *r);
+  mn_scope *s = mn_arena_alloc(g->arena, sizeof *s);
+  if (!r || !s) return NULL;
+  *r = (root){.arena = g->arena, .build = build, .batch = batch, .graph = g, .outer = g};
+  *s = (mn_scope){r, ""};
+  if (batch < 1) mn_graph_fault(g, MN_ERR_SHAPE, "a batch holds at least one sequence");
+  if (build.carried) {
+    r->position = mn_state(s, "position", MN_I32, MN_SHAPE(batch), NULL, "tokens of the stream so far");
+    r->multiple = build.position_multiple > 0 ? build.position_multiple : 1;
+  }
+  return s;
+}
+
+mn_scope *mn_scope_in(mn_scope *s, const char *fmt, ...) {
+  char name[128];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(name, sizeof name, fmt, ap);
+  va_end(ap);
+  mn_scope *in = mn_arena_alloc(s->r->arena, sizeof *in);
+  const char *path = in ? mn_arena_format(s->r->arena, "%s%s.", s->path, name) : NULL;
+  if (!path) {
+    mn_graph_fault(s->r->graph, MN_ERR_MEMORY, "%s", mn_message());
+    return s;
+  }
+  *in = (mn_scope){s->r, path};
+  return in;
+}
+
+mn_graph *mn_scope_graph(mn_scope *s) { return s->r->graph; }
+int64_t mn_scope_batch(const mn_scope *s) { return s->r->batch; }
+mn_dtype mn_scope_compute(const mn_scope *s) { return s->r->build.compute; }
+mn_dtype mn_scope_exact(const mn_scope *s) { return s->r->build.param; }
+const char *mn_scope_path(const mn_scope *s) { return s->path; }
+
+/* ---- parameters ---- */
+mn_tensor *mn_param(mn_scope *s, const char *name, mn_shape shape, mn_init init, unsigned flags, const char *help) {
+  root *r = s->r;
+  const char *full = mn_arena_format(r->arena, "%s%s", s->path, name);
+  if (!full) return NULL;
+  for (int i = 0; i < r->n_params; i++) {
+    if (strcmp(r->params[i].name, full) != 0) continue;
+    if (!mn_shape_equal(&r->params[i].shape, &shape))
+      mn_graph_fault(r->graph, MN_ERR_INTERNAL, "parameter %s is used with two shapes", full);
+    return r->param_tensors[i];
+  }
+  int cap = r->cap_params;
+  r->param_tensors = grow(r, r->param_tensors, r->n_params, &cap, sizeof *r->param_tensors);
+  r->params = grow(r, r->params, r->n_params, &r->cap_params, sizeof *r->params);
+  if (!r->params || !r->param_tensors) return NULL;
+  r->params[r->n_params] = (mn_param_info){full, shape, init, flags, help};
+  mn_tensor *t = mn_variable(r->outer, full, r->build.param, shape); /* a loop's body captures it */
+  r->param_tensors[r->n_params++] = t;
+  return t;
+}
+
+/* ---- state ---- */
+static mn_built_state *state_find(root *r, const char *full) {
+  for (int i = 0; i < r->n_states; i++)
+    if (strcmp(r->states[i].info.name, full) == 0) return &r->states[i];
+  return NULL;
+}
+
+mn_tensor *mn_state(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_tensor *init, const char *help) {
+  root *r = s->r;
+  const char *full = mn_arena_format(r->arena, "%s%s", s->path, name);
+  if (!full) return NULL;
+  mn_built_state *e = state_find(r, full);
+  if (e) return e->value;
+  if (init && (init->dtype != dtype || !mn_shape_equal(&init->shape, &shape))) {
+    mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s starts with another shape or type than it has", full);
+    return NULL;
+  }
+  if (r->graph != r->outer) {
+    mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s is first asked for inside a loop", full);
+    return NULL;
+  }
+  r->states = grow(r, r->states, r->n_states, &r->cap_states, sizeof *r->states);
+  if (!r->states) return NULL;
+  e = &r->states[r->n_states++];
+  *e = (mn_built_state){.info = {full, dtype, shape, help}};
+  e->init = init ? init : mn_full(r->outer, dtype, shape, 0);
+  e->leaf = r->build.carried ? mn_variable(r->outer, full, dtype, shape) : NULL;
+  e->value = e->leaf ? e->leaf : e->init;
+  return e->value;
+}
+
+void mn_state_set(mn_scope *s, const char *name, mn_tensor *value) {
+  root *r = s->r;
+  const char *full = mn_arena_format(r->arena, "%s%s", s->path, name);
+  mn_built_state *e = full ? state_find(r, full) : NULL;
+  char a[96], b[96];
+  if (!value || !full) return;
+  if (!e)
+    mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s is set before it is asked for", full);
+  else if (value->dtype != e->info.dtype || !mn_shape_equal(&value->shape, &e->info.shape))
+    mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s changes from %s %s to %s %s", full, mn_dtype_name(e->info.dtype),
+                   mn_shape_str(&e->info.shape, a), mn_dtype_name(value->dtype), mn_shape_str(&value->shape, b));
+  else
+    e->value = value;
+}
+
+/* ---- position ---- */
+mn_tensor *mn_scope_position(mn_scope *s) { return s->r->position; }
+bool mn_scope_aligned(const mn_scope *s, int64_t n) { return s->r->multiple % n == 0; }
+
+void mn_scope_advance(mn_scope *s, int64_t T) {
+  mn_scope top = {s->r, ""};
+  if (s->r->build.carried) mn_state_set(&top, "position", mn_add_scalar(s->r->graph, s->r->position, (double)T));
+}
+
+/* ---- reports ---- */
+void mn_report(mn_scope *s, const char *name, mn_tensor *value) {
+  root *r = s->r;
+  if (!value || r->graph != r->outer) return; /* out of a loop's body only its result leads */
+  int cap = r->cap_reports;
+  r->report_names = grow(r, r->report_names, r->n_reports, &cap, sizeof *r->report_names);
+  r->reports = grow(r, r->reports, r->n_reports, &r->cap_reports, sizeof *r->reports);
+  if (!r->reports || !r->report_names) return;
+  r->report_names[r->n_reports] = mn_arena_format(r->arena, "%s%s", s->path, name);
+  r->reports[r->n_reports++] = value;
+}
+
+/* ---- loops over time ---- */
+/* [B, n*len, ...] -> [n, B, len, ...] */
+static mn_tensor *to_pieces(mn_graph *g, mn_tensor *x, int64_t n, int64_t len) {
+  mn_shape s = {.ndim = x->shape.ndim + 1, .dim = {mn_dim(x, 0), n, len}};
+  if (s.ndim > MN_MAX_DIMS) s.ndim = -1;
+  for (int i = 2; i < x->shape.ndim && s.ndim > 0; i++) s.dim[i + 1] = x->shape.dim[i];
+  return mn_transpose(g, mn_reshape(g, x, s), 0, 1);
+}
+
+/* [n, B, len, ...] -> [B, n*len, ...] */
+static mn_tensor *from_pieces(mn_graph *g, mn_tensor *y) {
+  if (!y) return NULL;
+  mn_shape s = {.ndim = y->shape.ndim - 1, .dim = {mn_dim(y, 1), mn_dim(y, 0) * mn_dim(y, 2)}};
+  for (int i = 3; i < y->shape.ndim; i++) s.dim[i - 1] = y->shape.dim[i];
+  return mn_reshape(g, mn_transpose(g, y, 0, 1), s);
+}
+
+/* Built once for nothing but its effects: parameters and states become known in the outer graph, and their values are put
+ * back. What it computed is read by nobody and disappears. */
+static void discover(mn_scope *s, mn_segment_function f, void *ctx, mn_tensor *piece) {
+  root *r = s->r;
+  int n = r->n_states, reports = r->n_reports;
+  mn_tensor **keep = mn_arena_alloc(r->arena, (size_t)(n + 1) * sizeof *keep);
+  if (!keep) return;
+  for (int i = 0; i < n; i++) keep[i] = r->states[i].value;
+  f(s, ctx, piece);
+  for (int i = 0; i < r->n_states; i++)
+    r->states[i].value = i < n ? keep[i] : r->states[i].leaf ? r->states[i].leaf : r->states[i].init;
+  r->n_reports = reports;
+}
+
+static int64_t common_divisor(int64_t a, int64_t b) {
+  while (b) {
+    int64_t t = a % b;
+    a = b;
+    b = t;
+  }
+  return a;
+}
+
+mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, void *ctx, mn_tensor *x) {
+  root *r = s->r;
+  mn_graph *outer = r->graph;
+  if (!x) return NULL;
+  int64_t T = mn_dim(x, 1), n = T / length, rest = T - n * length;
+  if (n == 0 || (n == 1 && rest == 0)) return f(s, ctx, x);
+  mn_tensor *start = r->position;
+  int64_t multiple = r->multiple;
+  if (r->graph == r->outer) discover(s, f, ctx, mn_slice(outer, x, 1, 0, length));
+  if (outer->status != MN_OK) return NULL;
+
+  /* carries: every state below this scope, and the position */
+  size_t room = (size_t)r->n_states + 2;
+  int n_states = 0, *which = mn_arena_alloc(r->arena, room * sizeof *which);
+  mn_tensor **carry = mn_arena_alloc(r->arena, room * sizeof *carry), **in = mn_arena_alloc(r->arena, room * sizeof *in);
+  mn_tensor **out = mn_arena_alloc(r->arena, room * sizeof *out), **final = mn_arena_alloc(r->arena, room * sizeof *final);
+  if (!which || !carry || !in || !out || !final) return NULL;
+  for (int i = 0; i < r->n_states; i++)
+    if (strncmp(r->states[i].info.name, s->path, strlen(s->path)) == 0 && strcmp(r->states[i].info.name, "position") != 0)
+      which[n_states] = i, carry[n_states++] = r->states[i].value;
+  carry[n_states] = start ? start : mn_full(outer, MN_I32, MN_SHAPE(r->batch), 0);
+
+  mn_tensor *pieces = to_pieces(outer, mn_slice(outer, x, 1, 0, n * length), n, length), *piece, *y, *ys = NULL;
+  mn_scan_builder *b = mn_scan_begin(outer, n, false, n_states + 1, carry, 1, &pieces, in, &piece);
+  mn_graph *body = mn_scan_body(b);
+  if (!body) return NULL;
+  r->graph = body;
+  r->position = in[n_states];
+  r->multiple = common_divisor(multiple, length);
+  for (int i = 0; i < n_states; i++) r->states[which[i]].value = in[i];
+  y = f(s, ctx, piece);
+  for (int i = 0; i < n_states; i++) out[i] = r->states[which[i]].value;
+  out[n_states] = mn_add_scalar(body, in[n_states], (double)length);
+  r->graph = outer;
+  mn_scan_end(b, out, 1, &y, final, &ys);
+  if (outer->status != MN_OK) return NULL;
+  for (int i = 0; i < n_states; i++) r->states[which[i]].value = final[i];
+  y = from_pieces(outer, ys);
+  if (rest) {
+    r->position = final[n_states];
+    mn_tensor *last = f(s, ctx, mn_slice(outer, x, 1, n * length, rest));
+    y = mn_concat(outer, 2, (mn_tensor *[]){y, last}, 1);
+  }
+  r->position = start;
+  r->multiple = multiple;
+  return y;
+}
+
+/* ---- what was built ---- */
+int mn_scope_params(const mn_scope *s, const mn_param_info **info, mn_tensor *const **tensors) {
+  if (info) *info = s->r->params;
+  if (tensors) *tensors = s->r->param_tensors;
+  return s->r->n_params;
+}
+
+int mn_scope_states(const mn_scope *s, const mn_built_state **states) {
+  *states = s->r->states;
+  return s->r->n_states;
+}
+
+int mn_scope_reports(const mn_scope *s, const char *const **names, mn_tensor *const **values) {
+  *names = s->r->report_names;
+  *values = s->r->reports;
+  return s->r->n_reports;
+}

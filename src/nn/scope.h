@@ -1,0 +1,106 @@
+/* scope.h - where a model is built: a graph, a place in the tree of names, and what a model is made of besides
+ * operations - parameters, state, position.
+ *
+ * The contract of everything above (mixer, block, model) is one function: a segment in, a segment out,
+ *     y[B,T,...] = apply(scope, config, x[B,T,...])
+ * State is an effect of the scope: mn_state() gives its value before the segment, mn_state_set() the value after. The
+ * scope decides what that means: a fresh stream (training) starts from the initial value; a stream that goes on reads
+ * variables and assigns them; inside mn_scope_loop the state is carried by the loop. So the same apply function trains,
+ * prefills, decodes, and can be wrapped whole by another model. */
+#ifndef MN_SCOPE_H
+#define MN_SCOPE_H
+
+#include "graph/graph.h"
+
+/* ---- parameters: declared where they are used ---- */
+typedef enum mn_init_kind {
+  MN_INIT_CONSTANT,       /* a                                               */
+  MN_INIT_NORMAL,         /* N(0, a^2)                                       */
+  MN_INIT_UNIFORM,        /* U(-a, a)                                        */
+  MN_INIT_XAVIER_UNIFORM, /* U(-g, g), g = a sqrt(6 / (fan_in + fan_out)), of the last two axes (Glorot & Bengio 2010) */
+  MN_INIT_LOG_UNIFORM,    /* log U(a, b)                                     */
+  MN_INIT_TIME_STEP       /* x with softplus(x) = exp U(log a, log b): Mamba's dt bias (Gu & Dao 2023) */
+} mn_init_kind;
+typedef struct mn_init {
+  mn_init_kind kind;
+  double a, b;
+} mn_init;
+#define MN_ZEROS ((mn_init){MN_INIT_CONSTANT, 0, 0})
+#define MN_ONES ((mn_init){MN_INIT_CONSTANT, 1, 0})
+#define MN_NORMAL(std) ((mn_init){MN_INIT_NORMAL, std, 0})
+
+enum {
+  MN_PARAM_NO_DECAY = 1, /* weight decay does not apply: norms, biases   */
+  MN_PARAM_MATRIX = 2    /* a hidden weight matrix: Muon applies         */
+};
+
+typedef struct mn_param_info {
+  const char *name; /* "layers.0.mixer.q_proj.weight" */
+  mn_shape shape;
+  mn_init init;
+  unsigned flags;
+  const char *help;
+} mn_param_info;
+
+typedef struct mn_state_info {
+  const char *name; /* "layers.0.mixer.k" */
+  mn_dtype dtype;
+  mn_shape shape; /* first axis: batch */
+  const char *help;
+} mn_state_info;
+
+/* ---- scopes ---- */
+typedef struct mn_scope mn_scope;
+
+typedef struct mn_build { /* how a model is built */
+  mn_dtype param;    /* type of the parameters' memory: f32, or f64                     */
+  mn_dtype compute;  /* type of activations in products: f32, bf16 or f64               */
+  bool carried;      /* state and position come from variables and are assigned         */
+  int64_t position_multiple; /* carried: every position at a segment's start is a multiple of it; 0: 1 */
+} mn_build;
+
+/* A root scope in graph g for batches of B sequences. Lives in the graph's arena. */
+mn_scope *mn_scope_new(mn_graph *g, mn_build build, int64_t batch);
+/* The scope below, e.g. ("layers.%d", i). Shares everything but the name. */
+mn_scope *mn_scope_in(mn_scope *s, const char *fmt, ...) MN_PRINTF(2, 3);
+mn_graph *mn_scope_graph(mn_scope *s); /* ask anew inside a loop: the body is a graph of its own */
+int64_t mn_scope_batch(const mn_scope *s);
+mn_dtype mn_scope_compute(const mn_scope *s); /* type of activations in products          */
+mn_dtype mn_scope_exact(const mn_scope *s);   /* f32 (f64): residuals, norms, inner loops */
+const char *mn_scope_path(const mn_scope *s);
+
+/* The parameter `name` of this scope, in memory's type. Asked twice, it is the same tensor. */
+mn_tensor *mn_param(mn_scope *s, const char *name, mn_shape shape, mn_init init, unsigned flags, const char *help);
+
+/* The state `name` before this segment. `init` is its value in a fresh stream, [B, ...]; NULL: zeros. */
+mn_tensor *mn_state(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_tensor *init, const char *help);
+void mn_state_set(mn_scope *s, const char *name, mn_tensor *value);
+
+/* Tokens of each stream before this segment: i32 [B]; NULL when it is 0 for all, known at building time. */
+mn_tensor *mn_scope_position(mn_scope *s);
+/* Is every position at the start of this segment known to be a multiple of n? */
+bool mn_scope_aligned(const mn_scope *s, int64_t n);
+
+/* Optional per-token results for whoever asks (e.g. "surprise"): kept by name, dropped when nobody reads them. */
+void mn_report(mn_scope *s, const char *name, mn_tensor *value);
+
+/* Runs f over consecutive pieces of `length` tokens of x [B,T,...] (a last shorter piece too), state carried from one to
+ * the next; the pieces' results [B,length,...] are joined to [B,T,...]. The graph does not grow with T. */
+typedef mn_tensor *(*mn_segment_function)(mn_scope *s, void *ctx, mn_tensor *x);
+mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, void *ctx, mn_tensor *x);
+
+/* After everything is built: moves the position on by T tokens (the business of who made the root). */
+void mn_scope_advance(mn_scope *s, int64_t T);
+
+/* ---- what was built: lists in order of first use ---- */
+int mn_scope_params(const mn_scope *s, const mn_param_info **info, mn_tensor *const **tensors);
+typedef struct mn_built_state {
+  mn_state_info info;
+  mn_tensor *init;  /* value in a fresh stream   */
+  mn_tensor *leaf;  /* carried: the variable     */
+  mn_tensor *value; /* after the segment         */
+} mn_built_state;
+int mn_scope_states(const mn_scope *s, const mn_built_state **states); /* carried: "position" is the first */
+int mn_scope_reports(const mn_scope *s, const char *const **names, mn_tensor *const **values);
+
+#endif
