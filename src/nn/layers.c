@@ -1,0 +1,141 @@
+/* layers.c - see layers.h. */
+#include "nn/layers.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static mn_tensor *named_param(mn_scope *s, const char *name, const char *what, mn_shape shape, mn_init init, unsigned flags,
+                              const char *help) {
+  char full[160];
+  snprintf(full, sizeof full, "%s.%s", name, what);
+  return mn_param(s, full, shape, init, flags, help);
+}
+
+static mn_tensor *linear(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init, mn_init bias_init,
+                         mn_dtype result) {
+  mn_graph *g = mn_scope_graph(s);
+  if (!x) return NULL;
+  mn_dtype t = mn_scope_compute(s);
+  int64_t in = mn_dim(x, -1);
+  mn_tensor *w = named_param(s, name, "weight", MN_SHAPE(out, in), init, MN_PARAM_MATRIX, "projection [out, in]");
+  mn_shape rows = MN_SHAPE(mn_shape_count(&x->shape) / (in ? in : 1), in), shape = x->shape;
+  shape.dim[shape.ndim - 1] = out;
+  mn_tensor *y = mn_matmul_as(g, mn_reshape(g, mn_cast(g, x, t), rows),
+                              mn_transpose(g, mn_cast(g, mn_capture(g, w), t), 0, 1), result);
+  y = mn_reshape(g, y, shape);
+  if (bias) {
+    mn_tensor *b = named_param(s, name, "bias", MN_SHAPE(out), bias_init, MN_PARAM_NO_DECAY, "bias [out]");
+    y = mn_add(g, y, mn_cast(g, b, result));
+  }
+  return y;
+}
+
+mn_tensor *mn_linear(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init) {
+  return linear(s, name, x, out, bias, init, MN_ZEROS, mn_scope_compute(s));
+}
+
+mn_tensor *mn_linear_exact(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init, mn_init bias_init) {
+  return linear(s, name, x, out, bias, init, bias_init, mn_scope_exact(s));
+}
+
+mn_tensor *mn_norm_layer(mn_scope *s, const char *name, mn_norm_kind kind, mn_tensor *x, double eps, mn_dtype out) {
+  if (!x) return NULL;
+  mn_shape shape = MN_SHAPE(mn_dim(x, -1));
+  mn_tensor *w = NULL, *b = NULL;
+  if (kind != MN_NORM_L2) w = named_param(s, name, "weight", shape, MN_ONES, MN_PARAM_NO_DECAY, "norm's gain");
+  if (kind == MN_NORM_LAYER) b = named_param(s, name, "bias", shape, MN_ZEROS, MN_PARAM_NO_DECAY, "norm's bias");
+  return mn_norm(mn_scope_graph(s), kind, x, w, b, eps, out);
+}
+
+mn_tensor *mn_conv_layer(mn_scope *s, const char *name, mn_tensor *x, int64_t width) {
+  mn_graph *g = mn_scope_graph(s);
+  if (!x) return NULL;
+  int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), tail = width - 1;
+  mn_tensor *w = named_param(s, name, "weight", MN_SHAPE(D, width), (mn_init){MN_INIT_UNIFORM, 1 / sqrt((double)width), 0},
+                             0, "causal depthwise kernel; the last column multiplies the current token");
+  if (tail == 0) return mn_causal_conv(g, x, w, NULL, NULL);
+  mn_tensor *before = mn_state(s, name, mn_scope_exact(s), MN_SHAPE(B, tail, D), NULL, "the convolution's last inputs, oldest first");
+  mn_tensor *prefix = mn_cast(g, mn_capture(g, before), x->dtype), *y = mn_causal_conv(g, x, w, NULL, prefix);
+  mn_tensor *after = T >= tail ? mn_slice(g, x, 1, T - tail, tail)
+                               : mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, prefix, 1, T, tail - T), x}, 1);
+  mn_state_set(s, name, mn_cast(g, after, mn_scope_exact(s)));
+  return y;
+}
+
+/* ---- rotary tables ---- */
+static double inverse_frequency(const mn_rope_config *c, int64_t head_dim, int64_t i) {
+  const double two_pi = 6.283185307179586476925;
+  double d = (double)head_dim, theta = c->theta, f = pow(theta, -2.0 * (double)i / d), L = (double)c->original_context;
+  switch (c->scaling) {
+  case MN_ROPE_LINEAR: return f / c->factor;
+  case MN_ROPE_NTK: return d > 2 ? pow(theta * pow(c->factor, d / (d - 2)), -2.0 * (double)i / d) : f;
+  case MN_ROPE_LLAMA3: { /* low_freq_factor 1, high_freq_factor 4 */
+    double wave = two_pi / f;
+    if (wave < L / 4) return f;
+    if (wave > L) return f / c->factor;
+    double smooth = (L / wave - 1) / (4 - 1);
+    return (1 - smooth) * f / c->factor + smooth * f;
+  }
+  case MN_ROPE_YARN: { /* beta_fast 32, beta_slow 1 */
+    double lo = floor(d * log(L / (32 * two_pi)) / (2 * log(theta))), hi = ceil(d * log(L / two_pi) / (2 * log(theta)));
+    lo = fmax(lo, 0);
+    hi = fmin(hi, d - 1);
+    double ramp = fmin(1, fmax(0, ((double)i - lo) / (hi > lo ? hi - lo : 0.001)));
+    return f / c->factor * ramp + f * (1 - ramp);
+  }
+  default: return f;
+  }
+}
+
+static mn_tensor *table_const(mn_graph *g, mn_dtype t, mn_shape s, const double *x) {
+  int64_t n = mn_shape_count(&s);
+  if (t == MN_F64) return mn_const(g, t, s, x);
+  float *narrow = mn_arena_alloc(g->arena, (size_t)n * sizeof *narrow);
+  for (int64_t i = 0; narrow && i < n; i++) narrow[i] = (float)x[i];
+  return narrow ? mn_const(g, MN_F32, s, narrow) : NULL;
+}
+
+void mn_rope_tables_at(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor *start,
+                       mn_tensor **cos_out, mn_tensor **sin_out) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_dtype t = mn_scope_exact(s);
+  int64_t half = head_dim / 2;
+  double gain = c->scaling == MN_ROPE_YARN && c->factor > 1 ? 0.1 * log(c->factor) + 1 : 1;
+  *cos_out = *sin_out = NULL;
+  double *cosine = mn_arena_alloc(g->arena, (size_t)((T + 1) * half + 1) * sizeof *cosine);
+  double *sine = mn_arena_alloc(g->arena, (size_t)((T + 1) * half + 1) * sizeof *sine);
+  if (!cosine || !sine) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+    return;
+  }
+  if (!start) { /* known now: constants */
+    for (int64_t i = 0; i < T * half; i++) {
+      double angle = (double)(i / half) * inverse_frequency(c, head_dim, i % half);
+      cosine[i] = cos(angle) * gain;
+      sine[i] = sin(angle) * gain;
+    }
+    *cos_out = table_const(g, t, MN_SHAPE(T, half), cosine);
+    *sin_out = table_const(g, t, MN_SHAPE(T, half), sine);
+    return;
+  }
+  /* angles in f64, taken modulo 2 pi before they are narrowed: exact at position ten million, too */
+  for (int64_t j = 0; j < half; j++) cosine[j] = inverse_frequency(c, head_dim, j);
+  int64_t B = mn_dim(start, 0);
+  mn_tensor *at = mn_add(g, mn_reshape(g, mn_capture(g, start), MN_SHAPE(B, 1, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T, 1), 1));
+  mn_tensor *angle = mn_mul(g, mn_cast(g, at, MN_F64), mn_const(g, MN_F64, MN_SHAPE(half), cosine));
+  angle = mn_cast(g, mn_mod(g, angle, mn_scalar(g, MN_F64, 6.283185307179586476925)), t);
+  *cos_out = mn_mul_scalar(g, mn_cos(g, angle), gain);
+  *sin_out = mn_mul_scalar(g, mn_sin(g, angle), gain);
+}
+
+void mn_rope_tables(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor **cos_out, mn_tensor **sin_out) {
+  mn_rope_tables_at(s, c, head_dim, T, mn_scope_position(s), cos_out, sin_out);
+}
+
+mn_tensor *mn_split_heads(mn_scope *s, mn_tensor *x, int64_t heads) {
+  return x ? mn_reshape(mn_scope_graph(s), x, MN_SHAPE(mn_dim(x, 0), mn_dim(x, 1), heads, mn_dim(x, 2) / heads)) : NULL;
+}
+
+mn_tensor *mn_join_heads(mn_scope *s, mn_tensor *x) {
+  return x ? mn_reshape(mn_scope_graph(s), x, MN_SHAPE(mn_dim(x, 0), mn_dim(x, 1), mn_dim(x, 2) * mn_dim(x, 3))) : NULL;
+}
