@@ -12,6 +12,7 @@ typedef struct root {
   mn_graph *outer;
   mn_tensor *position; /* of the current segment; NULL: zero   */
   int64_t multiple;    /* position is a multiple of it; 0: it is zero */
+  bool looping;        /* inside mn_scope_loop, its first look and its last piece included */
   int n_params, cap_params;
   mn_param_info *params;
   mn_tensor **param_tensors;
@@ -145,6 +146,7 @@ void mn_state_set(mn_scope *s, const char *name, mn_tensor *value) {
 
 /* ---- position ---- */
 mn_tensor *mn_scope_position(mn_scope *s) { return s->r->position; }
+bool mn_scope_is_stream(const mn_scope *s) { return s->r->build.carried || s->r->looping; }
 bool mn_scope_aligned(const mn_scope *s, int64_t n) { return s->r->multiple % n == 0; }
 
 void mn_scope_advance(mn_scope *s, int64_t T) {
@@ -212,6 +214,8 @@ mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, voi
   if (n == 0 || (n == 1 && rest == 0)) return f(s, ctx, x);
   mn_tensor *start = r->position;
   int64_t multiple = r->multiple;
+  bool looping = r->looping;
+  r->looping = true;
   if (r->graph == r->outer) discover(s, f, ctx, mn_slice(outer, x, 1, 0, length));
   if (outer->status != MN_OK) return NULL;
 
@@ -249,6 +253,7 @@ mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, voi
   }
   r->position = start;
   r->multiple = multiple;
+  r->looping = looping;
   return y;
 }
 

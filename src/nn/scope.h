@@ -78,6 +78,9 @@ void mn_state_set(mn_scope *s, const char *name, mn_tensor *value);
 
 /* Tokens of each stream before this segment: i32 [B]; NULL when it is 0 for all, known at building time. */
 mn_tensor *mn_scope_position(mn_scope *s);
+/* Must state be kept for a later segment (a carried build, or inside a loop)? A mixer that needs none within one segment may
+ * skip it otherwise. */
+bool mn_scope_is_stream(const mn_scope *s);
 /* Is every position at the start of this segment known to be a multiple of n? */
 bool mn_scope_aligned(const mn_scope *s, int64_t n);
 

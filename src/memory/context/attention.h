@@ -1,0 +1,18 @@
+/* attention.h - softmax attention for systems that contain it (Titans' MAG, MAC, MAL ...). */
+#ifndef MN_MEMORY_ATTENTION_H
+#define MN_MEMORY_ATTENTION_H
+
+#include "nn/mixer.h"
+
+typedef struct mn_attention_config {
+  int64_t heads, kv_heads, head_dim, window, sinks, persistent, max_context, conv, rope_original_context;
+  double rope_theta, rope_factor;
+  int rope_scaling; /* mn_rope_scaling */
+  bool rope, bias;
+} mn_attention_config;
+
+extern const mn_field mn_attention_fields[];
+mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_model, mn_attention_config *c);
+mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tensor *x);
+
+#endif
