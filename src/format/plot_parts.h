@@ -17,8 +17,8 @@ typedef struct mn_axis {
 } mn_axis;
 /* Range and ticks for values from low to high, about `want` ticks. `widen`: margin on both sides, a fraction of the
  * range. NaN or an empty range is made into one that can be drawn. */
-void mn_axis_make(mn_axis *axis, double low, double high, bool log, double widen, int want);
-double mn_axis_place(const mn_axis *axis, double value); /* 0 at low, 1 at high; may lie outside */
+void mn_axis_make(mn_axis *axis, double low, double high, bool logarithmic, double widen, int want);
+double mn_axis_place(const mn_axis *axis, double value); /* 0 at low, 1 at high; outside, cut to -2 .. 3 */
 void mn_number_text(double v, int digits, char out[MN_TICK_CHARS]); /* digits 0: as needed, thousands as k, M, G */
 /* The range of all that can be drawn; false when there is nothing. The y of smoothed series are those of the points. */
 bool mn_plot_range(const mn_plot *plot, double x[2], double y[2]);

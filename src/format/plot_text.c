@@ -20,7 +20,7 @@ static void put(text *t, const char *fmt, ...) {
   va_list ap;
   for (;;) {
     va_start(ap, fmt);
-    int n = t->failed ? 0 : vsnprintf(t->s + t->n, t->room - t->n, fmt, ap);
+    int n = t->failed ? 0 : vsnprintf(t->s ? t->s + t->n : NULL, t->room - t->n, fmt, ap);
     va_end(ap);
     if (t->failed || n < 0) return;
     if (t->n + (size_t)n < t->room) {
@@ -101,7 +101,6 @@ static void draw_series(grid *g, const mn_axis *x, const mn_axis *y, const mn_pl
   for (size_t i = 0; i < s->n; i++) {
     bool good = isfinite(s->x[i]) && isfinite(ys[i]) && !(x->log && s->x[i] <= 0) && !(y->log && ys[i] <= 0);
     double fx = good ? mn_axis_place(x, s->x[i]) : 0, fy = good ? mn_axis_place(y, ys[i]) : 0;
-    fy = fy < -1 ? -1 : fy > 2 ? 2 : fy; /* far outside a given range */
     int cx = (int)lround(fx * (width - 1)), cy = (int)lround((1 - fy) * (height - 1));
     if (good && pen) set_line(g, px, py, cx, cy, index);
     else if (good) set_dot(g, cx, cy, index);
