@@ -73,11 +73,16 @@ static void test_linear_ce(void) {
   static const ce_sizes cases[] = {{1, 8, 10, 0, 1, 0},     {37, 19, 101, 6, 1, 0},  {40, 32, 64, 0, 1, 3},
                                    {9, 16, 33, 0, 1, 1},    {700, 24, 130, 0, 2, 0}, {650, 17, 257, 3, 2, 4},
                                    {70, 48, 1030, 0, 1e4, 5}};
+  static const ce_sizes chunks[] = {{600, 9, 9001, 0, 1, 7}, {1030, 8, 8200, 0, 1, 0}}; /* of 384 and 512 tokens */
   for (mn_isa isa = 0; isa <= mn_isa_best(); isa++)
     for (int i = 0; i < 7; i++) {
       ce_case(isa, MN_F32, cases[i]);
       ce_case(isa, MN_BF16, cases[i]);
     }
+  for (int i = 0; i < 2; i++) {
+    ce_case(mn_isa_best(), MN_F32, chunks[i]);
+    ce_case(mn_isa_best(), MN_BF16, chunks[i]);
+  }
 }
 
 /* A target outside the vocabulary is an error that names it, not a read out of bounds. */

@@ -13,9 +13,15 @@
 #include "backend/cpu/rows.h"
 #include "graph/ops.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_CHUNK = 4096, MIN_CHUNK = 128, CHUNK_BYTES = 16 << 20, ROWS_PER_TASK = 16, CONVERT = 1 << 15 };
+
+/* The products of a full chunk where oneDNN is faster (on machines with AMX tiles). */
+typedef struct ce_plans {
+  mn_product_plan logits, dh, dw;
+} ce_plans;
 
 typedef struct ce_job {
   mn_isa set;
@@ -36,16 +42,18 @@ typedef struct ce_job {
   float *logits;       /* [R, ld] */
   uint16_t *dlogits;   /* [R, ld] when bf16 */
   char *dh_chunk;      /* [R, D] */
-  float *dh_parts;     /* [parts <= 8, R, D] */
+  float *dh_parts;     /* [parts, R, D] */
   float *dw_sum;       /* [vocab, D] f32; dw itself when that is f32 */
+  float *dw_part;      /* [vocab, D] follows dw_sum, for products that cannot add; none without plans */
   char *scratch;       /* of the products */
+  const struct ce_plans *plans;
   int64_t first, rows; /* of the current chunk, among the active */
 } ce_job;
 
 /* out[n] = the sum of parts[parts, n], in order */
 typedef struct add_job {
   const mn_loss_isa *isa;
-  int64_t n, parts;
+  int64_t n, parts, step; /* from one part to the next */
   const float *from;
   void *out;
   bool bf16;
@@ -54,10 +62,19 @@ static void add_parts_task(void *ctx, int64_t i, int thread) {
   (void)thread;
   const add_job *j = ctx;
   int64_t at = i * CONVERT, n = j->n - at < CONVERT ? j->n - at : CONVERT;
-  j->isa->add_parts(n, j->parts, j->n, j->from + at, j->bf16, (char *)j->out + at * (j->bf16 ? 2 : 4));
+  j->isa->add_parts(n, j->parts, j->step, j->from + at, j->bf16, (char *)j->out + at * (j->bf16 ? 2 : 4));
 }
 
 /* ---- the products of a chunk of R tokens; h is that of the chunk ---- */
+static bool serves(const mn_product_plan *plan, const mn_product *p) {
+  const mn_product *q = &plan->p;
+  return plan->path == MN_PRODUCT_ONEDNN && p->M == q->M && p->K == q->K && p->a_rs == q->a_rs && p->b_rs == q->b_rs;
+}
+static mn_status run_plan(const ce_job *j, const mn_product_plan *plan, const mn_product *p) {
+  mn_product_plan now = *plan;
+  now.p.a = p->a, now.p.b = p->b, now.p.c = p->c;
+  return mn_product_plan_run(&now, j->pool, j->scratch);
+}
 static void product(const ce_job *j, mn_product p) { mn_product_run(&p, j->set, j->pool, j->scratch); }
 static mn_product logits_product(const ce_job *j, int64_t R, const void *h, int64_t h_step) {
   return (mn_product){.M = R, .N = j->vocab, .K = j->D, .a = h, .a_rs = h_step, .a_cs = 1, .b = j->w->data, .b_rs = 1,
@@ -72,28 +89,29 @@ static int64_t dh_parts(const ce_job *j, int64_t R) {
 }
 static mn_product dh_product(const ce_job *j, int64_t R, void *dh, int64_t first, int64_t last) {
   size_t size = j->h.size;
-  return (mn_product){.M = R, .N = j->D, .K = last - first, .a = (char *)(j->bf16 ? (void *)j->dlogits : j->logits) + first * (int64_t)size,
-                      .a_rs = j->ld, .a_cs = 1, .b = (char *)j->w->data + first * j->w->stride[0] * (int64_t)size,
-                      .b_rs = j->w->stride[0], .b_cs = 1, .c = dh, .ldc = j->D, .bf16 = j->bf16, .alpha = 1};
+  const char *dlogits = j->bf16 ? (char *)j->dlogits : (char *)j->logits, *w = j->w->data;
+  return (mn_product){.M = R, .N = j->D, .K = last - first, .a = dlogits + first * (int64_t)size, .a_rs = j->ld, .a_cs = 1,
+                      .b = w + first * j->w->stride[0] * (int64_t)size, .b_rs = j->w->stride[0], .b_cs = 1, .c = dh, .ldc = j->D, .bf16 = j->bf16, .alpha = 1};
 }
-static mn_product_plan dh_plan(const ce_job *j, int64_t R, int64_t parts) {
+static mn_product_plan dh_plan(const ce_job *j, int64_t R, int64_t parts, mn_product_use onednn) {
   int64_t slice = j->vocab / parts;
   mn_product_plan plan = {.p = dh_product(j, R, j->dh_parts, 0, slice), .n_axes = 1, .dim = {parts}, .a_step = {slice},
                           .b_step = {slice * j->w->stride[0]}};
-  mn_product_plan_make(&plan, j->set, MN_ONEDNN_NEVER);
+  mn_product_plan_make(&plan, j->set, onednn);
   return plan;
 }
 static mn_status run_dh(const ce_job *j, void *dh) {
   int64_t R = j->rows, parts = dh_parts(j, R), rest = j->vocab % parts;
-  mn_product_plan plan = dh_plan(j, R, parts);
-  MN_TRY(mn_product_plan_run(&plan, j->pool, j->scratch));
+  mn_product_plan plan = dh_plan(j, R, parts, MN_ONEDNN_NEVER);
+  if (j->plans && R == j->chunk) MN_TRY(run_plan(j, &j->plans->dh, &plan.p));
+  else MN_TRY(mn_product_plan_run(&plan, j->pool, j->scratch));
   if (rest > 0) {
     mn_product end = dh_product(j, R, j->dh_parts, j->vocab - rest, j->vocab);
     end.accumulate = true;
     product(j, end);
   }
   mn_pool_run(j->pool, (R * j->D + CONVERT - 1) / CONVERT, add_parts_task,
-              &(add_job){j->isa, R * j->D, parts, j->dh_parts, dh, j->bf16});
+              &(add_job){j->isa, R * j->D, parts, R * j->D, j->dh_parts, dh, j->bf16});
   return MN_OK;
 }
 static mn_product dw_product(const ce_job *j, int64_t R, const void *h, int64_t h_step, bool accumulate) {
@@ -134,30 +152,58 @@ static mn_status run_chunk(ce_job *j) {
     h = j->h_chunk;
     h_step = j->D;
   }
-  product(j, logits_product(j, j->rows, h, h_step));
+  mn_product p = logits_product(j, j->rows, h, h_step);
+  if (j->plans && serves(&j->plans->logits, &p)) MN_TRY(run_plan(j, &j->plans->logits, &p));
+  else product(j, p);
   mn_pool_run(j->pool, (j->rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK, rows_task, j);
   if (!j->grad) return MN_OK;
   MN_TRY(run_dh(j, dense ? j->dh + (size_t)token * row_bytes : j->dh_chunk));
   if (!dense)
     for (int64_t r = 0; r < j->rows; r++)
       memcpy(j->dh + (size_t)j->row[j->first + r] * row_bytes, j->dh_chunk + (size_t)r * row_bytes, row_bytes);
-  product(j, dw_product(j, j->rows, h, h_step, j->first > 0));
+  p = dw_product(j, j->rows, h, h_step, j->first > 0);
+  if (!j->plans || !serves(&j->plans->dw, &p)) {
+    product(j, p);
+    return MN_OK;
+  }
+  if (j->first > 0) p.c = j->dw_part;
+  MN_TRY(run_plan(j, &j->plans->dw, &p));
+  if (j->first > 0)
+    mn_pool_run(j->pool, (j->vocab * j->D + CONVERT - 1) / CONVERT, add_parts_task,
+                &(add_job){j->isa, j->vocab * j->D, 2, j->dw_part - j->dw_sum, j->dw_sum, j->dw_sum, false});
   return MN_OK;
 }
 
 /* ---- the call ---------------------------------------------------------------------------------------------------- */
+static ce_plans plans_of(const ce_job *j) {
+  int64_t R = j->chunk, h_step = mn_rows_step(&j->h);
+  ce_plans plans = {.logits = {.p = logits_product(j, R, NULL, h_step)}};
+  mn_product_plan_make(&plans.logits, j->set, MN_ONEDNN_WHERE_FASTER);
+  if (!j->grad) return plans;
+  plans.dh = dh_plan(j, R, dh_parts(j, R), MN_ONEDNN_WHERE_FASTER);
+  plans.dw.p = dw_product(j, R, NULL, h_step, false);
+  mn_product_plan_make(&plans.dw, j->set, MN_ONEDNN_WHERE_FASTER);
+  return plans;
+}
+
 /* The most that the products ask for: the last chunk may have any number of rows. */
 static size_t scratch_bytes(const ce_job *j) {
   size_t most = 0;
   for (int64_t R = 1; R <= j->chunk; R++) {
     int64_t parts = dh_parts(j, R);
     mn_product p[3] = {logits_product(j, R, NULL, j->D), dw_product(j, R, NULL, j->D, true),
-                       dh_product(j, R, NULL, j->vocab - j->vocab % parts, j->vocab)};
+                       dh_product(j, R, NULL, 0, j->vocab % parts)};
     for (int i = 0; i < (j->grad ? 3 : 1); i++) {
       size_t bytes = mn_product_scratch(&p[i], j->set, j->pool);
       if (bytes > most) most = bytes;
     }
-    size_t bytes = j->grad ? dh_plan(j, R, parts).scratch * (size_t)mn_pool_threads(j->pool) : 0;
+    size_t bytes = j->grad ? dh_plan(j, R, parts, MN_ONEDNN_NEVER).scratch * (size_t)mn_pool_threads(j->pool) : 0;
+    if (bytes > most) most = bytes;
+  }
+  ce_plans plans = plans_of(j);
+  const mn_product_plan *ready[3] = {&plans.logits, &plans.dh, &plans.dw};
+  for (int i = 0; i < 3; i++) {
+    size_t bytes = ready[i]->scratch * (size_t)mn_pool_threads(j->pool);
     if (bytes > most) most = bytes;
   }
   return most;
@@ -165,7 +211,8 @@ static size_t scratch_bytes(const ce_job *j) {
 
 /* Sizes, and the places of the workspace's parts from `base` on; *bytes: how much that is, without the scratch memory of
  * the products, which comes last. */
-static ce_job ce_layout(const mn_call *c, bool grad, char *base, size_t *bytes) {
+static ce_job ce_layout(const mn_call *c, char *base, size_t *bytes) {
+  bool grad = c->n_in > 4;
   mn_isa isa = mn_cpu_isa(c->backend);
   ce_job j = {.set = isa, .isa = MN_ISA_PICK(mn_loss_isa_table, isa), .pool = c->pool};
   j.grad = grad;
@@ -188,10 +235,16 @@ static ce_job ce_layout(const mn_call *c, bool grad, char *base, size_t *bytes) 
   PART(logits, R * (size_t)j.ld);
   if (grad) {
     PART(dh_chunk, R * D * j.h.size);
-    PART(dh_parts, R * D * 8);
+    size_t part_rows = 0;
+    for (int64_t rows = j.chunk; rows > 0; rows = (rows - 1) / 512 * 512) {
+      size_t n = (size_t)(rows * dh_parts(&j, rows));
+      if (n > part_rows) part_rows = n;
+    }
+    PART(dh_parts, part_rows * D);
     if (j.bf16) {
       PART(dlogits, R * (size_t)j.ld);
       PART(dw_sum, vocab * D);
+      if (isa >= MN_ISA_LEVEL_AMX) PART(dw_part, vocab * D);
     }
   }
   PART(scratch, 0);
@@ -200,9 +253,11 @@ static ce_job ce_layout(const mn_call *c, bool grad, char *base, size_t *bytes) 
   return j;
 }
 
-static mn_status ce_run(mn_call *c, bool grad) {
+static mn_status ce_run(mn_call *c) {
   size_t bytes;
-  ce_job j = ce_layout(c, grad, c->workspace, &bytes);
+  ce_job j = ce_layout(c, c->workspace, &bytes);
+  bool grad = j.grad;
+  j.plans = c->state;
   const mn_view *target = &c->in[2], *loss = &c->out[grad ? 2 : 0];
   j.target = target->data;
   j.weight = &c->in[3];
@@ -230,24 +285,40 @@ static mn_status ce_run(mn_call *c, bool grad) {
   }
   if (grad && j.bf16 && j.active > 0)
     mn_pool_run(c->pool, (j.vocab * j.D + CONVERT - 1) / CONVERT, add_parts_task,
-                &(add_job){j.isa, j.vocab * j.D, 1, j.dw_sum, j.dw, true});
+                &(add_job){j.isa, j.vocab * j.D, 1, 0, j.dw_sum, j.dw, true});
   double sum = 0;
   for (int64_t i = 0; i < j.N; i++) sum += (double)at(j.weight, i) * (double)j.nll[i];
   *(float *)loss->data = (float)sum;
   return MN_OK;
 }
-static mn_status linear_ce_run(mn_call *c) { return ce_run(c, false); }
-static mn_status linear_ce_grad_run(mn_call *c) { return ce_run(c, true); }
-
-static size_t linear_ce_workspace(const mn_call *c) {
+static size_t ce_workspace(const mn_call *c) {
   size_t bytes;
-  ce_job j = ce_layout(c, false, NULL, &bytes);
+  ce_job j = ce_layout(c, NULL, &bytes);
   return bytes + scratch_bytes(&j);
 }
-static size_t linear_ce_grad_workspace(const mn_call *c) {
+
+static void ce_release(mn_call *c) {
+  ce_plans *plans = c->state;
+  if (!plans) return;
+  mn_product_plan_release(&plans->logits);
+  mn_product_plan_release(&plans->dh);
+  mn_product_plan_release(&plans->dw);
+  free(plans);
+  c->state = NULL;
+}
+
+static mn_status ce_prepare(mn_call *c) {
   size_t bytes;
-  ce_job j = ce_layout(c, true, NULL, &bytes);
-  return bytes + scratch_bytes(&j);
+  ce_job j = ce_layout(c, NULL, &bytes);
+  ce_plans plans = plans_of(&j);
+  mn_product_plan *each[3] = {&plans.logits, &plans.dh, &plans.dw};
+  if (!j.bf16 || plans.logits.path != MN_PRODUCT_ONEDNN || (j.grad && plans.dh.path != MN_PRODUCT_ONEDNN)) return MN_OK;
+  ce_plans *kept = c->state = mn_alloc(sizeof *kept);
+  if (!kept) return MN_ERR_MEMORY;
+  mn_status status = MN_OK;
+  for (int i = 0; i < 3 && status == MN_OK; i++) status = mn_product_plan_prepare(each[i], mn_pool_threads(c->pool));
+  *kept = plans;
+  return status;
 }
 
 static bool ce_accepts(const mn_node *n) {
@@ -262,14 +333,18 @@ static const mn_kernel linear_ce = {.op = &mn_op_linear_ce,
                                     .name = "cpu linear_cross_entropy",
                                     .layout = MN_LAYOUT_ROWS,
                                     .accepts = ce_accepts,
-                                    .workspace = linear_ce_workspace,
-                                    .run = linear_ce_run};
+                                    .workspace = ce_workspace,
+                                    .prepare = ce_prepare,
+                                    .release = ce_release,
+                                    .run = ce_run};
 static const mn_kernel linear_ce_grad = {.op = &mn_op_linear_ce_grad,
                                          .name = "cpu linear_cross_entropy_grad",
                                          .layout = MN_LAYOUT_ROWS,
                                          .accepts = ce_accepts,
-                                         .workspace = linear_ce_grad_workspace,
-                                         .run = linear_ce_grad_run};
+                                         .workspace = ce_workspace,
+                                         .prepare = ce_prepare,
+                                         .release = ce_release,
+                                         .run = ce_run};
 static const mn_kernel *const kernels[] = {&linear_ce, &linear_ce_grad};
 
 const mn_kernel *const *mn_cpu_loss_kernels(mn_isa isa, int *n) {
