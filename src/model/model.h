@@ -20,7 +20,7 @@ typedef struct mn_model_config {
   bool tie_embeddings;
   int norm; /* mn_norm_kind of the blocks and before the head */
   double norm_eps, init_std;
-  const mn_value *block;  /* one block, `layers` times ... */
+  const mn_value *block;  /* while parsing: one block, `layers` times ... */
   const mn_value *blocks; /* ... or a list of {repeat: n, mixer: ..., channel: ...} */
 } mn_model_config;
 
@@ -29,7 +29,6 @@ typedef struct mn_model {
   mn_model_config config;
   int n_blocks;
   mn_block *blocks;
-  const mn_value *source; /* the `model` map */
 } mn_model;
 
 extern const mn_field mn_model_fields[], mn_block_fields[];
