@@ -14,6 +14,12 @@ static bool is_cheap(const mn_node *n, mn_activation_policy policy) {
   return policy == MN_RECOMPUTE_NORMS && (n->op == &mn_op_norm || n->op == &mn_op_rope);
 }
 
+/* The node whose memory a view shows. */
+static mn_node *owner(mn_node *n) {
+  while (n->op->cls == MN_OP_VIEW) n = n->in[0]->node;
+  return n;
+}
+
 typedef struct recompute {
   mn_rebuild r;
   mn_activation_policy policy;
@@ -68,7 +74,7 @@ static void choose(recompute *c) {
       const mn_node *n = g->nodes[i];
       if (!c->r.needed[i]) continue;
       for (int k = 0; k < n->n_in; k++) {
-        mn_node *p = n->in[k]->node;
+        mn_node *p = owner(n->in[k]->node);
         if (p->phase >= n->phase || p->op->cls == MN_OP_LEAF || c->kept[p->id] || is_cheap(p, c->policy)) continue;
         c->kept[p->id] = changed = true;
       }
@@ -81,8 +87,7 @@ static void choose(recompute *c) {
       for (int k = 0; k < n->n_in && !changed; k++) {
         mn_node *p = n->in[k]->node;
         if (p->phase >= n->phase || c->kept[p->id] || makeable(c, p, 24)) continue;
-        while (p->op->cls == MN_OP_VIEW && p->in[0]->node->phase < n->phase) p = p->in[0]->node; /* keep the storage's owner */
-        c->kept[p->id] = changed = true;
+        c->kept[owner(p)->id] = changed = true;
       }
     }
   }
