@@ -110,29 +110,28 @@ static void task(void *ctx, int64_t i, int thread) {
 }
 
 static int threads_of(const mn_call *c) { return c->pool ? mn_pool_threads(c->pool) : 1; }
-static const mn_recurrence_isa *table_of(const mn_call *c) {
-  return MN_ISA_PICK(mn_recurrence, mn_cpu_isa(c->backend));
+static const mn_recurrence_isa *table_of(const mn_call *c, bool backward) {
+  const mn_isa isa = mn_cpu_isa(c->backend);
+  return backward ? MN_ISA_PICK(mn_recurrence_grad, isa) : MN_ISA_PICK(mn_recurrence, isa);
 }
 
 static mn_status run(mn_call *c, bool backward) {
-  const mn_recurrence_isa *isa = table_of(c);
-  job j = {.args = args_of(c, backward), .one = backward ? isa->backward : isa->forward, .scratch = c->workspace};
+  const mn_recurrence_isa *isa = table_of(c, backward);
+  job j = {.args = args_of(c, backward), .one = isa->run, .scratch = c->workspace};
   if (j.args.T == 0 || j.args.B == 0) return MN_OK;
-  j.scratch_size = (backward ? isa->backward_scratch : isa->forward_scratch)(&j.args);
+  j.scratch_size = isa->scratch(&j.args);
   mn_pool_run(c->pool, j.args.B * j.args.H, task, &j);
   return MN_OK;
 }
 static mn_status run_forward(mn_call *c) { return run(c, false); }
 static mn_status run_backward(mn_call *c) { return run(c, true); }
 
-static size_t workspace_forward(const mn_call *c) {
-  mn_rec_args a = args_of(c, false);
-  return (size_t)threads_of(c) * table_of(c)->forward_scratch(&a);
+static size_t workspace(const mn_call *c, bool backward) {
+  mn_rec_args a = args_of(c, backward);
+  return (size_t)threads_of(c) * table_of(c, backward)->scratch(&a);
 }
-static size_t workspace_backward(const mn_call *c) {
-  mn_rec_args a = args_of(c, true);
-  return (size_t)threads_of(c) * table_of(c)->backward_scratch(&a);
-}
+static size_t workspace_forward(const mn_call *c) { return workspace(c, false); }
+static size_t workspace_backward(const mn_call *c) { return workspace(c, true); }
 
 static const mn_kernel forward_kernel = {
     .op = &mn_op_recurrence, .name = "cpu.recurrence", .layout = MN_LAYOUT_ROWS,

@@ -13,18 +13,6 @@ enum { PANEL = 16 };                    /* lanes that a half-masked block is don
 #define LOG2E 1.44269504088896341f
 #define LN2 0.69314718055994531f
 
-/* ---- scratch ---- */
-typedef struct take { /* hands out the scratch; with base NULL it only counts */
-  char *base;
-  size_t used;
-} take;
-MN_INLINE void *take_bytes(take *s, int64_t n) {
-  char *p = s->base ? s->base + s->used : NULL;
-  s->used += ((size_t)n + 63) / 64 * 64;
-  return p;
-}
-MN_INLINE float *take_floats(take *s, int64_t n) { return take_bytes(s, 4 * n); }
-
 MN_INLINE const void *attn_row(const mn_attn_tensor *x, bool bf16, int64_t b, int64_t t, int64_t h) {
   return (const char *)x->data + (b * x->b + t * x->t + h * x->h) * (bf16 ? 2 : 4);
 }

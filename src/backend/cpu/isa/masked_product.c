@@ -7,22 +7,24 @@ enum { MB = MN_MASKED_ROWS, NB = 64 };
 
 typedef struct work {
   float *x, *y, *yt, *g, *p, *z, *o; /* [MB,kp] [NB,kp] [K,NB] [MB,NB] [MB,NB] [NB,vp] [MB,vp] */
-  size_t bytes;
 } work;
 
-static work take_work(const mn_masked_args *a, void *base) {
+static void take_work(work *w, take *s, const mn_masked_args *a) {
   const int64_t kp = tile_pad(a->K), vp = tile_pad(a->V);
-  const int64_t n[] = {MB * kp, NB * kp, kp * NB, MB * NB, MB * NB, NB * vp, MB * vp};
-  work w;
-  float **to[] = {&w.x, &w.y, &w.yt, &w.g, &w.p, &w.z, &w.o};
-  w.bytes = 0;
-  for (int i = 0; i < 7; i++) {
-    *to[i] = base ? (float *)(void *)((char *)base + w.bytes) : NULL;
-    w.bytes += ((size_t)n[i] * sizeof(float) + 63) / 64 * 64;
-  }
-  return w;
+  w->x = take_floats(s, MB * kp);
+  w->y = take_floats(s, NB * kp);
+  w->yt = take_floats(s, kp * NB);
+  w->g = take_floats(s, MB * NB);
+  w->p = take_floats(s, MB * NB);
+  w->z = take_floats(s, NB * vp);
+  w->o = take_floats(s, MB * vp);
 }
-static size_t scratch(const mn_masked_args *a) { return take_work(a, NULL).bytes; }
+static size_t scratch_size(const mn_masked_args *a) {
+  take s = {NULL, 0};
+  work w;
+  take_work(&w, &s, a);
+  return s.used;
+}
 
 static const void *row(const mn_masked_matrix *m, int64_t i, int64_t j) {
   return (const char *)m->data + (i * m->stride + j) * (m->bf16 ? 2 : 4);
@@ -31,8 +33,10 @@ static void rows_in(float *dst, int64_t ld, const mn_masked_matrix *m, int64_t i
   for (int64_t i = 0; i < n; i++) tile_row_in(dst + i * ld, row(m, i0 + i, j0), m->bf16, width);
 }
 
-static void run(const mn_masked_args *a, int64_t m0, void *base) {
-  work w = take_work(a, base);
+static void run(const mn_masked_args *a, int64_t m0, void *scratch) {
+  take s = {scratch, 0};
+  work w;
+  take_work(&w, &s, a);
   const int64_t kp = tile_pad(a->K), vp = tile_pad(a->V), m = a->M - m0 < MB ? a->M - m0 : MB;
   rows_in(w.x, kp, &a->x, m0, m, 0, a->K);
   for (int64_t n0 = 0; n0 < a->N; n0 += NB) {
@@ -49,4 +53,4 @@ static void run(const mn_masked_args *a, int64_t m0, void *base) {
     tile_row_out((void *)(uintptr_t)row(&a->o, m0 + i, 0), w.o + i * vp, a->o.bf16, a->V);
 }
 
-const mn_masked_product_isa MN_ISA_NAME(mn_masked_product) = {scratch, run};
+const mn_masked_product_isa MN_ISA_NAME(mn_masked_product) = {scratch_size, run};

@@ -23,11 +23,10 @@ typedef struct mn_rec_args {
 } mn_rec_args;
 
 typedef struct mn_recurrence_isa {
-  size_t (*forward_scratch)(const mn_rec_args *a); /* bytes one task needs; a multiple of 64 */
-  size_t (*backward_scratch)(const mn_rec_args *a);
-  void (*forward)(const mn_rec_args *a, int64_t b, int64_t h, void *scratch);
-  void (*backward)(const mn_rec_args *a, int64_t b, int64_t h, void *scratch);
+  size_t (*scratch)(const mn_rec_args *a); /* bytes one task needs; a multiple of 64 */
+  void (*run)(const mn_rec_args *a, int64_t b, int64_t h, void *scratch);
 } mn_recurrence_isa;
-MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence);
+MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence);      /* forward */
+MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence_grad);
 
 #endif

@@ -22,6 +22,18 @@ enum { TILE_PAD = MN_VL }; /* rows of scratch are whole vectors */
 
 MN_INLINE int64_t tile_pad(int64_t n) { return (n + TILE_PAD - 1) / TILE_PAD * TILE_PAD; }
 
+/* ---- scratch ---- */
+typedef struct take { /* hands out a kernel's scratch; with base NULL it only counts */
+  char *base;
+  size_t used;
+} take;
+MN_INLINE void *take_bytes(take *s, int64_t n) {
+  char *p = s->base ? s->base + s->used : NULL;
+  s->used += ((size_t)n + 63) / 64 * 64;
+  return p;
+}
+MN_INLINE float *take_floats(take *s, int64_t n) { return take_bytes(s, 4 * n); }
+
 /* ---- moving rows in and out of scratch ---- bf16: the source's type, else f32 */
 TILE_FN void tile_row_in(float *dst, const void *src, int bf16, int64_t n) { /* pads with zeros to tile_pad(n) */
   int64_t i = 0;
@@ -115,9 +127,9 @@ TILE_FN void tile_transpose(float *dst, int64_t ldd, const float *src, int64_t l
 
 /* ---- products ---- */
 typedef enum tile_mode { TILE_SET, TILE_ADD, TILE_SUB, TILE_LINEAR } tile_mode;
-typedef struct tile_linear { /* TILE_LINEAR: C = c C + z Z + A B; Z may be NULL, has C's leading dimension */
-  float c, z;
-  const float *Z;
+typedef struct tile_linear { /* TILE_LINEAR: C = x X + z Z + A B; X may be C, Z may be NULL; both have C's ld */
+  float x, z;
+  const float *X, *Z;
 } tile_linear;
 
 MN_INLINE void tile_micro(const int MR, const int NR, int64_t K, const float *A, int64_t ra, int64_t ca,
@@ -155,8 +167,8 @@ MN_INLINE void tile_micro(const int MR, const int NR, int64_t K, const float *A,
       if (mode == TILE_ADD) x = vf_load(c) + x;
       if (mode == TILE_SUB) x = vf_load(c) - x;
       if (mode == TILE_LINEAR) {
-        x += lin->c * vf_load(c);
-        if (lin->Z) x += lin->z * vf_load(lin->Z + (c - C) );
+        x += lin->x * vf_load(lin->X + (c - C));
+        if (lin->Z) x += lin->z * vf_load(lin->Z + (c - C));
       }
       vf_store(c, x);
     }
@@ -196,13 +208,14 @@ MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, i
     tile_linear l = {0};
     if (mode == TILE_LINEAR) {
       l = *lin;
+      l.X += i * ldc;
       if (l.Z) l.Z += i * ldc;
     }
     int64_t kn = k1 - k0, j = 0;
 #define TILE_CASE(mr_, nr_)                                                                                            \
   do {                                                                                                                 \
     tile_linear lj = l;                                                                                                \
-    if (mode == TILE_LINEAR && lj.Z) lj.Z += j * MN_VL;                                                               \
+    if (mode == TILE_LINEAR) lj.X += j * MN_VL, lj.Z = lj.Z ? lj.Z + j * MN_VL : NULL;                                 \
     tile_micro(mr_, nr_, kn, a, ra, ca, b + j * MN_VL, ldb, c + j * MN_VL, ldc, mode, &lj);                          \
   } while (0)
     switch (mr) {
@@ -232,10 +245,10 @@ TILE_FN void tile_gemm(int64_t M, int64_t N, int64_t K, const float *A, int64_t 
                        float *C, int64_t ldc, tile_mode mode, tile_tri tri) {
   tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, mode, tri, NULL);
 }
-/* C = c C + z Z + A B */
+/* C = x X + z Z + A B */
 TILE_FN void tile_gemm_linear(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
-                              int64_t ldb, float *C, int64_t ldc, float cc, float z, const float *Z) {
-  tile_linear lin = {cc, z, Z};
+                              int64_t ldb, float *C, int64_t ldc, float x, const float *X, float z, const float *Z) {
+  tile_linear lin = {x, z, X, Z};
   tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, TILE_LINEAR, TILE_FULL, &lin);
 }
 
