@@ -138,7 +138,7 @@ static void product_one(const shape *s, bool bf16, bool c_bf16, int ta, int tb, 
                                     .bf16 = bf16,
                                     .c_bf16 = c_bf16,
                                     .alpha = 1},
-                              .n_axes = 1,
+                              .n_axes = 1, .threads = threads,
                               .dim = {s->batch},
                               .a_step = {share == SHARE_A ? 0 : na},
                               .b_step = {share == SHARE_B ? 0 : nb}};

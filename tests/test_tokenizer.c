@@ -256,41 +256,6 @@ static void test_saving_and_the_hash(void) {
   mn_tokenizer_free(tok);
 }
 
-/* Older files write a merge as "left right"; encoding takes the lowest rank first, and the leftmost of equals. */
-static void test_merges_in_both_forms(void) {
-  mn_tokenizer *tok = NULL;
-  CHECK_OK(mn_tokenizer_bytes(NULL, 0, &tok));
-  size_t n;
-  const char *good = mn_tokenizer_json(tok, &n), *vocab = strstr(good, "\"a\": 97"),
-             *merges = strstr(good, "\"merges\": [");
-  static const char *const forms[] = {"[\"b c\", \"a b\", \"a a\", \"aa a\"]",
-                                      "[[\"b\", \"c\"], [\"a\", \"b\"], [\"a\", \"a\"], [\"aa\", \"a\"]]"};
-  for (int form = 0; form < 2; form++) {
-    mn_text t = {0};
-    mn_tokenizer *bpe = NULL;
-    mn_text_add_bytes(&t, good, (size_t)(vocab - good));
-    mn_text_add(&t, "\"bc\": 256, \"ab\": 257, \"aa\": 258, \"aaa\": 300, ");
-    mn_text_add_bytes(&t, vocab, (size_t)(merges - vocab));
-    mn_text_add(&t, "\"merges\": ");
-    mn_text_add(&t, forms[form]);
-    mn_text_add(&t, "}}");
-    CHECK_OK(mn_tokenizer_parse("file.json", t.data, t.len, &bpe));
-    mn_ids ids = {0};
-    CHECK_OK(mn_tokenizer_encode(bpe, "abcabaaaaa", 10, 0, &ids));
-    static const int32_t want[] = {'a', 256, 257, 258, 300}; /* a bc ab aa aaa */
-    CHECK(ids.len == 5 && !memcmp(ids.data, want, sizeof want), "form %d: %zu ids", form, ids.len);
-    mn_text out = {0};
-    size_t len;
-    CHECK(mn_tokenizer_vocab_size(bpe) == 301 && !mn_tokenizer_token(bpe, 299, &len), "a hole in the ids is a token");
-    CHECK(mn_tokenizer_decode(bpe, (int32_t[]){299}, 1, false, &out) == MN_ERR_ARG, "a hole in the ids decodes");
-    mn_text_free(&out);
-    mn_ids_free(&ids);
-    mn_tokenizer_free(bpe);
-    mn_text_free(&t);
-  }
-  mn_tokenizer_free(tok);
-}
-
 /* One change in a good file each: refused, with a message that names what is wrong. */
 static void test_broken_files_are_refused(void) {
   static const struct {
@@ -351,7 +316,6 @@ int main(void) {
   RUN(test_specials_are_parsed_only_when_asked);
   RUN(test_a_stream_holds_back_half_a_character);
   RUN(test_saving_and_the_hash);
-  RUN(test_merges_in_both_forms);
   RUN(test_broken_files_are_refused);
   return test_end();
 }

@@ -78,9 +78,6 @@ static bool open_checked(const char *path, const char *key, const mn_tokenizer *
 
 typedef struct writing {
   mn_file_writer *file;
-  const shard_options *options;
-  const char *path;       /* of the text */
-  int64_t done, reported; /* bytes of text that the ids so far stand for */
   footer f;
   size_t used;
   unsigned char block[BLOCK];
@@ -94,20 +91,9 @@ static mn_status write_block(writing *w) {
   return mn_file_writer_append(w->file, w->block, n);
 }
 
-static mn_status report(writing *w, int64_t done) {
-  const shard_options *o = w->options;
-  w->reported = done;
-  if (!o->progress || o->progress(o->progress_ctx, w->path, done, w->f.text_bytes)) return MN_OK;
-  return mn_fail(MN_ERR_CANCELLED, "stopped while tokenising %s", w->path);
-}
-
 static mn_status write_ids(void *ctx, const int32_t *ids, size_t n) {
-  enum { REPORT = 1 << 20 };
   writing *w = ctx;
   for (size_t i = 0; i < n; i++) {
-    size_t len;
-    mn_tokenizer_token(w->options->tok, ids[i], &len);
-    w->done += (int64_t)len;
     if (w->f.width == 2)
       memcpy(w->block + w->used, &(uint16_t){(uint16_t)ids[i]}, 2);
     else
@@ -116,8 +102,7 @@ static mn_status write_ids(void *ctx, const int32_t *ids, size_t n) {
     if (w->used == BLOCK) MN_TRY(write_block(w));
   }
   w->f.n += (int64_t)n;
-  if (w->done - w->reported < REPORT || w->done >= w->f.text_bytes) return MN_OK;
-  return report(w, w->done);
+  return MN_OK;
 }
 
 static mn_status check_text(const shard_options *o, const char *path, const mn_map *text) {
@@ -144,8 +129,7 @@ static size_t find_separator(const char *s, size_t n, const char *separator) {
   return at ? (size_t)(at - s) : n;
 }
 
-static mn_status write_documents(const mn_map *text, writing *w) {
-  const shard_options *o = w->options;
+static mn_status write_documents(const shard_options *o, const char *path, const mn_map *text, writing *w) {
   mn_encoder *enc;
   MN_TRY(mn_encoder_new(o->tok, &enc));
   mn_ids ids = {.flush = write_ids, .ctx = w};
@@ -153,16 +137,22 @@ static mn_status write_documents(const mn_map *text, writing *w) {
   const char *s = (const char *)text->data;
   size_t skip = o->separator ? strlen(o->separator) : 0;
   mn_status status = MN_OK;
+  enum { REPORT = 1 << 20 };
+  size_t reported = 0;
   for (size_t at = 0; at < text->size && status == MN_OK;) {
     size_t n = find_separator(s + at, text->size - at, o->separator);
     if (n) status = mn_encoder_add(enc, s + at, n, 0, &ids);
     if (n && eos >= 0 && status == MN_OK) status = mn_ids_add(&ids, eos);
     at += n;
     if (at < text->size) at += skip;
+    if (status == MN_OK && o->progress && (at - reported >= REPORT || at == text->size)) {
+      reported = at;
+      if (!o->progress(o->progress_ctx, path, (int64_t)at, (int64_t)text->size))
+        status = mn_fail(MN_ERR_CANCELLED, "stopped while tokenising %s", path);
+    }
   }
   if (status == MN_OK) status = write_ids(w, ids.data, ids.len);
   if (status == MN_OK) status = write_block(w);
-  if (status == MN_OK) status = report(w, w->f.text_bytes);
   mn_ids_free(&ids);
   mn_encoder_free(enc);
   return status;
@@ -178,14 +168,12 @@ static mn_status make_shard(const shard_options *o, const char *path, const char
     status =
         mn_context(mn_file_writer_open(shard_path, &w->file), "data.cache: set it to a directory that can be written");
   if (status == MN_OK) {
-    w->options = o;
-    w->path = path;
     memcpy(w->f.magic, magic, sizeof magic);
     w->f.version = VERSION;
     w->f.width = mn_tokenizer_vocab_size(o->tok) <= 65536 ? 2 : 4;
     w->f.text_bytes = (int64_t)text.size;
     memcpy(w->f.key, key, MN_HASH_HEX);
-    status = write_documents(&text, w);
+    status = write_documents(o, path, &text, w);
     if (status == MN_OK) status = mn_file_writer_append(w->file, &w->f, sizeof w->f);
     if (status == MN_OK)
       status = mn_file_writer_commit(w->file);

@@ -13,7 +13,7 @@ static bool accepts(const mn_node *n) { /* f32 x f32 -> f32, bf16 x bf16 -> f32 
 static void plan_of_call(const mn_call *c, mn_product_plan *t) {
   const mn_view *a = &c->in[0], *b = &c->in[1], *out = &c->out[0];
   const int d = out->ndim;
-  *t = (mn_product_plan){.n_axes = d - 2};
+  *t = (mn_product_plan){.n_axes = d - 2, .threads = mn_pool_threads(c->pool)};
   t->p = (mn_product){
       .M = out->dim[d - 2],
       .N = out->dim[d - 1],

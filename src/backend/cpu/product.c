@@ -8,12 +8,6 @@
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t round_up(int64_t a, int64_t to) { return ceil_div(a, to) * to; }
-/* the size of the pieces when n is cut into about equal pieces of at most `most`, each a multiple of `unit` but the
- * last */
-static int64_t even_piece(int64_t n, int64_t most, int64_t unit) {
-  return round_up(ceil_div(n, ceil_div(n, most)), unit);
-}
-
 /* ---- cutting ----------------------------------------------------------------------------------------------------- */
 static void cut(mn_product_plan *t, int64_t mb, int64_t nb) {
   t->mb = mb;
@@ -22,22 +16,30 @@ static void cut(mn_product_plan *t, int64_t mb, int64_t nb) {
   t->n_tasks = ceil_div(t->p.N, nb);
 }
 
+/* The cutting into blocks that promises the shortest time: blocks are computed at one tile row per cycle, both operands
+ * of a block are packed for it alone, and the last blocks leave threads idle. The bits of C do not depend on it: K is
+ * cut in gemm.c, by K alone. */
 static void cut_blocks(mn_product_plan *t) {
-  enum { TARGET = 16, SIDE = 512 };
-  const double least = 8e6; /* operations in a task below which the packing of its operands shows */
-  const int64_t mr = t->gemm->mr, nr = t->gemm->nr;
-  cut(t, even_piece(t->p.M, SIDE, mr), even_piece(t->p.N, SIDE, nr));
-  for (;;) {
-    const double work = 2.0 * (double)t->mb * (double)t->nb * (double)t->p.K;
-    if (t->batch * t->m_tasks * t->n_tasks >= TARGET || work < 2 * least) break;
-    const int64_t m2 = round_up(ceil_div(t->mb, 2), mr), n2 = round_up(ceil_div(t->nb, 2), nr);
-    if (t->mb >= t->nb && m2 < t->mb)
-      cut(t, even_piece(t->p.M, m2, mr), t->nb);
-    else if (n2 < t->nb)
-      cut(t, t->mb, even_piece(t->p.N, n2, nr));
-    else
-      break;
-  }
+  enum { SIDE = 512, TRIES = 24 };
+  const double pack = 1.5, lanes = (double)t->gemm->nr / 2, start = 3000; /* cycles: an element, a vector, a block */
+  const int64_t mr = t->gemm->mr, nr = t->gemm->nr, threads = t->threads > 0 ? t->threads : 4;
+  const double depth = (double)t->p.K / (t->p.bf16 ? t->gemm->bf16_per_unit : 1);
+  double best = 0;
+  int64_t best_mb = 0, best_nb = 0;
+  const int64_t m0 = ceil_div(t->p.M, SIDE), n0 = ceil_div(t->p.N, SIDE);
+  for (int64_t i = m0; i < m0 + TRIES && i <= ceil_div(t->p.M, mr); i++)
+    for (int64_t j = n0; j < n0 + TRIES && j <= ceil_div(t->p.N, nr); j++) {
+      const int64_t mb = round_up(ceil_div(t->p.M, i), mr), nb = round_up(ceil_div(t->p.N, j), nr);
+      const double tasks = (double)(t->batch * ceil_div(t->p.M, mb) * ceil_div(t->p.N, nb));
+      const double m = (double)mb, n = (double)nb;
+      const double rounds = (double)((int64_t)(tasks + (double)threads - 1) / threads) + 0.15;
+      const double time = rounds * (m * n * depth / lanes + pack * (m + n) * depth + start);
+      if (best_mb && time >= best) continue;
+      best = time;
+      best_mb = mb;
+      best_nb = nb;
+    }
+  cut(t, best_mb, best_nb);
 }
 
 /* A product with one column is the transposed product with one row; and a batch whose second operand is shared is one
@@ -201,7 +203,7 @@ mn_status mn_product_plan_run(const mn_product_plan *t, mn_pool *pool, void *scr
 
 mn_status mn_product_plan_prepare(mn_product_plan *t, int threads) {
   if (t->path != MN_PRODUCT_ONEDNN || t->tasks == 0 || t->onednn) return MN_OK;
-  mn_status status = mn_onednn_new(&t->p, t->mb, t->nb, threads, &t->onednn);
+  mn_status status = mn_onednn_new(&t->p, min64(t->mb, t->p.M), min64(t->nb, t->p.N), threads, &t->onednn);
   if (status == MN_ERR_UNSUPPORTED) { /* this oneDNN does not serve the product: our own kernels do */
     mn_log_write(MN_LOG_INFO, "matmul: %s", mn_message());
     t->path = MN_PRODUCT_BLOCK;
@@ -216,13 +218,13 @@ void mn_product_plan_release(mn_product_plan *t) {
 }
 
 size_t mn_product_scratch(const mn_product *p, mn_isa isa, mn_pool *pool) {
-  mn_product_plan t = {.p = *p};
+  mn_product_plan t = {.p = *p, .threads = mn_pool_threads(pool)};
   mn_product_plan_make(&t, isa, MN_ONEDNN_NEVER);
   return t.scratch * (size_t)mn_pool_threads(pool);
 }
 
 void mn_product_run(const mn_product *p, mn_isa isa, mn_pool *pool, void *scratch) {
-  mn_product_plan t = {.p = *p};
+  mn_product_plan t = {.p = *p, .threads = mn_pool_threads(pool)};
   mn_product_plan_make(&t, isa, MN_ONEDNN_NEVER);
   mn_product_plan_run(&t, pool, scratch);
 }

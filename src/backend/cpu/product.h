@@ -7,8 +7,8 @@
 #include "backend/cpu/isa/gemm.h"
 #include "backend/cpu/onednn.h"
 
-/* How a batch of equal products is cut into tasks. It depends on shapes, strides and the instruction set, never on the
- * number of threads or on what else the machine does. */
+/* How a batch of equal products is cut into tasks. The cutting of M and N may follow the number of threads, because the
+ * order in which an element of C is summed depends on K alone. */
 typedef enum mn_product_path { MN_PRODUCT_THIN, MN_PRODUCT_SMALL, MN_PRODUCT_BLOCK, MN_PRODUCT_ONEDNN } mn_product_path;
 typedef struct mn_product_plan {
   mn_product p; /* of one product; its pointers are those of the first */
@@ -16,6 +16,7 @@ typedef struct mn_product_plan {
   int64_t dim[MN_MAX_DIMS];
   int64_t a_step[MN_MAX_DIMS], b_step[MN_MAX_DIMS]; /* strides along the batch axes; 0 = broadcast         */
   int64_t batch;                                    /* their product; C of product i is at c + i*M*N       */
+  int threads;                                      /* that will run it; 0: unknown                        */
   bool swapped; /* A and B changed places (transposed): p.a is the B of the caller */
   const mn_gemm *gemm;
   mn_product_path path;
@@ -25,7 +26,7 @@ typedef struct mn_product_plan {
   size_t scratch;                   /* bytes for one thread, a multiple of 64              */
 } mn_product_plan;
 
-/* From p, n_axes, dim and steps (the rest is filled in); pointers may be NULL still. onednn: whether the path ONEDNN
+/* From p, n_axes, dim, steps and threads (the rest is filled in); pointers may be NULL still. onednn: whether the path ONEDNN
  * may be taken, which then needs mn_product_plan_prepare before the first run; where oneDNN turns out not to serve the
  * product, that call changes the path to BLOCK (with the scratch that the plan already asks for). */
 typedef enum mn_product_use { MN_ONEDNN_NEVER, MN_ONEDNN_WHERE_FASTER, MN_ONEDNN_ALWAYS } mn_product_use;

@@ -33,7 +33,8 @@ typedef void (*direct_fn)(int64_t K, const float *A, int64_t a_rs, int64_t a_cs,
   { ROW(mr, 1), ROW(mr, 2) }
 #endif
 DIRECTS(1)
-DIRECTS(2) DIRECTS(3) DIRECTS(4)
+DIRECTS(2)
+DIRECTS(3) DIRECTS(4)
 #if defined(MN_VEC_512) || defined(MN_VEC_256)
     DIRECTS(5) DIRECTS(6)
 #endif
@@ -74,7 +75,7 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
     const int64_t n = min64(SNR, N - j);
     for (int64_t k = 0; k < K; k += SMALL_KC) {
       const int64_t kc = min64(SMALL_KC, K - k);
-      pack(UNIT_F32, SNR, panel, n, kc, B + k * b_rs + j * b_cs, b_cs, b_rs);
+      pack(UNIT_F32, SNR, SNR, panel, 1, 0, n, kc, B + k * b_rs + j * b_cs, b_cs, b_rs);
       direct_panel(M, n, kc, A + k * a_cs, a_rs, a_cs, (const float *)panel, SNR,
                    (tile_out){.c = C + j, .ldc = ldc, .mode = accumulate || k ? ADD_F32 : TO_F32, .alpha = alpha});
     }
@@ -82,6 +83,7 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
 }
 
 /* ---- packed tiles ------------------------------------------------------------------------------------------------ */
+typedef void (*tile_fn)(int64_t U, const uint32_t *a, const uint32_t *b, const tile_out *o, int64_t rows, int64_t cols);
 #define PACKED(name, kind)                                                                                             \
   static void name(int64_t U, const uint32_t *a, const uint32_t *b, const tile_out *o, int64_t rows, int64_t cols) {   \
     if (cols > VW)                                                                                                     \
@@ -92,18 +94,18 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
 PACKED(packed_f32, UNIT_F32)
 PACKED(packed_bf16, BF16_UNIT)
 
-static void pack_a_f32(uint32_t *dst, int64_t n, int64_t K, const void *src, int64_t rs, int64_t cs) {
-  pack(UNIT_F32, AP, dst, n, K, src, rs, cs);
-}
-static void pack_a_bf16(uint32_t *dst, int64_t n, int64_t K, const void *src, int64_t rs, int64_t cs) {
-  pack(BF16_UNIT, AP, dst, n, K, src, rs, cs);
-}
-static void pack_b_f32(uint32_t *dst, int64_t n, int64_t K, const void *src, int64_t rs, int64_t cs) {
-  pack(UNIT_F32, NR, dst, n, K, src, cs, rs);
-}
-static void pack_b_bf16(uint32_t *dst, int64_t n, int64_t K, const void *src, int64_t rs, int64_t cs) {
-  pack(BF16_UNIT, NR, dst, n, K, src, cs, rs);
-}
+/* A: tiles of MR rows in panels AP wide; n: all rows that can be read, so that most panels are whole vectors */
+typedef void (*pack_fn)(uint32_t *dst, int64_t panels, int64_t panel_size, int64_t n, int64_t K, const void *src,
+                        int64_t rs, int64_t cs);
+#define PACK(name, kind, W, step, w_stride, k_stride)                                                                  \
+  static void name(uint32_t *dst, int64_t panels, int64_t panel_size, int64_t n, int64_t K, const void *src,           \
+                   int64_t rs, int64_t cs) {                                                                           \
+    pack(kind, W, step, dst, panels, panel_size, n, K, src, w_stride, k_stride);                                       \
+  }
+PACK(pack_a_f32, UNIT_F32, AP, MR, rs, cs)
+PACK(pack_a_bf16, BF16_UNIT, AP, MR, rs, cs)
+PACK(pack_b_f32, UNIT_F32, NR, NR, cs, rs)
+PACK(pack_b_bf16, BF16_UNIT, NR, NR, cs, rs)
 
 /* ---- small bf16: blocks of A and panels of B packed on the stack ------------------------------------------------- */
 static void small_bf16(int64_t M, int64_t N, int64_t K, float alpha, const uint16_t *A, int64_t a_rs, int64_t a_cs,
@@ -119,11 +121,10 @@ static void small_bf16(int64_t M, int64_t N, int64_t K, float alpha, const uint1
     for (int64_t k = 0; k < K; k += SLICE) {
       const int64_t kc = min64(SLICE, K - k), U = (kc + BF16_PER_UNIT - 1) / BF16_PER_UNIT;
       const int64_t m = min64(TILES * MR, M - i);
-      for (int64_t t = 0; t * MR < m; t++)
-        pack_a_bf16(a[t], min64(AP, M - i - t * MR), kc, A + (i + t * MR) * a_rs + k * a_cs, a_rs, a_cs);
+      pack_a_bf16(a[0], (m + MR - 1) / MR, 128 * AP, M - i, kc, A + i * a_rs + k * a_cs, a_rs, a_cs);
       for (int64_t j = 0; j < N; j += NR) {
         const int64_t n = min64(NR, N - j);
-        pack_b_bf16(b, n, kc, B + k * b_rs + j * b_cs, b_rs, b_cs);
+        pack_b_bf16(b, 1, 0, n, kc, B + k * b_rs + j * b_cs, b_rs, b_cs);
         for (int64_t t = 0; t * MR < m; t++)
           packed_bf16(U, a[t], b,
                       &(tile_out){.c = C + (i + t * MR) * ldc + j,
@@ -135,9 +136,9 @@ static void small_bf16(int64_t M, int64_t N, int64_t K, float alpha, const uint1
     }
 }
 
-/* ---- blocks: per slice of K all of B is packed, then A tile by tile, each tile passed over all panels of B ---------
+/* ---- blocks: per slice of K all of B is packed, then A by groups of tiles, each tile passed over all panels of B ----
  */
-enum { KC = 384 }; /* units of K in a slice: a tile of A stays in the L1 cache, the panels of B in the L2 cache */
+enum { KC = 384, GROUP = 8 }; /* units of K in a slice, tiles in a group: B and a group of A stay in the L2 cache */
 
 typedef struct block_plan {
   int64_t slices, kc; /* elements of K in a slice */
@@ -160,16 +161,18 @@ static block_plan plan_block(const mn_product *p) {
 static size_t block_scratch(const mn_product *p) {
   const block_plan b = plan_block(p);
   return sizeof(float) *
-             (size_t)(b.units * (AP + b.panels * NR) + (b.sum_apart ? p->M * mn_align((size_t)p->N, 16) : 0)) +
+             (size_t)(b.units * (GROUP * AP + b.panels * NR) + (b.sum_apart ? p->M * mn_align((size_t)p->N, 16) : 0)) +
          64;
 }
 
 static void block(const mn_product *p, void *scratch) {
   if (p->M <= 0 || p->N <= 0) return;
   const block_plan plan = plan_block(p);
-  uint32_t *const a = scratch, *const b = a + plan.units * AP;
+  uint32_t *const a = scratch, *const b = a + plan.units * GROUP * AP;
   float *sum = (float *)(b + plan.units * plan.panels * NR);
   const size_t size = p->bf16 ? 2 : 4;
+  const pack_fn pack_a = p->bf16 ? pack_a_bf16 : pack_a_f32, pack_b = p->bf16 ? pack_b_bf16 : pack_b_f32;
+  const tile_fn tile_of = p->bf16 ? packed_bf16 : packed_f32;
   tile_out o = {.ldc = p->ldc, .alpha = p->alpha};
   const size_t c_size = p->c_bf16 && !plan.sum_apart ? 2 : 4;
   char *c = p->c;
@@ -184,18 +187,14 @@ static void block(const mn_product *p, void *scratch) {
     o.mode = p->accumulate || k ? ADD_F32 : p->c_bf16 && !plan.sum_apart ? TO_BF16 : TO_F32;
     const char *pa = (const char *)p->a + (int64_t)size * k * p->a_cs,
                *pb = (const char *)p->b + (int64_t)size * k * p->b_rs;
-    for (int64_t j = 0; j < plan.panels; j++) {
-      const char *src = pb + (int64_t)size * j * NR * p->b_cs;
-      (p->bf16 ? pack_b_bf16 : pack_b_f32)(b + j * U * NR, min64(NR, p->N - j * NR), kc, src, p->b_rs, p->b_cs);
-    }
+    pack_b(b, plan.panels, U * NR, p->N, kc, pb, p->b_rs, p->b_cs);
     for (int64_t i = 0; i < p->M; i += MR) {
-      const int64_t rows = min64(MR, p->M - i);
-      /* lanes beyond MR are never used: whole vectors are faster to pack */
-      (p->bf16 ? pack_a_bf16 : pack_a_f32)(a, min64(AP, p->M - i), kc, pa + (int64_t)size * i * p->a_rs, p->a_rs,
-                                           p->a_cs);
+      const int64_t tile = i / MR % GROUP, left = (p->M - i + MR - 1) / MR;
+      if (tile == 0)
+        pack_a(a, min64(GROUP, left), U * AP, p->M - i, kc, pa + (int64_t)size * i * p->a_rs, p->a_rs, p->a_cs);
       for (int64_t j = 0; j < plan.panels; j++) {
         o.c = c + (int64_t)c_size * (i * o.ldc + j * NR);
-        (p->bf16 ? packed_bf16 : packed_f32)(U, a, b + j * U * NR, &o, rows, min64(NR, p->N - j * NR));
+        tile_of(U, a + tile * U * AP, b + j * U * NR, &o, min64(MR, p->M - i), min64(NR, p->N - j * NR));
       }
     }
     k += plan.kc;
@@ -293,7 +292,8 @@ INLINE void thin_rows(const int M, const bool bf16, const mn_product *p, const f
   }
 #define THINS(M) THIN(M, f32, false) THIN(M, bf16, true)
 THINS(1)
-THINS(2) THINS(3) THINS(4)
+THINS(2)
+THINS(3) THINS(4)
 
     static void thin(const mn_product *p, const float *A) {
   typedef void (*fn)(const mn_product *, const float *);
@@ -313,4 +313,5 @@ const mn_gemm MN_ISA_NAME(mn_gemm_table) = {
     .thin = thin,
     .mr = MR,
     .nr = NR,
+    .bf16_per_unit = BF16_PER_UNIT,
 };

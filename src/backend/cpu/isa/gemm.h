@@ -39,7 +39,8 @@ typedef struct mn_gemm {
   /* Products with a thin A, bound by the reading of B. A: f32, dense [M,K], M <= MN_GEMM_THIN; B f32, or bf16
    * (p->bf16). One of B's strides must be 1. p->a, p->a_rs, p->a_cs are not read. */
   void (*thin)(const mn_product *p, const float *A);
-  int mr, nr; /* the tile of `block`: M and N should be cut at multiples */
+  int mr, nr;        /* the tile of `block`: M and N should be cut at multiples */
+  int bf16_per_unit; /* elements of bf16 that one multiply-add takes: 1 or 2   */
 } mn_gemm;
 
 MN_ISA_DECLARE(mn_gemm, mn_gemm_table);

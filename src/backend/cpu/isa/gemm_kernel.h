@@ -134,71 +134,85 @@ INLINE uint32_t one_element(unit_kind kind, const void *src, int64_t at) {
   return x;
 }
 
-/* dst[U][W], W a multiple of VW, from an operand whose lane w, element k is src[w*w_stride + k*k_stride], w < n <= W,
- * k < K. */
-INLINE void pack(unit_kind kind, int W, uint32_t *dst, int64_t n, int64_t K, const void *src, int64_t w_stride,
-                 int64_t k_stride) {
+/* `panels` panels [U][W], W a multiple of VW, panel_size units apart, from an operand whose lane w, element k is
+ * src[w*w_stride + k*k_stride], w < n, k < K. Panel p begins at lane p*step and takes what there is of the W lanes from
+ * there on (with step < W, the last W - step lanes are those of the next panel, and not used). */
+INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels, int64_t panel_size, int64_t n, int64_t K,
+                 const void *src, int64_t w_stride, int64_t k_stride) {
   const int per_unit = kind == UNIT_BF16_PAIR ? 2 : 1;
   const int64_t U = (K + per_unit - 1) / per_unit;
-  const size_t size = kind == UNIT_F32 ? 4 : 2;
+  const int64_t size = kind == UNIT_F32 ? 4 : 2;
   const char *s = src;
   if (k_stride == 1) { /* the lanes are rows in memory: transpose squares of VW lanes by VW units */
-    for (int w = 0; w < W; w += VW) {
-      const int64_t rows = n - w < 0 ? 0 : n - w < VW ? n - w : VW;
-      const char *row = s + (int64_t)size * w * w_stride;
-      const int64_t step = (int64_t)size * w_stride;
-      for (int64_t u = 0; u < U; u += VW) {
-        const int64_t left = K - u * per_unit; /* elements */
-        const char *at = row + u * (kind == UNIT_BF16_AS_F32 ? 2 : 4);
-        vu r[VW];
-        if (left >= VW * per_unit) {
-          if (rows == VW) {
-            UNROLL for (int i = 0; i < VW; i++) r[i] = load_units(kind, at + i * step);
-          } else {
-            UNROLL for (int i = 0; i < VW; i++) r[i] = i < rows ? load_units(kind, at + i * step) : (vu){0};
-          }
-        } else {
-          for (int i = 0; i < VW; i++) r[i] = i < rows ? load_units_part(kind, at + i * step, left) : (vu){0};
-        }
-        transpose(r);
-        uint32_t *d = dst + u * W + w;
-        if (U - u >= VW) {
-          UNROLL for (int i = 0; i < VW; i++) vu_store(d + i * W, r[i]);
-        } else {
-          for (int i = 0; i < U - u; i++) vu_store(d + i * W, r[i]);
-        }
-      }
-    }
-  } else if (w_stride == 1) { /* the lanes follow each other in memory */
-    for (int64_t u = 0; u < U; u++, dst += W) {
-      const char *row = s + (int64_t)size * u * per_unit * k_stride;
-      const bool pair = kind == UNIT_BF16_PAIR && 2 * u + 1 < K;
+    for (int64_t p = 0; p < panels; p++)
       for (int w = 0; w < W; w += VW) {
-        const int64_t part = n - w < 0 ? 0 : n - w < VW ? n - w : VW;
-        vu x;
-        if (kind == UNIT_F32) {
-          const float *p = (const float *)row + w;
-          x = (vu)(part == VW ? vf_load(p) : vf_loadn(p, (int)part));
-        } else {
-          const uint16_t *p = (const uint16_t *)row + w;
-          x = (vu)(part == VW ? vf_load_bf16(p) : vf_load_bf16n(p, (int)part));
-          if (kind == UNIT_BF16_PAIR) x >>= 16;
-          if (pair) x |= (vu)(part == VW ? vf_load_bf16(p + k_stride) : vf_load_bf16n(p + k_stride, (int)part));
+        const int64_t first = p * step + w, rows = n - first < 0 ? 0 : n - first < VW ? n - first : VW;
+        const char *row = s + size * first * w_stride;
+        const int64_t pitch = size * w_stride;
+        for (int64_t u = 0; u < U; u += VW) {
+          const int64_t left = K - u * per_unit; /* elements */
+          const char *at = row + u * (kind == UNIT_BF16_AS_F32 ? 2 : 4);
+          vu r[VW];
+          if (left >= VW * per_unit) {
+            if (rows == VW) {
+              UNROLL for (int i = 0; i < VW; i++) r[i] = load_units(kind, at + i * pitch);
+            } else {
+              UNROLL for (int i = 0; i < VW; i++) r[i] = i < rows ? load_units(kind, at + i * pitch) : (vu){0};
+            }
+          } else {
+            for (int i = 0; i < VW; i++) r[i] = i < rows ? load_units_part(kind, at + i * pitch, left) : (vu){0};
+          }
+          transpose(r);
+          uint32_t *d = dst + p * panel_size + u * W + w;
+          if (U - u >= VW) {
+            UNROLL for (int i = 0; i < VW; i++) vu_store(d + i * W, r[i]);
+          } else {
+            for (int i = 0; i < U - u; i++) vu_store(d + i * W, r[i]);
+          }
         }
-        vu_store(dst + w, x);
       }
+  } else if (w_stride == 1) { /* the lanes follow each other in memory: whole rows at a time, the next ones asked for */
+    enum { AHEAD = 16 };
+    const int64_t pitch = size * per_unit * k_stride, line = 64;
+    const int64_t used = (panels - 1) * step + W, bytes = size * (n < used ? n : used);
+    for (int64_t u = 0; u < U; u++) {
+      const char *row = s + u * pitch;
+      const bool pair = kind == UNIT_BF16_PAIR && 2 * u + 1 < K;
+      if (u + AHEAD < U) {
+        for (int64_t at = 0; at < bytes; at += line) __builtin_prefetch(row + AHEAD * pitch + at, 0, 2);
+        if (kind == UNIT_BF16_PAIR)
+          for (int64_t at = 0; at < bytes; at += line) __builtin_prefetch(row + AHEAD * pitch + pitch / 2 + at, 0, 2);
+      }
+      uint32_t *d = dst + u * W;
+      for (int64_t p = 0; p < panels; p++, d += panel_size)
+        for (int w = 0; w < W; w += VW) {
+          const int64_t first = p * step + w, part = n - first;
+          vu x;
+          if (kind == UNIT_F32) {
+            const float *q = (const float *)row + first;
+            x = (vu)(part >= VW ? vf_load(q) : vf_loadn(q, part < 0 ? 0 : (int)part));
+          } else {
+            const uint16_t *q = (const uint16_t *)row + first;
+            x = (vu)(part >= VW ? vf_load_bf16(q) : vf_load_bf16n(q, part < 0 ? 0 : (int)part));
+            if (kind == UNIT_BF16_PAIR) x >>= 16;
+            if (pair)
+              x |= (vu)(part >= VW ? vf_load_bf16(q + k_stride) : vf_load_bf16n(q + k_stride, part < 0 ? 0 : (int)part));
+          }
+          vu_store(d + w, x);
+        }
     }
   } else {
-    for (int64_t u = 0; u < U; u++, dst += W)
-      for (int w = 0; w < W; w++) {
-        uint32_t x = 0;
-        if (w < n) {
-          x = one_element(kind, src, w * w_stride + u * per_unit * k_stride);
-          if (kind == UNIT_BF16_PAIR && 2 * u + 1 < K)
-            x |= one_element(kind, src, w * w_stride + (2 * u + 1) * k_stride) << 16;
+    for (int64_t p = 0; p < panels; p++)
+      for (int64_t u = 0; u < U; u++)
+        for (int w = 0; w < W; w++) {
+          uint32_t x = 0;
+          const int64_t at = (p * step + w) * w_stride + u * per_unit * k_stride;
+          if (p * step + w < n) {
+            x = one_element(kind, src, at);
+            if (kind == UNIT_BF16_PAIR && 2 * u + 1 < K) x |= one_element(kind, src, at + k_stride) << 16;
+          }
+          dst[p * panel_size + u * W + w] = x;
         }
-        dst[w] = x;
-      }
   }
 }
 
