@@ -1,0 +1,26 @@
+/* sampler.h - from logits to a token: greedy, temperature, top-k, top-p (Holtzman et al. 2020), min-p (Nguyen et al. 2024),
+ * repetition penalty (Keskar et al. 2019). Deterministic: the draw of token i is a function of (seed, i). */
+#ifndef MN_SAMPLER_H
+#define MN_SAMPLER_H
+
+#include "format/config.h"
+
+typedef struct mn_sampling {
+  double temperature;        /* 0: greedy                                                        */
+  int64_t top_k;             /* 0: all                                                           */
+  double top_p;              /* 1: all; the smallest set whose probability reaches top_p         */
+  double min_p;              /* 0: all; at least min_p times the best one's probability          */
+  double repetition_penalty; /* 1: none; divides positive, multiplies negative logits of recent tokens */
+  int64_t repetition_window; /* how many recent tokens count                                      */
+  int64_t seed;
+} mn_sampling;
+extern const mn_field mn_sampling_fields[];
+
+typedef struct mn_sampler mn_sampler;
+mn_status mn_sampler_new(const mn_sampling *c, int64_t vocab_size, mn_sampler **out);
+void mn_sampler_free(mn_sampler *s);
+void mn_sampler_note(mn_sampler *s, int32_t token); /* a token of the prompt counts as recent, too */
+/* The next token; it is noted. NaN logits: MN_ERR_NUMERIC. */
+mn_status mn_sampler_next(mn_sampler *s, const float *logits, int32_t *token);
+
+#endif

@@ -1,0 +1,51 @@
+/* session.h - a model that runs on: its state between segments, in memory and in files.
+ *
+ * A session holds the state of `batch` streams of one model. Feeding tokens moves the state on; the cost of a token does
+ * not depend on how many came before, and nothing is compiled or allocated after the first tokens of each segment size. A
+ * session file is safetensors: the state's tensors, and in the metadata the model's fingerprint and the position. */
+#ifndef MN_SESSION_H
+#define MN_SESSION_H
+
+#include "model/model.h"
+
+typedef struct mn_session mn_session;
+
+typedef struct mn_session_config {
+  int64_t batch;       /* streams; 0: 1                                                  */
+  int64_t prefill;     /* longest segment fed at once; 0: 256                            */
+  mn_dtype compute;    /* MN_F32, or MN_BF16; MN_F64 where the parameters are            */
+  const char *fingerprint; /* of the model, as mn_model_fingerprint gives it; NULL: worked out when a file needs it */
+} mn_session_config;
+
+/* model and params must outlive the session. */
+mn_status mn_session_new(const mn_model *model, const mn_params *params, const mn_session_config *config, mn_session **out);
+void mn_session_free(mn_session *s);
+/* An independent copy of the state, sharing the compiled plans' model and parameters but nothing that changes. */
+mn_status mn_session_fork(const mn_session *s, mn_session **out);
+mn_status mn_session_reset(mn_session *s); /* back to a fresh stream */
+
+/* Feeds n tokens [batch, n] (row-major) and gives the logits [batch, vocab_size] (f32) after the last one: valid until the
+ * next call. logits may be NULL. Tokens outside [0, vocab_size) are refused. */
+mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const float **logits);
+/* Feeds n tokens and gives the negative log-likelihood (nats) of each next token: nll [batch, n], entry t is -log
+ * p(target[t] | tokens up to t). A negative target is ignored (0). */
+mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll);
+
+int64_t mn_session_position(const mn_session *s); /* tokens fed so far */
+int64_t mn_session_vocab_size(const mn_session *s);
+size_t mn_session_state_bytes(const mn_session *s); /* what must be kept to go on */
+
+typedef struct mn_session_tensor {
+  mn_state_info info;
+  size_t bytes;
+  double norm; /* root of the sum of squares */
+} mn_session_tensor;
+int mn_session_count(const mn_session *s);
+mn_status mn_session_at(const mn_session *s, int i, mn_session_tensor *out);
+
+/* Whole or not at all. Loading refuses a file of another model (the message says which), a truncated or edited file, a
+ * tensor that is missing, unknown or of another shape. The session is unchanged when loading fails. */
+mn_status mn_session_save(mn_session *s, const char *path);
+mn_status mn_session_load(mn_session *s, const char *path);
+
+#endif
