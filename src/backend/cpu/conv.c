@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { BLOCK = 8, MAX_WIDTH = 64, TASK_ELEMENTS = 1 << 15, MAX_PARTS = 64 };
+enum { BLOCK = 8, MAX_WIDTH = 64, TASK_ELEMENTS = 1 << 15, MAX_PARTS = 32 };
 
 static inline float load_as_f32(const void *p, mn_dtype t, int64_t i) {
   if (t == MN_F32) return ((const float *)p)[i];
@@ -137,7 +137,7 @@ static mn_status conv_run(mn_call *c) {
 static size_t conv_grad_workspace(const mn_call *c) {
   conv_job j;
   set_split(&j, &c->in[0], c->in[1].dim[1], true);
-  return (size_t)(j.B * j.per_row + 1) * conv_workspace(c);
+  return (size_t)(j.B * j.per_row + 2) * conv_workspace(c);
 }
 
 static mn_status conv_grad_run(mn_call *c) {
@@ -147,15 +147,14 @@ static mn_status conv_grad_run(mn_call *c) {
   j.parts = (float *)c->workspace + (W + 2) * D;
   if (attr->has_prefix) j.dprefix = c->out[attr->has_bias ? 3 : 2].data;
   mn_pool_run(c->pool, tasks, conv_grad_task, &j);
-  for (int64_t k = 0; k <= W; k++) { /* the shares of the tasks, in order */
-    if (k == W && !attr->has_bias) break;
-    const mn_view *out = &c->out[k < W ? 1 : 2];
-    for (int64_t d = 0; d < D; d++) {
-      float sum = 0;
-      for (int64_t i = 0; i < tasks; i++) sum += j.parts[(i * (W + 1) + k) * D + d];
-      store_from_f32(out->data, out->dtype, k < W ? d * W + k : d, sum);
-    }
-  }
+  int64_t share = (W + 1) * D;
+  if (tasks == 0) memset(j.parts, 0, (size_t)share * sizeof(float));
+  for (int64_t i = 1; i < tasks; i++) /* the shares of the tasks, in order */
+    for (int64_t e = 0; e < share; e++) j.parts[e] += j.parts[i * share + e];
+  const mn_view *dw = &c->out[1], *dbias = &c->out[2];
+  for (int64_t d = 0; d < D; d++)
+    for (int64_t k = 0; k < W; k++) store_from_f32(dw->data, dw->dtype, d * W + k, j.parts[k * D + d]);
+  for (int64_t d = 0; attr->has_bias && d < D; d++) store_from_f32(dbias->data, dbias->dtype, d, j.parts[W * D + d]);
   if (j.T == 0 && j.dprefix) memset(j.dprefix, 0, (size_t)(j.B * (W - 1) * D) * mn_dtype_size(j.type));
   return MN_OK;
 }

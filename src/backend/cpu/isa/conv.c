@@ -17,11 +17,23 @@ MN_INLINE void store(mn_dtype t, void *p, int64_t i, vf x, int n) {
   else vf_store_bf16n((uint16_t *)p + i, x, n);
 }
 
+/* The rows of a block are short runs in memory, too short for the processor to foresee the next block's. They most often
+ * follow at the same distance; a wrong guess does no harm. */
+MN_INLINE void prefetch_next(const void *before, const void *last, int64_t offset, int steps, const int write) {
+  uintptr_t distance = (uintptr_t)last - (uintptr_t)before, at = (uintptr_t)last + (uintptr_t)offset;
+  for (int k = 1; k <= steps; k++) __builtin_prefetch((const void *)(at + (uintptr_t)k * distance), write, 3);
+}
+
 /* n lanes from element i on, of `steps` <= BLOCK steps */
 MN_INLINE void conv_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const float *w,
                           const float *bias, void *const *y, int64_t i, int n) {
   vf sum[BLOCK], b = bias ? load(MN_F32, bias, i, n) : vf_zero();
   for (int k = 0; k < BLOCK; k++) sum[k] = b;
+  if (steps > 1 && W > 0) {
+    int64_t last = steps + W - 2, offset = i * (t == MN_F32 ? 4 : 2);
+    prefetch_next(row[last - 1], row[last], offset, steps, 0);
+    prefetch_next(y[steps - 2], y[steps - 1], offset, steps, 1);
+  }
   for (int64_t j = 0; j < W; j++) {
     vf tap = load(MN_F32, w + j * D, i, n);
     for (int k = 0; k < steps; k++) sum[k] = vf_fma(tap, load(t, row[j + k], i, n), sum[k]);
@@ -49,6 +61,11 @@ static void conv(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const 
 MN_INLINE void grad_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const void *const *dy,
                           float *sum, int64_t i, int n) {
   vf d[GRAD_BLOCK], all = load(MN_F32, sum + W * D, i, n);
+  if (steps > 1 && W > 0) {
+    int64_t last = steps + W - 2, offset = i * (t == MN_F32 ? 4 : 2);
+    prefetch_next(row[last - 1], row[last], offset, steps, 0);
+    prefetch_next(dy[steps - 2], dy[steps - 1], offset, steps, 0);
+  }
   for (int k = 0; k < steps; k++) all += d[k] = load(t, dy[k], i, n);
   store(MN_F32, sum + W * D, i, all, n);
   for (int64_t j = 0; j < W; j++) {
