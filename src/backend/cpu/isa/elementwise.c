@@ -5,8 +5,8 @@
 
 /* An operand may be written in place: element i is read before it is written, so there is no dependence between
  * iterations, which the compiler cannot see. */
-#if defined(__clang__)
-#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#if defined(__clang__) /* whose pragma warns of each loop that cannot be vectorised for another reason */
+#define INDEPENDENT
 #else
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif

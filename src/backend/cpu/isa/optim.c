@@ -19,8 +19,8 @@
                    int64_t n, const mn_adamw_scalars *s) {                                                             \
     const T *grad = pg;                                                                                                \
     vf scale = vf_set1(s->grad_scale), rate = vf_set1(s->learning_rate), decay = vf_set1(s->weight_decay);             \
-    vf b1 = vf_set1(s->beta1), b1_rest = vf_set1(s->rest1);                                     \
-    vf b2 = vf_set1(s->beta2), b2_rest = vf_set1(s->rest2);                                     \
+    vf b1 = vf_set1(s->beta1), b1_rest = vf_set1(s->rest1);                                                            \
+    vf b2 = vf_set1(s->beta2), b2_rest = vf_set1(s->rest2);                                                            \
     vf inv_c1 = vf_set1(1 / s->correction1), inv_c2 = vf_set1(1 / s->correction2), eps = vf_set1(s->eps);              \
     int64_t i = 0;                                                                                                     \
     for (; i + MN_VL <= n; i += MN_VL) STEP(vf_load, loadg(grad + i), vf_store)                                        \
