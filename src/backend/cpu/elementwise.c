@@ -39,6 +39,7 @@ typedef struct strided { /* an input that is not dense, its axes merged as far a
   int ndim;
   int64_t dim[MN_MAX_DIMS], stride[MN_MAX_DIMS];
   mn_ew_fn load; /* from memory to the register's type */
+  void (*spread)(void *y, const void *x, int64_t n, int64_t stride); /* the same of a row that is not dense */
 } strided;
 
 typedef union number {
@@ -50,6 +51,7 @@ typedef union number {
 } number;
 
 typedef struct plan {
+  const mn_ew_vec *vec;
   int n_once, n_step;
   step once[MAX_REG], steps[MAX_REG * 2 + MN_EW_MAX_OUT]; /* run once per run, and once per tile */
   strided in[MN_EW_MAX_IN];
@@ -336,11 +338,13 @@ static mn_status compile(mn_call *call, const mn_ew_attr *a) {
   plan *p = c.p = mn_calloc(1, sizeof *p);
   if (!p) return MN_ERR_MEMORY;
   call->state = p;
+  p->vec = c.vec;
   p->count = mn_view_count(&call->out[0]);
   for (int i = 0; i < call->n_in && i < MN_EW_MAX_IN; i++) {
     merge_axes(&p->in[i], &call->in[i]);
     p->in[i].load = c.vec->cast[call->in[i].dtype][held(call->in[i].dtype)];
-    p->in_size[i] = (uint8_t)mn_dtype_size(call->in[i].dtype);
+    int size = p->in_size[i] = (uint8_t)mn_dtype_size(call->in[i].dtype);
+    p->in[i].spread = c.vec->spread[call->in[i].dtype == MN_BF16 ? 4 : size == 8 ? 3 : size / 2];
     c.value[i] = true;
     for (int d = 0; d < p->in[i].ndim; d++) c.value[i] &= p->in[i].stride[d] == 0;
     if (!c.value[i] && mn_view_count(&call->in[i]) != p->count) return broken("an operand was not broadcast");
@@ -396,28 +400,8 @@ static void gather(const strided *s, const char *data, size_t from_size, size_t 
   while (n > 0) {
     int64_t len = s->dim[last] - index[last] < n ? s->dim[last] - index[last] : n;
     const char *row = data + offset * (int64_t)from_size;
-    if (stride == 1) {
-      s->load(to, row, row, row, len, 0);
-    } else if (from_size == 4) {
-      const uint32_t *x = (const uint32_t *)row;
-      uint32_t *y = (uint32_t *)to;
-      if (stride == 0)
-        for (int64_t i = 0; i < len; i++) y[i] = x[0];
-      else
-        for (int64_t i = 0; i < len; i++) y[i] = x[i * stride];
-    } else if (from_size == 2) { /* bf16 to f32 */
-      const uint16_t *x = (const uint16_t *)row;
-      uint32_t *y = (uint32_t *)to;
-      for (int64_t i = 0; i < len; i++) y[i] = (uint32_t)x[i * stride] << 16;
-    } else if (from_size == 8) {
-      const uint64_t *x = (const uint64_t *)row;
-      uint64_t *y = (uint64_t *)to;
-      for (int64_t i = 0; i < len; i++) y[i] = x[i * stride];
-    } else {
-      const uint8_t *x = (const uint8_t *)row;
-      uint8_t *y = (uint8_t *)to;
-      for (int64_t i = 0; i < len; i++) y[i] = x[i * stride];
-    }
+    if (stride == 1) s->load(to, row, row, row, len, 0);
+    else s->spread(to, row, len, stride);
     to += (size_t)len * to_size;
     n -= len;
     offset += len * stride;
@@ -427,20 +411,6 @@ static void gather(const strided *s, const char *data, size_t from_size, size_t 
       index[d] = 0;
       index[d - 1]++;
     }
-  }
-}
-
-static void fill(char *y, const char *x, int64_t n, size_t size) {
-  switch (size) {
-  case 1: memset(y, *x, (size_t)n); break;
-  case 2:
-    for (int64_t i = 0; i < n; i++) ((uint16_t *)y)[i] = *(const uint16_t *)x;
-    break;
-  case 4:
-    for (int64_t i = 0; i < n; i++) ((uint32_t *)y)[i] = *(const uint32_t *)x;
-    break;
-  default:
-    for (int64_t i = 0; i < n; i++) ((uint64_t *)y)[i] = *(const uint64_t *)x;
   }
 }
 
@@ -482,7 +452,8 @@ static void run_group(void *ctx, int64_t group, int thread) {
       } else if (s->fill) {
         number v;
         s->fn(&v, place[s->src[0]], NULL, NULL, 1, 0);
-        fill(place[s->dst], (const char *)&v, n, p->out_size[s->dst - PLACE_OUT]);
+        int size = p->out_size[s->dst - PLACE_OUT];
+        p->vec->spread[size == 8 ? 3 : size / 2](place[s->dst], &v, n, 0);
       } else {
         s->fn(place[s->dst], place[s->src[0]], place[s->src[1]], place[s->src[2]], n, s->scalar);
       }

@@ -141,16 +141,17 @@ static void add_task(void *ctx, int64_t task, int thread) {
     char *y = (char *)j->c->out[0].data + (size_t)(row * j->n) * j->size;
     for (int64_t from = 0; from < j->n; from += CHUNK, y += CHUNK * j->size) {
       int64_t n = j->n - from < CHUNK ? j->n - from : CHUNK;
-      j->ew->cast[type][acc_type](acc, y, y, y, n, 0);
+      char *sum = type == acc_type ? y : acc; /* what needs no wider type is summed where it lies */
+      if (sum == acc) j->ew->cast[type][acc_type](acc, y, y, y, n, 0);
       for (int32_t t = j->head[row]; t >= 0; t = j->next[batch * j->t + t]) {
         const char *x = update_at(j, batch, t) + from * (int64_t)j->size;
         if (j->upd.stride != 1) {
           row_to(gathered, &j->upd, update_at(j, batch, t), from, n, j->size);
           x = gathered;
         }
-        j->reduce->columns[MN_FOLD_SUM][type](acc, x, 1, 0, n, 1);
+        j->reduce->columns[MN_FOLD_SUM][type](sum, x, 1, 0, n, 1);
       }
-      j->ew->cast[acc_type][type](y, acc, acc, acc, n, 0);
+      if (sum == acc) j->ew->cast[acc_type][type](y, acc, acc, acc, n, 0);
     }
   }
 }

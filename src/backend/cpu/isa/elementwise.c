@@ -311,6 +311,27 @@ static void cast_bf16_f32(ARGS) {
   }
 COPY(1) COPY(2) COPY(4)
 
+#define SPREAD(name, T, R, expr)                                                                                       \
+  static void spread_##name(void *py, const void *px, int64_t n, int64_t stride) {                                     \
+    R *y = py;                                                                                                         \
+    const T *from = px;                                                                                                \
+    if (stride == 0) {                                                                                                 \
+      T x = *from;                                                                                                     \
+      R v = (R)(expr);                                                                                                 \
+      for (int64_t i = 0; i < n; i++) y[i] = v;                                                                        \
+      return;                                                                                                          \
+    }                                                                                                                  \
+    for (int64_t i = 0; i < n; i++) {                                                                                  \
+      T x = from[i * stride];                                                                                          \
+      y[i] = (R)(expr);                                                                                                \
+    }                                                                                                                  \
+  }
+SPREAD(1, uint8_t, uint8_t, x)
+SPREAD(2, uint16_t, uint16_t, x)
+SPREAD(4, uint32_t, uint32_t, x)
+SPREAD(8, uint64_t, uint64_t, x)
+SPREAD(bf16, uint16_t, uint32_t, (uint32_t)x << 16)
+
 #define NUMERIC(P)                                                                                                     \
   [MN_EW_NEG] = P##_neg, [MN_EW_ABS] = P##_abs, [MN_EW_SIGN] = P##_sign, [MN_EW_FLOOR] = P##_floor,                    \
   [MN_EW_ADD] = P##_add, [MN_EW_SUB] = P##_sub, [MN_EW_MUL] = P##_mul, [MN_EW_DIV] = P##_div,                          \
@@ -337,4 +358,5 @@ const mn_ew_vec MN_ISA_NAME(mn_ew_table) = {
     .cast = {[MN_F32] = {CAST_ROW(f32)}, [MN_F64] = {CAST_ROW(f64)}, [MN_BF16] = {CAST_ROW(bf16)},
              [MN_I32] = {CAST_ROW(i32)}, [MN_I64] = {CAST_ROW(i64)}, [MN_BOOL] = {CAST_ROW(bool)}},
     .round_bf16 = f32_round_bf16,
+    .spread = {spread_1, spread_2, spread_4, spread_8, spread_bf16},
 };

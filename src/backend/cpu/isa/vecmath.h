@@ -20,7 +20,7 @@ MN_INLINE vf vf_exp_core_(vf r) { /* e^r - 1, |r| <= 0.35 */
 }
 MN_INLINE vf vf_scale2_(vf x, vi n) { /* x 2^n for |n| <= 252, overflow and denormals right */
   vi half = n >> 1;
-  return x * (vf)((half + 127) << 23) * (vf)((n - half + 127) << 23);
+  return x * (vf)((vu)(half + 127) << 23) * (vf)((vu)(n - half + 127) << 23);
 }
 MN_INLINE vf vf_exp(vf x) {
   vf c = vf_max(vf_set1(-104.0f), vf_min(vf_set1(89.0f), x)); /* NaN passes: it is the second operand */
@@ -51,8 +51,8 @@ MN_INLINE vf vf_log_core_(vf f, vf e) {
 }
 /* x = (1+f) 2^e for normal positive x; returns the bits of the exponent that was taken out */
 MN_INLINE vi vf_log_split_(vf x, vf *f) {
-  vi e = ((vi)x - 0x3f3504f3) >> 23; /* 0x3f3504f3: sqrt(1/2) */
-  *f = (vf)((vi)x - (e << 23)) - 1.0f;
+  vi e = (vi)((vu)x - 0x3f3504f3u) >> 23; /* 0x3f3504f3: sqrt(1/2) */
+  *f = (vf)((vu)x - ((vu)e << 23)) - 1.0f;
   return e;
 }
 MN_INLINE vf vf_log_special_(vf x, vf y) { /* the ends: log 0, log inf, log of NaN and of negatives */
@@ -73,7 +73,7 @@ MN_INLINE vf vf_log1p(vf x) {
   vf f;
   vi e = vf_log_split_(u, &f);
   /* The lost part in the scale of 1+f. Past e = 126 the scale underflows to 0, where nothing was lost. */
-  vf scale = (vf)((127 - vi_select(vi_lt(e, vi_set1(127)), e, vi_set1(127))) << 23);
+  vf scale = (vf)((vu)(127 - vi_select(vi_lt(e, vi_set1(127)), e, vi_set1(127))) << 23);
   vf lost_f = vf_select(vf_lt(u, vf_set1(INFINITY)), lost * scale, vf_zero());
   return vf_log_special_(u, vf_log_core_(f + lost_f, vf_of(e)));
 }
@@ -95,9 +95,9 @@ MN_INLINE vf vf_sincos_(vf x, int shift) { /* shift 0: sin, 1: cos */
   c = vf_fma(c, z, vf_set1(-0x1.6c16b8p-10f));
   c = vf_fma(c, z, vf_set1(0x1.555556p-5f));
   c = vf_fma(c * z, z, vf_fma(z, vf_set1(-0.5f), vf_set1(1.0f)));
-  vi k = vi_of(q) + shift; /* quadrant: sin, cos, -sin, -cos */
+  vi k = (vi)((vu)vi_of(q) + (uint32_t)shift); /* quadrant: sin, cos, -sin, -cos */
   vf y = vf_select(vi_eq(k & 1, vi_set1(0)), s, c);
-  y = (vf)((vi)y ^ ((k & 2) << 30));
+  y = (vf)((vu)y ^ ((vu)(k & 2) << 30));
   vm far = vm_not(vf_le(vf_abs(x), vf_set1(4096.0f)));
   if (__builtin_expect(vm_any(far), 0))
     for (int i = 0; i < MN_VL; i++)
@@ -151,14 +151,15 @@ MN_INLINE vf vf_rsqrt(vf x) { return 1.0f / vf_sqrt(x); }
 /* ---- pow ---- 2^(y log2|x|) in f64, half a vector at a time: the exponent may be 150 and must keep 24 bits behind it */
 typedef double vd_ __attribute__((vector_size(4 * MN_VL))); /* MN_VL / 2 lanes */
 typedef int64_t vl_ __attribute__((vector_size(4 * MN_VL)));
+typedef uint64_t vul_ __attribute__((vector_size(4 * MN_VL)));
 typedef float vfh_ __attribute__((vector_size(2 * MN_VL)));
 MN_INLINE vd_ vd_select_(vl_ m, vd_ a, vd_ b) { return (vd_)((m & (vl_)a) | (~m & (vl_)b)); }
 MN_INLINE vd_ vd_pow_(vd_ x, vd_ y) {
   const double magic = 0x1.8p52; /* adding it rounds to an integer, kept in the low bits */
   vd_ a = (vd_)((vl_)x & INT64_MAX), zero = {0}, inf = zero + (double)INFINITY, nan = zero + (double)NAN;
   /* log2 a = e + log2 m with m in [sqrt(1/2), sqrt(2)]; a came from an f32, so it is never denormal */
-  vl_ e = ((vl_)a - 0x3fe6a09e667f3bcdLL) >> 52;
-  vd_ m = (vd_)((vl_)a - (e << 52));
+  vl_ e = (vl_)((vul_)a - 0x3fe6a09e667f3bcdULL) >> 52;
+  vd_ m = (vd_)((vul_)a - ((vul_)e << 52));
   vd_ s = (m - 1.0) / (m + 1.0), z = s * s;
   vd_ p = zero + 0x1.f2731cd04f7e4p-3;
   p = p * z + 0x1.0badfa86e6ba7p-2;
@@ -167,7 +168,7 @@ MN_INLINE vd_ vd_pow_(vd_ x, vd_ y) {
   p = p * z + 0x1.2776c51781406p-1;
   p = p * z + 0x1.ec709dc39c228p-1;
   p = p * z + 0x1.71547652b82ffp+1;
-  vd_ e_value = (vd_)((vl_)(zero + magic) + e) - magic;
+  vd_ e_value = (vd_)((vul_)(zero + magic) + (vul_)e) - magic;
   vd_ log2a = s * p + e_value;
   log2a = vd_select_((vl_)(a == zero), -inf, vd_select_((vl_)(a < inf), log2a, a));
   vd_ t = y * log2a;
@@ -182,7 +183,7 @@ MN_INLINE vd_ vd_pow_(vd_ x, vd_ y) {
   q = q * f + 0x1.ebfbdff8022e2p-3;
   q = q * f + 0x1.62e42fef823f4p-1;
   q = q * f + 0x1.0000000000086p+0;
-  vd_ r = q * (vd_)(((vl_)(n + magic) << 52) + 0x3ff0000000000000LL);
+  vd_ r = q * (vd_)(((vul_)(n + magic) << 52) + 0x3ff0000000000000ULL);
   /* negative bases: NaN unless y is an integer, negative when it is odd */
   vd_ ya = (vd_)((vl_)y & INT64_MAX);
   vd_ whole = (ya + magic) - magic;
