@@ -179,14 +179,14 @@ static void layouts_one_isa(void) {
     mn_dtype t = types[ti];
     for (int64_t i = 0; i < MAX_N; i++) put(buf_a, t, i, trunc(draw(-50, 50))), put(buf_b, t, i, trunc(draw(-50, 50)));
     mn_view d = dense(buf_a, t, 4, dim);
-    mn_view kinds[9];
-    for (int k = 0; k < 9; k++) kinds[k] = d, kinds[k].data = buf_b;
-    int64_t strides[9][4] = {{7 * 9 * 67, 9 * 67, 67, 1},  {0, 0, 0, 0}, {0, 0, 0, 1}, {63, 9, 1, 0},
+    mn_view kinds[10];
+    for (int k = 0; k < 10; k++) kinds[k] = d, kinds[k].data = buf_b;
+    int64_t strides[10][4] = {{7 * 9 * 67, 9 * 67, 67, 1},  {0, 0, 0, 0}, {0, 0, 0, 1}, {63, 9, 1, 0},
                              {0, 67, 0, 1},                {1, 5, 35, 315} /* transposed */,
                              {7 * 9 * 67, 67, 7 * 67, 1} /* heads and time swapped */,
-                             {2 * 603, 0, 134, 2}, {67, 0, 0, 1}};
-    for (int k = 0; k < 9; k++) memcpy(kinds[k].stride, strides[k], sizeof strides[k]);
-    for (int k = 0; k < 9; k++) {
+                             {2 * 603, 0, 134, 2}, {67, 0, 0, 1}, {7 * 603, 603, 1, 9} /* turned */};
+    for (int k = 0; k < 10; k++) memcpy(kinds[k].stride, strides[k], sizeof strides[k]);
+    for (int k = 0; k < 10; k++) {
       int code = t == MN_BOOL ? MN_EW_AND : MN_EW_SUB;
       mn_view in[2] = {d, kinds[k]}, out = dense(buf_y, t, 4, dim);
       if (k % 2) in[0] = kinds[k], in[1] = d;

@@ -4,7 +4,7 @@
  *
  * Tiles are spread over threads in groups whose size depends on the program only, so results do not depend on the number
  * of threads, and a tensor of one group runs in the calling thread without waking any other. */
-#include "backend/cpu/cpu.h"
+#include "backend/cpu/copy.h"
 #include "backend/cpu/isa/elementwise.h"
 #include "graph/ops.h"
 
@@ -12,8 +12,9 @@
 #include <string.h>
 
 enum {
-  GROUP = 16384,     /* elements of a task                        */
-  SLOT_BYTES = 24576 /* of all slots together: most of an L1 cache */
+  GROUP = 16384,      /* elements of a task                        */
+  SLOT_BYTES = 24576, /* of all slots together: most of an L1 cache */
+  TRANSPOSED = 4096   /* elements from which a transposed input is turned beforehand */
 };
 enum { MAX_REG = MN_EW_MAX_IN + MN_EW_MAX_INSTR, IMMEDIATE = 0xFF, NONE = -1 };
 
@@ -58,11 +59,9 @@ typedef struct plan {
   number imm[MN_EW_MAX_INSTR];
   int n_slot, slot_size; /* bytes per element of a slot */
   int64_t count, tile;
+  int64_t turned[MN_EW_MAX_IN]; /* where in the workspace a transposed input lies dense; NONE */
   uint8_t in_size[MN_EW_MAX_IN], reg_size[MAX_REG], out_size[MN_EW_MAX_OUT];
 } plan;
-
-/* Weak: gives way to the fusion pass's own. */
-__attribute__((weak)) const mn_op mn_op_ew = {.name = "ew", .cls = MN_OP_ELEMENTWISE, .attr_size = sizeof(mn_ew_attr)};
 
 /* ---- types ---- registers hold bf16 as f32 */
 static mn_dtype held(int t) { return t == MN_BF16 ? MN_F32 : (mn_dtype)t; }
@@ -214,6 +213,34 @@ static void merge_axes(strided *s, const mn_view *in) {
   }
 }
 
+/* An input that runs across memory would be gathered one element to a cache line, tile after tile. */
+static bool transposed(const mn_view *v) {
+  int last = v->ndim - 1;
+  while (last >= 0 && v->dim[last] == 1) last--;
+  if (last < 0 || v->stride[last] == 0 || v->stride[last] == 1 || mn_view_count(v) < TRANSPOSED) return false;
+  for (int d = 0; d < last; d++)
+    if (v->stride[d] == 1 && v->dim[d] >= 8) return true;
+  return false;
+}
+static int64_t place_turned(const mn_call *c, int64_t at[MN_EW_MAX_IN]) { /* bytes of all */
+  int64_t bytes = 0;
+  for (int i = 0; i < c->n_in && i < MN_EW_MAX_IN; i++) {
+    at[i] = transposed(&c->in[i]) ? bytes : NONE;
+    if (at[i] != NONE) bytes += (int64_t)mn_align((size_t)mn_view_count(&c->in[i]) * mn_dtype_size(c->in[i].dtype), 64);
+  }
+  return bytes;
+}
+static size_t workspace(const mn_call *c) {
+  int64_t at[MN_EW_MAX_IN];
+  return (size_t)place_turned(c, at);
+}
+static mn_view made_dense(const mn_view *v) {
+  mn_view d = *v;
+  int64_t stride = 1;
+  for (int i = d.ndim - 1; i >= 0; i--) d.stride[i] = stride, stride *= d.dim[i];
+  return d;
+}
+
 static int take_slot(compiler *c) {
   int s = 0;
   while (c->slot_used[s]) s++;
@@ -340,8 +367,10 @@ static mn_status compile(mn_call *call, const mn_ew_attr *a) {
   call->state = p;
   p->vec = c.vec;
   p->count = mn_view_count(&call->out[0]);
+  place_turned(call, p->turned);
   for (int i = 0; i < call->n_in && i < MN_EW_MAX_IN; i++) {
-    merge_axes(&p->in[i], &call->in[i]);
+    mn_view in = p->turned[i] == NONE ? call->in[i] : made_dense(&call->in[i]);
+    merge_axes(&p->in[i], &in);
     p->in[i].load = c.vec->cast[call->in[i].dtype][held(call->in[i].dtype)];
     int size = p->in_size[i] = (uint8_t)mn_dtype_size(call->in[i].dtype);
     p->in[i].spread = c.vec->spread[call->in[i].dtype == MN_BF16 ? 4 : size == 8 ? 3 : size / 2];
@@ -427,7 +456,10 @@ static void set_places(const job *j, char *place[PLACES], char *slots, int64_t s
   int n_instr = c->node->op == &mn_op_ew ? ((const mn_ew_attr *)c->attr)->n_instr : 1;
   for (int r = 0; r < c->n_in + n_instr; r++) place[PLACE_VALUE + r] = (char *)&j->value[r];
   for (int i = 0; i < n_instr; i++) place[PLACE_IMM + i] = (char *)&p->imm[i];
-  for (int i = 0; i < c->n_in; i++) place[PLACE_IN + i] = (char *)c->in[i].data + start * p->in_size[i];
+  for (int i = 0; i < c->n_in; i++) {
+    char *data = p->turned[i] == NONE ? c->in[i].data : (char *)c->workspace + p->turned[i];
+    place[PLACE_IN + i] = data + start * p->in_size[i];
+  }
   for (int i = 0; i < c->n_out; i++) place[PLACE_OUT + i] = (char *)c->out[i].data + start * p->out_size[i];
   for (int s = 0; s < p->n_slot; s++) place[PLACE_SLOT + s] = slots + s * p->tile * p->slot_size;
 }
@@ -468,6 +500,12 @@ static mn_status run(mn_call *c) {
   const plan *p = c->state;
   if (p->count == 0) return MN_OK;
   job j = {.call = c, .plan = p, .tiles = GROUP / p->tile};
+  for (int i = 0; i < c->n_in; i++) {
+    if (p->turned[i] == NONE) continue;
+    mn_view x = c->in[i], y = made_dense(&x);
+    mn_cpu_copy(c->pool, mn_cpu_isa(c->backend), p->in_size[i], x.ndim, x.dim, (char *)c->workspace + p->turned[i], y.stride,
+                x.data, x.stride);
+  }
   if (p->n_once) {
     char *place[PLACES];
     set_places(&j, place, NULL, 0);
@@ -492,7 +530,7 @@ static bool accepts(const mn_node *n) {
 
 #define KERNEL(op_address, label)                                                                                      \
   {.op = op_address, .name = label, .layout = MN_LAYOUT_ANY, .accepts = accepts, .prepare = prepare,                   \
-   .release = release_plan, .run = run}
+   .workspace = workspace, .release = release_plan, .run = run}
 #define X(upper, lower) KERNEL(&mn_op_ew_table[MN_EW_##upper], "cpu " #lower),
 static const mn_kernel kernels[] = {KERNEL(&mn_op_ew, "cpu ew"), MN_EW_UNARY(X) MN_EW_BINARY(X) X(SELECT, select)
                                         X(CAST, cast)};
