@@ -65,7 +65,7 @@ static inline double mc_difference(const double *a, const double *b, int64_t n) 
   for (int64_t i = 0; i < n; i++) scale = fmax(scale, isfinite(b[i]) ? fabs(b[i]) : 0);
   for (int64_t i = 0; i < n; i++) {
     double e = a[i] == b[i] ? 0 : fabs(a[i] - b[i]) / scale;
-    if (!(e <= worst)) worst = e;
+    if (!(e <= worst)) worst = isfinite(e) ? e : INFINITY;
   }
   return worst;
 }
@@ -442,7 +442,7 @@ static inline double mc_gradient_error(mc_mixer *m, int64_t T, const char *words
         }
         p[k] = keep;
         double e = fabs(numeric - d->x[k]) / scale;
-        if (!(e <= worst)) worst = e;
+        if (!(e <= worst)) worst = isfinite(e) ? e : INFINITY;
       }
     }
   }

@@ -48,17 +48,21 @@ mn_tensor *mn_norm_layer(mn_scope *s, const char *name, mn_norm_kind kind, mn_te
 }
 
 mn_tensor *mn_conv_layer(mn_scope *s, const char *name, mn_tensor *x, int64_t width) {
+  return mn_conv_layer_of(s, name, name, x, width);
+}
+
+mn_tensor *mn_conv_layer_of(mn_scope *s, const char *name, const char *state, mn_tensor *x, int64_t width) {
   mn_graph *g = mn_scope_graph(s);
   if (!x) return NULL;
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), tail = width - 1;
   mn_tensor *w = named_param(s, name, "weight", MN_SHAPE(D, width), (mn_init){MN_INIT_UNIFORM, 1 / sqrt((double)width), 0},
                              0, "causal depthwise kernel; the last column multiplies the current token");
   if (tail == 0) return mn_causal_conv(g, x, w, NULL, NULL);
-  mn_tensor *before = mn_state(s, name, mn_scope_exact(s), MN_SHAPE(B, tail, D), NULL, "the convolution's last inputs, oldest first");
+  mn_tensor *before = mn_state(s, state, mn_scope_exact(s), MN_SHAPE(B, tail, D), NULL, "the convolution's last inputs, oldest first");
   mn_tensor *prefix = mn_cast(g, mn_capture(g, before), x->dtype), *y = mn_causal_conv(g, x, w, NULL, prefix);
   mn_tensor *after = T >= tail ? mn_slice(g, x, 1, T - tail, tail)
                                : mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, prefix, 1, T, tail - T), x}, 1);
-  mn_state_set(s, name, mn_cast(g, after, mn_scope_exact(s)));
+  mn_state_set(s, state, mn_cast(g, after, mn_scope_exact(s)));
   return y;
 }
 

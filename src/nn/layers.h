@@ -15,6 +15,8 @@ mn_tensor *mn_norm_layer(mn_scope *s, const char *name, mn_norm_kind kind, mn_te
 /* A causal depthwise convolution over the stream, kernel `width`: parameter `name`.weight [D,width], state `name`
  * [B,width-1,D] (the last inputs, oldest first). x [B,T,D] -> [B,T,D]. */
 mn_tensor *mn_conv_layer(mn_scope *s, const char *name, mn_tensor *x, int64_t width);
+/* The same weights over another stream, whose last inputs are the state `state`. */
+mn_tensor *mn_conv_layer_of(mn_scope *s, const char *name, const char *state, mn_tensor *x, int64_t width);
 
 /* Rotary tables [T or B,T, head_dim/2] for the tokens of this segment. Scaling as in Hugging Face's rope_scaling: linear,
  * NTK-aware base, yarn (Peng et al. 2023), llama3. */

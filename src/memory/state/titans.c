@@ -1,0 +1,231 @@
+/* titans.c - Titans: learning to memorize at test time (Behrouz, Zhong & Mirrokni 2024).
+ *
+ * What it remembers: the weights M of a small network per head, which every token trains by one step of gradient descent
+ * with momentum S ("past surprise") and weight decay (forgetting) on a key-to-value regression:
+ *     k_t = l2norm(silu(conv(W_K x_t)))   q_t likewise   v_t = silu(conv(W_V x_t))
+ *     theta_t = lr_max sigmoid(lr_proj x_t)   eta_t = sigmoid(momentum_proj x_t)   alpha_t = sigmoid(decay_proj x_t)
+ *     S_t = eta_t S_{t-1} - theta_t grad 1/2 |M_anchor(k_t) - v_t|^2       anchor: M before the chunk's first token
+ *     M_t = (1 - alpha_t) M_{t-1} + S_t                                    M_0 is learned
+ *     o_t = W_O (RMSNorm_head(M_t(q_t)) * silu(W_G x_t))
+ * The chunk is part of the model: it decides where gradients are taken.
+ *
+ * Four uses, by type:
+ *     titans_lmm (titans)  o = LMM(x)
+ *     titans_mag           o = RMSNorm_a(attention(x)) * sigmoid(RMSNorm_b(LMM(x)))
+ *     titans_mal           o = attention(LMM(x))
+ *     titans_mac           by segments, M_{s-1} the memory at a segment's start, hq_j = M_{s-1}(q_j):
+ *                          y_i = attention of x_i over [persistent | hq_0..hq_i | x_0..x_i] of the segment
+ *                          o = RMSNorm_a(y) * sigmoid(RMSNorm_b(LMM(y)))
+ * In MAC row i sees the memory rows up to its own only: hq_j is read with token j, so later rows would tell row i its
+ * future. So the layer is causal and streams token by token. */
+#include "nn/mixer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "memory/context/attention.h"
+#include "nn/fast_memory.h"
+
+typedef enum titans_use { TITANS_LMM, TITANS_MAG, TITANS_MAC, TITANS_MAL } titans_use;
+
+typedef struct titans_config {
+  int64_t heads, head_dim, memory_depth, memory_expand, chunk, conv, window, persistent, segment, max_context, trunc_bptt;
+  int memory_net, granularity, read;
+  bool memory_residual, momentum, decay;
+  double lr_max, grad_clamp, rope_theta;
+  titans_use use; /* from the type */
+} titans_config;
+
+static const char *const nets[] = {"linear", "mlp", "ln_mlp", NULL}; /* as mn_fast_net */
+static const char *const granularities[] = {"token", "chunk", NULL};
+static const char *const reads[] = {"after", "before", NULL};
+
+#define S titans_config
+static const mn_field fields[] = {
+    MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H, each with a memory of its own"),
+    MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),
+    MN_FIELD_ENUM(S, memory_net, nets, MN_FAST_LINEAR, "what the memory is: one matrix, an MLP, or an MLP with LayerNorm"),
+    MN_FIELD_INT(S, memory_depth, 2, 1, MN_FAST_DEPTH, "matrices of the memory; linear has one"),
+    MN_FIELD_INT(S, memory_expand, 4, 1, 64, "hidden width of the memory over head_dim"),
+    MN_FIELD_BOOL(S, memory_residual, true, "mlp: M(x) = x + ..."),
+    MN_FIELD_INT(S, chunk, 64, 1, 65536, "tokens between anchors; part of the model, keep it when streaming"),
+    MN_FIELD_ENUM(S, granularity, granularities, 0, "one step of the memory per token, or per chunk"),
+    MN_FIELD_ENUM(S, read, reads, 0, "a token reads the memory after or before its own write"),
+    MN_FIELD_FLOAT(S, lr_max, 0.1, 0, 1e6, "upper bound theta_max of the learned step size"),
+    MN_FIELD_BOOL(S, momentum, true, "past surprise"),
+    MN_FIELD_BOOL(S, decay, true, "forgetting"),
+    MN_FIELD_FLOAT(S, grad_clamp, 0, 0, 1e9, "m: a token's gradient of norm n becomes m tanh(n/m); 0: off"),
+    MN_FIELD_INT(S, conv, 4, 0, 64, "kernel of the causal depthwise convolution on q, k and v; 0: none"),
+    MN_FIELD_INT(S, window, 0, 0, 1 << 24, "MAG, MAL: the attention's window; 0: all tokens"),
+    MN_FIELD_INT(S, persistent, 0, 0, 65536, "MAG, MAL, MAC: learned key/value pairs that every query sees"),
+    MN_FIELD_INT(S, segment, 256, 1, 1 << 20, "MAC: tokens of a segment"),
+    MN_FIELD_FLOAT(S, rope_theta, 10000, 1, 1e12, "MAG, MAL, MAC: base of the attention's rotary frequencies"),
+    MN_FIELD_INT(S, max_context, 4096, 1, 1 << 28, "MAG, MAL without a window: how many tokens a stream's cache holds"),
+    MN_FIELD_INT(S, trunc_bptt, 0, 0, 1 << 24, "the memory's outer gradient stops every so many chunks; 0: never"),
+    MN_FIELD_END};
+#undef S
+
+static mn_status check(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config) {
+  titans_config *c = config;
+  c->use = !strcmp(type, "titans_mag") ? TITANS_MAG : !strcmp(type, "titans_mac") ? TITANS_MAC
+           : !strcmp(type, "titans_mal") ? TITANS_MAL : TITANS_LMM;
+  if (c->head_dim == 0) {
+    if (d_model % c->heads)
+      return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
+    c->head_dim = d_model / c->heads;
+  }
+  if (c->use != TITANS_LMM && c->head_dim % 2)
+    return mn_config_fail(map, where, "head_dim", "must be even for rotary positions, it is %lld", (long long)c->head_dim);
+  if (c->use == TITANS_MAC && c->heads * c->head_dim != d_model)
+    return mn_config_fail(map, where, "head_dim", "times heads must be d_model %lld for titans_mac: what the memory reads stands"
+                          " beside the tokens", (long long)d_model);
+  if (c->memory_net == MN_FAST_LINEAR) c->memory_depth = 1;
+  return MN_OK;
+}
+
+/* ---- the neural long-term memory ---- */
+static mn_fast_config memory_of(const titans_config *c) {
+  return (mn_fast_config){.net = c->memory_net, .depth = c->memory_depth, .expand = c->memory_expand,
+                          .residual = c->memory_residual, .heads = c->heads, .head_dim = c->head_dim, .chunk = c->chunk,
+                          .per_chunk = c->granularity == 1, .read_before = c->read == 1, .momentum = c->momentum,
+                          .decay = c->decay, .grad_clamp = c->grad_clamp, .trunc_bptt = c->trunc_bptt};
+}
+
+/* M_0 of a part, [H,in,out]: Xavier uniform, the last matrix at a tenth so that the memory starts near its residual. */
+static mn_tensor *initial(mn_scope *s, const mn_fast_config *m, int part) {
+  char name[64];
+  mn_shape shape = mn_fast_shape(m, part, 1);
+  snprintf(name, sizeof name, "init.%s.weight", mn_fast_name(m, part));
+  for (int i = 1; i < shape.ndim; i++) shape.dim[i - 1] = shape.dim[i];
+  shape.ndim--;
+  if (part == m->depth) return mn_param(s, name, shape, MN_ZEROS, MN_PARAM_NO_DECAY, "gamma - 1 of the memory's norm at the start");
+  mn_init init = {MN_INIT_XAVIER_UNIFORM, part == m->depth - 1 ? 0.1 : 1, 0};
+  return mn_param(s, name, shape, init, 0, "the memory at the start of a stream [H,in,out]");
+}
+
+static mn_tensor *part_state(mn_scope *s, const mn_fast_config *m, char kind, int part, mn_tensor *init, const char *help) {
+  char name[64];
+  snprintf(name, sizeof name, "%c.%s", kind, mn_fast_name(m, part));
+  mn_shape shape = mn_fast_shape(m, part, mn_scope_batch(s));
+  return mn_capture(mn_scope_graph(s), mn_state(s, name, mn_scope_exact(s), shape, init, help));
+}
+static void part_state_set(mn_scope *s, const mn_fast_config *m, char kind, int part, mn_tensor *value) {
+  char name[64];
+  snprintf(name, sizeof name, "%c.%s", kind, mn_fast_name(m, part));
+  mn_state_set(s, name, value);
+}
+
+static void load(mn_scope *s, const mn_fast_config *m, mn_fast_state *state) {
+  mn_graph *g = mn_scope_graph(s);
+  int64_t B = mn_scope_batch(s);
+  for (int p = 0; p < mn_fast_parts(m); p++) {
+    mn_shape shape = mn_fast_shape(m, p, B);
+    mn_tensor *first = initial(s, m, p), *init = NULL;
+    /* in a loop's body the state is known already, and its start is not asked for */
+    if (!g->parent) init = mn_expand(g, mn_unsqueeze(g, first, 0), shape);
+    state->W[p] = part_state(s, m, 'W', p, init, "the memory: fast weights");
+    if (m->momentum) state->S[p] = part_state(s, m, 'S', p, NULL, "momentum of the memory: past surprise");
+    if (m->per_chunk) state->G[p] = part_state(s, m, 'G', p, NULL, "step gathered over the unfinished chunk");
+    else state->A[p] = part_state(s, m, 'A', p, init, "anchor: the memory where the chunk began");
+  }
+  mn_shape gate = MN_SHAPE(B, m->heads);
+  if (m->per_chunk && m->momentum)
+    state->momentum_sum = mn_capture(g, mn_state(s, "momentum_sum", mn_scope_exact(s), gate, NULL, "sum of the gate's argument"));
+  if (m->per_chunk && m->decay)
+    state->decay_sum = mn_capture(g, mn_state(s, "decay_sum", mn_scope_exact(s), gate, NULL, "sum of the gate's argument"));
+}
+
+static void store(mn_scope *s, const mn_fast_config *m, const mn_fast_state *state) {
+  for (int p = 0; p < mn_fast_parts(m); p++) {
+    part_state_set(s, m, 'W', p, state->W[p]);
+    if (m->momentum) part_state_set(s, m, 'S', p, state->S[p]);
+    if (m->per_chunk) part_state_set(s, m, 'G', p, state->G[p]);
+    else part_state_set(s, m, 'A', p, state->A[p]);
+  }
+  if (m->per_chunk && m->momentum) mn_state_set(s, "momentum_sum", state->momentum_sum);
+  if (m->per_chunk && m->decay) mn_state_set(s, "decay_sum", state->decay_sum);
+}
+
+/* q, k or v of the memory: [B,T,D] -> [B,T,H,d], exact type. state: the convolution's. */
+static mn_tensor *stream_of(mn_scope *s, const titans_config *c, const char *name, const char *state, mn_tensor *x) {
+  mn_graph *g = mn_scope_graph(s);
+  char proj[16], conv[16];
+  snprintf(proj, sizeof proj, "%s_proj", name);
+  snprintf(conv, sizeof conv, "%s_conv", name);
+  mn_tensor *u = mn_linear(s, proj, x, c->heads * c->head_dim, false, MN_NORMAL(0.02));
+  if (c->conv) u = mn_conv_layer_of(s, conv, state, u, c->conv);
+  u = mn_split_heads(s, mn_silu(g, u), c->heads);
+  return *name == 'v' ? mn_cast(g, u, mn_scope_exact(s)) : mn_norm(g, MN_NORM_L2, u, NULL, NULL, 1e-6, mn_scope_exact(s));
+}
+
+static mn_tensor *phase_of(mn_scope *s, int64_t period) { /* position modulo period, i32 [B]; NULL when known to be 0 */
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *position = mn_scope_position(s);
+  if (!position || mn_scope_aligned(s, period)) return NULL;
+  return mn_mod(g, mn_capture(g, position), mn_scalar(g, MN_I32, (double)period));
+}
+
+static mn_tensor *lmm(mn_scope *s, const titans_config *c, mn_tensor *x) {
+  mn_graph *g = mn_scope_graph(s);
+  if (!x) return NULL;
+  mn_fast_config m = memory_of(c);
+  mn_fast_state state = {0};
+  mn_init zero = MN_ZEROS;
+  int64_t H = c->heads;
+  mn_fast_input in = {
+      .q = stream_of(s, c, "q", "q_conv", x), /* [B,T,H,d] */
+      .k = stream_of(s, c, "k", "k_conv", x),
+      .v = stream_of(s, c, "v", "v_conv", x),
+      .phase = phase_of(s, c->chunk),
+  };
+  mn_tensor *lr = mn_linear_exact(s, "lr_proj", x, H, true, zero, MN_ZEROS), *surprise = NULL; /* [B,T,H] */
+  in.theta = mn_mul_scalar(g, mn_sigmoid(g, lr), c->lr_max);
+  if (c->momentum) in.momentum = mn_linear_exact(s, "momentum_proj", x, H, true, zero, MN_ZEROS);
+  if (c->decay) in.decay = mn_linear_exact(s, "decay_proj", x, H, true, zero, (mn_init){MN_INIT_CONSTANT, -4, 0});
+  load(s, &m, &state);
+  mn_tensor *y = mn_fast_memory(g, &m, &state, &in, g->parent ? NULL : &surprise); /* [B,T,H,d] */
+  store(s, &m, &state);
+  mn_report(s, "surprise", surprise);
+  y = mn_join_heads(s, mn_norm_layer(s, "norm", MN_NORM_RMS, y, 1e-6, mn_scope_compute(s)));
+  mn_tensor *gate = mn_silu(g, mn_linear(s, "gate_proj", x, H * c->head_dim, false, MN_NORMAL(0.02)));
+  return mn_linear(s, "o_proj", mn_mul(g, y, gate), mn_dim(x, 2), false, MN_NORMAL(0.02));
+}
+
+/* ---- its uses ---- */
+static mn_tensor *attention(mn_scope *s, const titans_config *c, mn_tensor *x) {
+  mn_attention_config a = {.heads = c->heads, .kv_heads = c->heads, .head_dim = c->head_dim, .window = c->window,
+                           .persistent = c->persistent, .max_context = c->max_context, .rope = true,
+                           .rope_theta = c->rope_theta, .rope_factor = 1, .rope_original_context = 4096};
+  return mn_attention_apply(mn_scope_in(s, "attn"), &a, x);
+}
+
+static mn_tensor *gated(mn_scope *s, mn_tensor *y, mn_tensor *m) { /* [B,T,D] twice */
+  mn_graph *g = mn_scope_graph(s);
+  mn_dtype t = mn_scope_compute(s);
+  mn_tensor *a = mn_norm_layer(s, "mag_norm_a", MN_NORM_RMS, y, 1e-6, t), *b = mn_norm_layer(s, "mag_norm_b", MN_NORM_RMS, m, 1e-6, t);
+  return mn_mul(g, a, mn_sigmoid(g, b));
+}
+
+static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
+  const titans_config *c = config;
+  if (!x) return NULL;
+  mn_scope *memory = mn_scope_in(s, "memory");
+  switch (c->use) {
+  case TITANS_MAG: return gated(s, attention(s, c, x), lmm(memory, c, x));
+  case TITANS_MAL: return attention(s, c, lmm(memory, c, x));
+  default: return lmm(memory, c, x);
+  }
+}
+
+const mn_mixer_def mn_mixer_titans = {
+    .name = "titans",
+    .aliases = "titans_lmm titans_mag titans_mal",
+    .kind = "state",
+    .summary = "Titans: a memory whose weights are trained while it reads; alone, or beside attention as gate, layer or context",
+    .paper = "Behrouz, Zhong & Mirrokni 2024, arXiv 2501.00663",
+    .config_size = sizeof(titans_config),
+    .fields = fields,
+    .check = check,
+    .apply = apply,
+};
