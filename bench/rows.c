@@ -1,12 +1,13 @@
-/* rows.c - the kernels that are bound by memory (norms, softmax, rotary embedding, convolution) beside the rate at which
- * this machine copies as many bytes, and the fused cross-entropy beside the products that it is made of, in one run.
+/* rows.c - the kernels that are bound by memory (norms, softmax, rotary embedding, convolution) beside the rate at
+ * which this machine copies as many bytes, and the fused cross-entropy beside the products that it is made of, in one
+ * run.
  *
  *     bench-rows [--threads N] [--rows N] [--width D] [--vocab N] [--repeat N] [--clock wall|cpu]
  *
- * `bytes` are those of all inputs and outputs; `of copy` is the time of copying them over the kernel's time (1: as fast as
- * memory allows at this size; more than 1: less time than copying them). Each figure is the least of the repetitions, which
- * alternate with the copies. --clock cpu counts the calling thread's processor time: for a machine that is busy with other
- * work, with --threads 1. */
+ * `bytes` are those of all inputs and outputs; `of copy` is the time of copying them over the kernel's time (1: as fast
+ * as memory allows at this size; more than 1: less time than copying them). Each figure is the least of the
+ * repetitions, which alternate with the copies. --clock cpu counts the calling thread's processor time: for a machine
+ * that is busy with other work, with --threads 1. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,9 +54,12 @@ static mn_view view_new(mn_backend *b, const mn_tensor *t, uint64_t key) {
     float x = (float)mn_random_uniform(key, 0, (uint64_t)i) - 0.5f;
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    if (t->dtype == MN_F32) ((float *)v.data)[i] = x;
-    else if (t->dtype == MN_BF16) ((uint16_t *)v.data)[i] = (uint16_t)(bits >> 16);
-    else ((int32_t *)v.data)[i] = (int32_t)(i * 7919 % vocab_size);
+    if (t->dtype == MN_F32)
+      ((float *)v.data)[i] = x;
+    else if (t->dtype == MN_BF16)
+      ((uint16_t *)v.data)[i] = (uint16_t)(bits >> 16);
+    else
+      ((int32_t *)v.data)[i] = (int32_t)(i * 7919 % vocab_size);
   }
   return v;
 }
@@ -69,8 +73,15 @@ static double time_node(mn_backend *b, mn_node *n, double *bytes, double *copy) 
     *bytes += (double)mn_shape_count(&t->shape) * (double)mn_dtype_size(t->dtype);
     *(i < n->n_in ? &in[i] : &out[i - n->n_in]) = view_new(b, t, (uint64_t)i + 1);
   }
-  mn_call c = {.kernel = mn_backend_find(b, n), .node = n, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .in = in,
-               .out = out, .pool = b->pool, .backend = b};
+  mn_call c = {.kernel = mn_backend_find(b, n),
+               .node = n,
+               .attr = n->attr,
+               .n_in = n->n_in,
+               .n_out = n->n_out,
+               .in = in,
+               .out = out,
+               .pool = b->pool,
+               .backend = b};
   copy_job job = {.bytes = (int64_t)(*bytes / 2)};
   job.from = b->alloc(b, (size_t)job.bytes);
   job.to = b->alloc(b, (size_t)job.bytes);
@@ -159,8 +170,16 @@ static void cross_entropy(mn_backend *b, mn_graph *g, mn_dtype t) {
   double forward = time_node(b, loss->node, &bytes, &copy), both = time_node(b, grad->node, &bytes, &copy);
   repeat = few;
   /* the product of one chunk of 512 tokens, as a matrix product of its own */
-  mn_product p = {.M = 512, .N = vocab_size, .K = width, .a_rs = width, .a_cs = 1, .b_rs = 1, .b_cs = width,
-                  .ldc = vocab_size, .bf16 = t == MN_BF16, .alpha = 1};
+  mn_product p = {.M = 512,
+                  .N = vocab_size,
+                  .K = width,
+                  .a_rs = width,
+                  .a_cs = 1,
+                  .b_rs = 1,
+                  .b_cs = width,
+                  .ldc = vocab_size,
+                  .bf16 = t == MN_BF16,
+                  .alpha = 1};
   mn_view a = view_new(b, product->node->in[0], 1), bw = view_new(b, w, 2), c = view_new(b, product, 3);
   void *scratch = mn_alloc_aligned(mn_product_scratch(&p, mn_cpu_isa(b), b->pool) + 64);
   p.a = a.data, p.b = bw.data, p.c = c.data;
@@ -172,8 +191,8 @@ static void cross_entropy(mn_backend *b, mn_graph *g, mn_dtype t) {
     if (alone < 0 || t1 - t0 < alone) alone = t1 - t0;
   }
   double rate = 2.0 * 512 * (double)(width * vocab_size) / alone;
-  printf("%-24s %-5s %8.1f ms %7.1f GFLOP/s, %.2f of the product of a chunk (%.1f GFLOP/s)\n", "cross-entropy", mn_dtype_name(t),
-         forward * 1e3, flops / forward / 1e9, flops / forward / rate, rate / 1e9);
+  printf("%-24s %-5s %8.1f ms %7.1f GFLOP/s, %.2f of the product of a chunk (%.1f GFLOP/s)\n", "cross-entropy",
+         mn_dtype_name(t), forward * 1e3, flops / forward / 1e9, flops / forward / rate, rate / 1e9);
   printf("%-24s %-5s %8.1f ms %7.1f GFLOP/s, %.2f of it\n", "... with gradient", mn_dtype_name(t), both * 1e3,
          3 * flops / both / 1e9, 3 * flops / both / rate);
   free(scratch);
@@ -186,14 +205,21 @@ int main(int argc, char **argv) {
   int threads = 0;
   for (int i = 1; i < argc; i += 2) {
     const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-    if (value && !strcmp(argv[i], "--threads")) threads = atoi(value);
-    else if (value && !strcmp(argv[i], "--rows") && atoi(value) > 0) rows = atoi(value);
-    else if (value && !strcmp(argv[i], "--width") && atoi(value) > 0) width = atoi(value);
-    else if (value && !strcmp(argv[i], "--vocab") && atoi(value) > 0) vocab_size = atoi(value);
-    else if (value && !strcmp(argv[i], "--repeat") && atoi(value) > 0) repeat = atoi(value);
-    else if (value && !strcmp(argv[i], "--clock")) cpu_clock = !strcmp(value, "cpu");
+    if (value && !strcmp(argv[i], "--threads"))
+      threads = atoi(value);
+    else if (value && !strcmp(argv[i], "--rows") && atoi(value) > 0)
+      rows = atoi(value);
+    else if (value && !strcmp(argv[i], "--width") && atoi(value) > 0)
+      width = atoi(value);
+    else if (value && !strcmp(argv[i], "--vocab") && atoi(value) > 0)
+      vocab_size = atoi(value);
+    else if (value && !strcmp(argv[i], "--repeat") && atoi(value) > 0)
+      repeat = atoi(value);
+    else if (value && !strcmp(argv[i], "--clock"))
+      cpu_clock = !strcmp(value, "cpu");
     else {
-      fprintf(stderr, "usage: %s [--threads N] [--rows N] [--width D] [--vocab N] [--repeat N] [--clock wall|cpu]\n", argv[0]);
+      fprintf(stderr, "usage: %s [--threads N] [--rows N] [--width D] [--vocab N] [--repeat N] [--clock wall|cpu]\n",
+              argv[0]);
       return 2;
     }
   }

@@ -1,6 +1,6 @@
-/* test_cpu_conv.c - the causal depthwise convolution of the CPU backend and its gradient against loops in double, on each
- * instruction set of this machine: with and without bias and prefix, odd sizes, strided rows, segments shorter than the
- * window; 1 and 2 threads must give the same bits. */
+/* test_cpu_conv.c - the causal depthwise convolution of the CPU backend and its gradient against loops in double, on
+ * each instruction set of this machine: with and without bias and prefix, odd sizes, strided rows, segments shorter
+ * than the window; 1 and 2 threads must give the same bits. */
 #include "cpu_kernel.h"
 
 typedef struct sizes {
@@ -25,7 +25,7 @@ static void conv_case(mn_isa isa, mn_dtype t, mn_dtype wt, sizes n, bool has_bia
   for (int64_t b = 0; b < B; b++)
     for (int64_t s = 0; s < T + P; s++)
       for (int64_t d = 0; d < D; d++)
-        all[(b * (T + P) + s) * D + d] = s >= P        ? tensor_get(&in[0], (b * T + s - P) * D + d)
+        all[(b * (T + P) + s) * D + d] = s >= P       ? tensor_get(&in[0], (b * T + s - P) * D + d)
                                          : has_prefix ? tensor_get(&prefix, (b * P + s) * D + d)
                                                       : 0;
   for (int64_t b = 0; b < B; b++)
@@ -55,20 +55,20 @@ static void conv_case(mn_isa isa, mn_dtype t, mn_dtype wt, sizes n, bool has_bia
   CHECK(tensor_error(&out[1], dw, 0.1) < grad_tol, "%s T %d D %d W %d: dw %g", mn_isa_name(isa), (int)T, (int)D, (int)W,
         tensor_error(&out[1], dw, 0.1));
   if (has_bias)
-    CHECK(tensor_error(&out[2], db, 0.1) < grad_tol, "%s T %d D %d W %d: dbias %g", mn_isa_name(isa), (int)T, (int)D, (int)W,
-          tensor_error(&out[2], db, 0.1));
+    CHECK(tensor_error(&out[2], db, 0.1) < grad_tol, "%s T %d D %d W %d: dbias %g", mn_isa_name(isa), (int)T, (int)D,
+          (int)W, tensor_error(&out[2], db, 0.1));
   if (has_prefix && P > 0) {
     for (int64_t i = 0; i < B * P * D; i++) dx[i] = dall[i / (P * D) * (T + P) * D + i % (P * D)];
-    CHECK(tensor_error(&out[n_out - 1], dx, 0.1) < tol, "%s T %d D %d W %d: dprefix %g", mn_isa_name(isa), (int)T, (int)D,
-          (int)W, tensor_error(&out[n_out - 1], dx, 0.1));
+    CHECK(tensor_error(&out[n_out - 1], dx, 0.1) < tol, "%s T %d D %d W %d: dprefix %g", mn_isa_name(isa), (int)T,
+          (int)D, (int)W, tensor_error(&out[n_out - 1], dx, 0.1));
   }
   tensors_free(2, in), free(bias.data), free(prefix.data), free(dy.data), free(y.data), tensors_free(n_out, out);
   free(all), free(dx);
 }
 
 static void test_conv(void) {
-  static const sizes cases[] = {{1, 1, 5, 4, 0}, {2, 3, 16, 4, 7}, {2, 37, 33, 3, 0}, {1, 5, 70, 1, 2}, {3, 200, 320, 4, 640},
-                                {1, 600, 96, 2, 0}, {2, 12, 17, 9, 1}};
+  static const sizes cases[] = {{1, 1, 5, 4, 0},       {2, 3, 16, 4, 7},   {2, 37, 33, 3, 0}, {1, 5, 70, 1, 2},
+                                {3, 200, 320, 4, 640}, {1, 600, 96, 2, 0}, {2, 12, 17, 9, 1}};
   for (mn_isa isa = 0; isa <= mn_isa_best(); isa++)
     for (int i = 0; i < 7; i++)
       for (int bits = 0; bits < 4; bits++) {
@@ -83,7 +83,8 @@ static void test_split(void) {
   enum { T = 30, D = 19, W = 4 };
   for (mn_isa isa = 0; isa <= mn_isa_best(); isa++) {
     mn_conv_attr attr = {.has_prefix = true};
-    mn_view in[3] = {tensor_random(TENSOR(MN_F32, 0, 1, T, D), 1, 1, 0), tensor_random(TENSOR(MN_F32, 0, D, W), 2, 1, 0),
+    mn_view in[3] = {tensor_random(TENSOR(MN_F32, 0, 1, T, D), 1, 1, 0),
+                     tensor_random(TENSOR(MN_F32, 0, D, W), 2, 1, 0),
                      tensor_random(TENSOR(MN_F32, 0, 1, W - 1, D), 3, 0, 0)};
     mn_view whole = TENSOR(MN_F32, 0, 1, T, D), part = TENSOR(MN_F32, 0, 1, T, D);
     kernel_check_run(mn_cpu_conv_kernels, &mn_op_conv, &attr, isa, 3, in, 1, &whole);
@@ -93,7 +94,8 @@ static void test_split(void) {
       rest[0].data = (float *)in[0].data + cut * D;
       rest[2].data = (float *)in[0].data + (cut - W + 1) * D;
       CHECK_OK(kernel_run(mn_cpu_conv_kernels, &mn_op_conv, &attr, isa, 2, 3, rest, 1, &y));
-      CHECK(!memcmp(y.data, (float *)whole.data + cut * D, sizeof(float) * (size_t)((T - cut) * D)), "cut at %d", (int)cut);
+      CHECK(!memcmp(y.data, (float *)whole.data + cut * D, sizeof(float) * (size_t)((T - cut) * D)), "cut at %d",
+            (int)cut);
     }
     tensors_free(3, in), free(whole.data), free(part.data);
   }

@@ -1,6 +1,7 @@
 /* conv.c - the causal depthwise convolution over time and its gradient. Time is cut into tasks; each is worked off in
  * blocks of a few steps, given to the vector code as addresses of rows, so that the prefix, the zeros before the
- * beginning and a strided input cost nothing. The gradient of the input is the same convolution with the taps reversed. */
+ * beginning and a strided input cost nothing. The gradient of the input is the same convolution with the taps reversed.
+ */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/conv.h"
 #include "backend/cpu/rows.h"
@@ -35,8 +36,8 @@ typedef struct conv_job {
   int64_t per, per_row; /* steps of a task, tasks of a sequence */
   const mn_view *x, *prefix, *dy;
   const float *taps, *bias, *zeros; /* [W, D], [D], [D] */
-  char *y, *dprefix;        /* the gradient's y is dx */
-  float *parts;             /* [tasks, W + 1, D] */
+  char *y, *dprefix;                /* the gradient's y is dx */
+  float *parts;                     /* [tasks, W + 1, D] */
 } conv_job;
 
 static inline const void *row_of(const mn_view *v, int64_t b, int64_t t) {
@@ -65,7 +66,8 @@ static void conv_task(void *ctx, int64_t i, int thread) {
   }
 }
 
-/* dx_s = sum over k of w[W-1-k] dy_{s+k}, for s from 1 - W (the prefix) on. The task of the first steps does the prefix. */
+/* dx_s = sum over k of w[W-1-k] dy_{s+k}, for s from 1 - W (the prefix) on. The task of the first steps does the
+ * prefix. */
 static void conv_grad_task(void *ctx, int64_t i, int thread) {
   (void)thread;
   const conv_job *j = ctx;
@@ -109,8 +111,7 @@ static conv_job conv_job_of(const mn_call *c, bool grad) {
   float *taps = c->workspace; /* w transposed, as f32: [W, D]; then the bias [D], then zeros [D] */
   for (int64_t d = 0; d < j.D; d++)
     for (int64_t k = 0; k < j.W; k++)
-      taps[(grad ? j.W - 1 - k : k) * j.D + d] =
-          load_as_f32(w->data, w->dtype, d * w->stride[0] + k * w->stride[1]);
+      taps[(grad ? j.W - 1 - k : k) * j.D + d] = load_as_f32(w->data, w->dtype, d * w->stride[0] + k * w->stride[1]);
   j.taps = taps;
   if (attr->has_bias) {
     const mn_view *bias = &c->in[at++];

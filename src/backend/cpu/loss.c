@@ -2,7 +2,7 @@
  * taken through all four steps before the next,
  *
  *     logits = h W^T          [R, vocab]   product
- *     nll, dlogits            [R, vocab]   each row once, while it is in cache
+ *     nll, dlogits            [R, vocab]   each row once and in place, while it is in cache
  *     dh = dlogits W          [R, D]       product
  *     dW += dlogits^T h       [vocab, D]   product, summed in f32
  *
@@ -29,7 +29,7 @@ typedef struct ce_job {
   mn_pool *pool;
   bool bf16, grad;
   int64_t N, D, vocab, chunk, active; /* active: tokens that count */
-  int64_t ld;          /* elements from one row of logits to the next: no power of two, whose rows would share a cache set */
+  int64_t ld; /* elements from one row of logits to the next: no power of two, whose rows would share a cache set */
   mn_rows h;
   const mn_view *w, *weight, *dnll;
   const int32_t *target;
@@ -37,15 +37,14 @@ typedef struct ce_job {
   char *dh, *dw;
   float *nll;
   /* workspace */
-  int32_t *row;        /* [N] the tokens that count */
-  char *h_chunk;       /* [R, D] gathered */
-  float *logits;       /* [R, ld] */
-  uint16_t *dlogits;   /* [R, ld] when bf16 */
-  char *dh_chunk;      /* [R, D] */
-  float *dh_parts;     /* [parts, R, D] */
-  float *dw_sum;       /* [vocab, D] f32; dw itself when that is f32 */
-  float *dw_part;      /* [vocab, D] follows dw_sum, for products that cannot add; none without plans */
-  char *scratch;       /* of the products */
+  int32_t *row;    /* [N] the tokens that count */
+  char *h_chunk;   /* [R, D] gathered */
+  float *logits;   /* [R, ld] */
+  char *dh_chunk;  /* [R, D] */
+  float *dh_parts; /* [parts, R, D] */
+  float *dw_sum;   /* [vocab, D] f32; dw itself when that is f32 */
+  float *dw_part;  /* [vocab, D] follows dw_sum, for products that cannot add; none without plans */
+  char *scratch;   /* of the products */
   const struct ce_plans *plans;
   int64_t first, rows; /* of the current chunk, among the active */
 } ce_job;
@@ -77,11 +76,24 @@ static mn_status run_plan(const ce_job *j, const mn_product_plan *plan, const mn
 }
 static void product(const ce_job *j, mn_product p) { mn_product_run(&p, j->set, j->pool, j->scratch); }
 static mn_product logits_product(const ce_job *j, int64_t R, const void *h, int64_t h_step) {
-  return (mn_product){.M = R, .N = j->vocab, .K = j->D, .a = h, .a_rs = h_step, .a_cs = 1, .b = j->w->data, .b_rs = 1,
-                      .b_cs = j->w->stride[0], .c = j->logits, .ldc = j->ld, .bf16 = j->bf16, .alpha = 1};
+  return (mn_product){.M = R,
+                      .N = j->vocab,
+                      .K = j->D,
+                      .a = h,
+                      .a_rs = h_step,
+                      .a_cs = 1,
+                      .b = j->w->data,
+                      .b_rs = 1,
+                      .b_cs = j->w->stride[0],
+                      .c = j->logits,
+                      .ldc = j->ld,
+                      .bf16 = j->bf16,
+                      .alpha = 1};
 }
-/* dh sums over the whole vocabulary for few elements: the vocabulary is cut into `parts` slices, each a product of its own
- * into [parts, R, D], which are then added in order. The vocab % parts tokens at the end go with the first part. */
+/* dlogits lie in the rows of logits; those of bf16 fill half a row */
+static int64_t dlogits_step(const ce_job *j) { return j->bf16 ? 2 * j->ld : j->ld; }
+/* dh sums over the whole vocabulary for few elements: the vocabulary is cut into `parts` slices, each a product of its
+ * own into [parts, R, D], which are then added in order. The vocab % parts tokens at the end go with the first part. */
 static int64_t dh_parts(const ce_job *j, int64_t R) {
   int64_t blocks = ((R + 511) / 512) * ((j->D + 511) / 512), parts = 8 / (blocks > 0 ? blocks : 1);
   if (parts > j->vocab / 512) parts = j->vocab / 512;
@@ -89,13 +101,27 @@ static int64_t dh_parts(const ce_job *j, int64_t R) {
 }
 static mn_product dh_product(const ce_job *j, int64_t R, void *dh, int64_t first, int64_t last) {
   size_t size = j->h.size;
-  const char *dlogits = j->bf16 ? (char *)j->dlogits : (char *)j->logits, *w = j->w->data;
-  return (mn_product){.M = R, .N = j->D, .K = last - first, .a = dlogits + first * (int64_t)size, .a_rs = j->ld, .a_cs = 1,
-                      .b = w + first * j->w->stride[0] * (int64_t)size, .b_rs = j->w->stride[0], .b_cs = 1, .c = dh, .ldc = j->D, .bf16 = j->bf16, .alpha = 1};
+  const char *dlogits = (char *)j->logits, *w = j->w->data;
+  return (mn_product){.M = R,
+                      .N = j->D,
+                      .K = last - first,
+                      .a = dlogits + first * (int64_t)size,
+                      .a_rs = dlogits_step(j),
+                      .a_cs = 1,
+                      .b = w + first * j->w->stride[0] * (int64_t)size,
+                      .b_rs = j->w->stride[0],
+                      .b_cs = 1,
+                      .c = dh,
+                      .ldc = j->D,
+                      .bf16 = j->bf16,
+                      .alpha = 1};
 }
 static mn_product_plan dh_plan(const ce_job *j, int64_t R, int64_t parts, mn_product_use onednn) {
   int64_t slice = j->vocab / parts;
-  mn_product_plan plan = {.p = dh_product(j, R, j->dh_parts, 0, slice), .n_axes = 1, .dim = {parts}, .a_step = {slice},
+  mn_product_plan plan = {.p = dh_product(j, R, j->dh_parts, 0, slice),
+                          .n_axes = 1,
+                          .dim = {parts},
+                          .a_step = {slice},
                           .b_step = {slice * j->w->stride[0]}};
   mn_product_plan_make(&plan, j->set, onednn);
   return plan;
@@ -103,8 +129,10 @@ static mn_product_plan dh_plan(const ce_job *j, int64_t R, int64_t parts, mn_pro
 static mn_status run_dh(const ce_job *j, void *dh) {
   int64_t R = j->rows, parts = dh_parts(j, R), rest = j->vocab % parts;
   mn_product_plan plan = dh_plan(j, R, parts, MN_ONEDNN_NEVER);
-  if (j->plans && R == j->chunk) MN_TRY(run_plan(j, &j->plans->dh, &plan.p));
-  else MN_TRY(mn_product_plan_run(&plan, j->pool, j->scratch));
+  if (j->plans && R == j->chunk)
+    MN_TRY(run_plan(j, &j->plans->dh, &plan.p));
+  else
+    MN_TRY(mn_product_plan_run(&plan, j->pool, j->scratch));
   if (rest > 0) {
     mn_product end = dh_product(j, R, j->dh_parts, j->vocab - rest, j->vocab);
     end.accumulate = true;
@@ -115,9 +143,20 @@ static mn_status run_dh(const ce_job *j, void *dh) {
   return MN_OK;
 }
 static mn_product dw_product(const ce_job *j, int64_t R, const void *h, int64_t h_step, bool accumulate) {
-  return (mn_product){.M = j->vocab, .N = j->D, .K = R, .a = j->bf16 ? (void *)j->dlogits : j->logits, .a_rs = 1,
-                      .a_cs = j->ld, .b = h, .b_rs = h_step, .b_cs = 1, .c = j->dw_sum, .ldc = j->D,
-                      .bf16 = j->bf16, .accumulate = accumulate, .alpha = 1};
+  return (mn_product){.M = j->vocab,
+                      .N = j->D,
+                      .K = R,
+                      .a = j->logits,
+                      .a_rs = 1,
+                      .a_cs = dlogits_step(j),
+                      .b = h,
+                      .b_rs = h_step,
+                      .b_cs = 1,
+                      .c = j->dw_sum,
+                      .ldc = j->D,
+                      .bf16 = j->bf16,
+                      .accumulate = accumulate,
+                      .alpha = 1};
 }
 
 /* ---- the chunk --------------------------------------------------------------------------------------------------- */
@@ -132,10 +171,9 @@ static void rows_task(void *ctx, int64_t i, int thread) {
     float *logits = j->logits + r * j->ld;
     if (j->grad) {
       float coef = j->dloss * at(j->weight, token) + at(j->dnll, token);
-      j->nll[token] = j->isa->nll_grad(j->vocab, logits, j->target[token], coef,
-                                       j->bf16 ? j->dlogits + r * j->ld : NULL);
+      j->nll[token] = j->isa->nll_grad(j->vocab, logits, logits + j->ld, j->target[token], coef, j->bf16);
     } else {
-      j->nll[token] = j->isa->nll(j->vocab, logits, j->target[token]);
+      j->nll[token] = j->isa->nll(j->vocab, logits, logits + j->ld, j->target[token]);
     }
   }
 }
@@ -153,8 +191,10 @@ static mn_status run_chunk(ce_job *j) {
     h_step = j->D;
   }
   mn_product p = logits_product(j, j->rows, h, h_step);
-  if (j->plans && serves(&j->plans->logits, &p)) MN_TRY(run_plan(j, &j->plans->logits, &p));
-  else product(j, p);
+  if (j->plans && serves(&j->plans->logits, &p))
+    MN_TRY(run_plan(j, &j->plans->logits, &p));
+  else
+    product(j, p);
   mn_pool_run(j->pool, (j->rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK, rows_task, j);
   if (!j->grad) return MN_OK;
   MN_TRY(run_dh(j, dense ? j->dh + (size_t)token * row_bytes : j->dh_chunk));
@@ -209,8 +249,8 @@ static size_t scratch_bytes(const ce_job *j) {
   return most;
 }
 
-/* Sizes, and the places of the workspace's parts from `base` on; *bytes: how much that is, without the scratch memory of
- * the products, which comes last. */
+/* Sizes, and the places of the workspace's parts from `base` on; *bytes: how much that is, without the scratch memory
+ * of the products, which comes last. */
 static ce_job ce_layout(const mn_call *c, char *base, size_t *bytes) {
   bool grad = c->n_in > 4;
   mn_isa isa = mn_cpu_isa(c->backend);
@@ -227,7 +267,7 @@ static ce_job ce_layout(const mn_call *c, char *base, size_t *bytes) {
   size_t used = 0, R = (size_t)j.chunk, D = (size_t)j.D, vocab = (size_t)j.vocab;
 #define PART(field, count)                                                                                             \
   do {                                                                                                                 \
-    j.field = (void *)((uintptr_t)base + used);                                                                                   \
+    j.field = (void *)((uintptr_t)base + used);                                                                        \
     used += mn_align((count) * sizeof *j.field, 64);                                                                   \
   } while (0)
   PART(row, (size_t)j.N);
@@ -242,7 +282,6 @@ static ce_job ce_layout(const mn_call *c, char *base, size_t *bytes) {
     }
     PART(dh_parts, part_rows * D);
     if (j.bf16) {
-      PART(dlogits, R * (size_t)j.ld);
       PART(dw_sum, vocab * D);
       if (isa >= MN_ISA_LEVEL_AMX) PART(dw_part, vocab * D);
     }
@@ -265,8 +304,8 @@ static mn_status ce_run(mn_call *c) {
   for (int64_t i = 0; i < j.N; i++) {
     int32_t t = j.target[i];
     if (t >= j.vocab)
-      return mn_fail(MN_ERR_ARG, "linear_cross_entropy: target %d of token %lld is outside the vocabulary of %lld", (int)t,
-                     (long long)i, (long long)j.vocab);
+      return mn_fail(MN_ERR_ARG, "linear_cross_entropy: target %d of token %lld is outside the vocabulary of %lld",
+                     (int)t, (long long)i, (long long)j.vocab);
     if (t >= 0) j.row[j.active++] = (int32_t)i;
     j.nll[i] = 0;
   }

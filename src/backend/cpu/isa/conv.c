@@ -11,14 +11,18 @@ MN_INLINE vf load(mn_dtype t, const void *p, int64_t i, int n) {
 }
 MN_INLINE void store(mn_dtype t, void *p, int64_t i, vf x, int n) {
   if (t == MN_F32) {
-    if (n == MN_VL) vf_store((float *)p + i, x);
-    else vf_storen((float *)p + i, x, n);
-  } else if (n == MN_VL) vf_store_bf16((uint16_t *)p + i, x);
-  else vf_store_bf16n((uint16_t *)p + i, x, n);
+    if (n == MN_VL)
+      vf_store((float *)p + i, x);
+    else
+      vf_storen((float *)p + i, x, n);
+  } else if (n == MN_VL)
+    vf_store_bf16((uint16_t *)p + i, x);
+  else
+    vf_store_bf16n((uint16_t *)p + i, x, n);
 }
 
-/* The rows of a block are short runs in memory, too short for the processor to foresee the next block's. They most often
- * follow at the same distance; a wrong guess does no harm. */
+/* The rows of a block are short runs in memory, too short for the processor to foresee the next block's. They most
+ * often follow at the same distance; a wrong guess does no harm. */
 MN_INLINE void prefetch_next(const void *before, const void *last, int64_t offset, int steps, const int write) {
   uintptr_t distance = (uintptr_t)last - (uintptr_t)before, at = (uintptr_t)last + (uintptr_t)offset;
   for (int k = 1; k <= steps; k++) __builtin_prefetch((const void *)(at + (uintptr_t)k * distance), write, 3);
@@ -54,8 +58,10 @@ MN_INLINE void conv_type(mn_dtype t, int64_t n, int64_t W, int64_t D, const void
 }
 static void conv(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const *row, const float *w, const float *bias,
                  void *const *y) {
-  if (t == MN_F32) conv_type(MN_F32, n, W, D, row, w, bias, y);
-  else conv_type(MN_BF16, n, W, D, row, w, bias, y);
+  if (t == MN_F32)
+    conv_type(MN_F32, n, W, D, row, w, bias, y);
+  else
+    conv_type(MN_BF16, n, W, D, row, w, bias, y);
 }
 
 MN_INLINE void grad_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const void *const *dy,
@@ -88,8 +94,10 @@ MN_INLINE void grad_type(mn_dtype t, int64_t n, int64_t W, int64_t D, const void
 }
 static void conv_weight_grad(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const *row, const void *const *dy,
                              float *sum) {
-  if (t == MN_F32) grad_type(MN_F32, n, W, D, row, dy, sum);
-  else grad_type(MN_BF16, n, W, D, row, dy, sum);
+  if (t == MN_F32)
+    grad_type(MN_F32, n, W, D, row, dy, sum);
+  else
+    grad_type(MN_BF16, n, W, D, row, dy, sum);
 }
 
 const mn_conv_isa MN_ISA_NAME(mn_conv_isa_table) = {conv, conv_weight_grad};

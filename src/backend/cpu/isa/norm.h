@@ -1,5 +1,5 @@
-/* isa/norm.h - vector code of the kernels that work on one row at a time: norms, softmax and rotary embedding. Types are
- * MN_F32 or MN_BF16; arithmetic is f32. Strides are in elements. */
+/* isa/norm.h - vector code of the kernels that work on one row at a time: norms, softmax and rotary embedding. Types
+ * are MN_F32 or MN_BF16; arithmetic is f32. Strides are in elements. */
 #ifndef MN_ISA_NORM_H
 #define MN_ISA_NORM_H
 
@@ -10,12 +10,12 @@ typedef struct mn_norm_rows { /* n rows of D elements */
   mn_norm_kind kind;
   float eps;
   int64_t n, D;
-  mn_dtype x_type, y_type;     /* y_type: also that of dy; dx has x's */
+  mn_dtype x_type, y_type; /* y_type: also that of dy; dx has x's */
   const void *x, *dy;
   int64_t x_step, dy_step;
-  const float *weight, *bias;  /* [D] or NULL */
-  void *y;                     /* forward: y [n, D] dense; gradient: dx [n, D] dense */
-  float *dweight, *dbias;      /* [D], added to; or NULL */
+  const float *weight, *bias; /* [D] or NULL */
+  void *y;                    /* forward: y [n, D] dense; gradient: dx [n, D] dense */
+  float *dweight, *dbias;     /* [D], added to; or NULL */
 } mn_norm_rows;
 
 typedef struct mn_rope_rows { /* H heads of one token */
