@@ -84,6 +84,7 @@ static bool onednn_faster(const mn_product *p, mn_isa isa) {
 void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn) {
   mn_product *p = &t->p;
   t->gemm = MN_ISA_PICK(mn_gemm_table, isa);
+  t->thin = MN_ISA_PICK(mn_thin_table, isa);
   t->batch = 1;
   for (int i = 0; i < t->n_axes; i++) t->batch *= t->dim[i];
   t->group = 1;
@@ -97,7 +98,7 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
   const int64_t nr = t->gemm->nr;
   const double work = 2.0 * (double)p->M * (double)p->N * (double)p->K;
   const bool dense_b = p->b_rs == 1 || p->b_cs == 1;
-  if (p->M <= MN_GEMM_THIN && dense_b && p->K * p->N >= 4096) {
+  if (p->M <= (p->b_cs == 1 ? 4 : 12) && dense_b && p->K * p->N >= 4096) {
     t->path = MN_PRODUCT_THIN;
     /* about 32 Ki elements of B to a task; its rows are read in pieces that are long enough for the memory */
     const int64_t nb = round_up(ceil_div(32768, p->K ? p->K : 1), 64);
@@ -140,15 +141,17 @@ typedef struct product_job {
   atomic_bool failed;
 } product_job;
 
-static void rows_as_f32(const mn_product *p, float *out) { /* [M,K] */
+static void dense_rows(const mn_product *p, bool keep_bf16, void *out) { /* A as [M,K] */
   for (int64_t i = 0; i < p->M; i++)
     for (int64_t k = 0; k < p->K; k++) {
-      const int64_t at = i * p->a_rs + k * p->a_cs;
-      if (p->bf16) {
-        const uint32_t bits = (uint32_t)((const uint16_t *)p->a)[at] << 16;
-        memcpy(&out[i * p->K + k], &bits, sizeof bits);
+      const int64_t from = i * p->a_rs + k * p->a_cs, to = i * p->K + k;
+      if (!p->bf16) {
+        ((float *)out)[to] = ((const float *)p->a)[from];
+      } else if (keep_bf16) {
+        ((uint16_t *)out)[to] = ((const uint16_t *)p->a)[from];
       } else {
-        out[i * p->K + k] = ((const float *)p->a)[at];
+        const uint32_t bits = (uint32_t)((const uint16_t *)p->a)[from] << 16;
+        memcpy((float *)out + to, &bits, sizeof bits);
       }
     }
 }
@@ -169,8 +172,8 @@ static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, 
   p.c = (char *)p.c + (int64_t)c_size * (product * t->p.M * t->p.N + m * p.ldc + n);
   switch (t->path) {
   case MN_PRODUCT_THIN:
-    rows_as_f32(&p, scratch);
-    t->gemm->thin(&p, scratch);
+    dense_rows(&p, t->thin->a_bf16, scratch);
+    t->thin->run(&p, scratch);
     break;
   case MN_PRODUCT_SMALL:
     t->gemm->small_f32(p.M, p.N, p.K, p.alpha, p.a, p.a_rs, p.a_cs, p.b, p.b_rs, p.b_cs, p.c, p.ldc, p.accumulate);

@@ -5,6 +5,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/isa/gemm.h"
+#include "backend/cpu/isa/thin.h"
 #include "backend/cpu/onednn.h"
 
 /* How a batch of equal products is cut into tasks. The cutting of M and N may follow the number of threads, because the
@@ -19,6 +20,7 @@ typedef struct mn_product_plan {
   int threads;                                      /* that will run it; 0: unknown                        */
   bool swapped; /* A and B changed places (transposed): p.a is the B of the caller */
   const mn_gemm *gemm;
+  const mn_thin *thin;
   mn_product_path path;
   mn_onednn *onednn;                /* of the path ONEDNN, after mn_product_plan_prepare */
   int64_t mb, nb, m_tasks, n_tasks; /* one product is cut into m_tasks x n_tasks blocks    */

@@ -1,5 +1,5 @@
-/* gemm.c - products of matrices on one thread: small ones in place, large ones in packed blocks, thin ones as streams
- * (see gemm.h). The summation order of an element of C depends on the shape alone. */
+/* gemm.c - products of matrices on one thread: small ones in place, large ones in packed blocks (see
+ * gemm.h). The summation order of an element of C depends on the shape alone. */
 #include "backend/cpu/isa/gemm_kernel.h"
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -205,112 +205,11 @@ static void block(const mn_product *p, void *scratch) {
         write_vector(TO_BF16, p->c, i * p->ldc + j, vf_load(sum + i * o.ldc + j), p->N - j);
 }
 
-/* ---- thin products: B is read once, in the order in which it lies in memory -------------------------------------- */
-INLINE vf load_b(bool bf16, const void *b, int64_t at) {
-  return bf16 ? vf_load_bf16((const uint16_t *)b + at) : vf_load((const float *)b + at);
-}
-INLINE vf load_bn(bool bf16, const void *b, int64_t at, int64_t n) {
-  return bf16 ? vf_load_bf16n((const uint16_t *)b + at, (int)n) : vf_loadn((const float *)b + at, (int)n);
-}
-
-static void put_thin(const mn_product *p, int64_t i, int64_t j, float x) {
-  x *= p->alpha;
-  if (p->c_bf16)
-    ((uint16_t *)p->c)[i * p->ldc + j] = bf16_from_f32(x);
-  else if (p->accumulate)
-    ((float *)p->c)[i * p->ldc + j] += x;
-  else
-    ((float *)p->c)[i * p->ldc + j] = x;
-}
-
-/* B's columns are dense in memory (a weight stored [N,K]): dot products, four columns at a time */
-INLINE void thin_dots(const int M, const int n, const bool bf16, const mn_product *p, const float *A, int64_t j) {
-  vf c[MN_GEMM_THIN * 4];
-  UNROLL for (int i = 0; i < M * n; i++) c[i] = (vf){0};
-  const int64_t K = p->K, ldb = p->b_cs, at = j * ldb;
-  int64_t k = 0;
-  for (; k + VW <= K; k += VW) {
-    vf b[4];
-    UNROLL for (int q = 0; q < n; q++) b[q] = load_b(bf16, p->b, at + q * ldb + k);
-    UNROLL for (int i = 0; i < M; i++) {
-      const vf a = vf_load(A + i * K + k);
-      UNROLL for (int q = 0; q < n; q++) c[i * n + q] += a * b[q];
-    }
-  }
-  if (k < K) {
-    vf b[4];
-    UNROLL for (int q = 0; q < n; q++) b[q] = load_bn(bf16, p->b, at + q * ldb + k, K - k);
-    UNROLL for (int i = 0; i < M; i++) {
-      const vf a = vf_loadn(A + i * K + k, (int)(K - k));
-      UNROLL for (int q = 0; q < n; q++) c[i * n + q] += a * b[q];
-    }
-  }
-  UNROLL for (int i = 0; i < M; i++) UNROLL for (int q = 0; q < n; q++) put_thin(p, i, j + q, vf_sum(c[i * n + q]));
-}
-
-/* B's rows are dense: rows of sums that stay in the L1 cache, eight rows of B at a time */
-enum { THIN_COLS = 512, THIN_STEP = 8 };
-INLINE void thin_rows(const int M, const bool bf16, const mn_product *p, const float *A, int64_t j, int64_t n) {
-  float sum[MN_GEMM_THIN][THIN_COLS];
-  memset(sum, 0, sizeof sum[0] * (size_t)M);
-  const int64_t K = p->K, ldb = p->b_rs;
-  int64_t k = 0;
-  for (; k + THIN_STEP <= K; k += THIN_STEP) {
-    int64_t l = 0;
-    for (; l + VW <= n; l += VW) {
-      vf s[MN_GEMM_THIN];
-      UNROLL for (int i = 0; i < M; i++) s[i] = vf_load(&sum[i][l]);
-      UNROLL for (int q = 0; q < THIN_STEP; q++) {
-        const vf b = load_b(bf16, p->b, (k + q) * ldb + j + l);
-        UNROLL for (int i = 0; i < M; i++) s[i] += vf_set1(A[i * K + k + q]) * b;
-      }
-      UNROLL for (int i = 0; i < M; i++) vf_store(&sum[i][l], s[i]);
-    }
-    if (l < n)
-      for (int q = 0; q < THIN_STEP; q++) {
-        const vf b = load_bn(bf16, p->b, (k + q) * ldb + j + l, n - l);
-        UNROLL for (int i = 0; i < M; i++) vf_store(&sum[i][l], vf_load(&sum[i][l]) + vf_set1(A[i * K + k + q]) * b);
-      }
-  }
-  for (; k < K; k++)
-    for (int64_t l = 0; l < n; l += VW) {
-      const vf b = l + VW <= n ? load_b(bf16, p->b, k * ldb + j + l) : load_bn(bf16, p->b, k * ldb + j + l, n - l);
-      UNROLL for (int i = 0; i < M; i++) vf_store(&sum[i][l], vf_load(&sum[i][l]) + vf_set1(A[i * K + k]) * b);
-    }
-  for (int i = 0; i < M; i++)
-    for (int64_t l = 0; l < n; l++) put_thin(p, i, j + l, sum[i][l]);
-}
-
-#define THIN(M, name, bf16)                                                                                            \
-  static void name##_dots_##M(const mn_product *p, const float *A) {                                                   \
-    int64_t j = 0;                                                                                                     \
-    for (; j + 4 <= p->N; j += 4) thin_dots(M, 4, bf16, p, A, j);                                                      \
-    for (; j < p->N; j++) thin_dots(M, 1, bf16, p, A, j);                                                              \
-  }                                                                                                                    \
-  static void name##_rows_##M(const mn_product *p, const float *A) {                                                   \
-    for (int64_t j = 0; j < p->N; j += THIN_COLS) thin_rows(M, bf16, p, A, j, min64(THIN_COLS, p->N - j));             \
-  }
-#define THINS(M) THIN(M, f32, false) THIN(M, bf16, true)
-THINS(1)
-THINS(2)
-THINS(3) THINS(4)
-
-    static void thin(const mn_product *p, const float *A) {
-  typedef void (*fn)(const mn_product *, const float *);
-#define OF(M)                                                                                                          \
-  {                                                                                                                    \
-    {f32_rows_##M, f32_dots_##M}, { bf16_rows_##M, bf16_dots_##M }                                                     \
-  }
-  static const fn fns[MN_GEMM_THIN][2][2] = {OF(1), OF(2), OF(3), OF(4)};
-  if (p->M >= 1 && p->M <= MN_GEMM_THIN) fns[p->M - 1][p->bf16][p->b_cs != 1](p, A);
-}
-
 const mn_gemm MN_ISA_NAME(mn_gemm_table) = {
     .small_f32 = small_f32,
     .small_bf16 = small_bf16,
     .block = block,
     .block_scratch = block_scratch,
-    .thin = thin,
     .mr = MR,
     .nr = NR,
     .bf16_per_unit = BF16_PER_UNIT,

@@ -21,8 +21,6 @@ typedef struct mn_product {
   float alpha;
 } mn_product;
 
-enum { MN_GEMM_THIN = 4 };
-
 typedef struct mn_gemm {
   /* C = alpha A B, or C += alpha A B. Made for M, N, K of some 1 .. 256, called many times: needs no scratch memory
    * (at most 96 KiB of stack), right for any size. Fastest when b_cs = 1 (f32). */
@@ -36,9 +34,6 @@ typedef struct mn_gemm {
   void (*block)(const mn_product *p, void *scratch);
   size_t (*block_scratch)(const mn_product *p);
 
-  /* Products with a thin A, bound by the reading of B. A: f32, dense [M,K], M <= MN_GEMM_THIN; B f32, or bf16
-   * (p->bf16). One of B's strides must be 1. p->a, p->a_rs, p->a_cs are not read. */
-  void (*thin)(const mn_product *p, const float *A);
   int mr, nr;        /* the tile of `block`: M and N should be cut at multiples */
   int bf16_per_unit; /* elements of bf16 that one multiply-add takes: 1 or 2   */
 } mn_gemm;
