@@ -1,0 +1,236 @@
+/* verb_inspect.c - `mneme inspect`: what a recipe or a trained model is made of, what a token costs, and what each pass of the
+ * compiler did. */
+#include "base/file.h"
+#include "cli/cli.h"
+#include "format/json.h"
+#include "format/yaml.h"
+#include "model/unit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const mn_option options[] = {
+    {"params", NULL, NULL, "list every parameter and state tensor: name, shape, type, meaning", 0},
+    {"plan", NULL, NULL, "list the compiled steps", 0},
+    {"mode", "WORD", "train", "what is compiled: train (forward and backward), forward, step (one token of a stream)", 0},
+    {"batch", "B", "1", "sequences", 0},
+    {"seq-len", "T", "512", "tokens of a sequence", 0},
+    {"dtype", "TYPE", "f32", "type of products: f32 or bf16", 0},
+    {"activations", "POLICY", "recompute", "keep, recompute (cheap results) or recompute_norms", 0},
+    {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory", MN_OPTION_REPEATS},
+    {0}};
+static const char *const examples[] = {"mneme inspect recipes/quick.yaml", "mneme inspect titans.yaml --params --json",
+                                       "mneme inspect runs/quick --mode step --plan", NULL};
+static const char *const modes[] = {"train", "forward", "step", NULL};
+static const char *const policies[] = {"keep", "recompute", "recompute_norms", NULL};
+static const char *const passes[] = {"simplify", "recompute", "fuse", "inplace", "share_memory", NULL};
+
+typedef struct inspection {
+  mn_cli *cli;
+  mn_arena *arena;
+  mn_backend *backend;
+  mn_unit unit;
+  mn_graph *graph;
+  mn_scope *scope;
+  mn_plan *plan;
+  int mode;
+  int64_t B, T, parameters;
+} inspection;
+
+static mn_status load(inspection *x) {
+  const char *path = x->cli->args[0];
+  const mn_value *root;
+  mn_file_info info;
+  MN_TRY(mn_file_stat(path, &info));
+  if (info.is_dir) {
+    char *config = mn_path_join(path, "config.json");
+    mn_status status = config ? mn_json_read(x->arena, config, &root) : MN_ERR_MEMORY;
+    free(config);
+    MN_TRY(status);
+  } else {
+    MN_TRY(mn_yaml_read(x->arena, path, &root));
+  }
+  for (int i = 0; i < x->cli->n_set; i++) MN_TRY(mn_value_set(x->arena, root, x->cli->set[i], &root));
+  return mn_unit_parse(x->arena, root, 256, &x->unit);
+}
+
+static mn_status build(inspection *x, mn_plan_request *q) {
+  int type, policy, off;
+  static const char *const types[] = {"f32", "bf16", NULL};
+  MN_TRY(mn_cli_choice(x->cli, "mode", modes, &x->mode));
+  MN_TRY(mn_cli_choice(x->cli, "dtype", types, &type));
+  MN_TRY(mn_cli_choice(x->cli, "activations", policies, &policy));
+  MN_TRY(mn_cli_int(x->cli, "batch", 1, 65536, &x->B));
+  MN_TRY(mn_cli_int(x->cli, "seq-len", 1, 1 << 24, &x->T));
+  if (x->mode == 2) x->T = 1;
+  x->graph = mn_graph_new();
+  mn_build b = {.param = MN_F32, .compute = type ? MN_BF16 : MN_F32, .carried = x->mode == 2};
+  x->scope = x->graph ? mn_scope_new(x->graph, b, x->B) : NULL;
+  if (!x->scope) return MN_ERR_MEMORY;
+  mn_graph *g = x->graph;
+  mn_tensor *in = mn_unit_input(x->scope, &x->unit, x->B, x->T), *y;
+  if (x->mode == 0 && x->unit.kind == MN_UNIT_MODEL)
+    y = mn_model_loss(x->scope, x->unit.model, in, mn_input(g, "target", MN_I32, MN_SHAPE(x->B, x->T)), NULL, NULL);
+  else
+    y = mn_unit_apply(x->scope, &x->unit, in);
+  MN_TRY(mn_graph_status(g));
+  const mn_param_info *info;
+  mn_tensor *const *params;
+  int n = mn_scope_params(x->scope, &info, &params);
+  for (int i = 0; i < n; i++) x->parameters += mn_shape_count(&info[i].shape);
+  mn_tensor **outs = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *outs);
+  const mn_built_state *states;
+  int n_states = mn_scope_states(x->scope, &states);
+  mn_tensor **vars = mn_arena_alloc(g->arena, (size_t)(n_states + 1) * sizeof *vars), **vals = mn_arena_alloc(g->arena, (size_t)(n_states + 1) * sizeof *vals);
+  if (!outs || !vars || !vals) return MN_ERR_MEMORY;
+  outs[0] = y;
+  if (x->mode == 0) MN_TRY(mn_grad(g, 1, &y, NULL, n, params, outs + 1));
+  for (int i = 0; i < n_states; i++) vars[i] = states[i].leaf, vals[i] = states[i].value;
+  *q = (mn_plan_request){.graph = g, .n_outputs = x->mode == 0 ? n + 1 : 1, .outputs = outs, .n_assigns = x->mode == 2 ? n_states : 0,
+                         .variables = vars, .values = vals, .backend = x->backend, .activations = (mn_activation_policy)policy};
+  const char *word;
+  for (int i = 0; (word = mn_cli_nth(x->cli, "off", i)); i++) {
+    for (off = 0; passes[off] && strcmp(passes[off], word) != 0; off++) continue;
+    if (!passes[off]) return mn_fail(MN_ERR_ARG, "--off %s: no such pass (simplify, recompute, fuse, inplace, share_memory)", word);
+    q->passes_off |= 1u << off;
+  }
+  return mn_plan_compile(q, &x->plan);
+}
+
+static double mib(size_t n) { return (double)n / 1048576; }
+
+static json_t *shape_json(const mn_shape *s) {
+  json_t *a = json_array();
+  for (int i = 0; i < s->ndim; i++) json_array_append_new(a, json_integer(s->dim[i]));
+  return a;
+}
+
+static json_t *params_json(const inspection *x) {
+  json_t *list = json_array();
+  const mn_param_info *info;
+  int n = mn_scope_params(x->scope, &info, NULL);
+  for (int i = 0; i < n; i++)
+    json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:b, s:s}", "name", info[i].name, "shape", shape_json(&info[i].shape), "dtype", "f32",
+                                          "weight_decay", !(info[i].flags & MN_PARAM_NO_DECAY), "meaning", info[i].help ? info[i].help : ""));
+  return list;
+}
+
+/* States show themselves only in a stream: built anew for one token. */
+static mn_status states_of(const inspection *x, mn_graph **g, const mn_built_state **states, int *n) {
+  *g = mn_graph_new();
+  mn_scope *s = *g ? mn_scope_new(*g, (mn_build){.param = MN_F32, .compute = MN_F32, .carried = true}, x->B) : NULL;
+  if (!s) return MN_ERR_MEMORY;
+  mn_unit_apply(s, &x->unit, mn_unit_input(s, &x->unit, x->B, 1));
+  *n = mn_scope_states(s, states);
+  return mn_graph_status(*g);
+}
+
+static void collect(void *ctx, const char *text) { json_array_append_new(ctx, json_string(text)); }
+static void print_line(void *ctx, const char *text) {
+  (void)ctx;
+  printf("%s\n", text);
+}
+
+static mn_status report(inspection *x) {
+  const mn_plan_report *r = mn_plan_get_report(x->plan);
+  double tokens = (double)(x->B * x->T);
+  mn_graph *g = NULL;
+  const mn_built_state *states;
+  int n_states = 0;
+  mn_status status = states_of(x, &g, &states, &n_states);
+  size_t state_bytes = 0;
+  for (int i = 0; i < n_states && status == MN_OK; i++)
+    state_bytes += (size_t)mn_shape_count(&states[i].info.shape) * mn_dtype_size(states[i].info.dtype);
+  if (status != MN_OK) {
+    mn_graph_free(g);
+    return status;
+  }
+  if (x->cli->json) {
+    json_t *doc = json_pack("{s:I, s:I, s:f, s:s, s:I, s:I}", "parameters", (json_int_t)x->parameters, "state_bytes", (json_int_t)state_bytes,
+                            "flops_per_token", (double)r->flops / tokens, "mode", modes[x->mode], "batch", (json_int_t)x->B, "seq_len", (json_int_t)x->T);
+    json_object_set_new(doc, "plan", json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "nodes", r->nodes_given, "lowered", r->nodes_lowered,
+                        "simplified", r->nodes_simplified, "recomputed", r->nodes_recomputed, "elementwise_before", r->elementwise_before,
+                        "elementwise_after", r->elementwise_after, "fused", r->nodes_fused, "steps", r->steps, "copies", r->copies, "in_place", r->in_place));
+    json_object_set_new(doc, "memory", json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "intermediate_bytes_unshared", (json_int_t)r->bytes_unshared,
+                        "intermediate_bytes", (json_int_t)r->bytes_planned, "activation_bytes", (json_int_t)r->bytes_activations, "output_bytes",
+                        (json_int_t)r->bytes_outputs, "constant_bytes", (json_int_t)r->bytes_constants, "parameter_bytes", (json_int_t)(4 * x->parameters)));
+    if (mn_cli_given(x->cli, "params")) {
+      json_object_set_new(doc, "params", params_json(x));
+      json_t *list = json_array();
+      for (int i = 0; i < n_states; i++)
+        json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:s}", "name", states[i].info.name, "shape", shape_json(&states[i].info.shape), "dtype",
+                                              mn_dtype_name(states[i].info.dtype), "meaning", states[i].info.help ? states[i].info.help : ""));
+      json_object_set_new(doc, "states", list);
+    }
+    if (mn_cli_given(x->cli, "plan")) {
+      json_t *steps = json_array();
+      mn_plan_describe(x->plan, collect, steps);
+      json_object_set_new(doc, "steps", steps);
+    }
+    mn_graph_free(g);
+    return mn_cli_json(x->cli, doc);
+  }
+  char shape[96];
+  if (x->unit.kind == MN_UNIT_MODEL)
+    printf("model           %d blocks, d_model %lld, vocab_size %lld\n", x->unit.model->n_blocks, (long long)x->unit.d_model, (long long)x->unit.model->config.vocab_size);
+  printf("parameters      %lld (%.1f MiB in f32)\n", (long long)x->parameters, mib((size_t)x->parameters * 4));
+  printf("state           %zu bytes for %lld stream%s\n", state_bytes, (long long)x->B, x->B == 1 ? "" : "s");
+  printf("FLOPs per token %.3g (%s, batch %lld, seq_len %lld)\n\n", (double)r->flops / tokens, modes[x->mode], (long long)x->B, (long long)x->T);
+  printf("pass            effect\n");
+  printf("  lower         %d operations -> %d\n", r->nodes_given, r->nodes_lowered);
+  printf("  simplify      %d -> %d\n", r->nodes_lowered, r->nodes_simplified);
+  printf("  recompute     %d results made again instead of kept; %.1f MiB of activations kept for the backward pass\n", r->nodes_recomputed, mib(r->bytes_activations));
+  printf("  fuse          %d element-wise operations -> %d kernels; %d operations in all\n", r->elementwise_before, r->elementwise_after, r->nodes_fused);
+  printf("  layout        %d copies\n", r->copies);
+  printf("  in place      %d results\n", r->in_place);
+  printf("  memory        %.1f MiB side by side -> %.1f MiB shared; largest workspace %.1f MiB; outputs %.1f MiB; constants %.1f MiB\n", mib(r->bytes_unshared),
+         mib(r->bytes_planned), mib(r->bytes_workspace), mib(r->bytes_outputs), mib(r->bytes_constants));
+  printf("  steps         %d\n", r->steps);
+  if (mn_cli_given(x->cli, "params")) {
+    const mn_param_info *info;
+    int n = mn_scope_params(x->scope, &info, NULL);
+    printf("\nparameter                                          shape                  meaning\n");
+    for (int i = 0; i < n; i++) printf("%-50s %-22s %s\n", info[i].name, mn_shape_str(&info[i].shape, shape), info[i].help ? info[i].help : "");
+    printf("\nstate                                              shape             type  meaning\n");
+    for (int i = 0; i < n_states; i++)
+      printf("%-50s %-17s %-5s %s\n", states[i].info.name, mn_shape_str(&states[i].info.shape, shape), mn_dtype_name(states[i].info.dtype), states[i].info.help ? states[i].info.help : "");
+  }
+  if (mn_cli_given(x->cli, "plan")) {
+    printf("\n step operation                  kernel                 type  shape\n");
+    mn_plan_describe(x->plan, print_line, NULL);
+  }
+  mn_graph_free(g);
+  return MN_OK;
+}
+
+static mn_status run(mn_cli *cli) {
+  inspection x = {.cli = cli, .arena = mn_arena_new()};
+  mn_plan_request q;
+  mn_status status = x.arena ? mn_backend_cpu_new(cli->threads, &x.backend) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = load(&x);
+  if (status == MN_OK) status = build(&x, &q);
+  if (status == MN_OK) status = report(&x);
+  mn_plan_free(x.plan);
+  mn_graph_free(x.graph);
+  mn_unit_free(&x.unit);
+  mn_backend_free(x.backend);
+  mn_arena_free(x.arena);
+  return status;
+}
+
+const mn_verb mn_verb_inspect = {
+    .name = "inspect",
+    .purpose = MN_VERB_LOOK,
+    .summary = "parameters, states, FLOPs per token, and what each pass of the compiler did",
+    .usage = "RECIPE.yaml | MODEL_DIR [options]",
+    .about = "Compiles the recipe's model (or a single mixer or block, see mneme apply) and prints what came of it. The passes: lower replaces fused "
+             "operations that have no kernel by their compositions; simplify removes what is said twice; recompute chooses which activations are "
+             "kept for the backward pass (compressing and off-loading are further values of that policy); fuse joins element-wise chains; memory "
+             "lets buffers share by lifetime.",
+    .options = options,
+    .examples = examples,
+    .common = MN_CLI_THREADS | MN_CLI_SET,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

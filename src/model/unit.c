@@ -1,0 +1,58 @@
+/* unit.c - see unit.h. */
+#include "model/unit.h"
+
+#include <stdio.h>
+
+typedef struct unit_config {
+  int64_t d_model;
+  const mn_value *mixer, *block, *model;
+} unit_config;
+#define S unit_config
+static const mn_field unit_fields[] = {
+    MN_FIELD_INT(S, d_model, 0, 0, 1 << 20, "width D of a mixer's or a block's input"),
+    MN_FIELD_VALUE(S, mixer, "one mixer"),
+    MN_FIELD_VALUE(S, block, "one block"),
+    MN_FIELD_VALUE(S, model, "a whole model"),
+    MN_FIELD_END};
+#undef S
+
+mn_status mn_unit_parse(mn_arena *arena, const mn_value *root, int64_t vocab_size, mn_unit *out) {
+  unit_config c;
+  *out = (mn_unit){0};
+  const mn_value *model = mn_value_get(root, "model");
+  if (model) { /* a training recipe is read for its model alone */
+    out->kind = MN_UNIT_MODEL;
+    MN_TRY(mn_model_parse(model, NULL, vocab_size, &out->model));
+    out->d_model = out->model->config.d_model;
+    return MN_OK;
+  }
+  MN_TRY(mn_config_read(arena, root, NULL, unit_fields, &c));
+  if (!c.mixer == !c.block) return mn_value_fail(root, "a recipe for apply and inspect names one of mixer, block, model");
+  if (c.d_model < 1) return mn_config_fail(root, NULL, "d_model", "must be given beside a mixer or a block");
+  out->d_model = c.d_model;
+  if (c.mixer) {
+    out->kind = MN_UNIT_MIXER;
+    return mn_mixer_parse(arena, c.mixer, NULL, c.d_model, &out->mixer);
+  }
+  out->kind = MN_UNIT_BLOCK;
+  const mn_value *map = mn_value_map(arena, 4, (const char *const[]){"d_model", "vocab_size", "layers", "block"},
+                                     (const mn_value *const[]){mn_value_int(arena, c.d_model), mn_value_int(arena, 1), mn_value_int(arena, 1), c.block});
+  return map ? mn_model_parse(map, NULL, 0, &out->model) : MN_ERR_MEMORY;
+}
+
+void mn_unit_free(mn_unit *u) { mn_model_free(u->model); }
+
+mn_tensor *mn_unit_input(mn_scope *s, const mn_unit *u, int64_t B, int64_t T) {
+  mn_graph *g = mn_scope_graph(s);
+  if (u->kind == MN_UNIT_MODEL) return mn_input(g, "tokens", MN_I32, MN_SHAPE(B, T));
+  return mn_input(g, "x", mn_scope_exact(s), MN_SHAPE(B, T, u->d_model));
+}
+
+mn_tensor *mn_unit_apply(mn_scope *s, const mn_unit *u, mn_tensor *x) {
+  mn_graph *g = mn_scope_graph(s);
+  if (u->kind == MN_UNIT_MODEL) return mn_model_apply(s, u->model, x);
+  mn_tensor *y = u->kind == MN_UNIT_BLOCK ? mn_block_apply(s, &u->model->blocks[0], x)
+                                          : mn_mixer_apply(s, &u->mixer, mn_cast(g, x, mn_scope_compute(s)));
+  mn_scope_advance(s, mn_dim(x, 1));
+  return mn_cast(g, y, mn_scope_exact(s));
+}

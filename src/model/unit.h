@@ -1,0 +1,24 @@
+/* unit.h - what `mneme apply` and `mneme inspect` look at: one mixer, one block, or a whole model, named by a recipe:
+ *     {d_model: 64, mixer: {type: ...}}    {d_model: 64, block: {mixer: ..., channel: ...}}    {model: {...}} */
+#ifndef MN_UNIT_H
+#define MN_UNIT_H
+
+#include "model/model.h"
+
+typedef enum mn_unit_kind { MN_UNIT_MIXER, MN_UNIT_BLOCK, MN_UNIT_MODEL } mn_unit_kind;
+typedef struct mn_unit {
+  mn_unit_kind kind;
+  int64_t d_model;
+  mn_mixer mixer;
+  mn_model *model; /* a block is a model of one block without its ends */
+} mn_unit;
+
+/* vocab_size: for a model whose recipe leaves it to a tokenizer that is not at hand; 0: refuse. */
+mn_status mn_unit_parse(mn_arena *arena, const mn_value *root, int64_t vocab_size, mn_unit *out);
+void mn_unit_free(mn_unit *u);
+/* The input's name ("x" [B,T,D] exact type; a model: "tokens" i32 [B,T]) as a leaf of the scope's graph. */
+mn_tensor *mn_unit_input(mn_scope *s, const mn_unit *u, int64_t B, int64_t T);
+/* y [B,T,D], a model: logits [B,T,vocab_size]; exact type. Moves the position on. */
+mn_tensor *mn_unit_apply(mn_scope *s, const mn_unit *u, mn_tensor *x);
+
+#endif
