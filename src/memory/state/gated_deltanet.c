@@ -1,0 +1,75 @@
+/* gated_deltanet.c - Gated DeltaNet (Yang, Kautz & Hatamizadeh 2024, arXiv 2412.06464): a matrix memory that forgets by a
+ * gate and corrects what it holds under a key by the delta rule. The baseline Titans is measured against.
+ *
+ *     q_t = l2norm(silu(conv4(W_q x)))_t / sqrt(d)   k_t = l2norm(silu(conv4(W_k x)))_t   v_t = silu(conv4(W_v x))_t
+ *     alpha_t = exp(-exp(A_log) softplus(w_a x_t + dt_bias))       beta_t = sigmoid(w_b x_t)
+ *     W_t = alpha_t W_{t-1} + beta_t k_t (v_t - alpha_t k_t W_{t-1})       (rows; S_t = W_t^T of the paper)
+ *     y_t = W_o [ RMSNorm(q_t W_t) * silu(W_g x_t) ] */
+#include "nn/mixer.h"
+
+#include <math.h>
+
+typedef struct gated_deltanet_config {
+  int64_t heads, head_dim, conv, chunk;
+} gated_deltanet_config;
+
+#define S gated_deltanet_config
+static const mn_field fields[] = {
+    MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H"),
+    MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),
+    MN_FIELD_INT(S, conv, 4, 1, 64, "kernel of the causal depthwise convolution on q, k and v; 1: a gain alone"),
+    MN_FIELD_INT(S, chunk, 64, 1, 4096, "tokens worked on together; changes speed, not results"),
+    MN_FIELD_END};
+#undef S
+
+static mn_status check(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config) {
+  gated_deltanet_config *c = config;
+  (void)type;
+  if (c->head_dim == 0) {
+    if (d_model % c->heads) return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
+    c->head_dim = d_model / c->heads;
+  }
+  return MN_OK;
+}
+
+static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
+  const gated_deltanet_config *c = config;
+  mn_graph *g = mn_scope_graph(s);
+  mn_dtype exact = mn_scope_exact(s);
+  mn_init init = MN_NORMAL(0.02);
+  if (!x) return NULL;
+  int64_t B = mn_dim(x, 0), D = mn_dim(x, 2), H = c->heads, d = c->head_dim;
+  static const char *const proj[] = {"q_proj", "k_proj", "v_proj"}, *const conv[] = {"q_conv", "k_conv", "v_conv"};
+  mn_tensor *qkv[3];
+  for (int i = 0; i < 3; i++) {
+    mn_tensor *y = mn_conv_layer(s, conv[i], mn_linear(s, proj[i], x, H * d, false, init), c->conv);
+    y = mn_split_heads(s, mn_cast(g, mn_silu(g, y), exact), H); /* [B,T,H,d] */
+    qkv[i] = i < 2 ? mn_norm(g, MN_NORM_L2, y, NULL, NULL, 1e-6, exact) : y;
+  }
+  qkv[0] = mn_mul_scalar(g, qkv[0], 1 / sqrt((double)d));
+  mn_tensor *A_log = mn_param(s, "A_log", MN_SHAPE(H), (mn_init){MN_INIT_LOG_UNIFORM, 1, 16}, MN_PARAM_NO_DECAY, "log of the decay's rate [H]");
+  mn_tensor *dt_bias = mn_param(s, "dt_bias", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY, "time step's bias [H]");
+  mn_tensor *step = mn_softplus(g, mn_add(g, mn_linear_exact(s, "a_proj", x, H, false, init, MN_ZEROS), dt_bias)); /* [B,T,H] */
+  mn_recurrence_io io = {
+      .q = qkv[0], .k = qkv[1], .v = qkv[2],
+      .theta = mn_sigmoid(g, mn_linear_exact(s, "b_proj", x, H, false, init, MN_ZEROS)),
+      .log_a = mn_neg(g, mn_mul(g, mn_exp(g, mn_capture(g, A_log)), step)),
+      .w0 = mn_capture(g, mn_state(s, "W", exact, MN_SHAPE(B, H, d, d), NULL, "memory: a query q reads q W")),
+  };
+  mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = c->chunk});
+  mn_state_set(s, "W", io.w);
+  mn_tensor *o = mn_norm_layer(s, "norm", MN_NORM_RMS, io.o, 1e-6, mn_scope_compute(s));
+  o = mn_mul(g, mn_join_heads(s, o), mn_silu(g, mn_linear(s, "gate_proj", x, H * d, false, init)));
+  return mn_linear(s, "o_proj", o, D, false, init);
+}
+
+const mn_mixer_def mn_mixer_gated_deltanet = {
+    .name = "gated_deltanet",
+    .kind = "state",
+    .summary = "matrix memory with a forget gate and the delta rule",
+    .paper = "Yang, Kautz & Hatamizadeh 2024, arXiv 2412.06464",
+    .config_size = sizeof(gated_deltanet_config),
+    .fields = fields,
+    .check = check,
+    .apply = apply,
+};
