@@ -8,7 +8,7 @@ static const char *const goldens[] = {
     "lmm_ln_mlp1_c16", "lmm_ln_mlp2_c4", "lmm_ln_mlp2_c4_clamp", "lmm_ln_mlp2_chunkwise", "lmm_mlp1_c4", "lmm_mlp2_c1",
     "lmm_mlp2_c16", "lmm_mlp2_c4", "lmm_mlp2_c4_before", "lmm_mlp2_c4_clamp", "lmm_mlp2_c4_expand4", "lmm_mlp2_c4_no_decay",
     "lmm_mlp2_c4_no_momentum", "lmm_mlp2_c4_no_residual", "lmm_mlp2_chunkwise", "lmm_mlp3_c4", "lmm_mlp3_c4_no_residual",
-    "mag_linear", "mag_mlp2", "mal_linear"};
+    "mag_linear", "mag_mlp2", "mal_linear", "mac_linear", "mac_linear_chunkwise", "mac_mlp2"};
 
 static void golden_vectors(void) {
   for (size_t i = 0; i < sizeof goldens / sizeof *goldens; i++) {
@@ -35,6 +35,8 @@ static void a_stream_cut_anywhere(void) {
   split("{\"type\": \"titans_lmm\", \"heads\": 2, \"chunk\": 8, \"memory_net\": \"ln_mlp\", \"memory_expand\": 2, \"read\": \"before\", \"grad_clamp\": 0.5}", 33, 4);
   split("{\"type\": \"titans_lmm\", \"heads\": 2, \"chunk\": 8, \"memory_net\": \"mlp\", \"memory_expand\": 2, \"granularity\": \"chunk\"}", 33, 4);
   split("{\"type\": \"titans_lmm\", \"heads\": 2, \"chunk\": 8, \"memory_net\": \"ln_mlp\", \"memory_expand\": 2, \"granularity\": \"chunk\", \"read\": \"before\"}", 33, 4);
+  split("{\"type\": \"titans_mac\", \"heads\": 2, \"chunk\": 4, \"segment\": 8, \"persistent\": 2}", 33, 4);
+  split("{\"type\": \"titans_mac\", \"heads\": 2, \"chunk\": 3, \"segment\": 8, \"memory_net\": \"mlp\"}", 33, 4);
 }
 
 int main(void) {

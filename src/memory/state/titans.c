@@ -207,6 +207,108 @@ static mn_tensor *gated(mn_scope *s, mn_tensor *y, mn_tensor *m) { /* [B,T,D] tw
   return mn_mul(g, a, mn_sigmoid(g, b));
 }
 
+/* ---- memory as context ---- */
+typedef struct mac_context {
+  const titans_config *c;
+  bool stream; /* a later call goes on inside the segment: what it needs is state */
+} mac_context;
+
+/* M_{s-1}: the memory as it was when the segment began, or as it is when one begins now (phase 0). */
+static void frozen(mn_scope *memory, const mn_fast_config *m, mn_tensor *phase, bool stream, mn_tensor **F) {
+  mn_graph *g = mn_scope_graph(memory);
+  mn_fast_state now = {0};
+  load(memory, m, &now);
+  mn_tensor *begins = phase ? mn_eq(g, phase, mn_scalar(g, MN_I32, 0)) : NULL; /* [B] */
+  for (int p = 0; p < mn_fast_parts(m); p++) {
+    F[p] = now.W[p];
+    if (!stream) continue;
+    mn_tensor *kept = part_state(memory, m, 'F', p, NULL, "the memory where the segment began");
+    if (begins) F[p] = mn_select(g, mn_reshape(g, begins, (mn_shape){kept->shape.ndim, {mn_dim(kept, 0), 1, 1, 1}}), now.W[p], kept);
+    part_state_set(memory, m, 'F', p, F[p]);
+  }
+}
+
+/* Keys or values of the segment so far: [B, N + 2 Cs, H, d], persistent pairs, then hq_j at N + j, then x_j at N + Cs + j. */
+static mn_tensor *segment_store(mn_scope *s, const titans_config *c, const char *name, mn_tensor *prefix, mn_tensor *slots, mn_tensor *rows) {
+  mn_graph *g = mn_scope_graph(s);
+  int64_t B = mn_dim(rows, 0), N = c->persistent, H = c->heads, d = c->head_dim;
+  mn_tensor *init = NULL;
+  if (prefix && !g->parent) init = mn_pad(g, mn_expand(g, prefix, MN_SHAPE(B, N, H, d)), 1, 0, 2 * c->segment);
+  mn_tensor *kept = mn_state(s, name, rows->dtype, MN_SHAPE(B, N + 2 * c->segment, H, d), init,
+                             "the segment's persistent, memory and token rows");
+  kept = mn_put(g, mn_capture(g, kept), slots, rows, 1, false);
+  mn_state_set(s, name, kept);
+  return kept;
+}
+
+/* y of the tokens x [B,n,D] of one segment, beside what the memory reads for them, hq [B,n,D]. */
+static mn_tensor *segment_attention(mn_scope *s, const titans_config *c, mn_tensor *x, mn_tensor *hq, mn_tensor *phase, bool stream) {
+  mn_graph *g = mn_scope_graph(s);
+  if (!x || !hq) return NULL;
+  int64_t B = mn_dim(x, 0), n = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, d = c->head_dim, N = c->persistent, Cs = c->segment;
+  mn_init init = MN_NORMAL(0.02);
+  mn_tensor *both = mn_concat(g, 2, (mn_tensor *[]){hq, x}, 1), *cos, *sin, *cos_hq, *sin_hq; /* [B,2n,D] */
+  mn_tensor *q = mn_split_heads(s, mn_linear(s, "q_proj", x, H * d, false, init), H);
+  mn_tensor *k = mn_split_heads(s, mn_linear(s, "k_proj", both, H * d, false, init), H);
+  mn_tensor *v = mn_split_heads(s, mn_linear(s, "v_proj", both, H * d, false, init), H);
+  /* hq_j stands at position j, x_j at Cs + j */
+  mn_rope_config r = {.theta = c->rope_theta, .factor = 1};
+  mn_tensor *zero = mn_full(g, MN_I32, MN_SHAPE(B), 0), *row = phase ? phase : zero; /* of the first token in its segment */
+  mn_rope_tables_at(s, &r, d, n, phase, &cos_hq, &sin_hq);
+  mn_rope_tables_at(s, &r, d, n, mn_add_scalar(g, row, (double)Cs), &cos, &sin);
+  q = mn_rope(g, q, cos, sin, false);
+  k = mn_concat(g, 2, (mn_tensor *[]){mn_rope(g, mn_slice(g, k, 1, 0, n), cos_hq, sin_hq, false),
+                                      mn_rope(g, mn_slice(g, k, 1, n, n), cos, sin, false)}, 1);
+  mn_tensor *pk = NULL, *pv = NULL;
+  if (N && k && v) {
+    pk = mn_capture(g, mn_param(s, "prefix_k", MN_SHAPE(N, H, d), init, MN_PARAM_NO_DECAY, "persistent keys [N,H,d], never rotated"));
+    pv = mn_capture(g, mn_param(s, "prefix_v", MN_SHAPE(N, H, d), init, MN_PARAM_NO_DECAY, "persistent values [N,H,d]"));
+    pk = mn_unsqueeze(g, mn_cast(g, pk, k->dtype), 0);
+    pv = mn_unsqueeze(g, mn_cast(g, pv, v->dtype), 0);
+  }
+  int64_t rows = stream ? Cs : n; /* each of hq and x, as attended */
+  if (stream) {
+    mn_tensor *i = mn_add(g, mn_reshape(g, row, MN_SHAPE(B, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, n), 1));
+    mn_tensor *slots = mn_concat(g, 2, (mn_tensor *[]){mn_add_scalar(g, i, (double)N), mn_add_scalar(g, i, (double)(N + Cs))}, 1);
+    k = segment_store(s, c, "k", pk, slots, k);
+    v = segment_store(s, c, "v", pv, slots, v);
+  } else if (N) {
+    k = mn_concat(g, 2, (mn_tensor *[]){mn_expand(g, pk, MN_SHAPE(B, N, H, d)), k}, 1);
+    v = mn_concat(g, 2, (mn_tensor *[]){mn_expand(g, pv, MN_SHAPE(B, N, H, d)), v}, 1);
+  }
+  /* row i sees hq_0..hq_i and x_0..x_i; what an earlier segment left behind it in the store lies after i */
+  mn_tensor *j = mn_iota(g, MN_I32, MN_SHAPE(1, rows), 1), *at[3] = {mn_full(g, MN_I32, MN_SHAPE(1, N ? N : 1), 0), j, j};
+  mn_tensor *k_pos = mn_expand(g, mn_concat(g, N ? 3 : 2, N ? at : at + 1, 1), MN_SHAPE(B, N + 2 * rows));
+  mn_attention_attr attr = {.scale = 1 / sqrt((double)d), .causal = true, .prefix = N};
+  mn_tensor *o = mn_attention(g, q, k, v, row, k_pos, NULL, attr, NULL);
+  return mn_linear(s, "o_proj", mn_join_heads(s, o), D, false, init);
+}
+
+/* n tokens that lie in one segment. */
+static mn_tensor *mac_piece(mn_scope *s, void *context, mn_tensor *x) {
+  const mac_context *in = context;
+  const titans_config *c = in->c;
+  mn_graph *g = mn_scope_graph(s);
+  mn_scope *memory = mn_scope_in(s, "memory");
+  mn_fast_config m = memory_of(c);
+  mn_tensor *F[MN_FAST_PARTS], *phase = phase_of(s, c->segment);
+  frozen(memory, &m, phase, in->stream, F);
+  mn_tensor *q = stream_of(memory, c, "q", "x_conv", x); /* [B,n,H,d] */
+  mn_tensor *hq = q ? mn_transpose(g, mn_fast_read(g, &m, F, mn_transpose(g, q, 1, 2)), 1, 2) : NULL;
+  hq = hq ? mn_cast(g, mn_join_heads(s, hq), x->dtype) : NULL;
+  mn_tensor *y = segment_attention(mn_scope_in(s, "attn"), c, x, hq, phase, in->stream);
+  return gated(s, y, lmm(memory, c, y));
+}
+
+/* Segments one after the other. A stream whose positions are known to be multiples of some divisor of the segment goes on in
+ * pieces of that length, which never cross a segment's end; one of which nothing is known, token by token. */
+static mn_tensor *mac(mn_scope *s, const titans_config *c, mn_tensor *x) {
+  mac_context context = {c, mn_scope_is_stream(s)};
+  int64_t piece = c->segment;
+  while (piece > 1 && (c->segment % piece || !mn_scope_aligned(s, piece))) piece--;
+  return mn_scope_loop(s, piece, mac_piece, &context, x);
+}
+
 static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   const titans_config *c = config;
   if (!x) return NULL;
@@ -214,13 +316,14 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   switch (c->use) {
   case TITANS_MAG: return gated(s, attention(s, c, x), lmm(memory, c, x));
   case TITANS_MAL: return attention(s, c, lmm(memory, c, x));
+  case TITANS_MAC: return mac(s, c, x);
   default: return lmm(memory, c, x);
   }
 }
 
 const mn_mixer_def mn_mixer_titans = {
     .name = "titans",
-    .aliases = "titans_lmm titans_mag titans_mal",
+    .aliases = "titans_lmm titans_mag titans_mac titans_mal",
     .kind = "state",
     .summary = "Titans: a memory whose weights are trained while it reads; alone, or beside attention as gate, layer or context",
     .paper = "Behrouz, Zhong & Mirrokni 2024, arXiv 2501.00663",
