@@ -125,8 +125,12 @@ mn_tensor *mn_state(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shap
   *e = (mn_built_state){.info = {full, dtype, shape, help}};
   e->init = init ? init : mn_full(r->outer, dtype, shape, 0);
   e->leaf = r->build.carried ? mn_variable(r->outer, full, dtype, shape) : NULL;
-  e->value = e->leaf ? e->leaf : e->init;
-  return e->value;
+  e->before = e->leaf ? e->leaf : e->init;
+  if (e->leaf && r->build.reset) { /* gradients reach the initial state of streams that begin here */
+    mn_shape rows = {.ndim = shape.ndim, .dim = {r->batch, 1, 1, 1, 1, 1}};
+    e->before = mn_select(r->outer, mn_reshape(r->outer, r->build.reset, rows), e->init, e->leaf);
+  }
+  return e->value = e->before;
 }
 
 void mn_state_set(mn_scope *s, const char *name, mn_tensor *value) {
@@ -193,7 +197,7 @@ static void discover(mn_scope *s, mn_segment_function f, void *ctx, mn_tensor *p
   for (int i = 0; i < n; i++) keep[i] = r->states[i].value;
   f(s, ctx, piece);
   for (int i = 0; i < r->n_states; i++)
-    r->states[i].value = i < n ? keep[i] : r->states[i].leaf ? r->states[i].leaf : r->states[i].init;
+    r->states[i].value = i < n ? keep[i] : r->states[i].before;
   r->n_reports = reports;
 }
 

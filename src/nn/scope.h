@@ -57,6 +57,7 @@ typedef struct mn_build { /* how a model is built */
   mn_dtype compute;  /* type of activations in products: f32, bf16 or f64               */
   bool carried;      /* state and position come from variables and are assigned         */
   int64_t position_multiple; /* carried: every position at a segment's start is a multiple of it; 0: 1 */
+  mn_tensor *reset;  /* carried: bool [B], rows that begin a stream here and so start from the initial state; NULL: none */
 } mn_build;
 
 /* A root scope in graph g for batches of B sequences. Lives in the graph's arena. */
@@ -101,6 +102,7 @@ typedef struct mn_built_state {
   mn_state_info info;
   mn_tensor *init;  /* value in a fresh stream   */
   mn_tensor *leaf;  /* carried: the variable     */
+  mn_tensor *before; /* what the segment begins with: init, leaf, or a choice of both by row */
   mn_tensor *value; /* after the segment         */
 } mn_built_state;
 int mn_scope_states(const mn_scope *s, const mn_built_state **states); /* carried: "position" is the first */

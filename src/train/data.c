@@ -44,7 +44,7 @@ static int64_t stream_tokens(const stream *s) { return s->n ? s->first[s->n] : 0
 
 /* ---- opening ---- */
 
-static mn_status expand(const mn_strings *patterns, const char *key, glob_t *found) {
+mn_status mn_data_expand(const mn_strings *patterns, const char *key, glob_t *found) {
   memset(found, 0, sizeof *found);
   for (int i = 0; i < patterns->count; i++) {
     int rc = glob(patterns->items[i], GLOB_BRACE | GLOB_TILDE | (i ? GLOB_APPEND : 0), NULL, found);
@@ -61,7 +61,7 @@ static mn_status expand(const mn_strings *patterns, const char *key, glob_t *fou
 static mn_status open_stream(const shard_options *o, const mn_strings *patterns, const char *key, stream *s) {
   if (!patterns->count) return MN_OK;
   glob_t found;
-  mn_status status = expand(patterns, key, &found);
+  mn_status status = mn_data_expand(patterns, key, &found);
   if (status == MN_OK) {
     s->shards = mn_calloc(found.gl_pathc, sizeof *s->shards);
     s->first = mn_calloc(found.gl_pathc + 1, sizeof *s->first);
@@ -81,9 +81,10 @@ static void close_stream(stream *s) {
   free(s->first);
 }
 
-static mn_status default_cache(char **out) {
+mn_status mn_data_cache_dir(const mn_data_config *config, char **out) {
   const char *home = getenv("MNEME_HOME");
-  *out = home && *home ? mn_path_join(home, "cache") : mn_strdup("runs/cache");
+  if (config->cache) *out = mn_strdup(config->cache);
+  else *out = home && *home ? mn_path_join(home, "cache") : mn_strdup("runs/cache");
   return *out ? MN_OK : MN_ERR_MEMORY;
 }
 
@@ -92,9 +93,9 @@ static mn_status open_files(mn_corpus *c, const mn_data_config *config, mn_data_
     return mn_fail(MN_ERR_CONFIG, "data: neither files nor a task; set data.files or data.task");
   if (!c->tok) return mn_fail(MN_ERR_ARG, "data: files need a tokenizer");
   char *cache = NULL;
-  if (!config->cache) MN_TRY(default_cache(&cache));
+  MN_TRY(mn_data_cache_dir(config, &cache));
   shard_options o = {c->tok, config->separator && *config->separator ? config->separator : NULL,
-                     cache ? cache : config->cache, progress, ctx};
+                     cache, progress, ctx};
   mn_status status = open_stream(&o, &config->files, "files", &c->files);
   if (status == MN_OK) status = open_stream(&o, &config->validation_files, "validation_files", &c->held_out);
   free(cache);

@@ -1,9 +1,15 @@
-/* shards.h - text files as binary token shards in a cache directory (private to data.c). */
+/* shards.h - text files as binary token shards in a cache directory (private to src/train). */
 #ifndef MN_SHARDS_H
 #define MN_SHARDS_H
 
+#include <glob.h>
+
 #include "base/file.h"
 #include "train/data.h"
+
+/* The files that the patterns name, in order; `key` (of the section `data`) is for messages. Free with globfree. */
+mn_status mn_data_expand(const mn_strings *patterns, const char *key, glob_t *found);
+mn_status mn_data_cache_dir(const mn_data_config *config, char **out); /* malloc'ed */
 
 typedef struct shard {
   mn_map map;

@@ -1,0 +1,89 @@
+/* verb_train.c - `mneme train`: a recipe in, a trained model out. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "cli/train_view.h"
+
+static void print_result(const mn_cli *cli, const mn_train_result *r) {
+  char a[16], b[16], c[16], d[16];
+  const mn_evaluation *v = &r->validation;
+  if (r->already_done) printf("already trained: %lld steps, nothing to do\n", (long long)r->steps);
+  else
+    printf("%lld steps, %s tokens, %s parameters, %s tokens/s, %sB at most\n", (long long)r->steps, mn_human_count((double)r->tokens, a),
+           mn_human_count((double)r->parameters, b), mn_human_count(r->tokens_per_second, c), mn_human_count((double)r->peak_bytes, d));
+  if (!r->already_done) printf("loss %.4f at the last step\n", r->loss);
+  if (v->batches) printf("validation: loss %.4f, perplexity %.3f", v->loss, v->perplexity);
+  if (v->batches && isfinite(v->bits_per_byte)) printf(", %.4f bits per byte", v->bits_per_byte);
+  if (v->batches && v->score.examples) printf(", accuracy %.4f", mn_task_acc(&v->score));
+  if (v->batches) printf("\n");
+  printf("model: %s/model.safetensors\n", cli->out_dir);
+}
+
+static json_t *result_json(const mn_cli *cli, const mn_recipe *recipe, const mn_train_result *r) {
+  return json_pack("{s:s,s:I,s:s,s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:I,s:b}", "name", recipe->name, "run", (json_int_t)r->run, "out_dir", cli->out_dir,
+                   "steps", (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "parameters", (json_int_t)r->parameters, "loss",
+                   r->already_done ? json_null() : mn_cli_number(r->loss), "validation", mn_evaluation_json(&r->validation), "seconds",
+                   mn_cli_number(r->seconds), "tokens_per_second", mn_cli_number(r->tokens_per_second), "peak_bytes",
+                   (json_int_t)r->peak_bytes, "already_done", r->already_done);
+}
+
+static mn_status train(mn_cli *cli, const mn_recipe *recipe) {
+  mn_train_view view = {.cli = cli, .label = recipe->name};
+  mn_train_options o = {.out_dir = cli->out_dir, .resume = mn_cli_given(cli, "resume"), .threads = cli->threads, .db_path = mn_cli_get(cli, "db"),
+                        .stop = mn_cli_stop_flag(), .event = mn_train_view_event, .data_progress = mn_train_view_data, .ctx = &view};
+  mn_train_result r;
+  mn_status status = mn_train(recipe, &o, &r);
+  mn_train_view_end(&view);
+  MN_TRY(status);
+  if (cli->json) return mn_cli_json(cli, result_json(cli, recipe, &r));
+  print_result(cli, &r);
+  return MN_OK;
+}
+
+static mn_status run(mn_cli *cli) {
+  if (!cli->out_dir) return mn_fail(MN_ERR_CONFIG, "train needs --out DIR: where the trained model goes");
+  char *kept = NULL;
+  if (cli->n_args == 0) { /* the run's own recipe */
+    if (!mn_cli_given(cli, "resume")) return mn_fail(MN_ERR_CONFIG, "train needs a recipe: `mneme train recipes/quick.yaml --out DIR`");
+    kept = mn_path_join(cli->out_dir, "recipe.json");
+    if (!kept) return MN_ERR_MEMORY;
+    if (!mn_file_exists(kept)) {
+      mn_status status = mn_fail(MN_ERR_CONFIG, "%s: there is no run to resume; name its recipe to begin one", cli->out_dir);
+      free(kept);
+      return status;
+    }
+  }
+  const char **set = NULL;
+  int n = 0;
+  mn_recipe *recipe = NULL;
+  mn_status status = mn_train_settings(cli, &set, &n);
+  if (status == MN_OK) status = mn_recipe_read(kept ? kept : cli->args[0], set, n, &recipe);
+  if (status == MN_OK) status = train(cli, recipe);
+  mn_recipe_free(recipe);
+  free(set);
+  free(kept);
+  return status;
+}
+
+static const mn_option options[] = {{"resume", NULL, NULL, "go on from the newest checkpoint in DIR, to the same bits", 0},
+                                    {"db", "FILE", NULL, "the run database ($MNEME_HOME/runs.db or ./runs/mneme.db unless given)", 0},
+                                    {0}};
+static const char *const examples[] = {"mneme train recipes/quick.yaml --out runs/quick",
+                                       "mneme train recipes/quick.yaml --set train.steps=2000 --set train.optimizer.lr=5e-4 --out runs/longer",
+                                       "mneme train --resume --out runs/longer", NULL};
+const mn_verb mn_verb_train = {
+    .name = "train",
+    .purpose = MN_VERB_TRAIN,
+    .summary = "train a model from a recipe",
+    .usage = "RECIPE.yaml --out DIR [options]",
+    .about = "DIR receives the trained model (model.safetensors, config.json, tokenizer.json), the whole recipe with every default "
+             "spelled out (recipe.json), metrics.jsonl and checkpoints. Interrupt it at any time: a clean end saves a checkpoint, and "
+             "after a kill the last one counts; --resume goes on to the same bits as if nothing had happened.",
+    .options = options,
+    .examples = examples,
+    .common = MN_CLI_THREADS | MN_CLI_SEED | MN_CLI_SET | MN_CLI_OUT,
+    .min_args = 0,
+    .max_args = 1,
+    .run = run};

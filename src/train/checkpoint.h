@@ -1,0 +1,34 @@
+/* checkpoint.h - all that a training step changes, on disk, whole or not at all: OUT/checkpoints/step-N/ holds
+ * model.safetensors, optimizer.safetensors (moments, carried state) and trainer.json. It is written under another name and
+ * renamed when everything is on the disk, so that a directory of that name is a checkpoint, whatever happens to the
+ * process or the machine. */
+#ifndef MN_CHECKPOINT_H
+#define MN_CHECKPOINT_H
+
+#include "train/buffers.h"
+#include "train/optimizer.h"
+
+typedef struct mn_train_state {
+  mn_params *params;
+  mn_optimizer *optimizer;
+  mn_buffers *carried;       /* n = 0: none                                        */
+  int64_t step, tokens;      /* updates done; tokens seen                          */
+  double first_loss, mean_loss; /* what divergence is judged by                    */
+  const mn_value *recipe;    /* the effective one (mn_recipe_to_value)             */
+  char data_hash[33];        /* of the corpus                                      */
+} mn_train_state;
+
+/* Writes OUT/checkpoints/step-N and OUT/model.safetensors, then removes all but the newest `keep_last`. After a failure the
+ * earlier checkpoints are as they were. */
+mn_status mn_checkpoint_save(const char *out_dir, const mn_train_state *s, int64_t keep_last);
+
+/* Steps of the checkpoints of a directory, newest first; *n = 0 when there are none. Free with free(). */
+mn_status mn_checkpoint_list(const char *out_dir, int64_t **steps, size_t *n);
+/* Reads one. MN_ERR_CONFIG: it is of another recipe or other data, named by key; another status: it is damaged. */
+mn_status mn_checkpoint_load(const char *out_dir, int64_t step, mn_train_state *s);
+/* The newest good one; damaged ones are passed over with a warning. *found is false when there is none. */
+mn_status mn_checkpoint_resume(const char *out_dir, mn_train_state *s, bool *found);
+/* Removes what an interrupted save left behind. */
+mn_status mn_checkpoint_tidy(const char *out_dir);
+
+#endif

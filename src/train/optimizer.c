@@ -1,0 +1,201 @@
+/* optimizer.c - see optimizer.h.
+ *
+ * AdamW (Loshchilov & Hutter 2019) is one fused operation per tensor. Muon (Jordan et al. 2024) moves the hidden matrices:
+ * the momentum, made orthogonal by five Newton-Schulz steps, scaled to AdamW's usual root mean square (Liu et al. 2025), so
+ * that one learning rate serves both; all other parameters go by AdamW. */
+#include "train/optimizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/ref/element.h"
+
+static const char *const kinds[] = {"adamw", "muon", NULL};
+#define S mn_optimizer_config
+const mn_field mn_optimizer_fields[] = {
+    MN_FIELD_ENUM(S, type, kinds, 0, "adamw, or muon for hidden matrices and adamw for the rest"),
+    MN_FIELD_FLOAT(S, lr, 1e-3, 0, 100, "learning rate after the warm-up"),
+    MN_FIELD_FLOATS(S, betas, 0, 0.999999, "averaging of the gradient and of its square; none: [0.9, 0.95]"),
+    MN_FIELD_FLOAT(S, eps, 1e-8, DBL_MIN, 1, "added to the root of the second moment"),
+    MN_FIELD_FLOAT(S, weight_decay, 0.1, 0, 10, "decoupled decay of matrices and embeddings, times the learning rate"),
+    MN_FIELD_FLOAT(S, momentum, 0.95, 0, 0.999999, "muon: averaging of the gradient"),
+    MN_FIELD_END};
+#undef S
+
+mn_status mn_optimizer_check(const mn_value *map, const char *where, mn_optimizer_config *c) {
+  static const double usual[2] = {0.9, 0.95};
+  if (c->betas.count == 0) c->betas = (mn_floats){usual, 2};
+  if (c->betas.count != 2) return mn_config_fail(map, where, "betas", "must be two numbers such as [0.9, 0.95]");
+  c->beta1 = c->betas.items[0];
+  c->beta2 = c->betas.items[1];
+  return MN_OK;
+}
+
+/* ---- the moments' memory ---- */
+
+static bool by_muon(const mn_optimizer_config *c, const mn_param_info *p) {
+  return c->type == MN_OPTIMIZER_MUON && (p->flags & MN_PARAM_MATRIX) && p->shape.ndim == 2;
+}
+
+static size_t bytes_of(const mn_params *p, int i) {
+  return (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->dtype);
+}
+
+static mn_status zeros(mn_backend *b, size_t bytes, void **out) {
+  *out = b->alloc(b, bytes);
+  void *host = mn_calloc(1, bytes);
+  mn_status status = *out && host ? b->upload(b, *out, host, bytes) : MN_ERR_MEMORY;
+  free(host);
+  return status;
+}
+
+mn_status mn_optimizer_new(const mn_optimizer_config *config, const mn_params *params, mn_optimizer **out) {
+  *out = NULL;
+  mn_optimizer *o = mn_calloc(1, sizeof *o);
+  if (!o) return MN_ERR_MEMORY;
+  *o = (mn_optimizer){.config = *config, .params = params};
+  o->m = mn_calloc((size_t)params->n + 1, sizeof *o->m);
+  o->v = mn_calloc((size_t)params->n + 1, sizeof *o->v);
+  mn_status status = o->m && o->v ? MN_OK : MN_ERR_MEMORY;
+  for (int i = 0; i < params->n && status == MN_OK; i++) {
+    status = zeros(params->backend, bytes_of(params, i), &o->m[i]);
+    if (status == MN_OK && !by_muon(config, &params->info[i])) status = zeros(params->backend, bytes_of(params, i), &o->v[i]);
+  }
+  if (status != MN_OK) mn_optimizer_free(o);
+  else *out = o;
+  return status;
+}
+
+void mn_optimizer_free(mn_optimizer *o) {
+  if (!o) return;
+  mn_backend *b = o->params->backend;
+  for (int i = 0; i < o->params->n; i++) {
+    if (o->m && o->m[i]) b->free(b, o->m[i], bytes_of(o->params, i));
+    if (o->v && o->v[i]) b->free(b, o->v[i], bytes_of(o->params, i));
+  }
+  free(o->m);
+  free(o->v);
+  free(o);
+}
+
+static bool all_finite(const mn_params *p, int i, const void *data) {
+  void *host = data ? mn_alloc(bytes_of(p, i)) : NULL;
+  bool ok = true;
+  if (host && p->backend->download(p->backend, host, data, bytes_of(p, i)) == MN_OK)
+    for (int64_t k = 0, n = mn_shape_count(&p->info[i].shape); k < n && ok; k++) ok = isfinite(mn_element_load(host, p->dtype, k));
+  free(host);
+  return ok;
+}
+
+const char *mn_optimizer_not_finite(const mn_optimizer *o) {
+  for (int i = 0; i < o->params->n; i++)
+    if (!all_finite(o->params, i, o->m[i]) || !all_finite(o->params, i, o->v[i])) return o->params->info[i].name;
+  return NULL;
+}
+
+/* ---- the graph ---- */
+
+static mn_tensor *global_norm(mn_graph *g, int n, mn_tensor *const *grads) {
+  mn_tensor *sum = NULL;
+  for (int i = 0; i < n; i++) {
+    mn_tensor *s = mn_sumsq(g, grads[i]);
+    sum = sum ? mn_add(g, sum, s) : s;
+  }
+  return mn_sqrt(g, sum);
+}
+
+/* min(1, clip / norm); 1 when the norm is not finite, so that a bad gradient spoils its own moments only and can be named. */
+static mn_tensor *clip_scale(mn_graph *g, mn_tensor *norm, double clip) {
+  mn_tensor *one = mn_scalar(g, norm->dtype, 1);
+  if (clip <= 0) return one;
+  mn_tensor *scale = mn_minimum(g, one, mn_div(g, mn_scalar(g, norm->dtype, clip), mn_add_scalar(g, norm, 1e-6)));
+  return mn_select(g, mn_le(g, norm, mn_scalar(g, norm->dtype, 3e38)), scale, one);
+}
+
+static mn_tensor *vector_of(mn_graph *g, mn_tensor *scalar) { return mn_reshape(g, scalar, MN_SHAPE(1)); }
+static mn_tensor *at(mn_graph *g, mn_tensor *x, int64_t i) { return mn_reshape(g, mn_slice(g, x, 0, i, 1), (mn_shape){0}); }
+
+/* The orthogonal factor of X, nearly: five steps of a quintic whose slope at 0 is steep (Jordan et al. 2024). */
+static mn_tensor *newton_schulz(mn_graph *g, mn_tensor *x) {
+  const double a = 3.4445, b = -4.7750, c = 2.0315;
+  bool tall = mn_dim(x, 0) > mn_dim(x, 1);
+  if (tall) x = mn_transpose(g, x, 0, 1);
+  x = mn_div(g, x, mn_add_scalar(g, mn_sqrt(g, mn_sumsq(g, x)), 1e-7));
+  for (int i = 0; i < 5; i++) {
+    mn_tensor *xx = mn_matmul(g, x, mn_transpose(g, x, 0, 1));                                         /* X X^T */
+    mn_tensor *poly = mn_add(g, mn_mul_scalar(g, xx, b), mn_mul_scalar(g, mn_matmul(g, xx, xx), c));   /* b A + c A^2 */
+    x = mn_add(g, mn_mul_scalar(g, x, a), mn_matmul(g, poly, x));
+  }
+  return tall ? mn_transpose(g, x, 0, 1) : x;
+}
+
+typedef struct step_scalars {
+  mn_tensor *lr, *scale;
+} step_scalars;
+
+static void muon(mn_graph *g, const mn_optimizer_config *c, const step_scalars *s, double decay, mn_tensor *p, mn_tensor *grad,
+                 mn_tensor *m, mn_tensor **p1, mn_tensor **m1) {
+  grad = mn_mul(g, mn_cast(g, grad, p->dtype), s->scale);
+  m = mn_add(g, mn_mul_scalar(g, m, c->momentum), grad);
+  mn_tensor *look_ahead = mn_add(g, grad, mn_mul_scalar(g, m, c->momentum)); /* Nesterov */
+  double rows = (double)mn_dim(p, 0), cols = (double)mn_dim(p, 1);
+  mn_tensor *o = mn_mul_scalar(g, newton_schulz(g, look_ahead), 0.2 * sqrt(rows > cols ? rows : cols));
+  *p1 = mn_sub(g, p, mn_mul(g, s->lr, mn_add(g, o, mn_mul_scalar(g, p, decay))));
+  *m1 = m;
+}
+
+void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *params, mn_tensor *const *grads,
+                        double clip_norm, mn_update *out) {
+  const mn_optimizer_config *c = &o->config;
+  int n = o->params->n;
+  *out = (mn_update){0};
+  mn_tensor **lists = mn_arena_alloc(g->arena, (size_t)(8 * n + 8) * sizeof *lists);
+  if (!lists) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+    return;
+  }
+  out->m = lists;
+  out->v = lists + n;
+  out->variables = lists + 2 * n;
+  out->values = lists + 5 * n;
+  out->rate = mn_input(g, "rate", MN_F32, MN_SHAPE(3));
+  out->norm = global_norm(g, n, grads);
+  if (!out->norm) return;
+  step_scalars s = {at(g, out->rate, 0), clip_scale(g, out->norm, clip_norm)};
+  mn_tensor *scalars[2]; /* of mn_adamw: without and with weight decay */
+  for (int d = 0; d < 2; d++)
+    scalars[d] = mn_concat(g, 3, (mn_tensor *[]){out->rate, vector_of(g, s.scale), vector_of(g, mn_scalar(g, MN_F32, d ? c->weight_decay : 0))}, 0);
+  mn_adamw_attr attr = {c->beta1, c->beta2, c->eps};
+  for (int i = 0; i < n; i++) {
+    const mn_param_info *p = &o->params->info[i];
+    bool decays = !(p->flags & MN_PARAM_NO_DECAY);
+    mn_tensor *p1 = NULL, *m1 = NULL, *v1 = NULL;
+    out->m[i] = mn_variable(g, mn_arena_format(g->arena, "m.%s", p->name), o->params->dtype, p->shape);
+    if (by_muon(c, p)) {
+      muon(g, c, &s, decays ? c->weight_decay : 0, params[i], grads[i], out->m[i], &p1, &m1);
+    } else {
+      out->v[i] = mn_variable(g, mn_arena_format(g->arena, "v.%s", p->name), o->params->dtype, p->shape);
+      mn_adamw(g, params[i], grads[i], out->m[i], out->v[i], scalars[decays], attr, &p1, &m1, &v1);
+    }
+    mn_tensor *variables[3] = {params[i], out->m[i], out->v[i]}, *values[3] = {p1, m1, v1};
+    for (int k = 0; k < 3; k++) {
+      if (!variables[k]) continue;
+      out->variables[out->n_assigns] = variables[k];
+      out->values[out->n_assigns++] = values[k];
+    }
+  }
+}
+
+void mn_optimizer_bind(const mn_optimizer *o, const mn_update *u, mn_plan *plan) {
+  for (int i = 0; i < o->params->n; i++) {
+    mn_plan_bind(plan, u->m[i], o->m[i]);
+    if (u->v[i]) mn_plan_bind(plan, u->v[i], o->v[i]);
+  }
+}
+
+void mn_optimizer_rate(const mn_optimizer *o, double learning_rate, int64_t t, float rate[3]) {
+  rate[0] = (float)learning_rate;
+  rate[1] = (float)(1 - pow(o->config.beta1, (double)t));
+  rate[2] = (float)(1 - pow(o->config.beta2, (double)t));
+}

@@ -1,0 +1,269 @@
+/* recipe.c - see recipe.h. Tables of fields say what a recipe may hold; here is only what fields cannot say about each
+ * other. */
+#include "train/recipe.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/yaml.h"
+
+static const char *const tokenizers[] = {"bytes", "bpe", "file", NULL};
+static const char *const patterns[] = {"gpt2", "cl100k", "llama3", NULL}; /* in the order of mn_pattern */
+static const char *const precisions[] = {"f32", "bf16", NULL};
+static const char *const activations[] = {"keep", "recompute", "recompute_norms", NULL}; /* of mn_activation_policy */
+
+typedef struct sections { /* the recipe's top level */
+  const char *name;
+  int64_t seed;
+  const mn_value *tokenizer, *data, *model, *train;
+} sections;
+#define S sections
+const mn_field mn_recipe_fields[] = {
+    MN_FIELD_STRING(S, name, NULL, "what the run is called; none: the file's name"),
+    MN_FIELD_INT(S, seed, 1, 0, INT64_MAX, "of the parameters' start, and of the data's order unless data.seed is given"),
+    MN_FIELD_VALUE(S, tokenizer, "how text becomes tokens: {type: bytes}"),
+    MN_FIELD_VALUE(S, data, "what is learned: {files: [...]} or {task: {name: ...}}"),
+    MN_FIELD_VALUE(S, model, "what learns"),
+    MN_FIELD_VALUE(S, train, "how"),
+    MN_FIELD_END};
+#undef S
+#define S mn_tokenizer_config
+const mn_field mn_tokenizer_fields[] = {
+    MN_FIELD_ENUM(S, type, tokenizers, 0, "bytes; bpe, trained on the training text; or a tokenizer.json"),
+    MN_FIELD_INT(S, vocab_size, 4096, 257, 1 << 24, "bpe: tokens to make"),
+    MN_FIELD_ENUM(S, pattern, patterns, 0, "bpe: how text is split before merging"),
+    MN_FIELD_STRING(S, file, NULL, "file: path of a tokenizer.json"),
+    MN_FIELD_END};
+#undef S
+#define S mn_train_config
+#define MAP_FIELD(key, member, text)                                                                                   \
+  {.name = key, .type = MN_TYPE_VALUE, .offset = offsetof(S, member), .size = sizeof(const mn_value *), .help = (text)}
+const mn_field mn_train_fields[] = {
+    MN_FIELD_INT(S, steps, 1000, 1, INT64_MAX / 2, "updates of the parameters"),
+    MN_FIELD_INT(S, batch, 8, 1, 1 << 16, "sequences B of a batch"),
+    MN_FIELD_INT(S, seq_len, 0, 0, 1 << 24, "tokens T of a sequence; 0: the task's, or 256"),
+    MN_FIELD_INT(S, accumulate, 1, 1, 1 << 16, "batches whose gradients make one update"),
+    MN_FIELD_ENUM(S, precision, precisions, 0, "type of activations in products; parameters and sums are f32"),
+    MAP_FIELD("optimizer", optimizer_map, "{type: adamw, lr: 1e-3, ...}"),
+    MAP_FIELD("schedule", schedule_map, "{type: cosine, warmup_steps: 0, ...}"),
+    MN_FIELD_FLOAT(S, clip_norm, 1.0, 0, 1e9, "largest norm of all gradients together; 0: no clipping"),
+    MN_FIELD_INT(S, validate_every, 0, 0, INT64_MAX, "steps between looks at held-out data; 0: at the end only"),
+    MN_FIELD_INT(S, validation_batches, 16, 1, 1 << 30, "batches of such a look, at most"),
+    MN_FIELD_INT(S, checkpoint_every, 0, 0, INT64_MAX, "steps between checkpoints; 0: by the clock only"),
+    MN_FIELD_FLOAT(S, checkpoint_minutes, 10, 0, 1e6, "minutes between checkpoints; 0: by steps only"),
+    MN_FIELD_INT(S, keep_last, 2, 1, 1 << 20, "checkpoints that are kept"),
+    MN_FIELD_INT(S, log_every, 10, 1, INT64_MAX, "steps between records of the metrics"),
+    MN_FIELD_BOOL(S, carry_state, false, "streams go on from step to step: truncated back-propagation through time"),
+    MN_FIELD_ENUM(S, activations, activations, 0, "how the forward pass's results reach the backward pass"),
+    MN_FIELD_INT(S, threads, 0, 0, 4096, "0: all usable processors"),
+    MN_FIELD_END};
+#undef S
+
+/* ---- reading ---- */
+
+static mn_status check_tokenizer(const mn_recipe *r, const mn_value *map) {
+  if (r->tokenizer.type == MN_TOKENIZER_FILE && !r->tokenizer.file)
+    return mn_config_fail(map, "tokenizer", "file", "is missing: type file needs the path of a tokenizer.json");
+  if (r->tokenizer.type != MN_TOKENIZER_FILE && r->tokenizer.file)
+    return mn_config_fail(map, "tokenizer", "file", "is given, but type is %s; set type: file", tokenizers[r->tokenizer.type]);
+  return MN_OK;
+}
+
+static mn_status check_data(const mn_recipe *r, const mn_value *root, const mn_value *map) {
+  if (!r->data.files.count && !r->data.task)
+    return mn_config_fail(root, NULL, "data", "needs files: [...] to train on, or a task: {name: ...}");
+  const mn_value *name = mn_value_get(r->data.task, "name");
+  if (r->data.task && (!name || name->kind != MN_TEXT))
+    return mn_config_fail(map, "data", "task", "needs a name, as in {name: mqar, len: 64}");
+  return MN_OK;
+}
+
+static mn_status check_train(const mn_recipe *r, const mn_value *map) {
+  const mn_train_config *t = &r->train;
+  if (t->schedule.warmup_steps > t->steps)
+    return mn_config_fail(map, "train", "schedule", "warms up for %lld steps, but train.steps is %lld", (long long)t->schedule.warmup_steps,
+                          (long long)t->steps);
+  if (t->carry_state && (r->data.task || r->data.order != MN_ORDER_SEQUENTIAL))
+    return mn_config_fail(map, "train", "carry_state", "needs text that goes on from step to step: set data.order: sequential%s",
+                          r->data.task ? " and train on files" : "");
+  if (t->checkpoint_every == 0 && t->checkpoint_minutes <= 0)
+    return mn_config_fail(map, "train", "checkpoint_every", "and checkpoint_minutes cannot both be 0: a killed run would be lost");
+  if (t->batch * (t->seq_len ? t->seq_len : 1) > INT32_MAX)
+    return mn_config_fail(map, "train", "batch", "times seq_len is %lld tokens a step, more than %d; lower one of them and accumulate",
+                          (long long)(t->batch * t->seq_len), INT32_MAX);
+  return MN_OK;
+}
+
+static mn_status parse(mn_recipe *r, const mn_value *root) {
+  sections s;
+  MN_TRY(mn_config_read(r->arena, root, NULL, mn_recipe_fields, &s));
+  r->name = s.name ? s.name : "run";
+  r->seed = s.seed;
+  r->model = s.model;
+  if (!s.model || s.model->kind != MN_MAP) return mn_config_fail(root, NULL, "model", "must be a map: {d_model: 128, layers: 4, block: {...}}");
+  MN_TRY(mn_config_read(r->arena, s.tokenizer, "tokenizer", mn_tokenizer_fields, &r->tokenizer));
+  MN_TRY(mn_config_read(r->arena, s.data, "data", mn_data_fields, &r->data));
+  if (!mn_value_get(s.data, "seed")) r->data.seed = r->seed;
+  mn_train_config *t = &r->train;
+  MN_TRY(mn_config_read(r->arena, s.train, "train", mn_train_fields, t));
+  MN_TRY(mn_config_read(r->arena, t->optimizer_map, "train.optimizer", mn_optimizer_fields, &t->optimizer));
+  MN_TRY(mn_optimizer_check(t->optimizer_map, "train.optimizer", &t->optimizer));
+  MN_TRY(mn_config_read(r->arena, t->schedule_map, "train.schedule", mn_schedule_fields, &t->schedule));
+  MN_TRY(check_tokenizer(r, s.tokenizer));
+  MN_TRY(check_data(r, root, s.data));
+  if (!t->seq_len && r->data.task) {
+    mn_task *task;
+    MN_TRY(mn_task_open(mn_value_get(r->data.task, "name")->as.text, r->data.task, &task));
+    t->seq_len = task->seq_len;
+    mn_task_close(task);
+  }
+  if (!t->seq_len) t->seq_len = 256;
+  return check_train(r, s.train);
+}
+
+/* A file's name without directory and ending names a run that has no name. */
+static const char *stem(mn_arena *arena, const char *file) {
+  const char *base = file ? strrchr(file, '/') : NULL;
+  char *name = mn_arena_strdup(arena, base ? base + 1 : file ? file : "run");
+  char *dot = name ? strrchr(name, '.') : NULL;
+  if (dot && dot != name) *dot = 0;
+  return name;
+}
+
+mn_status mn_recipe_parse(const mn_value *root, mn_recipe **out) {
+  *out = NULL;
+  mn_arena *arena = mn_arena_new();
+  mn_recipe *r = arena ? mn_arena_alloc(arena, sizeof *r) : NULL;
+  mn_status status = r ? MN_OK : MN_ERR_MEMORY;
+  if (r) {
+    r->arena = arena;
+    status = parse(r, root);
+  }
+  if (status != MN_OK) mn_arena_free(arena);
+  else *out = r;
+  return status;
+}
+
+mn_status mn_recipe_read(const char *path, const char *const *set, int n, mn_recipe **out) {
+  *out = NULL;
+  mn_arena *arena = mn_arena_new();
+  mn_recipe *r = arena ? mn_arena_alloc(arena, sizeof *r) : NULL;
+  const mn_value *root = NULL;
+  mn_status status = r ? mn_yaml_read(arena, path, &root) : MN_ERR_MEMORY;
+  for (int i = 0; i < n && status == MN_OK; i++) status = mn_value_set(arena, root, set[i], &root);
+  if (status == MN_OK) {
+    r->arena = arena;
+    status = parse(r, root);
+  }
+  if (status == MN_OK && !mn_value_get(root, "name") && !(r->name = stem(arena, path))) status = MN_ERR_MEMORY;
+  if (status != MN_OK) mn_arena_free(arena);
+  else *out = r;
+  return status;
+}
+
+void mn_recipe_free(mn_recipe *r) {
+  if (r) mn_arena_free(r->arena);
+}
+
+/* ---- the model ---- */
+
+/* Where the user wrote a mixer's key; the model's map when it was not given. */
+static const mn_value *mixer_key(const mn_value *model, const char *type, const char *key) {
+  const mn_value *one = mn_value_get(model, "block"), *list = mn_value_get(model, "blocks");
+  size_t n = list && list->kind == MN_LIST ? list->count : 0;
+  for (size_t i = 0; i <= n; i++) {
+    const mn_value *mixer = mn_value_get(i < n ? list->as.items[i] : one, "mixer"), *word = mn_value_get(mixer, "type");
+    const mn_value *v = word && word->kind == MN_TEXT && !strcmp(word->as.text, type) ? mn_value_get(mixer, key) : NULL;
+    if (v) return v;
+  }
+  return model;
+}
+
+/* A chunk longer than the sequence would never be filled: nothing that the memory writes would be read. */
+static mn_status check_pieces(const mn_recipe *r, const mn_model *m) {
+  static const char *const keys[] = {"chunk", "segment"};
+  for (int i = 0; i < m->n_blocks && !r->train.carry_state; i++)
+    for (int k = 0; k < 2; k++) {
+      const mn_mixer *x = &m->blocks[i].mixer;
+      const mn_field *f = mn_field_find(x->def->fields, keys[k]);
+      if (!f || f->type != MN_TYPE_INT) continue;
+      int64_t v = f->size == sizeof v ? *(const int64_t *)(const void *)((const char *)x->config + f->offset)
+                                      : *(const int *)(const void *)((const char *)x->config + f->offset);
+      if (v > r->train.seq_len)
+        return mn_value_fail(mixer_key(r->model, x->type, keys[k]),
+                             "the mixer's %s of %lld tokens is longer than train.seq_len %lld; lower the one or raise the other",
+                             keys[k], (long long)v, (long long)r->train.seq_len);
+    }
+  return MN_OK;
+}
+
+mn_status mn_recipe_model(const mn_recipe *r, int64_t vocab_size, mn_model **out) {
+  MN_TRY(mn_model_parse(r->model, "model", vocab_size, out));
+  mn_status status = check_pieces(r, *out);
+  if (status == MN_OK) return MN_OK;
+  mn_model_free(*out);
+  *out = NULL;
+  return status;
+}
+
+/* ---- back to a tree ---- */
+
+const mn_value *mn_recipe_to_value(mn_arena *arena, const mn_recipe *r, const mn_model *m) {
+  mn_train_config t = r->train;
+  mn_data_config data = r->data;
+  t.optimizer_map = mn_config_to_value(arena, &(mn_config_part){mn_optimizer_fields, &t.optimizer}, 1);
+  t.schedule_map = mn_config_to_value(arena, &(mn_config_part){mn_schedule_fields, &t.schedule}, 1);
+  mn_tokenizer_config tok = r->tokenizer;
+  sections s = {.name = r->name, .seed = r->seed};
+  s.tokenizer = mn_config_to_value(arena, &(mn_config_part){mn_tokenizer_fields, &tok}, 1);
+  s.data = mn_config_to_value(arena, &(mn_config_part){mn_data_fields, &data}, 1);
+  s.train = mn_config_to_value(arena, &(mn_config_part){mn_train_fields, &t}, 1);
+  s.model = m ? mn_model_to_value(arena, m) : r->model;
+  if (!t.optimizer_map || !t.schedule_map || !s.tokenizer || !s.data || !s.train || !s.model) return NULL;
+  return mn_config_to_value(arena, &(mn_config_part){mn_recipe_fields, &s}, 1);
+}
+
+static bool harmless(const char *path) {
+  static const char *const keys[] = {"name", "data.cache", "train.threads", "train.checkpoint_every", "train.checkpoint_minutes",
+                                     "train.keep_last", "train.log_every", "train.validate_every", "train.validation_batches"};
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+    if (!strcmp(path, keys[i])) return true;
+  return false;
+}
+
+static const char *difference(mn_arena *arena, const char *path, const mn_value *x, const mn_value *y, const mn_value **a,
+                              const mn_value **b) {
+  if (harmless(path)) return NULL;
+  if (x && y && x->kind == MN_MAP && y->kind == MN_MAP) {
+    for (int side = 0; side < 2; side++) {
+      const mn_value *from = side ? y : x;
+      for (size_t i = 0; i < from->count; i++) {
+        const char *key = from->as.entries[i].key;
+        const char *sub = *path ? mn_arena_format(arena, "%s.%s", path, key) : key;
+        if (!sub) return path;
+        const char *found = difference(arena, sub, mn_value_get(x, key), mn_value_get(y, key), a, b);
+        if (found) return found;
+      }
+    }
+    return NULL;
+  }
+  if (x && y && x->kind == MN_LIST && y->kind == MN_LIST && x->count == y->count) {
+    for (size_t i = 0; i < x->count; i++) {
+      const char *sub = mn_arena_format(arena, "%s[%zu]", path, i);
+      const char *found = sub ? difference(arena, sub, x->as.items[i], y->as.items[i], a, b) : path;
+      if (found) return found;
+    }
+    return NULL;
+  }
+  bool none_x = !x || x->kind == MN_NULL, none_y = !y || y->kind == MN_NULL;
+  if ((none_x && none_y) || (!none_x && !none_y && mn_value_equal(x, y))) return NULL;
+  *a = x;
+  *b = y;
+  return path;
+}
+
+const char *mn_recipe_difference(mn_arena *arena, const mn_value *x, const mn_value *y, const mn_value **a, const mn_value **b) {
+  *a = *b = NULL;
+  return difference(arena, "", x, y, a, b);
+}

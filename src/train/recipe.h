@@ -1,0 +1,67 @@
+/* recipe.h - everything a training depends on, in one tree: recipe.yaml to structs, every fault named by file, line and
+ * key; and back to a self-contained tree that gives the same training. */
+#ifndef MN_RECIPE_H
+#define MN_RECIPE_H
+
+#include "model/model.h"
+#include "train/data.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+
+typedef enum mn_tokenizer_kind { MN_TOKENIZER_BYTES, MN_TOKENIZER_BPE, MN_TOKENIZER_FILE } mn_tokenizer_kind;
+
+typedef struct mn_tokenizer_config { /* the section `tokenizer` */
+  int type;           /* mn_tokenizer_kind                            */
+  int64_t vocab_size; /* bpe: what is trained                         */
+  int pattern;        /* bpe: mn_pattern                              */
+  const char *file;   /* file: a tokenizer.json                       */
+} mn_tokenizer_config;
+
+typedef enum mn_precision { MN_PRECISION_F32, MN_PRECISION_BF16 } mn_precision;
+
+typedef struct mn_train_config { /* the section `train` */
+  int64_t steps, batch, seq_len, accumulate;
+  int precision; /* mn_precision */
+  const mn_value *optimizer_map, *schedule_map;
+  mn_optimizer_config optimizer;
+  mn_schedule_config schedule;
+  double clip_norm;
+  int64_t validate_every, validation_batches;
+  int64_t checkpoint_every;
+  double checkpoint_minutes;
+  int64_t keep_last, log_every;
+  bool carry_state;
+  int activations; /* mn_activation_policy */
+  int64_t threads;
+} mn_train_config;
+
+typedef struct mn_recipe {
+  mn_arena *arena;
+  const char *name;
+  int64_t seed;
+  mn_tokenizer_config tokenizer;
+  mn_data_config data;
+  mn_train_config train;
+  const mn_value *model; /* the section `model`, parsed when the vocabulary is known (mn_recipe_model) */
+} mn_recipe;
+
+extern const mn_field mn_recipe_fields[], mn_tokenizer_fields[], mn_train_fields[];
+
+/* Reads and checks a recipe; `set` are n assignments "key=value" that change it first. Free with mn_recipe_free. */
+mn_status mn_recipe_read(const char *path, const char *const *set, int n, mn_recipe **out);
+mn_status mn_recipe_parse(const mn_value *root, mn_recipe **out); /* the tree may go afterwards */
+void mn_recipe_free(mn_recipe *r);
+
+/* The tokenizer of the recipe: loaded from `saved` when that file exists (a run that goes on), else made. *out is NULL for
+ * a task of token ids, which needs none. */
+mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, mn_tokenizer **out);
+/* The model for a vocabulary, with what only recipe and model together can get wrong checked. */
+mn_status mn_recipe_model(const mn_recipe *r, int64_t vocab_size, mn_model **out);
+
+/* The whole recipe as a tree; with a model, its section is spelled out. */
+const mn_value *mn_recipe_to_value(mn_arena *arena, const mn_recipe *r, const mn_model *m);
+/* The first key, as "train.batch", in which two such trees give different trainings; NULL: none. Keys that change only how
+ * a run is kept (threads, checkpoints, logging) do not count. `a` and `b` receive the two values (NULL: not there). */
+const char *mn_recipe_difference(mn_arena *arena, const mn_value *x, const mn_value *y, const mn_value **a, const mn_value **b);
+
+#endif

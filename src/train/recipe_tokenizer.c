@@ -1,0 +1,97 @@
+/* recipe_tokenizer.c - the tokenizer a recipe asks for. A trained one is kept in the cache directory, under the hash of all
+ * that it depends on. */
+#include <stdlib.h>
+
+#include "train/recipe.h"
+#include "train/shards.h"
+
+/* Merges come from the beginning of the training text: more than this changes them little. */
+static const size_t enough = (size_t)64 << 20;
+
+typedef struct text_files { /* mapped */
+  mn_map *maps;
+  mn_span *spans;
+  size_t n;
+} text_files;
+
+static void close_files(text_files *t) {
+  for (size_t i = 0; i < t->n; i++) mn_map_close(&t->maps[i]);
+  free(t->maps);
+  free(t->spans);
+}
+
+/* The training text only: what is held out at the end of the files takes no part in the merges. */
+static mn_status open_files(const mn_data_config *data, text_files *t) {
+  glob_t found;
+  mn_status status = mn_data_expand(&data->files, "files", &found);
+  *t = (text_files){mn_calloc(found.gl_pathc + 1, sizeof *t->maps), mn_calloc(found.gl_pathc + 1, sizeof *t->spans), 0};
+  if (status == MN_OK && (!t->maps || !t->spans)) status = MN_ERR_MEMORY;
+  size_t total = 0, left;
+  for (size_t i = 0; i < found.gl_pathc && status == MN_OK; i++) {
+    status = mn_context(mn_map_open(found.gl_pathv[i], &t->maps[i]), "data.files");
+    if (status == MN_OK) total += t->maps[t->n++].size;
+  }
+  globfree(&found);
+  left = data->validation_files.count ? total : (size_t)((double)total * (1 - data->validation));
+  if (left > enough) left = enough;
+  for (size_t i = 0; i < t->n; i++) {
+    size_t take = t->maps[i].size < left ? t->maps[i].size : left;
+    t->spans[i] = (mn_span){(const char *)t->maps[i].data, take};
+    left -= take;
+  }
+  return status;
+}
+
+static mn_status cache_path(const mn_recipe *r, const text_files *t, char **out) {
+  mn_text key = {0};
+  char hex[MN_HASH_HEX], *dir = NULL;
+  mn_text_addf(&key, "bpe %lld %d", (long long)r->tokenizer.vocab_size, r->tokenizer.pattern);
+  for (size_t i = 0; i < t->n; i++) {
+    mn_content_hash(t->spans[i].data, t->spans[i].size, hex);
+    mn_text_addf(&key, " %s", hex);
+  }
+  mn_status status = mn_text_status(&key);
+  if (status == MN_OK) {
+    mn_content_hash(key.data, key.len, hex);
+    status = mn_data_cache_dir(&r->data, &dir);
+  }
+  if (status == MN_OK) status = mn_make_dirs(dir);
+  *out = status == MN_OK ? mn_format("%s/tokenizer-%s.json", dir, hex) : NULL;
+  mn_text_free(&key);
+  free(dir);
+  return status == MN_OK && !*out ? MN_ERR_MEMORY : status;
+}
+
+static mn_status train_bpe(const mn_recipe *r, mn_tokenizer **out) {
+  text_files t = {0};
+  char *path = NULL;
+  mn_status status = open_files(&r->data, &t);
+  if (status == MN_OK) status = cache_path(r, &t, &path);
+  if (status == MN_OK && (!mn_file_exists(path) || mn_tokenizer_load(path, out) != MN_OK)) {
+    mn_tokenizer_train_config c = {.vocab_size = (int32_t)r->tokenizer.vocab_size, .pattern = (mn_pattern)r->tokenizer.pattern};
+    status = mn_tokenizer_train(&c, t.spans, t.n, out);
+    if (status == MN_OK && mn_tokenizer_save(*out, path) != MN_OK)
+      mn_log_write(MN_LOG_WARN, "%s; the tokenizer will be trained again next time", mn_message());
+  }
+  free(path);
+  close_files(&t);
+  return status;
+}
+
+mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, mn_tokenizer **out) {
+  static const char *const special[] = {"<|endoftext|>"};
+  *out = NULL;
+  if (r->data.task) {
+    const mn_value *name = mn_value_get(r->data.task, "name");
+    const mn_task_def *task = mn_task_find(name->as.text);
+    if (task && task->sample) return MN_OK; /* ids, no text */
+    if (r->tokenizer.type == MN_TOKENIZER_BPE)
+      return mn_value_fail(name, "tokenizer type bpe is trained on data.files, and a task has none; use bytes or a file");
+  }
+  if (saved && mn_file_exists(saved)) return mn_tokenizer_load(saved, out);
+  switch ((mn_tokenizer_kind)r->tokenizer.type) {
+  case MN_TOKENIZER_BPE: return train_bpe(r, out);
+  case MN_TOKENIZER_FILE: return mn_context(mn_tokenizer_load(r->tokenizer.file, out), "tokenizer.file");
+  default: return mn_tokenizer_bytes(special, 1, out);
+  }
+}

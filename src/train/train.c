@@ -1,0 +1,281 @@
+/* train.c - the loop around the steps: what is kept, when, and how a training ends. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "format/json.h"
+#include "train/runs.h"
+#include "train/trainer_internal.h"
+
+typedef struct loop {
+  const mn_recipe *recipe;
+  const mn_train_options *o;
+  mn_trainer *t;
+  mn_runlog *log;
+  int lock;              /* descriptor that keeps other processes out of the directory */
+  double seconds;        /* in steps; the first one, which warms up, is not counted    */
+  int64_t timed_steps;
+  double window_seconds; /* since the last record */
+  int64_t window_steps;
+  double saved_at;       /* mn_now() of the last checkpoint */
+  int64_t saved_step;    /* -1: none                        */
+  mn_evaluation validation;
+  mn_step_result last;
+} loop;
+
+static void tell(const loop *l, mn_train_event e) {
+  e.step = l->t ? l->t->state.step : 0;
+  e.steps = l->recipe->train.steps;
+  if (l->o->event) l->o->event(l->o->ctx, &e);
+}
+
+static void remark(const loop *l, const char *fmt, ...) MN_PRINTF(2, 3);
+static void remark(const loop *l, const char *fmt, ...) {
+  char text[1024];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(text, sizeof text, fmt, ap);
+  va_end(ap);
+  tell(l, (mn_train_event){.kind = MN_EVENT_REMARK, .text = text});
+}
+
+/* ---- the directory ---- */
+
+static mn_status lock_dir(loop *l) {
+  char *path = mn_path_join(l->o->out_dir, ".lock");
+  if (!path) return MN_ERR_MEMORY;
+  l->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  mn_status status = MN_OK;
+  if (l->lock < 0) status = mn_fail(MN_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+  else if (flock(l->lock, LOCK_EX | LOCK_NB) != 0)
+    status = mn_fail(MN_ERR_IO, "%s: another process is training into this directory", l->o->out_dir);
+  free(path);
+  return status;
+}
+
+static mn_status check_empty(const loop *l) {
+  int64_t *steps;
+  size_t n;
+  MN_TRY(mn_checkpoint_list(l->o->out_dir, &steps, &n));
+  int64_t newest = n ? steps[0] : 0;
+  free(steps);
+  if (n)
+    return mn_fail(MN_ERR_CONFIG, "%s already holds a run (step %lld): --resume goes on with it; choose another --out for a new one",
+                   l->o->out_dir, (long long)newest);
+  return MN_OK;
+}
+
+/* What describes the model beside its weights. */
+static mn_status write_description(const loop *l) {
+  mn_arena *arena = mn_arena_new();
+  const mn_value *model = arena ? mn_model_to_value(arena, l->t->model) : NULL;
+  const mn_value *root = model ? mn_value_map(arena, 1, (const char *const[]){"model"}, &model) : NULL;
+  char *config = mn_path_join(l->o->out_dir, "config.json"), *recipe = mn_path_join(l->o->out_dir, "recipe.json");
+  char *tokenizer = mn_path_join(l->o->out_dir, "tokenizer.json");
+  mn_status status = root && config && recipe && tokenizer ? mn_json_write(config, root) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_json_write(recipe, l->t->state.recipe);
+  if (status == MN_OK && l->t->tok && !mn_file_exists(tokenizer)) status = mn_tokenizer_save(l->t->tok, tokenizer);
+  free(config);
+  free(recipe);
+  free(tokenizer);
+  mn_arena_free(arena);
+  return status;
+}
+
+static mn_status save(loop *l) {
+  if (!l->o->out_dir || l->saved_step == l->t->state.step) return MN_OK;
+  mn_status status = mn_checkpoint_save(l->o->out_dir, &l->t->state, l->recipe->train.keep_last);
+  l->saved_at = mn_now();
+  if (status != MN_OK) return status;
+  l->saved_step = l->t->state.step;
+  tell(l, (mn_train_event){.kind = MN_EVENT_CHECKPOINT});
+  return MN_OK;
+}
+
+/* "; the checkpoint of step 40 is intact" */
+static const char *what_is_kept(const loop *l, char buf[96]) {
+  if (l->saved_step < 0) snprintf(buf, 96, "; there is no earlier checkpoint");
+  else snprintf(buf, 96, "; the checkpoint of step %lld is intact", (long long)l->saved_step);
+  return buf;
+}
+
+/* A checkpoint on the way: when it cannot be written, the training goes on and the next one may succeed. */
+static void save_on_the_way(loop *l) {
+  const mn_train_config *c = &l->recipe->train;
+  bool by_step = c->checkpoint_every && l->t->state.step % c->checkpoint_every == 0;
+  bool by_time = c->checkpoint_minutes > 0 && mn_now() - l->saved_at >= 60 * c->checkpoint_minutes;
+  if ((!by_step && !by_time) || l->t->state.step == c->steps) return;
+  char kept[96];
+  if (save(l) != MN_OK) remark(l, "step %lld: no checkpoint: %s%s; training goes on", (long long)l->t->state.step, mn_message(), what_is_kept(l, kept));
+}
+
+/* ---- the log ---- */
+
+static mn_status open_log(loop *l, int64_t resume_step) {
+  if (!l->o->out_dir) return MN_OK;
+  mn_text recipe = {0}, all = {0};
+  char hex[33], data[33];
+  mn_corpus_hash(l->t->corpus, data);
+  mn_status status = mn_value_to_json(l->t->state.recipe, 0, &recipe);
+  mn_text_addf(&all, "%s %s", recipe.data ? recipe.data : "", data);
+  if (status == MN_OK) status = mn_text_status(&all);
+  if (status == MN_OK) {
+    mn_content_hash(all.data, all.len, hex);
+    mn_run run = {.name = l->recipe->name, .recipe = recipe.data, .fingerprint = hex, .parameters = mn_params_count(l->t->params),
+                  .isa = mn_isa_name(mn_cpu_isa(l->t->backend)), .threads = mn_pool_threads(l->t->backend->pool), .out_dir = l->o->out_dir};
+    status = mn_runlog_open(l->o->db_path, &run, resume_step, &l->log);
+  }
+  mn_text_free(&recipe);
+  mn_text_free(&all);
+  return status;
+}
+
+static void record(loop *l) {
+  double rate = l->window_seconds > 0 ? (double)(l->window_steps * l->recipe->train.accumulate * l->recipe->train.batch * l->recipe->train.seq_len) / l->window_seconds : (double)NAN;
+  mn_runlog_value values[] = {{"loss", l->last.loss}, {"learning_rate", l->last.learning_rate}, {"grad_norm", l->last.grad_norm}, {"tokens_per_second", rate}};
+  if (l->log) mn_runlog_record(l->log, l->t->state.step, l->t->state.tokens, values, isfinite(rate) ? 4 : 3);
+  l->window_seconds = 0;
+  l->window_steps = 0;
+}
+
+static mn_status validate(loop *l) {
+  MN_TRY(mn_trainer_validate(l->t, l->o->stop, &l->validation));
+  const mn_evaluation *v = &l->validation;
+  if (!v->batches) return MN_OK;
+  mn_runlog_value values[3] = {{"validation_loss", v->loss}};
+  size_t n = 1;
+  if (isfinite(v->bits_per_byte)) values[n++] = (mn_runlog_value){"validation_bits_per_byte", v->bits_per_byte};
+  if (v->score.examples) values[n++] = (mn_runlog_value){"validation_accuracy", mn_task_acc(&v->score)};
+  if (l->log) mn_runlog_record(l->log, l->t->state.step, l->t->state.tokens, values, n);
+  tell(l, (mn_train_event){.kind = MN_EVENT_VALIDATION, .validation = v});
+  return MN_OK;
+}
+
+/* ---- the loop ---- */
+
+static mn_status stopped(loop *l) {
+  if (!l->o->out_dir) return mn_fail(MN_ERR_CANCELLED, "interrupted after step %lld", (long long)l->t->state.step);
+  char kept[96];
+  if (save(l) != MN_OK) {
+    char *why = mn_strdup(mn_message());
+    mn_fail(MN_ERR_IO, "interrupted after step %lld, and its checkpoint could not be written: %s%s", (long long)l->t->state.step,
+            why ? why : "", what_is_kept(l, kept));
+    free(why);
+    return MN_ERR_IO;
+  }
+  return mn_fail(MN_ERR_CANCELLED, "interrupted after step %lld; %s holds everything, and --resume goes on from there",
+                 (long long)l->t->state.step, l->o->out_dir);
+}
+
+static mn_status one_step(loop *l) {
+  const mn_train_config *c = &l->recipe->train;
+  mn_trainer *t = l->t;
+  double start = mn_now();
+  mn_status status = mn_trainer_step(t, &l->last);
+  double seconds = mn_now() - start;
+  l->window_seconds += seconds;
+  l->window_steps++;
+  if (l->timed_steps++ > 0) l->seconds += seconds;
+  bool due = t->state.step % c->log_every == 0 || t->state.step == 1 || t->state.step == c->steps || status != MN_OK;
+  if (due) record(l);
+  if (status != MN_OK) {
+    char kept[96];
+    return l->o->out_dir && status == MN_ERR_NUMERIC ? mn_fail(status, "%s%s", mn_strdup(mn_message()), what_is_kept(l, kept)) : status;
+  }
+  double per_step = (double)(c->accumulate * c->batch * c->seq_len);
+  double rate = l->timed_steps > 1 ? per_step * (double)(l->timed_steps - 1) / l->seconds : per_step / seconds;
+  tell(l, (mn_train_event){.kind = MN_EVENT_STEP, .result = &l->last, .tokens_per_second = rate});
+  return MN_OK;
+}
+
+static mn_status run(loop *l) {
+  const mn_train_config *c = &l->recipe->train;
+  l->saved_at = mn_now();
+  while (l->t->state.step < c->steps) {
+    if (l->o->stop && *l->o->stop) return stopped(l);
+    MN_TRY(one_step(l));
+    int64_t step = l->t->state.step;
+    if (c->validate_every && step % c->validate_every == 0 && step < c->steps) {
+      mn_status status = validate(l);
+      if (status == MN_ERR_CANCELLED) return stopped(l);
+      MN_TRY(status);
+    }
+    if (l->o->out_dir) save_on_the_way(l);
+  }
+  MN_TRY(mn_params_check_finite(l->t->params));
+  char kept[96];
+  mn_status status = save(l);
+  if (status != MN_OK) {
+    char *why = mn_strdup(mn_message());
+    mn_fail(status, "the trained model could not be written: %s%s", why ? why : "", what_is_kept(l, kept));
+    free(why);
+    return status;
+  }
+  status = validate(l);
+  return status == MN_ERR_CANCELLED ? MN_OK : status; /* all that was promised is saved */
+}
+
+static mn_status open_loop(loop *l) {
+  const mn_train_options *o = l->o;
+  char *saved = NULL;
+  int64_t resume_step = -1;
+  if (o->out_dir) {
+    MN_TRY(mn_make_dirs(o->out_dir));
+    MN_TRY(lock_dir(l));
+    if (!o->resume) MN_TRY(check_empty(l));
+    MN_TRY(mn_checkpoint_tidy(o->out_dir));
+    saved = o->resume ? mn_path_join(o->out_dir, "tokenizer.json") : NULL;
+  }
+  mn_status status = mn_trainer_new(l->recipe, o->threads, saved, o->data_progress, o->ctx, &l->t);
+  free(saved);
+  MN_TRY(status);
+  l->saved_step = -1;
+  if (o->out_dir && o->resume) {
+    bool found;
+    MN_TRY(mn_checkpoint_resume(o->out_dir, &l->t->state, &found));
+    if (found) resume_step = l->saved_step = l->t->state.step;
+    else remark(l, "%s has no checkpoint yet: training begins at step 0", o->out_dir);
+  }
+  if (o->out_dir) MN_TRY(write_description(l));
+  tell(l, (mn_train_event){.kind = MN_EVENT_BEGIN});
+  return open_log(l, resume_step);
+}
+
+static const char *ending(mn_status status) {
+  return status == MN_OK ? "finished" : status == MN_ERR_CANCELLED ? "interrupted" : "failed";
+}
+
+mn_status mn_train(const mn_recipe *recipe, const mn_train_options *options, mn_train_result *out) {
+  loop l = {.recipe = recipe, .o = options, .lock = -1, .saved_step = -1};
+  *out = (mn_train_result){0};
+  mn_status status = open_loop(&l);
+  if (status == MN_OK) {
+    out->already_done = l.t->state.step >= recipe->train.steps;
+    status = run(&l);
+  }
+  if (l.t) {
+    const mn_train_config *c = &recipe->train;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    *out = (mn_train_result){.steps = l.t->state.step, .tokens = l.t->state.tokens, .parameters = mn_params_count(l.t->params),
+                             .run = l.log ? mn_runlog_id(l.log) : 0, .loss = l.last.loss, .validation = l.validation, .seconds = l.seconds,
+                             .peak_bytes = (int64_t)usage.ru_maxrss * 1024, .already_done = out->already_done};
+    if (l.timed_steps > 1) out->tokens_per_second = (double)((l.timed_steps - 1) * c->accumulate * c->batch * c->seq_len) / l.seconds;
+  }
+  char *message = mn_strdup(status == MN_OK ? "" : mn_message());
+  mn_runlog_close(l.log, ending(status), message ? message : "");
+  mn_trainer_free(l.t);
+  if (l.lock >= 0) close(l.lock);
+  if (status != MN_OK && message) mn_fail(status, "%s", message);
+  free(message);
+  return status;
+}

@@ -1,0 +1,290 @@
+/* trainer.c - the training step. Forward, backward, clipping and the optimizer are one graph and one plan: what is small
+ * (rates, batches) comes in as inputs, what lasts (parameters, moments, carried state) is assigned in place. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/trainer_internal.h"
+
+/* ---- building ---- */
+
+typedef struct step_graph { /* of one batch: the loss and its gradients in the parameters' order */
+  mn_graph *g;
+  mn_scope *scope;
+  mn_tensor *tokens, *target, *weight, *reset, *loss;
+  mn_tensor **params, **grads;
+  int n_states;
+  const mn_built_state *states;
+} step_graph;
+
+static mn_status build_gradient(mn_trainer *t, mn_graph *g, step_graph *x) {
+  const mn_train_config *c = &t->recipe->train;
+  int64_t B = c->batch, T = c->seq_len;
+  *x = (step_graph){.g = g};
+  x->tokens = mn_input(g, "tokens", MN_I32, MN_SHAPE(B, T));
+  x->target = mn_input(g, "target", MN_I32, MN_SHAPE(B, T));
+  x->weight = mn_input(g, "weight", MN_F32, MN_SHAPE(B, T));
+  if (c->carry_state) x->reset = mn_input(g, "reset", MN_BOOL, MN_SHAPE(B));
+  mn_build build = {.param = MN_F32, .compute = c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32, .carried = c->carry_state,
+                    .position_multiple = T, .reset = x->reset};
+  x->scope = mn_scope_new(g, build, B);
+  if (!x->scope) return MN_ERR_MEMORY;
+  x->loss = mn_model_loss(x->scope, t->model, x->tokens, x->target, x->weight, NULL);
+  MN_TRY(mn_graph_status(g));
+  int n = t->params->n;
+  const mn_param_info *info;
+  mn_tensor *const *tensors;
+  int n_built = mn_scope_params(x->scope, &info, &tensors);
+  x->params = mn_arena_alloc(g->arena, (size_t)(2 * n + 1) * sizeof *x->params);
+  if (!x->params) return MN_ERR_MEMORY;
+  x->grads = x->params + n;
+  for (int i = 0; i < n_built; i++) {
+    int k = mn_params_find(t->params, info[i].name);
+    if (k < 0) return mn_fail(MN_ERR_INTERNAL, "parameter %s appears in the step only", info[i].name);
+    x->params[k] = tensors[i];
+  }
+  for (int k = 0; k < n; k++)
+    if (!x->params[k]) return mn_fail(MN_ERR_INTERNAL, "parameter %s is missing from the step", t->params->info[k].name);
+  mn_tensor *ones = NULL;
+  MN_TRY(mn_grad(g, 1, &x->loss, &ones, n, x->params, x->grads));
+  x->n_states = c->carry_state ? mn_scope_states(x->scope, &x->states) : 0;
+  return MN_OK;
+}
+
+static mn_status compile(mn_trainer *t, mn_graph *g, int n_outputs, mn_tensor **outputs, int n, mn_tensor **variables, mn_tensor **values,
+                         mn_plan **out) {
+  MN_TRY(mn_graph_status(g));
+  mn_plan_request q = {.graph = g, .n_outputs = n_outputs, .outputs = outputs, .n_assigns = n, .variables = variables, .values = values,
+                       .backend = t->backend, .activations = (mn_activation_policy)t->recipe->train.activations};
+  return mn_plan_compile(&q, out);
+}
+
+static mn_status bind_batch(mn_trainer *t, const step_graph *x) {
+  mn_params_bind(t->params, x->scope, t->plan);
+  MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->tokens, &t->in_tokens));
+  MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->target, &t->in_target));
+  MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->weight, &t->in_weight));
+  if (x->reset) MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->reset, &t->in_reset));
+  for (int i = 0; i < x->n_states; i++) MN_TRY(mn_buffers_add(&t->carried, t->backend, t->plan, x->states[i].leaf, NULL));
+  return MN_OK;
+}
+
+static mn_status build_whole(mn_trainer *t) {
+  step_graph x;
+  mn_update u;
+  mn_graph *g = t->graph;
+  MN_TRY(build_gradient(t, g, &x));
+  mn_optimizer_build(t->optimizer, g, x.params, x.grads, t->recipe->train.clip_norm, &u);
+  MN_TRY(mn_graph_status(g));
+  int n = u.n_assigns;
+  mn_tensor **variables = mn_arena_alloc(g->arena, (size_t)(n + x.n_states + 1) * sizeof *variables);
+  mn_tensor **values = mn_arena_alloc(g->arena, (size_t)(n + x.n_states + 1) * sizeof *values);
+  if (!variables || !values) return MN_ERR_MEMORY;
+  memcpy(variables, u.variables, (size_t)n * sizeof *variables);
+  memcpy(values, u.values, (size_t)n * sizeof *values);
+  for (int i = 0; i < x.n_states; i++, n++) variables[n] = x.states[i].leaf, values[n] = x.states[i].value;
+  MN_TRY(compile(t, g, 2, (mn_tensor *[]){x.loss, u.norm}, n, variables, values, &t->plan));
+  MN_TRY(bind_batch(t, &x));
+  mn_optimizer_bind(t->optimizer, &u, t->plan);
+  return mn_buffers_add(&t->inputs, t->backend, t->plan, u.rate, &t->in_rate);
+}
+
+/* One plan adds a batch's gradients to their sums, another updates from the sums and clears them. */
+static mn_status build_accumulating(mn_trainer *t) {
+  step_graph x;
+  mn_graph *g = t->graph;
+  int n = t->params->n;
+  MN_TRY(build_gradient(t, g, &x));
+  mn_tensor **lists = mn_arena_alloc(g->arena, (size_t)(2 * (n + x.n_states) + n + 1) * sizeof *lists);
+  if (!lists) return MN_ERR_MEMORY;
+  mn_tensor **variables = lists, **values = lists + n + x.n_states;
+  for (int i = 0; i < n; i++) {
+    variables[i] = mn_variable(g, mn_arena_format(g->arena, "sum.%s", t->params->info[i].name), MN_F32, t->params->info[i].shape);
+    values[i] = mn_add(g, variables[i], x.grads[i]);
+  }
+  for (int i = 0; i < x.n_states; i++) variables[n + i] = x.states[i].leaf, values[n + i] = x.states[i].value;
+  MN_TRY(compile(t, g, 1, &x.loss, n + x.n_states, variables, values, &t->plan));
+  MN_TRY(bind_batch(t, &x));
+  for (int i = 0; i < n; i++) MN_TRY(mn_buffers_add(&t->sums, t->backend, t->plan, variables[i], NULL));
+
+  mn_graph *h = t->update_graph = mn_graph_new();
+  if (!h) return MN_ERR_MEMORY;
+  mn_update u;
+  mn_tensor **params = mn_arena_alloc(h->arena, (size_t)(2 * n + 1) * sizeof *params), **sums = params + n;
+  if (!params) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++) {
+    params[i] = mn_variable(h, t->params->info[i].name, MN_F32, t->params->info[i].shape);
+    sums[i] = mn_variable(h, t->sums.list[i].name, MN_F32, t->params->info[i].shape);
+  }
+  mn_optimizer_build(t->optimizer, h, params, sums, t->recipe->train.clip_norm, &u);
+  MN_TRY(mn_graph_status(h));
+  int m = u.n_assigns;
+  variables = mn_arena_alloc(h->arena, (size_t)(2 * (m + n) + 1) * sizeof *variables);
+  if (!variables) return MN_ERR_MEMORY;
+  values = variables + m + n;
+  memcpy(variables, u.variables, (size_t)m * sizeof *variables);
+  memcpy(values, u.values, (size_t)m * sizeof *values);
+  for (int i = 0; i < n; i++, m++) variables[m] = sums[i], values[m] = mn_zeros_like(h, sums[i]);
+  MN_TRY(compile(t, h, 1, &u.norm, m, variables, values, &t->update_plan));
+  mn_optimizer_bind(t->optimizer, &u, t->update_plan);
+  for (int i = 0; i < n; i++) {
+    mn_plan_bind(t->update_plan, params[i], t->params->data[i]);
+    mn_plan_bind(t->update_plan, sums[i], t->sums.list[i].data);
+  }
+  return mn_buffers_add(&t->inputs, t->backend, t->update_plan, u.rate, &t->in_rate);
+}
+
+/* ---- opening ---- */
+
+static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx) {
+  const mn_recipe *r = t->recipe;
+  const mn_train_config *c = &r->train;
+  mn_model *early; /* a mistake in the model should not be found after minutes of tokenising */
+  MN_TRY(mn_recipe_model(r, 1, &early));
+  mn_model_free(early);
+  MN_TRY(mn_recipe_tokenizer(r, saved_tokenizer, &t->tok));
+  MN_TRY(mn_corpus_open(&r->data, t->tok, progress, ctx, &t->corpus));
+  MN_TRY(mn_corpus_check(t->corpus, MN_SPLIT_TRAIN, c->batch, c->seq_len));
+  if (c->validate_every) MN_TRY(mn_corpus_check(t->corpus, MN_SPLIT_VALIDATION, c->batch, c->seq_len));
+  MN_TRY(mn_recipe_model(r, mn_corpus_vocab_size(t->corpus), &t->model));
+  MN_TRY(mn_backend_cpu_new(threads > 0 ? threads : (int)c->threads, &t->backend));
+  MN_TRY(mn_params_new(t->model, t->backend, MN_F32, (uint64_t)r->seed, &t->params));
+  MN_TRY(mn_optimizer_new(&c->optimizer, t->params, &t->optimizer));
+  size_t rows = (size_t)(c->accumulate * c->batch), n = rows * (size_t)c->seq_len;
+  t->tokens = mn_alloc(n * sizeof *t->tokens);
+  t->target = mn_alloc(n * sizeof *t->target);
+  t->reset = mn_alloc(rows * sizeof *t->reset);
+  t->weight = mn_alloc((size_t)(c->batch * c->seq_len) * sizeof *t->weight);
+  t->graph = mn_graph_new();
+  t->arena = mn_arena_new();
+  if (!t->tokens || !t->target || !t->reset || !t->weight || !t->graph || !t->arena) return MN_ERR_MEMORY;
+  MN_TRY(c->accumulate > 1 ? build_accumulating(t) : build_whole(t));
+  t->state = (mn_train_state){.params = t->params, .optimizer = t->optimizer, .carried = &t->carried};
+  t->state.recipe = mn_recipe_to_value(t->arena, r, t->model);
+  mn_corpus_hash(t->corpus, t->state.data_hash);
+  return t->state.recipe ? MN_OK : MN_ERR_MEMORY;
+}
+
+mn_status mn_trainer_new(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx, mn_trainer **out) {
+  *out = NULL;
+  mn_trainer *t = mn_calloc(1, sizeof *t);
+  if (!t) return MN_ERR_MEMORY;
+  t->recipe = recipe;
+  mn_status status = open_parts(t, threads, saved_tokenizer, progress, ctx);
+  if (status != MN_OK) mn_trainer_free(t);
+  else *out = t;
+  return status;
+}
+
+void mn_trainer_free(mn_trainer *t) {
+  if (!t) return;
+  mn_evaluator_free(t->evaluator);
+  mn_plan_free(t->plan);
+  mn_plan_free(t->update_plan);
+  mn_buffers_free(&t->inputs);
+  mn_buffers_free(&t->sums);
+  mn_buffers_free(&t->carried);
+  if (t->graph) mn_graph_free(t->graph);
+  if (t->update_graph) mn_graph_free(t->update_graph);
+  mn_optimizer_free(t->optimizer);
+  mn_params_free(t->params);
+  mn_model_free(t->model);
+  mn_corpus_close(t->corpus);
+  mn_tokenizer_free(t->tok);
+  if (t->backend) mn_backend_free(t->backend);
+  mn_arena_free(t->arena);
+  free(t->tokens);
+  free(t->target);
+  free(t->reset);
+  free(t->weight);
+  free(t);
+}
+
+/* ---- a step ---- */
+
+static mn_status read_scalar(mn_trainer *t, const mn_plan *plan, int j, double *out) {
+  float x;
+  MN_TRY(t->backend->download(t->backend, &x, mn_plan_output(plan, j)->data, sizeof x));
+  *out = (double)x;
+  return MN_OK;
+}
+
+/* Batch `a` of those that make one update; every target of all of them weighs the same. */
+static mn_status run_batch(mn_trainer *t, int64_t a, int64_t counted, double *loss) {
+  const mn_train_config *c = &t->recipe->train;
+  int64_t n = c->batch * c->seq_len;
+  const int32_t *target = t->target + a * n;
+  float each = counted ? (float)(1.0 / (double)counted) : 0;
+  for (int64_t i = 0; i < n; i++) t->weight[i] = target[i] >= 0 ? each : 0;
+  MN_TRY(mn_buffers_put(&t->inputs, t->in_tokens, t->tokens + a * n));
+  MN_TRY(mn_buffers_put(&t->inputs, t->in_target, target));
+  MN_TRY(mn_buffers_put(&t->inputs, t->in_weight, t->weight));
+  if (c->carry_state) MN_TRY(mn_buffers_put(&t->inputs, t->in_reset, t->reset + a * c->batch));
+  MN_TRY(mn_plan_run(t->plan));
+  double part;
+  MN_TRY(read_scalar(t, t->plan, 0, &part));
+  *loss += part;
+  return MN_OK;
+}
+
+static mn_status not_finite(const mn_trainer *t, const mn_step_result *r) {
+  const char *name = mn_optimizer_not_finite(t->optimizer);
+  char where[256] = "";
+  if (name) snprintf(where, sizeof where, ", first in the gradient of %.200s", name);
+  return mn_fail(MN_ERR_NUMERIC,
+                 "step %lld: the loss is %g and the gradient's norm %g%s; try a lower train.optimizer.lr (%g now), a longer warm-up, "
+                 "a lower train.clip_norm%s",
+                 (long long)t->state.step, r->loss, r->grad_norm, where, t->recipe->train.optimizer.lr,
+                 t->recipe->train.precision == MN_PRECISION_BF16 ? " or train.precision: f32" : "");
+}
+
+/* A loss that stays far above where it began will not come back. */
+static mn_status check_divergence(mn_trainer *t, double loss) {
+  mn_train_state *s = &t->state;
+  if (s->step == 1) s->first_loss = s->mean_loss = loss;
+  s->mean_loss = 0.95 * s->mean_loss + 0.05 * loss;
+  if (s->mean_loss <= 2 * s->first_loss + 1) return MN_OK;
+  return mn_fail(MN_ERR_NUMERIC,
+                 "step %lld: the loss runs away: %g on average, %g at the first step; try a lower train.optimizer.lr (%g now), a longer "
+                 "warm-up or a lower train.clip_norm",
+                 (long long)s->step, s->mean_loss, s->first_loss, t->recipe->train.optimizer.lr);
+}
+
+mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out) {
+  const mn_train_config *c = &t->recipe->train;
+  int64_t n = c->batch * c->seq_len, counted = 0;
+  *out = (mn_step_result){0};
+  for (int64_t a = 0; a < c->accumulate; a++)
+    MN_TRY(mn_corpus_batch(t->corpus, MN_SPLIT_TRAIN, t->state.step * c->accumulate + a, c->batch, c->seq_len, t->tokens + a * n,
+                           t->target + a * n, t->reset + a * c->batch));
+  for (int64_t i = 0; i < c->accumulate * n; i++) counted += t->target[i] >= 0;
+  float rate[3];
+  out->learning_rate = c->optimizer.lr * mn_schedule_factor(&c->schedule, t->state.step, c->steps);
+  mn_optimizer_rate(t->optimizer, out->learning_rate, t->state.step + 1, rate);
+  MN_TRY(mn_buffers_put(&t->inputs, t->in_rate, rate));
+  for (int64_t a = 0; a < c->accumulate; a++) MN_TRY(run_batch(t, a, counted, &out->loss));
+  if (t->update_plan) MN_TRY(mn_plan_run(t->update_plan));
+  MN_TRY(read_scalar(t, t->update_plan ? t->update_plan : t->plan, t->update_plan ? 0 : 1, &out->grad_norm));
+  t->state.step++;
+  t->state.tokens += c->accumulate * n;
+  if (!isfinite(out->loss) || !isfinite(out->grad_norm)) return not_finite(t, out);
+  return check_divergence(t, out->loss);
+}
+
+mn_status mn_trainer_validate(mn_trainer *t, const volatile sig_atomic_t *stop, mn_evaluation *out) {
+  const mn_train_config *c = &t->recipe->train;
+  *out = (mn_evaluation){0};
+  if (mn_corpus_check(t->corpus, MN_SPLIT_VALIDATION, c->batch, c->seq_len) != MN_OK) return MN_OK;
+  mn_evaluator_config how = {c->batch, c->seq_len, c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32, c->carry_state};
+  if (!t->evaluator) MN_TRY(mn_evaluator_new(t->model, t->params, t->corpus, &how, &t->evaluator));
+  return mn_evaluate(t->evaluator, MN_SPLIT_VALIDATION, c->validation_batches, stop, out);
+}
+
+int64_t mn_trainer_steps_done(const mn_trainer *t) { return t->state.step; }
+int64_t mn_trainer_tokens(const mn_trainer *t) { return t->state.tokens; }
+const mn_model *mn_trainer_model(const mn_trainer *t) { return t->model; }
+mn_params *mn_trainer_params(mn_trainer *t) { return t->params; }
+const mn_tokenizer *mn_trainer_tokenizer(const mn_trainer *t) { return t->tok; }
+const mn_plan *mn_trainer_plan(const mn_trainer *t) { return t->plan; }
+const mn_corpus *mn_trainer_corpus(const mn_trainer *t) { return t->corpus; }
