@@ -16,6 +16,7 @@
 #include "backend/ref/element.h"
 #include "format/json.h"
 #include "format/safetensors.h"
+#include "format/yaml.h"
 #include "graph/plan.h"
 #include "nn/mixer.h"
 #include "test.h"
@@ -97,6 +98,8 @@ typedef struct mc_mixer {
   int64_t d_model, B;
   mn_dtype type;
   mn_backend *backend;
+  bool bf16;        /* with MN_F32: products in bf16 */
+  double step;      /* of gradient checks; 0: 1e-3 */
   int64_t multiple; /* promised to carried builds: positions are multiples of it; 0: any */
   mc_bag params;    /* change them freely, then mc_drop() */
   int n_plans;
@@ -137,7 +140,7 @@ static inline void mc_close(mc_mixer *m) {
 }
 
 static inline mn_scope *mc_scope(mc_mixer *m, mn_graph *g, bool carried) {
-  return mn_scope_new(g, (mn_build){.param = m->type, .compute = m->type, .carried = carried, .position_multiple = m->multiple}, m->B);
+  return mn_scope_new(g, (mn_build){.param = m->type, .compute = m->bf16 ? MN_BF16 : m->type, .carried = carried, .position_multiple = m->multiple}, m->B);
 }
 
 /* Values that leave nothing special: matrices N(0, 1/in), vectors their constant + 0.3 N(0,1). */
@@ -199,7 +202,7 @@ static inline int mc_forward(mc_mixer *m, int64_t T, const double *x, double *y,
   const char *const *names = NULL;
   void *mem[MC_MAX] = {NULL}, *x_mem = mc_pack(x, m->type, n);
   mn_plan *plan = NULL;
-  out[0] = mn_mixer_apply(s, &m->mixer, in);
+  out[0] = mn_cast(g, mn_mixer_apply(s, &m->mixer, in), m->type);
   int n_params = mn_scope_params(s, &info, &param), n_out = 1, n_wrt = 0, n_reports = 0;
   int ok = mn_graph_status(g) == MN_OK;
   if (ok && dy && grads) {
@@ -393,6 +396,53 @@ static inline double mc_split_everywhere(mc_mixer *m, int64_t T, int random, uin
   return worst;
 }
 
+/* The worst of one stream of T tokens with `n_cuts` random cuts. */
+static inline double mc_split_long(mc_mixer *m, int64_t T, int n_cuts, uint64_t seed) {
+  mc_whole w;
+  int64_t cuts[MC_MAX];
+  int n = 0;
+  for (int64_t c = 1, left = n_cuts; c < T && n < n_cuts; c++) /* n_cuts of the T - 1 places, all alike (Knuth's S) */
+    if (mn_random_uniform(seed, 31, (uint64_t)c) * (double)(T - c) < (double)left) cuts[n++] = c, left--;
+  double worst = mc_whole_of(m, T, seed, &w) ? mc_split_error(m, &w, n, cuts) : INFINITY;
+  mc_whole_free(&w);
+  return worst;
+}
+
+/* Training with products in bf16 against the same in f32: root of the mean square difference over that of y. The mixer must
+ * be an f32 one. */
+static inline double mc_bf16_error(mc_mixer *m, int64_t T, uint64_t seed) {
+  int64_t n = m->B * T * m->d_model;
+  double *x = mc_normal(n, 1, seed), *exact = malloc((size_t)(n + 1) * sizeof *exact), *y = malloc((size_t)(n + 1) * sizeof *y);
+  int ok = mc_forward(m, T, x, exact, NULL, NULL, NULL);
+  m->bf16 = true;
+  ok = ok && mc_forward(m, T, x, y, NULL, NULL, NULL);
+  m->bf16 = false;
+  double d = 0, all = 1e-30, e = 0;
+  for (int64_t i = 0; i < n; i++) e = y[i] - exact[i], d += e * e, all += exact[i] * exact[i];
+  free(x);
+  free(exact);
+  free(y);
+  return ok && isfinite(d) ? sqrt(d / all) : INFINITY;
+}
+
+/* A recipe's mixer that must be refused: the message holds every one of `words`, separated by '|'. */
+static inline void mc_refused(const char *yaml, int64_t d_model, const char *words) {
+  mn_arena *arena = mn_arena_new();
+  const mn_value *v = NULL;
+  mn_mixer m;
+  char word[64];
+  CHECK_OK(mn_yaml_parse(arena, "recipe.yaml", yaml, strlen(yaml), &v));
+  mn_status status = v ? mn_mixer_parse(arena, v, NULL, d_model, &m) : MN_ERR_FORMAT;
+  CHECK(status == MN_ERR_CONFIG, "%s: %s", yaml, mn_status_name(status));
+  for (const char *p = words; *p;) {
+    size_t n = strcspn(p, "|");
+    snprintf(word, sizeof word, "%.*s", (int)n, p);
+    CHECK(strstr(mn_message(), word) != NULL, "the message \"%s\" does not say %s", mn_message(), word);
+    p += n + (p[n] == '|');
+  }
+  mn_arena_free(arena);
+}
+
 /* ---- gradients by differences ---- about `entries` entries of each parameter (and of x) whose name contains one of the
  * space-separated `words` (NULL: all): the worst error relative to the largest gradient entry of that tensor. */
 static inline bool mc_wanted(const char *words, const char *name) {
@@ -431,7 +481,7 @@ static inline double mc_gradient_error(mc_mixer *m, int64_t T, const char *words
       for (int64_t k = 0; k < count; k++) scale = fmax(scale, fabs(d->x[k]));
       for (int64_t k = 0; k < count; k++) {
         if (mn_random_uniform(seed + 5, (uint64_t)(i + 1), (uint64_t)k) * (double)count > entries) continue;
-        double keep = p[k], h = 1e-3, numeric = 0;
+        double keep = p[k], h = m->step > 0 ? m->step : 1e-3, numeric = 0;
         for (int j = 0; j < 4; j++) { /* fourth-order central difference */
           p[k] = keep + h * (double[]){-2, -1, 1, 2}[j];
           if (mn_plan_run(plan) != MN_OK) numeric = NAN;

@@ -1,0 +1,208 @@
+/* test_attention.c - what must be true of softmax attention and its cache, in order: golden vectors of every form; a stream
+ * cut anywhere is the stream; a cache forgets as a window does; gradients; bf16; rotary tables and their stretching; what a
+ * recipe may not ask for. */
+#include "mixer_check.h"
+
+static const char *const forms[] = {
+    "{\"type\": \"attention\", \"heads\": 4, \"max_context\": 4096}",
+    "{\"type\": \"attention\", \"heads\": 4, \"kv_heads\": 2, \"window\": 7}",
+    "{\"type\": \"attention\", \"heads\": 4, \"kv_heads\": 1, \"window\": 5, \"sinks\": 3}",
+    "{\"type\": \"attention\", \"heads\": 2, \"window\": 9, \"sinks\": 2, \"persistent\": 3, \"conv\": 4, \"bias\": true}",
+    "{\"type\": \"attention\", \"heads\": 2, \"kv_heads\": 1, \"head_dim\": 6, \"persistent\": 2, \"rope_scaling\": \"yarn\", \"rope_factor\": 4, \"rope_original_context\": 64}",
+    "{\"type\": \"attention\", \"heads\": 2, \"rope\": false, \"window\": 64}",
+};
+enum { FORMS = sizeof forms / sizeof *forms };
+
+static void golden_vectors(void) {
+  static const char *const files[] = {"full", "gqa", "gqa_prefix", "gqa_window", "window_prefix", "window_sinks"};
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(2, &cpu));
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    char file[64];
+    snprintf(file, sizeof file, "attention_%s", files[i]);
+    mc_golden(file, mn_backend_ref(), MN_F64, 1e-9, NULL);
+    if (cpu) mc_golden(file, cpu, MN_F32, 2e-5, NULL);
+  }
+  mn_backend_free(cpu);
+}
+
+static void a_stream_cut_anywhere_is_the_stream(void) { /* one token at a time among the cuts */
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(1, &cpu));
+  for (int i = 0; i < FORMS && cpu; i++) {
+    mc_mixer m;
+    int ok = mc_open(&m, forms[i], 8, 2, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1);
+    double e = ok ? mc_split_everywhere(&m, 33, 3, 5) : INFINITY;
+    CHECK(e < 1e-10, "%s: f64, T 33: %g", forms[i], e);
+    mc_close(&m);
+    ok = mc_open(&m, forms[i], 16, 2, MN_F32, cpu) && mc_random_params(&m, 2);
+    e = ok ? mc_split_everywhere(&m, 33, 3, 6) : INFINITY;
+    CHECK(e < 1e-4, "%s: f32, T 33: %g", forms[i], e);
+    e = ok ? mc_split_long(&m, 4096, 20, 7) : INFINITY;
+    CHECK(e < 1e-4, "%s: f32, T 4096, 20 random cuts: %g", forms[i], e);
+    mc_close(&m);
+  }
+  mn_backend_free(cpu);
+}
+
+/* Full attention whose stream outgrows max_context is sliding-window attention from there on. */
+static void a_full_cache_forgets_the_oldest(void) {
+  mc_mixer full, window;
+  enum { T = 40, D = 8 };
+  double *x = mc_normal(T * D, 1, 3), a[T * D], b[T * D], no_window[T * D];
+  mc_bag state = {0};
+  if (mc_open(&full, "{\"type\": \"attention\", \"heads\": 2, \"max_context\": 8}", D, 1, MN_F64, mn_backend_ref()) &&
+      mc_open(&window, "{\"type\": \"attention\", \"heads\": 2, \"window\": 8}", D, 1, MN_F64, mn_backend_ref()) &&
+      mc_random_params(&full, 4) && mc_random_params(&window, 4)) {
+    CHECK(mc_pieces(&full, T, x, 3, (int64_t[]){5, 6, 30}, a, &state), "stream");
+    CHECK(mc_forward(&window, T, x, b, NULL, NULL, NULL), "window");
+    CHECK(mc_forward(&full, T, x, no_window, NULL, NULL, NULL), "full");
+    CHECK(mc_difference(a, b, T * D) < 1e-12, "%g", mc_difference(a, b, T * D));
+    CHECK(mc_difference(a, no_window, 8 * D) < 1e-12, "before the cache is full nothing is forgotten");
+    CHECK(mc_difference(a + 8 * D, no_window + 8 * D, (T - 8) * D) > 1e-3, "afterwards something is");
+  }
+  mc_close(&full);
+  mc_close(&window);
+  mc_bag_free(&state);
+  free(x);
+}
+
+/* What lies outside the window has no influence, what lies in it has; sinks keep theirs. */
+static void a_window_ends_where_it_says(void) {
+  enum { T = 20, D = 8, WINDOW = 5 };
+  for (int sinks = 0; sinks < 3; sinks += 2) {
+    mc_mixer m;
+    char json[128];
+    double *x = mc_normal(T * D, 1, 3), a[T * D], b[T * D];
+    snprintf(json, sizeof json, "{\"type\": \"attention\", \"heads\": 2, \"window\": %d, \"sinks\": %d}", WINDOW, sinks);
+    if (mc_open(&m, json, D, 1, MN_F64, mn_backend_ref()) && mc_random_params(&m, 4) && mc_forward(&m, T, x, a, NULL, NULL, NULL))
+      for (int j = 0; j < T; j += j == 0 ? 1 : 3) {
+        double keep = x[j * D];
+        x[j * D] += 1;
+        CHECK(mc_forward(&m, T, x, b, NULL, NULL, NULL), "run");
+        x[j * D] = keep;
+        for (int t = 0; t < T; t++) {
+          bool seen = j <= t && (t - j < WINDOW || j < sinks), moved = mc_difference(a + t * D, b + t * D, D) > 0;
+          CHECK(seen == moved, "token %d sees token %d: %d, sinks %d", t, j, (int)moved, sinks);
+        }
+      }
+    mc_close(&m);
+    free(x);
+  }
+}
+
+static void gradients_agree_with_differences(void) {
+  for (int i = 0; i < FORMS; i++) {
+    mc_mixer m;
+    int ok = mc_open(&m, forms[i], 8, 2, MN_F64, mn_backend_ref()) && mc_random_params(&m, 9);
+    double e = ok ? mc_gradient_error(&m, 12, NULL, 5, 11) : INFINITY;
+    CHECK(e < 1e-6, "%s: %g", forms[i], e);
+    mc_close(&m);
+  }
+}
+
+static void bf16_is_close(void) {
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(2, &cpu));
+  for (int i = 0; i < FORMS && cpu; i++) {
+    mc_mixer m;
+    int ok = mc_open(&m, forms[i], 32, 2, MN_F32, cpu) && mc_random_params(&m, 2);
+    double e = ok ? mc_bf16_error(&m, 70, 8) : INFINITY;
+    CHECK(e > 0 && e < 2e-2, "%s: %g", forms[i], e);
+    mc_close(&m);
+  }
+  mn_backend_free(cpu);
+}
+
+/* ---- rotary tables ---- angle[i] of one step at head_dim 64 in cos and sin, at `position`; NAN where it fails */
+enum { HALF = 32 };
+static void tables(mn_rope_config c, int32_t position, bool known, double *cosine, double *sine) {
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, 1);
+  mn_tensor *start = known ? NULL : mn_const(g, MN_I32, MN_SHAPE(1), &position), *out[2];
+  mn_rope_tables_at(s, &c, 2 * HALF, known ? position + 1 : 1, start, &out[0], &out[1]);
+  mn_plan_request q = {.graph = g, .n_outputs = 2, .outputs = out, .backend = mn_backend_ref()};
+  mn_plan *p = NULL;
+  CHECK_OK(mn_graph_status(g));
+  CHECK_OK(mn_plan_compile(&q, &p));
+  CHECK_OK(mn_plan_run(p));
+  for (int i = 0; i < HALF; i++) {
+    int64_t at = i + (known ? (int64_t)position * HALF : 0);
+    cosine[i] = ((const double *)mn_plan_output(p, 0)->data)[at];
+    sine[i] = ((const double *)mn_plan_output(p, 1)->data)[at];
+  }
+  mn_plan_free(p);
+  mn_graph_free(g);
+}
+
+/* the frequencies a table turns with: the angle after one token (below pi for every base used here) */
+static void frequencies(mn_rope_config c, double *f, double *gain) {
+  double cosine[HALF], sine[HALF];
+  tables(c, 1, true, cosine, sine);
+  *gain = hypot(cosine[0], sine[0]);
+  for (int i = 0; i < HALF; i++) f[i] = atan2(sine[i], cosine[i]);
+}
+
+static void rotary_tables(void) {
+  double f[HALF], plain[HALF], cosine[HALF], sine[HALF], gain, two_pi = 2 * acos(-1);
+  mn_rope_config c = {.theta = 10000, .factor = 8, .original_context = 2048};
+  frequencies(c, plain, &gain);
+  for (int i = 0; i < HALF; i++) CHECK(fabs(plain[i] - pow(10000, -i / 32.0)) < 1e-12 && fabs(gain - 1) < 1e-12, "pair %d", i);
+  c.scaling = MN_ROPE_LINEAR;
+  frequencies(c, f, &gain);
+  for (int i = 0; i < HALF; i++) CHECK(fabs(f[i] * 8 - plain[i]) < 1e-12, "linear: pair %d", i);
+  c.scaling = MN_ROPE_NTK; /* the fastest pair keeps its frequency, the slowest is stretched by the factor */
+  frequencies(c, f, &gain);
+  CHECK(fabs(f[0] - plain[0]) < 1e-12 && fabs(f[HALF - 1] * 8 / plain[HALF - 1] - 1) < 1e-9, "ntk: %g", f[HALF - 1]);
+  for (int i = 1; i < HALF; i++) CHECK(f[i] < f[i - 1] && f[i] <= plain[i] && f[i] >= plain[i] / 8, "ntk: pair %d", i);
+  c.scaling = MN_ROPE_YARN; /* pairs that turn > 32 times in the old context are kept, those below once are stretched */
+  frequencies(c, f, &gain);
+  CHECK(fabs(gain - (0.1 * log(8) + 1)) < 1e-12, "yarn: gain %g", gain);
+  for (int i = 0; i < HALF; i++) {
+    double turns = 2048 * plain[i] / two_pi, stretch = plain[i] / f[i];
+    CHECK(turns < 34 || fabs(stretch - 1) < 0.15, "yarn: pair %d turns %g times and is stretched by %g", i, turns, stretch);
+    CHECK(turns > 0.5 || fabs(stretch - 8) < 1e-9, "yarn: pair %d turns %g times and is stretched by %g", i, turns, stretch);
+    CHECK(stretch > 1 - 1e-12 && stretch < 8 + 1e-9, "yarn: pair %d", i);
+  }
+  c.scaling = MN_ROPE_LLAMA3;
+  frequencies(c, f, &gain);
+  for (int i = 0; i < HALF; i++) {
+    double turns = 2048 * plain[i] / two_pi; /* > 4: kept; < 1: stretched; between: a blend by turns */
+    double share = turns > 4 ? 1 : turns < 1 ? 0 : (turns - 1) / 3;
+    CHECK(fabs(f[i] - (share * plain[i] + (1 - share) * plain[i] / 8)) < 1e-12, "llama3: pair %d", i);
+  }
+  c.scaling = MN_ROPE_PLAIN; /* positions that are data: the same tables, and exact ten million tokens into a stream */
+  double cosine_known[HALF], sine_known[HALF];
+  tables(c, 37, true, cosine_known, sine_known);
+  tables(c, 37, false, cosine, sine);
+  CHECK(mc_difference(cosine, cosine_known, HALF) < 1e-12 && mc_difference(sine, sine_known, HALF) < 1e-12, "position 37");
+  tables(c, 10000000, false, cosine, sine);
+  for (int i = 0; i < HALF; i++)
+    CHECK(fabs(cosine[i] - cos(1e7 * plain[i])) < 1e-6 && fabs(sine[i] - sin(1e7 * plain[i])) < 1e-6, "position 10,000,000, pair %d", i);
+}
+
+static void what_a_recipe_may_not_ask_for(void) {
+  mc_refused("type: attention\nheads: 5\n", 16, "recipe.yaml:2|heads|must divide d_model 16");
+  mc_refused("type: attention\nheads: 4\nkv_heads: 3\n", 16, "recipe.yaml:3|kv_heads|3 does not divide 4");
+  mc_refused("type: attention\nheads: 2\nhead_dim: 7\n", 16, "recipe.yaml:3|head_dim|even");
+  mc_refused("type: attention\nheads: 2\nsinks: 4\n", 16, "recipe.yaml:3|sinks|window");
+  mc_refused("type: attention\nheads: 2\nwindow: -1\n", 16, "recipe.yaml:3|window|-1");
+  mc_refused("type: attention\nheads: 2\nmax_context: 0\n", 16, "recipe.yaml:3|max_context");
+  mc_refused("type: attention\nheads: two\n", 16, "recipe.yaml:2|heads|two");
+  mc_refused("type: attention\nheads: 2\nwindwo: 8\n", 16, "recipe.yaml:3|windwo|window");
+  mc_refused("type: attention\nheads: 2\nrope_scaling: yarm\n", 16, "recipe.yaml:3|rope_scaling|yarn");
+  mc_refused("type: atention\nheads: 2\n", 16, "recipe.yaml:1|atention|attention");
+  mc_refused("heads: 2\n", 16, "type");
+}
+
+int main(void) {
+  RUN(golden_vectors);
+  RUN(a_stream_cut_anywhere_is_the_stream);
+  RUN(a_full_cache_forgets_the_oldest);
+  RUN(a_window_ends_where_it_says);
+  RUN(gradients_agree_with_differences);
+  RUN(bf16_is_close);
+  RUN(rotary_tables);
+  RUN(what_a_recipe_may_not_ask_for);
+  return test_end();
+}

@@ -1,0 +1,125 @@
+/* test_gated_deltanet.c - what must be true of Gated DeltaNet, in order: golden vectors; a stream cut anywhere is the stream;
+ * the chunk is a knob of speed alone; gradients; bf16; a long stream stays finite; what a recipe may not ask for. */
+#include "mixer_check.h"
+
+static const char *const forms[] = {
+    "{\"type\": \"gated_deltanet\", \"heads\": 2, \"chunk\": 8}",
+    "{\"type\": \"gated_deltanet\", \"heads\": 4, \"conv\": 2, \"chunk\": 64}",
+    "{\"type\": \"gated_deltanet\", \"heads\": 2, \"head_dim\": 6, \"conv\": 1, \"chunk\": 5}",
+};
+enum { FORMS = sizeof forms / sizeof *forms };
+
+static void golden_vectors(void) {
+  static const char *const files[] = {"gated_deltanet", "gated_deltanet_h4"};
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(2, &cpu));
+  for (int i = 0; i < 2; i++) {
+    mc_golden(files[i], mn_backend_ref(), MN_F64, 1e-9, NULL);
+    if (cpu) mc_golden(files[i], cpu, MN_F32, 2e-5, NULL);
+  }
+  mn_backend_free(cpu);
+}
+
+static void a_stream_cut_anywhere_is_the_stream(void) { /* one token at a time among the cuts */
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(1, &cpu));
+  for (int i = 0; i < FORMS && cpu; i++) {
+    mc_mixer m;
+    int ok = mc_open(&m, forms[i], 8, 2, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1);
+    double e = ok ? mc_split_everywhere(&m, 33, 3, 5) : INFINITY;
+    CHECK(e < 1e-10, "%s: f64, T 33: %g", forms[i], e);
+    mc_close(&m);
+    ok = mc_open(&m, forms[i], 16, 2, MN_F32, cpu) && mc_random_params(&m, 2);
+    e = ok ? mc_split_everywhere(&m, 33, 3, 6) : INFINITY;
+    CHECK(e < 1e-4, "%s: f32, T 33: %g", forms[i], e);
+    e = ok ? mc_split_long(&m, 4096, 20, 7) : INFINITY;
+    CHECK(e < 1e-4, "%s: f32, T 4096, 20 random cuts: %g", forms[i], e);
+    mc_close(&m);
+  }
+  mn_backend_free(cpu);
+}
+
+static void the_chunk_changes_no_result(void) {
+  enum { T = 50, D = 8, B = 2 };
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(1, &cpu));
+  double *x = mc_normal(B * T * D, 1, 3), y[2][B * T * D];
+  for (int chunk = 1; chunk <= 64 && cpu; chunk = chunk * 4 + 1) {
+    for (int f64 = 0; f64 < 2; f64++) {
+      mc_mixer m;
+      char json[96];
+      snprintf(json, sizeof json, "{\"type\": \"gated_deltanet\", \"heads\": 2, \"chunk\": %d}", chunk);
+      CHECK(mc_open(&m, json, D, B, f64 ? MN_F64 : MN_F32, f64 ? mn_backend_ref() : cpu) && mc_random_params(&m, 4) &&
+                mc_forward(&m, T, x, y[f64], NULL, NULL, NULL), "chunk %d", chunk);
+      mc_close(&m);
+    }
+    double e = mc_difference(y[0], y[1], B * T * D);
+    CHECK(e < 1e-5, "chunk %d against the recurrence token by token in f64: %g", chunk, e);
+  }
+  free(x);
+  mn_backend_free(cpu);
+}
+
+static void gradients_agree_with_differences(void) {
+  for (int i = 0; i < FORMS; i++) {
+    mc_mixer m;
+    int ok = mc_open(&m, forms[i], 8, 2, MN_F64, mn_backend_ref()) && mc_random_params(&m, 9);
+    m.step = 1e-4; /* l2norm of a short k bends strongly */
+    double e = ok ? mc_gradient_error(&m, 13, NULL, 5, 11) : INFINITY;
+    CHECK(e < 1e-6, "%s: %g", forms[i], e);
+    mc_close(&m);
+  }
+}
+
+static void bf16_is_close(void) {
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(2, &cpu));
+  for (int i = 0; i < FORMS && cpu; i++) {
+    mc_mixer m;
+    int ok = mc_open(&m, forms[i], 32, 2, MN_F32, cpu) && mc_random_params(&m, 2);
+    double e = ok ? mc_bf16_error(&m, 70, 8) : INFINITY;
+    CHECK(e > 0 && e < 2e-2, "%s: %g", forms[i], e);
+    mc_close(&m);
+  }
+  mn_backend_free(cpu);
+}
+
+/* beta < 1 and |k| = 1: every write contracts, so that one key repeated for ever never makes the memory grow */
+static void one_token_repeated_for_ever_converges(void) {
+  enum { T = 3000, D = 8 };
+  mc_mixer m;
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(1, &cpu));
+  double *one = mc_normal(D, 30, 3), *x = malloc(sizeof(double) * T * D), *y = malloc(sizeof(double) * T * D);
+  for (int t = 0; t < T; t++) memcpy(x + t * D, one, sizeof(double) * D);
+  if (cpu && mc_open(&m, forms[0], D, 1, MN_F32, cpu) && mc_random_params(&m, 2)) {
+    CHECK(mc_forward(&m, T, x, y, NULL, NULL, NULL), "run");
+    double e = mc_difference(y + (T - 500) * D, y + (T - 1) * D, D);
+    CHECK(e < 1e-5, "y moves by %g in the last 500 of %d equal tokens", e, T);
+    mc_close(&m);
+  }
+  free(one);
+  free(x);
+  free(y);
+  mn_backend_free(cpu);
+}
+
+static void what_a_recipe_may_not_ask_for(void) {
+  mc_refused("type: gated_deltanet\nheads: 3\n", 16, "recipe.yaml:2|heads|must divide d_model 16");
+  mc_refused("type: gated_deltanet\nchunk: 0\n", 16, "recipe.yaml:2|chunk");
+  mc_refused("type: gated_deltanet\nconv: 0\n", 16, "recipe.yaml:2|conv");
+  mc_refused("type: gated_deltanet\nchunks: 8\n", 16, "recipe.yaml:2|chunks|chunk");
+  mc_refused("type: gated_deltanet\nheads: 2.5\n", 16, "recipe.yaml:2|heads|2.5");
+  mc_refused("type: gated_delta_net\n", 16, "recipe.yaml:1|gated_deltanet");
+}
+
+int main(void) {
+  RUN(golden_vectors);
+  RUN(a_stream_cut_anywhere_is_the_stream);
+  RUN(the_chunk_changes_no_result);
+  RUN(gradients_agree_with_differences);
+  RUN(bf16_is_close);
+  RUN(one_token_repeated_for_ever_converges);
+  RUN(what_a_recipe_may_not_ask_for);
+  return test_end();
+}
