@@ -89,9 +89,9 @@ static int threads_of(const mn_call *c) { return c->pool ? mn_pool_threads(c->po
 static int64_t at_least_1(int64_t n) { return n < 1 ? 1 : n; }
 
 /* ---- forward ---- */
-/* Decoding: keys are split when there are few (batch, key head) pairs and many keys. */
+/* Decoding: keys are split when there are many of them and few sequences. */
 static int64_t splits_of(const mn_attn_args *a) {
-  int64_t want = 16 / at_least_1(a->B * a->G), most = (a->S + 511) / 512;
+  int64_t want = 16 / at_least_1(a->B), most = a->S * a->G * (a->K + a->V) / 65536;
   return at_least_1(want < most ? want : most);
 }
 static size_t floats(int64_t n) { return mn_align((size_t)n * sizeof(float), 64); }
@@ -111,16 +111,9 @@ static void forward_task(void *ctx, int64_t i, int thread) {
 static void decode_task(void *ctx, int64_t i, int thread) {
   const job *j = ctx;
   const mn_attn_args *a = &j->a;
-  const int64_t split = i % j->splits, bg = i / j->splits, each = (a->S + j->splits - 1) / j->splits;
+  const int64_t split = i % j->splits, each = (a->S + j->splits - 1) / j->splits;
   const int64_t s0 = split * each < a->S ? split * each : a->S, s1 = s0 + each < a->S ? s0 + each : a->S;
-  j->fwd->decode(a, bg / a->G, bg % a->G, s0, s1, j->sums + i * (a->H / a->G) * (a->V + 2),
-                 j->scratch + (size_t)thread * j->scratch_size);
-}
-static void join_task(void *ctx, int64_t i, int thread) {
-  (void)thread;
-  const job *j = ctx;
-  const mn_attn_args *a = &j->a;
-  j->fwd->decode_join(a, i / a->G, i % a->G, j->splits, j->sums + i * j->splits * (a->H / a->G) * (a->V + 2));
+  j->fwd->decode(a, i / j->splits, s0, s1, j->sums + i * a->H * (a->V + 2), j->scratch + (size_t)thread * j->scratch_size);
 }
 
 static mn_status forward_run(mn_call *c) {
@@ -131,8 +124,9 @@ static mn_status forward_run(mn_call *c) {
     j.sums = (float *)(void *)(j.scratch + (size_t)threads_of(c) * j.scratch_size);
     /* a few keys are done sooner than a thread wakes up */
     mn_pool *pool = j.a.B * j.a.G * j.a.S * (j.a.K + j.a.V) < 65536 ? NULL : c->pool;
-    mn_pool_run(pool, j.a.B * j.a.G * j.splits, decode_task, &j);
-    mn_pool_run(NULL, j.a.B * j.a.G, join_task, &j);
+    mn_pool_run(pool, j.a.B * j.splits, decode_task, &j);
+    for (int64_t b = 0; b < j.a.B; b++)
+      j.fwd->decode_join(&j.a, b, j.splits, j.sums + b * j.splits * j.a.H * (j.a.V + 2));
     return MN_OK;
   }
   j.scratch_size = j.fwd->forward_scratch(&j.a);

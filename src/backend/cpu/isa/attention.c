@@ -176,34 +176,83 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
     tile_row_out((void *)(uintptr_t)attn_row(&p->o, p->bf16, b, t0 + t, h), w.tmp + t * vp, p->bf16, p->V);
 }
 
-/* ---- one query: keys are read once for all the query heads that share them ---- */
+/* ---- one query ---- keys and values are read once, in the order in which they lie: it is the reading that takes time */
 static size_t decode_scratch(const mn_attn_args *p) {
-  const int64_t r = p->H / p->G;
   take s = {NULL, 0};
-  take_floats(&s, r * tile_pad(p->K));
-  take_floats(&s, r * KB);
-  take_floats(&s, r * tile_pad(p->V));
+  take_floats(&s, p->H * tile_pad(p->K));
+  take_floats(&s, p->H * KB);
+  take_floats(&s, p->H * tile_pad(p->V));
   take_bytes(&s, KB * 8);
   return s.used;
 }
 
-MN_INLINE vf load_some(const void *row, bool bf16, int64_t i, int64_t n) { /* elements i .. of a row of n */
+MN_INLINE vf load_some(const void *row, const bool bf16, int64_t i, int64_t n) { /* elements i .. of a row of n */
   const int left = n - i < MN_VL ? (int)(n - i) : MN_VL;
   if (left == MN_VL) return bf16 ? vf_load_bf16((const uint16_t *)row + i) : vf_load((const float *)row + i);
   return bf16 ? vf_load_bf16n((const uint16_t *)row + i, left) : vf_loadn((const float *)row + i, left);
 }
 
-static void decode(const mn_attn_args *p, int64_t b, int64_t g, int64_t s0, int64_t s1, float *partial, void *scratch) {
-  const int64_t r = p->H / p->G, kp = tile_pad(p->K), vp = tile_pad(p->V), q_pos = attn_query_pos(p, b);
+/* Scores of one key for the r queries that share it. */
+MN_INLINE void score_key(const void *k, const bool bf16, int64_t K, const float *q, int64_t r, float *score) {
+  const int64_t kp = tile_pad(K);
+  for (int64_t i = 0; i < r; i++, q += kp, score += KB) {
+    vf a[2] = {vf_zero(), vf_zero()};
+    int64_t x = 0;
+    for (; x + 2 * MN_VL <= K; x += 2 * MN_VL) {
+      a[0] += load_some(k, bf16, x, K) * vf_load(q + x);
+      a[1] += load_some(k, bf16, x + MN_VL, K) * vf_load(q + x + MN_VL);
+    }
+    for (; x < K; x += MN_VL) a[0] += load_some(k, bf16, x, K) * vf_load(q + x);
+    *score = vf_sum(a[0] + a[1]);
+  }
+}
+/* Their outputs get n more values, at most 4: rows v, v + step, ... (in elements). */
+MN_INLINE void add_values(const void *v, const bool bf16, int64_t V, int64_t step, int64_t n, float *o, int64_t r,
+                          const float *score) {
+  const int64_t vp = tile_pad(V), bytes = step * (bf16 ? 2 : 4);
+  const char *row = v;
+  for (int64_t i = 0; i < r; i++, o += vp, score += KB)
+    for (int64_t y = 0; y < V; y += MN_VL) {
+      vf sum = vf_load(o + y);
+      if (n == 4) {
+        TILE_UNROLL
+        for (int j = 0; j < 4; j++) sum += vf_set1(score[j]) * load_some(row + j * bytes, bf16, y, V);
+      } else {
+        for (int j = 0; j < n; j++) sum += vf_set1(score[j]) * load_some(row + j * bytes, bf16, y, V);
+      }
+      vf_store(o + y, sum);
+    }
+}
+
+/* The processor's own prefetching loses its way between heads: while keys are scored their values are brought nearer,
+ * and the next block's keys while values are summed. */
+MN_INLINE void fetch_ahead(const void *row, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)row + i, 0, 2);
+}
+
+/* The usual widths as constants: their loops unroll. */
+#define COMMON_WIDTHS(f, row, width, ...)                                                                              \
+  do {                                                                                                                 \
+    if (p->bf16 && (width) == 64) f(row, true, 64, __VA_ARGS__);                                                       \
+    else if (p->bf16 && (width) == 128) f(row, true, 128, __VA_ARGS__);                                                \
+    else if (p->bf16) f(row, true, width, __VA_ARGS__);                                                                \
+    else if ((width) == 64) f(row, false, 64, __VA_ARGS__);                                                            \
+    else if ((width) == 128) f(row, false, 128, __VA_ARGS__);                                                          \
+    else f(row, false, width, __VA_ARGS__);                                                                            \
+  } while (0)
+
+static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, float *partial, void *scratch) {
+  const int64_t H = p->H, G = p->G, V = p->V, r = H / G, kp = tile_pad(p->K), vp = tile_pad(V), one = V + 2;
+  const int64_t q_pos = attn_query_pos(p, b), size = p->bf16 ? 2 : 4;
   take s = {scratch, 0};
-  float *q = take_floats(&s, r * kp), *score = take_floats(&s, r * KB), *o = take_floats(&s, r * vp);
+  float *q = take_floats(&s, H * kp), *score = take_floats(&s, H * KB), *o = take_floats(&s, H * vp);
   int64_t *list = take_bytes(&s, KB * 8);
-  for (int64_t i = 0; i < r; i++) {
-    tile_row_in(q + i * kp, attn_row(&p->q, p->bf16, b, 0, g * r + i), p->bf16, p->K);
-    for (int64_t x = 0; x < kp; x += MN_VL) vf_store(q + i * kp + x, vf_load(q + i * kp + x) * (p->scale * LOG2E));
-    for (int64_t x = 0; x < vp; x += MN_VL) vf_store(o + i * vp + x, vf_zero());
-    partial[i * (p->V + 2) + p->V] = HIDDEN;
-    partial[i * (p->V + 2) + p->V + 1] = 0;
+  for (int64_t h = 0; h < H; h++) {
+    tile_row_in(q + h * kp, attn_row(&p->q, p->bf16, b, 0, h), p->bf16, p->K);
+    for (int64_t x = 0; x < kp; x += MN_VL) vf_store(q + h * kp + x, vf_load(q + h * kp + x) * (p->scale * LOG2E));
+    for (int64_t x = 0; x < vp; x += MN_VL) vf_store(o + h * vp + x, vf_zero());
+    partial[h * one + V] = HIDDEN;
+    partial[h * one + V + 1] = 0;
   }
   for (int64_t j0 = s0; j0 < s1; j0 += KB) {
     const int64_t block = s1 - j0 < KB ? s1 - j0 : KB;
@@ -212,62 +261,59 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t g, int64_t s0, int6
     for (int64_t j = j0; j < j0 + block; j++)
       if (j < p->prefix || attn_sees(p, attn_key_pos(p, b, j), q_pos)) list[n++] = j;
     if (n == 0) continue;
-    for (int64_t j = 0; j < n; j++) {
-      const void *k = attn_row(&p->k, p->bf16, b, list[j], g);
-      for (int64_t i = 0; i < r; i++) {
-        vf a[2] = {vf_zero(), vf_zero()};
-        int64_t x = 0;
-        for (; x + 2 * MN_VL <= p->K; x += 2 * MN_VL) {
-          a[0] += load_some(k, p->bf16, x, p->K) * vf_load(q + i * kp + x);
-          a[1] += load_some(k, p->bf16, x + MN_VL, p->K) * vf_load(q + i * kp + x + MN_VL);
-        }
-        for (; x < p->K; x += MN_VL) a[0] += load_some(k, p->bf16, x, p->K) * vf_load(q + i * kp + x);
-        float y = vf_sum(a[0] + a[1]);
-        if (p->bias) y += LOG2E * p->bias[b * p->bias_b + (g * r + i) * p->bias_h + list[j] * p->bias_s];
-        score[i * KB + j] = y < HIDDEN ? HIDDEN : y;
+    const bool by_key = p->k.t >= p->k.h; /* the nearer neighbour in memory first */
+    for (int64_t x = 0; x < (by_key ? n : G); x++)
+      for (int64_t y = 0; y < (by_key ? G : n); y++) {
+        const int64_t j = by_key ? x : y, g = by_key ? y : x;
+        const void *k = attn_row(&p->k, p->bf16, b, list[j], g);
+        fetch_ahead(attn_row(&p->v, p->bf16, b, list[j], g), V * size);
+        COMMON_WIDTHS(score_key, k, p->K, q + g * r * kp, r, score + g * r * KB + j);
       }
-    }
-    for (int64_t i = 0; i < r; i++) {
-      float *ml = partial + i * (p->V + 2) + p->V, *sc = score + i * KB, top = ml[0];
+    for (int64_t h = 0; h < H; h++) {
+      float *ml = partial + h * one + V, *sc = score + h * KB;
+      for (int64_t j = 0; p->bias && j < n; j++) {
+        float y = sc[j] + LOG2E * p->bias[b * p->bias_b + h * p->bias_h + list[j] * p->bias_s];
+        sc[j] = y < HIDDEN ? HIDDEN : y;
+      }
       for (int64_t j = n; j < KB; j++) sc[j] = HIDDEN;
-      vf most = vf_set1(top), sum = vf_zero();
+      vf most = vf_set1(ml[0]), sum = vf_zero();
       for (int64_t j = 0; j < n; j += MN_VL) most = vf_max(most, vf_load(sc + j));
-      top = vf_hmax(most);
-      const float alpha = exp2f(ml[0] - top);
+      const float top = vf_hmax(most), use = top < HIDDEN / 2 ? 0 : top; /* nothing seen so far: weights 0 */
+      const float alpha = exp2f(ml[0] - use);
       for (int64_t j = 0; j < n; j += MN_VL) {
-        vf x = attn_exp2(vf_load(sc + j) - top, false);
+        vf x = attn_exp2(vf_load(sc + j) - use, false);
         sum += x;
         vf_store(sc + j, x);
       }
       ml[0] = top;
       ml[1] = ml[1] * alpha + vf_sum(sum);
       if (alpha != 1)
-        for (int64_t x = 0; x < vp; x += MN_VL) vf_store(o + i * vp + x, vf_load(o + i * vp + x) * alpha);
+        for (int64_t x = 0; x < vp; x += MN_VL) vf_store(o + h * vp + x, vf_load(o + h * vp + x) * alpha);
     }
-    for (int64_t j = 0; j < n; j++) {
-      const void *v = attn_row(&p->v, p->bf16, b, list[j], g);
-      for (int64_t i = 0; i < r; i++) {
-        const vf x = vf_set1(score[i * KB + j]);
-        for (int64_t y = 0; y < p->V; y += MN_VL)
-          vf_store(o + i * vp + y, vf_load(o + i * vp + y) + x * load_some(v, p->bf16, y, p->V));
+    for (int64_t j = 0, m; j < n; j += m) { /* runs of up to four neighbours */
+      for (m = 1; m < 4 && j + m < n && list[j + m] == list[j] + m;) m++;
+      for (int64_t g = 0; g < G; g++) {
+        const void *v = attn_row(&p->v, p->bf16, b, list[j], g);
+        for (int64_t y = 0; y < m && list[j + y] + KB < s1; y++) /* this key's neighbour of the next block */
+          fetch_ahead(attn_row(&p->k, p->bf16, b, list[j + y] + KB, g), p->K * size);
+        COMMON_WIDTHS(add_values, v, V, p->v.t, m, o + g * r * vp, r, score + g * r * KB + j);
       }
     }
   }
-  for (int64_t i = 0; i < r; i++) tile_row_out(partial + i * (p->V + 2), o + i * vp, 0, p->V);
+  for (int64_t h = 0; h < H; h++) tile_row_out(partial + h * one, o + h * vp, 0, V);
 }
 
-static void decode_join(const mn_attn_args *p, int64_t b, int64_t g, int64_t n, const float *partials) {
-  const int64_t r = p->H / p->G, one = p->V + 2;
-  for (int64_t i = 0; i < r; i++) {
-    const int64_t h = g * r + i;
-    const float *x = partials + i * one;
+static void decode_join(const mn_attn_args *p, int64_t b, int64_t n, const float *partials) {
+  const int64_t V = p->V, one = V + 2, split = p->H * one;
+  for (int64_t h = 0; h < p->H; h++) {
+    const float *x = partials + h * one;
     float m = HIDDEN, l = 0;
-    for (int64_t k = 0; k < n; k++) m = x[k * r * one + p->V] > m ? x[k * r * one + p->V] : m;
-    for (int64_t k = 0; k < n; k++) l += x[k * r * one + p->V + 1] * exp2f(x[k * r * one + p->V] - m);
+    for (int64_t k = 0; k < n; k++) m = x[k * split + V] > m ? x[k * split + V] : m;
+    for (int64_t k = 0; k < n; k++) l += x[k * split + V + 1] * exp2f(x[k * split + V] - m);
     void *o = (void *)(uintptr_t)attn_row(&p->o, p->bf16, b, 0, h);
-    for (int64_t y = 0; y < p->V; y++) {
+    for (int64_t y = 0; y < V; y++) {
       float sum = 0;
-      for (int64_t k = 0; l > 0 && k < n; k++) sum += x[k * r * one + y] * exp2f(x[k * r * one + p->V] - m);
+      for (int64_t k = 0; l > 0 && k < n; k++) sum += x[k * split + y] * exp2f(x[k * split + V] - m);
       tile_scalar_out(o, p->bf16, y, l > 0 ? sum / l : 0);
     }
     p->lse[b * p->lse_b + h * p->lse_h] = l > 0 ? (m + log2f(l)) * LN2 : -INFINITY;

@@ -34,11 +34,11 @@ typedef struct mn_attn_args {
 typedef struct mn_attention_isa {
   size_t (*forward_scratch)(const mn_attn_args *a); /* bytes for one thread; a multiple of 64 */
   void (*forward)(const mn_attn_args *a, int64_t b, int64_t h, int64_t t0, void *scratch); /* one block of queries */
-  /* T = 1: keys [s0, s1) for the H/G queries of one key head. partial: for each, V + 2 floats: the unnormalised output,
-   * the largest score in units of ln 2, the sum. */
+  /* T = 1: keys [s0, s1) for all heads. partial [H, V + 2]: the output before it is divided, the largest score in units
+   * of ln 2, the sum of the weights. */
   size_t (*decode_scratch)(const mn_attn_args *a);
-  void (*decode)(const mn_attn_args *a, int64_t b, int64_t g, int64_t s0, int64_t s1, float *partial, void *scratch);
-  void (*decode_join)(const mn_attn_args *a, int64_t b, int64_t g, int64_t n, const float *partials); /* n splits */
+  void (*decode)(const mn_attn_args *a, int64_t b, int64_t s0, int64_t s1, float *partial, void *scratch);
+  void (*decode_join)(const mn_attn_args *a, int64_t b, int64_t n, const float *partials); /* n splits */
 } mn_attention_isa;
 MN_ISA_DECLARE(mn_attention_isa, mn_attention);
 

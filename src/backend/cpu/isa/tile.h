@@ -69,12 +69,13 @@ MN_INLINE void tile_scalar_out(void *p, int bf16, int64_t i, float x) {
 }
 
 /* ---- transposition ---- */
+enum { TILE_ROUNDS = MN_VL == 16 ? 4 : MN_VL == 8 ? 3 : 2 }; /* log2(MN_VL) */
 /* One block of MN_VL x MN_VL: log2(MN_VL) rounds of interleaving row i with row i + MN_VL/2; each round moves the
  * top bit of the row index to the bottom of the column index and the top bit of the column index back. */
 MN_INLINE void tile_transpose_block(vf r[MN_VL]) {
   vf t[MN_VL];
   TILE_UNROLL
-  for (int round = 0; (1 << round) < MN_VL; round++) {
+  for (int round = 0; round < TILE_ROUNDS; round++) {
     TILE_UNROLL
     for (int i = 0; i < MN_VL / 2; i++) {
 #if defined(MN_VEC_512)
