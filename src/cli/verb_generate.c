@@ -1,0 +1,180 @@
+/* verb_generate.c - `mneme generate`: text from a trained model, token by token, on from a prompt or a saved session. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "cli/cli.h"
+#include "model/bundle.h"
+#include "stream/sampler.h"
+#include "stream/session.h"
+
+typedef struct generation {
+  mn_cli *cli;
+  mn_bundle bundle;
+  mn_session *session;
+  mn_sampler *sampler;
+  mn_ids prompt, made;
+  mn_text text;
+  double prefill_seconds, seconds;
+  bool ended; /* by the token that ends a document */
+} generation;
+
+static mn_status read_sampling(const mn_cli *cli, mn_sampling *c) {
+  mn_config_defaults(mn_sampling_fields, c);
+  MN_TRY(mn_cli_float(cli, "temperature", 0, 100, &c->temperature));
+  MN_TRY(mn_cli_int(cli, "top-k", 0, 1 << 26, &c->top_k));
+  MN_TRY(mn_cli_float(cli, "top-p", 0, 1, &c->top_p));
+  MN_TRY(mn_cli_float(cli, "min-p", 0, 1, &c->min_p));
+  MN_TRY(mn_cli_float(cli, "repetition-penalty", 0.01, 100, &c->repetition_penalty));
+  if (cli->seed_given) c->seed = (int64_t)cli->seed;
+  return MN_OK;
+}
+
+/* The prompt's tokens; without a prompt, the token that ends a document: what follows is a new one. */
+static mn_status read_prompt(generation *g) {
+  const char *text = mn_cli_get(g->cli, "prompt"), *path = mn_cli_get(g->cli, "prompt-file");
+  const mn_tokenizer *tok = g->bundle.tokenizer;
+  if (text && path) return mn_fail(MN_ERR_CONFIG, "--prompt and --prompt-file: give one of them");
+  if (path) {
+    char *data;
+    size_t n;
+    MN_TRY(mn_file_read(path, (size_t)1 << 30, &data, &n));
+    mn_status status = mn_tokenizer_encode(tok, data, n, 0, &g->prompt);
+    free(data);
+    MN_TRY(status);
+  } else if (text) {
+    MN_TRY(mn_tokenizer_encode(tok, text, strlen(text), 0, &g->prompt));
+  } else if (mn_tokenizer_eos(tok) >= 0) {
+    MN_TRY(mn_ids_add(&g->prompt, mn_tokenizer_eos(tok)));
+  }
+  if (g->prompt.len == 0)
+    return mn_fail(MN_ERR_CONFIG, "the model needs something to go on from: give --prompt TEXT (at least one character)");
+  return MN_OK;
+}
+
+static void show(generation *g, size_t from) {
+  if (g->cli->json || g->text.len == from) return;
+  fwrite(g->text.data + from, 1, g->text.len - from, stdout);
+  fflush(stdout);
+}
+
+static mn_status generate(generation *g, int64_t n) {
+  mn_decoder decoder = {.tok = g->bundle.tokenizer, .skip_special = true};
+  const float *logits;
+  double begin = mn_now();
+  for (size_t i = 0; i < g->prompt.len; i++) mn_sampler_note(g->sampler, g->prompt.data[i]);
+  MN_TRY(mn_session_feed(g->session, g->prompt.data, (int64_t)g->prompt.len, &logits));
+  g->prefill_seconds = mn_now() - begin;
+  if (!g->cli->json && mn_cli_get(g->cli, "prompt")) fputs(mn_cli_get(g->cli, "prompt"), stdout);
+  int32_t eos = mn_cli_given(g->cli, "ignore-eos") ? -1 : mn_tokenizer_eos(g->bundle.tokenizer);
+  begin = mn_now();
+  for (int64_t i = 0; i < n && !g->ended && !mn_cli_interrupted(); i++) {
+    int32_t token;
+    MN_TRY(mn_sampler_next(g->sampler, logits, &token));
+    MN_TRY(mn_ids_add(&g->made, token));
+    size_t shown = g->text.len, bytes;
+    if (mn_tokenizer_token(g->bundle.tokenizer, token, &bytes)) MN_TRY(mn_decoder_push(&decoder, token, &g->text));
+    show(g, shown);
+    g->ended = eos >= 0 && token == eos;
+    MN_TRY(mn_session_feed(g->session, &token, 1, &logits)); /* the last one, too: a session holds all that was said */
+  }
+  g->seconds = mn_now() - begin;
+  size_t shown = g->text.len;
+  MN_TRY(mn_decoder_finish(&decoder, &g->text));
+  show(g, shown);
+  if (!g->cli->json) putchar('\n');
+  return mn_text_status(&g->text);
+}
+
+static mn_status report(generation *g) {
+  mn_cli *cli = g->cli;
+  double rate = g->made.len && g->seconds > 0 ? (double)g->made.len / g->seconds : (double)NAN;
+  if (!cli->json) {
+    mn_cli_note(cli, "%zu tokens at %.1f tokens/s; prompt of %zu tokens in %.2f s; %zu bytes of state", g->made.len, rate, g->prompt.len,
+                g->prefill_seconds, mn_session_state_bytes(g->session));
+    return MN_OK;
+  }
+  json_t *ids = json_array();
+  for (size_t i = 0; i < g->made.len; i++) json_array_append_new(ids, json_integer(g->made.data[i]));
+  const char *why = g->ended ? "end of document" : mn_cli_interrupted() ? "interrupted" : "length";
+  return mn_cli_json(cli, json_pack("{s:s,s:o,s:I,s:I,s:f,s:f,s:o,s:I,s:s}", "text", g->text.data ? g->text.data : "", "tokens", ids,
+                                    "prompt_tokens", (json_int_t)g->prompt.len, "position",
+                                    (json_int_t)mn_session_position(g->session), "prompt_seconds", g->prefill_seconds, "seconds",
+                                    g->seconds, "tokens_per_second", mn_cli_number(rate), "state_bytes",
+                                    (json_int_t)mn_session_state_bytes(g->session), "stopped_by", why));
+}
+
+static mn_status set_up(generation *g) {
+  static const char *const precisions[] = {"f32", "bf16", NULL};
+  mn_cli *cli = g->cli;
+  const char *dir = mn_cli_get(cli, "model"), *from = mn_cli_get(cli, "session");
+  int precision = 0;
+  mn_sampling sampling;
+  if (!dir) return mn_fail(MN_ERR_CONFIG, "which model? --model DIR names the directory that mneme train --out made");
+  MN_TRY(read_sampling(cli, &sampling));
+  MN_TRY(mn_cli_choice(cli, "precision", precisions, &precision));
+  MN_TRY(mn_bundle_open(dir, cli->threads, &g->bundle));
+  MN_TRY(mn_bundle_need_tokenizer(&g->bundle, dir));
+  MN_TRY(read_prompt(g));
+  mn_session_config config = {.prefill = 256, .compute = precision ? MN_BF16 : MN_F32};
+  MN_TRY(mn_session_new(g->bundle.model, g->bundle.params, &config, &g->session));
+  if (from) MN_TRY(mn_session_load(g->session, from));
+  return mn_sampler_new(&sampling, g->bundle.model->config.vocab_size, &g->sampler);
+}
+
+static mn_status run(mn_cli *cli) {
+  generation g = {.cli = cli};
+  const char *to = mn_cli_get(cli, "session-out");
+  int64_t n = 0;
+  MN_TRY(mn_cli_int(cli, "tokens", 1, INT32_MAX, &n));
+  mn_status status = set_up(&g);
+  if (status == MN_OK) status = generate(&g, n);
+  if (status == MN_OK && to) status = mn_session_save(g.session, to);
+  if (status == MN_OK) status = report(&g);
+  if (status == MN_OK && to) mn_cli_note(cli, "wrote %s: the session after %" PRId64 " tokens", to, mn_session_position(g.session));
+  if (status == MN_OK && mn_cli_interrupted())
+    status = mn_fail(MN_ERR_CANCELLED, "interrupted after %zu tokens%s%s", g.made.len, to ? "; the session is in " : "", to ? to : "");
+  mn_sampler_free(g.sampler);
+  mn_session_free(g.session);
+  mn_bundle_close(&g.bundle);
+  mn_ids_free(&g.prompt);
+  mn_ids_free(&g.made);
+  mn_text_free(&g.text);
+  return status;
+}
+
+static const mn_option options[] = {
+    {"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
+    {"prompt", "TEXT", NULL, "what the text begins with", 0},
+    {"prompt-file", "FILE", NULL, "the same from a file", 0},
+    {"tokens", "N", "200", "how many tokens to generate at most", 0},
+    {"temperature", "X", "0.8", "spread of the draw; 0: always the likeliest token", 0},
+    {"top-k", "N", "0", "draw from the k likeliest tokens; 0: from all", 0},
+    {"top-p", "X", "1", "draw from the smallest set of tokens with this probability; 1: from all", 0},
+    {"min-p", "X", "0", "leave out tokens below this fraction of the best one's probability", 0},
+    {"repetition-penalty", "X", "1", "makes recent tokens less likely; 1: off", 0},
+    {"ignore-eos", NULL, NULL, "go on after the token that ends a document", 0},
+    {"session", "FILE", NULL, "go on from a saved session: it remembers what it was fed", 0},
+    {"session-out", "FILE", NULL, "save the session at the end", 0},
+    {"precision", "WORD", "f32", "f32 or bf16", 0},
+    {0}};
+static const char *const examples[] = {"mneme generate --model runs/quick --prompt \"Call me\" --temperature 0.7",
+                                       "mneme generate --model runs/quick --session book.safetensors --prompt \"The \"", NULL};
+const mn_verb mn_verb_generate = {
+    .name = "generate",
+    .purpose = MN_VERB_USE,
+    .summary = "generate text from a trained model",
+    .usage = "--model DIR [--prompt TEXT] [options]",
+    .about = "Text goes to standard output as it is made, and ends with the model's end-of-document token or after --tokens. The same "
+             "seed gives the same text.\nWith --session the model goes on from a file that `mneme stream` or `mneme generate` saved, "
+             "in this process or another.",
+    .options = options,
+    .examples = examples,
+    .common = MN_CLI_THREADS | MN_CLI_SEED,
+    .min_args = 0,
+    .max_args = 0,
+    .run = run,
+};

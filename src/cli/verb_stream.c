@@ -1,0 +1,305 @@
+/* verb_stream.c - `mneme stream`: a text of any length through a trained model, at constant memory. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "cli/cli.h"
+#include "cli/progress.h"
+#include "format/plot.h"
+#include "model/bundle.h"
+#include "stream/meter.h"
+#include "stream/session.h"
+#include "stream/text_tokens.h"
+
+typedef struct source { /* a text, or random token ids */
+  mn_text_tokens *text;
+  int64_t random, drawn, vocab_size;
+  uint64_t key;
+} source;
+
+typedef struct stream {
+  mn_cli *cli;
+  mn_bundle bundle;
+  mn_session *session;
+  mn_meter *meter;
+  mn_progress *progress;
+  source source;
+  int64_t segment, limit, every, next_report;
+  bool score;
+  int32_t *tokens; /* [segment + 1]: the last one waits for its turn */
+  int32_t last;    /* the target of a text's last token: none */
+  float *nll;      /* [segment] */
+  double began;
+} stream;
+
+static mn_status next_tokens(source *s, int64_t n, int32_t *ids, int64_t *got) {
+  if (s->text) return mn_text_tokens_next(s->text, n, ids, got);
+  if (n > s->random - s->drawn) n = s->random - s->drawn;
+  for (int64_t i = 0; i < n; i++)
+    ids[i] = (int32_t)(mn_random_uniform(s->key, 0, (uint64_t)s->drawn++) * (double)s->vocab_size);
+  *got = n;
+  return MN_OK;
+}
+
+/* Compiles every segment size and takes all memory before the stream is measured. */
+static mn_status warm_up(stream *s) {
+  int64_t n = s->segment, parts[] = {n, n / 8, 1};
+  memset(s->tokens, 0, (size_t)(n + 1) * sizeof *s->tokens);
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+    if (parts[i] < 1) continue;
+    if (s->score) MN_TRY(mn_session_score(s->session, s->tokens, s->tokens, parts[i], s->nll));
+    else MN_TRY(mn_session_feed(s->session, s->tokens, parts[i], NULL));
+  }
+  return mn_session_reset(s->session);
+}
+
+static mn_status feed(stream *s, int64_t n, bool has_next) {
+  double begin = mn_now(), sum = 0;
+  int64_t scored = 0;
+  if (s->score) {
+    s->tokens[n] = has_next ? s->tokens[n] : s->last;
+    MN_TRY(mn_session_score(s->session, s->tokens, s->tokens + 1, n, s->nll));
+    scored = has_next ? n : n - 1;
+    for (int64_t i = 0; i < scored; i++) sum += (double)s->nll[i];
+    if (!isfinite(sum))
+      return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number after %" PRId64 " tokens", mn_session_position(s->session));
+  } else {
+    MN_TRY(mn_session_feed(s->session, s->tokens, n, NULL));
+  }
+  mn_meter_add(s->meter, n, scored, sum, mn_now() - begin);
+  return MN_OK;
+}
+
+/* ---- reports ---- */
+static void report(stream *s, int64_t tokens) {
+  char rate[16], count[16];
+  int parts = mn_meter_parts(s->meter);
+  double seconds = mn_now() - s->began, perplexity = parts ? mn_meter_at(s->meter, parts - 1).perplexity : (double)NAN;
+  if (s->cli->json) {
+    mn_cli_json_line(s->cli, json_pack("{s:I,s:f,s:f,s:o,s:I}", "tokens", (json_int_t)tokens, "seconds", seconds, "tokens_per_second",
+                                       (double)tokens / seconds, "perplexity", mn_cli_number(perplexity), "resident_bytes",
+                                       (json_int_t)mn_resident_bytes()));
+    return;
+  }
+  mn_progress_clear(s->progress);
+  printf("%s tokens  %s/s", mn_human_count((double)tokens, count), mn_human_count((double)tokens / seconds, rate));
+  if (isfinite(perplexity)) printf("  perplexity %.2f", perplexity);
+  printf("  resident %.1f MiB\n", (double)mn_resident_bytes() / 1048576);
+  fflush(stdout);
+}
+
+static void show_progress(stream *s, int64_t tokens) {
+  char rate[16];
+  double seconds = mn_now() - s->began;
+  mn_meter_part last = mn_meter_at(s->meter, mn_meter_parts(s->meter) - 1);
+  bool by_bytes = s->source.text && mn_text_tokens_file_bytes(s->source.text) > 0 && s->limit == INT64_MAX;
+  if (isfinite(last.perplexity))
+    mn_progress_fields(s->progress, "%s tokens/s  perplexity %.2f", mn_human_count((double)tokens / seconds, rate), last.perplexity);
+  else mn_progress_fields(s->progress, "%s tokens/s", mn_human_count((double)tokens / seconds, rate));
+  mn_progress_update(s->progress, by_bytes ? mn_text_tokens_bytes(s->source.text) : tokens);
+}
+
+static mn_status pump(stream *s) {
+  int64_t done = 0, got = 0;
+  MN_TRY(next_tokens(&s->source, 1, s->tokens, &got));
+  if (got == 0) return mn_fail(MN_ERR_CONFIG, "there is no text to stream: the input is empty");
+  s->began = mn_now();
+  for (bool more = true; more && done < s->limit && !mn_cli_interrupted();) {
+    int64_t n = s->limit - done < s->segment ? s->limit - done : s->segment;
+    MN_TRY(next_tokens(&s->source, n, s->tokens + 1, &got));
+    more = got == n;
+    n = more ? n : got + 1; /* at the end of the text the waiting token goes, too */
+    MN_TRY(feed(s, n, more));
+    s->tokens[0] = s->tokens[n];
+    done += n;
+    show_progress(s, done);
+    if (s->every && done >= s->next_report) {
+      report(s, done);
+      s->next_report = (done / s->every + 1) * s->every;
+    }
+  }
+  return MN_OK;
+}
+
+/* ---- results ---- */
+static json_t *summary_json(stream *s, const mn_meter_summary *m) {
+  json_t *tenths = json_array();
+  for (int i = 0; i < 10; i++)
+    json_array_append_new(tenths, json_pack("{s:I,s:I,s:o,s:o}", "begin", (json_int_t)m->tenth[i].begin, "end", (json_int_t)m->tenth[i].end,
+                                            "perplexity", mn_cli_number(m->tenth[i].perplexity), "token_seconds",
+                                            mn_cli_number(m->tenth[i].token_seconds)));
+  json_t *j = json_pack("{s:I,s:I,s:I,s:f,s:f,s:o}", "tokens", (json_int_t)m->tokens, "scored", (json_int_t)m->scored, "position",
+                        (json_int_t)mn_session_position(s->session), "seconds", m->seconds, "tokens_per_second",
+                        (double)m->tokens / m->seconds, "perplexity", mn_cli_number(m->perplexity));
+  json_object_set_new(j, "first_token_seconds", mn_cli_number(m->first_seconds));
+  json_object_set_new(j, "last_token_seconds", mn_cli_number(m->last_seconds));
+  json_object_set_new(j, "resident_start_bytes", json_integer(m->resident_start));
+  json_object_set_new(j, "resident_end_bytes", json_integer(m->resident_end));
+  json_object_set_new(j, "resident_max_bytes", json_integer(m->resident_max));
+  json_object_set_new(j, "state_bytes", json_integer((json_int_t)mn_session_state_bytes(s->session)));
+  json_object_set_new(j, "interrupted", json_boolean(mn_cli_interrupted()));
+  json_object_set_new(j, "tenths", tenths);
+  return j;
+}
+
+static void print_summary(stream *s, const mn_meter_summary *m) {
+  char a[16], b[16], c[16];
+  printf("%" PRId64 " tokens in %s, %s tokens/s; state %s bytes\n", m->tokens, mn_human_time(m->seconds, a),
+         mn_human_count((double)m->tokens / m->seconds, b), mn_human_count((double)mn_session_state_bytes(s->session), c));
+  if (m->scored) printf("perplexity %.3f over %" PRId64 " tokens\n", m->perplexity, m->scored);
+  if (m->scored) printf("\n  tenth   up to token   perplexity   us/token\n");
+  for (int i = 0; i < 10 && m->scored; i++)
+    if (m->tenth[i].end > m->tenth[i].begin)
+      printf("  %5d  %12" PRId64 "   %10.3f   %8.2f\n", i + 1, m->tenth[i].end, m->tenth[i].perplexity, m->tenth[i].token_seconds * 1e6);
+  printf("%stime per token  %.2f us in the first 1 %%, %.2f us in the last 1 %% (medians)\n", m->scored ? "\n" : "", m->first_seconds * 1e6,
+         m->last_seconds * 1e6);
+  printf("resident memory %.2f MiB after warm-up, %.2f MiB at the end (%+" PRId64 " KiB), at most %.2f MiB\n",
+         (double)m->resident_start / 1048576, (double)m->resident_end / 1048576, (m->resident_end - m->resident_start) / 1024,
+         (double)m->resident_max / 1048576);
+}
+
+static mn_status write_csv(const stream *s, const char *path) {
+  mn_text t = {0};
+  mn_text_add(&t, "begin,end,perplexity,token_seconds\n");
+  for (int i = 0; i < mn_meter_parts(s->meter); i++) {
+    mn_meter_part p = mn_meter_at(s->meter, i);
+    mn_text_addf(&t, "%" PRId64 ",%" PRId64 ",", p.begin, p.end);
+    if (isfinite(p.perplexity)) mn_text_addf(&t, "%.9g", p.perplexity);
+    mn_text_addf(&t, ",%.9g\n", p.token_seconds);
+  }
+  mn_status status = mn_text_status(&t);
+  if (status == MN_OK) status = mn_file_write(path, t.data, t.len);
+  mn_text_free(&t);
+  return status;
+}
+
+static mn_status write_plots(const stream *s) {
+  int n = mn_meter_parts(s->meter);
+  double *x = mn_calloc((size_t)n + 1, sizeof *x), *y = mn_calloc((size_t)n + 1, sizeof *y);
+  mn_status status = x && y ? MN_OK : MN_ERR_MEMORY;
+  for (int i = 0; i < n && status == MN_OK; i++) {
+    mn_meter_part p = mn_meter_at(s->meter, i);
+    x[i] = ((double)p.begin + (double)p.end) / 2;
+    y[i] = s->score ? p.perplexity : p.token_seconds * 1e6;
+  }
+  mn_plot_series series = {.label = "", .x = x, .y = y, .n = (size_t)n, .smooth = n > 64 ? (size_t)n / 16 : 0};
+  mn_plot plot = {.title = s->score ? "Perplexity along the stream" : "Time per token along the stream", .x_label = "tokens",
+                  .y_label = s->score ? "perplexity" : "microseconds per token", .y_zero = !s->score, .series = &series, .n_series = 1};
+  const char *path;
+  for (int i = 0; status == MN_OK && (path = mn_cli_nth(s->cli, "plot", i)); i++) {
+    status = mn_plot_write(&plot, path);
+    if (status == MN_OK) mn_cli_note(s->cli, "wrote %s", path);
+  }
+  free(x);
+  free(y);
+  return status;
+}
+
+/* ---- the verb ---- */
+static mn_status set_up(stream *s) {
+  static const char *const precisions[] = {"f32", "bf16", NULL};
+  mn_cli *cli = s->cli;
+  const char *dir = mn_cli_get(cli, "model");
+  int precision = 0;
+  int64_t random = 0;
+  if (!dir) return mn_fail(MN_ERR_CONFIG, "which model? --model DIR names the directory that mneme train --out made");
+  s->segment = 256;
+  s->limit = INT64_MAX;
+  MN_TRY(mn_cli_int(cli, "segment", 1, 1 << 20, &s->segment));
+  MN_TRY(mn_cli_int(cli, "tokens", 1, INT64_MAX, &s->limit));
+  MN_TRY(mn_cli_int(cli, "every", 0, INT64_MAX, &s->every));
+  MN_TRY(mn_cli_int(cli, "random", 1, INT32_MAX, &random));
+  MN_TRY(mn_cli_choice(cli, "precision", precisions, &precision));
+  s->score = mn_cli_given(cli, "score");
+  s->next_report = s->every;
+  if (random && cli->n_args) return mn_fail(MN_ERR_CONFIG, "--random makes the tokens: leave out %s", cli->args[0]);
+  if (!random && !cli->n_args) return mn_fail(MN_ERR_CONFIG, "which text? Name a file, - for standard input, or --random N");
+  MN_TRY(mn_bundle_open(dir, cli->threads, &s->bundle));
+  mn_session_config config = {.prefill = s->segment, .compute = precision ? MN_BF16 : MN_F32};
+  MN_TRY(mn_session_new(s->bundle.model, s->bundle.params, &config, &s->session));
+  s->source = (source){.random = random, .vocab_size = s->bundle.model->config.vocab_size, .key = mn_random_key(cli->seed, "stream")};
+  if (!random) {
+    MN_TRY(mn_bundle_need_tokenizer(&s->bundle, dir));
+    MN_TRY(mn_text_tokens_open(cli->args[0], s->bundle.tokenizer, &s->source.text));
+  }
+  s->tokens = mn_alloc((size_t)(s->segment + 1) * sizeof *s->tokens);
+  s->nll = mn_alloc((size_t)s->segment * sizeof *s->nll);
+  if (!s->tokens || !s->nll) return MN_ERR_MEMORY;
+  MN_TRY(mn_meter_new(&s->meter));
+  MN_TRY(warm_up(s));
+  const char *from = mn_cli_get(cli, "session-in");
+  if (from) MN_TRY(mn_session_load(s->session, from));
+  int64_t bytes = s->source.text && s->limit == INT64_MAX ? mn_text_tokens_file_bytes(s->source.text) : 0;
+  int64_t tokens = s->limit < INT64_MAX ? (random && random < s->limit ? random : s->limit) : random;
+  s->progress = mn_progress_new(cli, "stream", bytes ? "bytes" : "tokens", bytes ? bytes : tokens);
+  return MN_OK;
+}
+
+static mn_status finish(stream *s) {
+  mn_cli *cli = s->cli;
+  const char *to = mn_cli_get(cli, "session-out"), *csv = mn_cli_get(cli, "csv");
+  mn_meter_summary m;
+  mn_meter_summarise(s->meter, &m);
+  if (to) {
+    MN_TRY(mn_session_save(s->session, to));
+    mn_cli_note(cli, "wrote %s: the session after %" PRId64 " tokens", to, mn_session_position(s->session));
+  }
+  if (cli->json) mn_cli_json_line(cli, json_pack("{s:o}", "summary", summary_json(s, &m)));
+  else if (m.tokens) print_summary(s, &m);
+  if (csv) MN_TRY(write_csv(s, csv));
+  if (m.tokens) MN_TRY(write_plots(s));
+  if (mn_cli_interrupted())
+    return mn_fail(MN_ERR_CANCELLED, "interrupted after %" PRId64 " tokens; %s%s", m.tokens,
+                   to ? "go on from here with --session-in " : "the session was not kept (--session-out FILE keeps it)", to ? to : "");
+  return MN_OK;
+}
+
+static mn_status run(mn_cli *cli) {
+  stream s = {.cli = cli, .last = -1};
+  mn_status status = set_up(&s);
+  if (status == MN_OK) status = pump(&s);
+  mn_progress_free(s.progress);
+  if (status == MN_OK) status = finish(&s);
+  mn_text_tokens_close(s.source.text);
+  mn_meter_free(s.meter);
+  mn_session_free(s.session);
+  mn_bundle_close(&s.bundle);
+  free(s.tokens);
+  free(s.nll);
+  return status;
+}
+
+static const mn_option options[] = {
+    {"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
+    {"score", NULL, NULL, "report the perplexity of the text as it streams", 0},
+    {"session-in", "FILE", NULL, "go on from a saved session", 0},
+    {"session-out", "FILE", NULL, "save the session at the end, and when interrupted", 0},
+    {"tokens", "N", NULL, "stop after so many tokens", 0},
+    {"random", "N", NULL, "instead of a text: so many random tokens (see --seed)", 0},
+    {"every", "N", "0", "a line of report every so many tokens; 0: none", 0},
+    {"segment", "N", "256", "tokens fed at once; does not change the result", 0},
+    {"precision", "WORD", "f32", "f32 or bf16", 0},
+    {"csv", "FILE", NULL, "perplexity and time per token along the stream", 0},
+    {"plot", "FILE", NULL, "the same as a picture: .svg or .png", MN_OPTION_REPEATS},
+    {0}};
+static const char *const examples[] = {"mneme stream --model runs/quick --score data/books/moby-dick.txt",
+                                       "cat *.log | mneme stream --model runs/quick --session-out logs.safetensors -",
+                                       "mneme stream --model runs/quick --random 1000000 --every 100000", NULL};
+const mn_verb mn_verb_stream = {
+    .name = "stream",
+    .purpose = MN_VERB_USE,
+    .summary = "feed a text of any length through a model, at constant memory",
+    .usage = "--model DIR FILE|- [options]",
+    .about = "Reads the text block by block and moves the model's session on; neither the time per token nor the memory depends on how "
+             "much came before. Closes with both, measured at the start and at the end, and with --score with the perplexity of "
+             "each tenth of the text.\nWith --json the output is JSON lines: one per report, and the last one has the key `summary`.",
+    .options = options,
+    .examples = examples,
+    .common = MN_CLI_THREADS | MN_CLI_SEED,
+    .min_args = 0,
+    .max_args = 1,
+    .run = run,
+};

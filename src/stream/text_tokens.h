@@ -1,0 +1,20 @@
+/* text_tokens.h - the tokens of a text of any length, from a file or a pipe, at constant memory.
+ *
+ * The text is read in blocks and encoded block by block; a block ends between two words, where no tokenizer pattern joins,
+ * so that the tokens are those of the whole text. (A word longer than a block is cut inside.) */
+#ifndef MN_TEXT_TOKENS_H
+#define MN_TEXT_TOKENS_H
+
+#include "format/tokenizer.h"
+
+typedef struct mn_text_tokens mn_text_tokens;
+
+/* path "-": standard input. The tokenizer must outlive it. */
+mn_status mn_text_tokens_open(const char *path, const mn_tokenizer *tok, mn_text_tokens **out);
+void mn_text_tokens_close(mn_text_tokens *t);
+/* At most n tokens into ids; *got 0 at the end of the text. */
+mn_status mn_text_tokens_next(mn_text_tokens *t, int64_t n, int32_t *ids, int64_t *got);
+int64_t mn_text_tokens_bytes(const mn_text_tokens *t);      /* of text, encoded so far              */
+int64_t mn_text_tokens_file_bytes(const mn_text_tokens *t); /* of the whole file; 0: it is not known */
+
+#endif
