@@ -1,0 +1,250 @@
+/* What must be true of checkpoints: a training that is killed at any moment, interrupted, or out of disk goes on to the same
+ * bits as one that never was; what is damaged is passed over; another recipe or other data is refused by name. */
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "train_helpers.h"
+#include "train/checkpoint.h"
+
+static volatile sig_atomic_t stop;
+static int64_t stop_at = -1, limit_at = -1;
+static int remarks, checkpoints;
+static char last_remark[1024];
+
+static void on_event(void *ctx, const mn_train_event *e) {
+  (void)ctx;
+  if (e->kind == MN_EVENT_STEP && e->step == stop_at) stop = 1;
+  if (e->kind == MN_EVENT_STEP && e->step == limit_at) { /* as a full disk: no file may grow beyond this */
+    struct rlimit l;
+    getrlimit(RLIMIT_FSIZE, &l);
+    l.rlim_cur = 6000;
+    setrlimit(RLIMIT_FSIZE, &l);
+  }
+  if (e->kind == MN_EVENT_CHECKPOINT) checkpoints++;
+  if (e->kind == MN_EVENT_REMARK) remarks++, snprintf(last_remark, sizeof last_remark, "%s", e->text);
+}
+
+static mn_status train_into(const char *out, mn_recipe *r, bool resume, mn_train_result *result) {
+  mn_train_options o = {.out_dir = out, .resume = resume, .threads = 2, .db_path = "", .stop = &stop, .event = on_event};
+  mn_train_result unused;
+  stop = 0;
+  mn_status status = mn_train(r, &o, result ? result : &unused);
+  mn_recipe_free(r);
+  return status;
+}
+
+static mn_recipe *recipe(void) { return RECIPE("train.checkpoint_every=4", "train.keep_last=2"); }
+
+/* Hash of the trained model and of what goes with it. */
+static void run_hash(const char *out, char hex[2][33]) {
+  char path[700];
+  snprintf(path, sizeof path, "%s/model.safetensors", out);
+  CHECK_OK(mn_file_hash(path, hex[0]));
+  snprintf(path, sizeof path, "%s/checkpoints/step-40/optimizer.safetensors", out);
+  CHECK_OK(mn_file_hash(path, hex[1]));
+}
+
+static char straight[2][33];
+
+static void test_straight_through(void) {
+  mn_train_result r;
+  CHECK_OK(train_into(test_path("straight"), recipe(), false, &r));
+  run_hash(test_path("straight"), straight);
+  CHECK(r.steps == 40 && r.tokens == 40 * 4 * 32 && r.validation.batches > 0 && !r.already_done, "%lld steps, %lld tokens", (long long)r.steps,
+        (long long)r.tokens);
+  static const char *const files[] = {"model.safetensors", "config.json", "tokenizer.json", "recipe.json", "metrics.jsonl"};
+  char path[700];
+  for (int i = 0; i < 5; i++) {
+    snprintf(path, sizeof path, "%s/%s", test_path("straight"), files[i]);
+    CHECK(mn_file_exists(path), "%s is written", path);
+  }
+  int64_t *steps;
+  size_t n;
+  CHECK_OK(mn_checkpoint_list(test_path("straight"), &steps, &n));
+  CHECK(n == 2 && steps[0] == 40 && steps[1] == 36, "the last two are kept: %zu", n);
+  free(steps);
+  mn_backend *b;
+  mn_model *m;
+  mn_params *p;
+  CHECK_OK(mn_backend_cpu_new(1, &b));
+  CHECK_OK(mn_model_load_dir(test_path("straight"), b, MN_F32, &m, &p));
+  mn_params_free(p);
+  mn_model_free(m);
+  mn_backend_free(b);
+  CHECK(train_into(test_path("straight"), recipe(), false, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "--resume"), "%s", mn_message());
+  CHECK_OK(train_into(test_path("straight"), recipe(), true, &r));
+  CHECK(r.already_done && r.steps == 40, "a finished run is finished");
+}
+
+/* Trains in a process of its own that is killed after a random time, again and again until it ends by itself. */
+static int kills_until_done(const char *out, mn_recipe *(*make)(void), int kills, uint64_t seed) {
+  int killed = 0;
+  for (int round = 0; round < 200; round++) {
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+      mn_status status = train_into(out, make(), true, NULL);
+      if (status != MN_OK) fprintf(stderr, "%s\n", mn_message());
+      _exit(status == MN_OK ? 0 : 1);
+    }
+    if (killed < kills) {
+      double seconds = 0.02 + 0.25 * mn_random_uniform(seed, 0, (uint64_t)round);
+      nanosleep(&(struct timespec){0, (long)(seconds * 1e9)}, NULL);
+      kill(child, SIGKILL);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    if (WIFSIGNALED(status)) killed++;
+    else {
+      CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the training failed");
+      return killed;
+    }
+  }
+  CHECK(false, "it never ended");
+  return killed;
+}
+
+static void test_killed_and_resumed(void) {
+  char hex[2][33];
+  int killed = kills_until_done(test_path("killed"), recipe, 6, 11);
+  CHECK(killed > 0, "at least one kill came in time");
+  run_hash(test_path("killed"), hex);
+  CHECK(!strcmp(hex[0], straight[0]) && !strcmp(hex[1], straight[1]), "%d kills: model %s, never killed %s", killed, hex[0], straight[0]);
+}
+
+static mn_recipe *carried(void) {
+  return RECIPE("train.checkpoint_every=4", "train.carry_state=true", "data.order=sequential", "train.accumulate=2", "train.optimizer.type=muon",
+                "train.precision=bf16", "train.steps=16");
+}
+
+/* Carried state, accumulation, Muon, bf16: everything that a step changes must be in the checkpoint. */
+static void test_all_that_changes_is_kept(void) {
+  char a[33], b[33], path[700];
+  CHECK_OK(train_into(test_path("carried"), carried(), false, NULL));
+  stop_at = 7;
+  CHECK(train_into(test_path("carried-stopped"), carried(), false, NULL) == MN_ERR_CANCELLED, "interrupted");
+  stop_at = -1;
+  CHECK_OK(train_into(test_path("carried-stopped"), carried(), true, NULL));
+  snprintf(path, sizeof path, "%s/checkpoints/step-16/optimizer.safetensors", test_path("carried"));
+  CHECK_OK(mn_file_hash(path, a));
+  snprintf(path, sizeof path, "%s/checkpoints/step-16/optimizer.safetensors", test_path("carried-stopped"));
+  CHECK_OK(mn_file_hash(path, b));
+  CHECK(!strcmp(a, b), "moments and state: %s and %s", a, b);
+  CHECK_OK(mn_file_hash(test_path("carried/model.safetensors"), a));
+  CHECK_OK(mn_file_hash(test_path("carried-stopped/model.safetensors"), b));
+  CHECK(!strcmp(a, b), "model: %s and %s", a, b);
+}
+
+static void test_interrupted_and_resumed(void) {
+  char hex[2][33];
+  mn_train_result r;
+  stop_at = 13;
+  CHECK(train_into(test_path("stopped"), recipe(), false, &r) == MN_ERR_CANCELLED && strstr(mn_message(), "step 13") && strstr(mn_message(), "--resume"),
+        "%s", mn_message());
+  CHECK(r.steps == 13, "%lld steps", (long long)r.steps);
+  stop_at = -1;
+  CHECK_OK(train_into(test_path("stopped"), recipe(), true, &r));
+  run_hash(test_path("stopped"), hex);
+  CHECK(!strcmp(hex[0], straight[0]) && !strcmp(hex[1], straight[1]), "model %s, uninterrupted %s", hex[0], straight[0]);
+  char *log;
+  size_t n;
+  int lines = 0;
+  CHECK_OK(mn_file_read(test_path("stopped/metrics.jsonl"), 1 << 20, &log, &n));
+  for (size_t i = 0; i < n; i++) lines += log[i] == '\n';
+  CHECK(lines == 41, "a line for each of 40 steps and one of validation: %d", lines);
+  free(log);
+}
+
+static void test_a_full_disk(void) {
+  char hex[2][33];
+  fflush(stdout);
+  pid_t child = fork(); /* the limit stays with the child */
+  if (child == 0) {
+    signal(SIGXFSZ, SIG_IGN);
+    limit_at = 6;
+    mn_status status = train_into(test_path("full"), recipe(), false, NULL);
+    bool said = remarks > 0 && strstr(last_remark, "training goes on") && strstr(last_remark, "step 4 is intact");
+    bool end = status == MN_ERR_IO && strstr(mn_message(), "could not be written") && strstr(mn_message(), "step 4 is intact");
+    if (!said) fprintf(stderr, "remark: %s\n", last_remark);
+    if (!end) fprintf(stderr, "end: %s\n", mn_message());
+    _exit(said && end ? 0 : 1);
+  }
+  int status;
+  waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a full disk is said, and the training goes on to its end");
+  int64_t *steps;
+  size_t n;
+  CHECK_OK(mn_checkpoint_list(test_path("full"), &steps, &n));
+  CHECK(n == 1 && steps[0] == 4, "the checkpoint before is intact");
+  free(steps);
+  CHECK_OK(train_into(test_path("full"), recipe(), true, NULL));
+  run_hash(test_path("full"), hex);
+  CHECK(!strcmp(hex[0], straight[0]) && !strcmp(hex[1], straight[1]), "with room again it goes on to the same bits");
+}
+
+static void test_a_damaged_checkpoint_is_passed_over(void) {
+  char hex[2][33], path[700];
+  stop_at = 14;
+  CHECK(train_into(test_path("damaged"), recipe(), false, NULL) == MN_ERR_CANCELLED, "interrupted");
+  stop_at = -1;
+  snprintf(path, sizeof path, "%s/checkpoints/step-14/optimizer.safetensors", test_path("damaged"));
+  CHECK(truncate(path, 1000) == 0, "cut short");
+  setenv("MNEME_LOG", "error", 1);
+  CHECK_OK(train_into(test_path("damaged"), recipe(), true, NULL));
+  unsetenv("MNEME_LOG");
+  run_hash(test_path("damaged"), hex);
+  CHECK(!strcmp(hex[0], straight[0]) && !strcmp(hex[1], straight[1]), "from the one before it, to the same bits");
+}
+
+static void test_another_recipe_is_refused(void) {
+  mn_recipe *r = RECIPE("train.checkpoint_every=4", "train.optimizer.lr=1e-4");
+  CHECK(train_into(test_path("straight"), r, true, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "train.optimizer.lr was 0.005 and is 0.0001"), "%s",
+        mn_message());
+  r = RECIPE("model.block.hidden=96");
+  CHECK(train_into(test_path("straight"), r, true, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "model.blocks[0].hidden was 64 and is 96"), "%s",
+        mn_message());
+  char *text;
+  size_t n;
+  CHECK_OK(mn_file_read(test_path("text.txt"), 1 << 20, &text, &n));
+  text[100] = '#';
+  CHECK_OK(mn_file_write(test_path("text.txt"), text, n));
+  CHECK(train_into(test_path("straight"), recipe(), true, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "data.files has changed"), "%s", mn_message());
+  free(text);
+}
+
+static void test_one_process_per_directory(void) {
+  fflush(stdout);
+  int ready[2];
+  CHECK(pipe(ready) == 0, "a pipe");
+  pid_t child = fork();
+  if (child == 0) {
+    mn_recipe *r = RECIPE("train.steps=100000");
+    (void)!write(ready[1], "x", 1);
+    train_into(test_path("busy"), r, false, NULL);
+    _exit(0);
+  }
+  char c;
+  (void)!read(ready[0], &c, 1);
+  while (!mn_file_exists(test_path("busy/metrics.jsonl"))) nanosleep(&(struct timespec){0, 1000000}, NULL);
+  CHECK(train_into(test_path("busy"), recipe(), true, NULL) == MN_ERR_IO && strstr(mn_message(), "another process"), "%s", mn_message());
+  kill(child, SIGKILL);
+  waitpid(child, NULL, 0);
+  close(ready[0]);
+  close(ready[1]);
+}
+
+int main(void) {
+  test_setup("resume");
+  RUN(test_straight_through);
+  RUN(test_killed_and_resumed);
+  RUN(test_interrupted_and_resumed);
+  RUN(test_all_that_changes_is_kept);
+  RUN(test_a_full_disk);
+  RUN(test_a_damaged_checkpoint_is_passed_over);
+  RUN(test_one_process_per_directory);
+  RUN(test_another_recipe_is_refused);
+  test_cleanup();
+  return test_end();
+}
