@@ -183,6 +183,47 @@ static void products(void) {
           product_one(&shapes[i], type > 0, type > 1, v & 1, v >> 1, share);
 }
 
+/* ---- oneDNN on the same blocks, where this build has it ---- */
+static void onednn(void) {
+  const int64_t M = 300, N = 280, K = 270;
+  for (int v = 0; v < 8; v++) {
+    const bool bf16 = v & 1, ta = v & 2, tb = v & 4;
+    float *a = malloc(sizeof(float) * (size_t)(M * K)), *b = malloc(sizeof(float) * (size_t)(K * N)), *c[3];
+    for (int64_t i = 0; i < M * K; i++) {
+      const float x = uniform();
+      if (bf16) ((uint16_t *)a)[i] = bf16_of(x);
+      else a[i] = x;
+    }
+    for (int64_t i = 0; i < K * N; i++) {
+      const float x = uniform();
+      if (bf16) ((uint16_t *)b)[i] = bf16_of(x);
+      else b[i] = x;
+    }
+    for (int i = 0; i < 3; i++) { /* oneDNN on 1 thread, on 2; Mneme's kernels */
+      const int threads = i == 1 ? 2 : 1;
+      c[i] = malloc(sizeof(float) * (size_t)(M * N));
+      mn_product_plan plan = {.p = {.M = M, .N = N, .K = K, .a = a, .b = b, .c = c[i], .a_rs = ta ? 1 : K,
+                                    .a_cs = ta ? M : 1, .b_rs = tb ? 1 : N, .b_cs = tb ? K : 1, .ldc = N, .bf16 = bf16,
+                                    .alpha = 1},
+                              .threads = threads};
+      mn_product_plan_make(&plan, best, i < 2 ? MN_ONEDNN_ALWAYS : MN_ONEDNN_NEVER);
+      CHECK_OK(mn_product_plan_prepare(&plan, threads));
+      mn_pool *pool = mn_pool_new(threads);
+      void *scratch = mn_alloc_aligned(plan.scratch * (size_t)threads + 64);
+      if (pool && scratch) CHECK_OK(mn_product_plan_run(&plan, pool, scratch));
+      free(scratch);
+      mn_pool_free(pool);
+      mn_product_plan_release(&plan);
+    }
+    double worst = 0;
+    for (int64_t i = 0; i < M * N; i++) worst = fmax(worst, fabs((double)c[0][i] - c[2][i]));
+    CHECK(worst < 1e-4, "%s ta %d tb %d: %g", bf16 ? "bf16" : "f32", ta, tb, worst);
+    CHECK(!memcmp(c[0], c[1], sizeof(float) * (size_t)(M * N)), "same bits with 1 and 2 threads");
+    free(a), free(b);
+    for (int i = 0; i < 3; i++) free(c[i]);
+  }
+}
+
 /* ---- the operation, as a plan calls it ---- a [B1,B2,M,K] (or [K,M] transposed, shared), b [B2,K,N] */
 static void operation_one(mn_backend *backend, mn_shape as, mn_shape bs, int ta, int tb) {
   mn_graph *g = mn_graph_new();
@@ -281,6 +322,7 @@ int main(void) {
   best = mn_isa_best();
   RUN(small);
   RUN(products);
+  RUN(onednn);
   RUN(operation);
   RUN(empty);
   return test_end();

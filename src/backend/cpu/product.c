@@ -119,7 +119,8 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
   t->onednn = NULL;
   const bool plain = !p->accumulate && p->alpha == 1 && p->K > 0;
   if (plain && (onednn == MN_ONEDNN_ALWAYS || (onednn == MN_ONEDNN_WHERE_FASTER && onednn_faster(p, isa)))) {
-    cut_blocks(t); /* also the cutting, and within its scratch, of the path BLOCK should oneDNN fail */
+    t->threads = 8; /* oneDNN chooses its kernel by the size of a block, which therefore must not follow the threads */
+    cut_blocks(t);
     mn_product part = *p;
     part.M = min64(t->mb, p->M);
     part.N = min64(t->nb, p->N);

@@ -11,7 +11,7 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
-enum { VW = MN_VL, ROWS = 4, COLS = 512 };
+enum { VW = MN_VL, ROWS = 4, COLS = 512, AHEAD = 8 /* columns that are asked for early */ };
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -67,8 +67,10 @@ INLINE void dots(const int M, const int n, const bool bf16, const mn_product *p,
   for (int64_t k = 0; k < K; k += VW) {
     const int64_t left = K - k;
     vf b[4];
-    UNROLL for (int q = 0; q < n; q++)
+    UNROLL for (int q = 0; q < n; q++) {
       b[q] = left >= VW ? load_b(bf16, p->b, at + q * ldb + k) : load_bn(bf16, p->b, at + q * ldb + k, left);
+      __builtin_prefetch((const char *)p->b + (at + (q + AHEAD) * ldb + k) * (bf16 ? 2 : 4));
+    }
     UNROLL for (int i = 0; i < M; i++) {
       const vf a = left >= VW ? vf_load(A + i * K + k) : vf_loadn(A + i * K + k, (int)left);
       UNROLL for (int q = 0; q < n; q++) c[i * n + q] += a * b[q];
@@ -122,7 +124,10 @@ INLINE void pair_dots(const int M, const int n, const mn_product *p, const uint1
   const uint16_t *B = (const uint16_t *)p->b + j * ldb;
   for (int64_t k = 0; k < K; k += 32) {
     __m512i b[4];
-    UNROLL for (int q = 0; q < n; q++) b[q] = load_halves(B + q * ldb + k, K - k);
+    UNROLL for (int q = 0; q < n; q++) {
+      b[q] = load_halves(B + q * ldb + k, K - k);
+      __builtin_prefetch(B + (q + AHEAD) * ldb + k);
+    }
     UNROLL for (int i = 0; i < M; i++) {
       const __m512i a = load_halves(A + i * K + k, K - k);
       UNROLL for (int q = 0; q < n; q++) c[i * n + q] = pairs(c[i * n + q], a, b[q]);
