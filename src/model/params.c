@@ -165,8 +165,9 @@ mn_status mn_params_load(mn_params *p, const char *path) {
   for (int i = 0; i < mn_st_count(st) && status == MN_OK; i++)
     if (mn_params_find(p, mn_st_at(st, i)->name) < 0)
       status = mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' is not a parameter of this model", path, mn_st_at(st, i)->name);
-  for (int i = 0; i < p->n && status == MN_OK; i++) {
-    const mn_st_tensor *t;
+  const mn_st_tensor *t;
+  for (int i = 0; i < p->n && status == MN_OK; i++) status = mn_st_need(st, p->info[i].name, &p->info[i].shape, &t);
+  for (int i = 0; i < p->n && status == MN_OK; i++) { /* nothing is overwritten before all is known to fit */
     status = mn_st_need(st, p->info[i].name, &p->info[i].shape, &t);
     void *host = status == MN_OK ? mn_alloc(param_bytes(p, i)) : NULL;
     if (status == MN_OK && !host) status = MN_ERR_MEMORY;

@@ -155,7 +155,7 @@ bool mn_scope_aligned(const mn_scope *s, int64_t n) { return s->r->multiple % n 
 
 void mn_scope_advance(mn_scope *s, int64_t T) {
   mn_scope top = {s->r, ""};
-  if (s->r->build.carried) mn_state_set(&top, "position", mn_add_scalar(s->r->graph, s->r->position, (double)T));
+  if (s->r->build.carried && !s->r->looping) mn_state_set(&top, "position", mn_add_scalar(s->r->graph, s->r->position, (double)T));
 }
 
 /* ---- reports ---- */

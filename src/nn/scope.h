@@ -93,7 +93,8 @@ void mn_report(mn_scope *s, const char *name, mn_tensor *value);
 typedef mn_tensor *(*mn_segment_function)(mn_scope *s, void *ctx, mn_tensor *x);
 mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, void *ctx, mn_tensor *x);
 
-/* After everything is built: moves the position on by T tokens (the business of who made the root). */
+/* After everything is built: moves the position on by T tokens (the business of who made the root; a
+ * model does it itself). Inside a loop it does nothing, as the loop carries the position: call it again outside. */
 void mn_scope_advance(mn_scope *s, int64_t T);
 
 /* ---- what was built: lists in order of first use ---- */

@@ -1,0 +1,394 @@
+/* test_model.c - what must be true of a model, in order: how many parameters it has; a list of blocks with repeats; tied and
+ * untied heads; its directory gives it back bit by bit, and wrong files are refused; a model is a segment in, a segment out:
+ * wrapped in a loop over segments it is what it is in one piece, gradients included; faults of a recipe. */
+#include "backend/ref/element.h"
+#include "base/file.h"
+#include "format/json.h"
+#include "format/safetensors.h"
+#include "format/yaml.h"
+#include "model/model.h"
+#include "test.h"
+
+static mn_status parse(mn_arena *arena, const char *yaml, int64_t vocab_size, mn_model **m) {
+  const mn_value *v = NULL;
+  *m = NULL;
+  MN_TRY(mn_yaml_parse(arena, "recipe.yaml", yaml, strlen(yaml), &v));
+  return mn_model_parse(v, NULL, vocab_size, m);
+}
+
+typedef struct parameter_list {
+  int n;
+  int64_t elements;
+  char names[128][64];
+} parameter_list;
+
+/* Every parameter of the model, declared but not filled. */
+static void parameters(const char *yaml, parameter_list *list) {
+  mn_arena *arena = mn_arena_new();
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, 1);
+  mn_model *m;
+  *list = (parameter_list){0};
+  CHECK_OK(parse(arena, yaml, 0, &m));
+  if (m) {
+    mn_model_apply(s, m, mn_input(g, "tokens", MN_I32, MN_SHAPE(1, 8)));
+    CHECK_OK(mn_graph_status(g));
+    const mn_param_info *info;
+    list->n = mn_scope_params(s, &info, NULL);
+    for (int i = 0; i < list->n; i++) {
+      list->elements += mn_shape_count(&info[i].shape);
+      if (i < 128) snprintf(list->names[i], sizeof list->names[i], "%s", info[i].name);
+    }
+  }
+  mn_model_free(m);
+  mn_graph_free(g);
+  mn_arena_free(arena);
+}
+static bool has(const parameter_list *list, const char *name) {
+  for (int i = 0; i < list->n && i < 128; i++)
+    if (strcmp(list->names[i], name) == 0) return true;
+  return false;
+}
+
+static void parameters_are_counted(void) {
+  parameter_list p;
+  parameters("{vocab_size: 8192, d_model: 320, layers: 6, block: {mixer: {type: attention, heads: 5}, channel: swiglu, hidden: 864}}", &p);
+  CHECK(p.elements == 10059840, "10.1M decoder: %lld", (long long)p.elements);
+  parameters("{vocab_size: 8192, d_model: 512, layers: 8, block: {mixer: {type: attention, heads: 8}, channel: swiglu, hidden: 1408}}", &p);
+  CHECK(p.elements == 29893120, "29.9M decoder: %lld", (long long)p.elements);
+  /* one block of every channel part, by hand: D 8, F 16, norms of 8 (layer: and 8), attention 4 D D */
+  parameters("{vocab_size: 10, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2}, channel: none}}", &p);
+  CHECK(p.elements == 80 + 8 + 256 + 8, "none: %lld", (long long)p.elements);
+  parameters("{vocab_size: 10, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2}, channel: geglu, hidden: 16}}", &p);
+  CHECK(p.elements == 80 + 8 + 256 + 8 + 3 * 128 + 8, "geglu: %lld", (long long)p.elements);
+  parameters("{vocab_size: 10, d_model: 8, layers: 1, norm: layer, block: {mixer: {type: attention, heads: 2}, channel: mlp, hidden: 16}}", &p);
+  CHECK(p.elements == 80 + 16 + 256 + 16 + 2 * 128 + 16 + 8 + 16, "mlp, layer norm: %lld", (long long)p.elements);
+}
+
+static void tied_and_untied_heads(void) {
+  parameter_list tied, untied;
+  parameters("{vocab_size: 10, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2}}}", &tied);
+  parameters("{vocab_size: 10, d_model: 8, layers: 1, tie_embeddings: false, block: {mixer: {type: attention, heads: 2}}}", &untied);
+  CHECK(untied.elements == tied.elements + 80 && untied.n == tied.n + 1, "%lld and %lld", (long long)tied.elements, (long long)untied.elements);
+  CHECK(has(&untied, "lm_head.weight") && !has(&tied, "lm_head.weight") && has(&tied, "embed_tokens.weight"), "names");
+}
+
+static const char mixed[] = "vocab_size: 40\n"
+                            "d_model: 8\n"
+                            "blocks:\n"
+                            "  - repeat: 2\n"
+                            "    mixer: {type: gated_deltanet, heads: 2, chunk: 4}\n"
+                            "    hidden: 16\n"
+                            "  - mixer: {type: attention, heads: 2, window: 6, persistent: 2}\n"
+                            "    channel: none\n"
+                            "  - mixer: {type: titans_lmm, heads: 2, chunk: 4}\n"
+                            "    channel: mlp\n"
+                            "    hidden: 12\n";
+
+static void blocks_of_several_kinds(void) {
+  mn_arena *arena = mn_arena_new();
+  mn_model *m, *again;
+  parameter_list p;
+  CHECK_OK(parse(arena, mixed, 0, &m));
+  if (!m) return;
+  static const char *const types[] = {"gated_deltanet", "gated_deltanet", "attention", "titans_lmm"};
+  CHECK(m->n_blocks == 4 && m->config.layers == 4, "%d blocks", m->n_blocks);
+  for (int i = 0; i < m->n_blocks && i < 4; i++) CHECK(strcmp(m->blocks[i].mixer.type, types[i]) == 0, "block %d: %s", i, m->blocks[i].mixer.type);
+  parameters(mixed, &p);
+  CHECK(has(&p, "layers.1.mixer.A_log") && has(&p, "layers.2.mixer.prefix_k") && has(&p, "layers.3.channel.up_proj.bias") &&
+            !has(&p, "layers.2.channel_norm.weight"), "names of parameters");
+  const mn_value *v = mn_model_to_value(arena, m), *w; /* what config.json says is the same model */
+  CHECK_OK(mn_model_parse(v, NULL, 0, &again));
+  if (again) {
+    w = mn_model_to_value(arena, again);
+    mn_text a = {0}, b = {0};
+    CHECK_OK(mn_value_to_json(v, 0, &a));
+    CHECK_OK(mn_value_to_json(w, 0, &b));
+    CHECK(a.data && b.data && strcmp(a.data, b.data) == 0, "%s\n%s", a.data, b.data);
+    CHECK(a.data && strstr(a.data, "\"repeat\": 2"), "equal neighbours are joined: %s", a.data);
+    mn_text_free(&a);
+    mn_text_free(&b);
+  }
+  mn_model_free(again);
+  mn_model_free(m);
+  mn_arena_free(arena);
+}
+
+/* ---- running ---- */
+typedef struct fixture {
+  mn_arena *arena;
+  mn_backend *backend;
+  mn_model *model;
+  mn_params *params;
+} fixture;
+
+static bool set_up(fixture *f, const char *yaml, mn_dtype t) {
+  *f = (fixture){.arena = mn_arena_new(), .backend = mn_backend_ref()};
+  CHECK_OK(parse(f->arena, yaml, 0, &f->model));
+  if (f->model) CHECK_OK(mn_params_new(f->model, f->backend, t, 7, &f->params));
+  for (int i = 0; f->params && i < f->params->n; i++) /* small matrices at the start would hide what state does */
+    for (int64_t k = 0; k < mn_shape_count(&f->params->info[i].shape); k++)
+      mn_element_store(f->params->data[i], t, k,
+                       mn_element_load(f->params->data[i], t, k) + 0.3 * mn_random_normal(mn_random_key(5, f->params->info[i].name), 1, (uint64_t)k));
+  return f->params != NULL;
+}
+static void tear_down(fixture *f) {
+  mn_params_free(f->params);
+  mn_model_free(f->model);
+  mn_arena_free(f->arena);
+}
+
+static mn_tensor *hidden(mn_scope *s, void *ctx, mn_tensor *tokens) { return mn_model_hidden(s, ctx, tokens); }
+
+enum { B = 2, T = 29, MAX = 128 };
+/* The model over tokens [B,T]: h after the last norm, and gradients of sum(h * h) for every parameter, all in f64 and one
+ * after another in `out` (its count is returned). length 0: in one piece; else wrapped in a loop over segments. */
+static int64_t run_whole(fixture *f, const int32_t *tokens, int64_t length, double *out, int64_t room) {
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, B);
+  mn_tensor *in = mn_input(g, "tokens", MN_I32, MN_SHAPE(B, T)), *outs[MAX], *h;
+  h = length ? mn_scope_loop(s, length, hidden, f->model, in) : mn_model_hidden(s, f->model, in);
+  const mn_param_info *info;
+  mn_tensor *const *params, *loss = mn_sum(g, mn_mul(g, h, h), 7);
+  int n = mn_scope_params(s, &info, &params);
+  CHECK(n < MAX, "%d parameters", n);
+  int64_t count = 0;
+  mn_plan *p = NULL;
+  CHECK_OK(mn_graph_status(g));
+  CHECK_OK(mn_grad(g, 1, &loss, NULL, n, params, outs + 1));
+  outs[0] = h;
+  mn_plan_request q = {.graph = g, .n_outputs = n + 1, .outputs = outs, .backend = f->backend};
+  CHECK_OK(mn_plan_compile(&q, &p));
+  if (p) {
+    mn_params_bind(f->params, s, p);
+    mn_plan_bind(p, in, (void *)tokens);
+    CHECK_OK(mn_plan_run(p));
+    for (int j = 0; j < n + 1; j++) {
+      const mn_view *v = mn_plan_output(p, j);
+      CHECK(count + mn_view_count(v) <= room, "room");
+      if (count + mn_view_count(v) > room) break;
+      memcpy(out + count, v->data, (size_t)mn_view_count(v) * sizeof *out);
+      count += mn_view_count(v);
+    }
+  }
+  mn_plan_free(p);
+  mn_graph_free(g);
+  return count;
+}
+
+static double difference(const double *a, const double *b, int64_t n) {
+  double worst = 0, scale = 1e-12;
+  for (int64_t i = 0; i < n; i++) scale = fmax(scale, fabs(b[i]));
+  for (int64_t i = 0; i < n; i++) {
+    double e = fabs(a[i] - b[i]) / scale;
+    if (!(e <= worst)) worst = isfinite(e) ? e : INFINITY;
+  }
+  return worst;
+}
+
+static void a_model_in_a_loop_is_the_model(void) {
+  fixture f;
+  if (!set_up(&f, mixed, MN_F64)) return;
+  enum { ROOM = 20000 };
+  int32_t tokens[B * T];
+  double *one = malloc(sizeof(double) * ROOM), *looped = malloc(sizeof(double) * ROOM);
+  for (int i = 0; i < B * T; i++) tokens[i] = (int32_t)(mn_random_uniform(3, 0, (uint64_t)i) * 40);
+  int64_t n = run_whole(&f, tokens, 0, one, ROOM), h = B * T * 8;
+  for (int64_t length = 1; length <= T + 1; length = length < 5 ? length + 3 : length * 2 + 3) { /* 1, 4, 7, 17 */
+    int64_t m = run_whole(&f, tokens, length, looped, ROOM);
+    CHECK(n == m && n > h, "%lld and %lld numbers", (long long)n, (long long)m);
+    CHECK(difference(looped, one, h) < 1e-10, "segments of %lld: h differs by %g", (long long)length, difference(looped, one, h));
+    CHECK(difference(looped + h, one + h, n - h) < 1e-9, "segments of %lld: gradients differ by %g", (long long)length,
+          difference(looped + h, one + h, n - h));
+  }
+  free(one);
+  free(looped);
+  tear_down(&f);
+}
+
+/* A stream of two segments, each run as a loop of smaller ones, gives what one piece gives; the position has moved on. */
+static void looped_stream(int64_t length) {
+  fixture f;
+  if (!set_up(&f, mixed, MN_F64)) return;
+  enum { ROOM = 20000, HALF = 14 };
+  int32_t tokens[B * T], piece[B * HALF];
+  double *one = malloc(sizeof(double) * ROOM);
+  for (int i = 0; i < B * T; i++) tokens[i] = (int32_t)(mn_random_uniform(3, 0, (uint64_t)i) * 40);
+  run_whole(&f, tokens, 0, one, ROOM);
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64, .carried = true}, B);
+  mn_tensor *in = mn_input(g, "tokens", MN_I32, MN_SHAPE(B, HALF)), *h = mn_scope_loop(s, length, hidden, f.model, in), *leaf[MAX], *value[MAX], *init[MAX];
+  mn_scope_advance(s, HALF);
+  const mn_built_state *st;
+  int n = mn_scope_states(s, &st);
+  CHECK(n <= MAX, "%d states", n);
+  void *mem[MAX] = {NULL};
+  mn_plan *p = NULL, *start = NULL;
+  CHECK_OK(mn_graph_status(g));
+  for (int i = 0; i < n; i++) leaf[i] = st[i].leaf, value[i] = st[i].value, init[i] = st[i].init;
+  mn_plan_request q = {.graph = g, .n_outputs = 1, .outputs = &h, .n_assigns = n, .variables = leaf, .values = value, .backend = f.backend};
+  mn_plan_request q0 = {.graph = g, .n_outputs = n, .outputs = init, .backend = f.backend};
+  CHECK_OK(mn_plan_compile(&q, &p));
+  CHECK_OK(mn_plan_compile(&q0, &start));
+  if (p && start) {
+    mn_params_bind(f.params, s, p);
+    mn_params_bind(f.params, s, start);
+    CHECK_OK(mn_plan_run(start));
+    for (int i = 0; i < n; i++) {
+      size_t bytes = (size_t)mn_shape_count(&st[i].info.shape) * mn_dtype_size(st[i].info.dtype);
+      mem[i] = malloc(bytes + 1);
+      memcpy(mem[i], mn_plan_output(start, i)->data, bytes);
+      mn_plan_bind(p, leaf[i], mem[i]);
+    }
+    mn_plan_bind(p, in, piece);
+    for (int part = 0; part < 2; part++) {
+      for (int b = 0; b < B; b++) memcpy(piece + b * HALF, tokens + b * T + part * HALF, sizeof(int32_t) * HALF);
+      CHECK_OK(mn_plan_run(p));
+      const double *y = mn_plan_output(p, 0)->data;
+      for (int b = 0; b < B; b++) {
+        double e = difference(y + b * HALF * 8, one + (b * T + part * HALF) * 8, HALF * 8);
+        CHECK(e < 1e-10, "part %d, sequence %d: %g", part, b, e);
+      }
+      CHECK(strcmp(st[0].info.name, "position") == 0 && *(int32_t *)mem[0] == (part + 1) * HALF, "position %d", *(int32_t *)mem[0]);
+    }
+  }
+  mn_plan_free(p);
+  mn_plan_free(start);
+  mn_graph_free(g);
+  for (int i = 0; i < MAX; i++) free(mem[i]);
+  free(one);
+  tear_down(&f);
+}
+
+static void a_looped_model_streams(void) {
+  looped_stream(5); /* a rest of 4 */
+  looped_stream(7); /* no rest     */
+}
+
+/* ---- files ---- */
+static void a_directory_gives_the_model_back(void) {
+  fixture f;
+  const char *dir = MN_TEST_BINARY_DIR "/model-dir";
+  mn_model *m = NULL;
+  mn_params *p = NULL;
+  if (!set_up(&f, mixed, MN_F32)) return;
+  CHECK_OK(mn_model_save_dir(f.model, f.params, dir));
+  CHECK_OK(mn_model_load_dir(dir, f.backend, MN_F32, &m, &p));
+  CHECK(p && p->n == f.params->n && mn_params_count(p) == mn_params_count(f.params), "parameters");
+  for (int i = 0; p && i < p->n; i++)
+    CHECK(strcmp(p->info[i].name, f.params->info[i].name) == 0 &&
+              memcmp(p->data[i], f.params->data[i], (size_t)mn_shape_count(&p->info[i].shape) * sizeof(float)) == 0, "%s", p->info[i].name);
+  char a[33] = "", b[33] = "", c[33] = "";
+  CHECK_OK(mn_model_fingerprint(f.model, f.params, a));
+  if (m && p) CHECK_OK(mn_model_fingerprint(m, p, b));
+  CHECK(strcmp(a, b) == 0 && strlen(a) == 32, "%s and %s", a, b);
+  ((float *)f.params->data[0])[3] += 1;
+  CHECK_OK(mn_model_fingerprint(f.model, f.params, c));
+  CHECK(strcmp(a, c) != 0, "other weights have another fingerprint");
+  mn_params_free(p);
+  mn_model_free(m);
+  tear_down(&f);
+}
+
+/* model.safetensors with one tensor dropped, one added, or one of another shape */
+static void wrong_files_are_refused(void) {
+  fixture f;
+  const char *path = MN_TEST_BINARY_DIR "/model-wrong.safetensors";
+  static const char *const words[] = {"missing.weight", "layers.2.mixer.prefix_k", "layers.0.mixer.A_log"};
+  if (!set_up(&f, mixed, MN_F32)) return;
+  float *first = f.params->data[0], more[4] = {0};
+  for (int k = 0; k < 3; k++) {
+    mn_st_writer *w = mn_st_writer_new();
+    for (int i = 0; i < f.params->n; i++) {
+      const mn_param_info *info = &f.params->info[i];
+      mn_shape shape = info->shape;
+      bool chosen = strcmp(info->name, words[k]) == 0;
+      if (k == 1 && chosen) continue;
+      if (k == 2 && chosen) shape = MN_SHAPE(1, 2);
+      CHECK_OK(mn_st_writer_add(w, info->name, MN_F32, &shape, f.params->data[i]));
+    }
+    mn_shape four = MN_SHAPE(4);
+    if (k == 0) CHECK_OK(mn_st_writer_add(w, words[0], MN_F32, &four, more));
+    CHECK_OK(mn_st_writer_save(w, path));
+    mn_st_writer_free(w);
+    float kept = first[0] += 1; /* not what is in the file */
+    CHECK(mn_params_load(f.params, path) != MN_OK && strstr(mn_message(), words[k]) && strstr(mn_message(), "model-wrong"), "case %d: %s", k, mn_message());
+    CHECK(first[0] == kept, "case %d: a refused file leaves the parameters alone", k);
+  }
+  CHECK_OK(mn_file_write(path, "short", 5));
+  CHECK(mn_params_load(f.params, path) == MN_ERR_FORMAT, "a cut file: %s", mn_message());
+  mn_model *m = NULL;
+  mn_params *p = NULL;
+  CHECK(mn_model_load_dir(MN_TEST_BINARY_DIR "/no-such-model", f.backend, MN_F32, &m, &p) != MN_OK && strstr(mn_message(), "no-such-model"), "%s", mn_message());
+  tear_down(&f);
+}
+
+static void parameters_that_are_not_finite_are_named(void) {
+  fixture f;
+  if (!set_up(&f, mixed, MN_F32)) return;
+  CHECK_OK(mn_params_check_finite(f.params));
+  int i = mn_params_find(f.params, "layers.2.mixer.prefix_k");
+  CHECK(i >= 0, "find");
+  if (i >= 0) ((float *)f.params->data[i])[1] = NAN;
+  CHECK(mn_params_check_finite(f.params) == MN_ERR_NUMERIC && strstr(mn_message(), "layers.2.mixer.prefix_k"), "%s", mn_message());
+  tear_down(&f);
+}
+
+/* ---- recipes ---- */
+static void refused(const char *yaml, const char *words) {
+  mn_arena *arena = mn_arena_new();
+  mn_model *m;
+  char word[64];
+  mn_status status = parse(arena, yaml, 0, &m);
+  CHECK(status == MN_ERR_CONFIG, "%s: %s", yaml, mn_status_name(status));
+  for (const char *p = words; *p && status != MN_OK;) {
+    size_t n = strcspn(p, "|");
+    snprintf(word, sizeof word, "%.*s", (int)n, p);
+    CHECK(strstr(mn_message(), word) != NULL, "the message \"%s\" does not say %s", mn_message(), word);
+    p += n + (p[n] == '|');
+  }
+  mn_model_free(m);
+  mn_arena_free(arena);
+}
+
+static void faults_of_a_recipe(void) {
+#define BLOCK "block: {mixer: {type: attention, heads: 2}}\n"
+  refused("vocab_size: 10\nd_modle: 8\n" BLOCK, "recipe.yaml:2|d_modle|d_model");
+  refused("vocab_size: 10\nd_model: wide\n" BLOCK, "recipe.yaml:2|d_model|wide");
+  refused("vocab_size: 10\nd_model: -8\n" BLOCK, "recipe.yaml:2|d_model|-8");
+  refused("vocab_size: 10\nd_model: 7\n" BLOCK, "recipe.yaml:3|heads|d_model 7");
+  refused("d_model: 8\n" BLOCK, "vocab_size|tokenizer");
+  refused("vocab_size: 10\nd_model: 8\n", "block");
+  refused("vocab_size: 10\nd_model: 8\n" BLOCK "blocks: []\n", "block|blocks");
+  refused("vocab_size: 10\nd_model: 8\nblocks: []\n", "recipe.yaml:3|blocks");
+  refused("vocab_size: 10\nd_model: 8\nblock:\n  mixer: {type: attention, heads: 2}\n  chanel: swiglu\n", "recipe.yaml:5|chanel|channel");
+  refused("vocab_size: 10\nd_model: 8\nblock:\n  mixer: {type: attention, heads: 2}\n  channel: swigluu\n", "recipe.yaml:5|swiglu");
+  refused("vocab_size: 10\nd_model: 8\nblock:\n  mixer: {type: attention, heads: 2}\n  hidden: -4\n", "recipe.yaml:5|hidden");
+  refused("vocab_size: 10\nd_model: 8\nblock:\n  mixer: attention\n", "recipe.yaml:4|mixer|type: attention");
+  refused("vocab_size: 10\nd_model: 8\nblock:\n  mixer: {type: attenton}\n", "recipe.yaml:4|attenton|attention");
+  refused("vocab_size: 10\nd_model: 8\nblock:\n  channel: none\n", "mixer");
+  refused("vocab_size: 10\nd_model: 8\nblock:\n  mixer:\n    type: attention\n    heads: 2\n    windw: 4\n", "recipe.yaml:7|windw|window");
+  refused("vocab_size: 10\nd_model: 8\nblocks:\n  - {repeat: 5000, mixer: {type: attention, heads: 2}}\n", "recipe.yaml:4|repeat");
+  refused("vocab_size: 10\nd_model: 8\nblocks:\n  - {repeat: 4000, mixer: {type: attention, heads: 2}}\n  - {repeat: 4000, mixer: {type: attention, heads: 2}}\n",
+          "blocks|4096");
+  mn_arena *arena = mn_arena_new();
+  mn_model *m;
+  CHECK(parse(arena, "vocab_size: 10\nd_model: 8\n" BLOCK, 20, &m) == MN_ERR_CONFIG && strstr(mn_message(), "20 tokens"), "%s", mn_message());
+  CHECK_OK(parse(arena, "d_model: 8\n" BLOCK, 20, &m));
+  CHECK(m && m->config.vocab_size == 20, "the tokenizer's vocabulary");
+  mn_model_free(m);
+  mn_arena_free(arena);
+}
+
+int main(void) {
+  RUN(parameters_are_counted);
+  RUN(tied_and_untied_heads);
+  RUN(blocks_of_several_kinds);
+  RUN(a_model_in_a_loop_is_the_model);
+  RUN(a_looped_model_streams);
+  RUN(a_directory_gives_the_model_back);
+  RUN(wrong_files_are_refused);
+  RUN(parameters_that_are_not_finite_are_named);
+  RUN(faults_of_a_recipe);
+  return test_end();
+}
