@@ -1,0 +1,277 @@
+/* verb_bench.c - `mneme bench`: what the machine allows, and how fast a training step or a memory is on it. With
+ * --steps-on-stdin it runs steps when told ("step 3" lines) and answers with one JSON line each, so that a driver can run it
+ * and a peer by turns in one run; see bench/. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/machine.h"
+#include "cli/cli.h"
+#include "format/yaml.h"
+#include "model/unit.h"
+#include "train/optimizer.h"
+
+static const mn_option options[] = {
+    {"size", "SIZE", "10m", "train: 10m (10,059,840 parameters) or 30m (29,893,120)", 0},
+    {"dtype", "TYPE", "f32", "train: f32, or bf16 products with f32 masters", 0},
+    {"chunk", "C", "16", "lmm: tokens between two anchors", 0},
+    {"seq-len", "T", NULL, "tokens of a sequence (train 512, lmm 8192)", 0},
+    {"batch", "B", NULL, "sequences (train 8 or 4, lmm 1)", 0},
+    {"mixer", "MAP", NULL, "lmm: another mixer, as YAML: {type: gated_deltanet, heads: 4}", 0},
+    {"steps", "N", "5", "counted steps, after two that are not", 0},
+    {"activations", "POLICY", "recompute", "keep, recompute or recompute_norms", 0},
+    {"profile", NULL, NULL, "time every kernel of the last step", 0},
+    {"steps-on-stdin", NULL, NULL, "run steps as told on standard input", 0},
+    {0}};
+static const char *const examples[] = {"mneme bench machine", "mneme bench train --size 10m --dtype bf16", "mneme bench lmm --chunk 64 --seq-len 8192",
+                                       NULL};
+
+typedef struct problem { /* something that can be run again and again */
+  mn_cli *cli;
+  mn_arena *arena;
+  mn_backend *backend;
+  mn_unit unit;
+  mn_graph *graph;
+  mn_params *params;
+  mn_optimizer *optimizer;
+  mn_update update;
+  mn_plan *plan;
+  void *memory[4];
+  float rate[3];
+  int64_t B, T, taken;
+  size_t rss_before;
+} problem;
+
+static size_t status_bytes(const char *key) { /* of /proc/self/status, in bytes; 0 where there is none */
+  FILE *f = fopen("/proc/self/status", "r");
+  char line[256];
+  size_t kib = 0, n = strlen(key);
+  while (f && fgets(line, sizeof line, f))
+    if (strncmp(line, key, n) == 0 && line[n] == ':') kib = (size_t)strtoull(line + n + 1, NULL, 10);
+  if (f) fclose(f);
+  return kib * 1024;
+}
+
+static mn_status parse_unit(problem *p, const char *yaml) {
+  const mn_value *v;
+  MN_TRY(mn_yaml_parse(p->arena, "bench", yaml, strlen(yaml), &v));
+  return mn_unit_parse(p->arena, v, 0, &p->unit);
+}
+
+static mn_status sizes(problem *p, int64_t T, int64_t B) {
+  p->T = T;
+  p->B = B;
+  MN_TRY(mn_cli_int(p->cli, "seq-len", 1, 1 << 24, &p->T));
+  return mn_cli_int(p->cli, "batch", 1, 65536, &p->B);
+}
+
+static mn_status compile(problem *p, int n_out, mn_tensor **outs, int n_assigns, mn_tensor **variables, mn_tensor **values) {
+  static const char *const policies[] = {"keep", "recompute", "recompute_norms", NULL};
+  int policy;
+  MN_TRY(mn_cli_choice(p->cli, "activations", policies, &policy));
+  mn_plan_request q = {.graph = p->graph, .n_outputs = n_out, .outputs = outs, .n_assigns = n_assigns, .variables = variables,
+                       .values = values, .backend = p->backend, .activations = (mn_activation_policy)policy};
+  return mn_plan_compile(&q, &p->plan);
+}
+
+/* The whole update of a decoder: forward, backward, clipping, AdamW. */
+static mn_status make_train(problem *p) {
+  static const char *const names[] = {"10m", "30m", NULL}, *const types[] = {"f32", "bf16", NULL};
+  static const char *const models[] = {
+      "{model: {vocab_size: 8192, d_model: 320, layers: 6, block: {mixer: {type: attention, heads: 5}, channel: swiglu, hidden: 864}}}",
+      "{model: {vocab_size: 8192, d_model: 512, layers: 8, block: {mixer: {type: attention, heads: 8}, channel: swiglu, hidden: 1408}}}"};
+  int size, type;
+  MN_TRY(mn_cli_choice(p->cli, "size", names, &size));
+  MN_TRY(mn_cli_choice(p->cli, "dtype", types, &type));
+  MN_TRY(sizes(p, 512, size ? 4 : 8));
+  MN_TRY(parse_unit(p, models[size]));
+  MN_TRY(mn_params_new(p->unit.model, p->backend, MN_F32, 1, &p->params));
+  mn_optimizer_config config;
+  mn_config_defaults(mn_optimizer_fields, &config);
+  MN_TRY(mn_optimizer_check(NULL, "bench", &config));
+  MN_TRY(mn_optimizer_new(&config, p->params, &p->optimizer));
+  mn_graph *g = p->graph = mn_graph_new();
+  mn_scope *s = g ? mn_scope_new(g, (mn_build){.param = MN_F32, .compute = type ? MN_BF16 : MN_F32}, p->B) : NULL;
+  if (!s) return MN_ERR_MEMORY;
+  mn_tensor *tokens = mn_input(g, "tokens", MN_I32, MN_SHAPE(p->B, p->T)), *target = mn_input(g, "target", MN_I32, MN_SHAPE(p->B, p->T));
+  mn_tensor *weight = mn_full(g, MN_F32, MN_SHAPE(p->B, p->T), 1 / (double)(p->B * p->T));
+  mn_tensor *loss = mn_model_loss(s, p->unit.model, tokens, target, weight, NULL);
+  MN_TRY(mn_graph_status(g));
+  mn_tensor *const *params;
+  int n = mn_scope_params(s, NULL, &params);
+  mn_tensor **grads = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *grads);
+  if (!grads) return MN_ERR_MEMORY;
+  MN_TRY(mn_grad(g, 1, &loss, NULL, n, params, grads));
+  mn_optimizer_build(p->optimizer, g, params, grads, 1.0, &p->update);
+  MN_TRY(mn_graph_status(g));
+  MN_TRY(compile(p, 2, (mn_tensor *[]){loss, p->update.norm}, p->update.n_assigns, p->update.variables, p->update.values));
+  int64_t count = p->B * p->T;
+  for (int i = 0; i < 2; i++) {
+    int32_t *x = p->memory[i] = mn_alloc((size_t)count * sizeof *x);
+    if (!x) return MN_ERR_MEMORY;
+    for (int64_t k = 0; k < count; k++) x[k] = (int32_t)(mn_random_uniform(11 + (uint64_t)i, 0, (uint64_t)k) * 8192);
+  }
+  mn_plan_bind(p->plan, tokens, p->memory[0]);
+  mn_plan_bind(p->plan, target, p->memory[1]);
+  mn_plan_bind(p->plan, p->update.rate, p->rate);
+  mn_params_bind(p->params, s, p->plan);
+  mn_optimizer_bind(p->optimizer, &p->update, p->plan);
+  return MN_OK;
+}
+
+/* Forward and backward of one mixer, gradients of a fixed cotangent for the input and every parameter. */
+static mn_status make_lmm(problem *p) {
+  int64_t chunk = 16;
+  char text[512];
+  MN_TRY(mn_cli_int(p->cli, "chunk", 1, 65536, &chunk));
+  const char *mixer = mn_cli_get(p->cli, "mixer");
+  snprintf(text, sizeof text, mixer ? "{d_model: 256, mixer: %s}" : "{d_model: 256, mixer: {type: titans_lmm, heads: 4, memory_net: linear, chunk: %s}}",
+           mixer ? mixer : mn_cli_get(p->cli, "chunk"));
+  MN_TRY(sizes(p, 8192, 1));
+  MN_TRY(parse_unit(p, text));
+  mn_graph *g = p->graph = mn_graph_new();
+  mn_scope *s = g ? mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, p->B) : NULL;
+  if (!s) return MN_ERR_MEMORY;
+  mn_tensor *x = mn_unit_input(s, &p->unit, p->B, p->T), *y = mn_unit_apply(s, &p->unit, x);
+  MN_TRY(mn_graph_status(g));
+  mn_tensor *dy = mn_input(g, "dy", MN_F32, y->shape);
+  MN_TRY(mn_params_of_scope(s, p->backend, MN_F32, 1, &p->params));
+  mn_tensor *const *params;
+  int n = mn_scope_params(s, NULL, &params);
+  mn_tensor **wrt = mn_arena_alloc(g->arena, (size_t)(n + 2) * sizeof *wrt), **outs = mn_arena_alloc(g->arena, (size_t)(n + 2) * sizeof *outs);
+  if (!wrt || !outs) return MN_ERR_MEMORY;
+  wrt[0] = x;
+  for (int i = 0; i < n; i++) wrt[i + 1] = params[i];
+  outs[0] = y;
+  MN_TRY(mn_grad(g, 1, &y, &dy, n + 1, wrt, outs + 1));
+  MN_TRY(compile(p, n + 2, outs, 0, NULL, NULL));
+  int64_t count = p->B * p->T * 256;
+  for (int i = 0; i < 2; i++) {
+    float *v = p->memory[i] = mn_alloc((size_t)count * sizeof *v);
+    if (!v) return MN_ERR_MEMORY;
+    for (int64_t k = 0; k < count; k++) v[k] = (float)mn_random_normal(21 + (uint64_t)i, 0, (uint64_t)k);
+  }
+  mn_plan_bind(p->plan, x, p->memory[0]);
+  mn_plan_bind(p->plan, dy, p->memory[1]);
+  mn_params_bind(p->params, s, p->plan);
+  return MN_OK;
+}
+
+static mn_status run_steps(problem *p, int64_t n, double *seconds) {
+  double start = mn_now();
+  for (int64_t i = 0; i < n; i++) {
+    if (p->optimizer) mn_optimizer_rate(p->optimizer, 3e-4, ++p->taken, p->rate);
+    MN_TRY(mn_plan_run(p->plan));
+  }
+  *seconds = mn_now() - start;
+  return MN_OK;
+}
+
+static void answer(problem *p, int64_t steps, double seconds) {
+  mn_cli_json_line(p->cli, json_pack("{s:I, s:f, s:f, s:f, s:I}", "steps", (json_int_t)steps, "seconds", seconds, "seconds_per_step",
+                                     seconds / (double)steps, "tokens_per_second", (double)(steps * p->B * p->T) / seconds, "peak_rss_bytes",
+                                     (json_int_t)status_bytes("VmHWM")));
+  fflush(stdout);
+}
+
+static mn_status serve(problem *p) {
+  char line[128];
+  mn_cli_json_line(p->cli, json_pack("{s:b, s:I, s:I, s:I, s:s}", "ready", 1, "parameters", (json_int_t)mn_params_count(p->params), "tokens_per_step",
+                                     (json_int_t)(p->B * p->T), "rss_before_bytes", (json_int_t)p->rss_before, "isa",
+                                     mn_isa_name(mn_cpu_isa(p->backend))));
+  fflush(stdout);
+  while (fgets(line, sizeof line, stdin)) {
+    long long n = 0;
+    double seconds;
+    if (sscanf(line, "step %lld", &n) != 1 || n < 1 || n > 1000000)
+      return mn_fail(MN_ERR_ARG, "--steps-on-stdin: expected a line 'step N', got '%.*s'", (int)strcspn(line, "\n"), line);
+    MN_TRY(run_steps(p, n, &seconds));
+    answer(p, n, seconds);
+  }
+  return MN_OK;
+}
+
+static int by_size(const void *a, const void *b) { return *(const double *)a < *(const double *)b ? -1 : *(const double *)a > *(const double *)b; }
+static void print_line(void *ctx, const char *text) {
+  (void)ctx;
+  printf("%s\n", text);
+}
+
+static mn_status time_steps(problem *p) {
+  int64_t n = 5;
+  double unused, *t;
+  MN_TRY(mn_cli_int(p->cli, "steps", 1, 100000, &n));
+  MN_TRY(run_steps(p, 2, &unused));
+  t = mn_alloc((size_t)n * sizeof *t);
+  if (!t) return MN_ERR_MEMORY;
+  mn_status status = MN_OK;
+  for (int64_t i = 0; i < n && status == MN_OK && !mn_cli_interrupted(); i++) {
+    if (i == n - 1 && mn_cli_given(p->cli, "profile")) mn_plan_profile(p->plan, true);
+    status = run_steps(p, 1, &t[i]);
+  }
+  if (status == MN_OK && mn_cli_interrupted()) status = mn_fail(MN_ERR_CANCELLED, "interrupted");
+  if (status == MN_OK) {
+    qsort(t, (size_t)n, sizeof *t, by_size);
+    double median = t[n / 2], flops = (double)mn_plan_get_report(p->plan)->flops;
+    if (p->cli->json) answer(p, 1, median);
+    else
+      printf("%.0f tokens/s (median of %lld steps of %lld tokens; %.1f to %.1f ms), %.1f GFLOP/s, peak resident %.0f MiB\n",
+             (double)(p->B * p->T) / median, (long long)n, (long long)(p->B * p->T), 1e3 * t[0], 1e3 * t[n - 1], 1e-9 * flops / median,
+             (double)status_bytes("VmHWM") / 1048576);
+    if (mn_cli_given(p->cli, "profile") && !p->cli->json) mn_plan_describe(p->plan, print_line, NULL);
+  }
+  free(t);
+  return status;
+}
+
+static mn_status bench_machine(mn_cli *cli, mn_backend *b) {
+  mn_isa isa = mn_cpu_isa(b);
+  double f32 = mn_machine_peak(b->pool, isa, false), bf16 = mn_machine_peak(b->pool, isa, true), read = mn_machine_bandwidth(b->pool);
+  if (cli->json)
+    return mn_cli_json(cli, json_pack("{s:s, s:i, s:f, s:f, s:f}", "isa", mn_isa_name(isa), "threads", mn_pool_threads(b->pool), "f32_gflops", f32,
+                                      "bf16_gflops", bf16, "read_gbytes_per_second", read));
+  printf("instruction set          %s, %d threads\n", mn_isa_name(isa), mn_pool_threads(b->pool));
+  printf("f32 multiply-add peak    %.0f GFLOP/s\n", f32);
+  printf("bf16 dot-product peak    %.0f GFLOP/s\n", bf16);
+  printf("read bandwidth           %.1f GB/s\n", read);
+  return MN_OK;
+}
+
+static mn_status run(mn_cli *cli) {
+  static const char *const whats[] = {"machine", "train", "lmm", NULL};
+  int what = 0;
+  while (whats[what] && strcmp(whats[what], cli->args[0]) != 0) what++;
+  if (!whats[what]) return mn_fail(MN_ERR_ARG, "bench %s: there are machine, train and lmm", cli->args[0]);
+  problem p = {.cli = cli, .arena = mn_arena_new(), .rss_before = status_bytes("VmRSS")};
+  mn_status status = p.arena ? mn_backend_cpu_new(cli->threads, &p.backend) : MN_ERR_MEMORY;
+  if (status == MN_OK && what == 0) status = bench_machine(cli, p.backend);
+  if (status == MN_OK && what == 1) status = make_train(&p);
+  if (status == MN_OK && what == 2) status = make_lmm(&p);
+  if (status == MN_OK && what > 0) status = mn_cli_given(cli, "steps-on-stdin") ? serve(&p) : time_steps(&p);
+  mn_plan_free(p.plan);
+  mn_optimizer_free(p.optimizer);
+  mn_params_free(p.params);
+  mn_graph_free(p.graph);
+  mn_unit_free(&p.unit);
+  for (int i = 0; i < 4; i++) free(p.memory[i]);
+  mn_backend_free(p.backend);
+  mn_arena_free(p.arena);
+  return status;
+}
+
+const mn_verb mn_verb_bench = {
+    .name = "bench",
+    .purpose = MN_VERB_MEASURE,
+    .summary = "what the machine allows, and how fast training steps and memories are on it",
+    .usage = "machine | train | lmm [options]",
+    .about = "machine measures the arithmetic peaks and the read bandwidth that other figures are held against. train times the whole update of a "
+             "decoder (forward, backward, clipping, AdamW). lmm times forward and backward of one memory layer, d_model 256.",
+    .options = options,
+    .examples = examples,
+    .common = MN_CLI_THREADS,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};
