@@ -75,7 +75,6 @@ static mn_status scan_run(mn_call *c) {
       if (b->xs[i] >= 0) mn_storage_bind(body, b->xs[i], (char *)c->in[a->n_carry + i].data + (ptrdiff_t)t * (ptrdiff_t)b->x_bytes[i]);
     for (int j = 0; j < a->n_ys; j++)
       mn_storage_bind(body, b->ys[j], (char *)c->out[a->n_carry + j].data + (size_t)t * b->y_bytes[j]);
-    body->profiling = false;
     mn_status status = run_steps(body);
     if (status != MN_OK) return mn_context(status, "step %lld of a loop of %lld", (long long)t, (long long)a->length);
   }
@@ -90,7 +89,10 @@ const mn_plan_report *mn_plan_get_report(const mn_plan *p) { return &p->report; 
 
 void mn_plan_profile(mn_plan *p, bool on) {
   p->profiling = on;
-  for (int t = 0; t < p->n_steps && on; t++) p->steps[t]->seconds = 0, p->steps[t]->runs = 0;
+  for (int t = 0; t < p->n_steps; t++) {
+    if (on) p->steps[t]->seconds = 0, p->steps[t]->runs = 0;
+    if (p->steps[t]->body) mn_plan_profile(p->steps[t]->body, on);
+  }
 }
 
 static void describe(const mn_plan *p, int depth, void (*line)(void *ctx, const char *text), void *ctx) {

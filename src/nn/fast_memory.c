@@ -379,7 +379,7 @@ static mn_tensor *out_of_blocks(mn_graph *g, mn_tensor *y) { /* [n,B,H,len,d] ->
 }
 
 static mn_tensor *by_blocks(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const mn_fast_input *in, mn_tensor **surprise) {
-  int64_t T = mn_dim(in->q, 1), C = c->chunk, n = T / C, rest = T - n * C;
+  int64_t T = mn_dim(in->q, 1), C = c->chunk, n = T / C;
   mn_tensor *source[INPUTS] = {in->q, in->k, in->v, in->theta, in->momentum, in->decay}, *ys[2], *losses[2], **list[LISTED];
   int joined = 0;
   if (!c->per_chunk) { /* the gates as logarithms; clamped, so that forgetting everything stays finite */
@@ -423,7 +423,6 @@ static mn_tensor *by_blocks(mn_graph *g, const mn_fast_config *c, mn_fast_state 
     losses[joined++] = mn_transpose(g, mn_unsqueeze(g, loss, 3), 1, 2);
     start += len;
   }
-  (void)rest;
   if (surprise) {
     mn_tensor *l = joined > 1 ? mn_concat(g, 2, losses, 1) : losses[0]; /* [B,T,H,1] */
     *surprise = mn_reshape(g, mn_mean(g, l, 4u), MN_SHAPE(mn_dim(in->q, 0), T));
