@@ -95,7 +95,8 @@ static mn_status one_batch(mn_evaluator *e, int split, int64_t i, mn_evaluation 
   MN_TRY(e->backend->download(e->backend, e->nll, mn_plan_output(e->plan, 0)->data, (size_t)n * sizeof *e->nll));
   for (int64_t k = 0; k < n; k++)
     if (e->target[k] != MN_IGNORE) *sum += (double)e->nll[k], out->tokens++;
-  out->bytes += mn_corpus_target_bytes(e->corpus, e->target, n);
+  const mn_task *task = mn_corpus_task(e->corpus);
+  if (!task || task->def->sample_text) out->bytes += mn_corpus_target_bytes(e->corpus, e->target, n);
   if (!e->predicts) return MN_OK;
   MN_TRY(e->backend->download(e->backend, e->prediction, mn_plan_output(e->plan, 1)->data, (size_t)n * sizeof *e->prediction));
   for (int64_t b = 0; b < B; b++) mn_task_score_add(&out->score, e->target + b * T, e->prediction + b * T, T);

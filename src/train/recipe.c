@@ -180,27 +180,24 @@ static const mn_value *mixer_key(const mn_value *model, const char *type, const 
   return model;
 }
 
-/* A chunk longer than the sequence would never be filled: nothing that the memory writes would be read. */
-static mn_status check_pieces(const mn_recipe *r, const mn_model *m) {
-  static const char *const keys[] = {"chunk", "segment"};
-  for (int i = 0; i < m->n_blocks && !r->train.carry_state; i++)
-    for (int k = 0; k < 2; k++) {
-      const mn_mixer *x = &m->blocks[i].mixer;
-      const mn_field *f = mn_field_find(x->def->fields, keys[k]);
-      if (!f || f->type != MN_TYPE_INT) continue;
-      int64_t v = f->size == sizeof v ? *(const int64_t *)(const void *)((const char *)x->config + f->offset)
-                                      : *(const int *)(const void *)((const char *)x->config + f->offset);
-      if (v > r->train.seq_len)
-        return mn_value_fail(mixer_key(r->model, x->type, keys[k]),
-                             "the mixer's %s of %lld tokens is longer than train.seq_len %lld; lower the one or raise the other",
-                             keys[k], (long long)v, (long long)r->train.seq_len);
-    }
+/* A chunk that no sequence fills is a mistake: what the model learns would depend on an end that never comes. */
+static mn_status check_chunks(const mn_recipe *r, const mn_model *m) {
+  for (int i = 0; i < m->n_blocks && !r->train.carry_state; i++) {
+    const mn_mixer *x = &m->blocks[i].mixer;
+    const mn_field *f = mn_field_find(x->def->fields, "chunk");
+    if (!f || f->type != MN_TYPE_INT || f->size != sizeof(int64_t)) continue;
+    int64_t chunk = *(const int64_t *)(const void *)((const char *)x->config + f->offset);
+    if (chunk > r->train.seq_len)
+      return mn_value_fail(mixer_key(r->model, x->type, "chunk"),
+                           "%s: its chunk of %lld tokens is longer than train.seq_len %lld; lower the one or raise the other", x->type,
+                           (long long)chunk, (long long)r->train.seq_len);
+  }
   return MN_OK;
 }
 
 mn_status mn_recipe_model(const mn_recipe *r, int64_t vocab_size, mn_model **out) {
   MN_TRY(mn_model_parse(r->model, "model", vocab_size, out));
-  mn_status status = check_pieces(r, *out);
+  mn_status status = check_chunks(r, *out);
   if (status == MN_OK) return MN_OK;
   mn_model_free(*out);
   *out = NULL;
