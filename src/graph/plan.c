@@ -167,6 +167,20 @@ static mn_status place_view(builder *b, mn_node *n) {
 }
 
 /* ---- scan: its body is a plan of its own ---- */
+static void report_body(mn_plan_report *r, const mn_plan_report *body) {
+  r->nodes_given += body->nodes_given;
+  r->nodes_lowered += body->nodes_lowered;
+  r->nodes_simplified += body->nodes_simplified;
+  r->nodes_recomputed += body->nodes_recomputed;
+  r->nodes_fused += body->nodes_fused;
+  r->steps += body->steps;
+  r->copies += body->copies;
+  r->in_place += body->in_place;
+  r->elementwise_before += body->elementwise_before;
+  r->elementwise_after += body->elementwise_after;
+  r->bytes_constants += body->bytes_constants;
+}
+
 static mn_status compile_body(builder *b, step *s) {
   const mn_scan_attr *a = s->call.attr;
   int n_in = a->n_carry + a->n_xs + a->n_const;
@@ -186,6 +200,7 @@ static mn_status compile_body(builder *b, step *s) {
   q.variables = a->body_in;
   q.values = a->body_out;
   MN_TRY(mn_plan_compile_with(&q, n_in, (const mn_tensor *const *)a->body_in, layouts, true, &s->body));
+  report_body(&b->p->report, &s->body->report);
   scan_binding *bind = mn_arena_alloc(b->p->arena, sizeof *bind);
   if (!bind) return MN_ERR_MEMORY;
   bind->carry = mn_arena_alloc(b->p->arena, (size_t)(a->n_carry + 1) * sizeof(int));
@@ -480,7 +495,8 @@ static mn_status fill_constants(mn_plan *p) {
       at += mn_align(s->bytes, 64);
     }
     if (pass || at == 0) continue;
-    p->const_bytes = p->report.bytes_constants = at;
+    p->const_bytes = at;
+    p->report.bytes_constants += at;
     p->const_block = p->backend->alloc(p->backend, at);
     if (!p->const_block) return MN_ERR_MEMORY;
   }
