@@ -116,8 +116,12 @@ int main(int argc, char **argv) {
       mn_product_plan plan[2];
       size_t scratch_size = 64;
       for (int i = 0; i < 2; i++) { /* ours, oneDNN */
-        plan[i] =
-            (mn_product_plan){.p = p, .n_axes = 1, .threads = n_threads, .dim = {h->batch}, .a_step = {h->M * h->K}, .b_step = {h->K * h->N}};
+        plan[i] = (mn_product_plan){.p = p,
+                                    .n_axes = 1,
+                                    .threads = n_threads,
+                                    .dim = {h->batch},
+                                    .a_step = {h->M * h->K},
+                                    .b_step = {h->K * h->N}};
         mn_product_plan_make(&plan[i], isa, i ? MN_ONEDNN_ALWAYS : MN_ONEDNN_NEVER);
         if (mn_product_plan_prepare(&plan[i], n_threads) != MN_OK)
           return fprintf(stderr, "bench-matmul: %s\n", mn_message()), 1;

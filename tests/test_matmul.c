@@ -30,9 +30,13 @@ static const int64_t small_shapes[][3] = {
 };
 enum { N_SMALL = sizeof small_shapes / sizeof *small_shapes };
 
-/* C is surrounded by a frame that must stay untouched. */
-static void small_one(const mn_gemm *g, mn_isa isa, bool bf16, const int64_t s[3], int ta, int tb, bool accumulate) {
+/* One thread's own products. C is surrounded by a frame that must stay untouched. */
+enum { SMALL_F32, BLOCK_F32, BLOCK_BF16, KINDS };
+static const char *const kind_names[] = {"small f32", "block f32", "block bf16"};
+
+static void small_one(const mn_gemm *g, mn_isa isa, int kind, const int64_t s[3], int ta, int tb, bool accumulate) {
   const int64_t M = s[0], N = s[1], K = s[2], ldc = N + 5;
+  const bool bf16 = kind == BLOCK_BF16;
   const int64_t pad = 3;
   const int64_t a_rs = ta ? 1 : K + pad, a_cs = ta ? M + pad : 1;
   /* tb 2: both strides larger than one */
@@ -45,10 +49,27 @@ static void small_one(const mn_gemm *g, mn_isa isa, bool bf16, const int64_t s[3
   for (int64_t i = 0; i < nb; i++) b[i] = uniform(), bh[i] = bf16_of(b[i]);
   for (int64_t i = 0; i < (M + 1) * ldc; i++) c[i] = c0[i] = uniform();
   const float alpha = accumulate ? 0.5f : 1;
-  if (bf16)
-    g->small_bf16(M, N, K, alpha, ah, a_rs, a_cs, bh, b_rs, b_cs, c, ldc, accumulate);
-  else
+  if (kind == SMALL_F32) {
     g->small_f32(M, N, K, alpha, a, a_rs, a_cs, b, b_rs, b_cs, c, ldc, accumulate);
+  } else {
+    const mn_product p = {.M = M,
+                          .N = N,
+                          .K = K,
+                          .a = bf16 ? (void *)ah : a,
+                          .b = bf16 ? (void *)bh : b,
+                          .a_rs = a_rs,
+                          .a_cs = a_cs,
+                          .b_rs = b_rs,
+                          .b_cs = b_cs,
+                          .c = c,
+                          .ldc = ldc,
+                          .bf16 = bf16,
+                          .accumulate = accumulate,
+                          .alpha = alpha};
+    void *scratch = mn_alloc_aligned(g->block_scratch(&p));
+    if (scratch) g->block(&p, scratch);
+    free(scratch);
+  }
   double worst = 0;
   bool frame = true;
   for (int64_t i = 0; i <= M; i++)
@@ -70,8 +91,8 @@ static void small_one(const mn_gemm *g, mn_isa isa, bool bf16, const int64_t s[3
     }
   /* the summands are exact bf16 products, so bf16 differs from f32 only by the processor's own rounding inside a pair
    */
-  CHECK(worst < 1e-6 && frame, "%s %s M %lld N %lld K %lld ta %d tb %d acc %d: error %g frame %d", mn_isa_name(isa),
-        bf16 ? "bf16" : "f32", (long long)M, (long long)N, (long long)K, ta, tb, accumulate, worst, frame);
+  CHECK(worst < 1e-6 && frame, "%s, %s: M %lld N %lld K %lld ta %d tb %d acc %d: error %g frame %d", mn_isa_name(isa),
+        kind_names[kind], (long long)M, (long long)N, (long long)K, ta, tb, accumulate, worst, frame);
   free(a), free(b), free(ah), free(bh), free(c), free(c0);
 }
 
@@ -79,7 +100,8 @@ static void small(void) {
   for (mn_isa isa = 0; isa <= best; isa++) {
     const mn_gemm *g = MN_ISA_PICK(mn_gemm_table, isa);
     for (int i = 0; i < N_SMALL; i++)
-      for (int v = 0; v < 24; v++) small_one(g, isa, v & 1, small_shapes[i], v >> 1 & 1, v % 3, v >> 2 & 1);
+      for (int kind = 0; kind < KINDS; kind++)
+        for (int v = 0; v < 12; v++) small_one(g, isa, kind, small_shapes[i], v & 1, v / 4, v >> 1 & 1);
   }
 }
 
@@ -88,10 +110,10 @@ typedef struct shape {
   int64_t batch, M, N, K;
 } shape;
 static const shape shapes[] = {
-    {1, 1, 300, 70},   {1, 1, 65, 1000},  {1, 3, 129, 260},   {1, 4, 1030, 33}, {5, 2, 70, 80},
-    {1, 300, 1, 90},   {3, 200, 1, 64},   {1, 20, 700, 50}, {1, 1, 777, 65}, {1, 2, 600, 47}, {1, 11, 300, 131}, {2, 5, 90, 70},   {7, 16, 16, 16},  {40, 9, 8, 7},
-    {1, 150, 130, 90}, {2, 129, 33, 800}, {1, 257, 100, 900}, {1, 1000, 5, 40}, {3, 100, 120, 110},
-    {1, 64, 640, 300}, {1, 1, 1, 1},      {2, 1, 1, 500},     {1, 530, 70, 1},
+    {1, 1, 300, 70},    {1, 1, 65, 1000},  {1, 3, 129, 260},  {1, 4, 1030, 33},  {5, 2, 70, 80},     {1, 300, 1, 90},
+    {3, 200, 1, 64},    {1, 20, 700, 50},  {1, 1, 777, 65},   {1, 2, 600, 47},   {1, 11, 300, 131},  {2, 5, 90, 70},
+    {7, 16, 16, 16},    {40, 9, 8, 7},     {1, 150, 130, 90}, {2, 129, 33, 800}, {1, 257, 100, 900}, {1, 1000, 5, 40},
+    {3, 100, 120, 110}, {1, 64, 640, 300}, {1, 1, 1, 1},      {2, 1, 1, 500},    {1, 530, 70, 1},
 };
 
 enum { SHARE_NONE, SHARE_A, SHARE_B, SHARES };
@@ -138,7 +160,8 @@ static void product_one(const shape *s, bool bf16, bool c_bf16, int ta, int tb, 
                                     .bf16 = bf16,
                                     .c_bf16 = c_bf16,
                                     .alpha = 1},
-                              .n_axes = 1, .threads = threads,
+                              .n_axes = 1,
+                              .threads = threads,
                               .dim = {s->batch},
                               .a_step = {share == SHARE_A ? 0 : na},
                               .b_step = {share == SHARE_B ? 0 : nb}};
@@ -191,19 +214,33 @@ static void onednn(void) {
     float *a = malloc(sizeof(float) * (size_t)(M * K)), *b = malloc(sizeof(float) * (size_t)(K * N)), *c[3];
     for (int64_t i = 0; i < M * K; i++) {
       const float x = uniform();
-      if (bf16) ((uint16_t *)a)[i] = bf16_of(x);
-      else a[i] = x;
+      if (bf16)
+        ((uint16_t *)a)[i] = bf16_of(x);
+      else
+        a[i] = x;
     }
     for (int64_t i = 0; i < K * N; i++) {
       const float x = uniform();
-      if (bf16) ((uint16_t *)b)[i] = bf16_of(x);
-      else b[i] = x;
+      if (bf16)
+        ((uint16_t *)b)[i] = bf16_of(x);
+      else
+        b[i] = x;
     }
     for (int i = 0; i < 3; i++) { /* oneDNN on 1 thread, on 2; Mneme's kernels */
       const int threads = i == 1 ? 2 : 1;
       c[i] = malloc(sizeof(float) * (size_t)(M * N));
-      mn_product_plan plan = {.p = {.M = M, .N = N, .K = K, .a = a, .b = b, .c = c[i], .a_rs = ta ? 1 : K,
-                                    .a_cs = ta ? M : 1, .b_rs = tb ? 1 : N, .b_cs = tb ? K : 1, .ldc = N, .bf16 = bf16,
+      mn_product_plan plan = {.p = {.M = M,
+                                    .N = N,
+                                    .K = K,
+                                    .a = a,
+                                    .b = b,
+                                    .c = c[i],
+                                    .a_rs = ta ? 1 : K,
+                                    .a_cs = ta ? M : 1,
+                                    .b_rs = tb ? 1 : N,
+                                    .b_cs = tb ? K : 1,
+                                    .ldc = N,
+                                    .bf16 = bf16,
                                     .alpha = 1},
                               .threads = threads};
       mn_product_plan_make(&plan, best, i < 2 ? MN_ONEDNN_ALWAYS : MN_ONEDNN_NEVER);

@@ -34,7 +34,8 @@ typedef void (*direct_fn)(int64_t K, const float *A, int64_t a_rs, int64_t a_cs,
 #endif
 DIRECTS(1)
 DIRECTS(2)
-DIRECTS(3) DIRECTS(4)
+DIRECTS(3)
+DIRECTS(4)
 #if defined(MN_VEC_512) || defined(MN_VEC_256)
     DIRECTS(5) DIRECTS(6)
 #endif
@@ -82,14 +83,23 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
   }
 }
 
-/* ---- packed tiles ------------------------------------------------------------------------------------------------ */
+/* ---- packed tiles: whole, and the smaller ones at the edges ------------------------------------------------------ */
+enum { HALF = MR / 2 + 1 };
 typedef void (*tile_fn)(int64_t U, const uint32_t *a, const uint32_t *b, const tile_out *o, int64_t rows, int64_t cols);
 #define PACKED(name, kind)                                                                                             \
   static void name(int64_t U, const uint32_t *a, const uint32_t *b, const tile_out *o, int64_t rows, int64_t cols) {   \
-    if (cols > VW)                                                                                                     \
-      packed_tile(kind, MR, NV, U, (const float *)a, (const float *)b, o, rows, cols);                                 \
-    else                                                                                                               \
-      packed_tile(kind, MR, 1, U, (const float *)a, (const float *)b, o, rows, cols);                                  \
+    const float *x = (const float *)a, *y = (const float *)b;                                                          \
+    if (cols > VW) {                                                                                                   \
+      if (rows > HALF)                                                                                                 \
+        packed_tile(kind, MR, NV, U, x, y, o, rows, cols);                                                             \
+      else                                                                                                             \
+        packed_tile(kind, HALF, NV, U, x, y, o, rows, cols);                                                           \
+    } else {                                                                                                           \
+      if (rows > HALF)                                                                                                 \
+        packed_tile(kind, MR, 1, U, x, y, o, rows, cols);                                                              \
+      else                                                                                                             \
+        packed_tile(kind, HALF, 1, U, x, y, o, rows, cols);                                                            \
+    }                                                                                                                  \
   }
 PACKED(packed_f32, UNIT_F32)
 PACKED(packed_bf16, BF16_UNIT)
@@ -106,35 +116,6 @@ PACK(pack_a_f32, UNIT_F32, AP, MR, rs, cs)
 PACK(pack_a_bf16, BF16_UNIT, AP, MR, rs, cs)
 PACK(pack_b_f32, UNIT_F32, NR, NR, cs, rs)
 PACK(pack_b_bf16, BF16_UNIT, NR, NR, cs, rs)
-
-/* ---- small bf16: blocks of A and panels of B packed on the stack ------------------------------------------------- */
-static void small_bf16(int64_t M, int64_t N, int64_t K, float alpha, const uint16_t *A, int64_t a_rs, int64_t a_cs,
-                       const uint16_t *B, int64_t b_rs, int64_t b_cs, float *C, int64_t ldc, bool accumulate) {
-  if (K <= 0) {
-    scale_or_clear(M, N, C, ldc, accumulate);
-    return;
-  }
-  enum { SLICE = 128 * BF16_PER_UNIT, TILES = 6 };
-  _Alignas(64) uint32_t a[TILES][128 * AP];
-  _Alignas(64) uint32_t b[128 * NR];
-  for (int64_t i = 0; i < M; i += TILES * MR)
-    for (int64_t k = 0; k < K; k += SLICE) {
-      const int64_t kc = min64(SLICE, K - k), U = (kc + BF16_PER_UNIT - 1) / BF16_PER_UNIT;
-      const int64_t m = min64(TILES * MR, M - i);
-      pack_a_bf16(a[0], (m + MR - 1) / MR, 128 * AP, M - i, kc, A + i * a_rs + k * a_cs, a_rs, a_cs);
-      for (int64_t j = 0; j < N; j += NR) {
-        const int64_t n = min64(NR, N - j);
-        pack_b_bf16(b, 1, 0, n, kc, B + k * b_rs + j * b_cs, b_rs, b_cs);
-        for (int64_t t = 0; t * MR < m; t++)
-          packed_bf16(U, a[t], b,
-                      &(tile_out){.c = C + (i + t * MR) * ldc + j,
-                                  .ldc = ldc,
-                                  .mode = accumulate || k ? ADD_F32 : TO_F32,
-                                  .alpha = alpha},
-                      min64(MR, m - t * MR), n);
-      }
-    }
-}
 
 /* ---- blocks: per slice of K all of B is packed, then A by groups of tiles, each tile passed over all panels of B ----
  */
@@ -207,7 +188,6 @@ static void block(const mn_product *p, void *scratch) {
 
 const mn_gemm MN_ISA_NAME(mn_gemm_table) = {
     .small_f32 = small_f32,
-    .small_bf16 = small_bf16,
     .block = block,
     .block_scratch = block_scratch,
     .mr = MR,

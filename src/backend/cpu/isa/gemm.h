@@ -26,10 +26,8 @@ typedef struct mn_gemm {
    * (at most 96 KiB of stack), right for any size. Fastest when b_cs = 1 (f32). */
   void (*small_f32)(int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t a_rs, int64_t a_cs,
                     const float *B, int64_t b_rs, int64_t b_cs, float *C, int64_t ldc, bool accumulate);
-  void (*small_bf16)(int64_t M, int64_t N, int64_t K, float alpha, const uint16_t *A, int64_t a_rs, int64_t a_cs,
-                     const uint16_t *B, int64_t b_rs, int64_t b_cs, float *C, int64_t ldc, bool accumulate);
 
-  /* The same through packed blocks, for larger products; scratch: 64-byte aligned, block_scratch(p) bytes. Meant for
+  /* f32 and bf16 through packed blocks, for larger products; scratch: 64-byte aligned, block_scratch(p) bytes. Meant for
    * M and N of up to some 512 at a time (B is packed whole for each slice of K); K is unlimited. */
   void (*block)(const mn_product *p, void *scratch);
   size_t (*block_scratch)(const mn_product *p);

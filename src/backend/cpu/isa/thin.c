@@ -1,5 +1,5 @@
-/* thin.c - products of few rows (see thin.h), up to four at a time. Two orders, by how B lies in memory, each in f32 (bf16
- * widened) and, where the processor has it, by dot products of pairs of bf16. */
+/* thin.c - products of few rows (see thin.h), up to four at a time. Two orders, by how B lies in memory, each in f32
+ * (bf16 widened) and, where the processor has it, by dot products of pairs of bf16. */
 #include "backend/cpu/isa/thin.h"
 
 #include "backend/cpu/isa/vec.h"
@@ -38,8 +38,10 @@ INLINE void put(const mn_product *p, int64_t i, int64_t j, const float *sum, int
   for (int64_t l = 0; l < n; l += VW) {
     const int part = (int)min64(VW, n - l);
     const vf x = alpha * vf_load(sum + l);
-    if (p->c_bf16) vf_store_bf16n(h + l, x, part);
-    else vf_storen(f + l, p->accumulate ? vf_loadn(f + l, part) + x : x, part);
+    if (p->c_bf16)
+      vf_store_bf16n(h + l, x, part);
+    else
+      vf_storen(f + l, p->accumulate ? vf_loadn(f + l, part) + x : x, part);
   }
 }
 
@@ -77,8 +79,10 @@ INLINE void dots(const int M, const int n, const bool bf16, const mn_product *p,
     }
   }
   UNROLL for (int i = 0; i < M; i++) {
-    if (n == 4) sum4(&sum[i][j % COLS], c[i * n], c[i * n + 1], c[i * n + 2], c[i * n + 3]);
-    else sum[i][j % COLS] = vf_sum(c[i * n]);
+    if (n == 4)
+      sum4(&sum[i][j % COLS], c[i * n], c[i * n + 1], c[i * n + 2], c[i * n + 3]);
+    else
+      sum[i][j % COLS] = vf_sum(c[i * n]);
   }
 }
 
@@ -134,13 +138,15 @@ INLINE void pair_dots(const int M, const int n, const mn_product *p, const uint1
     }
   }
   UNROLL for (int i = 0; i < M; i++) {
-    if (n == 4) sum4(&sum[i][j % COLS], (vf)c[i * n], (vf)c[i * n + 1], (vf)c[i * n + 2], (vf)c[i * n + 3]);
-    else sum[i][j % COLS] = vf_sum((vf)c[i * n]);
+    if (n == 4)
+      sum4(&sum[i][j % COLS], (vf)c[i * n], (vf)c[i * n + 1], (vf)c[i * n + 2], (vf)c[i * n + 3]);
+    else
+      sum[i][j % COLS] = vf_sum((vf)c[i * n]);
   }
 }
 
-/* Rows k and k+1 are interleaved by the processor's own unpacking, which works in quarters of a register: of 32 columns,
- * the first vector of sums holds columns 0-3, 8-11, 16-19, 24-27 and the second the others. */
+/* Rows k and k+1 are interleaved by the processor's own unpacking, which works in quarters of a register: of 32
+ * columns, the first vector of sums holds columns 0-3, 8-11, 16-19, 24-27 and the second the others. */
 INLINE void pair_rows_step(const int M, const int step, const mn_product *p, const uint16_t *A, int64_t k, int64_t j,
                            int64_t n, float sum[ROWS][COLS]) { /* `step` pairs; the last may lack its second row */
   const int64_t K = p->K, ldb = p->b_rs;
@@ -205,10 +211,12 @@ INLINE void pair_rows(const int M, const mn_product *p, const uint16_t *A, int64
     for (int64_t j = 0; j < p->N; j += COLS) pair_rows(M, p, A, j, min64(COLS, p->N - j));                             \
   }
 #define BF16(M) PAIRS(M)
-#define BF16_OF(M) {pair_rows_##M, pair_dots_##M}
+#define BF16_OF(M)                                                                                                     \
+  { pair_rows_##M, pair_dots_##M }
 #else
 #define BF16(M) WIDENED(M, bf16, true)
-#define BF16_OF(M) {bf16_rows_##M, bf16_dots_##M}
+#define BF16_OF(M)                                                                                                     \
+  { bf16_rows_##M, bf16_dots_##M }
 #endif
 
 #define WIDENED(M, name, bf16)                                                                                         \
@@ -225,18 +233,23 @@ INLINE void pair_rows(const int M, const mn_product *p, const uint16_t *A, int64
   static void name##_rows_##M(const mn_product *p, const void *A) {                                                    \
     for (int64_t j = 0; j < p->N; j += COLS) rows(M, bf16, p, A, j, min64(COLS, p->N - j));                            \
   }
-WIDENED(1, f32, false) WIDENED(2, f32, false) WIDENED(3, f32, false) WIDENED(4, f32, false)
-BF16(1) BF16(2) BF16(3) BF16(4)
+WIDENED(1, f32, false)
+WIDENED(2, f32, false) WIDENED(3, f32, false) WIDENED(4, f32, false) BF16(1) BF16(2) BF16(3) BF16(4)
 
 #if defined(MN_ISA_avx512_bf16)
-enum { A_BF16 = true };
+    enum {
+      A_BF16 = true
+    };
 #else
-enum { A_BF16 = false };
+    enum {
+      A_BF16 = false
+    };
 #endif
 
 static void run(const mn_product *p, const void *A) {
   typedef void (*thin_fn)(const mn_product *, const void *);
-#define OF(M) {{f32_rows_##M, f32_dots_##M}, BF16_OF(M)}
+#define OF(M)                                                                                                          \
+  { {f32_rows_##M, f32_dots_##M}, BF16_OF(M) }
   static const thin_fn fns[ROWS][2][2] = {OF(1), OF(2), OF(3), OF(4)};
   const int64_t passes = (p->M + ROWS - 1) / ROWS, a_size = p->bf16 && A_BF16 ? 2 : 4, c_size = p->c_bf16 ? 2 : 4;
   mn_product part = *p;
