@@ -154,6 +154,7 @@ INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels,
           const char *at = row + u * (kind == UNIT_BF16_AS_F32 ? 2 : 4);
           vu r[VW];
           if (left >= VW * per_unit) {
+            UNROLL for (int i = 0; i < VW; i++) __builtin_prefetch(at + (VW + i) * pitch, 0, 2); /* the next lanes */
             if (rows == VW) {
               UNROLL for (int i = 0; i < VW; i++) r[i] = load_units(kind, at + i * pitch);
             } else {
