@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 enum { PARTS = 1024, TIMES = 8192, WARM_UP = 64, RESIDENT_EVERY = 256 /* segments */ };
+static const double warm_up_seconds = 1.5; /* by then the progress line, too, has been drawn, and its code is in memory */
 
 typedef struct part {
   int64_t begin, tokens, scored;
@@ -23,6 +24,7 @@ struct mn_meter {
   int64_t segments;
   part all;
   int64_t resident_start, resident_end, resident_max;
+  bool warm;
 };
 
 mn_status mn_meter_new(mn_meter **out) {
@@ -83,8 +85,10 @@ void mn_meter_add(mn_meter *m, int64_t tokens, int64_t scored, double nll, doubl
   if (m->segments < TIMES) m->first[m->segments] = each;
   m->last[m->segments % TIMES] = each;
   m->segments++;
-  if (m->segments == 1 || m->segments == WARM_UP) {
+  bool warm = m->segments >= WARM_UP && m->all.seconds >= warm_up_seconds;
+  if (m->segments == 1 || m->segments == WARM_UP || (warm && !m->warm)) { /* a short stream keeps the earlier figure */
     m->resident_max = m->resident_start = mn_resident_bytes();
+    m->warm = warm;
   } else if (m->segments % RESIDENT_EVERY == 0) {
     int64_t now = mn_resident_bytes();
     if (now > m->resident_max) m->resident_max = now;
