@@ -151,6 +151,7 @@ static mn_tensor *masked(mn_graph *g, mn_tensor *mask, mn_tensor *x) { /* zero w
 
 /* exp of differences of a running sum of logs [B,H,n] in the lower triangle: [B,H,n,n] */
 static mn_tensor *products_between(mn_graph *g, mn_tensor *sum) {
+  if (!sum) return NULL;
   int64_t n = mn_dim(sum, 2);
   mn_tensor *t = mn_iota(g, MN_I32, MN_SHAPE(n, 1), 0), *m = mn_iota(g, MN_I32, MN_SHAPE(1, n), 1);
   mn_tensor *d = mn_sub(g, mn_unsqueeze(g, sum, 3), mn_unsqueeze(g, sum, 2));
@@ -173,6 +174,7 @@ static mn_tensor *one_later(mn_graph *g, mn_tensor *x) { /* row t becomes row t 
 static decays decays_of(mn_graph *g, const mn_fast_config *c, const tokens *t, mn_tensor *mask) {
   decays d = {0};
   mn_tensor *theta = masked(g, mask, t->theta);
+  if (!theta) return d;
   mn_dtype type = theta->dtype;
   int64_t B = mn_dim(theta, 0), H = mn_dim(theta, 1), n = mn_dim(theta, 2);
   mn_tensor *log_a = t->decay ? masked(g, mask, t->decay) : mn_full(g, type, theta->shape, 0);
@@ -451,6 +453,7 @@ static mn_tensor *by_recurrence(mn_graph *g, const mn_fast_config *c, mn_fast_st
 }
 
 static mn_tensor *segment(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const mn_fast_input *in, mn_tensor **surprise) {
+  if (!in->q || !in->k || !in->v || !in->theta) return NULL;
   return is_recurrence(c) ? by_recurrence(g, c, s, in) : by_blocks(g, c, s, in, surprise);
 }
 
@@ -507,8 +510,8 @@ static mn_tensor *truncated(mn_graph *g, const mn_fast_config *c, mn_fast_state 
 }
 
 mn_tensor *mn_fast_memory(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const mn_fast_input *in, mn_tensor **surprise) {
-  if (!in->q || !in->k || !in->v || !in->theta) return NULL;
   if (surprise) *surprise = NULL;
+  if (!in->q) return NULL;
   if (surprise && is_recurrence(c)) { /* the fused operation does not tell: worked out beside it, for those who ask */
     mn_fast_state beside_it = *s;
     by_blocks(g, c, &beside_it, in, surprise);

@@ -160,6 +160,7 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
     q = mn_rope(g, q, cos, sin, false);
     k = mn_rope(g, k, cos, sin, false);
   }
+  if (!q || !k || !v) return NULL;
   mn_tensor *pk = NULL, *pv = NULL, *o;
   if (N) {
     pk = mn_capture(g, mn_param(s, "prefix_k", MN_SHAPE(N, G, K), init, MN_PARAM_NO_DECAY, "persistent keys [N,G,K], never rotated"));

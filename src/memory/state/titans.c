@@ -223,6 +223,7 @@ static void frozen(mn_scope *memory, const mn_fast_config *m, mn_tensor *phase, 
     F[p] = now.W[p];
     if (!stream) continue;
     mn_tensor *kept = part_state(memory, m, 'F', p, NULL, "the memory where the segment began");
+    if (!kept) return;
     if (begins) F[p] = mn_select(g, mn_reshape(g, begins, (mn_shape){kept->shape.ndim, {mn_dim(kept, 0), 1, 1, 1}}), now.W[p], kept);
     part_state_set(memory, m, 'F', p, F[p]);
   }
@@ -259,8 +260,9 @@ static mn_tensor *segment_attention(mn_scope *s, const titans_config *c, mn_tens
   q = mn_rope(g, q, cos, sin, false);
   k = mn_concat(g, 2, (mn_tensor *[]){mn_rope(g, mn_slice(g, k, 1, 0, n), cos_hq, sin_hq, false),
                                       mn_rope(g, mn_slice(g, k, 1, n, n), cos, sin, false)}, 1);
+  if (!q || !k || !v) return NULL;
   mn_tensor *pk = NULL, *pv = NULL;
-  if (N && k && v) {
+  if (N) {
     pk = mn_capture(g, mn_param(s, "prefix_k", MN_SHAPE(N, H, d), init, MN_PARAM_NO_DECAY, "persistent keys [N,H,d], never rotated"));
     pv = mn_capture(g, mn_param(s, "prefix_v", MN_SHAPE(N, H, d), init, MN_PARAM_NO_DECAY, "persistent values [N,H,d]"));
     pk = mn_unsqueeze(g, mn_cast(g, pk, k->dtype), 0);
@@ -291,7 +293,7 @@ static mn_tensor *mac_piece(mn_scope *s, void *context, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   mn_scope *memory = mn_scope_in(s, "memory");
   mn_fast_config m = memory_of(c);
-  mn_tensor *F[MN_FAST_PARTS], *phase = phase_of(s, c->segment);
+  mn_tensor *F[MN_FAST_PARTS] = {NULL}, *phase = phase_of(s, c->segment);
   frozen(memory, &m, phase, in->stream, F);
   mn_tensor *q = stream_of(memory, c, "q", "x_conv", x); /* [B,n,H,d] */
   mn_tensor *hq = q ? mn_transpose(g, mn_fast_read(g, &m, F, mn_transpose(g, q, 1, 2)), 1, 2) : NULL;
