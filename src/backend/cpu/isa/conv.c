@@ -25,7 +25,10 @@ MN_INLINE void store(mn_dtype t, void *p, int64_t i, vf x, int n) {
  * often follow at the same distance; a wrong guess does no harm. */
 MN_INLINE void prefetch_next(const void *before, const void *last, int64_t offset, int steps, const int write) {
   uintptr_t distance = (uintptr_t)last - (uintptr_t)before, at = (uintptr_t)last + (uintptr_t)offset;
-  for (int k = 1; k <= steps; k++) __builtin_prefetch((const void *)(at + (uintptr_t)k * distance), write, 3);
+  for (int k = 1; k <= steps; k++) { /* the builtin wants a literal */
+    if (write) __builtin_prefetch((const void *)(at + (uintptr_t)k * distance), 1, 3);
+    else __builtin_prefetch((const void *)(at + (uintptr_t)k * distance), 0, 3);
+  }
 }
 
 /* n lanes from element i on, of `steps` <= BLOCK steps */
