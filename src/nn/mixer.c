@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/nearest.h"
+
 static bool word_in(const char *list, const char *word) {
   size_t n = strlen(word);
   for (const char *p = list; p && *p;) {
@@ -13,19 +15,47 @@ static bool word_in(const char *list, const char *word) {
   return false;
 }
 
+enum { MAX_TYPES = 256 };
+
+/* Every word a recipe may use, copied into `text`. */
+static void add_words(mn_text *text, const char *list, size_t *offsets, int *n) {
+  for (const char *p = list; p && *p && *n < MAX_TYPES;) {
+    size_t k = strcspn(p, " ");
+    offsets[(*n)++] = text->len;
+    mn_text_add_bytes(text, p, k);
+    mn_text_add_bytes(text, "", 1);
+    p += k + (p[k] == ' ');
+  }
+}
+
+static int known_types(mn_text *text, const char **words) {
+  size_t offsets[MAX_TYPES];
+  int n = 0;
+  for (int i = 0; i < mn_mixer_count(); i++) {
+    add_words(text, mn_mixer_at(i)->name, offsets, &n);
+    add_words(text, mn_mixer_at(i)->aliases, offsets, &n);
+  }
+  for (int i = 0; i < n && text->data; i++) words[i] = text->data + offsets[i];
+  return text->data ? n : 0;
+}
+
 mn_status mn_mixer_find(const mn_value *v, const char *type, const mn_mixer_def **out) {
-  mn_text known = {0};
   for (int i = 0; i < mn_mixer_count(); i++) {
     const mn_mixer_def *d = mn_mixer_at(i);
     if (strcmp(d->name, type) == 0 || word_in(d->aliases, type)) {
-      mn_text_free(&known);
       *out = d;
       return MN_OK;
     }
-    mn_text_addf(&known, "%s%s%s%s", i ? " " : "", d->name, d->aliases ? " " : "", d->aliases ? d->aliases : "");
   }
-  mn_status status = mn_value_fail(v, "unknown mixer type '%s' (known: %s)", type, known.data ? known.data : "none");
-  mn_text_free(&known);
+  mn_text text = {0}, list = {0};
+  const char *words[MAX_TYPES];
+  int n = known_types(&text, words);
+  const char *near = mn_text_status(&text) == MN_OK ? mn_nearest(type, words, n) : NULL;
+  for (int i = 0; i < n; i++) mn_text_addf(&list, "%s%s", i ? ", " : "", words[i]);
+  mn_status status = mn_value_fail(v, "unknown mixer type '%s'%s%s%s (known: %s)", type, near ? "; did you mean '" : "", near ? near : "",
+                                   near ? "'?" : "", list.data ? list.data : "none");
+  mn_text_free(&text);
+  mn_text_free(&list);
   return status;
 }
 
