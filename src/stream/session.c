@@ -185,20 +185,24 @@ void mn_session_free(mn_session *s) {
 
 mn_status mn_session_reset(mn_session *s) { return start_states(s, false); }
 
+mn_status mn_session_copy(mn_session *to, const mn_session *from) {
+  if (to->model != from->model || to->params != from->params || to->config.batch != from->config.batch || to->config.compute != from->config.compute)
+    return mn_fail(MN_ERR_ARG, "a session's state goes to a session of the same model, parameters, batch and type only");
+  for (int i = 0; i < from->n_states; i++)
+    MN_TRY(from->backend->copy(from->backend, to->state[i], from->state[i], state_bytes(&from->info[i])));
+  to->position = from->position;
+  return MN_OK;
+}
+
 mn_status mn_session_fork(const mn_session *s, mn_session **out) {
   mn_session_config c = s->config;
   c.fingerprint = s->fingerprint[0] ? s->fingerprint : NULL;
   MN_TRY(mn_session_new(s->model, s->params, &c, out));
-  for (int i = 0; i < s->n_states; i++) {
-    mn_status status = s->backend->copy(s->backend, (*out)->state[i], s->state[i], state_bytes(&s->info[i]));
-    if (status != MN_OK) {
-      mn_session_free(*out);
-      *out = NULL;
-      return status;
-    }
-  }
-  (*out)->position = s->position;
-  return MN_OK;
+  mn_status status = mn_session_copy(*out, s);
+  if (status == MN_OK) return MN_OK;
+  mn_session_free(*out);
+  *out = NULL;
+  return status;
 }
 
 /* ---- running ---- */

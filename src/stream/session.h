@@ -22,6 +22,9 @@ mn_status mn_session_new(const mn_model *model, const mn_params *params, const m
 void mn_session_free(mn_session *s);
 /* An independent copy of the state, sharing the compiled plans' model and parameters but nothing that changes. */
 mn_status mn_session_fork(const mn_session *s, mn_session **out);
+/* `to` stands where `from` stands; both are of the same model, batch and types. Nothing is compiled: for forks by the
+ * thousand, and for going back to a fresh stream. */
+mn_status mn_session_copy(mn_session *to, const mn_session *from);
 mn_status mn_session_reset(mn_session *s); /* back to a fresh stream */
 
 /* Feeds n tokens [batch, n] (row-major) and gives the logits [batch, vocab_size] (f32) after the last one: valid until the
