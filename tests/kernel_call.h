@@ -4,6 +4,7 @@
 #define MN_KERNEL_CALL_H
 
 #include "backend/cpu/cpu.h"
+#include "graph/plan.h"
 #include "test.h"
 
 typedef struct held { /* a tensor's memory and its view */
@@ -90,7 +91,12 @@ static inline void call_kernel(kernel_list kernels, const mn_op *op, void *attr,
   if (!kernel) return;
   mn_call call = {.kernel = kernel, .node = &node, .attr = attr, .n_in = n_in, .n_out = n_out, .in = iv, .out = ov,
                   .pool = pool, .backend = &cpu.backend};
+  mn_view blind[2 * MN_KERNEL_MAX_IO]; /* when a plan is made, memory has no addresses yet */
+  for (int i = 0; i < n_in; i++) blind[i] = iv[i], blind[i].data = NULL;
+  for (int i = 0; i < n_out; i++) blind[n_in + i] = ov[i], blind[n_in + i].data = NULL;
+  call.in = blind, call.out = blind + n_in;
   size_t size = kernel->workspace ? kernel->workspace(&call) : 0;
+  call.in = iv, call.out = ov;
   call.workspace = mn_alloc_aligned(size + 64);
   memset(call.workspace, 0xff, size + 64); /* a kernel that reads what it has not written meets NaN */
   unsigned char *end = (unsigned char *)call.workspace + size;
@@ -122,6 +128,34 @@ static inline double relative_difference(const float *got, const double *want, i
 static inline mn_isa last_isa(void) { /* AMX has no vector code of its own */
   mn_isa best = mn_isa_best();
   return best < MN_ISA_LEVEL_AVX512_BF16 ? best : MN_ISA_LEVEL_AVX512_BF16;
+}
+
+/* Runs the graph on the CPU backend, with its kernels, and on the reference backend, by composition: all outputs must
+ * agree. data[i] belongs to leaves[i]. */
+static inline void compare_backends(mn_graph *g, int n_out, mn_tensor **out, int n_leaves, mn_tensor **leaves, void **data,
+                                    double tolerance, const char *what) {
+  CHECK_OK(mn_graph_status(g));
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(2, &cpu));
+  mn_plan *plan[2] = {NULL, NULL};
+  for (int i = 0; i < 2; i++) {
+    mn_plan_request request = {.graph = g, .n_outputs = n_out, .outputs = out, .backend = i ? cpu : mn_backend_ref()};
+    CHECK_OK(mn_plan_compile(&request, &plan[i]));
+    if (!plan[i]) return;
+    for (int l = 0; l < n_leaves; l++) mn_plan_bind(plan[i], leaves[l], data[l]);
+    CHECK_OK(mn_plan_run(plan[i]));
+  }
+  for (int j = 0; j < n_out; j++) {
+    const mn_view *want = mn_plan_output(plan[0], j), *got = mn_plan_output(plan[1], j);
+    int64_t n = mn_view_count(want);
+    double *w = malloc(sizeof(double) * (size_t)n);
+    for (int64_t i = 0; i < n; i++) w[i] = ((const float *)want->data)[i];
+    double d = relative_difference(got->data, w, n);
+    CHECK(d <= tolerance, "%s, output %d: %g", what, j, d);
+    free(w);
+  }
+  mn_plan_free(plan[0]), mn_plan_free(plan[1]);
+  mn_backend_free(cpu);
 }
 
 #endif

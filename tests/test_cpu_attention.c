@@ -301,6 +301,47 @@ static void same_bits_for_any_threads(void) {
   mn_pool_free(one), mn_pool_free(two);
 }
 
+/* What the graph says the operation and its gradient are. */
+static void kernel_equals_composition(void) {
+  for (int c = 0; c < 6; c++) {
+    problem p = {.B = 2, .T = c == 4 ? 1 : 9, .S = 14, .H = 4, .G = 2, .K = 6, .V = 5, .type = MN_F32,
+                 .bias_dim = {1, 4, c == 4 ? 1 : 9, 14}, .q_pos = {4, 9},
+                 .attr = {.causal = c != 3, .window = c == 1 ? 4 : 0, .prefix = c == 2 ? 3 : 0, .sinks = c == 1 ? 2 : 0,
+                          .q_start = 5, .has_pos = c >= 4, .has_bias = c >= 3}};
+    if (c >= 4) {
+      p.k_pos = malloc(sizeof(int32_t) * 28);
+      for (int j = 0; j < 28; j++) p.k_pos[j] = j % 5 == 3 ? -1 : (j * 3) % 14;
+    }
+    make(&p);
+    mn_graph *g = mn_graph_new();
+    mn_tensor *q = mn_input(g, "q", MN_F32, MN_SHAPE(p.B, p.T, p.H, p.K)), *lse = NULL, *pos[2] = {NULL, NULL}, *bias = NULL;
+    mn_tensor *k = mn_input(g, "k", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.K)), *v = mn_input(g, "v", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.V));
+    mn_tensor *all[8] = {q, k, v}, *xs[4] = {q, k, v}, *out[8], *dys[2];
+    void *data[8] = {p.q, p.k, p.v};
+    int n = 3, n_x = 3;
+    if (p.attr.has_pos) {
+      pos[0] = mn_input(g, "q_pos", MN_I32, MN_SHAPE(p.B)), pos[1] = mn_input(g, "k_pos", MN_I32, MN_SHAPE(p.B, p.S));
+      all[n] = pos[0], data[n++] = p.q_pos;
+      all[n] = pos[1], data[n++] = p.k_pos;
+    }
+    if (p.attr.has_bias) {
+      bias = mn_input(g, "bias", MN_F32, mn_shape_of(4, p.bias_dim));
+      all[n] = xs[n_x++] = bias, data[n++] = p.bias;
+    }
+    out[0] = mn_attention(g, q, k, v, pos[0], pos[1], bias, p.attr, &lse);
+    out[1] = lse;
+    dys[0] = mn_input(g, "do", MN_F32, out[0]->shape), dys[1] = mn_input(g, "dlse", MN_F32, lse->shape);
+    all[n] = dys[0], data[n++] = p.g_o;
+    all[n] = dys[1], data[n++] = p.g_lse;
+    CHECK_OK(mn_grad(g, 2, out, dys, n_x, xs, out + 2));
+    char what[32];
+    snprintf(what, sizeof what, "case %d", c);
+    compare_backends(g, 2 + n_x, out, n, all, data, 1e-5, what);
+    mn_graph_free(g);
+    done(&p);
+  }
+}
+
 /* ---- ((x y^T) * p) z ---- */
 static void masked_product(void) {
   const int64_t shapes[][4] = {{16, 16, 64, 64}, {64, 64, 32, 16}, {1, 5, 3, 2}, {130, 70, 20, 33}, {100, 150, 17, 5}};
@@ -343,6 +384,7 @@ int main(void) {
   RUN(nothing_to_see);
   RUN(biases);
   RUN(same_bits_for_any_threads);
+  RUN(kernel_equals_composition);
   RUN(masked_product);
   return test_end();
 }

@@ -391,6 +391,45 @@ static void split_invariance(void) {
     }
 }
 
+/* What the graph says the operation and its gradient are. */
+static void kernel_equals_composition(void) {
+  for (int c = 0; c < 9; c++) {
+    problem p = {.B = 2, .T = c < 6 ? 13 : 1, .H = 2, .K = 6, .V = 5, .type = MN_F32, .phase = {c % 3 == 2 ? 3 : 1, 2},
+                 .attr = {.write = (mn_write_rule)(c % 3), .momentum = c & 1, .decay = c != 4, .read_before = c == 5,
+                          .has_phase = c >= 3, .chunk = 4}};
+    problem_make(&p);
+    mn_graph *g = mn_graph_new();
+    mn_tensor *leaf[TENSORS + 1], *out[RESULTS + TENSORS], *ys[RESULTS], *dys[RESULTS], *xs[TENSORS], *all[16];
+    void *data[16];
+    int n = 0, n_y = 0, n_x = 0;
+    for (int i = 0; i < TENSORS; i++) {
+      int64_t w = i <= KEY ? p.K : p.V;
+      mn_shape shape = i <= VAL ? MN_SHAPE(p.B, p.T, p.H, w) : i <= LOG_ETA ? MN_SHAPE(p.B, p.T, p.H)
+                                                                           : MN_SHAPE(p.B, p.H, p.K, p.V);
+      leaf[i] = has_in(&p.attr, i) ? mn_input(g, in_name[i], MN_F32, shape) : NULL;
+      if (leaf[i]) all[n] = leaf[i], data[n++] = p.in[i], xs[n_x++] = leaf[i];
+    }
+    mn_tensor *phase = p.attr.has_phase ? mn_input(g, "phase", MN_I32, MN_SHAPE(p.B)) : NULL;
+    if (phase) all[n] = phase, data[n++] = p.phase;
+    mn_recurrence_io io = {.q = leaf[Q], .k = leaf[KEY], .v = leaf[VAL], .theta = leaf[THETA], .log_a = leaf[LOG_A],
+                           .log_eta = leaf[LOG_ETA], .w0 = leaf[W0], .s0 = leaf[S0], .a0 = leaf[A0], .phase = phase};
+    mn_linear_recurrence(g, &io, p.attr);
+    mn_tensor *made[RESULTS] = {io.o, io.w, io.s, io.a};
+    for (int i = 0; i < RESULTS; i++)
+      if (has_out(&p.attr, i)) {
+        ys[n_y] = out[n_y] = made[i];
+        dys[n_y] = mn_input(g, "gradient", MN_F32, made[i] ? made[i]->shape : MN_SHAPE(1));
+        all[n] = dys[n_y++], data[n++] = p.g[i];
+      }
+    CHECK_OK(mn_grad(g, n_y, ys, dys, n_x, xs, out + n_y));
+    char what[32];
+    snprintf(what, sizeof what, "case %d", c);
+    compare_backends(g, n_y + n_x, out, n, all, data, 1e-5, what);
+    mn_graph_free(g);
+    problem_free(&p);
+  }
+}
+
 static void same_bits_for_any_threads(void) {
   mn_pool *one = mn_pool_new(1), *two = mn_pool_new(2);
   for (int rule = 0; rule < 3; rule++) {
@@ -417,6 +456,7 @@ int main(void) {
   RUN(long_sequences);
   RUN(in_bf16);
   RUN(split_invariance);
+  RUN(kernel_equals_composition);
   RUN(same_bits_for_any_threads);
   return test_end();
 }

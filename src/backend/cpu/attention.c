@@ -25,7 +25,7 @@ static mn_attn_args args_of(const mn_call *c, bool backward) {
   mn_attn_args a = {
       .B = in[0].dim[0], .T = in[0].dim[1], .H = in[0].dim[2], .K = in[0].dim[3], .S = in[1].dim[1], .G = in[1].dim[2],
       .V = in[2].dim[3], .scale = (float)attr->scale, .window = attr->window, .prefix = attr->prefix,
-      .sinks = attr->sinks, .q_start = attr->q_start, .causal = attr->causal, .bf16 = in[0].dtype == MN_BF16,
+      .sinks = attr->sinks, .q_start = attr->q_start, .causal = attr->causal, .has_bias = attr->has_bias, .bf16 = in[0].dtype == MN_BF16,
       .q = token_tensor(&in[0]), .k = token_tensor(&in[1]), .v = token_tensor(&in[2]),
   };
   int i = 3;
@@ -140,7 +140,7 @@ static mn_status forward_run(mn_call *c) {
  * pairs. Where a bias is shared by batches or heads, those run one after the other. */
 static int64_t parts_of(const mn_attn_args *a) {
   int64_t units = a->H / a->G * ((a->T + MN_ATTN_QUERIES - 1) / MN_ATTN_QUERIES);
-  int64_t want = a->bias ? 1 : (7 + a->B * a->G) / at_least_1(a->B * a->G);
+  int64_t want = a->has_bias ? 1 : (7 + a->B * a->G) / at_least_1(a->B * a->G);
   return at_least_1(want < units ? want : units);
 }
 

@@ -26,7 +26,7 @@ static void take_work(work *w, take *s, const mn_attn_args *p) {
   w->p2 = take_bytes(s, pairs ? KB / 2 * QB * 4 : 0);
   w->v2 = take_bytes(s, pairs ? KB / 2 * vp * 4 : 0);
   w->ot = take_floats(s, vp * QB);
-  w->bt = take_floats(s, p->bias ? KB * QB : 0);
+  w->bt = take_floats(s, p->has_bias ? KB * QB : 0);
   w->kw = take_floats(s, widen ? KB * kp : 0);
   w->vw = take_floats(s, widen ? KB * vp : 0);
   w->tmp = take_floats(s, QB * wide);

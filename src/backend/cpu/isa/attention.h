@@ -16,7 +16,7 @@ typedef struct mn_attn_args {
   int64_t B, T, S, H, G, K, V;
   float scale;
   int64_t window, prefix, sinks, q_start;
-  bool causal, bf16;                 /* bf16: type of q, k, v, o and their gradients; else f32 */
+  bool causal, has_bias, bf16;       /* bf16: type of q, k, v, o and their gradients; else f32 */
   mn_attn_tensor q, k, v, o;
   const int32_t *q_pos, *k_pos;      /* NULL: q_start + t, j - prefix */
   int64_t q_pos_b, k_pos_b, k_pos_s; /* strides */

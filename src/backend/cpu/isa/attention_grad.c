@@ -34,7 +34,7 @@ static void take_work(work *w, take *s, const mn_attn_args *p) {
   w->ds2 = take_bytes(s, pairs ? KB / 2 * QB * 4 : 0);
   w->k2 = take_bytes(s, pairs ? KB / 2 * kp * 4 : 0);
   w->dqt = take_floats(s, kp * QB);
-  w->bt = take_floats(s, p->bias ? KB * QB : 0);
+  w->bt = take_floats(s, p->has_bias ? KB * QB : 0);
   w->kw = take_floats(s, widen ? KB * kp : 0);
   w->vw = take_floats(s, widen ? KB * vp : 0);
   w->tmp = take_floats(s, QB * wide);
