@@ -42,7 +42,20 @@ static mn_status train(mn_cli *cli, const mn_recipe *recipe) {
   return MN_OK;
 }
 
+static mn_status print_keys(const mn_cli *cli) {
+  static const char *const forms[] = {"text", "markdown", NULL}; /* in the order of mn_help_form */
+  int form = 0;
+  MN_TRY(mn_cli_choice(cli, "keys", forms, &form));
+  mn_text t = {0};
+  mn_recipe_help((mn_help_form)form, &t);
+  mn_status status = mn_text_status(&t);
+  if (status == MN_OK) fwrite(t.data, 1, t.len, stdout);
+  mn_text_free(&t);
+  return status;
+}
+
 static mn_status run(mn_cli *cli) {
+  if (mn_cli_given(cli, "keys")) return print_keys(cli);
   if (!cli->out_dir) return mn_fail(MN_ERR_CONFIG, "train needs --out DIR: where the trained model goes");
   char *kept = NULL;
   if (cli->n_args == 0) { /* the run's own recipe */
@@ -69,10 +82,11 @@ static mn_status run(mn_cli *cli) {
 
 static const mn_option options[] = {{"resume", NULL, NULL, "go on from the newest checkpoint in DIR, to the same bits", 0},
                                     {"db", "FILE", NULL, "the run database ($MNEME_HOME/runs.db or ./runs/mneme.db unless given)", 0},
+                                    {"keys", "FORM", NULL, "print every key of a recipe as text or markdown, and end", 0},
                                     {0}};
 static const char *const examples[] = {"mneme train recipes/quick.yaml --out runs/quick",
                                        "mneme train recipes/quick.yaml --set train.steps=2000 --set train.optimizer.lr=5e-4 --out runs/longer",
-                                       "mneme train --resume --out runs/longer", NULL};
+                                       "mneme train --resume --out runs/longer", "mneme train --keys text", NULL};
 const mn_verb mn_verb_train = {
     .name = "train",
     .purpose = MN_VERB_TRAIN,

@@ -3,6 +3,7 @@
 #include "train/recipe.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,14 +41,14 @@ const mn_field mn_tokenizer_fields[] = {
 #define MAP_FIELD(key, member, text)                                                                                   \
   {.name = key, .type = MN_TYPE_VALUE, .offset = offsetof(S, member), .size = sizeof(const mn_value *), .help = (text)}
 const mn_field mn_train_fields[] = {
-    MN_FIELD_INT(S, steps, 1000, 1, INT64_MAX / 2, "updates of the parameters"),
+    MN_FIELD_INT(S, steps, 1000, 1, 1000000000000, "updates of the parameters"),
     MN_FIELD_INT(S, batch, 8, 1, 1 << 16, "sequences B of a batch"),
     MN_FIELD_INT(S, seq_len, 0, 0, 1 << 24, "tokens T of a sequence; 0: the task's, or 256"),
     MN_FIELD_INT(S, accumulate, 1, 1, 1 << 16, "batches whose gradients make one update"),
     MN_FIELD_ENUM(S, precision, precisions, 0, "type of activations in products; parameters and sums are f32"),
     MAP_FIELD("optimizer", optimizer_map, "{type: adamw, lr: 1e-3, ...}"),
     MAP_FIELD("schedule", schedule_map, "{type: cosine, warmup_steps: 0, ...}"),
-    MN_FIELD_FLOAT(S, clip_norm, 1.0, 0, 1e9, "largest norm of all gradients together; 0: no clipping"),
+    MN_FIELD_FLOAT(S, clip_norm, 1.0, 0, INFINITY, "largest norm of all gradients together; 0: no clipping"),
     MN_FIELD_INT(S, validate_every, 0, 0, INT64_MAX, "steps between looks at held-out data; 0: at the end only"),
     MN_FIELD_INT(S, validation_batches, 16, 1, 1 << 30, "batches of such a look, at most"),
     MN_FIELD_INT(S, checkpoint_every, 0, 0, INT64_MAX, "steps between checkpoints; 0: by the clock only"),
@@ -55,7 +56,7 @@ const mn_field mn_train_fields[] = {
     MN_FIELD_INT(S, keep_last, 2, 1, 1 << 20, "checkpoints that are kept"),
     MN_FIELD_INT(S, log_every, 10, 1, INT64_MAX, "steps between records of the metrics"),
     MN_FIELD_BOOL(S, carry_state, false, "streams go on from step to step: truncated back-propagation through time"),
-    MN_FIELD_ENUM(S, activations, activations, 0, "how the forward pass's results reach the backward pass"),
+    MN_FIELD_ENUM(S, activations, activations, 1, "how the forward pass's results reach the backward pass"),
     MN_FIELD_INT(S, threads, 0, 0, 4096, "0: all usable processors"),
     MN_FIELD_END};
 #undef S
@@ -180,14 +181,14 @@ static const mn_value *mixer_key(const mn_value *model, const char *type, const 
   return model;
 }
 
-/* A chunk that no sequence fills is a mistake: what the model learns would depend on an end that never comes. */
+/* A chunk that no sequence fills is a mistake of whoever chose it; a default may be longer than a short sequence. */
 static mn_status check_chunks(const mn_recipe *r, const mn_model *m) {
   for (int i = 0; i < m->n_blocks && !r->train.carry_state; i++) {
     const mn_mixer *x = &m->blocks[i].mixer;
     const mn_field *f = mn_field_find(x->def->fields, "chunk");
     if (!f || f->type != MN_TYPE_INT || f->size != sizeof(int64_t)) continue;
     int64_t chunk = *(const int64_t *)(const void *)((const char *)x->config + f->offset);
-    if (chunk > r->train.seq_len)
+    if (chunk > r->train.seq_len && chunk != f->int_default)
       return mn_value_fail(mixer_key(r->model, x->type, "chunk"),
                            "%s: its chunk of %lld tokens is longer than train.seq_len %lld; lower the one or raise the other", x->type,
                            (long long)chunk, (long long)r->train.seq_len);

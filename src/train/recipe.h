@@ -52,6 +52,9 @@ mn_status mn_recipe_read(const char *path, const char *const *set, int n, mn_rec
 mn_status mn_recipe_parse(const mn_value *root, mn_recipe **out); /* the tree may go afterwards */
 void mn_recipe_free(mn_recipe *r);
 
+/* Every key there is, with type, default and range: of sections, mixers and tasks. */
+void mn_recipe_help(mn_help_form form, mn_text *out);
+
 /* The tokenizer of the recipe: loaded from `saved` when that file exists (a run that goes on), else made. *out is NULL for
  * a task of token ids, which needs none. */
 mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, mn_tokenizer **out);

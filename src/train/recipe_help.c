@@ -1,0 +1,33 @@
+/* recipe_help.c - every key of a recipe, from the tables that read it. */
+#include <stdio.h>
+
+#include "train/recipe.h"
+
+static void section(mn_text *t, mn_help_form form, const char *title, const char *about, const mn_field *fields) {
+  if (form == MN_HELP_MARKDOWN) mn_text_addf(t, "\n## %s\n\n%s%s", title, about, *about ? "\n\n" : "");
+  else mn_text_addf(t, "\n%s%s%s\n", title, *about ? ": " : "", about);
+  mn_config_help(fields, form, t);
+}
+
+void mn_recipe_help(mn_help_form form, mn_text *t) {
+  char title[128], about[512];
+  section(t, form, "the top level", "", mn_recipe_fields);
+  section(t, form, "tokenizer", "How text becomes tokens. A trained one is kept in the cache and beside the model", mn_tokenizer_fields);
+  section(t, form, "data", "What is learned: text files, or a task", mn_data_fields);
+  section(t, form, "train", "", mn_train_fields);
+  section(t, form, "train.optimizer", "", mn_optimizer_fields);
+  section(t, form, "train.schedule", "", mn_schedule_fields);
+  section(t, form, "model", "A stack of blocks between an embedding and a head", mn_model_fields);
+  section(t, form, "model.block, and each of model.blocks", "", mn_block_fields);
+  for (int i = 0; i < mn_mixer_count(); i++) {
+    const mn_mixer_def *d = mn_mixer_at(i);
+    snprintf(title, sizeof title, "mixer, type: %s%s%s", d->name, d->aliases ? " " : "", d->aliases ? d->aliases : "");
+    snprintf(about, sizeof about, "%s (%s)", d->summary ? d->summary : "", d->paper ? d->paper : "");
+    section(t, form, title, about, d->fields);
+  }
+  for (int i = 0; mn_task_at(i); i++) {
+    const mn_task_def *d = mn_task_at(i);
+    snprintf(title, sizeof title, "data.task, name: %s", d->name);
+    section(t, form, title, d->help ? d->help : "", d->fields);
+  }
+}
