@@ -1,6 +1,7 @@
 /* pass_fuse.c - element-wise nodes of one shape that can run together become one `ew` node: a small register program
  * that reads each input once and writes each result once. Two groups may be joined when no path leads from one to the
- * other through a third. */
+ * other through a third. The groups are kept in a topological order of their own (node ids are none: a group's members lie
+ * apart), so that the search for such a path stays between the two, and a join moves only what lies there. */
 #include "graph/program.h"
 
 #include <stdlib.h>
@@ -19,7 +20,9 @@ typedef struct fusion {
   int *n_consumers;
   int *stamp, epoch; /* visited marks of the path search                         */
   int *stack;
-  int *lo, *hi;      /* per group: smallest and largest member id                */
+  int *hi;           /* per group: largest member id                             */
+  int *order, *at;   /* per group: its place in a topological order; per place: the group, -1 none */
+  int *moved;        /* room for a piece of the order                            */
 } fusion;
 
 static bool is_ew(const mn_node *n) { return n->op->cls == MN_OP_ELEMENTWISE; }
@@ -33,8 +36,10 @@ static void groups_free(fusion *f) {
   free(f->size);
   free(f->stamp);
   free(f->stack);
-  free(f->lo);
   free(f->hi);
+  free(f->order);
+  free(f->at);
+  free(f->moved);
 }
 
 static mn_status groups_init(fusion *f) {
@@ -44,13 +49,16 @@ static mn_status groups_init(fusion *f) {
   f->size = mn_alloc(n * sizeof(int));
   f->stamp = mn_calloc(n, sizeof(int));
   f->stack = mn_alloc(n * sizeof(int));
-  f->lo = mn_alloc(n * sizeof(int));
   f->hi = mn_alloc(n * sizeof(int));
+  f->order = mn_alloc(n * sizeof(int));
+  f->at = mn_alloc(n * sizeof(int));
+  f->moved = mn_alloc(n * sizeof(int));
   f->consumers = mn_calloc(n, sizeof(int *));
   f->n_consumers = mn_calloc(n, sizeof(int));
-  if (!f->group || !f->next || !f->size || !f->stamp || !f->stack || !f->lo || !f->hi || !f->consumers || !f->n_consumers)
+  if (!f->group || !f->next || !f->size || !f->stamp || !f->stack || !f->hi || !f->order || !f->at || !f->moved || !f->consumers ||
+      !f->n_consumers)
     return MN_ERR_MEMORY;
-  for (int i = 0; i < f->n; i++) f->group[i] = f->next[i] = f->lo[i] = f->hi[i] = i, f->size[i] = 1;
+  for (int i = 0; i < f->n; i++) f->group[i] = f->next[i] = f->hi[i] = f->order[i] = f->at[i] = i, f->size[i] = 1;
   for (int pass = 0; pass < 2; pass++) {
     for (int i = 0; i < f->n; i++) {
       const mn_node *node = f->g->nodes[i];
@@ -70,30 +78,38 @@ static mn_status groups_init(fusion *f) {
   return MN_OK;
 }
 
-/* Is there a path from group a to group b that visits a third node? Searches the graph of groups. */
+/* Is there a path from group a to the later group b through a third? Marks what lies behind a and before b. */
 static bool path_around(fusion *f, int a, int b) {
-  int top = 0, limit = f->hi[b];
+  int top = 0, limit = f->order[b];
   f->epoch++;
-  for (int m = a, first = 1; first || m != a; m = f->next[m], first = 0)
-    for (int c = 0; c < f->n_consumers[m]; c++) {
-      int t = f->group[f->consumers[m][c]];
-      if (t == a || t == b || f->stamp[t] == f->epoch) continue;
-      f->stamp[t] = f->epoch;
-      f->stack[top++] = t;
-    }
+  f->stack[top++] = a;
   while (top) {
     int t = f->stack[--top];
-    if (f->lo[t] > limit) continue;
     for (int m = t, first = 1; first || m != t; m = f->next[m], first = 0)
       for (int c = 0; c < f->n_consumers[m]; c++) {
         int u = f->group[f->consumers[m][c]];
-        if (u == b) return true;
-        if (u == a || f->stamp[u] == f->epoch) continue;
+        if (u == b && t != a) return true;
+        if (u == t || f->order[u] >= limit || f->stamp[u] == f->epoch) continue;
         f->stamp[u] = f->epoch;
         f->stack[top++] = u;
       }
   }
   return false;
+}
+
+/* After path_around(a, b): what lies between them and does not depend on a goes first, then the joined group (named a),
+ * then what depends on a. */
+static void join_orders(fusion *f, int a, int b) {
+  int place = f->order[a], end = f->order[b], n = 0;
+  for (int i = place + 1; i < end; i++) {
+    int t = f->at[i];
+    if (t < 0) continue;
+    if (f->stamp[t] == f->epoch) f->moved[n++] = t;
+    else f->at[f->order[t] = place++] = t;
+  }
+  f->at[f->order[a] = place++] = a;
+  for (int i = 0; i < n; i++) f->at[f->order[f->moved[i]] = place++] = f->moved[i];
+  while (place <= end) f->at[place++] = -1;
 }
 
 /* ---- does the joint program fit? ---- */
@@ -145,13 +161,17 @@ static bool fits(const fusion *f, int a, int b) {
 static bool try_join(fusion *f, int x, int y) {
   int a = f->group[x], b = f->group[y];
   if (a == b) return true;
-  if (!fits(f, a, b) || path_around(f, a, b) || path_around(f, b, a)) return false;
+  if (f->order[a] > f->order[b]) {
+    int t = a;
+    a = b, b = t;
+  }
+  if (!fits(f, a, b) || path_around(f, a, b)) return false;
+  join_orders(f, a, b);
   for (int m = b, first = 1; first || m != b; m = f->next[m], first = 0) f->group[m] = a;
   int t = f->next[a];
   f->next[a] = f->next[b];
   f->next[b] = t;
   f->size[a] += f->size[b];
-  if (f->lo[b] < f->lo[a]) f->lo[a] = f->lo[b];
   if (f->hi[b] > f->hi[a]) f->hi[a] = f->hi[b];
   return true;
 }
