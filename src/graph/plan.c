@@ -237,8 +237,8 @@ static mn_status place_op(builder *b, mn_node *n) {
   if (!k)
     return mn_fail(MN_ERR_UNSUPPORTED, "backend %s has no kernel for %s giving %s %s", b->p->backend->name, n->op->name,
                    mn_dtype_name(n->out[0]->dtype), mn_shape_str(&n->out[0]->shape, shape));
-  value *vin[MN_KERNEL_MAX_IO * 4];
-  if (n->n_in > (int)(sizeof vin / sizeof *vin)) return mn_fail(MN_ERR_UNSUPPORTED, "%s has %d operands", n->op->name, n->n_in);
+  value **vin = mn_arena_alloc(b->p->arena, (size_t)(n->n_in + 1) * sizeof *vin); /* a loop may capture any number */
+  if (!vin) return MN_ERR_MEMORY;
   for (int i = 0; i < n->n_in; i++) {
     mn_layout_rule rule = !scan                                               ? k->layout
                           : i < ((const mn_scan_attr *)n->attr)->n_carry ? MN_LAYOUT_DENSE
@@ -263,18 +263,22 @@ static mn_status place_op(builder *b, mn_node *n) {
 }
 
 /* ---- roots: outputs in memory of their own, assigned values into their variables ---- */
-static mn_status place_assigns(builder *b) {
+
+/* Where each assigned value waits until everything has read the old ones: from[i], -1 when it lies in its variable already. */
+static mn_status save_assigned(builder *b, int *from) {
   mn_plan *p = b->p;
-  int n = b->q.n_assigns;
-  int *from = mn_arena_alloc(p->arena, (size_t)(n + 1) * sizeof *from);
-  if (!from) return MN_ERR_MEMORY;
-  /* a value that is another variable's memory must be saved before any variable is overwritten */
-  for (int i = 0; i < n; i++) {
+  for (int i = 0; i < b->q.n_assigns; i++) {
     mn_tensor *t = p->program.roots[b->q.n_outputs + i];
+    const mn_tensor *variable = b->q.variables[i];
     value *v = value_of(b, t);
-    int var = mn_plan_leaf_storage(p, b->q.variables[i]);
+    int var = mn_plan_leaf_storage(p, variable);
     storage *s = &p->storages[v->storage];
     if (var < 0) return mn_fail(MN_ERR_ARG, "plan: assigned variable %d is not a leaf of the graph", i);
+    if (t->dtype != variable->dtype || !mn_shape_equal(&t->shape, &variable->shape))
+      return mn_fail(MN_ERR_SHAPE, "plan: variable %d%s%s is assigned a value of another shape or type", i,
+                     variable->name ? " " : "", variable->name ? variable->name : "");
+    if (p->storages[var].claimed) return mn_fail(MN_ERR_ARG, "plan: variable %d is assigned twice", i);
+    p->storages[var].claimed = true;
     if (v->storage == var && is_whole(p, t, v)) from[i] = -1;
     else if (s->kind == STORAGE_TEMP && is_whole(p, t, v) && !s->claimed) {
       s->claimed = true;
@@ -287,11 +291,15 @@ static mn_status place_assigns(builder *b) {
       from[i] = copy;
     }
   }
-  for (int i = 0; i < n; i++) {
+  return MN_OK;
+}
+
+static mn_status write_assigned(builder *b, const int *from) {
+  for (int i = 0; i < b->q.n_assigns; i++) {
     if (from[i] < 0) continue;
-    mn_tensor *t = p->program.roots[b->q.n_outputs + i];
+    mn_tensor *t = b->p->program.roots[b->q.n_outputs + i];
     value v = {from[i], dense_layout(&t->shape)};
-    MN_TRY(add_copy(b, t, &v, mn_plan_leaf_storage(p, b->q.variables[i])));
+    MN_TRY(add_copy(b, t, &v, mn_plan_leaf_storage(b->p, b->q.variables[i])));
   }
   return MN_OK;
 }
@@ -564,8 +572,8 @@ static mn_status build_init(builder *b) {
   b->needed = mn_calloc((size_t)n + 1, 1);
   if (!b->base || !b->needed) return MN_ERR_MEMORY;
   for (int i = 0; i < n; i++) b->base[i] = total, total += g->nodes[i]->n_out;
-  b->values = mn_alloc(((size_t)total + 1) * sizeof *b->values);
-  b->dense = mn_alloc(((size_t)total + 1) * sizeof *b->dense);
+  b->values = mn_calloc((size_t)total + 1, sizeof *b->values);
+  b->dense = mn_calloc((size_t)total + 1, sizeof *b->dense);
   b->p->leaf_storage = mn_arena_alloc(b->p->arena, (size_t)(b->p->program.n_leaves + 1) * sizeof(int));
   if (!b->values || !b->dense || !b->p->leaf_storage) return MN_ERR_MEMORY;
   for (int i = 0; i < total; i++) b->values[i].storage = b->dense[i].storage = -1;
@@ -592,8 +600,11 @@ static mn_status build(builder *b) {
     else if (n->op->cls == MN_OP_VIEW) MN_TRY(place_view(b, n));
     else MN_TRY(place_op(b, n));
   }
-  MN_TRY(place_assigns(b));
-  MN_TRY(place_outputs(b));
+  int *from = mn_arena_alloc(p->arena, (size_t)(b->q.n_assigns + 1) * sizeof *from);
+  if (!from) return MN_ERR_MEMORY;
+  MN_TRY(save_assigned(b, from));
+  MN_TRY(place_outputs(b)); /* an output may show what a variable held before */
+  MN_TRY(write_assigned(b, from));
   lifetimes(p);
   count_activations(p);
   if (!(b->q.passes_off & MN_PASS_INPLACE)) {

@@ -93,8 +93,14 @@ mn_status mn_program_take(const mn_plan_request *q, mn_arena *arena, mn_program 
   if (!user.roots || !user.given || !user.leaves) return MN_ERR_MEMORY;
   for (int i = 0; i < n_roots; i++) {
     user.roots[i] = i < q->n_outputs ? q->outputs[i] : q->values[i - q->n_outputs];
-    if (!user.roots[i]) return mn_fail(MN_ERR_ARG, "plan: output %d is missing", i);
+    bool output = i < q->n_outputs;
+    if (!user.roots[i] || user.roots[i]->node->graph != q->graph)
+      return mn_fail(MN_ERR_ARG, "plan: %s %d is %s", output ? "output" : "assigned value", output ? i : i - q->n_outputs,
+                     user.roots[i] ? "of another graph" : "missing");
   }
+  for (int i = 0; i < q->n_assigns; i++)
+    if (!q->variables[i] || q->variables[i]->node->graph != q->graph)
+      return mn_fail(MN_ERR_ARG, "plan: assigned variable %d is not of the graph", i);
   mn_rebuild r;
   mn_status status = mn_rebuild_begin(&r, &user, p, arena);
   for (int i = 0; i < q->n_assigns && status == MN_OK; i++) r.needed[q->variables[i]->node->id] = true;
