@@ -1,0 +1,138 @@
+/* aaren.c - Aaren (Feng, Tung, Hajimirsadeghi, Ahmed, Bengio & Mori 2024, arXiv 2405.13956): softmax attention over the whole
+ * past by one learned query, so that what it remembers has a fixed size: a weighted average per head.
+ *
+ *     s_t = (W_q query) . (W_k x_t) / sqrt(Dh)     one score per token and head, the same for ever
+ *     o_t = sum_{i<=t} exp(s_i) v_i / sum_{i<=t} exp(s_i)
+ * State: m = max s_i, u = sum exp(s_i - m), w = sum exp(s_i - m) v_i. Training: m and u of all prefixes by doubling, then
+ *     o_t = (1 - p_t) o_{t-1} + p_t v_t,   p_t = exp(s_t - m_t) / u_t
+ * as a linear recurrence with one row. m only keeps the exponentials small: nothing is differentiated through it. With decay
+ * the score of a token falls by lambda >= 0 with every token that follows. */
+#include "nn/mixer.h"
+
+#include <math.h>
+
+typedef struct aaren_config {
+  int64_t heads, head_dim, chunk;
+  int score_scale;
+  double query_init_std;
+  bool decay, bias;
+} aaren_config;
+
+enum { RSQRT_DIM, NONE };
+static const char *const scales[] = {"rsqrt_dim", "none", NULL};
+#define S aaren_config
+static const mn_field fields[] = {
+    MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H"),
+    MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width Dh of a head; 0: d_model / heads"),
+    MN_FIELD_ENUM(S, score_scale, scales, RSQRT_DIM, "scores are divided by sqrt(head_dim), or taken as they are"),
+    MN_FIELD_FLOAT(S, query_init_std, 0.02, 0, 100, "standard deviation of the learned query at the start"),
+    MN_FIELD_BOOL(S, decay, false, "a learned rate per head at which scores fall with age"),
+    MN_FIELD_BOOL(S, bias, true, "biases in the projections"),
+    MN_FIELD_INT(S, chunk, 64, 1, 4096, "tokens worked on together; changes speed, not results"),
+    MN_FIELD_END};
+#undef S
+
+static mn_status check(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config) {
+  aaren_config *c = config;
+  (void)type;
+  if (c->head_dim == 0) {
+    if (d_model % c->heads) return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
+    c->head_dim = d_model / c->heads;
+  }
+  return MN_OK;
+}
+
+/* m of an empty state: below every score, but finite, so that differences stay numbers */
+static const double nothing = -1e30;
+
+/* Scores [B,T,H], exact. The query does not depend on the token, so the key projection is folded into it:
+ * s_t = x_t . (W_k^T q) + b_k . q, at D H instead of D^2 per token. */
+static mn_tensor *scores(mn_scope *s, const aaren_config *c, mn_tensor *x) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_init xavier = {MN_INIT_XAVIER_UNIFORM, 1, 0};
+  int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, K = c->head_dim;
+  mn_tensor *query = mn_param(s, "query", MN_SHAPE(D), MN_NORMAL(c->query_init_std), MN_PARAM_NO_DECAY, "the learned query token [D]");
+  mn_tensor *wq = mn_param(s, "q_proj.weight", MN_SHAPE(H * K, D), xavier, MN_PARAM_MATRIX, "projection [out, in]");
+  mn_tensor *wk = mn_param(s, "k_proj.weight", MN_SHAPE(H * K, D), xavier, MN_PARAM_MATRIX, "projection [out, in]");
+  mn_tensor *q = mn_matmul(g, mn_capture(g, wq), mn_reshape(g, mn_capture(g, query), MN_SHAPE(D, 1))); /* [H K, 1] */
+  if (c->bias) {
+    mn_tensor *b = mn_param(s, "q_proj.bias", MN_SHAPE(H * K), MN_ZEROS, MN_PARAM_NO_DECAY, "bias [out]");
+    q = mn_add(g, q, mn_reshape(g, mn_capture(g, b), MN_SHAPE(H * K, 1)));
+  }
+  q = mn_mul_scalar(g, mn_reshape(g, q, MN_SHAPE(H, 1, K)), c->score_scale == RSQRT_DIM ? 1 / sqrt((double)K) : 1);
+  mn_tensor *a = mn_reshape(g, mn_matmul(g, q, mn_reshape(g, mn_capture(g, wk), MN_SHAPE(H, K, D))), MN_SHAPE(H, D));
+  mn_tensor *rows = mn_reshape(g, mn_cast(g, x, mn_scope_exact(s)), MN_SHAPE(B * T, D));
+  mn_tensor *y = mn_matmul(g, rows, mn_transpose(g, a, 0, 1)); /* [B T, H] */
+  if (c->bias) {
+    mn_tensor *b = mn_capture(g, mn_param(s, "k_proj.bias", MN_SHAPE(H * K), MN_ZEROS, MN_PARAM_NO_DECAY, "bias [out]"));
+    y = mn_add(g, y, mn_reshape(g, mn_matmul(g, q, mn_reshape(g, b, MN_SHAPE(H, K, 1))), MN_SHAPE(H)));
+  }
+  return mn_reshape(g, y, MN_SHAPE(B, T, H));
+}
+
+/* x [B,n,H] moved d places later, `fill` in front */
+static mn_tensor *later(mn_graph *g, mn_tensor *x, int64_t d, double fill) {
+  mn_tensor *front = mn_full(g, x->dtype, MN_SHAPE(mn_dim(x, 0), d, mn_dim(x, 2)), fill);
+  return mn_concat(g, 2, (mn_tensor *[]){front, mn_slice(g, x, 1, 0, mn_dim(x, 1) - d)}, 1);
+}
+
+static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
+  const aaren_config *c = config;
+  mn_graph *g = mn_scope_graph(s);
+  mn_dtype t = mn_scope_exact(s);
+  mn_init xavier = {MN_INIT_XAVIER_UNIFORM, 1, 0};
+  if (!x) return NULL;
+  int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, K = c->head_dim;
+  mn_shape head = MN_SHAPE(B, H), one = MN_SHAPE(B, 1, H);
+  mn_tensor *score = scores(s, c, x), *lambda = NULL; /* [B,T,H], [H] */
+  mn_tensor *v = mn_cast(g, mn_split_heads(s, mn_linear(s, "v_proj", x, H * K, c->bias, xavier), H), t);
+  if (c->decay)
+    lambda = mn_softplus(g, mn_capture(g, mn_param(s, "decay", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY,
+                                                   "scores fall by softplus(decay) per token [H]")));
+  mn_tensor *m0 = mn_capture(g, mn_state(s, "m", t, head, mn_full(g, t, head, nothing), "largest score; -1e30: no token yet"));
+  mn_tensor *u0 = mn_capture(g, mn_state(s, "u", t, head, NULL, "sum of exp(score - m)"));
+  mn_tensor *w0 = mn_capture(g, mn_state(s, "w", t, MN_SHAPE(B, H, K), NULL, "sum of exp(score - m) v; w / u is the average"));
+
+  /* m and u of all prefixes [B,1+T,H], the state in front: after the step with d, place t covers (t - 2d, t] */
+  mn_tensor *ms = mn_stop_gradient(g, score);
+  mn_tensor *m = mn_concat(g, 2, (mn_tensor *[]){mn_stop_gradient(g, mn_reshape(g, m0, one)), ms}, 1);
+  mn_tensor *u = mn_concat(g, 2, (mn_tensor *[]){mn_reshape(g, u0, one), mn_exp(g, mn_sub(g, score, ms))}, 1);
+  for (int64_t d = 1; d <= T; d *= 2) {
+    mn_tensor *mb = later(g, m, d, nothing), *ub = later(g, u, d, 0);
+    if (lambda) mb = mn_sub(g, mb, mn_mul_scalar(g, lambda, (double)d));
+    mn_tensor *top = mn_stop_gradient(g, mn_maximum(g, m, mb));
+    u = mn_add(g, mn_mul(g, u, mn_exp(g, mn_sub(g, m, top))), mn_mul(g, ub, mn_exp(g, mn_sub(g, mb, top))));
+    m = top;
+  }
+  mn_tensor *mt = mn_slice(g, m, 1, 1, T), *ut = mn_slice(g, u, 1, 1, T), *mp = mn_slice(g, m, 1, 0, T), *up = mn_slice(g, u, 1, 0, T);
+  mn_tensor *p = mn_div(g, mn_exp(g, mn_sub(g, score, mt)), ut); /* a token's weight when it comes [B,T,H] */
+
+  /* log(1 - p): its value from p, exact when p is tiny, as it is late in a stream; its slope from the equal
+   * m_{t-1} + log u_{t-1} - m_t - log u_t, which stays bounded as p nears 1 */
+  double largest = 1 - (t == MN_F64 ? 0x1p-53 : 0x1p-24);
+  mn_tensor *keep = mn_log1p(g, mn_neg(g, mn_minimum(g, p, mn_scalar(g, t, largest))));
+  mn_tensor *slope = mn_sub(g, mn_sub(g, mn_add(g, mp, mn_log(g, mn_maximum(g, up, mn_scalar(g, t, 1e-30)))), mt), mn_log(g, ut));
+  if (lambda) slope = mn_sub(g, slope, lambda);
+  keep = mn_add(g, mn_stop_gradient(g, keep), mn_sub(g, slope, mn_stop_gradient(g, slope)));
+
+  mn_tensor *ones = mn_full(g, t, MN_SHAPE(B, T, H, 1), 1);
+  mn_tensor *o0 = mn_div(g, w0, mn_reshape(g, mn_maximum(g, u0, mn_scalar(g, t, 1e-30)), MN_SHAPE(B, H, 1)));
+  mn_recurrence_io io = {.q = ones, .k = ones, .v = v, .theta = p, .log_a = keep, .w0 = mn_reshape(g, o0, MN_SHAPE(B, H, 1, K))};
+  mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = c->chunk});
+  mn_tensor *u_end = mn_reshape(g, mn_slice(g, u, 1, T, 1), head);
+  mn_state_set(s, "m", mn_reshape(g, mn_slice(g, m, 1, T, 1), head));
+  mn_state_set(s, "u", u_end);
+  mn_state_set(s, "w", mn_mul(g, mn_reshape(g, io.w, MN_SHAPE(B, H, K)), mn_reshape(g, u_end, MN_SHAPE(B, H, 1))));
+  return mn_linear(s, "o_proj", mn_cast(g, mn_join_heads(s, io.o), mn_scope_compute(s)), D, c->bias, xavier);
+}
+
+const mn_mixer_def mn_mixer_aaren = {
+    .name = "aaren",
+    .kind = "state",
+    .summary = "attention as an RNN: one learned query over the whole past, in a state of fixed size",
+    .paper = "Feng, Tung, Hajimirsadeghi, Ahmed, Bengio & Mori 2024, arXiv 2405.13956",
+    .config_size = sizeof(aaren_config),
+    .fields = fields,
+    .check = check,
+    .apply = apply,
+};
