@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "cli/eval_tasks.h"
 #include "cli/train_view.h"
 #include "model/bundle.h"
-#include "stream/session.h"
 
 typedef struct evaluation {
   mn_cli *cli;
@@ -70,94 +70,6 @@ static mn_status in_segments(evaluation *e, const mn_data_config *data) {
   return status;
 }
 
-/* ---- tasks of text: the model reads the prompt and goes on greedily ---- */
-
-static size_t count_tokens(void *ctx, const char *text, size_t n) {
-  mn_ids ids = {0};
-  size_t count = mn_encoder_add(ctx, text, n, 0, &ids) == MN_OK ? ids.len : n;
-  mn_ids_free(&ids);
-  return count;
-}
-
-static mn_status answer(evaluation *e, mn_session *session, const mn_task_text *sample, mn_text *out, int64_t *prompt_tokens) {
-  const mn_tokenizer *tok = e->bundle.tokenizer;
-  mn_ids prompt = {0}, expected = {0}, made = {0};
-  const float *logits = NULL;
-  int64_t vocab_size = mn_session_vocab_size(session);
-  mn_status status = mn_tokenizer_encode(tok, sample->prompt, strlen(sample->prompt), 0, &prompt);
-  if (status == MN_OK) status = mn_tokenizer_encode(tok, sample->answer, strlen(sample->answer), 0, &expected);
-  if (status == MN_OK) status = mn_session_reset(session);
-  if (status == MN_OK) status = mn_session_feed(session, prompt.data, (int64_t)prompt.len, &logits);
-  *prompt_tokens = (int64_t)prompt.len;
-  for (size_t i = 0; i < expected.len + 8 && status == MN_OK; i++) { /* room for a different split of the same text */
-    int32_t best = 0;
-    for (int64_t k = 1; k < vocab_size; k++)
-      if (logits[k] > logits[best]) best = (int32_t)k;
-    if (best == mn_tokenizer_eos(tok)) break;
-    size_t bytes;
-    if (mn_tokenizer_token(tok, best, &bytes)) status = mn_ids_add(&made, best);
-    if (status == MN_OK) status = mn_session_feed(session, &best, 1, &logits);
-  }
-  if (status == MN_OK) status = mn_tokenizer_decode(tok, made.data, made.len, true, out);
-  mn_ids_free(&prompt);
-  mn_ids_free(&expected);
-  mn_ids_free(&made);
-  return status;
-}
-
-static mn_status run_texts(evaluation *e, const mn_task *task, mn_session *session) {
-  double sum = 0, tokens = 0;
-  int64_t right = 0, n = 0;
-  mn_progress *progress = mn_progress_new(e->cli, task->def->name, "examples", e->examples);
-  mn_status status = MN_OK;
-  for (; n < e->examples && status == MN_OK && !mn_cli_interrupted(); n++) {
-    mn_task_text sample;
-    mn_text output = {0};
-    int64_t length = 0;
-    status = mn_task_sample_text(task, MN_SPLIT_TEST, (uint64_t)n, &sample);
-    if (status != MN_OK) break;
-    status = answer(e, session, &sample, &output, &length);
-    double score = status == MN_OK ? mn_task_score_text(task, &sample, output.data ? output.data : "") : 0;
-    sum += score;
-    right += score >= 1;
-    tokens += (double)length;
-    mn_text_free(&output);
-    mn_task_text_free(&sample);
-    mn_progress_fields(progress, "score %.3f", sum / (double)(n + 1));
-    mn_progress_update(progress, n + 1);
-  }
-  mn_progress_free(progress);
-  MN_TRY(status);
-  if (n == 0) return mn_fail(MN_ERR_CANCELLED, "interrupted before the first example");
-  double low, high, mean = sum / (double)n;
-  mn_wilson_interval(right, n, &low, &high);
-  if (e->cli->json)
-    return mn_cli_json(e->cli, json_pack("{s:s,s:s,s:I,s:f,s:f,s:[f,f],s:f,s:I}", "model", mn_cli_get(e->cli, "model"), "task", task->def->name,
-                                         "examples", (json_int_t)n, "score", mean, "accuracy", (double)right / (double)n, "accuracy_interval", low, high,
-                                         "mean_prompt_tokens", tokens / (double)n, "parameters", (json_int_t)mn_params_count(e->bundle.params)));
-  printf("%s: score %.4f, right %.4f (95 %%: %.4f to %.4f), of %lld examples of %.0f tokens\n", task->def->name, mean, (double)right / (double)n, low, high,
-         (long long)n, tokens / (double)n);
-  return MN_OK;
-}
-
-static mn_status by_generation(evaluation *e, const char *name, const mn_value *settings) {
-  mn_task *task = NULL;
-  mn_session *session = NULL;
-  mn_encoder *enc = NULL;
-  mn_session_config how = {.batch = 1, .prefill = e->seq_len, .compute = e->compute};
-  mn_status status = mn_task_open(name, settings, &task);
-  if (status == MN_OK && e->cli->seed_given) task->seed = e->cli->seed;
-  if (status == MN_OK) status = mn_bundle_need_tokenizer(&e->bundle, mn_cli_get(e->cli, "model"));
-  if (status == MN_OK) status = mn_encoder_new(e->bundle.tokenizer, &enc);
-  if (status == MN_OK) mn_task_count_with(task, count_tokens, enc);
-  if (status == MN_OK) status = mn_session_new(e->bundle.model, e->bundle.params, &how, &session);
-  if (status == MN_OK) status = run_texts(e, task, session);
-  mn_session_free(session);
-  mn_encoder_free(enc);
-  mn_task_close(task);
-  return status;
-}
-
 /* ---- what to evaluate on ---- */
 
 /* {name: NAME, key: value, ...} from --task and --set. */
@@ -175,20 +87,37 @@ static mn_status task_settings(evaluation *e, const char *name, const mn_value *
   return MN_OK;
 }
 
-static mn_status on_task(evaluation *e, const char *name) {
-  const mn_value *settings = NULL;
-  MN_TRY(task_settings(e, name, &settings));
+/* Text and streams go through a session, whole segments of token ids do not need one. */
+static mn_status on_task_settings(evaluation *e, const char *name, const mn_value *settings) {
+  mn_eval_view view = {.cli = e->cli, .arena = e->arena, .bundle = &e->bundle, .compute = e->compute, .prefill = e->seq_len,
+                       .examples = mn_cli_given(e->cli, "examples") ? e->examples : 0};
+  static const char *const grid[] = {"lengths", "vary", "new-tokens", "plot"}, *const endless[] = {"tokens", "restart-at"};
+  bool stream = strcmp(name, "stream") == 0;
+  const mn_task_def *def = mn_task_find(name);
+  for (int i = 0; i < 4; i++) /* an option that would be passed over is a mistake */
+    if (mn_cli_given(e->cli, grid[i]) && !(stream && i == 3) && !(def && def->sample_text))
+      return mn_fail(MN_ERR_CONFIG, "--%s is for tasks of text, which %s is not", grid[i], name);
+  for (int i = 0; i < 2; i++)
+    if (mn_cli_given(e->cli, endless[i]) && !stream) return mn_fail(MN_ERR_CONFIG, "--%s is for --task stream", endless[i]);
+  e->what = name;
+  if (stream) return mn_eval_view_needles(&view, settings);
   mn_task *task; /* refuses an unknown name and wrong settings */
   MN_TRY(mn_task_open(name, settings, &task));
   bool text = task->def->sample_text != NULL;
   mn_task_close(task);
-  e->what = name;
-  if (text) return by_generation(e, name, settings);
+  if (text) return mn_eval_view_text(&view, name, settings);
+  if (mn_cli_given(e->cli, "stream")) return mn_eval_view_parity(&view, name, settings);
   mn_data_config data;
   mn_config_defaults(mn_data_fields, &data);
   data.task = settings;
   if (e->cli->seed_given) data.seed = (int64_t)e->cli->seed;
   return in_segments(e, &data);
+}
+
+static mn_status on_task(evaluation *e, const char *name) {
+  const mn_value *settings = NULL;
+  MN_TRY(task_settings(e, name, &settings));
+  return on_task_settings(e, name, settings);
 }
 
 static mn_status on_files(evaluation *e) {
@@ -215,7 +144,8 @@ static mn_status on_held_out(evaluation *e) {
   if (!data.task) return in_segments(e, &data);
   const mn_value *name = mn_value_get(data.task, "name");
   const mn_task_def *def = mn_task_find(name->as.text);
-  return def && def->sample_text ? by_generation(e, name->as.text, data.task) : in_segments(e, &data);
+  bool through_session = def && (def->sample_text || mn_cli_given(e->cli, "stream"));
+  return through_session ? on_task_settings(e, name->as.text, data.task) : in_segments(e, &data);
 }
 
 static mn_status read_options(evaluation *e) {
@@ -242,7 +172,7 @@ static mn_status read_options(evaluation *e) {
 }
 
 static mn_status run(mn_cli *cli) {
-  evaluation e = {.cli = cli, .arena = mn_arena_new()};
+  evaluation e = {.cli = cli, .arena = mn_arena_new(), .examples = 512};
   const char *dir = mn_cli_get(cli, "model"), *task = mn_cli_get(cli, "task");
   mn_status status = !e.arena ? MN_ERR_MEMORY : dir ? MN_OK : mn_fail(MN_ERR_CONFIG, "eval needs --model DIR: what mneme train --out made");
   if (status == MN_OK) status = read_options(&e);
@@ -257,17 +187,26 @@ static mn_status run(mn_cli *cli) {
 static const mn_option options[] = {
     {"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
     {"data", "FILE", NULL, "a text to measure perplexity on; may be repeated (what the recipe held out unless given)", MN_OPTION_REPEATS},
-    {"task", "NAME", NULL, "a memory task instead: mqar, passkey, niah ...; --set KEY=VALUE changes its settings", 0},
+    {"task", "NAME", NULL, "a memory task instead: mqar, niah_mini, passkey, niah_single_1 ... or stream; --set KEY=VALUE changes its settings", 0},
+    {"lengths", "LIST", NULL, "tasks of text: prompt and answer in so many tokens of the model, such as 256,1024,4096: rows of a grid", 0},
+    {"vary", "KEY=LIST", NULL, "tasks of text: the rows are values of a setting instead, such as garbage=0,100,500", 0},
+    {"depths", "N", "1", "tasks of text: columns of the grid, needles at N depths from 0 to 100 %", 0},
+    {"new-tokens", "N", NULL, "tasks of text: the longest answer (10, or the task's setting new_tokens)", 0},
+    {"stream", NULL, NULL, "tasks of token ids: also token by token, saved and restored on the way; both forms must agree", 0},
+    {"tokens", "N", NULL, "stream: its length (10000000)", 0},
+    {"restart-at", "N", NULL, "stream: crash test, go on from a saved file at this token", 0},
+    {"plot", "FILE", NULL, "tasks of text: heat map; stream: recall against distance (.svg or .png); may be repeated", MN_OPTION_REPEATS},
     {"seq-len", "T", NULL, "tokens of a segment (as trained)", 0},
     {"batch", "B", NULL, "segments at once (as trained)", 0},
     {"batches", "N", "0", "text: at most N batches; 0: all", 0},
-    {"examples", "N", "512", "task: how many examples", 0},
+    {"examples", "N", NULL, "task: how many examples (512; text 50, 20 in each cell of a grid; --stream 128)", 0},
     {"carry", NULL, NULL, "text: read in B long streams whose state goes on from segment to segment", 0},
     {"precision", "WORD", "f32", "f32 or bf16", 0},
     {0}};
 static const char *const examples[] = {"mneme eval --model runs/quick", "mneme eval --model runs/quick --data data/books/moby-dick.txt --carry",
                                        "mneme eval --model runs/mqar --task mqar --set len=128 --set kv=16",
-                                       "mneme eval --model runs/quick --task passkey --set garbage=400 --examples 50", NULL};
+                                       "mneme eval --model runs/quick --task passkey --lengths 512,1024,4096 --depths 11 --plot passkey.svg",
+                                       "mneme eval --model runs/mqar --task mqar --stream", "mneme eval --model runs/needles --task stream --tokens 1000000", NULL};
 const mn_verb mn_verb_eval = {
     .name = "eval",
     .purpose = MN_VERB_USE,
@@ -275,7 +214,8 @@ const mn_verb mn_verb_eval = {
     .usage = "--model DIR [--data FILE | --task NAME] [options]",
     .about = "Text is read in segments, each from a fresh state, or with --carry in long streams; the figures are the loss per token, "
              "perplexity, and bits per byte, which compare across tokenizers. Tasks of token ids report the accuracy of the likeliest token; in tasks "
-             "of text the model reads the prompt and goes on greedily.",
+             "of text the model reads the prompt as a stream and goes on greedily; the task stream asks for needles up to millions of tokens back in one pass at "
+             "constant memory. With --json each result of the last two, and of --stream, is one line. docs/tasks.md describes every task.",
     .options = options,
     .examples = examples,
     .common = MN_CLI_THREADS | MN_CLI_SEED | MN_CLI_SET,

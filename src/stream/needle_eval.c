@@ -118,6 +118,10 @@ static mn_status boundary_session(void *ctx, int64_t position) {
   if (r->old && position >= r->old_until) {
     mn_session_free(r->old);
     r->old = NULL;
+    if (r->out->resident_from) { /* two sessions side by side are no growth of one */
+      r->out->resident_from = position;
+      r->out->resident_start = mn_resident_bytes();
+    }
   }
   return r->run->restart && r->out->restarted_at < 0 && position >= r->run->restart_at ? restart(r, position) : MN_OK;
 }

@@ -61,7 +61,7 @@ typedef struct mn_needle_eval {
   double known_confidence, unknown_confidence; /* mean probability of the first answer token; NaN without such queries */
   mn_needle_tenth tenth[10];
   double seconds, bits;
-  int64_t resident_from, resident_start, resident_end; /* bytes of memory at token resident_from, and at the end */
+  int64_t resident_from, resident_start, resident_end; /* bytes of memory at token resident_from (a tenth of the stream, at most 1M; after a restart), and at the end */
   int64_t restarted_at, restart_checked; /* -1, or where; tokens for which the restored stream was compared bit by bit */
   bool restart_equal;
   uint64_t digest;     /* of all losses and answers: equal digests mean equal bits */

@@ -180,6 +180,6 @@ void mn_wilson_interval(int64_t right, int64_t n, double *low, double *high) {
   double N = (double)n, p = (double)right / N, z2 = z * z;
   double centre = (p + z2 / (2 * N)) / (1 + z2 / N);
   double half = z / (1 + z2 / N) * sqrt(p * (1 - p) / N + z2 / (4 * N * N));
-  *low = centre - half < 0 ? 0 : centre - half;
-  *high = centre + half > 1 ? 1 : centre + half;
+  *low = right <= 0 || centre - half < 0 ? 0 : centre - half; /* without rounding's 1e-17 at the ends */
+  *high = right >= n || centre + half > 1 ? 1 : centre + half;
 }
