@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mneme.h" /* mn_status, mn_message, mn_status_name: public, and defined there only */
+
 #if defined(__GNUC__)
 #define MN_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 #else
@@ -17,27 +19,11 @@
 /* ---- status ---------------------------------------------------------------------------------------------------
  * Every fallible function returns mn_status. The message is built where the fault is known and kept per thread
  * (as errno is), so that a status can pass through any number of floors unchanged. */
-typedef enum mn_status {
-  MN_OK = 0,
-  MN_ERR_ARG,         /* the caller broke the contract of a function                */
-  MN_ERR_CONFIG,      /* a recipe, a flag or a setting is wrong                      */
-  MN_ERR_SHAPE,       /* shapes or types of tensors do not fit                       */
-  MN_ERR_FORMAT,      /* a file's content is not what its format says                */
-  MN_ERR_IO,          /* the operating system refused: missing file, full disk ...   */
-  MN_ERR_MEMORY,      /* out of memory, or a size that cannot be represented         */
-  MN_ERR_NUMERIC,     /* NaN, infinity or divergence                                 */
-  MN_ERR_CANCELLED,   /* interrupted by the user; state was saved where promised     */
-  MN_ERR_UNSUPPORTED, /* a correct request that this build or machine cannot serve   */
-  MN_ERR_INTERNAL     /* a defect of Mneme                                           */
-} mn_status;
 
 /* Sets this thread's message (printf style, no trailing newline) and returns `status`. */
 mn_status mn_fail(mn_status status, const char *fmt, ...) MN_PRINTF(2, 3);
 /* Puts "context: " in front of this thread's message and returns `status` (no-op for MN_OK). */
 mn_status mn_context(mn_status status, const char *fmt, ...) MN_PRINTF(2, 3);
-/* This thread's last message; "" when none. Valid until the next failure on the thread. */
-const char *mn_message(void);
-const char *mn_status_name(mn_status status);
 
 #define MN_TRY(expr)                                                                                                   \
   do {                                                                                                                 \

@@ -1,0 +1,204 @@
+/* lm.c - mneme.h's models and streams: thin covers over bundle.h, session.h and sampler.h that check what a foreign caller
+ * may get wrong. */
+#include "api/settings.h"
+#include "model/bundle.h"
+#include "stream/sampler.h"
+#include "stream/session.h"
+
+#include <stdlib.h>
+
+struct mn_lm {
+  mn_bundle bundle;
+  char fingerprint[33]; /* worked out once: it reads all parameters */
+};
+
+struct mn_stream {
+  const mn_lm *lm;
+  mn_session *session;
+  int64_t batch;
+};
+
+const char *mn_version(void) { return MN_VERSION; }
+void mn_release(void *p) { free(p); }
+
+/* ---- models ---- */
+mn_status mn_lm_open(const char *dir, int threads, mn_lm **out) {
+  if (!out) return mn_fail(MN_ERR_ARG, "mn_lm_open: out is NULL");
+  *out = NULL;
+  if (!dir) return mn_fail(MN_ERR_ARG, "mn_lm_open: dir is NULL");
+  mn_lm *lm = mn_calloc(1, sizeof *lm);
+  if (!lm) return MN_ERR_MEMORY;
+  mn_status status = mn_bundle_open(dir, threads, &lm->bundle);
+  if (status == MN_OK) status = mn_model_fingerprint(lm->bundle.model, lm->bundle.params, lm->fingerprint);
+  if (status != MN_OK) mn_lm_free(lm);
+  else *out = lm;
+  return status;
+}
+
+void mn_lm_free(mn_lm *lm) {
+  if (!lm) return;
+  mn_bundle_close(&lm->bundle);
+  free(lm);
+}
+
+int64_t mn_lm_vocab_size(const mn_lm *lm) { return lm->bundle.model->config.vocab_size; }
+int64_t mn_lm_parameters(const mn_lm *lm) { return mn_params_count(lm->bundle.params); }
+int32_t mn_lm_end_token(const mn_lm *lm) { return lm->bundle.tokenizer ? mn_tokenizer_eos(lm->bundle.tokenizer) : -1; }
+
+mn_status mn_lm_encode(const mn_lm *lm, const char *text, size_t bytes, int32_t **tokens, size_t *n) {
+  if (!tokens || !n || (!text && bytes)) return mn_fail(MN_ERR_ARG, "mn_lm_encode: text, tokens and n must not be NULL");
+  *tokens = NULL;
+  *n = 0;
+  MN_TRY(mn_bundle_need_tokenizer(&lm->bundle, "the model's directory"));
+  mn_ids ids = {0};
+  mn_status status = mn_tokenizer_encode(lm->bundle.tokenizer, text ? text : "", bytes, 0, &ids);
+  if (status == MN_OK && !ids.data && !(ids.data = mn_alloc(1))) status = MN_ERR_MEMORY; /* no tokens are a result, too */
+  if (status != MN_OK) {
+    mn_ids_free(&ids);
+    return status;
+  }
+  *tokens = ids.data;
+  *n = ids.len;
+  return MN_OK;
+}
+
+mn_status mn_lm_decode(const mn_lm *lm, const int32_t *tokens, size_t n, char **text, size_t *bytes) {
+  if (!text || (!tokens && n)) return mn_fail(MN_ERR_ARG, "mn_lm_decode: tokens and text must not be NULL");
+  *text = NULL;
+  MN_TRY(mn_bundle_need_tokenizer(&lm->bundle, "the model's directory"));
+  mn_text t = {0};
+  mn_status status = mn_tokenizer_decode(lm->bundle.tokenizer, tokens, n, true, &t);
+  mn_text_add(&t, "");
+  if (status == MN_OK) status = mn_text_status(&t);
+  if (status == MN_OK) {
+    if (bytes) *bytes = t.len;
+    *text = mn_text_take(&t);
+    if (!*text) status = MN_ERR_MEMORY;
+  }
+  mn_text_free(&t);
+  return status;
+}
+
+/* ---- streams ---- */
+typedef struct stream_settings {
+  int64_t batch, segment;
+  int precision;
+} stream_settings;
+static const char *const precisions[] = {"f32", "bf16", NULL};
+static const mn_field stream_fields[] = {
+    MN_FIELD_INT(stream_settings, batch, 1, 1, 1 << 20, "parallel streams"),
+    MN_FIELD_INT(stream_settings, segment, 256, 1, 1 << 20, "most tokens computed at once"),
+    MN_FIELD_ENUM(stream_settings, precision, precisions, 0, "of the computation"),
+    MN_FIELD_END};
+
+mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream **out) {
+  if (!out || !lm) return mn_fail(MN_ERR_ARG, "mn_stream_new: lm and out must not be NULL");
+  *out = NULL;
+  stream_settings c;
+  MN_TRY(mn_settings_read(settings, stream_fields, &c));
+  mn_stream *s = mn_calloc(1, sizeof *s);
+  if (!s) return MN_ERR_MEMORY;
+  s->lm = lm;
+  s->batch = c.batch;
+  mn_session_config config = {.batch = c.batch, .prefill = c.segment, .compute = c.precision ? MN_BF16 : MN_F32, .fingerprint = lm->fingerprint};
+  mn_status status = mn_session_new(lm->bundle.model, lm->bundle.params, &config, &s->session);
+  if (status != MN_OK) mn_stream_free(s);
+  else *out = s;
+  return status;
+}
+
+void mn_stream_free(mn_stream *s) {
+  if (!s) return;
+  mn_session_free(s->session);
+  free(s);
+}
+
+mn_status mn_stream_fork(const mn_stream *s, mn_stream **out) {
+  if (!out || !s) return mn_fail(MN_ERR_ARG, "mn_stream_fork: s and out must not be NULL");
+  mn_stream *copy = *out = mn_calloc(1, sizeof *copy);
+  if (!copy) return MN_ERR_MEMORY;
+  *copy = (mn_stream){.lm = s->lm, .batch = s->batch};
+  mn_status status = mn_session_fork(s->session, &copy->session);
+  if (status != MN_OK) {
+    mn_stream_free(copy);
+    *out = NULL;
+  }
+  return status;
+}
+
+mn_status mn_stream_reset(mn_stream *s) { return mn_session_reset(s->session); }
+
+mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const float **logits) {
+  if (!tokens) return mn_fail(MN_ERR_ARG, "mn_stream_feed: tokens is NULL");
+  return mn_session_feed(s->session, tokens, n, logits);
+}
+
+mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {
+  if (!tokens || !targets || !nll) return mn_fail(MN_ERR_ARG, "mn_stream_score: tokens, targets and nll must not be NULL");
+  return mn_session_score(s->session, tokens, targets, n, nll);
+}
+
+int64_t mn_stream_position(const mn_stream *s) { return mn_session_position(s->session); }
+size_t mn_stream_state_bytes(const mn_stream *s) { return mn_session_state_bytes(s->session); }
+
+mn_status mn_stream_save(mn_stream *s, const char *path) {
+  return path ? mn_session_save(s->session, path) : mn_fail(MN_ERR_ARG, "mn_stream_save: path is NULL");
+}
+mn_status mn_stream_load(mn_stream *s, const char *path) {
+  return path ? mn_session_load(s->session, path) : mn_fail(MN_ERR_ARG, "mn_stream_load: path is NULL");
+}
+
+int mn_stream_tensor_count(const mn_stream *s) { return mn_session_count(s->session); }
+
+mn_status mn_stream_tensor(const mn_stream *s, int i, const char **name, const char **type, int *n_dims, int64_t *dims, double *norm) {
+  mn_session_tensor t;
+  MN_TRY(mn_session_at(s->session, i, &t));
+  if (name) *name = t.info.name;
+  if (type) *type = mn_dtype_name(t.info.dtype);
+  if (n_dims) *n_dims = t.info.shape.ndim;
+  for (int k = 0; dims && k < t.info.shape.ndim; k++) dims[k] = t.info.shape.dim[k];
+  if (norm) *norm = t.norm;
+  return MN_OK;
+}
+
+/* ---- generation ---- */
+static mn_status generate(mn_stream *s, mn_sampler *sampler, const int32_t *prompt, int64_t n, int64_t max_tokens, mn_text *text,
+                          mn_token_fn on_token, void *ctx) {
+  const mn_tokenizer *tok = s->lm->bundle.tokenizer;
+  mn_decoder decoder = {.tok = tok, .skip_special = true};
+  const float *logits;
+  int32_t end = mn_lm_end_token(s->lm);
+  MN_TRY(mn_session_feed(s->session, prompt, n, &logits));
+  for (int64_t i = 0; i < n; i++) mn_sampler_note(sampler, prompt[i]);
+  for (int64_t i = 0; i < max_tokens; i++) {
+    int32_t token;
+    size_t bytes;
+    MN_TRY(mn_sampler_next(sampler, logits, &token));
+    MN_TRY(mn_session_feed(s->session, &token, 1, &logits));
+    bool last = i + 1 == max_tokens || (end >= 0 && token == end);
+    text->len = 0;
+    mn_text_add(text, "");
+    if (tok && mn_tokenizer_token(tok, token, &bytes)) MN_TRY(mn_decoder_push(&decoder, token, text));
+    if (tok && last) MN_TRY(mn_decoder_finish(&decoder, text));
+    MN_TRY(mn_text_status(text));
+    if (text->data) text->data[text->len] = 0;
+    if (on_token && !on_token(ctx, token, text->data ? text->data : "", text->len)) return MN_OK;
+    if (last) return MN_OK;
+  }
+  return MN_OK;
+}
+
+mn_status mn_stream_generate(mn_stream *s, const int32_t *prompt, int64_t n, int64_t max_tokens, const char *const *settings,
+                             mn_token_fn on_token, void *ctx) {
+  if (!prompt || n < 1) return mn_fail(MN_ERR_ARG, "mn_stream_generate: the prompt needs at least one token");
+  if (s->batch != 1) return mn_fail(MN_ERR_ARG, "mn_stream_generate: the stream has batch %lld; it must be 1", (long long)s->batch);
+  mn_sampling c;
+  MN_TRY(mn_settings_read(settings, mn_sampling_fields, &c));
+  mn_sampler *sampler;
+  MN_TRY(mn_sampler_new(&c, mn_lm_vocab_size(s->lm), &sampler));
+  mn_text text = {0};
+  mn_status status = generate(s, sampler, prompt, n, max_tokens, &text, on_token, ctx);
+  mn_text_free(&text);
+  mn_sampler_free(sampler);
+  return status;
+}

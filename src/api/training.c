@@ -1,0 +1,85 @@
+/* training.c - mneme.h's training: a recipe step by step, or whole as `mneme train` does it. */
+#include "api/settings.h"
+#include "base/file.h"
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct mn_training {
+  mn_recipe *recipe;
+  mn_trainer *trainer;
+};
+
+mn_status mn_training_new(const char *recipe, const char *const *settings, int threads, mn_training **out) {
+  if (!out) return mn_fail(MN_ERR_ARG, "mn_training_new: out is NULL");
+  *out = NULL;
+  if (!recipe) return mn_fail(MN_ERR_ARG, "mn_training_new: recipe is NULL");
+  mn_training *t = mn_calloc(1, sizeof *t);
+  if (!t) return MN_ERR_MEMORY;
+  mn_status status = mn_recipe_read(recipe, settings, mn_settings_count(settings), &t->recipe);
+  if (status == MN_OK) status = mn_trainer_new(t->recipe, threads, NULL, NULL, NULL, &t->trainer);
+  if (status != MN_OK) mn_training_free(t);
+  else *out = t;
+  return status;
+}
+
+void mn_training_free(mn_training *t) {
+  if (!t) return;
+  mn_trainer_free(t->trainer);
+  mn_recipe_free(t->recipe);
+  free(t);
+}
+
+mn_status mn_training_step(mn_training *t, double *loss) {
+  mn_step_result r;
+  MN_TRY(mn_trainer_step(t->trainer, &r));
+  if (loss) *loss = r.loss;
+  return MN_OK;
+}
+
+mn_status mn_training_validate(mn_training *t, double *loss) {
+  mn_evaluation e;
+  MN_TRY(mn_trainer_validate(t->trainer, NULL, &e));
+  if (loss) *loss = e.batches ? e.loss : (double)NAN;
+  return MN_OK;
+}
+
+int64_t mn_training_steps(const mn_training *t) { return t->recipe->train.steps; }
+int64_t mn_training_done(const mn_training *t) { return mn_trainer_steps_done(t->trainer); }
+
+mn_status mn_training_save(const mn_training *t, const char *dir) {
+  if (!dir) return mn_fail(MN_ERR_ARG, "mn_training_save: dir is NULL");
+  MN_TRY(mn_model_save_dir(mn_trainer_model(t->trainer), mn_trainer_params(t->trainer), dir));
+  const mn_tokenizer *tok = mn_trainer_tokenizer(t->trainer);
+  if (!tok) return MN_OK;
+  char *path = mn_path_join(dir, "tokenizer.json");
+  if (!path) return MN_ERR_MEMORY;
+  mn_status status = mn_tokenizer_save(tok, path);
+  free(path);
+  return status;
+}
+
+/* ---- the whole training ---- */
+typedef struct observer {
+  mn_train_fn on_step;
+  void *ctx;
+  volatile sig_atomic_t stop;
+} observer;
+
+static void on_event(void *ctx, const mn_train_event *e) {
+  observer *o = ctx;
+  if (e->kind == MN_EVENT_STEP && o->on_step && !o->on_step(o->ctx, e->step, e->steps, e->result->loss, e->tokens_per_second)) o->stop = 1;
+}
+
+mn_status mn_lm_train(const char *recipe, const char *const *settings, const char *out_dir, bool resume, mn_train_fn on_step, void *ctx) {
+  if (!recipe || !out_dir) return mn_fail(MN_ERR_ARG, "mn_lm_train: recipe and out_dir must not be NULL");
+  mn_recipe *r;
+  MN_TRY(mn_recipe_read(recipe, settings, mn_settings_count(settings), &r));
+  observer o = {.on_step = on_step, .ctx = ctx};
+  mn_train_options options = {.out_dir = out_dir, .resume = resume, .stop = &o.stop, .event = on_event, .ctx = &o};
+  mn_train_result result;
+  mn_status status = mn_train(r, &options, &result);
+  mn_recipe_free(r);
+  return status;
+}

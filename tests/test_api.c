@@ -1,0 +1,207 @@
+/* What must be true of the public API, seen as a foreign program sees it (mneme.h alone): the examples run; a model trained in
+ * steps opens, streams, is saved, loaded and forked; batches are independent streams; generation is reproducible and can be
+ * stopped; wrong use is named, and never crashes. */
+#include <mneme.h>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "test.h"
+
+#define DIR MN_TEST_BINARY_DIR "/api"
+#define MODEL DIR "/model"
+#define RECIPE DIR "/recipe.yaml"
+
+static int sh(const char *command) {
+  int status = system(command);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+static void set_up(void) {
+  CHECK(sh("rm -rf " DIR " && mkdir -p " DIR) == 0, DIR);
+  FILE *f = fopen(DIR "/text.txt", "w");
+  for (int i = 0; f && i < 2000; i++) fprintf(f, "%s %s\n", i % 3 ? "it was the best of times," : "it was the worst", i % 2 ? "said he" : "she read");
+  if (f) fclose(f);
+  f = fopen(RECIPE, "w");
+  if (f) {
+    fputs("name: api\ntokenizer: {type: bytes}\ndata: {files: [" DIR "/text.txt], validation: 0.1, cache: " DIR "/cache}\n"
+          "model: {d_model: 32, layers: 1, block: {mixer: {type: titans_mag, heads: 2, window: 8, chunk: 8, segment: 8}, hidden: 64}}\n"
+          "train: {steps: 30, batch: 4, seq_len: 32, optimizer: {lr: 1e-2}, validate_every: 0}\n", f);
+    fclose(f);
+  }
+  setenv("MNEME_HOME", DIR, 1);
+}
+
+static void the_examples_run(void) {
+  CHECK(sh(MN_TEST_BINARY_DIR "/example-train " RECIPE " " MODEL " >" DIR "/train.log 2>&1") == 0, "see " DIR "/train.log");
+  CHECK(sh("grep -q 'step 30: loss' " DIR "/train.log") == 0, "see " DIR "/train.log");
+  CHECK(sh(MN_TEST_BINARY_DIR "/example-stream " MODEL " " DIR "/s.safetensors <" DIR "/text.txt >" DIR "/stream.log 2>&1") == 0,
+        "see " DIR "/stream.log");
+  CHECK(sh("grep -q 'tokens read, perplexity' " DIR "/stream.log && grep -q '^It was' " DIR "/stream.log") == 0, "see " DIR "/stream.log");
+  if (access(MN_TEST_BINARY_DIR "/api-cpp", X_OK) == 0) /* where there is a C++ compiler */
+    CHECK(sh(MN_TEST_BINARY_DIR "/api-cpp " MODEL " | grep -q '^23 '") == 0, "C++");
+  CHECK(sh(MN_TEST_BINARY_DIR "/mneme generate --model " MODEL " --prompt it --tokens 5 >/dev/null 2>&1") == 0, "the program reads it, too");
+}
+
+static void training_lowers_the_loss(void) {
+  mn_training *t = NULL;
+  double first = 0, last = 0, held_out = 0;
+  CHECK_OK(mn_training_new(RECIPE, (const char *const[]){"train.steps=25", NULL}, 1, &t));
+  if (!t) return;
+  CHECK(mn_training_steps(t) == 25 && mn_training_done(t) == 0, "%lld", (long long)mn_training_steps(t));
+  CHECK_OK(mn_training_step(t, &first));
+  while (mn_training_done(t) < 25) CHECK_OK(mn_training_step(t, &last));
+  CHECK_OK(mn_training_validate(t, &held_out));
+  CHECK(last < first - 0.5 && fabs(held_out - last) < 1.5, "%g to %g, held out %g", first, last, held_out);
+  mn_training_free(t);
+}
+
+typedef struct seen {
+  int64_t steps, stop_at;
+} seen;
+static bool on_step(void *ctx, int64_t step, int64_t steps, double loss, double rate) {
+  seen *s = ctx;
+  s->steps++;
+  CHECK(isfinite(loss) && rate >= 0 && step <= steps, "step %lld", (long long)step);
+  return s->steps != s->stop_at;
+}
+
+static void a_whole_training_stops_and_resumes(void) {
+  seen a = {.stop_at = 4}, b = {0};
+  CHECK(mn_lm_train(RECIPE, (const char *const[]){"train.steps=10", NULL}, DIR "/whole", false, on_step, &a) == MN_ERR_CANCELLED, "%s", mn_message());
+  CHECK_OK(mn_lm_train(RECIPE, (const char *const[]){"train.steps=10", NULL}, DIR "/whole", true, on_step, &b));
+  CHECK(a.steps == 4 && b.steps == 6, "%lld and %lld steps", (long long)a.steps, (long long)b.steps);
+  mn_lm *lm = NULL;
+  CHECK_OK(mn_lm_open(DIR "/whole", 1, &lm));
+  mn_lm_free(lm);
+}
+
+static void text_and_tokens(void) {
+  mn_lm *lm = NULL;
+  CHECK_OK(mn_lm_open(MODEL, 1, &lm));
+  if (!lm) return;
+  int32_t *tokens = NULL;
+  size_t n = 0, bytes = 0;
+  char *text = NULL;
+  CHECK_OK(mn_lm_encode(lm, "caf\xc3\xa9 ", 6, &tokens, &n));
+  CHECK_OK(mn_lm_decode(lm, tokens, n, &text, &bytes));
+  CHECK(n == 6 && bytes == 6 && text && !strcmp(text, "caf\xc3\xa9 "), "%zu tokens, '%s'", n, text ? text : "");
+  mn_release(tokens);
+  mn_release(text);
+  CHECK_OK(mn_lm_encode(lm, NULL, 0, &tokens, &n));
+  CHECK(n == 0 && tokens, "nothing is a text, too");
+  mn_release(tokens);
+  CHECK(mn_lm_decode(lm, (int32_t[]){-5}, 1, &text, NULL) == MN_ERR_ARG && !text, "%s", mn_message());
+  CHECK(mn_lm_vocab_size(lm) >= 256 && mn_lm_parameters(lm) > 1000, "%lld", (long long)mn_lm_parameters(lm));
+  mn_lm_free(lm);
+}
+
+static void batches_are_independent_streams(void) {
+  mn_lm *lm = NULL;
+  mn_stream *two = NULL, *one = NULL;
+  CHECK_OK(mn_lm_open(MODEL, 1, &lm));
+  CHECK_OK(mn_stream_new(lm, (const char *const[]){"batch=2", "segment=16", NULL}, &two));
+  CHECK_OK(mn_stream_new(lm, NULL, &one));
+  if (!two || !one) return;
+  enum { N = 40 };
+  int32_t tokens[2 * N];
+  for (int i = 0; i < 2 * N; i++) tokens[i] = 32 + i * 7 % 64;
+  const float *both, *second;
+  CHECK_OK(mn_stream_feed(two, tokens, N, &both));
+  CHECK_OK(mn_stream_feed(one, tokens + N, N, &second));
+  int64_t vocab = mn_lm_vocab_size(lm);
+  double worst = 0;
+  for (int64_t i = 0; i < vocab; i++) worst = fmax(worst, fabs((double)both[vocab + i] - (double)second[i]));
+  CHECK(worst < 1e-4, "%g", worst);
+  CHECK(mn_stream_position(two) == N && mn_stream_state_bytes(two) > mn_stream_state_bytes(one), "position, bytes");
+  CHECK(mn_stream_generate(two, tokens, 1, 1, NULL, NULL, NULL) == MN_ERR_ARG, "generation from a batch");
+  mn_stream_free(one);
+  mn_stream_free(two);
+  mn_lm_free(lm);
+}
+
+static bool keep(void *ctx, int32_t token, const char *text, size_t bytes) {
+  char *all = ctx;
+  (void)token;
+  CHECK(strlen(text) == bytes, "'%s'", text);
+  if (strlen(all) + bytes < 900) strcat(all, text);
+  return strlen(all) < 20;
+}
+
+static void memory_is_saved_loaded_and_forked(void) {
+  mn_lm *lm = NULL;
+  mn_stream *s = NULL, *copy = NULL, *other = NULL;
+  char a[1000] = "", b[1000] = "", c[1000] = "";
+  const char *const settings[] = {"temperature=1", "seed=5", "top_k=20", NULL};
+  int32_t prompt[] = {'i', 't', ' '};
+  CHECK_OK(mn_lm_open(MODEL, 1, &lm));
+  CHECK_OK(mn_stream_new(lm, NULL, &s));
+  CHECK_OK(mn_stream_new(lm, NULL, &other));
+  if (!s || !other) return;
+  CHECK_OK(mn_stream_feed(s, (int32_t[]){'h', 'e', ' ', 'r', 'e', 'a', 'd', ','}, 8, NULL));
+  CHECK_OK(mn_stream_save(s, DIR "/memory.safetensors"));
+  CHECK_OK(mn_stream_load(other, DIR "/memory.safetensors"));
+  CHECK_OK(mn_stream_fork(s, &copy));
+  CHECK(mn_stream_position(other) == 8 && mn_stream_position(copy) == 8, "positions");
+  int n_dims;
+  int64_t dims[6];
+  const char *name, *type;
+  double norm;
+  for (int i = 0; i < mn_stream_tensor_count(s); i++) {
+    CHECK_OK(mn_stream_tensor(s, i, &name, &type, &n_dims, dims, &norm));
+    CHECK(*name && *type && n_dims >= 1 && n_dims <= 6 && isfinite(norm), "%s", name);
+  }
+  CHECK(mn_stream_tensor(s, 1000, NULL, NULL, NULL, NULL, NULL) == MN_ERR_ARG, "tensor 1000");
+  CHECK_OK(mn_stream_generate(s, prompt, 3, 100, settings, keep, a));
+  CHECK_OK(mn_stream_generate(other, prompt, 3, 100, settings, keep, b));
+  CHECK_OK(mn_stream_generate(copy, prompt, 3, 100, settings, keep, c));
+  CHECK(strlen(a) >= 20 && !strcmp(a, b) && !strcmp(a, c), "'%s' '%s' '%s'", a, b, c);
+  CHECK_OK(mn_stream_reset(s));
+  CHECK(mn_stream_position(s) == 0, "reset");
+  float nll[4];
+  CHECK_OK(mn_stream_score(s, (int32_t[]){'i', 't', ' ', 'w'}, (int32_t[]){'t', ' ', 'w', -1}, 4, nll));
+  CHECK(nll[0] > 0 && nll[2] > 0 && nll[3] == 0, "%g %g %g", (double)nll[0], (double)nll[2], (double)nll[3]);
+  mn_stream_free(s);
+  mn_stream_free(copy);
+  mn_stream_free(other);
+  mn_lm_free(lm);
+}
+
+static void wrong_use_is_named(void) {
+  mn_lm *lm = NULL;
+  mn_stream *s = NULL;
+  mn_training *t = NULL;
+  CHECK(mn_lm_open(DIR "/nothing", 1, &lm) == MN_ERR_IO && !lm && strstr(mn_message(), "nothing"), "%s", mn_message());
+  CHECK(mn_lm_open(NULL, 1, &lm) == MN_ERR_ARG && !lm, "%s", mn_message());
+  CHECK(mn_training_new(DIR "/none.yaml", NULL, 1, &t) != MN_OK && !t && strstr(mn_message(), "none.yaml"), "%s", mn_message());
+  CHECK(mn_training_new(RECIPE, (const char *const[]){"train.stepz=3", NULL}, 1, &t) == MN_ERR_CONFIG && !t && strstr(mn_message(), "steps"), "%s",
+        mn_message());
+  CHECK_OK(mn_lm_open(MODEL, 1, &lm));
+  if (!lm) return;
+  CHECK(mn_stream_new(lm, (const char *const[]){"bach=2", NULL}, &s) == MN_ERR_CONFIG && !s && strstr(mn_message(), "batch"), "%s", mn_message());
+  CHECK_OK(mn_stream_new(lm, NULL, &s));
+  CHECK(mn_stream_feed(s, (int32_t[]){100000}, 1, NULL) == MN_ERR_ARG, "%s", mn_message());
+  CHECK(mn_stream_feed(s, NULL, 1, NULL) == MN_ERR_ARG && mn_stream_feed(s, (int32_t[]){1}, 0, NULL) == MN_ERR_ARG, "%s", mn_message());
+  CHECK(mn_stream_generate(s, (int32_t[]){1}, 1, 3, (const char *const[]){"temprature=1", NULL}, NULL, NULL) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "temperature"), "%s", mn_message());
+  CHECK(mn_stream_load(s, DIR "/text.txt") == MN_ERR_FORMAT, "%s", mn_message());
+  mn_stream_free(s);
+  mn_lm_free(lm);
+  mn_lm_free(NULL);
+  mn_stream_free(NULL);
+  mn_training_free(NULL);
+  mn_release(NULL);
+  CHECK(mn_version()[0] && mn_status_name(MN_ERR_IO)[0], "names");
+}
+
+int main(void) {
+  RUN(set_up);
+  RUN(the_examples_run);
+  RUN(training_lowers_the_loss);
+  RUN(a_whole_training_stops_and_resumes);
+  RUN(text_and_tokens);
+  RUN(batches_are_independent_streams);
+  RUN(memory_is_saved_loaded_and_forked);
+  RUN(wrong_use_is_named);
+  return test_end();
+}
