@@ -81,6 +81,31 @@ static void test_muon_learns(void) {
   CHECK(loss[39] < 3, "loss %g after 40 steps", loss[39]);
 }
 
+/* One step of Muon moves a matrix by a nearly orthogonal one, of AdamW's usual size. */
+static void test_muon_is_orthogonal(void) {
+  mn_recipe *r = RECIPE("train.optimizer={type: muon, lr: 0.01, weight_decay: 0}");
+  mn_trainer *t = NULL;
+  mn_step_result s;
+  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+  if (!t) return;
+  mn_params *p = mn_trainer_params(t);
+  int k = mn_params_find(p, "layers.0.channel.up_proj.weight"); /* [64, 32] */
+  enum { ROWS = 64, COLS = 32 };
+  static float before[ROWS * COLS], o[ROWS * COLS];
+  float *w = p->data[k];
+  memcpy(before, w, sizeof before);
+  CHECK_OK(mn_trainer_step(t, &s));
+  for (int i = 0; i < ROWS * COLS; i++) o[i] = (before[i] - w[i]) / (0.01f * 0.2f * 8.0f); /* sqrt(64) = 8 */
+  for (int a = 0; a < COLS; a += 5)
+    for (int b = 0; b <= a; b += 5) { /* O^T O is near the identity: the iteration ends between 0.7 and 1.2 */
+      double dot = 0;
+      for (int i = 0; i < ROWS; i++) dot += (double)o[i * COLS + a] * (double)o[i * COLS + b];
+      CHECK(a == b ? dot > 0.4 && dot < 1.5 : fabs(dot) < 0.35, "(O^T O)[%d, %d] = %g", a, b, dot);
+    }
+  mn_trainer_free(t);
+  mn_recipe_free(r);
+}
+
 static void test_schedules(void) {
   mn_schedule_config c;
   mn_config_defaults(mn_schedule_fields, &c);
@@ -208,6 +233,7 @@ static void test_bad_models_and_data_are_refused(void) {
       {"model.block.mixer.type=atention", {"atention", "attention"}},
       {"model.vocab_size=100", {"vocab_size", "257"}},
       {"model.block.mixer.window=-1", {"window", "-1"}},
+      {"model={d_model: 131072, layers: 64, block: {mixer: {type: attention}}}", {"GiB", "d_model"}},
       {"data.files=[/nowhere/at/all.txt]", {"/nowhere/at/all.txt", "data.files"}},
       {"train.seq_len=100000", {"100000", "tokens"}},
       {"model.block.mixer={type: titans_lmm, heads: 2, chunk: 33}", {"chunk of 33", "seq_len 32"}},
@@ -265,8 +291,8 @@ static void test_bpe_is_trained_once(void) {
   mn_recipe *r = RECIPE("tokenizer={type: bpe, vocab_size: 270}");
   mn_tokenizer *a = NULL, *b = NULL;
   char x[33] = "", y[33] = "";
-  CHECK_OK(mn_recipe_tokenizer(r, NULL, &a));
-  CHECK_OK(mn_recipe_tokenizer(r, NULL, &b));
+  CHECK_OK(mn_recipe_tokenizer(r, NULL, NULL, NULL, &a));
+  CHECK_OK(mn_recipe_tokenizer(r, NULL, NULL, NULL, &b));
   if (a) mn_tokenizer_hash(a, x);
   if (b) mn_tokenizer_hash(b, y);
   CHECK(a && !strcmp(x, y) && mn_tokenizer_vocab_size(a) == 270, "the second comes from the cache");
@@ -290,6 +316,7 @@ int main(void) {
   RUN(test_carried_state_joins_segments);
   RUN(test_state_is_reset_with_the_stream);
   RUN(test_muon_learns);
+  RUN(test_muon_is_orthogonal);
   RUN(test_a_task_is_learned_by_name);
   RUN(test_validation_measures_text);
   RUN(test_what_is_not_finite_is_named);

@@ -7,10 +7,19 @@
 
 bool mn_train_view_data(void *ctx, const char *file, int64_t bytes, int64_t total) {
   mn_train_view *v = ctx;
-  if (!v->data) v->data = mn_progress_new(v->cli, "tokenise", "bytes", total);
-  mn_progress_fields(v->data, "%s", file);
-  mn_progress_update(v->data, bytes);
+  bool vocabulary = file == mn_progress_vocabulary;
+  mn_progress **p = vocabulary ? &v->vocabulary : &v->data;
+  if (!*p) *p = mn_progress_new(v->cli, vocabulary ? "tokenizer" : "tokenise", vocabulary ? "merges" : "bytes", total);
+  if (!vocabulary) mn_progress_fields(*p, "%s", file);
+  mn_progress_update(*p, bytes);
   return !mn_cli_interrupted();
+}
+
+void mn_train_view_end(mn_train_view *v) {
+  mn_progress_free(v->vocabulary);
+  mn_progress_free(v->data);
+  mn_progress_free(v->steps);
+  v->vocabulary = v->data = v->steps = NULL;
 }
 
 static void show_step(mn_train_view *v, const mn_train_event *e) {
@@ -26,8 +35,7 @@ void mn_train_view_event(void *ctx, const mn_train_event *e) {
   mn_train_view *v = ctx;
   switch (e->kind) {
   case MN_EVENT_BEGIN:
-    mn_progress_free(v->data);
-    v->data = NULL;
+    mn_train_view_end(v);
     v->steps = mn_progress_new(v->cli, v->label, "steps", e->steps);
     mn_progress_begin_at(v->steps, e->step);
     break;
@@ -41,11 +49,6 @@ void mn_train_view_event(void *ctx, const mn_train_event *e) {
   }
 }
 
-void mn_train_view_end(mn_train_view *v) {
-  mn_progress_free(v->data);
-  mn_progress_free(v->steps);
-  v->data = v->steps = NULL;
-}
 
 mn_status mn_train_settings(const mn_cli *cli, const char ***set, int *n) {
   static char seed[40];

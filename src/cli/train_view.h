@@ -8,7 +8,7 @@
 typedef struct mn_train_view {
   mn_cli *cli;
   const char *label;
-  mn_progress *data, *steps;
+  mn_progress *vocabulary, *data, *steps;
   double loss; /* mean of the last steps: what the eye follows */
   double validation_loss;
 } mn_train_view;

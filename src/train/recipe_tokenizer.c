@@ -62,13 +62,26 @@ static mn_status cache_path(const mn_recipe *r, const text_files *t, char **out)
   return status == MN_OK && !*out ? MN_ERR_MEMORY : status;
 }
 
-static mn_status train_bpe(const mn_recipe *r, mn_tokenizer **out) {
+const char mn_progress_vocabulary[] = "vocabulary";
+
+typedef struct listener {
+  mn_data_progress progress;
+  void *ctx;
+} listener;
+
+static bool on_merges(void *ctx, int64_t done, int64_t total) {
+  const listener *l = ctx;
+  return !l->progress || l->progress(l->ctx, mn_progress_vocabulary, done, total);
+}
+
+static mn_status train_bpe(const mn_recipe *r, listener *l, mn_tokenizer **out) {
   text_files t = {0};
   char *path = NULL;
   mn_status status = open_files(&r->data, &t);
   if (status == MN_OK) status = cache_path(r, &t, &path);
   if (status == MN_OK && (!mn_file_exists(path) || mn_tokenizer_load(path, out) != MN_OK)) {
-    mn_tokenizer_train_config c = {.vocab_size = (int32_t)r->tokenizer.vocab_size, .pattern = (mn_pattern)r->tokenizer.pattern};
+    mn_tokenizer_train_config c = {.vocab_size = (int32_t)r->tokenizer.vocab_size, .pattern = (mn_pattern)r->tokenizer.pattern,
+                                   .progress = on_merges, .progress_ctx = l};
     status = mn_tokenizer_train(&c, t.spans, t.n, out);
     if (status == MN_OK && mn_tokenizer_save(*out, path) != MN_OK)
       mn_log_write(MN_LOG_WARN, "%s; the tokenizer will be trained again next time", mn_message());
@@ -78,7 +91,7 @@ static mn_status train_bpe(const mn_recipe *r, mn_tokenizer **out) {
   return status;
 }
 
-mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, mn_tokenizer **out) {
+mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, mn_data_progress progress, void *ctx, mn_tokenizer **out) {
   static const char *const special[] = {"<|endoftext|>"};
   *out = NULL;
   if (r->data.task) {
@@ -90,7 +103,7 @@ mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, mn_tokenize
   }
   if (saved && mn_file_exists(saved)) return mn_tokenizer_load(saved, out);
   switch ((mn_tokenizer_kind)r->tokenizer.type) {
-  case MN_TOKENIZER_BPE: return train_bpe(r, out);
+  case MN_TOKENIZER_BPE: return train_bpe(r, &(listener){progress, ctx}, out);
   case MN_TOKENIZER_FILE: return mn_context(mn_tokenizer_load(r->tokenizer.file, out), "tokenizer.file");
   default: return mn_tokenizer_bytes(special, 1, out);
   }

@@ -62,20 +62,22 @@ static mn_status lock_dir(loop *l) {
   return status;
 }
 
-static mn_status check_empty(const loop *l) {
+/* A new run wants a directory without one; *exists tells whether there is a checkpoint to go on from. */
+static mn_status look_for_run(const loop *l, bool *exists) {
   int64_t *steps;
   size_t n;
   MN_TRY(mn_checkpoint_list(l->o->out_dir, &steps, &n));
   int64_t newest = n ? steps[0] : 0;
   free(steps);
-  if (n)
+  *exists = n > 0;
+  if (n && !l->o->resume)
     return mn_fail(MN_ERR_CONFIG, "%s already holds a run (step %lld): --resume goes on with it; choose another --out for a new one",
                    l->o->out_dir, (long long)newest);
   return MN_OK;
 }
 
-/* What describes the model beside its weights. */
-static mn_status write_description(const loop *l) {
+/* What describes the model beside its weights. A run that goes on keeps the tokenizer it began with. */
+static mn_status write_description(const loop *l, bool goes_on) {
   mn_arena *arena = mn_arena_new();
   const mn_value *model = arena ? mn_model_to_value(arena, l->t->model) : NULL;
   const mn_value *root = model ? mn_value_map(arena, 1, (const char *const[]){"model"}, &model) : NULL;
@@ -83,7 +85,7 @@ static mn_status write_description(const loop *l) {
   char *tokenizer = mn_path_join(l->o->out_dir, "tokenizer.json");
   mn_status status = root && config && recipe && tokenizer ? mn_json_write(config, root) : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_json_write(recipe, l->t->state.recipe);
-  if (status == MN_OK && l->t->tok && !mn_file_exists(tokenizer)) status = mn_tokenizer_save(l->t->tok, tokenizer);
+  if (status == MN_OK && l->t->tok && !goes_on) status = mn_tokenizer_save(l->t->tok, tokenizer);
   free(config);
   free(recipe);
   free(tokenizer);
@@ -99,6 +101,14 @@ static mn_status save(loop *l) {
   l->saved_step = l->t->state.step;
   tell(l, (mn_train_event){.kind = MN_EVENT_CHECKPOINT});
   return MN_OK;
+}
+
+/* Adds to the message, which stays this thread's. */
+static mn_status say_more(mn_status status, const char *before, const char *after) {
+  char *why = mn_strdup(mn_message());
+  mn_fail(status, "%s%s%s", before, why ? why : "", after);
+  free(why);
+  return status;
 }
 
 /* "; the checkpoint of step 40 is intact" */
@@ -166,11 +176,9 @@ static mn_status stopped(loop *l) {
   if (!l->o->out_dir) return mn_fail(MN_ERR_CANCELLED, "interrupted after step %lld", (long long)l->t->state.step);
   char kept[96];
   if (save(l) != MN_OK) {
-    char *why = mn_strdup(mn_message());
-    mn_fail(MN_ERR_IO, "interrupted after step %lld, and its checkpoint could not be written: %s%s", (long long)l->t->state.step,
-            why ? why : "", what_is_kept(l, kept));
-    free(why);
-    return MN_ERR_IO;
+    char text[96];
+    snprintf(text, sizeof text, "interrupted after step %lld, and its checkpoint could not be written: ", (long long)l->t->state.step);
+    return say_more(MN_ERR_IO, text, what_is_kept(l, kept));
   }
   return mn_fail(MN_ERR_CANCELLED, "interrupted after step %lld; %s holds everything, and --resume goes on from there",
                  (long long)l->t->state.step, l->o->out_dir);
@@ -189,7 +197,7 @@ static mn_status one_step(loop *l) {
   if (due) record(l);
   if (status != MN_OK) {
     char kept[96];
-    return l->o->out_dir && status == MN_ERR_NUMERIC ? mn_fail(status, "%s%s", mn_strdup(mn_message()), what_is_kept(l, kept)) : status;
+    return l->o->out_dir && status == MN_ERR_NUMERIC ? say_more(status, "", what_is_kept(l, kept)) : status;
   }
   double per_step = (double)(c->accumulate * c->batch * c->seq_len);
   double rate = l->timed_steps > 1 ? per_step * (double)(l->timed_steps - 1) / l->seconds : per_step / seconds;
@@ -214,12 +222,7 @@ static mn_status run(loop *l) {
   MN_TRY(mn_params_check_finite(l->t->params));
   char kept[96];
   mn_status status = save(l);
-  if (status != MN_OK) {
-    char *why = mn_strdup(mn_message());
-    mn_fail(status, "the trained model could not be written: %s%s", why ? why : "", what_is_kept(l, kept));
-    free(why);
-    return status;
-  }
+  if (status != MN_OK) return say_more(status, "the trained model could not be written: ", what_is_kept(l, kept));
   status = validate(l);
   return status == MN_ERR_CANCELLED ? MN_OK : status; /* all that was promised is saved */
 }
@@ -231,9 +234,10 @@ static mn_status open_loop(loop *l) {
   if (o->out_dir) {
     MN_TRY(mn_make_dirs(o->out_dir));
     MN_TRY(lock_dir(l));
-    if (!o->resume) MN_TRY(check_empty(l));
+    bool exists;
+    MN_TRY(look_for_run(l, &exists));
     MN_TRY(mn_checkpoint_tidy(o->out_dir));
-    saved = o->resume ? mn_path_join(o->out_dir, "tokenizer.json") : NULL;
+    saved = exists ? mn_path_join(o->out_dir, "tokenizer.json") : NULL;
   }
   mn_status status = mn_trainer_new(l->recipe, o->threads, saved, o->data_progress, o->ctx, &l->t);
   free(saved);
@@ -245,7 +249,7 @@ static mn_status open_loop(loop *l) {
     if (found) resume_step = l->saved_step = l->t->state.step;
     else remark(l, "%s has no checkpoint yet: training begins at step 0", o->out_dir);
   }
-  if (o->out_dir) MN_TRY(write_description(l));
+  if (o->out_dir) MN_TRY(write_description(l, resume_step >= 0));
   tell(l, (mn_train_event){.kind = MN_EVENT_BEGIN});
   return open_log(l, resume_step);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "train/trainer_internal.h"
 
@@ -137,17 +138,41 @@ static mn_status build_accumulating(mn_trainer *t) {
 
 /* ---- opening ---- */
 
+/* Parameter, gradient and two moments: what no plan can do without. Refused here, it is a message and not a killed process. */
+static mn_status check_memory(const mn_model *m) {
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = g ? mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, 1) : NULL;
+  mn_status status = s ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK) {
+    mn_model_hidden(s, m, mn_input(g, "tokens", MN_I32, MN_SHAPE(1, 1)));
+    mn_model_head(s, m);
+    status = mn_graph_status(g);
+  }
+  const mn_param_info *info;
+  double count = 0, gib = 1024.0 * 1024 * 1024;
+  for (int i = 0, n = status == MN_OK ? mn_scope_params(s, &info, NULL) : 0; i < n; i++) count += (double)mn_shape_count(&info[i].shape);
+  double has = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+  if (status == MN_OK && 16 * count > has)
+    status = mn_fail(MN_ERR_MEMORY,
+                     "the model has %.3g parameters, and training them needs more than %.0f GiB; this machine has %.0f GiB: lower "
+                     "model.d_model, model.layers or vocab_size",
+                     count, 16 * count / gib, has / gib);
+  mn_graph_free(g);
+  return status;
+}
+
 static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx) {
   const mn_recipe *r = t->recipe;
   const mn_train_config *c = &r->train;
   mn_model *early; /* a mistake in the model should not be found after minutes of tokenising */
   MN_TRY(mn_recipe_model(r, 1, &early));
   mn_model_free(early);
-  MN_TRY(mn_recipe_tokenizer(r, saved_tokenizer, &t->tok));
+  MN_TRY(mn_recipe_tokenizer(r, saved_tokenizer, progress, ctx, &t->tok));
   MN_TRY(mn_corpus_open(&r->data, t->tok, progress, ctx, &t->corpus));
   MN_TRY(mn_corpus_check(t->corpus, MN_SPLIT_TRAIN, c->batch, c->seq_len));
   if (c->validate_every) MN_TRY(mn_corpus_check(t->corpus, MN_SPLIT_VALIDATION, c->batch, c->seq_len));
   MN_TRY(mn_recipe_model(r, mn_corpus_vocab_size(t->corpus), &t->model));
+  MN_TRY(check_memory(t->model));
   MN_TRY(mn_backend_cpu_new(threads > 0 ? threads : (int)c->threads, &t->backend));
   MN_TRY(mn_params_new(t->model, t->backend, MN_F32, (uint64_t)r->seed, &t->params));
   MN_TRY(mn_optimizer_new(&c->optimizer, t->params, &t->optimizer));
