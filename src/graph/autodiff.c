@@ -81,7 +81,7 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
                   mn_tensor **dxs) {
   MN_TRY(mn_graph_status(g));
   differentiation d = {.g = g, .n_xs = n_xs, .xs = xs};
-  int phase = g->phase, last = -1;
+  int phase = g->phase, outer_block = g->block, last = -1;
   for (int i = 0; i < n_xs; i++)
     if (!xs[i] || xs[i]->node->graph != g) return mn_fail(MN_ERR_ARG, "gradient: x %d is not a tensor of this graph", i);
   for (int j = 0; j < n_ys; j++) {
@@ -89,8 +89,9 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
     if (dys && dys[j] && !mn_shape_equal(&dys[j]->shape, &ys[j]->shape))
       return mn_fail(MN_ERR_SHAPE, "gradient: the cotangent of y %d has another shape than y", j);
     if (ys[j]->node->id > last) last = ys[j]->node->id;
-    if (ys[j]->node->phase + 1 > g->phase) g->phase = ys[j]->node->phase + 1;
   }
+  for (int j = 0; j < n_ys; j++)
+    if (ys[j]->node->phase + 1 > g->phase) g->phase = ys[j]->node->phase + 1;
   mn_status status = map_init(&d.grad, g);
   d.active = mn_calloc((size_t)g->n_nodes + 1, sizeof *d.active);
   if (status != MN_OK || !d.active) {
@@ -105,7 +106,6 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
   for (int j = 0; j < n_ys; j++)
     if (mn_dtype_is_float(ys[j]->dtype) && wants(&d, ys[j]))
       accumulate(&d, ys[j], dys && dys[j] ? mn_capture(g, dys[j]) : mn_full(g, ys[j]->dtype, ys[j]->shape, 1));
-  int outer_block = g->block;
   for (int i = last; i >= 0 && g->status == MN_OK; i--) {
     mn_node *n = g->nodes[i];
     int n_out = d.grad.base[i + 1] - d.grad.base[i];
@@ -135,14 +135,15 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
         accumulate(&d, n->in[k], din[k]);
       }
   }
-  g->block = outer_block;
   for (int i = 0; i < n_xs; i++) {
     mn_tensor **s = slot(&d.grad, xs[i]);
     dxs[i] = s && *s ? *s : mn_zeros_like(g, xs[i]);
   }
   status = mn_graph_status(g);
 done:
+  if (status == MN_ERR_MEMORY) mn_graph_fault(g, status, "%s", mn_message()); /* half a gradient is none */
   g->phase = phase;
+  g->block = outer_block;
   free(d.active);
   map_free(&d.grad);
   return status;
@@ -191,6 +192,7 @@ mn_status mn_graph_inline(mn_graph *to, int n_map, mn_tensor *const *map_from, m
   for (int j = 0; j < n_outs; j++) outs_in_to[j] = *slot(&m, outs[j]);
   status = mn_graph_status(to);
 done:
+  if (status == MN_ERR_MEMORY) mn_graph_fault(to, status, "%s", mn_message());
   free(needed);
   map_free(&m);
   return status;

@@ -28,7 +28,10 @@ void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tens
   shell.in = cut;
   shell.out = ys;
   mn_tensor **made = mn_arena_alloc(g->arena, (size_t)(n_out + 1) * sizeof *made);
-  if (!made) return;
+  if (!made) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+    return;
+  }
   op->compose(g, &shell, cut, made);
   if (g->status != MN_OK) return;
   int ny = 0, nx = 0;
@@ -38,7 +41,11 @@ void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tens
   }
   for (int i = 0; i < n_in; i++)
     if (need[i]) x[nx++] = cut[i];
-  if (nx == 0 || mn_grad(g, ny, y, dy, nx, x, dx) != MN_OK) return;
+  if (nx == 0) return;
+  if (mn_grad(g, ny, y, dy, nx, x, dx) != MN_OK) {
+    mn_graph_fault(g, MN_ERR_INTERNAL, "the gradient of %s: %s", op->name, mn_message());
+    return;
+  }
   nx = 0;
   for (int i = 0; i < n_in; i++)
     if (need[i]) din[i] = dx[nx++];

@@ -30,12 +30,16 @@ const mn_op mn_op_concat = {
     .name = "concat", .cls = MN_OP_CORE, .attr_size = sizeof(mn_axis_attr), .grad = concat_grad};
 
 mn_tensor *mn_concat(mn_graph *g, int n, mn_tensor *const *xs, int axis) {
+  if (n < 1) {
+    mn_graph_fault(g, MN_ERR_ARG, "concat: of no tensors");
+    return NULL;
+  }
   if (n == 1) return xs[0];
   for (int i = 0; i < n; i++)
     if (!xs[i]) return mn_node1(g, &mn_op_concat, n, xs, MN_F32, (mn_shape){0}, NULL);
   mn_shape s = xs[0]->shape;
   if (axis < 0) axis += s.ndim;
-  if (n < 1 || axis < 0 || axis >= s.ndim) {
+  if (axis < 0 || axis >= s.ndim) {
     mn_graph_fault(g, MN_ERR_SHAPE, "concat: no axis %d", axis);
     return NULL;
   }
@@ -67,7 +71,7 @@ mn_tensor *mn_pad(mn_graph *g, mn_tensor *x, int axis, int64_t before, int64_t a
   if (!x || (before == 0 && after == 0)) return x;
   mn_shape s = x->shape;
   if (axis < 0) axis += s.ndim;
-  if (axis < 0 || axis >= s.ndim || before < 0 || after < 0) {
+  if (axis < 0 || axis >= s.ndim || before < 0 || after < 0 || before > INT64_MAX / 4 || after > INT64_MAX / 4) {
     mn_graph_fault(g, MN_ERR_SHAPE, "pad: axis %d by %lld, %lld", axis, (long long)before, (long long)after);
     return NULL;
   }

@@ -87,7 +87,8 @@ static void choose(recompute *c) {
       for (int k = 0; k < n->n_in && !changed; k++) {
         mn_node *p = n->in[k]->node;
         if (p->phase >= n->phase || c->kept[p->id] || makeable(c, p, 24)) continue;
-        c->kept[owner(p)->id] = changed = true;
+        mn_node *o = owner(p); /* a long chain of views over something kept: the view itself counts as kept */
+        c->kept[o->op->cls == MN_OP_LEAF || c->kept[o->id] ? p->id : o->id] = changed = true;
       }
     }
   }

@@ -33,7 +33,7 @@ static bool same_node(const mn_node *a, const mn_node *b) {
 static uint64_t node_hash(const mn_node *n) {
   uint64_t h = mn_splitmix64((uint64_t)(uintptr_t)n->op);
   for (int i = 0; i < n->n_in; i++) h = mn_splitmix64(h ^ (uint64_t)(uintptr_t)n->in[i]);
-  if (n->op == &mn_op_const) return mn_splitmix64(h ^ (uint64_t)((mn_const_attr *)n->attr)->value);
+  if (n->op == &mn_op_const) return mn_hash_bytes(&((mn_const_attr *)n->attr)->value, sizeof(double), h);
   for (int d = 0; d < n->out[0]->shape.ndim; d++) h = mn_splitmix64(h ^ (uint64_t)n->out[0]->shape.dim[d]);
   return h;
 }

@@ -44,7 +44,7 @@ mn_status mn_plan_run(mn_plan *p) {
   for (int i = 0; i < p->n_leaves; i++) {
     int s = p->leaf_storage[i];
     if (s >= 0 && p->storages[s].n_patches && !p->storages[s].base)
-      return mn_fail(MN_ERR_ARG, "plan: input '%s' was not bound", p->program.given[i]->name ? p->program.given[i]->name : "?");
+      return mn_fail(MN_ERR_ARG, "plan: input '%s' was not bound", p->program.leaves[i]->name ? p->program.leaves[i]->name : "?");
   }
   return run_steps(p);
 }
@@ -111,7 +111,11 @@ static void describe(const mn_plan *p, int depth, void (*line)(void *ctx, const 
       k += snprintf(text + k, sizeof text - (size_t)k, " %lld times", (long long)((const mn_scan_attr *)n->attr)->length);
     if (s->runs && k < (int)sizeof text) {
       double seconds = s->seconds / (double)s->runs;
-      int64_t flops = n->op == &mn_op_ew ? 0 : n->op->flops ? n->op->flops(n) : 0;
+      /* a loop's own rule would look into the user's graph, which may be gone */
+      int64_t flops = n->op == &mn_op_ew ? 0
+                      : s->body          ? s->body->report.flops * ((const mn_scan_attr *)n->attr)->length
+                      : n->op->flops     ? n->op->flops(n)
+                                         : 0;
       k += snprintf(text + k, sizeof text - (size_t)k, " %9.1f us", 1e6 * seconds);
       if (flops && k < (int)sizeof text) snprintf(text + k, sizeof text - (size_t)k, " %7.1f GFLOP/s", 1e-9 * (double)flops / seconds);
     }

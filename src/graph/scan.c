@@ -50,6 +50,8 @@ static void *grab(mn_graph *g, size_t n, size_t size) {
 
 mn_scan_builder *mn_scan_begin(mn_graph *g, int64_t length, bool reverse, int n_carry, mn_tensor *const *carries, int n_xs,
                                mn_tensor *const *xs, mn_tensor **carry_in, mn_tensor **x_in) {
+  for (int i = 0; i < n_carry; i++) carry_in[i] = NULL;
+  for (int i = 0; i < n_xs; i++) x_in[i] = NULL;
   if (g->status != MN_OK) return NULL;
   mn_scan_builder *b = NEW(g, mn_scan_builder, 1);
   if (!b) return NULL;
@@ -102,7 +104,9 @@ static mn_node *scan_node(mn_graph *g, const mn_scan_attr *a, mn_tensor *const *
 
 void mn_scan_end(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_tensor *const *y_out, mn_tensor **final,
                  mn_tensor **ys) {
+  for (int j = 0; j < n_ys; j++) ys[j] = NULL;
   if (!b) return;
+  for (int i = 0; i < b->attr.n_carry; i++) final[i] = NULL;
   mn_graph *g = b->g, *body = b->body;
   mn_scan_attr *a = &b->attr;
   a->n_ys = n_ys;

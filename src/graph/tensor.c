@@ -55,13 +55,13 @@ static bool graph_push(mn_graph *g, mn_node *n) {
 
 static bool shape_is_valid(mn_graph *g, const mn_op *op, const mn_shape *s, mn_dtype t) {
   char buf[96];
-  size_t bytes = mn_dtype_size(t);
+  size_t bytes = mn_dtype_size(t); /* as if no axis were empty: strides must be representable, too */
   if (s->ndim < 0 || s->ndim > MN_MAX_DIMS || bytes == 0) {
     mn_graph_fault(g, MN_ERR_SHAPE, "%s: a tensor has 0 to %d dimensions and a known type", op->name, MN_MAX_DIMS);
     return false;
   }
   for (int i = 0; i < s->ndim; i++)
-    if (s->dim[i] < 0 || !mn_size_mul(bytes, (size_t)s->dim[i], &bytes) || bytes > (size_t)1 << 46) {
+    if (s->dim[i] < 0 || !mn_size_mul(bytes, (size_t)(s->dim[i] ? s->dim[i] : 1), &bytes) || bytes > (size_t)1 << 46) {
       mn_graph_fault(g, MN_ERR_SHAPE, "%s: impossible shape %s", op->name, mn_shape_str(s, buf));
       return false;
     }
@@ -176,31 +176,34 @@ mn_tensor *mn_variable(mn_graph *g, const char *name, mn_dtype t, mn_shape s) {
 }
 
 mn_tensor *mn_const(mn_graph *g, mn_dtype t, mn_shape s, const void *data) {
+  if (!shape_is_valid(g, &mn_op_const, &s, t)) return NULL;
   size_t bytes = (size_t)mn_shape_count(&s) * mn_dtype_size(t);
   void *copy = mn_arena_alloc(g->arena, bytes);
   if (!copy) {
     mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
     return NULL;
   }
-  memcpy(copy, data, bytes);
+  if (bytes) memcpy(copy, data, bytes);
   return mn_node1(g, &mn_op_const, 0, NULL, t, s, &(mn_const_attr){.data = copy});
 }
 
-static void store_scalar(void *p, mn_dtype t, double value) {
+static double store_scalar(void *p, mn_dtype t, double value) { /* the value as it is stored */
   switch (t) {
-  case MN_F32: *(float *)p = (float)value; break;
-  case MN_F64: *(double *)p = value; break;
+  case MN_F32: return *(float *)p = (float)value;
+  case MN_F64: return *(double *)p = value;
   case MN_BF16: {
     float f = (float)value;
     uint32_t u;
     memcpy(&u, &f, 4);
     if ((u & 0x7FFFFFFF) <= 0x7F800000) u += 0x7FFF + ((u >> 16) & 1);
     *(uint16_t *)p = (uint16_t)(u >> 16);
-    break;
+    u &= 0xFFFF0000u;
+    memcpy(&f, &u, 4);
+    return f;
   }
-  case MN_I32: *(int32_t *)p = (int32_t)value; break;
-  case MN_I64: *(int64_t *)p = (int64_t)value; break;
-  default: *(uint8_t *)p = value != 0; break;
+  case MN_I32: return *(int32_t *)p = (int32_t)value;
+  case MN_I64: return (double)(*(int64_t *)p = (int64_t)value);
+  default: return *(uint8_t *)p = value != 0;
   }
 }
 
@@ -210,7 +213,7 @@ mn_tensor *mn_scalar(mn_graph *g, mn_dtype t, double value) {
     mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
     return NULL;
   }
-  store_scalar(data, t, value);
+  value = store_scalar(data, t, value);
   return mn_node1(g, &mn_op_const, 0, NULL, t, (mn_shape){0}, &(mn_const_attr){data, true, value});
 }
 

@@ -8,6 +8,8 @@ static bool reshape_view(const mn_node *n, const mn_layout *in, mn_layout *out) 
   const mn_shape *si = &n->in[0]->shape, *so = &n->out[0]->shape;
   int64_t size[MN_MAX_DIMS], stride[MN_MAX_DIMS];
   int ni = 0;
+  for (int i = 0; i < so->ndim; i++) out->stride[i] = 0;
+  if (mn_shape_count(so) == 0) return out->offset = in->offset, true; /* nothing lies anywhere */
   for (int i = 0; i < si->ndim; i++)
     if (si->dim[i] != 1) size[ni] = si->dim[i], stride[ni++] = in->stride[i];
   out->offset = in->offset;

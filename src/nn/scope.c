@@ -214,6 +214,10 @@ mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, voi
   root *r = s->r;
   mn_graph *outer = r->graph;
   if (!x) return NULL;
+  if (length < 1) {
+    mn_graph_fault(outer, MN_ERR_ARG, "a loop over pieces of %lld tokens", (long long)length);
+    return NULL;
+  }
   int64_t T = mn_dim(x, 1), n = T / length, rest = T - n * length;
   if (n == 0 || (n == 1 && rest == 0)) return f(s, ctx, x);
   mn_tensor *start = r->position;
