@@ -17,7 +17,7 @@ typedef struct item { /* something to build with */
 typedef struct drawn {
   mn_graph *g;
   mn_dtype real;
-  bool bf16;
+  bool bf16, smooth; /* smooth: will be differentiated, so no kink may lie where rounding decides */
   uint64_t rng;
   unsigned with;
   int n_leaves, n_vars, n_outs;
@@ -85,7 +85,7 @@ static void unary(drawn *d, pool *p, item a) {
   mn_tensor *x = a.t, *one = mn_scalar(g, x->dtype, 1);
   switch (below(d, 16)) {
   case 0: keep(p, mn_neg(g, x), a.bound, a.exact); break;
-  case 1: keep(p, mn_abs(g, x), a.bound, a.exact); break;
+  case 1: if (a.exact || !d->smooth) keep(p, mn_abs(g, x), a.bound, a.exact); break;
   case 2: keep(p, mn_sqrt(g, mn_add(g, mn_square(g, x), one)), a.bound + 1, false); break;
   case 3: keep(p, mn_rsqrt(g, mn_add(g, mn_square(g, x), one)), 1, false); break;
   case 4: keep(p, mn_recip(g, mn_add(g, mn_square(g, x), one)), 1, false); break;
@@ -117,8 +117,12 @@ static void binary(drawn *d, pool *p, item a) {
   case 1: keep(p, mn_sub(g, x, y), a.bound + b.bound, false); break;
   case 2: keep(p, mn_mul(g, x, y), a.bound * b.bound, false); break;
   case 3: keep(p, mn_div(g, x, mn_add_scalar(g, mn_square(g, y), 1)), a.bound, false); break;
-  case 4: keep(p, mn_maximum(g, x, y), fmax(a.bound, b.bound), exact); break;
-  case 5: keep(p, mn_minimum(g, x, y), fmax(a.bound, b.bound), exact); break;
+  case 4:
+    if (exact || !d->smooth) keep(p, mn_maximum(g, x, y), fmax(a.bound, b.bound), exact);
+    break;
+  case 5:
+    if (exact || !d->smooth) keep(p, mn_minimum(g, x, y), fmax(a.bound, b.bound), exact);
+    break;
   case 6:
     if (exact) keep(p, below(d, 2) ? mn_lt(g, x, y) : mn_le(g, x, y), 1, true);
     break;
@@ -192,7 +196,9 @@ static void reduce(drawn *d, pool *p, item a) {
   for (int i = 0; i < a.t->shape.ndim; i++) n *= axes >> i & 1 ? (double)a.t->shape.dim[i] : 1;
   switch (below(d, 6)) {
   case 0: keep(p, mn_mul_scalar(g, mn_sum(g, a.t, axes), 1 / sqrt(n)), a.bound * sqrt(n), false); break;
-  case 1: keep(p, mn_max(g, a.t, axes), a.bound, a.exact); break;
+  case 1:
+    if (a.exact || !d->smooth) keep(p, mn_max(g, a.t, axes), a.bound, a.exact);
+    break;
   case 2: keep(p, mn_mean(g, a.t, axes), a.bound, false); break;
   case 3: keep(p, mn_sumsq(g, mn_mul_scalar(g, a.t, 0.1)), a.bound * n / 100, false); break;
   case 4: keep(p, mn_cumsum(g, a.t, below(d, a.t->shape.ndim), below(d, 2)), a.bound * 5, false); break;
@@ -296,7 +302,7 @@ static void discrete(drawn *d, pool *p) {
     }
     break;
   case 5:
-    if (a && a->t->dtype != MN_F64) keep(p, mn_cast(g, a->t, MN_F32), a->bound, a->exact);
+    if (a && a->t->dtype != d->real) keep(p, mn_cast(g, a->t, d->real), a->bound, a->exact);
     else if (a && is_exact_real(a)) keep(p, mn_cast(g, a->t, MN_I32), a->bound, true);
     break;
   default:
@@ -419,6 +425,7 @@ static void draw_graph(drawn *d, uint64_t seed, int ops, unsigned with) {
   p->g = d->g;
   d->real = below(d, 4) ? MN_F32 : MN_F64;
   d->bf16 = d->real == MN_F32 && below(d, 4) == 0;
+  d->smooth = below(d, 3);
   int64_t a = some_size(d), b = some_size(d), c = below(d, 6) ? some_size(d) : 1 + below(d, 20);
   add_leaf(d, p, d->real, MN_SHAPE(a, b));
   add_leaf(d, p, d->real, MN_SHAPE(b));
@@ -442,7 +449,7 @@ static void draw_graph(drawn *d, uint64_t seed, int ops, unsigned with) {
   for (int i = 0; i < d->n_vars; i++) d->next[i] = next_value(d, p, i);
   d->n_outs = 1 + below(d, OUTS);
   for (int j = 0; j < d->n_outs; j++) d->out[j] = below(d, 2) ? p->at[p->n - 1 - below(d, p->n > 6 ? 6 : p->n)].t : p->at[below(d, p->n)].t;
-  if ((with & WITH_GRADS) && below(d, 3) && mn_graph_status(d->g) == MN_OK) { /* of one or two results by some leaves, or by something in between */
+  if ((with & WITH_GRADS) && d->smooth && mn_graph_status(d->g) == MN_OK) { /* of one or two results by some leaves, or by something in between */
     mn_tensor *y[2], *x[GRADS], *dx[GRADS];
     int n_y = 0, n_x = 0, want = 1 + below(d, 2);
     for (int i = p->n - 1; i >= 0 && n_y < want; i--)
@@ -731,10 +738,56 @@ static void a_plan_refuses_what_it_cannot_assign(void) {
   mn_graph_free(other);
 }
 
+/* Nothing is a number of elements, too. */
+static void empty_tensors(void) {
+  for (int k = 0; k < 4; k++) {
+    mn_graph *g = mn_graph_new();
+    mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(2, 0, 3)), *w = mn_input(g, "w", MN_F32, MN_SHAPE(3, 4)), *y[9], *dx[2];
+    mn_tensor *nothing = mn_slice(g, w, 0, 1, 0), *c, *xt, *final = NULL, *ys = NULL, *start = mn_tanh(g, mn_reshape(g, mn_sum(g, x, 7), (mn_shape){0}));
+    y[0] = mn_tanh(g, mn_mul_scalar(g, x, 2));
+    y[1] = mn_matmul(g, x, w);
+    y[2] = mn_matmul(g, mn_transpose(g, x, 1, 2), mn_reshape(g, x, MN_SHAPE(2, 0, 3))); /* sums over nothing: zeros [2,3,3] */
+    y[3] = mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, w, 0, 0, 2), nothing}, 0);
+    y[4] = mn_softmax(g, mn_norm(g, MN_NORM_RMS, x, NULL, NULL, 1e-5, MN_F32));
+    y[5] = mn_reshape(g, mn_copy(g, mn_transpose(g, x, 0, 2)), MN_SHAPE(0, 7));
+    y[6] = mn_pad(g, mn_cumsum(g, x, 1, false), 1, 1, 1);
+    mn_scan_builder *b = mn_scan_begin(g, 2, false, 1, &start, 1, &x, &c, &xt);
+    mn_graph *body = mn_scan_body(b);
+    CHECK(body != NULL, "%s", mn_message());
+    if (!body) return mn_graph_free(g);
+    mn_tensor *h = mn_add(body, c, mn_reshape(body, mn_sum(body, xt, 3), (mn_shape){0}));
+    mn_tensor *e = mn_exp(body, xt);
+    mn_scan_end(b, &h, 1, &e, &final, &ys);
+    y[7] = final;
+    y[8] = ys;
+    CHECK_OK(mn_graph_status(g));
+    CHECK_OK(mn_grad(g, 9, y, NULL, 2, (mn_tensor *[]){x, w}, dx));
+    mn_tensor *out[11];
+    memcpy(out, y, sizeof y);
+    out[9] = dx[0], out[10] = dx[1];
+    mn_plan *p = NULL;
+    mn_plan_request q = {.graph = g, .n_outputs = 11, .outputs = out, .backend = k < 2 ? &reference : cpus[k - 1],
+                         .passes_off = k == 0 ? MN_PASS_ALL : 0};
+    CHECK_OK(mn_plan_compile(&q, &p));
+    float ws[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, none[1];
+    mn_plan_bind(p, x, none);
+    mn_plan_bind(p, w, ws);
+    CHECK_OK(mn_plan_run(p));
+    const float *zeros = mn_plan_output(p, 2)->data, *rows = mn_plan_output(p, 3)->data, *padded = mn_plan_output(p, 6)->data;
+    for (int i = 0; i < 18; i++) CHECK(zeros[i] == 0, "%g", (double)zeros[i]);
+    for (int i = 0; i < 12; i++) CHECK(padded[i] == 0, "%g", (double)padded[i]);
+    for (int i = 0; i < 8; i++) CHECK(rows[i] == ws[i], "%g", (double)rows[i]);
+    CHECK(mn_view_count(mn_plan_output(p, 9)) == 0 && mn_view_count(mn_plan_output(p, 5)) == 0, "shapes");
+    mn_plan_free(p);
+    mn_graph_free(g);
+  }
+}
+
 int main(void) {
   if (!setup()) return test_end();
   RUN(all_ways_to_compile_a_graph_agree);
   RUN(a_plan_refuses_what_it_cannot_assign);
+  RUN(empty_tensors);
   for (int t = 1; t <= 2; t++) mn_backend_free(cpus[t]);
   return test_end();
 }
