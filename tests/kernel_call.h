@@ -13,7 +13,8 @@ typedef struct held { /* a tensor's memory and its view */
   mn_tensor tensor;
 } held;
 
-static inline held hold(mn_dtype type, int ndim, const int64_t *dim, int64_t stretch) { /* stretch > 1: rows of the axes before axis 2 are spread out */
+static inline held hold(mn_dtype type, int ndim, const int64_t *dim,
+                        int64_t stretch) { /* stretch > 1: rows of the axes before axis 2 are spread out */
   held x = {0};
   x.view = (mn_view){.dtype = type, .ndim = ndim};
   x.tensor.dtype = type;
@@ -49,8 +50,10 @@ static inline void put(held *x, int64_t row, int64_t width, const float *src, bo
       }
     } else {
       float *p = (float *)x->view.data + off + j;
-      if (read) dst[j] = *p;
-      else *p = src[j];
+      if (read)
+        dst[j] = *p;
+      else
+        *p = src[j];
     }
   }
 }
@@ -89,8 +92,15 @@ static inline void call_kernel(kernel_list kernels, const mn_op *op, void *attr,
     if (list[i]->op == op && list[i]->accepts(&node)) kernel = list[i];
   CHECK(kernel, "no kernel takes the node");
   if (!kernel) return;
-  mn_call call = {.kernel = kernel, .node = &node, .attr = attr, .n_in = n_in, .n_out = n_out, .in = iv, .out = ov,
-                  .pool = pool, .backend = &cpu.backend};
+  mn_call call = {.kernel = kernel,
+                  .node = &node,
+                  .attr = attr,
+                  .n_in = n_in,
+                  .n_out = n_out,
+                  .in = iv,
+                  .out = ov,
+                  .pool = pool,
+                  .backend = &cpu.backend};
   mn_view blind[2 * MN_KERNEL_MAX_IO]; /* when a plan is made, memory has no addresses yet */
   for (int i = 0; i < n_in; i++) blind[i] = iv[i], blind[i].data = NULL;
   for (int i = 0; i < n_out; i++) blind[n_in + i] = ov[i], blind[n_in + i].data = NULL;
@@ -132,8 +142,8 @@ static inline mn_isa last_isa(void) { /* AMX has no vector code of its own */
 
 /* Runs the graph on the CPU backend, with its kernels, and on the reference backend, by composition: all outputs must
  * agree. data[i] belongs to leaves[i]. */
-static inline void compare_backends(mn_graph *g, int n_out, mn_tensor **out, int n_leaves, mn_tensor **leaves, void **data,
-                                    double tolerance, const char *what) {
+static inline void compare_backends(mn_graph *g, int n_out, mn_tensor **out, int n_leaves, mn_tensor **leaves,
+                                    void **data, double tolerance, const char *what) {
   CHECK_OK(mn_graph_status(g));
   mn_backend *cpu = NULL;
   CHECK_OK(mn_backend_cpu_new(2, &cpu));

@@ -62,9 +62,9 @@ static int64_t bias_at(const problem *p, int64_t b, int64_t h, int64_t t, int64_
 }
 static answer define(const problem *p, const double *q, const double *k, const double *v, const double *bias) {
   const int64_t B = p->B, T = p->T, S = p->S, H = p->H, G = p->G, K = p->K, V = p->V;
-  answer r = {calloc((size_t)(B * T * H * V), 8), calloc((size_t)(B * H * T), 8), calloc((size_t)(B * T * H * K), 8),
-              calloc((size_t)(B * S * G * K), 8), calloc((size_t)(B * S * G * V), 8),
-              calloc((size_t)(p->attr.has_bias ? bias_count(p) : 1), 8)};
+  answer r = {calloc((size_t)(B * T * H * V), 8), calloc((size_t)(B * H * T), 8),
+              calloc((size_t)(B * T * H * K), 8), calloc((size_t)(B * S * G * K), 8),
+              calloc((size_t)(B * S * G * V), 8), calloc((size_t)(p->attr.has_bias ? bias_count(p) : 1), 8)};
   double *s = malloc(sizeof(double) * (size_t)S);
   for (int64_t b = 0; b < B; b++)
     for (int64_t h = 0; h < H; h++)
@@ -178,7 +178,8 @@ static void check(problem *p, double tolerance) {
     check_one("o", p, isa, r.o, want.o, p->B * p->T * p->H * p->V, tolerance);
     bool same = true;
     for (int64_t i = 0; i < p->B * p->H * p->T; i++)
-      same &= want.lse[i] == -INFINITY ? r.lse[i] == -INFINITY : fabs(r.lse[i] - want.lse[i]) < 1e-5 * (1 + fabs(want.lse[i]));
+      same &= want.lse[i] == -INFINITY ? r.lse[i] == -INFINITY
+                                       : fabs(r.lse[i] - want.lse[i]) < 1e-5 * (1 + fabs(want.lse[i]));
     CHECK(same, "%s lse", mn_isa_name(isa));
     check_one("dq", p, isa, r.dq, want.dq, p->B * p->T * p->H * p->K, tolerance);
     check_one("dk", p, isa, r.dk, want.dk, p->B * p->S * p->G * p->K, tolerance);
@@ -192,7 +193,15 @@ static void check(problem *p, double tolerance) {
 
 /* ---- the tests ---- */
 static void definition_gradient(void) {
-  problem p = {.B = 1, .T = 3, .S = 5, .H = 2, .G = 1, .K = 2, .V = 3, .type = MN_F32, .bias_dim = {1, 2, 1, 5},
+  problem p = {.B = 1,
+               .T = 3,
+               .S = 5,
+               .H = 2,
+               .G = 1,
+               .K = 2,
+               .V = 3,
+               .type = MN_F32,
+               .bias_dim = {1, 2, 1, 5},
                .attr = {.causal = true, .has_bias = true, .prefix = 1, .q_start = 1}};
   make(&p);
   double *x[4] = {widen(p.q, 12), widen(p.k, 10), widen(p.v, 15), widen(p.bias, 10)};
@@ -220,17 +229,34 @@ static void definition_gradient(void) {
 
 static void masks(mn_dtype type, double tolerance) {
   const mn_attention_attr kinds[] = {
-      {.causal = false}, {.causal = true}, {.causal = true, .window = 20}, {.causal = true, .window = 70, .sinks = 3},
-      {.causal = true, .prefix = 5}, {.causal = true, .prefix = 70, .window = 9}, {.window = 30}, {.causal = true, .scale = -0.4},
+      {.causal = false},
+      {.causal = true},
+      {.causal = true, .window = 20},
+      {.causal = true, .window = 70, .sinks = 3},
+      {.causal = true, .prefix = 5},
+      {.causal = true, .prefix = 70, .window = 9},
+      {.window = 30},
+      {.causal = true, .scale = -0.4},
   };
   const int64_t shapes[][7] = {/* T, S - prefix, H, G, K, V, q_start */
-                               {150, 150, 2, 2, 16, 16, 0}, {65, 200, 4, 2, 24, 20, 135}, {3, 77, 4, 1, 20, 12, 74},
-                               {1, 90, 6, 2, 36, 20, 89}, {130, 40, 1, 1, 5, 7, 0}};
+                               {150, 150, 2, 2, 16, 16, 0},
+                               {65, 200, 4, 2, 24, 20, 135},
+                               {3, 77, 4, 1, 20, 12, 74},
+                               {1, 90, 6, 2, 36, 20, 89},
+                               {130, 40, 1, 1, 5, 7, 0}};
   for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
       const int64_t *d = shapes[s];
-      problem p = {.B = 2, .T = d[0], .S = d[1] + kinds[k].prefix, .H = d[2], .G = d[3], .K = d[4], .V = d[5], .type = type,
-                   .strided = s & 1, .attr = kinds[k]};
+      problem p = {.B = 2,
+                   .T = d[0],
+                   .S = d[1] + kinds[k].prefix,
+                   .H = d[2],
+                   .G = d[3],
+                   .K = d[4],
+                   .V = d[5],
+                   .type = type,
+                   .strided = s & 1,
+                   .attr = kinds[k]};
       p.attr.q_start = d[6];
       check(&p, tolerance);
     }
@@ -250,11 +276,19 @@ static void masks_bf16(void) {
 static void ring_cache(void) {
   for (int c = 0; c < 6; c++) {
     const int64_t T = c % 3 == 0 ? 1 : c % 3 == 1 ? 4 : 100, S = c < 3 ? 150 : 1300;
-    problem p = {.B = 2, .T = T, .S = S, .H = 4, .G = 2, .K = 16, .V = 16, .type = c == 5 ? MN_BF16 : MN_F32,
-                 .attr = {.causal = true, .has_pos = true, .window = c & 1 ? 40 : 0, .sinks = 2, .prefix = c == 2 ? 3 : 0}};
+    problem p = {
+        .B = 2,
+        .T = T,
+        .S = S,
+        .H = 4,
+        .G = 2,
+        .K = 16,
+        .V = 16,
+        .type = c == 5 ? MN_BF16 : MN_F32,
+        .attr = {.causal = true, .has_pos = true, .window = c & 1 ? 40 : 0, .sinks = 2, .prefix = c == 2 ? 3 : 0}};
     p.k_pos = malloc(sizeof(int32_t) * (size_t)(2 * S));
     for (int64_t j = 0; j < S; j++) {
-      p.k_pos[j] = (int32_t)((j + 31) % S);          /* a full ring, turned */
+      p.k_pos[j] = (int32_t)((j + 31) % S);             /* a full ring, turned */
       p.k_pos[S + j] = j < 50 ? (int32_t)(49 - j) : -1; /* the other has 50 keys, backwards */
     }
     p.q_pos[0] = (int32_t)(S - T), p.q_pos[1] = 10;
@@ -262,12 +296,28 @@ static void ring_cache(void) {
   }
 }
 static void nothing_to_see(void) {
-  problem p = {.B = 1, .T = 70, .S = 80, .H = 1, .G = 1, .K = 16, .V = 16, .type = MN_F32, .attr = {.causal = true, .has_pos = true}};
+  problem p = {.B = 1,
+               .T = 70,
+               .S = 80,
+               .H = 1,
+               .G = 1,
+               .K = 16,
+               .V = 16,
+               .type = MN_F32,
+               .attr = {.causal = true, .has_pos = true}};
   p.k_pos = malloc(sizeof(int32_t) * 80);
   for (int j = 0; j < 80; j++) p.k_pos[j] = j < 40 ? -1 : 30 + j;
   p.q_pos[0] = 10; /* queries 10 .. 79: those before 70 see no key */
   check(&p, 1e-5);
-  problem one = {.B = 1, .T = 1, .S = 8, .H = 2, .G = 1, .K = 4, .V = 4, .type = MN_F32, .attr = {.causal = true, .has_pos = true}};
+  problem one = {.B = 1,
+                 .T = 1,
+                 .S = 8,
+                 .H = 2,
+                 .G = 1,
+                 .K = 4,
+                 .V = 4,
+                 .type = MN_F32,
+                 .attr = {.causal = true, .has_pos = true}};
   one.k_pos = malloc(sizeof(int32_t) * 8);
   for (int j = 0; j < 8; j++) one.k_pos[j] = -1;
   check(&one, 1e-5);
@@ -277,7 +327,14 @@ static void biases(void) {
                              {1, 4, 1, 100},  {2, 4, 90, 1},   {1, 1, 1, 1}};
   for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
     for (int one = 0; one < 2; one++) {
-      problem p = {.B = 2, .T = one ? 1 : 90, .S = 100, .H = 4, .G = 2, .K = 16, .V = 16, .type = MN_F32,
+      problem p = {.B = 2,
+                   .T = one ? 1 : 90,
+                   .S = 100,
+                   .H = 4,
+                   .G = 2,
+                   .K = 16,
+                   .V = 16,
+                   .type = MN_F32,
                    .attr = {.causal = true, .q_start = 10, .has_bias = true}};
       for (int d = 0; d < 4; d++) p.bias_dim[d] = d == 2 && one ? 1 : dims[i][d];
       p.hide = i == 0;
@@ -287,8 +344,15 @@ static void biases(void) {
 static void same_bits_for_any_threads(void) {
   mn_pool *one = mn_pool_new(1), *two = mn_pool_new(2);
   for (int c = 0; c < 6; c++) {
-    problem p = {.B = c & 1 ? 3 : 1, .T = c < 2 ? 1 : 300, .S = c < 2 ? 2000 : 300, .H = 6, .G = c & 1 ? 3 : 1, .K = 32,
-                 .V = 32, .type = c == 5 ? MN_BF16 : MN_F32, .attr = {.causal = true, .q_start = c < 2 ? 1999 : 0}};
+    problem p = {.B = c & 1 ? 3 : 1,
+                 .T = c < 2 ? 1 : 300,
+                 .S = c < 2 ? 2000 : 300,
+                 .H = 6,
+                 .G = c & 1 ? 3 : 1,
+                 .K = 32,
+                 .V = 32,
+                 .type = c == 5 ? MN_BF16 : MN_F32,
+                 .attr = {.causal = true, .q_start = c < 2 ? 1999 : 0}};
     make(&p);
     result a = compute(&p, last_isa(), one), b = compute(&p, last_isa(), two);
     CHECK(!memcmp(a.o, b.o, 4 * (size_t)(p.B * p.T * p.H * p.V)), "o, case %d", c);
@@ -304,18 +368,33 @@ static void same_bits_for_any_threads(void) {
 /* What the graph says the operation and its gradient are. */
 static void kernel_equals_composition(void) {
   for (int c = 0; c < 6; c++) {
-    problem p = {.B = 2, .T = c == 4 ? 1 : 9, .S = 14, .H = 4, .G = 2, .K = 6, .V = 5, .type = MN_F32,
-                 .bias_dim = {1, 4, c == 4 ? 1 : 9, 14}, .q_pos = {4, 9},
-                 .attr = {.causal = c != 3, .window = c == 1 ? 4 : 0, .prefix = c == 2 ? 3 : 0, .sinks = c == 1 ? 2 : 0,
-                          .q_start = 5, .has_pos = c >= 4, .has_bias = c >= 3}};
+    problem p = {.B = 2,
+                 .T = c == 4 ? 1 : 9,
+                 .S = 14,
+                 .H = 4,
+                 .G = 2,
+                 .K = 6,
+                 .V = 5,
+                 .type = MN_F32,
+                 .bias_dim = {1, 4, c == 4 ? 1 : 9, 14},
+                 .q_pos = {4, 9},
+                 .attr = {.causal = c != 3,
+                          .window = c == 1 ? 4 : 0,
+                          .prefix = c == 2 ? 3 : 0,
+                          .sinks = c == 1 ? 2 : 0,
+                          .q_start = 5,
+                          .has_pos = c >= 4,
+                          .has_bias = c >= 3}};
     if (c >= 4) {
       p.k_pos = malloc(sizeof(int32_t) * 28);
       for (int j = 0; j < 28; j++) p.k_pos[j] = j % 5 == 3 ? -1 : (j * 3) % 14;
     }
     make(&p);
     mn_graph *g = mn_graph_new();
-    mn_tensor *q = mn_input(g, "q", MN_F32, MN_SHAPE(p.B, p.T, p.H, p.K)), *lse = NULL, *pos[2] = {NULL, NULL}, *bias = NULL;
-    mn_tensor *k = mn_input(g, "k", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.K)), *v = mn_input(g, "v", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.V));
+    mn_tensor *q = mn_input(g, "q", MN_F32, MN_SHAPE(p.B, p.T, p.H, p.K)), *lse = NULL, *pos[2] = {NULL, NULL},
+              *bias = NULL;
+    mn_tensor *k = mn_input(g, "k", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.K)),
+              *v = mn_input(g, "v", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.V));
     mn_tensor *all[8] = {q, k, v}, *xs[4] = {q, k, v}, *out[8], *dys[2];
     void *data[8] = {p.q, p.k, p.v};
     int n = 3, n_x = 3;

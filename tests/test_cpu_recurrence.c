@@ -9,8 +9,8 @@ enum { O, W, S, A, RESULTS };
 typedef struct problem {
   int64_t B, T, H, K, V;
   mn_recurrence_attr attr;
-  mn_dtype type;       /* of q, k, v, o */
-  bool strided;        /* q, k, v are slices of one wider tensor */
+  mn_dtype type; /* of q, k, v, o */
+  bool strided;  /* q, k, v are slices of one wider tensor */
   int32_t phase[8];
   float *in[TENSORS], *g[RESULTS]; /* inputs; gradients of the results */
 } problem;
@@ -204,10 +204,10 @@ static void result_free(result *r) {
 
 static result compute(const problem *p, mn_isa isa, mn_pool *pool, bool backward) {
   const int64_t dims[TENSORS][4] = {{p->B, p->T, p->H, p->K}, {p->B, p->T, p->H, p->K}, {p->B, p->T, p->H, p->V},
-                                    {p->B, p->T, p->H}, {p->B, p->T, p->H}, {p->B, p->T, p->H},
+                                    {p->B, p->T, p->H},       {p->B, p->T, p->H},       {p->B, p->T, p->H},
                                     {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V}};
-  const int64_t od[RESULTS][4] = {{p->B, p->T, p->H, p->V}, {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V},
-                                  {p->B, p->H, p->K, p->V}};
+  const int64_t od[RESULTS][4] = {
+      {p->B, p->T, p->H, p->V}, {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V}};
   held in[TENSORS + 1 + RESULTS], out[TENSORS];
   int which_in[TENSORS], n_in = 0, n = 0;
   mn_recurrence_attr attr = p->attr;
@@ -215,8 +215,8 @@ static result compute(const problem *p, mn_isa isa, mn_pool *pool, bool backward
   for (int i = 0; i < TENSORS; i++) {
     if (!has_in(&p->attr, i)) continue;
     which_in[n_in] = i;
-    in[n_in] = hold(i <= VAL ? p->type : MN_F32, i >= THETA && i <= LOG_ETA ? 3 : 4, dims[i],
-                    p->strided && i <= VAL ? 3 : 1);
+    in[n_in] =
+        hold(i <= VAL ? p->type : MN_F32, i >= THETA && i <= LOG_ETA ? 3 : 4, dims[i], p->strided && i <= VAL ? 3 : 1);
     fill(&in[n_in++], p->in[i]);
   }
   int first_g = n_in;
@@ -288,9 +288,19 @@ static void check(const problem *p, mn_isa isa, mn_pool *pool, const answer *wan
 static void definition_gradient(void) {
   for (int rule = 0; rule < 3; rule++)
     for (int bits = 0; bits < 8; bits++) {
-      problem p = {.B = 1, .T = 7, .H = 1, .K = 3, .V = 2, .type = MN_F32,
-                   .attr = {.write = (mn_write_rule)rule, .momentum = bits & 1, .decay = bits >> 1 & 1,
-                            .read_before = bits >> 2, .has_phase = true, .chunk = 3}, .phase = {1}};
+      problem p = {.B = 1,
+                   .T = 7,
+                   .H = 1,
+                   .K = 3,
+                   .V = 2,
+                   .type = MN_F32,
+                   .attr = {.write = (mn_write_rule)rule,
+                            .momentum = bits & 1,
+                            .decay = bits >> 1 & 1,
+                            .read_before = bits >> 2,
+                            .has_phase = true,
+                            .chunk = 3},
+                   .phase = {1}};
       problem_make(&p);
       double *in[TENSORS];
       for (int i = 0; i < TENSORS; i++) {
@@ -305,7 +315,8 @@ static void definition_gradient(void) {
             in[i][j] = x + (side ? 1e-5 : -1e-5);
             answer s = define(&p, in);
             for (int o = 0; o < RESULTS; o++)
-              for (int64_t y = 0; has_out(&p.attr, o) && y < out_count(&p, o); y++) sum[side] += s.out[o][y] * p.g[o][y];
+              for (int64_t y = 0; has_out(&p.attr, o) && y < out_count(&p, o); y++)
+                sum[side] += s.out[o][y] * p.g[o][y];
             answer_free(&s);
           }
           in[i][j] = x;
@@ -325,15 +336,24 @@ static void every_rule(int64_t T, int64_t K, int64_t V, mn_dtype type, double to
     for (int bits = 0; bits < 16; bits++) {
       if (few && bits != 3 && bits != 15 && bits != 0) continue;
       for (int c = 0; c < 5; c++) {
-        problem p = {.B = 2, .T = T, .H = 2, .K = K, .V = V, .type = type, .strided = c & 1,
-                     .attr = {.write = (mn_write_rule)rule, .momentum = bits & 1, .decay = bits >> 1 & 1,
-                              .read_before = bits >> 2 & 1, .has_phase = bits >> 3, .chunk = chunks[c]}};
+        problem p = {.B = 2,
+                     .T = T,
+                     .H = 2,
+                     .K = K,
+                     .V = V,
+                     .type = type,
+                     .strided = c & 1,
+                     .attr = {.write = (mn_write_rule)rule,
+                              .momentum = bits & 1,
+                              .decay = bits >> 1 & 1,
+                              .read_before = bits >> 2 & 1,
+                              .has_phase = bits >> 3,
+                              .chunk = chunks[c]}};
         if (rule != MN_WRITE_ANCHOR && (c % 2 || p.attr.has_phase)) continue; /* no meaning there */
         for (int b = 0; b < 2; b++) p.phase[b] = (int32_t)((b ? 1 : chunks[c] - 1) % chunks[c]);
         problem_make(&p);
         answer want = define_problem(&p);
-        for (mn_isa isa = 0; isa <= last_isa(); isa++)
-          check(&p, isa, NULL, &want, tolerance);
+        for (mn_isa isa = 0; isa <= last_isa(); isa++) check(&p, isa, NULL, &want, tolerance);
         answer_free(&want);
         problem_free(&p);
       }
@@ -364,8 +384,15 @@ static void split_invariance(void) {
       int64_t cut = 1 + (int64_t)(mn_random_uniform(3, (uint64_t)rule, (uint64_t)cut_no) * (T - 1));
       if (cut_no == 0) cut = 16;
       if (cut_no == 1) cut = 1;
-      problem p = {.B = 1, .T = T, .H = 1, .K = 16, .V = 20, .type = MN_F32, .phase = {5},
-                   .attr = {.write = (mn_write_rule)rule, .momentum = true, .decay = true, .has_phase = true, .chunk = 16}};
+      problem p = {
+          .B = 1,
+          .T = T,
+          .H = 1,
+          .K = 16,
+          .V = 20,
+          .type = MN_F32,
+          .phase = {5},
+          .attr = {.write = (mn_write_rule)rule, .momentum = true, .decay = true, .has_phase = true, .chunk = 16}};
       problem_make(&p);
       mn_isa isa = last_isa();
       result whole = compute(&p, isa, NULL, false);
@@ -394,9 +421,19 @@ static void split_invariance(void) {
 /* What the graph says the operation and its gradient are. */
 static void kernel_equals_composition(void) {
   for (int c = 0; c < 9; c++) {
-    problem p = {.B = 2, .T = c < 6 ? 13 : 1, .H = 2, .K = 6, .V = 5, .type = MN_F32, .phase = {c % 3 == 2 ? 3 : 1, 2},
-                 .attr = {.write = (mn_write_rule)(c % 3), .momentum = c & 1, .decay = c != 4, .read_before = c == 5,
-                          .has_phase = c >= 3, .chunk = 4}};
+    problem p = {.B = 2,
+                 .T = c < 6 ? 13 : 1,
+                 .H = 2,
+                 .K = 6,
+                 .V = 5,
+                 .type = MN_F32,
+                 .phase = {c % 3 == 2 ? 3 : 1, 2},
+                 .attr = {.write = (mn_write_rule)(c % 3),
+                          .momentum = c & 1,
+                          .decay = c != 4,
+                          .read_before = c == 5,
+                          .has_phase = c >= 3,
+                          .chunk = 4}};
     problem_make(&p);
     mn_graph *g = mn_graph_new();
     mn_tensor *leaf[TENSORS + 1], *out[RESULTS + TENSORS], *ys[RESULTS], *dys[RESULTS], *xs[TENSORS], *all[16];
@@ -404,15 +441,24 @@ static void kernel_equals_composition(void) {
     int n = 0, n_y = 0, n_x = 0;
     for (int i = 0; i < TENSORS; i++) {
       int64_t w = i <= KEY ? p.K : p.V;
-      mn_shape shape = i <= VAL ? MN_SHAPE(p.B, p.T, p.H, w) : i <= LOG_ETA ? MN_SHAPE(p.B, p.T, p.H)
-                                                                           : MN_SHAPE(p.B, p.H, p.K, p.V);
+      mn_shape shape = i <= VAL       ? MN_SHAPE(p.B, p.T, p.H, w)
+                       : i <= LOG_ETA ? MN_SHAPE(p.B, p.T, p.H)
+                                      : MN_SHAPE(p.B, p.H, p.K, p.V);
       leaf[i] = has_in(&p.attr, i) ? mn_input(g, in_name[i], MN_F32, shape) : NULL;
       if (leaf[i]) all[n] = leaf[i], data[n++] = p.in[i], xs[n_x++] = leaf[i];
     }
     mn_tensor *phase = p.attr.has_phase ? mn_input(g, "phase", MN_I32, MN_SHAPE(p.B)) : NULL;
     if (phase) all[n] = phase, data[n++] = p.phase;
-    mn_recurrence_io io = {.q = leaf[Q], .k = leaf[KEY], .v = leaf[VAL], .theta = leaf[THETA], .log_a = leaf[LOG_A],
-                           .log_eta = leaf[LOG_ETA], .w0 = leaf[W0], .s0 = leaf[S0], .a0 = leaf[A0], .phase = phase};
+    mn_recurrence_io io = {.q = leaf[Q],
+                           .k = leaf[KEY],
+                           .v = leaf[VAL],
+                           .theta = leaf[THETA],
+                           .log_a = leaf[LOG_A],
+                           .log_eta = leaf[LOG_ETA],
+                           .w0 = leaf[W0],
+                           .s0 = leaf[S0],
+                           .a0 = leaf[A0],
+                           .phase = phase};
     mn_linear_recurrence(g, &io, p.attr);
     mn_tensor *made[RESULTS] = {io.o, io.w, io.s, io.a};
     for (int i = 0; i < RESULTS; i++)
@@ -433,7 +479,12 @@ static void kernel_equals_composition(void) {
 static void same_bits_for_any_threads(void) {
   mn_pool *one = mn_pool_new(1), *two = mn_pool_new(2);
   for (int rule = 0; rule < 3; rule++) {
-    problem p = {.B = 2, .T = 99, .H = 3, .K = 32, .V = 16, .type = MN_F32,
+    problem p = {.B = 2,
+                 .T = 99,
+                 .H = 3,
+                 .K = 32,
+                 .V = 16,
+                 .type = MN_F32,
                  .attr = {.write = (mn_write_rule)rule, .momentum = true, .decay = true, .chunk = 16}};
     problem_make(&p);
     result a = compute(&p, last_isa(), one, false), b = compute(&p, last_isa(), two, false);

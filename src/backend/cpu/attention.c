@@ -1,5 +1,6 @@
-/* attention.c - kernels of softmax attention, its gradient, and the masked product: what is given to which thread. Tasks
- * depend on the shapes only, and sums over tasks are made in a fixed order: the same bits for any number of threads. */
+/* attention.c - kernels of softmax attention, its gradient, and the masked product: what is given to which thread.
+ * Tasks depend on the shapes only, and sums over tasks are made in a fixed order: the same bits for any number of
+ * threads. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/attention.h"
 #include "backend/cpu/isa/masked_product.h"
@@ -23,10 +24,24 @@ static mn_attn_args args_of(const mn_call *c, bool backward) {
   const mn_attention_attr *attr = c->attr;
   const mn_view *in = c->in, *out = c->out;
   mn_attn_args a = {
-      .B = in[0].dim[0], .T = in[0].dim[1], .H = in[0].dim[2], .K = in[0].dim[3], .S = in[1].dim[1], .G = in[1].dim[2],
-      .V = in[2].dim[3], .scale = (float)attr->scale, .window = attr->window, .prefix = attr->prefix,
-      .sinks = attr->sinks, .q_start = attr->q_start, .causal = attr->causal, .has_bias = attr->has_bias, .bf16 = in[0].dtype == MN_BF16,
-      .q = token_tensor(&in[0]), .k = token_tensor(&in[1]), .v = token_tensor(&in[2]),
+      .B = in[0].dim[0],
+      .T = in[0].dim[1],
+      .H = in[0].dim[2],
+      .K = in[0].dim[3],
+      .S = in[1].dim[1],
+      .G = in[1].dim[2],
+      .V = in[2].dim[3],
+      .scale = (float)attr->scale,
+      .window = attr->window,
+      .prefix = attr->prefix,
+      .sinks = attr->sinks,
+      .q_start = attr->q_start,
+      .causal = attr->causal,
+      .has_bias = attr->has_bias,
+      .bf16 = in[0].dtype == MN_BF16,
+      .q = token_tensor(&in[0]),
+      .k = token_tensor(&in[1]),
+      .v = token_tensor(&in[2]),
   };
   int i = 3;
   if (attr->has_pos) {
@@ -68,7 +83,8 @@ static bool accepts(const mn_node *n) { /* one type, f32 or bf16; positions i32;
   if (n->in[1]->dtype != t || n->in[2]->dtype != t) return false;
   if (attr->has_bias && n->in[i++]->dtype != MN_F32) return false;
   if (i == n->n_in) return n->out[0]->dtype == t && n->out[1]->dtype == MN_F32;
-  if (n->in[i]->dtype != t || n->in[i + 1]->dtype != MN_F32 || n->in[i + 2]->dtype != t || n->in[i + 3]->dtype != MN_F32)
+  if (n->in[i]->dtype != t || n->in[i + 1]->dtype != MN_F32 || n->in[i + 2]->dtype != t ||
+      n->in[i + 3]->dtype != MN_F32)
     return false;
   return n->out[0]->dtype == t && n->out[1]->dtype == t && n->out[2]->dtype == t &&
          (!attr->has_bias || n->out[3]->dtype == MN_F32);
@@ -113,7 +129,8 @@ static void decode_task(void *ctx, int64_t i, int thread) {
   const mn_attn_args *a = &j->a;
   const int64_t split = i % j->splits, each = (a->S + j->splits - 1) / j->splits;
   const int64_t s0 = split * each < a->S ? split * each : a->S, s1 = s0 + each < a->S ? s0 + each : a->S;
-  j->fwd->decode(a, i / j->splits, s0, s1, j->sums + i * a->H * (a->V + 2), j->scratch + (size_t)thread * j->scratch_size);
+  j->fwd->decode(a, i / j->splits, s0, s1, j->sums + i * a->H * (a->V + 2),
+                 j->scratch + (size_t)thread * j->scratch_size);
 }
 
 static mn_status forward_run(mn_call *c) {
@@ -166,7 +183,8 @@ static void whole_task(void *ctx, int64_t i, int thread) { /* parts == 1 */
 static void part_task(void *ctx, int64_t i, int thread) {
   const job *j = ctx;
   const int64_t bg = i / j->parts;
-  j->bwd->part(&j->a, bg / j->a.G, bg % j->a.G, i % j->parts, j->parts, (float *)(void *)((char *)j->sums + (size_t)i * j->partial),
+  j->bwd->part(&j->a, bg / j->a.G, bg % j->a.G, i % j->parts, j->parts,
+               (float *)(void *)((char *)j->sums + (size_t)i * j->partial),
                j->scratch + (size_t)thread * j->scratch_size);
 }
 static void finish_task(void *ctx, int64_t i, int thread) {
@@ -177,7 +195,8 @@ static void finish_task(void *ctx, int64_t i, int thread) {
 }
 
 static mn_status backward_run(mn_call *c) {
-  job j = {.a = args_of(c, true), .bwd = MN_ISA_PICK(mn_attention_grad, mn_cpu_isa(c->backend)), .scratch = c->workspace};
+  job j = {
+      .a = args_of(c, true), .bwd = MN_ISA_PICK(mn_attention_grad, mn_cpu_isa(c->backend)), .scratch = c->workspace};
   const mn_attn_args *a = &j.a;
   j.scratch_size = j.bwd->scratch(a);
   j.parts = parts_of(a);
@@ -218,8 +237,8 @@ static mn_masked_matrix matrix_of(const mn_view *v, int64_t batch) { /* batch co
 }
 static mn_masked_args masked_args(const mn_call *c) {
   const mn_view *x = &c->in[0], *y = &c->in[1], *z = &c->in[3];
-  return (mn_masked_args){.M = x->dim[x->ndim - 2], .N = y->dim[y->ndim - 2], .K = x->dim[x->ndim - 1],
-                          .V = z->dim[z->ndim - 1]};
+  return (mn_masked_args){
+      .M = x->dim[x->ndim - 2], .N = y->dim[y->ndim - 2], .K = x->dim[x->ndim - 1], .V = z->dim[z->ndim - 1]};
 }
 static bool masked_accepts(const mn_node *n) {
   for (int i = 0; i < 4; i++)
@@ -254,15 +273,24 @@ static mn_status masked_run(mn_call *c) {
   return MN_OK;
 }
 
-static const mn_kernel forward_kernel = {
-    .op = &mn_op_attention, .name = "cpu.attention", .layout = MN_LAYOUT_ROWS,
-    .accepts = accepts, .workspace = forward_workspace, .run = forward_run};
-static const mn_kernel backward_kernel = {
-    .op = &mn_op_attention_grad, .name = "cpu.attention_grad", .layout = MN_LAYOUT_ROWS,
-    .accepts = accepts, .workspace = backward_workspace, .run = backward_run};
-static const mn_kernel masked_kernel = {
-    .op = &mn_op_masked_product, .name = "cpu.masked_product", .layout = MN_LAYOUT_ROWS,
-    .accepts = masked_accepts, .workspace = masked_workspace, .run = masked_run};
+static const mn_kernel forward_kernel = {.op = &mn_op_attention,
+                                         .name = "cpu.attention",
+                                         .layout = MN_LAYOUT_ROWS,
+                                         .accepts = accepts,
+                                         .workspace = forward_workspace,
+                                         .run = forward_run};
+static const mn_kernel backward_kernel = {.op = &mn_op_attention_grad,
+                                          .name = "cpu.attention_grad",
+                                          .layout = MN_LAYOUT_ROWS,
+                                          .accepts = accepts,
+                                          .workspace = backward_workspace,
+                                          .run = backward_run};
+static const mn_kernel masked_kernel = {.op = &mn_op_masked_product,
+                                        .name = "cpu.masked_product",
+                                        .layout = MN_LAYOUT_ROWS,
+                                        .accepts = masked_accepts,
+                                        .workspace = masked_workspace,
+                                        .run = masked_run};
 
 const mn_kernel *const *mn_cpu_attention_kernels(mn_isa isa, int *n) {
   (void)isa;

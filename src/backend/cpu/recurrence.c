@@ -1,5 +1,5 @@
-/* recurrence.c - kernels of the chunked linear recurrence and its gradient: one task per (batch, head), each with its own
- * scratch, so that results do not depend on the number of threads. */
+/* recurrence.c - kernels of the chunked linear recurrence and its gradient: one task per (batch, head), each with its
+ * own scratch, so that results do not depend on the number of threads. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/recurrence.h"
 #include "graph/ops.h"
@@ -63,12 +63,24 @@ static mn_rec_args args_of(const mn_call *c, bool backward) {
   const inputs x = inputs_of(attr);
   const mn_view *in = c->in, *out = c->out;
   mn_rec_args a = {
-      .B = in[0].dim[0], .T = in[0].dim[1], .H = in[0].dim[2], .K = in[0].dim[3], .V = in[2].dim[3],
-      .chunk = attr->chunk, .write = attr->write, .momentum = attr->momentum, .decay = attr->decay,
+      .B = in[0].dim[0],
+      .T = in[0].dim[1],
+      .H = in[0].dim[2],
+      .K = in[0].dim[3],
+      .V = in[2].dim[3],
+      .chunk = attr->chunk,
+      .write = attr->write,
+      .momentum = attr->momentum,
+      .decay = attr->decay,
       .read_before = attr->read_before,
-      .q = token_tensor(&in[x.q]), .k = token_tensor(&in[x.k]), .v = token_tensor(&in[x.v]),
-      .theta = token_tensor(&in[x.theta]), .w0 = state_tensor(&in[x.w0]),
+      .q = token_tensor(&in[x.q]),
+      .k = token_tensor(&in[x.k]),
+      .v = token_tensor(&in[x.v]),
+      .theta = token_tensor(&in[x.theta]),
+      .w0 = state_tensor(&in[x.w0]),
   };
+  if (a.write == MN_WRITE_ANCHOR && a.chunk == 1)
+    a.write = MN_WRITE_DELTA, a.plain = true; /* solved in larger pieces */
   if (x.log_a >= 0) a.log_a = token_tensor(&in[x.log_a]);
   if (x.log_eta >= 0) a.log_eta = token_tensor(&in[x.log_eta]);
   if (x.s0 >= 0) a.s0 = state_tensor(&in[x.s0]);
@@ -133,12 +145,18 @@ static size_t workspace(const mn_call *c, bool backward) {
 static size_t workspace_forward(const mn_call *c) { return workspace(c, false); }
 static size_t workspace_backward(const mn_call *c) { return workspace(c, true); }
 
-static const mn_kernel forward_kernel = {
-    .op = &mn_op_recurrence, .name = "cpu.recurrence", .layout = MN_LAYOUT_ROWS,
-    .accepts = accepts_forward, .workspace = workspace_forward, .run = run_forward};
-static const mn_kernel backward_kernel = {
-    .op = &mn_op_recurrence_grad, .name = "cpu.recurrence_grad", .layout = MN_LAYOUT_ROWS,
-    .accepts = accepts_backward, .workspace = workspace_backward, .run = run_backward};
+static const mn_kernel forward_kernel = {.op = &mn_op_recurrence,
+                                         .name = "cpu.recurrence",
+                                         .layout = MN_LAYOUT_ROWS,
+                                         .accepts = accepts_forward,
+                                         .workspace = workspace_forward,
+                                         .run = run_forward};
+static const mn_kernel backward_kernel = {.op = &mn_op_recurrence_grad,
+                                          .name = "cpu.recurrence_grad",
+                                          .layout = MN_LAYOUT_ROWS,
+                                          .accepts = accepts_backward,
+                                          .workspace = workspace_backward,
+                                          .run = run_backward};
 
 const mn_kernel *const *mn_cpu_recurrence_kernels(mn_isa isa, int *n) {
   (void)isa;

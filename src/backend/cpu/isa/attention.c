@@ -1,18 +1,18 @@
 /* attention.c - softmax attention forward: one block of queries against all keys it may see, block by block, with the
- * running maximum and sum of the online softmax (Milakov & Gimelshein 2018; Dao et al. 2022). No score is kept. Also one
- * query at a time (decoding), which is bound by the reading of keys and values. */
+ * running maximum and sum of the online softmax (Milakov & Gimelshein 2018; Dao et al. 2022). No score is kept. Also
+ * one query at a time (decoding), which is bound by the reading of keys and values. */
 #include "backend/cpu/isa/attention_block.h"
 
 /* ---- a block of queries ---- */
 typedef struct work {
-  float *qt;         /* [K, N], or pairs [K/2, N]     */
-  float *st;         /* scores, then weights [KB, N]  */
-  uint32_t *p2;      /* weights as pairs [KB/2, N]    */
-  uint32_t *v2;      /* values as pairs [KB/2, vp]    */
-  float *ot;         /* output [V, N]                 */
-  float *bt;         /* bias [KB, N]                  */
-  float *kw, *vw;    /* widened keys, values [KB, .]  */
-  float *tmp;        /* [QB, max(kp, vp, KB)]         */
+  float *qt;            /* [K, N], or pairs [K/2, N]     */
+  float *st;            /* scores, then weights [KB, N]  */
+  uint32_t *p2;         /* weights as pairs [KB/2, N]    */
+  uint32_t *v2;         /* values as pairs [KB/2, vp]    */
+  float *ot;            /* output [V, N]                 */
+  float *bt;            /* bias [KB, N]                  */
+  float *kw, *vw;       /* widened keys, values [KB, .]  */
+  float *tmp;           /* [QB, max(kp, vp, KB)]         */
   float *m, *l, *alpha; /* [N]                        */
 } work;
 
@@ -41,8 +41,8 @@ static size_t forward_scratch(const mn_attn_args *p) {
   return s.used;
 }
 
-/* Scores st [n, N] to weights for `cols` vectors of lanes starting at lane t: new maximum m and sum l (in units of ln 2), alpha = the
- * factor for what was summed before. c: scale times log2(e). */
+/* Scores st [n, N] to weights for `cols` vectors of lanes starting at lane t: new maximum m and sum l (in units of ln
+ * 2), alpha = the factor for what was summed before. c: scale times log2(e). */
 MN_INLINE void soften(work *w, const int cols, const bool rough, float *st, int64_t t, int64_t n, int64_t N, float c) {
   vf top[4], sum[4], m[4];
   TILE_UNROLL
@@ -76,8 +76,8 @@ MN_INLINE void soften(work *w, const int cols, const bool rough, float *st, int6
 }
 
 /* Lanes [t0, t1) against rows [j0, j1) of the block of keys that starts at key `base`. */
-static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen see, int64_t q_lo, int64_t N, int64_t t0,
-                  int64_t t1, int64_t j0, int64_t j1, rows k, rows v) {
+static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen see, int64_t q_lo, int64_t N,
+                  int64_t t0, int64_t t1, int64_t j0, int64_t j1, rows k, rows v) {
   const bool pairs = attn_pairs(p);
   if (pairs) j0 &= ~(int64_t)1; /* whole pairs of keys; what is hidden gets weight 0 */
   const int64_t n = j1 - j0, lanes = t1 - t0;
@@ -148,7 +148,8 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
     const int64_t n = p->S - j0 < KB ? p->S - j0 : KB;
     const seen see = attn_block_seen(p, b, j0, n, q_lo, q_hi);
     if (see == SEEN_NONE) continue;
-    rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, p->K, w.kw), v = attn_rows(p, &p->v, pairs, b, j0, g, n, p->V, w.vw);
+    rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, p->K, w.kw),
+         v = attn_rows(p, &p->v, pairs, b, j0, g, n, p->V, w.vw);
     if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, w.bt, N, w.tmp);
 #if TILE_PAIRS
     for (int64_t j = 0; pairs && j < n; j += 2)
@@ -169,14 +170,14 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
     vf_store(w.alpha + t, vf_select(vf_lt(vf_zero(), l), 1.0f / l, vf_zero()));
   }
   for (int64_t i = 0; i < p->V; i++)
-    for (int64_t t = 0; t < N; t += MN_VL)
-      vf_store(w.ot + i * N + t, vf_load(w.ot + i * N + t) * vf_load(w.alpha + t));
+    for (int64_t t = 0; t < N; t += MN_VL) vf_store(w.ot + i * N + t, vf_load(w.ot + i * N + t) * vf_load(w.alpha + t));
   tile_transpose(w.tmp, vp, w.ot, N, p->V, nq, 0);
   for (int64_t t = 0; t < nq; t++)
     tile_row_out((void *)(uintptr_t)attn_row(&p->o, p->bf16, b, t0 + t, h), w.tmp + t * vp, p->bf16, p->V);
 }
 
-/* ---- one query ---- keys and values are read once, in the order in which they lie: it is the reading that takes time */
+/* ---- one query ---- keys and values are read once, in the order in which they lie: it is the reading that takes time
+ */
 static size_t decode_scratch(const mn_attn_args *p) {
   take s = {NULL, 0};
   take_floats(&s, p->H * tile_pad(p->K));
@@ -233,12 +234,18 @@ MN_INLINE void fetch_ahead(const void *row, int64_t bytes) {
 /* The usual widths as constants: their loops unroll. */
 #define COMMON_WIDTHS(f, row, width, ...)                                                                              \
   do {                                                                                                                 \
-    if (p->bf16 && (width) == 64) f(row, true, 64, __VA_ARGS__);                                                       \
-    else if (p->bf16 && (width) == 128) f(row, true, 128, __VA_ARGS__);                                                \
-    else if (p->bf16) f(row, true, width, __VA_ARGS__);                                                                \
-    else if ((width) == 64) f(row, false, 64, __VA_ARGS__);                                                            \
-    else if ((width) == 128) f(row, false, 128, __VA_ARGS__);                                                          \
-    else f(row, false, width, __VA_ARGS__);                                                                            \
+    if (p->bf16 && (width) == 64)                                                                                      \
+      f(row, true, 64, __VA_ARGS__);                                                                                   \
+    else if (p->bf16 && (width) == 128)                                                                                \
+      f(row, true, 128, __VA_ARGS__);                                                                                  \
+    else if (p->bf16)                                                                                                  \
+      f(row, true, width, __VA_ARGS__);                                                                                \
+    else if ((width) == 64)                                                                                            \
+      f(row, false, 64, __VA_ARGS__);                                                                                  \
+    else if ((width) == 128)                                                                                           \
+      f(row, false, 128, __VA_ARGS__);                                                                                 \
+    else                                                                                                               \
+      f(row, false, width, __VA_ARGS__);                                                                               \
   } while (0)
 
 static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, float *partial, void *scratch) {

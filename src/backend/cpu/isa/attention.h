@@ -16,18 +16,18 @@ typedef struct mn_attn_args {
   int64_t B, T, S, H, G, K, V;
   float scale;
   int64_t window, prefix, sinks, q_start;
-  bool causal, has_bias, bf16;       /* bf16: type of q, k, v, o and their gradients; else f32 */
+  bool causal, has_bias, bf16; /* bf16: type of q, k, v, o and their gradients; else f32 */
   mn_attn_tensor q, k, v, o;
-  const int32_t *q_pos, *k_pos;      /* NULL: q_start + t, j - prefix */
-  int64_t q_pos_b, k_pos_b, k_pos_s; /* strides */
-  const float *bias;                 /* NULL: none */
+  const int32_t *q_pos, *k_pos;           /* NULL: q_start + t, j - prefix */
+  int64_t q_pos_b, k_pos_b, k_pos_s;      /* strides */
+  const float *bias;                      /* NULL: none */
   int64_t bias_b, bias_h, bias_t, bias_s; /* strides, 0 where it is broadcast */
-  float *lse;                        /* [B,H,T], last axis dense */
+  float *lse;                             /* [B,H,T], last axis dense */
   int64_t lse_b, lse_h, dlse_b, dlse_h;
   /* backward */
   mn_attn_tensor d_o, dq, dk, dv;
-  const float *dlse;                 /* [B,H,T], last axis dense */
-  float *dbias;                      /* zeroed by the caller */
+  const float *dlse; /* [B,H,T], last axis dense */
+  float *dbias;      /* zeroed by the caller */
   int64_t dbias_b, dbias_h, dbias_t, dbias_s;
 } mn_attn_args;
 
@@ -45,7 +45,8 @@ MN_ISA_DECLARE(mn_attention_isa, mn_attention);
 typedef struct mn_attention_grad_isa {
   size_t (*scratch)(const mn_attn_args *a);
   int64_t (*sum_floats)(const mn_attn_args *a); /* of the sums of one key head: dk and dv in f32 */
-  /* Part `part` of `parts` of the query blocks of key head g: writes their dq, dbias, and their share of dk and dv to sums. */
+  /* Part `part` of `parts` of the query blocks of key head g: writes their dq, dbias, and their share of dk and dv to
+   * sums. */
   void (*part)(const mn_attn_args *a, int64_t b, int64_t g, int64_t part, int64_t parts, float *sums, void *scratch);
   /* dk and dv from the sums of all parts, in their order. */
   void (*finish)(const mn_attn_args *a, int64_t b, int64_t g, int64_t parts, float *sums);

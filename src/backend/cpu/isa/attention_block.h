@@ -11,7 +11,7 @@
 enum { QB = MN_ATTN_QUERIES, KB = 64 }; /* queries and keys of a block */
 enum { PANEL = 16 };                    /* lanes that a half-masked block is done in, each with its own range of keys */
 #define LOG2E 1.44269504088896341f
-#define LN2 0.69314718055994531f
+#define LN2   0.69314718055994531f
 
 MN_INLINE const void *attn_row(const mn_attn_tensor *x, bool bf16, int64_t b, int64_t t, int64_t h) {
   return (const char *)x->data + (b * x->b + t * x->t + h * x->h) * (bf16 ? 2 : 4);
@@ -91,7 +91,8 @@ MN_INLINE void attn_rows_seen(const mn_attn_args *p, int64_t j0, int64_t n, int6
 }
 
 /* Row of key j: lanes of the queries (at positions q0 + t) that do not see it get `hidden`. */
-MN_INLINE void attn_mask_row(const mn_attn_args *p, int64_t b, int64_t j, int64_t q0, float *row, int64_t N, vf hidden) {
+MN_INLINE void attn_mask_row(const mn_attn_args *p, int64_t b, int64_t j, int64_t q0, float *row, int64_t N,
+                             vf hidden) {
   if (j < p->prefix) return;
   const int64_t k = attn_key_pos(p, b, j);
   if (k < 0) {

@@ -1,21 +1,20 @@
-/* attention_grad.c - softmax attention backward (Dao et al. 2022): the weights P of a block are made again from the scores
- * and lse; with delta_t = sum_v do o - dlse,
- *     dV += P^T dO     dP = dO V^T     dS = P o (dP - delta)     dK += scale dS^T Q     dQ += scale dS K     dbias += dS
- * Blocks are transposed as in the forward pass: a row for each key. dk and dv of one key head are summed over all query
- * heads that share it, in a fixed order. */
+/* attention_grad.c - softmax attention backward (Dao et al. 2022): the weights P of a block are made again from the
+ * scores and lse; with delta_t = sum_v do o - dlse, dV += P^T dO     dP = dO V^T     dS = P o (dP - delta)     dK +=
+ * scale dS^T Q     dQ += scale dS K     dbias += dS Blocks are transposed as in the forward pass: a row for each key.
+ * dk and dv of one key head are summed over all query heads that share it, in a fixed order. */
 #include "backend/cpu/isa/attention_block.h"
 
 typedef struct work {
-  float *qt, *dot;     /* [K, N], [V, N]; or pairs along the width            */
-  float *q, *d_o;      /* [QB, kp], [QB, vp]; or pairs of queries [QB/2, .]   */
-  float *st, *dst;     /* [KB, N]: scores, weights; dP, dS                    */
-  uint16_t *ph, *dsh;  /* [KB, N] bf16                                        */
-  uint32_t *ds2, *k2;  /* pairs of keys [KB/2, N], [KB/2, kp]                 */
-  float *dqt;          /* [K, N]          */
-  float *bt;           /* [KB, N]         */
-  float *kw, *vw;      /* [KB, .]         */
-  float *tmp;          /* [QB, max(kp, vp, KB)] */
-  float *lse, *delta;  /* [N]             */
+  float *qt, *dot;    /* [K, N], [V, N]; or pairs along the width            */
+  float *q, *d_o;     /* [QB, kp], [QB, vp]; or pairs of queries [QB/2, .]   */
+  float *st, *dst;    /* [KB, N]: scores, weights; dP, dS                    */
+  uint16_t *ph, *dsh; /* [KB, N] bf16                                        */
+  uint32_t *ds2, *k2; /* pairs of keys [KB/2, N], [KB/2, kp]                 */
+  float *dqt;         /* [K, N]          */
+  float *bt;          /* [KB, N]         */
+  float *kw, *vw;     /* [KB, .]         */
+  float *tmp;         /* [QB, max(kp, vp, KB)] */
+  float *lse, *delta; /* [N]             */
 } work;
 
 static void take_work(work *w, take *s, const mn_attn_args *p) {
@@ -92,8 +91,10 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
   float *st = w->st + j0 * N + t0, *dst = w->dst + j0 * N + t0;
 #if TILE_PAIRS
   if (pairs) {
-    tile_gemm_pairs(n, lanes, K / 2, k.h + j0 * k.stride, k.stride, 2, (const uint32_t *)(void *)w->qt + t0, N, st, N, false);
-    tile_gemm_pairs(n, lanes, V / 2, v.h + j0 * v.stride, v.stride, 2, (const uint32_t *)(void *)w->dot + t0, N, dst, N, false);
+    tile_gemm_pairs(n, lanes, K / 2, k.h + j0 * k.stride, k.stride, 2, (const uint32_t *)(void *)w->qt + t0, N, st, N,
+                    false);
+    tile_gemm_pairs(n, lanes, V / 2, v.h + j0 * v.stride, v.stride, 2, (const uint32_t *)(void *)w->dot + t0, N, dst, N,
+                    false);
   } else
 #endif
   {
@@ -134,11 +135,12 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
         }
       }
     }
-    const uint32_t *d_o = (const uint32_t *)(void *)w->d_o + t0 / 2 * vp, *q = (const uint32_t *)(void *)w->q + t0 / 2 * kp;
+    const uint32_t *d_o = (const uint32_t *)(void *)w->d_o + t0 / 2 * vp,
+                   *q = (const uint32_t *)(void *)w->q + t0 / 2 * kp;
     tile_gemm_pairs(n, V, (nt + 1) / 2, ph, N, 2, d_o, vp, dv + j0 * vp, vp, true);
     tile_gemm_pairs(n, K, (nt + 1) / 2, dsh, N, 2, q, kp, dk + j0 * kp, kp, true);
-    tile_gemm_pairs(K, lanes, (n + 1) / 2, (const uint16_t *)(void *)(w->k2 + j0 / 2 * kp), 2, 2 * kp, ds2, N, w->dqt + t0,
-                    N, true);
+    tile_gemm_pairs(K, lanes, (n + 1) / 2, (const uint16_t *)(void *)(w->k2 + j0 / 2 * kp), 2, 2 * kp, ds2, N,
+                    w->dqt + t0, N, true);
     return;
   }
 #endif
@@ -189,7 +191,8 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
       int64_t first = 0, last = n;
       if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q_lo + t, q_lo + t + width - 1, &first, &last);
       if (first < last)
-        panel(p, w, b, h, t0, j0, see, N, t, t + width < nq ? t + width : nq, first, last, k, v, dk + j0 * kp, dv + j0 * vp);
+        panel(p, w, b, h, t0, j0, see, N, t, t + width < nq ? t + width : nq, first, last, k, v, dk + j0 * kp,
+              dv + j0 * vp);
     }
   }
   tile_transpose(w->tmp, kp, w->dqt, N, K, nq, 0);
@@ -197,7 +200,8 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
     tile_row_out((void *)(uintptr_t)attn_row(&p->dq, p->bf16, b, t0 + t, h), w->tmp + t * kp, p->bf16, K);
 }
 
-static void part(const mn_attn_args *p, int64_t b, int64_t g, int64_t which, int64_t parts, float *sums, void *scratch) {
+static void part(const mn_attn_args *p, int64_t b, int64_t g, int64_t which, int64_t parts, float *sums,
+                 void *scratch) {
   take s = {scratch, 0};
   work w;
   take_work(&w, &s, p);

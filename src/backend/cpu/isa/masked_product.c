@@ -29,7 +29,8 @@ static size_t scratch_size(const mn_masked_args *a) {
 static const void *row(const mn_masked_matrix *m, int64_t i, int64_t j) {
   return (const char *)m->data + (i * m->stride + j) * (m->bf16 ? 2 : 4);
 }
-static void rows_in(float *dst, int64_t ld, const mn_masked_matrix *m, int64_t i0, int64_t n, int64_t j0, int64_t width) {
+static void rows_in(float *dst, int64_t ld, const mn_masked_matrix *m, int64_t i0, int64_t n, int64_t j0,
+                    int64_t width) {
   for (int64_t i = 0; i < n; i++) tile_row_in(dst + i * ld, row(m, i0 + i, j0), m->bf16, width);
 }
 
@@ -49,8 +50,7 @@ static void run(const mn_masked_args *a, int64_t m0, void *scratch) {
     rows_in(w.z, vp, &a->z, n0, n, 0, a->V);
     tile_gemm(m, a->V, n, w.g, np, 1, w.z, vp, w.o, vp, n0 ? TILE_ADD : TILE_SET, TILE_FULL);
   }
-  for (int64_t i = 0; i < m; i++)
-    tile_row_out((void *)(uintptr_t)row(&a->o, m0 + i, 0), w.o + i * vp, a->o.bf16, a->V);
+  for (int64_t i = 0; i < m; i++) tile_row_out((void *)(uintptr_t)row(&a->o, m0 + i, 0), w.o + i * vp, a->o.bf16, a->V);
 }
 
 const mn_masked_product_isa MN_ISA_NAME(mn_masked_product) = {scratch_size, run};

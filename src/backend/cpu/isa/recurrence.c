@@ -24,7 +24,7 @@ static void step(const mn_rec_args *p, work *w, int64_t b, int64_t h) {
     tile_gemm(1, V, K, w->k.p, w->k.ld, 1, anc, vp, w->u, vp, TILE_SUB, TILE_FULL);
   }
   if (p->write == MN_WRITE_DELTA) {
-    for (int64_t i = 0; i < K; i++) w->x[i] = a * w->k.p[i];
+    for (int64_t i = 0; i < K; i++) w->x[i] = (p->plain ? 1 : a) * w->k.p[i];
     tile_gemm(1, V, K, w->x, w->kp, 1, w->w, vp, w->u, vp, TILE_SUB, TILE_FULL);
   }
   if (p->read_before) tile_gemm(1, V, K, w->q.p, w->q.ld, 1, w->w, vp, w->o.p, w->o.ld, TILE_SET, TILE_FULL);
@@ -45,6 +45,7 @@ static void step(const mn_rec_args *p, work *w, int64_t b, int64_t h) {
   state_out(&p->w, b, h, w->w, vp, K, V);
   if (p->momentum) state_out(&p->s, b, h, w->s, vp, K, V);
   if (p->write == MN_WRITE_ANCHOR && ends_chunk(p, first_phase(p, b))) state_out(&p->a, b, h, w->w, vp, K, V);
+  if (p->plain) state_out(&p->a, b, h, w->w, vp, K, V);
 }
 
 /* ---- forward ---- */
@@ -85,8 +86,7 @@ static void forward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) {
       tile_gemm(n, V, K, w.x, kp, 1, w.s, vp, w.o.p, w.o.ld, TILE_ADD, TILE_FULL);
     }
     tile_gemm(n, n, K, w.q.p, w.q.ld, 1, w.kt, np, w.g, np, TILE_SET, TILE_FULL);
-    for (int64_t i = 0; i < n * np; i += MN_VL)
-      vf_store(w.g + i, vf_load(w.g + i) * vf_load(c->M + r * np + i));
+    for (int64_t i = 0; i < n * np; i += MN_VL) vf_store(w.g + i, vf_load(w.g + i) * vf_load(c->M + r * np + i));
     tile_gemm(n, V, n, w.g, np, 1, w.y, vp, w.o.p, w.o.ld, TILE_ADD, TILE_A_LOWER);
     rows_done(&p->o, b, t0, h, w.o, n, V);
     advance(p, &w, n, w.w, w.s, w.w, w.s);
@@ -95,6 +95,7 @@ static void forward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) {
   state_out(&p->w, b, h, w.w, vp, K, V);
   if (p->momentum) state_out(&p->s, b, h, w.s, vp, K, V);
   if (anchor) state_out(&p->a, b, h, ends_chunk(p, phase) ? w.w : w.anc, vp, K, V);
+  if (p->plain) state_out(&p->a, b, h, w.w, vp, K, V); /* each token ends its chunk */
 }
 
 static size_t scratch_size(const mn_rec_args *p) {

@@ -15,10 +15,11 @@ typedef struct mn_rec_args {
   int64_t B, T, H, K, V, chunk;
   mn_write_rule write;
   bool momentum, decay, read_before;
+  bool plain; /* DELTA without its a_t: u_t = v_t - W_{t-1}^T k_t, which is what ANCHOR is when a chunk is one token */
   mn_rec_tensor q, k, v, theta, log_a, log_eta, w0, s0, a0;
   const int32_t *phase; /* [B] or NULL */
   int64_t phase_stride;
-  mn_rec_tensor o, w, s, a;                                     /* forward: results; backward: their gradients */
+  mn_rec_tensor o, w, s, a;                                          /* forward: results; backward: their gradients */
   mn_rec_tensor dq, dk, dv, dtheta, dlog_a, dlog_eta, dw0, ds0, da0; /* backward only */
 } mn_rec_args;
 
@@ -26,7 +27,7 @@ typedef struct mn_recurrence_isa {
   size_t (*scratch)(const mn_rec_args *a); /* bytes one task needs; a multiple of 64 */
   void (*run)(const mn_rec_args *a, int64_t b, int64_t h, void *scratch);
 } mn_recurrence_isa;
-MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence);      /* forward */
+MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence); /* forward */
 MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence_grad);
 
 #endif

@@ -1,27 +1,27 @@
-/* recurrence_grad.c - the chunked linear recurrence backward: the states forward once (saving one in every `every` pieces
- * and all u), then back over the pieces. Products with W^T are made transposed, with tokens along the vector, so that only
- * chunk-sized operands are ever transposed, never a state. */
+/* recurrence_grad.c - the chunked linear recurrence backward: the states forward once (saving one in every `every`
+ * pieces and all u), then back over the pieces. Products with W^T are made transposed, with tokens along the vector, so
+ * that only chunk-sized operands are ever transposed, never a state. */
 #include "backend/cpu/isa/recurrence_piece.h"
 
 typedef struct back {
   work f;
-  int64_t pieces, every; /* at most; a saved state every `every` pieces */
-  int64_t state;         /* floats of one saved state: W, S and the anchor, as many as there are */
-  float *saved;          /* [ceil(pieces / every), state] */
-  float *run;            /* [every, state]: the states at the starts of the pieces of one run */
-  float *u_all;          /* [T, vp] */
-  int64_t *start;        /* [pieces + 1]: first token of each piece */
-  float *dw, *ds, *danc; /* [K, vp] */
-  mat d_o, dq, dk;       /* [n, V], [n, K], [n, K]: in place, or in scratch */
-  float *dos, *dy, *du;  /* [n, vp] */
-  float *dqs, *dks;      /* [n, kp] */
-  float *qt;             /* [kp, np] */
-  float *dot, *yt, *dut; /* [vp, np] */
-  float *r1, *r2, *xt;   /* [kp, np] */
-  float *dg, *h;         /* [n, np] */
-  float *dM;             /* [n+1, np] */
-  float *dL;             /* [np] */
-  float *dA, *db;        /* [n+1] */
+  int64_t pieces, every;          /* at most; a saved state every `every` pieces */
+  int64_t state;                  /* floats of one saved state: W, S and the anchor, as many as there are */
+  float *saved;                   /* [ceil(pieces / every), state] */
+  float *run;                     /* [every, state]: the states at the starts of the pieces of one run */
+  float *u_all;                   /* [T, vp] */
+  int64_t *start;                 /* [pieces + 1]: first token of each piece */
+  float *dw, *ds, *danc;          /* [K, vp] */
+  mat d_o, dq, dk;                /* [n, V], [n, K], [n, K]: in place, or in scratch */
+  float *dos, *dy, *du;           /* [n, vp] */
+  float *dqs, *dks;               /* [n, kp] */
+  float *qt;                      /* [kp, np] */
+  float *dot, *yt, *dut;          /* [vp, np] */
+  float *r1, *r2, *xt;            /* [kp, np] */
+  float *dg, *h;                  /* [n, np] */
+  float *dM;                      /* [n+1, np] */
+  float *dL;                      /* [np] */
+  float *dA, *db;                 /* [n+1] */
   float *da, *deta, *dtheta, *bd; /* [np] */
 } back;
 
@@ -162,8 +162,8 @@ static void solve_back(back *w, int64_t n, int64_t V) {
 }
 
 /* Gradients of one piece. dw, ds, danc hold those of the state after it and leave with those of the state before it. */
-static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, piece s1, const float *W, const float *S,
-                           const float *anc) {
+static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, piece s1, const float *W,
+                           const float *S, const float *anc) {
   work *f = &w->f;
   coefs *c = &f->c;
   make_coefs(p, f, b, h, s1);
@@ -209,7 +209,7 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
     for (int64_t t = 0; t < n; t++)
       for (int64_t m = 0; m < np; m += MN_VL)
         vf_store(w->h + t * np + m,
-                   vf_load(f->g + t * np + m) * (vf_set1(c->a[t]) * vf_load(c->M + t * np + m)));
+                 vf_load(f->g + t * np + m) * (vf_set1(predicted(p, f, t)) * vf_load(c->M + t * np + m)));
     solve_back(w, n, V);
   } else {
     scale_rows(w->du, vp, w->dy, vp, c->theta, n);
@@ -253,39 +253,41 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
   if (anchor || delta) tile_transpose(w->dut, np, w->du, vp, n, V, 0);
   if (anchor) tile_gemm(K, n, V, anc, vp, 1, w->dut, np, w->r1, np, TILE_SUB, TILE_FULL);
   if (delta) {
-    /* U = V - diag(A) K W - diag(bd) K S - (K K^T o Md) Y with bd_t = a_t b_{t-1}, Md[t,m] = a_t M[t-1,m] */
+    /* U = V - diag(c A_-) K W - diag(bd) K S - (K K^T o Md) Y with bd_t = c_t b_{t-1}, Md[t,m] = c_t M[t-1,m]; c = a,
+     * or 1 */
+    const float *ca = predicted_w(p, f);
+    const int64_t next = p->plain ? 0 : 1;
     zero(f->x, np);
     tile_gemm(K, n, V, W, vp, 1, w->dut, np, w->xt, np, TILE_SET, TILE_FULL);
     column_dots(f->x, f->kt, w->xt, K, np, -1);
-    for (int64_t t = 0; t < n; t++) w->dA[t + 1] += f->x[t];
+    for (int64_t t = 0; t < n; t++) w->dA[t + next] += f->x[t];
     for (int64_t i = 0; i < K; i++)
       for (int64_t t = 0; t < np; t += MN_VL)
-        vf_store(w->r1 + i * np + t,
-                   vf_load(w->r1 + i * np + t) - vf_load(c->A + 1 + t) * vf_load(w->xt + i * np + t));
+        vf_store(w->r1 + i * np + t, vf_load(w->r1 + i * np + t) - vf_load(ca + t) * vf_load(w->xt + i * np + t));
     if (p->momentum) {
-      for (int64_t t = 0; t < n; t++) w->bd[t] = c->a[t] * c->b[t];
+      for (int64_t t = 0; t < n; t++) w->bd[t] = predicted(p, f, t) * c->b[t];
       zero(f->x, np);
       tile_gemm(K, n, V, S, vp, 1, w->dut, np, w->xt, np, TILE_SET, TILE_FULL);
       column_dots(f->x, f->kt, w->xt, K, np, -1);
       for (int64_t t = 0; t < n; t++) {
-        w->da[t] += f->x[t] * c->b[t];
-        w->db[t] += f->x[t] * c->a[t];
+        if (!p->plain) w->da[t] += f->x[t] * c->b[t];
+        w->db[t] += f->x[t] * predicted(p, f, t);
       }
       for (int64_t i = 0; i < K; i++)
         for (int64_t t = 0; t < np; t += MN_VL)
-          vf_store(w->r1 + i * np + t,
-                     vf_load(w->r1 + i * np + t) - vf_load(w->bd + t) * vf_load(w->xt + i * np + t));
+          vf_store(w->r1 + i * np + t, vf_load(w->r1 + i * np + t) - vf_load(w->bd + t) * vf_load(w->xt + i * np + t));
     }
-    tile_gemm(n, n, V, w->du, vp, 1, w->yt, np, w->dg, np, TILE_SET, TILE_FULL); /* minus the gradient of the triangle */
+    tile_gemm(n, n, V, w->du, vp, 1, w->yt, np, w->dg, np, TILE_SET,
+              TILE_FULL); /* minus the gradient of the triangle */
     for (int64_t t = 0; t < n; t++) {
-      vf a = vf_set1(c->a[t]), sum = {0};
+      vf a = vf_set1(predicted(p, f, t)), sum = {0};
       for (int64_t m = 0; m < np; m += MN_VL) {
         vf d = vf_load(w->dg + t * np + m), hk = vf_load(f->g + t * np + m), mm = vf_load(c->M + t * np + m);
         sum += d * hk * mm;
         vf_store(w->dM + t * np + m, vf_load(w->dM + t * np + m) - a * d * hk);
         vf_store(w->dg + t * np + m, d * a * mm);
       }
-      w->da[t] -= vf_sum(sum);
+      if (!p->plain) w->da[t] -= vf_sum(sum);
     }
     tile_gemm(n, K, n, w->dg, np, 1, f->k.p, f->k.ld, w->dk.p, w->dk.ld, TILE_SUB, TILE_A_LOWER);
     tile_gemm(n, K, n, w->dg, 1, np, f->k.p, f->k.ld, w->dk.p, w->dk.ld, TILE_SUB, TILE_A_UPPER);
@@ -299,13 +301,12 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
     w->db[n] += dot(w->dw, S, K * vp);
     dE = dot(w->ds, S, K * vp);
     scale_rows(f->x, vp, w->d_o.p, w->d_o.ld, c->b + r, n);
-    tile_gemm_linear(K, V, n, f->q.p, 1, f->q.ld, f->x, vp, w->ds, vp, c->E[n], w->ds, c->b[n],
-                     w->dw);
+    tile_gemm_linear(K, V, n, f->q.p, 1, f->q.ld, f->x, vp, w->ds, vp, c->E[n], w->ds, c->b[n], w->dw);
   }
   scale_rows(f->x, vp, w->d_o.p, w->d_o.ld, c->A + r, n);
   tile_gemm_linear(K, V, n, f->q.p, 1, f->q.ld, f->x, vp, w->dw, vp, c->A[n], w->dw, 0, NULL);
   if (delta) {
-    scale_rows(f->x, vp, w->du, vp, c->A + 1, n);
+    scale_rows(f->x, vp, w->du, vp, predicted_w(p, f), n);
     tile_gemm(K, V, n, f->k.p, 1, f->k.ld, f->x, vp, w->dw, vp, TILE_SUB, TILE_FULL);
     if (p->momentum) {
       scale_rows(f->x, vp, w->du, vp, w->bd, n);
@@ -315,8 +316,7 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
   if (anchor) {
     tile_gemm(K, V, n, f->k.p, 1, f->k.ld, w->du, vp, w->danc, vp, TILE_SUB, TILE_FULL);
     if (s1.opens) { /* the anchor of these tokens was the state before the first of them */
-      for (int64_t i = 0; i < K * vp; i += MN_VL)
-        vf_store(w->dw + i, vf_load(w->dw + i) + vf_load(w->danc + i));
+      for (int64_t i = 0; i < K * vp; i += MN_VL) vf_store(w->dw + i, vf_load(w->dw + i) + vf_load(w->danc + i));
       zero(w->danc, K * vp);
     }
   }
@@ -337,8 +337,8 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
   work *f = &w.f;
   const int64_t K = p->K, V = p->V, vp = f->vp, phase = first_phase(p, b);
   const bool anchor = p->write == MN_WRITE_ANCHOR;
-  /* A piece in the middle of a chunk needs the anchor: a phase may put even a one-piece chunk there, once, at the start;
-   * that anchor stays in f->anc until the first chunk opens. */
+  /* A piece in the middle of a chunk needs the anchor: a phase may put even a one-piece chunk there, once, at the
+   * start; that anchor stays in f->anc until the first chunk opens. */
   state_in(f->w, vp, &p->w0, b, h, K, V);
   if (p->momentum) state_in(f->s, vp, &p->s0, b, h, K, V);
   if (anchor && phase) state_in(f->anc, vp, &p->a0, b, h, K, V);
@@ -362,6 +362,10 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
   /* back, run by run: first the states at the starts of the run's pieces, then its pieces from the last */
   state_in(w.dw, vp, &p->w, b, h, K, V);
   if (p->momentum) state_in(w.ds, vp, &p->s, b, h, K, V);
+  if (p->plain) { /* each token is a chunk: the anchor handed on is the final state, the one handed in is not seen */
+    state_in(f->anc, vp, &p->a, b, h, K, V);
+    for (int64_t i = 0; i < K * vp; i += MN_VL) vf_store(w.dw + i, vf_load(w.dw + i) + vf_load(f->anc + i));
+  }
   if (anchor) {
     state_in(w.danc, vp, &p->a, b, h, K, V);
     if (ends_chunk(p, phase)) {
@@ -397,6 +401,10 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
   state_out(&p->dw0, b, h, w.dw, vp, K, V);
   if (p->momentum) state_out(&p->ds0, b, h, w.ds, vp, K, V);
   if (anchor) state_out(&p->da0, b, h, w.danc, vp, K, V);
+  if (p->plain) {
+    zero(f->anc, K * vp);
+    state_out(&p->da0, b, h, f->anc, vp, K, V);
+  }
 }
 
 static size_t scratch_size(const mn_rec_args *p) {

@@ -9,13 +9,14 @@
  *     L[t,m] = prod_{j=m+1..t} eta_j,  E_t = prod_{j<=t} eta_j,  A_t = prod_{j<=t} a_j
  *     M[t,m] = a_t M[t-1,m] + L[t,m],  b_t = a_t b_{t-1} + E_t       (no momentum: M[t,m] = prod_{j=m+1..t} a_j, b = 0)
  *
- * All coefficients are sums of products of factors in [0,1], made row by row: no division, no logarithm of zero, exact for
- * a_t = 0. Reads and written values are products with those triangles:
+ * All coefficients are sums of products of factors in [0,1], made row by row: no division, no logarithm of zero, exact
+ * for a_t = 0. Reads and written values are products with those triangles:
  *
  *     O = diag(A_r) Q W + diag(b_r) Q S + ((Q K^T) o M_r) Y          r_t = t (after) or t-1 (before)
  *     U = V                                                          VALUE
  *     U = V - K Anchor                                               ANCHOR
- *     U = V - diag(A) K W - diag(a b_-) K S - ((K K^T) o (a M_-)) Y  DELTA, solved from the top row down */
+ *     U = V - diag(A) K W - diag(a b_-) K S - ((K K^T) o (a M_-)) Y  DELTA, solved from the top row down;
+ *                                                                    plain: without the a, A_- for A */
 #ifndef MN_CPU_RECURRENCE_PIECE_H
 #define MN_CPU_RECURRENCE_PIECE_H
 
@@ -29,9 +30,9 @@ enum { PIECE = 32 }; /* tokens; more only adds triangle work, fewer passes over 
 
 /* The coefficients of one piece. */
 typedef struct coefs {
-  float *a, *eta, *theta;  /* [n]                                                    */
-  float *A, *b, *E;        /* [n+1], row 0 is the state at the start: 1, 0, 1        */
-  float *M, *L;            /* [n+1, np], row 0 is zero; L only with momentum         */
+  float *a, *eta, *theta; /* [n]                                                    */
+  float *A, *b, *E;       /* [n+1], row 0 is the state at the start: 1, 0, 1        */
+  float *M, *L;           /* [n+1, np], row 0 is zero; L only with momentum         */
 } coefs;
 
 typedef struct mat { /* rows of whole vectors */
@@ -81,7 +82,7 @@ TILE_FN void take_work(work *w, take *s, const mn_rec_args *p) {
   w->g = take_floats(s, n * w->np);
   w->w = take_floats(s, p->K * w->vp);
   w->s = take_floats(s, p->momentum ? p->K * w->vp : 0);
-  w->anc = take_floats(s, p->write == MN_WRITE_ANCHOR ? p->K * w->vp : 0);
+  w->anc = take_floats(s, p->write == MN_WRITE_ANCHOR || p->plain ? p->K * w->vp : 0);
 }
 
 /* ---- tensors in and out ---- */
@@ -90,16 +91,17 @@ TILE_FN const void *at(const mn_rec_tensor *t, int64_t b, int64_t time, int64_t 
   return (const char *)t->data + i * (t->bf16 ? 2 : 4);
 }
 TILE_FN void rows_in(float *dst, int64_t ld, const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, int64_t n,
-                    int64_t width) {
+                     int64_t width) {
   for (int64_t i = 0; i < n; i++) tile_row_in(dst + i * ld, at(t, b, t0 + i, h), t->bf16, width);
 }
 TILE_FN void rows_out(const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, const float *src, int64_t ld, int64_t n,
-                     int64_t width) {
+                      int64_t width) {
   for (int64_t i = 0; i < n; i++) tile_row_out((void *)(uintptr_t)at(t, b, t0 + i, h), src + i * ld, t->bf16, width);
 }
 /* f32 rows of whole vectors are used where they lie; others are brought into `scratch`. */
 TILE_FN bool in_place(const mn_rec_tensor *t, int64_t width) { return !t->bf16 && width % MN_VL == 0; }
-TILE_FN mat rows_at(const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, int64_t n, int64_t width, float *scratch) {
+TILE_FN mat rows_at(const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, int64_t n, int64_t width,
+                    float *scratch) {
   if (in_place(t, width)) return (mat){(float *)(uintptr_t)at(t, b, t0, h), t->t};
   rows_in(scratch, tile_pad(width), t, b, t0, h, n, width);
   return (mat){scratch, tile_pad(width)};
@@ -123,7 +125,8 @@ TILE_FN void state_in(float *dst, int64_t ld, const mn_rec_tensor *t, int64_t b,
   const float *src = (const float *)t->data + b * t->b + h * t->h;
   for (int64_t i = 0; i < K; i++) tile_row_in(dst + i * ld, src + i * t->r, 0, V);
 }
-TILE_FN void state_out(const mn_rec_tensor *t, int64_t b, int64_t h, const float *src, int64_t ld, int64_t K, int64_t V) {
+TILE_FN void state_out(const mn_rec_tensor *t, int64_t b, int64_t h, const float *src, int64_t ld, int64_t K,
+                       int64_t V) {
   float *dst = (float *)t->data + b * t->b + h * t->h;
   for (int64_t i = 0; i < K; i++) tile_row_out(dst + i * t->r, src + i * ld, 0, V);
 }
@@ -198,11 +201,16 @@ TILE_FN void make_coefs(const mn_rec_args *p, work *w, int64_t b, int64_t h, pie
   }
 }
 
-/* g[t,m] = (K K^T)[t,m] a_t M[t-1,m]: what a row of the DELTA rule sees of the y before it (strictly lower). */
-TILE_FN void delta_triangle(work *w, int64_t n, int64_t K, float *g) {
-  tile_gemm(n, n, K, w->k.p, w->k.ld, 1, w->kt, w->np, g, w->np, TILE_SET, TILE_FULL);
+/* What the DELTA rule predicts of v_t is c_t W_{t-1}^T k_t. */
+TILE_FN float predicted(const mn_rec_args *p, const work *w, int64_t t) { return p->plain ? 1.0f : w->c.a[t]; }
+/* c_t A_{t-1}, for all t */
+TILE_FN const float *predicted_w(const mn_rec_args *p, const work *w) { return p->plain ? w->c.A : w->c.A + 1; }
+
+/* g[t,m] = (K K^T)[t,m] c_t M[t-1,m]: what a row of the DELTA rule sees of the y before it (strictly lower). */
+TILE_FN void delta_triangle(const mn_rec_args *p, work *w, int64_t n, float *g) {
+  tile_gemm(n, n, p->K, w->k.p, w->k.ld, 1, w->kt, w->np, g, w->np, TILE_SET, TILE_FULL);
   for (int64_t t = 0; t < n; t++) {
-    vf a = vf_set1(w->c.a[t]);
+    vf a = vf_set1(predicted(p, w, t));
     for (int64_t m = 0; m < w->np; m += MN_VL)
       vf_store(g + t * w->np + m, vf_load(g + t * w->np + m) * (a * vf_load(w->c.M + t * w->np + m)));
   }
@@ -211,23 +219,23 @@ TILE_FN void delta_triangle(work *w, int64_t n, int64_t K, float *g) {
 enum { SOLVE = 8 }; /* rows of a diagonal block of the triangular solve */
 
 /* U from V (already in w->u), the state and the anchor; then Y = diag(theta) U. Uses x; DELTA also kt and g. */
-TILE_FN void written_values(const mn_rec_args *p, work *w, int64_t n, const float *W, const float *S, const float *anc) {
+TILE_FN void written_values(const mn_rec_args *p, work *w, int64_t n, const float *W, const float *S,
+                            const float *anc) {
   coefs *c = &w->c;
   const int64_t kp = w->kp, vp = w->vp, np = w->np;
-  if (p->write == MN_WRITE_ANCHOR)
-    tile_gemm(n, p->V, p->K, w->k.p, w->k.ld, 1, anc, vp, w->u, vp, TILE_SUB, TILE_FULL);
+  if (p->write == MN_WRITE_ANCHOR) tile_gemm(n, p->V, p->K, w->k.p, w->k.ld, 1, anc, vp, w->u, vp, TILE_SUB, TILE_FULL);
   if (p->write == MN_WRITE_DELTA) {
-    scale_rows(w->x, kp, w->k.p, w->k.ld, c->A + 1, n);
+    scale_rows(w->x, kp, w->k.p, w->k.ld, predicted_w(p, w), n);
     tile_gemm(n, p->V, p->K, w->x, kp, 1, W, vp, w->u, vp, TILE_SUB, TILE_FULL);
     if (p->momentum) {
       for (int64_t t = 0; t < n; t++) {
-        vf s = vf_set1(c->a[t] * c->b[t]);
+        vf s = vf_set1(predicted(p, w, t) * c->b[t]);
         for (int64_t j = 0; j < kp; j += MN_VL) vf_store(w->x + t * kp + j, s * vf_load(w->k.p + t * w->k.ld + j));
       }
       tile_gemm(n, p->V, p->K, w->x, kp, 1, S, vp, w->u, vp, TILE_SUB, TILE_FULL);
     }
     tile_transpose(w->kt, np, w->k.p, w->k.ld, n, p->K, 0);
-    delta_triangle(w, n, p->K, w->g);
+    delta_triangle(p, w, n, w->g);
     for (int64_t i = 0; i < n; i += SOLVE) {
       int64_t rows = n - i < SOLVE ? n - i : SOLVE;
       tile_gemm(rows, p->V, i, w->g + i * np, np, 1, w->y, vp, w->u + i * vp, vp, TILE_SUB, TILE_FULL);
@@ -250,12 +258,11 @@ TILE_FN void written_values(const mn_rec_args *p, work *w, int64_t n, const floa
 TILE_FN void advance(const mn_rec_args *p, work *w, int64_t n, const float *W, const float *S, float *W1, float *S1) {
   coefs *c = &w->c;
   scale_rows(w->x, w->vp, w->y, w->vp, c->M + n * w->np, n);
-  tile_gemm_linear(p->K, p->V, n, w->k.p, 1, w->k.ld, w->x, w->vp, W1, w->vp, c->A[n], W,
-                   c->b[n], p->momentum ? S : NULL);
+  tile_gemm_linear(p->K, p->V, n, w->k.p, 1, w->k.ld, w->x, w->vp, W1, w->vp, c->A[n], W, c->b[n],
+                   p->momentum ? S : NULL);
   if (p->momentum) {
     scale_rows(w->x, w->vp, w->y, w->vp, c->L + n * w->np, n);
-    tile_gemm_linear(p->K, p->V, n, w->k.p, 1, w->k.ld, w->x, w->vp, S1, w->vp, c->E[n], S, 0,
-                     NULL);
+    tile_gemm_linear(p->K, p->V, n, w->k.p, 1, w->k.ld, w->x, w->vp, S1, w->vp, c->E[n], S, 0, NULL);
   }
 }
 

@@ -1,5 +1,5 @@
-/* tile.h - small products that live in the first two caches: what the kernels of attention and of linear recurrences are
- * made of. Only included by isa/<x>.c; everything is static.
+/* tile.h - small products that live in the first two caches: what the kernels of attention and of linear recurrences
+ * are made of. Only included by isa/<x>.c; everything is static.
  *
  *     C[M,N] (+|-)= A[M,K] B[K,N]
  *
@@ -64,8 +64,10 @@ MN_INLINE float tile_scalar_in(const void *p, int bf16, int64_t i) {
   return bf16 ? bf16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
 }
 MN_INLINE void tile_scalar_out(void *p, int bf16, int64_t i, float x) {
-  if (bf16) ((uint16_t *)p)[i] = bf16_from_f32(x);
-  else ((float *)p)[i] = x;
+  if (bf16)
+    ((uint16_t *)p)[i] = bf16_from_f32(x);
+  else
+    ((float *)p)[i] = x;
 }
 
 /* ---- transposition ---- */
@@ -79,9 +81,9 @@ MN_INLINE void tile_transpose_block(vf r[MN_VL]) {
     TILE_UNROLL
     for (int i = 0; i < MN_VL / 2; i++) {
 #if defined(MN_VEC_512)
-      t[2 * i] = (vf)_mm512_permutex2var_ps(
-          (__m512)r[i], _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
-          (__m512)r[i + MN_VL / 2]);
+      t[2 * i] = (vf)_mm512_permutex2var_ps((__m512)r[i],
+                                            _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+                                            (__m512)r[i + MN_VL / 2]);
       t[2 * i + 1] = (vf)_mm512_permutex2var_ps(
           (__m512)r[i], _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31),
           (__m512)r[i + MN_VL / 2]);
@@ -99,7 +101,8 @@ MN_INLINE void tile_transpose_block(vf r[MN_VL]) {
 }
 /* dst[cols, ldd] = src[rows, lds]^T; with add: +=. src rows are padded to whole vectors (lds), rows beyond `rows` are
  * taken as zero, so dst's padding columns become zero. dst gets tile-padded columns for `cols` rows. */
-TILE_FN void tile_transpose(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t cols, int add) {
+TILE_FN void tile_transpose(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t cols,
+                            int add) {
   for (int64_t i = 0; i < rows; i += MN_VL)
     for (int64_t j = 0; j < cols; j += MN_VL) {
       vf r[MN_VL];
@@ -133,8 +136,8 @@ typedef struct tile_linear { /* TILE_LINEAR: C = x X + z Z + A B; X may be C, Z 
   const float *X, *Z;
 } tile_linear;
 
-MN_INLINE void tile_micro(const int MR, const int NR, int64_t K, const float *A, int64_t ra, int64_t ca,
-                            const float *B, int64_t ldb, float *C, int64_t ldc, tile_mode mode, const tile_linear *lin) {
+MN_INLINE void tile_micro(const int MR, const int NR, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
+                          int64_t ldb, float *C, int64_t ldc, tile_mode mode, const tile_linear *lin) {
   vf acc[8][4];
   TILE_UNROLL
   for (int i = 0; i < MR; i++) {
@@ -191,8 +194,8 @@ enum { TILE_MR = 4, TILE_NR = 2 };
 #endif
 
 MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
-                                int64_t ldb, float *C, int64_t ldc, tile_mode mode, tile_tri tri,
-                                const tile_linear *lin) {
+                              int64_t ldb, float *C, int64_t ldc, tile_mode mode, tile_tri tri,
+                              const tile_linear *lin) {
   int64_t nv = (N + MN_VL - 1) / MN_VL; /* vectors in a row */
   for (int64_t i = 0; i < M;) {
     int64_t mr = M - i >= TILE_MR ? TILE_MR : M - i >= 4 ? 4 : M - i >= 2 ? 2 : 1;
@@ -217,7 +220,7 @@ MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, i
   do {                                                                                                                 \
     tile_linear lj = l;                                                                                                \
     if (mode == TILE_LINEAR) lj.X += j * MN_VL, lj.Z = lj.Z ? lj.Z + j * MN_VL : NULL;                                 \
-    tile_micro(mr_, nr_, kn, a, ra, ca, b + j * MN_VL, ldb, c + j * MN_VL, ldc, mode, &lj);                          \
+    tile_micro(mr_, nr_, kn, a, ra, ca, b + j * MN_VL, ldb, c + j * MN_VL, ldc, mode, &lj);                            \
   } while (0)
     switch (mr) {
 #if defined(MN_VEC_512)
@@ -242,8 +245,8 @@ MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, i
     i += mr;
   }
 }
-TILE_FN void tile_gemm(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
-                       float *C, int64_t ldc, tile_mode mode, tile_tri tri) {
+TILE_FN void tile_gemm(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
+                       int64_t ldb, float *C, int64_t ldc, tile_mode mode, tile_tri tri) {
   tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, mode, tri, NULL);
 }
 /* C = x X + z Z + A B */
@@ -252,7 +255,6 @@ TILE_FN void tile_gemm_linear(int64_t M, int64_t N, int64_t K, const float *A, i
   tile_linear lin = {x, z, X, Z};
   tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, TILE_LINEAR, TILE_FULL, &lin);
 }
-
 
 /* ---- products of bf16 pairs ---- where one instruction multiplies two bf16 and adds both products to an f32.
  * K is counted in pairs. A: a pair is the 4 bytes at A + i*ra + k*ca (strides in bf16, any alignment); B[k, j] is the
@@ -342,8 +344,8 @@ TILE_FN void tile_pair_rows(uint32_t *dst, const uint16_t *lo, const uint16_t *h
 }
 /* The same from f32, rounded: MN_VL pairs. */
 MN_INLINE void tile_pair_round(uint32_t *dst, vf lo, vf hi) {
-  const __m512i mix = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                       20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i mix = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                       5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)hi, (__m512)lo);
   _mm512_storeu_si512(dst, _mm512_permutexvar_epi16(mix, both));
 }
