@@ -120,18 +120,8 @@ static void long_streams_in_f32(void) {
       "'type': 'titans_mac', 'heads': 2, 'chunk': 16, 'segment': 48, 'persistent': 4"};
   for (int k = 0; k < 4; k++) {
     mc_mixer m;
-    mc_whole whole = {0};
-    double e = INFINITY;
-    int64_t T = 300, cuts[8];
-    if (open_text(&m, kinds[k], 32, 2, MN_F32, cpu) && mc_random_params(&m, 3) && mc_whole_of(&m, T, 7, &whole))
-      for (int r = 0; r < 3; r++) {
-        int n = 0;
-        for (int64_t c = 1; c < T && n < 8; c++)
-          if (mn_random_uniform(17, (uint64_t)r, (uint64_t)c) < 0.02) cuts[n++] = c;
-        e = fmax(r ? e : 0, mc_split_error(&m, &whole, n, cuts));
-      }
+    double e = open_text(&m, kinds[k], 16, 1, MN_F32, cpu) && mc_random_params(&m, 3) ? mc_split_long(&m, 4096, 20, 7) : INFINITY;
     CHECK(e < 1e-4, "%s: %g", kinds[k], e);
-    mc_whole_free(&whole);
     mc_close(&m);
   }
 }

@@ -66,6 +66,8 @@ static const mn_field fields[] = {
     MN_FIELD_END};
 #undef S
 
+static const mn_init projection = {MN_INIT_XAVIER_UNIFORM, 1, 0}; /* near 1/sqrt(d_model), narrow models too */
+
 static mn_status check(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config) {
   titans_config *c = config;
   c->use = !strcmp(type, "titans_mag") ? TITANS_MAG : !strcmp(type, "titans_mac") ? TITANS_MAC
@@ -153,7 +155,7 @@ static mn_tensor *stream_of(mn_scope *s, const titans_config *c, const char *nam
   char proj[16], conv[16];
   snprintf(proj, sizeof proj, "%s_proj", name);
   snprintf(conv, sizeof conv, "%s_conv", name);
-  mn_tensor *u = mn_linear(s, proj, x, c->heads * c->head_dim, false, MN_NORMAL(0.02));
+  mn_tensor *u = mn_linear(s, proj, x, c->heads * c->head_dim, false, projection);
   if (c->conv) u = mn_conv_layer_of(s, conv, state, u, c->conv);
   u = mn_split_heads(s, mn_silu(g, u), c->heads);
   return *name == 'v' ? mn_cast(g, u, mn_scope_exact(s)) : mn_norm(g, MN_NORM_L2, u, NULL, NULL, 1e-6, mn_scope_exact(s));
@@ -188,8 +190,8 @@ static mn_tensor *lmm(mn_scope *s, const titans_config *c, mn_tensor *x) {
   store(s, &m, &state);
   mn_report(s, "surprise", surprise);
   y = mn_join_heads(s, mn_norm_layer(s, "norm", MN_NORM_RMS, y, 1e-6, mn_scope_compute(s)));
-  mn_tensor *gate = mn_silu(g, mn_linear(s, "gate_proj", x, H * c->head_dim, false, MN_NORMAL(0.02)));
-  return mn_linear(s, "o_proj", mn_mul(g, y, gate), mn_dim(x, 2), false, MN_NORMAL(0.02));
+  mn_tensor *gate = mn_silu(g, mn_linear(s, "gate_proj", x, H * c->head_dim, false, projection));
+  return mn_linear(s, "o_proj", mn_mul(g, y, gate), mn_dim(x, 2), false, projection);
 }
 
 /* ---- its uses ---- */
@@ -247,7 +249,7 @@ static mn_tensor *segment_attention(mn_scope *s, const titans_config *c, mn_tens
   mn_graph *g = mn_scope_graph(s);
   if (!x || !hq) return NULL;
   int64_t B = mn_dim(x, 0), n = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, d = c->head_dim, N = c->persistent, Cs = c->segment;
-  mn_init init = MN_NORMAL(0.02);
+  mn_init init = projection;
   mn_tensor *both = mn_concat(g, 2, (mn_tensor *[]){hq, x}, 1), *cos, *sin, *cos_hq, *sin_hq; /* [B,2n,D] */
   mn_tensor *q = mn_split_heads(s, mn_linear(s, "q_proj", x, H * d, false, init), H);
   mn_tensor *k = mn_split_heads(s, mn_linear(s, "k_proj", both, H * d, false, init), H);
