@@ -65,30 +65,28 @@ static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tens
 
 static void choose(recompute *c) {
   const mn_graph *g = c->r.old->g;
-  bool changed = true;
   for (int i = 0; i < c->r.old->n_roots; i++) c->kept[c->r.old->roots[i]->node->id] = true;
-  while (changed) { /* what cannot be made again is kept, which lets others be made from it */
-    changed = false;
+  /* what cannot be made again is kept, which lets others be made from it */
+  for (int i = 0; i < g->n_nodes; i++) {
+    const mn_node *n = g->nodes[i];
+    for (int k = 0; c->r.needed[i] && k < n->n_in; k++) {
+      mn_node *p = owner(n->in[k]->node);
+      if (p->phase < n->phase && p->op->cls != MN_OP_LEAF && !is_cheap(p, c->policy)) c->kept[p->id] = true;
+    }
+  }
+  /* cheap values that would need something not kept are kept, the first first; the second round answers for all anew */
+  for (int round = 0; round < 2; round++) {
     memset(c->again, -1, (size_t)g->n_nodes);
     for (int i = 0; i < g->n_nodes; i++) {
       const mn_node *n = g->nodes[i];
-      if (!c->r.needed[i]) continue;
-      for (int k = 0; k < n->n_in; k++) {
-        mn_node *p = owner(n->in[k]->node);
-        if (p->phase >= n->phase || p->op->cls == MN_OP_LEAF || c->kept[p->id] || is_cheap(p, c->policy)) continue;
-        c->kept[p->id] = changed = true;
-      }
-    }
-    if (changed) continue;
-    /* cheap values that would need something not kept: keep the first such value, then look again */
-    for (int i = 0; i < g->n_nodes && !changed; i++) {
-      const mn_node *n = g->nodes[i];
-      if (!c->r.needed[i]) continue;
-      for (int k = 0; k < n->n_in && !changed; k++) {
+      for (int k = 0; c->r.needed[i] && k < n->n_in; k++) {
         mn_node *p = n->in[k]->node;
-        if (p->phase >= n->phase || c->kept[p->id] || makeable(c, p, 24)) continue;
-        mn_node *o = owner(p); /* a long chain of views over something kept: the view itself counts as kept */
-        c->kept[o->op->cls == MN_OP_LEAF || c->kept[o->id] ? p->id : o->id] = changed = true;
+        if (p->phase >= n->phase) continue;
+        while (!c->kept[p->id] && !makeable(c, p, 24)) {
+          mn_node *o = owner(p); /* a long chain of views over something kept: the view itself counts as kept */
+          c->kept[o->op->cls == MN_OP_LEAF || c->kept[o->id] ? p->id : o->id] = true;
+          memset(c->again, -1, (size_t)g->n_nodes);
+        }
       }
     }
   }

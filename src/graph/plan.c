@@ -376,29 +376,41 @@ static bool may_overwrite(const mn_plan *p, const step *s, int j, int i) {
 }
 
 /* An assigned value is written straight into its variable when nothing reads the old value afterwards. */
-static void assign_in_place(mn_plan *p) {
+static mn_status assign_in_place(mn_plan *p) {
+  typedef struct use {
+    int made, out;        /* the step that writes it, and as which output */
+    int last_read, input; /* the last step that reads it, and as which input */
+  } use;
+  use *uses = mn_alloc(((size_t)p->n_storages + 1) * sizeof *uses);
+  if (!uses) return MN_ERR_MEMORY;
+  for (int i = 0; i < p->n_storages; i++) uses[i] = (use){-1, -1, -1, -1};
+  for (int i = 0; i < p->n_steps; i++) {
+    step *s = p->steps[i];
+    for (int k = 0; k < s->call.n_in; k++) {
+      use *u = &uses[s->in_storage[k]];
+      u->last_read = i, u->input = k;
+    }
+    for (int j = 0; j < s->call.n_out; j++) {
+      use *u = &uses[s->out_storage[j]];
+      if (u->made < 0) u->made = i, u->out = j;
+    }
+  }
   for (int t = p->n_steps - 1; t >= 0; t--) {
     step *copy = p->steps[t];
-    if (copy->dropped || copy->call.node->op != &mn_op_copy) continue;
-    int var = copy->out_storage[0], temp = storage_root(p, copy->in_storage[0]);
-    if (p->storages[var].kind != STORAGE_LEAF || p->storages[temp].kind != STORAGE_TEMP) continue;
+    if (copy->call.node->op != &mn_op_copy) continue;
+    int var = copy->out_storage[0], temp = copy->in_storage[0];
+    if (p->storages[var].kind != STORAGE_LEAF || p->storages[temp].kind != STORAGE_TEMP || p->storages[temp].alias >= 0) continue;
     if (p->storages[temp].bytes != p->storages[var].bytes) continue;
-    int made = -1, out = -1, last_read = -1, last_input = -1;
-    for (int i = 0; i < p->n_steps; i++) {
-      step *s = p->steps[i];
-      if (s->dropped || s == copy) continue;
-      for (int j = 0; j < s->call.n_out; j++)
-        if (storage_root(p, s->out_storage[j]) == temp && made < 0) made = i, out = j;
-      for (int k = 0; k < s->call.n_in; k++)
-        if (storage_root(p, s->in_storage[k]) == var) last_read = i, last_input = k;
-    }
+    int made = uses[temp].made, last_read = uses[var].last_read;
     if (made < 0 || last_read > made) continue;
-    if (last_read == made && !may_overwrite(p, p->steps[made], out, last_input)) continue;
+    if (last_read == made && !may_overwrite(p, p->steps[made], uses[temp].out, uses[var].input)) continue;
     p->storages[temp].alias = var;
     copy->dropped = true;
     p->report.copies--;
     p->report.in_place++;
   }
+  free(uses);
+  return MN_OK;
 }
 
 static void temporaries_in_place(mn_plan *p) {
@@ -608,7 +620,7 @@ static mn_status build(builder *b) {
   lifetimes(p);
   count_activations(p);
   if (!(b->q.passes_off & MN_PASS_INPLACE)) {
-    assign_in_place(p);
+    MN_TRY(assign_in_place(p));
     lifetimes(p);
     temporaries_in_place(p);
   }
