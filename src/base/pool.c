@@ -28,7 +28,7 @@ struct mn_pool {
   int64_t n;
   mn_pool_fn fn;
   void *ctx;
-  bool busy;
+  atomic_bool busy; /* a job runs: a second caller, nested or of another thread, works alone */
   pthread_mutex_t mutex;
   pthread_cond_t wake;
 };
@@ -116,11 +116,10 @@ int mn_pool_threads(const mn_pool *p) { return p ? p->threads : 1; }
 
 void mn_pool_run(mn_pool *p, int64_t n, mn_pool_fn fn, void *ctx) {
   if (n <= 0) return;
-  if (!p || p->threads == 1 || n == 1 || p->busy) {
+  if (!p || p->threads == 1 || n == 1 || atomic_exchange_explicit(&p->busy, true, memory_order_acquire)) {
     for (int64_t i = 0; i < n; i++) fn(ctx, i, 0);
     return;
   }
-  p->busy = true;
   p->fn = fn;
   p->ctx = ctx;
   p->n = n;
@@ -137,5 +136,5 @@ void mn_pool_run(mn_pool *p, int64_t n, mn_pool_fn fn, void *ctx) {
     if (spin < SPINS) relax();
     else sched_yield();
   }
-  p->busy = false;
+  atomic_store_explicit(&p->busy, false, memory_order_release);
 }
