@@ -7,7 +7,9 @@
  *   fuse       chains of element-wise operations become one kernel
  *   layout     views get strides; copies are put where a kernel wants another layout  (never off)
  *   memory     outputs run in place where safe; buffers share memory by lifetime
- * A compiled plan runs without allocating and without looking anything up. */
+ * A compiled plan runs without allocating and without looking anything up. A plan (and a graph while it is built) belongs
+ * to one thread at a time; different plans of one backend may run, and be compiled, in different threads at once: nothing
+ * in the floors below is static and mutable, and the backend's threads serve one plan while the other runs alone. */
 #ifndef MN_PLAN_H
 #define MN_PLAN_H
 
