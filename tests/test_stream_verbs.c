@@ -106,13 +106,13 @@ static void a_session_goes_on_in_another_process(void) {
   CHECK(sh(MNEME "generate" MODEL "--prompt 'hello' --tokens 1 --json --session-out " DIR "/a.safetensors") == 0, "%s", out);
   /* the same text in two processes: what stream saved, generate goes on from */
   CHECK(sh("printf 'hello ther' | " MNEME "stream" MODEL "--quiet --session-out " DIR "/s.safetensors -") == 0, "%s", out);
-  CHECK(sh(MNEME "generate" MODEL "--session " DIR "/s.safetensors --prompt e --tokens 30 --temperature 0 --json") == 0, "%s", out);
+  CHECK(sh(MNEME "generate" MODEL "--session-in " DIR "/s.safetensors --prompt e --tokens 30 --temperature 0 --json") == 0, "%s", out);
   json_t *two = json_loads(out, 0, NULL);
   CHECK(json_equal(json_object_get(one, "tokens"), json_object_get(two, "tokens")), "%s", out);
   CHECK(number(one, "position") == number(two, "position"), "%s", out);
   json_decref(one);
   json_decref(two);
-  CHECK(sh(MNEME "generate" MODEL "--session " TEXT " --prompt e 2>&1") == 1 && strstr(out, "text.txt"), "%s", out);
+  CHECK(sh(MNEME "generate" MODEL "--session-in " TEXT " --prompt e 2>&1") == 1 && strstr(out, "text.txt"), "%s", out);
 }
 
 static void perplexity_does_not_depend_on_the_cut(void) {
@@ -178,7 +178,7 @@ static void an_interrupted_stream_saves_its_session(void) {
   int status = 0;
   waitpid(pid, &status, 0);
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 3, "status %d", status);
-  CHECK(sh(MNEME "generate" MODEL "--session %s --prompt a --tokens 2 --json", session) == 0, "%s", out);
+  CHECK(sh(MNEME "generate" MODEL "--session-in %s --prompt a --tokens 2 --json", session) == 0, "%s", out);
 }
 
 static void wrong_use_is_named(void) {
@@ -198,7 +198,7 @@ static void wrong_use_is_named(void) {
       {"generate" MODEL, 2, "--prompt"},
       {"generate" MODEL "--prompt a --prompt-file b", 2, "one of them"},
       {"generate" MODEL "--prompt a --temperature -1", 2, "--temperature"},
-      {"generate" MODEL "--prompt a --sesion x", 2, "did you mean --session"},
+      {"generate" MODEL "--prompt a --sesion-in x", 2, "did you mean --session-in"},
       {"generate --model " TEXT " --prompt a", 1, "not a directory"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

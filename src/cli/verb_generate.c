@@ -110,7 +110,7 @@ static mn_status report(generation *g) {
 static mn_status set_up(generation *g) {
   static const char *const precisions[] = {"f32", "bf16", NULL};
   mn_cli *cli = g->cli;
-  const char *dir = mn_cli_get(cli, "model"), *from = mn_cli_get(cli, "session");
+  const char *dir = mn_cli_get(cli, "model"), *from = mn_cli_get(cli, "session-in");
   int precision = 0;
   mn_sampling sampling;
   if (!dir) return mn_fail(MN_ERR_CONFIG, "which model? --model DIR names the directory that mneme train --out made");
@@ -157,19 +157,19 @@ static const mn_option options[] = {
     {"min-p", "X", "0", "leave out tokens below this fraction of the best one's probability", 0},
     {"repetition-penalty", "X", "1", "makes recent tokens less likely; 1: off", 0},
     {"ignore-eos", NULL, NULL, "go on after the token that ends a document", 0},
-    {"session", "FILE", NULL, "go on from a saved session: it remembers what it was fed", 0},
+    {"session-in", "FILE", NULL, "go on from a saved session: it remembers what it was fed", 0},
     {"session-out", "FILE", NULL, "save the session at the end", 0},
     {"precision", "WORD", "f32", "f32 or bf16", 0},
     {0}};
 static const char *const examples[] = {"mneme generate --model runs/quick --prompt \"Call me\" --temperature 0.7",
-                                       "mneme generate --model runs/quick --session book.safetensors --prompt \"The \"", NULL};
+                                       "mneme generate --model runs/quick --session-in book.safetensors --prompt \"The \"", NULL};
 const mn_verb mn_verb_generate = {
     .name = "generate",
     .purpose = MN_VERB_USE,
     .summary = "generate text from a trained model",
     .usage = "--model DIR [--prompt TEXT] [options]",
     .about = "Text goes to standard output as it is made, and ends with the model's end-of-document token or after --tokens. The same "
-             "seed gives the same text.\nWith --session the model goes on from a file that `mneme stream` or `mneme generate` saved, "
+             "seed gives the same text.\nWith --session-in the model goes on from a file that `mneme stream` or `mneme generate` saved, "
              "in this process or another.",
     .options = options,
     .examples = examples,
