@@ -227,7 +227,8 @@ static void test_one_process_per_directory(void) {
   }
   char c;
   (void)!read(ready[0], &c, 1);
-  while (!mn_file_exists(test_path("busy/metrics.jsonl"))) nanosleep(&(struct timespec){0, 1000000}, NULL);
+  for (int i = 0; i < 60000 && !mn_file_exists(test_path("busy/metrics.jsonl")) && waitpid(child, NULL, WNOHANG) == 0; i++)
+    nanosleep(&(struct timespec){0, 1000000}, NULL);
   CHECK(train_into(test_path("busy"), recipe(), true, NULL) == MN_ERR_IO && strstr(mn_message(), "another process"), "%s", mn_message());
   kill(child, SIGKILL);
   waitpid(child, NULL, 0);
