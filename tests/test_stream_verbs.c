@@ -219,7 +219,7 @@ static void a_text_in_blocks_gives_the_tokens_of_the_whole(void) {
   mn_ids whole = {0};
   CHECK_OK(mn_tokenizer_encode(tok, text.data, text.len, 0, &whole));
   mn_text_tokens *t = NULL;
-  CHECK_OK(mn_text_tokens_open(DIR "/words.txt", tok, &t));
+  CHECK_OK(mn_text_tokens_open(DIR "/words.txt", tok, &t)); /* which takes its memory at once (mn_encoder_reserve) */
   size_t at = 0;
   bool same = true;
   for (;;) {

@@ -54,6 +54,8 @@ enum {
 typedef struct mn_encoder mn_encoder;
 mn_status mn_encoder_new(const mn_tokenizer *tok, mn_encoder **out);
 void mn_encoder_free(mn_encoder *enc);
+/* Touches the memory of its cache (4 MiB) now, so that a long stream's resident memory does not grow as words come. */
+void mn_encoder_reserve(mn_encoder *enc);
 /* Appends the ids of text[0..n). */
 mn_status mn_encoder_add(mn_encoder *enc, const char *text, size_t n, unsigned flags, mn_ids *out);
 /* The same with a fresh encoder, for single texts. */

@@ -331,6 +331,11 @@ mn_status mn_encoder_new(const mn_tokenizer *tok, mn_encoder **out) {
   return status;
 }
 
+void mn_encoder_reserve(mn_encoder *e) {
+  if (e->cache) memset(e->cache, 0, CACHE_SLOTS * sizeof *e->cache);
+  e->n_cached = 0;
+}
+
 void mn_encoder_free(mn_encoder *e) {
   if (!e) return;
   mn_matcher_close(&e->match);

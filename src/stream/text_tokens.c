@@ -40,6 +40,7 @@ mn_status mn_text_tokens_open(const char *path, const mn_tokenizer *tok, mn_text
   t->ids.data = status == MN_OK ? mn_alloc(t->ids.cap * sizeof *t->ids.data) : NULL;
   if (status == MN_OK && !t->ids.data) status = MN_ERR_MEMORY;
   if (status == MN_OK) memset(t->ids.data, 0xFF, t->ids.cap * sizeof *t->ids.data);
+  if (status == MN_OK) mn_encoder_reserve(t->encoder);
   if (status != MN_OK) mn_text_tokens_close(t);
   else *out = t;
   return status;
