@@ -141,7 +141,7 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
   mn_graph *g = mn_scope_graph(s);
   if (!x) return NULL;
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, G = c->kv_heads, K = c->head_dim, N = c->persistent;
-  mn_init init = MN_NORMAL(0.02);
+  mn_init init = {MN_INIT_XAVIER_UNIFORM, 1, 0}; /* near 1/sqrt(d_model), narrow models too */
   mn_tensor *q = mn_linear(s, "q_proj", x, H * K, c->bias, init);
   mn_tensor *k = mn_linear(s, "k_proj", x, G * K, c->bias, init);
   mn_tensor *v = mn_linear(s, "v_proj", x, G * K, c->bias, init);
