@@ -18,16 +18,8 @@ typedef struct builder {
   const mn_layout *layouts;
 } builder;
 
-static void *grow(void *p, int n, int *cap, size_t size) {
-  if (n < *cap) return p;
-  int c = *cap ? 2 * *cap : 32;
-  void *q = mn_realloc(p, (size_t)c * size);
-  if (q) *cap = c;
-  return q;
-}
-
 static int storage_new(mn_plan *p, storage_kind kind, size_t bytes) {
-  storage *s = grow(p->storages, p->n_storages, &p->cap_storages, sizeof *s);
+  storage *s = mn_plan_grow(p->storages, p->n_storages, &p->cap_storages, sizeof *s);
   if (!s) return -1;
   p->storages = s;
   p->storages[p->n_storages] = (storage){.kind = kind, .alias = -1, .bytes = bytes, .first = -1, .last = -1};
@@ -43,24 +35,15 @@ static mn_layout dense_layout(const mn_shape *s) {
   return l;
 }
 
-static bool is_dense(const mn_shape *s, const mn_layout *l) {
-  int64_t expect = 1;
-  for (int i = s->ndim - 1; i >= 0; i--) {
-    if (s->dim[i] != 1 && l->stride[i] != expect) return false;
-    expect *= s->dim[i];
-  }
-  return true;
-}
-
 /* Does the tensor fill its storage exactly, in order? */
 static bool is_whole(const mn_plan *p, const mn_tensor *t, const value *v) {
-  return v->layout.offset == 0 && is_dense(&t->shape, &v->layout) && tensor_bytes(t) == p->storages[v->storage].bytes;
+  return v->layout.offset == 0 && mn_layout_is_dense(&t->shape, &v->layout) && tensor_bytes(t) == p->storages[v->storage].bytes;
 }
 
 static bool layout_fits(mn_layout_rule rule, const mn_shape *s, const mn_layout *l) {
   int n = s->ndim;
   if (n == 0 || rule == MN_LAYOUT_ANY) return true;
-  if (rule == MN_LAYOUT_DENSE) return is_dense(s, l);
+  if (rule == MN_LAYOUT_DENSE) return mn_layout_is_dense(s, l);
   bool last = s->dim[n - 1] == 1 || l->stride[n - 1] == 1;
   if (rule == MN_LAYOUT_ROWS) return last;
   return n < 2 ? last : last || s->dim[n - 2] == 1 || l->stride[n - 2] == 1;
@@ -76,7 +59,7 @@ static mn_view view_of(const mn_tensor *t, const mn_layout *l) {
 
 static step *step_new(builder *b, const mn_kernel *k, const mn_node *n) {
   mn_plan *p = b->p;
-  step **steps = grow(p->steps, p->n_steps, &p->cap_steps, sizeof *steps);
+  step **steps = mn_plan_grow(p->steps, p->n_steps, &p->cap_steps, sizeof *steps);
   if (!steps) return NULL;
   p->steps = steps;
   step *s = mn_arena_alloc(p->arena, sizeof *s);
@@ -331,228 +314,6 @@ static mn_status place_outputs(builder *b) {
   return MN_OK;
 }
 
-/* ---- lifetimes and running in place ---- */
-static void lifetimes(mn_plan *p) {
-  for (int i = 0; i < p->n_storages; i++) p->storages[i].first = p->storages[i].last = -1;
-  for (int t = 0; t < p->n_steps; t++) {
-    step *s = p->steps[t];
-    if (s->dropped) continue;
-    for (int i = 0; i < s->call.n_in; i++) {
-      storage *m = &p->storages[storage_root(p, s->in_storage[i])];
-      if (m->first < 0) m->first = t;
-      m->last = t;
-    }
-    for (int j = 0; j < s->call.n_out; j++) {
-      storage *m = &p->storages[storage_root(p, s->out_storage[j])];
-      if (m->first < 0) m->first = t;
-      if (m->last < t) m->last = t;
-    }
-  }
-}
-
-/* May output j of step s overwrite input i? The input must be dense and read in no other way by this step. */
-static bool may_overwrite(const mn_plan *p, const step *s, int j, int i) {
-  const mn_node *n = s->call.node;
-  const mn_shape *si = &n->in[i]->shape, *so = &n->out[j]->shape;
-  if (n->op == &mn_op_ew || n->op->cls == MN_OP_ELEMENTWISE) {
-    if (mn_dtype_size(n->in[i]->dtype) != mn_dtype_size(n->out[j]->dtype)) return false;
-  } else if (n->op == &mn_op_scan) {
-    if (j >= ((const mn_scan_attr *)n->attr)->n_carry || i != j) return false;
-  } else if (!n->op->inplace || n->op->inplace(n, j) != i) {
-    return false;
-  }
-  if (!mn_shape_equal(si, so) || s->in_layout[i].offset != 0 || !is_dense(si, &s->in_layout[i])) return false;
-  int root = storage_root(p, s->in_storage[i]);
-  bool elementwise = n->op == &mn_op_ew || n->op->cls == MN_OP_ELEMENTWISE;
-  for (int k = 0; k < n->n_in; k++) {
-    if (k == i || storage_root(p, s->in_storage[k]) != root) continue;
-    if (!elementwise || memcmp(&s->in_layout[k], &s->in_layout[i], sizeof s->in_layout[i]) != 0 ||
-        !mn_shape_equal(&n->in[k]->shape, si) || mn_dtype_size(n->in[k]->dtype) != mn_dtype_size(n->in[i]->dtype))
-      return false;
-  }
-  for (int k = 0; k < n->n_out; k++)
-    if (k != j && storage_root(p, s->out_storage[k]) == root) return false;
-  return true;
-}
-
-/* An assigned value is written straight into its variable when nothing reads the old value afterwards. */
-static mn_status assign_in_place(mn_plan *p) {
-  typedef struct use {
-    int made, out;        /* the step that writes it, and as which output */
-    int last_read, input; /* the last step that reads it, and as which input */
-  } use;
-  use *uses = mn_alloc(((size_t)p->n_storages + 1) * sizeof *uses);
-  if (!uses) return MN_ERR_MEMORY;
-  for (int i = 0; i < p->n_storages; i++) uses[i] = (use){-1, -1, -1, -1};
-  for (int i = 0; i < p->n_steps; i++) {
-    step *s = p->steps[i];
-    for (int k = 0; k < s->call.n_in; k++) {
-      use *u = &uses[s->in_storage[k]];
-      u->last_read = i, u->input = k;
-    }
-    for (int j = 0; j < s->call.n_out; j++) {
-      use *u = &uses[s->out_storage[j]];
-      if (u->made < 0) u->made = i, u->out = j;
-    }
-  }
-  for (int t = p->n_steps - 1; t >= 0; t--) {
-    step *copy = p->steps[t];
-    if (copy->call.node->op != &mn_op_copy) continue;
-    int var = copy->out_storage[0], temp = copy->in_storage[0];
-    if (p->storages[var].kind != STORAGE_LEAF || p->storages[temp].kind != STORAGE_TEMP || p->storages[temp].alias >= 0) continue;
-    if (p->storages[temp].bytes != p->storages[var].bytes) continue;
-    int made = uses[temp].made, last_read = uses[var].last_read;
-    if (made < 0 || last_read > made) continue;
-    if (last_read == made && !may_overwrite(p, p->steps[made], uses[temp].out, uses[var].input)) continue;
-    p->storages[temp].alias = var;
-    copy->dropped = true;
-    p->report.copies--;
-    p->report.in_place++;
-  }
-  free(uses);
-  return MN_OK;
-}
-
-static void temporaries_in_place(mn_plan *p) {
-  for (int t = 0; t < p->n_steps; t++) {
-    step *s = p->steps[t];
-    if (s->dropped) continue;
-    for (int j = 0; j < s->call.n_out; j++) {
-      int out = storage_root(p, s->out_storage[j]);
-      if (p->storages[out].kind == STORAGE_LEAF || p->storages[out].first != t) continue;
-      for (int i = 0; i < s->call.n_in; i++) {
-        int in = storage_root(p, s->in_storage[i]);
-        storage *m = &p->storages[in];
-        if (in == out || m->kind != STORAGE_TEMP || m->last != t || m->bytes != p->storages[out].bytes) continue;
-        if (!may_overwrite(p, s, j, i)) continue;
-        m->alias = out;
-        p->storages[out].first = m->first;
-        p->report.in_place++;
-        break;
-      }
-    }
-  }
-}
-
-/* ---- memory ---- */
-static mn_status patch_add(mn_plan *p, int s, void **at, size_t offset) {
-  storage *m = &p->storages[storage_root(p, s)];
-  patch *q = grow(m->patches, m->n_patches, &m->cap_patches, sizeof *q);
-  if (!q) return MN_ERR_MEMORY;
-  m->patches = q;
-  m->patches[m->n_patches++] = (patch){at, offset};
-  return MN_OK;
-}
-
-static mn_status connect(mn_plan *p) {
-  for (int t = 0; t < p->n_steps; t++) {
-    step *s = p->steps[t];
-    if (s->dropped) continue;
-    for (int i = 0; i < s->call.n_in; i++)
-      MN_TRY(patch_add(p, s->in_storage[i], &s->call.in[i].data,
-                       (size_t)s->in_layout[i].offset * mn_dtype_size(s->call.in[i].dtype)));
-    for (int j = 0; j < s->call.n_out; j++) MN_TRY(patch_add(p, s->out_storage[j], &s->call.out[j].data, 0));
-  }
-  for (int j = 0; j < p->n_outputs; j++) MN_TRY(patch_add(p, p->output_storage[j], &p->outputs[j].data, 0));
-  return MN_OK;
-}
-
-static mn_status plan_memory(mn_plan *p, bool share) {
-  mn_lifetime *life = mn_calloc((size_t)p->n_storages + (size_t)p->n_steps + 1, sizeof *life);
-  int *of = mn_alloc(((size_t)p->n_storages + 1) * sizeof *of), n = 0;
-  mn_status status = life && of ? MN_OK : MN_ERR_MEMORY;
-  for (int i = 0; i < p->n_storages && status == MN_OK; i++) {
-    storage *s = &p->storages[i];
-    of[i] = -1;
-    if (s->kind != STORAGE_TEMP || s->alias >= 0 || s->first < 0) continue;
-    of[i] = n;
-    life[n++] = (mn_lifetime){.bytes = s->bytes, .first = s->first, .last = s->last};
-    p->report.bytes_unshared += mn_align(s->bytes, 64);
-  }
-  for (int t = 0; t < p->n_steps && status == MN_OK; t++) {
-    step *s = p->steps[t];
-    if (s->dropped) continue;
-    size_t bytes = s->body ? s->body->block_bytes : s->call.kernel->workspace ? s->call.kernel->workspace(&s->call) : 0;
-    if (!bytes) continue;
-    if (bytes > p->report.bytes_workspace) p->report.bytes_workspace = bytes;
-    s->buffer = n;
-    life[n++] = (mn_lifetime){.bytes = bytes, .first = t, .last = t};
-  }
-  if (status == MN_OK) status = mn_pass_memory(n, life, share, &p->block_bytes);
-  for (int i = 0; i < p->n_storages && status == MN_OK; i++)
-    if (of[i] >= 0) p->storages[i].bytes = life[of[i]].offset; /* from here on: the offset in the block */
-  for (int t = 0; t < p->n_steps && status == MN_OK; t++)
-    if (p->steps[t]->buffer >= 0) p->steps[t]->call.workspace = (void *)(uintptr_t)life[p->steps[t]->buffer].offset;
-  p->report.bytes_planned = p->block_bytes;
-  free(life);
-  free(of);
-  return status;
-}
-
-void mn_plan_place(mn_plan *p, void *block) {
-  for (int i = 0; i < p->n_storages; i++) {
-    storage *s = &p->storages[i];
-    if (s->kind == STORAGE_TEMP && s->alias < 0 && s->first >= 0) mn_storage_bind(p, i, (char *)block + s->bytes);
-  }
-  for (int t = 0; t < p->n_steps; t++) {
-    step *s = p->steps[t];
-    if (s->dropped || s->buffer < 0) continue;
-    s->call.workspace = (char *)block + (uintptr_t)s->call.workspace;
-    if (s->body) mn_plan_place(s->body, s->call.workspace);
-  }
-}
-
-static mn_status fill_constants(mn_plan *p) {
-  for (int pass = 0; pass < 2; pass++) {
-    size_t at = 0;
-    for (int i = 0; i < p->n_storages; i++) {
-      storage *s = &p->storages[i];
-      if (s->kind != STORAGE_CONST) continue;
-      if (pass) {
-        MN_TRY(p->backend->upload(p->backend, (char *)p->const_block + at, s->data, s->bytes));
-        mn_storage_bind(p, i, (char *)p->const_block + at);
-      }
-      at += mn_align(s->bytes, 64);
-    }
-    if (pass || at == 0) continue;
-    p->const_bytes = at;
-    p->report.bytes_constants += at;
-    p->const_block = p->backend->alloc(p->backend, at);
-    if (!p->const_block) return MN_ERR_MEMORY;
-  }
-  return MN_OK;
-}
-
-static mn_status own_outputs(mn_plan *p) {
-  for (int pass = 0; pass < 2; pass++) {
-    size_t at = 0;
-    for (int i = 0; i < p->n_storages; i++) {
-      storage *s = &p->storages[i];
-      if (s->kind != STORAGE_OUTPUT || s->alias >= 0) continue;
-      if (pass) mn_storage_bind(p, i, (char *)p->output_block + at);
-      at += mn_align(s->bytes, 64);
-    }
-    if (pass || at == 0) continue;
-    p->output_bytes = p->report.bytes_outputs = at;
-    p->output_block = p->backend->alloc(p->backend, at);
-    if (!p->output_block) return MN_ERR_MEMORY;
-  }
-  return MN_OK;
-}
-
-static void count_activations(mn_plan *p) {
-  bool *counted = mn_calloc((size_t)p->n_storages + 1, 1);
-  for (int t = 0; t < p->n_steps && counted; t++)
-    for (int i = 0; i < p->steps[t]->call.n_in; i++) {
-      int s = storage_root(p, p->steps[t]->in_storage[i]);
-      storage *m = &p->storages[s];
-      if (counted[s] || m->kind != STORAGE_TEMP || m->phase >= p->steps[t]->call.node->phase) continue;
-      counted[s] = true;
-      p->report.bytes_activations += m->bytes;
-    }
-  free(counted);
-}
-
 /* ---- compiling ---- */
 static int count_nodes(const mn_program *p) {
   int n = 0;
@@ -617,14 +378,10 @@ static mn_status build(builder *b) {
   MN_TRY(save_assigned(b, from));
   MN_TRY(place_outputs(b)); /* an output may show what a variable held before */
   MN_TRY(write_assigned(b, from));
-  lifetimes(p);
-  count_activations(p);
-  if (!(b->q.passes_off & MN_PASS_INPLACE)) {
-    MN_TRY(assign_in_place(p));
-    lifetimes(p);
-    temporaries_in_place(p);
-  }
-  lifetimes(p);
+  mn_plan_lifetimes(p);
+  mn_plan_count_activations(p);
+  if (!(b->q.passes_off & MN_PASS_INPLACE)) MN_TRY(mn_pass_inplace(p));
+  mn_plan_lifetimes(p);
   for (int t = 0; t < p->n_steps; t++) {
     step *s = p->steps[t];
     if (s->dropped) continue;
@@ -632,16 +389,16 @@ static mn_status build(builder *b) {
     if (!s->body && s->call.kernel->prepare)
       MN_TRY(mn_context(s->call.kernel->prepare(&s->call), "%s", s->call.kernel->name));
   }
-  MN_TRY(connect(p));
-  MN_TRY(plan_memory(p, !(b->q.passes_off & MN_PASS_SHARE_MEMORY)));
-  MN_TRY(fill_constants(p));
+  MN_TRY(mn_plan_connect(p));
+  MN_TRY(mn_plan_memory(p, !(b->q.passes_off & MN_PASS_SHARE_MEMORY)));
+  MN_TRY(mn_plan_fill_constants(p));
   if (p->is_body) return MN_OK;
   if (p->block_bytes) {
     p->block = p->backend->alloc(p->backend, p->block_bytes);
     if (!p->block) return mn_context(MN_ERR_MEMORY, "the plan's intermediate results");
   }
   mn_plan_place(p, p->block);
-  return own_outputs(p);
+  return mn_plan_own_outputs(p);
 }
 
 mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn_tensor *const *layout_of,

@@ -77,6 +77,25 @@ int mn_plan_leaf_storage(const mn_plan *p, const mn_tensor *leaf);
 void mn_storage_bind(mn_plan *p, int s, void *base);
 void mn_plan_place(mn_plan *p, void *block); /* gives temporaries and workspaces their addresses, bodies included */
 
+/* The passes on steps and storages, in the order in which plan.c runs them. */
+void mn_plan_lifetimes(mn_plan *p);              /* first and last step of each storage           (pass_inplace.c) */
+mn_status mn_pass_inplace(mn_plan *p);           /* results in the memory of what dies             (pass_inplace.c) */
+void mn_plan_count_activations(mn_plan *p);      /*                                                (plan_memory.c)  */
+mn_status mn_plan_connect(mn_plan *p);           /* who follows which storage                      (plan_memory.c)  */
+mn_status mn_plan_memory(mn_plan *p, bool share); /* offsets of temporaries and workspaces          (plan_memory.c)  */
+mn_status mn_plan_fill_constants(mn_plan *p);    /*                                                (plan_memory.c)  */
+mn_status mn_plan_own_outputs(mn_plan *p);       /*                                                (plan_memory.c)  */
+void *mn_plan_grow(void *p, int n, int *cap, size_t size); /* room for item n of an array, doubling */
+
+static inline bool mn_layout_is_dense(const mn_shape *s, const mn_layout *l) {
+  int64_t expect = 1;
+  for (int i = s->ndim - 1; i >= 0; i--) {
+    if (s->dim[i] != 1 && l->stride[i] != expect) return false;
+    expect *= s->dim[i];
+  }
+  return true;
+}
+
 static inline int storage_root(const mn_plan *p, int s) {
   while (p->storages[s].alias >= 0) s = p->storages[s].alias;
   return s;
