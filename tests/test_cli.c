@@ -261,8 +261,11 @@ static void the_program_runs(void) {
   CHECK(code == 0, "%s", out);
 }
 
+static int at_work = -1; /* where a child writes that its verb runs */
+
 static mn_status wait_run(mn_cli *cli) {
   (void)cli;
+  if (write(at_work, "", 1) != 1) return mn_fail(MN_ERR_IO, "nobody listens");
   for (int i = 0; i < 2000 && !mn_cli_interrupted(); i++) usleep(5000);
   if (seen.result == MN_OK) return mn_fail(MN_ERR_CANCELLED, "interrupted; saved");
   for (int i = 0; i < 2000; i++) usleep(5000); /* a verb that does not end: the second signal must */
@@ -273,15 +276,21 @@ static void interruption(void) {
   static const mn_verb wait_verb = {.name = "wait", .usage = "", .summary = "", .run = wait_run};
   static const mn_verb *const verbs[] = {&wait_verb};
   for (int stubborn = 0; stubborn < 2; stubborn++) {
+    int working[2];
+    char byte;
+    CHECK(pipe(working) == 0, "a pipe");
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
       freopen("/dev/null", "w", stderr);
+      at_work = working[1];
       seen.result = stubborn ? MN_ERR_IO : MN_OK;
       char *argv[] = {"mneme", "wait", NULL};
       _exit(mn_cli_main(2, argv, verbs, 1));
     }
-    usleep(150000);
+    close(working[1]);
+    CHECK(read(working[0], &byte, 1) == 1, "the verb runs");
+    close(working[0]);
     kill(pid, stubborn ? SIGTERM : SIGINT);
     int status = 0;
     if (stubborn) {

@@ -10,12 +10,14 @@
 
 static volatile sig_atomic_t stop;
 static int64_t stop_at = -1, limit_at = -1;
+static int steps_to = -1; /* a pipe that gets a byte for every step, or -1 */
 static int remarks, checkpoints;
 static char last_remark[1024];
 
 static void on_event(void *ctx, const mn_train_event *e) {
   (void)ctx;
   if (e->kind == MN_EVENT_STEP && e->step == stop_at) stop = 1;
+  if (e->kind == MN_EVENT_STEP && steps_to >= 0 && write(steps_to, "", 1) != 1) _exit(3);
   if (e->kind == MN_EVENT_STEP && e->step == limit_at) { /* as a full disk: no file may grow beyond this */
     struct rlimit l;
     getrlimit(RLIMIT_FSIZE, &l);
@@ -78,24 +80,34 @@ static void test_straight_through(void) {
   CHECK(r.already_done && r.steps == 40, "a finished run is finished");
 }
 
-/* Trains in a process of its own that is killed after a random time, again and again until it ends by itself. */
+/* Trains in a process of its own that is killed after a random number of steps and a random part of the next, again and again,
+ * until it ends by itself. The moment is counted in steps, so that the kill finds it at work on a fast machine and on a slow one. */
 static int kills_until_done(const char *out, mn_recipe *(*make)(void), int kills, uint64_t seed) {
   int killed = 0;
   for (int round = 0; round < 200; round++) {
+    int steps[2];
+    CHECK(pipe(steps) == 0, "a pipe");
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
+      close(steps[0]);
+      steps_to = steps[1];
       mn_status status = train_into(out, make(), true, NULL);
       if (status != MN_OK) fprintf(stderr, "%s\n", mn_message());
       _exit(status == MN_OK ? 0 : 1);
     }
+    close(steps[1]);
     if (killed < kills) {
-      double seconds = 0.02 + 0.25 * mn_random_uniform(seed, 0, (uint64_t)round);
+      char byte;
+      int life = (int)(12 * mn_random_uniform(seed, 0, (uint64_t)round));
+      double seconds = 0.005 * mn_random_uniform(seed, 1, (uint64_t)round);
+      while (life-- > 0 && read(steps[0], &byte, 1) == 1) {}
       nanosleep(&(struct timespec){0, (long)(seconds * 1e9)}, NULL);
       kill(child, SIGKILL);
     }
     int status;
     waitpid(child, &status, 0);
+    close(steps[0]); /* only now: a child that may not write would end */
     if (WIFSIGNALED(status)) killed++;
     else {
       CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the training failed");
@@ -109,7 +121,7 @@ static int kills_until_done(const char *out, mn_recipe *(*make)(void), int kills
 static void test_killed_and_resumed(void) {
   char hex[2][33];
   int killed = kills_until_done(test_path("killed"), recipe, 6, 11);
-  CHECK(killed > 0, "at least one kill came in time");
+  CHECK(killed > 0, "at least one kill found it at work");
   run_hash(test_path("killed"), hex);
   CHECK(!strcmp(hex[0], straight[0]) && !strcmp(hex[1], straight[1]), "%d kills: model %s, never killed %s", killed, hex[0], straight[0]);
 }
