@@ -83,26 +83,83 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
   }
 }
 
-/* ---- packed tiles: whole, and the smaller ones at the edges ------------------------------------------------------ */
-enum { HALF = MR / 2 + 1 };
-typedef void (*tile_fn)(int64_t U, const uint32_t *a, const uint32_t *b, const tile_out *o, int64_t rows, int64_t cols);
+/* ---- tiles: whole, and the smaller ones at the edges ------------------------------------------------------------- */
+enum { HALF = MR / 2 + 1, A_UNIT = AP * 4 };
+typedef void (*tile_fn)(int64_t U, const char *a, int64_t lane, const uint32_t *b, const tile_out *o, int64_t rows,
+                        int64_t cols);
 #define PACKED(name, kind)                                                                                             \
-  static void name(int64_t U, const uint32_t *a, const uint32_t *b, const tile_out *o, int64_t rows, int64_t cols) {   \
-    const float *x = (const float *)a, *y = (const float *)b;                                                          \
+  static void name(int64_t U, const char *a, int64_t lane, const uint32_t *b, const tile_out *o, int64_t rows,         \
+                   int64_t cols) {                                                                                     \
+    const float *y = (const float *)b;                                                                                 \
+    (void)lane;                                                                                                        \
     if (cols > VW) {                                                                                                   \
       if (rows > HALF)                                                                                                 \
-        packed_tile(kind, MR, NV, U, x, y, o, rows, cols);                                                             \
+        block_tile(kind, MR, NV, U, a, 4, A_UNIT, y, o, rows, cols);                                                   \
       else                                                                                                             \
-        packed_tile(kind, HALF, NV, U, x, y, o, rows, cols);                                                           \
+        block_tile(kind, HALF, NV, U, a, 4, A_UNIT, y, o, rows, cols);                                                 \
     } else {                                                                                                           \
       if (rows > HALF)                                                                                                 \
-        packed_tile(kind, MR, 1, U, x, y, o, rows, cols);                                                              \
+        block_tile(kind, MR, 1, U, a, 4, A_UNIT, y, o, rows, cols);                                                    \
       else                                                                                                             \
-        packed_tile(kind, HALF, 1, U, x, y, o, rows, cols);                                                            \
+        block_tile(kind, HALF, 1, U, a, 4, A_UNIT, y, o, rows, cols);                                                  \
     }                                                                                                                  \
   }
 PACKED(packed_f32, UNIT_F32)
 PACKED(packed_bf16, BF16_UNIT)
+
+/* All MR rows of A where they lie, `lane` bytes apart */
+#define IN_PLACE(name, kind)                                                                                           \
+  static void name(int64_t U, const char *a, int64_t lane, const uint32_t *b, const tile_out *o, int64_t rows,         \
+                   int64_t cols) {                                                                                     \
+    if (cols > VW) block_tile(kind, MR, NV, U, a, lane, 4, (const float *)b, o, rows, cols);                           \
+    else block_tile(kind, MR, 1, U, a, lane, 4, (const float *)b, o, rows, cols);                                      \
+  }
+IN_PLACE(in_place_f32, UNIT_F32)
+IN_PLACE(in_place_bf16, BF16_UNIT)
+
+/* Rows of A that are dense need no packing, if units are what lies in memory and the rows of a tile do not meet in the
+ * same sets of the first cache. */
+static bool reads_in_place(const mn_product *p) {
+  if (p->a_cs != 1 || (p->bf16 && (BF16_PER_UNIT != 2 || p->K % 2 != 0))) return false;
+  enum { LINE = 64, SETS = 64, WAYS = 4 };
+  uint8_t rows[SETS] = {0};
+  for (int i = 0; i < MR; i++)
+    if (++rows[(uint64_t)(i * p->a_rs * (p->bf16 ? 2 : 4)) / LINE % SETS] > WAYS) return false;
+  return true;
+}
+/* What will be packed next. It is asked for while tiles are computed, a line per unit of K and so seldom that the memory
+ * keeps up; asked for at once, or only when it is packed, the processor would wait. */
+typedef struct ahead {
+  const char *at;
+  int64_t columns, per_row, step; /* lines `step` bytes apart are a column; columns lie side by side, per_row in a row */
+  int64_t row;                    /* bytes from one row to the next */
+} ahead;
+/* Lanes along memory (lane_stride 1): a row is one k, and a unit of K takes `per_unit` of them. Else a row is a lane. */
+static ahead ahead_of(const void *at, int64_t size, int64_t lanes, int64_t lane_stride, int64_t K, int64_t k_stride,
+                      int64_t per_unit) {
+  enum { LINE = 64 };
+  if (K <= 0 || (k_stride != 1 && lane_stride != 1)) return (ahead){.at = at};
+  const int64_t lines = (size * (lane_stride == 1 ? lanes : K) + 2 * LINE - 2) / LINE, /* wherever it begins */
+                row = size * (lane_stride == 1 ? k_stride : lane_stride);
+  if (lane_stride != 1 && lanes < K / per_unit) return (ahead){.at = at}; /* a column would end too soon */
+  if (lane_stride != 1) per_unit = 1;
+  return (ahead){at, lines * per_unit, lines, row * per_unit, row};
+}
+static void ask_for(tile_out *o, const ahead *f, int64_t column) {
+  o->next = column < f->columns ? f->at + column % f->per_row * 64 + column / f->per_row * f->row : f->at;
+  o->step = column < f->columns ? f->step : 0;
+}
+/* Share `part` of `parts` of the next tile's rows, which are read where they lie: `bytes` of each, `pitch` apart. */
+static void ask_for_rows(tile_out *o, const char *at, int64_t pitch, int64_t bytes, int64_t U, int64_t part, int64_t parts) {
+  if (pitch == bytes) { /* one piece of memory */
+    const int64_t from = MR * bytes * part / parts, to = MR * bytes * (part + 1) / parts;
+    o->next = at + from;
+    o->step = (to - from + U - 1) / U;
+  } else {
+    o->next = at + part % MR * pitch;
+    o->step = bytes / U;
+  }
+}
 
 /* A: tiles of MR rows in panels AP wide; n: all rows that can be read, so that most panels are whole vectors */
 typedef void (*pack_fn)(uint32_t *dst, int64_t panels, int64_t panel_size, int64_t n, int64_t K, const void *src,
@@ -153,7 +210,10 @@ static void block(const mn_product *p, void *scratch) {
   float *sum = (float *)(b + plan.units * plan.panels * NR);
   const size_t size = p->bf16 ? 2 : 4;
   const pack_fn pack_a = p->bf16 ? pack_a_bf16 : pack_a_f32, pack_b = p->bf16 ? pack_b_bf16 : pack_b_f32;
-  const tile_fn tile_of = p->bf16 ? packed_bf16 : packed_f32;
+  const tile_fn packed = p->bf16 ? packed_bf16 : packed_f32, in_place = p->bf16 ? in_place_bf16 : in_place_f32;
+  const int64_t per_unit = p->bf16 ? BF16_PER_UNIT : 1;
+  const bool dense = reads_in_place(p);
+  const int64_t pitch = (int64_t)size * p->a_rs; /* bytes from a row of A to the next */
   tile_out o = {.ldc = p->ldc, .alpha = p->alpha};
   const size_t c_size = p->c_bf16 && !plan.sum_apart ? 2 : 4;
   char *c = p->c;
@@ -168,14 +228,28 @@ static void block(const mn_product *p, void *scratch) {
     o.mode = p->accumulate || k ? ADD_F32 : p->c_bf16 && !plan.sum_apart ? TO_BF16 : TO_F32;
     const char *pa = (const char *)p->a + (int64_t)size * k * p->a_cs,
                *pb = (const char *)p->b + (int64_t)size * k * p->b_rs;
+    const int64_t next_kc = min64(plan.kc, p->K - k - kc);
+    const ahead next_b = ahead_of(pb + (int64_t)size * kc * p->b_rs, (int64_t)size, p->N, p->b_cs, next_kc, p->b_rs, per_unit);
+    int64_t column = 0; /* of it */
     pack_b(b, plan.panels, U * NR, p->N, kc, pb, p->b_rs, p->b_cs);
     for (int64_t i = 0; i < p->M; i += MR) {
       const int64_t tile = i / MR % GROUP, left = (p->M - i + MR - 1) / MR;
-      if (tile == 0)
-        pack_a(a, min64(GROUP, left), U * AP, p->M - i, kc, pa + (int64_t)size * i * p->a_rs, p->a_rs, p->a_cs);
+      const char *rows = pa + (int64_t)size * i * p->a_rs;
+      const bool here = dense && i + MR <= p->M;
+      if (!here && (tile == 0 || dense))
+        pack_a(a + (dense ? tile * U * AP : 0), dense ? 1 : min64(GROUP, left), U * AP, p->M - i, kc, rows, p->a_rs, p->a_cs);
+      const char *from = here ? rows : (const char *)(a + tile * U * AP);
+      /* the tile of the next group, or of the next slice's first group */
+      const bool same = i + GROUP * MR < p->M;
+      const ahead next_a = ahead_of(same ? rows + (int64_t)size * GROUP * MR * p->a_rs
+                                         : pa + (int64_t)size * (kc * p->a_cs + tile * MR * p->a_rs),
+                                    (int64_t)size, MR, p->a_rs, dense ? 0 : same ? kc : next_kc, p->a_cs, per_unit);
       for (int64_t j = 0; j < plan.panels; j++) {
         o.c = c + (int64_t)c_size * (i * o.ldc + j * NR);
-        tile_of(U, a + tile * U * AP, b + j * U * NR, &o, min64(MR, p->M - i), min64(NR, p->N - j * NR));
+        if (here && (pitch == kc * (int64_t)size || j < MR)) ask_for_rows(&o, rows + MR * pitch, pitch, kc * (int64_t)size, U, j, plan.panels);
+        else if (j < next_a.columns) ask_for(&o, &next_a, j);
+        else ask_for(&o, &next_b, column++);
+        (here ? in_place : packed)(U, from, pitch, b + j * U * NR, &o, min64(MR, p->M - i), min64(NR, p->N - j * NR));
       }
     }
     k += plan.kc;

@@ -67,6 +67,9 @@ INLINE vf broadcast(const float *a, const int uses) {
   return x;
 }
 
+/* The compiler shall not see how a pointer came about: it would rather keep one for each row than add strides. */
+#define HIDE_POINTER(p) __asm__("" : "+r"(p))
+
 /* ---- packing ---- */
 INLINE vu load_units(unit_kind kind, const void *p) { /* VW units that follow each other along k */
   if (kind == UNIT_BF16_AS_F32) return (vu)vf_load_bf16(p);
@@ -224,6 +227,8 @@ typedef struct tile_out {
   int64_t ldc;
   float alpha;
   tile_mode mode;
+  const char *next; /* what will be packed later: one line is asked for per unit, `step` bytes apart */
+  int64_t step;
 } tile_out;
 
 INLINE void write_vector(tile_mode mode, void *c, int64_t at, vf x, int64_t n) {
@@ -265,19 +270,46 @@ INLINE void write_tile(tile_mode mode, const int mr, const int nv, const vf *c, 
     else write_tile(TO_BF16, mr, nv, c, width, o, rows, cols);                                                         \
   } while (0)
 
-/* ---- the micro-kernel of packed panels ---- rows <= MR of A [U][AP] times B [U][NR]; (nv-1)*VW < cols <= nv*VW */
-INLINE void packed_tile(unit_kind kind, const int mr, const int nv, int64_t U, const float *a, const float *b,
-                        const tile_out *o, int64_t rows, int64_t cols) {
-  vf c[MR * NV];
-  UNROLL for (int i = 0; i < mr * nv; i++) c[i] = (vf){0};
-  for (int64_t u = 0; u < U; u++, a += AP, b += NR) {
+/* ---- the micro-kernel of packed panels of B ---- rows <= MR of A times B [U][NR]; (nv-1)*VW < cols <= nv*VW. A's units
+ * are `lane` bytes apart from row to row and `unit` bytes along k: a packed panel [U][AP], or the operand where it lies. */
+enum { TRIPLES = (MR + 2) / 3 };
+typedef struct block_at { /* where a tile stands along k */
+  const char *row[TRIPLES]; /* rows 3i, 3i + 1 and 3i + 2 are none, one and two strides from a pointer: few registers */
+  const float *b;
+} block_at;
+
+/* n more units. Meanwhile memory is asked for, `step` bytes further each time: two lines to be written, or one to be read. */
+INLINE void block_units(unit_kind kind, const int mr, const int nv, int64_t n, vf *c, block_at *at, const int64_t lane,
+                        const int64_t unit, const bool to_write, const char *next, int64_t step) {
+  for (int64_t u = 0; u < n; u++, at->b += NR, next += step) {
     vf bv[NV];
-    UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(b + j * VW);
+    UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(at->b + j * VW);
     UNROLL for (int i = 0; i < mr; i++) {
-      const vf av = broadcast(a + i, nv);
+      const vf av = broadcast((const float *)(const void *)(at->row[i / 3] + i % 3 * lane), nv);
       UNROLL for (int j = 0; j < nv; j++) c[i * nv + j] = dot_step(kind, c[i * nv + j], av, bv[j]);
     }
+    UNROLL for (int i = 0; 3 * i < mr; i++) {
+      at->row[i] += unit;
+      HIDE_POINTER(at->row[i]);
+    }
+    if (to_write) {
+      __builtin_prefetch(next, 1, 3);
+      __builtin_prefetch(next + 64, 1, 3);
+    } else {
+      __builtin_prefetch(next, 0, 2);
+    }
   }
+}
+
+INLINE void block_tile(unit_kind kind, const int mr, const int nv, int64_t U, const char *a, const int64_t lane,
+                       const int64_t unit, const float *b, const tile_out *o, int64_t rows, int64_t cols) {
+  vf c[MR * NV];
+  block_at at = {.b = b};
+  UNROLL for (int i = 0; i < mr * nv; i++) c[i] = (vf){0};
+  UNROLL for (int i = 0; 3 * i < mr; i++) at.row[i] = a + 3 * i * lane;
+  const int64_t pitch = o->ldc * (o->mode == TO_BF16 ? 2 : 4), first = U < rows ? U : rows;
+  block_units(kind, mr, nv, first, c, &at, lane, unit, true, o->c, pitch);
+  block_units(kind, mr, nv, U - first, c, &at, lane, unit, false, o->next, o->step);
   WRITE_TILE(mr, nv, c, nv, o, rows, cols);
 }
 
