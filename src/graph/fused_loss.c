@@ -24,12 +24,12 @@ static void ce_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need,
   mn_tensor *dloss = dout[0] ? dout[0] : mn_scalar(g, t, 0);
   mn_tensor *dnll = dout[1] ? dout[1] : mn_zeros_like(g, n->out[1]);
   mn_tensor *in[6] = {h, w, n->in[2], n->in[3], dloss, dnll};
-  mn_dtype types[4] = {h->dtype, w->dtype, t, t};
+  mn_dtype types[4] = {h->dtype, t, t, t}; /* the gradient of w is summed over all tokens: in f32, and rounded once */
   mn_shape shapes[4] = {h->shape, w->shape, n->out[0]->shape, n->out[1]->shape};
   mn_node *d = mn_node_new(g, &mn_op_linear_ce_grad, 6, in, 4, types, shapes, NULL);
   if (!d) return;
   din[0] = d->out[0];
-  din[1] = d->out[1];
+  din[1] = mn_cast(g, d->out[1], w->dtype);
   if (need[3]) din[3] = mn_cast(g, mn_mul(g, dloss, n->out[1]), n->in[3]->dtype);
 }
 static int64_t ce_flops(const mn_node *n) { return 2 * mn_dim(n->in[0], 0) * mn_dim(n->in[0], 1) * mn_dim(n->in[1], 0); }
@@ -44,7 +44,7 @@ static void ce_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor *
   mn_shape shapes[2] = {n->out[2]->shape, n->out[3]->shape};
   mn_vjp_of(g, &mn_op_linear_ce, NULL, 4, in, 2, types, shapes, &in[4], need, din, values);
   out[0] = din[0];
-  out[1] = din[1];
+  out[1] = mn_cast(g, din[1], n->out[1]->dtype);
   out[2] = values[0];
   out[3] = values[1];
 }

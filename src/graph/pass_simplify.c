@@ -124,6 +124,20 @@ static mn_tensor *simplify_elementwise(mn_graph *g, mn_node *n) {
   return NULL;
 }
 
+/* A product whose last two axes are exchanged is the product of the exchanged operands, which costs nothing. */
+static mn_tensor *simplify_transposed_product(mn_rebuild *r, const mn_node *old, mn_node *n) {
+  mn_graph *g = r->now->g;
+  mn_node *p = n->in[0]->node;
+  if (n->op != &mn_op_permute || p->op != &mn_op_matmul || mn_uses(r, old->in[0]) != 1) return NULL;
+  const mn_permute_attr *a = n->attr;
+  const int d = n->out[0]->shape.ndim;
+  for (int i = 0; i < d; i++)
+    if (a->axes[i] != (i == d - 2 ? d - 1 : i == d - 1 ? d - 2 : i)) return NULL;
+  mn_tensor *x = p->in[0], *y = p->in[1];
+  const int m = x->shape.ndim, k = y->shape.ndim;
+  return mn_matmul_as(g, mn_transpose(g, y, k - 2, k - 1), mn_transpose(g, x, m - 2, m - 1), n->out[0]->dtype);
+}
+
 static mn_tensor *simplify_view(mn_graph *g, mn_node *n) {
   mn_tensor *x = n->in[0], *y = n->out[0];
   mn_node *p = x->node;
@@ -142,12 +156,18 @@ static mn_tensor *simplify_view(mn_graph *g, mn_node *n) {
   return NULL;
 }
 
-/* cast(matmul) with no other reader: the product itself gives the wanted type. */
+/* cast(matmul) with no other reader: the product itself gives the wanted type. And a gradient that was summed in f32 is
+ * not rounded to the type of a rounded weight on its way to the weight. */
 static mn_tensor *simplify_cast_of_product(mn_rebuild *r, const mn_node *old, mn_node *n) {
   mn_graph *g = r->now->g;
   mn_node *p = n->in[0]->node;
-  if (n->op->code != MN_EW_CAST || p->op != &mn_op_matmul || mn_uses(r, old->in[0]) != 1) return NULL;
-  mn_dtype in = p->in[0]->dtype, to = n->out[0]->dtype;
+  if (n->op->cls != MN_OP_ELEMENTWISE || n->op->code != MN_EW_CAST || mn_uses(r, old->in[0]) != 1) return NULL;
+  mn_dtype to = n->out[0]->dtype;
+  if (p->op->code == MN_EW_CAST && p->op->cls == MN_OP_ELEMENTWISE && p->in[0]->node->op == &mn_op_linear_ce_grad &&
+      p->in[0]->dtype == to)
+    return p->in[0];
+  if (p->op != &mn_op_matmul) return NULL;
+  mn_dtype in = p->in[0]->dtype;
   if (in != MN_BF16 || (to != MN_F32 && to != MN_BF16)) return NULL;
   return mn_matmul_as(g, p->in[0], p->in[1], to);
 }
@@ -227,6 +247,7 @@ static bool pass_once(mn_arena *arena, mn_program *p, mn_status *status) {
       if (!simple) simple = simplify_cast_of_product(&r, n, copy);
     } else if (n->op->cls == MN_OP_VIEW) {
       simple = simplify_view(now.g, copy);
+      if (!simple) simple = simplify_transposed_product(&r, n, copy);
     }
     now.g->phase = 0;
     now.g->block = -1;

@@ -34,7 +34,7 @@ typedef struct ce_job {
   const mn_view *w, *weight, *dnll;
   const int32_t *target;
   float dloss;
-  char *dh, *dw;
+  char *dh;
   float *nll;
   /* workspace */
   int32_t *row;    /* [N] the tokens that count */
@@ -42,8 +42,8 @@ typedef struct ce_job {
   float *logits;   /* [R, ld] */
   char *dh_chunk;  /* [R, D] */
   float *dh_parts; /* [parts, R, D] */
-  float *dw_sum;   /* [vocab, D] f32; dw itself when that is f32 */
-  float *dw_part;  /* [vocab, D] follows dw_sum, for products that cannot add; none without plans */
+  float *dw;       /* [vocab, D], the result */
+  float *dw_part;  /* [vocab, D] of one chunk, for products that cannot add; none without plans */
   char *scratch;   /* of the products */
   const struct ce_plans *plans;
   int64_t first, rows; /* of the current chunk, among the active */
@@ -152,7 +152,7 @@ static mn_product dw_product(const ce_job *j, int64_t R, const void *h, int64_t 
                       .b = h,
                       .b_rs = h_step,
                       .b_cs = 1,
-                      .c = j->dw_sum,
+                      .c = j->dw,
                       .ldc = j->D,
                       .bf16 = j->bf16,
                       .accumulate = accumulate,
@@ -210,7 +210,7 @@ static mn_status run_chunk(ce_job *j) {
   MN_TRY(run_plan(j, &j->plans->dw, &p));
   if (j->first > 0)
     mn_pool_run(j->pool, (j->vocab * j->D + CONVERT - 1) / CONVERT, add_parts_task,
-                &(add_job){j->isa, j->vocab * j->D, 2, j->dw_part - j->dw_sum, j->dw_sum, j->dw_sum, false});
+                &(add_job){j->isa, j->vocab * j->D, 2, ((intptr_t)j->dw_part - (intptr_t)j->dw) / (intptr_t)sizeof *j->dw, j->dw, j->dw, false});
   return MN_OK;
 }
 
@@ -260,7 +260,7 @@ static ce_job ce_layout(const mn_call *c, char *base, size_t *bytes) {
   j.w = &c->in[1];
   j.bf16 = c->in[0].dtype == MN_BF16;
   j.N = c->in[0].dim[0], j.D = c->in[0].dim[1], j.vocab = j.w->dim[0];
-  j.chunk = CHUNK_BYTES / ((j.vocab > 0 ? j.vocab : 1) * (int64_t)sizeof(float)) / MIN_CHUNK * MIN_CHUNK;
+  j.chunk = CHUNK_BYTES / (j.bf16 ? 2 : 1) / ((j.vocab > 0 ? j.vocab : 1) * (int64_t)sizeof(float)) / MIN_CHUNK * MIN_CHUNK;
   j.chunk = j.chunk < MIN_CHUNK ? MIN_CHUNK : j.chunk > MAX_CHUNK ? MAX_CHUNK : j.chunk;
   if (j.chunk > j.N) j.chunk = j.N;
   j.ld = (int64_t)mn_align((size_t)j.vocab, 128) + 32;
@@ -281,10 +281,7 @@ static ce_job ce_layout(const mn_call *c, char *base, size_t *bytes) {
       if (n > part_rows) part_rows = n;
     }
     PART(dh_parts, part_rows * D);
-    if (j.bf16) {
-      PART(dw_sum, vocab * D);
-      if (isa >= MN_ISA_LEVEL_AMX) PART(dw_part, vocab * D);
-    }
+    if (j.bf16 && isa >= MN_ISA_LEVEL_AMX) PART(dw_part, vocab * D);
   }
   PART(scratch, 0);
 #undef PART
@@ -314,17 +311,13 @@ static mn_status ce_run(mn_call *c) {
     j.dnll = &c->in[5];
     j.dh = c->out[0].data;
     j.dw = c->out[1].data;
-    if (!j.bf16) j.dw_sum = c->out[1].data;
     if (j.active < j.N) memset(j.dh, 0, (size_t)(j.N * j.D) * j.h.size);
-    if (j.active == 0) memset(j.dw, 0, (size_t)(j.vocab * j.D) * j.h.size);
+    if (j.active == 0) memset(j.dw, 0, (size_t)(j.vocab * j.D) * sizeof *j.dw);
   }
   for (j.first = 0; j.first < j.active; j.first += j.chunk) {
     j.rows = j.active - j.first < j.chunk ? j.active - j.first : j.chunk;
     MN_TRY(run_chunk(&j));
   }
-  if (grad && j.bf16 && j.active > 0)
-    mn_pool_run(c->pool, (j.vocab * j.D + CONVERT - 1) / CONVERT, add_parts_task,
-                &(add_job){j.isa, j.vocab * j.D, 1, 0, j.dw_sum, j.dw, true});
   double sum = 0;
   for (int64_t i = 0; i < j.N; i++) sum += (double)at(j.weight, i) * (double)j.nll[i];
   *(float *)loss->data = (float)sum;
@@ -365,6 +358,7 @@ static bool ce_accepts(const mn_node *n) {
   if ((t != MN_F32 && t != MN_BF16) || n->in[1]->dtype != t) return false;
   for (int i = 3; i < n->n_in; i++)
     if (n->in[i]->dtype != MN_F32) return false;
+  if (n->op == &mn_op_linear_ce_grad && n->out[1]->dtype != MN_F32) return false;
   return n->in[0]->shape.dim[0] <= INT32_MAX && n->in[1]->shape.dim[0] <= INT32_MAX;
 }
 
