@@ -16,7 +16,7 @@ static const mn_option options[] = {
     {"batch", "B", "1", "sequences", 0},
     {"seq-len", "T", "512", "tokens of a sequence", 0},
     {"dtype", "TYPE", "f32", "type of products: f32 or bf16", 0},
-    {"activations", "POLICY", "recompute", "keep, recompute (cheap results) or recompute_norms", 0},
+    {"activations", "POLICY", "recompute_norms", "keep, recompute (cheap results) or recompute_norms (norms and rotations too)", 0},
     {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory", MN_OPTION_REPEATS},
     {0}};
 static const char *const examples[] = {"mneme inspect recipes/quick.yaml", "mneme inspect titans.yaml --params --json",

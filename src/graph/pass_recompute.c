@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEAF_SOURCE = 1, KEPT = 2 };
+enum { DEPTH = 24 }; /* nodes that are made again, one from the other */
 
 static bool is_cheap(const mn_node *n, mn_activation_policy policy) {
   if (n->op->cls == MN_OP_ELEMENTWISE || n->op->cls == MN_OP_VIEW) return true;
   if (n->op == &mn_op_iota || n->op == &mn_op_const) return true;
-  return policy == MN_RECOMPUTE_NORMS && (n->op == &mn_op_norm || n->op == &mn_op_rope);
+  return policy == MN_RECOMPUTE_NORMS && (n->op == &mn_op_norm || n->op == &mn_op_rope || n->op == &mn_op_take);
 }
 
 /* The node whose memory a view shows. */
@@ -24,6 +24,8 @@ typedef struct recompute {
   mn_rebuild r;
   mn_activation_policy policy;
   bool *kept;   /* per node: read by a later phase and not made again */
+  bool *later;  /* per node: read by a later phase */
+  uint8_t *chain; /* per node: so many sums are made again, one from the other, to make it */
   signed char *again; /* per node: -1 unknown, 0 no, 1 yes */
   int count;
 } recompute;
@@ -63,33 +65,58 @@ static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tens
   return *slot;
 }
 
+static size_t bytes_of(const mn_tensor *t) { return mn_dtype_size(t->dtype) * (size_t)mn_shape_count(&t->shape); }
+
+/* A sum in f32 of a kept value and a product in bf16 (a residual stream) is larger than the product: then the product is
+ * kept and the sum is made again. Chains of such sums stay short: all of a chain is there at once when its last is needed. */
+static bool keep_smaller(recompute *c, const mn_node *n) {
+  enum { CHAIN = 5 };
+  if (n->op->cls != MN_OP_ELEMENTWISE || n->n_out != 1) return false;
+  const mn_tensor *only = NULL;
+  int chain = 0;
+  for (int i = 0; i < n->n_in; i++) {
+    const mn_node *p = n->in[i]->node;
+    if (makeable(c, p, DEPTH)) {
+      if (c->chain[p->id] > chain) chain = c->chain[p->id];
+      continue;
+    }
+    const mn_tensor *t = n->in[i];
+    while (is_cheap(t->node, c->policy) && t->node->n_in == 1) t = t->node->in[0]; /* a cast, a view */
+    if (only && only != t) return false;
+    only = t;
+  }
+  if (!only || is_cheap(only->node, c->policy) || 2 * bytes_of(only) > bytes_of(n->out[0]) || chain >= CHAIN) return false;
+  c->kept[only->node->id] = true;
+  memset(c->again, -1, (size_t)n->id + 1);
+  c->chain[n->id] = (uint8_t)(chain + 1);
+  return true;
+}
+
+/* In the order of the graph: what comes first decides what later nodes can be made from. */
 static void choose(recompute *c) {
   const mn_graph *g = c->r.old->g;
   for (int i = 0; i < c->r.old->n_roots; i++) c->kept[c->r.old->roots[i]->node->id] = true;
-  /* what cannot be made again is kept, which lets others be made from it */
   for (int i = 0; i < g->n_nodes; i++) {
     const mn_node *n = g->nodes[i];
     for (int k = 0; c->r.needed[i] && k < n->n_in; k++) {
-      mn_node *p = owner(n->in[k]->node);
-      if (p->phase < n->phase && p->op->cls != MN_OP_LEAF && !is_cheap(p, c->policy)) c->kept[p->id] = true;
+      mn_node *p = n->in[k]->node;
+      if (p->phase >= n->phase) continue;
+      c->later[p->id] = true;
+      p = owner(p);
+      if (p->op->cls != MN_OP_LEAF && !is_cheap(p, c->policy)) c->kept[p->id] = true;
     }
   }
-  /* cheap values that would need something not kept are kept, the first first; the second round answers for all anew */
-  for (int round = 0; round < 2; round++) {
-    memset(c->again, -1, (size_t)g->n_nodes);
-    for (int i = 0; i < g->n_nodes; i++) {
-      const mn_node *n = g->nodes[i];
-      for (int k = 0; c->r.needed[i] && k < n->n_in; k++) {
-        mn_node *p = n->in[k]->node;
-        if (p->phase >= n->phase) continue;
-        while (!c->kept[p->id] && !makeable(c, p, 24)) {
-          mn_node *o = owner(p); /* a long chain of views over something kept: the view itself counts as kept */
-          c->kept[o->op->cls == MN_OP_LEAF || c->kept[o->id] ? p->id : o->id] = true;
-          memset(c->again, -1, (size_t)g->n_nodes);
-        }
-      }
-    }
+  memset(c->again, -1, (size_t)g->n_nodes);
+  for (int i = 0; i < g->n_nodes; i++) {
+    mn_node *n = g->nodes[i];
+    if (!c->later[i] || c->kept[i] || makeable(c, n, DEPTH)) continue;
+    if (keep_smaller(c, n) && makeable(c, n, DEPTH)) continue;
+    mn_node *o = owner(n); /* a long chain of views over something kept: the view itself counts as kept */
+    c->kept[o->op->cls == MN_OP_LEAF || c->kept[o->id] ? n->id : o->id] = true;
+    memset(c->again, -1, (size_t)i + 1);
   }
+  for (int i = 0; i < g->n_nodes; i++)
+    if (c->later[i] && !c->kept[i]) makeable(c, g->nodes[i], DEPTH);
 }
 
 mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_program *p, int *recomputed) {
@@ -101,8 +128,10 @@ mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_pro
     if (p->g->nodes[i]->phase > phases) phases = p->g->nodes[i]->phase;
   c.kept = mn_calloc((size_t)n + 1, 1);
   c.again = mn_alloc((size_t)n + 1);
+  c.later = mn_calloc((size_t)n + 1, 1);
+  c.chain = mn_calloc((size_t)n + 1, 1);
   mn_tensor ***copies = mn_calloc((size_t)phases + 1, sizeof *copies);
-  if (!c.kept || !c.again || !copies) status = MN_ERR_MEMORY;
+  if (!c.kept || !c.again || !c.later || !c.chain || !copies) status = MN_ERR_MEMORY;
   for (int i = 0; i <= phases && status == MN_OK; i++)
     if (!(copies[i] = mn_calloc((size_t)(status == MN_OK ? c.r.base[n] : 0) + 1, sizeof **copies))) status = MN_ERR_MEMORY;
   if (status == MN_OK) choose(&c);
@@ -132,6 +161,8 @@ mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_pro
   free(copies);
   free(c.kept);
   free(c.again);
+  free(c.later);
+  free(c.chain);
   *recomputed = c.count;
   if (status == MN_OK) *p = now;
   return status;
