@@ -43,6 +43,8 @@ void *mn_alloc(size_t n);
 void *mn_calloc(size_t count, size_t size);
 void *mn_realloc(void *p, size_t n);
 void *mn_alloc_aligned(size_t n);
+/* Gives what was freed back to the system, where the C library can: before something that runs for long. */
+void mn_release_free_memory(void);
 char *mn_strdup(const char *s);
 char *mn_format(const char *fmt, ...) MN_PRINTF(1, 2); /* malloc'ed string, free with free() */
 

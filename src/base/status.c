@@ -3,6 +3,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #include <string.h>
 #include <time.h>
 
@@ -56,6 +59,12 @@ void *mn_realloc(void *p, size_t n) { return checked(realloc(p, n ? n : 1), n); 
 void *mn_alloc_aligned(size_t n) {
   size_t rounded = n > SIZE_MAX - 64 ? 0 : mn_align(n ? n : 1, 64);
   return checked(rounded ? aligned_alloc(64, rounded) : NULL, n);
+}
+
+void mn_release_free_memory(void) {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
 }
 
 char *mn_strdup(const char *s) {

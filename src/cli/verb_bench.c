@@ -21,7 +21,7 @@ static const mn_option options[] = {
     {"batch", "B", NULL, "sequences (train 8 or 4, lmm 1)", 0},
     {"mixer", "MAP", NULL, "lmm: another mixer, as YAML: {type: gated_deltanet, heads: 4}", 0},
     {"steps", "N", "5", "counted steps, after two that are not", 0},
-    {"activations", "POLICY", "recompute", "keep, recompute or recompute_norms", 0},
+    {"activations", "POLICY", "recompute_norms", "keep, recompute (cheap results) or recompute_norms (norms and rotations too)", 0},
     {"profile", NULL, NULL, "time every kernel of the last step", 0},
     {"steps-on-stdin", NULL, NULL, "run steps as told on standard input", 0},
     {0}};
@@ -249,6 +249,9 @@ static mn_status run(mn_cli *cli) {
   if (status == MN_OK && what == 0) status = bench_machine(cli, p.backend);
   if (status == MN_OK && what == 1) status = make_train(&p);
   if (status == MN_OK && what == 2) status = make_lmm(&p);
+  mn_graph_free(p.graph); /* the plan has what it needs of it, and it would count as memory of the step */
+  p.graph = NULL;
+  mn_release_free_memory();
   if (status == MN_OK && what > 0) status = mn_cli_given(cli, "steps-on-stdin") ? serve(&p) : time_steps(&p);
   mn_plan_free(p.plan);
   mn_optimizer_free(p.optimizer);

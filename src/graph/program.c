@@ -60,10 +60,11 @@ mn_status mn_rebuild_end(mn_rebuild *r, mn_status status) {
 }
 
 mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n) {
+  enum { FEW = 16 }; /* passes copy every node many times: what only the call needs would fill the arena */
   mn_graph *g = r->now->g;
-  mn_tensor **in = mn_arena_alloc(g->arena, (size_t)(n->n_in + 1) * sizeof *in);
-  mn_dtype *types = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *types);
-  mn_shape *shapes = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *shapes);
+  mn_tensor *few_in[FEW], **in = n->n_in <= FEW ? few_in : mn_arena_alloc(g->arena, (size_t)n->n_in * sizeof *in);
+  mn_dtype few_types[FEW], *types = n->n_out <= FEW ? few_types : mn_arena_alloc(g->arena, (size_t)n->n_out * sizeof *types);
+  mn_shape few_shapes[FEW], *shapes = n->n_out <= FEW ? few_shapes : mn_arena_alloc(g->arena, (size_t)n->n_out * sizeof *shapes);
   if (!in || !types || !shapes) {
     mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
     return NULL;

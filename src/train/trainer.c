@@ -185,6 +185,7 @@ static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokeni
   t->arena = mn_arena_new();
   if (!t->tokens || !t->target || !t->reset || !t->weight || !t->graph || !t->arena) return MN_ERR_MEMORY;
   MN_TRY(c->accumulate > 1 ? build_accumulating(t) : build_whole(t));
+  mn_release_free_memory();
   t->state = (mn_train_state){.params = t->params, .optimizer = t->optimizer, .carried = &t->carried};
   t->state.recipe = mn_recipe_to_value(t->arena, r, t->model);
   mn_corpus_hash(t->corpus, t->state.data_hash);
