@@ -11,31 +11,48 @@ static mn_tensor *named_param(mn_scope *s, const char *name, const char *what, m
   return mn_param(s, full, shape, init, flags, help);
 }
 
-static mn_tensor *linear(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init, mn_init bias_init,
-                         mn_dtype result) {
+static void linears(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_projection *p, mn_dtype result, mn_tensor **y) {
+  enum { MOST = 8 };
   mn_graph *g = mn_scope_graph(s);
-  if (!x) return NULL;
+  for (int i = 0; i < n; i++) y[i] = NULL;
+  if (!x) return;
+  if (n > MOST) {
+    linears(s, x, out, MOST, p, result, y);
+    linears(s, x, out, n - MOST, p + MOST, result, y + MOST);
+    return;
+  }
   mn_dtype t = mn_scope_compute(s);
   int64_t in = mn_dim(x, -1);
-  mn_tensor *w = named_param(s, name, "weight", MN_SHAPE(out, in), init, MN_PARAM_MATRIX, "projection [out, in]");
+  mn_tensor *w[MOST], *b[MOST] = {NULL};
+  for (int i = 0; i < n; i++) {
+    w[i] = named_param(s, p[i].name, "weight", MN_SHAPE(out, in), p[i].init, MN_PARAM_MATRIX, "projection [out, in]");
+    w[i] = mn_cast(g, mn_capture(g, w[i]), t);
+    if (p[i].bias) b[i] = named_param(s, p[i].name, "bias", MN_SHAPE(out), p[i].bias_init, MN_PARAM_NO_DECAY, "bias [out]");
+  }
   mn_shape rows = MN_SHAPE(mn_shape_count(&x->shape) / (in ? in : 1), in), shape = x->shape;
   shape.dim[shape.ndim - 1] = out;
-  mn_tensor *y = mn_matmul_as(g, mn_reshape(g, mn_cast(g, x, t), rows),
-                              mn_transpose(g, mn_cast(g, mn_capture(g, w), t), 0, 1), result);
-  y = mn_reshape(g, y, shape);
-  if (bias) {
-    mn_tensor *b = named_param(s, name, "bias", MN_SHAPE(out), bias_init, MN_PARAM_NO_DECAY, "bias [out]");
-    y = mn_add(g, y, mn_cast(g, b, result));
+  mn_tensor *all = mn_matmul_as(g, mn_reshape(g, mn_cast(g, x, t), rows),
+                                mn_transpose(g, n == 1 ? w[0] : mn_concat(g, n, w, 0), 0, 1), result);
+  for (int i = 0; i < n; i++) {
+    y[i] = mn_reshape(g, n == 1 ? all : mn_slice(g, all, 1, i * out, out), shape);
+    if (b[i]) y[i] = mn_add(g, y[i], mn_cast(g, b[i], result));
   }
-  return y;
 }
 
 mn_tensor *mn_linear(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init) {
-  return linear(s, name, x, out, bias, init, MN_ZEROS, mn_scope_compute(s));
+  mn_tensor *y;
+  linears(s, x, out, 1, &(mn_projection){name, bias, init, MN_ZEROS}, mn_scope_compute(s), &y);
+  return y;
 }
 
 mn_tensor *mn_linear_exact(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init, mn_init bias_init) {
-  return linear(s, name, x, out, bias, init, bias_init, mn_scope_exact(s));
+  mn_tensor *y;
+  linears(s, x, out, 1, &(mn_projection){name, bias, init, bias_init}, mn_scope_exact(s), &y);
+  return y;
+}
+
+void mn_linears_exact(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_projection *projections, mn_tensor **y) {
+  linears(s, x, out, n, projections, mn_scope_exact(s), y);
 }
 
 mn_tensor *mn_norm_layer(mn_scope *s, const char *name, mn_norm_kind kind, mn_tensor *x, double eps, mn_dtype out) {

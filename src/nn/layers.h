@@ -9,6 +9,14 @@
 mn_tensor *mn_linear(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init);
 /* The same with the result in the exact type (gates, scores) and its own start for the bias. */
 mn_tensor *mn_linear_exact(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init, mn_init bias_init);
+/* n such projections of one x, each of width `out`: y[i] [..., out]. One product reads x once for all of them, which is what
+ * narrow ones cost. */
+typedef struct mn_projection {
+  const char *name;
+  bool bias;
+  mn_init init, bias_init;
+} mn_projection;
+void mn_linears_exact(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_projection *projections, mn_tensor **y);
 /* Parameter `name`.weight (and .bias for LAYER). Result of type `out`. */
 mn_tensor *mn_norm_layer(mn_scope *s, const char *name, mn_norm_kind kind, mn_tensor *x, double eps, mn_dtype out);
 

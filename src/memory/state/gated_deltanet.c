@@ -49,10 +49,12 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   qkv[0] = mn_mul_scalar(g, qkv[0], 1 / sqrt((double)d));
   mn_tensor *A_log = mn_param(s, "A_log", MN_SHAPE(H), (mn_init){MN_INIT_LOG_UNIFORM, 1, 16}, MN_PARAM_NO_DECAY, "log of the decay's rate [H]");
   mn_tensor *dt_bias = mn_param(s, "dt_bias", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY, "time step's bias [H]");
-  mn_tensor *step = mn_softplus(g, mn_add(g, mn_linear_exact(s, "a_proj", x, H, false, init, MN_ZEROS), dt_bias)); /* [B,T,H] */
+  mn_tensor *gates[2];
+  mn_linears_exact(s, x, H, 2, (mn_projection[]){{"a_proj", false, init, MN_ZEROS}, {"b_proj", false, init, MN_ZEROS}}, gates);
+  mn_tensor *step = mn_softplus(g, mn_add(g, gates[0], dt_bias)); /* [B,T,H] */
   mn_recurrence_io io = {
       .q = qkv[0], .k = qkv[1], .v = qkv[2],
-      .theta = mn_sigmoid(g, mn_linear_exact(s, "b_proj", x, H, false, init, MN_ZEROS)),
+      .theta = mn_sigmoid(g, gates[1]),
       .log_a = mn_neg(g, mn_mul(g, mn_exp(g, mn_capture(g, A_log)), step)),
       .w0 = mn_capture(g, mn_state(s, "W", exact, MN_SHAPE(B, H, d, d), NULL, "memory: a query q reads q W")),
   };

@@ -32,7 +32,7 @@ typedef enum titans_use { TITANS_LMM, TITANS_MAG, TITANS_MAC, TITANS_MAL } titan
 typedef struct titans_config {
   int64_t heads, head_dim, memory_depth, memory_expand, chunk, conv, window, persistent, segment, max_context, trunc_bptt;
   int memory_net, granularity, read;
-  bool memory_residual, momentum, decay;
+  bool memory_residual, momentum, decay, output_gate;
   double lr_max, grad_clamp, rope_theta;
   titans_use use; /* from the type */
 } titans_config;
@@ -57,6 +57,7 @@ static const mn_field fields[] = {
     MN_FIELD_BOOL(S, decay, true, "forgetting"),
     MN_FIELD_FLOAT(S, grad_clamp, 0, 0, 1e9, "m: a token's gradient of norm n becomes m tanh(n/m); 0: off"),
     MN_FIELD_INT(S, conv, 4, 0, 64, "kernel of the causal depthwise convolution on q, k and v; 0: none"),
+    MN_FIELD_BOOL(S, output_gate, true, "what is read is gated by silu(x W_g)"),
     MN_FIELD_INT(S, window, 0, 0, 1 << 24, "MAG, MAL: the attention's window; 0: all tokens"),
     MN_FIELD_INT(S, persistent, 0, 0, 65536, "MAG, MAL, MAC: learned key/value pairs that every query sees"),
     MN_FIELD_INT(S, segment, 256, 1, 1 << 20, "MAC: tokens of a segment"),
@@ -181,17 +182,22 @@ static mn_tensor *lmm(mn_scope *s, const titans_config *c, mn_tensor *x) {
       .v = stream_of(s, c, "v", "v_conv", x),
       .phase = phase_of(s, c->chunk),
   };
-  mn_tensor *lr = mn_linear_exact(s, "lr_proj", x, H, true, zero, MN_ZEROS), *surprise = NULL; /* [B,T,H] */
-  in.theta = mn_mul_scalar(g, mn_sigmoid(g, lr), c->lr_max);
-  if (c->momentum) in.momentum = mn_linear_exact(s, "momentum_proj", x, H, true, zero, MN_ZEROS);
-  if (c->decay) in.decay = mn_linear_exact(s, "decay_proj", x, H, true, zero, (mn_init){MN_INIT_CONSTANT, -4, 0});
+  mn_projection gates[3] = {{"lr_proj", true, zero, MN_ZEROS}};
+  mn_tensor *arg[3], *surprise = NULL; /* [B,T,H] each */
+  int n = 1, momentum = 0, decay = 0;
+  if (c->momentum) gates[momentum = n++] = (mn_projection){"momentum_proj", true, zero, MN_ZEROS};
+  if (c->decay) gates[decay = n++] = (mn_projection){"decay_proj", true, zero, (mn_init){MN_INIT_CONSTANT, -4, 0}};
+  mn_linears_exact(s, x, H, n, gates, arg);
+  in.theta = mn_mul_scalar(g, mn_sigmoid(g, arg[0]), c->lr_max);
+  if (momentum) in.momentum = arg[momentum];
+  if (decay) in.decay = arg[decay];
   load(s, &m, &state);
   mn_tensor *y = mn_fast_memory(g, &m, &state, &in, g->parent ? NULL : &surprise); /* [B,T,H,d] */
   store(s, &m, &state);
   mn_report(s, "surprise", surprise);
   y = mn_join_heads(s, mn_norm_layer(s, "norm", MN_NORM_RMS, y, 1e-6, mn_scope_compute(s)));
-  mn_tensor *gate = mn_silu(g, mn_linear(s, "gate_proj", x, H * c->head_dim, false, projection));
-  return mn_linear(s, "o_proj", mn_mul(g, y, gate), mn_dim(x, 2), false, projection);
+  if (c->output_gate) y = mn_mul(g, y, mn_silu(g, mn_linear(s, "gate_proj", x, H * c->head_dim, false, projection)));
+  return mn_linear(s, "o_proj", y, mn_dim(x, 2), false, projection);
 }
 
 /* ---- its uses ---- */
