@@ -83,6 +83,8 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
   }
 }
 
+enum { KC = 384, GROUP = 8 }; /* units of K in a slice, tiles in a group: B and a group of A stay in the L2 cache */
+
 /* ---- tiles: whole, and the smaller ones at the edges ------------------------------------------------------------- */
 enum { HALF = MR / 2 + 1, A_UNIT = AP * 4 };
 typedef void (*tile_fn)(int64_t U, const char *a, int64_t lane, const uint32_t *b, const tile_out *o, int64_t rows,
@@ -107,26 +109,34 @@ typedef void (*tile_fn)(int64_t U, const char *a, int64_t lane, const uint32_t *
 PACKED(packed_f32, UNIT_F32)
 PACKED(packed_bf16, BF16_UNIT)
 
-/* All MR rows of A where they lie, `lane` bytes apart */
-#define IN_PLACE(name, kind)                                                                                           \
-  static void name(int64_t U, const char *a, int64_t lane, const uint32_t *b, const tile_out *o, int64_t rows,         \
+/* All MR rows of A where they lie: dense rows `pitch` bytes apart, or rows side by side with units `pitch` bytes apart */
+#define IN_PLACE(name, kind, lane, unit)                                                                               \
+  static void name(int64_t U, const char *a, int64_t pitch, const uint32_t *b, const tile_out *o, int64_t rows,        \
                    int64_t cols) {                                                                                     \
-    if (cols > VW) block_tile(kind, MR, NV, U, a, lane, 4, (const float *)b, o, rows, cols);                           \
-    else block_tile(kind, MR, 1, U, a, lane, 4, (const float *)b, o, rows, cols);                                      \
+    if (cols > VW) block_tile(kind, MR, NV, U, a, lane, unit, (const float *)b, o, rows, cols);                        \
+    else block_tile(kind, MR, 1, U, a, lane, unit, (const float *)b, o, rows, cols);                                   \
   }
-IN_PLACE(in_place_f32, UNIT_F32)
-IN_PLACE(in_place_bf16, BF16_UNIT)
+IN_PLACE(rows_f32, UNIT_F32, pitch, 4)
+IN_PLACE(rows_bf16, BF16_UNIT, pitch, 4)
+IN_PLACE(columns_f32, UNIT_F32, 4, pitch)
 
-/* Rows of A that are dense need no packing, if units are what lies in memory and the rows of a tile do not meet in the
- * same sets of the first cache. */
-static bool reads_in_place(const mn_product *p) {
-  if (p->a_cs != 1 || (p->bf16 && (BF16_PER_UNIT != 2 || p->K % 2 != 0))) return false;
-  enum { LINE = 64, SETS = 64, WAYS = 4 };
+/* What needs no packing: dense rows, if units are what lies in memory and the rows of a tile do not meet in the same sets of
+ * the first cache; and f32 whose rows lie side by side (a transposed operand), if its lines do not meet in the second. */
+typedef enum { PACKED_A, ROWS_IN_PLACE, COLUMNS_IN_PLACE } a_reading;
+static a_reading reading_of(const mn_product *p) {
+  enum { LINE = 64, SETS = 64, WAYS = 4, SETS2 = 1024, WAYS2 = 4 };
+  if (p->a_rs == 1 && p->a_cs != 1 && !p->bf16) {
+    int64_t lines = p->a_cs * 4 / LINE, sets = SETS2;
+    for (; lines % 2 == 0 && sets > 1; lines /= 2) sets /= 2;
+    return p->a_cs * 4 >= LINE && sets * WAYS2 >= KC ? COLUMNS_IN_PLACE : PACKED_A;
+  }
+  if (p->a_cs != 1 || (p->bf16 && (BF16_PER_UNIT != 2 || p->K % 2 != 0))) return PACKED_A;
   uint8_t rows[SETS] = {0};
   for (int i = 0; i < MR; i++)
-    if (++rows[(uint64_t)(i * p->a_rs * (p->bf16 ? 2 : 4)) / LINE % SETS] > WAYS) return false;
-  return true;
+    if (++rows[(uint64_t)(i * p->a_rs * (p->bf16 ? 2 : 4)) / LINE % SETS] > WAYS) return PACKED_A;
+  return ROWS_IN_PLACE;
 }
+
 /* What will be packed next. It is asked for while tiles are computed, a line per unit of K and so seldom that the memory
  * keeps up; asked for at once, or only when it is packed, the processor would wait. */
 typedef struct ahead {
@@ -176,7 +186,6 @@ PACK(pack_b_bf16, BF16_UNIT, NR, NR, cs, rs)
 
 /* ---- blocks: per slice of K all of B is packed, then A by groups of tiles, each tile passed over all panels of B ----
  */
-enum { KC = 384, GROUP = 8 }; /* units of K in a slice, tiles in a group: B and a group of A stay in the L2 cache */
 
 typedef struct block_plan {
   int64_t slices, kc; /* elements of K in a slice */
@@ -210,10 +219,14 @@ static void block(const mn_product *p, void *scratch) {
   float *sum = (float *)(b + plan.units * plan.panels * NR);
   const size_t size = p->bf16 ? 2 : 4;
   const pack_fn pack_a = p->bf16 ? pack_a_bf16 : pack_a_f32, pack_b = p->bf16 ? pack_b_bf16 : pack_b_f32;
-  const tile_fn packed = p->bf16 ? packed_bf16 : packed_f32, in_place = p->bf16 ? in_place_bf16 : in_place_f32;
+  const a_reading reading = reading_of(p);
+  const tile_fn packed = p->bf16 ? packed_bf16 : packed_f32,
+                in_place = reading == PACKED_A           ? NULL
+                           : reading == COLUMNS_IN_PLACE ? columns_f32
+                           : p->bf16                     ? rows_bf16
+                                                         : rows_f32;
   const int64_t per_unit = p->bf16 ? BF16_PER_UNIT : 1;
-  const bool dense = reads_in_place(p);
-  const int64_t pitch = (int64_t)size * p->a_rs; /* bytes from a row of A to the next */
+  const int64_t pitch = (int64_t)size * (reading == COLUMNS_IN_PLACE ? p->a_cs : p->a_rs);
   tile_out o = {.ldc = p->ldc, .alpha = p->alpha};
   const size_t c_size = p->c_bf16 && !plan.sum_apart ? 2 : 4;
   char *c = p->c;
@@ -235,19 +248,22 @@ static void block(const mn_product *p, void *scratch) {
     for (int64_t i = 0; i < p->M; i += MR) {
       const int64_t tile = i / MR % GROUP, left = (p->M - i + MR - 1) / MR;
       const char *rows = pa + (int64_t)size * i * p->a_rs;
-      const bool here = dense && i + MR <= p->M;
-      if (!here && (tile == 0 || dense))
-        pack_a(a + (dense ? tile * U * AP : 0), dense ? 1 : min64(GROUP, left), U * AP, p->M - i, kc, rows, p->a_rs, p->a_cs);
-      const char *from = here ? rows : (const char *)(a + tile * U * AP);
-      /* the tile of the next group, or of the next slice's first group */
-      const bool same = i + GROUP * MR < p->M;
-      const ahead next_a = ahead_of(same ? rows + (int64_t)size * GROUP * MR * p->a_rs
-                                         : pa + (int64_t)size * (kc * p->a_cs + tile * MR * p->a_rs),
-                                    (int64_t)size, MR, p->a_rs, dense ? 0 : same ? kc : next_kc, p->a_cs, per_unit);
+      const bool here = in_place && i + MR <= p->M; /* the last rows are packed for themselves */
+      const int64_t packs = in_place ? 0 : tile;
+      if (!here && packs == 0)
+        pack_a(a, in_place ? 1 : min64(GROUP, left), U * AP, p->M - i, kc, rows, p->a_rs, p->a_cs);
+      const char *from = here ? rows : (const char *)(a + packs * U * AP);
+      /* what A will be read of then: a later tile of this slice, or one of the next slice */
+      const int64_t later = MR * (in_place ? 1 : GROUP);
+      const bool same = i + later < p->M;
+      const ahead next_a = ahead_of(same ? rows + (int64_t)size * later * p->a_rs
+                                         : pa + (int64_t)size * (kc * p->a_cs + packs * MR * p->a_rs),
+                                    (int64_t)size, MR, p->a_rs, same ? kc : next_kc, p->a_cs, per_unit);
       for (int64_t j = 0; j < plan.panels; j++) {
         o.c = c + (int64_t)c_size * (i * o.ldc + j * NR);
-        if (here && (pitch == kc * (int64_t)size || j < MR)) ask_for_rows(&o, rows + MR * pitch, pitch, kc * (int64_t)size, U, j, plan.panels);
-        else if (j < next_a.columns) ask_for(&o, &next_a, j);
+        if (reading == ROWS_IN_PLACE && (pitch == kc * (int64_t)size || j < MR))
+          ask_for_rows(&o, rows + MR * pitch, pitch, kc * (int64_t)size, U, j, plan.panels);
+        else if (reading != ROWS_IN_PLACE && j < next_a.columns) ask_for(&o, &next_a, j);
         else ask_for(&o, &next_b, column++);
         (here ? in_place : packed)(U, from, pitch, b + j * U * NR, &o, min64(MR, p->M - i), min64(NR, p->N - j * NR));
       }
