@@ -42,7 +42,7 @@ def main():
                                            "--chunk", str(chunk), "--seq-len", str(seq_len), "--threads", str(args.threads)])
             check(ours, seq_len)
             check(peer, seq_len)
-            alternate(ours, peer, 1, args.repetitions)
+            alternate(ours, peer, 4, args.repetitions)  # a step is a tenth of a second: too short for a turn
             speed = [side.median("tokens_per_second") for side in (ours, peer)]
             spreads = ["{:.0f}-{:.0f}".format(*side.spread("tokens_per_second")) for side in (ours, peer)]
             rows.append((f"{chunk}, {seq_len}" + (", whole layer" if whole else ""), f"{speed[0]:.0f}", spreads[0],
