@@ -13,7 +13,7 @@
 #define BINARY(name)                                                                                                   \
   static void f_##name(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_##name(g, x[0], x[1]); }
 UNARY(neg) UNARY(abs) UNARY(sqrt) UNARY(rsqrt) UNARY(recip) UNARY(exp) UNARY(log) UNARY(log1p) UNARY(sin) UNARY(cos)
-UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus) UNARY(silu) UNARY(gelu) UNARY(gelu_tanh) UNARY(relu) UNARY(log_sigmoid)
+UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus) UNARY(silu) UNARY(silu_slope) UNARY(gelu) UNARY(gelu_tanh) UNARY(relu) UNARY(log_sigmoid)
 UNARY(square) BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(maximum) BINARY(minimum) BINARY(pow) BINARY(mod)
 static void f_select(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_select(g, mn_lt(g, x[0], x[1]), x[0], mn_exp(g, x[1])); }
 
@@ -104,7 +104,7 @@ static void f_scan_long_reverse(mn_graph *g, mn_tensor **x, mn_tensor **y) { loo
 
 static const gc_case cases[] = {
     U(neg, -2, 2), U(abs, -2, 2), U(sqrt, 0.2, 3), U(rsqrt, 0.3, 3), U(recip, 0.4, 3), U(exp, -2, 2), U(log, 0.3, 3),
-    U(log1p, -0.5, 3), U(sin, -3, 3), U(cos, -3, 3), U(tanh, -2, 2), U(sigmoid, -4, 4), U(erf, -2, 2), U(softplus, -4, 4),
+    U(log1p, -0.5, 3), U(sin, -3, 3), U(cos, -3, 3), U(tanh, -2, 2), U(sigmoid, -4, 4), U(erf, -2, 2), U(softplus, -4, 4), U(silu_slope, -4, 4),
     U(silu, -3, 3), U(gelu, -3, 3), U(gelu_tanh, -3, 3), U(relu, -2, 2), U(log_sigmoid, -4, 4), U(square, -2, 2),
     B2(add, -2, 2), B2(sub, -2, 2), B2(mul, -2, 2), B2(div, 0.5, 2), B2(maximum, -2, 2), B2(minimum, -2, 2), B2(pow, 0.5, 2),
     B2(mod, 0.6, 2.2), {"select", 2, 1, {F64(-1, 1, 3, 4), F64(-1, 1, 3, 4)}, f_select},

@@ -23,6 +23,13 @@ static void ew_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need,
   case MN_EW_SIGMOID: din[0] = mn_mul(g, d, mn_mul(g, y, mn_sub(g, c(g, y, 1), y))); break;
   case MN_EW_ERF: din[0] = mn_mul(g, d, mn_mul_scalar(g, mn_exp(g, mn_neg(g, mn_mul(g, a, a))), 2 / sqrt(M_PI))); break;
   case MN_EW_SOFTPLUS: din[0] = mn_mul(g, d, mn_sigmoid(g, a)); break;
+  case MN_EW_SILU: din[0] = mn_mul(g, d, mn_silu_slope(g, a)); break;
+  case MN_EW_SILU_SLOPE: { /* s (1 - s) (2 + x (1 - 2 s)), s = sigmoid(x) */
+    mn_tensor *s = mn_sigmoid(g, a), *rest = mn_sub(g, c(g, a, 1), s);
+    mn_tensor *bend = mn_add_scalar(g, mn_mul(g, a, mn_sub(g, rest, s)), 2);
+    din[0] = mn_mul(g, d, mn_mul(g, mn_mul(g, s, rest), bend));
+    break;
+  }
   case MN_EW_ADD: din[0] = d, din[1] = d; break;
   case MN_EW_SUB:
     din[0] = d;
@@ -150,7 +157,6 @@ mn_tensor *mn_cast(mn_graph *g, mn_tensor *x, mn_dtype t) {
 mn_tensor *mn_add_scalar(mn_graph *g, mn_tensor *x, double v) { return x ? mn_add(g, x, c(g, x, v)) : NULL; }
 mn_tensor *mn_mul_scalar(mn_graph *g, mn_tensor *x, double v) { return x ? mn_mul(g, x, c(g, x, v)) : NULL; }
 mn_tensor *mn_square(mn_graph *g, mn_tensor *x) { return mn_mul(g, x, x); }
-mn_tensor *mn_silu(mn_graph *g, mn_tensor *x) { return mn_mul(g, x, mn_sigmoid(g, x)); }
 mn_tensor *mn_relu(mn_graph *g, mn_tensor *x) { return x ? mn_maximum(g, x, c(g, x, 0)) : NULL; }
 
 mn_tensor *mn_gelu(mn_graph *g, mn_tensor *x) { /* x Phi(x) */

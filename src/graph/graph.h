@@ -111,11 +111,11 @@ mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor 
 #define MN_EW_UNARY(X)                                                                                                 \
   X(NEG, neg) X(ABS, abs) X(SIGN, sign) X(SQRT, sqrt) X(RSQRT, rsqrt) X(RECIP, recip) X(EXP, exp) X(LOG, log)          \
   X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not)          \
-  X(SOFTPLUS, softplus)
+  X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
 #define MN_EW_BINARY(X)                                                                                                \
   X(ADD, add) X(SUB, sub) X(MUL, mul) X(DIV, div) X(MAXIMUM, maximum) X(MINIMUM, minimum) X(POW, pow) X(MOD, mod)      \
   X(LT, lt) X(LE, le) X(EQ, eq) X(AND, and) X(OR, or)
-/* sign(0)=0; softplus(x) = log(1 + exp(x)), stable; mod is floored, with the sign of the divisor; comparisons, AND, OR, NOT give bool. */
+/* sign(0)=0; softplus(x) = log(1 + exp(x)), stable; silu(x) = x sigmoid(x), silu_slope its derivative; mod is floored, with the sign of the divisor; comparisons, AND, OR, NOT give bool. */
 typedef enum mn_ew_code {
 #define X(upper, lower) MN_EW_##upper,
   MN_EW_UNARY(X) MN_EW_BINARY(X)
@@ -136,7 +136,6 @@ mn_tensor *mn_cast(mn_graph *g, mn_tensor *x, mn_dtype t); /* returns x itself w
 mn_tensor *mn_add_scalar(mn_graph *g, mn_tensor *x, double c);
 mn_tensor *mn_mul_scalar(mn_graph *g, mn_tensor *x, double c);
 mn_tensor *mn_square(mn_graph *g, mn_tensor *x);
-mn_tensor *mn_silu(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_gelu(mn_graph *g, mn_tensor *x);         /* exact, with erf */
 mn_tensor *mn_gelu_tanh(mn_graph *g, mn_tensor *x);    /* tanh approximation */
 mn_tensor *mn_relu(mn_graph *g, mn_tensor *x);

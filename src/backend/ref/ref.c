@@ -43,6 +43,8 @@ static double floor_mod(double a, double b) {
   return r != 0 && (r < 0) != (b < 0) ? r + b : r;
 }
 
+static double sigmoid(double a) { return a >= 0 ? 1 / (1 + exp(-a)) : exp(a) / (1 + exp(a)); }
+
 static double apply(mn_ew_code code, double a, double b, double c) {
   switch (code) {
   case MN_EW_NEG: return -a;
@@ -57,7 +59,9 @@ static double apply(mn_ew_code code, double a, double b, double c) {
   case MN_EW_SIN: return sin(a);
   case MN_EW_COS: return cos(a);
   case MN_EW_TANH: return tanh(a);
-  case MN_EW_SIGMOID: return a >= 0 ? 1 / (1 + exp(-a)) : exp(a) / (1 + exp(a));
+  case MN_EW_SIGMOID: return sigmoid(a);
+  case MN_EW_SILU: return a * sigmoid(a);
+  case MN_EW_SILU_SLOPE: return sigmoid(a) * (1 + a * sigmoid(-a));
   case MN_EW_ERF: return erf(a);
   case MN_EW_FLOOR: return floor(a);
   case MN_EW_NOT: return a == 0;

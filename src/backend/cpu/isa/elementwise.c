@@ -41,6 +41,8 @@ UNARY_F32(sin, vf_sin(x))
 UNARY_F32(cos, vf_cos(x))
 UNARY_F32(tanh, vf_tanh(x))
 UNARY_F32(sigmoid, vf_sigmoid(x))
+UNARY_F32(silu, x *vf_sigmoid(x))
+UNARY_F32(silu_slope, vf_silu_slope(x))
 UNARY_F32(erf, vf_erf(x))
 UNARY_F32(softplus, vf_softplus(x))
 UNARY_F32(floor, vf_floor(x))
@@ -205,6 +207,8 @@ UNARY(f64, sin, double, double, sin(x))
 UNARY(f64, cos, double, double, cos(x))
 UNARY(f64, tanh, double, double, tanh(x))
 UNARY(f64, sigmoid, double, double, 1 / (1 + exp(-x)))
+UNARY(f64, silu, double, double, x / (1 + exp(-x)))
+UNARY(f64, silu_slope, double, double, (1 + x / (1 + exp(x))) / (1 + exp(-x)))
 UNARY(f64, erf, double, double, erf(x))
 UNARY(f64, softplus, double, double, x != x ? x : softplus_f64(x))
 UNARY(f64, floor, double, double, floor(x))
@@ -340,7 +344,8 @@ SPREAD(bf16, uint16_t, uint32_t, (uint32_t)x << 16)
 #define REAL(P)                                                                                                        \
   [MN_EW_SQRT] = P##_sqrt, [MN_EW_RSQRT] = P##_rsqrt, [MN_EW_RECIP] = P##_recip, [MN_EW_EXP] = P##_exp,                \
   [MN_EW_LOG] = P##_log, [MN_EW_LOG1P] = P##_log1p, [MN_EW_SIN] = P##_sin, [MN_EW_COS] = P##_cos,                      \
-  [MN_EW_TANH] = P##_tanh, [MN_EW_SIGMOID] = P##_sigmoid, [MN_EW_ERF] = P##_erf, [MN_EW_SOFTPLUS] = P##_softplus
+  [MN_EW_TANH] = P##_tanh, [MN_EW_SIGMOID] = P##_sigmoid, [MN_EW_ERF] = P##_erf, [MN_EW_SOFTPLUS] = P##_softplus,              \
+  [MN_EW_SILU] = P##_silu, [MN_EW_SILU_SLOPE] = P##_silu_slope
 #define CAST_ROW(from) [MN_F32] = cast_##from##_f32, [MN_F64] = cast_##from##_f64, [MN_BF16] = cast_##from##_bf16,     \
   [MN_I32] = cast_##from##_i32, [MN_I64] = cast_##from##_i64, [MN_BOOL] = cast_##from##_bool
 #define cast_f32_f32 copy4

@@ -121,6 +121,10 @@ MN_INLINE vf vf_tanh(vf x) {
 }
 /* below -88.7, where the result is denormal, it is 0 */
 MN_INLINE vf vf_sigmoid(vf x) { return 1.0f / (1.0f + vf_exp(-x)); }
+MN_INLINE vf vf_silu_slope(vf x) { /* of silu(x) = x sigmoid(x) */
+  vf s = vf_sigmoid(x);
+  return s + x * s * (1.0f - s);
+}
 
 /* ---- erf ---- a polynomial in x^2 up to 1; then 1 - e^p(x), p fitted to log erfc, which is 1 in f32 from 3.93 on */
 MN_INLINE vf vf_erf(vf x) {
