@@ -124,7 +124,7 @@ IN_PLACE(columns_f32, UNIT_F32, 4, pitch)
  * the first cache; and f32 whose rows lie side by side (a transposed operand), if its lines do not meet in the second. */
 typedef enum { PACKED_A, ROWS_IN_PLACE, COLUMNS_IN_PLACE } a_reading;
 static a_reading reading_of(const mn_product *p) {
-  enum { LINE = 64, SETS = 64, WAYS = 4, SETS2 = 1024, WAYS2 = 4 };
+  enum { LINE = 64, SETS = 64, WAYS = 4, SETS2 = 2048, WAYS2 = 4 };
   if (p->a_rs == 1 && p->a_cs != 1 && !p->bf16) {
     int64_t lines = p->a_cs * 4 / LINE, sets = SETS2;
     for (; lines % 2 == 0 && sets > 1; lines /= 2) sets /= 2;

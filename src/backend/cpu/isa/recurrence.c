@@ -85,8 +85,10 @@ static void forward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) {
       scale_rows(w.x, kp, w.q.p, w.q.ld, c->b + r, n);
       tile_gemm(n, V, K, w.x, kp, 1, w.s, vp, w.o.p, w.o.ld, TILE_ADD, TILE_FULL);
     }
-    tile_gemm(n, n, K, w.q.p, w.q.ld, 1, w.kt, np, w.g, np, TILE_SET, TILE_FULL);
-    for (int64_t i = 0; i < n * np; i += MN_VL) vf_store(w.g + i, vf_load(w.g + i) * vf_load(c->M + r * np + i));
+    tile_gemm(n, n, K, w.q.p, w.q.ld, 1, w.kt, np, w.g, np, TILE_SET, TILE_OUT_LOWER);
+    for (int64_t t = 0; t < n; t++)
+      for (int64_t m = 0; m < np && m < tile_lower(t); m += MN_VL)
+        vf_store(w.g + t * np + m, vf_load(w.g + t * np + m) * vf_load(c->M + (t + r) * np + m));
     tile_gemm(n, V, n, w.g, np, 1, w.y, vp, w.o.p, w.o.ld, TILE_ADD, TILE_A_LOWER);
     rows_done(&p->o, b, t0, h, w.o, n, V);
     advance(p, &w, n, w.w, w.s, w.w, w.s);

@@ -187,14 +187,15 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
   zero(w->da, np);
 
   /* scores and their gradient: g = (Q K^T) o M_r; dN = dO Y^T; dg = dN o M_r; dM_r += dN o (Q K^T) */
-  tile_gemm(n, n, K, f->q.p, f->q.ld, 1, f->kt, np, f->g, np, TILE_SET, TILE_FULL);
-  tile_gemm(n, n, V, w->d_o.p, w->d_o.ld, 1, w->yt, np, w->dg, np, TILE_SET, TILE_FULL);
-  for (int64_t i = 0; i < n * np; i += MN_VL) {
-    vf g = vf_load(f->g + i), d = vf_load(w->dg + i), m = vf_load(c->M + r * np + i);
-    vf_store(w->dM + r * np + i, d * g);
-    vf_store(f->g + i, g * m);
-    vf_store(w->dg + i, d * m);
-  }
+  tile_gemm(n, n, K, f->q.p, f->q.ld, 1, f->kt, np, f->g, np, TILE_SET, TILE_OUT_LOWER);
+  tile_gemm(n, n, V, w->d_o.p, w->d_o.ld, 1, w->yt, np, w->dg, np, TILE_SET, TILE_OUT_LOWER);
+  for (int64_t t = 0; t < n; t++)
+    for (int64_t i = t * np; i < (t + 1) * np && i < t * np + tile_lower(t); i += MN_VL) {
+      vf g = vf_load(f->g + i), d = vf_load(w->dg + i), m = vf_load(c->M + r * np + i);
+      vf_store(w->dM + r * np + i, d * g);
+      vf_store(f->g + i, g * m);
+      vf_store(w->dg + i, d * m);
+    }
 
   /* dY = g^T dO + diag(M_n) K dW + diag(L_n) K dS, and through the DELTA rule; dU = theta dY */
   tile_gemm(n, V, n, f->g, 1, np, w->d_o.p, w->d_o.ld, w->dy, vp, TILE_SET, TILE_A_UPPER);

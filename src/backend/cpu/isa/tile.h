@@ -193,6 +193,9 @@ enum { TILE_MR = 8, TILE_NR = 2 };
 enum { TILE_MR = 4, TILE_NR = 2 };
 #endif
 
+/* With TILE_OUT_LOWER: so many columns of row i are computed (of a row that long, at least). */
+MN_INLINE int64_t tile_lower(int64_t i) { return tile_pad(i / TILE_MR * TILE_MR + TILE_MR); }
+
 MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
                               int64_t ldb, float *C, int64_t ldc, tile_mode mode, tile_tri tri,
                               const tile_linear *lin) {
