@@ -72,20 +72,13 @@ int main(int argc, char **argv) {
   const char *only = NULL;
   bool native = false;
   for (int i = 1; i + 1 < argc; i += 2) {
-    if (!strcmp(argv[i], "--threads"))
-      threads = atoi(argv[i + 1]);
-    else if (!strcmp(argv[i], "--seconds"))
-      seconds = atof(argv[i + 1]);
-    else if (!strcmp(argv[i], "--isa"))
-      setenv("MNEME_CPU_ISA", argv[i + 1], 1);
-    else if (!strcmp(argv[i], "--peer"))
-      native = !strcmp(argv[i + 1], "whole");
-    else if (!strcmp(argv[i], "--clock"))
-      cpu_time = !strcmp(argv[i + 1], "cpu");
-    else if (!strcmp(argv[i], "--only"))
-      only = argv[i + 1];
-    else
-      return fprintf(stderr, "bench-matmul: unknown option %s\n", argv[i]), 2;
+    if (!strcmp(argv[i], "--threads")) threads = atoi(argv[i + 1]);
+    else if (!strcmp(argv[i], "--seconds")) seconds = atof(argv[i + 1]);
+    else if (!strcmp(argv[i], "--isa")) setenv("MNEME_CPU_ISA", argv[i + 1], 1);
+    else if (!strcmp(argv[i], "--peer")) native = !strcmp(argv[i + 1], "whole");
+    else if (!strcmp(argv[i], "--clock")) cpu_time = !strcmp(argv[i + 1], "cpu");
+    else if (!strcmp(argv[i], "--only")) only = argv[i + 1];
+    else return fprintf(stderr, "bench-matmul: unknown option %s\n", argv[i]), 2;
   }
   mn_backend *b = NULL;
   if (mn_backend_cpu_new(threads, &b) != MN_OK) return fprintf(stderr, "bench-matmul: %s\n", mn_message()), 1;
@@ -93,8 +86,8 @@ int main(int argc, char **argv) {
   const int n_threads = mn_pool_threads(b->pool);
   const double peak[2] = {peak_of(b->pool, isa, false), peak_of(b->pool, isa, true)};
   printf("%s, %d threads; peak %.0f GFLOP/s f32, %.0f bf16\n", mn_isa_name(isa), n_threads, peak[0], peak[1]);
-  printf("%-18s %5s %5s %5s %5s  %-4s %10s %10s %8s %8s\n", "product", "batch", "M", "N", "K", "type", "Mneme",
-         "oneDNN", "ratio", "of peak");
+  printf("%-18s %5s %5s %5s %5s  %-4s %10s %10s %8s %8s\n", "product", "batch", "M", "N", "K", "type", "Mneme", "oneDNN", "ratio",
+         "of peak");
   for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
     const shape *h = &shapes[s];
     if (only && !strstr(h->what, only)) continue;
@@ -129,20 +122,14 @@ int main(int argc, char **argv) {
       mn_product_plan plan[2];
       size_t scratch_size = 64;
       for (int i = 0; i < 2; i++) { /* ours, oneDNN */
-        plan[i] = (mn_product_plan){.p = p,
-                                    .n_axes = 1,
-                                    .threads = n_threads,
-                                    .dim = {h->batch},
-                                    .a_step = {h->M * h->K},
-                                    .b_step = {h->K * h->N}};
+        plan[i] = (mn_product_plan){
+            .p = p, .n_axes = 1, .threads = n_threads, .dim = {h->batch}, .a_step = {h->M * h->K}, .b_step = {h->K * h->N}};
         mn_product_plan_make(&plan[i], isa, i ? MN_ONEDNN_ALWAYS : MN_ONEDNN_NEVER);
-        if (mn_product_plan_prepare(&plan[i], n_threads) != MN_OK)
-          return fprintf(stderr, "bench-matmul: %s\n", mn_message()), 1;
+        if (mn_product_plan_prepare(&plan[i], n_threads) != MN_OK) return fprintf(stderr, "bench-matmul: %s\n", mn_message()), 1;
         if (plan[i].scratch * (size_t)n_threads > scratch_size) scratch_size = plan[i].scratch * (size_t)n_threads;
       }
       mn_onednn *whole = NULL;
-      if (native && mn_onednn_new(&p, p.M, p.N, 1, &whole) != MN_OK)
-        return fprintf(stderr, "bench-matmul: %s\n", mn_message()), 1;
+      if (native && mn_onednn_new(&p, p.M, p.N, 1, &whole) != MN_OK) return fprintf(stderr, "bench-matmul: %s\n", mn_message()), 1;
       const bool peer = whole || plan[1].path == MN_PRODUCT_ONEDNN;
       void *scratch = mn_alloc_aligned(scratch_size);
       if (!scratch) return 1;
@@ -169,9 +156,8 @@ int main(int argc, char **argv) {
       const double work = 2e-9 * (double)h->batch * (double)h->M * (double)h->N * (double)h->K;
       for (int i = 0; i < 2; i++) qsort(time[i], (size_t)reps, sizeof(double), by_value);
       const double ours = work / time[0][reps / 2], theirs = peer ? work / time[1][reps / 2] : NAN;
-      printf("%-18s %5lld %5lld %5lld %5lld  %-4s %10.1f %10.1f %8.2f %7.0f%%\n", h->what, (long long)h->batch,
-             (long long)h->M, (long long)h->N, (long long)h->K, bf16 ? "bf16" : "f32", ours, theirs, ours / theirs,
-             100 * ours / peak[bf16]);
+      printf("%-18s %5lld %5lld %5lld %5lld  %-4s %10.1f %10.1f %8.2f %7.0f%%\n", h->what, (long long)h->batch, (long long)h->M,
+             (long long)h->N, (long long)h->K, bf16 ? "bf16" : "f32", ours, theirs, ours / theirs, 100 * ours / peak[bf16]);
       fflush(stdout);
       mn_onednn_free(whole);
       for (int i = 0; i < 2; i++) mn_product_plan_release(&plan[i]);

@@ -54,12 +54,9 @@ static mn_view view_new(mn_backend *b, const mn_tensor *t, uint64_t key) {
     float x = (float)mn_random_uniform(key, 0, (uint64_t)i) - 0.5f;
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    if (t->dtype == MN_F32)
-      ((float *)v.data)[i] = x;
-    else if (t->dtype == MN_BF16)
-      ((uint16_t *)v.data)[i] = (uint16_t)(bits >> 16);
-    else
-      ((int32_t *)v.data)[i] = (int32_t)(i * 7919 % vocab_size);
+    if (t->dtype == MN_F32) ((float *)v.data)[i] = x;
+    else if (t->dtype == MN_BF16) ((uint16_t *)v.data)[i] = (uint16_t)(bits >> 16);
+    else ((int32_t *)v.data)[i] = (int32_t)(i * 7919 % vocab_size);
   }
   return v;
 }
@@ -118,8 +115,8 @@ static void show(mn_backend *b, const char *what, mn_dtype t, mn_tensor *y) {
     printf("%-24s %-5s not run\n", what, mn_dtype_name(t));
     return;
   }
-  printf("%-24s %-5s %8.2f MB %9.1f us %7.1f GB/s   of copy %.2f\n", what, mn_dtype_name(t), bytes / 1e6, time * 1e6,
-         bytes / time / 1e9, copy / time);
+  printf("%-24s %-5s %8.2f MB %9.1f us %7.1f GB/s   of copy %.2f\n", what, mn_dtype_name(t), bytes / 1e6, time * 1e6, bytes / time / 1e9,
+         copy / time);
 }
 
 /* The node that mn_grad makes for y: the one operation of the given kind. */
@@ -191,10 +188,10 @@ static void cross_entropy(mn_backend *b, mn_graph *g, mn_dtype t) {
     if (alone < 0 || t1 - t0 < alone) alone = t1 - t0;
   }
   double rate = 2.0 * 512 * (double)(width * vocab_size) / alone;
-  printf("%-24s %-5s %8.1f ms %7.1f GFLOP/s, %.2f of the product of a chunk (%.1f GFLOP/s)\n", "cross-entropy",
-         mn_dtype_name(t), forward * 1e3, flops / forward / 1e9, flops / forward / rate, rate / 1e9);
-  printf("%-24s %-5s %8.1f ms %7.1f GFLOP/s, %.2f of it\n", "... with gradient", mn_dtype_name(t), both * 1e3,
-         3 * flops / both / 1e9, 3 * flops / both / rate);
+  printf("%-24s %-5s %8.1f ms %7.1f GFLOP/s, %.2f of the product of a chunk (%.1f GFLOP/s)\n", "cross-entropy", mn_dtype_name(t),
+         forward * 1e3, flops / forward / 1e9, flops / forward / rate, rate / 1e9);
+  printf("%-24s %-5s %8.1f ms %7.1f GFLOP/s, %.2f of it\n", "... with gradient", mn_dtype_name(t), both * 1e3, 3 * flops / both / 1e9,
+         3 * flops / both / rate);
   free(scratch);
   mn_view *views[3] = {&a, &bw, &c};
   for (int i = 0; i < 3; i++)
@@ -205,21 +202,14 @@ int main(int argc, char **argv) {
   int threads = 0;
   for (int i = 1; i < argc; i += 2) {
     const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-    if (value && !strcmp(argv[i], "--threads"))
-      threads = atoi(value);
-    else if (value && !strcmp(argv[i], "--rows") && atoi(value) > 0)
-      rows = atoi(value);
-    else if (value && !strcmp(argv[i], "--width") && atoi(value) > 0)
-      width = atoi(value);
-    else if (value && !strcmp(argv[i], "--vocab") && atoi(value) > 0)
-      vocab_size = atoi(value);
-    else if (value && !strcmp(argv[i], "--repeat") && atoi(value) > 0)
-      repeat = atoi(value);
-    else if (value && !strcmp(argv[i], "--clock"))
-      cpu_clock = !strcmp(value, "cpu");
+    if (value && !strcmp(argv[i], "--threads")) threads = atoi(value);
+    else if (value && !strcmp(argv[i], "--rows") && atoi(value) > 0) rows = atoi(value);
+    else if (value && !strcmp(argv[i], "--width") && atoi(value) > 0) width = atoi(value);
+    else if (value && !strcmp(argv[i], "--vocab") && atoi(value) > 0) vocab_size = atoi(value);
+    else if (value && !strcmp(argv[i], "--repeat") && atoi(value) > 0) repeat = atoi(value);
+    else if (value && !strcmp(argv[i], "--clock")) cpu_clock = !strcmp(value, "cpu");
     else {
-      fprintf(stderr, "usage: %s [--threads N] [--rows N] [--width D] [--vocab N] [--repeat N] [--clock wall|cpu]\n",
-              argv[0]);
+      fprintf(stderr, "usage: %s [--threads N] [--rows N] [--width D] [--vocab N] [--repeat N] [--clock wall|cpu]\n", argv[0]);
       return 2;
     }
   }
@@ -228,8 +218,8 @@ int main(int argc, char **argv) {
     fprintf(stderr, "%s\n", mn_message());
     return 1;
   }
-  printf("%s, %d threads, %lld rows of %lld, %s clock\n", mn_isa_name(mn_cpu_isa(b)), mn_pool_threads(b->pool),
-         (long long)rows, (long long)width, cpu_clock ? "cpu" : "wall");
+  printf("%s, %d threads, %lld rows of %lld, %s clock\n", mn_isa_name(mn_cpu_isa(b)), mn_pool_threads(b->pool), (long long)rows,
+         (long long)width, cpu_clock ? "cpu" : "wall");
   for (mn_dtype t = MN_F32; t <= MN_BF16; t += MN_BF16 - MN_F32) {
     mn_graph *g = mn_graph_new();
     if (!g) return 1;

@@ -43,7 +43,7 @@ typedef enum mn_status {
 /* This thread's last message; "" when none. Borrowed: valid until the next failure on the thread. */
 const char *mn_message(void);
 const char *mn_status_name(mn_status status); /* a word or two for logs; static */
-const char *mn_version(void);                   /* "0.1.0"; static */
+const char *mn_version(void);                 /* "0.1.0"; static */
 void mn_release(void *p);                     /* frees an array or text that a function handed over; NULL is fine */
 
 /* ---- a trained language model ------------------------------------------------------------------------------------- */
@@ -80,7 +80,7 @@ mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const f
 /* Feeds n tokens and gives nll [batch, n]: -log p(targets[t] | all tokens up to tokens[t]), in nats; 0 where a target is
  * negative. The perplexity of a text is exp of the mean, with targets[t] = tokens[t + 1]. */
 mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll);
-int64_t mn_stream_position(const mn_stream *s);  /* tokens fed so far, per stream of the batch */
+int64_t mn_stream_position(const mn_stream *s);   /* tokens fed so far, per stream of the batch */
 size_t mn_stream_state_bytes(const mn_stream *s); /* all that is needed to go on                */
 
 /* The session file: safetensors with the model's fingerprint, written whole or not at all. Loading refuses the file of

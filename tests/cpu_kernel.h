@@ -21,12 +21,9 @@ static inline void element_set(void *p, mn_dtype t, int64_t i, double x) {
   float f = (float)x;
   uint32_t bits;
   memcpy(&bits, &f, 4);
-  if (t == MN_F32)
-    ((float *)p)[i] = f;
-  else if (t == MN_I32)
-    ((int32_t *)p)[i] = (int32_t)x;
-  else
-    ((uint16_t *)p)[i] = (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+  if (t == MN_F32) ((float *)p)[i] = f;
+  else if (t == MN_I32) ((int32_t *)p)[i] = (int32_t)x;
+  else ((uint16_t *)p)[i] = (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
 /* Rows of the last axis lie `pad` elements further apart than they are long. What lies between is NaN. */
@@ -43,9 +40,8 @@ static inline mn_view tensor_new(mn_dtype t, int64_t pad, int ndim, const int64_
   memset(v.data, 0xff, bytes + 64);
   return v;
 }
-#define TENSOR(t, pad, ...)                                                                                            \
-  tensor_new(t, pad, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
-#define SCALAR(t) tensor_new(t, 0, 0, NULL)
+#define TENSOR(t, pad, ...) tensor_new(t, pad, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
+#define SCALAR(t)           tensor_new(t, 0, 0, NULL)
 
 static inline int64_t tensor_offset(const mn_view *v, int64_t i) { /* of element i in row-major order */
   int64_t offset = 0;
@@ -55,15 +51,10 @@ static inline int64_t tensor_offset(const mn_view *v, int64_t i) { /* of element
   }
   return offset;
 }
-static inline double tensor_get(const mn_view *v, int64_t i) {
-  return element_get(v->data, v->dtype, tensor_offset(v, i));
-}
-static inline void tensor_set(mn_view *v, int64_t i, double x) {
-  element_set(v->data, v->dtype, tensor_offset(v, i), x);
-}
+static inline double tensor_get(const mn_view *v, int64_t i) { return element_get(v->data, v->dtype, tensor_offset(v, i)); }
+static inline void tensor_set(mn_view *v, int64_t i, double x) { element_set(v->data, v->dtype, tensor_offset(v, i), x); }
 static inline mn_view tensor_random(mn_view v, uint64_t key, double scale, double shift) {
-  for (int64_t i = 0; i < mn_view_count(&v); i++)
-    tensor_set(&v, i, scale * mn_random_normal(key, 0, (uint64_t)i) + shift);
+  for (int64_t i = 0; i < mn_view_count(&v); i++) tensor_set(&v, i, scale * mn_random_normal(key, 0, (uint64_t)i) + shift);
   return v;
 }
 /* as doubles, row-major; free() it */
@@ -81,8 +72,8 @@ typedef const mn_kernel *const *(*kernels_of)(mn_isa isa, int *n);
 
 /* Runs the kernel of `op` that accepts the node, on `isa` with `threads` threads; outputs and workspace start as NaN.
  */
-static inline mn_status kernel_run(kernels_of list, const mn_op *op, const void *attr, mn_isa isa, int threads,
-                                   int n_in, mn_view *in, int n_out, mn_view *out) {
+static inline mn_status kernel_run(kernels_of list, const mn_op *op, const void *attr, mn_isa isa, int threads, int n_in, mn_view *in,
+                                   int n_out, mn_view *out) {
   mn_tensor tensors[2 * TENSOR_MAX], *in_ptr[TENSOR_MAX], *out_ptr[TENSOR_MAX];
   union {
     const void *in;
@@ -94,8 +85,7 @@ static inline mn_status kernel_run(kernels_of list, const mn_op *op, const void 
     tensors[i] = (mn_tensor){.node = &node, .dtype = v->dtype, .shape = mn_shape_of(v->ndim, v->dim)};
     *(i < n_in ? &in_ptr[i] : &out_ptr[i - n_in]) = &tensors[i];
   }
-  for (int i = 0; i < n_out; i++)
-    memset(out[i].data, 0xff, (size_t)mn_view_count(&out[i]) * mn_dtype_size(out[i].dtype));
+  for (int i = 0; i < n_out; i++) memset(out[i].data, 0xff, (size_t)mn_view_count(&out[i]) * mn_dtype_size(out[i].dtype));
   mn_cpu cpu = {.isa = isa};
   cpu.backend.impl = &cpu;
   int n;
@@ -117,8 +107,7 @@ static inline mn_status kernel_run(kernels_of list, const mn_op *op, const void 
     mn_status status = kernels[k]->prepare ? kernels[k]->prepare(&call) : MN_OK;
     if (status == MN_OK) status = kernels[k]->run(&call);
     if (kernels[k]->release) kernels[k]->release(&call);
-    for (size_t b = bytes; b < bytes + 64; b++)
-      CHECK(((unsigned char *)call.workspace)[b] == 0xff, "wrote behind the workspace");
+    for (size_t b = bytes; b < bytes + 64; b++) CHECK(((unsigned char *)call.workspace)[b] == 0xff, "wrote behind the workspace");
     free(call.workspace);
     mn_pool_free(call.pool);
     return status;
@@ -127,8 +116,8 @@ static inline mn_status kernel_run(kernels_of list, const mn_op *op, const void 
 }
 
 /* The same with 1 and 2 threads: the bits must agree. */
-static inline void kernel_check_run(kernels_of list, const mn_op *op, const void *attr, mn_isa isa, int n_in,
-                                    mn_view *in, int n_out, mn_view *out) {
+static inline void kernel_check_run(kernels_of list, const mn_op *op, const void *attr, mn_isa isa, int n_in, mn_view *in, int n_out,
+                                    mn_view *out) {
   void *first[TENSOR_MAX];
   CHECK_OK(kernel_run(list, op, attr, isa, 1, n_in, in, n_out, out));
   for (int i = 0; i < n_out; i++) {

@@ -11,11 +11,16 @@ static mn_cpu cpu; /* a backend of nothing but an instruction set */
 
 static inline double get(const void *p, mn_dtype t, int64_t i) {
   switch (t) {
-  case MN_F32: return ((const float *)p)[i];
-  case MN_F64: return ((const double *)p)[i];
-  case MN_I32: return ((const int32_t *)p)[i];
-  case MN_I64: return (double)((const int64_t *)p)[i];
-  case MN_BOOL: return ((const uint8_t *)p)[i] != 0;
+  case MN_F32:
+    return ((const float *)p)[i];
+  case MN_F64:
+    return ((const double *)p)[i];
+  case MN_I32:
+    return ((const int32_t *)p)[i];
+  case MN_I64:
+    return (double)((const int64_t *)p)[i];
+  case MN_BOOL:
+    return ((const uint8_t *)p)[i] != 0;
   default: {
     uint32_t u = (uint32_t)((const uint16_t *)p)[i] << 16;
     float f;
@@ -26,11 +31,21 @@ static inline double get(const void *p, mn_dtype t, int64_t i) {
 }
 static inline void put(void *p, mn_dtype t, int64_t i, double v) {
   switch (t) {
-  case MN_F32: ((float *)p)[i] = (float)v; break;
-  case MN_F64: ((double *)p)[i] = v; break;
-  case MN_I32: ((int32_t *)p)[i] = (int32_t)v; break;
-  case MN_I64: ((int64_t *)p)[i] = (int64_t)v; break;
-  case MN_BOOL: ((uint8_t *)p)[i] = v != 0; break;
+  case MN_F32:
+    ((float *)p)[i] = (float)v;
+    break;
+  case MN_F64:
+    ((double *)p)[i] = v;
+    break;
+  case MN_I32:
+    ((int32_t *)p)[i] = (int32_t)v;
+    break;
+  case MN_I64:
+    ((int64_t *)p)[i] = (int64_t)v;
+    break;
+  case MN_BOOL:
+    ((uint8_t *)p)[i] = v != 0;
+    break;
   default: {
     float f = (float)v;
     uint32_t u;
@@ -54,8 +69,8 @@ static inline int64_t at(const mn_view *v, int64_t i) { /* where logical element
 
 typedef const mn_kernel *const *(*kernel_list)(mn_isa isa, int *n);
 /* Runs the operation on views; false when no kernel of the list accepts it. */
-static inline bool run_kernel(kernel_list list, const mn_op *op, const void *attr, int n_in, mn_view *in, int n_out,
-                              mn_view *out, mn_pool *pool) {
+static inline bool run_kernel(kernel_list list, const mn_op *op, const void *attr, int n_in, mn_view *in, int n_out, mn_view *out,
+                              mn_pool *pool) {
   mn_tensor t_in[MN_KERNEL_MAX_IO], t_out[MN_KERNEL_MAX_IO], *pin[MN_KERNEL_MAX_IO], *pout[MN_KERNEL_MAX_IO];
   mn_node node = {.op = op, .n_in = n_in, .n_out = n_out, .in = pin, .out = pout, .attr = (void *)attr};
   for (int i = 0; i < n_in + n_out; i++) {
@@ -70,8 +85,15 @@ static inline bool run_kernel(kernel_list list, const mn_op *op, const void *att
   for (int i = 0; i < n; i++) {
     const mn_kernel *k = ks[i];
     if (k->op != op || (k->accepts && !k->accepts(&node))) continue;
-    mn_call call = {.kernel = k, .node = &node, .attr = attr, .n_in = n_in, .n_out = n_out, .in = in, .out = out,
-                    .pool = pool, .backend = &cpu.backend};
+    mn_call call = {.kernel = k,
+                    .node = &node,
+                    .attr = attr,
+                    .n_in = n_in,
+                    .n_out = n_out,
+                    .in = in,
+                    .out = out,
+                    .pool = pool,
+                    .backend = &cpu.backend};
     call.workspace = mn_alloc_aligned((k->workspace ? k->workspace(&call) : 0) + 64);
     if (k->prepare) CHECK_OK(k->prepare(&call));
     CHECK_OK(k->run(&call));

@@ -12,8 +12,8 @@ enum { GC_MAX = 16 };
 typedef struct gc_input {
   mn_dtype dtype;
   mn_shape shape;
-  double lo, hi;  /* drawn uniformly from [lo, hi]; integers too */
-  bool constant;  /* not differentiated */
+  double lo, hi; /* drawn uniformly from [lo, hi]; integers too */
+  bool constant; /* not differentiated */
 } gc_input;
 
 typedef void (*gc_function)(mn_graph *g, mn_tensor **x, mn_tensor **y); /* y: n_y results, any shapes */
@@ -47,8 +47,8 @@ static inline double *gc_unpack(const mn_view *v) {
 }
 
 /* Compiles outputs over leaves bound to the given doubles and returns the outputs as doubles. 0 on failure. */
-static inline int gc_run(mn_graph *g, mn_backend *b, unsigned passes_off, mn_activation_policy policy, int n_x,
-                         mn_tensor **leaf, double **value, int n_y, mn_tensor **y, double **out) {
+static inline int gc_run(mn_graph *g, mn_backend *b, unsigned passes_off, mn_activation_policy policy, int n_x, mn_tensor **leaf,
+                         double **value, int n_y, mn_tensor **y, double **out) {
   mn_plan *plan = NULL;
   mn_plan_request q = {.graph = g, .n_outputs = n_y, .outputs = y, .backend = b, .passes_off = passes_off, .activations = policy};
   mn_status s = mn_plan_compile(&q, &plan);

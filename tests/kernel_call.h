@@ -50,10 +50,8 @@ static inline void put(held *x, int64_t row, int64_t width, const float *src, bo
       }
     } else {
       float *p = (float *)x->view.data + off + j;
-      if (read)
-        dst[j] = *p;
-      else
-        *p = src[j];
+      if (read) dst[j] = *p;
+      else *p = src[j];
     }
   }
 }
@@ -76,8 +74,8 @@ static inline float *read_out(held *x) {
 typedef const mn_kernel *const *(*kernel_list)(mn_isa isa, int *n);
 
 /* Runs the first kernel of the list that takes the operation with these operands. */
-static inline void call_kernel(kernel_list kernels, const mn_op *op, void *attr, mn_isa isa, mn_pool *pool, held *in,
-                               int n_in, held *out, int n_out) {
+static inline void call_kernel(kernel_list kernels, const mn_op *op, void *attr, mn_isa isa, mn_pool *pool, held *in, int n_in, held *out,
+                               int n_out) {
   mn_cpu cpu = {.isa = isa};
   cpu.backend.impl = &cpu;
   mn_tensor *it[MN_KERNEL_MAX_IO], *ot[MN_KERNEL_MAX_IO];
@@ -142,8 +140,8 @@ static inline mn_isa last_isa(void) { /* AMX has no vector code of its own */
 
 /* Runs the graph on the CPU backend, with its kernels, and on the reference backend, by composition: all outputs must
  * agree. data[i] belongs to leaves[i]. */
-static inline void compare_backends(mn_graph *g, int n_out, mn_tensor **out, int n_leaves, mn_tensor **leaves,
-                                    void **data, double tolerance, const char *what) {
+static inline void compare_backends(mn_graph *g, int n_out, mn_tensor **out, int n_leaves, mn_tensor **leaves, void **data,
+                                    double tolerance, const char *what) {
   CHECK_OK(mn_graph_status(g));
   mn_backend *cpu = NULL;
   CHECK_OK(mn_backend_cpu_new(2, &cpu));

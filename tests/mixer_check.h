@@ -140,7 +140,8 @@ static inline void mc_close(mc_mixer *m) {
 }
 
 static inline mn_scope *mc_scope(mc_mixer *m, mn_graph *g, bool carried) {
-  return mn_scope_new(g, (mn_build){.param = m->type, .compute = m->bf16 ? MN_BF16 : m->type, .carried = carried, .position_multiple = m->multiple}, m->B);
+  return mn_scope_new(
+      g, (mn_build){.param = m->type, .compute = m->bf16 ? MN_BF16 : m->type, .carried = carried, .position_multiple = m->multiple}, m->B);
 }
 
 /* Values that leave nothing special: matrices N(0, 1/in), vectors their constant + 0.3 N(0,1). */
@@ -190,8 +191,7 @@ static inline int mc_bind_params(mc_mixer *m, mn_scope *s, mn_plan *plan, void *
 
 /* Training: a fresh stream x [B,T,D] -> y (caller's memory), and, with dy, the gradients of sum(y * dy) as "x" and by
  * parameter name; reports by name. grads and reports may be NULL. */
-static inline int mc_forward(mc_mixer *m, int64_t T, const double *x, double *y, const double *dy, mc_bag *grads,
-                             mc_bag *reports) {
+static inline int mc_forward(mc_mixer *m, int64_t T, const double *x, double *y, const double *dy, mc_bag *grads, mc_bag *reports) {
   mn_graph *g = mn_graph_new();
   mn_scope *s = mc_scope(m, g, false);
   mn_shape shape = MN_SHAPE(m->B, T, m->d_model);
@@ -255,8 +255,8 @@ static inline mc_built *mc_build_carried(mc_mixer *m, int64_t T) {
   const mn_built_state *st;
   int n = mn_scope_states(b->s, &st), ok = n <= MC_MAX && mn_graph_status(b->g) == MN_OK;
   for (int i = 0; ok && i < n; i++) leaf[i] = st[i].leaf, value[i] = st[i].value;
-  mn_plan_request q = {.graph = b->g, .n_outputs = 1, .outputs = &y, .n_assigns = n, .variables = leaf, .values = value,
-                       .backend = m->backend};
+  mn_plan_request q = {
+      .graph = b->g, .n_outputs = 1, .outputs = &y, .n_assigns = n, .variables = leaf, .values = value, .backend = m->backend};
   ok = ok && mn_plan_compile(&q, &b->plan) == MN_OK;
   if (!ok) mc_complain("carried build");
   ok = ok && mc_bind_params(m, b->s, b->plan, b->param_mem);
@@ -307,8 +307,7 @@ static inline int mc_segment(mc_mixer *m, mc_bag *state, int64_t T, const double
       printf("  state %s: %s\n", st[i].info.name, t ? "its shape depends on the segment" : "is not in the stream's start");
       return 0;
     }
-    for (int64_t k = 0, count = mn_shape_count(&t->shape); k < count; k++)
-      mn_element_store(b->state_mem[i], st[i].info.dtype, k, t->x[k]);
+    for (int64_t k = 0, count = mn_shape_count(&t->shape); k < count; k++) mn_element_store(b->state_mem[i], st[i].info.dtype, k, t->x[k]);
   }
   if (mn_plan_run(b->plan) != MN_OK) return mc_complain("run");
   const mn_view *v = mn_plan_output(b->plan, 0);
@@ -570,7 +569,8 @@ static inline void mc_golden(const char *file, mn_backend *backend, mn_dtype typ
     CHECK(e < tolerance || largest < 1e-12, "%s: the gradient of %s differs by %g", file, grads.t[i].name, e);
   }
   for (int i = 0; i < f.n; i++) /* and no parameter of the file is unused */
-    if (!strncmp(f.t[i].name, "grad.", 5)) CHECK(mc_get(&grads, f.t[i].name + 5) != NULL, "%s: %s is not a parameter", file, f.t[i].name + 5);
+    if (!strncmp(f.t[i].name, "grad.", 5))
+      CHECK(mc_get(&grads, f.t[i].name + 5) != NULL, "%s: %s is not a parameter", file, f.t[i].name + 5);
   ok = mc_pieces(&m, T, x->x, 0, NULL, y, &state);
   CHECK(ok, "%s: a stream does not run", file);
   if (!ok) goto done;

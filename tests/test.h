@@ -10,28 +10,28 @@
 static int test_passed, test_failed;
 static const char *test_current = "";
 
-#define CHECK(cond, ...)                                                                                               \
-  do {                                                                                                                 \
-    if (cond) test_passed++;                                                                                           \
-    else {                                                                                                             \
-      test_failed++;                                                                                                   \
-      printf("FAILED %s (%s:%d): %s: ", test_current, __FILE__, __LINE__, #cond);                                      \
-      printf(__VA_ARGS__);                                                                                             \
-      printf("\n");                                                                                                    \
-    }                                                                                                                  \
+#define CHECK(cond, ...)                                                                                                                   \
+  do {                                                                                                                                     \
+    if (cond) test_passed++;                                                                                                               \
+    else {                                                                                                                                 \
+      test_failed++;                                                                                                                       \
+      printf("FAILED %s (%s:%d): %s: ", test_current, __FILE__, __LINE__, #cond);                                                          \
+      printf(__VA_ARGS__);                                                                                                                 \
+      printf("\n");                                                                                                                        \
+    }                                                                                                                                      \
   } while (0)
-#define CHECK_OK(expr)                                                                                                 \
-  do {                                                                                                                 \
-    mn_status check_status_ = (expr);                                                                                  \
-    CHECK(check_status_ == MN_OK, "%s: %s", mn_status_name(check_status_), mn_message());                              \
+#define CHECK_OK(expr)                                                                                                                     \
+  do {                                                                                                                                     \
+    mn_status check_status_ = (expr);                                                                                                      \
+    CHECK(check_status_ == MN_OK, "%s: %s", mn_status_name(check_status_), mn_message());                                                  \
   } while (0)
-#define RUN(fn)                                                                                                        \
-  do {                                                                                                                 \
-    test_current = #fn;                                                                                                \
-    int before_ = test_failed;                                                                                         \
-    fn();                                                                                                              \
-    printf("%s %s\n", test_failed == before_ ? "ok    " : "FAILED", #fn);                                              \
-    fflush(stdout);                                                                                                    \
+#define RUN(fn)                                                                                                                            \
+  do {                                                                                                                                     \
+    test_current = #fn;                                                                                                                    \
+    int before_ = test_failed;                                                                                                             \
+    fn();                                                                                                                                  \
+    printf("%s %s\n", test_failed == before_ ? "ok    " : "FAILED", #fn);                                                                  \
+    fflush(stdout);                                                                                                                        \
   } while (0)
 
 static inline int test_end(void) {

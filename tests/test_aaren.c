@@ -83,7 +83,8 @@ static void all_forms_are_the_dense_softmax(void) { /* scores N(0, 30^2) */
   for (int f64 = 0; f64 < 2; f64++)
     for (int stream = 0; stream < 2; stream++) {
       probe(1, f64, stream, LONG, x, y);
-      CHECK(apart(y, want, LONG) < (f64 ? 1e-12 : 1e-5), "%s, %s: %g", f64 ? "f64" : "f32", stream ? "token by token" : "parallel", apart(y, want, LONG));
+      CHECK(apart(y, want, LONG) < (f64 ? 1e-12 : 1e-5), "%s, %s: %g", f64 ? "f64" : "f32", stream ? "token by token" : "parallel",
+            apart(y, want, LONG));
     }
   free(x);
 }
@@ -145,7 +146,8 @@ static void scores_count_by_difference_and_tokens_have_no_order(void) {
     }
     for (int t = 0; t < T; t++) memcpy(z + t * D, x + (T - 1 - t) * D, sizeof(double) * D);
     probe(1, k & 1, k & 2, T, z, y);
-    CHECK(apart(y + (T - 1) * D, want + (T - 1) * D, 1) < 1e-5, "the other way round, the last y differs by %g", apart(y + (T - 1) * D, want + (T - 1) * D, 1));
+    CHECK(apart(y + (T - 1) * D, want + (T - 1) * D, 1) < 1e-5, "the other way round, the last y differs by %g",
+          apart(y + (T - 1) * D, want + (T - 1) * D, 1));
     free(z);
   }
   free(x);
@@ -200,7 +202,8 @@ static void the_last_output_is_cross_attention(void) {
           int64_t row = h * K + k;
           double q = b[0] ? b[0][row] : 0, key = b[1] ? b[1][row] : 0;
           v[k] = b[2] ? b[2][row] : 0;
-          for (int64_t j = 0; j < W; j++) q += p[0][row * W + j] * query[j], key += p[1][row * W + j] * x[t * W + j], v[k] += p[2][row * W + j] * x[t * W + j];
+          for (int64_t j = 0; j < W; j++)
+            q += p[0][row * W + j] * query[j], key += p[1][row * W + j] * x[t * W + j], v[k] += p[2][row * W + j] * x[t * W + j];
           score += q * key / (i == 2 ? 1 : sqrt((double)K));
         }
         double e = exp(score - rate * (double)(T - 1 - t));
@@ -244,7 +247,8 @@ static void states_merge(void) {
   mc_mixer m;
   double *x = mc_normal(PIECES * LEN * W, 2, 4), y[PIECES * LEN * W], piece_m[PIECES][H], piece_u[PIECES][H], piece_w[PIECES][H * K];
   mc_bag whole = {0};
-  if (!mc_open(&m, forms[0], W, 1, MN_F64, mn_backend_ref()) || !mc_random_params(&m, 6) || !mc_pieces(&m, PIECES * LEN, x, 0, NULL, y, &whole)) {
+  if (!mc_open(&m, forms[0], W, 1, MN_F64, mn_backend_ref()) || !mc_random_params(&m, 6) ||
+      !mc_pieces(&m, PIECES * LEN, x, 0, NULL, y, &whole)) {
     CHECK(false, "run");
     return;
   }
@@ -301,7 +305,8 @@ static void gradients_flow_through_the_state(void) {
       mn_graph *g = mn_graph_new();
       mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, 1);
       mn_tensor *in = mn_input(g, "x", MN_F64, MN_SHAPE(1, T, W)), *outs[MC_MAX], *wrt[MC_MAX] = {in};
-      mn_tensor *y = loop ? mn_scope_loop(s, 5, segment, &m.mixer, in) : mn_mixer_apply(s, &m.mixer, in), *loss = mn_sum(g, mn_mul(g, y, y), 7);
+      mn_tensor *y = loop ? mn_scope_loop(s, 5, segment, &m.mixer, in) : mn_mixer_apply(s, &m.mixer, in),
+                *loss = mn_sum(g, mn_mul(g, y, y), 7);
       mn_tensor *const *params;
       int n = mn_scope_params(s, NULL, &params);
       void *mem[MC_MAX] = {NULL};
@@ -357,8 +362,11 @@ static void a_layer_has_512_parameters_more_than_attention(void) { /* D 512, H 8
   mn_arena *arena = mn_arena_new();
   int64_t count[2] = {0, 0};
   for (int k = 0; k < 2; k++) {
-    mn_model *model = model_of(arena, k ? "{vocab_size: 1, d_model: 512, layers: 1, norm: layer, block: {mixer: {type: attention, heads: 8, bias: true}, channel: mlp, hidden: 2048}}"
-                                        : "{vocab_size: 1, d_model: 512, layers: 1, norm: layer, block: {mixer: {type: aaren, heads: 8}, channel: mlp, hidden: 2048}}");
+    mn_model *model = model_of(
+        arena,
+        k ? "{vocab_size: 1, d_model: 512, layers: 1, norm: layer, block: {mixer: {type: attention, heads: 8, bias: true}, channel: mlp, "
+            "hidden: 2048}}"
+          : "{vocab_size: 1, d_model: 512, layers: 1, norm: layer, block: {mixer: {type: aaren, heads: 8}, channel: mlp, hidden: 2048}}");
     mn_graph *g = mn_graph_new();
     mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, 1);
     if (model) mn_block_apply(mn_scope_in(s, "layer"), &model->blocks[0], mn_input(g, "x", MN_F32, MN_SHAPE(1, 4, 512)));

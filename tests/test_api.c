@@ -8,8 +8,8 @@
 
 #include "test.h"
 
-#define DIR MN_TEST_BINARY_DIR "/api"
-#define MODEL DIR "/model"
+#define DIR    MN_TEST_BINARY_DIR "/api"
+#define MODEL  DIR "/model"
 #define RECIPE DIR "/recipe.yaml"
 
 static int sh(const char *command) {
@@ -20,13 +20,15 @@ static int sh(const char *command) {
 static void set_up(void) {
   CHECK(sh("rm -rf " DIR " && mkdir -p " DIR) == 0, DIR);
   FILE *f = fopen(DIR "/text.txt", "w");
-  for (int i = 0; f && i < 2000; i++) fprintf(f, "%s %s\n", i % 3 ? "it was the best of times," : "it was the worst", i % 2 ? "said he" : "she read");
+  for (int i = 0; f && i < 2000; i++)
+    fprintf(f, "%s %s\n", i % 3 ? "it was the best of times," : "it was the worst", i % 2 ? "said he" : "she read");
   if (f) fclose(f);
   f = fopen(RECIPE, "w");
   if (f) {
     fputs("name: api\ntokenizer: {type: bytes}\ndata: {files: [" DIR "/text.txt], validation: 0.1, cache: " DIR "/cache}\n"
           "model: {d_model: 32, layers: 1, block: {mixer: {type: titans_mag, heads: 2, window: 8, chunk: 8, segment: 8}, hidden: 64}}\n"
-          "train: {steps: 30, batch: 4, seq_len: 32, optimizer: {lr: 1e-2}, validate_every: 0}\n", f);
+          "train: {steps: 30, batch: 4, seq_len: 32, optimizer: {lr: 1e-2}, validate_every: 0}\n",
+          f);
     fclose(f);
   }
   setenv("MNEME_HOME", DIR, 1);
@@ -40,7 +42,8 @@ static void the_examples_run(void) {
   CHECK(sh("grep -q 'tokens read, perplexity' " DIR "/stream.log && grep -q '^It was' " DIR "/stream.log") == 0, "see " DIR "/stream.log");
   if (access(MN_TEST_BINARY_DIR "/api-cpp", X_OK) == 0) /* where there is a C++ compiler */
     CHECK(sh(MN_TEST_BINARY_DIR "/api-cpp " MODEL " | grep -q '^23 '") == 0, "C++");
-  CHECK(sh(MN_TEST_BINARY_DIR "/mneme generate --model " MODEL " --prompt it --tokens 5 >/dev/null 2>&1") == 0, "the program reads it, too");
+  CHECK(sh(MN_TEST_BINARY_DIR "/mneme generate --model " MODEL " --prompt it --tokens 5 >/dev/null 2>&1") == 0,
+        "the program reads it, too");
 }
 
 static void training_lowers_the_loss(void) {
@@ -68,7 +71,8 @@ static bool on_step(void *ctx, int64_t step, int64_t steps, double loss, double 
 
 static void a_whole_training_stops_and_resumes(void) {
   seen a = {.stop_at = 4}, b = {0};
-  CHECK(mn_lm_train(RECIPE, (const char *const[]){"train.steps=10", NULL}, DIR "/whole", false, on_step, &a) == MN_ERR_CANCELLED, "%s", mn_message());
+  CHECK(mn_lm_train(RECIPE, (const char *const[]){"train.steps=10", NULL}, DIR "/whole", false, on_step, &a) == MN_ERR_CANCELLED, "%s",
+        mn_message());
   CHECK_OK(mn_lm_train(RECIPE, (const char *const[]){"train.steps=10", NULL}, DIR "/whole", true, on_step, &b));
   CHECK(a.steps == 4 && b.steps == 6, "%lld and %lld steps", (long long)a.steps, (long long)b.steps);
   mn_lm *lm = NULL;
@@ -174,16 +178,19 @@ static void wrong_use_is_named(void) {
   CHECK(mn_lm_open(DIR "/nothing", 1, &lm) == MN_ERR_IO && !lm && strstr(mn_message(), "nothing"), "%s", mn_message());
   CHECK(mn_lm_open(NULL, 1, &lm) == MN_ERR_ARG && !lm, "%s", mn_message());
   CHECK(mn_training_new(DIR "/none.yaml", NULL, 1, &t) != MN_OK && !t && strstr(mn_message(), "none.yaml"), "%s", mn_message());
-  CHECK(mn_training_new(RECIPE, (const char *const[]){"train.stepz=3", NULL}, 1, &t) == MN_ERR_CONFIG && !t && strstr(mn_message(), "steps"), "%s",
-        mn_message());
+  CHECK(mn_training_new(RECIPE, (const char *const[]){"train.stepz=3", NULL}, 1, &t) == MN_ERR_CONFIG && !t &&
+            strstr(mn_message(), "steps"),
+        "%s", mn_message());
   CHECK_OK(mn_lm_open(MODEL, 1, &lm));
   if (!lm) return;
-  CHECK(mn_stream_new(lm, (const char *const[]){"bach=2", NULL}, &s) == MN_ERR_CONFIG && !s && strstr(mn_message(), "batch"), "%s", mn_message());
+  CHECK(mn_stream_new(lm, (const char *const[]){"bach=2", NULL}, &s) == MN_ERR_CONFIG && !s && strstr(mn_message(), "batch"), "%s",
+        mn_message());
   CHECK_OK(mn_stream_new(lm, NULL, &s));
   CHECK(mn_stream_feed(s, (int32_t[]){100000}, 1, NULL) == MN_ERR_ARG, "%s", mn_message());
   CHECK(mn_stream_feed(s, NULL, 1, NULL) == MN_ERR_ARG && mn_stream_feed(s, (int32_t[]){1}, 0, NULL) == MN_ERR_ARG, "%s", mn_message());
   CHECK(mn_stream_generate(s, (int32_t[]){1}, 1, 3, (const char *const[]){"temprature=1", NULL}, NULL, NULL) == MN_ERR_CONFIG &&
-            strstr(mn_message(), "temperature"), "%s", mn_message());
+            strstr(mn_message(), "temperature"),
+        "%s", mn_message());
   CHECK(mn_stream_load(s, DIR "/text.txt") == MN_ERR_FORMAT, "%s", mn_message());
   mn_stream_free(s);
   mn_lm_free(lm);

@@ -108,11 +108,11 @@ static void philox_is_the_published_function(void) {
   /* Random123's known answers for philox4x32-10: counter and key all zero, and all ones. */
   uint32_t out[4];
   mn_philox(0, 0, 0, out);
-  CHECK(out[0] == 0x6627e8d5u && out[1] == 0xe169c58du && out[2] == 0xbc57ac4cu && out[3] == 0x9b00dbd8u,
-        "%08x %08x %08x %08x", out[0], out[1], out[2], out[3]);
+  CHECK(out[0] == 0x6627e8d5u && out[1] == 0xe169c58du && out[2] == 0xbc57ac4cu && out[3] == 0x9b00dbd8u, "%08x %08x %08x %08x", out[0],
+        out[1], out[2], out[3]);
   mn_philox(UINT64_MAX, UINT64_MAX, UINT64_MAX, out);
-  CHECK(out[0] == 0x408f276du && out[1] == 0x41c83b0eu && out[2] == 0xa20bc7c6u && out[3] == 0x6d5451fdu,
-        "%08x %08x %08x %08x", out[0], out[1], out[2], out[3]);
+  CHECK(out[0] == 0x408f276du && out[1] == 0x41c83b0eu && out[2] == 0xa20bc7c6u && out[3] == 0x6d5451fdu, "%08x %08x %08x %08x", out[0],
+        out[1], out[2], out[3]);
 }
 
 static void random_streams_have_their_moments(void) {
@@ -341,8 +341,7 @@ static void writes_keep_mode_and_links(void) {
   mn_file_writer *w;
   CHECK(mn_file_writer_open(scratch, &w) == MN_ERR_IO && strstr(mn_message(), "directory"), "%s", mn_message());
   CHECK(mn_file_writer_open("/dev/null", &w) == MN_ERR_IO && strstr(mn_message(), "regular"), "%s", mn_message());
-  CHECK(mn_file_writer_open(in_scratch("no/such/place"), &w) == MN_ERR_IO && strstr(mn_message(), "No such file"), "%s",
-        mn_message());
+  CHECK(mn_file_writer_open(in_scratch("no/such/place"), &w) == MN_ERR_IO && strstr(mn_message(), "No such file"), "%s", mn_message());
   CHECK(mn_file_writer_open("", &w) == MN_ERR_IO, "empty name");
 }
 
@@ -384,7 +383,7 @@ static void hashes_follow_the_content(void) {
   char a[MN_HASH_HEX], b[MN_HASH_HEX];
   mn_content_hash("", 0, a);
   CHECK(!strcmp(a, "99aa06d3014798d86001c324468d497f"), "XXH3-128 of nothing: %s", a); /* the published value */
-  size_t n = 700001; /* more than one piece */
+  size_t n = 700001;                                                                   /* more than one piece */
   unsigned char *data = malloc(n);
   for (size_t i = 0; i < n; i++) data[i] = (unsigned char)(i * i >> 3);
   CHECK_OK(mn_file_write(in_scratch("hash"), data, n));

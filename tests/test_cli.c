@@ -42,7 +42,8 @@ static mn_status fake_run(mn_cli *cli) {
   seen.n_set = cli->n_set;
   snprintf(seen.set1, sizeof seen.set1, "%s", cli->n_set > 1 ? cli->set[1] : "");
   snprintf(seen.out, sizeof seen.out, "%s", cli->out_dir ? cli->out_dir : "");
-  for (seen.tags = 0; mn_cli_nth(cli, "tag", seen.tags); seen.tags++) {}
+  for (seen.tags = 0; mn_cli_nth(cli, "tag", seen.tags); seen.tags++) {
+  }
   const char *tag1 = mn_cli_nth(cli, "tag", 1);
   snprintf(seen.tag1, sizeof seen.tag1, "%s", tag1 ? tag1 : "");
   cli->bars_short = seen.bars_short;
@@ -56,11 +57,24 @@ static const mn_option fake_options[] = {{"steps", "N", "100", "how many steps",
                                          {"tag", "WORD", "none", "a tag; may be repeated", MN_OPTION_REPEATS},
                                          {0}};
 static const char *const fake_examples[] = {"mneme train r.yaml --out runs/r", NULL};
-static const mn_verb fake_train = {.name = "train", .purpose = MN_VERB_TRAIN, .summary = "train a model",
-  .usage = "RECIPE.yaml [options]", .about = "Trains.", .options = fake_options, .examples = fake_examples,
-  .common = MN_CLI_THREADS | MN_CLI_SEED | MN_CLI_SET | MN_CLI_OUT, .min_args = 1, .max_args = 1, .run = fake_run};
-static const mn_verb fake_stream = {.name = "stream", .purpose = MN_VERB_USE, .summary = "stream a text",
-  .usage = "", .max_args = -1, .options = fake_options, .run = fake_run};
+static const mn_verb fake_train = {.name = "train",
+                                   .purpose = MN_VERB_TRAIN,
+                                   .summary = "train a model",
+                                   .usage = "RECIPE.yaml [options]",
+                                   .about = "Trains.",
+                                   .options = fake_options,
+                                   .examples = fake_examples,
+                                   .common = MN_CLI_THREADS | MN_CLI_SEED | MN_CLI_SET | MN_CLI_OUT,
+                                   .min_args = 1,
+                                   .max_args = 1,
+                                   .run = fake_run};
+static const mn_verb fake_stream = {.name = "stream",
+                                    .purpose = MN_VERB_USE,
+                                    .summary = "stream a text",
+                                    .usage = "",
+                                    .max_args = -1,
+                                    .options = fake_options,
+                                    .run = fake_run};
 static const mn_verb *const fake_verbs[] = {&fake_train, &fake_stream};
 
 /* Runs the frame on a command line in a child, so that what it prints can be read and signals can be sent. */
@@ -165,8 +179,8 @@ static void statuses_become_exit_codes(void) {
   static const struct {
     mn_status status;
     int code;
-  } cases[] = {{MN_OK, 0}, {MN_ERR_CONFIG, 2}, {MN_ERR_ARG, 2}, {MN_ERR_CANCELLED, 3}, {MN_ERR_IO, 1},
-               {MN_ERR_FORMAT, 1}, {MN_ERR_NUMERIC, 1}, {MN_ERR_SHAPE, 1}};
+  } cases[] = {{MN_OK, 0},     {MN_ERR_CONFIG, 2}, {MN_ERR_ARG, 2},     {MN_ERR_CANCELLED, 3},
+               {MN_ERR_IO, 1}, {MN_ERR_FORMAT, 1}, {MN_ERR_NUMERIC, 1}, {MN_ERR_SHAPE, 1}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     reset();
     seen.result = cases[i].status;
@@ -198,17 +212,15 @@ static void json_errors(void) {
 
 static void help_pages(void) {
   result r = call("mneme --help");
-  CHECK(r.code == 0 && strstr(r.out, "Train and compare") && strstr(r.out, "Use a model") &&
-            strstr(r.out, "train a model"),
-        "%s", r.out);
+  CHECK(r.code == 0 && strstr(r.out, "Train and compare") && strstr(r.out, "Use a model") && strstr(r.out, "train a model"), "%s", r.out);
   CHECK(strstr(r.out, "Train and compare") < strstr(r.out, "Use a model"), "the purposes keep their order");
   CHECK(!strstr(r.out, "\nMeasure"), "no heading without a verb");
   const char *ways[] = {"mneme train --help", "mneme help train", "mneme train --steps x --help", "mneme train -h"};
   for (int i = 0; i < 4; i++) {
     r = call(ways[i]);
     CHECK(r.code == 0 && seen.calls == 0 && strstr(r.out, "mneme train RECIPE.yaml [options]"), "%s: %s", ways[i], r.out);
-    CHECK(strstr(r.out, "--steps N") && strstr(r.out, "(default 100)") && strstr(r.out, "--set KEY=VALUE") &&
-              strstr(r.out, "Exit status"), "%s", r.out);
+    CHECK(strstr(r.out, "--steps N") && strstr(r.out, "(default 100)") && strstr(r.out, "--set KEY=VALUE") && strstr(r.out, "Exit status"),
+          "%s", r.out);
   }
   r = call("mneme stream --help");
   CHECK(!strstr(r.out, "--seed"), "only the options it takes: %s", r.out);
@@ -228,12 +240,20 @@ static void nearest_names(void) {
   static const char *const names[] = {"window", "num_heads", "head_dim", "learning_rate", "lr", "chunk", "steps"};
   static const struct {
     const char *word, *expect;
-  } cases[] = {{"windwo", "window"}, {"num-heads", "num_heads"}, {"headdim", "head_dim"}, {"learnig_rate", "learning_rate"},
-               {"learning", "learning_rate"}, {"Chunk", "chunk"}, {"xyz", NULL}, {"", NULL}, {"q", NULL}, {"step", "steps"}};
+  } cases[] = {{"windwo", "window"},
+               {"num-heads", "num_heads"},
+               {"headdim", "head_dim"},
+               {"learnig_rate", "learning_rate"},
+               {"learning", "learning_rate"},
+               {"Chunk", "chunk"},
+               {"xyz", NULL},
+               {"", NULL},
+               {"q", NULL},
+               {"step", "steps"}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     const char *got = mn_nearest(cases[i].word, names, 7);
-    CHECK(got == cases[i].expect || (got && cases[i].expect && !strcmp(got, cases[i].expect)), "%s -> %s",
-          cases[i].word, got ? got : "nothing");
+    CHECK(got == cases[i].expect || (got && cases[i].expect && !strcmp(got, cases[i].expect)), "%s -> %s", cases[i].word,
+          got ? got : "nothing");
   }
   char longword[400];
   memset(longword, 'w', sizeof longword - 1);
@@ -310,12 +330,12 @@ static void runs_on_the_command_line(void) {
   char dir[64] = "/tmp/mneme-test-cli-XXXXXX", command[512], out[65536];
   if (!mkdtemp(dir)) return;
   setenv("MNEME_HOME", dir, 1);
-#define MNEME(args, expect)                                                                                            \
-  do {                                                                                                                 \
-    char line_[640];                                                                                                   \
-    snprintf(line_, sizeof line_, "%s/mneme %s 2>&1", MN_TEST_BINARY_DIR, args);                                       \
-    int code_ = shell(line_, out, sizeof out);                                                                       \
-    CHECK(code_ == (expect), "mneme %s: exit %d: %s", args, code_, out);                                               \
+#define MNEME(args, expect)                                                                                                                \
+  do {                                                                                                                                     \
+    char line_[640];                                                                                                                       \
+    snprintf(line_, sizeof line_, "%s/mneme %s 2>&1", MN_TEST_BINARY_DIR, args);                                                           \
+    int code_ = shell(line_, out, sizeof out);                                                                                             \
+    CHECK(code_ == (expect), "mneme %s: exit %d: %s", args, code_, out);                                                                   \
   } while (0)
   MNEME("runs list", 0);
   CHECK(strstr(out, "No runs yet"), "%s", out);
@@ -328,8 +348,13 @@ static void runs_on_the_command_line(void) {
   CHECK_OK(mn_runs_open(NULL, true, &db));
   for (int r = 0; r < 2; r++) {
     int64_t id;
-    mn_run run = {.name = r ? "attention" : "titans", .recipe = "{\"layers\":2}", .parameters = 1234567, .threads = 2,
-                  .isa = "avx2", .out_dir = dir, .fingerprint = "f"};
+    mn_run run = {.name = r ? "attention" : "titans",
+                  .recipe = "{\"layers\":2}",
+                  .parameters = 1234567,
+                  .threads = 2,
+                  .isa = "avx2",
+                  .out_dir = dir,
+                  .fingerprint = "f"};
     CHECK_OK(mn_run_begin(db, &run, &id));
     for (int step = 1; step <= 40; step++) CHECK_OK(mn_run_metric(db, id, step, step * 64, "loss", 3.0 + 4.0 / step + r));
     CHECK_OK(mn_run_metric(db, id, 40, 2560, "validation_loss", 3.25));
@@ -340,15 +365,15 @@ static void runs_on_the_command_line(void) {
   CHECK(strstr(out, "titans") && strstr(out, "1.23M") && strstr(out, "3.2500") && strstr(out, "finished"), "%s", out);
   MNEME("runs list --json", 0);
   json_t *doc = json_loads(out, 0, NULL);
-  CHECK(json_array_size(doc) == 2 && !strcmp(json_string_value(json_object_get(json_array_get(doc, 0), "name")), "attention"),
-        "%s", out);
+  CHECK(json_array_size(doc) == 2 && !strcmp(json_string_value(json_object_get(json_array_get(doc, 0), "name")), "attention"), "%s", out);
   json_decref(doc);
   MNEME("runs show titans --recipe", 0);
   CHECK(strstr(out, "run 1: titans, finished") && strstr(out, "validation_loss") && strstr(out, "\"layers\": 2"), "%s", out);
   MNEME("runs show 2 --json", 0);
   doc = json_loads(out, 0, NULL);
   CHECK(json_integer_value(json_object_get(json_object_get(json_object_get(doc, "metrics"), "loss"), "count")) == 40 &&
-            json_integer_value(json_object_get(json_object_get(doc, "recipe"), "layers")) == 2, "%s", out);
+            json_integer_value(json_object_get(json_object_get(doc, "recipe"), "layers")) == 2,
+        "%s", out);
   json_decref(doc);
   MNEME("runs plot 1 2", 0);
   CHECK(strstr(out, "1 titans") && strstr(out, "2 attention") && strstr(out, "└"), "%s", out);
@@ -364,10 +389,16 @@ static void runs_on_the_command_line(void) {
 
   static const struct {
     const char *args, *expect;
-  } wrong[] = {{"runs", "runs needs more"}, {"runs lits", "did you mean list?"}, {"runs show", "which run?"},
-               {"runs show 7", "no run '7'"}, {"runs show titan", "did you mean titans?"}, {"runs show 1 2", "one too many"},
-               {"runs plot 1 --metric los", "did you mean loss?"}, {"runs plot 1 --x stpe", "did you mean step?"},
-               {"runs plot 1 --out a.gif", ".svg or .png"}, {"runs list 3", "no more words"}};
+  } wrong[] = {{"runs", "runs needs more"},
+               {"runs lits", "did you mean list?"},
+               {"runs show", "which run?"},
+               {"runs show 7", "no run '7'"},
+               {"runs show titan", "did you mean titans?"},
+               {"runs show 1 2", "one too many"},
+               {"runs plot 1 --metric los", "did you mean loss?"},
+               {"runs plot 1 --x stpe", "did you mean step?"},
+               {"runs plot 1 --out a.gif", ".svg or .png"},
+               {"runs list 3", "no more words"}};
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     MNEME(wrong[i].args, 2);
     CHECK(strstr(out, wrong[i].expect), "mneme %s: %s", wrong[i].args, out);

@@ -27,31 +27,28 @@ typedef struct mixer {
   const mn_value *inner;
 } mixer;
 
-static const mn_field mixer_fields[] = {
-    MN_FIELD_STRING_REQUIRED(mixer, kind, "which mixer"),
-    MN_FIELD_INT(mixer, head_dim, 64, 1, 512, "width of a head"),
-    MN_FIELD_INT(mixer, window, 0, 0, INT64_MAX, "tokens seen; 0 is all"),
-    MN_FIELD_FLOAT(mixer, eta, 0.9, 0, 1, "momentum"),
-    MN_FIELD_FLOAT(mixer, dropout, 0.1, 0, 1, "dropped share | of weights"),
-    MN_FIELD_BOOL(mixer, causal, true, "no token sees a later one"),
-    MN_FIELD_ENUM(mixer, write, granularities, PER_TOKEN, "when the memory is written"),
-    MN_FIELD_STRING(mixer, note, NULL, "free text"),
-    MN_FIELD_INTS(mixer, shape, 1, 100, "a shape"),
-    MN_FIELD_FLOATS(mixer, betas, 0, 1, "decays"),
-    MN_FIELD_STRINGS(mixer, files, "files"),
-    MN_FIELD_VALUE(mixer, inner, "a nested mixer"),
-    MN_FIELD_END};
+static const mn_field mixer_fields[] = {MN_FIELD_STRING_REQUIRED(mixer, kind, "which mixer"),
+                                        MN_FIELD_INT(mixer, head_dim, 64, 1, 512, "width of a head"),
+                                        MN_FIELD_INT(mixer, window, 0, 0, INT64_MAX, "tokens seen; 0 is all"),
+                                        MN_FIELD_FLOAT(mixer, eta, 0.9, 0, 1, "momentum"),
+                                        MN_FIELD_FLOAT(mixer, dropout, 0.1, 0, 1, "dropped share | of weights"),
+                                        MN_FIELD_BOOL(mixer, causal, true, "no token sees a later one"),
+                                        MN_FIELD_ENUM(mixer, write, granularities, PER_TOKEN, "when the memory is written"),
+                                        MN_FIELD_STRING(mixer, note, NULL, "free text"),
+                                        MN_FIELD_INTS(mixer, shape, 1, 100, "a shape"),
+                                        MN_FIELD_FLOATS(mixer, betas, 0, 1, "decays"),
+                                        MN_FIELD_STRINGS(mixer, files, "files"),
+                                        MN_FIELD_VALUE(mixer, inner, "a nested mixer"),
+                                        MN_FIELD_END};
 
 typedef struct block {
   int layers;
   double lr;
   double clip;
 } block;
-static const mn_field block_fields[] = {
-    MN_FIELD_INT_REQUIRED(block, layers, 1, 1000, "how many"),
-    MN_FIELD_FLOAT(block, lr, 1e-3, DBL_MIN, 10, "learning rate"),
-    MN_FIELD_FLOAT(block, clip, INFINITY, 0, INFINITY, "gradient norm limit"),
-    MN_FIELD_END};
+static const mn_field block_fields[] = {MN_FIELD_INT_REQUIRED(block, layers, 1, 1000, "how many"),
+                                        MN_FIELD_FLOAT(block, lr, 1e-3, DBL_MIN, 10, "learning rate"),
+                                        MN_FIELD_FLOAT(block, clip, INFINITY, 0, INFINITY, "gradient norm limit"), MN_FIELD_END};
 
 static const mn_value *yaml(const char *text) {
   const mn_value *v = NULL;
@@ -97,8 +94,7 @@ static void tables_share_a_map(void) {
   mn_config_defaults(mixer_fields, &m);
   CHECK_OK(mn_config_parse(arena, v, NULL, known, 2));
   CHECK(m.head_dim == 64, "a table without a target is known but not read");
-  CHECK(mn_config_parse(arena, v, NULL, parts, 1) == MN_ERR_CONFIG && strstr(mn_message(), "unknown key 'layers'"), "%s",
-        mn_message());
+  CHECK(mn_config_parse(arena, v, NULL, parts, 1) == MN_ERR_CONFIG && strstr(mn_message(), "unknown key 'layers'"), "%s", mn_message());
 }
 
 static void faults_name_file_line_key_and_expectation(void) {
@@ -139,15 +135,15 @@ static void faults_name_file_line_key_and_expectation(void) {
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     mixer m;
-    CHECK(mn_config_read(arena, yaml(cases[i].text), "model.mixer", mixer_fields, &m) == MN_ERR_CONFIG, "accepted: %s",
-          cases[i].text);
+    CHECK(mn_config_read(arena, yaml(cases[i].text), "model.mixer", mixer_fields, &m) == MN_ERR_CONFIG, "accepted: %s", cases[i].text);
     CHECK(strstr(mn_message(), cases[i].says), "%s\n-> %s\nexpected %s", cases[i].text, mn_message(), cases[i].says);
   }
   block b;
   CHECK(mn_config_read(arena, NULL, "train", block_fields, &b) == MN_ERR_CONFIG, "nothing given");
   CHECK(!strcmp(mn_message(), "train needs the key 'layers': how many (an integer from 1 to 1000)"), "%s", mn_message());
   CHECK(mn_config_read(arena, yaml("layers: 1\nlr: 0\n"), NULL, block_fields, &b) == MN_ERR_CONFIG &&
-            strstr(mn_message(), "recipe.yaml:2: lr must be a number above 0, at most 10, but is 0"), "%s", mn_message());
+            strstr(mn_message(), "recipe.yaml:2: lr must be a number above 0, at most 10, but is 0"),
+        "%s", mn_message());
 }
 
 static void faults_name_settings_and_nested_keys(void) {
@@ -158,7 +154,8 @@ static void faults_name_settings_and_nested_keys(void) {
   CHECK(strstr(mn_message(), "--set train.lr=lots: train.lr must be a number above 0"), "%s", mn_message());
   CHECK_OK(mn_value_set(arena, v, "train.lrr=1", &w));
   CHECK(mn_config_read(arena, mn_value_get(w, "train"), NULL, block_fields, &b) == MN_ERR_CONFIG &&
-            strstr(mn_message(), "--set train.lrr=1: unknown key 'lrr' in train"), "%s", mn_message());
+            strstr(mn_message(), "--set train.lrr=1: unknown key 'lrr' in train"),
+        "%s", mn_message());
   CHECK(mn_config_fail(mn_value_get(v, "train"), NULL, "layers", "times %d is too many", 9) == MN_ERR_CONFIG, "status");
   CHECK(!strcmp(mn_message(), "recipe.yaml:2: train.layers times 9 is too many"), "%s", mn_message());
   mn_config_fail(mn_value_get(v, "train"), NULL, "lr", "is missing");
@@ -170,8 +167,9 @@ static void faults_name_settings_and_nested_keys(void) {
 static void structs_come_back_from_json(void) {
   mixer m, n;
   block b, c;
-  CHECK_OK(mn_config_read(arena, yaml("kind: \"q\\\"\"\nwindow: 9007199254740993\neta: 0.3\ndropout: 0.7\nwrite: chunk\nshape: [4]\n"
-                                      "betas: [0.1]\nfiles: [f]\ninner: [1, {a: b}]\ncausal: false\n"),
+  CHECK_OK(mn_config_read(arena,
+                          yaml("kind: \"q\\\"\"\nwindow: 9007199254740993\neta: 0.3\ndropout: 0.7\nwrite: chunk\nshape: [4]\n"
+                               "betas: [0.1]\nfiles: [f]\ninner: [1, {a: b}]\ncausal: false\n"),
                           NULL, mixer_fields, &m));
   CHECK_OK(mn_config_read(arena, yaml("layers: 5\n"), NULL, block_fields, &b));
   mn_config_part parts[] = {{mixer_fields, &m}, {block_fields, &b}}, back[] = {{mixer_fields, &n}, {block_fields, &c}};
@@ -183,8 +181,9 @@ static void structs_come_back_from_json(void) {
   mn_config_defaults(mixer_fields, &n);
   mn_config_defaults(block_fields, &c);
   CHECK_OK(mn_config_parse(arena, again, NULL, back, 2));
-  CHECK(!strcmp(n.kind, "q\"") && n.window == 9007199254740993 && n.eta == 0.3 && n.dropout == 0.7f && n.write == PER_CHUNK &&
-            !n.causal && !n.note, "scalars");
+  CHECK(!strcmp(n.kind, "q\"") && n.window == 9007199254740993 && n.eta == 0.3 && n.dropout == 0.7f && n.write == PER_CHUNK && !n.causal &&
+            !n.note,
+        "scalars");
   CHECK(n.shape.items[0] == 4 && n.betas.items[0] == 0.1 && !strcmp(n.files.items[0], "f"), "lists");
   CHECK(mn_value_equal(m.inner, n.inner), "nested");
   CHECK(c.layers == 5 && c.lr == 1e-3 && isinf(c.clip), "the second table, and an infinity");

@@ -24,9 +24,7 @@ static float *tensor(int64_t n, mn_dtype type, float scale) {
   }
   return x;
 }
-static int64_t bias_count(const problem *p) {
-  return p->bias_dim[0] * p->bias_dim[1] * p->bias_dim[2] * p->bias_dim[3];
-}
+static int64_t bias_count(const problem *p) { return p->bias_dim[0] * p->bias_dim[1] * p->bias_dim[2] * p->bias_dim[3]; }
 static void make(problem *p) {
   p->q = tensor(p->B * p->T * p->H * p->K, p->type, 2);
   p->k = tensor(p->B * p->S * p->G * p->K, p->type, 2);
@@ -37,9 +35,7 @@ static void make(problem *p) {
   for (int64_t i = 0; p->hide && i < bias_count(p); i += 3) p->bias[i] = -INFINITY;
   if (p->attr.scale == 0) p->attr.scale = 1 / sqrt((double)p->K);
 }
-static void done(problem *p) {
-  free(p->q), free(p->k), free(p->v), free(p->g_o), free(p->g_lse), free(p->bias), free(p->k_pos);
-}
+static void done(problem *p) { free(p->q), free(p->k), free(p->v), free(p->g_o), free(p->g_lse), free(p->bias), free(p->k_pos); }
 
 /* ---- the definition ---- */
 typedef struct answer {
@@ -162,13 +158,12 @@ static result compute(const problem *p, mn_isa isa, mn_pool *pool) {
 }
 
 static double worst;
-static void check_one(const char *what, const problem *p, mn_isa isa, const float *got, const double *want, int64_t n,
-                      double tolerance) {
+static void check_one(const char *what, const problem *p, mn_isa isa, const float *got, const double *want, int64_t n, double tolerance) {
   double d = relative_difference(got, want, n);
   if (!(d <= worst)) worst = d;
-  CHECK(d <= tolerance, "%s %s: %g (T %d S %d H %d/%d K %d V %d causal %d window %d prefix %d sinks %d pos %d bias %d)",
-        mn_isa_name(isa), what, d, (int)p->T, (int)p->S, (int)p->H, (int)p->G, (int)p->K, (int)p->V, p->attr.causal,
-        (int)p->attr.window, (int)p->attr.prefix, (int)p->attr.sinks, p->attr.has_pos, p->attr.has_bias);
+  CHECK(d <= tolerance, "%s %s: %g (T %d S %d H %d/%d K %d V %d causal %d window %d prefix %d sinks %d pos %d bias %d)", mn_isa_name(isa),
+        what, d, (int)p->T, (int)p->S, (int)p->H, (int)p->G, (int)p->K, (int)p->V, p->attr.causal, (int)p->attr.window, (int)p->attr.prefix,
+        (int)p->attr.sinks, p->attr.has_pos, p->attr.has_bias);
 }
 static void check(problem *p, double tolerance) {
   make(p);
@@ -178,8 +173,7 @@ static void check(problem *p, double tolerance) {
     check_one("o", p, isa, r.o, want.o, p->B * p->T * p->H * p->V, tolerance);
     bool same = true;
     for (int64_t i = 0; i < p->B * p->H * p->T; i++)
-      same &= want.lse[i] == -INFINITY ? r.lse[i] == -INFINITY
-                                       : fabs(r.lse[i] - want.lse[i]) < 1e-5 * (1 + fabs(want.lse[i]));
+      same &= want.lse[i] == -INFINITY ? r.lse[i] == -INFINITY : fabs(r.lse[i] - want.lse[i]) < 1e-5 * (1 + fabs(want.lse[i]));
     CHECK(same, "%s lse", mn_isa_name(isa));
     check_one("dq", p, isa, r.dq, want.dq, p->B * p->T * p->H * p->K, tolerance);
     check_one("dk", p, isa, r.dk, want.dk, p->B * p->S * p->G * p->K, tolerance);
@@ -219,8 +213,7 @@ static void definition_gradient(void) {
         answer_free(&s);
       }
       x[i][j] = y;
-      CHECK(fabs((sum[1] - sum[0]) / 2e-5 - g[i][j]) < 1e-7, "input %d[%d]: %g, quotient %g", i, (int)j, g[i][j],
-            (sum[1] - sum[0]) / 2e-5);
+      CHECK(fabs((sum[1] - sum[0]) / 2e-5 - g[i][j]) < 1e-7, "input %d[%d]: %g, quotient %g", i, (int)j, g[i][j], (sum[1] - sum[0]) / 2e-5);
     }
   answer_free(&r);
   for (int i = 0; i < 4; i++) free(x[i]);
@@ -276,16 +269,15 @@ static void masks_bf16(void) {
 static void ring_cache(void) {
   for (int c = 0; c < 6; c++) {
     const int64_t T = c % 3 == 0 ? 1 : c % 3 == 1 ? 4 : 100, S = c < 3 ? 150 : 1300;
-    problem p = {
-        .B = 2,
-        .T = T,
-        .S = S,
-        .H = 4,
-        .G = 2,
-        .K = 16,
-        .V = 16,
-        .type = c == 5 ? MN_BF16 : MN_F32,
-        .attr = {.causal = true, .has_pos = true, .window = c & 1 ? 40 : 0, .sinks = 2, .prefix = c == 2 ? 3 : 0}};
+    problem p = {.B = 2,
+                 .T = T,
+                 .S = S,
+                 .H = 4,
+                 .G = 2,
+                 .K = 16,
+                 .V = 16,
+                 .type = c == 5 ? MN_BF16 : MN_F32,
+                 .attr = {.causal = true, .has_pos = true, .window = c & 1 ? 40 : 0, .sinks = 2, .prefix = c == 2 ? 3 : 0}};
     p.k_pos = malloc(sizeof(int32_t) * (size_t)(2 * S));
     for (int64_t j = 0; j < S; j++) {
       p.k_pos[j] = (int32_t)((j + 31) % S);             /* a full ring, turned */
@@ -296,28 +288,12 @@ static void ring_cache(void) {
   }
 }
 static void nothing_to_see(void) {
-  problem p = {.B = 1,
-               .T = 70,
-               .S = 80,
-               .H = 1,
-               .G = 1,
-               .K = 16,
-               .V = 16,
-               .type = MN_F32,
-               .attr = {.causal = true, .has_pos = true}};
+  problem p = {.B = 1, .T = 70, .S = 80, .H = 1, .G = 1, .K = 16, .V = 16, .type = MN_F32, .attr = {.causal = true, .has_pos = true}};
   p.k_pos = malloc(sizeof(int32_t) * 80);
   for (int j = 0; j < 80; j++) p.k_pos[j] = j < 40 ? -1 : 30 + j;
   p.q_pos[0] = 10; /* queries 10 .. 79: those before 70 see no key */
   check(&p, 1e-5);
-  problem one = {.B = 1,
-                 .T = 1,
-                 .S = 8,
-                 .H = 2,
-                 .G = 1,
-                 .K = 4,
-                 .V = 4,
-                 .type = MN_F32,
-                 .attr = {.causal = true, .has_pos = true}};
+  problem one = {.B = 1, .T = 1, .S = 8, .H = 2, .G = 1, .K = 4, .V = 4, .type = MN_F32, .attr = {.causal = true, .has_pos = true}};
   one.k_pos = malloc(sizeof(int32_t) * 8);
   for (int j = 0; j < 8; j++) one.k_pos[j] = -1;
   check(&one, 1e-5);
@@ -391,10 +367,8 @@ static void kernel_equals_composition(void) {
     }
     make(&p);
     mn_graph *g = mn_graph_new();
-    mn_tensor *q = mn_input(g, "q", MN_F32, MN_SHAPE(p.B, p.T, p.H, p.K)), *lse = NULL, *pos[2] = {NULL, NULL},
-              *bias = NULL;
-    mn_tensor *k = mn_input(g, "k", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.K)),
-              *v = mn_input(g, "v", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.V));
+    mn_tensor *q = mn_input(g, "q", MN_F32, MN_SHAPE(p.B, p.T, p.H, p.K)), *lse = NULL, *pos[2] = {NULL, NULL}, *bias = NULL;
+    mn_tensor *k = mn_input(g, "k", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.K)), *v = mn_input(g, "v", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.V));
     mn_tensor *all[8] = {q, k, v}, *xs[4] = {q, k, v}, *out[8], *dys[2];
     void *data[8] = {p.q, p.k, p.v};
     int n = 3, n_x = 3;

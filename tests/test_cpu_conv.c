@@ -45,8 +45,7 @@ static void conv_case(mn_isa isa, mn_dtype t, mn_dtype wt, sizes n, bool has_bia
 
   double tol = t == MN_F32 ? 1e-5 : 2e-2, grad_tol = t == MN_F32 && wt == MN_F32 ? 1e-5 : 2e-2;
   kernel_check_run(mn_cpu_conv_kernels, &mn_op_conv, &attr, isa, n_in, in, 1, &y);
-  CHECK(tensor_error(&y, ys, 0) < tol, "%s T %d D %d W %d: y %g", mn_isa_name(isa), (int)T, (int)D, (int)W,
-        tensor_error(&y, ys, 0));
+  CHECK(tensor_error(&y, ys, 0) < tol, "%s T %d D %d W %d: y %g", mn_isa_name(isa), (int)T, (int)D, (int)W, tensor_error(&y, ys, 0));
   kernel_check_run(mn_cpu_conv_kernels, &mn_op_conv_grad, &attr, isa, n_in + 1, in, n_out, out);
   double *dx = mn_alloc(sizeof(double) * (count + 1));
   for (int64_t i = 0; i < B * T * D; i++) dx[i] = dall[i / (T * D) * (T + P) * D + P * D + i % (T * D)];
@@ -55,12 +54,12 @@ static void conv_case(mn_isa isa, mn_dtype t, mn_dtype wt, sizes n, bool has_bia
   CHECK(tensor_error(&out[1], dw, 0.1) < grad_tol, "%s T %d D %d W %d: dw %g", mn_isa_name(isa), (int)T, (int)D, (int)W,
         tensor_error(&out[1], dw, 0.1));
   if (has_bias)
-    CHECK(tensor_error(&out[2], db, 0.1) < grad_tol, "%s T %d D %d W %d: dbias %g", mn_isa_name(isa), (int)T, (int)D,
-          (int)W, tensor_error(&out[2], db, 0.1));
+    CHECK(tensor_error(&out[2], db, 0.1) < grad_tol, "%s T %d D %d W %d: dbias %g", mn_isa_name(isa), (int)T, (int)D, (int)W,
+          tensor_error(&out[2], db, 0.1));
   if (has_prefix && P > 0) {
     for (int64_t i = 0; i < B * P * D; i++) dx[i] = dall[i / (P * D) * (T + P) * D + i % (P * D)];
-    CHECK(tensor_error(&out[n_out - 1], dx, 0.1) < tol, "%s T %d D %d W %d: dprefix %g", mn_isa_name(isa), (int)T,
-          (int)D, (int)W, tensor_error(&out[n_out - 1], dx, 0.1));
+    CHECK(tensor_error(&out[n_out - 1], dx, 0.1) < tol, "%s T %d D %d W %d: dprefix %g", mn_isa_name(isa), (int)T, (int)D, (int)W,
+          tensor_error(&out[n_out - 1], dx, 0.1));
   }
   tensors_free(2, in), free(bias.data), free(prefix.data), free(dy.data), free(y.data), tensors_free(n_out, out);
   free(all), free(dx);
@@ -83,8 +82,7 @@ static void test_split(void) {
   enum { T = 30, D = 19, W = 4 };
   for (mn_isa isa = 0; isa <= mn_isa_best(); isa++) {
     mn_conv_attr attr = {.has_prefix = true};
-    mn_view in[3] = {tensor_random(TENSOR(MN_F32, 0, 1, T, D), 1, 1, 0),
-                     tensor_random(TENSOR(MN_F32, 0, D, W), 2, 1, 0),
+    mn_view in[3] = {tensor_random(TENSOR(MN_F32, 0, 1, T, D), 1, 1, 0), tensor_random(TENSOR(MN_F32, 0, D, W), 2, 1, 0),
                      tensor_random(TENSOR(MN_F32, 0, 1, W - 1, D), 3, 0, 0)};
     mn_view whole = TENSOR(MN_F32, 0, 1, T, D), part = TENSOR(MN_F32, 0, 1, T, D);
     kernel_check_run(mn_cpu_conv_kernels, &mn_op_conv, &attr, isa, 3, in, 1, &whole);
@@ -94,8 +92,7 @@ static void test_split(void) {
       rest[0].data = (float *)in[0].data + cut * D;
       rest[2].data = (float *)in[0].data + (cut - W + 1) * D;
       CHECK_OK(kernel_run(mn_cpu_conv_kernels, &mn_op_conv, &attr, isa, 2, 3, rest, 1, &y));
-      CHECK(!memcmp(y.data, (float *)whole.data + cut * D, sizeof(float) * (size_t)((T - cut) * D)), "cut at %d",
-            (int)cut);
+      CHECK(!memcmp(y.data, (float *)whole.data + cut * D, sizeof(float) * (size_t)((T - cut) * D)), "cut at %d", (int)cut);
     }
     tensors_free(3, in), free(whole.data), free(part.data);
   }

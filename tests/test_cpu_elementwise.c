@@ -8,40 +8,74 @@ static mn_pool *pool2;
 
 static double eval(int code, double a, double b, double c, bool integer) {
   switch (code) {
-  case MN_EW_NEG: return -a;
-  case MN_EW_ABS: return fabs(a);
-  case MN_EW_SIGN: return (a > 0) - (a < 0);
-  case MN_EW_SQRT: return sqrt(a);
-  case MN_EW_RSQRT: return 1 / sqrt(a);
-  case MN_EW_RECIP: return 1 / a;
-  case MN_EW_EXP: return exp(a);
-  case MN_EW_LOG: return log(a);
-  case MN_EW_LOG1P: return log1p(a);
-  case MN_EW_SIN: return sin(a);
-  case MN_EW_COS: return cos(a);
-  case MN_EW_TANH: return tanh(a);
-  case MN_EW_SIGMOID: return 1 / (1 + exp(-a));
-  case MN_EW_SILU: return a / (1 + exp(-a));
-  case MN_EW_SILU_SLOPE: return (1 + a / (1 + exp(a))) / (1 + exp(-a));
-  case MN_EW_ERF: return erf(a);
-  case MN_EW_SOFTPLUS: return a > 40 ? a : log1p(exp(a));
-  case MN_EW_FLOOR: return floor(a);
-  case MN_EW_NOT: return a == 0;
-  case MN_EW_ADD: return a + b;
-  case MN_EW_SUB: return a - b;
-  case MN_EW_MUL: return a * b;
-  case MN_EW_DIV: return integer ? (b == 0 ? 0 : trunc(a / b)) : a / b;
-  case MN_EW_MAXIMUM: return a != a || b != b ? NAN : a > b ? a : b;
-  case MN_EW_MINIMUM: return a != a || b != b ? NAN : a < b ? a : b;
-  case MN_EW_POW: return integer ? trunc(pow(a, b)) : pow(a, b);
-  case MN_EW_MOD: return integer && b == 0 ? 0 : a - b * floor(a / b);
-  case MN_EW_LT: return a < b;
-  case MN_EW_LE: return a <= b;
-  case MN_EW_EQ: return a == b;
-  case MN_EW_AND: return a != 0 && b != 0;
-  case MN_EW_OR: return a != 0 || b != 0;
-  case MN_EW_SELECT: return a != 0 ? b : c;
-  default: return a;
+  case MN_EW_NEG:
+    return -a;
+  case MN_EW_ABS:
+    return fabs(a);
+  case MN_EW_SIGN:
+    return (a > 0) - (a < 0);
+  case MN_EW_SQRT:
+    return sqrt(a);
+  case MN_EW_RSQRT:
+    return 1 / sqrt(a);
+  case MN_EW_RECIP:
+    return 1 / a;
+  case MN_EW_EXP:
+    return exp(a);
+  case MN_EW_LOG:
+    return log(a);
+  case MN_EW_LOG1P:
+    return log1p(a);
+  case MN_EW_SIN:
+    return sin(a);
+  case MN_EW_COS:
+    return cos(a);
+  case MN_EW_TANH:
+    return tanh(a);
+  case MN_EW_SIGMOID:
+    return 1 / (1 + exp(-a));
+  case MN_EW_SILU:
+    return a / (1 + exp(-a));
+  case MN_EW_SILU_SLOPE:
+    return (1 + a / (1 + exp(a))) / (1 + exp(-a));
+  case MN_EW_ERF:
+    return erf(a);
+  case MN_EW_SOFTPLUS:
+    return a > 40 ? a : log1p(exp(a));
+  case MN_EW_FLOOR:
+    return floor(a);
+  case MN_EW_NOT:
+    return a == 0;
+  case MN_EW_ADD:
+    return a + b;
+  case MN_EW_SUB:
+    return a - b;
+  case MN_EW_MUL:
+    return a * b;
+  case MN_EW_DIV:
+    return integer ? (b == 0 ? 0 : trunc(a / b)) : a / b;
+  case MN_EW_MAXIMUM:
+    return a != a || b != b ? NAN : a > b ? a : b;
+  case MN_EW_MINIMUM:
+    return a != a || b != b ? NAN : a < b ? a : b;
+  case MN_EW_POW:
+    return integer ? trunc(pow(a, b)) : pow(a, b);
+  case MN_EW_MOD:
+    return integer && b == 0 ? 0 : a - b * floor(a / b);
+  case MN_EW_LT:
+    return a < b;
+  case MN_EW_LE:
+    return a <= b;
+  case MN_EW_EQ:
+    return a == b;
+  case MN_EW_AND:
+    return a != 0 && b != 0;
+  case MN_EW_OR:
+    return a != 0 || b != 0;
+  case MN_EW_SELECT:
+    return a != 0 ? b : c;
+  default:
+    return a;
   }
 }
 
@@ -86,8 +120,8 @@ static void operations_one_isa(void) {
           if (scalar >> k & 1) in[k].stride[0] = 0;
         }
         if (!run(&mn_op_ew_table[code], NULL, n_in, in, 1, &out, NULL)) {
-          CHECK(t == MN_BOOL || integer || code == MN_EW_NOT || code == MN_EW_AND || code == MN_EW_OR,
-                "no kernel: %s %s", mn_op_ew_table[code].name, mn_dtype_name(t));
+          CHECK(t == MN_BOOL || integer || code == MN_EW_NOT || code == MN_EW_AND || code == MN_EW_OR, "no kernel: %s %s",
+                mn_op_ew_table[code].name, mn_dtype_name(t));
           break;
         }
         double worst = 0, limit = t == MN_BF16 ? 5e-3 : t == MN_F64 ? 1e-12 : t == MN_F32 ? 5e-7 : 0;
@@ -102,9 +136,8 @@ static void operations_one_isa(void) {
           if (code == MN_EW_MOD && t != MN_F64 && fabs(fabs(got - want) - fabs(v[1])) < 1e-6) e = 0;
           if (e > worst) worst = e, where = i;
         }
-        CHECK(worst <= limit, "%s %s isa %s scalar %u: error %g at %lld: f(%g, %g) = %g", mn_op_ew_table[code].name,
-              mn_dtype_name(t), mn_isa_name(cpu.isa), scalar, worst, (long long)where,
-              get(in[0].data, in[0].dtype, where * in[0].stride[0]),
+        CHECK(worst <= limit, "%s %s isa %s scalar %u: error %g at %lld: f(%g, %g) = %g", mn_op_ew_table[code].name, mn_dtype_name(t),
+              mn_isa_name(cpu.isa), scalar, worst, (long long)where, get(in[0].data, in[0].dtype, where * in[0].stride[0]),
               n_in > 1 ? get(in[1].data, in[1].dtype, where * in[1].stride[0]) : 0, get(buf_y, out_t, where));
       }
     }
@@ -125,8 +158,8 @@ static void casts_one_isa(void) {
         put(want, (mn_dtype)to, 0, x);
         wrong += get(want, (mn_dtype)to, 0) != get(buf_y, (mn_dtype)to, i);
       }
-      CHECK(wrong == 0, "cast %s to %s, isa %s: %d wrong", mn_dtype_name((mn_dtype)from), mn_dtype_name((mn_dtype)to),
-            mn_isa_name(cpu.isa), wrong);
+      CHECK(wrong == 0, "cast %s to %s, isa %s: %d wrong", mn_dtype_name((mn_dtype)from), mn_dtype_name((mn_dtype)to), mn_isa_name(cpu.isa),
+            wrong);
     }
 }
 static void test_casts(void) { each_isa(casts_one_isa); }
@@ -140,10 +173,10 @@ static double ulps(float got, double want) {
   return fabs(got - want) / (fabs(want) < 0x1p-126 ? 0x1p-149 : ldexp(1, ilogb(want) - 23));
 }
 static void accuracy_one_isa(void) {
-  static const int codes[] = {MN_EW_RSQRT, MN_EW_EXP, MN_EW_LOG, MN_EW_LOG1P, MN_EW_SIN, MN_EW_COS, MN_EW_TANH,
-                              MN_EW_SIGMOID, MN_EW_ERF, MN_EW_SOFTPLUS, MN_EW_POW};
-  static const float ends[] = {0, INFINITY, -INFINITY, NAN, 1, -1, 0x1p-149f, -0x1p-140f, 88.7f, 89.5f, -87.3f, -103.9f, -110,
-                               1e30f, 3.4e38f, -3.4e38f, 0.5f, 1e6f, 4095, 4097, 2, 3, -2};
+  static const int codes[] = {MN_EW_RSQRT, MN_EW_EXP,     MN_EW_LOG, MN_EW_LOG1P,    MN_EW_SIN, MN_EW_COS,
+                              MN_EW_TANH,  MN_EW_SIGMOID, MN_EW_ERF, MN_EW_SOFTPLUS, MN_EW_POW};
+  static const float ends[] = {0,    INFINITY, -INFINITY, NAN,      1,    -1,   0x1p-149f, -0x1p-140f, 88.7f, 89.5f, -87.3f, -103.9f,
+                               -110, 1e30f,    3.4e38f,   -3.4e38f, 0.5f, 1e6f, 4095,      4097,       2,     3,     -2};
   enum { ENDS = sizeof ends / sizeof *ends };
   for (size_t k = 0; k < sizeof codes / sizeof *codes; k++) {
     int64_t n = MAX_N;
@@ -168,8 +201,8 @@ static void accuracy_one_isa(void) {
       double e = ulps(y[i], want);
       if (e > worst) worst = e, where = i;
     }
-    CHECK(worst <= 2.5, "%s isa %s: %.2f ulp: f(%a, %a) = %a", mn_op_ew_table[codes[k]].name, mn_isa_name(cpu.isa), worst,
-          a[where], b[where], y[where]);
+    CHECK(worst <= 2.5, "%s isa %s: %.2f ulp: f(%a, %a) = %a", mn_op_ew_table[codes[k]].name, mn_isa_name(cpu.isa), worst, a[where],
+          b[where], y[where]);
   }
 }
 static void test_accuracy(void) { each_isa(accuracy_one_isa); }
@@ -184,10 +217,16 @@ static void layouts_one_isa(void) {
     mn_view d = dense(buf_a, t, 4, dim);
     mn_view kinds[10];
     for (int k = 0; k < 10; k++) kinds[k] = d, kinds[k].data = buf_b;
-    int64_t strides[10][4] = {{7 * 9 * 67, 9 * 67, 67, 1},  {0, 0, 0, 0}, {0, 0, 0, 1}, {63, 9, 1, 0},
-                             {0, 67, 0, 1},                {1, 5, 35, 315} /* transposed */,
-                             {7 * 9 * 67, 67, 7 * 67, 1} /* heads and time swapped */,
-                             {2 * 603, 0, 134, 2}, {67, 0, 0, 1}, {7 * 603, 603, 1, 9} /* turned */};
+    int64_t strides[10][4] = {{7 * 9 * 67, 9 * 67, 67, 1},
+                              {0, 0, 0, 0},
+                              {0, 0, 0, 1},
+                              {63, 9, 1, 0},
+                              {0, 67, 0, 1},
+                              {1, 5, 35, 315} /* transposed */,
+                              {7 * 9 * 67, 67, 7 * 67, 1} /* heads and time swapped */,
+                              {2 * 603, 0, 134, 2},
+                              {67, 0, 0, 1},
+                              {7 * 603, 603, 1, 9} /* turned */};
     for (int k = 0; k < 10; k++) memcpy(kinds[k].stride, strides[k], sizeof strides[k]);
     for (int k = 0; k < 10; k++) {
       int code = t == MN_BOOL ? MN_EW_AND : MN_EW_SUB;
@@ -211,15 +250,15 @@ static void test_layouts(void) { each_isa(layouts_one_isa); }
 static mn_ew_attr program(void) {
   mn_ew_attr a = {.n_in = 4, .n_out = 3, .n_instr = 9};
   mn_ew_instr p[9] = {
-      {MN_EW_CAST, MN_F32, MN_BF16, {1}, 0},                 /* 4 */
-      {MN_EW_MUL, MN_F32, MN_F32, {0, 4}, 0},                /* 5 */
-      {MN_EW_ADD, MN_F32, MN_F32, {5, 3}, 0},                /* 6 */
-      {MN_EW_SIGMOID, MN_F32, MN_F32, {6}, 0},               /* 7 */
-      {MN_EW_MUL, MN_F32, MN_F32, {6, 7}, 0},                /* 8 */
-      {MN_EW_CAST, MN_F32, MN_I32, {2}, 0},                  /* 9 */
-      {MN_EW_MUL, MN_F32, MN_F32, {8, 9}, 0},                /* 10 */
-      {MN_EW_LT, MN_BOOL, MN_F32, {0, 0xFF}, 0.5},           /* 11 */
-      {MN_EW_CAST, MN_BF16, MN_F32, {10}, 0},                /* 12 */
+      {MN_EW_CAST, MN_F32, MN_BF16, {1}, 0},       /* 4 */
+      {MN_EW_MUL, MN_F32, MN_F32, {0, 4}, 0},      /* 5 */
+      {MN_EW_ADD, MN_F32, MN_F32, {5, 3}, 0},      /* 6 */
+      {MN_EW_SIGMOID, MN_F32, MN_F32, {6}, 0},     /* 7 */
+      {MN_EW_MUL, MN_F32, MN_F32, {6, 7}, 0},      /* 8 */
+      {MN_EW_CAST, MN_F32, MN_I32, {2}, 0},        /* 9 */
+      {MN_EW_MUL, MN_F32, MN_F32, {8, 9}, 0},      /* 10 */
+      {MN_EW_LT, MN_BOOL, MN_F32, {0, 0xFF}, 0.5}, /* 11 */
+      {MN_EW_CAST, MN_BF16, MN_F32, {10}, 0},      /* 12 */
   };
   memcpy(a.instr, p, sizeof p);
   a.out_reg[0] = 10, a.out_reg[1] = 11, a.out_reg[2] = 12;
@@ -241,8 +280,7 @@ static void programs_one_isa(void) {
       single[0] = 0.25f;
       for (int threads = 1; threads <= 2; threads++) {
         memcpy(x, x0, sizeof x);
-        mn_view in[4] = {dense(x, MN_F32, 2, dim), dense(row, MN_BF16, 2, dim), dense(col, MN_I32, 2, dim),
-                         dense(single, MN_F32, 2, dim)};
+        mn_view in[4] = {dense(x, MN_F32, 2, dim), dense(row, MN_BF16, 2, dim), dense(col, MN_I32, 2, dim), dense(single, MN_F32, 2, dim)};
         in[1].stride[0] = 0, in[2].stride[0] = 1, in[2].stride[1] = 0, in[3].stride[0] = in[3].stride[1] = 0;
         mn_view out[3] = {dense(inplace ? x : y[threads - 1], MN_F32, 2, dim), dense(flag[threads - 1], MN_BOOL, 2, dim),
                           dense(z[threads - 1], MN_BF16, 2, dim)};
@@ -260,8 +298,8 @@ static void programs_one_isa(void) {
         if (eb > worst_bf16) worst_bf16 = eb;
         wrong += flag[0][i] != (x0[i] < 0.5f);
       }
-      CHECK(worst < 3e-6 && worst_bf16 < 5e-3 && !wrong, "isa %s size %d inplace %d: %g %g %d", mn_isa_name(cpu.isa), s,
-            inplace, worst, worst_bf16, wrong);
+      CHECK(worst < 3e-6 && worst_bf16 < 5e-3 && !wrong, "isa %s size %d inplace %d: %g %g %d", mn_isa_name(cpu.isa), s, inplace, worst,
+            worst_bf16, wrong);
     }
 }
 static void test_programs(void) { each_isa(programs_one_isa); }

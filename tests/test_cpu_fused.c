@@ -22,12 +22,9 @@ static mn_tensor *leaf(model *m, mn_dtype t, mn_shape s, double scale, double sh
     float x = (float)(shift + scale * mn_random_normal((uint64_t)m->n + 1, 0, (uint64_t)i));
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    if (t == MN_F32)
-      ((float *)data)[i] = x;
-    else if (t == MN_BF16)
-      ((uint16_t *)data)[i] = (uint16_t)(bits >> 16);
-    else
-      ((int32_t *)data)[i] = i % 4 == 3 ? -1 : (int32_t)(i * 7 % VOCAB);
+    if (t == MN_F32) ((float *)data)[i] = x;
+    else if (t == MN_BF16) ((uint16_t *)data)[i] = (uint16_t)(bits >> 16);
+    else ((int32_t *)data)[i] = i % 4 == 3 ? -1 : (int32_t)(i * 7 % VOCAB);
   }
   m->data[m->n] = data;
   return m->leaf[m->n++] = mn_input(m->g, "leaf", t, s);
@@ -46,8 +43,7 @@ static void build(model *m, mn_dtype t) {
   mn_tensor *y = mn_norm(g, MN_NORM_LAYER, x, w_norm, b_norm, 1e-5, t);
   mn_tensor *all = mn_matmul(g, mn_reshape(g, y, MN_SHAPE(B * T, D)), w_in);
   mn_tensor *part[3];
-  for (int i = 0; i < 3; i++)
-    part[i] = mn_slice(g, mn_reshape(g, all, MN_SHAPE(B, T, 3 * D)), 2, i * D, D); /* rows 3 D apart */
+  for (int i = 0; i < 3; i++) part[i] = mn_slice(g, mn_reshape(g, all, MN_SHAPE(B, T, 3 * D)), 2, i * D, D); /* rows 3 D apart */
   mn_tensor *q = mn_norm(g, MN_NORM_RMS, mn_reshape(g, part[0], MN_SHAPE(B, T, H, K)), w_head, NULL, 1e-6, t);
   q = mn_rope(g, q, cos, sin, false);
   mn_tensor *k = mn_norm(g, MN_NORM_L2, mn_reshape(g, part[1], MN_SHAPE(B, T, H, K)), NULL, NULL, 1e-6, t);
@@ -95,8 +91,7 @@ static void compare(mn_backend *cpu, mn_dtype t, double tolerance) {
   build(&m, t);
   mn_plan *plan[2] = {NULL, NULL};
   for (int i = 0; i < 2; i++) {
-    mn_plan_request request = {
-        .graph = m.g, .n_outputs = 2 + GRADS, .outputs = m.out, .backend = i ? cpu : mn_backend_ref()};
+    mn_plan_request request = {.graph = m.g, .n_outputs = 2 + GRADS, .outputs = m.out, .backend = i ? cpu : mn_backend_ref()};
     CHECK_OK(mn_plan_compile(&request, &plan[i]));
     if (!plan[i]) continue;
     for (int l = 0; l < m.n; l++) mn_plan_bind(plan[i], m.leaf[l], m.data[l]);

@@ -18,8 +18,7 @@ static void ce_case(mn_isa isa, mn_dtype t, ce_sizes n) {
                    tensor_random(SCALAR(MN_F32), 4, 1, 2),
                    tensor_random(TENSOR(MN_F32, 0, N), 5, 1, 0)};
   for (int64_t i = 0; i < N; i++) {
-    tensor_set(&in[2], i,
-               n.ignore && i % n.ignore == 0 ? -1 - i : (double)(mn_splitmix64((uint64_t)i) % (uint64_t)vocab));
+    tensor_set(&in[2], i, n.ignore && i % n.ignore == 0 ? -1 - i : (double)(mn_splitmix64((uint64_t)i) % (uint64_t)vocab));
     if (i % 5 == 2) tensor_set(&in[3], i, 0), tensor_set(&in[5], i, 0);
   }
   mn_view fwd[2] = {SCALAR(MN_F32), TENSOR(MN_F32, 0, N)};
@@ -56,24 +55,20 @@ static void ce_case(mn_isa isa, mn_dtype t, ce_sizes n) {
   /* where exp is steep, the logits' rounding is the gradient's error */
   double grad_tol = tol * fmax(1, n.scale / 10);
   kernel_check_run(mn_cpu_loss_kernels, &mn_op_linear_ce, NULL, isa, 4, in, 2, fwd);
-  CHECK(tensor_error(&fwd[0], &loss, total + 1) < value, "%s: loss %g, not %g", mn_isa_name(isa),
-        tensor_get(&fwd[0], 0), loss);
+  CHECK(tensor_error(&fwd[0], &loss, total + 1) < value, "%s: loss %g, not %g", mn_isa_name(isa), tensor_get(&fwd[0], 0), loss);
   CHECK(tensor_error(&fwd[1], nll, 1) < value, "%s: nll %g", mn_isa_name(isa), tensor_error(&fwd[1], nll, 1));
   kernel_check_run(mn_cpu_loss_kernels, &mn_op_linear_ce_grad, NULL, isa, 6, in, 4, bwd);
-  CHECK(tensor_error(&bwd[0], dh, 0.1) < grad_tol, "%s type %d N %d: dh %g", mn_isa_name(isa), t, (int)N,
-        tensor_error(&bwd[0], dh, 0.1));
-  CHECK(tensor_error(&bwd[1], dw, 0.1) < grad_tol, "%s type %d N %d: dw %g", mn_isa_name(isa), t, (int)N,
-        tensor_error(&bwd[1], dw, 0.1));
-  CHECK(tensor_get(&bwd[2], 0) == tensor_get(&fwd[0], 0), "loss %g beside its gradient, %g alone",
-        tensor_get(&bwd[2], 0), tensor_get(&fwd[0], 0));
+  CHECK(tensor_error(&bwd[0], dh, 0.1) < grad_tol, "%s type %d N %d: dh %g", mn_isa_name(isa), t, (int)N, tensor_error(&bwd[0], dh, 0.1));
+  CHECK(tensor_error(&bwd[1], dw, 0.1) < grad_tol, "%s type %d N %d: dw %g", mn_isa_name(isa), t, (int)N, tensor_error(&bwd[1], dw, 0.1));
+  CHECK(tensor_get(&bwd[2], 0) == tensor_get(&fwd[0], 0), "loss %g beside its gradient, %g alone", tensor_get(&bwd[2], 0),
+        tensor_get(&fwd[0], 0));
   CHECK(!memcmp(bwd[3].data, fwd[1].data, sizeof(float) * (size_t)N), "nll differs beside its gradient");
   tensors_free(6, in), tensors_free(2, fwd), tensors_free(4, bwd), free(h), free(w), free(p), free(dh);
 }
 
 static void test_linear_ce(void) {
-  static const ce_sizes cases[] = {{1, 8, 10, 0, 1, 0},      {37, 19, 101, 6, 1, 0},  {40, 32, 64, 0, 1, 3},
-                                   {9, 16, 33, 0, 1, 1},     {700, 24, 130, 0, 2, 0}, {650, 17, 257, 3, 2, 4},
-                                   {70, 48, 1030, 0, 1e4, 5}};
+  static const ce_sizes cases[] = {{1, 8, 10, 0, 1, 0},     {37, 19, 101, 6, 1, 0},  {40, 32, 64, 0, 1, 3},    {9, 16, 33, 0, 1, 1},
+                                   {700, 24, 130, 0, 2, 0}, {650, 17, 257, 3, 2, 4}, {70, 48, 1030, 0, 1e4, 5}};
   static const ce_sizes chunks[] = {{600, 9, 9001, 0, 1, 7}, {1030, 8, 8200, 0, 1, 0}}; /* of 384 and 512 tokens in f32, fewer in bf16 */
   for (mn_isa isa = 0; isa <= mn_isa_best(); isa++)
     for (int i = 0; i < 7; i++) {
@@ -88,13 +83,12 @@ static void test_linear_ce(void) {
 
 /* A target outside the vocabulary is an error that names it, not a read out of bounds. */
 static void test_target_outside(void) {
-  mn_view in[4] = {tensor_random(TENSOR(MN_F32, 0, 3, 4), 1, 1, 0), tensor_random(TENSOR(MN_F32, 0, 5, 4), 2, 1, 0),
-                   TENSOR(MN_I32, 0, 3), tensor_random(TENSOR(MN_F32, 0, 3), 3, 0, 1)};
+  mn_view in[4] = {tensor_random(TENSOR(MN_F32, 0, 3, 4), 1, 1, 0), tensor_random(TENSOR(MN_F32, 0, 5, 4), 2, 1, 0), TENSOR(MN_I32, 0, 3),
+                   tensor_random(TENSOR(MN_F32, 0, 3), 3, 0, 1)};
   mn_view out[2] = {SCALAR(MN_F32), TENSOR(MN_F32, 0, 3)};
   for (int64_t i = 0; i < 3; i++) tensor_set(&in[2], i, i == 1 ? 5 : 4);
   mn_status status = kernel_run(mn_cpu_loss_kernels, &mn_op_linear_ce, NULL, mn_isa_best(), 1, 4, in, 2, out);
-  CHECK(status == MN_ERR_ARG && strstr(mn_message(), "target 5 of token 1"), "%s: %s", mn_status_name(status),
-        mn_message());
+  CHECK(status == MN_ERR_ARG && strstr(mn_message(), "target 5 of token 1"), "%s: %s", mn_status_name(status), mn_message());
   tensors_free(4, in), tensors_free(2, out);
 }
 

@@ -5,8 +5,8 @@
 static double tolerance(mn_dtype a, mn_dtype b) { return a == MN_F32 && b == MN_F32 ? 1e-5 : 2e-2; }
 
 /* ---- norm ---- */
-static void norm_expect(const mn_norm_attr *attr, int64_t rows, int64_t D, const double *x, const double *w,
-                        const double *b, const double *dy, double *y, double *dx, double *dw, double *db) {
+static void norm_expect(const mn_norm_attr *attr, int64_t rows, int64_t D, const double *x, const double *w, const double *b,
+                        const double *dy, double *y, double *dx, double *dw, double *db) {
   for (int64_t d = 0; d < D; d++) dw[d] = db[d] = 0;
   for (int64_t r = 0; r < rows; r++) {
     const double *v = x + r * D, *u = dy + r * D;
@@ -23,13 +23,12 @@ static void norm_expect(const mn_norm_attr *attr, int64_t rows, int64_t D, const
       dw[d] += u[d] * xhat;
       db[d] += u[d];
     }
-    for (int64_t d = 0; d < D; d++)
-      dx[r * D + d] = scale * (u[d] * (w ? w[d] : 1) - mean_g - (v[d] - mean) * scale * dot / M);
+    for (int64_t d = 0; d < D; d++) dx[r * D + d] = scale * (u[d] * (w ? w[d] : 1) - mean_g - (v[d] - mean) * scale * dot / M);
   }
 }
 
-static void norm_case(mn_isa isa, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, int64_t B, int64_t T, int64_t D,
-                      int64_t pad, bool has_weight, bool has_bias) {
+static void norm_case(mn_isa isa, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, int64_t B, int64_t T, int64_t D, int64_t pad,
+                      bool has_weight, bool has_bias) {
   mn_norm_attr attr = {.kind = kind, .eps = 1e-5, .has_weight = has_weight, .has_bias = has_bias};
   mn_view in[4], fwd[1] = {TENSOR(yt, 0, B, T, D)}, bwd[3] = {TENSOR(xt, 0, B, T, D)};
   int n_in = 0, n_bwd = 1, w_at = 0, b_at = 0;
@@ -44,12 +43,12 @@ static void norm_case(mn_isa isa, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, i
   norm_expect(&attr, B * T, D, x, w, b, dy, y, dx, dw, db);
   double tol = tolerance(xt, yt);
   kernel_check_run(mn_cpu_norm_kernels, &mn_op_norm, &attr, isa, n_in, in, 1, fwd);
-  CHECK(tensor_error(&fwd[0], y, 0.1) < tol, "%s kind %d %d->%d [%d,%d,%d]: y %g", mn_isa_name(isa), kind, xt, yt,
-        (int)B, (int)T, (int)D, tensor_error(&fwd[0], y, 0.1));
+  CHECK(tensor_error(&fwd[0], y, 0.1) < tol, "%s kind %d %d->%d [%d,%d,%d]: y %g", mn_isa_name(isa), kind, xt, yt, (int)B, (int)T, (int)D,
+        tensor_error(&fwd[0], y, 0.1));
   kernel_check_run(mn_cpu_norm_kernels, &mn_op_norm_grad, &attr, isa, n_in + 1, in, n_bwd, bwd);
   /* dx of a row of one element is a difference of equal numbers */
-  CHECK(tensor_error(&bwd[0], dx, D < 3 ? 1 : 0) < tol, "%s kind %d %d->%d [%d,%d,%d]: dx %g", mn_isa_name(isa), kind,
-        xt, yt, (int)B, (int)T, (int)D, tensor_error(&bwd[0], dx, 0));
+  CHECK(tensor_error(&bwd[0], dx, D < 3 ? 1 : 0) < tol, "%s kind %d %d->%d [%d,%d,%d]: dx %g", mn_isa_name(isa), kind, xt, yt, (int)B,
+        (int)T, (int)D, tensor_error(&bwd[0], dx, 0));
   if (has_weight)
     CHECK(tensor_error(&bwd[1], dw, 0.1) < tol, "%s kind %d D %d: dweight %g", mn_isa_name(isa), kind, (int)D,
           tensor_error(&bwd[1], dw, 0.1));
@@ -107,8 +106,7 @@ static void softmax_case(mn_isa isa, mn_dtype t, int64_t rows, int64_t D, int64_
     for (int64_t d = 0; d < D; d++) dxs[r * D + d] = tensor_get(&io[0], r * D + d) * (dy[r * D + d] - dot);
   }
   kernel_check_run(mn_cpu_norm_kernels, &mn_op_softmax_grad, NULL, isa, 2, io, 1, &dx);
-  CHECK(tensor_error(&dx, dxs, 0.1) < tolerance(t, t), "%s softmax_grad %g", mn_isa_name(isa),
-        tensor_error(&dx, dxs, 0.1));
+  CHECK(tensor_error(&dx, dxs, 0.1) < tolerance(t, t), "%s softmax_grad %g", mn_isa_name(isa), tensor_error(&dx, dxs, 0.1));
   free(x.data), free(y.data), free(io[0].data), free(io[1].data), free(dx.data);
   free(xs), free(dy), free(ys), free(dxs);
 }
@@ -140,20 +138,18 @@ static void rope_case(mn_isa isa, mn_dtype t, bool interleaved, bool inverse, in
   mn_view in[3] = {tensor_random(TENSOR(t, 2 * K, B, T, H, K), 7, 1, 0)}, y = TENSOR(t, 0, B, T, H, K);
   double *expect = mn_alloc(sizeof(double) * (size_t)(B * T * H * K)), *x = tensor_values(&in[0]);
   for (int i = 1; i < 3; i++)
-    in[i] = tensor_random(per_batch ? TENSOR(MN_F32, 3, B, T, K / 2) : TENSOR(MN_F32, 0, T, K / 2), (uint64_t)(10 + i),
-                          1, 0);
+    in[i] = tensor_random(per_batch ? TENSOR(MN_F32, 3, B, T, K / 2) : TENSOR(MN_F32, 0, T, K / 2), (uint64_t)(10 + i), 1, 0);
   for (int64_t r = 0; r < B * T * H; r++)
     for (int64_t k = 0; k < K / 2; k++) {
       int64_t token = per_batch ? r / H : r / H % T;
-      double c = tensor_get(&in[1], token * (K / 2) + k),
-             s = tensor_get(&in[2], token * (K / 2) + k) * (inverse ? -1 : 1);
+      double c = tensor_get(&in[1], token * (K / 2) + k), s = tensor_get(&in[2], token * (K / 2) + k) * (inverse ? -1 : 1);
       int64_t a = r * K + (interleaved ? 2 * k : k), b = r * K + (interleaved ? 2 * k + 1 : k + K / 2);
       expect[a] = x[a] * c - x[b] * s;
       expect[b] = x[b] * c + x[a] * s;
     }
   kernel_check_run(mn_cpu_norm_kernels, &mn_op_rope, &attr, isa, 3, in, 1, &y);
-  CHECK(tensor_error(&y, expect, 0) < tolerance(t, t), "%s rope K %d interleaved %d: %g", mn_isa_name(isa), (int)K,
-        interleaved, tensor_error(&y, expect, 0));
+  CHECK(tensor_error(&y, expect, 0) < tolerance(t, t), "%s rope K %d interleaved %d: %g", mn_isa_name(isa), (int)K, interleaved,
+        tensor_error(&y, expect, 0));
   tensors_free(3, in), free(y.data), free(expect), free(x);
 }
 static void test_rope(void) {

@@ -21,15 +21,11 @@ static int64_t in_count(const problem *p, int i) {
   int64_t tok = p->B * p->T * p->H, st = p->B * p->H * p->K * p->V;
   return i <= KEY ? tok * p->K : i == VAL ? tok * p->V : i <= LOG_ETA ? tok : st;
 }
-static int64_t out_count(const problem *p, int i) {
-  return i == O ? p->B * p->T * p->H * p->V : p->B * p->H * p->K * p->V;
-}
+static int64_t out_count(const problem *p, int i) { return i == O ? p->B * p->T * p->H * p->V : p->B * p->H * p->K * p->V; }
 static bool has_in(const mn_recurrence_attr *a, int i) {
   return i == LOG_A ? a->decay : i == LOG_ETA || i == S0 ? a->momentum : i == A0 ? a->write == MN_WRITE_ANCHOR : true;
 }
-static bool has_out(const mn_recurrence_attr *a, int i) {
-  return i == S ? a->momentum : i == A ? a->write == MN_WRITE_ANCHOR : true;
-}
+static bool has_out(const mn_recurrence_attr *a, int i) { return i == S ? a->momentum : i == A ? a->write == MN_WRITE_ANCHOR : true; }
 static void problem_make(problem *p) {
   for (int i = 0; i < TENSORS; i++) {
     int64_t n = in_count(p, i);
@@ -206,8 +202,7 @@ static result compute(const problem *p, mn_isa isa, mn_pool *pool, bool backward
   const int64_t dims[TENSORS][4] = {{p->B, p->T, p->H, p->K}, {p->B, p->T, p->H, p->K}, {p->B, p->T, p->H, p->V},
                                     {p->B, p->T, p->H},       {p->B, p->T, p->H},       {p->B, p->T, p->H},
                                     {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V}};
-  const int64_t od[RESULTS][4] = {
-      {p->B, p->T, p->H, p->V}, {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V}};
+  const int64_t od[RESULTS][4] = {{p->B, p->T, p->H, p->V}, {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V}, {p->B, p->H, p->K, p->V}};
   held in[TENSORS + 1 + RESULTS], out[TENSORS];
   int which_in[TENSORS], n_in = 0, n = 0;
   mn_recurrence_attr attr = p->attr;
@@ -215,8 +210,7 @@ static result compute(const problem *p, mn_isa isa, mn_pool *pool, bool backward
   for (int i = 0; i < TENSORS; i++) {
     if (!has_in(&p->attr, i)) continue;
     which_in[n_in] = i;
-    in[n_in] =
-        hold(i <= VAL ? p->type : MN_F32, i >= THETA && i <= LOG_ETA ? 3 : 4, dims[i], p->strided && i <= VAL ? 3 : 1);
+    in[n_in] = hold(i <= VAL ? p->type : MN_F32, i >= THETA && i <= LOG_ETA ? 3 : 4, dims[i], p->strided && i <= VAL ? 3 : 1);
     fill(&in[n_in++], p->in[i]);
   }
   int first_g = n_in;
@@ -243,8 +237,7 @@ static result compute(const problem *p, mn_isa isa, mn_pool *pool, bool backward
         in[all] = hold(i == O ? p->type : MN_F32, 4, od[i], 1);
         fill(&in[all++], p->g[i]);
       }
-    for (int i = 0; i < n_in; i++)
-      out[i] = hold(which_in[i] <= VAL ? p->type : MN_F32, in[i].view.ndim, in[i].view.dim, 1);
+    for (int i = 0; i < n_in; i++) out[i] = hold(which_in[i] <= VAL ? p->type : MN_F32, in[i].view.ndim, in[i].view.dim, 1);
     call_kernel(mn_cpu_recurrence_kernels, &mn_op_recurrence_grad, &attr, isa, pool, in, all, out, n_in);
     for (int i = 0; i < n_in; i++) r.grad[which_in[i]] = read_out(&out[i]);
     for (int i = 0; i < n_in; i++) free(out[i].memory);
@@ -268,16 +261,16 @@ static void check(const problem *p, mn_isa isa, mn_pool *pool, const answer *wan
   for (int i = 0; i < RESULTS; i++)
     if (f.out[i]) {
       double d = difference(f.out[i], want->out[i], out_count(p, i));
-      CHECK(d <= tolerance, "%s %s: %g (T %d K %d V %d write %d momentum %d decay %d before %d chunk %d phase %d)",
-            mn_isa_name(isa), out_name[i], d, (int)p->T, (int)p->K, (int)p->V, p->attr.write, p->attr.momentum,
-            p->attr.decay, p->attr.read_before, (int)p->attr.chunk, p->attr.has_phase ? p->phase[0] : -1);
+      CHECK(d <= tolerance, "%s %s: %g (T %d K %d V %d write %d momentum %d decay %d before %d chunk %d phase %d)", mn_isa_name(isa),
+            out_name[i], d, (int)p->T, (int)p->K, (int)p->V, p->attr.write, p->attr.momentum, p->attr.decay, p->attr.read_before,
+            (int)p->attr.chunk, p->attr.has_phase ? p->phase[0] : -1);
     }
   for (int i = 0; i < TENSORS; i++)
     if (g.grad[i]) {
       double d = difference(g.grad[i], want->grad[i], in_count(p, i));
-      CHECK(d <= tolerance, "%s d%s: %g (T %d K %d V %d write %d momentum %d decay %d before %d chunk %d phase %d)",
-            mn_isa_name(isa), in_name[i], d, (int)p->T, (int)p->K, (int)p->V, p->attr.write, p->attr.momentum,
-            p->attr.decay, p->attr.read_before, (int)p->attr.chunk, p->attr.has_phase ? p->phase[0] : -1);
+      CHECK(d <= tolerance, "%s d%s: %g (T %d K %d V %d write %d momentum %d decay %d before %d chunk %d phase %d)", mn_isa_name(isa),
+            in_name[i], d, (int)p->T, (int)p->K, (int)p->V, p->attr.write, p->attr.momentum, p->attr.decay, p->attr.read_before,
+            (int)p->attr.chunk, p->attr.has_phase ? p->phase[0] : -1);
     }
   result_free(&f);
   result_free(&g);
@@ -315,14 +308,13 @@ static void definition_gradient(void) {
             in[i][j] = x + (side ? 1e-5 : -1e-5);
             answer s = define(&p, in);
             for (int o = 0; o < RESULTS; o++)
-              for (int64_t y = 0; has_out(&p.attr, o) && y < out_count(&p, o); y++)
-                sum[side] += s.out[o][y] * p.g[o][y];
+              for (int64_t y = 0; has_out(&p.attr, o) && y < out_count(&p, o); y++) sum[side] += s.out[o][y] * p.g[o][y];
             answer_free(&s);
           }
           in[i][j] = x;
           double d = (sum[1] - sum[0]) / 2e-5;
-          CHECK(fabs(d - r.grad[i][j]) <= 1e-7 * (1 + fabs(d)), "%s[%d]: %g, difference quotient %g (rule %d, %d)",
-                in_name[i], (int)j, r.grad[i][j], d, rule, bits);
+          CHECK(fabs(d - r.grad[i][j]) <= 1e-7 * (1 + fabs(d)), "%s[%d]: %g, difference quotient %g (rule %d, %d)", in_name[i], (int)j,
+                r.grad[i][j], d, rule, bits);
         }
       answer_free(&r);
       for (int i = 0; i < TENSORS; i++) free(in[i]);
@@ -384,15 +376,14 @@ static void split_invariance(void) {
       int64_t cut = 1 + (int64_t)(mn_random_uniform(3, (uint64_t)rule, (uint64_t)cut_no) * (T - 1));
       if (cut_no == 0) cut = 16;
       if (cut_no == 1) cut = 1;
-      problem p = {
-          .B = 1,
-          .T = T,
-          .H = 1,
-          .K = 16,
-          .V = 20,
-          .type = MN_F32,
-          .phase = {5},
-          .attr = {.write = (mn_write_rule)rule, .momentum = true, .decay = true, .has_phase = true, .chunk = 16}};
+      problem p = {.B = 1,
+                   .T = T,
+                   .H = 1,
+                   .K = 16,
+                   .V = 20,
+                   .type = MN_F32,
+                   .phase = {5},
+                   .attr = {.write = (mn_write_rule)rule, .momentum = true, .decay = true, .has_phase = true, .chunk = 16}};
       problem_make(&p);
       mn_isa isa = last_isa();
       result whole = compute(&p, isa, NULL, false);
@@ -410,8 +401,7 @@ static void split_invariance(void) {
         worst_o = fmax(worst_o, fabs((double)got - whole.out[O][i]));
       }
       for (int o = W; o <= A; o++)
-        for (int64_t i = 0; whole.out[o] && i < p.K * p.V; i++)
-          worst_w = fmax(worst_w, fabs((double)r.out[o][i] - whole.out[o][i]));
+        for (int64_t i = 0; whole.out[o] && i < p.K * p.V; i++) worst_w = fmax(worst_w, fabs((double)r.out[o][i] - whole.out[o][i]));
       CHECK(worst_o < 2e-5 && worst_w < 2e-5, "rule %d, cut at %d: o %g, state %g", rule, (int)cut, worst_o, worst_w);
       result_free(&whole), result_free(&l), result_free(&r);
       problem_free(&p);
@@ -421,19 +411,16 @@ static void split_invariance(void) {
 /* What the graph says the operation and its gradient are. */
 static void kernel_equals_composition(void) {
   for (int c = 0; c < 9; c++) {
-    problem p = {.B = 2,
-                 .T = c < 6 ? 13 : 1,
-                 .H = 2,
-                 .K = 6,
-                 .V = 5,
-                 .type = MN_F32,
-                 .phase = {c % 3 == 2 ? 3 : 1, 2},
-                 .attr = {.write = (mn_write_rule)(c % 3),
-                          .momentum = c & 1,
-                          .decay = c != 4,
-                          .read_before = c == 5,
-                          .has_phase = c >= 3,
-                          .chunk = 4}};
+    problem p = {
+        .B = 2,
+        .T = c < 6 ? 13 : 1,
+        .H = 2,
+        .K = 6,
+        .V = 5,
+        .type = MN_F32,
+        .phase = {c % 3 == 2 ? 3 : 1, 2},
+        .attr = {
+            .write = (mn_write_rule)(c % 3), .momentum = c & 1, .decay = c != 4, .read_before = c == 5, .has_phase = c >= 3, .chunk = 4}};
     problem_make(&p);
     mn_graph *g = mn_graph_new();
     mn_tensor *leaf[TENSORS + 1], *out[RESULTS + TENSORS], *ys[RESULTS], *dys[RESULTS], *xs[TENSORS], *all[16];
@@ -441,9 +428,7 @@ static void kernel_equals_composition(void) {
     int n = 0, n_y = 0, n_x = 0;
     for (int i = 0; i < TENSORS; i++) {
       int64_t w = i <= KEY ? p.K : p.V;
-      mn_shape shape = i <= VAL       ? MN_SHAPE(p.B, p.T, p.H, w)
-                       : i <= LOG_ETA ? MN_SHAPE(p.B, p.T, p.H)
-                                      : MN_SHAPE(p.B, p.H, p.K, p.V);
+      mn_shape shape = i <= VAL ? MN_SHAPE(p.B, p.T, p.H, w) : i <= LOG_ETA ? MN_SHAPE(p.B, p.T, p.H) : MN_SHAPE(p.B, p.H, p.K, p.V);
       leaf[i] = has_in(&p.attr, i) ? mn_input(g, in_name[i], MN_F32, shape) : NULL;
       if (leaf[i]) all[n] = leaf[i], data[n++] = p.in[i], xs[n_x++] = leaf[i];
     }

@@ -35,14 +35,14 @@ static void check_reduce(const mn_op *op, mn_view in, unsigned mask) {
     double e = relative(get(ya, o.dtype, i), want[i], o.dtype == MN_BF16 ? fabs(want[i]) + 1e-5 * scale[i] : scale[i]);
     if (e > worst) worst = e;
   }
-  CHECK(worst <= limit, "%s %s isa %s axes %x ndim %d [%lld ...]: error %g", op->name, mn_dtype_name(in.dtype),
-        mn_isa_name(cpu.isa), mask, in.ndim, (long long)in.dim[0], worst);
+  CHECK(worst <= limit, "%s %s isa %s axes %x ndim %d [%lld ...]: error %g", op->name, mn_dtype_name(in.dtype), mn_isa_name(cpu.isa), mask,
+        in.ndim, (long long)in.dim[0], worst);
 }
 
 static void reduce_one_isa(void) {
   static const mn_dtype types[] = {MN_F32, MN_BF16, MN_F64, MN_I32, MN_I64};
-  static const int64_t shapes[][4] = {{1, 1, 1, 1}, {3, 5, 7, 11}, {2, 1, 130, 320}, {700, 1, 3, 65}, {1, 1, 1, 100003},
-                                      {100003, 1, 1, 1}, {5000, 1, 1, 17}, {1, 40, 1, 2100}};
+  static const int64_t shapes[][4] = {{1, 1, 1, 1},      {3, 5, 7, 11},     {2, 1, 130, 320}, {700, 1, 3, 65},
+                                      {1, 1, 1, 100003}, {100003, 1, 1, 1}, {5000, 1, 1, 17}, {1, 40, 1, 2100}};
   for (int ti = 0; ti < 5; ti++) {
     mn_dtype t = types[ti];
     for (int64_t i = 0; i < MAX_N; i++) put(x, t, i, t == MN_I32 || t == MN_I64 ? trunc(draw(-999, 999)) : draw(-1, 1));
@@ -94,8 +94,7 @@ static void argmax_one_isa(void) {
             if (get(x, t, at(&v, r * dim[1] + i)) > get(x, t, at(&v, r * dim[1] + best))) best = i;
           wrong += ((int32_t *)ya)[r] != best;
         }
-        CHECK(wrong == 0, "argmax %s isa %s width %lld: %d wrong", mn_dtype_name(t), mn_isa_name(cpu.isa),
-              (long long)widths[w], wrong);
+        CHECK(wrong == 0, "argmax %s isa %s width %lld: %d wrong", mn_dtype_name(t), mn_isa_name(cpu.isa), (long long)widths[w], wrong);
       }
   }
 }
@@ -121,8 +120,10 @@ static void cumsum_one_isa(void) {
           double e = relative(get(ya, t, i), s, fabs(s) + 1e-3);
           if (e > worst) worst = e;
         }
-        CHECK(worst <= (t == MN_BF16 ? 4e-3 : t == MN_F32 ? 1e-6 : 1e-12), "cumsum %s axis %d reverse %d: %g",
-              mn_dtype_name(t), axis, reverse, worst);
+        CHECK(worst <= (t == MN_BF16  ? 4e-3
+                        : t == MN_F32 ? 1e-6
+                                      : 1e-12),
+              "cumsum %s axis %d reverse %d: %g", mn_dtype_name(t), axis, reverse, worst);
       }
 }
 static void test_cumsum(void) { each_isa(cumsum_one_isa); }

@@ -61,9 +61,8 @@ static void test_an_epoch_reads_every_window_once(void) {
   config.validation = 0.1;
   mn_corpus *c = open_corpus(&config, tok);
   enum { B = 4, T = 37 };
-  CHECK(mn_corpus_tokens(c, MN_SPLIT_TRAIN) == 5401 && mn_corpus_tokens(c, MN_SPLIT_VALIDATION) == 600,
-        "%lld and %lld tokens", (long long)mn_corpus_tokens(c, MN_SPLIT_TRAIN),
-        (long long)mn_corpus_tokens(c, MN_SPLIT_VALIDATION));
+  CHECK(mn_corpus_tokens(c, MN_SPLIT_TRAIN) == 5401 && mn_corpus_tokens(c, MN_SPLIT_VALIDATION) == 600, "%lld and %lld tokens",
+        (long long)mn_corpus_tokens(c, MN_SPLIT_TRAIN), (long long)mn_corpus_tokens(c, MN_SPLIT_VALIDATION));
   CHECK(mn_corpus_text_bytes(c) == 6000 && mn_corpus_vocab_size(c) == 257, "sizes");
   int32_t in[B * T], out[B * T], again[B * T], target[B * T];
   bool reset[B];
@@ -127,8 +126,7 @@ static void test_validation_reads_the_end_in_order(void) {
       int64_t at = 5401 + step * B * T + k;
       if (out[k] == MN_IGNORE) continue;
       asked++;
-      wrong +=
-          in[k] != (unsigned char)text[at] || (at + 1 < 6000 ? out[k] != (unsigned char)text[at + 1] : out[k] != 256);
+      wrong += in[k] != (unsigned char)text[at] || (at + 1 < 6000 ? out[k] != (unsigned char)text[at + 1] : out[k] != 256);
     }
   }
   CHECK(asked == 11 * T && wrong == 0, "%lld targets, %lld wrong", (long long)asked, (long long)wrong);
@@ -140,8 +138,7 @@ static void test_validation_reads_the_end_in_order(void) {
   const char *held[] = {write_text("held.txt", "held out text, long enough for one window of it", 47)};
   config.validation_files = (mn_strings){held, 1};
   c = open_corpus(&config, tok);
-  CHECK(mn_corpus_tokens(c, MN_SPLIT_TRAIN) == 6001 && mn_corpus_tokens(c, MN_SPLIT_VALIDATION) == 48,
-        "separate files");
+  CHECK(mn_corpus_tokens(c, MN_SPLIT_TRAIN) == 6001 && mn_corpus_tokens(c, MN_SPLIT_VALIDATION) == 48, "separate files");
   CHECK_OK(mn_corpus_batch(c, MN_SPLIT_VALIDATION, 0, 1, 40, in, out, NULL));
   CHECK(in[0] == 'h' && out[0] == 'e' && in[39] == out[38], "held-out text");
   mn_corpus_close(c);
@@ -161,8 +158,7 @@ static void test_sequential_streams_continue(void) {
   enum { B = 3, T = 64 };
   int32_t in[B * T], out[B * T], all[5002];
   bool reset[B];
-  CHECK(mn_corpus_read(c, MN_SPLIT_TRAIN, 0, 5002, all) == 5002 && all[2000] == 256 &&
-            all[2001] == (unsigned char)text[2000],
+  CHECK(mn_corpus_read(c, MN_SPLIT_TRAIN, 0, 5002, all) == 5002 && all[2000] == 256 && all[2001] == (unsigned char)text[2000],
         "two files are not one after the other");
   int64_t steps = mn_corpus_steps(c, MN_SPLIT_TRAIN, B, T), len = 5001 / B, wrong = 0;
   CHECK(steps == len / T, "%lld steps", (long long)steps);
@@ -235,8 +231,7 @@ static void test_shards_are_made_once_and_checked(void) {
     before = progress_calls;
     CHECK_OK(mn_corpus_open(&config, tok, count_calls, NULL, &c));
     CHECK(progress_calls - before == (kind > 0), "damage %d: %d calls", kind, progress_calls - before);
-    CHECK(mn_corpus_tokens(c, MN_SPLIT_TRAIN) + mn_corpus_tokens(c, MN_SPLIT_VALIDATION) == 9001, "damage %d: tokens",
-          kind);
+    CHECK(mn_corpus_tokens(c, MN_SPLIT_TRAIN) + mn_corpus_tokens(c, MN_SPLIT_VALIDATION) == 9001, "damage %d: tokens", kind);
     mn_corpus_close(c);
     CHECK_OK(mn_file_read(path, 1 << 20, &data, &m));
     CHECK(m == size && !memcmp(data, good, size), "damage %d: the shard was not made again", kind);
@@ -247,8 +242,7 @@ static void test_shards_are_made_once_and_checked(void) {
   before = progress_calls;
   CHECK_OK(mn_corpus_open(&config, tok, count_calls, NULL, &c));
   int32_t first;
-  CHECK(progress_calls == before + 1 && mn_corpus_read(c, 0, 0, 1, &first) == 1 && first == 'x',
-        "old ids for new content");
+  CHECK(progress_calls == before + 1 && mn_corpus_read(c, 0, 0, 1, &first) == 1 && first == 'x', "old ids for new content");
   mn_corpus_close(c);
   config.separator = "\n";
   CHECK(mn_corpus_open(&config, tok, count_calls, &c, &c) == MN_ERR_CANCELLED, "%s", mn_message());
@@ -269,8 +263,7 @@ static void test_bpe_shards(void) {
   mn_corpus *c = open_corpus(&config, tok);
   int64_t n = mn_corpus_tokens(c, MN_SPLIT_TRAIN);
   int32_t *all = malloc((size_t)n * sizeof *all);
-  CHECK(n < 30000 && mn_corpus_read(c, MN_SPLIT_TRAIN, 0, n, all) == n && all[n - 1] == mn_tokenizer_eos(tok),
-        "%lld tokens", (long long)n);
+  CHECK(n < 30000 && mn_corpus_read(c, MN_SPLIT_TRAIN, 0, n, all) == n && all[n - 1] == mn_tokenizer_eos(tok), "%lld tokens", (long long)n);
   mn_text out = {0};
   CHECK_OK(mn_tokenizer_decode(tok, all, (size_t)n, true, &out));
   CHECK(out.len == 50000 && !memcmp(out.data, text, 50000), "the text does not come back from its shard");
@@ -298,19 +291,16 @@ static void test_tasks_are_data_too(void) {
   bool reset[B];
   CHECK_OK(mn_corpus_batch(c, MN_SPLIT_TRAIN, 7, B, T, in, out, reset));
   CHECK_OK(mn_task_sample(mn_corpus_task(c), MN_SPLIT_TRAIN, 7 * B + 2, one, target));
-  CHECK(!memcmp(in + 2 * T, one, sizeof one) && !memcmp(out + 2 * T, target, sizeof target) && reset[2],
-        "row 2 of step 7");
+  CHECK(!memcmp(in + 2 * T, one, sizeof one) && !memcmp(out + 2 * T, target, sizeof target) && reset[2], "row 2 of step 7");
   CHECK_OK(mn_corpus_batch(c, MN_SPLIT_VALIDATION, 7, B, T, held, out, NULL));
   CHECK(memcmp(in, held, sizeof in) != 0, "training and validation are alike");
   CHECK(mn_corpus_vocab_size(c) == 64 && mn_corpus_steps(c, 0, B, T) == INT64_MAX, "sizes");
-  CHECK(mn_corpus_check(c, MN_SPLIT_TRAIN, B, 64) == MN_ERR_CONFIG && strstr(mn_message(), "seq_len"), "%s",
-        mn_message());
+  CHECK(mn_corpus_check(c, MN_SPLIT_TRAIN, B, 64) == MN_ERR_CONFIG && strstr(mn_message(), "seq_len"), "%s", mn_message());
   mn_corpus_close(c);
 
   mn_tokenizer *tok = bytes_tokenizer();
   config.task = task_map(arena, (const char *const[]){"name=passkey", "garbage=50", NULL});
-  CHECK(mn_corpus_open(&config, NULL, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "tokenizer"), "%s",
-        mn_message());
+  CHECK(mn_corpus_open(&config, NULL, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "tokenizer"), "%s", mn_message());
   c = open_corpus(&config, tok);
   static int32_t text_in[2 * 400], text_out[2 * 400];
   CHECK_OK(mn_corpus_batch(c, MN_SPLIT_TRAIN, 0, 2, 400, text_in, text_out, NULL));
@@ -319,17 +309,14 @@ static void test_tasks_are_data_too(void) {
     if (text_out[t] != MN_IGNORE) asked++, last = t;
   CHECK(asked >= 3 && asked <= 7 && text_out[last] == 256 && text_out[last - asked + 1] == ' ', "%d targets", asked);
   CHECK(text_in[last - asked + 1] == 's', "the answer does not follow the question");
-  CHECK(mn_corpus_batch(c, MN_SPLIT_TRAIN, 0, 2, 100, text_in, text_out, NULL) == MN_ERR_CONFIG &&
-            strstr(mn_message(), "seq_len"),
-        "%s", mn_message());
+  CHECK(mn_corpus_batch(c, MN_SPLIT_TRAIN, 0, 2, 100, text_in, text_out, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "seq_len"), "%s",
+        mn_message());
   mn_corpus_close(c);
 
   config.task = task_map(arena, (const char *const[]){"len=32", NULL});
-  CHECK(mn_corpus_open(&config, tok, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "name"), "%s",
-        mn_message());
+  CHECK(mn_corpus_open(&config, tok, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "name"), "%s", mn_message());
   config.task = task_map(arena, (const char *const[]){"name=mqar", "kw=3", NULL});
-  CHECK(mn_corpus_open(&config, tok, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "kv"), "%s",
-        mn_message());
+  CHECK(mn_corpus_open(&config, tok, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "kv"), "%s", mn_message());
   mn_tokenizer_free(tok);
   mn_arena_free(arena);
 }
@@ -345,23 +332,19 @@ static void test_bad_data_is_refused(void) {
     const char *file;
     const mn_tokenizer *tok;
     const char *says[2];
-  } bad[] = {{"missing.txt", bytes, {"no file matches", "missing.txt"}},
-             {"missing*.txt", bytes, {"no file matches", "data.files"}},
-             {"empty.txt", bytes, {"is empty", "data.files"}},
-             {"latin1.txt", bpe, {"byte 3", "iconv"}},
-             {"cut.txt", bpe, {"truncated", "tokenizer: bytes"}},
-             {".", bytes, {"directory", "data.files"}}};
+  } bad[] = {{"missing.txt", bytes, {"no file matches", "missing.txt"}}, {"missing*.txt", bytes, {"no file matches", "data.files"}},
+             {"empty.txt", bytes, {"is empty", "data.files"}},           {"latin1.txt", bpe, {"byte 3", "iconv"}},
+             {"cut.txt", bpe, {"truncated", "tokenizer: bytes"}},        {".", bytes, {"directory", "data.files"}}};
   mn_corpus *c = NULL;
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     const char *files[] = {path_of(bad[i].file)};
     mn_data_config config = config_of(files, 1);
     mn_status status = mn_corpus_open(&config, bad[i].tok, NULL, NULL, &c);
-    CHECK(status != MN_OK && !c && strstr(mn_message(), bad[i].says[0]) && strstr(mn_message(), bad[i].says[1]),
-          "%s: %s", bad[i].file, mn_message());
+    CHECK(status != MN_OK && !c && strstr(mn_message(), bad[i].says[0]) && strstr(mn_message(), bad[i].says[1]), "%s: %s", bad[i].file,
+          mn_message());
   }
   mn_data_config config = config_of(NULL, 0);
-  CHECK(mn_corpus_open(&config, bytes, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "data.files"), "%s",
-        mn_message());
+  CHECK(mn_corpus_open(&config, bytes, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "data.files"), "%s", mn_message());
   const char *latin[] = {path_of("latin1.txt")}, *small[] = {path_of("short.txt")};
   config = config_of(latin, 1); /* bytes take anything */
   c = open_corpus(&config, bytes);
@@ -369,18 +352,15 @@ static void test_bad_data_is_refused(void) {
   config = config_of(small, 1);
   c = open_corpus(&config, bytes);
   int32_t in[64], out[64];
-  CHECK(mn_corpus_batch(c, MN_SPLIT_TRAIN, 0, 1, 64, in, out, NULL) == MN_ERR_CONFIG &&
-            strstr(mn_message(), "seq_len 64"),
-        "%s", mn_message());
-  CHECK(mn_corpus_check(c, MN_SPLIT_VALIDATION, 1, 8) == MN_ERR_CONFIG && strstr(mn_message(), "data.validation"), "%s",
+  CHECK(mn_corpus_batch(c, MN_SPLIT_TRAIN, 0, 1, 64, in, out, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "seq_len 64"), "%s",
         mn_message());
+  CHECK(mn_corpus_check(c, MN_SPLIT_VALIDATION, 1, 8) == MN_ERR_CONFIG && strstr(mn_message(), "data.validation"), "%s", mn_message());
   CHECK(mn_corpus_check(c, MN_SPLIT_TRAIN, 0, 8) == MN_ERR_CONFIG, "an empty batch");
   CHECK_OK(mn_corpus_batch(c, MN_SPLIT_TRAIN, 5, 1, 10, in, out, NULL)); /* exactly one window */
   CHECK(in[0] == 's' && out[9] == 256, "the only window");
   mn_corpus_close(c);
   config.cache = "/proc/no/such/cache";
-  CHECK(mn_corpus_open(&config, bytes, NULL, NULL, &c) != MN_OK && strstr(mn_message(), "data.cache"), "%s",
-        mn_message());
+  CHECK(mn_corpus_open(&config, bytes, NULL, NULL, &c) != MN_OK && strstr(mn_message(), "data.cache"), "%s", mn_message());
   mn_tokenizer_free(bytes);
   mn_tokenizer_free(bpe);
 }

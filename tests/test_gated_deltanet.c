@@ -50,7 +50,8 @@ static void the_chunk_changes_no_result(void) {
       char json[96];
       snprintf(json, sizeof json, "{\"type\": \"gated_deltanet\", \"heads\": 2, \"chunk\": %d}", chunk);
       CHECK(mc_open(&m, json, D, B, f64 ? MN_F64 : MN_F32, f64 ? mn_backend_ref() : cpu) && mc_random_params(&m, 4) &&
-                mc_forward(&m, T, x, y[f64], NULL, NULL, NULL), "chunk %d", chunk);
+                mc_forward(&m, T, x, y[f64], NULL, NULL, NULL),
+            "chunk %d", chunk);
       mc_close(&m);
     }
     double e = mc_difference(y[0], y[1], B * T * D);

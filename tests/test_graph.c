@@ -2,25 +2,34 @@
  * differentiated again, a scan is a loop with a gradient, and no pass changes a result. */
 #include "gradcheck.h"
 
-#define SHAPE(...) {(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}}
-#define F64(lo, hi, ...) {MN_F64, SHAPE(__VA_ARGS__), lo, hi, false}
-#define CONST64(lo, hi, ...) {MN_F64, SHAPE(__VA_ARGS__), lo, hi, true}
-#define I32(lo, hi, ...) {MN_I32, SHAPE(__VA_ARGS__), lo, hi, true}
+#define SHAPE(...)                                                                                                                         \
+  {                                                                                                                                        \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), { __VA_ARGS__ }                                                             \
+  }
+#define F64(lo, hi, ...)                                                                                                                   \
+  { MN_F64, SHAPE(__VA_ARGS__), lo, hi, false }
+#define CONST64(lo, hi, ...)                                                                                                               \
+  { MN_F64, SHAPE(__VA_ARGS__), lo, hi, true }
+#define I32(lo, hi, ...)                                                                                                                   \
+  { MN_I32, SHAPE(__VA_ARGS__), lo, hi, true }
 
 /* ---- element-wise ---- */
-#define UNARY(name)                                                                                                    \
+#define UNARY(name)                                                                                                                        \
   static void f_##name(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_##name(g, x[0]); }
-#define BINARY(name)                                                                                                   \
+#define BINARY(name)                                                                                                                       \
   static void f_##name(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_##name(g, x[0], x[1]); }
-UNARY(neg) UNARY(abs) UNARY(sqrt) UNARY(rsqrt) UNARY(recip) UNARY(exp) UNARY(log) UNARY(log1p) UNARY(sin) UNARY(cos)
-UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus) UNARY(silu) UNARY(silu_slope) UNARY(gelu) UNARY(gelu_tanh) UNARY(relu) UNARY(log_sigmoid)
-UNARY(square) BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(maximum) BINARY(minimum) BINARY(pow) BINARY(mod)
-static void f_select(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_select(g, mn_lt(g, x[0], x[1]), x[0], mn_exp(g, x[1])); }
+UNARY(neg)
+UNARY(abs)
+UNARY(sqrt)
+UNARY(rsqrt) UNARY(recip) UNARY(exp) UNARY(log) UNARY(log1p) UNARY(sin) UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus)
+    UNARY(silu) UNARY(silu_slope) UNARY(gelu) UNARY(gelu_tanh) UNARY(relu) UNARY(log_sigmoid) UNARY(square) BINARY(add) BINARY(sub)
+        BINARY(mul) BINARY(div) BINARY(maximum) BINARY(minimum) BINARY(pow)
+            BINARY(mod) static void f_select(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  y[0] = mn_select(g, mn_lt(g, x[0], x[1]), x[0], mn_exp(g, x[1]));
+}
 
 /* ---- views and moving ---- */
-static void f_reshape(mn_graph *g, mn_tensor **x, mn_tensor **y) {
-  y[0] = mn_reshape(g, mn_transpose(g, x[0], 0, 2), MN_SHAPE(4, 6));
-}
+static void f_reshape(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_reshape(g, mn_transpose(g, x[0], 0, 2), MN_SHAPE(4, 6)); }
 static void f_slice(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_slice(g, mn_slice(g, x[0], 1, 1, 2), 2, 1, 3); }
 static void f_expand(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_expand(g, x[0], MN_SHAPE(2, 3, 4)); }
 static void f_concat(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_concat(g, 2, x, 1); }
@@ -54,26 +63,34 @@ static void f_rope(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   y[1] = mn_rope(g, x[0], x[1], x[2], true);
 }
 static void f_attention(mn_graph *g, mn_tensor **x, mn_tensor **y) {
-  y[0] = mn_attention(g, x[0], x[1], x[2], NULL, NULL, x[3], (mn_attention_attr){.scale = 0.5, .causal = true, .window = 4, .prefix = 2}, &y[1]);
+  y[0] = mn_attention(g, x[0], x[1], x[2], NULL, NULL, x[3], (mn_attention_attr){.scale = 0.5, .causal = true, .window = 4, .prefix = 2},
+                      &y[1]);
 }
 static void f_attention_pos(mn_graph *g, mn_tensor **x, mn_tensor **y) {
-  y[0] = mn_attention(g, x[0], x[1], x[2], x[3], x[4], NULL, (mn_attention_attr){.scale = 0.7, .causal = true, .window = 6, .sinks = 2}, NULL);
+  y[0] =
+      mn_attention(g, x[0], x[1], x[2], x[3], x[4], NULL, (mn_attention_attr){.scale = 0.7, .causal = true, .window = 6, .sinks = 2}, NULL);
 }
 static void f_masked(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_masked_product(g, x[0], x[1], x[2], x[3]); }
 static void f_ce(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_linear_cross_entropy(g, x[0], x[1], x[2], x[3], &y[1]); }
 static void f_conv(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_causal_conv(g, x[0], x[1], x[2], x[3]); }
 static void recurrence(mn_graph *g, mn_tensor **x, mn_tensor **y, mn_recurrence_attr a) {
-  mn_recurrence_io io = {.q = x[0], .k = x[1], .v = x[2], .theta = x[3], .log_a = mn_neg(g, x[4]), .log_eta = mn_neg(g, x[5]),
-                         .w0 = x[6], .s0 = x[7]};
+  mn_recurrence_io io = {
+      .q = x[0], .k = x[1], .v = x[2], .theta = x[3], .log_a = mn_neg(g, x[4]), .log_eta = mn_neg(g, x[5]), .w0 = x[6], .s0 = x[7]};
   if (a.write == MN_WRITE_ANCHOR) io.a0 = x[8];
   mn_linear_recurrence(g, &io, a);
   y[0] = io.o;
   y[1] = io.w;
   y[2] = io.s;
 }
-static void f_recurrence_value(mn_graph *g, mn_tensor **x, mn_tensor **y) { recurrence(g, x, y, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = 4}); }
-static void f_recurrence_anchor(mn_graph *g, mn_tensor **x, mn_tensor **y) { recurrence(g, x, y, (mn_recurrence_attr){.write = MN_WRITE_ANCHOR, .chunk = 3}); }
-static void f_recurrence_delta(mn_graph *g, mn_tensor **x, mn_tensor **y) { recurrence(g, x, y, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = 4, .read_before = true}); }
+static void f_recurrence_value(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  recurrence(g, x, y, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = 4});
+}
+static void f_recurrence_anchor(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  recurrence(g, x, y, (mn_recurrence_attr){.write = MN_WRITE_ANCHOR, .chunk = 3});
+}
+static void f_recurrence_delta(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  recurrence(g, x, y, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = 4, .read_before = true});
+}
 static void f_adamw(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   mn_adamw(g, x[0], x[1], x[2], x[3], x[4], (mn_adamw_attr){0.9, 0.95, 1e-8}, &y[0], &y[1], &y[2]);
 }
@@ -95,44 +112,88 @@ static void f_scan_reverse(mn_graph *g, mn_tensor **x, mn_tensor **y) { loop(g, 
 static void f_scan_long(mn_graph *g, mn_tensor **x, mn_tensor **y) { loop(g, x, y, 23, false); }
 static void f_scan_long_reverse(mn_graph *g, mn_tensor **x, mn_tensor **y) { loop(g, x, y, 23, true); }
 
-#define SCAN_X(n) {F64(-1, 1, 2, 3), F64(-1, 1, n, 2, 3), F64(-1, 1, 3, 3)}
-#define RECURRENCE_X                                                                                                   \
-  {F64(-1, 1, 2, 7, 2, 3), F64(-1, 1, 2, 7, 2, 3), F64(-1, 1, 2, 7, 2, 4), F64(0.1, 0.6, 2, 7, 2), F64(0.05, 1, 2, 7, 2),  \
-   F64(0.1, 1.5, 2, 7, 2), F64(-1, 1, 2, 2, 3, 4), F64(-1, 1, 2, 2, 3, 4), F64(-1, 1, 2, 2, 3, 4)}
-#define U(name, lo, hi) {#name, 1, 1, {F64(lo, hi, 3, 5)}, f_##name}
-#define B2(name, lo, hi) {#name, 2, 1, {F64(lo, hi, 3, 5), F64(lo, hi, 3, 1)}, f_##name}
+#define SCAN_X(n)                                                                                                                          \
+  { F64(-1, 1, 2, 3), F64(-1, 1, n, 2, 3), F64(-1, 1, 3, 3) }
+#define RECURRENCE_X                                                                                                                       \
+  {                                                                                                                                        \
+    F64(-1, 1, 2, 7, 2, 3), F64(-1, 1, 2, 7, 2, 3), F64(-1, 1, 2, 7, 2, 4), F64(0.1, 0.6, 2, 7, 2), F64(0.05, 1, 2, 7, 2),                 \
+        F64(0.1, 1.5, 2, 7, 2), F64(-1, 1, 2, 2, 3, 4), F64(-1, 1, 2, 2, 3, 4), F64(-1, 1, 2, 2, 3, 4)                                     \
+  }
+#define U(name, lo, hi)                                                                                                                    \
+  { #name, 1, 1, {F64(lo, hi, 3, 5) }, f_##name }
+#define B2(name, lo, hi)                                                                                                                   \
+  { #name, 2, 1, {F64(lo, hi, 3, 5), F64(lo, hi, 3, 1) }, f_##name }
 
 static const gc_case cases[] = {
-    U(neg, -2, 2), U(abs, -2, 2), U(sqrt, 0.2, 3), U(rsqrt, 0.3, 3), U(recip, 0.4, 3), U(exp, -2, 2), U(log, 0.3, 3),
-    U(log1p, -0.5, 3), U(sin, -3, 3), U(cos, -3, 3), U(tanh, -2, 2), U(sigmoid, -4, 4), U(erf, -2, 2), U(softplus, -4, 4), U(silu_slope, -4, 4),
-    U(silu, -3, 3), U(gelu, -3, 3), U(gelu_tanh, -3, 3), U(relu, -2, 2), U(log_sigmoid, -4, 4), U(square, -2, 2),
-    B2(add, -2, 2), B2(sub, -2, 2), B2(mul, -2, 2), B2(div, 0.5, 2), B2(maximum, -2, 2), B2(minimum, -2, 2), B2(pow, 0.5, 2),
-    B2(mod, 0.6, 2.2), {"select", 2, 1, {F64(-1, 1, 3, 4), F64(-1, 1, 3, 4)}, f_select},
-    {"reshape", 1, 1, {F64(-1, 1, 2, 3, 4)}, f_reshape}, {"slice", 1, 1, {F64(-1, 1, 2, 4, 5)}, f_slice},
-    {"expand", 1, 1, {F64(-1, 1, 3, 1)}, f_expand}, {"concat", 2, 1, {F64(-1, 1, 2, 3), F64(-1, 1, 2, 4)}, f_concat},
-    {"pad", 1, 1, {F64(-1, 1, 2, 3)}, f_pad}, {"take", 2, 1, {F64(-1, 1, 5, 3), I32(-1, 5, 2, 4)}, f_take},
+    U(neg, -2, 2),
+    U(abs, -2, 2),
+    U(sqrt, 0.2, 3),
+    U(rsqrt, 0.3, 3),
+    U(recip, 0.4, 3),
+    U(exp, -2, 2),
+    U(log, 0.3, 3),
+    U(log1p, -0.5, 3),
+    U(sin, -3, 3),
+    U(cos, -3, 3),
+    U(tanh, -2, 2),
+    U(sigmoid, -4, 4),
+    U(erf, -2, 2),
+    U(softplus, -4, 4),
+    U(silu_slope, -4, 4),
+    U(silu, -3, 3),
+    U(gelu, -3, 3),
+    U(gelu_tanh, -3, 3),
+    U(relu, -2, 2),
+    U(log_sigmoid, -4, 4),
+    U(square, -2, 2),
+    B2(add, -2, 2),
+    B2(sub, -2, 2),
+    B2(mul, -2, 2),
+    B2(div, 0.5, 2),
+    B2(maximum, -2, 2),
+    B2(minimum, -2, 2),
+    B2(pow, 0.5, 2),
+    B2(mod, 0.6, 2.2),
+    {"select", 2, 1, {F64(-1, 1, 3, 4), F64(-1, 1, 3, 4)}, f_select},
+    {"reshape", 1, 1, {F64(-1, 1, 2, 3, 4)}, f_reshape},
+    {"slice", 1, 1, {F64(-1, 1, 2, 4, 5)}, f_slice},
+    {"expand", 1, 1, {F64(-1, 1, 3, 1)}, f_expand},
+    {"concat", 2, 1, {F64(-1, 1, 2, 3), F64(-1, 1, 2, 4)}, f_concat},
+    {"pad", 1, 1, {F64(-1, 1, 2, 3)}, f_pad},
+    {"take", 2, 1, {F64(-1, 1, 5, 3), I32(-1, 5, 2, 4)}, f_take},
     {"take_batch", 2, 1, {F64(-1, 1, 2, 5, 3), I32(0, 4, 2, 4)}, f_take_batch},
     {"put_add", 3, 1, {F64(-1, 1, 2, 5, 3), I32(-1, 5, 2, 4), F64(-1, 1, 2, 4, 3)}, f_put_add},
-    {"put_set", 2, 1, {F64(-1, 1, 2, 5, 3), F64(-1, 1, 2, 3, 3)}, f_put_set}, {"copy", 1, 1, {F64(-1, 1, 2, 3)}, f_copy},
-    {"sum", 1, 1, {F64(-1, 1, 2, 3, 4)}, f_sum}, {"max", 1, 1, {F64(-1, 1, 2, 5)}, f_max},
-    {"cumsum", 1, 2, {F64(-1, 1, 3, 4)}, f_cumsum}, {"sumsq", 1, 1, {F64(-1, 1, 3, 4)}, f_sumsq},
+    {"put_set", 2, 1, {F64(-1, 1, 2, 5, 3), F64(-1, 1, 2, 3, 3)}, f_put_set},
+    {"copy", 1, 1, {F64(-1, 1, 2, 3)}, f_copy},
+    {"sum", 1, 1, {F64(-1, 1, 2, 3, 4)}, f_sum},
+    {"max", 1, 1, {F64(-1, 1, 2, 5)}, f_max},
+    {"cumsum", 1, 2, {F64(-1, 1, 3, 4)}, f_cumsum},
+    {"sumsq", 1, 1, {F64(-1, 1, 3, 4)}, f_sumsq},
     {"matmul", 2, 1, {F64(-1, 1, 2, 3, 4), F64(-1, 1, 4, 5)}, f_matmul},
     {"matmul_transposed", 2, 1, {F64(-1, 1, 2, 4, 3), F64(-1, 1, 2, 4, 5)}, f_matmul_t},
     {"rms_norm", 2, 1, {F64(-1, 1, 3, 4), F64(0.5, 1.5, 4)}, f_rms},
     {"layer_norm", 3, 1, {F64(-1, 1, 3, 4), F64(0.5, 1.5, 4), F64(-1, 1, 4)}, f_layer},
-    {"l2_norm", 1, 1, {F64(-1, 1, 3, 4)}, f_l2}, {"softmax", 1, 1, {F64(-2, 2, 3, 4)}, f_softmax},
+    {"l2_norm", 1, 1, {F64(-1, 1, 3, 4)}, f_l2},
+    {"softmax", 1, 1, {F64(-2, 2, 3, 4)}, f_softmax},
     {"rope", 3, 2, {F64(-1, 1, 2, 3, 2, 4), CONST64(-1, 1, 3, 2), CONST64(-1, 1, 3, 2)}, f_rope},
     {"rope_tables", 3, 2, {F64(-1, 1, 2, 3, 2, 4), F64(-1, 1, 2, 3, 2), F64(-1, 1, 2, 3, 2)}, f_rope},
     {"attention", 4, 2, {F64(-1, 1, 2, 5, 4, 3), F64(-1, 1, 2, 7, 2, 3), F64(-1, 1, 2, 7, 2, 2), F64(-1, 1, 4, 1, 7)}, f_attention},
-    {"attention_positions", 5, 1, {F64(-1, 1, 2, 3, 2, 3), F64(-1, 1, 2, 6, 1, 3), F64(-1, 1, 2, 6, 1, 2), I32(3, 5, 2), I32(-1, 7, 2, 6)}, f_attention_pos},
+    {"attention_positions",
+     5,
+     1,
+     {F64(-1, 1, 2, 3, 2, 3), F64(-1, 1, 2, 6, 1, 3), F64(-1, 1, 2, 6, 1, 2), I32(3, 5, 2), I32(-1, 7, 2, 6)},
+     f_attention_pos},
     {"masked_product", 4, 1, {F64(-1, 1, 2, 3, 4), F64(-1, 1, 2, 5, 4), F64(-1, 1, 2, 3, 5), F64(-1, 1, 2, 5, 2)}, f_masked},
     {"linear_cross_entropy", 4, 2, {F64(-1, 1, 5, 3), F64(-1, 1, 7, 3), I32(-1, 6, 5), F64(0, 1, 5)}, f_ce},
     {"causal_conv", 4, 1, {F64(-1, 1, 2, 5, 3), F64(-1, 1, 3, 4), F64(-1, 1, 3), F64(-1, 1, 2, 3, 3)}, f_conv},
-    {"recurrence_value", 8, 3, RECURRENCE_X, f_recurrence_value}, {"recurrence_anchor", 9, 3, RECURRENCE_X, f_recurrence_anchor},
+    {"recurrence_value", 8, 3, RECURRENCE_X, f_recurrence_value},
+    {"recurrence_anchor", 9, 3, RECURRENCE_X, f_recurrence_anchor},
     {"recurrence_delta", 8, 3, RECURRENCE_X, f_recurrence_delta},
     {"adamw", 5, 3, {F64(-1, 1, 3), F64(0.5, 1, 3), F64(-1, 1, 3), F64(0.5, 1, 3), F64(0.1, 1, 5)}, f_adamw},
-    {"scan", 3, 2, SCAN_X(5), f_scan}, {"scan_reverse", 3, 2, SCAN_X(5), f_scan_reverse},
-    {"scan_long", 3, 2, SCAN_X(23), f_scan_long}, {"scan_long_reverse", 3, 2, SCAN_X(23), f_scan_long_reverse},
+    {"scan", 3, 2, SCAN_X(5), f_scan},
+    {"scan_reverse", 3, 2, SCAN_X(5), f_scan_reverse},
+    {"scan_long", 3, 2, SCAN_X(23), f_scan_long},
+    {"scan_long_reverse", 3, 2, SCAN_X(23), f_scan_long_reverse},
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
 
@@ -152,8 +213,8 @@ static void gradients_of_gradients_agree(void) {
 }
 
 /* Values and gradients of case c on backend b; out must hold n_y + n_x arrays. */
-static int values_and_gradients(const gc_case *c, mn_backend *b, mn_dtype t, unsigned off, mn_activation_policy policy,
-                                double **out, int64_t *count) {
+static int values_and_gradients(const gc_case *c, mn_backend *b, mn_dtype t, unsigned off, mn_activation_policy policy, double **out,
+                                int64_t *count) {
   mn_graph *g = mn_graph_new();
   mn_tensor *x[GC_MAX], *y[GC_MAX], *leaf[GC_MAX], *wrt[GC_MAX], *all[2 * GC_MAX];
   double *value[GC_MAX];
@@ -240,7 +301,8 @@ static void a_loop_costs_the_same_graph_at_any_length(void) {
     mn_graph_free(g);
   }
   /* 40 and 4000 differ in whether the last segment is short, which costs a few nodes */
-  CHECK(abs(nodes[0] - nodes[1]) < 60 && abs(steps[0] - steps[1]) < 30, "nodes %d, %d; steps %d, %d", nodes[0], nodes[1], steps[0], steps[1]);
+  CHECK(abs(nodes[0] - nodes[1]) < 60 && abs(steps[0] - steps[1]) < 30, "nodes %d, %d; steps %d, %d", nodes[0], nodes[1], steps[0],
+        steps[1]);
 }
 
 static void faults_are_sticky_and_say_what_is_wrong(void) {
@@ -260,7 +322,8 @@ static void assignments_happen_after_all_reads(void) {
     mn_tensor *sum = mn_add(g, v[0], v[1]);
     mn_tensor *next[2] = {swap ? v[1] : mn_mul_scalar(g, v[0], 2), swap ? v[0] : mn_add(g, v[0], v[1])};
     mn_plan *p = NULL;
-    mn_plan_request q = {.graph = g, .n_outputs = 1, .outputs = &sum, .n_assigns = 2, .variables = v, .values = next, .backend = mn_backend_ref()};
+    mn_plan_request q = {
+        .graph = g, .n_outputs = 1, .outputs = &sum, .n_assigns = 2, .variables = v, .values = next, .backend = mn_backend_ref()};
     CHECK_OK(mn_plan_compile(&q, &p));
     float m[2][4] = {{1, 2, 3, 4}, {10, 20, 30, 40}};
     mn_plan_bind(p, v[0], m[0]);

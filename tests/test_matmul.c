@@ -91,8 +91,8 @@ static void small_one(const mn_gemm *g, mn_isa isa, int kind, const int64_t s[3]
     }
   /* the summands are exact bf16 products, so bf16 differs from f32 only by the processor's own rounding inside a pair
    */
-  CHECK(worst < 1e-6 && frame, "%s, %s: M %lld N %lld K %lld ta %d tb %d acc %d: error %g frame %d", mn_isa_name(isa),
-        kind_names[kind], (long long)M, (long long)N, (long long)K, ta, tb, accumulate, worst, frame);
+  CHECK(worst < 1e-6 && frame, "%s, %s: M %lld N %lld K %lld ta %d tb %d acc %d: error %g frame %d", mn_isa_name(isa), kind_names[kind],
+        (long long)M, (long long)N, (long long)K, ta, tb, accumulate, worst, frame);
   free(a), free(b), free(ah), free(bh), free(c), free(c0);
 }
 
@@ -180,17 +180,15 @@ static void product_one(const shape *s, bool bf16, bool c_bf16, int ta, int tb, 
     const size_t bytes = (c_bf16 ? 2 : 4) * (size_t)all_c;
     CHECK(!memcmp(c[0], c[1], bytes) && !memcmp(c[0], c[2], bytes), "same bits with 1, 2 and 3 threads");
     bool frame = true;
-    for (const unsigned char *e = (unsigned char *)c[0] + bytes; e < (unsigned char *)(c[0] + all_c + 1); e++)
-      frame &= *e == 0x7f;
+    for (const unsigned char *e = (unsigned char *)c[0] + bytes; e < (unsigned char *)(c[0] + all_c + 1); e++) frame &= *e == 0x7f;
     double worst = 0;
     for (int64_t i = 0; i < all_c; i++) {
       const double got = c_bf16 ? f32_of(((uint16_t *)c[0])[i]) : c[0][i];
       const double error = fabs(got - want[i]) / (c_bf16 ? fabs(want[i]) + 1e-4 * sizes[i] + 1e-30 : sizes[i] + 1e-30);
       if (!(error <= worst)) worst = error;
     }
-    CHECK(worst < (c_bf16 ? 4e-3 : 1e-6) && frame,
-          "%s %s->%s batch %lld M %lld N %lld K %lld ta %d tb %d %s: error %g frame %d", mn_isa_name(isa),
-          bf16 ? "bf16" : "f32", c_bf16 ? "bf16" : "f32", (long long)s->batch, (long long)M, (long long)N, (long long)K,
+    CHECK(worst < (c_bf16 ? 4e-3 : 1e-6) && frame, "%s %s->%s batch %lld M %lld N %lld K %lld ta %d tb %d %s: error %g frame %d",
+          mn_isa_name(isa), bf16 ? "bf16" : "f32", c_bf16 ? "bf16" : "f32", (long long)s->batch, (long long)M, (long long)N, (long long)K,
           ta, tb, share_names[share], worst, frame);
     for (int t = 0; t < 3; t++) free(c[t]);
   }
@@ -214,17 +212,13 @@ static void onednn(void) {
     float *a = malloc(sizeof(float) * (size_t)(M * K)), *b = malloc(sizeof(float) * (size_t)(K * N)), *c[3];
     for (int64_t i = 0; i < M * K; i++) {
       const float x = uniform();
-      if (bf16)
-        ((uint16_t *)a)[i] = bf16_of(x);
-      else
-        a[i] = x;
+      if (bf16) ((uint16_t *)a)[i] = bf16_of(x);
+      else a[i] = x;
     }
     for (int64_t i = 0; i < K * N; i++) {
       const float x = uniform();
-      if (bf16)
-        ((uint16_t *)b)[i] = bf16_of(x);
-      else
-        b[i] = x;
+      if (bf16) ((uint16_t *)b)[i] = bf16_of(x);
+      else b[i] = x;
     }
     for (int i = 0; i < 3; i++) { /* oneDNN on 1 thread, on 2; Mneme's kernels */
       const int threads = i == 1 ? 2 : 1;
@@ -290,14 +284,7 @@ static void operation_one(mn_backend *backend, mn_shape as, mn_shape bs, int ta,
     v->data = data[i] = malloc(sizeof(float) * (size_t)(step + 1));
     for (int64_t e = 0; e < step; e++) data[i][e] = uniform();
   }
-  mn_call call = {.kernel = k,
-                  .node = c->node,
-                  .n_in = 2,
-                  .n_out = 1,
-                  .in = in,
-                  .out = &out,
-                  .pool = backend->pool,
-                  .backend = backend};
+  mn_call call = {.kernel = k, .node = c->node, .n_in = 2, .n_out = 1, .in = in, .out = &out, .pool = backend->pool, .backend = backend};
   call.workspace = mn_alloc_aligned(k->workspace(&call) + 64);
   CHECK_OK(k->prepare(&call));
   CHECK_OK(k->run(&call));
@@ -316,13 +303,11 @@ static void operation_one(mn_backend *backend, mn_shape as, mn_shape bs, int ta,
     }
     double want = 0;
     for (int64_t kk = 0; kk < in[0].dim[in[0].ndim - 1]; kk++)
-      want +=
-          (double)data[0][at_a + kk * in[0].stride[in[0].ndim - 1]] * data[1][at_b + kk * in[1].stride[in[1].ndim - 2]];
+      want += (double)data[0][at_a + kk * in[0].stride[in[0].ndim - 1]] * data[1][at_b + kk * in[1].stride[in[1].ndim - 2]];
     worst = fmax(worst, fabs(want - data[2][e]));
   }
   char sa[96], sb[96];
-  CHECK(worst < 1e-5, "%s x %s, transposed %d %d: error %g", mn_shape_str(&as, sa), mn_shape_str(&bs, sb), ta, tb,
-        worst);
+  CHECK(worst < 1e-5, "%s x %s, transposed %d %d: error %g", mn_shape_str(&as, sa), mn_shape_str(&bs, sb), ta, tb, worst);
   free(call.workspace);
   for (int i = 0; i < 3; i++) free(data[i]);
   mn_graph_free(g);

@@ -61,7 +61,8 @@ static void parameters_are_counted(void) {
   CHECK(p.elements == 80 + 8 + 256 + 8, "none: %lld", (long long)p.elements);
   parameters("{vocab_size: 10, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2}, channel: geglu, hidden: 16}}", &p);
   CHECK(p.elements == 80 + 8 + 256 + 8 + 3 * 128 + 8, "geglu: %lld", (long long)p.elements);
-  parameters("{vocab_size: 10, d_model: 8, layers: 1, norm: layer, block: {mixer: {type: attention, heads: 2}, channel: mlp, hidden: 16}}", &p);
+  parameters("{vocab_size: 10, d_model: 8, layers: 1, norm: layer, block: {mixer: {type: attention, heads: 2}, channel: mlp, hidden: 16}}",
+             &p);
   CHECK(p.elements == 80 + 16 + 256 + 16 + 2 * 128 + 16 + 8 + 16, "mlp, layer norm: %lld", (long long)p.elements);
 }
 
@@ -69,7 +70,8 @@ static void tied_and_untied_heads(void) {
   parameter_list tied, untied;
   parameters("{vocab_size: 10, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2}}}", &tied);
   parameters("{vocab_size: 10, d_model: 8, layers: 1, tie_embeddings: false, block: {mixer: {type: attention, heads: 2}}}", &untied);
-  CHECK(untied.elements == tied.elements + 80 && untied.n == tied.n + 1, "%lld and %lld", (long long)tied.elements, (long long)untied.elements);
+  CHECK(untied.elements == tied.elements + 80 && untied.n == tied.n + 1, "%lld and %lld", (long long)tied.elements,
+        (long long)untied.elements);
   CHECK(has(&untied, "lm_head.weight") && !has(&tied, "lm_head.weight") && has(&tied, "embed_tokens.weight"), "names");
 }
 
@@ -93,10 +95,12 @@ static void blocks_of_several_kinds(void) {
   if (!m) return;
   static const char *const types[] = {"gated_deltanet", "gated_deltanet", "attention", "titans_lmm"};
   CHECK(m->n_blocks == 4 && m->config.layers == 4, "%d blocks", m->n_blocks);
-  for (int i = 0; i < m->n_blocks && i < 4; i++) CHECK(strcmp(m->blocks[i].mixer.type, types[i]) == 0, "block %d: %s", i, m->blocks[i].mixer.type);
+  for (int i = 0; i < m->n_blocks && i < 4; i++)
+    CHECK(strcmp(m->blocks[i].mixer.type, types[i]) == 0, "block %d: %s", i, m->blocks[i].mixer.type);
   parameters(mixed, &p);
   CHECK(has(&p, "layers.1.mixer.A_log") && has(&p, "layers.2.mixer.prefix_k") && has(&p, "layers.3.channel.up_proj.bias") &&
-            !has(&p, "layers.2.channel_norm.weight"), "names of parameters");
+            !has(&p, "layers.2.channel_norm.weight"),
+        "names of parameters");
   const mn_value *v = mn_model_to_value(arena, m), *w; /* what config.json says is the same model */
   CHECK_OK(mn_model_parse(v, NULL, 0, &again));
   if (again) {
@@ -129,7 +133,8 @@ static bool set_up(fixture *f, const char *yaml, mn_dtype t) {
   for (int i = 0; f->params && i < f->params->n; i++) /* small matrices at the start would hide what state does */
     for (int64_t k = 0; k < mn_shape_count(&f->params->info[i].shape); k++)
       mn_element_store(f->params->data[i], t, k,
-                       mn_element_load(f->params->data[i], t, k) + 0.3 * mn_random_normal(mn_random_key(5, f->params->info[i].name), 1, (uint64_t)k));
+                       mn_element_load(f->params->data[i], t, k) +
+                           0.3 * mn_random_normal(mn_random_key(5, f->params->info[i].name), 1, (uint64_t)k));
   return f->params != NULL;
 }
 static void tear_down(fixture *f) {
@@ -217,7 +222,8 @@ static void looped_stream(int64_t length) {
   run_whole(&f, tokens, 0, one, ROOM);
   mn_graph *g = mn_graph_new();
   mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64, .carried = true}, B);
-  mn_tensor *in = mn_input(g, "tokens", MN_I32, MN_SHAPE(B, HALF)), *h = mn_scope_loop(s, length, hidden, f.model, in), *leaf[MAX], *value[MAX], *init[MAX];
+  mn_tensor *in = mn_input(g, "tokens", MN_I32, MN_SHAPE(B, HALF)), *h = mn_scope_loop(s, length, hidden, f.model, in), *leaf[MAX],
+            *value[MAX], *init[MAX];
   mn_scope_advance(s, HALF);
   const mn_built_state *st;
   int n = mn_scope_states(s, &st);
@@ -277,7 +283,8 @@ static void a_directory_gives_the_model_back(void) {
   CHECK(p && p->n == f.params->n && mn_params_count(p) == mn_params_count(f.params), "parameters");
   for (int i = 0; p && i < p->n; i++)
     CHECK(strcmp(p->info[i].name, f.params->info[i].name) == 0 &&
-              memcmp(p->data[i], f.params->data[i], (size_t)mn_shape_count(&p->info[i].shape) * sizeof(float)) == 0, "%s", p->info[i].name);
+              memcmp(p->data[i], f.params->data[i], (size_t)mn_shape_count(&p->info[i].shape) * sizeof(float)) == 0,
+          "%s", p->info[i].name);
   char a[33] = "", b[33] = "", c[33] = "";
   CHECK_OK(mn_model_fingerprint(f.model, f.params, a));
   if (m && p) CHECK_OK(mn_model_fingerprint(m, p, b));
@@ -312,14 +319,16 @@ static void wrong_files_are_refused(void) {
     CHECK_OK(mn_st_writer_save(w, path));
     mn_st_writer_free(w);
     float kept = first[0] += 1; /* not what is in the file */
-    CHECK(mn_params_load(f.params, path) != MN_OK && strstr(mn_message(), words[k]) && strstr(mn_message(), "model-wrong"), "case %d: %s", k, mn_message());
+    CHECK(mn_params_load(f.params, path) != MN_OK && strstr(mn_message(), words[k]) && strstr(mn_message(), "model-wrong"), "case %d: %s",
+          k, mn_message());
     CHECK(first[0] == kept, "case %d: a refused file leaves the parameters alone", k);
   }
   CHECK_OK(mn_file_write(path, "short", 5));
   CHECK(mn_params_load(f.params, path) == MN_ERR_FORMAT, "a cut file: %s", mn_message());
   mn_model *m = NULL;
   mn_params *p = NULL;
-  CHECK(mn_model_load_dir(MN_TEST_BINARY_DIR "/no-such-model", f.backend, MN_F32, &m, &p) != MN_OK && strstr(mn_message(), "no-such-model"), "%s", mn_message());
+  CHECK(mn_model_load_dir(MN_TEST_BINARY_DIR "/no-such-model", f.backend, MN_F32, &m, &p) != MN_OK && strstr(mn_message(), "no-such-model"),
+        "%s", mn_message());
   tear_down(&f);
 }
 
@@ -369,11 +378,13 @@ static void faults_of_a_recipe(void) {
   refused("vocab_size: 10\nd_model: 8\nblock:\n  channel: none\n", "mixer");
   refused("vocab_size: 10\nd_model: 8\nblock:\n  mixer:\n    type: attention\n    heads: 2\n    windw: 4\n", "recipe.yaml:7|windw|window");
   refused("vocab_size: 10\nd_model: 8\nblocks:\n  - {repeat: 5000, mixer: {type: attention, heads: 2}}\n", "recipe.yaml:4|repeat");
-  refused("vocab_size: 10\nd_model: 8\nblocks:\n  - {repeat: 4000, mixer: {type: attention, heads: 2}}\n  - {repeat: 4000, mixer: {type: attention, heads: 2}}\n",
+  refused("vocab_size: 10\nd_model: 8\nblocks:\n  - {repeat: 4000, mixer: {type: attention, heads: 2}}\n  - {repeat: 4000, mixer: {type: "
+          "attention, heads: 2}}\n",
           "blocks|4096");
   mn_arena *arena = mn_arena_new();
   mn_model *m;
-  CHECK(parse(arena, "vocab_size: 10\nd_model: 8\n" BLOCK, 20, &m) == MN_ERR_CONFIG && strstr(mn_message(), "20 tokens"), "%s", mn_message());
+  CHECK(parse(arena, "vocab_size: 10\nd_model: 8\n" BLOCK, 20, &m) == MN_ERR_CONFIG && strstr(mn_message(), "20 tokens"), "%s",
+        mn_message());
   CHECK_OK(parse(arena, "d_model: 8\n" BLOCK, 20, &m));
   CHECK(m && m->config.vocab_size == 20, "the tokenizer's vocabulary");
   mn_model_free(m);

@@ -46,8 +46,14 @@ static mn_status all_of_it(mn_backend *b, double *sum) {
   }
   if (status == MN_OK) {
     next = mn_sub(g, w, mn_mul_scalar(g, d[1], 0.1));
-    mn_plan_request q = {.graph = g, .n_outputs = 2, .outputs = (mn_tensor *[]){y, d[0]}, .n_assigns = 1, .variables = &w,
-                         .values = &next, .backend = b, .activations = MN_RECOMPUTE_NORMS};
+    mn_plan_request q = {.graph = g,
+                         .n_outputs = 2,
+                         .outputs = (mn_tensor *[]){y, d[0]},
+                         .n_assigns = 1,
+                         .variables = &w,
+                         .values = &next,
+                         .backend = b,
+                         .activations = MN_RECOMPUTE_NORMS};
     status = mn_graph_status(g);
     if (status == MN_OK) status = mn_plan_compile(&q, &p);
   }

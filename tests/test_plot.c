@@ -41,15 +41,14 @@ static void ticks_are_what_people_would_choose(void) {
     if (i < 7) CHECK(!strcmp(got, cases[i].expect), "%g..%g: %s, expected %s", cases[i].low, cases[i].high, got, cases[i].expect);
     else CHECK(axis.n >= 3, "less than a decade still has ticks: %s", got);
   }
-  static const double ranges[][2] = {{0, 0}, {5, 5}, {-3, -3}, {1e-300, 2e-300}, {-1e300, 1e300}, {1e15, 1e15 + 1},
-                                     {NAN, NAN}, {INFINITY, 3}, {3, 2}, {0, 1e-9}, {1e-12, 1e12}, {0, 5e-324}};
+  static const double ranges[][2] = {{0, 0},     {5, 5},        {-3, -3}, {1e-300, 2e-300}, {-1e300, 1e300}, {1e15, 1e15 + 1},
+                                     {NAN, NAN}, {INFINITY, 3}, {3, 2},   {0, 1e-9},        {1e-12, 1e12},   {0, 5e-324}};
   for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
     for (int log = 0; log < 2; log++) {
       mn_axis axis;
       mn_axis_make(&axis, ranges[i][0], ranges[i][1], log, 0.05, 6);
       CHECK(axis.low < axis.high && axis.n <= MN_MAX_TICKS, "%g..%g", ranges[i][0], ranges[i][1]);
-      for (int k = 1; k < axis.n; k++)
-        CHECK(axis.tick[k] > axis.tick[k - 1], "ticks rise: %g %g", axis.tick[k - 1], axis.tick[k]);
+      for (int k = 1; k < axis.n; k++) CHECK(axis.tick[k] > axis.tick[k - 1], "ticks rise: %g %g", axis.tick[k - 1], axis.tick[k]);
       for (int k = 0; k < axis.n; k++) {
         double place = mn_axis_place(&axis, axis.tick[k]);
         CHECK(place > -1e-6 && place < 1 + 1e-6, "%g..%g: tick %g outside", ranges[i][0], ranges[i][1], axis.tick[k]);
@@ -63,8 +62,7 @@ static void colours_read_on_light_and_dark(void) {
   double dark = mn_luminance((mn_rgb){0x0d / 255.0, 0x11 / 255.0, 0x17 / 255.0});
   for (int i = 0; i < MN_PALETTE; i++) {
     double l = mn_luminance(mn_palette[i]);
-    CHECK(contrast(l, 1) >= 3 && contrast(l, dark) >= 3, "colour %d: %.2f on white, %.2f on dark", i, contrast(l, 1),
-          contrast(l, dark));
+    CHECK(contrast(l, 1) >= 3 && contrast(l, dark) >= 3, "colour %d: %.2f on white, %.2f on dark", i, contrast(l, 1), contrast(l, dark));
   }
   for (double t = 0.05; t <= 1.0; t += 0.05)
     CHECK(mn_luminance(mn_ramp(t)) > mn_luminance(mn_ramp(t - 0.05)), "the ramp gets lighter at %.2f", t);
@@ -128,7 +126,8 @@ static void svg_is_small_and_whole(void) {
 
 static void hostile_data_still_make_a_picture(void) {
   double x[4] = {0, 1, 2, 3}, none[4] = {NAN, NAN, NAN, NAN}, huge[4] = {-1e308, 1e308, 0, INFINITY}, neg[4] = {-1, -2, 0, 5};
-  mn_plot_series s[3] = {{.label = "none", .x = x, .y = none, .n = 4}, {.label = "huge", .x = x, .y = huge, .n = 4},
+  mn_plot_series s[3] = {{.label = "none", .x = x, .y = none, .n = 4},
+                         {.label = "huge", .x = x, .y = huge, .n = 4},
                          {.label = "negative", .x = x, .y = neg, .n = 4, .smooth = 100}};
   for (int first = 0; first < 3; first++)
     for (int n = 0; n <= 3 - first; n++)

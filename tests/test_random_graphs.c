@@ -84,22 +84,54 @@ static void unary(drawn *d, pool *p, item a) {
   mn_graph *g = p->g;
   mn_tensor *x = a.t, *one = mn_scalar(g, x->dtype, 1);
   switch (below(d, 16)) {
-  case 0: keep(p, mn_neg(g, x), a.bound, a.exact); break;
-  case 1: if (a.exact || !d->smooth) keep(p, mn_abs(g, x), a.bound, a.exact); break;
-  case 2: keep(p, mn_sqrt(g, mn_add(g, mn_square(g, x), one)), a.bound + 1, false); break;
-  case 3: keep(p, mn_rsqrt(g, mn_add(g, mn_square(g, x), one)), 1, false); break;
-  case 4: keep(p, mn_recip(g, mn_add(g, mn_square(g, x), one)), 1, false); break;
-  case 5: keep(p, mn_exp(g, mn_tanh(g, x)), 3, false); break;
-  case 6: keep(p, mn_log1p(g, mn_square(g, x)), a.bound, false); break;
-  case 7: keep(p, mn_sin(g, x), 1, false); break;
-  case 8: keep(p, mn_cos(g, x), 1, false); break;
-  case 9: keep(p, mn_tanh(g, x), 1, false); break;
-  case 10: keep(p, mn_sigmoid(g, x), 1, false); break;
-  case 11: keep(p, mn_erf(g, x), 1, false); break;
-  case 12: keep(p, mn_softplus(g, x), a.bound + 1, false); break;
-  case 13: keep(p, mn_gelu(g, mn_silu(g, x)), a.bound, false); break;
-  case 14: if (a.exact) keep(p, mn_floor(g, x), a.bound + 1, true); break;
-  default: keep(p, mn_log_sigmoid(g, mn_mul_scalar(g, x, 0.5)), a.bound + 1, false); break;
+  case 0:
+    keep(p, mn_neg(g, x), a.bound, a.exact);
+    break;
+  case 1:
+    if (a.exact || !d->smooth) keep(p, mn_abs(g, x), a.bound, a.exact);
+    break;
+  case 2:
+    keep(p, mn_sqrt(g, mn_add(g, mn_square(g, x), one)), a.bound + 1, false);
+    break;
+  case 3:
+    keep(p, mn_rsqrt(g, mn_add(g, mn_square(g, x), one)), 1, false);
+    break;
+  case 4:
+    keep(p, mn_recip(g, mn_add(g, mn_square(g, x), one)), 1, false);
+    break;
+  case 5:
+    keep(p, mn_exp(g, mn_tanh(g, x)), 3, false);
+    break;
+  case 6:
+    keep(p, mn_log1p(g, mn_square(g, x)), a.bound, false);
+    break;
+  case 7:
+    keep(p, mn_sin(g, x), 1, false);
+    break;
+  case 8:
+    keep(p, mn_cos(g, x), 1, false);
+    break;
+  case 9:
+    keep(p, mn_tanh(g, x), 1, false);
+    break;
+  case 10:
+    keep(p, mn_sigmoid(g, x), 1, false);
+    break;
+  case 11:
+    keep(p, mn_erf(g, x), 1, false);
+    break;
+  case 12:
+    keep(p, mn_softplus(g, x), a.bound + 1, false);
+    break;
+  case 13:
+    keep(p, mn_gelu(g, mn_silu(g, x)), a.bound, false);
+    break;
+  case 14:
+    if (a.exact) keep(p, mn_floor(g, x), a.bound + 1, true);
+    break;
+  default:
+    keep(p, mn_log_sigmoid(g, mn_mul_scalar(g, x, 0.5)), a.bound + 1, false);
+    break;
   }
 }
 
@@ -113,10 +145,18 @@ static void binary(drawn *d, pool *p, item a) {
   mn_tensor *x = a.t, *y = b.t;
   bool exact = a.exact && b.exact;
   switch (below(d, 8)) {
-  case 0: keep(p, mn_add(g, x, y), a.bound + b.bound, false); break;
-  case 1: keep(p, mn_sub(g, x, y), a.bound + b.bound, false); break;
-  case 2: keep(p, mn_mul(g, x, y), a.bound * b.bound, false); break;
-  case 3: keep(p, mn_div(g, x, mn_add_scalar(g, mn_square(g, y), 1)), a.bound, false); break;
+  case 0:
+    keep(p, mn_add(g, x, y), a.bound + b.bound, false);
+    break;
+  case 1:
+    keep(p, mn_sub(g, x, y), a.bound + b.bound, false);
+    break;
+  case 2:
+    keep(p, mn_mul(g, x, y), a.bound * b.bound, false);
+    break;
+  case 3:
+    keep(p, mn_div(g, x, mn_add_scalar(g, mn_square(g, y), 1)), a.bound, false);
+    break;
   case 4:
     if (exact || !d->smooth) keep(p, mn_maximum(g, x, y), fmax(a.bound, b.bound), exact);
     break;
@@ -126,7 +166,9 @@ static void binary(drawn *d, pool *p, item a) {
   case 6:
     if (exact) keep(p, below(d, 2) ? mn_lt(g, x, y) : mn_le(g, x, y), 1, true);
     break;
-  default: keep(p, mn_pow(g, mn_add_scalar(g, mn_abs(g, mn_tanh(g, x)), 0.5), mn_tanh(g, y)), 2, false); break;
+  default:
+    keep(p, mn_pow(g, mn_add_scalar(g, mn_abs(g, mn_tanh(g, x)), 0.5), mn_tanh(g, y)), 2, false);
+    break;
   }
 }
 
@@ -184,7 +226,9 @@ static void view(drawn *d, pool *p, item a) {
       x = mn_expand(g, x, s);
     }
     break;
-  default: x = below(d, 2) ? mn_stop_gradient(g, x) : mn_identity(g, x); break;
+  default:
+    x = below(d, 2) ? mn_stop_gradient(g, x) : mn_identity(g, x);
+    break;
   }
   if (x != a.t) keep(p, x, a.bound, a.exact);
 }
@@ -195,13 +239,21 @@ static void reduce(drawn *d, pool *p, item a) {
   double n = 1;
   for (int i = 0; i < a.t->shape.ndim; i++) n *= axes >> i & 1 ? (double)a.t->shape.dim[i] : 1;
   switch (below(d, 6)) {
-  case 0: keep(p, mn_mul_scalar(g, mn_sum(g, a.t, axes), 1 / sqrt(n)), a.bound * sqrt(n), false); break;
+  case 0:
+    keep(p, mn_mul_scalar(g, mn_sum(g, a.t, axes), 1 / sqrt(n)), a.bound * sqrt(n), false);
+    break;
   case 1:
     if (a.exact || !d->smooth) keep(p, mn_max(g, a.t, axes), a.bound, a.exact);
     break;
-  case 2: keep(p, mn_mean(g, a.t, axes), a.bound, false); break;
-  case 3: keep(p, mn_sumsq(g, mn_mul_scalar(g, a.t, 0.1)), a.bound * n / 100, false); break;
-  case 4: keep(p, mn_cumsum(g, a.t, below(d, a.t->shape.ndim), below(d, 2)), a.bound * 5, false); break;
+  case 2:
+    keep(p, mn_mean(g, a.t, axes), a.bound, false);
+    break;
+  case 3:
+    keep(p, mn_sumsq(g, mn_mul_scalar(g, a.t, 0.1)), a.bound * n / 100, false);
+    break;
+  case 4:
+    keep(p, mn_cumsum(g, a.t, below(d, a.t->shape.ndim), below(d, 2)), a.bound * 5, false);
+    break;
   default:
     if (a.exact) keep(p, below(d, 2) ? mn_argmax(g, a.t) : mn_topk(g, a.t, 1 + below(d, (int)mn_dim(a.t, -1))), 40, true);
     break;
@@ -242,7 +294,9 @@ static void move(drawn *d, pool *p, item a) {
     keep(p, mn_concat(g, 3, (mn_tensor *[]){a.t, b.t, mn_slice(g, a.t, axis, 0, 1)}, axis), fmax(a.bound, b.bound), a.exact && b.exact);
     break;
   }
-  case 1: keep(p, mn_pad(g, a.t, axis, below(d, 3), below(d, 3)), a.bound, a.exact); break;
+  case 1:
+    keep(p, mn_pad(g, a.t, axis, below(d, 3), below(d, 3)), a.bound, a.exact);
+    break;
   case 2:
     if (i && a.t->shape.ndim + i->t->shape.ndim < 5) {
       mn_tensor *idx = mn_add_scalar(g, mn_mod(g, i->t, mn_scalar(g, MN_I32, (double)rows + 1)), -1); /* -1: no row */
@@ -251,16 +305,20 @@ static void move(drawn *d, pool *p, item a) {
     break;
   case 3: /* put rows of it, in another order, into it */
     if (rows > 1 && a.t->dtype != MN_BOOL) {
-      mn_tensor *idx = mn_mod(g, mn_add_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(rows - 1), 0), below(d, 4)), mn_scalar(g, MN_I32, (double)rows));
+      mn_tensor *idx =
+          mn_mod(g, mn_add_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(rows - 1), 0), below(d, 4)), mn_scalar(g, MN_I32, (double)rows));
       bool add = below(d, 2) && is_real(&a);
       mn_tensor *base = below(d, 2) && is_real(&a) ? mn_tanh(g, a.t) : a.t;
       keep(p, mn_put(g, base, idx, mn_slice(g, a.t, 0, 0, rows - 1), 0, add), add ? 2 * a.bound : a.bound, a.exact && !add && base == a.t);
     }
     break;
-  case 4: keep(p, mn_copy(g, a.t), a.bound, a.exact); break;
+  case 4:
+    keep(p, mn_copy(g, a.t), a.bound, a.exact);
+    break;
   default: { /* rolled by one */
     int64_t n = mn_dim(a.t, axis);
-    if (n > 1) keep(p, mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, a.t, axis, 1, n - 1), mn_slice(g, a.t, axis, 0, 1)}, axis), a.bound, a.exact);
+    if (n > 1)
+      keep(p, mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, a.t, axis, 1, n - 1), mn_slice(g, a.t, axis, 0, 1)}, axis), a.bound, a.exact);
     break;
   }
   }
@@ -269,10 +327,18 @@ static void move(drawn *d, pool *p, item a) {
 static void fused(drawn *d, pool *p, item a) {
   mn_graph *g = p->g;
   switch (below(d, 4)) {
-  case 0: keep(p, mn_softmax(g, a.t), 1, false); break;
-  case 1: keep(p, mn_norm(g, MN_NORM_RMS, a.t, NULL, NULL, 1e-2, a.t->dtype), 3, false); break;
-  case 2: keep(p, mn_norm(g, MN_NORM_LAYER, a.t, NULL, NULL, 1e-1, a.t->dtype), 3, false); break;
-  default: keep(p, mn_norm(g, MN_NORM_L2, a.t, NULL, NULL, 1e-1, a.t->dtype), 1, false); break;
+  case 0:
+    keep(p, mn_softmax(g, a.t), 1, false);
+    break;
+  case 1:
+    keep(p, mn_norm(g, MN_NORM_RMS, a.t, NULL, NULL, 1e-2, a.t->dtype), 3, false);
+    break;
+  case 2:
+    keep(p, mn_norm(g, MN_NORM_LAYER, a.t, NULL, NULL, 1e-1, a.t->dtype), 3, false);
+    break;
+  default:
+    keep(p, mn_norm(g, MN_NORM_L2, a.t, NULL, NULL, 1e-1, a.t->dtype), 1, false);
+    break;
   }
 }
 
@@ -297,7 +363,8 @@ static void discrete(drawn *d, pool *p) {
     if (b && a && a->t->dtype != MN_BOOL) {
       item c = partner(d, p, a);
       mn_tensor *cond = b->t;
-      if (!mn_shape_equal(&cond->shape, &a->t->shape)) cond = mn_reshape(g, mn_slice(g, mn_reshape(g, cond, MN_SHAPE(mn_shape_count(&cond->shape))), 0, 0, 1), (mn_shape){0});
+      if (!mn_shape_equal(&cond->shape, &a->t->shape))
+        cond = mn_reshape(g, mn_slice(g, mn_reshape(g, cond, MN_SHAPE(mn_shape_count(&cond->shape))), 0, 0, 1), (mn_shape){0});
       keep(p, mn_select(g, cond, a->t, c.t), fmax(a->bound, c.bound), a->exact && c.exact);
     }
     break;
@@ -345,7 +412,8 @@ static void loop(drawn *d, pool *p) {
     int how = below(d, 5);
     for (int k = in->n - 1; k >= 0 && !v; k--)
       if (in->at[k].t != c && in->at[k].t->dtype == c->dtype && mn_shape_equal(&in->at[k].t->shape, &c->shape) && below(d, 3) &&
-          (is_real(&in->at[k]) || in->at[k].exact)) v = in->at[k].t;
+          (is_real(&in->at[k]) || in->at[k].exact))
+        v = in->at[k].t;
     if (how == 0) out[i] = c; /* unchanged */
     else if (how == 1 && v) out[i] = mn_dtype_is_float(v->dtype) ? mn_tanh(in->g, v) : v;
     else if (how == 2 && v) out[i] = v; /* perhaps another carry, or a captured tensor */
@@ -364,7 +432,8 @@ static void loop(drawn *d, pool *p) {
     y_exact[j] = y[j]->dtype == MN_BOOL || y[j]->dtype == MN_I32;
   }
   mn_scan_end(b, out, n_ys, y, final, ys);
-  for (int i = 0; in->g && mn_graph_status(g) == MN_OK && i < n_carry; i++) keep(p, final[i], is_real(&from[i]) ? 3 : 40, !is_real(&from[i]));
+  for (int i = 0; in->g && mn_graph_status(g) == MN_OK && i < n_carry; i++)
+    keep(p, final[i], is_real(&from[i]) ? 3 : 40, !is_real(&from[i]));
   for (int j = 0; in->g && mn_graph_status(g) == MN_OK && j < n_ys; j++) keep(p, ys[j], 6, y_exact[j]);
   free(in);
 }
@@ -373,15 +442,40 @@ static void operation(drawn *d, pool *p) {
   item *a = pick(d, p, is_real), *v = pick(d, p, has_axis), *r = pick(d, p, real_axis), *m = pick(d, p, is_matrix);
   if (mn_graph_status(p->g) != MN_OK) return;
   switch (below(d, 16)) {
-  case 0: case 1: if (a) unary(d, p, *a); break;
-  case 2: case 3: case 4: if (a) binary(d, p, *a); break;
-  case 5: case 6: case 7: if (v) view(d, p, *v); break;
-  case 8: if (r) reduce(d, p, *r); break;
-  case 9: case 10: if (m) product(d, p, *m); break;
-  case 11: if (v) move(d, p, *v); break;
-  case 12: if (r) fused(d, p, *r); break;
-  case 13: case 14: discrete(d, p); break;
-  default: if ((d->with & WITH_SCANS) && p->depth < 2) loop(d, p); break;
+  case 0:
+  case 1:
+    if (a) unary(d, p, *a);
+    break;
+  case 2:
+  case 3:
+  case 4:
+    if (a) binary(d, p, *a);
+    break;
+  case 5:
+  case 6:
+  case 7:
+    if (v) view(d, p, *v);
+    break;
+  case 8:
+    if (r) reduce(d, p, *r);
+    break;
+  case 9:
+  case 10:
+    if (m) product(d, p, *m);
+    break;
+  case 11:
+    if (v) move(d, p, *v);
+    break;
+  case 12:
+    if (r) fused(d, p, *r);
+    break;
+  case 13:
+  case 14:
+    discrete(d, p);
+    break;
+  default:
+    if ((d->with & WITH_SCANS) && p->depth < 2) loop(d, p);
+    break;
   }
 }
 
@@ -400,12 +494,18 @@ static mn_tensor *next_value(drawn *d, pool *p, int i) {
   bool square = v->shape.dim[0] == v->shape.dim[1];
   if (!mn_shape_equal(&v->shape, &w->shape)) w = v;
   switch (below(d, 9)) {
-  case 0: return w;                                                   /* another variable, or itself */
-  case 1: return square ? mn_transpose(g, w, 0, 1) : w;
-  case 2: return mn_copy(g, w);
-  case 3: return mn_tanh(g, mn_add(g, w, mn_mul_scalar(g, v, 0.5)));
-  case 4: return other ? mn_add(g, mn_tanh(g, other), mn_mul_scalar(g, v, 0.25)) : v;
-  case 5: return other ? other : w;
+  case 0:
+    return w; /* another variable, or itself */
+  case 1:
+    return square ? mn_transpose(g, w, 0, 1) : w;
+  case 2:
+    return mn_copy(g, w);
+  case 3:
+    return mn_tanh(g, mn_add(g, w, mn_mul_scalar(g, v, 0.5)));
+  case 4:
+    return other ? mn_add(g, mn_tanh(g, other), mn_mul_scalar(g, v, 0.25)) : v;
+  case 5:
+    return other ? other : w;
   case 6: {
     int64_t n = v->shape.dim[0];
     return n > 1 ? mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, w, 0, 1, n - 1), mn_slice(g, v, 0, 0, 1)}, 0) : v;
@@ -414,7 +514,8 @@ static mn_tensor *next_value(drawn *d, pool *p, int i) {
     mn_tensor *idx = mn_iota(g, MN_I32, MN_SHAPE(1), 0);
     return mn_put(g, v, idx, mn_mul_scalar(g, mn_slice(g, w, 0, v->shape.dim[0] - 1, 1), 0.5), 0, below(d, 2));
   }
-  default: return a ? mn_tanh(g, mn_add(g, v, mn_cast(g, mn_reshape(g, mn_mean(g, a->t, 15), (mn_shape){0}), v->dtype))) : v;
+  default:
+    return a ? mn_tanh(g, mn_add(g, v, mn_cast(g, mn_reshape(g, mn_mean(g, a->t, 15), (mn_shape){0}), v->dtype))) : v;
   }
 }
 
@@ -449,7 +550,8 @@ static void draw_graph(drawn *d, uint64_t seed, int ops, unsigned with) {
   for (int i = 0; i < d->n_vars; i++) d->next[i] = next_value(d, p, i);
   d->n_outs = 1 + below(d, OUTS);
   for (int j = 0; j < d->n_outs; j++) d->out[j] = below(d, 2) ? p->at[p->n - 1 - below(d, p->n > 6 ? 6 : p->n)].t : p->at[below(d, p->n)].t;
-  if ((with & WITH_GRADS) && d->smooth && mn_graph_status(d->g) == MN_OK) { /* of one or two results by some leaves, or by something in between */
+  if ((with & WITH_GRADS) && d->smooth &&
+      mn_graph_status(d->g) == MN_OK) { /* of one or two results by some leaves, or by something in between */
     mn_tensor *y[2], *x[GRADS], *dx[GRADS];
     int n_y = 0, n_x = 0, want = 1 + below(d, 2);
     for (int i = p->n - 1; i >= 0 && n_y < want; i--)
@@ -528,7 +630,8 @@ static bool oracle_of(const drawn *d, drawn *o) {
   mn_tensor ***map = calloc((size_t)d->g->n_nodes + 1, sizeof *map);
   bool ok = o->g && map && written_out(o->g, d->g, map);
   for (int i = 0; ok && i < d->n_leaves + d->n_vars; i++) o->leaf[i] = map[d->leaf[i]->node->id][0];
-  for (int i = 0; ok && i < d->n_vars; i++) o->var[i] = map[d->var[i]->node->id][0], o->next[i] = map[d->next[i]->node->id][d->next[i]->out];
+  for (int i = 0; ok && i < d->n_vars; i++)
+    o->var[i] = map[d->var[i]->node->id][0], o->next[i] = map[d->next[i]->node->id][d->next[i]->out];
   for (int j = 0; ok && j < d->n_outs; j++) o->out[j] = map[d->out[j]->node->id][d->out[j]->out];
   for (int i = 0; map && i < d->g->n_nodes; i++) free(map[i]);
   free(map);
@@ -544,11 +647,17 @@ typedef struct way {
 } way;
 
 static const way ways[] = {
-    {"oracle", MN_PASS_ALL, MN_KEEP, 0}, {"reference, no passes", MN_PASS_ALL, MN_KEEP, 0}, {"reference", 0, MN_KEEP, 0},
-    {"reference, cheap", 0, MN_RECOMPUTE_CHEAP, 0}, {"reference, only in place", MN_PASS_ALL & ~(unsigned)MN_PASS_INPLACE, MN_KEEP, 0},
-    {"cpu, 1 thread", 0, MN_KEEP, 1}, {"cpu, 2 threads", 0, MN_KEEP, 2},
-    {"cpu, cheap", 0, MN_RECOMPUTE_CHEAP, 1}, {"cpu, norms", 0, MN_RECOMPUTE_NORMS, 2},
-    {"cpu, no fusion", MN_PASS_FUSE, MN_KEEP, 1}, {"cpu, own memory", MN_PASS_SHARE_MEMORY | MN_PASS_INPLACE, MN_KEEP, 1},
+    {"oracle", MN_PASS_ALL, MN_KEEP, 0},
+    {"reference, no passes", MN_PASS_ALL, MN_KEEP, 0},
+    {"reference", 0, MN_KEEP, 0},
+    {"reference, cheap", 0, MN_RECOMPUTE_CHEAP, 0},
+    {"reference, only in place", MN_PASS_ALL & ~(unsigned)MN_PASS_INPLACE, MN_KEEP, 0},
+    {"cpu, 1 thread", 0, MN_KEEP, 1},
+    {"cpu, 2 threads", 0, MN_KEEP, 2},
+    {"cpu, cheap", 0, MN_RECOMPUTE_CHEAP, 1},
+    {"cpu, norms", 0, MN_RECOMPUTE_NORMS, 2},
+    {"cpu, no fusion", MN_PASS_FUSE, MN_KEEP, 1},
+    {"cpu, own memory", MN_PASS_SHARE_MEMORY | MN_PASS_INPLACE, MN_KEEP, 1},
 };
 enum { N_WAYS = sizeof ways / sizeof *ways };
 
@@ -588,9 +697,15 @@ static mn_status run_way(const drawn *d, const way *w, mn_backend *b, uint64_t s
   mn_tensor *all[OUTS + 2 * GRADS + VARS];
   memcpy(all, d->out, sizeof d->out);
   for (int i = 0; i < d->n_vars; i++) all[d->n_outs + i] = d->next[i];
-  mn_plan_request q = {.graph = d->g, .n_outputs = d->n_outs + (by_hand ? d->n_vars : 0), .outputs = all,
-                       .n_assigns = by_hand ? 0 : d->n_vars, .variables = d->var, .values = d->next, .backend = b,
-                       .passes_off = w->off, .activations = w->keep};
+  mn_plan_request q = {.graph = d->g,
+                       .n_outputs = d->n_outs + (by_hand ? d->n_vars : 0),
+                       .outputs = all,
+                       .n_assigns = by_hand ? 0 : d->n_vars,
+                       .variables = d->var,
+                       .values = d->next,
+                       .backend = b,
+                       .passes_off = w->off,
+                       .activations = w->keep};
   void *mem[LEAVES + VARS] = {NULL};
   r->n = 0;
   mn_status status = mn_plan_compile(&q, &plan);
@@ -653,7 +768,8 @@ static const char *fault_of(uint64_t seed, int ops, unsigned with, bool verbose)
   n_oracles += small;
   for (int w = 0; w < N_WAYS && !fault; w++) {
     result r = {0};
-    if (run_way(w == 0 && small ? &oracle : &d, &ways[w], ways[w].backend ? cpus[ways[w].backend] : &reference, seed, w == 0, &r) != MN_OK) {
+    if (run_way(w == 0 && small ? &oracle : &d, &ways[w], ways[w].backend ? cpus[ways[w].backend] : &reference, seed, w == 0, &r) !=
+        MN_OK) {
       snprintf(text, sizeof text, "%s: %s", ways[w].name, mn_message());
       fault = text;
     }
@@ -725,9 +841,10 @@ static void a_plan_refuses_what_it_cannot_assign(void) {
     mn_tensor *variable[2], *value[2];
     int n;
     mn_status expected;
-  } bad[] = {{{v}, {long_one}, 1, MN_ERR_SHAPE},   {{v}, {mn_cast(g, v, MN_I32)}, 1, MN_ERR_SHAPE}, {{v, v}, {twice, v}, 2, MN_ERR_ARG},
-             {{v}, {foreign}, 1, MN_ERR_ARG},      {{foreign}, {v}, 1, MN_ERR_ARG},                 {{NULL}, {v}, 1, MN_ERR_ARG},
-             {{twice}, {v}, 1, MN_ERR_ARG},        {{v}, {NULL}, 1, MN_ERR_ARG}};
+  } bad[] = {{{v}, {long_one}, 1, MN_ERR_SHAPE},  {{v}, {mn_cast(g, v, MN_I32)}, 1, MN_ERR_SHAPE},
+             {{v, v}, {twice, v}, 2, MN_ERR_ARG}, {{v}, {foreign}, 1, MN_ERR_ARG},
+             {{foreign}, {v}, 1, MN_ERR_ARG},     {{NULL}, {v}, 1, MN_ERR_ARG},
+             {{twice}, {v}, 1, MN_ERR_ARG},       {{v}, {NULL}, 1, MN_ERR_ARG}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     mn_plan *p = NULL;
     mn_plan_request q = {.graph = g, .n_assigns = bad[i].n, .variables = bad[i].variable, .values = bad[i].value, .backend = &reference};
@@ -743,7 +860,8 @@ static void empty_tensors(void) {
   for (int k = 0; k < 4; k++) {
     mn_graph *g = mn_graph_new();
     mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(2, 0, 3)), *w = mn_input(g, "w", MN_F32, MN_SHAPE(3, 4)), *y[9], *dx[2];
-    mn_tensor *nothing = mn_slice(g, w, 0, 1, 0), *c, *xt, *final = NULL, *ys = NULL, *start = mn_tanh(g, mn_reshape(g, mn_sum(g, x, 7), (mn_shape){0}));
+    mn_tensor *nothing = mn_slice(g, w, 0, 1, 0), *c, *xt, *final = NULL, *ys = NULL,
+              *start = mn_tanh(g, mn_reshape(g, mn_sum(g, x, 7), (mn_shape){0}));
     y[0] = mn_tanh(g, mn_mul_scalar(g, x, 2));
     y[1] = mn_matmul(g, x, w);
     y[2] = mn_matmul(g, mn_transpose(g, x, 1, 2), mn_reshape(g, x, MN_SHAPE(2, 0, 3))); /* sums over nothing: zeros [2,3,3] */
@@ -766,8 +884,8 @@ static void empty_tensors(void) {
     memcpy(out, y, sizeof y);
     out[9] = dx[0], out[10] = dx[1];
     mn_plan *p = NULL;
-    mn_plan_request q = {.graph = g, .n_outputs = 11, .outputs = out, .backend = k < 2 ? &reference : cpus[k - 1],
-                         .passes_off = k == 0 ? MN_PASS_ALL : 0};
+    mn_plan_request q = {
+        .graph = g, .n_outputs = 11, .outputs = out, .backend = k < 2 ? &reference : cpus[k - 1], .passes_off = k == 0 ? MN_PASS_ALL : 0};
     CHECK_OK(mn_plan_compile(&q, &p));
     if (!p) return mn_graph_free(g);
     float ws[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, none[1];

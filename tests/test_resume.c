@@ -54,8 +54,8 @@ static void test_straight_through(void) {
   mn_train_result r;
   CHECK_OK(train_into(test_path("straight"), recipe(), false, &r));
   run_hash(test_path("straight"), straight);
-  CHECK(r.steps == 40 && r.tokens == 40 * 4 * 32 && r.validation.batches > 0 && !r.already_done, "%lld steps, %lld tokens", (long long)r.steps,
-        (long long)r.tokens);
+  CHECK(r.steps == 40 && r.tokens == 40 * 4 * 32 && r.validation.batches > 0 && !r.already_done, "%lld steps, %lld tokens",
+        (long long)r.steps, (long long)r.tokens);
   static const char *const files[] = {"model.safetensors", "config.json", "tokenizer.json", "recipe.json", "metrics.jsonl"};
   char path[700];
   for (int i = 0; i < 5; i++) {
@@ -101,7 +101,8 @@ static int kills_until_done(const char *out, mn_recipe *(*make)(void), int kills
       char byte;
       int life = (int)(12 * mn_random_uniform(seed, 0, (uint64_t)round));
       double seconds = 0.005 * mn_random_uniform(seed, 1, (uint64_t)round);
-      while (life-- > 0 && read(steps[0], &byte, 1) == 1) {}
+      while (life-- > 0 && read(steps[0], &byte, 1) == 1) {
+      }
       nanosleep(&(struct timespec){0, (long)(seconds * 1e9)}, NULL);
       kill(child, SIGKILL);
     }
@@ -127,8 +128,8 @@ static void test_killed_and_resumed(void) {
 }
 
 static mn_recipe *carried(void) {
-  return RECIPE("train.checkpoint_every=4", "train.carry_state=true", "data.order=sequential", "train.accumulate=2", "train.optimizer.type=muon",
-                "train.precision=bf16", "train.steps=16");
+  return RECIPE("train.checkpoint_every=4", "train.carry_state=true", "data.order=sequential", "train.accumulate=2",
+                "train.optimizer.type=muon", "train.precision=bf16", "train.steps=16");
 }
 
 /* Carried state, accumulation, Muon, bf16: everything that a step changes must be in the checkpoint. */
@@ -153,7 +154,8 @@ static void test_interrupted_and_resumed(void) {
   char hex[2][33];
   mn_train_result r;
   stop_at = 13;
-  CHECK(train_into(test_path("stopped"), recipe(), false, &r) == MN_ERR_CANCELLED && strstr(mn_message(), "step 13") && strstr(mn_message(), "--resume"),
+  CHECK(train_into(test_path("stopped"), recipe(), false, &r) == MN_ERR_CANCELLED && strstr(mn_message(), "step 13") &&
+            strstr(mn_message(), "--resume"),
         "%s", mn_message());
   CHECK(r.steps == 13, "%lld steps", (long long)r.steps);
   stop_at = -1;
@@ -212,17 +214,20 @@ static void test_a_damaged_checkpoint_is_passed_over(void) {
 
 static void test_another_recipe_is_refused(void) {
   mn_recipe *r = RECIPE("train.checkpoint_every=4", "train.optimizer.lr=1e-4");
-  CHECK(train_into(test_path("straight"), r, true, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "train.optimizer.lr was 0.005 and is 0.0001"), "%s",
-        mn_message());
+  CHECK(train_into(test_path("straight"), r, true, NULL) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "train.optimizer.lr was 0.005 and is 0.0001"),
+        "%s", mn_message());
   r = RECIPE("model.block.hidden=96");
-  CHECK(train_into(test_path("straight"), r, true, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "model.blocks[0].hidden was 64 and is 96"), "%s",
-        mn_message());
+  CHECK(train_into(test_path("straight"), r, true, NULL) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "model.blocks[0].hidden was 64 and is 96"),
+        "%s", mn_message());
   char *text;
   size_t n;
   CHECK_OK(mn_file_read(test_path("text.txt"), 1 << 20, &text, &n));
   text[100] = '#';
   CHECK_OK(mn_file_write(test_path("text.txt"), text, n));
-  CHECK(train_into(test_path("straight"), recipe(), true, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "data.files has changed"), "%s", mn_message());
+  CHECK(train_into(test_path("straight"), recipe(), true, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "data.files has changed"), "%s",
+        mn_message());
   free(text);
 }
 

@@ -27,8 +27,13 @@ static const char *at(const char *name) { /* sixteen live at a time */
 }
 
 static mn_run example(const char *name, const char *out_dir) {
-  return (mn_run){.name = name, .recipe = "{\"model\":{\"layers\":2}}", .fingerprint = "f00d", .parameters = 12345,
-                  .isa = "avx2", .threads = 2, .out_dir = out_dir};
+  return (mn_run){.name = name,
+                  .recipe = "{\"model\":{\"layers\":2}}",
+                  .fingerprint = "f00d",
+                  .parameters = 12345,
+                  .isa = "avx2",
+                  .threads = 2,
+                  .out_dir = out_dir};
 }
 
 static void write_text(const char *path, const char *text) {
@@ -67,10 +72,11 @@ static void recorded_is_read_back(void) {
   mn_run *runs;
   size_t n;
   CHECK_OK(mn_runs_list(db, arena, 0, &runs, &n));
-  CHECK(n == 2 && runs[0].id == second && !strcmp(runs[0].status, "failed") &&
-            !strcmp(runs[0].message, "loss is NaN at step 3"), "newest first");
+  CHECK(n == 2 && runs[0].id == second && !strcmp(runs[0].status, "failed") && !strcmp(runs[0].message, "loss is NaN at step 3"),
+        "newest first");
   CHECK(runs[1].parameters == 12345 && runs[1].threads == 2 && !strcmp(runs[1].isa, "avx2") && runs[1].steps == 50 &&
-            runs[1].tokens == 25600 && !strcmp(runs[1].recipe, "{\"model\":{\"layers\":2}}"), "fields");
+            runs[1].tokens == 25600 && !strcmp(runs[1].recipe, "{\"model\":{\"layers\":2}}"),
+        "fields");
   CHECK_OK(mn_runs_list(db, arena, 1, &runs, &n));
   CHECK(n == 1, "a limit");
   mn_run run2;
@@ -80,8 +86,7 @@ static void recorded_is_read_back(void) {
   CHECK(run2.id == first, "by number");
   CHECK_OK(mn_runs_find(db, arena, "attention", &run2));
   CHECK(run2.id == second, "by name");
-  CHECK(mn_runs_find(db, arena, "titan", &run2) == MN_ERR_CONFIG && strstr(mn_message(), "did you mean titans?"), "%s",
-        mn_message());
+  CHECK(mn_runs_find(db, arena, "titan", &run2) == MN_ERR_CONFIG && strstr(mn_message(), "did you mean titans?"), "%s", mn_message());
   CHECK(mn_runs_find(db, arena, "99'; DROP TABLE runs", &run2) == MN_ERR_CONFIG, "quotes are only text");
   mn_metric_series s;
   CHECK_OK(mn_run_series(db, arena, first, "loss", &s));
@@ -92,8 +97,9 @@ static void recorded_is_read_back(void) {
   CHECK(s.n == 1 && isnan(s.value[0]), "NaN comes back");
   mn_metric_summary *sum;
   CHECK_OK(mn_run_summary(db, arena, first, &sum, &n));
-  CHECK(n == 3 && !strcmp(sum[1].name, "loss") && sum[1].count == 50 && sum[1].last == 0.5 && sum[1].max == 4.0 &&
-            sum[1].last_step == 50 && sum[1].min == 4.0 / 49, "summary: %zu", n);
+  CHECK(n == 3 && !strcmp(sum[1].name, "loss") && sum[1].count == 50 && sum[1].last == 0.5 && sum[1].max == 4.0 && sum[1].last_step == 50 &&
+            sum[1].min == 4.0 / 49,
+        "summary: %zu", n);
   CHECK_OK(mn_run_delete(db, first));
   CHECK_OK(mn_run_series(db, arena, first, "loss", &s));
   CHECK(s.n == 0, "its metrics go with it");
@@ -147,8 +153,7 @@ static void processes_share_a_database(void) {
   for (int p = 0; p < PROCESSES; p++) {
     int status;
     waitpid(pid[p], &status, 0);
-    CHECK(p == PROCESSES - 1 ? WIFSIGNALED(status) : WIFEXITED(status) && WEXITSTATUS(status) == 0, "process %d: %x", p,
-          (unsigned)status);
+    CHECK(p == PROCESSES - 1 ? WIFSIGNALED(status) : WIFEXITED(status) && WEXITSTATUS(status) == 0, "process %d: %x", p, (unsigned)status);
   }
   mn_runs *db;
   mn_arena *arena = mn_arena_new();
@@ -173,20 +178,19 @@ static void bad_files_are_refused_with_the_reason(void) {
   write_text(at("garbage.db"), "this is no database at all, but it is long enough to have a header, is it not? Yes it is, "
                                "we are now beyond one hundred bytes.");
   CHECK(mn_runs_open(at("garbage.db"), true, &db) == MN_ERR_FORMAT && strstr(mn_message(), "garbage.db") &&
-            strstr(mn_message(), "move it away") && !db, "%s", mn_message());
+            strstr(mn_message(), "move it away") && !db,
+        "%s", mn_message());
   sqlite3 *sql;
   sqlite3_open(at("foreign.db"), &sql);
   sqlite3_exec(sql, "CREATE TABLE t (a)", NULL, NULL, NULL);
   sqlite3_close(sql);
-  CHECK(mn_runs_open(at("foreign.db"), true, &db) == MN_ERR_FORMAT && strstr(mn_message(), "not a run database"), "%s",
-        mn_message());
+  CHECK(mn_runs_open(at("foreign.db"), true, &db) == MN_ERR_FORMAT && strstr(mn_message(), "not a run database"), "%s", mn_message());
   CHECK_OK(mn_runs_open(at("newer.db"), true, &db));
   mn_runs_close(db);
   sqlite3_open(at("newer.db"), &sql);
   sqlite3_exec(sql, "PRAGMA user_version=9", NULL, NULL, NULL);
   sqlite3_close(sql);
-  CHECK(mn_runs_open(at("newer.db"), true, &db) == MN_ERR_UNSUPPORTED && strstr(mn_message(), "schema 9"), "%s",
-        mn_message());
+  CHECK(mn_runs_open(at("newer.db"), true, &db) == MN_ERR_UNSUPPORTED && strstr(mn_message(), "schema 9"), "%s", mn_message());
   CHECK(mn_runs_open(at("missing.db"), false, &db) == MN_ERR_IO && strstr(mn_message(), "mneme train"), "%s", mn_message());
   CHECK(access(at("missing.db"), F_OK) != 0, "and is not made");
   mkdir(at("adir.db"), 0777);
@@ -425,8 +429,10 @@ static void nothing_stops_a_training(void) {
     void (*body)(void);
     const char *expect;
     int warnings;
-  } cases[] = {{damaged_body, "metrics.jsonl only", 1}, {locked_body, "locked by another process", 1},
-               {full_body, "No space left", 1}, {limited_body, "training goes on", 2}};
+  } cases[] = {{damaged_body, "metrics.jsonl only", 1},
+               {locked_body, "locked by another process", 1},
+               {full_body, "No space left", 1},
+               {limited_body, "training goes on", 2}};
   for (int i = 0; i < 4; i++) {
     char *text = said_by(cases[i].body);
     int warnings = 0;

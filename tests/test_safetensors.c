@@ -90,8 +90,8 @@ static void what_is_written_is_read(void) {
   }
   CHECK(!mn_st_at(st, 8) && !mn_st_at(st, -1), "outside");
   CHECK_OK(mn_st_need(st, "b", &five, &t));
-  CHECK(mn_st_need(st, "b", &two_three, &t) == MN_ERR_SHAPE && strstr(mn_message(), "[5]") && strstr(mn_message(), "[2, 3]"),
-        "%s", mn_message());
+  CHECK(mn_st_need(st, "b", &two_three, &t) == MN_ERR_SHAPE && strstr(mn_message(), "[5]") && strstr(mn_message(), "[2, 3]"), "%s",
+        mn_message());
   CHECK(mn_st_need(st, "bb", NULL, &t) == MN_ERR_FORMAT && strstr(mn_message(), "'bb' is missing"), "%s", mn_message());
   mn_st_close(st);
   mn_st_close(NULL);
@@ -167,7 +167,8 @@ static void malicious_headers_are_refused(void) {
       {"{}", 0, NULL},
       {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}   ", 8, NULL},
       {"{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[],\"data_offsets\":[0,1]}}", 1, NULL},
-      {"{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 2, NULL},
+      {"{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 2,
+       NULL},
       {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1],\"data_offsets\":[0,1]}}", 1, NULL},
       {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}", 1, "tensor 'a': has 7 dimensions"},
       {"[]", 0, "does not begin with '{'"},
@@ -181,7 +182,8 @@ static void malicious_headers_are_refused(void) {
       {"{\"a\":[[[[[[]]]]]]}", 0, "not a map of tensors"},
       {"{\"a\":{\"b\":{\"c\":{}}}}", 0, "not a map of tensors"},
       {"{\"a\":{\"shape\":[1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9,0]}}", 0, "not a map of tensors"},
-      {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "duplicate object key"},
+      {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8,
+       "duplicate object key"},
       {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "duplicate object key"},
       {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8, "'data_offsets' must be a list"},
       {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", 8, "'shape' must be a list"},
@@ -205,9 +207,12 @@ static void malicious_headers_are_refused(void) {
       {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[9223372036854775800,9223372036854775807]}}", 8, "lie outside"},
       {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 9, "1 bytes at its end"},
       {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12, "4 bytes before its data"},
-      {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12, "overlaps that of tensor 'a'"},
-      {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "overlaps"},
-      {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"z\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[2,2]}}", 4, "overlaps"},
+      {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}",
+       12, "overlaps that of tensor 'a'"},
+      {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8,
+       "overlaps"},
+      {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"z\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[2,2]}}", 4,
+       "overlaps"},
       {"{\"__metadata__\":[]}", 0, "not a map of tensors"},
       {"{\"__metadata__\":1}", 0, "must be a map of texts"},
       {"{\"__metadata__\":{\"a\":1}}", 0, "__metadata__ 'a' must be a text"},
@@ -304,15 +309,14 @@ static void flipped_bits_never_crash(void) {
   CHECK_OK(mn_st_writer_add(w, "mask", MN_BOOL, &(mn_shape){1, {3}}, bools));
   CHECK_OK(mn_st_writer_save(w, in_scratch("bool")));
   mn_st_writer_free(w);
-  CHECK(mn_st_open(in_scratch("bool"), &st) == MN_ERR_FORMAT && strstr(mn_message(), "'mask': element 2 is 2"), "%s",
-        mn_message());
+  CHECK(mn_st_open(in_scratch("bool"), &st) == MN_ERR_FORMAT && strstr(mn_message(), "'mask': element 2 is 2"), "%s", mn_message());
 }
 
 /* ---- conversion ---- */
 static mn_st *one_tensor(const char *dtype, size_t count, size_t size, const void *data, blob *keep) {
   char header[160];
-  int n = snprintf(header, sizeof header, "{\"x\":{\"dtype\":\"%s\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}}", dtype, count,
-                   count * size);
+  int n =
+      snprintf(header, sizeof header, "{\"x\":{\"dtype\":\"%s\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}}", dtype, count, count * size);
   *keep = make((uint64_t)n, header, (size_t)n, count * size);
   memcpy(keep->bytes + 8 + n, data, count * size);
   mn_st *st = NULL;
@@ -332,8 +336,7 @@ static void floats_convert(void) {
   CHECK(!memcmp(d, expected, sizeof d), "half to double");
   CHECK_OK(mn_st_read(st, mn_st_at(st, 0), MN_F32, f));
   for (int i = 0; i < 7; i++) CHECK((double)f[i] == expected[i], "half to float %d: %g", i, (double)f[i]);
-  CHECK(mn_st_read(st, mn_st_at(st, 0), MN_I32, f) == MN_ERR_UNSUPPORTED && strstr(mn_message(), "'x' is F16"), "%s",
-        mn_message());
+  CHECK(mn_st_read(st, mn_st_at(st, 0), MN_I32, f) == MN_ERR_UNSUPPORTED && strstr(mn_message(), "'x' is F16"), "%s", mn_message());
   mn_st_close(st);
   free(keep.bytes);
   /* The nearest bf16, ties to even; a value just above a tie must not be rounded twice (through float it would be). */
@@ -364,8 +367,8 @@ static void integers_convert_when_they_fit(void) {
   st = one_tensor("U64", 2, 8, large, &keep);
   int32_t narrow[2];
   CHECK_OK(mn_st_read(st, mn_st_at(st, 0), MN_I64, wide));
-  CHECK(mn_st_read(st, mn_st_at(st, 0), MN_I32, narrow) == MN_ERR_FORMAT && strstr(mn_message(), "element 1 does not fit in I32"),
-        "%s", mn_message());
+  CHECK(mn_st_read(st, mn_st_at(st, 0), MN_I32, narrow) == MN_ERR_FORMAT && strstr(mn_message(), "element 1 does not fit in I32"), "%s",
+        mn_message());
   mn_st_close(st);
   free(keep.bytes);
   st = one_tensor("U64", 3, 8, large, &keep);

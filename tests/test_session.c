@@ -8,7 +8,8 @@
 
 static const char *const models[] = {
     "{vocab_size: 50, d_model: 16, layers: 2, block: {mixer: {type: attention, heads: 2, max_context: 128}, channel: swiglu}}",
-    "{vocab_size: 50, d_model: 16, layers: 2, block: {mixer: {type: attention, heads: 4, kv_heads: 2, window: 7, sinks: 2, persistent: 3, conv: 4}}}",
+    "{vocab_size: 50, d_model: 16, layers: 2, block: {mixer: {type: attention, heads: 4, kv_heads: 2, window: 7, sinks: 2, persistent: 3, "
+    "conv: 4}}}",
 };
 enum { N_MODELS = sizeof models / sizeof *models, N = 75, VOCAB = 50 };
 

@@ -15,9 +15,9 @@
 #include "test.h"
 
 #define MNEME MN_TEST_BINARY_DIR "/mneme "
-#define DIR MN_TEST_BINARY_DIR "/stream-verbs"
+#define DIR   MN_TEST_BINARY_DIR "/stream-verbs"
 #define MODEL " --model " DIR "/model "
-#define TEXT DIR "/text.txt"
+#define TEXT  DIR "/text.txt"
 
 static char out[1 << 20];
 
@@ -36,9 +36,8 @@ static int sh(const char *fmt, ...) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
-static const char model_text[] =
-    "{vocab_size: 256, d_model: 16, layers: 2, blocks: [{mixer: {type: attention, heads: 2, window: 8}},"
-    " {mixer: {type: titans_lmm, heads: 2, chunk: 8}}]}";
+static const char model_text[] = "{vocab_size: 256, d_model: 16, layers: 2, blocks: [{mixer: {type: attention, heads: 2, window: 8}},"
+                                 " {mixer: {type: titans_lmm, heads: 2, chunk: 8}}]}";
 
 /* A small model with random weights beside a byte tokenizer, and a text with words and lines. */
 static void make_model(void) {
@@ -138,7 +137,8 @@ static void perplexity_does_not_depend_on_the_cut(void) {
 }
 
 static void reports_and_pictures(void) {
-  CHECK(sh(MNEME "stream" MODEL "--score --every 4000 --csv %s/s.csv --plot %s/s.svg --plot %s/s.png " TEXT " 2>&1", DIR, DIR, DIR) == 0, "%s", out);
+  CHECK(sh(MNEME "stream" MODEL "--score --every 4000 --csv %s/s.csv --plot %s/s.svg --plot %s/s.png " TEXT " 2>&1", DIR, DIR, DIR) == 0,
+        "%s", out);
   CHECK(strstr(out, "tenth") && strstr(out, "perplexity") && strstr(out, "resident memory") && strstr(out, "8."), "%s", out);
   char *csv = NULL;
   size_t n;

@@ -65,11 +65,9 @@ static void test_mqar_agrees_with_an_independent_generator(void) {
   mn_task *t = open_task("mqar", "vocab_size=12 len=16 kv=2");
   int32_t in[16], target[16];
   const int32_t want_in[16] = {3, 9, 2, 11, 2, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0},
-                want_target[16] = {-100, -100, -100, -100, 11,   -100, 9,    -100,
-                                   -100, -100, -100, -100, -100, -100, -100, -100};
+                want_target[16] = {-100, -100, -100, -100, 11, -100, 9, -100, -100, -100, -100, -100, -100, -100, -100, -100};
   CHECK_OK(mn_task_sample(t, MN_SPLIT_TRAIN, 0, in, target));
-  for (int i = 0; i < 16; i++)
-    CHECK(in[i] == want_in[i] && target[i] == want_target[i], "at %d: %d %d", i, in[i], target[i]);
+  for (int i = 0; i < 16; i++) CHECK(in[i] == want_in[i] && target[i] == want_target[i], "at %d: %d %d", i, in[i], target[i]);
   mn_task_close(t);
 }
 
@@ -88,16 +86,14 @@ static void check_token_task(const char *name, const char *settings, int samples
     int n = 0;
     int64_t last = 0;
     for (size_t k = 0; k < T; k++) {
-      in_range &= in[k] >= 0 && in[k] < t->vocab_size &&
-                  (target[k] == MN_IGNORE || (target[k] >= 0 && target[k] < t->vocab_size));
+      in_range &= in[k] >= 0 && in[k] < t->vocab_size && (target[k] == MN_IGNORE || (target[k] >= 0 && target[k] < t->vocab_size));
       n += target[k] != MN_IGNORE;
       if (in[k]) last = (int64_t)k;
     }
     masks &= asked ? n == asked : n > 0;
     masks &= !min_len || last + 1 >= min_len;
   }
-  CHECK(mn_task_seq_acc(&score) == 1.0 && score.examples == samples, "%s %s: oracle scores %g", name, settings,
-        mn_task_seq_acc(&score));
+  CHECK(mn_task_seq_acc(&score) == 1.0 && score.examples == samples, "%s %s: oracle scores %g", name, settings, mn_task_seq_acc(&score));
   CHECK(in_range, "%s %s: ids out of range", name, settings);
   CHECK(masks, "%s %s: wrong number of targets", name, settings);
   free(in);
@@ -153,8 +149,7 @@ static void test_mqar_gaps_and_keys_follow_their_laws(void) {
     for (uint64_t i = 0; i < N; i++) {
       mn_task_sample(t, MN_SPLIT_TRAIN, i, in, target);
       key[in[0] - 1]++;
-      for (int g = 0; g < SLOTS; g++)
-        slot[g] += in[8 + 2 * g] == in[0]; /* the first slot drawn goes to the first key */
+      for (int g = 0; g < SLOTS; g++) slot[g] += in[8 + 2 * g] == in[0]; /* the first slot drawn goes to the first key */
     }
     double a = uniform ? 1 : 0.01, sum = 0, chi2 = 0;
     for (int g = 0; g < SLOTS; g++) sum += pow(g + 1, a - 1);
@@ -202,8 +197,7 @@ static void hash_sample(void *ctx, int64_t i, int thread) {
   if (job->task->def->sample) {
     int32_t in[256], target[256];
     mn_task_sample(job->task, MN_SPLIT_TEST, (uint64_t)i, in, target);
-    job->hash[i] =
-        mn_hash_bytes(target, (size_t)job->task->seq_len * 4, mn_hash_bytes(in, (size_t)job->task->seq_len * 4, 0));
+    job->hash[i] = mn_hash_bytes(target, (size_t)job->task->seq_len * 4, mn_hash_bytes(in, (size_t)job->task->seq_len * 4, 0));
   } else if (mn_task_sample_text(job->task, MN_SPLIT_TEST, (uint64_t)i, &s) == MN_OK) {
     job->hash[i] = mn_hash_bytes(s.answer, strlen(s.answer), mn_hash_str(s.prompt));
     mn_task_text_free(&s);
@@ -233,8 +227,7 @@ static void test_samples_are_the_same_everywhere(void) {
     mn_pool_run(pool, N, hash_sample, &(hash_job){t, eight});
     CHECK(!memcmp(one, eight, sizeof one), "%s differs between 1 and 8 threads", task[k].name);
     uint64_t all = mn_hash_bytes(one, sizeof one, 0);
-    CHECK(all == task[k].hash, "%s %s: hash is now 0x%016llxu", task[k].name, task[k].settings,
-          (unsigned long long)all);
+    CHECK(all == task[k].hash, "%s %s: hash is now 0x%016llxu", task[k].name, task[k].settings, (unsigned long long)all);
     mn_task_close(t);
   }
   mn_pool_free(pool);
@@ -323,10 +316,8 @@ static void test_needle_depth_is_uniform(void) {
     }
     for (int k = 0; k < 40 && last; k++) /* position = floor(sentences * depth / 100) */
       if ((int)((double)sentences * floor(100.0 * k / 39 + 0.5) / 100) == before) hit = k;
-    if (hit < 0)
-      unknown++;
-    else
-      depth[hit]++;
+    if (hit < 0) unknown++;
+    else depth[hit]++;
     mn_task_text_free(&s);
   }
   CHECK(unknown == 0, "%d needles stand at no depth of the 40", unknown);
@@ -370,8 +361,7 @@ static void test_prose_has_the_stated_statistics(void) {
   int out_of_range = 0;
   enum { ROWS = 4000, PAIRS = 10 };
   for (int row = 0; row < ROWS; row++) {
-    int32_t a = MN_ID_PROSE + (int32_t)mn_rng_below(&rng, MN_PROSE),
-            b = MN_ID_PROSE + (int32_t)mn_rng_below(&rng, MN_PROSE);
+    int32_t a = MN_ID_PROSE + (int32_t)mn_rng_below(&rng, MN_PROSE), b = MN_ID_PROSE + (int32_t)mn_rng_below(&rng, MN_PROSE);
     for (int i = 0; i < PAIRS; i++) {
       int32_t x = mn_prose_next(&rng, a, b), y = mn_prose_next(&rng, a, b);
       repeat += x == y;
@@ -431,8 +421,8 @@ static void test_needle_stream(void) {
           (long long)q[i].distance);
   }
   for (int o = 8; o < 23; o++) CHECK(per_octave[o] >= 4, "octave %d has %d needles", o, per_octave[o]);
-  CHECK(unknown >= n / 12 && updated >= n / 5 && distractors > n / 4, "%d unknown, %d updated, %d distractors of %d",
-        unknown, updated, distractors, n);
+  CHECK(unknown >= n / 12 && updated >= n / 5 && distractors > n / 4, "%d unknown, %d updated, %d distractors of %d", unknown, updated,
+        distractors, n);
   CHECK(not_prose < n * 48, "%d tokens are not prose", not_prose);
 
   /* Any part, in any order and piece size, is the same. */
@@ -441,16 +431,14 @@ static void test_needle_stream(void) {
   int32_t a[3000], b[3000];
   bool same = true;
   for (int i = 0; i < 50; i++) {
-    int64_t at = i == 0 ? c.length - 1500 : (int64_t)mn_rng_below(&rng, (uint64_t)c.length),
-            len = 1 + (int64_t)mn_rng_below(&rng, 3000);
+    int64_t at = i == 0 ? c.length - 1500 : (int64_t)mn_rng_below(&rng, (uint64_t)c.length), len = 1 + (int64_t)mn_rng_below(&rng, 3000);
     int64_t got = mn_needle_stream_read(s, at, len, a), cut = got / 3;
     same &= mn_needle_stream_read(again, at + cut, got - cut, b + cut) == got - cut;
     same &= cut == 0 || mn_needle_stream_read(again, at, cut, b) == cut;
     same &= !memcmp(a, b, (size_t)got * 4);
   }
   CHECK(same, "pieces differ from the whole");
-  CHECK(mn_needle_stream_is_planted(s, q[0].position) && mn_needle_stream_is_planted(s, q[0].position - 3),
-        "query not planted");
+  CHECK(mn_needle_stream_is_planted(s, q[0].position) && mn_needle_stream_is_planted(s, q[0].position - 3), "query not planted");
   CHECK(!mn_needle_stream_is_planted(s, q[0].position + 1) || n > 1, "planted beyond the query");
   CHECK(hash == 0xda95b5e7ba16532fu, "stream hash is now 0x%016llxu", (unsigned long long)hash);
   mn_needle_stream_close(s);
@@ -490,8 +478,7 @@ static void test_bad_settings_are_refused(void) {
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     mn_task *t = NULL;
     mn_status status = mn_task_open_set(bad[i].name, &bad[i].setting, *bad[i].setting ? 1 : 0, &t);
-    CHECK(status != MN_OK && !t && strstr(mn_message(), bad[i].says), "%s %s: %s", bad[i].name, bad[i].setting,
-          mn_message());
+    CHECK(status != MN_OK && !t && strstr(mn_message(), bad[i].says), "%s %s: %s", bad[i].name, bad[i].setting, mn_message());
   }
   mn_task *t = open_task("niah_single_1", "len=500");
   mn_task_text s;

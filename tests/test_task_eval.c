@@ -12,7 +12,7 @@
 #include "test.h"
 
 #define SCRATCH MN_TEST_BINARY_DIR "/task-eval.session"
-#define TEXT MN_TEST_BINARY_DIR "/task-eval.txt"
+#define TEXT    MN_TEST_BINARY_DIR "/task-eval.txt"
 
 typedef struct fixture {
   mn_arena *arena;
@@ -86,8 +86,10 @@ static void an_oracle_is_perfect_at_every_length_and_depth(void) {
     CHECK(g.rows == 2 && g.columns == 3, "%d x %d", g.rows, g.columns);
     for (int i = 0; i < g.rows * g.columns; i++) {
       int64_t T = i < 3 ? 1500 : 3000;
-      CHECK(g.cells[i].right == 3 && g.cells[i].examples == 3 && g.cells[i].score == 1, "%s cell %d: %lld", tasks[k], i, (long long)g.cells[i].right);
-      CHECK(g.cells[i].longest < T && g.cells[i].longest > T / 4, "%s cell %d: %lld of %lld tokens", tasks[k], i, (long long)g.cells[i].longest, (long long)T);
+      CHECK(g.cells[i].right == 3 && g.cells[i].examples == 3 && g.cells[i].score == 1, "%s cell %d: %lld", tasks[k], i,
+            (long long)g.cells[i].right);
+      CHECK(g.cells[i].longest < T && g.cells[i].longest > T / 4, "%s cell %d: %lld of %lld tokens", tasks[k], i,
+            (long long)g.cells[i].longest, (long long)T);
     }
     mn_grid_free(&g);
     mn_task_close(task);
@@ -220,8 +222,8 @@ static void streams_through_a_file_give_the_parallel_form(void) {
     CHECK_OK(mn_eval_streamed(f.model, f.params, task, &c, &e));
     CHECK(e.difference > 0 && e.difference <= 1e-4, "model %zu: %g", m, e.difference); /* 0 would mean one form twice */
     CHECK(e.parallel.examples == 7 && e.parallel.positions == 28 && e.restores == 3, "%lld examples", (long long)e.parallel.examples);
-    CHECK(e.streamed.positions == e.parallel.positions && fabs(e.streamed.acc_sum - e.parallel.acc_sum) < 1e-12, "model %zu: accuracy %g and %g", m,
-          e.parallel.acc_sum, e.streamed.acc_sum);
+    CHECK(e.streamed.positions == e.parallel.positions && fabs(e.streamed.acc_sum - e.parallel.acc_sum) < 1e-12,
+          "model %zu: accuracy %g and %g", m, e.parallel.acc_sum, e.streamed.acc_sum);
     CHECK(e.state_bytes > 0 && !mn_file_exists(SCRATCH), "%zu bytes of state", e.state_bytes);
     tear_down(&f);
   }
@@ -231,7 +233,8 @@ static void streams_through_a_file_give_the_parallel_form(void) {
   if (set_up(&f, models[1])) {
     mn_stream_eval e;
     mn_stream_eval_config c = {.examples = 1, .split = MN_SPLIT_TEST, .scratch = SCRATCH};
-    CHECK(mn_eval_streamed(f.model, f.params, task, &c, &e) == MN_ERR_CONFIG && strstr(mn_message(), "vocab_size is 64"), "%s", mn_message());
+    CHECK(mn_eval_streamed(f.model, f.params, task, &c, &e) == MN_ERR_CONFIG && strstr(mn_message(), "vocab_size is 64"), "%s",
+          mn_message());
   }
   tear_down(&f);
   mn_task_close(task);
@@ -293,7 +296,8 @@ static void recall_falls_where_the_memory_ends(void) {
     mn_needle_reader r = {l, listen, reply, NULL};
     CHECK_OK(mn_eval_needles_with(&r, &c, &(mn_needle_eval_run){.segment = 100}, &e));
     CHECK(l->position == c.tokens && e.stream.max_log2 == 16, "%lld tokens, distances to 2^%d", (long long)l->position, e.stream.max_log2);
-    CHECK(e.unknown.asked >= 4 && e.unknown.right == e.unknown.asked, "unknown keys: %lld of %lld", (long long)e.unknown.right, (long long)e.unknown.asked);
+    CHECK(e.unknown.asked >= 4 && e.unknown.right == e.unknown.asked, "unknown keys: %lld of %lld", (long long)e.unknown.right,
+          (long long)e.unknown.asked);
     CHECK(e.updated.asked > 0 && e.distractor.asked > 0, "%lld updated", (long long)e.updated.asked);
     CHECK(fabs(e.bits - 1) < 1e-6, "%g bits", e.bits);
     int64_t sum = 0, scored = 0;
@@ -328,15 +332,17 @@ static void a_restart_from_a_file_changes_no_bit(void) {
   mn_needle_eval e[3];
   mn_needle_eval_run run = {.segment = 64, .compute = MN_F32, .scratch = SCRATCH};
   CHECK_OK(mn_eval_needles(f.model, f.params, &c, &run, &e[0]));
-  CHECK(e[0].restarted_at == -1 && e[0].all.asked >= 16 && e[0].all.right == 0 && e[0].half_life == 0, "%lld asked", (long long)e[0].all.asked);
+  CHECK(e[0].restarted_at == -1 && e[0].all.asked >= 16 && e[0].all.right == 0 && e[0].half_life == 0, "%lld asked",
+        (long long)e[0].all.asked);
   CHECK(e[0].bits > 7 && e[0].bits < 12, "%g bits with random weights", e[0].bits);
   CHECK(e[0].known_confidence > 0 && e[0].known_confidence < 0.5 && e[0].state_bytes > 0, "confidence %g", e[0].known_confidence);
   run.restart = true;
   run.restart_at = 2500;
   CHECK_OK(mn_eval_needles(f.model, f.params, &c, &run, &e[1]));
-  CHECK(e[1].restarted_at == 2560 && e[1].restart_checked >= 16 * 64 && e[1].restart_equal, "restart at %lld, %lld compared", (long long)e[1].restarted_at,
-        (long long)e[1].restart_checked);
-  CHECK(e[1].digest == e[0].digest && !mn_file_exists(SCRATCH), "%llx and %llx", (unsigned long long)e[0].digest, (unsigned long long)e[1].digest);
+  CHECK(e[1].restarted_at == 2560 && e[1].restart_checked >= 16 * 64 && e[1].restart_equal, "restart at %lld, %lld compared",
+        (long long)e[1].restarted_at, (long long)e[1].restart_checked);
+  CHECK(e[1].digest == e[0].digest && !mn_file_exists(SCRATCH), "%llx and %llx", (unsigned long long)e[0].digest,
+        (unsigned long long)e[1].digest);
   c.seed = 2;
   run.restart = false;
   CHECK_OK(mn_eval_needles(f.model, f.params, &c, &run, &e[2]));
@@ -344,7 +350,8 @@ static void a_restart_from_a_file_changes_no_bit(void) {
   c.max_log2 = 20;
   CHECK(mn_eval_needles(f.model, f.params, &c, &run, &e[2]) == MN_ERR_CONFIG && strstr(mn_message(), "2^20"), "%s", mn_message());
   tear_down(&f);
-  if (set_up(&f, small)) CHECK(mn_eval_needles(f.model, f.params, &c, &run, &e[2]) == MN_ERR_CONFIG && strstr(mn_message(), "256"), "%s", mn_message());
+  if (set_up(&f, small))
+    CHECK(mn_eval_needles(f.model, f.params, &c, &run, &e[2]) == MN_ERR_CONFIG && strstr(mn_message(), "256"), "%s", mn_message());
   tear_down(&f);
 }
 
@@ -363,7 +370,8 @@ static int sh(const char *command) {
 
 /* Every result is one line that says what it is of; gives how many there are, and the last. */
 static int lines(const char *task, json_t **last) {
-  static const char *const keys[] = {"task", "split", "T", "settings", "model", "fingerprint", "parameters", "state_bytes", "seed", "metric", "value"};
+  static const char *const keys[] = {"task",       "split",       "T",    "settings", "model", "fingerprint",
+                                     "parameters", "state_bytes", "seed", "metric",   "value"};
   int n = 0;
   *last = NULL;
   for (char *p = out, *end; (end = strchr(p, '\n')); p = end + 1, n++) {
@@ -388,7 +396,8 @@ static void the_program_reports_a_line_for_each_result(void) {
   mn_tokenizer_free(tok);
   tear_down(&f);
 
-  CHECK(sh(EVAL "--task passkey --lengths 350,500 --depths 3 --examples 1 --plot " MN_TEST_BINARY_DIR "/task-eval-map.png") == 0, "%s", out);
+  CHECK(sh(EVAL "--task passkey --lengths 350,500 --depths 3 --examples 1 --plot " MN_TEST_BINARY_DIR "/task-eval-map.png") == 0, "%s",
+        out);
   CHECK(lines("passkey", &line) == 6 && mn_file_exists(MN_TEST_BINARY_DIR "/task-eval-map.png"), "%s", out);
   CHECK(json_integer_value(json_object_get(line, "T")) > 470, "%s", out);
   json_decref(line);

@@ -5,13 +5,39 @@
 #include "nn/fast_memory.h"
 
 /* ---- golden vectors ---- */
-static const char *const goldens[] = {
-    "lmm_linear_c1", "lmm_linear_c16", "lmm_linear_c4", "lmm_linear_c4_before", "lmm_linear_c4_clamp", "lmm_linear_c4_no_decay",
-    "lmm_linear_c4_no_momentum", "lmm_linear_c4_plain", "lmm_linear_chunkwise", "lmm_linear_chunkwise_before",
-    "lmm_ln_mlp1_c16", "lmm_ln_mlp2_c4", "lmm_ln_mlp2_c4_clamp", "lmm_ln_mlp2_chunkwise", "lmm_mlp1_c4", "lmm_mlp2_c1",
-    "lmm_mlp2_c16", "lmm_mlp2_c4", "lmm_mlp2_c4_before", "lmm_mlp2_c4_clamp", "lmm_mlp2_c4_expand4", "lmm_mlp2_c4_no_decay",
-    "lmm_mlp2_c4_no_momentum", "lmm_mlp2_c4_no_residual", "lmm_mlp2_chunkwise", "lmm_mlp3_c4", "lmm_mlp3_c4_no_residual",
-    "mag_linear", "mag_mlp2", "mal_linear", "mac_linear", "mac_linear_chunkwise", "mac_mlp2"};
+static const char *const goldens[] = {"lmm_linear_c1",
+                                      "lmm_linear_c16",
+                                      "lmm_linear_c4",
+                                      "lmm_linear_c4_before",
+                                      "lmm_linear_c4_clamp",
+                                      "lmm_linear_c4_no_decay",
+                                      "lmm_linear_c4_no_momentum",
+                                      "lmm_linear_c4_plain",
+                                      "lmm_linear_chunkwise",
+                                      "lmm_linear_chunkwise_before",
+                                      "lmm_ln_mlp1_c16",
+                                      "lmm_ln_mlp2_c4",
+                                      "lmm_ln_mlp2_c4_clamp",
+                                      "lmm_ln_mlp2_chunkwise",
+                                      "lmm_mlp1_c4",
+                                      "lmm_mlp2_c1",
+                                      "lmm_mlp2_c16",
+                                      "lmm_mlp2_c4",
+                                      "lmm_mlp2_c4_before",
+                                      "lmm_mlp2_c4_clamp",
+                                      "lmm_mlp2_c4_expand4",
+                                      "lmm_mlp2_c4_no_decay",
+                                      "lmm_mlp2_c4_no_momentum",
+                                      "lmm_mlp2_c4_no_residual",
+                                      "lmm_mlp2_chunkwise",
+                                      "lmm_mlp3_c4",
+                                      "lmm_mlp3_c4_no_residual",
+                                      "mag_linear",
+                                      "mag_mlp2",
+                                      "mal_linear",
+                                      "mac_linear",
+                                      "mac_linear_chunkwise",
+                                      "mac_mlp2"};
 static mn_backend *cpu;
 
 static void golden_vectors_in_f64(void) {
@@ -41,9 +67,12 @@ static int open_text(mc_mixer *m, const char *keys, int64_t d_model, int64_t B, 
 
 /* One token at a time is the recurrence itself (no products over a chunk); one pass is the chunk form. */
 static void the_chunk_form_is_the_recurrence(void) {
-  static const char *const nets[] = {"'memory_net': 'linear'", "'memory_net': 'linear', 'grad_clamp': 1",
-                                     "'memory_net': 'mlp', 'memory_depth': 1", "'memory_net': 'mlp', 'memory_depth': 2",
-                                     "'memory_net': 'mlp', 'memory_depth': 3", "'memory_net': 'ln_mlp', 'memory_depth': 2"};
+  static const char *const nets[] = {"'memory_net': 'linear'",
+                                     "'memory_net': 'linear', 'grad_clamp': 1",
+                                     "'memory_net': 'mlp', 'memory_depth': 1",
+                                     "'memory_net': 'mlp', 'memory_depth': 2",
+                                     "'memory_net': 'mlp', 'memory_depth': 3",
+                                     "'memory_net': 'ln_mlp', 'memory_depth': 2"};
   int64_t chunks[] = {1, 4, 16, 19}, T = 19, tokens[18];
   for (int64_t i = 0; i < T - 1; i++) tokens[i] = i + 1;
   for (int n = 0; n < 6; n++)
@@ -114,10 +143,10 @@ static void promised_positions_change_nothing(void) {
 }
 
 static void long_streams_in_f32(void) {
-  static const char *const kinds[] = {
-      "'type': 'titans_lmm', 'heads': 2, 'chunk': 32", "'type': 'titans_lmm', 'heads': 2, 'chunk': 32, 'memory_net': 'mlp', 'memory_expand': 2",
-      "'type': 'titans_mag', 'heads': 2, 'chunk': 32, 'window': 40, 'persistent': 4",
-      "'type': 'titans_mac', 'heads': 2, 'chunk': 16, 'segment': 48, 'persistent': 4"};
+  static const char *const kinds[] = {"'type': 'titans_lmm', 'heads': 2, 'chunk': 32",
+                                      "'type': 'titans_lmm', 'heads': 2, 'chunk': 32, 'memory_net': 'mlp', 'memory_expand': 2",
+                                      "'type': 'titans_mag', 'heads': 2, 'chunk': 32, 'window': 40, 'persistent': 4",
+                                      "'type': 'titans_mac', 'heads': 2, 'chunk': 16, 'segment': 48, 'persistent': 4"};
   for (int k = 0; k < 4; k++) {
     mc_mixer m;
     double e = open_text(&m, kinds[k], 16, 1, MN_F32, cpu) && mc_random_params(&m, 3) ? mc_split_long(&m, 4096, 20, 7) : INFINITY;
@@ -135,8 +164,9 @@ static void bf16_products_stay_near_f32(void) {
     int64_t T = 40, n = 2 * T * 16, cuts[] = {7, 8, 24};
     double *y = malloc((size_t)n * sizeof *y), mean = INFINITY;
     mc_bag state = {0};
-    snprintf(keys, sizeof keys, "'type': '%s', 'heads': 2, 'chunk': 8, 'segment': 16, 'memory_net': '%s', 'memory_expand': 2, 'lr_max': 0.05",
-             types[k % 4], k < 4 ? "linear" : "mlp");
+    snprintf(keys, sizeof keys,
+             "'type': '%s', 'heads': 2, 'chunk': 8, 'segment': 16, 'memory_net': '%s', 'memory_expand': 2, 'lr_max': 0.05", types[k % 4],
+             k < 4 ? "linear" : "mlp");
     if (open_text(&m, keys, 16, 2, MN_F32, cpu) && mc_random_params(&m, 4) && mc_whole_of(&m, T, 7, &exact)) {
       mc_drop(&m);
       m.bf16 = true;
@@ -191,9 +221,13 @@ static int run(const mn_fast_config *c, const numbers *x, double (*y)[D], double
     s.A[p] = s.W[p];
     s.S[p] = s.G[p] = mn_zeros_like(g, s.W[p]);
   }
-  mn_fast_input in = {mn_const(g, MN_F64, rows, x->q), mn_const(g, MN_F64, rows, x->k), mn_const(g, MN_F64, rows, x->v),
-                      mn_const(g, MN_F64, gate, x->theta), c->momentum ? mn_const(g, MN_F64, gate, x->momentum) : NULL,
-                      c->decay ? mn_const(g, MN_F64, gate, x->decay) : NULL, NULL};
+  mn_fast_input in = {mn_const(g, MN_F64, rows, x->q),
+                      mn_const(g, MN_F64, rows, x->k),
+                      mn_const(g, MN_F64, rows, x->v),
+                      mn_const(g, MN_F64, gate, x->theta),
+                      c->momentum ? mn_const(g, MN_F64, gate, x->momentum) : NULL,
+                      c->decay ? mn_const(g, MN_F64, gate, x->decay) : NULL,
+                      NULL};
   mn_tensor *out[2];
   out[0] = mn_fast_memory(g, c, &s, &in, &out[1]);
   mn_plan *plan = NULL;
@@ -208,8 +242,8 @@ static int run(const mn_fast_config *c, const numbers *x, double (*y)[D], double
 }
 
 static mn_fast_config linear(int64_t chunk, bool momentum, bool decay) {
-  return (mn_fast_config){.net = MN_FAST_LINEAR, .depth = 1, .expand = 2, .heads = 1, .head_dim = D, .chunk = chunk,
-                          .momentum = momentum, .decay = decay};
+  return (mn_fast_config){
+      .net = MN_FAST_LINEAR, .depth = 1, .expand = 2, .heads = 1, .head_dim = D, .chunk = chunk, .momentum = momentum, .decay = decay};
 }
 /* The same function without the fused operation: a clamp that nothing reaches. */
 static mn_fast_config composed(mn_fast_config c) {
@@ -271,8 +305,15 @@ static void a_memory_that_does_not_learn_is_fixed(void) {
   for (int forget = 0; forget < 2; forget++) {
     draw(&x, 20, 5);
     for (int t = 0; t < 20; t++) x.theta[t] = 0, x.decay[t] = 60;
-    mn_fast_config c = {.net = MN_FAST_MLP, .depth = 2, .expand = 2, .residual = true, .heads = 1, .head_dim = D, .chunk = 8,
-                        .momentum = true, .decay = forget};
+    mn_fast_config c = {.net = MN_FAST_MLP,
+                        .depth = 2,
+                        .expand = 2,
+                        .residual = true,
+                        .heads = 1,
+                        .head_dim = D,
+                        .chunk = 8,
+                        .momentum = true,
+                        .decay = forget};
     for (int t = 0; t < 20; t++)
       for (int j = 0; j < D; j++) {
         want[t][j] = x.q[t][j];
@@ -378,14 +419,18 @@ static void mac_with_an_empty_memory_is_attention_beside_zeros(void) {
   enum { W = 4, T = 9 };
   mc_mixer m;
   double *x = mc_normal(T * W, 1, 1), y[T * W], q[T][W], k[T][W], v[T][W], o[W], want[T * W], e = INFINITY;
-  if (open_text(&m, "'type': 'titans_mac', 'heads': 1, 'chunk': 4, 'segment': 9, 'lr_max': 0", W, 1, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1)) {
+  if (open_text(&m, "'type': 'titans_mac', 'heads': 1, 'chunk': 4, 'segment': 9, 'lr_max': 0", W, 1, MN_F64, mn_backend_ref()) &&
+      mc_random_params(&m, 1)) {
     fill(&m.params, "memory.init", 0);
     fill(&m.params, "mag_norm_b", 0);
     fill(&m.params, "mag_norm_a", 1);
     for (int t = 0; t < T; t++)
       for (int which = 0; which < 3; which++) {
         double *to = which == 0 ? q[t] : which == 1 ? k[t] : v[t];
-        const double *w = mc_get(&m.params, which == 0 ? "attn.q_proj.weight" : which == 1 ? "attn.k_proj.weight" : "attn.v_proj.weight")->x;
+        const double *w = mc_get(&m.params, which == 0   ? "attn.q_proj.weight"
+                                            : which == 1 ? "attn.k_proj.weight"
+                                                         : "attn.v_proj.weight")
+                              ->x;
         for (int i = 0; i < W; i++) {
           to[i] = 0;
           for (int j = 0; j < W; j++) to[i] += w[i * W + j] * x[t * W + j];
@@ -440,7 +485,8 @@ static void outer_gradients_pass_through_the_inner_learning(void) {
 /* A long loop keeps the carries of some chunks only and works the others out again: the same gradients. */
 static void gradients_of_many_chunks(void) {
   mc_mixer m;
-  double e = open_text(&m, "'type': 'titans_lmm', 'heads': 1, 'chunk': 1, 'memory_net': 'mlp', 'memory_expand': 1", 4, 1, MN_F64, mn_backend_ref()) &&
+  double e = open_text(&m, "'type': 'titans_lmm', 'heads': 1, 'chunk': 1, 'memory_net': 'mlp', 'memory_expand': 1", 4, 1, MN_F64,
+                       mn_backend_ref()) &&
                      mc_random_params(&m, 3)
                  ? mc_gradient_error(&m, 30, "k_proj lr_proj.bias init", 4, 9)
                  : INFINITY;
@@ -463,7 +509,8 @@ static void truncation_stops_gradients_and_nothing_else(void) {
       char keys[256];
       snprintf(keys, sizeof keys, "'type': 'titans_lmm', 'heads': 2, 'chunk': 4, 'conv': 0, 'trunc_bptt': %d, %s", 2 * cut, nets[k]);
       y[cut] = calloc((size_t)n, sizeof *y[cut]);
-      int ok = open_text(&m, keys, 8, 1, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1) && mc_forward(&m, T, x, y[cut], dy, &grads, NULL);
+      int ok =
+          open_text(&m, keys, 8, 1, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1) && mc_forward(&m, T, x, y[cut], dy, &grads, NULL);
       CHECK(ok, "%s does not run", keys);
       for (int64_t i = 0; ok && i < 16 * 8; i++) reached[cut] += mc_get(&grads, "x")->x[i] != 0;
       mc_bag_free(&grads);
@@ -507,7 +554,8 @@ static void gates_start_where_the_card_says(void) {
   for (int i = 0, n = mn_scope_params(s, &info, NULL); i < n; i++) {
     bool bias = strstr(info[i].name, ".bias"), decay = strstr(info[i].name, "decay_proj");
     if (!bias && !strstr(info[i].name, "lr_proj") && !decay && !strstr(info[i].name, "momentum_proj")) continue;
-    CHECK(info[i].init.kind == MN_INIT_CONSTANT && info[i].init.a == (bias && decay ? -4 : 0), "%s starts at %g", info[i].name, info[i].init.a);
+    CHECK(info[i].init.kind == MN_INIT_CONSTANT && info[i].init.a == (bias && decay ? -4 : 0), "%s starts at %g", info[i].name,
+          info[i].init.a);
     seen++;
   }
   CHECK(seen == 6, "%d gate parameters", seen);

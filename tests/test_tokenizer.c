@@ -39,15 +39,12 @@ static void test_ids_equal_hugging_face(void) {
       mn_ids ids = {0}, around = {0};
       const char *s = json_string_value(text);
       CHECK_OK(mn_tokenizer_encode(tok, s, json_string_length(text), MN_ENCODE_SPECIAL, &ids));
-      CHECK(same_ids(&ids, json_object_get(row, "ids"), &at), "%s, text %zu '%.40s': differs at id %zu", name, i, s,
-            at);
+      CHECK(same_ids(&ids, json_object_get(row, "ids"), &at), "%s, text %zu '%.40s': differs at id %zu", name, i, s, at);
       CHECK_OK(mn_tokenizer_encode(tok, s, json_string_length(text), MN_ENCODE_SPECIAL | MN_ENCODE_TEMPLATE, &around));
-      CHECK(same_ids(&around, json_object_get(row, "template"), &at), "%s, text %zu with template: differs at id %zu",
-            name, i, at);
+      CHECK(same_ids(&around, json_object_get(row, "template"), &at), "%s, text %zu with template: differs at id %zu", name, i, at);
       mn_text out = {0}, stream = {0};
       CHECK_OK(mn_tokenizer_decode(tok, ids.data, ids.len, false, &out));
-      CHECK(out.len == json_string_length(decoded) &&
-                (!out.len || !memcmp(out.data, json_string_value(decoded), out.len)),
+      CHECK(out.len == json_string_length(decoded) && (!out.len || !memcmp(out.data, json_string_value(decoded), out.len)),
             "%s, text %zu decodes to '%.40s'", name, i, out.len ? out.data : "");
       mn_decoder dec = {.tok = tok};
       bool whole = true;
@@ -57,8 +54,7 @@ static void test_ids_equal_hugging_face(void) {
       }
       mn_decoder_finish(&dec, &stream);
       CHECK(whole, "%s, text %zu: the stream shows half a character", name, i);
-      CHECK(stream.len == out.len && (!out.len || !memcmp(stream.data, out.data, out.len)),
-            "%s, text %zu: the stream differs", name, i);
+      CHECK(stream.len == out.len && (!out.len || !memcmp(stream.data, out.data, out.len)), "%s, text %zu: the stream differs", name, i);
       mn_text_free(&out);
       mn_text_free(&stream);
       mn_ids_free(&ids);
@@ -124,15 +120,13 @@ static void test_training_can_be_stopped_and_ends_by_itself(void) {
   mn_span text = {"ab ab ab abc abc abcd", 21};
   mn_tokenizer_train_config c = {.vocab_size = 300, .progress = stop, .progress_ctx = &calls};
   CHECK_OK(mn_tokenizer_train(&c, &text, 1, &tok));
-  CHECK(mn_tokenizer_vocab_size(tok) < 270 && mn_tokenizer_vocab_size(tok) > 260, "%d tokens",
-        mn_tokenizer_vocab_size(tok));
+  CHECK(mn_tokenizer_vocab_size(tok) < 270 && mn_tokenizer_vocab_size(tok) > 260, "%d tokens", mn_tokenizer_vocab_size(tok));
   CHECK(mn_tokenizer_find(tok, " abcd") >= 0 && mn_tokenizer_eos(tok) == 0, "tokens are missing");
   mn_tokenizer_free(tok);
   c.vocab_size = 262;
   CHECK(mn_tokenizer_train(&c, &text, 1, &tok) == MN_ERR_CANCELLED && !tok && calls > 0, "%s", mn_message());
   c.vocab_size = 100;
-  CHECK(mn_tokenizer_train(&c, &text, 1, &tok) == MN_ERR_CONFIG && strstr(mn_message(), "vocab_size"), "%s",
-        mn_message());
+  CHECK(mn_tokenizer_train(&c, &text, 1, &tok) == MN_ERR_CONFIG && strstr(mn_message(), "vocab_size"), "%s", mn_message());
 }
 
 /* Random bytes, broken UTF-8, long runs: every text comes back byte for byte. */
@@ -140,10 +134,8 @@ static void test_no_text_is_refused(void) {
   static const char *const names[] = {"gpt2", "llama3", "cl100k"};
   for (size_t k = 0; k <= 3; k++) {
     mn_tokenizer *tok = NULL;
-    if (k < 3)
-      tok = load(names[k]);
-    else
-      CHECK_OK(mn_tokenizer_bytes((const char *const[]){"<|endoftext|>"}, 1, &tok));
+    if (k < 3) tok = load(names[k]);
+    else CHECK_OK(mn_tokenizer_bytes((const char *const[]){"<|endoftext|>"}, 1, &tok));
     mn_encoder *enc = NULL;
     CHECK_OK(mn_encoder_new(tok, &enc));
     char text[400];
@@ -159,8 +151,7 @@ static void test_no_text_is_refused(void) {
       mn_ids ids = {0};
       mn_text out = {0};
       wrong += mn_encoder_add(enc, text, n, 0, &ids) != MN_OK;
-      wrong += mn_tokenizer_decode(tok, ids.data, ids.len, false, &out) != MN_OK || out.len != n ||
-               (n && memcmp(out.data, text, n));
+      wrong += mn_tokenizer_decode(tok, ids.data, ids.len, false, &out) != MN_OK || out.len != n || (n && memcmp(out.data, text, n));
       mn_decoder dec = {.tok = tok};
       mn_text shown = {0};
       for (size_t j = 0; j < ids.len; j++) mn_decoder_push(&dec, ids.data[j], &shown);
@@ -192,8 +183,7 @@ static void test_no_text_is_refused(void) {
 static void test_specials_are_parsed_only_when_asked(void) {
   mn_tokenizer *tok = load("gpt2");
   int32_t eos = mn_tokenizer_eos(tok);
-  CHECK(eos == 0 && mn_tokenizer_is_special(tok, eos) && mn_tokenizer_find(tok, "<|endoftext|>") == eos, "eos is %d",
-        eos);
+  CHECK(eos == 0 && mn_tokenizer_is_special(tok, eos) && mn_tokenizer_find(tok, "<|endoftext|>") == eos, "eos is %d", eos);
   mn_ids ids = {0};
   mn_text out = {0};
   const char *text = "a<|endoftext|>b";
@@ -267,8 +257,7 @@ static void test_broken_files_are_refused(void) {
                 {"\"ByteLevel\"", "\"Metaspace\"", "Metaspace"},
                 {"\"normalizer\": null", "\"normalizer\": {\"type\": \"Lowercase\"}", "Lowercase"},
                 {"\"decoder\": {\"type\": \"ByteLevel\"", "\"decoder\": {\"type\": \"WordPiece\"", "decoder"},
-                {"\"post_processor\": null",
-                 "\"post_processor\": {\"type\": \"RobertaProcessing\", \"cls\": [\"x\", 99999]}", "no token"},
+                {"\"post_processor\": null", "\"post_processor\": {\"type\": \"RobertaProcessing\", \"cls\": [\"x\", 99999]}", "no token"},
                 {"\"a\": 97", "\"a\": 98", "another token"},
                 {"\"a\": 97", "\"a\": -1", "ids must be"},
                 {"\"a\": 97", "\"a\": 1000000000", "ids must be"},
@@ -297,8 +286,8 @@ static void test_broken_files_are_refused(void) {
     mn_text_add(&t, broken[i].put);
     mn_text_add(&t, at + strlen(broken[i].find));
     mn_status status = mn_tokenizer_parse("file.json", t.data, t.len, &bad);
-    CHECK(status != MN_OK && !bad && strstr(mn_message(), broken[i].says) && strstr(mn_message(), "file.json"),
-          "case %zu (%s): %s", i, broken[i].put, status == MN_OK ? "accepted" : mn_message());
+    CHECK(status != MN_OK && !bad && strstr(mn_message(), broken[i].says) && strstr(mn_message(), "file.json"), "case %zu (%s): %s", i,
+          broken[i].put, status == MN_OK ? "accepted" : mn_message());
     if (status == MN_OK) mn_tokenizer_free(bad);
     mn_text_free(&t);
   }

@@ -68,8 +68,9 @@ static void test_state_is_reset_with_the_stream(void) {
   char files[700];
   snprintf(files, sizeof files, "data.files=[%s]", test_path("short.txt"));
   /* 288 bytes and an end: 2 streams of 144, 4 segments of 32 each, then from the beginning */
-  train_steps(RECIPE(files, "data.validation=0", "data.order=sequential", "train.carry_state=true", "train.batch=2", "train.optimizer.lr=0"), 1, 8,
-              loss, hex);
+  train_steps(
+      RECIPE(files, "data.validation=0", "data.order=sequential", "train.carry_state=true", "train.batch=2", "train.optimizer.lr=0"), 1, 8,
+      loss, hex);
   for (int i = 0; i < 4; i++) CHECK(loss[i] == loss[i + 4], "step %d: %.9g, then %.9g", i, loss[i], loss[i + 4]);
   CHECK(loss[0] != loss[1], "later segments know more");
 }
@@ -132,7 +133,8 @@ static void test_a_task_is_learned_by_name(void) {
   mn_recipe *r = NULL;
   CHECK_OK(mn_recipe_read(test_path("task.yaml"), NULL, 0, &r));
   if (!r) return;
-  CHECK(r->train.seq_len == 32 && !strcmp(r->name, "task"), "the task's length %lld, the file's name %s", (long long)r->train.seq_len, r->name);
+  CHECK(r->train.seq_len == 32 && !strcmp(r->name, "task"), "the task's length %lld, the file's name %s", (long long)r->train.seq_len,
+        r->name);
   mn_trainer *t = NULL;
   CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
   mn_step_result s;
@@ -219,7 +221,8 @@ static void test_bad_recipes_are_refused(void) {
     CHECK_OK(mn_file_write(test_path("bad.yaml"), bad[i].yaml, strlen(bad[i].yaml)));
     mn_status status = mn_recipe_read(test_path("bad.yaml"), NULL, 0, &r);
     CHECK(status == MN_ERR_CONFIG && !r, "recipe %zu: %s %s", i, mn_status_name(status), mn_message());
-    for (int k = 0; k < 3; k++) CHECK(strstr(mn_message(), bad[i].words[k]), "recipe %zu: no '%s' in: %s", i, bad[i].words[k], mn_message());
+    for (int k = 0; k < 3; k++)
+      CHECK(strstr(mn_message(), bad[i].words[k]), "recipe %zu: no '%s' in: %s", i, bad[i].words[k], mn_message());
     mn_recipe_free(r);
   }
 }
@@ -244,7 +247,8 @@ static void test_bad_models_and_data_are_refused(void) {
     mn_trainer *t = NULL;
     mn_status status = r ? mn_trainer_new(r, 1, NULL, NULL, NULL, &t) : MN_OK;
     CHECK(status != MN_OK && !t, "%s is refused", bad[i].set);
-    for (int k = 0; k < 2; k++) CHECK(strstr(mn_message(), bad[i].words[k]), "%s: no '%s' in: %s", bad[i].set, bad[i].words[k], mn_message());
+    for (int k = 0; k < 2; k++)
+      CHECK(strstr(mn_message(), bad[i].words[k]), "%s: no '%s' in: %s", bad[i].set, bad[i].words[k], mn_message());
     mn_trainer_free(t);
     mn_recipe_free(r);
   }

@@ -39,15 +39,32 @@ static void scalars_have_the_core_schemas_types(void) {
   static const struct {
     const char *text, *json;
   } cases[] = {
-      {"a: 1", "{\"a\": 1}"},          {"a: -17", "{\"a\": -17}"},         {"a: +3", "{\"a\": 3}"},
-      {"a: 0x1F", "{\"a\": 31}"},      {"a: 0o17", "{\"a\": 15}"},         {"a: 007", "{\"a\": 7}"},
-      {"a: 1.5", "{\"a\": 1.5}"},      {"a: 1e-4", "{\"a\": 0.0001}"},     {"a: 3E2", "{\"a\": 3e+02}"},
-      {"a: .5", "{\"a\": 0.5}"},       {"a: 1.", "{\"a\": 1.0}"},          {"a: true", "{\"a\": true}"},
-      {"a: False", "{\"a\": false}"},  {"a: yes", "{\"a\": \"yes\"}"},     {"a: off", "{\"a\": \"off\"}"},
-      {"a: ~", "{\"a\": null}"},       {"a:", "{\"a\": null}"},            {"a: null", "{\"a\": null}"},
-      {"a: '1'", "{\"a\": \"1\"}"},    {"a: \"true\"", "{\"a\": \"true\"}"}, {"a: 1_000", "{\"a\": \"1_000\"}"},
-      {"a: 1.2.3", "{\"a\": \"1.2.3\"}"}, {"a: 1e", "{\"a\": \"1e\"}"},    {"a: .", "{\"a\": \".\"}"},
-      {"a: 0x", "{\"a\": \"0x\"}"},       {"a: [1, x, 2.5]", "{\"a\": [1, \"x\", 2.5]}"},
+      {"a: 1", "{\"a\": 1}"},
+      {"a: -17", "{\"a\": -17}"},
+      {"a: +3", "{\"a\": 3}"},
+      {"a: 0x1F", "{\"a\": 31}"},
+      {"a: 0o17", "{\"a\": 15}"},
+      {"a: 007", "{\"a\": 7}"},
+      {"a: 1.5", "{\"a\": 1.5}"},
+      {"a: 1e-4", "{\"a\": 0.0001}"},
+      {"a: 3E2", "{\"a\": 3e+02}"},
+      {"a: .5", "{\"a\": 0.5}"},
+      {"a: 1.", "{\"a\": 1.0}"},
+      {"a: true", "{\"a\": true}"},
+      {"a: False", "{\"a\": false}"},
+      {"a: yes", "{\"a\": \"yes\"}"},
+      {"a: off", "{\"a\": \"off\"}"},
+      {"a: ~", "{\"a\": null}"},
+      {"a:", "{\"a\": null}"},
+      {"a: null", "{\"a\": null}"},
+      {"a: '1'", "{\"a\": \"1\"}"},
+      {"a: \"true\"", "{\"a\": \"true\"}"},
+      {"a: 1_000", "{\"a\": \"1_000\"}"},
+      {"a: 1.2.3", "{\"a\": \"1.2.3\"}"},
+      {"a: 1e", "{\"a\": \"1e\"}"},
+      {"a: .", "{\"a\": \".\"}"},
+      {"a: 0x", "{\"a\": \"0x\"}"},
+      {"a: [1, x, 2.5]", "{\"a\": [1, \"x\", 2.5]}"},
       {"a: {b: 1, c: [{d: e}]}", "{\"a\": {\"b\": 1, \"c\": [{\"d\": \"e\"}]}}"},
       {"- 1\n- b: 2\n- [3]\n", "[1, {\"b\": 2}, [3]]"},
       {"a: |\n  two\n  lines\n", "{\"a\": \"two\\nlines\\n\"}"},
@@ -75,8 +92,7 @@ static void everything_knows_its_place(void) {
   CHECK(window->line == 4 && window->column == 37 && !strcmp(window->file, "r.yaml"), "%d:%d", window->line, window->column);
   CHECK(!strcmp(window->path, "model.blocks[0].mixer.window"), "%s", window->path);
   const mn_value *mixer = mn_value_find(v, "model.blocks.0.mixer");
-  CHECK(mixer->as.entries[1].line == 4 && mixer->as.entries[1].column == 29, "a key knows its place: %d",
-        mixer->as.entries[1].column);
+  CHECK(mixer->as.entries[1].line == 4 && mixer->as.entries[1].column == 29, "a key knows its place: %d", mixer->as.entries[1].column);
   CHECK(mn_value_find(v, "model.blocks.1")->line == 5, "item");
   CHECK(!mn_value_find(v, "model.blocks.2") && !mn_value_find(v, "model.x") && !mn_value_find(v, "model.d_model.x"), "absent");
   CHECK(mn_value_find(v, "") == v, "the empty path is the root");
@@ -163,9 +179,28 @@ static void paths_are_bounded(void) {
 
 /* ---- JSON ---- */
 static void json_is_strict(void) {
-  const char *bad[] = {"",       "{",      "{\"a\":1,}", "[1,]",   "{a:1}",  "'a'",        "01",    "1.",
-                       "nul",    "[1 2]",  "{\"a\" 1}",  "\"\x01\"", "\"\\x\"", "\"\\ud800\"", "// x\n1", "{} {}",
-                       "\"\xFF\"", "NaN",  "{\"a\":1,\"a\":2}", "99999999999999999999", "1e999", "\"a\\u0000b\""};
+  const char *bad[] = {"",
+                       "{",
+                       "{\"a\":1,}",
+                       "[1,]",
+                       "{a:1}",
+                       "'a'",
+                       "01",
+                       "1.",
+                       "nul",
+                       "[1 2]",
+                       "{\"a\" 1}",
+                       "\"\x01\"",
+                       "\"\\x\"",
+                       "\"\\ud800\"",
+                       "// x\n1",
+                       "{} {}",
+                       "\"\xFF\"",
+                       "NaN",
+                       "{\"a\":1,\"a\":2}",
+                       "99999999999999999999",
+                       "1e999",
+                       "\"a\\u0000b\""};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     const mn_value *v;
     CHECK(mn_json_parse(arena, "c.json", bad[i], strlen(bad[i]), &v) == MN_ERR_FORMAT && !v, "accepted: %s", bad[i]);
@@ -313,8 +348,9 @@ static void foreign_text_is_made_printable(void) {
   static const struct {
     const char *s;
     size_t valid;
-  } utf8[] = {{"abc", 3}, {"\xC3\xA9", 2}, {"\xC0\x80", 0}, {"a\xED\xA0\x80", 1}, {"\xF4\x90\x80\x80", 0}, {"\xE0\x9F\xBF", 0},
-              {"\xF0\x9F\x98\x80", 4}, {"\xF0\x9F\x98", 0}, {"\x80", 0}, {"\xF5\x80\x80\x80", 0}, {"\xED\x9F\xBF", 3}};
+  } utf8[] = {{"abc", 3},          {"\xC3\xA9", 2},         {"\xC0\x80", 0},     {"a\xED\xA0\x80", 1}, {"\xF4\x90\x80\x80", 0},
+              {"\xE0\x9F\xBF", 0}, {"\xF0\x9F\x98\x80", 4}, {"\xF0\x9F\x98", 0}, {"\x80", 0},          {"\xF5\x80\x80\x80", 0},
+              {"\xED\x9F\xBF", 3}};
   for (size_t i = 0; i < sizeof utf8 / sizeof *utf8; i++)
     CHECK(mn_utf8_valid(utf8[i].s, strlen(utf8[i].s)) == utf8[i].valid, "case %zu", i);
   mn_text t = {0};

@@ -56,9 +56,8 @@ static inline mn_recipe *test_recipe(const char *const *set, int n) {
   CHECK_OK(mn_recipe_read(path, set, n, &r));
   return r;
 }
-#define RECIPE(...)                                                                                                    \
-  test_recipe((const char *const[]){"seed=3", __VA_ARGS__},                                                            \
-              (int)(sizeof((const char *const[]){"seed=3", __VA_ARGS__}) / sizeof(char *)))
+#define RECIPE(...)                                                                                                                        \
+  test_recipe((const char *const[]){"seed=3", __VA_ARGS__}, (int)(sizeof((const char *const[]){"seed=3", __VA_ARGS__}) / sizeof(char *)))
 
 /* Hash of all parameters, bit by bit. */
 static inline void params_hash(mn_params *p, char hex[33]) {

@@ -85,11 +85,9 @@ typedef struct stream_settings {
   int precision;
 } stream_settings;
 static const char *const precisions[] = {"f32", "bf16", NULL};
-static const mn_field stream_fields[] = {
-    MN_FIELD_INT(stream_settings, batch, 1, 1, 1 << 20, "parallel streams"),
-    MN_FIELD_INT(stream_settings, segment, 256, 1, 1 << 20, "most tokens computed at once"),
-    MN_FIELD_ENUM(stream_settings, precision, precisions, 0, "of the computation"),
-    MN_FIELD_END};
+static const mn_field stream_fields[] = {MN_FIELD_INT(stream_settings, batch, 1, 1, 1 << 20, "parallel streams"),
+                                         MN_FIELD_INT(stream_settings, segment, 256, 1, 1 << 20, "most tokens computed at once"),
+                                         MN_FIELD_ENUM(stream_settings, precision, precisions, 0, "of the computation"), MN_FIELD_END};
 
 mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream **out) {
   if (!out || !lm) return mn_fail(MN_ERR_ARG, "mn_stream_new: lm and out must not be NULL");
@@ -100,7 +98,8 @@ mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream 
   if (!s) return MN_ERR_MEMORY;
   s->lm = lm;
   s->batch = c.batch;
-  mn_session_config config = {.batch = c.batch, .prefill = c.segment, .compute = c.precision ? MN_BF16 : MN_F32, .fingerprint = lm->fingerprint};
+  mn_session_config config = {
+      .batch = c.batch, .prefill = c.segment, .compute = c.precision ? MN_BF16 : MN_F32, .fingerprint = lm->fingerprint};
   mn_status status = mn_session_new(lm->bundle.model, lm->bundle.params, &config, &s->session);
   if (status != MN_OK) mn_stream_free(s);
   else *out = s;

@@ -21,11 +21,11 @@ enum { MN_KERNEL_MAX_IO = 64 };
 typedef struct mn_call { /* everything one step of a plan needs; built once, run many times */
   const mn_kernel *kernel;
   const mn_node *node;
-  const void *attr;     /* node->attr */
+  const void *attr; /* node->attr */
   int n_in, n_out;
   mn_view *in, *out;
-  void *workspace;      /* kernel->workspace() bytes, 64-byte aligned, content undefined */
-  void *state;          /* whatever kernel->prepare() made; freed by kernel->release() */
+  void *workspace; /* kernel->workspace() bytes, 64-byte aligned, content undefined */
+  void *state;     /* whatever kernel->prepare() made; freed by kernel->release() */
   mn_pool *pool;
   mn_backend *backend;
 } mn_call;
@@ -33,19 +33,19 @@ typedef struct mn_call { /* everything one step of a plan needs; built once, run
 /* What a kernel accepts of its inputs' layouts. Outputs are always dense row-major (an in-place output has the layout
  * of the input it overwrites, which then is dense too). */
 typedef enum mn_layout_rule {
-  MN_LAYOUT_DENSE,     /* dense row-major only                                        */
-  MN_LAYOUT_ROWS,      /* last axis dense (stride 1), the others free                  */
-  MN_LAYOUT_MATRIX,    /* one of the last two axes dense, the others free              */
-  MN_LAYOUT_ANY        /* any strides, broadcast (0) included                          */
+  MN_LAYOUT_DENSE,  /* dense row-major only                                        */
+  MN_LAYOUT_ROWS,   /* last axis dense (stride 1), the others free                  */
+  MN_LAYOUT_MATRIX, /* one of the last two axes dense, the others free              */
+  MN_LAYOUT_ANY     /* any strides, broadcast (0) included                          */
 } mn_layout_rule;
 
 struct mn_kernel {
   const mn_op *op;
-  const char *name;                          /* shown by inspect and profiles */
+  const char *name; /* shown by inspect and profiles */
   mn_layout_rule layout;
-  bool (*accepts)(const mn_node *n);         /* types, attributes, sizes; NULL: all */
-  size_t (*workspace)(const mn_call *c);     /* NULL: none. Called at compile time with views (data may be NULL)  */
-  mn_status (*prepare)(mn_call *c);          /* NULL: nothing. May set c->state */
+  bool (*accepts)(const mn_node *n);     /* types, attributes, sizes; NULL: all */
+  size_t (*workspace)(const mn_call *c); /* NULL: none. Called at compile time with views (data may be NULL)  */
+  mn_status (*prepare)(mn_call *c);      /* NULL: nothing. May set c->state */
   void (*release)(mn_call *c);
   mn_status (*run)(mn_call *c);
 };
@@ -54,7 +54,7 @@ struct mn_backend {
   const char *name;
   const mn_kernel *const *kernels; /* looked up in order: first kernel of the op that accepts the node */
   int n_kernels;
-  const mn_backend *fallback;      /* asked next for core operations; NULL: none. Must share memory with this one. */
+  const mn_backend *fallback; /* asked next for core operations; NULL: none. Must share memory with this one. */
   void *(*alloc)(mn_backend *b, size_t bytes);
   void (*free)(mn_backend *b, void *p, size_t bytes);
   mn_status (*upload)(mn_backend *b, void *dst, const void *host, size_t bytes);

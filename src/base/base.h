@@ -25,10 +25,10 @@ mn_status mn_fail(mn_status status, const char *fmt, ...) MN_PRINTF(2, 3);
 /* Puts "context: " in front of this thread's message and returns `status` (no-op for MN_OK). */
 mn_status mn_context(mn_status status, const char *fmt, ...) MN_PRINTF(2, 3);
 
-#define MN_TRY(expr)                                                                                                   \
-  do {                                                                                                                 \
-    mn_status mn_try_status_ = (expr);                                                                                 \
-    if (mn_try_status_ != MN_OK) return mn_try_status_;                                                                \
+#define MN_TRY(expr)                                                                                                                       \
+  do {                                                                                                                                     \
+    mn_status mn_try_status_ = (expr);                                                                                                     \
+    if (mn_try_status_ != MN_OK) return mn_try_status_;                                                                                    \
   } while (0)
 
 /* ---- sizes ----------------------------------------------------------------------------------------------------

@@ -122,9 +122,9 @@ void mn_map_close(mn_map *map) {
 enum { WRITER_BUFFER = 1 << 16 };
 
 struct mn_file_writer {
-  char *path; /* what the caller named, for messages     */
-  char *real; /* what is replaced (symbolic links followed) */
-  char *temp; /* the temporary file; not linked yet while unnamed */
+  char *path;   /* what the caller named, for messages     */
+  char *real;   /* what is replaced (symbolic links followed) */
+  char *temp;   /* the temporary file; not linked yet while unnamed */
   bool unnamed; /* O_TMPFILE: nothing to clean up, even after SIGKILL */
   bool existed;
   int fd;
@@ -277,9 +277,7 @@ static mn_status sync_dir_of(const char *path) {
   /* Some file systems cannot sync a directory (EINVAL); there is nothing more to be done on them. */
   bool bad = fd < 0 || (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP);
   mn_status status = MN_OK;
-  if (bad)
-    status = mn_fail(MN_ERR_IO, "%s was written, but its directory could not be synced to the disk: %s", path,
-                     strerror(errno));
+  if (bad) status = mn_fail(MN_ERR_IO, "%s was written, but its directory could not be synced to the disk: %s", path, strerror(errno));
   if (fd >= 0) close(fd);
   free(dir);
   return status;
@@ -355,9 +353,7 @@ mn_status mn_make_dirs(const char *path) {
     if (mkdir(copy, 0777) != 0) {
       int error = errno;
       bool is_dir = stat(copy, &st) == 0 && S_ISDIR(st.st_mode);
-      if (!is_dir)
-        status = mn_fail(MN_ERR_IO, "could not make the directory %s: %s", copy,
-                         strerror(error == EEXIST ? ENOTDIR : error));
+      if (!is_dir) status = mn_fail(MN_ERR_IO, "could not make the directory %s: %s", copy, strerror(error == EEXIST ? ENOTDIR : error));
     }
     if (i < n) copy[i] = '/';
   }

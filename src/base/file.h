@@ -29,8 +29,8 @@ typedef struct mn_file_writer mn_file_writer;
 mn_status mn_file_writer_open(const char *path, mn_file_writer **out);
 /* After the first failure every later append does nothing and returns the same status, as does commit. */
 mn_status mn_file_writer_append(mn_file_writer *w, const void *data, size_t n);
-mn_status mn_file_writer_commit(mn_file_writer *w); /* frees w in either case */
-void mn_file_writer_abort(mn_file_writer *w);       /* frees w (may be NULL); nothing is left on the disk */
+mn_status mn_file_writer_commit(mn_file_writer *w);                    /* frees w in either case */
+void mn_file_writer_abort(mn_file_writer *w);                          /* frees w (may be NULL); nothing is left on the disk */
 mn_status mn_file_write(const char *path, const void *data, size_t n); /* open, append, commit */
 
 /* ---- names and directories ---- */
@@ -42,8 +42,8 @@ typedef struct mn_file_info {
 /* A missing file is no error: exists is false. */
 mn_status mn_file_stat(const char *path, mn_file_info *info);
 bool mn_file_exists(const char *path);
-mn_status mn_file_remove(const char *path);  /* a missing file is no error */
-mn_status mn_make_dirs(const char *path);    /* with its parents; fine when it is there */
+mn_status mn_file_remove(const char *path); /* a missing file is no error */
+mn_status mn_make_dirs(const char *path);   /* with its parents; fine when it is there */
 /* The names in a directory without "." and "..", sorted by byte value. */
 mn_status mn_dir_list(const char *path, char ***names, size_t *count);
 void mn_dir_list_free(char **names, size_t count);

@@ -37,9 +37,9 @@ mn_status mn_context(mn_status status, const char *fmt, ...) {
 const char *mn_message(void) { return message; }
 
 const char *mn_status_name(mn_status status) {
-  static const char *const names[] = {"ok",        "bad argument",  "bad configuration", "shape mismatch",
-                                      "bad format", "input/output error", "out of memory", "numeric error",
-                                      "cancelled", "unsupported",   "internal error"};
+  static const char *const names[] = {"ok",         "bad argument",       "bad configuration", "shape mismatch",
+                                      "bad format", "input/output error", "out of memory",     "numeric error",
+                                      "cancelled",  "unsupported",        "internal error"};
   return (size_t)status < sizeof names / sizeof *names ? names[status] : "unknown status";
 }
 
@@ -50,9 +50,7 @@ static void *checked(void *p, size_t n) {
 
 void *mn_alloc(size_t n) { return checked(malloc(n ? n : 1), n); }
 
-void *mn_calloc(size_t count, size_t size) {
-  return checked(calloc(count ? count : 1, size ? size : 1), count * size);
-}
+void *mn_calloc(size_t count, size_t size) { return checked(calloc(count ? count : 1, size ? size : 1), count * size); }
 
 void *mn_realloc(void *p, size_t n) { return checked(realloc(p, n ? n : 1), n); }
 
@@ -106,11 +104,11 @@ static mn_log_level threshold(void) {
   static int level = -1; /* read once; a benign race writes the same value */
   if (level < 0) {
     const char *e = getenv("MNEME_LOG");
-    level = !e                       ? MN_LOG_WARN
-            : !strcmp(e, "error")    ? MN_LOG_ERROR
-            : !strcmp(e, "info")     ? MN_LOG_INFO
-            : !strcmp(e, "debug")    ? MN_LOG_DEBUG
-                                     : MN_LOG_WARN;
+    level = !e                    ? MN_LOG_WARN
+            : !strcmp(e, "error") ? MN_LOG_ERROR
+            : !strcmp(e, "info")  ? MN_LOG_INFO
+            : !strcmp(e, "debug") ? MN_LOG_DEBUG
+                                  : MN_LOG_WARN;
   }
   return (mn_log_level)level;
 }

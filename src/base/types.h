@@ -8,8 +8,8 @@ enum { MN_MAX_DIMS = 6 };
 
 typedef enum mn_dtype { MN_F32, MN_F64, MN_BF16, MN_I32, MN_I64, MN_BOOL, MN_DTYPES } mn_dtype;
 
-size_t mn_dtype_size(mn_dtype t);          /* bytes of one element */
-const char *mn_dtype_name(mn_dtype t);     /* "f32" ...            */
+size_t mn_dtype_size(mn_dtype t);      /* bytes of one element */
+const char *mn_dtype_name(mn_dtype t); /* "f32" ...            */
 static inline bool mn_dtype_is_float(mn_dtype t) { return t == MN_F32 || t == MN_F64 || t == MN_BF16; }
 
 typedef struct mn_shape {

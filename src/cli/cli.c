@@ -68,10 +68,8 @@ static mn_status refuse_option(const mn_verb *verb, const char *arg) {
   snprintf(name, sizeof name, "%s", arg + strspn(arg, "-"));
   name[strcspn(name, "=")] = 0;
   const char *near = nearest_option(verb, name);
-  if (near)
-    return mn_fail(MN_ERR_CONFIG, "%s has no option %s; did you mean --%s?", verb->name, arg, near);
-  return mn_fail(MN_ERR_CONFIG, "%s has no option %s; `mneme %s --help` lists its options", verb->name, arg,
-                 verb->name);
+  if (near) return mn_fail(MN_ERR_CONFIG, "%s has no option %s; did you mean --%s?", verb->name, arg, near);
+  return mn_fail(MN_ERR_CONFIG, "%s has no option %s; `mneme %s --help` lists its options", verb->name, arg, verb->name);
 }
 
 /* Fills cli->args and cli->values, which have room for argc entries each. */
@@ -95,30 +93,25 @@ static mn_status parse(mn_cli *cli, int argc, char **argv, const char **args, mn
     const mn_option *option = find_option(verb, arg + 2, n);
     if (!option) return refuse_option(verb, arg);
     const char *text = arg[2 + n] == '=' ? arg + 3 + n : NULL;
-    if (!option->metavar && text)
-      return mn_fail(MN_ERR_CONFIG, "--%s takes no value: write --%s alone", option->name, option->name);
+    if (!option->metavar && text) return mn_fail(MN_ERR_CONFIG, "--%s takes no value: write --%s alone", option->name, option->name);
     if (option->metavar && !text) {
-      if (i + 1 >= argc) return mn_fail(MN_ERR_CONFIG, "--%s needs a value: --%s %s", option->name, option->name,
-                                        option->metavar);
+      if (i + 1 >= argc) return mn_fail(MN_ERR_CONFIG, "--%s needs a value: --%s %s", option->name, option->name, option->metavar);
       text = argv[++i];
     }
     for (int j = 0; !(option->flags & MN_OPTION_REPEATS) && option->metavar && j < cli->n_values; j++)
       if (values[j].option == option)
-        return mn_fail(MN_ERR_CONFIG, "--%s is given twice: '%s' and '%s'; keep one", option->name, values[j].text,
-                       text);
+        return mn_fail(MN_ERR_CONFIG, "--%s is given twice: '%s' and '%s'; keep one", option->name, values[j].text, text);
     values[cli->n_values++] = (mn_cli_value){option, text};
   }
   if (cli->n_args < verb->min_args)
     return mn_fail(MN_ERR_CONFIG, "%s needs more: usage is `mneme %s %s`", verb->name, verb->name, verb->usage);
   if (verb->max_args >= 0 && cli->n_args > verb->max_args)
-    return mn_fail(MN_ERR_CONFIG, "%s does not know what to do with '%s': usage is `mneme %s %s`", verb->name,
-                   cli->args[verb->max_args], verb->name, verb->usage);
+    return mn_fail(MN_ERR_CONFIG, "%s does not know what to do with '%s': usage is `mneme %s %s`", verb->name, cli->args[verb->max_args],
+                   verb->name, verb->usage);
   return MN_OK;
 }
 
-static const mn_option *option_of(const mn_cli *cli, const char *name) {
-  return find_option(cli->verb, name, strlen(name));
-}
+static const mn_option *option_of(const mn_cli *cli, const char *name) { return find_option(cli->verb, name, strlen(name)); }
 
 const char *mn_cli_nth(const mn_cli *cli, const char *name, int i) {
   const mn_option *option = option_of(cli, name);
@@ -153,10 +146,8 @@ mn_status mn_cli_int(const mn_cli *cli, const char *name, int64_t min, int64_t m
   long long value = strtoll(text, &end, 10);
   if (end == text || *end || errno || value < min || value > max) {
     if (max == INT64_MAX)
-      return mn_fail(MN_ERR_CONFIG, "--%s: expected a whole number of at least %lld, got '%s'", name, (long long)min,
-                     text);
-    return mn_fail(MN_ERR_CONFIG, "--%s: expected a whole number from %lld to %lld, got '%s'", name, (long long)min,
-                   (long long)max, text);
+      return mn_fail(MN_ERR_CONFIG, "--%s: expected a whole number of at least %lld, got '%s'", name, (long long)min, text);
+    return mn_fail(MN_ERR_CONFIG, "--%s: expected a whole number from %lld to %lld, got '%s'", name, (long long)min, (long long)max, text);
   }
   *out = value;
   return MN_OK;
@@ -261,11 +252,15 @@ int mn_cli_columns(FILE *stream) {
 
 static int exit_code(mn_status status) {
   switch (status) {
-    case MN_OK: return MN_EXIT_OK;
-    case MN_ERR_ARG:
-    case MN_ERR_CONFIG: return MN_EXIT_USAGE;
-    case MN_ERR_CANCELLED: return MN_EXIT_INTERRUPTED;
-    default: return MN_EXIT_FAILURE;
+  case MN_OK:
+    return MN_EXIT_OK;
+  case MN_ERR_ARG:
+  case MN_ERR_CONFIG:
+    return MN_EXIT_USAGE;
+  case MN_ERR_CANCELLED:
+    return MN_EXIT_INTERRUPTED;
+  default:
+    return MN_EXIT_FAILURE;
   }
 }
 
@@ -274,13 +269,11 @@ static int report(mn_status status, bool json) {
   int code = exit_code(status);
   const char *message = *mn_message() ? mn_message() : mn_status_name(status);
   if (json) {
-    json_t *error = json_pack("{s:{s:i,s:s,s:s?}}", "error", "exit_code", code, "kind", mn_status_name(status),
-                              "message", message);
+    json_t *error = json_pack("{s:{s:i,s:s,s:s?}}", "error", "exit_code", code, "kind", mn_status_name(status), "message", message);
     if (!error) /* the message quotes bytes that are no UTF-8 */
       error = json_pack("{s:{s:i,s:s}}", "error", "exit_code", code, "kind", mn_status_name(status));
     print_json(error, JSON_INDENT(2));
-  } else
-    fprintf(stderr, "mneme: %s\n", message);
+  } else fprintf(stderr, "mneme: %s\n", message);
   return code;
 }
 
@@ -289,8 +282,7 @@ static mn_status flush_output(void) {
   errno = 0;
   bool failed = fflush(stdout) != 0 || ferror(stdout);
   if (!failed || errno == EPIPE) return MN_OK;
-  return mn_fail(MN_ERR_IO, "standard output could not be written%s%s; is the disk full?", errno ? ": " : "",
-                 errno ? strerror(errno) : "");
+  return mn_fail(MN_ERR_IO, "standard output could not be written%s%s; is the disk full?", errno ? ": " : "", errno ? strerror(errno) : "");
 }
 
 /* ---- the program -------------------------------------------------------------------------------------------------- */
@@ -309,8 +301,7 @@ static mn_status find_verb(const char *name, const mn_verb *const *verbs, int n,
     if (count < 64) names[count++] = verbs[i]->name;
   }
   const char *near = mn_nearest(name, names, count);
-  if (name[0] == '-')
-    return mn_fail(MN_ERR_CONFIG, "%s: options come after a verb; `mneme --help` lists the verbs", name);
+  if (name[0] == '-') return mn_fail(MN_ERR_CONFIG, "%s: options come after a verb; `mneme --help` lists the verbs", name);
   if (near) return mn_fail(MN_ERR_CONFIG, "there is no verb '%s'; did you mean `mneme %s`?", name, near);
   return mn_fail(MN_ERR_CONFIG, "there is no verb '%s'; `mneme --help` lists them", name);
 }
@@ -326,8 +317,7 @@ static int run_verb(const mn_verb *verb, int argc, char **argv, bool json) {
   if (status == MN_OK) status = verb->run(&cli);
   if (status == MN_OK) status = flush_output();
   /* A verb that already printed its document (the state it ended in) keeps stdout to itself. */
-  int code = status == MN_OK ? (cli.bars_short ? MN_EXIT_BAR_SHORT : MN_EXIT_OK)
-                             : report(status, json && !cli.json_printed);
+  int code = status == MN_OK ? (cli.bars_short ? MN_EXIT_BAR_SHORT : MN_EXIT_OK) : report(status, json && !cli.json_printed);
   free(args);
   free(set);
   free(values);

@@ -41,12 +41,12 @@
 
 enum { MN_EXIT_OK = 0, MN_EXIT_FAILURE = 1, MN_EXIT_USAGE = 2, MN_EXIT_INTERRUPTED = 3, MN_EXIT_BAR_SHORT = 4 };
 
-typedef enum mn_verb_purpose { /* the headings of `mneme --help`, in this order */
-  MN_VERB_TRAIN,               /* train and compare        */
-  MN_VERB_USE,                 /* run a trained model      */
-  MN_VERB_LOOK,                /* look inside              */
-  MN_VERB_MEASURE,             /* measure                  */
-  MN_VERB_PURPOSES
+typedef enum mn_verb_purpose {                  /* the headings of `mneme --help`, in this order */
+                               MN_VERB_TRAIN,   /* train and compare        */
+                               MN_VERB_USE,     /* run a trained model      */
+                               MN_VERB_LOOK,    /* look inside              */
+                               MN_VERB_MEASURE, /* measure                  */
+                               MN_VERB_PURPOSES
 } mn_verb_purpose;
 
 enum { MN_OPTION_REPEATS = 1 };
@@ -82,13 +82,13 @@ struct mn_cli { /* what a verb is given */
   const char *const *args; /* the words besides options, in order                       */
   int n_args;
   bool json, quiet;
-  int threads;             /* 0: all usable processors                                  */
-  bool seed_given;         /* --seed was given; otherwise the recipe's seed holds       */
+  int threads;     /* 0: all usable processors                                  */
+  bool seed_given; /* --seed was given; otherwise the recipe's seed holds       */
   uint64_t seed;
-  const char *out_dir;     /* --out DIR; NULL when absent                               */
-  const char *const *set;  /* --set key=value, in order; each is known to have its '='  */
+  const char *out_dir;    /* --out DIR; NULL when absent                               */
+  const char *const *set; /* --set key=value, in order; each is known to have its '='  */
   int n_set;
-  bool bars_short;         /* set by the verb                                           */
+  bool bars_short; /* set by the verb                                           */
   struct mn_cli_value *values;
   int n_values;
   bool json_printed;
@@ -99,8 +99,8 @@ extern const mn_verb *const mn_verbs[];
 extern const int mn_n_verbs;
 
 /* ---- reading options (names without dashes; asking for one that is not in the verb's table is a defect) ------------ */
-const char *mn_cli_get(const mn_cli *cli, const char *name); /* last value given, else the default, else NULL          */
-bool mn_cli_given(const mn_cli *cli, const char *name);      /* a flag was set, or a value was given                   */
+const char *mn_cli_get(const mn_cli *cli, const char *name);        /* last value given, else the default, else NULL          */
+bool mn_cli_given(const mn_cli *cli, const char *name);             /* a flag was set, or a value was given                   */
 const char *mn_cli_nth(const mn_cli *cli, const char *name, int i); /* i-th value given; the default counts as 0-th    */
 /* Checked numbers: MN_ERR_CONFIG with the option's name and the range. An absent option without default: *out stays. */
 mn_status mn_cli_int(const mn_cli *cli, const char *name, int64_t min, int64_t max, int64_t *out);
@@ -113,7 +113,7 @@ mn_status mn_cli_json(mn_cli *cli, json_t *document); /* one document, indented;
 void mn_cli_json_line(mn_cli *cli, json_t *record);   /* one line of a JSON-lines stream; takes the reference          */
 json_t *mn_cli_number(double x);                      /* a JSON number, or null for NaN and infinities                 */
 void mn_cli_note(const mn_cli *cli, const char *fmt, ...) MN_PRINTF(2, 3); /* a remark to stderr                       */
-bool mn_cli_color(FILE *stream); /* a terminal that takes colours, and NO_COLOR is not set                            */
+bool mn_cli_color(FILE *stream);  /* a terminal that takes colours, and NO_COLOR is not set                            */
 int mn_cli_columns(FILE *stream); /* its width, or 80                                                                 */
 
 /* ---- interruption ------------------------------------------------------------------------------------------------- */

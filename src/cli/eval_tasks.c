@@ -41,12 +41,14 @@ static json_t *to_json(const mn_value *v) {
 }
 
 /* A result's line without its metric; *out NULL and a status when that fails. */
-static mn_status new_line(const mn_eval_view *v, const char *task, const mn_field *fields, void *settings, uint64_t seed, size_t state_bytes, json_t **out) {
+static mn_status new_line(const mn_eval_view *v, const char *task, const mn_field *fields, void *settings, uint64_t seed,
+                          size_t state_bytes, json_t **out) {
   char hex[33];
   *out = NULL;
   MN_TRY(mn_model_fingerprint(v->bundle->model, v->bundle->params, hex));
-  *out = json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I}", "task", task, "split", "test", "model", mn_cli_get(v->cli, "model"), "fingerprint", hex, "parameters",
-                   (json_int_t)mn_params_count(v->bundle->params), "state_bytes", (json_int_t)state_bytes, "seed", (json_int_t)seed);
+  *out = json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I}", "task", task, "split", "test", "model", mn_cli_get(v->cli, "model"), "fingerprint", hex,
+                   "parameters", (json_int_t)mn_params_count(v->bundle->params), "state_bytes", (json_int_t)state_bytes, "seed",
+                   (json_int_t)seed);
   if (!*out) return mn_fail(MN_ERR_MEMORY, "out of memory");
   json_object_set_new(*out, "settings", to_json(mn_config_to_value(v->arena, &(mn_config_part){fields, settings}, 1)));
   add_training(*out, mn_cli_get(v->cli, "model"));
@@ -131,8 +133,8 @@ static mn_status text_lines(const mn_eval_view *v, const char *name, const mn_gr
     MN_TRY(status);
     set_metric(line, partial ? "string_match_all" : "accuracy", c->score);
     json_t *more = json_pack("{s:I,s:f,s:s,s:I,s:I,s:f,s:[f,f]}", "T", (json_int_t)T, "prompt_tokens", c->prompt_tokens, "depth",
-                             g->depth_names[i % g->columns], "examples", (json_int_t)c->examples, "right", (json_int_t)c->right, "all_right",
-                             (double)c->right / (double)c->examples, "interval", c->low, c->high);
+                             g->depth_names[i % g->columns], "examples", (json_int_t)c->examples, "right", (json_int_t)c->right,
+                             "all_right", (double)c->right / (double)c->examples, "interval", c->low, c->high);
     json_object_update(line, more);
     json_decref(more);
     mn_cli_json_line(v->cli, line);
@@ -145,8 +147,8 @@ static mn_status show_grid(const mn_eval_view *v, const char *name, mn_grid *g) 
   printf("  %12s  %7s  %9s  %8s  %8s  %s\n", g->row_label, "depth %", "tokens", "score", "right", "95 %");
   for (int i = 0; i < g->rows * g->columns; i++) {
     const mn_text_eval *c = &g->cells[i];
-    printf("  %12s  %7s  %9.0f  %8.4f  %8.4f  %.3f to %.3f\n", g->row_names[i / g->columns], g->depth_names[i % g->columns], c->prompt_tokens, c->score,
-           (double)c->right / (double)c->examples, c->low, c->high);
+    printf("  %12s  %7s  %9.0f  %8.4f  %8.4f  %.3f to %.3f\n", g->row_names[i / g->columns], g->depth_names[i % g->columns],
+           c->prompt_tokens, c->score, (double)c->right / (double)c->examples, c->low, c->high);
   }
   char *title = mn_arena_format(v->arena, "%s: part of the answers that were right", name);
   mn_heatmap map = mn_grid_heatmap(g, title);
@@ -166,7 +168,8 @@ mn_status mn_eval_view_text(const mn_eval_view *v, const char *name, const mn_va
   MN_TRY(with_seed(v, &settings));
   MN_TRY(mn_generator_new(v->bundle->model, v->bundle->params, v->bundle->tokenizer, v->prefill, v->compute, &generator));
   mn_responder who = mn_generator_responder(generator);
-  mn_progress *progress = mn_progress_new(v->cli, name, "examples", c.each.examples * (c.n_values ? c.n_values : 1) * (c.depths > 1 ? c.depths : 1));
+  mn_progress *progress =
+      mn_progress_new(v->cli, name, "examples", c.each.examples * (c.n_values ? c.n_values : 1) * (c.depths > 1 ? c.depths : 1));
   c.each.progress_ctx = progress;
   mn_status status = mn_eval_grid(name, settings, &who, &c, &grid);
   mn_progress_free(progress);
@@ -200,8 +203,13 @@ static mn_status parity_lines(const mn_eval_view *v, const mn_task *task, const 
 mn_status mn_eval_view_parity(const mn_eval_view *v, const char *name, const mn_value *settings) {
   mn_task *task = NULL;
   mn_stream_eval e;
-  mn_stream_eval_config c = {.examples = v->examples ? v->examples : PARITY_EXAMPLES, .split = MN_SPLIT_TEST, .seed = v->cli->seed, .scratch = scratch(v),
-                             .compute = v->compute, .stop = mn_cli_stop_flag(), .progress = count_done};
+  mn_stream_eval_config c = {.examples = v->examples ? v->examples : PARITY_EXAMPLES,
+                             .split = MN_SPLIT_TEST,
+                             .seed = v->cli->seed,
+                             .scratch = scratch(v),
+                             .compute = v->compute,
+                             .stop = mn_cli_stop_flag(),
+                             .progress = count_done};
   MN_TRY(c.scratch ? with_seed(v, &settings) : MN_ERR_MEMORY);
   MN_TRY(mn_task_open(name, settings, &task));
   c.progress_ctx = mn_progress_new(v->cli, name, "examples", c.examples);
@@ -215,10 +223,10 @@ mn_status mn_eval_view_parity(const mn_eval_view *v, const char *name, const mn_
     if (v->cli->json) {
       status = parity_lines(v, task, &e, equal && close);
     } else {
-      printf("%s: %" PRId64 " examples of %" PRId64 " tokens, each streamed through a saved file; %zu bytes of state\n", name, e.parallel.examples, task->seq_len,
-             e.state_bytes);
-      printf("  parallel  acc %.4f  seq_acc %.4f\n  streamed  acc %.4f  seq_acc %.4f\n", mn_task_acc(&e.parallel), mn_task_seq_acc(&e.parallel),
-             mn_task_acc(&e.streamed), mn_task_seq_acc(&e.streamed));
+      printf("%s: %" PRId64 " examples of %" PRId64 " tokens, each streamed through a saved file; %zu bytes of state\n", name,
+             e.parallel.examples, task->seq_len, e.state_bytes);
+      printf("  parallel  acc %.4f  seq_acc %.4f\n  streamed  acc %.4f  seq_acc %.4f\n", mn_task_acc(&e.parallel),
+             mn_task_seq_acc(&e.parallel), mn_task_acc(&e.streamed), mn_task_seq_acc(&e.streamed));
       printf("largest difference between logits: %.2e%s\n", e.difference, !exact ? "" : close ? " (<= 1e-4) ok" : " (<= 1e-4) short");
       if (exact) printf("accuracies: %s\n", equal ? "equal ok" : "differ short");
     }
@@ -235,8 +243,8 @@ static void show_stream_progress(void *ctx, int64_t tokens, int64_t asked, int64
 }
 
 typedef struct needle_bars { /* of the protocol */
-  double speed, drift; /* fastest over slowest tenth; largest distance of a tenth's bits from all, part of all */
-  int64_t growth;      /* bytes */
+  double speed, drift;       /* fastest over slowest tenth; largest distance of a tenth's bits from all, part of all */
+  int64_t growth;            /* bytes */
 } needle_bars;
 
 static needle_bars bars_of(const mn_needle_eval *e) {
@@ -254,8 +262,8 @@ static needle_bars bars_of(const mn_needle_eval *e) {
 }
 
 static json_t *octave_json(const mn_needle_octave *o) {
-  return json_pack("{s:I,s:I,s:[f,f],s:I}", "asked", (json_int_t)o->asked, "right", (json_int_t)o->right, "interval", o->low, o->high, "digits_right",
-                   (json_int_t)o->digits_right);
+  return json_pack("{s:I,s:I,s:[f,f],s:I}", "asked", (json_int_t)o->asked, "right", (json_int_t)o->right, "interval", o->low, o->high,
+                   "digits_right", (json_int_t)o->digits_right);
 }
 
 static double part(const mn_needle_octave *o) { return o->asked ? (double)o->right / (double)o->asked : (double)NAN; }
@@ -280,15 +288,18 @@ static mn_status needle_lines(const mn_eval_view *v, mn_needle_eval_config *c, c
                                             mn_cli_number(e->tenth[i].bits)));
   char digest[17];
   snprintf(digest, sizeof digest, "%016" PRIx64, e->digest);
-  json_object_update_new(line, json_pack("{s:I,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:s}", "T", (json_int_t)e->tokens, "seconds", e->seconds, "bits_per_token",
-                                         mn_cli_number(e->bits), "all", octave_json(&e->all), "updated", octave_json(&e->updated), "distractor",
-                                         octave_json(&e->distractor), "unknown", octave_json(&e->unknown), "tenths", tenths, "resident_from",
-                                         (json_int_t)e->resident_from, "resident_growth_bytes", (json_int_t)b->growth, "digest", digest));
+  json_object_update_new(line, json_pack("{s:I,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:s}", "T", (json_int_t)e->tokens, "seconds", e->seconds,
+                                         "bits_per_token", mn_cli_number(e->bits), "all", octave_json(&e->all), "updated",
+                                         octave_json(&e->updated), "distractor", octave_json(&e->distractor), "unknown",
+                                         octave_json(&e->unknown), "tenths", tenths, "resident_from", (json_int_t)e->resident_from,
+                                         "resident_growth_bytes", (json_int_t)b->growth, "digest", digest));
   json_object_update_new(line, json_pack("{s:o,s:o,s:o,s:o}", "confidence_known", mn_cli_number(e->known_confidence), "confidence_unknown",
-                                         mn_cli_number(e->unknown_confidence), "speed_ratio", mn_cli_number(b->speed), "bits_drift", mn_cli_number(b->drift)));
+                                         mn_cli_number(e->unknown_confidence), "speed_ratio", mn_cli_number(b->speed), "bits_drift",
+                                         mn_cli_number(b->drift)));
   if (e->restarted_at >= 0)
     json_object_set_new(line, "restart",
-                        json_pack("{s:I,s:I,s:b}", "at", (json_int_t)e->restarted_at, "compared", (json_int_t)e->restart_checked, "equal", e->restart_equal));
+                        json_pack("{s:I,s:I,s:b}", "at", (json_int_t)e->restarted_at, "compared", (json_int_t)e->restart_checked, "equal",
+                                  e->restart_equal));
   mn_cli_json_line(v->cli, line);
   return MN_OK;
 }
@@ -299,8 +310,8 @@ static void print_octave(const char *name, const mn_needle_octave *o) {
 
 static void print_needles(const mn_needle_eval *e, const needle_bars *b) {
   char rate[16], time[16], name[48];
-  printf("%" PRId64 " tokens in %s, %s tokens/s; %zu bytes of state\n\n  %-16s  asked  right  seq_acc  95 %%\n", e->tokens, mn_human_time(e->seconds, time),
-         mn_human_count((double)e->tokens / e->seconds, rate), e->state_bytes, "distance");
+  printf("%" PRId64 " tokens in %s, %s tokens/s; %zu bytes of state\n\n  %-16s  asked  right  seq_acc  95 %%\n", e->tokens,
+         mn_human_time(e->seconds, time), mn_human_count((double)e->tokens / e->seconds, rate), e->state_bytes, "distance");
   for (int o = 0; o < MN_OCTAVES; o++) {
     snprintf(name, sizeof name, "2^%d to 2^%d", o, o + 1);
     print_octave(name, &e->octave[o]);
@@ -312,16 +323,19 @@ static void print_needles(const mn_needle_eval *e, const needle_bars *b) {
   if (e->half_life <= 0) printf("half-life: below the shortest distance\n");
   else if (isinf(e->half_life)) printf("half-life: beyond the longest distance\n");
   else printf("half-life: %.0f tokens\n", e->half_life);
-  printf("confidence in the first answer token: %.3f where the key was written, %.3f where not\n\n  tenth   up to token   bits/token   tokens/s\n",
+  printf("confidence in the first answer token: %.3f where the key was written, %.3f where not\n\n  tenth   up to token   bits/token   "
+         "tokens/s\n",
          e->known_confidence, e->unknown_confidence);
   for (int i = 0; i < 10; i++)
     printf("  %5d  %12" PRId64 "   %10.4f   %8s\n", i + 1, e->tenth[i].end, e->tenth[i].bits,
            mn_human_count((double)(e->tenth[i].end - e->tenth[i].begin) / e->tenth[i].seconds, rate));
   printf("\nspeed, fastest tenth over slowest: %.3f (<= 1.2) %s\n", b->speed, b->speed <= 1.2 ? "ok" : "short");
-  printf("resident memory, growth since token %" PRId64 ": %" PRId64 " KiB (< 1024) %s\n", e->resident_from, b->growth / 1024, b->growth < 1 << 20 ? "ok" : "short");
+  printf("resident memory, growth since token %" PRId64 ": %" PRId64 " KiB (< 1024) %s\n", e->resident_from, b->growth / 1024,
+         b->growth < 1 << 20 ? "ok" : "short");
   printf("background, drift of a tenth's bits: %.2f %% (< 2) %s\n", 100 * b->drift, b->drift < 0.02 ? "ok" : "short");
   if (e->restarted_at >= 0)
-    printf("restart at %" PRId64 ", %" PRId64 " tokens compared: %s\n", e->restarted_at, e->restart_checked, e->restart_equal ? "same bits ok" : "other bits short");
+    printf("restart at %" PRId64 ", %" PRId64 " tokens compared: %s\n", e->restarted_at, e->restart_checked,
+           e->restart_equal ? "same bits ok" : "other bits short");
   printf("digest of all losses and answers: %016" PRIx64 "\n", e->digest);
 }
 
@@ -330,10 +344,17 @@ static mn_status plot_needles(const mn_eval_view *v, const mn_needle_eval *e) {
   size_t n = 0;
   for (int o = 0; o < MN_OCTAVES; o++)
     if (e->octave[o].asked) x[n] = exp2(o + 0.5), y[0][n] = part(&e->octave[o]), y[1][n] = e->octave[o].low, y[2][n++] = e->octave[o].high;
-  const mn_plot_series series[] = {{.label = "seq_acc", .x = x, .y = y[0], .n = n}, {.label = "95 %, lower", .x = x, .y = y[1], .n = n, .dashed = true},
+  const mn_plot_series series[] = {{.label = "seq_acc", .x = x, .y = y[0], .n = n},
+                                   {.label = "95 %, lower", .x = x, .y = y[1], .n = n, .dashed = true},
                                    {.label = "95 %, upper", .x = x, .y = y[2], .n = n, .dashed = true}};
-  const mn_plot plot = {.title = "Recall against distance in one stream", .x_label = "tokens between writing and asking", .y_label = "part right", .x_log = true,
-                        .y_min = 0, .y_max = 1, .series = series, .n_series = 3};
+  const mn_plot plot = {.title = "Recall against distance in one stream",
+                        .x_label = "tokens between writing and asking",
+                        .y_label = "part right",
+                        .x_log = true,
+                        .y_min = 0,
+                        .y_max = 1,
+                        .series = series,
+                        .n_series = 3};
   const char *path;
   for (int i = 0; (path = mn_cli_nth(v->cli, "plot", i)); i++) {
     MN_TRY(mn_plot_write(&plot, path));
@@ -346,8 +367,12 @@ mn_status mn_eval_view_needles(const mn_eval_view *v, const mn_value *settings) 
   static const mn_field name_only[] = {{.name = "name", .type = MN_TYPE_STRING, .help = "the task"}, MN_FIELD_END};
   mn_needle_eval_config c;
   mn_needle_eval e;
-  mn_needle_eval_run run = {.segment = v->prefill, .compute = v->compute, .restart = mn_cli_given(v->cli, "restart-at"), .scratch = scratch(v),
-                            .stop = mn_cli_stop_flag(), .progress = show_stream_progress};
+  mn_needle_eval_run run = {.segment = v->prefill,
+                            .compute = v->compute,
+                            .restart = mn_cli_given(v->cli, "restart-at"),
+                            .scratch = scratch(v),
+                            .stop = mn_cli_stop_flag(),
+                            .progress = show_stream_progress};
   const char *tokens = mn_cli_get(v->cli, "tokens");
   MN_TRY(run.scratch ? with_seed(v, &settings) : MN_ERR_MEMORY);
   if (tokens) MN_TRY(set(v, &settings, "tokens", tokens));
@@ -360,7 +385,8 @@ mn_status mn_eval_view_needles(const mn_eval_view *v, const mn_value *settings) 
   MN_TRY(status);
   needle_bars b = bars_of(&e);
   bool flat = b.speed <= 1.2 && b.growth < 1 << 20 && b.drift < 0.02;
-  if ((!flat && e.tokens >= 1000000) || (e.restarted_at >= 0 && !e.restart_equal)) v->cli->bars_short = true; /* a short stream is too noisy to judge */
+  if ((!flat && e.tokens >= 1000000) || (e.restarted_at >= 0 && !e.restart_equal))
+    v->cli->bars_short = true; /* a short stream is too noisy to judge */
   if (v->cli->json) MN_TRY(needle_lines(v, &c, &e, &b));
   else print_needles(&e, &b);
   return plot_needles(v, &e);

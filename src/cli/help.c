@@ -6,15 +6,14 @@
 #include "cli/cli.h"
 #include "mneme_commit.h"
 
-const mn_option mn_cli_common_options[] = {
-    {"set", "KEY=VALUE", NULL, "change one key of the recipe; may be repeated", MN_OPTION_REPEATS},
-    {"out", "DIR", NULL, "the directory that results are written to", 0},
-    {"threads", "N", NULL, "threads to use (all usable processors unless given)", 0},
-    {"seed", "N", NULL, "seed of all random numbers (the recipe's unless given)", 0},
-    {"json", NULL, NULL, "print JSON for machines; errors too", 0},
-    {"quiet", NULL, NULL, "no progress and no remarks", 0},
-    {"help", NULL, NULL, "this page", 0},
-    {0}};
+const mn_option mn_cli_common_options[] = {{"set", "KEY=VALUE", NULL, "change one key of the recipe; may be repeated", MN_OPTION_REPEATS},
+                                           {"out", "DIR", NULL, "the directory that results are written to", 0},
+                                           {"threads", "N", NULL, "threads to use (all usable processors unless given)", 0},
+                                           {"seed", "N", NULL, "seed of all random numbers (the recipe's unless given)", 0},
+                                           {"json", NULL, NULL, "print JSON for machines; errors too", 0},
+                                           {"quiet", NULL, NULL, "no progress and no remarks", 0},
+                                           {"help", NULL, NULL, "this page", 0},
+                                           {0}};
 
 bool mn_cli_accepts(const mn_verb *verb, const mn_option *common) {
   static const struct {
@@ -63,8 +62,8 @@ static int label_of(const mn_option *o, char *label, size_t size) {
 static void print_option(FILE *out, const mn_option *o, int label_width, int width) {
   char label[96], help[640];
   int n = label_of(o, label, sizeof label);
-  snprintf(help, sizeof help, "%s%s%s%s", o->help, o->default_value ? " (default " : "",
-           o->default_value ? o->default_value : "", o->default_value ? ")" : "");
+  snprintf(help, sizeof help, "%s%s%s%s", o->help, o->default_value ? " (default " : "", o->default_value ? o->default_value : "",
+           o->default_value ? ")" : "");
   int column = 2 + label_width + 2;
   if (n > label_width) fprintf(out, "  %s\n%*s", label, column, "");
   else fprintf(out, "  %-*s  ", label_width, label);
@@ -145,10 +144,9 @@ void mn_cli_print_version(FILE *out, bool json) {
   if (json) {
     json_t *list = json_array();
     for (int i = 0; i <= (int)best; i++) json_array_append_new(list, json_string(mn_isa_name((mn_isa)i)));
-    json_t *doc = json_pack("{s:s,s:s?,s:s,s:i,s:o,s:s?,s:s?,s:[s,s]}", "version", MN_VERSION, "commit",
-                            *MN_COMMIT ? MN_COMMIT : NULL, "machine", machine.machine, "processors", mn_cpu_count(),
-                            "isa", list, "isa_used", refused ? NULL : mn_isa_name(used), "isa_error", refused,
-                            "backends", "cpu", "ref");
+    json_t *doc = json_pack("{s:s,s:s?,s:s,s:i,s:o,s:s?,s:s?,s:[s,s]}", "version", MN_VERSION, "commit", *MN_COMMIT ? MN_COMMIT : NULL,
+                            "machine", machine.machine, "processors", mn_cpu_count(), "isa", list, "isa_used",
+                            refused ? NULL : mn_isa_name(used), "isa_error", refused, "backends", "cpu", "ref");
     json_dumpf(doc, out, JSON_INDENT(2));
     fputc('\n', out);
     json_decref(doc);

@@ -6,10 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
-static const double first_after = 1.0;   /* seconds before anything is shown                 */
-static const double redraw_every = 0.1;  /* on a terminal                                    */
-static const double line_every = 5.0;    /* elsewhere                                        */
-static const double rate_memory = 10.0;  /* time constant of the moving average of the rate  */
+static const double first_after = 1.0;  /* seconds before anything is shown                 */
+static const double redraw_every = 0.1; /* on a terminal                                    */
+static const double line_every = 5.0;   /* elsewhere                                        */
+static const double rate_memory = 10.0; /* time constant of the moving average of the rate  */
 
 struct mn_progress {
   FILE *out;
@@ -40,8 +40,7 @@ char *mn_human_time(double seconds, char out[16]) {
   return out;
 }
 
-mn_progress *mn_progress_to(FILE *out, bool terminal, double (*clock)(void), const char *label, const char *unit,
-                            int64_t total) {
+mn_progress *mn_progress_to(FILE *out, bool terminal, double (*clock)(void), const char *label, const char *unit, int64_t total) {
   mn_progress *p = mn_calloc(1, sizeof *p);
   if (!p) return NULL;
   p->out = out;
@@ -90,21 +89,17 @@ static void draw(mn_progress *p, double now) {
       int cells = 12, filled = (int)lround(fraction * cells * 8), used = 0, blank = cells;
       for (; filled > 0; filled -= 8, blank--)
         used += snprintf(bar + used, sizeof bar - (size_t)used, "%s", eighth[filled > 8 ? 8 : filled]);
-      n += snprintf(line + n, size - (size_t)n, " %s%s%*s%s", p->color ? "\033[36m" : "", bar, blank, "",
-                    p->color ? "\033[0m" : "");
+      n += snprintf(line + n, size - (size_t)n, " %s%s%*s%s", p->color ? "\033[36m" : "", bar, blank, "", p->color ? "\033[0m" : "");
     }
-    n += snprintf(line + n, size - (size_t)n, " %3.0f%%  %s/%s %s", 100 * fraction,
-                  amount(p, p->done, count), amount(p, p->total, total), p->unit);
-  } else
-    n += snprintf(line + n, size - (size_t)n, "  %s %s", amount(p, p->done, count), p->unit);
+    n += snprintf(line + n, size - (size_t)n, " %3.0f%%  %s/%s %s", 100 * fraction, amount(p, p->done, count), amount(p, p->total, total),
+                  p->unit);
+  } else n += snprintf(line + n, size - (size_t)n, "  %s %s", amount(p, p->done, count), p->unit);
   if (p->rate > 0) {
     n += snprintf(line + n, size - (size_t)n, "  %s/s", mn_human_count(p->rate, rate));
     if (p->total > p->done)
-      n += snprintf(line + n, size - (size_t)n, "  %s left",
-                    mn_human_time((double)(p->total - p->done) / p->rate, left));
+      n += snprintf(line + n, size - (size_t)n, "  %s left", mn_human_time((double)(p->total - p->done) / p->rate, left));
   }
-  if (p->total > 0 && p->done >= p->total)
-    n += snprintf(line + n, size - (size_t)n, "  in %s", mn_human_time(now - p->began, left));
+  if (p->total > 0 && p->done >= p->total) n += snprintf(line + n, size - (size_t)n, "  in %s", mn_human_time(now - p->began, left));
   if (p->fields[0] && n < (int)size) snprintf(line + n, size - (size_t)n, "  %s", p->fields);
 
   if (p->terminal) { /* cut to the width: count columns, not bytes, and no escape sequences */
@@ -123,8 +118,7 @@ static void draw(mn_progress *p, double now) {
     *s = 0;
     fprintf(p->out, "\r%s%s\033[K", line, p->color ? "\033[0m" : "");
     p->line_open = true;
-  } else
-    fprintf(p->out, "%s\n", line);
+  } else fprintf(p->out, "%s\n", line);
   fflush(p->out);
   p->drawn = now;
   p->shown = true;

@@ -22,8 +22,7 @@ typedef struct mn_progress mn_progress;
 /* `unit` in the plural ("steps", "tokens", "bytes"); total 0: unknown. Writes to stderr. */
 mn_progress *mn_progress_new(const mn_cli *cli, const char *label, const char *unit, int64_t total);
 /* The same for any stream, with an explicit clock (seconds; NULL: mn_now): what tests use. */
-mn_progress *mn_progress_to(FILE *out, bool terminal, double (*clock)(void), const char *label, const char *unit,
-                            int64_t total);
+mn_progress *mn_progress_to(FILE *out, bool terminal, double (*clock)(void), const char *label, const char *unit, int64_t total);
 void mn_progress_begin_at(mn_progress *p, int64_t done); /* work that was done before; not counted in the rate */
 void mn_progress_fields(mn_progress *p, const char *fmt, ...) MN_PRINTF(2, 3);
 void mn_progress_update(mn_progress *p, int64_t done);

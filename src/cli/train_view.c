@@ -26,7 +26,8 @@ static void show_step(mn_train_view *v, const mn_train_event *e) {
   char rate[16];
   v->loss = v->loss > 0 ? 0.9 * v->loss + 0.1 * e->result->loss : e->result->loss;
   if (v->validation_loss > 0)
-    mn_progress_fields(v->steps, "loss %.3f  validation %.3f  %s tokens/s", v->loss, v->validation_loss, mn_human_count(e->tokens_per_second, rate));
+    mn_progress_fields(v->steps, "loss %.3f  validation %.3f  %s tokens/s", v->loss, v->validation_loss,
+                       mn_human_count(e->tokens_per_second, rate));
   else mn_progress_fields(v->steps, "loss %.3f  %s tokens/s", v->loss, mn_human_count(e->tokens_per_second, rate));
   mn_progress_update(v->steps, e->step);
 }
@@ -39,16 +40,20 @@ void mn_train_view_event(void *ctx, const mn_train_event *e) {
     v->steps = mn_progress_new(v->cli, v->label, "steps", e->steps);
     mn_progress_begin_at(v->steps, e->step);
     break;
-  case MN_EVENT_STEP: show_step(v, e); break;
-  case MN_EVENT_VALIDATION: v->validation_loss = e->validation->loss; break;
-  case MN_EVENT_CHECKPOINT: break;
+  case MN_EVENT_STEP:
+    show_step(v, e);
+    break;
+  case MN_EVENT_VALIDATION:
+    v->validation_loss = e->validation->loss;
+    break;
+  case MN_EVENT_CHECKPOINT:
+    break;
   case MN_EVENT_REMARK:
     mn_progress_clear(v->steps);
     mn_cli_note(v->cli, "%s", e->text);
     break;
   }
 }
-
 
 mn_status mn_train_settings(const mn_cli *cli, const char ***set, int *n) {
   static char seed[40];
@@ -63,8 +68,9 @@ mn_status mn_train_settings(const mn_cli *cli, const char ***set, int *n) {
 
 json_t *mn_evaluation_json(const mn_evaluation *e) {
   if (!e->batches) return json_null();
-  json_t *j = json_pack("{s:I,s:I,s:o,s:o,s:o}", "batches", (json_int_t)e->batches, "tokens", (json_int_t)e->tokens, "loss",
-                        mn_cli_number(e->loss), "perplexity", mn_cli_number(e->perplexity), "bits_per_byte", mn_cli_number(e->bits_per_byte));
+  json_t *j =
+      json_pack("{s:I,s:I,s:o,s:o,s:o}", "batches", (json_int_t)e->batches, "tokens", (json_int_t)e->tokens, "loss", mn_cli_number(e->loss),
+                "perplexity", mn_cli_number(e->perplexity), "bits_per_byte", mn_cli_number(e->bits_per_byte));
   if (e->score.examples) {
     json_object_set_new(j, "accuracy", mn_cli_number(mn_task_acc(&e->score)));
     json_object_set_new(j, "sequence_accuracy", mn_cli_number(mn_task_seq_acc(&e->score)));

@@ -142,7 +142,8 @@ static mn_status compute(work *w) {
   const mn_param_info *info;
   mn_tensor *const *params;
   int n_params = mn_scope_params(s, &info, &params), n = 0;
-  mn_tensor **outs = mn_arena_alloc(g->arena, (size_t)(n_params + 3) * sizeof *outs), **wrt = mn_arena_alloc(g->arena, (size_t)(n_params + 3) * sizeof *wrt);
+  mn_tensor **outs = mn_arena_alloc(g->arena, (size_t)(n_params + 3) * sizeof *outs),
+            **wrt = mn_arena_alloc(g->arena, (size_t)(n_params + 3) * sizeof *wrt);
   if (!outs || !wrt) {
     status = MN_ERR_MEMORY;
     goto done;
@@ -160,14 +161,20 @@ static mn_status compute(work *w) {
   }
   const mn_built_state *states;
   int n_states = mn_scope_states(s, &states);
-  mn_tensor **vars = mn_arena_alloc(g->arena, (size_t)(n_states + 1) * sizeof *vars), **vals = mn_arena_alloc(g->arena, (size_t)(n_states + 1) * sizeof *vals);
+  mn_tensor **vars = mn_arena_alloc(g->arena, (size_t)(n_states + 1) * sizeof *vars),
+            **vals = mn_arena_alloc(g->arena, (size_t)(n_states + 1) * sizeof *vals);
   if (!vars || !vals) {
     status = MN_ERR_MEMORY;
     goto done;
   }
   for (int i = 0; i < n_states; i++) vars[i] = states[i].leaf, vals[i] = states[i].value;
-  mn_plan_request q = {.graph = g, .n_outputs = n, .outputs = outs, .n_assigns = w->build.carried ? n_states : 0, .variables = vars,
-                       .values = vals, .backend = w->backend};
+  mn_plan_request q = {.graph = g,
+                       .n_outputs = n,
+                       .outputs = outs,
+                       .n_assigns = w->build.carried ? n_states : 0,
+                       .variables = vars,
+                       .values = vals,
+                       .backend = w->backend};
   if ((status = mn_plan_compile(&q, &plan)) != MN_OK) goto done;
   mn_params_bind(w->params, s, plan);
   void *p, **memory = NULL;

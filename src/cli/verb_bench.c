@@ -25,8 +25,8 @@ static const mn_option options[] = {
     {"profile", NULL, NULL, "time every kernel of the last step", 0},
     {"steps-on-stdin", NULL, NULL, "run steps as told on standard input", 0},
     {0}};
-static const char *const examples[] = {"mneme bench machine", "mneme bench train --size 10m --dtype bf16", "mneme bench lmm --chunk 64 --seq-len 8192",
-                                       NULL};
+static const char *const examples[] = {"mneme bench machine", "mneme bench train --size 10m --dtype bf16",
+                                       "mneme bench lmm --chunk 64 --seq-len 8192", NULL};
 
 typedef struct problem { /* something that can be run again and again */
   mn_cli *cli;
@@ -71,8 +71,14 @@ static mn_status compile(problem *p, int n_out, mn_tensor **outs, int n_assigns,
   static const char *const policies[] = {"keep", "recompute", "recompute_norms", NULL};
   int policy;
   MN_TRY(mn_cli_choice(p->cli, "activations", policies, &policy));
-  mn_plan_request q = {.graph = p->graph, .n_outputs = n_out, .outputs = outs, .n_assigns = n_assigns, .variables = variables,
-                       .values = values, .backend = p->backend, .activations = (mn_activation_policy)policy};
+  mn_plan_request q = {.graph = p->graph,
+                       .n_outputs = n_out,
+                       .outputs = outs,
+                       .n_assigns = n_assigns,
+                       .variables = variables,
+                       .values = values,
+                       .backend = p->backend,
+                       .activations = (mn_activation_policy)policy};
   return mn_plan_compile(&q, &p->plan);
 }
 
@@ -127,7 +133,8 @@ static mn_status make_lmm(problem *p) {
   char text[512];
   MN_TRY(mn_cli_int(p->cli, "chunk", 1, 65536, &chunk));
   const char *mixer = mn_cli_get(p->cli, "mixer");
-  snprintf(text, sizeof text, mixer ? "{d_model: 256, mixer: %s}" : "{d_model: 256, mixer: {type: titans_lmm, heads: 4, memory_net: linear, chunk: %s}}",
+  snprintf(text, sizeof text,
+           mixer ? "{d_model: 256, mixer: %s}" : "{d_model: 256, mixer: {type: titans_lmm, heads: 4, memory_net: linear, chunk: %s}}",
            mixer ? mixer : mn_cli_get(p->cli, "chunk"));
   MN_TRY(sizes(p, 8192, 1));
   MN_TRY(parse_unit(p, text));
@@ -140,7 +147,8 @@ static mn_status make_lmm(problem *p) {
   MN_TRY(mn_params_of_scope(s, p->backend, MN_F32, 1, &p->params));
   mn_tensor *const *params;
   int n = mn_scope_params(s, NULL, &params);
-  mn_tensor **wrt = mn_arena_alloc(g->arena, (size_t)(n + 2) * sizeof *wrt), **outs = mn_arena_alloc(g->arena, (size_t)(n + 2) * sizeof *outs);
+  mn_tensor **wrt = mn_arena_alloc(g->arena, (size_t)(n + 2) * sizeof *wrt),
+            **outs = mn_arena_alloc(g->arena, (size_t)(n + 2) * sizeof *outs);
   if (!wrt || !outs) return MN_ERR_MEMORY;
   wrt[0] = x;
   for (int i = 0; i < n; i++) wrt[i + 1] = params[i];
@@ -171,15 +179,15 @@ static mn_status run_steps(problem *p, int64_t n, double *seconds) {
 
 static void answer(problem *p, int64_t steps, double seconds) {
   mn_cli_json_line(p->cli, json_pack("{s:I, s:f, s:f, s:f, s:I}", "steps", (json_int_t)steps, "seconds", seconds, "seconds_per_step",
-                                     seconds / (double)steps, "tokens_per_second", (double)(steps * p->B * p->T) / seconds, "peak_rss_bytes",
-                                     (json_int_t)status_bytes("VmHWM")));
+                                     seconds / (double)steps, "tokens_per_second", (double)(steps * p->B * p->T) / seconds,
+                                     "peak_rss_bytes", (json_int_t)status_bytes("VmHWM")));
   fflush(stdout);
 }
 
 static mn_status serve(problem *p) {
   char line[128];
-  mn_cli_json_line(p->cli, json_pack("{s:b, s:I, s:I, s:I, s:s}", "ready", 1, "parameters", (json_int_t)mn_params_count(p->params), "tokens_per_step",
-                                     (json_int_t)(p->B * p->T), "rss_before_bytes", (json_int_t)p->rss_before, "isa",
+  mn_cli_json_line(p->cli, json_pack("{s:b, s:I, s:I, s:I, s:s}", "ready", 1, "parameters", (json_int_t)mn_params_count(p->params),
+                                     "tokens_per_step", (json_int_t)(p->B * p->T), "rss_before_bytes", (json_int_t)p->rss_before, "isa",
                                      mn_isa_name(mn_cpu_isa(p->backend))));
   fflush(stdout);
   while (fgets(line, sizeof line, stdin)) {
@@ -193,7 +201,9 @@ static mn_status serve(problem *p) {
   return MN_OK;
 }
 
-static int by_size(const void *a, const void *b) { return *(const double *)a < *(const double *)b ? -1 : *(const double *)a > *(const double *)b; }
+static int by_size(const void *a, const void *b) {
+  return *(const double *)a < *(const double *)b ? -1 : *(const double *)a > *(const double *)b;
+}
 static void print_line(void *ctx, const char *text) {
   (void)ctx;
   printf("%s\n", text);
@@ -230,8 +240,8 @@ static mn_status bench_machine(mn_cli *cli, mn_backend *b) {
   mn_isa isa = mn_cpu_isa(b);
   double f32 = mn_machine_peak(b->pool, isa, false), bf16 = mn_machine_peak(b->pool, isa, true), read = mn_machine_bandwidth(b->pool);
   if (cli->json)
-    return mn_cli_json(cli, json_pack("{s:s, s:i, s:f, s:f, s:f}", "isa", mn_isa_name(isa), "threads", mn_pool_threads(b->pool), "f32_gflops", f32,
-                                      "bf16_gflops", bf16, "read_gbytes_per_second", read));
+    return mn_cli_json(cli, json_pack("{s:s, s:i, s:f, s:f, s:f}", "isa", mn_isa_name(isa), "threads", mn_pool_threads(b->pool),
+                                      "f32_gflops", f32, "bf16_gflops", bf16, "read_gbytes_per_second", read));
   printf("instruction set          %s, %d threads\n", mn_isa_name(isa), mn_pool_threads(b->pool));
   printf("f32 multiply-add peak    %.0f GFLOP/s\n", f32);
   printf("bf16 dot-product peak    %.0f GFLOP/s\n", bf16);
@@ -269,7 +279,8 @@ const mn_verb mn_verb_bench = {
     .purpose = MN_VERB_MEASURE,
     .summary = "what the machine allows, and how fast training steps and memories are on it",
     .usage = "machine | train | lmm [options]",
-    .about = "machine measures the arithmetic peaks and the read bandwidth that other figures are held against. train times the whole update of a "
+    .about = "machine measures the arithmetic peaks and the read bandwidth that other figures are held against. train times the whole "
+             "update of a "
              "decoder (forward, backward, clipping, AdamW). lmm times forward and backward of one memory layer, d_model 256.",
     .options = options,
     .examples = examples,

@@ -20,7 +20,7 @@
 enum { MAX_RECIPES = 32, MAX_SEEDS = 32 };
 
 typedef struct one_run {
-  int recipe;      /* which of the arguments */
+  int recipe; /* which of the arguments */
   int64_t seed;
   const char *name, *out_dir;
   mn_train_result result;
@@ -61,8 +61,14 @@ static void child(comparison *c, one_run *r, int pipe_end) {
   report out = {0};
   mn_recipe *recipe = NULL;
   mn_train_view view = {.cli = c->cli, .label = r->name};
-  mn_train_options o = {.out_dir = r->out_dir, .resume = mn_cli_given(c->cli, "resume"), .threads = c->cli->threads, .db_path = mn_cli_get(c->cli, "db"),
-                        .stop = mn_cli_stop_flag(), .event = mn_train_view_event, .data_progress = mn_train_view_data, .ctx = &view};
+  mn_train_options o = {.out_dir = r->out_dir,
+                        .resume = mn_cli_given(c->cli, "resume"),
+                        .threads = c->cli->threads,
+                        .db_path = mn_cli_get(c->cli, "db"),
+                        .stop = mn_cli_stop_flag(),
+                        .event = mn_train_view_event,
+                        .data_progress = mn_train_view_data,
+                        .ctx = &view};
   out.status = read_recipe(c, r->recipe, r->seed, &recipe);
   if (out.status == MN_OK) out.status = mn_train(recipe, &o, &out.result);
   mn_train_view_end(&view);
@@ -110,7 +116,9 @@ typedef double (*measure)(const mn_train_result *r);
 static double of_loss(const mn_train_result *r) { return r->already_done ? (double)NAN : r->loss; }
 static double of_validation(const mn_train_result *r) { return r->validation.batches ? r->validation.loss : (double)NAN; }
 static double of_bits(const mn_train_result *r) { return r->validation.batches ? r->validation.bits_per_byte : (double)NAN; }
-static double of_accuracy(const mn_train_result *r) { return r->validation.score.examples ? mn_task_acc(&r->validation.score) : (double)NAN; }
+static double of_accuracy(const mn_train_result *r) {
+  return r->validation.score.examples ? mn_task_acc(&r->validation.score) : (double)NAN;
+}
 static double of_rate(const mn_train_result *r) { return r->tokens_per_second > 0 ? r->tokens_per_second : (double)NAN; }
 static double of_memory(const mn_train_result *r) { return (double)r->peak_bytes / (1 << 20); }
 static double of_parameters(const mn_train_result *r) { return (double)r->parameters; }
@@ -198,9 +206,9 @@ static json_t *table_json(const comparison *c) {
   }
   for (int i = 0; i < c->n_runs; i++) {
     const one_run *r = &c->runs[i];
-    json_array_append_new(runs, json_pack("{s:s,s:I,s:I,s:s,s:I,s:o}", "name", r->name, "seed", (json_int_t)r->seed, "run", (json_int_t)r->result.run,
-                                          "out_dir", r->out_dir, "tokens", (json_int_t)r->result.tokens, "validation",
-                                          mn_evaluation_json(&r->result.validation)));
+    json_array_append_new(runs, json_pack("{s:s,s:I,s:I,s:s,s:I,s:o}", "name", r->name, "seed", (json_int_t)r->seed, "run",
+                                          (json_int_t)r->result.run, "out_dir", r->out_dir, "tokens", (json_int_t)r->result.tokens,
+                                          "validation", mn_evaluation_json(&r->result.validation)));
   }
   return json_pack("{s:o,s:o}", "table", rows, "runs", runs);
 }
@@ -214,7 +222,8 @@ static void note_differences(const comparison *c) {
       mn_cli_note(c->cli, "%s and %s have different tokenizers: compare bits per byte, not losses", a->name, b->name);
     int64_t p = a->train.steps * a->train.batch * a->train.accumulate * a->train.seq_len;
     int64_t q = b->train.steps * b->train.batch * b->train.accumulate * b->train.seq_len;
-    if (p != q) mn_cli_note(c->cli, "%s sees %lld tokens, %s %lld: --set train.steps makes them equal", a->name, (long long)p, b->name, (long long)q);
+    if (p != q)
+      mn_cli_note(c->cli, "%s sees %lld tokens, %s %lld: --set train.steps makes them equal", a->name, (long long)p, b->name, (long long)q);
   }
 }
 
@@ -289,7 +298,8 @@ static mn_status plan_runs(comparison *c) {
     MN_TRY(read_recipe(c, r, c->seeds[0], &c->recipes[r])); /* all mistakes before the first training */
     for (int k = 0; k < r; k++)
       if (!strcmp(c->recipes[k]->name, c->recipes[r]->name))
-        return mn_fail(MN_ERR_CONFIG, "%s and %s have the same name '%s'; give one another `name`", c->cli->args[k], c->cli->args[r], c->recipes[r]->name);
+        return mn_fail(MN_ERR_CONFIG, "%s and %s have the same name '%s'; give one another `name`", c->cli->args[k], c->cli->args[r],
+                       c->recipes[r]->name);
     for (int s = 0; s < c->n_seeds; s++) {
       one_run *x = &c->runs[c->n_runs++];
       const char *name = c->recipes[r]->name;
@@ -323,12 +333,14 @@ static mn_status run(mn_cli *cli) {
   return status;
 }
 
-static const mn_option options[] = {{"seeds", "LIST", NULL, "train each recipe once per seed: 1,2,3 (each recipe's own seed unless given)", 0},
-                                    {"resume", NULL, NULL, "go on with what an earlier compare left in DIR", 0},
-                                    {"db", "FILE", NULL, "the run database ($MNEME_HOME/runs.db or ./runs/mneme.db unless given)", 0},
-                                    {0}};
-static const char *const examples[] = {"mneme compare recipes/mqar-swa.yaml recipes/mqar-lmm.yaml recipes/mqar-mag.yaml --seeds 1,2 --out runs/recall",
-                                       "mneme compare a.yaml b.yaml --set train.steps=500 --out runs/ab", NULL};
+static const mn_option options[] = {
+    {"seeds", "LIST", NULL, "train each recipe once per seed: 1,2,3 (each recipe's own seed unless given)", 0},
+    {"resume", NULL, NULL, "go on with what an earlier compare left in DIR", 0},
+    {"db", "FILE", NULL, "the run database ($MNEME_HOME/runs.db or ./runs/mneme.db unless given)", 0},
+    {0}};
+static const char *const examples[] = {
+    "mneme compare recipes/mqar-swa.yaml recipes/mqar-lmm.yaml recipes/mqar-mag.yaml --seeds 1,2 --out runs/recall",
+    "mneme compare a.yaml b.yaml --set train.steps=500 --out runs/ab", NULL};
 const mn_verb mn_verb_compare = {
     .name = "compare",
     .purpose = MN_VERB_TRAIN,

@@ -27,7 +27,8 @@ static mn_status print_segments(evaluation *e, const mn_corpus *corpus, const mn
   const mn_task *task = mn_corpus_task(corpus);
   MN_TRY(mn_model_fingerprint(e->bundle.model, e->bundle.params, hex));
   double low = 0, high = 0;
-  if (r->score.examples) mn_wilson_interval((int64_t)llround(mn_task_acc(&r->score) * (double)r->score.positions), r->score.positions, &low, &high);
+  if (r->score.examples)
+    mn_wilson_interval((int64_t)llround(mn_task_acc(&r->score) * (double)r->score.positions), r->score.positions, &low, &high);
   if (e->cli->json) {
     json_t *j = mn_evaluation_json(r);
     json_object_update_new(j, json_pack("{s:s,s:s,s:I,s:I,s:b,s:s,s:I}", "model", mn_cli_get(e->cli, "model"), "on", e->what, "seq_len",
@@ -42,8 +43,8 @@ static mn_status print_segments(evaluation *e, const mn_corpus *corpus, const mn
   printf("loss %.4f nats per token, perplexity %.4f\n", r->loss, r->perplexity);
   if (isfinite(r->bits_per_byte)) printf("%.4f bits per byte of text\n", r->bits_per_byte);
   if (r->score.examples)
-    printf("accuracy %.4f (95 %%: %.4f to %.4f), whole examples %.4f, of %lld examples\n", mn_task_acc(&r->score), low, high, mn_task_seq_acc(&r->score),
-           (long long)r->score.examples);
+    printf("accuracy %.4f (95 %%: %.4f to %.4f), whole examples %.4f, of %lld examples\n", mn_task_acc(&r->score), low, high,
+           mn_task_seq_acc(&r->score), (long long)r->score.examples);
   return MN_OK;
 }
 
@@ -89,7 +90,11 @@ static mn_status task_settings(evaluation *e, const char *name, const mn_value *
 
 /* Text and streams go through a session, whole segments of token ids do not need one. */
 static mn_status on_task_settings(evaluation *e, const char *name, const mn_value *settings) {
-  mn_eval_view view = {.cli = e->cli, .arena = e->arena, .bundle = &e->bundle, .compute = e->compute, .prefill = e->seq_len,
+  mn_eval_view view = {.cli = e->cli,
+                       .arena = e->arena,
+                       .bundle = &e->bundle,
+                       .compute = e->compute,
+                       .prefill = e->seq_len,
                        .examples = mn_cli_given(e->cli, "examples") ? e->examples : 0};
   static const char *const grid[] = {"lengths", "vary", "new-tokens", "plot"}, *const endless[] = {"tokens", "restart-at"};
   bool stream = strcmp(name, "stream") == 0;
@@ -137,7 +142,8 @@ static mn_status on_files(evaluation *e) {
 
 static mn_status on_held_out(evaluation *e) {
   if (!e->recipe)
-    return mn_fail(MN_ERR_CONFIG, "%s has no recipe.json that says what was held out; give --data FILE or --task NAME", mn_cli_get(e->cli, "model"));
+    return mn_fail(MN_ERR_CONFIG, "%s has no recipe.json that says what was held out; give --data FILE or --task NAME",
+                   mn_cli_get(e->cli, "model"));
   mn_data_config data = e->recipe->data;
   if (e->carry) data.order = MN_ORDER_SEQUENTIAL;
   e->what = data.task ? "the recipe's task" : "the recipe's held-out text";
@@ -187,7 +193,8 @@ static mn_status run(mn_cli *cli) {
 static const mn_option options[] = {
     {"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
     {"data", "FILE", NULL, "a text to measure perplexity on; may be repeated (what the recipe held out unless given)", MN_OPTION_REPEATS},
-    {"task", "NAME", NULL, "a memory task instead: mqar, niah_mini, passkey, niah_single_1 ... or stream; --set KEY=VALUE changes its settings", 0},
+    {"task", "NAME", NULL,
+     "a memory task instead: mqar, niah_mini, passkey, niah_single_1 ... or stream; --set KEY=VALUE changes its settings", 0},
     {"lengths", "LIST", NULL, "tasks of text: prompt and answer in so many tokens of the model, such as 256,1024,4096: rows of a grid", 0},
     {"vary", "KEY=LIST", NULL, "tasks of text: the rows are values of a setting instead, such as garbage=0,100,500", 0},
     {"depths", "N", "1", "tasks of text: columns of the grid, needles at N depths from 0 to 100 %", 0},
@@ -203,18 +210,24 @@ static const mn_option options[] = {
     {"carry", NULL, NULL, "text: read in B long streams whose state goes on from segment to segment", 0},
     {"precision", "WORD", "f32", "f32 or bf16", 0},
     {0}};
-static const char *const examples[] = {"mneme eval --model runs/quick", "mneme eval --model runs/quick --data data/books/moby-dick.txt --carry",
-                                       "mneme eval --model runs/mqar --task mqar --set len=128 --set kv=16",
-                                       "mneme eval --model runs/quick --task passkey --lengths 512,1024,4096 --depths 11 --plot passkey.svg",
-                                       "mneme eval --model runs/mqar --task mqar --stream", "mneme eval --model runs/needles --task stream --tokens 1000000", NULL};
+static const char *const examples[] = {
+    "mneme eval --model runs/quick",
+    "mneme eval --model runs/quick --data data/books/moby-dick.txt --carry",
+    "mneme eval --model runs/mqar --task mqar --set len=128 --set kv=16",
+    "mneme eval --model runs/quick --task passkey --lengths 512,1024,4096 --depths 11 --plot passkey.svg",
+    "mneme eval --model runs/mqar --task mqar --stream",
+    "mneme eval --model runs/needles --task stream --tokens 1000000",
+    NULL};
 const mn_verb mn_verb_eval = {
     .name = "eval",
     .purpose = MN_VERB_USE,
     .summary = "perplexity on text, accuracy on memory tasks",
     .usage = "--model DIR [--data FILE | --task NAME] [options]",
     .about = "Text is read in segments, each from a fresh state, or with --carry in long streams; the figures are the loss per token, "
-             "perplexity, and bits per byte, which compare across tokenizers. Tasks of token ids report the accuracy of the likeliest token; in tasks "
-             "of text the model reads the prompt as a stream and goes on greedily; the task stream asks for needles up to millions of tokens back in one pass at "
+             "perplexity, and bits per byte, which compare across tokenizers. Tasks of token ids report the accuracy of the likeliest "
+             "token; in tasks "
+             "of text the model reads the prompt as a stream and goes on greedily; the task stream asks for needles up to millions of "
+             "tokens back in one pass at "
              "constant memory. With --json each result of the last two, and of --stream, is one line. docs/tasks.md describes every task.",
     .options = options,
     .examples = examples,

@@ -101,10 +101,9 @@ static mn_status report(generation *g) {
   for (size_t i = 0; i < g->made.len; i++) json_array_append_new(ids, json_integer(g->made.data[i]));
   const char *why = g->ended ? "end of document" : mn_cli_interrupted() ? "interrupted" : "length";
   return mn_cli_json(cli, json_pack("{s:s,s:o,s:I,s:I,s:f,s:f,s:o,s:I,s:s}", "text", g->text.data ? g->text.data : "", "tokens", ids,
-                                    "prompt_tokens", (json_int_t)g->prompt.len, "position",
-                                    (json_int_t)mn_session_position(g->session), "prompt_seconds", g->prefill_seconds, "seconds",
-                                    g->seconds, "tokens_per_second", mn_cli_number(rate), "state_bytes",
-                                    (json_int_t)mn_session_state_bytes(g->session), "stopped_by", why));
+                                    "prompt_tokens", (json_int_t)g->prompt.len, "position", (json_int_t)mn_session_position(g->session),
+                                    "prompt_seconds", g->prefill_seconds, "seconds", g->seconds, "tokens_per_second", mn_cli_number(rate),
+                                    "state_bytes", (json_int_t)mn_session_state_bytes(g->session), "stopped_by", why));
 }
 
 static mn_status set_up(generation *g) {
@@ -146,21 +145,20 @@ static mn_status run(mn_cli *cli) {
   return status;
 }
 
-static const mn_option options[] = {
-    {"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
-    {"prompt", "TEXT", NULL, "what the text begins with", 0},
-    {"prompt-file", "FILE", NULL, "the same from a file", 0},
-    {"tokens", "N", "200", "how many tokens to generate at most", 0},
-    {"temperature", "X", "0.8", "spread of the draw; 0: always the likeliest token", 0},
-    {"top-k", "N", "0", "draw from the k likeliest tokens; 0: from all", 0},
-    {"top-p", "X", "1", "draw from the smallest set of tokens with this probability; 1: from all", 0},
-    {"min-p", "X", "0", "leave out tokens below this fraction of the best one's probability", 0},
-    {"repetition-penalty", "X", "1", "makes recent tokens less likely; 1: off", 0},
-    {"ignore-eos", NULL, NULL, "go on after the token that ends a document", 0},
-    {"session-in", "FILE", NULL, "go on from a saved session: it remembers what it was fed", 0},
-    {"session-out", "FILE", NULL, "save the session at the end", 0},
-    {"precision", "WORD", "f32", "f32 or bf16", 0},
-    {0}};
+static const mn_option options[] = {{"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
+                                    {"prompt", "TEXT", NULL, "what the text begins with", 0},
+                                    {"prompt-file", "FILE", NULL, "the same from a file", 0},
+                                    {"tokens", "N", "200", "how many tokens to generate at most", 0},
+                                    {"temperature", "X", "0.8", "spread of the draw; 0: always the likeliest token", 0},
+                                    {"top-k", "N", "0", "draw from the k likeliest tokens; 0: from all", 0},
+                                    {"top-p", "X", "1", "draw from the smallest set of tokens with this probability; 1: from all", 0},
+                                    {"min-p", "X", "0", "leave out tokens below this fraction of the best one's probability", 0},
+                                    {"repetition-penalty", "X", "1", "makes recent tokens less likely; 1: off", 0},
+                                    {"ignore-eos", NULL, NULL, "go on after the token that ends a document", 0},
+                                    {"session-in", "FILE", NULL, "go on from a saved session: it remembers what it was fed", 0},
+                                    {"session-out", "FILE", NULL, "save the session at the end", 0},
+                                    {"precision", "WORD", "f32", "f32 or bf16", 0},
+                                    {0}};
 static const char *const examples[] = {"mneme generate --model runs/quick --prompt \"Call me\" --temperature 0.7",
                                        "mneme generate --model runs/quick --session-in book.safetensors --prompt \"The \"", NULL};
 const mn_verb mn_verb_generate = {

@@ -71,8 +71,7 @@ static mn_status build(inspection *x, mn_plan_request *q) {
   mn_tensor *in = mn_unit_input(x->scope, &x->unit, x->B, x->T), *y;
   if (x->mode == 0 && x->unit.kind == MN_UNIT_MODEL)
     y = mn_model_loss(x->scope, x->unit.model, in, mn_input(g, "target", MN_I32, MN_SHAPE(x->B, x->T)), NULL, NULL);
-  else
-    y = mn_unit_apply(x->scope, &x->unit, in);
+  else y = mn_unit_apply(x->scope, &x->unit, in);
   MN_TRY(mn_graph_status(g));
   const mn_param_info *info;
   mn_tensor *const *params;
@@ -81,13 +80,20 @@ static mn_status build(inspection *x, mn_plan_request *q) {
   mn_tensor **outs = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *outs);
   const mn_built_state *states;
   int n_states = mn_scope_states(x->scope, &states);
-  mn_tensor **vars = mn_arena_alloc(g->arena, (size_t)(n_states + 1) * sizeof *vars), **vals = mn_arena_alloc(g->arena, (size_t)(n_states + 1) * sizeof *vals);
+  mn_tensor **vars = mn_arena_alloc(g->arena, (size_t)(n_states + 1) * sizeof *vars),
+            **vals = mn_arena_alloc(g->arena, (size_t)(n_states + 1) * sizeof *vals);
   if (!outs || !vars || !vals) return MN_ERR_MEMORY;
   outs[0] = y;
   if (x->mode == 0) MN_TRY(mn_grad(g, 1, &y, NULL, n, params, outs + 1));
   for (int i = 0; i < n_states; i++) vars[i] = states[i].leaf, vals[i] = states[i].value;
-  *q = (mn_plan_request){.graph = g, .n_outputs = x->mode == 0 ? n + 1 : 1, .outputs = outs, .n_assigns = x->mode == 2 ? n_states : 0,
-                         .variables = vars, .values = vals, .backend = x->backend, .activations = (mn_activation_policy)policy};
+  *q = (mn_plan_request){.graph = g,
+                         .n_outputs = x->mode == 0 ? n + 1 : 1,
+                         .outputs = outs,
+                         .n_assigns = x->mode == 2 ? n_states : 0,
+                         .variables = vars,
+                         .values = vals,
+                         .backend = x->backend,
+                         .activations = (mn_activation_policy)policy};
   const char *word;
   for (int i = 0; (word = mn_cli_nth(x->cli, "off", i)); i++) {
     for (off = 0; passes[off] && strcmp(passes[off], word) != 0; off++) continue;
@@ -110,8 +116,9 @@ static json_t *params_json(const inspection *x) {
   const mn_param_info *info;
   int n = mn_scope_params(x->scope, &info, NULL);
   for (int i = 0; i < n; i++)
-    json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:b, s:s}", "name", info[i].name, "shape", shape_json(&info[i].shape), "dtype", "f32",
-                                          "weight_decay", !(info[i].flags & MN_PARAM_NO_DECAY), "meaning", info[i].help ? info[i].help : ""));
+    json_array_append_new(list,
+                          json_pack("{s:s, s:o, s:s, s:b, s:s}", "name", info[i].name, "shape", shape_json(&info[i].shape), "dtype", "f32",
+                                    "weight_decay", !(info[i].flags & MN_PARAM_NO_DECAY), "meaning", info[i].help ? info[i].help : ""));
   return list;
 }
 
@@ -146,20 +153,26 @@ static mn_status report(inspection *x) {
     return status;
   }
   if (x->cli->json) {
-    json_t *doc = json_pack("{s:I, s:I, s:f, s:s, s:I, s:I}", "parameters", (json_int_t)x->parameters, "state_bytes", (json_int_t)state_bytes,
-                            "flops_per_token", (double)r->flops / tokens, "mode", modes[x->mode], "batch", (json_int_t)x->B, "seq_len", (json_int_t)x->T);
-    json_object_set_new(doc, "plan", json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "nodes", r->nodes_given, "lowered", r->nodes_lowered,
-                        "simplified", r->nodes_simplified, "recomputed", r->nodes_recomputed, "elementwise_before", r->elementwise_before,
-                        "elementwise_after", r->elementwise_after, "fused", r->nodes_fused, "steps", r->steps, "copies", r->copies, "in_place", r->in_place));
-    json_object_set_new(doc, "memory", json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "intermediate_bytes_unshared", (json_int_t)r->bytes_unshared,
-                        "intermediate_bytes", (json_int_t)r->bytes_planned, "activation_bytes", (json_int_t)r->bytes_activations, "output_bytes",
-                        (json_int_t)r->bytes_outputs, "constant_bytes", (json_int_t)r->bytes_constants, "parameter_bytes", (json_int_t)(4 * x->parameters)));
+    json_t *doc = json_pack("{s:I, s:I, s:f, s:s, s:I, s:I}", "parameters", (json_int_t)x->parameters, "state_bytes",
+                            (json_int_t)state_bytes, "flops_per_token", (double)r->flops / tokens, "mode", modes[x->mode], "batch",
+                            (json_int_t)x->B, "seq_len", (json_int_t)x->T);
+    json_object_set_new(doc, "plan",
+                        json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "nodes", r->nodes_given, "lowered",
+                                  r->nodes_lowered, "simplified", r->nodes_simplified, "recomputed", r->nodes_recomputed,
+                                  "elementwise_before", r->elementwise_before, "elementwise_after", r->elementwise_after, "fused",
+                                  r->nodes_fused, "steps", r->steps, "copies", r->copies, "in_place", r->in_place));
+    json_object_set_new(doc, "memory",
+                        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "intermediate_bytes_unshared", (json_int_t)r->bytes_unshared,
+                                  "intermediate_bytes", (json_int_t)r->bytes_planned, "activation_bytes", (json_int_t)r->bytes_activations,
+                                  "output_bytes", (json_int_t)r->bytes_outputs, "constant_bytes", (json_int_t)r->bytes_constants,
+                                  "parameter_bytes", (json_int_t)(4 * x->parameters)));
     if (mn_cli_given(x->cli, "params")) {
       json_object_set_new(doc, "params", params_json(x));
       json_t *list = json_array();
       for (int i = 0; i < n_states; i++)
-        json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:s}", "name", states[i].info.name, "shape", shape_json(&states[i].info.shape), "dtype",
-                                              mn_dtype_name(states[i].info.dtype), "meaning", states[i].info.help ? states[i].info.help : ""));
+        json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:s}", "name", states[i].info.name, "shape",
+                                              shape_json(&states[i].info.shape), "dtype", mn_dtype_name(states[i].info.dtype), "meaning",
+                                              states[i].info.help ? states[i].info.help : ""));
       json_object_set_new(doc, "states", list);
     }
     if (mn_cli_given(x->cli, "plan")) {
@@ -172,28 +185,34 @@ static mn_status report(inspection *x) {
   }
   char shape[96];
   if (x->unit.kind == MN_UNIT_MODEL)
-    printf("model           %d blocks, d_model %lld, vocab_size %lld\n", x->unit.model->n_blocks, (long long)x->unit.d_model, (long long)x->unit.model->config.vocab_size);
+    printf("model           %d blocks, d_model %lld, vocab_size %lld\n", x->unit.model->n_blocks, (long long)x->unit.d_model,
+           (long long)x->unit.model->config.vocab_size);
   printf("parameters      %lld (%.1f MiB in f32)\n", (long long)x->parameters, mib((size_t)x->parameters * 4));
   printf("state           %zu bytes for %lld stream%s\n", state_bytes, (long long)x->B, x->B == 1 ? "" : "s");
-  printf("FLOPs per token %.3g (%s, batch %lld, seq_len %lld)\n\n", (double)r->flops / tokens, modes[x->mode], (long long)x->B, (long long)x->T);
+  printf("FLOPs per token %.3g (%s, batch %lld, seq_len %lld)\n\n", (double)r->flops / tokens, modes[x->mode], (long long)x->B,
+         (long long)x->T);
   printf("pass            effect\n");
   printf("  lower         %d operations -> %d\n", r->nodes_given, r->nodes_lowered);
   printf("  simplify      %d -> %d\n", r->nodes_lowered, r->nodes_simplified);
-  printf("  recompute     %d results made again instead of kept; %.1f MiB of activations kept for the backward pass\n", r->nodes_recomputed, mib(r->bytes_activations));
-  printf("  fuse          %d element-wise operations -> %d kernels; %d operations in all\n", r->elementwise_before, r->elementwise_after, r->nodes_fused);
+  printf("  recompute     %d results made again instead of kept; %.1f MiB of activations kept for the backward pass\n", r->nodes_recomputed,
+         mib(r->bytes_activations));
+  printf("  fuse          %d element-wise operations -> %d kernels; %d operations in all\n", r->elementwise_before, r->elementwise_after,
+         r->nodes_fused);
   printf("  layout        %d copies\n", r->copies);
   printf("  in place      %d results\n", r->in_place);
-  printf("  memory        %.1f MiB side by side -> %.1f MiB shared; largest workspace %.1f MiB; outputs %.1f MiB; constants %.1f MiB\n", mib(r->bytes_unshared),
-         mib(r->bytes_planned), mib(r->bytes_workspace), mib(r->bytes_outputs), mib(r->bytes_constants));
+  printf("  memory        %.1f MiB side by side -> %.1f MiB shared; largest workspace %.1f MiB; outputs %.1f MiB; constants %.1f MiB\n",
+         mib(r->bytes_unshared), mib(r->bytes_planned), mib(r->bytes_workspace), mib(r->bytes_outputs), mib(r->bytes_constants));
   printf("  steps         %d\n", r->steps);
   if (mn_cli_given(x->cli, "params")) {
     const mn_param_info *info;
     int n = mn_scope_params(x->scope, &info, NULL);
     printf("\nparameter                                          shape                  meaning\n");
-    for (int i = 0; i < n; i++) printf("%-50s %-22s %s\n", info[i].name, mn_shape_str(&info[i].shape, shape), info[i].help ? info[i].help : "");
+    for (int i = 0; i < n; i++)
+      printf("%-50s %-22s %s\n", info[i].name, mn_shape_str(&info[i].shape, shape), info[i].help ? info[i].help : "");
     printf("\nstate                                              shape             type  meaning\n");
     for (int i = 0; i < n_states; i++)
-      printf("%-50s %-17s %-5s %s\n", states[i].info.name, mn_shape_str(&states[i].info.shape, shape), mn_dtype_name(states[i].info.dtype), states[i].info.help ? states[i].info.help : "");
+      printf("%-50s %-17s %-5s %s\n", states[i].info.name, mn_shape_str(&states[i].info.shape, shape), mn_dtype_name(states[i].info.dtype),
+             states[i].info.help ? states[i].info.help : "");
   }
   if (mn_cli_given(x->cli, "plan")) {
     printf("\n step operation                  kernel                 type  shape\n");
@@ -223,9 +242,12 @@ const mn_verb mn_verb_inspect = {
     .purpose = MN_VERB_LOOK,
     .summary = "parameters, states, FLOPs per token, and what each pass of the compiler did",
     .usage = "RECIPE.yaml | MODEL_DIR [options]",
-    .about = "Compiles the recipe's model (or a single mixer or block, see mneme apply) and prints what came of it. The passes: lower replaces fused "
-             "operations that have no kernel by their compositions; simplify removes what is said twice; recompute chooses which activations are "
-             "kept for the backward pass (compressing and off-loading are further values of that policy); fuse joins element-wise chains; memory "
+    .about = "Compiles the recipe's model (or a single mixer or block, see mneme apply) and prints what came of it. The passes: lower "
+             "replaces fused "
+             "operations that have no kernel by their compositions; simplify removes what is said twice; recompute chooses which "
+             "activations are "
+             "kept for the backward pass (compressing and off-loading are further values of that policy); fuse joins element-wise chains; "
+             "memory "
              "lets buffers share by lifetime.",
     .options = options,
     .examples = examples,

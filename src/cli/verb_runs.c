@@ -27,20 +27,19 @@ static const char *date(double seconds, char out[32]) {
 /* ---- as JSON ------------------------------------------------------------------------------------------------------ */
 
 static json_t *run_json(const mn_run *r) {
-  return json_pack("{s:I,s:s,s:s,s:s,s:I,s:I,s:I,s:s,s:i,s:s,s:s,s:f,s:f}", "id", (json_int_t)r->id, "name", r->name,
-                   "status", r->status, "message", r->message, "steps", (json_int_t)r->steps, "tokens",
-                   (json_int_t)r->tokens, "parameters", (json_int_t)r->parameters, "isa", r->isa, "threads", r->threads,
-                   "fingerprint", r->fingerprint, "out_dir", r->out_dir, "created", r->created, "updated", r->updated);
+  return json_pack("{s:I,s:s,s:s,s:s,s:I,s:I,s:I,s:s,s:i,s:s,s:s,s:f,s:f}", "id", (json_int_t)r->id, "name", r->name, "status", r->status,
+                   "message", r->message, "steps", (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "parameters",
+                   (json_int_t)r->parameters, "isa", r->isa, "threads", r->threads, "fingerprint", r->fingerprint, "out_dir", r->out_dir,
+                   "created", r->created, "updated", r->updated);
 }
 
 static json_t *summary_json(const mn_metric_summary *m, size_t n) {
   json_t *all = json_object();
   for (size_t i = 0; i < n; i++)
     json_object_set_new(all, m[i].name,
-                        json_pack("{s:I,s:I,s:I,s:o,s:o,s:o}", "count", (json_int_t)m[i].count, "first_step",
-                                  (json_int_t)m[i].first_step, "last_step", (json_int_t)m[i].last_step, "last",
-                                  mn_cli_number(m[i].last), "min", mn_cli_number(m[i].min), "max",
-                                  mn_cli_number(m[i].max)));
+                        json_pack("{s:I,s:I,s:I,s:o,s:o,s:o}", "count", (json_int_t)m[i].count, "first_step", (json_int_t)m[i].first_step,
+                                  "last_step", (json_int_t)m[i].last_step, "last", mn_cli_number(m[i].last), "min", mn_cli_number(m[i].min),
+                                  "max", mn_cli_number(m[i].max)));
   return all;
 }
 
@@ -64,8 +63,8 @@ static mn_status list(mn_cli *cli, mn_runs *db, mn_arena *arena) {
   for (size_t i = 0; i < n; i++) name_width = strlen(runs[i].name) > (size_t)name_width ? (int)strlen(runs[i].name) : name_width;
   if (name_width > 32) name_width = 32;
   if (!cli->json && n)
-    printf("%5s  %-*s  %-11s  %8s  %7s  %7s  %9s  %10s  %s\n", "id", name_width, "name", "status", "steps", "tokens",
-           "params", "loss", "validation", "begun");
+    printf("%5s  %-*s  %-11s  %8s  %7s  %7s  %9s  %10s  %s\n", "id", name_width, "name", "status", "steps", "tokens", "params", "loss",
+           "validation", "begun");
   for (size_t i = 0; i < n; i++) {
     const mn_run *r = &runs[i];
     mn_metric_summary *m;
@@ -85,9 +84,9 @@ static mn_status list(mn_cli *cli, mn_runs *db, mn_arena *arena) {
     double l = last_of(m, n_metrics, "loss"), v = last_of(m, n_metrics, "validation_loss");
     if (isfinite(l)) snprintf(loss, sizeof loss, "%.4f", l);
     if (isfinite(v)) snprintf(validation, sizeof validation, "%.4f", v);
-    printf("%5" PRId64 "  %-*.*s  %-11s  %8" PRId64 "  %7s  %7s  %9s  %10s  %s\n", r->id, name_width, name_width, r->name,
-           r->status, r->steps, shorten((double)r->tokens, tokens), shorten((double)r->parameters, parameters), loss,
-           validation, date(r->created, when));
+    printf("%5" PRId64 "  %-*.*s  %-11s  %8" PRId64 "  %7s  %7s  %9s  %10s  %s\n", r->id, name_width, name_width, r->name, r->status,
+           r->steps, shorten((double)r->tokens, tokens), shorten((double)r->parameters, parameters), loss, validation,
+           date(r->created, when));
   }
   return cli->json ? mn_cli_json(cli, all) : MN_OK;
 }
@@ -113,8 +112,7 @@ static mn_status show(mn_cli *cli, mn_runs *db, mn_arena *arena, const char *whi
          mn_human_time(r.updated - r.created, a));
   printf("  steps        %" PRId64 "\n  tokens       %s\n  parameters   %s\n", r.steps, shorten((double)r.tokens, a),
          shorten((double)r.parameters, b));
-  printf("  machine      %s, %d threads, %s\n  fingerprint  %s\n  directory    %s\n", r.host, r.threads, r.isa, r.fingerprint,
-         r.out_dir);
+  printf("  machine      %s, %d threads, %s\n  fingerprint  %s\n  directory    %s\n", r.host, r.threads, r.isa, r.fingerprint, r.out_dir);
   if (n) printf("\n  %-24s %9s %12s %12s %12s\n", "metric", "records", "last", "lowest", "highest");
   for (size_t i = 0; i < n; i++)
     printf("  %-24s %9" PRId64 " %12.6g %12.6g %12.6g\n", m[i].name, m[i].count, m[i].last, m[i].min, m[i].max);
@@ -169,8 +167,8 @@ static json_t *curves_json(const curve *curves, const mn_plot_series *series, in
       json_array_append_new(xs, mn_cli_number(series[i].x[j]));
       json_array_append_new(ys, mn_cli_number(series[i].y[j]));
     }
-    json_array_append_new(all, json_pack("{s:I,s:s,s:s,s:s,s:o,s:o}", "run", (json_int_t)curves[i].run, "name",
-                                         curves[i].name, "metric", curves[i].metric, "x_axis", axis, "x", xs, "y", ys));
+    json_array_append_new(all, json_pack("{s:I,s:s,s:s,s:s,s:o,s:o}", "run", (json_int_t)curves[i].run, "name", curves[i].name, "metric",
+                                         curves[i].metric, "x_axis", axis, "x", xs, "y", ys));
   }
   return all;
 }
@@ -186,8 +184,7 @@ static mn_status plot(mn_cli *cli, mn_runs *db, mn_arena *arena) {
   MN_TRY(mn_cli_choice(cli, "y-scale", scales, &y_scale));
   MN_TRY(mn_cli_int(cli, "smooth", 0, 1000000, &smooth));
   while (n_metrics < MAX_METRICS && mn_cli_nth(cli, "metric", n_metrics)) n_metrics++;
-  if (cli->n_args - 1 > MAX_CURVES / n_metrics)
-    return mn_fail(MN_ERR_CONFIG, "runs plot: at most %d curves in one picture", MAX_CURVES);
+  if (cli->n_args - 1 > MAX_CURVES / n_metrics) return mn_fail(MN_ERR_CONFIG, "runs plot: at most %d curves in one picture", MAX_CURVES);
 
   mn_plot_series series[MAX_CURVES];
   curve curves[MAX_CURVES];
@@ -211,7 +208,9 @@ static mn_status plot(mn_cli *cli, mn_runs *db, mn_arena *arena) {
     }
   }
   const char *first = mn_cli_nth(cli, "metric", 0);
-  mn_plot p = {.title = mn_cli_get(cli, "title") ? mn_cli_get(cli, "title") : n == 1 ? series[0].label : first,
+  mn_plot p = {.title = mn_cli_get(cli, "title") ? mn_cli_get(cli, "title")
+                        : n == 1                 ? series[0].label
+                                                 : first,
                .x_label = axis_label[axis],
                .y_label = n_metrics == 1 ? first : "",
                .x_log = x_scale == 1,
@@ -239,14 +238,12 @@ static mn_status act(mn_cli *cli, mn_runs *db, mn_arena *arena, int action) {
   }
   if (cli->n_args < 2) return mn_fail(MN_ERR_CONFIG, "runs %s: which run? Give a number or a name from `mneme runs list`", name);
   if (action == 2) return plot(cli, db, arena);
-  if (action == 1 && cli->n_args > 2)
-    return mn_fail(MN_ERR_CONFIG, "runs show takes one run; '%s' is one too many", cli->args[2]);
+  if (action == 1 && cli->n_args > 2) return mn_fail(MN_ERR_CONFIG, "runs show takes one run; '%s' is one too many", cli->args[2]);
   if (action == 1) return show(cli, db, arena, cli->args[1]);
   for (int i = 1; i < cli->n_args; i++) {
     mn_run r;
     MN_TRY(mn_runs_find(db, arena, cli->args[i], &r));
-    if (!strcmp(r.status, "running"))
-      return mn_fail(MN_ERR_CONFIG, "run %" PRId64 " (%s) is still running; end it first", r.id, r.name);
+    if (!strcmp(r.status, "running")) return mn_fail(MN_ERR_CONFIG, "run %" PRId64 " (%s) is still running; end it first", r.id, r.name);
     MN_TRY(mn_run_delete(db, r.id));
     mn_cli_note(cli, "removed run %" PRId64 " (%s) from the database; its files in %s are untouched", r.id, r.name, r.out_dir);
   }
@@ -259,8 +256,8 @@ static mn_status run(mn_cli *cli) {
   while (actions[action] && strcmp(actions[action], cli->args[0])) action++;
   if (!actions[action]) {
     const char *near = mn_nearest(cli->args[0], actions, 4);
-    return mn_fail(MN_ERR_CONFIG, "runs: '%s' is not one of list, show, plot, delete%s%s%s", cli->args[0],
-                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    return mn_fail(MN_ERR_CONFIG, "runs: '%s' is not one of list, show, plot, delete%s%s%s", cli->args[0], near ? "; did you mean " : "",
+                   near ? near : "", near ? "?" : "");
   }
   const char *path = mn_cli_get(cli, "db");
   char *standard = path ? NULL : mn_runs_default_path();

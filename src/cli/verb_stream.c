@@ -38,8 +38,7 @@ typedef struct stream {
 static mn_status next_tokens(source *s, int64_t n, int32_t *ids, int64_t *got) {
   if (s->text) return mn_text_tokens_next(s->text, n, ids, got);
   if (n > s->random - s->drawn) n = s->random - s->drawn;
-  for (int64_t i = 0; i < n; i++)
-    ids[i] = (int32_t)(mn_random_uniform(s->key, 0, (uint64_t)s->drawn++) * (double)s->vocab_size);
+  for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)(mn_random_uniform(s->key, 0, (uint64_t)s->drawn++) * (double)s->vocab_size);
   *got = n;
   return MN_OK;
 }
@@ -186,8 +185,12 @@ static mn_status write_plots(const stream *s) {
     y[i] = s->score ? p.perplexity : p.token_seconds * 1e6;
   }
   mn_plot_series series = {.label = "", .x = x, .y = y, .n = (size_t)n, .smooth = n > 64 ? (size_t)n / 16 : 0};
-  mn_plot plot = {.title = s->score ? "Perplexity along the stream" : "Time per token along the stream", .x_label = "tokens",
-                  .y_label = s->score ? "perplexity" : "microseconds per token", .y_zero = !s->score, .series = &series, .n_series = 1};
+  mn_plot plot = {.title = s->score ? "Perplexity along the stream" : "Time per token along the stream",
+                  .x_label = "tokens",
+                  .y_label = s->score ? "perplexity" : "microseconds per token",
+                  .y_zero = !s->score,
+                  .series = &series,
+                  .n_series = 1};
   const char *path;
   for (int i = 0; status == MN_OK && (path = mn_cli_nth(s->cli, "plot", i)); i++) {
     status = mn_plot_write(&plot, path);
@@ -272,19 +275,18 @@ static mn_status run(mn_cli *cli) {
   return status;
 }
 
-static const mn_option options[] = {
-    {"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
-    {"score", NULL, NULL, "report the perplexity of the text as it streams", 0},
-    {"session-in", "FILE", NULL, "go on from a saved session", 0},
-    {"session-out", "FILE", NULL, "save the session at the end, and when interrupted", 0},
-    {"tokens", "N", NULL, "stop after so many tokens", 0},
-    {"random", "N", NULL, "instead of a text: so many random tokens (see --seed)", 0},
-    {"every", "N", "0", "a line of report every so many tokens; 0: none", 0},
-    {"segment", "N", "256", "tokens fed at once; does not change the result", 0},
-    {"precision", "WORD", "f32", "f32 or bf16", 0},
-    {"csv", "FILE", NULL, "perplexity and time per token along the stream", 0},
-    {"plot", "FILE", NULL, "the same as a picture: .svg or .png", MN_OPTION_REPEATS},
-    {0}};
+static const mn_option options[] = {{"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
+                                    {"score", NULL, NULL, "report the perplexity of the text as it streams", 0},
+                                    {"session-in", "FILE", NULL, "go on from a saved session", 0},
+                                    {"session-out", "FILE", NULL, "save the session at the end, and when interrupted", 0},
+                                    {"tokens", "N", NULL, "stop after so many tokens", 0},
+                                    {"random", "N", NULL, "instead of a text: so many random tokens (see --seed)", 0},
+                                    {"every", "N", "0", "a line of report every so many tokens; 0: none", 0},
+                                    {"segment", "N", "256", "tokens fed at once; does not change the result", 0},
+                                    {"precision", "WORD", "f32", "f32 or bf16", 0},
+                                    {"csv", "FILE", NULL, "perplexity and time per token along the stream", 0},
+                                    {"plot", "FILE", NULL, "the same as a picture: .svg or .png", MN_OPTION_REPEATS},
+                                    {0}};
 static const char *const examples[] = {"mneme stream --model runs/quick --score data/books/moby-dick.txt",
                                        "cat *.log | mneme stream --model runs/quick --session-out logs.safetensors -",
                                        "mneme stream --model runs/quick --random 1000000 --every 100000", NULL};

@@ -22,17 +22,23 @@ static void print_result(const mn_cli *cli, const mn_train_result *r) {
 }
 
 static json_t *result_json(const mn_cli *cli, const mn_recipe *recipe, const mn_train_result *r) {
-  return json_pack("{s:s,s:I,s:s,s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:I,s:b}", "name", recipe->name, "run", (json_int_t)r->run, "out_dir", cli->out_dir,
-                   "steps", (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "parameters", (json_int_t)r->parameters, "loss",
-                   r->already_done ? json_null() : mn_cli_number(r->loss), "validation", mn_evaluation_json(&r->validation), "seconds",
-                   mn_cli_number(r->seconds), "tokens_per_second", mn_cli_number(r->tokens_per_second), "peak_bytes",
+  return json_pack("{s:s,s:I,s:s,s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:I,s:b}", "name", recipe->name, "run", (json_int_t)r->run, "out_dir",
+                   cli->out_dir, "steps", (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "parameters", (json_int_t)r->parameters,
+                   "loss", r->already_done ? json_null() : mn_cli_number(r->loss), "validation", mn_evaluation_json(&r->validation),
+                   "seconds", mn_cli_number(r->seconds), "tokens_per_second", mn_cli_number(r->tokens_per_second), "peak_bytes",
                    (json_int_t)r->peak_bytes, "already_done", r->already_done);
 }
 
 static mn_status train(mn_cli *cli, const mn_recipe *recipe) {
   mn_train_view view = {.cli = cli, .label = recipe->name};
-  mn_train_options o = {.out_dir = cli->out_dir, .resume = mn_cli_given(cli, "resume"), .threads = cli->threads, .db_path = mn_cli_get(cli, "db"),
-                        .stop = mn_cli_stop_flag(), .event = mn_train_view_event, .data_progress = mn_train_view_data, .ctx = &view};
+  mn_train_options o = {.out_dir = cli->out_dir,
+                        .resume = mn_cli_given(cli, "resume"),
+                        .threads = cli->threads,
+                        .db_path = mn_cli_get(cli, "db"),
+                        .stop = mn_cli_stop_flag(),
+                        .event = mn_train_view_event,
+                        .data_progress = mn_train_view_data,
+                        .ctx = &view};
   mn_train_result r;
   mn_status status = mn_train(recipe, &o, &r);
   mn_train_view_end(&view);
@@ -84,9 +90,10 @@ static const mn_option options[] = {{"resume", NULL, NULL, "go on from the newes
                                     {"db", "FILE", NULL, "the run database ($MNEME_HOME/runs.db or ./runs/mneme.db unless given)", 0},
                                     {"keys", "FORM", NULL, "print every key of a recipe as text or markdown, and end", 0},
                                     {0}};
-static const char *const examples[] = {"mneme train recipes/quick.yaml --out runs/quick",
-                                       "mneme train recipes/quick.yaml --set train.steps=2000 --set train.optimizer.lr=5e-4 --out runs/longer",
-                                       "mneme train --resume --out runs/longer", "mneme train --keys text", NULL};
+static const char *const examples[] = {
+    "mneme train recipes/quick.yaml --out runs/quick",
+    "mneme train recipes/quick.yaml --set train.steps=2000 --set train.optimizer.lr=5e-4 --out runs/longer",
+    "mneme train --resume --out runs/longer", "mneme train --keys text", NULL};
 const mn_verb mn_verb_train = {
     .name = "train",
     .purpose = MN_VERB_TRAIN,

@@ -9,7 +9,10 @@
 #include <string.h>
 
 static const mn_field *next_field(const mn_field *f) { return f->type == MN_TYPE_END ? NULL : f; }
-#define EACH_FIELD(f, fields) const mn_field *f = (fields); f && next_field(f); f++
+#define EACH_FIELD(f, fields)                                                                                                              \
+  const mn_field *f = (fields);                                                                                                            \
+  f &&next_field(f);                                                                                                                       \
+  f++
 
 const mn_field *mn_field_find(const mn_field *fields, const char *name) {
   for (EACH_FIELD(f, fields))
@@ -63,10 +66,18 @@ void mn_config_defaults(const mn_field *fields, void *target) {
     switch (f->type) {
     case MN_TYPE_INT:
     case MN_TYPE_BOOL:
-    case MN_TYPE_ENUM: store_int(f, target, f->int_default); break;
-    case MN_TYPE_FLOAT: store_real(f, target, f->real_default); break;
-    case MN_TYPE_STRING: memcpy((char *)target + f->offset, &f->text_default, sizeof f->text_default); break;
-    default: memset((char *)target + f->offset, 0, f->size); break;
+    case MN_TYPE_ENUM:
+      store_int(f, target, f->int_default);
+      break;
+    case MN_TYPE_FLOAT:
+      store_real(f, target, f->real_default);
+      break;
+    case MN_TYPE_STRING:
+      memcpy((char *)target + f->offset, &f->text_default, sizeof f->text_default);
+      break;
+    default:
+      memset((char *)target + f->offset, 0, f->size);
+      break;
     }
   }
 }
@@ -105,14 +116,20 @@ static void add_expected(mn_text *t, const mn_field *f, bool item) {
     mn_text_add(t, f->type == MN_TYPE_FLOATS && !item ? "a list of numbers" : "a number");
     add_real_range(t, f);
     break;
-  case MN_TYPE_BOOL: mn_text_add(t, "true or false"); break;
+  case MN_TYPE_BOOL:
+    mn_text_add(t, "true or false");
+    break;
   case MN_TYPE_STRING:
-  case MN_TYPE_STRINGS: mn_text_add(t, f->type == MN_TYPE_STRINGS && !item ? "a list of texts" : "a text"); break;
+  case MN_TYPE_STRINGS:
+    mn_text_add(t, f->type == MN_TYPE_STRINGS && !item ? "a list of texts" : "a text");
+    break;
   case MN_TYPE_ENUM:
     mn_text_add(t, f->names[1] ? "one of " : "");
     for (int i = 0; f->names[i]; i++) mn_text_addf(t, "%s%s", i ? ", " : "", f->names[i]);
     break;
-  default: mn_text_add(t, "a value"); break;
+  default:
+    mn_text_add(t, "a value");
+    break;
   }
 }
 
@@ -129,14 +146,11 @@ static mn_status wrong_item(const parsing *p, const mn_field *f, const mn_value 
   add_expected(&expected, f, item >= 0);
   char index[16] = "";
   if (item >= 0) snprintf(index, sizeof index, "[%d]", item);
-  const char *near = f->type == MN_TYPE_ENUM && v->kind == MN_TEXT
-                         ? mn_nearest(v->as.text, f->names, count_names(f->names))
-                         : NULL;
+  const char *near = f->type == MN_TYPE_ENUM && v->kind == MN_TEXT ? mn_nearest(v->as.text, f->names, count_names(f->names)) : NULL;
   const char *given = v->kind == MN_TEXT && v->count == 0 ? "an empty text" : mn_value_show(v, shown);
-  mn_status status =
-      mn_fail(MN_ERR_CONFIG, "%s%s%s%s%s must be %s, but is %s%s%s%s", mn_place(v->file, v->line, place), p->where,
-              *p->where ? "." : "", f->name, index, expected.data ? expected.data : "something else", given,
-              near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+  mn_status status = mn_fail(MN_ERR_CONFIG, "%s%s%s%s%s must be %s, but is %s%s%s%s", mn_place(v->file, v->line, place), p->where,
+                             *p->where ? "." : "", f->name, index, expected.data ? expected.data : "something else", given,
+                             near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
   mn_text_free(&expected);
   return status;
 }
@@ -148,8 +162,7 @@ static mn_status wrong(const parsing *p, const mn_field *f, const mn_value *v) {
 /* 1e6 is an integer too: the recipe's writer meant one million. */
 static bool as_int(const mn_field *f, const mn_value *v, int64_t *out) {
   if (v->kind == MN_INTEGER) *out = v->as.integer;
-  else if (v->kind == MN_REAL && fabs(v->as.real) <= 9007199254740992.0 && floor(v->as.real) == v->as.real)
-    *out = (int64_t)v->as.real;
+  else if (v->kind == MN_REAL && fabs(v->as.real) <= 9007199254740992.0 && floor(v->as.real) == v->as.real) *out = (int64_t)v->as.real;
   else return false;
   if (f->type == MN_TYPE_INT && f->size == sizeof(int) && (*out < INT32_MIN || *out > INT32_MAX)) return false;
   return *out >= f->int_min && *out <= f->int_max;
@@ -171,9 +184,7 @@ static mn_status read_list(const parsing *p, const mn_field *f, const mn_value *
     const mn_value *item = v->as.items[i];
     int64_t n = 0;
     double d = 0;
-    bool fits = f->type == MN_TYPE_INTS     ? as_int(f, item, &n)
-                : f->type == MN_TYPE_FLOATS ? as_real(f, item, &d)
-                                            : item->kind == MN_TEXT;
+    bool fits = f->type == MN_TYPE_INTS ? as_int(f, item, &n) : f->type == MN_TYPE_FLOATS ? as_real(f, item, &d) : item->kind == MN_TEXT;
     if (!fits) return wrong_item(p, f, item, (int)i);
     const char *s = f->type == MN_TYPE_STRINGS ? mn_arena_strdup(p->arena, item->as.text) : "";
     if (!s) return MN_ERR_MEMORY;
@@ -220,8 +231,11 @@ static mn_status read_field(const parsing *p, const mn_field *f, const mn_value 
           return MN_OK;
         }
     return wrong(p, f, v);
-  case MN_TYPE_VALUE: memcpy((char *)target + f->offset, &v, sizeof v); return MN_OK;
-  default: return read_list(p, f, v, target);
+  case MN_TYPE_VALUE:
+    memcpy((char *)target + f->offset, &v, sizeof v);
+    return MN_OK;
+  default:
+    return read_list(p, f, v, target);
   }
 }
 
@@ -241,10 +255,9 @@ static mn_status unknown_key(const parsing *p, const mn_entry *e, const mn_confi
     }
   char place[MN_PLACE], shown[MN_PRINTABLE];
   const char *near = mn_nearest(e->key, names, n);
-  mn_status status =
-      mn_fail(MN_ERR_CONFIG, "%sunknown key '%s' in %s%s%s%s (known: %s)", mn_place(e->file, e->line, place),
-              mn_printable(e->key, shown), *p->where ? p->where : "the top level", near ? "; did you mean '" : "",
-              near ? near : "", near ? "'?" : "", known.data ? known.data : "none");
+  mn_status status = mn_fail(MN_ERR_CONFIG, "%sunknown key '%s' in %s%s%s%s (known: %s)", mn_place(e->file, e->line, place),
+                             mn_printable(e->key, shown), *p->where ? p->where : "the top level", near ? "; did you mean '" : "",
+                             near ? near : "", near ? "'?" : "", known.data ? known.data : "none");
   mn_text_free(&known);
   free(names);
   return status;
@@ -268,26 +281,22 @@ static mn_status check_required(const parsing *p, const mn_value *map, const mn_
       mn_text expected = {0};
       char place[MN_PLACE];
       add_expected(&expected, f, false);
-      mn_status status =
-          mn_fail(MN_ERR_CONFIG, "%s%s needs the key '%s': %s (%s)",
-                  map ? mn_place(map->file, map->line, place) : "", *p->where ? p->where : "the top level", f->name,
-                  f->help, expected.data ? expected.data : "");
+      mn_status status = mn_fail(MN_ERR_CONFIG, "%s%s needs the key '%s': %s (%s)", map ? mn_place(map->file, map->line, place) : "",
+                                 *p->where ? p->where : "the top level", f->name, f->help, expected.data ? expected.data : "");
       mn_text_free(&expected);
       return status;
     }
   return MN_OK;
 }
 
-mn_status mn_config_parse(mn_arena *arena, const mn_value *map, const char *where, const mn_config_part *parts,
-                          int n_parts) {
+mn_status mn_config_parse(mn_arena *arena, const mn_value *map, const char *where, const mn_config_part *parts, int n_parts) {
   parsing p = {arena, where ? where : map ? map->path : ""};
   if (map && map->kind != MN_MAP && map->kind != MN_NULL) {
     char shown[MN_PLACE];
     return mn_value_fail(map, "%s must be a map of keys and values, but is %s", *p.where ? p.where : "the top level",
                          mn_value_show(map, shown));
   }
-  for (size_t i = 0; map && map->kind == MN_MAP && i < map->count; i++)
-    MN_TRY(read_entry(&p, &map->as.entries[i], parts, n_parts));
+  for (size_t i = 0; map && map->kind == MN_MAP && i < map->count; i++) MN_TRY(read_entry(&p, &map->as.entries[i], parts, n_parts));
   return check_required(&p, map, parts, n_parts);
 }
 
@@ -354,16 +363,24 @@ static const mn_value *field_value(mn_arena *arena, const mn_field *f, const voi
   const char *s;
   const mn_value *v;
   switch (f->type) {
-  case MN_TYPE_INT: return mn_value_int(arena, load_int(f, target));
-  case MN_TYPE_BOOL: return mn_value_bool(arena, load_int(f, target) != 0);
-  case MN_TYPE_FLOAT: return real_value(arena, shortest(f, load_real(f, target)));
+  case MN_TYPE_INT:
+    return mn_value_int(arena, load_int(f, target));
+  case MN_TYPE_BOOL:
+    return mn_value_bool(arena, load_int(f, target) != 0);
+  case MN_TYPE_FLOAT:
+    return real_value(arena, shortest(f, load_real(f, target)));
   case MN_TYPE_ENUM: {
     int64_t i = load_int(f, target);
     return i >= 0 && i < count_names(f->names) ? mn_value_text(arena, f->names[i]) : null_value(arena);
   }
-  case MN_TYPE_STRING: memcpy(&s, member, sizeof s); return s ? mn_value_text(arena, s) : null_value(arena);
-  case MN_TYPE_VALUE: memcpy(&v, member, sizeof v); return v ? v : null_value(arena);
-  default: return list_value(arena, f, member);
+  case MN_TYPE_STRING:
+    memcpy(&s, member, sizeof s);
+    return s ? mn_value_text(arena, s) : null_value(arena);
+  case MN_TYPE_VALUE:
+    memcpy(&v, member, sizeof v);
+    return v ? v : null_value(arena);
+  default:
+    return list_value(arena, f, member);
   }
 }
 
@@ -394,13 +411,27 @@ static void add_default(mn_text *t, const mn_field *f) {
     return;
   }
   switch (f->type) {
-  case MN_TYPE_INT: mn_text_addf(t, "%lld", (long long)f->int_default); break;
-  case MN_TYPE_FLOAT: mn_text_addf(t, "%g", f->real_default); break;
-  case MN_TYPE_BOOL: mn_text_add(t, f->int_default ? "true" : "false"); break;
-  case MN_TYPE_ENUM: mn_text_add(t, f->names[f->int_default]); break;
-  case MN_TYPE_STRING: mn_text_add(t, f->text_default ? (*f->text_default ? f->text_default : "empty") : "none"); break;
-  case MN_TYPE_VALUE: mn_text_add(t, "none"); break;
-  default: mn_text_add(t, "empty"); break;
+  case MN_TYPE_INT:
+    mn_text_addf(t, "%lld", (long long)f->int_default);
+    break;
+  case MN_TYPE_FLOAT:
+    mn_text_addf(t, "%g", f->real_default);
+    break;
+  case MN_TYPE_BOOL:
+    mn_text_add(t, f->int_default ? "true" : "false");
+    break;
+  case MN_TYPE_ENUM:
+    mn_text_add(t, f->names[f->int_default]);
+    break;
+  case MN_TYPE_STRING:
+    mn_text_add(t, f->text_default ? (*f->text_default ? f->text_default : "empty") : "none");
+    break;
+  case MN_TYPE_VALUE:
+    mn_text_add(t, "none");
+    break;
+  default:
+    mn_text_add(t, "empty");
+    break;
   }
 }
 
@@ -479,8 +510,7 @@ static const char *fault_of(const mn_field *f, const mn_field *fields) {
   if (!f->help || !*f->help) return "has no help";
   if (f->help[strlen(f->help) - 1] == '.') return "has help that ends with a full stop, which is added where it is shown";
   if (mn_field_find(fields, f->name) != f) return "is there twice";
-  if (f->type == MN_TYPE_INT && (f->int_default < f->int_min || f->int_default > f->int_max))
-    return "has a default outside its range";
+  if (f->type == MN_TYPE_INT && (f->int_default < f->int_min || f->int_default > f->int_max)) return "has a default outside its range";
   if (f->type == MN_TYPE_FLOAT && !(f->real_default >= f->real_min && f->real_default <= f->real_max))
     return "has a default outside its range";
   if (f->type == MN_TYPE_ENUM && (!f->names || !f->names[0] || f->int_default < 0 || f->int_default >= count_names(f->names)))

@@ -48,50 +48,49 @@ typedef struct mn_strings {
 typedef struct mn_field {
   const char *name;
   mn_field_type type;
-  size_t offset, size; /* of the member */
-  bool required;       /* has no default: the key must be there */
-  int64_t int_default, int_min, int_max; /* INT, INTS; BOOL and ENUM (an index): the default */
+  size_t offset, size;                     /* of the member */
+  bool required;                           /* has no default: the key must be there */
+  int64_t int_default, int_min, int_max;   /* INT, INTS; BOOL and ENUM (an index): the default */
   double real_default, real_min, real_max; /* FLOAT, FLOATS. A minimum of DBL_MIN means above 0. */
-  const char *text_default;              /* STRING; may be NULL: not given */
-  const char *const *names;              /* ENUM, closed by NULL */
-  const char *help;                      /* one line: meaning and unit */
+  const char *text_default;                /* STRING; may be NULL: not given */
+  const char *const *names;                /* ENUM, closed by NULL */
+  const char *help;                        /* one line: meaning and unit */
 } mn_field;
 
-#define MN_MEMBER(S, member) (((S *)0)->member)
-#define MN_FIELD_HEAD(S, member, kind, bytes)                                                                          \
-  .name = #member, .type = MN_TYPE_##kind, .offset = offsetof(S, member), .size = (bytes)
-#define MN_INT_SIZE(S, member) _Generic(MN_MEMBER(S, member), int: sizeof(int), int64_t: sizeof(int64_t))
-#define MN_REAL_SIZE(S, member) _Generic(MN_MEMBER(S, member), float: sizeof(float), double: sizeof(double))
-#define MN_ENUM_SIZE(S, member) (sizeof(char[sizeof MN_MEMBER(S, member) == sizeof(int) ? 1 : -1]) * sizeof(int))
-#define MN_TYPE_SIZE(S, member, type) _Generic(MN_MEMBER(S, member), type: sizeof(type))
+#define MN_MEMBER(S, member)                  (((S *)0)->member)
+#define MN_FIELD_HEAD(S, member, kind, bytes) .name = #member, .type = MN_TYPE_##kind, .offset = offsetof(S, member), .size = (bytes)
+#define MN_INT_SIZE(S, member)                _Generic(MN_MEMBER(S, member), int : sizeof(int), int64_t : sizeof(int64_t))
+#define MN_REAL_SIZE(S, member)               _Generic(MN_MEMBER(S, member), float : sizeof(float), double : sizeof(double))
+#define MN_ENUM_SIZE(S, member)               (sizeof(char[sizeof MN_MEMBER(S, member) == sizeof(int) ? 1 : -1]) * sizeof(int))
+#define MN_TYPE_SIZE(S, member, type)         _Generic(MN_MEMBER(S, member), type : sizeof(type))
 
-#define MN_FIELD_INT(S, member, def, low, high, text)                                                                  \
-  {MN_FIELD_HEAD(S, member, INT, MN_INT_SIZE(S, member)), .int_default = (def), .int_min = (low), .int_max = (high),   \
-   .help = (text)}
-#define MN_FIELD_INT_REQUIRED(S, member, low, high, text)                                                              \
-  {MN_FIELD_HEAD(S, member, INT, MN_INT_SIZE(S, member)), .required = true, .int_default = (low), .int_min = (low),    \
-   .int_max = (high), .help = (text)}
-#define MN_FIELD_FLOAT(S, member, def, low, high, text)                                                                \
-  {MN_FIELD_HEAD(S, member, FLOAT, MN_REAL_SIZE(S, member)), .real_default = (def), .real_min = (low),                 \
-   .real_max = (high), .help = (text)}
-#define MN_FIELD_BOOL(S, member, def, text)                                                                            \
-  {MN_FIELD_HEAD(S, member, BOOL, MN_TYPE_SIZE(S, member, bool)), .int_default = (def), .help = (text)}
-#define MN_FIELD_STRING(S, member, def, text)                                                                          \
-  {MN_FIELD_HEAD(S, member, STRING, MN_TYPE_SIZE(S, member, const char *)), .text_default = (def), .help = (text)}
-#define MN_FIELD_STRING_REQUIRED(S, member, text)                                                                      \
-  {MN_FIELD_HEAD(S, member, STRING, MN_TYPE_SIZE(S, member, const char *)), .required = true, .help = (text)}
-#define MN_FIELD_ENUM(S, member, words, def, text)                                                                     \
-  {MN_FIELD_HEAD(S, member, ENUM, MN_ENUM_SIZE(S, member)), .names = (words), .int_default = (def), .help = (text)}
-#define MN_FIELD_INTS(S, member, low, high, text)                                                                      \
-  {MN_FIELD_HEAD(S, member, INTS, MN_TYPE_SIZE(S, member, mn_ints)), .int_min = (low), .int_max = (high), .help = (text)}
-#define MN_FIELD_FLOATS(S, member, low, high, text)                                                                    \
-  {MN_FIELD_HEAD(S, member, FLOATS, MN_TYPE_SIZE(S, member, mn_floats)), .real_min = (low), .real_max = (high),        \
-   .help = (text)}
-#define MN_FIELD_STRINGS(S, member, text)                                                                              \
-  {MN_FIELD_HEAD(S, member, STRINGS, MN_TYPE_SIZE(S, member, mn_strings)), .help = (text)}
-#define MN_FIELD_VALUE(S, member, text)                                                                                \
-  {MN_FIELD_HEAD(S, member, VALUE, MN_TYPE_SIZE(S, member, const mn_value *)), .help = (text)}
-#define MN_FIELD_END {.type = MN_TYPE_END}
+#define MN_FIELD_INT(S, member, def, low, high, text)                                                                                      \
+  { MN_FIELD_HEAD(S, member, INT, MN_INT_SIZE(S, member)), .int_default = (def), .int_min = (low), .int_max = (high), .help = (text) }
+#define MN_FIELD_INT_REQUIRED(S, member, low, high, text)                                                                                  \
+  {                                                                                                                                        \
+    MN_FIELD_HEAD(S, member, INT, MN_INT_SIZE(S, member)), .required = true, .int_default = (low), .int_min = (low), .int_max = (high),    \
+                                                           .help = (text)                                                                  \
+  }
+#define MN_FIELD_FLOAT(S, member, def, low, high, text)                                                                                    \
+  { MN_FIELD_HEAD(S, member, FLOAT, MN_REAL_SIZE(S, member)), .real_default = (def), .real_min = (low), .real_max = (high), .help = (text) }
+#define MN_FIELD_BOOL(S, member, def, text)                                                                                                \
+  { MN_FIELD_HEAD(S, member, BOOL, MN_TYPE_SIZE(S, member, bool)), .int_default = (def), .help = (text) }
+#define MN_FIELD_STRING(S, member, def, text)                                                                                              \
+  { MN_FIELD_HEAD(S, member, STRING, MN_TYPE_SIZE(S, member, const char *)), .text_default = (def), .help = (text) }
+#define MN_FIELD_STRING_REQUIRED(S, member, text)                                                                                          \
+  { MN_FIELD_HEAD(S, member, STRING, MN_TYPE_SIZE(S, member, const char *)), .required = true, .help = (text) }
+#define MN_FIELD_ENUM(S, member, words, def, text)                                                                                         \
+  { MN_FIELD_HEAD(S, member, ENUM, MN_ENUM_SIZE(S, member)), .names = (words), .int_default = (def), .help = (text) }
+#define MN_FIELD_INTS(S, member, low, high, text)                                                                                          \
+  { MN_FIELD_HEAD(S, member, INTS, MN_TYPE_SIZE(S, member, mn_ints)), .int_min = (low), .int_max = (high), .help = (text) }
+#define MN_FIELD_FLOATS(S, member, low, high, text)                                                                                        \
+  { MN_FIELD_HEAD(S, member, FLOATS, MN_TYPE_SIZE(S, member, mn_floats)), .real_min = (low), .real_max = (high), .help = (text) }
+#define MN_FIELD_STRINGS(S, member, text)                                                                                                  \
+  { MN_FIELD_HEAD(S, member, STRINGS, MN_TYPE_SIZE(S, member, mn_strings)), .help = (text) }
+#define MN_FIELD_VALUE(S, member, text)                                                                                                    \
+  { MN_FIELD_HEAD(S, member, VALUE, MN_TYPE_SIZE(S, member, const mn_value *)), .help = (text) }
+#define MN_FIELD_END                                                                                                                       \
+  { .type = MN_TYPE_END }
 
 /* Several tables may share one map (the fields of every block beside those of its mixer). target NULL: the table's keys are
  * known, but somebody else reads them. */
@@ -104,8 +103,7 @@ void mn_config_defaults(const mn_field *fields, void *target);
 /* Sets the members whose keys are in `map`; a null value leaves its member alone. Call mn_config_defaults first. `map` may
  * be NULL (nothing given); `where` names it in messages, NULL: its own path. Texts and lists are copied into `arena`;
  * MN_TYPE_VALUE members point into the tree. MN_ERR_CONFIG when a key is unknown or missing, or a value does not fit. */
-mn_status mn_config_parse(mn_arena *arena, const mn_value *map, const char *where, const mn_config_part *parts,
-                          int n_parts);
+mn_status mn_config_parse(mn_arena *arena, const mn_value *map, const char *where, const mn_config_part *parts, int n_parts);
 /* The usual case: defaults, then one table over one map. */
 mn_status mn_config_read(mn_arena *arena, const mn_value *map, const char *where, const mn_field *fields, void *target);
 /* For checks across fields: "recipe.yaml:12: model.mixer.head_dim TEXT", MN_ERR_CONFIG. The place is the key's, or the

@@ -86,22 +86,31 @@ static mn_status convert(walk *w, json_t *j, const char *path, int depth, const 
   if (!v) return MN_ERR_MEMORY;
   *v = (mn_value){.file = w->file, .line = w->line, .column = (int)(w->at - w->line_start) + 1, .path = path};
   *out = v;
-  if (depth > MN_VALUE_DEPTH)
-    return mn_fail(MN_ERR_FORMAT, "%s:%d: values are nested more than %d deep", w->file, w->line, MN_VALUE_DEPTH);
+  if (depth > MN_VALUE_DEPTH) return mn_fail(MN_ERR_FORMAT, "%s:%d: values are nested more than %d deep", w->file, w->line, MN_VALUE_DEPTH);
   switch (json_typeof(j)) {
-  case JSON_OBJECT: return convert_map(w, j, depth + 1, v);
-  case JSON_ARRAY: return convert_list(w, j, depth + 1, v);
+  case JSON_OBJECT:
+    return convert_map(w, j, depth + 1, v);
+  case JSON_ARRAY:
+    return convert_list(w, j, depth + 1, v);
   case JSON_STRING:
     v->kind = MN_TEXT;
     v->count = json_string_length(j);
     v->as.text = mn_arena_strdup(w->arena, json_string_value(j));
     skip_string(w);
     return v->as.text ? MN_OK : MN_ERR_MEMORY;
-  case JSON_INTEGER: v->kind = MN_INTEGER, v->as.integer = json_integer_value(j); break;
-  case JSON_REAL: v->kind = MN_REAL, v->as.real = json_real_value(j); break;
+  case JSON_INTEGER:
+    v->kind = MN_INTEGER, v->as.integer = json_integer_value(j);
+    break;
+  case JSON_REAL:
+    v->kind = MN_REAL, v->as.real = json_real_value(j);
+    break;
   case JSON_TRUE:
-  case JSON_FALSE: v->kind = MN_BOOLEAN, v->as.boolean = json_is_true(j); break;
-  case JSON_NULL: v->kind = MN_NULL; break;
+  case JSON_FALSE:
+    v->kind = MN_BOOLEAN, v->as.boolean = json_is_true(j);
+    break;
+  case JSON_NULL:
+    v->kind = MN_NULL;
+    break;
   }
   skip_word(w);
   return MN_OK;
@@ -113,8 +122,7 @@ mn_status mn_json_parse(mn_arena *arena, const char *file, const char *text, siz
   json_t *j = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
   if (!j) {
     char what[MN_PRINTABLE];
-    return mn_fail(MN_ERR_FORMAT, "%s:%d: not valid JSON: %s (column %d)", file, error.line,
-                   mn_printable(error.text, what), error.column);
+    return mn_fail(MN_ERR_FORMAT, "%s:%d: not valid JSON: %s (column %d)", file, error.line, mn_printable(error.text, what), error.column);
   }
   walk w = {arena, mn_arena_strdup(arena, file), text, text + n, 1, text};
   mn_status status = w.file ? convert(&w, j, "", 0, out) : MN_ERR_MEMORY;

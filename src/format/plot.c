@@ -53,8 +53,7 @@ static void draw_axes(mn_canvas *c, const frame *f, const char *x_label, const c
   mn_set_ink(c, 0.7);
   line(c, f->left, f->bottom, f->right, f->bottom);
   mn_set_ink(c, 1);
-  if (x_label && *x_label)
-    mn_text(c, (f->left + f->right) / 2, f->bottom + 36, MN_CENTER, x_label, f->right - f->left);
+  if (x_label && *x_label) mn_text(c, (f->left + f->right) / 2, f->bottom + 36, MN_CENTER, x_label, f->right - f->left);
   if (y_label && *y_label) mn_text_up(c, y_label_x, (f->top + f->bottom) / 2, y_label, f->bottom - f->top);
 }
 
@@ -161,8 +160,7 @@ mn_status mn_plot_write(const mn_plot *plot, const char *path) {
 enum { BAR = 20, BAR_GAP = 3, GROUP_GAP = 16 };
 
 static double bars_top(const mn_bars *b) { /* what mn_header takes, but for legends of several rows */
-  return 12 + (b->title && *b->title ? 24 : 0) + (b->subtitle && *b->subtitle ? 20 : 0) +
-         (b->n_series > 1 && b->series ? 22 : 0) + 14;
+  return 12 + (b->title && *b->title ? 24 : 0) + (b->subtitle && *b->subtitle ? 20 : 0) + (b->n_series > 1 && b->series ? 22 : 0) + 14;
 }
 
 static void paint_bars(mn_canvas *c, const void *what) {
@@ -194,8 +192,7 @@ static void paint_bars(mn_canvas *c, const void *what) {
     mn_set_ink(c, 1);
     mn_text(c, x, f.bottom + 15, MN_CENTER, f.x.label[i], 0);
   }
-  if (b->value_label && *b->value_label)
-    mn_text(c, (f.left + f.right) / 2, f.bottom + 36, MN_CENTER, b->value_label, f.right - f.left);
+  if (b->value_label && *b->value_label) mn_text(c, (f.left + f.right) / 2, f.bottom + 36, MN_CENTER, b->value_label, f.right - f.left);
   y = f.top + GROUP_GAP / 2.0;
   for (int g = 0; g < b->n_groups; g++) {
     double group = n_series * (BAR + BAR_GAP) - BAR_GAP;
@@ -230,8 +227,8 @@ static void paint_bars(mn_canvas *c, const void *what) {
 
 mn_status mn_bars_write(const mn_bars *b, const char *path) {
   int n_series = b->n_series > 0 ? b->n_series : 1;
-  double height = bars_top(b) + b->n_groups * (n_series * (BAR + BAR_GAP) - BAR_GAP + GROUP_GAP) +
-                  (b->value_label && *b->value_label ? 54 : 32);
+  double height =
+      bars_top(b) + b->n_groups * (n_series * (BAR + BAR_GAP) - BAR_GAP + GROUP_GAP) + (b->value_label && *b->value_label ? 54 : 32);
   return mn_canvas_write(path, b->width > 0 ? b->width : 800, fmin(height, 16000), paint_bars, b);
 }
 

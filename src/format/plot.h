@@ -12,8 +12,8 @@ typedef struct mn_plot_series {
   const char *label;   /* NULL or "": not in the legend                                                     */
   const double *x, *y; /* n values; a y that is NaN or infinite is a gap                                     */
   size_t n;
-  size_t smooth;       /* > 1: a moving average over so many points is drawn, and the points faintly behind it */
-  bool dashed;         /* for a reference                                                                   */
+  size_t smooth; /* > 1: a moving average over so many points is drawn, and the points faintly behind it */
+  bool dashed;   /* for a reference                                                                   */
 } mn_plot_series;
 
 typedef struct mn_plot {
@@ -23,7 +23,7 @@ typedef struct mn_plot {
   double y_min, y_max; /* when y_min < y_max: the range of the y axis */
   const mn_plot_series *series;
   int n_series;
-  int width, height;   /* pixels of the SVG, half those of the PNG; 0: 800 x 450 */
+  int width, height; /* pixels of the SVG, half those of the PNG; 0: 800 x 450 */
 } mn_plot;
 
 typedef struct mn_bars { /* horizontal bars, in groups */
@@ -35,16 +35,16 @@ typedef struct mn_bars { /* horizontal bars, in groups */
   int digits;                /* after the decimal point, of the values beside the bars; 0: as needed */
   double reference;          /* when not 0: a line at this value */
   const char *reference_label;
-  int width;                 /* the height follows from the number of bars */
+  int width; /* the height follows from the number of bars */
 } mn_bars;
 
 typedef struct mn_heatmap {
   const char *title, *subtitle, *x_label, *y_label, *value_label;
   const char *const *x_names, *const *y_names; /* [n_x], [n_y] */
   int n_x, n_y;
-  const double *values;  /* [n_y, n_x], first row on top; NaN: no cell */
-  double low, high;      /* when low < high: the range of the colours */
-  int digits;            /* of the values in the cells; 0: 2          */
+  const double *values; /* [n_y, n_x], first row on top; NaN: no cell */
+  double low, high;     /* when low < high: the range of the colours */
+  int digits;           /* of the values in the cells; 0: 2          */
   int width, height;
 } mn_heatmap;
 

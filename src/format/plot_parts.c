@@ -118,8 +118,7 @@ void mn_axis_make(mn_axis *axis, double low, double high, bool logarithmic, doub
 }
 
 double mn_axis_place(const mn_axis *axis, double v) {
-  double place = axis->log ? (log(v) - log(axis->low)) / (log(axis->high) - log(axis->low))
-                           : (v - axis->low) / (axis->high - axis->low);
+  double place = axis->log ? (log(v) - log(axis->low)) / (log(axis->high) - log(axis->low)) : (v - axis->low) / (axis->high - axis->low);
   return place < -2 ? -2 : place > 3 ? 3 : place; /* what is far outside stays small enough to be drawn and cut off */
 }
 
@@ -172,7 +171,8 @@ double *mn_plot_smoothed(const mn_plot_series *s) {
 
 /* ---- colours ------------------------------------------------------------------------------------------------------ */
 
-#define RGB(hex) {((hex) >> 16 & 255) / 255.0, ((hex) >> 8 & 255) / 255.0, ((hex) & 255) / 255.0}
+#define RGB(hex)                                                                                                                           \
+  { ((hex) >> 16 & 255) / 255.0, ((hex) >> 8 & 255) / 255.0, ((hex)&255) / 255.0 }
 
 /* Relative luminance between 0.15 and 0.30: a contrast of at least 3 on white and on the dark pages of code hosts. */
 const mn_rgb mn_palette[MN_PALETTE] = {RGB(0x3B7DED), RGB(0xE0700F), RGB(0x1E9E5F), RGB(0xD6409F),
@@ -187,8 +187,7 @@ double mn_luminance(mn_rgb c) { /* WCAG 2 */
 }
 
 mn_rgb mn_ramp(double t) { /* lightness rises evenly, so that it reads in grey and by the colour-blind too */
-  static const mn_rgb stop[] = {RGB(0x2B2A6B), RGB(0x2C4F8F), RGB(0x21758F), RGB(0x1D9A84),
-                                RGB(0x55BA6A), RGB(0xA6D34F), RGB(0xF5E55A)};
+  static const mn_rgb stop[] = {RGB(0x2B2A6B), RGB(0x2C4F8F), RGB(0x21758F), RGB(0x1D9A84), RGB(0x55BA6A), RGB(0xA6D34F), RGB(0xF5E55A)};
   t = !(t > 0) ? 0 : t > 1 ? 1 : t;
   double at = t * 6;
   int i = at >= 6 ? 5 : (int)at;
@@ -197,16 +196,13 @@ mn_rgb mn_ramp(double t) { /* lightness rises evenly, so that it reads in grey a
                   stop[i].b + f * (stop[i + 1].b - stop[i].b)};
 }
 
-void mn_set_color(mn_canvas *c, mn_rgb color, double alpha) {
-  cairo_set_source_rgba(c->cr, color.r, color.g, color.b, alpha);
-}
+void mn_set_color(mn_canvas *c, mn_rgb color, double alpha) { cairo_set_source_rgba(c->cr, color.r, color.g, color.b, alpha); }
 void mn_set_ink(mn_canvas *c, double alpha) { mn_set_color(c, ink, alpha); }
 
 /* ---- text --------------------------------------------------------------------------------------------------------- */
 
 void mn_set_font(mn_canvas *c, double size, bool bold) {
-  cairo_select_font_face(c->cr, "sans-serif", CAIRO_FONT_SLANT_NORMAL,
-                         bold ? CAIRO_FONT_WEIGHT_BOLD : CAIRO_FONT_WEIGHT_NORMAL);
+  cairo_select_font_face(c->cr, "sans-serif", CAIRO_FONT_SLANT_NORMAL, bold ? CAIRO_FONT_WEIGHT_BOLD : CAIRO_FONT_WEIGHT_NORMAL);
   cairo_set_font_size(c->cr, size);
 }
 
@@ -271,8 +267,8 @@ void mn_text_up(mn_canvas *c, double x, double y, const char *text, double room)
   cairo_restore(c->cr);
 }
 
-double mn_header(mn_canvas *c, double left, double right, const char *title, const char *subtitle,
-                 const char *const *legend, const bool *dashed, int n_legend) {
+double mn_header(mn_canvas *c, double left, double right, const char *title, const char *subtitle, const char *const *legend,
+                 const bool *dashed, int n_legend) {
   double y = 12;
   if (title && *title) {
     mn_set_font(c, 16, true);
@@ -354,8 +350,7 @@ mn_status mn_canvas_write(const char *path, double width, double height, mn_pain
   sink s = {0};
   MN_TRY(mn_file_writer_open(path, &s.file));
   cairo_surface_t *surface = svg ? cairo_svg_surface_create_for_stream(write_bytes, &s, width, height)
-                                 : cairo_image_surface_create(CAIRO_FORMAT_ARGB32, (int)(width * scale),
-                                                              (int)(height * scale));
+                                 : cairo_image_surface_create(CAIRO_FORMAT_ARGB32, (int)(width * scale), (int)(height * scale));
 #if CAIRO_VERSION >= CAIRO_VERSION_ENCODE(1, 16, 0)
   if (svg) cairo_svg_surface_set_document_unit(surface, CAIRO_SVG_UNIT_PX);
 #endif
@@ -379,6 +374,6 @@ mn_status mn_canvas_write(const char *path, double width, double height, mn_pain
   if (s.status == MN_OK && drawn == CAIRO_STATUS_SUCCESS) return mn_file_writer_commit(s.file);
   mn_file_writer_abort(s.file);
   if (s.status != MN_OK) return s.status;
-  return mn_fail(drawn == CAIRO_STATUS_NO_MEMORY ? MN_ERR_MEMORY : MN_ERR_INTERNAL, "%s: the picture could not be drawn: %s",
-                 path, cairo_status_to_string(drawn));
+  return mn_fail(drawn == CAIRO_STATUS_NO_MEMORY ? MN_ERR_MEMORY : MN_ERR_INTERNAL, "%s: the picture could not be drawn: %s", path,
+                 cairo_status_to_string(drawn));
 }

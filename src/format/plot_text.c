@@ -68,9 +68,9 @@ static const char *const marks[MN_PALETTE] = {"●", "+", "×", "◆", "○", "�
 
 typedef struct grid {
   int columns, rows;
-  bool dots;            /* braille, otherwise marks */
-  unsigned char *dot;   /* [rows, columns]: bits of the braille pattern */
-  signed char *series;  /* [rows, columns]: who drew here last; -1: nobody */
+  bool dots;           /* braille, otherwise marks */
+  unsigned char *dot;  /* [rows, columns]: bits of the braille pattern */
+  signed char *series; /* [rows, columns]: who drew here last; -1: nobody */
 } grid;
 
 static void set_dot(grid *g, int x, int y, int series) { /* in dots, or in characters when marks are drawn */
@@ -118,8 +118,7 @@ static void put_row(text *t, const grid *g, int row, bool color) {
     int at = row * g->columns + c, who = g->series[at];
     if (color && who != open && who >= 0) put(t, "\033[%dm", mn_palette_ansi[who]), open = who;
     if (who < 0) put(t, " ");
-    else if (g->dots) { /* U+2800 + pattern */
-      unsigned v = 0x2800u + g->dot[at];
+    else if (g->dots) { /* U+2800 + pattern */ unsigned v = 0x2800u + g->dot[at];
       put(t, "%c%c%c", (char)(0xE0 | v >> 12), (char)(0x80 | (v >> 6 & 0x3F)), (char)(0x80 | (v & 0x3F)));
     } else put(t, "%s", marks[who]);
   }
@@ -267,8 +266,7 @@ char *mn_bars_text(const mn_bars *b, int columns, bool color) {
       mn_number_text(v, b->digits, number);
       put(&t, " %s\n", number);
     }
-  if (b->value_label && *b->value_label)
-    put(&t, "%*s%s\n", label + (series ? series + 2 : 0) + 2, "", b->value_label);
+  if (b->value_label && *b->value_label) put(&t, "%*s%s\n", label + (series ? series + 2 : 0) + 2, "", b->value_label);
   return finish(&t);
 }
 

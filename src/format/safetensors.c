@@ -25,10 +25,9 @@ typedef struct file_type {
 } file_type;
 
 static const file_type file_types[] = {
-    {"F32", 4, MN_F32},     {"F64", 8, MN_F64},     {"BF16", 2, MN_BF16},   {"I32", 4, MN_I32},
-    {"I64", 8, MN_I64},     {"BOOL", 1, MN_BOOL},   {"F16", 2, MN_DTYPES},  {"U8", 1, MN_DTYPES},
-    {"I8", 1, MN_DTYPES},   {"U16", 2, MN_DTYPES},  {"I16", 2, MN_DTYPES},  {"U32", 4, MN_DTYPES},
-    {"U64", 8, MN_DTYPES},  {"F8_E4M3", 1, MN_DTYPES}, {"F8_E5M2", 1, MN_DTYPES},
+    {"F32", 4, MN_F32},    {"F64", 8, MN_F64},    {"BF16", 2, MN_BF16},  {"I32", 4, MN_I32},        {"I64", 8, MN_I64},
+    {"BOOL", 1, MN_BOOL},  {"F16", 2, MN_DTYPES}, {"U8", 1, MN_DTYPES},  {"I8", 1, MN_DTYPES},      {"U16", 2, MN_DTYPES},
+    {"I16", 2, MN_DTYPES}, {"U32", 4, MN_DTYPES}, {"U64", 8, MN_DTYPES}, {"F8_E4M3", 1, MN_DTYPES}, {"F8_E5M2", 1, MN_DTYPES},
 };
 
 struct mn_st {
@@ -69,7 +68,8 @@ static bool outline_fits(const char *s, size_t n) {
     case ',':
       if (depth == 3 && ++commas > 16) return false;
       break;
-    default: break;
+    default:
+      break;
     }
   }
   return depth == 0;
@@ -101,17 +101,17 @@ static mn_status read_type(const mn_st *st, const char *name, json_t *value, con
       return MN_OK;
     }
   char shown[MN_PRINTABLE];
-  return tensor_fault(st, name, "unknown dtype '%s'; known are F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8, "
-                      "BOOL, F8_E4M3 and F8_E5M2", mn_printable(given, shown));
+  return tensor_fault(st, name,
+                      "unknown dtype '%s'; known are F64, F32, F16, BF16, I64, I32, I16, I8, U64, U32, U16, U8, "
+                      "BOOL, F8_E4M3 and F8_E5M2",
+                      mn_printable(given, shown));
 }
 
 /* The shape, and in *bytes what it needs. */
-static mn_status read_shape(const mn_st *st, const char *name, json_t *value, const file_type *type, mn_shape *shape,
-                            size_t *bytes) {
+static mn_status read_shape(const mn_st *st, const char *name, json_t *value, const file_type *type, mn_shape *shape, size_t *bytes) {
   if (!json_is_array(value)) return tensor_fault(st, name, "'shape' must be a list of dimensions");
   size_t ndim = json_array_size(value);
-  if (ndim > MN_MAX_DIMS)
-    return tensor_fault(st, name, "has %zu dimensions; Mneme reads at most %d", ndim, MN_MAX_DIMS);
+  if (ndim > MN_MAX_DIMS) return tensor_fault(st, name, "has %zu dimensions; Mneme reads at most %d", ndim, MN_MAX_DIMS);
   *shape = (mn_shape){.ndim = (int)ndim};
   size_t total = type->size;
   bool fits = true;
@@ -129,8 +129,7 @@ static mn_status read_shape(const mn_st *st, const char *name, json_t *value, co
 }
 
 static mn_status read_offsets(const mn_st *st, const char *name, json_t *value, entry *e) {
-  if (!json_is_array(value) || json_array_size(value) != 2)
-    return tensor_fault(st, name, "'data_offsets' must be a list of two numbers");
+  if (!json_is_array(value) || json_array_size(value) != 2) return tensor_fault(st, name, "'data_offsets' must be a list of two numbers");
   size_t at[2];
   for (size_t i = 0; i < 2; i++) {
     json_t *offset = json_array_get(value, i);
@@ -139,8 +138,7 @@ static mn_status read_offsets(const mn_st *st, const char *name, json_t *value, 
     at[i] = (size_t)json_integer_value(offset);
   }
   if (at[0] > at[1] || at[1] > st->data_size)
-    return tensor_fault(st, name, "data_offsets [%zu, %zu] lie outside the %zu bytes of data; " DAMAGED, at[0], at[1],
-                        st->data_size);
+    return tensor_fault(st, name, "data_offsets [%zu, %zu] lie outside the %zu bytes of data; " DAMAGED, at[0], at[1], st->data_size);
   e->begin = at[0];
   e->end = at[1];
   return MN_OK;
@@ -149,8 +147,7 @@ static mn_status read_offsets(const mn_st *st, const char *name, json_t *value, 
 /* Bytes other than 0 and 1 are no truth values; kernels rely on it. */
 static mn_status check_bools(const mn_st *st, const entry *e) {
   for (size_t i = e->begin; i < e->end; i++)
-    if (st->data[i] > 1)
-      return tensor_fault(st, e->tensor.name, "element %zu is %d, but a BOOL is 0 or 1", i - e->begin, st->data[i]);
+    if (st->data[i] > 1) return tensor_fault(st, e->tensor.name, "element %zu is %d, but a BOOL is 0 or 1", i - e->begin, st->data[i]);
   return MN_OK;
 }
 
@@ -160,8 +157,11 @@ static mn_status read_entry(mn_st *st, const char *name, json_t *value, entry *e
   const char *key;
   json_t *member;
   char shown[MN_PRINTABLE], text[96];
-  json_object_foreach(value, key, member) if (strcmp(key, "dtype") && strcmp(key, "shape") && strcmp(key, "data_offsets"))
-    return tensor_fault(st, name, "unknown key '%s'; a tensor has dtype, shape and data_offsets", mn_printable(key, shown));
+  json_object_foreach(
+      value, key,
+      member) if (strcmp(key, "dtype") && strcmp(key, "shape") &&
+                  strcmp(key, "data_offsets")) return tensor_fault(st, name, "unknown key '%s'; a tensor has dtype, shape and data_offsets",
+                                                                   mn_printable(key, shown));
   const file_type *type = NULL;
   size_t bytes = 0;
   mn_shape shape = {0};
@@ -169,8 +169,8 @@ static mn_status read_entry(mn_st *st, const char *name, json_t *value, entry *e
   MN_TRY(read_shape(st, name, json_object_get(value, "shape"), type, &shape, &bytes));
   MN_TRY(read_offsets(st, name, json_object_get(value, "data_offsets"), e));
   if (e->end - e->begin != bytes)
-    return tensor_fault(st, name, "data_offsets [%zu, %zu] hold %zu bytes, but %s %s needs %zu", e->begin, e->end,
-                        e->end - e->begin, type->name, mn_shape_str(&shape, text), bytes);
+    return tensor_fault(st, name, "data_offsets [%zu, %zu] hold %zu bytes, but %s %s needs %zu", e->begin, e->end, e->end - e->begin,
+                        type->name, mn_shape_str(&shape, text), bytes);
   e->tensor = (mn_st_tensor){.dtype = type->dtype, .file_dtype = type->name, .shape = shape, .bytes = bytes};
   e->tensor.name = mn_arena_strdup(st->arena, name);
   if (!e->tensor.name) return MN_ERR_MEMORY;
@@ -189,8 +189,7 @@ static mn_status read_meta(mn_st *st, json_t *value) {
   json_t *member;
   char shown[MN_PRINTABLE];
   json_object_foreach(value, key, member) {
-    if (!json_is_string(member))
-      return mn_fail(MN_ERR_FORMAT, "%s: __metadata__ '%s' must be a text", st->path, mn_printable(key, shown));
+    if (!json_is_string(member)) return mn_fail(MN_ERR_FORMAT, "%s: __metadata__ '%s' must be a text", st->path, mn_printable(key, shown));
     int i = st->meta_count++;
     st->meta_keys[i] = mn_arena_strdup(st->arena, key);
     st->meta_values[i] = mn_arena_strdup(st->arena, json_string_value(member));
@@ -217,14 +216,11 @@ static mn_status check_cover(const mn_st *st, const entry *entries) {
   size_t at = 0;
   for (int i = 0; i < st->count; i++) {
     const entry *e = &entries[i];
-    if (e->begin < at)
-      return tensor_fault(st, e->tensor.name, "its data overlaps that of tensor '%.100s'", entries[i - 1].tensor.name);
-    if (e->begin > at)
-      return tensor_fault(st, e->tensor.name, "%zu bytes before its data belong to no tensor", e->begin - at);
+    if (e->begin < at) return tensor_fault(st, e->tensor.name, "its data overlaps that of tensor '%.100s'", entries[i - 1].tensor.name);
+    if (e->begin > at) return tensor_fault(st, e->tensor.name, "%zu bytes before its data belong to no tensor", e->begin - at);
     at = e->end;
   }
-  if (at != st->data_size)
-    return mn_fail(MN_ERR_FORMAT, "%s: %zu bytes at its end belong to no tensor", st->path, st->data_size - at);
+  if (at != st->data_size) return mn_fail(MN_ERR_FORMAT, "%s: %zu bytes at its end belong to no tensor", st->path, st->data_size - at);
   return MN_OK;
 }
 
@@ -252,16 +248,15 @@ static mn_status read_entries(mn_st *st, json_t *header, entry *entries) {
 }
 
 static mn_status read_header(mn_st *st, const uint8_t *data, size_t n) {
-  if (n < 8)
-    return mn_fail(MN_ERR_FORMAT, "%s: %zu bytes are too few for a safetensors file; " DAMAGED, st->path, n);
+  if (n < 8) return mn_fail(MN_ERR_FORMAT, "%s: %zu bytes are too few for a safetensors file; " DAMAGED, st->path, n);
   uint64_t length = 0;
   for (int i = 7; i >= 0; i--) length = length << 8 | data[i];
   if (length > HEADER_LIMIT)
-    return mn_fail(MN_ERR_FORMAT, "%s: a header of %llu bytes is beyond the limit of %d; is this a safetensors file?",
-                   st->path, (unsigned long long)length, HEADER_LIMIT);
+    return mn_fail(MN_ERR_FORMAT, "%s: a header of %llu bytes is beyond the limit of %d; is this a safetensors file?", st->path,
+                   (unsigned long long)length, HEADER_LIMIT);
   if (length > n - 8)
-    return mn_fail(MN_ERR_FORMAT, "%s: the header needs %llu bytes, but only %zu follow; " DAMAGED, st->path,
-                   (unsigned long long)length, n - 8);
+    return mn_fail(MN_ERR_FORMAT, "%s: the header needs %llu bytes, but only %zu follow; " DAMAGED, st->path, (unsigned long long)length,
+                   n - 8);
   const char *text = (const char *)data + 8;
   size_t size = (size_t)length;
   st->data = data + 8 + size;
@@ -274,8 +269,8 @@ static mn_status read_header(mn_st *st, const uint8_t *data, size_t n) {
   json_t *header = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
   char shown[MN_PRINTABLE];
   if (!header)
-    return mn_fail(MN_ERR_FORMAT, "%s: the header is not valid JSON: %s (byte %d)", st->path,
-                   mn_printable(error.text, shown), error.position);
+    return mn_fail(MN_ERR_FORMAT, "%s: the header is not valid JSON: %s (byte %d)", st->path, mn_printable(error.text, shown),
+                   error.position);
   size_t members = json_object_size(header);
   entry *entries = members < INT_MAX ? mn_calloc(members, sizeof *entries) : NULL;
   mn_status status = entries ? read_entries(st, header, entries)
@@ -340,8 +335,8 @@ mn_status mn_st_need(const mn_st *st, const char *name, const mn_shape *shape, c
   if (!t) return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' is missing", st->path, name);
   char given[96], expected[96];
   if (shape && !mn_shape_equal(shape, &t->shape))
-    return mn_fail(MN_ERR_SHAPE, "%s: tensor '%s' has the shape %s, but %s is needed", st->path, name,
-                   mn_shape_str(&t->shape, given), mn_shape_str(shape, expected));
+    return mn_fail(MN_ERR_SHAPE, "%s: tensor '%s' has the shape %s, but %s is needed", st->path, name, mn_shape_str(&t->shape, given),
+                   mn_shape_str(shape, expected));
   return MN_OK;
 }
 

@@ -52,8 +52,7 @@ void mn_st_writer_free(mn_st_writer *w);
 mn_status mn_st_writer_meta(mn_st_writer *w, const char *key, const char *value); /* copied */
 /* Name and shape are copied; `data` must stay valid until the file is saved. */
 mn_status mn_st_writer_add(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape, const void *data);
-mn_status mn_st_writer_add_source(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape,
-                                  mn_st_source source, void *ctx);
+mn_status mn_st_writer_add_source(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape, mn_st_source source, void *ctx);
 mn_status mn_st_writer_save(mn_st_writer *w, const char *path);
 
 #endif

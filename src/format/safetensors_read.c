@@ -10,7 +10,7 @@
 
 static double half_to_double(uint16_t h) {
   int exponent = h >> 10 & 31, fraction = h & 1023;
-  double magnitude = exponent == 31 ? (fraction ? NAN : INFINITY)
+  double magnitude = exponent == 31  ? (fraction ? NAN : INFINITY)
                      : exponent == 0 ? ldexp(fraction, -24)
                                      : ldexp(1024 + fraction, exponent - 25);
   return h >> 15 ? -magnitude : magnitude;
@@ -32,8 +32,11 @@ static uint16_t double_to_bf16(double d) {
 typedef enum float_kind { NO_FLOAT, FLOAT16, FLOAT_B16, FLOAT32, FLOAT64 } float_kind;
 
 static float_kind float_kind_of(const char *file_dtype) {
-  return !strcmp(file_dtype, "F32") ? FLOAT32 : !strcmp(file_dtype, "F64") ? FLOAT64
-         : !strcmp(file_dtype, "BF16") ? FLOAT_B16 : !strcmp(file_dtype, "F16") ? FLOAT16 : NO_FLOAT;
+  return !strcmp(file_dtype, "F32")    ? FLOAT32
+         : !strcmp(file_dtype, "F64")  ? FLOAT64
+         : !strcmp(file_dtype, "BF16") ? FLOAT_B16
+         : !strcmp(file_dtype, "F16")  ? FLOAT16
+                                       : NO_FLOAT;
 }
 
 static double load_float(float_kind kind, const uint8_t *p) {
@@ -42,14 +45,20 @@ static double load_float(float_kind kind, const uint8_t *p) {
   float f;
   double d;
   switch (kind) {
-  case FLOAT64: memcpy(&d, p, 8); return d;
-  case FLOAT32: memcpy(&f, p, 4); return (double)f;
+  case FLOAT64:
+    memcpy(&d, p, 8);
+    return d;
+  case FLOAT32:
+    memcpy(&f, p, 4);
+    return (double)f;
   case FLOAT_B16:
     memcpy(&half, p, 2);
     bits = (uint32_t)half << 16;
     memcpy(&f, &bits, 4);
     return (double)f;
-  default: memcpy(&half, p, 2); return half_to_double(half);
+  default:
+    memcpy(&half, p, 2);
+    return half_to_double(half);
   }
 }
 
@@ -60,7 +69,7 @@ static bool load_int(const char *file_dtype, const uint8_t *p, int64_t *out) {
     const char *name;
     int size;
     bool is_signed;
-  } kinds[] = {{"I64", 8, true}, {"I32", 4, true}, {"I16", 2, true}, {"I8", 1, true}, {"U64", 8, false},
+  } kinds[] = {{"I64", 8, true},  {"I32", 4, true},  {"I16", 2, true}, {"I8", 1, true},   {"U64", 8, false},
                {"U32", 4, false}, {"U16", 2, false}, {"U8", 1, false}, {"BOOL", 1, false}};
   for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
     if (strcmp(kinds[k].name, file_dtype) != 0) continue;
@@ -84,8 +93,10 @@ static mn_status read_ints(const mn_st *st, const mn_st_tensor *t, size_t count,
     if (dtype == MN_BOOL) fits = fits && (v == 0 || v == 1);
     char shown[MN_PRINTABLE];
     if (!fits)
-      return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s': element %zu does not fit in %s", mn_st_path(st),
-                     mn_printable(t->name, shown), i, dtype == MN_BOOL ? "BOOL" : dtype == MN_I32 ? "I32" : "I64");
+      return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s': element %zu does not fit in %s", mn_st_path(st), mn_printable(t->name, shown), i,
+                     dtype == MN_BOOL  ? "BOOL"
+                     : dtype == MN_I32 ? "I32"
+                                       : "I64");
     int32_t narrow = (int32_t)v;
     if (dtype == MN_I64) memcpy(dst + i * 8, &v, 8);
     else if (dtype == MN_I32) memcpy(dst + i * 4, &narrow, 4);

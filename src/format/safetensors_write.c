@@ -112,14 +112,12 @@ mn_status mn_st_writer_add(mn_st_writer *w, const char *name, mn_dtype dtype, co
   return add(w, name, dtype, shape, (item){.data = data});
 }
 
-mn_status mn_st_writer_add_source(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape,
-                                  mn_st_source source, void *ctx) {
+mn_status mn_st_writer_add_source(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape, mn_st_source source,
+                                  void *ctx) {
   return add(w, name, dtype, shape, (item){.source = source, .ctx = ctx});
 }
 
-static int by_name(const void *a, const void *b) {
-  return strcmp((*(const item *const *)a)->name, (*(const item *const *)b)->name);
-}
+static int by_name(const void *a, const void *b) { return strcmp((*(const item *const *)a)->name, (*(const item *const *)b)->name); }
 
 static mn_status refuse_duplicates(const mn_st_writer *w) {
   const item **sorted = mn_alloc(w->count * sizeof *sorted);
@@ -128,8 +126,7 @@ static mn_status refuse_duplicates(const mn_st_writer *w) {
   if (w->count) qsort(sorted, w->count, sizeof *sorted, by_name);
   mn_status status = MN_OK;
   for (size_t i = 1; i < w->count && status == MN_OK; i++)
-    if (!strcmp(sorted[i - 1]->name, sorted[i]->name))
-      status = mn_fail(MN_ERR_ARG, "two tensors are named '%s'", sorted[i]->name);
+    if (!strcmp(sorted[i - 1]->name, sorted[i]->name)) status = mn_fail(MN_ERR_ARG, "two tensors are named '%s'", sorted[i]->name);
   free(sorted);
   return status;
 }

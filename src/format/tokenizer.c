@@ -9,9 +9,7 @@
 /* ---- bytes as characters: the printable Latin-1 bytes are themselves, the other 68 are U+0100 and up, in order ----
  */
 
-static bool is_printable(unsigned b) {
-  return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
-}
+static bool is_printable(unsigned b) { return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255); }
 
 unsigned mn_byte_to_char(unsigned char byte) {
   if (is_printable(byte)) return byte;
@@ -50,25 +48,20 @@ size_t mn_utf8_put(char out[4], unsigned c) {
 /* ---- lookups ---- */
 
 int32_t mn_vocab_find(const mn_tokenizer *tok, const char *bytes, size_t n) {
-  for (size_t i = (size_t)mn_splitmix64(mn_hash_bytes(bytes, n, 0)) & tok->by_bytes_mask;;
-       i = (i + 1) & tok->by_bytes_mask) {
+  for (size_t i = (size_t)mn_splitmix64(mn_hash_bytes(bytes, n, 0)) & tok->by_bytes_mask;; i = (i + 1) & tok->by_bytes_mask) {
     int32_t id = tok->by_bytes[i];
     if (id < 0) return -1;
     if (tok->tokens[id].n == n && !memcmp(tok->tokens[id].bytes, bytes, n)) return id;
   }
 }
 
-static bool exists(const mn_tokenizer *tok, int32_t id) {
-  return id >= 0 && id < tok->n_ids && (tok->tokens[id].flags & TOKEN_EXISTS);
-}
+static bool exists(const mn_tokenizer *tok, int32_t id) { return id >= 0 && id < tok->n_ids && (tok->tokens[id].flags & TOKEN_EXISTS); }
 
 int32_t mn_tokenizer_vocab_size(const mn_tokenizer *tok) { return tok->n_ids; }
 
 bool mn_tokenizer_is_bytes(const mn_tokenizer *tok) { return tok->n_merges == 0; }
 
-bool mn_tokenizer_is_special(const mn_tokenizer *tok, int32_t id) {
-  return exists(tok, id) && (tok->tokens[id].flags & TOKEN_SPECIAL);
-}
+bool mn_tokenizer_is_special(const mn_tokenizer *tok, int32_t id) { return exists(tok, id) && (tok->tokens[id].flags & TOKEN_SPECIAL); }
 
 const char *mn_tokenizer_token(const mn_tokenizer *tok, int32_t id, size_t *n) {
   *n = 0;
@@ -92,8 +85,7 @@ int32_t mn_tokenizer_eos(const mn_tokenizer *tok) {
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     for (int k = 0; k < tok->n_added; k++) {
       const token *t = &tok->tokens[tok->added[k]];
-      if ((t->flags & TOKEN_SPECIAL) && t->n == strlen(names[i]) && !memcmp(t->bytes, names[i], t->n))
-        return tok->added[k];
+      if ((t->flags & TOKEN_SPECIAL) && t->n == strlen(names[i]) && !memcmp(t->bytes, names[i], t->n)) return tok->added[k];
     }
   return -1;
 }
@@ -105,9 +97,7 @@ const char *mn_tokenizer_json(const mn_tokenizer *tok, size_t *n) {
 
 void mn_tokenizer_hash(const mn_tokenizer *tok, char hex[33]) { mn_content_hash(tok->source, tok->source_len, hex); }
 
-mn_status mn_tokenizer_save(const mn_tokenizer *tok, const char *path) {
-  return mn_file_write(path, tok->source, tok->source_len);
-}
+mn_status mn_tokenizer_save(const mn_tokenizer *tok, const char *path) { return mn_file_write(path, tok->source, tok->source_len); }
 
 void mn_tokenizer_free(mn_tokenizer *tok) {
   if (!tok) return;
@@ -135,8 +125,7 @@ mn_status mn_tokenizer_bytes(const char *const *special, int n_special, mn_token
     is_special[i] = i >= 256;
   }
   mn_text json = {0};
-  if (status == MN_OK)
-    status = mn_tokenizer_write_json(&(bpe_spec){.n_tokens = n, .tokens = tokens, .special = is_special}, &json);
+  if (status == MN_OK) status = mn_tokenizer_write_json(&(bpe_spec){.n_tokens = n, .tokens = tokens, .special = is_special}, &json);
   if (status == MN_OK) status = mn_tokenizer_parse("bytes tokenizer", json.data, json.len, out);
   mn_text_free(&json);
   free(tokens);
@@ -175,8 +164,7 @@ void mn_ids_free(mn_ids *ids) {
 mn_status mn_tokenizer_decode(const mn_tokenizer *tok, const int32_t *ids, size_t n, bool skip_special, mn_text *out) {
   for (size_t i = 0; i < n; i++) {
     if (!exists(tok, ids[i]))
-      return mn_fail(MN_ERR_ARG, "token id %d at position %zu does not exist in a vocabulary of %d", ids[i], i,
-                     tok->n_ids);
+      return mn_fail(MN_ERR_ARG, "token id %d at position %zu does not exist in a vocabulary of %d", ids[i], i, tok->n_ids);
     const token *t = &tok->tokens[ids[i]];
     if (!skip_special || !(t->flags & TOKEN_SPECIAL)) mn_text_add_bytes(out, t->bytes, t->n);
   }
@@ -201,8 +189,7 @@ static int character_length(const unsigned char *held, int n) {
 static const char replacement[] = "\xEF\xBF\xBD";
 
 mn_status mn_decoder_push(mn_decoder *dec, int32_t id, mn_text *out) {
-  if (!exists(dec->tok, id))
-    return mn_fail(MN_ERR_ARG, "token id %d does not exist in a vocabulary of %d", id, dec->tok->n_ids);
+  if (!exists(dec->tok, id)) return mn_fail(MN_ERR_ARG, "token id %d does not exist in a vocabulary of %d", id, dec->tok->n_ids);
   const token *t = &dec->tok->tokens[id];
   if (dec->skip_special && (t->flags & TOKEN_SPECIAL)) return MN_OK;
   for (uint32_t i = 0; i < t->n; i++) {
@@ -219,10 +206,8 @@ mn_status mn_decoder_push(mn_decoder *dec, int32_t id, mn_text *out) {
       if (!alone) {
         dec->held[dec->n_held++] = last;
         want = character_length(dec->held, 1);
-        if (want == 1)
-          mn_text_add_bytes(out, dec->held, 1);
-        else if (!want)
-          mn_text_add(out, replacement);
+        if (want == 1) mn_text_add_bytes(out, dec->held, 1);
+        else if (!want) mn_text_add(out, replacement);
         if (want < 2) dec->n_held = 0;
       }
     }

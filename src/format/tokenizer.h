@@ -97,7 +97,6 @@ typedef struct mn_span {
 } mn_span;
 /* Byte-level BPE (Gage 1994; Sennrich et al. 2016): the most frequent pair is merged, ties go to the smaller ids, so
  * the result depends on the texts only. Stops early, with fewer tokens, when no pair is left. */
-mn_status mn_tokenizer_train(const mn_tokenizer_train_config *config, const mn_span *texts, size_t n_texts,
-                             mn_tokenizer **out);
+mn_status mn_tokenizer_train(const mn_tokenizer_train_config *config, const mn_span *texts, size_t n_texts, mn_tokenizer **out);
 
 #endif

@@ -12,9 +12,8 @@
 const char *mn_pattern_regex(mn_pattern pattern) {
   static const char *const regex[] = {
       [MN_PATTERN_GPT2] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
-      [MN_PATTERN_CL100K] =
-          "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*"
-          "|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
+      [MN_PATTERN_CL100K] = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*"
+                            "|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
       [MN_PATTERN_LLAMA3] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
                             "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"};
   return regex[pattern];
@@ -29,8 +28,7 @@ bool mn_pattern_parse(const char *name, mn_pattern *out) {
 
 mn_status mn_pattern_compile(const char *name, const char *pattern, size_t n, bool literal, pcre2_code **out) {
   enum { LONGEST = 1 << 14 };
-  if (n > LONGEST)
-    return mn_fail(MN_ERR_FORMAT, "%s: a pattern of %zu bytes is too long; at most %d", name, n, LONGEST);
+  if (n > LONGEST) return mn_fail(MN_ERR_FORMAT, "%s: a pattern of %zu bytes is too long; at most %d", name, n, LONGEST);
   int error;
   PCRE2_SIZE at;
   uint32_t options = PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C);
@@ -38,8 +36,7 @@ mn_status mn_pattern_compile(const char *name, const char *pattern, size_t n, bo
   if (!*out) {
     PCRE2_UCHAR text[120];
     pcre2_get_error_message(error, text, sizeof text);
-    return mn_fail(MN_ERR_FORMAT, "%s: the pattern of the pre-tokenizer is wrong at byte %zu: %s", name, (size_t)at,
-                   text);
+    return mn_fail(MN_ERR_FORMAT, "%s: the pattern of the pre-tokenizer is wrong at byte %zu: %s", name, (size_t)at, text);
   }
   pcre2_jit_compile(*out, PCRE2_JIT_COMPLETE); /* without it, matching is only slower */
   return MN_OK;
@@ -66,8 +63,7 @@ void mn_matcher_close(matcher *m) {
   *m = (matcher){NULL, NULL, NULL};
 }
 
-void mn_matcher_next(matcher *m, const pcre2_code *regex, const char *text, size_t n, size_t from, size_t *begin,
-                     size_t *end) {
+void mn_matcher_next(matcher *m, const pcre2_code *regex, const char *text, size_t n, size_t from, size_t *begin, size_t *end) {
   enum { GIVE_UP = 4096 }; /* bytes left uncut where a pattern runs into a limit: the cost per byte stays bounded */
   while (from < n) {
     int rc = pcre2_match(regex, (PCRE2_SPTR)text, n, from, PCRE2_NO_UTF_CHECK, m->data, m->context);
@@ -81,10 +77,8 @@ void mn_matcher_next(matcher *m, const pcre2_code *regex, const char *text, size
       return;
     }
     size_t skip = 1;
-    if (rc < 0)
-      skip = GIVE_UP;
-    else if (span[0] > from)
-      from = span[0]; /* an empty match further on */
+    if (rc < 0) skip = GIVE_UP;
+    else if (span[0] > from) from = span[0]; /* an empty match further on */
     from += skip < n - from ? skip : n - from;
     while (from < n && ((unsigned char)text[from] & 0xC0) == 0x80) from++; /* to the next character */
   }
@@ -124,9 +118,7 @@ struct mn_encoder {
   size_t prefixed_cap;
 };
 
-static bool before(const candidate *a, const candidate *b) {
-  return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
-}
+static bool before(const candidate *a, const candidate *b) { return a->rank != b->rank ? a->rank < b->rank : a->at < b->at; }
 
 static void heap_push(mn_encoder *e, candidate c) {
   size_t i = e->n_heap++;
@@ -322,12 +314,9 @@ mn_status mn_encoder_new(const mn_tokenizer *tok, mn_encoder **out) {
   if (!e) return MN_ERR_MEMORY;
   e->tok = tok;
   mn_status status = mn_matcher_open(&e->match);
-  if (status == MN_OK && tok->n_merges && !(e->cache = mn_calloc(CACHE_SLOTS, sizeof *e->cache)))
-    status = MN_ERR_MEMORY;
-  if (status != MN_OK)
-    mn_encoder_free(e);
-  else
-    *out = e;
+  if (status == MN_OK && tok->n_merges && !(e->cache = mn_calloc(CACHE_SLOTS, sizeof *e->cache))) status = MN_ERR_MEMORY;
+  if (status != MN_OK) mn_encoder_free(e);
+  else *out = e;
   return status;
 }
 

@@ -84,8 +84,7 @@ mn_status mn_matcher_open(matcher *m);
 void mn_matcher_close(matcher *m);
 /* The next match in valid UTF-8 text[from..n), or [n, n) when there is none: [*begin, *end). An empty match or a match
  * that runs into a limit counts as a gap of one character, so that a caller always moves on. */
-void mn_matcher_next(matcher *m, const pcre2_code *regex, const char *text, size_t n, size_t from, size_t *begin,
-                     size_t *end);
+void mn_matcher_next(matcher *m, const pcre2_code *regex, const char *text, size_t n, size_t from, size_t *begin, size_t *end);
 
 /* A byte-level BPE to be written as tokenizer.json. */
 typedef struct bpe_spec {

@@ -35,8 +35,8 @@ static mn_status read_id(reader *r, const json_t *j, const char *content, json_i
   if (!json_is_integer(j)) return REFUSE(r, "token '%s' has an id that is not a whole number", show(r, content));
   json_int_t x = json_integer_value(j);
   if (x < 0 || x >= limit)
-    return REFUSE(r, "token '%s' has id %lld; for the size of this vocabulary ids must be in 0 ... %lld",
-                  show(r, content), (long long)x, (long long)limit - 1);
+    return REFUSE(r, "token '%s' has id %lld; for the size of this vocabulary ids must be in 0 ... %lld", show(r, content), (long long)x,
+                  (long long)limit - 1);
   *id = (int32_t)x;
   return MN_OK;
 }
@@ -51,10 +51,8 @@ static mn_status set_token(reader *r, int32_t id, const char *key, size_t n, boo
   size_t out = 0;
   for (size_t i = 0, len; coded && i < n; i += len) {
     int byte = mn_char_to_byte(mn_utf8_next(key + i, n - i, &len));
-    if (byte < 0)
-      coded = false;
-    else
-      bytes[out++] = (char)byte;
+    if (byte < 0) coded = false;
+    else bytes[out++] = (char)byte;
   }
   if (!coded) memcpy(bytes, key, out = n);
   t->bytes = bytes;
@@ -97,8 +95,7 @@ static mn_status read_vocab(reader *r, const json_t *vocab) {
   json_t *value;
   json_object_foreach((json_t *)vocab, key, value) {
     int32_t id = (int32_t)json_integer_value(value);
-    if (tok->tokens[id].flags)
-      return REFUSE(r, "token '%s' has id %d, which another token of the vocabulary has too", show(r, key), id);
+    if (tok->tokens[id].flags) return REFUSE(r, "token '%s' has id %d, which another token of the vocabulary has too", show(r, key), id);
     MN_TRY(set_token(r, id, key, strlen(key), true, 0));
     const token *t = &tok->tokens[id];
     size_t at = (size_t)mn_splitmix64(mn_hash_bytes(t->bytes, t->n, 0)) & tok->by_bytes_mask;
@@ -119,8 +116,7 @@ static mn_status read_vocab(reader *r, const json_t *vocab) {
   return MN_OK;
 }
 
-static mn_status merge_parts(reader *r, const json_t *m, size_t rank, const json_t *vocab, int32_t *left,
-                             int32_t *right, int32_t *id) {
+static mn_status merge_parts(reader *r, const json_t *m, size_t rank, const json_t *vocab, int32_t *left, int32_t *right, int32_t *id) {
   mn_text parts[3] = {{0}};
   const char *a = NULL, *b = NULL;
   if (json_is_string(m)) { /* "left right" */
@@ -145,10 +141,8 @@ static mn_status merge_parts(reader *r, const json_t *m, size_t rank, const json
     int32_t *out[3] = {left, right, id};
     for (int i = 0; i < 3 && status == MN_OK; i++) {
       json_t *j = json_object_get(vocab, key[i]);
-      if (!j)
-        status = REFUSE(r, "merges[%zu] needs the token '%s', which is not in the vocabulary", rank, show(r, key[i]));
-      else
-        *out[i] = (int32_t)json_integer_value(j);
+      if (!j) status = REFUSE(r, "merges[%zu] needs the token '%s', which is not in the vocabulary", rank, show(r, key[i]));
+      else *out[i] = (int32_t)json_integer_value(j);
     }
   }
   mn_text_free(&parts[0]);
@@ -286,8 +280,7 @@ static mn_status read_pre_tokenizer(reader *r, const json_t *j, int depth) {
   if (!strcmp(type, "Sequence")) {
     const json_t *list = json_object_get(j, "pretokenizers");
     if (!json_is_array(list)) return REFUSE(r, "pre_tokenizer Sequence has no list \"pretokenizers\"");
-    for (size_t i = 0; i < json_array_size(list); i++)
-      MN_TRY(read_pre_tokenizer(r, json_array_get(list, i), depth + 1));
+    for (size_t i = 0; i < json_array_size(list); i++) MN_TRY(read_pre_tokenizer(r, json_array_get(list, i), depth + 1));
     return MN_OK;
   }
   if (!strcmp(type, "Split")) return read_split(r, j);
@@ -304,18 +297,15 @@ static mn_status read_pre_tokenizer(reader *r, const json_t *j, int depth) {
     const char *gpt2 = mn_pattern_regex(MN_PATTERN_GPT2);
     return mn_pattern_compile(r->name, gpt2, strlen(gpt2), false, &s->regex);
   }
-  return REFUSE_KIND(
-      r, "pre_tokenizer '%s' is not supported; Mneme reads byte-level BPE (ByteLevel, Split, Digits, Sequence)",
-      show(r, type));
+  return REFUSE_KIND(r, "pre_tokenizer '%s' is not supported; Mneme reads byte-level BPE (ByteLevel, Split, Digits, Sequence)",
+                     show(r, type));
 }
 
 static mn_status read_normalizer(reader *r, const json_t *j) {
   if (!is_set(j)) return MN_OK;
   if (!strcmp(type_of(j), "Sequence") && json_array_size(json_object_get(j, "normalizers")) == 0) return MN_OK;
   if (!strcmp(type_of(j), "NFC")) { /* nearly all text is NFC; composing the rest needs Unicode's tables */
-    mn_log_write(MN_LOG_WARN,
-                 "%s: text is taken as it is, not put into normal form C; decomposed accents encode differently",
-                 r->name);
+    mn_log_write(MN_LOG_WARN, "%s: text is taken as it is, not put into normal form C; decomposed accents encode differently", r->name);
     return MN_OK;
   }
   return REFUSE_KIND(r, "normalizer '%s' is not supported", show(r, type_of(j)));
@@ -368,8 +358,7 @@ static mn_status read_post_processor(reader *r, const json_t *j, int depth) {
   }
   if (!strcmp(type, "Sequence")) {
     const json_t *list = json_object_get(j, "processors");
-    for (size_t i = 0; i < json_array_size(list); i++)
-      MN_TRY(read_post_processor(r, json_array_get(list, i), depth + 1));
+    for (size_t i = 0; i < json_array_size(list); i++) MN_TRY(read_post_processor(r, json_array_get(list, i), depth + 1));
     return MN_OK;
   }
   return REFUSE_KIND(r, "post_processor '%s' is not supported", show(r, type));
@@ -414,10 +403,8 @@ mn_status mn_tokenizer_parse(const char *name, const char *json, size_t n, mn_to
     status = read_root(&(reader){.name = name, .tok = tok}, root);
   }
   json_decref(root);
-  if (status == MN_OK)
-    *out = tok;
-  else
-    mn_tokenizer_free(tok);
+  if (status == MN_OK) *out = tok;
+  else mn_tokenizer_free(tok);
   return status;
 }
 
@@ -437,12 +424,9 @@ static void put_quoted(mn_text *out, const char *s, size_t n) { /* s is valid UT
   mn_text_add(out, "\"");
   for (size_t i = 0; i < n; i++) {
     unsigned char c = (unsigned char)s[i];
-    if (c == '"' || c == '\\')
-      mn_text_addf(out, "\\%c", c);
-    else if (c < 0x20)
-      mn_text_addf(out, "\\u%04x", c);
-    else
-      mn_text_add_bytes(out, &s[i], 1);
+    if (c == '"' || c == '\\') mn_text_addf(out, "\\%c", c);
+    else if (c < 0x20) mn_text_addf(out, "\\u%04x", c);
+    else mn_text_add_bytes(out, &s[i], 1);
   }
   mn_text_add(out, "\"");
 }
@@ -459,10 +443,8 @@ static void put_key(mn_text *out, const bpe_spec *spec, int32_t id) {
     char coded[4];
     mn_text_add_bytes(&key, coded, mn_utf8_put(coded, mn_byte_to_char((unsigned char)t->data[i])));
   }
-  if (key.failed || !key.data)
-    out->failed = true;
-  else
-    put_quoted(out, key.data, key.len);
+  if (key.failed || !key.data) out->failed = true;
+  else put_quoted(out, key.data, key.len);
   mn_text_free(&key);
 }
 
@@ -473,27 +455,22 @@ mn_status mn_tokenizer_write_json(const bpe_spec *spec, mn_text *out) {
     if (!spec->special[id]) continue;
     mn_text_addf(out, "%s\n    {\"id\": %d, \"content\": ", first ? "" : ",", id);
     put_key(out, spec, id);
-    mn_text_add(
-        out,
-        ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}");
+    mn_text_add(out, ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}");
     first = false;
   }
   mn_text_add(out, "\n  ],\n  \"normalizer\": null,\n  \"pre_tokenizer\": ");
   if (spec->regex && !gpt2) {
-    mn_text_add(out,
-                "{\"type\": \"Sequence\", \"pretokenizers\": [\n    {\"type\": \"Split\", \"pattern\": {\"Regex\": ");
+    mn_text_add(out, "{\"type\": \"Sequence\", \"pretokenizers\": [\n    {\"type\": \"Split\", \"pattern\": {\"Regex\": ");
     put_quoted(out, spec->regex, strlen(spec->regex));
     mn_text_add(out, "}, \"behavior\": \"Isolated\", \"invert\": false},\n    ");
   }
-  mn_text_addf(out,
-               "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": %s}%s",
+  mn_text_addf(out, "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": %s}%s",
                gpt2 ? "true" : "false", spec->regex && !gpt2 ? "\n  ]}" : "");
-  mn_text_add(out,
-              ",\n  \"post_processor\": null,\n  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, "
-              "\"trim_offsets\": true, \"use_regex\": true},\n  \"model\": {\n    \"type\": \"BPE\",\n"
-              "    \"dropout\": null,\n    \"unk_token\": null,\n    \"continuing_subword_prefix\": null,\n"
-              "    \"end_of_word_suffix\": null,\n    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n"
-              "    \"ignore_merges\": false,\n    \"vocab\": {");
+  mn_text_add(out, ",\n  \"post_processor\": null,\n  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, "
+                   "\"trim_offsets\": true, \"use_regex\": true},\n  \"model\": {\n    \"type\": \"BPE\",\n"
+                   "    \"dropout\": null,\n    \"unk_token\": null,\n    \"continuing_subword_prefix\": null,\n"
+                   "    \"end_of_word_suffix\": null,\n    \"fuse_unk\": false,\n    \"byte_fallback\": false,\n"
+                   "    \"ignore_merges\": false,\n    \"vocab\": {");
   for (int32_t id = 0; id < spec->n_tokens; id++) {
     mn_text_add(out, id ? ",\n      " : "\n      ");
     put_key(out, spec, id);

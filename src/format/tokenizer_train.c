@@ -141,8 +141,7 @@ static void note_token(trainer *t, int32_t id) {
 }
 
 static int32_t find_token(const trainer *t, const char *s, size_t n) {
-  for (size_t at = (size_t)mn_splitmix64(mn_hash_bytes(s, n, 0)) & t->token_mask; t->token_table[at];
-       at = (at + 1) & t->token_mask) {
+  for (size_t at = (size_t)mn_splitmix64(mn_hash_bytes(s, n, 0)) & t->token_mask; t->token_table[at]; at = (at + 1) & t->token_mask) {
     const mn_span *k = &t->tokens[t->token_table[at] - 1];
     if (k->size == n && !memcmp(k->data, s, n)) return t->token_table[at] - 1;
   }
@@ -155,8 +154,7 @@ static mn_status first_tokens(trainer *t) {
   const char *const *special = c->special ? c->special : only;
   int n_special = c->special ? c->n_special : 1;
   if (n_special < 0 || c->vocab_size < 256 + n_special || c->vocab_size > 1 << 24)
-    return mn_fail(MN_ERR_CONFIG,
-                   "training a tokenizer: vocab_size = %d must be in %d ... %d (%d special tokens and 256 bytes)",
+    return mn_fail(MN_ERR_CONFIG, "training a tokenizer: vocab_size = %d must be in %d ... %d (%d special tokens and 256 bytes)",
                    c->vocab_size, 256 + n_special, 1 << 24, n_special);
   size_t size = 1024;
   while (size < 2 * (size_t)c->vocab_size) size *= 2;
@@ -277,8 +275,7 @@ static mn_status first_pairs(trainer *t) {
     if (!(x->ids = mn_arena_alloc(t->arena, x->size * sizeof *x->ids))) return MN_ERR_MEMORY;
     for (size_t i = 0; i < x->size; i++) x->ids[i] = byte_id[(unsigned char)x->text[i]];
     uint32_t index;
-    for (size_t i = 0; i + 1 < x->size; i++)
-      MN_TRY(change_pair(t, x->ids[i], x->ids[i + 1], x->count, (int32_t)w, &index));
+    for (size_t i = 0; i + 1 < x->size; i++) MN_TRY(change_pair(t, x->ids[i], x->ids[i + 1], x->count, (int32_t)w, &index));
   }
   for (size_t i = 0; i < t->n_pairs; i++) MN_TRY(push(t, (uint32_t)i));
   return MN_OK;
@@ -387,8 +384,7 @@ static mn_status write_result(const trainer *t, mn_tokenizer **out) {
   return status;
 }
 
-mn_status mn_tokenizer_train(const mn_tokenizer_train_config *config, const mn_span *texts, size_t n_texts,
-                             mn_tokenizer **out) {
+mn_status mn_tokenizer_train(const mn_tokenizer_train_config *config, const mn_span *texts, size_t n_texts, mn_tokenizer **out) {
   *out = NULL;
   trainer t = {.config = config, .arena = mn_arena_new()};
   mn_status status = t.arena ? first_tokens(&t) : MN_ERR_MEMORY;

@@ -58,11 +58,16 @@ bool mn_value_equal(const mn_value *a, const mn_value *b) {
   if (!a || !b) return a == b;
   if (a->kind != b->kind) return false;
   switch (a->kind) {
-  case MN_NULL: return true;
-  case MN_BOOLEAN: return a->as.boolean == b->as.boolean;
-  case MN_INTEGER: return a->as.integer == b->as.integer;
-  case MN_REAL: return a->as.real == b->as.real || (isnan(a->as.real) && isnan(b->as.real));
-  case MN_TEXT: return !strcmp(a->as.text, b->as.text);
+  case MN_NULL:
+    return true;
+  case MN_BOOLEAN:
+    return a->as.boolean == b->as.boolean;
+  case MN_INTEGER:
+    return a->as.integer == b->as.integer;
+  case MN_REAL:
+    return a->as.real == b->as.real || (isnan(a->as.real) && isnan(b->as.real));
+  case MN_TEXT:
+    return !strcmp(a->as.text, b->as.text);
   case MN_LIST:
     if (a->count != b->count) return false;
     for (size_t i = 0; i < a->count; i++)
@@ -100,11 +105,21 @@ mn_status mn_value_fail(const mn_value *v, const char *fmt, ...) {
 const char *mn_value_show(const mn_value *v, char buf[MN_PLACE]) {
   char shown[MN_PRINTABLE];
   switch (v->kind) {
-  case MN_BOOLEAN: snprintf(buf, MN_PLACE, "%s", v->as.boolean ? "true" : "false"); break;
-  case MN_INTEGER: snprintf(buf, MN_PLACE, "%lld", (long long)v->as.integer); break;
-  case MN_REAL: snprintf(buf, MN_PLACE, "%.9g", v->as.real); break;
-  case MN_TEXT: snprintf(buf, MN_PLACE, "the text '%s'", mn_printable(v->as.text, shown)); break;
-  default: snprintf(buf, MN_PLACE, "%s", mn_kind_name(v->kind)); break;
+  case MN_BOOLEAN:
+    snprintf(buf, MN_PLACE, "%s", v->as.boolean ? "true" : "false");
+    break;
+  case MN_INTEGER:
+    snprintf(buf, MN_PLACE, "%lld", (long long)v->as.integer);
+    break;
+  case MN_REAL:
+    snprintf(buf, MN_PLACE, "%.9g", v->as.real);
+    break;
+  case MN_TEXT:
+    snprintf(buf, MN_PLACE, "the text '%s'", mn_printable(v->as.text, shown));
+    break;
+  default:
+    snprintf(buf, MN_PLACE, "%s", mn_kind_name(v->kind));
+    break;
   }
   return buf;
 }
@@ -138,8 +153,7 @@ typedef struct setting {
 } setting;
 
 /* The copy of `old` (NULL: nothing there yet) in which what `rest` names is replaced. */
-static mn_status put(const setting *s, const mn_value *old, const char *path, const char *rest, int depth,
-                     const mn_value **out) {
+static mn_status put(const setting *s, const mn_value *old, const char *path, const char *rest, int depth, const mn_value **out) {
   if (*rest == 0) {
     mn_value *v = mn_arena_alloc(s->arena, sizeof *v);
     if (!v) return MN_ERR_MEMORY;
@@ -159,8 +173,8 @@ static mn_status put(const setting *s, const mn_value *old, const char *path, co
   if (old && old->kind == MN_LIST) {
     size_t i = parse_index(part, old->count);
     if (i == SIZE_MAX)
-      return mn_fail(MN_ERR_CONFIG, "%s: %s is a list of %zu items; use a number from 0 to %zu, not '%s'", s->source,
-                     path, old->count, old->count ? old->count - 1 : 0, part);
+      return mn_fail(MN_ERR_CONFIG, "%s: %s is a list of %zu items; use a number from 0 to %zu, not '%s'", s->source, path, old->count,
+                     old->count ? old->count - 1 : 0, part);
     const mn_value **items = mn_arena_alloc(s->arena, old->count * sizeof *items);
     const char *inner = mn_value_path_item(s->arena, path, i);
     if (!items || !inner) return MN_ERR_MEMORY;
@@ -172,8 +186,8 @@ static mn_status put(const setting *s, const mn_value *old, const char *path, co
   }
   bool fresh = !old || old->kind == MN_NULL;
   if (!fresh && old->kind != MN_MAP)
-    return mn_fail(MN_ERR_CONFIG, "%s: %s is %s, so it has no key '%s'", s->source, *path ? path : "the recipe",
-                   mn_kind_name(old->kind), part);
+    return mn_fail(MN_ERR_CONFIG, "%s: %s is %s, so it has no key '%s'", s->source, *path ? path : "the recipe", mn_kind_name(old->kind),
+                   part);
   size_t count = fresh ? 0 : old->count, at = 0;
   mn_entry *entries = mn_arena_alloc(s->arena, (count + 1) * sizeof *entries);
   const char *inner = mn_value_path_key(s->arena, path, part);
@@ -197,8 +211,7 @@ mn_status mn_value_set(mn_arena *arena, const mn_value *root, const char *assign
   if (mn_utf8_valid(assignment, strlen(assignment)) != strlen(assignment))
     return mn_fail(MN_ERR_CONFIG, "--set %s: not valid UTF-8", mn_printable(assignment, shown));
   if (!equals || equals == assignment)
-    return mn_fail(MN_ERR_CONFIG, "--set %s: expected key=value, as in --set model.d_model=256",
-                   mn_printable(assignment, shown));
+    return mn_fail(MN_ERR_CONFIG, "--set %s: expected key=value, as in --set model.d_model=256", mn_printable(assignment, shown));
   const char *source = mn_arena_format(arena, "--set %s", mn_printable(assignment, shown));
   char *path = mn_arena_format(arena, "%.*s", (int)(equals - assignment), assignment);
   if (!source || !path) return MN_ERR_MEMORY;
@@ -287,15 +300,22 @@ static bool is_flat(const mn_value *list) {
 
 static mn_status write_json(const mn_value *v, int indent, int depth, mn_text *out) {
   switch (v->kind) {
-  case MN_NULL: mn_text_add(out, "null"); break;
-  case MN_BOOLEAN: mn_text_add(out, v->as.boolean ? "true" : "false"); break;
-  case MN_INTEGER: mn_text_addf(out, "%lld", (long long)v->as.integer); break;
+  case MN_NULL:
+    mn_text_add(out, "null");
+    break;
+  case MN_BOOLEAN:
+    mn_text_add(out, v->as.boolean ? "true" : "false");
+    break;
+  case MN_INTEGER:
+    mn_text_addf(out, "%lld", (long long)v->as.integer);
+    break;
   case MN_REAL:
-    if (!isfinite(v->as.real))
-      return mn_fail(MN_ERR_ARG, "%s is %g, which JSON cannot say", *v->path ? v->path : "a value", v->as.real);
+    if (!isfinite(v->as.real)) return mn_fail(MN_ERR_ARG, "%s is %g, which JSON cannot say", *v->path ? v->path : "a value", v->as.real);
     mn_json_real(out, v->as.real);
     break;
-  case MN_TEXT: mn_json_quote(out, v->as.text); break;
+  case MN_TEXT:
+    mn_json_quote(out, v->as.text);
+    break;
   case MN_LIST: {
     bool flat = is_flat(v);
     mn_text_add(out, "[");

@@ -63,7 +63,7 @@ const char *mn_value_path_item(mn_arena *arena, const char *parent, size_t i);
 const mn_value *mn_value_bool(mn_arena *arena, bool b);
 const mn_value *mn_value_int(mn_arena *arena, int64_t i);
 const mn_value *mn_value_real(mn_arena *arena, double d);
-const mn_value *mn_value_text(mn_arena *arena, const char *s); /* copied */
+const mn_value *mn_value_text(mn_arena *arena, const char *s);                          /* copied */
 const mn_value *mn_value_list(mn_arena *arena, size_t n, const mn_value *const *items); /* the arrays are copied */
 const mn_value *mn_value_map(mn_arena *arena, size_t n, const char *const *keys, const mn_value *const *values);
 

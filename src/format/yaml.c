@@ -31,12 +31,10 @@ static mn_status next(reader *r, yaml_event_t *e) {
   if (r->yaml.error == YAML_MEMORY_ERROR) return mn_fail(MN_ERR_MEMORY, "out of memory while %s was read", r->file);
   const char *problem = r->yaml.problem ? r->yaml.problem : "unreadable";
   if (r->yaml.error == YAML_READER_ERROR)
-    return mn_fail(MN_ERR_FORMAT, "%s: not valid YAML: %s at byte %zu; save the file as UTF-8", r->file, problem,
-                   r->yaml.problem_offset);
+    return mn_fail(MN_ERR_FORMAT, "%s: not valid YAML: %s at byte %zu; save the file as UTF-8", r->file, problem, r->yaml.problem_offset);
   char place[MN_PLACE];
-  return mn_fail(MN_ERR_CONFIG, "%snot valid YAML: %s%s%s (column %zu)",
-                 mn_place(r->file, line_of(r, r->yaml.problem_mark), place), problem, r->yaml.context ? ", " : "", r->yaml.context ? r->yaml.context : "",
-                 r->yaml.problem_mark.column + 1);
+  return mn_fail(MN_ERR_CONFIG, "%snot valid YAML: %s%s%s (column %zu)", mn_place(r->file, line_of(r, r->yaml.problem_mark), place),
+                 problem, r->yaml.context ? ", " : "", r->yaml.context ? r->yaml.context : "", r->yaml.problem_mark.column + 1);
 }
 
 /* ---- scalars: the YAML 1.2 core schema ---------------------------------------------------------------------------- */
@@ -72,8 +70,8 @@ static mn_status read_integer(const reader *r, yaml_mark_t at, const char *digit
   *out = strtoll(digits, NULL, base);
   char shown[MN_PRINTABLE], place[MN_PLACE];
   if (errno == ERANGE)
-    return mn_fail(MN_ERR_CONFIG, "%sthe integer %s does not fit in 64 bits",
-                   mn_place(r->file, line_of(r, at), place), mn_printable(digits, shown));
+    return mn_fail(MN_ERR_CONFIG, "%sthe integer %s does not fit in 64 bits", mn_place(r->file, line_of(r, at), place),
+                   mn_printable(digits, shown));
   return MN_OK;
 }
 
@@ -161,9 +159,7 @@ static mn_status read_list(reader *r, int depth, mn_value *v) {
   return status;
 }
 
-static int by_key(const void *a, const void *b) {
-  return strcmp((*(const mn_entry *const *)a)->key, (*(const mn_entry *const *)b)->key);
-}
+static int by_key(const void *a, const void *b) { return strcmp((*(const mn_entry *const *)a)->key, (*(const mn_entry *const *)b)->key); }
 
 static mn_status refuse_duplicates(const reader *r, const mn_value *map) {
   if (map->count < 2) return MN_OK;
@@ -192,8 +188,7 @@ static mn_status read_key(reader *r, const yaml_event_t *e, mn_entry *entry) {
   const char *key = (const char *)e->data.scalar.value;
   if (strlen(key) != e->data.scalar.length) return fault(r, e->start_mark, "a key may not hold a zero byte");
   if (!*key) return fault(r, e->start_mark, "a key is empty; give it a name");
-  *entry = (mn_entry){mn_arena_strdup(r->arena, key), r->file, line_of(r, e->start_mark), (int)e->start_mark.column + 1,
-                      NULL};
+  *entry = (mn_entry){mn_arena_strdup(r->arena, key), r->file, line_of(r, e->start_mark), (int)e->start_mark.column + 1, NULL};
   return entry->key ? MN_OK : MN_ERR_MEMORY;
 }
 
@@ -226,8 +221,7 @@ static mn_status read_map(reader *r, int depth, mn_value *v) {
 }
 
 static mn_status read_value(reader *r, const yaml_event_t *e, const char *path, int depth, const mn_value **out) {
-  if (e->type == YAML_ALIAS_EVENT)
-    return fault(r, e->start_mark, "anchors and aliases are not supported; write the value out");
+  if (e->type == YAML_ALIAS_EVENT) return fault(r, e->start_mark, "anchors and aliases are not supported; write the value out");
   bool scalar = e->type == YAML_SCALAR_EVENT, list = e->type == YAML_SEQUENCE_START_EVENT;
   if (!scalar && !list && e->type != YAML_MAPPING_START_EVENT)
     return mn_fail(MN_ERR_INTERNAL, "%s: libyaml gave event %d for a value", r->file, (int)e->type);
@@ -238,8 +232,7 @@ static mn_status read_value(reader *r, const yaml_event_t *e, const char *path, 
   if (depth > MN_VALUE_DEPTH) return fault(r, e->start_mark, "values are nested more than 64 deep");
   mn_value *v = mn_arena_alloc(r->arena, sizeof *v);
   if (!v) return MN_ERR_MEMORY;
-  *v = (mn_value){.file = r->file, .line = line_of(r, e->start_mark), .column = (int)e->start_mark.column + 1,
-                  .path = path};
+  *v = (mn_value){.file = r->file, .line = line_of(r, e->start_mark), .column = (int)e->start_mark.column + 1, .path = path};
   *out = v;
   if (scalar) return read_scalar(r, e, v);
   return list ? read_list(r, depth + 1, v) : read_map(r, depth + 1, v);
@@ -268,8 +261,8 @@ static mn_status read_document(reader *r, const char *path, int depth, const mn_
   return expect(r, YAML_STREAM_END_EVENT, "a second document begins here; keep one document per file");
 }
 
-static mn_status parse(mn_arena *arena, const char *file, bool lines, const char *path, int depth, const char *text,
-                       size_t n, const mn_value **out) {
+static mn_status parse(mn_arena *arena, const char *file, bool lines, const char *path, int depth, const char *text, size_t n,
+                       const mn_value **out) {
   *out = NULL;
   reader r = {.arena = arena, .file = mn_arena_strdup(arena, file), .lines = lines};
   if (!r.file) return MN_ERR_MEMORY;
@@ -289,8 +282,7 @@ mn_status mn_yaml_parse(mn_arena *arena, const char *file, const char *text, siz
   return parse(arena, file, true, "", 0, text, n, out);
 }
 
-mn_status mn_yaml_parse_setting(mn_arena *arena, const char *source, const char *path, const char *text,
-                                const mn_value **out) {
+mn_status mn_yaml_parse_setting(mn_arena *arena, const char *source, const char *path, const char *text, const mn_value **out) {
   int depth = 1; /* as deep as the value will lie in the tree */
   for (const char *s = path; *s && depth <= MN_VALUE_DEPTH; s++) depth += *s == '.';
   return parse(arena, source, false, path, depth, text, strlen(text), out);

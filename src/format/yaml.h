@@ -12,7 +12,6 @@ mn_status mn_yaml_parse(mn_arena *arena, const char *file, const char *text, siz
 mn_status mn_yaml_read(mn_arena *arena, const char *path, const mn_value **out); /* a file of at most 8 MiB */
 
 /* The right side of --set: values stand at `path`, in `source`, which has no lines. */
-mn_status mn_yaml_parse_setting(mn_arena *arena, const char *source, const char *path, const char *text,
-                                const mn_value **out);
+mn_status mn_yaml_parse_setting(mn_arena *arena, const char *source, const char *path, const char *text, const mn_value **out);
 
 #endif

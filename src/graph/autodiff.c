@@ -42,7 +42,7 @@ static mn_tensor **slot(tensor_map *m, const mn_tensor *t) {
 typedef struct differentiation {
   mn_graph *g;
   tensor_map grad;
-  bool *active;      /* per node: depends on one of xs */
+  bool *active; /* per node: depends on one of xs */
   int n_xs;
   mn_tensor *const *xs;
 } differentiation;
@@ -77,8 +77,7 @@ static void differentiate_node(differentiation *d, mn_node *n, mn_tensor **dout,
   mn_vjp_composed(d->g, n, n->in, dout, need, din);
 }
 
-mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const *dys, int n_xs, mn_tensor *const *xs,
-                  mn_tensor **dxs) {
+mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const *dys, int n_xs, mn_tensor *const *xs, mn_tensor **dxs) {
   MN_TRY(mn_graph_status(g));
   differentiation d = {.g = g, .n_xs = n_xs, .xs = xs};
   int phase = g->phase, outer_block = g->block, last = -1;
@@ -150,8 +149,8 @@ done:
 }
 
 /* ---- copying ---- */
-mn_status mn_graph_inline(mn_graph *to, int n_map, mn_tensor *const *map_from, mn_tensor *const *map_to, int n_outs,
-                          mn_tensor *const *outs, mn_tensor **outs_in_to) {
+mn_status mn_graph_inline(mn_graph *to, int n_map, mn_tensor *const *map_from, mn_tensor *const *map_to, int n_outs, mn_tensor *const *outs,
+                          mn_tensor **outs_in_to) {
   if (n_outs == 0) return MN_OK;
   mn_graph *from = outs[0]->node->graph;
   tensor_map m = {0};

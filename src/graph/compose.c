@@ -5,9 +5,8 @@
 
 /* Each input gets a fresh name, so that the composition's own inputs are leaves for mn_grad even
  * when two of them are the same tensor. */
-void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tensor *const *in, int n_out,
-               const mn_dtype *types, const mn_shape *shapes, mn_tensor **dout, const bool *need, mn_tensor **din,
-               mn_tensor **out) {
+void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tensor *const *in, int n_out, const mn_dtype *types,
+               const mn_shape *shapes, mn_tensor **dout, const bool *need, mn_tensor **din, mn_tensor **out) {
   mn_node shell = {.op = op, .graph = g, .n_in = n_in, .n_out = n_out, .attr = (void *)attr};
   mn_tensor **cut = mn_arena_alloc(g->arena, (size_t)(n_in + 1) * sizeof *cut);
   mn_tensor **ys = mn_arena_alloc(g->arena, (size_t)(n_out + 1) * sizeof *ys);

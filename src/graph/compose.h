@@ -10,8 +10,7 @@ void mn_vjp_composed(mn_graph *g, mn_node *n, mn_tensor *const *in, mn_tensor **
 
 /* The same for an operation that is not a node yet: builds `op` with attr on in[], gives the gradients of its outputs
  * dout (NULL: none) for the inputs. Used by compositions of "_grad" operations. */
-void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tensor *const *in, int n_out,
-               const mn_dtype *types, const mn_shape *shapes, mn_tensor **dout, const bool *need, mn_tensor **din,
-               mn_tensor **out);
+void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tensor *const *in, int n_out, const mn_dtype *types,
+               const mn_shape *shapes, mn_tensor **dout, const bool *need, mn_tensor **din, mn_tensor **out);
 
 #endif

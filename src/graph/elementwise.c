@@ -9,28 +9,60 @@ static mn_tensor *c(mn_graph *g, mn_tensor *like, double v) { return mn_scalar(g
 static void ew_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   mn_tensor *a = n->in[0], *b = n->n_in > 1 ? n->in[1] : NULL, *y = n->out[0], *d = dout[0];
   switch ((mn_ew_code)n->op->code) {
-  case MN_EW_NEG: din[0] = mn_neg(g, d); break;
-  case MN_EW_ABS: din[0] = mn_mul(g, d, mn_sign(g, a)); break;
-  case MN_EW_SQRT: din[0] = mn_div(g, mn_mul_scalar(g, d, 0.5), y); break;
-  case MN_EW_RSQRT: din[0] = mn_mul(g, mn_mul_scalar(g, d, -0.5), mn_mul(g, y, mn_mul(g, y, y))); break;
-  case MN_EW_RECIP: din[0] = mn_neg(g, mn_mul(g, d, mn_mul(g, y, y))); break;
-  case MN_EW_EXP: din[0] = mn_mul(g, d, y); break;
-  case MN_EW_LOG: din[0] = mn_div(g, d, a); break;
-  case MN_EW_LOG1P: din[0] = mn_div(g, d, mn_add_scalar(g, a, 1)); break;
-  case MN_EW_SIN: din[0] = mn_mul(g, d, mn_cos(g, a)); break;
-  case MN_EW_COS: din[0] = mn_neg(g, mn_mul(g, d, mn_sin(g, a))); break;
-  case MN_EW_TANH: din[0] = mn_mul(g, d, mn_sub(g, c(g, y, 1), mn_mul(g, y, y))); break;
-  case MN_EW_SIGMOID: din[0] = mn_mul(g, d, mn_mul(g, y, mn_sub(g, c(g, y, 1), y))); break;
-  case MN_EW_ERF: din[0] = mn_mul(g, d, mn_mul_scalar(g, mn_exp(g, mn_neg(g, mn_mul(g, a, a))), 2 / sqrt(M_PI))); break;
-  case MN_EW_SOFTPLUS: din[0] = mn_mul(g, d, mn_sigmoid(g, a)); break;
-  case MN_EW_SILU: din[0] = mn_mul(g, d, mn_silu_slope(g, a)); break;
+  case MN_EW_NEG:
+    din[0] = mn_neg(g, d);
+    break;
+  case MN_EW_ABS:
+    din[0] = mn_mul(g, d, mn_sign(g, a));
+    break;
+  case MN_EW_SQRT:
+    din[0] = mn_div(g, mn_mul_scalar(g, d, 0.5), y);
+    break;
+  case MN_EW_RSQRT:
+    din[0] = mn_mul(g, mn_mul_scalar(g, d, -0.5), mn_mul(g, y, mn_mul(g, y, y)));
+    break;
+  case MN_EW_RECIP:
+    din[0] = mn_neg(g, mn_mul(g, d, mn_mul(g, y, y)));
+    break;
+  case MN_EW_EXP:
+    din[0] = mn_mul(g, d, y);
+    break;
+  case MN_EW_LOG:
+    din[0] = mn_div(g, d, a);
+    break;
+  case MN_EW_LOG1P:
+    din[0] = mn_div(g, d, mn_add_scalar(g, a, 1));
+    break;
+  case MN_EW_SIN:
+    din[0] = mn_mul(g, d, mn_cos(g, a));
+    break;
+  case MN_EW_COS:
+    din[0] = mn_neg(g, mn_mul(g, d, mn_sin(g, a)));
+    break;
+  case MN_EW_TANH:
+    din[0] = mn_mul(g, d, mn_sub(g, c(g, y, 1), mn_mul(g, y, y)));
+    break;
+  case MN_EW_SIGMOID:
+    din[0] = mn_mul(g, d, mn_mul(g, y, mn_sub(g, c(g, y, 1), y)));
+    break;
+  case MN_EW_ERF:
+    din[0] = mn_mul(g, d, mn_mul_scalar(g, mn_exp(g, mn_neg(g, mn_mul(g, a, a))), 2 / sqrt(M_PI)));
+    break;
+  case MN_EW_SOFTPLUS:
+    din[0] = mn_mul(g, d, mn_sigmoid(g, a));
+    break;
+  case MN_EW_SILU:
+    din[0] = mn_mul(g, d, mn_silu_slope(g, a));
+    break;
   case MN_EW_SILU_SLOPE: { /* s (1 - s) (2 + x (1 - 2 s)), s = sigmoid(x) */
     mn_tensor *s = mn_sigmoid(g, a), *rest = mn_sub(g, c(g, a, 1), s);
     mn_tensor *bend = mn_add_scalar(g, mn_mul(g, a, mn_sub(g, rest, s)), 2);
     din[0] = mn_mul(g, d, mn_mul(g, mn_mul(g, s, rest), bend));
     break;
   }
-  case MN_EW_ADD: din[0] = d, din[1] = d; break;
+  case MN_EW_ADD:
+    din[0] = d, din[1] = d;
+    break;
   case MN_EW_SUB:
     din[0] = d;
     if (need[1]) din[1] = mn_neg(g, d);
@@ -62,8 +94,11 @@ static void ew_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need,
     if (need[1]) din[1] = mn_select(g, a, d, c(g, d, 0));
     if (need[2]) din[2] = mn_select(g, a, c(g, d, 0), d);
     break;
-  case MN_EW_CAST: din[0] = mn_cast(g, d, a->dtype); break;
-  default: break;
+  case MN_EW_CAST:
+    din[0] = mn_cast(g, d, a->dtype);
+    break;
+  default:
+    break;
   }
 }
 
@@ -74,15 +109,18 @@ static int ew_inplace(const mn_node *n, int j) {
   return -1;
 }
 
-#define OTHER(upper, lower)                                                                                            \
+#define OTHER(upper, lower)                                                                                                                \
   [MN_EW_##upper] = {.name = #lower, .cls = MN_OP_ELEMENTWISE, .code = MN_EW_##upper, .grad = ew_grad, .inplace = ew_inplace},
-#define CONSTANT(upper)                                                                                                \
-  (MN_EW_##upper == MN_EW_SIGN || MN_EW_##upper == MN_EW_FLOOR || MN_EW_##upper == MN_EW_NOT ||                        \
-   MN_EW_##upper == MN_EW_LT || MN_EW_##upper == MN_EW_LE || MN_EW_##upper == MN_EW_EQ || MN_EW_##upper == MN_EW_AND || \
-   MN_EW_##upper == MN_EW_OR)
-#define X(upper, lower)                                                                                                \
-  [MN_EW_##upper] = {.name = #lower, .cls = MN_OP_ELEMENTWISE, .code = MN_EW_##upper, .grad = ew_grad,                 \
-                     .inplace = ew_inplace, .no_grad = CONSTANT(upper)},
+#define CONSTANT(upper)                                                                                                                    \
+  (MN_EW_##upper == MN_EW_SIGN || MN_EW_##upper == MN_EW_FLOOR || MN_EW_##upper == MN_EW_NOT || MN_EW_##upper == MN_EW_LT ||               \
+   MN_EW_##upper == MN_EW_LE || MN_EW_##upper == MN_EW_EQ || MN_EW_##upper == MN_EW_AND || MN_EW_##upper == MN_EW_OR)
+#define X(upper, lower)                                                                                                                    \
+  [MN_EW_##upper] = {.name = #lower,                                                                                                       \
+                     .cls = MN_OP_ELEMENTWISE,                                                                                             \
+                     .code = MN_EW_##upper,                                                                                                \
+                     .grad = ew_grad,                                                                                                      \
+                     .inplace = ew_inplace,                                                                                                \
+                     .no_grad = CONSTANT(upper)},
 const mn_op mn_op_ew_table[MN_EW_CODES] = {MN_EW_UNARY(X) MN_EW_BINARY(X) OTHER(SELECT, select) OTHER(CAST, cast)};
 #undef X
 
@@ -126,11 +164,11 @@ static mn_tensor *binary(mn_graph *g, mn_ew_code code, mn_tensor *a, mn_tensor *
   return mn_node1(g, op, 2, (mn_tensor *[]){mn_expand(g, a, s), mn_expand(g, b, s)}, logical ? MN_BOOL : a->dtype, s, NULL);
 }
 
-#define X(upper, lower)                                                                                                \
+#define X(upper, lower)                                                                                                                    \
   mn_tensor *mn_##lower(mn_graph *g, mn_tensor *x) { return unary(g, MN_EW_##upper, x); }
 MN_EW_UNARY(X)
 #undef X
-#define X(upper, lower)                                                                                                \
+#define X(upper, lower)                                                                                                                    \
   mn_tensor *mn_##lower(mn_graph *g, mn_tensor *a, mn_tensor *b) { return binary(g, MN_EW_##upper, a, b); }
 MN_EW_BINARY(X)
 #undef X

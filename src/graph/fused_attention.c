@@ -14,8 +14,7 @@ static int64_t attention_flops(const mn_node *n) { /* scores and values; a causa
 }
 
 /* visible[B or 1, 1, 1, T, S]: which key each query may see */
-static mn_tensor *visibility(mn_graph *g, const mn_attention_attr *a, mn_tensor *q, mn_tensor *k, mn_tensor *q_pos,
-                             mn_tensor *k_pos) {
+static mn_tensor *visibility(mn_graph *g, const mn_attention_attr *a, mn_tensor *q, mn_tensor *k, mn_tensor *q_pos, mn_tensor *k_pos) {
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1), S = mn_dim(k, 1);
   mn_tensor *slot = mn_iota(g, MN_I32, MN_SHAPE(1, 1, 1, 1, S), 4);
   mn_tensor *kp = k_pos ? mn_reshape(g, k_pos, MN_SHAPE(B, 1, 1, 1, S)) : mn_add_scalar(g, slot, (double)-a->prefix);
@@ -45,8 +44,7 @@ static void attention_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor
   mn_tensor *k = mn_unsqueeze(g, mn_permute(g, mn_cast(g, in[1], t), (int[]){0, 2, 3, 1}), 2);
   mn_tensor *v = mn_unsqueeze(g, mn_permute(g, mn_cast(g, in[2], t), (int[]){0, 2, 1, 3}), 2);
   mn_tensor *s = mn_mul_scalar(g, mn_matmul(g, q, k), a->scale);
-  if (bias)
-    s = mn_add(g, s, mn_reshape(g, mn_expand(g, mn_cast(g, bias, t), MN_SHAPE(B, H, T, S)), MN_SHAPE(B, G, R, T, S)));
+  if (bias) s = mn_add(g, s, mn_reshape(g, mn_expand(g, mn_cast(g, bias, t), MN_SHAPE(B, H, T, S)), MN_SHAPE(B, G, R, T, S)));
   mn_tensor *seen = visibility(g, a, in[0], in[1], q_pos, k_pos);
   s = mn_select(g, seen, s, mn_scalar(g, t, -1e30));
   mn_tensor *m = mn_stop_gradient(g, mn_max(g, s, 1u << 4));
@@ -80,8 +78,12 @@ static void attention_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool
   for (int i = 0; i < 3; i++) din[i] = d->out[i];
   if (a->has_bias) din[bias] = d->out[3];
 }
-const mn_op mn_op_attention = {.name = "attention", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_attention_attr),
-                               .grad = attention_grad, .compose = attention_compose, .flops = attention_flops};
+const mn_op mn_op_attention = {.name = "attention",
+                               .cls = MN_OP_FUSED,
+                               .attr_size = sizeof(mn_attention_attr),
+                               .grad = attention_grad,
+                               .compose = attention_compose,
+                               .flops = attention_flops};
 
 static int64_t attention_grad_flops(const mn_node *n) { return attention_flops(n) * 5 / 2; }
 
@@ -97,29 +99,30 @@ static void attention_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_t
   for (int i = 0; i < 3; i++) out[i] = din[i];
   if (a->has_bias) out[3] = din[bias];
 }
-const mn_op mn_op_attention_grad = {.name = "attention_grad", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_attention_attr),
-                                    .compose = attention_grad_compose, .flops = attention_grad_flops};
+const mn_op mn_op_attention_grad = {.name = "attention_grad",
+                                    .cls = MN_OP_FUSED,
+                                    .attr_size = sizeof(mn_attention_attr),
+                                    .compose = attention_grad_compose,
+                                    .flops = attention_grad_flops};
 
-mn_tensor *mn_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *q_pos, mn_tensor *k_pos,
-                        mn_tensor *bias, mn_attention_attr attr, mn_tensor **lse) {
+mn_tensor *mn_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *q_pos, mn_tensor *k_pos, mn_tensor *bias,
+                        mn_attention_attr attr, mn_tensor **lse) {
   mn_tensor *in[6] = {q, k, v};
   int n = 3;
   if (lse) *lse = NULL;
   if (!q || !k || !v) return NULL;
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1), H = mn_dim(q, 2), S = mn_dim(k, 1), G = mn_dim(k, 2);
   char x[96], y[96], z[96];
-  bool ok = q->shape.ndim == 4 && k->shape.ndim == 4 && v->shape.ndim == 4 && mn_dim(k, 0) == B && mn_dim(v, 0) == B &&
-            mn_dim(v, 1) == S && mn_dim(v, 2) == G && G > 0 && H % G == 0 && mn_dim(q, 3) == mn_dim(k, 3) &&
-            q->dtype == k->dtype && q->dtype == v->dtype && mn_dtype_is_float(q->dtype);
+  bool ok = q->shape.ndim == 4 && k->shape.ndim == 4 && v->shape.ndim == 4 && mn_dim(k, 0) == B && mn_dim(v, 0) == B && mn_dim(v, 1) == S &&
+            mn_dim(v, 2) == G && G > 0 && H % G == 0 && mn_dim(q, 3) == mn_dim(k, 3) && q->dtype == k->dtype && q->dtype == v->dtype &&
+            mn_dtype_is_float(q->dtype);
   if (!ok) {
-    mn_graph_fault(g, MN_ERR_SHAPE,
-                   "attention: q %s, k %s, v %s do not fit ([B,T,H,K], [B,S,G,K], [B,S,G,V], G divides H, one type)",
+    mn_graph_fault(g, MN_ERR_SHAPE, "attention: q %s, k %s, v %s do not fit ([B,T,H,K], [B,S,G,K], [B,S,G,V], G divides H, one type)",
                    mn_shape_str(&q->shape, x), mn_shape_str(&k->shape, y), mn_shape_str(&v->shape, z));
     return NULL;
   }
-  if (!q_pos != !k_pos || (q_pos && (q_pos->dtype != MN_I32 || k_pos->dtype != MN_I32 || q_pos->shape.ndim != 1 ||
-                                     mn_dim(q_pos, 0) != B || k_pos->shape.ndim != 2 || mn_dim(k_pos, 0) != B ||
-                                     mn_dim(k_pos, 1) != S))) {
+  if (!q_pos != !k_pos || (q_pos && (q_pos->dtype != MN_I32 || k_pos->dtype != MN_I32 || q_pos->shape.ndim != 1 || mn_dim(q_pos, 0) != B ||
+                                     k_pos->shape.ndim != 2 || mn_dim(k_pos, 0) != B || mn_dim(k_pos, 1) != S))) {
     mn_graph_fault(g, MN_ERR_SHAPE, "attention: positions come in pairs, q_pos i32 [B] and k_pos i32 [B,S]");
     return NULL;
   }
@@ -147,8 +150,7 @@ static void masked_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *n
   mn_tensor *pt = mn_transpose(g, p, -1, -2);
   if (need[0]) din[0] = mn_masked_product(g, d, z, p, y);
   if (need[1]) din[1] = mn_masked_product(g, z, d, pt, x);
-  if (need[2])
-    din[2] = mn_mul(g, mn_matmul(g, d, mn_transpose(g, z, -1, -2)), mn_matmul(g, x, mn_transpose(g, y, -1, -2)));
+  if (need[2]) din[2] = mn_mul(g, mn_matmul(g, d, mn_transpose(g, z, -1, -2)), mn_matmul(g, x, mn_transpose(g, y, -1, -2)));
   if (need[3]) din[3] = mn_masked_product(g, y, x, pt, d);
 }
 static int64_t masked_flops(const mn_node *n) {
@@ -161,9 +163,9 @@ mn_tensor *mn_masked_product(mn_graph *g, mn_tensor *x, mn_tensor *y, mn_tensor 
   mn_tensor *in[4] = {x, y, p, z};
   if (!x || !y || !p || !z) return NULL;
   int nd = x->shape.ndim;
-  bool ok = nd >= 2 && y->shape.ndim == nd && p->shape.ndim == nd && z->shape.ndim == nd && x->dtype == y->dtype &&
-            x->dtype == p->dtype && x->dtype == z->dtype && mn_dim(x, -1) == mn_dim(y, -1) &&
-            mn_dim(p, -2) == mn_dim(x, -2) && mn_dim(p, -1) == mn_dim(y, -2) && mn_dim(z, -2) == mn_dim(y, -2);
+  bool ok = nd >= 2 && y->shape.ndim == nd && p->shape.ndim == nd && z->shape.ndim == nd && x->dtype == y->dtype && x->dtype == p->dtype &&
+            x->dtype == z->dtype && mn_dim(x, -1) == mn_dim(y, -1) && mn_dim(p, -2) == mn_dim(x, -2) && mn_dim(p, -1) == mn_dim(y, -2) &&
+            mn_dim(z, -2) == mn_dim(y, -2);
   for (int i = 0; ok && i < nd - 2; i++)
     ok = x->shape.dim[i] == y->shape.dim[i] && x->shape.dim[i] == p->shape.dim[i] && x->shape.dim[i] == z->shape.dim[i];
   if (!ok) {

@@ -51,20 +51,18 @@ static void ce_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor *
 const mn_op mn_op_linear_ce_grad = {
     .name = "linear_cross_entropy_grad", .cls = MN_OP_FUSED, .compose = ce_grad_compose, .flops = ce_grad_flops};
 
-mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight,
-                                   mn_tensor **nll) {
+mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight, mn_tensor **nll) {
   if (nll) *nll = NULL;
   if (!h || !w || !target) return NULL;
   mn_dtype t = h->dtype == MN_F64 ? MN_F64 : MN_F32;
   if (!weight) weight = mn_full(g, t, target->shape, 1);
-  bool ok = h->shape.ndim == 2 && w->shape.ndim == 2 && mn_dim(h, 1) == mn_dim(w, 1) && h->dtype == w->dtype &&
-            target->dtype == MN_I32 && target->shape.ndim == 1 && mn_dim(target, 0) == mn_dim(h, 0) && weight &&
-            weight->dtype == t && mn_shape_equal(&weight->shape, &target->shape);
+  bool ok = h->shape.ndim == 2 && w->shape.ndim == 2 && mn_dim(h, 1) == mn_dim(w, 1) && h->dtype == w->dtype && target->dtype == MN_I32 &&
+            target->shape.ndim == 1 && mn_dim(target, 0) == mn_dim(h, 0) && weight && weight->dtype == t &&
+            mn_shape_equal(&weight->shape, &target->shape);
   if (!ok) {
     char a[96], b[96], c[96];
     mn_graph_fault(g, MN_ERR_SHAPE, "linear_cross_entropy: h %s %s, w %s %s, target %s do not fit", mn_dtype_name(h->dtype),
-                   mn_shape_str(&h->shape, a), mn_dtype_name(w->dtype), mn_shape_str(&w->shape, b),
-                   mn_shape_str(&target->shape, c));
+                   mn_shape_str(&h->shape, a), mn_dtype_name(w->dtype), mn_shape_str(&w->shape, b), mn_shape_str(&target->shape, c));
     return NULL;
   }
   mn_node *n = mn_node_new(g, &mn_op_linear_ce, 4, (mn_tensor *[]){h, w, target, weight}, 2, (mn_dtype[]){t, t},
@@ -92,20 +90,24 @@ static int adamw_inplace(const mn_node *n, int j) {
   return j == 0 ? 0 : j + 1;
 }
 static int64_t adamw_flops(const mn_node *n) { return 14 * mn_shape_count(&n->in[0]->shape); }
-const mn_op mn_op_adamw = {.name = "adamw", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_adamw_attr), .compose = adamw_compose,
-                           .inplace = adamw_inplace, .flops = adamw_flops};
+const mn_op mn_op_adamw = {.name = "adamw",
+                           .cls = MN_OP_FUSED,
+                           .attr_size = sizeof(mn_adamw_attr),
+                           .compose = adamw_compose,
+                           .inplace = adamw_inplace,
+                           .flops = adamw_flops};
 
-void mn_adamw(mn_graph *g, mn_tensor *p, mn_tensor *grad, mn_tensor *m, mn_tensor *v, mn_tensor *scalars,
-              mn_adamw_attr attr, mn_tensor **p1, mn_tensor **m1, mn_tensor **v1) {
+void mn_adamw(mn_graph *g, mn_tensor *p, mn_tensor *grad, mn_tensor *m, mn_tensor *v, mn_tensor *scalars, mn_adamw_attr attr,
+              mn_tensor **p1, mn_tensor **m1, mn_tensor **v1) {
   *p1 = *m1 = *v1 = NULL;
   if (!p || !grad || !m || !v || !scalars) return;
-  if (!mn_shape_equal(&p->shape, &grad->shape) || !mn_shape_equal(&p->shape, &m->shape) ||
-      !mn_shape_equal(&p->shape, &v->shape) || mn_shape_count(&scalars->shape) != 5) {
+  if (!mn_shape_equal(&p->shape, &grad->shape) || !mn_shape_equal(&p->shape, &m->shape) || !mn_shape_equal(&p->shape, &v->shape) ||
+      mn_shape_count(&scalars->shape) != 5) {
     mn_graph_fault(g, MN_ERR_SHAPE, "adamw: parameter, gradient and moments must have one shape; 5 scalars");
     return;
   }
-  mn_node *n = mn_node_new(g, &mn_op_adamw, 5, (mn_tensor *[]){p, grad, m, v, scalars}, 3,
-                           (mn_dtype[]){p->dtype, m->dtype, v->dtype}, (mn_shape[]){p->shape, p->shape, p->shape}, &attr);
+  mn_node *n = mn_node_new(g, &mn_op_adamw, 5, (mn_tensor *[]){p, grad, m, v, scalars}, 3, (mn_dtype[]){p->dtype, m->dtype, v->dtype},
+                           (mn_shape[]){p->shape, p->shape, p->shape}, &attr);
   if (!n) return;
   *p1 = n->out[0];
   *m1 = n->out[1];

@@ -29,19 +29,17 @@ static void norm_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   mn_node *d = mn_node_new(g, &mn_op_norm_grad, n->n_in + 1, in, n->n_in, types, shapes, n->attr);
   for (int i = 0; d && i < n->n_in; i++) din[i] = d->out[i];
 }
-const mn_op mn_op_norm = {.name = "norm", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_norm_attr), .grad = norm_grad,
-                          .compose = norm_compose};
+const mn_op mn_op_norm = {
+    .name = "norm", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_norm_attr), .grad = norm_grad, .compose = norm_compose};
 
 static void norm_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   int k = n->n_in - 1;
   bool need[3] = {true, true, true};
   mn_vjp_of(g, &mn_op_norm, n->attr, k, in, 1, &in[k]->dtype, &in[k]->shape, &in[k], need, out, NULL);
 }
-const mn_op mn_op_norm_grad = {
-    .name = "norm_grad", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_norm_attr), .compose = norm_grad_compose};
+const mn_op mn_op_norm_grad = {.name = "norm_grad", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_norm_attr), .compose = norm_grad_compose};
 
-mn_tensor *mn_norm(mn_graph *g, mn_norm_kind kind, mn_tensor *x, mn_tensor *weight, mn_tensor *bias, double eps,
-                   mn_dtype out) {
+mn_tensor *mn_norm(mn_graph *g, mn_norm_kind kind, mn_tensor *x, mn_tensor *weight, mn_tensor *bias, double eps, mn_dtype out) {
   mn_tensor *in[3] = {x};
   int n = 1;
   if (weight) in[n++] = weight;
@@ -127,8 +125,8 @@ static void rope_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   a.inverse = !a.inverse;
   din[0] = mn_node1(g, &mn_op_rope, 3, (mn_tensor *[]){dout[0], n->in[1], n->in[2]}, n->in[0]->dtype, n->in[0]->shape, &a);
 }
-const mn_op mn_op_rope = {.name = "rope", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_rope_attr), .grad = rope_grad,
-                          .compose = rope_compose};
+const mn_op mn_op_rope = {
+    .name = "rope", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_rope_attr), .grad = rope_grad, .compose = rope_compose};
 
 mn_tensor *mn_rope(mn_graph *g, mn_tensor *x, mn_tensor *cos, mn_tensor *sin, bool interleaved) {
   mn_tensor *in[3] = {x, cos, sin};

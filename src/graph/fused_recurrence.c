@@ -29,8 +29,12 @@ static void conv_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   for (int i = 0; d && i < n->n_in; i++) din[i] = d->out[i];
 }
 static int64_t conv_flops(const mn_node *n) { return 2 * mn_shape_count(&n->in[0]->shape) * mn_dim(n->in[1], 1); }
-const mn_op mn_op_conv = {.name = "causal_conv", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_conv_attr), .grad = conv_grad,
-                          .compose = conv_compose, .flops = conv_flops};
+const mn_op mn_op_conv = {.name = "causal_conv",
+                          .cls = MN_OP_FUSED,
+                          .attr_size = sizeof(mn_conv_attr),
+                          .grad = conv_grad,
+                          .compose = conv_compose,
+                          .flops = conv_flops};
 
 static void conv_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   int k = n->n_in - 1;
@@ -38,8 +42,11 @@ static void conv_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor
   mn_vjp_of(g, &mn_op_conv, n->attr, k, in, 1, &in[k]->dtype, &in[k]->shape, &in[k], need, out, NULL);
 }
 static int64_t conv_grad_flops(const mn_node *n) { return 2 * conv_flops(n); }
-const mn_op mn_op_conv_grad = {.name = "causal_conv_grad", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_conv_attr),
-                               .compose = conv_grad_compose, .flops = conv_grad_flops};
+const mn_op mn_op_conv_grad = {.name = "causal_conv_grad",
+                               .cls = MN_OP_FUSED,
+                               .attr_size = sizeof(mn_conv_attr),
+                               .compose = conv_grad_compose,
+                               .flops = conv_grad_flops};
 
 mn_tensor *mn_causal_conv(mn_graph *g, mn_tensor *x, mn_tensor *w, mn_tensor *bias, mn_tensor *prefix) {
   mn_tensor *in[4] = {x, w};
@@ -47,8 +54,8 @@ mn_tensor *mn_causal_conv(mn_graph *g, mn_tensor *x, mn_tensor *w, mn_tensor *bi
   if (!x || !w) return NULL;
   bool ok = x->shape.ndim == 3 && w->shape.ndim == 2 && mn_dim(w, 0) == mn_dim(x, 2) && mn_dim(w, 1) >= 1 &&
             (!bias || (bias->shape.ndim == 1 && mn_dim(bias, 0) == mn_dim(x, 2))) &&
-            (!prefix || (prefix->shape.ndim == 3 && mn_dim(prefix, 0) == mn_dim(x, 0) &&
-                         mn_dim(prefix, 1) == mn_dim(w, 1) - 1 && mn_dim(prefix, 2) == mn_dim(x, 2)));
+            (!prefix || (prefix->shape.ndim == 3 && mn_dim(prefix, 0) == mn_dim(x, 0) && mn_dim(prefix, 1) == mn_dim(w, 1) - 1 &&
+                         mn_dim(prefix, 2) == mn_dim(x, 2)));
   if (!ok) {
     char a[96], b[96];
     mn_graph_fault(g, MN_ERR_SHAPE, "causal_conv: x %s and w %s do not fit ([B,T,D], [D,W]; bias [D], prefix [B,W-1,D])",
@@ -159,8 +166,12 @@ static int64_t recurrence_flops(const mn_node *n) {
   int64_t per_state = 2 * K * V, states = 2 + a->momentum * 2 + (a->write != MN_WRITE_VALUE);
   return tokens * (states * per_state + 2 * C * (K + V));
 }
-const mn_op mn_op_recurrence = {.name = "linear_recurrence", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_recurrence_attr),
-                                .grad = recurrence_grad, .compose = recurrence_compose, .flops = recurrence_flops};
+const mn_op mn_op_recurrence = {.name = "linear_recurrence",
+                                .cls = MN_OP_FUSED,
+                                .attr_size = sizeof(mn_recurrence_attr),
+                                .grad = recurrence_grad,
+                                .compose = recurrence_compose,
+                                .flops = recurrence_flops};
 
 static void recurrence_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   const mn_recurrence_attr *a = n->attr;
@@ -175,8 +186,10 @@ static void recurrence_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_
   for (int i = 0; i < n->n_out; i++) out[i] = din[i];
 }
 static int64_t recurrence_grad_flops(const mn_node *n) { return 3 * recurrence_flops(n); }
-const mn_op mn_op_recurrence_grad = {.name = "linear_recurrence_grad", .cls = MN_OP_FUSED,
-                                     .attr_size = sizeof(mn_recurrence_attr), .compose = recurrence_grad_compose,
+const mn_op mn_op_recurrence_grad = {.name = "linear_recurrence_grad",
+                                     .cls = MN_OP_FUSED,
+                                     .attr_size = sizeof(mn_recurrence_attr),
+                                     .compose = recurrence_grad_compose,
                                      .flops = recurrence_grad_flops};
 
 static bool has_shape(mn_tensor *x, mn_shape s) { return x && mn_shape_equal(&x->shape, &s); }
@@ -193,12 +206,10 @@ void mn_linear_recurrence(mn_graph *g, mn_recurrence_io *io, mn_recurrence_attr 
   bool ok = io->q->shape.ndim == 4 && has_shape(io->k, io->q->shape) && has_shape(io->v, MN_SHAPE(B, T, H, V)) &&
             has_shape(io->theta, gate) && (!attr.decay || has_shape(io->log_a, gate)) &&
             (!attr.momentum || (has_shape(io->log_eta, gate) && has_shape(io->s0, state))) && has_shape(io->w0, state) &&
-            (!anchored || has_shape(io->a0, state)) && (!attr.has_phase || has_shape(io->phase, MN_SHAPE(B))) &&
-            attr.chunk >= 1;
+            (!anchored || has_shape(io->a0, state)) && (!attr.has_phase || has_shape(io->phase, MN_SHAPE(B))) && attr.chunk >= 1;
   if (!ok) {
     char x[96], y[96];
-    mn_graph_fault(g, MN_ERR_SHAPE,
-                   "linear_recurrence: q %s, v %s: operands do not fit (gates [B,T,H], states [B,H,K,V], chunk >= 1)",
+    mn_graph_fault(g, MN_ERR_SHAPE, "linear_recurrence: q %s, v %s: operands do not fit (gates [B,T,H], states [B,H,K,V], chunk >= 1)",
                    mn_shape_str(&io->q->shape, x), mn_shape_str(&io->v->shape, y));
     return;
   }

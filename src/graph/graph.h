@@ -35,9 +35,9 @@ struct mn_node { /* an application of an operation. Ids grow in building order, 
   int n_in, n_out;
   mn_tensor **in;
   mn_tensor **out;
-  void *attr;      /* op->attr_size bytes, owned by the graph's arena */
-  int phase;       /* 0 forward; each mn_grad adds its nodes one phase later */
-  int block;       /* which block of the model it belongs to; -1 none        */
+  void *attr; /* op->attr_size bytes, owned by the graph's arena */
+  int phase;  /* 0 forward; each mn_grad adds its nodes one phase later */
+  int block;  /* which block of the model it belongs to; -1 none        */
 };
 
 /* ---- operations ------------------------------------------------------------------------------------------------ */
@@ -53,8 +53,8 @@ struct mn_op {
   const char *name;
   mn_op_class cls;
   size_t attr_size;
-  int code;     /* element-wise: mn_ew_code; reductions: mn_reduce_code; else 0 */
-  bool effect;  /* never merged or dropped although nothing reads it */
+  int code;    /* element-wise: mn_ew_code; reductions: mn_reduce_code; else 0 */
+  bool effect; /* never merged or dropped although nothing reads it */
   /* din[i] = gradient of in[i] (leave NULL for none) where need[i], given dout[j] (NULL where no gradient arrives; at
    * least one arrives). NULL for fused operations that are differentiated through their composition. */
   void (*grad)(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din);
@@ -71,29 +71,28 @@ struct mn_op {
 /* ---- graphs ---------------------------------------------------------------------------------------------------- */
 struct mn_graph {
   mn_arena *arena;
-  mn_status status;   /* sticky */
-  char *message;      /* of the first fault */
+  mn_status status; /* sticky */
+  char *message;    /* of the first fault */
   mn_node **nodes;
   int n_nodes, cap_nodes;
-  int phase, block;   /* stamped on new nodes */
-  mn_graph *parent;   /* a scan's body knows the graph it is a body of */
+  int phase, block;                    /* stamped on new nodes */
+  mn_graph *parent;                    /* a scan's body knows the graph it is a body of */
   mn_tensor **captured, **captured_as; /* of a body: outer tensor -> body input */
   int n_captured, cap_captured;
 };
 
 mn_graph *mn_graph_new(void);
-void mn_graph_free(mn_graph *g);                      /* frees all tensors, nodes and bodies */
-mn_status mn_graph_status(const mn_graph *g);         /* puts the first fault's text in mn_message() */
+void mn_graph_free(mn_graph *g);              /* frees all tensors, nodes and bodies */
+mn_status mn_graph_status(const mn_graph *g); /* puts the first fault's text in mn_message() */
 void mn_graph_fault(mn_graph *g, mn_status status, const char *fmt, ...) MN_PRINTF(3, 4);
 
 /* Low level, used by the operations themselves: a node with n_out outputs whose types and shapes are given. */
 mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, int n_out, const mn_dtype *dtypes,
                      const mn_shape *shapes, const void *attr);
 /* The same with one output; returns it. */
-mn_tensor *mn_node1(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, mn_dtype dtype, mn_shape shape,
-                    const void *attr);
+mn_tensor *mn_node1(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, mn_dtype dtype, mn_shape shape, const void *attr);
 mn_tensor *mn_named(mn_tensor *t, const char *name); /* names it (copied), returns it */
-int64_t mn_dim(const mn_tensor *t, int axis); /* negative axes count from the end; 0 when t is NULL */
+int64_t mn_dim(const mn_tensor *t, int axis);        /* negative axes count from the end; 0 when t is NULL */
 
 /* ---- leaves ---- */
 mn_tensor *mn_input(mn_graph *g, const char *name, mn_dtype t, mn_shape s);    /* bound by the caller, never written */
@@ -102,19 +101,23 @@ mn_tensor *mn_const(mn_graph *g, mn_dtype t, mn_shape s, const void *data);    /
 mn_tensor *mn_scalar(mn_graph *g, mn_dtype t, double value);                   /* shape [] */
 mn_tensor *mn_full(mn_graph *g, mn_dtype t, mn_shape s, double value);         /* an expanded scalar */
 mn_tensor *mn_zeros_like(mn_graph *g, mn_tensor *x);
-mn_tensor *mn_iota(mn_graph *g, mn_dtype t, mn_shape s, int axis);             /* index along the axis */
+mn_tensor *mn_iota(mn_graph *g, mn_dtype t, mn_shape s, int axis); /* index along the axis */
 /* Philox stream: element i of the (key, step) stream; step is an i64 scalar tensor, so each run can differ. */
 mn_tensor *mn_random_uniform_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step); /* f32 [0,1) */
 mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step);  /* f32       */
 
 /* ---- element-wise: operands broadcast as in NumPy; types must agree (cast explicitly) ---- */
-#define MN_EW_UNARY(X)                                                                                                 \
-  X(NEG, neg) X(ABS, abs) X(SIGN, sign) X(SQRT, sqrt) X(RSQRT, rsqrt) X(RECIP, recip) X(EXP, exp) X(LOG, log)          \
-  X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not)          \
-  X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
-#define MN_EW_BINARY(X)                                                                                                \
-  X(ADD, add) X(SUB, sub) X(MUL, mul) X(DIV, div) X(MAXIMUM, maximum) X(MINIMUM, minimum) X(POW, pow) X(MOD, mod)      \
-  X(LT, lt) X(LE, le) X(EQ, eq) X(AND, and) X(OR, or)
+#define MN_EW_UNARY(X)                                                                                                                     \
+  X(NEG, neg)                                                                                                                              \
+  X(ABS, abs)                                                                                                                              \
+  X(SIGN, sign)                                                                                                                            \
+  X(SQRT, sqrt) X(RSQRT, rsqrt) X(RECIP, recip) X(EXP, exp) X(LOG, log) X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh)              \
+      X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
+#define MN_EW_BINARY(X)                                                                                                                    \
+  X(ADD, add)                                                                                                                              \
+  X(SUB, sub)                                                                                                                              \
+  X(MUL, mul)                                                                                                                              \
+  X(DIV, div) X(MAXIMUM, maximum) X(MINIMUM, minimum) X(POW, pow) X(MOD, mod) X(LT, lt) X(LE, le) X(EQ, eq) X(AND, and) X(OR, or)
 /* sign(0)=0; softplus(x) = log(1 + exp(x)), stable; silu(x) = x sigmoid(x), silu_slope its derivative; mod is floored, with the sign of the divisor; comparisons, AND, OR, NOT give bool. */
 typedef enum mn_ew_code {
 #define X(upper, lower) MN_EW_##upper,
@@ -136,8 +139,8 @@ mn_tensor *mn_cast(mn_graph *g, mn_tensor *x, mn_dtype t); /* returns x itself w
 mn_tensor *mn_add_scalar(mn_graph *g, mn_tensor *x, double c);
 mn_tensor *mn_mul_scalar(mn_graph *g, mn_tensor *x, double c);
 mn_tensor *mn_square(mn_graph *g, mn_tensor *x);
-mn_tensor *mn_gelu(mn_graph *g, mn_tensor *x);         /* exact, with erf */
-mn_tensor *mn_gelu_tanh(mn_graph *g, mn_tensor *x);    /* tanh approximation */
+mn_tensor *mn_gelu(mn_graph *g, mn_tensor *x);      /* exact, with erf */
+mn_tensor *mn_gelu_tanh(mn_graph *g, mn_tensor *x); /* tanh approximation */
 mn_tensor *mn_relu(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_log_sigmoid(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_stop_gradient(mn_graph *g, mn_tensor *x);
@@ -145,9 +148,9 @@ mn_tensor *mn_identity(mn_graph *g, mn_tensor *x); /* another tensor of the same
 
 /* ---- views: no arithmetic, no copy where the layout allows ---- */
 mn_tensor *mn_reshape(mn_graph *g, mn_tensor *x, mn_shape s);
-mn_tensor *mn_permute(mn_graph *g, mn_tensor *x, const int *axes);   /* out axis i is in axis axes[i] */
+mn_tensor *mn_permute(mn_graph *g, mn_tensor *x, const int *axes); /* out axis i is in axis axes[i] */
 mn_tensor *mn_transpose(mn_graph *g, mn_tensor *x, int a, int b);
-mn_tensor *mn_expand(mn_graph *g, mn_tensor *x, mn_shape s);         /* broadcast to s */
+mn_tensor *mn_expand(mn_graph *g, mn_tensor *x, mn_shape s); /* broadcast to s */
 mn_tensor *mn_slice(mn_graph *g, mn_tensor *x, int axis, int64_t start, int64_t len);
 mn_tensor *mn_unsqueeze(mn_graph *g, mn_tensor *x, int axis);
 mn_tensor *mn_squeeze(mn_graph *g, mn_tensor *x, int axis);
@@ -155,7 +158,7 @@ mn_tensor *mn_squeeze(mn_graph *g, mn_tensor *x, int axis);
 /* ---- moving data ---- */
 mn_tensor *mn_concat(mn_graph *g, int n, mn_tensor *const *xs, int axis);
 mn_tensor *mn_pad(mn_graph *g, mn_tensor *x, int axis, int64_t before, int64_t after); /* with zeros */
-mn_tensor *mn_copy(mn_graph *g, mn_tensor *x);                                          /* made contiguous */
+mn_tensor *mn_copy(mn_graph *g, mn_tensor *x);                                         /* made contiguous */
 /* take: x[b..., S, r...], idx i32 [b..., t...] -> [b..., t..., r...]; the first `batch_dims` axes are shared.
  * An index outside [0, S) gives zeros. batch_dims = 0 is an embedding look-up. */
 mn_tensor *mn_take(mn_graph *g, mn_tensor *x, mn_tensor *idx, int batch_dims);
@@ -170,9 +173,9 @@ typedef enum mn_reduce_code { MN_REDUCE_SUM, MN_REDUCE_MAX } mn_reduce_code;
 mn_tensor *mn_sum(mn_graph *g, mn_tensor *x, unsigned axes);
 mn_tensor *mn_max(mn_graph *g, mn_tensor *x, unsigned axes);
 mn_tensor *mn_mean(mn_graph *g, mn_tensor *x, unsigned axes);
-mn_tensor *mn_argmax(mn_graph *g, mn_tensor *x);               /* along the last axis, i32, axis dropped; lowest on ties */
-mn_tensor *mn_sum_to(mn_graph *g, mn_tensor *x, mn_shape s);   /* the adjoint of broadcasting s to x */
-mn_tensor *mn_sumsq(mn_graph *g, mn_tensor *x);                   /* sum of squares of all elements: f32 (f64) scalar */
+mn_tensor *mn_argmax(mn_graph *g, mn_tensor *x);             /* along the last axis, i32, axis dropped; lowest on ties */
+mn_tensor *mn_sum_to(mn_graph *g, mn_tensor *x, mn_shape s); /* the adjoint of broadcasting s to x */
+mn_tensor *mn_sumsq(mn_graph *g, mn_tensor *x);              /* sum of squares of all elements: f32 (f64) scalar */
 /* y_t = sum of x_i over i <= t (i >= t when reverse) along the axis. */
 mn_tensor *mn_cumsum(mn_graph *g, mn_tensor *x, int axis, bool reverse);
 
@@ -188,10 +191,10 @@ typedef struct mn_scan_attr {
   mn_graph *body;
   int n_carry, n_xs, n_const, n_ys;
   int64_t length;
-  bool reverse;            /* runs from the last slice to the first; ys stay in place */
-  mn_tensor **body_in;     /* n_carry + n_xs + n_const */
-  mn_tensor **body_out;    /* n_carry + n_ys           */
-  int64_t save_every;      /* s > 0: after the ys, n_carry more outputs [ceil(length/s), ...] hold the carries with which
+  bool reverse;         /* runs from the last slice to the first; ys stay in place */
+  mn_tensor **body_in;  /* n_carry + n_xs + n_const */
+  mn_tensor **body_out; /* n_carry + n_ys           */
+  int64_t save_every;   /* s > 0: after the ys, n_carry more outputs [ceil(length/s), ...] hold the carries with which
                               the steps of each segment [j*s, (j+1)*s) are entered (asked for by the gradient) */
 } mn_scan_attr;
 
@@ -202,26 +205,23 @@ mn_scan_builder *mn_scan_begin(mn_graph *g, int64_t length, bool reverse, int n_
                                mn_tensor *const *xs, mn_tensor **carry_in, mn_tensor **x_in);
 mn_graph *mn_scan_body(mn_scan_builder *b);
 /* Closes it. final[n_carry] and ys[n_ys] are tensors of the outer graph. */
-void mn_scan_end(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_tensor *const *y_out, mn_tensor **final,
-                 mn_tensor **ys);
+void mn_scan_end(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_tensor *const *y_out, mn_tensor **final, mn_tensor **ys);
 /* The body's view of an outer tensor (at any depth); body-local tensors are returned as they are. */
 mn_tensor *mn_capture(mn_graph *body, mn_tensor *outer);
 
 /* ---- gradients ---- (autodiff.c)
  * dxs[i] = sum_j d ys[j]/d xs[i] * dys[j]. dys[j] NULL means ones. dxs[i] is a zero tensor where nothing depends. The new
  * nodes are ordinary nodes: mn_grad of a gradient works. */
-mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const *dys, int n_xs, mn_tensor *const *xs,
-                  mn_tensor **dxs);
+mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const *dys, int n_xs, mn_tensor *const *xs, mn_tensor **dxs);
 /* Rebuilds, in `to`, the nodes that `outs` of graph `from` need; map: pairs (from tensor -> to tensor) given first. */
-mn_status mn_graph_inline(mn_graph *to, int n_map, mn_tensor *const *map_from, mn_tensor *const *map_to, int n_outs,
-                          mn_tensor *const *outs, mn_tensor **outs_in_to);
+mn_status mn_graph_inline(mn_graph *to, int n_map, mn_tensor *const *map_from, mn_tensor *const *map_to, int n_outs, mn_tensor *const *outs,
+                          mn_tensor **outs_in_to);
 
 /* ---- fused operations (one file each: shape rule, composition, gradient) ---- */
 typedef enum mn_norm_kind { MN_NORM_RMS, MN_NORM_LAYER, MN_NORM_L2 } mn_norm_kind;
 /* Over the last axis. RMS: x*rsqrt(mean x^2 + eps)*weight. LAYER: (x-mean)*rsqrt(var+eps)*weight + bias.
  * L2: x*rsqrt(sum x^2 + eps). weight, bias [D] (f32 or f64) or NULL. Inner arithmetic f32 (f64). Output type `out`. */
-mn_tensor *mn_norm(mn_graph *g, mn_norm_kind kind, mn_tensor *x, mn_tensor *weight, mn_tensor *bias, double eps,
-                   mn_dtype out);
+mn_tensor *mn_norm(mn_graph *g, mn_norm_kind kind, mn_tensor *x, mn_tensor *weight, mn_tensor *bias, double eps, mn_dtype out);
 mn_tensor *mn_softmax(mn_graph *g, mn_tensor *x); /* last axis */
 
 /* Rotary position embedding, Su et al. 2021: x[B,T,H,K], cos/sin tables f32 [T or B,T, K/2] at the tokens' positions.
@@ -238,14 +238,13 @@ typedef struct mn_attention_attr {
   int64_t window, prefix, sinks, q_start;
   bool causal, has_pos, has_bias;
 } mn_attention_attr;
-mn_tensor *mn_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *q_pos, mn_tensor *k_pos,
-                        mn_tensor *bias, mn_attention_attr attr, mn_tensor **lse);
+mn_tensor *mn_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *q_pos, mn_tensor *k_pos, mn_tensor *bias,
+                        mn_attention_attr attr, mn_tensor **lse);
 
 /* Mean-free cross-entropy of a projection: logits = h[N,D] W[vocab,D]^T are never kept. target i32 [N] (negative:
  * ignored), weight f32 [N] or NULL (ones). loss = sum_i weight_i * nll_i, a scalar; nll f32 [N] (0 where ignored).
  * z_loss and soft-cap: 0 = off. */
-mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight,
-                                   mn_tensor **nll);
+mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight, mn_tensor **nll);
 
 /* Causal depthwise convolution over time: x[B,T,D], w[D,W], prefix[B,W-1,D] (the inputs before x; NULL: zeros) -> y[B,T,D];
  * y_t = sum_j w[:,j] * x_{t-W+1+j}. */
@@ -284,7 +283,7 @@ void mn_linear_recurrence(mn_graph *g, mn_recurrence_io *io, mn_recurrence_attr 
 typedef struct mn_adamw_attr {
   double beta1, beta2, eps;
 } mn_adamw_attr;
-void mn_adamw(mn_graph *g, mn_tensor *p, mn_tensor *grad, mn_tensor *m, mn_tensor *v, mn_tensor *scalars,
-              mn_adamw_attr attr, mn_tensor **p1, mn_tensor **m1, mn_tensor **v1);
+void mn_adamw(mn_graph *g, mn_tensor *p, mn_tensor *grad, mn_tensor *m, mn_tensor *v, mn_tensor *scalars, mn_adamw_attr attr,
+              mn_tensor **p1, mn_tensor **m1, mn_tensor **v1);
 
 #endif

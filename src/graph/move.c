@@ -26,8 +26,7 @@ static void concat_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *n
     at += len;
   }
 }
-const mn_op mn_op_concat = {
-    .name = "concat", .cls = MN_OP_CORE, .attr_size = sizeof(mn_axis_attr), .grad = concat_grad};
+const mn_op mn_op_concat = {.name = "concat", .cls = MN_OP_CORE, .attr_size = sizeof(mn_axis_attr), .grad = concat_grad};
 
 mn_tensor *mn_concat(mn_graph *g, int n, mn_tensor *const *xs, int axis) {
   if (n < 1) {
@@ -49,9 +48,8 @@ mn_tensor *mn_concat(mn_graph *g, int n, mn_tensor *const *xs, int axis) {
     for (int d = 0; ok && d < s.ndim; d++) ok = d == axis || xs[i]->shape.dim[d] == s.dim[d];
     if (!ok) {
       char a[96], b[96];
-      mn_graph_fault(g, MN_ERR_SHAPE, "concat: part %d (%s %s) does not fit part 0 (%s %s) along axis %d", i,
-                     mn_dtype_name(xs[i]->dtype), mn_shape_str(&xs[i]->shape, a), mn_dtype_name(xs[0]->dtype),
-                     mn_shape_str(&xs[0]->shape, b), axis);
+      mn_graph_fault(g, MN_ERR_SHAPE, "concat: part %d (%s %s) does not fit part 0 (%s %s) along axis %d", i, mn_dtype_name(xs[i]->dtype),
+                     mn_shape_str(&xs[i]->shape, a), mn_dtype_name(xs[0]->dtype), mn_shape_str(&xs[0]->shape, b), axis);
       return NULL;
     }
     s.dim[axis] += xs[i]->shape.dim[axis];
@@ -125,24 +123,21 @@ mn_tensor *mn_take(mn_graph *g, mn_tensor *x, mn_tensor *idx, int batch_dims) {
 
 static void put_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   const mn_take_attr *a = n->attr;
-  if (need[0])
-    din[0] = a->add ? dout[0] : mn_put(g, dout[0], n->in[1], mn_zeros_like(g, n->in[2]), a->batch_dims, false);
+  if (need[0]) din[0] = a->add ? dout[0] : mn_put(g, dout[0], n->in[1], mn_zeros_like(g, n->in[2]), a->batch_dims, false);
   if (need[2]) din[2] = mn_take(g, dout[0], n->in[1], a->batch_dims);
 }
-const mn_op mn_op_put = {
-    .name = "put", .cls = MN_OP_CORE, .attr_size = sizeof(mn_take_attr), .grad = put_grad, .inplace = on_first};
+const mn_op mn_op_put = {.name = "put", .cls = MN_OP_CORE, .attr_size = sizeof(mn_take_attr), .grad = put_grad, .inplace = on_first};
 
 mn_tensor *mn_put(mn_graph *g, mn_tensor *base, mn_tensor *idx, mn_tensor *upd, int batch_dims, bool add) {
   mn_tensor *in[3] = {base, idx, upd};
   if (!base || !idx || !upd) return mn_node1(g, &mn_op_put, 3, in, MN_F32, (mn_shape){0}, NULL);
   if (!index_fits(g, "put", base, idx, batch_dims)) return NULL;
   bool ok = idx->shape.ndim == batch_dims + 1 && upd->dtype == base->dtype && upd->shape.ndim == base->shape.ndim;
-  for (int i = 0; ok && i < base->shape.ndim; i++)
-    ok = upd->shape.dim[i] == (i == batch_dims ? idx->shape.dim[i] : base->shape.dim[i]);
+  for (int i = 0; ok && i < base->shape.ndim; i++) ok = upd->shape.dim[i] == (i == batch_dims ? idx->shape.dim[i] : base->shape.dim[i]);
   if (!ok) {
     char a[96], b[96];
-    mn_graph_fault(g, MN_ERR_SHAPE, "put: rows %s %s do not fit %s %s", mn_dtype_name(upd->dtype),
-                   mn_shape_str(&upd->shape, a), mn_dtype_name(base->dtype), mn_shape_str(&base->shape, b));
+    mn_graph_fault(g, MN_ERR_SHAPE, "put: rows %s %s do not fit %s %s", mn_dtype_name(upd->dtype), mn_shape_str(&upd->shape, a),
+                   mn_dtype_name(base->dtype), mn_shape_str(&base->shape, b));
     return NULL;
   }
   return mn_node1(g, &mn_op_put, 3, in, base->dtype, base->shape, &(mn_take_attr){batch_dims, add});

@@ -14,7 +14,7 @@ typedef struct mn_const_attr {
 } mn_const_attr;
 
 /* made from nothing */
-extern const mn_op mn_op_iota;   /* () -> x */
+extern const mn_op mn_op_iota; /* () -> x */
 typedef struct mn_iota_attr {
   int axis;
 } mn_iota_attr;
@@ -98,7 +98,7 @@ extern const mn_op mn_op_linear_ce; /* (h, w, target, weight) -> (loss [], nll [
  * anyway. dh has h's type, dw has w's. The coefficient of token i is dloss*weight_i + dnll_i. */
 extern const mn_op mn_op_linear_ce_grad;
 
-extern const mn_op mn_op_conv; /* (x, w, [bias], [prefix]) -> y */
+extern const mn_op mn_op_conv;      /* (x, w, [bias], [prefix]) -> y */
 extern const mn_op mn_op_conv_grad; /* (x, w, [bias], [prefix], dy) -> (dx, dw, [dbias], [dprefix]) */
 typedef struct mn_conv_attr {
   bool has_bias, has_prefix;

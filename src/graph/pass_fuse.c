@@ -13,16 +13,16 @@ typedef struct fusion {
   mn_rebuild r;
   const mn_graph *g;
   int n;
-  int *group;        /* per node: representative (a node id); itself when alone */
-  int *next;         /* members of a group: circular list                        */
+  int *group; /* per node: representative (a node id); itself when alone */
+  int *next;  /* members of a group: circular list                        */
   int *size;
-  int **consumers;   /* per node: ids of the nodes that read it                  */
+  int **consumers; /* per node: ids of the nodes that read it                  */
   int *n_consumers;
   int *stamp, epoch; /* visited marks of the path search                         */
   int *stack;
-  int *hi;           /* per group: largest member id                             */
-  int *order, *at;   /* per group: its place in a topological order; per place: the group, -1 none */
-  int *moved;        /* room for a piece of the order                            */
+  int *hi;         /* per group: largest member id                             */
+  int *order, *at; /* per group: its place in a topological order; per place: the group, -1 none */
+  int *moved;      /* room for a piece of the order                            */
 } fusion;
 
 static bool is_ew(const mn_node *n) { return n->op->cls == MN_OP_ELEMENTWISE; }
@@ -177,8 +177,8 @@ static bool try_join(fusion *f, int x, int y) {
 }
 
 static bool joinable(const fusion *f, const mn_node *a, const mn_node *b) {
-  return is_ew(a) && is_ew(b) && f->r.needed[a->id] && f->r.needed[b->id] &&
-         mn_shape_equal(&a->out[0]->shape, &b->out[0]->shape) && a->phase == b->phase;
+  return is_ew(a) && is_ew(b) && f->r.needed[a->id] && f->r.needed[b->id] && mn_shape_equal(&a->out[0]->shape, &b->out[0]->shape) &&
+         a->phase == b->phase;
 }
 
 static void form_groups(fusion *f) {
@@ -204,9 +204,9 @@ static void form_groups(fusion *f) {
 /* ---- writing the program ---- */
 typedef struct writer {
   mn_ew_attr attr;
-  mn_tensor *in[MN_EW_MAX_IN];       /* old tensors */
-  mn_tensor *reg[MN_EW_MAX_INSTR];   /* old tensor each instruction makes */
-  mn_tensor *out[MN_EW_MAX_OUT];     /* old tensors */
+  mn_tensor *in[MN_EW_MAX_IN];     /* old tensors */
+  mn_tensor *reg[MN_EW_MAX_INSTR]; /* old tensor each instruction makes */
+  mn_tensor *out[MN_EW_MAX_OUT];   /* old tensors */
 } writer;
 
 static int compare_ids(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
@@ -250,8 +250,7 @@ static void write_program(const fusion *f, int group, writer *w) {
   for (int i = 0; i < n; i++) {
     const mn_node *node = f->g->nodes[members[i]];
     bool leaves = mn_uses(&f->r, node->out[0]) > f->n_consumers[members[i]];
-    for (int c = 0; c < f->n_consumers[members[i]]; c++)
-      leaves |= !in_group(f, f->g->nodes[f->consumers[members[i]][c]], group, group);
+    for (int c = 0; c < f->n_consumers[members[i]]; c++) leaves |= !in_group(f, f->g->nodes[f->consumers[members[i]][c]], group, group);
     if (leaves) {
       w->out[w->attr.n_out] = node->out[0];
       w->attr.out_reg[w->attr.n_out++] = (uint8_t)(w->attr.n_in + i);

@@ -39,8 +39,8 @@ static bool may_overwrite(const mn_plan *p, const step *s, int j, int i) {
   bool elementwise = n->op == &mn_op_ew || n->op->cls == MN_OP_ELEMENTWISE;
   for (int k = 0; k < n->n_in; k++) {
     if (k == i || storage_root(p, s->in_storage[k]) != root) continue;
-    if (!elementwise || memcmp(&s->in_layout[k], &s->in_layout[i], sizeof s->in_layout[i]) != 0 ||
-        !mn_shape_equal(&n->in[k]->shape, si) || mn_dtype_size(n->in[k]->dtype) != mn_dtype_size(n->in[i]->dtype))
+    if (!elementwise || memcmp(&s->in_layout[k], &s->in_layout[i], sizeof s->in_layout[i]) != 0 || !mn_shape_equal(&n->in[k]->shape, si) ||
+        mn_dtype_size(n->in[k]->dtype) != mn_dtype_size(n->in[i]->dtype))
       return false;
   }
   for (int k = 0; k < n->n_out; k++)

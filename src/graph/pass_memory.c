@@ -22,9 +22,7 @@ static int by_number(double x, double y, const order *a, const order *b) { retur
 static double bytes_of(const order *a) { return (double)a->b->bytes; }
 static double steps_of(const order *a) { return (double)(a->b->last - a->b->first + 1); }
 static int larger_first(const void *x, const void *y) { return by_number(bytes_of(x), bytes_of(y), x, y); }
-static int longer_first(const void *x, const void *y) {
-  return by_number(steps_of(x) * bytes_of(x), steps_of(y) * bytes_of(y), x, y);
-}
+static int longer_first(const void *x, const void *y) { return by_number(steps_of(x) * bytes_of(x), steps_of(y) * bytes_of(y), x, y); }
 static int kept_first(const void *x, const void *y) { /* what outlives a tenth of all steps, then by size */
   const order *a = x, *b = y;
   if (a->kept != b->kept) return a->kept ? -1 : 1;

@@ -23,9 +23,9 @@ static mn_node *owner(mn_node *n) {
 typedef struct recompute {
   mn_rebuild r;
   mn_activation_policy policy;
-  bool *kept;   /* per node: read by a later phase and not made again */
-  bool *later;  /* per node: read by a later phase */
-  uint8_t *chain; /* per node: so many sums are made again, one from the other, to make it */
+  bool *kept;         /* per node: read by a later phase and not made again */
+  bool *later;        /* per node: read by a later phase */
+  uint8_t *chain;     /* per node: so many sums are made again, one from the other, to make it */
   signed char *again; /* per node: -1 unknown, 0 no, 1 yes */
   int count;
 } recompute;

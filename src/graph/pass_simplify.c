@@ -11,9 +11,7 @@ typedef struct table {
   size_t size; /* power of two */
 } table;
 
-static bool is_pure(const mn_op *op) {
-  return !op->effect && op != &mn_op_input && op != &mn_op_variable && op != &mn_op_scan;
-}
+static bool is_pure(const mn_op *op) { return !op->effect && op != &mn_op_input && op != &mn_op_variable && op != &mn_op_scan; }
 
 static bool const_equal(const mn_node *a, const mn_node *b) {
   const mn_const_attr *x = a->attr, *y = b->attr;
@@ -62,14 +60,30 @@ static bool full_value(const mn_tensor *t, double *value) { /* a constant with o
 
 static bool fold(mn_ew_code code, mn_dtype t, const double *x, double *y) {
   switch (code) {
-  case MN_EW_NEG: *y = -x[0]; break;
-  case MN_EW_ABS: *y = fabs(x[0]); break;
-  case MN_EW_SQRT: *y = sqrt(x[0]); break;
-  case MN_EW_EXP: *y = exp(x[0]); break;
-  case MN_EW_LOG: *y = log(x[0]); break;
-  case MN_EW_ADD: *y = x[0] + x[1]; break;
-  case MN_EW_SUB: *y = x[0] - x[1]; break;
-  case MN_EW_MUL: *y = x[0] * x[1]; break;
+  case MN_EW_NEG:
+    *y = -x[0];
+    break;
+  case MN_EW_ABS:
+    *y = fabs(x[0]);
+    break;
+  case MN_EW_SQRT:
+    *y = sqrt(x[0]);
+    break;
+  case MN_EW_EXP:
+    *y = exp(x[0]);
+    break;
+  case MN_EW_LOG:
+    *y = log(x[0]);
+    break;
+  case MN_EW_ADD:
+    *y = x[0] + x[1];
+    break;
+  case MN_EW_SUB:
+    *y = x[0] - x[1];
+    break;
+  case MN_EW_MUL:
+    *y = x[0] * x[1];
+    break;
   case MN_EW_DIV:
     if (x[1] == 0 || !mn_dtype_is_float(t)) return false;
     *y = x[0] / x[1];
@@ -78,7 +92,8 @@ static bool fold(mn_ew_code code, mn_dtype t, const double *x, double *y) {
     if (!mn_dtype_is_float(t)) return false;
     *y = x[0];
     break;
-  default: return false;
+  default:
+    return false;
   }
   if (t == MN_F32) *y = (double)(float)*y;
   return mn_dtype_is_float(t) ? isfinite(*y) && t != MN_BF16 : fabs(*y) < 2147483647.0 && t == MN_I32;
@@ -119,7 +134,8 @@ static mn_tensor *simplify_elementwise(mn_graph *g, mn_node *n) {
       return p->in[0];
     break;
   }
-  default: break;
+  default:
+    break;
   }
   return NULL;
 }
@@ -163,8 +179,7 @@ static mn_tensor *simplify_cast_of_product(mn_rebuild *r, const mn_node *old, mn
   mn_node *p = n->in[0]->node;
   if (n->op->cls != MN_OP_ELEMENTWISE || n->op->code != MN_EW_CAST || mn_uses(r, old->in[0]) != 1) return NULL;
   mn_dtype to = n->out[0]->dtype;
-  if (p->op->code == MN_EW_CAST && p->op->cls == MN_OP_ELEMENTWISE && p->in[0]->node->op == &mn_op_linear_ce_grad &&
-      p->in[0]->dtype == to)
+  if (p->op->code == MN_EW_CAST && p->op->cls == MN_OP_ELEMENTWISE && p->in[0]->node->op == &mn_op_linear_ce_grad && p->in[0]->dtype == to)
     return p->in[0];
   if (p->op != &mn_op_matmul) return NULL;
   mn_dtype in = p->in[0]->dtype;

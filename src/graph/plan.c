@@ -64,8 +64,8 @@ static step *step_new(builder *b, const mn_kernel *k, const mn_node *n) {
   p->steps = steps;
   step *s = mn_arena_alloc(p->arena, sizeof *s);
   if (!s) return NULL;
-  s->call = (mn_call){.kernel = k, .node = n, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out,
-                      .pool = p->backend->pool, .backend = p->backend};
+  s->call = (mn_call){
+      .kernel = k, .node = n, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .pool = p->backend->pool, .backend = p->backend};
   s->call.in = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->call.in);
   s->call.out = mn_arena_alloc(p->arena, (size_t)(n->n_out + 1) * sizeof *s->call.out);
   s->in_storage = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->in_storage);
@@ -223,9 +223,7 @@ static mn_status place_op(builder *b, mn_node *n) {
   value **vin = mn_arena_alloc(b->p->arena, (size_t)(n->n_in + 1) * sizeof *vin); /* a loop may capture any number */
   if (!vin) return MN_ERR_MEMORY;
   for (int i = 0; i < n->n_in; i++) {
-    mn_layout_rule rule = !scan                                               ? k->layout
-                          : i < ((const mn_scan_attr *)n->attr)->n_carry ? MN_LAYOUT_DENSE
-                                                                              : MN_LAYOUT_ANY;
+    mn_layout_rule rule = !scan ? k->layout : i < ((const mn_scan_attr *)n->attr)->n_carry ? MN_LAYOUT_DENSE : MN_LAYOUT_ANY;
     vin[i] = value_of(b, n->in[i]);
     if (!layout_fits(rule, &n->in[i]->shape, &vin[i]->layout)) MN_TRY(densify(b, n->in[i], &vin[i]));
   }
@@ -239,9 +237,9 @@ static mn_status place_op(builder *b, mn_node *n) {
     *value_of(b, n->out[j]) = (value){st, dense_layout(&n->out[j]->shape)};
     step_write(s, j, n->out[j], st);
   }
-  b->p->report.flops += n->op == &mn_op_ew        ? mn_shape_count(&n->out[0]->shape) * ((mn_ew_attr *)n->attr)->n_instr
-                        : n->op->flops            ? n->op->flops(n)
-                                                  : mn_shape_count(&n->out[0]->shape);
+  b->p->report.flops += n->op == &mn_op_ew ? mn_shape_count(&n->out[0]->shape) * ((mn_ew_attr *)n->attr)->n_instr
+                        : n->op->flops     ? n->op->flops(n)
+                                           : mn_shape_count(&n->out[0]->shape);
   return scan ? compile_body(b, s) : MN_OK;
 }
 
@@ -258,8 +256,8 @@ static mn_status save_assigned(builder *b, int *from) {
     storage *s = &p->storages[v->storage];
     if (var < 0) return mn_fail(MN_ERR_ARG, "plan: assigned variable %d is not a leaf of the graph", i);
     if (t->dtype != variable->dtype || !mn_shape_equal(&t->shape, &variable->shape))
-      return mn_fail(MN_ERR_SHAPE, "plan: variable %d%s%s is assigned a value of another shape or type", i,
-                     variable->name ? " " : "", variable->name ? variable->name : "");
+      return mn_fail(MN_ERR_SHAPE, "plan: variable %d%s%s is assigned a value of another shape or type", i, variable->name ? " " : "",
+                     variable->name ? variable->name : "");
     if (p->storages[var].claimed) return mn_fail(MN_ERR_ARG, "plan: variable %d is assigned twice", i);
     p->storages[var].claimed = true;
     if (v->storage == var && is_whole(p, t, v)) from[i] = -1;
@@ -317,8 +315,7 @@ static mn_status place_outputs(builder *b) {
 /* ---- compiling ---- */
 static int count_nodes(const mn_program *p) {
   int n = 0;
-  for (int i = 0; i < p->g->n_nodes; i++)
-    n += p->g->nodes[i]->op->cls != MN_OP_LEAF && p->g->nodes[i]->op->cls != MN_OP_VIEW;
+  for (int i = 0; i < p->g->n_nodes; i++) n += p->g->nodes[i]->op->cls != MN_OP_LEAF && p->g->nodes[i]->op->cls != MN_OP_VIEW;
   return n;
 }
 
@@ -386,8 +383,7 @@ static mn_status build(builder *b) {
     step *s = p->steps[t];
     if (s->dropped) continue;
     p->report.steps++;
-    if (!s->body && s->call.kernel->prepare)
-      MN_TRY(mn_context(s->call.kernel->prepare(&s->call), "%s", s->call.kernel->name));
+    if (!s->body && s->call.kernel->prepare) MN_TRY(mn_context(s->call.kernel->prepare(&s->call), "%s", s->call.kernel->name));
   }
   MN_TRY(mn_plan_connect(p));
   MN_TRY(mn_plan_memory(p, !(b->q.passes_off & MN_PASS_SHARE_MEMORY)));
@@ -401,8 +397,8 @@ static mn_status build(builder *b) {
   return mn_plan_own_outputs(p);
 }
 
-mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn_tensor *const *layout_of,
-                               const mn_layout *layouts, bool is_body, mn_plan **out) {
+mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn_tensor *const *layout_of, const mn_layout *layouts,
+                               bool is_body, mn_plan **out) {
   *out = NULL;
   mn_plan *p = mn_calloc(1, sizeof *p);
   if (!p) return MN_ERR_MEMORY;
@@ -423,6 +419,4 @@ mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn
   return MN_OK;
 }
 
-mn_status mn_plan_compile(const mn_plan_request *q, mn_plan **out) {
-  return mn_plan_compile_with(q, 0, NULL, NULL, false, out);
-}
+mn_status mn_plan_compile(const mn_plan_request *q, mn_plan **out) { return mn_plan_compile_with(q, 0, NULL, NULL, false, out); }

@@ -27,9 +27,9 @@ typedef enum mn_pass {
 /* How activations of the forward pass reach the backward pass. Compressing and off-loading are further values of this
  * policy: they replace the kept tensor in the same place, between its last forward and first backward use. */
 typedef enum mn_activation_policy {
-  MN_KEEP,             /* keep everything                                              */
-  MN_RECOMPUTE_CHEAP,  /* element-wise results are made again from what is kept anyway  */
-  MN_RECOMPUTE_NORMS   /* norms, too                                                   */
+  MN_KEEP,            /* keep everything                                              */
+  MN_RECOMPUTE_CHEAP, /* element-wise results are made again from what is kept anyway  */
+  MN_RECOMPUTE_NORMS  /* norms, too                                                   */
 } mn_activation_policy;
 
 typedef struct mn_plan_request {
@@ -40,7 +40,7 @@ typedef struct mn_plan_request {
   mn_tensor *const *variables;
   mn_tensor *const *values;
   mn_backend *backend;
-  unsigned passes_off;            /* mask of mn_pass */
+  unsigned passes_off; /* mask of mn_pass */
   mn_activation_policy activations;
 } mn_plan_request;
 

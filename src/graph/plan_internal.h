@@ -5,10 +5,10 @@
 #include "graph/program.h"
 
 typedef enum storage_kind {
-  STORAGE_TEMP,   /* lives in the plan's block, shared by lifetime            */
-  STORAGE_LEAF,   /* bound by the caller                                      */
-  STORAGE_CONST,  /* filled at compile time                                   */
-  STORAGE_OUTPUT  /* a result: owned by a top plan, bound per step of a loop  */
+  STORAGE_TEMP,  /* lives in the plan's block, shared by lifetime            */
+  STORAGE_LEAF,  /* bound by the caller                                      */
+  STORAGE_CONST, /* filled at compile time                                   */
+  STORAGE_OUTPUT /* a result: owned by a top plan, bound per step of a loop  */
 } storage_kind;
 
 typedef struct patch { /* a pointer somewhere in a call that follows a storage */
@@ -18,11 +18,11 @@ typedef struct patch { /* a pointer somewhere in a call that follows a storage *
 
 typedef struct storage {
   storage_kind kind;
-  int alias;      /* the storage it shares memory with, -1: itself */
+  int alias; /* the storage it shares memory with, -1: itself */
   size_t bytes;
-  int first, last; /* steps */
-  int phase;       /* of the producer */
-  bool claimed;    /* an output or an assigned value lives here */
+  int first, last;  /* steps */
+  int phase;        /* of the producer */
+  bool claimed;     /* an output or an assigned value lives here */
   const void *data; /* CONST */
   void *base;
   int n_patches, cap_patches;
@@ -30,7 +30,7 @@ typedef struct storage {
 } storage;
 
 typedef struct value { /* where a tensor lies */
-  int storage; /* -1: not placed yet */
+  int storage;         /* -1: not placed yet */
   mn_layout layout;
 } value;
 
@@ -71,20 +71,20 @@ struct mn_plan {
 };
 
 extern const mn_kernel mn_kernel_scan;
-mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn_tensor *const *layout_of,
-                               const mn_layout *layouts, bool is_body, mn_plan **out);
+mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn_tensor *const *layout_of, const mn_layout *layouts,
+                               bool is_body, mn_plan **out);
 int mn_plan_leaf_storage(const mn_plan *p, const mn_tensor *leaf);
 void mn_storage_bind(mn_plan *p, int s, void *base);
 void mn_plan_place(mn_plan *p, void *block); /* gives temporaries and workspaces their addresses, bodies included */
 
 /* The passes on steps and storages, in the order in which plan.c runs them. */
-void mn_plan_lifetimes(mn_plan *p);              /* first and last step of each storage           (pass_inplace.c) */
-mn_status mn_pass_inplace(mn_plan *p);           /* results in the memory of what dies             (pass_inplace.c) */
-void mn_plan_count_activations(mn_plan *p);      /*                                                (plan_memory.c)  */
-mn_status mn_plan_connect(mn_plan *p);           /* who follows which storage                      (plan_memory.c)  */
-mn_status mn_plan_memory(mn_plan *p, bool share); /* offsets of temporaries and workspaces          (plan_memory.c)  */
-mn_status mn_plan_fill_constants(mn_plan *p);    /*                                                (plan_memory.c)  */
-mn_status mn_plan_own_outputs(mn_plan *p);       /*                                                (plan_memory.c)  */
+void mn_plan_lifetimes(mn_plan *p);                        /* first and last step of each storage           (pass_inplace.c) */
+mn_status mn_pass_inplace(mn_plan *p);                     /* results in the memory of what dies             (pass_inplace.c) */
+void mn_plan_count_activations(mn_plan *p);                /*                                                (plan_memory.c)  */
+mn_status mn_plan_connect(mn_plan *p);                     /* who follows which storage                      (plan_memory.c)  */
+mn_status mn_plan_memory(mn_plan *p, bool share);          /* offsets of temporaries and workspaces          (plan_memory.c)  */
+mn_status mn_plan_fill_constants(mn_plan *p);              /*                                                (plan_memory.c)  */
+mn_status mn_plan_own_outputs(mn_plan *p);                 /*                                                (plan_memory.c)  */
 void *mn_plan_grow(void *p, int n, int *cap, size_t size); /* room for item n of an array, doubling */
 
 static inline bool mn_layout_is_dense(const mn_shape *s, const mn_layout *l) {

@@ -26,8 +26,7 @@ mn_status mn_plan_connect(mn_plan *p) {
     step *s = p->steps[t];
     if (s->dropped) continue;
     for (int i = 0; i < s->call.n_in; i++)
-      MN_TRY(patch_add(p, s->in_storage[i], &s->call.in[i].data,
-                       (size_t)s->in_layout[i].offset * mn_dtype_size(s->call.in[i].dtype)));
+      MN_TRY(patch_add(p, s->in_storage[i], &s->call.in[i].data, (size_t)s->in_layout[i].offset * mn_dtype_size(s->call.in[i].dtype)));
     for (int j = 0; j < s->call.n_out; j++) MN_TRY(patch_add(p, s->out_storage[j], &s->call.out[j].data, 0));
   }
   for (int j = 0; j < p->n_outputs; j++) MN_TRY(patch_add(p, p->output_storage[j], &p->outputs[j].data, 0));

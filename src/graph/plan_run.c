@@ -68,13 +68,12 @@ static mn_status scan_run(mn_call *c) {
     if (a->save_every) {
       bool enters = a->reverse ? (t + 1) % a->save_every == 0 || t == a->length - 1 : t % a->save_every == 0;
       for (int i = 0; enters && i < a->n_carry; i++)
-        MN_TRY(be->copy(be, (char *)c->out[a->n_carry + a->n_ys + i].data + (size_t)(t / a->save_every) * b->carry_bytes[i],
-                        c->out[i].data, b->carry_bytes[i]));
+        MN_TRY(be->copy(be, (char *)c->out[a->n_carry + a->n_ys + i].data + (size_t)(t / a->save_every) * b->carry_bytes[i], c->out[i].data,
+                        b->carry_bytes[i]));
     }
     for (int i = 0; i < a->n_xs; i++)
       if (b->xs[i] >= 0) mn_storage_bind(body, b->xs[i], (char *)c->in[a->n_carry + i].data + (ptrdiff_t)t * (ptrdiff_t)b->x_bytes[i]);
-    for (int j = 0; j < a->n_ys; j++)
-      mn_storage_bind(body, b->ys[j], (char *)c->out[a->n_carry + j].data + (size_t)t * b->y_bytes[j]);
+    for (int j = 0; j < a->n_ys; j++) mn_storage_bind(body, b->ys[j], (char *)c->out[a->n_carry + j].data + (size_t)t * b->y_bytes[j]);
     mn_status status = run_steps(body);
     if (status != MN_OK) return mn_context(status, "step %lld of a loop of %lld", (long long)t, (long long)a->length);
   }

@@ -49,8 +49,7 @@ mn_status mn_rebuild_end(mn_rebuild *r, mn_status status) {
   if (status == MN_OK) status = mn_graph_status(r->now->g);
   if (status == MN_OK) {
     for (int i = 0; i < r->old->n_roots; i++) r->now->roots[i] = *mn_rebuilt(r, r->old->roots[i]);
-    for (int i = 0; i < r->old->n_leaves; i++)
-      r->now->leaves[i] = r->old->leaves[i] ? *mn_rebuilt(r, r->old->leaves[i]) : NULL;
+    for (int i = 0; i < r->old->n_leaves; i++) r->now->leaves[i] = r->old->leaves[i] ? *mn_rebuilt(r, r->old->leaves[i]) : NULL;
   }
   free(r->base);
   free(r->at);

@@ -14,8 +14,8 @@ static void sum_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need
   (void)need;
   din[0] = mn_expand(g, dout[0], n->in[0]->shape);
 }
-const mn_op mn_op_sum = {.name = "sum", .cls = MN_OP_CORE, .attr_size = sizeof(mn_reduce_attr), .code = MN_REDUCE_SUM,
-                         .grad = sum_grad, .flops = reduce_flops};
+const mn_op mn_op_sum = {
+    .name = "sum", .cls = MN_OP_CORE, .attr_size = sizeof(mn_reduce_attr), .code = MN_REDUCE_SUM, .grad = sum_grad, .flops = reduce_flops};
 
 static void max_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   /* shared equally by the elements that attain the maximum */
@@ -25,8 +25,8 @@ static void max_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need
   mn_tensor *hit = mn_cast(g, mn_eq(g, x, n->out[0]), x->dtype);
   din[0] = mn_mul(g, hit, mn_div(g, dout[0], mn_sum(g, hit, axes)));
 }
-const mn_op mn_op_max = {.name = "max", .cls = MN_OP_CORE, .attr_size = sizeof(mn_reduce_attr), .code = MN_REDUCE_MAX,
-                         .grad = max_grad, .flops = reduce_flops};
+const mn_op mn_op_max = {
+    .name = "max", .cls = MN_OP_CORE, .attr_size = sizeof(mn_reduce_attr), .code = MN_REDUCE_MAX, .grad = max_grad, .flops = reduce_flops};
 
 static mn_tensor *reduce(mn_graph *g, const mn_op *op, mn_tensor *x, unsigned axes) {
   if (!x) return NULL;
@@ -92,17 +92,14 @@ static void sumsq_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **o
   mn_tensor *x = mn_cast(g, in[0], n->out[0]->dtype);
   out[0] = mn_reshape(g, mn_sum(g, mn_square(g, x), ~0u), (mn_shape){0});
 }
-const mn_op mn_op_sumsq = {
-    .name = "sumsq", .cls = MN_OP_FUSED, .grad = sumsq_grad, .compose = sumsq_compose, .flops = reduce_flops};
+const mn_op mn_op_sumsq = {.name = "sumsq", .cls = MN_OP_FUSED, .grad = sumsq_grad, .compose = sumsq_compose, .flops = reduce_flops};
 mn_tensor *mn_sumsq(mn_graph *g, mn_tensor *x) {
   mn_dtype t = x && x->dtype == MN_F64 ? MN_F64 : MN_F32;
   return mn_node1(g, &mn_op_sumsq, 1, &x, t, (mn_shape){0}, NULL);
 }
 
 /* ---- matrix product ---- */
-static int64_t matmul_flops(const mn_node *n) {
-  return 2 * mn_shape_count(&n->out[0]->shape) * mn_dim(n->in[0], -1);
-}
+static int64_t matmul_flops(const mn_node *n) { return 2 * mn_shape_count(&n->out[0]->shape) * mn_dim(n->in[0], -1); }
 
 /* The gradient of a batch-broadcast operand sums over the batch. */
 static void matmul_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
@@ -128,8 +125,7 @@ mn_tensor *mn_matmul_as(mn_graph *g, mn_tensor *a, mn_tensor *b, mn_dtype out) {
     int ia = i - (s.ndim - sa->ndim), ib = i - (s.ndim - sb->ndim);
     int64_t da = ia >= 0 ? sa->dim[ia] : 1, db = ib >= 0 ? sb->dim[ib] : 1;
     if (da != db && da != 1 && db != 1) {
-      mn_graph_fault(g, MN_ERR_SHAPE, "matmul: the batches of %s and %s do not broadcast", mn_shape_str(sa, x),
-                     mn_shape_str(sb, y));
+      mn_graph_fault(g, MN_ERR_SHAPE, "matmul: the batches of %s and %s do not broadcast", mn_shape_str(sa, x), mn_shape_str(sb, y));
       return NULL;
     }
     s.dim[i] = da == 1 ? db : da;
@@ -146,6 +142,4 @@ mn_tensor *mn_matmul_as(mn_graph *g, mn_tensor *a, mn_tensor *b, mn_dtype out) {
   return mn_node1(g, &mn_op_matmul, 2, in, out, s, NULL);
 }
 
-mn_tensor *mn_matmul(mn_graph *g, mn_tensor *a, mn_tensor *b) {
-  return mn_matmul_as(g, a, b, a ? a->dtype : MN_F32);
-}
+mn_tensor *mn_matmul(mn_graph *g, mn_tensor *a, mn_tensor *b) { return mn_matmul_as(g, a, b, a ? a->dtype : MN_F32); }

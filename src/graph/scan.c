@@ -71,8 +71,8 @@ mn_scan_builder *mn_scan_begin(mn_graph *g, int64_t length, bool reverse, int n_
       return NULL;
     }
     if (i >= n_carry && (t->shape.ndim < 1 || t->shape.dim[0] != length)) {
-      mn_graph_fault(g, MN_ERR_SHAPE, "scan: slice operand %d has %lld rows, not the loop's %lld", i - n_carry,
-                     (long long)mn_dim(t, 0), (long long)length);
+      mn_graph_fault(g, MN_ERR_SHAPE, "scan: slice operand %d has %lld rows, not the loop's %lld", i - n_carry, (long long)mn_dim(t, 0),
+                     (long long)length);
       return NULL;
     }
     b->outer[i] = t;
@@ -102,8 +102,7 @@ static mn_node *scan_node(mn_graph *g, const mn_scan_attr *a, mn_tensor *const *
   return mn_node_new(g, &mn_op_scan, n_in, in, n_out, types, shapes, a);
 }
 
-void mn_scan_end(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_tensor *const *y_out, mn_tensor **final,
-                 mn_tensor **ys) {
+void mn_scan_end(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_tensor *const *y_out, mn_tensor **final, mn_tensor **ys) {
   for (int j = 0; j < n_ys; j++) ys[j] = NULL;
   if (!b) return;
   for (int i = 0; i < b->attr.n_carry; i++) final[i] = NULL;
@@ -120,9 +119,8 @@ void mn_scan_end(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_t
     }
     if (j < a->n_carry && (t->dtype != b->inner[j]->dtype || !mn_shape_equal(&t->shape, &b->inner[j]->shape))) {
       char x[96], y[96];
-      mn_graph_fault(g, MN_ERR_SHAPE, "scan: carry %d enters a step as %s %s and leaves it as %s %s", j,
-                     mn_dtype_name(b->inner[j]->dtype), mn_shape_str(&b->inner[j]->shape, x), mn_dtype_name(t->dtype),
-                     mn_shape_str(&t->shape, y));
+      mn_graph_fault(g, MN_ERR_SHAPE, "scan: carry %d enters a step as %s %s and leaves it as %s %s", j, mn_dtype_name(b->inner[j]->dtype),
+                     mn_shape_str(&b->inner[j]->shape, x), mn_dtype_name(t->dtype), mn_shape_str(&t->shape, y));
       return;
     }
     a->body_out[j] = t;
@@ -251,9 +249,7 @@ static void replay_stretch(mn_graph *g, stretch *s, mn_tensor **start) {
   for (int i = 0; i < a.n_carry; i++) s->saved[i] = n->out[a.n_carry + i];
 }
 
-static mn_tensor *rows(mn_graph *g, mn_tensor *t, int64_t start, int64_t len) {
-  return t ? mn_slice(g, t, 0, start, len) : NULL;
-}
+static mn_tensor *rows(mn_graph *g, mn_tensor *t, int64_t start, int64_t len) { return t ? mn_slice(g, t, 0, start, len) : NULL; }
 
 static mn_tensor *split_rows(mn_graph *g, mn_tensor *t, int64_t n, int64_t s) { /* [n*s, ...] -> [n, s, ...] */
   if (!t) return NULL;
@@ -354,8 +350,7 @@ static void save_carries(mn_graph *g, mn_node *n, int64_t every) {
   memcpy(out, n->out, (size_t)old * sizeof *out);
   for (int i = 0; i < a->n_carry; i++) {
     mn_tensor *t = a->body_in[i];
-    values[i] = (mn_tensor){.node = n, .out = old + i, .dtype = t->dtype,
-                            .shape = with_first(&t->shape, (a->length + every - 1) / every)};
+    values[i] = (mn_tensor){.node = n, .out = old + i, .dtype = t->dtype, .shape = with_first(&t->shape, (a->length + every - 1) / every)};
     if (values[i].shape.ndim < 0) {
       mn_graph_fault(g, MN_ERR_SHAPE, "scan: a carry of %d dimensions cannot be kept for the gradient", t->shape.ndim);
       return;
@@ -432,8 +427,7 @@ static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
       if (g->status != MN_OK) return;
     }
     for (int i = 0; i < nx; i++)
-      if (s.want_x[i])
-        din[nc + i] = rest ? mn_concat(g, 2, (mn_tensor *[]){dx_full[i], dx_rest[i]}, 0) : dx_full[i];
+      if (s.want_x[i]) din[nc + i] = rest ? mn_concat(g, 2, (mn_tensor *[]){dx_full[i], dx_rest[i]}, 0) : dx_full[i];
   }
   for (int i = 0; i < nc; i++) din[i] = s.dcarry[i];
   for (int i = 0; i < a->n_const; i++) din[nc + nx + i] = s.dconsts[i];
@@ -450,5 +444,4 @@ static int64_t scan_flops(const mn_node *n) {
   return total * a->length;
 }
 
-const mn_op mn_op_scan = {
-    .name = "scan", .cls = MN_OP_CORE, .attr_size = sizeof(mn_scan_attr), .grad = scan_grad, .flops = scan_flops};
+const mn_op mn_op_scan = {.name = "scan", .cls = MN_OP_CORE, .attr_size = sizeof(mn_scan_attr), .grad = scan_grad, .flops = scan_flops};

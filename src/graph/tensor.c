@@ -107,8 +107,7 @@ mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *i
   return n;
 }
 
-mn_tensor *mn_node1(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, mn_dtype dtype, mn_shape shape,
-                    const void *attr) {
+mn_tensor *mn_node1(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, mn_dtype dtype, mn_shape shape, const void *attr) {
   mn_node *n = mn_node_new(g, op, n_in, in, 1, &dtype, &shape, attr);
   return n ? n->out[0] : NULL;
 }
@@ -189,8 +188,10 @@ mn_tensor *mn_const(mn_graph *g, mn_dtype t, mn_shape s, const void *data) {
 
 static double store_scalar(void *p, mn_dtype t, double value) { /* the value as it is stored */
   switch (t) {
-  case MN_F32: return *(float *)p = (float)value;
-  case MN_F64: return *(double *)p = value;
+  case MN_F32:
+    return *(float *)p = (float)value;
+  case MN_F64:
+    return *(double *)p = value;
   case MN_BF16: {
     float f = (float)value;
     uint32_t u;
@@ -201,9 +202,12 @@ static double store_scalar(void *p, mn_dtype t, double value) { /* the value as 
     memcpy(&f, &u, 4);
     return f;
   }
-  case MN_I32: return *(int32_t *)p = (int32_t)value;
-  case MN_I64: return (double)(*(int64_t *)p = (int64_t)value);
-  default: return *(uint8_t *)p = value != 0;
+  case MN_I32:
+    return *(int32_t *)p = (int32_t)value;
+  case MN_I64:
+    return (double)(*(int64_t *)p = (int64_t)value);
+  default:
+    return *(uint8_t *)p = value != 0;
   }
 }
 
@@ -241,9 +245,5 @@ static mn_tensor *random_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *st
   }
   return mn_node1(g, &mn_op_random, 1, &step, MN_F32, s, &(mn_random_attr){key, normal});
 }
-mn_tensor *mn_random_uniform_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step) {
-  return random_op(g, s, key, step, false);
-}
-mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step) {
-  return random_op(g, s, key, step, true);
-}
+mn_tensor *mn_random_uniform_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step) { return random_op(g, s, key, step, false); }
+mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step) { return random_op(g, s, key, step, true); }

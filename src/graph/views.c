@@ -52,8 +52,7 @@ mn_tensor *mn_reshape(mn_graph *g, mn_tensor *x, mn_shape s) {
   if (mn_shape_equal(&x->shape, &s)) return x;
   if (s.ndim < 0 || mn_shape_count(&x->shape) != mn_shape_count(&s)) {
     char a[96], b[96];
-    mn_graph_fault(g, MN_ERR_SHAPE, "reshape: %s does not hold as many elements as %s", mn_shape_str(&x->shape, a),
-                   mn_shape_str(&s, b));
+    mn_graph_fault(g, MN_ERR_SHAPE, "reshape: %s does not hold as many elements as %s", mn_shape_str(&x->shape, a), mn_shape_str(&s, b));
     return NULL;
   }
   return mn_node1(g, &mn_op_reshape, 1, &x, x->dtype, s, NULL);
@@ -150,8 +149,7 @@ mn_tensor *mn_expand(mn_graph *g, mn_tensor *x, mn_shape s) {
   if (!x) return mn_node1(g, &mn_op_expand, 1, &x, MN_F32, s, NULL);
   if (mn_shape_equal(&x->shape, &s)) return x;
   bool ok = x->shape.ndim <= s.ndim;
-  for (int o = s.ndim - 1, i = x->shape.ndim - 1; ok && i >= 0; i--, o--)
-    ok = x->shape.dim[i] == s.dim[o] || x->shape.dim[i] == 1;
+  for (int o = s.ndim - 1, i = x->shape.ndim - 1; ok && i >= 0; i--, o--) ok = x->shape.dim[i] == s.dim[o] || x->shape.dim[i] == 1;
   if (!ok) {
     char a[96], b[96];
     mn_graph_fault(g, MN_ERR_SHAPE, "expand: %s does not broadcast to %s", mn_shape_str(&x->shape, a), mn_shape_str(&s, b));
@@ -173,8 +171,7 @@ static void slice_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *ne
   int64_t full = n->in[0]->shape.dim[a->axis], len = n->out[0]->shape.dim[a->axis];
   din[0] = mn_pad(g, dout[0], a->axis, a->start, full - a->start - len);
 }
-const mn_op mn_op_slice = {
-    .name = "slice", .cls = MN_OP_VIEW, .attr_size = sizeof(mn_slice_attr), .grad = slice_grad, .view = slice_view};
+const mn_op mn_op_slice = {.name = "slice", .cls = MN_OP_VIEW, .attr_size = sizeof(mn_slice_attr), .grad = slice_grad, .view = slice_view};
 
 mn_tensor *mn_slice(mn_graph *g, mn_tensor *x, int axis, int64_t start, int64_t len) {
   if (!x) return NULL;
@@ -182,8 +179,8 @@ mn_tensor *mn_slice(mn_graph *g, mn_tensor *x, int axis, int64_t start, int64_t 
   if (axis < 0) axis += s.ndim;
   if (axis < 0 || axis >= s.ndim) return no_axis(g, "slice", axis);
   if (start < 0 || len < 0 || start > s.dim[axis] || len > s.dim[axis] - start) {
-    mn_graph_fault(g, MN_ERR_SHAPE, "slice: [%lld, %lld) lies outside axis %d of size %lld", (long long)start,
-                   (long long)(start + len), axis, (long long)s.dim[axis]);
+    mn_graph_fault(g, MN_ERR_SHAPE, "slice: [%lld, %lld) lies outside axis %d of size %lld", (long long)start, (long long)(start + len),
+                   axis, (long long)s.dim[axis]);
     return NULL;
   }
   if (len == s.dim[axis]) return x;
@@ -205,9 +202,7 @@ static void identity_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool 
 }
 const mn_op mn_op_identity = {.name = "identity", .cls = MN_OP_VIEW, .grad = identity_grad, .view = same_view};
 
-mn_tensor *mn_identity(mn_graph *g, mn_tensor *x) {
-  return x ? mn_node1(g, &mn_op_identity, 1, &x, x->dtype, x->shape, NULL) : NULL;
-}
+mn_tensor *mn_identity(mn_graph *g, mn_tensor *x) { return x ? mn_node1(g, &mn_op_identity, 1, &x, x->dtype, x->shape, NULL) : NULL; }
 
 mn_tensor *mn_stop_gradient(mn_graph *g, mn_tensor *x) {
   return x ? mn_node1(g, &mn_op_stop_gradient, 1, &x, x->dtype, x->shape, NULL) : NULL;

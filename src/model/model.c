@@ -9,17 +9,16 @@ static const char *const norms[] = {"rms", "layer", NULL}; /* in the order of mn
 static const char *const channels[] = {"none", "swiglu", "geglu", "mlp", NULL};
 
 #define S mn_model_config
-const mn_field mn_model_fields[] = {
-    MN_FIELD_INT(S, vocab_size, 0, 0, 1 << 26, "tokens; 0: the tokenizer's"),
-    MN_FIELD_INT(S, d_model, 256, 1, 1 << 20, "width D of the residual stream"),
-    MN_FIELD_INT(S, layers, 2, 1, 4096, "how many times `block` stands in the stack"),
-    MN_FIELD_BOOL(S, tie_embeddings, true, "the head is the embedding"),
-    MN_FIELD_ENUM(S, norm, norms, 0, "normalisation of blocks and before the head"),
-    MN_FIELD_FLOAT(S, norm_eps, 1e-6, 0, 1, "added to the mean square before the root"),
-    MN_FIELD_FLOAT(S, init_std, 0.02, 0, 10, "standard deviation of the embedding at the start"),
-    MN_FIELD_VALUE(S, block, "one block: {mixer: {type: ...}, channel: swiglu, hidden: n}"),
-    MN_FIELD_VALUE(S, blocks, "several: a list of blocks, each with repeat: n"),
-    MN_FIELD_END};
+const mn_field mn_model_fields[] = {MN_FIELD_INT(S, vocab_size, 0, 0, 1 << 26, "tokens; 0: the tokenizer's"),
+                                    MN_FIELD_INT(S, d_model, 256, 1, 1 << 20, "width D of the residual stream"),
+                                    MN_FIELD_INT(S, layers, 2, 1, 4096, "how many times `block` stands in the stack"),
+                                    MN_FIELD_BOOL(S, tie_embeddings, true, "the head is the embedding"),
+                                    MN_FIELD_ENUM(S, norm, norms, 0, "normalisation of blocks and before the head"),
+                                    MN_FIELD_FLOAT(S, norm_eps, 1e-6, 0, 1, "added to the mean square before the root"),
+                                    MN_FIELD_FLOAT(S, init_std, 0.02, 0, 10, "standard deviation of the embedding at the start"),
+                                    MN_FIELD_VALUE(S, block, "one block: {mixer: {type: ...}, channel: swiglu, hidden: n}"),
+                                    MN_FIELD_VALUE(S, blocks, "several: a list of blocks, each with repeat: n"),
+                                    MN_FIELD_END};
 #undef S
 
 typedef struct block_config {
@@ -33,8 +32,7 @@ const mn_field mn_block_fields[] = {
     MN_FIELD_VALUE(S, mixer, "how tokens meet the past: {type: attention, ...}"),
     MN_FIELD_ENUM(S, channel, channels, 1, "the part that looks at one token alone"),
     MN_FIELD_INT(S, hidden, 0, 0, 1 << 24, "its width F; 0: 8/3 d_model (gated) or 4 d_model, rounded up to 32"),
-    MN_FIELD_INT(S, repeat, 1, 1, 4096, "how many times this block stands here"),
-    MN_FIELD_END};
+    MN_FIELD_INT(S, repeat, 1, 1, 4096, "how many times this block stands here"), MN_FIELD_END};
 #undef S
 
 static mn_status parse_block(mn_model *m, const mn_value *map, const char *where, mn_block *out, int64_t *repeat) {
@@ -52,7 +50,8 @@ static mn_status parse_block(mn_model *m, const mn_value *map, const char *where
 
 static mn_status parse_blocks(mn_model *m, const mn_value *map, const char *where) {
   const mn_model_config *c = &m->config;
-  if (!c->block == !c->blocks) return mn_config_fail(map, where, "block", "give either `block` (one, repeated `layers` times) or `blocks` (a list)");
+  if (!c->block == !c->blocks)
+    return mn_config_fail(map, where, "block", "give either `block` (one, repeated `layers` times) or `blocks` (a list)");
   if (c->blocks && (c->blocks->kind != MN_LIST || c->blocks->count == 0))
     return mn_config_fail(map, where, "blocks", "must be a list of blocks");
   size_t n = c->blocks ? c->blocks->count : 1;
@@ -138,7 +137,8 @@ static mn_tensor *channel_part(mn_scope *s, const mn_block *b, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   mn_init init = MN_NORMAL(0.02);
   int64_t D = mn_dim(x, -1);
-  if (b->channel == MN_CHANNEL_MLP) return mn_linear(s, "down_proj", mn_gelu(g, mn_linear(s, "up_proj", x, b->hidden, true, init)), D, true, init);
+  if (b->channel == MN_CHANNEL_MLP)
+    return mn_linear(s, "down_proj", mn_gelu(g, mn_linear(s, "up_proj", x, b->hidden, true, init)), D, true, init);
   mn_tensor *gate = mn_linear(s, "gate_proj", x, b->hidden, false, init), *up = mn_linear(s, "up_proj", x, b->hidden, false, init);
   gate = b->channel == MN_CHANNEL_SWIGLU ? mn_silu(g, gate) : mn_gelu(g, gate);
   return mn_linear(s, "down_proj", mn_mul(g, gate, up), D, false, init);
@@ -172,7 +172,8 @@ mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
 
 mn_tensor *mn_model_head(mn_scope *s, const mn_model *m) {
   mn_shape shape = MN_SHAPE(m->config.vocab_size, m->config.d_model);
-  if (m->config.tie_embeddings) return mn_param(s, "embed_tokens.weight", shape, MN_NORMAL(m->config.init_std), 0, "token embedding [vocab_size, d_model]");
+  if (m->config.tie_embeddings)
+    return mn_param(s, "embed_tokens.weight", shape, MN_NORMAL(m->config.init_std), 0, "token embedding [vocab_size, d_model]");
   return mn_param(s, "lm_head.weight", shape, MN_NORMAL(m->config.init_std), 0, "output projection [vocab_size, d_model]");
 }
 
@@ -181,7 +182,8 @@ mn_tensor *mn_model_apply(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
   int64_t B = mn_dim(tokens, 0), T = mn_dim(tokens, 1), D = m->config.d_model;
   mn_tensor *h = mn_model_hidden(s, m, tokens), *w = mn_capture(g, mn_model_head(s, m));
   if (!h || !w) return NULL;
-  mn_tensor *logits = mn_matmul_as(g, mn_reshape(g, h, MN_SHAPE(B * T, D)), mn_transpose(g, mn_cast(g, w, h->dtype), 0, 1), mn_scope_exact(s));
+  mn_tensor *logits =
+      mn_matmul_as(g, mn_reshape(g, h, MN_SHAPE(B * T, D)), mn_transpose(g, mn_cast(g, w, h->dtype), 0, 1), mn_scope_exact(s));
   return mn_reshape(g, logits, MN_SHAPE(B, T, m->config.vocab_size));
 }
 

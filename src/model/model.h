@@ -9,9 +9,9 @@ typedef enum mn_channel_kind { MN_CHANNEL_NONE, MN_CHANNEL_SWIGLU, MN_CHANNEL_GE
 
 typedef struct mn_block { /* x + mixer(norm(x)), then x + channel(norm(x)) */
   mn_mixer mixer;
-  int channel;     /* mn_channel_kind */
-  int64_t hidden;  /* F; 0: chosen from d_model */
-  int norm;        /* mn_norm_kind */
+  int channel;    /* mn_channel_kind */
+  int64_t hidden; /* F; 0: chosen from d_model */
+  int norm;       /* mn_norm_kind */
   double norm_eps;
 } mn_block;
 
@@ -44,11 +44,10 @@ const mn_value *mn_model_to_value(mn_arena *arena, const mn_model *m);
 mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x);
 /* tokens i32 [B,T] -> h [B,T,D] after the last norm, compute type: what the head projects. */
 mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens);
-mn_tensor *mn_model_head(mn_scope *s, const mn_model *m); /* [vocab_size, D], memory's type */
+mn_tensor *mn_model_head(mn_scope *s, const mn_model *m);                     /* [vocab_size, D], memory's type */
 mn_tensor *mn_model_apply(mn_scope *s, const mn_model *m, mn_tensor *tokens); /* logits [B,T,vocab_size], exact type */
 /* sum over tokens of weight * nll, and nll per token [B*T]. target i32 [B,T] (negative: ignored), weight [B,T] or NULL. */
-mn_tensor *mn_model_loss(mn_scope *s, const mn_model *m, mn_tensor *tokens, mn_tensor *target, mn_tensor *weight,
-                         mn_tensor **nll);
+mn_tensor *mn_model_loss(mn_scope *s, const mn_model *m, mn_tensor *tokens, mn_tensor *target, mn_tensor *weight, mn_tensor **nll);
 
 /* ---- the parameters' memory: one tensor per name, on a backend, shared by all plans of a model ---- */
 #include "backend/backend.h"
@@ -68,7 +67,7 @@ mn_status mn_params_new(const mn_model *m, mn_backend *b, mn_dtype dtype, uint64
 /* The same for whatever a scope has declared (one mixer, one block). */
 mn_status mn_params_of_scope(const mn_scope *s, mn_backend *b, mn_dtype dtype, uint64_t seed, mn_params **out);
 void mn_params_free(mn_params *p);
-int64_t mn_params_count(const mn_params *p); /* elements in all */
+int64_t mn_params_count(const mn_params *p);              /* elements in all */
 int mn_params_find(const mn_params *p, const char *name); /* -1: none */
 /* Points every parameter of the scope's graph at its memory in the plan. */
 void mn_params_bind(const mn_params *p, const mn_scope *s, mn_plan *plan);
@@ -78,7 +77,7 @@ mn_status mn_params_check_finite(const mn_params *p);
 /* DIR/model.safetensors and DIR/config.json. Reading checks names, shapes and types; both ways through safetensors.h. `extra`
  * metadata may be NULL. */
 mn_status mn_params_save(const mn_params *p, const char *path);
-mn_status mn_params_load(mn_params *p, const char *path); /* an unknown or a missing tensor is refused */
+mn_status mn_params_load(mn_params *p, const char *path);                            /* an unknown or a missing tensor is refused */
 mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir); /* model.safetensors + config.json */
 mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params);
 /* Of names, shapes and configuration, 32 hexadecimal digits: what a session file must match. With values: the weights, too. */

@@ -13,15 +13,19 @@
 static double initial_value(const mn_param_info *p, uint64_t key, int64_t i) {
   const mn_init *t = &p->init;
   switch (t->kind) {
-  case MN_INIT_CONSTANT: return t->a;
-  case MN_INIT_NORMAL: return t->a * mn_random_normal(key, 0, (uint64_t)i);
-  case MN_INIT_UNIFORM: return t->a * (2 * mn_random_uniform(key, 0, (uint64_t)i) - 1);
+  case MN_INIT_CONSTANT:
+    return t->a;
+  case MN_INIT_NORMAL:
+    return t->a * mn_random_normal(key, 0, (uint64_t)i);
+  case MN_INIT_UNIFORM:
+    return t->a * (2 * mn_random_uniform(key, 0, (uint64_t)i) - 1);
   case MN_INIT_XAVIER_UNIFORM: {
     int n = p->shape.ndim;
     double fan = n >= 2 ? (double)(p->shape.dim[n - 1] + p->shape.dim[n - 2]) : 2.0 * (double)mn_shape_count(&p->shape);
     return t->a * sqrt(6 / fan) * (2 * mn_random_uniform(key, 0, (uint64_t)i) - 1);
   }
-  case MN_INIT_LOG_UNIFORM: return log(t->a + (t->b - t->a) * mn_random_uniform(key, 0, (uint64_t)i));
+  case MN_INIT_LOG_UNIFORM:
+    return log(t->a + (t->b - t->a) * mn_random_uniform(key, 0, (uint64_t)i));
   case MN_INIT_TIME_STEP: {
     double dt = exp(log(t->a) + (log(t->b) - log(t->a)) * mn_random_uniform(key, 0, (uint64_t)i));
     return dt + log(-expm1(-dt)); /* the inverse of softplus */
@@ -30,9 +34,7 @@ static double initial_value(const mn_param_info *p, uint64_t key, int64_t i) {
   return 0;
 }
 
-static size_t param_bytes(const mn_params *p, int i) {
-  return (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->dtype);
-}
+static size_t param_bytes(const mn_params *p, int i) { return (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->dtype); }
 
 static mn_status fill(mn_params *p, uint64_t seed) {
   for (int i = 0; i < p->n; i++) {
@@ -200,7 +202,8 @@ mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_m
   mn_arena *arena = mn_arena_new();
   const mn_value *root = NULL;
   mn_status status = config && weights && arena ? mn_json_read(arena, config, &root) : MN_ERR_MEMORY;
-  if (status == MN_OK && !mn_value_get(root, "model")) status = mn_fail(MN_ERR_FORMAT, "%s: has no 'model'; is it a directory made by mneme train?", config);
+  if (status == MN_OK && !mn_value_get(root, "model"))
+    status = mn_fail(MN_ERR_FORMAT, "%s: has no 'model'; is it a directory made by mneme train?", config);
   if (status == MN_OK) status = mn_model_parse(mn_value_get(root, "model"), NULL, 0, model);
   if (status == MN_OK) status = mn_params_new(*model, b, dtype, 0, params);
   if (status == MN_OK) status = mn_params_load(*params, weights);

@@ -8,12 +8,9 @@ typedef struct unit_config {
   const mn_value *mixer, *block, *model;
 } unit_config;
 #define S unit_config
-static const mn_field unit_fields[] = {
-    MN_FIELD_INT(S, d_model, 0, 0, 1 << 20, "width D of a mixer's or a block's input"),
-    MN_FIELD_VALUE(S, mixer, "one mixer"),
-    MN_FIELD_VALUE(S, block, "one block"),
-    MN_FIELD_VALUE(S, model, "a whole model"),
-    MN_FIELD_END};
+static const mn_field unit_fields[] = {MN_FIELD_INT(S, d_model, 0, 0, 1 << 20, "width D of a mixer's or a block's input"),
+                                       MN_FIELD_VALUE(S, mixer, "one mixer"), MN_FIELD_VALUE(S, block, "one block"),
+                                       MN_FIELD_VALUE(S, model, "a whole model"), MN_FIELD_END};
 #undef S
 
 mn_status mn_unit_parse(mn_arena *arena, const mn_value *root, int64_t vocab_size, mn_unit *out) {
@@ -35,8 +32,9 @@ mn_status mn_unit_parse(mn_arena *arena, const mn_value *root, int64_t vocab_siz
     return mn_mixer_parse(arena, c.mixer, NULL, c.d_model, &out->mixer);
   }
   out->kind = MN_UNIT_BLOCK;
-  const mn_value *map = mn_value_map(arena, 4, (const char *const[]){"d_model", "vocab_size", "layers", "block"},
-                                     (const mn_value *const[]){mn_value_int(arena, c.d_model), mn_value_int(arena, 1), mn_value_int(arena, 1), c.block});
+  const mn_value *map =
+      mn_value_map(arena, 4, (const char *const[]){"d_model", "vocab_size", "layers", "block"},
+                   (const mn_value *const[]){mn_value_int(arena, c.d_model), mn_value_int(arena, 1), mn_value_int(arena, 1), c.block});
   return map ? mn_model_parse(map, NULL, 0, &out->model) : MN_ERR_MEMORY;
 }
 

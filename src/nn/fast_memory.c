@@ -22,8 +22,7 @@ mn_shape mn_fast_shape(const mn_fast_config *c, int part, int64_t B) {
 }
 
 const char *mn_fast_name(const mn_fast_config *c, int part) {
-  static const char *const digits[MN_FAST_DEPTH] = {"0", "1", "2",  "3",  "4",  "5",  "6",  "7",
-                                                    "8", "9", "10", "11", "12", "13", "14", "15"};
+  static const char *const digits[MN_FAST_DEPTH] = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"};
   return part == c->depth ? "norm" : digits[part];
 }
 
@@ -57,7 +56,7 @@ mn_tensor *mn_fast_read(mn_graph *g, const mn_fast_config *c, mn_tensor *const *
   return finish(g, c, r, c->net == MN_FAST_LN_MLP ? mn_unsqueeze(g, W[c->depth], 2) : NULL, x);
 }
 
-typedef struct writes { /* the inner gradients of n tokens, factored */
+typedef struct writes {            /* the inner gradients of n tokens, factored */
   mn_tensor *x[MN_FAST_PARTS];     /* [B,H,n,in]: inputs of each matrix                  */
   mn_tensor *delta[MN_FAST_PARTS]; /* [B,H,n,out], clamped; gamma: the gradient itself   */
   mn_tensor *loss;                 /* [B,H,n]                                            */
@@ -114,8 +113,7 @@ static mn_tensor *beside(mn_graph *g, const mn_fast_config *c, int part, mn_tens
   return mn_reshape(g, x, is_matrix(c, part) ? MN_SHAPE(B, H, 1, 1) : MN_SHAPE(B, H, 1));
 }
 
-static void choose(mn_graph *g, const mn_fast_config *c, mn_tensor *cond, mn_tensor *const *yes, mn_tensor *const *no,
-                   mn_tensor **out) {
+static void choose(mn_graph *g, const mn_fast_config *c, mn_tensor *cond, mn_tensor *const *yes, mn_tensor *const *no, mn_tensor **out) {
   for (int p = 0; p < mn_fast_parts(c); p++) out[p] = mn_select(g, beside(g, c, p, cond), yes[p], no[p]);
 }
 
@@ -131,9 +129,9 @@ typedef struct tokens {
 } tokens;
 
 typedef struct halves { /* of a block that begins in the middle of a chunk */
-  mn_tensor *first;   /* bool [B,1,n]: before the boundary                       */
-  mn_tensor *updated; /* bool [B,1,n]: reads before the boundary's update        */
-  mn_tensor *reaches; /* bool [B]: the chunk ends inside the block or with it    */
+  mn_tensor *first;     /* bool [B,1,n]: before the boundary                       */
+  mn_tensor *updated;   /* bool [B,1,n]: reads before the boundary's update        */
+  mn_tensor *reaches;   /* bool [B]: the chunk ends inside the block or with it    */
 } halves;
 
 static halves halves_of(mn_graph *g, const mn_fast_config *c, mn_tensor *phase, int64_t n) {
@@ -158,10 +156,10 @@ static mn_tensor *products_between(mn_graph *g, mn_tensor *sum) {
   return mn_exp(g, mn_select(g, mn_le(g, m, t), d, mn_scalar(g, sum->dtype, -1e30)));
 }
 
-typedef struct decays { /* per token: how much of W and S at the start, and of each gradient, is in the memory */
-  mn_tensor *a, *b, *P;                      /* as read: [B,H,n,1], [B,H,n,1] or NULL, [B,H,n,n]      */
-  mn_tensor *a_end, *b_end, *P_end;          /* W after the last token: [B,H,1,1] twice, [B,H,n,1]    */
-  mn_tensor *E_end, *R_end;                  /* S after the last token: the same                      */
+typedef struct decays {             /* per token: how much of W and S at the start, and of each gradient, is in the memory */
+  mn_tensor *a, *b, *P;             /* as read: [B,H,n,1], [B,H,n,1] or NULL, [B,H,n,n]      */
+  mn_tensor *a_end, *b_end, *P_end; /* W after the last token: [B,H,1,1] twice, [B,H,n,1]    */
+  mn_tensor *E_end, *R_end;         /* S after the last token: the same                      */
 } decays;
 
 static mn_tensor *last_row(mn_graph *g, mn_tensor *x) { /* of [B,H,n,m]: [B,H,m,1] */
@@ -191,8 +189,7 @@ static decays decays_of(mn_graph *g, const mn_fast_config *c, const tokens *t, m
     d.b_end = mn_slice(g, d.b, 2, n - 1, 1);
     d.E_end = mn_slice(g, E, 2, n - 1, 1);
     d.R_end = last_row(g, R);
-  } else
-    d.P = mn_mul(g, La, theta_row);
+  } else d.P = mn_mul(g, La, theta_row);
   d.P_end = last_row(g, d.P);
   if (c->read_before) { /* token t reads what token t - 1 left */
     d.a = mn_unsqueeze(g, mn_exp(g, mn_sub(g, sum_a, log_a)), 3);
@@ -433,9 +430,7 @@ static mn_tensor *by_blocks(mn_graph *g, const mn_fast_config *c, mn_fast_state 
 }
 
 /* ---- the linear memory: one fused operation ---- */
-static bool is_recurrence(const mn_fast_config *c) {
-  return c->net == MN_FAST_LINEAR && !c->per_chunk && c->grad_clamp == 0;
-}
+static bool is_recurrence(const mn_fast_config *c) { return c->net == MN_FAST_LINEAR && !c->per_chunk && c->grad_clamp == 0; }
 
 static mn_tensor *by_recurrence(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const mn_fast_input *in) {
   mn_tensor *floor = mn_scalar(g, in->q->dtype, -50);

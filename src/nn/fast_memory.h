@@ -39,10 +39,10 @@ mn_shape mn_fast_shape(const mn_fast_config *c, int part, int64_t B); /* [B,H,in
 const char *mn_fast_name(const mn_fast_config *c, int part);          /* "0", "1", ... "norm"        */
 
 typedef struct mn_fast_state {
-  mn_tensor *W[MN_FAST_PARTS]; /* the memory                                          */
-  mn_tensor *S[MN_FAST_PARTS]; /* momentum; NULL without                              */
-  mn_tensor *A[MN_FAST_PARTS]; /* the anchor; equal to W between chunks               */
-  mn_tensor *G[MN_FAST_PARTS]; /* per_chunk, instead: sum of -theta_i grad_i of the unfinished chunk */
+  mn_tensor *W[MN_FAST_PARTS];         /* the memory                                          */
+  mn_tensor *S[MN_FAST_PARTS];         /* momentum; NULL without                              */
+  mn_tensor *A[MN_FAST_PARTS];         /* the anchor; equal to W between chunks               */
+  mn_tensor *G[MN_FAST_PARTS];         /* per_chunk, instead: sum of -theta_i grad_i of the unfinished chunk */
   mn_tensor *momentum_sum, *decay_sum; /* per_chunk: [B,H], sums of the gates' arguments, or NULL    */
 } mn_fast_state;
 
@@ -55,8 +55,7 @@ typedef struct mn_fast_input { /* all of one type, f32 or f64 */
 
 /* A segment of any length: y [B,T,H,d], and the state after it. surprise (may be NULL): l at the anchor, mean over the heads,
  * [B,T]. */
-mn_tensor *mn_fast_memory(mn_graph *g, const mn_fast_config *c, mn_fast_state *state, const mn_fast_input *in,
-                          mn_tensor **surprise);
+mn_tensor *mn_fast_memory(mn_graph *g, const mn_fast_config *c, mn_fast_state *state, const mn_fast_input *in, mn_tensor **surprise);
 /* M(x) for x [B,H,n,d], the memory left as it is. */
 mn_tensor *mn_fast_read(mn_graph *g, const mn_fast_config *c, mn_tensor *const *W, mn_tensor *x);
 

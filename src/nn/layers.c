@@ -31,8 +31,8 @@ static void linears(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_proj
   }
   mn_shape rows = MN_SHAPE(mn_shape_count(&x->shape) / (in ? in : 1), in), shape = x->shape;
   shape.dim[shape.ndim - 1] = out;
-  mn_tensor *all = mn_matmul_as(g, mn_reshape(g, mn_cast(g, x, t), rows),
-                                mn_transpose(g, n == 1 ? w[0] : mn_concat(g, n, w, 0), 0, 1), result);
+  mn_tensor *all =
+      mn_matmul_as(g, mn_reshape(g, mn_cast(g, x, t), rows), mn_transpose(g, n == 1 ? w[0] : mn_concat(g, n, w, 0), 0, 1), result);
   for (int i = 0; i < n; i++) {
     y[i] = mn_reshape(g, n == 1 ? all : mn_slice(g, all, 1, i * out, out), shape);
     if (b[i]) y[i] = mn_add(g, y[i], mn_cast(g, b[i], result));
@@ -64,21 +64,19 @@ mn_tensor *mn_norm_layer(mn_scope *s, const char *name, mn_norm_kind kind, mn_te
   return mn_norm(mn_scope_graph(s), kind, x, w, b, eps, out);
 }
 
-mn_tensor *mn_conv_layer(mn_scope *s, const char *name, mn_tensor *x, int64_t width) {
-  return mn_conv_layer_of(s, name, name, x, width);
-}
+mn_tensor *mn_conv_layer(mn_scope *s, const char *name, mn_tensor *x, int64_t width) { return mn_conv_layer_of(s, name, name, x, width); }
 
 mn_tensor *mn_conv_layer_of(mn_scope *s, const char *name, const char *state, mn_tensor *x, int64_t width) {
   mn_graph *g = mn_scope_graph(s);
   if (!x) return NULL;
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), tail = width - 1;
-  mn_tensor *w = named_param(s, name, "weight", MN_SHAPE(D, width), (mn_init){MN_INIT_UNIFORM, 1 / sqrt((double)width), 0},
-                             0, "causal depthwise kernel; the last column multiplies the current token");
+  mn_tensor *w = named_param(s, name, "weight", MN_SHAPE(D, width), (mn_init){MN_INIT_UNIFORM, 1 / sqrt((double)width), 0}, 0,
+                             "causal depthwise kernel; the last column multiplies the current token");
   if (tail == 0) return mn_causal_conv(g, x, w, NULL, NULL);
   mn_tensor *before = mn_state(s, state, mn_scope_exact(s), MN_SHAPE(B, tail, D), NULL, "the convolution's last inputs, oldest first");
   mn_tensor *prefix = mn_cast(g, mn_capture(g, before), x->dtype), *y = mn_causal_conv(g, x, w, NULL, prefix);
-  mn_tensor *after = T >= tail ? mn_slice(g, x, 1, T - tail, tail)
-                               : mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, prefix, 1, T, tail - T), x}, 1);
+  mn_tensor *after =
+      T >= tail ? mn_slice(g, x, 1, T - tail, tail) : mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, prefix, 1, T, tail - T), x}, 1);
   mn_state_set(s, state, mn_cast(g, after, mn_scope_exact(s)));
   return y;
 }
@@ -88,8 +86,10 @@ static double inverse_frequency(const mn_rope_config *c, int64_t head_dim, int64
   const double two_pi = 6.283185307179586476925;
   double d = (double)head_dim, theta = c->theta, f = pow(theta, -2.0 * (double)i / d), L = (double)c->original_context;
   switch (c->scaling) {
-  case MN_ROPE_LINEAR: return f / c->factor;
-  case MN_ROPE_NTK: return d > 2 ? pow(theta * pow(c->factor, d / (d - 2)), -2.0 * (double)i / d) : f;
+  case MN_ROPE_LINEAR:
+    return f / c->factor;
+  case MN_ROPE_NTK:
+    return d > 2 ? pow(theta * pow(c->factor, d / (d - 2)), -2.0 * (double)i / d) : f;
   case MN_ROPE_LLAMA3: { /* low_freq_factor 1, high_freq_factor 4 */
     double wave = two_pi / f;
     if (wave < L / 4) return f;
@@ -104,7 +104,8 @@ static double inverse_frequency(const mn_rope_config *c, int64_t head_dim, int64
     double ramp = fmin(1, fmax(0, ((double)i - lo) / (hi > lo ? hi - lo : 0.001)));
     return f / c->factor * ramp + f * (1 - ramp);
   }
-  default: return f;
+  default:
+    return f;
   }
 }
 
@@ -116,8 +117,8 @@ static mn_tensor *table_const(mn_graph *g, mn_dtype t, mn_shape s, const double 
   return narrow ? mn_const(g, MN_F32, s, narrow) : NULL;
 }
 
-void mn_rope_tables_at(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor *start,
-                       mn_tensor **cos_out, mn_tensor **sin_out) {
+void mn_rope_tables_at(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor *start, mn_tensor **cos_out,
+                       mn_tensor **sin_out) {
   mn_graph *g = mn_scope_graph(s);
   mn_dtype t = mn_scope_exact(s);
   int64_t half = head_dim / 2;

@@ -37,8 +37,8 @@ typedef struct mn_rope_config {
 } mn_rope_config;
 void mn_rope_tables(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor **cos, mn_tensor **sin);
 /* The same for tokens start, start + 1, ...: i32 [B], or NULL for 0, 1, ... */
-void mn_rope_tables_at(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor *start,
-                       mn_tensor **cos, mn_tensor **sin);
+void mn_rope_tables_at(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor *start, mn_tensor **cos,
+                       mn_tensor **sin);
 
 mn_tensor *mn_split_heads(mn_scope *s, mn_tensor *x, int64_t heads); /* [B,T,H*K] -> [B,T,H,K] */
 mn_tensor *mn_join_heads(mn_scope *s, mn_tensor *x);                 /* and back              */

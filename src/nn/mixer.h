@@ -7,11 +7,11 @@
 #include "nn/layers.h"
 
 typedef struct mn_mixer_def {
-  const char *name;     /* the recipe's `type`: "attention"                                  */
-  const char *aliases;  /* further types the same file serves, space-separated; may be NULL  */
-  const char *kind;     /* context, state, weights, storage                                  */
-  const char *summary;  /* one line                                                          */
-  const char *paper;    /* authors, year, arXiv id                                           */
+  const char *name;    /* the recipe's `type`: "attention"                                  */
+  const char *aliases; /* further types the same file serves, space-separated; may be NULL  */
+  const char *kind;    /* context, state, weights, storage                                  */
+  const char *summary; /* one line                                                          */
+  const char *paper;   /* authors, year, arXiv id                                           */
   size_t config_size;
   const mn_field *fields; /* of the config; `type` is not among them                         */
   /* Fills what was left open (0) from d_model and refuses what cannot be, with mn_config_fail(map, where, key, ...). `type`

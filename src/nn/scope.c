@@ -8,7 +8,7 @@ typedef struct root {
   mn_arena *arena;
   mn_build build;
   int64_t batch;
-  mn_graph *graph;     /* where building happens now: the outer graph, or the body of a loop */
+  mn_graph *graph; /* where building happens now: the outer graph, or the body of a loop */
   mn_graph *outer;
   mn_tensor *position; /* of the current segment; NULL: zero   */
   int64_t multiple;    /* position is a multiple of it; 0: it is zero */
@@ -139,13 +139,11 @@ void mn_state_set(mn_scope *s, const char *name, mn_tensor *value) {
   mn_built_state *e = full ? state_find(r, full) : NULL;
   char a[96], b[96];
   if (!value || !full) return;
-  if (!e)
-    mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s is set before it is asked for", full);
+  if (!e) mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s is set before it is asked for", full);
   else if (value->dtype != e->info.dtype || !mn_shape_equal(&value->shape, &e->info.shape))
     mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s changes from %s %s to %s %s", full, mn_dtype_name(e->info.dtype),
                    mn_shape_str(&e->info.shape, a), mn_dtype_name(value->dtype), mn_shape_str(&value->shape, b));
-  else
-    e->value = value;
+  else e->value = value;
 }
 
 /* ---- position ---- */
@@ -196,8 +194,7 @@ static void discover(mn_scope *s, mn_segment_function f, void *ctx, mn_tensor *p
   if (!keep) return;
   for (int i = 0; i < n; i++) keep[i] = r->states[i].value;
   f(s, ctx, piece);
-  for (int i = 0; i < r->n_states; i++)
-    r->states[i].value = i < n ? keep[i] : r->states[i].before;
+  for (int i = 0; i < r->n_states; i++) r->states[i].value = i < n ? keep[i] : r->states[i].before;
   r->n_reports = reports;
 }
 
@@ -231,7 +228,7 @@ mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, voi
   size_t room = (size_t)r->n_states + 2;
   int n_states = 0, *which = mn_arena_alloc(r->arena, room * sizeof *which);
   mn_tensor **carry = mn_arena_alloc(r->arena, room * sizeof *carry), **in = mn_arena_alloc(r->arena, room * sizeof *in);
-  mn_tensor **out = mn_arena_alloc(r->arena, room * sizeof *out), **final = mn_arena_alloc(r->arena, room * sizeof *final);
+  mn_tensor **out = mn_arena_alloc(r->arena, room * sizeof *out), ** final = mn_arena_alloc(r->arena, room * sizeof *final);
   if (!which || !carry || !in || !out || !final) return NULL;
   for (int i = 0; i < r->n_states; i++)
     if (strncmp(r->states[i].info.name, s->path, strlen(s->path)) == 0 && strcmp(r->states[i].info.name, "position") != 0)

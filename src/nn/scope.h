@@ -25,8 +25,8 @@ typedef struct mn_init {
   mn_init_kind kind;
   double a, b;
 } mn_init;
-#define MN_ZEROS ((mn_init){MN_INIT_CONSTANT, 0, 0})
-#define MN_ONES ((mn_init){MN_INIT_CONSTANT, 1, 0})
+#define MN_ZEROS       ((mn_init){MN_INIT_CONSTANT, 0, 0})
+#define MN_ONES        ((mn_init){MN_INIT_CONSTANT, 1, 0})
 #define MN_NORMAL(std) ((mn_init){MN_INIT_NORMAL, std, 0})
 
 enum {
@@ -52,12 +52,12 @@ typedef struct mn_state_info {
 /* ---- scopes ---- */
 typedef struct mn_scope mn_scope;
 
-typedef struct mn_build { /* how a model is built */
-  mn_dtype param;    /* type of the parameters' memory: f32, or f64                     */
-  mn_dtype compute;  /* type of activations in products: f32, bf16 or f64               */
-  bool carried;      /* state and position come from variables and are assigned         */
+typedef struct mn_build {    /* how a model is built */
+  mn_dtype param;            /* type of the parameters' memory: f32, or f64                     */
+  mn_dtype compute;          /* type of activations in products: f32, bf16 or f64               */
+  bool carried;              /* state and position come from variables and are assigned         */
   int64_t position_multiple; /* carried: every position at a segment's start is a multiple of it; 0: 1 */
-  mn_tensor *reset;  /* carried: bool [B], rows that begin a stream here and so start from the initial state; NULL: none */
+  mn_tensor *reset;          /* carried: bool [B], rows that begin a stream here and so start from the initial state; NULL: none */
 } mn_build;
 
 /* A root scope in graph g for batches of B sequences. Lives in the graph's arena. */
@@ -101,10 +101,10 @@ void mn_scope_advance(mn_scope *s, int64_t T);
 int mn_scope_params(const mn_scope *s, const mn_param_info **info, mn_tensor *const **tensors);
 typedef struct mn_built_state {
   mn_state_info info;
-  mn_tensor *init;  /* value in a fresh stream   */
-  mn_tensor *leaf;  /* carried: the variable     */
+  mn_tensor *init;   /* value in a fresh stream   */
+  mn_tensor *leaf;   /* carried: the variable     */
   mn_tensor *before; /* what the segment begins with: init, leaf, or a choice of both by row */
-  mn_tensor *value; /* after the segment         */
+  mn_tensor *value;  /* after the segment         */
 } mn_built_state;
 int mn_scope_states(const mn_scope *s, const mn_built_state **states); /* carried: "position" is the first */
 int mn_scope_reports(const mn_scope *s, const char *const **names, mn_tensor *const **values);

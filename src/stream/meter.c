@@ -19,7 +19,7 @@ typedef struct part {
 struct mn_meter {
   part parts[PARTS + 1];
   int n;
-  int64_t part_tokens; /* a part is full with so many */
+  int64_t part_tokens;                             /* a part is full with so many */
   double first[TIMES], last[TIMES], sorted[TIMES]; /* seconds per token; last: a ring */
   int64_t segments;
   part all;

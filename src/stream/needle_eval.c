@@ -29,8 +29,14 @@ const mn_field mn_needle_eval_fields[] = {
 
 static mn_status open_stream(const mn_needle_eval_config *c, mn_needle_stream_config *made, mn_needle_stream **out) {
   mn_needle_stream_defaults(made);
-  *made = (mn_needle_stream_config){.seed = (uint64_t)c->seed, .length = c->tokens, .needles = (int)c->needles, .min_log2 = (int)c->min_log2,
-                                    .max_log2 = (int)c->max_log2, .updates = c->updates, .unknown = c->unknown, .distractors = c->distractors,
+  *made = (mn_needle_stream_config){.seed = (uint64_t)c->seed,
+                                    .length = c->tokens,
+                                    .needles = (int)c->needles,
+                                    .min_log2 = (int)c->min_log2,
+                                    .max_log2 = (int)c->max_log2,
+                                    .updates = c->updates,
+                                    .unknown = c->unknown,
+                                    .distractors = c->distractors,
                                     .loop = c->loop};
   if (c->max_log2) return mn_needle_stream_open(made, out);
   mn_status status = MN_OK;
@@ -84,7 +90,8 @@ static mn_status answer_session(void *ctx, int32_t token, int n, int32_t *answer
   for (int i = 0; i < n; i++) {
     MN_TRY(mn_session_feed(r->asked, i ? &answer[i - 1] : &token, 1, &logits));
     int64_t best = mn_greedy(logits, vocab_size);
-    if (best < 0) return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number after %lld tokens", (long long)mn_session_position(r->asked));
+    if (best < 0)
+      return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number after %lld tokens", (long long)mn_session_position(r->asked));
     answer[i] = (int32_t)best;
     if (i > 0) continue;
     double sum = 0;
@@ -126,13 +133,16 @@ static mn_status boundary_session(void *ctx, int64_t position) {
   return r->run->restart && r->out->restarted_at < 0 && position >= r->run->restart_at ? restart(r, position) : MN_OK;
 }
 
-mn_status mn_eval_needles(const mn_model *model, const mn_params *params, const mn_needle_eval_config *config, const mn_needle_eval_run *run, mn_needle_eval *out) {
+mn_status mn_eval_needles(const mn_model *model, const mn_params *params, const mn_needle_eval_config *config,
+                          const mn_needle_eval_run *run, mn_needle_eval *out) {
   if (model->config.vocab_size < MN_PROSE_VOCAB)
-    return mn_fail(MN_ERR_CONFIG, "the stream's token ids are 0 ... %d, but the model's vocab_size is %lld; train one on the task niah_mini", MN_PROSE_VOCAB - 1,
-                   (long long)model->config.vocab_size);
+    return mn_fail(MN_ERR_CONFIG,
+                   "the stream's token ids are 0 ... %d, but the model's vocab_size is %lld; train one on the task niah_mini",
+                   MN_PROSE_VOCAB - 1, (long long)model->config.vocab_size);
   if (run->restart && !run->scratch) return mn_fail(MN_ERR_ARG, "a restart needs a path for the session file");
   session_reader r = {.model = model, .params = params, .run = run, .out = out};
-  r.config = (mn_session_config){.batch = 1, .prefill = run->segment > 0 ? run->segment : 256, .compute = run->compute, .fingerprint = r.fingerprint};
+  r.config = (mn_session_config){
+      .batch = 1, .prefill = run->segment > 0 ? run->segment : 256, .compute = run->compute, .fingerprint = r.fingerprint};
   r.old_nll = mn_alloc((size_t)r.config.prefill * sizeof *r.old_nll);
   mn_status status = r.old_nll ? mn_model_fingerprint(model, params, r.fingerprint) : MN_ERR_MEMORY;
   mn_session_config one = r.config;
@@ -219,7 +229,8 @@ static mn_status pass(protocol *p) {
   const mn_needle_query *q = mn_needle_stream_queries(p->stream, &n_queries);
   int64_t settled = e->tokens / 10 < 1000000 ? e->tokens / 10 : 1000000;
   for (int64_t at = 0; at < e->tokens;) {
-    if (p->run->stop && *p->run->stop) return mn_fail(MN_ERR_CANCELLED, "interrupted after %lld of %lld tokens", (long long)at, (long long)e->tokens);
+    if (p->run->stop && *p->run->stop)
+      return mn_fail(MN_ERR_CANCELLED, "interrupted after %lld of %lld tokens", (long long)at, (long long)e->tokens);
     if (at % p->segment == 0 && p->reader->boundary) MN_TRY(p->reader->boundary(p->reader->ctx, at));
     if (!e->resident_from && at >= settled) {
       e->resident_from = at;
@@ -271,7 +282,8 @@ static void summarise(protocol *p) {
   e->unknown_confidence = e->unknown.asked ? p->sure[1] / (double)e->unknown.asked : (double)NAN;
 }
 
-mn_status mn_eval_needles_with(const mn_needle_reader *reader, const mn_needle_eval_config *config, const mn_needle_eval_run *run, mn_needle_eval *out) {
+mn_status mn_eval_needles_with(const mn_needle_reader *reader, const mn_needle_eval_config *config, const mn_needle_eval_run *run,
+                               mn_needle_eval *out) {
   *out = (mn_needle_eval){.tokens = config->tokens, .restarted_at = -1};
   protocol p = {.reader = reader, .run = run, .out = out, .segment = run->segment > 0 ? run->segment : 256};
   MN_TRY(open_stream(config, &out->stream, &p.stream));

@@ -83,8 +83,8 @@ static mn_status segment_new(mn_session *s, segment *out, int64_t T, bool scores
     mn_tensor **variables = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *variables);
     mn_tensor **values = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *values);
     for (int i = 0; i < n && variables && values; i++) variables[i] = states[i].leaf, values[i] = states[i].value;
-    mn_plan_request q = {.graph = g, .n_outputs = 1, .outputs = &result, .n_assigns = n, .variables = variables,
-                         .values = values, .backend = s->backend};
+    mn_plan_request q = {
+        .graph = g, .n_outputs = 1, .outputs = &result, .n_assigns = n, .variables = variables, .values = values, .backend = s->backend};
     status = variables && values ? mn_plan_compile(&q, &seg.plan) : MN_ERR_MEMORY;
     if (status == MN_OK && n != s->n_states) status = mn_fail(MN_ERR_INTERNAL, "a segment of %lld tokens has other state", (long long)T);
     for (int i = 0; i < n && status == MN_OK; i++) {
@@ -186,7 +186,8 @@ void mn_session_free(mn_session *s) {
 mn_status mn_session_reset(mn_session *s) { return start_states(s, false); }
 
 mn_status mn_session_copy(mn_session *to, const mn_session *from) {
-  if (to->model != from->model || to->params != from->params || to->config.batch != from->config.batch || to->config.compute != from->config.compute)
+  if (to->model != from->model || to->params != from->params || to->config.batch != from->config.batch ||
+      to->config.compute != from->config.compute)
     return mn_fail(MN_ERR_ARG, "a session's state goes to a session of the same model, parameters, batch and type only");
   for (int i = 0; i < from->n_states; i++)
     MN_TRY(from->backend->copy(from->backend, to->state[i], from->state[i], state_bytes(&from->info[i])));
@@ -209,7 +210,8 @@ mn_status mn_session_fork(const mn_session *s, mn_session **out) {
 static mn_status check_tokens(const mn_session *s, const int32_t *tokens, int64_t count) {
   for (int64_t i = 0; i < count; i++)
     if (tokens[i] < 0 || tokens[i] >= s->model->config.vocab_size)
-      return mn_fail(MN_ERR_ARG, "token %lld is %d; the vocabulary has %lld", (long long)i, tokens[i], (long long)s->model->config.vocab_size);
+      return mn_fail(MN_ERR_ARG, "token %lld is %d; the vocabulary has %lld", (long long)i, tokens[i],
+                     (long long)s->model->config.vocab_size);
   return MN_OK;
 }
 

@@ -11,9 +11,9 @@
 typedef struct mn_session mn_session;
 
 typedef struct mn_session_config {
-  int64_t batch;       /* streams; 0: 1                                                  */
-  int64_t prefill;     /* longest segment fed at once; 0: 256                            */
-  mn_dtype compute;    /* MN_F32, or MN_BF16; MN_F64 where the parameters are            */
+  int64_t batch;           /* streams; 0: 1                                                  */
+  int64_t prefill;         /* longest segment fed at once; 0: 256                            */
+  mn_dtype compute;        /* MN_F32, or MN_BF16; MN_F64 where the parameters are            */
   const char *fingerprint; /* of the model, as mn_model_fingerprint gives it; NULL: worked out when a file needs it */
 } mn_session_config;
 

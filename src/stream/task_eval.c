@@ -14,7 +14,8 @@ struct mn_generator {
   mn_ids prompt, made;
 };
 
-mn_status mn_generator_new(const mn_model *model, const mn_params *params, const mn_tokenizer *tok, int64_t prefill, mn_dtype compute, mn_generator **out) {
+mn_status mn_generator_new(const mn_model *model, const mn_params *params, const mn_tokenizer *tok, int64_t prefill, mn_dtype compute,
+                           mn_generator **out) {
   *out = NULL;
   mn_generator *g = mn_calloc(1, sizeof *g);
   if (!g) return MN_ERR_MEMORY;
@@ -67,7 +68,8 @@ static mn_status generate(void *ctx, const mn_task_text *sample, int64_t new_tok
   MN_TRY(mn_session_feed(g->session, g->prompt.data, (int64_t)g->prompt.len, &logits));
   for (int64_t i = 0; i < new_tokens; i++) {
     int64_t best = mn_greedy(logits, vocab_size);
-    if (best < 0) return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number after %lld tokens", (long long)mn_session_position(g->session));
+    if (best < 0)
+      return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number after %lld tokens", (long long)mn_session_position(g->session));
     int32_t token = (int32_t)best;
     size_t bytes;
     if (token == mn_tokenizer_eos(g->tok)) break;
@@ -84,7 +86,8 @@ enum { NEW_TOKENS = 10, FIT_SAMPLES = 8 };
 
 static int64_t new_tokens_of(const mn_task *task) {
   const mn_field *f = mn_field_find(task->def->fields, "new_tokens");
-  return f && f->type == MN_TYPE_INT && f->size == sizeof(int64_t) ? *(const int64_t *)((const char *)task->config + f->offset) : NEW_TOKENS;
+  return f && f->type == MN_TYPE_INT && f->size == sizeof(int64_t) ? *(const int64_t *)((const char *)task->config + f->offset)
+                                                                   : NEW_TOKENS;
 }
 
 static mn_status one_text(const mn_task *task, const mn_responder *who, const mn_text_eval_config *c, int64_t i, mn_text_eval *out) {
@@ -112,7 +115,8 @@ static mn_status eval_text(mn_task *task, const mn_responder *who, const mn_text
   if (c->examples < 1) return mn_fail(MN_ERR_ARG, "task %s: at least one example is needed", task->def->name);
   mn_task_count_with(task, who->count, who->ctx);
   for (int64_t i = 0; i < c->examples; i++) {
-    if (c->stop && *c->stop) return mn_fail(MN_ERR_CANCELLED, "task %s: interrupted after %lld examples", task->def->name, (long long)(done + i));
+    if (c->stop && *c->stop)
+      return mn_fail(MN_ERR_CANCELLED, "task %s: interrupted after %lld examples", task->def->name, (long long)(done + i));
     MN_TRY(one_text(task, who, c, i, out));
     if (c->progress) c->progress(c->progress_ctx, done + i + 1);
   }
@@ -152,7 +156,8 @@ static mn_status longest(const char *name, const mn_value *settings, const mn_re
 }
 
 /* The most `garbage` with which prompt and answer are at most `tokens` long: by halving, as more garbage is never shorter. */
-static mn_status fit_garbage(mn_grid *g, const char *name, const mn_value *settings, const mn_responder *who, const mn_grid_config *c, int64_t tokens, const mn_value **out) {
+static mn_status fit_garbage(mn_grid *g, const char *name, const mn_value *settings, const mn_responder *who, const mn_grid_config *c,
+                             int64_t tokens, const mn_value **out) {
   int64_t low = -1, high = 64 * tokens, length;
   if (high > 1 << 28) high = 1 << 28;
   while (high - low > 1) { /* `low` fits, `high` does not or was never tried */
@@ -165,11 +170,14 @@ static mn_status fit_garbage(mn_grid *g, const char *name, const mn_value *setti
     if (length <= tokens) low = middle, *out = tried;
     else high = middle;
   }
-  if (low < 0) return mn_fail(MN_ERR_CONFIG, "task %s: no prompt is as short as %lld tokens; without any garbage it takes %lld", name, (long long)tokens, (long long)length);
+  if (low < 0)
+    return mn_fail(MN_ERR_CONFIG, "task %s: no prompt is as short as %lld tokens; without any garbage it takes %lld", name,
+                   (long long)tokens, (long long)length);
   return MN_OK;
 }
 
-static mn_status row_settings(mn_grid *g, const char *name, const mn_value *settings, const mn_responder *who, const mn_grid_config *c, int row, const mn_value **out) {
+static mn_status row_settings(mn_grid *g, const char *name, const mn_value *settings, const mn_responder *who, const mn_grid_config *c,
+                              int row, const mn_value **out) {
   *out = settings;
   if (c->n_values == 0) return MN_OK;
   const mn_task_def *def = mn_task_find(name);
@@ -230,6 +238,15 @@ void mn_grid_free(mn_grid *g) {
 mn_heatmap mn_grid_heatmap(mn_grid *g, const char *title) {
   double *values = mn_arena_alloc(g->arena, (size_t)(g->rows * g->columns) * sizeof *values);
   for (int i = 0; values && i < g->rows * g->columns; i++) values[i] = (double)g->cells[i].right / (double)g->cells[i].examples;
-  return (mn_heatmap){.title = title, .x_label = "depth of the needle, %", .y_label = g->row_label, .value_label = "part right", .x_names = g->depth_names,
-                      .y_names = g->row_names, .n_x = g->columns, .n_y = g->rows, .values = values, .low = 0, .high = 1};
+  return (mn_heatmap){.title = title,
+                      .x_label = "depth of the needle, %",
+                      .y_label = g->row_label,
+                      .value_label = "part right",
+                      .x_names = g->depth_names,
+                      .y_names = g->row_names,
+                      .n_x = g->columns,
+                      .n_y = g->rows,
+                      .values = values,
+                      .low = 0,
+                      .high = 1};
 }

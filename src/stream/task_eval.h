@@ -25,7 +25,8 @@ typedef struct mn_responder {
 
 /* A model and its tokenizer, greedy: the likeliest token, until the end-of-text token or the limit. */
 typedef struct mn_generator mn_generator;
-mn_status mn_generator_new(const mn_model *model, const mn_params *params, const mn_tokenizer *tok, int64_t prefill, mn_dtype compute, mn_generator **out);
+mn_status mn_generator_new(const mn_model *model, const mn_params *params, const mn_tokenizer *tok, int64_t prefill, mn_dtype compute,
+                           mn_generator **out);
 void mn_generator_free(mn_generator *g);
 mn_responder mn_generator_responder(mn_generator *g);
 size_t mn_generator_state_bytes(const mn_generator *g);
@@ -54,20 +55,20 @@ mn_status mn_eval_text(mn_task *task, const mn_responder *who, const mn_text_eva
 /* A grid: one setting (or the length in tokens) along the rows, the depth of the needle along the columns. */
 typedef struct mn_grid {
   mn_arena *arena;
-  const char *row_label;  /* "tokens", or the setting's name                    */
+  const char *row_label; /* "tokens", or the setting's name                    */
   int rows, columns;
-  const char **row_names; /* [rows]                                             */
-  const char **depth_names; /* [columns]; one "any" when depths are drawn       */
+  const char **row_names;    /* [rows]                                             */
+  const char **depth_names;  /* [columns]; one "any" when depths are drawn       */
   const mn_value **settings; /* [rows, columns] of the task as it was opened    */
-  mn_text_eval *cells;    /* [rows, columns]                                    */
+  mn_text_eval *cells;       /* [rows, columns]                                    */
 } mn_grid;
 
 typedef struct mn_grid_config {
-  mn_text_eval_config each; /* of every cell; progress counts the examples of all cells */
-  const char *vary;         /* "len" and "garbage" are settings; NULL: the length, as the task sets it (mn_task_fit) */
+  mn_text_eval_config each;  /* of every cell; progress counts the examples of all cells */
+  const char *vary;          /* "len" and "garbage" are settings; NULL: the length, as the task sets it (mn_task_fit) */
   const char *const *values; /* of `vary`, or lengths in tokens */
-  int n_values;             /* 0: one row, as the settings are  */
-  int depths;               /* columns: 0 ... 100 % in equal steps; 0 or 1: depths are drawn, or as the settings say */
+  int n_values;              /* 0: one row, as the settings are  */
+  int depths;                /* columns: 0 ... 100 % in equal steps; 0 or 1: depths are drawn, or as the settings say */
 } mn_grid_config;
 
 mn_status mn_eval_grid(const char *task, const mn_value *settings, const mn_responder *who, const mn_grid_config *config, mn_grid *out);
@@ -79,8 +80,8 @@ mn_heatmap mn_grid_heatmap(mn_grid *g, const char *title);
 typedef struct mn_stream_eval_config {
   int64_t examples, batch; /* batch 0: chosen from the logits' size */
   int split;
-  uint64_t seed;           /* of the places where the stream is saved and restored */
-  const char *scratch;     /* a path for the session file; removed afterwards      */
+  uint64_t seed;       /* of the places where the stream is saved and restored */
+  const char *scratch; /* a path for the session file; removed afterwards      */
   mn_dtype compute;
   const volatile sig_atomic_t *stop;
   void (*progress)(void *ctx, int64_t done);
@@ -89,12 +90,13 @@ typedef struct mn_stream_eval_config {
 
 typedef struct mn_stream_eval {
   mn_task_score parallel, streamed;
-  double difference;   /* the largest between the two forms' logits, relative to the largest logit of the example */
-  int64_t restores;    /* how often a stream went through a file */
-  size_t state_bytes;  /* of one stream */
+  double difference;  /* the largest between the two forms' logits, relative to the largest logit of the example */
+  int64_t restores;   /* how often a stream went through a file */
+  size_t state_bytes; /* of one stream */
 } mn_stream_eval;
 
 /* Parity to expect in f32: difference <= 1e-4 and equal scores. Nothing is judged here. */
-mn_status mn_eval_streamed(const mn_model *model, const mn_params *params, const mn_task *task, const mn_stream_eval_config *config, mn_stream_eval *out);
+mn_status mn_eval_streamed(const mn_model *model, const mn_params *params, const mn_task *task, const mn_stream_eval_config *config,
+                           mn_stream_eval *out);
 
 #endif

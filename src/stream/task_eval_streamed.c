@@ -29,7 +29,8 @@ static mn_status build(streamed *s, const mn_model *model, const mn_params *para
   if (!(s->graph = mn_graph_new())) return MN_ERR_MEMORY;
   mn_scope *scope = mn_scope_new(s->graph, (mn_build){.param = params->dtype, .compute = s->config->compute}, s->B);
   if (!scope) return MN_ERR_MEMORY;
-  mn_tensor *tokens = mn_input(s->graph, "tokens", MN_I32, MN_SHAPE(s->B, s->T)), *y = mn_cast(s->graph, mn_model_apply(scope, model, tokens), MN_F32);
+  mn_tensor *tokens = mn_input(s->graph, "tokens", MN_I32, MN_SHAPE(s->B, s->T)),
+            *y = mn_cast(s->graph, mn_model_apply(scope, model, tokens), MN_F32);
   MN_TRY(mn_graph_status(s->graph));
   mn_plan_request q = {.graph = s->graph, .n_outputs = 1, .outputs = &y, .backend = s->backend};
   MN_TRY(mn_plan_compile(&q, &s->plan));
@@ -104,7 +105,8 @@ static mn_status as_a_stream(streamed *s) {
 
 static mn_status one_batch(streamed *s, int64_t first) {
   const mn_stream_eval_config *c = s->config;
-  for (int64_t b = 0; b < s->B; b++) MN_TRY(mn_task_sample(s->task, c->split, (uint64_t)(first + b), s->input + b * s->T, s->target + b * s->T));
+  for (int64_t b = 0; b < s->B; b++)
+    MN_TRY(mn_task_sample(s->task, c->split, (uint64_t)(first + b), s->input + b * s->T, s->target + b * s->T));
   MN_TRY(in_parallel(s));
   MN_TRY(as_a_stream(s));
   for (int64_t b = 0; b < s->B && first + b < c->examples; b++) { /* the last batch may reach further than was asked */
@@ -115,14 +117,17 @@ static mn_status one_batch(streamed *s, int64_t first) {
   return MN_OK;
 }
 
-mn_status mn_eval_streamed(const mn_model *model, const mn_params *params, const mn_task *task, const mn_stream_eval_config *config, mn_stream_eval *out) {
+mn_status mn_eval_streamed(const mn_model *model, const mn_params *params, const mn_task *task, const mn_stream_eval_config *config,
+                           mn_stream_eval *out) {
   *out = (mn_stream_eval){0};
-  streamed s = {.task = task, .config = config, .out = out, .backend = params->backend, .T = task->seq_len, .vocab_size = model->config.vocab_size};
+  streamed s = {
+      .task = task, .config = config, .out = out, .backend = params->backend, .T = task->seq_len, .vocab_size = model->config.vocab_size};
   if (!task->def->sample) return mn_fail(MN_ERR_ARG, "task %s makes text; parity is of token ids", task->def->name);
-  if (!config->scratch || config->examples < 1) return mn_fail(MN_ERR_ARG, "parity needs a path for the session file and at least one example");
+  if (!config->scratch || config->examples < 1)
+    return mn_fail(MN_ERR_ARG, "parity needs a path for the session file and at least one example");
   if (task->vocab_size > s.vocab_size)
-    return mn_fail(MN_ERR_CONFIG, "task %s has token ids up to %lld, but the model's vocab_size is %lld", task->def->name, (long long)task->vocab_size - 1,
-                   (long long)s.vocab_size);
+    return mn_fail(MN_ERR_CONFIG, "task %s has token ids up to %lld, but the model's vocab_size is %lld", task->def->name,
+                   (long long)task->vocab_size - 1, (long long)s.vocab_size);
   s.B = config->batch > 0 ? config->batch : LOGITS / (s.T * s.vocab_size);
   if (config->batch <= 0 && s.B > BATCH) s.B = BATCH;
   if (s.B > config->examples) s.B = config->examples;
@@ -130,7 +135,8 @@ mn_status mn_eval_streamed(const mn_model *model, const mn_params *params, const
   mn_rng_seed(&s.rng, config->seed);
   mn_status status = open_all(&s, model, params);
   for (int64_t i = 0; i < config->examples && status == MN_OK; i += s.B) {
-    if (config->stop && *config->stop) status = mn_fail(MN_ERR_CANCELLED, "task %s: interrupted after %lld examples", task->def->name, (long long)i);
+    if (config->stop && *config->stop)
+      status = mn_fail(MN_ERR_CANCELLED, "task %s: interrupted after %lld examples", task->def->name, (long long)i);
     if (status == MN_OK) status = one_batch(&s, i);
     if (config->progress) config->progress(config->progress_ctx, i + s.B < config->examples ? i + s.B : config->examples);
   }

@@ -28,8 +28,7 @@ static const mn_field mqar_fields[] = {
     MN_FIELD_INT(mqar_config, vocab_size, 8192, 4, 1 << 24, "ids: 0 blank, keys below half, values above"),
     MN_FIELD_INT(mqar_config, len, 64, 4, 1 << 24, "tokens of a sample (T, even)"),
     MN_FIELD_INT(mqar_config, kv, 4, 1, 1 << 20, "key-value pairs (n); each key is asked once"),
-    MN_FIELD_FLOAT(mqar_config, power, 0.01, 1e-6, 1e3,
-                   "gap law p_i ~ a (i+1)^(a-1): 0.01 puts queries near the context, 1 is uniform"),
+    MN_FIELD_FLOAT(mqar_config, power, 0.01, 1e-6, 1e3, "gap law p_i ~ a (i+1)^(a-1): 0.01 puts queries near the context, 1 is uniform"),
     MN_FIELD_ENUM(mqar_config, fill, fills, FILL_ZERO, "what stands between queries"),
     MN_FIELD_INT(mqar_config, passes, 1, 1, 64, "times the context is repeated"),
     MN_FIELD_INT(mqar_config, update, 0, 0, 1 << 20, "keys written a second time with a new value; the last counts"),
@@ -47,16 +46,13 @@ static mn_status mqar_setup(mn_task *task) {
   int64_t half = c->vocab_size / 2, values = c->kv + c->update;
   if (c->len % 2) return mn_fail(MN_ERR_CONFIG, "task mqar: len = %lld must be even", (long long)c->len);
   if (c->update > c->kv)
-    return mn_fail(MN_ERR_CONFIG, "task mqar: update = %lld is more than the kv = %lld keys", (long long)c->update,
-                   (long long)c->kv);
+    return mn_fail(MN_ERR_CONFIG, "task mqar: update = %lld is more than the kv = %lld keys", (long long)c->update, (long long)c->kv);
   if (c->kv > half - 1 || values > c->vocab_size - half)
-    return mn_fail(MN_ERR_CONFIG,
-                   "task mqar: vocab_size = %lld has too few ids for %lld keys and %lld values; use >= %lld",
+    return mn_fail(MN_ERR_CONFIG, "task mqar: vocab_size = %lld has too few ids for %lld keys and %lld values; use >= %lld",
                    (long long)c->vocab_size, (long long)c->kv, (long long)values, (long long)(2 * (values + 1)));
   int64_t context = 2 * values * c->passes;
   if (context + 2 * c->kv > c->len)
-    return mn_fail(MN_ERR_CONFIG,
-                   "task mqar: len = %lld is too short: the context takes %lld tokens and %lld queries take %lld",
+    return mn_fail(MN_ERR_CONFIG, "task mqar: len = %lld is too short: the context takes %lld tokens and %lld queries take %lld",
                    (long long)c->len, (long long)context, (long long)c->kv, (long long)(2 * c->kv));
   mqar_data *d = task->data = mn_calloc(1, sizeof *d);
   if (!d) return MN_ERR_MEMORY;
@@ -124,8 +120,7 @@ static mn_status mqar_oracle(const mn_task *task, const int32_t *input, int32_t 
   int32_t *value_of = mn_calloc((size_t)c->vocab_size, sizeof *value_of);
   if (!value_of) return MN_ERR_MEMORY;
   for (int64_t t = 0; t < d->context; t += 2) value_of[input[t]] = input[t + 1];
-  for (int64_t t = 0; t < c->len; t++)
-    prediction[t] = t >= d->context && value_of[input[t]] ? value_of[input[t]] : MN_IGNORE;
+  for (int64_t t = 0; t < c->len; t++) prediction[t] = t >= d->context && value_of[input[t]] ? value_of[input[t]] : MN_IGNORE;
   free(value_of);
   return MN_OK;
 }
@@ -161,12 +156,11 @@ static mn_status grid_setup(mn_task *task) {
   const grid_config *c = task->config;
   int64_t third = c->vocab_size / 3, n = c->grid * c->grid;
   if (c->grid > third - 1 || n > c->vocab_size - 2 * third)
-    return mn_fail(MN_ERR_CONFIG,
-                   "task mqar_compositional: vocab_size = %lld has too few ids for grid = %lld; use >= %lld",
+    return mn_fail(MN_ERR_CONFIG, "task mqar_compositional: vocab_size = %lld has too few ids for grid = %lld; use >= %lld",
                    (long long)c->vocab_size, (long long)c->grid, (long long)(3 * (n + 1)));
   if (6 * n > c->len)
-    return mn_fail(MN_ERR_CONFIG, "task mqar_compositional: len = %lld is too short for grid = %lld; use >= %lld",
-                   (long long)c->len, (long long)c->grid, (long long)(6 * n));
+    return mn_fail(MN_ERR_CONFIG, "task mqar_compositional: len = %lld is too short for grid = %lld; use >= %lld", (long long)c->len,
+                   (long long)c->grid, (long long)(6 * n));
   mqar_data *d = task->data = mn_calloc(1, sizeof *d);
   if (!d) return MN_ERR_MEMORY;
   d->context = 3 * n;

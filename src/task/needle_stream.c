@@ -26,20 +26,13 @@ struct mn_needle_stream {
 };
 
 void mn_needle_stream_defaults(mn_needle_stream_config *c) {
-  *c = (mn_needle_stream_config){.seed = 1,
-                                 .length = 10000000,
-                                 .needles = 64,
-                                 .min_log2 = 8,
-                                 .max_log2 = 23,
-                                 .updates = 0.25,
-                                 .unknown = 0.10,
-                                 .distractors = 0.5};
+  *c = (mn_needle_stream_config){
+      .seed = 1, .length = 10000000, .needles = 64, .min_log2 = 8, .max_log2 = 23, .updates = 0.25, .unknown = 0.10, .distractors = 0.5};
 }
 
 static mn_status check(const mn_needle_stream_config *c) {
   if (c->min_log2 < 7 || c->max_log2 <= c->min_log2 || c->max_log2 > 40)
-    return mn_fail(MN_ERR_CONFIG, "needle stream: distances 2^%d ... 2^%d must satisfy 7 <= min < max <= 40",
-                   c->min_log2, c->max_log2);
+    return mn_fail(MN_ERR_CONFIG, "needle stream: distances 2^%d ... 2^%d must satisfy 7 <= min < max <= 40", c->min_log2, c->max_log2);
   if (c->needles < 1 || c->needles > MAX_NEEDLES)
     return mn_fail(MN_ERR_CONFIG, "needle stream: needles = %d is outside 1 ... %d", c->needles, MAX_NEEDLES);
   const double fraction[] = {c->updates, c->unknown, c->distractors};
@@ -50,10 +43,8 @@ static mn_status check(const mn_needle_stream_config *c) {
     return mn_fail(MN_ERR_CONFIG, "needle stream: unknown must be <= 0.9 and updates + unknown <= 1");
   int64_t need = ((int64_t)1 << c->max_log2) + ((int64_t)1 << (c->max_log2 - 4)) + 1024;
   if (c->length < need)
-    return mn_fail(
-        MN_ERR_CONFIG,
-        "needle stream: %lld tokens cannot hold distances up to 2^%d: use length >= %lld or a smaller max_log2",
-        (long long)c->length, c->max_log2, (long long)need);
+    return mn_fail(MN_ERR_CONFIG, "needle stream: %lld tokens cannot hold distances up to 2^%d: use length >= %lld or a smaller max_log2",
+                   (long long)c->length, c->max_log2, (long long)need);
   return MN_OK;
 }
 
@@ -135,10 +126,8 @@ static bool plant_needle(mn_needle_stream *s, mn_rng *rng, needle_kind kind, int
                          .updated = kind == UPDATED,
                          .distractor = distractor,
                          .n_value = kind == UNKNOWN ? 1 : MN_STREAM_VALUE};
-  if (kind == UNKNOWN)
-    q->value[0] = MN_ID_UNKNOWN;
-  else
-    memcpy(q->value, value, sizeof value);
+  if (kind == UNKNOWN) q->value[0] = MN_ID_UNKNOWN;
+  else memcpy(q->value, value, sizeof value);
   plant_query(s, at + distance, key);
   if (kind != UNKNOWN) plant_write(s, at, key, value);
   if (kind == UPDATED) {
@@ -190,16 +179,12 @@ static mn_status make_plan(mn_needle_stream *s) {
   mn_status status = MN_OK;
   for (int k = 0; k < total && status == MN_OK; k++) {
     int j = k < known ? known - 1 - k : k; /* far distances first, while there is room */
-    int octave = j < PER_OCTAVE * octaves ? c->min_log2 + j / PER_OCTAVE
-                                          : c->min_log2 + (int)mn_rng_below(&rng, (uint64_t)octaves);
+    int octave = j < PER_OCTAVE * octaves ? c->min_log2 + j / PER_OCTAVE : c->min_log2 + (int)mn_rng_below(&rng, (uint64_t)octaves);
     bool distractor = mn_rng_uniform(&rng) < c->distractors, planted = false;
-    for (int i = 0; i < MAX_TRIES && !planted; i++)
-      planted = plant_needle(s, &rng, (needle_kind)kind[j], octave, distractor);
+    for (int i = 0; i < MAX_TRIES && !planted; i++) planted = plant_needle(s, &rng, (needle_kind)kind[j], octave, distractor);
     if (!planted)
-      status =
-          mn_fail(MN_ERR_CONFIG,
-                  "needle stream: no room for needle %d of %d in %lld tokens; use fewer needles or a longer stream",
-                  k + 1, total, (long long)c->length);
+      status = mn_fail(MN_ERR_CONFIG, "needle stream: no room for needle %d of %d in %lld tokens; use fewer needles or a longer stream",
+                       k + 1, total, (long long)c->length);
   }
   free(kind);
   qsort(s->plants, (size_t)s->n_plants, sizeof *s->plants, by_plant);
@@ -217,10 +202,8 @@ mn_status mn_needle_stream_open(const mn_needle_stream_config *config, mn_needle
   s->config = *config;
   s->block = -1;
   mn_status status = make_plan(s);
-  if (status != MN_OK)
-    mn_needle_stream_close(s);
-  else
-    *out = s;
+  if (status != MN_OK) mn_needle_stream_close(s);
+  else *out = s;
   return status;
 }
 
@@ -236,10 +219,8 @@ static int first_plant(const mn_needle_stream *s, int64_t position) {
   int low = 0, high = s->n_plants;
   while (low < high) {
     int middle = low + (high - low) / 2;
-    if (s->plants[middle].position + s->plants[middle].n > position)
-      high = middle;
-    else
-      low = middle + 1;
+    if (s->plants[middle].position + s->plants[middle].n > position) high = middle;
+    else low = middle + 1;
   }
   return low;
 }

@@ -37,19 +37,19 @@ typedef struct niah_data { /* the user's text, whitespace collapsed to single sp
 } niah_data;
 
 /* One table of settings per named task: the same fields, other defaults. */
-#define FIELDS(hay, key_kind, value_kind, n_keys, n_values, n_queries)                                                 \
-  {                                                                                                                    \
-    MN_FIELD_ENUM(niah_config, haystack, haystacks, hay, "what the needles hide in"),                                  \
-        MN_FIELD_ENUM(niah_config, key, word_kinds, key_kind, "kind of keys"),                                         \
-        MN_FIELD_ENUM(niah_config, value, word_kinds, value_kind, "kind of values"),                                   \
-        MN_FIELD_INT(niah_config, keys, n_keys, 1, 16, "different keys written"),                                      \
-        MN_FIELD_INT(niah_config, values, n_values, 1, 16, "values written for each key"),                             \
-        MN_FIELD_INT(niah_config, queries, n_queries, 1, 16, "keys asked for"),                                        \
-        MN_FIELD_INT(niah_config, len, 4096, 64, 1 << 28, "prompt and new tokens fit in this many tokens (T)"),        \
-        MN_FIELD_INT(niah_config, new_tokens, 128, 1, 1 << 16, "tokens kept free for the answer"),                     \
-        MN_FIELD_ENUM(niah_config, start, starts, START_FIRST, "essay: where in the text a haystack begins"),          \
-        MN_FIELD_FLOAT(niah_config, depth, -1, -1, 100, "percent of the haystack before the only needle; -1: random"), \
-        MN_FIELD_STRING(niah_config, text, NULL, "essay: a text file, any prose"), MN_FIELD_END                        \
+#define FIELDS(hay, key_kind, value_kind, n_keys, n_values, n_queries)                                                                     \
+  {                                                                                                                                        \
+    MN_FIELD_ENUM(niah_config, haystack, haystacks, hay, "what the needles hide in"),                                                      \
+        MN_FIELD_ENUM(niah_config, key, word_kinds, key_kind, "kind of keys"),                                                             \
+        MN_FIELD_ENUM(niah_config, value, word_kinds, value_kind, "kind of values"),                                                       \
+        MN_FIELD_INT(niah_config, keys, n_keys, 1, 16, "different keys written"),                                                          \
+        MN_FIELD_INT(niah_config, values, n_values, 1, 16, "values written for each key"),                                                 \
+        MN_FIELD_INT(niah_config, queries, n_queries, 1, 16, "keys asked for"),                                                            \
+        MN_FIELD_INT(niah_config, len, 4096, 64, 1 << 28, "prompt and new tokens fit in this many tokens (T)"),                            \
+        MN_FIELD_INT(niah_config, new_tokens, 128, 1, 1 << 16, "tokens kept free for the answer"),                                         \
+        MN_FIELD_ENUM(niah_config, start, starts, START_FIRST, "essay: where in the text a haystack begins"),                              \
+        MN_FIELD_FLOAT(niah_config, depth, -1, -1, 100, "percent of the haystack before the only needle; -1: random"),                     \
+        MN_FIELD_STRING(niah_config, text, NULL, "essay: a text file, any prose"), MN_FIELD_END                                            \
   }
 
 /* ---- keys, values, needles ---- */
@@ -67,8 +67,8 @@ static void draw_word(mn_rng *rng, word_kind kind, char out[WORD_MAX]) {
     uint64_t hi = mn_rng_next(rng), lo = mn_rng_next(rng);
     hi = (hi & ~(uint64_t)0xF000) | 0x4000;
     lo = (lo & ~((uint64_t)3 << 62)) | (uint64_t)1 << 63;
-    snprintf(out, WORD_MAX, "%08x-%04x-%04x-%04x-%012llx", (unsigned)(hi >> 32), (unsigned)(hi >> 16 & 0xFFFF),
-             (unsigned)(hi & 0xFFFF), (unsigned)(lo >> 48), (unsigned long long)(lo & 0xFFFFFFFFFFFF));
+    snprintf(out, WORD_MAX, "%08x-%04x-%04x-%04x-%012llx", (unsigned)(hi >> 32), (unsigned)(hi >> 16 & 0xFFFF), (unsigned)(hi & 0xFFFF),
+             (unsigned)(lo >> 48), (unsigned long long)(lo & 0xFFFFFFFFFFFF));
   }
 }
 
@@ -170,8 +170,7 @@ static void put_words(const niah_data *d, size_t first, size_t words, mn_text *o
   }
 }
 
-static mn_status put_essay(const niah_config *c, const niah_data *d, mn_rng *rng, const needles *s, size_t words,
-                           mn_text *out) {
+static mn_status put_essay(const niah_config *c, const niah_data *d, mn_rng *rng, const needles *s, size_t words, mn_text *out) {
   int32_t depth[MAX_NEEDLES * 4], scratch[DEPTH_POINTS];
   mn_text hay = {0};
   size_t first = c->start ? (size_t)mn_rng_below(rng, d->n_words) : 0;
@@ -236,8 +235,7 @@ static mn_status build(const mn_task *task, uint64_t seed, size_t units, mn_task
   mn_text_add(&p, " hidden within the following text. Make sure to memorize it. I will quiz you about the ");
   mn_text_add(&p, kind);
   mn_text_add(&p, " afterwards.\n");
-  mn_status status =
-      c->haystack == HAY_ESSAY ? put_essay(c, task->data, &rng, &s, units, &p) : put_lines(c, &rng, &s, units, &p);
+  mn_status status = c->haystack == HAY_ESSAY ? put_essay(c, task->data, &rng, &s, units, &p) : put_lines(c, &rng, &s, units, &p);
   mn_text_add(&p, c->haystack == HAY_ESSAY ? "\n" : "");
   mn_text_add(&p, one ? "What is the special magic " : "What are all the special magic ");
   mn_text_add(&p, kind);
@@ -255,10 +253,8 @@ static mn_status build(const mn_task *task, uint64_t seed, size_t units, mn_task
       char *value = s.value[asked[q]][v];
       mn_text_add(&answer, answer.len ? ", " : " ");
       mn_text_add(&answer, value);
-      if ((out->answers[out->n_answers] = mn_strdup(value)))
-        out->n_answers++;
-      else
-        status = MN_ERR_MEMORY;
+      if ((out->answers[out->n_answers] = mn_strdup(value))) out->n_answers++;
+      else status = MN_ERR_MEMORY;
     }
   out->prompt = p.data;
   out->answer = answer.data;
@@ -287,14 +283,11 @@ static mn_status sample_text(const mn_task *task, uint64_t seed, mn_task_text *o
   size_t low = 0, high = 1; /* low fits, high does not */
   for (bool fits = true; fits; high *= 2) {
     MN_TRY(try_size(task, seed, high, out, &fits));
-    if (fits)
-      low = high;
-    else
-      break;
+    if (fits) low = high;
+    else break;
   }
   if (!low)
-    return mn_fail(MN_ERR_CONFIG,
-                   "task %s: len = %lld is too short for a haystack of %zu %s and %lld new tokens; raise len",
+    return mn_fail(MN_ERR_CONFIG, "task %s: len = %lld is too short for a haystack of %zu %s and %lld new tokens; raise len",
                    task->def->name, (long long)c->len, increment(c), c->haystack == HAY_ESSAY ? "words" : "lines",
                    (long long)c->new_tokens);
   while (high - low > 1) {
@@ -367,8 +360,8 @@ static mn_status collapse(const mn_task *task, niah_data *d, size_t n) {
   for (size_t i = 0; i < out; i++) d->n_words += d->text[i] == ' ';
   const niah_config *c = task->config;
   if (d->n_words < 100)
-    return mn_fail(MN_ERR_CONFIG, "task %s: text '%s' has only %zu words; give a text of at least 100", task->def->name,
-                   c->text, d->n_words);
+    return mn_fail(MN_ERR_CONFIG, "task %s: text '%s' has only %zu words; give a text of at least 100", task->def->name, c->text,
+                   d->n_words);
   if (!(d->word_end = mn_alloc(d->n_words * sizeof *d->word_end))) return MN_ERR_MEMORY;
   size_t w = 0;
   for (size_t i = 0; i <= out; i++)
@@ -380,21 +373,16 @@ static mn_status setup(mn_task *task) {
   const niah_config *c = task->config;
   const char *name = task->def->name;
   if (c->queries > c->keys)
-    return mn_fail(MN_ERR_CONFIG, "task %s: queries = %lld is more than keys = %lld", name, (long long)c->queries,
-                   (long long)c->keys);
+    return mn_fail(MN_ERR_CONFIG, "task %s: queries = %lld is more than keys = %lld", name, (long long)c->queries, (long long)c->keys);
   int64_t most = c->haystack == HAY_ESSAY ? DEPTH_POINTS : MAX_NEEDLES;
   if (c->keys * c->values > most)
-    return mn_fail(MN_ERR_CONFIG,
-                   "task %s: keys x values = %lld needles, but a haystack of this kind takes at most %lld", name,
+    return mn_fail(MN_ERR_CONFIG, "task %s: keys x values = %lld needles, but a haystack of this kind takes at most %lld", name,
                    (long long)(c->keys * c->values), (long long)most);
-  if (c->depth >= 0 && c->keys * c->values != 1)
-    return mn_fail(MN_ERR_CONFIG, "task %s: depth needs keys = 1 and values = 1", name);
+  if (c->depth >= 0 && c->keys * c->values != 1) return mn_fail(MN_ERR_CONFIG, "task %s: depth needs keys = 1 and values = 1", name);
   niah_data *d = task->data = mn_calloc(1, sizeof *d);
   if (!d) return MN_ERR_MEMORY;
   if (c->haystack != HAY_ESSAY) return MN_OK;
-  if (!c->text)
-    return mn_fail(MN_ERR_CONFIG, "task %s: haystack = essay needs a text; set text=FILE (for example data/books/...)",
-                   name);
+  if (!c->text) return mn_fail(MN_ERR_CONFIG, "task %s: haystack = essay needs a text; set text=FILE (for example data/books/...)", name);
   size_t n;
   MN_TRY(mn_context(mn_file_read(c->text, TEXT_LIMIT, &d->text, &n), "task %s", name));
   if (!n) return mn_fail(MN_ERR_CONFIG, "task %s: text '%s' is empty", name, c->text);
@@ -408,16 +396,16 @@ static void close_(mn_task *task) {
   free(d);
 }
 
-#define NIAH(id, title, ...)                                                                                           \
-  static const mn_field fields_##id[] = FIELDS(__VA_ARGS__);                                                           \
-  const mn_task_def mn_task_##id = {.name = #id,                                                                       \
-                                    .help = title,                                                                     \
-                                    .fields = fields_##id,                                                             \
-                                    .config_size = sizeof(niah_config),                                                \
-                                    .setup = setup,                                                                    \
-                                    .close = close_,                                                                   \
-                                    .sample_text = sample_text,                                                        \
-                                    .oracle_text = oracle_text,                                                        \
+#define NIAH(id, title, ...)                                                                                                               \
+  static const mn_field fields_##id[] = FIELDS(__VA_ARGS__);                                                                               \
+  const mn_task_def mn_task_##id = {.name = #id,                                                                                           \
+                                    .help = title,                                                                                         \
+                                    .fields = fields_##id,                                                                                 \
+                                    .config_size = sizeof(niah_config),                                                                    \
+                                    .setup = setup,                                                                                        \
+                                    .close = close_,                                                                                       \
+                                    .sample_text = sample_text,                                                                            \
+                                    .oracle_text = oracle_text,                                                                            \
                                     .score_text = score_text}
 
 /* haystack, key, value; keys, values, queries */

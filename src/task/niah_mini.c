@@ -19,23 +19,21 @@ typedef struct mini_config {
 
 static const mn_field fields[] = {
     MN_FIELD_INT(mini_config, len, 256, 64, 1 << 26, "tokens of a sample (T)"),
-    MN_FIELD_INT(mini_config, len_min, 0, 0, 1 << 26,
-                 "if > 0, a sample's length is uniform in len_min ... len, padded with 0 to len"),
+    MN_FIELD_INT(mini_config, len_min, 0, 0, 1 << 26, "if > 0, a sample's length is uniform in len_min ... len, padded with 0 to len"),
     MN_FIELD_ENUM(mini_config, kind, kinds, KIND_MIX, "haystack and value; mix is pk, n and u in turn"),
-    MN_FIELD_FLOAT(mini_config, depth, -1, -1, 100, "percent of the haystack before the needle; -1: uniform"),
-    MN_FIELD_END};
+    MN_FIELD_FLOAT(mini_config, depth, -1, -1, 100, "percent of the haystack before the needle; -1: uniform"), MN_FIELD_END};
 
 enum { LONGEST_VALUE = 32, FRAME = 5 /* 1 w1 w2 3 ... 3 */, QUERY = 4 };
 
 static mn_status setup(mn_task *task) {
   const mini_config *c = task->config;
   if (c->len_min > c->len || (c->len_min && c->len_min < 64))
-    return mn_fail(MN_ERR_CONFIG, "task niah_mini: len_min = %lld must be 0 or between 64 and len = %lld",
-                   (long long)c->len_min, (long long)c->len);
+    return mn_fail(MN_ERR_CONFIG, "task niah_mini: len_min = %lld must be 0 or between 64 and len = %lld", (long long)c->len_min,
+                   (long long)c->len);
   int64_t shortest = c->len_min ? c->len_min : c->len;
   if ((c->kind == KIND_U || c->kind == KIND_MIX) && shortest < FRAME + QUERY + 2 * LONGEST_VALUE - 1)
-    return mn_fail(MN_ERR_CONFIG, "task niah_mini: %d-digit values need %s >= %d", LONGEST_VALUE,
-                   c->len_min ? "len_min" : "len", FRAME + QUERY + 2 * LONGEST_VALUE - 1);
+    return mn_fail(MN_ERR_CONFIG, "task niah_mini: %d-digit values need %s >= %d", LONGEST_VALUE, c->len_min ? "len_min" : "len",
+                   FRAME + QUERY + 2 * LONGEST_VALUE - 1);
   task->seq_len = c->len;
   task->vocab_size = MN_PROSE_VOCAB;
   return MN_OK;
@@ -57,8 +55,7 @@ static mn_status sample(const mn_task *task, mn_rng *rng, int32_t *input, int32_
   int64_t L = c->len_min ? c->len_min + (int64_t)mn_rng_below(rng, (uint64_t)(c->len - c->len_min + 1)) : c->len;
   int32_t value[LONGEST_VALUE];
   int64_t n = draw_value(rng, kind, value);
-  int32_t w1 = MN_ID_WORD + (int32_t)mn_rng_below(rng, MN_WORDS),
-          w2 = MN_ID_WORD + (int32_t)mn_rng_below(rng, MN_WORDS);
+  int32_t w1 = MN_ID_WORD + (int32_t)mn_rng_below(rng, MN_WORDS), w2 = MN_ID_WORD + (int32_t)mn_rng_below(rng, MN_WORDS);
   /* the last value token is only a target, so L + 1 = hay + (FRAME + n) + QUERY + n */
   int64_t hay = L + 1 - FRAME - QUERY - 2 * n;
   int64_t before = (int64_t)mn_rng_below(rng, (uint64_t)hay + 1);
@@ -67,8 +64,7 @@ static mn_status sample(const mn_task *task, mn_rng *rng, int32_t *input, int32_
   for (int64_t t = 0; t < c->len; t++) input[t] = MN_ID_PAD, target[t] = MN_IGNORE;
   if (kind == KIND_PK)
     for (int64_t i = 0; i < hay; i++) input[i] = mn_loop_token(i);
-  else
-    mn_prose_fill(rng, input, hay);
+  else mn_prose_fill(rng, input, hay);
   int32_t *needle = input + before;
   memmove(needle + FRAME + n, needle, (size_t)(hay - before) * sizeof *needle);
   memcpy(needle, (int32_t[]){MN_ID_NEEDLE, w1, w2, MN_ID_SEP}, 4 * sizeof *needle);
@@ -87,8 +83,7 @@ static mn_status oracle(const mn_task *task, const int32_t *input, int32_t *pred
   for (int64_t t = 0; t < T; t++) prediction[t] = MN_IGNORE;
   for (int64_t t = 0; t + 3 < T; t++) {
     if (input[t] == MN_ID_NEEDLE) value = t;
-    if (input[t] != MN_ID_QUERY || value < 0 || input[value + 1] != input[t + 1] || input[value + 2] != input[t + 2])
-      continue;
+    if (input[t] != MN_ID_QUERY || value < 0 || input[value + 1] != input[t + 1] || input[value + 2] != input[t + 2]) continue;
     for (int64_t i = 0; t + 3 + i < T && value + 4 + i < t && input[value + 4 + i] != MN_ID_SEP; i++)
       prediction[t + 3 + i] = input[value + 4 + i];
     break;

@@ -15,8 +15,7 @@ typedef struct passkey_config {
 
 static const mn_field fields[] = {
     MN_FIELD_INT(passkey_config, garbage, 1000, 0, 1 << 28, "characters of irrelevant text before and after (n)"),
-    MN_FIELD_FLOAT(passkey_config, depth, -1, -1, 100, "percent of the garbage before the key; -1: uniform"),
-    MN_FIELD_END};
+    MN_FIELD_FLOAT(passkey_config, depth, -1, -1, 100, "percent of the garbage before the key; -1: uniform"), MN_FIELD_END};
 
 static const char head[] = "There is an important info hidden inside a lot of irrelevant text. Find it and memorize "
                            "them. I will quiz you about the important information there.\n";

@@ -6,8 +6,8 @@
 #include <string.h>
 
 extern const mn_task_def mn_task_mqar, mn_task_mqar_compositional, mn_task_passkey, mn_task_niah, mn_task_niah_single_1,
-    mn_task_niah_single_2, mn_task_niah_single_3, mn_task_niah_single_w, mn_task_niah_multikey_1,
-    mn_task_niah_multivalue, mn_task_niah_multiquery, mn_task_niah_mini;
+    mn_task_niah_single_2, mn_task_niah_single_3, mn_task_niah_single_w, mn_task_niah_multikey_1, mn_task_niah_multivalue,
+    mn_task_niah_multiquery, mn_task_niah_mini;
 
 static const mn_task_def *const table[] = {
     &mn_task_mqar,          &mn_task_mqar_compositional, &mn_task_niah_mini,       &mn_task_passkey,
@@ -35,8 +35,7 @@ typedef struct common_config { /* the keys of every task */
   int64_t seed;
 } common_config;
 static const mn_field common_fields[] = {MN_FIELD_STRING(common_config, name, NULL, "the task"),
-                                         MN_FIELD_INT(common_config, seed, 1, 0, INT64_MAX, "base seed of all samples"),
-                                         MN_FIELD_END};
+                                         MN_FIELD_INT(common_config, seed, 1, 0, INT64_MAX, "base seed of all samples"), MN_FIELD_END};
 
 static mn_status unknown_task(const char *name) {
   mn_text names = {0};
@@ -69,10 +68,8 @@ mn_status mn_task_open(const char *name, const mn_value *settings, mn_task **out
   task->count_tokens = count_bytes;
   task->arena = mn_arena_new();
   mn_status status = open_task(task, settings);
-  if (status != MN_OK)
-    mn_task_close(task);
-  else
-    *out = task;
+  if (status != MN_OK) mn_task_close(task);
+  else *out = task;
   return status;
 }
 
@@ -112,8 +109,7 @@ static mn_status check_split(const mn_task *task, int split) {
 
 mn_status mn_task_sample(const mn_task *task, int split, uint64_t index, int32_t *input, int32_t *target) {
   MN_TRY(check_split(task, split));
-  if (!task->def->sample)
-    return mn_fail(MN_ERR_ARG, "task %s makes text, not token ids: it needs a tokenizer", task->def->name);
+  if (!task->def->sample) return mn_fail(MN_ERR_ARG, "task %s makes text, not token ids: it needs a tokenizer", task->def->name);
   mn_rng rng;
   mn_rng_seed(&rng, mn_sample_seed(task->def->name, (uint64_t)split, task->seed, index));
   return task->def->sample(task, &rng, input, target);
@@ -123,8 +119,7 @@ mn_status mn_task_sample_text(const mn_task *task, int split, uint64_t index, mn
   memset(out, 0, sizeof *out);
   MN_TRY(check_split(task, split));
   if (!task->def->sample_text) return mn_fail(MN_ERR_ARG, "task %s makes token ids, not text", task->def->name);
-  mn_status status =
-      task->def->sample_text(task, mn_sample_seed(task->def->name, (uint64_t)split, task->seed, index), out);
+  mn_status status = task->def->sample_text(task, mn_sample_seed(task->def->name, (uint64_t)split, task->seed, index), out);
   if (status != MN_OK) mn_task_text_free(out);
   return status;
 }
@@ -162,13 +157,9 @@ void mn_task_score_add(mn_task_score *score, const int32_t *target, const int32_
   score->all_right += right == asked;
 }
 
-double mn_task_acc(const mn_task_score *score) {
-  return score->examples ? score->acc_sum / (double)score->examples : NAN;
-}
+double mn_task_acc(const mn_task_score *score) { return score->examples ? score->acc_sum / (double)score->examples : NAN; }
 
-double mn_task_seq_acc(const mn_task_score *score) {
-  return score->examples ? (double)score->all_right / (double)score->examples : NAN;
-}
+double mn_task_seq_acc(const mn_task_score *score) { return score->examples ? (double)score->all_right / (double)score->examples : NAN; }
 
 void mn_wilson_interval(int64_t right, int64_t n, double *low, double *high) {
   if (n <= 0) {

@@ -75,7 +75,7 @@ static mn_status for_each(const mn_train_state *s, visit f, void *ctx) {
   for (int i = 0; i < p->n; i++)
     for (int k = 0; k < 2; k++) {
       void *data = k ? s->optimizer->v[i] : s->optimizer->m[i];
-      snprintf(name, sizeof name, "%c.%s", "mv"[k], p->info[i].name);
+      snprintf(name, sizeof name, "%c.%s", "mv"[k], p -> info[i].name);
       if (data) MN_TRY(f(ctx, name, p->dtype, &p->info[i].shape, data));
     }
   for (int i = 0; i < s->carried->n; i++) {
@@ -147,14 +147,13 @@ typedef struct trainer_file {
   const mn_value *recipe;
 } trainer_file;
 #define S trainer_file
-static const mn_field trainer_fields[] = {
-    MN_FIELD_INT_REQUIRED(S, step, 0, INT64_MAX, "updates done"),
-    MN_FIELD_INT_REQUIRED(S, tokens, 0, INT64_MAX, "tokens seen"),
-    MN_FIELD_FLOAT(S, first_loss, 0, -DBL_MAX, DBL_MAX, "loss of the first step"),
-    MN_FIELD_FLOAT(S, mean_loss, 0, -DBL_MAX, DBL_MAX, "running mean of the loss"),
-    MN_FIELD_STRING_REQUIRED(S, data, "hash of the corpus"),
-    MN_FIELD_VALUE(S, recipe, "the effective recipe"),
-    MN_FIELD_END};
+static const mn_field trainer_fields[] = {MN_FIELD_INT_REQUIRED(S, step, 0, INT64_MAX, "updates done"),
+                                          MN_FIELD_INT_REQUIRED(S, tokens, 0, INT64_MAX, "tokens seen"),
+                                          MN_FIELD_FLOAT(S, first_loss, 0, -DBL_MAX, DBL_MAX, "loss of the first step"),
+                                          MN_FIELD_FLOAT(S, mean_loss, 0, -DBL_MAX, DBL_MAX, "running mean of the loss"),
+                                          MN_FIELD_STRING_REQUIRED(S, data, "hash of the corpus"),
+                                          MN_FIELD_VALUE(S, recipe, "the effective recipe"),
+                                          MN_FIELD_END};
 #undef S
 
 static mn_status save_trainer(const mn_train_state *s, const char *path) {
@@ -257,7 +256,8 @@ static mn_status save_as(const char *out_dir, const mn_train_state *s, const cha
   if (status == MN_OK && mn_file_exists(dir)) { /* the same step again: replaced, not mixed */
     status = remove_dir(dir);
   }
-  if (status == MN_OK && rename(unfinished, dir) != 0) status = mn_fail(MN_ERR_IO, "%s: cannot be renamed: %s", unfinished, strerror(errno));
+  if (status == MN_OK && rename(unfinished, dir) != 0)
+    status = mn_fail(MN_ERR_IO, "%s: cannot be renamed: %s", unfinished, strerror(errno));
   if (status != MN_OK) { /* make room again, and keep the message of the first fault */
     char *why = mn_strdup(mn_message());
     remove_dir(unfinished);
@@ -340,7 +340,8 @@ mn_status mn_checkpoint_resume(const char *out_dir, mn_train_state *s, bool *fou
     status = mn_checkpoint_load(out_dir, steps[i], s);
     *found = status == MN_OK;
     if (status == MN_ERR_CONFIG || status == MN_ERR_MEMORY) break; /* not the checkpoint's fault */
-    if (!*found) mn_log_write(MN_LOG_WARN, "the checkpoint of step %lld is damaged (%s); trying the one before it", (long long)steps[i], mn_message());
+    if (!*found)
+      mn_log_write(MN_LOG_WARN, "the checkpoint of step %lld is damaged (%s); trying the one before it", (long long)steps[i], mn_message());
   }
   free(steps);
   if (n && !*found && status != MN_ERR_CONFIG) return mn_context(status, "%s: no checkpoint can be read", out_dir);

@@ -12,8 +12,7 @@ static const char *const orders[] = {"shuffled", "sequential", NULL};
 const mn_field mn_data_fields[] = {
     MN_FIELD_STRINGS(mn_data_config, files, "text files to train on; * and ? are patterns"),
     MN_FIELD_STRINGS(mn_data_config, validation_files, "held-out text files; none: the end of `files`"),
-    MN_FIELD_FLOAT(mn_data_config, validation, 0.05, 0, 0.9,
-                   "fraction held out at the end when there are no such files"),
+    MN_FIELD_FLOAT(mn_data_config, validation, 0.05, 0, 0.9, "fraction held out at the end when there are no such files"),
     MN_FIELD_STRING(mn_data_config, separator, NULL, "text between documents of one file; none: a file is a document"),
     MN_FIELD_ENUM(mn_data_config, order, orders, MN_ORDER_SHUFFLED,
                   "shuffled windows, or sequential streams whose state is carried from step to step"),
@@ -49,11 +48,8 @@ mn_status mn_data_expand(const mn_strings *patterns, const char *key, glob_t *fo
   for (int i = 0; i < patterns->count; i++) {
     int rc = glob(patterns->items[i], GLOB_BRACE | GLOB_TILDE | (i ? GLOB_APPEND : 0), NULL, found);
     if (rc == GLOB_NOMATCH)
-      return mn_fail(MN_ERR_CONFIG, "data.%s: no file matches '%s'; give a path from the current directory", key,
-                     patterns->items[i]);
-    if (rc)
-      return mn_fail(rc == GLOB_NOSPACE ? MN_ERR_MEMORY : MN_ERR_IO, "data.%s: '%s' could not be read", key,
-                     patterns->items[i]);
+      return mn_fail(MN_ERR_CONFIG, "data.%s: no file matches '%s'; give a path from the current directory", key, patterns->items[i]);
+    if (rc) return mn_fail(rc == GLOB_NOSPACE ? MN_ERR_MEMORY : MN_ERR_IO, "data.%s: '%s' could not be read", key, patterns->items[i]);
   }
   return MN_OK;
 }
@@ -89,13 +85,11 @@ mn_status mn_data_cache_dir(const mn_data_config *config, char **out) {
 }
 
 static mn_status open_files(mn_corpus *c, const mn_data_config *config, mn_data_progress progress, void *ctx) {
-  if (!config->files.count)
-    return mn_fail(MN_ERR_CONFIG, "data: neither files nor a task; set data.files or data.task");
+  if (!config->files.count) return mn_fail(MN_ERR_CONFIG, "data: neither files nor a task; set data.files or data.task");
   if (!c->tok) return mn_fail(MN_ERR_ARG, "data: files need a tokenizer");
   char *cache = NULL;
   MN_TRY(mn_data_cache_dir(config, &cache));
-  shard_options o = {c->tok, config->separator && *config->separator ? config->separator : NULL,
-                     cache, progress, ctx};
+  shard_options o = {c->tok, config->separator && *config->separator ? config->separator : NULL, cache, progress, ctx};
   mn_status status = open_stream(&o, &config->files, "files", &c->files);
   if (status == MN_OK) status = open_stream(&o, &config->validation_files, "validation_files", &c->held_out);
   free(cache);
@@ -115,8 +109,7 @@ static size_t count_tokens(void *ctx, const char *text, size_t n) {
 static mn_status open_task(mn_corpus *c, const mn_data_config *config) {
   if (config->files.count) return mn_value_fail(config->task, "data has both files and a task; remove one");
   const mn_value *name = mn_value_get(config->task, "name");
-  if (!name || name->kind != MN_TEXT)
-    return mn_value_fail(config->task, "data.task needs a name, as in {name: mqar, len: 64}");
+  if (!name || name->kind != MN_TEXT) return mn_value_fail(config->task, "data.task needs a name, as in {name: mqar, len: 64}");
   MN_TRY(mn_task_open(name->as.text, config->task, &c->task));
   if (!mn_value_get(config->task, "seed")) c->task->seed = (uint64_t)config->seed;
   if (c->task->def->sample) return MN_OK;
@@ -141,8 +134,7 @@ static mn_status hash_corpus(mn_corpus *c, const mn_data_config *config) {
   return status;
 }
 
-mn_status mn_corpus_open(const mn_data_config *config, const mn_tokenizer *tok, mn_data_progress progress, void *ctx,
-                         mn_corpus **out) {
+mn_status mn_corpus_open(const mn_data_config *config, const mn_tokenizer *tok, mn_data_progress progress, void *ctx, mn_corpus **out) {
   *out = NULL;
   mn_corpus *c = mn_calloc(1, sizeof *c);
   if (!c) return MN_ERR_MEMORY;
@@ -152,10 +144,8 @@ mn_status mn_corpus_open(const mn_data_config *config, const mn_tokenizer *tok, 
   c->eos = tok ? mn_tokenizer_eos(tok) : -1;
   mn_status status = config->task ? open_task(c, config) : open_files(c, config, progress, ctx);
   if (status == MN_OK) status = hash_corpus(c, config);
-  if (status != MN_OK)
-    mn_corpus_close(c);
-  else
-    *out = c;
+  if (status != MN_OK) mn_corpus_close(c);
+  else *out = c;
   return status;
 }
 
@@ -211,8 +201,8 @@ mn_status mn_corpus_check(const mn_corpus *c, int split, int64_t B, int64_t T) {
     return mn_fail(MN_ERR_CONFIG, "a batch of %lld rows of %lld tokens is impossible", (long long)B, (long long)T);
   if (c->task) {
     if (c->task->seq_len && c->task->seq_len != T)
-      return mn_fail(MN_ERR_CONFIG, "task %s makes samples of %lld tokens, not %lld; set len and seq_len alike",
-                     c->task->def->name, (long long)c->task->seq_len, (long long)T);
+      return mn_fail(MN_ERR_CONFIG, "task %s makes samples of %lld tokens, not %lld; set len and seq_len alike", c->task->def->name,
+                     (long long)c->task->seq_len, (long long)T);
     return MN_OK;
   }
   int64_t tokens = mn_corpus_tokens(c, split), streams = c->order == MN_ORDER_SEQUENTIAL ? B : 1;
@@ -220,12 +210,10 @@ mn_status mn_corpus_check(const mn_corpus *c, int split, int64_t B, int64_t T) {
   const char *name = split == MN_SPLIT_TRAIN ? "training" : "validation";
   if (!tokens && split != MN_SPLIT_TRAIN)
     return mn_fail(MN_ERR_CONFIG, "there is no validation text; set data.validation above 0 or data.validation_files");
-  return mn_fail(
-      MN_ERR_CONFIG,
-      "the %s text has %lld tokens, but %lld are needed for seq_len %lld%s; use more text, a smaller seq_len%s", name,
-      (long long)tokens, (long long)(streams * T + 1), (long long)T,
-      streams > 1 ? " in as many streams as the batch has rows" : "",
-      split == MN_SPLIT_TRAIN ? " or a smaller data.validation" : " or a larger data.validation");
+  return mn_fail(MN_ERR_CONFIG, "the %s text has %lld tokens, but %lld are needed for seq_len %lld%s; use more text, a smaller seq_len%s",
+                 name, (long long)tokens, (long long)(streams * T + 1), (long long)T,
+                 streams > 1 ? " in as many streams as the batch has rows" : "",
+                 split == MN_SPLIT_TRAIN ? " or a smaller data.validation" : " or a larger data.validation");
 }
 
 int64_t mn_corpus_steps(const mn_corpus *c, int split, int64_t B, int64_t T) {
@@ -241,10 +229,8 @@ static void read_stream(const stream *s, int64_t position, int64_t n, int32_t *o
   int low = 0, high = s->n - 1; /* the shard that holds `position` */
   while (low < high) {
     int middle = low + (high - low + 1) / 2;
-    if (s->first[middle] <= position)
-      low = middle;
-    else
-      high = middle - 1;
+    if (s->first[middle] <= position) low = middle;
+    else high = middle - 1;
   }
   for (int i = low; n > 0 && i < s->n; i++) {
     const shard *x = &s->shards[i];
@@ -269,8 +255,7 @@ int64_t mn_corpus_target_bytes(const mn_corpus *c, const int32_t *target, int64_
   int64_t bytes = 0;
   for (int64_t i = 0; c->tok && i < n; i++) {
     size_t len;
-    if (target[i] != MN_IGNORE && !mn_tokenizer_is_special(c->tok, target[i]) &&
-        mn_tokenizer_token(c->tok, target[i], &len))
+    if (target[i] != MN_IGNORE && !mn_tokenizer_is_special(c->tok, target[i]) && mn_tokenizer_token(c->tok, target[i], &len))
       bytes += (int64_t)len;
   }
   return bytes;
@@ -329,8 +314,7 @@ static mn_status text_row(mn_corpus *c, int split, int64_t index, int64_t T, int
   if (status == MN_OK && c->eos >= 0) status = mn_ids_add(&ids, c->eos);
   int64_t n = (int64_t)ids.len;
   if (status == MN_OK && n - 1 > T)
-    status = mn_fail(MN_ERR_CONFIG,
-                     "task %s: a sample has %lld tokens, but seq_len is %lld; shorten the task or raise seq_len",
+    status = mn_fail(MN_ERR_CONFIG, "task %s: a sample has %lld tokens, but seq_len is %lld; shorten the task or raise seq_len",
                      c->task->def->name, (long long)n, (long long)T);
   if (status == MN_OK) {
     empty_row(T, input, target);
@@ -349,8 +333,7 @@ static mn_status task_row(mn_corpus *c, int split, int64_t index, int64_t T, int
   return text_row(c, split, index, T, input, target);
 }
 
-mn_status mn_corpus_batch(mn_corpus *c, int split, int64_t step, int64_t B, int64_t T, int32_t *input, int32_t *target,
-                          bool *reset) {
+mn_status mn_corpus_batch(mn_corpus *c, int split, int64_t step, int64_t B, int64_t T, int32_t *input, int32_t *target, bool *reset) {
   if (step < 0) return mn_fail(MN_ERR_ARG, "the batch of step %lld", (long long)step);
   MN_TRY(mn_corpus_check(c, split, B, T));
   int64_t begin, end, first;

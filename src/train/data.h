@@ -34,8 +34,8 @@ typedef bool (*mn_data_progress)(void *ctx, const char *file, int64_t bytes, int
 
 /* Opens files (tokenising what has no good shard yet) or a task. `tok` may be NULL for tasks that make token ids, and
  * must outlive the corpus. */
-mn_status mn_corpus_open(const mn_data_config *config, const mn_tokenizer *tok, mn_data_progress progress,
-                         void *progress_ctx, mn_corpus **out);
+mn_status mn_corpus_open(const mn_data_config *config, const mn_tokenizer *tok, mn_data_progress progress, void *progress_ctx,
+                         mn_corpus **out);
 void mn_corpus_close(mn_corpus *corpus);
 
 /* Tokens of a split (MN_SPLIT_TRAIN, MN_SPLIT_VALIDATION); 0 for a task, which never ends. */
@@ -55,8 +55,7 @@ int64_t mn_corpus_steps(const mn_corpus *corpus, int split, int64_t B, int64_t T
  * nothing is asked. reset[B] (may be NULL): true where the row does not continue the row of the step before.
  * The training split is endless. Validation is in the order of the text, and its last batch may be short: missing rows
  * are all MN_IGNORE, and so is everything after mn_corpus_steps. One thread at a time. */
-mn_status mn_corpus_batch(mn_corpus *corpus, int split, int64_t step, int64_t B, int64_t T, int32_t *input,
-                          int32_t *target, bool *reset);
+mn_status mn_corpus_batch(mn_corpus *corpus, int split, int64_t step, int64_t B, int64_t T, int32_t *input, int32_t *target, bool *reset);
 /* Tokens [position, position + n) of a split of a file corpus, cut at its end. Returns how many were written. */
 int64_t mn_corpus_read(const mn_corpus *corpus, int split, int64_t position, int64_t n, int32_t *out);
 /* Bytes of text that the targets stand for, MN_IGNORE and special tokens counting 0: for bits per byte. */

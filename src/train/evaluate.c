@@ -29,7 +29,8 @@ static mn_status build(mn_evaluator *e, const mn_params *p) {
   if (!g) return MN_ERR_MEMORY;
   mn_tensor *tokens = mn_input(g, "tokens", MN_I32, MN_SHAPE(B, T)), *target = mn_input(g, "target", MN_I32, MN_SHAPE(B, T));
   mn_tensor *reset = e->config.carry_state ? mn_input(g, "reset", MN_BOOL, MN_SHAPE(B)) : NULL;
-  mn_build how = {.param = p->dtype, .compute = e->config.compute, .carried = e->config.carry_state, .position_multiple = T, .reset = reset};
+  mn_build how = {
+      .param = p->dtype, .compute = e->config.compute, .carried = e->config.carry_state, .position_multiple = T, .reset = reset};
   mn_scope *s = mn_scope_new(g, how, B);
   if (!s) return MN_ERR_MEMORY;
   mn_tensor *h = mn_model_hidden(s, e->model, tokens), *head = mn_model_head(s, e->model), *outputs[2] = {NULL};
@@ -44,7 +45,13 @@ static mn_status build(mn_evaluator *e, const mn_params *p) {
   mn_tensor **variables = mn_arena_alloc(g->arena, (size_t)(2 * n + 1) * sizeof *variables), **values = variables + n;
   if (!variables) return MN_ERR_MEMORY;
   for (int i = 0; i < n; i++) variables[i] = states[i].leaf, values[i] = states[i].value;
-  mn_plan_request q = {.graph = g, .n_outputs = e->predicts ? 2 : 1, .outputs = outputs, .n_assigns = n, .variables = variables, .values = values, .backend = e->backend};
+  mn_plan_request q = {.graph = g,
+                       .n_outputs = e->predicts ? 2 : 1,
+                       .outputs = outputs,
+                       .n_assigns = n,
+                       .variables = variables,
+                       .values = values,
+                       .backend = e->backend};
   MN_TRY(mn_plan_compile(&q, &e->plan));
   mn_params_bind(p, s, e->plan);
   MN_TRY(mn_buffers_add(&e->buffers, e->backend, e->plan, tokens, &e->in_tokens));
@@ -54,7 +61,8 @@ static mn_status build(mn_evaluator *e, const mn_params *p) {
   return MN_OK;
 }
 
-mn_status mn_evaluator_new(const mn_model *m, const mn_params *p, mn_corpus *corpus, const mn_evaluator_config *config, mn_evaluator **out) {
+mn_status mn_evaluator_new(const mn_model *m, const mn_params *p, mn_corpus *corpus, const mn_evaluator_config *config,
+                           mn_evaluator **out) {
   *out = NULL;
   mn_evaluator *e = mn_calloc(1, sizeof *e);
   if (!e) return MN_ERR_MEMORY;

@@ -38,9 +38,7 @@ static bool by_muon(const mn_optimizer_config *c, const mn_param_info *p) {
   return c->type == MN_OPTIMIZER_MUON && (p->flags & MN_PARAM_MATRIX) && p->shape.ndim == 2;
 }
 
-static size_t bytes_of(const mn_params *p, int i) {
-  return (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->dtype);
-}
+static size_t bytes_of(const mn_params *p, int i) { return (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->dtype); }
 
 static mn_status zeros(mn_backend *b, size_t bytes, void **out) {
   *out = b->alloc(b, bytes);
@@ -123,8 +121,8 @@ static mn_tensor *newton_schulz(mn_graph *g, mn_tensor *x) {
   if (tall) x = mn_transpose(g, x, 0, 1);
   x = mn_div(g, x, mn_add_scalar(g, mn_sqrt(g, mn_sumsq(g, x)), 1e-7));
   for (int i = 0; i < 5; i++) {
-    mn_tensor *xx = mn_matmul(g, x, mn_transpose(g, x, 0, 1));                                         /* X X^T */
-    mn_tensor *poly = mn_add(g, mn_mul_scalar(g, xx, b), mn_mul_scalar(g, mn_matmul(g, xx, xx), c));   /* b A + c A^2 */
+    mn_tensor *xx = mn_matmul(g, x, mn_transpose(g, x, 0, 1));                                       /* X X^T */
+    mn_tensor *poly = mn_add(g, mn_mul_scalar(g, xx, b), mn_mul_scalar(g, mn_matmul(g, xx, xx), c)); /* b A + c A^2 */
     x = mn_add(g, mn_mul_scalar(g, x, a), mn_matmul(g, poly, x));
   }
   return tall ? mn_transpose(g, x, 0, 1) : x;
@@ -145,8 +143,8 @@ static void muon(mn_graph *g, const mn_optimizer_config *c, const step_scalars *
   *m1 = m;
 }
 
-void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *params, mn_tensor *const *grads,
-                        double clip_norm, mn_update *out) {
+void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *params, mn_tensor *const *grads, double clip_norm,
+                        mn_update *out) {
   const mn_optimizer_config *c = &o->config;
   int n = o->params->n;
   *out = (mn_update){0};
@@ -165,7 +163,8 @@ void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *pa
   step_scalars s = {at(g, out->rate, 0), clip_scale(g, out->norm, clip_norm)};
   mn_tensor *scalars[2]; /* of mn_adamw: without and with weight decay */
   for (int d = 0; d < 2; d++)
-    scalars[d] = mn_concat(g, 3, (mn_tensor *[]){out->rate, vector_of(g, s.scale), vector_of(g, mn_scalar(g, MN_F32, d ? c->weight_decay : 0))}, 0);
+    scalars[d] =
+        mn_concat(g, 3, (mn_tensor *[]){out->rate, vector_of(g, s.scale), vector_of(g, mn_scalar(g, MN_F32, d ? c->weight_decay : 0))}, 0);
   mn_adamw_attr attr = {c->beta1, c->beta2, c->eps};
   for (int i = 0; i < n; i++) {
     const mn_param_info *p = &o->params->info[i];

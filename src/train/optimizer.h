@@ -9,7 +9,7 @@
 typedef enum mn_optimizer_kind { MN_OPTIMIZER_ADAMW, MN_OPTIMIZER_MUON } mn_optimizer_kind;
 
 typedef struct mn_optimizer_config { /* the section `train.optimizer` */
-  int type;   /* mn_optimizer_kind */
+  int type;                          /* mn_optimizer_kind */
   double lr;
   mn_floats betas;
   double beta1, beta2; /* of betas */
@@ -22,7 +22,7 @@ mn_status mn_optimizer_check(const mn_value *map, const char *where, mn_optimize
 typedef struct mn_optimizer {
   mn_optimizer_config config;
   const mn_params *params;
-  void **m, **v;   /* [params->n], as the parameter; v is NULL where Muon moves the parameter */
+  void **m, **v; /* [params->n], as the parameter; v is NULL where Muon moves the parameter */
 } mn_optimizer;
 mn_status mn_optimizer_new(const mn_optimizer_config *config, const mn_params *params, mn_optimizer **out); /* zeros */
 void mn_optimizer_free(mn_optimizer *o);
@@ -38,8 +38,8 @@ typedef struct mn_update { /* made by mn_optimizer_build; arrays live in the gra
   mn_tensor **variables, **values;
 } mn_update;
 /* params[i] and grads[i] are the i-th parameter in mn_params' order. clip_norm 0: no clipping. */
-void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *params, mn_tensor *const *grads,
-                        double clip_norm, mn_update *out);
+void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *params, mn_tensor *const *grads, double clip_norm,
+                        mn_update *out);
 void mn_optimizer_bind(const mn_optimizer *o, const mn_update *u, mn_plan *plan);
 /* What goes into u->rate for step t = 1, 2, ... */
 void mn_optimizer_rate(const mn_optimizer *o, double learning_rate, int64_t t, float rate[3]);

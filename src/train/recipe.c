@@ -34,12 +34,11 @@ const mn_field mn_tokenizer_fields[] = {
     MN_FIELD_ENUM(S, type, tokenizers, 0, "bytes; bpe, trained on the training text; or a tokenizer.json"),
     MN_FIELD_INT(S, vocab_size, 4096, 257, 1 << 24, "bpe: tokens to make"),
     MN_FIELD_ENUM(S, pattern, patterns, 0, "bpe: how text is split before merging"),
-    MN_FIELD_STRING(S, file, NULL, "file: path of a tokenizer.json"),
-    MN_FIELD_END};
+    MN_FIELD_STRING(S, file, NULL, "file: path of a tokenizer.json"), MN_FIELD_END};
 #undef S
 #define S mn_train_config
-#define MAP_FIELD(key, member, text)                                                                                   \
-  {.name = key, .type = MN_TYPE_VALUE, .offset = offsetof(S, member), .size = sizeof(const mn_value *), .help = (text)}
+#define MAP_FIELD(key, member, text)                                                                                                       \
+  { .name = key, .type = MN_TYPE_VALUE, .offset = offsetof(S, member), .size = sizeof(const mn_value *), .help = (text) }
 const mn_field mn_train_fields[] = {
     MN_FIELD_INT(S, steps, 1000, 1, 1000000000000, "updates of the parameters"),
     MN_FIELD_INT(S, batch, 8, 1, 1 << 16, "sequences B of a batch"),
@@ -102,7 +101,8 @@ static mn_status parse(mn_recipe *r, const mn_value *root) {
   r->name = s.name ? s.name : "run";
   r->seed = s.seed;
   r->model = s.model;
-  if (!s.model || s.model->kind != MN_MAP) return mn_config_fail(root, NULL, "model", "must be a map: {d_model: 128, layers: 4, block: {...}}");
+  if (!s.model || s.model->kind != MN_MAP)
+    return mn_config_fail(root, NULL, "model", "must be a map: {d_model: 128, layers: 4, block: {...}}");
   MN_TRY(mn_config_read(r->arena, s.tokenizer, "tokenizer", mn_tokenizer_fields, &r->tokenizer));
   MN_TRY(mn_config_read(r->arena, s.data, "data", mn_data_fields, &r->data));
   if (!mn_value_get(s.data, "seed")) r->data.seed = r->seed;
@@ -223,8 +223,15 @@ const mn_value *mn_recipe_to_value(mn_arena *arena, const mn_recipe *r, const mn
 }
 
 static bool harmless(const char *path) {
-  static const char *const keys[] = {"name", "data.cache", "train.threads", "train.checkpoint_every", "train.checkpoint_minutes",
-                                     "train.keep_last", "train.log_every", "train.validate_every", "train.validation_batches"};
+  static const char *const keys[] = {"name",
+                                     "data.cache",
+                                     "train.threads",
+                                     "train.checkpoint_every",
+                                     "train.checkpoint_minutes",
+                                     "train.keep_last",
+                                     "train.log_every",
+                                     "train.validate_every",
+                                     "train.validation_batches"};
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
     if (!strcmp(path, keys[i])) return true;
   return false;

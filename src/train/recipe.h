@@ -11,10 +11,10 @@
 typedef enum mn_tokenizer_kind { MN_TOKENIZER_BYTES, MN_TOKENIZER_BPE, MN_TOKENIZER_FILE } mn_tokenizer_kind;
 
 typedef struct mn_tokenizer_config { /* the section `tokenizer` */
-  int type;           /* mn_tokenizer_kind                            */
-  int64_t vocab_size; /* bpe: what is trained                         */
-  int pattern;        /* bpe: mn_pattern                              */
-  const char *file;   /* file: a tokenizer.json                       */
+  int type;                          /* mn_tokenizer_kind                            */
+  int64_t vocab_size;                /* bpe: what is trained                         */
+  int pattern;                       /* bpe: mn_pattern                              */
+  const char *file;                  /* file: a tokenizer.json                       */
 } mn_tokenizer_config;
 
 typedef enum mn_precision { MN_PRECISION_F32, MN_PRECISION_BF16 } mn_precision;

@@ -80,8 +80,10 @@ static mn_status train_bpe(const mn_recipe *r, listener *l, mn_tokenizer **out) 
   mn_status status = open_files(&r->data, &t);
   if (status == MN_OK) status = cache_path(r, &t, &path);
   if (status == MN_OK && (!mn_file_exists(path) || mn_tokenizer_load(path, out) != MN_OK)) {
-    mn_tokenizer_train_config c = {.vocab_size = (int32_t)r->tokenizer.vocab_size, .pattern = (mn_pattern)r->tokenizer.pattern,
-                                   .progress = on_merges, .progress_ctx = l};
+    mn_tokenizer_train_config c = {.vocab_size = (int32_t)r->tokenizer.vocab_size,
+                                   .pattern = (mn_pattern)r->tokenizer.pattern,
+                                   .progress = on_merges,
+                                   .progress_ctx = l};
     status = mn_tokenizer_train(&c, t.spans, t.n, out);
     if (status == MN_OK && mn_tokenizer_save(*out, path) != MN_OK)
       mn_log_write(MN_LOG_WARN, "%s; the tokenizer will be trained again next time", mn_message());
@@ -103,8 +105,11 @@ mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, mn_data_pro
   }
   if (saved && mn_file_exists(saved)) return mn_tokenizer_load(saved, out);
   switch ((mn_tokenizer_kind)r->tokenizer.type) {
-  case MN_TOKENIZER_BPE: return train_bpe(r, &(listener){progress, ctx}, out);
-  case MN_TOKENIZER_FILE: return mn_context(mn_tokenizer_load(r->tokenizer.file, out), "tokenizer.file");
-  default: return mn_tokenizer_bytes(special, 1, out);
+  case MN_TOKENIZER_BPE:
+    return train_bpe(r, &(listener){progress, ctx}, out);
+  case MN_TOKENIZER_FILE:
+    return mn_context(mn_tokenizer_load(r->tokenizer.file, out), "tokenizer.file");
+  default:
+    return mn_tokenizer_bytes(special, 1, out);
   }
 }

@@ -22,10 +22,10 @@ static const double flush_every = 1.0;
 struct mn_runlog {
   mn_runs *db; /* NULL: none, or given up */
   int64_t id;
-  int fd;      /* of metrics.jsonl; -1: given up */
+  int fd; /* of metrics.jsonl; -1: given up */
   char *path;
   bool warned_db, warned_log, torn; /* torn: the disk filled up in the middle of a line */
-  mn_arena *names; /* of the pending records */
+  mn_arena *names;                  /* of the pending records */
   mn_metric *pending;
   size_t n_pending, room;
   double flushed;
@@ -76,8 +76,7 @@ static mn_status open_log(mn_runlog *log, int64_t resume_step) {
   size_t keep = keep_until((const char *)map.data, map.size, resume_step);
   mn_map_close(&map);
   if (ftruncate(log->fd, (off_t)keep) != 0)
-    return mn_fail(MN_ERR_IO, "%s: records after step %lld cannot be removed: %s", log->path, (long long)resume_step,
-                   strerror(errno));
+    return mn_fail(MN_ERR_IO, "%s: records after step %lld cannot be removed: %s", log->path, (long long)resume_step, strerror(errno));
   return MN_OK;
 }
 
@@ -198,8 +197,7 @@ mn_status mn_runlog_open(const char *db_path, const mn_run *run, int64_t resume_
 
 int64_t mn_runlog_id(const mn_runlog *log) { return log->id; }
 
-static void append_line(mn_runlog *log, int64_t step, int64_t tokens, double time, const mn_runlog_value *values,
-                        size_t n) {
+static void append_line(mn_runlog *log, int64_t step, int64_t tokens, double time, const mn_runlog_value *values, size_t n) {
   json_t *record = json_object();
   json_object_set_new(record, "step", json_integer(step));
   json_object_set_new(record, "tokens", json_integer(tokens));
@@ -237,8 +235,7 @@ void mn_runlog_close(mn_runlog *log, const char *run_status, const char *message
   if (!log) return;
   if (log->db) mn_runs_patience(log->db, LAST_PATIENCE_MS);
   flush_db(log);
-  if (log->db && mn_run_finish(log->db, log->id, run_status, message) != MN_OK)
-    warn_db(log, "but the run stays marked as running");
+  if (log->db && mn_run_finish(log->db, log->id, run_status, message) != MN_OK) warn_db(log, "but the run stays marked as running");
   mn_runs_close(log->db);
   if (log->fd >= 0) close(log->fd);
   mn_arena_free(log->names);

@@ -51,26 +51,30 @@ static mn_status fail_sql(mn_runs *db, int code, const char *doing) {
   const char *said = db->sql ? sqlite3_errmsg(db->sql) : sqlite3_errstr(code);
   db->locked = (code & 0xFF) == SQLITE_BUSY || (code & 0xFF) == SQLITE_LOCKED;
   switch (code & 0xFF) {
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-      return mn_fail(MN_ERR_IO, "%s: the run database is locked by another process (%s); wait for it or end it", db->path,
-                     doing);
-    case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-      return mn_fail(MN_ERR_FORMAT, "%s: damaged, or not a run database (%s: %s); move it away and a new one is made",
-                     db->path, doing, said);
-    case SQLITE_READONLY:
-    case SQLITE_PERM:
-    case SQLITE_AUTH:
-      return mn_fail(MN_ERR_IO, "%s: the run database cannot be written (%s: %s); check its and its directory's "
-                     "permissions, or set MNEME_HOME to a directory of yours", db->path, doing, said);
-    case SQLITE_CANTOPEN:
-      return mn_fail(MN_ERR_IO, "%s: the run database cannot be opened (%s); check that the directory exists and is "
-                     "yours, or set MNEME_HOME", db->path, said);
-    case SQLITE_FULL:
-      return mn_fail(MN_ERR_IO, "%s: the disk is full (%s); free some space", db->path, doing);
-    case SQLITE_NOMEM: return mn_fail(MN_ERR_MEMORY, "%s: out of memory (%s)", db->path, doing);
-    default: return mn_fail(MN_ERR_IO, "%s: run database: %s: %s", db->path, doing, said);
+  case SQLITE_BUSY:
+  case SQLITE_LOCKED:
+    return mn_fail(MN_ERR_IO, "%s: the run database is locked by another process (%s); wait for it or end it", db->path, doing);
+  case SQLITE_CORRUPT:
+  case SQLITE_NOTADB:
+    return mn_fail(MN_ERR_FORMAT, "%s: damaged, or not a run database (%s: %s); move it away and a new one is made", db->path, doing, said);
+  case SQLITE_READONLY:
+  case SQLITE_PERM:
+  case SQLITE_AUTH:
+    return mn_fail(MN_ERR_IO,
+                   "%s: the run database cannot be written (%s: %s); check its and its directory's "
+                   "permissions, or set MNEME_HOME to a directory of yours",
+                   db->path, doing, said);
+  case SQLITE_CANTOPEN:
+    return mn_fail(MN_ERR_IO,
+                   "%s: the run database cannot be opened (%s); check that the directory exists and is "
+                   "yours, or set MNEME_HOME",
+                   db->path, said);
+  case SQLITE_FULL:
+    return mn_fail(MN_ERR_IO, "%s: the disk is full (%s); free some space", db->path, doing);
+  case SQLITE_NOMEM:
+    return mn_fail(MN_ERR_MEMORY, "%s: out of memory (%s)", db->path, doing);
+  default:
+    return mn_fail(MN_ERR_IO, "%s: run database: %s: %s", db->path, doing, said);
   }
 }
 
@@ -136,11 +140,12 @@ static mn_status open_schema(mn_runs *db, bool create) {
   MN_TRY(pragma_int(db, "PRAGMA user_version", &version));
   MN_TRY(pragma_int(db, "PRAGMA application_id", &application));
   if (application != APPLICATION && (tables > 0 || version > 0))
-    return mn_fail(MN_ERR_FORMAT, "%s: an SQLite database, but not a run database of Mneme; give another path",
-                   db->path);
+    return mn_fail(MN_ERR_FORMAT, "%s: an SQLite database, but not a run database of Mneme; give another path", db->path);
   if (version > SCHEMA)
-    return mn_fail(MN_ERR_UNSUPPORTED, "%s: written by a newer Mneme (schema %lld, this one knows %d); use that one, or "
-                   "another database", db->path, (long long)version, SCHEMA);
+    return mn_fail(MN_ERR_UNSUPPORTED,
+                   "%s: written by a newer Mneme (schema %lld, this one knows %d); use that one, or "
+                   "another database",
+                   db->path, (long long)version, SCHEMA);
   if (version == SCHEMA) return MN_OK;
   if (!create) return mn_fail(MN_ERR_FORMAT, "%s: an empty file; remove it", db->path);
   /* Two processes may arrive here at once: the second finds the schema made. */
@@ -202,15 +207,15 @@ void mn_runs_close(mn_runs *db) {
 
 /* ---- writing ------------------------------------------------------------------------------------------------------ */
 
-static void bind_text(sqlite3_stmt *s, int i, const char *text) {
-  sqlite3_bind_text(s, i, text ? text : "", -1, SQLITE_TRANSIENT);
-}
+static void bind_text(sqlite3_stmt *s, int i, const char *text) { sqlite3_bind_text(s, i, text ? text : "", -1, SQLITE_TRANSIENT); }
 
 mn_status mn_run_begin(mn_runs *db, const mn_run *run, int64_t *id) {
   sqlite3_stmt *s;
-  MN_TRY(prepare(db, "INSERT INTO runs (name, created, updated, recipe, fingerprint, parameters, status, message, isa, "
-                     "threads, out_dir, host, pid, steps, tokens) VALUES (?1,?2,?2,?3,?4,?5,'running','',?6,?7,?8,?9,?10,"
-                     "0,0)", &s));
+  MN_TRY(prepare(db,
+                 "INSERT INTO runs (name, created, updated, recipe, fingerprint, parameters, status, message, isa, "
+                 "threads, out_dir, host, pid, steps, tokens) VALUES (?1,?2,?2,?3,?4,?5,'running','',?6,?7,?8,?9,?10,"
+                 "0,0)",
+                 &s));
   char host[256];
   host_name(host);
   bind_text(s, 1, run->name);
@@ -237,9 +242,11 @@ mn_status mn_run_resume(mn_runs *db, int64_t id, int64_t step) {
   mn_status status = exec(db, sql, "removing later records");
   sqlite3_stmt *s = NULL;
   if (status == MN_OK)
-    status = prepare(db, "UPDATE runs SET status='running', message='', host=?2, pid=?3, updated=?4, "
-                         "steps=min(steps,?5), tokens=coalesce((SELECT max(tokens) FROM metrics WHERE run=?1),0) WHERE "
-                         "id=?1", &s);
+    status = prepare(db,
+                     "UPDATE runs SET status='running', message='', host=?2, pid=?3, updated=?4, "
+                     "steps=min(steps,?5), tokens=coalesce((SELECT max(tokens) FROM metrics WHERE run=?1),0) WHERE "
+                     "id=?1",
+                     &s);
   if (status == MN_OK) {
     sqlite3_bind_int64(s, 1, id);
     bind_text(s, 2, host);
@@ -247,8 +254,7 @@ mn_status mn_run_resume(mn_runs *db, int64_t id, int64_t step) {
     sqlite3_bind_double(s, 4, mn_time_1970());
     sqlite3_bind_int64(s, 5, step);
     status = step_done(db, s, "resuming a run");
-    if (status == MN_OK && sqlite3_changes(db->sql) == 0)
-      status = mn_fail(MN_ERR_ARG, "%s: there is no run %lld", db->path, (long long)id);
+    if (status == MN_OK && sqlite3_changes(db->sql) == 0) status = mn_fail(MN_ERR_ARG, "%s: there is no run %lld", db->path, (long long)id);
   }
   sqlite3_finalize(s);
   return end_transaction(db, status);
@@ -257,10 +263,8 @@ mn_status mn_run_resume(mn_runs *db, int64_t id, int64_t step) {
 mn_status mn_run_metrics(mn_runs *db, int64_t id, const mn_metric *metrics, size_t n) {
   if (n == 0) return MN_OK;
   if (!db->insert)
-    MN_TRY(prepare(db, "INSERT OR REPLACE INTO metrics (run, name, step, tokens, value, time) VALUES (?,?,?,?,?,?)",
-                   &db->insert));
-  if (!db->touch)
-    MN_TRY(prepare(db, "UPDATE runs SET updated=?2, steps=max(steps,?3), tokens=max(tokens,?4) WHERE id=?1", &db->touch));
+    MN_TRY(prepare(db, "INSERT OR REPLACE INTO metrics (run, name, step, tokens, value, time) VALUES (?,?,?,?,?,?)", &db->insert));
+  if (!db->touch) MN_TRY(prepare(db, "UPDATE runs SET updated=?2, steps=max(steps,?3), tokens=max(tokens,?4) WHERE id=?1", &db->touch));
   MN_TRY(exec(db, "BEGIN IMMEDIATE", "recording metrics"));
   mn_status status = MN_OK;
   int64_t steps = 0, tokens = 0;
@@ -314,16 +318,16 @@ mn_status mn_run_delete(mn_runs *db, int64_t id) {
 
 /* ---- reading ------------------------------------------------------------------------------------------------------ */
 
-#define RUN_COLUMNS                                                                                                    \
-  "id, name, created, updated, recipe, fingerprint, parameters, status, message, isa, threads, out_dir, host, pid, "  \
+#define RUN_COLUMNS                                                                                                                        \
+  "id, name, created, updated, recipe, fingerprint, parameters, status, message, isa, threads, out_dir, host, pid, "                       \
   "steps, tokens"
 
 /* A run that says "running" on this machine but whose process is gone was killed. */
 static const char *seen_status(const mn_run *run) {
   char host[256];
   host_name(host);
-  bool gone = !strcmp(run->status, "running") && !strcmp(run->host, host) && run->pid > 0 &&
-              kill((pid_t)run->pid, 0) != 0 && errno == ESRCH;
+  bool gone =
+      !strcmp(run->status, "running") && !strcmp(run->host, host) && run->pid > 0 && kill((pid_t)run->pid, 0) != 0 && errno == ESRCH;
   return gone ? "killed" : run->status;
 }
 
@@ -335,14 +339,22 @@ static mn_status read_run(sqlite3_stmt *s, mn_arena *arena, mn_run *run) {
     text[i] = mn_arena_strdup(arena, t ? t : "");
     if (!text[i]) return MN_ERR_MEMORY;
   }
-  *run = (mn_run){.id = sqlite3_column_int64(s, 0),        .name = text[0],
-                  .created = sqlite3_column_double(s, 2),  .updated = sqlite3_column_double(s, 3),
-                  .recipe = text[1],                       .fingerprint = text[2],
-                  .parameters = sqlite3_column_int64(s, 6), .status = text[3],
-                  .message = text[4],                      .isa = text[5],
-                  .threads = sqlite3_column_int(s, 10),    .out_dir = text[6],
-                  .host = text[7],                         .pid = sqlite3_column_int64(s, 13),
-                  .steps = sqlite3_column_int64(s, 14),    .tokens = sqlite3_column_int64(s, 15)};
+  *run = (mn_run){.id = sqlite3_column_int64(s, 0),
+                  .name = text[0],
+                  .created = sqlite3_column_double(s, 2),
+                  .updated = sqlite3_column_double(s, 3),
+                  .recipe = text[1],
+                  .fingerprint = text[2],
+                  .parameters = sqlite3_column_int64(s, 6),
+                  .status = text[3],
+                  .message = text[4],
+                  .isa = text[5],
+                  .threads = sqlite3_column_int(s, 10),
+                  .out_dir = text[6],
+                  .host = text[7],
+                  .pid = sqlite3_column_int64(s, 13),
+                  .steps = sqlite3_column_int64(s, 14),
+                  .tokens = sqlite3_column_int64(s, 15)};
   run->status = seen_status(run);
   return MN_OK;
 }
@@ -383,8 +395,7 @@ static mn_status find_where(mn_runs *db, mn_arena *arena, const char *where, con
   bind_text(s, 1, text);
   int code = sqlite3_step(s);
   *found = code == SQLITE_ROW;
-  mn_status status = *found ? read_run(s, arena, run)
-                     : code == SQLITE_DONE ? MN_OK : fail_sql(db, code, "looking for a run");
+  mn_status status = *found ? read_run(s, arena, run) : code == SQLITE_DONE ? MN_OK : fail_sql(db, code, "looking for a run");
   sqlite3_finalize(s);
   return status;
 }
@@ -425,10 +436,12 @@ static double column_value(sqlite3_stmt *s, int i) {
 
 mn_status mn_run_summary(mn_runs *db, mn_arena *arena, int64_t id, mn_metric_summary **list, size_t *n) {
   sqlite3_stmt *s;
-  MN_TRY(prepare(db, "SELECT m.name, m.count, m.first, m.last, l.value, m.low, m.high FROM (SELECT name, count(*) AS "
-                     "count, min(step) AS first, max(step) AS last, min(value) AS low, max(value) AS high FROM metrics "
-                     "WHERE run=?1 GROUP BY name) AS m JOIN metrics AS l ON l.run=?1 AND l.name=m.name AND "
-                     "l.step=m.last ORDER BY m.name", &s));
+  MN_TRY(prepare(db,
+                 "SELECT m.name, m.count, m.first, m.last, l.value, m.low, m.high FROM (SELECT name, count(*) AS "
+                 "count, min(step) AS first, max(step) AS last, min(value) AS low, max(value) AS high FROM metrics "
+                 "WHERE run=?1 GROUP BY name) AS m JOIN metrics AS l ON l.run=?1 AND l.name=m.name AND "
+                 "l.step=m.last ORDER BY m.name",
+                 &s));
   sqlite3_bind_int64(s, 1, id);
   size_t room = 0;
   mn_status status = MN_OK;
@@ -446,8 +459,12 @@ mn_status mn_run_summary(mn_runs *db, mn_arena *arena, int64_t id, mn_metric_sum
       status = MN_ERR_MEMORY;
       break;
     }
-    (*list)[(*n)++] = (mn_metric_summary){name, sqlite3_column_int64(s, 1), sqlite3_column_int64(s, 2),
-                                          sqlite3_column_int64(s, 3), column_value(s, 4), column_value(s, 5),
+    (*list)[(*n)++] = (mn_metric_summary){name,
+                                          sqlite3_column_int64(s, 1),
+                                          sqlite3_column_int64(s, 2),
+                                          sqlite3_column_int64(s, 3),
+                                          column_value(s, 4),
+                                          column_value(s, 5),
                                           column_value(s, 6)};
   }
   sqlite3_finalize(s);
@@ -457,8 +474,10 @@ mn_status mn_run_summary(mn_runs *db, mn_arena *arena, int64_t id, mn_metric_sum
 mn_status mn_run_series(mn_runs *db, mn_arena *arena, int64_t id, const char *name, mn_metric_series *out) {
   *out = (mn_metric_series){0};
   sqlite3_stmt *s;
-  MN_TRY(prepare(db, "SELECT step, tokens, value, time - (SELECT created FROM runs WHERE id=?1) FROM metrics WHERE run=?1 "
-                     "AND name=?2 ORDER BY step", &s));
+  MN_TRY(prepare(db,
+                 "SELECT step, tokens, value, time - (SELECT created FROM runs WHERE id=?1) FROM metrics WHERE run=?1 "
+                 "AND name=?2 ORDER BY step",
+                 &s));
   sqlite3_bind_int64(s, 1, id);
   bind_text(s, 2, name);
   size_t room = 0;

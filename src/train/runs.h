@@ -21,10 +21,10 @@ typedef struct mn_run {
   const char *message;     /* why it failed; "" otherwise                                            */
   const char *isa;         /* instruction set of the kernels                                         */
   int threads;
-  const char *out_dir;     /* absolute                                                               */
+  const char *out_dir; /* absolute                                                               */
   const char *host;
   int64_t pid;
-  int64_t steps, tokens;   /* how far it came                                                        */
+  int64_t steps, tokens; /* how far it came                                                        */
 } mn_run;
 
 typedef struct mn_metric {

@@ -8,8 +8,7 @@ const mn_field mn_schedule_fields[] = {
     MN_FIELD_ENUM(mn_schedule_config, type, kinds, 0, "how the learning rate falls after the warm-up"),
     MN_FIELD_INT(mn_schedule_config, warmup_steps, 0, 0, INT64_MAX, "steps over which it rises from 0 in a line"),
     MN_FIELD_INT(mn_schedule_config, decay_steps, 0, 0, INT64_MAX, "wsd: steps of the fall at the end; 0: a tenth of all"),
-    MN_FIELD_FLOAT(mn_schedule_config, min_ratio, 0.1, 0, 1, "what is left of it at the end, as a part of lr"),
-    MN_FIELD_END};
+    MN_FIELD_FLOAT(mn_schedule_config, min_ratio, 0.1, 0, 1, "what is left of it at the end, as a part of lr"), MN_FIELD_END};
 
 double mn_schedule_factor(const mn_schedule_config *c, int64_t step, int64_t steps) {
   if (step < c->warmup_steps) return (double)(step + 1) / (double)c->warmup_steps;

@@ -5,14 +5,14 @@
 #include "format/config.h"
 
 typedef enum mn_schedule_kind {
-  MN_SCHEDULE_COSINE,   /* half a cosine from lr to min_ratio lr (Loshchilov & Hutter 2017) */
-  MN_SCHEDULE_LINEAR,   /* a line between the same                                           */
+  MN_SCHEDULE_COSINE, /* half a cosine from lr to min_ratio lr (Loshchilov & Hutter 2017) */
+  MN_SCHEDULE_LINEAR, /* a line between the same                                           */
   MN_SCHEDULE_CONSTANT,
-  MN_SCHEDULE_WSD       /* constant, then a line over the last decay_steps (Hu et al. 2024)  */
+  MN_SCHEDULE_WSD /* constant, then a line over the last decay_steps (Hu et al. 2024)  */
 } mn_schedule_kind;
 
 typedef struct mn_schedule_config { /* the section `train.schedule` */
-  int type; /* mn_schedule_kind */
+  int type;                         /* mn_schedule_kind */
   int64_t warmup_steps, decay_steps;
   double min_ratio;
 } mn_schedule_config;

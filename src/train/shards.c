@@ -58,8 +58,7 @@ static bool open_checked(const char *path, const char *key, const mn_tokenizer *
   if (strncmp(f.key, key, MN_HASH_HEX)) return false;
   *why = "its content has changed";
   uint64_t hash = 0;
-  for (size_t at = 0; at < payload; at += BLOCK)
-    hash = hash_block(hash, s->map.data + at, payload - at < BLOCK ? payload - at : BLOCK);
+  for (size_t at = 0; at < payload; at += BLOCK) hash = hash_block(hash, s->map.data + at, payload - at < BLOCK ? payload - at : BLOCK);
   if (hash != f.payload_hash) return false;
   s->width = (int)f.width;
   s->n = f.n;
@@ -94,10 +93,8 @@ static mn_status write_block(writing *w) {
 static mn_status write_ids(void *ctx, const int32_t *ids, size_t n) {
   writing *w = ctx;
   for (size_t i = 0; i < n; i++) {
-    if (w->f.width == 2)
-      memcpy(w->block + w->used, &(uint16_t){(uint16_t)ids[i]}, 2);
-    else
-      memcpy(w->block + w->used, &ids[i], 4);
+    if (w->f.width == 2) memcpy(w->block + w->used, &(uint16_t){(uint16_t)ids[i]}, 2);
+    else memcpy(w->block + w->used, &ids[i], 4);
     w->used += w->f.width;
     if (w->used == BLOCK) MN_TRY(write_block(w));
   }
@@ -106,8 +103,7 @@ static mn_status write_ids(void *ctx, const int32_t *ids, size_t n) {
 }
 
 static mn_status check_text(const shard_options *o, const char *path, const mn_map *text) {
-  if (!text->size)
-    return mn_fail(MN_ERR_CONFIG, "%s is empty; name a file with text in data.files, or leave this one out", path);
+  if (!text->size) return mn_fail(MN_ERR_CONFIG, "%s is empty; name a file with text in data.files, or leave this one out", path);
   size_t valid = mn_utf8_valid((const char *)text->data, text->size);
   if (valid == text->size) return MN_OK;
   bool cut = text->size - valid < 4;
@@ -115,11 +111,10 @@ static mn_status check_text(const shard_options *o, const char *path, const mn_m
     mn_log_write(MN_LOG_INFO, "%s is not UTF-8 (at byte %zu); it is read as plain bytes", path, valid);
     return MN_OK;
   }
-  return mn_fail(
-      MN_ERR_FORMAT,
-      "%s is not UTF-8: byte %zu of %zu is 0x%02x%s; convert it (iconv -f LATIN1 -t UTF-8), or train on bytes "
-      "(tokenizer: bytes)",
-      path, valid, text->size, text->data[valid], cut ? ", in the last character, so the file may be truncated" : "");
+  return mn_fail(MN_ERR_FORMAT,
+                 "%s is not UTF-8: byte %zu of %zu is 0x%02x%s; convert it (iconv -f LATIN1 -t UTF-8), or train on bytes "
+                 "(tokenizer: bytes)",
+                 path, valid, text->size, text->data[valid], cut ? ", in the last character, so the file may be truncated" : "");
 }
 
 /* Where the next separator begins in s[0..n), or n. */
@@ -165,8 +160,7 @@ static mn_status make_shard(const shard_options *o, const char *path, const char
   writing *w = status == MN_OK ? mn_calloc(1, sizeof *w) : NULL;
   if (status == MN_OK && !w) status = MN_ERR_MEMORY;
   if (status == MN_OK)
-    status =
-        mn_context(mn_file_writer_open(shard_path, &w->file), "data.cache: set it to a directory that can be written");
+    status = mn_context(mn_file_writer_open(shard_path, &w->file), "data.cache: set it to a directory that can be written");
   if (status == MN_OK) {
     memcpy(w->f.magic, magic, sizeof magic);
     w->f.version = VERSION;
@@ -175,10 +169,8 @@ static mn_status make_shard(const shard_options *o, const char *path, const char
     memcpy(w->f.key, key, MN_HASH_HEX);
     status = write_documents(o, path, &text, w);
     if (status == MN_OK) status = mn_file_writer_append(w->file, &w->f, sizeof w->f);
-    if (status == MN_OK)
-      status = mn_file_writer_commit(w->file);
-    else
-      mn_file_writer_abort(w->file);
+    if (status == MN_OK) status = mn_file_writer_commit(w->file);
+    else mn_file_writer_abort(w->file);
   }
   free(w);
   mn_map_close(&text);
@@ -199,8 +191,7 @@ mn_status mn_shard_open(const shard_options *o, const char *path, shard *out) {
     status = make_shard(o, path, shard_path, key);
     if (status == MN_OK && !open_checked(shard_path, key, o->tok, out, &why)) {
       mn_shard_close(out);
-      status = mn_fail(MN_ERR_IO, "%s was written but reads back wrong (%s); is the disk sound?", shard_path,
-                       why ? why : "it is missing");
+      status = mn_fail(MN_ERR_IO, "%s was written but reads back wrong (%s); is the disk sound?", shard_path, why ? why : "it is missing");
     }
   }
   free(name);

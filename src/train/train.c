@@ -21,13 +21,13 @@ typedef struct loop {
   const mn_train_options *o;
   mn_trainer *t;
   mn_runlog *log;
-  int lock;              /* descriptor that keeps other processes out of the directory */
-  double seconds;        /* in steps; the first one, which warms up, is not counted    */
+  int lock;       /* descriptor that keeps other processes out of the directory */
+  double seconds; /* in steps; the first one, which warms up, is not counted    */
   int64_t timed_steps;
   double window_seconds; /* since the last record */
   int64_t window_steps;
-  double saved_at;       /* mn_now() of the last checkpoint */
-  int64_t saved_step;    /* -1: none                        */
+  double saved_at;    /* mn_now() of the last checkpoint */
+  int64_t saved_step; /* -1: none                        */
   mn_evaluation validation;
   mn_step_result last;
 } loop;
@@ -125,7 +125,8 @@ static void save_on_the_way(loop *l) {
   bool by_time = c->checkpoint_minutes > 0 && mn_now() - l->saved_at >= 60 * c->checkpoint_minutes;
   if ((!by_step && !by_time) || l->t->state.step == c->steps) return;
   char kept[96];
-  if (save(l) != MN_OK) remark(l, "step %lld: no checkpoint: %s%s; training goes on", (long long)l->t->state.step, mn_message(), what_is_kept(l, kept));
+  if (save(l) != MN_OK)
+    remark(l, "step %lld: no checkpoint: %s%s; training goes on", (long long)l->t->state.step, mn_message(), what_is_kept(l, kept));
 }
 
 /* ---- the log ---- */
@@ -140,8 +141,13 @@ static mn_status open_log(loop *l, int64_t resume_step) {
   if (status == MN_OK) status = mn_text_status(&all);
   if (status == MN_OK) {
     mn_content_hash(all.data, all.len, hex);
-    mn_run run = {.name = l->recipe->name, .recipe = recipe.data, .fingerprint = hex, .parameters = mn_params_count(l->t->params),
-                  .isa = mn_isa_name(mn_cpu_isa(l->t->backend)), .threads = mn_pool_threads(l->t->backend->pool), .out_dir = l->o->out_dir};
+    mn_run run = {.name = l->recipe->name,
+                  .recipe = recipe.data,
+                  .fingerprint = hex,
+                  .parameters = mn_params_count(l->t->params),
+                  .isa = mn_isa_name(mn_cpu_isa(l->t->backend)),
+                  .threads = mn_pool_threads(l->t->backend->pool),
+                  .out_dir = l->o->out_dir};
     status = mn_runlog_open(l->o->db_path, &run, resume_step, &l->log);
   }
   mn_text_free(&recipe);
@@ -150,8 +156,12 @@ static mn_status open_log(loop *l, int64_t resume_step) {
 }
 
 static void record(loop *l) {
-  double rate = l->window_seconds > 0 ? (double)(l->window_steps * l->recipe->train.accumulate * l->recipe->train.batch * l->recipe->train.seq_len) / l->window_seconds : (double)NAN;
-  mn_runlog_value values[] = {{"loss", l->last.loss}, {"learning_rate", l->last.learning_rate}, {"grad_norm", l->last.grad_norm}, {"tokens_per_second", rate}};
+  double rate =
+      l->window_seconds > 0
+          ? (double)(l->window_steps * l->recipe->train.accumulate * l->recipe->train.batch * l->recipe->train.seq_len) / l->window_seconds
+          : (double)NAN;
+  mn_runlog_value values[] = {
+      {"loss", l->last.loss}, {"learning_rate", l->last.learning_rate}, {"grad_norm", l->last.grad_norm}, {"tokens_per_second", rate}};
   if (l->log) mn_runlog_record(l->log, l->t->state.step, l->t->state.tokens, values, isfinite(rate) ? 4 : 3);
   l->window_seconds = 0;
   l->window_steps = 0;
@@ -254,9 +264,7 @@ static mn_status open_loop(loop *l) {
   return open_log(l, resume_step);
 }
 
-static const char *ending(mn_status status) {
-  return status == MN_OK ? "finished" : status == MN_ERR_CANCELLED ? "interrupted" : "failed";
-}
+static const char *ending(mn_status status) { return status == MN_OK ? "finished" : status == MN_ERR_CANCELLED ? "interrupted" : "failed"; }
 
 mn_status mn_train(const mn_recipe *recipe, const mn_train_options *options, mn_train_result *out) {
   loop l = {.recipe = recipe, .o = options, .lock = -1, .saved_step = -1};
@@ -270,9 +278,15 @@ mn_status mn_train(const mn_recipe *recipe, const mn_train_options *options, mn_
     const mn_train_config *c = &recipe->train;
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    *out = (mn_train_result){.steps = l.t->state.step, .tokens = l.t->state.tokens, .parameters = mn_params_count(l.t->params),
-                             .run = l.log ? mn_runlog_id(l.log) : 0, .loss = l.last.loss, .validation = l.validation, .seconds = l.seconds,
-                             .peak_bytes = (int64_t)usage.ru_maxrss * 1024, .already_done = out->already_done};
+    *out = (mn_train_result){.steps = l.t->state.step,
+                             .tokens = l.t->state.tokens,
+                             .parameters = mn_params_count(l.t->params),
+                             .run = l.log ? mn_runlog_id(l.log) : 0,
+                             .loss = l.last.loss,
+                             .validation = l.validation,
+                             .seconds = l.seconds,
+                             .peak_bytes = (int64_t)usage.ru_maxrss * 1024,
+                             .already_done = out->already_done};
     if (l.timed_steps > 1) out->tokens_per_second = (double)((l.timed_steps - 1) * c->accumulate * c->batch * c->seq_len) / l.seconds;
   }
   char *message = mn_strdup(status == MN_OK ? "" : mn_message());

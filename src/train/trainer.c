@@ -27,8 +27,11 @@ static mn_status build_gradient(mn_trainer *t, mn_graph *g, step_graph *x) {
   x->target = mn_input(g, "target", MN_I32, MN_SHAPE(B, T));
   x->weight = mn_input(g, "weight", MN_F32, MN_SHAPE(B, T));
   if (c->carry_state) x->reset = mn_input(g, "reset", MN_BOOL, MN_SHAPE(B));
-  mn_build build = {.param = MN_F32, .compute = c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32, .carried = c->carry_state,
-                    .position_multiple = T, .reset = x->reset};
+  mn_build build = {.param = MN_F32,
+                    .compute = c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32,
+                    .carried = c->carry_state,
+                    .position_multiple = T,
+                    .reset = x->reset};
   x->scope = mn_scope_new(g, build, B);
   if (!x->scope) return MN_ERR_MEMORY;
   x->loss = mn_model_loss(x->scope, t->model, x->tokens, x->target, x->weight, NULL);
@@ -56,8 +59,14 @@ static mn_status build_gradient(mn_trainer *t, mn_graph *g, step_graph *x) {
 static mn_status compile(mn_trainer *t, mn_graph *g, int n_outputs, mn_tensor **outputs, int n, mn_tensor **variables, mn_tensor **values,
                          mn_plan **out) {
   MN_TRY(mn_graph_status(g));
-  mn_plan_request q = {.graph = g, .n_outputs = n_outputs, .outputs = outputs, .n_assigns = n, .variables = variables, .values = values,
-                       .backend = t->backend, .activations = (mn_activation_policy)t->recipe->train.activations};
+  mn_plan_request q = {.graph = g,
+                       .n_outputs = n_outputs,
+                       .outputs = outputs,
+                       .n_assigns = n,
+                       .variables = variables,
+                       .values = values,
+                       .backend = t->backend,
+                       .activations = (mn_activation_policy)t->recipe->train.activations};
   return mn_plan_compile(&q, out);
 }
 
@@ -192,7 +201,8 @@ static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokeni
   return t->state.recipe ? MN_OK : MN_ERR_MEMORY;
 }
 
-mn_status mn_trainer_new(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx, mn_trainer **out) {
+mn_status mn_trainer_new(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx,
+                         mn_trainer **out) {
   *out = NULL;
   mn_trainer *t = mn_calloc(1, sizeof *t);
   if (!t) return MN_ERR_MEMORY;

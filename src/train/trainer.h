@@ -11,8 +11,8 @@
 typedef struct mn_trainer mn_trainer;
 
 typedef struct mn_step_result {
-  double loss;          /* mean over the targets that count, before the update */
-  double grad_norm;     /* of all gradients together, before clipping          */
+  double loss;      /* mean over the targets that count, before the update */
+  double grad_norm; /* of all gradients together, before clipping          */
   double learning_rate;
 } mn_step_result;
 
@@ -48,22 +48,22 @@ typedef struct mn_train_event {
 typedef struct mn_train_options {
   const char *out_dir; /* NULL: nothing is kept                      */
   bool resume;
-  int threads;         /* 0: the recipe's                            */
-  const char *db_path; /* run database, as in mn_runlog_open         */
+  int threads;                       /* 0: the recipe's                            */
+  const char *db_path;               /* run database, as in mn_runlog_open         */
   const volatile sig_atomic_t *stop; /* non-zero: save and end       */
   void (*event)(void *ctx, const mn_train_event *e);
   mn_data_progress data_progress;
-  void *ctx;           /* of both                                    */
+  void *ctx; /* of both                                    */
 } mn_train_options;
 
 typedef struct mn_train_result {
   int64_t steps, tokens, parameters, run; /* run: its number in the database; 0 none */
-  double loss;                  /* of the last step                   */
-  mn_evaluation validation;     /* batches = 0: there was none        */
-  double seconds;               /* in steps, compiling not counted    */
+  double loss;                            /* of the last step                   */
+  mn_evaluation validation;               /* batches = 0: there was none        */
+  double seconds;                         /* in steps, compiling not counted    */
   double tokens_per_second;
-  int64_t peak_bytes;           /* resident memory of the process     */
-  bool already_done;            /* resumed at its end: nothing to do  */
+  int64_t peak_bytes; /* resident memory of the process     */
+  bool already_done;  /* resumed at its end: nothing to do  */
 } mn_train_result;
 
 /* Trains to the end of the recipe. OUT receives recipe.json, config.json, tokenizer.json, model.safetensors,

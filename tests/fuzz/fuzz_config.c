@@ -25,19 +25,18 @@ typedef struct sample {
 } sample;
 
 static const char *const words[] = {"token", "chunk", NULL};
-static const mn_field fields[] = {
-    MN_FIELD_INT(sample, head_dim, 64, 1, 512, "width of a head"),
-    MN_FIELD_INT(sample, window, 0, INT64_MIN, INT64_MAX, "tokens"),
-    MN_FIELD_FLOAT(sample, eta, 0.9, 0, INFINITY, "momentum"),
-    MN_FIELD_FLOAT(sample, dropout, 0, 0, 1, "share"),
-    MN_FIELD_BOOL(sample, causal, true, "causal"),
-    MN_FIELD_ENUM(sample, write, words, TOKEN, "when"),
-    MN_FIELD_STRING(sample, note, "", "text"),
-    MN_FIELD_INTS(sample, shape, 1, 100, "shape"),
-    MN_FIELD_FLOATS(sample, betas, 0, 1, "decays"),
-    MN_FIELD_STRINGS(sample, files, "files"),
-    MN_FIELD_VALUE(sample, inner, "nested"),
-    MN_FIELD_END};
+static const mn_field fields[] = {MN_FIELD_INT(sample, head_dim, 64, 1, 512, "width of a head"),
+                                  MN_FIELD_INT(sample, window, 0, INT64_MIN, INT64_MAX, "tokens"),
+                                  MN_FIELD_FLOAT(sample, eta, 0.9, 0, INFINITY, "momentum"),
+                                  MN_FIELD_FLOAT(sample, dropout, 0, 0, 1, "share"),
+                                  MN_FIELD_BOOL(sample, causal, true, "causal"),
+                                  MN_FIELD_ENUM(sample, write, words, TOKEN, "when"),
+                                  MN_FIELD_STRING(sample, note, "", "text"),
+                                  MN_FIELD_INTS(sample, shape, 1, 100, "shape"),
+                                  MN_FIELD_FLOATS(sample, betas, 0, 1, "decays"),
+                                  MN_FIELD_STRINGS(sample, files, "files"),
+                                  MN_FIELD_VALUE(sample, inner, "nested"),
+                                  MN_FIELD_END};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   mn_arena *arena = mn_arena_new();

@@ -83,11 +83,8 @@ static bool accepts(const mn_node *n) { /* one type, f32 or bf16; positions i32;
   if (n->in[1]->dtype != t || n->in[2]->dtype != t) return false;
   if (attr->has_bias && n->in[i++]->dtype != MN_F32) return false;
   if (i == n->n_in) return n->out[0]->dtype == t && n->out[1]->dtype == MN_F32;
-  if (n->in[i]->dtype != t || n->in[i + 1]->dtype != MN_F32 || n->in[i + 2]->dtype != t ||
-      n->in[i + 3]->dtype != MN_F32)
-    return false;
-  return n->out[0]->dtype == t && n->out[1]->dtype == t && n->out[2]->dtype == t &&
-         (!attr->has_bias || n->out[3]->dtype == MN_F32);
+  if (n->in[i]->dtype != t || n->in[i + 1]->dtype != MN_F32 || n->in[i + 2]->dtype != t || n->in[i + 3]->dtype != MN_F32) return false;
+  return n->out[0]->dtype == t && n->out[1]->dtype == t && n->out[2]->dtype == t && (!attr->has_bias || n->out[3]->dtype == MN_F32);
 }
 
 typedef struct job {
@@ -129,8 +126,7 @@ static void decode_task(void *ctx, int64_t i, int thread) {
   const mn_attn_args *a = &j->a;
   const int64_t split = i % j->splits, each = (a->S + j->splits - 1) / j->splits;
   const int64_t s0 = split * each < a->S ? split * each : a->S, s1 = s0 + each < a->S ? s0 + each : a->S;
-  j->fwd->decode(a, i / j->splits, s0, s1, j->sums + i * a->H * (a->V + 2),
-                 j->scratch + (size_t)thread * j->scratch_size);
+  j->fwd->decode(a, i / j->splits, s0, s1, j->sums + i * a->H * (a->V + 2), j->scratch + (size_t)thread * j->scratch_size);
 }
 
 static mn_status forward_run(mn_call *c) {
@@ -142,8 +138,7 @@ static mn_status forward_run(mn_call *c) {
     /* a few keys are done sooner than a thread wakes up */
     mn_pool *pool = j.a.B * j.a.G * j.a.S * (j.a.K + j.a.V) < 65536 ? NULL : c->pool;
     mn_pool_run(pool, j.a.B * j.splits, decode_task, &j);
-    for (int64_t b = 0; b < j.a.B; b++)
-      j.fwd->decode_join(&j.a, b, j.splits, j.sums + b * j.splits * j.a.H * (j.a.V + 2));
+    for (int64_t b = 0; b < j.a.B; b++) j.fwd->decode_join(&j.a, b, j.splits, j.sums + b * j.splits * j.a.H * (j.a.V + 2));
     return MN_OK;
   }
   j.scratch_size = j.fwd->forward_scratch(&j.a);
@@ -183,20 +178,17 @@ static void whole_task(void *ctx, int64_t i, int thread) { /* parts == 1 */
 static void part_task(void *ctx, int64_t i, int thread) {
   const job *j = ctx;
   const int64_t bg = i / j->parts;
-  j->bwd->part(&j->a, bg / j->a.G, bg % j->a.G, i % j->parts, j->parts,
-               (float *)(void *)((char *)j->sums + (size_t)i * j->partial),
+  j->bwd->part(&j->a, bg / j->a.G, bg % j->a.G, i % j->parts, j->parts, (float *)(void *)((char *)j->sums + (size_t)i * j->partial),
                j->scratch + (size_t)thread * j->scratch_size);
 }
 static void finish_task(void *ctx, int64_t i, int thread) {
   (void)thread;
   const job *j = ctx;
-  j->bwd->finish(&j->a, i / j->a.G, i % j->a.G, j->parts,
-                 (float *)(void *)((char *)j->sums + (size_t)(i * j->parts) * j->partial));
+  j->bwd->finish(&j->a, i / j->a.G, i % j->a.G, j->parts, (float *)(void *)((char *)j->sums + (size_t)(i * j->parts) * j->partial));
 }
 
 static mn_status backward_run(mn_call *c) {
-  job j = {
-      .a = args_of(c, true), .bwd = MN_ISA_PICK(mn_attention_grad, mn_cpu_isa(c->backend)), .scratch = c->workspace};
+  job j = {.a = args_of(c, true), .bwd = MN_ISA_PICK(mn_attention_grad, mn_cpu_isa(c->backend)), .scratch = c->workspace};
   const mn_attn_args *a = &j.a;
   j.scratch_size = j.bwd->scratch(a);
   j.parts = parts_of(a);
@@ -232,18 +224,15 @@ static mn_masked_matrix matrix_of(const mn_view *v, int64_t batch) { /* batch co
     at += batch % v->dim[i] * v->stride[i];
     batch /= v->dim[i];
   }
-  return (mn_masked_matrix){(char *)v->data + at * (int64_t)mn_dtype_size(v->dtype), v->stride[v->ndim - 2],
-                            v->dtype == MN_BF16};
+  return (mn_masked_matrix){(char *)v->data + at * (int64_t)mn_dtype_size(v->dtype), v->stride[v->ndim - 2], v->dtype == MN_BF16};
 }
 static mn_masked_args masked_args(const mn_call *c) {
   const mn_view *x = &c->in[0], *y = &c->in[1], *z = &c->in[3];
-  return (mn_masked_args){
-      .M = x->dim[x->ndim - 2], .N = y->dim[y->ndim - 2], .K = x->dim[x->ndim - 1], .V = z->dim[z->ndim - 1]};
+  return (mn_masked_args){.M = x->dim[x->ndim - 2], .N = y->dim[y->ndim - 2], .K = x->dim[x->ndim - 1], .V = z->dim[z->ndim - 1]};
 }
 static bool masked_accepts(const mn_node *n) {
   for (int i = 0; i < 4; i++)
-    if ((n->in[i]->dtype != MN_F32 && n->in[i]->dtype != MN_BF16) || n->in[i]->shape.ndim != n->out[0]->shape.ndim)
-      return false;
+    if ((n->in[i]->dtype != MN_F32 && n->in[i]->dtype != MN_BF16) || n->in[i]->shape.ndim != n->out[0]->shape.ndim) return false;
   for (int i = 0; i < 4; i++)
     for (int d = 0; d < n->out[0]->shape.ndim - 2; d++)
       if (n->in[i]->shape.dim[d] != n->out[0]->shape.dim[d]) return false;

@@ -125,9 +125,7 @@ static conv_job conv_job_of(const mn_call *c, bool grad) {
   return j;
 }
 
-static size_t conv_workspace(const mn_call *c) {
-  return (size_t)((c->in[1].dim[1] + 2) * c->in[1].dim[0]) * sizeof(float);
-}
+static size_t conv_workspace(const mn_call *c) { return (size_t)((c->in[1].dim[1] + 2) * c->in[1].dim[0]) * sizeof(float); }
 
 static mn_status conv_run(mn_call *c) {
   conv_job j = conv_job_of(c, false);
@@ -172,12 +170,8 @@ static bool conv_accepts(const mn_node *n) {
   return n->out[0]->dtype == x;
 }
 
-static const mn_kernel conv = {.op = &mn_op_conv,
-                               .name = "cpu conv",
-                               .layout = MN_LAYOUT_ROWS,
-                               .accepts = conv_accepts,
-                               .workspace = conv_workspace,
-                               .run = conv_run};
+static const mn_kernel conv = {
+    .op = &mn_op_conv, .name = "cpu conv", .layout = MN_LAYOUT_ROWS, .accepts = conv_accepts, .workspace = conv_workspace, .run = conv_run};
 static const mn_kernel conv_grad = {.op = &mn_op_conv_grad,
                                     .name = "cpu conv_grad",
                                     .layout = MN_LAYOUT_ROWS,

@@ -10,9 +10,9 @@ enum { TASK_BYTES = 65536, ROWS = 32 };
 
 typedef struct job {
   size_t size;
-  int64_t rows, columns;               /* of a plane; columns are the axis that is dense in y (stride y_column) */
+  int64_t rows, columns; /* of a plane; columns are the axis that is dense in y (stride y_column) */
   int64_t y_row, x_row, y_column, x_column;
-  bool transpose;                      /* rows are dense in x */
+  bool transpose; /* rows are dense in x */
   int n_outer;
   int64_t dim[MN_MAX_DIMS], y_stride[MN_MAX_DIMS], x_stride[MN_MAX_DIMS];
   int64_t row_block, column_block, row_blocks, column_blocks, units, per_task;
@@ -26,23 +26,27 @@ static void copy_row(char *y, int64_t ys, const char *x, int64_t xs, int64_t n, 
     memcpy(y, x, (size_t)n * size);
     return;
   }
-#define LOOP(T)                                                                                                        \
-  {                                                                                                                    \
-    T *to = (T *)y;                                                                                                    \
-    const T *from = (const T *)x;                                                                                      \
-    if (xs == 0 && ys == 1) {                                                                                          \
-      T v = *from;                                                                                                     \
-      for (int64_t i = 0; i < n; i++) to[i] = v;                                                                       \
-    } else {                                                                                                           \
-      for (int64_t i = 0; i < n; i++) to[i * ys] = from[i * xs];                                                       \
-    }                                                                                                                  \
-    break;                                                                                                             \
+#define LOOP(T)                                                                                                                            \
+  {                                                                                                                                        \
+    T *to = (T *)y;                                                                                                                        \
+    const T *from = (const T *)x;                                                                                                          \
+    if (xs == 0 && ys == 1) {                                                                                                              \
+      T v = *from;                                                                                                                         \
+      for (int64_t i = 0; i < n; i++) to[i] = v;                                                                                           \
+    } else {                                                                                                                               \
+      for (int64_t i = 0; i < n; i++) to[i * ys] = from[i * xs];                                                                           \
+    }                                                                                                                                      \
+    break;                                                                                                                                 \
   }
   switch (size) {
-  case 1: LOOP(uint8_t)
-  case 2: LOOP(uint16_t)
-  case 4: LOOP(uint32_t)
-  default: LOOP(uint64_t)
+  case 1:
+    LOOP(uint8_t)
+  case 2:
+    LOOP(uint16_t)
+  case 4:
+    LOOP(uint32_t)
+  default:
+    LOOP(uint64_t)
   }
 #undef LOOP
 }
@@ -68,8 +72,7 @@ static void copy_unit(const job *j, int64_t unit) {
     return;
   }
   for (int64_t i = 0; i < rows; i++)
-    copy_row(y + i * j->y_row * (int64_t)j->size, j->y_column, x + i * j->x_row * (int64_t)j->size, j->x_column, columns,
-             j->size);
+    copy_row(y + i * j->y_row * (int64_t)j->size, j->y_column, x + i * j->x_row * (int64_t)j->size, j->x_column, columns, j->size);
 }
 static void copy_task(void *ctx, int64_t i, int thread) {
   (void)thread;
@@ -78,10 +81,9 @@ static void copy_task(void *ctx, int64_t i, int thread) {
   for (int64_t u = i * j->per_task; u < end; u++) copy_unit(j, u);
 }
 
-void mn_cpu_copy(mn_pool *pool, mn_isa isa, size_t size, int ndim, const int64_t *dim, void *y, const int64_t *y_stride,
-                 const void *x, const int64_t *x_stride) {
-  job j = {.size = size, .y = y, .x = x, .vec = MN_ISA_PICK(mn_move_table, isa), .rows = 1, .columns = 1, .y_column = 1,
-           .x_column = 1};
+void mn_cpu_copy(mn_pool *pool, mn_isa isa, size_t size, int ndim, const int64_t *dim, void *y, const int64_t *y_stride, const void *x,
+                 const int64_t *x_stride) {
+  job j = {.size = size, .y = y, .x = x, .vec = MN_ISA_PICK(mn_move_table, isa), .rows = 1, .columns = 1, .y_column = 1, .x_column = 1};
   for (int d = 0; d < ndim; d++) {
     if (dim[d] == 0) return;
     if (dim[d] == 1) continue;
@@ -107,8 +109,7 @@ void mn_cpu_copy(mn_pool *pool, mn_isa isa, size_t size, int ndim, const int64_t
         if (j.x_stride[d] == 1) r = d, j.transpose = true;
     j.rows = j.dim[r], j.y_row = j.y_stride[r], j.x_row = j.x_stride[r];
     j.n_outer--;
-    for (int d = r; d < j.n_outer; d++)
-      j.dim[d] = j.dim[d + 1], j.y_stride[d] = j.y_stride[d + 1], j.x_stride[d] = j.x_stride[d + 1];
+    for (int d = r; d < j.n_outer; d++) j.dim[d] = j.dim[d + 1], j.y_stride[d] = j.y_stride[d + 1], j.x_stride[d] = j.x_stride[d + 1];
   }
   int64_t most = TASK_BYTES / (int64_t)size, outer = 1;
   if (j.transpose) {

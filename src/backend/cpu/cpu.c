@@ -23,8 +23,7 @@ static void *cpu_alloc(mn_backend *b, size_t bytes) {
   size = body + huge_page;
   char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) {
-    mn_fail(MN_ERR_MEMORY, "out of memory: %zu bytes for tensors were refused; use a smaller batch, segment or model",
-            bytes);
+    mn_fail(MN_ERR_MEMORY, "out of memory: %zu bytes for tensors were refused; use a smaller batch, segment or model", bytes);
     return NULL;
   }
   char *aligned = (char *)mn_align((size_t)p, huge_page);
@@ -38,10 +37,8 @@ static void *cpu_alloc(mn_backend *b, size_t bytes) {
 static void cpu_free(mn_backend *b, void *p, size_t bytes) {
   (void)b;
   if (!p) return;
-  if (bytes < huge_page)
-    free(p);
-  else
-    munmap(p, mn_align(bytes, 4096));
+  if (bytes < huge_page) free(p);
+  else munmap(p, mn_align(bytes, 4096));
 }
 
 static mn_status cpu_move(mn_backend *b, void *dst, const void *src, size_t bytes) {

@@ -11,7 +11,10 @@
  * writes the list of the files that exist. */
 #define X(x) const mn_kernel *const *mn_cpu_##x##_kernels(mn_isa isa, int *n);
 X(elementwise)
-X(reduce) X(move) X(norm) X(attention) X(recurrence) X(loss) X(conv) X(optim) X(matmul)
+X(reduce)
+X(move)
+X(norm)
+X(attention) X(recurrence) X(loss) X(conv) X(optim) X(matmul)
 #undef X
 
     typedef struct mn_cpu { /* what backend->impl points to */

@@ -20,11 +20,11 @@ enum { MAX_REG = MN_EW_MAX_IN + MN_EW_MAX_INSTR, IMMEDIATE = 0xFF, NONE = -1 };
 
 /* Places: every operand of a step is an entry of one table of addresses. */
 enum {
-  PLACE_VALUE = 0,                             /* one number for all: register r */
-  PLACE_IMM = PLACE_VALUE + MAX_REG,           /* immediate of instruction i     */
-  PLACE_IN = PLACE_IMM + MN_EW_MAX_INSTR,      /* memory of input i              */
-  PLACE_OUT = PLACE_IN + MN_EW_MAX_IN,         /* memory of output j             */
-  PLACE_SLOT = PLACE_OUT + MN_EW_MAX_OUT,      /* slot s                         */
+  PLACE_VALUE = 0,                        /* one number for all: register r */
+  PLACE_IMM = PLACE_VALUE + MAX_REG,      /* immediate of instruction i     */
+  PLACE_IN = PLACE_IMM + MN_EW_MAX_INSTR, /* memory of input i              */
+  PLACE_OUT = PLACE_IN + MN_EW_MAX_IN,    /* memory of output j             */
+  PLACE_SLOT = PLACE_OUT + MN_EW_MAX_OUT, /* slot s                         */
   PLACES = PLACE_SLOT + MAX_REG + MN_EW_MAX_OUT
 };
 
@@ -39,7 +39,7 @@ typedef struct step {
 typedef struct strided { /* an input that is not dense, its axes merged as far as they go */
   int ndim;
   int64_t dim[MN_MAX_DIMS], stride[MN_MAX_DIMS];
-  mn_ew_fn load; /* from memory to the register's type */
+  mn_ew_fn load;                                                     /* from memory to the register's type */
   void (*spread)(void *y, const void *x, int64_t n, int64_t stride); /* the same of a row that is not dense */
 } strided;
 
@@ -70,12 +70,18 @@ static mn_ew_fn find(const mn_ew_vec *v, int code, int src, int dst) {
   if (code < 0 || code >= MN_EW_CODES || src < 0 || src >= MN_DTYPES || dst < 0 || dst >= MN_DTYPES) return NULL;
   if (code == MN_EW_CAST) return dst == MN_BF16 && held(src) == MN_F32 ? v->round_bf16 : v->cast[held(src)][held(dst)];
   switch (held(src)) {
-  case MN_F32: return v->f32[code];
-  case MN_F64: return v->f64[code];
-  case MN_I32: return v->i32[code];
-  case MN_I64: return v->i64[code];
-  case MN_BOOL: return v->boolean[code];
-  default: return NULL;
+  case MN_F32:
+    return v->f32[code];
+  case MN_F64:
+    return v->f64[code];
+  case MN_I32:
+    return v->i32[code];
+  case MN_I64:
+    return v->i64[code];
+  case MN_BOOL:
+    return v->boolean[code];
+  default:
+    return NULL;
   }
 }
 static int arity(int code) { return code == MN_EW_SELECT ? 3 : code >= MN_EW_ADD && code < MN_EW_SELECT ? 2 : 1; }
@@ -83,11 +89,21 @@ static int arity(int code) { return code == MN_EW_SELECT ? 3 : code >= MN_EW_ADD
 static number number_of(double v, mn_dtype t) {
   number n = {0};
   switch (t) {
-  case MN_F64: n.f64 = v; break;
-  case MN_I32: n.i32 = (int32_t)v; break;
-  case MN_I64: n.i64 = (int64_t)v; break;
-  case MN_BOOL: n.boolean = v != 0; break;
-  default: n.f32 = (float)v; break;
+  case MN_F64:
+    n.f64 = v;
+    break;
+  case MN_I32:
+    n.i32 = (int32_t)v;
+    break;
+  case MN_I64:
+    n.i64 = (int64_t)v;
+    break;
+  case MN_BOOL:
+    n.boolean = v != 0;
+    break;
+  default:
+    n.f32 = (float)v;
+    break;
   }
   return n;
 }
@@ -96,8 +112,8 @@ static number number_of(double v, mn_dtype t) {
 typedef struct op { /* an instruction after folding; its operands are places of values, or registers */
   mn_ew_fn fn;
   int reg, n_src;
-  int src[3];      /* register, or NONE: the immediate */
-  int imm[3];      /* which instruction's immediate    */
+  int src[3]; /* register, or NONE: the immediate */
+  int imm[3]; /* which instruction's immediate    */
   bool once;
 } op;
 
@@ -107,19 +123,17 @@ typedef struct compiler {
   const mn_ew_attr *a;
   op ops[MN_EW_MAX_INSTR];
   int n_ops;
-  int alias[MAX_REG];      /* the register that holds this one's value            */
-  mn_dtype type[MAX_REG];  /* held type                                           */
-  bool value[MAX_REG];     /* one number for all                                  */
-  bool direct[MAX_REG];    /* an input read where it lies                         */
-  int place[MAX_REG];      /* NONE: not yet in a place                            */
-  int last[MAX_REG];       /* last op that reads it; n_ops: an output             */
+  int alias[MAX_REG];     /* the register that holds this one's value            */
+  mn_dtype type[MAX_REG]; /* held type                                           */
+  bool value[MAX_REG];    /* one number for all                                  */
+  bool direct[MAX_REG];   /* an input read where it lies                         */
+  int place[MAX_REG];     /* NONE: not yet in a place                            */
+  int last[MAX_REG];      /* last op that reads it; n_ops: an output             */
   int uses[MAX_REG];
   bool slot_used[MAX_REG + MN_EW_MAX_OUT];
 } compiler;
 
-static mn_status broken(const char *what) {
-  return mn_fail(MN_ERR_INTERNAL, "element-wise program: %s", what);
-}
+static mn_status broken(const char *what) { return mn_fail(MN_ERR_INTERNAL, "element-wise program: %s", what); }
 
 /* Types fit, registers exist; casts that change nothing become aliases; uses are counted. */
 static mn_status read_program(compiler *c, const mn_call *call) {
@@ -262,7 +276,8 @@ static void bring(compiler *c, const mn_call *call, int r) {
   }
   bool dense = p->in[r].ndim == 0 || (p->in[r].ndim == 1 && p->in[r].stride[0] == 1);
   c->place[r] = take_slot(c);
-  p->steps[p->n_step++] = (step){.fn = c->vec->cast[call->in[r].dtype][c->type[r]], .dst = (uint8_t)c->place[r],
+  p->steps[p->n_step++] = (step){.fn = c->vec->cast[call->in[r].dtype][c->type[r]],
+                                 .dst = (uint8_t)c->place[r],
                                  .src = {(uint8_t)(PLACE_IN + r), (uint8_t)(PLACE_IN + r), (uint8_t)(PLACE_IN + r)},
                                  .gather = (int8_t)(dense ? NONE : r)};
 }
@@ -353,9 +368,11 @@ static void emit(compiler *c, const mn_call *call) {
       bool from_memory = !c->value[r] && c->place[r] < PLACE_OUT;
       if (from_memory != (pass == 0) || (!c->value[r] && c->place[r] == PLACE_OUT + j)) continue;
       int from = c->value[r] ? PLACE_VALUE + r : c->place[r];
-      p->steps[p->n_step++] = (step){.fn = c->vec->cast[c->type[r]][call->out[j].dtype], .dst = (uint8_t)(PLACE_OUT + j),
+      p->steps[p->n_step++] = (step){.fn = c->vec->cast[c->type[r]][call->out[j].dtype],
+                                     .dst = (uint8_t)(PLACE_OUT + j),
                                      .src = {(uint8_t)from, (uint8_t)from, (uint8_t)from},
-                                     .gather = NONE, .fill = c->value[r]};
+                                     .gather = NONE,
+                                     .fill = c->value[r]};
     }
 }
 
@@ -389,8 +406,12 @@ static mn_status compile(mn_call *call, const mn_ew_attr *a) {
   }
   for (int i = 0; i < a->n_in; i++)
     if (c.value[i])
-      p->once[p->n_once++] = (step){.fn = p->in[i].load, .dst = (uint8_t)(PLACE_VALUE + i), .src[0] = (uint8_t)(PLACE_IN + i),
-                                    .src[1] = (uint8_t)(PLACE_IN + i), .src[2] = (uint8_t)(PLACE_IN + i), .gather = NONE};
+      p->once[p->n_once++] = (step){.fn = p->in[i].load,
+                                    .dst = (uint8_t)(PLACE_VALUE + i),
+                                    .src[0] = (uint8_t)(PLACE_IN + i),
+                                    .src[1] = (uint8_t)(PLACE_IN + i),
+                                    .src[2] = (uint8_t)(PLACE_IN + i),
+                                    .gather = NONE};
   emit(&c, call);
   int64_t room = SLOT_BYTES / (p->slot_size * (p->n_slot ? p->n_slot : 1)) / 64 * 64;
   int64_t most = p->n_slot ? 1024 : 4096;
@@ -411,8 +432,10 @@ static mn_status prepare(mn_call *call) {
   if (call->node->op == &mn_op_ew) return prepare_program(call, call->attr);
   const mn_node *n = call->node;
   mn_ew_attr a = {.n_in = call->n_in, .n_out = 1, .n_instr = 1, .out_reg = {(uint8_t)call->n_in}};
-  a.instr[0] = (mn_ew_instr){.code = (uint8_t)n->op->code, .dtype = (uint8_t)call->out[0].dtype,
-                             .src_dtype = (uint8_t)call->in[call->n_in - 1].dtype, .src = {0, 1, 2}};
+  a.instr[0] = (mn_ew_instr){.code = (uint8_t)n->op->code,
+                             .dtype = (uint8_t)call->out[0].dtype,
+                             .src_dtype = (uint8_t)call->in[call->n_in - 1].dtype,
+                             .src = {0, 1, 2}};
   return prepare_program(call, &a);
 }
 
@@ -503,8 +526,8 @@ static mn_status run(mn_call *c) {
   for (int i = 0; i < c->n_in; i++) {
     if (p->turned[i] == NONE) continue;
     mn_view x = c->in[i], y = made_dense(&x);
-    mn_cpu_copy(c->pool, mn_cpu_isa(c->backend), p->in_size[i], x.ndim, x.dim, (char *)c->workspace + p->turned[i], y.stride,
-                x.data, x.stride);
+    mn_cpu_copy(c->pool, mn_cpu_isa(c->backend), p->in_size[i], x.ndim, x.dim, (char *)c->workspace + p->turned[i], y.stride, x.data,
+                x.stride);
   }
   if (p->n_once) {
     char *place[PLACES];
@@ -528,12 +551,13 @@ static bool accepts(const mn_node *n) {
   return true;
 }
 
-#define KERNEL(op_address, label)                                                                                      \
-  {.op = op_address, .name = label, .layout = MN_LAYOUT_ANY, .accepts = accepts, .prepare = prepare,                   \
-   .workspace = workspace, .release = release_plan, .run = run}
+#define KERNEL(op_address, label)                                                                                                          \
+  {                                                                                                                                        \
+    .op = op_address, .name = label, .layout = MN_LAYOUT_ANY, .accepts = accepts, .prepare = prepare, .workspace = workspace,              \
+    .release = release_plan, .run = run                                                                                                    \
+  }
 #define X(upper, lower) KERNEL(&mn_op_ew_table[MN_EW_##upper], "cpu " #lower),
-static const mn_kernel kernels[] = {KERNEL(&mn_op_ew, "cpu ew"), MN_EW_UNARY(X) MN_EW_BINARY(X) X(SELECT, select)
-                                        X(CAST, cast)};
+static const mn_kernel kernels[] = {KERNEL(&mn_op_ew, "cpu ew"), MN_EW_UNARY(X) MN_EW_BINARY(X) X(SELECT, select) X(CAST, cast)};
 #undef X
 enum { N_KERNELS = (int)(sizeof kernels / sizeof *kernels) };
 

@@ -84,8 +84,8 @@ static void take_task(void *ctx, int64_t task, int thread) {
 static mn_status take_run(mn_call *c) {
   int b = ((const mn_take_attr *)c->attr)->batch_dims;
   const mn_view *x = &c->in[0], *idx = &c->in[1];
-  take_job j = {.c = c, .x = rows_of(x, b, 1), .per_batch = 1, .count = mn_view_count(idx), .limit = x->dim[b],
-                .size = mn_dtype_size(x->dtype)};
+  take_job j = {
+      .c = c, .x = rows_of(x, b, 1), .per_batch = 1, .count = mn_view_count(idx), .limit = x->dim[b], .size = mn_dtype_size(x->dtype)};
   for (int d = b; d < idx->ndim; d++) j.per_batch *= idx->dim[d];
   if (j.count == 0 || j.x.n == 0) return MN_OK;
   j.per_task = j.x.n >= TASK ? 1 : TASK / j.x.n;
@@ -167,11 +167,15 @@ static mn_status put_run(mn_call *c) {
   const mn_take_attr *a = c->attr;
   const mn_view *base = &c->in[0], *y = &c->out[0];
   mn_isa isa = mn_cpu_isa(c->backend);
-  put_job j = {.c = c, .upd = rows_of(&c->in[2], a->batch_dims, 1), .batches = 1, .limit = base->dim[a->batch_dims],
-               .t = c->in[1].dim[a->batch_dims], .size = mn_dtype_size(base->dtype),
-               .reduce = MN_ISA_PICK(mn_reduce_table, isa), .ew = MN_ISA_PICK(mn_ew_table, isa)};
-  if (y->data != base->data)
-    mn_cpu_copy(c->pool, isa, j.size, base->ndim, base->dim, y->data, y->stride, base->data, base->stride);
+  put_job j = {.c = c,
+               .upd = rows_of(&c->in[2], a->batch_dims, 1),
+               .batches = 1,
+               .limit = base->dim[a->batch_dims],
+               .t = c->in[1].dim[a->batch_dims],
+               .size = mn_dtype_size(base->dtype),
+               .reduce = MN_ISA_PICK(mn_reduce_table, isa),
+               .ew = MN_ISA_PICK(mn_ew_table, isa)};
+  if (y->data != base->data) mn_cpu_copy(c->pool, isa, j.size, base->ndim, base->dim, y->data, y->stride, base->data, base->stride);
   for (int d = 0; d < a->batch_dims; d++) j.batches *= base->dim[d];
   j.n = j.upd.n;
   if (j.batches * j.t * j.n * j.limit == 0) return MN_OK;
@@ -198,18 +202,14 @@ static mn_status put_run(mn_call *c) {
   return MN_OK;
 }
 
-static bool accepts_take(const mn_node *n) {
-  return n->in[1]->dtype == MN_I32 && n->in[0]->dtype == n->out[0]->dtype;
-}
+static bool accepts_take(const mn_node *n) { return n->in[1]->dtype == MN_I32 && n->in[0]->dtype == n->out[0]->dtype; }
 static bool accepts_put(const mn_node *n) {
   const mn_take_attr *a = n->attr;
   const mn_shape *s = &n->in[0]->shape;
   int64_t count = 1; /* rows are numbered in 32 bits */
   for (int d = 0; d <= a->batch_dims; d++) count *= s->dim[d];
-  return accepts_take(n) && n->in[2]->dtype == n->out[0]->dtype && count <= INT32_MAX &&
-         (!a->add || n->out[0]->dtype != MN_BOOL);
+  return accepts_take(n) && n->in[2]->dtype == n->out[0]->dtype && count <= INT32_MAX && (!a->add || n->out[0]->dtype != MN_BOOL);
 }
-const mn_kernel mn_cpu_take = {
-    .op = &mn_op_take, .name = "cpu take", .layout = MN_LAYOUT_ANY, .accepts = accepts_take, .run = take_run};
-const mn_kernel mn_cpu_put = {.op = &mn_op_put, .name = "cpu put", .layout = MN_LAYOUT_ANY, .accepts = accepts_put,
-                              .workspace = put_workspace, .run = put_run};
+const mn_kernel mn_cpu_take = {.op = &mn_op_take, .name = "cpu take", .layout = MN_LAYOUT_ANY, .accepts = accepts_take, .run = take_run};
+const mn_kernel mn_cpu_put = {
+    .op = &mn_op_put, .name = "cpu put", .layout = MN_LAYOUT_ANY, .accepts = accepts_put, .workspace = put_workspace, .run = put_run};

@@ -44,8 +44,8 @@ mn_isa mn_isa_best(void) {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi") ||
       !__builtin_cpu_supports("bmi2") || !lzcnt || !movbe_f16c)
     return MN_ISA_LEVEL_GENERIC;
-  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-      !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512cd") ||
+      !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
     return MN_ISA_LEVEL_AVX2;
   if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512vnni")) return MN_ISA_LEVEL_AVX512;
   return has_amx() ? MN_ISA_LEVEL_AMX : MN_ISA_LEVEL_AVX512_BF16;
@@ -62,12 +62,10 @@ mn_status mn_isa_choose(mn_isa *out) {
   for (mn_isa i = 0; i < MN_ISA_LEVELS; i++) {
     if (strcmp(want, names[i])) continue;
     if (i > best)
-      return mn_fail(MN_ERR_UNSUPPORTED,
-                     "MNEME_CPU_ISA=%s: this machine lacks that instruction set; the best it has is %s", want,
+      return mn_fail(MN_ERR_UNSUPPORTED, "MNEME_CPU_ISA=%s: this machine lacks that instruction set; the best it has is %s", want,
                      names[best]);
     *out = i;
     return MN_OK;
   }
-  return mn_fail(MN_ERR_CONFIG,
-                 "MNEME_CPU_ISA=%s: unknown instruction set; expected generic, avx2, avx512, avx512_bf16 or amx", want);
+  return mn_fail(MN_ERR_CONFIG, "MNEME_CPU_ISA=%s: unknown instruction set; expected generic, avx2, avx512, avx512_bf16 or amx", want);
 }

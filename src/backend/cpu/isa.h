@@ -33,10 +33,10 @@ typedef enum mn_isa {                           /* each includes the ones before
 
 #if defined(__x86_64__)
 #define MN_ISA_DECLARE(type, table) extern const type table##_generic, table##_avx2, table##_avx512, table##_avx512_bf16
-#define MN_ISA_PICK(table, isa)                                                                                        \
-  ((isa) >= MN_ISA_LEVEL_AVX512_BF16 ? &table##_avx512_bf16                                                            \
-   : (isa) == MN_ISA_LEVEL_AVX512    ? &table##_avx512                                                                 \
-   : (isa) == MN_ISA_LEVEL_AVX2      ? &table##_avx2                                                                   \
+#define MN_ISA_PICK(table, isa)                                                                                                            \
+  ((isa) >= MN_ISA_LEVEL_AVX512_BF16 ? &table##_avx512_bf16                                                                                \
+   : (isa) == MN_ISA_LEVEL_AVX512    ? &table##_avx512                                                                                     \
+   : (isa) == MN_ISA_LEVEL_AVX2      ? &table##_avx2                                                                                       \
                                      : &table##_generic)
 #else
 #define MN_ISA_DECLARE(type, table) extern const type table##_generic

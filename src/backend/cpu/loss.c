@@ -29,7 +29,7 @@ typedef struct ce_job {
   mn_pool *pool;
   bool bf16, grad;
   int64_t N, D, vocab, chunk, active; /* active: tokens that count */
-  int64_t ld; /* elements from one row of logits to the next: no power of two, whose rows would share a cache set */
+  int64_t ld;                         /* elements from one row of logits to the next: no power of two, whose rows would share a cache set */
   mn_rows h;
   const mn_view *w, *weight, *dnll;
   const int32_t *target;
@@ -118,21 +118,16 @@ static mn_product dh_product(const ce_job *j, int64_t R, void *dh, int64_t first
 }
 static mn_product_plan dh_plan(const ce_job *j, int64_t R, int64_t parts, mn_product_use onednn) {
   int64_t slice = j->vocab / parts;
-  mn_product_plan plan = {.p = dh_product(j, R, j->dh_parts, 0, slice),
-                          .n_axes = 1,
-                          .dim = {parts},
-                          .a_step = {slice},
-                          .b_step = {slice * j->w->stride[0]}};
+  mn_product_plan plan = {
+      .p = dh_product(j, R, j->dh_parts, 0, slice), .n_axes = 1, .dim = {parts}, .a_step = {slice}, .b_step = {slice * j->w->stride[0]}};
   mn_product_plan_make(&plan, j->set, onednn);
   return plan;
 }
 static mn_status run_dh(const ce_job *j, void *dh) {
   int64_t R = j->rows, parts = dh_parts(j, R), rest = j->vocab % parts;
   mn_product_plan plan = dh_plan(j, R, parts, MN_ONEDNN_NEVER);
-  if (j->plans && R == j->chunk)
-    MN_TRY(run_plan(j, &j->plans->dh, &plan.p));
-  else
-    MN_TRY(mn_product_plan_run(&plan, j->pool, j->scratch));
+  if (j->plans && R == j->chunk) MN_TRY(run_plan(j, &j->plans->dh, &plan.p));
+  else MN_TRY(mn_product_plan_run(&plan, j->pool, j->scratch));
   if (rest > 0) {
     mn_product end = dh_product(j, R, j->dh_parts, j->vocab - rest, j->vocab);
     end.accumulate = true;
@@ -191,10 +186,8 @@ static mn_status run_chunk(ce_job *j) {
     h_step = j->D;
   }
   mn_product p = logits_product(j, j->rows, h, h_step);
-  if (j->plans && serves(&j->plans->logits, &p))
-    MN_TRY(run_plan(j, &j->plans->logits, &p));
-  else
-    product(j, p);
+  if (j->plans && serves(&j->plans->logits, &p)) MN_TRY(run_plan(j, &j->plans->logits, &p));
+  else product(j, p);
   mn_pool_run(j->pool, (j->rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK, rows_task, j);
   if (!j->grad) return MN_OK;
   MN_TRY(run_dh(j, dense ? j->dh + (size_t)token * row_bytes : j->dh_chunk));
@@ -209,8 +202,9 @@ static mn_status run_chunk(ce_job *j) {
   if (j->first > 0) p.c = j->dw_part;
   MN_TRY(run_plan(j, &j->plans->dw, &p));
   if (j->first > 0)
-    mn_pool_run(j->pool, (j->vocab * j->D + CONVERT - 1) / CONVERT, add_parts_task,
-                &(add_job){j->isa, j->vocab * j->D, 2, ((intptr_t)j->dw_part - (intptr_t)j->dw) / (intptr_t)sizeof *j->dw, j->dw, j->dw, false});
+    mn_pool_run(
+        j->pool, (j->vocab * j->D + CONVERT - 1) / CONVERT, add_parts_task,
+        &(add_job){j->isa, j->vocab * j->D, 2, ((intptr_t)j->dw_part - (intptr_t)j->dw) / (intptr_t)sizeof *j->dw, j->dw, j->dw, false});
   return MN_OK;
 }
 
@@ -231,8 +225,7 @@ static size_t scratch_bytes(const ce_job *j) {
   size_t most = 0;
   for (int64_t R = 1; R <= j->chunk; R++) {
     int64_t parts = dh_parts(j, R);
-    mn_product p[3] = {logits_product(j, R, NULL, j->D), dw_product(j, R, NULL, j->D, true),
-                       dh_product(j, R, NULL, 0, j->vocab % parts)};
+    mn_product p[3] = {logits_product(j, R, NULL, j->D), dw_product(j, R, NULL, j->D, true), dh_product(j, R, NULL, 0, j->vocab % parts)};
     for (int i = 0; i < (j->grad ? 3 : 1); i++) {
       size_t bytes = mn_product_scratch(&p[i], j->set, j->pool);
       if (bytes > most) most = bytes;
@@ -265,10 +258,10 @@ static ce_job ce_layout(const mn_call *c, char *base, size_t *bytes) {
   if (j.chunk > j.N) j.chunk = j.N;
   j.ld = (int64_t)mn_align((size_t)j.vocab, 128) + 32;
   size_t used = 0, R = (size_t)j.chunk, D = (size_t)j.D, vocab = (size_t)j.vocab;
-#define PART(field, count)                                                                                             \
-  do {                                                                                                                 \
-    j.field = (void *)((uintptr_t)base + used);                                                                        \
-    used += mn_align((count) * sizeof *j.field, 64);                                                                   \
+#define PART(field, count)                                                                                                                 \
+  do {                                                                                                                                     \
+    j.field = (void *)((uintptr_t)base + used);                                                                                            \
+    used += mn_align((count) * sizeof *j.field, 64);                                                                                       \
   } while (0)
   PART(row, (size_t)j.N);
   PART(h_chunk, R * D * j.h.size);
@@ -301,8 +294,8 @@ static mn_status ce_run(mn_call *c) {
   for (int64_t i = 0; i < j.N; i++) {
     int32_t t = j.target[i];
     if (t >= j.vocab)
-      return mn_fail(MN_ERR_ARG, "linear_cross_entropy: target %d of token %lld is outside the vocabulary of %lld",
-                     (int)t, (long long)i, (long long)j.vocab);
+      return mn_fail(MN_ERR_ARG, "linear_cross_entropy: target %d of token %lld is outside the vocabulary of %lld", (int)t, (long long)i,
+                     (long long)j.vocab);
     if (t >= 0) j.row[j.active++] = (int32_t)i;
     j.nll[i] = 0;
   }

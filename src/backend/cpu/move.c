@@ -66,11 +66,21 @@ static void iota_task(void *ctx, int64_t i, int thread) {
   int64_t k = at % j->inner, v = at / j->inner % j->n;
   for (; at < end; at++) {
     switch (j->y->dtype) {
-    case MN_F32: ((float *)j->y->data)[at] = (float)v; break;
-    case MN_F64: ((double *)j->y->data)[at] = (double)v; break;
-    case MN_I32: ((int32_t *)j->y->data)[at] = (int32_t)v; break;
-    case MN_I64: ((int64_t *)j->y->data)[at] = v; break;
-    case MN_BOOL: ((uint8_t *)j->y->data)[at] = v != 0; break;
+    case MN_F32:
+      ((float *)j->y->data)[at] = (float)v;
+      break;
+    case MN_F64:
+      ((double *)j->y->data)[at] = (double)v;
+      break;
+    case MN_I32:
+      ((int32_t *)j->y->data)[at] = (int32_t)v;
+      break;
+    case MN_I64:
+      ((int64_t *)j->y->data)[at] = v;
+      break;
+    case MN_BOOL:
+      ((uint8_t *)j->y->data)[at] = v != 0;
+      break;
     default: {
       float f = (float)v;
       uint32_t u;
@@ -118,8 +128,8 @@ static void random_task(void *ctx, int64_t i, int thread) {
   }
 }
 static mn_status random_run(mn_call *c) {
-  random_job j = {.attr = c->attr, .step = (uint64_t)*(const int64_t *)c->in[0].data, .y = c->out[0].data,
-                  .count = mn_view_count(&c->out[0])};
+  random_job j = {
+      .attr = c->attr, .step = (uint64_t) * (const int64_t *)c->in[0].data, .y = c->out[0].data, .count = mn_view_count(&c->out[0])};
   mn_pool_run(c->pool, (j.count + TASK - 1) / TASK, random_task, &j);
   return MN_OK;
 }
@@ -152,7 +162,9 @@ static uint64_t key_of(const char *p, mn_dtype t) {
     v = f;
     break;
   }
-  case MN_F64: memcpy(&v, p, 8); break;
+  case MN_F64:
+    memcpy(&v, p, 8);
+    break;
   case MN_I32: {
     int32_t i;
     memcpy(&i, p, 4);
@@ -163,7 +175,8 @@ static uint64_t key_of(const char *p, mn_dtype t) {
     memcpy(&i, p, 8);
     return (uint64_t)i ^ sign;
   }
-  default: return (uint8_t)*p != 0;
+  default:
+    return (uint8_t)*p != 0;
   }
   if (v != v) return UINT64_MAX;
   if (v == 0) v = 0; /* -0 equals 0 */
@@ -230,12 +243,10 @@ static mn_status topk_run(mn_call *c) {
   return MN_OK;
 }
 
-static const mn_kernel copy = {
-    .op = &mn_op_copy, .name = "cpu copy", .layout = MN_LAYOUT_ANY, .accepts = same_type, .run = copy_run};
+static const mn_kernel copy = {.op = &mn_op_copy, .name = "cpu copy", .layout = MN_LAYOUT_ANY, .accepts = same_type, .run = copy_run};
 static const mn_kernel concat = {
     .op = &mn_op_concat, .name = "cpu concat", .layout = MN_LAYOUT_ANY, .accepts = same_type, .run = concat_run};
-static const mn_kernel pad = {
-    .op = &mn_op_pad, .name = "cpu pad", .layout = MN_LAYOUT_ANY, .accepts = same_type, .run = pad_run};
+static const mn_kernel pad = {.op = &mn_op_pad, .name = "cpu pad", .layout = MN_LAYOUT_ANY, .accepts = same_type, .run = pad_run};
 static const mn_kernel iota = {.op = &mn_op_iota, .name = "cpu iota", .layout = MN_LAYOUT_ANY, .run = iota_run};
 static const mn_kernel random_kernel = {
     .op = &mn_op_random, .name = "cpu random", .layout = MN_LAYOUT_ANY, .accepts = accepts_random, .run = random_run};

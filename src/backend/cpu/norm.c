@@ -132,10 +132,8 @@ static void softmax_task(void *ctx, int64_t i, int thread) {
     const void *x = mn_rows_at(&j->x, r, &x_run), *dy = j->grad ? mn_rows_at(&j->dy, r, &dy_run) : NULL;
     char *y = j->y + r * D * (int64_t)j->x.size;
     n = min3(x_run, dy_run, end - r);
-    if (j->grad)
-      j->isa->softmax_grad(j->type, n, D, x, mn_rows_step(&j->x), dy, mn_rows_step(&j->dy), y);
-    else
-      j->isa->softmax(j->type, n, D, x, mn_rows_step(&j->x), y);
+    if (j->grad) j->isa->softmax_grad(j->type, n, D, x, mn_rows_step(&j->x), dy, mn_rows_step(&j->dy), y);
+    else j->isa->softmax(j->type, n, D, x, mn_rows_step(&j->x), y);
   }
 }
 
@@ -210,31 +208,23 @@ static mn_status rope_run(mn_call *c) {
 }
 
 static bool rope_accepts(const mn_node *n) {
-  return float_type(n->in[0]->dtype) && n->in[0]->dtype == n->out[0]->dtype && n->in[1]->dtype == MN_F32 &&
-         n->in[2]->dtype == MN_F32 && n->in[0]->shape.ndim == 4 && n->in[0]->shape.dim[3] % 2 == 0;
+  return float_type(n->in[0]->dtype) && n->in[0]->dtype == n->out[0]->dtype && n->in[1]->dtype == MN_F32 && n->in[2]->dtype == MN_F32 &&
+         n->in[0]->shape.ndim == 4 && n->in[0]->shape.dim[3] % 2 == 0;
 }
 
 /* ---- the table -------------------------------------------------------------------------------------------------- */
-static const mn_kernel norm = {
-    .op = &mn_op_norm, .name = "cpu norm", .layout = MN_LAYOUT_ROWS, .accepts = norm_accepts, .run = norm_run};
+static const mn_kernel norm = {.op = &mn_op_norm, .name = "cpu norm", .layout = MN_LAYOUT_ROWS, .accepts = norm_accepts, .run = norm_run};
 static const mn_kernel norm_grad = {.op = &mn_op_norm_grad,
                                     .name = "cpu norm_grad",
                                     .layout = MN_LAYOUT_ROWS,
                                     .accepts = norm_grad_accepts,
                                     .workspace = norm_grad_workspace,
                                     .run = norm_grad_run};
-static const mn_kernel softmax = {.op = &mn_op_softmax,
-                                  .name = "cpu softmax",
-                                  .layout = MN_LAYOUT_ROWS,
-                                  .accepts = same_float_type,
-                                  .run = softmax_run};
-static const mn_kernel softmax_grad = {.op = &mn_op_softmax_grad,
-                                       .name = "cpu softmax_grad",
-                                       .layout = MN_LAYOUT_ROWS,
-                                       .accepts = same_float_type,
-                                       .run = softmax_run};
-static const mn_kernel rope = {
-    .op = &mn_op_rope, .name = "cpu rope", .layout = MN_LAYOUT_ROWS, .accepts = rope_accepts, .run = rope_run};
+static const mn_kernel softmax = {
+    .op = &mn_op_softmax, .name = "cpu softmax", .layout = MN_LAYOUT_ROWS, .accepts = same_float_type, .run = softmax_run};
+static const mn_kernel softmax_grad = {
+    .op = &mn_op_softmax_grad, .name = "cpu softmax_grad", .layout = MN_LAYOUT_ROWS, .accepts = same_float_type, .run = softmax_run};
+static const mn_kernel rope = {.op = &mn_op_rope, .name = "cpu rope", .layout = MN_LAYOUT_ROWS, .accepts = rope_accepts, .run = rope_run};
 static const mn_kernel *const kernels[] = {&norm, &norm_grad, &softmax, &softmax_grad, &rope};
 
 const mn_kernel *const *mn_cpu_norm_kernels(mn_isa isa, int *n) {

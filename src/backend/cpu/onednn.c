@@ -38,41 +38,36 @@ struct mn_onednn {
 };
 
 static mn_status failed(dnnl_status_t s, const char *what) {
-  return mn_fail(s == dnnl_out_of_memory ? MN_ERR_MEMORY : MN_ERR_UNSUPPORTED, "oneDNN: %s failed with status %d", what,
-                 (int)s);
+  return mn_fail(s == dnnl_out_of_memory ? MN_ERR_MEMORY : MN_ERR_UNSUPPORTED, "oneDNN: %s failed with status %d", what, (int)s);
 }
-#define TRY_DNNL(call, what)                                                                                           \
-  do {                                                                                                                 \
-    dnnl_status_t s_ = (call);                                                                                         \
-    if (s_ != dnnl_success) {                                                                                          \
-      status = failed(s_, what);                                                                                       \
-      goto done;                                                                                                       \
-    }                                                                                                                  \
+#define TRY_DNNL(call, what)                                                                                                               \
+  do {                                                                                                                                     \
+    dnnl_status_t s_ = (call);                                                                                                             \
+    if (s_ != dnnl_success) {                                                                                                              \
+      status = failed(s_, what);                                                                                                           \
+      goto done;                                                                                                                           \
+    }                                                                                                                                      \
   } while (0)
 
 /* ---- the difference between the versions ---- */
 #if DNNL_VERSION_MAJOR >= 3
 #define DESC_PTR(d) (d)
 static dnnl_status_t make_desc(mem_desc *d, int64_t rows, int64_t cols, bool bf16, int64_t rs, int64_t cs) {
-  return dnnl_memory_desc_create_with_strides(d, 2, (dnnl_dims_t){rows, cols}, bf16 ? dnnl_bf16 : dnnl_f32,
-                                              (dnnl_dims_t){rs, cs});
+  return dnnl_memory_desc_create_with_strides(d, 2, (dnnl_dims_t){rows, cols}, bf16 ? dnnl_bf16 : dnnl_f32, (dnnl_dims_t){rs, cs});
 }
 static void free_desc(mem_desc *d) {
   if (*d) dnnl_memory_desc_destroy(*d);
 }
-static dnnl_status_t make_primitive_desc(dnnl_primitive_desc_t *pd, mem_desc *d, dnnl_primitive_attr_t attr,
-                                         dnnl_engine_t engine) {
+static dnnl_status_t make_primitive_desc(dnnl_primitive_desc_t *pd, mem_desc *d, dnnl_primitive_attr_t attr, dnnl_engine_t engine) {
   return dnnl_matmul_primitive_desc_create(pd, engine, d[A], d[B], NULL, d[C], attr);
 }
 #else
 #define DESC_PTR(d) (&(d))
 static dnnl_status_t make_desc(mem_desc *d, int64_t rows, int64_t cols, bool bf16, int64_t rs, int64_t cs) {
-  return dnnl_memory_desc_init_by_strides(d, 2, (dnnl_dims_t){rows, cols}, bf16 ? dnnl_bf16 : dnnl_f32,
-                                          (dnnl_dims_t){rs, cs});
+  return dnnl_memory_desc_init_by_strides(d, 2, (dnnl_dims_t){rows, cols}, bf16 ? dnnl_bf16 : dnnl_f32, (dnnl_dims_t){rs, cs});
 }
 static void free_desc(mem_desc *d) { (void)d; }
-static dnnl_status_t make_primitive_desc(dnnl_primitive_desc_t *pd, mem_desc *d, dnnl_primitive_attr_t attr,
-                                         dnnl_engine_t engine) {
+static dnnl_status_t make_primitive_desc(dnnl_primitive_desc_t *pd, mem_desc *d, dnnl_primitive_attr_t attr, dnnl_engine_t engine) {
   dnnl_matmul_desc_t desc;
   dnnl_status_t s = dnnl_matmul_desc_init(&desc, &d[A], &d[B], NULL, &d[C]);
   return s == dnnl_success ? dnnl_primitive_desc_create(pd, &desc, attr, engine, NULL) : s;
@@ -110,10 +105,8 @@ static mn_status make_size(mn_onednn *o, int size, const mn_product *p, int64_t 
   if (need > *scratch) *scratch = need;
   for (int t = 0; t < o->threads; t++) {
     for (int i = 0; i < SCRATCH; i++)
-      TRY_DNNL(dnnl_memory_create(&o->thread[t].memory[size][i], DESC_PTR(d[i]), o->engine, DNNL_MEMORY_NONE),
-               "memory");
-    if (need)
-      TRY_DNNL(dnnl_memory_create(&o->thread[t].memory[size][SCRATCH], sd, o->engine, DNNL_MEMORY_NONE), "memory");
+      TRY_DNNL(dnnl_memory_create(&o->thread[t].memory[size][i], DESC_PTR(d[i]), o->engine, DNNL_MEMORY_NONE), "memory");
+    if (need) TRY_DNNL(dnnl_memory_create(&o->thread[t].memory[size][SCRATCH], sd, o->engine, DNNL_MEMORY_NONE), "memory");
   }
 done:
   if (pd) dnnl_primitive_desc_destroy(pd);
@@ -126,8 +119,7 @@ static mn_status build(mn_onednn *o, const mn_product *p, int64_t mb, int64_t nb
   mn_status status = MN_OK;
   size_t scratch = 0;
   TRY_DNNL(dnnl_engine_create(&o->engine, dnnl_cpu, 0), "the engine");
-  for (int t = 0; t < o->threads; t++)
-    TRY_DNNL(dnnl_stream_create(&o->thread[t].stream, o->engine, dnnl_stream_default_flags), "a stream");
+  for (int t = 0; t < o->threads; t++) TRY_DNNL(dnnl_stream_create(&o->thread[t].stream, o->engine, dnnl_stream_default_flags), "a stream");
   o->m[0] = mb, o->n[0] = nb;
   o->m[1] = p->M % mb, o->n[1] = p->N % nb;
   for (int i = 0; i < 2; i++)
@@ -165,10 +157,8 @@ mn_status mn_onednn_new(const mn_product *p, int64_t mb, int64_t nb, int threads
     status = build(o, p, mb, nb);
     omp_leave(o, before, 1);
   }
-  if (status != MN_OK)
-    mn_onednn_free(o);
-  else
-    *out = o;
+  if (status != MN_OK) mn_onednn_free(o);
+  else *out = o;
   return status;
 }
 
@@ -193,10 +183,8 @@ static mn_status execute(mn_onednn *o, const mn_product *p, int thread, int omp_
   const int size = (p->M != o->m[0]) * 2 + (p->N != o->n[0]);
   per_thread *t = &o->thread[thread];
   dnnl_memory_t *memory = t->memory[size];
-  dnnl_exec_arg_t args[ARGS] = {{DNNL_ARG_SRC, memory[A]},
-                                {DNNL_ARG_WEIGHTS, memory[B]},
-                                {DNNL_ARG_DST, memory[C]},
-                                {DNNL_ARG_SCRATCHPAD, memory[SCRATCH]}};
+  dnnl_exec_arg_t args[ARGS] = {
+      {DNNL_ARG_SRC, memory[A]}, {DNNL_ARG_WEIGHTS, memory[B]}, {DNNL_ARG_DST, memory[C]}, {DNNL_ARG_SCRATCHPAD, memory[SCRATCH]}};
   dnnl_status_t s = dnnl_memory_set_data_handle(memory[A], (void *)p->a);
   if (s == dnnl_success) s = dnnl_memory_set_data_handle(memory[B], (void *)p->b);
   if (s == dnnl_success) s = dnnl_memory_set_data_handle(memory[C], p->c);
@@ -222,8 +210,6 @@ mn_status mn_onednn_block(mn_onednn *o, const mn_product *block, int thread) {
   (void)o, (void)block, (void)thread;
   return mn_fail(MN_ERR_UNSUPPORTED, "this build of Mneme has no oneDNN");
 }
-mn_status mn_onednn_whole(mn_onednn *o, const mn_product *p, int omp_threads) {
-  return mn_onednn_block(o, p, omp_threads);
-}
+mn_status mn_onednn_whole(mn_onednn *o, const mn_product *p, int omp_threads) { return mn_onednn_block(o, p, omp_threads); }
 
 #endif

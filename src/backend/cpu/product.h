@@ -18,7 +18,7 @@ typedef struct mn_product_plan {
   int64_t a_step[MN_MAX_DIMS], b_step[MN_MAX_DIMS]; /* strides along the batch axes; 0 = broadcast         */
   int64_t batch;                                    /* their product; C of product i is at c + i*M*N       */
   int threads;                                      /* that will run it; 0: unknown                        */
-  bool swapped; /* A and B changed places (transposed): p.a is the B of the caller */
+  bool swapped;                                     /* A and B changed places (transposed): p.a is the B of the caller */
   const mn_gemm *gemm;
   const mn_thin *thin;
   mn_product_path path;

@@ -23,11 +23,11 @@ typedef struct plan {
   mn_reduce_fold fold;
   mn_dtype type, acc_type, out_type;
   size_t size, acc_size;
-  bool rows;          /* along a row for each output; else down columns of neighbouring outputs */
-  axes kept, reduced; /* outer axes only: without `inner`                                        */
+  bool rows;                   /* along a row for each output; else down columns of neighbouring outputs */
+  axes kept, reduced;          /* outer axes only: without `inner`                                        */
   int64_t inner, inner_stride; /* rows: elements of a row. columns: neighbouring outputs          */
   int64_t outputs;
-  int64_t segments;   /* rows: pieces of one row */
+  int64_t segments;                /* rows: pieces of one row */
   int64_t per_part, parts, blocks; /* pieces (rows) or rows (columns) of a unit; units of an output; column blocks */
   int64_t units, per_task;
 } plan;
@@ -170,8 +170,8 @@ static void fold_unit(const job *j, int64_t unit) {
         rows = rows < MIN_ROWS ? rows : MIN_ROWS;
         start(p, few, n);
       }
-      j->vec->columns[p->fold][p->type](direct ? acc : few, x + offset_of(&p->reduced, i) * (int64_t)p->size, rows, stride,
-                                        n, p->inner_stride);
+      j->vec->columns[p->fold][p->type](direct ? acc : few, x + offset_of(&p->reduced, i) * (int64_t)p->size, rows, stride, n,
+                                        p->inner_stride);
       if (!direct) j->vec->columns[MN_FOLD_SUM][p->acc_type](acc, few, 1, 0, n, 1);
       i += rows;
     }
@@ -224,8 +224,11 @@ static void reduce_release(mn_call *c) {
 }
 static mn_status reduce_run(mn_call *c) {
   const plan *p = c->state;
-  job j = {.p = p, .vec = MN_ISA_PICK(mn_reduce_table, mn_cpu_isa(c->backend)), .x = c->in[0].data,
-           .out = c->out[0].data, .partial = c->workspace};
+  job j = {.p = p,
+           .vec = MN_ISA_PICK(mn_reduce_table, mn_cpu_isa(c->backend)),
+           .x = c->in[0].data,
+           .out = c->out[0].data,
+           .partial = c->workspace};
   if (!p->units) { /* nothing to fold: outputs without elements */
     _Alignas(8) char acc[8];
     start(p, acc, 1);
@@ -266,8 +269,8 @@ static void argmax_task(void *ctx, int64_t i, int thread) {
 static mn_status argmax_run(mn_call *c) {
   const mn_view *x = &c->in[0];
   int last = x->ndim - 1;
-  rows_job j = {.c = c, .vec = MN_ISA_PICK(mn_reduce_table, mn_cpu_isa(c->backend)), .outer.count = 1, .n = x->dim[last],
-                .stride = x->stride[last]};
+  rows_job j = {
+      .c = c, .vec = MN_ISA_PICK(mn_reduce_table, mn_cpu_isa(c->backend)), .outer.count = 1, .n = x->dim[last], .stride = x->stride[last]};
   for (int d = 0; d < last; d++) add_axis(&j.outer, x->dim[d], x->stride[d]);
   if (j.outer.count == 0) return MN_OK;
   j.per_task = j.n >= TASK ? 1 : TASK / (j.n ? j.n : 1);
@@ -299,8 +302,12 @@ static void cumsum_task(void *ctx, int64_t i, int thread) {
 static mn_status cumsum_run(mn_call *c) {
   const mn_cumsum_attr *a = c->attr;
   const mn_view *x = &c->in[0];
-  cumsum_job j = {.c = c, .vec = MN_ISA_PICK(mn_reduce_table, mn_cpu_isa(c->backend)), .outer = 1, .inner = 1,
-                  .n = x->dim[a->axis], .reverse = a->reverse};
+  cumsum_job j = {.c = c,
+                  .vec = MN_ISA_PICK(mn_reduce_table, mn_cpu_isa(c->backend)),
+                  .outer = 1,
+                  .inner = 1,
+                  .n = x->dim[a->axis],
+                  .reverse = a->reverse};
   for (int d = 0; d < a->axis; d++) j.outer *= x->dim[d];
   for (int d = a->axis + 1; d < x->ndim; d++) j.inner *= x->dim[d];
   if (j.outer * j.n * j.inner == 0) return MN_OK;
@@ -311,16 +318,18 @@ static mn_status cumsum_run(mn_call *c) {
   return MN_OK;
 }
 
-#define REDUCE(o, label, ok)                                                                                           \
-  {.op = &(o), .name = label, .layout = MN_LAYOUT_ANY, .accepts = ok, .workspace = reduce_workspace,                   \
-   .prepare = reduce_prepare, .release = reduce_release, .run = reduce_run}
+#define REDUCE(o, label, ok)                                                                                                               \
+  {                                                                                                                                        \
+    .op = &(o), .name = label, .layout = MN_LAYOUT_ANY, .accepts = ok, .workspace = reduce_workspace, .prepare = reduce_prepare,           \
+    .release = reduce_release, .run = reduce_run                                                                                           \
+  }
 static const mn_kernel sum = REDUCE(mn_op_sum, "cpu sum", accepts_numbers);
 static const mn_kernel max = REDUCE(mn_op_max, "cpu max", accepts_numbers);
 static const mn_kernel sumsq = REDUCE(mn_op_sumsq, "cpu sumsq", accepts_floats);
-static const mn_kernel argmax = {.op = &mn_op_argmax, .name = "cpu argmax", .layout = MN_LAYOUT_ANY,
-                                 .accepts = accepts_argmax, .run = argmax_run};
-static const mn_kernel cumsum = {.op = &mn_op_cumsum, .name = "cpu cumsum", .layout = MN_LAYOUT_DENSE,
-                                 .accepts = accepts_argmax, .run = cumsum_run};
+static const mn_kernel argmax = {
+    .op = &mn_op_argmax, .name = "cpu argmax", .layout = MN_LAYOUT_ANY, .accepts = accepts_argmax, .run = argmax_run};
+static const mn_kernel cumsum = {
+    .op = &mn_op_cumsum, .name = "cpu cumsum", .layout = MN_LAYOUT_DENSE, .accepts = accepts_argmax, .run = cumsum_run};
 
 const mn_kernel *const *mn_cpu_reduce_kernels(mn_isa isa, int *n) {
   (void)isa; /* the call's backend says it */

@@ -22,23 +22,41 @@ static inline uint16_t mn_float_to_bf16(float f) { /* to nearest, ties to even; 
 
 static inline double mn_element_load(const void *p, mn_dtype t, int64_t i) {
   switch (t) {
-  case MN_F32: return ((const float *)p)[i];
-  case MN_F64: return ((const double *)p)[i];
-  case MN_BF16: return mn_bf16_to_float(((const uint16_t *)p)[i]);
-  case MN_I32: return ((const int32_t *)p)[i];
-  case MN_I64: return (double)((const int64_t *)p)[i];
-  default: return ((const uint8_t *)p)[i];
+  case MN_F32:
+    return ((const float *)p)[i];
+  case MN_F64:
+    return ((const double *)p)[i];
+  case MN_BF16:
+    return mn_bf16_to_float(((const uint16_t *)p)[i]);
+  case MN_I32:
+    return ((const int32_t *)p)[i];
+  case MN_I64:
+    return (double)((const int64_t *)p)[i];
+  default:
+    return ((const uint8_t *)p)[i];
   }
 }
 
 static inline void mn_element_store(void *p, mn_dtype t, int64_t i, double x) {
   switch (t) {
-  case MN_F32: ((float *)p)[i] = (float)x; break;
-  case MN_F64: ((double *)p)[i] = x; break;
-  case MN_BF16: ((uint16_t *)p)[i] = mn_float_to_bf16((float)x); break;
-  case MN_I32: ((int32_t *)p)[i] = (int32_t)x; break;
-  case MN_I64: ((int64_t *)p)[i] = (int64_t)x; break;
-  default: ((uint8_t *)p)[i] = x != 0; break;
+  case MN_F32:
+    ((float *)p)[i] = (float)x;
+    break;
+  case MN_F64:
+    ((double *)p)[i] = x;
+    break;
+  case MN_BF16:
+    ((uint16_t *)p)[i] = mn_float_to_bf16((float)x);
+    break;
+  case MN_I32:
+    ((int32_t *)p)[i] = (int32_t)x;
+    break;
+  case MN_I64:
+    ((int64_t *)p)[i] = (int64_t)x;
+    break;
+  default:
+    ((uint8_t *)p)[i] = x != 0;
+    break;
   }
 }
 

@@ -47,41 +47,76 @@ static double sigmoid(double a) { return a >= 0 ? 1 / (1 + exp(-a)) : exp(a) / (
 
 static double apply(mn_ew_code code, double a, double b, double c) {
   switch (code) {
-  case MN_EW_NEG: return -a;
-  case MN_EW_ABS: return fabs(a);
-  case MN_EW_SIGN: return (a > 0) - (a < 0);
-  case MN_EW_SQRT: return sqrt(a);
-  case MN_EW_RSQRT: return 1 / sqrt(a);
-  case MN_EW_RECIP: return 1 / a;
-  case MN_EW_EXP: return exp(a);
-  case MN_EW_LOG: return log(a);
-  case MN_EW_LOG1P: return log1p(a);
-  case MN_EW_SIN: return sin(a);
-  case MN_EW_COS: return cos(a);
-  case MN_EW_TANH: return tanh(a);
-  case MN_EW_SIGMOID: return sigmoid(a);
-  case MN_EW_SILU: return a * sigmoid(a);
-  case MN_EW_SILU_SLOPE: return sigmoid(a) * (1 + a * sigmoid(-a));
-  case MN_EW_ERF: return erf(a);
-  case MN_EW_FLOOR: return floor(a);
-  case MN_EW_NOT: return a == 0;
-  case MN_EW_SOFTPLUS: return (a > 0 ? a : 0) + log1p(exp(-fabs(a)));
-  case MN_EW_ADD: return a + b;
-  case MN_EW_SUB: return a - b;
-  case MN_EW_MUL: return a * b;
-  case MN_EW_DIV: return a / b;
-  case MN_EW_MAXIMUM: return a >= b || isnan(a) ? a : b;
-  case MN_EW_MINIMUM: return a <= b || isnan(a) ? a : b;
-  case MN_EW_POW: return pow(a, b);
-  case MN_EW_MOD: return floor_mod(a, b);
-  case MN_EW_LT: return a < b;
-  case MN_EW_LE: return a <= b;
-  case MN_EW_EQ: return a == b;
-  case MN_EW_AND: return a != 0 && b != 0;
-  case MN_EW_OR: return a != 0 || b != 0;
-  case MN_EW_SELECT: return a != 0 ? b : c;
-  case MN_EW_CAST: return a;
-  default: return 0;
+  case MN_EW_NEG:
+    return -a;
+  case MN_EW_ABS:
+    return fabs(a);
+  case MN_EW_SIGN:
+    return (a > 0) - (a < 0);
+  case MN_EW_SQRT:
+    return sqrt(a);
+  case MN_EW_RSQRT:
+    return 1 / sqrt(a);
+  case MN_EW_RECIP:
+    return 1 / a;
+  case MN_EW_EXP:
+    return exp(a);
+  case MN_EW_LOG:
+    return log(a);
+  case MN_EW_LOG1P:
+    return log1p(a);
+  case MN_EW_SIN:
+    return sin(a);
+  case MN_EW_COS:
+    return cos(a);
+  case MN_EW_TANH:
+    return tanh(a);
+  case MN_EW_SIGMOID:
+    return sigmoid(a);
+  case MN_EW_SILU:
+    return a * sigmoid(a);
+  case MN_EW_SILU_SLOPE:
+    return sigmoid(a) * (1 + a * sigmoid(-a));
+  case MN_EW_ERF:
+    return erf(a);
+  case MN_EW_FLOOR:
+    return floor(a);
+  case MN_EW_NOT:
+    return a == 0;
+  case MN_EW_SOFTPLUS:
+    return (a > 0 ? a : 0) + log1p(exp(-fabs(a)));
+  case MN_EW_ADD:
+    return a + b;
+  case MN_EW_SUB:
+    return a - b;
+  case MN_EW_MUL:
+    return a * b;
+  case MN_EW_DIV:
+    return a / b;
+  case MN_EW_MAXIMUM:
+    return a >= b || isnan(a) ? a : b;
+  case MN_EW_MINIMUM:
+    return a <= b || isnan(a) ? a : b;
+  case MN_EW_POW:
+    return pow(a, b);
+  case MN_EW_MOD:
+    return floor_mod(a, b);
+  case MN_EW_LT:
+    return a < b;
+  case MN_EW_LE:
+    return a <= b;
+  case MN_EW_EQ:
+    return a == b;
+  case MN_EW_AND:
+    return a != 0 && b != 0;
+  case MN_EW_OR:
+    return a != 0 || b != 0;
+  case MN_EW_SELECT:
+    return a != 0 ? b : c;
+  case MN_EW_CAST:
+    return a;
+  default:
+    return 0;
   }
 }
 
@@ -278,8 +313,8 @@ static mn_status run_matmul(mn_call *c) {
     b += w.at[n - 1] * c->in[1].stride[n - 1];
     double sum = 0;
     for (int64_t k = 0; k < K; k++)
-      sum += mn_element_load(c->in[0].data, c->in[0].dtype, a + k * step_a) *
-             mn_element_load(c->in[1].data, c->in[1].dtype, b + k * step_b);
+      sum +=
+          mn_element_load(c->in[0].data, c->in[0].dtype, a + k * step_a) * mn_element_load(c->in[1].data, c->in[1].dtype, b + k * step_b);
     put(&c->out[0], w.at, sum);
   }
   return MN_OK;
@@ -287,14 +322,12 @@ static mn_status run_matmul(mn_call *c) {
 
 /* ---- the table ---- */
 #define KERNEL(op_, run_) {.op = &op_, .name = "ref", .layout = MN_LAYOUT_ANY, .run = run_},
-#define X(upper, lower) KERNEL(mn_op_ew_table[MN_EW_##upper], run_elementwise)
+#define X(upper, lower)   KERNEL(mn_op_ew_table[MN_EW_##upper], run_elementwise)
 static const mn_kernel table[] = {
-    KERNEL(mn_op_iota, run_iota) KERNEL(mn_op_random, run_random) KERNEL(mn_op_copy, run_copy)
-    KERNEL(mn_op_concat, run_concat) KERNEL(mn_op_pad, run_pad) KERNEL(mn_op_take, run_take) KERNEL(mn_op_put, run_put)
-    KERNEL(mn_op_topk, run_topk) KERNEL(mn_op_sum, run_reduce) KERNEL(mn_op_max, run_reduce)
-    KERNEL(mn_op_argmax, run_argmax) KERNEL(mn_op_cumsum, run_cumsum) KERNEL(mn_op_matmul, run_matmul)
-    MN_EW_UNARY(X) MN_EW_BINARY(X) X(SELECT, select) X(CAST, cast)
-};
+    KERNEL(mn_op_iota, run_iota) KERNEL(mn_op_random, run_random) KERNEL(mn_op_copy, run_copy) KERNEL(mn_op_concat, run_concat)
+        KERNEL(mn_op_pad, run_pad) KERNEL(mn_op_take, run_take) KERNEL(mn_op_put, run_put) KERNEL(mn_op_topk, run_topk)
+            KERNEL(mn_op_sum, run_reduce) KERNEL(mn_op_max, run_reduce) KERNEL(mn_op_argmax, run_argmax) KERNEL(mn_op_cumsum, run_cumsum)
+                KERNEL(mn_op_matmul, run_matmul) MN_EW_UNARY(X) MN_EW_BINARY(X) X(SELECT, select) X(CAST, cast)};
 #undef X
 enum { N_KERNELS = sizeof table / sizeof *table };
 
@@ -314,8 +347,14 @@ static mn_status ref_copy(mn_backend *b, void *dst, const void *src, size_t n) {
 
 mn_backend *mn_backend_ref(void) {
   static const mn_kernel *kernels[N_KERNELS]; /* written with the same values whoever comes first */
-  static mn_backend backend = {.name = "ref", .kernels = kernels, .n_kernels = N_KERNELS, .alloc = ref_alloc,
-                               .free = ref_free, .upload = ref_copy, .download = ref_copy, .copy = ref_copy};
+  static mn_backend backend = {.name = "ref",
+                               .kernels = kernels,
+                               .n_kernels = N_KERNELS,
+                               .alloc = ref_alloc,
+                               .free = ref_free,
+                               .upload = ref_copy,
+                               .download = ref_copy,
+                               .copy = ref_copy};
   for (int i = 0; i < N_KERNELS; i++) kernels[i] = &table[i];
   return &backend;
 }

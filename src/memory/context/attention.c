@@ -100,8 +100,8 @@ static mn_tensor *cache_init(mn_scope *s, const cache *c, mn_tensor *persistent,
 }
 
 /* Attention over the cache and the new tokens, and the new tokens into the cache. */
-static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *pk,
-                         mn_tensor *pv, mn_attention_attr attr) {
+static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *pk, mn_tensor *pv,
+                         mn_attention_attr attr) {
   mn_graph *g = mn_scope_graph(s);
   cache size = cache_of(c);
   mn_dtype t = q->dtype;

@@ -36,7 +36,8 @@ static mn_status check(const mn_value *map, const char *where, const char *type,
   aaren_config *c = config;
   (void)type;
   if (c->head_dim == 0) {
-    if (d_model % c->heads) return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
+    if (d_model % c->heads)
+      return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
     c->head_dim = d_model / c->heads;
   }
   return MN_OK;

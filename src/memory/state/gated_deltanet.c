@@ -15,18 +15,17 @@ typedef struct gated_deltanet_config {
 
 #define S gated_deltanet_config
 static const mn_field fields[] = {
-    MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H"),
-    MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),
+    MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H"), MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),
     MN_FIELD_INT(S, conv, 4, 1, 64, "kernel of the causal depthwise convolution on q, k and v; 1: a gain alone"),
-    MN_FIELD_INT(S, chunk, 64, 1, 4096, "tokens worked on together; changes speed, not results"),
-    MN_FIELD_END};
+    MN_FIELD_INT(S, chunk, 64, 1, 4096, "tokens worked on together; changes speed, not results"), MN_FIELD_END};
 #undef S
 
 static mn_status check(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config) {
   gated_deltanet_config *c = config;
   (void)type;
   if (c->head_dim == 0) {
-    if (d_model % c->heads) return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
+    if (d_model % c->heads)
+      return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
     c->head_dim = d_model / c->heads;
   }
   return MN_OK;
@@ -47,13 +46,17 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
     qkv[i] = i < 2 ? mn_norm(g, MN_NORM_L2, y, NULL, NULL, 1e-6, exact) : y;
   }
   qkv[0] = mn_mul_scalar(g, qkv[0], 1 / sqrt((double)d));
-  mn_tensor *A_log = mn_param(s, "A_log", MN_SHAPE(H), (mn_init){MN_INIT_LOG_UNIFORM, 1, 16}, MN_PARAM_NO_DECAY, "log of the decay's rate [H]");
-  mn_tensor *dt_bias = mn_param(s, "dt_bias", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY, "time step's bias [H]");
+  mn_tensor *A_log =
+      mn_param(s, "A_log", MN_SHAPE(H), (mn_init){MN_INIT_LOG_UNIFORM, 1, 16}, MN_PARAM_NO_DECAY, "log of the decay's rate [H]");
+  mn_tensor *dt_bias =
+      mn_param(s, "dt_bias", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY, "time step's bias [H]");
   mn_tensor *gates[2];
   mn_linears_exact(s, x, H, 2, (mn_projection[]){{"a_proj", false, init, MN_ZEROS}, {"b_proj", false, init, MN_ZEROS}}, gates);
   mn_tensor *step = mn_softplus(g, mn_add(g, gates[0], dt_bias)); /* [B,T,H] */
   mn_recurrence_io io = {
-      .q = qkv[0], .k = qkv[1], .v = qkv[2],
+      .q = qkv[0],
+      .k = qkv[1],
+      .v = qkv[2],
       .theta = mn_sigmoid(g, gates[1]),
       .log_a = mn_neg(g, mn_mul(g, mn_exp(g, mn_capture(g, A_log)), step)),
       .w0 = mn_capture(g, mn_state(s, "W", exact, MN_SHAPE(B, H, d, d), NULL, "memory: a query q reads q W")),

@@ -71,8 +71,10 @@ static const mn_init projection = {MN_INIT_XAVIER_UNIFORM, 1, 0}; /* near 1/sqrt
 
 static mn_status check(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config) {
   titans_config *c = config;
-  c->use = !strcmp(type, "titans_mag") ? TITANS_MAG : !strcmp(type, "titans_mac") ? TITANS_MAC
-           : !strcmp(type, "titans_mal") ? TITANS_MAL : TITANS_LMM;
+  c->use = !strcmp(type, "titans_mag")   ? TITANS_MAG
+           : !strcmp(type, "titans_mac") ? TITANS_MAC
+           : !strcmp(type, "titans_mal") ? TITANS_MAL
+                                         : TITANS_LMM;
   if (c->head_dim == 0) {
     if (d_model % c->heads)
       return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
@@ -81,18 +83,29 @@ static mn_status check(const mn_value *map, const char *where, const char *type,
   if (c->use != TITANS_LMM && c->head_dim % 2)
     return mn_config_fail(map, where, "head_dim", "must be even for rotary positions, it is %lld", (long long)c->head_dim);
   if (c->use == TITANS_MAC && c->heads * c->head_dim != d_model)
-    return mn_config_fail(map, where, "head_dim", "times heads must be d_model %lld for titans_mac: what the memory reads stands"
-                          " beside the tokens", (long long)d_model);
+    return mn_config_fail(map, where, "head_dim",
+                          "times heads must be d_model %lld for titans_mac: what the memory reads stands"
+                          " beside the tokens",
+                          (long long)d_model);
   if (c->memory_net == MN_FAST_LINEAR) c->memory_depth = 1;
   return MN_OK;
 }
 
 /* ---- the neural long-term memory ---- */
 static mn_fast_config memory_of(const titans_config *c) {
-  return (mn_fast_config){.net = c->memory_net, .depth = c->memory_depth, .expand = c->memory_expand,
-                          .residual = c->memory_residual, .heads = c->heads, .head_dim = c->head_dim, .chunk = c->chunk,
-                          .per_chunk = c->granularity == 1, .read_before = c->read == 1, .momentum = c->momentum,
-                          .decay = c->decay, .grad_clamp = c->grad_clamp, .trunc_bptt = c->trunc_bptt};
+  return (mn_fast_config){.net = c->memory_net,
+                          .depth = c->memory_depth,
+                          .expand = c->memory_expand,
+                          .residual = c->memory_residual,
+                          .heads = c->heads,
+                          .head_dim = c->head_dim,
+                          .chunk = c->chunk,
+                          .per_chunk = c->granularity == 1,
+                          .read_before = c->read == 1,
+                          .momentum = c->momentum,
+                          .decay = c->decay,
+                          .grad_clamp = c->grad_clamp,
+                          .trunc_bptt = c->trunc_bptt};
 }
 
 /* M_0 of a part, [H,in,out]: Xavier uniform, the last matrix at a tenth so that the memory starts near its residual. */
@@ -202,9 +215,16 @@ static mn_tensor *lmm(mn_scope *s, const titans_config *c, mn_tensor *x) {
 
 /* ---- its uses ---- */
 static mn_tensor *attention(mn_scope *s, const titans_config *c, mn_tensor *x) {
-  mn_attention_config a = {.heads = c->heads, .kv_heads = c->heads, .head_dim = c->head_dim, .window = c->window,
-                           .persistent = c->persistent, .max_context = c->max_context, .rope = true,
-                           .rope_theta = c->rope_theta, .rope_factor = 1, .rope_original_context = 4096};
+  mn_attention_config a = {.heads = c->heads,
+                           .kv_heads = c->heads,
+                           .head_dim = c->head_dim,
+                           .window = c->window,
+                           .persistent = c->persistent,
+                           .max_context = c->max_context,
+                           .rope = true,
+                           .rope_theta = c->rope_theta,
+                           .rope_factor = 1,
+                           .rope_original_context = 4096};
   return mn_attention_apply(mn_scope_in(s, "attn"), &a, x);
 }
 
@@ -238,13 +258,14 @@ static void frozen(mn_scope *memory, const mn_fast_config *m, mn_tensor *phase, 
 }
 
 /* Keys or values of the segment so far: [B, N + 2 Cs, H, d], persistent pairs, then hq_j at N + j, then x_j at N + Cs + j. */
-static mn_tensor *segment_store(mn_scope *s, const titans_config *c, const char *name, mn_tensor *prefix, mn_tensor *slots, mn_tensor *rows) {
+static mn_tensor *segment_store(mn_scope *s, const titans_config *c, const char *name, mn_tensor *prefix, mn_tensor *slots,
+                                mn_tensor *rows) {
   mn_graph *g = mn_scope_graph(s);
   int64_t B = mn_dim(rows, 0), N = c->persistent, H = c->heads, d = c->head_dim;
   mn_tensor *init = NULL;
   if (prefix && !g->parent) init = mn_pad(g, mn_expand(g, prefix, MN_SHAPE(B, N, H, d)), 1, 0, 2 * c->segment);
-  mn_tensor *kept = mn_state(s, name, rows->dtype, MN_SHAPE(B, N + 2 * c->segment, H, d), init,
-                             "the segment's persistent, memory and token rows");
+  mn_tensor *kept =
+      mn_state(s, name, rows->dtype, MN_SHAPE(B, N + 2 * c->segment, H, d), init, "the segment's persistent, memory and token rows");
   kept = mn_put(g, mn_capture(g, kept), slots, rows, 1, false);
   mn_state_set(s, name, kept);
   return kept;
@@ -266,8 +287,9 @@ static mn_tensor *segment_attention(mn_scope *s, const titans_config *c, mn_tens
   mn_rope_tables_at(s, &r, d, n, phase, &cos_hq, &sin_hq);
   mn_rope_tables_at(s, &r, d, n, mn_add_scalar(g, row, (double)Cs), &cos, &sin);
   q = mn_rope(g, q, cos, sin, false);
-  k = mn_concat(g, 2, (mn_tensor *[]){mn_rope(g, mn_slice(g, k, 1, 0, n), cos_hq, sin_hq, false),
-                                      mn_rope(g, mn_slice(g, k, 1, n, n), cos, sin, false)}, 1);
+  k = mn_concat(
+      g, 2,
+      (mn_tensor *[]){mn_rope(g, mn_slice(g, k, 1, 0, n), cos_hq, sin_hq, false), mn_rope(g, mn_slice(g, k, 1, n, n), cos, sin, false)}, 1);
   if (!q || !k || !v) return NULL;
   mn_tensor *pk = NULL, *pv = NULL;
   if (N) {
@@ -324,10 +346,14 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   if (!x) return NULL;
   mn_scope *memory = mn_scope_in(s, "memory");
   switch (c->use) {
-  case TITANS_MAG: return gated(s, attention(s, c, x), lmm(memory, c, x));
-  case TITANS_MAL: return attention(s, c, lmm(memory, c, x));
-  case TITANS_MAC: return mac(s, c, x);
-  default: return lmm(memory, c, x);
+  case TITANS_MAG:
+    return gated(s, attention(s, c, x), lmm(memory, c, x));
+  case TITANS_MAL:
+    return attention(s, c, lmm(memory, c, x));
+  case TITANS_MAC:
+    return mac(s, c, x);
+  default:
+    return lmm(memory, c, x);
   }
 }
 

@@ -76,8 +76,8 @@ MN_INLINE void soften(work *w, const int cols, const bool rough, float *st, int6
 }
 
 /* Lanes [t0, t1) against rows [j0, j1) of the block of keys that starts at key `base`. */
-static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen see, int64_t q_lo, int64_t N,
-                  int64_t t0, int64_t t1, int64_t j0, int64_t j1, rows k, rows v) {
+static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen see, int64_t q_lo, int64_t N, int64_t t0, int64_t t1,
+                  int64_t j0, int64_t j1, rows k, rows v) {
   const bool pairs = attn_pairs(p);
   if (pairs) j0 &= ~(int64_t)1; /* whole pairs of keys; what is hidden gets weight 0 */
   const int64_t n = j1 - j0, lanes = t1 - t0;
@@ -86,8 +86,7 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen 
   /* scores [n, lanes] = K Q^T */
 #if TILE_PAIRS
   if (pairs)
-    tile_gemm_pairs(n, lanes, p->K / 2, k.h + j0 * k.stride, k.stride, 2, (const uint32_t *)(void *)w->qt + t0, N,
-                    st + t0, N, false);
+    tile_gemm_pairs(n, lanes, p->K / 2, k.h + j0 * k.stride, k.stride, 2, (const uint32_t *)(void *)w->qt + t0, N, st + t0, N, false);
   else
 #endif
     tile_gemm(n, lanes, p->K, k.f + j0 * k.stride, k.stride, 1, w->qt + t0, N, st + t0, N, TILE_SET, TILE_FULL);
@@ -122,11 +121,10 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen 
   if (pairs) {
     for (int64_t j = j0; j < j1; j += 2)
       for (t = t0; t < t1; t += MN_VL)
-        tile_pair_round(w->p2 + j / 2 * N + t, vf_load(w->st + j * N + t),
-                        j + 1 < j1 ? vf_load(w->st + (j + 1) * N + t) : vf_zero());
+        tile_pair_round(w->p2 + j / 2 * N + t, vf_load(w->st + j * N + t), j + 1 < j1 ? vf_load(w->st + (j + 1) * N + t) : vf_zero());
     const int64_t vp = tile_pad(p->V);
-    tile_gemm_pairs(p->V, lanes, (n + 1) / 2, (const uint16_t *)(void *)(w->v2 + j0 / 2 * vp), 2, 2 * vp,
-                    w->p2 + j0 / 2 * N + t0, N, w->ot + t0, N, true);
+    tile_gemm_pairs(p->V, lanes, (n + 1) / 2, (const uint16_t *)(void *)(w->v2 + j0 / 2 * vp), 2, 2 * vp, w->p2 + j0 / 2 * N + t0, N,
+                    w->ot + t0, N, true);
     return;
   }
 #endif
@@ -148,8 +146,7 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
     const int64_t n = p->S - j0 < KB ? p->S - j0 : KB;
     const seen see = attn_block_seen(p, b, j0, n, q_lo, q_hi);
     if (see == SEEN_NONE) continue;
-    rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, p->K, w.kw),
-         v = attn_rows(p, &p->v, pairs, b, j0, g, n, p->V, w.vw);
+    rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, p->K, w.kw), v = attn_rows(p, &p->v, pairs, b, j0, g, n, p->V, w.vw);
     if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, w.bt, N, w.tmp);
 #if TILE_PAIRS
     for (int64_t j = 0; pairs && j < n; j += 2)
@@ -163,8 +160,7 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
     }
   }
 
-  for (int64_t t = 0; t < nq; t++)
-    p->lse[b * p->lse_b + h * p->lse_h + t0 + t] = w.l[t] > 0 ? (w.m[t] + log2f(w.l[t])) * LN2 : -INFINITY;
+  for (int64_t t = 0; t < nq; t++) p->lse[b * p->lse_b + h * p->lse_h + t0 + t] = w.l[t] > 0 ? (w.m[t] + log2f(w.l[t])) * LN2 : -INFINITY;
   for (int64_t t = 0; t < N; t += MN_VL) {
     vf l = vf_load(w.l + t);
     vf_store(w.alpha + t, vf_select(vf_lt(vf_zero(), l), 1.0f / l, vf_zero()));
@@ -172,8 +168,7 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
   for (int64_t i = 0; i < p->V; i++)
     for (int64_t t = 0; t < N; t += MN_VL) vf_store(w.ot + i * N + t, vf_load(w.ot + i * N + t) * vf_load(w.alpha + t));
   tile_transpose(w.tmp, vp, w.ot, N, p->V, nq, 0);
-  for (int64_t t = 0; t < nq; t++)
-    tile_row_out((void *)(uintptr_t)attn_row(&p->o, p->bf16, b, t0 + t, h), w.tmp + t * vp, p->bf16, p->V);
+  for (int64_t t = 0; t < nq; t++) tile_row_out((void *)(uintptr_t)attn_row(&p->o, p->bf16, b, t0 + t, h), w.tmp + t * vp, p->bf16, p->V);
 }
 
 /* ---- one query ---- keys and values are read once, in the order in which they lie: it is the reading that takes time
@@ -208,8 +203,7 @@ MN_INLINE void score_key(const void *k, const bool bf16, int64_t K, const float 
   }
 }
 /* Their outputs get n more values, at most 4: rows v, v + step, ... (in elements). */
-MN_INLINE void add_values(const void *v, const bool bf16, int64_t V, int64_t step, int64_t n, float *o, int64_t r,
-                          const float *score) {
+MN_INLINE void add_values(const void *v, const bool bf16, int64_t V, int64_t step, int64_t n, float *o, int64_t r, const float *score) {
   const int64_t vp = tile_pad(V), bytes = step * (bf16 ? 2 : 4);
   const char *row = v;
   for (int64_t i = 0; i < r; i++, o += vp, score += KB)
@@ -232,20 +226,14 @@ MN_INLINE void fetch_ahead(const void *row, int64_t bytes) {
 }
 
 /* The usual widths as constants: their loops unroll. */
-#define COMMON_WIDTHS(f, row, width, ...)                                                                              \
-  do {                                                                                                                 \
-    if (p->bf16 && (width) == 64)                                                                                      \
-      f(row, true, 64, __VA_ARGS__);                                                                                   \
-    else if (p->bf16 && (width) == 128)                                                                                \
-      f(row, true, 128, __VA_ARGS__);                                                                                  \
-    else if (p->bf16)                                                                                                  \
-      f(row, true, width, __VA_ARGS__);                                                                                \
-    else if ((width) == 64)                                                                                            \
-      f(row, false, 64, __VA_ARGS__);                                                                                  \
-    else if ((width) == 128)                                                                                           \
-      f(row, false, 128, __VA_ARGS__);                                                                                 \
-    else                                                                                                               \
-      f(row, false, width, __VA_ARGS__);                                                                               \
+#define COMMON_WIDTHS(f, row, width, ...)                                                                                                  \
+  do {                                                                                                                                     \
+    if (p->bf16 && (width) == 64) f(row, true, 64, __VA_ARGS__);                                                                           \
+    else if (p->bf16 && (width) == 128) f(row, true, 128, __VA_ARGS__);                                                                    \
+    else if (p->bf16) f(row, true, width, __VA_ARGS__);                                                                                    \
+    else if ((width) == 64) f(row, false, 64, __VA_ARGS__);                                                                                \
+    else if ((width) == 128) f(row, false, 128, __VA_ARGS__);                                                                              \
+    else f(row, false, width, __VA_ARGS__);                                                                                                \
   } while (0)
 
 static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, float *partial, void *scratch) {

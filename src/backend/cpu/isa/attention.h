@@ -32,7 +32,7 @@ typedef struct mn_attn_args {
 } mn_attn_args;
 
 typedef struct mn_attention_isa {
-  size_t (*forward_scratch)(const mn_attn_args *a); /* bytes for one thread; a multiple of 64 */
+  size_t (*forward_scratch)(const mn_attn_args *a);                                        /* bytes for one thread; a multiple of 64 */
   void (*forward)(const mn_attn_args *a, int64_t b, int64_t h, int64_t t0, void *scratch); /* one block of queries */
   /* T = 1: keys [s0, s1) for all heads. partial [H, V + 2]: the output before it is divided, the largest score in units
    * of ln 2, the sum of the weights. */

@@ -18,7 +18,7 @@ MN_INLINE const void *attn_row(const mn_attn_tensor *x, bool bf16, int64_t b, in
 }
 
 /* ---- 2^x for finite x <= 0 (and a little above); exactly 0 far below ---- */
-#define HIDDEN (-1e30f) /* the score of a key that a query does not see: finite, so that no difference is NaN */
+#define HIDDEN (-1e30f)                          /* the score of a key that a query does not see: finite, so that no difference is NaN */
 MN_INLINE vf attn_exp2(vf x, const bool rough) { /* rough: for weights that are rounded to bf16 (relative error 4e-6) */
 #if !defined(MN_VEC_512)
   x = vf_max(x, vf_set1(-127.0f)); /* 2^-127 is made of the bits of 0 */
@@ -49,9 +49,7 @@ typedef enum seen { SEEN_NONE, SEEN_SOME, SEEN_ALL } seen;
 MN_INLINE int64_t attn_key_pos(const mn_attn_args *p, int64_t b, int64_t j) {
   return p->k_pos ? p->k_pos[b * p->k_pos_b + j * p->k_pos_s] : j - p->prefix;
 }
-MN_INLINE int64_t attn_query_pos(const mn_attn_args *p, int64_t b) {
-  return p->q_pos ? p->q_pos[b * p->q_pos_b] : p->q_start;
-}
+MN_INLINE int64_t attn_query_pos(const mn_attn_args *p, int64_t b) { return p->q_pos ? p->q_pos[b * p->q_pos_b] : p->q_start; }
 MN_INLINE bool attn_sees(const mn_attn_args *p, int64_t k, int64_t q) { /* positions; k is not of the prefix */
   return k >= 0 && (!p->causal || k <= q) && (p->window <= 0 || k > q - p->window || k < p->sinks);
 }
@@ -80,8 +78,7 @@ TILE_FN seen attn_block_seen(const mn_attn_args *p, int64_t b, int64_t j0, int64
 }
 
 /* Of keys [j0, j0 + n), those that some query at a position q_lo .. q_hi may see: rows [*first, *last). */
-MN_INLINE void attn_rows_seen(const mn_attn_args *p, int64_t j0, int64_t n, int64_t q_lo, int64_t q_hi, int64_t *first,
-                              int64_t *last) {
+MN_INLINE void attn_rows_seen(const mn_attn_args *p, int64_t j0, int64_t n, int64_t q_lo, int64_t q_hi, int64_t *first, int64_t *last) {
   *first = 0, *last = n;
   if (p->k_pos || j0 < p->prefix) return;
   const int64_t k0 = j0 - p->prefix;
@@ -91,8 +88,7 @@ MN_INLINE void attn_rows_seen(const mn_attn_args *p, int64_t j0, int64_t n, int6
 }
 
 /* Row of key j: lanes of the queries (at positions q0 + t) that do not see it get `hidden`. */
-MN_INLINE void attn_mask_row(const mn_attn_args *p, int64_t b, int64_t j, int64_t q0, float *row, int64_t N,
-                             vf hidden) {
+MN_INLINE void attn_mask_row(const mn_attn_args *p, int64_t b, int64_t j, int64_t q0, float *row, int64_t N, vf hidden) {
   if (j < p->prefix) return;
   const int64_t k = attn_key_pos(p, b, j);
   if (k < 0) {
@@ -114,8 +110,8 @@ MN_INLINE void attn_mask_row(const mn_attn_args *p, int64_t b, int64_t j, int64_
 }
 
 /* bt[j, t] = bias of key j0 + j and query t0 + t; tmp [QB, KB] */
-TILE_FN void attn_bias_block(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, int64_t nq, int64_t j0, int64_t n,
-                             float *bt, int64_t N, float *tmp) {
+TILE_FN void attn_bias_block(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, int64_t nq, int64_t j0, int64_t n, float *bt,
+                             int64_t N, float *tmp) {
   const float *src = p->bias + b * p->bias_b + h * p->bias_h + t0 * p->bias_t + j0 * p->bias_s;
   if (p->bias_s == 1 && p->bias_t != 0) {
     for (int64_t t = 0; t < nq; t++) tile_row_in(tmp + t * KB, src + t * p->bias_t, 0, n);
@@ -137,8 +133,8 @@ typedef struct rows {
   const uint16_t *h; /* bf16, when pairs are used */
   int64_t stride;
 } rows;
-MN_INLINE rows attn_rows(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs, int64_t b, int64_t j0, int64_t g,
-                         int64_t n, int64_t width, float *wide) {
+MN_INLINE rows attn_rows(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs, int64_t b, int64_t j0, int64_t g, int64_t n,
+                         int64_t width, float *wide) {
   const void *src = attn_row(x, p->bf16, b, j0, g);
   if (!p->bf16) return (rows){src, NULL, x->t};
   if (pairs) return (rows){NULL, src, x->t};
@@ -148,8 +144,8 @@ MN_INLINE rows attn_rows(const mn_attn_args *p, const mn_attn_tensor *x, bool pa
 }
 
 /* Queries (or their gradients) t0 .. t0+n transposed: f32 [width, N], or pairs along the width [width/2, N]. */
-TILE_FN void attn_turned(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs, int64_t b, int64_t t0, int64_t h,
-                         int64_t n, int64_t width, float *dst, int64_t N, float *tmp) {
+TILE_FN void attn_turned(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs, int64_t b, int64_t t0, int64_t h, int64_t n,
+                         int64_t width, float *dst, int64_t N, float *tmp) {
   const int64_t ld = tile_pad(width);
   if (pairs) {
     for (int64_t t = 0; t < n; t++) tile_row_in(tmp + t * ld, attn_row(x, true, b, t0 + t, h), 0, width / 2);

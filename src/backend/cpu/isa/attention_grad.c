@@ -49,8 +49,8 @@ static size_t scratch_size(const mn_attn_args *p) {
 static int64_t sum_floats(const mn_attn_args *p) { return p->S * (tile_pad(p->K) + tile_pad(p->V)); }
 
 /* The rows of a block of queries, as they are multiplied by blocks whose rows are keys. */
-static void straight(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs, int64_t b, int64_t t0, int64_t h,
-                     int64_t n, int64_t width, float *dst) {
+static void straight(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs, int64_t b, int64_t t0, int64_t h, int64_t n, int64_t width,
+                     float *dst) {
   const int64_t ld = tile_pad(width);
 #if TILE_PAIRS
   if (pairs) {
@@ -66,8 +66,8 @@ static void straight(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs,
 }
 
 /* dbias += dS of queries [t0, t1) and keys [j0, j1) of the blocks at q0 and base */
-static void add_dbias(const mn_attn_args *p, const work *w, int64_t b, int64_t h, int64_t q0, int64_t base, int64_t N,
-                      int64_t t0, int64_t t1, int64_t j0, int64_t j1) {
+static void add_dbias(const mn_attn_args *p, const work *w, int64_t b, int64_t h, int64_t q0, int64_t base, int64_t N, int64_t t0,
+                      int64_t t1, int64_t j0, int64_t j1) {
   float *dst = p->dbias + b * p->dbias_b + h * p->dbias_h + (q0 + t0) * p->dbias_t + (base + j0) * p->dbias_s;
   const float *ds = w->dst + j0 * N + t0;
   const int64_t n = j1 - j0, nt = t1 - t0;
@@ -82,8 +82,8 @@ static void add_dbias(const mn_attn_args *p, const work *w, int64_t b, int64_t h
 }
 
 /* Queries [t0, t1) of the block at q0 with keys [j0, j1) of the block at base, whose sums are dk and dv. */
-static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t q0, int64_t base, seen see, int64_t N,
-                  int64_t t0, int64_t t1, int64_t j0, int64_t j1, rows k, rows v, float *dk, float *dv) {
+static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t q0, int64_t base, seen see, int64_t N, int64_t t0,
+                  int64_t t1, int64_t j0, int64_t j1, rows k, rows v, float *dk, float *dv) {
   const bool pairs = attn_pairs(p);
   if (pairs) j0 &= ~(int64_t)1; /* whole pairs of keys; what is hidden gets weight 0 */
   const int64_t K = p->K, V = p->V, kp = tile_pad(K), vp = tile_pad(V), n = j1 - j0, nt = t1 - t0;
@@ -91,10 +91,8 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
   float *st = w->st + j0 * N + t0, *dst = w->dst + j0 * N + t0;
 #if TILE_PAIRS
   if (pairs) {
-    tile_gemm_pairs(n, lanes, K / 2, k.h + j0 * k.stride, k.stride, 2, (const uint32_t *)(void *)w->qt + t0, N, st, N,
-                    false);
-    tile_gemm_pairs(n, lanes, V / 2, v.h + j0 * v.stride, v.stride, 2, (const uint32_t *)(void *)w->dot + t0, N, dst, N,
-                    false);
+    tile_gemm_pairs(n, lanes, K / 2, k.h + j0 * k.stride, k.stride, 2, (const uint32_t *)(void *)w->qt + t0, N, st, N, false);
+    tile_gemm_pairs(n, lanes, V / 2, v.h + j0 * v.stride, v.stride, 2, (const uint32_t *)(void *)w->dot + t0, N, dst, N, false);
   } else
 #endif
   {
@@ -110,8 +108,7 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
       vf_store(s + t, attn_exp2(x, TILE_PAIRS && pairs));
     }
     if (see == SEEN_SOME) attn_mask_row(p, b, base + j0 + j, q_lo, s, lanes, vf_zero());
-    for (int64_t t = 0; t < lanes; t += MN_VL)
-      vf_store(d + t, vf_load(s + t) * (vf_load(d + t) - vf_load(w->delta + t0 + t)) * scale);
+    for (int64_t t = 0; t < lanes; t += MN_VL) vf_store(d + t, vf_load(s + t) * (vf_load(d + t) - vf_load(w->delta + t0 + t)) * scale);
   }
   if (p->dbias) {
     add_dbias(p, w, b, h, q0, base, N, t0, t1, j0, j1);
@@ -135,12 +132,10 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
         }
       }
     }
-    const uint32_t *d_o = (const uint32_t *)(void *)w->d_o + t0 / 2 * vp,
-                   *q = (const uint32_t *)(void *)w->q + t0 / 2 * kp;
+    const uint32_t *d_o = (const uint32_t *)(void *)w->d_o + t0 / 2 * vp, *q = (const uint32_t *)(void *)w->q + t0 / 2 * kp;
     tile_gemm_pairs(n, V, (nt + 1) / 2, ph, N, 2, d_o, vp, dv + j0 * vp, vp, true);
     tile_gemm_pairs(n, K, (nt + 1) / 2, dsh, N, 2, q, kp, dk + j0 * kp, kp, true);
-    tile_gemm_pairs(K, lanes, (n + 1) / 2, (const uint16_t *)(void *)(w->k2 + j0 / 2 * kp), 2, 2 * kp, ds2, N,
-                    w->dqt + t0, N, true);
+    tile_gemm_pairs(K, lanes, (n + 1) / 2, (const uint16_t *)(void *)(w->k2 + j0 / 2 * kp), 2, 2 * kp, ds2, N, w->dqt + t0, N, true);
     return;
   }
 #endif
@@ -191,17 +186,14 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
       int64_t first = 0, last = n;
       if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q_lo + t, q_lo + t + width - 1, &first, &last);
       if (first < last)
-        panel(p, w, b, h, t0, j0, see, N, t, t + width < nq ? t + width : nq, first, last, k, v, dk + j0 * kp,
-              dv + j0 * vp);
+        panel(p, w, b, h, t0, j0, see, N, t, t + width < nq ? t + width : nq, first, last, k, v, dk + j0 * kp, dv + j0 * vp);
     }
   }
   tile_transpose(w->tmp, kp, w->dqt, N, K, nq, 0);
-  for (int64_t t = 0; t < nq; t++)
-    tile_row_out((void *)(uintptr_t)attn_row(&p->dq, p->bf16, b, t0 + t, h), w->tmp + t * kp, p->bf16, K);
+  for (int64_t t = 0; t < nq; t++) tile_row_out((void *)(uintptr_t)attn_row(&p->dq, p->bf16, b, t0 + t, h), w->tmp + t * kp, p->bf16, K);
 }
 
-static void part(const mn_attn_args *p, int64_t b, int64_t g, int64_t which, int64_t parts, float *sums,
-                 void *scratch) {
+static void part(const mn_attn_args *p, int64_t b, int64_t g, int64_t which, int64_t parts, float *sums, void *scratch) {
   take s = {scratch, 0};
   work w;
   take_work(&w, &s, p);

@@ -11,14 +11,10 @@ MN_INLINE vf load(mn_dtype t, const void *p, int64_t i, int n) {
 }
 MN_INLINE void store(mn_dtype t, void *p, int64_t i, vf x, int n) {
   if (t == MN_F32) {
-    if (n == MN_VL)
-      vf_store((float *)p + i, x);
-    else
-      vf_storen((float *)p + i, x, n);
-  } else if (n == MN_VL)
-    vf_store_bf16((uint16_t *)p + i, x);
-  else
-    vf_store_bf16n((uint16_t *)p + i, x, n);
+    if (n == MN_VL) vf_store((float *)p + i, x);
+    else vf_storen((float *)p + i, x, n);
+  } else if (n == MN_VL) vf_store_bf16((uint16_t *)p + i, x);
+  else vf_store_bf16n((uint16_t *)p + i, x, n);
 }
 
 /* The rows of a block are short runs in memory, too short for the processor to foresee the next block's. They most
@@ -32,8 +28,8 @@ MN_INLINE void prefetch_next(const void *before, const void *last, int64_t offse
 }
 
 /* n lanes from element i on, of `steps` <= BLOCK steps */
-MN_INLINE void conv_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const float *w,
-                          const float *bias, void *const *y, int64_t i, int n) {
+MN_INLINE void conv_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const float *w, const float *bias,
+                          void *const *y, int64_t i, int n) {
   vf sum[BLOCK], b = bias ? load(MN_F32, bias, i, n) : vf_zero();
   for (int k = 0; k < BLOCK; k++) sum[k] = b;
   if (steps > 1 && W > 0) {
@@ -47,28 +43,25 @@ MN_INLINE void conv_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const voi
   }
   for (int k = 0; k < steps; k++) store(t, y[k], i, sum[k], n);
 }
-MN_INLINE void conv_steps(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const float *w,
-                          const float *bias, void *const *y) {
+MN_INLINE void conv_steps(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const float *w, const float *bias,
+                          void *const *y) {
   int64_t i = 0;
   for (; i + MN_VL <= D; i += MN_VL) conv_lanes(t, steps, W, D, row, w, bias, y, i, MN_VL);
   if (i < D) conv_lanes(t, steps, W, D, row, w, bias, y, i, (int)(D - i));
 }
-MN_INLINE void conv_type(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const *row, const float *w,
-                         const float *bias, void *const *y) {
+MN_INLINE void conv_type(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const *row, const float *w, const float *bias,
+                         void *const *y) {
   int64_t k = 0;
   for (; k + BLOCK <= n; k += BLOCK) conv_steps(t, BLOCK, W, D, row + k, w, bias, y + k);
   for (; k < n; k++) conv_steps(t, 1, W, D, row + k, w, bias, y + k);
 }
-static void conv(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const *row, const float *w, const float *bias,
-                 void *const *y) {
-  if (t == MN_F32)
-    conv_type(MN_F32, n, W, D, row, w, bias, y);
-  else
-    conv_type(MN_BF16, n, W, D, row, w, bias, y);
+static void conv(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const *row, const float *w, const float *bias, void *const *y) {
+  if (t == MN_F32) conv_type(MN_F32, n, W, D, row, w, bias, y);
+  else conv_type(MN_BF16, n, W, D, row, w, bias, y);
 }
 
-MN_INLINE void grad_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const void *const *dy,
-                          float *sum, int64_t i, int n) {
+MN_INLINE void grad_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const void *const *dy, float *sum, int64_t i,
+                          int n) {
   vf d[GRAD_BLOCK], all = load(MN_F32, sum + W * D, i, n);
   if (steps > 1 && W > 0) {
     int64_t last = steps + W - 2, offset = i * (t == MN_F32 ? 4 : 2);
@@ -83,24 +76,19 @@ MN_INLINE void grad_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const voi
     store(MN_F32, sum + j * D, i, s, n);
   }
 }
-MN_INLINE void grad_steps(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const void *const *dy,
-                          float *sum) {
+MN_INLINE void grad_steps(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const void *const *dy, float *sum) {
   int64_t i = 0;
   for (; i + MN_VL <= D; i += MN_VL) grad_lanes(t, steps, W, D, row, dy, sum, i, MN_VL);
   if (i < D) grad_lanes(t, steps, W, D, row, dy, sum, i, (int)(D - i));
 }
-MN_INLINE void grad_type(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const *row, const void *const *dy,
-                         float *sum) {
+MN_INLINE void grad_type(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const *row, const void *const *dy, float *sum) {
   int64_t k = 0;
   for (; k + GRAD_BLOCK <= n; k += GRAD_BLOCK) grad_steps(t, GRAD_BLOCK, W, D, row + k, dy + k, sum);
   for (; k < n; k++) grad_steps(t, 1, W, D, row + k, dy + k, sum);
 }
-static void conv_weight_grad(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const *row, const void *const *dy,
-                             float *sum) {
-  if (t == MN_F32)
-    grad_type(MN_F32, n, W, D, row, dy, sum);
-  else
-    grad_type(MN_BF16, n, W, D, row, dy, sum);
+static void conv_weight_grad(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const *row, const void *const *dy, float *sum) {
+  if (t == MN_F32) grad_type(MN_F32, n, W, D, row, dy, sum);
+  else grad_type(MN_BF16, n, W, D, row, dy, sum);
 }
 
 const mn_conv_isa MN_ISA_NAME(mn_conv_isa_table) = {conv, conv_weight_grad};

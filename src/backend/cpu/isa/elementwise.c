@@ -13,20 +13,20 @@
 #define ARGS void *py, const void *pa, const void *pb, const void *pc, int64_t n, unsigned scalar
 
 /* ---- f32 ---- */
-#define UNARY_F32(name, expr)                                                                                          \
-  static void f32_##name(ARGS) {                                                                                       \
-    (void)pb, (void)pc, (void)scalar;                                                                                  \
-    float *y = py;                                                                                                     \
-    const float *a = pa;                                                                                               \
-    int64_t i = 0;                                                                                                     \
-    for (; i + MN_VL <= n; i += MN_VL) {                                                                               \
-      vf x = vf_load(a + i);                                                                                           \
-      vf_store(y + i, expr);                                                                                           \
-    }                                                                                                                  \
-    if (i < n) {                                                                                                       \
-      vf x = vf_loadn(a + i, (int)(n - i));                                                                            \
-      vf_storen(y + i, expr, (int)(n - i));                                                                            \
-    }                                                                                                                  \
+#define UNARY_F32(name, expr)                                                                                                              \
+  static void f32_##name(ARGS) {                                                                                                           \
+    (void)pb, (void)pc, (void)scalar;                                                                                                      \
+    float *y = py;                                                                                                                         \
+    const float *a = pa;                                                                                                                   \
+    int64_t i = 0;                                                                                                                         \
+    for (; i + MN_VL <= n; i += MN_VL) {                                                                                                   \
+      vf x = vf_load(a + i);                                                                                                               \
+      vf_store(y + i, expr);                                                                                                               \
+    }                                                                                                                                      \
+    if (i < n) {                                                                                                                           \
+      vf x = vf_loadn(a + i, (int)(n - i));                                                                                                \
+      vf_storen(y + i, expr, (int)(n - i));                                                                                                \
+    }                                                                                                                                      \
   }
 UNARY_F32(neg, -x)
 UNARY_F32(abs, vf_abs(x))
@@ -50,25 +50,25 @@ UNARY_F32(round_bf16, vf_from_bf16(vf_to_bf16(x)))
 
 /* A loop over vectors with up to three operands, each a vector or one value for all; `scalar` is a constant where it is
  * inlined, so each combination gets a loop without tests. */
-#define BINARY_F32(name, type_y, store, expr)                                                                          \
-  MN_INLINE void loop_##name(type_y *y, const float *a, const float *b, int64_t n, unsigned scalar) {                  \
-    int64_t i = 0;                                                                                                     \
-    vf s = vf_set1(scalar & 1 ? *a : scalar & 2 ? *b : 0.0f);                                                          \
-    for (; i + MN_VL <= n; i += MN_VL) {                                                                               \
-      vf u = scalar & 1 ? s : vf_load(a + i), v = scalar & 2 ? s : vf_load(b + i);                                     \
-      store(y + i, expr);                                                                                              \
-    }                                                                                                                  \
-    if (i < n) {                                                                                                       \
-      int rest = (int)(n - i);                                                                                         \
-      vf u = scalar & 1 ? s : vf_loadn(a + i, rest), v = scalar & 2 ? s : vf_loadn(b + i, rest);                       \
-      store##n(y + i, expr, rest);                                                                                     \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  static void f32_##name(ARGS) {                                                                                       \
-    (void)pc;                                                                                                          \
-    if (scalar & 1) loop_##name(py, pa, pb, n, 1);                                                                     \
-    else if (scalar & 2) loop_##name(py, pa, pb, n, 2);                                                                \
-    else loop_##name(py, pa, pb, n, 0);                                                                                \
+#define BINARY_F32(name, type_y, store, expr)                                                                                              \
+  MN_INLINE void loop_##name(type_y *y, const float *a, const float *b, int64_t n, unsigned scalar) {                                      \
+    int64_t i = 0;                                                                                                                         \
+    vf s = vf_set1(scalar & 1 ? *a : scalar & 2 ? *b : 0.0f);                                                                              \
+    for (; i + MN_VL <= n; i += MN_VL) {                                                                                                   \
+      vf u = scalar & 1 ? s : vf_load(a + i), v = scalar & 2 ? s : vf_load(b + i);                                                         \
+      store(y + i, expr);                                                                                                                  \
+    }                                                                                                                                      \
+    if (i < n) {                                                                                                                           \
+      int rest = (int)(n - i);                                                                                                             \
+      vf u = scalar & 1 ? s : vf_loadn(a + i, rest), v = scalar & 2 ? s : vf_loadn(b + i, rest);                                           \
+      store##n(y + i, expr, rest);                                                                                                         \
+    }                                                                                                                                      \
+  }                                                                                                                                        \
+  static void f32_##name(ARGS) {                                                                                                           \
+    (void)pc;                                                                                                                              \
+    if (scalar & 1) loop_##name(py, pa, pb, n, 1);                                                                                         \
+    else if (scalar & 2) loop_##name(py, pa, pb, n, 2);                                                                                    \
+    else loop_##name(py, pa, pb, n, 0);                                                                                                    \
   }
 MN_INLINE vf mod_f32(vf a, vf b) { /* exact, as fmod is; then the divisor's sign */
   for (int i = 0; i < MN_VL; i++) {
@@ -79,7 +79,7 @@ MN_INLINE vf mod_f32(vf a, vf b) { /* exact, as fmod is; then the divisor's sign
 }
 BINARY_F32(add, float, vf_store, u + v)
 BINARY_F32(sub, float, vf_store, u - v)
-BINARY_F32(mul, float, vf_store, u * v)
+BINARY_F32(mul, float, vf_store, u *v)
 BINARY_F32(div, float, vf_store, u / v)
 BINARY_F32(maximum, float, vf_store, vf_max_nan(u, v))
 BINARY_F32(minimum, float, vf_store, vf_min_nan(u, v))
@@ -93,25 +93,38 @@ MN_INLINE void loop_fma(float *y, const float *a, const float *b, const float *c
   int64_t i = 0;
   vf sa = vf_set1(*a), sb = vf_set1(*b), sc = vf_set1(*c);
   for (; i + MN_VL <= n; i += MN_VL)
-    vf_store(y + i, vf_fma(scalar & 1 ? sa : vf_load(a + i), scalar & 2 ? sb : vf_load(b + i),
-                           scalar & 4 ? sc : vf_load(c + i)));
+    vf_store(y + i, vf_fma(scalar & 1 ? sa : vf_load(a + i), scalar & 2 ? sb : vf_load(b + i), scalar & 4 ? sc : vf_load(c + i)));
   if (i < n) {
     int rest = (int)(n - i);
-    vf_storen(y + i,
-              vf_fma(scalar & 1 ? sa : vf_loadn(a + i, rest), scalar & 2 ? sb : vf_loadn(b + i, rest),
-                     scalar & 4 ? sc : vf_loadn(c + i, rest)),
-              rest);
+    vf_storen(
+        y + i,
+        vf_fma(scalar & 1 ? sa : vf_loadn(a + i, rest), scalar & 2 ? sb : vf_loadn(b + i, rest), scalar & 4 ? sc : vf_loadn(c + i, rest)),
+        rest);
   }
 }
 static void f32_fma(ARGS) {
   switch (scalar & 7) {
-  case 0: loop_fma(py, pa, pb, pc, n, 0); break;
-  case 1: loop_fma(py, pa, pb, pc, n, 1); break;
-  case 2: loop_fma(py, pa, pb, pc, n, 2); break;
-  case 3: loop_fma(py, pa, pb, pc, n, 3); break;
-  case 4: loop_fma(py, pa, pb, pc, n, 4); break;
-  case 5: loop_fma(py, pa, pb, pc, n, 5); break;
-  default: loop_fma(py, pa, pb, pc, n, 6); break;
+  case 0:
+    loop_fma(py, pa, pb, pc, n, 0);
+    break;
+  case 1:
+    loop_fma(py, pa, pb, pc, n, 1);
+    break;
+  case 2:
+    loop_fma(py, pa, pb, pc, n, 2);
+    break;
+  case 3:
+    loop_fma(py, pa, pb, pc, n, 3);
+    break;
+  case 4:
+    loop_fma(py, pa, pb, pc, n, 4);
+    break;
+  case 5:
+    loop_fma(py, pa, pb, pc, n, 5);
+    break;
+  default:
+    loop_fma(py, pa, pb, pc, n, 6);
+    break;
   }
 }
 
@@ -123,8 +136,7 @@ MN_INLINE void loop_select(float *y, const uint8_t *c, const float *a, const flo
   if (i < n) {
     int rest = (int)(n - i);
     vf_storen(y + i,
-              vf_select(vm_load_booln(c + i, rest), scalar & 2 ? sa : vf_loadn(a + i, rest),
-                        scalar & 4 ? sb : vf_loadn(b + i, rest)),
+              vf_select(vm_load_booln(c + i, rest), scalar & 2 ? sa : vf_loadn(a + i, rest), scalar & 4 ? sb : vf_loadn(b + i, rest)),
               rest);
   }
 }
@@ -137,55 +149,63 @@ static void f32_select(ARGS) {
     return;
   }
   switch (scalar & 6) {
-  case 0: loop_select(py, pa, pb, pc, n, 0); break;
-  case 2: loop_select(py, pa, pb, pc, n, 2); break;
-  case 4: loop_select(py, pa, pb, pc, n, 4); break;
-  default: loop_select(py, pa, pb, pc, n, 6); break;
+  case 0:
+    loop_select(py, pa, pb, pc, n, 0);
+    break;
+  case 2:
+    loop_select(py, pa, pb, pc, n, 2);
+    break;
+  case 4:
+    loop_select(py, pa, pb, pc, n, 4);
+    break;
+  default:
+    loop_select(py, pa, pb, pc, n, 6);
+    break;
   }
 }
 
 /* ---- the other types ---- */
-#define UNARY(prefix, name, T, R, expr)                                                                                \
-  static void prefix##_##name(ARGS) {                                                                                  \
-    (void)pb, (void)pc, (void)scalar;                                                                                  \
-    R *y = py;                                                                                                         \
-    const T *a = pa;                                                                                                   \
-    INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                                      \
-      T x = a[i];                                                                                                      \
-      y[i] = (R)(expr);                                                                                                \
-    }                                                                                                                  \
+#define UNARY(prefix, name, T, R, expr)                                                                                                    \
+  static void prefix##_##name(ARGS) {                                                                                                      \
+    (void)pb, (void)pc, (void)scalar;                                                                                                      \
+    R *y = py;                                                                                                                             \
+    const T *a = pa;                                                                                                                       \
+    INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                                                          \
+      T x = a[i];                                                                                                                          \
+      y[i] = (R)(expr);                                                                                                                    \
+    }                                                                                                                                      \
   }
-#define BINARY(prefix, name, T, R, expr)                                                                               \
-  static void prefix##_##name(ARGS) {                                                                                  \
-    (void)pc;                                                                                                          \
-    R *y = py;                                                                                                         \
-    const T *a = pa, *b = pb;                                                                                          \
-    if (scalar & 1) {                                                                                                  \
-      T u = *a;                                                                                                        \
-      INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                                    \
-        T v = b[i];                                                                                                    \
-        y[i] = (R)(expr);                                                                                              \
-      }                                                                                                                \
-    } else if (scalar & 2) {                                                                                           \
-      T v = *b;                                                                                                        \
-      INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                                    \
-        T u = a[i];                                                                                                    \
-        y[i] = (R)(expr);                                                                                              \
-      }                                                                                                                \
-    } else {                                                                                                           \
-      INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                                    \
-        T u = a[i], v = b[i];                                                                                          \
-        y[i] = (R)(expr);                                                                                              \
-      }                                                                                                                \
-    }                                                                                                                  \
+#define BINARY(prefix, name, T, R, expr)                                                                                                   \
+  static void prefix##_##name(ARGS) {                                                                                                      \
+    (void)pc;                                                                                                                              \
+    R *y = py;                                                                                                                             \
+    const T *a = pa, *b = pb;                                                                                                              \
+    if (scalar & 1) {                                                                                                                      \
+      T u = *a;                                                                                                                            \
+      INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                                                        \
+        T v = b[i];                                                                                                                        \
+        y[i] = (R)(expr);                                                                                                                  \
+      }                                                                                                                                    \
+    } else if (scalar & 2) {                                                                                                               \
+      T v = *b;                                                                                                                            \
+      INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                                                        \
+        T u = a[i];                                                                                                                        \
+        y[i] = (R)(expr);                                                                                                                  \
+      }                                                                                                                                    \
+    } else {                                                                                                                               \
+      INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                                                        \
+        T u = a[i], v = b[i];                                                                                                              \
+        y[i] = (R)(expr);                                                                                                                  \
+      }                                                                                                                                    \
+    }                                                                                                                                      \
   }
-#define SELECT(prefix, T)                                                                                              \
-  static void prefix##_select(ARGS) {                                                                                  \
-    T *y = py;                                                                                                         \
-    const uint8_t *c = pa;                                                                                             \
-    const T *a = pb, *b = pc;                                                                                          \
-    int64_t sc = !(scalar & 1), sa = !(scalar & 2), sb = !(scalar & 4);                                                \
-    for (int64_t i = 0; i < n; i++) y[i] = c[i * sc] ? a[i * sa] : b[i * sb];                                          \
+#define SELECT(prefix, T)                                                                                                                  \
+  static void prefix##_select(ARGS) {                                                                                                      \
+    T *y = py;                                                                                                                             \
+    const uint8_t *c = pa;                                                                                                                 \
+    const T *a = pb, *b = pc;                                                                                                              \
+    int64_t sc = !(scalar & 1), sa = !(scalar & 2), sb = !(scalar & 4);                                                                    \
+    for (int64_t i = 0; i < n; i++) y[i] = c[i * sc] ? a[i * sa] : b[i * sb];                                                              \
   }
 
 MN_INLINE double sign_f64(double x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
@@ -226,41 +246,41 @@ BINARY(f64, eq, double, uint8_t, u == v)
 SELECT(f64, double)
 
 /* Integers wrap; a division or remainder by zero gives 0; a negative power is 0 unless the base is 1 or -1. */
-#define INTEGER(P, T, U)                                                                                               \
-  MN_INLINE T P##_quotient(T u, T v) { return v == 0 ? 0 : v == -1 ? (T)(0 - (U)u) : u / v; }                          \
-  MN_INLINE T P##_remainder(T u, T v) {                                                                                \
-    if (v == 0 || v == -1) return 0;                                                                                   \
-    T r = u % v;                                                                                                       \
-    return r != 0 && (r < 0) != (v < 0) ? r + v : r;                                                                   \
-  }                                                                                                                    \
-  MN_INLINE T P##_power(T u, T v) {                                                                                    \
-    if (v < 0) return u == 1 ? 1 : u == -1 ? (v & 1 ? -1 : 1) : 0;                                                     \
-    U r = 1, b = (U)u;                                                                                                 \
-    for (; v; v >>= 1, b *= b)                                                                                         \
-      if (v & 1) r *= b;                                                                                               \
-    return (T)r;                                                                                                       \
-  }                                                                                                                    \
-  UNARY(P, neg, T, T, 0 - (U)x)                                                                                        \
-  UNARY(P, abs, T, T, x < 0 ? 0 - (U)x : (U)x)                                                                         \
-  UNARY(P, sign, T, T, (x > 0) - (x < 0))                                                                              \
-  UNARY(P, floor, T, T, x)                                                                                             \
-  BINARY(P, add, T, T, (U)u + (U)v)                                                                                    \
-  BINARY(P, sub, T, T, (U)u - (U)v)                                                                                    \
-  BINARY(P, mul, T, T, (U)u *(U)v)                                                                                     \
-  BINARY(P, div, T, T, P##_quotient(u, v))                                                                             \
-  BINARY(P, maximum, T, T, u > v ? u : v)                                                                              \
-  BINARY(P, minimum, T, T, u < v ? u : v)                                                                              \
-  BINARY(P, pow, T, T, P##_power(u, v))                                                                                \
-  BINARY(P, mod, T, T, P##_remainder(u, v))                                                                            \
-  BINARY(P, lt, T, uint8_t, u < v)                                                                                     \
-  BINARY(P, le, T, uint8_t, u <= v)                                                                                    \
-  BINARY(P, eq, T, uint8_t, u == v)                                                                                    \
+#define INTEGER(P, T, U)                                                                                                                   \
+  MN_INLINE T P##_quotient(T u, T v) { return v == 0 ? 0 : v == -1 ? (T)(0 - (U)u) : u / v; }                                              \
+  MN_INLINE T P##_remainder(T u, T v) {                                                                                                    \
+    if (v == 0 || v == -1) return 0;                                                                                                       \
+    T r = u % v;                                                                                                                           \
+    return r != 0 && (r < 0) != (v < 0) ? r + v : r;                                                                                       \
+  }                                                                                                                                        \
+  MN_INLINE T P##_power(T u, T v) {                                                                                                        \
+    if (v < 0) return u == 1 ? 1 : u == -1 ? (v & 1 ? -1 : 1) : 0;                                                                         \
+    U r = 1, b = (U)u;                                                                                                                     \
+    for (; v; v >>= 1, b *= b)                                                                                                             \
+      if (v & 1) r *= b;                                                                                                                   \
+    return (T)r;                                                                                                                           \
+  }                                                                                                                                        \
+  UNARY(P, neg, T, T, 0 - (U)x)                                                                                                            \
+  UNARY(P, abs, T, T, x < 0 ? 0 - (U)x : (U)x)                                                                                             \
+  UNARY(P, sign, T, T, (x > 0) - (x < 0))                                                                                                  \
+  UNARY(P, floor, T, T, x)                                                                                                                 \
+  BINARY(P, add, T, T, (U)u + (U)v)                                                                                                        \
+  BINARY(P, sub, T, T, (U)u - (U)v)                                                                                                        \
+  BINARY(P, mul, T, T, (U)u *(U)v)                                                                                                         \
+  BINARY(P, div, T, T, P##_quotient(u, v))                                                                                                 \
+  BINARY(P, maximum, T, T, u > v ? u : v)                                                                                                  \
+  BINARY(P, minimum, T, T, u < v ? u : v)                                                                                                  \
+  BINARY(P, pow, T, T, P##_power(u, v))                                                                                                    \
+  BINARY(P, mod, T, T, P##_remainder(u, v))                                                                                                \
+  BINARY(P, lt, T, uint8_t, u < v)                                                                                                         \
+  BINARY(P, le, T, uint8_t, u <= v)                                                                                                        \
+  BINARY(P, eq, T, uint8_t, u == v)                                                                                                        \
   SELECT(P, T)
 INTEGER(i32, int32_t, uint32_t)
 INTEGER(i64, int64_t, uint64_t)
 
 UNARY(bool, not, uint8_t, uint8_t, !x)
-BINARY(bool, and, uint8_t, uint8_t, u && v)
+BINARY(bool, and, uint8_t, uint8_t, u &&v)
 BINARY(bool, or, uint8_t, uint8_t, u || v)
 BINARY(bool, eq, uint8_t, uint8_t, !u == !v)
 BINARY(bool, lt, uint8_t, uint8_t, !u && v)
@@ -268,12 +288,12 @@ BINARY(bool, le, uint8_t, uint8_t, !u || v)
 SELECT(bool, uint8_t)
 
 /* ---- casts ---- */
-#define CASTS(from, T)                                                                                                 \
-  UNARY(cast_##from, f32, T, float, x)                                                                                 \
-  UNARY(cast_##from, f64, T, double, x)                                                                                \
-  UNARY(cast_##from, i32, T, int32_t, x)                                                                               \
-  UNARY(cast_##from, i64, T, int64_t, x)                                                                               \
-  UNARY(cast_##from, bool, T, uint8_t, x != 0)                                                                         \
+#define CASTS(from, T)                                                                                                                     \
+  UNARY(cast_##from, f32, T, float, x)                                                                                                     \
+  UNARY(cast_##from, f64, T, double, x)                                                                                                    \
+  UNARY(cast_##from, i32, T, int32_t, x)                                                                                                   \
+  UNARY(cast_##from, i64, T, int64_t, x)                                                                                                   \
+  UNARY(cast_##from, bool, T, uint8_t, x != 0)                                                                                             \
   UNARY(cast_##from, bf16, T, uint16_t, bf16_from_f32((float)x))
 CASTS(f64, double)
 CASTS(i32, int32_t)
@@ -308,60 +328,68 @@ static void cast_bf16_f32(ARGS) {
   for (; i + MN_VL <= n; i += MN_VL) vf_store(y + i, vf_load_bf16(a + i));
   if (i < n) vf_storen(y + i, vf_load_bf16n(a + i, (int)(n - i)), (int)(n - i));
 }
-#define COPY(bytes)                                                                                                    \
-  static void copy##bytes(ARGS) {                                                                                      \
-    (void)pb, (void)pc, (void)scalar;                                                                                  \
-    if (py != pa) memmove(py, pa, (size_t)n *(bytes));                                                                 \
+#define COPY(bytes)                                                                                                                        \
+  static void copy##bytes(ARGS) {                                                                                                          \
+    (void)pb, (void)pc, (void)scalar;                                                                                                      \
+    if (py != pa) memmove(py, pa, (size_t)n *(bytes));                                                                                     \
   }
-COPY(1) COPY(2) COPY(4)
+COPY(1)
+COPY(2)
+COPY(4)
 
-#define SPREAD(name, T, R, expr)                                                                                       \
-  static void spread_##name(void *py, const void *px, int64_t n, int64_t stride) {                                     \
-    R *y = py;                                                                                                         \
-    const T *from = px;                                                                                                \
-    if (stride == 0) {                                                                                                 \
-      T x = *from;                                                                                                     \
-      R v = (R)(expr);                                                                                                 \
-      for (int64_t i = 0; i < n; i++) y[i] = v;                                                                        \
-      return;                                                                                                          \
-    }                                                                                                                  \
-    for (int64_t i = 0; i < n; i++) {                                                                                  \
-      T x = from[i * stride];                                                                                          \
-      y[i] = (R)(expr);                                                                                                \
-    }                                                                                                                  \
+#define SPREAD(name, T, R, expr)                                                                                                           \
+  static void spread_##name(void *py, const void *px, int64_t n, int64_t stride) {                                                         \
+    R *y = py;                                                                                                                             \
+    const T *from = px;                                                                                                                    \
+    if (stride == 0) {                                                                                                                     \
+      T x = *from;                                                                                                                         \
+      R v = (R)(expr);                                                                                                                     \
+      for (int64_t i = 0; i < n; i++) y[i] = v;                                                                                            \
+      return;                                                                                                                              \
+    }                                                                                                                                      \
+    for (int64_t i = 0; i < n; i++) {                                                                                                      \
+      T x = from[i * stride];                                                                                                              \
+      y[i] = (R)(expr);                                                                                                                    \
+    }                                                                                                                                      \
   }
 SPREAD(1, uint8_t, uint8_t, x)
-SPREAD(2, uint16_t, uint16_t, x)
-SPREAD(4, uint32_t, uint32_t, x)
-SPREAD(8, uint64_t, uint64_t, x)
-SPREAD(bf16, uint16_t, uint32_t, (uint32_t)x << 16)
+SPREAD(2, uint16_t, uint16_t, x) SPREAD(4, uint32_t, uint32_t, x) SPREAD(8, uint64_t, uint64_t, x)
+    SPREAD(bf16, uint16_t, uint32_t, (uint32_t)x << 16)
 
-#define NUMERIC(P)                                                                                                     \
-  [MN_EW_NEG] = P##_neg, [MN_EW_ABS] = P##_abs, [MN_EW_SIGN] = P##_sign, [MN_EW_FLOOR] = P##_floor,                    \
-  [MN_EW_ADD] = P##_add, [MN_EW_SUB] = P##_sub, [MN_EW_MUL] = P##_mul, [MN_EW_DIV] = P##_div,                          \
-  [MN_EW_MAXIMUM] = P##_maximum, [MN_EW_MINIMUM] = P##_minimum, [MN_EW_POW] = P##_pow, [MN_EW_MOD] = P##_mod,          \
-  [MN_EW_LT] = P##_lt, [MN_EW_LE] = P##_le, [MN_EW_EQ] = P##_eq, [MN_EW_SELECT] = P##_select
-#define REAL(P)                                                                                                        \
-  [MN_EW_SQRT] = P##_sqrt, [MN_EW_RSQRT] = P##_rsqrt, [MN_EW_RECIP] = P##_recip, [MN_EW_EXP] = P##_exp,                \
-  [MN_EW_LOG] = P##_log, [MN_EW_LOG1P] = P##_log1p, [MN_EW_SIN] = P##_sin, [MN_EW_COS] = P##_cos,                      \
-  [MN_EW_TANH] = P##_tanh, [MN_EW_SIGMOID] = P##_sigmoid, [MN_EW_ERF] = P##_erf, [MN_EW_SOFTPLUS] = P##_softplus,              \
-  [MN_EW_SILU] = P##_silu, [MN_EW_SILU_SLOPE] = P##_silu_slope
-#define CAST_ROW(from) [MN_F32] = cast_##from##_f32, [MN_F64] = cast_##from##_f64, [MN_BF16] = cast_##from##_bf16,     \
-  [MN_I32] = cast_##from##_i32, [MN_I64] = cast_##from##_i64, [MN_BOOL] = cast_##from##_bool
-#define cast_f32_f32 copy4
+#define NUMERIC(P)                                                                                                                         \
+  [MN_EW_NEG] = P##_neg, [MN_EW_ABS] = P##_abs, [MN_EW_SIGN] = P##_sign, [MN_EW_FLOOR] = P##_floor, [MN_EW_ADD] = P##_add,                 \
+  [MN_EW_SUB] = P##_sub, [MN_EW_MUL] = P##_mul, [MN_EW_DIV] = P##_div, [MN_EW_MAXIMUM] = P##_maximum, [MN_EW_MINIMUM] = P##_minimum,       \
+  [MN_EW_POW] = P##_pow, [MN_EW_MOD] = P##_mod, [MN_EW_LT] = P##_lt, [MN_EW_LE] = P##_le, [MN_EW_EQ] = P##_eq, [MN_EW_SELECT] = P##_select
+#define REAL(P)                                                                                                                            \
+  [MN_EW_SQRT] = P##_sqrt, [MN_EW_RSQRT] = P##_rsqrt, [MN_EW_RECIP] = P##_recip, [MN_EW_EXP] = P##_exp, [MN_EW_LOG] = P##_log,             \
+  [MN_EW_LOG1P] = P##_log1p, [MN_EW_SIN] = P##_sin, [MN_EW_COS] = P##_cos, [MN_EW_TANH] = P##_tanh, [MN_EW_SIGMOID] = P##_sigmoid,         \
+  [MN_EW_ERF] = P##_erf, [MN_EW_SOFTPLUS] = P##_softplus, [MN_EW_SILU] = P##_silu, [MN_EW_SILU_SLOPE] = P##_silu_slope
+#define CAST_ROW(from)                                                                                                                     \
+  [MN_F32] = cast_##from##_f32, [MN_F64] = cast_##from##_f64, [MN_BF16] = cast_##from##_bf16, [MN_I32] = cast_##from##_i32,                \
+  [MN_I64] = cast_##from##_i64, [MN_BOOL] = cast_##from##_bool
+#define cast_f32_f32   copy4
 #define cast_bf16_bf16 copy2
 #define cast_bool_bool copy1
 
-const mn_ew_vec MN_ISA_NAME(mn_ew_table) = {
-    .f32 = {NUMERIC(f32), REAL(f32)},
-    .f64 = {NUMERIC(f64), REAL(f64)},
-    .i32 = {NUMERIC(i32)},
-    .i64 = {NUMERIC(i64)},
-    .boolean = {[MN_EW_NOT] = bool_not, [MN_EW_AND] = bool_and, [MN_EW_OR] = bool_or, [MN_EW_EQ] = bool_eq,
-                [MN_EW_LT] = bool_lt, [MN_EW_LE] = bool_le, [MN_EW_SELECT] = bool_select},
-    .fma_f32 = f32_fma,
-    .cast = {[MN_F32] = {CAST_ROW(f32)}, [MN_F64] = {CAST_ROW(f64)}, [MN_BF16] = {CAST_ROW(bf16)},
-             [MN_I32] = {CAST_ROW(i32)}, [MN_I64] = {CAST_ROW(i64)}, [MN_BOOL] = {CAST_ROW(bool)}},
-    .round_bf16 = f32_round_bf16,
-    .spread = {spread_1, spread_2, spread_4, spread_8, spread_bf16},
+        const mn_ew_vec MN_ISA_NAME(mn_ew_table) = {
+            .f32 = {NUMERIC(f32), REAL(f32)},
+            .f64 = {NUMERIC(f64), REAL(f64)},
+            .i32 = {NUMERIC(i32)},
+            .i64 = {NUMERIC(i64)},
+            .boolean = {[MN_EW_NOT] = bool_not,
+                        [MN_EW_AND] = bool_and,
+                        [MN_EW_OR] = bool_or,
+                        [MN_EW_EQ] = bool_eq,
+                        [MN_EW_LT] = bool_lt,
+                        [MN_EW_LE] = bool_le,
+                        [MN_EW_SELECT] = bool_select},
+            .fma_f32 = f32_fma,
+            .cast = {[MN_F32] = {CAST_ROW(f32)},
+                     [MN_F64] = {CAST_ROW(f64)},
+                     [MN_BF16] = {CAST_ROW(bf16)},
+                     [MN_I32] = {CAST_ROW(i32)},
+                     [MN_I64] = {CAST_ROW(i64)},
+                     [MN_BOOL] = {CAST_ROW(bool)}},
+            .round_bf16 = f32_round_bf16,
+            .spread = {spread_1, spread_2, spread_4, spread_8, spread_bf16},
 };

@@ -10,26 +10,26 @@ static void scale_or_clear(int64_t M, int64_t N, float *C, int64_t ldc, bool acc
 }
 
 /* ---- small f32: B in place where its rows are dense, else packed by panels --------------------------------------- */
-typedef void (*direct_fn)(int64_t K, const float *A, int64_t a_rs, int64_t a_cs, const float *B, int64_t ldb,
-                          const tile_out *o, int64_t tail);
-#define DIRECT(mr, nv)                                                                                                 \
-  static void direct_##mr##_##nv##_0(int64_t K, const float *A, int64_t a_rs, int64_t a_cs, const float *B,            \
-                                     int64_t ldb, const tile_out *o, int64_t tail) {                                   \
-    direct_tile(mr, nv, false, K, A, a_rs, a_cs, B, ldb, o, tail);                                                     \
-  }                                                                                                                    \
-  static void direct_##mr##_##nv##_1(int64_t K, const float *A, int64_t a_rs, int64_t a_cs, const float *B,            \
-                                     int64_t ldb, const tile_out *o, int64_t tail) {                                   \
-    direct_tile(mr, nv, true, K, A, a_rs, a_cs, B, ldb, o, tail);                                                      \
+typedef void (*direct_fn)(int64_t K, const float *A, int64_t a_rs, int64_t a_cs, const float *B, int64_t ldb, const tile_out *o,
+                          int64_t tail);
+#define DIRECT(mr, nv)                                                                                                                     \
+  static void direct_##mr##_##nv##_0(int64_t K, const float *A, int64_t a_rs, int64_t a_cs, const float *B, int64_t ldb,                   \
+                                     const tile_out *o, int64_t tail) {                                                                    \
+    direct_tile(mr, nv, false, K, A, a_rs, a_cs, B, ldb, o, tail);                                                                         \
+  }                                                                                                                                        \
+  static void direct_##mr##_##nv##_1(int64_t K, const float *A, int64_t a_rs, int64_t a_cs, const float *B, int64_t ldb,                   \
+                                     const tile_out *o, int64_t tail) {                                                                    \
+    direct_tile(mr, nv, true, K, A, a_rs, a_cs, B, ldb, o, tail);                                                                          \
   }
-#define ROW(mr, nv)                                                                                                    \
+#define ROW(mr, nv)                                                                                                                        \
   { direct_##mr##_##nv##_0, direct_##mr##_##nv##_1 }
 #if defined(MN_VEC_512)
 #define DIRECTS(mr) DIRECT(mr, 1) DIRECT(mr, 2) DIRECT(mr, 3) DIRECT(mr, 4)
-#define ROWS(mr)                                                                                                       \
+#define ROWS(mr)                                                                                                                           \
   { ROW(mr, 1), ROW(mr, 2), ROW(mr, 3), ROW(mr, 4) }
 #else
 #define DIRECTS(mr) DIRECT(mr, 1) DIRECT(mr, 2)
-#define ROWS(mr)                                                                                                       \
+#define ROWS(mr)                                                                                                                           \
   { ROW(mr, 1), ROW(mr, 2) }
 #endif
 DIRECTS(1)
@@ -37,20 +37,21 @@ DIRECTS(2)
 DIRECTS(3)
 DIRECTS(4)
 #if defined(MN_VEC_512) || defined(MN_VEC_256)
-    DIRECTS(5) DIRECTS(6)
+DIRECTS(5)
+DIRECTS(6)
 #endif
-        static const direct_fn direct[SMR][SNV][2] = {
-            ROWS(1), ROWS(2), ROWS(3), ROWS(4),
+static const direct_fn direct[SMR][SNV][2] = {
+    ROWS(1), ROWS(2), ROWS(3), ROWS(4),
 #if defined(MN_VEC_512) || defined(MN_VEC_256)
-            ROWS(5), ROWS(6),
+    ROWS(5), ROWS(6),
 #endif
 };
 
 enum { SNR = SNV * VW, SMALL_KC = 256 };
 
 /* one panel of at most SNR columns, B's rows dense */
-static void direct_panel(int64_t M, int64_t n, int64_t K, const float *A, int64_t a_rs, int64_t a_cs, const float *B,
-                         int64_t ldb, tile_out o) {
+static void direct_panel(int64_t M, int64_t n, int64_t K, const float *A, int64_t a_rs, int64_t a_cs, const float *B, int64_t ldb,
+                         tile_out o) {
   const int64_t nv = (n + VW - 1) / VW, tail = n - (nv - 1) * VW;
   const direct_fn full = direct[SMR - 1][nv - 1][tail < VW];
   int64_t i = 0;
@@ -59,8 +60,8 @@ static void direct_panel(int64_t M, int64_t n, int64_t K, const float *A, int64_
   if (i < M) direct[M - i - 1][nv - 1][tail < VW](K, A + i * a_rs, a_rs, a_cs, B, ldb, &o, tail);
 }
 
-static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t a_rs, int64_t a_cs,
-                      const float *B, int64_t b_rs, int64_t b_cs, float *C, int64_t ldc, bool accumulate) {
+static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t a_rs, int64_t a_cs, const float *B,
+                      int64_t b_rs, int64_t b_cs, float *C, int64_t ldc, bool accumulate) {
   if (K <= 0) {
     scale_or_clear(M, N, C, ldc, accumulate);
     return;
@@ -87,34 +88,27 @@ enum { KC = 384, GROUP = 8 }; /* units of K in a slice, tiles in a group: B and 
 
 /* ---- tiles: whole, and the smaller ones at the edges ------------------------------------------------------------- */
 enum { HALF = MR / 2 + 1, A_UNIT = AP * 4 };
-typedef void (*tile_fn)(int64_t U, const char *a, int64_t lane, const uint32_t *b, const tile_out *o, int64_t rows,
-                        int64_t cols);
-#define PACKED(name, kind)                                                                                             \
-  static void name(int64_t U, const char *a, int64_t lane, const uint32_t *b, const tile_out *o, int64_t rows,         \
-                   int64_t cols) {                                                                                     \
-    const float *y = (const float *)b;                                                                                 \
-    (void)lane;                                                                                                        \
-    if (cols > VW) {                                                                                                   \
-      if (rows > HALF)                                                                                                 \
-        block_tile(kind, MR, NV, U, a, 4, A_UNIT, y, o, rows, cols);                                                   \
-      else                                                                                                             \
-        block_tile(kind, HALF, NV, U, a, 4, A_UNIT, y, o, rows, cols);                                                 \
-    } else {                                                                                                           \
-      if (rows > HALF)                                                                                                 \
-        block_tile(kind, MR, 1, U, a, 4, A_UNIT, y, o, rows, cols);                                                    \
-      else                                                                                                             \
-        block_tile(kind, HALF, 1, U, a, 4, A_UNIT, y, o, rows, cols);                                                  \
-    }                                                                                                                  \
+typedef void (*tile_fn)(int64_t U, const char *a, int64_t lane, const uint32_t *b, const tile_out *o, int64_t rows, int64_t cols);
+#define PACKED(name, kind)                                                                                                                 \
+  static void name(int64_t U, const char *a, int64_t lane, const uint32_t *b, const tile_out *o, int64_t rows, int64_t cols) {             \
+    const float *y = (const float *)b;                                                                                                     \
+    (void)lane;                                                                                                                            \
+    if (cols > VW) {                                                                                                                       \
+      if (rows > HALF) block_tile(kind, MR, NV, U, a, 4, A_UNIT, y, o, rows, cols);                                                        \
+      else block_tile(kind, HALF, NV, U, a, 4, A_UNIT, y, o, rows, cols);                                                                  \
+    } else {                                                                                                                               \
+      if (rows > HALF) block_tile(kind, MR, 1, U, a, 4, A_UNIT, y, o, rows, cols);                                                         \
+      else block_tile(kind, HALF, 1, U, a, 4, A_UNIT, y, o, rows, cols);                                                                   \
+    }                                                                                                                                      \
   }
 PACKED(packed_f32, UNIT_F32)
 PACKED(packed_bf16, BF16_UNIT)
 
 /* All MR rows of A where they lie: dense rows `pitch` bytes apart, or rows side by side with units `pitch` bytes apart */
-#define IN_PLACE(name, kind, lane, unit)                                                                               \
-  static void name(int64_t U, const char *a, int64_t pitch, const uint32_t *b, const tile_out *o, int64_t rows,        \
-                   int64_t cols) {                                                                                     \
-    if (cols > VW) block_tile(kind, MR, NV, U, a, lane, unit, (const float *)b, o, rows, cols);                        \
-    else block_tile(kind, MR, 1, U, a, lane, unit, (const float *)b, o, rows, cols);                                   \
+#define IN_PLACE(name, kind, lane, unit)                                                                                                   \
+  static void name(int64_t U, const char *a, int64_t pitch, const uint32_t *b, const tile_out *o, int64_t rows, int64_t cols) {            \
+    if (cols > VW) block_tile(kind, MR, NV, U, a, lane, unit, (const float *)b, o, rows, cols);                                            \
+    else block_tile(kind, MR, 1, U, a, lane, unit, (const float *)b, o, rows, cols);                                                       \
   }
 IN_PLACE(rows_f32, UNIT_F32, pitch, 4)
 IN_PLACE(rows_bf16, BF16_UNIT, pitch, 4)
@@ -145,12 +139,11 @@ typedef struct ahead {
   int64_t row;                    /* bytes from one row to the next */
 } ahead;
 /* Lanes along memory (lane_stride 1): a row is one k, and a unit of K takes `per_unit` of them. Else a row is a lane. */
-static ahead ahead_of(const void *at, int64_t size, int64_t lanes, int64_t lane_stride, int64_t K, int64_t k_stride,
-                      int64_t per_unit) {
+static ahead ahead_of(const void *at, int64_t size, int64_t lanes, int64_t lane_stride, int64_t K, int64_t k_stride, int64_t per_unit) {
   enum { LINE = 64 };
   if (K <= 0 || (k_stride != 1 && lane_stride != 1)) return (ahead){.at = at};
   const int64_t lines = (size * (lane_stride == 1 ? lanes : K) + 2 * LINE - 2) / LINE, /* wherever it begins */
-                row = size * (lane_stride == 1 ? k_stride : lane_stride);
+      row = size * (lane_stride == 1 ? k_stride : lane_stride);
   if (lane_stride != 1 && lanes < K / per_unit) return (ahead){.at = at}; /* a column would end too soon */
   if (lane_stride != 1) per_unit = 1;
   return (ahead){at, lines * per_unit, lines, row * per_unit, row};
@@ -172,12 +165,10 @@ static void ask_for_rows(tile_out *o, const char *at, int64_t pitch, int64_t byt
 }
 
 /* A: tiles of MR rows in panels AP wide; n: all rows that can be read, so that most panels are whole vectors */
-typedef void (*pack_fn)(uint32_t *dst, int64_t panels, int64_t panel_size, int64_t n, int64_t K, const void *src,
-                        int64_t rs, int64_t cs);
-#define PACK(name, kind, W, step, w_stride, k_stride)                                                                  \
-  static void name(uint32_t *dst, int64_t panels, int64_t panel_size, int64_t n, int64_t K, const void *src,           \
-                   int64_t rs, int64_t cs) {                                                                           \
-    pack(kind, W, step, dst, panels, panel_size, n, K, src, w_stride, k_stride);                                       \
+typedef void (*pack_fn)(uint32_t *dst, int64_t panels, int64_t panel_size, int64_t n, int64_t K, const void *src, int64_t rs, int64_t cs);
+#define PACK(name, kind, W, step, w_stride, k_stride)                                                                                      \
+  static void name(uint32_t *dst, int64_t panels, int64_t panel_size, int64_t n, int64_t K, const void *src, int64_t rs, int64_t cs) {     \
+    pack(kind, W, step, dst, panels, panel_size, n, K, src, w_stride, k_stride);                                                           \
   }
 PACK(pack_a_f32, UNIT_F32, AP, MR, rs, cs)
 PACK(pack_a_bf16, BF16_UNIT, AP, MR, rs, cs)
@@ -207,9 +198,7 @@ static block_plan plan_block(const mn_product *p) {
 
 static size_t block_scratch(const mn_product *p) {
   const block_plan b = plan_block(p);
-  return sizeof(float) *
-             (size_t)(b.units * (GROUP * AP + b.panels * NR) + (b.sum_apart ? p->M * mn_align((size_t)p->N, 16) : 0)) +
-         64;
+  return sizeof(float) * (size_t)(b.units * (GROUP * AP + b.panels * NR) + (b.sum_apart ? p->M * mn_align((size_t)p->N, 16) : 0)) + 64;
 }
 
 static void block(const mn_product *p, void *scratch) {
@@ -220,11 +209,10 @@ static void block(const mn_product *p, void *scratch) {
   const size_t size = p->bf16 ? 2 : 4;
   const pack_fn pack_a = p->bf16 ? pack_a_bf16 : pack_a_f32, pack_b = p->bf16 ? pack_b_bf16 : pack_b_f32;
   const a_reading reading = reading_of(p);
-  const tile_fn packed = p->bf16 ? packed_bf16 : packed_f32,
-                in_place = reading == PACKED_A           ? NULL
-                           : reading == COLUMNS_IN_PLACE ? columns_f32
-                           : p->bf16                     ? rows_bf16
-                                                         : rows_f32;
+  const tile_fn packed = p->bf16 ? packed_bf16 : packed_f32, in_place = reading == PACKED_A           ? NULL
+                                                                        : reading == COLUMNS_IN_PLACE ? columns_f32
+                                                                        : p->bf16                     ? rows_bf16
+                                                                                                      : rows_f32;
   const int64_t per_unit = p->bf16 ? BF16_PER_UNIT : 1;
   const int64_t pitch = (int64_t)size * (reading == COLUMNS_IN_PLACE ? p->a_cs : p->a_rs);
   tile_out o = {.ldc = p->ldc, .alpha = p->alpha};
@@ -239,8 +227,7 @@ static void block(const mn_product *p, void *scratch) {
     const int64_t kc = min64(plan.kc, p->K - k);
     const int64_t U = p->bf16 ? (kc + BF16_PER_UNIT - 1) / BF16_PER_UNIT : kc;
     o.mode = p->accumulate || k ? ADD_F32 : p->c_bf16 && !plan.sum_apart ? TO_BF16 : TO_F32;
-    const char *pa = (const char *)p->a + (int64_t)size * k * p->a_cs,
-               *pb = (const char *)p->b + (int64_t)size * k * p->b_rs;
+    const char *pa = (const char *)p->a + (int64_t)size * k * p->a_cs, *pb = (const char *)p->b + (int64_t)size * k * p->b_rs;
     const int64_t next_kc = min64(plan.kc, p->K - k - kc);
     const ahead next_b = ahead_of(pb + (int64_t)size * kc * p->b_rs, (int64_t)size, p->N, p->b_cs, next_kc, p->b_rs, per_unit);
     int64_t column = 0; /* of it */
@@ -250,15 +237,14 @@ static void block(const mn_product *p, void *scratch) {
       const char *rows = pa + (int64_t)size * i * p->a_rs;
       const bool here = in_place && i + MR <= p->M; /* the last rows are packed for themselves */
       const int64_t packs = in_place ? 0 : tile;
-      if (!here && packs == 0)
-        pack_a(a, in_place ? 1 : min64(GROUP, left), U * AP, p->M - i, kc, rows, p->a_rs, p->a_cs);
+      if (!here && packs == 0) pack_a(a, in_place ? 1 : min64(GROUP, left), U * AP, p->M - i, kc, rows, p->a_rs, p->a_cs);
       const char *from = here ? rows : (const char *)(a + packs * U * AP);
       /* what A will be read of then: a later tile of this slice, or one of the next slice */
       const int64_t later = MR * (in_place ? 1 : GROUP);
       const bool same = i + later < p->M;
-      const ahead next_a = ahead_of(same ? rows + (int64_t)size * later * p->a_rs
-                                         : pa + (int64_t)size * (kc * p->a_cs + packs * MR * p->a_rs),
-                                    (int64_t)size, MR, p->a_rs, same ? kc : next_kc, p->a_cs, per_unit);
+      const ahead next_a =
+          ahead_of(same ? rows + (int64_t)size * later * p->a_rs : pa + (int64_t)size * (kc * p->a_cs + packs * MR * p->a_rs),
+                   (int64_t)size, MR, p->a_rs, same ? kc : next_kc, p->a_cs, per_unit);
       for (int64_t j = 0; j < plan.panels; j++) {
         o.c = c + (int64_t)c_size * (i * o.ldc + j * NR);
         if (reading == ROWS_IN_PLACE && (pitch == kc * (int64_t)size || j < MR))
@@ -272,8 +258,7 @@ static void block(const mn_product *p, void *scratch) {
   } while (k < p->K);
   if (plan.sum_apart)
     for (int64_t i = 0; i < p->M; i++)
-      for (int64_t j = 0; j < p->N; j += VW)
-        write_vector(TO_BF16, p->c, i * p->ldc + j, vf_load(sum + i * o.ldc + j), p->N - j);
+      for (int64_t j = 0; j < p->N; j += VW) write_vector(TO_BF16, p->c, i * p->ldc + j, vf_load(sum + i * o.ldc + j), p->N - j);
 }
 
 const mn_gemm MN_ISA_NAME(mn_gemm_table) = {

@@ -24,8 +24,8 @@ typedef struct mn_product {
 typedef struct mn_gemm {
   /* C = alpha A B, or C += alpha A B. Made for M, N, K of some 1 .. 256, called many times: needs no scratch memory
    * (at most 96 KiB of stack), right for any size. Fastest when b_cs = 1 (f32). */
-  void (*small_f32)(int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t a_rs, int64_t a_cs,
-                    const float *B, int64_t b_rs, int64_t b_cs, float *C, int64_t ldc, bool accumulate);
+  void (*small_f32)(int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t a_rs, int64_t a_cs, const float *B, int64_t b_rs,
+                    int64_t b_cs, float *C, int64_t ldc, bool accumulate);
 
   /* f32 and bf16 through packed blocks, for larger products; scratch: 64-byte aligned, block_scratch(p) bytes. Meant for
    * M and N of up to some 512 at a time (B is packed whole for each slice of K); K is unlimited. */

@@ -140,8 +140,8 @@ INLINE uint32_t one_element(unit_kind kind, const void *src, int64_t at) {
 /* `panels` panels [U][W], W a multiple of VW, panel_size units apart, from an operand whose lane w, element k is
  * src[w*w_stride + k*k_stride], w < n, k < K. Panel p begins at lane p*step and takes what there is of the W lanes from
  * there on (with step < W, the last W - step lanes are those of the next panel, and not used). */
-INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels, int64_t panel_size, int64_t n, int64_t K,
-                 const void *src, int64_t w_stride, int64_t k_stride) {
+INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels, int64_t panel_size, int64_t n, int64_t K, const void *src,
+                 int64_t w_stride, int64_t k_stride) {
   const int per_unit = kind == UNIT_BF16_PAIR ? 2 : 1;
   const int64_t U = (K + per_unit - 1) / per_unit;
   const int64_t size = kind == UNIT_F32 ? 4 : 2;
@@ -199,8 +199,7 @@ INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels,
             const uint16_t *q = (const uint16_t *)row + first;
             x = (vu)(part >= VW ? vf_load_bf16(q) : vf_load_bf16n(q, part < 0 ? 0 : (int)part));
             if (kind == UNIT_BF16_PAIR) x >>= 16;
-            if (pair)
-              x |= (vu)(part >= VW ? vf_load_bf16(q + k_stride) : vf_load_bf16n(q + k_stride, part < 0 ? 0 : (int)part));
+            if (pair) x |= (vu)(part >= VW ? vf_load_bf16(q + k_stride) : vf_load_bf16n(q + k_stride, part < 0 ? 0 : (int)part));
           }
           vu_store(d + w, x);
         }
@@ -243,8 +242,8 @@ INLINE void write_vector(tile_mode mode, void *c, int64_t at, vf x, int64_t n) {
   }
 }
 /* rows x cols of the registers c[mr][nv] (of `width` vectors a row) */
-INLINE void write_tile(tile_mode mode, const int mr, const int nv, const vf *c, const int width, const tile_out *o,
-                       int64_t rows, int64_t cols) {
+INLINE void write_tile(tile_mode mode, const int mr, const int nv, const vf *c, const int width, const tile_out *o, int64_t rows,
+                       int64_t cols) {
   const vf alpha = vf_set1(o->alpha);
   const int64_t ldc = o->ldc;
   void *out = o->c;
@@ -263,24 +262,24 @@ INLINE void write_tile(tile_mode mode, const int mr, const int nv, const vf *c, 
     }
   }
 }
-#define WRITE_TILE(mr, nv, c, width, o, rows, cols)                                                                    \
-  do {                                                                                                                 \
-    if ((o)->mode == TO_F32) write_tile(TO_F32, mr, nv, c, width, o, rows, cols);                                      \
-    else if ((o)->mode == ADD_F32) write_tile(ADD_F32, mr, nv, c, width, o, rows, cols);                               \
-    else write_tile(TO_BF16, mr, nv, c, width, o, rows, cols);                                                         \
+#define WRITE_TILE(mr, nv, c, width, o, rows, cols)                                                                                        \
+  do {                                                                                                                                     \
+    if ((o)->mode == TO_F32) write_tile(TO_F32, mr, nv, c, width, o, rows, cols);                                                          \
+    else if ((o)->mode == ADD_F32) write_tile(ADD_F32, mr, nv, c, width, o, rows, cols);                                                   \
+    else write_tile(TO_BF16, mr, nv, c, width, o, rows, cols);                                                                             \
   } while (0)
 
 /* ---- the micro-kernel of packed panels of B ---- rows <= MR of A times B [U][NR]; (nv-1)*VW < cols <= nv*VW. A's units
  * are `lane` bytes apart from row to row and `unit` bytes along k: a packed panel [U][AP], or the operand where it lies. */
 enum { TRIPLES = (MR + 2) / 3 };
-typedef struct block_at { /* where a tile stands along k */
+typedef struct block_at {   /* where a tile stands along k */
   const char *row[TRIPLES]; /* rows 3i, 3i + 1 and 3i + 2 are none, one and two strides from a pointer: few registers */
   const float *b;
 } block_at;
 
 /* n more units. Meanwhile memory is asked for, `step` bytes further each time: two lines to be written, or one to be read. */
-INLINE void block_units(unit_kind kind, const int mr, const int nv, int64_t n, vf *c, block_at *at, const int64_t lane,
-                        const int64_t unit, const bool to_write, const char *next, int64_t step) {
+INLINE void block_units(unit_kind kind, const int mr, const int nv, int64_t n, vf *c, block_at *at, const int64_t lane, const int64_t unit,
+                        const bool to_write, const char *next, int64_t step) {
   for (int64_t u = 0; u < n; u++, at->b += NR, next += step) {
     vf bv[NV];
     UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(at->b + j * VW);
@@ -301,8 +300,8 @@ INLINE void block_units(unit_kind kind, const int mr, const int nv, int64_t n, v
   }
 }
 
-INLINE void block_tile(unit_kind kind, const int mr, const int nv, int64_t U, const char *a, const int64_t lane,
-                       const int64_t unit, const float *b, const tile_out *o, int64_t rows, int64_t cols) {
+INLINE void block_tile(unit_kind kind, const int mr, const int nv, int64_t U, const char *a, const int64_t lane, const int64_t unit,
+                       const float *b, const tile_out *o, int64_t rows, int64_t cols) {
   vf c[MR * NV];
   block_at at = {.b = b};
   UNROLL for (int i = 0; i < mr * nv; i++) c[i] = (vf){0};
@@ -314,8 +313,8 @@ INLINE void block_tile(unit_kind kind, const int mr, const int nv, int64_t U, co
 }
 
 /* ---- the micro-kernel without packing ---- mr rows of A (any strides) times B (rows dense, ldb apart), f32 */
-INLINE void direct_tile(const int mr, const int nv, const bool edge, int64_t K, const float *A, int64_t a_rs,
-                        int64_t a_cs, const float *B, int64_t ldb, const tile_out *o, int64_t tail) {
+INLINE void direct_tile(const int mr, const int nv, const bool edge, int64_t K, const float *A, int64_t a_rs, int64_t a_cs, const float *B,
+                        int64_t ldb, const tile_out *o, int64_t tail) {
   vf c[SMR * SNV];
   UNROLL for (int i = 0; i < mr * nv; i++) c[i] = (vf){0};
   for (int64_t k = 0; k < K; k++, A += a_cs, B += ldb) {

@@ -72,18 +72,14 @@ static void add_parts(int64_t n, int64_t parts, int64_t step, const float *x, bo
   for (; i + MN_VL <= n; i += MN_VL) {
     vf sum = vf_load(x + i);
     for (int64_t p = 1; p < parts; p++) sum += vf_load(x + p * step + i);
-    if (bf16)
-      vf_store_bf16((uint16_t *)out + i, sum);
-    else
-      vf_store((float *)out + i, sum);
+    if (bf16) vf_store_bf16((uint16_t *)out + i, sum);
+    else vf_store((float *)out + i, sum);
   }
   for (; i < n; i++) {
     float sum = x[i];
     for (int64_t p = 1; p < parts; p++) sum += x[p * step + i];
-    if (bf16)
-      ((uint16_t *)out)[i] = bf16_from_f32(sum);
-    else
-      ((float *)out)[i] = sum;
+    if (bf16) ((uint16_t *)out)[i] = bf16_from_f32(sum);
+    else ((float *)out)[i] = sum;
   }
 }
 

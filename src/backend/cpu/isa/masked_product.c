@@ -29,8 +29,7 @@ static size_t scratch_size(const mn_masked_args *a) {
 static const void *row(const mn_masked_matrix *m, int64_t i, int64_t j) {
   return (const char *)m->data + (i * m->stride + j) * (m->bf16 ? 2 : 4);
 }
-static void rows_in(float *dst, int64_t ld, const mn_masked_matrix *m, int64_t i0, int64_t n, int64_t j0,
-                    int64_t width) {
+static void rows_in(float *dst, int64_t ld, const mn_masked_matrix *m, int64_t i0, int64_t n, int64_t j0, int64_t width) {
   for (int64_t i = 0; i < n; i++) tile_row_in(dst + i * ld, row(m, i0 + i, j0), m->bf16, width);
 }
 

@@ -37,26 +37,26 @@ static inline void square8(uint16_t *y, int64_t ys, const uint16_t *x, int64_t x
 
 /* Columns in blocks, so that the lines of x that one block reads stay in the cache from one run of rows to the next. */
 enum { BLOCK = 64 };
-#define TRANSPOSE(T, WIDTH, SQUARE)                                                                                    \
-  static void transpose_##T(void *py, int64_t ys, const void *px, int64_t xs, int64_t rows, int64_t columns) {         \
-    T *y = py;                                                                                                         \
-    const T *x = px;                                                                                                   \
-    for (int64_t c0 = 0; c0 < columns; c0 += BLOCK) {                                                                  \
-      int64_t c1 = c0 + BLOCK < columns ? c0 + BLOCK : columns, r = 0;                                                 \
-      for (; r + (WIDTH) <= rows; r += (WIDTH)) {                                                                      \
-        int64_t c = c0;                                                                                                \
-        for (; c + (WIDTH) <= c1; c += (WIDTH)) SQUARE(y + r * ys + c, ys, x + c * xs + r, xs);                        \
-        for (; c < c1; c++)                                                                                            \
-          for (int i = 0; i < (WIDTH); i++) y[(r + i) * ys + c] = x[c * xs + r + i];                                   \
-      }                                                                                                                \
-      for (; r < rows; r++)                                                                                            \
-        for (int64_t c = c0; c < c1; c++) y[r * ys + c] = x[c * xs + r];                                               \
-    }                                                                                                                  \
+#define TRANSPOSE(T, WIDTH, SQUARE)                                                                                                        \
+  static void transpose_##T(void *py, int64_t ys, const void *px, int64_t xs, int64_t rows, int64_t columns) {                             \
+    T *y = py;                                                                                                                             \
+    const T *x = px;                                                                                                                       \
+    for (int64_t c0 = 0; c0 < columns; c0 += BLOCK) {                                                                                      \
+      int64_t c1 = c0 + BLOCK < columns ? c0 + BLOCK : columns, r = 0;                                                                     \
+      for (; r + (WIDTH) <= rows; r += (WIDTH)) {                                                                                          \
+        int64_t c = c0;                                                                                                                    \
+        for (; c + (WIDTH) <= c1; c += (WIDTH)) SQUARE(y + r * ys + c, ys, x + c * xs + r, xs);                                            \
+        for (; c < c1; c++)                                                                                                                \
+          for (int i = 0; i < (WIDTH); i++) y[(r + i) * ys + c] = x[c * xs + r + i];                                                       \
+      }                                                                                                                                    \
+      for (; r < rows; r++)                                                                                                                \
+        for (int64_t c = c0; c < c1; c++) y[r * ys + c] = x[c * xs + r];                                                                   \
+    }                                                                                                                                      \
   }
-#define SQUARE1(T)                                                                                                     \
-  static inline void square1_##T(T *y, int64_t ys, const T *x, int64_t xs) {                                           \
-    for (int c = 0; c < 4; c++)                                                                                        \
-      for (int r = 0; r < 4; r++) y[r * ys + c] = x[c * xs + r];                                                       \
+#define SQUARE1(T)                                                                                                                         \
+  static inline void square1_##T(T *y, int64_t ys, const T *x, int64_t xs) {                                                               \
+    for (int c = 0; c < 4; c++)                                                                                                            \
+      for (int r = 0; r < 4; r++) y[r * ys + c] = x[c * xs + r];                                                                           \
   }
 SQUARE1(uint8_t)
 SQUARE1(uint64_t)

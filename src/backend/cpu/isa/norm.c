@@ -4,45 +4,45 @@
 #include "backend/cpu/isa/vecmath.h"
 
 /* The body sees i, the first element, and n, how many of the vector's lanes are elements: a constant but at the end. */
-#define FOR_VECTORS(D, ...)                                                                                            \
-  do {                                                                                                                 \
-    int64_t i = 0;                                                                                                     \
-    for (; i + MN_VL <= (D); i += MN_VL) {                                                                             \
-      const int n = MN_VL;                                                                                             \
-      __VA_ARGS__                                                                                                      \
-    }                                                                                                                  \
-    if (i < (D)) {                                                                                                     \
-      const int n = (int)((D)-i);                                                                                      \
-      __VA_ARGS__                                                                                                      \
-    }                                                                                                                  \
+#define FOR_VECTORS(D, ...)                                                                                                                \
+  do {                                                                                                                                     \
+    int64_t i = 0;                                                                                                                         \
+    for (; i + MN_VL <= (D); i += MN_VL) {                                                                                                 \
+      const int n = MN_VL;                                                                                                                 \
+      __VA_ARGS__                                                                                                                          \
+    }                                                                                                                                      \
+    if (i < (D)) {                                                                                                                         \
+      const int n = (int)((D)-i);                                                                                                          \
+      __VA_ARGS__                                                                                                                          \
+    }                                                                                                                                      \
   } while (0)
 
 /* The same for bodies that sum: into sums[k], as one sum alone would wait for its own latency. */
 enum { SUMS = 4 };
-#define FOR_SUMS(D, ...)                                                                                               \
-  do {                                                                                                                 \
-    int64_t at = 0;                                                                                                    \
-    for (; at + SUMS * MN_VL <= (D); at += SUMS * MN_VL)                                                               \
-      for (int k = 0; k < SUMS; k++) {                                                                                 \
-        const int64_t i = at + k * MN_VL;                                                                              \
-        const int n = MN_VL;                                                                                           \
-        __VA_ARGS__                                                                                                    \
-      }                                                                                                                \
-    enum { k = 0 };                                                                                                    \
-    for (; at + MN_VL <= (D); at += MN_VL) {                                                                           \
-      const int64_t i = at;                                                                                            \
-      const int n = MN_VL;                                                                                             \
-      __VA_ARGS__                                                                                                      \
-    }                                                                                                                  \
-    if (at < (D)) {                                                                                                    \
-      const int64_t i = at;                                                                                            \
-      const int n = (int)((D)-at);                                                                                     \
-      __VA_ARGS__                                                                                                      \
-    }                                                                                                                  \
+#define FOR_SUMS(D, ...)                                                                                                                   \
+  do {                                                                                                                                     \
+    int64_t at = 0;                                                                                                                        \
+    for (; at + SUMS * MN_VL <= (D); at += SUMS * MN_VL)                                                                                   \
+      for (int k = 0; k < SUMS; k++) {                                                                                                     \
+        const int64_t i = at + k * MN_VL;                                                                                                  \
+        const int n = MN_VL;                                                                                                               \
+        __VA_ARGS__                                                                                                                        \
+      }                                                                                                                                    \
+    enum { k = 0 };                                                                                                                        \
+    for (; at + MN_VL <= (D); at += MN_VL) {                                                                                               \
+      const int64_t i = at;                                                                                                                \
+      const int n = MN_VL;                                                                                                                 \
+      __VA_ARGS__                                                                                                                          \
+    }                                                                                                                                      \
+    if (at < (D)) {                                                                                                                        \
+      const int64_t i = at;                                                                                                                \
+      const int n = (int)((D)-at);                                                                                                         \
+      __VA_ARGS__                                                                                                                          \
+    }                                                                                                                                      \
   } while (0)
-#define NO_SUMS                                                                                                        \
-  {                                                                                                                    \
-    {0}, {0}, {0}, { 0 }                                                                                               \
+#define NO_SUMS                                                                                                                            \
+  {                                                                                                                                        \
+    {0}, {0}, {0}, { 0 }                                                                                                                   \
   }
 MN_INLINE float total(const vf s[SUMS]) { return vf_sum((s[0] + s[1]) + (s[2] + s[3])); }
 
@@ -52,19 +52,13 @@ MN_INLINE vf load(mn_dtype t, const void *p, int64_t i, int n) {
 }
 MN_INLINE void store(mn_dtype t, void *p, int64_t i, vf x, int n) {
   if (t == MN_F32) {
-    if (n == MN_VL)
-      vf_store((float *)p + i, x);
-    else
-      vf_storen((float *)p + i, x, n);
-  } else if (n == MN_VL)
-    vf_store_bf16((uint16_t *)p + i, x);
-  else
-    vf_store_bf16n((uint16_t *)p + i, x, n);
+    if (n == MN_VL) vf_store((float *)p + i, x);
+    else vf_storen((float *)p + i, x, n);
+  } else if (n == MN_VL) vf_store_bf16((uint16_t *)p + i, x);
+  else vf_store_bf16n((uint16_t *)p + i, x, n);
 }
 MN_INLINE vf only(vf x, int n) { return n == MN_VL ? x : vf_select(vm_first(n), x, vf_zero()); } /* others 0 */
-MN_INLINE void *row(mn_dtype t, const void *p, int64_t elements) {
-  return (char *)p + elements * (t == MN_F32 ? 4 : 2);
-}
+MN_INLINE void *row(mn_dtype t, const void *p, int64_t elements) { return (char *)p + elements * (t == MN_F32 ? 4 : 2); }
 #define F32(p, i, n) load(MN_F32, p, i, n)
 
 /* ---- norm ------------------------------------------------------------------------------------------------------- */
@@ -85,41 +79,34 @@ MN_INLINE void norm_row(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype xt, m
   vf scale = vf_set1(1.0f / sqrtf(s + a->eps)), m = vf_set1(mean);
 #define XHAT ((kind == MN_NORM_LAYER ? load(xt, x, i, n) - m : load(xt, x, i, n)) * scale)
   const float *w = a->weight, *b = a->bias;
-  if (w && b)
-    FOR_VECTORS(D, store(yt, y, i, vf_fma(XHAT, F32(w, i, n), F32(b, i, n)), n););
-  else if (w)
-    FOR_VECTORS(D, store(yt, y, i, XHAT * F32(w, i, n), n););
-  else if (b)
-    FOR_VECTORS(D, store(yt, y, i, XHAT + F32(b, i, n), n););
-  else
-    FOR_VECTORS(D, store(yt, y, i, XHAT, n););
+  if (w && b) FOR_VECTORS(D, store(yt, y, i, vf_fma(XHAT, F32(w, i, n), F32(b, i, n)), n););
+  else if (w) FOR_VECTORS(D, store(yt, y, i, XHAT * F32(w, i, n), n););
+  else if (b) FOR_VECTORS(D, store(yt, y, i, XHAT + F32(b, i, n), n););
+  else FOR_VECTORS(D, store(yt, y, i, XHAT, n););
 #undef XHAT
 }
 
 /* With g = dy * weight and M = D (1 for L2):
  *     dx = scale * (g - [LAYER: mean g] - xhat * sum(g xhat) / M),  dweight += dy * xhat,  dbias += dy */
-MN_INLINE void norm_grad_row(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, const void *x,
-                             const void *dy, void *dx) {
+MN_INLINE void norm_grad_row(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, const void *x, const void *dy, void *dx) {
   int64_t D = a->D;
   const float *w = a->weight;
   vf sum_x[SUMS] = NO_SUMS, sum_g[SUMS] = NO_SUMS, squares[SUMS] = NO_SUMS, products[SUMS] = NO_SUMS;
   float mean = 0, mean_g = 0;
   if (kind == MN_NORM_LAYER) {
-    FOR_SUMS(D, vf g = load(yt, dy, i, n); sum_x[k] += load(xt, x, i, n);
-             sum_g[k] = w ? vf_fma(g, F32(w, i, n), sum_g[k]) : sum_g[k] + g;);
+    FOR_SUMS(D, vf g = load(yt, dy, i, n); sum_x[k] += load(xt, x, i, n); sum_g[k] = w ? vf_fma(g, F32(w, i, n), sum_g[k]) : sum_g[k] + g;);
     mean = total(sum_x) / (float)D;
     mean_g = total(sum_g) / (float)D;
   }
   vf m = vf_set1(mean);
-  FOR_SUMS(D, vf v = load(xt, x, i, n); if (kind == MN_NORM_LAYER) v = only(v - m, n); vf g = load(yt, dy, i, n);
-           if (w) g *= F32(w, i, n); squares[k] = vf_fma(v, v, squares[k]); products[k] = vf_fma(g, v, products[k]););
+  FOR_SUMS(D, vf v = load(xt, x, i, n); if (kind == MN_NORM_LAYER) v = only(v - m, n); vf g = load(yt, dy, i, n); if (w) g *= F32(w, i, n);
+           squares[k] = vf_fma(v, v, squares[k]); products[k] = vf_fma(g, v, products[k]););
   float M = kind == MN_NORM_L2 ? 1.0f : (float)D;
   float scale = 1.0f / sqrtf(total(squares) / M + a->eps);
   vf s = vf_set1(scale), c = vf_set1(scale * scale * total(products) / M), mg = vf_set1(scale * mean_g);
   float *dw = a->dweight, *db = a->dbias;
-  FOR_VECTORS(D, vf xhat = (kind == MN_NORM_LAYER ? load(xt, x, i, n) - m : load(xt, x, i, n)) * s;
-              vf d = load(yt, dy, i, n); vf g = s * (w ? d * F32(w, i, n) : d);
-              if (dw) store(MN_F32, dw, i, vf_fma(d, xhat, F32(dw, i, n)), n);
+  FOR_VECTORS(D, vf xhat = (kind == MN_NORM_LAYER ? load(xt, x, i, n) - m : load(xt, x, i, n)) * s; vf d = load(yt, dy, i, n);
+              vf g = s * (w ? d * F32(w, i, n) : d); if (dw) store(MN_F32, dw, i, vf_fma(d, xhat, F32(dw, i, n)), n);
               if (db) store(MN_F32, db, i, F32(db, i, n) + d, n); if (kind == MN_NORM_LAYER) g -= mg;
               store(xt, dx, i, vf_fnma(xhat, c, g), n););
 }
@@ -127,21 +114,15 @@ MN_INLINE void norm_grad_row(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype 
 MN_INLINE void norm_rows(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, bool grad) {
   for (int64_t r = 0; r < a->n; r++) {
     const void *x = row(xt, a->x, r * a->x_step);
-    if (grad)
-      norm_grad_row(a, kind, xt, yt, x, row(yt, a->dy, r * a->dy_step), row(xt, a->y, r * a->D));
-    else
-      norm_row(a, kind, xt, yt, x, row(yt, a->y, r * a->D));
+    if (grad) norm_grad_row(a, kind, xt, yt, x, row(yt, a->dy, r * a->dy_step), row(xt, a->y, r * a->D));
+    else norm_row(a, kind, xt, yt, x, row(yt, a->y, r * a->D));
   }
 }
 MN_INLINE void norm_types(const mn_norm_rows *a, mn_norm_kind kind, bool grad) {
-  if (a->x_type == MN_F32 && a->y_type == MN_F32)
-    norm_rows(a, kind, MN_F32, MN_F32, grad);
-  else if (a->x_type == MN_F32)
-    norm_rows(a, kind, MN_F32, MN_BF16, grad);
-  else if (a->y_type == MN_F32)
-    norm_rows(a, kind, MN_BF16, MN_F32, grad);
-  else
-    norm_rows(a, kind, MN_BF16, MN_BF16, grad);
+  if (a->x_type == MN_F32 && a->y_type == MN_F32) norm_rows(a, kind, MN_F32, MN_F32, grad);
+  else if (a->x_type == MN_F32) norm_rows(a, kind, MN_F32, MN_BF16, grad);
+  else if (a->y_type == MN_F32) norm_rows(a, kind, MN_BF16, MN_F32, grad);
+  else norm_rows(a, kind, MN_BF16, MN_BF16, grad);
 }
 static void norm(const mn_norm_rows *a) {
   switch (a->kind) {
@@ -171,8 +152,7 @@ static void norm_grad(const mn_norm_rows *a) {
 }
 
 static void add_rows(int64_t rows, int64_t D, int64_t step, const float *part, float *out) {
-  FOR_VECTORS(D, vf sum = vf_zero(); for (int64_t r = 0; r < rows; r++) sum += F32(part + r * step, i, n);
-              store(MN_F32, out, i, sum, n););
+  FOR_VECTORS(D, vf sum = vf_zero(); for (int64_t r = 0; r < rows; r++) sum += F32(part + r * step, i, n); store(MN_F32, out, i, sum, n););
 }
 
 /* ---- softmax ---------------------------------------------------------------------------------------------------- */
@@ -181,22 +161,17 @@ MN_INLINE void softmax_row(mn_dtype t, int64_t D, const void *x, void *y) {
   float kept[KEEP], *e_row = t == MN_F32 ? y : D <= KEEP ? kept : NULL;
   vf most[SUMS], sums[SUMS] = NO_SUMS, least = vf_set1(-INFINITY);
   for (int k = 0; k < SUMS; k++) most[k] = least;
-  FOR_SUMS(D, vf v = load(t, x, i, n); if (n < MN_VL) v = vf_select(vm_first(n), v, least);
-           most[k] = vf_max(v, most[k]););
+  FOR_SUMS(D, vf v = load(t, x, i, n); if (n < MN_VL) v = vf_select(vm_first(n), v, least); most[k] = vf_max(v, most[k]););
   vf m = vf_set1(vf_hmax(vf_max(vf_max(most[0], most[1]), vf_max(most[2], most[3]))));
   FOR_SUMS(D, vf e = only(vf_exp(load(t, x, i, n) - m), n); sums[k] += e; if (e_row) store(MN_F32, e_row, i, e, n););
   vf scale = vf_set1(1.0f / total(sums));
-  if (e_row)
-    FOR_VECTORS(D, store(t, y, i, F32(e_row, i, n) * scale, n););
-  else
-    FOR_VECTORS(D, store(t, y, i, vf_exp(load(t, x, i, n) - m) * scale, n););
+  if (e_row) FOR_VECTORS(D, store(t, y, i, F32(e_row, i, n) * scale, n););
+  else FOR_VECTORS(D, store(t, y, i, vf_exp(load(t, x, i, n) - m) * scale, n););
 }
 static void softmax(mn_dtype t, int64_t rows, int64_t D, const void *x, int64_t x_step, void *y) {
   for (int64_t r = 0; r < rows; r++) {
-    if (t == MN_F32)
-      softmax_row(MN_F32, D, row(t, x, r * x_step), row(t, y, r * D));
-    else
-      softmax_row(MN_BF16, D, row(t, x, r * x_step), row(t, y, r * D));
+    if (t == MN_F32) softmax_row(MN_F32, D, row(t, x, r * x_step), row(t, y, r * D));
+    else softmax_row(MN_BF16, D, row(t, x, r * x_step), row(t, y, r * D));
   }
 }
 
@@ -206,14 +181,11 @@ MN_INLINE void softmax_grad_row(mn_dtype t, int64_t D, const void *y, const void
   vf s = vf_set1(total(sums));
   FOR_VECTORS(D, store(t, dx, i, load(t, y, i, n) * (load(t, dy, i, n) - s), n););
 }
-static void softmax_grad(mn_dtype t, int64_t rows, int64_t D, const void *y, int64_t y_step, const void *dy,
-                         int64_t dy_step, void *dx) {
+static void softmax_grad(mn_dtype t, int64_t rows, int64_t D, const void *y, int64_t y_step, const void *dy, int64_t dy_step, void *dx) {
   for (int64_t r = 0; r < rows; r++) {
     const void *yr = row(t, y, r * y_step), *dyr = row(t, dy, r * dy_step);
-    if (t == MN_F32)
-      softmax_grad_row(MN_F32, D, yr, dyr, row(t, dx, r * D));
-    else
-      softmax_grad_row(MN_BF16, D, yr, dyr, row(t, dx, r * D));
+    if (t == MN_F32) softmax_grad_row(MN_F32, D, yr, dyr, row(t, dx, r * D));
+    else softmax_grad_row(MN_BF16, D, yr, dyr, row(t, dx, r * D));
   }
 }
 
@@ -223,10 +195,8 @@ typedef uint32_t vhalf __attribute__((vector_size(2 * MN_VL))); /* half a vector
 MN_INLINE vf swap_pairs(vf x) { return (vf)(((vpair)x << 32) | ((vpair)x >> 32)); }
 MN_INLINE vf each_twice(const float *p, int n) { /* p0, p0, p1, p1, ...: n of them */
   vhalf h = {0};
-  if (n == MN_VL / 2)
-    memcpy(&h, p, sizeof h);
-  else
-    memcpy(&h, p, sizeof(float) * (size_t)n);
+  if (n == MN_VL / 2) memcpy(&h, p, sizeof h);
+  else memcpy(&h, p, sizeof(float) * (size_t)n);
   vpair wide = __builtin_convertvector(h, vpair);
   return (vf)(wide | (wide << 32));
 }
@@ -255,10 +225,8 @@ MN_INLINE void rope_rows(const mn_rope_rows *a, mn_dtype t) {
   }
 }
 static void rope(const mn_rope_rows *a) {
-  if (a->type == MN_F32)
-    rope_rows(a, MN_F32);
-  else
-    rope_rows(a, MN_BF16);
+  if (a->type == MN_F32) rope_rows(a, MN_F32);
+  else rope_rows(a, MN_BF16);
 }
 
 const mn_norm_isa MN_ISA_NAME(mn_norm_isa_table) = {norm, norm_grad, softmax, softmax_grad, rope, add_rows};

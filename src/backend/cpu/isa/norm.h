@@ -33,8 +33,7 @@ typedef struct mn_norm_isa {
   void (*norm_grad)(const mn_norm_rows *a);
   /* y = softmax(x) and dx = y * (dy - sum y dy), n rows of D; outputs dense */
   void (*softmax)(mn_dtype type, int64_t n, int64_t D, const void *x, int64_t x_step, void *y);
-  void (*softmax_grad)(mn_dtype type, int64_t n, int64_t D, const void *y, int64_t y_step, const void *dy,
-                       int64_t dy_step, void *dx);
+  void (*softmax_grad)(mn_dtype type, int64_t n, int64_t D, const void *y, int64_t y_step, const void *dy, int64_t dy_step, void *dx);
   void (*rope)(const mn_rope_rows *a);
   /* out[D] = sum over i < n of part[i * step + 0..D), in order */
   void (*add_rows)(int64_t n, int64_t D, int64_t step, const float *part, float *out);

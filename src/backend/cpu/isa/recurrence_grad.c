@@ -146,8 +146,7 @@ static void solve_back(back *w, int64_t n, int64_t V) {
   const int64_t vp = w->f.vp, np = w->f.np;
   for (int64_t end = n; end > 0;) {
     int64_t i = (end - 1) / SOLVE * SOLVE, rows = end - i;
-    tile_gemm(rows, V, n - end, w->h + end * np + i, 1, np, w->du + end * vp, vp, w->dy + i * vp, vp, TILE_SUB,
-              TILE_FULL);
+    tile_gemm(rows, V, n - end, w->h + end * np + i, 1, np, w->du + end * vp, vp, w->dy + i * vp, vp, TILE_SUB, TILE_FULL);
     for (int64_t m = end - 1; m >= i; m--) {
       vf theta = vf_set1(w->f.c.theta[m]);
       for (int64_t j = 0; j < vp; j += MN_VL) {
@@ -162,8 +161,8 @@ static void solve_back(back *w, int64_t n, int64_t V) {
 }
 
 /* Gradients of one piece. dw, ds, danc hold those of the state after it and leave with those of the state before it. */
-static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, piece s1, const float *W,
-                           const float *S, const float *anc) {
+static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, piece s1, const float *W, const float *S,
+                           const float *anc) {
   work *f = &w->f;
   coefs *c = &f->c;
   make_coefs(p, f, b, h, s1);
@@ -209,8 +208,7 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
     tile_gemm(n, n, K, f->k.p, f->k.ld, 1, f->kt, np, f->g, np, TILE_SET, TILE_FULL); /* K K^T; g is used up */
     for (int64_t t = 0; t < n; t++)
       for (int64_t m = 0; m < np; m += MN_VL)
-        vf_store(w->h + t * np + m,
-                 vf_load(f->g + t * np + m) * (vf_set1(predicted(p, f, t)) * vf_load(c->M + t * np + m)));
+        vf_store(w->h + t * np + m, vf_load(f->g + t * np + m) * (vf_set1(predicted(p, f, t)) * vf_load(c->M + t * np + m)));
     solve_back(w, n, V);
   } else {
     scale_rows(w->du, vp, w->dy, vp, c->theta, n);
@@ -278,8 +276,7 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
         for (int64_t t = 0; t < np; t += MN_VL)
           vf_store(w->r1 + i * np + t, vf_load(w->r1 + i * np + t) - vf_load(w->bd + t) * vf_load(w->xt + i * np + t));
     }
-    tile_gemm(n, n, V, w->du, vp, 1, w->yt, np, w->dg, np, TILE_SET,
-              TILE_FULL); /* minus the gradient of the triangle */
+    tile_gemm(n, n, V, w->du, vp, 1, w->yt, np, w->dg, np, TILE_SET, TILE_FULL); /* minus the gradient of the triangle */
     for (int64_t t = 0; t < n; t++) {
       vf a = vf_set1(predicted(p, f, t)), sum = {0};
       for (int64_t m = 0; m < np; m += MN_VL) {

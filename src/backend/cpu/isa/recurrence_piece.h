@@ -90,18 +90,15 @@ TILE_FN const void *at(const mn_rec_tensor *t, int64_t b, int64_t time, int64_t 
   int64_t i = b * t->b + time * t->t + h * t->h;
   return (const char *)t->data + i * (t->bf16 ? 2 : 4);
 }
-TILE_FN void rows_in(float *dst, int64_t ld, const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, int64_t n,
-                     int64_t width) {
+TILE_FN void rows_in(float *dst, int64_t ld, const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, int64_t n, int64_t width) {
   for (int64_t i = 0; i < n; i++) tile_row_in(dst + i * ld, at(t, b, t0 + i, h), t->bf16, width);
 }
-TILE_FN void rows_out(const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, const float *src, int64_t ld, int64_t n,
-                      int64_t width) {
+TILE_FN void rows_out(const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, const float *src, int64_t ld, int64_t n, int64_t width) {
   for (int64_t i = 0; i < n; i++) tile_row_out((void *)(uintptr_t)at(t, b, t0 + i, h), src + i * ld, t->bf16, width);
 }
 /* f32 rows of whole vectors are used where they lie; others are brought into `scratch`. */
 TILE_FN bool in_place(const mn_rec_tensor *t, int64_t width) { return !t->bf16 && width % MN_VL == 0; }
-TILE_FN mat rows_at(const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, int64_t n, int64_t width,
-                    float *scratch) {
+TILE_FN mat rows_at(const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, int64_t n, int64_t width, float *scratch) {
   if (in_place(t, width)) return (mat){(float *)(uintptr_t)at(t, b, t0, h), t->t};
   rows_in(scratch, tile_pad(width), t, b, t0, h, n, width);
   return (mat){scratch, tile_pad(width)};
@@ -125,8 +122,7 @@ TILE_FN void state_in(float *dst, int64_t ld, const mn_rec_tensor *t, int64_t b,
   const float *src = (const float *)t->data + b * t->b + h * t->h;
   for (int64_t i = 0; i < K; i++) tile_row_in(dst + i * ld, src + i * t->r, 0, V);
 }
-TILE_FN void state_out(const mn_rec_tensor *t, int64_t b, int64_t h, const float *src, int64_t ld, int64_t K,
-                       int64_t V) {
+TILE_FN void state_out(const mn_rec_tensor *t, int64_t b, int64_t h, const float *src, int64_t ld, int64_t K, int64_t V) {
   float *dst = (float *)t->data + b * t->b + h * t->h;
   for (int64_t i = 0; i < K; i++) tile_row_out(dst + i * t->r, src + i * ld, 0, V);
 }
@@ -219,8 +215,7 @@ TILE_FN void delta_triangle(const mn_rec_args *p, work *w, int64_t n, float *g) 
 enum { SOLVE = 8 }; /* rows of a diagonal block of the triangular solve */
 
 /* U from V (already in w->u), the state and the anchor; then Y = diag(theta) U. Uses x; DELTA also kt and g. */
-TILE_FN void written_values(const mn_rec_args *p, work *w, int64_t n, const float *W, const float *S,
-                            const float *anc) {
+TILE_FN void written_values(const mn_rec_args *p, work *w, int64_t n, const float *W, const float *S, const float *anc) {
   coefs *c = &w->c;
   const int64_t kp = w->kp, vp = w->vp, np = w->np;
   if (p->write == MN_WRITE_ANCHOR) tile_gemm(n, p->V, p->K, w->k.p, w->k.ld, 1, anc, vp, w->u, vp, TILE_SUB, TILE_FULL);
@@ -258,8 +253,7 @@ TILE_FN void written_values(const mn_rec_args *p, work *w, int64_t n, const floa
 TILE_FN void advance(const mn_rec_args *p, work *w, int64_t n, const float *W, const float *S, float *W1, float *S1) {
   coefs *c = &w->c;
   scale_rows(w->x, w->vp, w->y, w->vp, c->M + n * w->np, n);
-  tile_gemm_linear(p->K, p->V, n, w->k.p, 1, w->k.ld, w->x, w->vp, W1, w->vp, c->A[n], W, c->b[n],
-                   p->momentum ? S : NULL);
+  tile_gemm_linear(p->K, p->V, n, w->k.p, 1, w->k.ld, w->x, w->vp, W1, w->vp, c->A[n], W, c->b[n], p->momentum ? S : NULL);
   if (p->momentum) {
     scale_rows(w->x, w->vp, w->y, w->vp, c->L + n * w->np, n);
     tile_gemm_linear(p->K, p->V, n, w->k.p, 1, w->k.ld, w->x, w->vp, S1, w->vp, c->E[n], S, 0, NULL);

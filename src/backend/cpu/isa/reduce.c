@@ -25,71 +25,67 @@ MN_INLINE float across_max(vf a) { /* NaN too */
   for (int i = 1; i < MN_VL; i++) m = (float)scalar_max(m, t[i]);
   return m;
 }
-#define across_sumsq across_sum
-#define scalar_join_sum scalar_sum
+#define across_sumsq      across_sum
+#define scalar_join_sum   scalar_sum
 #define scalar_join_sumsq scalar_sum
-#define scalar_join_max scalar_max
-#define join_sum(a, b) ((a) + (b))
-#define join_sumsq(a, b) ((a) + (b))
-#define join_max(a, b) vf_max_nan(a, b)
+#define scalar_join_max   scalar_max
+#define join_sum(a, b)    ((a) + (b))
+#define join_sumsq(a, b)  ((a) + (b))
+#define join_max(a, b)    vf_max_nan(a, b)
 static const float start_sum = 0, start_sumsq = 0, start_max = -INFINITY;
 
-#define FLOAT_FOLDS(fold, type, T)                                                                                     \
-  static void row_##fold##_##type(void *acc, const void *px, int64_t n, int64_t stride) {                              \
-    const T *x = px;                                                                                                   \
-    float *out = acc;                                                                                                  \
-    if (stride != 1) {                                                                                                 \
-      double s = *out; /* one chain of additions: f32 would drift */                                                   \
-      for (int64_t i = 0; i < n; i++) s = scalar_##fold(s, one_##type(x + i * stride));                                \
-      *out = (float)s;                                                                                                 \
-      return;                                                                                                          \
-    }                                                                                                                  \
-    vf a0 = vf_set1(start_##fold), a1 = a0, a2 = a0, a3 = a0;                                                          \
-    int64_t i = 0;                                                                                                     \
-    for (; i + 4 * MN_VL <= n; i += 4 * MN_VL) {                                                                       \
-      a0 = fold_##fold(a0, get_##type(x + i));                                                                         \
-      a1 = fold_##fold(a1, get_##type(x + i + MN_VL));                                                                 \
-      a2 = fold_##fold(a2, get_##type(x + i + 2 * MN_VL));                                                             \
-      a3 = fold_##fold(a3, get_##type(x + i + 3 * MN_VL));                                                             \
-    }                                                                                                                  \
-    for (; i + MN_VL <= n; i += MN_VL) a0 = fold_##fold(a0, get_##type(x + i));                                        \
-    if (i < n)                                                                                                         \
-      a1 = vf_select(vm_first((int)(n - i)), fold_##fold(a1, getn_##type(x + i, (int)(n - i))), a1);                   \
-    *out = (float)scalar_join_##fold(*out, across_##fold(join_##fold(join_##fold(a0, a1), join_##fold(a2, a3))));      \
-  }                                                                                                                    \
-  static void columns_##fold##_##type(void *pacc, const void *px, int64_t rows, int64_t row_stride, int64_t n,         \
-                                      int64_t stride) {                                                                \
-    const T *x = px;                                                                                                   \
-    float *acc = pacc;                                                                                                 \
-    if (stride != 1) {                                                                                                 \
-      for (int64_t r = 0; r < rows; r++)                                                                               \
-        for (int64_t j = 0; j < n; j++)                                                                            \
-          acc[j] = (float)scalar_##fold(acc[j], one_##type(x + r * row_stride + j * stride));                          \
-      return;                                                                                                          \
-    }                                                                                                                  \
-    int64_t j = 0;                                                                                                     \
-    for (; j + 4 * MN_VL <= n; j += 4 * MN_VL) {                                                                       \
-      vf a0 = vf_load(acc + j), a1 = vf_load(acc + j + MN_VL), a2 = vf_load(acc + j + 2 * MN_VL),                      \
-         a3 = vf_load(acc + j + 3 * MN_VL);                                                                            \
-      const T *p = x + j;                                                                                              \
-      for (int64_t r = 0; r < rows; r++, p += row_stride) {                                                            \
-        a0 = fold_##fold(a0, get_##type(p));                                                                           \
-        a1 = fold_##fold(a1, get_##type(p + MN_VL));                                                                   \
-        a2 = fold_##fold(a2, get_##type(p + 2 * MN_VL));                                                               \
-        a3 = fold_##fold(a3, get_##type(p + 3 * MN_VL));                                                               \
-      }                                                                                                                \
-      vf_store(acc + j, a0);                                                                                           \
-      vf_store(acc + j + MN_VL, a1);                                                                                   \
-      vf_store(acc + j + 2 * MN_VL, a2);                                                                               \
-      vf_store(acc + j + 3 * MN_VL, a3);                                                                               \
-    }                                                                                                                  \
-    for (; j < n; j += MN_VL) {                                                                                        \
-      int w = n - j < MN_VL ? (int)(n - j) : MN_VL;                                                                    \
-      vf a = vf_loadn(acc + j, w);                                                                                     \
-      const T *p = x + j;                                                                                              \
-      for (int64_t r = 0; r < rows; r++, p += row_stride) a = fold_##fold(a, getn_##type(p, w));                       \
-      vf_storen(acc + j, a, w);                                                                                        \
-    }                                                                                                                  \
+#define FLOAT_FOLDS(fold, type, T)                                                                                                         \
+  static void row_##fold##_##type(void *acc, const void *px, int64_t n, int64_t stride) {                                                  \
+    const T *x = px;                                                                                                                       \
+    float *out = acc;                                                                                                                      \
+    if (stride != 1) {                                                                                                                     \
+      double s = *out; /* one chain of additions: f32 would drift */                                                                       \
+      for (int64_t i = 0; i < n; i++) s = scalar_##fold(s, one_##type(x + i * stride));                                                    \
+      *out = (float)s;                                                                                                                     \
+      return;                                                                                                                              \
+    }                                                                                                                                      \
+    vf a0 = vf_set1(start_##fold), a1 = a0, a2 = a0, a3 = a0;                                                                              \
+    int64_t i = 0;                                                                                                                         \
+    for (; i + 4 * MN_VL <= n; i += 4 * MN_VL) {                                                                                           \
+      a0 = fold_##fold(a0, get_##type(x + i));                                                                                             \
+      a1 = fold_##fold(a1, get_##type(x + i + MN_VL));                                                                                     \
+      a2 = fold_##fold(a2, get_##type(x + i + 2 * MN_VL));                                                                                 \
+      a3 = fold_##fold(a3, get_##type(x + i + 3 * MN_VL));                                                                                 \
+    }                                                                                                                                      \
+    for (; i + MN_VL <= n; i += MN_VL) a0 = fold_##fold(a0, get_##type(x + i));                                                            \
+    if (i < n) a1 = vf_select(vm_first((int)(n - i)), fold_##fold(a1, getn_##type(x + i, (int)(n - i))), a1);                              \
+    *out = (float)scalar_join_##fold(*out, across_##fold(join_##fold(join_##fold(a0, a1), join_##fold(a2, a3))));                          \
+  }                                                                                                                                        \
+  static void columns_##fold##_##type(void *pacc, const void *px, int64_t rows, int64_t row_stride, int64_t n, int64_t stride) {           \
+    const T *x = px;                                                                                                                       \
+    float *acc = pacc;                                                                                                                     \
+    if (stride != 1) {                                                                                                                     \
+      for (int64_t r = 0; r < rows; r++)                                                                                                   \
+        for (int64_t j = 0; j < n; j++) acc[j] = (float)scalar_##fold(acc[j], one_##type(x + r * row_stride + j * stride));                \
+      return;                                                                                                                              \
+    }                                                                                                                                      \
+    int64_t j = 0;                                                                                                                         \
+    for (; j + 4 * MN_VL <= n; j += 4 * MN_VL) {                                                                                           \
+      vf a0 = vf_load(acc + j), a1 = vf_load(acc + j + MN_VL), a2 = vf_load(acc + j + 2 * MN_VL), a3 = vf_load(acc + j + 3 * MN_VL);       \
+      const T *p = x + j;                                                                                                                  \
+      for (int64_t r = 0; r < rows; r++, p += row_stride) {                                                                                \
+        a0 = fold_##fold(a0, get_##type(p));                                                                                               \
+        a1 = fold_##fold(a1, get_##type(p + MN_VL));                                                                                       \
+        a2 = fold_##fold(a2, get_##type(p + 2 * MN_VL));                                                                                   \
+        a3 = fold_##fold(a3, get_##type(p + 3 * MN_VL));                                                                                   \
+      }                                                                                                                                    \
+      vf_store(acc + j, a0);                                                                                                               \
+      vf_store(acc + j + MN_VL, a1);                                                                                                       \
+      vf_store(acc + j + 2 * MN_VL, a2);                                                                                                   \
+      vf_store(acc + j + 3 * MN_VL, a3);                                                                                                   \
+    }                                                                                                                                      \
+    for (; j < n; j += MN_VL) {                                                                                                            \
+      int w = n - j < MN_VL ? (int)(n - j) : MN_VL;                                                                                        \
+      vf a = vf_loadn(acc + j, w);                                                                                                         \
+      const T *p = x + j;                                                                                                                  \
+      for (int64_t r = 0; r < rows; r++, p += row_stride) a = fold_##fold(a, getn_##type(p, w));                                           \
+      vf_storen(acc + j, a, w);                                                                                                            \
+    }                                                                                                                                      \
   }
 FLOAT_FOLDS(sum, f32, float)
 FLOAT_FOLDS(sum, bf16, uint16_t)
@@ -99,28 +95,27 @@ FLOAT_FOLDS(max, f32, float)
 FLOAT_FOLDS(max, bf16, uint16_t)
 
 /* ---- the other types: plain loops ---- */
-#define PLAIN_FOLDS(fold, type, T, A, expr)                                                                            \
-  static void row_##fold##_##type(void *acc, const void *px, int64_t n, int64_t stride) {                              \
-    const T *p = px;                                                                                                   \
-    A s = *(A *)acc;                                                                                                   \
-    for (int64_t i = 0; i < n; i++) {                                                                                  \
-      A x = (A)p[i * stride];                                                                                          \
-      s = (A)(expr);                                                                                                   \
-    }                                                                                                                  \
-    *(A *)acc = s;                                                                                                     \
-  }                                                                                                                    \
-  static void columns_##fold##_##type(void *pacc, const void *px, int64_t rows, int64_t row_stride, int64_t n,         \
-                                      int64_t stride) {                                                                \
-    const T *p = px;                                                                                                   \
-    A *acc = pacc;                                                                                                     \
-    for (int64_t r = 0; r < rows; r++)                                                                                 \
-      for (int64_t j = 0; j < n; j++) {                                                                                \
-        A x = (A)p[r * row_stride + j * stride], s = acc[j];                                                           \
-        acc[j] = (A)(expr);                                                                                            \
-      }                                                                                                                \
+#define PLAIN_FOLDS(fold, type, T, A, expr)                                                                                                \
+  static void row_##fold##_##type(void *acc, const void *px, int64_t n, int64_t stride) {                                                  \
+    const T *p = px;                                                                                                                       \
+    A s = *(A *)acc;                                                                                                                       \
+    for (int64_t i = 0; i < n; i++) {                                                                                                      \
+      A x = (A)p[i * stride];                                                                                                              \
+      s = (A)(expr);                                                                                                                       \
+    }                                                                                                                                      \
+    *(A *)acc = s;                                                                                                                         \
+  }                                                                                                                                        \
+  static void columns_##fold##_##type(void *pacc, const void *px, int64_t rows, int64_t row_stride, int64_t n, int64_t stride) {           \
+    const T *p = px;                                                                                                                       \
+    A *acc = pacc;                                                                                                                         \
+    for (int64_t r = 0; r < rows; r++)                                                                                                     \
+      for (int64_t j = 0; j < n; j++) {                                                                                                    \
+        A x = (A)p[r * row_stride + j * stride], s = acc[j];                                                                               \
+        acc[j] = (A)(expr);                                                                                                                \
+      }                                                                                                                                    \
   }
 PLAIN_FOLDS(sum, f64, double, double, s + x)
-PLAIN_FOLDS(sumsq, f64, double, double, s + x *x)
+PLAIN_FOLDS(sumsq, f64, double, double, s + x * x)
 PLAIN_FOLDS(max, f64, double, double, x > s || x != x ? x : s)
 PLAIN_FOLDS(sum, i32, int32_t, int64_t, (uint64_t)s + (uint64_t)x)
 PLAIN_FOLDS(sum, i64, int64_t, int64_t, (uint64_t)s + (uint64_t)x)
@@ -155,42 +150,42 @@ static int64_t argmax_bf16(const void *px, int64_t n, int64_t stride) {
   }
   return 0;
 }
-#define PLAIN_ARGMAX(type, T)                                                                                          \
-  static int64_t argmax_##type(const void *px, int64_t n, int64_t stride) {                                            \
-    const T *x = px;                                                                                                   \
-    int64_t best = 0;                                                                                                  \
-    for (int64_t i = 0; i < n; i++) {                                                                                  \
-      if (x[i * stride] != x[i * stride]) return i;                                                                    \
-      if (x[i * stride] > x[best * stride]) best = i;                                                                  \
-    }                                                                                                                  \
-    return best;                                                                                                       \
+#define PLAIN_ARGMAX(type, T)                                                                                                              \
+  static int64_t argmax_##type(const void *px, int64_t n, int64_t stride) {                                                                \
+    const T *x = px;                                                                                                                       \
+    int64_t best = 0;                                                                                                                      \
+    for (int64_t i = 0; i < n; i++) {                                                                                                      \
+      if (x[i * stride] != x[i * stride]) return i;                                                                                        \
+      if (x[i * stride] > x[best * stride]) best = i;                                                                                      \
+    }                                                                                                                                      \
+    return best;                                                                                                                           \
   }
 PLAIN_ARGMAX(f64, double)
 PLAIN_ARGMAX(i32, int32_t)
 PLAIN_ARGMAX(i64, int64_t)
 
 /* ---- running sums ---- kept in f64 (i64), so that long ones stay accurate */
-#define CUMSUM(type, T, A, U, get, set)                                                                                \
-  static void cumsum_##type(void *py, const void *px, int64_t n, int64_t inner, int64_t width, bool reverse) {         \
-    const T *x = px;                                                                                                   \
-    T *y = py;                                                                                                         \
-    A acc[MN_CUMSUM_WIDTH] = {0};                                                                                      \
-    int64_t at = reverse ? (n - 1) * inner : 0, step = reverse ? -inner : inner;                                       \
-    if (width == 1) {                                                                                                  \
-      A s = 0;                                                                                                         \
-      for (int64_t t = 0; t < n; t++, at += step) {                                                                    \
-        s = (A)((U)s + (U)get(x[at]));                                                                                 \
-        y[at] = (T)set(s);                                                                                             \
-      }                                                                                                                \
-      return;                                                                                                          \
-    }                                                                                                                  \
-    for (int64_t t = 0; t < n; t++, at += step)                                                                        \
-      for (int64_t j = 0; j < width; j++) {                                                                            \
-        acc[j] = (A)((U)acc[j] + (U)get(x[at + j]));                                                                   \
-        y[at + j] = (T)set(acc[j]);                                                                                    \
-      }                                                                                                                \
+#define CUMSUM(type, T, A, U, get, set)                                                                                                    \
+  static void cumsum_##type(void *py, const void *px, int64_t n, int64_t inner, int64_t width, bool reverse) {                             \
+    const T *x = px;                                                                                                                       \
+    T *y = py;                                                                                                                             \
+    A acc[MN_CUMSUM_WIDTH] = {0};                                                                                                          \
+    int64_t at = reverse ? (n - 1) * inner : 0, step = reverse ? -inner : inner;                                                           \
+    if (width == 1) {                                                                                                                      \
+      A s = 0;                                                                                                                             \
+      for (int64_t t = 0; t < n; t++, at += step) {                                                                                        \
+        s = (A)((U)s + (U)get(x[at]));                                                                                                     \
+        y[at] = (T)set(s);                                                                                                                 \
+      }                                                                                                                                    \
+      return;                                                                                                                              \
+    }                                                                                                                                      \
+    for (int64_t t = 0; t < n; t++, at += step)                                                                                            \
+      for (int64_t j = 0; j < width; j++) {                                                                                                \
+        acc[j] = (A)((U)acc[j] + (U)get(x[at + j]));                                                                                       \
+        y[at + j] = (T)set(acc[j]);                                                                                                        \
+      }                                                                                                                                    \
   }
-#define SAME(v) (v)
+#define SAME(v)    (v)
 #define TO_BF16(v) bf16_from_f32((float)(v))
 CUMSUM(f32, float, double, double, SAME, SAME)
 CUMSUM(bf16, uint16_t, double, double, bf16_to_f32, TO_BF16)
@@ -198,12 +193,11 @@ CUMSUM(f64, double, double, double, SAME, SAME)
 CUMSUM(i32, int32_t, int64_t, uint64_t, SAME, SAME)
 CUMSUM(i64, int64_t, int64_t, uint64_t, SAME, SAME)
 
-#define FLOATS(name) [MN_F32] = name##_f32, [MN_F64] = name##_f64, [MN_BF16] = name##_bf16
+#define FLOATS(name)  [MN_F32] = name##_f32, [MN_F64] = name##_f64, [MN_BF16] = name##_bf16
 #define NUMBERS(name) FLOATS(name), [MN_I32] = name##_i32, [MN_I64] = name##_i64
 const mn_reduce_vec MN_ISA_NAME(mn_reduce_table) = {
     .row = {[MN_FOLD_SUM] = {NUMBERS(row_sum)}, [MN_FOLD_MAX] = {NUMBERS(row_max)}, [MN_FOLD_SUMSQ] = {FLOATS(row_sumsq)}},
-    .columns = {[MN_FOLD_SUM] = {NUMBERS(columns_sum)}, [MN_FOLD_MAX] = {NUMBERS(columns_max)},
-                [MN_FOLD_SUMSQ] = {FLOATS(columns_sumsq)}},
+    .columns = {[MN_FOLD_SUM] = {NUMBERS(columns_sum)}, [MN_FOLD_MAX] = {NUMBERS(columns_max)}, [MN_FOLD_SUMSQ] = {FLOATS(columns_sumsq)}},
     .argmax = {NUMBERS(argmax)},
     .cumsum = {NUMBERS(cumsum)},
 };

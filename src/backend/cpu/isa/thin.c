@@ -38,10 +38,8 @@ INLINE void put(const mn_product *p, int64_t i, int64_t j, const float *sum, int
   for (int64_t l = 0; l < n; l += VW) {
     const int part = (int)min64(VW, n - l);
     const vf x = alpha * vf_load(sum + l);
-    if (p->c_bf16)
-      vf_store_bf16n(h + l, x, part);
-    else
-      vf_storen(f + l, p->accumulate ? vf_loadn(f + l, part) + x : x, part);
+    if (p->c_bf16) vf_store_bf16n(h + l, x, part);
+    else vf_storen(f + l, p->accumulate ? vf_loadn(f + l, part) + x : x, part);
   }
 }
 
@@ -61,8 +59,7 @@ INLINE void sum4(float out[4], vf a, vf b, vf c, vf d) {
 }
 
 /* ---- the columns of B are dense (a weight stored [N,K]): dot products, n columns at a time ---- */
-INLINE void dots(const int M, const int n, const bool bf16, const mn_product *p, const float *A, int64_t j,
-                 float sum[ROWS][COLS]) {
+INLINE void dots(const int M, const int n, const bool bf16, const mn_product *p, const float *A, int64_t j, float sum[ROWS][COLS]) {
   vf c[ROWS * 4];
   UNROLL for (int i = 0; i < M * n; i++) c[i] = vf_zero();
   const int64_t K = p->K, ldb = p->b_cs, at = j * ldb;
@@ -79,16 +76,14 @@ INLINE void dots(const int M, const int n, const bool bf16, const mn_product *p,
     }
   }
   UNROLL for (int i = 0; i < M; i++) {
-    if (n == 4)
-      sum4(&sum[i][j % COLS], c[i * n], c[i * n + 1], c[i * n + 2], c[i * n + 3]);
-    else
-      sum[i][j % COLS] = vf_sum(c[i * n]);
+    if (n == 4) sum4(&sum[i][j % COLS], c[i * n], c[i * n + 1], c[i * n + 2], c[i * n + 3]);
+    else sum[i][j % COLS] = vf_sum(c[i * n]);
   }
 }
 
 /* ---- the rows of B are dense: rows of sums that stay in the L1 cache, `step` rows of B at a time ---- */
-INLINE void rows_step(const int M, const int step, const bool bf16, const mn_product *p, const float *A, int64_t k,
-                      int64_t j, int64_t n, float sum[ROWS][COLS]) {
+INLINE void rows_step(const int M, const int step, const bool bf16, const mn_product *p, const float *A, int64_t k, int64_t j, int64_t n,
+                      float sum[ROWS][COLS]) {
   const int64_t K = p->K, ldb = p->b_rs;
   vf a[16];
   UNROLL for (int i = 0; i < M; i++) UNROLL for (int q = 0; q < step; q++) a[i * step + q] = hold(A[i * K + k + q]);
@@ -120,8 +115,7 @@ INLINE __m512i load_halves(const uint16_t *p, int64_t n) { /* up to 32 */
 }
 INLINE __m512 pairs(__m512 c, __m512i a, __m512i b) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
 
-INLINE void pair_dots(const int M, const int n, const mn_product *p, const uint16_t *A, int64_t j,
-                      float sum[ROWS][COLS]) {
+INLINE void pair_dots(const int M, const int n, const mn_product *p, const uint16_t *A, int64_t j, float sum[ROWS][COLS]) {
   __m512 c[ROWS * 4];
   UNROLL for (int i = 0; i < M * n; i++) c[i] = _mm512_setzero_ps();
   const int64_t K = p->K, ldb = p->b_cs;
@@ -138,17 +132,15 @@ INLINE void pair_dots(const int M, const int n, const mn_product *p, const uint1
     }
   }
   UNROLL for (int i = 0; i < M; i++) {
-    if (n == 4)
-      sum4(&sum[i][j % COLS], (vf)c[i * n], (vf)c[i * n + 1], (vf)c[i * n + 2], (vf)c[i * n + 3]);
-    else
-      sum[i][j % COLS] = vf_sum((vf)c[i * n]);
+    if (n == 4) sum4(&sum[i][j % COLS], (vf)c[i * n], (vf)c[i * n + 1], (vf)c[i * n + 2], (vf)c[i * n + 3]);
+    else sum[i][j % COLS] = vf_sum((vf)c[i * n]);
   }
 }
 
 /* Rows k and k+1 are interleaved by the processor's own unpacking, which works in quarters of a register: of 32
  * columns, the first vector of sums holds columns 0-3, 8-11, 16-19, 24-27 and the second the others. */
-INLINE void pair_rows_step(const int M, const int step, const mn_product *p, const uint16_t *A, int64_t k, int64_t j,
-                           int64_t n, float sum[ROWS][COLS]) { /* `step` pairs; the last may lack its second row */
+INLINE void pair_rows_step(const int M, const int step, const mn_product *p, const uint16_t *A, int64_t k, int64_t j, int64_t n,
+                           float sum[ROWS][COLS]) { /* `step` pairs; the last may lack its second row */
   const int64_t K = p->K, ldb = p->b_rs;
   const uint16_t *B = (const uint16_t *)p->b + k * ldb + j;
   __m512i a[16];
@@ -196,45 +188,48 @@ INLINE void pair_rows(const int M, const mn_product *p, const uint16_t *A, int64
     put(p, i, j, sum[i], n);
   }
 }
-#define PAIRS(M)                                                                                                       \
-  static void pair_dots_##M(const mn_product *p, const void *A) {                                                      \
-    _Alignas(64) float sum[ROWS][COLS];                                                                                \
-    for (int64_t j0 = 0; j0 < p->N; j0 += COLS) {                                                                      \
-      const int64_t end = min64(p->N, j0 + COLS);                                                                      \
-      int64_t j = j0;                                                                                                  \
-      for (; j + 4 <= end; j += 4) pair_dots(M, 4, p, A, j, sum);                                                      \
-      for (; j < end; j++) pair_dots(M, 1, p, A, j, sum);                                                              \
-      for (int i = 0; i < M; i++) put(p, i, j0, sum[i], end - j0);                                                     \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  static void pair_rows_##M(const mn_product *p, const void *A) {                                                      \
-    for (int64_t j = 0; j < p->N; j += COLS) pair_rows(M, p, A, j, min64(COLS, p->N - j));                             \
+#define PAIRS(M)                                                                                                                           \
+  static void pair_dots_##M(const mn_product *p, const void *A) {                                                                          \
+    _Alignas(64) float sum[ROWS][COLS];                                                                                                    \
+    for (int64_t j0 = 0; j0 < p->N; j0 += COLS) {                                                                                          \
+      const int64_t end = min64(p->N, j0 + COLS);                                                                                          \
+      int64_t j = j0;                                                                                                                      \
+      for (; j + 4 <= end; j += 4) pair_dots(M, 4, p, A, j, sum);                                                                          \
+      for (; j < end; j++) pair_dots(M, 1, p, A, j, sum);                                                                                  \
+      for (int i = 0; i < M; i++) put(p, i, j0, sum[i], end - j0);                                                                         \
+    }                                                                                                                                      \
+  }                                                                                                                                        \
+  static void pair_rows_##M(const mn_product *p, const void *A) {                                                                          \
+    for (int64_t j = 0; j < p->N; j += COLS) pair_rows(M, p, A, j, min64(COLS, p->N - j));                                                 \
   }
 #define BF16(M) PAIRS(M)
-#define BF16_OF(M)                                                                                                     \
+#define BF16_OF(M)                                                                                                                         \
   { pair_rows_##M, pair_dots_##M }
 #else
 #define BF16(M) WIDENED(M, bf16, true)
-#define BF16_OF(M)                                                                                                     \
+#define BF16_OF(M)                                                                                                                         \
   { bf16_rows_##M, bf16_dots_##M }
 #endif
 
-#define WIDENED(M, name, bf16)                                                                                         \
-  static void name##_dots_##M(const mn_product *p, const void *A) {                                                    \
-    _Alignas(64) float sum[ROWS][COLS];                                                                                \
-    for (int64_t j0 = 0; j0 < p->N; j0 += COLS) {                                                                      \
-      const int64_t end = min64(p->N, j0 + COLS);                                                                      \
-      int64_t j = j0;                                                                                                  \
-      for (; j + 4 <= end; j += 4) dots(M, 4, bf16, p, A, j, sum);                                                     \
-      for (; j < end; j++) dots(M, 1, bf16, p, A, j, sum);                                                             \
-      for (int i = 0; i < M; i++) put(p, i, j0, sum[i], end - j0);                                                     \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  static void name##_rows_##M(const mn_product *p, const void *A) {                                                    \
-    for (int64_t j = 0; j < p->N; j += COLS) rows(M, bf16, p, A, j, min64(COLS, p->N - j));                            \
+#define WIDENED(M, name, bf16)                                                                                                             \
+  static void name##_dots_##M(const mn_product *p, const void *A) {                                                                        \
+    _Alignas(64) float sum[ROWS][COLS];                                                                                                    \
+    for (int64_t j0 = 0; j0 < p->N; j0 += COLS) {                                                                                          \
+      const int64_t end = min64(p->N, j0 + COLS);                                                                                          \
+      int64_t j = j0;                                                                                                                      \
+      for (; j + 4 <= end; j += 4) dots(M, 4, bf16, p, A, j, sum);                                                                         \
+      for (; j < end; j++) dots(M, 1, bf16, p, A, j, sum);                                                                                 \
+      for (int i = 0; i < M; i++) put(p, i, j0, sum[i], end - j0);                                                                         \
+    }                                                                                                                                      \
+  }                                                                                                                                        \
+  static void name##_rows_##M(const mn_product *p, const void *A) {                                                                        \
+    for (int64_t j = 0; j < p->N; j += COLS) rows(M, bf16, p, A, j, min64(COLS, p->N - j));                                                \
   }
 WIDENED(1, f32, false)
-WIDENED(2, f32, false) WIDENED(3, f32, false) WIDENED(4, f32, false) BF16(1) BF16(2) BF16(3) BF16(4)
+WIDENED(2, f32, false)
+WIDENED(3, f32, false)
+WIDENED(4, f32, false)
+BF16(1) BF16(2) BF16(3) BF16(4)
 
 #if defined(MN_ISA_avx512_bf16)
     enum {
@@ -248,7 +243,7 @@ WIDENED(2, f32, false) WIDENED(3, f32, false) WIDENED(4, f32, false) BF16(1) BF1
 
 static void run(const mn_product *p, const void *A) {
   typedef void (*thin_fn)(const mn_product *, const void *);
-#define OF(M)                                                                                                          \
+#define OF(M)                                                                                                                              \
   { {f32_rows_##M, f32_dots_##M}, BF16_OF(M) }
   static const thin_fn fns[ROWS][2][2] = {OF(1), OF(2), OF(3), OF(4)};
   const int64_t passes = (p->M + ROWS - 1) / ROWS, a_size = p->bf16 && A_BF16 ? 2 : 4, c_size = p->c_bf16 ? 2 : 4;

@@ -64,10 +64,8 @@ MN_INLINE float tile_scalar_in(const void *p, int bf16, int64_t i) {
   return bf16 ? bf16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
 }
 MN_INLINE void tile_scalar_out(void *p, int bf16, int64_t i, float x) {
-  if (bf16)
-    ((uint16_t *)p)[i] = bf16_from_f32(x);
-  else
-    ((float *)p)[i] = x;
+  if (bf16) ((uint16_t *)p)[i] = bf16_from_f32(x);
+  else ((float *)p)[i] = x;
 }
 
 /* ---- transposition ---- */
@@ -81,12 +79,10 @@ MN_INLINE void tile_transpose_block(vf r[MN_VL]) {
     TILE_UNROLL
     for (int i = 0; i < MN_VL / 2; i++) {
 #if defined(MN_VEC_512)
-      t[2 * i] = (vf)_mm512_permutex2var_ps((__m512)r[i],
-                                            _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
+      t[2 * i] = (vf)_mm512_permutex2var_ps((__m512)r[i], _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
                                             (__m512)r[i + MN_VL / 2]);
       t[2 * i + 1] = (vf)_mm512_permutex2var_ps(
-          (__m512)r[i], _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31),
-          (__m512)r[i + MN_VL / 2]);
+          (__m512)r[i], _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), (__m512)r[i + MN_VL / 2]);
 #elif defined(MN_VEC_256)
       t[2 * i] = __builtin_shufflevector(r[i], r[i + MN_VL / 2], 0, 8, 1, 9, 2, 10, 3, 11);
       t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + MN_VL / 2], 4, 12, 5, 13, 6, 14, 7, 15);
@@ -101,8 +97,7 @@ MN_INLINE void tile_transpose_block(vf r[MN_VL]) {
 }
 /* dst[cols, ldd] = src[rows, lds]^T; with add: +=. src rows are padded to whole vectors (lds), rows beyond `rows` are
  * taken as zero, so dst's padding columns become zero. dst gets tile-padded columns for `cols` rows. */
-TILE_FN void tile_transpose(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t cols,
-                            int add) {
+TILE_FN void tile_transpose(float *dst, int64_t ldd, const float *src, int64_t lds, int64_t rows, int64_t cols, int add) {
   for (int64_t i = 0; i < rows; i += MN_VL)
     for (int64_t j = 0; j < cols; j += MN_VL) {
       vf r[MN_VL];
@@ -136,8 +131,8 @@ typedef struct tile_linear { /* TILE_LINEAR: C = x X + z Z + A B; X may be C, Z 
   const float *X, *Z;
 } tile_linear;
 
-MN_INLINE void tile_micro(const int MR, const int NR, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
-                          int64_t ldb, float *C, int64_t ldc, tile_mode mode, const tile_linear *lin) {
+MN_INLINE void tile_micro(const int MR, const int NR, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
+                          float *C, int64_t ldc, tile_mode mode, const tile_linear *lin) {
   vf acc[8][4];
   TILE_UNROLL
   for (int i = 0; i < MR; i++) {
@@ -196,9 +191,8 @@ enum { TILE_MR = 4, TILE_NR = 2 };
 /* With TILE_OUT_LOWER: so many columns of row i are computed (of a row that long, at least). */
 MN_INLINE int64_t tile_lower(int64_t i) { return tile_pad(i / TILE_MR * TILE_MR + TILE_MR); }
 
-MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
-                              int64_t ldb, float *C, int64_t ldc, tile_mode mode, tile_tri tri,
-                              const tile_linear *lin) {
+MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
+                              float *C, int64_t ldc, tile_mode mode, tile_tri tri, const tile_linear *lin) {
   int64_t nv = (N + MN_VL - 1) / MN_VL; /* vectors in a row */
   for (int64_t i = 0; i < M;) {
     int64_t mr = M - i >= TILE_MR ? TILE_MR : M - i >= 4 ? 4 : M - i >= 2 ? 2 : 1;
@@ -219,11 +213,11 @@ MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, i
       if (l.Z) l.Z += i * ldc;
     }
     int64_t kn = k1 - k0, j = 0;
-#define TILE_CASE(mr_, nr_)                                                                                            \
-  do {                                                                                                                 \
-    tile_linear lj = l;                                                                                                \
-    if (mode == TILE_LINEAR) lj.X += j * MN_VL, lj.Z = lj.Z ? lj.Z + j * MN_VL : NULL;                                 \
-    tile_micro(mr_, nr_, kn, a, ra, ca, b + j * MN_VL, ldb, c + j * MN_VL, ldc, mode, &lj);                            \
+#define TILE_CASE(mr_, nr_)                                                                                                                \
+  do {                                                                                                                                     \
+    tile_linear lj = l;                                                                                                                    \
+    if (mode == TILE_LINEAR) lj.X += j * MN_VL, lj.Z = lj.Z ? lj.Z + j * MN_VL : NULL;                                                     \
+    tile_micro(mr_, nr_, kn, a, ra, ca, b + j * MN_VL, ldb, c + j * MN_VL, ldc, mode, &lj);                                                \
   } while (0)
     switch (mr) {
 #if defined(MN_VEC_512)
@@ -248,13 +242,13 @@ MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, i
     i += mr;
   }
 }
-TILE_FN void tile_gemm(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
-                       int64_t ldb, float *C, int64_t ldc, tile_mode mode, tile_tri tri) {
+TILE_FN void tile_gemm(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb, float *C,
+                       int64_t ldc, tile_mode mode, tile_tri tri) {
   tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, mode, tri, NULL);
 }
 /* C = x X + z Z + A B */
-TILE_FN void tile_gemm_linear(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
-                              int64_t ldb, float *C, int64_t ldc, float x, const float *X, float z, const float *Z) {
+TILE_FN void tile_gemm_linear(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
+                              float *C, int64_t ldc, float x, const float *X, float z, const float *Z) {
   tile_linear lin = {x, z, X, Z};
   tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, TILE_LINEAR, TILE_FULL, &lin);
 }
@@ -268,8 +262,8 @@ TILE_FN void tile_gemm_linear(int64_t M, int64_t N, int64_t K, const float *A, i
 #define TILE_PAIRS 0
 #endif
 #if TILE_PAIRS
-MN_INLINE void tile_micro_pairs(const int MR, const int NR, int64_t K, const uint16_t *A, int64_t ra, int64_t ca,
-                                const uint32_t *B, int64_t ldb, float *C, int64_t ldc, bool add) {
+MN_INLINE void tile_micro_pairs(const int MR, const int NR, int64_t K, const uint16_t *A, int64_t ra, int64_t ca, const uint32_t *B,
+                                int64_t ldb, float *C, int64_t ldc, bool add) {
   __m512 acc[8][4];
   TILE_UNROLL
   for (int i = 0; i < MR; i++) {
@@ -305,8 +299,8 @@ MN_INLINE void tile_micro_pairs(const int MR, const int NR, int64_t K, const uin
     }
   }
 }
-TILE_FN void tile_gemm_pairs(int64_t M, int64_t N, int64_t K, const uint16_t *A, int64_t ra, int64_t ca,
-                             const uint32_t *B, int64_t ldb, float *C, int64_t ldc, bool add) {
+TILE_FN void tile_gemm_pairs(int64_t M, int64_t N, int64_t K, const uint16_t *A, int64_t ra, int64_t ca, const uint32_t *B, int64_t ldb,
+                             float *C, int64_t ldc, bool add) {
   int64_t nw = (N + MN_VL - 1) / MN_VL;
   for (int64_t i = 0; i < M;) {
     int64_t mr = M - i >= 8 ? 8 : M - i >= 4 ? 4 : M - i >= 2 ? 2 : 1, j = 0;
@@ -338,8 +332,7 @@ TILE_FN void tile_pair_rows(uint32_t *dst, const uint16_t *lo, const uint16_t *h
   int64_t j = 0;
   for (; j + MN_VL <= n; j += MN_VL) {
     __m512i l = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(lo + j)));
-    __m512i h = hi ? _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(hi + j)))
-                   : _mm512_setzero_si512();
+    __m512i h = hi ? _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(hi + j))) : _mm512_setzero_si512();
     _mm512_storeu_si512(dst + j, _mm512_or_si512(l, _mm512_slli_epi32(h, 16)));
   }
   for (; j < n; j++) dst[j] = (uint32_t)lo[j] | (hi ? (uint32_t)hi[j] << 16 : 0);
@@ -347,8 +340,8 @@ TILE_FN void tile_pair_rows(uint32_t *dst, const uint16_t *lo, const uint16_t *h
 }
 /* The same from f32, rounded: MN_VL pairs. */
 MN_INLINE void tile_pair_round(uint32_t *dst, vf lo, vf hi) {
-  const __m512i mix = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
-                                       5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i mix = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18,
+                                       2, 17, 1, 16, 0);
   __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)hi, (__m512)lo);
   _mm512_storeu_si512(dst, _mm512_permutexvar_epi16(mix, both));
 }

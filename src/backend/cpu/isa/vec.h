@@ -61,9 +61,9 @@ MN_INLINE uint16_t bf16_from_f32(float f) { /* to nearest, ties to even; a NaN s
 MN_INLINE vf vf_set1(float x) { return (vf){0} + x; }
 MN_INLINE vi vi_set1(int32_t x) { return (vi){0} + x; }
 MN_INLINE vf vf_zero(void) { return (vf){0}; }
-MN_INLINE vf vf_of(vi x) { return __builtin_convertvector(x, vf); }     /* value */
-MN_INLINE vi vi_of(vf x) { return __builtin_convertvector(x, vi); }     /* value, towards zero */
-MN_INLINE vf vf_bits(vi x) { return (vf)x; }                            /* bits  */
+MN_INLINE vf vf_of(vi x) { return __builtin_convertvector(x, vf); } /* value */
+MN_INLINE vi vi_of(vf x) { return __builtin_convertvector(x, vi); } /* value, towards zero */
+MN_INLINE vf vf_bits(vi x) { return (vf)x; }                        /* bits  */
 MN_INLINE vi vi_bits(vf x) { return (vi)x; }
 MN_INLINE vi vi_iota(void) { /* 0, 1, 2, ... */
   static const int32_t iota[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -275,9 +275,7 @@ MN_INLINE vf vf_max(vf a, vf b) {
 MN_INLINE vf vf_max_nan(vf a, vf b) { return vf_select(vf_is_nan(a), a, vf_max(a, b)); }
 MN_INLINE vf vf_min_nan(vf a, vf b) { return vf_select(vf_is_nan(a), a, vf_min(a, b)); }
 MN_INLINE vf vf_abs(vf a) { return (vf)((vi)a & 0x7fffffff); }
-MN_INLINE vf vf_copysign(vf magnitude, vf sign) {
-  return (vf)(((vi)magnitude & 0x7fffffff) | ((vi)sign & (int32_t)0x80000000));
-}
+MN_INLINE vf vf_copysign(vf magnitude, vf sign) { return (vf)(((vi)magnitude & 0x7fffffff) | ((vi)sign & (int32_t)0x80000000)); }
 MN_INLINE vf vf_sqrt(vf a) {
 #if defined(MN_VEC_512)
   return (vf)_mm512_sqrt_ps((__m512)a);

@@ -25,8 +25,8 @@ MN_INLINE vf vf_scale2_(vf x, vi n) { /* x 2^n for |n| <= 252, overflow and deno
 MN_INLINE vf vf_exp(vf x) {
   vf c = vf_max(vf_set1(-104.0f), vf_min(vf_set1(89.0f), x)); /* NaN passes: it is the second operand */
   vf n = vf_round(c * vf_set1(0x1.715476p+0f));
-  vf r = vf_fnma(n, vf_set1(0x1.62e4p-1f), c);        /* 15 bits of ln 2: the product is exact */
-  r = vf_fnma(n, vf_set1(0x1.7f7d1cp-20f), r);        /* the rest */
+  vf r = vf_fnma(n, vf_set1(0x1.62e4p-1f), c); /* 15 bits of ln 2: the product is exact */
+  r = vf_fnma(n, vf_set1(0x1.7f7d1cp-20f), r); /* the rest */
   vf p = vf_exp_core_(r) + 1.0f;
 #ifdef MN_VEC_512
   return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
