@@ -240,6 +240,7 @@ static void test_bad_models_and_data_are_refused(void) {
       {"data.files=[/nowhere/at/all.txt]", {"/nowhere/at/all.txt", "data.files"}},
       {"train.seq_len=100000", {"100000", "tokens"}},
       {"model.block.mixer={type: titans_lmm, heads: 2, chunk: 33}", {"chunk of 33", "seq_len 32"}},
+      {"model.block.mixer={type: titans_mac, heads: 2, chunk: 8, segment: 40}", {"segment of 40", "seq_len 32"}},
       {"tokenizer={type: file, file: /nowhere.json}", {"/nowhere.json", "tokenizer.file"}},
   };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

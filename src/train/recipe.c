@@ -181,24 +181,26 @@ static const mn_value *mixer_key(const mn_value *model, const char *type, const 
   return model;
 }
 
-/* A chunk that no sequence fills is a mistake of whoever chose it; a default may be longer than a short sequence. */
-static mn_status check_chunks(const mn_recipe *r, const mn_model *m) {
-  for (int i = 0; i < m->n_blocks && !r->train.carry_state; i++) {
-    const mn_mixer *x = &m->blocks[i].mixer;
-    const mn_field *f = mn_field_find(x->def->fields, "chunk");
+/* A chunk or a segment that no sequence fills is a mistake of whoever chose it; a default may be longer than a short sequence. */
+static mn_status check_lengths(const mn_recipe *r, const mn_model *m) {
+  static const char *const keys[] = {"chunk", "segment"};
+  for (int i = 0; i < 2 * m->n_blocks && !r->train.carry_state; i++) {
+    const mn_mixer *x = &m->blocks[i / 2].mixer;
+    const char *key = keys[i % 2];
+    const mn_field *f = mn_field_find(x->def->fields, key);
     if (!f || f->type != MN_TYPE_INT || f->size != sizeof(int64_t)) continue;
-    int64_t chunk = *(const int64_t *)(const void *)((const char *)x->config + f->offset);
-    if (chunk > r->train.seq_len && chunk != f->int_default)
-      return mn_value_fail(mixer_key(r->model, x->type, "chunk"),
-                           "%s: its chunk of %lld tokens is longer than train.seq_len %lld; lower the one or raise the other", x->type,
-                           (long long)chunk, (long long)r->train.seq_len);
+    int64_t length = *(const int64_t *)(const void *)((const char *)x->config + f->offset);
+    if (length > r->train.seq_len && length != f->int_default)
+      return mn_value_fail(mixer_key(r->model, x->type, key),
+                           "%s: its %s of %lld tokens is longer than train.seq_len %lld; lower the one or raise the other", x->type, key,
+                           (long long)length, (long long)r->train.seq_len);
   }
   return MN_OK;
 }
 
 mn_status mn_recipe_model(const mn_recipe *r, int64_t vocab_size, mn_model **out) {
   MN_TRY(mn_model_parse(r->model, "model", vocab_size, out));
-  mn_status status = check_chunks(r, *out);
+  mn_status status = check_lengths(r, *out);
   if (status == MN_OK) return MN_OK;
   mn_model_free(*out);
   *out = NULL;

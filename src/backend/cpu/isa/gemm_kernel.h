@@ -54,10 +54,12 @@ INLINE vf dot_step(unit_kind kind, vf c, vf a, vf b) {
   return c + a * b;
 }
 
-/* One element in all lanes of a register. Where `uses` vectors are multiplied by it, it must be loaded once: GCC would
+/* One 32-bit unit, at any address (a pair of bf16 may lie at an even one), in all lanes of a register. Where `uses` vectors are multiplied by it, it must be loaded once: GCC would
  * rather load it again for each, as an operand in memory, and the load units would become the limit. */
-INLINE vf broadcast(const float *a, const int uses) {
-  vf x = vf_set1(*a);
+INLINE vf broadcast(const void *a, const int uses) {
+  float unit;
+  memcpy(&unit, a, sizeof unit);
+  vf x = vf_set1(unit);
 #if defined(MN_VEC_512)
   if (uses > 1) __asm__("" : "+v"(x));
 #elif defined(MN_VEC_256)
@@ -284,7 +286,7 @@ INLINE void block_units(unit_kind kind, const int mr, const int nv, int64_t n, v
     vf bv[NV];
     UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(at->b + j * VW);
     UNROLL for (int i = 0; i < mr; i++) {
-      const vf av = broadcast((const float *)(const void *)(at->row[i / 3] + i % 3 * lane), nv);
+      const vf av = broadcast(at->row[i / 3] + i % 3 * lane, nv);
       UNROLL for (int j = 0; j < nv; j++) c[i * nv + j] = dot_step(kind, c[i * nv + j], av, bv[j]);
     }
     UNROLL for (int i = 0; 3 * i < mr; i++) {
