@@ -8,8 +8,7 @@ static const char *const forms[] = {
     "{\"type\": \"attention\", \"heads\": 4, \"kv_heads\": 2, \"window\": 7}",
     "{\"type\": \"attention\", \"heads\": 4, \"kv_heads\": 1, \"window\": 5, \"sinks\": 3}",
     "{\"type\": \"attention\", \"heads\": 2, \"window\": 9, \"sinks\": 2, \"persistent\": 3, \"conv\": 4, \"bias\": true}",
-    "{\"type\": \"attention\", \"heads\": 2, \"kv_heads\": 1, \"head_dim\": 6, \"persistent\": 2, \"rope_scaling\": \"yarn\", "
-    "\"rope_factor\": 4, \"rope_original_context\": 64}",
+    "{\"type\": \"attention\", \"heads\": 2, \"kv_heads\": 1, \"head_dim\": 6, \"persistent\": 2, \"rope_scaling\": \"yarn\", \"rope_factor\": 4, \"rope_original_context\": 64}",
     "{\"type\": \"attention\", \"heads\": 2, \"rope\": false, \"window\": 64}",
 };
 enum { FORMS = sizeof forms / sizeof *forms };
