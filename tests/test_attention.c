@@ -14,36 +14,12 @@ static const char *const forms[] = {
 enum { FORMS = sizeof forms / sizeof *forms };
 
 static void golden_vectors(void) {
-  static const char *const files[] = {"full", "gqa", "gqa_prefix", "gqa_window", "window_prefix", "window_sinks"};
-  mn_backend *cpu = NULL;
-  CHECK_OK(mn_backend_cpu_new(2, &cpu));
-  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-    char file[64];
-    snprintf(file, sizeof file, "attention_%s", files[i]);
-    mc_golden(file, mn_backend_ref(), MN_F64, 1e-9, NULL);
-    if (cpu) mc_golden(file, cpu, MN_F32, 2e-5, NULL);
-  }
-  mn_backend_free(cpu);
+  static const char *const files[] = {"attention_full",       "attention_gqa",           "attention_gqa_prefix",
+                                      "attention_gqa_window", "attention_window_prefix", "attention_window_sinks"};
+  mc_golden_files(6, files, 2e-5);
 }
 
-static void a_stream_cut_anywhere_is_the_stream(void) { /* one token at a time among the cuts */
-  mn_backend *cpu = NULL;
-  CHECK_OK(mn_backend_cpu_new(1, &cpu));
-  for (int i = 0; i < FORMS && cpu; i++) {
-    mc_mixer m;
-    int ok = mc_open(&m, forms[i], 8, 2, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1);
-    double e = ok ? mc_split_everywhere(&m, 33, 3, 5) : INFINITY;
-    CHECK(e < 1e-10, "%s: f64, T 33: %g", forms[i], e);
-    mc_close(&m);
-    ok = mc_open(&m, forms[i], 16, 2, MN_F32, cpu) && mc_random_params(&m, 2);
-    e = ok ? mc_split_everywhere(&m, 33, 3, 6) : INFINITY;
-    CHECK(e < 1e-4, "%s: f32, T 33: %g", forms[i], e);
-    e = ok ? mc_split_long(&m, 4096, 20, 7) : INFINITY;
-    CHECK(e < 1e-4, "%s: f32, T 4096, 20 random cuts: %g", forms[i], e);
-    mc_close(&m);
-  }
-  mn_backend_free(cpu);
-}
+static void a_stream_cut_anywhere_is_the_stream(void) { mc_cut_anywhere(FORMS, forms); }
 
 /* Full attention whose stream outgrows max_context is sliding-window attention from there on. */
 static void a_full_cache_forgets_the_oldest(void) {

@@ -11,33 +11,10 @@ enum { FORMS = sizeof forms / sizeof *forms };
 
 static void golden_vectors(void) {
   static const char *const files[] = {"gated_deltanet", "gated_deltanet_h4"};
-  mn_backend *cpu = NULL;
-  CHECK_OK(mn_backend_cpu_new(2, &cpu));
-  for (int i = 0; i < 2; i++) {
-    mc_golden(files[i], mn_backend_ref(), MN_F64, 1e-9, NULL);
-    if (cpu) mc_golden(files[i], cpu, MN_F32, 2e-5, NULL);
-  }
-  mn_backend_free(cpu);
+  mc_golden_files(2, files, 2e-5);
 }
 
-static void a_stream_cut_anywhere_is_the_stream(void) { /* one token at a time among the cuts */
-  mn_backend *cpu = NULL;
-  CHECK_OK(mn_backend_cpu_new(1, &cpu));
-  for (int i = 0; i < FORMS && cpu; i++) {
-    mc_mixer m;
-    int ok = mc_open(&m, forms[i], 8, 2, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1);
-    double e = ok ? mc_split_everywhere(&m, 33, 3, 5) : INFINITY;
-    CHECK(e < 1e-10, "%s: f64, T 33: %g", forms[i], e);
-    mc_close(&m);
-    ok = mc_open(&m, forms[i], 16, 2, MN_F32, cpu) && mc_random_params(&m, 2);
-    e = ok ? mc_split_everywhere(&m, 33, 3, 6) : INFINITY;
-    CHECK(e < 1e-4, "%s: f32, T 33: %g", forms[i], e);
-    e = ok ? mc_split_long(&m, 4096, 20, 7) : INFINITY;
-    CHECK(e < 1e-4, "%s: f32, T 4096, 20 random cuts: %g", forms[i], e);
-    mc_close(&m);
-  }
-  mn_backend_free(cpu);
-}
+static void a_stream_cut_anywhere_is_the_stream(void) { mc_cut_anywhere(FORMS, forms); }
 
 static void the_chunk_changes_no_result(void) {
   enum { T = 50, D = 8, B = 2 };

@@ -17,8 +17,8 @@ static void cut(mn_product_plan *t, int64_t mb, int64_t nb) {
 }
 
 /* The cutting into blocks that promises the shortest time: blocks are computed at one tile row per cycle, both operands
- * of a block are packed for it alone, and the last blocks leave threads idle. The bits of C do not depend on it: K is
- * cut in gemm.c, by K alone. */
+ * of a block are packed for it alone (A not always: an upper bound), and the last blocks leave threads idle. The bits of C
+ * do not depend on it: K is cut in gemm.c, by K alone. */
 static void cut_blocks(mn_product_plan *t) {
   enum { SIDE = 512, TRIES = 24 };
   const double pack = 1.5, lanes = (double)t->gemm->nr / 2, start = 3000; /* cycles: an element, a vector, a block */
