@@ -16,24 +16,25 @@ static void cut(mn_product_plan *t, int64_t mb, int64_t nb) {
   t->n_tasks = ceil_div(t->p.N, nb);
 }
 
-/* The cutting into blocks that promises the shortest time: blocks are computed at one tile row per cycle, both operands
- * of a block are packed for it alone (A not always: an upper bound), and the last blocks leave threads idle. The bits of C
- * do not depend on it: K is cut in gemm.c, by K alone. */
+/* The cutting into blocks that promises the shortest time: blocks are computed at one tile row per cycle, B is packed for
+ * each block anew and A often too, and the last blocks leave threads idle. The bits of C do not depend on it: K is cut in
+ * gemm.c, by K alone. */
 static void cut_blocks(mn_product_plan *t) {
-  enum { SIDE = 512, TRIES = 24 };
-  const double pack = 1.5, lanes = (double)t->gemm->nr / 2, start = 3000; /* cycles: an element, a vector, a block */
+  enum { ROWS = 2048, COLUMNS = 704, TRIES = 24 };            /* of a block at most: more columns of B do not stay in the cache */
+  const double lanes = (double)t->gemm->nr / 2, start = 3000; /* cycles: a vector, a block */
+  const double pack_b = 1.5, pack_a = t->gemm->packs_a(&t->p) ? pack_b : 0.5; /* an element; less where it is only read */
   const int64_t mr = t->gemm->mr, nr = t->gemm->nr, threads = t->threads > 0 ? t->threads : 4;
   const double depth = (double)t->p.K / (t->p.bf16 ? t->gemm->bf16_per_unit : 1);
   double best = 0;
   int64_t best_mb = 0, best_nb = 0;
-  const int64_t m0 = ceil_div(t->p.M, SIDE), n0 = ceil_div(t->p.N, SIDE);
+  const int64_t m0 = ceil_div(t->p.M, ROWS), n0 = ceil_div(t->p.N, COLUMNS);
   for (int64_t i = m0; i < m0 + TRIES && i <= ceil_div(t->p.M, mr); i++)
     for (int64_t j = n0; j < n0 + TRIES && j <= ceil_div(t->p.N, nr); j++) {
       const int64_t mb = round_up(ceil_div(t->p.M, i), mr), nb = round_up(ceil_div(t->p.N, j), nr);
       const double tasks = (double)(t->batch * ceil_div(t->p.M, mb) * ceil_div(t->p.N, nb));
       const double m = (double)mb, n = (double)nb;
-      const double rounds = (double)((int64_t)(tasks + (double)threads - 1) / threads) + 0.15;
-      const double time = rounds * (m * n * depth / lanes + pack * (m + n) * depth + start);
+      const double rounds = (double)((int64_t)(tasks + (double)threads - 1) / threads) + 0.03; /* threads are seldom quite in step */
+      const double time = rounds * (m * n * depth / lanes + (pack_a * m + pack_b * n) * depth + start);
       if (best_mb && time >= best) continue;
       best = time;
       best_mb = mb;

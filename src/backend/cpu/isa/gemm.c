@@ -84,7 +84,7 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
   }
 }
 
-enum { KC = 384, GROUP = 8 }; /* units of K in a slice, tiles in a group: B and a group of A stay in the L2 cache */
+enum { KC = 512, GROUP = 8 }; /* units of K in a slice, tiles in a group: B and a group of A stay in the L2 cache */
 
 /* ---- tiles: whole, and the smaller ones at the edges ------------------------------------------------------------- */
 enum { HALF = MR / 2 + 1, A_UNIT = AP * 4 };
@@ -114,11 +114,11 @@ IN_PLACE(rows_f32, UNIT_F32, pitch, 4)
 IN_PLACE(rows_bf16, BF16_UNIT, pitch, 4)
 IN_PLACE(columns_f32, UNIT_F32, 4, pitch)
 
-/* What needs no packing: dense rows, if units are what lies in memory and the rows of a tile do not meet in the same sets of
- * the first cache; and f32 whose rows lie side by side (a transposed operand), if its lines do not meet in the second. */
+/* What needs no packing: dense rows, if units are what lies in memory and not all rows of a tile meet in the same sets of the
+ * first cache; and f32 whose rows lie side by side (a transposed operand), if the lines of a slice fit the sets of the second. */
 typedef enum { PACKED_A, ROWS_IN_PLACE, COLUMNS_IN_PLACE } a_reading;
 static a_reading reading_of(const mn_product *p) {
-  enum { LINE = 64, SETS = 64, WAYS = 4, SETS2 = 2048, WAYS2 = 4 };
+  enum { LINE = 64, SETS = 64, WAYS = 7, SETS2 = 2048, WAYS2 = 8 };
   if (p->a_rs == 1 && p->a_cs != 1 && !p->bf16) {
     int64_t lines = p->a_cs * 4 / LINE, sets = SETS2;
     for (; lines % 2 == 0 && sets > 1; lines /= 2) sets /= 2;
@@ -130,6 +130,8 @@ static a_reading reading_of(const mn_product *p) {
     if (++rows[(uint64_t)(i * p->a_rs * (p->bf16 ? 2 : 4)) / LINE % SETS] > WAYS) return PACKED_A;
   return ROWS_IN_PLACE;
 }
+
+static bool packs_a(const mn_product *p) { return reading_of(p) == PACKED_A; }
 
 /* What will be packed next. It is asked for while tiles are computed, a line per unit of K and so seldom that the memory
  * keeps up; asked for at once, or only when it is packed, the processor would wait. */
@@ -265,6 +267,7 @@ const mn_gemm MN_ISA_NAME(mn_gemm_table) = {
     .small_f32 = small_f32,
     .block = block,
     .block_scratch = block_scratch,
+    .packs_a = packs_a,
     .mr = MR,
     .nr = NR,
     .bf16_per_unit = BF16_PER_UNIT,

@@ -27,10 +27,11 @@ typedef struct mn_gemm {
   void (*small_f32)(int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t a_rs, int64_t a_cs, const float *B, int64_t b_rs,
                     int64_t b_cs, float *C, int64_t ldc, bool accumulate);
 
-  /* f32 and bf16 through packed blocks, for larger products; scratch: 64-byte aligned, block_scratch(p) bytes. Meant for
-   * M and N of up to some 512 at a time (B is packed whole for each slice of K); K is unlimited. */
+  /* f32 and bf16 through packed blocks, for larger products; scratch: 64-byte aligned, block_scratch(p) bytes. B is packed
+   * whole for each slice of K, so N should be some 704 at most; M and K are unlimited. */
   void (*block)(const mn_product *p, void *scratch);
   size_t (*block_scratch)(const mn_product *p);
+  bool (*packs_a)(const mn_product *p); /* or reads it where it lies */
 
   int mr, nr;        /* the tile of `block`: M and N should be cut at multiples */
   int bf16_per_unit; /* elements of bf16 that one multiply-add takes: 1 or 2   */
