@@ -30,13 +30,13 @@ static mn_tensor *leaf(model *m, mn_dtype t, mn_shape s, double scale, double sh
   return m->leaf[m->n++] = mn_input(m->g, "leaf", t, s);
 }
 
-static void build(model *m, mn_dtype t) {
+static void build(model *m, mn_dtype t, mn_dtype head) {
   mn_graph *g = m->g = mn_graph_new();
   mn_tensor *x = leaf(m, t, MN_SHAPE(B, T, D), 1, 0), *w_norm = leaf(m, MN_F32, MN_SHAPE(D), 0.3, 1);
   mn_tensor *b_norm = leaf(m, MN_F32, MN_SHAPE(D), 0.3, 0), *w_in = leaf(m, t, MN_SHAPE(D, 3 * D), 0.2, 0);
   mn_tensor *w_head = leaf(m, MN_F32, MN_SHAPE(K), 0.3, 1), *taps = leaf(m, t, MN_SHAPE(D, W), 0.5, 0);
   mn_tensor *bias = leaf(m, t, MN_SHAPE(D), 0.3, 0), *prefix = leaf(m, t, MN_SHAPE(B, W - 1, D), 1, 0);
-  mn_tensor *w_out = leaf(m, t, MN_SHAPE(VOCAB, D), 0.3, 0), *cos = leaf(m, MN_F32, MN_SHAPE(T, K / 2), 1, 0);
+  mn_tensor *w_out = leaf(m, head, MN_SHAPE(VOCAB, D), 0.3, 0), *cos = leaf(m, MN_F32, MN_SHAPE(T, K / 2), 1, 0);
   mn_tensor *sin = leaf(m, MN_F32, MN_SHAPE(T, K / 2), 1, 0), *target = leaf(m, MN_I32, MN_SHAPE(B * T), 0, 0);
   mn_tensor *weight = leaf(m, MN_F32, MN_SHAPE(B * T), 0.2, 1);
 
@@ -84,11 +84,11 @@ static void check_kernels(const mn_plan *plan) {
   free(all);
 }
 
-static void compare(mn_backend *cpu, mn_dtype t, double tolerance) {
+static void compare(mn_backend *cpu, mn_dtype t, mn_dtype head, double tolerance) {
   static const char *const names[2 + GRADS] = {"loss",    "nll",   "dx",    "dw_norm", "db_norm", "dw_in",
                                                "dw_head", "dtaps", "dbias", "dprefix", "dw_out"};
   model m = {0};
-  build(&m, t);
+  build(&m, t, head);
   mn_plan *plan[2] = {NULL, NULL};
   for (int i = 0; i < 2; i++) {
     mn_plan_request request = {.graph = m.g, .n_outputs = 2 + GRADS, .outputs = m.out, .backend = i ? cpu : mn_backend_ref()};
@@ -106,7 +106,7 @@ static void compare(mn_backend *cpu, mn_dtype t, double tolerance) {
       if (!(d <= diff)) diff = d;
       if (fabs(value(ref, i)) > most) most = fabs(value(ref, i));
     }
-    CHECK(diff <= tolerance * most, "%s %s: %g of %g", mn_dtype_name(t), names[o], diff, most);
+    CHECK(diff <= tolerance * most, "%s (head %s) %s: %g of %g", mn_dtype_name(t), mn_dtype_name(head), names[o], diff, most);
   }
   for (int i = 0; i < 2; i++) mn_plan_free(plan[i]);
   for (int l = 0; l < m.n; l++) free(m.data[l]);
@@ -117,8 +117,9 @@ static void test_kernels_agree_with_compositions(void) {
   for (int threads = 1; threads <= 2; threads++) {
     mn_backend *cpu;
     CHECK_OK(mn_backend_cpu_new(threads, &cpu));
-    compare(cpu, MN_F32, 2e-5);
-    compare(cpu, MN_BF16, 5e-2); /* the reference rounds to bf16 in other places */
+    compare(cpu, MN_F32, MN_F32, 2e-5);
+    compare(cpu, MN_BF16, MN_BF16, 5e-2); /* the reference rounds to bf16 in other places */
+    compare(cpu, MN_BF16, MN_F32, 5e-2);
     mn_backend_free(cpu);
   }
 }

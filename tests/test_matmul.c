@@ -119,17 +119,18 @@ static const shape shapes[] = {
 enum { SHARE_NONE, SHARE_A, SHARE_B, SHARES };
 static const char *const share_names[] = {"none", "A shared", "B shared"};
 
-static void product_one(const shape *s, bool bf16, bool c_bf16, int ta, int tb, int share) {
+static void product_one(const shape *s, bool bf16, bool c_bf16, bool b_f32, int ta, int tb, int share) {
   const int64_t M = s->M, N = s->N, K = s->K, pad = 2;
   const int64_t a_rs = ta ? 1 : K + (share ? 0 : pad), a_cs = ta ? M + pad : 1;
   const int64_t b_rs = tb ? 1 : N + pad, b_cs = tb ? K + pad : 1;
   const int64_t na = ta ? K * a_cs : M * a_rs, nb = tb ? N * b_cs : K * b_rs;
   const int64_t all_a = na * s->batch, all_b = nb * s->batch, all_c = s->batch * M * N;
-  float *a = malloc(sizeof(float) * (size_t)all_a), *b = malloc(sizeof(float) * (size_t)all_b);
+  float *a = malloc(sizeof(float) * (size_t)all_a), *b = malloc(sizeof(float) * (size_t)all_b),
+        *exact = malloc(sizeof(float) * (size_t)all_b);
   uint16_t *ah = malloc(2 * (size_t)all_a), *bh = malloc(2 * (size_t)all_b);
   float *c[3];
   for (int64_t i = 0; i < all_a; i++) a[i] = uniform(), ah[i] = bf16_of(a[i]), a[i] = bf16 ? f32_of(ah[i]) : a[i];
-  for (int64_t i = 0; i < all_b; i++) b[i] = uniform(), bh[i] = bf16_of(b[i]), b[i] = bf16 ? f32_of(bh[i]) : b[i];
+  for (int64_t i = 0; i < all_b; i++) exact[i] = b[i] = uniform(), bh[i] = bf16_of(b[i]), b[i] = bf16 ? f32_of(bh[i]) : b[i];
   double *want = malloc(sizeof(double) * (size_t)all_c), *sizes = malloc(sizeof(double) * (size_t)all_c);
   for (int64_t g = 0; g < s->batch; g++)
     for (int64_t i = 0; i < M; i++)
@@ -151,7 +152,7 @@ static void product_one(const shape *s, bool bf16, bool c_bf16, int ta, int tb, 
                                     .N = N,
                                     .K = K,
                                     .a = bf16 ? (void *)ah : a,
-                                    .b = bf16 ? (void *)bh : b,
+                                    .b = b_f32 ? (void *)exact : bf16 ? (void *)bh : b,
                                     .a_rs = a_rs,
                                     .a_cs = a_cs,
                                     .b_rs = b_rs,
@@ -159,6 +160,7 @@ static void product_one(const shape *s, bool bf16, bool c_bf16, int ta, int tb, 
                                     .ldc = N,
                                     .bf16 = bf16,
                                     .c_bf16 = c_bf16,
+                                    .b_f32 = b_f32,
                                     .alpha = 1},
                               .n_axes = 1,
                               .threads = threads,
@@ -187,21 +189,21 @@ static void product_one(const shape *s, bool bf16, bool c_bf16, int ta, int tb, 
       const double error = fabs(got - want[i]) / (c_bf16 ? fabs(want[i]) + 1e-4 * sizes[i] + 1e-30 : sizes[i] + 1e-30);
       if (!(error <= worst)) worst = error;
     }
-    CHECK(worst < (c_bf16 ? 4e-3 : 1e-6) && frame, "%s %s->%s batch %lld M %lld N %lld K %lld ta %d tb %d %s: error %g frame %d",
-          mn_isa_name(isa), bf16 ? "bf16" : "f32", c_bf16 ? "bf16" : "f32", (long long)s->batch, (long long)M, (long long)N, (long long)K,
-          ta, tb, share_names[share], worst, frame);
+    CHECK(worst < (c_bf16 ? 4e-3 : 1e-6) && frame, "%s %s%s->%s batch %lld M %lld N %lld K %lld ta %d tb %d %s: error %g frame %d",
+          mn_isa_name(isa), bf16 ? "bf16" : "f32", b_f32 ? " f32" : "", c_bf16 ? "bf16" : "f32", (long long)s->batch, (long long)M,
+          (long long)N, (long long)K, ta, tb, share_names[share], worst, frame);
     for (int t = 0; t < 3; t++) free(c[t]);
   }
   free(want), free(sizes);
-  free(a), free(b), free(ah), free(bh);
+  free(a), free(b), free(exact), free(ah), free(bh);
 }
 
 static void products(void) {
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-    for (int type = 0; type < 3; type++)
+    for (int type = 0; type < 4; type++) /* f32, bf16, bf16 with a result in bf16, bf16 with B in f32 */
       for (int v = 0; v < 4; v++)
         for (int share = 0; share < (shapes[i].batch > 1 ? SHARES : 1); share++)
-          product_one(&shapes[i], type > 0, type > 1, v & 1, v >> 1, share);
+          product_one(&shapes[i], type > 0, type == 2, type == 3, v & 1, v >> 1, share);
 }
 
 /* ---- oneDNN on the same blocks, where this build has it ---- */

@@ -6,8 +6,8 @@
 static void ce_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   mn_dtype t = n->out[0]->dtype;
   int64_t N = mn_dim(in[0], 0), vocab_size = mn_dim(in[1], 0);
-  mn_tensor *zero = mn_scalar(g, t, 0);
-  mn_tensor *logits = mn_matmul(g, mn_cast(g, in[0], t), mn_transpose(g, mn_cast(g, in[1], t), 0, 1)); /* [N,vocab] */
+  mn_tensor *zero = mn_scalar(g, t, 0), *w = mn_cast(g, mn_cast(g, in[1], in[0]->dtype), t);
+  mn_tensor *logits = mn_matmul(g, mn_cast(g, in[0], t), mn_transpose(g, w, 0, 1)); /* [N,vocab] */
   mn_tensor *m = mn_stop_gradient(g, mn_max(g, logits, 2));
   mn_tensor *lse = mn_add(g, m, mn_log(g, mn_sum(g, mn_exp(g, mn_sub(g, logits, m)), 2)));
   mn_tensor *target = mn_reshape(g, in[2], MN_SHAPE(N, 1));
@@ -56,8 +56,8 @@ mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_t
   if (!h || !w || !target) return NULL;
   mn_dtype t = h->dtype == MN_F64 ? MN_F64 : MN_F32;
   if (!weight) weight = mn_full(g, t, target->shape, 1);
-  bool ok = h->shape.ndim == 2 && w->shape.ndim == 2 && mn_dim(h, 1) == mn_dim(w, 1) && h->dtype == w->dtype && target->dtype == MN_I32 &&
-            target->shape.ndim == 1 && mn_dim(target, 0) == mn_dim(h, 0) && weight && weight->dtype == t &&
+  bool ok = h->shape.ndim == 2 && w->shape.ndim == 2 && mn_dim(h, 1) == mn_dim(w, 1) && (h->dtype == w->dtype || w->dtype == t) &&
+            target->dtype == MN_I32 && target->shape.ndim == 1 && mn_dim(target, 0) == mn_dim(h, 0) && weight && weight->dtype == t &&
             mn_shape_equal(&weight->shape, &target->shape);
   if (!ok) {
     char a[96], b[96], c[96];

@@ -242,8 +242,8 @@ mn_tensor *mn_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, m
                         mn_attention_attr attr, mn_tensor **lse);
 
 /* Mean-free cross-entropy of a projection: logits = h[N,D] W[vocab,D]^T are never kept. target i32 [N] (negative:
- * ignored), weight f32 [N] or NULL (ones). loss = sum_i weight_i * nll_i, a scalar; nll f32 [N] (0 where ignored).
- * z_loss and soft-cap: 0 = off. */
+ * ignored), weight f32 [N] or NULL (ones). loss = sum_i weight_i * nll_i, a scalar; nll f32 [N] (0 where ignored). h and W
+ * are of one type, or h is bf16 and W f32, which is then rounded to bf16 before it is multiplied and never copied. */
 mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight, mn_tensor **nll);
 
 /* Causal depthwise convolution over time: x[B,T,D], w[D,W], prefix[B,W-1,D] (the inputs before x; NULL: zeros) -> y[B,T,D];

@@ -93,7 +93,8 @@ extern const mn_op mn_op_attention; /* (q, k, v, [q_pos, k_pos], [bias]) -> (o, 
 /* (q, k, v, [q_pos, k_pos], [bias], o, lse, do, dlse) -> (dq, dk, dv, [dbias f32, the bias's own (broadcast) shape]) */
 extern const mn_op mn_op_attention_grad;
 
-extern const mn_op mn_op_linear_ce; /* (h, w, target, weight) -> (loss [], nll [N]) all f32 (f64) but h, w */
+/* (h, w, target, weight) -> (loss [], nll [N]), all f32 (f64) but h and w; w of f32 is rounded to h's type */
+extern const mn_op mn_op_linear_ce;
 /* (h, w, target, weight, dloss [], dnll [N]) -> (dh, dw, loss, nll): the gradient, and the forward values as it needs them
  * anyway. dh has h's type, dw has w's. The coefficient of token i is dloss*weight_i + dnll_i. */
 extern const mn_op mn_op_linear_ce_grad;

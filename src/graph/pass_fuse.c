@@ -195,7 +195,7 @@ static void form_groups(fusion *f) {
       int m = f->consumers[i][c];
       const mn_node *s = f->g->nodes[m];
       if (!is_ew(s) || !mn_shape_equal(&s->out[0]->shape, &n->out[0]->shape)) continue;
-      if (previous >= 0 && m - previous < 48 && joinable(f, f->g->nodes[previous], s)) try_join(f, previous, m);
+      if (previous >= 0 && m - previous < 16 && joinable(f, f->g->nodes[previous], s)) try_join(f, previous, m);
       previous = m;
     }
   }

@@ -42,8 +42,9 @@ static bool makeable(recompute *c, const mn_node *n, int depth) {
 }
 
 /* The value of old tensor t for a reader of phase `phase`, made again where the policy says so. copies: per old tensor,
- * of this phase. */
-static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tensor **copies) {
+ * of this phase. What a sum of a chain is made of is its alone (`own`): shared, all sums of the chain would be made at once,
+ * for the reader of the last, and wait for theirs. */
+static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tensor **copies, bool own) {
   mn_node *n = t->node;
   mn_tensor *first = *mn_rebuilt(&c->r, t);
   if (n->phase >= phase || n->op->cls == MN_OP_LEAF || c->kept[n->id] || c->again[n->id] != 1) return first;
@@ -54,15 +55,15 @@ static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tens
   mn_dtype *types = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *types);
   mn_shape *shapes = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *shapes);
   if (!in || !types || !shapes) return first;
-  for (int i = 0; i < n->n_in; i++) in[i] = value_for(c, n->in[i], phase, copies);
+  for (int i = 0; i < n->n_in; i++) in[i] = value_for(c, n->in[i], phase, copies, own || c->chain[n->id] > 0);
   for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
   mn_node *copy = mn_node_new(g, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
   if (!copy) return first;
   copy->phase = phase;
   copy->block = n->block;
   if (n->op->cls != MN_OP_VIEW) c->count++;
-  for (int j = 0; j < n->n_out; j++) copies[c->r.base[n->id] + j] = copy->out[j];
-  return *slot;
+  for (int j = 0; j < n->n_out && !own; j++) copies[c->r.base[n->id] + j] = copy->out[j];
+  return copy->out[t->out];
 }
 
 static size_t bytes_of(const mn_tensor *t) { return mn_dtype_size(t->dtype) * (size_t)mn_shape_count(&t->shape); }
@@ -151,7 +152,7 @@ mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_pro
       status = MN_ERR_MEMORY;
       break;
     }
-    for (int k = 0; k < node->n_in; k++) mine[k] = value_for(&c, node->in[k], node->phase, copies[node->phase]);
+    for (int k = 0; k < node->n_in; k++) mine[k] = value_for(&c, node->in[k], node->phase, copies[node->phase], false);
     for (int k = 0; k < node->n_in; k++) *mn_rebuilt(&c.r, node->in[k]) = mine[k];
     mn_rebuild_copy(&c.r, node);
     for (int k = 0; k < node->n_in; k++) *mn_rebuilt(&c.r, node->in[k]) = saved[k];

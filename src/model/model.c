@@ -194,5 +194,5 @@ mn_tensor *mn_model_loss(mn_scope *s, const mn_model *m, mn_tensor *tokens, mn_t
   if (!h || !w || !target) return NULL;
   h = mn_reshape(g, h, MN_SHAPE(flat.dim[0], m->config.d_model));
   if (weight) weight = mn_reshape(g, weight, flat);
-  return mn_linear_cross_entropy(g, h, mn_cast(g, w, h->dtype), mn_reshape(g, target, flat), weight, nll);
+  return mn_linear_cross_entropy(g, h, w, mn_reshape(g, target, flat), weight, nll);
 }

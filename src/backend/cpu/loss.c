@@ -31,20 +31,24 @@ typedef struct ce_job {
   int64_t N, D, vocab, chunk, active; /* active: tokens that count */
   int64_t ld;                         /* elements from one row of logits to the next: no power of two, whose rows would share a cache set */
   mn_rows h;
-  const mn_view *w, *weight, *dnll;
+  const char *w; /* [vocab, D], rows w_step elements apart */
+  int64_t w_step;
+  bool w_f32; /* else of h's type; products of bf16 then round it on its way in */
+  const mn_view *weight, *dnll;
   const int32_t *target;
   float dloss;
   char *dh;
   float *nll;
   /* workspace */
-  int32_t *row;    /* [N] the tokens that count */
-  char *h_chunk;   /* [R, D] gathered */
-  float *logits;   /* [R, ld] */
-  char *dh_chunk;  /* [R, D] */
-  float *dh_parts; /* [parts, R, D] */
-  float *dw;       /* [vocab, D], the result */
-  float *dw_part;  /* [vocab, D] of one chunk, for products that cannot add; none without plans */
-  char *scratch;   /* of the products */
+  int32_t *row;        /* [N] the tokens that count */
+  char *h_chunk;       /* [R, D] gathered */
+  float *logits;       /* [R, ld] */
+  char *dh_chunk;      /* [R, D] */
+  float *dh_parts;     /* [parts, R, D] */
+  float *dw;           /* [vocab, D], the result */
+  float *dw_part;      /* [vocab, D] of one chunk, for products that cannot add; none without plans */
+  uint16_t *w_rounded; /* [vocab, D], where oneDNN multiplies: it rounds nothing */
+  char *scratch;       /* of the products */
   const struct ce_plans *plans;
   int64_t first, rows; /* of the current chunk, among the active */
 } ce_job;
@@ -62,6 +66,19 @@ static void add_parts_task(void *ctx, int64_t i, int thread) {
   const add_job *j = ctx;
   int64_t at = i * CONVERT, n = j->n - at < CONVERT ? j->n - at : CONVERT;
   j->isa->add_parts(n, j->parts, j->step, j->from + at, j->bf16, (char *)j->out + at * (j->bf16 ? 2 : 4));
+}
+
+/* row i of w in bf16 */
+typedef struct round_job {
+  const mn_loss_isa *isa;
+  const mn_view *w;
+  uint16_t *out;
+} round_job;
+static void round_task(void *ctx, int64_t i, int thread) {
+  (void)thread;
+  const round_job *j = ctx;
+  const int64_t D = j->w->dim[1];
+  j->isa->add_parts(D, 1, 0, (const float *)j->w->data + i * j->w->stride[0], true, j->out + i * D);
 }
 
 /* ---- the products of a chunk of R tokens; h is that of the chunk ---- */
@@ -82,9 +99,10 @@ static mn_product logits_product(const ce_job *j, int64_t R, const void *h, int6
                       .a = h,
                       .a_rs = h_step,
                       .a_cs = 1,
-                      .b = j->w->data,
+                      .b = j->w,
                       .b_rs = 1,
-                      .b_cs = j->w->stride[0],
+                      .b_cs = j->w_step,
+                      .b_f32 = j->bf16 && j->w_f32,
                       .c = j->logits,
                       .ldc = j->ld,
                       .bf16 = j->bf16,
@@ -95,22 +113,23 @@ static int64_t dlogits_step(const ce_job *j) { return j->bf16 ? 2 * j->ld : j->l
 /* dh sums over the whole vocabulary for few elements: the vocabulary is cut into `parts` slices, each a product of its
  * own into [parts, R, D], which are then added in order. The vocab % parts tokens at the end go with the first part. */
 static int64_t dh_parts(const ce_job *j, int64_t R) {
-  int64_t blocks = ((R + 511) / 512) * ((j->D + 511) / 512), parts = 8 / (blocks > 0 ? blocks : 1);
+  int64_t blocks = ((R + 511) / 512) * ((j->D + 511) / 512), parts = 2 / (blocks > 0 ? blocks : 1);
   if (parts > j->vocab / 512) parts = j->vocab / 512;
   return parts > 1 ? parts : 1;
 }
 static mn_product dh_product(const ce_job *j, int64_t R, void *dh, int64_t first, int64_t last) {
-  size_t size = j->h.size;
-  const char *dlogits = (char *)j->logits, *w = j->w->data;
+  const size_t size = j->h.size, w_size = j->w_f32 ? 4 : 2;
+  const char *dlogits = (char *)j->logits;
   return (mn_product){.M = R,
                       .N = j->D,
                       .K = last - first,
                       .a = dlogits + first * (int64_t)size,
                       .a_rs = dlogits_step(j),
                       .a_cs = 1,
-                      .b = w + first * j->w->stride[0] * (int64_t)size,
-                      .b_rs = j->w->stride[0],
+                      .b = j->w + first * j->w_step * (int64_t)w_size,
+                      .b_rs = j->w_step,
                       .b_cs = 1,
+                      .b_f32 = j->bf16 && j->w_f32,
                       .c = dh,
                       .ldc = j->D,
                       .bf16 = j->bf16,
@@ -119,7 +138,7 @@ static mn_product dh_product(const ce_job *j, int64_t R, void *dh, int64_t first
 static mn_product_plan dh_plan(const ce_job *j, int64_t R, int64_t parts, mn_product_use onednn) {
   int64_t slice = j->vocab / parts;
   mn_product_plan plan = {
-      .p = dh_product(j, R, j->dh_parts, 0, slice), .n_axes = 1, .dim = {parts}, .a_step = {slice}, .b_step = {slice * j->w->stride[0]}};
+      .p = dh_product(j, R, j->dh_parts, 0, slice), .n_axes = 1, .dim = {parts}, .a_step = {slice}, .b_step = {slice * j->w_step}};
   mn_product_plan_make(&plan, j->set, onednn);
   return plan;
 }
@@ -250,9 +269,11 @@ static ce_job ce_layout(const mn_call *c, char *base, size_t *bytes) {
   ce_job j = {.set = isa, .isa = MN_ISA_PICK(mn_loss_isa_table, isa), .pool = c->pool};
   j.grad = grad;
   j.h = mn_rows_of(&c->in[0]);
-  j.w = &c->in[1];
+  j.w = c->in[1].data;
+  j.w_step = c->in[1].stride[0];
+  j.w_f32 = c->in[1].dtype == MN_F32;
   j.bf16 = c->in[0].dtype == MN_BF16;
-  j.N = c->in[0].dim[0], j.D = c->in[0].dim[1], j.vocab = j.w->dim[0];
+  j.N = c->in[0].dim[0], j.D = c->in[0].dim[1], j.vocab = c->in[1].dim[0];
   j.chunk = CHUNK_BYTES / (j.bf16 ? 2 : 1) / ((j.vocab > 0 ? j.vocab : 1) * (int64_t)sizeof(float)) / MIN_CHUNK * MIN_CHUNK;
   j.chunk = j.chunk < MIN_CHUNK ? MIN_CHUNK : j.chunk > MAX_CHUNK ? MAX_CHUNK : j.chunk;
   if (j.chunk > j.N) j.chunk = j.N;
@@ -275,6 +296,12 @@ static ce_job ce_layout(const mn_call *c, char *base, size_t *bytes) {
     }
     PART(dh_parts, part_rows * D);
     if (j.bf16 && isa >= MN_ISA_LEVEL_AMX) PART(dw_part, vocab * D);
+  }
+  if (j.bf16 && j.w_f32 && isa >= MN_ISA_LEVEL_AMX) {
+    PART(w_rounded, vocab * D);
+    j.w = (const char *)j.w_rounded;
+    j.w_step = j.D;
+    j.w_f32 = false;
   }
   PART(scratch, 0);
 #undef PART
@@ -307,6 +334,7 @@ static mn_status ce_run(mn_call *c) {
     if (j.active < j.N) memset(j.dh, 0, (size_t)(j.N * j.D) * j.h.size);
     if (j.active == 0) memset(j.dw, 0, (size_t)(j.vocab * j.D) * sizeof *j.dw);
   }
+  if (j.w_rounded) mn_pool_run(j.pool, j.vocab, round_task, &(round_job){j.isa, &c->in[1], j.w_rounded});
   for (j.first = 0; j.first < j.active; j.first += j.chunk) {
     j.rows = j.active - j.first < j.chunk ? j.active - j.first : j.chunk;
     MN_TRY(run_chunk(&j));
@@ -348,7 +376,7 @@ static mn_status ce_prepare(mn_call *c) {
 
 static bool ce_accepts(const mn_node *n) {
   mn_dtype t = n->in[0]->dtype;
-  if ((t != MN_F32 && t != MN_BF16) || n->in[1]->dtype != t) return false;
+  if ((t != MN_F32 && t != MN_BF16) || (n->in[1]->dtype != t && n->in[1]->dtype != MN_F32)) return false;
   for (int i = 3; i < n->n_in; i++)
     if (n->in[i]->dtype != MN_F32) return false;
   if (n->op == &mn_op_linear_ce_grad && n->out[1]->dtype != MN_F32) return false;

@@ -59,7 +59,7 @@ static void simplify(mn_product_plan *t) {
     }
     t->n_axes--;
   }
-  if (p->N == 1 && p->M > 1 && p->ldc == 1) {
+  if (p->N == 1 && p->M > 1 && p->ldc == 1 && !p->b_f32) {
     const mn_product q = *p;
     p->M = 1, p->N = q.M;
     p->a = q.b, p->a_rs = q.b_cs, p->a_cs = q.b_rs;
@@ -99,7 +99,7 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
   const int64_t nr = t->gemm->nr;
   const double work = 2.0 * (double)p->M * (double)p->N * (double)p->K;
   const bool dense_b = p->b_rs == 1 || p->b_cs == 1;
-  if (p->M <= (p->b_cs == 1 ? 4 : 12) && dense_b && p->K * p->N >= 4096) {
+  if (p->M <= (p->b_cs == 1 ? 4 : 12) && dense_b && !p->b_f32 && p->K * p->N >= 4096) {
     t->path = MN_PRODUCT_THIN;
     /* about 32 Ki elements of B to a task; its rows are read in pieces that are long enough for the memory */
     const int64_t nb = round_up(ceil_div(32768, p->K ? p->K : 1), 64);
@@ -118,7 +118,7 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
     t->scratch = t->gemm->block_scratch(&part);
   }
   t->onednn = NULL;
-  const bool plain = !p->accumulate && p->alpha == 1 && p->K > 0;
+  const bool plain = !p->accumulate && p->alpha == 1 && p->K > 0 && !p->b_f32;
   if (plain && (onednn == MN_ONEDNN_ALWAYS || (onednn == MN_ONEDNN_WHERE_FASTER && onednn_faster(p, isa)))) {
     t->threads = 8; /* oneDNN chooses its kernel by the size of a block, which therefore must not follow the threads */
     cut_blocks(t);
@@ -170,7 +170,7 @@ static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, 
   p.M = min64(t->mb, p.M - m);
   p.N = min64(t->nb, p.N - n);
   p.a = (const char *)p.a + (int64_t)size * a;
-  p.b = (const char *)p.b + (int64_t)size * b;
+  p.b = (const char *)p.b + (int64_t)mn_product_b_size(&p) * b;
   p.c = (char *)p.c + (int64_t)c_size * (product * t->p.M * t->p.N + m * p.ldc + n);
   switch (t->path) {
   case MN_PRODUCT_THIN:

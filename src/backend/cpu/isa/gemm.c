@@ -84,7 +84,9 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
   }
 }
 
-enum { KC = 512, GROUP = 8 }; /* units of K in a slice, tiles in a group: B and a group of A stay in the L2 cache */
+/* Units of K in a slice, tiles in a group: B and a group of A stay in the second cache. Slices of bf16 are longer, so that a
+ * C in bf16 seldom has to be summed in f32 apart. */
+enum { KC = 512, KC_BF16 = 704, GROUP = 8 };
 
 /* ---- tiles: whole, and the smaller ones at the edges ------------------------------------------------------------- */
 enum { HALF = MR / 2 + 1, A_UNIT = AP * 4 };
@@ -176,6 +178,7 @@ PACK(pack_a_f32, UNIT_F32, AP, MR, rs, cs)
 PACK(pack_a_bf16, BF16_UNIT, AP, MR, rs, cs)
 PACK(pack_b_f32, UNIT_F32, NR, NR, cs, rs)
 PACK(pack_b_bf16, BF16_UNIT, NR, NR, cs, rs)
+PACK(pack_b_rounded, ROUNDED_UNIT, NR, NR, cs, rs)
 
 /* ---- blocks: per slice of K all of B is packed, then A by groups of tiles, each tile passed over all panels of B ----
  */
@@ -190,7 +193,8 @@ typedef struct block_plan {
 static block_plan plan_block(const mn_product *p) {
   const int per_unit = p->bf16 ? BF16_PER_UNIT : 1;
   const int64_t units = (p->K + per_unit - 1) / per_unit;
-  block_plan b = {.slices = (units + KC - 1) / KC, .panels = (p->N + NR - 1) / NR};
+  const int64_t longest = p->bf16 ? KC_BF16 : KC;
+  block_plan b = {.slices = (units + longest - 1) / longest, .panels = (p->N + NR - 1) / NR};
   if (b.slices < 1) b.slices = 1;
   b.units = (units + b.slices - 1) / b.slices;
   b.kc = b.units * per_unit;
@@ -208,8 +212,8 @@ static void block(const mn_product *p, void *scratch) {
   const block_plan plan = plan_block(p);
   uint32_t *const a = scratch, *const b = a + plan.units * GROUP * AP;
   float *sum = (float *)(b + plan.units * plan.panels * NR);
-  const size_t size = p->bf16 ? 2 : 4;
-  const pack_fn pack_a = p->bf16 ? pack_a_bf16 : pack_a_f32, pack_b = p->bf16 ? pack_b_bf16 : pack_b_f32;
+  const size_t size = p->bf16 ? 2 : 4, b_size = mn_product_b_size(p);
+  const pack_fn pack_a = p->bf16 ? pack_a_bf16 : pack_a_f32, pack_b = !p->bf16 ? pack_b_f32 : p->b_f32 ? pack_b_rounded : pack_b_bf16;
   const a_reading reading = reading_of(p);
   const tile_fn packed = p->bf16 ? packed_bf16 : packed_f32, in_place = reading == PACKED_A           ? NULL
                                                                         : reading == COLUMNS_IN_PLACE ? columns_f32
@@ -229,9 +233,9 @@ static void block(const mn_product *p, void *scratch) {
     const int64_t kc = min64(plan.kc, p->K - k);
     const int64_t U = p->bf16 ? (kc + BF16_PER_UNIT - 1) / BF16_PER_UNIT : kc;
     o.mode = p->accumulate || k ? ADD_F32 : p->c_bf16 && !plan.sum_apart ? TO_BF16 : TO_F32;
-    const char *pa = (const char *)p->a + (int64_t)size * k * p->a_cs, *pb = (const char *)p->b + (int64_t)size * k * p->b_rs;
+    const char *pa = (const char *)p->a + (int64_t)size * k * p->a_cs, *pb = (const char *)p->b + (int64_t)b_size * k * p->b_rs;
     const int64_t next_kc = min64(plan.kc, p->K - k - kc);
-    const ahead next_b = ahead_of(pb + (int64_t)size * kc * p->b_rs, (int64_t)size, p->N, p->b_cs, next_kc, p->b_rs, per_unit);
+    const ahead next_b = ahead_of(pb + (int64_t)b_size * kc * p->b_rs, (int64_t)b_size, p->N, p->b_cs, next_kc, p->b_rs, per_unit);
     int64_t column = 0; /* of it */
     pack_b(b, plan.panels, U * NR, p->N, kc, pb, p->b_rs, p->b_cs);
     for (int64_t i = 0; i < p->M; i += MR) {

@@ -17,9 +17,11 @@ typedef struct mn_product {
   void *c; /* f32, or bf16 when `c_bf16` */
   int64_t ldc;
   bool bf16, c_bf16;
+  bool b_f32;      /* with bf16: B is f32, and rounded to bf16 on its way in; not with oneDNN */
   bool accumulate; /* C += ...; not with c_bf16 */
   float alpha;
 } mn_product;
+static inline size_t mn_product_b_size(const mn_product *p) { return p->bf16 && !p->b_f32 ? 2 : 4; }
 
 typedef struct mn_gemm {
   /* C = alpha A B, or C += alpha A B. Made for M, N, K of some 1 .. 256, called many times: needs no scratch memory

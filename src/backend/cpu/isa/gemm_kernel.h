@@ -29,12 +29,14 @@ enum { VW = MN_VL, MR = 4, NV = 2, AP = 4, SMR = 4, SNV = 2 };
 enum { NR = NV * VW };
 
 /* What the units of a panel are made from. */
-typedef enum { UNIT_F32, UNIT_BF16_AS_F32, UNIT_BF16_PAIR } unit_kind;
+typedef enum { UNIT_F32, UNIT_BF16_AS_F32, UNIT_BF16_PAIR, UNIT_ROUNDED, UNIT_ROUNDED_PAIR } unit_kind; /* rounded: f32 made bf16 */
 #if defined(MN_ISA_avx512_bf16)
-#define BF16_UNIT UNIT_BF16_PAIR
+#define BF16_UNIT    UNIT_BF16_PAIR
+#define ROUNDED_UNIT UNIT_ROUNDED_PAIR
 enum { BF16_PER_UNIT = 2 };
 #else
-#define BF16_UNIT UNIT_BF16_AS_F32
+#define BF16_UNIT    UNIT_BF16_AS_F32
+#define ROUNDED_UNIT UNIT_ROUNDED
 enum { BF16_PER_UNIT = 1 };
 #endif
 
@@ -73,12 +75,27 @@ INLINE vf broadcast(const void *a, const int uses) {
 #define HIDE_POINTER(p) __asm__("" : "+r"(p))
 
 /* ---- packing ---- */
+INLINE bool of_pairs(unit_kind kind) { return kind == UNIT_BF16_PAIR || kind == UNIT_ROUNDED_PAIR; }
+INLINE int64_t element_size(unit_kind kind) { return kind == UNIT_BF16_AS_F32 || kind == UNIT_BF16_PAIR ? 2 : 4; }
+INLINE vf rounded(vf x) { return vf_from_bf16(vf_to_bf16(x)); }
+/* The pairs (lo[i], hi[i]) of f32 that were rounded */
+INLINE vu pairs_of(vf lo, vf hi) { return (vu)hi | (vu)lo >> 16; }
 INLINE vu load_units(unit_kind kind, const void *p) { /* VW units that follow each other along k */
   if (kind == UNIT_BF16_AS_F32) return (vu)vf_load_bf16(p);
+  if (kind == UNIT_ROUNDED) return (vu)rounded(vf_load(p));
+#if defined(MN_ISA_avx512_bf16)
+  if (kind == UNIT_ROUNDED_PAIR) return (vu)_mm512_cvtne2ps_pbh((__m512)vf_load((const float *)p + VW), (__m512)vf_load(p));
+#endif
   return vu_load(p);
 }
 INLINE vu load_units_part(unit_kind kind, const void *p, int64_t n) { /* n elements (not units) */
   if (kind == UNIT_BF16_AS_F32) return (vu)vf_load_bf16n(p, (int)n);
+  if (kind == UNIT_ROUNDED) return (vu)rounded(vf_loadn(p, (int)n));
+  if (kind == UNIT_ROUNDED_PAIR) {
+    float both[2 * VW] = {0};
+    memcpy(both, p, sizeof *both * (size_t)n);
+    return load_units(kind, both);
+  }
   vu x = {0};
   memcpy(&x, p, (kind == UNIT_F32 ? sizeof(float) : sizeof(uint16_t)) * (size_t)n);
   return x;
@@ -135,6 +152,7 @@ INLINE void transpose(vu r[VW]) {
 INLINE uint32_t one_element(unit_kind kind, const void *src, int64_t at) {
   uint32_t x;
   if (kind == UNIT_F32) memcpy(&x, (const float *)src + at, sizeof x);
+  else if (element_size(kind) == 4) x = (uint32_t)bf16_from_f32(((const float *)src)[at]) << (kind == UNIT_ROUNDED ? 16 : 0);
   else x = (uint32_t)((const uint16_t *)src)[at] << (kind == UNIT_BF16_AS_F32 ? 16 : 0);
   return x;
 }
@@ -144,9 +162,9 @@ INLINE uint32_t one_element(unit_kind kind, const void *src, int64_t at) {
  * there on (with step < W, the last W - step lanes are those of the next panel, and not used). */
 INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels, int64_t panel_size, int64_t n, int64_t K, const void *src,
                  int64_t w_stride, int64_t k_stride) {
-  const int per_unit = kind == UNIT_BF16_PAIR ? 2 : 1;
+  const int per_unit = of_pairs(kind) ? 2 : 1;
   const int64_t U = (K + per_unit - 1) / per_unit;
-  const int64_t size = kind == UNIT_F32 ? 4 : 2;
+  const int64_t size = element_size(kind);
   const char *s = src;
   if (k_stride == 1) { /* the lanes are rows in memory: transpose squares of VW lanes by VW units */
     for (int64_t p = 0; p < panels; p++)
@@ -156,7 +174,7 @@ INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels,
         const int64_t pitch = size * w_stride;
         for (int64_t u = 0; u < U; u += VW) {
           const int64_t left = K - u * per_unit; /* elements */
-          const char *at = row + u * (kind == UNIT_BF16_AS_F32 ? 2 : 4);
+          const char *at = row + u * per_unit * size;
           vu r[VW];
           if (left >= VW * per_unit) {
             UNROLL for (int i = 0; i < VW; i++) __builtin_prefetch(at + (VW + i) * pitch, 0, 2); /* the next lanes */
@@ -183,10 +201,10 @@ INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels,
     const int64_t used = (panels - 1) * step + W, bytes = size * (n < used ? n : used);
     for (int64_t u = 0; u < U; u++) {
       const char *row = s + u * pitch;
-      const bool pair = kind == UNIT_BF16_PAIR && 2 * u + 1 < K;
+      const bool pair = of_pairs(kind) && 2 * u + 1 < K;
       if (u + AHEAD < U) {
         for (int64_t at = 0; at < bytes; at += line) __builtin_prefetch(row + AHEAD * pitch + at, 0, 2);
-        if (kind == UNIT_BF16_PAIR)
+        if (of_pairs(kind))
           for (int64_t at = 0; at < bytes; at += line) __builtin_prefetch(row + AHEAD * pitch + pitch / 2 + at, 0, 2);
       }
       uint32_t *d = dst + u * W;
@@ -197,6 +215,12 @@ INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels,
           if (kind == UNIT_F32) {
             const float *q = (const float *)row + first;
             x = (vu)(part >= VW ? vf_load(q) : vf_loadn(q, part < 0 ? 0 : (int)part));
+          } else if (size == 4) {
+            const float *q = (const float *)row + first;
+            const vf lo = rounded(part >= VW ? vf_load(q) : vf_loadn(q, part < 0 ? 0 : (int)part));
+            const vf hi =
+                !pair ? vf_zero() : rounded(part >= VW ? vf_load(q + k_stride) : vf_loadn(q + k_stride, part < 0 ? 0 : (int)part));
+            x = of_pairs(kind) ? pairs_of(lo, hi) : (vu)lo;
           } else {
             const uint16_t *q = (const uint16_t *)row + first;
             x = (vu)(part >= VW ? vf_load_bf16(q) : vf_load_bf16n(q, part < 0 ? 0 : (int)part));
@@ -214,7 +238,7 @@ INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels,
           const int64_t at = (p * step + w) * w_stride + u * per_unit * k_stride;
           if (p * step + w < n) {
             x = one_element(kind, src, at);
-            if (kind == UNIT_BF16_PAIR && 2 * u + 1 < K) x |= one_element(kind, src, at + k_stride) << 16;
+            if (of_pairs(kind) && 2 * u + 1 < K) x |= one_element(kind, src, at + k_stride) << 16;
           }
           dst[p * panel_size + u * W + w] = x;
         }
