@@ -8,9 +8,10 @@
 typedef struct builder {
   mn_plan *p;
   mn_plan_request q;
-  int *base;     /* flat index of each node's first output */
-  value *values; /* per tensor */
-  value *dense;  /* per tensor: its contiguous copy */
+  mn_arena *scratch; /* of the passes */
+  int *base;         /* flat index of each node's first output */
+  value *values;     /* per tensor */
+  value *dense;      /* per tensor: its contiguous copy */
   bool *needed;
   int n_nodes;
   int n_layouts;
@@ -319,20 +320,21 @@ static int count_nodes(const mn_program *p) {
   return n;
 }
 
-static mn_status run_passes(mn_plan *p, const mn_plan_request *q) {
+/* Each pass writes a graph of its own: what is between the first and the last lies in `scratch`. */
+static mn_status run_passes(mn_plan *p, const mn_plan_request *q, mn_arena *scratch) {
   mn_plan_report *r = &p->report;
   MN_TRY(mn_graph_status(q->graph));
-  MN_TRY(mn_program_take(q, p->arena, &p->program));
+  MN_TRY(mn_program_take(q, scratch, &p->program));
   r->nodes_given = count_nodes(&p->program);
-  MN_TRY(mn_pass_lower(q->backend, p->arena, &p->program));
+  MN_TRY(mn_pass_lower(q->backend, scratch, &p->program));
   r->nodes_lowered = count_nodes(&p->program);
-  if (!(q->passes_off & MN_PASS_SIMPLIFY)) MN_TRY(mn_pass_simplify(p->arena, &p->program));
+  if (!(q->passes_off & MN_PASS_SIMPLIFY)) MN_TRY(mn_pass_simplify(scratch, &p->program));
   r->nodes_simplified = count_nodes(&p->program);
   if (!(q->passes_off & MN_PASS_RECOMPUTE) && q->activations != MN_KEEP)
-    MN_TRY(mn_pass_recompute(q->activations, p->arena, &p->program, &r->nodes_recomputed));
-  if (!(q->passes_off & MN_PASS_FUSE) && q->backend->fuse_elementwise) MN_TRY(mn_pass_fuse(p->arena, &p->program, r));
+    MN_TRY(mn_pass_recompute(q->activations, scratch, &p->program, &r->nodes_recomputed));
+  if (!(q->passes_off & MN_PASS_FUSE) && q->backend->fuse_elementwise) MN_TRY(mn_pass_fuse(scratch, &p->program, r));
   r->nodes_fused = count_nodes(&p->program);
-  return MN_OK;
+  return mn_program_keep(p->arena, &p->program);
 }
 
 static mn_status build_init(builder *b) {
@@ -361,7 +363,7 @@ static mn_status build_init(builder *b) {
 
 static mn_status build(builder *b) {
   mn_plan *p = b->p;
-  MN_TRY(run_passes(p, &b->q));
+  MN_TRY(run_passes(p, &b->q, b->scratch));
   MN_TRY(build_init(b));
   for (int i = 0; i < b->n_nodes; i++) {
     mn_node *n = p->program.g->nodes[i];
@@ -405,8 +407,9 @@ mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn
   p->arena = mn_arena_new();
   p->backend = q->backend;
   p->is_body = is_body;
-  builder b = {.p = p, .q = *q, .n_layouts = n_layouts, .layout_of = layout_of, .layouts = layouts};
-  mn_status status = p->arena ? build(&b) : MN_ERR_MEMORY;
+  builder b = {.p = p, .q = *q, .scratch = mn_arena_new(), .n_layouts = n_layouts, .layout_of = layout_of, .layouts = layouts};
+  mn_status status = p->arena && b.scratch ? build(&b) : MN_ERR_MEMORY;
+  mn_arena_free(b.scratch);
   free(b.base);
   free(b.values);
   free(b.dense);

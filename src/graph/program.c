@@ -124,6 +124,27 @@ mn_status mn_program_take(const mn_plan_request *q, mn_arena *arena, mn_program 
   return mn_rebuild_end(&r, status);
 }
 
+mn_status mn_program_keep(mn_arena *arena, mn_program *p) {
+  mn_rebuild r;
+  mn_program now;
+  mn_status status = mn_rebuild_begin(&r, p, &now, arena);
+  for (int i = 0; i < p->g->n_nodes && status == MN_OK && now.g->status == MN_OK; i++) {
+    const mn_node *n = p->g->nodes[i];
+    if (r.needed[i] || n->op == &mn_op_input || n->op == &mn_op_variable) mn_rebuild_copy(&r, n);
+  }
+  status = mn_rebuild_end(&r, status);
+  if (status != MN_OK) return status;
+  now.given = mn_arena_alloc(arena, (size_t)(p->n_leaves + 1) * sizeof *now.given);
+  if (!now.given) return MN_ERR_MEMORY;
+  for (int i = 0; i < p->n_leaves; i++) {
+    mn_tensor *t = now.leaves[i];
+    now.given[i] = p->given[i];
+    if (t && t->name && !(t->name = mn_arena_strdup(arena, t->name))) return MN_ERR_MEMORY;
+  }
+  *p = now;
+  return MN_OK;
+}
+
 /* ---- lower: fused operations without a kernel become their compositions, until none is left ---- */
 static mn_status lower_once(const mn_backend *b, mn_arena *arena, mn_program *p, bool *changed) {
   mn_rebuild r;

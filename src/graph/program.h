@@ -33,6 +33,8 @@ static inline int mn_uses(const mn_rebuild *r, const mn_tensor *t) { return r->u
 mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n);
 
 mn_status mn_program_take(const mn_plan_request *q, mn_arena *arena, mn_program *p); /* the user's graph, reachable part */
+/* Moves it to an arena of which it then needs no other; the attributes of constants and loops still point into the old one. */
+mn_status mn_program_keep(mn_arena *arena, mn_program *p);
 mn_status mn_pass_lower(const mn_backend *b, mn_arena *arena, mn_program *p);
 mn_status mn_pass_simplify(mn_arena *arena, mn_program *p);
 mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_program *p, int *recomputed);
