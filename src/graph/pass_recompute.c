@@ -27,6 +27,9 @@ typedef struct recompute {
   bool *later;        /* per node: read by a later phase */
   uint8_t *chain;     /* per node: so many sums are made again, one from the other, to make it */
   signed char *again; /* per node: -1 unknown, 0 no, 1 yes */
+  mn_tensor **own;    /* per tensor: its copy for the sum that is being made again, if made for it ... */
+  int *own_sum;       /* ... which is the one of this number */
+  int sums;
   int count;
 } recompute;
 
@@ -41,28 +44,33 @@ static bool makeable(recompute *c, const mn_node *n, int depth) {
   return ok;
 }
 
-/* The value of old tensor t for a reader of phase `phase`, made again where the policy says so. copies: per old tensor,
- * of this phase. What a sum of a chain is made of is its alone (`own`): shared, all sums of the chain would be made at once,
- * for the reader of the last, and wait for theirs. */
-static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tensor **copies, bool own) {
+/* The value of old tensor t for a reader of phase `phase`, made again where the policy says so. copies: per old tensor, of
+ * this phase. What a sum of a chain is made of is its alone (`own`: the number of that sum, or 0): were it shared, all sums of
+ * the chain would be made at once, for the reader of the last, and wait for their own readers. */
+static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tensor **copies, int own) {
   mn_node *n = t->node;
   mn_tensor *first = *mn_rebuilt(&c->r, t);
   if (n->phase >= phase || n->op->cls == MN_OP_LEAF || c->kept[n->id] || c->again[n->id] != 1) return first;
-  mn_tensor **slot = &copies[c->r.base[n->id] + t->out];
-  if (*slot) return *slot;
+  const int at = c->r.base[n->id];
+  if (copies[at + t->out]) return copies[at + t->out];
+  if (own && c->own_sum[at + t->out] == own) return c->own[at + t->out];
   mn_graph *g = c->r.now->g;
   mn_tensor **in = mn_arena_alloc(g->arena, (size_t)(n->n_in + 1) * sizeof *in);
   mn_dtype *types = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *types);
   mn_shape *shapes = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *shapes);
   if (!in || !types || !shapes) return first;
-  for (int i = 0; i < n->n_in; i++) in[i] = value_for(c, n->in[i], phase, copies, own || c->chain[n->id] > 0);
+  const int inner = own || c->chain[n->id] == 0 ? own : ++c->sums;
+  for (int i = 0; i < n->n_in; i++) in[i] = value_for(c, n->in[i], phase, copies, inner);
   for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
   mn_node *copy = mn_node_new(g, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
   if (!copy) return first;
   copy->phase = phase;
   copy->block = n->block;
   if (n->op->cls != MN_OP_VIEW) c->count++;
-  for (int j = 0; j < n->n_out && !own; j++) copies[c->r.base[n->id] + j] = copy->out[j];
+  for (int j = 0; j < n->n_out; j++) {
+    if (own) c->own[at + j] = copy->out[j], c->own_sum[at + j] = own;
+    else copies[at + j] = copy->out[j];
+  }
   return copy->out[t->out];
 }
 
@@ -131,10 +139,13 @@ mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_pro
   c.again = mn_alloc((size_t)n + 1);
   c.later = mn_calloc((size_t)n + 1, 1);
   c.chain = mn_calloc((size_t)n + 1, 1);
+  const size_t tensors = (size_t)(status == MN_OK ? c.r.base[n] : 0) + 1;
+  c.own = mn_calloc(tensors, sizeof *c.own);
+  c.own_sum = mn_calloc(tensors, sizeof *c.own_sum);
   mn_tensor ***copies = mn_calloc((size_t)phases + 1, sizeof *copies);
-  if (!c.kept || !c.again || !c.later || !c.chain || !copies) status = MN_ERR_MEMORY;
+  if (!c.kept || !c.again || !c.later || !c.chain || !c.own || !c.own_sum || !copies) status = MN_ERR_MEMORY;
   for (int i = 0; i <= phases && status == MN_OK; i++)
-    if (!(copies[i] = mn_calloc((size_t)(status == MN_OK ? c.r.base[n] : 0) + 1, sizeof **copies))) status = MN_ERR_MEMORY;
+    if (!(copies[i] = mn_calloc(tensors, sizeof **copies))) status = MN_ERR_MEMORY;
   if (status == MN_OK) choose(&c);
   for (int i = 0; i < n && status == MN_OK && now.g->status == MN_OK; i++) {
     mn_node *node = p->g->nodes[i];
@@ -152,7 +163,7 @@ mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_pro
       status = MN_ERR_MEMORY;
       break;
     }
-    for (int k = 0; k < node->n_in; k++) mine[k] = value_for(&c, node->in[k], node->phase, copies[node->phase], false);
+    for (int k = 0; k < node->n_in; k++) mine[k] = value_for(&c, node->in[k], node->phase, copies[node->phase], 0);
     for (int k = 0; k < node->n_in; k++) *mn_rebuilt(&c.r, node->in[k]) = mine[k];
     mn_rebuild_copy(&c.r, node);
     for (int k = 0; k < node->n_in; k++) *mn_rebuilt(&c.r, node->in[k]) = saved[k];
@@ -164,6 +175,8 @@ mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_pro
   free(c.again);
   free(c.later);
   free(c.chain);
+  free(c.own);
+  free(c.own_sum);
   *recomputed = c.count;
   if (status == MN_OK) *p = now;
   return status;
