@@ -256,6 +256,28 @@ static void a_meter_keeps_its_size_and_its_sums(void) {
   mn_meter_free(m);
 }
 
+/* A short stream: one cold segment and a last one that the text's end cut short say nothing of the others. */
+static void a_meter_looks_at_whole_segments(void) {
+  for (int cut = 0; cut < 2; cut++) {
+    mn_meter *m = NULL;
+    CHECK_OK(mn_meter_new(&m));
+    for (int i = 0; i < 140; i++) mn_meter_add(m, 256, 0, 0, 256e-6 * (i == 0 ? 4 : i < 70 ? 1 : 2));
+    if (cut) mn_meter_add(m, 100, 0, 0, 100e-6 * 9);
+    mn_meter_summary s;
+    mn_meter_summarise(m, &s);
+    CHECK(fabs(s.first_seconds - 1e-6) < 1e-12 && fabs(s.last_seconds - 2e-6) < 1e-12, "%g %g", s.first_seconds, s.last_seconds);
+    mn_meter_free(m);
+  }
+  mn_meter *m = NULL;
+  CHECK_OK(mn_meter_new(&m));
+  mn_meter_add(m, 256, 0, 0, 256e-6);
+  mn_meter_add(m, 100, 0, 0, 100e-6 * 9);
+  mn_meter_summary s;
+  mn_meter_summarise(m, &s);
+  CHECK(fabs(s.first_seconds - 1e-6) < 1e-12 && fabs(s.last_seconds - 1e-6) < 1e-12, "%g %g", s.first_seconds, s.last_seconds);
+  mn_meter_free(m);
+}
+
 int main(void) {
   RUN(make_model);
   RUN(the_same_seed_gives_the_same_text);
@@ -267,5 +289,6 @@ int main(void) {
   RUN(wrong_use_is_named);
   RUN(a_text_in_blocks_gives_the_tokens_of_the_whole);
   RUN(a_meter_keeps_its_size_and_its_sums);
+  RUN(a_meter_looks_at_whole_segments);
   return test_end();
 }

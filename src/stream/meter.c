@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PARTS = 1024, TIMES = 8192, WARM_UP = 64, RESIDENT_EVERY = 256 /* segments */ };
+enum { PARTS = 1024, TIMES = 8192, FEWEST = 5, WARM_UP = 64, RESIDENT_EVERY = 256 /* segments */ };
 static const double warm_up_seconds = 1.5; /* by then the progress line, too, has been drawn, and its code is in memory */
 
 typedef struct part {
@@ -22,6 +22,8 @@ struct mn_meter {
   int64_t part_tokens;                             /* a part is full with so many */
   double first[TIMES], last[TIMES], sorted[TIMES]; /* seconds per token; last: a ring */
   int64_t segments;
+  int64_t last_tokens; /* of the last segment */
+  bool cut_short;      /* it had fewer than the one before */
   part all;
   int64_t resident_start, resident_end, resident_max;
   bool warm;
@@ -84,6 +86,8 @@ void mn_meter_add(mn_meter *m, int64_t tokens, int64_t scored, double nll, doubl
   double each = seconds / (double)tokens;
   if (m->segments < TIMES) m->first[m->segments] = each;
   m->last[m->segments % TIMES] = each;
+  m->cut_short = m->segments > 0 && tokens < m->last_tokens;
+  m->last_tokens = tokens;
   m->segments++;
   bool warm = m->segments >= WARM_UP && m->all.seconds >= warm_up_seconds;
   if (m->segments == 1 || m->segments == WARM_UP || (warm && !m->warm)) { /* a short stream keeps the earlier figure */
@@ -100,9 +104,10 @@ static int rising(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static double median(mn_meter *m, bool from_end, int64_t n) {
+/* Of `segments`: a last one that the end of the text cut short is left out, a token of it takes longer. */
+static double median(mn_meter *m, int64_t segments, bool from_end, int64_t n) {
   if (n == 0) return (double)NAN;
-  for (int64_t i = 0; i < n; i++) m->sorted[i] = from_end ? m->last[(m->segments - 1 - i) % TIMES] : m->first[i];
+  for (int64_t i = 0; i < n; i++) m->sorted[i] = from_end ? m->last[(segments - 1 - i) % TIMES] : m->first[i];
   qsort(m->sorted, (size_t)n, sizeof *m->sorted, rising);
   return n % 2 ? m->sorted[n / 2] : (m->sorted[n / 2 - 1] + m->sorted[n / 2]) / 2;
 }
@@ -118,11 +123,12 @@ mn_meter_part mn_meter_at(const mn_meter *m, int i) { return shown(&m->parts[i])
 void mn_meter_summarise(mn_meter *m, mn_meter_summary *out) {
   mn_meter_part all = shown(&m->all);
   *out = (mn_meter_summary){.tokens = m->all.tokens, .scored = m->all.scored, .seconds = m->all.seconds, .perplexity = all.perplexity};
-  int64_t n = m->segments / 100;
-  if (n < 1) n = m->segments ? 1 : 0;
-  if (n > TIMES) n = TIMES;
-  out->first_seconds = median(m, false, n);
-  out->last_seconds = median(m, true, n);
+  const int64_t segments = m->segments - m->cut_short, few = segments / 2 < FEWEST ? segments / 2 : FEWEST;
+  int64_t n = segments / 100 > few ? segments / 100 : few;
+  if (n < 1) n = segments ? 1 : 0;
+  if (n > TIMES - 1) n = TIMES - 1;
+  out->first_seconds = median(m, segments, false, n);
+  out->last_seconds = median(m, segments, true, n);
   m->resident_end = mn_resident_bytes();
   if (m->resident_end > m->resident_max) m->resident_max = m->resident_end;
   out->resident_start = m->resident_start;

@@ -22,8 +22,9 @@ typedef struct mn_meter_part { /* a stretch of the stream */
 typedef struct mn_meter_summary {
   int64_t tokens, scored;
   double seconds;
-  double perplexity;                                  /* of all scored tokens; NaN without */
-  double first_seconds, last_seconds;                 /* per token: medians over segments of the first and of the last 1 % */
+  double perplexity; /* of all scored tokens; NaN without */
+  /* per token: medians over the segments of the first and of the last 1 %, 5 at least; without one that the end cut short */
+  double first_seconds, last_seconds;
   int64_t resident_start, resident_end, resident_max; /* bytes: after warm-up, now, the largest seen from warm-up on */
   mn_meter_part tenth[10];
 } mn_meter_summary;
