@@ -96,7 +96,7 @@ extern const mn_op mn_op_attention_grad;
 /* (h, w, target, weight) -> (loss [], nll [N]), all f32 (f64) but h and w; w of f32 is rounded to h's type */
 extern const mn_op mn_op_linear_ce;
 /* (h, w, target, weight, dloss [], dnll [N]) -> (dh, dw, loss, nll): the gradient, and the forward values as it needs them
- * anyway. dh has h's type, dw has w's. The coefficient of token i is dloss*weight_i + dnll_i. */
+ * anyway. dh has h's type, dw is f32 (f64). The coefficient of token i is dloss*weight_i + dnll_i. */
 extern const mn_op mn_op_linear_ce_grad;
 
 extern const mn_op mn_op_conv;      /* (x, w, [bias], [prefix]) -> y */

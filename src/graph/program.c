@@ -113,10 +113,6 @@ mn_status mn_program_take(const mn_plan_request *q, mn_arena *arena, mn_program 
       user.leaves[user.n_leaves++] = n->out[0];
     }
   }
-  for (int i = 0; i < user.n_leaves && status == MN_OK; i++) { /* a message may name them when the user's graph is gone */
-    mn_tensor *t = *mn_rebuilt(&r, user.leaves[i]);
-    if (t && t->name && !(t->name = mn_arena_strdup(arena, t->name))) status = MN_ERR_MEMORY;
-  }
   p->n_leaves = user.n_leaves;
   p->given = user.given;
   p->leaves = mn_arena_alloc(arena, (size_t)(user.n_leaves + 1) * sizeof *p->leaves);
@@ -137,7 +133,7 @@ mn_status mn_program_keep(mn_arena *arena, mn_program *p) {
   now.given = mn_arena_alloc(arena, (size_t)(p->n_leaves + 1) * sizeof *now.given);
   if (!now.given) return MN_ERR_MEMORY;
   for (int i = 0; i < p->n_leaves; i++) {
-    mn_tensor *t = now.leaves[i];
+    mn_tensor *t = now.leaves[i]; /* a message may name it when the user's graph is gone */
     now.given[i] = p->given[i];
     if (t && t->name && !(t->name = mn_arena_strdup(arena, t->name))) return MN_ERR_MEMORY;
   }

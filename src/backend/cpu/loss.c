@@ -33,7 +33,7 @@ typedef struct ce_job {
   mn_rows h;
   const char *w; /* [vocab, D], rows w_step elements apart */
   int64_t w_step;
-  bool w_f32; /* else of h's type; products of bf16 then round it on its way in */
+  bool w_rounds; /* w is f32 and h bf16: products round it on its way in */
   const mn_view *weight, *dnll;
   const int32_t *target;
   float dloss;
@@ -102,7 +102,7 @@ static mn_product logits_product(const ce_job *j, int64_t R, const void *h, int6
                       .b = j->w,
                       .b_rs = 1,
                       .b_cs = j->w_step,
-                      .b_f32 = j->bf16 && j->w_f32,
+                      .b_f32 = j->w_rounds,
                       .c = j->logits,
                       .ldc = j->ld,
                       .bf16 = j->bf16,
@@ -118,7 +118,7 @@ static int64_t dh_parts(const ce_job *j, int64_t R) {
   return parts > 1 ? parts : 1;
 }
 static mn_product dh_product(const ce_job *j, int64_t R, void *dh, int64_t first, int64_t last) {
-  const size_t size = j->h.size, w_size = j->w_f32 ? 4 : 2;
+  const size_t size = j->h.size, w_size = j->w_rounds ? 4 : size;
   const char *dlogits = (char *)j->logits;
   return (mn_product){.M = R,
                       .N = j->D,
@@ -129,7 +129,7 @@ static mn_product dh_product(const ce_job *j, int64_t R, void *dh, int64_t first
                       .b = j->w + first * j->w_step * (int64_t)w_size,
                       .b_rs = j->w_step,
                       .b_cs = 1,
-                      .b_f32 = j->bf16 && j->w_f32,
+                      .b_f32 = j->w_rounds,
                       .c = dh,
                       .ldc = j->D,
                       .bf16 = j->bf16,
@@ -271,8 +271,8 @@ static ce_job ce_layout(const mn_call *c, char *base, size_t *bytes) {
   j.h = mn_rows_of(&c->in[0]);
   j.w = c->in[1].data;
   j.w_step = c->in[1].stride[0];
-  j.w_f32 = c->in[1].dtype == MN_F32;
   j.bf16 = c->in[0].dtype == MN_BF16;
+  j.w_rounds = j.bf16 && c->in[1].dtype == MN_F32;
   j.N = c->in[0].dim[0], j.D = c->in[0].dim[1], j.vocab = c->in[1].dim[0];
   j.chunk = CHUNK_BYTES / (j.bf16 ? 2 : 1) / ((j.vocab > 0 ? j.vocab : 1) * (int64_t)sizeof(float)) / MIN_CHUNK * MIN_CHUNK;
   j.chunk = j.chunk < MIN_CHUNK ? MIN_CHUNK : j.chunk > MAX_CHUNK ? MAX_CHUNK : j.chunk;
@@ -297,11 +297,11 @@ static ce_job ce_layout(const mn_call *c, char *base, size_t *bytes) {
     PART(dh_parts, part_rows * D);
     if (j.bf16 && isa >= MN_ISA_LEVEL_AMX) PART(dw_part, vocab * D);
   }
-  if (j.bf16 && j.w_f32 && isa >= MN_ISA_LEVEL_AMX) {
+  if (j.w_rounds && isa >= MN_ISA_LEVEL_AMX) {
     PART(w_rounded, vocab * D);
     j.w = (const char *)j.w_rounded;
     j.w_step = j.D;
-    j.w_f32 = false;
+    j.w_rounds = false;
   }
   PART(scratch, 0);
 #undef PART
