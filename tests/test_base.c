@@ -397,6 +397,17 @@ static void hashes_follow_the_content(void) {
   free(data);
 }
 
+static void loops_hear_their_threads_flag(void) {
+  volatile sig_atomic_t flag = 0;
+  CHECK(!mn_stopped() && mn_stop_check("idle") == MN_OK, "nobody watches");
+  mn_stop_watch(&flag);
+  CHECK_OK(mn_stop_check("working"));
+  flag = 1;
+  CHECK(mn_stopped() && mn_stop_check("counting") == MN_ERR_CANCELLED && strstr(mn_message(), "while counting"), "%s", mn_message());
+  mn_stop_watch(NULL);
+  CHECK(!mn_stopped(), "released");
+}
+
 int main(void) {
   char name[] = "/tmp/mneme-test-base-XXXXXX";
   scratch = mkdtemp(name);
@@ -416,6 +427,7 @@ int main(void) {
   RUN(writes_keep_mode_and_links);
   RUN(directories_and_names);
   RUN(hashes_follow_the_content);
+  RUN(loops_hear_their_threads_flag);
   char *clean = mn_format("rm -rf %s", scratch);
   int rc = system(clean);
   free(clean);

@@ -4,6 +4,7 @@
 #define MN_BASE_H
 
 #include <stdbool.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -84,6 +85,15 @@ void mn_pool_free(mn_pool *pool);
 int mn_pool_threads(const mn_pool *pool);
 void mn_pool_run(mn_pool *pool, int64_t n, mn_pool_fn fn, void *ctx); /* pool may be NULL: runs serially */
 int mn_cpu_count(void);
+
+/* ---- interruption --------------------------------------------------------------------------------------------
+ * Signals reach a process, not a call: who owns the process names the flag that its handler raises, and every loop of the
+ * library that may last longer than a second looks at it, however deep it lies. The flag is this thread's; NULL (as in a
+ * program that only uses the library): never interrupted. */
+void mn_stop_watch(const volatile sig_atomic_t *flag);
+bool mn_stopped(void);
+/* MN_OK, or MN_ERR_CANCELLED with the message "interrupted while <what>". */
+mn_status mn_stop_check(const char *what);
 
 /* ---- log ---- to stderr; level from MNEME_LOG (error, warn, info, debug), default warn. */
 typedef enum { MN_LOG_ERROR, MN_LOG_WARN, MN_LOG_INFO, MN_LOG_DEBUG } mn_log_level;

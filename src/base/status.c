@@ -1,4 +1,4 @@
-/* status.c - per-thread messages, checked allocation, small strings, log, clock, hashing. */
+/* status.c - per-thread messages, checked allocation, small strings, interruption, log, clock, hashing. */
 #include "base/base.h"
 
 #include <stdio.h>
@@ -99,6 +99,14 @@ uint64_t mn_hash_bytes(const void *data, size_t n, uint64_t seed) {
 }
 
 uint64_t mn_hash_str(const char *s) { return mn_hash_bytes(s, strlen(s), 0); }
+
+static _Thread_local const volatile sig_atomic_t *stop_flag;
+
+void mn_stop_watch(const volatile sig_atomic_t *flag) { stop_flag = flag; }
+
+bool mn_stopped(void) { return stop_flag && *stop_flag; }
+
+mn_status mn_stop_check(const char *what) { return mn_stopped() ? mn_fail(MN_ERR_CANCELLED, "interrupted while %s", what) : MN_OK; }
 
 static mn_log_level threshold(void) {
   static int level = -1; /* read once; a benign race writes the same value */

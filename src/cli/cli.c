@@ -326,6 +326,7 @@ static int run_verb(const mn_verb *verb, int argc, char **argv, bool json) {
 
 int mn_cli_main(int argc, char **argv, const mn_verb *const *verbs, int n_verbs) {
   catch_signals();
+  mn_stop_watch(&stop_flag);
   if (argc < 2) {
     mn_cli_print_verbs(stderr, verbs, n_verbs);
     return MN_EXIT_USAGE;
