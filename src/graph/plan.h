@@ -61,7 +61,8 @@ typedef struct mn_plan_report {
   int nodes_given, nodes_lowered, nodes_simplified, nodes_recomputed, nodes_fused, steps, copies, in_place;
   int elementwise_before, elementwise_after;
   size_t bytes_unshared; /* all intermediate buffers side by side */
-  size_t bytes_planned;  /* what the plan takes                   */
+  size_t bytes_alive;    /* the most that is alive at one step: what no placement can undercut; workspaces not counted */
+  size_t bytes_planned;  /* what the plan takes, workspaces of its kernels included */
   size_t bytes_workspace, bytes_outputs, bytes_constants;
   size_t bytes_activations; /* kept from the forward for a later phase */
   int64_t flops;

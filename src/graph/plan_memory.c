@@ -33,6 +33,24 @@ mn_status mn_plan_connect(mn_plan *p) {
   return MN_OK;
 }
 
+/* The most bytes of buffers [0, n) that are alive at one step of `steps`. */
+static mn_status most_alive(int n, const mn_lifetime *life, int steps, size_t *most) {
+  size_t *begins = mn_calloc((size_t)steps + 1, sizeof *begins), *ends = mn_calloc((size_t)steps + 1, sizeof *ends), alive = 0;
+  for (int i = 0; i < n && begins && ends; i++) {
+    begins[life[i].first] += mn_align(life[i].bytes, 64);
+    ends[life[i].last] += mn_align(life[i].bytes, 64);
+  }
+  for (int t = 0; t < steps && begins && ends; t++) {
+    alive += begins[t];
+    if (alive > *most) *most = alive;
+    alive -= ends[t];
+  }
+  const bool ok = begins && ends;
+  free(begins);
+  free(ends);
+  return ok ? MN_OK : MN_ERR_MEMORY;
+}
+
 mn_status mn_plan_memory(mn_plan *p, bool share) {
   mn_lifetime *life = mn_calloc((size_t)p->n_storages + (size_t)p->n_steps + 1, sizeof *life);
   int *of = mn_alloc(((size_t)p->n_storages + 1) * sizeof *of), n = 0;
@@ -45,6 +63,7 @@ mn_status mn_plan_memory(mn_plan *p, bool share) {
     life[n++] = (mn_lifetime){.bytes = s->bytes, .first = s->first, .last = s->last};
     p->report.bytes_unshared += mn_align(s->bytes, 64);
   }
+  if (status == MN_OK) status = most_alive(n, life, p->n_steps, &p->report.bytes_alive);
   for (int t = 0; t < p->n_steps && status == MN_OK; t++) {
     step *s = p->steps[t];
     if (s->dropped) continue;
