@@ -5,6 +5,7 @@
 #include "task/needle_stream.h"
 #include "task/prose.h"
 #include "task/task.h"
+#include "task/words.h"
 #include "test.h"
 
 static char essay_path[256];
@@ -30,6 +31,17 @@ static void write_essay(void) {
   FILE *f = fopen(essay_path, "w");
   for (int i = 0; f && i < 4000; i++) fprintf(f, "S%d plain words stand here.%s", i, i % 7 == 6 ? "\n\n" : "  ");
   if (f) fclose(f);
+}
+
+/* A user's text that is made of needles: one for every second adjective with every noun. */
+static const char *test_trap_text(void) {
+  static char path[256];
+  snprintf(path, sizeof path, "%s/task_trap.txt", MN_TEST_BINARY_DIR);
+  FILE *f = fopen(path, "w");
+  for (int i = 0; f && i < MN_ADJECTIVES; i += 2)
+    for (int j = 0; j < MN_NOUNS; j++) fprintf(f, "One of the special magic numbers for %s-%s is: 7. ", mn_adjectives[i], mn_nouns[j]);
+  if (f) fclose(f);
+  return path;
 }
 
 /* Upper 0.1 % point of chi-squared with k degrees of freedom (Wilson & Hilferty 1931). */
@@ -118,6 +130,49 @@ static void test_oracles_solve_token_tasks(void) {
   check_token_task("niah_mini", "len=512 len_min=80 kind=mix", 500, 0, 60);
   check_token_task("niah_mini", "len=300 kind=n depth=0", 100, 7, 300);
   check_token_task("niah_mini", "len=300 kind=n depth=100", 100, 7, 300);
+}
+
+/* A reader that trusts every place of the sequence, context or filler: the tokens behind a key (two tokens, where halves is
+ * 2) other than at its own question. The last write of the context counts, and nothing else may say anything. */
+static void check_one_answer(const char *name, const char *settings, int samples, int halves, int64_t writes) {
+  mn_task *t = open_task(name, settings);
+  if (!t) return;
+  int64_t T = t->seq_len, values = halves == 2 ? 2 * (t->vocab_size / 3) : t->vocab_size / 2, context = writes * (halves + 1);
+  int32_t *in = malloc((size_t)T * 4), *target = malloc((size_t)T * 4);
+  int others = 0, shown = 0, blank = 0;
+  for (int i = 0; i < samples; i++) {
+    CHECK(mn_task_sample(t, MN_SPLIT_TEST, (uint64_t)i, in, target) == MN_OK, "%s", mn_message());
+    for (int64_t k = context; k < T; k++) {
+      blank += !in[k];
+      if (target[k] == MN_IGNORE) continue;
+      int32_t answer = -1;
+      for (int64_t j = halves - 1; j + 1 < T; j++) {
+        bool same = in[j] == in[k] && (halves == 1 || in[j - 1] == in[k - 1]);
+        if (same && j < context) answer = in[j + 1];
+        else if (same) others += j != k || in[j + 1] >= values;
+        shown += j >= context && in[j] == target[k];
+      }
+      others += answer != target[k];
+    }
+  }
+  CHECK(others == 0, "%s %s: %d other answers in %d samples", name, settings, others, samples);
+  CHECK(shown == 0, "%s %s: an answer stands after the context %d times", name, settings, shown);
+  CHECK(blank < samples * (T - context) / 2, "%s %s: fill = random leaves %d blanks", name, settings, blank);
+  free(in);
+  free(target);
+  mn_task_close(t);
+}
+
+static void test_the_filler_never_answers_a_question(void) {
+  check_one_answer("mqar", "vocab_size=64 len=64 kv=8 fill=random", 2000, 1, 8);
+  check_one_answer("mqar", "vocab_size=64 len=64 kv=8 fill=random power=1", 2000, 1, 8);
+  check_one_answer("mqar", "vocab_size=6 len=64 kv=1 fill=random power=1", 2000, 1, 1);
+  check_one_answer("mqar", "vocab_size=7 len=200 kv=1 update=1 fill=random power=1", 2000, 1, 2);
+  check_one_answer("mqar", "vocab_size=64 len=512 kv=16 update=16 passes=3 fill=random power=1", 300, 1, 96);
+  check_one_answer("mqar", "vocab_size=64 len=4096 kv=29 fill=random power=1", 30, 1, 29);
+  check_one_answer("mqar_compositional", "vocab_size=24 grid=2 len=64 fill=random", 2000, 2, 4);
+  check_one_answer("mqar_compositional", "vocab_size=9 grid=1 len=100 fill=random power=1", 2000, 2, 1);
+  check_one_answer("mqar_compositional", "vocab_size=48 grid=4 len=1000 fill=random power=1", 200, 2, 16);
 }
 
 static void test_oracle_is_at_chance_on_shuffled_answers(void) {
@@ -211,7 +266,7 @@ static void test_samples_are_the_same_everywhere(void) {
     uint64_t hash;
   } task[] = {
       {"mqar", "vocab_size=512 len=64 kv=8", 0x70158d2642a3d7eeu},
-      {"mqar", "vocab_size=512 len=128 kv=8 update=4 fill=random power=1", 0xed4311495bac45dfu},
+      {"mqar", "vocab_size=512 len=128 kv=8 update=4 fill=random power=1", 0xef2d9f75971b3e1bu},
       {"mqar_compositional", "", 0x2b7c2eeaae940ff6u},
       {"niah_mini", "len=256", 0xcb243f451819b334u},
       {"passkey", "", 0x5ec14fb3fea2166eu},
@@ -267,6 +322,48 @@ static void test_text_oracles_and_scorers(void) {
     mn_task_text_free(&before);
     CHECK(wrong == 0, "%s %s: %d of 40 wrong", task[k].name, task[k].settings, wrong);
     CHECK(of_other <= 3, "%s %s: answers of other samples count %d times", task[k].name, task[k].settings, of_other);
+    mn_task_close(t);
+  }
+}
+
+/* In each prompt an asked key has as many lines as values were asked for, all different, whatever else stands there: other
+ * needles, or a text of the user that is made of needles itself. */
+static void test_prompts_hold_the_answers_once(void) {
+  const char *trap = test_trap_text();
+  const struct {
+    const char *name, *settings;
+    int samples;
+  } task[] = {{"niah", "haystack=needle keys=16 values=4 queries=16 value=words len=20000", 30},
+              {"niah", "haystack=needle keys=16 values=4 queries=1 key=numbers value=numbers len=12000", 100},
+              {"niah", "haystack=needle len=4000", 1000},
+              {"niah", "haystack=needle key=uuids value=uuids keys=8 queries=2 len=4000", 300},
+              {"niah", "haystack=repeat keys=4 values=16 queries=4 value=words len=12000", 100},
+              {"niah_multivalue", "value=words values=16 len=4000 @", 300},
+              {"niah_single_2", "len=3000 !", 300},
+              {"passkey", "garbage=0", 1000},
+              {"passkey", "garbage=3000", 300}};
+  for (size_t k = 0; k < sizeof task / sizeof *task; k++) {
+    char settings[600];
+    const char *mark = strchr(task[k].settings, '!');
+    snprintf(settings, sizeof settings, "%.*s%s%s", mark ? (int)(mark - task[k].settings) : 500, task[k].settings, mark ? "text=" : "",
+             mark ? trap : "");
+    mn_task *t = open_task(task[k].name, settings);
+    int wrong = 0;
+    for (int i = 0; i < task[k].samples; i++) {
+      mn_task_text s;
+      mn_status status = mn_task_sample_text(t, MN_SPLIT_TEST, (uint64_t)i, &s);
+      CHECK(status == MN_OK, "%s %s: %s", task[k].name, settings, mn_message());
+      if (status != MN_OK) break;
+      char *read = t->def->oracle_text(t, s.prompt);
+      int found = 1;
+      for (const char *p = read; (p = strstr(p, ", ")); p++) found++;
+      wrong += found != s.n_answers || strcmp(read, s.answer) * (s.n_answers == 1) != 0 || mn_task_score_text(t, &s, read) != 1.0;
+      for (int a = 0; a < s.n_answers; a++)
+        for (int b = 0; b < s.n_answers; b++) wrong += a != b && strstr(s.answers[a], s.answers[b]) != NULL;
+      free(read);
+      mn_task_text_free(&s);
+    }
+    CHECK(wrong == 0, "%s %s: %d faults in %d prompts", task[k].name, settings, wrong, task[k].samples);
     mn_task_close(t);
   }
 }
@@ -470,6 +567,8 @@ static void test_bad_settings_are_refused(void) {
              {"mqar", "power=nan", "must be a number"},
              {"mqar", "seed=-1", "at least 0"},
              {"mqar", "update=9", "more than"},
+             {"mqar", "vocab_size=10 kv=4 fill=random", "vocab_size >= 12"},
+             {"mqar_compositional", "vocab_size=24 grid=3", "vocab_size"},
              {"niah_single_2", "len=4096", "text=FILE"},
              {"niah_single_2", "text=/no/such/file", "/no/such/file"},
              {"niah", "queries=2", "queries"},
@@ -477,7 +576,11 @@ static void test_bad_settings_are_refused(void) {
              {"niah_mini", "len=70", ">= 72"}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     mn_task *t = NULL;
-    mn_status status = mn_task_open_set(bad[i].name, &bad[i].setting, *bad[i].setting ? 1 : 0, &t);
+    char copy[100], *set[8];
+    int n = 0;
+    snprintf(copy, sizeof copy, "%s", bad[i].setting);
+    for (char *word = strtok(copy, " "); word && n < 8; word = strtok(NULL, " ")) set[n++] = word;
+    mn_status status = mn_task_open_set(bad[i].name, (const char *const *)set, n, &t);
     CHECK(status != MN_OK && !t && strstr(mn_message(), bad[i].says), "%s %s: %s", bad[i].name, bad[i].setting, mn_message());
   }
   mn_task *t = open_task("niah_single_1", "len=500");
@@ -499,11 +602,13 @@ int main(void) {
   RUN(test_random_numbers_are_the_published_ones);
   RUN(test_mqar_agrees_with_an_independent_generator);
   RUN(test_oracles_solve_token_tasks);
+  RUN(test_the_filler_never_answers_a_question);
   RUN(test_oracle_is_at_chance_on_shuffled_answers);
   RUN(test_mqar_gaps_and_keys_follow_their_laws);
   RUN(test_splits_share_no_sample_and_answers_stay_hidden);
   RUN(test_samples_are_the_same_everywhere);
   RUN(test_text_oracles_and_scorers);
+  RUN(test_prompts_hold_the_answers_once);
   RUN(test_haystacks_fill_the_length);
   RUN(test_needle_depth_is_uniform);
   RUN(test_passkey_reads_like_the_paper);

@@ -50,6 +50,11 @@ static mn_status mqar_setup(mn_task *task) {
   if (c->kv > half - 1 || values > c->vocab_size - half)
     return mn_fail(MN_ERR_CONFIG, "task mqar: vocab_size = %lld has too few ids for %lld keys and %lld values; use >= %lld",
                    (long long)c->vocab_size, (long long)c->kv, (long long)values, (long long)(2 * (values + 1)));
+  if (c->fill == FILL_RANDOM && c->kv > half - 2)
+    return mn_fail(MN_ERR_CONFIG,
+                   "task mqar: with kv = %lld all ids below vocab_size / 2 are keys, and fill = random draws ids that answer no query: "
+                   "use vocab_size >= %lld, or fill = zero",
+                   (long long)c->kv, (long long)(2 * (c->kv + 2)));
   int64_t context = 2 * values * c->passes;
   if (context + 2 * c->kv > c->len)
     return mn_fail(MN_ERR_CONFIG, "task mqar: len = %lld is too short: the context takes %lld tokens and %lld queries take %lld",
@@ -68,6 +73,29 @@ static void mqar_close(mn_task *task) {
   free(((mqar_data *)task->data)->log_weight);
   free(task->data);
 }
+
+/* What `fill: random` may draw: every id that the sample does not use as a key or a value, in order, so that nothing after
+ * the context binds a key again or shows an answer. A token that follows a key is drawn from the ids below `values` only,
+ * so that no value of the vocabulary stands behind a key outside the context. */
+typedef struct filler {
+  int32_t *ids;     /* (vocab_size) */
+  size_t n, n_keys; /* ids; ids below the values, blank among them */
+} filler;
+
+static mn_status filler_open(filler *f, int64_t vocab_size, int64_t values, const int32_t *input, int64_t context) {
+  f->n = f->n_keys = 0;
+  if (!(f->ids = mn_alloc((size_t)vocab_size * sizeof *f->ids))) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < vocab_size; i++) f->ids[i] = (int32_t)i;
+  for (int64_t t = 0; t < context; t++) f->ids[input[t]] = -1;
+  for (int64_t i = 0; i < vocab_size; i++) {
+    if (f->ids[i] < 0) continue;
+    f->ids[f->n++] = (int32_t)i;
+    f->n_keys += i < values;
+  }
+  return MN_OK;
+}
+
+static int32_t filler_draw(const filler *f, mn_rng *rng, bool after_key) { return f->ids[mn_rng_below(rng, after_key ? f->n_keys : f->n)]; }
 
 /* The order of writes: pairs[p] is the key index of write p, each key's first write before its second. */
 static void order_of_writes(mn_rng *rng, const mqar_config *c, int32_t *writes) {
@@ -105,11 +133,14 @@ static mn_status mqar_sample(const mn_task *task, mn_rng *rng, int32_t *input, i
     input[at] = keys[writes[p]];
     target[at] = values[p];
   }
-  if (c->fill == FILL_RANDOM)
-    for (int64_t t = d->context; t < T; t++)
-      if (!input[t]) input[t] = (int32_t)mn_rng_below(rng, (uint64_t)c->vocab_size);
   free(scratch);
   free(gumbel);
+  if (c->fill != FILL_RANDOM) return MN_OK;
+  filler f;
+  MN_TRY(filler_open(&f, c->vocab_size, half, input, d->context));
+  for (int64_t t = d->context; t < T; t++)
+    if (!input[t]) input[t] = filler_draw(&f, rng, target[t - 1] != MN_IGNORE);
+  free(f.ids);
   return MN_OK;
 }
 
@@ -199,11 +230,14 @@ static mn_status grid_sample(const mn_task *task, mn_rng *rng, int32_t *input, i
     input[3 * j + 1] = input[at + 1] = k2;
     input[3 * j + 2] = target[at + 1] = values[j];
   }
-  if (c->fill == FILL_RANDOM)
-    for (int64_t t = d->context; t < c->len; t++)
-      if (!input[t]) input[t] = (int32_t)mn_rng_below(rng, (uint64_t)c->vocab_size);
   free(scratch);
   free(gumbel);
+  if (c->fill != FILL_RANDOM) return MN_OK;
+  filler f;
+  MN_TRY(filler_open(&f, c->vocab_size, 2 * third, input, d->context));
+  for (int64_t t = d->context; t < c->len; t++)
+    if (!input[t]) input[t] = filler_draw(&f, rng, target[t - 1] != MN_IGNORE);
+  free(f.ids);
   return MN_OK;
 }
 

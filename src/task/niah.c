@@ -19,7 +19,7 @@ typedef enum { START_FIRST, START_RANDOM } start_kind;
 static const char *const haystacks[] = {"repeat", "essay", "needle", NULL};
 static const char *const word_kinds[] = {"numbers", "words", "uuids", NULL};
 static const char *const starts[] = {"first", "random", NULL};
-enum { MAX_NEEDLES = 64, DEPTH_POINTS = 40, WORD_MAX = 40, TEXT_LIMIT = 1 << 30 };
+enum { MAX_NEEDLES = 64, DEPTH_POINTS = 40, WORD_MAX = 40, TEXT_LIMIT = 1 << 30, MAX_TRIES = 1000 };
 
 typedef struct niah_config {
   hay_kind haystack;
@@ -34,6 +34,7 @@ typedef struct niah_data { /* the user's text, whitespace collapsed to single sp
   char *text;
   size_t *word_end; /* (n_words) where each word ends; the next begins one later */
   size_t n_words;
+  bool has_needles; /* the text speaks of special magic things itself */
 } niah_data;
 
 /* One table of settings per named task: the same fields, other defaults. */
@@ -79,23 +80,47 @@ typedef struct needles {
   int count;
 } needles;
 
+static bool overlap(const char *a, const char *b) { return strstr(a, b) || strstr(b, a); }
+
+/* Is the word one of the sample's first `keys` keys, or part of one? Then it would make two answers of one. */
 static bool is_key(const needles *s, int64_t keys, const char *word) {
   for (int64_t k = 0; k < keys; k++)
-    if (!strcmp(s->key[k], word)) return true;
+    if (overlap(s->key[k], word)) return true;
   return false;
 }
 
-static void draw_needles(const niah_config *c, mn_rng *rng, needles *s) {
+/* The same of the sample's first `count` values. */
+static bool is_value(const niah_config *c, const needles *s, int64_t count, const char *word) {
+  for (int64_t i = 0; i < count; i++)
+    if (overlap(s->value[i / c->values][i % c->values], word)) return true;
+  return false;
+}
+
+/* Keys that neither contain each other nor stand in the user's text, where needles may be from another sample; values
+ * that are told apart. */
+static mn_status draw_needles(const mn_task *task, mn_rng *rng, needles *s) {
+  const niah_config *c = task->config;
+  const niah_data *d = task->data;
   for (int64_t k = 0; k < c->keys; k++) {
     char word[WORD_MAX];
-    do draw_word(rng, c->key, word);
-    while (is_key(s, k, word));
+    int tries = 0;
+    do {
+      if (tries++ == MAX_TRIES)
+        return mn_fail(MN_ERR_CONFIG,
+                       "task %s: text '%s' has needles of its own, for nearly every key that could be asked for; give a text without them",
+                       task->def->name, c->text);
+      draw_word(rng, c->key, word);
+    } while (is_key(s, k, word) || (d->has_needles && strstr(d->text, word)));
     memcpy(s->key[k], word, WORD_MAX);
-    for (int64_t v = 0; v < c->values; v++) draw_word(rng, c->value, s->value[k][v]);
+    for (int64_t v = 0; v < c->values; v++) {
+      do draw_word(rng, c->value, s->value[k][v]);
+      while (is_value(c, s, k * c->values + v, s->value[k][v]));
+    }
   }
   s->count = (int)(c->keys * c->values);
   for (int i = 0; i < s->count; i++) s->order[i] = i;
   mn_rng_shuffle(rng, s->order, (size_t)s->count);
+  return MN_OK;
 }
 
 static void put_needle(mn_text *out, word_kind value_kind, const char *key, const char *value) {
@@ -139,7 +164,8 @@ static mn_status put_lines(const niah_config *c, mn_rng *rng, const needles *s, 
       char key[WORD_MAX], value[WORD_MAX];
       do draw_word(rng, c->key, key);
       while (is_key(s, c->keys, key));
-      draw_word(rng, c->value, value);
+      do draw_word(rng, c->value, value);
+      while (is_value(c, s, s->count, value));
       put_needle(out, c->value, key, value);
     }
     mn_text_add(out, "\n");
@@ -222,7 +248,7 @@ static mn_status build(const mn_task *task, uint64_t seed, size_t units, mn_task
   mn_rng rng;
   mn_rng_seed(&rng, seed);
   needles s = {.count = 0};
-  draw_needles(c, &rng, &s);
+  MN_TRY(draw_needles(task, &rng, &s));
   int32_t asked[16], scratch[16];
   mn_rng_choose(&rng, 0, (size_t)c->keys, (size_t)c->queries, scratch, asked);
 
@@ -356,6 +382,8 @@ static mn_status collapse(const mn_task *task, niah_data *d, size_t n) {
     }
   }
   while (out && d->text[out - 1] == ' ') out--;
+  d->text[out] = 0; /* the file's reader leaves room for the end */
+  d->has_needles = strstr(d->text, "special magic") != NULL;
   d->n_words = out > 0;
   for (size_t i = 0; i < out; i++) d->n_words += d->text[i] == ' ';
   const niah_config *c = task->config;
