@@ -1,6 +1,7 @@
 /* The ground floor: messages, checked sizes, arenas, random numbers, threads, and files that are written whole or not at
  * all. A full disk is made by this program's own write(), which the static library's calls resolve to. */
 #include "base/base.h"
+#include "base/dir.h"
 #include "base/file.h"
 #include "test.h"
 
@@ -328,21 +329,114 @@ static void a_killed_writer_leaves_the_old_file(void) {
   CHECK(torn == 0, "%d of 20 files were torn", torn);
 }
 
-static void writes_keep_mode_and_links(void) {
-  char *path = in_scratch("mode"), *link_path = in_scratch("link");
+static void writes_keep_the_mode(void) {
+  char *path = in_scratch("mode");
   struct stat st;
   CHECK_OK(mn_file_write(path, "a", 1));
   chmod(path, 0640);
-  CHECK(symlink("mode", link_path) == 0, "symlink");
-  CHECK_OK(mn_file_write(link_path, "b", 1));
-  CHECK(lstat(link_path, &st) == 0 && S_ISLNK(st.st_mode), "the link is still a link");
-  CHECK(content_is(path, "b"), "what it points at was replaced");
+  CHECK_OK(mn_file_write(path, "b", 1));
   CHECK(stat(path, &st) == 0 && (st.st_mode & 0777) == 0640, "mode is kept: %o", (unsigned)st.st_mode & 0777);
   mn_file_writer *w;
   CHECK(mn_file_writer_open(scratch, &w) == MN_ERR_IO && strstr(mn_message(), "directory"), "%s", mn_message());
   CHECK(mn_file_writer_open("/dev/null", &w) == MN_ERR_IO && strstr(mn_message(), "regular"), "%s", mn_message());
   CHECK(mn_file_writer_open(in_scratch("no/such/place"), &w) == MN_ERR_IO && strstr(mn_message(), "No such file"), "%s", mn_message());
   CHECK(mn_file_writer_open("", &w) == MN_ERR_IO, "empty name");
+}
+
+static void links_are_replaced_and_never_written_through(void) {
+  struct stat st;
+  char *target = in_scratch("target"), *link_path = in_scratch("link"), *hard = in_scratch("hard");
+  CHECK_OK(mn_file_write(target, "mine", 4));
+  CHECK(symlink("target", link_path) == 0 && link(target, hard) == 0, "links");
+  CHECK_OK(mn_file_write(link_path, "b", 1));
+  CHECK(lstat(link_path, &st) == 0 && S_ISREG(st.st_mode) && content_is(link_path, "b"), "the link is a file now");
+  CHECK_OK(mn_file_write(hard, "c", 1));
+  CHECK(content_is(hard, "c") && content_is(target, "mine"), "what the links led to is as it was");
+  CHECK(symlink("nowhere", in_scratch("dangling")) == 0, "link");
+  CHECK_OK(mn_file_write(in_scratch("dangling"), "d", 1));
+  CHECK(!mn_file_exists(in_scratch("nowhere")) && content_is(in_scratch("dangling"), "d"), "nor is a file made where a link points");
+}
+
+static void what_cannot_be_replaced_is_refused(void) {
+  mn_file_writer *w;
+  CHECK_OK(mn_file_write(in_scratch("precious"), "p", 1));
+  chmod(in_scratch("precious"), 0444);
+  CHECK(mn_file_writer_open(in_scratch("precious"), &w) == MN_ERR_IO && strstr(mn_message(), "read-only"), "%s", mn_message());
+  CHECK(mkfifo(in_scratch("fifo"), 0666) == 0 && symlink("fifo", in_scratch("to-fifo")) == 0 && symlink(".", in_scratch("to-dir")) == 0,
+        "traps");
+  CHECK(mn_file_writer_open(in_scratch("fifo"), &w) == MN_ERR_IO && strstr(mn_message(), "regular"), "%s", mn_message());
+  CHECK(mn_file_writer_open(in_scratch("to-fifo"), &w) == MN_ERR_IO && strstr(mn_message(), "regular"), "%s", mn_message());
+  CHECK(mn_file_writer_open(in_scratch("to-dir"), &w) == MN_ERR_IO && strstr(mn_message(), "directory"), "%s", mn_message());
+}
+
+static void pipes_are_read_and_never_waited_for_in_vain(void) {
+  char *path = in_scratch("pipe"), *data;
+  size_t n;
+  mn_map map;
+  CHECK(mkfifo(path, 0666) == 0, "fifo");
+  CHECK(mn_map_open(path, &map) == MN_ERR_IO && strstr(mn_message(), "regular"), "%s", mn_message());
+  CHECK_OK(mn_file_read(path, 1000, &data, &n)); /* nobody writes */
+  CHECK(n == 0, "%zu", n);
+  free(data);
+  pid_t child = fork();
+  if (child == 0) {
+    int fd = open(path, O_WRONLY);
+    for (int i = 0; i < 3; i++) {
+      usleep(200000);
+      if (write(fd, "word ", 5) != 5) _exit(1);
+    }
+    _exit(0);
+  }
+  CHECK_OK(mn_file_read(path, 1000, &data, &n));
+  CHECK(n == 15 && !memcmp(data, "word word word ", 15), "%zu bytes", n);
+  free(data);
+  waitpid(child, NULL, 0);
+}
+
+static void a_copy_is_a_file_of_its_own(void) {
+  size_t n = 3000001;
+  char *big = malloc(n), a[MN_HASH_HEX], b[MN_HASH_HEX], c[MN_HASH_HEX];
+  for (size_t i = 0; i < n; i++) big[i] = (char)(i * 7 >> 5);
+  CHECK_OK(mn_file_write(in_scratch("from"), big, n));
+  CHECK_OK(mn_file_copy(in_scratch("from"), in_scratch("to")));
+  CHECK_OK(mn_file_hash(in_scratch("from"), a));
+  CHECK_OK(mn_file_hash(in_scratch("to"), b));
+  CHECK(!strcmp(a, b), "the same bytes");
+  int fd = open(in_scratch("to"), O_WRONLY);
+  CHECK(pwrite(fd, "x", 1, 1000) == 1, "written to in place");
+  close(fd);
+  CHECK_OK(mn_file_hash(in_scratch("from"), c));
+  CHECK(!strcmp(a, c), "the first does not change with the second");
+  CHECK(mn_file_copy(in_scratch("absent"), in_scratch("to")) == MN_ERR_IO, "missing");
+  free(big);
+}
+
+static bool is_a_or_b(const char *name) { return !strcmp(name, "a") || !strcmp(name, "b"); }
+
+static void removal_stays_inside(void) {
+  char foreign[MN_DIR_NAME];
+  CHECK_OK(mn_make_dirs(in_scratch("archive")));
+  CHECK_OK(mn_make_dirs(in_scratch("in/ours")));
+  CHECK_OK(mn_make_dirs(in_scratch("in/mixed/b")));
+  CHECK_OK(mn_file_write(in_scratch("archive/a"), "archived", 8));
+  CHECK_OK(mn_file_write(in_scratch("in/mixed/a"), "1", 1));
+  CHECK_OK(mn_file_write(in_scratch("in/mixed/notes"), "2", 1));
+  CHECK(symlink("../../archive/a", in_scratch("in/ours/a")) == 0 && link(in_scratch("archive/a"), in_scratch("in/ours/b")) == 0 &&
+            symlink("../archive", in_scratch("in/link")) == 0 && symlink("in", in_scratch("to-in")) == 0,
+        "traps");
+  CHECK_OK(mn_dir_remove(in_scratch("in"), "link", is_a_or_b, NULL, foreign));
+  CHECK(!mn_file_exists(in_scratch("in/link")) && content_is(in_scratch("archive/a"), "archived"), "a link is unlinked, not entered");
+  CHECK(mn_dir_remove(in_scratch("to-in"), "ours", is_a_or_b, NULL, foreign) == MN_ERR_IO, "nor is a parent that is a link");
+  CHECK_OK(mn_dir_remove(in_scratch("in"), "ours", is_a_or_b, NULL, foreign));
+  CHECK(!*foreign && !mn_file_exists(in_scratch("in/ours")) && content_is(in_scratch("archive/a"), "archived"), "links in it go as links");
+  CHECK_OK(mn_dir_foreign(in_scratch("in"), "mixed", is_a_or_b, foreign));
+  CHECK(*foreign, "a note, and a directory of one of our names");
+  CHECK_OK(mn_dir_remove(in_scratch("in"), "mixed", is_a_or_b, "a", foreign));
+  CHECK(*foreign && !mn_file_exists(in_scratch("in/mixed/a")) && content_is(in_scratch("in/mixed/notes"), "2"), "kept by %s", foreign);
+  CHECK(mn_file_exists(in_scratch("in/mixed/b")), "directories in it are never removed");
+  CHECK(mn_dir_remove(in_scratch("in/mixed"), "notes", is_a_or_b, NULL, foreign) == MN_ERR_IO, "a file is no directory of ours");
+  CHECK_OK(mn_dir_remove(in_scratch("in"), "absent", is_a_or_b, NULL, foreign));
+  CHECK_OK(mn_dir_remove(in_scratch("no/parent"), "absent", is_a_or_b, NULL, foreign));
 }
 
 static void directories_and_names(void) {
@@ -424,7 +518,12 @@ int main(void) {
   RUN(writes_replace_whole);
   RUN(full_disk_leaves_the_old_file);
   RUN(a_killed_writer_leaves_the_old_file);
-  RUN(writes_keep_mode_and_links);
+  RUN(writes_keep_the_mode);
+  RUN(links_are_replaced_and_never_written_through);
+  RUN(what_cannot_be_replaced_is_refused);
+  RUN(pipes_are_read_and_never_waited_for_in_vain);
+  RUN(a_copy_is_a_file_of_its_own);
+  RUN(removal_stays_inside);
   RUN(directories_and_names);
   RUN(hashes_follow_the_content);
   RUN(loops_hear_their_threads_flag);

@@ -1,5 +1,6 @@
 /* What must be true of checkpoints: a training that is killed at any moment, interrupted, or out of disk goes on to the same
- * bits as one that never was; what is damaged is passed over; another recipe or other data is refused by name. */
+ * bits as one that never was; what is damaged is passed over; another recipe or other data is refused by name; nothing is
+ * removed or written but what a training wrote itself. */
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -231,6 +232,86 @@ static void test_another_recipe_is_refused(void) {
   free(text);
 }
 
+static const char *inside(const char *run, const char *name) {
+  static char path[8][1300];
+  static int turn;
+  char *p = path[turn++ % 8];
+  snprintf(p, sizeof path[0], "%s/%s", test_path(run), name);
+  return p;
+}
+
+static bool holds(const char *path, const char *expected) {
+  char *data = NULL;
+  size_t n = 0;
+  bool same = mn_file_read(path, 1 << 20, &data, &n) == MN_OK && n == strlen(expected) && !memcmp(data, expected, n);
+  free(data);
+  return same;
+}
+
+static void test_links_are_never_entered(void) {
+  stop_at = 6;
+  CHECK(train_into(test_path("trapped"), recipe(), false, NULL) == MN_ERR_CANCELLED, "interrupted");
+  stop_at = -1;
+  CHECK_OK(mn_make_dirs(test_path("archive")));
+  static const char *const names[] = {"model.safetensors", "optimizer.safetensors", "trainer.json", ".mneme-1-1.tmp"};
+  for (int i = 0; i < 4; i++) CHECK_OK(mn_file_write(inside("archive", names[i]), "archived", 8));
+  static const char *const links[] = {"checkpoints/writing-x", "checkpoints/writing-step-8", "checkpoints/step-3", "checkpoints/step-40"};
+  for (int i = 0; i < 4; i++) CHECK(symlink(test_path("archive"), inside("trapped", links[i])) == 0, "%s", links[i]);
+  CHECK(unlink(inside("trapped", "model.safetensors")) == 0 && symlink(inside("archive", names[0]), inside("trapped", names[0])) == 0,
+        "a link");
+  CHECK_OK(train_into(test_path("trapped"), recipe(), true, NULL));
+  for (int i = 0; i < 4; i++) CHECK(holds(inside("archive", names[i]), "archived"), "%s is as it was", names[i]);
+  char hex[2][33];
+  run_hash(test_path("trapped"), hex);
+  CHECK(!strcmp(hex[0], straight[0]) && !strcmp(hex[1], straight[1]), "and the training ends with the same bits");
+  CHECK_OK(mn_make_dirs(test_path("astray")));
+  CHECK(symlink(test_path("archive"), inside("astray", "checkpoints")) == 0, "a link");
+  CHECK(train_into(test_path("astray"), recipe(), false, NULL) == MN_ERR_IO && strstr(mn_message(), "symbolic link"), "%s", mn_message());
+  char **list;
+  size_t n;
+  CHECK_OK(mn_dir_list(test_path("archive"), &list, &n));
+  CHECK(n == 4, "nothing came into the archive: %zu names", n);
+  mn_dir_list_free(list, n);
+}
+
+static void test_what_a_user_keeps_in_a_checkpoint_stays(void) {
+  stop_at = 6;
+  CHECK(train_into(test_path("kept"), recipe(), false, NULL) == MN_ERR_CANCELLED, "interrupted");
+  stop_at = -1;
+  CHECK_OK(mn_make_dirs(inside("kept", "checkpoints/step-6/model.d")));
+  CHECK_OK(mn_make_dirs(inside("kept", "checkpoints/step-40")));
+  CHECK_OK(mn_make_dirs(inside("kept", "checkpoints/writing-mine")));
+  CHECK_OK(mn_file_write(inside("kept", "checkpoints/step-6/notes.txt"), "mine", 4));
+  CHECK_OK(mn_file_write(inside("kept", "checkpoints/step-40/notes.txt"), "mine too", 8));
+  CHECK_OK(mn_file_write(inside("kept", "checkpoints/writing-mine/notes.txt"), "mine as well", 12));
+  setenv("MNEME_LOG", "error", 1);
+  CHECK_OK(train_into(test_path("kept"), recipe(), true, NULL));
+  unsetenv("MNEME_LOG");
+  CHECK(holds(inside("kept", "checkpoints/step-6/notes.txt"), "mine") && mn_file_exists(inside("kept", "checkpoints/step-6/model.d")),
+        "step 6");
+  CHECK(holds(inside("kept", "checkpoints/step-40/notes.txt"), "mine too"), "step 40");
+  CHECK(holds(inside("kept", "checkpoints/writing-mine/notes.txt"), "mine as well"), "a directory called as unfinished ones are");
+  CHECK(!mn_file_exists(inside("kept", "checkpoints/step-6/model.safetensors")), "the checkpoint itself went");
+  char hex[2][33];
+  run_hash(test_path("kept"), hex);
+  CHECK(!strcmp(hex[0], straight[0]) && !strcmp(hex[1], straight[1]), "and the training ends with the same bits");
+  int64_t *steps;
+  size_t n;
+  CHECK_OK(mn_checkpoint_list(test_path("kept"), &steps, &n));
+  CHECK(n == 2 && steps[0] == 40 && steps[1] == 36, "the last two are checkpoints: %zu", n);
+  free(steps);
+}
+
+static void test_a_checkpoint_is_nobody_elses_file(void) {
+  char before[33], after[33];
+  const char *model = inside("straight", "checkpoints/step-40/model.safetensors");
+  CHECK_OK(mn_file_hash(model, before));
+  FILE *f = fopen(inside("straight", "model.safetensors"), "r+");
+  CHECK(f && fseek(f, 2000, SEEK_SET) == 0 && fputs("written over in place", f) >= 0 && fclose(f) == 0, "written over");
+  CHECK_OK(mn_file_hash(model, after));
+  CHECK(!strcmp(before, after), "the checkpoint has not changed");
+}
+
 static void test_one_process_per_directory(void) {
   fflush(stdout);
   int ready[2];
@@ -261,6 +342,9 @@ int main(void) {
   RUN(test_all_that_changes_is_kept);
   RUN(test_a_full_disk);
   RUN(test_a_damaged_checkpoint_is_passed_over);
+  RUN(test_links_are_never_entered);
+  RUN(test_what_a_user_keeps_in_a_checkpoint_stays);
+  RUN(test_a_checkpoint_is_nobody_elses_file);
   RUN(test_one_process_per_directory);
   RUN(test_another_recipe_is_refused);
   test_cleanup();

@@ -6,12 +6,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <linux/fs.h>
+#endif
 
 #include <xxhash.h>
 
@@ -25,7 +30,7 @@ static int open_retry(const char *path, int flags, mode_t mode) {
 }
 
 static mn_status open_to_read(const char *path, int *fd, struct stat *st) {
-  *fd = open_retry(path, O_RDONLY, 0);
+  *fd = open_retry(path, O_RDONLY | O_NONBLOCK, 0); /* opening a pipe that nobody writes to would wait for ever */
   if (*fd < 0) return mn_fail(MN_ERR_IO, "could not open %s: %s", path, strerror(errno));
   int fault = 0;
   if (fstat(*fd, st) != 0) fault = errno;
@@ -35,13 +40,26 @@ static mn_status open_to_read(const char *path, int *fd, struct stat *st) {
   return mn_fail(MN_ERR_IO, "could not read %s: %s", path, strerror(fault));
 }
 
-/* Reads until n bytes or the end; the count, or -1 with errno set. */
+/* A pipe is waited for: for its bytes as long as somebody may write them, for a first writer 2 seconds. False: no more. */
+static bool wait_for_bytes(int fd, bool somebody, int *patience) {
+  struct pollfd p = {.fd = fd, .events = POLLIN};
+  if (!somebody && --*patience < 0) return false;
+  int ready = poll(&p, 1, 100);
+  return !(ready > 0 && !(p.revents & POLLIN)) || somebody; /* hung up: the last writer has gone */
+}
+
+/* Reads until n bytes or the end; the count, or -1 with errno set (EINTR: interrupted by the user). */
 static ssize_t read_full(int fd, void *data, size_t n) {
   size_t done = 0;
+  struct stat st;
+  int patience = fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode) ? 20 : 0;
   while (done < n) {
     ssize_t r = read(fd, (char *)data + done, n - done);
-    if (r < 0 && errno == EINTR) continue;
+    if (r < 0 && errno == EINTR && !mn_stopped()) continue;
+    if (mn_stopped() && (r < 0 || !S_ISREG(st.st_mode))) return errno = EINTR, -1;
+    if (r < 0 && errno == EAGAIN && wait_for_bytes(fd, true, &patience)) continue;
     if (r < 0) return -1;
+    if (r == 0 && done == 0 && wait_for_bytes(fd, false, &patience)) continue;
     if (r == 0) break;
     done += (size_t)r;
   }
@@ -122,8 +140,7 @@ void mn_map_close(mn_map *map) {
 enum { WRITER_BUFFER = 1 << 16 };
 
 struct mn_file_writer {
-  char *path;   /* what the caller named, for messages     */
-  char *real;   /* what is replaced (symbolic links followed) */
+  char *path;
   char *temp;   /* the temporary file; not linked yet while unnamed */
   bool unnamed; /* O_TMPFILE: nothing to clean up, even after SIGKILL */
   bool existed;
@@ -138,7 +155,6 @@ static void writer_free(mn_file_writer *w) {
   if (w->fd >= 0) close(w->fd);
   if (w->temp && !w->unnamed) unlink(w->temp);
   free(w->path);
-  free(w->real);
   free(w->temp);
   free(w->fault);
   free(w);
@@ -153,11 +169,18 @@ static mn_status writer_fault(mn_file_writer *w, int error) {
   return w->status;
 }
 
-/* A name beside `real` that no file has; *counter keeps concurrent writers of one process apart. */
-static char *temp_name(const char *real) {
+bool mn_file_is_temp(const char *name) {
+  static const char digits[] = "0123456789";
+  if (strncmp(name, ".mneme-", 7) != 0) return false;
+  size_t pid = strspn(name + 7, digits), n = name[7 + pid] == '-' ? strspn(name + 8 + pid, digits) : 0;
+  return pid && n && !strcmp(name + 8 + pid + n, ".tmp");
+}
+
+/* A name beside `path` that no file has; the counter keeps concurrent writers of one process apart. */
+static char *temp_name(const char *path) {
   static unsigned counter; /* atomic below: several threads may save at once */
   unsigned n = __atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED);
-  char *dir = mn_path_dir(real);
+  char *dir = mn_path_dir(path);
   if (!dir) return NULL;
   char *name = mn_format("%s/.mneme-%ld-%u.tmp", dir, (long)getpid(), n);
   free(dir);
@@ -165,8 +188,8 @@ static char *temp_name(const char *real) {
 }
 
 static mn_status writer_create(mn_file_writer *w, const struct stat *old) {
-  mode_t mode = w->existed ? old->st_mode & 0777 : 0666;
-  char *dir = mn_path_dir(w->real);
+  mode_t mode = w->existed && S_ISREG(old->st_mode) ? old->st_mode & 0777 : 0666;
+  char *dir = mn_path_dir(w->path);
   if (!dir) return MN_ERR_MEMORY;
   int error = 0;
 #ifdef O_TMPFILE
@@ -175,7 +198,7 @@ static mn_status writer_create(mn_file_writer *w, const struct stat *old) {
 #endif
   free(dir);
   for (int attempt = 0; attempt < 100 && !w->temp; attempt++) { /* a name left by a killed process may be taken */
-    char *name = temp_name(w->real);
+    char *name = temp_name(w->path);
     if (!name) return MN_ERR_MEMORY;
     if (w->unnamed) {
       w->temp = name;
@@ -188,7 +211,28 @@ static mn_status writer_create(mn_file_writer *w, const struct stat *old) {
     if (w->fd < 0 && error != EEXIST) break;
   }
   if (w->fd < 0) return writer_fault(w, error);
-  if (w->existed) (void)fchmod(w->fd, mode); /* keep the old file's mode where the umask would narrow it */
+  if (w->existed && S_ISREG(old->st_mode)) (void)fchmod(w->fd, mode); /* keep the old file's mode where the umask would narrow it */
+  return MN_OK;
+}
+
+/* What may be replaced: nothing, a file, and a link to a file or to nothing. *st is of the path itself, not of a link's target;
+ * st_mode is 0 when there is nothing. */
+static mn_status look_at_target(const char *path, struct stat *st) {
+  struct stat target;
+  *st = (struct stat){0};
+  if (!*path) return mn_fail(MN_ERR_IO, "could not write a file: its name is empty");
+  if (lstat(path, st) != 0) {
+    *st = (struct stat){0};
+    return MN_OK; /* what hinders looking hinders writing, which says it */
+  }
+  bool link = S_ISLNK(st->st_mode), reached = !link || stat(path, &target) == 0;
+  if (!link) target = *st;
+  if (reached && S_ISDIR(target.st_mode))
+    return mn_fail(MN_ERR_IO, "could not write %s: it is %sa directory; give the name of a file", path, link ? "a link to " : "");
+  if (reached && !S_ISREG(target.st_mode))
+    return mn_fail(MN_ERR_IO, "could not write %s: it is not a regular file, so it cannot be replaced whole", path);
+  if (!link && (!(st->st_mode & 0222) || access(path, W_OK) != 0))
+    return mn_fail(MN_ERR_IO, "could not write %s: it is read-only; make it writable (chmod u+w), or give another name", path);
   return MN_OK;
 }
 
@@ -197,22 +241,11 @@ mn_status mn_file_writer_open(const char *path, mn_file_writer **out) {
   mn_file_writer *w = mn_calloc(1, sizeof *w);
   if (!w) return MN_ERR_MEMORY;
   w->fd = -1;
-  mn_status status = MN_OK;
-  struct stat st = {0};
+  struct stat st;
   w->path = mn_strdup(path);
-  if (w->path && lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) {
-    w->real = realpath(path, NULL); /* NULL: the link points nowhere; then the link itself is replaced */
-    if (w->real && stat(w->real, &st) != 0) st = (struct stat){0};
-  }
-  w->existed = st.st_mode != 0;
-  if (w->path && !w->real) w->real = mn_strdup(path);
-  if (!w->path || !w->real) status = MN_ERR_MEMORY;
-  else if (!*path) status = mn_fail(MN_ERR_IO, "could not write a file: its name is empty");
-  else if (w->existed && S_ISDIR(st.st_mode))
-    status = mn_fail(MN_ERR_IO, "could not write %s: it is a directory; give the name of a file", path);
-  else if (w->existed && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
-    status = mn_fail(MN_ERR_IO, "could not write %s: it is not a regular file, so it cannot be replaced whole", path);
-  else status = writer_create(w, &st);
+  mn_status status = w->path ? look_at_target(path, &st) : MN_ERR_MEMORY;
+  w->existed = status == MN_OK && st.st_mode != 0;
+  if (status == MN_OK) status = writer_create(w, &st);
   if (status != MN_OK) {
     writer_free(w);
     return status;
@@ -264,7 +297,7 @@ static mn_status link_unnamed(mn_file_writer *w) {
     }
     if (errno != EEXIST) return writer_fault(w, errno);
     free(w->temp);
-    w->temp = temp_name(w->real);
+    w->temp = temp_name(w->path);
     if (!w->temp) return MN_ERR_MEMORY;
   }
   return writer_fault(w, EEXIST);
@@ -291,10 +324,10 @@ static mn_status commit(mn_file_writer *w) {
   int closed = close(w->fd); /* NFS reports a full disk or quota here */
   w->fd = -1;
   if (closed != 0 && errno != EINTR) return writer_fault(w, errno);
-  if (rename(w->temp, w->real) != 0) return writer_fault(w, errno);
+  if (rename(w->temp, w->path) != 0) return writer_fault(w, errno);
   free(w->temp);
   w->temp = NULL;
-  return sync_dir_of(w->real);
+  return sync_dir_of(w->path);
 }
 
 mn_status mn_file_writer_commit(mn_file_writer *w) {
@@ -312,6 +345,32 @@ mn_status mn_file_write(const char *path, const void *data, size_t n) {
   MN_TRY(mn_file_writer_open(path, &w));
   mn_file_writer_append(w, data, n); /* commit repeats its fault */
   return mn_file_writer_commit(w);
+}
+
+mn_status mn_file_copy(const char *from, const char *to) {
+  enum { PIECE = 1 << 20 };
+  int fd;
+  struct stat st;
+  mn_file_writer *w = NULL;
+  char *piece = NULL;
+  MN_TRY(open_to_read(from, &fd, &st));
+  mn_status status =
+      S_ISREG(st.st_mode) ? mn_file_writer_open(to, &w) : mn_fail(MN_ERR_IO, "could not copy %s: it is not a regular file", from);
+  bool shared = false;
+#ifdef FICLONE
+  shared = status == MN_OK && ioctl(w->fd, FICLONE, fd) == 0; /* its blocks, until one of the two is written to */
+#endif
+  if (status == MN_OK && !shared && !(piece = mn_alloc(PIECE))) status = MN_ERR_MEMORY;
+  for (ssize_t n = 1; status == MN_OK && !shared && n > 0;) {
+    n = read_full(fd, piece, PIECE);
+    if (n < 0) status = mn_fail(MN_ERR_IO, "could not read %s: %s", from, strerror(errno));
+    else status = mn_file_writer_append(w, piece, (size_t)n);
+  }
+  free(piece);
+  close(fd);
+  if (status == MN_OK) return mn_file_writer_commit(w);
+  mn_file_writer_abort(w);
+  return status;
 }
 
 /* ---- names and directories ---------------------------------------------------------------------------------------- */

@@ -24,7 +24,8 @@ void mn_map_close(mn_map *map); /* safe on a zeroed or closed map */
 /* ---- writing: whole or not at all ------------------------------------------------------------------------------
  * Bytes go to an unnamed (or temporary) file in the directory of `path`; commit syncs it, renames it over `path` and syncs
  * the directory. Until commit returns MN_OK the previous file stays as it was, whatever happens to the process, the disk
- * or the machine. A symbolic link is followed: what it points at is replaced. */
+ * or the machine. A symbolic link is replaced itself: what it points at stays as it is. What is not a regular file (nor a link
+ * to one), and a file that is read-only, is refused. */
 typedef struct mn_file_writer mn_file_writer;
 mn_status mn_file_writer_open(const char *path, mn_file_writer **out);
 /* After the first failure every later append does nothing and returns the same status, as does commit. */
@@ -32,6 +33,9 @@ mn_status mn_file_writer_append(mn_file_writer *w, const void *data, size_t n);
 mn_status mn_file_writer_commit(mn_file_writer *w);                    /* frees w in either case */
 void mn_file_writer_abort(mn_file_writer *w);                          /* frees w (may be NULL); nothing is left on the disk */
 mn_status mn_file_write(const char *path, const void *data, size_t n); /* open, append, commit */
+bool mn_file_is_temp(const char *name); /* is `name`, without directory, what such a temporary file is called? */
+/* A second file with the same bytes; the file system may share the blocks, but neither file changes with the other. */
+mn_status mn_file_copy(const char *from, const char *to);
 
 /* ---- names and directories ---- */
 typedef struct mn_file_info {

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/dir.h"
 #include "base/file.h"
 #include "format/json.h"
 #include "format/safetensors.h"
@@ -25,21 +26,26 @@ static char *step_dir(const char *out_dir, const char *prefix, int64_t step) {
   return mn_format("%s/checkpoints/%sstep-%lld", out_dir, prefix, (long long)step);
 }
 
-/* Files of a checkpoint directory, then itself. */
-static mn_status remove_dir(const char *dir) {
-  char **names;
-  size_t n;
-  if (!mn_file_exists(dir)) return MN_OK;
-  MN_TRY(mn_dir_list(dir, &names, &n));
-  mn_status status = MN_OK;
-  for (size_t i = 0; i < n && status == MN_OK; i++) {
-    char *path;
-    status = join(dir, names[i], &path);
-    if (status == MN_OK) status = mn_file_remove(path);
-    free(path);
+/* The names that are written into a checkpoint's directory; what else lies there is the user's. */
+static const char trainer_name[] = "trainer.json";
+static const char *const file_names[] = {"model.safetensors", "optimizer.safetensors", trainer_name};
+enum { FILES = 3 };
+static bool ours(const char *name) {
+  for (int i = 0; i < FILES; i++)
+    if (!strcmp(name, file_names[i])) return true;
+  return mn_file_is_temp(name);
+}
+
+/* Removes what is ours in OUT/checkpoints/NAME: trainer.json first, without which it is no checkpoint any more. */
+static mn_status remove_ours(const char *out_dir, const char *name, char foreign[MN_DIR_NAME]) {
+  char *parent;
+  MN_TRY(join(out_dir, "checkpoints", &parent));
+  mn_status status = mn_dir_remove(parent, name, ours, trainer_name, foreign);
+  if (status == MN_OK && *foreign) {
+    char shown[MN_PRINTABLE];
+    mn_log_write(MN_LOG_WARN, "%s/%s stays: it holds %s, which is not of this training", parent, name, mn_printable(foreign, shown));
   }
-  mn_dir_list_free(names, n);
-  if (status == MN_OK && rmdir(dir) != 0) return mn_fail(MN_ERR_IO, "%s: cannot be removed: %s", dir, strerror(errno));
+  free(parent);
   return status;
 }
 
@@ -213,20 +219,34 @@ static mn_status write_all(const mn_train_state *s, const char *dir) {
   return status;
 }
 
-/* OUT/model.safetensors becomes another name of the checkpoint's file; where the file system has no links, a copy. */
-static mn_status publish(const char *out_dir, const mn_train_state *s, const char *dir) {
-  char *from, *to = NULL, *link_name = NULL;
+/* OUT/model.safetensors is a file of its own: whoever writes over it leaves the checkpoint alone. */
+static mn_status publish(const char *out_dir, const char *dir) {
+  char *from, *to = NULL;
   mn_status status = join(dir, "model.safetensors", &from);
   if (status == MN_OK) status = join(out_dir, "model.safetensors", &to);
-  if (status == MN_OK) status = join(out_dir, ".model.safetensors.new", &link_name);
-  if (status == MN_OK) {
-    unlink(link_name);
-    if (link(from, link_name) != 0 || rename(link_name, to) != 0) status = mn_params_save(s->params, to);
-    unlink(link_name); /* renaming onto the same file leaves both names */
-  }
+  if (status == MN_OK) status = mn_file_copy(from, to);
   free(from);
   free(to);
-  free(link_name);
+  return status;
+}
+
+/* A directory called step-N is always whole: it is renamed before it is emptied. One that holds files of the user keeps its
+ * name, and stops being a checkpoint when its trainer.json goes. */
+static mn_status drop(const char *out_dir, int64_t step) {
+  char name[64], goes[96], foreign[MN_DIR_NAME], *parent, *from = NULL, *to = NULL;
+  snprintf(name, sizeof name, "step-%lld", (long long)step);
+  snprintf(goes, sizeof goes, "%s%s", writing, name);
+  MN_TRY(join(out_dir, "checkpoints", &parent));
+  mn_status status = mn_dir_foreign(parent, name, ours, foreign);
+  bool rename_first = status == MN_OK && !*foreign;
+  if (status == MN_OK) status = join(parent, name, &from);
+  if (status == MN_OK) status = join(parent, goes, &to);
+  if (status == MN_OK && rename_first && rename(from, to) != 0)
+    status = mn_fail(MN_ERR_IO, "%s: cannot be renamed: %s", from, strerror(errno));
+  if (status == MN_OK) status = remove_ours(out_dir, rename_first ? goes : name, foreign);
+  free(parent);
+  free(from);
+  free(to);
   return status;
 }
 
@@ -238,38 +258,50 @@ static mn_status drop_old(const char *out_dir, int64_t newest, int64_t keep_last
   mn_status status = MN_OK;
   for (size_t i = 0; i < n && status == MN_OK; i++) {
     if (steps[i] <= newest && kept++ < keep_last) continue;
-    /* under another name first: a directory called step-N is always whole */
-    char *from = step_dir(out_dir, "", steps[i]), *to = step_dir(out_dir, writing, steps[i]);
-    if (!from || !to) status = MN_ERR_MEMORY;
-    else if (rename(from, to) != 0) status = mn_fail(MN_ERR_IO, "%s: cannot be renamed: %s", from, strerror(errno));
-    else status = remove_dir(to);
-    free(from);
-    free(to);
+    status = drop(out_dir, steps[i]);
   }
   free(steps);
   return status;
 }
 
-static mn_status save_as(const char *out_dir, const mn_train_state *s, const char *dir, const char *unfinished) {
-  MN_TRY(remove_dir(unfinished));
-  mn_status status = write_all(s, unfinished);
-  if (status == MN_OK && mn_file_exists(dir)) { /* the same step again: replaced, not mixed */
-    status = remove_dir(dir);
+/* Moves the files of a finished checkpoint into a directory that already holds something of the user's; trainer.json, which
+ * makes it a checkpoint, last. */
+static mn_status move_files(const char *from_dir, const char *to_dir) {
+  mn_status status = MN_OK;
+  for (int i = 0; i < FILES && status == MN_OK; i++) {
+    char *from, *to = NULL;
+    status = join(from_dir, file_names[i], &from);
+    if (status == MN_OK) status = join(to_dir, file_names[i], &to);
+    if (status == MN_OK && rename(from, to) != 0) status = mn_fail(MN_ERR_IO, "%s: cannot be renamed: %s", from, strerror(errno));
+    free(from);
+    free(to);
   }
-  if (status == MN_OK && rename(unfinished, dir) != 0)
-    status = mn_fail(MN_ERR_IO, "%s: cannot be renamed: %s", unfinished, strerror(errno));
-  if (status != MN_OK) { /* make room again, and keep the message of the first fault */
-    char *why = mn_strdup(mn_message());
-    remove_dir(unfinished);
+  if (status == MN_OK) status = sync_dir(to_dir);
+  return status == MN_OK && rmdir(from_dir) != 0 ? mn_fail(MN_ERR_IO, "%s: cannot be removed: %s", from_dir, strerror(errno)) : status;
+}
+
+/* The finished directory takes its name. The same step again is replaced, not mixed; a link of that name goes. */
+static mn_status put_in_place(const char *out_dir, const char *unfinished, const char *dir) {
+  char foreign[MN_DIR_NAME];
+  MN_TRY(remove_ours(out_dir, mn_path_base(dir), foreign));
+  if (*foreign) return move_files(unfinished, dir);
+  return rename(unfinished, dir) == 0 ? MN_OK : mn_fail(MN_ERR_IO, "%s: cannot be renamed: %s", unfinished, strerror(errno));
+}
+
+static mn_status save_as(const char *out_dir, const mn_train_state *s, const char *dir, const char *unfinished) {
+  char foreign[MN_DIR_NAME], *parent = mn_path_dir(dir);
+  mn_status status = parent ? mn_dir_need_real(parent) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = remove_ours(out_dir, mn_path_base(unfinished), foreign);
+  if (status == MN_OK) status = write_all(s, unfinished);
+  if (status == MN_OK) status = put_in_place(out_dir, unfinished, dir);
+  if (status == MN_OK) status = sync_dir(parent);
+  else { /* make room again, and keep the message of the first fault */ char *why = mn_strdup(mn_message());
+    remove_ours(out_dir, mn_path_base(unfinished), foreign);
     mn_fail(status, "%s", why ? why : "a checkpoint could not be written");
     free(why);
-    return status;
   }
-  char *parent = mn_path_dir(dir);
-  status = parent ? sync_dir(parent) : MN_ERR_MEMORY;
   free(parent);
-  if (status == MN_OK) status = publish(out_dir, s, dir);
-  return status;
+  return status == MN_OK ? publish(out_dir, dir) : status;
 }
 
 mn_status mn_checkpoint_save(const char *out_dir, const mn_train_state *s, int64_t keep_last) {
@@ -288,27 +320,43 @@ static int falling(const void *a, const void *b) {
   return (x < y) - (x > y);
 }
 
+/* A checkpoint is a directory, no link to one, that is called as we call it and holds a file of ours. */
+static bool is_checkpoint(const char *dir, const char *name, int64_t *step) {
+  char again[64];
+  if (strncmp(name, "step-", 5) != 0) return false;
+  *step = strtoll(name + 5, NULL, 10);
+  snprintf(again, sizeof again, "step-%lld", (long long)*step);
+  if (strcmp(again, name) != 0 || *step < 0) return false; /* step-007 */
+  mn_path_kind e = MN_PATH_NONE;
+  char *path = mn_path_join(dir, name);
+  bool is_dir = path && mn_path_look(path, &e) == MN_OK && e == MN_PATH_DIR, any = false;
+  for (int i = 0; i < FILES && is_dir && !any; i++) {
+    char *file = mn_path_join(path, file_names[i]);
+    any = file && mn_path_look(file, &e) == MN_OK && e != MN_PATH_NONE;
+    free(file);
+  }
+  free(path);
+  return any;
+}
+
 mn_status mn_checkpoint_list(const char *out_dir, int64_t **steps, size_t *n) {
   *steps = NULL;
   *n = 0;
   char *dir, **names;
   size_t count;
+  mn_path_kind e = MN_PATH_NONE;
   MN_TRY(join(out_dir, "checkpoints", &dir));
-  if (!mn_file_exists(dir)) {
+  mn_status status = mn_dir_need_real(dir);
+  if (status == MN_OK) status = mn_path_look(dir, &e);
+  if (status == MN_OK && e == MN_PATH_DIR) status = mn_dir_list(dir, &names, &count);
+  if (status != MN_OK || e != MN_PATH_DIR) {
     free(dir);
-    return MN_OK;
+    return status;
   }
-  mn_status status = mn_dir_list(dir, &names, &count);
-  free(dir);
-  MN_TRY(status);
   *steps = mn_alloc((count + 1) * sizeof **steps);
-  for (size_t i = 0; *steps && i < count; i++) {
-    char *end;
-    if (strncmp(names[i], "step-", 5) != 0 || names[i][5] < '0' || names[i][5] > '9') continue;
-    errno = 0;
-    long long step = strtoll(names[i] + 5, &end, 10);
-    if (*end == 0 && errno == 0) (*steps)[(*n)++] = step;
-  }
+  for (size_t i = 0; *steps && i < count; i++)
+    if (is_checkpoint(dir, names[i], &(*steps)[*n])) ++*n;
+  free(dir);
   mn_dir_list_free(names, count);
   if (!*steps) return MN_ERR_MEMORY;
   qsort(*steps, *n, sizeof **steps, falling);
@@ -349,17 +397,17 @@ mn_status mn_checkpoint_resume(const char *out_dir, mn_train_state *s, bool *fou
 }
 
 mn_status mn_checkpoint_tidy(const char *out_dir) {
-  char *dir, **names;
+  char *dir, **names, foreign[MN_DIR_NAME];
   size_t n;
+  mn_path_kind e = MN_PATH_NONE;
   MN_TRY(join(out_dir, "checkpoints", &dir));
-  mn_status status = mn_file_exists(dir) ? mn_dir_list(dir, &names, &n) : MN_ERR_CANCELLED;
-  for (size_t i = 0; status == MN_OK && i < n; i++) {
-    char *path = NULL;
-    if (strncmp(names[i], writing, sizeof writing - 1) != 0) continue;
-    if (join(dir, names[i], &path) != MN_OK || remove_dir(path) != MN_OK) mn_log_write(MN_LOG_WARN, "%s", mn_message());
-    free(path);
-  }
-  if (status == MN_OK) mn_dir_list_free(names, n);
+  mn_status status = mn_path_look(dir, &e);
+  if (status == MN_OK && e == MN_PATH_DIR) status = mn_dir_list(dir, &names, &n);
   free(dir);
-  return status == MN_ERR_CANCELLED ? MN_OK : status;
+  if (status != MN_OK || e != MN_PATH_DIR) return status;
+  for (size_t i = 0; i < n; i++)
+    if (!strncmp(names[i], writing, sizeof writing - 1) && remove_ours(out_dir, names[i], foreign) != MN_OK)
+      mn_log_write(MN_LOG_WARN, "%s", mn_message());
+  mn_dir_list_free(names, n);
+  return MN_OK;
 }

@@ -1,7 +1,10 @@
 /* checkpoint.h - all that a training step changes, on disk, whole or not at all: OUT/checkpoints/step-N/ holds
  * model.safetensors, optimizer.safetensors (moments, carried state) and trainer.json. It is written under another name and
  * renamed when everything is on the disk, so that a directory of that name is a checkpoint, whatever happens to the
- * process or the machine. */
+ * process or the machine. OUT/model.safetensors is a copy, no other name of the same file.
+ *
+ * Only these files are ever removed, and only from real directories: links among the names below OUT are unlinked when they
+ * are in the way, never entered, and a directory in which somebody keeps a file of his own stays, with that file. */
 #ifndef MN_CHECKPOINT_H
 #define MN_CHECKPOINT_H
 
