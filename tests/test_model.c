@@ -343,6 +343,52 @@ static void parameters_that_are_not_finite_are_named(void) {
   tear_down(&f);
 }
 
+/* Wherever in a file it stands, a value that is no number is refused by its tensor, element and kind. */
+static void weights_that_are_not_finite_are_refused(void) {
+  fixture f;
+  const char *path = MN_TEST_BINARY_DIR "/model-not-finite.safetensors";
+  static const float values[] = {NAN, INFINITY, -INFINITY};
+  static const char *const kinds[] = {"is NaN", "is infinity", "is -infinity"};
+  if (!set_up(&f, mixed, MN_F32)) return;
+  int i = mn_params_find(f.params, "layers.0.channel.down_proj.weight");
+  CHECK(i >= 0, "find");
+  int64_t n = i >= 0 ? mn_shape_count(&f.params->info[i].shape) : 0;
+  float *x = i >= 0 ? f.params->data[i] : NULL;
+  for (int k = 0; x && k < 3; k++) {
+    int64_t at = k == 0 ? 0 : k == 1 ? n / 2 + 1 : n - 1;
+    float was = x[at];
+    char element[64];
+    snprintf(element, sizeof element, "element %lld %s", (long long)at, kinds[k]);
+    x[at] = values[k];
+    CHECK_OK(mn_params_save(f.params, path));
+    CHECK(mn_params_load(f.params, path) == MN_ERR_NUMERIC && strstr(mn_message(), element) && strstr(mn_message(), "down_proj") &&
+              strstr(mn_message(), "not-finite"),
+          "%s", mn_message());
+    x[at] = was;
+  }
+  tear_down(&f);
+}
+
+/* A value is a function of seed, name and element: threads and pieces do not show. */
+static void drawing_does_not_depend_on_threads(void) {
+  mn_arena *arena = mn_arena_new();
+  mn_model *m = NULL;
+  char of[3][33] = {"", "", ""};
+  CHECK_OK(parse(arena, "{vocab_size: 700, d_model: 32, layers: 2, block: {mixer: {type: gated_deltanet, heads: 2}}}", 0, &m));
+  for (int k = 0; m && k < 3; k++) {
+    mn_backend *b = k == 0 ? mn_backend_ref() : NULL;
+    mn_params *p = NULL;
+    if (k) CHECK_OK(mn_backend_cpu_new(k == 1 ? 1 : 4, &b));
+    CHECK_OK(mn_params_new(m, b, MN_F32, 11, &p));
+    if (p) CHECK_OK(mn_model_fingerprint(m, p, of[k]));
+    mn_params_free(p);
+    if (k) mn_backend_free(b);
+  }
+  CHECK(strlen(of[0]) == 32 && strcmp(of[0], of[1]) == 0 && strcmp(of[0], of[2]) == 0, "%s, %s, %s", of[0], of[1], of[2]);
+  mn_model_free(m);
+  mn_arena_free(arena);
+}
+
 /* ---- recipes ---- */
 static void refused(const char *yaml, const char *words) {
   mn_arena *arena = mn_arena_new();
@@ -400,6 +446,8 @@ int main(void) {
   RUN(a_directory_gives_the_model_back);
   RUN(wrong_files_are_refused);
   RUN(parameters_that_are_not_finite_are_named);
+  RUN(weights_that_are_not_finite_are_refused);
+  RUN(drawing_does_not_depend_on_threads);
   RUN(faults_of_a_recipe);
   return test_end();
 }

@@ -351,6 +351,45 @@ static void floats_convert(void) {
   free(keep.bytes);
 }
 
+/* In every float type, whatever the place: in whole blocks, after them, behind the first piece. */
+static void what_is_not_finite_is_named(void) {
+  enum { N = 70001 };
+  static const int places[] = {0, 1, 63, 64, 511, 512, 32767, 32768, 65536, N - 2, N - 1};
+  static double wide[N], back[N];
+  static float narrow[N];
+  static uint16_t half[N];
+  blob keep;
+  char words[64];
+  for (int i = 0; i < N; i++) wide[i] = i % 2 ? 3e38 : -1e-45;
+  for (size_t k = 0; k < sizeof places / sizeof *places; k++)
+    for (int type = 0; type < 3; type++) {
+      int at = places[k];
+      for (int i = 0; i < N; i++) narrow[i] = (float)wide[i], half[i] = i % 2 ? 0x7F7F : 0x8001;
+      double was = wide[at];
+      wide[at] = -INFINITY;
+      narrow[at] = INFINITY;
+      half[at] = 0x7FC1;
+      mn_st *st = type == 0   ? one_tensor("F64", N, 8, wide, &keep)
+                  : type == 1 ? one_tensor("F32", N, 4, narrow, &keep)
+                              : one_tensor("BF16", N, 2, half, &keep);
+      snprintf(words, sizeof words, "'x' holds a value that is not finite (element %d is %s)", at,
+               (const char *[]){"-infinity", "infinity", "NaN"}[type]);
+      CHECK_OK(mn_st_read(st, mn_st_at(st, 0), MN_F64, back));
+      for (int as = MN_F32; as <= MN_BF16; as++)
+        CHECK(mn_st_read_finite(st, mn_st_at(st, 0), (mn_dtype)as, back) == MN_ERR_NUMERIC && strstr(mn_message(), words), "%s: %s", words,
+              mn_message());
+      wide[at] = was;
+      mn_st_close(st);
+      free(keep.bytes);
+    }
+  mn_st *st = one_tensor("F64", 3, 8, (double[]){1, 1e300, 2}, &keep);
+  CHECK_OK(mn_st_read_finite(st, mn_st_at(st, 0), MN_F64, back));
+  CHECK(mn_st_read_finite(st, mn_st_at(st, 0), MN_F32, back) == MN_ERR_NUMERIC && strstr(mn_message(), "element 1 is infinity"),
+        "what does not fit becomes infinite: %s", mn_message());
+  mn_st_close(st);
+  free(keep.bytes);
+}
+
 static void integers_convert_when_they_fit(void) {
   blob keep;
   const int8_t small[] = {-128, -1, 0, 127};
@@ -386,6 +425,7 @@ int main(void) {
   RUN(hostile_headers_cost_little);
   RUN(flipped_bits_never_crash);
   RUN(floats_convert);
+  RUN(what_is_not_finite_is_named);
   RUN(integers_convert_when_they_fit);
   char *clean = mn_format("rm -rf %s", scratch);
   int rc = system(clean);

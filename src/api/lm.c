@@ -9,7 +9,6 @@
 
 struct mn_lm {
   mn_bundle bundle;
-  char fingerprint[33]; /* worked out once: it reads all parameters */
 };
 
 struct mn_stream {
@@ -29,7 +28,6 @@ mn_status mn_lm_open(const char *dir, int threads, mn_lm **out) {
   mn_lm *lm = mn_calloc(1, sizeof *lm);
   if (!lm) return MN_ERR_MEMORY;
   mn_status status = mn_bundle_open(dir, threads, &lm->bundle);
-  if (status == MN_OK) status = mn_model_fingerprint(lm->bundle.model, lm->bundle.params, lm->fingerprint);
   if (status != MN_OK) mn_lm_free(lm);
   else *out = lm;
   return status;
@@ -98,8 +96,7 @@ mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream 
   if (!s) return MN_ERR_MEMORY;
   s->lm = lm;
   s->batch = c.batch;
-  mn_session_config config = {
-      .batch = c.batch, .prefill = c.segment, .compute = c.precision ? MN_BF16 : MN_F32, .fingerprint = lm->fingerprint};
+  mn_session_config config = {.batch = c.batch, .prefill = c.segment, .compute = c.precision ? MN_BF16 : MN_F32};
   mn_status status = mn_session_new(lm->bundle.model, lm->bundle.params, &config, &s->session);
   if (status != MN_OK) mn_stream_free(s);
   else *out = s;

@@ -134,9 +134,10 @@ static mn_status compute(work *w) {
   if (status != MN_OK) goto done;
   mn_tensor *x = mn_unit_input(s, &w->unit, w->B, w->T), *y = mn_unit_apply(s, &w->unit, x), *dy = NULL;
   if ((status = mn_graph_status(g)) != MN_OK) goto done;
-  if ((status = mn_params_of_scope(s, w->backend, w->build.param, w->cli->seed_given ? w->cli->seed : 1, &w->params)) != MN_OK) goto done;
+  if ((status = mn_params_declare_scope(s, w->backend, w->build.param, &w->params)) != MN_OK) goto done;
   path = mn_cli_get(w->cli, "params");
-  if (path && (status = mn_params_load(w->params, path)) != MN_OK) goto done;
+  status = path ? mn_params_load(w->params, path) : mn_params_draw(w->params, w->cli->seed_given ? w->cli->seed : 1);
+  if (status != MN_OK) goto done;
   if ((status = need_option(w->cli, "output", &out_path)) != MN_OK) goto done;
 
   const mn_param_info *info;

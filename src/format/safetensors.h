@@ -34,6 +34,12 @@ mn_status mn_st_need(const mn_st *st, const char *name, const mn_shape *shape, c
 /* Copies a tensor to `dst` as `dtype`. Floats (F16 too) convert among each other, rounding to nearest even; integers and
  * BOOL among each other when every value fits; anything else is refused. */
 mn_status mn_st_read(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, void *dst);
+/* The same, and a NaN or an infinity is MN_ERR_NUMERIC: the message names tensor and element. */
+mn_status mn_st_read_finite(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, void *dst);
+/* The same for what does not go to host memory: `put` is given the bytes piece by piece, in order. Reading different tensors
+ * in different threads at once is fine. */
+typedef mn_status (*mn_st_sink)(void *ctx, size_t offset, size_t n, const void *bytes);
+mn_status mn_st_read_to(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, bool finite, mn_st_sink put, void *ctx);
 
 /* The metadata: text by key. */
 int mn_st_meta_count(const mn_st *st);

@@ -1,9 +1,11 @@
 /* safetensors_read.c - a tensor of a file as the type that is wanted. Elements are read by memcpy: the format does not
  * promise alignment. */
+#include "base/finite.h"
 #include "base/text.h"
 #include "format/safetensors.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- floats ---- every float type goes through double, which holds all of them exactly. */
@@ -83,9 +85,8 @@ static bool load_int(const char *file_dtype, const uint8_t *p, int64_t *out) {
   return false;
 }
 
-static mn_status read_ints(const mn_st *st, const mn_st_tensor *t, size_t count, mn_dtype dtype, uint8_t *dst) {
-  size_t size = count ? t->bytes / count : 0;
-  const uint8_t *src = t->data;
+static mn_status read_ints(const mn_st *st, const mn_st_tensor *t, const uint8_t *src, size_t size, size_t first, size_t count,
+                           mn_dtype dtype, uint8_t *dst) {
   for (size_t i = 0; i < count; i++) {
     int64_t v = 0;
     bool fits = load_int(t->file_dtype, src + i * size, &v);
@@ -93,7 +94,8 @@ static mn_status read_ints(const mn_st *st, const mn_st_tensor *t, size_t count,
     if (dtype == MN_BOOL) fits = fits && (v == 0 || v == 1);
     char shown[MN_PRINTABLE];
     if (!fits)
-      return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s': element %zu does not fit in %s", mn_st_path(st), mn_printable(t->name, shown), i,
+      return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s': element %zu does not fit in %s", mn_st_path(st), mn_printable(t->name, shown),
+                     first + i,
                      dtype == MN_BOOL  ? "BOOL"
                      : dtype == MN_I32 ? "I32"
                                        : "I64");
@@ -105,9 +107,7 @@ static mn_status read_ints(const mn_st *st, const mn_st_tensor *t, size_t count,
   return MN_OK;
 }
 
-static void read_floats(const mn_st_tensor *t, float_kind kind, size_t count, mn_dtype dtype, uint8_t *dst) {
-  size_t size = count ? t->bytes / count : 0;
-  const uint8_t *src = t->data;
+static void read_floats(const uint8_t *src, size_t size, float_kind kind, size_t count, mn_dtype dtype, uint8_t *dst) {
   for (size_t i = 0; i < count; i++) {
     double d = load_float(kind, src + i * size);
     float f = (float)d;
@@ -118,21 +118,67 @@ static void read_floats(const mn_st_tensor *t, float_kind kind, size_t count, mn
   }
 }
 
-mn_status mn_st_read(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, void *dst) {
-  if (t->dtype == dtype) {
-    if (t->bytes) memcpy(dst, t->data, t->bytes);
-    return MN_OK;
+/* ---- whole tensors ---- in pieces that stay in the cache while they are checked, converted and put in their place */
+
+enum { PIECE = 32768 }; /* elements */
+
+typedef struct reading {
+  const mn_st *st;
+  const mn_st_tensor *t;
+  mn_dtype dtype;
+  bool finite;
+  float_kind kind; /* NO_FLOAT: integers */
+  size_t count;    /* elements */
+} reading;
+
+static mn_status read_piece(const reading *r, size_t at, size_t n, uint8_t *converted, const void **out) {
+  size_t size = r->count ? r->t->bytes / r->count : 0;
+  const uint8_t *src = (const uint8_t *)r->t->data + at * size;
+  *out = src;
+  if (r->t->dtype != r->dtype) {
+    *out = converted;
+    if (r->kind == NO_FLOAT) MN_TRY(read_ints(r->st, r->t, src, size, at, n, r->dtype, converted));
+    else read_floats(src, size, r->kind, n, r->dtype, converted);
   }
-  size_t count = 1;
-  for (int i = 0; i < t->shape.ndim; i++) count *= (size_t)t->shape.dim[i]; /* checked when the file was opened */
-  float_kind kind = float_kind_of(t->file_dtype);
-  bool eight = t->file_dtype[0] == 'F' && t->file_dtype[1] == '8';
+  int64_t bad = r->finite ? mn_first_not_finite(r->dtype, *out, (int64_t)n) : -1;
   char shown[MN_PRINTABLE];
-  if (kind != NO_FLOAT && mn_dtype_is_float(dtype)) {
-    read_floats(t, kind, count, dtype, dst);
-    return MN_OK;
+  if (bad >= 0)
+    return mn_fail(MN_ERR_NUMERIC, "%s: tensor '%s' holds a value that is not finite (element %zu is %s)", mn_st_path(r->st),
+                   mn_printable(r->t->name, shown), at + (size_t)bad, mn_not_finite_name(r->dtype, *out, bad));
+  return MN_OK;
+}
+
+mn_status mn_st_read_to(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, bool finite, mn_st_sink put, void *ctx) {
+  reading r = {st, t, dtype, finite, float_kind_of(t->file_dtype), 1};
+  for (int i = 0; i < t->shape.ndim; i++) r.count *= (size_t)t->shape.dim[i]; /* checked when the file was opened */
+  bool eight = t->file_dtype[0] == 'F' && t->file_dtype[1] == '8', floats = mn_dtype_is_float(dtype);
+  char shown[MN_PRINTABLE];
+  if (t->dtype != dtype && (eight || (r.kind != NO_FLOAT) != floats))
+    return mn_fail(MN_ERR_UNSUPPORTED, "%s: tensor '%s' is %s and cannot be read as %s; convert it first", mn_st_path(st),
+                   mn_printable(t->name, shown), t->file_dtype, mn_dtype_name(dtype));
+  size_t width = mn_dtype_size(dtype);
+  uint8_t *converted = t->dtype == dtype ? NULL : mn_alloc(PIECE * width);
+  if (t->dtype != dtype && !converted) return MN_ERR_MEMORY;
+  mn_status status = MN_OK;
+  for (size_t at = 0; at < r.count && status == MN_OK; at += PIECE) {
+    size_t n = r.count - at < PIECE ? r.count - at : PIECE;
+    const void *bytes;
+    status = read_piece(&r, at, n, converted, &bytes);
+    if (status == MN_OK) status = put(ctx, at * width, n * width, bytes);
   }
-  if (kind == NO_FLOAT && !eight && !mn_dtype_is_float(dtype)) return read_ints(st, t, count, dtype, dst);
-  return mn_fail(MN_ERR_UNSUPPORTED, "%s: tensor '%s' is %s and cannot be read as %s; convert it first", mn_st_path(st),
-                 mn_printable(t->name, shown), t->file_dtype, mn_dtype_name(dtype));
+  free(converted);
+  return status;
+}
+
+static mn_status put_in_memory(void *ctx, size_t offset, size_t n, const void *bytes) {
+  memcpy((uint8_t *)ctx + offset, bytes, n);
+  return MN_OK;
+}
+
+mn_status mn_st_read(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, void *dst) {
+  return mn_st_read_to(st, t, dtype, false, put_in_memory, dst);
+}
+
+mn_status mn_st_read_finite(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, void *dst) {
+  return mn_st_read_to(st, t, dtype, true, put_in_memory, dst);
 }

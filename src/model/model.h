@@ -59,12 +59,18 @@ typedef struct mn_params {
   mn_dtype dtype;
   int n;
   mn_param_info *info;
-  void **data; /* each mn_shape_count(shape) elements of dtype */
+  void **data;         /* each mn_shape_count(shape) elements of dtype */
+  char (*digests)[33]; /* of an opened model, whose values do not change: content hashes, "" where not known yet; else NULL */
 } mn_params;
 
-/* All parameters of the model, filled by their initialisers from (seed, name). */
+/* Memory for all parameters of the model, or of whatever a scope has declared (one mixer, one block). What is in it is
+ * undefined until it is loaded or drawn. */
+mn_status mn_params_declare(const mn_model *m, mn_backend *b, mn_dtype dtype, mn_params **out);
+mn_status mn_params_declare_scope(const mn_scope *s, mn_backend *b, mn_dtype dtype, mn_params **out);
+/* Fills all by their initialisers from (seed, name, element), in any number of threads with the same result. */
+mn_status mn_params_draw(mn_params *p, uint64_t seed);
+/* Both at once. */
 mn_status mn_params_new(const mn_model *m, mn_backend *b, mn_dtype dtype, uint64_t seed, mn_params **out);
-/* The same for whatever a scope has declared (one mixer, one block). */
 mn_status mn_params_of_scope(const mn_scope *s, mn_backend *b, mn_dtype dtype, uint64_t seed, mn_params **out);
 void mn_params_free(mn_params *p);
 int64_t mn_params_count(const mn_params *p);              /* elements in all */
@@ -74,13 +80,13 @@ void mn_params_bind(const mn_params *p, const mn_scope *s, mn_plan *plan);
 /* Whether all values are finite; the message names the first tensor that is not. */
 mn_status mn_params_check_finite(const mn_params *p);
 
-/* DIR/model.safetensors and DIR/config.json. Reading checks names, shapes and types; both ways through safetensors.h. `extra`
- * metadata may be NULL. */
+/* DIR/model.safetensors and DIR/config.json. Reading checks names, shapes, types and that every value is finite; both ways
+ * through safetensors.h. An unknown or a missing tensor is refused before any is read. */
 mn_status mn_params_save(const mn_params *p, const char *path);
-mn_status mn_params_load(mn_params *p, const char *path);                            /* an unknown or a missing tensor is refused */
+mn_status mn_params_load(mn_params *p, const char *path);
 mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir); /* model.safetensors + config.json */
 mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params);
-/* Of names, shapes and configuration, 32 hexadecimal digits: what a session file must match. With values: the weights, too. */
+/* Of configuration, names, shapes and values, 32 hexadecimal digits: what a session file must match. */
 mn_status mn_model_fingerprint(const mn_model *m, const mn_params *p, char hex[33]);
 
 #endif

@@ -3,10 +3,12 @@
 
 #include "backend/ref/element.h"
 #include "base/file.h"
+#include "base/finite.h"
 #include "format/json.h"
 #include "format/safetensors.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,21 +38,73 @@ static double initial_value(const mn_param_info *p, uint64_t key, int64_t i) {
 
 static size_t param_bytes(const mn_params *p, int i) { return (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->dtype); }
 
-static mn_status fill(mn_params *p, uint64_t seed) {
-  for (int i = 0; i < p->n; i++) {
-    int64_t n = mn_shape_count(&p->info[i].shape);
-    uint64_t key = mn_random_key(seed, p->info[i].name);
-    void *host = mn_alloc(param_bytes(p, i));
-    if (!host) return MN_ERR_MEMORY;
-    for (int64_t k = 0; k < n; k++) mn_element_store(host, p->dtype, k, initial_value(&p->info[i], key, k));
-    mn_status status = p->backend->upload(p->backend, p->data[i], host, param_bytes(p, i));
-    free(host);
-    MN_TRY(status);
+/* ---- making ---- */
+
+enum { DRAWN = 16384 }; /* elements drawn at a time */
+
+typedef struct drawing {
+  mn_params *p;
+  uint64_t *key;       /* of each parameter                        */
+  int64_t *first;      /* number of its first piece; [n]: of pieces */
+  atomic_bool stopped; /* the caller's thread, which works too, was interrupted */
+  mn_status *status;   /* [threads] */
+} drawing;
+
+static int param_of_piece(const drawing *d, int64_t piece) {
+  int low = 0, high = d->p->n;
+  while (high - low > 1) {
+    int middle = low + (high - low) / 2;
+    if (d->first[middle] <= piece) low = middle;
+    else high = middle;
   }
-  return MN_OK;
+  return low;
 }
 
-mn_status mn_params_of_scope(const mn_scope *s, mn_backend *b, mn_dtype dtype, uint64_t seed, mn_params **out) {
+static void draw_piece(void *ctx, int64_t piece, int thread) {
+  drawing *d = ctx;
+  mn_params *p = d->p;
+  mn_status *status = &d->status[thread];
+  if (mn_stopped()) atomic_store(&d->stopped, true);
+  if (*status != MN_OK || atomic_load(&d->stopped)) return;
+  int i = param_of_piece(d, piece);
+  int64_t begin = (piece - d->first[i]) * DRAWN, n = mn_shape_count(&p->info[i].shape) - begin;
+  if (n > DRAWN) n = DRAWN;
+  size_t size = mn_dtype_size(p->dtype);
+  void *host = mn_alloc((size_t)n * size);
+  if (!host) {
+    *status = MN_ERR_MEMORY;
+    return;
+  }
+  for (int64_t k = 0; k < n; k++) mn_element_store(host, p->dtype, k, initial_value(&p->info[i], d->key[i], begin + k));
+  *status = p->backend->upload(p->backend, (char *)p->data[i] + (size_t)begin * size, host, (size_t)n * size);
+  free(host);
+}
+
+mn_status mn_params_draw(mn_params *p, uint64_t seed) {
+  int threads = mn_pool_threads(p->backend->pool);
+  drawing d = {.p = p};
+  d.key = mn_alloc((size_t)(p->n + 1) * sizeof *d.key);
+  d.first = mn_alloc((size_t)(p->n + 1) * sizeof *d.first);
+  d.status = mn_calloc((size_t)threads, sizeof *d.status);
+  mn_status status = d.key && d.first && d.status ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK) {
+    d.first[0] = 0;
+    for (int i = 0; i < p->n; i++) {
+      d.key[i] = mn_random_key(seed, p->info[i].name);
+      d.first[i + 1] = d.first[i] + (mn_shape_count(&p->info[i].shape) + DRAWN - 1) / DRAWN;
+    }
+    mn_pool_run(p->backend->pool, d.first[p->n], draw_piece, &d);
+    for (int k = 0; k < threads && status == MN_OK; k++)
+      if (d.status[k] != MN_OK) status = mn_fail(d.status[k], "the parameters' first values could not be drawn: no memory is left");
+    if (status == MN_OK) status = mn_stop_check("drawing the parameters' first values");
+  }
+  free(d.key);
+  free(d.first);
+  free(d.status);
+  return status;
+}
+
+mn_status mn_params_declare_scope(const mn_scope *s, mn_backend *b, mn_dtype dtype, mn_params **out) {
   const mn_param_info *info;
   *out = NULL;
   mn_params *p = mn_calloc(1, sizeof *p);
@@ -70,14 +124,14 @@ mn_status mn_params_of_scope(const mn_scope *s, mn_backend *b, mn_dtype dtype, u
     p->data[i] = p->info[i].name && p->info[i].help ? b->alloc(b, param_bytes(p, i)) : NULL;
     if (!p->data[i]) status = mn_context(MN_ERR_MEMORY, "parameter %s", info[i].name);
   }
-  if (status == MN_OK) status = fill(p, seed);
   if (status != MN_OK) mn_params_free(p);
   else *out = p;
   return status;
 }
 
-mn_status mn_params_new(const mn_model *m, mn_backend *b, mn_dtype dtype, uint64_t seed, mn_params **out) {
+mn_status mn_params_declare(const mn_model *m, mn_backend *b, mn_dtype dtype, mn_params **out) {
   mn_graph *g = mn_graph_new(); /* built once over one token, to learn the names */
+  *out = NULL;
   if (!g) return MN_ERR_MEMORY;
   mn_scope *s = mn_scope_new(g, (mn_build){.param = dtype, .compute = dtype}, 1);
   mn_status status = s ? MN_OK : MN_ERR_MEMORY;
@@ -86,9 +140,25 @@ mn_status mn_params_new(const mn_model *m, mn_backend *b, mn_dtype dtype, uint64
     mn_model_head(s, m);
     status = mn_graph_status(g);
   }
-  if (status == MN_OK) status = mn_params_of_scope(s, b, dtype, seed, out);
+  if (status == MN_OK) status = mn_params_declare_scope(s, b, dtype, out);
   mn_graph_free(g);
   return status;
+}
+
+static mn_status drawn(mn_status status, uint64_t seed, mn_params **p) {
+  if (status == MN_OK) status = mn_params_draw(*p, seed);
+  if (status == MN_OK) return MN_OK;
+  mn_params_free(*p);
+  *p = NULL;
+  return status;
+}
+
+mn_status mn_params_new(const mn_model *m, mn_backend *b, mn_dtype dtype, uint64_t seed, mn_params **out) {
+  return drawn(mn_params_declare(m, b, dtype, out), seed, out);
+}
+
+mn_status mn_params_of_scope(const mn_scope *s, mn_backend *b, mn_dtype dtype, uint64_t seed, mn_params **out) {
+  return drawn(mn_params_declare_scope(s, b, dtype, out), seed, out);
 }
 
 void mn_params_free(mn_params *p) {
@@ -130,10 +200,12 @@ mn_status mn_params_check_finite(const mn_params *p) {
   for (int i = 0; i < p->n; i++) {
     void *host;
     MN_TRY(on_host(p, i, &host));
-    int64_t n = mn_shape_count(&p->info[i].shape), k = 0;
-    while (k < n && isfinite(mn_element_load(host, p->dtype, k))) k++;
+    int64_t bad = mn_first_not_finite(p->dtype, host, mn_shape_count(&p->info[i].shape));
+    if (bad >= 0)
+      mn_fail(MN_ERR_NUMERIC, "parameter %s is not finite (element %lld is %s)", p->info[i].name, (long long)bad,
+              mn_not_finite_name(p->dtype, host, bad));
     free(host);
-    if (k < n) return mn_fail(MN_ERR_NUMERIC, "parameter %s is not finite (element %lld)", p->info[i].name, (long long)k);
+    if (bad >= 0) return MN_ERR_NUMERIC;
   }
   return MN_OK;
 }
@@ -160,23 +232,65 @@ mn_status mn_params_save(const mn_params *p, const char *path) {
   return status;
 }
 
+/* Every tensor of a file goes from its pages to its place, checked on the way, in as many threads as there are. */
+typedef struct reading {
+  mn_params *p;
+  const mn_st *st;
+  const mn_st_tensor **from;
+  atomic_bool stopped;
+  struct outcome {
+    mn_status status;
+    char *why; /* a message belongs to its thread */
+  } * outcome; /* [n] */
+} reading;
+
+typedef struct place {
+  mn_backend *backend;
+  char *data;
+} place;
+
+static mn_status put(void *ctx, size_t offset, size_t n, const void *bytes) {
+  const place *x = ctx;
+  return x->backend->upload(x->backend, x->data + offset, bytes, n);
+}
+
+static void read_one(void *ctx, int64_t i, int thread) {
+  reading *r = ctx;
+  mn_params *p = r->p;
+  (void)thread;
+  if (mn_stopped()) atomic_store(&r->stopped, true);
+  if (atomic_load(&r->stopped)) return;
+  place x = {p->backend, p->data[i]};
+  mn_status status = mn_st_read_to(r->st, r->from[i], p->dtype, true, put, &x);
+  if (status != MN_OK) r->outcome[i] = (struct outcome){status, mn_strdup(mn_message())};
+}
+
+static mn_status read_all(mn_params *p, const mn_st *st, const mn_st_tensor **from) {
+  reading r = {.p = p, .st = st, .from = from};
+  r.outcome = mn_calloc((size_t)p->n + 1, sizeof *r.outcome);
+  if (!r.outcome) return MN_ERR_MEMORY;
+  mn_pool_run(p->backend->pool, p->n, read_one, &r);
+  mn_status status = mn_stop_check("reading the weights");
+  for (int i = 0; i < p->n; i++) {
+    if (status == MN_OK && r.outcome[i].status != MN_OK)
+      status = mn_fail(r.outcome[i].status, "%s", r.outcome[i].why ? r.outcome[i].why : mn_status_name(r.outcome[i].status));
+    free(r.outcome[i].why);
+  }
+  free(r.outcome);
+  return status;
+}
+
 mn_status mn_params_load(mn_params *p, const char *path) {
   mn_st *st;
   MN_TRY(mn_st_open(path, &st));
-  mn_status status = MN_OK;
+  const mn_st_tensor **from = mn_calloc((size_t)p->n + 1, sizeof *from);
+  mn_status status = from ? MN_OK : MN_ERR_MEMORY;
   for (int i = 0; i < mn_st_count(st) && status == MN_OK; i++)
     if (mn_params_find(p, mn_st_at(st, i)->name) < 0)
       status = mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' is not a parameter of this model", path, mn_st_at(st, i)->name);
-  const mn_st_tensor *t;
-  for (int i = 0; i < p->n && status == MN_OK; i++) status = mn_st_need(st, p->info[i].name, &p->info[i].shape, &t);
-  for (int i = 0; i < p->n && status == MN_OK; i++) { /* nothing is overwritten before all is known to fit */
-    status = mn_st_need(st, p->info[i].name, &p->info[i].shape, &t);
-    void *host = status == MN_OK ? mn_alloc(param_bytes(p, i)) : NULL;
-    if (status == MN_OK && !host) status = MN_ERR_MEMORY;
-    if (status == MN_OK) status = mn_st_read(st, t, p->dtype, host);
-    if (status == MN_OK) status = p->backend->upload(p->backend, p->data[i], host, param_bytes(p, i));
-    free(host);
-  }
+  for (int i = 0; i < p->n && status == MN_OK; i++) status = mn_st_need(st, p->info[i].name, &p->info[i].shape, &from[i]);
+  if (status == MN_OK) status = read_all(p, st, from); /* nothing is overwritten before all is known to fit */
+  free(from);
   mn_st_close(st);
   return status;
 }
@@ -195,6 +309,27 @@ mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *d
   return status;
 }
 
+/* Of values that never change, each is worked out once, when it is first asked for. */
+static mn_status keep_digests(mn_params *p) {
+  p->digests = mn_arena_alloc(p->arena, (size_t)(p->n + 1) * sizeof *p->digests);
+  return p->digests ? MN_OK : MN_ERR_MEMORY;
+}
+
+static mn_status digest_of(const mn_params *p, int i, char hex[MN_HASH_HEX]) {
+  char *kept = p->digests ? p->digests[i] : NULL;
+  if (!kept || !*kept) {
+    void *host;
+    mn_status status = on_host(p, i, &host);
+    if (status == MN_OK) mn_content_hash(host, param_bytes(p, i), hex);
+    free(host);
+    MN_TRY(status);
+    if (kept) memcpy(kept, hex, MN_HASH_HEX);
+  } else {
+    memcpy(hex, kept, MN_HASH_HEX);
+  }
+  return MN_OK;
+}
+
 mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params) {
   *model = NULL;
   *params = NULL;
@@ -205,8 +340,9 @@ mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_m
   if (status == MN_OK && !mn_value_get(root, "model"))
     status = mn_fail(MN_ERR_FORMAT, "%s: has no 'model'; is it a directory made by mneme train?", config);
   if (status == MN_OK) status = mn_model_parse(mn_value_get(root, "model"), NULL, 0, model);
-  if (status == MN_OK) status = mn_params_new(*model, b, dtype, 0, params);
+  if (status == MN_OK) status = mn_params_declare(*model, b, dtype, params);
   if (status == MN_OK) status = mn_params_load(*params, weights);
+  if (status == MN_OK) status = keep_digests(*params);
   if (status != MN_OK) {
     mn_params_free(*params);
     mn_model_free(*model);
@@ -225,12 +361,9 @@ mn_status mn_model_fingerprint(const mn_model *m, const mn_params *p, char hex[3
   const mn_value *v = arena ? mn_model_to_value(arena, m) : NULL;
   mn_status status = v ? mn_value_to_json(v, 0, &text) : MN_ERR_MEMORY;
   for (int i = 0; i < p->n && status == MN_OK; i++) {
-    void *host;
-    char digest[33], shape[96];
-    status = on_host(p, i, &host);
+    char digest[MN_HASH_HEX], shape[96];
+    status = digest_of(p, i, digest);
     if (status != MN_OK) break;
-    mn_content_hash(host, param_bytes(p, i), digest);
-    free(host);
     mn_text_addf(&text, "\n%s %s %s %s", p->info[i].name, mn_dtype_name(p->dtype), mn_shape_str(&p->info[i].shape, shape), digest);
   }
   if (status == MN_OK) status = mn_text_status(&text);
