@@ -3,6 +3,7 @@
 #include "base/base.h"
 #include "base/dir.h"
 #include "base/file.h"
+#include "base/output.h"
 #include "test.h"
 
 #include <errno.h>
@@ -27,6 +28,12 @@ ssize_t write(int fd, const void *data, size_t n) {
     disk_left -= n;
   }
   return syscall(SYS_write, fd, data, n);
+}
+/* As on a file system without unnamed files: temporary ones have names then. */
+static bool named_only;
+int access(const char *path, int mode) {
+  if (named_only && !strcmp(path, "/proc/self/fd")) return -1;
+  return (int)syscall(SYS_faccessat, AT_FDCWD, path, mode);
 }
 int fsync(int fd) {
   if (sync_fails) {
@@ -413,6 +420,98 @@ static void a_copy_is_a_file_of_its_own(void) {
 
 static bool is_a_or_b(const char *name) { return !strcmp(name, "a") || !strcmp(name, "b"); }
 
+static int temps_in(const char *dir) {
+  char **names;
+  size_t n;
+  int count = 0;
+  CHECK_OK(mn_dir_list(dir, &names, &n));
+  for (size_t i = 0; i < n; i++) count += mn_file_is_temp(names[i]);
+  mn_dir_list_free(names, n);
+  return count;
+}
+
+/* A process that begins to write dir/name and then waits: to be killed, or to finish when told through the pipe. */
+static pid_t begin_writing(const char *path, int *tell) {
+  int begun[2], go[2];
+  char c = 0;
+  CHECK(pipe(begun) == 0 && pipe(go) == 0, "pipes");
+  pid_t child = fork();
+  if (child == 0) {
+    mn_file_writer *w;
+    close(go[1]);
+    char block[100000] = {1};
+    bool ok = mn_file_writer_open(path, &w) == MN_OK && mn_file_writer_append(w, block, sizeof block) == MN_OK;
+    if (!ok || write(begun[1], "", 1) != 1 || read(go[0], &c, 1) != 1) _exit(1);
+    _exit(mn_file_writer_commit(w) == MN_OK ? 0 : 2);
+  }
+  close(go[0]);
+  CHECK(read(begun[0], &c, 1) == 1, "begun");
+  close(begun[0]), close(begun[1]);
+  *tell = go[1];
+  return child;
+}
+
+static void what_killed_writers_left_is_tidied(void) {
+  const char *dir = in_scratch("tidy");
+  char path[600];
+  int dead_tell, live_tell, status;
+  CHECK_OK(mn_make_dirs(dir));
+  snprintf(path, sizeof path, "%s/out", dir);
+  named_only = true;
+  pid_t dead = begin_writing(path, &dead_tell), live = begin_writing(path, &live_tell);
+  named_only = false;
+  kill(dead, SIGKILL);
+  waitpid(dead, &status, 0);
+  CHECK_OK(mn_file_write(in_scratch("tidy/.mneme-notes"), "mine", 4));
+  CHECK_OK(mn_file_write(in_scratch("elsewhere"), "mine", 4));
+  CHECK(symlink("../elsewhere", in_scratch("tidy/.mneme-1-1.tmp")) == 0, "a link called as ours");
+  CHECK(temps_in(dir) == 3, "two files and a link: %d", temps_in(dir));
+  mn_output_tidy(dir);
+  CHECK(temps_in(dir) == 2 && content_is(in_scratch("tidy/.mneme-notes"), "mine"), "only the dead one's: %d left", temps_in(dir));
+  CHECK(content_is(in_scratch("elsewhere"), "mine"), "links are left alone");
+  CHECK(write(live_tell, "", 1) == 1 && waitpid(live, &status, 0) == live && status == 0, "the living one ends well: %x", (unsigned)status);
+  mn_file_info info;
+  CHECK_OK(mn_file_stat(path, &info));
+  CHECK(info.size == 100000 && temps_in(dir) == 1, "its file is whole");
+  close(dead_tell), close(live_tell);
+}
+
+static void outputs_are_tried_and_nothing_stays(void) {
+  const char *dir = in_scratch("tried"), *missing = in_scratch("tried/no/such/x");
+  char before[600], after[600];
+  CHECK_OK(mn_make_dirs(dir));
+  snprintf(before, sizeof before, "%s/file", dir);
+  CHECK_OK(mn_file_write(before, "content", 7));
+  for (int k = 0; k < 2; k++) {
+    named_only = k;
+    CHECK_OK(mn_output_try(before, 1000));
+    snprintf(after, sizeof after, "%s/new", dir);
+    CHECK_OK(mn_output_try(after, 0));
+    CHECK(content_is(before, "content") && files_in(dir) == 1, "nothing new, nothing changed");
+    CHECK(mn_output_try(missing, 0) == MN_ERR_IO && strstr(mn_message(), "No such file"), "%s", mn_message());
+    CHECK(mn_output_try(dir, 0) == MN_ERR_IO && strstr(mn_message(), "directory"), "%s", mn_message());
+    CHECK(mn_output_try(before, UINT64_MAX) == MN_ERR_IO && strstr(mn_message(), "make room"), "%s", mn_message());
+    disk_limited = true, disk_left = 0;
+    CHECK(mn_output_try(before, 0) == MN_ERR_IO && strstr(mn_message(), "No space"), "%s", mn_message());
+    disk_limited = false;
+    CHECK(content_is(before, "content") && files_in(dir) == 1, "nothing new, nothing changed");
+    CHECK_OK(mn_output_try_dir(dir));
+    CHECK_OK(mn_output_try_dir(in_scratch("tried/a/b/")));
+    CHECK(mn_output_try_dir(before) == MN_ERR_IO && mn_output_try_dir(in_scratch("tried/file/b")) == MN_ERR_IO, "%s", mn_message());
+  }
+  named_only = false;
+  int made;
+  CHECK_OK(mn_make_dirs_counted(in_scratch("tried/a/b//c/"), &made));
+  CHECK(made == 3, "%d", made);
+  mn_output_unmake_dirs(in_scratch("tried/a/b//c/"), made);
+  CHECK(files_in(dir) == 1, "what was made is gone");
+  CHECK_OK(mn_make_dirs(in_scratch("tried/a")));
+  CHECK_OK(mn_make_dirs_counted(in_scratch("tried/a/b/c"), &made));
+  CHECK_OK(mn_file_write(in_scratch("tried/a/b/kept"), "k", 1));
+  mn_output_unmake_dirs(in_scratch("tried/a/b/c"), made);
+  CHECK(!mn_file_exists(in_scratch("tried/a/b/c")) && content_is(in_scratch("tried/a/b/kept"), "k"), "what is not empty stays");
+}
+
 static void removal_stays_inside(void) {
   char foreign[MN_DIR_NAME];
   CHECK_OK(mn_make_dirs(in_scratch("archive")));
@@ -524,6 +623,8 @@ int main(void) {
   RUN(pipes_are_read_and_never_waited_for_in_vain);
   RUN(a_copy_is_a_file_of_its_own);
   RUN(removal_stays_inside);
+  RUN(what_killed_writers_left_is_tidied);
+  RUN(outputs_are_tried_and_nothing_stays);
   RUN(directories_and_names);
   RUN(hashes_follow_the_content);
   RUN(loops_hear_their_threads_flag);

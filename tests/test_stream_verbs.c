@@ -278,8 +278,28 @@ static void a_meter_looks_at_whole_segments(void) {
   mn_meter_free(m);
 }
 
+static void outputs_are_tried_before_the_work(void) {
+  static const char *const bad[] = {"/nonexistent/x", DIR, "/dev/null", ""};
+  for (int i = 0; i < 4; i++) {
+    CHECK(sh(MNEME "stream" MODEL "--random 1000000000 --session-out '%s' 2>&1", bad[i]) == 1 && strstr(out, "--session-out"), "%s", out);
+    CHECK(sh(MNEME "stream" MODEL "--random 1000000000 --csv '%s' 2>&1", bad[i]) == 1 && strstr(out, "--csv"), "%s", out);
+    CHECK(sh(MNEME "generate" MODEL "--prompt a --tokens 1000000000 --session-out '%s' 2>&1", bad[i]) == 1 && strstr(out, "--session-out"),
+          "%s", out);
+  }
+  CHECK(sh(MNEME "stream" MODEL "--random 1000000000 --plot " DIR "/a.jpg 2>&1") == 2 && strstr(out, ".png"), "%s", out);
+  CHECK(sh(MNEME "stream" MODEL "--random 1000000000 --csv " DIR "/a --session-out " DIR "/a 2>&1") == 2 && strstr(out, "both"), "%s", out);
+  CHECK_OK(mn_file_write(DIR "/old.csv", "old", 3));
+  CHECK(sh(MNEME "stream --model /nonexistent --csv " DIR "/old.csv --session-out " DIR "/new.st " TEXT " 2>&1") == 1, "%s", out);
+  char *data;
+  size_t n;
+  CHECK_OK(mn_file_read(DIR "/old.csv", 100, &data, &n));
+  CHECK(n == 3 && !strcmp(data, "old") && !mn_file_exists(DIR "/new.st"), "a verb that fails leaves files as they were, and makes none");
+  free(data);
+}
+
 int main(void) {
   RUN(make_model);
+  RUN(outputs_are_tried_before_the_work);
   RUN(the_same_seed_gives_the_same_text);
   RUN(a_session_goes_on_in_another_process);
   RUN(perplexity_does_not_depend_on_the_cut);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -187,30 +188,46 @@ static char *temp_name(const char *path) {
   return name;
 }
 
+/* The lock says that a writer lives, to whoever tidies up after killed ones (output.c). False: that one was quicker. */
+static bool hold(int fd) {
+  struct stat st;
+  return flock(fd, LOCK_EX) != 0 /* a file system without locks */ || (fstat(fd, &st) == 0 && st.st_nlink > 0);
+}
+
+static int create_named(mn_file_writer *w, mode_t mode) {
+  for (int attempt = 0; attempt < 100; attempt++) { /* a name left by a killed process may be taken */
+    free(w->temp);
+    w->temp = temp_name(w->path);
+    if (!w->temp) return ENOMEM;
+    w->fd = open_retry(w->temp, O_CREAT | O_EXCL | O_WRONLY, mode);
+    if (w->fd >= 0 && hold(w->fd)) return 0;
+    int error = w->fd >= 0 ? EEXIST : errno;
+    if (w->fd >= 0) close(w->fd);
+    w->fd = -1;
+    if (error == EEXIST) continue;
+    free(w->temp);
+    w->temp = NULL;
+    return error;
+  }
+  free(w->temp);
+  w->temp = NULL;
+  return EEXIST;
+}
+
 static mn_status writer_create(mn_file_writer *w, const struct stat *old) {
   mode_t mode = w->existed && S_ISREG(old->st_mode) ? old->st_mode & 0777 : 0666;
-  char *dir = mn_path_dir(w->path);
-  if (!dir) return MN_ERR_MEMORY;
   int error = 0;
 #ifdef O_TMPFILE
+  char *dir = mn_path_dir(w->path);
+  if (!dir) return MN_ERR_MEMORY;
   if (access("/proc/self/fd", X_OK) == 0) w->fd = open_retry(dir, O_TMPFILE | O_WRONLY, mode);
-  w->unnamed = w->fd >= 0;
-#endif
   free(dir);
-  for (int attempt = 0; attempt < 100 && !w->temp; attempt++) { /* a name left by a killed process may be taken */
-    char *name = temp_name(w->path);
-    if (!name) return MN_ERR_MEMORY;
-    if (w->unnamed) {
-      w->temp = name;
-      break;
-    }
-    w->fd = open_retry(name, O_CREAT | O_EXCL | O_WRONLY, mode);
-    error = errno;
-    if (w->fd >= 0) w->temp = name;
-    else free(name);
-    if (w->fd < 0 && error != EEXIST) break;
-  }
-  if (w->fd < 0) return writer_fault(w, error);
+  w->unnamed = w->fd >= 0;
+  if (w->unnamed) hold(w->fd);
+  if (w->unnamed && !(w->temp = temp_name(w->path))) return MN_ERR_MEMORY;
+#endif
+  if (!w->unnamed) error = create_named(w, mode);
+  if (error) return error == ENOMEM ? MN_ERR_MEMORY : writer_fault(w, error);
   if (w->existed && S_ISREG(old->st_mode)) (void)fchmod(w->fd, mode); /* keep the old file's mode where the umask would narrow it */
   return MN_OK;
 }
@@ -321,10 +338,12 @@ static mn_status commit(mn_file_writer *w) {
   MN_TRY(flush(w));
   if (fsync(w->fd) != 0) return writer_fault(w, errno);
   if (w->unnamed) MN_TRY(link_unnamed(w));
-  int closed = close(w->fd); /* NFS reports a full disk or quota here */
+  int held = fcntl(w->fd, F_DUPFD_CLOEXEC, 0);                 /* keeps the lock until the file has its name */
+  int error = close(w->fd) != 0 && errno != EINTR ? errno : 0; /* NFS reports a full disk or quota here */
   w->fd = -1;
-  if (closed != 0 && errno != EINTR) return writer_fault(w, errno);
-  if (rename(w->temp, w->path) != 0) return writer_fault(w, errno);
+  if (!error && rename(w->temp, w->path) != 0) error = errno;
+  if (held >= 0) close(held);
+  if (error) return writer_fault(w, error);
   free(w->temp);
   w->temp = NULL;
   return sync_dir_of(w->path);
@@ -401,6 +420,12 @@ mn_status mn_file_remove(const char *path) {
 }
 
 mn_status mn_make_dirs(const char *path) {
+  int made;
+  return mn_make_dirs_counted(path, &made);
+}
+
+mn_status mn_make_dirs_counted(const char *path, int *made) {
+  *made = 0;
   char *copy = mn_strdup(path);
   if (!copy) return MN_ERR_MEMORY;
   mn_status status = MN_OK;
@@ -409,7 +434,8 @@ mn_status mn_make_dirs(const char *path) {
     if (copy[i] != '/' && copy[i] != 0) continue;
     copy[i] = 0;
     struct stat st;
-    if (mkdir(copy, 0777) != 0) {
+    if (mkdir(copy, 0777) == 0) ++*made;
+    else {
       int error = errno;
       bool is_dir = stat(copy, &st) == 0 && S_ISDIR(st.st_mode);
       if (!is_dir) status = mn_fail(MN_ERR_IO, "could not make the directory %s: %s", copy, strerror(error == EEXIST ? ENOTDIR : error));

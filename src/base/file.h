@@ -46,8 +46,9 @@ typedef struct mn_file_info {
 /* A missing file is no error: exists is false. */
 mn_status mn_file_stat(const char *path, mn_file_info *info);
 bool mn_file_exists(const char *path);
-mn_status mn_file_remove(const char *path); /* a missing file is no error */
-mn_status mn_make_dirs(const char *path);   /* with its parents; fine when it is there */
+mn_status mn_file_remove(const char *path);                  /* a missing file is no error */
+mn_status mn_make_dirs(const char *path);                    /* with its parents; fine when it is there */
+mn_status mn_make_dirs_counted(const char *path, int *made); /* the same; how many directories there were to be made */
 /* The names in a directory without "." and "..", sorted by byte value. */
 mn_status mn_dir_list(const char *path, char ***names, size_t *count);
 void mn_dir_list_free(char **names, size_t count);

@@ -6,6 +6,7 @@
  *       {"steps", "N", "100", "training steps", 0},          // --steps 200 or --steps=200
  *       {"resume", NULL, NULL, "go on from the last checkpoint", 0}, // a flag: metavar is NULL
  *       {"tag", "WORD", NULL, "may be given again", MN_OPTION_REPEATS},
+ *       {"csv", "FILE", NULL, "where the table goes", MN_OPTION_OUTPUT}, // tried before the verb runs
  *       {0}};
  *     static const char *const examples[] = {"mneme train recipes/quick.yaml --out runs/quick", NULL};
  *     static mn_status run(mn_cli *cli) {
@@ -49,14 +50,16 @@ typedef enum mn_verb_purpose {                  /* the headings of `mneme --help
                                MN_VERB_PURPOSES
 } mn_verb_purpose;
 
-enum { MN_OPTION_REPEATS = 1 };
+/* MN_OPTION_OUTPUT: the value names a file that the verb writes, MN_OPTION_PICTURE one that is .svg or .png: it is tried before
+ * the verb runs, so that nobody works for an hour to find its directory missing. */
+enum { MN_OPTION_REPEATS = 1, MN_OPTION_OUTPUT = 2, MN_OPTION_PICTURE = 4 | MN_OPTION_OUTPUT };
 
 typedef struct mn_option {
   const char *name;          /* without the dashes; NULL ends a table                         */
   const char *metavar;       /* what the value is called in the help; NULL: a flag            */
   const char *default_value; /* used when the option is absent, and shown; NULL: none         */
   const char *help;          /* one line, lower case, no full stop                            */
-  unsigned flags;            /* MN_OPTION_REPEATS                                             */
+  unsigned flags;            /* MN_OPTION_REPEATS | ...                                       */
 } mn_option;
 
 /* Common options a verb accepts besides --json, --quiet and --help, which all do. */

@@ -13,12 +13,12 @@
 static const mn_option options[] = {
     {"params", "FILE", NULL, "parameters by name (safetensors); absent: initialised from --seed", 0},
     {"input", "FILE", NULL, "x [B,T,D] (a model: tokens [B,T]) and, with --grad, optionally the cotangent dy", 0},
-    {"output", "FILE", NULL, "where y goes and, with --grad, grad.x and grad.<parameter>", 0},
+    {"output", "FILE", NULL, "where y goes and, with --grad, grad.x and grad.<parameter>", MN_OPTION_OUTPUT},
     {"grad", NULL, NULL, "also the gradients of sum(y * dy); dy absent from the input: ones", 0},
     {"dtype", "TYPE", "f32", "f32, f64 (the reference backend) or bf16 (products in bf16)", 0},
     {"state-in", "FILE", NULL, "the state to start from, by name; absent: a fresh stream", 0},
-    {"state-out", "FILE", NULL, "where the state after the last token goes", 0},
-    {"params-out", "FILE", NULL, "writes the parameters that were used", 0},
+    {"state-out", "FILE", NULL, "where the state after the last token goes", MN_OPTION_OUTPUT},
+    {"params-out", "FILE", NULL, "writes the parameters that were used", MN_OPTION_OUTPUT},
     {0}};
 static const char *const examples[] = {
     "mneme apply titans.yaml --params p.safetensors --input x.safetensors --output y.safetensors --grad --dtype f64",

@@ -156,7 +156,7 @@ static const mn_option options[] = {{"model", "DIR", NULL, "the trained model: t
                                     {"repetition-penalty", "X", "1", "makes recent tokens less likely; 1: off", 0},
                                     {"ignore-eos", NULL, NULL, "go on after the token that ends a document", 0},
                                     {"session-in", "FILE", NULL, "go on from a saved session: it remembers what it was fed", 0},
-                                    {"session-out", "FILE", NULL, "save the session at the end", 0},
+                                    {"session-out", "FILE", NULL, "save the session at the end", MN_OPTION_OUTPUT},
                                     {"precision", "WORD", "f32", "f32 or bf16", 0},
                                     {0}};
 static const char *const examples[] = {"mneme generate --model runs/quick --prompt \"Call me\" --temperature 0.7",

@@ -48,6 +48,7 @@ typedef struct mn_heatmap {
   int width, height;
 } mn_heatmap;
 
+mn_status mn_plot_check_name(const char *path); /* before the work: does it end in .svg or .png? (MN_ERR_CONFIG) */
 /* Writes a file, whole or not at all; its name's end says which: .svg or .png (MN_ERR_CONFIG otherwise). */
 mn_status mn_plot_write(const mn_plot *plot, const char *path);
 mn_status mn_bars_write(const mn_bars *bars, const char *path);

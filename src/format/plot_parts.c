@@ -342,10 +342,19 @@ static cairo_status_t write_bytes(void *closure, const unsigned char *data, unsi
   return s->status == MN_OK ? CAIRO_STATUS_SUCCESS : CAIRO_STATUS_WRITE_ERROR;
 }
 
+static bool ends_in(const char *path, const char *end) {
+  size_t n = strlen(path), m = strlen(end);
+  return n > m && !strcmp(path + n - m, end);
+}
+
+mn_status mn_plot_check_name(const char *path) {
+  if (ends_in(path, ".svg") || ends_in(path, ".png")) return MN_OK;
+  return mn_fail(MN_ERR_CONFIG, "%s: a picture's name ends in .svg or .png", path);
+}
+
 mn_status mn_canvas_write(const char *path, double width, double height, mn_paint paint, const void *what) {
-  size_t n = strlen(path);
-  bool svg = n > 4 && !strcmp(path + n - 4, ".svg"), png = n > 4 && !strcmp(path + n - 4, ".png");
-  if (!svg && !png) return mn_fail(MN_ERR_CONFIG, "%s: a picture's name ends in .svg or .png", path);
+  MN_TRY(mn_plot_check_name(path));
+  bool svg = ends_in(path, ".svg"), png = !svg;
   const double scale = svg ? 1 : 2;
   sink s = {0};
   MN_TRY(mn_file_writer_open(path, &s.file));
