@@ -1,4 +1,5 @@
 /* safetensors: what is written is read back bit for bit, and no file, however malicious, gets a tensor past the checks. */
+#define _GNU_SOURCE /* memmem */
 #include "base/file.h"
 #include "base/text.h"
 #include "format/safetensors.h"
@@ -312,6 +313,102 @@ static void flipped_bits_never_crash(void) {
   CHECK(mn_st_open(in_scratch("bool"), &st) == MN_ERR_FORMAT && strstr(mn_message(), "'mask': element 2 is 2"), "%s", mn_message());
 }
 
+/* ---- checksums ---- */
+
+/* A small file of ours in memory: several types, an empty tensor, metadata, a source. */
+static char *checked_file(size_t *n) {
+  const float f[6] = {1, 2, 3, 4, 5, 6};
+  const uint8_t flags[6] = {0, 1, 1, 0, 0, 1};
+  char *bytes = NULL;
+  mn_st_writer *w = mn_st_writer_new();
+  CHECK_OK(mn_st_writer_meta(w, "format", "mneme"));
+  CHECK_OK(mn_st_writer_meta(w, "quote\"d", "\"mneme.header\":\"0\""));
+  CHECK_OK(mn_st_writer_add(w, "flags", MN_BOOL, &two_three, flags));
+  CHECK_OK(mn_st_writer_add(w, "w", MN_F32, &two_three, f));
+  CHECK_OK(mn_st_writer_add(w, "nothing", MN_F32, &empty, NULL));
+  CHECK_OK(mn_st_writer_add_source(w, "ramp", MN_I64, &five, fill_ramp, NULL));
+  CHECK_OK(mn_st_writer_save(w, in_scratch("checked")));
+  CHECK_OK(mn_file_read(in_scratch("checked"), 1 << 20, &bytes, n));
+  mn_st *st = NULL;
+  CHECK_OK(mn_st_open(in_scratch("checked"), &st));
+  if (st) {
+    const char *sum = mn_st_checksum(st);
+    CHECK(sum && !strcmp(sum, mn_st_writer_checksum(w)), "the writer says what the file says");
+    for (int i = 0; i < mn_st_count(st); i++) {
+      const mn_st_tensor *t = mn_st_at(st, i);
+      char hex[MN_HASH_HEX];
+      mn_content_hash(t->data, t->bytes, hex);
+      CHECK(!strcmp(hex, t->checksum), "%s: the checksum is the content hash of its bytes", t->name);
+      CHECK_OK(mn_st_check(st, t));
+    }
+  }
+  mn_st_close(st);
+  mn_st_writer_free(w);
+  return bytes;
+}
+
+/* Opens and reads everything; what comes first that is wrong. */
+static mn_status read_all(const void *bytes, size_t n) {
+  mn_st *st;
+  char space[256];
+  mn_status status = mn_st_open_bytes("x.safetensors", bytes, n, &st);
+  if (status != MN_OK) return status;
+  for (int i = 0; i < mn_st_count(st) && status == MN_OK; i++) status = mn_st_read(st, mn_st_at(st, i), mn_st_at(st, i)->dtype, space);
+  mn_st_close(st);
+  return status;
+}
+
+static void every_flipped_bit_of_our_files_is_found(void) {
+  size_t n;
+  char *bytes = checked_file(&n);
+  CHECK_OK(read_all(bytes, n));
+  int passed = 0;
+  for (size_t bit = 0; bit < 8 * n; bit++) {
+    bytes[bit / 8] ^= (char)(1 << bit % 8);
+    if (read_all(bytes, n) == MN_OK) passed++, printf("bit %zu of byte %zu passes\n", bit % 8, bit / 8);
+    bytes[bit / 8] ^= (char)(1 << bit % 8);
+  }
+  CHECK(passed == 0, "%d of %zu bits pass", passed, 8 * n);
+  bytes[n - 10] ^= 1; /* behind it are the 6 flags */
+  CHECK(read_all(bytes, n) == MN_ERR_FORMAT && strstr(mn_message(), "'w'") && strstr(mn_message(), "checksum"), "%s", mn_message());
+  mn_st *st = NULL;
+  double wide[6];
+  CHECK_OK(mn_st_open_bytes("x.safetensors", bytes, n, &st)); /* opening looks at the header only: the damage is found when it is read */
+  CHECK(mn_st_read(st, mn_st_find(st, "w"), MN_F64, wide) == MN_ERR_FORMAT, "a tensor that is converted is checked, too");
+  CHECK(mn_st_check(st, mn_st_find(st, "w")) == MN_ERR_FORMAT, "%s", mn_message());
+  CHECK_OK(mn_st_check(st, mn_st_find(st, "ramp")));
+  mn_st_close(st);
+  free(bytes);
+}
+
+/* The two entries go together, and with the file they were made for. */
+static void checksums_in_part_are_refused_and_none_are_accepted(void) {
+  char *text;
+  size_t n;
+  char *bytes = checked_file(&n);
+  for (int which = 0; which < 2; which++) {
+    text = malloc(n);
+    memcpy(text, bytes, n);
+    const char *name = which ? ",\"mneme.header\":\"" : ",\"mneme.checksums\":\"";
+    char *key = memmem(text, n, name, strlen(name));
+    if (key) key[2] = 'x';
+    CHECK(key && read_all(text, n) == MN_ERR_FORMAT && strstr(mn_message(), "without"), "%s", mn_message());
+    free(text);
+  }
+  free(bytes);
+  mn_st_writer *w = mn_st_writer_new();
+  CHECK(mn_st_writer_meta(w, "mneme.header", "") == MN_ERR_ARG, "the keys are kept for checksums");
+  mn_st_writer_free(w);
+  const char *foreign = "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
+  blob b = make(strlen(foreign), foreign, strlen(foreign), 8);
+  mn_st *st = NULL;
+  CHECK_OK(mn_st_open_bytes("foreign", b.bytes, b.n, &st));
+  CHECK(st && !mn_st_checksum(st) && !mn_st_at(st, 0)->checksum[0], "no checksums, and it says so");
+  CHECK_OK(mn_st_check(st, mn_st_at(st, 0)));
+  mn_st_close(st);
+  free(b.bytes);
+}
+
 /* ---- conversion ---- */
 static mn_st *one_tensor(const char *dtype, size_t count, size_t size, const void *data, blob *keep) {
   char header[160];
@@ -424,6 +521,8 @@ int main(void) {
   RUN(lengths_are_checked);
   RUN(hostile_headers_cost_little);
   RUN(flipped_bits_never_crash);
+  RUN(every_flipped_bit_of_our_files_is_found);
+  RUN(checksums_in_part_are_refused_and_none_are_accepted);
   RUN(floats_convert);
   RUN(what_is_not_finite_is_named);
   RUN(integers_convert_when_they_fit);

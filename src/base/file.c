@@ -19,8 +19,6 @@
 #include <linux/fs.h>
 #endif
 
-#include <xxhash.h>
-
 /* ---- reading ------------------------------------------------------------------------------------------------------ */
 
 static int open_retry(const char *path, int flags, mode_t mode) {
@@ -303,6 +301,20 @@ mn_status mn_file_writer_append(mn_file_writer *w, const void *data, size_t n) {
   return MN_OK;
 }
 
+mn_status mn_file_writer_replace(mn_file_writer *w, uint64_t at, const void *data, size_t n) {
+  if (w->status != MN_OK) return say_again(w);
+  MN_TRY(flush(w));
+  for (const unsigned char *from = data; n > 0;) {
+    ssize_t r = pwrite(w->fd, from, n, (off_t)at);
+    if (r < 0 && errno == EINTR) continue;
+    if (r < 0) return writer_fault(w, errno);
+    from += r;
+    at += (uint64_t)r;
+    n -= (size_t)r;
+  }
+  return MN_OK;
+}
+
 /* Gives the unnamed file its temporary name, so that rename can put it in place. */
 static mn_status link_unnamed(mn_file_writer *w) {
   char proc[64];
@@ -514,13 +526,7 @@ const char *mn_path_base(const char *path) {
   return slash ? slash + 1 : path;
 }
 
-/* ---- content hash ------------------------------------------------------------------------------------------------- */
-
-static void hex128(XXH128_hash_t h, char hex[MN_HASH_HEX]) {
-  snprintf(hex, MN_HASH_HEX, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
-}
-
-void mn_content_hash(const void *data, size_t n, char hex[MN_HASH_HEX]) { hex128(XXH3_128bits(data, n), hex); }
+/* ---- content hash (hash.c) ---------------------------------------------------------------------------------------- */
 
 /* Read in pieces, not mapped: a file that shrinks meanwhile must not raise SIGBUS. */
 mn_status mn_file_hash(const char *path, char hex[MN_HASH_HEX]) {
@@ -529,16 +535,14 @@ mn_status mn_file_hash(const char *path, char hex[MN_HASH_HEX]) {
   struct stat st;
   hex[0] = 0;
   MN_TRY(open_to_read(path, &fd, &st));
-  XXH3_state_t *state = XXH3_createState();
+  mn_hasher *hasher = mn_hasher_new();
   unsigned char *piece = mn_alloc(PIECE);
-  mn_status status = MN_OK;
-  if (!piece) status = MN_ERR_MEMORY;
-  else if (!state || XXH3_128bits_reset(state) != XXH_OK) status = mn_fail(MN_ERR_MEMORY, "out of memory: hashing %s", path);
+  mn_status status = hasher && piece ? MN_OK : MN_ERR_MEMORY;
   ssize_t n = 0;
-  while (status == MN_OK && (n = read_full(fd, piece, PIECE)) > 0) XXH3_128bits_update(state, piece, (size_t)n);
+  while (status == MN_OK && (n = read_full(fd, piece, PIECE)) > 0) mn_hasher_add(hasher, piece, (size_t)n);
   if (status == MN_OK && n < 0) status = mn_fail(MN_ERR_IO, "could not read %s: %s", path, strerror(errno));
-  if (status == MN_OK) hex128(XXH3_128bits_digest(state), hex);
-  if (state) XXH3_freeState(state);
+  if (status == MN_OK) mn_hasher_take(hasher, hex);
+  mn_hasher_free(hasher);
   free(piece);
   close(fd);
   return status;

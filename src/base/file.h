@@ -30,6 +30,8 @@ typedef struct mn_file_writer mn_file_writer;
 mn_status mn_file_writer_open(const char *path, mn_file_writer **out);
 /* After the first failure every later append does nothing and returns the same status, as does commit. */
 mn_status mn_file_writer_append(mn_file_writer *w, const void *data, size_t n);
+/* Writes over bytes [at, at + n) of what was appended: for a header that is known only when all has gone out. */
+mn_status mn_file_writer_replace(mn_file_writer *w, uint64_t at, const void *data, size_t n);
 mn_status mn_file_writer_commit(mn_file_writer *w);                    /* frees w in either case */
 void mn_file_writer_abort(mn_file_writer *w);                          /* frees w (may be NULL); nothing is left on the disk */
 mn_status mn_file_write(const char *path, const void *data, size_t n); /* open, append, commit */
@@ -61,5 +63,11 @@ const char *mn_path_base(const char *path);            /* after the last slash, 
 enum { MN_HASH_HEX = 33 };
 mn_status mn_file_hash(const char *path, char hex[MN_HASH_HEX]);
 void mn_content_hash(const void *data, size_t n, char hex[MN_HASH_HEX]);
+/* The same over pieces, one after the other. */
+typedef struct mn_hasher mn_hasher;
+mn_hasher *mn_hasher_new(void); /* NULL (message set) when out of memory */
+void mn_hasher_add(mn_hasher *h, const void *data, size_t n);
+void mn_hasher_take(mn_hasher *h, char hex[MN_HASH_HEX]); /* of all that was added; h begins anew */
+void mn_hasher_free(mn_hasher *h);                        /* may be NULL */
 
 #endif

@@ -1,9 +1,11 @@
 /* safetensors.c - reading: the header is checked in three steps (its length; its outline, which bounds what parsing it can
  * cost; every entry), then the tensors together must cover the data exactly. */
+#define _GNU_SOURCE /* memmem */
 #include "format/safetensors.h"
 
 #include "base/file.h"
 #include "base/text.h"
+#include "format/safetensors_sums.h"
 
 #include <jansson.h>
 #include <limits.h>
@@ -40,6 +42,8 @@ struct mn_st {
   mn_st_tensor *tensors;        /* in the order of their data */
   const mn_st_tensor **by_name; /* sorted */
   const char **meta_keys, **meta_values;
+  const char *sums, *self; /* checksums: of the tensors, one after the other; of the header. NULL: none */
+  bool *held;              /* tensors whose checksum was found to hold */
 };
 
 /* ---- the header's outline ----------------------------------------------------------------------------------------- */
@@ -190,12 +194,71 @@ static mn_status read_meta(mn_st *st, json_t *value) {
   char shown[MN_PRINTABLE];
   json_object_foreach(value, key, member) {
     if (!json_is_string(member)) return mn_fail(MN_ERR_FORMAT, "%s: __metadata__ '%s' must be a text", st->path, mn_printable(key, shown));
+    bool sums = !strcmp(key, MN_ST_SUMS), self = !strcmp(key, MN_ST_SELF);
+    if (sums && !(st->sums = mn_arena_strdup(st->arena, json_string_value(member)))) return MN_ERR_MEMORY;
+    if (self && !(st->self = mn_arena_strdup(st->arena, json_string_value(member)))) return MN_ERR_MEMORY;
+    if (sums || self) continue;
     int i = st->meta_count++;
     st->meta_keys[i] = mn_arena_strdup(st->arena, key);
     st->meta_values[i] = mn_arena_strdup(st->arena, json_string_value(member));
     if (!st->meta_keys[i] || !st->meta_values[i]) return MN_ERR_MEMORY;
   }
   return MN_OK;
+}
+
+/* ---- checksums ---------------------------------------------------------------------------------------------------- */
+
+#define REWRITTEN                                                                                                                          \
+  "it is damaged, or another program wrote it anew and kept its metadata (then remove " MN_ST_SUMS " and " MN_ST_SELF                      \
+  " from it); copy or make the file again"
+
+/* The header's own checksum, over its text with zeros in its place. */
+static mn_status check_header(const mn_st *st, const char *text, size_t n) {
+  static const char mark[] = "\"" MN_ST_SELF "\":\"";
+  if (!st->sums && !st->self) return MN_OK;
+  if (!st->sums || !st->self)
+    return mn_fail(MN_ERR_FORMAT, "%s: its metadata has %s without %s: " REWRITTEN, st->path, st->sums ? MN_ST_SUMS : MN_ST_SELF,
+                   st->sums ? MN_ST_SELF : MN_ST_SUMS);
+  const char *at = memmem(text, n, mark, sizeof mark - 1); /* quotes inside of strings have a backslash before them */
+  char *copy = mn_alloc(n), hex[MN_HASH_HEX] = "";
+  if (!copy) return MN_ERR_MEMORY;
+  size_t place = at ? (size_t)(at - text) + sizeof mark - 1 : n;
+  memcpy(copy, text, n);
+  if (n - place >= MN_ST_DIGITS) {
+    memset(copy + place, '0', MN_ST_DIGITS);
+    mn_content_hash(copy, n, hex);
+  }
+  free(copy);
+  if (strcmp(hex, st->self) != 0) return mn_fail(MN_ERR_FORMAT, "%s: the header does not match its checksum: " REWRITTEN, st->path);
+  return MN_OK;
+}
+
+/* Every tensor gets its checksum. */
+static mn_status deal_checksums(mn_st *st) {
+  st->held = mn_arena_alloc(st->arena, (size_t)st->count + 1);
+  if (!st->held) return MN_ERR_MEMORY;
+  if (!st->sums) return MN_OK;
+  if (strlen(st->sums) != (size_t)st->count * MN_ST_DIGITS)
+    return mn_fail(MN_ERR_FORMAT, "%s: " MN_ST_SUMS " are of another number of tensors: " REWRITTEN, st->path);
+  for (int i = 0; i < st->count; i++) memcpy(st->tensors[i].checksum, st->sums + (size_t)i * MN_ST_DIGITS, MN_ST_DIGITS);
+  return MN_OK;
+}
+
+mn_status mn_st_compare(const mn_st *st, const mn_st_tensor *t, const char *hex) {
+  if (strcmp(hex, t->checksum) != 0) return tensor_fault(st, t->name, "its data does not match its checksum: " REWRITTEN);
+  __atomic_store_n(&st->held[t - st->tensors], true, __ATOMIC_RELAXED); /* several threads may read one file */
+  return MN_OK;
+}
+
+bool mn_st_settled(const mn_st *st, const mn_st_tensor *t) {
+  return !t->checksum[0] || __atomic_load_n(&st->held[t - st->tensors], __ATOMIC_RELAXED);
+}
+
+mn_status mn_st_check(const mn_st *st, const mn_st_tensor *t) {
+  char hex[MN_HASH_HEX];
+  if (mn_st_settled(st, t)) return MN_OK;
+  mn_content_hash(t->data, t->bytes, hex);
+  return mn_st_compare(st, t, hex);
 }
 
 /* ---- all entries -------------------------------------------------------------------------------------------------- */
@@ -228,8 +291,7 @@ static mn_status read_entries(mn_st *st, json_t *header, entry *entries) {
   const char *key;
   json_t *value;
   json_object_foreach(header, key, value) {
-    if (!strcmp(key, "__metadata__")) MN_TRY(read_meta(st, value));
-    else {
+    if (strcmp(key, "__metadata__") != 0) {
       MN_TRY(read_entry(st, key, value, &entries[st->count]));
       st->count++;
     }
@@ -244,7 +306,7 @@ static mn_status read_entries(mn_st *st, json_t *header, entry *entries) {
     st->by_name[i] = &st->tensors[i];
   }
   if (st->count) qsort(st->by_name, (size_t)st->count, sizeof *st->by_name, by_name);
-  return MN_OK;
+  return deal_checksums(st);
 }
 
 static mn_status read_header(mn_st *st, const uint8_t *data, size_t n) {
@@ -271,10 +333,13 @@ static mn_status read_header(mn_st *st, const uint8_t *data, size_t n) {
   if (!header)
     return mn_fail(MN_ERR_FORMAT, "%s: the header is not valid JSON: %s (byte %d)", st->path, mn_printable(error.text, shown),
                    error.position);
+  json_t *meta = json_object_get(header, "__metadata__");
+  mn_status status = meta ? read_meta(st, meta) : MN_OK;
+  if (status == MN_OK) status = check_header(st, text, size);
   size_t members = json_object_size(header);
-  entry *entries = members < INT_MAX ? mn_calloc(members, sizeof *entries) : NULL;
-  mn_status status = entries ? read_entries(st, header, entries)
-                             : mn_fail(MN_ERR_MEMORY, "%s: %zu tensors are too many for this memory", st->path, members);
+  entry *entries = status == MN_OK && members < INT_MAX ? mn_calloc(members + 1, sizeof *entries) : NULL;
+  if (entries) status = read_entries(st, header, entries);
+  else if (status == MN_OK) status = mn_fail(MN_ERR_MEMORY, "%s: %zu tensors are too many for this memory", st->path, members);
   free(entries);
   json_decref(header);
   return status;
@@ -316,6 +381,7 @@ void mn_st_close(mn_st *st) {
 /* ---- asking ------------------------------------------------------------------------------------------------------- */
 
 const char *mn_st_path(const mn_st *st) { return st->path; }
+const char *mn_st_checksum(const mn_st *st) { return st->self; }
 int mn_st_count(const mn_st *st) { return st->count; }
 const mn_st_tensor *mn_st_at(const mn_st *st, int i) { return i >= 0 && i < st->count ? &st->tensors[i] : NULL; }
 

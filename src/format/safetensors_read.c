@@ -1,8 +1,10 @@
 /* safetensors_read.c - a tensor of a file as the type that is wanted. Elements are read by memcpy: the format does not
  * promise alignment. */
+#include "base/file.h"
 #include "base/finite.h"
 #include "base/text.h"
 #include "format/safetensors.h"
+#include "format/safetensors_sums.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -127,14 +129,16 @@ typedef struct reading {
   const mn_st_tensor *t;
   mn_dtype dtype;
   bool finite;
-  float_kind kind; /* NO_FLOAT: integers */
-  size_t count;    /* elements */
+  float_kind kind;   /* NO_FLOAT: integers */
+  size_t count;      /* elements */
+  mn_hasher *hasher; /* NULL: there is no checksum, or it is known to hold */
 } reading;
 
 static mn_status read_piece(const reading *r, size_t at, size_t n, uint8_t *converted, const void **out) {
   size_t size = r->count ? r->t->bytes / r->count : 0;
   const uint8_t *src = (const uint8_t *)r->t->data + at * size;
   *out = src;
+  if (r->hasher) mn_hasher_add(r->hasher, src, n * size);
   if (r->t->dtype != r->dtype) {
     *out = converted;
     if (r->kind == NO_FLOAT) MN_TRY(read_ints(r->st, r->t, src, size, at, n, r->dtype, converted));
@@ -148,25 +152,41 @@ static mn_status read_piece(const reading *r, size_t at, size_t n, uint8_t *conv
   return MN_OK;
 }
 
+static mn_status read_pieces(reading *r, uint8_t *converted, mn_st_sink put, void *ctx) {
+  size_t width = mn_dtype_size(r->dtype);
+  for (size_t at = 0; at < r->count; at += PIECE) {
+    size_t n = r->count - at < PIECE ? r->count - at : PIECE;
+    const void *bytes;
+    MN_TRY(read_piece(r, at, n, converted, &bytes));
+    MN_TRY(put(ctx, at * width, n * width, bytes));
+  }
+  char hex[MN_HASH_HEX];
+  if (!r->hasher) return MN_OK;
+  mn_hasher_take(r->hasher, hex);
+  return mn_st_compare(r->st, r->t, hex);
+}
+
 mn_status mn_st_read_to(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, bool finite, mn_st_sink put, void *ctx) {
-  reading r = {st, t, dtype, finite, float_kind_of(t->file_dtype), 1};
+  reading r = {.st = st, .t = t, .dtype = dtype, .finite = finite, .kind = float_kind_of(t->file_dtype), .count = 1};
   for (int i = 0; i < t->shape.ndim; i++) r.count *= (size_t)t->shape.dim[i]; /* checked when the file was opened */
   bool eight = t->file_dtype[0] == 'F' && t->file_dtype[1] == '8', floats = mn_dtype_is_float(dtype);
   char shown[MN_PRINTABLE];
   if (t->dtype != dtype && (eight || (r.kind != NO_FLOAT) != floats))
     return mn_fail(MN_ERR_UNSUPPORTED, "%s: tensor '%s' is %s and cannot be read as %s; convert it first", mn_st_path(st),
                    mn_printable(t->name, shown), t->file_dtype, mn_dtype_name(dtype));
-  size_t width = mn_dtype_size(dtype);
-  uint8_t *converted = t->dtype == dtype ? NULL : mn_alloc(PIECE * width);
-  if (t->dtype != dtype && !converted) return MN_ERR_MEMORY;
-  mn_status status = MN_OK;
-  for (size_t at = 0; at < r.count && status == MN_OK; at += PIECE) {
-    size_t n = r.count - at < PIECE ? r.count - at : PIECE;
-    const void *bytes;
-    status = read_piece(&r, at, n, converted, &bytes);
-    if (status == MN_OK) status = put(ctx, at * width, n * width, bytes);
-  }
+  bool check = !mn_st_settled(st, t), convert = t->dtype != dtype;
+  uint8_t *converted = convert ? mn_alloc(PIECE * mn_dtype_size(dtype)) : NULL;
+  r.hasher = check ? mn_hasher_new() : NULL;
+  mn_status status = (convert && !converted) || (check && !r.hasher) ? MN_ERR_MEMORY : read_pieces(&r, converted, put, ctx);
+  mn_hasher_free(r.hasher);
   free(converted);
+  /* What is damaged may also be no number, or too large: damage is the message. */
+  bool by_value = status == MN_ERR_NUMERIC || status == MN_ERR_FORMAT;
+  if (!by_value || !check) return status;
+  char *why = mn_strdup(mn_message());
+  if (mn_st_check(st, t) == MN_OK) mn_fail(status, "%s", why ? why : mn_status_name(status));
+  else status = MN_ERR_FORMAT;
+  free(why);
   return status;
 }
 

@@ -1,9 +1,11 @@
 /* safetensors_write.c - writing: the list is gathered, then header and data go out in one pass. Tensors of wider types come
- * first (otherwise in the order they were added), so that every one of them is aligned in the file. */
+ * first (otherwise in the order they were added), so that every one of them is aligned in the file. Checksums are made of
+ * the data on its way out; their places in the header, of a fixed size, are filled in before the file takes its name. */
 #include "base/file.h"
 #include "base/text.h"
 #include "format/json.h"
 #include "format/safetensors.h"
+#include "format/safetensors_sums.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +36,7 @@ struct mn_st_writer {
   size_t count, cap;
   const char **meta; /* key, value, key, value ... */
   size_t meta_count, meta_cap;
+  char checksum[MN_HASH_HEX]; /* of the file that was saved last */
 };
 
 mn_st_writer *mn_st_writer_new(void) {
@@ -73,6 +76,7 @@ static mn_status check_name(const char *name, const char *what) {
 mn_status mn_st_writer_meta(mn_st_writer *w, const char *key, const char *value) {
   MN_TRY(check_name(key, "the metadata key"));
   MN_TRY(check_name(value, "the metadata value"));
+  if (!strcmp(key, MN_ST_SUMS) || !strcmp(key, MN_ST_SELF)) return mn_fail(MN_ERR_ARG, "the metadata key '%s' is kept for checksums", key);
   for (size_t i = 0; i < w->meta_count; i++)
     if (!strcmp(w->meta[2 * i], key)) return mn_fail(MN_ERR_ARG, "the metadata key '%s' is given twice", key);
   void *meta = w->meta;
@@ -143,7 +147,7 @@ static mn_status visit(const mn_st_writer *w, visitor fn, void *ctx) {
 typedef struct header {
   mn_text text;
   size_t offset;
-  bool first;
+  size_t sums, self; /* where the checksums stand in the text */
 } header;
 
 static mn_status describe(const item *it, void *ctx) {
@@ -151,8 +155,7 @@ static mn_status describe(const item *it, void *ctx) {
   size_t end;
   if (!mn_size_add(h->offset, it->bytes, &end) || end > INT64_MAX)
     return mn_fail(MN_ERR_ARG, "tensor '%s': the tensors together are larger than any file", it->name);
-  if (!h->first) mn_text_add(&h->text, ",");
-  h->first = false;
+  mn_text_add(&h->text, ",");
   mn_json_quote(&h->text, it->name);
   mn_text_addf(&h->text, ":{\"dtype\":\"%s\",\"shape\":[", written_as[it->dtype].name);
   for (int i = 0; i < it->shape.ndim; i++) mn_text_addf(&h->text, "%s%lld", i ? "," : "", (long long)it->shape.dim[i]);
@@ -161,65 +164,91 @@ static mn_status describe(const item *it, void *ctx) {
   return MN_OK;
 }
 
-static mn_status make_header(const mn_st_writer *w, mn_text *out) {
-  header h = {.first = true};
-  mn_text_add(&h.text, "{");
-  if (w->meta_count) {
-    mn_text_add(&h.text, "\"__metadata__\":{");
-    for (size_t i = 0; i < w->meta_count; i++) {
-      if (i) mn_text_add(&h.text, ",");
-      mn_json_quote(&h.text, w->meta[2 * i]);
-      mn_text_add(&h.text, ":");
-      mn_json_quote(&h.text, w->meta[2 * i + 1]);
-    }
-    mn_text_add(&h.text, "}");
-    h.first = false;
+/* A metadata entry of `n` zeros; the place of the first of them. */
+static size_t zeros(mn_text *t, const char *key, size_t n) {
+  mn_text_addf(t, "\"%s\":\"", key);
+  size_t at = t->len;
+  for (size_t i = 0; i < n; i++) mn_text_add(t, "0");
+  mn_text_add(t, "\"");
+  return at;
+}
+
+static mn_status make_header(const mn_st_writer *w, header *out) {
+  header h = {0};
+  mn_text_add(&h.text, "{\"__metadata__\":{");
+  for (size_t i = 0; i < w->meta_count; i++) {
+    mn_json_quote(&h.text, w->meta[2 * i]);
+    mn_text_add(&h.text, ":");
+    mn_json_quote(&h.text, w->meta[2 * i + 1]);
+    mn_text_add(&h.text, ",");
   }
+  h.sums = zeros(&h.text, MN_ST_SUMS, w->count * MN_ST_DIGITS);
+  mn_text_add(&h.text, ",");
+  h.self = zeros(&h.text, MN_ST_SELF, MN_ST_DIGITS);
+  mn_text_add(&h.text, "}");
   mn_status status = visit(w, describe, &h);
   mn_text_add(&h.text, "}");
   while (h.text.len % 8 != 0 && !h.text.failed) mn_text_add(&h.text, " "); /* the data begins at a multiple of 8 */
   if (status == MN_OK) status = mn_text_status(&h.text);
   if (status == MN_OK && h.text.len > 100000000)
     status = mn_fail(MN_ERR_ARG, "a header of %zu bytes is beyond the format's limit of 100 MB", h.text.len);
-  if (status == MN_OK) *out = h.text;
+  if (status == MN_OK) *out = h;
   else mn_text_free(&h.text);
   return status;
 }
 
 typedef struct output {
   mn_file_writer *file;
+  mn_hasher *hasher;
+  char *sum;   /* where the next tensor's checksum goes */
   void *piece; /* made when the first source is met */
 } output;
 
 static mn_status write_data(const item *it, void *ctx) {
   output *o = ctx;
-  if (!it->source) return mn_file_writer_append(o->file, it->data, it->bytes);
-  if (!o->piece && !(o->piece = mn_alloc(PIECE))) return MN_ERR_MEMORY;
+  if (it->source && !o->piece && !(o->piece = mn_alloc(PIECE))) return MN_ERR_MEMORY;
   for (size_t at = 0; at < it->bytes; at += PIECE) {
     size_t n = it->bytes - at < PIECE ? it->bytes - at : PIECE;
-    mn_status status = it->source(it->ctx, at, n, o->piece);
+    const void *data = it->source ? o->piece : (const char *)it->data + at;
+    mn_status status = it->source ? it->source(it->ctx, at, n, o->piece) : MN_OK;
     if (status != MN_OK) return mn_context(status, "tensor '%s'", it->name);
-    MN_TRY(mn_file_writer_append(o->file, o->piece, n));
+    mn_hasher_add(o->hasher, data, n);
+    MN_TRY(mn_file_writer_append(o->file, data, n));
   }
+  char hex[MN_HASH_HEX];
+  mn_hasher_take(o->hasher, hex);
+  memcpy(o->sum, hex, MN_ST_DIGITS);
+  o->sum += MN_ST_DIGITS;
   return MN_OK;
 }
 
+static mn_status write_file(mn_st_writer *w, header *h, output *o) {
+  uint8_t length[8];
+  for (int i = 0; i < 8; i++) length[i] = (uint8_t)((uint64_t)h->text.len >> 8 * i);
+  MN_TRY(mn_file_writer_append(o->file, length, 8));
+  MN_TRY(mn_file_writer_append(o->file, h->text.data, h->text.len));
+  o->sum = h->text.data + h->sums;
+  MN_TRY(visit(w, write_data, o));
+  mn_content_hash(h->text.data, h->text.len, w->checksum);
+  memcpy(h->text.data + h->self, w->checksum, MN_ST_DIGITS);
+  return mn_file_writer_replace(o->file, 8, h->text.data, h->text.len);
+}
+
 mn_status mn_st_writer_save(mn_st_writer *w, const char *path) {
-  mn_text text = {0};
+  header h;
   output o = {0};
   MN_TRY(refuse_duplicates(w));
-  MN_TRY(make_header(w, &text));
-  mn_status status = mn_file_writer_open(path, &o.file);
+  MN_TRY(make_header(w, &h));
+  mn_status status = (o.hasher = mn_hasher_new()) ? mn_file_writer_open(path, &o.file) : MN_ERR_MEMORY;
   if (status == MN_OK) {
-    uint8_t length[8];
-    for (int i = 0; i < 8; i++) length[i] = (uint8_t)((uint64_t)text.len >> 8 * i);
-    status = mn_file_writer_append(o.file, length, 8);
-    if (status == MN_OK) status = mn_file_writer_append(o.file, text.data, text.len);
-    if (status == MN_OK) status = visit(w, write_data, &o);
+    status = write_file(w, &h, &o);
     if (status == MN_OK) status = mn_file_writer_commit(o.file);
     else mn_file_writer_abort(o.file);
   }
   free(o.piece);
-  mn_text_free(&text);
+  mn_hasher_free(o.hasher);
+  mn_text_free(&h.text);
   return status;
 }
+
+const char *mn_st_writer_checksum(const mn_st_writer *w) { return w->checksum; }
