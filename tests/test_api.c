@@ -26,7 +26,7 @@ static void set_up(void) {
   f = fopen(RECIPE, "w");
   if (f) {
     fputs("name: api\ntokenizer: {type: bytes}\ndata: {files: [" DIR "/text.txt], validation: 0.1, cache: " DIR "/cache}\n"
-          "model: {d_model: 32, layers: 1, block: {mixer: {type: titans_mag, heads: 2, window: 8, chunk: 8, segment: 8}, hidden: 64}}\n"
+          "model: {d_model: 32, layers: 1, block: {mixer: {type: titans_mag, heads: 2, window: 8, chunk: 8}, hidden: 64}}\n"
           "train: {steps: 30, batch: 4, seq_len: 32, optimizer: {lr: 1e-2}, validate_every: 0}\n",
           f);
     fclose(f);

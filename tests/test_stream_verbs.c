@@ -281,9 +281,12 @@ static void a_meter_looks_at_whole_segments(void) {
 static void outputs_are_tried_before_the_work(void) {
   static const char *const bad[] = {"/nonexistent/x", DIR, "/dev/null", ""};
   for (int i = 0; i < 4; i++) {
-    CHECK(sh(MNEME "stream" MODEL "--random 1000000000 --session-out '%s' 2>&1", bad[i]) == 1 && strstr(out, "--session-out"), "%s", out);
-    CHECK(sh(MNEME "stream" MODEL "--random 1000000000 --csv '%s' 2>&1", bad[i]) == 1 && strstr(out, "--csv"), "%s", out);
-    CHECK(sh(MNEME "generate" MODEL "--prompt a --tokens 1000000000 --session-out '%s' 2>&1", bad[i]) == 1 && strstr(out, "--session-out"),
+    int code = *bad[i] ? 1 : 2; /* an empty name is wrong usage */
+    CHECK(sh(MNEME "stream" MODEL "--random 1000000000 --session-out '%s' 2>&1", bad[i]) == code && strstr(out, "--session-out"), "%s",
+          out);
+    CHECK(sh(MNEME "stream" MODEL "--random 1000000000 --csv '%s' 2>&1", bad[i]) == code && strstr(out, "--csv"), "%s", out);
+    CHECK(sh(MNEME "generate" MODEL "--prompt a --tokens 1000000000 --session-out '%s' 2>&1", bad[i]) == code &&
+              strstr(out, "--session-out"),
           "%s", out);
   }
   CHECK(sh(MNEME "stream" MODEL "--random 1000000000 --plot " DIR "/a.jpg 2>&1") == 2 && strstr(out, ".png"), "%s", out);

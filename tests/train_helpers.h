@@ -42,7 +42,7 @@ static inline void test_cleanup(void) {
 }
 
 /* The recipe that all these tests begin with; assignments change it. */
-static inline mn_recipe *test_recipe(const char *const *set, int n) {
+static inline mn_status test_try_recipe(const char *const *set, int n, mn_recipe **out) {
   mn_text t = {0};
   mn_text_addf(&t,
                "name: test\nseed: 3\ndata:\n  files: [%s]\nmodel:\n  d_model: 32\n  layers: 2\n"
@@ -52,8 +52,11 @@ static inline mn_recipe *test_recipe(const char *const *set, int n) {
   const char *path = test_path("recipe.yaml");
   CHECK_OK(mn_file_write(path, t.data, t.len));
   mn_text_free(&t);
+  return mn_recipe_read(path, set, n, out);
+}
+static inline mn_recipe *test_recipe(const char *const *set, int n) {
   mn_recipe *r = NULL;
-  CHECK_OK(mn_recipe_read(path, set, n, &r));
+  CHECK_OK(test_try_recipe(set, n, &r));
   return r;
 }
 #define RECIPE(...)                                                                                                                        \

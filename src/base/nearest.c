@@ -39,7 +39,7 @@ const char *mn_nearest(const char *word, const char *const *names, int n) {
     int nb = fold(names[i], b);
     int d = distance(a, na, b, nb), longest = na > nb ? na : nb;
     if (na >= 3 && na < nb && !strncmp(a, b, (size_t)na)) d = min2(d, 1); /* an abbreviation */
-    int allowed = longest <= 2 ? 0 : longest <= 4 ? 1 : longest <= 8 ? 2 : longest / 3;
+    int allowed = longest <= 2 ? na > 1 : longest <= 4 ? 1 : longest <= 8 ? 2 : longest / 3;
     if (d <= allowed && d < best) best = d, found = names[i];
   }
   return found;

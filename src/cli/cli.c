@@ -100,11 +100,16 @@ static mn_status parse(mn_cli *cli, int argc, char **argv, const char **args, mn
       if (i + 1 >= argc) return mn_fail(MN_ERR_CONFIG, "--%s needs a value: --%s %s", option->name, option->name, option->metavar);
       text = argv[++i];
     }
+    if (text && !*text)
+      return mn_fail(MN_ERR_CONFIG, "--%s is empty: write --%s %s, or leave it out", option->name, option->name, option->metavar);
     for (int j = 0; !(option->flags & MN_OPTION_REPEATS) && option->metavar && j < cli->n_values; j++)
       if (values[j].option == option)
         return mn_fail(MN_ERR_CONFIG, "--%s is given twice: '%s' and '%s'; keep one", option->name, values[j].text, text);
     values[cli->n_values++] = (mn_cli_value){option, text};
   }
+  for (int i = 0; i < cli->n_args; i++)
+    if (!*cli->args[i])
+      return mn_fail(MN_ERR_CONFIG, "%s: an argument is empty; usage is `mneme %s %s`", verb->name, verb->name, verb->usage);
   if (cli->n_args < verb->min_args)
     return mn_fail(MN_ERR_CONFIG, "%s needs more: usage is `mneme %s %s`", verb->name, verb->name, verb->usage);
   if (verb->max_args >= 0 && cli->n_args > verb->max_args)
@@ -140,13 +145,18 @@ bool mn_cli_given(const mn_cli *cli, const char *name) {
   return false;
 }
 
+/* strtoll and strtod take blanks, signs before blanks, hexadecimal and "infinity"; a command line means digits. */
+static bool is_number(const char *text, const char *digits) {
+  return *text && text[strspn(text, digits)] == 0 && strpbrk(text, "0123456789");
+}
+
 mn_status mn_cli_int(const mn_cli *cli, const char *name, int64_t min, int64_t max, int64_t *out) {
   const char *text = mn_cli_get(cli, name);
   if (!text) return MN_OK;
   char *end;
   errno = 0;
   long long value = strtoll(text, &end, 10);
-  if (end == text || *end || errno || value < min || value > max) {
+  if (!is_number(text, "-0123456789") || *end || errno || value < min || value > max) {
     if (max == INT64_MAX)
       return mn_fail(MN_ERR_CONFIG, "--%s: expected a whole number of at least %lld, got '%s'", name, (long long)min, text);
     return mn_fail(MN_ERR_CONFIG, "--%s: expected a whole number from %lld to %lld, got '%s'", name, (long long)min, (long long)max, text);
@@ -160,15 +170,13 @@ mn_status mn_cli_float(const mn_cli *cli, const char *name, double min, double m
   if (!text) return MN_OK;
   char *end;
   double value = strtod(text, &end);
-  if (end == text || *end || !(value >= min && value <= max))
+  if (!is_number(text, "-+.eE0123456789") || *end || !(value >= min && value <= max))
     return mn_fail(MN_ERR_CONFIG, "--%s: expected a number from %g to %g, got '%s'", name, min, max, text);
   *out = value;
   return MN_OK;
 }
 
-mn_status mn_cli_choice(const mn_cli *cli, const char *name, const char *const *choices, int *out) {
-  const char *text = mn_cli_get(cli, name);
-  if (!text) return MN_OK;
+mn_status mn_cli_choice_of(const char *name, const char *text, const char *const *choices, int *out) {
   char list[512] = "";
   int n = 0;
   for (; choices[n]; n++) {
@@ -179,6 +187,29 @@ mn_status mn_cli_choice(const mn_cli *cli, const char *name, const char *const *
   const char *near = mn_nearest(text, choices, n);
   if (near) return mn_fail(MN_ERR_CONFIG, "--%s: '%s' is not one of %s; did you mean %s?", name, text, list, near);
   return mn_fail(MN_ERR_CONFIG, "--%s: '%s' is not one of %s", name, text, list);
+}
+
+mn_status mn_cli_choice(const mn_cli *cli, const char *name, const char *const *choices, int *out) {
+  const char *text = mn_cli_get(cli, name);
+  return text ? mn_cli_choice_of(name, text, choices, out) : MN_OK;
+}
+
+mn_status mn_cli_only(const mn_cli *cli, bool applies, const char *what, const char *names) {
+  char name[64];
+  for (; *names && !applies; names += strspn(names, " ")) {
+    size_t n = strcspn(names, " ");
+    snprintf(name, sizeof name, "%.*s", (int)n, names);
+    if (mn_cli_given(cli, name)) return mn_fail(MN_ERR_CONFIG, "--%s has no effect here: it is for %s", name, what);
+    names += n;
+  }
+  return MN_OK;
+}
+
+/* A seed that is said twice, in two ways. */
+static mn_status one_seed(const mn_cli *cli) {
+  for (int i = 0; i < cli->n_set && cli->seed_given; i++)
+    if (!strncmp(cli->set[i], "seed=", 5)) return mn_fail(MN_ERR_CONFIG, "--seed and --set %s are both given; keep one", cli->set[i]);
+  return MN_OK;
 }
 
 /* The common options' values go into fields of their own. */
@@ -202,10 +233,11 @@ static mn_status read_common(mn_cli *cli, const char **set) {
     for (const char *text; (text = mn_cli_nth(cli, "set", cli->n_set)); cli->n_set++) {
       if (!strchr(text, '=') || text[0] == '=')
         return mn_fail(MN_ERR_CONFIG, "--set: expected KEY=VALUE, for example train.steps=200, got '%s'", text);
+      if (!strchr(text, '=')[1]) return mn_fail(MN_ERR_CONFIG, "--set %s: there is no value; `%snull` takes the default", text, text);
       set[cli->n_set] = text;
     }
   }
-  return MN_OK;
+  return one_seed(cli);
 }
 
 /* Every output can be written, and no two are the same file, before the verb begins. */
@@ -342,6 +374,20 @@ static int run_verb(const mn_verb *verb, int argc, char **argv, bool json) {
   return code;
 }
 
+/* Words after --help, --version and help VERB; and MNEME_LOG, which nobody else would refuse. */
+static mn_status check_words(int argc, char **argv) {
+  static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
+  const char *first = argv[1], *level = getenv("MNEME_LOG");
+  int most = !strcmp(first, "--help") || !strcmp(first, "-h") || !strcmp(first, "--version") ? 2 : !strcmp(first, "help") ? 3 : argc;
+  if (most < argc && !strcmp(argv[most], "--json")) most++;
+  if (most < argc)
+    return mn_fail(MN_ERR_CONFIG, "%s does not know what to do with '%s'; `mneme --help` lists the verbs", first, argv[most]);
+  int known = 0;
+  while (level && *level && levels[known] && strcmp(levels[known], level)) known++;
+  if (level && *level && !levels[known]) return mn_fail(MN_ERR_CONFIG, "MNEME_LOG is '%s'; it can be error, warn, info or debug", level);
+  return MN_OK;
+}
+
 int mn_cli_main(int argc, char **argv, const mn_verb *const *verbs, int n_verbs) {
   catch_signals();
   mn_stop_watch(&stop_flag);
@@ -351,6 +397,8 @@ int mn_cli_main(int argc, char **argv, const mn_verb *const *verbs, int n_verbs)
   }
   bool json = has_word(argc, argv, "--json");
   const char *first = argv[1];
+  mn_status status = check_words(argc, argv);
+  if (status != MN_OK) return report(status, json);
   if (!strcmp(first, "--help") || !strcmp(first, "-h") || (!strcmp(first, "help") && argc == 2)) {
     mn_cli_print_verbs(stdout, verbs, n_verbs);
     return fflush(stdout), MN_EXIT_OK;
@@ -361,7 +409,7 @@ int mn_cli_main(int argc, char **argv, const mn_verb *const *verbs, int n_verbs)
   }
   bool help_first = !strcmp(first, "help"); /* mneme help VERB */
   const mn_verb *verb = NULL;
-  mn_status status = find_verb(help_first ? argv[2] : first, verbs, n_verbs, &verb);
+  status = find_verb(help_first ? argv[2] : first, verbs, n_verbs, &verb);
   if (status != MN_OK) return report(status, json);
   if (help_first || has_word(argc - 2, argv + 2, "--help") || has_word(argc - 2, argv + 2, "-h")) {
     mn_cli_print_verb(stdout, verb);

@@ -110,6 +110,11 @@ mn_status mn_cli_int(const mn_cli *cli, const char *name, int64_t min, int64_t m
 mn_status mn_cli_float(const mn_cli *cli, const char *name, double min, double max, double *out);
 /* One of the words of `choices` (ends with NULL): *out is its index. */
 mn_status mn_cli_choice(const mn_cli *cli, const char *name, const char *const *choices, int *out);
+/* The same for a given text, such as one value of an option that repeats. */
+mn_status mn_cli_choice_of(const char *name, const char *text, const char *const *choices, int *out);
+/* An option that would have no effect is a mistake: refuses the options `names` (words, one space between) when one was given
+ * and `applies` is false. "--seq-len has no effect here: it is for WHAT". */
+mn_status mn_cli_only(const mn_cli *cli, bool applies, const char *what, const char *names);
 
 /* ---- writing ------------------------------------------------------------------------------------------------------ */
 mn_status mn_cli_json(mn_cli *cli, json_t *document); /* one document, indented; takes the reference                   */

@@ -2,10 +2,8 @@
  * hold Mneme against another implementation. */
 #include "backend/ref/element.h"
 #include "base/file.h"
-#include "cli/cli.h"
+#include "cli/unit_arg.h"
 #include "format/safetensors.h"
-#include "format/yaml.h"
-#include "model/unit.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -77,16 +75,18 @@ static mn_status prepare(work *w) {
   MN_TRY(mn_cli_choice(w->cli, "dtype", types, &type));
   w->build = (mn_build){.param = type == 1 ? MN_F64 : MN_F32, .compute = (mn_dtype[]){MN_F32, MN_F64, MN_BF16}[type]};
   w->build.carried = mn_cli_get(w->cli, "state-in") || mn_cli_get(w->cli, "state-out");
+  MN_TRY(mn_cli_only(w->cli, !mn_cli_given(w->cli, "params"), "drawn parameters, and --params gives them", "seed"));
+  MN_TRY(mn_cli_unit(w->cli, w->arena, 0, &w->unit));
   if (type == 1) w->backend = mn_backend_ref();
   else MN_TRY(mn_backend_cpu_new(w->cli->threads, &w->backend));
-  const mn_value *root;
-  MN_TRY(mn_yaml_read(w->arena, w->cli->args[0], &root));
-  for (int i = 0; i < w->cli->n_set; i++) MN_TRY(mn_value_set(w->arena, root, w->cli->set[i], &root));
-  MN_TRY(mn_unit_parse(w->arena, root, 0, &w->unit));
   MN_TRY(need_option(w->cli, "input", &path));
   MN_TRY(mn_st_open(path, &w->input));
   const char *name = w->unit.kind == MN_UNIT_MODEL ? "tokens" : "x";
   const mn_st_tensor *x;
+  bool grad = mn_cli_given(w->cli, "grad");
+  MN_TRY(
+      mn_st_only(w->input, (const char *const[]){name, "dy"}, grad ? 2 : 1,
+                 grad ? "an input: there are x (a model: tokens) and dy" : "an input: there is x (a model: tokens), and dy with --grad"));
   MN_TRY(mn_st_need(w->input, name, NULL, &x));
   int rank = w->unit.kind == MN_UNIT_MODEL ? 2 : 3;
   if (x->shape.ndim != rank || x->shape.dim[0] < 1 || x->shape.dim[1] < 1 || (rank == 3 && x->shape.dim[2] != w->unit.d_model)) {
@@ -108,7 +108,10 @@ static mn_status bind_states(work *w, mn_graph *g, mn_scope *s, mn_plan *plan, v
   void **m = mn_arena_alloc(w->arena, (size_t)(n + 1) * sizeof *m);
   mn_plan *start = NULL;
   if (!init || !m) return MN_ERR_MEMORY;
-  for (int i = 0; i < n; i++) init[i] = states[i].init;
+  const char **names = mn_arena_alloc(w->arena, (size_t)(n + 1) * sizeof *names);
+  if (!names) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++) init[i] = states[i].init, names[i] = states[i].info.name;
+  if (w->state_in) MN_TRY(mn_st_only(w->state_in, names, n, "a state of this recipe"));
   mn_plan_request q = {.graph = g, .n_outputs = n, .outputs = init, .backend = w->backend};
   MN_TRY(mn_plan_compile(&q, &start));
   mn_params_bind(w->params, s, start);

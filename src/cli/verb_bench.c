@@ -8,6 +8,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/machine.h"
+#include "base/nearest.h"
 #include "cli/cli.h"
 #include "format/yaml.h"
 #include "model/unit.h"
@@ -249,11 +250,27 @@ static mn_status bench_machine(mn_cli *cli, mn_backend *b) {
   return MN_OK;
 }
 
+static mn_status check_options(const mn_cli *cli, int what) {
+  bool told = mn_cli_given(cli, "steps-on-stdin");
+  MN_TRY(mn_cli_only(cli, what == 1, "`mneme bench train`", "size dtype"));
+  MN_TRY(mn_cli_only(cli, what == 2, "`mneme bench lmm`", "chunk mixer"));
+  MN_TRY(
+      mn_cli_only(cli, what != 0, "`mneme bench train` and `mneme bench lmm`", "seq-len batch steps activations profile steps-on-stdin"));
+  MN_TRY(mn_cli_only(cli, !told, "steps that the verb counts itself, without --steps-on-stdin", "steps profile"));
+  MN_TRY(mn_cli_only(cli, !cli->json, "people; with --json it is not shown", "profile"));
+  return mn_cli_only(cli, !mn_cli_given(cli, "mixer"), "the memory that is timed without --mixer", "chunk");
+}
+
 static mn_status run(mn_cli *cli) {
   static const char *const whats[] = {"machine", "train", "lmm", NULL};
   int what = 0;
   while (whats[what] && strcmp(whats[what], cli->args[0]) != 0) what++;
-  if (!whats[what]) return mn_fail(MN_ERR_ARG, "bench %s: there are machine, train and lmm", cli->args[0]);
+  if (!whats[what]) {
+    const char *near = mn_nearest(cli->args[0], whats, 3);
+    return mn_fail(MN_ERR_ARG, "bench %s: there are machine, train and lmm%s%s%s", cli->args[0], near ? "; did you mean " : "",
+                   near ? near : "", near ? "?" : "");
+  }
+  MN_TRY(check_options(cli, what));
   problem p = {.cli = cli, .arena = mn_arena_new(), .rss_before = status_bytes("VmRSS")};
   mn_status status = p.arena ? mn_backend_cpu_new(cli->threads, &p.backend) : MN_ERR_MEMORY;
   if (status == MN_OK && what == 0) status = bench_machine(cli, p.backend);

@@ -313,6 +313,7 @@ static mn_status plan_runs(comparison *c) {
 }
 
 static mn_status compare(comparison *c) {
+  MN_TRY(mn_cli_only(c->cli, !mn_cli_given(c->cli, "seeds"), "one seed, and --seeds names several", "seed"));
   MN_TRY(read_seeds(c));
   MN_TRY(plan_runs(c));
   MN_TRY(mn_make_dirs(c->cli->out_dir));

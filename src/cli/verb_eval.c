@@ -88,6 +88,20 @@ static mn_status task_settings(evaluation *e, const char *name, const mn_value *
   return MN_OK;
 }
 
+/* Every task has its own options; one that would be passed over is a mistake. An unknown task is refused later, by name. */
+static mn_status check_task_options(const mn_cli *cli, const char *name) {
+  bool stream = strcmp(name, "stream") == 0;
+  const mn_task_def *def = mn_task_find(name);
+  bool text = def && def->sample_text, ids = def && !text;
+  MN_TRY(mn_cli_only(cli, false, "text: --data, or what the recipe held out", "batches carry"));
+  MN_TRY(mn_cli_only(cli, !ids && !stream, "tasks of text", "lengths vary new-tokens depths"));
+  MN_TRY(mn_cli_only(cli, !ids, "tasks of text and --task stream", "plot"));
+  MN_TRY(mn_cli_only(cli, !ids && !text, "--task stream", "tokens restart-at"));
+  MN_TRY(mn_cli_only(cli, !stream, "tasks of single examples", "examples"));
+  MN_TRY(mn_cli_only(cli, !text && !stream, "tasks of token ids", "stream"));
+  return mn_cli_only(cli, ids && !mn_cli_given(cli, "stream"), "text, and tasks of token ids in whole segments", "batch");
+}
+
 /* Text and streams go through a session, whole segments of token ids do not need one. */
 static mn_status on_task_settings(evaluation *e, const char *name, const mn_value *settings) {
   mn_eval_view view = {.cli = e->cli,
@@ -96,19 +110,20 @@ static mn_status on_task_settings(evaluation *e, const char *name, const mn_valu
                        .compute = e->compute,
                        .prefill = e->seq_len,
                        .examples = mn_cli_given(e->cli, "examples") ? e->examples : 0};
-  static const char *const grid[] = {"lengths", "vary", "new-tokens", "plot"}, *const endless[] = {"tokens", "restart-at"};
   bool stream = strcmp(name, "stream") == 0;
-  const mn_task_def *def = mn_task_find(name);
-  for (int i = 0; i < 4; i++) /* an option that would be passed over is a mistake */
-    if (mn_cli_given(e->cli, grid[i]) && !(stream && i == 3) && !(def && def->sample_text))
-      return mn_fail(MN_ERR_CONFIG, "--%s is for tasks of text, which %s is not", grid[i], name);
-  for (int i = 0; i < 2; i++)
-    if (mn_cli_given(e->cli, endless[i]) && !stream) return mn_fail(MN_ERR_CONFIG, "--%s is for --task stream", endless[i]);
+  MN_TRY(check_task_options(e->cli, name));
   e->what = name;
   if (stream) return mn_eval_view_needles(&view, settings);
   mn_task *task; /* refuses an unknown name and wrong settings */
   MN_TRY(mn_task_open(name, settings, &task));
   bool text = task->def->sample_text != NULL;
+  if (!text && mn_cli_given(e->cli, "seq-len") && e->seq_len != task->seq_len) {
+    mn_status status =
+        mn_fail(MN_ERR_CONFIG, "--seq-len %lld: the examples of this task have %lld tokens; its settings (--set) change that",
+                (long long)e->seq_len, (long long)task->seq_len);
+    mn_task_close(task);
+    return status;
+  }
   mn_task_close(task);
   if (text) return mn_eval_view_text(&view, name, settings);
   if (mn_cli_given(e->cli, "stream")) return mn_eval_view_parity(&view, name, settings);
@@ -148,10 +163,17 @@ static mn_status on_held_out(evaluation *e) {
   if (e->carry) data.order = MN_ORDER_SEQUENTIAL;
   e->what = data.task ? "the recipe's task" : "the recipe's held-out text";
   if (!data.task) return in_segments(e, &data);
-  const mn_value *name = mn_value_get(data.task, "name");
-  const mn_task_def *def = mn_task_find(name->as.text);
+  const char *name = mn_value_get(data.task, "name")->as.text;
+  const mn_task_def *def = mn_task_find(name);
   bool through_session = def && (def->sample_text || mn_cli_given(e->cli, "stream"));
-  return through_session ? on_task_settings(e, name->as.text, data.task) : in_segments(e, &data);
+  MN_TRY(check_task_options(e->cli, name));
+  if (through_session) return on_task_settings(e, name, data.task);
+  MN_TRY(mn_cli_only(e->cli, false, "a task that --task names; the recipe's has the recipe's length", "seq-len"));
+  if (e->cli->seed_given) {
+    char *seed = mn_arena_format(e->arena, "seed=%llu", (unsigned long long)e->cli->seed);
+    MN_TRY(seed ? mn_value_set(e->arena, data.task, seed, &data.task) : MN_ERR_MEMORY);
+  }
+  return in_segments(e, &data);
 }
 
 static mn_status read_options(evaluation *e) {
@@ -172,6 +194,10 @@ static mn_status read_options(evaluation *e) {
   MN_TRY(mn_cli_int(cli, "examples", 1, 1 << 30, &e->examples));
   MN_TRY(mn_cli_choice(cli, "precision", precisions, &precision));
   e->compute = precision ? MN_BF16 : MN_F32;
+  bool task = mn_cli_given(cli, "task") || (!mn_cli_given(cli, "data") && e->recipe && e->recipe->data.task);
+  if (!task)
+    MN_TRY(
+        mn_cli_only(cli, false, "tasks, and this is text", "lengths vary depths new-tokens stream tokens restart-at plot examples seed"));
   if (cli->n_set && !mn_cli_given(cli, "task")) return mn_fail(MN_ERR_CONFIG, "--set changes a task's settings; give --task NAME");
   if (mn_cli_given(cli, "task") && mn_cli_given(cli, "data")) return mn_fail(MN_ERR_CONFIG, "--task and --data: give one of them");
   return MN_OK;

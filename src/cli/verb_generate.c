@@ -30,7 +30,9 @@ static mn_status read_sampling(const mn_cli *cli, mn_sampling *c) {
   MN_TRY(mn_cli_float(cli, "min-p", 0, 1, &c->min_p));
   MN_TRY(mn_cli_float(cli, "repetition-penalty", 0.01, 100, &c->repetition_penalty));
   if (cli->seed_given) c->seed = (int64_t)cli->seed;
-  return MN_OK;
+  bool drawn = c->temperature > 0;
+  if (!drawn && cli->seed_given) mn_cli_note(cli, "--seed changes nothing at temperature 0: nothing is drawn");
+  return mn_cli_only(cli, drawn, "a temperature above 0; at 0 the likeliest token is taken", "top-k top-p min-p");
 }
 
 /* The prompt's tokens; without a prompt, the token that ends a document: what follows is a new one. */

@@ -1,10 +1,6 @@
 /* verb_inspect.c - `mneme inspect`: what a recipe or a trained model is made of, what a token costs, and what each pass of the
  * compiler did. */
-#include "base/file.h"
-#include "cli/cli.h"
-#include "format/json.h"
-#include "format/yaml.h"
-#include "model/unit.h"
+#include "cli/unit_arg.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,38 +29,35 @@ typedef struct inspection {
   mn_graph *graph;
   mn_scope *scope;
   mn_plan *plan;
-  int mode;
+  int mode, policy;
+  mn_dtype compute;
+  unsigned passes_off;
   int64_t B, T, parameters;
 } inspection;
 
-static mn_status load(inspection *x) {
-  const char *path = x->cli->args[0];
-  const mn_value *root;
-  mn_file_info info;
-  MN_TRY(mn_file_stat(path, &info));
-  if (info.is_dir) {
-    char *config = mn_path_join(path, "config.json");
-    mn_status status = config ? mn_json_read(x->arena, config, &root) : MN_ERR_MEMORY;
-    free(config);
-    MN_TRY(status);
-  } else {
-    MN_TRY(mn_yaml_read(x->arena, path, &root));
+static mn_status read_options(inspection *x) {
+  static const char *const types[] = {"f32", "bf16", NULL};
+  const mn_cli *cli = x->cli;
+  int type = 0, off;
+  MN_TRY(mn_cli_choice(cli, "mode", modes, &x->mode));
+  MN_TRY(mn_cli_only(cli, x->mode != 2, "modes train and forward; a step is one token", "seq-len"));
+  MN_TRY(mn_cli_only(cli, x->mode == 0, "mode train, which has a backward pass", "activations"));
+  MN_TRY(mn_cli_choice(cli, "dtype", types, &type));
+  MN_TRY(mn_cli_choice(cli, "activations", policies, &x->policy));
+  MN_TRY(mn_cli_int(cli, "batch", 1, 65536, &x->B));
+  MN_TRY(mn_cli_int(cli, "seq-len", 1, 1 << 24, &x->T));
+  for (int i = 0; mn_cli_nth(cli, "off", i); i++) {
+    MN_TRY(mn_cli_choice_of("off", mn_cli_nth(cli, "off", i), passes, &off));
+    x->passes_off |= 1u << off;
   }
-  for (int i = 0; i < x->cli->n_set; i++) MN_TRY(mn_value_set(x->arena, root, x->cli->set[i], &root));
-  return mn_unit_parse(x->arena, root, 256, &x->unit);
+  if (x->mode == 2) x->T = 1;
+  x->compute = type ? MN_BF16 : MN_F32;
+  return MN_OK;
 }
 
 static mn_status build(inspection *x, mn_plan_request *q) {
-  int type, policy, off;
-  static const char *const types[] = {"f32", "bf16", NULL};
-  MN_TRY(mn_cli_choice(x->cli, "mode", modes, &x->mode));
-  MN_TRY(mn_cli_choice(x->cli, "dtype", types, &type));
-  MN_TRY(mn_cli_choice(x->cli, "activations", policies, &policy));
-  MN_TRY(mn_cli_int(x->cli, "batch", 1, 65536, &x->B));
-  MN_TRY(mn_cli_int(x->cli, "seq-len", 1, 1 << 24, &x->T));
-  if (x->mode == 2) x->T = 1;
   x->graph = mn_graph_new();
-  mn_build b = {.param = MN_F32, .compute = type ? MN_BF16 : MN_F32, .carried = x->mode == 2};
+  mn_build b = {.param = MN_F32, .compute = x->compute, .carried = x->mode == 2};
   x->scope = x->graph ? mn_scope_new(x->graph, b, x->B) : NULL;
   if (!x->scope) return MN_ERR_MEMORY;
   mn_graph *g = x->graph;
@@ -93,13 +86,8 @@ static mn_status build(inspection *x, mn_plan_request *q) {
                          .variables = vars,
                          .values = vals,
                          .backend = x->backend,
-                         .activations = (mn_activation_policy)policy};
-  const char *word;
-  for (int i = 0; (word = mn_cli_nth(x->cli, "off", i)); i++) {
-    for (off = 0; passes[off] && strcmp(passes[off], word) != 0; off++) continue;
-    if (!passes[off]) return mn_fail(MN_ERR_ARG, "--off %s: no such pass (simplify, recompute, fuse, inplace, share_memory)", word);
-    q->passes_off |= 1u << off;
-  }
+                         .activations = (mn_activation_policy)x->policy,
+                         .passes_off = x->passes_off};
   return mn_plan_compile(q, &x->plan);
 }
 
@@ -225,8 +213,9 @@ static mn_status report(inspection *x) {
 static mn_status run(mn_cli *cli) {
   inspection x = {.cli = cli, .arena = mn_arena_new()};
   mn_plan_request q;
-  mn_status status = x.arena ? mn_backend_cpu_new(cli->threads, &x.backend) : MN_ERR_MEMORY;
-  if (status == MN_OK) status = load(&x);
+  mn_status status = x.arena ? read_options(&x) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_cli_unit(cli, x.arena, 256, &x.unit);
+  if (status == MN_OK) status = mn_backend_cpu_new(cli->threads, &x.backend);
   if (status == MN_OK) status = build(&x, &q);
   if (status == MN_OK) status = report(&x);
   mn_plan_free(x.plan);

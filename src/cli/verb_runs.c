@@ -183,7 +183,9 @@ static mn_status plot(mn_cli *cli, mn_runs *db, mn_arena *arena) {
   MN_TRY(mn_cli_choice(cli, "x-scale", scales, &x_scale));
   MN_TRY(mn_cli_choice(cli, "y-scale", scales, &y_scale));
   MN_TRY(mn_cli_int(cli, "smooth", 0, 1000000, &smooth));
-  while (n_metrics < MAX_METRICS && mn_cli_nth(cli, "metric", n_metrics)) n_metrics++;
+  while (mn_cli_nth(cli, "metric", n_metrics)) n_metrics++;
+  if (n_metrics > MAX_METRICS)
+    return mn_fail(MN_ERR_CONFIG, "runs plot: at most %d metrics in one picture, not %d", MAX_METRICS, n_metrics);
   if (cli->n_args - 1 > MAX_CURVES / n_metrics) return mn_fail(MN_ERR_CONFIG, "runs plot: at most %d curves in one picture", MAX_CURVES);
 
   mn_plot_series series[MAX_CURVES];
@@ -259,6 +261,9 @@ static mn_status run(mn_cli *cli) {
     return mn_fail(MN_ERR_CONFIG, "runs: '%s' is not one of list, show, plot, delete%s%s%s", cli->args[0], near ? "; did you mean " : "",
                    near ? near : "", near ? "?" : "");
   }
+  MN_TRY(mn_cli_only(cli, action == 0, "`mneme runs list`", "limit"));
+  MN_TRY(mn_cli_only(cli, action == 1, "`mneme runs show`", "recipe"));
+  MN_TRY(mn_cli_only(cli, action == 2, "`mneme runs plot`", "metric out x x-scale y-scale smooth title"));
   const char *path = mn_cli_get(cli, "db");
   char *standard = path ? NULL : mn_runs_default_path();
   bool none = !path && standard && !mn_file_exists(standard); /* nothing was trained here: an empty list, no error */

@@ -218,6 +218,7 @@ static mn_status set_up(stream *s) {
   MN_TRY(mn_cli_choice(cli, "precision", precisions, &precision));
   s->score = mn_cli_given(cli, "score");
   s->next_report = s->every;
+  MN_TRY(mn_cli_only(cli, random > 0, "--random, which draws the tokens", "seed"));
   if (random && cli->n_args) return mn_fail(MN_ERR_CONFIG, "--random makes the tokens: leave out %s", cli->args[0]);
   if (!random && !cli->n_args) return mn_fail(MN_ERR_CONFIG, "which text? Name a file, - for standard input, or --random N");
   MN_TRY(mn_bundle_open(dir, cli->threads, &s->bundle));

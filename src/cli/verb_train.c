@@ -61,7 +61,11 @@ static mn_status print_keys(const mn_cli *cli) {
 }
 
 static mn_status run(mn_cli *cli) {
-  if (mn_cli_given(cli, "keys")) return print_keys(cli);
+  if (mn_cli_given(cli, "keys")) {
+    MN_TRY(mn_cli_only(cli, false, "a training, and --keys only prints", "out set seed threads resume db json"));
+    if (cli->n_args) return mn_fail(MN_ERR_CONFIG, "train --keys only prints: leave out %s", cli->args[0]);
+    return print_keys(cli);
+  }
   if (!cli->out_dir) return mn_fail(MN_ERR_CONFIG, "train needs --out DIR: where the trained model goes");
   char *kept = NULL;
   if (cli->n_args == 0) { /* the run's own recipe */

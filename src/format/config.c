@@ -1,6 +1,7 @@
 /* config.c - reading maps into structs, and structs back into maps, by tables of fields. */
 #include "format/config.h"
 
+#include "base/file.h"
 #include "base/nearest.h"
 
 #include <math.h>
@@ -314,6 +315,30 @@ mn_status mn_config_fail(const mn_value *map, const char *where, const char *key
   const mn_value *v = mn_value_get(map, key);
   const char *in = where ? where : map ? map->path : "";
   return mn_value_fail(v ? v : map, "%s%s%s %s", in, *in ? "." : "", key, text);
+}
+
+static bool spelled_out(const mn_value *v) {
+  size_t n = v->file ? strlen(v->file) : 0;
+  return n == 0 || (n > 5 && !strcmp(v->file + n - 5, ".json"));
+}
+
+bool mn_config_given(const mn_value *map, const char *key) {
+  const mn_value *v = mn_value_get(map, key);
+  return v && v->kind != MN_NULL && !spelled_out(v);
+}
+
+static bool is_word_of(const char *words, const char *word) {
+  size_t n = strlen(word), k;
+  for (; *words; words += k + (words[k] == ' '))
+    if ((k = strcspn(words, " ")) == n && !memcmp(words, word, n)) return true;
+  return false;
+}
+
+mn_status mn_config_uses(const mn_value *map, const char *where, const mn_key_use *uses, const char *type) {
+  for (; uses && uses->key; uses++)
+    if (mn_config_given(map, uses->key) && !is_word_of(uses->types, type))
+      return mn_config_fail(map, where, uses->key, "has no effect with type %s (it is for %s); leave it out", type, uses->types);
+  return MN_OK;
 }
 
 /* ---- writing back ------------------------------------------------------------------------------------------------- */

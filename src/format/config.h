@@ -106,6 +106,15 @@ void mn_config_defaults(const mn_field *fields, void *target);
 mn_status mn_config_parse(mn_arena *arena, const mn_value *map, const char *where, const mn_config_part *parts, int n_parts);
 /* The usual case: defaults, then one table over one map. */
 mn_status mn_config_read(mn_arena *arena, const mn_value *map, const char *where, const mn_field *fields, void *target);
+/* Did the user write this key? False for null, and in JSON, where the program spells out every key, used or not (recipe.json,
+ * config.json). */
+bool mn_config_given(const mn_value *map, const char *key);
+/* Keys that only some types read, for example {"decay_steps", "wsd"}; closed by {NULL, NULL}. A key that was given for another
+ * type is a mistake: it would have no effect. */
+typedef struct mn_key_use {
+  const char *key, *types; /* types: words, one space between */
+} mn_key_use;
+mn_status mn_config_uses(const mn_value *map, const char *where, const mn_key_use *uses, const char *type);
 /* For checks across fields: "recipe.yaml:12: model.mixer.head_dim TEXT", MN_ERR_CONFIG. The place is the key's, or the
  * map's when the key was not given. */
 mn_status mn_config_fail(const mn_value *map, const char *where, const char *key, const char *fmt, ...) MN_PRINTF(4, 5);

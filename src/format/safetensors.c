@@ -4,6 +4,7 @@
 #include "format/safetensors.h"
 
 #include "base/file.h"
+#include "base/nearest.h"
 #include "base/text.h"
 #include "format/safetensors_sums.h"
 
@@ -403,6 +404,24 @@ mn_status mn_st_need(const mn_st *st, const char *name, const mn_shape *shape, c
   if (shape && !mn_shape_equal(shape, &t->shape))
     return mn_fail(MN_ERR_SHAPE, "%s: tensor '%s' has the shape %s, but %s is needed", st->path, name, mn_shape_str(&t->shape, given),
                    mn_shape_str(shape, expected));
+  return MN_OK;
+}
+
+static bool is_one_of(const char *const *names, int n, const char *name) {
+  for (int i = 0; i < n; i++)
+    if (!strcmp(names[i], name)) return true;
+  return false;
+}
+
+mn_status mn_st_only(const mn_st *st, const char *const *names, int n, const char *what) {
+  for (int i = 0; i < mn_st_count(st); i++) {
+    const char *name = mn_st_at(st, i)->name, *near;
+    char shown[MN_PRINTABLE];
+    if (is_one_of(names, n, name)) continue;
+    near = mn_nearest(name, names, n);
+    return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' is not %s%s%s%s", st->path, mn_printable(name, shown), what,
+                   near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+  }
   return MN_OK;
 }
 

@@ -36,6 +36,8 @@ const mn_st_tensor *mn_st_at(const mn_st *st, int i);              /* in the ord
 const mn_st_tensor *mn_st_find(const mn_st *st, const char *name); /* NULL when absent */
 /* As mn_st_find, but a missing tensor, or a shape other than `shape` (NULL: any), is a message that names them. */
 mn_status mn_st_need(const mn_st *st, const char *name, const mn_shape *shape, const mn_st_tensor **out);
+/* Refuses a tensor that is none of `names`, with the nearest one and `what` they are: a misspelt one would be passed over. */
+mn_status mn_st_only(const mn_st *st, const char *const *names, int n, const char *what);
 /* Copies a tensor to `dst` as `dtype`. Floats (F16 too) convert among each other, rounding to nearest even; integers and
  * BOOL among each other when every value fits; anything else is refused, as is data that does not match its checksum: dst
  * then holds nothing of use. */

@@ -44,6 +44,8 @@ static mn_status parse_block(mn_model *m, const mn_value *map, const char *where
     double f = (c.channel == MN_CHANNEL_MLP ? 4.0 : 8.0 / 3.0) * (double)m->config.d_model;
     out->hidden = ((int64_t)ceil(f) + 31) / 32 * 32;
   }
+  if (c.channel == MN_CHANNEL_NONE && mn_config_given(map, "hidden"))
+    return mn_config_fail(map, where, "hidden", "has no effect with channel none; leave it out");
   *repeat = c.repeat;
   return mn_mixer_parse(m->arena, c.mixer, NULL, m->config.d_model, &out->mixer);
 }
@@ -54,6 +56,8 @@ static mn_status parse_blocks(mn_model *m, const mn_value *map, const char *wher
     return mn_config_fail(map, where, "block", "give either `block` (one, repeated `layers` times) or `blocks` (a list)");
   if (c->blocks && (c->blocks->kind != MN_LIST || c->blocks->count == 0))
     return mn_config_fail(map, where, "blocks", "must be a list of blocks");
+  if (c->block && mn_config_given(c->block, "repeat"))
+    return mn_config_fail(c->block, NULL, "repeat", "has no effect: `block` stands `layers` times; set layers, or write a list `blocks`");
   size_t n = c->blocks ? c->blocks->count : 1;
   for (int pass = 0; pass < 2; pass++) {
     int64_t total = 0;
@@ -67,6 +71,8 @@ static mn_status parse_blocks(mn_model *m, const mn_value *map, const char *wher
       if (total > 4096) return mn_config_fail(map, where, "blocks", "make more than 4096 layers");
     }
     if (pass) break;
+    if (c->blocks && mn_config_given(map, "layers") && c->layers != total)
+      return mn_config_fail(map, where, "layers", "is %lld, but `blocks` makes %lld; leave it out", (long long)c->layers, (long long)total);
     m->n_blocks = (int)total;
     m->config.layers = total;
     m->blocks = mn_arena_alloc(m->arena, (size_t)total * sizeof *m->blocks);

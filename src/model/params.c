@@ -284,13 +284,14 @@ mn_status mn_params_load(mn_params *p, const char *path) {
   mn_st *st;
   MN_TRY(mn_st_open(path, &st));
   const mn_st_tensor **from = mn_calloc((size_t)p->n + 1, sizeof *from);
-  mn_status status = from ? MN_OK : MN_ERR_MEMORY;
-  for (int i = 0; i < mn_st_count(st) && status == MN_OK; i++)
-    if (mn_params_find(p, mn_st_at(st, i)->name) < 0)
-      status = mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' is not a parameter of this model", path, mn_st_at(st, i)->name);
+  const char **names = mn_calloc((size_t)p->n + 1, sizeof *names);
+  mn_status status = from && names ? MN_OK : MN_ERR_MEMORY;
+  for (int i = 0; i < p->n && status == MN_OK; i++) names[i] = p->info[i].name;
+  if (status == MN_OK) status = mn_st_only(st, names, p->n, "a parameter of this model");
   for (int i = 0; i < p->n && status == MN_OK; i++) status = mn_st_need(st, p->info[i].name, &p->info[i].shape, &from[i]);
   if (status == MN_OK) status = read_all(p, st, from); /* nothing is overwritten before all is known to fit */
   free(from);
+  free(names);
   mn_st_close(st);
   return status;
 }

@@ -8,23 +8,23 @@ typedef struct unit_config {
   const mn_value *mixer, *block, *model;
 } unit_config;
 #define S unit_config
-static const mn_field unit_fields[] = {MN_FIELD_INT(S, d_model, 0, 0, 1 << 20, "width D of a mixer's or a block's input"),
-                                       MN_FIELD_VALUE(S, mixer, "one mixer"), MN_FIELD_VALUE(S, block, "one block"),
-                                       MN_FIELD_VALUE(S, model, "a whole model"), MN_FIELD_END};
+const mn_field mn_unit_fields[] = {MN_FIELD_INT(S, d_model, 0, 0, 1 << 20, "width D of a mixer's or a block's input"),
+                                   MN_FIELD_VALUE(S, mixer, "one mixer"), MN_FIELD_VALUE(S, block, "one block"),
+                                   MN_FIELD_VALUE(S, model, "a whole model"), MN_FIELD_END};
 #undef S
 
 mn_status mn_unit_parse(mn_arena *arena, const mn_value *root, int64_t vocab_size, mn_unit *out) {
   unit_config c;
   *out = (mn_unit){0};
   const mn_value *model = mn_value_get(root, "model");
-  if (model) { /* a training recipe is read for its model alone */
+  if (model && !mn_value_get(root, "mixer") && !mn_value_get(root, "block")) { /* a training recipe is read for its model alone */
     out->kind = MN_UNIT_MODEL;
     MN_TRY(mn_model_parse(model, NULL, vocab_size, &out->model));
     out->d_model = out->model->config.d_model;
     return MN_OK;
   }
-  MN_TRY(mn_config_read(arena, root, NULL, unit_fields, &c));
-  if (!c.mixer == !c.block) return mn_value_fail(root, "a recipe for apply and inspect names one of mixer, block, model");
+  MN_TRY(mn_config_read(arena, root, NULL, mn_unit_fields, &c));
+  if (!c.mixer == !c.block || c.model) return mn_value_fail(root, "a recipe for apply and inspect names one of mixer, block, model");
   if (c.d_model < 1) return mn_config_fail(root, NULL, "d_model", "must be given beside a mixer or a block");
   out->d_model = c.d_model;
   if (c.mixer) {

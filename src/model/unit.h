@@ -13,6 +13,7 @@ typedef struct mn_unit {
   mn_model *model; /* a block is a model of one block without its ends */
 } mn_unit;
 
+extern const mn_field mn_unit_fields[];
 /* vocab_size: for a model whose recipe leaves it to a tokenizer that is not at hand; 0: refuse. */
 mn_status mn_unit_parse(mn_arena *arena, const mn_value *root, int64_t vocab_size, mn_unit *out);
 void mn_unit_free(mn_unit *u);

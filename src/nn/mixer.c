@@ -75,6 +75,7 @@ mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where
   mn_config_defaults(out->def->fields, out->config);
   const mn_config_part parts[] = {{type_fields, &t}, {out->def->fields, out->config}};
   MN_TRY(mn_config_parse(arena, map, where, parts, 2));
+  MN_TRY(mn_config_uses(map, where, out->def->uses, out->type));
   return out->def->check ? out->def->check(map, where, out->type, d_model, out->config) : MN_OK;
 }
 

@@ -14,6 +14,7 @@ typedef struct mn_mixer_def {
   const char *paper;   /* authors, year, arXiv id                                           */
   size_t config_size;
   const mn_field *fields; /* of the config; `type` is not among them                         */
+  const mn_key_use *uses; /* keys that only some of the types read; may be NULL              */
   /* Fills what was left open (0) from d_model and refuses what cannot be, with mn_config_fail(map, where, key, ...). `type`
    * is the recipe's word (the name or an alias) and lives as long as the config. */
   mn_status (*check)(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config);

@@ -1,6 +1,8 @@
 /* task.c - the table of tasks, settings, samples and scores. The generators are in their own files. */
 #include "task/task.h"
 
+#include "base/nearest.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,12 +39,39 @@ typedef struct common_config { /* the keys of every task */
 static const mn_field common_fields[] = {MN_FIELD_STRING(common_config, name, NULL, "the task"),
                                          MN_FIELD_INT(common_config, seed, 1, 0, INT64_MAX, "base seed of all samples"), MN_FIELD_END};
 
-static mn_status unknown_task(const char *name) {
+enum { TASKS = sizeof table / sizeof *table };
+
+static mn_status unknown_task(const mn_value *settings, const char *name) {
+  const char *words[TASKS], *near;
   mn_text names = {0};
-  for (size_t i = 0; i < sizeof table / sizeof *table; i++) mn_text_addf(&names, "%s%s", i ? ", " : "", table[i]->name);
+  for (size_t i = 0; i < TASKS; i++) {
+    words[i] = table[i]->name;
+    mn_text_addf(&names, "%s%s", i ? ", " : "", words[i]);
+  }
+  near = mn_nearest(name, words, TASKS);
   mn_status status = mn_text_status(&names);
-  if (status == MN_OK) status = mn_fail(MN_ERR_CONFIG, "unknown task '%s'; the tasks are %s", name, names.data);
+  if (status == MN_OK)
+    status = mn_value_fail(mn_value_get(settings, "name"), "unknown task '%s'%s%s%s; the tasks are %s", name,
+                           near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "", names.data);
   mn_text_free(&names);
+  return status;
+}
+
+static mn_status read_settings(mn_arena *arena, const mn_task_def *def, const mn_value *settings, void *config, common_config *common) {
+  mn_config_defaults(common_fields, common);
+  mn_config_defaults(def->fields, config);
+  const mn_config_part parts[] = {{def->fields, config}, {common_fields, common}};
+  return mn_config_parse(arena, settings, "task", parts, 2);
+}
+
+mn_status mn_task_check(const char *name, const mn_value *settings) {
+  const mn_task_def *def = mn_task_find(name);
+  if (!def) return unknown_task(settings, name);
+  mn_arena *arena = mn_arena_new();
+  void *config = arena ? mn_arena_alloc(arena, def->config_size) : NULL;
+  common_config common;
+  mn_status status = config ? read_settings(arena, def, settings, config, &common) : MN_ERR_MEMORY;
+  mn_arena_free(arena);
   return status;
 }
 
@@ -50,10 +79,7 @@ static mn_status open_task(mn_task *task, const mn_value *settings) {
   const mn_task_def *def = task->def;
   common_config common;
   if (!task->arena || !(task->config = mn_arena_alloc(task->arena, def->config_size))) return MN_ERR_MEMORY;
-  mn_config_defaults(common_fields, &common);
-  mn_config_defaults(def->fields, task->config);
-  const mn_config_part parts[] = {{def->fields, task->config}, {common_fields, &common}};
-  MN_TRY(mn_config_parse(task->arena, settings, "task", parts, 2));
+  MN_TRY(read_settings(task->arena, def, settings, task->config, &common));
   task->seed = (uint64_t)common.seed;
   return def->setup(task);
 }
@@ -61,7 +87,7 @@ static mn_status open_task(mn_task *task, const mn_value *settings) {
 mn_status mn_task_open(const char *name, const mn_value *settings, mn_task **out) {
   *out = NULL;
   const mn_task_def *def = mn_task_find(name);
-  if (!def) return unknown_task(name);
+  if (!def) return unknown_task(settings, name);
   mn_task *task = mn_calloc(1, sizeof *task);
   if (!task) return MN_ERR_MEMORY;
   task->def = def;

@@ -55,6 +55,8 @@ const mn_task_def *mn_task_find(const char *name);
 /* Opens a task. `settings` is a map of its fields and "seed" (a key "name" is left to the caller), or NULL for the
  * defaults. Unknown keys, wrong types and impossible combinations are refused with the key and the remedy. */
 mn_status mn_task_open(const char *name, const mn_value *settings, mn_task **out);
+/* The same checks of keys and values, one by one, without opening what they name: for a recipe that is only read. */
+mn_status mn_task_check(const char *name, const mn_value *settings);
 /* The same from assignments "key=value" or "task.key=value". */
 mn_status mn_task_open_set(const char *name, const char *const *assignments, int n, mn_task **out);
 void mn_task_close(mn_task *task);

@@ -62,7 +62,12 @@ const mn_field mn_train_fields[] = {
 
 /* ---- reading ---- */
 
+static const mn_key_use tokenizer_uses[] = {{"vocab_size", "bpe"}, {"pattern", "bpe"}, {0}};
+static const mn_key_use optimizer_uses[] = {{"momentum", "muon"}, {0}};
+static const mn_key_use schedule_uses[] = {{"decay_steps", "wsd"}, {"min_ratio", "cosine linear wsd"}, {0}};
+
 static mn_status check_tokenizer(const mn_recipe *r, const mn_value *map) {
+  MN_TRY(mn_config_uses(map, "tokenizer", tokenizer_uses, tokenizers[r->tokenizer.type]));
   if (r->tokenizer.type == MN_TOKENIZER_FILE && !r->tokenizer.file)
     return mn_config_fail(map, "tokenizer", "file", "is missing: type file needs the path of a tokenizer.json");
   if (r->tokenizer.type != MN_TOKENIZER_FILE && r->tokenizer.file)
@@ -70,13 +75,21 @@ static mn_status check_tokenizer(const mn_recipe *r, const mn_value *map) {
   return MN_OK;
 }
 
+/* Keys of text have no effect on a task, and what is held out by name is not held out by a fraction. */
 static mn_status check_data(const mn_recipe *r, const mn_value *root, const mn_value *map) {
+  static const char *const of_text[] = {"validation_files", "validation", "separator", "order"};
   if (!r->data.files.count && !r->data.task)
     return mn_config_fail(root, NULL, "data", "needs files: [...] to train on, or a task: {name: ...}");
+  if (r->data.files.count && r->data.task) return mn_config_fail(map, "data", "task", "and files are both given; remove one");
+  for (size_t i = 0; i < sizeof of_text / sizeof *of_text; i++)
+    if (r->data.task && mn_config_given(map, of_text[i]))
+      return mn_config_fail(map, "data", of_text[i], "has no effect on a task, whose examples are made; leave it out");
+  if (r->data.validation_files.count && mn_config_given(map, "validation"))
+    return mn_config_fail(map, "data", "validation", "has no effect beside validation_files; leave one of them out");
+  if (!r->data.task) return MN_OK;
   const mn_value *name = mn_value_get(r->data.task, "name");
-  if (r->data.task && (!name || name->kind != MN_TEXT))
-    return mn_config_fail(map, "data", "task", "needs a name, as in {name: mqar, len: 64}");
-  return MN_OK;
+  if (!name || name->kind != MN_TEXT) return mn_config_fail(map, "data", "task", "needs a name, as in {name: mqar, len: 64}");
+  return mn_task_check(name->as.text, r->data.task);
 }
 
 static mn_status check_train(const mn_recipe *r, const mn_value *map) {
@@ -84,7 +97,7 @@ static mn_status check_train(const mn_recipe *r, const mn_value *map) {
   if (t->schedule.warmup_steps > t->steps)
     return mn_config_fail(map, "train", "schedule", "warms up for %lld steps, but train.steps is %lld", (long long)t->schedule.warmup_steps,
                           (long long)t->steps);
-  if (t->carry_state && (r->data.task || r->data.order != MN_ORDER_SEQUENTIAL))
+  if (t->carry_state && (r->data.task || r->data.files.count) && (r->data.task || r->data.order != MN_ORDER_SEQUENTIAL))
     return mn_config_fail(map, "train", "carry_state", "needs text that goes on from step to step: set data.order: sequential%s",
                           r->data.task ? " and train on files" : "");
   if (t->checkpoint_every == 0 && t->checkpoint_minutes <= 0)
@@ -95,32 +108,60 @@ static mn_status check_train(const mn_recipe *r, const mn_value *map) {
   return MN_OK;
 }
 
-static mn_status parse(mn_recipe *r, const mn_value *root) {
-  sections s;
-  MN_TRY(mn_config_read(r->arena, root, NULL, mn_recipe_fields, &s));
-  r->name = s.name ? s.name : "run";
-  r->seed = s.seed;
-  r->model = s.model;
-  if (!s.model || s.model->kind != MN_MAP)
+static mn_status check_lengths(const mn_recipe *r, const mn_model *m);
+
+/* The model is built when the vocabulary is known; its keys are looked at now, before text is tokenised. */
+static mn_status check_model(const mn_recipe *r, const mn_value *root) {
+  if (!r->model || r->model->kind != MN_MAP)
     return mn_config_fail(root, NULL, "model", "must be a map: {d_model: 128, layers: 4, block: {...}}");
-  MN_TRY(mn_config_read(r->arena, s.tokenizer, "tokenizer", mn_tokenizer_fields, &r->tokenizer));
-  MN_TRY(mn_config_read(r->arena, s.data, "data", mn_data_fields, &r->data));
-  if (!mn_value_get(s.data, "seed")) r->data.seed = r->seed;
+  mn_model *m;
+  MN_TRY(mn_model_parse(r->model, "model", 1, &m));
+  mn_status status = check_lengths(r, m);
+  mn_model_free(m);
+  return status;
+}
+
+static mn_status read_sections(mn_recipe *r, const mn_value *root, sections *s) {
   mn_train_config *t = &r->train;
-  MN_TRY(mn_config_read(r->arena, s.train, "train", mn_train_fields, t));
+  MN_TRY(mn_config_read(r->arena, root, NULL, mn_recipe_fields, s));
+  r->name = s->name ? s->name : "run";
+  r->seed = s->seed;
+  r->model = s->model;
+  MN_TRY(mn_config_read(r->arena, s->tokenizer, "tokenizer", mn_tokenizer_fields, &r->tokenizer));
+  MN_TRY(mn_config_read(r->arena, s->data, "data", mn_data_fields, &r->data));
+  if (!mn_value_get(s->data, "seed")) r->data.seed = r->seed;
+  MN_TRY(mn_config_read(r->arena, s->train, "train", mn_train_fields, t));
   MN_TRY(mn_config_read(r->arena, t->optimizer_map, "train.optimizer", mn_optimizer_fields, &t->optimizer));
+  MN_TRY(mn_config_uses(t->optimizer_map, "train.optimizer", optimizer_uses, mn_optimizer_fields[0].names[t->optimizer.type]));
   MN_TRY(mn_optimizer_check(t->optimizer_map, "train.optimizer", &t->optimizer));
   MN_TRY(mn_config_read(r->arena, t->schedule_map, "train.schedule", mn_schedule_fields, &t->schedule));
+  return mn_config_uses(t->schedule_map, "train.schedule", schedule_uses, mn_schedule_fields[0].names[t->schedule.type]);
+}
+
+/* `whole`: a training, which needs data and a model. Otherwise only what is there is checked. */
+static mn_status parse(mn_recipe *r, const mn_value *root, bool whole) {
+  sections s;
+  mn_train_config *t = &r->train;
+  MN_TRY(read_sections(r, root, &s));
   MN_TRY(check_tokenizer(r, s.tokenizer));
-  MN_TRY(check_data(r, root, s.data));
-  if (!t->seq_len && r->data.task) {
+  if (whole || s.data) MN_TRY(check_data(r, root, s.data));
+  if (whole && !t->seq_len && r->data.task) {
     mn_task *task;
     MN_TRY(mn_task_open(mn_value_get(r->data.task, "name")->as.text, r->data.task, &task));
     t->seq_len = task->seq_len;
     mn_task_close(task);
   }
   if (!t->seq_len) t->seq_len = 256;
-  return check_train(r, s.train);
+  MN_TRY(check_train(r, s.train));
+  return whole || s.model ? check_model(r, root) : MN_OK;
+}
+
+mn_status mn_recipe_check(const mn_value *root) {
+  mn_arena *arena = mn_arena_new();
+  mn_recipe r = {.arena = arena};
+  mn_status status = arena ? parse(&r, root, false) : MN_ERR_MEMORY;
+  mn_arena_free(arena);
+  return status;
 }
 
 /* A file's name without directory and ending names a run that has no name. */
@@ -139,7 +180,7 @@ mn_status mn_recipe_parse(const mn_value *root, mn_recipe **out) {
   mn_status status = r ? MN_OK : MN_ERR_MEMORY;
   if (r) {
     r->arena = arena;
-    status = parse(r, root);
+    status = parse(r, root, true);
   }
   if (status != MN_OK) mn_arena_free(arena);
   else *out = r;
@@ -155,7 +196,7 @@ mn_status mn_recipe_read(const char *path, const char *const *set, int n, mn_rec
   for (int i = 0; i < n && status == MN_OK; i++) status = mn_value_set(arena, root, set[i], &root);
   if (status == MN_OK) {
     r->arena = arena;
-    status = parse(r, root);
+    status = parse(r, root, true);
   }
   if (status == MN_OK && !mn_value_get(root, "name") && !(r->name = stem(arena, path))) status = MN_ERR_MEMORY;
   if (status != MN_OK) mn_arena_free(arena);

@@ -51,6 +51,8 @@ extern const mn_field mn_recipe_fields[], mn_tokenizer_fields[], mn_train_fields
 mn_status mn_recipe_read(const char *path, const char *const *set, int n, mn_recipe **out);
 mn_status mn_recipe_parse(const mn_value *root, mn_recipe **out); /* the tree may go afterwards */
 void mn_recipe_free(mn_recipe *r);
+/* All keys and values of the sections that are there, for whoever uses only a part, such as the model. */
+mn_status mn_recipe_check(const mn_value *root);
 
 /* Every key there is, with type, default and range: of sections, mixers and tasks. */
 void mn_recipe_help(mn_help_form form, mn_text *out);

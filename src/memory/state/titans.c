@@ -66,6 +66,12 @@ static const mn_field fields[] = {
     MN_FIELD_INT(S, trunc_bptt, 0, 0, 1 << 24, "the memory's outer gradient stops every so many chunks; 0: never"),
     MN_FIELD_END};
 #undef S
+static const mn_key_use uses[] = {{"window", "titans_mag titans_mal"},
+                                  {"persistent", "titans_mag titans_mal titans_mac"},
+                                  {"segment", "titans_mac"},
+                                  {"rope_theta", "titans_mag titans_mal titans_mac"},
+                                  {"max_context", "titans_mag titans_mal"},
+                                  {0}};
 
 static const mn_init projection = {MN_INIT_XAVIER_UNIFORM, 1, 0}; /* near 1/sqrt(d_model), narrow models too */
 
@@ -365,6 +371,7 @@ const mn_mixer_def mn_mixer_titans = {
     .paper = "Behrouz, Zhong & Mirrokni 2024, arXiv 2501.00663",
     .config_size = sizeof(titans_config),
     .fields = fields,
+    .uses = uses,
     .check = check,
     .apply = apply,
 };
