@@ -395,13 +395,20 @@ static void locked_body(void) {
   mn_runs_close(db);
 }
 
-static void full_body(void) { /* a log on a full disk, and no database */
+static void full_body(void) { /* a log that cannot grow, as on a full disk, and no database */
   mn_runlog *log;
-  mkdir(at("full"), 0777);
-  CHECK(symlink("/dev/full", at("full/metrics.jsonl")) == 0, "%s", strerror(errno));
   mn_run run = example("f", at("full"));
   CHECK_OK(mn_runlog_open("", &run, -1, &log));
-  for (int step = 1; step <= 20; step++) record(log, step);
+  struct rlimit limit, none;
+  void (*before)(int) = signal(SIGXFSZ, SIG_IGN);
+  fflush(stdout);
+  getrlimit(RLIMIT_FSIZE, &limit);
+  none = limit;
+  none.rlim_cur = 1000; /* room for the warning, which goes into a file here */
+  setrlimit(RLIMIT_FSIZE, &none);
+  for (int step = 1; step <= 100; step++) record(log, step);
+  setrlimit(RLIMIT_FSIZE, &limit);
+  signal(SIGXFSZ, before);
   mn_runlog_close(log, "finished", "");
 }
 
@@ -424,6 +431,63 @@ static void limited_body(void) { /* files may not grow: the database fails in th
   CHECK(WIFEXITED(code) && WEXITSTATUS(code) == 0, "the training went on: %x", (unsigned)code);
 }
 
+static bool content_is(const char *path, const char *expected) {
+  char *data = NULL;
+  size_t n = 0;
+  bool same = mn_file_read(path, 1 << 20, &data, &n) == MN_OK && n == strlen(expected) && !memcmp(data, expected, n);
+  free(data);
+  return same;
+}
+
+static void a_log_is_nobody_elses_file(void) {
+  mn_runlog *log;
+  mkdir(at("mine"), 0777);
+  for (int k = 0; k < 2; k++) { /* a link, a second name; a new run, and one that goes on */
+    for (int goes_on = 0; goes_on < 2; goes_on++) {
+      mn_run run = example("m", at("mine"));
+      CHECK_OK(mn_file_write(at("other"), "other\n", 6));
+      CHECK_OK(mn_file_remove(at("mine/metrics.jsonl")));
+      CHECK((k ? link : symlink)(at("other"), at("mine/metrics.jsonl")) == 0, "%s", strerror(errno));
+      CHECK_OK(mn_runlog_open("", &run, goes_on ? 3 : -1, &log));
+      record(log, 4);
+      mn_runlog_close(log, "finished", "");
+      CHECK(content_is(at("other"), "other\n"), "case %d %d", k, goes_on);
+      CHECK(lines_in(at("mine/metrics.jsonl")) == (k && goes_on ? 2 : 1), "case %d %d", k, goes_on);
+    }
+  }
+}
+
+static void a_database_is_nobody_elses_file(void) {
+  mn_runs *db;
+  CHECK_OK(mn_runs_open(at("one.db"), true, &db));
+  mn_runs_close(db);
+  CHECK_OK(mn_runs_try(at("one.db")));
+  CHECK(symlink("one.db", at("link.db")) == 0 && link(at("one.db"), at("two.db")) == 0, "%s", strerror(errno));
+  CHECK(mn_runs_open(at("one.db"), true, &db) == MN_ERR_IO && strstr(mn_message(), "hard link"), "%s", mn_message());
+  CHECK(mn_runs_try(at("link.db")) == MN_ERR_IO && strstr(mn_message(), "hard link"), "%s", mn_message());
+  CHECK(unlink(at("two.db")) == 0, "%s", strerror(errno));
+  CHECK_OK(mn_runs_open(at("link.db"), true, &db)); /* a link that was named is followed */
+  mn_runs_close(db);
+  static const char *const ends[] = {"-wal", "-shm", "-journal"};
+  for (int i = 0; i < 3; i++) {
+    char name[32];
+    snprintf(name, sizeof name, "one.db%s", ends[i]);
+    CHECK_OK(mn_file_write(at("other"), "other", 5));
+    CHECK(link(at("other"), at(name)) == 0, "%s", strerror(errno));
+    CHECK(mn_runs_open(at("one.db"), true, &db) == MN_ERR_IO && mn_runs_open(at("link.db"), true, &db) == MN_ERR_IO, "%s", name);
+    CHECK(content_is(at("other"), "other") && unlink(at(name)) == 0, "%s", name);
+  }
+  CHECK(mkfifo(at("fifo.db"), 0666) == 0 && mn_runs_open(at("fifo.db"), true, &db) == MN_ERR_IO, "%s", mn_message());
+  CHECK(mn_runs_try(at("fifo.db/x")) == MN_ERR_IO, "%s", mn_message());
+  CHECK_OK(mn_runs_try(at("not/yet/x.db")));
+  CHECK(!mn_file_exists(at("not")), "trying makes nothing");
+  mkdir(at("home"), 0777);
+  setenv("MNEME_HOME", at("home"), 1); /* the default is a name of ours: a link there is not followed */
+  CHECK(symlink("../one.db", at("home/runs.db")) == 0 && mn_runs_open(NULL, true, &db) == MN_ERR_IO && strstr(mn_message(), "link"), "%s",
+        mn_message());
+  unsetenv("MNEME_HOME");
+}
+
 static void nothing_stops_a_training(void) {
   static const struct {
     void (*body)(void);
@@ -431,7 +495,7 @@ static void nothing_stops_a_training(void) {
     int warnings;
   } cases[] = {{damaged_body, "metrics.jsonl only", 1},
                {locked_body, "locked by another process", 1},
-               {full_body, "No space left", 1},
+               {full_body, "File too large", 1},
                {limited_body, "training goes on", 2}};
   for (int i = 0; i < 4; i++) {
     char *text = said_by(cases[i].body);
@@ -452,6 +516,8 @@ int main(void) {
   RUN(read_only_files_are_refused);
   RUN(logs_are_lines_of_json);
   RUN(killed_and_resumed);
+  RUN(a_log_is_nobody_elses_file);
+  RUN(a_database_is_nobody_elses_file);
   RUN(nothing_stops_a_training);
   char command[128];
   snprintf(command, sizeof command, "rm -rf %s", dir);

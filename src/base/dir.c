@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/text.h"
+
 /* ---- what stands where -------------------------------------------------------------------------------------------- */
 
 static mn_path_kind entry_of(const struct stat *st) {
@@ -36,6 +38,21 @@ mn_status mn_dir_need_real(const char *path) {
   if (e == MN_PATH_NONE || e == MN_PATH_DIR) return MN_OK;
   return mn_fail(MN_ERR_IO, "%s is %s, where a directory of our own goes; %s", path, mn_path_kind_name(e),
                  e == MN_PATH_LINK ? "links are not followed there: remove it, or put what it points at in its place" : "move it away");
+}
+
+const char *mn_name_fault(const char *name) {
+  enum { LONGEST = 200 }; /* of 255, so that "-seed17" fits behind it */
+  size_t n = strlen(name);
+  if (!n) return "is empty";
+  if (n > LONGEST) return "is longer than 200 bytes";
+  if (name[0] == '.') return "begins with a '.'";
+  if (strchr(name, '/')) return "has a '/'; a name is no path";
+  if (mn_utf8_valid(name, n) != n) return "is not valid UTF-8";
+  for (size_t i = 0; i < n; i++) {
+    unsigned char c = (unsigned char)name[i], next = (unsigned char)name[i + 1];
+    if (c < 0x20 || c == 0x7F || (c == 0xC2 && next >= 0x80 && next < 0xA0)) return "has a control character";
+  }
+  return NULL;
 }
 
 /* ---- removal ------------------------------------------------------------------------------------------------------ */

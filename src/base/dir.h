@@ -18,6 +18,10 @@ const char *mn_path_kind_name(mn_path_kind e); /* "a directory", "a symbolic lin
 /* MN_OK when the path is a directory, or nothing yet; a link or anything else is refused. */
 mn_status mn_dir_need_real(const char *path);
 
+/* A name that comes from a recipe, a file or a database may become the name of a file or a directory: then it must be one, and no
+ * path. NULL when it is; otherwise what is wrong, to stand after the name: "has a '/'; a name is no path". */
+const char *mn_name_fault(const char *name);
+
 /* Which names we write in a directory. */
 typedef bool (*mn_dir_ours)(const char *name);
 enum { MN_DIR_NAME = 256 };

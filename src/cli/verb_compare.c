@@ -6,15 +6,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/prctl.h>
 #endif
 
+#include "base/dir.h"
 #include "base/file.h"
+#include "base/output.h"
 #include "cli/train_view.h"
 #include "format/plot.h"
+#include "train/checkpoint.h"
 #include "train/runs.h"
 
 enum { MAX_RECIPES = 32, MAX_SEEDS = 32 };
@@ -30,6 +34,7 @@ typedef struct comparison {
   mn_cli *cli;
   mn_arena *arena;
   int n_recipes, n_seeds, n_runs;
+  int made; /* directories of --out that there were not before */
   int64_t seeds[MAX_SEEDS];
   mn_recipe *recipes[MAX_RECIPES]; /* as read with the first seed */
   one_run *runs;
@@ -229,7 +234,15 @@ static void note_differences(const comparison *c) {
 
 /* ---- the curves ---- */
 
-static mn_status draw(comparison *c, mn_runs *db, const char *metric, const char *title, bool show) {
+static const char *const metrics[] = {"loss", "validation_loss"}, *const picture_ends[] = {"svg", "png"};
+
+static mn_status picture_path(comparison *c, int metric, int end, char **path) {
+  *path = mn_arena_format(c->arena, "%s/%s.%s", c->cli->out_dir, metrics[metric], picture_ends[end]);
+  return *path ? MN_OK : MN_ERR_MEMORY;
+}
+
+static mn_status draw(comparison *c, mn_runs *db, int which, const char *title, bool show) {
+  const char *metric = metrics[which];
   mn_plot_series *series = mn_arena_alloc(c->arena, (size_t)c->n_runs * sizeof *series);
   if (!series) return MN_ERR_MEMORY;
   int n = 0;
@@ -242,10 +255,9 @@ static mn_status draw(comparison *c, mn_runs *db, const char *metric, const char
   }
   if (!n) return MN_OK;
   mn_plot p = {.title = title, .x_label = "step", .y_label = metric, .series = series, .n_series = n};
-  static const char *const ends[] = {"svg", "png"};
   for (int k = 0; k < 2; k++) {
-    char *path = mn_arena_format(c->arena, "%s/%s.%s", c->cli->out_dir, metric, ends[k]);
-    if (!path) return MN_ERR_MEMORY;
+    char *path;
+    MN_TRY(picture_path(c, which, k, &path));
     MN_TRY(mn_plot_write(&p, path));
     mn_cli_note(c->cli, "wrote %s", path);
   }
@@ -264,8 +276,8 @@ static mn_status draw_all(comparison *c) {
     mn_cli_note(c->cli, "no curves: %s", mn_message());
     return MN_OK;
   }
-  mn_status status = draw(c, db, "loss", "loss while training", true);
-  if (status == MN_OK) status = draw(c, db, "validation_loss", "loss on held-out data", false);
+  mn_status status = draw(c, db, 0, "loss while training", true);
+  if (status == MN_OK) status = draw(c, db, 1, "loss on held-out data", false);
   mn_runs_close(db);
   return status;
 }
@@ -285,10 +297,49 @@ static mn_status read_seeds(comparison *c) {
     long long v = strtoll(s, &end, 10);
     if (end == s || errno || v < 0 || (*end && *end != ',') || (*end && !end[1]) || c->n_seeds == MAX_SEEDS)
       return mn_fail(MN_ERR_CONFIG, "--seeds must be at most %d numbers such as 1,2,3, not '%s'", MAX_SEEDS, mn_cli_get(c->cli, "seeds"));
+    for (int i = 0; i < c->n_seeds; i++)
+      if (c->seeds[i] == v) return mn_fail(MN_ERR_CONFIG, "--seeds names %lld twice; keep one", v);
     c->seeds[c->n_seeds++] = v;
     s = *end ? end + 1 : end;
   }
   return c->n_seeds ? MN_OK : mn_fail(MN_ERR_CONFIG, "--seeds is empty; give numbers such as 1,2,3");
+}
+
+/* Every training has a directory of its own, and so has no picture: not even where the file system takes Loss for loss. */
+static mn_status check_names(const comparison *c, int r) {
+  const char *name = c->recipes[r]->name;
+  for (int k = 0; k < r; k++)
+    if (!strcasecmp(c->recipes[k]->name, name))
+      return mn_fail(MN_ERR_CONFIG, "%s and %s have the same name '%s'; give one another `name`", c->cli->args[k], c->cli->args[r], name);
+  for (int k = 0; k < 4; k++) {
+    char picture[64];
+    snprintf(picture, sizeof picture, "%s.%s", metrics[k / 2], picture_ends[k % 2]);
+    if (!strcasecmp(picture, name))
+      return mn_fail(MN_ERR_CONFIG, "%s is called %s, as a picture of compare is; give it another `name`", c->cli->args[r], name);
+  }
+  return MN_OK;
+}
+
+/* DIR is the user's; the directories in it are ours, and a link in the place of one is not followed. */
+static mn_status try_outputs(comparison *c) {
+  for (int i = 0; i < c->n_runs; i++) {
+    const one_run *r = &c->runs[i];
+    int64_t *steps;
+    size_t n;
+    MN_TRY(mn_dir_need_real(r->out_dir));
+    MN_TRY(mn_output_try_dir(r->out_dir));
+    MN_TRY(mn_checkpoint_list(r->out_dir, &steps, &n));
+    free(steps);
+    if (n && !mn_cli_given(c->cli, "resume"))
+      return mn_fail(MN_ERR_CONFIG, "%s already holds a run: --resume goes on with it; choose another --out for a new one", r->out_dir);
+  }
+  for (int k = 0; k < 4; k++) {
+    char *path;
+    MN_TRY(picture_path(c, k / 2, k % 2, &path));
+    MN_TRY(mn_output_try(path, 0));
+  }
+  const char *db = mn_cli_get(c->cli, "db");
+  return db ? mn_context(mn_runs_try(db), "--db") : MN_OK;
 }
 
 static mn_status plan_runs(comparison *c) {
@@ -296,10 +347,7 @@ static mn_status plan_runs(comparison *c) {
   if (!c->runs) return MN_ERR_MEMORY;
   for (int r = 0; r < c->n_recipes; r++) {
     MN_TRY(read_recipe(c, r, c->seeds[0], &c->recipes[r])); /* all mistakes before the first training */
-    for (int k = 0; k < r; k++)
-      if (!strcmp(c->recipes[k]->name, c->recipes[r]->name))
-        return mn_fail(MN_ERR_CONFIG, "%s and %s have the same name '%s'; give one another `name`", c->cli->args[k], c->cli->args[r],
-                       c->recipes[r]->name);
+    MN_TRY(check_names(c, r));
     for (int s = 0; s < c->n_seeds; s++) {
       one_run *x = &c->runs[c->n_runs++];
       const char *name = c->recipes[r]->name;
@@ -316,7 +364,8 @@ static mn_status compare(comparison *c) {
   MN_TRY(mn_cli_only(c->cli, !mn_cli_given(c->cli, "seeds"), "one seed, and --seeds names several", "seed"));
   MN_TRY(read_seeds(c));
   MN_TRY(plan_runs(c));
-  MN_TRY(mn_make_dirs(c->cli->out_dir));
+  MN_TRY(mn_make_dirs_counted(c->cli->out_dir, &c->made));
+  MN_TRY(try_outputs(c));
   note_differences(c);
   for (int i = 0; i < c->n_runs; i++) MN_TRY(train_one(c, &c->runs[i]));
   if (!c->cli->json) print_table(c);
@@ -331,6 +380,7 @@ static mn_status run(mn_cli *cli) {
   mn_status status = c.arena ? compare(&c) : MN_ERR_MEMORY;
   for (int i = 0; i < c.n_recipes; i++) mn_recipe_free(c.recipes[i]);
   mn_arena_free(c.arena);
+  mn_output_unmake_dirs(cli->out_dir, c.made); /* what holds nothing */
   return status;
 }
 

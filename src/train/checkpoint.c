@@ -396,6 +396,16 @@ mn_status mn_checkpoint_resume(const char *out_dir, mn_train_state *s, bool *fou
   return status;
 }
 
+/* A file called as a checkpoint would be found to be in its way only when that is written. */
+static mn_status check_place(const char *out_dir, const char *name) {
+  mn_path_kind kind = MN_PATH_NONE;
+  char *path = mn_format("%s/checkpoints/%s", out_dir, name);
+  mn_status status = path ? mn_path_look(path, &kind) : MN_ERR_MEMORY;
+  if (kind == MN_PATH_FILE || kind == MN_PATH_OTHER) status = mn_dir_need_real(path);
+  free(path);
+  return status;
+}
+
 mn_status mn_checkpoint_tidy(const char *out_dir) {
   char *dir, **names, foreign[MN_DIR_NAME];
   size_t n;
@@ -405,9 +415,10 @@ mn_status mn_checkpoint_tidy(const char *out_dir) {
   if (status == MN_OK && e == MN_PATH_DIR) status = mn_dir_list(dir, &names, &n);
   free(dir);
   if (status != MN_OK || e != MN_PATH_DIR) return status;
-  for (size_t i = 0; i < n; i++)
-    if (!strncmp(names[i], writing, sizeof writing - 1) && remove_ours(out_dir, names[i], foreign) != MN_OK)
-      mn_log_write(MN_LOG_WARN, "%s", mn_message());
+  for (size_t i = 0; i < n && status == MN_OK; i++) {
+    if (!strncmp(names[i], writing, sizeof writing - 1)) status = remove_ours(out_dir, names[i], foreign);
+    else if (!strncmp(names[i], "step-", 5)) status = check_place(out_dir, names[i]);
+  }
   mn_dir_list_free(names, n);
-  return MN_OK;
+  return status;
 }

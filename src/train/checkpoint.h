@@ -31,7 +31,7 @@ mn_status mn_checkpoint_list(const char *out_dir, int64_t **steps, size_t *n);
 mn_status mn_checkpoint_load(const char *out_dir, int64_t step, mn_train_state *s);
 /* The newest good one; damaged ones are passed over with a warning. *found is false when there is none. */
 mn_status mn_checkpoint_resume(const char *out_dir, mn_train_state *s, bool *found);
-/* Removes what an interrupted save left behind. */
+/* Removes what an interrupted save left behind, and refuses what would be in the way of the next one. */
 mn_status mn_checkpoint_tidy(const char *out_dir);
 
 #endif

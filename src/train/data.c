@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "train/data.h"
 
+#include "base/dir.h"
+#include "base/output.h"
 #include "train/shards.h"
 
 #include <glob.h>
@@ -81,7 +83,16 @@ mn_status mn_data_cache_dir(const mn_data_config *config, char **out) {
   const char *home = getenv("MNEME_HOME");
   if (config->cache) *out = mn_strdup(config->cache);
   else *out = home && *home ? mn_path_join(home, "cache") : mn_strdup("runs/cache");
-  return *out ? MN_OK : MN_ERR_MEMORY;
+  mn_status status = *out ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK && !config->cache) { /* names of ours: a link there leads to what is not */
+    if (!home || !*home) status = mn_dir_need_real("runs");
+    if (status == MN_OK) status = mn_dir_need_real(*out);
+  }
+  if (status == MN_OK) status = mn_output_try_dir(*out);
+  if (status == MN_OK) return MN_OK;
+  free(*out);
+  *out = NULL;
+  return mn_context(status, "data.cache: set it to a directory that can be written");
 }
 
 static mn_status open_files(mn_corpus *c, const mn_data_config *config, mn_data_progress progress, void *ctx) {

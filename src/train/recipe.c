@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/dir.h"
 #include "format/yaml.h"
 
 static const char *const tokenizers[] = {"bytes", "bpe", "file", NULL};
@@ -125,6 +126,8 @@ static mn_status read_sections(mn_recipe *r, const mn_value *root, sections *s) 
   mn_train_config *t = &r->train;
   MN_TRY(mn_config_read(r->arena, root, NULL, mn_recipe_fields, s));
   r->name = s->name ? s->name : "run";
+  const char *fault = mn_name_fault(r->name); /* it names a directory in `compare` */
+  if (fault) return mn_config_fail(root, NULL, "name", "%s; give the run a plain name", fault);
   r->seed = s->seed;
   r->model = s->model;
   MN_TRY(mn_config_read(r->arena, s->tokenizer, "tokenizer", mn_tokenizer_fields, &r->tokenizer));
@@ -170,7 +173,7 @@ static const char *stem(mn_arena *arena, const char *file) {
   char *name = mn_arena_strdup(arena, base ? base + 1 : file ? file : "run");
   char *dot = name ? strrchr(name, '.') : NULL;
   if (dot && dot != name) *dot = 0;
-  return name;
+  return name && mn_name_fault(name) ? "run" : name;
 }
 
 mn_status mn_recipe_parse(const mn_value *root, mn_recipe **out) {

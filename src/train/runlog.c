@@ -7,8 +7,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/dir.h"
 #include "base/file.h"
 #include "train/runs.h"
 
@@ -66,9 +68,21 @@ static mn_status write_all(int fd, const char *data, size_t n, const char *path)
   return MN_OK;
 }
 
+/* The log is written in place, so it must be nobody else's file: a link is unlinked, a file with other names is replaced by a
+ * copy of its own, and what an earlier run of the directory left goes as a name, not by cutting the file. */
+static mn_status make_it_ours(const char *path, bool goes_on) {
+  mn_path_kind kind;
+  struct stat st;
+  MN_TRY(mn_path_look(path, &kind));
+  if (kind == MN_PATH_LINK || (kind == MN_PATH_FILE && !goes_on)) return mn_file_remove(path);
+  if (kind == MN_PATH_FILE && lstat(path, &st) == 0 && st.st_nlink > 1) return mn_file_copy(path, path);
+  if (kind == MN_PATH_NONE || kind == MN_PATH_FILE) return MN_OK;
+  return mn_fail(MN_ERR_IO, "%s: the metrics log cannot be opened: there is %s; move it away", path, mn_path_kind_name(kind));
+}
+
 static mn_status open_log(mn_runlog *log, int64_t resume_step) {
-  int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (resume_step < 0 ? O_TRUNC : 0);
-  log->fd = open(log->path, flags, 0666);
+  MN_TRY(make_it_ours(log->path, resume_step >= 0));
+  log->fd = open(log->path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
   if (log->fd < 0) return mn_fail(MN_ERR_IO, "%s: the metrics log cannot be opened: %s", log->path, strerror(errno));
   if (resume_step < 0) return MN_OK;
   mn_map map;
@@ -193,6 +207,12 @@ mn_status mn_runlog_open(const char *db_path, const mn_run *run, int64_t resume_
   log->flushed = mn_now();
   *out = log;
   return MN_OK;
+}
+
+mn_status mn_runlog_reopen(mn_runlog *log) {
+  if (log->fd >= 0) close(log->fd);
+  log->fd = -1;
+  return open_log(log, -1);
 }
 
 int64_t mn_runlog_id(const mn_runlog *log) { return log->id; }

@@ -10,11 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/dir.h"
 #include "base/file.h"
 #include "base/nearest.h"
+#include "base/output.h"
 
 enum { SCHEMA = 1, APPLICATION = 0x4D6E656D /* "Mnem" */, BUSY_MS = 3000 };
 
@@ -30,6 +33,7 @@ static const char schema_sql[] =
 struct mn_runs {
   sqlite3 *sql;
   char *path;
+  bool given;                   /* the user named the path */
   sqlite3_stmt *insert, *touch; /* prepared once: the two statements of every record */
   bool locked;                  /* what the last failure was about                    */
 };
@@ -161,10 +165,69 @@ static mn_status open_schema(mn_runs *db, bool create) {
   return end_transaction(db, status);
 }
 
+/* SQLite writes in place: into a file that has one name, and beside it into files that are nobody else's. */
+static mn_status check_one_file(const char *path, bool may_be_link) {
+  struct stat st;
+  if (lstat(path, &st) != 0) return MN_OK;
+  if (S_ISLNK(st.st_mode) && !may_be_link)
+    return mn_fail(MN_ERR_IO, "%s: a symbolic link, and links are not followed there; remove it, or name what it points at (--db)", path);
+  if (S_ISLNK(st.st_mode) && stat(path, &st) != 0) return mn_fail(MN_ERR_IO, "%s: a link that points nowhere; remove it", path);
+  if (S_ISDIR(st.st_mode)) return mn_fail(MN_ERR_IO, "%s: a directory, where a run database was expected", path);
+  if (!S_ISREG(st.st_mode)) return mn_fail(MN_ERR_IO, "%s: not a regular file, where a run database was expected", path);
+  if (st.st_nlink > 1)
+    return mn_fail(MN_ERR_IO, "%s: the file has another name (a hard link), and would change under that name too; copy it and use the copy",
+                   path);
+  return MN_OK;
+}
+
+static mn_status check_files(const char *path, bool given) {
+  static const char *const ends[] = {"", "-wal", "-shm", "-journal"};
+  char *real = realpath(path, NULL); /* SQLite puts its files beside what a link points at */
+  mn_status status = MN_OK;
+  for (int i = 0; i < 4 && status == MN_OK; i++) {
+    char *name = mn_format("%s%s", i && real ? real : path, ends[i]);
+    status = name ? check_one_file(name, i == 0 && given) : MN_ERR_MEMORY;
+    free(name);
+  }
+  free(real);
+  return status;
+}
+
+/* ./runs is ours where the user has named no place; what a link of that name leads to is not. */
+static mn_status check_default_place(const char *path) {
+  const char *home = getenv("MNEME_HOME");
+  if (home && *home) return MN_OK;
+  char *dir = mn_path_dir(path);
+  mn_status status =
+      dir ? mn_context(mn_dir_need_real(dir), "the run database (set MNEME_HOME or --db to a place of yours)") : MN_ERR_MEMORY;
+  free(dir);
+  return status;
+}
+
+mn_status mn_runs_try(const char *path) {
+  mn_status status = MN_OK;
+  char *file = path ? mn_strdup(path) : mn_runs_default_path(), *dir = file ? mn_path_dir(file) : NULL;
+  if (!dir) status = MN_ERR_MEMORY;
+  if (status == MN_OK && !path) status = check_default_place(file);
+  if (status == MN_OK) status = check_files(file, path != NULL);
+  if (status == MN_OK && mn_file_exists(file)) {
+    mn_runs *db;
+    status = mn_runs_open(path, false, &db);
+    if (status == MN_OK) status = access(db->path, W_OK) == 0 ? MN_OK : mn_fail(MN_ERR_IO, "%s: the run database is read-only", db->path);
+    if (status == MN_OK || db) mn_runs_close(db);
+  } else if (status == MN_OK) {
+    status = mn_output_try_dir(dir);
+  }
+  free(file);
+  free(dir);
+  return status;
+}
+
 static mn_status open_file(mn_runs *db, bool create) {
   mn_file_info info;
+  if (!db->given) MN_TRY(check_default_place(db->path));
+  MN_TRY(check_files(db->path, db->given));
   MN_TRY(mn_file_stat(db->path, &info));
-  if (info.is_dir) return mn_fail(MN_ERR_IO, "%s: a directory, where a run database was expected", db->path);
   if (!info.exists) {
     if (!create) return mn_fail(MN_ERR_IO, "%s: there is no run database here yet; `mneme train` makes one", db->path);
     char *dir = mn_path_dir(db->path);
@@ -186,6 +249,7 @@ mn_status mn_runs_open(const char *path, bool create, mn_runs **out) {
   *out = NULL;
   mn_runs *db = mn_calloc(1, sizeof *db);
   if (!db) return MN_ERR_MEMORY;
+  db->given = path != NULL;
   db->path = path ? mn_strdup(path) : mn_runs_default_path();
   mn_status status = db->path ? open_file(db, create) : MN_ERR_MEMORY;
   if (status != MN_OK) {

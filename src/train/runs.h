@@ -39,9 +39,13 @@ typedef struct mn_metric {
 /* $MNEME_HOME/runs.db, or ./runs/mneme.db. malloc'ed. */
 char *mn_runs_default_path(void);
 /* path NULL: the default. `create`: make it (and its directory) when it is missing; otherwise a missing one is
- * MN_ERR_IO. A locked, damaged, foreign, newer or read-only file is refused with its path and the remedy. */
+ * MN_ERR_IO. A locked, damaged, foreign, newer or read-only file is refused with its path and the remedy; so is one that has
+ * another name (a hard link), because a database is written in place. A path that is given may be a link; the default is ours,
+ * and links are not followed there. */
 mn_status mn_runs_open(const char *path, bool create, mn_runs **out);
 void mn_runs_close(mn_runs *db);
+/* Before the work: could it be opened for writing? Nothing is made. */
+mn_status mn_runs_try(const char *path);
 const char *mn_runs_path(const mn_runs *db);
 void mn_runs_patience(mn_runs *db, int milliseconds); /* how long a call waits for another process's lock; 3000 at first */
 bool mn_runs_locked(const mn_runs *db);               /* the last failure was such a lock: the call may be tried again   */
@@ -91,6 +95,8 @@ typedef struct mn_runlog_value {
  * removed from both, and what the database missed is taken from the log. Fails only when out of memory or when out_dir
  * cannot be used; everything else is a warning. */
 mn_status mn_runlog_open(const char *db_path, const mn_run *run, int64_t resume_step, mn_runlog **out);
+/* Begins metrics.jsonl anew, in a directory that was removed and made again. */
+mn_status mn_runlog_reopen(mn_runlog *log);
 int64_t mn_runlog_id(const mn_runlog *log); /* the run's number; 0 without a database */
 /* One line in the log, at once; the database follows within a second. Never fails: warns once. */
 void mn_runlog_record(mn_runlog *log, int64_t step, int64_t tokens, const mn_runlog_value *values, size_t n);

@@ -1,18 +1,15 @@
 /* train.c - the loop around the steps: what is kept, when, and how a training ends. */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "format/json.h"
+#include "train/out_dir.h"
 #include "train/runs.h"
 #include "train/trainer_internal.h"
 
@@ -21,7 +18,7 @@ typedef struct loop {
   const mn_train_options *o;
   mn_trainer *t;
   mn_runlog *log;
-  int lock;       /* descriptor that keeps other processes out of the directory */
+  mn_out_dir *dir;
   double seconds; /* in steps; the first one, which warms up, is not counted    */
   int64_t timed_steps;
   double window_seconds; /* since the last record */
@@ -49,18 +46,6 @@ static void remark(const loop *l, const char *fmt, ...) {
 }
 
 /* ---- the directory ---- */
-
-static mn_status lock_dir(loop *l) {
-  char *path = mn_path_join(l->o->out_dir, ".lock");
-  if (!path) return MN_ERR_MEMORY;
-  l->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  mn_status status = MN_OK;
-  if (l->lock < 0) status = mn_fail(MN_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
-  else if (flock(l->lock, LOCK_EX | LOCK_NB) != 0)
-    status = mn_fail(MN_ERR_IO, "%s: another process is training into this directory", l->o->out_dir);
-  free(path);
-  return status;
-}
 
 /* A new run wants a directory without one; *exists tells whether there is a checkpoint to go on from. */
 static mn_status look_for_run(const loop *l, bool *exists) {
@@ -93,8 +78,22 @@ static mn_status write_description(const loop *l, bool goes_on) {
   return status;
 }
 
+/* A directory that somebody has removed meanwhile is made again, with all that belongs in it. */
+static mn_status still_there(loop *l) {
+  bool made_again = false;
+  MN_TRY(mn_out_dir_still(l->dir, &made_again));
+  if (!made_again) return MN_OK;
+  l->saved_step = -1;
+  remark(l, "%s was removed while this training ran: it is made again, without the earlier checkpoints and records", l->o->out_dir);
+  MN_TRY(write_description(l, false));
+  if (l->log && mn_runlog_reopen(l->log) != MN_OK) remark(l, "%s; training goes on", mn_message());
+  return MN_OK;
+}
+
 static mn_status save(loop *l) {
-  if (!l->o->out_dir || l->saved_step == l->t->state.step) return MN_OK;
+  if (!l->o->out_dir) return MN_OK;
+  MN_TRY(still_there(l));
+  if (l->saved_step == l->t->state.step) return MN_OK;
   mn_status status = mn_checkpoint_save(l->o->out_dir, &l->t->state, l->recipe->train.keep_last);
   l->saved_at = mn_now();
   if (status != MN_OK) return status;
@@ -234,16 +233,21 @@ static mn_status run(loop *l) {
   mn_status status = save(l);
   if (status != MN_OK) return say_more(status, "the trained model could not be written: ", what_is_kept(l, kept));
   status = validate(l);
-  return status == MN_ERR_CANCELLED ? MN_OK : status; /* all that was promised is saved */
+  if (status != MN_OK && status != MN_ERR_CANCELLED) return status;
+  status = save(l); /* once more where the directory has gone since; otherwise all that was promised is saved */
+  return status == MN_OK ? MN_OK : say_more(status, "the trained model could not be left: ", "");
 }
+
+/* Of the first checkpoint, with a model and its two moments, and of the model beside it. */
+static uint64_t room_needed(const mn_trainer *t) { return 4 * (uint64_t)mn_params_count(t->params) * mn_dtype_size(t->params->dtype); }
 
 static mn_status open_loop(loop *l) {
   const mn_train_options *o = l->o;
   char *saved = NULL;
   int64_t resume_step = -1;
   if (o->out_dir) {
-    MN_TRY(mn_make_dirs(o->out_dir));
-    MN_TRY(lock_dir(l));
+    if (o->db_path && *o->db_path) MN_TRY(mn_context(mn_runs_try(o->db_path), "--db"));
+    MN_TRY(mn_out_dir_open(o->out_dir, &l->dir));
     bool exists;
     MN_TRY(look_for_run(l, &exists));
     MN_TRY(mn_checkpoint_tidy(o->out_dir));
@@ -253,6 +257,7 @@ static mn_status open_loop(loop *l) {
   free(saved);
   MN_TRY(status);
   l->saved_step = -1;
+  if (o->out_dir) MN_TRY(mn_out_dir_room(l->dir, room_needed(l->t)));
   if (o->out_dir && o->resume) {
     bool found;
     MN_TRY(mn_checkpoint_resume(o->out_dir, &l->t->state, &found));
@@ -267,7 +272,7 @@ static mn_status open_loop(loop *l) {
 static const char *ending(mn_status status) { return status == MN_OK ? "finished" : status == MN_ERR_CANCELLED ? "interrupted" : "failed"; }
 
 mn_status mn_train(const mn_recipe *recipe, const mn_train_options *options, mn_train_result *out) {
-  loop l = {.recipe = recipe, .o = options, .lock = -1, .saved_step = -1};
+  loop l = {.recipe = recipe, .o = options, .saved_step = -1};
   *out = (mn_train_result){0};
   mn_status status = open_loop(&l);
   if (status == MN_OK) {
@@ -292,7 +297,7 @@ mn_status mn_train(const mn_recipe *recipe, const mn_train_options *options, mn_
   char *message = mn_strdup(status == MN_OK ? "" : mn_message());
   mn_runlog_close(l.log, ending(status), message ? message : "");
   mn_trainer_free(l.t);
-  if (l.lock >= 0) close(l.lock);
+  mn_out_dir_close(l.dir);
   if (status != MN_OK && message) mn_fail(status, "%s", message);
   free(message);
   return status;

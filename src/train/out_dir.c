@@ -1,0 +1,151 @@
+/* out_dir.c - see out_dir.h. */
+#define _GNU_SOURCE
+#include "train/out_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/dir.h"
+#include "base/file.h"
+#include "base/output.h"
+
+static const char lock_name[] = ".lock";
+
+struct mn_out_dir {
+  char *path;
+  int made;             /* how many directories of the path there were not before */
+  bool had_checkpoints; /* there was a directory for them                          */
+  int fd, lock;
+};
+
+/* ---- the lock ----------------------------------------------------------------------------------------------------- */
+
+/* The lock file, which is no link and no pipe. A link in its place is unlinked. */
+static mn_status open_lock(mn_out_dir *d, int *lock) {
+  struct stat st;
+  for (int attempt = 0; attempt < 3; attempt++) {
+    *lock = openat(d->fd, lock_name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+    if (*lock >= 0 || errno != ELOOP || unlinkat(d->fd, lock_name, 0) != 0) break;
+  }
+  if (*lock < 0) return mn_fail(MN_ERR_IO, "%s/%s: cannot be written: %s", d->path, lock_name, strerror(errno));
+  if (fstat(*lock, &st) == 0 && S_ISREG(st.st_mode)) return MN_OK;
+  close(*lock);
+  return mn_fail(MN_ERR_IO, "%s/%s is not a regular file, and a training locks its directory with one; move it away", d->path, lock_name);
+}
+
+/* Whoever ends removes the lock file: a lock on a file that has no name any more keeps nobody out. */
+static mn_status lock_dir(mn_out_dir *d) {
+  for (;;) {
+    struct stat mine, named;
+    int lock;
+    MN_TRY(open_lock(d, &lock));
+    if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+      int error = errno;
+      close(lock);
+      if (error != EWOULDBLOCK) return mn_fail(MN_ERR_IO, "%s/%s: cannot be locked: %s", d->path, lock_name, strerror(error));
+      return mn_fail(MN_ERR_IO, "%s: another process is training into this directory", d->path);
+    }
+    if (fstat(lock, &mine) == 0 && fstatat(d->fd, lock_name, &named, AT_SYMLINK_NOFOLLOW) == 0 && mine.st_ino == named.st_ino &&
+        mine.st_dev == named.st_dev) {
+      d->lock = lock;
+      return MN_OK;
+    }
+    close(lock);
+  }
+}
+
+static mn_status open_dir(mn_out_dir *d) {
+  d->fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (d->fd < 0) return mn_fail(MN_ERR_IO, "%s: cannot be opened: %s", d->path, strerror(errno));
+  return lock_dir(d);
+}
+
+static void close_dir(mn_out_dir *d) {
+  if (d->lock >= 0) {
+    unlinkat(d->fd, lock_name, 0);
+    close(d->lock);
+  }
+  if (d->fd >= 0) close(d->fd);
+  d->lock = d->fd = -1;
+}
+
+/* ---- trying ------------------------------------------------------------------------------------------------------- */
+
+static mn_status try_files(mn_out_dir *d) {
+  static const char *const names[] = {"model.safetensors", "config.json", "recipe.json", "tokenizer.json", "metrics.jsonl"};
+  mn_status status = MN_OK;
+  for (size_t i = 0; i < sizeof names / sizeof *names && status == MN_OK; i++) {
+    char *path = mn_path_join(d->path, names[i]);
+    status = path ? mn_output_try(path, 0) : MN_ERR_MEMORY;
+    free(path);
+  }
+  char *checkpoints = mn_path_join(d->path, "checkpoints");
+  if (status == MN_OK) status = checkpoints ? mn_dir_need_real(checkpoints) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_output_try_dir(checkpoints);
+  d->had_checkpoints = checkpoints && mn_file_exists(checkpoints);
+  free(checkpoints);
+  return status;
+}
+
+mn_status mn_out_dir_room(const mn_out_dir *d, uint64_t bytes) {
+  char *path = mn_path_join(d->path, "model.safetensors");
+  mn_status status = path ? mn_output_try(path, bytes) : MN_ERR_MEMORY;
+  free(path);
+  return status;
+}
+
+/* ---- the directory ------------------------------------------------------------------------------------------------ */
+
+mn_status mn_out_dir_open(const char *path, mn_out_dir **out) {
+  *out = NULL;
+  if (!*path) return mn_fail(MN_ERR_CONFIG, "--out: the name of the directory is empty");
+  mn_out_dir *d = mn_calloc(1, sizeof *d);
+  if (!d) return MN_ERR_MEMORY;
+  *d = (mn_out_dir){.path = mn_strdup(path), .fd = -1, .lock = -1, .had_checkpoints = true};
+  mn_status status = d->path ? mn_output_try_dir(path) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_make_dirs_counted(path, &d->made);
+  if (status == MN_OK) status = open_dir(d);
+  if (status == MN_OK) status = try_files(d);
+  if (status != MN_OK) {
+    char *why = mn_strdup(mn_message());
+    mn_out_dir_close(d);
+    if (why) mn_fail(status, "%s", why);
+    free(why);
+    return status;
+  }
+  *out = d;
+  return MN_OK;
+}
+
+mn_status mn_out_dir_still(mn_out_dir *d, bool *made_again) {
+  struct stat mine, there;
+  *made_again = false;
+  bool missing = stat(d->path, &there) != 0;
+  if (!missing && fstat(d->fd, &mine) == 0 && mine.st_dev == there.st_dev && mine.st_ino == there.st_ino) return MN_OK;
+  if (!missing)
+    return mn_fail(MN_ERR_IO,
+                   "%s is not the directory any more that this training began with: that was moved or removed, and another "
+                   "one has its place",
+                   d->path);
+  close_dir(d);
+  int made;
+  MN_TRY(mn_make_dirs_counted(d->path, &made));
+  *made_again = true;
+  return open_dir(d);
+}
+
+void mn_out_dir_close(mn_out_dir *d) {
+  if (!d) return;
+  close_dir(d);
+  char *checkpoints = d->path && !d->had_checkpoints ? mn_path_join(d->path, "checkpoints") : NULL;
+  if (checkpoints) rmdir(checkpoints); /* as far as it is empty */
+  if (d->path) mn_output_unmake_dirs(d->path, d->made);
+  free(checkpoints);
+  free(d->path);
+  free(d);
+}

@@ -1,0 +1,21 @@
+/* out_dir.h - the directory that a training leaves its result in: made, locked, and tried before any work; still the same one
+ * when something is saved; and as it was before when nothing was kept. */
+#ifndef MN_OUT_DIR_H
+#define MN_OUT_DIR_H
+
+#include "base/base.h"
+
+typedef struct mn_out_dir mn_out_dir;
+
+/* Makes the directory where it is missing, keeps other processes out of it, removes what killed ones left, and tries every
+ * file that a training writes there. `path` may be a link to a directory: that is the user's choice. */
+mn_status mn_out_dir_open(const char *path, mn_out_dir **out);
+/* Is there room for `bytes` more? */
+mn_status mn_out_dir_room(const mn_out_dir *d, uint64_t bytes);
+/* Is the directory at `path` still the one that was opened? One that was removed is made and locked again, and *made_again
+ * says so; when another one stands there, nothing is touched and MN_ERR_IO says what happened. */
+mn_status mn_out_dir_still(mn_out_dir *d, bool *made_again);
+/* Lets others in; takes the directories away that were made for this and hold nothing. NULL is fine. */
+void mn_out_dir_close(mn_out_dir *d);
+
+#endif
