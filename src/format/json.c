@@ -3,6 +3,7 @@
 #include "format/json.h"
 
 #include "base/file.h"
+#include "format/seal.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -131,21 +132,29 @@ mn_status mn_json_parse(mn_arena *arena, const char *file, const char *text, siz
   return status;
 }
 
-mn_status mn_json_read(mn_arena *arena, const char *path, const mn_value **out) {
+mn_status mn_json_read_sealed(mn_arena *arena, const char *path, const mn_value **out, bool *sealed) {
   char *text;
   size_t n;
+  const mn_value *root = NULL;
   *out = NULL;
   MN_TRY(mn_file_read(path, JSON_FILE_LIMIT, &text, &n));
-  mn_status status = mn_json_parse(arena, path, text, n, out);
+  mn_status status = mn_json_parse(arena, path, text, n, &root);
+  if (status == MN_OK) status = mn_unseal(arena, root, &root, sealed);
+  if (status == MN_OK) *out = root;
   free(text);
   return status;
 }
 
+mn_status mn_json_read(mn_arena *arena, const char *path, const mn_value **out) { return mn_json_read_sealed(arena, path, out, NULL); }
+
 mn_status mn_json_write(const char *path, const mn_value *v) {
   mn_text text = {0};
-  mn_status status = mn_value_to_json(v, 2, &text);
+  mn_arena *arena = mn_arena_new();
+  mn_status status = arena ? mn_seal(arena, v, &v) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_value_to_json(v, 2, &text);
   if (status == MN_OK) status = mn_file_write(path, text.data, text.len);
   mn_text_free(&text);
+  mn_arena_free(arena);
   return status;
 }
 

@@ -210,8 +210,8 @@ static mn_status read_meta(mn_st *st, json_t *value) {
 /* ---- checksums ---------------------------------------------------------------------------------------------------- */
 
 #define REWRITTEN                                                                                                                          \
-  "it is damaged, or another program wrote it anew and kept its metadata (then remove " MN_ST_SUMS " and " MN_ST_SELF                      \
-  " from it); copy or make the file again"
+  "the file is damaged; copy or make it again (when another program wrote it anew, remove " MN_ST_SUMS " and " MN_ST_SELF                  \
+  " from its metadata)"
 
 /* The header's own checksum, over its text with zeros in its place. */
 static mn_status check_header(const mn_st *st, const char *text, size_t n) {

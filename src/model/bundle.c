@@ -6,17 +6,26 @@
 #include <stdlib.h>
 
 static mn_status open_tokenizer(const char *dir, mn_bundle *b) {
-  char *path = mn_path_join(dir, "tokenizer.json");
-  if (!path) return MN_ERR_MEMORY;
+  char *path = mn_path_join(dir, "tokenizer.json"), *weights = mn_path_join(dir, "model.safetensors"), hash[33];
+  if (!path || !weights) {
+    free(path);
+    free(weights);
+    return MN_ERR_MEMORY;
+  }
   mn_status status = MN_OK;
   if (mn_file_exists(path)) {
     status = mn_tokenizer_load(path, &b->tokenizer);
+    if (status == MN_OK) {
+      mn_tokenizer_hash(b->tokenizer, hash);
+      status = mn_origin_check_tokenizer(&b->params->origin, weights, path, hash);
+    }
     long long have = status == MN_OK ? mn_tokenizer_vocab_size(b->tokenizer) : 0, room = b->model->config.vocab_size;
     if (have > room)
       status = mn_fail(MN_ERR_CONFIG, "%s has %lld tokens, but the model beside it has room for %lld: it belongs to another model", path,
                        have, room);
   }
   free(path);
+  free(weights);
   return status;
 }
 

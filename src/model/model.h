@@ -37,8 +37,8 @@ extern const mn_field mn_model_fields[], mn_block_fields[];
  * with file, line and key. Free with mn_model_free. */
 mn_status mn_model_parse(const mn_value *map, const char *where, int64_t vocab_size, mn_model **out);
 void mn_model_free(mn_model *m);
-/* config.json's content: reading it back gives the same model. */
-const mn_value *mn_model_to_value(mn_arena *arena, const mn_model *m);
+const mn_value *mn_model_to_value(mn_arena *arena, const mn_model *m);  /* reading it back gives the same model */
+const mn_value *mn_model_to_config(mn_arena *arena, const mn_model *m); /* config.json's content: {model: ...} */
 
 /* A block list alone, for wrapping: x [B,T,D] exact type -> [B,T,D]. */
 mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x);
@@ -52,6 +52,7 @@ mn_tensor *mn_model_loss(mn_scope *s, const mn_model *m, mn_tensor *tokens, mn_t
 /* ---- the parameters' memory: one tensor per name, on a backend, shared by all plans of a model ---- */
 #include "backend/backend.h"
 #include "graph/plan.h"
+#include "model/origin.h"
 
 typedef struct mn_params {
   mn_backend *backend;
@@ -61,6 +62,7 @@ typedef struct mn_params {
   mn_param_info *info;
   void **data;         /* each mn_shape_count(shape) elements of dtype */
   char (*digests)[33]; /* of an opened model, whose values do not change: content hashes, "" where not known yet; else NULL */
+  mn_origin origin;    /* written beside them; of an opened model, what its file says */
 } mn_params;
 
 /* Memory for all parameters of the model, or of whatever a scope has declared (one mixer, one block). What is in it is
@@ -85,6 +87,7 @@ mn_status mn_params_check_finite(const mn_params *p);
 mn_status mn_params_save(const mn_params *p, const char *path);
 mn_status mn_params_load(mn_params *p, const char *path);
 mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir); /* model.safetensors + config.json */
+/* The two must belong together where the weights say what they belong to; a tokenizer is the caller's to check (origin.h). */
 mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params);
 /* Of configuration, names, shapes and values, 32 hexadecimal digits: what a session file must match. */
 mn_status mn_model_fingerprint(const mn_model *m, const mn_params *p, char hex[33]);

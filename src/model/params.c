@@ -6,6 +6,7 @@
 #include "base/finite.h"
 #include "format/json.h"
 #include "format/safetensors.h"
+#include "format/seal.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -221,6 +222,7 @@ mn_status mn_params_save(const mn_params *p, const char *path) {
   mn_st_writer *w = mn_st_writer_new();
   const void **pairs = mn_alloc((size_t)(2 * p->n + 1) * sizeof *pairs);
   mn_status status = w && pairs ? mn_st_writer_meta(w, "format", "mneme") : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_origin_write(&p->origin, w);
   for (int i = 0; i < p->n && status == MN_OK; i++) {
     pairs[2 * i] = p->backend;
     pairs[2 * i + 1] = p->data[i];
@@ -280,9 +282,7 @@ static mn_status read_all(mn_params *p, const mn_st *st, const mn_st_tensor **fr
   return status;
 }
 
-mn_status mn_params_load(mn_params *p, const char *path) {
-  mn_st *st;
-  MN_TRY(mn_st_open(path, &st));
+static mn_status load(mn_params *p, const mn_st *st) {
   const mn_st_tensor **from = mn_calloc((size_t)p->n + 1, sizeof *from);
   const char **names = mn_calloc((size_t)p->n + 1, sizeof *names);
   mn_status status = from && names ? MN_OK : MN_ERR_MEMORY;
@@ -292,17 +292,30 @@ mn_status mn_params_load(mn_params *p, const char *path) {
   if (status == MN_OK) status = read_all(p, st, from); /* nothing is overwritten before all is known to fit */
   free(from);
   free(names);
+  return status;
+}
+
+mn_status mn_params_load(mn_params *p, const char *path) {
+  mn_st *st;
+  MN_TRY(mn_st_open(path, &st));
+  mn_status status = load(p, st);
   mn_st_close(st);
   return status;
 }
 
+const mn_value *mn_model_to_config(mn_arena *arena, const mn_model *m) {
+  const mn_value *model = mn_model_to_value(arena, m);
+  return model ? mn_value_map(arena, 1, (const char *const[]){"model"}, &model) : NULL;
+}
+
 mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir) {
   mn_arena *arena = mn_arena_new();
-  const mn_value *model = arena ? mn_model_to_value(arena, m) : NULL;
-  const mn_value *root = model ? mn_value_map(arena, 1, (const char *const[]){"model"}, &model) : NULL;
+  const mn_value *root = arena ? mn_model_to_config(arena, m) : NULL;
   char *config = mn_path_join(dir, "config.json"), *weights = mn_path_join(dir, "model.safetensors");
   mn_status status = root && config && weights ? mn_make_dirs(dir) : MN_ERR_MEMORY;
-  if (status == MN_OK) status = mn_params_save(p, weights);
+  mn_params with = *p;
+  if (status == MN_OK) status = mn_value_hash(root, with.origin.config);
+  if (status == MN_OK) status = mn_params_save(&with, weights);
   if (status == MN_OK) status = mn_json_write(config, root);
   free(config);
   free(weights);
@@ -331,18 +344,42 @@ static mn_status digest_of(const mn_params *p, int i, char hex[MN_HASH_HEX]) {
   return MN_OK;
 }
 
+static mn_status keep_origin(mn_params *p, const mn_st *st) {
+  mn_origin_read(st, &p->origin);
+  if (p->origin.run && !(p->origin.run = mn_arena_strdup(p->arena, p->origin.run))) return MN_ERR_MEMORY;
+  return MN_OK;
+}
+
+/* config.json's model, and nothing else. */
+static mn_status read_config(mn_arena *arena, const char *path, const mn_value **root, bool *sealed) {
+  MN_TRY(mn_json_read_sealed(arena, path, root, sealed));
+  if (!mn_value_get(*root, "model")) return mn_fail(MN_ERR_FORMAT, "%s: has no 'model'; is it a directory made by mneme train?", path);
+  for (size_t i = 0; i < (*root)->count; i++) {
+    const mn_entry *e = &(*root)->as.entries[i];
+    char shown[MN_PRINTABLE];
+    if (strcmp(e->key, "model") != 0)
+      return mn_fail(MN_ERR_FORMAT, "%s:%d: unknown key '%s'; it has a model and a checksum", path, e->line, mn_printable(e->key, shown));
+  }
+  return MN_OK;
+}
+
 mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params) {
   *model = NULL;
   *params = NULL;
   char *config = mn_path_join(dir, "config.json"), *weights = mn_path_join(dir, "model.safetensors");
   mn_arena *arena = mn_arena_new();
   const mn_value *root = NULL;
-  mn_status status = config && weights && arena ? mn_json_read(arena, config, &root) : MN_ERR_MEMORY;
-  if (status == MN_OK && !mn_value_get(root, "model"))
-    status = mn_fail(MN_ERR_FORMAT, "%s: has no 'model'; is it a directory made by mneme train?", config);
+  bool sealed;
+  mn_origin origin;
+  mn_st *st = NULL;
+  mn_status status = config && weights && arena ? read_config(arena, config, &root, &sealed) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_st_open(weights, &st);
+  if (status == MN_OK) mn_origin_read(st, &origin);
+  if (status == MN_OK) status = mn_origin_check_config(&origin, weights, config, root, sealed);
   if (status == MN_OK) status = mn_model_parse(mn_value_get(root, "model"), NULL, 0, model);
   if (status == MN_OK) status = mn_params_declare(*model, b, dtype, params);
-  if (status == MN_OK) status = mn_params_load(*params, weights);
+  if (status == MN_OK) status = load(*params, st);
+  if (status == MN_OK) status = keep_origin(*params, st);
   if (status == MN_OK) status = keep_digests(*params);
   if (status != MN_OK) {
     mn_params_free(*params);
@@ -350,6 +387,7 @@ mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_m
     *params = NULL;
     *model = NULL;
   }
+  mn_st_close(st);
   mn_arena_free(arena);
   free(config);
   free(weights);

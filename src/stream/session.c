@@ -326,6 +326,8 @@ mn_status mn_session_save(mn_session *s, const char *path) {
   if (status == MN_OK) status = mn_st_writer_meta(w, "format", "mneme session 1");
   if (status == MN_OK) status = mn_st_writer_meta(w, "model", s->fingerprint);
   if (status == MN_OK) status = mn_st_writer_meta(w, "position", number);
+  const char *tokenizer = s->params->origin.tokenizer;
+  if (status == MN_OK && *tokenizer) status = mn_st_writer_meta(w, "tokenizer", tokenizer);
   if (status == MN_OK) status = mn_st_writer_meta(w, "digest", hex);
   if (status == MN_OK) status = mn_st_writer_save(w, path);
   mn_st_writer_free(w);
@@ -341,6 +343,9 @@ static mn_status check_file(mn_session *s, const mn_st *st, const char *path) {
   if (!model || strcmp(model, s->fingerprint) != 0)
     return mn_fail(MN_ERR_CONFIG, "%s was saved with another model (fingerprint %s; this model is %s)", path, model ? model : "missing",
                    s->fingerprint);
+  const char *was = mn_st_meta(st, "tokenizer"), *is = s->params->origin.tokenizer;
+  if (was && *is && strcmp(was, is) != 0)
+    return mn_fail(MN_ERR_CONFIG, "%s was saved with another tokenizer (%s; this model's is %s)", path, was, is);
   for (int i = 0; i < mn_st_count(st); i++) {
     int k = 0;
     while (k < s->n_states && strcmp(s->info[k].name, mn_st_at(st, i)->name) != 0) k++;

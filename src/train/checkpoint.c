@@ -105,9 +105,11 @@ static mn_status save_one(void *ctx, const char *name, mn_dtype dtype, const mn_
   return mn_st_writer_add_source(x->w, name, dtype, shape, read_piece, &x->pieces[x->n++]);
 }
 
-static mn_status save_optimizer(const mn_train_state *s, const char *path) {
+static mn_status save_optimizer(const mn_train_state *s, const char *path, const char *weights) {
   saving x = {s->params->backend, mn_st_writer_new(), mn_calloc((size_t)(2 * s->params->n + s->carried->n) + 1, sizeof *x.pieces), 0};
   mn_status status = x.w && x.pieces ? mn_st_writer_meta(x.w, "format", "mneme") : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_origin_write(&s->params->origin, x.w);
+  if (status == MN_OK) status = mn_st_writer_meta(x.w, "weights", weights);
   if (status == MN_OK) status = for_each(s, save_one, &x);
   if (status == MN_OK) status = mn_st_writer_save(x.w, path);
   mn_st_writer_free(x.w);
@@ -149,7 +151,8 @@ static mn_status load_optimizer(mn_train_state *s, const char *path) {
 typedef struct trainer_file {
   int64_t step, tokens;
   double first_loss, mean_loss;
-  const char *data;
+  const char *data, *tokenizer;    /* hashes */
+  const char *weights, *optimizer; /* mn_st_checksum of the two files beside it; NULL: written before files had checksums */
   const mn_value *recipe;
 } trainer_file;
 #define S trainer_file
@@ -158,13 +161,25 @@ static const mn_field trainer_fields[] = {MN_FIELD_INT_REQUIRED(S, step, 0, INT6
                                           MN_FIELD_FLOAT(S, first_loss, 0, -DBL_MAX, DBL_MAX, "loss of the first step"),
                                           MN_FIELD_FLOAT(S, mean_loss, 0, -DBL_MAX, DBL_MAX, "running mean of the loss"),
                                           MN_FIELD_STRING_REQUIRED(S, data, "hash of the corpus"),
+                                          MN_FIELD_STRING(S, tokenizer, NULL, "hash of the tokenizer"),
+                                          MN_FIELD_STRING(S, weights, NULL, "checksum of model.safetensors"),
+                                          MN_FIELD_STRING(S, optimizer, NULL, "checksum of optimizer.safetensors"),
                                           MN_FIELD_VALUE(S, recipe, "the effective recipe"),
                                           MN_FIELD_END};
 #undef S
 
-static mn_status save_trainer(const mn_train_state *s, const char *path) {
+static mn_status save_trainer(const mn_train_state *s, const char *path, const char *weights, const char *optimizer) {
   mn_arena *arena = mn_arena_new();
-  trainer_file f = {s->step, s->tokens, s->first_loss, s->mean_loss, s->data_hash, s->recipe};
+  const char *tokenizer = s->params->origin.tokenizer;
+  trainer_file f = {.step = s->step,
+                    .tokens = s->tokens,
+                    .first_loss = s->first_loss,
+                    .mean_loss = s->mean_loss,
+                    .data = s->data_hash,
+                    .tokenizer = *tokenizer ? tokenizer : NULL,
+                    .weights = weights,
+                    .optimizer = optimizer,
+                    .recipe = s->recipe};
   const mn_value *v = arena ? mn_config_to_value(arena, &(mn_config_part){trainer_fields, &f}, 1) : NULL;
   mn_status status = v ? mn_json_write(path, v) : MN_ERR_MEMORY;
   mn_arena_free(arena);
@@ -173,13 +188,34 @@ static mn_status save_trainer(const mn_train_state *s, const char *path) {
 
 static const char *shown(const mn_value *v, char buf[MN_PLACE]) { return v && v->kind != MN_NULL ? mn_value_show(v, buf) : "not given"; }
 
-static mn_status load_trainer(mn_train_state *s, int64_t step, const char *path) {
+/* The checksum of a safetensors file: of its header, which covers the rest. */
+static mn_status checksum_of(const char *path, char hex[33]) {
+  mn_st *st;
+  MN_TRY(mn_st_open(path, &st));
+  const char *sum = mn_st_checksum(st);
+  snprintf(hex, 33, "%s", sum ? sum : "");
+  mn_st_close(st);
+  return MN_OK;
+}
+
+/* The files of a checkpoint are of one moment. */
+static mn_status need_same(const char *path, const char *expected, const char *trainer) {
+  char hex[33];
+  if (!expected) return MN_OK;
+  MN_TRY(checksum_of(path, hex));
+  if (!strcmp(hex, expected)) return MN_OK;
+  return mn_fail(MN_ERR_FORMAT, "%s is not the file that was saved with %s: it is of another step or another run", path, trainer);
+}
+
+static mn_status load_trainer(mn_train_state *s, int64_t step, const char *path, const char *model, const char *optimizer) {
   mn_arena *arena = mn_arena_new();
   const mn_value *root = NULL, *was, *is;
   trainer_file f;
   mn_status status = arena ? mn_json_read(arena, path, &root) : MN_ERR_MEMORY;
   if (status == MN_OK && mn_config_read(arena, root, NULL, trainer_fields, &f) != MN_OK) status = MN_ERR_FORMAT;
   if (status == MN_OK && (f.step != step || !f.recipe)) status = mn_fail(MN_ERR_FORMAT, "%s: is not of step %lld", path, (long long)step);
+  if (status == MN_OK) status = need_same(model, f.weights, path);
+  if (status == MN_OK) status = need_same(optimizer, f.optimizer, path);
   if (status == MN_OK) {
     char a[MN_PLACE], b[MN_PLACE];
     const char *key = mn_recipe_difference(arena, f.recipe, s->recipe, &was, &is);
@@ -187,6 +223,9 @@ static mn_status load_trainer(mn_train_state *s, int64_t step, const char *path)
       status = mn_fail(MN_ERR_CONFIG,
                        "the recipe is not the one this run began with: %s was %s and is %s now; put it back, or train into another --out",
                        key, shown(was, a), shown(is, b));
+    else if (f.tokenizer && strcmp(f.tokenizer, s->params->origin.tokenizer) != 0)
+      status = mn_fail(MN_ERR_CONFIG, "the tokenizer is not the one this run began with: tokenizer.json is damaged or was replaced; put it "
+                                      "back, or remove it and it is made again from the recipe");
     else if (strcmp(f.data, s->data_hash) != 0)
       status = mn_fail(MN_ERR_CONFIG, "the data is not what this run began with: a file of data.files has changed; put it back, or "
                                       "train into another --out");
@@ -209,9 +248,13 @@ static mn_status write_all(const mn_train_state *s, const char *dir) {
   if (status == MN_OK) status = join(dir, "optimizer.safetensors", &optimizer);
   if (status == MN_OK) status = join(dir, "trainer.json", &trainer);
   if (status == MN_OK) status = mn_make_dirs(dir);
+  char weights_sum[33], optimizer_sum[33];
+  s->params->origin.step = s->step;
   if (status == MN_OK) status = mn_params_save(s->params, model);
-  if (status == MN_OK) status = save_optimizer(s, optimizer);
-  if (status == MN_OK) status = save_trainer(s, trainer);
+  if (status == MN_OK) status = checksum_of(model, weights_sum);
+  if (status == MN_OK) status = save_optimizer(s, optimizer, weights_sum);
+  if (status == MN_OK) status = checksum_of(optimizer, optimizer_sum);
+  if (status == MN_OK) status = save_trainer(s, trainer, weights_sum, optimizer_sum);
   if (status == MN_OK) status = sync_dir(dir);
   free(model);
   free(optimizer);
@@ -368,7 +411,7 @@ mn_status mn_checkpoint_load(const char *out_dir, int64_t step, mn_train_state *
   mn_status status = dir ? join(dir, "model.safetensors", &model) : MN_ERR_MEMORY;
   if (status == MN_OK) status = join(dir, "optimizer.safetensors", &optimizer);
   if (status == MN_OK) status = join(dir, "trainer.json", &trainer);
-  if (status == MN_OK) status = load_trainer(s, step, trainer);
+  if (status == MN_OK) status = load_trainer(s, step, trainer, model, optimizer);
   if (status == MN_OK) status = mn_params_load(s->params, model);
   if (status == MN_OK) status = load_optimizer(s, optimizer);
   free(dir);

@@ -64,13 +64,12 @@ static mn_status look_for_run(const loop *l, bool *exists) {
 /* What describes the model beside its weights. A run that goes on keeps the tokenizer it began with. */
 static mn_status write_description(const loop *l, bool goes_on) {
   mn_arena *arena = mn_arena_new();
-  const mn_value *model = arena ? mn_model_to_value(arena, l->t->model) : NULL;
-  const mn_value *root = model ? mn_value_map(arena, 1, (const char *const[]){"model"}, &model) : NULL;
+  const mn_value *root = arena ? mn_model_to_config(arena, l->t->model) : NULL;
   char *config = mn_path_join(l->o->out_dir, "config.json"), *recipe = mn_path_join(l->o->out_dir, "recipe.json");
   char *tokenizer = mn_path_join(l->o->out_dir, "tokenizer.json");
   mn_status status = root && config && recipe && tokenizer ? mn_json_write(config, root) : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_json_write(recipe, l->t->state.recipe);
-  if (status == MN_OK && l->t->tok && !goes_on) status = mn_tokenizer_save(l->t->tok, tokenizer);
+  if (status == MN_OK && l->t->tok && (!goes_on || !mn_file_exists(tokenizer))) status = mn_tokenizer_save(l->t->tok, tokenizer);
   free(config);
   free(recipe);
   free(tokenizer);

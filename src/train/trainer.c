@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "format/seal.h"
 #include "train/trainer_internal.h"
 
 /* ---- building ---- */
@@ -170,6 +171,19 @@ static mn_status check_memory(const mn_model *m) {
   return status;
 }
 
+/* What is written beside the weights. */
+static mn_status say_origin(mn_trainer *t) {
+  mn_origin *o = &t->params->origin;
+  const mn_value *config = mn_model_to_config(t->arena, t->model);
+  if (!config) return MN_ERR_MEMORY;
+  MN_TRY(mn_value_hash(config, o->config));
+  MN_TRY(mn_value_hash(t->state.recipe, o->recipe));
+  if (t->tok) mn_tokenizer_hash(t->tok, o->tokenizer);
+  memcpy(o->data, t->state.data_hash, sizeof o->data);
+  o->run = t->recipe->name;
+  return MN_OK;
+}
+
 static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx) {
   const mn_recipe *r = t->recipe;
   const mn_train_config *c = &r->train;
@@ -198,7 +212,7 @@ static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokeni
   t->state = (mn_train_state){.params = t->params, .optimizer = t->optimizer, .carried = &t->carried};
   t->state.recipe = mn_recipe_to_value(t->arena, r, t->model);
   mn_corpus_hash(t->corpus, t->state.data_hash);
-  return t->state.recipe ? MN_OK : MN_ERR_MEMORY;
+  return t->state.recipe ? say_origin(t) : MN_ERR_MEMORY;
 }
 
 mn_status mn_trainer_new(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx,
@@ -320,7 +334,10 @@ mn_status mn_trainer_validate(mn_trainer *t, const volatile sig_atomic_t *stop, 
 int64_t mn_trainer_steps_done(const mn_trainer *t) { return t->state.step; }
 int64_t mn_trainer_tokens(const mn_trainer *t) { return t->state.tokens; }
 const mn_model *mn_trainer_model(const mn_trainer *t) { return t->model; }
-mn_params *mn_trainer_params(mn_trainer *t) { return t->params; }
+mn_params *mn_trainer_params(mn_trainer *t) {
+  t->params->origin.step = t->state.step;
+  return t->params;
+}
 const mn_tokenizer *mn_trainer_tokenizer(const mn_trainer *t) { return t->tok; }
 const mn_plan *mn_trainer_plan(const mn_trainer *t) { return t->plan; }
 const mn_corpus *mn_trainer_corpus(const mn_trainer *t) { return t->corpus; }

@@ -1,0 +1,178 @@
+/* Damage and mix-ups: whatever happens to a file that a training wrote, reading it gives what was written, falls back to an
+ * older whole, or says which file it is; never another result. */
+#include <signal.h>
+
+#include "model/bundle.h"
+#include "train/checkpoint.h"
+#include "train_helpers.h"
+
+static int64_t stop_at = -1;
+static volatile sig_atomic_t stop;
+
+static void on_event(void *ctx, const mn_train_event *e) {
+  (void)ctx;
+  if (e->kind == MN_EVENT_STEP && e->step == stop_at) stop = 1;
+}
+
+static mn_status train_into(const char *out, bool resume) {
+  mn_recipe *r = RECIPE("train.steps=8", "train.checkpoint_every=2", "train.keep_last=2", "train.validate_every=0");
+  mn_train_options o = {.out_dir = out, .resume = resume, .threads = 1, .db_path = "", .stop = &stop, .event = on_event};
+  mn_train_result unused;
+  stop = 0;
+  mn_status status = mn_train(r, &o, &unused);
+  mn_recipe_free(r);
+  return status;
+}
+
+static const char *inside(const char *dir, const char *name) {
+  static char path[8][1300];
+  static int turn;
+  char *p = path[turn++ % 8];
+  snprintf(p, sizeof path[0], "%s/%s", test_path(dir), name);
+  return p;
+}
+
+typedef struct bytes {
+  char *data;
+  size_t n;
+} bytes;
+
+static bytes slurp(const char *path) {
+  bytes b = {0};
+  CHECK_OK(mn_file_read(path, 1 << 24, &b.data, &b.n));
+  return b;
+}
+
+static void put(const char *path, bytes b) { CHECK_OK(mn_file_write(path, b.data, b.n)); }
+
+static void copy(const char *from, const char *to) { CHECK_OK(mn_file_copy(from, to)); }
+
+/* A run of its own that stands at step 6, with checkpoints of steps 4 and 6; fresh each time. */
+static void stopped_run(const char *name) {
+  char command[1400];
+  snprintf(command, sizeof command, "rm -rf '%s' && cp -r '%s' '%s'", test_path(name), test_path("stopped"), test_path(name));
+  CHECK(system(command) == 0, "a copy of the run");
+}
+
+static char straight[33];
+
+static void two_runs(void) {
+  CHECK_OK(train_into(test_path("straight"), false));
+  CHECK_OK(mn_file_hash(inside("straight", "model.safetensors"), straight));
+  stop_at = 6;
+  CHECK(train_into(test_path("stopped"), false) == MN_ERR_CANCELLED, "interrupted");
+  stop_at = -1;
+}
+
+/* Resumes what lies in `dir`: 1 it ended with the same bits, 0 it refused, -1 with other bits. */
+static int resumed(const char *dir) {
+  char hex[33];
+  if (train_into(test_path(dir), true) != MN_OK) return 0;
+  CHECK_OK(mn_file_hash(inside(dir, "model.safetensors"), hex));
+  return strcmp(hex, straight) ? -1 : 1;
+}
+
+static void resume_never_gives_other_bits(void) {
+  static const char *const names[] = {"checkpoints/step-6/model.safetensors",
+                                      "checkpoints/step-6/optimizer.safetensors",
+                                      "checkpoints/step-6/trainer.json",
+                                      "tokenizer.json",
+                                      "config.json",
+                                      "recipe.json",
+                                      "model.safetensors"};
+  for (int f = 0; f < 7; f++) {
+    bool weights = f == 0 || f == 1;
+    int flips = weights ? 6 : 3, same = 0, refused = 0;
+    for (int k = 0; k < flips + 2; k++) {
+      stopped_run("mutated");
+      bytes b = slurp(inside("mutated", names[f]));
+      uint64_t draw = mn_splitmix64((uint64_t)(100 * f + k));
+      size_t at = weights && k % 2 ? b.n - 1 - draw % (b.n / 2) : draw % b.n; /* anywhere; every other one surely in the payload */
+      if (k < flips) b.data[at] ^= (char)(1 << (draw >> 32) % 8);
+      else if (k == flips) b.n = at;
+      else memset(b.data + at, 0, b.n - at < 64 ? b.n - at : 64);
+      put(inside("mutated", names[f]), b);
+      int how = resumed("mutated");
+      CHECK(how >= 0, "%s, mutation %d at byte %zu: resumes to other bits", names[f], k, at);
+      same += how == 1;
+      refused += how == 0;
+      free(b.data);
+    }
+    if (f < 3) CHECK(refused == 0, "%s: the checkpoint before it is taken: %d refused (%s)", names[f], refused, mn_message());
+    CHECK(same + refused == flips + 2, "%s: %d the same, %d refused", names[f], same, refused);
+  }
+}
+
+static void files_of_two_checkpoints_do_not_mix(void) {
+  static const char *const names[] = {"model.safetensors", "optimizer.safetensors", "trainer.json"};
+  for (int f = 0; f < 3; f++) { /* whole and sound, but of step 4 */
+    char from[100], to[100];
+    snprintf(from, sizeof from, "checkpoints/step-4/%s", names[f]);
+    snprintf(to, sizeof to, "checkpoints/step-6/%s", names[f]);
+    stopped_run("mixed");
+    copy(inside("mixed", from), inside("mixed", to));
+    CHECK(resumed("mixed") == 1, "%s of another step: from the checkpoint before it, to the same bits", names[f]);
+    stopped_run("mixed");
+    copy(inside("mixed", from), inside("mixed", to));
+    CHECK(remove(inside("mixed", "checkpoints/step-4/trainer.json")) == 0, "the older one is none any more");
+    CHECK(train_into(test_path("mixed"), true) != MN_OK && strstr(mn_message(), "no checkpoint can be read"), "%s", mn_message());
+  }
+}
+
+static mn_status open_model(const char *dir) {
+  mn_bundle b;
+  mn_status status = mn_bundle_open(test_path(dir), 1, &b);
+  mn_bundle_close(&b);
+  return status;
+}
+
+static bytes replaced(bytes b, const char *from, const char *to) {
+  char *at = strstr(b.data, from);
+  CHECK(at && strlen(from) == strlen(to), "'%s' is in the file", from);
+  if (at) memcpy(at, to, strlen(to));
+  return b;
+}
+
+/* What lies together belongs together. */
+static void a_model_has_its_own_description(void) {
+  CHECK_OK(open_model("straight"));
+  stopped_run("described");
+  bytes config = replaced(slurp(inside("described", "config.json")), "\"rope_theta\": 1e+04", "\"rope_theta\": 2e+04");
+  put(inside("described", "config.json"), config);
+  CHECK(open_model("described") == MN_ERR_FORMAT && strstr(mn_message(), "config.json") && strstr(mn_message(), "checksum"), "%s",
+        mn_message());
+  /* the line with the checksum goes: an edit by hand, which is used and said */
+  char *line = strstr(config.data, ",\n  \"checksum\"");
+  CHECK(line != NULL, "the last member");
+  if (line) config.n = (size_t)(line - config.data), memcpy(line, "\n}\n", 3), config.n += 3;
+  put(inside("described", "config.json"), config);
+  free(config.data);
+  CHECK_OK(open_model("described"));
+
+  mn_recipe *r = RECIPE("train.steps=1", "model.block.hidden=96", "train.validate_every=0");
+  mn_train_options o = {.out_dir = test_path("other"), .threads = 1, .db_path = ""};
+  mn_train_result unused;
+  CHECK_OK(mn_train(r, &o, &unused));
+  mn_recipe_free(r);
+  copy(inside("other", "config.json"), inside("described", "config.json"));
+  CHECK(open_model("described") == MN_ERR_CONFIG && strstr(mn_message(), "config.json") && strstr(mn_message(), "model.safetensors"), "%s",
+        mn_message());
+  copy(inside("straight", "config.json"), inside("described", "config.json"));
+  CHECK_OK(open_model("described"));
+  bytes tokenizer = slurp(inside("described", "tokenizer.json"));
+  tokenizer.data[tokenizer.n - 1] = ' ';
+  put(inside("described", "tokenizer.json"), tokenizer);
+  free(tokenizer.data);
+  CHECK(open_model("described") == MN_ERR_CONFIG && strstr(mn_message(), "tokenizer.json"), "%s", mn_message());
+}
+
+int main(void) {
+  setenv("MNEME_LOG", "error", 1);
+  test_setup("damage");
+  RUN(two_runs);
+  RUN(resume_never_gives_other_bits);
+  RUN(files_of_two_checkpoints_do_not_mix);
+  RUN(a_model_has_its_own_description);
+  test_cleanup();
+  return test_end();
+}
