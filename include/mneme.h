@@ -68,7 +68,7 @@ mn_status mn_lm_decode(const mn_lm *lm, const int32_t *tokens, size_t n, char **
 typedef struct mn_stream mn_stream;
 
 /* A fresh stream. Settings: batch=N (parallel streams, 1), segment=N (most tokens computed at once, 256; does not change
- * results), precision=f32|bf16. */
+ * results), precision=f32|bf16, forget=true|false (below). */
 mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream **out);
 void mn_stream_free(mn_stream *s);
 mn_status mn_stream_fork(const mn_stream *s, mn_stream **out); /* an independent copy of what it remembers */
@@ -80,6 +80,10 @@ mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const f
 /* Feeds n tokens and gives nll [batch, n]: -log p(targets[t] | all tokens up to tokens[t]), in nats; 0 where a target is
  * negative. The perplexity of a text is exp of the mean, with targets[t] = tokens[t + 1]. */
 mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll);
+/* Attention without a window keeps max_context tokens, and the tokens of a stream are held to that: feeding, scoring or
+ * generating beyond mn_stream_limit is MN_ERR_CONFIG before any token of the call is fed. With forget=true such a stream goes
+ * on, and the oldest tokens are forgotten, as a window would forget them. 0: nothing ends. */
+int64_t mn_stream_limit(const mn_stream *s);
 int64_t mn_stream_position(const mn_stream *s);   /* tokens fed so far, per stream of the batch */
 size_t mn_stream_state_bytes(const mn_stream *s); /* all that is needed to go on                */
 
@@ -97,7 +101,7 @@ mn_status mn_stream_tensor(const mn_stream *s, int i, const char **name, const c
  * the model has no tokenizer). Borrowed. false stops. */
 typedef bool (*mn_token_fn)(void *ctx, int32_t token, const char *text, size_t bytes);
 /* Feeds a prompt of n >= 1 tokens, then draws and feeds at most max_tokens. Ends at the document's end, after max_tokens, or
- * when on_token says so (all MN_OK). The stream must have batch 1. Settings: temperature, top_k, top_p, min_p,
+ * when on_token says so (all MN_OK). A limit that n + max_tokens would pass is MN_ERR_CONFIG. The stream must have batch 1. Settings: temperature, top_k, top_p, min_p,
  * repetition_penalty, repetition_window, seed; the same seed gives the same tokens. */
 mn_status mn_stream_generate(mn_stream *s, const int32_t *prompt, int64_t n, int64_t max_tokens, const char *const *settings,
                              mn_token_fn on_token, void *ctx);

@@ -100,6 +100,7 @@ typedef struct mc_mixer {
   mn_backend *backend;
   bool bf16;        /* with MN_F32: products in bf16 */
   double step;      /* of gradient checks; 0: 1e-3 */
+  bool forget;      /* streams may outgrow the mixer's limit */
   int64_t multiple; /* promised to carried builds: positions are multiples of it; 0: any */
   mc_bag params;    /* change them freely, then mc_drop() */
   int n_plans;
@@ -140,8 +141,10 @@ static inline void mc_close(mc_mixer *m) {
 }
 
 static inline mn_scope *mc_scope(mc_mixer *m, mn_graph *g, bool carried) {
-  return mn_scope_new(
-      g, (mn_build){.param = m->type, .compute = m->bf16 ? MN_BF16 : m->type, .carried = carried, .position_multiple = m->multiple}, m->B);
+  mn_build build = {.param = m->type, .compute = m->bf16 ? MN_BF16 : m->type, .carried = carried};
+  build.position_multiple = m->multiple;
+  build.forget = m->forget;
+  return mn_scope_new(g, build, m->B);
 }
 
 /* Values that leave nothing special: matrices N(0, 1/in), vectors their constant + 0.3 N(0,1). */
@@ -203,6 +206,7 @@ static inline int mc_forward(mc_mixer *m, int64_t T, const double *x, double *y,
   void *mem[MC_MAX] = {NULL}, *x_mem = mc_pack(x, m->type, n);
   mn_plan *plan = NULL;
   out[0] = mn_cast(g, mn_mixer_apply(s, &m->mixer, in), m->type);
+  mn_scope_advance(s, T);
   int n_params = mn_scope_params(s, &info, &param), n_out = 1, n_wrt = 0, n_reports = 0;
   int ok = mn_graph_status(g) == MN_OK;
   if (ok && dy && grads) {

@@ -21,23 +21,26 @@ static void golden_vectors(void) {
 
 static void a_stream_cut_anywhere_is_the_stream(void) { mc_cut_anywhere(FORMS, forms); }
 
-/* Full attention whose stream outgrows max_context is sliding-window attention from there on. */
+/* Full attention whose stream outgrows max_context, where that is allowed, is sliding-window attention from there on. */
 static void a_full_cache_forgets_the_oldest(void) {
-  mc_mixer full, window;
+  mc_mixer full, window, large;
   enum { T = 40, D = 8 };
   double *x = mc_normal(T * D, 1, 3), a[T * D], b[T * D], no_window[T * D];
   mc_bag state = {0};
   if (mc_open(&full, "{\"type\": \"attention\", \"heads\": 2, \"max_context\": 8}", D, 1, MN_F64, mn_backend_ref()) &&
       mc_open(&window, "{\"type\": \"attention\", \"heads\": 2, \"window\": 8}", D, 1, MN_F64, mn_backend_ref()) &&
-      mc_random_params(&full, 4) && mc_random_params(&window, 4)) {
+      mc_open(&large, "{\"type\": \"attention\", \"heads\": 2}", D, 1, MN_F64, mn_backend_ref()) && mc_random_params(&full, 4) &&
+      mc_random_params(&window, 4) && mc_random_params(&large, 4)) {
+    full.forget = true;
     CHECK(mc_pieces(&full, T, x, 3, (int64_t[]){5, 6, 30}, a, &state), "stream");
     CHECK(mc_forward(&window, T, x, b, NULL, NULL, NULL), "window");
-    CHECK(mc_forward(&full, T, x, no_window, NULL, NULL, NULL), "full");
+    CHECK(mc_forward(&large, T, x, no_window, NULL, NULL, NULL), "full");
     CHECK(mc_difference(a, b, T * D) < 1e-12, "%g", mc_difference(a, b, T * D));
     CHECK(mc_difference(a, no_window, 8 * D) < 1e-12, "before the cache is full nothing is forgotten");
     CHECK(mc_difference(a + 8 * D, no_window + 8 * D, (T - 8) * D) > 1e-3, "afterwards something is");
   }
   mc_close(&full);
+  mc_close(&large);
   mc_close(&window);
   mc_bag_free(&state);
   free(x);

@@ -164,7 +164,7 @@ static void a_model_answers_as_its_session_does(void) {
   mn_generator *g = NULL;
   if (!set_up(&f, small)) return;
   CHECK_OK(mn_tokenizer_bytes(NULL, 0, &tok));
-  CHECK_OK(mn_generator_new(f.model, f.params, tok, 32, MN_F32, &g));
+  CHECK_OK(mn_generator_new(f.model, f.params, tok, 32, MN_F32, false, &g));
   mn_responder who = mn_generator_responder(g);
   mn_task_text sample = {.prompt = "The pass key is 4711. What is it? What is it? What is it?"};
   mn_text twice[2] = {{0}};

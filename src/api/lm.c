@@ -81,11 +81,14 @@ mn_status mn_lm_decode(const mn_lm *lm, const int32_t *tokens, size_t n, char **
 typedef struct stream_settings {
   int64_t batch, segment;
   int precision;
+  bool forget;
 } stream_settings;
 static const char *const precisions[] = {"f32", "bf16", NULL};
 static const mn_field stream_fields[] = {MN_FIELD_INT(stream_settings, batch, 1, 1, 1 << 20, "parallel streams"),
                                          MN_FIELD_INT(stream_settings, segment, 256, 1, 1 << 20, "most tokens computed at once"),
-                                         MN_FIELD_ENUM(stream_settings, precision, precisions, 0, "of the computation"), MN_FIELD_END};
+                                         MN_FIELD_ENUM(stream_settings, precision, precisions, 0, "of the computation"),
+                                         MN_FIELD_BOOL(stream_settings, forget, false, "past max_context forget the oldest tokens"),
+                                         MN_FIELD_END};
 
 mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream **out) {
   if (!out || !lm) return mn_fail(MN_ERR_ARG, "mn_stream_new: lm and out must not be NULL");
@@ -96,7 +99,7 @@ mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream 
   if (!s) return MN_ERR_MEMORY;
   s->lm = lm;
   s->batch = c.batch;
-  mn_session_config config = {.batch = c.batch, .prefill = c.segment, .compute = c.precision ? MN_BF16 : MN_F32};
+  mn_session_config config = {.batch = c.batch, .prefill = c.segment, .compute = c.precision ? MN_BF16 : MN_F32, .forget = c.forget};
   mn_status status = mn_session_new(lm->bundle.model, lm->bundle.params, &config, &s->session);
   if (status != MN_OK) mn_stream_free(s);
   else *out = s;
@@ -134,6 +137,10 @@ mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *ta
   return mn_session_score(s->session, tokens, targets, n, nll);
 }
 
+int64_t mn_stream_limit(const mn_stream *s) {
+  int64_t tokens = mn_session_limit(s->session).tokens;
+  return tokens == MN_LIMIT_NONE ? 0 : tokens;
+}
 int64_t mn_stream_position(const mn_stream *s) { return mn_session_position(s->session); }
 size_t mn_stream_state_bytes(const mn_stream *s) { return mn_session_state_bytes(s->session); }
 
@@ -164,6 +171,8 @@ static mn_status generate(mn_stream *s, mn_sampler *sampler, const int32_t *prom
   mn_decoder decoder = {.tok = tok, .skip_special = true};
   const float *logits;
   int32_t end = mn_lm_end_token(s->lm);
+  if (max_tokens < 0) return mn_fail(MN_ERR_ARG, "mn_stream_generate: max_tokens is %lld", (long long)max_tokens);
+  MN_TRY(mn_session_fits_at_most(s->session, n <= INT64_MAX - max_tokens ? n + max_tokens : INT64_MAX));
   MN_TRY(mn_session_feed(s->session, prompt, n, &logits));
   for (int64_t i = 0; i < n; i++) mn_sampler_note(sampler, prompt[i]);
   for (int64_t i = 0; i < max_tokens; i++) {

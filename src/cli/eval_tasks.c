@@ -166,13 +166,15 @@ mn_status mn_eval_view_text(const mn_eval_view *v, const char *name, const mn_va
   MN_TRY(mn_bundle_need_tokenizer(v->bundle, mn_cli_get(v->cli, "model")));
   MN_TRY(grid_options(v, &c));
   MN_TRY(with_seed(v, &settings));
-  MN_TRY(mn_generator_new(v->bundle->model, v->bundle->params, v->bundle->tokenizer, v->prefill, v->compute, &generator));
+  MN_TRY(mn_generator_new(v->bundle->model, v->bundle->params, v->bundle->tokenizer, v->prefill, v->compute, v->forget, &generator));
   mn_responder who = mn_generator_responder(generator);
   mn_progress *progress =
       mn_progress_new(v->cli, name, "examples", c.each.examples * (c.n_values ? c.n_values : 1) * (c.depths > 1 ? c.depths : 1));
   c.each.progress_ctx = progress;
   mn_status status = mn_eval_grid(name, settings, &who, &c, &grid);
   mn_progress_free(progress);
+  if (mn_generator_forgot(generator))
+    mn_cli_note(v->cli, "some prompts were longer than the model holds: their oldest tokens were forgotten");
   if (status == MN_OK) status = v->cli->json ? text_lines(v, name, &grid, mn_generator_state_bytes(generator)) : show_grid(v, name, &grid);
   mn_heatmap map = status == MN_OK ? mn_grid_heatmap(&grid, name) : (mn_heatmap){0};
   const char *path;
@@ -208,6 +210,7 @@ mn_status mn_eval_view_parity(const mn_eval_view *v, const char *name, const mn_
                              .seed = v->cli->seed,
                              .scratch = scratch(v),
                              .compute = v->compute,
+                             .forget = v->forget,
                              .stop = mn_cli_stop_flag(),
                              .progress = count_done};
   MN_TRY(c.scratch ? with_seed(v, &settings) : MN_ERR_MEMORY);
@@ -369,6 +372,7 @@ mn_status mn_eval_view_needles(const mn_eval_view *v, const mn_value *settings) 
   mn_needle_eval e;
   mn_needle_eval_run run = {.segment = v->prefill,
                             .compute = v->compute,
+                            .forget = v->forget,
                             .restart = mn_cli_given(v->cli, "restart-at"),
                             .scratch = scratch(v),
                             .stop = mn_cli_stop_flag(),

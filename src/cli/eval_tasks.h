@@ -11,6 +11,7 @@ typedef struct mn_eval_view {
   mn_arena *arena;
   const mn_bundle *bundle;
   mn_dtype compute;
+  bool forget;               /* --forget */
   int64_t prefill, examples; /* examples 0: the task's usual number */
 } mn_eval_view;
 

@@ -16,6 +16,7 @@ static const mn_option options[] = {
     {"dtype", "TYPE", "f32", "f32, f64 (the reference backend) or bf16 (products in bf16)", 0},
     {"state-in", "FILE", NULL, "the state to start from, by name; absent: a fresh stream", 0},
     {"state-out", "FILE", NULL, "where the state after the last token goes", MN_OPTION_OUTPUT},
+    {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},
     {"params-out", "FILE", NULL, "writes the parameters that were used", MN_OPTION_OUTPUT},
     {0}};
 static const char *const examples[] = {
@@ -75,6 +76,7 @@ static mn_status prepare(work *w) {
   MN_TRY(mn_cli_choice(w->cli, "dtype", types, &type));
   w->build = (mn_build){.param = type == 1 ? MN_F64 : MN_F32, .compute = (mn_dtype[]){MN_F32, MN_F64, MN_BF16}[type]};
   w->build.carried = mn_cli_get(w->cli, "state-in") || mn_cli_get(w->cli, "state-out");
+  w->build.forget = mn_cli_given(w->cli, "forget");
   MN_TRY(mn_cli_only(w->cli, !mn_cli_given(w->cli, "params"), "drawn parameters, and --params gives them", "seed"));
   MN_TRY(mn_cli_unit(w->cli, w->arena, 0, &w->unit));
   if (type == 1) w->backend = mn_backend_ref();
@@ -100,6 +102,16 @@ static mn_status prepare(work *w) {
   return path ? mn_st_open(path, &w->state_in) : MN_OK;
 }
 
+/* Every stream must have room for the T tokens to come. */
+static mn_status check_positions(const work *w, const mn_scope *s, const int32_t *position) {
+  mn_limit limit = mn_scope_limit_of(s);
+  for (int64_t b = 0; b < w->B; b++) {
+    mn_status status = mn_limit_check(&limit, w->build.forget, position[b], w->T);
+    if (status != MN_OK) return mn_context(status, "row %lld", (long long)b);
+  }
+  return MN_OK;
+}
+
 /* Every state variable gets memory: from the file, or from its initial expression. */
 static mn_status bind_states(work *w, mn_graph *g, mn_scope *s, mn_plan *plan, void ***memory) {
   const mn_built_state *states;
@@ -120,6 +132,7 @@ static mn_status bind_states(work *w, mn_graph *g, mn_scope *s, mn_plan *plan, v
     size_t bytes = (size_t)mn_shape_count(&states[i].info.shape) * mn_dtype_size(states[i].info.dtype);
     if (w->state_in) status = read_tensor(w, w->state_in, states[i].info.name, states[i].leaf, &m[i]);
     else if ((status = hold(w, bytes, &m[i])) == MN_OK) status = w->backend->copy(w->backend, m[i], mn_plan_output(start, i)->data, bytes);
+    if (status == MN_OK && i == 0) status = check_positions(w, s, m[0]);
     if (status == MN_OK) mn_plan_bind(plan, states[i].leaf, m[i]);
   }
   mn_plan_free(start);

@@ -59,12 +59,13 @@ static mn_status in_segments(evaluation *e, const mn_data_config *data) {
   if (status == MN_OK && mn_corpus_vocab_size(corpus) > e->bundle.model->config.vocab_size)
     status = mn_fail(MN_ERR_CONFIG, "%s has token ids up to %lld, but the model was trained for %lld", e->what,
                      (long long)mn_corpus_vocab_size(corpus) - 1, (long long)e->bundle.model->config.vocab_size);
-  mn_evaluator_config how = {e->batch, e->seq_len, e->compute, e->carry};
+  mn_evaluator_config how = {e->batch, e->seq_len, e->compute, e->carry, mn_cli_given(e->cli, "forget")};
   int split = data->task ? MN_SPLIT_TEST : MN_SPLIT_VALIDATION;
   int64_t batches = data->task ? (e->examples + e->batch - 1) / e->batch : e->batches;
   if (status == MN_OK) status = mn_corpus_check(corpus, split, e->batch, e->seq_len);
   if (status == MN_OK) status = mn_evaluator_new(e->bundle.model, e->bundle.params, corpus, &how, &evaluator);
   if (status == MN_OK) status = mn_evaluate(evaluator, split, batches, mn_cli_stop_flag(), &r);
+  if (status == MN_OK && r.forgot) mn_cli_note(e->cli, "rows were longer than the model holds: their oldest tokens were forgotten");
   if (status == MN_OK) status = print_segments(e, corpus, &r);
   mn_evaluator_free(evaluator);
   mn_corpus_close(corpus);
@@ -108,6 +109,7 @@ static mn_status on_task_settings(evaluation *e, const char *name, const mn_valu
                        .arena = e->arena,
                        .bundle = &e->bundle,
                        .compute = e->compute,
+                       .forget = mn_cli_given(e->cli, "forget"),
                        .prefill = e->seq_len,
                        .examples = mn_cli_given(e->cli, "examples") ? e->examples : 0};
   bool stream = strcmp(name, "stream") == 0;
@@ -236,6 +238,7 @@ static const mn_option options[] = {
     {"examples", "N", NULL, "task: how many examples (512; text 50, 20 in each cell of a grid; --stream 128)", 0},
     {"carry", NULL, NULL, "text: read in B long streams whose state goes on from segment to segment", 0},
     {"precision", "WORD", "f32", "f32 or bf16", 0},
+    {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},
     {0}};
 static const char *const examples[] = {
     "mneme eval --model runs/quick",

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "cli/cli.h"
+#include "cli/remarks.h"
 #include "model/bundle.h"
 #include "stream/sampler.h"
 #include "stream/session.h"
@@ -102,13 +103,14 @@ static mn_status report(generation *g) {
   json_t *ids = json_array();
   for (size_t i = 0; i < g->made.len; i++) json_array_append_new(ids, json_integer(g->made.data[i]));
   const char *why = g->ended ? "end of document" : mn_cli_interrupted() ? "interrupted" : "length";
-  return mn_cli_json(cli, json_pack("{s:s,s:o,s:I,s:I,s:f,s:f,s:o,s:I,s:s}", "text", g->text.data ? g->text.data : "", "tokens", ids,
+  return mn_cli_json(cli, json_pack("{s:s,s:o,s:I,s:I,s:f,s:f,s:o,s:I,s:s,s:b}", "text", g->text.data ? g->text.data : "", "tokens", ids,
                                     "prompt_tokens", (json_int_t)g->prompt.len, "position", (json_int_t)mn_session_position(g->session),
                                     "prompt_seconds", g->prefill_seconds, "seconds", g->seconds, "tokens_per_second", mn_cli_number(rate),
-                                    "state_bytes", (json_int_t)mn_session_state_bytes(g->session), "stopped_by", why));
+                                    "state_bytes", (json_int_t)mn_session_state_bytes(g->session), "stopped_by", why, "forgot",
+                                    mn_session_forgets(g->session)));
 }
 
-static mn_status set_up(generation *g) {
+static mn_status set_up(generation *g, int64_t n) {
   static const char *const precisions[] = {"f32", "bf16", NULL};
   mn_cli *cli = g->cli;
   const char *dir = mn_cli_get(cli, "model"), *from = mn_cli_get(cli, "session-in");
@@ -120,9 +122,10 @@ static mn_status set_up(generation *g) {
   MN_TRY(mn_bundle_open(dir, cli->threads, &g->bundle));
   MN_TRY(mn_bundle_need_tokenizer(&g->bundle, dir));
   MN_TRY(read_prompt(g));
-  mn_session_config config = {.prefill = 256, .compute = precision ? MN_BF16 : MN_F32};
+  mn_session_config config = {.prefill = 256, .compute = precision ? MN_BF16 : MN_F32, .forget = mn_cli_given(cli, "forget")};
   MN_TRY(mn_session_new(g->bundle.model, g->bundle.params, &config, &g->session));
   if (from) MN_TRY(mn_session_load(g->session, from));
+  MN_TRY(mn_session_fits_at_most(g->session, (int64_t)g->prompt.len + n));
   return mn_sampler_new(&sampling, g->bundle.model->config.vocab_size, &g->sampler);
 }
 
@@ -131,8 +134,9 @@ static mn_status run(mn_cli *cli) {
   const char *to = mn_cli_get(cli, "session-out");
   int64_t n = 0;
   MN_TRY(mn_cli_int(cli, "tokens", 1, INT32_MAX, &n));
-  mn_status status = set_up(&g);
+  mn_status status = set_up(&g, n);
   if (status == MN_OK) status = generate(&g, n);
+  if (status == MN_OK && mn_session_forgets(g.session)) mn_remark_forgetting(cli, g.session);
   if (status == MN_OK && to) status = mn_session_save(g.session, to);
   if (status == MN_OK) status = report(&g);
   if (status == MN_OK && to) mn_cli_note(cli, "wrote %s: the session after %" PRId64 " tokens", to, mn_session_position(g.session));
@@ -160,6 +164,7 @@ static const mn_option options[] = {{"model", "DIR", NULL, "the trained model: t
                                     {"session-in", "FILE", NULL, "go on from a saved session: it remembers what it was fed", 0},
                                     {"session-out", "FILE", NULL, "save the session at the end", MN_OPTION_OUTPUT},
                                     {"precision", "WORD", "f32", "f32 or bf16", 0},
+                                    {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},
                                     {0}};
 static const char *const examples[] = {"mneme generate --model runs/quick --prompt \"Call me\" --temperature 0.7",
                                        "mneme generate --model runs/quick --session-in book.safetensors --prompt \"The \"", NULL};

@@ -111,12 +111,13 @@ static json_t *params_json(const inspection *x) {
 }
 
 /* States show themselves only in a stream: built anew for one token. */
-static mn_status states_of(const inspection *x, mn_graph **g, const mn_built_state **states, int *n) {
+static mn_status states_of(const inspection *x, mn_graph **g, const mn_built_state **states, int *n, mn_limit *limit) {
   *g = mn_graph_new();
   mn_scope *s = *g ? mn_scope_new(*g, (mn_build){.param = MN_F32, .compute = MN_F32, .carried = true}, x->B) : NULL;
   if (!s) return MN_ERR_MEMORY;
   mn_unit_apply(s, &x->unit, mn_unit_input(s, &x->unit, x->B, 1));
   *n = mn_scope_states(s, states);
+  *limit = mn_scope_limit_of(s);
   return mn_graph_status(*g);
 }
 
@@ -132,7 +133,8 @@ static mn_status report(inspection *x) {
   mn_graph *g = NULL;
   const mn_built_state *states;
   int n_states = 0;
-  mn_status status = states_of(x, &g, &states, &n_states);
+  mn_limit limit;
+  mn_status status = states_of(x, &g, &states, &n_states, &limit);
   size_t state_bytes = 0;
   for (int i = 0; i < n_states && status == MN_OK; i++)
     state_bytes += (size_t)mn_shape_count(&states[i].info.shape) * mn_dtype_size(states[i].info.dtype);
@@ -154,6 +156,7 @@ static mn_status report(inspection *x) {
                                   "intermediate_bytes", (json_int_t)r->bytes_planned, "activation_bytes", (json_int_t)r->bytes_activations,
                                   "output_bytes", (json_int_t)r->bytes_outputs, "constant_bytes", (json_int_t)r->bytes_constants,
                                   "parameter_bytes", (json_int_t)(4 * x->parameters)));
+    json_object_set_new(doc, "stream_limit", limit.tokens == MN_LIMIT_NONE ? json_null() : json_integer((json_int_t)limit.tokens));
     if (mn_cli_given(x->cli, "params")) {
       json_object_set_new(doc, "params", params_json(x));
       json_t *list = json_array();
@@ -177,6 +180,8 @@ static mn_status report(inspection *x) {
            (long long)x->unit.model->config.vocab_size);
   printf("parameters      %lld (%.1f MiB in f32)\n", (long long)x->parameters, mib((size_t)x->parameters * 4));
   printf("state           %zu bytes for %lld stream%s\n", state_bytes, (long long)x->B, x->B == 1 ? "" : "s");
+  if (limit.tokens == MN_LIMIT_NONE) printf("stream length   without end\n");
+  else printf("stream length   %lld tokens (%s%s%s)\n", (long long)limit.tokens, limit.where, *limit.where ? ": " : "", limit.key);
   printf("FLOPs per token %.3g (%s, batch %lld, seq_len %lld)\n\n", (double)r->flops / tokens, modes[x->mode], (long long)x->B,
          (long long)x->T);
   printf("pass            effect\n");

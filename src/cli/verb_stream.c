@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
+#include "cli/remarks.h"
 #include "format/plot.h"
 #include "model/bundle.h"
 #include "stream/meter.h"
@@ -28,7 +29,7 @@ typedef struct stream {
   mn_progress *progress;
   source source;
   int64_t segment, limit, every, next_report;
-  bool score;
+  bool score, forgets;
   int32_t *tokens; /* [segment + 1]: the last one waits for its turn */
   int32_t last;    /* the target of a text's last token: none */
   float *nll;      /* [segment] */
@@ -49,6 +50,7 @@ static mn_status warm_up(stream *s) {
   memset(s->tokens, 0, (size_t)(n + 1) * sizeof *s->tokens);
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     if (parts[i] < 1) continue;
+    if (mn_session_room(s->session) < parts[i]) MN_TRY(mn_session_reset(s->session));
     if (s->score) MN_TRY(mn_session_score(s->session, s->tokens, s->tokens, parts[i], s->nll));
     else MN_TRY(mn_session_feed(s->session, s->tokens, parts[i], NULL));
   }
@@ -115,6 +117,11 @@ static mn_status pump(stream *s) {
     s->tokens[0] = s->tokens[n];
     done += n;
     show_progress(s, done);
+    if (!s->forgets && mn_session_forgets(s->session)) {
+      s->forgets = true;
+      mn_progress_clear(s->progress);
+      mn_remark_forgetting(s->cli, s->session);
+    }
     if (s->every && done >= s->next_report) {
       report(s, done);
       s->next_report = (done / s->every + 1) * s->every;
@@ -139,6 +146,7 @@ static json_t *summary_json(stream *s, const mn_meter_summary *m) {
   json_object_set_new(j, "resident_end_bytes", json_integer(m->resident_end));
   json_object_set_new(j, "resident_max_bytes", json_integer(m->resident_max));
   json_object_set_new(j, "state_bytes", json_integer((json_int_t)mn_session_state_bytes(s->session)));
+  json_object_set_new(j, "forgot", json_boolean(mn_session_forgets(s->session)));
   json_object_set_new(j, "interrupted", json_boolean(mn_cli_interrupted()));
   json_object_set_new(j, "tenths", tenths);
   return j;
@@ -222,8 +230,9 @@ static mn_status set_up(stream *s) {
   if (random && cli->n_args) return mn_fail(MN_ERR_CONFIG, "--random makes the tokens: leave out %s", cli->args[0]);
   if (!random && !cli->n_args) return mn_fail(MN_ERR_CONFIG, "which text? Name a file, - for standard input, or --random N");
   MN_TRY(mn_bundle_open(dir, cli->threads, &s->bundle));
-  mn_session_config config = {.prefill = s->segment, .compute = precision ? MN_BF16 : MN_F32};
+  mn_session_config config = {.prefill = s->segment, .compute = precision ? MN_BF16 : MN_F32, .forget = mn_cli_given(cli, "forget")};
   MN_TRY(mn_session_new(s->bundle.model, s->bundle.params, &config, &s->session));
+  if (s->segment > mn_session_room(s->session)) s->segment = mn_session_room(s->session);
   s->source = (source){.random = random, .vocab_size = s->bundle.model->config.vocab_size, .key = mn_random_key(cli->seed, "stream")};
   if (!random) {
     MN_TRY(mn_bundle_need_tokenizer(&s->bundle, dir));
@@ -236,6 +245,8 @@ static mn_status set_up(stream *s) {
   MN_TRY(warm_up(s));
   const char *from = mn_cli_get(cli, "session-in");
   if (from) MN_TRY(mn_session_load(s->session, from));
+  int64_t known = random && random < s->limit ? random : random ? s->limit : 1; /* a text may end anywhere */
+  MN_TRY(mn_session_fits(s->session, known));
   int64_t bytes = s->source.text && s->limit == INT64_MAX ? mn_text_tokens_file_bytes(s->source.text) : 0;
   int64_t tokens = s->limit < INT64_MAX ? (random && random < s->limit ? random : s->limit) : random;
   s->progress = mn_progress_new(cli, "stream", bytes ? "bytes" : "tokens", bytes ? bytes : tokens);
@@ -285,6 +296,7 @@ static const mn_option options[] = {{"model", "DIR", NULL, "the trained model: t
                                     {"every", "N", "0", "a line of report every so many tokens; 0: none", 0},
                                     {"segment", "N", "256", "tokens fed at once; does not change the result", 0},
                                     {"precision", "WORD", "f32", "f32 or bf16", 0},
+                                    {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},
                                     {"csv", "FILE", NULL, "perplexity and time per token along the stream", MN_OPTION_OUTPUT},
                                     {"plot", "FILE", NULL, "the same as a picture: .svg or .png", MN_OPTION_REPEATS | MN_OPTION_PICTURE},
                                     {0}};

@@ -18,6 +18,7 @@ typedef struct root {
   mn_tensor **param_tensors;
   int n_states, cap_states;
   mn_built_state *states;
+  mn_limit limit;
   int n_reports, cap_reports;
   const char **report_names;
   mn_tensor **reports;
@@ -45,7 +46,7 @@ mn_scope *mn_scope_new(mn_graph *g, mn_build build, int64_t batch) {
   root *r = mn_arena_alloc(g->arena, sizeof *r);
   mn_scope *s = mn_arena_alloc(g->arena, sizeof *s);
   if (!r || !s) return NULL;
-  *r = (root){.arena = g->arena, .build = build, .batch = batch, .graph = g, .outer = g};
+  *r = (root){.arena = g->arena, .build = build, .batch = batch, .graph = g, .outer = g, .limit = {.tokens = MN_LIMIT_NONE}};
   *s = (mn_scope){r, ""};
   if (batch < 1) mn_graph_fault(g, MN_ERR_SHAPE, "a batch holds at least one sequence");
   if (build.carried) {
@@ -153,7 +154,32 @@ bool mn_scope_aligned(const mn_scope *s, int64_t n) { return s->r->multiple % n 
 
 void mn_scope_advance(mn_scope *s, int64_t T) {
   mn_scope top = {s->r, ""};
-  if (s->r->build.carried && !s->r->looping) mn_state_set(&top, "position", mn_add_scalar(s->r->graph, s->r->position, (double)T));
+  mn_limit limit = mn_scope_limit_of(s);
+  if (s->r->looping) return;
+  if (mn_limit_check(&limit, s->r->build.forget, 0, T) != MN_OK) mn_graph_fault(s->r->graph, MN_ERR_CONFIG, "%s", mn_message());
+  if (s->r->build.carried) mn_state_set(&top, "position", mn_add_scalar(s->r->graph, s->r->position, (double)T));
+}
+
+/* ---- limits ---- */
+void mn_scope_limit(mn_scope *s, int64_t tokens, const char *key, const char *remedy) {
+  root *r = s->r;
+  if (tokens >= r->limit.tokens) return;
+  size_t n = strlen(s->path);
+  char *where = mn_arena_strdup(r->arena, s->path);
+  if (where && n) where[n - 1] = 0; /* the point after the last name */
+  r->limit = (mn_limit){tokens, where ? where : "", mn_arena_strdup(r->arena, key), mn_arena_strdup(r->arena, remedy)};
+}
+
+mn_limit mn_scope_limit_of(const mn_scope *s) { return s->r->limit; }
+
+mn_status mn_limit_check(const mn_limit *l, bool forget, int64_t position, int64_t n) {
+  if (position < 0 || n > MN_POSITION_MAX - position)
+    return mn_fail(MN_ERR_CONFIG, "a stream at position %lld cannot take %lld more tokens: positions end at %d", (long long)position,
+                   (long long)n, MN_POSITION_MAX);
+  if (forget || n <= l->tokens - position) return MN_OK;
+  return mn_fail(MN_ERR_CONFIG, "a stream of %lld tokens is longer than %s%sholds: %s is %lld; %s", (long long)(position + n), l->where,
+                 *l->where ? " " : "the model ", l->key ? l->key : "its limit", (long long)l->tokens,
+                 l->remedy ? l->remedy : "shorten the stream");
 }
 
 /* ---- reports ---- */

@@ -58,6 +58,7 @@ typedef struct mn_build {    /* how a model is built */
   bool carried;              /* state and position come from variables and are assigned         */
   int64_t position_multiple; /* carried: every position at a segment's start is a multiple of it; 0: 1 */
   mn_tensor *reset;          /* carried: bool [B], rows that begin a stream here and so start from the initial state; NULL: none */
+  bool forget;               /* a stream may outgrow its limit (mn_scope_limit): the oldest tokens are forgotten */
 } mn_build;
 
 /* A root scope in graph g for batches of B sequences. Lives in the graph's arena. */
@@ -84,6 +85,23 @@ mn_tensor *mn_scope_position(mn_scope *s);
 bool mn_scope_is_stream(const mn_scope *s);
 /* Is every position at the start of this segment known to be a multiple of n? */
 bool mn_scope_aligned(const mn_scope *s, int64_t n);
+
+/* ---- how long a stream may be: what a cache without a window holds, declared where the cache is built ---- */
+typedef struct mn_limit {
+  int64_t tokens;     /* of a stream; MN_LIMIT_NONE: no cache ends            */
+  const char *where;  /* "layers.0.mixer"; "" at the root                     */
+  const char *key;    /* the setting that says so: "max_context"              */
+  const char *remedy; /* "raise max_context or give the attention a window"  */
+} mn_limit;
+#define MN_LIMIT_NONE INT64_MAX
+enum { MN_POSITION_MAX = INT32_MAX }; /* positions are i32: what no stream passes, limit or not */
+/* From the token after `tokens` on, this place would have to forget. A segment longer than that is refused when it is built
+ * (mn_scope_advance); whoever runs a stream asks mn_limit_check before each step. With mn_build.forget the oldest go. */
+void mn_scope_limit(mn_scope *s, int64_t tokens, const char *key, const char *remedy);
+/* The least of what was declared. Its texts live in the graph's arena. */
+mn_limit mn_scope_limit_of(const mn_scope *s);
+/* Do n more tokens fit into a stream of `position` tokens? MN_ERR_CONFIG: the message names place, key and remedy. */
+mn_status mn_limit_check(const mn_limit *limit, bool forget, int64_t position, int64_t n);
 
 /* Optional per-token results for whoever asks (e.g. "surprise"): kept by name, dropped when nobody reads them. */
 void mn_report(mn_scope *s, const char *name, mn_tensor *value);

@@ -54,19 +54,23 @@ typedef struct session_reader {
   mn_needle_eval *out;
   char fingerprint[33];
   mn_session *stream, *asked, *old; /* old: what the restored stream is compared with */
-  int64_t old_until;
+  int64_t old_until, tokens;        /* tokens: of the whole stream */
   float *old_nll;
 } session_reader;
 
 /* Compiles every segment size, so that the stream runs without asking for memory; back to a fresh stream. */
 static mn_status open_session(session_reader *r, mn_session **out) {
-  int64_t n = r->config.prefill, parts[] = {n, n / 8, 1};
   MN_TRY(mn_session_new(r->model, r->params, &r->config, out));
+  MN_TRY(mn_session_fits(*out, r->tokens));
+  int64_t n = r->config.prefill < mn_session_room(*out) ? r->config.prefill : mn_session_room(*out), parts[] = {n, n / 8, 1};
   int32_t *tokens = mn_calloc((size_t)n, sizeof *tokens);
   float *nll = mn_alloc((size_t)n * sizeof *nll);
   mn_status status = tokens && nll ? MN_OK : MN_ERR_MEMORY;
   for (int i = 0; i < 3 && status == MN_OK; i++)
-    if (parts[i] > 0) status = mn_session_score(*out, tokens, tokens, parts[i], nll);
+    if (parts[i] > 0) {
+      if (mn_session_room(*out) < parts[i]) status = mn_session_reset(*out);
+      if (status == MN_OK) status = mn_session_score(*out, tokens, tokens, parts[i], nll);
+    }
   free(tokens);
   free(nll);
   return status == MN_OK ? mn_session_reset(*out) : status;
@@ -140,9 +144,12 @@ mn_status mn_eval_needles(const mn_model *model, const mn_params *params, const 
                    "the stream's token ids are 0 ... %d, but the model's vocab_size is %lld; train one on the task niah_mini",
                    MN_PROSE_VOCAB - 1, (long long)model->config.vocab_size);
   if (run->restart && !run->scratch) return mn_fail(MN_ERR_ARG, "a restart needs a path for the session file");
-  session_reader r = {.model = model, .params = params, .run = run, .out = out};
-  r.config = (mn_session_config){
-      .batch = 1, .prefill = run->segment > 0 ? run->segment : 256, .compute = run->compute, .fingerprint = r.fingerprint};
+  session_reader r = {.model = model, .params = params, .run = run, .out = out, .tokens = config->tokens};
+  r.config = (mn_session_config){.batch = 1,
+                                 .prefill = run->segment > 0 ? run->segment : 256,
+                                 .compute = run->compute,
+                                 .forget = run->forget,
+                                 .fingerprint = r.fingerprint};
   r.old_nll = mn_alloc((size_t)r.config.prefill * sizeof *r.old_nll);
   mn_status status = r.old_nll ? mn_model_fingerprint(model, params, r.fingerprint) : MN_ERR_MEMORY;
   mn_session_config one = r.config;

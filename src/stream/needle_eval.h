@@ -32,6 +32,7 @@ typedef struct mn_needle_reader {
 typedef struct mn_needle_eval_run {
   int64_t segment; /* tokens fed at once; 0: 256                                    */
   mn_dtype compute;
+  bool forget;         /* see mn_session_config */
   bool restart;        /* crash test: at the first segment boundary from restart_at on, */
   int64_t restart_at;  /* the state is saved and a new session goes on from the file; for a while the old one runs beside it */
   const char *scratch; /* path of that file; removed afterwards                         */

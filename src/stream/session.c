@@ -33,6 +33,7 @@ struct mn_session {
   void **state;
   float *logits;
   int64_t position;
+  mn_limit limit;
 };
 
 static const int64_t shrink[RUNGS] = {1, 8, 0}; /* rung r: prefill / shrink[r]; the last is 1 */
@@ -59,7 +60,7 @@ static mn_status segment_new(mn_session *s, segment *out, int64_t T, bool scores
   seg.tokens = mn_calloc((size_t)(B * T), sizeof *seg.tokens);
   seg.targets = mn_calloc((size_t)(B * T), sizeof *seg.targets);
   mn_graph *g = seg.graph;
-  mn_build build = {.param = s->params->dtype, .compute = s->config.compute, .carried = true};
+  mn_build build = {.param = s->params->dtype, .compute = s->config.compute, .carried = true, .forget = s->config.forget};
   mn_scope *scope = g && seg.tokens && seg.targets ? mn_scope_new(g, build, B) : NULL;
   mn_status status = scope ? MN_OK : MN_ERR_MEMORY;
   mn_tensor *result = NULL, *tokens = NULL, *targets = NULL;
@@ -105,7 +106,7 @@ static mn_status segment_new(mn_session *s, segment *out, int64_t T, bool scores
 }
 
 /* ---- state ---- */
-static mn_status learn_states(mn_session *s, mn_graph *g, mn_scope *scope) {
+static mn_status learn_states(mn_session *s, mn_scope *scope) {
   const mn_built_state *states;
   int n = mn_scope_states(scope, &states);
   s->info = mn_arena_alloc(s->arena, (size_t)(n + 1) * sizeof *s->info);
@@ -120,7 +121,12 @@ static mn_status learn_states(mn_session *s, mn_graph *g, mn_scope *scope) {
     if (!s->state[i]) return mn_context(MN_ERR_MEMORY, "state %s", s->info[i].name);
     s->n_states = i + 1;
   }
-  (void)g;
+  s->limit = mn_scope_limit_of(scope);
+  s->limit.where = mn_arena_strdup(s->arena, s->limit.where ? s->limit.where : "");
+  s->limit.key = mn_arena_strdup(s->arena, s->limit.key ? s->limit.key : "");
+  s->limit.remedy = mn_arena_strdup(s->arena, s->limit.remedy ? s->limit.remedy : "");
+  if (!s->limit.where || !s->limit.key || !s->limit.remedy) return MN_ERR_MEMORY;
+  if (!s->config.forget && s->config.prefill > s->limit.tokens) s->config.prefill = s->limit.tokens; /* no segment is longer */
   return MN_OK;
 }
 
@@ -135,7 +141,7 @@ static mn_status start_states(mn_session *s, bool learn) {
     mn_model_hidden(scope, s->model, mn_input(g, "tokens", MN_I32, MN_SHAPE(s->config.batch, 1)));
     status = mn_graph_status(g);
   }
-  if (status == MN_OK && learn) status = learn_states(s, g, scope);
+  if (status == MN_OK && learn) status = learn_states(s, scope);
   if (status == MN_OK) {
     const mn_built_state *states;
     int n = mn_scope_states(scope, &states);
@@ -218,7 +224,7 @@ static mn_status check_tokens(const mn_session *s, const int32_t *tokens, int64_
 /* Feeds n tokens in segments; after each, takes what it gave. */
 static mn_status run(mn_session *s, segment *rungs, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {
   int64_t B = s->config.batch;
-  if (n > INT32_MAX - s->position) return mn_fail(MN_ERR_ARG, "a stream holds at most %d tokens", INT32_MAX);
+  MN_TRY(mn_session_fits(s, n));
   for (int64_t at = 0; at < n;) {
     int r = 0;
     while (rung_length(s, r) > n - at) r++;
@@ -256,6 +262,19 @@ mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *
   for (int64_t i = 0; i < n * s->config.batch; i++)
     if (targets[i] >= s->model->config.vocab_size) return mn_fail(MN_ERR_ARG, "target %lld is %d", (long long)i, targets[i]);
   return run(s, s->score, tokens, targets, n, nll);
+}
+
+mn_limit mn_session_limit(const mn_session *s) { return s->limit; }
+mn_status mn_session_fits(const mn_session *s, int64_t n) { return mn_limit_check(&s->limit, s->config.forget, s->position, n); }
+mn_status mn_session_fits_at_most(const mn_session *s, int64_t n) {
+  int64_t end = MN_POSITION_MAX - s->position;
+  return mn_session_fits(s, n < end ? n : end);
+}
+bool mn_session_forgets(const mn_session *s) { return s->position > s->limit.tokens; }
+
+int64_t mn_session_room(const mn_session *s) {
+  if (s->config.forget || s->limit.tokens == MN_LIMIT_NONE) return MN_LIMIT_NONE;
+  return s->limit.tokens > s->position ? s->limit.tokens - s->position : 0;
 }
 
 int64_t mn_session_position(const mn_session *s) { return s->position; }

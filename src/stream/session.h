@@ -14,6 +14,7 @@ typedef struct mn_session_config {
   int64_t batch;           /* streams; 0: 1                                                  */
   int64_t prefill;         /* longest segment fed at once; 0: 256                            */
   mn_dtype compute;        /* MN_F32, or MN_BF16; MN_F64 where the parameters are            */
+  bool forget;             /* a stream may outgrow its cache: the oldest tokens are forgotten; else that is refused */
   const char *fingerprint; /* of the model, as mn_model_fingerprint gives it; NULL: worked out when a file needs it */
 } mn_session_config;
 
@@ -35,6 +36,15 @@ mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const
 mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll);
 
 int64_t mn_session_position(const mn_session *s); /* tokens fed so far */
+/* How long a stream may be (scope.h), and how many more tokens fit: MN_LIMIT_NONE where nothing ends, or where `forget` is
+ * set. Feeding more is MN_ERR_CONFIG, before any of it is fed. */
+mn_limit mn_session_limit(const mn_session *s);
+int64_t mn_session_room(const mn_session *s);
+/* MN_OK, or the refusal of n more tokens: for whoever knows beforehand how many will come. The second form is of a number that
+ * may not be reached: positions end later than any stream that was ever meant. */
+mn_status mn_session_fits(const mn_session *s, int64_t n);
+mn_status mn_session_fits_at_most(const mn_session *s, int64_t n);
+bool mn_session_forgets(const mn_session *s); /* the stream has outgrown its cache: the oldest tokens are gone */
 int64_t mn_session_vocab_size(const mn_session *s);
 size_t mn_session_state_bytes(const mn_session *s); /* what must be kept to go on */
 

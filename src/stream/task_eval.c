@@ -12,15 +12,16 @@ struct mn_generator {
   mn_encoder *enc;
   mn_session *session, *fresh; /* fresh is never fed: going back to it compiles nothing */
   mn_ids prompt, made;
+  bool forgot;
 };
 
 mn_status mn_generator_new(const mn_model *model, const mn_params *params, const mn_tokenizer *tok, int64_t prefill, mn_dtype compute,
-                           mn_generator **out) {
+                           bool forget, mn_generator **out) {
   *out = NULL;
   mn_generator *g = mn_calloc(1, sizeof *g);
   if (!g) return MN_ERR_MEMORY;
   g->tok = tok;
-  mn_session_config config = {.batch = 1, .prefill = prefill, .compute = compute};
+  mn_session_config config = {.batch = 1, .prefill = prefill, .compute = compute, .forget = forget};
   mn_status status = mn_encoder_new(tok, &g->enc);
   if (status == MN_OK) status = mn_session_new(model, params, &config, &g->session);
   if (status == MN_OK) status = mn_session_new(model, params, &config, &g->fresh);
@@ -39,6 +40,7 @@ void mn_generator_free(mn_generator *g) {
   free(g);
 }
 
+bool mn_generator_forgot(const mn_generator *g) { return g->forgot; }
 size_t mn_generator_state_bytes(const mn_generator *g) { return mn_session_state_bytes(g->session); }
 
 int64_t mn_greedy(const float *logits, int64_t vocab_size) {
@@ -65,6 +67,7 @@ static mn_status generate(void *ctx, const mn_task_text *sample, int64_t new_tok
   MN_TRY(mn_encoder_add(g->enc, sample->prompt, strlen(sample->prompt), 0, &g->prompt));
   *prompt_tokens = (int64_t)g->prompt.len;
   MN_TRY(mn_session_copy(g->session, g->fresh));
+  MN_TRY(mn_session_fits(g->session, (int64_t)g->prompt.len + new_tokens - 1)); /* the last one is not fed */
   MN_TRY(mn_session_feed(g->session, g->prompt.data, (int64_t)g->prompt.len, &logits));
   for (int64_t i = 0; i < new_tokens; i++) {
     int64_t best = mn_greedy(logits, vocab_size);
@@ -76,6 +79,7 @@ static mn_status generate(void *ctx, const mn_task_text *sample, int64_t new_tok
     if (mn_tokenizer_token(g->tok, token, &bytes)) MN_TRY(mn_ids_add(&g->made, token)); /* an id without a token says nothing */
     if (i + 1 < new_tokens) MN_TRY(mn_session_feed(g->session, &token, 1, &logits));
   }
+  g->forgot = g->forgot || mn_session_forgets(g->session);
   return mn_tokenizer_decode(g->tok, g->made.data, g->made.len, true, out);
 }
 

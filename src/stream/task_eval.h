@@ -26,9 +26,10 @@ typedef struct mn_responder {
 /* A model and its tokenizer, greedy: the likeliest token, until the end-of-text token or the limit. */
 typedef struct mn_generator mn_generator;
 mn_status mn_generator_new(const mn_model *model, const mn_params *params, const mn_tokenizer *tok, int64_t prefill, mn_dtype compute,
-                           mn_generator **out);
+                           bool forget, mn_generator **out);
 void mn_generator_free(mn_generator *g);
 mn_responder mn_generator_responder(mn_generator *g);
+bool mn_generator_forgot(const mn_generator *g); /* a prompt was longer than the model holds, and `forget` let it pass */
 size_t mn_generator_state_bytes(const mn_generator *g);
 int64_t mn_greedy(const float *logits, int64_t vocab_size); /* the first of the largest; -1 when one is not a number */
 
@@ -83,6 +84,7 @@ typedef struct mn_stream_eval_config {
   uint64_t seed;       /* of the places where the stream is saved and restored */
   const char *scratch; /* a path for the session file; removed afterwards      */
   mn_dtype compute;
+  bool forget; /* see mn_session_config */
   const volatile sig_atomic_t *stop;
   void (*progress)(void *ctx, int64_t done);
   void *progress_ctx;

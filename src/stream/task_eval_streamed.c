@@ -27,7 +27,8 @@ typedef struct streamed {
 
 static mn_status build(streamed *s, const mn_model *model, const mn_params *params) {
   if (!(s->graph = mn_graph_new())) return MN_ERR_MEMORY;
-  mn_scope *scope = mn_scope_new(s->graph, (mn_build){.param = params->dtype, .compute = s->config->compute}, s->B);
+  mn_scope *scope =
+      mn_scope_new(s->graph, (mn_build){.param = params->dtype, .compute = s->config->compute, .forget = s->config->forget}, s->B);
   if (!scope) return MN_ERR_MEMORY;
   mn_tensor *tokens = mn_input(s->graph, "tokens", MN_I32, MN_SHAPE(s->B, s->T)),
             *y = mn_cast(s->graph, mn_model_apply(scope, model, tokens), MN_F32);
@@ -52,7 +53,8 @@ static mn_status open_all(streamed *s, const mn_model *model, const mn_params *p
   if (!s->input || !s->target || !s->guess[0] || !s->guess[1] || !s->step || !s->scale || !s->worst || !s->logits) return MN_ERR_MEMORY;
   char fingerprint[33];
   MN_TRY(mn_model_fingerprint(model, params, fingerprint));
-  mn_session_config config = {.batch = s->B, .prefill = 1, .compute = s->config->compute, .fingerprint = fingerprint};
+  mn_session_config config = {
+      .batch = s->B, .prefill = 1, .compute = s->config->compute, .forget = s->config->forget, .fingerprint = fingerprint};
   MN_TRY(mn_session_new(model, params, &config, &s->first));
   MN_TRY(mn_session_new(model, params, &config, &s->second));
   MN_TRY(mn_session_new(model, params, &config, &s->fresh));

@@ -16,6 +16,7 @@ struct mn_evaluator {
   mn_plan *plan;
   mn_buffers buffers; /* inputs and states */
   int in_tokens, in_target, in_reset;
+  mn_limit limit;
   bool predicts;
   int32_t *tokens, *target, *prediction; /* [B, T] */
   bool *reset;                           /* [B]    */
@@ -31,10 +32,12 @@ static mn_status build(mn_evaluator *e, const mn_params *p) {
   mn_tensor *reset = e->config.carry_state ? mn_input(g, "reset", MN_BOOL, MN_SHAPE(B)) : NULL;
   mn_build how = {
       .param = p->dtype, .compute = e->config.compute, .carried = e->config.carry_state, .position_multiple = T, .reset = reset};
+  how.forget = e->config.forget;
   mn_scope *s = mn_scope_new(g, how, B);
   if (!s) return MN_ERR_MEMORY;
   mn_tensor *h = mn_model_hidden(s, e->model, tokens), *head = mn_model_head(s, e->model), *outputs[2] = {NULL};
   MN_TRY(mn_graph_status(g));
+  e->limit = mn_scope_limit_of(s);
   h = mn_reshape(g, h, MN_SHAPE(B * T, e->model->config.d_model));
   head = mn_cast(g, head, h->dtype);
   mn_linear_cross_entropy(g, h, head, mn_reshape(g, target, MN_SHAPE(B * T)), NULL, &outputs[0]);
@@ -118,12 +121,15 @@ mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const vol
   int64_t n = mn_corpus_steps(e->corpus, split, B, T);
   if (max_batches > 0 && max_batches < n) n = max_batches;
   if (n == INT64_MAX) return mn_fail(MN_ERR_ARG, "a task never ends: say how many batches to evaluate");
+  if (e->config.carry_state) MN_TRY(mn_limit_check(&e->limit, e->config.forget, 0, n <= INT64_MAX / T ? n * T : INT64_MAX));
   double sum = 0;
   for (int64_t i = 0; i < n; i++) {
     if (stop && *stop) return mn_fail(MN_ERR_CANCELLED, "evaluation was interrupted");
     MN_TRY(one_batch(e, split, i, out, &sum));
     out->batches++;
   }
+  int64_t longest = e->config.carry_state && !mn_corpus_task(e->corpus) ? out->batches * T : T;
+  out->forgot = longest > e->limit.tokens;
   out->loss = out->tokens ? sum / (double)out->tokens : (double)NAN;
   out->perplexity = exp(out->loss);
   out->bits_per_byte = out->bytes ? sum / (double)out->bytes / log(2) : (double)NAN;

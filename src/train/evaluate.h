@@ -14,6 +14,7 @@ typedef struct mn_evaluation {
   double perplexity;       /* exp(loss)                       */
   double bits_per_byte;    /* NaN without bytes               */
   mn_task_score score;     /* of a task's samples             */
+  bool forgot;             /* rows outgrew what the model holds */
 } mn_evaluation;
 
 typedef struct mn_evaluator mn_evaluator;
@@ -22,6 +23,7 @@ typedef struct mn_evaluator_config {
   int64_t batch, seq_len;
   mn_dtype compute;
   bool carry_state; /* rows go on from batch to batch, as the corpus' order says */
+  bool forget;      /* a row may outgrow what the model holds: its oldest tokens are forgotten; else that is refused */
 } mn_evaluator_config;
 
 /* All arguments must outlive it; parameters are read where they lie. */

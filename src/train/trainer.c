@@ -20,6 +20,22 @@ typedef struct step_graph { /* of one batch: the loss and its gradients in the p
   const mn_built_state *states;
 } step_graph;
 
+/* With carried state a row is a stream from end to end: one that the model cannot hold is refused before the first step. */
+static mn_status check_streams(const mn_trainer *t, const mn_scope *s) {
+  const mn_train_config *c = &t->recipe->train;
+  mn_limit limit = mn_scope_limit_of(s);
+  if (mn_corpus_task(t->corpus)) return MN_OK; /* every row begins a stream */
+  for (int split = MN_SPLIT_TRAIN; split <= MN_SPLIT_VALIDATION; split++) {
+    bool validation = split == MN_SPLIT_VALIDATION;
+    if (validation && mn_corpus_check(t->corpus, split, c->batch, c->seq_len) != MN_OK) continue; /* there is none */
+    int64_t segments = mn_corpus_steps(t->corpus, split, c->batch, c->seq_len), most = c->validation_batches;
+    if (!validation) most = c->steps <= INT64_MAX / c->accumulate ? c->steps * c->accumulate : INT64_MAX;
+    if (most > 0 && most < segments) segments = most;
+    MN_TRY(mn_limit_check(&limit, false, 0, segments <= INT64_MAX / c->seq_len ? segments * c->seq_len : INT64_MAX));
+  }
+  return MN_OK;
+}
+
 static mn_status build_gradient(mn_trainer *t, mn_graph *g, step_graph *x) {
   const mn_train_config *c = &t->recipe->train;
   int64_t B = c->batch, T = c->seq_len;
@@ -37,6 +53,7 @@ static mn_status build_gradient(mn_trainer *t, mn_graph *g, step_graph *x) {
   if (!x->scope) return MN_ERR_MEMORY;
   x->loss = mn_model_loss(x->scope, t->model, x->tokens, x->target, x->weight, NULL);
   MN_TRY(mn_graph_status(g));
+  if (c->carry_state) MN_TRY(check_streams(t, x->scope));
   int n = t->params->n;
   const mn_param_info *info;
   mn_tensor *const *tensors;
@@ -326,7 +343,7 @@ mn_status mn_trainer_validate(mn_trainer *t, const volatile sig_atomic_t *stop, 
   const mn_train_config *c = &t->recipe->train;
   *out = (mn_evaluation){0};
   if (mn_corpus_check(t->corpus, MN_SPLIT_VALIDATION, c->batch, c->seq_len) != MN_OK) return MN_OK;
-  mn_evaluator_config how = {c->batch, c->seq_len, c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32, c->carry_state};
+  mn_evaluator_config how = {c->batch, c->seq_len, c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32, c->carry_state, false};
   if (!t->evaluator) MN_TRY(mn_evaluator_new(t->model, t->params, t->corpus, &how, &t->evaluator));
   return mn_evaluate(t->evaluator, MN_SPLIT_VALIDATION, c->validation_batches, stop, out);
 }

@@ -1,7 +1,7 @@
 /* attention.c - softmax attention with a KV cache.
  *
- * What it remembers: the tokens themselves, as rotated keys and values. Full attention keeps max_context of them (a stream
- * longer than that forgets the oldest, as a window does); a sliding window keeps the last `window` in a ring; attention
+ * What it remembers: the tokens themselves, as rotated keys and values. Full attention keeps max_context of them (a longer
+ * stream is refused, or where its runner says `forget` loses the oldest, as a window would); a sliding window keeps the last `window` in a ring; attention
  * sinks (Xiao et al. 2023) keep the first `sinks`, too; persistent tokens (Titans, 2.4) are learned keys and values that
  * every query sees.
  *     q_t = R_t W_Q x_t,  k_t = R_t W_K x_t,  v_t = W_V x_t
@@ -167,6 +167,12 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
     pv = mn_capture(g, mn_param(s, "prefix_v", MN_SHAPE(N, G, K), init, MN_PARAM_NO_DECAY, "persistent values [N,G,K]"));
   }
   mn_attention_attr attr = {.scale = 1 / sqrt((double)K), .causal = true, .window = c->window, .prefix = N, .sinks = c->sinks};
+  if (!c->window) {
+    mn_scope_limit(s, c->max_context, "max_context",
+                   "raise max_context or give the attention a window; or let a model that is run, not trained, forget the oldest tokens "
+                   "(--forget; in the C API forget=true)");
+    if (T > c->max_context) attr.window = c->max_context; /* as the stream will, where it may */
+  }
   if (mn_scope_is_stream(s)) {
     o = stream(s, c, q, k, v, pk, pv, attr);
   } else { /* the whole stream is here */
