@@ -92,11 +92,14 @@ static mn_tensor *slot_positions(mn_graph *g, const cache *c, mn_tensor *n) {
   return mn_concat(g, k, parts, 1);
 }
 
-static mn_tensor *cache_init(mn_scope *s, const cache *c, mn_tensor *persistent, mn_dtype t, int64_t B, int64_t G, int64_t W) {
+/* The cache with this step's persistent pairs [N,G,K] in its first slots. They are parameters, read where they are used: what
+ * the slots held before is never seen, so a stream follows the weights as they are trained. */
+static mn_tensor *with_persistent(mn_scope *s, const cache *c, mn_tensor *kept, mn_tensor *pairs) {
   mn_graph *g = mn_scope_graph(s);
-  if (!persistent) return NULL;
-  mn_tensor *p = mn_expand(g, mn_reshape(g, mn_cast(g, persistent, t), MN_SHAPE(1, c->persistent, G, W)), MN_SHAPE(B, c->persistent, G, W));
-  return mn_pad(g, p, 1, 0, c->slots - c->persistent);
+  if (!pairs || !kept) return kept;
+  int64_t B = mn_dim(kept, 0), N = c->persistent;
+  mn_tensor *rows = mn_expand(g, mn_unsqueeze(g, mn_cast(g, pairs, kept->dtype), 0), MN_SHAPE(B, N, mn_dim(kept, 2), mn_dim(kept, 3)));
+  return mn_put(g, kept, mn_iota(g, MN_I32, MN_SHAPE(B, N), 1), rows, 1, false);
 }
 
 /* Attention over the cache and the new tokens, and the new tokens into the cache. */
@@ -107,8 +110,10 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   mn_dtype t = q->dtype;
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1), G = c->kv_heads, K = c->head_dim;
   mn_shape shape = MN_SHAPE(B, size.slots, G, K);
-  mn_tensor *K0 = mn_capture(g, mn_state(s, "k", t, shape, cache_init(s, &size, pk, t, B, G, K), "rotated keys: persistent, sinks, ring"));
-  mn_tensor *V0 = mn_capture(g, mn_state(s, "v", t, shape, cache_init(s, &size, pv, t, B, G, K), "values, beside the keys"));
+  mn_tensor *K0 = mn_capture(g, mn_state(s, "k", t, shape, NULL, "rotated keys: room for the persistent ones, sinks, ring"));
+  mn_tensor *V0 = mn_capture(g, mn_state(s, "v", t, shape, NULL, "values, beside the keys"));
+  K0 = with_persistent(s, &size, K0, pk);
+  V0 = with_persistent(s, &size, V0, pv);
   mn_tensor *start = mn_scope_position(s);
   if (!start) start = mn_full(g, MN_I32, MN_SHAPE(B), 0);
   mn_tensor *pos = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T), 1)); /* [B,T] */

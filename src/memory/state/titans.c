@@ -263,16 +263,16 @@ static void frozen(mn_scope *memory, const mn_fast_config *m, mn_tensor *phase, 
   }
 }
 
-/* Keys or values of the segment so far: [B, N + 2 Cs, H, d], persistent pairs, then hq_j at N + j, then x_j at N + Cs + j. */
+/* Keys or values of the segment so far: [B, N + 2 Cs, H, d], persistent pairs, then hq_j at N + j, then x_j at N + Cs + j. The
+ * persistent rows are parameters: written anew where they are read, so that what is kept of them is never seen. */
 static mn_tensor *segment_store(mn_scope *s, const titans_config *c, const char *name, mn_tensor *prefix, mn_tensor *slots,
                                 mn_tensor *rows) {
   mn_graph *g = mn_scope_graph(s);
   int64_t B = mn_dim(rows, 0), N = c->persistent, H = c->heads, d = c->head_dim;
-  mn_tensor *init = NULL;
-  if (prefix && !g->parent) init = mn_pad(g, mn_expand(g, prefix, MN_SHAPE(B, N, H, d)), 1, 0, 2 * c->segment);
-  mn_tensor *kept =
-      mn_state(s, name, rows->dtype, MN_SHAPE(B, N + 2 * c->segment, H, d), init, "the segment's persistent, memory and token rows");
-  kept = mn_put(g, mn_capture(g, kept), slots, rows, 1, false);
+  mn_shape shape = MN_SHAPE(B, N + 2 * c->segment, H, d);
+  mn_tensor *kept = mn_capture(g, mn_state(s, name, rows->dtype, shape, NULL, "the segment's persistent, memory and token rows"));
+  if (prefix) kept = mn_put(g, kept, mn_iota(g, MN_I32, MN_SHAPE(B, N), 1), mn_expand(g, prefix, MN_SHAPE(B, N, H, d)), 1, false);
+  kept = mn_put(g, kept, slots, rows, 1, false);
   mn_state_set(s, name, kept);
   return kept;
 }
