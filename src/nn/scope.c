@@ -185,7 +185,7 @@ mn_status mn_limit_check(const mn_limit *l, bool forget, int64_t position, int64
 /* ---- reports ---- */
 void mn_report(mn_scope *s, const char *name, mn_tensor *value) {
   root *r = s->r;
-  if (!value || r->graph != r->outer) return; /* out of a loop's body only its result leads */
+  if (!value || r->graph != r->outer || r->looping) return; /* out of a loop only its result leads; its last piece alone is no report */
   int cap = r->cap_reports;
   r->report_names = grow(r, r->report_names, r->n_reports, &cap, sizeof *r->report_names);
   r->reports = grow(r, r->reports, r->n_reports, &r->cap_reports, sizeof *r->reports);

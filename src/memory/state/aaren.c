@@ -77,6 +77,19 @@ static mn_tensor *later(mn_graph *g, mn_tensor *x, int64_t d, double fill) {
   return mn_concat(g, 2, (mn_tensor *[]){front, mn_slice(g, x, 1, 0, mn_dim(x, 1) - d)}, 1);
 }
 
+/* 0 with the slope of the last m, the largest score aged to the end: [B,H]. m0 [B,H], score [B,T,H]. */
+static mn_tensor *rise(mn_graph *g, mn_tensor *m0, mn_tensor *score, mn_tensor *lambda) {
+  int64_t B = mn_dim(score, 0), T = mn_dim(score, 1), H = mn_dim(score, 2);
+  if (lambda) {
+    mn_tensor *age =
+        mn_sub(g, mn_full(g, score->dtype, MN_SHAPE(1, T, 1), (double)(T - 1)), mn_iota(g, score->dtype, MN_SHAPE(1, T, 1), 1));
+    score = mn_sub(g, score, mn_mul(g, age, lambda));
+    m0 = mn_sub(g, m0, mn_mul_scalar(g, lambda, (double)T));
+  }
+  mn_tensor *top = mn_maximum(g, m0, mn_reshape(g, mn_max(g, score, 2u), MN_SHAPE(B, H)));
+  return mn_sub(g, top, mn_stop_gradient(g, top));
+}
+
 static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   const aaren_config *c = config;
   mn_graph *g = mn_scope_graph(s);
@@ -93,6 +106,10 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_tensor *m0 = mn_capture(g, mn_state(s, "m", t, head, mn_full(g, t, head, nothing), "largest score; -1e30: no token yet"));
   mn_tensor *u0 = mn_capture(g, mn_state(s, "u", t, head, NULL, "sum of exp(score - m)"));
   mn_tensor *w0 = mn_capture(g, mn_state(s, "w", t, MN_SHAPE(B, H, K), NULL, "sum of exp(score - m) v; w / u is the average"));
+  /* inside, m is a constant; what it says of u and w as state it says here and at the end, in slopes alone: the values are 1 */
+  mn_tensor *given = mn_exp(g, mn_sub(g, m0, mn_stop_gradient(g, m0))); /* [B,H] */
+  u0 = mn_mul(g, u0, given);
+  w0 = mn_mul(g, w0, mn_reshape(g, given, MN_SHAPE(B, H, 1)));
 
   /* m and u of all prefixes [B,1+T,H], the state in front: after the step with d, place t covers (t - 2d, t] */
   mn_tensor *ms = mn_stop_gradient(g, score);
@@ -121,7 +138,9 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_recurrence_io io = {.q = ones, .k = ones, .v = v, .theta = p, .log_a = keep, .w0 = mn_reshape(g, o0, MN_SHAPE(B, H, 1, K))};
   mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = c->chunk});
   mn_tensor *u_end = mn_reshape(g, mn_slice(g, u, 1, T, 1), head);
-  mn_state_set(s, "m", mn_reshape(g, mn_slice(g, m, 1, T, 1), head));
+  mn_tensor *slope_of_m = rise(g, m0, score, lambda), *m_end = mn_reshape(g, mn_slice(g, m, 1, T, 1), head);
+  u_end = mn_mul(g, u_end, mn_exp(g, mn_neg(g, slope_of_m)));
+  mn_state_set(s, "m", mn_add(g, m_end, slope_of_m));
   mn_state_set(s, "u", u_end);
   mn_state_set(s, "w", mn_mul(g, mn_reshape(g, io.w, MN_SHAPE(B, H, K)), mn_reshape(g, u_end, MN_SHAPE(B, H, 1))));
   return mn_linear(s, "o_proj", mn_cast(g, mn_join_heads(s, io.o), mn_scope_compute(s)), D, c->bias, xavier);
