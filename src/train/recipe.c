@@ -55,7 +55,9 @@ const mn_field mn_train_fields[] = {
     MN_FIELD_FLOAT(S, checkpoint_minutes, 10, 0, 1e6, "minutes between checkpoints; 0: by steps only"),
     MN_FIELD_INT(S, keep_last, 2, 1, 1 << 20, "checkpoints that are kept"),
     MN_FIELD_INT(S, log_every, 10, 1, INT64_MAX, "steps between records of the metrics"),
-    MN_FIELD_BOOL(S, carry_state, false, "streams go on from step to step: truncated back-propagation through time"),
+    MN_FIELD_BOOL(S, carry_state, false,
+                  "streams go on from step to step: truncated back-propagation through time; a learned start of a state (Titans' "
+                  "M_0) has a gradient only in steps where a stream begins"),
     MN_FIELD_ENUM(S, activations, activations, 2, "how the forward pass's results reach the backward pass"),
     MN_FIELD_INT(S, threads, 0, 0, 4096, "0: all usable processors"),
     MN_FIELD_END};
