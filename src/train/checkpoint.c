@@ -344,7 +344,14 @@ static mn_status save_as(const char *out_dir, const mn_train_state *s, const cha
     free(why);
   }
   free(parent);
-  return status == MN_OK ? publish(out_dir, dir) : status;
+  return status;
+}
+
+mn_status mn_checkpoint_complete(const char *out_dir, int64_t step, int64_t keep_last) {
+  char *dir = step_dir(out_dir, "", step);
+  mn_status status = dir ? publish(out_dir, dir) : MN_ERR_MEMORY;
+  free(dir);
+  return status == MN_OK ? drop_old(out_dir, step, keep_last) : status;
 }
 
 mn_status mn_checkpoint_save(const char *out_dir, const mn_train_state *s, int64_t keep_last) {
@@ -352,8 +359,7 @@ mn_status mn_checkpoint_save(const char *out_dir, const mn_train_state *s, int64
   mn_status status = dir && unfinished ? save_as(out_dir, s, dir, unfinished) : MN_ERR_MEMORY;
   free(dir);
   free(unfinished);
-  if (status == MN_OK) status = drop_old(out_dir, s->step, keep_last);
-  return status;
+  return status == MN_OK ? mn_checkpoint_complete(out_dir, s->step, keep_last) : status;
 }
 
 /* ---- finding and loading ---- */

@@ -25,6 +25,10 @@ typedef struct mn_train_state {
  * earlier checkpoints are as they were. */
 mn_status mn_checkpoint_save(const char *out_dir, const mn_train_state *s, int64_t keep_last);
 
+/* What comes after the checkpoint of a step is on the disk: OUT/model.safetensors, and the removal of older ones. A training that
+ * was killed in between does it when it goes on. */
+mn_status mn_checkpoint_complete(const char *out_dir, int64_t step, int64_t keep_last);
+
 /* Steps of the checkpoints of a directory, newest first; *n = 0 when there are none. Free with free(). */
 mn_status mn_checkpoint_list(const char *out_dir, int64_t **steps, size_t *n);
 /* Reads one. MN_ERR_CONFIG: it is of another recipe or other data, named by key; another status: it is damaged. */

@@ -24,7 +24,8 @@ static const double flush_every = 1.0;
 struct mn_runlog {
   mn_runs *db; /* NULL: none, or given up */
   int64_t id;
-  int fd; /* of metrics.jsonl; -1: given up */
+  int fd;             /* of metrics.jsonl; -1: given up */
+  int64_t resumed_at; /* step that the run went on from; -1: it began here */
   char *path;
   bool warned_db, warned_log, torn; /* torn: the disk filled up in the middle of a line */
   mn_arena *names;                  /* of the pending records */
@@ -186,6 +187,7 @@ mn_status mn_runlog_open(const char *db_path, const mn_run *run, int64_t resume_
   mn_runlog *log = mn_calloc(1, sizeof *log);
   if (!log) return MN_ERR_MEMORY;
   log->fd = -1;
+  log->resumed_at = resume_step;
   log->path = mn_path_join(full, "metrics.jsonl");
   if (!log->path) {
     free(log);
@@ -217,6 +219,26 @@ mn_status mn_runlog_reopen(mn_runlog *log) {
 
 int64_t mn_runlog_id(const mn_runlog *log) { return log->id; }
 
+/* Does the log hold this value of this step already? A run that goes on from its last step measures again what it may have
+ * written before. */
+static bool holds(const mn_runlog *log, int64_t step, const char *name) {
+  mn_map map;
+  bool found = false;
+  if (mn_map_open(log->path, &map) != MN_OK) return false;
+  const char *text = (const char *)map.data;
+  for (size_t at = 0; at < map.size && !found;) {
+    const char *end = memchr(text + at, '\n', map.size - at);
+    size_t length = end ? (size_t)(end - text) - at : map.size - at;
+    json_t *record = json_loadb(text + at, length, 0, NULL);
+    json_t *s = json_object_get(record, "step");
+    found = json_is_integer(s) && json_integer_value(s) == step && json_object_get(record, name);
+    json_decref(record);
+    at += length + 1;
+  }
+  mn_map_close(&map);
+  return found;
+}
+
 static void append_line(mn_runlog *log, int64_t step, int64_t tokens, double time, const mn_runlog_value *values, size_t n) {
   json_t *record = json_object();
   json_object_set_new(record, "step", json_integer(step));
@@ -242,7 +264,8 @@ static void append_line(mn_runlog *log, int64_t step, int64_t tokens, double tim
 
 void mn_runlog_record(mn_runlog *log, int64_t step, int64_t tokens, const mn_runlog_value *values, size_t n) {
   double time = mn_time_1970();
-  if (log->fd >= 0) append_line(log, step, tokens, time, values, n);
+  bool again = log->fd >= 0 && step == log->resumed_at && n && holds(log, step, values[0].name);
+  if (log->fd >= 0 && !again) append_line(log, step, tokens, time, values, n);
   if (!log->db) return;
   for (size_t i = 0; i < n; i++) {
     mn_metric m = {step, tokens, values[i].name, values[i].value, time};

@@ -261,6 +261,7 @@ static mn_status open_loop(loop *l) {
     bool found;
     MN_TRY(mn_checkpoint_resume(o->out_dir, &l->t->state, &found));
     if (found) resume_step = l->saved_step = l->t->state.step;
+    if (resume_step >= l->recipe->train.steps) MN_TRY(mn_checkpoint_complete(o->out_dir, resume_step, l->recipe->train.keep_last));
     else remark(l, "%s has no checkpoint yet: training begins at step 0", o->out_dir);
   }
   if (o->out_dir) MN_TRY(write_description(l, resume_step >= 0));
