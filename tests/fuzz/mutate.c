@@ -49,6 +49,11 @@ typedef struct operation {
     "resume", {"train", "--resume", "--out", m, "--json", "--db", "runs.db", ONE},                                                         \
         {m "/model.safetensors", m "/checkpoints/step-6/optimizer.safetensors", m "/config.json", m "/tokenizer.json"}, true               \
   }
+#define TRAIN(r)                                                                                                                           \
+  {                                                                                                                                        \
+    "train", {"train", r, "--out", "new", "--json", "--db", "runs.db", ONE},                                                               \
+        {"new/model.safetensors", "new/checkpoints/step-6/optimizer.safetensors", "new/config.json", "new/tokenizer.json"}, true           \
+  }
 #define SESSION(m, s)                                                                                                                      \
   {                                                                                                                                        \
     "session", {"generate", "--model", m, "--session-in", s, "--tokens", "6", "--seed", "1", "--session-out", "out.safetensors", ONE},     \
@@ -156,8 +161,9 @@ static const kind kinds[] = {
     {"apply-params", "params.safetensors", {"params2.safetensors"}, ALONE, 5, {APPLY}},
     {"apply-state", "state.safetensors", {"state2.in.safetensors"}, ALONE, 5, {APPLY}},
     {"apply-input", "x.safetensors", {"params.safetensors"}, PEOPLE | ALONE, 3, {APPLY}},
-    {"shard", "shards/bytes", {"shards/bpe"}, 0, 6, {RESUME(A), EVAL(A)}},
-    {"shard-bpe", "shards/bpe", {"shards/bytes"}, 0, 6, {RESUME(B), EVAL(B)}},
+    {"shard", "cache/shard-bytes", {"cache/shard-bpe"}, 0, 6, {RESUME(A), EVAL(A), TRAIN("bytes.yaml")}},
+    {"shard-bpe", "cache/shard-bpe", {"cache/shard-bytes"}, 0, 6, {RESUME(B), EVAL(B)}},
+    {"tokenizer-cache", "cache/tokenizer", {B "/tokenizer.json", "other/" B "/tokenizer.json"}, 0, 4, {TRAIN("bpe.yaml")}},
     {"text-of-resume", "text.txt", {"text2.txt"}, 0, 5, {RESUME(A), RESUME(B)}},
     {"text", "text.txt", {"text2.txt"}, PEOPLE | ALONE, 3, {EVAL_DATA(A), STREAM(B), EVAL_DATA(B)}},
     {"metrics", A "/metrics.jsonl", {B "/metrics.jsonl"}, ALONE, 3, {RESUME(A), EVAL_TASK(A)}},
@@ -203,8 +209,8 @@ static void put(const char *path, const char *text) {
   if (!write_file(path, text, strlen(text))) exit(1);
 }
 
-#define DATA "data: {files: [text.txt], cache: shards-dir"
-#define TRAIN                                                                                                                              \
+#define DATA "data: {files: [text.txt], cache: cache-dir"
+#define STEPS                                                                                                                              \
   "train: {steps: 6, batch: 2, seq_len: 16, checkpoint_every: 2, keep_last: 9, validation_batches: 1, log_every: 1, optimizer: {lr: 3e-3}"
 
 /* A safetensors file as another program writes it: no metadata. */
@@ -222,26 +228,29 @@ static void put_input(const char *path, int t, int d) {
   free(b.data);
 }
 
-/* Shards are named by what they are made from, so their names are looked up. */
-static char shard_path[2][200];
+/* What the cache holds is named by what it was made from, so the names are looked up: the shard of each model, in the order
+ * in which they are made, and the tokenizer. */
+static char cached[3][200];
+static const char *const cached_as[3] = {"cache/shard-bytes", "cache/shard-bpe", "cache/tokenizer"};
 
-static void find_shards(const char *dir, int which) {
-  DIR *d = opendir(dir);
+static void find_cached(const char *end, int which) {
+  DIR *d = opendir("cache-dir");
   for (struct dirent *e; d && (e = readdir(d));) {
     char path[200];
-    snprintf(path, sizeof path, "%s/%.150s", dir, e->d_name);
-    if (strstr(e->d_name, ".shard") && (which == 0 || strcmp(path, shard_path[0]) != 0))
-      snprintf(shard_path[which], sizeof shard_path[0], "%s", path);
+    snprintf(path, sizeof path, "cache-dir/%.150s", e->d_name);
+    if (strstr(e->d_name, end) && strcmp(path, cached[0]) != 0) memcpy(cached[which], path, sizeof path);
   }
   if (d) closedir(d);
-  if (!shard_path[which][0]) {
-    fprintf(stderr, "mutate: no shard was made in %s\n", dir);
+  if (!cached[which][0]) {
+    fprintf(stderr, "mutate: no file ...%s was made in the cache\n", end);
     exit(1);
   }
 }
 
 static const char *real_path(const char *path) {
-  return !strcmp(path, "shards/bytes") ? shard_path[0] : !strcmp(path, "shards/bpe") ? shard_path[1] : path;
+  for (int i = 0; i < 3; i++)
+    if (!strcmp(path, cached_as[i])) return cached[i];
+  return path;
 }
 
 /* As killed after its fourth step: the end of the training is taken away, but not its model, which eval reads. */
@@ -258,16 +267,17 @@ static void make_all(void) {
   put_text("text.txt", 1, 700);
   put_text("text2.txt", 2, 700);
   put("bytes.yaml", "name: bytes\nseed: 3\n" DATA "}\nmodel:\n  d_model: 8\n  layers: 1\n"
-                    "  block: {mixer: {type: attention, heads: 2, max_context: 128}, hidden: 8}\n" TRAIN "}\n");
+                    "  block: {mixer: {type: attention, heads: 2, max_context: 128}, hidden: 8}\n" STEPS "}\n");
   put("bpe.yaml",
       "name: bpe\nseed: 3\ntokenizer: {type: bpe, vocab_size: 270}\n" DATA ", order: sequential}\nmodel:\n  d_model: 8\n  layers: 1\n"
-      "  block: {mixer: {type: gated_deltanet, heads: 1}, hidden: 8}\n" TRAIN ", carry_state: true, accumulate: 2}\n");
+      "  block: {mixer: {type: gated_deltanet, heads: 1}, hidden: 8}\n" STEPS ", carry_state: true, accumulate: 2}\n");
   put("apply.yaml", "d_model: 8\nmixer: {type: titans_lmm, chunk: 4}\n");
   put_input("x.safetensors", 8, 8);
   MAKE("training", "train", "bytes.yaml", "--out", A, "--quiet", "--db", "runs.db", ONE);
-  find_shards("shards-dir", 0);
+  find_cached(".shard", 0);
   MAKE("training", "train", "bpe.yaml", "--out", B, "--quiet", "--db", "runs.db", ONE);
-  find_shards("shards-dir", 1);
+  find_cached(".shard", 1);
+  find_cached(".json", 2);
   mkdir("other", 0755);
   MAKE("training", "train", "bytes.yaml", "--out", "other/" A, "--quiet", "--db", "runs2.db", "--seed", "4", ONE);
   MAKE("training", "train", "bpe.yaml", "--out", "other/" B, "--quiet", "--db", "runs2.db", "--seed", "4", ONE);
@@ -282,6 +292,7 @@ static void make_all(void) {
   remove("y.safetensors");
   cut_short(A);
   cut_short(B);
+  put(A "/.lock", "");
 }
 
 /* ---- results ------------------------------------------------------------------------------------------------------ */
@@ -338,6 +349,13 @@ typedef struct good { /* what an operation gives on good files */
 } good;
 static good goods[N_KINDS][5];
 static tree files;
+
+static const bytes *content_of(const char *path) {
+  kept_file *f = tree_find(&files, path);
+  if (f) return &f->content;
+  fprintf(stderr, "mutate: there is no %s\n", path);
+  exit(1);
+}
 
 static verdict judge(const kind *k, int op, const outcome *o, const bytes *result) {
   const good *g = &goods[k - kinds][op];
@@ -400,10 +418,10 @@ static verdict try_one(uint64_t i, const char *only, bool verbose, bool stay, ta
   const kind *k = kind_of(i, only);
   int op = (int)(mn_splitmix64(i + 0x6f70) % (uint64_t)n_ops(k)), n_donors = 0;
   bytes donors[3];
-  for (; n_donors < 3 && k->donors[n_donors]; n_donors++) donors[n_donors] = tree_find(&files, real_path(k->donors[n_donors]))->content;
+  for (; n_donors < 3 && k->donors[n_donors]; n_donors++) donors[n_donors] = *content_of(real_path(k->donors[n_donors]));
   char what[400];
   const char *path = real_path(k->path);
-  bytes bad = mutate(&tree_find(&files, path)->content, i, donors, n_donors, k->flags & ALONE, what);
+  bytes bad = mutate(content_of(path), i, donors, n_donors, k->flags & ALONE, what);
   write_file(path, bad.data, bad.n);
   outcome o = run_op(&k->ops[op]);
   bytes r = result_of(&k->ops[op], &o);
