@@ -6,23 +6,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A value for every tensor of the first n nodes of a graph, found by node id and output number. */
+/* A value for every tensor of the nodes [first, end) of a graph, found by node id and output number. Only these cost anything:
+ * an operation that is differentiated by its composition asks for a few nodes at the end of a large graph. */
 typedef struct tensor_map {
-  int n_nodes;
-  int *base;
+  int first, end;
+  int *base; /* [end - first + 1] */
   mn_tensor **at;
 } tensor_map;
 
-static mn_status map_init(tensor_map *m, const mn_graph *g) {
-  *m = (tensor_map){.n_nodes = g->n_nodes};
+static mn_status map_init(tensor_map *m, const mn_graph *g, int first) {
+  *m = (tensor_map){.first = first, .end = g->n_nodes};
   int total = 0;
-  m->base = mn_alloc(((size_t)g->n_nodes + 1) * sizeof *m->base);
+  m->base = mn_alloc(((size_t)(m->end - first) + 1) * sizeof *m->base);
   if (!m->base) return MN_ERR_MEMORY;
-  for (int i = 0; i < g->n_nodes; i++) {
-    m->base[i] = total;
+  for (int i = first; i < m->end; i++) {
+    m->base[i - first] = total;
     total += g->nodes[i]->n_out;
   }
-  m->base[g->n_nodes] = total;
+  m->base[m->end - first] = total;
   m->at = mn_calloc((size_t)total + 1, sizeof *m->at);
   return m->at ? MN_OK : MN_ERR_MEMORY;
 }
@@ -33,29 +34,22 @@ static void map_free(tensor_map *m) {
 }
 
 static mn_tensor **slot(tensor_map *m, const mn_tensor *t) {
-  int id = t->node->id;
-  if (id >= m->n_nodes || t->out >= m->base[id + 1] - m->base[id]) return NULL;
+  int id = t->node->id - m->first;
+  if (id < 0 || t->node->id >= m->end || t->out >= m->base[id + 1] - m->base[id]) return NULL;
   return &m->at[m->base[id] + t->out];
 }
 
 /* ---- mn_grad ---- */
-typedef struct differentiation {
+typedef struct differentiation { /* nodes before the first of xs depend on none of them: arrays begin there */
   mn_graph *g;
   tensor_map grad;
   bool *active; /* per node: depends on one of xs */
-  int n_xs;
-  mn_tensor *const *xs;
+  bool *is_x;   /* per tensor                     */
 } differentiation;
 
-static bool is_x(const differentiation *d, const mn_tensor *t) {
-  for (int i = 0; i < d->n_xs; i++)
-    if (d->xs[i] == t) return true;
-  return false;
-}
-
-static bool wants(const differentiation *d, const mn_tensor *t) {
-  if (!mn_dtype_is_float(t->dtype) || t->node->id >= d->grad.n_nodes) return false;
-  return d->active[t->node->id] || is_x(d, t);
+static bool wants(differentiation *d, const mn_tensor *t) {
+  mn_tensor **s = mn_dtype_is_float(t->dtype) ? slot(&d->grad, t) : NULL;
+  return s && (d->active[t->node->id - d->grad.first] || d->is_x[s - d->grad.at]);
 }
 
 static void accumulate(differentiation *d, mn_tensor *t, mn_tensor *grad) {
@@ -79,10 +73,12 @@ static void differentiate_node(differentiation *d, mn_node *n, mn_tensor **dout,
 
 mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const *dys, int n_xs, mn_tensor *const *xs, mn_tensor **dxs) {
   MN_TRY(mn_graph_status(g));
-  differentiation d = {.g = g, .n_xs = n_xs, .xs = xs};
-  int phase = g->phase, outer_block = g->block, last = -1;
-  for (int i = 0; i < n_xs; i++)
+  differentiation d = {.g = g};
+  int phase = g->phase, outer_block = g->block, first = g->n_nodes, last = -1;
+  for (int i = 0; i < n_xs; i++) {
     if (!xs[i] || xs[i]->node->graph != g) return mn_fail(MN_ERR_ARG, "gradient: x %d is not a tensor of this graph", i);
+    if (xs[i]->node->id < first) first = xs[i]->node->id;
+  }
   for (int j = 0; j < n_ys; j++) {
     if (!ys[j] || ys[j]->node->graph != g) return mn_fail(MN_ERR_ARG, "gradient: y %d is not a tensor of this graph", j);
     if (dys && dys[j] && !mn_shape_equal(&dys[j]->shape, &ys[j]->shape))
@@ -91,26 +87,29 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
   }
   for (int j = 0; j < n_ys; j++)
     if (ys[j]->node->phase + 1 > g->phase) g->phase = ys[j]->node->phase + 1;
-  mn_status status = map_init(&d.grad, g);
-  d.active = mn_calloc((size_t)g->n_nodes + 1, sizeof *d.active);
-  if (status != MN_OK || !d.active) {
+  mn_status status = map_init(&d.grad, g, first);
+  d.active = mn_calloc((size_t)(g->n_nodes - first) + 1, sizeof *d.active);
+  d.is_x = mn_calloc((size_t)(status == MN_OK ? d.grad.base[g->n_nodes - first] : 0) + 1, sizeof *d.is_x);
+  if (status != MN_OK || !d.active || !d.is_x) {
     status = MN_ERR_MEMORY;
     goto done;
   }
-  for (int i = 0; i <= last; i++) {
+  for (int i = 0; i < n_xs; i++) d.is_x[slot(&d.grad, xs[i]) - d.grad.at] = true;
+  for (int i = first; i <= last; i++) {
     mn_node *n = g->nodes[i];
     if (n->op->no_grad) continue;
-    for (int k = 0; k < n->n_in && !d.active[i]; k++) d.active[i] = wants(&d, n->in[k]);
+    for (int k = 0; k < n->n_in && !d.active[i - first]; k++) d.active[i - first] = wants(&d, n->in[k]);
   }
   for (int j = 0; j < n_ys; j++)
     if (mn_dtype_is_float(ys[j]->dtype) && wants(&d, ys[j]))
       accumulate(&d, ys[j], dys && dys[j] ? mn_capture(g, dys[j]) : mn_full(g, ys[j]->dtype, ys[j]->shape, 1));
-  for (int i = last; i >= 0 && g->status == MN_OK; i--) {
+  for (int i = last; i >= first && g->status == MN_OK; i--) {
     mn_node *n = g->nodes[i];
-    int n_out = d.grad.base[i + 1] - d.grad.base[i];
-    if (!d.active[i]) continue;
+    if (!d.active[i - first]) continue;
+    mn_tensor **arriving = d.grad.at + d.grad.base[i - first];
+    int n_out = d.grad.base[i - first + 1] - d.grad.base[i - first];
     bool arrives = false;
-    for (int j = 0; j < n_out; j++) arrives |= d.grad.at[d.grad.base[i] + j] != NULL;
+    for (int j = 0; j < n_out; j++) arrives |= arriving[j] != NULL;
     if (!arrives) continue;
     mn_tensor **din = mn_arena_alloc(g->arena, (size_t)(n->n_in + 1) * sizeof *din);
     mn_tensor **dout = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *dout);
@@ -119,7 +118,7 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
       status = MN_ERR_MEMORY;
       goto done;
     }
-    for (int j = 0; j < n_out; j++) dout[j] = d.grad.at[d.grad.base[i] + j];
+    for (int j = 0; j < n_out; j++) dout[j] = arriving[j];
     for (int k = 0; k < n->n_in; k++) need[k] = wants(&d, n->in[k]);
     g->block = n->block;
     differentiate_node(&d, n, dout, need, din);
@@ -144,18 +143,42 @@ done:
   g->phase = phase;
   g->block = outer_block;
   free(d.active);
+  free(d.is_x);
   map_free(&d.grad);
   return status;
 }
 
 /* ---- copying ---- */
+/* Node n on inputs `in` of graph `to`; its results to out. What has an effect is replaced by its results alone. */
+static mn_status inline_node(mn_graph *to, mn_node *n, mn_tensor **in, mn_tensor **out) {
+  if (mn_node_has_effect(n)) {
+    if (n->op->effect && !n->op->compose)
+      mn_graph_fault(to, MN_ERR_UNSUPPORTED, "%s has an effect, which the gradient of a loop must not repeat; move it out of the loop",
+                     n->op->name);
+    else if (n->op->effect) n->op->compose(to, n, in, out);
+    else {
+      mn_node *loop = mn_scan_without_effects(to, n->attr, in);
+      for (int j = 0; loop && j < n->n_out; j++) out[j] = loop->out[j];
+    }
+    return MN_OK;
+  }
+  mn_dtype *types = mn_arena_alloc(to->arena, (size_t)(n->n_out + 1) * sizeof *types);
+  mn_shape *shapes = mn_arena_alloc(to->arena, (size_t)(n->n_out + 1) * sizeof *shapes);
+  if (!types || !shapes) return MN_ERR_MEMORY;
+  for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
+  mn_node *copy = mn_node_new(to, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
+  if (copy) copy->block = n->block;
+  for (int j = 0; copy && j < n->n_out; j++) out[j] = copy->out[j];
+  return MN_OK;
+}
+
 mn_status mn_graph_inline(mn_graph *to, int n_map, mn_tensor *const *map_from, mn_tensor *const *map_to, int n_outs, mn_tensor *const *outs,
                           mn_tensor **outs_in_to) {
   if (n_outs == 0) return MN_OK;
   mn_graph *from = outs[0]->node->graph;
   tensor_map m = {0};
   bool *needed = mn_calloc((size_t)from->n_nodes + 1, 1);
-  mn_status status = map_init(&m, from);
+  mn_status status = map_init(&m, from, 0);
   if (status != MN_OK || !needed) {
     status = MN_ERR_MEMORY;
     goto done;
@@ -174,19 +197,14 @@ mn_status mn_graph_inline(mn_graph *to, int n_map, mn_tensor *const *map_from, m
     mn_node *n = from->nodes[i];
     if (!needed[i]) continue;
     mn_tensor **in = mn_arena_alloc(to->arena, (size_t)(n->n_in + 1) * sizeof *in);
-    mn_dtype *types = mn_arena_alloc(to->arena, (size_t)(n->n_out + 1) * sizeof *types);
-    mn_shape *shapes = mn_arena_alloc(to->arena, (size_t)(n->n_out + 1) * sizeof *shapes);
-    if (!in || !types || !shapes) {
-      status = MN_ERR_MEMORY;
-      goto done;
-    }
-    for (int k = 0; k < n->n_in; k++) in[k] = *slot(&m, n->in[k]);
-    for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
-    mn_node *copy = mn_node_new(to, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
-    if (!copy) break;
-    copy->block = n->block;
+    mn_tensor **out = mn_arena_alloc(to->arena, (size_t)(n->n_out + 1) * sizeof *out);
+    status = in && out ? MN_OK : MN_ERR_MEMORY;
+    for (int k = 0; k < n->n_in && in; k++) in[k] = *slot(&m, n->in[k]);
+    if (status == MN_OK) status = inline_node(to, n, in, out);
+    if (status != MN_OK) goto done;
+    if (to->status != MN_OK) break;
     for (int j = 0; j < n->n_out; j++)
-      if (!m.at[m.base[i] + j]) m.at[m.base[i] + j] = copy->out[j];
+      if (!m.at[m.base[i] + j]) m.at[m.base[i] + j] = out[j];
   }
   for (int j = 0; j < n_outs; j++) outs_in_to[j] = *slot(&m, outs[j]);
   status = mn_graph_status(to);

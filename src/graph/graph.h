@@ -38,6 +38,7 @@ struct mn_node { /* an application of an operation. Ids grow in building order, 
   void *attr; /* op->attr_size bytes, owned by the graph's arena */
   int phase;  /* 0 forward; each mn_grad adds its nodes one phase later */
   int block;  /* which block of the model it belongs to; -1 none        */
+  bool mute;  /* its effect does not happen: built to see what building declares */
 };
 
 /* ---- operations ------------------------------------------------------------------------------------------------ */
@@ -54,7 +55,10 @@ struct mn_op {
   mn_op_class cls;
   size_t attr_size;
   int code;    /* element-wise: mn_ew_code; reductions: mn_reduce_code; else 0 */
-  bool effect; /* never merged or dropped although nothing reads it */
+  /* It does something besides its results (prints, writes a file): it runs once where it was built (in a loop's body: once a
+   * step), after the effects built before it, whether or not anything reads it; never merged, moved out of a loop, or made again.
+   * It needs a kernel. `compose`, where there is one, is its results alone: what the gradient of a loop runs in its place. Not for views. */
+  bool effect;
   /* din[i] = gradient of in[i] (leave NULL for none) where need[i], given dout[j] (NULL where no gradient arrives; at
    * least one arrives). NULL for fused operations that are differentiated through their composition. */
   void (*grad)(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din);
@@ -76,9 +80,12 @@ struct mn_graph {
   mn_node **nodes;
   int n_nodes, cap_nodes;
   int phase, block;                    /* stamped on new nodes */
+  bool mute;                           /* stamped on new nodes */
+  bool effects;                        /* a node has an effect, perhaps in a loop's body */
   mn_graph *parent;                    /* a scan's body knows the graph it is a body of */
   mn_tensor **captured, **captured_as; /* of a body: outer tensor -> body input */
   int n_captured, cap_captured;
+  struct mn_table *captured_at; /* outer tensor -> its number among the captured */
 };
 
 mn_graph *mn_graph_new(void);
@@ -93,6 +100,7 @@ mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *i
 mn_tensor *mn_node1(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, mn_dtype dtype, mn_shape shape, const void *attr);
 mn_tensor *mn_named(mn_tensor *t, const char *name); /* names it (copied), returns it */
 int64_t mn_dim(const mn_tensor *t, int axis);        /* negative axes count from the end; 0 when t is NULL */
+bool mn_node_has_effect(const mn_node *n);           /* of its own, or in its body */
 
 /* ---- leaves ---- */
 mn_tensor *mn_input(mn_graph *g, const char *name, mn_dtype t, mn_shape s);    /* bound by the caller, never written */

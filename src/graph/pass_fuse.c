@@ -16,8 +16,9 @@ typedef struct fusion {
   int *group; /* per node: representative (a node id); itself when alone */
   int *next;  /* members of a group: circular list                        */
   int *size;
-  int **consumers; /* per node: ids of the nodes that read it                  */
-  int *n_consumers;
+  int *after;      /* per node with an effect: the one before it, -1 none; an edge like that of a value */
+  int **consumers; /* per node: ids of the nodes that read it (all in `consumer`), or come after its effect */
+  int *n_consumers, *consumer;
   int *stamp, epoch; /* visited marks of the path search                         */
   int *stack;
   int *hi;         /* per group: largest member id                             */
@@ -25,10 +26,20 @@ typedef struct fusion {
   int *moved;      /* room for a piece of the order                            */
 } fusion;
 
-static bool is_ew(const mn_node *n) { return n->op->cls == MN_OP_ELEMENTWISE; }
+/* Groups that lie further apart are not joined, and a path is not sought along more edges: what is read in every layer
+ * (a mask, a rate) would otherwise be walked from anew in every layer. */
+enum { FAR = 4096, MANY = 4096 };
+
+static bool is_ew(const mn_node *n) { return n->op->cls == MN_OP_ELEMENTWISE && !n->op->effect; }
+static int n_producers(const fusion *f, int i) { return f->g->nodes[i]->n_in + (f->after[i] >= 0); }
+static int producer(const fusion *f, int i, int k) {
+  const mn_node *n = f->g->nodes[i];
+  return k < n->n_in ? n->in[k]->node->id : f->after[i];
+}
 
 static void groups_free(fusion *f) {
-  for (int i = 0; f->consumers && i < f->n; i++) free(f->consumers[i]);
+  free(f->after);
+  free(f->consumer);
   free(f->consumers);
   free(f->n_consumers);
   free(f->group);
@@ -42,6 +53,26 @@ static void groups_free(fusion *f) {
   free(f->moved);
 }
 
+static mn_status find_consumers(fusion *f) {
+  size_t total = 0;
+  for (int i = 0; i < f->n; i++)
+    for (int k = 0; f->r.needed[i] && k < n_producers(f, i); k++) f->n_consumers[producer(f, i, k)]++, total++;
+  f->consumer = mn_alloc((total + 1) * sizeof(int));
+  if (!f->consumer) return MN_ERR_MEMORY;
+  total = 0;
+  for (int i = 0; i < f->n; i++) {
+    f->consumers[i] = f->consumer + total;
+    total += (size_t)f->n_consumers[i];
+    f->n_consumers[i] = 0;
+  }
+  for (int i = 0; i < f->n; i++)
+    for (int k = 0; f->r.needed[i] && k < n_producers(f, i); k++) {
+      int p = producer(f, i, k);
+      f->consumers[p][f->n_consumers[p]++] = i;
+    }
+  return MN_OK;
+}
+
 static mn_status groups_init(fusion *f) {
   size_t n = (size_t)f->n + 1;
   f->group = mn_alloc(n * sizeof(int));
@@ -53,34 +84,26 @@ static mn_status groups_init(fusion *f) {
   f->order = mn_alloc(n * sizeof(int));
   f->at = mn_alloc(n * sizeof(int));
   f->moved = mn_alloc(n * sizeof(int));
+  f->after = mn_alloc(n * sizeof(int));
   f->consumers = mn_calloc(n, sizeof(int *));
   f->n_consumers = mn_calloc(n, sizeof(int));
-  if (!f->group || !f->next || !f->size || !f->stamp || !f->stack || !f->hi || !f->order || !f->at || !f->moved || !f->consumers ||
-      !f->n_consumers)
+  if (!f->group || !f->next || !f->size || !f->stamp || !f->stack || !f->hi || !f->order || !f->at || !f->moved || !f->after ||
+      !f->consumers || !f->n_consumers)
     return MN_ERR_MEMORY;
   for (int i = 0; i < f->n; i++) f->group[i] = f->next[i] = f->hi[i] = f->order[i] = f->at[i] = i, f->size[i] = 1;
-  for (int pass = 0; pass < 2; pass++) {
-    for (int i = 0; i < f->n; i++) {
-      const mn_node *node = f->g->nodes[i];
-      if (!f->r.needed[i]) continue;
-      for (int k = 0; k < node->n_in; k++) {
-        int p = node->in[k]->node->id;
-        if (pass) f->consumers[p][f->n_consumers[p]] = i;
-        f->n_consumers[p]++;
-      }
-    }
-    for (int i = 0; i < f->n && !pass; i++) {
-      f->consumers[i] = mn_alloc((size_t)f->n_consumers[i] * sizeof(int));
-      if (!f->consumers[i]) return MN_ERR_MEMORY;
-      f->n_consumers[i] = 0;
-    }
+  int last_effect = -1;
+  for (int i = 0; i < f->n; i++) {
+    bool effect = mn_node_has_effect(f->g->nodes[i]);
+    f->after[i] = effect ? last_effect : -1;
+    if (effect) last_effect = i;
   }
-  return MN_OK;
+  return find_consumers(f);
 }
 
-/* Is there a path from group a to the later group b through a third? Marks what lies behind a and before b. */
+/* Is there a path from group a to the later group b through a third? Marks what lies behind a and before b. Too long a search is
+ * answered with yes. */
 static bool path_around(fusion *f, int a, int b) {
-  int top = 0, limit = f->order[b];
+  int top = 0, seen = 0, limit = f->order[b];
   f->epoch++;
   f->stack[top++] = a;
   while (top) {
@@ -88,7 +111,7 @@ static bool path_around(fusion *f, int a, int b) {
     for (int m = t, first = 1; first || m != t; m = f->next[m], first = 0)
       for (int c = 0; c < f->n_consumers[m]; c++) {
         int u = f->group[f->consumers[m][c]];
-        if (u == b && t != a) return true;
+        if ((u == b && t != a) || ++seen > MANY) return true;
         if (u == t || f->order[u] >= limit || f->stamp[u] == f->epoch) continue;
         f->stamp[u] = f->epoch;
         f->stack[top++] = u;
@@ -136,7 +159,7 @@ static bool fits(const fusion *f, int a, int b) {
       const mn_node *n = f->g->nodes[m];
       bool leaves = false;
       int immediates = 0;
-      for (int c = 0; c < f->n_consumers[m]; c++) leaves |= !in_group(f, f->g->nodes[f->consumers[m][c]], a, b);
+      for (int c = 0; c < f->n_consumers[m] && !leaves; c++) leaves = !in_group(f, f->g->nodes[f->consumers[m][c]], a, b);
       leaves |= mn_uses(&f->r, n->out[0]) > f->n_consumers[m]; /* a root */
       n_out += leaves;
       for (int k = 0; k < n->n_in; k++) {
@@ -165,7 +188,7 @@ static bool try_join(fusion *f, int x, int y) {
     int t = a;
     a = b, b = t;
   }
-  if (!fits(f, a, b) || path_around(f, a, b)) return false;
+  if (f->order[b] - f->order[a] > FAR || !fits(f, a, b) || path_around(f, a, b)) return false;
   join_orders(f, a, b);
   for (int m = b, first = 1; first || m != b; m = f->next[m], first = 0) f->group[m] = a;
   int t = f->next[a];
@@ -189,7 +212,7 @@ static void form_groups(fusion *f) {
   }
   for (int i = 0; i < f->n; i++) { /* siblings: readers of one value, near each other */
     const mn_node *n = f->g->nodes[i];
-    if (n->op->cls == MN_OP_LEAF || !f->r.needed[i]) continue;
+    if (n->op->cls == MN_OP_LEAF || !f->r.needed[i] || n->n_out == 0) continue;
     int previous = -1;
     for (int c = 0; c < f->n_consumers[i]; c++) {
       int m = f->consumers[i][c];
@@ -250,7 +273,8 @@ static void write_program(const fusion *f, int group, writer *w) {
   for (int i = 0; i < n; i++) {
     const mn_node *node = f->g->nodes[members[i]];
     bool leaves = mn_uses(&f->r, node->out[0]) > f->n_consumers[members[i]];
-    for (int c = 0; c < f->n_consumers[members[i]]; c++) leaves |= !in_group(f, f->g->nodes[f->consumers[members[i]][c]], group, group);
+    for (int c = 0; c < f->n_consumers[members[i]] && !leaves; c++)
+      leaves = !in_group(f, f->g->nodes[f->consumers[members[i]][c]], group, group);
     if (leaves) {
       w->out[w->attr.n_out] = node->out[0];
       w->attr.out_reg[w->attr.n_out++] = (uint8_t)(w->attr.n_in + i);
@@ -259,8 +283,7 @@ static void write_program(const fusion *f, int group, writer *w) {
 }
 
 static mn_status emit_group(fusion *f, int group) {
-  writer *w = mn_arena_alloc(f->r.now->g->arena, sizeof *w);
-  if (!w) return MN_ERR_MEMORY;
+  writer room, *w = &room;
   write_program(f, group, w);
   mn_tensor *in[MN_EW_MAX_IN];
   mn_dtype types[MN_EW_MAX_OUT];
@@ -278,55 +301,63 @@ static mn_status emit_group(fusion *f, int group) {
   return MN_OK;
 }
 
-/* Emits groups in an order that respects their edges: the ready group with the smallest id bound next. */
+/* ---- groups in an order that respects their edges ---- */
+typedef struct queue { /* a heap of groups that wait for nothing: the one whose last member comes first is on top */
+  int n;
+  int *group;
+} queue;
+
+static void push(queue *q, const int *key, int group) {
+  int i = q->n++;
+  for (; i > 0 && key[q->group[(i - 1) / 2]] > key[group]; i = (i - 1) / 2) q->group[i] = q->group[(i - 1) / 2];
+  q->group[i] = group;
+}
+
+static int pop(queue *q, const int *key) {
+  const int top = q->group[0], last = q->group[--q->n];
+  int i = 0;
+  for (int child; (child = 2 * i + 1) < q->n; i = child) {
+    if (child + 1 < q->n && key[q->group[child + 1]] < key[q->group[child]]) child++;
+    if (key[last] <= key[q->group[child]]) break;
+    q->group[i] = q->group[child];
+  }
+  q->group[i] = last;
+  return top;
+}
+
+static bool is_bound(const mn_node *n) { return n->op == &mn_op_input || n->op == &mn_op_variable; }
+
+static mn_status emit_one(fusion *f, int group) {
+  const mn_node *node = f->g->nodes[group];
+  if (f->size[group] > 1 || is_ew(node)) return emit_group(f, group);
+  return mn_rebuild_copy(&f->r, node) ? MN_OK : mn_graph_status(f->r.now->g);
+}
+
+/* A group is keyed by its last member, so the order stays close to the given one. */
 static mn_status emit(fusion *f) {
   int *waits = mn_calloc((size_t)f->n + 1, sizeof *waits), emitted = 0, total = 0;
-  unsigned char *state = mn_calloc((size_t)f->n + 1, 1); /* 1 ready, 2 emitted */
-  mn_status status = waits && state ? MN_OK : MN_ERR_MEMORY;
+  queue q = {.group = mn_alloc(((size_t)f->n + 1) * sizeof *q.group)};
+  mn_status status = waits && q.group ? MN_OK : MN_ERR_MEMORY;
   for (int i = 0; i < f->n && status == MN_OK; i++) {
-    bool leaf = f->g->nodes[i]->op == &mn_op_input || f->g->nodes[i]->op == &mn_op_variable;
-    if (!f->r.needed[i] && !leaf) continue;
-    if (f->group[i] == i) total++;
-    for (int k = 0; k < f->g->nodes[i]->n_in; k++)
-      if (f->group[f->g->nodes[i]->in[k]->node->id] != f->group[i]) waits[f->group[i]]++;
+    if (!f->r.needed[i] && !is_bound(f->g->nodes[i])) continue;
+    total += f->group[i] == i;
+    for (int k = 0; k < n_producers(f, i); k++) waits[f->group[i]] += f->group[producer(f, i, k)] != f->group[i];
   }
-  for (int i = 0; i < f->n && status == MN_OK; i++) {
-    bool leaf = f->g->nodes[i]->op == &mn_op_input || f->g->nodes[i]->op == &mn_op_variable;
-    if ((f->r.needed[i] || leaf) && f->group[i] == i && waits[i] == 0) state[i] = 1;
-  }
-  /* A group is keyed by its last member, so the order stays close to the given one. */
-  int *by_key = mn_alloc(((size_t)f->n + 1) * sizeof *by_key);
-  if (!by_key) status = MN_ERR_MEMORY;
-  for (int i = 0; i < f->n && status == MN_OK; i++) by_key[i] = -1;
   for (int i = 0; i < f->n && status == MN_OK; i++)
-    if (f->group[i] == i) by_key[f->hi[i]] = i;
-  int from = 0;
-  while (status == MN_OK && emitted < total) {
-    int pick = -1;
-    for (int key = from; key < f->n; key++)
-      if (by_key[key] >= 0 && state[by_key[key]] == 1) {
-        pick = by_key[key];
-        break;
-      }
-    if (pick < 0) {
-      status = mn_fail(MN_ERR_INTERNAL, "fuse: the groups have a cycle");
-      break;
-    }
-    state[pick] = 2;
+    if ((f->r.needed[i] || is_bound(f->g->nodes[i])) && f->group[i] == i && waits[i] == 0) push(&q, f->hi, i);
+  while (status == MN_OK && q.n) {
+    const int pick = pop(&q, f->hi);
     emitted++;
-    while (from < f->n && (by_key[from] < 0 || state[by_key[from]] == 2)) from++;
-    const mn_node *node = f->g->nodes[pick];
-    if (f->size[pick] > 1 || is_ew(node)) status = emit_group(f, pick);
-    else if (!mn_rebuild_copy(&f->r, node)) status = mn_graph_status(f->r.now->g);
+    status = emit_one(f, pick);
     for (int m = pick, first = 1; first || m != pick; m = f->next[m], first = 0)
       for (int c = 0; c < f->n_consumers[m]; c++) {
         int t = f->group[f->consumers[m][c]];
-        if (t != pick && --waits[t] == 0) state[t] = 1;
+        if (t != pick && --waits[t] == 0) push(&q, f->hi, t);
       }
   }
-  free(by_key);
+  if (status == MN_OK && emitted < total) status = mn_fail(MN_ERR_INTERNAL, "fuse: the groups have a cycle");
   free(waits);
-  free(state);
+  free(q.group);
   return status;
 }
 

@@ -4,11 +4,11 @@
 #include "graph/program.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 enum { DEPTH = 24 }; /* nodes that are made again, one from the other */
 
 static bool is_cheap(const mn_node *n, mn_activation_policy policy) {
+  if (n->op->effect) return false;
   if (n->op->cls == MN_OP_ELEMENTWISE || n->op->cls == MN_OP_VIEW) return true;
   if (n->op == &mn_op_iota || n->op == &mn_op_const) return true;
   return policy == MN_RECOMPUTE_NORMS && (n->op == &mn_op_norm || n->op == &mn_op_rope || n->op == &mn_op_take);
@@ -23,24 +23,28 @@ static mn_node *owner(mn_node *n) {
 typedef struct recompute {
   mn_rebuild r;
   mn_activation_policy policy;
-  bool *kept;         /* per node: read by a later phase and not made again */
-  bool *later;        /* per node: read by a later phase */
-  uint8_t *chain;     /* per node: so many sums are made again, one from the other, to make it */
-  signed char *again; /* per node: -1 unknown, 0 no, 1 yes */
-  mn_tensor **own;    /* per tensor: its copy for the sum that is being made again, if made for it ... */
-  int *own_sum;       /* ... which is the one of this number */
+  bool *kept;      /* per node: read by a later phase and not made again */
+  bool *later;     /* per node: read by a later phase */
+  uint8_t *chain;  /* per node: so many sums are made again, one from the other, to make it */
+  int *again;      /* per node: whether it can be made again: yes is 2 round, no is 2 round + 1; of another round: unknown */
+  int round;       /* answers hold until another value is kept */
+  mn_tensor **own; /* per tensor: its copy for the sum that is being made again, if made for it ... */
+  int *own_sum;    /* ... which is the one of this number */
   int sums;
   int count;
 } recompute;
+
+static bool known(const recompute *c, const mn_node *n) { return c->again[n->id] >> 1 == c->round; }
+static bool made_again(const recompute *c, const mn_node *n) { return c->again[n->id] == 2 * c->round; }
 
 /* Can node n be made again from kept values and leaves? */
 static bool makeable(recompute *c, const mn_node *n, int depth) {
   if (n->op->cls == MN_OP_LEAF || c->kept[n->id]) return true;
   if (depth == 0 || !is_cheap(n, c->policy)) return false;
-  if (c->again[n->id] >= 0) return c->again[n->id];
+  if (known(c, n)) return made_again(c, n);
   bool ok = true;
   for (int i = 0; i < n->n_in && ok; i++) ok = makeable(c, n->in[i]->node, depth - 1);
-  c->again[n->id] = ok;
+  c->again[n->id] = 2 * c->round + !ok;
   return ok;
 }
 
@@ -50,7 +54,7 @@ static bool makeable(recompute *c, const mn_node *n, int depth) {
 static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tensor **copies, int own) {
   mn_node *n = t->node;
   mn_tensor *first = *mn_rebuilt(&c->r, t);
-  if (n->phase >= phase || n->op->cls == MN_OP_LEAF || c->kept[n->id] || c->again[n->id] != 1) return first;
+  if (n->phase >= phase || n->op->cls == MN_OP_LEAF || c->kept[n->id] || !made_again(c, n)) return first;
   const int at = c->r.base[n->id];
   if (copies[at + t->out]) return copies[at + t->out];
   if (own && c->own_sum[at + t->out] == own) return c->own[at + t->out];
@@ -80,7 +84,7 @@ static size_t bytes_of(const mn_tensor *t) { return mn_dtype_size(t->dtype) * (s
  * kept and the sum is made again. Chains of such sums stay short: all of a chain is there at once when its last is needed. */
 static bool keep_smaller(recompute *c, const mn_node *n) {
   enum { CHAIN = 5 };
-  if (n->op->cls != MN_OP_ELEMENTWISE || n->n_out != 1) return false;
+  if (n->op->cls != MN_OP_ELEMENTWISE || n->op->effect || n->n_out != 1) return false;
   const mn_tensor *only = NULL;
   int chain = 0;
   for (int i = 0; i < n->n_in; i++) {
@@ -96,7 +100,7 @@ static bool keep_smaller(recompute *c, const mn_node *n) {
   }
   if (!only || is_cheap(only->node, c->policy) || 2 * bytes_of(only) > bytes_of(n->out[0]) || chain >= CHAIN) return false;
   c->kept[only->node->id] = true;
-  memset(c->again, -1, (size_t)n->id + 1);
+  c->round++;
   c->chain[n->id] = (uint8_t)(chain + 1);
   return true;
 }
@@ -115,62 +119,53 @@ static void choose(recompute *c) {
       if (p->op->cls != MN_OP_LEAF && !is_cheap(p, c->policy)) c->kept[p->id] = true;
     }
   }
-  memset(c->again, -1, (size_t)g->n_nodes);
   for (int i = 0; i < g->n_nodes; i++) {
     mn_node *n = g->nodes[i];
     if (!c->later[i] || c->kept[i] || makeable(c, n, DEPTH)) continue;
     if (keep_smaller(c, n) && makeable(c, n, DEPTH)) continue;
     mn_node *o = owner(n); /* a long chain of views over something kept: the view itself counts as kept */
     c->kept[o->op->cls == MN_OP_LEAF || c->kept[o->id] ? n->id : o->id] = true;
-    memset(c->again, -1, (size_t)i + 1);
+    c->round++;
   }
   for (int i = 0; i < g->n_nodes; i++)
     if (c->later[i] && !c->kept[i]) makeable(c, g->nodes[i], DEPTH);
 }
 
 mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_program *p, int *recomputed) {
-  recompute c = {.policy = policy};
+  recompute c = {.policy = policy, .round = 1};
   mn_program now;
   mn_status status = mn_rebuild_begin(&c.r, p, &now, arena);
-  int n = p->g->n_nodes, phases = 0;
-  for (int i = 0; i < n; i++)
+  int n = p->g->n_nodes, phases = 0, n_in = 0;
+  for (int i = 0; i < n; i++) {
     if (p->g->nodes[i]->phase > phases) phases = p->g->nodes[i]->phase;
+    if (p->g->nodes[i]->n_in > n_in) n_in = p->g->nodes[i]->n_in;
+  }
   c.kept = mn_calloc((size_t)n + 1, 1);
-  c.again = mn_alloc((size_t)n + 1);
+  c.again = mn_calloc((size_t)n + 1, sizeof *c.again);
   c.later = mn_calloc((size_t)n + 1, 1);
   c.chain = mn_calloc((size_t)n + 1, 1);
   const size_t tensors = (size_t)(status == MN_OK ? c.r.base[n] : 0) + 1;
   c.own = mn_calloc(tensors, sizeof *c.own);
   c.own_sum = mn_calloc(tensors, sizeof *c.own_sum);
   mn_tensor ***copies = mn_calloc((size_t)phases + 1, sizeof *copies);
-  if (!c.kept || !c.again || !c.later || !c.chain || !c.own || !c.own_sum || !copies) status = MN_ERR_MEMORY;
+  mn_tensor **saved = mn_calloc(2 * (size_t)n_in + 1, sizeof *saved), **mine = saved + n_in;
+  if (!c.kept || !c.again || !c.later || !c.chain || !c.own || !c.own_sum || !copies || !saved) status = MN_ERR_MEMORY;
   for (int i = 0; i <= phases && status == MN_OK; i++)
     if (!(copies[i] = mn_calloc(tensors, sizeof **copies))) status = MN_ERR_MEMORY;
   if (status == MN_OK) choose(&c);
   for (int i = 0; i < n && status == MN_OK && now.g->status == MN_OK; i++) {
     mn_node *node = p->g->nodes[i];
     if (!c.r.needed[i] && node->op != &mn_op_input && node->op != &mn_op_variable) continue;
-    mn_tensor **saved = mn_arena_alloc(arena, (size_t)(node->n_in + 1) * sizeof *saved);
-    if (!saved) {
-      status = MN_ERR_MEMORY;
-      break;
-    }
-    for (int k = 0; k < node->n_in; k++) { /* lend this node the values of its phase while it is copied */
-      saved[k] = *mn_rebuilt(&c.r, node->in[k]);
-    }
-    mn_tensor **mine = mn_arena_alloc(arena, (size_t)(node->n_in + 1) * sizeof *mine);
-    if (!mine) {
-      status = MN_ERR_MEMORY;
-      break;
-    }
+    for (int k = 0; k < node->n_in; k++) saved[k] = *mn_rebuilt(&c.r, node->in[k]); /* while it is copied, this node is lent ... */
     for (int k = 0; k < node->n_in; k++) mine[k] = value_for(&c, node->in[k], node->phase, copies[node->phase], 0);
-    for (int k = 0; k < node->n_in; k++) *mn_rebuilt(&c.r, node->in[k]) = mine[k];
+    for (int k = 0; k < node->n_in; k++) *mn_rebuilt(&c.r, node->in[k]) = mine[k]; /* ... the values of its phase */
     mn_rebuild_copy(&c.r, node);
     for (int k = 0; k < node->n_in; k++) *mn_rebuilt(&c.r, node->in[k]) = saved[k];
   }
   status = mn_rebuild_end(&c.r, status);
   for (int i = 0; copies && i <= phases; i++) free(copies[i]);
   free(copies);
+  free(saved);
   free(c.kept);
   free(c.again);
   free(c.later);

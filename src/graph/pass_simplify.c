@@ -7,8 +7,8 @@
 
 /* ---- common subexpressions: a hash table of the nodes rebuilt so far ---- */
 typedef struct table {
-  mn_node **at;
-  size_t size; /* power of two */
+  int *at;     /* node number + 1; 0: free */
+  size_t size; /* power of two             */
 } table;
 
 static bool is_pure(const mn_op *op) { return !op->effect && op != &mn_op_input && op != &mn_op_variable && op != &mn_op_scan; }
@@ -33,19 +33,20 @@ static uint64_t node_hash(const mn_node *n) {
   for (int i = 0; i < n->n_in; i++) h = mn_splitmix64(h ^ (uint64_t)(uintptr_t)n->in[i]);
   if (n->op == &mn_op_const) return mn_hash_bytes(&((mn_const_attr *)n->attr)->value, sizeof(double), h);
   for (int d = 0; d < n->out[0]->shape.ndim; d++) h = mn_splitmix64(h ^ (uint64_t)n->out[0]->shape.dim[d]);
-  return h;
+  return n->op->attr_size ? mn_hash_bytes(n->attr, n->op->attr_size, h) : h; /* slices of one tensor differ in this alone */
 }
 
 /* The earlier node equal to n, or n itself, now remembered. A phase later than the twin's is its own: what the backward
  * pass makes again must not be tied back to the forward pass. */
-static mn_node *unify(table *t, mn_node *n) {
+static mn_node *unify(table *t, const mn_graph *g, mn_node *n) {
   if (!is_pure(n->op) || (n->op == &mn_op_const && !((mn_const_attr *)n->attr)->is_full)) return n;
   for (size_t i = node_hash(n) & (t->size - 1);; i = (i + 1) & (t->size - 1)) {
     if (!t->at[i]) {
-      t->at[i] = n;
+      t->at[i] = n->id + 1;
       return n;
     }
-    if (same_node(t->at[i], n)) return t->at[i];
+    mn_node *known = g->nodes[t->at[i] - 1];
+    if (same_node(known, n)) return known;
   }
 }
 
@@ -235,7 +236,7 @@ static bool pass_once(mn_arena *arena, mn_program *p, mn_status *status) {
   mn_program now;
   *status = mn_rebuild_begin(&r, p, &now, arena);
   table t = {.size = 64};
-  while (t.size < 4 * (size_t)(p->g->n_nodes + 64)) t.size *= 2;
+  while (t.size < 2 * (size_t)(p->g->n_nodes + 64)) t.size *= 2;
   t.at = mn_calloc(t.size, sizeof *t.at);
   if (!t.at) *status = MN_ERR_MEMORY;
   bool changed = false;
@@ -257,7 +258,7 @@ static bool pass_once(mn_arena *arena, mn_program *p, mn_status *status) {
     mn_tensor *simple = NULL;
     now.g->phase = n->phase;
     now.g->block = n->block;
-    if (n->op->cls == MN_OP_ELEMENTWISE) {
+    if (n->op->cls == MN_OP_ELEMENTWISE && !n->op->effect) {
       simple = simplify_elementwise(now.g, copy);
       if (!simple) simple = simplify_cast_of_product(&r, n, copy);
     } else if (n->op->cls == MN_OP_VIEW) {
@@ -271,7 +272,7 @@ static bool pass_once(mn_arena *arena, mn_program *p, mn_status *status) {
       changed = true;
       continue;
     }
-    mn_node *twin = unify(&t, copy);
+    mn_node *twin = unify(&t, now.g, copy);
     if (twin != copy) {
       changed = true;
       for (int j = 0; j < n->n_out; j++) *mn_rebuilt(&r, n->out[j]) = twin->out[j];
@@ -284,8 +285,15 @@ static bool pass_once(mn_arena *arena, mn_program *p, mn_status *status) {
   return changed;
 }
 
-mn_status mn_pass_simplify(mn_arena *arena, mn_program *p) {
+mn_status mn_pass_simplify(mn_arena **arena, mn_program *p) {
   mn_status status = MN_OK;
-  for (int round = 0; round < 8 && pass_once(arena, p, &status) && status == MN_OK; round++) continue;
+  bool changed = true;
+  for (int round = 0; round < 8 && changed && status == MN_OK; round++) {
+    mn_arena *now = mn_arena_new();
+    if (!now) return MN_ERR_MEMORY;
+    changed = pass_once(now, p, &status);
+    mn_arena_free(status == MN_OK ? *arena : now);
+    if (status == MN_OK) *arena = now;
+  }
   return status;
 }

@@ -13,9 +13,9 @@ typedef struct builder {
   value *values;     /* per tensor */
   value *dense;      /* per tensor: its contiguous copy */
   bool *needed;
+  int *leaf_of; /* per node: its number among the program's leaves, -1 none */
   int n_nodes;
-  int n_layouts;
-  const mn_tensor *const *layout_of;
+  mn_table layout_at; /* leaf of the user's graph -> number in layouts */
   const mn_layout *layouts;
 } builder;
 
@@ -131,12 +131,11 @@ static mn_status place_leaf(builder *b, mn_node *n) {
   }
   v->storage = storage_new(p, STORAGE_LEAF, tensor_bytes(t));
   if (v->storage < 0) return MN_ERR_MEMORY;
-  for (int i = 0; i < p->program.n_leaves; i++)
-    if (p->program.leaves[i] == t) {
-      p->leaf_storage[i] = v->storage;
-      for (int k = 0; k < b->n_layouts; k++)
-        if (b->layout_of[k] == p->program.given[i]) v->layout = b->layouts[k];
-    }
+  const int leaf = b->leaf_of[n->id];
+  if (leaf < 0) return MN_OK;
+  p->leaf_storage[leaf] = v->storage;
+  const int k = mn_table_find(&b->layout_at, p->program.given[leaf], -1);
+  if (k >= 0) v->layout = b->layouts[k];
   return MN_OK;
 }
 
@@ -218,9 +217,10 @@ static mn_status place_op(builder *b, mn_node *n) {
   bool scan = n->op == &mn_op_scan;
   const mn_kernel *k = scan ? &mn_kernel_scan : mn_backend_find(b->p->backend, n);
   char shape[96];
+  const mn_tensor *y = n->n_out ? n->out[0] : NULL; /* what has an effect may have no result */
   if (!k)
     return mn_fail(MN_ERR_UNSUPPORTED, "backend %s has no kernel for %s giving %s %s", b->p->backend->name, n->op->name,
-                   mn_dtype_name(n->out[0]->dtype), mn_shape_str(&n->out[0]->shape, shape));
+                   y ? mn_dtype_name(y->dtype) : "nothing", y ? mn_shape_str(&y->shape, shape) : "");
   value **vin = mn_arena_alloc(b->p->arena, (size_t)(n->n_in + 1) * sizeof *vin); /* a loop may capture any number */
   if (!vin) return MN_ERR_MEMORY;
   for (int i = 0; i < n->n_in; i++) {
@@ -238,9 +238,10 @@ static mn_status place_op(builder *b, mn_node *n) {
     *value_of(b, n->out[j]) = (value){st, dense_layout(&n->out[j]->shape)};
     step_write(s, j, n->out[j], st);
   }
-  b->p->report.flops += n->op == &mn_op_ew ? mn_shape_count(&n->out[0]->shape) * ((mn_ew_attr *)n->attr)->n_instr
+  b->p->report.flops += n->op == &mn_op_ew ? mn_shape_count(&y->shape) * ((mn_ew_attr *)n->attr)->n_instr
                         : n->op->flops     ? n->op->flops(n)
-                                           : mn_shape_count(&n->out[0]->shape);
+                        : y                ? mn_shape_count(&y->shape)
+                                           : 0;
   return scan ? compile_body(b, s) : MN_OK;
 }
 
@@ -320,21 +321,42 @@ static int count_nodes(const mn_program *p) {
   return n;
 }
 
-/* Each pass writes a graph of its own: what is between the first and the last lies in `scratch`. */
-static mn_status run_passes(mn_plan *p, const mn_plan_request *q, mn_arena *scratch) {
+static mn_status next_arena(mn_arena **arena, mn_arena **before) {
+  mn_arena_free(*before);
+  *before = *arena;
+  *arena = mn_arena_new();
+  return *arena ? MN_OK : MN_ERR_MEMORY;
+}
+
+/* Each pass writes a graph of its own. What is taken and lowered lies in `scratch` (loops' bodies and constants stay there); of
+ * the later ones each has an arena, freed when the next has done. */
+static mn_status run_passes_in(mn_plan *p, const mn_plan_request *q, mn_arena *scratch, mn_arena **arena, mn_arena **before) {
   mn_plan_report *r = &p->report;
   MN_TRY(mn_graph_status(q->graph));
   MN_TRY(mn_program_take(q, scratch, &p->program));
   r->nodes_given = count_nodes(&p->program);
   MN_TRY(mn_pass_lower(q->backend, scratch, &p->program));
   r->nodes_lowered = count_nodes(&p->program);
-  if (!(q->passes_off & MN_PASS_SIMPLIFY)) MN_TRY(mn_pass_simplify(scratch, &p->program));
+  if (!(q->passes_off & MN_PASS_SIMPLIFY)) MN_TRY(mn_pass_simplify(arena, &p->program));
   r->nodes_simplified = count_nodes(&p->program);
-  if (!(q->passes_off & MN_PASS_RECOMPUTE) && q->activations != MN_KEEP)
-    MN_TRY(mn_pass_recompute(q->activations, scratch, &p->program, &r->nodes_recomputed));
-  if (!(q->passes_off & MN_PASS_FUSE) && q->backend->fuse_elementwise) MN_TRY(mn_pass_fuse(scratch, &p->program, r));
+  if (!(q->passes_off & MN_PASS_RECOMPUTE) && q->activations != MN_KEEP) {
+    MN_TRY(next_arena(arena, before));
+    MN_TRY(mn_pass_recompute(q->activations, *arena, &p->program, &r->nodes_recomputed));
+  }
+  if (!(q->passes_off & MN_PASS_FUSE) && q->backend->fuse_elementwise) {
+    MN_TRY(next_arena(arena, before));
+    MN_TRY(mn_pass_fuse(*arena, &p->program, r));
+  }
   r->nodes_fused = count_nodes(&p->program);
   return mn_program_keep(p->arena, &p->program);
+}
+
+static mn_status run_passes(mn_plan *p, const mn_plan_request *q, mn_arena *scratch) {
+  mn_arena *arena = NULL, *before = NULL;
+  mn_status status = run_passes_in(p, q, scratch, &arena, &before);
+  mn_arena_free(arena);
+  mn_arena_free(before);
+  return status;
 }
 
 static mn_status build_init(builder *b) {
@@ -342,20 +364,27 @@ static mn_status build_init(builder *b) {
   int total = 0, n = b->n_nodes = g->n_nodes;
   b->base = mn_alloc(((size_t)n + 1) * sizeof *b->base);
   b->needed = mn_calloc((size_t)n + 1, 1);
-  if (!b->base || !b->needed) return MN_ERR_MEMORY;
+  b->leaf_of = mn_alloc(((size_t)n + 1) * sizeof *b->leaf_of);
+  if (!b->base || !b->needed || !b->leaf_of) return MN_ERR_MEMORY;
   for (int i = 0; i < n; i++) b->base[i] = total, total += g->nodes[i]->n_out;
   b->values = mn_calloc((size_t)total + 1, sizeof *b->values);
   b->dense = mn_calloc((size_t)total + 1, sizeof *b->dense);
   b->p->leaf_storage = mn_arena_alloc(b->p->arena, (size_t)(b->p->program.n_leaves + 1) * sizeof(int));
   if (!b->values || !b->dense || !b->p->leaf_storage) return MN_ERR_MEMORY;
   for (int i = 0; i < total; i++) b->values[i].storage = b->dense[i].storage = -1;
-  for (int i = 0; i < b->p->program.n_leaves; i++) b->p->leaf_storage[i] = -1;
+  for (int i = 0; i < n; i++) b->leaf_of[i] = -1;
+  for (int i = 0; i < b->p->program.n_leaves; i++) {
+    const mn_tensor *here = b->p->program.leaves[i];
+    b->p->leaf_storage[i] = -1;
+    if (here) b->leaf_of[here->node->id] = i;
+    MN_TRY(mn_table_put(&b->p->leaf_at, b->p->program.given[i], i));
+  }
   b->p->n_leaves = b->p->program.n_leaves;
   for (int i = 0; i < b->p->program.n_roots; i++) b->needed[b->p->program.roots[i]->node->id] = true;
   for (int i = n - 1; i >= 0; i--) {
     mn_node *node = g->nodes[i];
     bool leaf = node->op == &mn_op_input || node->op == &mn_op_variable;
-    if (leaf) b->needed[i] = true;
+    if (leaf || mn_node_has_effect(node)) b->needed[i] = true;
     for (int k = 0; k < node->n_in && b->needed[i]; k++) b->needed[node->in[k]->node->id] = true;
   }
   return MN_OK;
@@ -368,6 +397,7 @@ static mn_status build(builder *b) {
   for (int i = 0; i < b->n_nodes; i++) {
     mn_node *n = p->program.g->nodes[i];
     if (!b->needed[i]) continue;
+    if (i % 256 == 255) MN_TRY(mn_stop_check("compiling"));
     if (n->op->cls == MN_OP_LEAF) MN_TRY(place_leaf(b, n));
     else if (n->op->cls == MN_OP_VIEW) MN_TRY(place_view(b, n));
     else MN_TRY(place_op(b, n));
@@ -407,13 +437,18 @@ mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn
   p->arena = mn_arena_new();
   p->backend = q->backend;
   p->is_body = is_body;
-  builder b = {.p = p, .q = *q, .scratch = mn_arena_new(), .n_layouts = n_layouts, .layout_of = layout_of, .layouts = layouts};
-  mn_status status = p->arena && b.scratch ? build(&b) : MN_ERR_MEMORY;
+  p->leaf_at = (mn_table){.arena = p->arena};
+  builder b = {.p = p, .q = *q, .scratch = mn_arena_new(), .layouts = layouts};
+  b.layout_at = (mn_table){.arena = b.scratch};
+  mn_status status = p->arena && b.scratch ? MN_OK : MN_ERR_MEMORY;
+  for (int k = 0; k < n_layouts && status == MN_OK; k++) status = mn_table_put(&b.layout_at, layout_of[k], k);
+  if (status == MN_OK) status = build(&b);
   mn_arena_free(b.scratch);
   free(b.base);
   free(b.values);
   free(b.dense);
   free(b.needed);
+  free(b.leaf_of);
   if (status != MN_OK) {
     mn_plan_free(p);
     return status;

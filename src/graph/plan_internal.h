@@ -2,6 +2,7 @@
 #ifndef MN_PLAN_INTERNAL_H
 #define MN_PLAN_INTERNAL_H
 
+#include "base/table.h"
 #include "graph/program.h"
 
 typedef enum storage_kind {
@@ -63,6 +64,7 @@ struct mn_plan {
   int *output_storage;
   int n_leaves;
   int *leaf_storage; /* per program leaf */
+  mn_table leaf_at;  /* leaf of the user's graph -> its number */
   void *block, *output_block, *const_block;
   size_t block_bytes, output_bytes, const_bytes;
   bool is_body, profiling;
@@ -96,9 +98,17 @@ static inline bool mn_layout_is_dense(const mn_shape *s, const mn_layout *l) {
   return true;
 }
 
+/* The storage whose memory s is. Chains are shortened on the way: a gradient that is added to in place layer by layer makes
+ * one as long as the model is deep. */
 static inline int storage_root(const mn_plan *p, int s) {
-  while (p->storages[s].alias >= 0) s = p->storages[s].alias;
-  return s;
+  int root = s;
+  while (p->storages[root].alias >= 0) root = p->storages[root].alias;
+  while (p->storages[s].alias >= 0) {
+    const int next = p->storages[s].alias;
+    p->storages[s].alias = root;
+    s = next;
+  }
+  return root;
 }
 
 #endif

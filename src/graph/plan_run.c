@@ -12,9 +12,8 @@ void mn_storage_bind(mn_plan *p, int s, void *base) {
 }
 
 int mn_plan_leaf_storage(const mn_plan *p, const mn_tensor *leaf) {
-  for (int i = 0; i < p->program.n_leaves; i++)
-    if (p->program.given[i] == leaf) return p->leaf_storage[i];
-  return -1;
+  const int i = mn_table_find(&p->leaf_at, leaf, -1);
+  return i >= 0 ? p->leaf_storage[i] : -1;
 }
 
 void mn_plan_bind(mn_plan *p, const mn_tensor *leaf, void *data) {
@@ -100,9 +99,9 @@ static void describe(const mn_plan *p, int depth, void (*line)(void *ctx, const 
     const step *s = p->steps[t];
     if (s->dropped) continue;
     const mn_node *n = s->call.node;
-    const mn_tensor *y = n->out[0];
+    const mn_tensor *y = n->n_out ? n->out[0] : NULL; /* what has an effect may have no result */
     int k = snprintf(text, sizeof text, "%*s%4d  %-26s %-22s %-5s %-22s", 2 * depth, "", t, n->op->name, s->call.kernel->name,
-                     mn_dtype_name(y->dtype), mn_shape_str(&y->shape, shape));
+                     y ? mn_dtype_name(y->dtype) : "", y ? mn_shape_str(&y->shape, shape) : "");
     if (n->op == &mn_op_ew && k < (int)sizeof text)
       k += snprintf(text + k, sizeof text - (size_t)k, " %d in, %d out, %d instructions", n->n_in, n->n_out,
                     ((const mn_ew_attr *)n->attr)->n_instr);

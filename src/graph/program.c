@@ -17,7 +17,7 @@ static void mark(mn_rebuild *r) {
   }
   for (int i = p->g->n_nodes - 1; i >= 0; i--) {
     mn_node *n = p->g->nodes[i];
-    if (!r->needed[i] && !n->op->effect) continue;
+    if (!r->needed[i] && !mn_node_has_effect(n)) continue;
     r->needed[i] = true;
     for (int k = 0; k < n->n_in; k++) {
       r->needed[n->in[k]->node->id] = true;
@@ -68,12 +68,23 @@ mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n) {
     mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
     return NULL;
   }
+  const mn_const_attr *constant = n->op == &mn_op_const ? n->attr : NULL;
+  if (constant && constant->is_full && n->out[0]->shape.ndim == 0) { /* a pass may have made it: its memory goes with it */
+    mn_tensor *t = mn_scalar(g, n->out[0]->dtype, constant->value);
+    if (!t) return NULL;
+    t->node->phase = n->phase;
+    t->node->block = n->block;
+    t->name = n->out[0]->name;
+    *mn_rebuilt(r, n->out[0]) = t;
+    return t->node;
+  }
   for (int k = 0; k < n->n_in; k++) in[k] = *mn_rebuilt(r, n->in[k]);
   for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
   mn_node *copy = mn_node_new(g, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
   if (!copy) return NULL;
   copy->phase = n->phase;
   copy->block = n->block;
+  copy->mute = n->mute;
   for (int j = 0; j < n->n_out; j++) {
     copy->out[j]->name = n->out[j]->name;
     *mn_rebuilt(r, n->out[j]) = copy->out[j];
@@ -145,6 +156,10 @@ mn_status mn_program_keep(mn_arena *arena, mn_program *p) {
 static mn_status lower_once(const mn_backend *b, mn_arena *arena, mn_program *p, bool *changed) {
   mn_rebuild r;
   mn_program now;
+  *changed = false;
+  for (int i = 0; i < p->g->n_nodes && !*changed; i++)
+    *changed = p->g->nodes[i]->op->cls == MN_OP_FUSED && !mn_backend_find(b, p->g->nodes[i]);
+  if (!*changed) return MN_OK;
   mn_status status = mn_rebuild_begin(&r, p, &now, arena);
   *changed = false;
   for (int i = 0; i < p->g->n_nodes && status == MN_OK && now.g->status == MN_OK; i++) {
@@ -153,6 +168,10 @@ static mn_status lower_once(const mn_backend *b, mn_arena *arena, mn_program *p,
     if (n->op->cls != MN_OP_FUSED || mn_backend_find(b, n)) {
       mn_rebuild_copy(&r, n);
       continue;
+    }
+    if (mn_node_has_effect(n)) {
+      mn_graph_fault(now.g, MN_ERR_UNSUPPORTED, "backend %s has no kernel for %s, and its effect has no composition", b->name, n->op->name);
+      break;
     }
     *changed = true;
     mn_tensor **in = mn_arena_alloc(arena, (size_t)(n->n_in + 1) * sizeof *in);

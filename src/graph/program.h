@@ -33,10 +33,10 @@ static inline int mn_uses(const mn_rebuild *r, const mn_tensor *t) { return r->u
 mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n);
 
 mn_status mn_program_take(const mn_plan_request *q, mn_arena *arena, mn_program *p); /* the user's graph, reachable part */
-/* Moves it to an arena of which it then needs no other; the attributes of constants and loops still point into the old one. */
+/* Moves it to an arena; the data of constants and the bodies of loops stay where the user's graph, or lowering, made them. */
 mn_status mn_program_keep(mn_arena *arena, mn_program *p);
 mn_status mn_pass_lower(const mn_backend *b, mn_arena *arena, mn_program *p);
-mn_status mn_pass_simplify(mn_arena *arena, mn_program *p);
+mn_status mn_pass_simplify(mn_arena **arena, mn_program *p); /* round by round, each in an arena of its own; *arena: the last */
 mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_program *p, int *recomputed);
 mn_status mn_pass_fuse(mn_arena *arena, mn_program *p, mn_plan_report *report);
 

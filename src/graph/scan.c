@@ -4,6 +4,7 @@
  * entered. A short scan keeps all of them. A long one keeps the carry at the start of every segment of s ~ sqrt(length)
  * steps; the reverse loop over segments first runs the segment forward again, keeping its carries, then backward. So
  * memory grows with sqrt(length), arithmetic by one forward pass, and the graph not at all. */
+#include "graph/compose.h"
 #include "graph/ops.h"
 
 #include <math.h>
@@ -233,6 +234,24 @@ static void reverse_stretch(mn_graph *g, stretch *s) {
   for (int i = 0; i < a->n_xs; i++) s->dxs[i] = s->want_x[i] ? stacked[n_yo++] : NULL;
 }
 
+static void save_carries(mn_graph *g, mn_node *n, int64_t every);
+
+mn_node *mn_scan_without_effects(mn_graph *g, const mn_scan_attr *a, mn_tensor *const *in) {
+  const int n_map = a->n_carry + a->n_xs + a->n_const, n_out = a->n_carry + a->n_ys;
+  mn_tensor **map_to = NEW(g, mn_tensor *, n_map), **out = NEW(g, mn_tensor *, n_out), **results = NEW(g, mn_tensor *, n_out);
+  if (g->status != MN_OK) return NULL;
+  mn_scan_builder *b = mn_scan_begin(g, a->length, a->reverse, a->n_carry, in, a->n_xs, in + a->n_carry, map_to, map_to + a->n_carry);
+  mn_graph *body = mn_scan_body(b);
+  if (!body) return NULL;
+  for (int i = a->n_carry + a->n_xs; i < n_map; i++) map_to[i] = mn_capture(body, in[i]);
+  if (mn_graph_inline(body, n_map, a->body_in, map_to, n_out, a->body_out, out) != MN_OK) return NULL;
+  mn_scan_end(b, out, a->n_ys, out + a->n_carry, results, results + a->n_carry);
+  if (g->status != MN_OK || n_out == 0) return NULL;
+  mn_node *n = results[0]->node;
+  if (a->save_every) save_carries(g, n, a->save_every);
+  return g->status == MN_OK ? n : NULL;
+}
+
 /* The forward loop over one segment again, from the carries `start`, keeping every entering carry. */
 static void replay_stretch(mn_graph *g, stretch *s, mn_tensor **start) {
   mn_scan_attr a = *s->a;
@@ -244,7 +263,7 @@ static void replay_stretch(mn_graph *g, stretch *s, mn_tensor **start) {
   a.length = s->len;
   a.n_ys = 0;
   a.save_every = 1;
-  mn_node *n = scan_node(g, &a, in);
+  mn_node *n = a.body->effects ? mn_scan_without_effects(g, &a, in) : scan_node(g, &a, in);
   if (!n) return;
   for (int i = 0; i < a.n_carry; i++) s->saved[i] = n->out[a.n_carry + i];
 }
@@ -439,7 +458,7 @@ static int64_t scan_flops(const mn_node *n) {
   for (int i = 0; i < a->body->n_nodes; i++) {
     const mn_node *b = a->body->nodes[i];
     if (b->op->cls == MN_OP_LEAF || b->op->cls == MN_OP_VIEW) continue;
-    total += b->op->flops ? b->op->flops(b) : mn_shape_count(&b->out[0]->shape);
+    total += b->op->flops ? b->op->flops(b) : b->n_out ? mn_shape_count(&b->out[0]->shape) : 0;
   }
   return total * a->length;
 }

@@ -1,6 +1,8 @@
 /* tensor.c - graphs, nodes and leaves. */
 #include "graph/ops.h"
 
+#include "base/table.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,9 +70,21 @@ static bool shape_is_valid(mn_graph *g, const mn_op *op, const mn_shape *s, mn_d
   return true;
 }
 
+bool mn_node_has_effect(const mn_node *n) {
+  return !n->mute && (n->op->effect || (n->op == &mn_op_scan && ((const mn_scan_attr *)n->attr)->body->effects));
+}
+
+/* Every pass builds nodes: this is where compiling, like building, hears that it should stop. */
+static bool told_to_stop(mn_graph *g) {
+  enum { OFTEN = 1024 };
+  if (g->n_nodes % OFTEN != OFTEN - 1 || !mn_stopped()) return false;
+  mn_graph_fault(g, MN_ERR_CANCELLED, "interrupted while compiling");
+  return true;
+}
+
 mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, int n_out, const mn_dtype *dtypes,
                      const mn_shape *shapes, const void *attr) {
-  if (g->status != MN_OK) return NULL;
+  if (g->status != MN_OK || told_to_stop(g)) return NULL;
   for (int i = 0; i < n_in; i++)
     if (!in[i]) {
       mn_graph_fault(g, MN_ERR_ARG, "%s: operand %d is missing", op->name, i);
@@ -90,12 +104,14 @@ mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *i
   *n = (mn_node){.op = op, .graph = g, .n_in = n_in, .n_out = n_out, .in = ins, .out = outs, .attr = a};
   n->phase = g->phase;
   n->block = g->block;
+  n->mute = g->mute;
   for (int i = 0; i < n_in; i++) {
     ins[i] = mn_capture(g, in[i]);
     if (!ins[i]) return NULL;
     if (ins[i]->node->phase > n->phase) n->phase = ins[i]->node->phase;
   }
   if (a && attr) memcpy(a, attr, op->attr_size);
+  g->effects |= mn_node_has_effect(n);
   for (int j = 0; j < n_out; j++) {
     values[j] = (mn_tensor){.node = n, .out = j, .dtype = dtypes[j], .shape = shapes[j]};
     outs[j] = &values[j];
@@ -132,8 +148,8 @@ mn_tensor *mn_capture(mn_graph *body, mn_tensor *outer) {
   }
   mn_tensor *t = mn_capture(body->parent, outer);
   if (!t) return NULL;
-  for (int i = 0; i < body->n_captured; i++)
-    if (body->captured[i] == t) return body->captured_as[i];
+  const int known = body->captured_at ? mn_table_find(body->captured_at, t, -1) : -1;
+  if (known >= 0) return body->captured_as[known];
   /* A scalar constant is cheaper copied than passed. */
   if (t->node->op == &mn_op_const && ((mn_const_attr *)t->node->attr)->is_full && t->shape.ndim == 0)
     return mn_scalar(body, t->dtype, ((mn_const_attr *)t->node->attr)->value);
@@ -153,8 +169,14 @@ mn_tensor *mn_capture(mn_graph *body, mn_tensor *outer) {
     body->captured_as = b;
     body->cap_captured = cap;
   }
+  if (!body->captured_at && (body->captured_at = mn_arena_alloc(body->arena, sizeof *body->captured_at)))
+    *body->captured_at = (mn_table){.arena = body->arena};
   mn_tensor *in = mn_input(body, t->name, t->dtype, t->shape);
   if (!in) return NULL;
+  if (!body->captured_at || mn_table_put(body->captured_at, t, body->n_captured) != MN_OK) {
+    mn_graph_fault(body, MN_ERR_MEMORY, "%s", mn_message());
+    return NULL;
+  }
   body->captured[body->n_captured] = t;
   body->captured_as[body->n_captured++] = in;
   return in;

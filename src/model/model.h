@@ -51,6 +51,7 @@ mn_tensor *mn_model_loss(mn_scope *s, const mn_model *m, mn_tensor *tokens, mn_t
 
 /* ---- the parameters' memory: one tensor per name, on a backend, shared by all plans of a model ---- */
 #include "backend/backend.h"
+#include "base/table.h"
 #include "graph/plan.h"
 #include "model/origin.h"
 
@@ -63,6 +64,7 @@ typedef struct mn_params {
   void **data;         /* each mn_shape_count(shape) elements of dtype */
   char (*digests)[33]; /* of an opened model, whose values do not change: content hashes, "" where not known yet; else NULL */
   mn_origin origin;    /* written beside them; of an opened model, what its file says */
+  mn_table at;         /* name -> number */
 } mn_params;
 
 /* Memory for all parameters of the model, or of whatever a scope has declared (one mixer, one block). What is in it is

@@ -112,6 +112,7 @@ mn_status mn_params_declare_scope(const mn_scope *s, mn_backend *b, mn_dtype dty
   if (!p) return MN_ERR_MEMORY;
   int n = mn_scope_params(s, &info, NULL);
   *p = (mn_params){.backend = b, .arena = mn_arena_new(), .dtype = dtype};
+  p->at = (mn_table){.arena = p->arena, .names = true};
   if (p->arena) {
     p->info = mn_arena_alloc(p->arena, (size_t)(n + 1) * sizeof *p->info);
     p->data = mn_arena_alloc(p->arena, (size_t)(n + 1) * sizeof *p->data);
@@ -124,6 +125,7 @@ mn_status mn_params_declare_scope(const mn_scope *s, mn_backend *b, mn_dtype dty
     p->n = i + 1;
     p->data[i] = p->info[i].name && p->info[i].help ? b->alloc(b, param_bytes(p, i)) : NULL;
     if (!p->data[i]) status = mn_context(MN_ERR_MEMORY, "parameter %s", info[i].name);
+    else status = mn_table_put(&p->at, p->info[i].name, i);
   }
   if (status != MN_OK) mn_params_free(p);
   else *out = p;
@@ -176,11 +178,7 @@ int64_t mn_params_count(const mn_params *p) {
   return n;
 }
 
-int mn_params_find(const mn_params *p, const char *name) {
-  for (int i = 0; i < p->n; i++)
-    if (strcmp(p->info[i].name, name) == 0) return i;
-  return -1;
-}
+int mn_params_find(const mn_params *p, const char *name) { return mn_table_find(&p->at, name, -1); }
 
 void mn_params_bind(const mn_params *p, const mn_scope *s, mn_plan *plan) {
   const mn_param_info *info;

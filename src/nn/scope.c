@@ -1,8 +1,15 @@
 /* scope.c - see scope.h. One root holds the lists; scopes are names that point to it. */
 #include "nn/scope.h"
 
+#include "base/table.h"
+
 #include <stdio.h>
 #include <string.h>
+
+typedef struct group { /* the states below one scope, in the order in which they were asked for */
+  int n, cap;
+  int *state;
+} group;
 
 typedef struct root {
   mn_arena *arena;
@@ -16,9 +23,14 @@ typedef struct root {
   int n_params, cap_params;
   mn_param_info *params;
   mn_tensor **param_tensors;
+  mn_table param_at; /* full name -> number */
   int n_states, cap_states;
   mn_built_state *states;
   mn_limit limit;
+  mn_table state_at; /* full name -> number */
+  int n_groups, cap_groups;
+  group *groups;
+  mn_table group_at; /* path of a scope -> number */
   int n_reports, cap_reports;
   const char **report_names;
   mn_tensor **reports;
@@ -29,17 +41,20 @@ struct mn_scope {
   const char *path; /* "" at the root, else ending in "." */
 };
 
-static void *grow(root *r, void *old, int n, int *cap, size_t size) {
-  if (n < *cap) return old;
-  int c = *cap ? 2 * *cap : 32;
-  void *p = mn_arena_alloc(r->arena, (size_t)c * size);
+/* Room for item n of the array *list points to; false (and the array as it was) when memory is short. */
+static bool grow(root *r, void *list, int n, int *cap, size_t size) {
+  if (n < *cap) return true;
+  int c = *cap ? 2 * *cap : 16;
+  void *old, *p = mn_arena_alloc(r->arena, (size_t)c * size);
   if (!p) {
     mn_graph_fault(r->graph, MN_ERR_MEMORY, "%s", mn_message());
-    return NULL;
+    return false;
   }
+  memcpy(&old, list, sizeof old);
   if (n) memcpy(p, old, (size_t)n * size);
+  memcpy(list, &p, sizeof p);
   *cap = c;
-  return p;
+  return true;
 }
 
 mn_scope *mn_scope_new(mn_graph *g, mn_build build, int64_t batch) {
@@ -47,6 +62,7 @@ mn_scope *mn_scope_new(mn_graph *g, mn_build build, int64_t batch) {
   mn_scope *s = mn_arena_alloc(g->arena, sizeof *s);
   if (!r || !s) return NULL;
   *r = (root){.arena = g->arena, .build = build, .batch = batch, .graph = g, .outer = g, .limit = {.tokens = MN_LIMIT_NONE}};
+  r->param_at = r->state_at = r->group_at = (mn_table){.arena = g->arena, .names = true};
   *s = (mn_scope){r, ""};
   if (batch < 1) mn_graph_fault(g, MN_ERR_SHAPE, "a batch holds at least one sequence");
   if (build.carried) {
@@ -78,21 +94,27 @@ mn_dtype mn_scope_compute(const mn_scope *s) { return s->r->build.compute; }
 mn_dtype mn_scope_exact(const mn_scope *s) { return s->r->build.param; }
 const char *mn_scope_path(const mn_scope *s) { return s->path; }
 
+static bool remember(root *r, mn_table *t, const char *name, int number) {
+  if (mn_table_put(t, name, number) == MN_OK) return true;
+  mn_graph_fault(r->graph, MN_ERR_MEMORY, "%s", mn_message());
+  return false;
+}
+
 /* ---- parameters ---- */
 mn_tensor *mn_param(mn_scope *s, const char *name, mn_shape shape, mn_init init, unsigned flags, const char *help) {
   root *r = s->r;
   const char *full = mn_arena_format(r->arena, "%s%s", s->path, name);
   if (!full) return NULL;
-  for (int i = 0; i < r->n_params; i++) {
-    if (strcmp(r->params[i].name, full) != 0) continue;
-    if (!mn_shape_equal(&r->params[i].shape, &shape))
+  int known = mn_table_find(&r->param_at, full, -1);
+  if (known >= 0) {
+    if (!mn_shape_equal(&r->params[known].shape, &shape))
       mn_graph_fault(r->graph, MN_ERR_INTERNAL, "parameter %s is used with two shapes", full);
-    return r->param_tensors[i];
+    return r->param_tensors[known];
   }
   int cap = r->cap_params;
-  r->param_tensors = grow(r, r->param_tensors, r->n_params, &cap, sizeof *r->param_tensors);
-  r->params = grow(r, r->params, r->n_params, &r->cap_params, sizeof *r->params);
-  if (!r->params || !r->param_tensors) return NULL;
+  if (!grow(r, &r->param_tensors, r->n_params, &cap, sizeof *r->param_tensors) ||
+      !grow(r, &r->params, r->n_params, &r->cap_params, sizeof *r->params) || !remember(r, &r->param_at, full, r->n_params))
+    return NULL;
   r->params[r->n_params] = (mn_param_info){full, shape, init, flags, help};
   mn_tensor *t = mn_variable(r->outer, full, r->build.param, shape); /* a loop's body captures it */
   r->param_tensors[r->n_params++] = t;
@@ -101,9 +123,31 @@ mn_tensor *mn_param(mn_scope *s, const char *name, mn_shape shape, mn_init init,
 
 /* ---- state ---- */
 static mn_built_state *state_find(root *r, const char *full) {
-  for (int i = 0; i < r->n_states; i++)
-    if (strcmp(r->states[i].info.name, full) == 0) return &r->states[i];
-  return NULL;
+  int i = mn_table_find(&r->state_at, full, -1);
+  return i >= 0 ? &r->states[i] : NULL;
+}
+
+static group *group_of(root *r, const char *path) { /* NULL: no state below */
+  int i = mn_table_find(&r->group_at, path, -1);
+  return i >= 0 ? &r->groups[i] : NULL;
+}
+
+/* Notes a new state with every scope that it lies below, so that a loop over one of thousand layers asks for its own alone. */
+static bool join_groups(root *r, const char *full, int state) {
+  for (const char *end = full; end; end = strchr(end, '.')) {
+    if (end > full) end++;
+    const char *path = mn_arena_format(r->arena, "%.*s", (int)(end - full), full);
+    group *of = path ? group_of(r, path) : NULL;
+    if (path && !of) {
+      if (!grow(r, &r->groups, r->n_groups, &r->cap_groups, sizeof *r->groups)) return false;
+      r->groups[r->n_groups] = (group){0};
+      if (!remember(r, &r->group_at, path, r->n_groups)) return false;
+      of = &r->groups[r->n_groups++];
+    }
+    if (!of || !grow(r, &of->state, of->n, &of->cap, sizeof *of->state)) return false;
+    of->state[of->n++] = state;
+  }
+  return true;
 }
 
 mn_tensor *mn_state(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_tensor *init, const char *help) {
@@ -120,8 +164,9 @@ mn_tensor *mn_state(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shap
     mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s is first asked for inside a loop", full);
     return NULL;
   }
-  r->states = grow(r, r->states, r->n_states, &r->cap_states, sizeof *r->states);
-  if (!r->states) return NULL;
+  if (!grow(r, &r->states, r->n_states, &r->cap_states, sizeof *r->states) || !remember(r, &r->state_at, full, r->n_states) ||
+      !join_groups(r, full, r->n_states))
+    return NULL;
   e = &r->states[r->n_states++];
   *e = (mn_built_state){.info = {full, dtype, shape, help}};
   e->init = init ? init : mn_full(r->outer, dtype, shape, 0);
@@ -187,9 +232,9 @@ void mn_report(mn_scope *s, const char *name, mn_tensor *value) {
   root *r = s->r;
   if (!value || r->graph != r->outer || r->looping) return; /* out of a loop only its result leads; its last piece alone is no report */
   int cap = r->cap_reports;
-  r->report_names = grow(r, r->report_names, r->n_reports, &cap, sizeof *r->report_names);
-  r->reports = grow(r, r->reports, r->n_reports, &r->cap_reports, sizeof *r->reports);
-  if (!r->reports || !r->report_names) return;
+  if (!grow(r, &r->report_names, r->n_reports, &cap, sizeof *r->report_names) ||
+      !grow(r, &r->reports, r->n_reports, &r->cap_reports, sizeof *r->reports))
+    return;
   r->report_names[r->n_reports] = mn_arena_format(r->arena, "%s%s", s->path, name);
   r->reports[r->n_reports++] = value;
 }
@@ -215,12 +260,20 @@ static mn_tensor *from_pieces(mn_graph *g, mn_tensor *y) {
  * back. What it computed is read by nobody and disappears. */
 static void discover(mn_scope *s, mn_segment_function f, void *ctx, mn_tensor *piece) {
   root *r = s->r;
-  int n = r->n_states, reports = r->n_reports;
+  const group *below = group_of(r, s->path);
+  int n = below ? below->n : 0, reports = r->n_reports;
   mn_tensor **keep = mn_arena_alloc(r->arena, (size_t)(n + 1) * sizeof *keep);
   if (!keep) return;
-  for (int i = 0; i < n; i++) keep[i] = r->states[i].value;
+  for (int i = 0; i < n; i++) keep[i] = r->states[below->state[i]].value;
+  const bool mute = r->graph->mute;
+  r->graph->mute = true;
   f(s, ctx, piece);
-  for (int i = 0; i < r->n_states; i++) r->states[i].value = i < n ? keep[i] : r->states[i].before;
+  r->graph->mute = mute;
+  below = group_of(r, s->path);
+  for (int i = 0; below && i < below->n; i++) {
+    mn_built_state *e = &r->states[below->state[i]];
+    e->value = i < n ? keep[i] : e->before;
+  }
   r->n_reports = reports;
 }
 
@@ -251,14 +304,16 @@ mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, voi
   if (outer->status != MN_OK) return NULL;
 
   /* carries: every state below this scope, and the position */
-  size_t room = (size_t)r->n_states + 2;
+  const group *below = group_of(r, s->path);
+  size_t room = (size_t)(below ? below->n : 0) + 2;
   int n_states = 0, *which = mn_arena_alloc(r->arena, room * sizeof *which);
   mn_tensor **carry = mn_arena_alloc(r->arena, room * sizeof *carry), **in = mn_arena_alloc(r->arena, room * sizeof *in);
   mn_tensor **out = mn_arena_alloc(r->arena, room * sizeof *out), ** final = mn_arena_alloc(r->arena, room * sizeof *final);
   if (!which || !carry || !in || !out || !final) return NULL;
-  for (int i = 0; i < r->n_states; i++)
-    if (strncmp(r->states[i].info.name, s->path, strlen(s->path)) == 0 && strcmp(r->states[i].info.name, "position") != 0)
-      which[n_states] = i, carry[n_states++] = r->states[i].value;
+  for (int i = 0; below && i < below->n; i++) {
+    const mn_built_state *e = &r->states[below->state[i]];
+    if (strcmp(e->info.name, "position") != 0) which[n_states] = below->state[i], carry[n_states++] = e->value;
+  }
   carry[n_states] = start ? start : mn_full(outer, MN_I32, MN_SHAPE(r->batch), 0);
 
   mn_tensor *pieces = to_pieces(outer, mn_slice(outer, x, 1, 0, n * length), n, length), *piece, *y, *ys = NULL;

@@ -4,6 +4,7 @@
 
 #include "backend/ref/element.h"
 #include "base/file.h"
+#include "base/table.h"
 #include "format/safetensors.h"
 
 #include <math.h>
@@ -30,6 +31,7 @@ struct mn_session {
   mn_arena *arena;
   int n_states; /* [0] is the position */
   mn_state_info *info;
+  mn_table state_at; /* name -> number */
   void **state;
   float *logits;
   int64_t position;
@@ -119,6 +121,7 @@ static mn_status learn_states(mn_session *s, mn_scope *scope) {
     if (!s->info[i].name || !s->info[i].help) return MN_ERR_MEMORY;
     s->state[i] = s->backend->alloc(s->backend, state_bytes(&s->info[i]));
     if (!s->state[i]) return mn_context(MN_ERR_MEMORY, "state %s", s->info[i].name);
+    MN_TRY(mn_table_put(&s->state_at, s->info[i].name, i));
     s->n_states = i + 1;
   }
   s->limit = mn_scope_limit_of(scope);
@@ -167,6 +170,7 @@ mn_status mn_session_new(const mn_model *model, const mn_params *params, const m
   mn_session *s = mn_calloc(1, sizeof *s);
   if (!s) return MN_ERR_MEMORY;
   *s = (mn_session){.model = model, .params = params, .backend = params->backend, .config = *config, .arena = mn_arena_new()};
+  s->state_at = (mn_table){.arena = s->arena, .names = true};
   if (s->config.batch <= 0) s->config.batch = 1;
   if (s->config.prefill <= 0) s->config.prefill = 256;
   if (config->fingerprint) snprintf(s->fingerprint, sizeof s->fingerprint, "%s", config->fingerprint);
@@ -366,9 +370,8 @@ static mn_status check_file(mn_session *s, const mn_st *st, const char *path) {
   if (was && *is && strcmp(was, is) != 0)
     return mn_fail(MN_ERR_CONFIG, "%s was saved with another tokenizer (%s; this model's is %s)", path, was, is);
   for (int i = 0; i < mn_st_count(st); i++) {
-    int k = 0;
-    while (k < s->n_states && strcmp(s->info[k].name, mn_st_at(st, i)->name) != 0) k++;
-    if (k == s->n_states) return mn_fail(MN_ERR_FORMAT, "%s: '%s' is no state of this model", path, mn_st_at(st, i)->name);
+    if (mn_table_find(&s->state_at, mn_st_at(st, i)->name, -1) < 0)
+      return mn_fail(MN_ERR_FORMAT, "%s: '%s' is no state of this model", path, mn_st_at(st, i)->name);
   }
   return MN_OK;
 }

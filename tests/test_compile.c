@@ -1,0 +1,279 @@
+/* test_compile.c - what compiling a model costs, in order: twice the layers take about twice the time, for every system, from the
+ * empty graph to a plan whose memory is bound; the same where a list in the compiler could be searched again and again (slices of
+ * one tensor, values that a loop's body borrows, a mask that all layers read); a gradient by composition costs what it differentiates;
+ * whoever is interrupted while it compiles hears of it; room is found for any number of buffers, in little more than is alive. */
+#include <signal.h>
+#include <time.h>
+
+#include "format/yaml.h"
+#include "graph/gaps.h"
+#include "graph/ops.h"
+#include "graph/program.h"
+#include "model/model.h"
+#include "test.h"
+#include "train/optimizer.h"
+
+static mn_backend *cpu;
+
+/* ---- time, as a ratio ---- */
+static double now(void) { /* of this thread alone: other processes do not count */
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+typedef double (*work)(int n, const void *ctx); /* seconds that n of something take; negative: it failed */
+
+/* Work that grows with the square of n takes four times as long for 2n. Caches shared with others only ever make a try slower, so
+ * that the best of each counts. */
+static void takes_time_in_proportion(const char *what, work f, int n, const void *ctx) {
+  enum { TRIES = 6 };
+  double one = 0, two = 0;
+  for (int k = 0; k < TRIES && (k < 2 || two > 3.3 * one); k++) {
+    double x = f(n, ctx), y = f(2 * n, ctx);
+    CHECK(x >= 0 && y >= 0, "%s: %s", what, mn_message());
+    if (x < 0 || y < 0) return;
+    if (k == 0 || x < one) one = x;
+    if (k == 0 || y < two) two = y;
+  }
+  CHECK(two <= 3.3 * one, "%s: %.4f s for %d, %.4f s for %d", what, one, n, two, 2 * n);
+}
+
+/* ---- a training step of n layers: what mneme train does before its first step, but for the memory of tensors ---- */
+static mn_status training_step(mn_graph *g, const mn_model *m, mn_params *p, mn_plan **plan) {
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, 1);
+  if (!s) return MN_ERR_MEMORY;
+  mn_tensor *loss =
+      mn_model_loss(s, m, mn_input(g, "tokens", MN_I32, MN_SHAPE(1, 32)), mn_input(g, "target", MN_I32, MN_SHAPE(1, 32)), NULL, NULL);
+  MN_TRY(mn_graph_status(g));
+  const mn_param_info *info;
+  mn_tensor *const *built;
+  int n = mn_scope_params(s, &info, &built);
+  mn_tensor **params = mn_arena_alloc(g->arena, 2 * (size_t)n * sizeof *params), **grads = params + n;
+  for (int i = 0; i < n; i++) params[mn_params_find(p, info[i].name)] = built[i];
+  MN_TRY(mn_grad(g, 1, &loss, NULL, n, params, grads));
+  mn_optimizer o = {.config = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8}, .params = p};
+  o.m = o.v = p->data; /* nothing runs */
+  mn_update u;
+  mn_optimizer_build(&o, g, params, grads, 1, &u);
+  MN_TRY(mn_graph_status(g));
+  mn_plan_request q = {.graph = g,
+                       .n_outputs = 1,
+                       .outputs = &loss,
+                       .n_assigns = u.n_assigns,
+                       .variables = u.variables,
+                       .values = u.values,
+                       .backend = cpu,
+                       .activations = MN_RECOMPUTE_NORMS};
+  MN_TRY(mn_plan_compile(&q, plan));
+  mn_params_bind(p, s, *plan);
+  mn_optimizer_bind(&o, &u, *plan);
+  return MN_OK;
+}
+
+static double train_layers(int layers, const void *mixer) {
+  char text[512];
+  snprintf(text, sizeof text, "{vocab_size: 32, d_model: 16, layers: %d, block: {mixer: %s, channel: swiglu, hidden: 16}}", layers,
+           (const char *)mixer);
+  mn_arena *arena = mn_arena_new();
+  const mn_value *v;
+  mn_model *m = NULL;
+  mn_params *p = NULL;
+  mn_plan *plan = NULL;
+  mn_graph *g = mn_graph_new();
+  mn_status status = mn_yaml_parse(arena, "recipe.yaml", text, strlen(text), &v);
+  if (status == MN_OK) status = mn_model_parse(v, NULL, 0, &m);
+  if (status == MN_OK) status = mn_params_new(m, cpu, MN_F32, 1, &p);
+  double start = now();
+  if (status == MN_OK) status = training_step(g, m, p, &plan);
+  double seconds = status == MN_OK ? now() - start : -1;
+  mn_plan_free(plan);
+  mn_graph_free(g);
+  mn_params_free(p);
+  mn_model_free(m);
+  mn_arena_free(arena);
+  return seconds;
+}
+
+static void twice_the_layers_take_twice_the_time(void) {
+  static const struct {
+    const char *mixer;
+    int layers;
+  } systems[] = {{"{type: attention, heads: 2}", 400},
+                 {"{type: titans_lmm, heads: 2}", 120},
+                 {"{type: titans_lmm, heads: 2, memory_net: mlp}", 60},
+                 {"{type: titans_mag, heads: 2, window: 8}", 120},
+                 {"{type: titans_mac, heads: 2}", 100},
+                 {"{type: titans_mal, heads: 2, window: 8}", 120},
+                 {"{type: gated_deltanet, heads: 2}", 200},
+                 {"{type: aaren, heads: 2}", 200}};
+  for (size_t i = 0; i < sizeof systems / sizeof *systems; i++)
+    takes_time_in_proportion(systems[i].mixer, train_layers, systems[i].layers, systems[i].mixer);
+}
+
+/* ---- where lists were searched ---- */
+static double compile_sum(mn_graph *g, mn_tensor *y, double start) {
+  mn_plan *plan = NULL;
+  mn_plan_request q = {.graph = g, .n_outputs = 1, .outputs = &y, .backend = cpu};
+  mn_status status = mn_graph_status(g);
+  if (status == MN_OK) status = mn_plan_compile(&q, &plan);
+  double seconds = status == MN_OK ? now() - start : -1;
+  mn_plan_free(plan);
+  mn_graph_free(g);
+  return seconds;
+}
+
+static double slices_of_one_tensor(int n, const void *ctx) {
+  (void)ctx;
+  double start = now();
+  mn_graph *g = mn_graph_new();
+  mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(n, 4)), *y = mn_slice(g, x, 0, 0, 1);
+  for (int i = 1; i < n; i++) y = mn_add(g, y, mn_sin(g, mn_slice(g, x, 0, i, 1)));
+  return compile_sum(g, y, start);
+}
+
+static double values_that_a_loop_borrows(int n, const void *ctx) {
+  (void)ctx;
+  double start = now();
+  mn_graph *g = mn_graph_new();
+  mn_tensor *c = mn_input(g, "c", MN_F32, MN_SHAPE(4)), *in, *final = NULL;
+  mn_scan_builder *b = mn_scan_begin(g, 3, false, 1, &c, 0, NULL, &in, NULL);
+  mn_graph *body = mn_scan_body(b);
+  mn_tensor **w = mn_arena_alloc(g->arena, (size_t)n * sizeof *w), *y = in;
+  for (int i = 0; i < n; i++) w[i] = mn_input(g, "w", MN_F32, MN_SHAPE(4));
+  for (int i = 0; i < 2 * n; i++) y = mn_add(body, mn_sin(body, y), w[i % n]);
+  mn_scan_end(b, &y, 0, NULL, &final, NULL);
+  return compile_sum(g, final, start);
+}
+
+static double a_mask_that_all_layers_read(int n, const void *ctx) {
+  (void)ctx;
+  double start = now();
+  mn_graph *g = mn_graph_new();
+  mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(8, 8)), *w = mn_input(g, "w", MN_F32, MN_SHAPE(8, 8));
+  mn_tensor *mask = mn_sigmoid(g, mn_input(g, "mask", MN_F32, MN_SHAPE(8, 8)));
+  for (int i = 0; i < n; i++) x = mn_matmul(g, mn_mul(g, mn_tanh(g, x), mask), w);
+  return compile_sum(g, x, start);
+}
+
+static double states_below_many_scopes(int n, const void *ctx);
+
+static void what_is_looked_up_often_is_found_at_once(void) {
+  takes_time_in_proportion("slices of one tensor", slices_of_one_tensor, 4000, NULL);
+  takes_time_in_proportion("values that a loop borrows", values_that_a_loop_borrows, 4000, NULL);
+  takes_time_in_proportion("a mask that all layers read", a_mask_that_all_layers_read, 8000, NULL);
+  takes_time_in_proportion("loops over scopes with states", states_below_many_scopes, 300, NULL);
+}
+
+/* Each scope loops over its own state; many scopes have one. */
+static mn_tensor *counts(mn_scope *s, void *ctx, mn_tensor *x) {
+  (void)ctx;
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *sum = mn_state(s, "sum", MN_F32, MN_SHAPE(1, 4), NULL, "");
+  mn_tensor *y = mn_add(g, x, mn_reshape(g, sum, MN_SHAPE(1, 1, 4)));
+  mn_state_set(s, "sum", mn_reshape(g, mn_sum(g, y, 2), MN_SHAPE(1, 4)));
+  return y;
+}
+
+static double states_below_many_scopes(int n, const void *ctx) {
+  (void)ctx;
+  double start = now();
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, 1);
+  mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(1, 8, 4));
+  for (int i = 0; i < n; i++) x = mn_scope_loop(mn_scope_in(s, "layers.%d", i), 2, counts, NULL, x);
+  return compile_sum(g, x, start);
+}
+
+/* ---- gradients by composition ---- */
+/* An operation without a rule of its own is differentiated by a small gradient at the end of the graph built so far. What lies
+ * before it must not be walked. */
+static double gradients_by_composition(int n, const void *ctx) {
+  (void)ctx;
+  mn_graph *g = mn_graph_new();
+  mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(1, 2, 1, 4)), *y = x, *dx;
+  mn_tensor *cos = mn_input(g, "cos", MN_F32, MN_SHAPE(2, 2)), *sin = mn_input(g, "sin", MN_F32, MN_SHAPE(2, 2));
+  for (int i = 0; i < n; i++) y = mn_rope(g, mn_norm(g, MN_NORM_L2, y, NULL, NULL, 1e-6, MN_F32), cos, sin, false);
+  mn_status status = mn_grad(g, 1, &y, NULL, 1, &x, &dx); /* has nodes whose own gradient is that of their composition */
+  double start = now();
+  if (status == MN_OK) status = mn_grad(g, 1, &dx, NULL, 1, &x, &dx);
+  double seconds = status == MN_OK ? now() - start : -1;
+  mn_graph_free(g);
+  return seconds;
+}
+
+static void a_gradient_costs_what_it_differentiates(void) {
+  takes_time_in_proportion("gradients of gradients", gradients_by_composition, 600, NULL);
+}
+
+/* ---- interruption ---- */
+static void an_interrupted_compilation_says_so(void) {
+  static volatile sig_atomic_t stop;
+  mn_graph *g = mn_graph_new();
+  mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(8, 8)), *y = x, *dx;
+  for (int i = 0; i < 1500; i++) y = mn_matmul(g, mn_tanh(g, y), x);
+  CHECK_OK(mn_graph_status(g));
+  mn_plan_request q = {.graph = g, .n_outputs = 1, .outputs = &y, .backend = cpu};
+  mn_plan *plan = NULL;
+  mn_stop_watch(&stop);
+  stop = 1;
+  CHECK(mn_plan_compile(&q, &plan) == MN_ERR_CANCELLED && !plan && strstr(mn_message(), "interrupted"), "%s", mn_message());
+  CHECK(mn_graph_status(g) == MN_OK, "the user's graph is whole");
+  stop = 0;
+  CHECK_OK(mn_plan_compile(&q, &plan)); /* and can be compiled later */
+  mn_plan_free(plan);
+  stop = 1;
+  CHECK(mn_grad(g, 1, &y, NULL, 1, &x, &dx) == MN_ERR_CANCELLED && strstr(mn_message(), "interrupted"), "%s", mn_message());
+  stop = 0;
+  mn_stop_watch(NULL);
+  mn_graph_free(g);
+}
+
+/* ---- memory ---- */
+static void room_is_found_for_any_number_of_buffers(void) {
+  enum { N = 20000 };
+  mn_lifetime *b = calloc(N, sizeof *b);
+  for (int shape = 0; shape < 3; shape++) {
+    size_t alive[N + 64] = {0}, most = 0, total;
+    for (int i = 0; i < N; i++) { /* 0: brief ones; 1: kept until the way back, as in training; 2: anything */
+      uint64_t r = mn_splitmix64((uint64_t)(i + 7 * shape));
+      int life = shape == 0 ? (int)(r % 6) : shape == 1 && i < N / 2 ? N - 1 - 2 * i : (int)(r % 9 ? r % 40 : r % N);
+      if (shape == 1 && i < N / 2 && r % 4) life = 2;
+      b[i] = (mn_lifetime){.bytes = 64 * (1 + r / 64 % 32), .first = i, .last = i + life < N ? i + life : N - 1};
+      for (int t = b[i].first; t <= b[i].last; t += 1) alive[t] += b[i].bytes;
+    }
+    for (int t = 0; t < N; t++) most = alive[t] > most ? alive[t] : most;
+    CHECK_OK(mn_pass_memory(N, b, true, &total));
+    CHECK((double)total <= 1.25 * (double)most, "shape %d: %zu bytes where %zu are alive", shape, total, most);
+    int overlaps = 0;
+    for (int i = 0; i < N; i++)
+      for (int k = i + 1; k < N && k < i + 400; k++)
+        overlaps += b[k].first <= b[i].last && b[i].offset < b[k].offset + b[k].bytes && b[k].offset < b[i].offset + b[i].bytes;
+    CHECK(overlaps == 0, "shape %d: %d overlaps", shape, overlaps);
+  }
+  free(b);
+}
+
+static void gaps_close_when_their_neighbours_do(void) {
+  mn_gaps *g = mn_gaps_new(8, 100);
+  CHECK(mn_gaps_take(g, 30, false) == 0 && mn_gaps_take(g, 20, true) == 80 && mn_gaps_take(g, 10, false) == 30, "from either end");
+  mn_gaps_give(g, 0, 30);
+  CHECK(mn_gaps_take(g, 40, false) == 40, "a gap of 30 is too small for 40");
+  mn_gaps_give(g, 30, 10);
+  CHECK(mn_gaps_take(g, 40, false) == 0, "the gaps [0, 30) and [30, 40) are one");
+  CHECK(mn_gaps_end(g) == 100, "%zu", mn_gaps_end(g));
+  CHECK(mn_gaps_take(g, 5, true) == 100 && mn_gaps_end(g) == 105, "full: the line grows");
+  mn_gaps_free(g);
+}
+
+int main(void) {
+  if (mn_backend_cpu_new(1, &cpu) != MN_OK) return 1;
+  RUN(twice_the_layers_take_twice_the_time);
+  RUN(what_is_looked_up_often_is_found_at_once);
+  RUN(a_gradient_costs_what_it_differentiates);
+  RUN(an_interrupted_compilation_says_so);
+  RUN(room_is_found_for_any_number_of_buffers);
+  RUN(gaps_close_when_their_neighbours_do);
+  mn_backend_free(cpu);
+  return test_end();
+}
