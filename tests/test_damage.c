@@ -9,8 +9,11 @@
 static int64_t stop_at = -1;
 static volatile sig_atomic_t stop;
 
+static const char *shrinks; /* at step 5 */
+
 static void on_event(void *ctx, const mn_train_event *e) {
   (void)ctx;
+  if (e->kind == MN_EVENT_STEP && e->step == 5 && shrinks) CHECK(truncate(shrinks, 700) == 0, "%s is cut", shrinks);
   if (e->kind == MN_EVENT_STEP && e->step == stop_at) stop = 1;
 }
 
@@ -166,6 +169,95 @@ static void a_model_has_its_own_description(void) {
   CHECK(open_model("described") == MN_ERR_CONFIG && strstr(mn_message(), "tokenizer.json"), "%s", mn_message());
 }
 
+/* ---- files that shrink under a training ---- */
+
+static const char *the_shard(void) {
+  static char path[1300];
+  char **names;
+  size_t n;
+  CHECK_OK(mn_dir_list(test_path("cache"), &names, &n));
+  for (size_t i = 0; i < n; i++)
+    if (strstr(names[i], ".shard")) snprintf(path, sizeof path, "%s", inside("cache", names[i]));
+  mn_dir_list_free(names, n);
+  return path;
+}
+
+static void a_training_whose_data_shrinks_keeps_what_it_did(void) {
+  shrinks = the_shard();
+  CHECK(train_into(test_path("shrunk"), false) == MN_ERR_IO && strstr(mn_message(), "cut short") &&
+            strstr(mn_message(), "step 5, which is saved"),
+        "%s", mn_message());
+  shrinks = NULL;
+  CHECK(mn_file_exists(inside("shrunk", "checkpoints/step-5/trainer.json")), "its checkpoint");
+  CHECK(resumed("shrunk") == 1, "and from there to the same bits");
+}
+
+static bool cut_text(void *ctx, const char *file, int64_t done, int64_t total) {
+  (void)file, (void)done, (void)total;
+  return truncate(ctx, 100) == 0;
+}
+
+/* Documents of one file: the text is cut after the first megabyte. */
+static void a_text_that_shrinks_while_it_is_tokenised_makes_no_shard(void) {
+  bytes text = slurp(test_path("text.txt"));
+  mn_text big = {0};
+  while (big.len < 4 << 20) {
+    mn_text_add_bytes(&big, text.data, text.n);
+    mn_text_add(&big, "|");
+  }
+  CHECK_OK(mn_file_write(test_path("big.txt"), big.data, big.len));
+  mn_text_free(&big);
+  free(text.data);
+  char path[600];
+  snprintf(path, sizeof path, "%s", test_path("big.txt"));
+  mn_data_config c;
+  mn_config_defaults(mn_data_fields, &c);
+  const char *files[] = {path};
+  c.files = (mn_strings){files, 1};
+  c.separator = "|";
+  c.cache = test_path("fresh");
+  mn_tokenizer *tok;
+  mn_corpus *corpus;
+  CHECK_OK(mn_tokenizer_bytes(NULL, 0, &tok));
+  CHECK(mn_corpus_open(&c, tok, cut_text, path, &corpus) == MN_ERR_IO && strstr(mn_message(), "big.txt was cut short"), "%s", mn_message());
+  char **names;
+  size_t n;
+  CHECK_OK(mn_dir_list(test_path("fresh"), &names, &n));
+  for (size_t i = 0; i < n; i++) CHECK(!strstr(names[i], ".shard"), "%s", names[i]);
+  mn_dir_list_free(names, n);
+  mn_tokenizer_free(tok);
+}
+
+/* Every byte of a shard, its footer too, is covered: it is made again. */
+static void a_damaged_shard_is_made_again(void) {
+  bytes b = slurp(the_shard());
+  for (int k = 0; k < 100; k++) { /* the footer of 80 bytes, and some before it */
+    size_t at = b.n - 1 - (size_t)k;
+    b.data[at] ^= 8;
+    put(the_shard(), b);
+    b.data[at] ^= 8;
+    mn_recipe *r = RECIPE("seed=1");
+    mn_trainer *t = NULL;
+    if (k % 20 == 0) { /* the whole way now and then */
+      CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+      mn_trainer_free(t);
+    } else {
+      mn_tokenizer *tok;
+      mn_corpus *c;
+      const char *special[] = {"<|endoftext|>"};
+      CHECK_OK(mn_tokenizer_bytes(special, 1, &tok));
+      CHECK_OK(mn_corpus_open(&r->data, tok, NULL, NULL, &c));
+      mn_corpus_close(c);
+      mn_tokenizer_free(tok);
+    }
+    mn_recipe_free(r);
+    bytes again = slurp(the_shard());
+    CHECK(again.n == b.n && !memcmp(again.data, b.data, b.n), "byte %zu from the end: it is as it was", (size_t)k);
+    free(again.data);
+  }
+  free(b.data);
+}
+
 int main(void) {
   setenv("MNEME_LOG", "error", 1);
   test_setup("damage");
@@ -173,6 +265,9 @@ int main(void) {
   RUN(resume_never_gives_other_bits);
   RUN(files_of_two_checkpoints_do_not_mix);
   RUN(a_model_has_its_own_description);
+  RUN(a_training_whose_data_shrinks_keeps_what_it_did);
+  RUN(a_text_that_shrinks_while_it_is_tokenised_makes_no_shard);
+  RUN(a_damaged_shard_is_made_again);
   test_cleanup();
   return test_end();
 }

@@ -381,6 +381,28 @@ static void every_flipped_bit_of_our_files_is_found(void) {
   free(bytes);
 }
 
+/* The file shrinks under its map: a message, no SIGBUS, and no zeros that pass for values. */
+static void a_file_that_shrinks_is_no_shorter_tensor(void) {
+  enum { N = 1 << 16 };
+  float *zeros = calloc(N, sizeof *zeros), *back = malloc(N * sizeof *back);
+  for (int checked = 0; checked < 2; checked++) {
+    mn_st_writer *w = mn_st_writer_new();
+    mn_st *st = NULL;
+    CHECK_OK(mn_st_writer_add(w, "w", MN_F32, &(mn_shape){1, {N}}, zeros)); /* all zeros: no value tells */
+    CHECK_OK(mn_st_writer_save(w, in_scratch("shrinks")));
+    mn_st_writer_free(w);
+    CHECK_OK(mn_st_open(in_scratch("shrinks"), &st));
+    if (checked) CHECK_OK(mn_st_check(st, mn_st_at(st, 0))); /* known to hold; what follows is not */
+    CHECK(truncate(in_scratch("shrinks"), 5000) == 0, "cut");
+    CHECK(mn_st_read(st, mn_st_at(st, 0), MN_F32, back) == MN_ERR_IO && strstr(mn_message(), "cut short") &&
+              strstr(mn_message(), "shrinks"),
+          "%s", mn_message());
+    mn_st_close(st);
+  }
+  free(zeros);
+  free(back);
+}
+
 /* The two entries go together, and with the file they were made for. */
 static void checksums_in_part_are_refused_and_none_are_accepted(void) {
   char *text;
@@ -522,6 +544,7 @@ int main(void) {
   RUN(hostile_headers_cost_little);
   RUN(flipped_bits_never_crash);
   RUN(every_flipped_bit_of_our_files_is_found);
+  RUN(a_file_that_shrinks_is_no_shorter_tensor);
   RUN(checksums_in_part_are_refused_and_none_are_accepted);
   RUN(floats_convert);
   RUN(what_is_not_finite_is_named);

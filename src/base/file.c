@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #ifdef __linux__
@@ -110,28 +109,6 @@ mn_status mn_file_read(const char *path, size_t limit, char **data, size_t *size
   *data = text;
   *size = used;
   return MN_OK;
-}
-
-mn_status mn_map_open(const char *path, mn_map *map) {
-  int fd;
-  struct stat st;
-  *map = (mn_map){0};
-  MN_TRY(open_to_read(path, &fd, &st));
-  mn_status status = MN_OK;
-  if (!S_ISREG(st.st_mode)) status = mn_fail(MN_ERR_IO, "could not map %s: it is not a regular file", path);
-  else if ((uint64_t)st.st_size > SIZE_MAX) status = mn_fail(MN_ERR_MEMORY, "%s is too large to map", path);
-  else if (st.st_size > 0) {
-    void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (p == MAP_FAILED) status = mn_fail(MN_ERR_IO, "could not map %s: %s", path, strerror(errno));
-    else *map = (mn_map){p, (size_t)st.st_size};
-  }
-  close(fd);
-  return status;
-}
-
-void mn_map_close(mn_map *map) {
-  if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
-  *map = (mn_map){0};
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------------------ */

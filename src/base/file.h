@@ -12,14 +12,20 @@
  * it is missing, is a directory or has more than `limit` bytes. Free with free(). Pipes can be read too. */
 mn_status mn_file_read(const char *path, size_t limit, char **data, size_t *size);
 
-/* A file mapped read-only. `data` is NULL for an empty file. The bytes stay valid until mn_map_close; a file that another
- * process cuts short meanwhile raises SIGBUS, so map only files that are replaced whole (mn_file_writer does). */
+/* A file mapped read-only. `data` is NULL for an empty file. The bytes stay readable until mn_map_close whatever happens to
+ * the file: where another process has cut it short they read as zeros, in every thread. So whoever has taken something from
+ * a map, and before it counts, calls mn_map_check: MN_ERR_IO, by name, when the file was cut short or written to since it was
+ * mapped. A file that is replaced whole (as mn_file_writer does) goes on as it was. The first map takes over the process's
+ * SIGBUS and passes on what is not its own: a program that handles SIGBUS itself does so before. */
+typedef struct mn_map_watch mn_map_watch;
 typedef struct mn_map {
   const uint8_t *data;
   size_t size;
+  mn_map_watch *watch;
 } mn_map;
 mn_status mn_map_open(const char *path, mn_map *map);
-void mn_map_close(mn_map *map); /* safe on a zeroed or closed map */
+mn_status mn_map_check(const mn_map *map); /* MN_OK on a zeroed map */
+void mn_map_close(mn_map *map);            /* safe on a zeroed or closed map */
 
 /* ---- writing: whole or not at all ------------------------------------------------------------------------------
  * Bytes go to an unnamed (or temporary) file in the directory of `path`; commit syncs it, renames it over `path` and syncs

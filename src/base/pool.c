@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { SPINS = 20000 };
@@ -88,8 +89,10 @@ mn_pool *mn_pool_new(int threads) {
   }
   for (int i = 1; i < threads; i++) {
     p->workers[i] = (worker){.pool = p, .index = i};
-    if (pthread_create(&p->workers[i].thread, NULL, worker_main, &p->workers[i])) {
-      mn_fail(MN_ERR_MEMORY, "thread %d of %d could not be started", i, threads);
+    int error = pthread_create(&p->workers[i].thread, NULL, worker_main, &p->workers[i]);
+    if (error) {
+      mn_fail(MN_ERR_MEMORY, "thread %d of %d could not be started: %s; use fewer (--threads 1 needs none)", i + 1, threads,
+              strerror(error));
       mn_pool_free(p);
       return NULL;
     }

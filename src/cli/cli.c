@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/nearest.h"
@@ -34,12 +35,34 @@ static void on_signal(int sig) {
   (void)written;
 }
 
+/* The limit of CPU time (ulimit -t): told every second from then on, until the hard limit ends the process. */
+static void on_cpu_limit(int sig) {
+  (void)sig;
+  static const char text[] = "\nmneme: the limit of CPU time is reached: ending cleanly\n";
+  ssize_t written = stop_flag ? 0 : write(STDERR_FILENO, text, sizeof text - 1);
+  (void)written;
+  stop_flag = 1;
+}
+
+/* Where the soft limit is the hard one (ulimit -t sets both), the system would kill without a word: asked for a little earlier. */
+static void leave_time_to_end(void) {
+  struct rlimit l;
+  if (getrlimit(RLIMIT_CPU, &l) != 0 || l.rlim_max == RLIM_INFINITY || l.rlim_cur < l.rlim_max || l.rlim_max < 2) return;
+  rlim_t margin = l.rlim_max / 10 > 10 ? 10 : l.rlim_max / 10 < 1 ? 1 : l.rlim_max / 10;
+  l.rlim_cur = l.rlim_max - margin;
+  (void)setrlimit(RLIMIT_CPU, &l);
+}
+
 static void catch_signals(void) {
   struct sigaction action = {.sa_handler = on_signal};
   sigemptyset(&action.sa_mask);
   action.sa_flags = SA_NODEFER; /* so that raise() above takes effect inside the handler */
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  action.sa_handler = on_cpu_limit;
+  sigaction(SIGXCPU, &action, NULL);
+  leave_time_to_end();
+  signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit of a file's size (ulimit -f) fails and says so */
   signal(SIGPIPE, SIG_IGN);
 }
 

@@ -245,7 +245,10 @@ static mn_status deal_checksums(mn_st *st) {
   return MN_OK;
 }
 
+mn_status mn_st_intact(const mn_st *st) { return mn_map_check(&st->map); }
+
 mn_status mn_st_compare(const mn_st *st, const mn_st_tensor *t, const char *hex) {
+  MN_TRY(mn_st_intact(st)); /* zeros in place of what is gone are another message */
   if (strcmp(hex, t->checksum) != 0) return tensor_fault(st, t->name, "its data does not match its checksum: " REWRITTEN);
   __atomic_store_n(&st->held[t - st->tensors], true, __ATOMIC_RELAXED); /* several threads may read one file */
   return MN_OK;
@@ -354,6 +357,8 @@ static mn_status open_over(const char *path, mn_map map, const void *data, size_
     st->arena = mn_arena_new();
     st->path = st->arena ? mn_arena_strdup(st->arena, path) : NULL;
     if (st->path) status = read_header(st, data, n);
+    mn_status intact = mn_st_intact(st);
+    if (intact != MN_OK) status = intact;
   } else mn_map_close(&map);
   if (status == MN_OK) *out = st;
   else mn_st_close(st);

@@ -161,7 +161,7 @@ static mn_status read_pieces(reading *r, uint8_t *converted, mn_st_sink put, voi
     MN_TRY(put(ctx, at * width, n * width, bytes));
   }
   char hex[MN_HASH_HEX];
-  if (!r->hasher) return MN_OK;
+  if (!r->hasher) return mn_st_intact(r->st);
   mn_hasher_take(r->hasher, hex);
   return mn_st_compare(r->st, r->t, hex);
 }
@@ -181,13 +181,12 @@ mn_status mn_st_read_to(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, 
   mn_hasher_free(r.hasher);
   free(converted);
   /* What is damaged may also be no number, or too large: damage is the message. */
-  bool by_value = status == MN_ERR_NUMERIC || status == MN_ERR_FORMAT;
-  if (!by_value || !check) return status;
+  if (status != MN_ERR_NUMERIC && status != MN_ERR_FORMAT) return status;
   char *why = mn_strdup(mn_message());
-  if (mn_st_check(st, t) == MN_OK) mn_fail(status, "%s", why ? why : mn_status_name(status));
-  else status = MN_ERR_FORMAT;
+  mn_status damage = check ? mn_st_check(st, t) : mn_st_intact(st);
+  if (damage == MN_OK) mn_fail(status, "%s", why ? why : mn_status_name(status));
   free(why);
-  return status;
+  return damage == MN_OK ? status : damage;
 }
 
 static mn_status put_in_memory(void *ctx, size_t offset, size_t n, const void *bytes) {

@@ -25,7 +25,8 @@ void mn_graph_free(mn_graph *g) {
 
 mn_status mn_graph_status(const mn_graph *g) {
   if (g->status == MN_OK) return MN_OK;
-  return mn_fail(g->status, "%s", g->message ? g->message : "the graph could not be built");
+  if (!g->message) return mn_fail(g->status, "%s: the graph could not be built", mn_status_name(g->status));
+  return mn_fail(g->status, "%s", g->message);
 }
 
 void mn_graph_fault(mn_graph *g, mn_status status, const char *fmt, ...) {

@@ -244,7 +244,8 @@ static void read_stream(const stream *s, int64_t position, int64_t n, int32_t *o
     else high = middle - 1;
   }
   for (int i = low; n > 0 && i < s->n; i++) {
-    const shard *x = &s->shards[i];
+    shard *x = &s->shards[i];
+    x->touched = true;
     int64_t from = position - s->first[i], take = x->n - from < n ? x->n - from : n;
     for (int64_t k = 0; k < take; k++) out[k] = mn_shard_id(x, from + k);
     out += take;
@@ -253,13 +254,23 @@ static void read_stream(const stream *s, int64_t position, int64_t n, int32_t *o
   }
 }
 
+/* What was read counts only when its files are still whole. */
+static mn_status check_read(const stream *s) {
+  for (int i = 0; i < s->n; i++) {
+    if (!s->shards[i].touched) continue;
+    s->shards[i].touched = false;
+    MN_TRY(mn_map_check(&s->shards[i].map));
+  }
+  return MN_OK;
+}
+
 int64_t mn_corpus_read(const mn_corpus *c, int split, int64_t position, int64_t n, int32_t *out) {
   int64_t begin, end;
   const stream *s = split_of(c, split, &begin, &end);
   if (position < 0 || position >= end - begin || n <= 0) return 0;
   if (n > end - begin - position) n = end - begin - position;
   read_stream(s, begin + position, n, out);
-  return n;
+  return check_read(s) == MN_OK ? n : -1;
 }
 
 int64_t mn_corpus_target_bytes(const mn_corpus *c, const int32_t *target, int64_t n) {
@@ -373,5 +384,5 @@ mn_status mn_corpus_batch(mn_corpus *c, int split, int64_t step, int64_t B, int6
     }
     if (reset) reset[b] = fresh;
   }
-  return MN_OK;
+  return check_read(s);
 }

@@ -56,7 +56,8 @@ int64_t mn_corpus_steps(const mn_corpus *corpus, int split, int64_t B, int64_t T
  * The training split is endless. Validation is in the order of the text, and its last batch may be short: missing rows
  * are all MN_IGNORE, and so is everything after mn_corpus_steps. One thread at a time. */
 mn_status mn_corpus_batch(mn_corpus *corpus, int split, int64_t step, int64_t B, int64_t T, int32_t *input, int32_t *target, bool *reset);
-/* Tokens [position, position + n) of a split of a file corpus, cut at its end. Returns how many were written. */
+/* Tokens [position, position + n) of a split of a file corpus, cut at its end. Returns how many were written; -1 (message set)
+ * when a file has been cut short or changed since it was opened. */
 int64_t mn_corpus_read(const mn_corpus *corpus, int split, int64_t position, int64_t n, int32_t *out);
 /* Bytes of text that the targets stand for, MN_IGNORE and special tokens counting 0: for bits per byte. */
 int64_t mn_corpus_target_bytes(const mn_corpus *corpus, const int32_t *target, int64_t n);

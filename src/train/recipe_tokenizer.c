@@ -20,6 +20,12 @@ static void close_files(text_files *t) {
   free(t->spans);
 }
 
+/* What was made of them counts only when they were whole until then. */
+static mn_status check_files(const text_files *t) {
+  for (size_t i = 0; i < t->n; i++) MN_TRY(mn_context(mn_map_check(&t->maps[i]), "data.files"));
+  return MN_OK;
+}
+
 /* The training text only: what is held out at the end of the files takes no part in the merges. */
 static mn_status open_files(const mn_data_config *data, text_files *t) {
   glob_t found;
@@ -85,6 +91,12 @@ static mn_status train_bpe(const mn_recipe *r, listener *l, mn_tokenizer **out) 
                                    .progress = on_merges,
                                    .progress_ctx = l};
     status = mn_tokenizer_train(&c, t.spans, t.n, out);
+    mn_status whole = check_files(&t);
+    if (whole != MN_OK) {
+      mn_tokenizer_free(*out);
+      *out = NULL;
+      status = whole;
+    }
     if (status == MN_OK && mn_tokenizer_save(*out, path) != MN_OK)
       mn_log_write(MN_LOG_WARN, "%s; the tokenizer will be trained again next time", mn_message());
   }

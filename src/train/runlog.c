@@ -41,21 +41,26 @@ static void warn_db(mn_runlog *log, const char *then) {
 
 /* ---- the log file ------------------------------------------------------------------------------------------------- */
 
-/* Offset of the first line whose step lies beyond `step`, or that a kill cut short: there a resumed run writes on. A line
- * in the middle that is no record is left alone. */
-static size_t keep_until(const char *text, size_t size, int64_t step) {
-  size_t at = 0;
-  while (at < size) {
+/* Where a resumed run writes on: after the last record that is not beyond `step`. What follows it (records of steps that
+ * will come again, a line that a kill cut short) goes; a damaged line before it stays, and is named. */
+static size_t keep_until(const char *path, const char *text, size_t size, int64_t step) {
+  size_t keep = 0;
+  long long line = 1, damaged = 0;
+  for (size_t at = 0; at < size; line++) {
     const char *end = memchr(text + at, '\n', size - at);
-    if (!end) return at;
-    json_t *record = json_loadb(text + at, (size_t)(end - text) - at, 0, NULL);
-    json_t *s = json_object_get(record, "step");
-    bool later = json_is_integer(s) && json_integer_value(s) > step;
+    if (!end) break;
+    json_t *record = json_loadb(text + at, (size_t)(end - text) - at, 0, NULL), *s = json_object_get(record, "step");
+    bool sound = json_is_integer(s), ours = sound && json_integer_value(s) <= step;
     json_decref(record);
-    if (later) return at;
+    if (!ours && !damaged) damaged = line;
+    if (ours || (!sound && keep == at)) { /* after lines of later steps, only a record shows that they are the damaged ones */
+      keep = (size_t)(end - text) + 1;
+      if (damaged) mn_log_write(MN_LOG_WARN, "%s:%lld: the line is damaged: no record, or not of its place; it stays", path, damaged);
+      damaged = 0;
+    }
     at = (size_t)(end - text) + 1;
   }
-  return at;
+  return keep;
 }
 
 static mn_status write_all(int fd, const char *data, size_t n, const char *path) {
@@ -88,8 +93,10 @@ static mn_status open_log(mn_runlog *log, int64_t resume_step) {
   if (resume_step < 0) return MN_OK;
   mn_map map;
   MN_TRY(mn_map_open(log->path, &map));
-  size_t keep = keep_until((const char *)map.data, map.size, resume_step);
+  size_t keep = keep_until(log->path, (const char *)map.data, map.size, resume_step);
+  mn_status status = mn_map_check(&map);
   mn_map_close(&map);
+  MN_TRY(status);
   if (ftruncate(log->fd, (off_t)keep) != 0)
     return mn_fail(MN_ERR_IO, "%s: records after step %lld cannot be removed: %s", log->path, (long long)resume_step, strerror(errno));
   return MN_OK;
@@ -156,6 +163,7 @@ static mn_status import_log(mn_runlog *log) {
       }
     json_decref(record);
   }
+  if (status == MN_OK) status = mn_map_check(&map);
   mn_map_close(&map);
   MN_TRY(status);
   if (log->n_pending) status = mn_run_metrics(log->db, log->id, log->pending, log->n_pending);

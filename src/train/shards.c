@@ -1,5 +1,6 @@
 /* shards.c - a text file becomes a shard: its ids, little-endian, 16 bits wide where the vocabulary allows, then a
- * footer that says what they are. A shard whose footer, length or hash does not fit is made again. */
+ * footer that says what they are. A shard whose footer, length or hash does not fit is made again, as is one that was cut
+ * short or changed while it was looked at. */
 #define _GNU_SOURCE
 #include "train/shards.h"
 
@@ -12,11 +13,11 @@ typedef struct footer { /* at the end of the file: what precedes it is written a
   char magic[8];
   uint32_t version, width;
   int64_t n, text_bytes;
-  uint64_t payload_hash; /* of the blocks of BLOCK bytes, chained */
+  uint64_t hash; /* of the blocks of BLOCK bytes, chained, and since version 2 of this footer with 0 in this place */
   char key[MN_HASH_HEX + 7];
 } footer;
 static const char magic[8] = "mnshard";
-enum { VERSION = 1 };
+enum { VERSION = 2, FIRST_VERSION = 1, KEY_VERSION = 1 /* of how ids are made: another one is another file */ };
 
 static uint64_t hash_block(uint64_t before, const void *data, size_t n) {
   char hex[MN_HASH_HEX];
@@ -24,12 +25,17 @@ static uint64_t hash_block(uint64_t before, const void *data, size_t n) {
   return mn_hash_bytes(hex, MN_HASH_HEX - 1, before);
 }
 
-static mn_status make_key(const shard_options *o, const char *path, char key[MN_HASH_HEX]) {
-  char content[MN_HASH_HEX], tokenizer[33];
+static uint64_t hash_footer(uint64_t before, footer f) {
+  f.hash = 0;
+  return hash_block(before, &f, sizeof f);
+}
+
+static mn_status make_key(const shard_options *o, const char *path, char content[MN_HASH_HEX], char key[MN_HASH_HEX]) {
+  char tokenizer[33];
   MN_TRY(mn_file_hash(path, content));
   mn_tokenizer_hash(o->tok, tokenizer);
   mn_text t = {0};
-  mn_text_addf(&t, "%d %s %s %d ", VERSION, content, tokenizer, o->separator != NULL);
+  mn_text_addf(&t, "%d %s %s %d ", KEY_VERSION, content, tokenizer, o->separator != NULL);
   mn_text_add(&t, o->separator ? o->separator : "");
   mn_status status = mn_text_status(&t);
   if (status == MN_OK) mn_content_hash(t.data, t.len, key);
@@ -52,14 +58,16 @@ static bool open_checked(const char *path, const char *key, const mn_tokenizer *
   if (s->map.size < sizeof f) return false;
   size_t payload = s->map.size - sizeof f;
   memcpy(&f, s->map.data + payload, sizeof f);
-  if (memcmp(f.magic, magic, sizeof magic) || f.version != VERSION || (f.width != 2 && f.width != 4)) return false;
+  if (memcmp(f.magic, magic, sizeof magic) || f.version < FIRST_VERSION || f.version > VERSION || (f.width != 2 && f.width != 4))
+    return false;
   if (f.n < 0 || (uint64_t)f.n != payload / f.width || payload % f.width) return false;
   *why = "it belongs to other data";
   if (strncmp(f.key, key, MN_HASH_HEX)) return false;
   *why = "its content has changed";
   uint64_t hash = 0;
   for (size_t at = 0; at < payload; at += BLOCK) hash = hash_block(hash, s->map.data + at, payload - at < BLOCK ? payload - at : BLOCK);
-  if (hash != f.payload_hash) return false;
+  if (f.version > FIRST_VERSION) hash = hash_footer(hash, f);
+  if (hash != f.hash) return false;
   s->width = (int)f.width;
   s->n = f.n;
   s->text_bytes = f.text_bytes;
@@ -70,7 +78,9 @@ static bool open_checked(const char *path, const char *key, const mn_tokenizer *
     top = (uint32_t)id > (uint32_t)top ? id : top;
   }
   *why = "it holds ids outside the vocabulary";
-  return (uint32_t)top < (uint32_t)vocab_size;
+  if ((uint32_t)top >= (uint32_t)vocab_size) return false;
+  *why = "it was cut short or changed meanwhile";
+  return mn_map_check(&s->map) == MN_OK;
 }
 
 /* ---- writing ---- */
@@ -84,7 +94,7 @@ typedef struct writing {
 
 static mn_status write_block(writing *w) {
   if (!w->used) return MN_OK;
-  w->f.payload_hash = hash_block(w->f.payload_hash, w->block, w->used);
+  w->f.hash = hash_block(w->f.hash, w->block, w->used);
   size_t n = w->used;
   w->used = 0;
   return mn_file_writer_append(w->file, w->block, n);
@@ -142,7 +152,8 @@ static mn_status write_documents(const shard_options *o, const char *path, const
     if (at < text->size) at += skip;
     if (status == MN_OK && o->progress && (at - reported >= REPORT || at == text->size)) {
       reported = at;
-      if (!o->progress(o->progress_ctx, path, (int64_t)at, (int64_t)text->size))
+      status = mn_map_check(text);
+      if (status == MN_OK && !o->progress(o->progress_ctx, path, (int64_t)at, (int64_t)text->size))
         status = mn_fail(MN_ERR_CANCELLED, "stopped while tokenising %s", path);
     }
   }
@@ -153,10 +164,15 @@ static mn_status write_documents(const shard_options *o, const char *path, const
   return status;
 }
 
-static mn_status make_shard(const shard_options *o, const char *path, const char *shard_path, const char *key) {
+static mn_status make_shard(const shard_options *o, const char *path, const char *shard_path, const char *content, const char *key) {
   mn_map text;
+  char again[MN_HASH_HEX];
   MN_TRY(mn_map_open(path, &text));
-  mn_status status = check_text(o, path, &text);
+  mn_status status = check_text(o, path, &text), whole = mn_map_check(&text);
+  if (whole != MN_OK) status = whole; /* zeros in place of what is gone are no fault of the text */
+  mn_content_hash(text.data, text.size, again);
+  if (status == MN_OK && strcmp(again, content) != 0)
+    status = mn_fail(MN_ERR_IO, "%s was changed while it was read; leave it alone meanwhile, and begin again", path);
   writing *w = status == MN_OK ? mn_calloc(1, sizeof *w) : NULL;
   if (status == MN_OK && !w) status = MN_ERR_MEMORY;
   if (status == MN_OK)
@@ -168,6 +184,8 @@ static mn_status make_shard(const shard_options *o, const char *path, const char
     w->f.text_bytes = (int64_t)text.size;
     memcpy(w->f.key, key, MN_HASH_HEX);
     status = write_documents(o, path, &text, w);
+    if (status == MN_OK) status = mn_map_check(&text);
+    w->f.hash = hash_footer(w->f.hash, w->f);
     if (status == MN_OK) status = mn_file_writer_append(w->file, &w->f, sizeof w->f);
     if (status == MN_OK) status = mn_file_writer_commit(w->file);
     else mn_file_writer_abort(w->file);
@@ -178,9 +196,9 @@ static mn_status make_shard(const shard_options *o, const char *path, const char
 }
 
 mn_status mn_shard_open(const shard_options *o, const char *path, shard *out) {
-  char key[MN_HASH_HEX];
+  char content[MN_HASH_HEX], key[MN_HASH_HEX];
   memset(out, 0, sizeof *out);
-  MN_TRY(make_key(o, path, key));
+  MN_TRY(make_key(o, path, content, key));
   MN_TRY(mn_context(mn_make_dirs(o->cache), "data.cache: set it to a directory that can be written"));
   char *name = mn_format("%s.shard", key), *shard_path = name ? mn_path_join(o->cache, name) : NULL;
   mn_status status = shard_path ? MN_OK : MN_ERR_MEMORY;
@@ -188,7 +206,7 @@ mn_status mn_shard_open(const shard_options *o, const char *path, shard *out) {
   if (status == MN_OK && !open_checked(shard_path, key, o->tok, out, &why)) {
     mn_shard_close(out);
     if (why) mn_log_write(MN_LOG_WARN, "%s is made again from %s: %s", shard_path, path, why);
-    status = make_shard(o, path, shard_path, key);
+    status = make_shard(o, path, shard_path, content, key);
     if (status == MN_OK && !open_checked(shard_path, key, o->tok, out, &why)) {
       mn_shard_close(out);
       status = mn_fail(MN_ERR_IO, "%s was written but reads back wrong (%s); is the disk sound?", shard_path, why ? why : "it is missing");

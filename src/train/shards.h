@@ -17,6 +17,7 @@ typedef struct shard {
   int64_t n;          /* ids                    */
   int64_t text_bytes; /* of the file            */
   char key[MN_HASH_HEX];
+  bool touched; /* read since its map was checked */
 } shard;
 
 typedef struct shard_options {

@@ -213,17 +213,32 @@ static mn_status one_step(loop *l) {
   return MN_OK;
 }
 
+/* A file that the training reads has gone or changed: what was trained before is sound, and is kept. */
+static mn_status lost_data(loop *l, mn_status status) {
+  if (status != MN_ERR_IO || !l->o->out_dir) return status;
+  char *why = mn_strdup(mn_message()), kept[96], after[160];
+  bool saved = save(l) == MN_OK;
+  if (saved)
+    snprintf(after, sizeof after, "; the training stops after step %lld, which is saved: --resume goes on from there",
+             (long long)l->saved_step);
+  else snprintf(after, sizeof after, "; the training stops, and its checkpoint could not be written%s", what_is_kept(l, kept));
+  mn_fail(status, "%s", why ? why : mn_status_name(status));
+  free(why);
+  return say_more(status, "", after);
+}
+
 static mn_status run(loop *l) {
   const mn_train_config *c = &l->recipe->train;
   l->saved_at = mn_now();
   while (l->t->state.step < c->steps) {
     if (l->o->stop && *l->o->stop) return stopped(l);
-    MN_TRY(one_step(l));
+    mn_status status = one_step(l);
+    if (status != MN_OK) return lost_data(l, status);
     int64_t step = l->t->state.step;
     if (c->validate_every && step % c->validate_every == 0 && step < c->steps) {
-      mn_status status = validate(l);
+      status = validate(l);
       if (status == MN_ERR_CANCELLED) return stopped(l);
-      MN_TRY(status);
+      if (status != MN_OK) return lost_data(l, status);
     }
     if (l->o->out_dir) save_on_the_way(l);
   }
