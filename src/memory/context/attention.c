@@ -92,14 +92,29 @@ static mn_tensor *slot_positions(mn_graph *g, const cache *c, mn_tensor *n) {
   return mn_concat(g, k, parts, 1);
 }
 
-/* The cache with this step's persistent pairs [N,G,K] in its first slots. They are parameters, read where they are used: what
- * the slots held before is never seen, so a stream follows the weights as they are trained. */
-static mn_tensor *with_persistent(mn_scope *s, const cache *c, mn_tensor *kept, mn_tensor *pairs) {
-  mn_graph *g = mn_scope_graph(s);
-  if (!pairs || !kept) return kept;
-  int64_t B = mn_dim(kept, 0), N = c->persistent;
-  mn_tensor *rows = mn_expand(g, mn_unsqueeze(g, mn_cast(g, pairs, kept->dtype), 0), MN_SHAPE(B, N, mn_dim(kept, 2), mn_dim(kept, 3)));
-  return mn_put(g, kept, mn_iota(g, MN_I32, MN_SHAPE(B, N), 1), rows, 1, false);
+/* What a segment writes: its tokens' rows x [B,T,G,K] into their slots and, in front, the persistent pairs [N,G,K] into theirs.
+ * Those are parameters, read where they are used: what their slots held before is never seen, so that a stream follows the
+ * weights as they are trained. One put, so that it happens in place. */
+typedef struct written {
+  mn_tensor *rows, *slots; /* [B,N+T,G,K], i32 [B,N+T] */
+} written;
+
+static mn_tensor *pairs_of(mn_graph *g, mn_tensor *pairs, mn_tensor *like) { /* [N,G,K] -> [B,N,G,K] in the type of `like` */
+  mn_shape shape = MN_SHAPE(mn_dim(like, 0), mn_dim(pairs, 0), mn_dim(pairs, 1), mn_dim(pairs, 2));
+  return mn_expand(g, mn_unsqueeze(g, mn_cast(g, pairs, like->dtype), 0), shape);
+}
+
+static written to_write(mn_graph *g, mn_tensor *pairs, mn_tensor *x, mn_tensor *slots) {
+  if (!pairs) return (written){x, slots};
+  mn_tensor *first = mn_iota(g, MN_I32, MN_SHAPE(mn_dim(x, 0), mn_dim(pairs, 0)), 1);
+  return (written){mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pairs, x), x}, 1), mn_concat(g, 2, (mn_tensor *[]){first, slots}, 1)};
+}
+
+/* The cache before a segment, and its tokens: persistent pairs, sinks, ring, x. */
+static mn_tensor *to_read(mn_graph *g, const cache *c, mn_tensor *pairs, mn_tensor *kept, mn_tensor *x) {
+  if (!pairs) return mn_concat(g, 2, (mn_tensor *[]){kept, x}, 1);
+  mn_tensor *rest = mn_slice(g, kept, 1, c->persistent, c->slots - c->persistent);
+  return mn_concat(g, 3, (mn_tensor *[]){pairs_of(g, pairs, x), rest, x}, 1);
 }
 
 /* Attention over the cache and the new tokens, and the new tokens into the cache. */
@@ -112,13 +127,11 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   mn_shape shape = MN_SHAPE(B, size.slots, G, K);
   mn_tensor *K0 = mn_capture(g, mn_state(s, "k", t, shape, NULL, "rotated keys: room for the persistent ones, sinks, ring"));
   mn_tensor *V0 = mn_capture(g, mn_state(s, "v", t, shape, NULL, "values, beside the keys"));
-  K0 = with_persistent(s, &size, K0, pk);
-  V0 = with_persistent(s, &size, V0, pv);
   mn_tensor *start = mn_scope_position(s);
   if (!start) start = mn_full(g, MN_I32, MN_SHAPE(B), 0);
   mn_tensor *pos = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T), 1)); /* [B,T] */
   attr.window = c->window ? c->window : c->max_context;
-  mn_tensor *slots = slot_of(g, &size, pos), *o;
+  mn_tensor *slots = slot_of(g, &size, pos);
   int64_t kept = size.ring;
   if (T > kept) { /* of the new tokens only sinks and the last of the ring stay: the others go nowhere */
     mn_tensor *end = mn_add_scalar(g, mn_reshape(g, start, MN_SHAPE(B, 1)), (double)(T - kept));
@@ -126,26 +139,23 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
     if (size.sinks) stays = mn_or(g, stays, mn_lt(g, pos, mn_scalar(g, MN_I32, (double)size.sinks)));
     slots = mn_select(g, stays, slots, mn_scalar(g, MN_I32, -1));
   }
-  if (T == 1) { /* the slot that is overwritten has just left the window */
-    mn_tensor *k1 = mn_put(g, K0, slots, k, 1, false), *v1 = mn_put(g, V0, slots, v, 1, false);
-    mn_tensor *held = slot_positions(g, &size, mn_add_scalar(g, start, 1));
-    o = mn_attention(g, q, k1, v1, start, held, NULL, attr, NULL);
-    mn_state_set(s, "k", k1);
-    mn_state_set(s, "v", v1);
-    return o;
-  }
-  mn_tensor *held = mn_concat(g, 2, (mn_tensor *[]){slot_positions(g, &size, start), pos}, 1);
-  mn_tensor *ks = mn_concat(g, 2, (mn_tensor *[]){K0, k}, 1), *vs = mn_concat(g, 2, (mn_tensor *[]){V0, v}, 1);
-  o = mn_attention(g, q, ks, vs, start, held, NULL, attr, NULL);
-  mn_state_set(s, "k", mn_put(g, K0, slots, k, 1, false));
-  mn_state_set(s, "v", mn_put(g, V0, slots, v, 1, false));
-  return o;
+  written wk = to_write(g, pk, k, slots), wv = to_write(g, pv, v, slots);
+  mn_tensor *held, *ks = K0, *vs = V0;
+  if (T > 1) { /* read before it is written: all of the window that is lost meanwhile is still there */
+    held = mn_concat(g, 2, (mn_tensor *[]){slot_positions(g, &size, start), pos}, 1);
+    ks = to_read(g, &size, pk, K0, k);
+    vs = to_read(g, &size, pv, V0, v);
+  } else held = slot_positions(g, &size, mn_add_scalar(g, start, 1)); /* the slot that is overwritten has just left the window */
+  mn_tensor *k1 = mn_put(g, K0, wk.slots, wk.rows, 1, false), *v1 = mn_put(g, V0, wv.slots, wv.rows, 1, false);
+  mn_state_set(s, "k", k1);
+  mn_state_set(s, "v", v1);
+  return mn_attention(g, q, T > 1 ? ks : k1, T > 1 ? vs : v1, start, held, NULL, attr, NULL);
 }
 
 mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   if (!x) return NULL;
-  int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, G = c->kv_heads, K = c->head_dim, N = c->persistent;
+  int64_t T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, G = c->kv_heads, K = c->head_dim, N = c->persistent;
   mn_init init = {MN_INIT_XAVIER_UNIFORM, 1, 0}; /* near 1/sqrt(d_model), narrow models too */
   mn_tensor *q = mn_linear(s, "q_proj", x, H * K, c->bias, init);
   mn_tensor *k = mn_linear(s, "k_proj", x, G * K, c->bias, init);
@@ -182,11 +192,8 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
     o = stream(s, c, q, k, v, pk, pv, attr);
   } else { /* the whole stream is here */
     if (N) {
-      mn_shape shape = MN_SHAPE(B, N, G, K);
-      pk = mn_expand(g, mn_unsqueeze(g, mn_cast(g, pk, k->dtype), 0), shape);
-      pv = mn_expand(g, mn_unsqueeze(g, mn_cast(g, pv, v->dtype), 0), shape);
-      k = mn_concat(g, 2, (mn_tensor *[]){pk, k}, 1);
-      v = mn_concat(g, 2, (mn_tensor *[]){pv, v}, 1);
+      k = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pk, k), k}, 1);
+      v = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pv, v), v}, 1);
     }
     o = mn_attention(g, q, k, v, NULL, NULL, NULL, attr, NULL);
   }

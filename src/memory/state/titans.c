@@ -271,7 +271,10 @@ static mn_tensor *segment_store(mn_scope *s, const titans_config *c, const char 
   int64_t B = mn_dim(rows, 0), N = c->persistent, H = c->heads, d = c->head_dim;
   mn_shape shape = MN_SHAPE(B, N + 2 * c->segment, H, d);
   mn_tensor *kept = mn_capture(g, mn_state(s, name, rows->dtype, shape, NULL, "the segment's persistent, memory and token rows"));
-  if (prefix) kept = mn_put(g, kept, mn_iota(g, MN_I32, MN_SHAPE(B, N), 1), mn_expand(g, prefix, MN_SHAPE(B, N, H, d)), 1, false);
+  if (prefix) { /* one put of all, so that it happens in place */
+    rows = mn_concat(g, 2, (mn_tensor *[]){mn_expand(g, prefix, MN_SHAPE(B, N, H, d)), rows}, 1);
+    slots = mn_concat(g, 2, (mn_tensor *[]){mn_iota(g, MN_I32, MN_SHAPE(B, N), 1), slots}, 1);
+  }
   kept = mn_put(g, kept, slots, rows, 1, false);
   mn_state_set(s, name, kept);
   return kept;
