@@ -312,9 +312,30 @@ static void test_reports_come_out_by_name(void) {
   }
 }
 
+/* The stream begins with a state that is a constant of the graph: every backend and type takes that. */
+static void test_a_stream_begins_in_every_type(void) {
+  static const char *const kinds[] = {"attention", "aaren", "gated_deltanet", "titans_lmm", "titans_mac", "titans_mag", "titans_mal"};
+  static const char *const types[] = {"f32", "f64", "bf16"};
+  for (size_t m = 0; m < sizeof kinds / sizeof *kinds; m++)
+    for (size_t i = 0; i < 6; i++) {
+      mc_bag x = {0};
+      char recipe[100];
+      snprintf(recipe, sizeof recipe, "d_model: 8\nmixer: {type: %s}\n", kinds[m]);
+      CHECK_OK(mn_file_write(DIR "/r.yaml", recipe, strlen(recipe)));
+      add(&x, "x", MN_SHAPE(B, 9, D), 1, 1);
+      CHECK(save("x.safetensors", &x, NULL), "x");
+      int rc = sh("cd " DIR " && " MNEME "apply r.yaml --threads 1 --input x.safetensors --output y.safetensors --state-out t.safetensors "
+                  "--dtype %s %s 2>&1",
+                  types[i % 3], i < 3 ? "" : "--grad");
+      CHECK(rc == 0, "%s %s: %d: %s", kinds[m], types[i % 3], rc, out);
+      mc_bag_free(&x);
+    }
+}
+
 int main(void) {
   if (sh("rm -rf " DIR " && mkdir -p " DIR) != 0) return 1;
   RUN(test_gradients_pass_through_states);
+  RUN(test_a_stream_begins_in_every_type);
   RUN(test_two_calls_chain_to_one);
   RUN(test_a_stream_without_states_has_the_same_gradients);
   RUN(test_persistent_tokens_are_no_state);

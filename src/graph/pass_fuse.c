@@ -139,6 +139,7 @@ static void join_orders(fusion *f, int a, int b) {
 static bool scalar_constant(const mn_tensor *t, double *value) {
   const mn_node *n = t->node;
   while (n->op->cls == MN_OP_VIEW) n = n->in[0]->node;
+  if (t->dtype == MN_BOOL) return false; /* a condition is read from memory */
   if (n->op != &mn_op_const || !((const mn_const_attr *)n->attr)->is_full) return false;
   *value = ((const mn_const_attr *)n->attr)->value;
   return true;

@@ -1,6 +1,8 @@
 /* recipe_tokenizer.c - the tokenizer a recipe asks for. A trained one is kept in the cache directory, under the hash of all
- * that it depends on. */
+ * that it depends on: its tokenizer.json and a last line with that hash and the content's. */
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "train/recipe.h"
 #include "train/shards.h"
@@ -62,7 +64,7 @@ static mn_status cache_path(const mn_recipe *r, const text_files *t, char **out)
     status = mn_data_cache_dir(&r->data, &dir);
   }
   if (status == MN_OK) status = mn_make_dirs(dir);
-  *out = status == MN_OK ? mn_format("%s/tokenizer-%s.json", dir, hex) : NULL;
+  *out = status == MN_OK ? mn_format("%s/tokenizer-%s", dir, hex) : NULL;
   mn_text_free(&key);
   free(dir);
   return status == MN_OK && !*out ? MN_ERR_MEMORY : status;
@@ -80,12 +82,52 @@ static bool on_merges(void *ctx, int64_t done, int64_t total) {
   return !l->progress || l->progress(l->ctx, mn_progress_vocabulary, done, total);
 }
 
+enum { SEAL = 2 * (MN_HASH_HEX - 1) + 3, CACHE_LIMIT = 256 << 20 }; /* "\nKEY SUM\n" without its last zero */
+
+static void make_seal(const char *path, const char *json, size_t n, char seal[SEAL + 1]) {
+  char sum[MN_HASH_HEX];
+  mn_content_hash(json, n, sum);
+  snprintf(seal, SEAL + 1, "\n%.32s %s\n", path + strlen(path) - (MN_HASH_HEX - 1), sum);
+}
+
+/* False: there is none, or none that can be used; *why tells the latter. */
+static bool load_cached(const char *path, mn_tokenizer **out, const char **why) {
+  char *text = NULL, seal[SEAL + 1];
+  size_t n = 0;
+  *why = NULL;
+  if (!mn_file_exists(path)) return false;
+  *why = "it cannot be read";
+  if (mn_file_read(path, CACHE_LIMIT, &text, &n) != MN_OK) return false;
+  *why = "it is damaged: its checksum is another";
+  bool good = n > SEAL;
+  if (good) make_seal(path, text, n - SEAL, seal);
+  good = good && !memcmp(text + n - SEAL, seal, SEAL) && mn_tokenizer_parse(path, text, n - SEAL, out) == MN_OK;
+  free(text);
+  return good;
+}
+
+static mn_status save_cached(const mn_tokenizer *tok, const char *path) {
+  size_t n;
+  const char *json = mn_tokenizer_json(tok, &n);
+  char seal[SEAL + 1];
+  make_seal(path, json, n, seal);
+  mn_file_writer *w;
+  MN_TRY(mn_file_writer_open(path, &w));
+  mn_status status = mn_file_writer_append(w, json, n);
+  if (status == MN_OK) status = mn_file_writer_append(w, seal, SEAL);
+  if (status == MN_OK) return mn_file_writer_commit(w);
+  mn_file_writer_abort(w);
+  return status;
+}
+
 static mn_status train_bpe(const mn_recipe *r, listener *l, mn_tokenizer **out) {
   text_files t = {0};
   char *path = NULL;
+  const char *why;
   mn_status status = open_files(&r->data, &t);
   if (status == MN_OK) status = cache_path(r, &t, &path);
-  if (status == MN_OK && (!mn_file_exists(path) || mn_tokenizer_load(path, out) != MN_OK)) {
+  if (status == MN_OK && !load_cached(path, out, &why)) {
+    if (why) mn_log_write(MN_LOG_WARN, "%s is made again from the text: %s", path, why);
     mn_tokenizer_train_config c = {.vocab_size = (int32_t)r->tokenizer.vocab_size,
                                    .pattern = (mn_pattern)r->tokenizer.pattern,
                                    .progress = on_merges,
@@ -97,7 +139,7 @@ static mn_status train_bpe(const mn_recipe *r, listener *l, mn_tokenizer **out) 
       *out = NULL;
       status = whole;
     }
-    if (status == MN_OK && mn_tokenizer_save(*out, path) != MN_OK)
+    if (status == MN_OK && save_cached(*out, path) != MN_OK)
       mn_log_write(MN_LOG_WARN, "%s; the tokenizer will be trained again next time", mn_message());
   }
   free(path);

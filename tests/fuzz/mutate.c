@@ -43,7 +43,7 @@ typedef struct operation {
         {"out.safetensors"}, true                                                                                                          \
   }
 #define INSPECT(m)                                                                                                                         \
-  { "inspect", {"inspect", m, "--params", "--json"}, {0}, true }
+  { "inspect", {"inspect", m, "--params", "--seq-len", "64", "--json"}, {0}, true }
 #define RESUME(m)                                                                                                                          \
   {                                                                                                                                        \
     "resume", {"train", "--resume", "--out", m, "--json", "--db", "runs.db", ONE},                                                         \
@@ -86,7 +86,7 @@ typedef struct operation {
 #define RUNS(verb, ...)                                                                                                                    \
   { "runs-" verb, {"runs", verb, __VA_ARGS__ "--db", "runs.db", "--json"}, {0}, true }
 #define INSPECT_RECIPE(r)                                                                                                                  \
-  { "inspect-recipe", {"inspect", r, "--json"}, {0}, true }
+  { "inspect-recipe", {"inspect", r, "--seq-len", "64", "--json"}, {0}, true }
 
 /* ---- what is damaged ---------------------------------------------------------------------------------------------- */
 
@@ -112,13 +112,13 @@ static const kind kinds[] = {
     {"model",
      A "/model.safetensors",
      {"other/" A "/model.safetensors", STEP(A, 2, "model")},
-     0,
+     ALONE,
      12,
      {EVAL(A), GENERATE(A), STREAM(A), INSPECT(A), EVAL_DATA(A)}},
     {"model-bpe",
      B "/model.safetensors",
      {"other/" B "/model.safetensors", STEP(B, 2, "model")},
-     0,
+     ALONE,
      8,
      {EVAL(B), GENERATE(B), STREAM(B), INSPECT(B)}},
     {"config", A "/config.json", {"other/" B "/config.json"}, 0, 8, {EVAL(A), GENERATE(A), STREAM(A), INSPECT(A)}},
@@ -233,16 +233,16 @@ static void put_input(const char *path, int t, int d) {
 static char cached[3][200];
 static const char *const cached_as[3] = {"cache/shard-bytes", "cache/shard-bpe", "cache/tokenizer"};
 
-static void find_cached(const char *end, int which) {
+static void find_cached(const char *part, int which) {
   DIR *d = opendir("cache-dir");
   for (struct dirent *e; d && (e = readdir(d));) {
     char path[200];
     snprintf(path, sizeof path, "cache-dir/%.150s", e->d_name);
-    if (strstr(e->d_name, end) && strcmp(path, cached[0]) != 0) memcpy(cached[which], path, sizeof path);
+    if (strstr(e->d_name, part) && strcmp(path, cached[0]) != 0) memcpy(cached[which], path, sizeof path);
   }
   if (d) closedir(d);
   if (!cached[which][0]) {
-    fprintf(stderr, "mutate: no file ...%s was made in the cache\n", end);
+    fprintf(stderr, "mutate: no file ...%s... was made in the cache\n", part);
     exit(1);
   }
 }
@@ -267,7 +267,7 @@ static void make_all(void) {
   put_text("text.txt", 1, 700);
   put_text("text2.txt", 2, 700);
   put("bytes.yaml", "name: bytes\nseed: 3\n" DATA "}\nmodel:\n  d_model: 8\n  layers: 1\n"
-                    "  block: {mixer: {type: attention, heads: 2, max_context: 128}, hidden: 8}\n" STEPS "}\n");
+                    "  block: {mixer: {type: attention, heads: 2, max_context: 256}, hidden: 8}\n" STEPS "}\n");
   put("bpe.yaml",
       "name: bpe\nseed: 3\ntokenizer: {type: bpe, vocab_size: 270}\n" DATA ", order: sequential}\nmodel:\n  d_model: 8\n  layers: 1\n"
       "  block: {mixer: {type: gated_deltanet, heads: 1}, hidden: 8}\n" STEPS ", carry_state: true, accumulate: 2}\n");
@@ -277,7 +277,7 @@ static void make_all(void) {
   find_cached(".shard", 0);
   MAKE("training", "train", "bpe.yaml", "--out", B, "--quiet", "--db", "runs.db", ONE);
   find_cached(".shard", 1);
-  find_cached(".json", 2);
+  find_cached("tokenizer-", 2);
   mkdir("other", 0755);
   MAKE("training", "train", "bytes.yaml", "--out", "other/" A, "--quiet", "--db", "runs2.db", "--seed", "4", ONE);
   MAKE("training", "train", "bpe.yaml", "--out", "other/" B, "--quiet", "--db", "runs2.db", "--seed", "4", ONE);
