@@ -53,6 +53,26 @@ static mn_tokenizer *bytes_tokenizer(void) {
   return tok;
 }
 
+/* A name is a name before it is a pattern, whatever signs are in it. */
+static void test_a_file_of_that_very_name_is_meant(void) {
+  static const char *const names[] = {"a[b].txt", "what?.txt", "st*r.txt", "{x,y}.txt", "back\\slash.txt", "ab.txt"};
+  mn_tokenizer *tok = bytes_tokenizer();
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) write_text(names[i], "0123456789", i + 3);
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    const char *files[] = {path_of(names[i])};
+    mn_data_config config = config_of(files, 1);
+    mn_corpus *c = open_corpus(&config, tok);
+    CHECK(mn_corpus_text_bytes(c) == (int64_t)i + 3, "%s: %lld bytes", names[i], (long long)mn_corpus_text_bytes(c));
+    mn_corpus_close(c);
+  }
+  const char *files[] = {path_of("{st,a}[*b]*.txt")}; /* st*r.txt, ab.txt; not a[b].txt */
+  mn_data_config config = config_of(files, 1);
+  mn_corpus *c = open_corpus(&config, tok);
+  CHECK(mn_corpus_text_bytes(c) == 5 + 8, "a pattern: %lld bytes", (long long)mn_corpus_text_bytes(c));
+  mn_corpus_close(c);
+  mn_tokenizer_free(tok);
+}
+
 static void test_an_epoch_reads_every_window_once(void) {
   mn_tokenizer *tok = bytes_tokenizer();
   char *text = numbered_text(6000);
@@ -383,6 +403,7 @@ static void remove_all(const char *path) {
 int main(void) {
   snprintf(dir, sizeof dir, "%s/test_data_XXXXXX", MN_TEST_BINARY_DIR);
   if (!mkdtemp(dir)) return 1;
+  RUN(test_a_file_of_that_very_name_is_meant);
   RUN(test_an_epoch_reads_every_window_once);
   RUN(test_validation_reads_the_end_in_order);
   RUN(test_sequential_streams_continue);

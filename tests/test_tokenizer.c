@@ -2,7 +2,8 @@
  * decoder fed id by id never shows half a character; training equals Hugging Face's trainer; no text is refused, and a
  * broken tokenizer.json is, with the reason. The golden files are made by tests/golden/tokenizer/make.py. */
 #include "base/file.h"
-#include "format/tokenizer.h"
+#include "format/tokenizer_internal.h"
+#include "task/rng.h"
 #include "test.h"
 
 #include <jansson.h>
@@ -127,6 +128,103 @@ static void test_training_can_be_stopped_and_ends_by_itself(void) {
   CHECK(mn_tokenizer_train(&c, &text, 1, &tok) == MN_ERR_CANCELLED && !tok && calls > 0, "%s", mn_message());
   c.vocab_size = 100;
   CHECK(mn_tokenizer_train(&c, &text, 1, &tok) == MN_ERR_CONFIG && strstr(mn_message(), "vocab_size"), "%s", mn_message());
+}
+
+/* Byte-pair encoding as it is defined: the best pair of the whole piece, everywhere from the left, until none is left. */
+static void encode_by_definition(const mn_tokenizer *tok, const char *s, size_t n, mn_ids *out) {
+  for (size_t i = 0; i < n; i++) mn_ids_add(out, tok->byte_id[(unsigned char)s[i]]);
+  for (;;) {
+    const merge *best = NULL;
+    size_t k = 0;
+    for (size_t i = 0; i + 1 < out->len; i++) {
+      const merge *m = mn_merge_find(tok, out->data[i], out->data[i + 1]);
+      if (m && (!best || m->rank < best->rank)) best = m;
+    }
+    if (!best) return;
+    for (size_t i = 0; i < out->len; i++) {
+      bool here = i + 1 < out->len && mn_merge_find(tok, out->data[i], out->data[i + 1]) == best;
+      out->data[k++] = here ? best->id : out->data[i];
+      i += here;
+    }
+    out->len = k;
+  }
+}
+
+/* A line without a blank is one piece, whatever its length, and costs no memory of its length. */
+static void test_a_very_long_piece_is_one_piece(void) {
+  enum { N = 400000 };
+  static const char *const alphabets[] = {"ab", "a", "abcdefgh", "aab"};
+  char *text = mn_alloc(N);
+  mn_text learn = {0};
+  mn_rng rng;
+  mn_rng_seed(&rng, 5);
+  for (int i = 0; i < 20000; i++) {
+    static const char letters[] = "aaabbabcdefgh";
+    mn_text_add_bytes(&learn, i % 9 ? &letters[mn_rng_below(&rng, 13)] : " ", 1);
+  }
+  mn_tokenizer *tok = NULL;
+  mn_tokenizer_train_config c = {.vocab_size = 600};
+  CHECK_OK(mn_tokenizer_train(&c, &(mn_span){learn.data, learn.len}, 1, &tok));
+  for (size_t k = 0; k < sizeof alphabets / sizeof *alphabets; k++) {
+    for (int i = 0; i < N; i++) text[i] = alphabets[k][mn_rng_below(&rng, strlen(alphabets[k]))];
+    mn_ids by_definition = {0}, by_windows = {0};
+    encode_by_definition(tok, text, N, &by_definition);
+    CHECK_OK(mn_tokenizer_encode(tok, text, N, 0, &by_windows));
+    CHECK(by_definition.len == by_windows.len && !memcmp(by_definition.data, by_windows.data, by_windows.len * sizeof *by_windows.data),
+          "letters %s: %zu tokens, %zu by definition", alphabets[k], by_windows.len, by_definition.len);
+    mn_ids_free(&by_definition);
+    mn_ids_free(&by_windows);
+  }
+  mn_tokenizer_free(tok);
+  mn_text_free(&learn);
+  free(text);
+}
+
+/* What is learned can be read again: a rule of dashes makes no token of its whole length. */
+static void test_training_on_one_long_line(void) {
+  enum { N = 2000000 };
+  char *text = mn_alloc(N);
+  mn_rng rng;
+  mn_rng_seed(&rng, 6);
+  for (int kind = 0; kind < 4; kind++) {
+    for (int i = 0; i < N; i++)
+      text[i] = kind == 0   ? '='
+                : kind == 1 ? (char)('a' + mn_rng_below(&rng, 26))
+                : kind == 2 ? "0123456789abcdef+/"[mn_rng_below(&rng, 18)]
+                            : (char)mn_rng_below(&rng, 256);
+    mn_tokenizer *tok = NULL, *again = NULL;
+    mn_tokenizer_train_config c = {.vocab_size = 400};
+    CHECK_OK(mn_tokenizer_train(&c, &(mn_span){text, N}, 1, &tok));
+    size_t n, longest = 0;
+    for (int32_t id = 0; tok && id < mn_tokenizer_vocab_size(tok); id++)
+      if (mn_tokenizer_token(tok, id, &n) && n > longest) longest = n;
+    CHECK(longest >= 2 && longest <= 256, "kind %d: a token of %zu bytes", kind, longest);
+    const char *json = tok ? mn_tokenizer_json(tok, &n) : "";
+    if (tok) CHECK_OK(mn_tokenizer_parse("again", json, n, &again));
+    mn_tokenizer_free(tok);
+    mn_tokenizer_free(again);
+  }
+  free(text);
+}
+
+/* A stop is heard inside one piece, too. */
+static void test_a_stop_is_heard(void) {
+  static volatile sig_atomic_t flag;
+  enum { N = 1000000 };
+  char *text = mn_alloc(N);
+  mn_tokenizer *tok = NULL, *none = NULL;
+  mn_ids ids = {0};
+  memset(text, 'a', N);
+  mn_tokenizer_train_config c = {.vocab_size = 300};
+  CHECK_OK(mn_tokenizer_train(&c, &(mn_span){text, N}, 1, &tok));
+  mn_stop_watch(&flag);
+  flag = 1;
+  CHECK(mn_tokenizer_train(&c, &(mn_span){text, N}, 1, &none) == MN_ERR_CANCELLED && !none, "%s", mn_message());
+  CHECK(mn_tokenizer_encode(tok, text, N, 0, &ids) == MN_ERR_CANCELLED, "%s", mn_message());
+  mn_stop_watch(NULL);
+  mn_ids_free(&ids);
+  mn_tokenizer_free(tok);
+  free(text);
 }
 
 /* Random bytes, broken UTF-8, long runs: every text comes back byte for byte. */
@@ -301,6 +399,9 @@ int main(void) {
   RUN(test_ids_equal_hugging_face);
   RUN(test_training_equals_hugging_face);
   RUN(test_training_can_be_stopped_and_ends_by_itself);
+  RUN(test_a_very_long_piece_is_one_piece);
+  RUN(test_training_on_one_long_line);
+  RUN(test_a_stop_is_heard);
   RUN(test_no_text_is_refused);
   RUN(test_specials_are_parsed_only_when_asked);
   RUN(test_a_stream_holds_back_half_a_character);

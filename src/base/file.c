@@ -64,6 +64,11 @@ static ssize_t read_full(int fd, void *data, size_t n) {
   return (ssize_t)done;
 }
 
+static mn_status not_read(const char *path) {
+  if (errno == EINTR && mn_stopped()) return mn_fail(MN_ERR_CANCELLED, "interrupted while reading %s", path);
+  return mn_fail(MN_ERR_IO, "could not read %s: %s", path, strerror(errno));
+}
+
 static mn_status too_large(const char *path, size_t limit) {
   return mn_fail(MN_ERR_IO, "%s has more than %zu bytes, the most that is read here", path, limit);
 }
@@ -88,7 +93,7 @@ mn_status mn_file_read(const char *path, size_t limit, char **data, size_t *size
   while (status == MN_OK) {
     ssize_t r = read_full(fd, text + used, room - used);
     if (r < 0) {
-      status = mn_fail(MN_ERR_IO, "could not read %s: %s", path, strerror(errno));
+      status = not_read(path);
       break;
     }
     used += (size_t)r;
@@ -516,8 +521,11 @@ mn_status mn_file_hash(const char *path, char hex[MN_HASH_HEX]) {
   unsigned char *piece = mn_alloc(PIECE);
   mn_status status = hasher && piece ? MN_OK : MN_ERR_MEMORY;
   ssize_t n = 0;
-  while (status == MN_OK && (n = read_full(fd, piece, PIECE)) > 0) mn_hasher_add(hasher, piece, (size_t)n);
-  if (status == MN_OK && n < 0) status = mn_fail(MN_ERR_IO, "could not read %s: %s", path, strerror(errno));
+  while (status == MN_OK && (n = read_full(fd, piece, PIECE)) > 0) {
+    mn_hasher_add(hasher, piece, (size_t)n);
+    if (mn_stopped()) status = mn_fail(MN_ERR_CANCELLED, "interrupted while reading %s", path);
+  }
+  if (status == MN_OK && n < 0) status = not_read(path);
   if (status == MN_OK) mn_hasher_take(hasher, hex);
   mn_hasher_free(hasher);
   free(piece);

@@ -173,6 +173,7 @@ static mn_status run_steps(problem *p, int64_t n, double *seconds) {
   for (int64_t i = 0; i < n; i++) {
     if (p->optimizer) mn_optimizer_rate(p->optimizer, 3e-4, ++p->taken, p->rate);
     MN_TRY(mn_plan_run(p->plan));
+    MN_TRY(mn_stop_check("timing steps"));
   }
   *seconds = mn_now() - start;
   return MN_OK;
@@ -199,7 +200,7 @@ static mn_status serve(problem *p) {
     MN_TRY(run_steps(p, n, &seconds));
     answer(p, n, seconds);
   }
-  return MN_OK;
+  return mn_stop_check("waiting for steps");
 }
 
 static int by_size(const void *a, const void *b) {
@@ -240,6 +241,7 @@ static mn_status time_steps(problem *p) {
 static mn_status bench_machine(mn_cli *cli, mn_backend *b) {
   mn_isa isa = mn_cpu_isa(b);
   double f32 = mn_machine_peak(b->pool, isa, false), bf16 = mn_machine_peak(b->pool, isa, true), read = mn_machine_bandwidth(b->pool);
+  MN_TRY(mn_stop_check("measuring the machine"));
   if (cli->json)
     return mn_cli_json(cli, json_pack("{s:s, s:i, s:f, s:f, s:f}", "isa", mn_isa_name(isa), "threads", mn_pool_threads(b->pool),
                                       "f32_gflops", f32, "bf16_gflops", bf16, "read_gbytes_per_second", read));

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,8 +102,11 @@ static mn_status train_one(comparison *c, one_run *r) {
   report in = {0};
   ssize_t got;
   bool told = false;
-  while ((got = read(ends[0], &in, sizeof in)) < 0 && errno == EINTR)
+  do { /* a signal may come at any moment, between two calls too: so no call waits for long */
+    struct pollfd child_end = {.fd = ends[0], .events = POLLIN};
     if (mn_cli_interrupted() && !told) told = kill(pid, SIGTERM) == 0;
+    got = poll(&child_end, 1, 200) > 0 ? read(ends[0], &in, sizeof in) : -1;
+  } while (got < 0);
   close(ends[0]);
   int status;
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;

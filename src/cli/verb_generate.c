@@ -12,6 +12,8 @@
 #include "stream/sampler.h"
 #include "stream/session.h"
 
+enum { PROMPT_LIMIT = 64 << 20 }; /* bytes: the tokens of a prompt are kept */
+
 typedef struct generation {
   mn_cli *cli;
   mn_bundle bundle;
@@ -44,7 +46,8 @@ static mn_status read_prompt(generation *g) {
   if (path) {
     char *data;
     size_t n;
-    MN_TRY(mn_file_read(path, (size_t)1 << 30, &data, &n));
+    MN_TRY(mn_context(mn_file_read(path, PROMPT_LIMIT, &data, &n),
+                      "--prompt-file (a longer text: `mneme stream --session-out`, then --session-in)"));
     mn_status status = mn_tokenizer_encode(tok, data, n, 0, &g->prompt);
     free(data);
     MN_TRY(status);

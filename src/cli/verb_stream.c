@@ -106,6 +106,7 @@ static void show_progress(stream *s, int64_t tokens) {
 static mn_status pump(stream *s) {
   int64_t done = 0, got = 0;
   MN_TRY(next_tokens(&s->source, 1, s->tokens, &got));
+  if (got == 0) MN_TRY(mn_stop_check("waiting for text"));
   if (got == 0) return mn_fail(MN_ERR_CONFIG, "there is no text to stream: the input is empty");
   s->began = mn_now();
   for (bool more = true; more && done < s->limit && !mn_cli_interrupted();) {

@@ -1,7 +1,12 @@
 /* tokenizer_encode.c - text to ids: added tokens, runs of valid UTF-8, the pre-tokenisation's steps, then merges.
  *
  * A piece of n bytes is merged in O(n log n) with a heap of candidate pairs over a linked list; pieces up to 24 bytes
- * are remembered, which is where the time of ordinary text goes. Bytes that are not UTF-8 are pieces of one byte. */
+ * are remembered, which is where the time of ordinary text goes. Bytes that are not UTF-8 are pieces of one byte.
+ *
+ * A very long piece (a line of base64, a run of blanks) is merged in windows, at bounded memory. What lies on either side of a
+ * boundary between two final tokens merges on its own, so a window begins where one ended, provided that boundary is final. A
+ * boundary depends on what follows it only through merges of ever better rank, each of which reaches over one token: a window
+ * therefore gives only the tokens that end MARGIN bytes before its end. */
 #include "format/tokenizer_internal.h"
 
 #include <stdlib.h>
@@ -157,8 +162,10 @@ static mn_status reserve(mn_encoder *e, size_t n) {
   return e->cap ? MN_OK : MN_ERR_MEMORY;
 }
 
-static mn_status merge_piece(mn_encoder *e, const char *s, size_t n, mn_ids *out) {
-  if (n > INT32_MAX / 4) return mn_fail(MN_ERR_UNSUPPORTED, "a single word of %zu bytes is too long to encode", n);
+enum { WINDOW = 1 << 17, MARGIN = 1 << 14 };
+
+/* Merges s[0..n), n <= WINDOW, and gives the tokens that end by `until`, and the first one in any case; *used their bytes. */
+static mn_status merge_window(mn_encoder *e, const char *s, size_t n, size_t until, size_t *used, mn_ids *out) {
   MN_TRY(reserve(e, n));
   int32_t count = (int32_t)n;
   for (int32_t i = 0; i < count; i++)
@@ -177,18 +184,40 @@ static mn_status merge_piece(mn_encoder *e, const char *s, size_t n, mn_ids *out
     consider(e, left->prev);
     consider(e, c.at);
   }
-  for (int32_t i = 0; i >= 0; i = e->symbols[i].next) MN_TRY(mn_ids_add(out, e->symbols[i].id));
+  *used = 0;
+  for (int32_t i = 0; i >= 0; i = e->symbols[i].next) {
+    size_t end = e->symbols[i].next >= 0 ? (size_t)e->symbols[i].next : n;
+    if (end > until && *used) break;
+    MN_TRY(mn_ids_add(out, e->symbols[i].id));
+    *used = end;
+  }
   return MN_OK;
 }
+
+static mn_status merge_piece(mn_encoder *e, const char *s, size_t n, mn_ids *out) {
+  size_t used;
+  while (n > WINDOW) {
+    MN_TRY(mn_stop_check("tokenising"));
+    MN_TRY(merge_window(e, s, WINDOW, WINDOW - MARGIN, &used, out));
+    s += used;
+    n -= used;
+  }
+  return merge_window(e, s, n, n, &used, out);
+}
+
+enum { STOP_EVERY = 1 << 16 }; /* bytes */
 
 static mn_status encode_piece(mn_encoder *e, const char *s, size_t n, mn_ids *out) {
   const mn_tokenizer *tok = e->tok;
   if (!n) return MN_OK;
   if (n == 1 || !tok->n_merges) {
-    for (size_t i = 0; i < n; i++) MN_TRY(mn_ids_add(out, tok->byte_id[(unsigned char)s[i]]));
+    for (size_t i = 0; i < n; i++) {
+      if (i % STOP_EVERY == STOP_EVERY - 1) MN_TRY(mn_stop_check("tokenising"));
+      MN_TRY(mn_ids_add(out, tok->byte_id[(unsigned char)s[i]]));
+    }
     return MN_OK;
   }
-  uint64_t hash = mn_splitmix64(mn_hash_bytes(s, n, 0)) | 1;
+  uint64_t hash = n <= CACHE_WORD ? mn_splitmix64(mn_hash_bytes(s, n, 0)) | 1 : 0;
   size_t slot = (size_t)(hash >> 32) & (CACHE_SLOTS - 1);
   if (n <= CACHE_WORD) {
     for (; e->cache[slot].hash; slot = (slot + 1) & (CACHE_SLOTS - 1)) {
@@ -229,8 +258,9 @@ static mn_status byte_level(mn_encoder *e, const step *st, const char *s, size_t
     if (n + 1 > e->prefixed_cap) {
       free(e->prefixed);
       e->prefixed_cap = 0;
-      if (!(e->prefixed = mn_alloc((n + 1) * 2))) return MN_ERR_MEMORY;
-      e->prefixed_cap = (n + 1) * 2;
+      size_t cap = n + n / 8 + 64;
+      if (!(e->prefixed = mn_alloc(cap))) return MN_ERR_MEMORY;
+      e->prefixed_cap = cap;
     }
     e->prefixed[0] = ' ';
     memcpy(e->prefixed + 1, s, n);
@@ -238,7 +268,11 @@ static mn_status byte_level(mn_encoder *e, const step *st, const char *s, size_t
     n++;
   }
   if (!st->regex || !e->tok->n_merges) return encode_piece(e, s, n, out);
-  for (size_t at = 0, begin, end; at < n; at = end) {
+  for (size_t at = 0, begin, end, checked = 0; at < n; at = end) {
+    if (at - checked >= STOP_EVERY) {
+      checked = at;
+      MN_TRY(mn_stop_check("tokenising"));
+    }
     mn_matcher_next(&e->match, st->regex, s, n, at, &begin, &end);
     MN_TRY(encode_piece(e, s + at, begin - at, out));
     MN_TRY(encode_piece(e, s + begin, end - begin, out));
@@ -251,7 +285,11 @@ static mn_status run_step(mn_encoder *e, int k, const char *s, size_t n, mn_ids 
   const step *st = &e->tok->steps[k];
   if (st->kind == STEP_BYTE_LEVEL) return byte_level(e, st, s, n, out);
   bool matches = st->kind == STEP_DIGITS || st->keep_matches, gaps = st->kind == STEP_DIGITS || st->keep_gaps;
-  for (size_t at = 0, begin, end; at < n; at = end) {
+  for (size_t at = 0, begin, end, checked = 0; at < n; at = end) {
+    if (at - checked >= STOP_EVERY) {
+      checked = at;
+      MN_TRY(mn_stop_check("tokenising"));
+    }
     mn_matcher_next(&e->match, st->regex, s, n, at, &begin, &end);
     if (gaps && begin > at) MN_TRY(run_step(e, k + 1, s + at, begin - at, out));
     if (matches && end > begin) MN_TRY(run_step(e, k + 1, s + begin, end - begin, out));

@@ -2,11 +2,18 @@
  *
  * The texts are cut into words by the pattern and counted; then, vocab_size times over, the most frequent pair of
  * neighbours becomes a token. Each pair knows the words it occurs in and its count is kept up to date, so a merge costs
- * what it touches. The heap holds old counts; an entry whose count has fallen is pushed again when it comes up. */
+ * what it touches. The heap holds old counts; an entry whose count has fallen is pushed again when it comes up.
+ *
+ * A merge walks through every word that it touches, so words must be short for the cost to follow the text: what the pattern
+ * leaves longer than LONGEST bytes (a line of base64, a rule of dashes) counts as several words. Of such different words only
+ * the first LONG_BYTES take part; they are few in any text that is language. Where there are more than MOST different words (a
+ * line of random digits and letters), the rarest are forgotten, so that memory is bounded, too. */
 #include "format/tokenizer_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { LONGEST = 256, LONG = 128, LONG_BYTES = 16 << 20, MOST = 1 << 21, CHECK_EVERY = 4096 };
 
 typedef struct word {
   int32_t *ids; /* in the arena; shrinks in place */
@@ -21,6 +28,7 @@ typedef struct pair {
   int64_t count;
   int32_t *words; /* where it occurs or has occurred; a word may stand twice */
   uint32_t n_words, cap;
+  bool fresh; /* arose in the merge that is being made */
 } pair;
 
 typedef struct entry { /* of the heap */
@@ -33,7 +41,7 @@ typedef struct trainer {
   const mn_tokenizer_train_config *config;
   mn_arena *arena;
   word *words;
-  size_t n_words, cap_words;
+  size_t n_words, cap_words, long_bytes;
   int32_t *word_table; /* hash of word texts -> index + 1 */
   size_t word_mask;
   pair *pairs;
@@ -65,8 +73,7 @@ static mn_status grow(void **data, size_t *cap, size_t n, size_t size) {
 
 /* ---- words ---- */
 
-static mn_status grow_word_table(trainer *t) {
-  size_t size = t->word_mask ? (t->word_mask + 1) * 2 : 1 << 12;
+static mn_status make_word_table(trainer *t, size_t size) {
   int32_t *table = mn_calloc(size, sizeof *table);
   if (!table) return MN_ERR_MEMORY;
   for (size_t w = 0; w < t->n_words; w++) {
@@ -80,9 +87,21 @@ static mn_status grow_word_table(trainer *t) {
   return MN_OK;
 }
 
+/* Leaves out the words that occurred least often, until at most half of MOST are left. */
+static mn_status forget_rare_words(trainer *t) {
+  for (int64_t least = 1; t->n_words > MOST / 2; least++) {
+    size_t kept = 0;
+    for (size_t w = 0; w < t->n_words; w++)
+      if (t->words[w].count > least) t->words[kept++] = t->words[w];
+    t->n_words = kept;
+  }
+  return make_word_table(t, t->word_mask + 1);
+}
+
 static mn_status count_word(trainer *t, const char *s, size_t n) {
   if (n < 2) return MN_OK; /* nothing to merge */
-  if (2 * t->n_words >= t->word_mask) MN_TRY(grow_word_table(t));
+  if (t->n_words >= MOST) MN_TRY(forget_rare_words(t));
+  if (2 * t->n_words >= t->word_mask) MN_TRY(make_word_table(t, (t->word_mask + 1) * 2));
   size_t at = (size_t)mn_splitmix64(mn_hash_bytes(s, n, 0)) & t->word_mask;
   for (; t->word_table[at]; at = (at + 1) & t->word_mask) {
     word *w = &t->words[t->word_table[at] - 1];
@@ -91,12 +110,23 @@ static mn_status count_word(trainer *t, const char *s, size_t n) {
       return MN_OK;
     }
   }
-  if (t->n_words >= INT32_MAX / 2 || n > INT32_MAX / 2)
-    return mn_fail(MN_ERR_UNSUPPORTED, "training a tokenizer: too many different words, or a word of %zu bytes", n);
+  if (n >= LONG && (t->long_bytes += n) > LONG_BYTES) return MN_OK;
   MN_TRY(grow((void **)&t->words, &t->cap_words, t->n_words, sizeof *t->words));
   t->words[t->n_words++] = (word){.text = s, .size = n, .count = 1}; /* the texts outlive the training */
   t->word_table[at] = (int32_t)t->n_words;
   return MN_OK;
+}
+
+/* A piece of the pattern, cut between characters where it is too long. */
+static mn_status count_piece(trainer *t, const char *s, size_t n) {
+  while (n > LONGEST) {
+    size_t cut = LONGEST;
+    while (((unsigned char)s[cut] & 0xC0) == 0x80) cut--;
+    MN_TRY(count_word(t, s, cut));
+    s += cut;
+    n -= cut;
+  }
+  return count_word(t, s, n);
 }
 
 static mn_status count_text(trainer *t, matcher *m, const pcre2_code *regex, const mn_span *text) {
@@ -104,10 +134,14 @@ static mn_status count_text(trainer *t, matcher *m, const pcre2_code *regex, con
   size_t n = text->size;
   while (n) {
     size_t valid = mn_utf8_valid(s, n);
-    for (size_t at = 0, begin, end; at < valid; at = end) {
+    for (size_t at = 0, begin, end, checked = 0; at < valid; at = end) {
+      if (at - checked >= CHECK_EVERY) {
+        checked = at;
+        MN_TRY(mn_stop_check("training a tokenizer"));
+      }
       mn_matcher_next(m, regex, s, valid, at, &begin, &end);
-      if (begin > at) MN_TRY(count_word(t, s + at, begin - at));
-      if (end > begin) MN_TRY(count_word(t, s + begin, end - begin));
+      if (begin > at) MN_TRY(count_piece(t, s + at, begin - at));
+      if (end > begin) MN_TRY(count_piece(t, s + begin, end - begin));
     }
     if (valid < n) valid++; /* a byte that is no UTF-8 is a word of its own */
     s += valid;
@@ -123,7 +157,7 @@ static mn_status count_words(trainer *t, const mn_span *texts, size_t n_texts) {
   MN_TRY(mn_pattern_compile("training a tokenizer", pattern, strlen(pattern), false, &regex));
   mn_status status = mn_matcher_open(&m);
   if (status == MN_OK) {
-    status = grow_word_table(t);
+    status = make_word_table(t, 1 << 12);
     for (size_t i = 0; i < n_texts && status == MN_OK; i++) status = count_text(t, &m, regex, &texts[i]);
     mn_matcher_close(&m);
   }
@@ -226,7 +260,7 @@ static mn_status change_pair(trainer *t, int32_t left, int32_t right, int64_t ch
   p->count += change;
   if (change < 0 || (p->n_words && p->words[p->n_words - 1] == w)) return MN_OK;
   if (p->n_words == p->cap) {
-    uint32_t cap = p->cap ? p->cap * 2 : 4;
+    uint32_t cap = p->cap + p->cap / 2 + 4;
     int32_t *words = mn_realloc(p->words, cap * sizeof *words);
     if (!words) return MN_ERR_MEMORY;
     p->words = words;
@@ -270,6 +304,7 @@ static mn_status first_pairs(trainer *t) {
   int32_t byte_id[256];
   for (int b = 0; b < 256; b++) byte_id[b] = find_token(t, (char[]){(char)b}, 1);
   for (size_t w = 0; w < t->n_words; w++) {
+    if (w % CHECK_EVERY == 0) MN_TRY(mn_stop_check("training a tokenizer"));
     word *x = &t->words[w];
     x->n = (int32_t)x->size;
     if (!(x->ids = mn_arena_alloc(t->arena, x->size * sizeof *x->ids))) return MN_ERR_MEMORY;
@@ -279,6 +314,12 @@ static mn_status first_pairs(trainer *t) {
   }
   for (size_t i = 0; i < t->n_pairs; i++) MN_TRY(push(t, (uint32_t)i));
   return MN_OK;
+}
+
+static mn_status note_fresh(trainer *t, uint32_t index, mn_ids *fresh) {
+  if (t->pairs[index].fresh) return MN_OK;
+  t->pairs[index].fresh = true;
+  return mn_ids_add(fresh, (int32_t)index);
 }
 
 /* Replaces (left, right) by id in one word, left to right. Pairs that arise are noted in `fresh` for the heap. */
@@ -294,12 +335,12 @@ static mn_status merge_word(trainer *t, int32_t w, int32_t left, int32_t right, 
     if (out > 0) {
       MN_TRY(change_pair(t, x->ids[out - 1], left, -x->count, w, &index));
       MN_TRY(change_pair(t, x->ids[out - 1], id, x->count, w, &index));
-      MN_TRY(mn_ids_add(fresh, (int32_t)index));
+      MN_TRY(note_fresh(t, index, fresh));
     }
     if (i + 2 < x->n) {
       MN_TRY(change_pair(t, right, x->ids[i + 2], -x->count, w, &index));
       MN_TRY(change_pair(t, id, x->ids[i + 2], x->count, w, &index));
-      MN_TRY(mn_ids_add(fresh, (int32_t)index));
+      MN_TRY(note_fresh(t, index, fresh));
     }
     x->ids[out++] = id;
     i += 2;
@@ -335,14 +376,18 @@ static mn_status merge_pair(trainer *t, uint32_t index, mn_ids *fresh) {
   t->pairs[index].n_words = t->pairs[index].cap = 0;
   qsort(words, n_words, sizeof *words, by_index);
   mn_status status = MN_OK;
-  for (uint32_t i = 0; i < n_words && status == MN_OK; i++)
+  for (uint32_t i = 0; i < n_words && status == MN_OK; i++) {
     if (i == 0 || words[i] != words[i - 1]) status = merge_word(t, words[i], left, right, id, fresh);
+    if (status == MN_OK && i % CHECK_EVERY == 0) status = mn_stop_check("training a tokenizer");
+  }
   free(words);
   MN_TRY(status);
   t->pairs[index].count = 0;
   qsort(fresh->data, fresh->len, sizeof *fresh->data, by_index);
-  for (size_t i = 0; i < fresh->len; i++)
-    if (i == 0 || fresh->data[i] != fresh->data[i - 1]) MN_TRY(push(t, (uint32_t)fresh->data[i]));
+  for (size_t i = 0; i < fresh->len; i++) {
+    t->pairs[fresh->data[i]].fresh = false;
+    MN_TRY(push(t, (uint32_t)fresh->data[i]));
+  }
   fresh->len = 0;
   return MN_OK;
 }

@@ -248,6 +248,7 @@ static mn_status run(mn_session *s, segment *rungs, const int32_t *tokens, const
     }
     at += g->T;
     s->position += g->T;
+    if (n - at >= s->config.prefill) MN_TRY(mn_stop_check("reading a long text")); /* less is soon over */
   }
   return MN_OK;
 }

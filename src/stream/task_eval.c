@@ -70,6 +70,7 @@ static mn_status generate(void *ctx, const mn_task_text *sample, int64_t new_tok
   MN_TRY(mn_session_fits(g->session, (int64_t)g->prompt.len + new_tokens - 1)); /* the last one is not fed */
   MN_TRY(mn_session_feed(g->session, g->prompt.data, (int64_t)g->prompt.len, &logits));
   for (int64_t i = 0; i < new_tokens; i++) {
+    MN_TRY(mn_stop_check("answering"));
     int64_t best = mn_greedy(logits, vocab_size);
     if (best < 0)
       return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number after %lld tokens", (long long)mn_session_position(g->session));

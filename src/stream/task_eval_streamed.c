@@ -84,6 +84,7 @@ static mn_status in_parallel(streamed *s) {
 /* One token of every row. */
 static mn_status step(streamed *s, mn_session *session, int64_t t) {
   const float *logits;
+  MN_TRY(mn_stop_check("streaming an example"));
   for (int64_t b = 0; b < s->B; b++) s->step[b] = s->input[b * s->T + t];
   MN_TRY(mn_session_feed(session, s->step, 1, &logits));
   for (int64_t b = 0; b < s->B; b++) {

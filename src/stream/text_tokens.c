@@ -28,10 +28,11 @@ mn_status mn_text_tokens_open(const char *path, const mn_tokenizer *tok, mn_text
   if (!t) return MN_ERR_MEMORY;
   bool standard = strcmp(path, "-") == 0;
   t->path = standard ? "standard input" : path;
-  t->fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-  mn_status status = MN_OK;
+  t->fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC); /* of a pipe: waits until somebody writes to it */
+  mn_status status = t->fd < 0 && errno == EINTR ? mn_fail(MN_ERR_CANCELLED, "interrupted while waiting for %s", path) : MN_OK;
   struct stat info;
-  if (t->fd < 0 || fstat(t->fd, &info) != 0) status = mn_fail(MN_ERR_IO, "%s: %s", t->path, strerror(errno));
+  if (status != MN_OK) t->fd = -1;
+  else if (t->fd < 0 || fstat(t->fd, &info) != 0) status = mn_fail(MN_ERR_IO, "%s: %s", t->path, strerror(errno));
   else if (S_ISDIR(info.st_mode)) status = mn_fail(MN_ERR_IO, "%s is a directory; name a text file, or - for standard input", t->path);
   else if (S_ISREG(info.st_mode)) t->file_bytes = info.st_size;
   if (status == MN_OK) status = mn_encoder_new(tok, &t->encoder);

@@ -19,7 +19,7 @@ typedef enum { START_FIRST, START_RANDOM } start_kind;
 static const char *const haystacks[] = {"repeat", "essay", "needle", NULL};
 static const char *const word_kinds[] = {"numbers", "words", "uuids", NULL};
 static const char *const starts[] = {"first", "random", NULL};
-enum { MAX_NEEDLES = 64, DEPTH_POINTS = 40, WORD_MAX = 40, TEXT_LIMIT = 1 << 30, MAX_TRIES = 1000 };
+enum { MAX_NEEDLES = 64, DEPTH_POINTS = 40, WORD_MAX = 40, TEXT_LIMIT = 1 << 30, STOP_EVERY = 1 << 14, MAX_TRIES = 1000 };
 
 typedef struct niah_config {
   hay_kind haystack;
@@ -152,7 +152,7 @@ static mn_status put_lines(const niah_config *c, mn_rng *rng, const needles *s, 
   if (c->depth >= 0) at[0] = (int32_t)((double)lines * c->depth / 100);
   qsort(at, (size_t)s->count, sizeof *at, by_value);
   int next = 0;
-  for (size_t i = 0; i <= lines; i++) {
+  for (size_t i = 0; i <= lines && (i % STOP_EVERY || !mn_stopped()); i++) { /* whoever stops, drops the sample */
     while (next < s->count && (size_t)at[next] == i) {
       put_needle_at(out, c, s, next++);
       mn_text_add(out, "\n");
@@ -298,10 +298,11 @@ static mn_status try_size(const mn_task *task, uint64_t seed, size_t steps, mn_t
   size_t units = steps * increment(c);
   if (c->haystack != HAY_ESSAY && units < (size_t)(c->keys * c->values)) units = (size_t)(c->keys * c->values);
   mn_task_text_free(out);
+  MN_TRY(mn_stop_check("making a sample"));
   MN_TRY(build(task, seed, units, out));
   size_t n = task->count_tokens(task->count_ctx, out->prompt, strlen(out->prompt));
   *fits = n + (size_t)c->new_tokens <= (size_t)c->len;
-  return MN_OK;
+  return mn_stop_check("making a sample");
 }
 
 static mn_status sample_text(const mn_task *task, uint64_t seed, mn_task_text *out) {

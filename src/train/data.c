@@ -12,7 +12,8 @@
 
 static const char *const orders[] = {"shuffled", "sequential", NULL};
 const mn_field mn_data_fields[] = {
-    MN_FIELD_STRINGS(mn_data_config, files, "text files to train on; * and ? are patterns"),
+    MN_FIELD_STRINGS(mn_data_config, files,
+                     "text files to train on; *, ?, [ ], {a,b} and ~ are patterns, unless a file has that very name"),
     MN_FIELD_STRINGS(mn_data_config, validation_files, "held-out text files; none: the end of `files`"),
     MN_FIELD_FLOAT(mn_data_config, validation, 0.05, 0, 0.9, "fraction held out at the end when there are no such files"),
     MN_FIELD_STRING(mn_data_config, separator, NULL, "text between documents of one file; none: a file is a document"),
@@ -45,10 +46,25 @@ static int64_t stream_tokens(const stream *s) { return s->n ? s->first[s->n] : 0
 
 /* ---- opening ---- */
 
+/* The pattern that matches this name alone. */
+static char *as_pattern(const char *name) {
+  mn_text t = {0};
+  for (; *name; name++) {
+    if (strchr("*?[]\\", *name)) mn_text_add(&t, "\\");
+    mn_text_add_bytes(&t, name, 1);
+  }
+  return mn_text_take(&t);
+}
+
 mn_status mn_data_expand(const mn_strings *patterns, const char *key, glob_t *found) {
   memset(found, 0, sizeof *found);
   for (int i = 0; i < patterns->count; i++) {
-    int rc = glob(patterns->items[i], GLOB_BRACE | GLOB_TILDE | (i ? GLOB_APPEND : 0), NULL, found);
+    /* A file of exactly this name is meant, whatever signs are in it: a[b].txt. */
+    bool exact = mn_file_exists(patterns->items[i]);
+    char *name = exact ? as_pattern(patterns->items[i]) : NULL;
+    if (exact && !name) return MN_ERR_MEMORY;
+    int rc = glob(exact ? name : patterns->items[i], (exact ? 0 : GLOB_BRACE | GLOB_TILDE) | (i ? GLOB_APPEND : 0), NULL, found);
+    free(name);
     if (rc == GLOB_NOMATCH)
       return mn_fail(MN_ERR_CONFIG, "data.%s: no file matches '%s'; give a path from the current directory", key, patterns->items[i]);
     if (rc) return mn_fail(rc == GLOB_NOSPACE ? MN_ERR_MEMORY : MN_ERR_IO, "data.%s: '%s' could not be read", key, patterns->items[i]);

@@ -16,7 +16,7 @@
 typedef enum { MN_ORDER_SHUFFLED, MN_ORDER_SEQUENTIAL } mn_order;
 
 typedef struct mn_data_config { /* the section `data` of a recipe */
-  mn_strings files;             /* text files; * ? [ ] are patterns                        */
+  mn_strings files;             /* text files; * ? [ ] {,} ~ are patterns, unless a file has that very name */
   mn_strings validation_files;  /* held-out text; empty: the end of `files`                */
   double validation;            /* fraction held out at the end when there are none        */
   const char *separator;        /* between documents of a file; NULL: a file is a document */

@@ -53,7 +53,7 @@ static mn_status open_files(const mn_data_config *data, text_files *t) {
 static mn_status cache_path(const mn_recipe *r, const text_files *t, char **out) {
   mn_text key = {0};
   char hex[MN_HASH_HEX], *dir = NULL;
-  mn_text_addf(&key, "bpe %lld %d", (long long)r->tokenizer.vocab_size, r->tokenizer.pattern);
+  mn_text_addf(&key, "bpe2 %lld %d", (long long)r->tokenizer.vocab_size, r->tokenizer.pattern);
   for (size_t i = 0; i < t->n; i++) {
     mn_content_hash(t->spans[i].data, t->spans[i].size, hex);
     mn_text_addf(&key, " %s", hex);

@@ -75,6 +75,8 @@ static mn_status fail_sql(mn_runs *db, int code, const char *doing) {
                    db->path, said);
   case SQLITE_FULL:
     return mn_fail(MN_ERR_IO, "%s: the disk is full (%s); free some space", db->path, doing);
+  case SQLITE_INTERRUPT:
+    return mn_fail(MN_ERR_CANCELLED, "%s: interrupted (%s)", db->path, doing);
   case SQLITE_NOMEM:
     return mn_fail(MN_ERR_MEMORY, "%s: out of memory (%s)", db->path, doing);
   default:
@@ -135,6 +137,11 @@ static mn_status use_write_ahead_log(mn_runs *db) {
     if (status == MN_OK || !db->locked || mn_now() - began > 1e-3 * BUSY_MS) return status;
     sqlite3_sleep(5);
   }
+}
+
+static int asked_to_stop(void *ctx) {
+  (void)ctx;
+  return mn_stopped();
 }
 
 static mn_status open_schema(mn_runs *db, bool create) {
@@ -241,6 +248,7 @@ static mn_status open_file(mn_runs *db, bool create) {
   sqlite3_extended_result_codes(db->sql, 1);
   sqlite3_busy_timeout(db->sql, BUSY_MS);
   MN_TRY(open_schema(db, create));
+  if (!create) sqlite3_progress_handler(db->sql, 100000, asked_to_stop, NULL); /* a training writes its end even so */
   MN_TRY(exec(db, "PRAGMA foreign_keys=ON", "opening"));
   return exec(db, "PRAGMA synchronous=NORMAL", "opening"); /* whole after a kill; the last second may go with the power */
 }

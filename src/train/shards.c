@@ -65,7 +65,8 @@ static bool open_checked(const char *path, const char *key, const mn_tokenizer *
   if (strncmp(f.key, key, MN_HASH_HEX)) return false;
   *why = "its content has changed";
   uint64_t hash = 0;
-  for (size_t at = 0; at < payload; at += BLOCK) hash = hash_block(hash, s->map.data + at, payload - at < BLOCK ? payload - at : BLOCK);
+  for (size_t at = 0; at < payload && !mn_stopped(); at += BLOCK)
+    hash = hash_block(hash, s->map.data + at, payload - at < BLOCK ? payload - at : BLOCK);
   if (f.version > FIRST_VERSION) hash = hash_footer(hash, f);
   if (hash != f.hash) return false;
   s->width = (int)f.width;
@@ -73,7 +74,7 @@ static bool open_checked(const char *path, const char *key, const mn_tokenizer *
   s->text_bytes = f.text_bytes;
   memcpy(s->key, key, MN_HASH_HEX);
   int32_t vocab_size = mn_tokenizer_vocab_size(tok), top = 0;
-  for (int64_t i = 0; i < s->n; i++) {
+  for (int64_t i = 0; i < s->n && (i % BLOCK || !mn_stopped()); i++) {
     int32_t id = mn_shard_id(s, i);
     top = (uint32_t)id > (uint32_t)top ? id : top;
   }
@@ -195,9 +196,21 @@ static mn_status make_shard(const shard_options *o, const char *path, const char
   return status;
 }
 
+/* A text is read twice and its size must be known: a pipe, a device or a directory is none. */
+static mn_status check_regular(const char *path) {
+  mn_file_info info;
+  MN_TRY(mn_file_stat(path, &info));
+  if (!info.exists) return mn_fail(MN_ERR_IO, "could not open %s: there is no such file", path);
+  if (info.is_dir) return mn_fail(MN_ERR_CONFIG, "%s is a directory; name its files, as in %s/*.txt", path, path);
+  if (!info.is_regular)
+    return mn_fail(MN_ERR_CONFIG, "%s is a pipe or a device, not a file; save its text first, or read it with `mneme stream`", path);
+  return MN_OK;
+}
+
 mn_status mn_shard_open(const shard_options *o, const char *path, shard *out) {
   char content[MN_HASH_HEX], key[MN_HASH_HEX];
   memset(out, 0, sizeof *out);
+  MN_TRY(check_regular(path));
   MN_TRY(make_key(o, path, content, key));
   MN_TRY(mn_context(mn_make_dirs(o->cache), "data.cache: set it to a directory that can be written"));
   char *name = mn_format("%s.shard", key), *shard_path = name ? mn_path_join(o->cache, name) : NULL;
@@ -205,11 +218,15 @@ mn_status mn_shard_open(const shard_options *o, const char *path, shard *out) {
   const char *why = NULL;
   if (status == MN_OK && !open_checked(shard_path, key, o->tok, out, &why)) {
     mn_shard_close(out);
-    if (why) mn_log_write(MN_LOG_WARN, "%s is made again from %s: %s", shard_path, path, why);
-    status = make_shard(o, path, shard_path, content, key);
+    status = mn_stop_check("checking tokenised text");
+    if (why && status == MN_OK) mn_log_write(MN_LOG_WARN, "%s is made again from %s: %s", shard_path, path, why);
+    if (status == MN_OK) status = make_shard(o, path, shard_path, content, key);
     if (status == MN_OK && !open_checked(shard_path, key, o->tok, out, &why)) {
       mn_shard_close(out);
-      status = mn_fail(MN_ERR_IO, "%s was written but reads back wrong (%s); is the disk sound?", shard_path, why ? why : "it is missing");
+      status = mn_stop_check("checking tokenised text");
+      if (status == MN_OK)
+        status =
+            mn_fail(MN_ERR_IO, "%s was written but reads back wrong (%s); is the disk sound?", shard_path, why ? why : "it is missing");
     }
   }
   free(name);

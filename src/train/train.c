@@ -233,6 +233,7 @@ static mn_status run(loop *l) {
   while (l->t->state.step < c->steps) {
     if (l->o->stop && *l->o->stop) return stopped(l);
     mn_status status = one_step(l);
+    if (status == MN_ERR_CANCELLED) return stopped(l); /* while the batch was made: the step was not taken */
     if (status != MN_OK) return lost_data(l, status);
     int64_t step = l->t->state.step;
     if (c->validate_every && step % c->validate_every == 0 && step < c->steps) {
