@@ -24,8 +24,8 @@ mn_status mn_seal(mn_arena *arena, const mn_value *v, const mn_value **out) {
   mn_entry *entries = mn_arena_alloc(arena, (v->count + 1) * sizeof *entries);
   const mn_value *sum = mn_value_text(arena, hex);
   if (!sealed || !entries || !sum) return MN_ERR_MEMORY;
-  if (v->count) memcpy(entries, v->as.entries, v->count * sizeof *entries);
-  entries[v->count] = (mn_entry){.key = member, .value = sum};
+  entries[0] = (mn_entry){.key = member, .value = sum}; /* in front: its line can be taken away, and what is left is JSON */
+  if (v->count) memcpy(entries + 1, v->as.entries, v->count * sizeof *entries);
   *sealed = *v;
   sealed->as.entries = entries;
   sealed->count++;

@@ -150,6 +150,9 @@ static bool in_group(const fusion *f, const mn_node *n, int a, int b) {
   return is_ew(n) && (g == a || g == b);
 }
 
+/* An instruction's immediate has the type of its numbers; the condition of a select has another. */
+static bool may_be_immediate(const mn_node *n, int k) { return k > 0 || n->op->code != MN_EW_SELECT; }
+
 static bool fits(const fusion *f, int a, int b) {
   const mn_tensor *inputs[MN_EW_MAX_IN];
   int n_in = 0, n_out = 0, n_instr = f->size[a] + f->size[b];
@@ -167,7 +170,7 @@ static bool fits(const fusion *f, int a, int b) {
         double v;
         const mn_tensor *t = n->in[k];
         if (in_group(f, t->node, a, b)) continue;
-        if (immediates == 0 && scalar_constant(t, &v)) {
+        if (immediates == 0 && may_be_immediate(n, k) && scalar_constant(t, &v)) {
           immediates++;
           continue;
         }
@@ -258,7 +261,7 @@ static void write_program(const fusion *f, int group, writer *w) {
         if (in_group(f, t->node, group, group)) {
           for (int j = 0; j < i; j++)
             if (members[j] == t->node->id) src = w->attr.n_in + j;
-        } else if (!immediate && scalar_constant(t, &v)) {
+        } else if (!immediate && may_be_immediate(node, k) && scalar_constant(t, &v)) {
           immediate = true;
           src = 0xFF;
           instr->imm = v;
