@@ -84,9 +84,16 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
   }
 }
 
-/* Units of K in a slice, tiles in a group: B and a group of A stay in the second cache. Slices of bf16 are longer, so that a
- * C in bf16 seldom has to be summed in f32 apart. */
-enum { KC = 512, KC_BF16 = 704, GROUP = 8 };
+/* Units of K in a slice, and tiles of A that are packed together: B and a group stay in the second cache. Slices of bf16 are
+ * longer, so that a C in bf16 seldom has to be summed in f32 apart. PASS: so many tiles of packed A pass over a panel of B
+ * before the next panel; with 1, a tile of A stays in the first cache and all of B passes over it, as always where A is read in
+ * place. Tiles of few rows are read again sooner than panels are, and packed for 6 rows every line of A is used up at once: so
+ * there the panel stays, and a transposed operand is worth packing. */
+#if defined(MN_VEC_256)
+enum { KC = 512, KC_BF16 = 512, GROUP = 8, PASS = GROUP, COLUMNS_WHERE_THEY_LIE = 0 };
+#else
+enum { KC = 512, KC_BF16 = 704, GROUP = 8, PASS = 1, COLUMNS_WHERE_THEY_LIE = 1 };
+#endif
 
 /* ---- tiles: whole, and the smaller ones at the edges ------------------------------------------------------------- */
 enum { HALF = MR / 2 + 1, A_UNIT = AP * 4 };
@@ -121,7 +128,7 @@ IN_PLACE(columns_f32, UNIT_F32, 4, pitch)
 typedef enum { PACKED_A, ROWS_IN_PLACE, COLUMNS_IN_PLACE } a_reading;
 static a_reading reading_of(const mn_product *p) {
   enum { LINE = 64, SETS = 64, WAYS = 7, SETS2 = 2048, WAYS2 = 8 };
-  if (p->a_rs == 1 && p->a_cs != 1 && !p->bf16) {
+  if (COLUMNS_WHERE_THEY_LIE && p->a_rs == 1 && p->a_cs != 1 && !p->bf16) {
     int64_t lines = p->a_cs * 4 / LINE, sets = SETS2;
     for (; lines % 2 == 0 && sets > 1; lines /= 2) sets /= 2;
     return p->a_cs * 4 >= LINE && sets * WAYS2 >= KC ? COLUMNS_IN_PLACE : PACKED_A;
@@ -138,9 +145,10 @@ static bool packs_a(const mn_product *p) { return reading_of(p) == PACKED_A; }
 /* What will be packed next. It is asked for while tiles are computed, a line per unit of K and so seldom that the memory
  * keeps up; asked for at once, or only when it is packed, the processor would wait. */
 typedef struct ahead {
-  const char *at;
-  int64_t columns, per_row, step; /* lines `step` bytes apart are a column; columns lie side by side, per_row in a row */
-  int64_t row;                    /* bytes from one row to the next */
+  const char *at;          /* the next column of lines `step` bytes apart */
+  int64_t columns, step;   /* so many are left */
+  int64_t per_row, in_row; /* columns lie side by side, per_row in a row, of which in_row were asked for */
+  int64_t row;             /* bytes from one row to the next */
 } ahead;
 /* Lanes along memory (lane_stride 1): a row is one k, and a unit of K takes `per_unit` of them. Else a row is a lane. */
 static ahead ahead_of(const void *at, int64_t size, int64_t lanes, int64_t lane_stride, int64_t K, int64_t k_stride, int64_t per_unit) {
@@ -150,11 +158,18 @@ static ahead ahead_of(const void *at, int64_t size, int64_t lanes, int64_t lane_
       row = size * (lane_stride == 1 ? k_stride : lane_stride);
   if (lane_stride != 1 && lanes < K / per_unit) return (ahead){.at = at}; /* a column would end too soon */
   if (lane_stride != 1) per_unit = 1;
-  return (ahead){at, lines * per_unit, lines, row * per_unit, row};
+  return (ahead){.at = at, .columns = lines * per_unit, .step = row * per_unit, .per_row = lines, .row = row};
 }
-static void ask_for(tile_out *o, const ahead *f, int64_t column) {
-  o->next = column < f->columns ? f->at + column % f->per_row * 64 + column / f->per_row * f->row : f->at;
-  o->step = column < f->columns ? f->step : 0;
+static void ask_for(tile_out *o, ahead *f) {
+  enum { LINE = 64 };
+  o->next = f->at;
+  o->step = f->columns > 0 ? f->step : 0;
+  if (f->columns <= 0) return;
+  f->columns--;
+  f->at += LINE;
+  if (++f->in_row < f->per_row) return;
+  f->in_row = 0;
+  f->at += f->row - LINE * f->per_row;
 }
 /* Share `part` of `parts` of the next tile's rows, which are read where they lie: `bytes` of each, `pitch` apart. */
 static void ask_for_rows(tile_out *o, const char *at, int64_t pitch, int64_t bytes, int64_t U, int64_t part, int64_t parts) {
@@ -219,7 +234,7 @@ static void block(const mn_product *p, void *scratch) {
                                                                         : reading == COLUMNS_IN_PLACE ? columns_f32
                                                                         : p->bf16                     ? rows_bf16
                                                                                                       : rows_f32;
-  const int64_t per_unit = p->bf16 ? BF16_PER_UNIT : 1;
+  const int64_t per_unit = p->bf16 ? BF16_PER_UNIT : 1, pass = in_place ? 1 : PASS; /* tiles that pass over a panel of B */
   const int64_t pitch = (int64_t)size * (reading == COLUMNS_IN_PLACE ? p->a_cs : p->a_rs);
   tile_out o = {.ldc = p->ldc, .alpha = p->alpha};
   const size_t c_size = p->c_bf16 && !plan.sum_apart ? 2 : 4;
@@ -235,30 +250,30 @@ static void block(const mn_product *p, void *scratch) {
     o.mode = p->accumulate || k ? ADD_F32 : p->c_bf16 && !plan.sum_apart ? TO_BF16 : TO_F32;
     const char *pa = (const char *)p->a + (int64_t)size * k * p->a_cs, *pb = (const char *)p->b + (int64_t)b_size * k * p->b_rs;
     const int64_t next_kc = min64(plan.kc, p->K - k - kc);
-    const ahead next_b = ahead_of(pb + (int64_t)b_size * kc * p->b_rs, (int64_t)b_size, p->N, p->b_cs, next_kc, p->b_rs, per_unit);
-    int64_t column = 0; /* of it */
+    ahead next_b = ahead_of(pb + (int64_t)b_size * kc * p->b_rs, (int64_t)b_size, p->N, p->b_cs, next_kc, p->b_rs, per_unit);
     pack_b(b, plan.panels, U * NR, p->N, kc, pb, p->b_rs, p->b_cs);
-    for (int64_t i = 0; i < p->M; i += MR) {
-      const int64_t tile = i / MR % GROUP, left = (p->M - i + MR - 1) / MR;
-      const char *rows = pa + (int64_t)size * i * p->a_rs;
-      const bool here = in_place && i + MR <= p->M; /* the last rows are packed for themselves */
+    for (int64_t first = 0; first < p->M; first += pass * MR) {
+      const int64_t tile = first / MR % GROUP, left = (p->M - first + MR - 1) / MR, tiles = min64(pass, left);
+      const char *rows = pa + (int64_t)size * first * p->a_rs;
+      const bool here = in_place && first + MR <= p->M; /* the last rows are packed for themselves */
       const int64_t packs = in_place ? 0 : tile;
-      if (!here && packs == 0) pack_a(a, in_place ? 1 : min64(GROUP, left), U * AP, p->M - i, kc, rows, p->a_rs, p->a_cs);
-      const char *from = here ? rows : (const char *)(a + packs * U * AP);
-      /* what A will be read of then: a later tile of this slice, or one of the next slice */
+      if (!here && packs == 0) pack_a(a, in_place ? 1 : min64(GROUP, left), U * AP, p->M - first, kc, rows, p->a_rs, p->a_cs);
+      /* what A will be read of then: later tiles of this slice, or those of the next slice */
       const int64_t later = MR * (in_place ? 1 : GROUP);
-      const bool same = i + later < p->M;
-      const ahead next_a =
-          ahead_of(same ? rows + (int64_t)size * later * p->a_rs : pa + (int64_t)size * (kc * p->a_cs + packs * MR * p->a_rs),
-                   (int64_t)size, MR, p->a_rs, same ? kc : next_kc, p->a_cs, per_unit);
-      for (int64_t j = 0; j < plan.panels; j++) {
-        o.c = c + (int64_t)c_size * (i * o.ldc + j * NR);
-        if (reading == ROWS_IN_PLACE && (pitch == kc * (int64_t)size || j < MR))
-          ask_for_rows(&o, rows + MR * pitch, pitch, kc * (int64_t)size, U, j, plan.panels);
-        else if (reading != ROWS_IN_PLACE && j < next_a.columns) ask_for(&o, &next_a, j);
-        else ask_for(&o, &next_b, column++);
-        (here ? in_place : packed)(U, from, pitch, b + j * U * NR, &o, min64(MR, p->M - i), min64(NR, p->N - j * NR));
-      }
+      const bool same = first + later < p->M;
+      ahead next_a = ahead_of(same ? rows + (int64_t)size * later * p->a_rs : pa + (int64_t)size * (kc * p->a_cs + packs * MR * p->a_rs),
+                              (int64_t)size, pass * MR, p->a_rs, same ? kc : next_kc, p->a_cs, per_unit);
+      for (int64_t j = 0; j < plan.panels; j++)
+        for (int64_t t = 0; t < tiles; t++) {
+          const int64_t i = first + t * MR;
+          const char *from = here ? rows : (const char *)(a + (packs + t) * U * AP);
+          o.c = c + (int64_t)c_size * (i * o.ldc + j * NR);
+          if (reading == ROWS_IN_PLACE && (pitch == kc * (int64_t)size || j < MR))
+            ask_for_rows(&o, rows + MR * pitch, pitch, kc * (int64_t)size, U, j, plan.panels);
+          else if (reading != ROWS_IN_PLACE && next_a.columns > 0) ask_for(&o, &next_a);
+          else ask_for(&o, &next_b);
+          (here ? in_place : packed)(U, from, pitch, b + j * U * NR, &o, min64(MR, p->M - i), min64(NR, p->N - j * NR));
+        }
     }
     k += plan.kc;
   } while (k < p->K);

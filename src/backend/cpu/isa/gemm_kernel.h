@@ -273,7 +273,11 @@ INLINE void write_tile(tile_mode mode, const int mr, const int nv, const vf *c, 
   const vf alpha = vf_set1(o->alpha);
   const int64_t ldc = o->ldc;
   void *out = o->c;
-  if (cols == nv * VW) {
+  if (cols == nv * VW && rows >= mr) {
+    UNROLL for (int i = 0; i < mr; i++) {
+      UNROLL for (int j = 0; j < nv; j++) write_vector(mode, out, i * ldc + j * VW, alpha * c[i * width + j], VW);
+    }
+  } else if (cols == nv * VW) {
     UNROLL for (int i = 0; i < mr; i++) {
       if (i >= rows) break;
       UNROLL for (int j = 0; j < nv; j++) write_vector(mode, out, i * ldc + j * VW, alpha * c[i * width + j], VW);
