@@ -1,5 +1,7 @@
 /* verb_inspect.c - `mneme inspect`: what a recipe or a trained model is made of, what a token costs, and what each pass of the
  * compiler did. */
+#include "base/file.h"
+#include "cli/inspect_files.h"
 #include "cli/unit_arg.h"
 
 #include <stdlib.h>
@@ -33,6 +35,7 @@ typedef struct inspection {
   mn_dtype compute;
   unsigned passes_off;
   int64_t B, T, parameters;
+  json_t *files; /* of a model's directory; else NULL */
 } inspection;
 
 static mn_status read_options(inspection *x) {
@@ -171,6 +174,7 @@ static mn_status report(inspection *x) {
       mn_plan_describe(x->plan, collect, steps);
       json_object_set_new(doc, "steps", steps);
     }
+    if (x->files) json_object_set(doc, "files", x->files);
     mn_graph_free(g);
     return mn_cli_json(x->cli, doc);
   }
@@ -211,18 +215,44 @@ static mn_status report(inspection *x) {
     printf("\n step operation                  kernel                 type  shape\n");
     mn_plan_describe(x->plan, print_line, NULL);
   }
+  if (x->files) {
+    printf("\n");
+    mn_print_files(x->files);
+  }
   mn_graph_free(g);
   return MN_OK;
 }
 
+/* A file of tensors has no model to compile. */
+static mn_status inspect_tensors(mn_cli *cli) {
+  for (const mn_option *o = options; o->name; o++) MN_TRY(mn_cli_only(cli, false, "recipes and directories of a model", o->name));
+  if (cli->n_set) return mn_fail(MN_ERR_CONFIG, "--set changes a recipe, and %s is a file of tensors", cli->args[0]);
+  json_t *files = json_array();
+  mn_status status = files ? mn_inspect_safetensors(cli->args[0], files) : MN_ERR_MEMORY;
+  if (status == MN_OK && cli->json) {
+    json_t *doc = json_object();
+    json_object_set(doc, "files", files);
+    status = mn_cli_json(cli, doc);
+  } else if (status == MN_OK) {
+    mn_print_files(files);
+  }
+  json_decref(files);
+  return status;
+}
+
 static mn_status run(mn_cli *cli) {
+  if (mn_is_safetensors(cli->args[0])) return inspect_tensors(cli);
   inspection x = {.cli = cli, .arena = mn_arena_new()};
   mn_plan_request q;
+  mn_file_info info = {0};
   mn_status status = x.arena ? read_options(&x) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_file_stat(cli->args[0], &info);
+  if (status == MN_OK && info.is_dir) status = (x.files = json_array()) ? mn_inspect_model_dir(cli->args[0], x.files) : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_cli_unit(cli, x.arena, 256, &x.unit);
   if (status == MN_OK) status = mn_backend_cpu_new(cli->threads, &x.backend);
   if (status == MN_OK) status = build(&x, &q);
   if (status == MN_OK) status = report(&x);
+  json_decref(x.files);
   mn_plan_free(x.plan);
   mn_graph_free(x.graph);
   mn_unit_free(&x.unit);
@@ -235,14 +265,15 @@ const mn_verb mn_verb_inspect = {
     .name = "inspect",
     .purpose = MN_VERB_LOOK,
     .summary = "parameters, states, FLOPs per token, and what each pass of the compiler did",
-    .usage = "RECIPE.yaml | MODEL_DIR [options]",
+    .usage = "RECIPE.yaml | MODEL_DIR | FILE.safetensors [options]",
     .about = "Compiles the recipe's model (or a single mixer or block, see mneme apply) and prints what came of it. The passes: lower "
              "replaces fused "
              "operations that have no kernel by their compositions; simplify removes what is said twice; recompute chooses which "
              "activations are "
              "kept for the backward pass (compressing and off-loading are further values of that policy); fuse joins element-wise chains; "
              "memory "
-             "lets buffers share by lifetime.",
+             "lets buffers share by lifetime. Of a model's directory it also checks every checksum and that the files belong together; of "
+             "a file of tensors (weights, a checkpoint's optimizer, a session) it says that only, and what the file belongs to.",
     .options = options,
     .examples = examples,
     .common = MN_CLI_THREADS | MN_CLI_SET,

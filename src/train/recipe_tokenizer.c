@@ -126,6 +126,7 @@ static mn_status train_bpe(const mn_recipe *r, listener *l, mn_tokenizer **out) 
   const char *why;
   mn_status status = open_files(&r->data, &t);
   if (status == MN_OK) status = cache_path(r, &t, &path);
+  if (status == MN_OK) status = check_files(&t);
   if (status == MN_OK && !load_cached(path, out, &why)) {
     if (why) mn_log_write(MN_LOG_WARN, "%s is made again from the text: %s", path, why);
     mn_tokenizer_train_config c = {.vocab_size = (int32_t)r->tokenizer.vocab_size,

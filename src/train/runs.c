@@ -52,7 +52,10 @@ static void host_name(char out[256]) {
 /* ---- errors and statements ---------------------------------------------------------------------------------------- */
 
 static mn_status fail_sql(mn_runs *db, int code, const char *doing) {
-  const char *said = db->sql ? sqlite3_errmsg(db->sql) : sqlite3_errstr(code);
+  char said[256]; /* what SQLite says, and what the system said to it: "disk I/O error: File too large" */
+  int why = db->sql && ((code & 0xFF) == SQLITE_IOERR || (code & 0xFF) == SQLITE_CANTOPEN) ? sqlite3_system_errno(db->sql) : 0;
+  snprintf(said, sizeof said, "%s%s%s", db->sql ? sqlite3_errmsg(db->sql) : sqlite3_errstr(code), why ? ": " : "",
+           why ? strerror(why) : "");
   db->locked = (code & 0xFF) == SQLITE_BUSY || (code & 0xFF) == SQLITE_LOCKED;
   switch (code & 0xFF) {
   case SQLITE_BUSY:
@@ -74,7 +77,7 @@ static mn_status fail_sql(mn_runs *db, int code, const char *doing) {
                    "yours, or set MNEME_HOME",
                    db->path, said);
   case SQLITE_FULL:
-    return mn_fail(MN_ERR_IO, "%s: the disk is full (%s); free some space", db->path, doing);
+    return mn_fail(MN_ERR_IO, "%s: the disk is full, or a limit on files is reached (%s); free some space", db->path, doing);
   case SQLITE_INTERRUPT:
     return mn_fail(MN_ERR_CANCELLED, "%s: interrupted (%s)", db->path, doing);
   case SQLITE_NOMEM:
