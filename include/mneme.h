@@ -12,6 +12,8 @@
  * program's options: {"temperature=0.7", "top_k=40", NULL}. An unknown key is MN_ERR_CONFIG, and the message names the nearest.
  * THREADS. Different handles may be used by different threads; one handle by one thread at a time. Streams of one mn_lm share
  * its worker threads: feed them by turns.
+ * NUMBERS. NaN and infinities are refused with MN_ERR_NUMERIC, by name, in weights and session files, and are no result: a
+ * model whose output is not finite fails the call.
  * TOKENS are int32_t ids in [0, mn_lm_vocab_size). All texts are UTF-8; paths are bytes as the system takes them. */
 #ifndef MNEME_H
 #define MNEME_H
@@ -102,7 +104,8 @@ mn_status mn_stream_tensor(const mn_stream *s, int i, const char **name, const c
 typedef bool (*mn_token_fn)(void *ctx, int32_t token, const char *text, size_t bytes);
 /* Feeds a prompt of n >= 1 tokens, then draws and feeds at most max_tokens. Ends at the document's end, after max_tokens, or
  * when on_token says so (all MN_OK). A limit that n + max_tokens would pass is MN_ERR_CONFIG. The stream must have batch 1. Settings: temperature, top_k, top_p, min_p,
- * repetition_penalty, repetition_window, seed; the same seed gives the same tokens. */
+ * repetition_penalty, repetition_window, seed; the same seed gives the same tokens. Ids that the model's tokenizer has no token
+ * for are never drawn. */
 mn_status mn_stream_generate(mn_stream *s, const int32_t *prompt, int64_t n, int64_t max_tokens, const char *const *settings,
                              mn_token_fn on_token, void *ctx);
 

@@ -181,7 +181,7 @@ static void a_model_answers_as_its_session_does(void) {
     CHECK_OK(mn_session_feed(s, &token, 1, &logits));
   }
   for (int i = 0; i < 12 && logits; i++) {
-    token = (int32_t)mn_greedy(logits, 256);
+    token = (int32_t)mn_greedy(logits, 256, NULL);
     CHECK(token == (unsigned char)twice[0].data[i], "byte %d is %d, not %d", i, (unsigned char)twice[0].data[i], token);
     CHECK_OK(mn_session_feed(s, &token, 1, &logits));
   }
@@ -200,8 +200,8 @@ static void a_model_answers_as_its_session_does(void) {
 }
 
 static void not_a_number_is_no_answer(void) {
-  CHECK(mn_greedy((const float[]){1, 3, 3, 2}, 4) == 1, "the first of the largest");
-  CHECK(mn_greedy((const float[]){1, NAN, 3}, 3) == -1 && mn_greedy((const float[]){NAN}, 1) == -1, "NaN");
+  CHECK(mn_greedy((const float[]){1, 3, 3, 2}, 4, NULL) == 1, "the first of the largest");
+  CHECK(mn_greedy((const float[]){1, NAN, 3}, 3, NULL) == -1 && mn_greedy((const float[]){NAN}, 1, NULL) == -1, "NaN");
 }
 
 /* ---- tokens: parallel and streamed ---- */

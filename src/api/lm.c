@@ -202,7 +202,8 @@ mn_status mn_stream_generate(mn_stream *s, const int32_t *prompt, int64_t n, int
   mn_sampler *sampler;
   MN_TRY(mn_sampler_new(&c, mn_lm_vocab_size(s->lm), &sampler));
   mn_text text = {0};
-  mn_status status = generate(s, sampler, prompt, n, max_tokens, &text, on_token, ctx);
+  mn_status status = s->lm->bundle.tokenizer ? mn_sampler_keep_to(sampler, s->lm->bundle.tokenizer) : MN_OK;
+  if (status == MN_OK) status = generate(s, sampler, prompt, n, max_tokens, &text, on_token, ctx);
   mn_text_free(&text);
   mn_sampler_free(sampler);
   return status;

@@ -2,6 +2,7 @@
  * hold Mneme against another implementation. */
 #include "backend/ref/element.h"
 #include "base/file.h"
+#include "base/finite.h"
 #include "cli/unit_arg.h"
 #include "format/safetensors.h"
 
@@ -60,7 +61,15 @@ static mn_status read_tensor(work *w, const mn_st *st, const char *name, const m
   const mn_st_tensor *t;
   MN_TRY(mn_st_need(st, name, &like->shape, &t));
   MN_TRY(hold(w, (size_t)mn_shape_count(&like->shape) * mn_dtype_size(like->dtype), p));
-  return mn_st_read(st, t, like->dtype, *p);
+  return mn_st_read_finite(st, t, like->dtype, *p);
+}
+
+/* What is no number is no result. */
+static mn_status write_numbers(mn_st_writer *to, const char *name, mn_dtype dtype, const mn_shape *shape, const void *data) {
+  int64_t bad = mn_first_not_finite(dtype, data, mn_shape_count(shape));
+  if (bad < 0) return mn_st_writer_add(to, name, dtype, shape, data);
+  return mn_fail(MN_ERR_NUMERIC, "%s is not finite (element %lld is %s); nothing is written", name, (long long)bad,
+                 mn_not_finite_name(dtype, data, bad));
 }
 
 static mn_status write_view(work *w, mn_st_writer *to, const char *name, const mn_view *v) {
@@ -69,7 +78,18 @@ static mn_status write_view(work *w, mn_st_writer *to, const char *name, const m
   void *p;
   MN_TRY(hold(w, n, &p));
   MN_TRY(w->backend->download(w->backend, p, v->data, n));
-  return mn_st_writer_add(to, name, v->dtype, &s, p);
+  return write_numbers(to, name, v->dtype, &s, p);
+}
+
+/* A model's input: ids of its vocabulary. */
+static mn_status check_tokens(const work *w, const mn_tensor *x, const int32_t *tokens) {
+  if (w->unit.kind != MN_UNIT_MODEL) return MN_OK;
+  int64_t V = w->unit.model->config.vocab_size;
+  for (int64_t i = 0, n = mn_shape_count(&x->shape); i < n; i++)
+    if (tokens[i] < 0 || tokens[i] >= V)
+      return mn_fail(MN_ERR_CONFIG, "%s: tokens holds %d (element %lld); the model's vocabulary has %lld", mn_st_path(w->input), tokens[i],
+                     (long long)i, (long long)V);
+  return MN_OK;
 }
 
 static mn_status prepare(work *w) {
@@ -257,6 +277,7 @@ static mn_status bind(work *w, job *j) {
   void *p;
   mn_params_bind(w->params, j->s, j->plan);
   MN_TRY(read_tensor(w, w->input, j->x->name, j->x, &p));
+  MN_TRY(check_tokens(w, j->x, p));
   mn_plan_bind(j->plan, j->x, p);
   for (int i = 0; i < j->n_ys; i++) {
     if (!j->dys[i]) continue;
@@ -279,10 +300,10 @@ static mn_status bind(work *w, job *j) {
 
 static mn_status write_results(work *w, const job *j, const char *out_path) {
   for (int i = 0; i < j->n_out; i++) MN_TRY(write_view(w, w->out, j->names[i], mn_plan_output(j->plan, i)));
-  MN_TRY(mn_st_writer_save(w->out, out_path));
   const char *path = mn_cli_get(w->cli, "state-out");
   for (int i = 0; path && i < j->n_states; i++)
-    MN_TRY(mn_st_writer_add(w->state_out, j->states[i].info.name, j->states[i].info.dtype, &j->states[i].info.shape, j->state[i]));
+    MN_TRY(write_numbers(w->state_out, j->states[i].info.name, j->states[i].info.dtype, &j->states[i].info.shape, j->state[i]));
+  MN_TRY(mn_st_writer_save(w->out, out_path));
   if (path) MN_TRY(mn_st_writer_save(w->state_out, path));
   path = mn_cli_get(w->cli, "params-out");
   return path ? mn_params_save(w->params, path) : MN_OK;

@@ -129,7 +129,8 @@ static mn_status set_up(generation *g, int64_t n) {
   MN_TRY(mn_session_new(g->bundle.model, g->bundle.params, &config, &g->session));
   if (from) MN_TRY(mn_session_load(g->session, from));
   MN_TRY(mn_session_fits_at_most(g->session, (int64_t)g->prompt.len + n));
-  return mn_sampler_new(&sampling, g->bundle.model->config.vocab_size, &g->sampler);
+  MN_TRY(mn_sampler_new(&sampling, g->bundle.model->config.vocab_size, &g->sampler));
+  return mn_sampler_keep_to(g->sampler, g->bundle.tokenizer);
 }
 
 static mn_status run(mn_cli *cli) {

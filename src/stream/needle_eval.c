@@ -93,7 +93,7 @@ static mn_status answer_session(void *ctx, int32_t token, int n, int32_t *answer
   MN_TRY(mn_session_copy(r->asked, r->stream));
   for (int i = 0; i < n; i++) {
     MN_TRY(mn_session_feed(r->asked, i ? &answer[i - 1] : &token, 1, &logits));
-    int64_t best = mn_greedy(logits, vocab_size);
+    int64_t best = mn_greedy(logits, vocab_size, NULL);
     if (best < 0)
       return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number after %lld tokens", (long long)mn_session_position(r->asked));
     answer[i] = (int32_t)best;

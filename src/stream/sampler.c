@@ -29,6 +29,7 @@ struct mn_sampler {
   candidate *all;
   double *p;
   int32_t *recent; /* ring */
+  bool *barred;    /* [vocab_size] ids that are never drawn; NULL: none */
 };
 
 mn_status mn_sampler_new(const mn_sampling *c, int64_t vocab_size, mn_sampler **out) {
@@ -53,7 +54,21 @@ void mn_sampler_free(mn_sampler *s) {
   free(s->all);
   free(s->p);
   free(s->recent);
+  free(s->barred);
   free(s);
+}
+
+mn_status mn_sampler_keep_to(mn_sampler *s, const mn_tokenizer *tok) {
+  bool *barred = mn_alloc((size_t)s->vocab_size * sizeof *barred), any = false;
+  if (!barred) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < s->vocab_size; i++) {
+    size_t bytes;
+    barred[i] = !mn_tokenizer_token(tok, (int32_t)i, &bytes);
+    any = any || !barred[i];
+  }
+  free(s->barred);
+  s->barred = barred;
+  return any ? MN_OK : mn_fail(MN_ERR_CONFIG, "the tokenizer has no token for any of the model's %lld ids", (long long)s->vocab_size);
 }
 
 void mn_sampler_note(mn_sampler *s, int32_t token) {
@@ -80,8 +95,8 @@ static void penalise(mn_sampler *s) {
 mn_status mn_sampler_next(mn_sampler *s, const float *logits, int32_t *token) {
   int64_t n = s->vocab_size, best = 0;
   for (int64_t i = 0; i < n; i++) {
-    if (isnan(logits[i])) return mn_fail(MN_ERR_NUMERIC, "the logit of token %lld is not a number", (long long)i);
-    s->all[i] = (candidate){logits[i], (int32_t)i};
+    if (!isfinite(logits[i])) return mn_fail(MN_ERR_NUMERIC, "the logit of token %lld is not a number", (long long)i);
+    s->all[i] = (candidate){s->barred && s->barred[i] ? -INFINITY : logits[i], (int32_t)i}; /* a chance of exactly 0 */
   }
   if (s->c.repetition_penalty != 1) penalise(s);
   for (int64_t i = 1; i < n; i++)

@@ -4,6 +4,7 @@
 #define MN_SAMPLER_H
 
 #include "format/config.h"
+#include "format/tokenizer.h"
 
 typedef struct mn_sampling {
   double temperature;        /* 0: greedy                                                        */
@@ -19,8 +20,11 @@ extern const mn_field mn_sampling_fields[];
 typedef struct mn_sampler mn_sampler;
 mn_status mn_sampler_new(const mn_sampling *c, int64_t vocab_size, mn_sampler **out);
 void mn_sampler_free(mn_sampler *s);
+/* Only ids that the tokenizer has a token for are drawn from now on, greedily too: a model may have room for more, and its
+ * tokenizer may have holes. MN_ERR_CONFIG when no id of the vocabulary has one. */
+mn_status mn_sampler_keep_to(mn_sampler *s, const mn_tokenizer *tok);
 void mn_sampler_note(mn_sampler *s, int32_t token); /* a token of the prompt counts as recent, too */
-/* The next token; it is noted. NaN logits: MN_ERR_NUMERIC. */
+/* The next token; it is noted. A logit that is not finite: MN_ERR_NUMERIC. */
 mn_status mn_sampler_next(mn_sampler *s, const float *logits, int32_t *token);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "backend/ref/element.h"
 #include "base/file.h"
+#include "base/finite.h"
 #include "base/table.h"
 #include "format/safetensors.h"
 
@@ -225,6 +226,25 @@ static mn_status check_tokens(const mn_session *s, const int32_t *tokens, int64_
   return MN_OK;
 }
 
+static mn_status not_a_number(int64_t position, int64_t row, int64_t B, const char *what, int64_t token, const float *x) {
+  char of[64] = "", in[48] = "";
+  if (token >= 0) snprintf(of, sizeof of, " of token %lld", (long long)token);
+  if (B > 1) snprintf(in, sizeof in, " in row %lld", (long long)row);
+  return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number after %lld tokens%s: %s%s is %s", (long long)position, in, what, of,
+                 mn_not_finite_name(MN_F32, x, 0));
+}
+
+static mn_status check_logits(const mn_session *s) {
+  int64_t V = s->model->config.vocab_size, k = mn_first_not_finite(MN_F32, s->logits, s->config.batch * V);
+  return k < 0 ? MN_OK : not_a_number(s->position, k / V, s->config.batch, "the logit", k % V, s->logits + k);
+}
+
+static mn_status take_nll(const mn_session *s, const float *from, int64_t b, int64_t T, float *to) {
+  MN_TRY(s->backend->download(s->backend, to, from + b * T, (size_t)T * sizeof *to));
+  int64_t k = mn_first_not_finite(MN_F32, to, T);
+  return k < 0 ? MN_OK : not_a_number(s->position - T + k + 1, b, s->config.batch, "the loss", -1, to + k);
+}
+
 /* Feeds n tokens in segments; after each, takes what it gave. */
 static mn_status run(mn_session *s, segment *rungs, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {
   int64_t B = s->config.batch;
@@ -240,14 +260,14 @@ static mn_status run(mn_session *s, segment *rungs, const int32_t *tokens, const
     }
     MN_TRY(mn_plan_run(g->plan));
     const mn_view *y = mn_plan_output(g->plan, 0);
+    s->position += g->T; /* the state stands there now, whatever the output is */
     if (targets) {
-      for (int64_t b = 0; b < B; b++)
-        MN_TRY(s->backend->download(s->backend, nll + b * n + at, (const float *)y->data + b * g->T, (size_t)g->T * sizeof *nll));
+      for (int64_t b = 0; b < B; b++) MN_TRY(take_nll(s, y->data, b, g->T, nll + b * n + at));
     } else if (at + g->T == n) {
       MN_TRY(s->backend->download(s->backend, s->logits, y->data, (size_t)(B * s->model->config.vocab_size) * sizeof *s->logits));
+      MN_TRY(check_logits(s));
     }
     at += g->T;
-    s->position += g->T;
     if (n - at >= s->config.prefill) MN_TRY(mn_stop_check("reading a long text")); /* less is soon over */
   }
   return MN_OK;
@@ -342,6 +362,10 @@ mn_status mn_session_save(mn_session *s, const char *path) {
     size_t n = state_bytes(&s->info[i]);
     host[i] = mn_alloc(n);
     status = host[i] ? s->backend->download(s->backend, host[i], s->state[i], n) : MN_ERR_MEMORY;
+    int64_t bad = status == MN_OK ? mn_first_not_finite(s->info[i].dtype, host[i], mn_shape_count(&s->info[i].shape)) : -1;
+    if (bad >= 0)
+      status = mn_fail(MN_ERR_NUMERIC, "the session is not saved: its state %s is not finite (element %lld is %s)", s->info[i].name,
+                       (long long)bad, mn_not_finite_name(s->info[i].dtype, host[i], bad));
     if (status == MN_OK) status = mn_st_writer_add(w, s->info[i].name, s->info[i].dtype, &s->info[i].shape, host[i]);
   }
   char hex[33], number[32];
@@ -377,6 +401,12 @@ static mn_status check_file(mn_session *s, const mn_st *st, const char *path) {
   return MN_OK;
 }
 
+static bool positions_are(const mn_session *s, const int32_t *position, int32_t at) {
+  for (int64_t b = 0; b < s->config.batch; b++)
+    if (position[b] != at) return false;
+  return true;
+}
+
 mn_status mn_session_load(mn_session *s, const char *path) {
   mn_st *st;
   MN_TRY(mn_st_open(path, &st));
@@ -389,7 +419,7 @@ mn_status mn_session_load(mn_session *s, const char *path) {
       status = mn_fail(MN_ERR_CONFIG, "%s: %s is %s, this session computes in %s; open it with the precision it was saved with", path,
                        s->info[i].name, t->file_dtype, mn_dtype_name(s->info[i].dtype));
     if (status == MN_OK) host[i] = mn_alloc(state_bytes(&s->info[i]));
-    if (status == MN_OK) status = host[i] ? mn_st_read(st, t, s->info[i].dtype, host[i]) : MN_ERR_MEMORY;
+    if (status == MN_OK) status = host[i] ? mn_st_read_finite(st, t, s->info[i].dtype, host[i]) : MN_ERR_MEMORY;
   }
   char hex[33];
   const char *kept = mn_st_meta(st, "digest"), *position = mn_st_meta(st, "position");
@@ -397,7 +427,7 @@ mn_status mn_session_load(mn_session *s, const char *path) {
   if (status == MN_OK && (!kept || strcmp(kept, hex) != 0))
     status = mn_fail(MN_ERR_FORMAT, "%s was changed after it was saved: its tensors do not match their digest", path);
   long long at = position ? strtoll(position, NULL, 10) : -1;
-  if (status == MN_OK && (at < 0 || at > INT32_MAX || ((int32_t *)host[0])[0] != (int32_t)at))
+  if (status == MN_OK && (at < 0 || at > INT32_MAX || !positions_are(s, host[0], (int32_t)at)))
     status = mn_fail(MN_ERR_FORMAT, "%s: its position '%s' does not fit its tensors", path, position ? position : "missing");
   for (int i = 0; i < s->n_states && status == MN_OK; i++)
     status = s->backend->upload(s->backend, s->state[i], host[i], state_bytes(&s->info[i]));

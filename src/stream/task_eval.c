@@ -43,11 +43,12 @@ void mn_generator_free(mn_generator *g) {
 bool mn_generator_forgot(const mn_generator *g) { return g->forgot; }
 size_t mn_generator_state_bytes(const mn_generator *g) { return mn_session_state_bytes(g->session); }
 
-int64_t mn_greedy(const float *logits, int64_t vocab_size) {
-  int64_t best = 0;
+int64_t mn_greedy(const float *logits, int64_t vocab_size, const mn_tokenizer *tok) {
+  int64_t best = -1;
   for (int64_t k = 0; k < vocab_size; k++) {
-    if (isnan(logits[k])) return -1;
-    if (logits[k] > logits[best]) best = k;
+    size_t bytes;
+    if (!isfinite(logits[k])) return -1;
+    if ((best < 0 || logits[k] > logits[best]) && (!tok || mn_tokenizer_token(tok, (int32_t)k, &bytes))) best = k;
   }
   return best;
 }
@@ -71,13 +72,12 @@ static mn_status generate(void *ctx, const mn_task_text *sample, int64_t new_tok
   MN_TRY(mn_session_feed(g->session, g->prompt.data, (int64_t)g->prompt.len, &logits));
   for (int64_t i = 0; i < new_tokens; i++) {
     MN_TRY(mn_stop_check("answering"));
-    int64_t best = mn_greedy(logits, vocab_size);
+    int64_t best = mn_greedy(logits, vocab_size, g->tok);
     if (best < 0)
       return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number after %lld tokens", (long long)mn_session_position(g->session));
     int32_t token = (int32_t)best;
-    size_t bytes;
     if (token == mn_tokenizer_eos(g->tok)) break;
-    if (mn_tokenizer_token(g->tok, token, &bytes)) MN_TRY(mn_ids_add(&g->made, token)); /* an id without a token says nothing */
+    MN_TRY(mn_ids_add(&g->made, token));
     if (i + 1 < new_tokens) MN_TRY(mn_session_feed(g->session, &token, 1, &logits));
   }
   g->forgot = g->forgot || mn_session_forgets(g->session);

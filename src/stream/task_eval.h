@@ -31,7 +31,8 @@ void mn_generator_free(mn_generator *g);
 mn_responder mn_generator_responder(mn_generator *g);
 bool mn_generator_forgot(const mn_generator *g); /* a prompt was longer than the model holds, and `forget` let it pass */
 size_t mn_generator_state_bytes(const mn_generator *g);
-int64_t mn_greedy(const float *logits, int64_t vocab_size); /* the first of the largest; -1 when one is not a number */
+/* The first of the largest; -1 when one is not a number. With a tokenizer (or NULL) only of the ids that it has a token for. */
+int64_t mn_greedy(const float *logits, int64_t vocab_size, const mn_tokenizer *tok);
 
 /* ---- tasks of text ---- */
 typedef struct mn_text_eval_config {

@@ -63,7 +63,7 @@ static mn_status open_all(streamed *s, const mn_model *model, const mn_params *p
 }
 
 static mn_status guess(const float *logits, int64_t vocab_size, int32_t *out) {
-  int64_t best = mn_greedy(logits, vocab_size);
+  int64_t best = mn_greedy(logits, vocab_size, NULL);
   *out = (int32_t)best;
   return best < 0 ? mn_fail(MN_ERR_NUMERIC, "the model's output is not a number") : MN_OK;
 }

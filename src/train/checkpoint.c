@@ -129,7 +129,7 @@ static mn_status load_one(void *ctx, const char *name, mn_dtype dtype, const mn_
   MN_TRY(mn_st_need(x->st, name, shape, &t));
   size_t bytes = (size_t)mn_shape_count(shape) * mn_dtype_size(dtype);
   void *host = mn_alloc(bytes);
-  mn_status status = host ? mn_st_read(x->st, t, dtype, host) : MN_ERR_MEMORY;
+  mn_status status = host ? mn_st_read_finite(x->st, t, dtype, host) : MN_ERR_MEMORY;
   if (status == MN_OK) status = x->backend->upload(x->backend, data, host, bytes);
   free(host);
   x->n++;

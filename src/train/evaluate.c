@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/finite.h"
 #include "train/buffers.h"
 
 struct mn_evaluator {
@@ -104,6 +105,10 @@ static mn_status one_batch(mn_evaluator *e, int split, int64_t i, mn_evaluation 
   if (e->config.carry_state) MN_TRY(mn_buffers_put(&e->buffers, e->in_reset, e->reset));
   MN_TRY(mn_plan_run(e->plan));
   MN_TRY(e->backend->download(e->backend, e->nll, mn_plan_output(e->plan, 0)->data, (size_t)n * sizeof *e->nll));
+  int64_t bad = mn_first_not_finite(MN_F32, e->nll, n);
+  if (bad >= 0)
+    return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number: batch %lld, row %lld, token %lld: the loss is %s", (long long)i,
+                   (long long)(bad / T), (long long)(bad % T), mn_not_finite_name(MN_F32, e->nll, bad));
   for (int64_t k = 0; k < n; k++)
     if (e->target[k] != MN_IGNORE) *sum += (double)e->nll[k], out->tokens++;
   const mn_task *task = mn_corpus_task(e->corpus);
