@@ -24,6 +24,7 @@ typedef struct mn_call { /* everything one step of a plan needs; built once, run
   const void *attr; /* node->attr */
   int n_in, n_out;
   mn_view *in, *out;
+  uint64_t unread; /* mask of outputs that nobody reads and that have no memory: of those in kernel->optional only */
   void *workspace; /* kernel->workspace() bytes, 64-byte aligned, content undefined */
   void *state;     /* whatever kernel->prepare() made; freed by kernel->release() */
   mn_pool *pool;
@@ -43,7 +44,8 @@ struct mn_kernel {
   const mn_op *op;
   const char *name; /* shown by inspect and profiles */
   mn_layout_rule layout;
-  bool (*accepts)(const mn_node *n);     /* types, attributes, sizes; NULL: all */
+  uint64_t optional;                 /* mask of outputs that it leaves out where call->unread has them: a gradient that nobody asks for */
+  bool (*accepts)(const mn_node *n); /* types, attributes, sizes; NULL: all */
   size_t (*workspace)(const mn_call *c); /* NULL: none. Called at compile time with views (data may be NULL)  */
   mn_status (*prepare)(mn_call *c);      /* NULL: nothing. May set c->state */
   void (*release)(mn_call *c);
@@ -74,6 +76,7 @@ mn_status mn_backend_cpu_new(int threads, mn_backend **out);
 void mn_backend_free(mn_backend *b);
 const mn_kernel *mn_backend_find(const mn_backend *b, const mn_node *n);
 
+static inline bool mn_call_wants(const mn_call *c, int output) { return output < c->n_out && !(c->unread >> output & 1); }
 static inline bool mn_view_dense(const mn_view *v) {
   int64_t expect = 1;
   for (int i = v->ndim - 1; i >= 0; i--) {

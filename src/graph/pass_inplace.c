@@ -16,6 +16,7 @@ void mn_plan_lifetimes(mn_plan *p) {
       m->last = t;
     }
     for (int j = 0; j < s->call.n_out; j++) {
+      if (s->out_storage[j] < 0) continue;
       storage *m = &p->storages[storage_root(p, s->out_storage[j])];
       if (m->first < 0) m->first = t;
       if (m->last < t) m->last = t;
@@ -44,7 +45,7 @@ static bool may_overwrite(const mn_plan *p, const step *s, int j, int i) {
       return false;
   }
   for (int k = 0; k < n->n_out; k++)
-    if (k != j && storage_root(p, s->out_storage[k]) == root) return false;
+    if (k != j && s->out_storage[k] >= 0 && storage_root(p, s->out_storage[k]) == root) return false;
   return true;
 }
 
@@ -64,6 +65,7 @@ static mn_status assign_in_place(mn_plan *p) {
       u->last_read = i, u->input = k;
     }
     for (int j = 0; j < s->call.n_out; j++) {
+      if (s->out_storage[j] < 0) continue;
       use *u = &uses[s->out_storage[j]];
       if (u->made < 0) u->made = i, u->out = j;
     }
@@ -91,6 +93,7 @@ static void temporaries_in_place(mn_plan *p) {
     step *s = p->steps[t];
     if (s->dropped) continue;
     for (int j = 0; j < s->call.n_out; j++) {
+      if (s->out_storage[j] < 0) continue;
       int out = storage_root(p, s->out_storage[j]);
       if (p->storages[out].kind == STORAGE_LEAF || p->storages[out].first != t) continue;
       for (int i = 0; i < s->call.n_in; i++) {

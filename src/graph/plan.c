@@ -13,6 +13,7 @@ typedef struct builder {
   value *values;     /* per tensor */
   value *dense;      /* per tensor: its contiguous copy */
   bool *needed;
+  int *uses;    /* per tensor: readers among the needed nodes, and roots */
   int *leaf_of; /* per node: its number among the program's leaves, -1 none */
   int n_nodes;
   mn_table layout_at; /* leaf of the user's graph -> number in layouts */
@@ -232,6 +233,11 @@ static mn_status place_op(builder *b, mn_node *n) {
   if (!s) return MN_ERR_MEMORY;
   for (int i = 0; i < n->n_in; i++) step_read(s, i, n->in[i], vin[i]);
   for (int j = 0; j < n->n_out; j++) {
+    if (j < 64 && k->optional >> j & 1 && b->uses[b->base[n->id] + j] == 0) {
+      s->call.unread |= (uint64_t)1 << j;
+      step_write(s, j, n->out[j], -1);
+      continue;
+    }
     int st = storage_new(b->p, STORAGE_TEMP, tensor_bytes(n->out[j]));
     if (st < 0) return MN_ERR_MEMORY;
     b->p->storages[st].phase = n->phase;
@@ -369,8 +375,9 @@ static mn_status build_init(builder *b) {
   for (int i = 0; i < n; i++) b->base[i] = total, total += g->nodes[i]->n_out;
   b->values = mn_calloc((size_t)total + 1, sizeof *b->values);
   b->dense = mn_calloc((size_t)total + 1, sizeof *b->dense);
+  b->uses = mn_calloc((size_t)total + 1, sizeof *b->uses);
   b->p->leaf_storage = mn_arena_alloc(b->p->arena, (size_t)(b->p->program.n_leaves + 1) * sizeof(int));
-  if (!b->values || !b->dense || !b->p->leaf_storage) return MN_ERR_MEMORY;
+  if (!b->values || !b->dense || !b->uses || !b->p->leaf_storage) return MN_ERR_MEMORY;
   for (int i = 0; i < total; i++) b->values[i].storage = b->dense[i].storage = -1;
   for (int i = 0; i < n; i++) b->leaf_of[i] = -1;
   for (int i = 0; i < b->p->program.n_leaves; i++) {
@@ -380,12 +387,19 @@ static mn_status build_init(builder *b) {
     MN_TRY(mn_table_put(&b->p->leaf_at, b->p->program.given[i], i));
   }
   b->p->n_leaves = b->p->program.n_leaves;
-  for (int i = 0; i < b->p->program.n_roots; i++) b->needed[b->p->program.roots[i]->node->id] = true;
+  for (int i = 0; i < b->p->program.n_roots; i++) {
+    const mn_tensor *t = b->p->program.roots[i];
+    b->needed[t->node->id] = true;
+    b->uses[b->base[t->node->id] + t->out]++;
+  }
   for (int i = n - 1; i >= 0; i--) {
     mn_node *node = g->nodes[i];
     bool leaf = node->op == &mn_op_input || node->op == &mn_op_variable;
     if (leaf || mn_node_has_effect(node)) b->needed[i] = true;
-    for (int k = 0; k < node->n_in && b->needed[i]; k++) b->needed[node->in[k]->node->id] = true;
+    for (int k = 0; k < node->n_in && b->needed[i]; k++) {
+      b->needed[node->in[k]->node->id] = true;
+      b->uses[b->base[node->in[k]->node->id] + node->in[k]->out]++;
+    }
   }
   return MN_OK;
 }
@@ -449,6 +463,7 @@ mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn
   free(b.dense);
   free(b.needed);
   free(b.leaf_of);
+  free(b.uses);
   if (status != MN_OK) {
     mn_plan_free(p);
     return status;

@@ -37,7 +37,7 @@ typedef struct value { /* where a tensor lies */
 
 typedef struct step {
   mn_call call;
-  int *in_storage, *out_storage;
+  int *in_storage, *out_storage; /* out: -1 where call.unread says that there is none */
   mn_layout *in_layout;
   struct mn_plan *body; /* of a scan */
   int buffer;           /* workspace: index among lifetimes */

@@ -27,7 +27,8 @@ mn_status mn_plan_connect(mn_plan *p) {
     if (s->dropped) continue;
     for (int i = 0; i < s->call.n_in; i++)
       MN_TRY(patch_add(p, s->in_storage[i], &s->call.in[i].data, (size_t)s->in_layout[i].offset * mn_dtype_size(s->call.in[i].dtype)));
-    for (int j = 0; j < s->call.n_out; j++) MN_TRY(patch_add(p, s->out_storage[j], &s->call.out[j].data, 0));
+    for (int j = 0; j < s->call.n_out; j++)
+      if (s->out_storage[j] >= 0) MN_TRY(patch_add(p, s->out_storage[j], &s->call.out[j].data, 0));
   }
   for (int j = 0; j < p->n_outputs; j++) MN_TRY(patch_add(p, p->output_storage[j], &p->outputs[j].data, 0));
   return MN_OK;

@@ -381,10 +381,39 @@ static void save_carries(mn_graph *g, mn_node *n, int64_t every) {
   n->n_out = total;
 }
 
+/* Which results of the body depend on something whose gradient is wanted, by way of later steps included. The others pay for no
+ * gradient: a mask that is carried along, a constant rate. */
+static bool *wanted_results(mn_graph *g, const mn_scan_attr *a, const bool *need) {
+  const int n_in = a->n_carry + a->n_xs + a->n_const, n_out = a->n_carry + a->n_ys;
+  bool *result = NEW(g, bool, n_out), *on = NEW(g, bool, a->body->n_nodes);
+  if (!result || !on) return NULL;
+  for (int i = 0; i < n_in; i++) on[a->body_in[i]->node->id] = need[i] && mn_dtype_is_float(a->body_in[i]->dtype);
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (int i = 0; i < a->body->n_nodes; i++) {
+      const mn_node *n = a->body->nodes[i];
+      for (int k = 0; k < n->n_in && !on[i] && !n->op->no_grad; k++) on[i] = on[n->in[k]->node->id] && mn_dtype_is_float(n->in[k]->dtype);
+    }
+    for (int j = 0; j < n_out; j++) {
+      result[j] = on[a->body_out[j]->node->id] && mn_dtype_is_float(a->body_out[j]->dtype);
+      if (j >= a->n_carry || !result[j] || on[a->body_in[j]->node->id]) continue;
+      on[a->body_in[j]->node->id] = changed = true;
+    }
+  }
+  for (int i = 0; i < a->n_carry; i++) result[i] |= on[a->body_in[i]->node->id]; /* what a carry begins with counts, too */
+  return result;
+}
+
 static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   const mn_scan_attr *a = n->attr;
   int nc = a->n_carry, nx = a->n_xs, first_saved = nc + a->n_ys;
-  bool already_saved = a->save_every > 0;
+  bool already_saved = a->save_every > 0, any = false;
+  const bool *wanted = wanted_results(g, a, need);
+  for (int j = 0; j < n->n_out && wanted; j++) {
+    const int result = j < first_saved ? j : j - first_saved;
+    any |= dout[j] && wanted[result];
+  }
+  if (!any) return;
   int64_t length = a->length;
   int64_t every = already_saved ? a->save_every : length <= KEEP_ALL ? 1 : (int64_t)ceil(sqrt((double)length));
   save_carries(g, n, every);
@@ -399,9 +428,9 @@ static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   for (int i = 0; i < nc; i++) {
     saved[i] = n->out[first_saved + i];
     dsaved[i] = already_saved ? dout[first_saved + i] : NULL;
-    if (mn_dtype_is_float(n->in[i]->dtype)) s.dcarry[i] = dout[i] ? dout[i] : mn_zeros_like(g, n->in[i]);
+    if (wanted[i]) s.dcarry[i] = dout[i] ? dout[i] : mn_zeros_like(g, n->in[i]);
   }
-  for (int j = 0; j < a->n_ys; j++) s.dys[j] = dout[nc + j];
+  for (int j = 0; j < a->n_ys; j++) s.dys[j] = wanted[nc + j] ? dout[nc + j] : NULL;
   for (int i = 0; i < a->n_const; i++)
     if (need[nc + nx + i]) s.dconsts[i] = mn_zeros_like(g, s.consts[i]);
   s.want_x = need + nc;

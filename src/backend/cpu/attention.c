@@ -20,6 +20,8 @@ static void broadcast_strides(const mn_view *v, int64_t out[4]) {
   }
 }
 
+static bool wants_dbias(const mn_call *c) { return ((const mn_attention_attr *)c->attr)->has_bias && mn_call_wants(c, 3); }
+
 static mn_attn_args args_of(const mn_call *c, bool backward) {
   const mn_attention_attr *attr = c->attr;
   const mn_view *in = c->in, *out = c->out;
@@ -67,7 +69,7 @@ static mn_attn_args args_of(const mn_call *c, bool backward) {
   a.dlse = in[i + 3].data;
   a.dlse_b = in[i + 3].stride[0], a.dlse_h = in[i + 3].stride[1];
   a.dq = token_tensor(&out[0]), a.dk = token_tensor(&out[1]), a.dv = token_tensor(&out[2]);
-  if (attr->has_bias) {
+  if (wants_dbias(c)) {
     broadcast_strides(&out[3], s);
     a.dbias = out[3].data;
     a.dbias_b = s[0], a.dbias_h = s[1], a.dbias_t = s[2], a.dbias_s = s[3];
@@ -87,15 +89,28 @@ static bool accepts(const mn_node *n) { /* one type, f32 or bf16; positions i32;
   return n->out[0]->dtype == t && n->out[1]->dtype == t && n->out[2]->dtype == t && (!attr->has_bias || n->out[3]->dtype == MN_F32);
 }
 
+/* How the backward pass is cut into tasks; pairs: of a batch element and a key head. */
+typedef enum cut_kind {
+  BY_PAIRS, /* each pair is cut into `parts`, which share nothing but dk and dv                                        */
+  BY_SUMS,  /* rows of dbias are shared: `chunks` of pairs times `parts` of each, every task with a dbias of its own    */
+  BY_ROWS   /* the same, where that would be too much memory: pair after pair, cut by blocks of queries                 */
+} cut_kind;
+typedef struct backward_cut {
+  cut_kind kind;
+  int64_t chunks, parts;
+} backward_cut;
+
 typedef struct job {
   mn_attn_args a;
   const mn_attention_isa *fwd;
   const mn_attention_grad_isa *bwd;
   char *scratch;
   size_t scratch_size;
-  int64_t blocks, splits, parts, batches, heads; /* see where they are set */
-  float *sums;
-  size_t partial;
+  int64_t blocks, splits; /* see where they are set */
+  backward_cut cut;
+  int64_t pair; /* of the cut BY_ROWS: the pair that is being done */
+  float *sums, *biases;
+  size_t partial, bias_size; /* bytes of one */
 } job;
 
 static int threads_of(const mn_call *c) { return c->pool ? mn_pool_threads(c->pool) : 1; }
@@ -148,64 +163,116 @@ static mn_status forward_run(mn_call *c) {
 }
 
 /* ---- backward ---- */
-/* The query blocks of one (batch, key head) are dealt to several parts, each with its own sums, when there are few such
- * pairs. Where a bias is shared by batches or heads, those run one after the other. */
-static int64_t parts_of(const mn_attn_args *a) {
-  int64_t units = a->H / a->G * ((a->T + MN_ATTN_QUERIES - 1) / MN_ATTN_QUERIES);
-  int64_t want = a->has_bias ? 1 : (7 + a->B * a->G) / at_least_1(a->B * a->G);
-  return at_least_1(want < units ? want : units);
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* About as many tasks as keep many threads busy, by the shapes alone. dbias: of the call; its data may not be known yet. */
+static backward_cut cut_of(const mn_attn_args *a, const mn_view *dbias) {
+  enum { TASKS = 8, MOST = 64 << 20 }; /* bytes of biases side by side */
+  const int64_t pairs = a->B * a->G, blocks = (a->T + MN_ATTN_QUERIES - 1) / MN_ATTN_QUERIES, units = a->H / a->G * blocks;
+  backward_cut cut = {BY_PAIRS, pairs, at_least_1(least((TASKS - 1 + pairs) / at_least_1(pairs), units))};
+  if (!dbias) return cut;
+  int64_t s[4];
+  broadcast_strides(dbias, s);
+  const bool shared = (s[0] == 0 && a->B > 1) || (s[1] == 0 && a->H > 1) || (s[2] == 0 && a->T > 1);
+  if (!shared) return cut;
+  cut.kind = BY_SUMS;
+  cut.chunks = at_least_1(least(pairs, TASKS));
+  cut.parts = cut.chunks < pairs ? 1 : at_least_1(least(TASKS / cut.chunks, units)); /* a pair's sums are joined where all its parts are */
+  if (s[2] == 0 || cut.chunks * cut.parts * mn_view_count(dbias) * (int64_t)sizeof(float) <= MOST) return cut;
+  return (backward_cut){BY_ROWS, 1, at_least_1(least(blocks, TASKS))};
+}
+
+static const mn_view *dbias_of(const mn_call *c) { return wants_dbias(c) ? &c->out[3] : NULL; }
+static int64_t sums_of(const backward_cut *cut, const mn_call *c, int64_t pairs) { /* so many sums of one key head */
+  return cut->kind == BY_ROWS ? cut->parts : cut->parts > 1 ? pairs * cut->parts : threads_of(c);
 }
 
 static size_t backward_workspace(const mn_call *c) {
   const mn_attention_grad_isa *isa = MN_ISA_PICK(mn_attention_grad, mn_cpu_isa(c->backend));
   mn_attn_args a = args_of(c, true);
-  int64_t parts = parts_of(&a), slots = parts > 1 ? a.B * a.G * parts : threads_of(c);
-  return (size_t)threads_of(c) * isa->scratch(&a) + (size_t)slots * floats(isa->sum_floats(&a));
+  const mn_view *dbias = dbias_of(c);
+  const backward_cut cut = cut_of(&a, dbias);
+  const size_t biases = cut.kind == BY_SUMS ? (size_t)(cut.chunks * cut.parts) * floats(mn_view_count(dbias)) : 0;
+  return (size_t)threads_of(c) * isa->scratch(&a) + (size_t)sums_of(&cut, c, a.B * a.G) * floats(isa->sum_floats(&a)) + biases;
 }
 
-static void whole_task(void *ctx, int64_t i, int thread) { /* parts == 1 */
-  const job *j = ctx;
-  const mn_attn_args *a = &j->a;
-  float *sums = (float *)(void *)((char *)j->sums + (size_t)thread * j->partial);
-  const int64_t b0 = j->batches == a->B ? i / j->heads : 0, b1 = j->batches == a->B ? b0 + 1 : a->B;
-  const int64_t g0 = j->heads == a->G ? i % j->heads : 0, g1 = j->heads == a->G ? g0 + 1 : a->G;
-  for (int64_t b = b0; b < b1; b++)
-    for (int64_t g = g0; g < g1; g++) {
-      j->bwd->part(a, b, g, 0, 1, sums, j->scratch + (size_t)thread * j->scratch_size);
-      j->bwd->finish(a, b, g, 1, sums);
-    }
+static float *sums_at(const job *j, int64_t i) { return (float *)(void *)((char *)j->sums + (size_t)i * j->partial); }
+
+static void run_part(const job *j, const mn_attn_args *a, int64_t pair, int64_t part, float *sums, int thread) {
+  j->bwd->part(a, pair / a->G, pair % a->G, part, j->cut.parts, sums, j->scratch + (size_t)thread * j->scratch_size);
 }
-static void part_task(void *ctx, int64_t i, int thread) {
+static void finish_pair(const job *j, int64_t pair, float *sums) {
+  j->bwd->finish(&j->a, pair / j->a.G, pair % j->a.G, j->cut.parts, sums);
+}
+static void pair_task(void *ctx, int64_t i, int thread) {
   const job *j = ctx;
-  const int64_t bg = i / j->parts;
-  j->bwd->part(&j->a, bg / j->a.G, bg % j->a.G, i % j->parts, j->parts, (float *)(void *)((char *)j->sums + (size_t)i * j->partial),
-               j->scratch + (size_t)thread * j->scratch_size);
+  float *sums = sums_at(j, j->cut.parts == 1 ? thread : i);
+  run_part(j, &j->a, i / j->cut.parts, i % j->cut.parts, sums, thread);
+  if (j->cut.parts == 1) finish_pair(j, i, sums);
 }
 static void finish_task(void *ctx, int64_t i, int thread) {
   (void)thread;
   const job *j = ctx;
-  j->bwd->finish(&j->a, i / j->a.G, i % j->a.G, j->parts, (float *)(void *)((char *)j->sums + (size_t)(i * j->parts) * j->partial));
+  finish_pair(j, i, sums_at(j, i * j->cut.parts));
+}
+static void sum_task(void *ctx, int64_t i, int thread) { /* the cut BY_SUMS */
+  const job *j = ctx;
+  mn_attn_args a = j->a;
+  const int64_t chunk = i / j->cut.parts, part = i % j->cut.parts, pairs = a.B * a.G;
+  a.dbias = memset((char *)j->biases + (size_t)i * j->bias_size, 0, j->bias_size);
+  for (int64_t pair = chunk * pairs / j->cut.chunks; pair < (chunk + 1) * pairs / j->cut.chunks; pair++) {
+    float *sums = sums_at(j, j->cut.parts == 1 ? thread : pair * j->cut.parts + part);
+    run_part(j, &a, pair, part, sums, thread);
+    if (j->cut.parts == 1) finish_pair(j, pair, sums);
+  }
+}
+enum { ADD = 1 << 14 }; /* elements of a task */
+static void add_task(void *ctx, int64_t i, int thread) {
+  (void)thread;
+  const job *j = ctx;
+  const int64_t step = (int64_t)(j->bias_size / sizeof(float)), end = least((i + 1) * ADD, step);
+  for (int64_t e = i * ADD; e < end; e++) {
+    float sum = j->biases[e];
+    for (int64_t k = 1; k < j->cut.chunks * j->cut.parts; k++) sum += j->biases[k * step + e];
+    j->biases[e] = sum;
+  }
+}
+static void row_task(void *ctx, int64_t i, int thread) { /* the cut BY_ROWS */
+  const job *j = ctx;
+  run_part(j, &j->a, j->pair, i, sums_at(j, i), thread);
 }
 
 static mn_status backward_run(mn_call *c) {
   job j = {.a = args_of(c, true), .bwd = MN_ISA_PICK(mn_attention_grad, mn_cpu_isa(c->backend)), .scratch = c->workspace};
-  const mn_attn_args *a = &j.a;
-  j.scratch_size = j.bwd->scratch(a);
-  j.parts = parts_of(a);
-  j.partial = (size_t)j.bwd->sum_floats(a) * sizeof(float);
+  const int64_t pairs = j.a.B * j.a.G;
+  const mn_view *dbias = dbias_of(c);
+  j.scratch_size = j.bwd->scratch(&j.a);
+  j.cut = cut_of(&j.a, dbias);
+  j.partial = (size_t)j.bwd->sum_floats(&j.a) * sizeof(float);
   j.sums = (float *)(void *)(j.scratch + (size_t)threads_of(c) * j.scratch_size);
-  j.batches = a->B, j.heads = a->G;
-  if (a->dbias) {
-    memset(a->dbias, 0, (size_t)mn_view_count(&c->out[3]) * sizeof(float));
-    if (a->dbias_b == 0) j.batches = 1;
-    if (a->dbias_h == 0) j.heads = 1;
+  const size_t bias_bytes = dbias ? (size_t)mn_view_count(dbias) * sizeof(float) : 0;
+  if (dbias && j.cut.kind != BY_SUMS) memset(j.a.dbias, 0, bias_bytes);
+  switch (j.cut.kind) {
+  case BY_PAIRS:
+    mn_pool_run(c->pool, pairs * j.cut.parts, pair_task, &j);
+    if (j.cut.parts > 1) mn_pool_run(c->pool, pairs, finish_task, &j);
+    break;
+  case BY_SUMS:
+    j.bias_size = floats(mn_view_count(dbias));
+    j.biases = sums_at(&j, sums_of(&j.cut, c, pairs));
+    mn_pool_run(c->pool, j.cut.chunks * j.cut.parts, sum_task, &j);
+    if (j.cut.parts > 1) mn_pool_run(c->pool, pairs, finish_task, &j);
+    mn_pool_run(c->pool, ((int64_t)(j.bias_size / sizeof(float)) + ADD - 1) / ADD, add_task, &j);
+    memcpy(j.a.dbias, j.biases, bias_bytes);
+    break;
+  case BY_ROWS:
+    j.a.whole_blocks = true;
+    for (j.pair = 0; j.pair < pairs; j.pair++) {
+      mn_pool_run(c->pool, j.cut.parts, row_task, &j);
+      finish_pair(&j, j.pair, j.sums);
+    }
+    break;
   }
-  if (j.parts == 1) {
-    mn_pool_run(c->pool, j.batches * j.heads, whole_task, &j);
-    return MN_OK;
-  }
-  mn_pool_run(c->pool, a->B * a->G * j.parts, part_task, &j);
-  mn_pool_run(c->pool, a->B * a->G, finish_task, &j);
   return MN_OK;
 }
 
@@ -271,6 +338,7 @@ static const mn_kernel forward_kernel = {.op = &mn_op_attention,
 static const mn_kernel backward_kernel = {.op = &mn_op_attention_grad,
                                           .name = "cpu.attention_grad",
                                           .layout = MN_LAYOUT_ROWS,
+                                          .optional = 1 << 3,
                                           .accepts = accepts,
                                           .workspace = backward_workspace,
                                           .run = backward_run};

@@ -37,7 +37,7 @@ typedef struct conv_job {
   const mn_view *x, *prefix, *dy;
   const float *taps, *bias, *zeros; /* [W, D], [D], [D] */
   char *y, *dprefix;                /* the gradient's y is dx */
-  float *parts;                     /* [tasks, W + 1, D] */
+  float *parts;                     /* [tasks, W + 1, D]; NULL: nobody asks for dw or dbias */
 } conv_job;
 
 static inline const void *row_of(const mn_view *v, int64_t b, int64_t t) {
@@ -74,15 +74,15 @@ static void conv_grad_task(void *ctx, int64_t i, int thread) {
   int64_t W = j->W, b = i / j->per_row, t0 = i % j->per_row * j->per, end = t0 + j->per < j->T ? t0 + j->per : j->T;
   const void *row[BLOCK + MAX_WIDTH], *dy[BLOCK];
   void *y[BLOCK];
-  float *sum = j->parts + i * (W + 1) * j->D;
-  memset(sum, 0, sizeof(float) * (size_t)((W + 1) * j->D));
+  float *sum = j->parts ? j->parts + i * (W + 1) * j->D : NULL;
+  if (sum) memset(sum, 0, sizeof(float) * (size_t)((W + 1) * j->D));
   for (int64_t s = t0 == 0 && j->dprefix ? 1 - W : t0; s < end;) {
     int64_t next = s < 0 ? 0 : s + BLOCK < end ? s + BLOCK : end, n = next - s < BLOCK ? next - s : BLOCK;
     for (int64_t k = 0; k < n + W - 1; k++) row[k] = s + k >= 0 && s + k < j->T ? row_of(j->dy, b, s + k) : j->zeros;
     for (int64_t k = 0; k < n; k++)
       y[k] = s + k >= 0 ? dense_row(j, j->y, j->T, b, s + k) : dense_row(j, j->dprefix, W - 1, b, s + k + W - 1);
-    j->isa->conv(j->type, n, W, j->D, row, j->taps, NULL, y);
-    if (s >= 0) {
+    if (s < 0 || j->y) j->isa->conv(j->type, n, W, j->D, row, j->taps, NULL, y);
+    if (s >= 0 && sum) {
       for (int64_t k = 0; k < n + W - 1; k++) row[k] = input_row(j, b, s + k - W + 1);
       for (int64_t k = 0; k < n; k++) dy[k] = row_of(j->dy, b, s + k);
       j->isa->conv_weight_grad(j->type, n, W, j->D, row, dy, sum);
@@ -143,17 +143,20 @@ static mn_status conv_grad_run(mn_call *c) {
   const mn_conv_attr *attr = c->attr;
   conv_job j = conv_job_of(c, true);
   int64_t D = j.D, W = j.W, tasks = j.B * j.per_row;
-  j.parts = (float *)c->workspace + (W + 2) * D;
-  if (attr->has_prefix) j.dprefix = c->out[attr->has_bias ? 3 : 2].data;
+  const int prefix = attr->has_bias ? 3 : 2;
+  const bool wants_dw = mn_call_wants(c, 1), wants_dbias = attr->has_bias && mn_call_wants(c, 2);
+  if (wants_dw || wants_dbias) j.parts = (float *)c->workspace + (W + 2) * D;
+  if (attr->has_prefix && mn_call_wants(c, prefix)) j.dprefix = c->out[prefix].data;
+  if (!mn_call_wants(c, 0)) j.y = NULL;
   mn_pool_run(c->pool, tasks, conv_grad_task, &j);
   int64_t share = (W + 1) * D;
-  if (tasks == 0) memset(j.parts, 0, (size_t)share * sizeof(float));
-  for (int64_t i = 1; i < tasks; i++) /* the shares of the tasks, in order */
+  if (tasks == 0 && j.parts) memset(j.parts, 0, (size_t)share * sizeof(float));
+  for (int64_t i = 1; i < tasks && j.parts; i++) /* the shares of the tasks, in order */
     for (int64_t e = 0; e < share; e++) j.parts[e] += j.parts[i * share + e];
   const mn_view *dw = &c->out[1], *dbias = &c->out[2];
-  for (int64_t d = 0; d < D; d++)
+  for (int64_t d = 0; d < D && wants_dw; d++)
     for (int64_t k = 0; k < W; k++) store_from_f32(dw->data, dw->dtype, d * W + k, j.parts[k * D + d]);
-  for (int64_t d = 0; attr->has_bias && d < D; d++) store_from_f32(dbias->data, dbias->dtype, d, j.parts[W * D + d]);
+  for (int64_t d = 0; wants_dbias && d < D; d++) store_from_f32(dbias->data, dbias->dtype, d, j.parts[W * D + d]);
   if (j.T == 0 && j.dprefix) memset(j.dprefix, 0, (size_t)(j.B * (W - 1) * D) * mn_dtype_size(j.type));
   return MN_OK;
 }
@@ -175,6 +178,7 @@ static const mn_kernel conv = {
 static const mn_kernel conv_grad = {.op = &mn_op_conv_grad,
                                     .name = "cpu conv_grad",
                                     .layout = MN_LAYOUT_ROWS,
+                                    .optional = 15,
                                     .accepts = conv_accepts,
                                     .workspace = conv_grad_workspace,
                                     .run = conv_grad_run};

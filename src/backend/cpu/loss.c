@@ -209,10 +209,11 @@ static mn_status run_chunk(ce_job *j) {
   else product(j, p);
   mn_pool_run(j->pool, (j->rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK, rows_task, j);
   if (!j->grad) return MN_OK;
-  MN_TRY(run_dh(j, dense ? j->dh + (size_t)token * row_bytes : j->dh_chunk));
-  if (!dense)
+  if (j->dh) MN_TRY(run_dh(j, dense ? j->dh + (size_t)token * row_bytes : j->dh_chunk));
+  if (!dense && j->dh)
     for (int64_t r = 0; r < j->rows; r++)
       memcpy(j->dh + (size_t)j->row[j->first + r] * row_bytes, j->dh_chunk + (size_t)r * row_bytes, row_bytes);
+  if (!j->dw) return MN_OK;
   p = dw_product(j, j->rows, h, h_step, j->first > 0);
   if (!j->plans || !serves(&j->plans->dw, &p)) {
     product(j, p);
@@ -329,10 +330,10 @@ static mn_status ce_run(mn_call *c) {
   if (grad) {
     j.dloss = *(const float *)c->in[4].data;
     j.dnll = &c->in[5];
-    j.dh = c->out[0].data;
-    j.dw = c->out[1].data;
-    if (j.active < j.N) memset(j.dh, 0, (size_t)(j.N * j.D) * j.h.size);
-    if (j.active == 0) memset(j.dw, 0, (size_t)(j.vocab * j.D) * sizeof *j.dw);
+    j.dh = mn_call_wants(c, 0) ? c->out[0].data : NULL;
+    j.dw = mn_call_wants(c, 1) ? c->out[1].data : NULL;
+    if (j.dh && j.active < j.N) memset(j.dh, 0, (size_t)(j.N * j.D) * j.h.size);
+    if (j.dw && j.active == 0) memset(j.dw, 0, (size_t)(j.vocab * j.D) * sizeof *j.dw);
   }
   if (j.w_rounded) mn_pool_run(j.pool, j.vocab, round_task, &(round_job){j.isa, &c->in[1], j.w_rounded});
   for (j.first = 0; j.first < j.active; j.first += j.chunk) {
@@ -394,6 +395,7 @@ static const mn_kernel linear_ce = {.op = &mn_op_linear_ce,
 static const mn_kernel linear_ce_grad = {.op = &mn_op_linear_ce_grad,
                                          .name = "cpu linear_cross_entropy_grad",
                                          .layout = MN_LAYOUT_ROWS,
+                                         .optional = 1 << 0 | 1 << 1,
                                          .accepts = ce_accepts,
                                          .workspace = ce_workspace,
                                          .prepare = ce_prepare,

@@ -81,11 +81,13 @@ static int64_t norm_grad_per(const mn_rows *x) {
   return per < least ? least : per;
 }
 
+static bool wants_parameters(const mn_call *c) { return mn_call_wants(c, 1) || mn_call_wants(c, 2); }
+
 static size_t norm_grad_workspace(const mn_call *c) {
   const mn_norm_attr *attr = c->attr;
   mn_rows x = mn_rows_of(&c->in[0]);
   size_t parts = (size_t)tasks_of(x.count, norm_grad_per(&x));
-  return attr->has_weight ? parts * (size_t)x.length * (attr->has_bias ? 2 : 1) * sizeof(float) : 0;
+  return wants_parameters(c) ? parts * (size_t)x.length * (attr->has_bias ? 2 : 1) * sizeof(float) : 0;
 }
 
 static mn_status norm_grad_run(mn_call *c) {
@@ -97,13 +99,13 @@ static mn_status norm_grad_run(mn_call *c) {
   j.rows.dy_step = mn_rows_step(&j.dy);
   j.rows.y_type = dy->dtype;
   j.per = norm_grad_per(&j.x);
-  if (attr->has_weight) j.parts = c->workspace;
+  if (wants_parameters(c)) j.parts = c->workspace;
   int64_t tasks = tasks_of(j.x.count, j.per), D = j.x.length;
   mn_pool_run(c->pool, tasks, norm_task, &j);
-  if (attr->has_weight) {
+  if (j.parts) {
     int64_t step = D * (attr->has_bias ? 2 : 1);
-    j.isa->add_rows(tasks, D, step, j.parts, c->out[1].data);
-    if (attr->has_bias) j.isa->add_rows(tasks, D, step, j.parts + D, c->out[2].data);
+    if (mn_call_wants(c, 1)) j.isa->add_rows(tasks, D, step, j.parts, c->out[1].data);
+    if (mn_call_wants(c, 2)) j.isa->add_rows(tasks, D, step, j.parts + D, c->out[2].data);
   }
   return MN_OK;
 }
@@ -217,6 +219,7 @@ static const mn_kernel norm = {.op = &mn_op_norm, .name = "cpu norm", .layout = 
 static const mn_kernel norm_grad = {.op = &mn_op_norm_grad,
                                     .name = "cpu norm_grad",
                                     .layout = MN_LAYOUT_ROWS,
+                                    .optional = 1 << 1 | 1 << 2,
                                     .accepts = norm_grad_accepts,
                                     .workspace = norm_grad_workspace,
                                     .run = norm_grad_run};

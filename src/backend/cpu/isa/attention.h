@@ -27,7 +27,8 @@ typedef struct mn_attn_args {
   /* backward */
   mn_attn_tensor d_o, dq, dk, dv;
   const float *dlse; /* [B,H,T], last axis dense */
-  float *dbias;      /* zeroed by the caller */
+  float *dbias;      /* zeroed by the caller; NULL: not asked for */
+  bool whole_blocks; /* a part takes blocks of queries for all heads of the key head: their rows of dbias are one */
   int64_t dbias_b, dbias_h, dbias_t, dbias_s;
 } mn_attn_args;
 

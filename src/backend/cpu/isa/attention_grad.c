@@ -199,8 +199,9 @@ static void part(const mn_attn_args *p, int64_t b, int64_t g, int64_t which, int
   take_work(&w, &s, p);
   const int64_t r = p->H / p->G, blocks = (p->T + QB - 1) / QB, kp = tile_pad(p->K);
   memset(sums, 0, (size_t)sum_floats(p) * sizeof(float));
-  for (int64_t i = which; i < r * blocks; i += parts) /* strided: with a causal mask late blocks are longer */
-    query_block(p, &w, b, g * r + i / blocks, i % blocks * QB, sums, sums + p->S * kp);
+  for (int64_t i = 0; i < r * blocks; i++) /* strided: with a causal mask late blocks are longer */
+    if ((p->whole_blocks ? i % blocks : i) % parts == which)
+      query_block(p, &w, b, g * r + i / blocks, i % blocks * QB, sums, sums + p->S * kp);
 }
 
 static void finish(const mn_attn_args *p, int64_t b, int64_t g, int64_t parts, float *sums) {
