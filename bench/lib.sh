@@ -23,8 +23,10 @@ peer_python() {
   if [ ! -x "$venv/bin/python" ]; then
     echo "making the peers' environment in $venv" >&2
     mkdir -p "$(dirname "$venv")"
+    local begun=no
+    [ -e "$venv" ] || [ -L "$venv" ] || begun=yes
     if ! python3 -m venv "$venv" >&2; then
-      rm -rf "$venv"
+      [ "$begun" = no ] || rm -rf -- "$venv" # only what was not there before
       echo "$0: python3 cannot make an environment; on Debian and Ubuntu: apt install python3-venv" >&2
       exit 1
     fi

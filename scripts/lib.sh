@@ -69,9 +69,10 @@ ensure_packages() { # mode, install
 }
 
 build() { # preset [target ...]
-  local preset=$1
+  local preset=$1 log
   shift
-  cmake --preset "$preset" >"build-$preset.log" 2>&1 || { cat "build-$preset.log"; rm "build-$preset.log"; return 1; }
-  rm -f "build-$preset.log"
+  log=$(mktemp)
+  cmake --preset "$preset" >"$log" 2>&1 || { cat "$log"; rm -f "$log"; return 1; }
+  rm -f "$log"
   cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"}
 }

@@ -5,6 +5,7 @@
 #include "stream/needle_eval.h"
 #include "stream/task_eval.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -72,9 +73,23 @@ static mn_status with_seed(const mn_eval_view *v, const mn_value **settings) {
   return v->cli->seed_given ? set(v, settings, "seed", number) : MN_OK;
 }
 
-static char *scratch(const mn_eval_view *v) {
-  const char *dir = getenv("TMPDIR");
-  return mn_arena_format(v->arena, "%s/mneme-eval-%ld.session", dir && *dir ? dir : "/tmp", (long)getpid());
+/* A session file's name in a directory that nobody else has. */
+static mn_status scratch_new(const mn_eval_view *v, const char **file) {
+  const char *place = getenv("TMPDIR");
+  char *dir = mn_arena_format(v->arena, "%s/mneme-eval-XXXXXX", place && *place ? place : "/tmp");
+  if (!dir) return MN_ERR_MEMORY;
+  if (!mkdtemp(dir))
+    return mn_fail(MN_ERR_IO, "%s: cannot be made: %s; set TMPDIR to a directory that can be written", dir, strerror(errno));
+  *file = mn_arena_format(v->arena, "%s/session", dir);
+  return *file ? MN_OK : MN_ERR_MEMORY;
+}
+
+static void scratch_end(const char *file) {
+  char *dir = file ? mn_path_dir(file) : NULL;
+  if (!dir) return;
+  unlink(file);
+  rmdir(dir);
+  free(dir);
 }
 
 static void count_done(void *ctx, int64_t done) { mn_progress_update(ctx, done); }
@@ -208,15 +223,16 @@ mn_status mn_eval_view_parity(const mn_eval_view *v, const char *name, const mn_
   mn_stream_eval_config c = {.examples = v->examples ? v->examples : PARITY_EXAMPLES,
                              .split = MN_SPLIT_TEST,
                              .seed = v->cli->seed,
-                             .scratch = scratch(v),
                              .compute = v->compute,
                              .forget = v->forget,
                              .stop = mn_cli_stop_flag(),
                              .progress = count_done};
-  MN_TRY(c.scratch ? with_seed(v, &settings) : MN_ERR_MEMORY);
+  MN_TRY(with_seed(v, &settings));
   MN_TRY(mn_task_open(name, settings, &task));
   c.progress_ctx = mn_progress_new(v->cli, name, "examples", c.examples);
-  mn_status status = mn_eval_streamed(v->bundle->model, v->bundle->params, task, &c, &e);
+  mn_status status = scratch_new(v, &c.scratch);
+  if (status == MN_OK) status = mn_eval_streamed(v->bundle->model, v->bundle->params, task, &c, &e);
+  scratch_end(c.scratch);
   mn_progress_free(c.progress_ctx);
   if (status == MN_OK) {
     bool exact = v->compute == MN_F32; /* bf16 promises no parity */
@@ -374,17 +390,18 @@ mn_status mn_eval_view_needles(const mn_eval_view *v, const mn_value *settings) 
                             .compute = v->compute,
                             .forget = v->forget,
                             .restart = mn_cli_given(v->cli, "restart-at"),
-                            .scratch = scratch(v),
                             .stop = mn_cli_stop_flag(),
                             .progress = show_stream_progress};
   const char *tokens = mn_cli_get(v->cli, "tokens");
-  MN_TRY(run.scratch ? with_seed(v, &settings) : MN_ERR_MEMORY);
+  MN_TRY(with_seed(v, &settings));
   if (tokens) MN_TRY(set(v, &settings, "tokens", tokens));
   MN_TRY(mn_cli_int(v->cli, "restart-at", 0, INT32_MAX, &run.restart_at));
   mn_config_defaults(mn_needle_eval_fields, &c);
   MN_TRY(mn_config_parse(v->arena, settings, "task", (const mn_config_part[]){{mn_needle_eval_fields, &c}, {name_only, NULL}}, 2));
   run.progress_ctx = mn_progress_new(v->cli, "stream", "tokens", c.tokens);
-  mn_status status = mn_eval_needles(v->bundle->model, v->bundle->params, &c, &run, &e);
+  mn_status status = scratch_new(v, &run.scratch);
+  if (status == MN_OK) status = mn_eval_needles(v->bundle->model, v->bundle->params, &c, &run, &e);
+  scratch_end(run.scratch);
   mn_progress_free(run.progress_ctx);
   MN_TRY(status);
   needle_bars b = bars_of(&e);
