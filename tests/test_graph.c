@@ -374,6 +374,36 @@ static void assignments_happen_after_all_reads(void) {
   }
 }
 
+/* The same product, norm and sums wherever their memory begins, as long as that is aligned to an element. */
+static void bound_memory_is_aligned_to_its_elements(void) {
+  enum { M = 33, K = 70, N = 50 };
+  float *x = calloc(M * K + 16, sizeof *x), *w = calloc(K * N + 16, sizeof *w), first[M * N] = {0};
+  mn_backend *cpu;
+  CHECK_OK(mn_backend_cpu_new(2, &cpu));
+  mn_graph *g = mn_graph_new();
+  mn_tensor *leaf[2] = {mn_input(g, "x", MN_F32, MN_SHAPE(M, K)), mn_input(g, "w", MN_F32, MN_SHAPE(K, N))};
+  mn_tensor *y = mn_silu(g, mn_matmul(g, mn_add(g, leaf[0], mn_mul_scalar(g, leaf[0], 2)), leaf[1]));
+  mn_plan *p = NULL;
+  CHECK_OK(mn_plan_compile(&(mn_plan_request){.graph = g, .n_outputs = 1, .outputs = &y, .backend = cpu}, &p));
+  for (int off = 0; off < 4 && p; off++) {
+    for (int i = 0; i < M * K; i++) x[off + i] = (float)(i % 17 - 8) / 8;
+    for (int i = 0; i < K * N; i++) w[off + i] = (float)(i % 13 - 6) / 16;
+    mn_plan_bind(p, leaf[0], x + off);
+    mn_plan_bind(p, leaf[1], w + off);
+    CHECK_OK(mn_plan_run(p));
+    const float *out = mn_plan_output(p, 0)->data;
+    if (!off) memcpy(first, out, sizeof first);
+    CHECK(!memcmp(first, out, sizeof first), "the same bits %d elements further", off);
+  }
+  mn_plan_bind(p, leaf[1], (char *)w + 2);
+  CHECK(mn_plan_run(p) == MN_ERR_ARG && strstr(mn_message(), "'w'") && strstr(mn_message(), "aligned"), "%s", mn_message());
+  mn_plan_free(p);
+  mn_graph_free(g);
+  mn_backend_free(cpu);
+  free(x);
+  free(w);
+}
+
 int main(void) {
   RUN(gradients_agree_with_central_differences);
   RUN(gradients_of_gradients_agree);
@@ -383,5 +413,6 @@ int main(void) {
   RUN(residual_sums_are_made_again_when_they_are_read);
   RUN(faults_are_sticky_and_say_what_is_wrong);
   RUN(assignments_happen_after_all_reads);
+  RUN(bound_memory_is_aligned_to_its_elements);
   return test_end();
 }

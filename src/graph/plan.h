@@ -49,8 +49,10 @@ typedef struct mn_plan mn_plan;
 /* Compiles. The graph may be freed afterwards except for the leaf tensors named in mn_plan_bind. */
 mn_status mn_plan_compile(const mn_plan_request *request, mn_plan **out);
 void mn_plan_free(mn_plan *plan);
-/* Points an input or variable of the graph at dense memory of the backend, which the caller keeps. Leaves that the plan
- * does not use are ignored. */
+/* Points an input or variable of the graph at dense memory of the backend, which the caller keeps. It is aligned to its
+ * element (8 bytes for f64 and i64, 4 for f32 and i32, 2 for bf16), or running refuses it by name: no kernel asks for more, so
+ * that tensors of a mapped file can be bound where they lie. Memory of the backend's alloc is aligned to 64 bytes, which is
+ * faster. Leaves that the plan does not use are ignored. */
 void mn_plan_bind(mn_plan *plan, const mn_tensor *leaf, void *data);
 mn_status mn_plan_run(mn_plan *plan);
 /* Output j, dense; valid until the next run. */
