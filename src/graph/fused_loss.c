@@ -72,7 +72,7 @@ mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_t
   return n->out[0];
 }
 
-/* ---- AdamW ---- */
+/* ---- AdamW ---- a gradient scale that is not a number says: no step, everything stays as it is */
 static void adamw_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   const mn_adamw_attr *a = n->attr;
   mn_tensor *p = in[0], *m = in[2], *v = in[3], *s[5];
@@ -81,9 +81,10 @@ static void adamw_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **o
   m = mn_add(g, mn_mul_scalar(g, m, a->beta1), mn_mul_scalar(g, grad, 1 - a->beta1));
   v = mn_add(g, mn_mul_scalar(g, v, a->beta2), mn_mul_scalar(g, mn_square(g, grad), 1 - a->beta2));
   mn_tensor *update = mn_div(g, mn_div(g, m, s[1]), mn_add_scalar(g, mn_sqrt(g, mn_div(g, v, s[2])), a->eps));
-  out[0] = mn_sub(g, p, mn_mul(g, s[0], mn_add(g, update, mn_mul(g, s[4], p))));
-  out[1] = m;
-  out[2] = v;
+  mn_tensor *moves = mn_eq(g, s[3], s[3]); /* not NaN */
+  out[0] = mn_select(g, moves, mn_sub(g, p, mn_mul(g, s[0], mn_add(g, update, mn_mul(g, s[4], p)))), p);
+  out[1] = mn_select(g, moves, m, in[2]);
+  out[2] = mn_select(g, moves, v, in[3]);
 }
 static int adamw_inplace(const mn_node *n, int j) {
   (void)n;

@@ -154,10 +154,14 @@ mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   mn_dtype t = mn_scope_compute(s), exact = mn_scope_exact(s);
   mn_tensor *h = mn_norm_layer(s, "mixer_norm", (mn_norm_kind)b->norm, x, b->norm_eps, t);
-  x = mn_add(g, x, mn_cast(g, mn_mixer_apply(mn_scope_in(s, "mixer"), &b->mixer, h), exact));
+  h = mn_mixer_apply(mn_scope_in(s, "mixer"), &b->mixer, h);
+  mn_report(s, "mixer.output", h);
+  x = mn_add(g, x, mn_cast(g, h, exact));
   if (b->channel == MN_CHANNEL_NONE) return x;
   h = mn_norm_layer(s, "channel_norm", (mn_norm_kind)b->norm, x, b->norm_eps, t);
-  return mn_add(g, x, mn_cast(g, channel_part(mn_scope_in(s, "channel"), b, h), exact));
+  h = channel_part(mn_scope_in(s, "channel"), b, h);
+  mn_report(s, "channel.output", h);
+  return mn_add(g, x, mn_cast(g, h, exact));
 }
 
 mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens) {

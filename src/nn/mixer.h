@@ -20,6 +20,9 @@ typedef struct mn_mixer_def {
   mn_status (*check)(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config);
   /* x [B,T,D] -> [B,T,D] in the compute type; see scope.h */
   mn_tensor *(*apply)(mn_scope *s, const void *config, mn_tensor *x);
+  /* What to do when a training diverges inside this mixer, keys with their values now: "lower lr_max (0.1 now)". NULL: nothing of
+   * its own, the outer step is too large. */
+  void (*remedy)(const void *config, mn_text *out);
 } mn_mixer_def;
 
 int mn_mixer_count(void);

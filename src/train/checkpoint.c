@@ -150,22 +150,28 @@ static mn_status load_optimizer(mn_train_state *s, const char *path) {
 
 typedef struct trainer_file {
   int64_t step, tokens;
-  double first_loss, mean_loss;
-  const char *data, *tokenizer;    /* hashes */
+  int64_t losses_seen;
+  double first_loss, last_loss, mean_loss, low_loss, loss_spread; /* mn_loss_watch */
+  const char *data, *tokenizer;                                   /* hashes */
   const char *weights, *optimizer; /* mn_st_checksum of the two files beside it; NULL: written before files had checksums */
   const mn_value *recipe;
 } trainer_file;
 #define S trainer_file
-static const mn_field trainer_fields[] = {MN_FIELD_INT_REQUIRED(S, step, 0, INT64_MAX, "updates done"),
-                                          MN_FIELD_INT_REQUIRED(S, tokens, 0, INT64_MAX, "tokens seen"),
-                                          MN_FIELD_FLOAT(S, first_loss, 0, -DBL_MAX, DBL_MAX, "loss of the first step"),
-                                          MN_FIELD_FLOAT(S, mean_loss, 0, -DBL_MAX, DBL_MAX, "running mean of the loss"),
-                                          MN_FIELD_STRING_REQUIRED(S, data, "hash of the corpus"),
-                                          MN_FIELD_STRING(S, tokenizer, NULL, "hash of the tokenizer"),
-                                          MN_FIELD_STRING(S, weights, NULL, "checksum of model.safetensors"),
-                                          MN_FIELD_STRING(S, optimizer, NULL, "checksum of optimizer.safetensors"),
-                                          MN_FIELD_VALUE(S, recipe, "the effective recipe"),
-                                          MN_FIELD_END};
+static const mn_field trainer_fields[] = {
+    MN_FIELD_INT_REQUIRED(S, step, 0, INT64_MAX, "updates done"),
+    MN_FIELD_INT_REQUIRED(S, tokens, 0, INT64_MAX, "tokens seen"),
+    MN_FIELD_INT(S, losses_seen, 0, 0, INT64_MAX, "steps that divergence is judged by; 0: a new start"),
+    MN_FIELD_FLOAT(S, first_loss, 0, -DBL_MAX, DBL_MAX, "loss of the first step"),
+    MN_FIELD_FLOAT(S, last_loss, 0, -DBL_MAX, DBL_MAX, "loss of the last step"),
+    MN_FIELD_FLOAT(S, mean_loss, 0, -DBL_MAX, DBL_MAX, "running mean of the loss"),
+    MN_FIELD_FLOAT(S, low_loss, 0, -DBL_MAX, DBL_MAX, "lowest running mean"),
+    MN_FIELD_FLOAT(S, loss_spread, 0, 0, DBL_MAX, "usual change between two steps"),
+    MN_FIELD_STRING_REQUIRED(S, data, "hash of the corpus"),
+    MN_FIELD_STRING(S, tokenizer, NULL, "hash of the tokenizer"),
+    MN_FIELD_STRING(S, weights, NULL, "checksum of model.safetensors"),
+    MN_FIELD_STRING(S, optimizer, NULL, "checksum of optimizer.safetensors"),
+    MN_FIELD_VALUE(S, recipe, "the effective recipe"),
+    MN_FIELD_END};
 #undef S
 
 static mn_status save_trainer(const mn_train_state *s, const char *path, const char *weights, const char *optimizer) {
@@ -173,8 +179,12 @@ static mn_status save_trainer(const mn_train_state *s, const char *path, const c
   const char *tokenizer = s->params->origin.tokenizer;
   trainer_file f = {.step = s->step,
                     .tokens = s->tokens,
-                    .first_loss = s->first_loss,
-                    .mean_loss = s->mean_loss,
+                    .losses_seen = s->watch.seen,
+                    .first_loss = s->watch.first,
+                    .last_loss = s->watch.last,
+                    .mean_loss = s->watch.mean,
+                    .low_loss = s->watch.low,
+                    .loss_spread = s->watch.spread,
                     .data = s->data_hash,
                     .tokenizer = *tokenizer ? tokenizer : NULL,
                     .weights = weights,
@@ -233,8 +243,7 @@ static mn_status load_trainer(mn_train_state *s, int64_t step, const char *path,
   if (status == MN_OK) {
     s->step = f.step;
     s->tokens = f.tokens;
-    s->first_loss = f.first_loss;
-    s->mean_loss = f.mean_loss;
+    s->watch = (mn_loss_watch){f.losses_seen, f.first_loss, f.last_loss, f.mean_loss, f.low_loss, f.loss_spread};
   }
   mn_arena_free(arena);
   return status;

@@ -9,16 +9,17 @@
 #define MN_CHECKPOINT_H
 
 #include "train/buffers.h"
+#include "train/loss_watch.h"
 #include "train/optimizer.h"
 
 typedef struct mn_train_state {
   mn_params *params;
   mn_optimizer *optimizer;
-  mn_buffers *carried;          /* n = 0: none                                        */
-  int64_t step, tokens;         /* updates done; tokens seen                          */
-  double first_loss, mean_loss; /* what divergence is judged by                    */
-  const mn_value *recipe;       /* the effective one (mn_recipe_to_value)             */
-  char data_hash[33];           /* of the corpus                                      */
+  mn_buffers *carried;    /* n = 0: none                                        */
+  int64_t step, tokens;   /* updates done; tokens seen                          */
+  mn_loss_watch watch;    /* what divergence is judged by                       */
+  const mn_value *recipe; /* the effective one (mn_recipe_to_value)             */
+  char data_hash[33];     /* of the corpus                                      */
 } mn_train_state;
 
 /* Writes OUT/checkpoints/step-N and OUT/model.safetensors, then removes all but the newest `keep_last`. After a failure the

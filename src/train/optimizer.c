@@ -77,21 +77,6 @@ void mn_optimizer_free(mn_optimizer *o) {
   free(o);
 }
 
-static bool all_finite(const mn_params *p, int i, const void *data) {
-  void *host = data ? mn_alloc(bytes_of(p, i)) : NULL;
-  bool ok = true;
-  if (host && p->backend->download(p->backend, host, data, bytes_of(p, i)) == MN_OK)
-    for (int64_t k = 0, n = mn_shape_count(&p->info[i].shape); k < n && ok; k++) ok = isfinite(mn_element_load(host, p->dtype, k));
-  free(host);
-  return ok;
-}
-
-const char *mn_optimizer_not_finite(const mn_optimizer *o) {
-  for (int i = 0; i < o->params->n; i++)
-    if (!all_finite(o->params, i, o->m[i]) || !all_finite(o->params, i, o->v[i])) return o->params->info[i].name;
-  return NULL;
-}
-
 /* ---- the graph ---- */
 
 static mn_tensor *global_norm(mn_graph *g, int n, mn_tensor *const *grads) {
@@ -103,12 +88,11 @@ static mn_tensor *global_norm(mn_graph *g, int n, mn_tensor *const *grads) {
   return mn_sqrt(g, sum);
 }
 
-/* min(1, clip / norm); 1 when the norm is not finite, so that a bad gradient spoils its own moments only and can be named. */
+/* min(1, clip / norm); NaN when the norm is not finite: no step is made then, and what went wrong can be looked for. */
 static mn_tensor *clip_scale(mn_graph *g, mn_tensor *norm, double clip) {
-  mn_tensor *one = mn_scalar(g, norm->dtype, 1);
-  if (clip <= 0) return one;
-  mn_tensor *scale = mn_minimum(g, one, mn_div(g, mn_scalar(g, norm->dtype, clip), mn_add_scalar(g, norm, 1e-6)));
-  return mn_select(g, mn_le(g, norm, mn_scalar(g, norm->dtype, 3e38)), scale, one);
+  mn_tensor *scale = mn_scalar(g, norm->dtype, 1);
+  if (clip > 0) scale = mn_minimum(g, scale, mn_div(g, mn_scalar(g, norm->dtype, clip), mn_add_scalar(g, norm, 1e-6)));
+  return mn_select(g, mn_le(g, norm, mn_scalar(g, norm->dtype, 3e38)), scale, mn_scalar(g, norm->dtype, (double)NAN));
 }
 
 static mn_tensor *vector_of(mn_graph *g, mn_tensor *scalar) { return mn_reshape(g, scalar, MN_SHAPE(1)); }
@@ -134,13 +118,14 @@ typedef struct step_scalars {
 
 static void muon(mn_graph *g, const mn_optimizer_config *c, const step_scalars *s, double decay, mn_tensor *p, mn_tensor *grad,
                  mn_tensor *m, mn_tensor **p1, mn_tensor **m1) {
+  mn_tensor *moves = mn_eq(g, s->scale, s->scale), *m0 = m; /* not NaN */
   grad = mn_mul(g, mn_cast(g, grad, p->dtype), s->scale);
   m = mn_add(g, mn_mul_scalar(g, m, c->momentum), grad);
   mn_tensor *look_ahead = mn_add(g, grad, mn_mul_scalar(g, m, c->momentum)); /* Nesterov */
   double rows = (double)mn_dim(p, 0), cols = (double)mn_dim(p, 1);
   mn_tensor *o = mn_mul_scalar(g, newton_schulz(g, look_ahead), 0.2 * sqrt(rows > cols ? rows : cols));
-  *p1 = mn_sub(g, p, mn_mul(g, s->lr, mn_add(g, o, mn_mul_scalar(g, p, decay))));
-  *m1 = m;
+  *p1 = mn_select(g, moves, mn_sub(g, p, mn_mul(g, s->lr, mn_add(g, o, mn_mul_scalar(g, p, decay)))), p);
+  *m1 = mn_select(g, moves, m, m0);
 }
 
 void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *params, mn_tensor *const *grads, double clip_norm,

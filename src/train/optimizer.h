@@ -26,8 +26,6 @@ typedef struct mn_optimizer {
 } mn_optimizer;
 mn_status mn_optimizer_new(const mn_optimizer_config *config, const mn_params *params, mn_optimizer **out); /* zeros */
 void mn_optimizer_free(mn_optimizer *o);
-/* Name of the first parameter whose moments are not finite, which tells whose gradient was not; NULL: none. */
-const char *mn_optimizer_not_finite(const mn_optimizer *o);
 
 /* ---- its part of a graph ---- */
 typedef struct mn_update { /* made by mn_optimizer_build; arrays live in the graph's arena */
@@ -37,7 +35,8 @@ typedef struct mn_update { /* made by mn_optimizer_build; arrays live in the gra
   int n_assigns;
   mn_tensor **variables, **values;
 } mn_update;
-/* params[i] and grads[i] are the i-th parameter in mn_params' order. clip_norm 0: no clipping. */
+/* params[i] and grads[i] are the i-th parameter in mn_params' order. clip_norm 0: no clipping. Where the norm of all gradients is
+ * not finite nothing moves: parameters and moments stay as they are. */
 void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *params, mn_tensor *const *grads, double clip_norm,
                         mn_update *out);
 void mn_optimizer_bind(const mn_optimizer *o, const mn_update *u, mn_plan *plan);

@@ -7,18 +7,10 @@
 #include <unistd.h>
 
 #include "format/seal.h"
+#include "train/diagnose.h"
 #include "train/trainer_internal.h"
 
 /* ---- building ---- */
-
-typedef struct step_graph { /* of one batch: the loss and its gradients in the parameters' order */
-  mn_graph *g;
-  mn_scope *scope;
-  mn_tensor *tokens, *target, *weight, *reset, *loss;
-  mn_tensor **params, **grads;
-  int n_states;
-  const mn_built_state *states;
-} step_graph;
 
 /* With carried state a row is a stream from end to end: one that the model cannot hold is refused before the first step. */
 static mn_status check_streams(const mn_trainer *t, const mn_scope *s) {
@@ -36,10 +28,10 @@ static mn_status check_streams(const mn_trainer *t, const mn_scope *s) {
   return MN_OK;
 }
 
-static mn_status build_gradient(mn_trainer *t, mn_graph *g, step_graph *x) {
+mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *x) {
   const mn_train_config *c = &t->recipe->train;
   int64_t B = c->batch, T = c->seq_len;
-  *x = (step_graph){.g = g};
+  *x = (mn_step_graph){.g = g};
   x->tokens = mn_input(g, "tokens", MN_I32, MN_SHAPE(B, T));
   x->target = mn_input(g, "target", MN_I32, MN_SHAPE(B, T));
   x->weight = mn_input(g, "weight", MN_F32, MN_SHAPE(B, T));
@@ -88,21 +80,22 @@ static mn_status compile(mn_trainer *t, mn_graph *g, int n_outputs, mn_tensor **
   return mn_plan_compile(&q, out);
 }
 
-static mn_status bind_batch(mn_trainer *t, const step_graph *x) {
+static mn_status bind_batch(mn_trainer *t, const mn_step_graph *x) {
   mn_params_bind(t->params, x->scope, t->plan);
   MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->tokens, &t->in_tokens));
   MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->target, &t->in_target));
   MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->weight, &t->in_weight));
   if (x->reset) MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->reset, &t->in_reset));
   for (int i = 0; i < x->n_states; i++) MN_TRY(mn_buffers_add(&t->carried, t->backend, t->plan, x->states[i].leaf, NULL));
+  for (int i = 0; i < x->n_states; i++) MN_TRY(mn_buffers_add(&t->before, t->backend, NULL, x->states[i].leaf, NULL));
   return MN_OK;
 }
 
 static mn_status build_whole(mn_trainer *t) {
-  step_graph x;
+  mn_step_graph x;
   mn_update u;
   mn_graph *g = t->graph;
-  MN_TRY(build_gradient(t, g, &x));
+  MN_TRY(mn_trainer_build_gradient(t, g, &x));
   mn_optimizer_build(t->optimizer, g, x.params, x.grads, t->recipe->train.clip_norm, &u);
   MN_TRY(mn_graph_status(g));
   int n = u.n_assigns;
@@ -120,10 +113,10 @@ static mn_status build_whole(mn_trainer *t) {
 
 /* One plan adds a batch's gradients to their sums, another updates from the sums and clears them. */
 static mn_status build_accumulating(mn_trainer *t) {
-  step_graph x;
+  mn_step_graph x;
   mn_graph *g = t->graph;
   int n = t->params->n;
-  MN_TRY(build_gradient(t, g, &x));
+  MN_TRY(mn_trainer_build_gradient(t, g, &x));
   mn_tensor **lists = mn_arena_alloc(g->arena, (size_t)(2 * (n + x.n_states) + n + 1) * sizeof *lists);
   if (!lists) return MN_ERR_MEMORY;
   mn_tensor **variables = lists, **values = lists + n + x.n_states;
@@ -252,6 +245,7 @@ void mn_trainer_free(mn_trainer *t) {
   mn_buffers_free(&t->inputs);
   mn_buffers_free(&t->sums);
   mn_buffers_free(&t->carried);
+  mn_buffers_free(&t->before);
   if (t->graph) mn_graph_free(t->graph);
   if (t->update_graph) mn_graph_free(t->update_graph);
   mn_optimizer_free(t->optimizer);
@@ -277,17 +271,21 @@ static mn_status read_scalar(mn_trainer *t, const mn_plan *plan, int j, double *
   return MN_OK;
 }
 
-/* Batch `a` of those that make one update; every target of all of them weighs the same. */
-static mn_status run_batch(mn_trainer *t, int64_t a, int64_t counted, double *loss) {
+mn_status mn_trainer_put_batch(mn_trainer *t, int64_t a) {
   const mn_train_config *c = &t->recipe->train;
-  int64_t n = c->batch * c->seq_len;
+  int64_t n = c->batch * c->seq_len, counted = 0;
   const int32_t *target = t->target + a * n;
+  for (int64_t i = 0; i < c->accumulate * n; i++) counted += t->target[i] >= 0;
   float each = counted ? (float)(1.0 / (double)counted) : 0;
   for (int64_t i = 0; i < n; i++) t->weight[i] = target[i] >= 0 ? each : 0;
   MN_TRY(mn_buffers_put(&t->inputs, t->in_tokens, t->tokens + a * n));
   MN_TRY(mn_buffers_put(&t->inputs, t->in_target, target));
   MN_TRY(mn_buffers_put(&t->inputs, t->in_weight, t->weight));
-  if (c->carry_state) MN_TRY(mn_buffers_put(&t->inputs, t->in_reset, t->reset + a * c->batch));
+  return c->carry_state ? mn_buffers_put(&t->inputs, t->in_reset, t->reset + a * c->batch) : MN_OK;
+}
+
+static mn_status run_batch(mn_trainer *t, int64_t a, double *loss) {
+  MN_TRY(mn_trainer_put_batch(t, a));
   MN_TRY(mn_plan_run(t->plan));
   double part;
   MN_TRY(read_scalar(t, t->plan, 0, &part));
@@ -295,42 +293,47 @@ static mn_status run_batch(mn_trainer *t, int64_t a, int64_t counted, double *lo
   return MN_OK;
 }
 
-static mn_status not_finite(const mn_trainer *t, const mn_step_result *r) {
-  const char *name = mn_optimizer_not_finite(t->optimizer);
-  char where[256] = "";
-  if (name) snprintf(where, sizeof where, ", first in the gradient of %.200s", name);
-  return mn_fail(MN_ERR_NUMERIC,
-                 "step %lld: the loss is %g and the gradient's norm %g%s; try a lower train.optimizer.lr (%g now), a longer warm-up, "
-                 "a lower train.clip_norm%s",
-                 (long long)t->state.step, r->loss, r->grad_norm, where, t->recipe->train.optimizer.lr,
-                 t->recipe->train.precision == MN_PRECISION_BF16 ? " or train.precision: f32" : "");
+/* The failure, where it began and what to do about it. */
+static mn_status diverged(mn_trainer *t, const char *what) {
+  mn_text text = {0};
+  mn_text_addf(&text, "step %lld: %s", (long long)t->state.step, what);
+  mn_diagnose(t, &text);
+  mn_status status = mn_fail(MN_ERR_NUMERIC, "%s", mn_text_status(&text) == MN_OK ? text.data : what);
+  mn_text_free(&text);
+  return status;
 }
 
-/* A loss that stays far above where it began will not come back. */
+static mn_status not_finite(mn_trainer *t, const mn_step_result *r) {
+  char what[160];
+  snprintf(what, sizeof what, "the loss is %g and the gradient's norm %g", r->loss, r->grad_norm);
+  return diverged(t, what);
+}
+
 static mn_status check_divergence(mn_trainer *t, double loss) {
-  mn_train_state *s = &t->state;
-  if (s->step == 1) s->first_loss = s->mean_loss = loss;
-  s->mean_loss = 0.95 * s->mean_loss + 0.05 * loss;
-  if (s->mean_loss <= 2 * s->first_loss + 1) return MN_OK;
-  return mn_fail(MN_ERR_NUMERIC,
-                 "step %lld: the loss runs away: %g on average, %g at the first step; try a lower train.optimizer.lr (%g now), a longer "
-                 "warm-up or a lower train.clip_norm",
-                 (long long)s->step, s->mean_loss, s->first_loss, t->recipe->train.optimizer.lr);
+  mn_loss_watch *w = &t->state.watch;
+  char what[300];
+  if (!mn_loss_watch_add(w, loss)) return MN_OK;
+  snprintf(
+      what, sizeof what,
+      "the loss runs away: %g on average lately; it began at %g, was %g at best and moved by %g from step to step, and %g is far above",
+      w->mean, w->first, w->low, w->spread, mn_loss_watch_bar(w));
+  return diverged(t, what);
 }
 
 mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out) {
   const mn_train_config *c = &t->recipe->train;
-  int64_t n = c->batch * c->seq_len, counted = 0;
+  int64_t n = c->batch * c->seq_len;
   *out = (mn_step_result){0};
   for (int64_t a = 0; a < c->accumulate; a++)
     MN_TRY(mn_corpus_batch(t->corpus, MN_SPLIT_TRAIN, t->state.step * c->accumulate + a, c->batch, c->seq_len, t->tokens + a * n,
                            t->target + a * n, t->reset + a * c->batch));
-  for (int64_t i = 0; i < c->accumulate * n; i++) counted += t->target[i] >= 0;
+  for (int i = 0; i < t->carried.n; i++) /* should this step fail, it can be looked at again */
+    MN_TRY(t->backend->copy(t->backend, t->before.list[i].data, t->carried.list[i].data, t->carried.list[i].bytes));
   float rate[3];
   out->learning_rate = c->optimizer.lr * mn_schedule_factor(&c->schedule, t->state.step, c->steps);
   mn_optimizer_rate(t->optimizer, out->learning_rate, t->state.step + 1, rate);
   MN_TRY(mn_buffers_put(&t->inputs, t->in_rate, rate));
-  for (int64_t a = 0; a < c->accumulate; a++) MN_TRY(run_batch(t, a, counted, &out->loss));
+  for (int64_t a = 0; a < c->accumulate; a++) MN_TRY(run_batch(t, a, &out->loss));
   if (t->update_plan) MN_TRY(mn_plan_run(t->update_plan));
   MN_TRY(read_scalar(t, t->update_plan ? t->update_plan : t->plan, t->update_plan ? 0 : 1, &out->grad_norm));
   t->state.step++;

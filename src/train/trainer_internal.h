@@ -19,11 +19,24 @@ struct mn_trainer {
   mn_graph *graph, *update_graph;
   mn_plan *plan, *update_plan;
   mn_buffers inputs, sums, carried; /* sums: of gradients, while accumulating */
+  mn_buffers before;                /* carried, as it was before the last step */
   int in_tokens, in_target, in_weight, in_reset, in_rate;
   int32_t *tokens, *target; /* [accumulate, B, T] */
   bool *reset;              /* [accumulate, B]    */
   float *weight;            /* [B, T]             */
   mn_train_state state;
 };
+
+typedef struct mn_step_graph { /* of one batch: the loss and its gradients in the parameters' order */
+  mn_graph *g;
+  mn_scope *scope;
+  mn_tensor *tokens, *target, *weight, *reset, *loss;
+  mn_tensor **params, **grads;
+  int n_states;
+  const mn_built_state *states;
+} mn_step_graph;
+mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *out);
+/* Batch `a` of those that make one update becomes the plan's input; every target of all of them weighs the same. */
+mn_status mn_trainer_put_batch(mn_trainer *t, int64_t a);
 
 #endif

@@ -3,6 +3,9 @@
 #include "backend/cpu/isa/optim.h"
 #include "graph/ops.h"
 
+#include <math.h>
+#include <string.h>
+
 enum { TASK = 16384 };
 
 typedef struct job {
@@ -22,6 +25,12 @@ static void adamw_task(void *ctx, int64_t i, int thread) {
   j->vec->adamw[bf16]((float *)out[0].data + at, (float *)out[1].data + at, (float *)out[2].data + at, (const float *)in[0].data + at, g,
                       (const float *)in[2].data + at, (const float *)in[3].data + at, n, &j->s);
 }
+/* A gradient scale that is not a number: no step. */
+static void stay(mn_call *c, size_t bytes) {
+  static const int from[] = {0, 2, 3}; /* p, m, v */
+  for (int i = 0; i < 3; i++)
+    if (c->out[i].data != c->in[from[i]].data) memcpy(c->out[i].data, c->in[from[i]].data, bytes);
+}
 static mn_status adamw_run(mn_call *c) {
   const mn_adamw_attr *a = c->attr;
   const float *s = c->in[4].data;
@@ -38,7 +47,8 @@ static mn_status adamw_run(mn_call *c) {
                  .rest1 = (float)(1 - a->beta1),
                  .rest2 = (float)(1 - a->beta2),
                  .eps = (float)a->eps}};
-  mn_pool_run(c->pool, (j.count + TASK - 1) / TASK, adamw_task, &j);
+  if (!isnan(j.s.grad_scale)) mn_pool_run(c->pool, (j.count + TASK - 1) / TASK, adamw_task, &j);
+  else stay(c, (size_t)j.count * sizeof(float));
   return MN_OK;
 }
 static bool accepts(const mn_node *n) {

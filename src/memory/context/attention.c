@@ -202,6 +202,12 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
 
 static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) { return mn_attention_apply(s, config, x); }
 
+static void remedy(const void *config, mn_text *out) {
+  (void)config;
+  mn_text_add(out,
+              "its scores q . k grow with the square of its weights: train with more weight decay, or with a lower lr or a longer warm-up");
+}
+
 const mn_mixer_def mn_mixer_attention = {
     .name = "attention",
     .kind = "context",
@@ -211,4 +217,5 @@ const mn_mixer_def mn_mixer_attention = {
     .fields = mn_attention_fields,
     .check = check,
     .apply = apply,
+    .remedy = remedy,
 };

@@ -146,6 +146,13 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   return mn_linear(s, "o_proj", mn_cast(g, mn_join_heads(s, io.o), mn_scope_compute(s)), D, c->bias, xavier);
 }
 
+static void remedy(const void *config, mn_text *out) {
+  const aaren_config *c = config;
+  if (c->score_scale == NONE) mn_text_add(out, "set score_scale: rsqrt_dim (none now)");
+  else mn_text_add(out, "what it reads is an average, so its weights have grown: train with more weight decay");
+  mn_text_add(out, ", or with a lower lr or a longer warm-up");
+}
+
 const mn_mixer_def mn_mixer_aaren = {
     .name = "aaren",
     .kind = "state",
@@ -155,4 +162,5 @@ const mn_mixer_def mn_mixer_aaren = {
     .fields = fields,
     .check = check,
     .apply = apply,
+    .remedy = remedy,
 };

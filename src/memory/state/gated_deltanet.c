@@ -68,6 +68,12 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   return mn_linear(s, "o_proj", o, D, false, init);
 }
 
+static void remedy(const void *config, mn_text *out) {
+  (void)config;
+  mn_text_add(out, "its memory forgets at least as fast as it is written, so its weights have grown: train with more weight decay, or with "
+                   "a lower lr or a longer warm-up");
+}
+
 const mn_mixer_def mn_mixer_gated_deltanet = {
     .name = "gated_deltanet",
     .kind = "state",
@@ -77,4 +83,5 @@ const mn_mixer_def mn_mixer_gated_deltanet = {
     .fields = fields,
     .check = check,
     .apply = apply,
+    .remedy = remedy,
 };
