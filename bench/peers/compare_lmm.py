@@ -24,7 +24,7 @@ def main():
         parser.error("--repetitions: 5 or more are needed for a median")
 
     def mneme(chunk, seq_len, whole=False):
-        mixer = f"{{type: titans_lmm, heads: 4, chunk: {chunk}" + ("}" if whole else ", conv: 0, output_gate: false}")
+        mixer = f"{{type: titans_lmm, heads: 4, chunk: {chunk}" + (", grad_clamp: 0}" if whole else ", grad_clamp: 0, conv: 0, output_gate: false}")
         return Side("mneme", [args.mneme, "bench", "lmm", "--json", "--steps-on-stdin", "--mixer", mixer, "--seq-len",
                               str(seq_len), "--threads", str(args.threads)])
 

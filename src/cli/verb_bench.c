@@ -135,7 +135,8 @@ static mn_status make_lmm(problem *p) {
   MN_TRY(mn_cli_int(p->cli, "chunk", 1, 65536, &chunk));
   const char *mixer = mn_cli_get(p->cli, "mixer");
   snprintf(text, sizeof text,
-           mixer ? "{d_model: 256, mixer: %s}" : "{d_model: 256, mixer: {type: titans_lmm, heads: 4, memory_net: linear, chunk: %s}}",
+           mixer ? "{d_model: 256, mixer: %s}"
+                 : "{d_model: 256, mixer: {type: titans_lmm, heads: 4, memory_net: linear, chunk: %s, grad_clamp: 0}}",
            mixer ? mixer : mn_cli_get(p->cli, "chunk"));
   MN_TRY(sizes(p, 8192, 1));
   MN_TRY(parse_unit(p, text));

@@ -52,10 +52,10 @@ static const mn_field fields[] = {
     MN_FIELD_INT(S, chunk, 64, 1, 65536, "tokens between anchors; part of the model, keep it when streaming"),
     MN_FIELD_ENUM(S, granularity, granularities, 0, "one step of the memory per token, or per chunk"),
     MN_FIELD_ENUM(S, read, reads, 0, "a token reads the memory after or before its own write"),
-    MN_FIELD_FLOAT(S, lr_max, 0.1, 0, 1e6, "upper bound theta_max of the learned step size"),
+    MN_FIELD_FLOAT(S, lr_max, -1, -1, 1e6, "upper bound theta_max of the learned step size; -1: 0.1, with chunks over 16 1.6 / chunk"),
     MN_FIELD_BOOL(S, momentum, true, "past surprise"),
     MN_FIELD_BOOL(S, decay, true, "forgetting"),
-    MN_FIELD_FLOAT(S, grad_clamp, 0, 0, 1e9, "m: a token's gradient of norm n becomes m tanh(n/m); 0: off"),
+    MN_FIELD_FLOAT(S, grad_clamp, 1, 0, 1e9, "m: a token's gradient of norm n becomes m tanh(n/m); 0: off"),
     MN_FIELD_INT(S, conv, 4, 0, 64, "kernel of the causal depthwise convolution on q, k and v; 0: none"),
     MN_FIELD_BOOL(S, output_gate, true, "what is read is gated by silu(x W_g)"),
     MN_FIELD_INT(S, window, 0, 0, 1 << 24, "MAG, MAL: the attention's window; 0: all tokens"),
@@ -74,6 +74,17 @@ static const mn_key_use uses[] = {{"window", "titans_mag titans_mal"},
                                   {0}};
 
 static const mn_init projection = {MN_INIT_XAVIER_UNIFORM, 1, 0}; /* near 1/sqrt(d_model), narrow models too */
+
+/* A step size that nobody chose. Inside a chunk all gradients are taken at one place, so their steps add up: by the sum over the
+ * chunk of theta_i / (1 - eta) times the square of what the keys have in common, which after a silu is most of them. Above 2 a
+ * chunk overshoots and a stream of chunks would run away; at the start (theta half its bound, eta half) 1.6 / chunk makes it 1.6
+ * at most. Trained gates may leave that behind, and the curvature of a network grows with its own weights, so no step size is
+ * safe for ever: grad_clamp is, as it bounds what a token can write. */
+static mn_status check_steps(const mn_value *map, const char *where, titans_config *c) {
+  if (c->lr_max < 0 && c->lr_max > -1) return mn_config_fail(map, where, "lr_max", "must be at least 0, or -1");
+  if (c->lr_max < 0) c->lr_max = c->chunk > 16 ? 1.6 / (double)c->chunk : 0.1;
+  return MN_OK;
+}
 
 static mn_status check(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config) {
   titans_config *c = config;
@@ -94,7 +105,7 @@ static mn_status check(const mn_value *map, const char *where, const char *type,
                           " beside the tokens",
                           (long long)d_model);
   if (c->memory_net == MN_FAST_LINEAR) c->memory_depth = 1;
-  return MN_OK;
+  return check_steps(map, where, c);
 }
 
 /* ---- the neural long-term memory ---- */
@@ -366,6 +377,13 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   }
 }
 
+static void remedy(const void *config, mn_text *out) {
+  const titans_config *c = config;
+  if (c->grad_clamp > 0) mn_text_addf(out, "lower grad_clamp (%g now) or lr_max (%g now)", c->grad_clamp, c->lr_max);
+  else mn_text_addf(out, "set grad_clamp: 1 (off now) or lower lr_max (%g now)", c->lr_max);
+  if (c->chunk > 16) mn_text_addf(out, ", or take a smaller chunk (%lld now), over which steps add up", (long long)c->chunk);
+}
+
 const mn_mixer_def mn_mixer_titans = {
     .name = "titans",
     .aliases = "titans_lmm titans_mag titans_mac titans_mal",
@@ -377,4 +395,5 @@ const mn_mixer_def mn_mixer_titans = {
     .uses = uses,
     .check = check,
     .apply = apply,
+    .remedy = remedy,
 };

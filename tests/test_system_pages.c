@@ -1,0 +1,64 @@
+/* What must be true of the documents: the list of every key is what the tables say, and the page of a system names each of its
+ * keys, so that none can be added or renamed without them. */
+#include <ctype.h>
+
+#include "base/file.h"
+#include "format/json.h"
+#include "test.h"
+#include "train/recipe.h"
+
+static char *read_page(const char *path) {
+  char full[600];
+  char *text = NULL;
+  size_t n = 0;
+  snprintf(full, sizeof full, "%s/docs/%s", MN_TEST_SOURCE_DIR, path);
+  CHECK_OK(mn_file_read(full, SIZE_MAX, &text, &n));
+  return text;
+}
+
+static void test_every_key_is_listed(void) {
+  char *page = read_page("recipes.md");
+  mn_text keys = {0};
+  mn_recipe_help(MN_HELP_MARKDOWN, &keys);
+  const char *from = page ? strstr(page, "Printed by `mneme train --keys markdown`") : NULL, *want = keys.data;
+  from = from ? strchr(from, '\n') : NULL;
+  CHECK(from && want, "docs/recipes.md has no list of every key");
+  if (from && want) {
+    while (isspace((unsigned char)*from)) from++;
+    while (isspace((unsigned char)*want)) want++;
+    size_t same = 0, n = strlen(want);
+    while (n && isspace((unsigned char)want[n - 1])) n--;
+    while (same < n && from[same] == want[same]) same++;
+    CHECK(same == n, "docs/recipes.md is not what `mneme train --keys markdown` prints, from \"%.60s\" on", from + same);
+  }
+  mn_text_free(&keys);
+  free(page);
+}
+
+/* Does `word` stand in the page between backquotes, alone or among others? */
+static bool named(const char *page, const char *word) {
+  size_t n = strlen(word);
+  for (const char *at = page; (at = strstr(at, word)) != NULL; at += n) {
+    bool left = at == page || !(isalnum((unsigned char)at[-1]) || at[-1] == '_');
+    bool right = !(isalnum((unsigned char)at[n]) || at[n] == '_');
+    if (left && right) return true;
+  }
+  return false;
+}
+
+static void test_a_page_names_every_key(void) {
+  for (int i = 0; i < mn_mixer_count(); i++) {
+    const mn_mixer_def *d = mn_mixer_at(i);
+    char path[200];
+    snprintf(path, sizeof path, "systems/%s.md", d->name);
+    char *page = read_page(path);
+    for (const mn_field *f = d->fields; page && f->name; f++) CHECK(named(page, f->name), "docs/%s does not say what %s is", path, f->name);
+    free(page);
+  }
+}
+
+int main(void) {
+  RUN(test_every_key_is_listed);
+  RUN(test_a_page_names_every_key);
+  return test_end();
+}
