@@ -1,5 +1,6 @@
 /* status.c - per-thread messages, checked allocation, small strings, interruption, log, clock, hashing. */
 #include "base/base.h"
+#include "base/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,7 +130,12 @@ void mn_log_write(mn_log_level level, const char *fmt, ...) {
   va_start(ap, fmt);
   vsnprintf(line, sizeof line, fmt, ap);
   va_end(ap);
-  fprintf(stderr, "mneme: %s: %s\n", names[level], line);
+  mn_text shown = {0};
+  mn_text_addf(&shown, "mneme: %s: ", names[level]);
+  mn_text_add_shown(&shown, line, strlen(line), false);
+  mn_text_add(&shown, "\n");
+  if (shown.data) fwrite(shown.data, 1, shown.len, stderr);
+  mn_text_free(&shown);
 }
 
 double mn_now(void) {

@@ -96,6 +96,41 @@ size_t mn_utf8_valid(const char *s, size_t n) {
   return at;
 }
 
+/* The code point of a character that a terminal would obey, or 0: C0, DEL, C1, and what turns the direction of writing. */
+static unsigned obeyed(const unsigned char *s, size_t len) {
+  unsigned c = len == 1 ? s[0] : len == 2 ? (s[0] & 0x1Fu) << 6 | (s[1] & 0x3Fu) : 0x100;
+  if (len == 3) c = (s[0] & 0x0Fu) << 12 | (s[1] & 0x3Fu) << 6 | (s[2] & 0x3Fu);
+  bool turns = c == 0x200E || c == 0x200F || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+  return c < 0x20 || (c >= 0x7F && c < 0xA0) || turns ? c : 0;
+}
+
+void mn_text_add_shown(mn_text *t, const char *s, size_t n, bool lines) {
+  const unsigned char *p = (const unsigned char *)s;
+  for (size_t at = 0, len; at < n; at += len) {
+    len = utf8_length(p + at, n - at);
+    unsigned c = len ? obeyed(p + at, len) : p[at];
+    bool plain = len && !(c || p[at] == 0);
+    if (!len) len = 1;
+    if (plain || (lines && (p[at] == '\n' || p[at] == '\t'))) mn_text_add_bytes(t, s + at, len);
+    else if (p[at] == '\n') mn_text_add(t, "\\n");
+    else if (p[at] == '\t') mn_text_add(t, "\\t");
+    else mn_text_addf(t, c < 0x100 ? "\\x%02x" : "\\u%04x", c);
+  }
+}
+
+void mn_text_add_utf8(mn_text *t, const char *s, size_t n) {
+  while (n) {
+    size_t valid = mn_utf8_valid(s, n);
+    mn_text_add_bytes(t, s, valid);
+    if (valid < n) {
+      mn_text_add(t, "\xEF\xBF\xBD");
+      valid++;
+    }
+    s += valid;
+    n -= valid;
+  }
+}
+
 const char *mn_printable(const char *s, char buf[MN_PRINTABLE]) {
   size_t n = strlen(s), at = 0, out = 0;
   while (at < n && out + 8 < MN_PRINTABLE) { /* room for one character, "..." and the zero byte */

@@ -21,6 +21,11 @@ void mn_text_free(mn_text *t);
 
 /* The length of the longest valid UTF-8 prefix of s[0..n), surrogates and overlong forms excluded: n when all is valid. */
 size_t mn_utf8_valid(const char *s, size_t n);
+/* Appends s[0..n) as a terminal may show it: control characters (C0, DEL, C1), bytes that are not UTF-8 and the marks that turn
+ * the direction of writing become \x1b, \u202e; newlines and tabs stay when `lines`. */
+void mn_text_add_shown(mn_text *t, const char *s, size_t n, bool lines);
+/* Appends s[0..n) with U+FFFD for what is not UTF-8. */
+void mn_text_add_utf8(mn_text *t, const char *s, size_t n);
 /* `s` cut to a message's size, with control characters and invalid UTF-8 as '?': for names that come from a file. */
 enum { MN_PRINTABLE = 128 };
 const char *mn_printable(const char *s, char buf[MN_PRINTABLE]);

@@ -21,15 +21,15 @@ typedef struct mn_cli_value {
 
 /* ---- interruption ------------------------------------------------------------------------------------------------- */
 
-static volatile sig_atomic_t stop_flag;
+static volatile sig_atomic_t stop_flag, signalled; /* asked to stop at all; by a signal */
 
 static void on_signal(int sig) {
-  if (stop_flag) { /* asked twice: end at once, by the signal itself, so that the parent process sees it */
+  if (signalled) { /* asked twice: end at once, by the signal itself, so that the parent process sees it */
     signal(sig, SIG_DFL);
     raise(sig);
     return;
   }
-  stop_flag = 1;
+  stop_flag = signalled = 1;
   static const char text[] = "\nmneme: ending cleanly; interrupt again to end at once\n";
   ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
   (void)written;
@@ -66,6 +66,7 @@ static void catch_signals(void) {
   signal(SIGPIPE, SIG_IGN);
 }
 
+void mn_cli_ask_to_stop(void) { stop_flag = 1; }
 bool mn_cli_interrupted(void) { return stop_flag != 0; }
 const volatile sig_atomic_t *mn_cli_stop_flag(void) { return &stop_flag; }
 
@@ -282,33 +283,15 @@ static mn_status try_outputs(const mn_cli *cli) {
 
 json_t *mn_cli_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
-/* 15 digits: what is left of a double when 0.1 is to be printed as 0.1. */
-static mn_status print_json(json_t *value, size_t flags) {
-  if (!value) return mn_fail(MN_ERR_INTERNAL, "a JSON document could not be built (text that is not UTF-8?)");
-  json_dumpf(value, stdout, flags | JSON_REAL_PRECISION(15) | JSON_ENCODE_ANY);
-  putchar('\n');
-  json_decref(value);
-  return MN_OK;
-}
-
 mn_status mn_cli_json(mn_cli *cli, json_t *document) {
   cli->json_printed = true;
-  return print_json(document, JSON_INDENT(2));
+  return mn_print_json(document, JSON_INDENT(2));
 }
 
 void mn_cli_json_line(mn_cli *cli, json_t *record) {
   cli->json_printed = true;
-  if (print_json(record, JSON_COMPACT) != MN_OK) mn_log_write(MN_LOG_WARN, "%s", mn_message());
-  fflush(stdout);
-}
-
-void mn_cli_note(const mn_cli *cli, const char *fmt, ...) {
-  if (cli->quiet || cli->json) return;
-  va_list ap;
-  va_start(ap, fmt);
-  vfprintf(stderr, fmt, ap);
-  va_end(ap);
-  fputc('\n', stderr);
+  if (mn_print_json(record, JSON_COMPACT) != MN_OK) mn_log_write(MN_LOG_WARN, "%s", mn_message());
+  mn_print_flush();
 }
 
 bool mn_cli_color(FILE *stream) {
@@ -339,22 +322,29 @@ static int exit_code(mn_status status) {
 /* The one place where an error is printed. */
 static int report(mn_status status, bool json) {
   int code = exit_code(status);
-  const char *message = *mn_message() ? mn_message() : mn_status_name(status);
-  if (json) {
-    json_t *error = json_pack("{s:{s:i,s:s,s:s?}}", "error", "exit_code", code, "kind", mn_status_name(status), "message", message);
-    if (!error) /* the message quotes bytes that are no UTF-8 */
-      error = json_pack("{s:{s:i,s:s}}", "error", "exit_code", code, "kind", mn_status_name(status));
-    print_json(error, JSON_INDENT(2));
-  } else fprintf(stderr, "mneme: %s\n", message);
+  bool reader_left;
+  char *message = mn_strdup(*mn_message() ? mn_message() : mn_status_name(status));
+  const char *text = message ? message : mn_status_name(status);
+  if (json)
+    mn_print_json(json_pack("{s:{s:i,s:s,s:o}}", "error", "exit_code", code, "kind", mn_status_name(status), "message", mn_cli_text(text)),
+                  JSON_INDENT(2));
+  if (!json || mn_print_end(&reader_left) != MN_OK) mn_print_error(text); /* standard output may be what failed */
+  free(message);
   return code;
 }
 
-/* A full disk behind stdout is a failure; a reader that went away is not. */
-static mn_status flush_output(void) {
-  errno = 0;
-  bool failed = fflush(stdout) != 0 || ferror(stdout);
-  if (!failed || errno == EPIPE) return MN_OK;
-  return mn_fail(MN_ERR_IO, "standard output could not be written%s%s; is the disk full?", errno ? ": " : "", errno ? strerror(errno) : "");
+/* Ends a verb or a page: a full disk behind standard output is a failure; a reader that went away is not, and a verb that
+ * ended because of it was not interrupted. */
+static mn_status end_output(mn_status status) {
+  bool reader_left;
+  char *why = status == MN_OK ? NULL : mn_strdup(mn_message());
+  mn_status printed = mn_print_end(&reader_left);
+  bool stopped_by_it = status == MN_ERR_CANCELLED && !signalled;
+  if (status == MN_OK || (stopped_by_it && printed != MN_OK)) status = printed;
+  else if (stopped_by_it && reader_left) status = MN_OK;
+  else if (why) mn_fail(status, "%s", why);
+  free(why);
+  return status;
 }
 
 /* ---- the program -------------------------------------------------------------------------------------------------- */
@@ -388,13 +378,18 @@ static int run_verb(const mn_verb *verb, int argc, char **argv, bool json) {
   if (status == MN_OK) status = read_common(&cli, set);
   if (status == MN_OK) status = try_outputs(&cli);
   if (status == MN_OK) status = verb->run(&cli);
-  if (status == MN_OK) status = flush_output();
+  status = end_output(status);
   /* A verb that already printed its document (the state it ended in) keeps stdout to itself. */
   int code = status == MN_OK ? (cli.bars_short ? MN_EXIT_BAR_SHORT : MN_EXIT_OK) : report(status, json && !cli.json_printed);
   free(args);
   free(set);
   free(values);
   return code;
+}
+
+static int end_page(bool json) {
+  mn_status status = end_output(MN_OK);
+  return status == MN_OK ? MN_EXIT_OK : report(status, json);
 }
 
 /* Words after --help, --version and help VERB; and MNEME_LOG, which nobody else would refuse. */
@@ -412,6 +407,8 @@ static mn_status check_words(int argc, char **argv) {
 }
 
 int mn_cli_main(int argc, char **argv, const mn_verb *const *verbs, int n_verbs) {
+  mn_print_begin();
+  stop_flag = signalled;
   catch_signals();
   mn_stop_watch(&stop_flag);
   if (argc < 2) {
@@ -424,11 +421,11 @@ int mn_cli_main(int argc, char **argv, const mn_verb *const *verbs, int n_verbs)
   if (status != MN_OK) return report(status, json);
   if (!strcmp(first, "--help") || !strcmp(first, "-h") || (!strcmp(first, "help") && argc == 2)) {
     mn_cli_print_verbs(stdout, verbs, n_verbs);
-    return fflush(stdout), MN_EXIT_OK;
+    return end_page(json);
   }
   if (!strcmp(first, "--version")) {
     mn_cli_print_version(stdout, json);
-    return fflush(stdout), MN_EXIT_OK;
+    return end_page(json);
   }
   bool help_first = !strcmp(first, "help"); /* mneme help VERB */
   const mn_verb *verb = NULL;
@@ -436,7 +433,7 @@ int mn_cli_main(int argc, char **argv, const mn_verb *const *verbs, int n_verbs)
   if (status != MN_OK) return report(status, json);
   if (help_first || has_word(argc - 2, argv + 2, "--help") || has_word(argc - 2, argv + 2, "-h")) {
     mn_cli_print_verb(stdout, verb);
-    return fflush(stdout), MN_EXIT_OK;
+    return end_page(json);
   }
   return run_verb(verb, argc - 2, argv + 2, json);
 }

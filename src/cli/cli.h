@@ -21,7 +21,7 @@
  * command line against the tables, prints `mneme VERB --help` from them, and turns the returned status into the exit
  * code and, once, into the message. So a verb
  *   - returns mn_fail(...) with what happened, where, and the remedy; it never prints an error and never exits;
- *   - writes results to stdout: text for people, or one JSON document (mn_cli_json) when cli->json;
+ *   - writes results with mn_print: text for people, or one JSON document (mn_cli_json) when cli->json;
  *   - writes remarks with mn_cli_note and progress with progress.h: both go to stderr, and obey --quiet and --json;
  *   - in long work looks at mn_cli_interrupted() (or hands mn_cli_stop_flag() to the library), saves what it promised,
  *     and returns MN_ERR_CANCELLED: exit code 3;
@@ -30,8 +30,9 @@
  * EXIT CODES. 0 done; 1 failure; 2 wrong usage or configuration (MN_ERR_ARG, MN_ERR_CONFIG); 3 interrupted, state
  * saved where promised; 4 all ran, but a bar was short. With --json an error is {"error": {...}} on stdout.
  *
- * SIGNALS. The first SIGINT or SIGTERM asks for a clean end, the second ends the process at once. SIGPIPE is ignored:
- * a reader that goes away (`mneme runs list | head`) is not an error, and does not kill a training run. */
+ * SIGNALS. The first SIGINT or SIGTERM asks for a clean end, the second ends the process at once. SIGPIPE is ignored: a
+ * reader that goes away (`mneme stream ... | head -1`) is no error. A verb that prints as it goes ends then, as cleanly as
+ * after a signal, with exit code 0; a training, which prints at its end, goes on. */
 #ifndef MN_CLI_H
 #define MN_CLI_H
 
@@ -119,6 +120,17 @@ mn_status mn_cli_only(const mn_cli *cli, bool applies, const char *what, const c
 /* ---- writing ------------------------------------------------------------------------------------------------------ */
 mn_status mn_cli_json(mn_cli *cli, json_t *document); /* one document, indented; takes the reference                   */
 void mn_cli_json_line(mn_cli *cli, json_t *record);   /* one line of a JSON-lines stream; takes the reference          */
+json_t *mn_cli_text(const char *s);                   /* a JSON string of any bytes: U+FFFD for what is not UTF-8; NULL: null */
+json_t *mn_cli_bytes(const char *s, size_t n);
+/* printf to standard output, the only way that verbs write text: what %s fills in is shown with its control characters as
+ * \x1b, so that no name and no message steers the terminal. A write that fails asks the verb to stop. Conversions: those of
+ * d i u x c s e f g with l, ll and z. */
+void mn_print(const char *fmt, ...) MN_PRINTF(1, 2);
+void mn_print_bytes(const void *data, size_t n);           /* as they are: pictures with colours, generated files */
+void mn_print_model_text(const char *s, size_t n);         /* as it is; on a terminal, shown */
+void mn_print_flush(void);
+/* The text as it is shown, for a picture's labels; in the arena, NULL when out of memory. */
+const char *mn_cli_shown(mn_arena *arena, const char *s);
 json_t *mn_cli_number(double x);                      /* a JSON number, or null for NaN and infinities                 */
 void mn_cli_note(const mn_cli *cli, const char *fmt, ...) MN_PRINTF(2, 3); /* a remark to stderr                       */
 bool mn_cli_color(FILE *stream);  /* a terminal that takes colours, and NO_COLOR is not set                            */
@@ -127,6 +139,13 @@ int mn_cli_columns(FILE *stream); /* its width, or 80                           
 /* ---- interruption ------------------------------------------------------------------------------------------------- */
 bool mn_cli_interrupted(void);
 const volatile sig_atomic_t *mn_cli_stop_flag(void); /* non-zero once interrupted; for loops inside the library        */
+
+/* For the frame. mn_print_end: what became of standard output; a reader that left is no fault. */
+void mn_print_begin(void);
+mn_status mn_print_end(bool *reader_left);
+void mn_print_error(const char *message);
+mn_status mn_print_json(json_t *value, size_t flags); /* takes the reference */
+void mn_cli_ask_to_stop(void);                        /* as a signal does */
 
 /* ---- the frame itself --------------------------------------------------------------------------------------------- */
 int mn_cli_main(int argc, char **argv, const mn_verb *const *verbs, int n_verbs); /* returns the exit code             */

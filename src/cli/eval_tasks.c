@@ -47,9 +47,9 @@ static mn_status new_line(const mn_eval_view *v, const char *task, const mn_fiel
   char hex[33];
   *out = NULL;
   MN_TRY(mn_model_fingerprint(v->bundle->model, v->bundle->params, hex));
-  *out = json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:I}", "task", task, "split", "test", "model", mn_cli_get(v->cli, "model"), "fingerprint", hex,
-                   "parameters", (json_int_t)mn_params_count(v->bundle->params), "state_bytes", (json_int_t)state_bytes, "seed",
-                   (json_int_t)seed);
+  *out = json_pack("{s:s,s:s,s:o,s:s,s:I,s:I,s:I}", "task", task, "split", "test", "model", mn_cli_text(mn_cli_get(v->cli, "model")),
+                   "fingerprint", hex, "parameters", (json_int_t)mn_params_count(v->bundle->params), "state_bytes", (json_int_t)state_bytes,
+                   "seed", (json_int_t)seed);
   if (!*out) return mn_fail(MN_ERR_MEMORY, "out of memory");
   json_object_set_new(*out, "settings", to_json(mn_config_to_value(v->arena, &(mn_config_part){fields, settings}, 1)));
   add_training(*out, mn_cli_get(v->cli, "model"));
@@ -158,18 +158,21 @@ static mn_status text_lines(const mn_eval_view *v, const char *name, const mn_gr
 }
 
 static mn_status show_grid(const mn_eval_view *v, const char *name, mn_grid *g) {
-  printf("%s: greedy generation from a fresh stream, %" PRId64 " examples each\n\n", name, g->cells[0].examples);
-  printf("  %12s  %7s  %9s  %8s  %8s  %s\n", g->row_label, "depth %", "tokens", "score", "right", "95 %");
+  mn_print("%s: greedy generation from a fresh stream, %" PRId64 " examples each\n\n", name, g->cells[0].examples);
+  mn_print("  %12s  %7s  %9s  %8s  %8s  %s\n", g->row_label, "depth %", "tokens", "score", "right", "95 %");
   for (int i = 0; i < g->rows * g->columns; i++) {
     const mn_text_eval *c = &g->cells[i];
-    printf("  %12s  %7s  %9.0f  %8.4f  %8.4f  %.3f to %.3f\n", g->row_names[i / g->columns], g->depth_names[i % g->columns],
-           c->prompt_tokens, c->score, (double)c->right / (double)c->examples, c->low, c->high);
+    mn_print("  %12s  %7s  %9.0f  %8.4f  %8.4f  %.3f to %.3f\n", g->row_names[i / g->columns], g->depth_names[i % g->columns],
+             c->prompt_tokens, c->score, (double)c->right / (double)c->examples, c->low, c->high);
   }
   char *title = mn_arena_format(v->arena, "%s: part of the answers that were right", name);
   mn_heatmap map = mn_grid_heatmap(g, title);
   if (!title || !map.values) return MN_ERR_MEMORY;
   char *text = g->columns > 1 ? mn_heatmap_text(&map, mn_cli_columns(stdout), mn_cli_color(stdout)) : NULL;
-  if (text) printf("\n%s", text);
+  if (text) {
+    mn_print("\n");
+    mn_print_bytes(text, strlen(text));
+  }
   free(text);
   return MN_OK;
 }
@@ -242,12 +245,12 @@ mn_status mn_eval_view_parity(const mn_eval_view *v, const char *name, const mn_
     if (v->cli->json) {
       status = parity_lines(v, task, &e, equal && close);
     } else {
-      printf("%s: %" PRId64 " examples of %" PRId64 " tokens, each streamed through a saved file; %zu bytes of state\n", name,
-             e.parallel.examples, task->seq_len, e.state_bytes);
-      printf("  parallel  acc %.4f  seq_acc %.4f\n  streamed  acc %.4f  seq_acc %.4f\n", mn_task_acc(&e.parallel),
-             mn_task_seq_acc(&e.parallel), mn_task_acc(&e.streamed), mn_task_seq_acc(&e.streamed));
-      printf("largest difference between logits: %.2e%s\n", e.difference, !exact ? "" : close ? " (<= 1e-4) ok" : " (<= 1e-4) short");
-      if (exact) printf("accuracies: %s\n", equal ? "equal ok" : "differ short");
+      mn_print("%s: %" PRId64 " examples of %" PRId64 " tokens, each streamed through a saved file; %zu bytes of state\n", name,
+               e.parallel.examples, task->seq_len, e.state_bytes);
+      mn_print("  parallel  acc %.4f  seq_acc %.4f\n  streamed  acc %.4f  seq_acc %.4f\n", mn_task_acc(&e.parallel),
+               mn_task_seq_acc(&e.parallel), mn_task_acc(&e.streamed), mn_task_seq_acc(&e.streamed));
+      mn_print("largest difference between logits: %.2e%s\n", e.difference, !exact ? "" : close ? " (<= 1e-4) ok" : " (<= 1e-4) short");
+      if (exact) mn_print("accuracies: %s\n", equal ? "equal ok" : "differ short");
     }
   }
   mn_task_close(task);
@@ -324,13 +327,14 @@ static mn_status needle_lines(const mn_eval_view *v, mn_needle_eval_config *c, c
 }
 
 static void print_octave(const char *name, const mn_needle_octave *o) {
-  if (o->asked) printf("  %-16s  %5" PRId64 "  %5" PRId64 "   %.3f    %.3f to %.3f\n", name, o->asked, o->right, part(o), o->low, o->high);
+  if (o->asked)
+    mn_print("  %-16s  %5" PRId64 "  %5" PRId64 "   %.3f    %.3f to %.3f\n", name, o->asked, o->right, part(o), o->low, o->high);
 }
 
 static void print_needles(const mn_needle_eval *e, const needle_bars *b) {
   char rate[16], time[16], name[48];
-  printf("%" PRId64 " tokens in %s, %s tokens/s; %zu bytes of state\n\n  %-16s  asked  right  seq_acc  95 %%\n", e->tokens,
-         mn_human_time(e->seconds, time), mn_human_count((double)e->tokens / e->seconds, rate), e->state_bytes, "distance");
+  mn_print("%" PRId64 " tokens in %s, %s tokens/s; %zu bytes of state\n\n  %-16s  asked  right  seq_acc  95 %%\n", e->tokens,
+           mn_human_time(e->seconds, time), mn_human_count((double)e->tokens / e->seconds, rate), e->state_bytes, "distance");
   for (int o = 0; o < MN_OCTAVES; o++) {
     snprintf(name, sizeof name, "2^%d to 2^%d", o, o + 1);
     print_octave(name, &e->octave[o]);
@@ -339,23 +343,23 @@ static void print_needles(const mn_needle_eval *e, const needle_bars *b) {
   print_octave("written twice", &e->updated);
   print_octave("distractor", &e->distractor);
   print_octave("never written", &e->unknown);
-  if (e->half_life <= 0) printf("half-life: below the shortest distance\n");
-  else if (isinf(e->half_life)) printf("half-life: beyond the longest distance\n");
-  else printf("half-life: %.0f tokens\n", e->half_life);
-  printf("confidence in the first answer token: %.3f where the key was written, %.3f where not\n\n  tenth   up to token   bits/token   "
-         "tokens/s\n",
-         e->known_confidence, e->unknown_confidence);
+  if (e->half_life <= 0) mn_print("half-life: below the shortest distance\n");
+  else if (isinf(e->half_life)) mn_print("half-life: beyond the longest distance\n");
+  else mn_print("half-life: %.0f tokens\n", e->half_life);
+  mn_print("confidence in the first answer token: %.3f where the key was written, %.3f where not\n\n  tenth   up to token   bits/token   "
+           "tokens/s\n",
+           e->known_confidence, e->unknown_confidence);
   for (int i = 0; i < 10; i++)
-    printf("  %5d  %12" PRId64 "   %10.4f   %8s\n", i + 1, e->tenth[i].end, e->tenth[i].bits,
-           mn_human_count((double)(e->tenth[i].end - e->tenth[i].begin) / e->tenth[i].seconds, rate));
-  printf("\nspeed, fastest tenth over slowest: %.3f (<= 1.2) %s\n", b->speed, b->speed <= 1.2 ? "ok" : "short");
-  printf("resident memory, growth since token %" PRId64 ": %" PRId64 " KiB (< 1024) %s\n", e->resident_from, b->growth / 1024,
-         b->growth < 1 << 20 ? "ok" : "short");
-  printf("background, drift of a tenth's bits: %.2f %% (< 2) %s\n", 100 * b->drift, b->drift < 0.02 ? "ok" : "short");
+    mn_print("  %5d  %12" PRId64 "   %10.4f   %8s\n", i + 1, e->tenth[i].end, e->tenth[i].bits,
+             mn_human_count((double)(e->tenth[i].end - e->tenth[i].begin) / e->tenth[i].seconds, rate));
+  mn_print("\nspeed, fastest tenth over slowest: %.3f (<= 1.2) %s\n", b->speed, b->speed <= 1.2 ? "ok" : "short");
+  mn_print("resident memory, growth since token %" PRId64 ": %" PRId64 " KiB (< 1024) %s\n", e->resident_from, b->growth / 1024,
+           b->growth < 1 << 20 ? "ok" : "short");
+  mn_print("background, drift of a tenth's bits: %.2f %% (< 2) %s\n", 100 * b->drift, b->drift < 0.02 ? "ok" : "short");
   if (e->restarted_at >= 0)
-    printf("restart at %" PRId64 ", %" PRId64 " tokens compared: %s\n", e->restarted_at, e->restart_checked,
-           e->restart_equal ? "same bits ok" : "other bits short");
-  printf("digest of all losses and answers: %016" PRIx64 "\n", e->digest);
+    mn_print("restart at %" PRId64 ", %" PRId64 " tokens compared: %s\n", e->restarted_at, e->restart_checked,
+             e->restart_equal ? "same bits ok" : "other bits short");
+  mn_print("digest of all losses and answers: %016" PRIx64 "\n", e->digest);
 }
 
 static mn_status plot_needles(const mn_eval_view *v, const mn_needle_eval *e) {

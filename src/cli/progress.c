@@ -1,6 +1,8 @@
 /* progress.c - see progress.h. */
 #include "cli/progress.h"
 
+#include "base/text.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +42,14 @@ char *mn_human_time(double seconds, char out[16]) {
   return out;
 }
 
+/* The names of files and runs are shown with their control characters written out. */
+static void show(char *text, size_t size) {
+  mn_text t = {0};
+  mn_text_add_shown(&t, text, strlen(text), false);
+  snprintf(text, size, "%s", t.data ? t.data : "");
+  mn_text_free(&t);
+}
+
 mn_progress *mn_progress_to(FILE *out, bool terminal, double (*clock)(void), const char *label, const char *unit, int64_t total) {
   mn_progress *p = mn_calloc(1, sizeof *p);
   if (!p) return NULL;
@@ -49,6 +59,7 @@ mn_progress *mn_progress_to(FILE *out, bool terminal, double (*clock)(void), con
   p->clock = clock ? clock : mn_now;
   p->total = total;
   snprintf(p->label, sizeof p->label, "%s", label);
+  show(p->label, sizeof p->label);
   snprintf(p->unit, sizeof p->unit, "%s", unit);
   p->began = p->sampled = p->clock();
   p->drawn = -INFINITY;
@@ -130,6 +141,7 @@ void mn_progress_fields(mn_progress *p, const char *fmt, ...) {
   va_start(ap, fmt);
   vsnprintf(p->fields, sizeof p->fields, fmt, ap);
   va_end(ap);
+  show(p->fields, sizeof p->fields);
 }
 
 void mn_progress_update(mn_progress *p, int64_t done) {

@@ -329,8 +329,8 @@ static mn_status run(mn_cli *cli) {
   mn_status status = w.arena && w.out && w.state_out ? prepare(&w) : MN_ERR_MEMORY;
   if (status == MN_OK) status = compute(&w, &j);
   if (status == MN_OK && cli->json)
-    status = mn_cli_json(cli, json_pack("{s:s, s:I, s:I, s:I}", "output", mn_cli_get(cli, "output"), "batch", (json_int_t)w.B, "seq_len",
-                                        (json_int_t)w.T, "parameters", (json_int_t)mn_params_count(w.params)));
+    status = mn_cli_json(cli, json_pack("{s:o, s:I, s:I, s:I}", "output", mn_cli_text(mn_cli_get(cli, "output")), "batch", (json_int_t)w.B,
+                                        "seq_len", (json_int_t)w.T, "parameters", (json_int_t)mn_params_count(w.params)));
   mn_plan_free(j.plan);
   mn_graph_free(j.g);
   mn_st_writer_free(w.out);

@@ -184,7 +184,7 @@ static void answer(problem *p, int64_t steps, double seconds) {
   mn_cli_json_line(p->cli, json_pack("{s:I, s:f, s:f, s:f, s:I}", "steps", (json_int_t)steps, "seconds", seconds, "seconds_per_step",
                                      seconds / (double)steps, "tokens_per_second", (double)(steps * p->B * p->T) / seconds,
                                      "peak_rss_bytes", (json_int_t)status_bytes("VmHWM")));
-  fflush(stdout);
+  mn_print_flush();
 }
 
 static mn_status serve(problem *p) {
@@ -192,7 +192,7 @@ static mn_status serve(problem *p) {
   mn_cli_json_line(p->cli, json_pack("{s:b, s:I, s:I, s:I, s:s}", "ready", 1, "parameters", (json_int_t)mn_params_count(p->params),
                                      "tokens_per_step", (json_int_t)(p->B * p->T), "rss_before_bytes", (json_int_t)p->rss_before, "isa",
                                      mn_isa_name(mn_cpu_isa(p->backend))));
-  fflush(stdout);
+  mn_print_flush();
   while (fgets(line, sizeof line, stdin)) {
     long long n = 0;
     double seconds;
@@ -209,7 +209,7 @@ static int by_size(const void *a, const void *b) {
 }
 static void print_line(void *ctx, const char *text) {
   (void)ctx;
-  printf("%s\n", text);
+  mn_print("%s\n", text);
 }
 
 static mn_status time_steps(problem *p) {
@@ -230,9 +230,9 @@ static mn_status time_steps(problem *p) {
     double median = t[n / 2], flops = (double)mn_plan_get_report(p->plan)->flops;
     if (p->cli->json) answer(p, 1, median);
     else
-      printf("%.0f tokens/s (median of %lld steps of %lld tokens; %.1f to %.1f ms), %.1f GFLOP/s, peak resident %.0f MiB\n",
-             (double)(p->B * p->T) / median, (long long)n, (long long)(p->B * p->T), 1e3 * t[0], 1e3 * t[n - 1], 1e-9 * flops / median,
-             (double)status_bytes("VmHWM") / 1048576);
+      mn_print("%.0f tokens/s (median of %lld steps of %lld tokens; %.1f to %.1f ms), %.1f GFLOP/s, peak resident %.0f MiB\n",
+               (double)(p->B * p->T) / median, (long long)n, (long long)(p->B * p->T), 1e3 * t[0], 1e3 * t[n - 1], 1e-9 * flops / median,
+               (double)status_bytes("VmHWM") / 1048576);
     if (mn_cli_given(p->cli, "profile") && !p->cli->json) mn_plan_describe(p->plan, print_line, NULL);
   }
   free(t);
@@ -246,10 +246,10 @@ static mn_status bench_machine(mn_cli *cli, mn_backend *b) {
   if (cli->json)
     return mn_cli_json(cli, json_pack("{s:s, s:i, s:f, s:f, s:f}", "isa", mn_isa_name(isa), "threads", mn_pool_threads(b->pool),
                                       "f32_gflops", f32, "bf16_gflops", bf16, "read_gbytes_per_second", read));
-  printf("instruction set          %s, %d threads\n", mn_isa_name(isa), mn_pool_threads(b->pool));
-  printf("f32 multiply-add peak    %.0f GFLOP/s\n", f32);
-  printf("bf16 dot-product peak    %.0f GFLOP/s\n", bf16);
-  printf("read bandwidth           %.1f GB/s\n", read);
+  mn_print("instruction set          %s, %d threads\n", mn_isa_name(isa), mn_pool_threads(b->pool));
+  mn_print("f32 multiply-add peak    %.0f GFLOP/s\n", f32);
+  mn_print("bf16 dot-product peak    %.0f GFLOP/s\n", bf16);
+  mn_print("read bandwidth           %.1f GB/s\n", read);
   return MN_OK;
 }
 

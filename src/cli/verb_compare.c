@@ -197,16 +197,16 @@ static void print_table(const comparison *c) {
     }
   for (int r = 0; r <= c->n_recipes; r++) {
     for (int k = 0; k <= N_COLUMNS; k++)
-      if (any[k]) printf(k ? "  %*s" : "%-*s", width[k], cells[r][k]);
-    printf("\n");
+      if (any[k]) mn_print(k ? "  %*s" : "%-*s", width[k], cells[r][k]);
+    mn_print("\n");
   }
-  if (c->n_seeds > 1) printf("mean over %d seeds (lowest-highest)\n", c->n_seeds);
+  if (c->n_seeds > 1) mn_print("mean over %d seeds (lowest-highest)\n", c->n_seeds);
 }
 
 static json_t *table_json(const comparison *c) {
   json_t *rows = json_array(), *runs = json_array();
   for (int r = 0; r < c->n_recipes; r++) {
-    json_t *row = json_pack("{s:s,s:s}", "recipe", c->cli->args[r], "name", c->recipes[r]->name);
+    json_t *row = json_pack("{s:o,s:o}", "recipe", mn_cli_text(c->cli->args[r]), "name", mn_cli_text(c->recipes[r]->name));
     for (int k = 0; k < N_COLUMNS; k++) {
       summary s = summarise(c, r, columns[k].of);
       json_object_set_new(row, columns[k].key, s.n ? json_pack("{s:f,s:f,s:f}", "mean", s.mean, "min", s.min, "max", s.max) : json_null());
@@ -215,9 +215,9 @@ static json_t *table_json(const comparison *c) {
   }
   for (int i = 0; i < c->n_runs; i++) {
     const one_run *r = &c->runs[i];
-    json_array_append_new(runs, json_pack("{s:s,s:I,s:I,s:s,s:I,s:o}", "name", r->name, "seed", (json_int_t)r->seed, "run",
-                                          (json_int_t)r->result.run, "out_dir", r->out_dir, "tokens", (json_int_t)r->result.tokens,
-                                          "validation", mn_evaluation_json(&r->result.validation)));
+    json_array_append_new(runs, json_pack("{s:o,s:I,s:I,s:o,s:I,s:o}", "name", mn_cli_text(r->name), "seed", (json_int_t)r->seed, "run",
+                                          (json_int_t)r->result.run, "out_dir", mn_cli_text(r->out_dir), "tokens",
+                                          (json_int_t)r->result.tokens, "validation", mn_evaluation_json(&r->result.validation)));
   }
   return json_pack("{s:o,s:o}", "table", rows, "runs", runs);
 }
@@ -255,7 +255,9 @@ static mn_status draw(comparison *c, mn_runs *db, int which, const char *title, 
     if (!c->runs[i].result.run) continue;
     MN_TRY(mn_run_series(db, c->arena, c->runs[i].result.run, metric, &s));
     if (s.n < 2) continue;
-    series[n++] = (mn_plot_series){.label = c->runs[i].name, .x = s.step, .y = s.value, .n = s.n, .smooth = s.n > 200 ? s.n / 50 : 0};
+    const char *label = mn_cli_shown(c->arena, c->runs[i].name);
+    if (!label) return MN_ERR_MEMORY;
+    series[n++] = (mn_plot_series){.label = label, .x = s.step, .y = s.value, .n = s.n, .smooth = s.n > 200 ? s.n / 50 : 0};
   }
   if (!n) return MN_OK;
   mn_plot p = {.title = title, .x_label = "step", .y_label = metric, .series = series, .n_series = n};
@@ -269,7 +271,8 @@ static mn_status draw(comparison *c, mn_runs *db, int which, const char *title, 
   int width = mn_cli_columns(stdout);
   char *text = mn_plot_text(&p, width > 120 ? 120 : width, 20, mn_cli_color(stdout));
   if (!text) return MN_ERR_MEMORY;
-  printf("\n%s", text);
+  mn_print("\n");
+  mn_print_bytes(text, strlen(text));
   free(text);
   return MN_OK;
 }

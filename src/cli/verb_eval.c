@@ -31,20 +31,21 @@ static mn_status print_segments(evaluation *e, const mn_corpus *corpus, const mn
     mn_wilson_interval((int64_t)llround(mn_task_acc(&r->score) * (double)r->score.positions), r->score.positions, &low, &high);
   if (e->cli->json) {
     json_t *j = mn_evaluation_json(r);
-    json_object_update_new(j, json_pack("{s:s,s:s,s:I,s:I,s:b,s:s,s:I}", "model", mn_cli_get(e->cli, "model"), "on", e->what, "seq_len",
-                                        (json_int_t)e->seq_len, "batch", (json_int_t)e->batch, "carry_state", e->carry, "fingerprint", hex,
-                                        "parameters", (json_int_t)mn_params_count(e->bundle.params)));
+    json_object_update_new(j,
+                           json_pack("{s:o,s:o,s:I,s:I,s:b,s:s,s:I}", "model", mn_cli_text(mn_cli_get(e->cli, "model")), "on",
+                                     mn_cli_text(e->what), "seq_len", (json_int_t)e->seq_len, "batch", (json_int_t)e->batch, "carry_state",
+                                     e->carry, "fingerprint", hex, "parameters", (json_int_t)mn_params_count(e->bundle.params)));
     if (task) json_object_set_new(j, "task", json_string(task->def->name));
     if (r->score.examples) json_object_set_new(j, "accuracy_interval", json_pack("[f,f]", low, high));
     return mn_cli_json(e->cli, j);
   }
-  printf("%s: %s targets in segments of %lld%s\n", e->what, mn_human_count((double)r->tokens, tokens), (long long)e->seq_len,
-         e->carry ? ", state carried from one to the next" : ", each from a fresh state");
-  printf("loss %.4f nats per token, perplexity %.4f\n", r->loss, r->perplexity);
-  if (isfinite(r->bits_per_byte)) printf("%.4f bits per byte of text\n", r->bits_per_byte);
+  mn_print("%s: %s targets in segments of %lld%s\n", e->what, mn_human_count((double)r->tokens, tokens), (long long)e->seq_len,
+           e->carry ? ", state carried from one to the next" : ", each from a fresh state");
+  mn_print("loss %.4f nats per token, perplexity %.4f\n", r->loss, r->perplexity);
+  if (isfinite(r->bits_per_byte)) mn_print("%.4f bits per byte of text\n", r->bits_per_byte);
   if (r->score.examples)
-    printf("accuracy %.4f (95 %%: %.4f to %.4f), whole examples %.4f, of %lld examples\n", mn_task_acc(&r->score), low, high,
-           mn_task_seq_acc(&r->score), (long long)r->score.examples);
+    mn_print("accuracy %.4f (95 %%: %.4f to %.4f), whole examples %.4f, of %lld examples\n", mn_task_acc(&r->score), low, high,
+             mn_task_seq_acc(&r->score), (long long)r->score.examples);
   return MN_OK;
 }
 

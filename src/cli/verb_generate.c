@@ -63,8 +63,8 @@ static mn_status read_prompt(generation *g) {
 
 static void show(generation *g, size_t from) {
   if (g->cli->json || g->text.len == from) return;
-  fwrite(g->text.data + from, 1, g->text.len - from, stdout);
-  fflush(stdout);
+  mn_print_model_text(g->text.data + from, g->text.len - from);
+  mn_print_flush();
 }
 
 static mn_status generate(generation *g, int64_t n) {
@@ -74,7 +74,8 @@ static mn_status generate(generation *g, int64_t n) {
   for (size_t i = 0; i < g->prompt.len; i++) mn_sampler_note(g->sampler, g->prompt.data[i]);
   MN_TRY(mn_session_feed(g->session, g->prompt.data, (int64_t)g->prompt.len, &logits));
   g->prefill_seconds = mn_now() - begin;
-  if (!g->cli->json && mn_cli_get(g->cli, "prompt")) fputs(mn_cli_get(g->cli, "prompt"), stdout);
+  const char *prompt = mn_cli_get(g->cli, "prompt");
+  if (!g->cli->json && prompt) mn_print_model_text(prompt, strlen(prompt));
   int32_t eos = mn_cli_given(g->cli, "ignore-eos") ? -1 : mn_tokenizer_eos(g->bundle.tokenizer);
   begin = mn_now();
   for (int64_t i = 0; i < n && !g->ended && !mn_cli_interrupted(); i++) {
@@ -91,7 +92,7 @@ static mn_status generate(generation *g, int64_t n) {
   size_t shown = g->text.len;
   MN_TRY(mn_decoder_finish(&decoder, &g->text));
   show(g, shown);
-  if (!g->cli->json) putchar('\n');
+  if (!g->cli->json) mn_print("\n");
   return mn_text_status(&g->text);
 }
 
@@ -106,11 +107,11 @@ static mn_status report(generation *g) {
   json_t *ids = json_array();
   for (size_t i = 0; i < g->made.len; i++) json_array_append_new(ids, json_integer(g->made.data[i]));
   const char *why = g->ended ? "end of document" : mn_cli_interrupted() ? "interrupted" : "length";
-  return mn_cli_json(cli, json_pack("{s:s,s:o,s:I,s:I,s:f,s:f,s:o,s:I,s:s,s:b}", "text", g->text.data ? g->text.data : "", "tokens", ids,
-                                    "prompt_tokens", (json_int_t)g->prompt.len, "position", (json_int_t)mn_session_position(g->session),
-                                    "prompt_seconds", g->prefill_seconds, "seconds", g->seconds, "tokens_per_second", mn_cli_number(rate),
-                                    "state_bytes", (json_int_t)mn_session_state_bytes(g->session), "stopped_by", why, "forgot",
-                                    mn_session_forgets(g->session)));
+  return mn_cli_json(
+      cli, json_pack("{s:o,s:o,s:I,s:I,s:f,s:f,s:o,s:I,s:s,s:b}", "text", mn_cli_bytes(g->text.data ? g->text.data : "", g->text.len),
+                     "tokens", ids, "prompt_tokens", (json_int_t)g->prompt.len, "position", (json_int_t)mn_session_position(g->session),
+                     "prompt_seconds", g->prefill_seconds, "seconds", g->seconds, "tokens_per_second", mn_cli_number(rate), "state_bytes",
+                     (json_int_t)mn_session_state_bytes(g->session), "stopped_by", why, "forgot", mn_session_forgets(g->session)));
 }
 
 static mn_status set_up(generation *g, int64_t n) {

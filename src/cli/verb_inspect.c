@@ -127,7 +127,7 @@ static mn_status states_of(const inspection *x, mn_graph **g, const mn_built_sta
 static void collect(void *ctx, const char *text) { json_array_append_new(ctx, json_string(text)); }
 static void print_line(void *ctx, const char *text) {
   (void)ctx;
-  printf("%s\n", text);
+  mn_print("%s\n", text);
 }
 
 static mn_status report(inspection *x) {
@@ -180,39 +180,39 @@ static mn_status report(inspection *x) {
   }
   char shape[96];
   if (x->unit.kind == MN_UNIT_MODEL)
-    printf("model           %d blocks, d_model %lld, vocab_size %lld\n", x->unit.model->n_blocks, (long long)x->unit.d_model,
-           (long long)x->unit.model->config.vocab_size);
-  printf("parameters      %lld (%.1f MiB in f32)\n", (long long)x->parameters, mib((size_t)x->parameters * 4));
-  printf("state           %zu bytes for %lld stream%s\n", state_bytes, (long long)x->B, x->B == 1 ? "" : "s");
-  if (limit.tokens == MN_LIMIT_NONE) printf("stream length   without end\n");
-  else printf("stream length   %lld tokens (%s%s%s)\n", (long long)limit.tokens, limit.where, *limit.where ? ": " : "", limit.key);
-  printf("FLOPs per token %.3g (%s, batch %lld, seq_len %lld)\n\n", (double)r->flops / tokens, modes[x->mode], (long long)x->B,
-         (long long)x->T);
-  printf("pass            effect\n");
-  printf("  lower         %d operations -> %d\n", r->nodes_given, r->nodes_lowered);
-  printf("  simplify      %d -> %d\n", r->nodes_lowered, r->nodes_simplified);
-  printf("  recompute     %d results made again instead of kept; %.1f MiB of activations kept for the backward pass\n", r->nodes_recomputed,
-         mib(r->bytes_activations));
-  printf("  fuse          %d element-wise operations -> %d kernels; %d operations in all\n", r->elementwise_before, r->elementwise_after,
-         r->nodes_fused);
-  printf("  layout        %d copies\n", r->copies);
-  printf("  in place      %d results\n", r->in_place);
-  printf("  memory        %.1f MiB side by side -> %.1f MiB shared; largest workspace %.1f MiB; outputs %.1f MiB; constants %.1f MiB\n",
-         mib(r->bytes_unshared), mib(r->bytes_planned), mib(r->bytes_workspace), mib(r->bytes_outputs), mib(r->bytes_constants));
-  printf("  steps         %d\n", r->steps);
+    mn_print("model           %d blocks, d_model %lld, vocab_size %lld\n", x->unit.model->n_blocks, (long long)x->unit.d_model,
+             (long long)x->unit.model->config.vocab_size);
+  mn_print("parameters      %lld (%.1f MiB in f32)\n", (long long)x->parameters, mib((size_t)x->parameters * 4));
+  mn_print("state           %zu bytes for %lld stream%s\n", state_bytes, (long long)x->B, x->B == 1 ? "" : "s");
+  if (limit.tokens == MN_LIMIT_NONE) mn_print("stream length   without end\n");
+  else mn_print("stream length   %lld tokens (%s%s%s)\n", (long long)limit.tokens, limit.where, *limit.where ? ": " : "", limit.key);
+  mn_print("FLOPs per token %.3g (%s, batch %lld, seq_len %lld)\n\n", (double)r->flops / tokens, modes[x->mode], (long long)x->B,
+           (long long)x->T);
+  mn_print("pass            effect\n");
+  mn_print("  lower         %d operations -> %d\n", r->nodes_given, r->nodes_lowered);
+  mn_print("  simplify      %d -> %d\n", r->nodes_lowered, r->nodes_simplified);
+  mn_print("  recompute     %d results made again instead of kept; %.1f MiB of activations kept for the backward pass\n",
+           r->nodes_recomputed, mib(r->bytes_activations));
+  mn_print("  fuse          %d element-wise operations -> %d kernels; %d operations in all\n", r->elementwise_before, r->elementwise_after,
+           r->nodes_fused);
+  mn_print("  layout        %d copies\n", r->copies);
+  mn_print("  in place      %d results\n", r->in_place);
+  mn_print("  memory        %.1f MiB side by side -> %.1f MiB shared; largest workspace %.1f MiB; outputs %.1f MiB; constants %.1f MiB\n",
+           mib(r->bytes_unshared), mib(r->bytes_planned), mib(r->bytes_workspace), mib(r->bytes_outputs), mib(r->bytes_constants));
+  mn_print("  steps         %d\n", r->steps);
   if (mn_cli_given(x->cli, "params")) {
     const mn_param_info *info;
     int n = mn_scope_params(x->scope, &info, NULL);
-    printf("\nparameter                                          shape                  meaning\n");
+    mn_print("\nparameter                                          shape                  meaning\n");
     for (int i = 0; i < n; i++)
-      printf("%-50s %-22s %s\n", info[i].name, mn_shape_str(&info[i].shape, shape), info[i].help ? info[i].help : "");
-    printf("\nstate                                              shape             type  meaning\n");
+      mn_print("%-50s %-22s %s\n", info[i].name, mn_shape_str(&info[i].shape, shape), info[i].help ? info[i].help : "");
+    mn_print("\nstate                                              shape             type  meaning\n");
     for (int i = 0; i < n_states; i++)
-      printf("%-50s %-17s %-5s %s\n", states[i].info.name, mn_shape_str(&states[i].info.shape, shape), mn_dtype_name(states[i].info.dtype),
-             states[i].info.help ? states[i].info.help : "");
+      mn_print("%-50s %-17s %-5s %s\n", states[i].info.name, mn_shape_str(&states[i].info.shape, shape),
+               mn_dtype_name(states[i].info.dtype), states[i].info.help ? states[i].info.help : "");
   }
   if (mn_cli_given(x->cli, "plan")) {
-    printf("\n step operation                  kernel                 type  shape\n");
+    mn_print("\n step operation                  kernel                 type  shape\n");
     mn_plan_describe(x->plan, print_line, NULL);
   }
   if (x->files) {

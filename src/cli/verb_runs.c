@@ -27,10 +27,11 @@ static const char *date(double seconds, char out[32]) {
 /* ---- as JSON ------------------------------------------------------------------------------------------------------ */
 
 static json_t *run_json(const mn_run *r) {
-  return json_pack("{s:I,s:s,s:s,s:s,s:I,s:I,s:I,s:s,s:i,s:s,s:s,s:f,s:f}", "id", (json_int_t)r->id, "name", r->name, "status", r->status,
-                   "message", r->message, "steps", (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "parameters",
-                   (json_int_t)r->parameters, "isa", r->isa, "threads", r->threads, "fingerprint", r->fingerprint, "out_dir", r->out_dir,
-                   "created", r->created, "updated", r->updated);
+  return json_pack("{s:I,s:o,s:o,s:o,s:I,s:I,s:I,s:o,s:i,s:o,s:o,s:f,s:f}", "id", (json_int_t)r->id, "name", mn_cli_text(r->name), "status",
+                   mn_cli_text(r->status), "message", mn_cli_text(r->message), "steps", (json_int_t)r->steps, "tokens",
+                   (json_int_t)r->tokens, "parameters", (json_int_t)r->parameters, "isa", mn_cli_text(r->isa), "threads", r->threads,
+                   "fingerprint", mn_cli_text(r->fingerprint), "out_dir", mn_cli_text(r->out_dir), "created", r->created, "updated",
+                   r->updated);
 }
 
 static json_t *summary_json(const mn_metric_summary *m, size_t n) {
@@ -58,18 +59,19 @@ static mn_status list(mn_cli *cli, mn_runs *db, mn_arena *arena) {
   MN_TRY(mn_cli_int(cli, "limit", 0, INT64_MAX, &limit));
   if (db) MN_TRY(mn_runs_list(db, arena, limit, &runs, &n));
   json_t *all = cli->json ? json_array() : NULL;
-  if (!cli->json && n == 0) printf("No runs yet: `mneme train RECIPE.yaml --out DIR` makes the first.\n");
+  if (!cli->json && n == 0) mn_print("No runs yet: `mneme train RECIPE.yaml --out DIR` makes the first.\n");
   int name_width = 4;
   for (size_t i = 0; i < n; i++) name_width = strlen(runs[i].name) > (size_t)name_width ? (int)strlen(runs[i].name) : name_width;
   if (name_width > 32) name_width = 32;
   if (!cli->json && n)
-    printf("%5s  %-*s  %-11s  %8s  %7s  %7s  %9s  %10s  %s\n", "id", name_width, "name", "status", "steps", "tokens", "params", "loss",
-           "validation", "begun");
+    mn_print("%5s  %-*s  %-11s  %8s  %7s  %7s  %9s  %10s  %s\n", "id", name_width, "name", "status", "steps", "tokens", "params", "loss",
+             "validation", "begun");
   for (size_t i = 0; i < n; i++) {
     const mn_run *r = &runs[i];
     mn_metric_summary *m;
     size_t n_metrics;
-    mn_status status = mn_run_summary(db, arena, r->id, &m, &n_metrics);
+    mn_status status = mn_stop_check("listing runs");
+    if (status == MN_OK) status = mn_run_summary(db, arena, r->id, &m, &n_metrics);
     if (status != MN_OK) {
       json_decref(all);
       return status;
@@ -84,9 +86,9 @@ static mn_status list(mn_cli *cli, mn_runs *db, mn_arena *arena) {
     double l = last_of(m, n_metrics, "loss"), v = last_of(m, n_metrics, "validation_loss");
     if (isfinite(l)) snprintf(loss, sizeof loss, "%.4f", l);
     if (isfinite(v)) snprintf(validation, sizeof validation, "%.4f", v);
-    printf("%5" PRId64 "  %-*.*s  %-11s  %8" PRId64 "  %7s  %7s  %9s  %10s  %s\n", r->id, name_width, name_width, r->name, r->status,
-           r->steps, shorten((double)r->tokens, tokens), shorten((double)r->parameters, parameters), loss, validation,
-           date(r->created, when));
+    mn_print("%5" PRId64 "  %-*.*s  %-11s  %8" PRId64 "  %7s  %7s  %9s  %10s  %s\n", r->id, name_width, name_width, r->name, r->status,
+             r->steps, shorten((double)r->tokens, tokens), shorten((double)r->parameters, parameters), loss, validation,
+             date(r->created, when));
   }
   return cli->json ? mn_cli_json(cli, all) : MN_OK;
 }
@@ -102,24 +104,23 @@ static mn_status show(mn_cli *cli, mn_runs *db, mn_arena *arena, const char *whi
   json_t *recipe = json_loads(r.recipe, JSON_DECODE_ANY, NULL);
   if (cli->json) {
     json_t *run = run_json(&r);
-    json_object_set_new(run, "recipe", recipe ? recipe : json_string(r.recipe));
+    json_object_set_new(run, "recipe", recipe ? recipe : mn_cli_text(r.recipe));
     json_object_set_new(run, "metrics", summary_json(m, n));
     return mn_cli_json(cli, run);
   }
   char a[16], b[16], from[32], to[32];
-  printf("run %" PRId64 ": %s, %s%s%s\n\n", r.id, r.name, r.status, *r.message ? ": " : "", r.message);
-  printf("  begun        %s\n  last record  %s (%s)\n", date(r.created, from), date(r.updated, to),
-         mn_human_time(r.updated - r.created, a));
-  printf("  steps        %" PRId64 "\n  tokens       %s\n  parameters   %s\n", r.steps, shorten((double)r.tokens, a),
-         shorten((double)r.parameters, b));
-  printf("  machine      %s, %d threads, %s\n  fingerprint  %s\n  directory    %s\n", r.host, r.threads, r.isa, r.fingerprint, r.out_dir);
-  if (n) printf("\n  %-24s %9s %12s %12s %12s\n", "metric", "records", "last", "lowest", "highest");
+  mn_print("run %" PRId64 ": %s, %s%s%s\n\n", r.id, r.name, r.status, *r.message ? ": " : "", r.message);
+  mn_print("  begun        %s\n  last record  %s (%s)\n", date(r.created, from), date(r.updated, to),
+           mn_human_time(r.updated - r.created, a));
+  mn_print("  steps        %" PRId64 "\n  tokens       %s\n  parameters   %s\n", r.steps, shorten((double)r.tokens, a),
+           shorten((double)r.parameters, b));
+  mn_print("  machine      %s, %d threads, %s\n  fingerprint  %s\n  directory    %s\n", r.host, r.threads, r.isa, r.fingerprint, r.out_dir);
+  if (n) mn_print("\n  %-24s %9s %12s %12s %12s\n", "metric", "records", "last", "lowest", "highest");
   for (size_t i = 0; i < n; i++)
-    printf("  %-24s %9" PRId64 " %12.6g %12.6g %12.6g\n", m[i].name, m[i].count, m[i].last, m[i].min, m[i].max);
+    mn_print("  %-24s %9" PRId64 " %12.6g %12.6g %12.6g\n", m[i].name, m[i].count, m[i].last, m[i].min, m[i].max);
   if (recipe && mn_cli_given(cli, "recipe")) {
-    printf("\nrecipe\n");
-    json_dumpf(recipe, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
-    putchar('\n');
+    mn_print("\nrecipe\n");
+    MN_TRY(mn_print_json(json_incref(recipe), JSON_INDENT(2)));
   }
   json_decref(recipe);
   return MN_OK;
@@ -167,8 +168,8 @@ static json_t *curves_json(const curve *curves, const mn_plot_series *series, in
       json_array_append_new(xs, mn_cli_number(series[i].x[j]));
       json_array_append_new(ys, mn_cli_number(series[i].y[j]));
     }
-    json_array_append_new(all, json_pack("{s:I,s:s,s:s,s:s,s:o,s:o}", "run", (json_int_t)curves[i].run, "name", curves[i].name, "metric",
-                                         curves[i].metric, "x_axis", axis, "x", xs, "y", ys));
+    json_array_append_new(all, json_pack("{s:I,s:o,s:o,s:s,s:o,s:o}", "run", (json_int_t)curves[i].run, "name", mn_cli_text(curves[i].name),
+                                         "metric", mn_cli_text(curves[i].metric), "x_axis", axis, "x", xs, "y", ys));
   }
   return all;
 }
@@ -198,21 +199,24 @@ static mn_status plot(mn_cli *cli, mn_runs *db, mn_arena *arena) {
       mn_metric_series s;
       MN_TRY(mn_run_series(db, arena, r.id, metric, &s));
       if (s.n == 0) return refuse_metric(db, arena, &r, metric);
+      const char *shown;
       char *label = n_metrics == 1     ? mn_arena_format(arena, "%" PRId64 " %s", r.id, r.name)
                     : cli->n_args == 2 ? mn_arena_strdup(arena, metric)
                                        : mn_arena_format(arena, "%" PRId64 " %s, %s", r.id, r.name, metric);
-      if (!label) return MN_ERR_MEMORY;
+      if (!label || !(shown = mn_cli_shown(arena, label))) return MN_ERR_MEMORY;
       const double *x = axis == 0 ? s.step : axis == 1 ? s.tokens : s.time;
       /* Noise is averaged only where it would hide the curve. */
       size_t window = smooth >= 0 ? (size_t)smooth : s.n > 200 ? s.n / 50 : 0;
       curves[n] = (curve){r.id, r.name, metric};
-      series[n++] = (mn_plot_series){.label = label, .x = x, .y = s.value, .n = s.n, .smooth = window};
+      series[n++] = (mn_plot_series){.label = shown, .x = x, .y = s.value, .n = s.n, .smooth = window};
     }
   }
-  const char *first = mn_cli_nth(cli, "metric", 0);
-  mn_plot p = {.title = mn_cli_get(cli, "title") ? mn_cli_get(cli, "title")
-                        : n == 1                 ? series[0].label
-                                                 : first,
+  const char *first = mn_cli_shown(arena, mn_cli_nth(cli, "metric", 0)), *title = mn_cli_get(cli, "title");
+  if (title && !(title = mn_cli_shown(arena, title))) return MN_ERR_MEMORY;
+  if (!first) return MN_ERR_MEMORY;
+  mn_plot p = {.title = title    ? title
+                        : n == 1 ? series[0].label
+                                 : first,
                .x_label = axis_label[axis],
                .y_label = n_metrics == 1 ? first : "",
                .x_log = x_scale == 1,
@@ -225,7 +229,7 @@ static mn_status plot(mn_cli *cli, mn_runs *db, mn_arena *arena) {
   int columns = mn_cli_columns(stdout);
   char *text = mn_plot_text(&p, columns > 120 ? 120 : columns, 22, mn_cli_color(stdout));
   if (!text) return MN_ERR_MEMORY;
-  fputs(text, stdout);
+  mn_print_bytes(text, strlen(text));
   free(text);
   return MN_OK;
 }

@@ -90,10 +90,10 @@ static void report(stream *s, int64_t tokens) {
     return;
   }
   mn_progress_clear(s->progress);
-  printf("%s tokens  %s/s", mn_human_count((double)tokens, count), mn_human_count((double)tokens / seconds, rate));
-  if (isfinite(perplexity)) printf("  perplexity %.2f", perplexity);
-  printf("  resident %.1f MiB\n", (double)mn_resident_bytes() / 1048576);
-  fflush(stdout);
+  mn_print("%s tokens  %s/s", mn_human_count((double)tokens, count), mn_human_count((double)tokens / seconds, rate));
+  if (isfinite(perplexity)) mn_print("  perplexity %.2f", perplexity);
+  mn_print("  resident %.1f MiB\n", (double)mn_resident_bytes() / 1048576);
+  mn_print_flush();
 }
 
 static void show_progress(stream *s, int64_t tokens) {
@@ -159,18 +159,18 @@ static json_t *summary_json(stream *s, const mn_meter_summary *m) {
 
 static void print_summary(stream *s, const mn_meter_summary *m) {
   char a[16], b[16], c[16];
-  printf("%" PRId64 " tokens in %s, %s tokens/s; state %s bytes\n", m->tokens, mn_human_time(m->seconds, a),
-         mn_human_count((double)m->tokens / m->seconds, b), mn_human_count((double)mn_session_state_bytes(s->session), c));
-  if (m->scored) printf("perplexity %.3f over %" PRId64 " tokens\n", m->perplexity, m->scored);
-  if (m->scored) printf("\n  tenth   up to token   perplexity   us/token\n");
+  mn_print("%" PRId64 " tokens in %s, %s tokens/s; state %s bytes\n", m->tokens, mn_human_time(m->seconds, a),
+           mn_human_count((double)m->tokens / m->seconds, b), mn_human_count((double)mn_session_state_bytes(s->session), c));
+  if (m->scored) mn_print("perplexity %.3f over %" PRId64 " tokens\n", m->perplexity, m->scored);
+  if (m->scored) mn_print("\n  tenth   up to token   perplexity   us/token\n");
   for (int i = 0; i < 10 && m->scored; i++)
     if (m->tenth[i].end > m->tenth[i].begin)
-      printf("  %5d  %12" PRId64 "   %10.3f   %8.2f\n", i + 1, m->tenth[i].end, m->tenth[i].perplexity, m->tenth[i].token_seconds * 1e6);
-  printf("%stime per token  %.2f us in the first 1 %%, %.2f us in the last 1 %% (medians)\n", m->scored ? "\n" : "", m->first_seconds * 1e6,
-         m->last_seconds * 1e6);
-  printf("resident memory %.2f MiB after warm-up, %.2f MiB at the end (%+" PRId64 " KiB), at most %.2f MiB\n",
-         (double)m->resident_start / 1048576, (double)m->resident_end / 1048576, (m->resident_end - m->resident_start) / 1024,
-         (double)m->resident_max / 1048576);
+      mn_print("  %5d  %12" PRId64 "   %10.3f   %8.2f\n", i + 1, m->tenth[i].end, m->tenth[i].perplexity, m->tenth[i].token_seconds * 1e6);
+  mn_print("%stime per token  %.2f us in the first 1 %%, %.2f us in the last 1 %% (medians)\n", m->scored ? "\n" : "",
+           m->first_seconds * 1e6, m->last_seconds * 1e6);
+  mn_print("resident memory %.2f MiB after warm-up, %.2f MiB at the end (%+" PRId64 " KiB), at most %.2f MiB\n",
+           (double)m->resident_start / 1048576, (double)m->resident_end / 1048576, (m->resident_end - m->resident_start) / 1024,
+           (double)m->resident_max / 1048576);
 }
 
 static mn_status write_csv(const stream *s, const char *path) {

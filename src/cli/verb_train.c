@@ -9,24 +9,24 @@
 static void print_result(const mn_cli *cli, const mn_train_result *r) {
   char a[16], b[16], c[16], d[16];
   const mn_evaluation *v = &r->validation;
-  if (r->already_done) printf("already trained: %lld steps, nothing to do\n", (long long)r->steps);
+  if (r->already_done) mn_print("already trained: %lld steps, nothing to do\n", (long long)r->steps);
   else
-    printf("%lld steps, %s tokens, %s parameters, %s tokens/s, %sB at most\n", (long long)r->steps, mn_human_count((double)r->tokens, a),
-           mn_human_count((double)r->parameters, b), mn_human_count(r->tokens_per_second, c), mn_human_count((double)r->peak_bytes, d));
-  if (!r->already_done) printf("loss %.4f at the last step\n", r->loss);
-  if (v->batches) printf("validation: loss %.4f, perplexity %.3f", v->loss, v->perplexity);
-  if (v->batches && isfinite(v->bits_per_byte)) printf(", %.4f bits per byte", v->bits_per_byte);
-  if (v->batches && v->score.examples) printf(", accuracy %.4f", mn_task_acc(&v->score));
-  if (v->batches) printf("\n");
-  printf("model: %s/model.safetensors\n", cli->out_dir);
+    mn_print("%lld steps, %s tokens, %s parameters, %s tokens/s, %sB at most\n", (long long)r->steps, mn_human_count((double)r->tokens, a),
+             mn_human_count((double)r->parameters, b), mn_human_count(r->tokens_per_second, c), mn_human_count((double)r->peak_bytes, d));
+  if (!r->already_done) mn_print("loss %.4f at the last step\n", r->loss);
+  if (v->batches) mn_print("validation: loss %.4f, perplexity %.3f", v->loss, v->perplexity);
+  if (v->batches && isfinite(v->bits_per_byte)) mn_print(", %.4f bits per byte", v->bits_per_byte);
+  if (v->batches && v->score.examples) mn_print(", accuracy %.4f", mn_task_acc(&v->score));
+  if (v->batches) mn_print("\n");
+  mn_print("model: %s/model.safetensors\n", cli->out_dir);
 }
 
 static json_t *result_json(const mn_cli *cli, const mn_recipe *recipe, const mn_train_result *r) {
-  return json_pack("{s:s,s:I,s:s,s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:I,s:b}", "name", recipe->name, "run", (json_int_t)r->run, "out_dir",
-                   cli->out_dir, "steps", (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "parameters", (json_int_t)r->parameters,
-                   "loss", r->already_done ? json_null() : mn_cli_number(r->loss), "validation", mn_evaluation_json(&r->validation),
-                   "seconds", mn_cli_number(r->seconds), "tokens_per_second", mn_cli_number(r->tokens_per_second), "peak_bytes",
-                   (json_int_t)r->peak_bytes, "already_done", r->already_done);
+  return json_pack("{s:o,s:I,s:o,s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:I,s:b}", "name", mn_cli_text(recipe->name), "run", (json_int_t)r->run,
+                   "out_dir", mn_cli_text(cli->out_dir), "steps", (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "parameters",
+                   (json_int_t)r->parameters, "loss", r->already_done ? json_null() : mn_cli_number(r->loss), "validation",
+                   mn_evaluation_json(&r->validation), "seconds", mn_cli_number(r->seconds), "tokens_per_second",
+                   mn_cli_number(r->tokens_per_second), "peak_bytes", (json_int_t)r->peak_bytes, "already_done", r->already_done);
 }
 
 static mn_status train(mn_cli *cli, const mn_recipe *recipe) {
