@@ -169,6 +169,36 @@ static void a_model_has_its_own_description(void) {
   CHECK(open_model("described") == MN_ERR_CONFIG && strstr(mn_message(), "tokenizer.json"), "%s", mn_message());
 }
 
+/* Runs `mneme ARGUMENTS`; `said` gets what it wrote. */
+static int program(char said[4096], const char *fmt, ...) MN_PRINTF(2, 3);
+static int program(char said[4096], const char *fmt, ...) {
+  char command[4096], arguments[3000];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(arguments, sizeof arguments, fmt, ap);
+  va_end(ap);
+  snprintf(command, sizeof command, "%s/mneme %s 2>&1", MN_TEST_BINARY_DIR, arguments);
+  FILE *f = popen(command, "r");
+  size_t n = f ? fread(said, 1, 4095, f) : 0;
+  said[n] = 0;
+  return f ? pclose(f) : -1;
+}
+
+/* The recipe says what was held out, the configuration what inspect shows: those of another run are refused, and what only
+ * says how a run is kept may change. */
+static void every_verb_wants_the_description_of_the_weights(void) {
+  char said[4096];
+  stopped_run("verbs");
+  CHECK(program(said, "eval --batches 1 --model %s", test_path("verbs")) == 0, "%s", said);
+  CHECK(program(said, "inspect --seq-len 32 %s", test_path("verbs")) == 0, "%s", said);
+  CHECK(program(said, "train --resume --out %s --set train.log_every=3 --quiet", test_path("verbs")) == 0, "%s", said);
+  CHECK(program(said, "eval --batches 1 --model %s", test_path("verbs")) == 0, "another log_every is the same training: %s", said);
+  copy(inside("other", "recipe.json"), inside("verbs", "recipe.json"));
+  CHECK(program(said, "eval --batches 1 --model %s", test_path("verbs")) != 0 && strstr(said, "recipe.json is not the recipe"), "%s", said);
+  copy(inside("other", "config.json"), inside("verbs", "config.json"));
+  CHECK(program(said, "inspect --seq-len 32 %s", test_path("verbs")) != 0 && strstr(said, "config.json is not the one"), "%s", said);
+}
+
 /* ---- files that shrink under a training ---- */
 
 static const char *the_shard(void) {
@@ -265,6 +295,7 @@ int main(void) {
   RUN(resume_never_gives_other_bits);
   RUN(files_of_two_checkpoints_do_not_mix);
   RUN(a_model_has_its_own_description);
+  RUN(every_verb_wants_the_description_of_the_weights);
   RUN(a_training_whose_data_shrinks_keeps_what_it_did);
   RUN(a_text_that_shrinks_while_it_is_tokenised_makes_no_shard);
   RUN(a_damaged_shard_is_made_again);

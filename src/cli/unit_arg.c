@@ -4,22 +4,34 @@
 #include "base/file.h"
 #include "format/json.h"
 #include "format/yaml.h"
+#include "model/origin.h"
 #include "train/recipe.h"
 
 #include <stdlib.h>
+
+/* DIR/config.json, which must be that of the weights beside it. */
+static mn_status read_config(const char *dir, mn_arena *arena, const mn_value **root) {
+  char *config = mn_path_join(dir, "config.json"), *weights = mn_path_join(dir, "model.safetensors");
+  bool sealed = false;
+  mn_st *st = NULL;
+  mn_status status = config && weights ? mn_json_read_sealed(arena, config, root, &sealed) : MN_ERR_MEMORY;
+  if (status == MN_OK && mn_file_exists(weights)) status = mn_st_open(weights, &st);
+  if (status == MN_OK && st) {
+    mn_origin origin;
+    mn_origin_read(st, &origin);
+    status = mn_origin_check_config(&origin, weights, config, *root, sealed);
+  }
+  mn_st_close(st);
+  free(config);
+  free(weights);
+  return status;
+}
 
 static mn_status read_tree(const mn_cli *cli, mn_arena *arena, const mn_value **root) {
   const char *path = cli->args[0];
   mn_file_info info;
   MN_TRY(mn_file_stat(path, &info));
-  if (!info.is_dir) {
-    MN_TRY(mn_yaml_read(arena, path, root));
-  } else {
-    char *config = mn_path_join(path, "config.json");
-    mn_status status = config ? mn_json_read(arena, config, root) : MN_ERR_MEMORY;
-    free(config);
-    MN_TRY(status);
-  }
+  MN_TRY(info.is_dir ? read_config(path, arena, root) : mn_yaml_read(arena, path, root));
   for (int i = 0; i < cli->n_set; i++) MN_TRY(mn_value_set(arena, *root, cli->set[i], root));
   return MN_OK;
 }

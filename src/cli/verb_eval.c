@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "cli/eval_tasks.h"
 #include "cli/train_view.h"
+#include "format/json.h"
 #include "model/bundle.h"
 
 typedef struct evaluation {
@@ -206,12 +207,33 @@ static mn_status read_options(evaluation *e) {
   return MN_OK;
 }
 
+/* recipe.json says what was held out: it must be of the training that the weights are from. */
+static mn_status check_recipe(evaluation *e) {
+  const char *dir = mn_cli_get(e->cli, "model"), *trained = e->bundle.params->origin.recipe;
+  char *path = mn_path_join(dir, "recipe.json"), hex[MN_HASH_HEX];
+  const mn_value *root = NULL;
+  mn_status status = path ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK && e->recipe && *trained) {
+    status = mn_json_read(e->arena, path, &root);
+    if (status == MN_OK) status = mn_recipe_hash(root, hex);
+    if (status == MN_OK && strcmp(hex, trained) != 0)
+      status =
+          mn_fail(MN_ERR_CONFIG,
+                  "%s is not the recipe that %s/model.safetensors was trained by, so it does not say what was held out: copy both from one "
+                  "directory, or take it away and give --data FILE or --task NAME",
+                  path, dir);
+  }
+  free(path);
+  return status;
+}
+
 static mn_status run(mn_cli *cli) {
   evaluation e = {.cli = cli, .arena = mn_arena_new(), .examples = 512};
   const char *dir = mn_cli_get(cli, "model"), *task = mn_cli_get(cli, "task");
   mn_status status = !e.arena ? MN_ERR_MEMORY : dir ? MN_OK : mn_fail(MN_ERR_CONFIG, "eval needs --model DIR: what mneme train --out made");
   if (status == MN_OK) status = read_options(&e);
   if (status == MN_OK) status = mn_bundle_open(dir, cli->threads, &e.bundle);
+  if (status == MN_OK) status = check_recipe(&e);
   if (status == MN_OK) status = task ? on_task(&e, task) : mn_cli_given(cli, "data") ? on_files(&e) : on_held_out(&e);
   mn_bundle_close(&e.bundle);
   mn_recipe_free(e.recipe);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/dir.h"
+#include "base/file.h"
 #include "format/yaml.h"
 
 static const char *const tokenizers[] = {"bytes", "bpe", "file", NULL};
@@ -319,4 +320,32 @@ static const char *difference(mn_arena *arena, const char *path, const mn_value 
 const char *mn_recipe_difference(mn_arena *arena, const mn_value *x, const mn_value *y, const mn_value **a, const mn_value **b) {
   *a = *b = NULL;
   return difference(arena, "", x, y, a, b);
+}
+
+/* Every leaf that counts, as "path=value\n". */
+static mn_status add_leaves(mn_arena *arena, const char *path, const mn_value *x, mn_text *out) {
+  if (harmless(path) || !x || x->kind == MN_NULL) return MN_OK;
+  for (size_t i = 0; i < x->count && (x->kind == MN_MAP || x->kind == MN_LIST); i++) {
+    bool map = x->kind == MN_MAP;
+    const char *sub =
+        map ? mn_arena_format(arena, *path ? "%s.%s" : "%s%s", path, x->as.entries[i].key) : mn_arena_format(arena, "%s[%zu]", path, i);
+    if (!sub) return MN_ERR_MEMORY;
+    MN_TRY(add_leaves(arena, sub, map ? x->as.entries[i].value : x->as.items[i], out));
+  }
+  if (x->kind == MN_MAP || x->kind == MN_LIST) return MN_OK;
+  mn_text_addf(out, "%s=", path);
+  MN_TRY(mn_value_to_json(x, 0, out));
+  mn_text_add(out, "\n");
+  return MN_OK;
+}
+
+mn_status mn_recipe_hash(const mn_value *x, char hex[33]) {
+  mn_arena *arena = mn_arena_new();
+  mn_text text = {0};
+  mn_status status = arena ? add_leaves(arena, "", x, &text) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_text_status(&text);
+  if (status == MN_OK) mn_content_hash(text.data, text.len, hex);
+  mn_text_free(&text);
+  mn_arena_free(arena);
+  return status;
 }

@@ -70,5 +70,7 @@ const mn_value *mn_recipe_to_value(mn_arena *arena, const mn_recipe *r, const mn
 /* The first key, as "train.batch", in which two such trees give different trainings; NULL: none. Keys that change only how
  * a run is kept (threads, checkpoints, logging) do not count. `a` and `b` receive the two values (NULL: not there). */
 const char *mn_recipe_difference(mn_arena *arena, const mn_value *x, const mn_value *y, const mn_value **a, const mn_value **b);
+/* Hash of all that counts there: equal for two trees without a difference. */
+mn_status mn_recipe_hash(const mn_value *x, char hex[33]);
 
 #endif

@@ -187,7 +187,7 @@ static mn_status say_origin(mn_trainer *t) {
   const mn_value *config = mn_model_to_config(t->arena, t->model);
   if (!config) return MN_ERR_MEMORY;
   MN_TRY(mn_value_hash(config, o->config));
-  MN_TRY(mn_value_hash(t->state.recipe, o->recipe));
+  MN_TRY(mn_recipe_hash(t->state.recipe, o->recipe));
   if (t->tok) mn_tokenizer_hash(t->tok, o->tokenizer);
   memcpy(o->data, t->state.data_hash, sizeof o->data);
   o->run = t->recipe->name;
