@@ -1,4 +1,4 @@
-/* seal.h - checksums of value trees. A map that we write as JSON (config.json, recipe.json, trainer.json) ends with the
+/* seal.h - checksums of value trees. A map that we write as JSON (config.json, recipe.json, trainer.json) begins with the
  * member `checksum`: the content hash of the map without it, as JSON on one line. So spaces and line ends are free, and a
  * changed value is noticed. Who edits such a file by hand removes that line: a file without it is taken as it is. */
 #ifndef MN_SEAL_H
