@@ -199,6 +199,17 @@ static void test_a_full_disk(void) {
   CHECK(!strcmp(hex[0], straight[0]) && !strcmp(hex[1], straight[1]), "with room again it goes on to the same bits");
 }
 
+static void test_going_on_says_nothing_of_beginning(void) {
+  stop_at = 6;
+  CHECK(train_into(test_path("quiet"), recipe(), false, NULL) == MN_ERR_CANCELLED, "interrupted");
+  stop_at = -1;
+  remarks = 0;
+  CHECK_OK(train_into(test_path("quiet"), recipe(), true, NULL));
+  CHECK(remarks == 0, "%s", last_remark);
+  CHECK_OK(train_into(test_path("begun"), recipe(), true, NULL));
+  CHECK(remarks == 1 && strstr(last_remark, "begins at step 0"), "%s", last_remark);
+}
+
 static void test_a_damaged_checkpoint_is_passed_over(void) {
   char hex[2][33], path[700];
   stop_at = 14;
@@ -341,6 +352,7 @@ int main(void) {
   RUN(test_interrupted_and_resumed);
   RUN(test_all_that_changes_is_kept);
   RUN(test_a_full_disk);
+  RUN(test_going_on_says_nothing_of_beginning);
   RUN(test_a_damaged_checkpoint_is_passed_over);
   RUN(test_links_are_never_entered);
   RUN(test_what_a_user_keeps_in_a_checkpoint_stays);

@@ -47,7 +47,7 @@ mn_status mn_output_try_dir(const char *path) {
   if (!*path) return mn_fail(MN_ERR_IO, "the name of a directory is empty");
   MN_TRY(mn_file_stat(path, &info));
   if (info.is_dir) {
-    char *inside = mn_path_join(path, ".mneme-try");
+    char *inside = mn_path_join(path, "(any file)"); /* what a message calls it; it never gets that name */
     mn_status status = inside ? mn_output_try(inside, 0) : MN_ERR_MEMORY;
     free(inside);
     return status;

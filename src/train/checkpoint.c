@@ -358,9 +358,10 @@ static mn_status save_as(const char *out_dir, const mn_train_state *s, const cha
 
 mn_status mn_checkpoint_complete(const char *out_dir, int64_t step, int64_t keep_last) {
   char *dir = step_dir(out_dir, "", step);
-  mn_status status = dir ? publish(out_dir, dir) : MN_ERR_MEMORY;
+  mn_status status = dir ? drop_old(out_dir, step, keep_last) : MN_ERR_MEMORY; /* first: it makes room for the copy */
+  if (status == MN_OK) status = publish(out_dir, dir);
   free(dir);
-  return status == MN_OK ? drop_old(out_dir, step, keep_last) : status;
+  return status;
 }
 
 mn_status mn_checkpoint_save(const char *out_dir, const mn_train_state *s, int64_t keep_last) {

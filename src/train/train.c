@@ -109,10 +109,17 @@ static mn_status say_more(mn_status status, const char *before, const char *afte
   return status;
 }
 
-/* "; the checkpoint of step 40 is intact" */
+/* "; the checkpoint of step 40 is intact": what lies on the disk, and this thread's message as it was. */
 static const char *what_is_kept(const loop *l, char buf[96]) {
-  if (l->saved_step < 0) snprintf(buf, 96, "; there is no earlier checkpoint");
-  else snprintf(buf, 96, "; the checkpoint of step %lld is intact", (long long)l->saved_step);
+  char *message = mn_strdup(mn_message());
+  int64_t *steps = NULL;
+  size_t n = 0;
+  if (!l->o->out_dir || mn_checkpoint_list(l->o->out_dir, &steps, &n) != MN_OK || n == 0)
+    snprintf(buf, 96, "; there is no earlier checkpoint");
+  else snprintf(buf, 96, "; the checkpoint of step %lld is intact", (long long)steps[0]);
+  free(steps);
+  if (message) mn_fail(MN_OK, "%s", message);
+  free(message);
   return buf;
 }
 
@@ -277,8 +284,8 @@ static mn_status open_loop(loop *l) {
     bool found;
     MN_TRY(mn_checkpoint_resume(o->out_dir, &l->t->state, &found));
     if (found) resume_step = l->saved_step = l->t->state.step;
-    if (resume_step >= l->recipe->train.steps) MN_TRY(mn_checkpoint_complete(o->out_dir, resume_step, l->recipe->train.keep_last));
     else remark(l, "%s has no checkpoint yet: training begins at step 0", o->out_dir);
+    if (resume_step >= l->recipe->train.steps) MN_TRY(mn_checkpoint_complete(o->out_dir, resume_step, l->recipe->train.keep_last));
   }
   if (o->out_dir) MN_TRY(write_description(l, resume_step >= 0));
   tell(l, (mn_train_event){.kind = MN_EVENT_BEGIN});
