@@ -41,8 +41,8 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   static const char *const proj[] = {"q_proj", "k_proj", "v_proj"}, *const conv[] = {"q_conv", "k_conv", "v_conv"};
   mn_tensor *qkv[3];
   for (int i = 0; i < 3; i++) {
-    mn_tensor *y = mn_conv_layer(s, conv[i], mn_linear(s, proj[i], x, H * d, false, init), c->conv);
-    y = mn_split_heads(s, mn_cast(g, mn_silu(g, y), exact), H); /* [B,T,H,d] */
+    mn_tensor *y = mn_conv_layer(s, conv[i], mn_linear_exact(s, proj[i], x, H * d, false, init, MN_ZEROS), c->conv);
+    y = mn_split_heads(s, mn_silu(g, y), H); /* [B,T,H,d], exact: the norm of a short vector enlarges what rounding did to it */
     qkv[i] = i < 2 ? mn_norm(g, MN_NORM_L2, y, NULL, NULL, 1e-6, exact) : y;
   }
   qkv[0] = mn_mul_scalar(g, qkv[0], 1 / sqrt((double)d));

@@ -186,10 +186,10 @@ static mn_tensor *stream_of(mn_scope *s, const titans_config *c, const char *nam
   char proj[16], conv[16];
   snprintf(proj, sizeof proj, "%s_proj", name);
   snprintf(conv, sizeof conv, "%s_conv", name);
-  mn_tensor *u = mn_linear(s, proj, x, c->heads * c->head_dim, false, projection);
+  mn_tensor *u = mn_linear_exact(s, proj, x, c->heads * c->head_dim, false, projection, MN_ZEROS);
   if (c->conv) u = mn_conv_layer_of(s, conv, state, u, c->conv);
   u = mn_split_heads(s, mn_silu(g, u), c->heads);
-  return *name == 'v' ? mn_cast(g, u, mn_scope_exact(s)) : mn_norm(g, MN_NORM_L2, u, NULL, NULL, 1e-6, mn_scope_exact(s));
+  return *name == 'v' ? u : mn_norm(g, MN_NORM_L2, u, NULL, NULL, 1e-6, mn_scope_exact(s));
 }
 
 static mn_tensor *phase_of(mn_scope *s, int64_t period) { /* position modulo period, i32 [B]; NULL when known to be 0 */
