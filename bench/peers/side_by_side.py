@@ -8,16 +8,22 @@ that spins would otherwise take a core from the side being timed. What is held a
 import atexit
 import json
 import os
+import select
 import shlex
 import signal
 import statistics
 import subprocess
 import sys
+import time
+
+
+class TooSlow(Exception):
+    """A side did not answer in time; it was killed."""
 
 
 class Side:
-    def __init__(self, name, command, env=None):
-        self.name, self.command, self.records = name, command, []
+    def __init__(self, name, command, env=None, until=None):
+        self.name, self.command, self.records, self.until = name, command, [], until
         try:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                             env={**os.environ, **(env or {})})
@@ -31,6 +37,10 @@ class Side:
         self.pause()
 
     def read(self):
+        # One line is asked for at a time, so that nothing waits in the buffer when the pipe is looked at.
+        if self.until is not None and not select.select([self.process.stdout], [], [], max(0, self.until - time.monotonic()))[0]:
+            self.kill()
+            raise TooSlow(self.name)
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit(f"{self.name}: {shlex.join(self.command)} ended with status {self.process.wait()}; "
@@ -53,6 +63,8 @@ class Side:
             self.records.append(record)
 
     def end(self):
+        if self.process.poll() is not None:
+            return
         self.process.send_signal(signal.SIGCONT)
         self.process.stdin.close()
         self.process.wait()

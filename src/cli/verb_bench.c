@@ -189,9 +189,10 @@ static void answer(problem *p, int64_t steps, double seconds) {
 
 static mn_status serve(problem *p) {
   char line[128];
-  mn_cli_json_line(p->cli, json_pack("{s:b, s:I, s:I, s:I, s:s}", "ready", 1, "parameters", (json_int_t)mn_params_count(p->params),
-                                     "tokens_per_step", (json_int_t)(p->B * p->T), "rss_before_bytes", (json_int_t)p->rss_before, "isa",
-                                     mn_isa_name(mn_cpu_isa(p->backend))));
+  mn_cli_json_line(p->cli,
+                   json_pack("{s:b, s:I, s:I, s:I, s:I, s:s}", "ready", 1, "parameters", (json_int_t)mn_params_count(p->params),
+                             "tokens_per_step", (json_int_t)(p->B * p->T), "flops_per_step", (json_int_t)mn_plan_get_report(p->plan)->flops,
+                             "rss_before_bytes", (json_int_t)p->rss_before, "isa", mn_isa_name(mn_cpu_isa(p->backend))));
   mn_print_flush();
   while (fgets(line, sizeof line, stdin)) {
     long long n = 0;
