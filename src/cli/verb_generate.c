@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/output.h"
 #include "cli/cli.h"
 #include "cli/remarks.h"
 #include "model/bundle.h"
@@ -128,6 +129,8 @@ static mn_status set_up(generation *g, int64_t n) {
   MN_TRY(read_prompt(g));
   mn_session_config config = {.prefill = 256, .compute = precision ? MN_BF16 : MN_F32, .forget = mn_cli_given(cli, "forget")};
   MN_TRY(mn_session_new(g->bundle.model, g->bundle.params, &config, &g->session));
+  const char *to = mn_cli_get(g->cli, "session-out"); /* again, now that its size is known */
+  if (to) MN_TRY(mn_context(mn_output_try(to, mn_session_state_bytes(g->session)), "--session-out"));
   if (from) MN_TRY(mn_session_load(g->session, from));
   MN_TRY(mn_session_fits_at_most(g->session, (int64_t)g->prompt.len + n));
   MN_TRY(mn_sampler_new(&sampling, g->bundle.model->config.vocab_size, &g->sampler));

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/output.h"
 #include "cli/cli.h"
 #include "cli/progress.h"
 #include "cli/remarks.h"
@@ -237,6 +238,8 @@ static mn_status set_up(stream *s) {
   MN_TRY(mn_bundle_open(dir, cli->threads, &s->bundle));
   mn_session_config config = {.prefill = s->segment, .compute = precision ? MN_BF16 : MN_F32, .forget = mn_cli_given(cli, "forget")};
   MN_TRY(mn_session_new(s->bundle.model, s->bundle.params, &config, &s->session));
+  const char *to = mn_cli_get(cli, "session-out"); /* again, now that its size is known */
+  if (to) MN_TRY(mn_context(mn_output_try(to, mn_session_state_bytes(s->session)), "--session-out"));
   if (s->segment > mn_session_room(s->session)) s->segment = mn_session_room(s->session);
   s->source = (source){.random = random, .vocab_size = s->bundle.model->config.vocab_size, .key = mn_random_key(cli->seed, "stream")};
   s->source.tok = s->bundle.tokenizer;
