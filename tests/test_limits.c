@@ -122,6 +122,16 @@ static void inspect_says_whether_checksums_hold(void) {
   CHECK(sh("$M eval --model model") == 1 && strstr(said, "does not match its checksum"), "%s", said);
 }
 
+/* A text that shrinks under a stream: said, and what was read is kept. */
+static void a_text_that_shrinks_ends_a_stream_with_its_session(void) {
+  write_file("long.txt", "The whale and the sea and the ship sailed far and old.\n", 200000);
+  CHECK(sh("rm -f s.safetensors; (sleep 1; truncate -s 3000 long.txt) & $M stream --model model --forget --segment 8 --threads 1 long.txt "
+           "--session-out s.safetensors --json >/dev/null") == 1 &&
+            strstr(said, "long.txt was cut short") && strstr(said, "session is in s.safetensors"),
+        "%s", said);
+  CHECK(sh("$M inspect s.safetensors") == 0 && strstr(said, "checksums hold"), "%s", said);
+}
+
 int main(void) {
   snprintf(dir, sizeof dir, "%s/mneme-limits-%d", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", (int)getpid());
   if (mkdir(dir, 0777) != 0) return 1;
@@ -130,6 +140,7 @@ int main(void) {
   RUN(memory_that_is_not_there_is_a_message);
   RUN(open_files_that_are_not_there_are_a_message);
   RUN(the_end_of_processor_time_is_as_an_interruption);
+  RUN(a_text_that_shrinks_ends_a_stream_with_its_session);
   RUN(inspect_says_whether_checksums_hold);
   char command[500];
   snprintf(command, sizeof command, "rm -rf '%s'", dir);

@@ -69,6 +69,13 @@ static mn_status not_read(const char *path) {
   return mn_fail(MN_ERR_IO, "could not read %s: %s", path, strerror(errno));
 }
 
+/* A file gave fewer bytes than it had when it was opened. */
+static mn_status cut_short(const char *path, const struct stat *st, size_t got) {
+  if (!S_ISREG(st->st_mode) || got >= (uint64_t)st->st_size) return MN_OK;
+  return mn_fail(MN_ERR_IO, "%s was cut short while it was read: it had %lld bytes and has %zu; put it back as it was", path,
+                 (long long)st->st_size, got);
+}
+
 static mn_status too_large(const char *path, size_t limit) {
   return mn_fail(MN_ERR_IO, "%s has more than %zu bytes, the most that is read here", path, limit);
 }
@@ -106,6 +113,7 @@ mn_status mn_file_read(const char *path, size_t limit, char **data, size_t *size
     else text = grown, room = more;
   }
   close(fd);
+  if (status == MN_OK) status = cut_short(path, &st, used);
   if (status != MN_OK) {
     free(text);
     return status;
@@ -374,13 +382,15 @@ mn_status mn_file_copy(const char *from, const char *to) {
   shared = status == MN_OK && ioctl(w->fd, FICLONE, fd) == 0; /* its blocks, until one of the two is written to */
 #endif
   if (status == MN_OK && !shared && !(piece = mn_alloc(PIECE))) status = MN_ERR_MEMORY;
-  for (ssize_t n = 1; status == MN_OK && !shared && n > 0;) {
+  size_t total = 0;
+  for (ssize_t n = 1; status == MN_OK && !shared && n > 0; total += n > 0 ? (size_t)n : 0) {
     n = read_full(fd, piece, PIECE);
     if (n < 0) status = mn_fail(MN_ERR_IO, "could not read %s: %s", from, strerror(errno));
     else status = mn_file_writer_append(w, piece, (size_t)n);
   }
   free(piece);
   close(fd);
+  if (status == MN_OK && !shared) status = cut_short(from, &st, total);
   if (status == MN_OK) return mn_file_writer_commit(w);
   mn_file_writer_abort(w);
   return status;
@@ -521,11 +531,14 @@ mn_status mn_file_hash(const char *path, char hex[MN_HASH_HEX]) {
   unsigned char *piece = mn_alloc(PIECE);
   mn_status status = hasher && piece ? MN_OK : MN_ERR_MEMORY;
   ssize_t n = 0;
+  size_t total = 0;
   while (status == MN_OK && (n = read_full(fd, piece, PIECE)) > 0) {
     mn_hasher_add(hasher, piece, (size_t)n);
+    total += (size_t)n;
     if (mn_stopped()) status = mn_fail(MN_ERR_CANCELLED, "interrupted while reading %s", path);
   }
   if (status == MN_OK && n < 0) status = not_read(path);
+  if (status == MN_OK) status = cut_short(path, &st, total);
   if (status == MN_OK) mn_hasher_take(hasher, hex);
   mn_hasher_free(hasher);
   free(piece);

@@ -282,12 +282,25 @@ static mn_status finish(stream *s) {
   return MN_OK;
 }
 
+/* The text failed on the way: what was read of it counts, and the fault stays the message. */
+static mn_status finish_early(stream *s, mn_status fault) {
+  char *why = mn_strdup(mn_message());
+  mn_status kept = finish(s);
+  const char *to = mn_cli_get(s->cli, "session-out");
+  mn_fail(fault, "%s; %" PRId64 " tokens were read%s%s", why ? why : mn_status_name(fault), mn_session_position(s->session),
+          to && kept == MN_OK ? ", and their session is in " : "", to && kept == MN_OK ? to : "");
+  free(why);
+  return fault;
+}
+
 static mn_status run(mn_cli *cli) {
   stream s = {.cli = cli, .last = -1};
   mn_status status = set_up(&s);
-  if (status == MN_OK) status = pump(&s);
+  bool ready = status == MN_OK;
+  if (ready) status = pump(&s);
   mn_progress_free(s.progress);
   if (status == MN_OK) status = finish(&s);
+  else if (ready && status == MN_ERR_IO && mn_session_position(s.session) > 0) status = finish_early(&s, status);
   mn_text_tokens_close(s.source.text);
   mn_meter_free(s.meter);
   mn_session_free(s.session);

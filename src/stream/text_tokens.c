@@ -65,6 +65,14 @@ static size_t place_to_cut(const char *s, size_t n) {
   return valid > 0 && n - valid < 4 ? valid : n;
 }
 
+/* A file ends where it ended when it was opened, or later: one that was cut short meanwhile is not read to its end. */
+static mn_status check_end(const mn_text_tokens *t) {
+  off_t at = t->file_bytes ? lseek(t->fd, 0, SEEK_CUR) : 0;
+  if (at < 0 || at >= t->file_bytes) return MN_OK;
+  return mn_fail(MN_ERR_IO, "%s was cut short while it was read: it had %lld bytes and has %lld; put it back as it was", t->path,
+                 (long long)t->file_bytes, (long long)at);
+}
+
 static mn_status fill(mn_text_tokens *t) {
   while (!t->ended && t->held < BLOCK) {
     ssize_t n = read(t->fd, t->text + t->held, BLOCK - t->held);
@@ -73,7 +81,10 @@ static mn_status fill(mn_text_tokens *t) {
       break;
     }
     if (n < 0) return mn_fail(MN_ERR_IO, "%s: %s", t->path, strerror(errno));
-    if (n == 0) t->ended = true;
+    if (n == 0) {
+      MN_TRY(check_end(t));
+      t->ended = true;
+    }
     t->held += (size_t)n;
   }
   size_t use = t->ended || t->held == 0 ? t->held : place_to_cut(t->text, t->held);

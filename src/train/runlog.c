@@ -243,6 +243,7 @@ static bool holds(const mn_runlog *log, int64_t step, const char *name) {
     json_decref(record);
     at += length + 1;
   }
+  found = found && mn_map_check(&map) == MN_OK;
   mn_map_close(&map);
   return found;
 }
