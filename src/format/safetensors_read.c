@@ -2,6 +2,7 @@
  * promise alignment. */
 #include "base/file.h"
 #include "base/finite.h"
+#include "base/bf16.h"
 #include "base/text.h"
 #include "format/safetensors.h"
 #include "format/safetensors_sums.h"
@@ -20,19 +21,6 @@ static double half_to_double(uint16_t h) {
   return h >> 15 ? -magnitude : magnitude;
 }
 
-/* Nearest even in one rounding: through float alone a double would round twice, so an inexact float is first made odd. */
-static uint16_t double_to_bf16(double d) {
-  float f = (float)d;
-  uint32_t bits;
-  memcpy(&bits, &f, 4);
-  if (isnan(d)) return (uint16_t)(bits >> 16 | 64);
-  if ((double)f != d) {
-    if (fabs((double)f) > fabs(d)) bits--; /* towards zero */
-    bits |= 1;
-  }
-  return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
-
 typedef enum float_kind { NO_FLOAT, FLOAT16, FLOAT_B16, FLOAT32, FLOAT64 } float_kind;
 
 static float_kind float_kind_of(const char *file_dtype) {
@@ -45,7 +33,6 @@ static float_kind float_kind_of(const char *file_dtype) {
 
 static double load_float(float_kind kind, const uint8_t *p) {
   uint16_t half;
-  uint32_t bits;
   float f;
   double d;
   switch (kind) {
@@ -57,9 +44,7 @@ static double load_float(float_kind kind, const uint8_t *p) {
     return (double)f;
   case FLOAT_B16:
     memcpy(&half, p, 2);
-    bits = (uint32_t)half << 16;
-    memcpy(&f, &bits, 4);
-    return (double)f;
+    return (double)mn_bf16_to_float(half);
   default:
     memcpy(&half, p, 2);
     return half_to_double(half);
@@ -113,7 +98,7 @@ static void read_floats(const uint8_t *src, size_t size, float_kind kind, size_t
   for (size_t i = 0; i < count; i++) {
     double d = load_float(kind, src + i * size);
     float f = (float)d;
-    uint16_t b = double_to_bf16(d);
+    uint16_t b = mn_double_to_bf16(d);
     if (dtype == MN_F64) memcpy(dst + i * 8, &d, 8);
     else if (dtype == MN_F32) memcpy(dst + i * 4, &f, 4);
     else memcpy(dst + i * 2, &b, 2);

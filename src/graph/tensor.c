@@ -1,6 +1,7 @@
 /* tensor.c - graphs, nodes and leaves. */
 #include "graph/ops.h"
 
+#include "base/bf16.h"
 #include "base/table.h"
 
 #include <stdio.h>
@@ -215,16 +216,8 @@ static double store_scalar(void *p, mn_dtype t, double value) { /* the value as 
     return *(float *)p = (float)value;
   case MN_F64:
     return *(double *)p = value;
-  case MN_BF16: {
-    float f = (float)value;
-    uint32_t u;
-    memcpy(&u, &f, 4);
-    if ((u & 0x7FFFFFFF) <= 0x7F800000) u += 0x7FFF + ((u >> 16) & 1);
-    *(uint16_t *)p = (uint16_t)(u >> 16);
-    u &= 0xFFFF0000u;
-    memcpy(&f, &u, 4);
-    return f;
-  }
+  case MN_BF16:
+    return mn_bf16_to_float(*(uint16_t *)p = mn_float_to_bf16((float)value));
   case MN_I32:
     return *(int32_t *)p = (int32_t)value;
   case MN_I64:

@@ -5,6 +5,7 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/conv.h"
 #include "backend/cpu/rows.h"
+#include "base/bf16.h"
 #include "graph/ops.h"
 
 #include <string.h>
@@ -12,21 +13,11 @@
 enum { BLOCK = 8, MAX_WIDTH = 64, TASK_ELEMENTS = 1 << 15, MAX_PARTS = 32 };
 
 static inline float load_as_f32(const void *p, mn_dtype t, int64_t i) {
-  if (t == MN_F32) return ((const float *)p)[i];
-  uint32_t bits = (uint32_t)((const uint16_t *)p)[i] << 16;
-  float f;
-  memcpy(&f, &bits, sizeof f);
-  return f;
+  return t == MN_F32 ? ((const float *)p)[i] : mn_bf16_to_float(((const uint16_t *)p)[i]);
 }
 static inline void store_from_f32(void *p, mn_dtype t, int64_t i, float f) {
-  if (t == MN_F32) {
-    ((float *)p)[i] = f;
-    return;
-  }
-  uint32_t bits;
-  memcpy(&bits, &f, sizeof bits);
-  bool nan = (bits & 0x7fffffff) > 0x7f800000;
-  ((uint16_t *)p)[i] = (uint16_t)(nan ? (bits >> 16) | 0x40 : (bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+  if (t == MN_F32) ((float *)p)[i] = f;
+  else ((uint16_t *)p)[i] = mn_float_to_bf16(f);
 }
 
 typedef struct conv_job {

@@ -2,6 +2,7 @@
  * and the list that also names take and put (index.c). */
 #include "backend/cpu/copy.h"
 #include "backend/cpu/index.h"
+#include "base/bf16.h"
 #include "graph/ops.h"
 
 #include <math.h>
@@ -81,12 +82,8 @@ static void iota_task(void *ctx, int64_t i, int thread) {
     case MN_BOOL:
       ((uint8_t *)j->y->data)[at] = v != 0;
       break;
-    default: {
-      float f = (float)v;
-      uint32_t u;
-      memcpy(&u, &f, 4);
-      ((uint16_t *)j->y->data)[at] = (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
-    }
+    default:
+      ((uint16_t *)j->y->data)[at] = mn_float_to_bf16((float)v);
     }
     if (++k == j->inner) {
       k = 0;
@@ -156,10 +153,7 @@ static uint64_t key_of(const char *p, mn_dtype t) {
   case MN_BF16: {
     uint16_t h;
     memcpy(&h, p, 2);
-    uint32_t u = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &u, 4);
-    v = f;
+    v = mn_bf16_to_float(h);
     break;
   }
   case MN_F64:

@@ -2,6 +2,8 @@
  * and hands the tasks to the threads. The arithmetic is in isa/gemm.c. */
 #include "backend/cpu/product.h"
 
+#include "base/bf16.h"
+
 #include <stdatomic.h>
 #include <string.h>
 
@@ -152,8 +154,7 @@ static void dense_rows(const mn_product *p, bool keep_bf16, void *out) { /* A as
       } else if (keep_bf16) {
         ((uint16_t *)out)[to] = ((const uint16_t *)p->a)[from];
       } else {
-        const uint32_t bits = (uint32_t)((const uint16_t *)p->a)[from] << 16;
-        memcpy((float *)out + to, &bits, sizeof bits);
+        ((float *)out)[to] = mn_bf16_to_float(((const uint16_t *)p->a)[from]);
       }
     }
 }

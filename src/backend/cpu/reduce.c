@@ -5,6 +5,7 @@
  * f32 sums stay accurate. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/reduce.h"
+#include "base/bf16.h"
 #include "graph/ops.h"
 
 #include <math.h>
@@ -120,10 +121,7 @@ static void finish(const plan *p, void *out, int64_t at, const void *acc, int64_
   }
   for (int64_t i = 0; i < n; i++) {
     if (p->out_type == MN_BF16) {
-      uint32_t u;
-      memcpy(&u, (const float *)acc + i, 4);
-      uint16_t h = (u & 0x7fffffff) > 0x7f800000 ? (uint16_t)(u >> 16 | 0x40) : (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
-      ((uint16_t *)out)[at + i] = h;
+      ((uint16_t *)out)[at + i] = mn_float_to_bf16(((const float *)acc)[i]);
     } else if (p->acc_type == MN_I64) {
       ((int32_t *)out)[at + i] = (int32_t)((const int64_t *)acc)[i];
     } else {

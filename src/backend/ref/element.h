@@ -2,23 +2,8 @@
 #ifndef MN_ELEMENT_H
 #define MN_ELEMENT_H
 
+#include "base/bf16.h"
 #include "graph/graph.h"
-
-#include <string.h>
-
-static inline float mn_bf16_to_float(uint16_t x) {
-  uint32_t u = (uint32_t)x << 16;
-  float f;
-  memcpy(&f, &u, 4);
-  return f;
-}
-
-static inline uint16_t mn_float_to_bf16(float f) { /* to nearest, ties to even; NaN stays NaN */
-  uint32_t u;
-  memcpy(&u, &f, 4);
-  if ((u & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)((u >> 16) | 0x40);
-  return (uint16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
-}
 
 static inline double mn_element_load(const void *p, mn_dtype t, int64_t i) {
   switch (t) {
