@@ -5,6 +5,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "graph/ops.h"
+#include "isa_set.h"
 #include "test.h"
 
 enum { TENSOR_MAX = 16 };

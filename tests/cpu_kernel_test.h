@@ -5,6 +5,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "graph/ops.h"
+#include "isa_set.h"
 #include "test.h"
 
 static mn_cpu cpu; /* a backend of nothing but an instruction set */
@@ -105,7 +106,7 @@ static inline bool run_kernel(kernel_list list, const mn_op *op, const void *att
 }
 
 static inline void each_isa(void (*fn)(void)) {
-  for (mn_isa isa = 0; isa <= mn_isa_best(); isa++) {
+  EACH_ISA(isa) {
     cpu = (mn_cpu){.isa = isa};
     cpu.backend.impl = &cpu;
     fn();

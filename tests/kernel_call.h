@@ -5,6 +5,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "graph/plan.h"
+#include "isa_set.h"
 #include "test.h"
 
 typedef struct held { /* a tensor's memory and its view */
@@ -134,8 +135,12 @@ static inline double relative_difference(const float *got, const double *want, i
   return d / top;
 }
 static inline mn_isa last_isa(void) { /* AMX has no vector code of its own */
-  mn_isa best = mn_isa_best();
-  return best < MN_ISA_LEVEL_AVX512_BF16 ? best : MN_ISA_LEVEL_AVX512_BF16;
+  mn_isa last = last_tested_isa();
+  return last < MN_ISA_LEVEL_AVX512_BF16 ? last : MN_ISA_LEVEL_AVX512_BF16;
+}
+static inline mn_isa first_isa(void) {
+  mn_isa first = first_tested_isa();
+  return first < last_isa() ? first : last_isa();
 }
 
 /* Runs the graph on the CPU backend, with its kernels, and on the reference backend, by composition: all outputs must

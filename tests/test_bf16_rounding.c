@@ -108,7 +108,8 @@ static void a_file_that_is_read(void) {
   char path[256];
   snprintf(path, sizeof path, MN_TEST_BINARY_DIR "/bf16-rounding-%d.safetensors", (int)getpid());
   mn_st_writer *w = mn_st_writer_new();
-  CHECK_OK(mn_st_writer_add(w, "x", MN_F32, &MN_SHAPE(N), bits));
+  const mn_shape shape = MN_SHAPE(N);
+  CHECK_OK(mn_st_writer_add(w, "x", MN_F32, &shape, bits));
   CHECK_OK(mn_st_writer_save(w, path));
   mn_st_writer_free(w);
   mn_st *st = NULL;

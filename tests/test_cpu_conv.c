@@ -68,7 +68,7 @@ static void conv_case(mn_isa isa, mn_dtype t, mn_dtype wt, sizes n, bool has_bia
 static void test_conv(void) {
   static const sizes cases[] = {{1, 1, 5, 4, 0},       {2, 3, 16, 4, 7},   {2, 37, 33, 3, 0}, {1, 5, 70, 1, 2},
                                 {3, 200, 320, 4, 640}, {1, 600, 96, 2, 0}, {2, 12, 17, 9, 1}};
-  for (mn_isa isa = 0; isa <= mn_isa_best(); isa++)
+  EACH_ISA(isa)
     for (int i = 0; i < 7; i++)
       for (int bits = 0; bits < 4; bits++) {
         conv_case(isa, MN_F32, MN_F32, cases[i], bits & 1, bits & 2);
@@ -80,7 +80,7 @@ static void test_conv(void) {
 /* A sequence cut anywhere gives the same bits when each part gets the end of the one before as its prefix. */
 static void test_split(void) {
   enum { T = 30, D = 19, W = 4 };
-  for (mn_isa isa = 0; isa <= mn_isa_best(); isa++) {
+  EACH_ISA(isa) {
     mn_conv_attr attr = {.has_prefix = true};
     mn_view in[3] = {tensor_random(TENSOR(MN_F32, 0, 1, T, D), 1, 1, 0), tensor_random(TENSOR(MN_F32, 0, D, W), 2, 1, 0),
                      tensor_random(TENSOR(MN_F32, 0, 1, W - 1, D), 3, 0, 0)};

@@ -222,7 +222,7 @@ static void test_random(void) {
 
 int main(void) {
   pool2 = mn_pool_new(2);
-  cpu = (mn_cpu){.isa = mn_isa_best()};
+  cpu = (mn_cpu){.isa = last_tested_isa()};
   cpu.backend.impl = &cpu;
   RUN(test_copy);
   RUN(test_concat_pad);

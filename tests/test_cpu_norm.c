@@ -60,7 +60,7 @@ static void norm_case(mn_isa isa, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, i
 }
 
 static void test_norm(void) {
-  for (mn_isa isa = 0; isa <= mn_isa_best(); isa++)
+  EACH_ISA(isa)
     for (int kind = MN_NORM_RMS; kind <= MN_NORM_L2; kind++)
       for (int types = 0; types < 4; types++) {
         mn_dtype xt = types & 1 ? MN_BF16 : MN_F32, yt = types & 2 ? MN_BF16 : MN_F32;
@@ -74,7 +74,7 @@ static void test_norm(void) {
 /* A row of a large tensor must not depend on its neighbours: a row of zeros and one of 1e30 stay what they are. */
 static void test_norm_extremes(void) {
   mn_norm_attr attr = {.kind = MN_NORM_RMS, .eps = 1e-6};
-  for (mn_isa isa = 0; isa <= mn_isa_best(); isa++) {
+  EACH_ISA(isa) {
     mn_view x = TENSOR(MN_F32, 0, 3, 20), y = TENSOR(MN_F32, 0, 3, 20);
     for (int64_t i = 0; i < 60; i++) tensor_set(&x, i, i < 20 ? 0 : i < 40 ? 1e15 : 1e-15);
     kernel_check_run(mn_cpu_norm_kernels, &mn_op_norm, &attr, isa, 1, &x, 1, &y);
@@ -111,7 +111,7 @@ static void softmax_case(mn_isa isa, mn_dtype t, int64_t rows, int64_t D, int64_
   free(xs), free(dy), free(ys), free(dxs);
 }
 static void test_softmax(void) {
-  for (mn_isa isa = 0; isa <= mn_isa_best(); isa++)
+  EACH_ISA(isa)
     for (int bf16 = 0; bf16 < 2; bf16++) {
       mn_dtype t = bf16 ? MN_BF16 : MN_F32;
       softmax_case(isa, t, 7, 1, 0, 1);
@@ -121,7 +121,7 @@ static void test_softmax(void) {
     }
 }
 static void test_softmax_masked(void) { /* -inf means: not allowed */
-  for (mn_isa isa = 0; isa <= mn_isa_best(); isa++) {
+  EACH_ISA(isa) {
     mn_view x = TENSOR(MN_F32, 0, 1, 21), y = TENSOR(MN_F32, 0, 1, 21);
     for (int64_t i = 0; i < 21; i++) tensor_set(&x, i, i % 2 ? -INFINITY : 1);
     kernel_check_run(mn_cpu_norm_kernels, &mn_op_softmax, NULL, isa, 1, &x, 1, &y);
@@ -154,7 +154,7 @@ static void rope_case(mn_isa isa, mn_dtype t, bool interleaved, bool inverse, in
 }
 static void test_rope(void) {
   static const int64_t widths[] = {2, 6, 16, 50, 64, 128};
-  for (mn_isa isa = 0; isa <= mn_isa_best(); isa++)
+  EACH_ISA(isa)
     for (int bits = 0; bits < 16; bits++)
       for (int k = 0; k < 6; k++) rope_case(isa, bits & 1 ? MN_BF16 : MN_F32, bits & 2, bits & 4, widths[k], bits & 8);
 }

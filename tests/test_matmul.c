@@ -4,6 +4,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/product.h"
+#include "isa_set.h"
 
 static uint64_t seed = 1;
 static float uniform(void) { /* [-1, 1) */
@@ -97,7 +98,7 @@ static void small_one(const mn_gemm *g, mn_isa isa, int kind, const int64_t s[3]
 }
 
 static void small(void) {
-  for (mn_isa isa = 0; isa <= best; isa++) {
+  EACH_ISA(isa) {
     const mn_gemm *g = MN_ISA_PICK(mn_gemm_table, isa);
     for (int i = 0; i < N_SMALL; i++)
       for (int kind = 0; kind < KINDS; kind++)
@@ -145,7 +146,7 @@ static void product_one(const shape *s, bool bf16, bool c_bf16, bool b_f32, int 
         want[(g * M + i) * N + j] = sum;
         sizes[(g * M + i) * N + j] = size;
       }
-  for (mn_isa isa = 0; isa <= best; isa++) {
+  EACH_ISA(isa) {
     bool ran = true;
     for (int threads = 1; threads <= 3; threads++) {
       mn_product_plan plan = {.p = {.M = M,
@@ -332,7 +333,7 @@ static void operation(void) {
 }
 
 static void empty(void) {
-  for (mn_isa isa = 0; isa <= best; isa++) {
+  EACH_ISA(isa) {
     const mn_gemm *g = MN_ISA_PICK(mn_gemm_table, isa);
     float c[6] = {1, 2, 3, 4, 5, 6};
     g->small_f32(2, 2, 0, 1, NULL, 1, 1, NULL, 1, 1, c, 3, true);
@@ -343,7 +344,7 @@ static void empty(void) {
 }
 
 int main(void) {
-  best = mn_isa_best();
+  best = last_tested_isa();
   RUN(small);
   RUN(products);
   RUN(onednn);
