@@ -266,9 +266,9 @@ static const mn_option options[] = {
 static const char *const examples[] = {
     "mneme eval --model runs/quick",
     "mneme eval --model runs/quick --data data/books/moby-dick.txt --carry",
-    "mneme eval --model runs/mqar --task mqar --set len=128 --set kv=16",
+    "mneme eval --model runs/mqar --task mqar --set vocab_size=64 --set len=128 --set kv=16",
     "mneme eval --model runs/quick --task passkey --lengths 512,1024,4096 --depths 11 --plot passkey.svg",
-    "mneme eval --model runs/mqar --task mqar --stream",
+    "mneme eval --model runs/mqar --task mqar --set vocab_size=64 --stream",
     "mneme eval --model runs/needles --task stream --tokens 1000000",
     NULL};
 const mn_verb mn_verb_eval = {

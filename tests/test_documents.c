@@ -1,0 +1,320 @@
+/* test_documents.c - every command that we print works: what README, CONTRIBUTING and docs/ show, the examples on the program's
+ * pages, what the demo closes with, and the commands that messages name.
+ *
+ * In a document a command is a line of an indented or fenced block. A block that is not run here says why, in a comment above
+ * it: <!-- not run: REASON -->. A document's commands run in order, in a directory of its own that looks like the tree; the
+ * `mneme` they find is small.sh below, which makes long work short. `mneme VERB ...` within a sentence must name a verb and
+ * options that exist. */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <glob.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "cli/cli.h"
+#include "test.h"
+
+#define SOURCE MN_TEST_SOURCE_DIR
+static char dir[64] = "/tmp/mneme-test-documents-XXXXXX", out[1 << 16];
+
+static int sh(const char *fmt, ...) MN_PRINTF(1, 2);
+static int sh(const char *fmt, ...) {
+  char command[8192];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(command, sizeof command, fmt, ap);
+  va_end(ap);
+  FILE *p = popen(command, "r");
+  size_t n = p ? fread(out, 1, sizeof out - 1, p) : 0;
+  out[n] = 0;
+  int status = p ? pclose(p) : -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Two steps of a narrow layer where a document trains for minutes, a hundredth of every long number, one example, few depths. */
+static const char small[] =
+    "#!/bin/bash\n"
+    "args=()\n"
+    "for a in \"$@\"; do\n"
+    "  [[ $a =~ ^[0-9]{5,}$ ]] && a=$((a / 100))\n"
+    "  [[ $a == 11 ]] && a=2\n"
+    "  [[ $a == 8192 ]] && a=1024\n"
+    "  [[ $a == *,* && $a =~ ^[0-9,]+$ ]] && a=$(sed -E 's/([0-9]{3,})[0-9]{2}\\b/\\1/g' <<<\"$a\")\n"
+    "  args+=(\"$a\")\n"
+    "done\n"
+    "has() { [[ \" ${args[*]} \" == *\" $1 \"* ]]; }\n"
+    "case $1 in\n"
+    "  train | compare) has --keys || args+=(--set train.steps=2 --set train.schedule.warmup_steps=0\n"
+    "    --set train.validation_batches=1 --set train.batch=1 --set model.d_model=32 --set model.layers=1) ;;\n"
+    "  eval) has --task && ! has stream && ! has --examples && args+=(--examples 1)\n"
+    "    has --task || has --data || has runs/mag || args+=(--batches 1) ;;\n"
+    "  bench) has machine || { has --steps || args+=(--steps 1); has --seq-len || args+=(--seq-len 64); has --batch || args+=(--batch 1); } ;;\n"
+    "esac\n"
+    "exec " MN_TEST_BINARY_DIR "/mneme \"${args[@]}\"\n";
+
+/* ---- a directory that looks like the tree ---- */
+
+static void make_tree(const char *name) {
+  CHECK(sh("cd %s && mkdir -p %s/bin %s/build %s/data/books && cd %s && ln -s " SOURCE "/recipes recipes && "
+           "head -c 30000 " SOURCE "/data/books/moby-dick.txt >data/books/moby-dick.txt && "
+           "head -c 30000 " SOURCE "/data/books/pride-and-prejudice.txt >data/books/pride-and-prejudice.txt && "
+           "cp ../small.sh build/mneme && cp ../small.sh bin/mneme && printf '#!/bin/sh\\n' >bin/cmake && cp bin/cmake bin/ninja && "
+           "chmod +x bin/* build/mneme",
+           dir, name, name, name, name) == 0,
+        "%s", out);
+}
+
+static int run_in(const char *tree, const char *command) {
+  char path[256], script[4096];
+  snprintf(path, sizeof path, "%s/command.sh", dir);
+  int n = snprintf(script, sizeof script,
+                   "cd '%s/%s' || exit 99\nexport PATH=\"$PWD/bin:$PATH\"\nunset MNEME_HOME MNEME_LOG\nexec 2>&1 </dev/null\n%s\n", dir,
+                   tree, command);
+  CHECK_OK(mn_file_write(path, script, (size_t)n));
+  return sh("timeout 300 bash %s", path);
+}
+
+static void works(const char *where, const char *tree, const char *command) {
+  double began = mn_now();
+  int code = run_in(tree, command);
+  if (getenv("MNEME_TEST_TIMES")) printf("%6.1f s  %s\n", mn_now() - began, command);
+  CHECK(code == 0, "%s: `%s` ended with %d: %.600s", where, command, code, out);
+}
+
+/* What documents and examples take as given: trained models, recipes, tensors, runs. */
+static void set_up(const char *tree) {
+  make_tree(tree);
+  static const char *const commands[] = {
+      "mneme train recipes/quick.yaml --out runs/quick",
+      "mneme train recipes/quick.yaml --out runs/demo",
+      "mneme train recipes/mqar-mag.yaml --out runs/mqar",
+      "mneme train recipes/mqar-swa.yaml --set 'data={task: {name: niah_mini}}' --set model.vocab_size=512 --set train.seq_len=256 --out "
+      "runs/needles",
+      "mneme train recipes/quick.yaml --set name=titans --out runs/titans",
+      "mneme train recipes/quick.yaml --set name=attention --set 'model.block.mixer={type: attention}' --out runs/attention",
+      "mneme stream --model runs/quick data/books/moby-dick.txt --session-out book.safetensors",
+      "cp recipes/quick.yaml a.yaml && sed 's/^name:.*/name: b/' recipes/quick.yaml >b.yaml && cp data/books/*.txt . && mv moby-dick.txt a.log",
+      "echo '{d_model: 32, mixer: {type: titans_lmm, heads: 2}}' >titans.yaml",
+      "echo '{d_model: 32, mixer: {type: attention, heads: 2}}' >attention.yaml",
+      "echo '{d_model: 32, mixer: {type: aaren, heads: 2}}' >aaren.yaml",
+      "echo '{d_model: 32, mixer: {type: gated_deltanet, heads: 2}}' >gated_deltanet.yaml",
+      "{ printf '\\100\\0\\0\\0\\0\\0\\0\\0%-64s' '{\"x\":{\"dtype\":\"F32\",\"shape\":[1,4,32],\"data_offsets\":[0,512]}}'; head -c 512 /dev/zero; } "
+      ">x.safetensors",
+      "mneme apply titans.yaml --input x.safetensors --output y.safetensors --params-out p.safetensors"};
+  for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) works("set-up", tree, commands[i]);
+}
+
+/* ---- documents ---- */
+
+static bool begins(const char *s, const char *with) { return !strncmp(s, with, strlen(with)); }
+
+/* Does a line of a block begin a command? */
+static bool is_command(const char *s) {
+  static const char *const words[] = {"mneme ", "build/", "scripts/", "bench/", "cmake ", "ninja ", "cat ", "python3 ", "cd ", NULL};
+  for (int i = 0; words[i]; i++)
+    if (begins(s, words[i])) return true;
+  size_t name = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_"); /* VARIABLE=value mneme ... */
+  return name > 0 && s[name] == '=' && strstr(s, "mneme");
+}
+
+/* `mneme VERB --option ...`: the verb and its options exist. */
+static void names_exist(const char *where, const char *text) {
+  char word[64];
+  const mn_verb *verb = NULL;
+  const char *s = text + strspn(text, " ");
+  size_t n = strcspn(s, " ");
+  snprintf(word, sizeof word, "%.*s", (int)n, s);
+  if (!islower((unsigned char)word[0])) return;                                       /* VERB, --help, %s */
+  if (s[n] == ' ' && s[n + 1] && !s[n + 1 + strspn(s + n + 1, "0123456789")]) return; /* `mneme session 1`: a file's format */
+  for (int i = 0; i < mn_n_verbs; i++)
+    if (!strcmp(mn_verbs[i]->name, word)) verb = mn_verbs[i];
+  CHECK(verb, "%s: `mneme %s`: there is no such verb", where, text);
+  while (verb && (s = strstr(s, " --"))) {
+    s += 3;
+    n = strspn(s, "abcdefghijklmnopqrstuvwxyz-");
+    snprintf(word, sizeof word, "%.*s", (int)n, s);
+    bool known = n == 0 || !strcmp(word, "help");
+    for (const mn_option *o = verb->options; o && o->name; o++) known = known || !strcmp(o->name, word);
+    for (const mn_option *o = mn_cli_common_options; o->name; o++) known = known || (mn_cli_accepts(verb, o) && !strcmp(o->name, word));
+    CHECK(known, "%s: `mneme %s`: %s has no option --%s", where, text, verb->name, word);
+  }
+}
+
+/* Commands within sentences: `mneme ...` in backticks; a line break may stand in it. */
+static void check_spans(const char *where, const char *text) {
+  for (const char *at = text; (at = strstr(at, "`mneme ")); at++) {
+    char span[400];
+    size_t n = strcspn(at + 7, "`"), k = 0;
+    for (size_t i = 0; i < n && k + 1 < sizeof span; i++) {
+      char c = at[7 + i] == '\n' || at[7 + i] == '"' || at[7 + i] == '\\' ? ' ' : at[7 + i];
+      if (c != ' ' || (k && span[k - 1] != ' ')) span[k++] = c;
+    }
+    span[k] = 0;
+    names_exist(where, span);
+  }
+}
+
+/* Runs the commands of one document in its tree. Returns how many. */
+static int run_document(const char *path, const char *tree) {
+  char *text = NULL, *rest, command[2048] = "";
+  size_t n;
+  CHECK_OK(mn_file_read(path, 1 << 22, &text, &n));
+  if (!text) return 0;
+  check_spans(path, text);
+  const char *where = path + sizeof SOURCE;
+  bool fenced = false, marked = false, in_block = false, goes_on = false;
+  int count = 0;
+  for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+    char *s = line + strspn(line, " ");
+    if (begins(s, "<!-- not run:")) marked = true, in_block = false;
+    if (begins(s, "```")) {
+      fenced = !fenced;
+      if (!fenced) marked = false;
+      continue;
+    }
+    bool block = fenced || s - line >= 4;
+    if (!block && in_block && !fenced) marked = false; /* the block has ended */
+    in_block = block;
+    if (!block) continue;
+    if (begins(s, "$ ")) s += 2;
+    bool command_line = goes_on || is_command(s);
+    CHECK(marked || command_line || !strstr(s, "mneme "), "%s: is neither run nor marked: %s", where, s);
+    if (marked || !command_line) continue;
+    size_t used = strlen(command), len = strlen(s);
+    goes_on = len && s[len - 1] == '\\';
+    snprintf(command + used, sizeof command - used, "%.*s", (int)(goes_on ? len - 1 : len), s);
+    if (goes_on) continue;
+    works(where, tree, command);
+    command[0] = 0;
+    count++;
+  }
+  free(text);
+  return count;
+}
+
+static void the_readme_in_order(void) { /* by a newcomer: nothing is there */
+  make_tree("readme");
+  CHECK(run_document(SOURCE "/README.md", "readme") >= 10, "README shows commands");
+}
+
+static void every_other_document(void) {
+  static const char *const patterns[] = {SOURCE "/docs/*.md",
+                                         SOURCE "/docs/systems/*.md",
+                                         SOURCE "/CONTRIBUTING.md",
+                                         SOURCE "/tests/golden/README.md",
+                                         SOURCE "/tests/golden/*/README.md",
+                                         SOURCE "/bench/*/README.md"};
+  glob_t found = {0};
+  for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) glob(patterns[i], i ? GLOB_APPEND : 0, NULL, &found);
+  int count = 0;
+  for (size_t i = 0; i < found.gl_pathc; i++) count += run_document(found.gl_pathv[i], "documents");
+  CHECK(found.gl_pathc >= 8 && count >= 8, "%zu documents with %d commands", found.gl_pathc, count);
+  globfree(&found);
+}
+
+/* ---- the program ---- */
+
+static void every_example_of_every_verb(void) {
+  for (int i = 0; i < mn_n_verbs; i++) {
+    if (!strcmp(mn_verbs[i]->name, "train")) run_in("documents", "rm -r runs/quick"); /* its first example makes it */
+    for (int k = 0; mn_verbs[i]->examples && mn_verbs[i]->examples[k]; k++) works(mn_verbs[i]->name, "documents", mn_verbs[i]->examples[k]);
+    CHECK(mn_verbs[i]->examples && mn_verbs[i]->examples[0], "%s has examples", mn_verbs[i]->name);
+    check_spans(mn_verbs[i]->name, mn_verbs[i]->about ? mn_verbs[i]->about : "");
+    for (const mn_option *o = mn_verbs[i]->options; o && o->name; o++) check_spans(o->name, o->help);
+  }
+}
+
+/* Commands that messages and comments name, anywhere in the sources, recipes and scripts. */
+static void what_the_sources_name(void) {
+  static const char *const patterns[] = {SOURCE "/src/*/*.c",   SOURCE "/src/*/*/*.c",    SOURCE "/src/*/*.h",
+                                         SOURCE "/include/*.h", SOURCE "/recipes/*.yaml", SOURCE "/examples/*.c"};
+  glob_t found = {0};
+  for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) glob(patterns[i], i ? GLOB_APPEND : 0, NULL, &found);
+  CHECK(found.gl_pathc > 100, "%zu sources", found.gl_pathc);
+  for (size_t i = 0; i < found.gl_pathc; i++) {
+    char *text = NULL;
+    size_t n;
+    CHECK_OK(mn_file_read(found.gl_pathv[i], 1 << 22, &text, &n));
+    if (text) check_spans(found.gl_pathv[i] + sizeof SOURCE, text);
+    free(text);
+  }
+  globfree(&found);
+}
+
+/* A mistake, the command that its message names, and that command run. Words in capitals stand for names. */
+static void what_a_message_names_works(void) {
+  static const struct {
+    const char *mistake, *names;
+  } cases[] = {{"mneme trian recipes/quick.yaml", "mneme train"},
+               {"mneme zzzzz", "mneme --help"},
+               {"mneme train recipes/quick.yaml --zzzzz", "mneme train --help"},
+               {"mneme train --out none", "mneme train recipes/quick.yaml --out DIR"},
+               {"MNEME_HOME=empty mneme runs list", "mneme train RECIPE.yaml --out DIR"},
+               {"mneme runs show nobody", "mneme runs list"},
+               {"mneme runs show", "mneme runs list"},
+               {"mneme bench machine --chunk 3", "mneme bench lmm"},
+               {"mneme bench machine --size 10m", "mneme bench train"},
+               {"mneme runs show 1 --limit 3", "mneme runs list"},
+               {"mneme runs", "mneme runs list"},
+               {"mneme --help extra", "mneme --help"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    run_in("documents", cases[i].mistake);
+    char quoted[128], command[256];
+    snprintf(quoted, sizeof quoted, "`%s", cases[i].names);
+    CHECK(strstr(out, quoted), "%s: does not name `%s`: %s", cases[i].mistake, cases[i].names, out);
+    if (!strcmp(cases[i].names, "mneme train")) continue; /* the verb; the line is the user's */
+    snprintf(command, sizeof command, "r=%s; mneme %s", "RECIPE.yaml", cases[i].names + 6);
+    char *place = strstr(command, "RECIPE.yaml --"), *d = strstr(command, "DIR");
+    if (place) memcpy(place, "a.yaml     ", 11);
+    if (d) memcpy(d, "d", 1), d[1] = (char)('0' + i % 10), d[2] = (char)('a' + i / 10);
+    works(cases[i].mistake, "documents", command);
+  }
+}
+
+/* The demo is too long for a test, its last line is not. */
+static void what_the_demo_closes_with(void) {
+  char *text = NULL;
+  size_t n;
+  CHECK_OK(mn_file_read(SOURCE "/scripts/demo", 1 << 20, &text, &n));
+  char *line = text ? strstr(text, "echo \"go on:") : NULL;
+  CHECK(line, "the demo says how to go on");
+  if (line) {
+    line[strcspn(line, "\n")] = 0;
+    CHECK(run_in("documents", "mkdir -p out && cp -r runs/titans out/titans && cp runs/mneme.db out/runs.db") == 0, "%s", out);
+    char command[1024];
+    snprintf(command, sizeof command, "out=out; mneme=build/mneme; %s", line);
+    CHECK(run_in("documents", command) == 0, "%s", out);
+    char *copy = strdup(strstr(out, "go on:") ? strstr(out, "go on:") + 6 : ""), *at = copy, *next;
+    int count = 0;
+    for (; at && *at; at = next) { /* several spaces, or a line, between commands */
+      at += strspn(at, " \n");
+      char *gap = strstr(at, "   "), *end = strchr(at, '\n');
+      next = gap && (!end || gap < end) ? gap : end;
+      if (next) *next++ = 0;
+      if (!*at) continue;
+      works("scripts/demo", "documents", at);
+      count++;
+    }
+    CHECK(count >= 2, "%d commands in: %s", count, line);
+    free(copy);
+  }
+  free(text);
+}
+
+int main(void) {
+  if (!mkdtemp(dir)) return 1;
+  char path[128];
+  snprintf(path, sizeof path, "%s/small.sh", dir);
+  CHECK_OK(mn_file_write(path, small, sizeof small - 1));
+  RUN(the_readme_in_order);
+  set_up("documents");
+  RUN(every_example_of_every_verb);
+  RUN(every_other_document);
+  RUN(what_the_sources_name);
+  RUN(what_a_message_names_works);
+  RUN(what_the_demo_closes_with);
+  if (sh("rm -rf '%s'", dir) != 0) printf("%s was left behind\n", dir);
+  return test_end();
+}
