@@ -175,6 +175,47 @@ static void a_directory_that_vanishes_is_made_again(void) {
   act_at = -1;
 }
 
+static void empty_out(void) {
+  char command[700];
+  snprintf(command, sizeof command, "rm -r '%s'/*", test_path("out"));
+  CHECK(system(command) == 0, "emptied");
+}
+static void remove_config(void) { CHECK(unlink(in_out("config.json")) == 0, "removed"); }
+static void remove_model(void) { CHECK(unlink(in_out("model.safetensors")) == 0, "removed"); }
+
+static void files_that_vanish_are_written_again(void) {
+  static const char *const files[] = {"model.safetensors", "config.json",   "recipe.json",
+                                      "tokenizer.json",    "metrics.jsonl", "checkpoints/step-12/trainer.json"};
+  static void (*const acts[])(void) = {empty_out, remove_config, remove_model};
+  static const int64_t when[] = {6, 12};
+  for (int i = 0; i < 3; i++)
+    for (int k = 0; k < 2; k++) {
+      act_at = when[k];
+      act = acts[i];
+      CHECK_OK(train_into(test_path("out"), small(), false, ""));
+      CHECK(strstr(remarks, "written again"), "it is said: %s", remarks);
+      for (int f = 0; f < 6; f++) CHECK(mn_file_exists(in_out(files[f])), "%s is there at the end", files[f]);
+      clean();
+    }
+  act_at = -1;
+}
+
+static void a_failed_training_leaves_no_cache(void) {
+  char home[600], *before = getenv("MNEME_HOME") ? mn_strdup(getenv("MNEME_HOME")) : NULL;
+  snprintf(home, sizeof home, "%s/not/yet", test_dir);
+  setenv("MNEME_HOME", home, 1);
+  CHECK_OK(mn_file_write(test_path("empty"), "", 0));
+  char set[700];
+  snprintf(set, sizeof set, "data.files=[%s]", test_path("empty"));
+  CHECK(train_into(test_path("out"), RECIPE("tokenizer={type: bpe, vocab_size: 300}", "data.files=[/nonexistent]"), false, "") != MN_OK,
+        "no data");
+  CHECK(train_into(test_path("out"), RECIPE(set), false, "") != MN_OK, "an empty text");
+  CHECK(train_into(test_path("out"), RECIPE("data.files=[/nonexistent]"), false, "") != MN_OK, "no data");
+  CHECK(!mn_file_exists(test_path("not")) && !mn_file_exists(test_path("out")), "nothing was there before");
+  if (before) setenv("MNEME_HOME", before, 1);
+  free(before);
+}
+
 static void another_directory_in_its_place_is_not_touched(void) {
   act_at = 6;
   act = replace_out;
@@ -240,6 +281,8 @@ int main(void) {
   RUN(outputs_are_tried_before_the_first_step);
   RUN(links_are_replaced_and_a_linked_directory_is_the_users_choice);
   RUN(a_directory_that_vanishes_is_made_again);
+  RUN(files_that_vanish_are_written_again);
+  RUN(a_failed_training_leaves_no_cache);
   RUN(another_directory_in_its_place_is_not_touched);
   RUN(a_name_is_no_path);
   RUN(what_killed_processes_left_is_tidied);

@@ -117,8 +117,11 @@ static mn_status open_files(mn_corpus *c, const mn_data_config *config, mn_data_
   char *cache = NULL;
   MN_TRY(mn_data_cache_dir(config, &cache));
   shard_options o = {c->tok, config->separator && *config->separator ? config->separator : NULL, cache, progress, ctx};
-  mn_status status = open_stream(&o, &config->files, "files", &c->files);
+  int made;
+  mn_status status = mn_make_dirs_counted(cache, &made);
+  if (status == MN_OK) status = open_stream(&o, &config->files, "files", &c->files);
   if (status == MN_OK) status = open_stream(&o, &config->validation_files, "validation_files", &c->held_out);
+  if (status != MN_OK) mn_output_unmake_dirs(cache, made); /* what holds nothing */
   free(cache);
   int64_t n = stream_tokens(&c->files);
   c->cut = c->held_out.n ? n : n - (int64_t)((double)n * config->validation);

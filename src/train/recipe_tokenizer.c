@@ -63,7 +63,6 @@ static mn_status cache_path(const mn_recipe *r, const text_files *t, char **out)
     mn_content_hash(key.data, key.len, hex);
     status = mn_data_cache_dir(&r->data, &dir);
   }
-  if (status == MN_OK) status = mn_make_dirs(dir);
   *out = status == MN_OK ? mn_format("%s/tokenizer-%s", dir, hex) : NULL;
   mn_text_free(&key);
   free(dir);
@@ -112,6 +111,10 @@ static mn_status save_cached(const mn_tokenizer *tok, const char *path) {
   char seal[SEAL + 1];
   make_seal(path, json, n, seal);
   mn_file_writer *w;
+  char *dir = mn_path_dir(path); /* made only now: a training that fails before leaves none */
+  mn_status made = dir ? mn_make_dirs(dir) : MN_ERR_MEMORY;
+  free(dir);
+  MN_TRY(made);
   MN_TRY(mn_file_writer_open(path, &w));
   mn_status status = mn_file_writer_append(w, json, n);
   if (status == MN_OK) status = mn_file_writer_append(w, seal, SEAL);

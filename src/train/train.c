@@ -19,6 +19,7 @@ typedef struct loop {
   mn_trainer *t;
   mn_runlog *log;
   mn_out_dir *dir;
+  bool logged; /* metrics.jsonl was there when the training began */
   double seconds; /* in steps; the first one, which warms up, is not counted    */
   int64_t timed_steps;
   double window_seconds; /* since the last record */
@@ -77,15 +78,38 @@ static mn_status write_description(const loop *l, bool goes_on) {
   return status;
 }
 
-/* A directory that somebody has removed meanwhile is made again, with all that belongs in it. */
+static bool log_is_there(const loop *l) {
+  char *path = mn_path_join(l->o->out_dir, "metrics.jsonl");
+  bool there = path && mn_file_exists(path);
+  free(path);
+  return there;
+}
+
+/* The first file of a training's directory that is not there any more, or NULL. */
+static const char *missing_file(const loop *l) {
+  const char *names[] = {"config.json", "recipe.json", l->t->tok ? "tokenizer.json" : NULL, l->logged ? "metrics.jsonl" : NULL,
+                         l->saved_step >= 0 ? "model.safetensors" : NULL};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    char *path = names[i] ? mn_path_join(l->o->out_dir, names[i]) : NULL;
+    bool missing = path && !mn_file_exists(path);
+    free(path);
+    if (missing) return names[i];
+  }
+  return NULL;
+}
+
+/* A directory that somebody has removed or emptied meanwhile is made again, with all that belongs in it. */
 static mn_status still_there(loop *l) {
   bool made_again = false;
   MN_TRY(mn_out_dir_still(l->dir, &made_again));
-  if (!made_again) return MN_OK;
+  const char *missing = made_again ? NULL : missing_file(l);
+  if (!made_again && !missing) return MN_OK;
+  if (made_again)
+    remark(l, "%s was removed while this training ran: it is made again, without the earlier checkpoints and records", l->o->out_dir);
+  else remark(l, "%s/%s was removed while this training ran: what belongs there is written again", l->o->out_dir, missing);
   l->saved_step = -1;
-  remark(l, "%s was removed while this training ran: it is made again, without the earlier checkpoints and records", l->o->out_dir);
   MN_TRY(write_description(l, false));
-  if (l->log && mn_runlog_reopen(l->log) != MN_OK) remark(l, "%s; training goes on", mn_message());
+  if (l->log && !log_is_there(l) && mn_runlog_reopen(l->log) != MN_OK) remark(l, "%s; training goes on", mn_message());
   return MN_OK;
 }
 
@@ -289,7 +313,9 @@ static mn_status open_loop(loop *l) {
   }
   if (o->out_dir) MN_TRY(write_description(l, resume_step >= 0));
   tell(l, (mn_train_event){.kind = MN_EVENT_BEGIN});
-  return open_log(l, resume_step);
+  MN_TRY(open_log(l, resume_step));
+  l->logged = l->log && log_is_there(l);
+  return MN_OK;
 }
 
 static const char *ending(mn_status status) { return status == MN_OK ? "finished" : status == MN_ERR_CANCELLED ? "interrupted" : "failed"; }
