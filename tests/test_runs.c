@@ -213,6 +213,98 @@ static void bad_files_are_refused_with_the_reason(void) {
   CHECK(status == MN_ERR_FORMAT && strstr(mn_message(), "damaged"), "%s", mn_message());
 }
 
+/* Changes a database behind the program's back, as a bad disk would. */
+static void sneak(const char *path, const char *statement) {
+  sqlite3 *sql;
+  CHECK(sqlite3_open(path, &sql) == SQLITE_OK && sqlite3_exec(sql, statement, NULL, NULL, NULL) == SQLITE_OK, "%s", statement);
+  sqlite3_close(sql);
+}
+
+/* A value, a row or a run that is not what was recorded is noticed, also after more was recorded; other runs are not touched. */
+static void what_was_changed_is_noticed(void) {
+  static const struct {
+    const char *statement;
+    bool of_runs; /* seen by the list; otherwise by the records of the run */
+  } damage[] = {{"UPDATE runs SET steps=steps+1 WHERE id=1", true},
+                {"UPDATE runs SET recipe='{}' WHERE id=2", true},
+                {"DELETE FROM runs WHERE id=2", true},
+                {"UPDATE runs SET seal=seal+1 WHERE id=1", true},
+                {"UPDATE seals SET total=total+1", true},
+                {"DELETE FROM seals", true},
+                {"UPDATE metrics SET value=value+1 WHERE step=3", false},
+                {"UPDATE metrics SET name='l0ss' WHERE step=4", false},
+                {"DELETE FROM metrics WHERE step=2", false},
+                {"UPDATE metrics SET value=NULL WHERE step=1", false},
+                {"UPDATE metrics SET tokens=7 WHERE step=5 AND run=1", false}};
+  for (size_t i = 0; i < sizeof damage / sizeof *damage; i++)
+    for (int more = 0; more < 2; more++) {
+      char name[32];
+      snprintf(name, sizeof name, "changed-%zu-%d.db", i, more);
+      const char *path = at(name);
+      mn_runs *db = NULL;
+      int64_t id, second;
+      CHECK_OK(mn_runs_open(path, true, &db));
+      mn_run run = example("one", "/somewhere/a");
+      CHECK_OK(mn_run_begin(db, &run, &id));
+      run = example("two", "/somewhere/b");
+      CHECK_OK(mn_run_begin(db, &run, &second));
+      for (int step = 1; step <= 9; step++) CHECK_OK(mn_run_metric(db, id, step, 10 * step, "loss", 1.0 / step));
+      CHECK_OK(mn_run_resume(db, id, 7));
+      CHECK_OK(mn_run_metric(db, id, 7, 70, "loss", 0.5));
+      mn_arena *arena = mn_arena_new();
+      mn_run *runs;
+      mn_metric_summary *list;
+      size_t n;
+      CHECK_OK(mn_runs_list(db, arena, 0, &runs, &n));
+      CHECK_OK(mn_run_summary(db, arena, id, &list, &n));
+      mn_runs_close(db);
+      sneak(path, damage[i].statement);
+      if (more) { /* a training that goes on does not make it good */
+        CHECK_OK(mn_runs_open(path, true, &db));
+        (void)mn_run_metric(db, id, 8, 80, "loss", 0.25);
+        run = example("three", "/somewhere/c");
+        (void)mn_run_begin(db, &run, &second);
+        mn_runs_close(db);
+      }
+      CHECK_OK(mn_runs_open(path, false, &db));
+      mn_status status = damage[i].of_runs ? mn_runs_list(db, arena, 0, &runs, &n) : mn_run_summary(db, arena, id, &list, &n);
+      CHECK(status == MN_ERR_FORMAT && strstr(mn_message(), "checksum") && strstr(mn_message(), name), "%s: %s", damage[i].statement,
+            mn_message());
+      mn_runs_close(db);
+      mn_arena_free(arena);
+    }
+}
+
+/* A database of the first programs has no checksums: it is read as it is, and the next training adds them. */
+static void older_databases_are_read_and_get_checksums(void) {
+  mn_runs *db = NULL;
+  int64_t id;
+  const char *path = at("older.db");
+  CHECK_OK(mn_runs_open(path, true, &db));
+  mn_run run = example("one", "/somewhere/a");
+  CHECK_OK(mn_run_begin(db, &run, &id));
+  CHECK_OK(mn_run_metric(db, id, 1, 10, "loss", 1));
+  mn_runs_close(db);
+  sneak(path, "ALTER TABLE runs DROP COLUMN seal; ALTER TABLE runs DROP COLUMN total; DROP TABLE seals; PRAGMA user_version=1");
+  mn_arena *arena = mn_arena_new();
+  mn_run *runs;
+  mn_metric_summary *list;
+  size_t n;
+  for (int create = 0; create < 3; create++) { /* read, written, read */
+    CHECK_OK(mn_runs_open(path, create == 1, &db));
+    CHECK_OK(mn_runs_list(db, arena, 0, &runs, &n));
+    CHECK(n == 1 && !strcmp(runs[0].name, "one"), "%zu runs", n);
+    CHECK_OK(mn_run_summary(db, arena, id, &list, &n));
+    CHECK(n == 1 && list[0].last == 1, "%zu metrics", n);
+    mn_runs_close(db);
+  }
+  sneak(path, "UPDATE metrics SET value=2");
+  CHECK_OK(mn_runs_open(path, false, &db));
+  CHECK(mn_run_summary(db, arena, id, &list, &n) == MN_ERR_FORMAT, "now it has them");
+  mn_runs_close(db);
+  mn_arena_free(arena);
+}
+
 static void read_only_files_are_refused(void) {
   mn_runs *db;
   CHECK_OK(mn_runs_open(at("ro.db"), true, &db));
@@ -513,6 +605,8 @@ int main(void) {
   RUN(resuming_removes_what_lies_beyond);
   RUN(processes_share_a_database);
   RUN(bad_files_are_refused_with_the_reason);
+  RUN(what_was_changed_is_noticed);
+  RUN(older_databases_are_read_and_get_checksums);
   RUN(read_only_files_are_refused);
   RUN(logs_are_lines_of_json);
   RUN(killed_and_resumed);

@@ -17,21 +17,11 @@ enum { SINGLE_EXAMPLES = 50, CELL_EXAMPLES = 20, PARITY_EXAMPLES = 128 };
 
 /* ---- what every line says ---- */
 
-/* How long the model was trained: the last record of DIR/metrics.jsonl, where there is one. */
-static void add_training(json_t *line, const char *dir) {
-  char *path = mn_path_join(dir, "metrics.jsonl"), *text = NULL;
-  size_t n = 0;
-  if (path && mn_file_exists(path) && mn_file_read(path, (size_t)1 << 30, &text, &n) == MN_OK) {
-    while (n && text[n - 1] != '\n') n--; /* a line that a kill cut short */
-    size_t begin = n ? n - 1 : 0;
-    while (begin && text[begin - 1] != '\n') begin--;
-    json_t *record = json_loadb(text + begin, n - begin, 0, NULL);
-    if (json_is_integer(json_object_get(record, "step"))) json_object_set(line, "steps", json_object_get(record, "step"));
-    if (json_is_integer(json_object_get(record, "tokens"))) json_object_set(line, "tokens_seen", json_object_get(record, "tokens"));
-    json_decref(record);
-  }
-  free(text);
-  free(path);
+/* How long the model was trained, where its file says so. */
+static void add_training(json_t *line, const mn_origin *origin) {
+  if (!origin->run) return;
+  json_object_set_new(line, "steps", json_integer(origin->step));
+  if (origin->tokens) json_object_set_new(line, "tokens_seen", json_integer(origin->tokens));
 }
 
 static json_t *to_json(const mn_value *v) {
@@ -52,7 +42,7 @@ static mn_status new_line(const mn_eval_view *v, const char *task, const mn_fiel
                    "seed", (json_int_t)seed);
   if (!*out) return mn_fail(MN_ERR_MEMORY, "out of memory");
   json_object_set_new(*out, "settings", to_json(mn_config_to_value(v->arena, &(mn_config_part){fields, settings}, 1)));
-  add_training(*out, mn_cli_get(v->cli, "model"));
+  add_training(*out, &v->bundle->params->origin);
   return MN_OK;
 }
 

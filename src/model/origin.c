@@ -4,13 +4,16 @@
 #include "format/seal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 mn_status mn_origin_write(const mn_origin *o, mn_st_writer *w) {
-  char step[32];
+  char step[32], tokens[32];
   snprintf(step, sizeof step, "%lld", (long long)o->step);
-  const char *const pairs[][2] = {{"config", o->config}, {"tokenizer", o->tokenizer},   {"recipe", o->recipe},
-                                  {"data", o->data},     {"run", o->run ? o->run : ""}, {"step", o->run ? step : ""}};
+  snprintf(tokens, sizeof tokens, "%lld", (long long)o->tokens);
+  const char *const pairs[][2] = {
+      {"config", o->config},         {"tokenizer", o->tokenizer},  {"recipe", o->recipe},           {"data", o->data},
+      {"run", o->run ? o->run : ""}, {"step", o->run ? step : ""}, {"tokens", o->run ? tokens : ""}};
   for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
     if (*pairs[i][1]) MN_TRY(mn_st_writer_meta(w, pairs[i][0], pairs[i][1]));
   return MN_OK;
@@ -23,7 +26,7 @@ static void take(const mn_st *st, const char *key, char hex[33]) {
 
 void mn_origin_read(const mn_st *st, mn_origin *o) {
   *o = (mn_origin){.run = mn_st_meta(st, "run")};
-  const char *format = mn_st_meta(st, "format"), *step = mn_st_meta(st, "step");
+  const char *format = mn_st_meta(st, "format"), *step = mn_st_meta(st, "step"), *tokens = mn_st_meta(st, "tokens");
   if (!format || strncmp(format, "mneme", 5) != 0) { /* in files of others these keys mean other things */
     o->run = NULL;
     return;
@@ -32,7 +35,8 @@ void mn_origin_read(const mn_st *st, mn_origin *o) {
   take(st, "tokenizer", o->tokenizer);
   take(st, "recipe", o->recipe);
   take(st, "data", o->data);
-  if (step) sscanf(step, "%lld", (long long *)&o->step);
+  if (step) o->step = strtoll(step, NULL, 10);
+  if (tokens) o->tokens = strtoll(tokens, NULL, 10);
 }
 
 mn_status mn_origin_check_config(const mn_origin *o, const char *weights, const char *config, const mn_value *root, bool sealed) {

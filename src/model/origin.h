@@ -6,12 +6,12 @@
 #include "format/value.h"
 
 typedef struct mn_origin {
-  char config[33];    /* content hash (mn_value_hash) of the config.json beside it; "": unknown, as all that follows */
-  char tokenizer[33]; /* mn_tokenizer_hash */
-  char recipe[33];    /* mn_recipe_hash of the effective recipe */
-  char data[33];      /* mn_corpus_hash */
-  const char *run;    /* the recipe's name; NULL: not of a training */
-  int64_t step;       /* updates done; counts only with `run` */
+  char config[33];      /* content hash (mn_value_hash) of the config.json beside it; "": unknown, as all that follows */
+  char tokenizer[33];   /* mn_tokenizer_hash */
+  char recipe[33];      /* mn_recipe_hash of the effective recipe */
+  char data[33];        /* mn_corpus_hash */
+  const char *run;      /* the recipe's name; NULL: not of a training */
+  int64_t step, tokens; /* updates done, tokens seen; count only with `run` */
 } mn_origin;
 
 mn_status mn_origin_write(const mn_origin *o, mn_st_writer *w);

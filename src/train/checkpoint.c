@@ -259,6 +259,7 @@ static mn_status write_all(const mn_train_state *s, const char *dir) {
   if (status == MN_OK) status = mn_make_dirs(dir);
   char weights_sum[33], optimizer_sum[33];
   s->params->origin.step = s->step;
+  s->params->origin.tokens = s->tokens;
   if (status == MN_OK) status = mn_params_save(s->params, model);
   if (status == MN_OK) status = checksum_of(model, weights_sum);
   if (status == MN_OK) status = save_optimizer(s, optimizer, weights_sum);

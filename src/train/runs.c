@@ -1,5 +1,5 @@
-/* runs.c - the run database. Two tables, `runs` and `metrics`; write-ahead log, so that readers never wait for a training
- * and a killed process leaves a whole database. */
+/* runs.c - the run database. Two tables, `runs` and `metrics`, and their checksums (runs_seal.h); write-ahead log, so that
+ * readers never wait for a training and a killed process leaves a whole database. */
 #include "train/runs.h"
 
 #include <errno.h>
@@ -18,8 +18,9 @@
 #include "base/file.h"
 #include "base/nearest.h"
 #include "base/output.h"
+#include "train/runs_seal.h"
 
-enum { SCHEMA = 1, APPLICATION = 0x4D6E656D /* "Mnem" */, BUSY_MS = 3000 };
+enum { SCHEMA = 2, APPLICATION = 0x4D6E656D /* "Mnem" */, BUSY_MS = 3000 };
 
 static const char schema_sql[] =
     "CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, created REAL NOT NULL, updated REAL "
@@ -35,7 +36,9 @@ struct mn_runs {
   char *path;
   bool given;                   /* the user named the path */
   sqlite3_stmt *insert, *touch; /* prepared once: the two statements of every record */
+  sqlite3_stmt *hash;           /* of one metric's row                                */
   bool locked;                  /* what the last failure was about                    */
+  bool sealed;                  /* it has checksums: all but those of older programs  */
 };
 
 double mn_time_1970(void) {
@@ -105,12 +108,26 @@ static mn_status step_done(mn_runs *db, sqlite3_stmt *s, const char *doing) {
   return status;
 }
 
-static mn_status pragma_int(mn_runs *db, const char *sql, int64_t *out) {
+/* The one number that a statement gives; ?1 is the run. */
+static mn_status ask(mn_runs *db, const char *sql, int64_t id, int64_t *out) {
   sqlite3_stmt *s;
   MN_TRY(prepare(db, sql, &s));
+  sqlite3_bind_int64(s, 1, id);
   int code = sqlite3_step(s);
   if (code == SQLITE_ROW) *out = sqlite3_column_int64(s, 0);
   mn_status status = code == SQLITE_ROW ? MN_OK : fail_sql(db, code, "reading the header");
+  sqlite3_finalize(s);
+  return status;
+}
+
+static mn_status pragma_int(mn_runs *db, const char *sql, int64_t *out) { return ask(db, sql, 0, out); }
+
+/* A statement without rows, about a run. */
+static mn_status change(mn_runs *db, const char *sql, int64_t id, const char *doing) {
+  sqlite3_stmt *s;
+  MN_TRY(prepare(db, sql, &s));
+  sqlite3_bind_int64(s, 1, id);
+  mn_status status = step_done(db, s, doing);
   sqlite3_finalize(s);
   return status;
 }
@@ -120,6 +137,45 @@ static mn_status end_transaction(mn_runs *db, mn_status status) {
   if (status == MN_OK) status = exec(db, "COMMIT", "committing");
   if (status != MN_OK) sqlite3_exec(db->sql, "ROLLBACK", NULL, NULL, NULL);
   return status;
+}
+
+/* ---- checksums ---------------------------------------------------------------------------------------------------- */
+
+static mn_status damaged(const mn_runs *db, const char *what) {
+  return mn_fail(MN_ERR_FORMAT, "%s: damaged: %s not match their checksum; move it away and a new one is made", db->path, what);
+}
+
+/* Takes a run out of the sums before it changes; seal_run puts it back. Both inside the transaction of the change. */
+static mn_status unseal_run(mn_runs *db, int64_t id) {
+  if (!db->sealed) return MN_OK;
+  int64_t bad = 0;
+  MN_TRY(ask(db, "SELECT count(*) FROM runs WHERE id=?1 AND seal IS NOT " MN_SEAL_RUN, id, &bad));
+  if (bad) return damaged(db, "the data of a run do");
+  return change(db, "UPDATE seals SET total=mn_minus(total, coalesce((SELECT seal FROM runs WHERE id=?1), 0))", id, "changing a checksum");
+}
+
+static mn_status seal_run(mn_runs *db, int64_t id) {
+  if (!db->sealed) return MN_OK;
+  MN_TRY(change(db, "UPDATE runs SET seal=" MN_SEAL_RUN " WHERE id=?1", id, "changing a checksum"));
+  return change(db, "UPDATE seals SET total=mn_plus(total, coalesce((SELECT seal FROM runs WHERE id=?1), 0))", id, "changing a checksum");
+}
+
+static mn_status check_runs(mn_runs *db) {
+  if (!db->sealed) return MN_OK;
+  int64_t bad = 0;
+  MN_TRY(ask(db,
+             "SELECT (SELECT count(*) FROM runs WHERE seal IS NOT " MN_SEAL_RUN ") + ((SELECT mn_total(seal) FROM runs) IS NOT (SELECT "
+             "mn_total(total) FROM seals)) + ((SELECT count(*) FROM seals) IS NOT 1)",
+             0, &bad));
+  return bad ? damaged(db, "its runs do") : MN_OK;
+}
+
+static mn_status check_metrics(mn_runs *db, int64_t id) {
+  if (!db->sealed) return MN_OK;
+  int64_t bad = 0;
+  MN_TRY(ask(db, "SELECT count(*) FROM runs WHERE id=?1 AND total IS NOT (SELECT mn_total(" MN_SEAL_METRIC ") FROM metrics WHERE run=?1)",
+             id, &bad));
+  return bad ? damaged(db, "the records of a run do") : MN_OK;
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------------ */
@@ -160,18 +216,25 @@ static mn_status open_schema(mn_runs *db, bool create) {
                    "%s: written by a newer Mneme (schema %lld, this one knows %d); use that one, or "
                    "another database",
                    db->path, (long long)version, SCHEMA);
-  if (version == SCHEMA) return MN_OK;
+  db->sealed = version == SCHEMA;
+  if (db->sealed) return MN_OK;
+  if (version && !create) { /* of an older program: read as it is */
+    MN_TRY(pragma_int(db, "SELECT count(*) FROM sqlite_master WHERE name='seals'", &tables));
+    return tables ? damaged(db, "its header does") : MN_OK;
+  }
   if (!create) return mn_fail(MN_ERR_FORMAT, "%s: an empty file; remove it", db->path);
   /* Two processes may arrive here at once: the second finds the schema made. */
   MN_TRY(use_write_ahead_log(db));
   MN_TRY(exec(db, "BEGIN IMMEDIATE", "creating the tables"));
   mn_status status = pragma_int(db, "PRAGMA user_version", &version);
-  if (status == MN_OK && version == 0) {
+  if (status == MN_OK && version < SCHEMA) {
     char pragmas[96];
     snprintf(pragmas, sizeof pragmas, "PRAGMA application_id=%d; PRAGMA user_version=%d;", APPLICATION, SCHEMA);
-    status = exec(db, schema_sql, "creating the tables");
+    if (version == 0) status = exec(db, schema_sql, "creating the tables");
+    if (status == MN_OK) status = exec(db, MN_SEAL_SCHEMA, "adding checksums");
     if (status == MN_OK) status = exec(db, pragmas, "creating the tables");
   }
+  db->sealed = true;
   return end_transaction(db, status);
 }
 
@@ -249,6 +312,7 @@ static mn_status open_file(mn_runs *db, bool create) {
   int code = sqlite3_open_v2(db->path, &db->sql, flags, NULL);
   if (code != SQLITE_OK) return fail_sql(db, code, "opening");
   sqlite3_extended_result_codes(db->sql, 1);
+  if ((code = mn_seal_functions(db->sql)) != SQLITE_OK) return fail_sql(db, code, "opening");
   sqlite3_busy_timeout(db->sql, BUSY_MS);
   MN_TRY(open_schema(db, create));
   if (!create) sqlite3_progress_handler(db->sql, 100000, asked_to_stop, NULL); /* a training writes its end even so */
@@ -275,6 +339,7 @@ void mn_runs_close(mn_runs *db) {
   if (!db) return;
   sqlite3_finalize(db->insert);
   sqlite3_finalize(db->touch);
+  sqlite3_finalize(db->hash);
   sqlite3_close(db->sql);
   free(db->path);
   free(db);
@@ -303,18 +368,32 @@ mn_status mn_run_begin(mn_runs *db, const mn_run *run, int64_t *id) {
   bind_text(s, 8, run->out_dir);
   bind_text(s, 9, host);
   sqlite3_bind_int64(s, 10, getpid());
-  mn_status status = step_done(db, s, "adding a run");
+  mn_status status = exec(db, "BEGIN IMMEDIATE", "adding a run");
+  if (status != MN_OK) {
+    sqlite3_finalize(s);
+    return status;
+  }
+  status = step_done(db, s, "adding a run");
   sqlite3_finalize(s);
   if (status == MN_OK) *id = sqlite3_last_insert_rowid(db->sql);
-  return status;
+  if (status == MN_OK) status = seal_run(db, *id);
+  return end_transaction(db, status);
 }
 
 mn_status mn_run_resume(mn_runs *db, int64_t id, int64_t step) {
-  char sql[160], host[256];
+  char sql[300], host[256];
   host_name(host);
   MN_TRY(exec(db, "BEGIN IMMEDIATE", "resuming a run"));
+  mn_status status = unseal_run(db, id);
+  if (status == MN_OK && db->sealed) {
+    snprintf(sql, sizeof sql,
+             "UPDATE runs SET total=mn_minus(total, (SELECT mn_total(" MN_SEAL_METRIC ") FROM metrics WHERE run=?1 AND step>%lld)) WHERE "
+             "id=?1",
+             (long long)step);
+    status = change(db, sql, id, "resuming a run");
+  }
   snprintf(sql, sizeof sql, "DELETE FROM metrics WHERE run=%lld AND step>%lld", (long long)id, (long long)step);
-  mn_status status = exec(db, sql, "removing later records");
+  if (status == MN_OK) status = exec(db, sql, "removing later records");
   sqlite3_stmt *s = NULL;
   if (status == MN_OK)
     status = prepare(db,
@@ -332,20 +411,38 @@ mn_status mn_run_resume(mn_runs *db, int64_t id, int64_t step) {
     if (status == MN_OK && sqlite3_changes(db->sql) == 0) status = mn_fail(MN_ERR_ARG, "%s: there is no run %lld", db->path, (long long)id);
   }
   sqlite3_finalize(s);
+  if (status == MN_OK) status = seal_run(db, id);
   return end_transaction(db, status);
+}
+
+/* The hash of the row of a metric, 0 when there is none. */
+static mn_status row_hash(mn_runs *db, int64_t id, const mn_metric *m, uint64_t *out) {
+  if (!db->hash) MN_TRY(prepare(db, "SELECT " MN_SEAL_METRIC " FROM metrics WHERE run=? AND name=? AND step=?", &db->hash));
+  sqlite3_bind_int64(db->hash, 1, id);
+  sqlite3_bind_text(db->hash, 2, m->name, -1, SQLITE_STATIC);
+  sqlite3_bind_int64(db->hash, 3, m->step);
+  int code = sqlite3_step(db->hash);
+  *out = code == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(db->hash, 0) : 0;
+  mn_status status = code == SQLITE_ROW || code == SQLITE_DONE ? MN_OK : fail_sql(db, code, "recording metrics");
+  sqlite3_reset(db->hash);
+  return status;
 }
 
 mn_status mn_run_metrics(mn_runs *db, int64_t id, const mn_metric *metrics, size_t n) {
   if (n == 0) return MN_OK;
   if (!db->insert)
     MN_TRY(prepare(db, "INSERT OR REPLACE INTO metrics (run, name, step, tokens, value, time) VALUES (?,?,?,?,?,?)", &db->insert));
-  if (!db->touch) MN_TRY(prepare(db, "UPDATE runs SET updated=?2, steps=max(steps,?3), tokens=max(tokens,?4) WHERE id=?1", &db->touch));
+  if (!db->touch)
+    MN_TRY(prepare(db, "UPDATE runs SET updated=?2, steps=max(steps,?3), tokens=max(tokens,?4), total=mn_plus(total,?5) WHERE id=?1",
+                   &db->touch));
   MN_TRY(exec(db, "BEGIN IMMEDIATE", "recording metrics"));
-  mn_status status = MN_OK;
+  mn_status status = unseal_run(db, id);
   int64_t steps = 0, tokens = 0;
+  uint64_t more = 0, before, after; /* of the run's sum */
   double updated = 0;
   for (size_t i = 0; i < n && status == MN_OK; i++) {
     const mn_metric *m = &metrics[i];
+    if ((status = row_hash(db, id, m, &before)) != MN_OK) break;
     sqlite3_bind_int64(db->insert, 1, id);
     sqlite3_bind_text(db->insert, 2, m->name, -1, SQLITE_STATIC);
     sqlite3_bind_int64(db->insert, 3, m->step);
@@ -354,6 +451,8 @@ mn_status mn_run_metrics(mn_runs *db, int64_t id, const mn_metric *metrics, size
     else sqlite3_bind_null(db->insert, 5);
     sqlite3_bind_double(db->insert, 6, m->time);
     status = step_done(db, db->insert, "recording metrics");
+    if (status == MN_OK) status = row_hash(db, id, m, &after);
+    if (status == MN_OK) more += after - before;
     if (m->step > steps) steps = m->step;
     if (m->tokens > tokens) tokens = m->tokens;
     if (m->time > updated) updated = m->time;
@@ -363,8 +462,10 @@ mn_status mn_run_metrics(mn_runs *db, int64_t id, const mn_metric *metrics, size
     sqlite3_bind_double(db->touch, 2, updated);
     sqlite3_bind_int64(db->touch, 3, steps);
     sqlite3_bind_int64(db->touch, 4, tokens);
+    sqlite3_bind_int64(db->touch, 5, (int64_t)more);
     status = step_done(db, db->touch, "recording metrics");
   }
+  if (status == MN_OK) status = seal_run(db, id);
   return end_transaction(db, status);
 }
 
@@ -380,15 +481,25 @@ mn_status mn_run_finish(mn_runs *db, int64_t id, const char *run_status, const c
   bind_text(s, 2, run_status);
   bind_text(s, 3, message);
   sqlite3_bind_double(s, 4, mn_time_1970());
-  mn_status status = step_done(db, s, "closing a run");
+  mn_status status = exec(db, "BEGIN IMMEDIATE", "closing a run");
+  if (status != MN_OK) {
+    sqlite3_finalize(s);
+    return status;
+  }
+  status = unseal_run(db, id);
+  if (status == MN_OK) status = step_done(db, s, "closing a run");
   sqlite3_finalize(s);
-  return status;
+  if (status == MN_OK) status = seal_run(db, id);
+  return end_transaction(db, status);
 }
 
 mn_status mn_run_delete(mn_runs *db, int64_t id) {
   char sql[96];
   snprintf(sql, sizeof sql, "DELETE FROM runs WHERE id=%lld", (long long)id); /* its metrics go with it */
-  return exec(db, sql, "removing a run");
+  MN_TRY(exec(db, "BEGIN IMMEDIATE", "removing a run"));
+  mn_status status = unseal_run(db, id);
+  if (status == MN_OK) status = exec(db, sql, "removing a run");
+  return end_transaction(db, status);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------------ */
@@ -446,6 +557,7 @@ static void *grown(mn_arena *arena, void *old, size_t n, size_t *room, size_t si
 
 mn_status mn_runs_list(mn_runs *db, mn_arena *arena, int64_t limit, mn_run **runs, size_t *n) {
   sqlite3_stmt *s;
+  MN_TRY(check_runs(db));
   MN_TRY(prepare(db, "SELECT " RUN_COLUMNS " FROM runs ORDER BY id DESC LIMIT ?", &s));
   sqlite3_bind_int64(s, 1, limit > 0 ? limit : -1);
   size_t room = 0;
@@ -464,6 +576,7 @@ mn_status mn_runs_list(mn_runs *db, mn_arena *arena, int64_t limit, mn_run **run
 
 static mn_status find_where(mn_runs *db, mn_arena *arena, const char *where, const char *text, mn_run *run, bool *found) {
   char sql[256];
+  MN_TRY(check_runs(db));
   snprintf(sql, sizeof sql, "SELECT " RUN_COLUMNS " FROM runs WHERE %s=? ORDER BY id DESC LIMIT 1", where);
   sqlite3_stmt *s;
   MN_TRY(prepare(db, sql, &s));
@@ -480,7 +593,7 @@ mn_status mn_runs_find_dir(mn_runs *db, const char *out_dir, int64_t *id, bool *
   if (!arena) return MN_ERR_MEMORY;
   char full[PATH_MAX];
   mn_run run = {0};
-  mn_status status = find_where(db, arena, "out_dir", realpath(out_dir, full) ? full : out_dir, &run, found);
+  mn_status status = find_where(db, arena, "+out_dir", realpath(out_dir, full) ? full : out_dir, &run, found);
   *id = run.id;
   mn_arena_free(arena);
   return status;
@@ -491,7 +604,7 @@ mn_status mn_runs_find(mn_runs *db, mn_arena *arena, const char *which, mn_run *
   if (number) MN_TRY(find_where(db, arena, "id", which, run, &found));
   if (!found) MN_TRY(find_where(db, arena, "name", which, run, &found));
   char full[PATH_MAX];
-  if (!found && realpath(which, full)) MN_TRY(find_where(db, arena, "out_dir", full, run, &found));
+  if (!found && realpath(which, full)) MN_TRY(find_where(db, arena, "+out_dir", full, run, &found));
   if (found) return MN_OK;
 
   mn_run *runs;
@@ -511,6 +624,7 @@ static double column_value(sqlite3_stmt *s, int i) {
 
 mn_status mn_run_summary(mn_runs *db, mn_arena *arena, int64_t id, mn_metric_summary **list, size_t *n) {
   sqlite3_stmt *s;
+  MN_TRY(check_metrics(db, id));
   MN_TRY(prepare(db,
                  "SELECT m.name, m.count, m.first, m.last, l.value, m.low, m.high FROM (SELECT name, count(*) AS "
                  "count, min(step) AS first, max(step) AS last, min(value) AS low, max(value) AS high FROM metrics "
@@ -549,6 +663,7 @@ mn_status mn_run_summary(mn_runs *db, mn_arena *arena, int64_t id, mn_metric_sum
 mn_status mn_run_series(mn_runs *db, mn_arena *arena, int64_t id, const char *name, mn_metric_series *out) {
   *out = (mn_metric_series){0};
   sqlite3_stmt *s;
+  MN_TRY(check_metrics(db, id));
   MN_TRY(prepare(db,
                  "SELECT step, tokens, value, time - (SELECT created FROM runs WHERE id=?1) FROM metrics WHERE run=?1 "
                  "AND name=?2 ORDER BY step",

@@ -356,6 +356,7 @@ int64_t mn_trainer_tokens(const mn_trainer *t) { return t->state.tokens; }
 const mn_model *mn_trainer_model(const mn_trainer *t) { return t->model; }
 mn_params *mn_trainer_params(mn_trainer *t) {
   t->params->origin.step = t->state.step;
+  t->params->origin.tokens = t->state.tokens;
   return t->params;
 }
 const mn_tokenizer *mn_trainer_tokenizer(const mn_trainer *t) { return t->tok; }

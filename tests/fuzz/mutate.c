@@ -9,7 +9,7 @@
  * texts, tensors of other programs) may mean something else after an edit: for them all results are allowed, the rest holds.
  *
  *   mutate --from A --count N    mutations A ... A + N - 1, on one core
- *   mutate --replay FILE         the mutations whose numbers stand in FILE
+ *   mutate --replay FILE         the mutations that stand in FILE, a line "KIND NUMBER what it was" each
  *   mutate --one I --keep DIR    one of them, with what it did; the damaged files stay in DIR */
 #define _GNU_SOURCE
 #include "mutate_run.h"
@@ -404,6 +404,13 @@ static const kind *kind_of(uint64_t i, const char *only) {
   return &kinds[0];
 }
 
+static void check_kind(const char *name) {
+  for (int k = 0; k < N_KINDS; k++)
+    if (!strcmp(kinds[k].name, name)) return;
+  fprintf(stderr, "mutate: there is no kind %s\n", name);
+  exit(2);
+}
+
 typedef struct tally {
   long count[N_KINDS][VERDICTS], total[VERDICTS];
 } tally;
@@ -496,24 +503,15 @@ static long long number_of(const char *text, const char *option) {
   exit(2);
 }
 
-/* Lines "NUMBER # what it is"; empty lines and remarks are passed over. */
-static size_t read_numbers(const char *path, uint64_t **out) {
-  bytes text;
-  size_t n = 0, room = 16;
-  *out = malloc(room * sizeof **out);
-  if (!read_file(path, &text)) {
-    fprintf(stderr, "mutate: %s cannot be read\n", path);
-    exit(2);
+/* Replays the lines "KIND NUMBER what it was"; remarks (#) and empty lines are passed over. */
+static void replay_seeds(const bytes *seeds, bool verbose, tally *t) {
+  for (char *line = strtok((char *)seeds->data, "\n"); line && !stopped; line = strtok(NULL, "\n")) {
+    char name[64];
+    unsigned long long number;
+    if (*line == '#' || sscanf(line, "%63s %llu", name, &number) != 2) continue;
+    check_kind(name);
+    try_one(number, name, verbose, false, t);
   }
-  for (char *line = strtok((char *)text.data, "\n"); line; line = strtok(NULL, "\n")) {
-    char *end;
-    unsigned long long i = strtoull(line, &end, 10);
-    if (end == line) continue;
-    if (n == room) *out = realloc(*out, (room *= 2) * sizeof **out);
-    (*out)[n++] = i;
-  }
-  free(text.data);
-  return n;
 }
 
 int main(int argc, char **argv) {
@@ -534,8 +532,12 @@ int main(int argc, char **argv) {
       return 2;
     }
   }
-  uint64_t *numbers = NULL;
-  size_t n_replay = replay ? read_numbers(replay, &numbers) : 0;
+  if (only) check_kind(only);
+  bytes seeds = {0};
+  if (replay && !read_file(replay, &seeds)) { /* before the directory changes */
+    fprintf(stderr, "mutate: %s cannot be read\n", replay);
+    return 2;
+  }
   enter_scratch(keep_dir);
   make_all();
   tree_keep(&files);
@@ -544,7 +546,7 @@ int main(int argc, char **argv) {
   signal(SIGTERM, on_stop);
   static tally t;
   if (one >= 0) try_one((uint64_t)one, only, true, keep_dir != NULL, &t);
-  for (size_t i = 0; i < n_replay && !stopped; i++) try_one(numbers[i], only, verbose, false, &t);
+  if (replay) replay_seeds(&seeds, verbose, &t);
   double begin = now(), said = begin;
   long long done = 0;
   for (; done < count && !stopped; done++) {
@@ -566,6 +568,6 @@ int main(int argc, char **argv) {
   for (int i = 0; i < files.n; i++) free(files.file[i].content.data);
   for (int k = 0; k < N_KINDS; k++)
     for (int i = 0; i < 5; i++) free(goods[k][i].result.data);
-  free(numbers);
+  free(seeds.data);
   return failed || stopped ? 1 : 0;
 }

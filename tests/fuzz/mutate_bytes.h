@@ -91,7 +91,7 @@ static void edit_float(bytes *b, dice *d) {
 }
 
 /* One change. `donors` are other files of the same kind; what it did is written into `what`. */
-static void mutate_once(bytes *b, dice *d, const bytes *donors, int n_donors, char what[120]) {
+static void mutate_once(bytes *b, dice *d, const bytes *donors, int n_donors, bool alone, char what[120]) {
   size_t n = b->n, at = n ? place(d, n) : 0, len = n ? length(d, n - at) : 0;
   uint64_t kind = roll(d, n_donors ? 15 : 13);
   if (n == 0) kind = 3;
@@ -167,7 +167,7 @@ static void mutate_once(bytes *b, dice *d, const bytes *donors, int n_donors, ch
   default: { /* from another file of the kind: all of it, or the same range, or its tail */
     int which = (int)roll(d, (uint64_t)n_donors);
     const bytes *o = &donors[which];
-    if (roll(d, 3) == 0) {
+    if (!alone && roll(d, 3) == 0) {
       replace(b, 0, n, o->data, o->n);
       snprintf(what, 120, "all of it from file %d of the kind", which);
       return;
@@ -175,6 +175,7 @@ static void mutate_once(bytes *b, dice *d, const bytes *donors, int n_donors, ch
     if (at >= o->n) at = o->n ? o->n - 1 : 0;
     if (roll(d, 2)) len = o->n - at;
     if (len > o->n - at) len = o->n - at;
+    if (alone && len > n / 2) len = n / 2; /* most of another file is that file */
     replace(b, at, len < b->n - at ? len : b->n - at, o->data + at, len);
     snprintf(what, 120, "%zu bytes at %zu from file %d of the kind", len, at, which);
   }
@@ -197,13 +198,17 @@ static bytes mutate(const bytes *file, uint64_t seed, const bytes *donors, int n
   do {
     int changes = roll(&d, 8) ? 1 : 1 + (int)roll(&d, 3);
     what[0] = 0;
+    replace(&b, 0, b.n, file->data, file->n);
     for (int i = 0; i < changes; i++) {
       char one[120];
-      mutate_once(&b, &d, donors, n_donors, one);
+      mutate_once(&b, &d, donors, n_donors, alone, one);
       size_t used = strlen(what);
       snprintf(what + used, 400 - used, "%s%s", i ? ", " : "", one);
+      if (!alone || !is_one_of(&b, donors, n_donors)) continue;
+      replace(&b, 0, b.n, file->data, file->n);
+      what[0] = 0;
     }
-  } while (bytes_same(&b, file) || (alone && is_one_of(&b, donors, n_donors)));
+  } while (bytes_same(&b, file));
   return b;
 }
 
