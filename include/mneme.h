@@ -84,7 +84,8 @@ mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const f
 mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll);
 /* Attention without a window keeps max_context tokens, and the tokens of a stream are held to that: feeding, scoring or
  * generating beyond mn_stream_limit is MN_ERR_CONFIG before any token of the call is fed. With forget=true such a stream goes
- * on, and the oldest tokens are forgotten, as a window would forget them. 0: nothing ends. */
+ * on, and the oldest tokens are forgotten, as a window would forget them. 0: nothing ends before
+ * positions do: no stream is longer than 2^31 - 1 tokens. */
 int64_t mn_stream_limit(const mn_stream *s);
 int64_t mn_stream_position(const mn_stream *s);   /* tokens fed so far, per stream of the batch */
 size_t mn_stream_state_bytes(const mn_stream *s); /* all that is needed to go on                */

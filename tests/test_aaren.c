@@ -167,6 +167,47 @@ static void late_tokens_still_count(void) {
   mn_backend_free(cpu);
 }
 
+/* However many tokens came before, each one more counts as one, alone and in company: u and w gain what they gain in f64. */
+static void sums_never_stop_counting(void) {
+  enum { W = 8, H = 2, K = 4, MORE = 512 };
+  static const double before[] = {16777216, 3e8, 0x1p36};
+  mn_backend *cpu = NULL;
+  double *x = mc_normal(MORE * W, 1, 4), gain[3][H + H * K], *y[3];
+  CHECK_OK(mn_backend_cpu_new(1, &cpu));
+  for (size_t k = 0; cpu && k < sizeof before / sizeof *before; k++) {
+    for (int form = 0; form < 3; form++) { /* f64; f32 one by one; f32 at once */
+      mc_mixer m;
+      mc_bag state = {0};
+      double u[H], w[H * K], zero[H] = {0};
+      y[form] = calloc(MORE * W, sizeof(double));
+      int ok = mc_open(&m, "{\"type\": \"aaren\", \"heads\": 2}", W, 1, form ? MN_F32 : MN_F64, form ? cpu : mn_backend_ref()) &&
+               mc_random_params(&m, 6);
+      if (ok) memset(mc_get(&m.params, "query")->x, 0, W * sizeof(double)); /* all tokens weigh the same */
+      if (ok) memset(mc_get(&m.params, "q_proj.bias")->x, 0, H * K * sizeof(double));
+      ok = ok && mc_start(&m, &state);
+      for (int h = 0; h < H; h++) u[h] = before[k];
+      for (int i = 0; i < H * K; i++) w[i] = (0.25 + i) * before[k];
+      if (ok) mc_put(&state, "m", MN_SHAPE(1, H), zero), mc_put(&state, "u", MN_SHAPE(1, H), u), mc_put(&state, "w", MN_SHAPE(1, H, K), w);
+      int64_t length = form == 1 ? 1 : MORE;
+      for (int64_t at = 0; ok && at < MORE; at += length) ok = mc_segment(&m, &state, length, x + at * W, y[form] + at * W);
+      CHECK(ok, "run");
+      for (int i = 0; ok && i < H; i++) gain[form][i] = (mc_get(&state, "u")->x[i] - u[i]);
+      for (int i = 0; ok && i < H * K; i++) gain[form][H + i] = (mc_get(&state, "w")->x[i] - w[i]);
+      mc_bag_free(&state);
+      mc_close(&m);
+      if (!ok) return;
+    }
+    CHECK(gain[1][0] == MORE && gain[1][1] == MORE, "after %g: one by one u gains %g", before[k], gain[1][0]);
+    for (int form = 1; form < 3; form++) {
+      double e = mc_difference(gain[form], gain[0], H + H * K), e_y = mc_difference(y[form], y[0], MORE * W);
+      CHECK(e < 1e-4 && e_y < 1e-5, "after %g, form %d: gains differ by %g, y by %g", before[k], form, e, e_y);
+    }
+    for (int form = 0; form < 3; form++) free(y[form]);
+  }
+  free(x);
+  mn_backend_free(cpu);
+}
+
 /* ---- any parameters ---- */
 /* At the last token: ordinary cross-attention of one query over all tokens, keys projected one by one (nothing folded), with
  * decay as a bias by age. */
@@ -401,6 +442,7 @@ int main(void) {
   RUN(limits);
   RUN(scores_count_by_difference_and_tokens_have_no_order);
   RUN(late_tokens_still_count);
+  RUN(sums_never_stop_counting);
   RUN(the_last_output_is_cross_attention);
   RUN(a_stream_cut_anywhere_is_the_stream);
   RUN(states_merge);

@@ -5,8 +5,9 @@
  *     o_t = sum_{i<=t} exp(s_i) v_i / sum_{i<=t} exp(s_i)
  * State: m = max s_i, u = sum exp(s_i - m), w = sum exp(s_i - m) v_i. Training: m and u of all prefixes by doubling, then
  *     o_t = (1 - p_t) o_{t-1} + p_t v_t,   p_t = exp(s_t - m_t) / u_t
- * as a linear recurrence with one row. m only keeps the exponentials small: nothing is differentiated through it. With decay
- * the score of a token falls by lambda >= 0 with every token that follows. */
+ * as a linear recurrence with one row. u and w only ever grow, and past 2^24 equal tokens one more would no longer change an
+ * f32: as state they are f64, which counts on to 2^53. m only keeps the exponentials small: nothing is differentiated through
+ * it. With decay the score of a token falls by lambda >= 0 with every token that follows. */
 #include "nn/mixer.h"
 
 #include <math.h>
@@ -77,17 +78,29 @@ static mn_tensor *later(mn_graph *g, mn_tensor *x, int64_t d, double fill) {
   return mn_concat(g, 2, (mn_tensor *[]){front, mn_slice(g, x, 1, 0, mn_dim(x, 1) - d)}, 1);
 }
 
+/* tokens that follow each of T: [1,T,1] */
+static mn_tensor *age(mn_graph *g, mn_dtype t, int64_t T) {
+  return mn_sub(g, mn_full(g, t, MN_SHAPE(1, T, 1), (double)(T - 1)), mn_iota(g, t, MN_SHAPE(1, T, 1), 1));
+}
+
 /* 0 with the slope of the last m, the largest score aged to the end: [B,H]. m0 [B,H], score [B,T,H]. */
 static mn_tensor *rise(mn_graph *g, mn_tensor *m0, mn_tensor *score, mn_tensor *lambda) {
   int64_t B = mn_dim(score, 0), T = mn_dim(score, 1), H = mn_dim(score, 2);
   if (lambda) {
-    mn_tensor *age =
-        mn_sub(g, mn_full(g, score->dtype, MN_SHAPE(1, T, 1), (double)(T - 1)), mn_iota(g, score->dtype, MN_SHAPE(1, T, 1), 1));
-    score = mn_sub(g, score, mn_mul(g, age, lambda));
+    score = mn_sub(g, score, mn_mul(g, age(g, score->dtype, T), lambda));
     m0 = mn_sub(g, m0, mn_mul_scalar(g, lambda, (double)T));
   }
   mn_tensor *top = mn_maximum(g, m0, mn_reshape(g, mn_max(g, score, 2u), MN_SHAPE(B, H)));
   return mn_sub(g, top, mn_stop_gradient(g, top));
+}
+
+/* A sum that never stops counting, in f64: what there was, times `fade` (1 while m stands), plus `more`; in slopes, `value`, which
+ * is the same number in the exact type. */
+static void set_sum(mn_scope *s, const char *name, mn_tensor *was, mn_tensor *fade, mn_tensor *more, mn_tensor *value) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *sum = mn_mul(g, mn_stop_gradient(g, was), mn_cast(g, fade, MN_F64));
+  sum = mn_add(g, sum, mn_cast(g, mn_stop_gradient(g, more), MN_F64));
+  mn_state_set(s, name, mn_add(g, sum, mn_cast(g, mn_sub(g, value, mn_stop_gradient(g, value)), MN_F64)));
 }
 
 static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
@@ -104,8 +117,9 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
     lambda = mn_softplus(g, mn_capture(g, mn_param(s, "decay", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY,
                                                    "scores fall by softplus(decay) per token [H]")));
   mn_tensor *m0 = mn_capture(g, mn_state(s, "m", t, head, mn_full(g, t, head, nothing), "largest score; -1e30: no token yet"));
-  mn_tensor *u0 = mn_capture(g, mn_state(s, "u", t, head, NULL, "sum of exp(score - m)"));
-  mn_tensor *w0 = mn_capture(g, mn_state(s, "w", t, MN_SHAPE(B, H, K), NULL, "sum of exp(score - m) v; w / u is the average"));
+  mn_tensor *u_was = mn_capture(g, mn_state(s, "u", MN_F64, head, NULL, "sum of exp(score - m)"));
+  mn_tensor *w_was = mn_capture(g, mn_state(s, "w", MN_F64, MN_SHAPE(B, H, K), NULL, "sum of exp(score - m) v; w / u is the average"));
+  mn_tensor *u0 = mn_cast(g, u_was, t), *w0 = mn_cast(g, w_was, t);
   /* inside, m is a constant; what it says of u and w as state it says here and at the end, in slopes alone: the values are 1 */
   mn_tensor *given = mn_exp(g, mn_sub(g, m0, mn_stop_gradient(g, m0))); /* [B,H] */
   u0 = mn_mul(g, u0, given);
@@ -141,8 +155,19 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_tensor *slope_of_m = rise(g, m0, score, lambda), *m_end = mn_reshape(g, mn_slice(g, m, 1, T, 1), head);
   u_end = mn_mul(g, u_end, mn_exp(g, mn_neg(g, slope_of_m)));
   mn_state_set(s, "m", mn_add(g, m_end, slope_of_m));
-  mn_state_set(s, "u", u_end);
-  mn_state_set(s, "w", mn_mul(g, mn_reshape(g, io.w, MN_SHAPE(B, H, K)), mn_reshape(g, u_end, MN_SHAPE(B, H, 1))));
+  mn_tensor *w_end = mn_mul(g, mn_reshape(g, io.w, MN_SHAPE(B, H, K)), mn_reshape(g, u_end, MN_SHAPE(B, H, 1)));
+  if (mn_scope_is_stream(s)) {
+    mn_tensor *fade = m0, *each = score, *end = mn_stop_gradient(g, m_end); /* exp of a score less the largest, at the end */
+    if (lambda) {
+      each = mn_sub(g, each, mn_mul(g, age(g, t, T), lambda));
+      fade = mn_sub(g, fade, mn_mul_scalar(g, lambda, (double)T));
+    }
+    each = mn_exp(g, mn_sub(g, each, mn_reshape(g, end, one)));
+    fade = mn_stop_gradient(g, mn_exp(g, mn_sub(g, fade, end)));
+    set_sum(s, "u", u_was, fade, mn_reshape(g, mn_sum(g, each, 2u), head), u_end);
+    mn_tensor *values = mn_sum(g, mn_mul(g, mn_reshape(g, each, MN_SHAPE(B, T, H, 1)), v), 2u); /* over the tokens */
+    set_sum(s, "w", w_was, mn_reshape(g, fade, MN_SHAPE(B, H, 1)), mn_reshape(g, values, MN_SHAPE(B, H, K)), w_end);
+  }
   return mn_linear(s, "o_proj", mn_cast(g, mn_join_heads(s, io.o), mn_scope_compute(s)), D, c->bias, xavier);
 }
 
