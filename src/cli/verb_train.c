@@ -60,9 +60,19 @@ static mn_status print_keys(const mn_cli *cli) {
   return status;
 }
 
+/* --from DIR is the key train.from, so that the run says what it began with. */
+static mn_status add_from(const mn_cli *cli, char **from, const char ***set, int *n) {
+  *from = mn_format("train.from=%s", mn_cli_get(cli, "from"));
+  const char **more = *from ? mn_realloc(*set, (size_t)(*n + 1) * sizeof *more) : NULL;
+  if (!more) return MN_ERR_MEMORY;
+  *set = more;
+  more[(*n)++] = *from;
+  return MN_OK;
+}
+
 static mn_status run(mn_cli *cli) {
   if (mn_cli_given(cli, "keys")) {
-    MN_TRY(mn_cli_only(cli, false, "a training, and --keys only prints", "out set seed threads resume db json"));
+    MN_TRY(mn_cli_only(cli, false, "a training, and --keys only prints", "out set seed threads resume from db json"));
     if (cli->n_args) return mn_fail(MN_ERR_CONFIG, "train --keys only prints: leave out %s", cli->args[0]);
     return print_keys(cli);
   }
@@ -82,22 +92,28 @@ static mn_status run(mn_cli *cli) {
   int n = 0;
   mn_recipe *recipe = NULL;
   mn_status status = mn_train_settings(cli, &set, &n);
+  char *from = NULL;
+  if (status == MN_OK && mn_cli_get(cli, "from")) status = add_from(cli, &from, &set, &n);
   if (status == MN_OK) status = mn_recipe_read(kept ? kept : cli->args[0], set, n, &recipe);
   if (status == MN_OK) status = train(cli, recipe);
   mn_recipe_free(recipe);
   free(set);
+  free(from);
   free(kept);
   return status;
 }
 
 static const mn_option options[] = {{"resume", NULL, NULL, "go on from the newest checkpoint in DIR, to the same bits", 0},
+                                    {"from", "DIR", NULL, "a new run that begins with the weights of a trained model", 0},
                                     {"db", "FILE", NULL, "the run database ($MNEME_HOME/runs.db or ./runs/mneme.db unless given)", 0},
                                     {"keys", "FORM", NULL, "print every key of a recipe as text or markdown, and end", 0},
                                     {0}};
 static const char *const examples[] = {
     "mneme train recipes/quick.yaml --out runs/quick",
     "mneme train recipes/quick.yaml --set train.steps=2000 --set train.optimizer.lr=5e-4 --out runs/longer",
-    "mneme train --resume --out runs/longer", "mneme train --keys text", NULL};
+    "mneme train --resume --out runs/longer",
+
+    "mneme train --keys text", NULL};
 const mn_verb mn_verb_train = {
     .name = "train",
     .purpose = MN_VERB_TRAIN,

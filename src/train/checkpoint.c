@@ -217,6 +217,11 @@ static mn_status need_same(const char *path, const char *expected, const char *t
   return mn_fail(MN_ERR_FORMAT, "%s is not the file that was saved with %s: it is of another step or another run", path, trainer);
 }
 
+static int64_t steps_of(const mn_value *recipe) {
+  const mn_value *train = mn_value_get(recipe, "train"), *steps = train ? mn_value_get(train, "steps") : NULL;
+  return steps && steps->kind == MN_INTEGER ? steps->as.integer : 0;
+}
+
 static mn_status load_trainer(mn_train_state *s, int64_t step, const char *path, const char *model, const char *optimizer) {
   mn_arena *arena = mn_arena_new();
   const mn_value *root = NULL, *was, *is;
@@ -229,6 +234,11 @@ static mn_status load_trainer(mn_train_state *s, int64_t step, const char *path,
   if (status == MN_OK) {
     char a[MN_PLACE], b[MN_PLACE];
     const char *key = mn_recipe_difference(arena, f.recipe, s->recipe, &was, &is);
+    int64_t before = steps_of(f.recipe), now = steps_of(s->recipe);
+    if (!key && now < before)
+      status = mn_fail(MN_ERR_CONFIG, "this run was to have %lld steps, and train.steps is %lld now: it can be raised, not lowered",
+                       (long long)before, (long long)now);
+    s->steps_before = before;
     if (key)
       status = mn_fail(MN_ERR_CONFIG,
                        "the recipe is not the one this run began with: %s was %s and is %s now; put it back, or train into another --out",

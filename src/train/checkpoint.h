@@ -17,6 +17,7 @@ typedef struct mn_train_state {
   mn_optimizer *optimizer;
   mn_buffers *carried;    /* n = 0: none                                        */
   int64_t step, tokens;   /* updates done; tokens seen                          */
+  int64_t steps_before;   /* train.steps of the checkpoint that was loaded; 0: none was */
   mn_loss_watch watch;    /* what divergence is judged by                       */
   const mn_value *recipe; /* the effective one (mn_recipe_to_value)             */
   char data_hash[33];     /* of the corpus                                      */

@@ -61,6 +61,7 @@ const mn_field mn_train_fields[] = {
                   "M_0) has a gradient only in steps where a stream begins"),
     MN_FIELD_ENUM(S, activations, activations, 2, "how the forward pass's results reach the backward pass"),
     MN_FIELD_INT(S, threads, 0, 0, 4096, "0: all usable processors"),
+    MN_FIELD_STRING(S, from, NULL, "a trained model's directory: its weights and tokenizer are what a new run begins with"),
     MN_FIELD_END};
 #undef S
 
@@ -280,7 +281,8 @@ static bool harmless(const char *path) {
                                      "train.keep_last",
                                      "train.log_every",
                                      "train.validate_every",
-                                     "train.validation_batches"};
+                                     "train.validation_batches",
+                                     "train.steps"};
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
     if (!strcmp(path, keys[i])) return true;
   return false;

@@ -33,6 +33,7 @@ typedef struct mn_train_config { /* the section `train` */
   bool carry_state;
   int activations; /* mn_activation_policy */
   int64_t threads;
+  const char *from; /* weights (and tokenizer) to begin with; NULL: drawn */
 } mn_train_config;
 
 typedef struct mn_recipe {

@@ -291,15 +291,15 @@ static mn_status open_loop(loop *l) {
   const mn_train_options *o = l->o;
   char *saved = NULL;
   int64_t resume_step = -1;
+  bool exists = false;
   if (o->out_dir) {
     if (o->db_path && *o->db_path) MN_TRY(mn_context(mn_runs_try(o->db_path), "--db"));
     MN_TRY(mn_out_dir_open(o->out_dir, &l->dir));
-    bool exists;
     MN_TRY(look_for_run(l, &exists));
     MN_TRY(mn_checkpoint_tidy(o->out_dir));
     saved = exists ? mn_path_join(o->out_dir, "tokenizer.json") : NULL;
   }
-  mn_status status = mn_trainer_new(l->recipe, o->threads, saved, o->data_progress, o->ctx, &l->t);
+  mn_status status = (exists ? mn_trainer_reopen : mn_trainer_new)(l->recipe, o->threads, saved, o->data_progress, o->ctx, &l->t);
   free(saved);
   MN_TRY(status);
   l->saved_step = -1;
@@ -310,7 +310,12 @@ static mn_status open_loop(loop *l) {
     if (found) resume_step = l->saved_step = l->t->state.step;
     else remark(l, "%s has no checkpoint yet: training begins at step 0", o->out_dir);
     if (resume_step >= l->recipe->train.steps) MN_TRY(mn_checkpoint_complete(o->out_dir, resume_step, l->recipe->train.keep_last));
+    const mn_train_state *s = &l->t->state;
+    if (found && s->steps_before < l->recipe->train.steps)
+      remark(l, "train.steps was %lld and is %lld now: from step %lld on the schedule is that of the longer run",
+             (long long)s->steps_before, (long long)l->recipe->train.steps, (long long)s->step);
   }
+  if (l->recipe->train.from && resume_step < 0) remark(l, "the weights to begin with are those of %s", l->recipe->train.from);
   if (o->out_dir) MN_TRY(write_description(l, resume_step >= 0));
   tell(l, (mn_train_event){.kind = MN_EVENT_BEGIN});
   MN_TRY(open_log(l, resume_step));

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "format/seal.h"
 #include "train/diagnose.h"
 #include "train/trainer_internal.h"
@@ -194,20 +195,49 @@ static mn_status say_origin(mn_trainer *t) {
   return MN_OK;
 }
 
+/* The tokenizer to keep to: that of the run that goes on, or of the model that this one begins with. malloc'ed; NULL: none. */
+static mn_status kept_tokenizer(const mn_trainer *t, const char *saved, char **out) {
+  const char *from = t->recipe->train.from;
+  *out = saved ? mn_strdup(saved) : from ? mn_path_join(from, "tokenizer.json") : NULL;
+  if ((saved || from) && !*out) return MN_ERR_MEMORY;
+  if (saved || !from) return MN_OK;
+  mn_file_info info;
+  MN_TRY(mn_file_stat(from, &info));
+  if (!info.is_dir) return mn_fail(MN_ERR_CONFIG, "train.from: %s is not the directory of a trained model", from);
+  if (mn_file_exists(*out)) return MN_OK;
+  free(*out);
+  *out = NULL;
+  return MN_OK;
+}
+
+static mn_status first_values(mn_trainer *t) {
+  const char *from = t->recipe->train.from;
+  if (!from) return mn_params_draw(t->params, (uint64_t)t->recipe->seed);
+  char *path = mn_path_join(from, "model.safetensors");
+  mn_status status = path ? mn_params_load(t->params, path) : MN_ERR_MEMORY;
+  free(path);
+  return mn_context(status, "train.from");
+}
+
 static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx) {
   const mn_recipe *r = t->recipe;
   const mn_train_config *c = &r->train;
   mn_model *early; /* a mistake in the model should not be found after minutes of tokenising */
   MN_TRY(mn_recipe_model(r, 1, &early));
   mn_model_free(early);
-  MN_TRY(mn_recipe_tokenizer(r, saved_tokenizer, progress, ctx, &t->tok));
+  char *kept = NULL;
+  mn_status status = kept_tokenizer(t, saved_tokenizer, &kept);
+  if (status == MN_OK) status = mn_recipe_tokenizer(r, kept, progress, ctx, &t->tok);
+  free(kept);
+  MN_TRY(status);
   MN_TRY(mn_corpus_open(&r->data, t->tok, progress, ctx, &t->corpus));
   MN_TRY(mn_corpus_check(t->corpus, MN_SPLIT_TRAIN, c->batch, c->seq_len));
   if (c->validate_every) MN_TRY(mn_corpus_check(t->corpus, MN_SPLIT_VALIDATION, c->batch, c->seq_len));
   MN_TRY(mn_recipe_model(r, mn_corpus_vocab_size(t->corpus), &t->model));
   MN_TRY(check_memory(t->model));
   MN_TRY(mn_backend_cpu_new(threads > 0 ? threads : (int)c->threads, &t->backend));
-  MN_TRY(mn_params_new(t->model, t->backend, MN_F32, (uint64_t)r->seed, &t->params));
+  MN_TRY(mn_params_declare(t->model, t->backend, MN_F32, &t->params));
+  if (!t->goes_on) MN_TRY(first_values(t));
   MN_TRY(mn_optimizer_new(&c->optimizer, t->params, &t->optimizer));
   size_t rows = (size_t)(c->accumulate * c->batch), n = rows * (size_t)c->seq_len;
   t->tokens = mn_alloc(n * sizeof *t->tokens);
@@ -225,16 +255,27 @@ static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokeni
   return t->state.recipe ? say_origin(t) : MN_ERR_MEMORY;
 }
 
-mn_status mn_trainer_new(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx,
-                         mn_trainer **out) {
+static mn_status open_trainer(const mn_recipe *recipe, bool goes_on, int threads, const char *saved_tokenizer, mn_data_progress progress,
+                              void *ctx, mn_trainer **out) {
   *out = NULL;
   mn_trainer *t = mn_calloc(1, sizeof *t);
   if (!t) return MN_ERR_MEMORY;
   t->recipe = recipe;
+  t->goes_on = goes_on;
   mn_status status = open_parts(t, threads, saved_tokenizer, progress, ctx);
   if (status != MN_OK) mn_trainer_free(t);
   else *out = t;
   return status;
+}
+
+mn_status mn_trainer_new(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx,
+                         mn_trainer **out) {
+  return open_trainer(recipe, false, threads, saved_tokenizer, progress, ctx, out);
+}
+
+mn_status mn_trainer_reopen(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx,
+                            mn_trainer **out) {
+  return open_trainer(recipe, true, threads, saved_tokenizer, progress, ctx, out);
 }
 
 void mn_trainer_free(mn_trainer *t) {

@@ -7,6 +7,7 @@
 
 struct mn_trainer {
   const mn_recipe *recipe;
+  bool goes_on; /* the parameters' first values come from a checkpoint */
   mn_backend *backend;
   mn_tokenizer *tok;
   mn_corpus *corpus;
@@ -38,5 +39,8 @@ typedef struct mn_step_graph { /* of one batch: the loss and its gradients in th
 mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *out);
 /* Batch `a` of those that make one update becomes the plan's input; every target of all of them weighs the same. */
 mn_status mn_trainer_put_batch(mn_trainer *t, int64_t a);
+/* As mn_trainer_new, for a run whose checkpoint is loaded next: parameters are not drawn. */
+mn_status mn_trainer_reopen(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx,
+                            mn_trainer **out);
 
 #endif

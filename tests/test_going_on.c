@@ -1,0 +1,77 @@
+/* What must be true of a training that goes on: a finished run takes more steps, and not fewer; a new run begins with the
+ * weights and the tokenizer of a trained model, names tensors that do not fit, and says what it began with. */
+#include <sys/wait.h>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "test.h"
+
+#define MNEME MN_TEST_BINARY_DIR "/mneme "
+#define DIR   MN_TEST_BINARY_DIR "/going-on"
+static char out[1 << 16];
+
+static int sh(const char *fmt, ...) MN_PRINTF(1, 2);
+static int sh(const char *fmt, ...) {
+  char command[4096];
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(command, sizeof command, fmt, ap);
+  va_end(ap);
+  FILE *f = popen(command, "r");
+  size_t n = f ? fread(out, 1, sizeof out - 1, f) : 0;
+  out[n] = 0;
+  int status = f ? pclose(f) : -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+static const char recipe[] = "seed: 1\ntokenizer: {type: bytes}\ndata: {files: [" DIR "/text.txt], cache: " DIR "/cache}\n"
+                             "model: {d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2}}}\n"
+                             "train: {steps: 4, batch: 2, seq_len: 16, schedule: {type: constant}}\n";
+#define TRAIN MNEME "train " DIR "/recipe.yaml --db " DIR "/runs.db "
+
+static void a_finished_run_takes_more_steps(void) {
+  CHECK(sh("rm -rf " DIR " && mkdir -p " DIR) == 0, "%s", out);
+  mn_text text = {0};
+  for (int i = 0; i < 200; i++) mn_text_addf(&text, "line %d of a text that is long enough to be read twice\n", i);
+  CHECK_OK(mn_file_write(DIR "/text.txt", text.data, text.len));
+  CHECK_OK(mn_file_write(DIR "/recipe.yaml", recipe, strlen(recipe)));
+  mn_text_free(&text);
+  CHECK(sh(TRAIN "--out " DIR "/short 2>&1") == 0, "%s", out);
+  CHECK(sh(TRAIN "--out " DIR "/short --resume --set train.steps=7 2>&1") == 0 && strstr(out, "train.steps was 4 and is 7 now"), "%s", out);
+  CHECK(sh(TRAIN "--out " DIR "/long --set train.steps=7 2>&1") == 0, "%s", out);
+  CHECK(sh("cmp " DIR "/short/model.safetensors " DIR "/long/model.safetensors 2>&1") == 0 ||
+            sh("cmp " DIR "/short/checkpoints/step-7/optimizer.safetensors " DIR "/long/checkpoints/step-7/optimizer.safetensors 2>&1") ==
+                0,
+        "with a constant rate the longer run is the run of so many steps: %s", out);
+  CHECK(sh(TRAIN "--out " DIR "/short --resume --set train.steps=5 2>&1") == 2 && strstr(out, "raised, not lowered"), "%s", out);
+  CHECK(sh(TRAIN "--out " DIR "/short --resume --set train.steps=7 --set train.optimizer.lr=0.5 2>&1") == 2 && strstr(out, "optimizer.lr"),
+        "%s", out);
+}
+
+static void a_new_run_begins_with_given_weights(void) {
+  CHECK(sh(TRAIN "--out " DIR "/still --from " DIR "/short --set train.steps=1 --set train.optimizer.lr=0 2>&1") == 0 &&
+            strstr(out, DIR "/short"),
+        "%s", out);
+  static char was[sizeof out];
+  CHECK(sh(MNEME "eval --json --model " DIR "/short --data " DIR "/text.txt --seq-len 16 --batch 2 2>/dev/null | grep '\"loss\"'") == 0,
+        "%s", out);
+  strcpy(was, out);
+  CHECK(sh(MNEME "eval --json --model " DIR "/still --data " DIR "/text.txt --seq-len 16 --batch 2 2>/dev/null | grep '\"loss\"'") == 0 &&
+            !strcmp(was, out),
+        "a step of rate 0 leaves the weights as they were: %s and %s", was, out);
+  CHECK(sh("grep -l 'going-on/short' " DIR "/still/recipe.json " DIR "/still/checkpoints/step-1/trainer.json") == 0 &&
+            strstr(out, "trainer.json") && strstr(out, "recipe.json"),
+        "the run says what it began with: %s", out);
+  CHECK(sh(MNEME "train --resume --db " DIR "/runs.db --out " DIR "/still --set train.steps=2 2>&1") == 0, "%s", out);
+  CHECK(sh(TRAIN "--out " DIR "/other --from " DIR "/short --set model.d_model=32 2>&1") != 0 && strstr(out, "embed_tokens.weight") &&
+            strstr(out, "train.from"),
+        "%s", out);
+  CHECK(sh(TRAIN "--out " DIR "/other --from " DIR "/short --set model.layers=2 2>&1") != 0 && strstr(out, "layers.1."), "%s", out);
+  CHECK(sh(TRAIN "--out " DIR "/other --from " DIR "/nothing 2>&1") == 2 && strstr(out, "going-on/nothing"), "%s", out);
+}
+
+int main(void) {
+  RUN(a_finished_run_takes_more_steps);
+  RUN(a_new_run_begins_with_given_weights);
+  return test_end();
+}
