@@ -250,9 +250,9 @@ static void a_text_that_shrinks_while_it_is_tokenised_makes_no_shard(void) {
   mn_corpus *corpus;
   CHECK_OK(mn_tokenizer_bytes(NULL, 0, &tok));
   CHECK(mn_corpus_open(&c, tok, cut_text, path, &corpus) == MN_ERR_IO && strstr(mn_message(), "big.txt was cut short"), "%s", mn_message());
-  char **names;
-  size_t n;
-  CHECK_OK(mn_dir_list(test_path("fresh"), &names, &n));
+  char **names = NULL;
+  size_t n = 0;
+  if (mn_file_exists(test_path("fresh"))) CHECK_OK(mn_dir_list(test_path("fresh"), &names, &n));
   for (size_t i = 0; i < n; i++) CHECK(!strstr(names[i], ".shard"), "%s", names[i]);
   mn_dir_list_free(names, n);
   mn_tokenizer_free(tok);
