@@ -70,8 +70,26 @@ static void a_new_run_begins_with_given_weights(void) {
   CHECK(sh(TRAIN "--out " DIR "/other --from " DIR "/nothing 2>&1") == 2 && strstr(out, "going-on/nothing"), "%s", out);
 }
 
+/* Eight hundred ends of documents that nobody hears are said; a word or two are not. */
+static void spelled_tokens_are_said(void) {
+  mn_text many = {0};
+  for (int i = 0; i < 800; i++) mn_text_addf(&many, "document %d of some words <|endoftext|>\n", i);
+  CHECK_OK(mn_file_write(DIR "/many.txt", many.data, many.len));
+  mn_text_free(&many);
+  CHECK_OK(mn_file_write(DIR "/few.txt", "a <|endoftext|> and a b <| c |> d <|x|>\n", 40));
+  const char *file = "--set data.files=[" DIR "/many.txt]";
+  CHECK(sh(TRAIN "--out " DIR "/many %s 2>&1", file) == 0 && strstr(out, "spells out <|endoftext|> 800 times") &&
+            strstr(out, "data.separator"),
+        "%s", out);
+  CHECK(sh(TRAIN "--out " DIR "/heard %s --set 'data.separator=<|endoftext|>' 2>&1", file) == 0 && !strstr(out, "spells out"), "%s", out);
+  CHECK(sh(MNEME "stream --forget --model " DIR "/many " DIR "/many.txt 2>&1") == 0 && strstr(out, "spells out <|endoftext|> 800 times"),
+        "%s", out);
+  CHECK(sh(MNEME "stream --model " DIR "/many " DIR "/few.txt 2>&1") == 0 && !strstr(out, "spells out"), "%s", out);
+}
+
 int main(void) {
   RUN(a_finished_run_takes_more_steps);
   RUN(a_new_run_begins_with_given_weights);
+  RUN(spelled_tokens_are_said);
   return test_end();
 }

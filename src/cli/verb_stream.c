@@ -268,6 +268,10 @@ static mn_status finish(stream *s) {
   const char *to = mn_cli_get(cli, "session-out"), *csv = mn_cli_get(cli, "csv");
   mn_meter_summary m;
   mn_meter_summarise(s->meter, &m);
+  mn_spelled spelled = s->source.text ? mn_text_tokens_spelled(s->source.text) : (mn_spelled){0};
+  if (spelled.count >= MN_SPELLED_MANY)
+    mn_cli_note(cli, "the text spells out %s %" PRId64 " times: that is read as the text it is, not as a special token", spelled.name,
+                spelled.count);
   if (to) {
     MN_TRY(mn_session_save(s->session, to));
     mn_cli_note(cli, "wrote %s: the session after %" PRId64 " tokens", to, mn_session_position(s->session));

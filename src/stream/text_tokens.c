@@ -20,6 +20,7 @@ struct mn_text_tokens {
   mn_ids ids; /* of the last block */
   size_t taken;
   int64_t bytes, file_bytes;
+  mn_spelled spelled;
 };
 
 mn_status mn_text_tokens_open(const char *path, const mn_tokenizer *tok, mn_text_tokens **out) {
@@ -91,11 +92,14 @@ static mn_status fill(mn_text_tokens *t) {
   t->ids.len = t->taken = 0;
   if (use == 0) return MN_OK;
   MN_TRY(mn_encoder_add(t->encoder, t->text, use, 0, &t->ids));
+  mn_spelled_add(&t->spelled, t->text, use);
   memmove(t->text, t->text + use, t->held - use);
   t->held -= use;
   t->bytes += (int64_t)use;
   return MN_OK;
 }
+
+mn_spelled mn_text_tokens_spelled(const mn_text_tokens *t) { return t->spelled; }
 
 mn_status mn_text_tokens_next(mn_text_tokens *t, int64_t n, int32_t *ids, int64_t *got) {
   *got = 0;

@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "train/shards.h"
 
+#include "format/spelled.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,9 +147,11 @@ static mn_status write_documents(const shard_options *o, const char *path, const
   mn_status status = MN_OK;
   enum { REPORT = 1 << 20 };
   size_t reported = 0;
+  mn_spelled spelled = {0};
   for (size_t at = 0; at < text->size && status == MN_OK;) {
     size_t n = find_separator(s + at, text->size - at, o->separator);
     if (n) status = mn_encoder_add(enc, s + at, n, 0, &ids);
+    mn_spelled_add(&spelled, s + at, n);
     if (n && eos >= 0 && status == MN_OK) status = mn_ids_add(&ids, eos);
     at += n;
     if (at < text->size) at += skip;
@@ -158,6 +162,11 @@ static mn_status write_documents(const shard_options *o, const char *path, const
         status = mn_fail(MN_ERR_CANCELLED, "stopped while tokenising %s", path);
     }
   }
+  if (status == MN_OK && spelled.count >= MN_SPELLED_MANY)
+    mn_log_write(MN_LOG_WARN,
+                 "%s spells out %s %lld times: that is read as the text it is, not as a special token; where documents end there, say "
+                 "data.separator: \"%s\"",
+                 path, spelled.name, (long long)spelled.count, spelled.name);
   if (status == MN_OK) status = write_ids(w, ids.data, ids.len);
   if (status == MN_OK) status = write_block(w);
   mn_ids_free(&ids);
