@@ -216,6 +216,22 @@ static void a_failed_training_leaves_no_cache(void) {
   free(before);
 }
 
+static void keep_notes(void) {
+  CHECK_OK(mn_make_dirs(in_out("checkpoints/writing-step-4")));
+  CHECK_OK(mn_file_write(in_out("checkpoints/writing-step-4/notes"), "mine", 4));
+}
+
+static void what_a_user_puts_there_meanwhile_stays(void) {
+  act_at = 9;
+  act = keep_notes;
+  CHECK_OK(train_into(test_path("out"), small(), false, ""));
+  act_at = -1;
+  CHECK(holds(in_out("checkpoints/writing-step-4/notes"), "mine") && !mn_file_exists(in_out("checkpoints/step-4")),
+        "step 4 went, the notes stay");
+  CHECK(!*remarks, "and every checkpoint was written: %s", remarks);
+  clean();
+}
+
 static void another_directory_in_its_place_is_not_touched(void) {
   act_at = 6;
   act = replace_out;
@@ -283,6 +299,7 @@ int main(void) {
   RUN(a_directory_that_vanishes_is_made_again);
   RUN(files_that_vanish_are_written_again);
   RUN(a_failed_training_leaves_no_cache);
+  RUN(what_a_user_puts_there_meanwhile_stays);
   RUN(another_directory_in_its_place_is_not_touched);
   RUN(a_name_is_no_path);
   RUN(what_killed_processes_left_is_tidied);

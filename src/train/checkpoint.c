@@ -304,8 +304,7 @@ static mn_status drop(const char *out_dir, int64_t step) {
   bool rename_first = status == MN_OK && !*foreign;
   if (status == MN_OK) status = join(parent, name, &from);
   if (status == MN_OK) status = join(parent, goes, &to);
-  if (status == MN_OK && rename_first && rename(from, to) != 0)
-    status = mn_fail(MN_ERR_IO, "%s: cannot be renamed: %s", from, strerror(errno));
+  if (status == MN_OK && rename_first && rename(from, to) != 0) rename_first = false; /* something of the user's has that name */
   if (status == MN_OK) status = remove_ours(out_dir, rename_first ? goes : name, foreign);
   free(parent);
   free(from);
