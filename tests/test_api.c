@@ -181,11 +181,20 @@ static void wrong_use_is_named(void) {
   CHECK(mn_training_new(RECIPE, (const char *const[]){"train.stepz=3", NULL}, 1, &t) == MN_ERR_CONFIG && !t &&
             strstr(mn_message(), "steps"),
         "%s", mn_message());
+  CHECK(mn_training_new(RECIPE, (const char *const[]){"model.block.repeat=3", NULL}, 1, &t) == MN_ERR_CONFIG && !t &&
+            strstr(mn_message(), "has no effect"),
+        "%s", mn_message());
+  CHECK(mn_lm_train(RECIPE, (const char *const[]){"modl.d_model=3", NULL}, DIR "/never", false, NULL, NULL) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "did you mean 'model'?"),
+        "%s", mn_message());
   CHECK_OK(mn_lm_open(MODEL, 1, &lm));
   if (!lm) return;
   CHECK(mn_stream_new(lm, (const char *const[]){"bach=2", NULL}, &s) == MN_ERR_CONFIG && !s && strstr(mn_message(), "batch"), "%s",
         mn_message());
   CHECK_OK(mn_stream_new(lm, NULL, &s));
+  CHECK(mn_stream_generate(s, (int32_t[]){1}, 1, 1, (const char *const[]){"temprature=1", NULL}, NULL, NULL) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "did you mean 'temperature'?"),
+        "%s", mn_message());
   CHECK(mn_stream_feed(s, (int32_t[]){100000}, 1, NULL) == MN_ERR_ARG, "%s", mn_message());
   CHECK(mn_stream_feed(s, NULL, 1, NULL) == MN_ERR_ARG && mn_stream_feed(s, (int32_t[]){1}, 0, NULL) == MN_ERR_ARG, "%s", mn_message());
   CHECK(mn_stream_generate(s, (int32_t[]){1}, 1, 3, (const char *const[]){"temprature=1", NULL}, NULL, NULL) == MN_ERR_CONFIG &&

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "format/safetensors.h"
 #include "task/rng.h"
 #include "test.h"
 
@@ -58,6 +59,20 @@ static void write_recipe(const char *name, const char *text) {
                text, dir, name);
   CHECK_OK(mn_file_write(at(name), t.data, t.len));
   mn_text_free(&t);
+}
+
+/* A mixer with a loop, and an input that it needs minutes for. */
+static void write_unit(void) {
+  enum { T = 400000 };
+  static const char unit[] = "{d_model: 16, mixer: {type: titans_lmm, heads: 1, memory_net: mlp, memory_expand: 8, chunk: 1}}\n";
+  float *x = mn_calloc(T * 16, sizeof *x);
+  mn_st_writer *w = mn_st_writer_new();
+  const mn_shape shape = MN_SHAPE(1, T, 16);
+  CHECK_OK(mn_st_writer_add(w, "x", MN_F32, &shape, x));
+  CHECK_OK(mn_st_writer_save(w, at("x.safetensors")));
+  mn_st_writer_free(w);
+  free(x);
+  CHECK_OK(mn_file_write(at("mixer.yaml"), unit, sizeof unit - 1));
 }
 
 /* ---- signals ---- */
@@ -125,6 +140,7 @@ static void verbs_hear_a_signal(void) {
   INTERRUPTED("eval --model %s --task passkey --set garbage=200000000", at("model"));
   INTERRUPTED("eval --model %s --task mqar --set vocab_size=64 --set len=100000 --stream", at("model"));
   INTERRUPTED("eval --model %s --task stream --tokens 100000000", at("wide"));
+  INTERRUPTED("apply %s --input %s --output %s", at("mixer.yaml"), at("x.safetensors"), at("y.safetensors"));
   INTERRUPTED("bench train --steps 100000 --seq-len 64 --batch 1");
   INTERRUPTED("bench lmm --steps 100000 --seq-len 256");
   INTERRUPTED("bench train --steps-on-stdin --seq-len 64 --batch 1");
@@ -195,6 +211,7 @@ int main(void) {
   write_line(at("short.txt"), 30000);
   write_recipe("long.yaml", at("long.txt"));
   write_recipe("bytes.yaml", at("short.txt"));
+  write_unit();
   CHECK(mkfifo(at("fifo"), 0600) == 0, "a fifo");
   CHECK(sh(MNEME " train %s --set train.steps=1 --out %s --quiet >/dev/null", at("bytes.yaml"), at("model")) == 0, "a model of bytes");
   CHECK(sh(MNEME " train %s --set train.steps=1 --set model.vocab_size=512 --out %s --quiet >/dev/null", at("bytes.yaml"), at("wide")) == 0,

@@ -472,4 +472,14 @@ mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn
   return MN_OK;
 }
 
-mn_status mn_plan_compile(const mn_plan_request *q, mn_plan **out) { return mn_plan_compile_with(q, 0, NULL, NULL, false, out); }
+static void set_pure(mn_plan *p) {
+  p->pure = true;
+  for (int t = 0; t < p->n_steps; t++)
+    if (p->steps[t]->body) set_pure(p->steps[t]->body);
+}
+
+mn_status mn_plan_compile(const mn_plan_request *q, mn_plan **out) {
+  MN_TRY(mn_plan_compile_with(q, 0, NULL, NULL, false, out));
+  if (q->n_assigns == 0) set_pure(*out);
+  return MN_OK;
+}

@@ -68,6 +68,7 @@ struct mn_plan {
   void *block, *output_block, *const_block;
   size_t block_bytes, output_bytes, const_bytes;
   bool is_body, profiling;
+  bool pure; /* changes nothing but its results, loops included: it may be left in the middle when the thread is to stop */
   int unbound;
   mn_plan_report report;
 };

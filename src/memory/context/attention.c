@@ -44,6 +44,14 @@ mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_m
   }
   if (c->rope && c->head_dim % 2)
     return mn_config_fail(map, where, "head_dim", "must be even for rotary positions, it is %lld", (long long)c->head_dim);
+  static const char *const of_rope[] = {"rope_theta", "rope_scaling", "rope_factor", "rope_original_context"};
+  for (int i = 0; i < 4; i++) {
+    if (!mn_config_given(map, of_rope[i])) continue;
+    if (!c->rope) return mn_config_fail(map, where, of_rope[i], "has no effect with rope: false; leave it out");
+    if (i >= 2 && c->rope_scaling == 0)
+      return mn_config_fail(map, where, of_rope[i],
+                            "has no effect without a rope_scaling; choose linear, ntk, yarn or llama3, or leave it out");
+  }
   if (c->sinks && !c->window) return mn_config_fail(map, where, "sinks", "need a window: without one every token is seen");
   return MN_OK;
 }
