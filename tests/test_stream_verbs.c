@@ -300,6 +300,33 @@ static void outputs_are_tried_before_the_work(void) {
   free(data);
 }
 
+/* What a memory is surprised by is told for every token, the same however the text is cut; what nobody tells is refused. */
+static void test_surprise_is_told(void) {
+  char *whole = NULL, *pieces = NULL;
+  size_t n = 0, m = 0;
+  CHECK(sh(MNEME "stream" MODEL "--report surprise --report-out " DIR "/whole.csv --tokens 70 " TEXT " 2>&1") == 0, "%s", out);
+  CHECK(strstr(out, "surprise") && strstr(out, "on average"), "%s", out);
+  CHECK(sh(MNEME "stream" MODEL "--report surprise --report-out " DIR "/pieces.csv --segment 7 --score --tokens 70 " TEXT " 2>&1") == 0,
+        "%s", out);
+  CHECK_OK(mn_file_read(DIR "/whole.csv", SIZE_MAX, &whole, &n));
+  CHECK_OK(mn_file_read(DIR "/pieces.csv", SIZE_MAX, &pieces, &m));
+  CHECK(whole && strstr(whole, "position,token,layers.1.mixer.memory.surprise\n0,") == whole, "%.80s", whole ? whole : "");
+  int lines = 0;
+  for (char *a = whole, *b = pieces; a && b && *a && *b; lines++) {
+    double x = 0, y = 0;
+    if (lines) sscanf(a, "%*d,%*d,%lf", &x), sscanf(b, "%*d,%*d,%lf", &y);
+    CHECK(!lines || (x > 0 && fabs(x - y) < 1e-4 * x), "token %d: %g and %g", lines - 1, x, y);
+    a = strchr(a, '\n') + 1;
+    b = strchr(b, '\n') + 1;
+  }
+  CHECK(lines == 71, "%d lines", lines);
+  free(whole);
+  free(pieces);
+  CHECK(sh(MNEME "stream" MODEL "--report astonishment --tokens 5 " TEXT " 2>&1") == 2 && strstr(out, "astonishment") &&
+            strstr(out, "surprise"),
+        "%s", out);
+}
+
 int main(void) {
   RUN(make_model);
   RUN(outputs_are_tried_before_the_work);
@@ -313,5 +340,6 @@ int main(void) {
   RUN(a_text_in_blocks_gives_the_tokens_of_the_whole);
   RUN(a_meter_keeps_its_size_and_its_sums);
   RUN(a_meter_looks_at_whole_segments);
+  RUN(test_surprise_is_told);
   return test_end();
 }

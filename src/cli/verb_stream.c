@@ -36,6 +36,11 @@ typedef struct stream {
   int32_t last;    /* the target of a text's last token: none */
   float *nll;      /* [segment] */
   double began;
+  mn_file_writer *told; /* --report-out: a line for each token */
+  struct {              /* --report, over all of its tensors   */
+    double sum, top;
+    int64_t n, top_at;
+  } report;
 } stream;
 
 static mn_status next_tokens(source *s, int64_t n, int32_t *ids, int64_t *got) {
@@ -64,6 +69,27 @@ static mn_status warm_up(stream *s) {
   return mn_session_reset(s->session);
 }
 
+/* What the model told about the n tokens that were just fed. */
+static mn_status take_reports(stream *s, int64_t n) {
+  int count = mn_session_report_count(s->session);
+  int64_t first = mn_session_position(s->session) - n;
+  mn_text lines = {0};
+  for (int64_t t = 0; t < n && count; t++) {
+    mn_text_addf(&lines, "%" PRId64 ",%d", first + t, (int)s->tokens[t]);
+    for (int i = 0; i < count; i++) {
+      double x = (double)mn_session_report_values(s->session, i)[t];
+      mn_text_addf(&lines, ",%.9g", x);
+      if (!s->report.n++ || x > s->report.top) s->report.top = x, s->report.top_at = first + t;
+      s->report.sum += x;
+    }
+    mn_text_add(&lines, "\n");
+  }
+  mn_status status = mn_text_status(&lines);
+  if (status == MN_OK && s->told && lines.len) status = mn_file_writer_append(s->told, lines.data, lines.len);
+  mn_text_free(&lines);
+  return status;
+}
+
 static mn_status feed(stream *s, int64_t n, bool has_next) {
   double begin = mn_now(), sum = 0;
   int64_t scored = 0;
@@ -76,7 +102,7 @@ static mn_status feed(stream *s, int64_t n, bool has_next) {
     MN_TRY(mn_session_feed(s->session, s->tokens, n, NULL));
   }
   mn_meter_add(s->meter, n, scored, sum, mn_now() - begin);
-  return MN_OK;
+  return take_reports(s, n);
 }
 
 /* ---- reports ---- */
@@ -153,6 +179,11 @@ static json_t *summary_json(stream *s, const mn_meter_summary *m) {
   json_object_set_new(j, "resident_max_bytes", json_integer(m->resident_max));
   json_object_set_new(j, "state_bytes", json_integer((json_int_t)mn_session_state_bytes(s->session)));
   json_object_set_new(j, "forgot", json_boolean(mn_session_forgets(s->session)));
+  if (s->report.n)
+    json_object_set_new(j, "report",
+                        json_pack("{s:s,s:o,s:o,s:I}", "name", mn_cli_get(s->cli, "report"), "mean",
+                                  mn_cli_number(s->report.sum / (double)s->report.n), "largest", mn_cli_number(s->report.top), "largest_at",
+                                  (json_int_t)s->report.top_at));
   json_object_set_new(j, "interrupted", json_boolean(mn_cli_interrupted()));
   json_object_set_new(j, "tenths", tenths);
   return j;
@@ -167,6 +198,9 @@ static void print_summary(stream *s, const mn_meter_summary *m) {
   for (int i = 0; i < 10 && m->scored; i++)
     if (m->tenth[i].end > m->tenth[i].begin)
       mn_print("  %5d  %12" PRId64 "   %10.3f   %8.2f\n", i + 1, m->tenth[i].end, m->tenth[i].perplexity, m->tenth[i].token_seconds * 1e6);
+  if (s->report.n)
+    mn_print("%s%s %.4g on average, largest %.4g at token %" PRId64 " (%d a token)\n", m->scored ? "\n" : "", mn_cli_get(s->cli, "report"),
+             s->report.sum / (double)s->report.n, s->report.top, s->report.top_at, mn_session_report_count(s->session));
   mn_print("%stime per token  %.2f us in the first 1 %%, %.2f us in the last 1 %% (medians)\n", m->scored ? "\n" : "",
            m->first_seconds * 1e6, m->last_seconds * 1e6);
   mn_print("resident memory %.2f MiB after warm-up, %.2f MiB at the end (%+" PRId64 " KiB), at most %.2f MiB\n",
@@ -216,6 +250,23 @@ static mn_status write_plots(const stream *s) {
 }
 
 /* ---- the verb ---- */
+static mn_status open_report(stream *s) {
+  const char *name = mn_cli_get(s->cli, "report"), *path = mn_cli_get(s->cli, "report-out");
+  MN_TRY(mn_cli_only(s->cli, name != NULL, "--report NAME, which says what is written", "report-out"));
+  if (!name) return MN_OK;
+  MN_TRY(mn_session_report(s->session, name));
+  if (!path) return MN_OK;
+  MN_TRY(mn_file_writer_open(path, &s->told));
+  mn_text head = {0};
+  mn_text_add(&head, "position,token");
+  for (int i = 0; i < mn_session_report_count(s->session); i++) mn_text_addf(&head, ",%s", mn_session_report_path(s->session, i));
+  mn_text_add(&head, "\n");
+  mn_status status = mn_text_status(&head);
+  if (status == MN_OK) status = mn_file_writer_append(s->told, head.data, head.len);
+  mn_text_free(&head);
+  return status;
+}
+
 static mn_status set_up(stream *s) {
   static const char *const precisions[] = {"f32", "bf16", NULL};
   mn_cli *cli = s->cli;
@@ -241,6 +292,7 @@ static mn_status set_up(stream *s) {
   const char *to = mn_cli_get(cli, "session-out"); /* again, now that its size is known */
   if (to) MN_TRY(mn_context(mn_output_try(to, mn_session_state_bytes(s->session)), "--session-out"));
   if (s->segment > mn_session_room(s->session)) s->segment = mn_session_room(s->session);
+  MN_TRY(open_report(s));
   s->source = (source){.random = random, .vocab_size = s->bundle.model->config.vocab_size, .key = mn_random_key(cli->seed, "stream")};
   s->source.tok = s->bundle.tokenizer;
   if (s->source.tok) s->source.vocab_size = mn_tokenizer_vocab_size(s->source.tok);
@@ -279,6 +331,11 @@ static mn_status finish(stream *s) {
   if (cli->json) mn_cli_json_line(cli, json_pack("{s:o}", "summary", summary_json(s, &m)));
   else if (m.tokens) print_summary(s, &m);
   if (csv) MN_TRY(write_csv(s, csv));
+  if (s->told) {
+    mn_file_writer *told = s->told;
+    s->told = NULL;
+    MN_TRY(mn_file_writer_commit(told));
+  }
   if (m.tokens) MN_TRY(write_plots(s));
   if (mn_cli_interrupted())
     return mn_fail(MN_ERR_CANCELLED, "interrupted after %" PRId64 " tokens; %s%s", m.tokens,
@@ -306,6 +363,7 @@ static mn_status run(mn_cli *cli) {
   if (status == MN_OK) status = finish(&s);
   else if (ready && status == MN_ERR_IO && mn_session_position(s.session) > 0) status = finish_early(&s, status);
   mn_text_tokens_close(s.source.text);
+  mn_file_writer_abort(s.told);
   mn_meter_free(s.meter);
   mn_session_free(s.session);
   mn_bundle_close(&s.bundle);
@@ -324,6 +382,8 @@ static const mn_option options[] = {{"model", "DIR", NULL, "the trained model: t
                                     {"segment", "N", "256", "tokens fed at once; does not change the result", 0},
                                     {"precision", "WORD", "f32", "f32 or bf16", 0},
                                     {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},
+                                    {"report", "NAME", NULL, "what the mixers tell about each token, e.g. surprise (Titans)", 0},
+                                    {"report-out", "FILE", NULL, "with --report: a line of CSV for each token", MN_OPTION_OUTPUT},
                                     {"csv", "FILE", NULL, "perplexity and time per token along the stream", MN_OPTION_OUTPUT},
                                     {"plot", "FILE", NULL, "the same as a picture: .svg or .png", MN_OPTION_REPEATS | MN_OPTION_PICTURE},
                                     {0}};

@@ -37,6 +37,11 @@ struct mn_session {
   float *logits;
   int64_t position;
   mn_limit limit;
+  const char *report; /* what is told beside the result, by name; NULL: nothing */
+  int n_reports;
+  const char **report_path;
+  float **report_values; /* each [batch, report_room] */
+  int64_t report_room;
 };
 
 static const int64_t shrink[RUNGS] = {1, 8, 0}; /* rung r: prefill / shrink[r]; the last is 1 */
@@ -55,6 +60,33 @@ static void segment_free(segment *g) {
   free(g->tokens);
   free(g->targets);
   *g = (segment){0};
+}
+
+/* Whoever asks for a name means the report of that path, and every one whose path ends with that word. */
+static bool is_report(const char *path, const char *wanted) {
+  const char *dot = strrchr(path, '.');
+  return strcmp(path, wanted) == 0 || strcmp(dot ? dot + 1 : path, wanted) == 0;
+}
+
+static mn_status no_report(const mn_session *s) {
+  return mn_fail(MN_ERR_CONFIG,
+                 "nothing in this model reports '%s' for each token; Titans' memories report surprise, but not from inside a loop over "
+                 "segments: titans_mac does for one token at a time (a segment of 1)",
+                 s->report);
+}
+
+/* The tensors [batch, T] that tell what was asked for, in the order in which the session knows them. */
+static mn_status reports_of(const mn_session *s, const mn_scope *scope, int64_t T, mn_tensor **out) {
+  const char *const *names;
+  mn_tensor *const *values;
+  int n = mn_scope_reports(scope, &names, &values), found = 0;
+  for (int i = 0; s->report && i < n; i++) {
+    if (!is_report(names[i], s->report)) continue;
+    mn_shape shape = MN_SHAPE(s->config.batch, T);
+    if (found == s->n_reports || !mn_shape_equal(&values[i]->shape, &shape)) return no_report(s);
+    out[found++] = mn_cast(values[i]->node->graph, values[i], MN_F32);
+  }
+  return found == s->n_reports ? MN_OK : no_report(s);
 }
 
 static mn_status segment_new(mn_session *s, segment *out, int64_t T, bool scores) {
@@ -87,9 +119,16 @@ static mn_status segment_new(mn_session *s, segment *out, int64_t T, bool scores
     mn_tensor **variables = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *variables);
     mn_tensor **values = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *values);
     for (int i = 0; i < n && variables && values; i++) variables[i] = states[i].leaf, values[i] = states[i].value;
-    mn_plan_request q = {
-        .graph = g, .n_outputs = 1, .outputs = &result, .n_assigns = n, .variables = variables, .values = values, .backend = s->backend};
-    status = variables && values ? mn_plan_compile(&q, &seg.plan) : MN_ERR_MEMORY;
+    mn_tensor **outputs = mn_arena_alloc(g->arena, (size_t)(s->n_reports + 1) * sizeof *outputs);
+    if (outputs) outputs[0] = result, status = reports_of(s, scope, T, outputs + 1);
+    mn_plan_request q = {.graph = g,
+                         .n_outputs = 1 + s->n_reports,
+                         .outputs = outputs,
+                         .n_assigns = n,
+                         .variables = variables,
+                         .values = values,
+                         .backend = s->backend};
+    if (status == MN_OK) status = variables && values && outputs ? mn_plan_compile(&q, &seg.plan) : MN_ERR_MEMORY;
     if (status == MN_OK && n != s->n_states) status = mn_fail(MN_ERR_INTERNAL, "a segment of %lld tokens has other state", (long long)T);
     for (int i = 0; i < n && status == MN_OK; i++) {
       if (strcmp(states[i].info.name, s->info[i].name) != 0 || !mn_shape_equal(&states[i].info.shape, &s->info[i].shape))
@@ -189,6 +228,7 @@ void mn_session_free(mn_session *s) {
     segment_free(&s->score[r]);
   }
   for (int i = 0; i < s->n_states; i++) s->backend->free(s->backend, s->state[i], state_bytes(&s->info[i]));
+  for (int i = 0; i < s->n_reports; i++) free(s->report_values[i]);
   free(s->logits);
   mn_arena_free(s->arena);
   free(s);
@@ -211,6 +251,7 @@ mn_status mn_session_fork(const mn_session *s, mn_session **out) {
   c.fingerprint = s->fingerprint[0] ? s->fingerprint : NULL;
   MN_TRY(mn_session_new(s->model, s->params, &c, out));
   mn_status status = mn_session_copy(*out, s);
+  if (status == MN_OK && s->report) status = mn_session_report(*out, s->report);
   if (status == MN_OK) return MN_OK;
   mn_session_free(*out);
   *out = NULL;
@@ -245,10 +286,81 @@ static mn_status take_nll(const mn_session *s, const float *from, int64_t b, int
   return k < 0 ? MN_OK : not_a_number(s->position - T + k + 1, b, s->config.batch, "the loss", -1, to + k);
 }
 
+/* ---- reports ---- */
+static void forget_reports(mn_session *s) {
+  for (int i = 0; i < s->n_reports; i++) free(s->report_values[i]);
+  s->n_reports = 0;
+  s->report_room = 0;
+  s->report = NULL;
+  for (int r = 0; r < RUNGS; r++) { /* plans are made with what they report */
+    segment_free(&s->feed[r]);
+    segment_free(&s->score[r]);
+  }
+}
+
+/* Paths of the reports of one token. A compiled plan is asked for all of them. */
+static mn_status learn_reports(mn_session *s, const mn_scope *scope) {
+  const char *const *names;
+  mn_tensor *const *values;
+  int n = mn_scope_reports(scope, &names, &values);
+  s->report_path = mn_arena_alloc(s->arena, (size_t)(n + 1) * sizeof *s->report_path);
+  s->report_values = mn_arena_alloc(s->arena, (size_t)(n + 1) * sizeof *s->report_values);
+  if (!s->report_path || !s->report_values) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++) {
+    if (!is_report(names[i], s->report)) continue;
+    s->report_values[s->n_reports] = NULL;
+    s->report_path[s->n_reports++] = mn_arena_strdup(s->arena, names[i]);
+  }
+  return s->n_reports ? MN_OK : no_report(s);
+}
+
+mn_status mn_session_report(mn_session *s, const char *name) {
+  forget_reports(s);
+  if (!name) return MN_OK;
+  mn_graph *g = mn_graph_new();
+  mn_build build = {.param = s->params->dtype, .compute = s->config.compute, .carried = true, .forget = s->config.forget};
+  mn_scope *scope = g ? mn_scope_new(g, build, s->config.batch) : NULL;
+  s->report = mn_arena_strdup(s->arena, name);
+  mn_status status = scope && s->report ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK) {
+    mn_model_hidden(scope, s->model, mn_input(g, "tokens", MN_I32, MN_SHAPE(s->config.batch, 1)));
+    status = mn_graph_status(g);
+  }
+  if (status == MN_OK) status = learn_reports(s, scope);
+  mn_graph_free(g);
+  if (status != MN_OK) forget_reports(s);
+  return status;
+}
+
+int mn_session_report_count(const mn_session *s) { return s->n_reports; }
+const char *mn_session_report_path(const mn_session *s, int i) { return i >= 0 && i < s->n_reports ? s->report_path[i] : NULL; }
+const float *mn_session_report_values(const mn_session *s, int i) { return i >= 0 && i < s->n_reports ? s->report_values[i] : NULL; }
+
+static mn_status make_room(mn_session *s, int64_t n) {
+  for (int i = 0; n > s->report_room && i < s->n_reports; i++) {
+    float *more = mn_realloc(s->report_values[i], (size_t)(s->config.batch * n) * sizeof *more);
+    if (!more) return MN_ERR_MEMORY;
+    s->report_values[i] = more;
+  }
+  if (n > s->report_room) s->report_room = n;
+  return MN_OK;
+}
+
+/* Of a segment at `at` of n tokens. */
+static mn_status take_reports(mn_session *s, const segment *g, int64_t at, int64_t n) {
+  for (int i = 0; i < s->n_reports; i++) {
+    const float *from = mn_plan_output(g->plan, 1 + i)->data;
+    for (int64_t b = 0; b < s->config.batch; b++)
+      MN_TRY(s->backend->download(s->backend, s->report_values[i] + b * n + at, from + b * g->T, (size_t)g->T * sizeof *from));
+  }
+  return MN_OK;
+}
+
 /* Feeds n tokens in segments; after each, takes what it gave. */
 static mn_status run(mn_session *s, segment *rungs, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {
   int64_t B = s->config.batch;
   MN_TRY(mn_session_fits(s, n));
+  MN_TRY(make_room(s, n));
   for (int64_t at = 0; at < n;) {
     int r = 0;
     while (rung_length(s, r) > n - at) r++;
@@ -261,6 +373,7 @@ static mn_status run(mn_session *s, segment *rungs, const int32_t *tokens, const
     MN_TRY(mn_plan_run(g->plan));
     const mn_view *y = mn_plan_output(g->plan, 0);
     s->position += g->T; /* the state stands there now, whatever the output is */
+    MN_TRY(take_reports(s, g, at, n));
     if (targets) {
       for (int64_t b = 0; b < B; b++) MN_TRY(take_nll(s, y->data, b, g->T, nll + b * n + at));
     } else if (at + g->T == n) {

@@ -35,6 +35,15 @@ mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const
  * p(target[t] | tokens up to t). A negative target is ignored (0). */
 mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll);
 
+/* From now on every feed and score also gives what the model tells about each token under this name (scope.h), e.g. "surprise";
+ * NULL: no more. MN_ERR_CONFIG when nothing tells it. Compiles anew. */
+mn_status mn_session_report(mn_session *s, const char *name);
+int mn_session_report_count(const mn_session *s); /* how many tensors of the model have that name; 0: none asked for */
+/* The path of the i-th ("layers.0.mixer.memory.surprise") and its values [batch, n] for the n tokens of the last feed or score:
+ * valid until the next call; NULL before the first. */
+const char *mn_session_report_path(const mn_session *s, int i);
+const float *mn_session_report_values(const mn_session *s, int i);
+
 int64_t mn_session_position(const mn_session *s); /* tokens fed so far */
 /* How long a stream may be (scope.h), and how many more tokens fit: MN_LIMIT_NONE where nothing ends, or where `forget` is
  * set. Feeding more is MN_ERR_CONFIG, before any of it is fed. */
