@@ -185,7 +185,8 @@ static bool wait_for(int child_fd, double seconds) {
   return poll(&p, 1, (int)(seconds * 1000)) > 0;
 }
 
-/* `mneme ARGUMENTS` (an array that ends with NULL). After 10 seconds it is asked to end (SIGTERM), after 20 more it is killed. */
+/* `mneme ARGUMENTS` (an array that ends with NULL). After a minute, an age even on a busy machine, it
+ * is asked to end (SIGTERM), after half a minute more it is killed. */
 static outcome run_program(const char *const *arguments, size_t memory) {
   const char *argv[40] = {"mneme"};
   int argc = 1;
@@ -209,9 +210,9 @@ static outcome run_program(const char *const *arguments, size_t memory) {
     perror("mutate: fork");
     exit(1);
   }
-  if (!wait_for(child_fd, 10)) {
+  if (!wait_for(child_fd, 60)) {
     kill(pid, SIGTERM);
-    if (!wait_for(child_fd, 20)) {
+    if (!wait_for(child_fd, 30)) {
       kill(pid, SIGKILL);
       o.hung = true;
     }
