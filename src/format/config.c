@@ -327,6 +327,17 @@ bool mn_config_given(const mn_value *map, const char *key) {
   return v && v->kind != MN_NULL && !spelled_out(v);
 }
 
+mn_status mn_config_misspelt(const mn_value *map, const char *key) {
+  for (size_t i = 0; map && map->kind == MN_MAP && i < map->count; i++) {
+    const mn_entry *e = &map->as.entries[i];
+    char place[MN_PLACE], shown[MN_PRINTABLE];
+    if (mn_nearest(e->key, &key, 1))
+      return mn_fail(MN_ERR_CONFIG, "%sunknown key '%s' in %s; did you mean '%s'?", mn_place(e->file, e->line, place),
+                     mn_printable(e->key, shown), *map->path ? map->path : "the top level", key);
+  }
+  return MN_OK;
+}
+
 static bool is_word_of(const char *words, const char *word) {
   size_t n = strlen(word), k;
   for (; *words; words += k + (words[k] == ' '))

@@ -109,6 +109,8 @@ mn_status mn_config_read(mn_arena *arena, const mn_value *map, const char *where
 /* Did the user write this key? False for null, and in JSON, where the program spells out every key, used or not (recipe.json,
  * config.json). */
 bool mn_config_given(const mn_value *map, const char *key);
+/* For a map whose `key` says what it is, and is missing: MN_ERR_CONFIG when one of its keys is `key` misspelt. */
+mn_status mn_config_misspelt(const mn_value *map, const char *key);
 /* Keys that only some types read, for example {"decay_steps", "wsd"}; closed by {NULL, NULL}. A key that was given for another
  * type is a mistake: it would have no effect. */
 typedef struct mn_key_use {

@@ -66,6 +66,7 @@ static const mn_field type_fields[] = {MN_FIELD_STRING_REQUIRED(type_config, typ
 
 mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where, int64_t d_model, mn_mixer *out) {
   const mn_value *type = mn_value_get(map, "type");
+  if (!type) MN_TRY(mn_config_misspelt(map, "type"));
   if (!type || type->kind != MN_TEXT) return mn_config_fail(map, where, "type", "must name a mixer, e.g. type: attention");
   MN_TRY(mn_mixer_find(type, type->as.text, &out->def));
   out->type = mn_arena_strdup(arena, type->as.text);

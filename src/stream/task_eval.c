@@ -225,6 +225,8 @@ mn_status mn_eval_grid(const char *name, const mn_value *settings, const mn_resp
   mn_status status = out->arena ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK && !settings && !(settings = mn_value_map(out->arena, 0, NULL, NULL))) status = MN_ERR_MEMORY;
   if (status == MN_OK) status = lay_out(out, name, settings, who, config);
+  for (int i = 0; i < out->rows * out->columns && status == MN_OK; i++) /* all mistakes before the first cell */
+    status = mn_task_check(name, out->settings[i]);
   for (int i = 0; i < out->rows * out->columns && status == MN_OK; i++) {
     mn_task *task = NULL;
     status = mn_task_open(name, out->settings[i], &task);

@@ -93,6 +93,7 @@ static mn_status check_data(const mn_recipe *r, const mn_value *root, const mn_v
     return mn_config_fail(map, "data", "validation", "has no effect beside validation_files; leave one of them out");
   if (!r->data.task) return MN_OK;
   const mn_value *name = mn_value_get(r->data.task, "name");
+  if (!name) MN_TRY(mn_config_misspelt(r->data.task, "name"));
   if (!name || name->kind != MN_TEXT) return mn_config_fail(map, "data", "task", "needs a name, as in {name: mqar, len: 64}");
   return mn_task_check(name->as.text, r->data.task);
 }
