@@ -182,24 +182,20 @@ typedef enum tile_tri {
   TILE_A_UPPER    /* A[i,k] = 0 for k < i               */
 } tile_tri;
 
-/* Rows of a tile: with two vectors in a row it fills the registers. With triangles, tiles end where vectors do. */
 #if defined(MN_VEC_512)
-enum { TILE_MR = 8, TILE_TRI_MR = 8 };
-#elif defined(MN_VEC_256)
-enum { TILE_MR = 6, TILE_TRI_MR = 4 };
+enum { TILE_MR = 8, TILE_NR = 2 };
 #else
-enum { TILE_MR = 4, TILE_TRI_MR = 4 };
+enum { TILE_MR = 4, TILE_NR = 2 };
 #endif
 
 /* With TILE_OUT_LOWER: so many columns of row i are computed (of a row that long, at least). */
-MN_INLINE int64_t tile_lower(int64_t i) { return tile_pad(i / TILE_TRI_MR * TILE_TRI_MR + TILE_TRI_MR); }
+MN_INLINE int64_t tile_lower(int64_t i) { return tile_pad(i / TILE_MR * TILE_MR + TILE_MR); }
 
 MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
                               float *C, int64_t ldc, tile_mode mode, tile_tri tri, const tile_linear *lin) {
   int64_t nv = (N + MN_VL - 1) / MN_VL; /* vectors in a row */
-  const int64_t most = tri == TILE_FULL ? TILE_MR : TILE_TRI_MR;
   for (int64_t i = 0; i < M;) {
-    int64_t mr = M - i >= most ? most : M - i >= 4 ? 4 : M - i >= 2 ? 2 : 1;
+    int64_t mr = M - i >= TILE_MR ? TILE_MR : M - i >= 4 ? 4 : M - i >= 2 ? 2 : 1;
     int64_t k0 = tri == TILE_A_UPPER ? i : 0;
     int64_t k1 = tri == TILE_A_LOWER && i + mr < K ? i + mr : K;
     int64_t nw = nv;
@@ -228,11 +224,6 @@ MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, i
     case 8:
       for (; j + 2 <= nw; j += 2) TILE_CASE(8, 2);
       if (j < nw) TILE_CASE(8, 1);
-      break;
-#elif defined(MN_VEC_256)
-    case 6:
-      for (; j + 2 <= nw; j += 2) TILE_CASE(6, 2);
-      if (j < nw) TILE_CASE(6, 1);
       break;
 #endif
     case 4:
