@@ -113,6 +113,7 @@ static void weights_are_numbers(void) {
       CHECK(rc == 1 && strstr(out, "layers.1.mixer.A_log") && strstr(out, "element 1") && strstr(out, kinds[k]), "%s: rc %d: %s", verbs[i],
             rc, out);
     }
+    CHECK(sh(MNEME "inspect " DIR "/model 2>&1") == 1 && strstr(out, "A_log") && strstr(out, kinds[k]), "inspect: %s", out);
     mn_lm *lm = NULL;
     CHECK(mn_lm_open(DIR "/model", 1, &lm) == MN_ERR_NUMERIC && !lm && strstr(mn_message(), "A_log"), "%s", mn_message());
   }

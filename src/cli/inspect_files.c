@@ -2,6 +2,8 @@
 #include "cli/inspect_files.h"
 
 #include "base/file.h"
+#include "base/finite.h"
+#include "base/text.h"
 #include "format/json.h"
 #include "model/origin.h"
 
@@ -30,7 +32,13 @@ static json_t *add_record(json_t *list, const char *path, bool checksums, const 
 static mn_status check_tensors(const mn_st *st) {
   for (int i = 0; i < mn_st_count(st); i++) {
     MN_TRY(mn_stop_check("checking a file of tensors"));
-    MN_TRY(mn_st_check(st, mn_st_at(st, i)));
+    const mn_st_tensor *t = mn_st_at(st, i);
+    MN_TRY(mn_st_check(st, t));
+    int64_t bad = t->dtype == MN_DTYPES ? -1 : mn_first_not_finite(t->dtype, t->data, mn_shape_count(&t->shape));
+    char shown[MN_PRINTABLE];
+    if (bad >= 0)
+      return mn_fail(MN_ERR_NUMERIC, "%s: tensor '%s' holds a value that is not finite (element %lld is %s)", mn_st_path(st),
+                     mn_printable(t->name, shown), (long long)bad, mn_not_finite_name(t->dtype, t->data, bad));
   }
   return MN_OK;
 }
