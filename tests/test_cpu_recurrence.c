@@ -65,6 +65,22 @@ static bool opens(const problem *p, int64_t b, int64_t t) {
   int64_t phase = p->attr.has_phase ? p->phase[b] : 0;
   return (phase + t) % p->attr.chunk == 0;
 }
+/* What clamping multiplies a write k e^T by, and the slope of that in its norm n. */
+typedef struct clamping {
+  double f, slope, n, k2, e2;
+} clamping;
+static clamping clamp(const problem *p, const double *k, const double *e) {
+  clamping c = {.f = 1};
+  const double m = p->attr.grad_clamp;
+  if (m == 0) return c;
+  for (int64_t i = 0; i < p->K; i++) c.k2 += k[i] * k[i];
+  for (int64_t j = 0; j < p->V; j++) c.e2 += e[j] * e[j];
+  c.n = sqrt(c.k2 * c.e2 + 1e-12);
+  const double r = c.n / m, th = tanh(r);
+  c.f = th / r;
+  c.slope = ((1 - th * th) * r - th) / (r * r) / m;
+  return c;
+}
 static answer define(const problem *p, double **in) {
   const int64_t T = p->T, H = p->H, K = p->K, V = p->V, KV = K * V;
   const mn_recurrence_attr *at = &p->attr;
@@ -99,6 +115,8 @@ static answer define(const problem *p, double **in) {
           }
           us[t * V + j] = u;
         }
+        const double f = clamp(p, k, us + t * V).f;
+        for (int64_t j = 0; j < V; j++) us[t * V + j] *= f;
         for (int64_t i = 0; i < K; i++)
           for (int64_t j = 0; j < V; j++) {
             s1[i * V + j] = e * s0[i * V + j] + th * k[i] * us[t * V + j];
@@ -144,6 +162,17 @@ static answer define(const problem *p, double **in) {
             du[j] += th * gs[x] * k[i];
             gs[x] *= e;
           }
+        if (at->grad_clamp > 0) { /* u = f e, e = v - anchor k */
+          double err[512], along = 0;
+          for (int64_t j = 0; j < V; j++) {
+            err[j] = in[VAL][TOK(t) * V + j];
+            for (int64_t i = 0; i < K; i++) err[j] -= a1[i * V + j] * k[i];
+          }
+          const clamping c = clamp(p, k, err);
+          for (int64_t j = 0; j < V; j++) along += du[j] * err[j];
+          for (int64_t j = 0; j < V; j++) du[j] = c.f * du[j] + along * c.slope * c.k2 / c.n * err[j];
+          for (int64_t i = 0; i < K; i++) dk[i] += along * c.slope * c.e2 / c.n * k[i];
+        }
         for (int64_t i = 0; i < K; i++)
           for (int64_t j = 0; j < V; j++) {
             const int64_t x = i * V + j;
@@ -277,9 +306,14 @@ static void check(const problem *p, mn_isa isa, mn_pool *pool, const answer *wan
 }
 
 /* ---- the tests ---- */
+/* The three write rules, and ANCHOR with clamped writes: some well within the clamp, some far beyond it. */
+enum { CLAMPED = 3, RULES };
+static mn_write_rule write_of(int rule) { return rule == CLAMPED ? MN_WRITE_ANCHOR : (mn_write_rule)rule; }
+static double clamp_of(int rule) { return rule == CLAMPED ? 0.7 : 0; }
+
 /* The definition's own gradient, against central differences of its forward part. */
 static void definition_gradient(void) {
-  for (int rule = 0; rule < 3; rule++)
+  for (int rule = 0; rule < RULES; rule++)
     for (int bits = 0; bits < 8; bits++) {
       problem p = {.B = 1,
                    .T = 7,
@@ -287,7 +321,8 @@ static void definition_gradient(void) {
                    .K = 3,
                    .V = 2,
                    .type = MN_F32,
-                   .attr = {.write = (mn_write_rule)rule,
+                   .attr = {.write = write_of(rule),
+                            .grad_clamp = clamp_of(rule),
                             .momentum = bits & 1,
                             .decay = bits >> 1 & 1,
                             .read_before = bits >> 2,
@@ -324,7 +359,7 @@ static void definition_gradient(void) {
 
 static void every_rule(int64_t T, int64_t K, int64_t V, mn_dtype type, double tolerance, bool few) {
   const int64_t chunks[] = {1, 4, 16, 64, T};
-  for (int rule = 0; rule < 3; rule++)
+  for (int rule = 0; rule < RULES; rule++)
     for (int bits = 0; bits < 16; bits++) {
       if (few && bits != 3 && bits != 15 && bits != 0) continue;
       for (int c = 0; c < 5; c++) {
@@ -335,13 +370,14 @@ static void every_rule(int64_t T, int64_t K, int64_t V, mn_dtype type, double to
                      .V = V,
                      .type = type,
                      .strided = c & 1,
-                     .attr = {.write = (mn_write_rule)rule,
+                     .attr = {.write = write_of(rule),
+                              .grad_clamp = clamp_of(rule),
                               .momentum = bits & 1,
                               .decay = bits >> 1 & 1,
                               .read_before = bits >> 2 & 1,
                               .has_phase = bits >> 3,
                               .chunk = chunks[c]}};
-        if (rule != MN_WRITE_ANCHOR && (c % 2 || p.attr.has_phase)) continue; /* no meaning there */
+        if (p.attr.write != MN_WRITE_ANCHOR && (c % 2 || p.attr.has_phase)) continue; /* no meaning there */
         for (int b = 0; b < 2; b++) p.phase[b] = (int32_t)((b ? 1 : chunks[c] - 1) % chunks[c]);
         problem_make(&p);
         answer want = define_problem(&p);
@@ -371,19 +407,20 @@ static void in_bf16(void) {
 /* A run of T tokens equals two runs that hand over W, S, A and the phase, wherever the cut is. */
 static void split_invariance(void) {
   enum { T = 150 };
-  for (int rule = 0; rule < 3; rule++)
+  for (int rule = 0; rule < RULES; rule++)
     for (int cut_no = 0; cut_no < 6; cut_no++) {
       int64_t cut = 1 + (int64_t)(mn_random_uniform(3, (uint64_t)rule, (uint64_t)cut_no) * (T - 1));
       if (cut_no == 0) cut = 16;
       if (cut_no == 1) cut = 1;
-      problem p = {.B = 1,
-                   .T = T,
-                   .H = 1,
-                   .K = 16,
-                   .V = 20,
-                   .type = MN_F32,
-                   .phase = {5},
-                   .attr = {.write = (mn_write_rule)rule, .momentum = true, .decay = true, .has_phase = true, .chunk = 16}};
+      problem p = {
+          .B = 1,
+          .T = T,
+          .H = 1,
+          .K = 16,
+          .V = 20,
+          .type = MN_F32,
+          .phase = {5},
+          .attr = {.write = write_of(rule), .grad_clamp = clamp_of(rule), .momentum = true, .decay = true, .has_phase = true, .chunk = 16}};
       problem_make(&p);
       mn_isa isa = last_isa();
       result whole = compute(&p, isa, NULL, false);
@@ -410,17 +447,21 @@ static void split_invariance(void) {
 
 /* What the graph says the operation and its gradient are. */
 static void kernel_equals_composition(void) {
-  for (int c = 0; c < 9; c++) {
-    problem p = {
-        .B = 2,
-        .T = c < 6 ? 13 : 1,
-        .H = 2,
-        .K = 6,
-        .V = 5,
-        .type = MN_F32,
-        .phase = {c % 3 == 2 ? 3 : 1, 2},
-        .attr = {
-            .write = (mn_write_rule)(c % 3), .momentum = c & 1, .decay = c != 4, .read_before = c == 5, .has_phase = c >= 3, .chunk = 4}};
+  for (int c = 0; c < 10; c++) {
+    problem p = {.B = 2,
+                 .T = c < 6 || c == 9 ? 13 : 1,
+                 .H = 2,
+                 .K = 6,
+                 .V = 5,
+                 .type = MN_F32,
+                 .phase = {c % 3 == 2 ? 3 : 1, 2},
+                 .attr = {.write = c == 9 ? MN_WRITE_ANCHOR : (mn_write_rule)(c % 3),
+                          .grad_clamp = c == 9 ? 0.7 : 0,
+                          .momentum = c & 1,
+                          .decay = c != 4,
+                          .read_before = c == 5,
+                          .has_phase = c >= 3,
+                          .chunk = 4}};
     problem_make(&p);
     mn_graph *g = mn_graph_new();
     mn_tensor *leaf[TENSORS + 1], *out[RESULTS + TENSORS], *ys[RESULTS], *dys[RESULTS], *xs[TENSORS], *all[16];
@@ -463,14 +504,14 @@ static void kernel_equals_composition(void) {
 
 static void same_bits_for_any_threads(void) {
   mn_pool *one = mn_pool_new(1), *two = mn_pool_new(2);
-  for (int rule = 0; rule < 3; rule++) {
+  for (int rule = 0; rule < RULES; rule++) {
     problem p = {.B = 2,
                  .T = 99,
                  .H = 3,
                  .K = 32,
                  .V = 16,
                  .type = MN_F32,
-                 .attr = {.write = (mn_write_rule)rule, .momentum = true, .decay = true, .chunk = 16}};
+                 .attr = {.write = write_of(rule), .grad_clamp = clamp_of(rule), .momentum = true, .decay = true, .chunk = 16}};
     problem_make(&p);
     result a = compute(&p, last_isa(), one, false), b = compute(&p, last_isa(), two, false);
     result c = compute(&p, last_isa(), one, true), d = compute(&p, last_isa(), two, true);

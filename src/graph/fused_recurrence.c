@@ -88,6 +88,13 @@ static mn_tensor *time_first(mn_graph *g, mn_tensor *x, mn_dtype t) { /* [B,T,H(
   return mn_transpose(g, mn_cast(g, x, t), 0, 1);
 }
 
+/* u [B,H,1,V] scaled so that the norm n of k^T u becomes m tanh(n/m) */
+static mn_tensor *clamped(mn_graph *g, double m, mn_tensor *k, mn_tensor *u) {
+  mn_tensor *n2 = mn_mul(g, mn_sum(g, mn_square(g, k), 8u), mn_sum(g, mn_square(g, u), 8u));
+  mn_tensor *ratio = mn_mul_scalar(g, mn_sqrt(g, mn_add_scalar(g, n2, 1e-12)), 1 / m);
+  return mn_mul(g, u, mn_div(g, mn_tanh(g, ratio), ratio));
+}
+
 static void recurrence_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   const mn_recurrence_attr *a = n->attr;
   recurrence_in r = unpack(a, in);
@@ -115,6 +122,7 @@ static void recurrence_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tenso
     mn_tensor *begins = mn_eq(b, mn_reshape(b, c[i_count], MN_SHAPE(B, 1, 1, 1)), mn_scalar(b, MN_I32, 0));
     anchor = mn_select(b, begins, W, c[i_anchor]);
     u = mn_sub(b, v, mn_matmul(b, k, anchor));
+    if (a->grad_clamp > 0) u = clamped(b, a->grad_clamp, k, u);
   } else if (a->write == MN_WRITE_DELTA) {
     mn_tensor *predicted = mn_matmul(b, k, W);
     u = mn_sub(b, v, keep ? mn_mul(b, keep, predicted) : predicted);
@@ -206,10 +214,13 @@ void mn_linear_recurrence(mn_graph *g, mn_recurrence_io *io, mn_recurrence_attr 
   bool ok = io->q->shape.ndim == 4 && has_shape(io->k, io->q->shape) && has_shape(io->v, MN_SHAPE(B, T, H, V)) &&
             has_shape(io->theta, gate) && (!attr.decay || has_shape(io->log_a, gate)) &&
             (!attr.momentum || (has_shape(io->log_eta, gate) && has_shape(io->s0, state))) && has_shape(io->w0, state) &&
-            (!anchored || has_shape(io->a0, state)) && (!attr.has_phase || has_shape(io->phase, MN_SHAPE(B))) && attr.chunk >= 1;
+            (!anchored || has_shape(io->a0, state)) && (!attr.has_phase || has_shape(io->phase, MN_SHAPE(B))) && attr.chunk >= 1 &&
+            attr.grad_clamp >= 0 && (anchored || attr.grad_clamp == 0);
   if (!ok) {
     char x[96], y[96];
-    mn_graph_fault(g, MN_ERR_SHAPE, "linear_recurrence: q %s, v %s: operands do not fit (gates [B,T,H], states [B,H,K,V], chunk >= 1)",
+    mn_graph_fault(g, MN_ERR_SHAPE,
+                   "linear_recurrence: q %s, v %s: operands do not fit (gates [B,T,H], states [B,H,K,V], chunk >= 1, "
+                   "grad_clamp with anchors only)",
                    mn_shape_str(&io->q->shape, x), mn_shape_str(&io->v->shape, y));
     return;
   }

@@ -273,12 +273,14 @@ mn_tensor *mn_masked_product(mn_graph *g, mn_tensor *x, mn_tensor *y, mn_tensor 
  * q,k [B,T,H,K], v [B,T,H,V]; theta, log_a, log_eta [B,T,H] (log_* <= 0; log_eta NULL: no momentum; log_a NULL: no decay);
  * W0, S0, A0 [B,H,K,V] (S0 only with momentum; A0, the anchor's value, only with ANCHOR); phase i32 [B] or NULL (0): how many
  * tokens of the current chunk lie before this segment. chunk is part of the meaning of ANCHOR and only a speed knob of
- * the others. Arithmetic and state are f32 (f64). Returns o [B,T,H,V]; the final W, S, A. */
+ * the others. With grad_clamp m > 0 (ANCHOR only) what a token writes, k u^T, keeps its direction and its norm n becomes
+ * m tanh(n/m), n^2 = |k|^2 |u|^2 + 1e-12. Arithmetic and state are f32 (f64). Returns o [B,T,H,V]; the final W, S, A. */
 typedef enum mn_write_rule { MN_WRITE_VALUE, MN_WRITE_ANCHOR, MN_WRITE_DELTA } mn_write_rule;
 typedef struct mn_recurrence_attr {
   mn_write_rule write;
   bool momentum, decay, read_before, has_phase;
   int64_t chunk;
+  double grad_clamp; /* ANCHOR: m; 0: off */
 } mn_recurrence_attr;
 typedef struct mn_recurrence_io {
   mn_tensor *q, *k, *v, *theta, *log_a, *log_eta, *w0, *s0, *a0, *phase; /* in  */

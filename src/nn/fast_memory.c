@@ -430,7 +430,7 @@ static mn_tensor *by_blocks(mn_graph *g, const mn_fast_config *c, mn_fast_state 
 }
 
 /* ---- the linear memory: one fused operation ---- */
-static bool is_recurrence(const mn_fast_config *c) { return c->net == MN_FAST_LINEAR && !c->per_chunk && c->grad_clamp == 0; }
+static bool is_recurrence(const mn_fast_config *c) { return c->net == MN_FAST_LINEAR && !c->per_chunk; }
 
 static mn_tensor *by_recurrence(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const mn_fast_input *in) {
   mn_tensor *floor = mn_scalar(g, in->q->dtype, -50);
@@ -440,7 +440,9 @@ static mn_tensor *by_recurrence(mn_graph *g, const mn_fast_config *c, mn_fast_st
     io.log_eta = mn_maximum(g, mn_log_sigmoid(g, in->momentum), floor);
     io.s0 = s->S[0];
   }
-  mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_ANCHOR, .chunk = c->chunk, .read_before = c->read_before});
+  mn_linear_recurrence(
+      g, &io,
+      (mn_recurrence_attr){.write = MN_WRITE_ANCHOR, .chunk = c->chunk, .read_before = c->read_before, .grad_clamp = c->grad_clamp});
   s->W[0] = io.w;
   s->S[0] = io.s;
   s->A[0] = io.a;

@@ -73,13 +73,15 @@ static mn_rec_args args_of(const mn_call *c, bool backward) {
       .momentum = attr->momentum,
       .decay = attr->decay,
       .read_before = attr->read_before,
+      .grad_clamp = (float)attr->grad_clamp,
       .q = token_tensor(&in[x.q]),
       .k = token_tensor(&in[x.k]),
       .v = token_tensor(&in[x.v]),
       .theta = token_tensor(&in[x.theta]),
       .w0 = state_tensor(&in[x.w0]),
   };
-  if (a.write == MN_WRITE_ANCHOR && a.chunk == 1) a.write = MN_WRITE_DELTA, a.plain = true; /* solved in larger pieces */
+  if (a.write == MN_WRITE_ANCHOR && a.chunk == 1 && a.grad_clamp == 0)
+    a.write = MN_WRITE_DELTA, a.plain = true; /* solved in larger pieces */
   if (x.log_a >= 0) a.log_a = token_tensor(&in[x.log_a]);
   if (x.log_eta >= 0) a.log_eta = token_tensor(&in[x.log_eta]);
   if (x.s0 >= 0) a.s0 = state_tensor(&in[x.s0]);

@@ -22,6 +22,7 @@ static void step(const mn_rec_args *p, work *w, int64_t b, int64_t h) {
     const float *anc = opens ? w->w : w->anc;
     if (!ends_chunk(p, first_phase(p, b))) state_out(&p->a, b, h, anc, vp, K, V);
     tile_gemm(1, V, K, w->k.p, w->k.ld, 1, anc, vp, w->u, vp, TILE_SUB, TILE_FULL);
+    if (p->grad_clamp > 0) clamp_writes(p, w, 1);
   }
   if (p->write == MN_WRITE_DELTA) {
     for (int64_t i = 0; i < K; i++) w->x[i] = (p->plain ? 1 : a) * w->k.p[i];

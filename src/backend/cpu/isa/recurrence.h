@@ -15,7 +15,8 @@ typedef struct mn_rec_args {
   int64_t B, T, H, K, V, chunk;
   mn_write_rule write;
   bool momentum, decay, read_before;
-  bool plain; /* DELTA without its a_t: u_t = v_t - W_{t-1}^T k_t, which is what ANCHOR is when a chunk is one token */
+  float grad_clamp; /* ANCHOR: a write of norm n gets the norm m tanh(n/m); 0: off */
+  bool plain;       /* DELTA without its a_t: u_t = v_t - W_{t-1}^T k_t, which is what ANCHOR is when a chunk is one token */
   mn_rec_tensor q, k, v, theta, log_a, log_eta, w0, s0, a0;
   const int32_t *phase; /* [B] or NULL */
   int64_t phase_stride;

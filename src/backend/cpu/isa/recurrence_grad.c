@@ -10,6 +10,7 @@ typedef struct back {
   float *saved;                   /* [ceil(pieces / every), state] */
   float *run;                     /* [every, state]: the states at the starts of the pieces of one run */
   float *u_all;                   /* [T, vp] */
+  float *clamp_all;               /* [T]: the factors of clamped writes */
   int64_t *start;                 /* [pieces + 1]: first token of each piece */
   float *dw, *ds, *danc;          /* [K, vp] */
   mat d_o, dq, dk;                /* [n, V], [n, K], [n, K]: in place, or in scratch */
@@ -23,6 +24,7 @@ typedef struct back {
   float *dL;                      /* [np] */
   float *dA, *db;                 /* [n+1] */
   float *da, *deta, *dtheta, *bd; /* [np] */
+  float *along_k;                 /* [np]: what clamping sends to each k, in units of k */
 } back;
 
 static int64_t max_pieces(const mn_rec_args *p) { /* over all phases */
@@ -44,6 +46,7 @@ static void take_back(back *w, take *s, const mn_rec_args *p) {
   w->saved = take_floats(s, (w->pieces + w->every - 1) / w->every * w->state);
   w->run = take_floats(s, w->every * w->state);
   w->u_all = take_floats(s, p->T * vp);
+  w->clamp_all = take_floats(s, p->grad_clamp > 0 ? p->T : 0);
   w->start = (int64_t *)(void *)take_floats(s, 2 * (w->pieces + 1));
   w->dw = take_floats(s, one);
   w->ds = take_floats(s, p->momentum ? one : 0);
@@ -70,6 +73,7 @@ static void take_back(back *w, take *s, const mn_rec_args *p) {
   w->deta = take_floats(s, np);
   w->dtheta = take_floats(s, np);
   w->bd = take_floats(s, np);
+  w->along_k = take_floats(s, p->grad_clamp > 0 ? np : 0);
 }
 
 static void save_state(const mn_rec_args *p, back *w, float *to, const float *W, const float *S, const float *anc) {
@@ -160,6 +164,24 @@ static void solve_back(back *w, int64_t n, int64_t V) {
   }
 }
 
+/* Through u = f(r) e: the gradient of u, in du, becomes that of e, and k has a share along itself. With c = (du . e) f'(r) / (m^2 r),
+ *     de = f du + c |k|^2 e        dk += c |e|^2 k        f'(r) / r = ((1 - tanh^2 r) - f) / r^2, near zero -2/3 + 8/15 r^2 */
+static void clamp_backward(const mn_rec_args *p, back *w, int64_t n, const float *u, const float *factor) {
+  const int64_t vp = w->f.vp, kw = whole_vectors(p->K);
+  const double m = (double)p->grad_clamp;
+  for (int64_t t = 0; t < n; t++) {
+    const float *k = w->f.k.p + t * w->f.k.ld, *ut = u + t * vp;
+    float *du = w->du + t * vp;
+    const double f = (double)factor[t], k2 = (double)row_dot(k, k, kw), e2 = (double)row_dot(ut, ut, vp) / (f * f);
+    const double r2 = (k2 * e2 + 1e-12) / (m * m), th = tanh(sqrt(r2));
+    const double slope = r2 < 1e-4 ? -2.0 / 3 + 8.0 / 15 * r2 : ((1 - th * th) - th / sqrt(r2)) / r2;
+    const double c = (double)row_dot(du, ut, vp) / f * slope / (m * m);
+    w->along_k[t] = (float)(c * e2);
+    const vf by_du = vf_set1(factor[t]), by_u = vf_set1((float)(c * k2 / f));
+    for (int64_t j = 0; j < vp; j += MN_VL) vf_store(du + j, by_du * vf_load(du + j) + by_u * vf_load(ut + j));
+  }
+}
+
 /* Gradients of one piece. dw, ds, danc hold those of the state after it and leave with those of the state before it. */
 static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, piece s1, const float *W, const float *S,
                            const float *anc) {
@@ -214,6 +236,7 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
     scale_rows(w->du, vp, w->dy, vp, c->theta, n);
   }
   for (int64_t m = 0; m < n; m++) w->dtheta[m] = dot(w->dy + m * vp, u + m * vp, vp);
+  if (p->grad_clamp > 0) clamp_backward(p, w, n, u, w->clamp_all + s1.t0);
 
   /* dQ = diag(A_r) dO W^T + diag(b_r) dO S^T + dg K, transposed but for the last */
   zero(f->x, np);
@@ -291,6 +314,11 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
     tile_gemm(n, K, n, w->dg, 1, np, f->k.p, f->k.ld, w->dk.p, w->dk.ld, TILE_SUB, TILE_A_UPPER);
   }
   tile_transpose(w->dk.p, w->dk.ld, w->r1, np, K, n, 1);
+  for (int64_t t = 0; t < n && p->grad_clamp > 0; t++) {
+    const vf share = vf_set1(w->along_k[t]);
+    float *dk = w->dk.p + t * w->dk.ld;
+    for (int64_t i = 0; i < whole_vectors(K); i += MN_VL) vf_store(dk + i, vf_load(dk + i) + share * vf_load(f->k.p + t * f->k.ld + i));
+  }
 
   /* the ends of the coefficient rows meet the whole state, then the state's own gradient */
   float dE = 0;
@@ -351,6 +379,7 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
     make_coefs(p, f, b, h, s1);
     f->k = rows_at(&p->k, b, t0, h, s1.n, K, f->ks);
     f->u = w.u_all + t0 * vp;
+    f->clamp = w.clamp_all + t0;
     rows_in(f->u, vp, &p->v, b, t0, h, s1.n, V);
     written_values(p, f, s1.n, f->w, f->s, f->anc);
     if (t0 + s1.n < p->T) advance(p, f, s1.n, f->w, f->s, f->w, f->s);

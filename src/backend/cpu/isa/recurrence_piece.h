@@ -14,7 +14,7 @@
  *
  *     O = diag(A_r) Q W + diag(b_r) Q S + ((Q K^T) o M_r) Y          r_t = t (after) or t-1 (before)
  *     U = V                                                          VALUE
- *     U = V - K Anchor                                               ANCHOR
+ *     U = F (V - K Anchor)                                           ANCHOR; F = diag(f), all 1 without grad_clamp
  *     U = V - diag(A) K W - diag(a b_-) K S - ((K K^T) o (a M_-)) Y  DELTA, solved from the top row down;
  *                                                                    plain: without the a, A_- for A */
 #ifndef MN_CPU_RECURRENCE_PIECE_H
@@ -46,6 +46,7 @@ typedef struct work {
   mat q, k, o;        /* [n, K], [n, K], [n, V]: in place, or in the next two lines */
   float *qs, *ks;     /* [n, kp]                 */
   float *os, *u, *y;  /* [n, vp]                 */
+  float *clamp;       /* [n], f: with grad_clamp */
   float *x;           /* [n, max(kp, vp)]        */
   float *kt;          /* [kp, np]                */
   float *g;           /* [n, np]                 */
@@ -77,6 +78,7 @@ TILE_FN void take_work(work *w, take *s, const mn_rec_args *p) {
   w->u = take_floats(s, n * w->vp);
   w->os = take_floats(s, n * w->vp);
   w->y = take_floats(s, n * w->vp);
+  w->clamp = take_floats(s, p->grad_clamp > 0 ? w->np : 0);
   w->x = take_floats(s, n * wide);
   w->kt = take_floats(s, w->kp * w->np);
   w->g = take_floats(s, n * w->np);
@@ -197,6 +199,27 @@ TILE_FN void make_coefs(const mn_rec_args *p, work *w, int64_t b, int64_t h, pie
   }
 }
 
+/* ---- clamped writes ---- f(r) = tanh(r) / r, r = sqrt(|k|^2 |e|^2 + 1e-12) / m, of u = f e, e = v - Anchor^T k */
+TILE_FN float row_dot(const float *x, const float *y, int64_t n) { /* n a multiple of the vector's length */
+  vf s = {0};
+  for (int64_t i = 0; i < n; i += MN_VL) s += vf_load(x + i) * vf_load(y + i);
+  return vf_sum(s);
+}
+TILE_FN int64_t whole_vectors(int64_t width) { return (width + MN_VL - 1) / MN_VL * MN_VL; }
+
+/* e in w->u becomes u, its factors go to w->clamp. */
+TILE_FN void clamp_writes(const mn_rec_args *p, work *w, int64_t n) {
+  for (int64_t t = 0; t < n; t++) {
+    const float *k = w->k.p + t * w->k.ld;
+    float *u = w->u + t * w->vp;
+    const double n2 = (double)row_dot(k, k, whole_vectors(p->K)) * (double)row_dot(u, u, w->vp) + 1e-12;
+    const double r = sqrt(n2) / (double)p->grad_clamp;
+    w->clamp[t] = (float)(tanh(r) / r);
+    const vf f = vf_set1(w->clamp[t]);
+    for (int64_t j = 0; j < w->vp; j += MN_VL) vf_store(u + j, f * vf_load(u + j));
+  }
+}
+
 /* What the DELTA rule predicts of v_t is c_t W_{t-1}^T k_t. */
 TILE_FN float predicted(const mn_rec_args *p, const work *w, int64_t t) { return p->plain ? 1.0f : w->c.a[t]; }
 /* c_t A_{t-1}, for all t */
@@ -219,6 +242,7 @@ TILE_FN void written_values(const mn_rec_args *p, work *w, int64_t n, const floa
   coefs *c = &w->c;
   const int64_t kp = w->kp, vp = w->vp, np = w->np;
   if (p->write == MN_WRITE_ANCHOR) tile_gemm(n, p->V, p->K, w->k.p, w->k.ld, 1, anc, vp, w->u, vp, TILE_SUB, TILE_FULL);
+  if (p->grad_clamp > 0) clamp_writes(p, w, n);
   if (p->write == MN_WRITE_DELTA) {
     scale_rows(w->x, kp, w->k.p, w->k.ld, predicted_w(p, w), n);
     tile_gemm(n, p->V, p->K, w->x, kp, 1, W, vp, w->u, vp, TILE_SUB, TILE_FULL);
