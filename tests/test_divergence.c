@@ -89,8 +89,8 @@ static void test_the_system_that_blew_up_is_named(void) {
     const char *mixer, *parameter, *tensor, *remedy;
   } c[] = {
       {"{type: attention, heads: 2}", "layers.1.mixer.v_proj.weight", "layers.1.mixer.output", "weight decay"},
-      {"{type: aaren, heads: 2}", "layers.1.mixer.v_proj.weight", "layers.1.mixer.w", "weight decay"},
-      {"{type: aaren, heads: 2, score_scale: none}", "layers.0.mixer.v_proj.weight", "layers.0.mixer.w", "score_scale: rsqrt_dim"},
+      {"{type: aaren, heads: 2}", "layers.1.mixer.v_proj.weight", "layers.1.mixer.output", "weight decay"},
+      {"{type: aaren, heads: 2, score_scale: none}", "layers.0.mixer.v_proj.weight", "layers.0.mixer.output", "score_scale: rsqrt_dim"},
       {"{type: gated_deltanet, heads: 2}", "layers.1.mixer.v_proj.weight", "layers.1.mixer", "weight decay"},
       {"{type: titans_lmm, heads: 2, memory_net: linear, grad_clamp: 0}", "layers.1.mixer.memory.v_proj.weight", "layers.1.mixer.memory.",
        "grad_clamp: 1"},
