@@ -1,9 +1,12 @@
 /* Damage and mix-ups: whatever happens to a file that a training wrote, reading it gives what was written, falls back to an
  * older whole, or says which file it is; never another result. */
+#include <jansson.h>
 #include <signal.h>
 
 #include "model/bundle.h"
 #include "train/checkpoint.h"
+#include "train/runlog_line.h"
+#include "train/runs.h"
 #include "train_helpers.h"
 
 static int64_t stop_at = -1;
@@ -82,8 +85,9 @@ static void resume_never_gives_other_bits(void) {
                                       "tokenizer.json",
                                       "config.json",
                                       "recipe.json",
-                                      "model.safetensors"};
-  for (int f = 0; f < 7; f++) {
+                                      "model.safetensors",
+                                      "metrics.jsonl"};
+  for (int f = 0; f < 8; f++) {
     bool weights = f == 0 || f == 1;
     int flips = weights ? 6 : 3, same = 0, refused = 0;
     for (int k = 0; k < flips + 2; k++) {
@@ -102,6 +106,7 @@ static void resume_never_gives_other_bits(void) {
       free(b.data);
     }
     if (f < 3) CHECK(refused == 0, "%s: the checkpoint before it is taken: %d refused (%s)", names[f], refused, mn_message());
+    if (f == 7) CHECK(refused == 0, "%s: no record is worth a training: %d refused (%s)", names[f], refused, mn_message());
     CHECK(same + refused == flips + 2, "%s: %d the same, %d refused", names[f], same, refused);
   }
 }
@@ -197,6 +202,127 @@ static void every_verb_wants_the_description_of_the_weights(void) {
   CHECK(program(said, "eval --batches 1 --model %s", test_path("verbs")) != 0 && strstr(said, "recipe.json is not the recipe"), "%s", said);
   copy(inside("other", "config.json"), inside("verbs", "config.json"));
   CHECK(program(said, "inspect --seq-len 32 %s", test_path("verbs")) != 0 && strstr(said, "config.json is not the one"), "%s", said);
+}
+
+/* ---- the log ---- */
+
+/* The sound lines of a log, and how many are not. */
+static int sound_lines(bytes log, const char *identity, mn_text *sound) {
+  mn_loglines l = {.text = log.data, .size = log.n, .identity = identity};
+  int others = 0;
+  for (size_t began = 0; mn_loglines_next(&l); began = l.at) {
+    if (l.kind == MN_LOGLINE_SOUND) mn_text_add_bytes(sound, log.data + began, l.at - began);
+    else others++;
+    others += l.missing > 0;
+  }
+  return others;
+}
+
+static void a_line_of_a_log_is_what_was_written_or_none(void) {
+  mn_text log = {0};
+  size_t end[7] = {0}, longest = 0;
+  for (int i = 1; i <= 6; i++) {
+    char *line = mn_logline_write(json_pack("{s:i,s:f}", "step", i, "loss", 3.25 / i), "this run", i);
+    mn_text_addf(&log, "%s\n", line ? line : "");
+    free(line);
+    end[i] = log.len;
+    if (end[i] - end[i - 1] > longest) longest = end[i] - end[i - 1];
+  }
+  mn_text whole = {0};
+  CHECK(sound_lines((bytes){log.data, log.len}, "this run", &whole) == 0 && whole.len == log.len, "as it was: all six");
+  mn_text_free(&whole);
+  CHECK(sound_lines((bytes){log.data, log.len}, "another", &whole) == 6 && whole.len == 0, "of another run: none");
+  mn_text_free(&whole);
+  for (size_t i = 0; i < log.len * 8; i++) {
+    log.data[i / 8] ^= (char)(1 << i % 8);
+    mn_text sound = {0};
+    int others = sound_lines((bytes){log.data, log.len}, "this run", &sound);
+    log.data[i / 8] ^= (char)(1 << i % 8);
+    size_t lost = log.len - sound.len, at = 0;
+    bool last = i / 8 + 1 == log.len; /* its end: no line any more, as after a kill */
+    CHECK((others > 0 || last) && lost > 0 && lost <= 2 * longest, "bit %zu: %zu bytes are left out, %d named", i, lost, others);
+    for (int k = 1; k <= 6; k++) { /* each of what is left is a line of the log, in its place */
+      size_t n = end[k] - end[k - 1];
+      if (sound.len - at >= n && !memcmp(log.data + end[k - 1], sound.data + at, n)) at += n;
+    }
+    CHECK(at == sound.len, "bit %zu: '%.*s'", i, (int)(sound.len - at), sound.data + at);
+    mn_text_free(&sound);
+  }
+  mn_text_free(&log);
+}
+
+typedef enum log_change { DIGIT, CUT_OUT, TWICE, SWAPPED, FOREIGN, OLD, N_CHANGES } log_change;
+
+/* The third line of a log, changed. */
+static bytes changed(bytes log, log_change how, bytes other) {
+  mn_text out = {0};
+  size_t at[5] = {0};
+  for (int i = 1; i < 5; i++) at[i] = (size_t)((char *)memchr(log.data + at[i - 1], '\n', log.n - at[i - 1]) - log.data) + 1;
+  const char *third = log.data + at[2];
+  size_t n = at[3] - at[2];
+  mn_text_add_bytes(&out, log.data, at[2]);
+  if (how == SWAPPED) mn_text_add_bytes(&out, log.data + at[3], at[4] - at[3]);
+  if (how == FOREIGN) mn_text_add_bytes(&out, other.data, (size_t)((char *)memchr(other.data, '\n', other.n) - other.data) + 1);
+  if (how != CUT_OUT) mn_text_add_bytes(&out, third, n);
+  if (how == TWICE) mn_text_add_bytes(&out, third, n);
+  if (how == DIGIT) {
+    char *loss = strstr(out.data + at[2], "\"loss\":") + 7;
+    *loss = *loss == '9' ? '8' : '9';
+  }
+  mn_text_add_bytes(&out, log.data + at[how == SWAPPED ? 4 : 3], log.n - at[how == SWAPPED ? 4 : 3]);
+  if (how != OLD) return (bytes){out.data, out.len};
+  mn_text bare = {0}; /* as an older program wrote it */
+  for (char *line = strtok(out.data, "\n"); line; line = strtok(NULL, "\n"))
+    mn_text_addf(&bare, "%.*s}\n", (int)(strstr(line, ",\"line\"") - line), line);
+  mn_text_free(&out);
+  return (bytes){bare.data, bare.len};
+}
+
+/* A database made anew from the log has what the training measured and nothing else; what it leaves out is named. */
+static void a_record_that_was_changed_is_named_and_left_out(void) {
+  static const struct {
+    const char *says;
+    int lost;
+  } expect[N_CHANGES] = {[DIGIT] = {":3: the line is damaged, or of another run", 1},
+                         [CUT_OUT] = {":3: before this line 1 is missing", 1},
+                         [TWICE] = {":4: the line is not in its place, or there a second time", 0},
+                         [SWAPPED] = {":3: the line is not in its place, or there a second time", 1},
+                         [FOREIGN] = {":3: the line is damaged, or of another run", 0},
+                         [OLD] = {"", 0}};
+  char said[4096], db[1300];
+  bytes other = slurp(inside("other", "metrics.jsonl")), all = slurp(inside("straight", "metrics.jsonl"));
+  double loss[9] = {0};
+  char *line = all.data;
+  for (char *end; (end = strchr(line, '\n')); line = end + 1) {
+    json_t *r = json_loadb(line, (size_t)(end - line), 0, NULL);
+    if (json_object_get(r, "loss")) loss[json_integer_value(json_object_get(r, "step"))] = json_number_value(json_object_get(r, "loss"));
+    json_decref(r);
+  }
+  setenv("MNEME_LOG", "warn", 1);
+  for (int how = 0; how < N_CHANGES; how++) {
+    stopped_run("logged");
+    bytes log = slurp(inside("logged", "metrics.jsonl")), b = changed(log, (log_change)how, other);
+    put(inside("logged", "metrics.jsonl"), b);
+    snprintf(db, sizeof db, "%s", test_path("logged.db"));
+    remove(db);
+    CHECK(program(said, "train --resume --threads 1 --quiet --db %s --out %s", db, test_path("logged")) == 0, "%s", said);
+    CHECK(*expect[how].says ? strstr(said, expect[how].says) != NULL : !strstr(said, "metrics.jsonl"), "change %d: %s", how, said);
+    mn_runs *runs;
+    mn_arena *arena = mn_arena_new();
+    mn_metric_series s = {0};
+    CHECK_OK(mn_runs_open(db, false, &runs));
+    CHECK_OK(mn_run_series(runs, arena, 1, "loss", &s));
+    CHECK(s.n == (size_t)(8 - expect[how].lost), "change %d: %zu of 8 steps", how, s.n);
+    for (size_t i = 0; i < s.n; i++)
+      CHECK(fabs(s.value[i] - loss[(int)s.step[i]]) < 1e-12, "change %d: step %g: %g", how, s.step[i], s.value[i]);
+    mn_runs_close(runs);
+    mn_arena_free(arena);
+    free(log.data);
+    free(b.data);
+  }
+  setenv("MNEME_LOG", "error", 1);
+  free(all.data);
+  free(other.data);
 }
 
 /* ---- files that shrink under a training ---- */
@@ -296,6 +422,8 @@ int main(void) {
   RUN(files_of_two_checkpoints_do_not_mix);
   RUN(a_model_has_its_own_description);
   RUN(every_verb_wants_the_description_of_the_weights);
+  RUN(a_line_of_a_log_is_what_was_written_or_none);
+  RUN(a_record_that_was_changed_is_named_and_left_out);
   RUN(a_training_whose_data_shrinks_keeps_what_it_did);
   RUN(a_text_that_shrinks_while_it_is_tokenised_makes_no_shard);
   RUN(a_damaged_shard_is_made_again);

@@ -187,14 +187,15 @@ static void add_tree(mn_text *out, const char *dir, int depth) {
   mn_dir_list_free(names, n);
 }
 
-/* The steps and names in metrics.jsonl, in their order, without times and speeds. */
+/* The steps, losses and numbers of the lines of metrics.jsonl, in their order, without times and speeds. */
 static void add_metrics(mn_text *out, const char *path) {
   char *log;
   size_t n;
   CHECK_OK(mn_file_read(path, 1 << 20, &log, &n));
   for (char *line = strtok(log, "\n"); line; line = strtok(NULL, "\n")) {
-    const char *loss = strstr(line, "loss"), *step = strstr(line, "\"step\"");
-    mn_text_addf(out, "%.*s %.*s\n", step ? (int)strcspn(step, ",") : 0, step, loss ? (int)strcspn(loss, ",}") : 0, loss);
+    const char *loss = strstr(line, "loss"), *step = strstr(line, "\"step\""), *number = strstr(line, "\"line\"");
+    mn_text_addf(out, "%.*s %.*s %.*s\n", step ? (int)strcspn(step, ",") : 0, step, loss ? (int)strcspn(loss, ",}") : 0, loss,
+                 number ? (int)strcspn(number, ",") : 0, number);
   }
   free(log);
 }

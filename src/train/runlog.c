@@ -12,12 +12,14 @@
 
 #include "base/dir.h"
 #include "base/file.h"
+#include "train/runlog_line.h"
 #include "train/runs.h"
 
 enum {
   PENDING_MAX = 65536, /* records kept for a database that is locked                     */
   PATIENCE_MS = 200,   /* how long a step may wait for the lock; the records wait longer */
-  LAST_PATIENCE_MS = 5000
+  LAST_PATIENCE_MS = 5000,
+  FAULTS_NAMED = 8 /* lines of a log; of more only the number is said */
 };
 static const double flush_every = 1.0;
 
@@ -26,7 +28,8 @@ struct mn_runlog {
   int64_t id;
   int fd;             /* of metrics.jsonl; -1: given up */
   int64_t resumed_at; /* step that the run went on from; -1: it began here */
-  char *path;
+  int64_t lines;      /* the number of the log's last line               */
+  char *path, *identity;
   bool warned_db, warned_log, torn; /* torn: the disk filled up in the middle of a line */
   mn_arena *names;                  /* of the pending records */
   mn_metric *pending;
@@ -42,25 +45,33 @@ static void warn_db(mn_runlog *log, const char *then) {
 /* ---- the log file ------------------------------------------------------------------------------------------------- */
 
 /* Where a resumed run writes on: after the last record that is not beyond `step`. What follows it (records of steps that
- * will come again, a line that a kill cut short) goes; a damaged line before it stays, and is named. */
-static size_t keep_until(const char *path, const char *text, size_t size, int64_t step) {
+ * will come again, a line that a kill cut short) goes; a damaged line before it stays. */
+static size_t keep_until(const mn_map *map, const char *identity, int64_t step) {
+  mn_loglines l = {.text = (const char *)map->data, .size = map->size, .identity = identity};
   size_t keep = 0;
-  long long line = 1, damaged = 0;
-  for (size_t at = 0; at < size; line++) {
-    const char *end = memchr(text + at, '\n', size - at);
-    if (!end) break;
-    json_t *record = json_loadb(text + at, (size_t)(end - text) - at, 0, NULL), *s = json_object_get(record, "step");
-    bool sound = json_is_integer(s), ours = sound && json_integer_value(s) <= step;
-    json_decref(record);
-    if (!ours && !damaged) damaged = line;
-    if (ours || (!sound && keep == at)) { /* after lines of later steps, only a record shows that they are the damaged ones */
-      keep = (size_t)(end - text) + 1;
-      if (damaged) mn_log_write(MN_LOG_WARN, "%s:%lld: the line is damaged: no record, or not of its place; it stays", path, damaged);
-      damaged = 0;
-    }
-    at = (size_t)(end - text) + 1;
+  for (size_t began = 0; mn_loglines_next(&l); began = l.at) {
+    bool sound = l.kind == MN_LOGLINE_SOUND;
+    if (sound ? l.step <= step : keep == began)
+      keep = l.at; /* after lines of later steps, only a record shows that they are the damaged ones */
   }
   return keep;
+}
+
+/* Names what is wrong with the lines that stay; returns the number of the last sound one. */
+static int64_t name_faults(const mn_map *map, size_t keep, const char *identity, int64_t step, const char *path) {
+  mn_loglines l = {.text = (const char *)map->data, .size = keep, .identity = identity};
+  long long named = 0;
+  while (mn_loglines_next(&l)) {
+    bool sound = l.kind == MN_LOGLINE_SOUND, later = sound && l.step > step;
+    const char *what = l.kind == MN_LOGLINE_DAMAGED ? "damaged, or of another run" : "not in its place, or there a second time";
+    if (l.missing && named++ < FAULTS_NAMED)
+      mn_log_write(MN_LOG_WARN, "%s:%lld: before this line %lld %s missing; what is there is used", path, (long long)l.line,
+                   (long long)l.missing, l.missing == 1 ? "is" : "are");
+    if ((!sound || later) && named++ < FAULTS_NAMED)
+      mn_log_write(MN_LOG_WARN, "%s:%lld: the line is %s; it stays, and is left out of the run database", path, (long long)l.line, what);
+  }
+  if (named > FAULTS_NAMED) mn_log_write(MN_LOG_WARN, "%s: %lld more such lines", path, named - FAULTS_NAMED);
+  return l.last;
 }
 
 static mn_status write_all(int fd, const char *data, size_t n, const char *path) {
@@ -90,10 +101,12 @@ static mn_status open_log(mn_runlog *log, int64_t resume_step) {
   MN_TRY(make_it_ours(log->path, resume_step >= 0));
   log->fd = open(log->path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
   if (log->fd < 0) return mn_fail(MN_ERR_IO, "%s: the metrics log cannot be opened: %s", log->path, strerror(errno));
+  log->lines = 0;
   if (resume_step < 0) return MN_OK;
   mn_map map;
   MN_TRY(mn_map_open(log->path, &map));
-  size_t keep = keep_until(log->path, (const char *)map.data, map.size, resume_step);
+  size_t keep = keep_until(&map, log->identity, resume_step);
+  log->lines = name_faults(&map, keep, log->identity, resume_step, log->path);
   mn_status status = mn_map_check(&map);
   mn_map_close(&map);
   MN_TRY(status);
@@ -139,30 +152,31 @@ static void flush_db(mn_runlog *log) {
   log->names = NULL;
 }
 
+/* A record's values: all members but those that every line has. */
+static mn_status add_record(mn_runlog *log, json_t *record, int64_t step) {
+  static const char *const shared[] = {"step", "tokens", "time", "line", "checksum"};
+  mn_metric m = {.step = step,
+                 .tokens = json_integer_value(json_object_get(record, "tokens")),
+                 .time = json_number_value(json_object_get(record, "time"))};
+  json_t *value;
+  json_object_foreach(record, m.name, value) {
+    bool skip = false;
+    for (int i = 0; i < 5; i++) skip = skip || !strcmp(m.name, shared[i]);
+    m.value = json_is_number(value) ? json_number_value(value) : (double)NAN;
+    if (!skip) MN_TRY(add_pending(log, &m));
+  }
+  return MN_OK;
+}
+
 /* Everything that the log file holds goes (again) into the database: what it missed is there afterwards. */
 static mn_status import_log(mn_runlog *log) {
   mn_map map;
   MN_TRY(mn_map_open(log->path, &map));
-  const char *text = (const char *)map.data;
+  mn_loglines l = {.text = (const char *)map.data, .size = map.size, .identity = log->identity};
   mn_status status = MN_OK;
-  for (size_t at = 0; at < map.size && status == MN_OK;) {
-    const char *end = memchr(text + at, '\n', map.size - at);
-    size_t length = end ? (size_t)(end - text) - at : map.size - at;
-    json_t *record = json_loadb(text + at, length, 0, NULL), *value;
-    at += length + 1;
-    json_t *step = json_object_get(record, "step");
-    mn_metric m = {.step = json_integer_value(step),
-                   .tokens = json_integer_value(json_object_get(record, "tokens")),
-                   .time = json_number_value(json_object_get(record, "time"))};
-    const char *key;
-    if (json_is_integer(step)) json_object_foreach(record, key, value) {
-        if (!strcmp(key, "step") || !strcmp(key, "tokens") || !strcmp(key, "time")) continue;
-        m.name = key;
-        m.value = json_is_number(value) ? json_number_value(value) : (double)NAN;
-        if (status == MN_OK) status = add_pending(log, &m);
-      }
-    json_decref(record);
-  }
+  while (status == MN_OK && mn_loglines_next(&l))
+    if (l.kind == MN_LOGLINE_SOUND && l.step <= log->resumed_at) status = add_record(log, l.record, l.step);
+  mn_loglines_end(&l);
   if (status == MN_OK) status = mn_map_check(&map);
   mn_map_close(&map);
   MN_TRY(status);
@@ -197,7 +211,10 @@ mn_status mn_runlog_open(const char *db_path, const mn_run *run, int64_t resume_
   log->fd = -1;
   log->resumed_at = resume_step;
   log->path = mn_path_join(full, "metrics.jsonl");
-  if (!log->path) {
+  log->identity = mn_strdup(run->identity ? run->identity : "");
+  if (!log->path || !log->identity) {
+    free(log->path);
+    free(log->identity);
     free(log);
     return MN_ERR_MEMORY;
   }
@@ -233,16 +250,9 @@ static bool holds(const mn_runlog *log, int64_t step, const char *name) {
   mn_map map;
   bool found = false;
   if (mn_map_open(log->path, &map) != MN_OK) return false;
-  const char *text = (const char *)map.data;
-  for (size_t at = 0; at < map.size && !found;) {
-    const char *end = memchr(text + at, '\n', map.size - at);
-    size_t length = end ? (size_t)(end - text) - at : map.size - at;
-    json_t *record = json_loadb(text + at, length, 0, NULL);
-    json_t *s = json_object_get(record, "step");
-    found = json_is_integer(s) && json_integer_value(s) == step && json_object_get(record, name);
-    json_decref(record);
-    at += length + 1;
-  }
+  mn_loglines l = {.text = (const char *)map.data, .size = map.size, .identity = log->identity};
+  while (!found && mn_loglines_next(&l)) found = l.kind == MN_LOGLINE_SOUND && l.step == step && json_object_get(l.record, name);
+  mn_loglines_end(&l);
   found = found && mn_map_check(&map) == MN_OK;
   mn_map_close(&map);
   return found;
@@ -255,8 +265,7 @@ static void append_line(mn_runlog *log, int64_t step, int64_t tokens, double tim
   json_object_set_new(record, "time", json_real(time));
   for (size_t i = 0; i < n; i++)
     json_object_set_new(record, values[i].name, isfinite(values[i].value) ? json_real(values[i].value) : json_null());
-  char *text = json_dumps(record, JSON_COMPACT | JSON_REAL_PRECISION(15));
-  json_decref(record);
+  char *text = mn_logline_write(record, log->identity, log->lines + 1);
   mn_status status = MN_ERR_MEMORY;
   if (text) {
     size_t length = strlen(text); /* newline in the terminator's place: one write, so that a kill cuts at most one line */
@@ -264,6 +273,7 @@ static void append_line(mn_runlog *log, int64_t step, int64_t tokens, double tim
     status = log->torn ? write_all(log->fd, "\n", 1, log->path) : MN_OK;
     if (status == MN_OK) status = write_all(log->fd, text, length + 1, log->path);
     log->torn = status != MN_OK;
+    log->lines += status == MN_OK;
   }
   free(text);
   if (status == MN_OK) return;
@@ -293,5 +303,6 @@ void mn_runlog_close(mn_runlog *log, const char *run_status, const char *message
   mn_arena_free(log->names);
   free(log->pending);
   free(log->path);
+  free(log->identity);
   free(log);
 }

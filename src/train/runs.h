@@ -16,6 +16,7 @@ typedef struct mn_run {
   double created, updated; /* seconds since 1970                                                     */
   const char *recipe;      /* the whole effective recipe, as JSON                                    */
   const char *fingerprint; /* of recipe, data and program: equal fingerprints promise equal bits     */
+  const char *identity;    /* of what --resume does not change: the log's lines belong to it; not kept */
   int64_t parameters;      /* of the model                                                           */
   const char *status;      /* running, finished, interrupted, failed; killed (seen, never written)   */
   const char *message;     /* why it failed; "" otherwise                                            */
@@ -92,7 +93,8 @@ typedef struct mn_runlog_value {
 
 /* Opens out_dir/metrics.jsonl and the database (db_path NULL: the default; "": none). resume_step < 0 begins a new run;
  * otherwise the run of that directory goes on from that step: records beyond it, and a line cut short by a kill, are
- * removed from both, and what the database missed is taken from the log. Fails only when out of memory or when out_dir
+ * removed from both, and what the database missed is taken from the log. A line that is damaged, of another run or out of its
+ * place (runlog_line.h) is named and left out. Fails only when out of memory or when out_dir
  * cannot be used; everything else is a warning. */
 mn_status mn_runlog_open(const char *db_path, const mn_run *run, int64_t resume_step, mn_runlog **out);
 /* Begins metrics.jsonl anew, in a directory that was removed and made again. */

@@ -19,7 +19,7 @@ typedef struct loop {
   mn_trainer *t;
   mn_runlog *log;
   mn_out_dir *dir;
-  bool logged; /* metrics.jsonl was there when the training began */
+  bool logged;    /* metrics.jsonl was there when the training began */
   double seconds; /* in steps; the first one, which warms up, is not counted    */
   int64_t timed_steps;
   double window_seconds; /* since the last record */
@@ -163,9 +163,10 @@ static void save_on_the_way(loop *l) {
 static mn_status open_log(loop *l, int64_t resume_step) {
   if (!l->o->out_dir) return MN_OK;
   mn_text recipe = {0}, all = {0};
-  char hex[33], data[33];
+  char hex[33], data[33], identity[67];
   mn_corpus_hash(l->t->corpus, data);
   mn_status status = mn_value_to_json(l->t->state.recipe, 0, &recipe);
+  snprintf(identity, sizeof identity, "%s %s", l->t->params->origin.recipe, data);
   mn_text_addf(&all, "%s %s", recipe.data ? recipe.data : "", data);
   if (status == MN_OK) status = mn_text_status(&all);
   if (status == MN_OK) {
@@ -173,6 +174,7 @@ static mn_status open_log(loop *l, int64_t resume_step) {
     mn_run run = {.name = l->recipe->name,
                   .recipe = recipe.data,
                   .fingerprint = hex,
+                  .identity = identity,
                   .parameters = mn_params_count(l->t->params),
                   .isa = mn_isa_name(mn_cpu_isa(l->t->backend)),
                   .threads = mn_pool_threads(l->t->backend->pool),
