@@ -1,30 +1,13 @@
 /* What must be true of `mneme apply` on a stream, for every system: the gradient of any loss over the results and the state
  * after them reaches the input, every parameter and the state before them; two calls chain to one; persistent tokens are read
  * from the parameters and never from a state; what nothing reads is refused; reports have a name. */
-#include <sys/wait.h>
 
 #include "base/file.h"
 #include "mixer_check.h"
+#include "program.h"
 
-#define MNEME MN_TEST_BINARY_DIR "/mneme "
-#define DIR   MN_TEST_BINARY_DIR "/apply"
+#define DIR MN_TEST_BINARY_DIR "/apply"
 enum { B = 2, D = 8, FIRST = 5, SECOND = 6 };
-
-static char out[1 << 16];
-
-static int sh(const char *fmt, ...) MN_PRINTF(1, 2);
-static int sh(const char *fmt, ...) {
-  char command[4096];
-  va_list ap;
-  va_start(ap, fmt);
-  vsnprintf(command, sizeof command, fmt, ap);
-  va_end(ap);
-  FILE *f = popen(command, "r");
-  size_t n = f ? fread(out, 1, sizeof out - 1, f) : 0;
-  out[n] = 0;
-  int status = f ? pclose(f) : -1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
 
 static int load(const char *name, mc_bag *b) {
   char path[600];

@@ -8,30 +8,16 @@
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <glob.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/cli.h"
+#include "program.h"
 #include "test.h"
 
 #define SOURCE MN_TEST_SOURCE_DIR
-static char dir[64] = "/tmp/mneme-test-documents-XXXXXX", out[1 << 16];
-
-static int sh(const char *fmt, ...) MN_PRINTF(1, 2);
-static int sh(const char *fmt, ...) {
-  char command[8192];
-  va_list ap;
-  va_start(ap, fmt);
-  vsnprintf(command, sizeof command, fmt, ap);
-  va_end(ap);
-  FILE *p = popen(command, "r");
-  size_t n = p ? fread(out, 1, sizeof out - 1, p) : 0;
-  out[n] = 0;
-  int status = p ? pclose(p) : -1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
+static char dir[64] = "/tmp/mneme-test-documents-XXXXXX";
 
 /* Two steps of a narrow layer where a document trains for minutes, a hundredth of every long number, one example, few depths. */
 static const char small[] =

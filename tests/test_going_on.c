@@ -1,28 +1,12 @@
 /* What must be true of a training that goes on: a finished run takes more steps, and not fewer; a new run begins with the
  * weights and the tokenizer of a trained model, names tensors that do not fit, and says what it began with. */
-#include <sys/wait.h>
 
 #include "base/file.h"
 #include "base/text.h"
+#include "program.h"
 #include "test.h"
 
-#define MNEME MN_TEST_BINARY_DIR "/mneme "
-#define DIR   MN_TEST_BINARY_DIR "/going-on"
-static char out[1 << 16];
-
-static int sh(const char *fmt, ...) MN_PRINTF(1, 2);
-static int sh(const char *fmt, ...) {
-  char command[4096];
-  va_list ap;
-  va_start(ap, fmt);
-  vsnprintf(command, sizeof command, fmt, ap);
-  va_end(ap);
-  FILE *f = popen(command, "r");
-  size_t n = f ? fread(out, 1, sizeof out - 1, f) : 0;
-  out[n] = 0;
-  int status = f ? pclose(f) : -1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
+#define DIR MN_TEST_BINARY_DIR "/going-on"
 
 static const char recipe[] = "seed: 1\ntokenizer: {type: bytes}\ndata: {files: [" DIR "/text.txt], cache: " DIR "/cache}\n"
                              "model: {d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2}}}\n"

@@ -2,7 +2,6 @@
  * read, in weights, states and tensors alike, and is never a result; an id that the tokenizer has no token for is never drawn;
  * a tensor that a file holds twice is held to be the same twice. */
 #include <jansson.h>
-#include <sys/wait.h>
 
 #include "base/file.h"
 #include "format/safetensors.h"
@@ -11,26 +10,11 @@
 #include "mneme.h"
 #include "stream/sampler.h"
 #include "stream/session.h"
+#include "program.h"
 #include "test.h"
 
-#define MNEME MN_TEST_BINARY_DIR "/mneme "
 #define DIR   MN_TEST_BINARY_DIR "/numbers"
 #define MODEL " --model " DIR "/model "
-static char out[1 << 18];
-
-static int sh(const char *fmt, ...) MN_PRINTF(1, 2);
-static int sh(const char *fmt, ...) {
-  char command[4096];
-  va_list ap;
-  va_start(ap, fmt);
-  vsnprintf(command, sizeof command, fmt, ap);
-  va_end(ap);
-  FILE *f = popen(command, "r");
-  size_t n = f ? fread(out, 1, sizeof out - 1, f) : 0;
-  out[n] = 0;
-  int status = f ? pclose(f) : -1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
 
 static const char recipe[] = "{model: {vocab_size: 2000, d_model: 16, layers: 2, blocks: [{mixer: {type: attention, heads: 2, window: 8}},"
                              " {mixer: {type: gated_deltanet, heads: 2}}]}}\n";

@@ -3,7 +3,6 @@
  * window of that size, the same in every form, and is told so. What ends is declared by the mixer and asked for by all who run
  * one: sessions, `apply`, `eval`, `generate`, `stream`, training with carried state, the C API. */
 #include <jansson.h>
-#include <sys/wait.h>
 
 #include "base/file.h"
 #include "format/safetensors.h"
@@ -12,6 +11,7 @@
 #include "mixer_check.h"
 #include "mneme.h"
 #include "stream/session.h"
+#include "program.h"
 #include "test.h"
 #include "train/trainer.h"
 
@@ -64,7 +64,7 @@ static void tear_down(fixture *f) {
 }
 
 /* The last token's logits of T tokens at once, from a fresh state; MN_ERR_CONFIG where that is refused. */
-static mn_status at_once(fixture *f, int64_t T, bool forget, float *out) {
+static mn_status at_once(fixture *f, int64_t T, bool forget, float *logits) {
   mn_graph *g = mn_graph_new();
   mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32, .forget = forget}, 1);
   mn_tensor *tokens = mn_input(g, "tokens", MN_I32, MN_SHAPE(1, T)), *y = mn_model_apply(s, f->model, tokens);
@@ -76,7 +76,7 @@ static mn_status at_once(fixture *f, int64_t T, bool forget, float *out) {
     mn_params_bind(f->params, s, p);
     mn_plan_bind(p, tokens, f->tokens);
     CHECK_OK(mn_plan_run(p));
-    memcpy(out, (const float *)mn_plan_output(p, 0)->data + (T - 1) * VOCAB, sizeof(float) * VOCAB);
+    memcpy(logits, (const float *)mn_plan_output(p, 0)->data + (T - 1) * VOCAB, sizeof(float) * VOCAB);
   }
   mn_plan_free(p);
   mn_graph_free(g);
@@ -171,24 +171,8 @@ static void far_positions_are_right(void) {
 }
 
 /* ---- the program ---- */
-#define MNEME MN_TEST_BINARY_DIR "/mneme "
-#define DIR   MN_TEST_BINARY_DIR "/stream-limits"
-static char out[1 << 16];
-
-static int sh(const char *fmt, ...) MN_PRINTF(1, 2);
-static int sh(const char *fmt, ...) {
-  char command[4096];
-  va_list ap;
-  va_start(ap, fmt);
-  vsnprintf(command, sizeof command - 8, fmt, ap);
-  va_end(ap);
-  strcat(command, " 2>&1");
-  FILE *f = popen(command, "r");
-  size_t n = f ? fread(out, 1, sizeof out - 1, f) : 0;
-  out[n] = 0;
-  int status = f ? pclose(f) : -1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
+#define DIR  MN_TEST_BINARY_DIR "/stream-limits"
+#define SAID "exec 2>&1; " /* messages are read, too */
 
 static void is_refused(const char *what, int rc) {
   CHECK(rc == 2 && strstr(out, "max_context is 16") && strstr(out, "layers.0.mixer") && strstr(out, "--forget"), "%s: rc %d: %s", what, rc,
@@ -211,23 +195,24 @@ static void make_model(void) {
 
 #define MODEL " --model " DIR "/model "
 static void verbs_refuse_before_they_begin(void) {
-  CHECK(sh(MNEME "generate" MODEL "--prompt abcdef --tokens 10") == 0, "%s", out);
-  is_refused("generate", sh(MNEME "generate" MODEL "--prompt abcdef --tokens 11"));
+  CHECK(sh(SAID MNEME "generate" MODEL "--prompt abcdef --tokens 10") == 0, "%s", out);
+  is_refused("generate", sh(SAID MNEME "generate" MODEL "--prompt abcdef --tokens 11"));
   CHECK(!strstr(out, "abcdef"), "nothing was shown before: %s", out);
-  CHECK(sh(MNEME "generate" MODEL "--prompt abcdef --tokens 30 --forget") == 0 && strstr(out, "oldest"), "%s", out);
-  CHECK(sh(MNEME "generate" MODEL "--prompt abcdef --tokens 10 --forget") == 0 && !strstr(out, "oldest"), "nothing to say: %s", out);
-  CHECK(sh(MNEME "stream" MODEL "--random 16 --session-out " DIR "/s.safetensors") == 0, "%s", out);
-  is_refused("stream --random", sh(MNEME "stream" MODEL "--random 17"));
-  is_refused("session-in", sh(MNEME "stream" MODEL "--random 1 --session-in " DIR "/s.safetensors"));
-  is_refused("session-in", sh(MNEME "generate" MODEL "--prompt a --tokens 1 --session-in " DIR "/s.safetensors"));
-  CHECK(sh(MNEME "stream" MODEL "--score " DIR "/short.txt") == 0, "%s", out);
-  is_refused("stream", sh(MNEME "stream" MODEL "--score " DIR "/long.txt"));
-  CHECK(sh(MNEME "stream" MODEL "--forget --score " DIR "/long.txt") == 0 && strstr(out, "oldest"), "%s", out);
-  CHECK(sh(MNEME "eval" MODEL "--data " DIR "/long.txt --seq-len 16 --batch 1") == 0, "%s", out);
-  is_refused("eval", sh(MNEME "eval" MODEL "--data " DIR "/long.txt --seq-len 17 --batch 1"));
-  is_refused("eval --carry", sh(MNEME "eval" MODEL "--data " DIR "/long.txt --seq-len 8 --batch 1 --carry"));
-  CHECK(sh(MNEME "eval" MODEL "--data " DIR "/long.txt --seq-len 8 --batch 1 --carry --batches 2") == 0, "%s", out);
-  CHECK(sh(MNEME "eval" MODEL "--data " DIR "/long.txt --seq-len 8 --batch 1 --carry --forget") == 0 && strstr(out, "oldest"), "%s", out);
+  CHECK(sh(SAID MNEME "generate" MODEL "--prompt abcdef --tokens 30 --forget") == 0 && strstr(out, "oldest"), "%s", out);
+  CHECK(sh(SAID MNEME "generate" MODEL "--prompt abcdef --tokens 10 --forget") == 0 && !strstr(out, "oldest"), "nothing to say: %s", out);
+  CHECK(sh(SAID MNEME "stream" MODEL "--random 16 --session-out " DIR "/s.safetensors") == 0, "%s", out);
+  is_refused("stream --random", sh(SAID MNEME "stream" MODEL "--random 17"));
+  is_refused("session-in", sh(SAID MNEME "stream" MODEL "--random 1 --session-in " DIR "/s.safetensors"));
+  is_refused("session-in", sh(SAID MNEME "generate" MODEL "--prompt a --tokens 1 --session-in " DIR "/s.safetensors"));
+  CHECK(sh(SAID MNEME "stream" MODEL "--score " DIR "/short.txt") == 0, "%s", out);
+  is_refused("stream", sh(SAID MNEME "stream" MODEL "--score " DIR "/long.txt"));
+  CHECK(sh(SAID MNEME "stream" MODEL "--forget --score " DIR "/long.txt") == 0 && strstr(out, "oldest"), "%s", out);
+  CHECK(sh(SAID MNEME "eval" MODEL "--data " DIR "/long.txt --seq-len 16 --batch 1") == 0, "%s", out);
+  is_refused("eval", sh(SAID MNEME "eval" MODEL "--data " DIR "/long.txt --seq-len 17 --batch 1"));
+  is_refused("eval --carry", sh(SAID MNEME "eval" MODEL "--data " DIR "/long.txt --seq-len 8 --batch 1 --carry"));
+  CHECK(sh(SAID MNEME "eval" MODEL "--data " DIR "/long.txt --seq-len 8 --batch 1 --carry --batches 2") == 0, "%s", out);
+  CHECK(sh(SAID MNEME "eval" MODEL "--data " DIR "/long.txt --seq-len 8 --batch 1 --carry --forget") == 0 && strstr(out, "oldest"), "%s",
+        out);
 }
 
 static void write_x(const char *path, int64_t T) {
@@ -259,7 +244,8 @@ static void apply_agrees_with_itself(void) {
       float a[MOST * 8] = {0}, b[MOST * 8] = {0};
       const char *option = forget ? "--forget" : "";
       write_x(DIR "/x.safetensors", T);
-      int plain = sh(APPLY "/a.safetensors %s", option), kept = sh(APPLY "/b.safetensors --state-out " DIR "/t.safetensors %s", option);
+      int plain = sh(SAID APPLY "/a.safetensors %s", option),
+          kept = sh(SAID APPLY "/b.safetensors --state-out " DIR "/t.safetensors %s", option);
       CHECK(plain == kept && (plain == 0) == (T <= 16 || forget), "T %d: rc %d and %d: %s", T, plain, kept, out);
       if (plain) CHECK(plain == 2 && strstr(out, "max_context is 16"), "%s", out);
       if (plain || kept) continue;
@@ -280,9 +266,9 @@ static void apply_agrees_with_itself(void) {
         CHECK_OK(mn_st_writer_save(w, DIR "/end.safetensors"));
         mn_st_writer_free(w);
         mn_st_close(st);
-        CHECK(sh(APPLY "/c.safetensors --forget --state-in " DIR "/end.safetensors") == 2 && strstr(out, "positions end"), "%s", out);
+        CHECK(sh(SAID APPLY "/c.safetensors --forget --state-in " DIR "/end.safetensors") == 2 && strstr(out, "positions end"), "%s", out);
       }
-      if (T == 16) CHECK(sh(APPLY "/c.safetensors --state-in " DIR "/t.safetensors") == 2 && strstr(out, "max_context"), "%s", out);
+      if (T == 16) CHECK(sh(SAID APPLY "/c.safetensors --state-in " DIR "/t.safetensors") == 2 && strstr(out, "max_context"), "%s", out);
     }
 }
 
@@ -292,12 +278,12 @@ static void carried_training_is_refused(void) {
       "/cache}\nmodel:\n  d_model: 16\n  layers: 1\n  block: {mixer: {type: attention, heads: 2, max_context: 16}}\n"
       "train: {steps: 3, batch: 1, seq_len: 8, carry_state: true, validate_every: 0}\n";
   CHECK_OK(mn_file_write(DIR "/carry.yaml", recipe, strlen(recipe)));
-  CHECK(sh(MNEME "train " DIR "/carry.yaml --out " DIR "/run") == 2 && strstr(out, "max_context is 16"), "24 tokens: %s", out);
-  CHECK(sh(MNEME "train " DIR "/carry.yaml --out " DIR "/run2 --set train.steps=2") == 0, "16 tokens: %s", out);
-  CHECK(sh(MNEME "train " DIR "/carry.yaml --out " DIR "/run3 --set train.carry_state=false --set train.seq_len=17") == 2 &&
+  CHECK(sh(SAID MNEME "train " DIR "/carry.yaml --out " DIR "/run") == 2 && strstr(out, "max_context is 16"), "24 tokens: %s", out);
+  CHECK(sh(SAID MNEME "train " DIR "/carry.yaml --out " DIR "/run2 --set train.steps=2") == 0, "16 tokens: %s", out);
+  CHECK(sh(SAID MNEME "train " DIR "/carry.yaml --out " DIR "/run3 --set train.carry_state=false --set train.seq_len=17") == 2 &&
             strstr(out, "max_context is 16"),
         "a segment: %s", out);
-  CHECK(sh(MNEME "train " DIR "/carry.yaml --out " DIR "/run4 --set model.block.mixer.window=16") == 0, "a window: %s", out);
+  CHECK(sh(SAID MNEME "train " DIR "/carry.yaml --out " DIR "/run4 --set model.block.mixer.window=16") == 0, "a window: %s", out);
 }
 
 static void the_api_refuses(void) {

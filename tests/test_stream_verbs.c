@@ -3,7 +3,6 @@
  * grow; an interrupted stream saves its session; wrong use is named. */
 #include <jansson.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -12,29 +11,12 @@
 #include "model/model.h"
 #include "stream/meter.h"
 #include "stream/text_tokens.h"
+#include "program.h"
 #include "test.h"
 
-#define MNEME MN_TEST_BINARY_DIR "/mneme "
 #define DIR   MN_TEST_BINARY_DIR "/stream-verbs"
 #define MODEL " --model " DIR "/model "
 #define TEXT  DIR "/text.txt"
-
-static char out[1 << 20];
-
-/* Runs a command; its output is in `out`. */
-static int sh(const char *fmt, ...) MN_PRINTF(1, 2);
-static int sh(const char *fmt, ...) {
-  char command[4096];
-  va_list ap;
-  va_start(ap, fmt);
-  vsnprintf(command, sizeof command, fmt, ap);
-  va_end(ap);
-  FILE *f = popen(command, "r");
-  size_t n = f ? fread(out, 1, sizeof out - 1, f) : 0;
-  out[n] = 0;
-  int status = f ? pclose(f) : -1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
 
 static const char model_text[] = "{vocab_size: 256, d_model: 16, layers: 2, blocks: [{mixer: {type: attention, heads: 2, window: 8}},"
                                  " {mixer: {type: titans_lmm, heads: 2, chunk: 8}}]}";
