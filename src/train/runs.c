@@ -1,12 +1,10 @@
-/* runs.c - the run database. Two tables, `runs` and `metrics`, and their checksums (runs_seal.h); write-ahead log, so that
- * readers never wait for a training and a killed process leaves a whole database. */
+/* runs.c - the run database: opening and writing (runs_read.c reads). Two tables, `runs` and `metrics`, and their checksums
+ * (runs_seal.h); write-ahead log, so that readers never wait for a training and a killed process leaves a whole database. */
 #include "train/runs.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
-#include <signal.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +14,8 @@
 
 #include "base/dir.h"
 #include "base/file.h"
-#include "base/nearest.h"
 #include "base/output.h"
+#include "train/runs_internal.h"
 #include "train/runs_seal.h"
 
 enum { SCHEMA = 2, APPLICATION = 0x4D6E656D /* "Mnem" */, BUSY_MS = 3000 };
@@ -31,30 +29,20 @@ static const char schema_sql[] =
     "CREATE TABLE metrics (run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, name TEXT NOT NULL, step INTEGER "
     "NOT NULL, tokens INTEGER NOT NULL, value REAL, time REAL NOT NULL, PRIMARY KEY (run, name, step)) WITHOUT ROWID;";
 
-struct mn_runs {
-  sqlite3 *sql;
-  char *path;
-  bool given;                   /* the user named the path */
-  sqlite3_stmt *insert, *touch; /* prepared once: the two statements of every record */
-  sqlite3_stmt *hash;           /* of one metric's row                                */
-  bool locked;                  /* what the last failure was about                    */
-  bool sealed;                  /* it has checksums: all but those of older programs  */
-};
-
 double mn_time_1970(void) {
   struct timespec t;
   clock_gettime(CLOCK_REALTIME, &t);
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void host_name(char out[256]) {
+void mn_runs_host(char out[256]) {
   if (gethostname(out, 255) != 0) strcpy(out, "localhost");
   out[255] = 0;
 }
 
 /* ---- errors and statements ---------------------------------------------------------------------------------------- */
 
-static mn_status fail_sql(mn_runs *db, int code, const char *doing) {
+mn_status mn_runs_fail(mn_runs *db, int code, const char *doing) {
   char said[256]; /* what SQLite says, and what the system said to it: "disk I/O error: File too large" */
   int why = db->sql && ((code & 0xFF) == SQLITE_IOERR || (code & 0xFF) == SQLITE_CANTOPEN) ? sqlite3_system_errno(db->sql) : 0;
   snprintf(said, sizeof said, "%s%s%s", db->sql ? sqlite3_errmsg(db->sql) : sqlite3_errstr(code), why ? ": " : "",
@@ -92,18 +80,18 @@ static mn_status fail_sql(mn_runs *db, int code, const char *doing) {
 
 static mn_status exec(mn_runs *db, const char *sql, const char *doing) {
   int code = sqlite3_exec(db->sql, sql, NULL, NULL, NULL);
-  return code == SQLITE_OK ? MN_OK : fail_sql(db, code, doing);
+  return code == SQLITE_OK ? MN_OK : mn_runs_fail(db, code, doing);
 }
 
-static mn_status prepare(mn_runs *db, const char *sql, sqlite3_stmt **out) {
+mn_status mn_runs_prepare(mn_runs *db, const char *sql, sqlite3_stmt **out) {
   int code = sqlite3_prepare_v2(db->sql, sql, -1, out, NULL);
-  return code == SQLITE_OK ? MN_OK : fail_sql(db, code, "preparing a statement");
+  return code == SQLITE_OK ? MN_OK : mn_runs_fail(db, code, "preparing a statement");
 }
 
 /* Runs a statement that returns no rows, and makes it ready to be bound again. */
 static mn_status step_done(mn_runs *db, sqlite3_stmt *s, const char *doing) {
   int code = sqlite3_step(s);
-  mn_status status = code == SQLITE_DONE ? MN_OK : fail_sql(db, code, doing);
+  mn_status status = code == SQLITE_DONE ? MN_OK : mn_runs_fail(db, code, doing);
   sqlite3_reset(s);
   return status;
 }
@@ -111,11 +99,11 @@ static mn_status step_done(mn_runs *db, sqlite3_stmt *s, const char *doing) {
 /* The one number that a statement gives; ?1 is the run. */
 static mn_status ask(mn_runs *db, const char *sql, int64_t id, int64_t *out) {
   sqlite3_stmt *s;
-  MN_TRY(prepare(db, sql, &s));
+  MN_TRY(mn_runs_prepare(db, sql, &s));
   sqlite3_bind_int64(s, 1, id);
   int code = sqlite3_step(s);
   if (code == SQLITE_ROW) *out = sqlite3_column_int64(s, 0);
-  mn_status status = code == SQLITE_ROW ? MN_OK : fail_sql(db, code, "reading the header");
+  mn_status status = code == SQLITE_ROW ? MN_OK : mn_runs_fail(db, code, "reading the header");
   sqlite3_finalize(s);
   return status;
 }
@@ -125,7 +113,7 @@ static mn_status pragma_int(mn_runs *db, const char *sql, int64_t *out) { return
 /* A statement without rows, about a run. */
 static mn_status change(mn_runs *db, const char *sql, int64_t id, const char *doing) {
   sqlite3_stmt *s;
-  MN_TRY(prepare(db, sql, &s));
+  MN_TRY(mn_runs_prepare(db, sql, &s));
   sqlite3_bind_int64(s, 1, id);
   mn_status status = step_done(db, s, doing);
   sqlite3_finalize(s);
@@ -160,7 +148,7 @@ static mn_status seal_run(mn_runs *db, int64_t id) {
   return change(db, "UPDATE seals SET total=mn_plus(total, coalesce((SELECT seal FROM runs WHERE id=?1), 0))", id, "changing a checksum");
 }
 
-static mn_status check_runs(mn_runs *db) {
+mn_status mn_runs_check(mn_runs *db) {
   if (!db->sealed) return MN_OK;
   int64_t bad = 0;
   MN_TRY(ask(db,
@@ -170,7 +158,7 @@ static mn_status check_runs(mn_runs *db) {
   return bad ? damaged(db, "its runs do") : MN_OK;
 }
 
-static mn_status check_metrics(mn_runs *db, int64_t id) {
+mn_status mn_runs_check_metrics(mn_runs *db, int64_t id) {
   if (!db->sealed) return MN_OK;
   int64_t bad = 0;
   MN_TRY(ask(db, "SELECT count(*) FROM runs WHERE id=?1 AND total IS NOT (SELECT mn_total(" MN_SEAL_METRIC ") FROM metrics WHERE run=?1)",
@@ -310,9 +298,9 @@ static mn_status open_file(mn_runs *db, bool create) {
   }
   int flags = SQLITE_OPEN_READWRITE | (create ? SQLITE_OPEN_CREATE : 0) | SQLITE_OPEN_NOMUTEX;
   int code = sqlite3_open_v2(db->path, &db->sql, flags, NULL);
-  if (code != SQLITE_OK) return fail_sql(db, code, "opening");
+  if (code != SQLITE_OK) return mn_runs_fail(db, code, "opening");
   sqlite3_extended_result_codes(db->sql, 1);
-  if ((code = mn_seal_functions(db->sql)) != SQLITE_OK) return fail_sql(db, code, "opening");
+  if ((code = mn_seal_functions(db->sql)) != SQLITE_OK) return mn_runs_fail(db, code, "opening");
   sqlite3_busy_timeout(db->sql, BUSY_MS);
   MN_TRY(open_schema(db, create));
   if (!create) sqlite3_progress_handler(db->sql, 100000, asked_to_stop, NULL); /* a training writes its end even so */
@@ -347,26 +335,26 @@ void mn_runs_close(mn_runs *db) {
 
 /* ---- writing ------------------------------------------------------------------------------------------------------ */
 
-static void bind_text(sqlite3_stmt *s, int i, const char *text) { sqlite3_bind_text(s, i, text ? text : "", -1, SQLITE_TRANSIENT); }
+void mn_runs_bind(sqlite3_stmt *s, int i, const char *text) { sqlite3_bind_text(s, i, text ? text : "", -1, SQLITE_TRANSIENT); }
 
 mn_status mn_run_begin(mn_runs *db, const mn_run *run, int64_t *id) {
   sqlite3_stmt *s;
-  MN_TRY(prepare(db,
-                 "INSERT INTO runs (name, created, updated, recipe, fingerprint, parameters, status, message, isa, "
-                 "threads, out_dir, host, pid, steps, tokens) VALUES (?1,?2,?2,?3,?4,?5,'running','',?6,?7,?8,?9,?10,"
-                 "0,0)",
-                 &s));
+  MN_TRY(mn_runs_prepare(db,
+                         "INSERT INTO runs (name, created, updated, recipe, fingerprint, parameters, status, message, isa, "
+                         "threads, out_dir, host, pid, steps, tokens) VALUES (?1,?2,?2,?3,?4,?5,'running','',?6,?7,?8,?9,?10,"
+                         "0,0)",
+                         &s));
   char host[256];
-  host_name(host);
-  bind_text(s, 1, run->name);
+  mn_runs_host(host);
+  mn_runs_bind(s, 1, run->name);
   sqlite3_bind_double(s, 2, mn_time_1970());
-  bind_text(s, 3, run->recipe);
-  bind_text(s, 4, run->fingerprint);
+  mn_runs_bind(s, 3, run->recipe);
+  mn_runs_bind(s, 4, run->fingerprint);
   sqlite3_bind_int64(s, 5, run->parameters);
-  bind_text(s, 6, run->isa);
+  mn_runs_bind(s, 6, run->isa);
   sqlite3_bind_int(s, 7, run->threads);
-  bind_text(s, 8, run->out_dir);
-  bind_text(s, 9, host);
+  mn_runs_bind(s, 8, run->out_dir);
+  mn_runs_bind(s, 9, host);
   sqlite3_bind_int64(s, 10, getpid());
   mn_status status = exec(db, "BEGIN IMMEDIATE", "adding a run");
   if (status != MN_OK) {
@@ -382,7 +370,7 @@ mn_status mn_run_begin(mn_runs *db, const mn_run *run, int64_t *id) {
 
 mn_status mn_run_resume(mn_runs *db, int64_t id, int64_t step) {
   char sql[300], host[256];
-  host_name(host);
+  mn_runs_host(host);
   MN_TRY(exec(db, "BEGIN IMMEDIATE", "resuming a run"));
   mn_status status = unseal_run(db, id);
   if (status == MN_OK && db->sealed) {
@@ -396,14 +384,14 @@ mn_status mn_run_resume(mn_runs *db, int64_t id, int64_t step) {
   if (status == MN_OK) status = exec(db, sql, "removing later records");
   sqlite3_stmt *s = NULL;
   if (status == MN_OK)
-    status = prepare(db,
-                     "UPDATE runs SET status='running', message='', host=?2, pid=?3, updated=?4, "
-                     "steps=min(steps,?5), tokens=coalesce((SELECT max(tokens) FROM metrics WHERE run=?1),0) WHERE "
-                     "id=?1",
-                     &s);
+    status = mn_runs_prepare(db,
+                             "UPDATE runs SET status='running', message='', host=?2, pid=?3, updated=?4, "
+                             "steps=min(steps,?5), tokens=coalesce((SELECT max(tokens) FROM metrics WHERE run=?1),0) WHERE "
+                             "id=?1",
+                             &s);
   if (status == MN_OK) {
     sqlite3_bind_int64(s, 1, id);
-    bind_text(s, 2, host);
+    mn_runs_bind(s, 2, host);
     sqlite3_bind_int64(s, 3, getpid());
     sqlite3_bind_double(s, 4, mn_time_1970());
     sqlite3_bind_int64(s, 5, step);
@@ -417,13 +405,13 @@ mn_status mn_run_resume(mn_runs *db, int64_t id, int64_t step) {
 
 /* The hash of the row of a metric, 0 when there is none. */
 static mn_status row_hash(mn_runs *db, int64_t id, const mn_metric *m, uint64_t *out) {
-  if (!db->hash) MN_TRY(prepare(db, "SELECT " MN_SEAL_METRIC " FROM metrics WHERE run=? AND name=? AND step=?", &db->hash));
+  if (!db->hash) MN_TRY(mn_runs_prepare(db, "SELECT " MN_SEAL_METRIC " FROM metrics WHERE run=? AND name=? AND step=?", &db->hash));
   sqlite3_bind_int64(db->hash, 1, id);
   sqlite3_bind_text(db->hash, 2, m->name, -1, SQLITE_STATIC);
   sqlite3_bind_int64(db->hash, 3, m->step);
   int code = sqlite3_step(db->hash);
   *out = code == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(db->hash, 0) : 0;
-  mn_status status = code == SQLITE_ROW || code == SQLITE_DONE ? MN_OK : fail_sql(db, code, "recording metrics");
+  mn_status status = code == SQLITE_ROW || code == SQLITE_DONE ? MN_OK : mn_runs_fail(db, code, "recording metrics");
   sqlite3_reset(db->hash);
   return status;
 }
@@ -431,10 +419,10 @@ static mn_status row_hash(mn_runs *db, int64_t id, const mn_metric *m, uint64_t 
 mn_status mn_run_metrics(mn_runs *db, int64_t id, const mn_metric *metrics, size_t n) {
   if (n == 0) return MN_OK;
   if (!db->insert)
-    MN_TRY(prepare(db, "INSERT OR REPLACE INTO metrics (run, name, step, tokens, value, time) VALUES (?,?,?,?,?,?)", &db->insert));
+    MN_TRY(mn_runs_prepare(db, "INSERT OR REPLACE INTO metrics (run, name, step, tokens, value, time) VALUES (?,?,?,?,?,?)", &db->insert));
   if (!db->touch)
-    MN_TRY(prepare(db, "UPDATE runs SET updated=?2, steps=max(steps,?3), tokens=max(tokens,?4), total=mn_plus(total,?5) WHERE id=?1",
-                   &db->touch));
+    MN_TRY(mn_runs_prepare(
+        db, "UPDATE runs SET updated=?2, steps=max(steps,?3), tokens=max(tokens,?4), total=mn_plus(total,?5) WHERE id=?1", &db->touch));
   MN_TRY(exec(db, "BEGIN IMMEDIATE", "recording metrics"));
   mn_status status = unseal_run(db, id);
   int64_t steps = 0, tokens = 0;
@@ -476,10 +464,10 @@ mn_status mn_run_metric(mn_runs *db, int64_t id, int64_t step, int64_t tokens, c
 
 mn_status mn_run_finish(mn_runs *db, int64_t id, const char *run_status, const char *message) {
   sqlite3_stmt *s;
-  MN_TRY(prepare(db, "UPDATE runs SET status=?2, message=?3, updated=?4 WHERE id=?1", &s));
+  MN_TRY(mn_runs_prepare(db, "UPDATE runs SET status=?2, message=?3, updated=?4 WHERE id=?1", &s));
   sqlite3_bind_int64(s, 1, id);
-  bind_text(s, 2, run_status);
-  bind_text(s, 3, message);
+  mn_runs_bind(s, 2, run_status);
+  mn_runs_bind(s, 3, message);
   sqlite3_bind_double(s, 4, mn_time_1970());
   mn_status status = exec(db, "BEGIN IMMEDIATE", "closing a run");
   if (status != MN_OK) {
@@ -500,196 +488,4 @@ mn_status mn_run_delete(mn_runs *db, int64_t id) {
   mn_status status = unseal_run(db, id);
   if (status == MN_OK) status = exec(db, sql, "removing a run");
   return end_transaction(db, status);
-}
-
-/* ---- reading ------------------------------------------------------------------------------------------------------ */
-
-#define RUN_COLUMNS                                                                                                                        \
-  "id, name, created, updated, recipe, fingerprint, parameters, status, message, isa, threads, out_dir, host, pid, "                       \
-  "steps, tokens"
-
-/* A run that says "running" on this machine but whose process is gone was killed. */
-static const char *seen_status(const mn_run *run) {
-  char host[256];
-  host_name(host);
-  bool gone =
-      !strcmp(run->status, "running") && !strcmp(run->host, host) && run->pid > 0 && kill((pid_t)run->pid, 0) != 0 && errno == ESRCH;
-  return gone ? "killed" : run->status;
-}
-
-static mn_status read_run(sqlite3_stmt *s, mn_arena *arena, mn_run *run) {
-  const char *text[8];
-  static const int column[8] = {1, 4, 5, 7, 8, 9, 11, 12};
-  for (int i = 0; i < 8; i++) {
-    const char *t = (const char *)sqlite3_column_text(s, column[i]);
-    text[i] = mn_arena_strdup(arena, t ? t : "");
-    if (!text[i]) return MN_ERR_MEMORY;
-  }
-  *run = (mn_run){.id = sqlite3_column_int64(s, 0),
-                  .name = text[0],
-                  .created = sqlite3_column_double(s, 2),
-                  .updated = sqlite3_column_double(s, 3),
-                  .recipe = text[1],
-                  .fingerprint = text[2],
-                  .parameters = sqlite3_column_int64(s, 6),
-                  .status = text[3],
-                  .message = text[4],
-                  .isa = text[5],
-                  .threads = sqlite3_column_int(s, 10),
-                  .out_dir = text[6],
-                  .host = text[7],
-                  .pid = sqlite3_column_int64(s, 13),
-                  .steps = sqlite3_column_int64(s, 14),
-                  .tokens = sqlite3_column_int64(s, 15)};
-  run->status = seen_status(run);
-  return MN_OK;
-}
-
-/* Grows an array in an arena by doubling; the old copy stays until the arena goes. */
-static void *grown(mn_arena *arena, void *old, size_t n, size_t *room, size_t size) {
-  if (n < *room) return old;
-  size_t more = *room ? *room * 2 : 64;
-  void *p = mn_arena_alloc(arena, more * size);
-  if (p && n) memcpy(p, old, n * size);
-  *room = more;
-  return p;
-}
-
-mn_status mn_runs_list(mn_runs *db, mn_arena *arena, int64_t limit, mn_run **runs, size_t *n) {
-  sqlite3_stmt *s;
-  MN_TRY(check_runs(db));
-  MN_TRY(prepare(db, "SELECT " RUN_COLUMNS " FROM runs ORDER BY id DESC LIMIT ?", &s));
-  sqlite3_bind_int64(s, 1, limit > 0 ? limit : -1);
-  size_t room = 0;
-  mn_status status = MN_OK;
-  int code;
-  *runs = NULL;
-  *n = 0;
-  while (status == MN_OK && (code = sqlite3_step(s)) != SQLITE_DONE) {
-    if (code != SQLITE_ROW) status = fail_sql(db, code, "listing the runs");
-    else if (!(*runs = grown(arena, *runs, *n, &room, sizeof **runs))) status = MN_ERR_MEMORY;
-    else status = read_run(s, arena, &(*runs)[(*n)++]);
-  }
-  sqlite3_finalize(s);
-  return status;
-}
-
-static mn_status find_where(mn_runs *db, mn_arena *arena, const char *where, const char *text, mn_run *run, bool *found) {
-  char sql[256];
-  MN_TRY(check_runs(db));
-  snprintf(sql, sizeof sql, "SELECT " RUN_COLUMNS " FROM runs WHERE %s=? ORDER BY id DESC LIMIT 1", where);
-  sqlite3_stmt *s;
-  MN_TRY(prepare(db, sql, &s));
-  bind_text(s, 1, text);
-  int code = sqlite3_step(s);
-  *found = code == SQLITE_ROW;
-  mn_status status = *found ? read_run(s, arena, run) : code == SQLITE_DONE ? MN_OK : fail_sql(db, code, "looking for a run");
-  sqlite3_finalize(s);
-  return status;
-}
-
-mn_status mn_runs_find_dir(mn_runs *db, const char *out_dir, int64_t *id, bool *found) {
-  mn_arena *arena = mn_arena_new();
-  if (!arena) return MN_ERR_MEMORY;
-  char full[PATH_MAX];
-  mn_run run = {0};
-  mn_status status = find_where(db, arena, "+out_dir", realpath(out_dir, full) ? full : out_dir, &run, found);
-  *id = run.id;
-  mn_arena_free(arena);
-  return status;
-}
-
-mn_status mn_runs_find(mn_runs *db, mn_arena *arena, const char *which, mn_run *run) {
-  bool found = false, number = *which && !which[strspn(which, "0123456789")];
-  if (number) MN_TRY(find_where(db, arena, "id", which, run, &found));
-  if (!found) MN_TRY(find_where(db, arena, "name", which, run, &found));
-  char full[PATH_MAX];
-  if (!found && realpath(which, full)) MN_TRY(find_where(db, arena, "+out_dir", full, run, &found));
-  if (found) return MN_OK;
-
-  mn_run *runs;
-  size_t n;
-  const char *names[256];
-  MN_TRY(mn_runs_list(db, arena, 256, &runs, &n));
-  if (n == 0) return mn_fail(MN_ERR_CONFIG, "%s: there are no runs yet", db->path);
-  for (size_t i = 0; i < n; i++) names[i] = runs[i].name;
-  const char *near = mn_nearest(which, names, (int)n);
-  return mn_fail(MN_ERR_CONFIG, "%s: there is no run '%s'%s%s%s; `mneme runs list` shows them", db->path, which,
-                 near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-}
-
-static double column_value(sqlite3_stmt *s, int i) {
-  return sqlite3_column_type(s, i) == SQLITE_NULL ? (double)NAN : sqlite3_column_double(s, i);
-}
-
-mn_status mn_run_summary(mn_runs *db, mn_arena *arena, int64_t id, mn_metric_summary **list, size_t *n) {
-  sqlite3_stmt *s;
-  MN_TRY(check_metrics(db, id));
-  MN_TRY(prepare(db,
-                 "SELECT m.name, m.count, m.first, m.last, l.value, m.low, m.high FROM (SELECT name, count(*) AS "
-                 "count, min(step) AS first, max(step) AS last, min(value) AS low, max(value) AS high FROM metrics "
-                 "WHERE run=?1 GROUP BY name) AS m JOIN metrics AS l ON l.run=?1 AND l.name=m.name AND "
-                 "l.step=m.last ORDER BY m.name",
-                 &s));
-  sqlite3_bind_int64(s, 1, id);
-  size_t room = 0;
-  mn_status status = MN_OK;
-  int code;
-  *list = NULL;
-  *n = 0;
-  while (status == MN_OK && (code = sqlite3_step(s)) != SQLITE_DONE) {
-    if (code != SQLITE_ROW) {
-      status = fail_sql(db, code, "summing up a run");
-      break;
-    }
-    *list = grown(arena, *list, *n, &room, sizeof **list);
-    char *name = *list ? mn_arena_strdup(arena, (const char *)sqlite3_column_text(s, 0)) : NULL;
-    if (!name) {
-      status = MN_ERR_MEMORY;
-      break;
-    }
-    (*list)[(*n)++] = (mn_metric_summary){name,
-                                          sqlite3_column_int64(s, 1),
-                                          sqlite3_column_int64(s, 2),
-                                          sqlite3_column_int64(s, 3),
-                                          column_value(s, 4),
-                                          column_value(s, 5),
-                                          column_value(s, 6)};
-  }
-  sqlite3_finalize(s);
-  return status;
-}
-
-mn_status mn_run_series(mn_runs *db, mn_arena *arena, int64_t id, const char *name, mn_metric_series *out) {
-  *out = (mn_metric_series){0};
-  sqlite3_stmt *s;
-  MN_TRY(check_metrics(db, id));
-  MN_TRY(prepare(db,
-                 "SELECT step, tokens, value, time - (SELECT created FROM runs WHERE id=?1) FROM metrics WHERE run=?1 "
-                 "AND name=?2 ORDER BY step",
-                 &s));
-  sqlite3_bind_int64(s, 1, id);
-  bind_text(s, 2, name);
-  size_t room = 0;
-  double(*rows)[4] = NULL;
-  mn_status status = MN_OK;
-  int code;
-  while (status == MN_OK && (code = sqlite3_step(s)) != SQLITE_DONE) {
-    if (code != SQLITE_ROW) status = fail_sql(db, code, "reading a series");
-    else if (!(rows = grown(arena, rows, out->n, &room, sizeof *rows))) status = MN_ERR_MEMORY;
-    else {
-      for (int i = 0; i < 4; i++) rows[out->n][i] = column_value(s, i);
-      out->n++;
-    }
-  }
-  sqlite3_finalize(s);
-  MN_TRY(status);
-  double *arrays = mn_arena_alloc(arena, (out->n + 1) * 4 * sizeof *arrays);
-  if (!arrays) return MN_ERR_MEMORY;
-  double **field[4] = {&out->step, &out->tokens, &out->value, &out->time};
-  for (int j = 0; j < 4; j++) {
-    *field[j] = arrays + (size_t)j * out->n;
-    for (size_t i = 0; i < out->n; i++) (*field[j])[i] = rows[i][j];
-  }
-  return MN_OK;
 }
