@@ -217,16 +217,21 @@ static block_plan plan_block(const mn_product *p) {
   return b;
 }
 
+/* A packed tile of A: [units][AP], and what the last vector writes beyond it */
+static int64_t a_panel(int64_t units) { return units * AP + (AP % VW ? VW : 0); }
+
 static size_t block_scratch(const mn_product *p) {
   const block_plan b = plan_block(p);
-  return sizeof(float) * (size_t)(b.units * (GROUP * AP + b.panels * NR) + (b.sum_apart ? p->M * mn_align((size_t)p->N, 16) : 0)) + 64;
+  return sizeof(float) *
+             (size_t)(GROUP * a_panel(b.units) + b.units * b.panels * NR + (b.sum_apart ? p->M * mn_align((size_t)p->N, 16) : 0)) +
+         64;
 }
 
 static void block(const mn_product *p, void *scratch) {
   if (p->M <= 0 || p->N <= 0) return;
   const block_plan plan = plan_block(p);
-  uint32_t *const a = scratch, *const b = a + plan.units * GROUP * AP;
-  float *sum = (float *)(b + plan.units * plan.panels * NR);
+  uint32_t *const b = scratch, *const a = b + plan.units * plan.panels * NR;
+  float *sum = (float *)(a + GROUP * a_panel(plan.units));
   const size_t size = p->bf16 ? 2 : 4, b_size = mn_product_b_size(p);
   const pack_fn pack_a = p->bf16 ? pack_a_bf16 : pack_a_f32, pack_b = !p->bf16 ? pack_b_f32 : p->b_f32 ? pack_b_rounded : pack_b_bf16;
   const a_reading reading = reading_of(p);
@@ -257,7 +262,7 @@ static void block(const mn_product *p, void *scratch) {
       const char *rows = pa + (int64_t)size * first * p->a_rs;
       const bool here = in_place && first + MR <= p->M; /* the last rows are packed for themselves */
       const int64_t packs = in_place ? 0 : tile;
-      if (!here && packs == 0) pack_a(a, in_place ? 1 : min64(GROUP, left), U * AP, p->M - first, kc, rows, p->a_rs, p->a_cs);
+      if (!here && packs == 0) pack_a(a, in_place ? 1 : min64(GROUP, left), a_panel(U), p->M - first, kc, rows, p->a_rs, p->a_cs);
       /* what A will be read of then: later tiles of this slice, or those of the next slice */
       const int64_t later = MR * (in_place ? 1 : GROUP);
       const bool same = first + later < p->M;
@@ -266,7 +271,7 @@ static void block(const mn_product *p, void *scratch) {
       for (int64_t j = 0; j < plan.panels; j++)
         for (int64_t t = 0; t < tiles; t++) {
           const int64_t i = first + t * MR;
-          const char *from = here ? rows : (const char *)(a + (packs + t) * U * AP);
+          const char *from = here ? rows : (const char *)(a + (packs + t) * a_panel(U));
           o.c = c + (int64_t)c_size * (i * o.ldc + j * NR);
           if (reading == ROWS_IN_PLACE && (pitch == kc * (int64_t)size || j < MR))
             ask_for_rows(&o, rows + MR * pitch, pitch, kc * (int64_t)size, U, j, plan.panels);

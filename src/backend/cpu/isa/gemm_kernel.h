@@ -22,7 +22,7 @@
 #if defined(MN_VEC_512)
 enum { VW = MN_VL, MR = 14, NV = 2, AP = 16, SMR = 6, SNV = 4 };
 #elif defined(MN_VEC_256)
-enum { VW = MN_VL, MR = 6, NV = 2, AP = 8, SMR = 6, SNV = 2 };
+enum { VW = MN_VL, MR = 6, NV = 2, AP = 6, SMR = 6, SNV = 2 };
 #else
 enum { VW = MN_VL, MR = 4, NV = 2, AP = 4, SMR = 4, SNV = 2 };
 #endif
@@ -157,7 +157,8 @@ INLINE uint32_t one_element(unit_kind kind, const void *src, int64_t at) {
   return x;
 }
 
-/* `panels` panels [U][W], W a multiple of VW, panel_size units apart, from an operand whose lane w, element k is
+/* `panels` panels [U][W], W a multiple of VW or below VW (then whole vectors are written, each over the end of the one before,
+ * and the last goes beyond the panel's end by VW - W), panel_size units apart, from an operand whose lane w, element k is
  * src[w*w_stride + k*k_stride], w < n, k < K. Panel p begins at lane p*step and takes what there is of the W lanes from
  * there on (with step < W, the last W - step lanes are those of the next panel, and not used). */
 INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels, int64_t panel_size, int64_t n, int64_t K, const void *src,
