@@ -12,7 +12,8 @@ typedef struct work {
   uint32_t *ds2, *k2; /* pairs of keys [KB/2, N], [KB/2, kp]                 */
   float *dqt;         /* [K, N]          */
   float *bt;          /* [KB, N]         */
-  float *kw, *vw;     /* [KB, .]         */
+  float *kw, *vw;     /* widened keys, values [S, .]: every block of queries reads them */
+  bool *wide;         /* [S / KB] which blocks of them are there */
   float *tmp;         /* [QB, max(kp, vp, KB)] */
   float *lse, *delta; /* [N]             */
 } work;
@@ -34,8 +35,9 @@ static void take_work(work *w, take *s, const mn_attn_args *p) {
   w->k2 = take_bytes(s, pairs ? KB / 2 * kp * 4 : 0);
   w->dqt = take_floats(s, kp * QB);
   w->bt = take_floats(s, p->has_bias ? KB * QB : 0);
-  w->kw = take_floats(s, widen ? KB * kp : 0);
-  w->vw = take_floats(s, widen ? KB * vp : 0);
+  w->kw = take_floats(s, widen ? p->S * kp : 0);
+  w->vw = take_floats(s, widen ? p->S * vp : 0);
+  w->wide = take_bytes(s, (p->S + KB - 1) / KB);
   w->tmp = take_floats(s, QB * wide);
   w->lse = take_floats(s, QB);
   w->delta = take_floats(s, QB);
@@ -175,7 +177,11 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
     const int64_t n = p->S - j0 < KB ? p->S - j0 : KB;
     const seen see = attn_block_seen(p, b, j0, n, q_lo, q_hi);
     if (see == SEEN_NONE) continue;
-    rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, K, w->kw), v = attn_rows(p, &p->v, pairs, b, j0, g, n, V, w->vw);
+    float *kw = w->kw + j0 * kp, *vw = w->vw + j0 * vp;
+    const bool wide = w->wide[j0 / KB];
+    rows k = wide ? (rows){kw, NULL, kp} : attn_rows(p, &p->k, pairs, b, j0, g, n, K, kw);
+    rows v = wide ? (rows){vw, NULL, vp} : attn_rows(p, &p->v, pairs, b, j0, g, n, V, vw);
+    w->wide[j0 / KB] = p->bf16 && !pairs;
     if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, w->bt, N, w->tmp);
 #if TILE_PAIRS
     for (int64_t j = 0; pairs && j < n; j += 2)
@@ -199,6 +205,7 @@ static void part(const mn_attn_args *p, int64_t b, int64_t g, int64_t which, int
   take_work(&w, &s, p);
   const int64_t r = p->H / p->G, blocks = (p->T + QB - 1) / QB, kp = tile_pad(p->K);
   memset(sums, 0, (size_t)sum_floats(p) * sizeof(float));
+  memset(w.wide, 0, (size_t)((p->S + KB - 1) / KB));
   for (int64_t i = 0; i < r * blocks; i++) /* strided: with a causal mask late blocks are longer */
     if ((p->whole_blocks ? i % blocks : i) % parts == which)
       query_block(p, &w, b, g * r + i / blocks, i % blocks * QB, sums, sums + p->S * kp);
