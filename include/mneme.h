@@ -82,6 +82,17 @@ mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const f
 /* Feeds n tokens and gives nll [batch, n]: -log p(targets[t] | all tokens up to tokens[t]), in nats; 0 where a target is
  * negative. The perplexity of a text is exp of the mean, with targets[t] = tokens[t + 1]. */
 mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll);
+/* What mixers tell about each token, as "surprise" (Titans): asks for all that the model tells under this name, from the next
+ * feed or score on; NULL: no more. Results stay the same; the first call after it compiles anew. MN_ERR_CONFIG: the model tells no
+ * such thing, or not in segments of this length; then nothing is asked for. A fork asks for the same. */
+mn_status mn_stream_report(mn_stream *s, const char *name);
+int mn_stream_report_count(const mn_stream *s); /* how many the model has under that name, one or more a layer; 0: none asked for */
+/* The i-th of them, i in [0, count). *path: where in the model ("layers.0.mixer.memory.surprise"), valid until the next
+ * mn_stream_report. *values [batch, n], row-major: one for each token of the last feed or score, n of them in each row; in on_token
+ * of mn_stream_generate, for that token; valid until the next call that feeds. NULL and *n 0 before the first and after a call
+ * that failed. Both borrowed; any result pointer may be NULL. MN_ERR_ARG: no such i. */
+mn_status mn_stream_report_at(const mn_stream *s, int i, const char **path, const float **values, int64_t *n);
+
 /* Attention without a window keeps max_context tokens, and the tokens of a stream are held to that: feeding, scoring or
  * generating beyond mn_stream_limit is MN_ERR_CONFIG before any token of the call is fed. With forget=true such a stream goes
  * on, and the oldest tokens are forgotten, as a window would forget them. 0: nothing ends before
@@ -90,7 +101,8 @@ int64_t mn_stream_limit(const mn_stream *s);
 int64_t mn_stream_position(const mn_stream *s);   /* tokens fed so far, per stream of the batch */
 size_t mn_stream_state_bytes(const mn_stream *s); /* all that is needed to go on                */
 
-/* The session file: safetensors with the model's fingerprint, written whole or not at all. Loading refuses the file of
+/* The session file: safetensors with the model's fingerprint, written whole or not at all (nothing is tried before: saving the
+ * fresh stream shows whether the path can be written). Loading refuses the file of
  * another model, a truncated or an edited one, and then leaves the stream as it was. */
 mn_status mn_stream_save(mn_stream *s, const char *path);
 mn_status mn_stream_load(mn_stream *s, const char *path);
@@ -124,13 +136,15 @@ mn_status mn_training_step(mn_training *t, double *loss);
 mn_status mn_training_validate(mn_training *t, double *loss); /* on held-out text, in nats per token; NaN: there is none */
 int64_t mn_training_steps(const mn_training *t);              /* of the whole recipe */
 int64_t mn_training_done(const mn_training *t);               /* so far              */
-/* Writes a directory that mn_lm_open and the program read. */
+/* Writes a directory that mn_lm_open and the program read. Nothing is tried before: saving once before the first step shows
+ * whether it can be written. */
 mn_status mn_training_save(const mn_training *t, const char *dir);
 
 /* After each step; tokens_per_second is over the last seconds. false: save a checkpoint and end with MN_ERR_CANCELLED. */
 typedef bool (*mn_train_fn)(void *ctx, int64_t step, int64_t steps, double loss, double tokens_per_second);
 /* The whole training, as `mneme train` does it: checkpoints, metrics, validation; with `resume` on from the newest
- * checkpoint of out_dir, to the same bits. on_step may be NULL. */
+ * checkpoint of out_dir, to the same bits. on_step may be NULL. Whether out_dir can be written, and has room for a checkpoint,
+ * is tried before the first step: MN_ERR_IO. */
 mn_status mn_lm_train(const char *recipe, const char *const *settings, const char *out_dir, bool resume, mn_train_fn on_step, void *ctx);
 
 #ifdef __cplusplus

@@ -33,6 +33,14 @@ int main(int argc, char **argv) {
     return true;
   };
   if (mn_stream_generate(stream.get(), prompt.data(), 3, 20, nullptr, add, &text) != MN_OK) return failed();
+  const char *path = nullptr;
+  const float *surprise = nullptr;
+  int64_t n = 0;
+  if (mn_stream_report(stream.get(), "surprise") != MN_OK) return failed();
+  if (mn_stream_reset(stream.get()) != MN_OK || mn_stream_feed(stream.get(), std::vector<int32_t>(23, 7).data(), 23, nullptr) != MN_OK)
+    return failed();
+  if (mn_stream_report_at(stream.get(), 0, &path, &surprise, &n) != MN_OK) return failed();
+  if (n != 23 || !path || !surprise || !(std::vector<float>(surprise, surprise + n).back() >= 0)) return 1;
   std::printf("%lld %s\n", static_cast<long long>(mn_stream_position(stream.get())), mn_version());
   return text.empty() ? 1 : 0;
 }

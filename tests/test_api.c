@@ -80,6 +80,14 @@ static void a_whole_training_stops_and_resumes(void) {
   mn_lm_free(lm);
 }
 
+static void outputs_are_tried_before_the_first_step(void) {
+  seen a = {0};
+  CHECK(mn_lm_train(RECIPE, NULL, DIR "/text.txt/out", false, on_step, &a) == MN_ERR_IO && a.steps == 0, "%lld steps: %s",
+        (long long)a.steps, mn_message());
+  CHECK(mn_lm_train(RECIPE, NULL, DIR "/text.txt", false, on_step, &a) == MN_ERR_IO && a.steps == 0, "%lld steps: %s", (long long)a.steps,
+        mn_message());
+}
+
 static void text_and_tokens(void) {
   mn_lm *lm = NULL;
   CHECK_OK(mn_lm_open(MODEL, 1, &lm));
@@ -171,6 +179,73 @@ static void memory_is_saved_loaded_and_forked(void) {
   mn_lm_free(lm);
 }
 
+static int values_in_callback;
+static bool look(void *ctx, int32_t token, const char *text, size_t bytes) {
+  const float *v;
+  int64_t n;
+  (void)token, (void)text, (void)bytes;
+  CHECK_OK(mn_stream_report_at(ctx, 0, NULL, &v, &n));
+  values_in_callback += n == 1 && v && isfinite(v[0]);
+  return true;
+}
+
+/* The same numbers however the tokens are cut into calls, and whether they are fed or scored; the results stay what they are. */
+static void what_the_model_tells_about_each_token(void) {
+  enum { N = 40 };
+  mn_lm *lm = NULL;
+  mn_stream *two = NULL, *plain = NULL, *fork = NULL;
+  CHECK_OK(mn_lm_open(MODEL, 1, &lm));
+  CHECK_OK(mn_stream_new(lm, (const char *const[]){"batch=2", "segment=16", NULL}, &two));
+  CHECK_OK(mn_stream_new(lm, (const char *const[]){"batch=2", "segment=16", NULL}, &plain));
+  if (!two || !plain) return;
+  int32_t tokens[2 * N], targets[2 * N];
+  for (int i = 0; i < 2 * N; i++) tokens[i] = 32 + i * 7 % 64, targets[i] = 40;
+  const char *path = "";
+  const float *v = NULL;
+  int64_t n = -1;
+  CHECK(mn_stream_report_count(two) == 0 && mn_stream_report_at(two, 0, &path, &v, &n) == MN_ERR_ARG && !path && !v && n == 0, "%s",
+        mn_message());
+  CHECK_OK(mn_stream_report(two, "surprise"));
+  CHECK(mn_stream_report_count(two) == 1, "%d", mn_stream_report_count(two));
+  CHECK_OK(mn_stream_report_at(two, 0, &path, &v, &n));
+  CHECK(path && strstr(path, "layers.0.") && strstr(path, "surprise") && !v && n == 0, "before the first token: %s", path);
+  float nll[2][2 * N], told[2 * N];
+  CHECK_OK(mn_stream_fork(two, &fork));
+  CHECK_OK(mn_stream_score(two, tokens, targets, N, nll[0]));
+  CHECK_OK(mn_stream_score(plain, tokens, targets, N, nll[1]));
+  CHECK(!memcmp(nll[0], nll[1], sizeof nll[0]), "asking changes no result");
+  CHECK_OK(mn_stream_report_at(two, 0, NULL, &v, &n));
+  CHECK(v && n == N, "%lld tokens", (long long)n);
+  if (v) memcpy(told, v, sizeof told);
+  for (int i = 0; i < 2 * N; i++)
+    CHECK(isfinite(told[i]) && told[i] >= 0 && (i % N < 2 || told[i] > 0), "token %d: %g", i, (double)told[i]);
+  for (int at = 0; fork && at < N; at += 20) { /* 20 tokens of each row at a time */
+    int32_t part[40];
+    for (int i = 0; i < 40; i++) part[i] = tokens[i / 20 * N + at + i % 20];
+    CHECK_OK(mn_stream_feed(fork, part, 20, NULL));
+    CHECK_OK(mn_stream_report_at(fork, 0, NULL, &v, &n));
+    CHECK(v && n == 20, "%lld tokens", (long long)n);
+    for (int i = 0; v && i < 40; i++) {
+      double a = (double)v[i], b = (double)told[i / 20 * N + at + i % 20];
+      CHECK(fabs(a - b) <= 1e-3 * fabs(b) + 1e-5, "token %d of the part at %d: %g and %g", i, at, a, b);
+    }
+  }
+  CHECK(mn_stream_feed(two, (int32_t[]){1, 100000}, 1, NULL) == MN_ERR_ARG, "no such token");
+  CHECK(mn_stream_report_at(two, 0, NULL, &v, &n) == MN_OK && !v && n == 0, "of a call that failed: none");
+  CHECK(mn_stream_report(two, "suprise") == MN_ERR_CONFIG && strstr(mn_message(), "surprise") && mn_stream_report_count(two) == 0, "%s",
+        mn_message());
+  CHECK_OK(mn_stream_report(two, NULL));
+  mn_stream_free(two);
+  CHECK_OK(mn_stream_new(lm, NULL, &two));
+  CHECK_OK(mn_stream_report(two, "surprise"));
+  CHECK_OK(mn_stream_generate(two, tokens, 3, 5, (const char *const[]){"seed=1", NULL}, look, two));
+  CHECK(values_in_callback >= 1, "a value with each drawn token: %d", values_in_callback);
+  mn_stream_free(two);
+  mn_stream_free(plain);
+  mn_stream_free(fork);
+  mn_lm_free(lm);
+}
+
 static void wrong_use_is_named(void) {
   mn_lm *lm = NULL;
   mn_stream *s = NULL;
@@ -215,9 +290,11 @@ int main(void) {
   RUN(the_examples_run);
   RUN(training_lowers_the_loss);
   RUN(a_whole_training_stops_and_resumes);
+  RUN(outputs_are_tried_before_the_first_step);
   RUN(text_and_tokens);
   RUN(batches_are_independent_streams);
   RUN(memory_is_saved_loaded_and_forked);
+  RUN(what_the_model_tells_about_each_token);
   RUN(wrong_use_is_named);
   return test_end();
 }

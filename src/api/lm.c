@@ -15,6 +15,7 @@ struct mn_stream {
   const mn_lm *lm;
   mn_session *session;
   int64_t batch;
+  int64_t told; /* tokens that the reports are about */
 };
 
 const char *mn_version(void) { return MN_VERSION; }
@@ -128,13 +129,42 @@ mn_status mn_stream_fork(const mn_stream *s, mn_stream **out) {
 mn_status mn_stream_reset(mn_stream *s) { return mn_session_reset(s->session); }
 
 mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const float **logits) {
+  if (logits) *logits = NULL;
+  s->told = 0;
   if (!tokens) return mn_fail(MN_ERR_ARG, "mn_stream_feed: tokens is NULL");
-  return mn_session_feed(s->session, tokens, n, logits);
+  MN_TRY(mn_session_feed(s->session, tokens, n, logits));
+  s->told = n;
+  return MN_OK;
 }
 
 mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {
+  s->told = 0;
   if (!tokens || !targets || !nll) return mn_fail(MN_ERR_ARG, "mn_stream_score: tokens, targets and nll must not be NULL");
-  return mn_session_score(s->session, tokens, targets, n, nll);
+  MN_TRY(mn_session_score(s->session, tokens, targets, n, nll));
+  s->told = n;
+  return MN_OK;
+}
+
+/* ---- what the model tells about each token ---- */
+mn_status mn_stream_report(mn_stream *s, const char *name) {
+  s->told = 0;
+  return mn_session_report(s->session, name);
+}
+
+int mn_stream_report_count(const mn_stream *s) { return mn_session_report_count(s->session); }
+
+mn_status mn_stream_report_at(const mn_stream *s, int i, const char **path, const float **values, int64_t *n) {
+  if (path) *path = NULL;
+  if (values) *values = NULL;
+  if (n) *n = 0;
+  int count = mn_session_report_count(s->session);
+  if (i < 0 || i >= count)
+    return mn_fail(MN_ERR_ARG, "mn_stream_report_at: there is no report %d of %d%s", i, count,
+                   count ? "" : "; mn_stream_report asks for some");
+  if (path) *path = mn_session_report_path(s->session, i);
+  if (values && s->told) *values = mn_session_report_values(s->session, i);
+  if (n) *n = s->told;
+  return MN_OK;
 }
 
 int64_t mn_stream_limit(const mn_stream *s) {
@@ -173,13 +203,13 @@ static mn_status generate(mn_stream *s, mn_sampler *sampler, const int32_t *prom
   int32_t end = mn_lm_end_token(s->lm);
   if (max_tokens < 0) return mn_fail(MN_ERR_ARG, "mn_stream_generate: max_tokens is %lld", (long long)max_tokens);
   MN_TRY(mn_session_fits_at_most(s->session, n <= INT64_MAX - max_tokens ? n + max_tokens : INT64_MAX));
-  MN_TRY(mn_session_feed(s->session, prompt, n, &logits));
+  MN_TRY(mn_stream_feed(s, prompt, n, &logits));
   for (int64_t i = 0; i < n; i++) mn_sampler_note(sampler, prompt[i]);
   for (int64_t i = 0; i < max_tokens; i++) {
     int32_t token;
     size_t bytes;
     MN_TRY(mn_sampler_next(sampler, logits, &token));
-    MN_TRY(mn_session_feed(s->session, &token, 1, &logits));
+    MN_TRY(mn_stream_feed(s, &token, 1, &logits));
     bool last = i + 1 == max_tokens || (end >= 0 && token == end);
     text->len = 0;
     mn_text_add(text, "");
