@@ -7,6 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* AddressSanitizer reserves address space by the terabyte: `ulimit -v` has no meaning under it. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { TEST_ADDRESS_SANITIZER = 1 };
+#else
+enum { TEST_ADDRESS_SANITIZER = 0 };
+#endif
+
 static int test_passed, test_failed;
 static const char *test_current = "";
 
