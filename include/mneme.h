@@ -84,7 +84,8 @@ mn_status mn_stream_feed(mn_stream *s, const int32_t *tokens, int64_t n, const f
 mn_status mn_stream_score(mn_stream *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll);
 /* What mixers tell about each token, as "surprise" (Titans): asks for all that the model tells under this name, from the next
  * feed or score on; NULL: no more. Results stay the same; the first call after it compiles anew. MN_ERR_CONFIG: the model tells no
- * such thing, or not in segments of this length; then nothing is asked for. A fork asks for the same. */
+ * such thing; then nothing is asked for. Where it does not tell it in segments of the length that is fed (Titans MAC: more than
+ * one token), the feed or score refuses. A fork asks for the same. */
 mn_status mn_stream_report(mn_stream *s, const char *name);
 int mn_stream_report_count(const mn_stream *s); /* how many the model has under that name, one or more a layer; 0: none asked for */
 /* The i-th of them, i in [0, count). *path: where in the model ("layers.0.mixer.memory.surprise"), valid until the next

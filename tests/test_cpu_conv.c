@@ -69,12 +69,12 @@ static void test_conv(void) {
   static const sizes cases[] = {{1, 1, 5, 4, 0},       {2, 3, 16, 4, 7},   {2, 37, 33, 3, 0}, {1, 5, 70, 1, 2},
                                 {3, 200, 320, 4, 640}, {1, 600, 96, 2, 0}, {2, 12, 17, 9, 1}};
   EACH_ISA(isa)
-    for (int i = 0; i < 7; i++)
-      for (int bits = 0; bits < 4; bits++) {
-        conv_case(isa, MN_F32, MN_F32, cases[i], bits & 1, bits & 2);
-        conv_case(isa, MN_BF16, MN_BF16, cases[i], bits & 1, bits & 2);
-        conv_case(isa, MN_BF16, MN_F32, cases[i], bits & 1, bits & 2);
-      }
+  for (int i = 0; i < 7; i++)
+    for (int bits = 0; bits < 4; bits++) {
+      conv_case(isa, MN_F32, MN_F32, cases[i], bits & 1, bits & 2);
+      conv_case(isa, MN_BF16, MN_BF16, cases[i], bits & 1, bits & 2);
+      conv_case(isa, MN_BF16, MN_F32, cases[i], bits & 1, bits & 2);
+    }
 }
 
 /* A sequence cut anywhere gives the same bits when each part gets the end of the one before as its prefix. */

@@ -71,10 +71,10 @@ static void test_linear_ce(void) {
                                    {700, 24, 130, 0, 2, 0}, {650, 17, 257, 3, 2, 4}, {70, 48, 1030, 0, 1e4, 5}};
   static const ce_sizes chunks[] = {{600, 9, 9001, 0, 1, 7}, {1030, 8, 8200, 0, 1, 0}}; /* of 384 and 512 tokens in f32, fewer in bf16 */
   EACH_ISA(isa)
-    for (int i = 0; i < 7; i++) {
-      ce_case(isa, MN_F32, cases[i]);
-      ce_case(isa, MN_BF16, cases[i]);
-    }
+  for (int i = 0; i < 7; i++) {
+    ce_case(isa, MN_F32, cases[i]);
+    ce_case(isa, MN_BF16, cases[i]);
+  }
   for (int i = 0; i < 2; i++) {
     ce_case(last_tested_isa(), MN_F32, chunks[i]);
     ce_case(last_tested_isa(), MN_BF16, chunks[i]);

@@ -61,14 +61,14 @@ static void norm_case(mn_isa isa, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, i
 
 static void test_norm(void) {
   EACH_ISA(isa)
-    for (int kind = MN_NORM_RMS; kind <= MN_NORM_L2; kind++)
-      for (int types = 0; types < 4; types++) {
-        mn_dtype xt = types & 1 ? MN_BF16 : MN_F32, yt = types & 2 ? MN_BF16 : MN_F32;
-        norm_case(isa, kind, xt, yt, 2, 9, 37, 5, true, true);
-        norm_case(isa, kind, xt, yt, 1, 5, 1, 0, true, false);
-        norm_case(isa, kind, xt, yt, 3, 70, 64, 128, false, false);
-        norm_case(isa, kind, xt, yt, 2, 300, 320, 0, true, false);
-      }
+  for (int kind = MN_NORM_RMS; kind <= MN_NORM_L2; kind++)
+    for (int types = 0; types < 4; types++) {
+      mn_dtype xt = types & 1 ? MN_BF16 : MN_F32, yt = types & 2 ? MN_BF16 : MN_F32;
+      norm_case(isa, kind, xt, yt, 2, 9, 37, 5, true, true);
+      norm_case(isa, kind, xt, yt, 1, 5, 1, 0, true, false);
+      norm_case(isa, kind, xt, yt, 3, 70, 64, 128, false, false);
+      norm_case(isa, kind, xt, yt, 2, 300, 320, 0, true, false);
+    }
 }
 
 /* A row of a large tensor must not depend on its neighbours: a row of zeros and one of 1e30 stay what they are. */
@@ -112,13 +112,13 @@ static void softmax_case(mn_isa isa, mn_dtype t, int64_t rows, int64_t D, int64_
 }
 static void test_softmax(void) {
   EACH_ISA(isa)
-    for (int bf16 = 0; bf16 < 2; bf16++) {
-      mn_dtype t = bf16 ? MN_BF16 : MN_F32;
-      softmax_case(isa, t, 7, 1, 0, 1);
-      softmax_case(isa, t, 11, 5, 3, 3);
-      softmax_case(isa, t, 200, 129, 0, 3);
-      softmax_case(isa, t, 9, 1000, 24, 1e4);
-    }
+  for (int bf16 = 0; bf16 < 2; bf16++) {
+    mn_dtype t = bf16 ? MN_BF16 : MN_F32;
+    softmax_case(isa, t, 7, 1, 0, 1);
+    softmax_case(isa, t, 11, 5, 3, 3);
+    softmax_case(isa, t, 200, 129, 0, 3);
+    softmax_case(isa, t, 9, 1000, 24, 1e4);
+  }
 }
 static void test_softmax_masked(void) { /* -inf means: not allowed */
   EACH_ISA(isa) {
@@ -155,8 +155,8 @@ static void rope_case(mn_isa isa, mn_dtype t, bool interleaved, bool inverse, in
 static void test_rope(void) {
   static const int64_t widths[] = {2, 6, 16, 50, 64, 128};
   EACH_ISA(isa)
-    for (int bits = 0; bits < 16; bits++)
-      for (int k = 0; k < 6; k++) rope_case(isa, bits & 1 ? MN_BF16 : MN_F32, bits & 2, bits & 4, widths[k], bits & 8);
+  for (int bits = 0; bits < 16; bits++)
+    for (int k = 0; k < 6; k++) rope_case(isa, bits & 1 ? MN_BF16 : MN_F32, bits & 2, bits & 4, widths[k], bits & 8);
 }
 
 int main(void) {

@@ -153,7 +153,9 @@ static void product_one(const shape *s, bool bf16, bool c_bf16, bool b_f32, int 
                                     .N = N,
                                     .K = K,
                                     .a = bf16 ? (void *)ah : a,
-                                    .b = b_f32 ? (void *)exact : bf16 ? (void *)bh : b,
+                                    .b = b_f32  ? (void *)exact
+                                         : bf16 ? (void *)bh
+                                                : b,
                                     .a_rs = a_rs,
                                     .a_cs = a_cs,
                                     .b_rs = b_rs,

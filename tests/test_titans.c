@@ -164,9 +164,8 @@ static void bf16_products_stay_near_f32(void) {
     int64_t T = 40, n = 2 * T * 16, cuts[] = {7, 8, 24};
     double *y = malloc((size_t)n * sizeof *y), mean = INFINITY;
     mc_bag state = {0};
-    snprintf(keys, sizeof keys,
-             "'type': '%s', 'heads': 2, 'chunk': 8, 'memory_net': '%s', 'memory_expand': 2, 'lr_max': 0.05%s", types[k % 4],
-             k < 4 ? "linear" : "mlp", k % 4 == 3 ? ", 'segment': 16" : "");
+    snprintf(keys, sizeof keys, "'type': '%s', 'heads': 2, 'chunk': 8, 'memory_net': '%s', 'memory_expand': 2, 'lr_max': 0.05%s",
+             types[k % 4], k < 4 ? "linear" : "mlp", k % 4 == 3 ? ", 'segment': 16" : "");
     if (open_text(&m, keys, 16, 2, MN_F32, cpu) && mc_random_params(&m, 4) && mc_whole_of(&m, T, 7, &exact)) {
       mc_drop(&m);
       m.bf16 = true;

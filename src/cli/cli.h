@@ -126,12 +126,12 @@ json_t *mn_cli_bytes(const char *s, size_t n);
  * \x1b, so that no name and no message steers the terminal. A write that fails asks the verb to stop. Conversions: those of
  * d i u x c s e f g with l, ll and z. */
 void mn_print(const char *fmt, ...) MN_PRINTF(1, 2);
-void mn_print_bytes(const void *data, size_t n);           /* as they are: pictures with colours, generated files */
-void mn_print_model_text(const char *s, size_t n);         /* as it is; on a terminal, shown */
+void mn_print_bytes(const void *data, size_t n);   /* as they are: pictures with colours, generated files */
+void mn_print_model_text(const char *s, size_t n); /* as it is; on a terminal, shown */
 void mn_print_flush(void);
 /* The text as it is shown, for a picture's labels; in the arena, NULL when out of memory. */
 const char *mn_cli_shown(mn_arena *arena, const char *s);
-json_t *mn_cli_number(double x);                      /* a JSON number, or null for NaN and infinities                 */
+json_t *mn_cli_number(double x); /* a JSON number, or null for NaN and infinities                 */
 void mn_cli_note(const mn_cli *cli, const char *fmt, ...) MN_PRINTF(2, 3); /* a remark to stderr                       */
 bool mn_cli_color(FILE *stream);  /* a terminal that takes colours, and NO_COLOR is not set                            */
 int mn_cli_columns(FILE *stream); /* its width, or 80                                                                 */
