@@ -27,7 +27,8 @@ static char out[1 << 16];
 static int sh(const char *fmt, ...) MN_PRINTF(1, 2);
 static int sh(const char *fmt, ...) {
   char command[4096];
-  int n = snprintf(command, sizeof command, "cd " WORK " && exec 2>&1 </dev/null; ");
+  /* Nowhere else: where the folder is gone, nothing may run in whatever directory the test was started from. */
+  int n = snprintf(command, sizeof command, "cd " WORK " || exit 125; exec 2>&1 </dev/null; ");
   va_list ap;
   va_start(ap, fmt);
   vsnprintf(command + n, sizeof command - (size_t)n, fmt, ap);
