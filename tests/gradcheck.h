@@ -4,7 +4,7 @@
 #define MN_GRADCHECK_H
 
 #include "backend/ref/element.h"
-#include "graph/plan.h"
+#include "compile/plan.h"
 #include "test.h"
 
 enum { GC_MAX = 16 };

@@ -4,7 +4,7 @@
 #define MN_KERNEL_CALL_H
 
 #include "backend/cpu/cpu.h"
-#include "graph/plan.h"
+#include "compile/plan.h"
 #include "isa_set.h"
 #include "test.h"
 

@@ -17,7 +17,7 @@
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "format/yaml.h"
-#include "graph/plan.h"
+#include "compile/plan.h"
 #include "nn/mixer.h"
 #include "test.h"
 

@@ -3,7 +3,7 @@
 #include "format/yaml.h"
 #include "mixer_check.h"
 #include "model/model.h"
-#include "stream/session.h"
+#include "run/session.h"
 
 static const char *const forms[] = {
     "{\"type\": \"aaren\", \"heads\": 2}",

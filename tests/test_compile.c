@@ -6,9 +6,9 @@
 #include <time.h>
 
 #include "format/yaml.h"
-#include "graph/gaps.h"
+#include "compile/gaps.h"
 #include "graph/ops.h"
-#include "graph/program.h"
+#include "compile/draft.h"
 #include "model/model.h"
 #include "test.h"
 #include "train/optimizer.h"

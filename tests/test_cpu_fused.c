@@ -2,7 +2,7 @@
  * rotary embedding, softmax, convolution with prefix and bias, cross-entropy) with its gradients, compiled for the CPU
  * backend with its kernels and for the reference backend, which takes the compositions. */
 #include "graph/ops.h"
-#include "graph/plan.h"
+#include "compile/plan.h"
 #include "test.h"
 
 enum { B = 2, T = 11, H = 3, K = 8, D = 24, W = 4, VOCAB = 50, MAX_LEAVES = 16, GRADS = 9 };

@@ -3,7 +3,7 @@
  * checked, and made again when they are damaged; bad data is refused with what to do. */
 #include "base/file.h"
 #include "test.h"
-#include "train/data.h"
+#include "source/data.h"
 
 #include <unistd.h>
 

@@ -8,8 +8,8 @@
 #include "format/tokenizer.h"
 #include "format/yaml.h"
 #include "mneme.h"
-#include "stream/sampler.h"
-#include "stream/session.h"
+#include "run/sampler.h"
+#include "run/session.h"
 #include "program.h"
 #include "test.h"
 

@@ -2,7 +2,7 @@
  * MN_ERR_MEMORY (or a result that needed no memory), nothing is lost and nothing is wrong afterwards. The build wraps the
  * allocation functions of this program (CMakeLists.txt). */
 #include "backend/backend.h"
-#include "graph/plan.h"
+#include "compile/plan.h"
 #include "test.h"
 
 static long allocations, failing = -1; /* the number of the allocation that fails; -1: none */

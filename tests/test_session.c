@@ -2,8 +2,8 @@
  * session goes on to the same bits; a fork is independent; a wrong, cut or edited file is refused. */
 #include "base/file.h"
 #include "format/yaml.h"
-#include "stream/sampler.h"
-#include "stream/session.h"
+#include "run/sampler.h"
+#include "run/session.h"
 #include "test.h"
 
 static const char *const models[] = {

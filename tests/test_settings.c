@@ -10,8 +10,8 @@
 #include "base/file.h"
 #include "format/safetensors.h"
 #include "nn/mixer.h"
-#include "stream/needle_eval.h"
-#include "stream/sampler.h"
+#include "eval/needle_eval.h"
+#include "run/sampler.h"
 #include "test.h"
 #include "train/recipe.h"
 

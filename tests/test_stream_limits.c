@@ -10,7 +10,7 @@
 #include "format/yaml.h"
 #include "mixer_check.h"
 #include "mneme.h"
-#include "stream/session.h"
+#include "run/session.h"
 #include "program.h"
 #include "test.h"
 #include "train/trainer.h"

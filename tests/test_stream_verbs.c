@@ -9,8 +9,8 @@
 #include "format/tokenizer.h"
 #include "format/yaml.h"
 #include "model/model.h"
-#include "stream/meter.h"
-#include "stream/text_tokens.h"
+#include "run/meter.h"
+#include "run/text_tokens.h"
 #include "program.h"
 #include "test.h"
 

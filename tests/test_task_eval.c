@@ -6,8 +6,8 @@
 
 #include "base/file.h"
 #include "format/yaml.h"
-#include "stream/needle_eval.h"
-#include "stream/task_eval.h"
+#include "eval/needle_eval.h"
+#include "eval/task_eval.h"
 #include "task/prose.h"
 #include "test.h"
 

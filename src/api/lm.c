@@ -2,8 +2,8 @@
  * may get wrong. */
 #include "api/settings.h"
 #include "model/bundle.h"
-#include "stream/sampler.h"
-#include "stream/session.h"
+#include "run/sampler.h"
+#include "run/session.h"
 
 #include <stdlib.h>
 

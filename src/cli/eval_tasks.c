@@ -2,8 +2,8 @@
 #include "cli/eval_tasks.h"
 
 #include "base/file.h"
-#include "stream/needle_eval.h"
-#include "stream/task_eval.h"
+#include "eval/needle_eval.h"
+#include "eval/task_eval.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -3,7 +3,7 @@
 #define MN_REMARKS_H
 
 #include "cli/cli.h"
-#include "stream/session.h"
+#include "run/session.h"
 
 /* The stream has outgrown a cache, as --forget allows. */
 void mn_remark_forgetting(const mn_cli *cli, const mn_session *s);

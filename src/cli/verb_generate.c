@@ -10,8 +10,8 @@
 #include "cli/cli.h"
 #include "cli/remarks.h"
 #include "model/bundle.h"
-#include "stream/sampler.h"
-#include "stream/session.h"
+#include "run/sampler.h"
+#include "run/session.h"
 
 enum { PROMPT_LIMIT = 64 << 20 }; /* bytes: the tokens of a prompt are kept */
 

@@ -12,9 +12,9 @@
 #include "cli/remarks.h"
 #include "format/plot.h"
 #include "model/bundle.h"
-#include "stream/meter.h"
-#include "stream/session.h"
-#include "stream/text_tokens.h"
+#include "run/meter.h"
+#include "run/session.h"
+#include "run/text_tokens.h"
 
 typedef struct source { /* a text, or random token ids */
   mn_text_tokens *text;

@@ -52,7 +52,7 @@ mn_tensor *mn_model_loss(mn_scope *s, const mn_model *m, mn_tensor *tokens, mn_t
 /* ---- the parameters' memory: one tensor per name, on a backend, shared by all plans of a model ---- */
 #include "backend/backend.h"
 #include "base/table.h"
-#include "graph/plan.h"
+#include "compile/plan.h"
 #include "model/origin.h"
 
 typedef struct mn_params {

@@ -1,4 +1,4 @@
-/* mixer.h - the contract of a mixer: how tokens meet the past. A system is one file src/memory/<kind>/<name>.c that defines
+/* mixer.h - the contract of a mixer: how tokens meet the past. A system is one file src/memory/<name>.c that defines
  * `const mn_mixer_def mn_mixer_<name>`; the build finds the file and puts it into the table below. */
 #ifndef MN_MIXER_H
 #define MN_MIXER_H

@@ -8,7 +8,7 @@
 #ifndef MN_CHECKPOINT_H
 #define MN_CHECKPOINT_H
 
-#include "train/buffers.h"
+#include "run/buffers.h"
 #include "train/loss_watch.h"
 #include "train/optimizer.h"
 

@@ -4,7 +4,7 @@
 #define MN_RECIPE_H
 
 #include "model/model.h"
-#include "train/data.h"
+#include "source/data.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "train/recipe.h"
-#include "train/shards.h"
+#include "source/shards.h"
 
 /* Merges come from the beginning of the training text: more than this changes them little. */
 static const size_t enough = (size_t)64 << 20;

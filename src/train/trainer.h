@@ -4,7 +4,7 @@
 
 #include <signal.h>
 
-#include "train/evaluate.h"
+#include "eval/evaluate.h"
 #include "train/recipe.h"
 
 /* ---- one step after the other ---- */

@@ -10,14 +10,10 @@
  * a static array of *n kernels, in the order in which they are to be asked. cpu.c joins those of all files; CMake
  * writes the list of the files that exist. */
 #define X(x) const mn_kernel *const *mn_cpu_##x##_kernels(mn_isa isa, int *n);
-X(elementwise)
-X(reduce)
-X(move)
-X(norm)
-X(attention) X(recurrence) X(loss) X(conv) X(optim) X(matmul)
+#include "cpu_kernels.inc"
 #undef X
 
-    typedef struct mn_cpu { /* what backend->impl points to */
+typedef struct mn_cpu { /* what backend->impl points to */
   mn_backend backend;
   mn_isa isa;
   const mn_kernel **kernels;

@@ -1,0 +1,205 @@
+/* draft.c - taking a private copy of a graph, rebuilding it, and the lowering pass. */
+#include "compile/draft.h"
+
+#include <stdlib.h>
+
+static mn_graph *graph_in(mn_arena *arena) {
+  mn_graph *g = mn_arena_alloc(arena, sizeof *g);
+  if (g) *g = (mn_graph){.arena = arena, .block = -1};
+  return g;
+}
+
+static void mark(mn_rebuild *r) {
+  const mn_draft *p = r->old;
+  for (int i = 0; i < p->n_roots; i++) {
+    r->needed[p->roots[i]->node->id] = true;
+    r->uses[r->base[p->roots[i]->node->id] + p->roots[i]->out]++;
+  }
+  for (int i = p->g->n_nodes - 1; i >= 0; i--) {
+    mn_node *n = p->g->nodes[i];
+    if (!r->needed[i] && !mn_node_has_effect(n)) continue;
+    r->needed[i] = true;
+    for (int k = 0; k < n->n_in; k++) {
+      r->needed[n->in[k]->node->id] = true;
+      r->uses[r->base[n->in[k]->node->id] + n->in[k]->out]++;
+    }
+  }
+}
+
+mn_status mn_rebuild_begin(mn_rebuild *r, const mn_draft *old, mn_draft *now, mn_arena *arena) {
+  *r = (mn_rebuild){.old = old, .now = now};
+  *now = *old;
+  now->g = graph_in(arena);
+  now->roots = mn_arena_alloc(arena, (size_t)(old->n_roots + 1) * sizeof *now->roots);
+  now->leaves = mn_arena_alloc(arena, (size_t)(old->n_leaves + 1) * sizeof *now->leaves);
+  int total = 0, n = old->g->n_nodes;
+  r->base = mn_alloc(((size_t)n + 1) * sizeof *r->base);
+  if (!now->g || !now->roots || !now->leaves || !r->base) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++) r->base[i] = total, total += old->g->nodes[i]->n_out;
+  r->base[n] = total;
+  r->at = mn_calloc((size_t)total + 1, sizeof *r->at);
+  r->needed = mn_calloc((size_t)n + 1, sizeof *r->needed);
+  r->uses = mn_calloc((size_t)total + 1, sizeof *r->uses);
+  if (!r->at || !r->needed || !r->uses) return MN_ERR_MEMORY;
+  mark(r);
+  return MN_OK;
+}
+
+mn_status mn_rebuild_end(mn_rebuild *r, mn_status status) {
+  if (status == MN_OK) status = mn_graph_status(r->now->g);
+  if (status == MN_OK) {
+    for (int i = 0; i < r->old->n_roots; i++) r->now->roots[i] = *mn_rebuilt(r, r->old->roots[i]);
+    for (int i = 0; i < r->old->n_leaves; i++) r->now->leaves[i] = r->old->leaves[i] ? *mn_rebuilt(r, r->old->leaves[i]) : NULL;
+  }
+  free(r->base);
+  free(r->at);
+  free(r->needed);
+  free(r->uses);
+  return status;
+}
+
+mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n) {
+  enum { FEW = 16 }; /* passes copy every node many times: what only the call needs would fill the arena */
+  mn_graph *g = r->now->g;
+  mn_tensor *few_in[FEW], **in = n->n_in <= FEW ? few_in : mn_arena_alloc(g->arena, (size_t)n->n_in * sizeof *in);
+  mn_dtype few_types[FEW], *types = n->n_out <= FEW ? few_types : mn_arena_alloc(g->arena, (size_t)n->n_out * sizeof *types);
+  mn_shape few_shapes[FEW], *shapes = n->n_out <= FEW ? few_shapes : mn_arena_alloc(g->arena, (size_t)n->n_out * sizeof *shapes);
+  if (!in || !types || !shapes) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+    return NULL;
+  }
+  const mn_const_attr *constant = n->op == &mn_op_const ? n->attr : NULL;
+  if (constant && constant->is_full && n->out[0]->shape.ndim == 0) { /* a pass may have made it: its memory goes with it */
+    mn_tensor *t = mn_scalar(g, n->out[0]->dtype, constant->value);
+    if (!t) return NULL;
+    t->node->phase = n->phase;
+    t->node->block = n->block;
+    t->name = n->out[0]->name;
+    *mn_rebuilt(r, n->out[0]) = t;
+    return t->node;
+  }
+  for (int k = 0; k < n->n_in; k++) in[k] = *mn_rebuilt(r, n->in[k]);
+  for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
+  mn_node *copy = mn_node_new(g, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
+  if (!copy) return NULL;
+  copy->phase = n->phase;
+  copy->block = n->block;
+  copy->mute = n->mute;
+  for (int j = 0; j < n->n_out; j++) {
+    copy->out[j]->name = n->out[j]->name;
+    *mn_rebuilt(r, n->out[j]) = copy->out[j];
+  }
+  return copy;
+}
+
+/* Leaves of the user's graph that anything needs. */
+mn_status mn_draft_take(const mn_plan_request *q, mn_arena *arena, mn_draft *p) {
+  int n_roots = q->n_outputs + q->n_assigns;
+  mn_draft user = {.g = q->graph, .n_roots = n_roots};
+  user.roots = mn_arena_alloc(arena, (size_t)(n_roots + 1) * sizeof *user.roots);
+  int cap = 0;
+  for (int i = 0; i < q->graph->n_nodes; i++) cap += q->graph->nodes[i]->op->cls == MN_OP_LEAF;
+  user.given = mn_arena_alloc(arena, (size_t)(cap + 1) * sizeof *user.given);
+  user.leaves = mn_arena_alloc(arena, (size_t)(cap + 1) * sizeof *user.leaves);
+  if (!user.roots || !user.given || !user.leaves) return MN_ERR_MEMORY;
+  for (int i = 0; i < n_roots; i++) {
+    user.roots[i] = i < q->n_outputs ? q->outputs[i] : q->values[i - q->n_outputs];
+    bool output = i < q->n_outputs;
+    if (!user.roots[i] || user.roots[i]->node->graph != q->graph)
+      return mn_fail(MN_ERR_ARG, "plan: %s %d is %s", output ? "output" : "assigned value", output ? i : i - q->n_outputs,
+                     user.roots[i] ? "of another graph" : "missing");
+  }
+  for (int i = 0; i < q->n_assigns; i++)
+    if (!q->variables[i] || q->variables[i]->node->graph != q->graph)
+      return mn_fail(MN_ERR_ARG, "plan: assigned variable %d is not of the graph", i);
+  mn_rebuild r;
+  mn_status status = mn_rebuild_begin(&r, &user, p, arena);
+  for (int i = 0; i < q->n_assigns && status == MN_OK; i++) r.needed[q->variables[i]->node->id] = true;
+  for (int i = 0; i < q->graph->n_nodes && status == MN_OK; i++) {
+    mn_node *n = q->graph->nodes[i];
+    if (!r.needed[i]) continue;
+    if (!mn_rebuild_copy(&r, n)) break;
+    if (n->op == &mn_op_input || n->op == &mn_op_variable) {
+      user.given[user.n_leaves] = n->out[0];
+      user.leaves[user.n_leaves++] = n->out[0];
+    }
+  }
+  p->n_leaves = user.n_leaves;
+  p->given = user.given;
+  p->leaves = mn_arena_alloc(arena, (size_t)(user.n_leaves + 1) * sizeof *p->leaves);
+  if (!p->leaves) status = MN_ERR_MEMORY;
+  return mn_rebuild_end(&r, status);
+}
+
+mn_status mn_draft_keep(mn_arena *arena, mn_draft *p) {
+  mn_rebuild r;
+  mn_draft now;
+  mn_status status = mn_rebuild_begin(&r, p, &now, arena);
+  for (int i = 0; i < p->g->n_nodes && status == MN_OK && now.g->status == MN_OK; i++) {
+    const mn_node *n = p->g->nodes[i];
+    if (r.needed[i] || n->op == &mn_op_input || n->op == &mn_op_variable) mn_rebuild_copy(&r, n);
+  }
+  status = mn_rebuild_end(&r, status);
+  if (status != MN_OK) return status;
+  now.given = mn_arena_alloc(arena, (size_t)(p->n_leaves + 1) * sizeof *now.given);
+  if (!now.given) return MN_ERR_MEMORY;
+  for (int i = 0; i < p->n_leaves; i++) {
+    mn_tensor *t = now.leaves[i]; /* a message may name it when the user's graph is gone */
+    now.given[i] = p->given[i];
+    if (t && t->name && !(t->name = mn_arena_strdup(arena, t->name))) return MN_ERR_MEMORY;
+  }
+  *p = now;
+  return MN_OK;
+}
+
+/* ---- lower: fused operations without a kernel become their compositions, until none is left ---- */
+static mn_status lower_once(const mn_backend *b, mn_arena *arena, mn_draft *p, bool *changed) {
+  mn_rebuild r;
+  mn_draft now;
+  *changed = false;
+  for (int i = 0; i < p->g->n_nodes && !*changed; i++)
+    *changed = p->g->nodes[i]->op->cls == MN_OP_FUSED && !mn_backend_find(b, p->g->nodes[i]);
+  if (!*changed) return MN_OK;
+  mn_status status = mn_rebuild_begin(&r, p, &now, arena);
+  *changed = false;
+  for (int i = 0; i < p->g->n_nodes && status == MN_OK && now.g->status == MN_OK; i++) {
+    mn_node *n = p->g->nodes[i];
+    if (!r.needed[i] && n->op != &mn_op_input && n->op != &mn_op_variable) continue;
+    if (n->op->cls != MN_OP_FUSED || mn_backend_find(b, n)) {
+      mn_rebuild_copy(&r, n);
+      continue;
+    }
+    if (mn_node_has_effect(n)) {
+      mn_graph_fault(now.g, MN_ERR_UNSUPPORTED, "backend %s has no kernel for %s, and its effect has no composition", b->name, n->op->name);
+      break;
+    }
+    *changed = true;
+    mn_tensor **in = mn_arena_alloc(arena, (size_t)(n->n_in + 1) * sizeof *in);
+    mn_tensor **out = mn_arena_alloc(arena, (size_t)(n->n_out + 1) * sizeof *out);
+    if (!in || !out) status = MN_ERR_MEMORY;
+    if (status != MN_OK) break;
+    for (int k = 0; k < n->n_in; k++) in[k] = *mn_rebuilt(&r, n->in[k]);
+    now.g->phase = n->phase;
+    now.g->block = n->block;
+    n->op->compose(now.g, n, in, out);
+    now.g->phase = 0;
+    now.g->block = -1;
+    for (int j = 0; j < n->n_out; j++) {
+      *mn_rebuilt(&r, n->out[j]) = out[j];
+      if (out[j] && !mn_shape_equal(&out[j]->shape, &n->out[j]->shape))
+        mn_graph_fault(now.g, MN_ERR_INTERNAL, "the composition of %s gives another shape than the operation", n->op->name);
+    }
+  }
+  status = mn_rebuild_end(&r, status);
+  if (status == MN_OK) *p = now;
+  return status;
+}
+
+mn_status mn_pass_lower(const mn_backend *b, mn_arena *arena, mn_draft *p) {
+  bool changed = true;
+  for (int round = 0; changed; round++) {
+    if (round == 32) return mn_fail(MN_ERR_INTERNAL, "a composition never ends");
+    MN_TRY(lower_once(b, arena, p, &changed));
+  }
+  return MN_OK;
+}

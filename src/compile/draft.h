@@ -1,0 +1,51 @@
+/* draft.h - what passes work on: a private copy of the nodes a plan needs. Each pass rebuilds it into a new graph, so
+ * that building order is always a topological order and nothing is ever unlinked. */
+#ifndef MN_DRAFT_H
+#define MN_DRAFT_H
+
+#include "graph/ops.h"
+#include "compile/plan.h"
+
+typedef struct mn_draft {
+  mn_graph *g;
+  int n_roots;
+  mn_tensor **roots; /* outputs, then assigned values */
+  int n_leaves;
+  const mn_tensor **given; /* leaves of the user's graph ... */
+  mn_tensor **leaves;      /* ... and what they are here     */
+} mn_draft;
+
+/* Old tensor -> new tensor while rebuilding. */
+typedef struct mn_rebuild {
+  const mn_draft *old;
+  mn_draft *now;
+  int *base;
+  mn_tensor **at;
+  bool *needed; /* per old node: reachable from the roots */
+  int *uses;    /* per old tensor (flat): consumers among needed nodes, plus roots */
+} mn_rebuild;
+
+mn_status mn_rebuild_begin(mn_rebuild *r, const mn_draft *old, mn_draft *now, mn_arena *arena);
+mn_status mn_rebuild_end(mn_rebuild *r, mn_status status); /* maps roots and leaves; frees */
+static inline mn_tensor **mn_rebuilt(mn_rebuild *r, const mn_tensor *t) { return &r->at[r->base[t->node->id] + t->out]; }
+static inline int mn_uses(const mn_rebuild *r, const mn_tensor *t) { return r->uses[r->base[t->node->id] + t->out]; }
+/* The node as it is, on rebuilt inputs (all must be rebuilt already). */
+mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n);
+
+mn_status mn_draft_take(const mn_plan_request *q, mn_arena *arena, mn_draft *p); /* the user's graph, reachable part */
+/* Moves it to an arena; the data of constants and the bodies of loops stay where the user's graph, or lowering, made them. */
+mn_status mn_draft_keep(mn_arena *arena, mn_draft *p);
+mn_status mn_pass_lower(const mn_backend *b, mn_arena *arena, mn_draft *p);
+mn_status mn_pass_simplify(mn_arena **arena, mn_draft *p); /* round by round, each in an arena of its own; *arena: the last */
+mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_draft *p, int *recomputed);
+mn_status mn_pass_fuse(mn_arena *arena, mn_draft *p, mn_plan_report *report);
+
+/* The memory pass: offsets so that buffers with overlapping lifetimes do not overlap. first/last are step numbers. */
+typedef struct mn_lifetime {
+  size_t bytes;
+  int first, last;
+  size_t offset; /* out */
+} mn_lifetime;
+mn_status mn_pass_memory(int n, mn_lifetime *buffers, bool share, size_t *total);
+
+#endif

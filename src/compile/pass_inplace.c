@@ -1,0 +1,118 @@
+/* pass_inplace.c - the lives of storages, and results that are written into the memory of what dies: assigned values into
+ * their variables, temporaries into their operands. */
+#include "compile/plan_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void mn_plan_lifetimes(mn_plan *p) {
+  for (int i = 0; i < p->n_storages; i++) p->storages[i].first = p->storages[i].last = -1;
+  for (int t = 0; t < p->n_steps; t++) {
+    step *s = p->steps[t];
+    if (s->dropped) continue;
+    for (int i = 0; i < s->call.n_in; i++) {
+      storage *m = &p->storages[storage_root(p, s->in_storage[i])];
+      if (m->first < 0) m->first = t;
+      m->last = t;
+    }
+    for (int j = 0; j < s->call.n_out; j++) {
+      if (s->out_storage[j] < 0) continue;
+      storage *m = &p->storages[storage_root(p, s->out_storage[j])];
+      if (m->first < 0) m->first = t;
+      if (m->last < t) m->last = t;
+    }
+  }
+}
+
+/* May output j of step s overwrite input i? The input must be dense and read in no other way by this step. */
+static bool may_overwrite(const mn_plan *p, const step *s, int j, int i) {
+  const mn_node *n = s->call.node;
+  const mn_shape *si = &n->in[i]->shape, *so = &n->out[j]->shape;
+  if (n->op == &mn_op_ew || n->op->cls == MN_OP_ELEMENTWISE) {
+    if (mn_dtype_size(n->in[i]->dtype) != mn_dtype_size(n->out[j]->dtype)) return false;
+  } else if (n->op == &mn_op_scan) {
+    if (j >= ((const mn_scan_attr *)n->attr)->n_carry || i != j) return false;
+  } else if (!n->op->inplace || n->op->inplace(n, j) != i) {
+    return false;
+  }
+  if (!mn_shape_equal(si, so) || s->in_layout[i].offset != 0 || !mn_layout_is_dense(si, &s->in_layout[i])) return false;
+  int root = storage_root(p, s->in_storage[i]);
+  bool elementwise = n->op == &mn_op_ew || n->op->cls == MN_OP_ELEMENTWISE;
+  for (int k = 0; k < n->n_in; k++) {
+    if (k == i || storage_root(p, s->in_storage[k]) != root) continue;
+    if (!elementwise || memcmp(&s->in_layout[k], &s->in_layout[i], sizeof s->in_layout[i]) != 0 || !mn_shape_equal(&n->in[k]->shape, si) ||
+        mn_dtype_size(n->in[k]->dtype) != mn_dtype_size(n->in[i]->dtype))
+      return false;
+  }
+  for (int k = 0; k < n->n_out; k++)
+    if (k != j && s->out_storage[k] >= 0 && storage_root(p, s->out_storage[k]) == root) return false;
+  return true;
+}
+
+/* An assigned value is written straight into its variable when nothing reads the old value afterwards. */
+static mn_status assign_in_place(mn_plan *p) {
+  typedef struct use {
+    int made, out;        /* the step that writes it, and as which output */
+    int last_read, input; /* the last step that reads it, and as which input */
+  } use;
+  use *uses = mn_alloc(((size_t)p->n_storages + 1) * sizeof *uses);
+  if (!uses) return MN_ERR_MEMORY;
+  for (int i = 0; i < p->n_storages; i++) uses[i] = (use){-1, -1, -1, -1};
+  for (int i = 0; i < p->n_steps; i++) {
+    step *s = p->steps[i];
+    for (int k = 0; k < s->call.n_in; k++) {
+      use *u = &uses[s->in_storage[k]];
+      u->last_read = i, u->input = k;
+    }
+    for (int j = 0; j < s->call.n_out; j++) {
+      if (s->out_storage[j] < 0) continue;
+      use *u = &uses[s->out_storage[j]];
+      if (u->made < 0) u->made = i, u->out = j;
+    }
+  }
+  for (int t = p->n_steps - 1; t >= 0; t--) {
+    step *copy = p->steps[t];
+    if (copy->call.node->op != &mn_op_copy) continue;
+    int var = copy->out_storage[0], temp = copy->in_storage[0];
+    if (p->storages[var].kind != STORAGE_LEAF || p->storages[temp].kind != STORAGE_TEMP || p->storages[temp].alias >= 0) continue;
+    if (p->storages[temp].bytes != p->storages[var].bytes) continue;
+    int made = uses[temp].made, last_read = uses[var].last_read;
+    if (made < 0 || last_read > made) continue;
+    if (last_read == made && !may_overwrite(p, p->steps[made], uses[temp].out, uses[var].input)) continue;
+    p->storages[temp].alias = var;
+    copy->dropped = true;
+    p->report.copies--;
+    p->report.in_place++;
+  }
+  free(uses);
+  return MN_OK;
+}
+
+static void temporaries_in_place(mn_plan *p) {
+  for (int t = 0; t < p->n_steps; t++) {
+    step *s = p->steps[t];
+    if (s->dropped) continue;
+    for (int j = 0; j < s->call.n_out; j++) {
+      if (s->out_storage[j] < 0) continue;
+      int out = storage_root(p, s->out_storage[j]);
+      if (p->storages[out].kind == STORAGE_LEAF || p->storages[out].first != t) continue;
+      for (int i = 0; i < s->call.n_in; i++) {
+        int in = storage_root(p, s->in_storage[i]);
+        storage *m = &p->storages[in];
+        if (in == out || m->kind != STORAGE_TEMP || m->last != t || m->bytes != p->storages[out].bytes) continue;
+        if (!may_overwrite(p, s, j, i)) continue;
+        m->alias = out;
+        p->storages[out].first = m->first;
+        p->report.in_place++;
+        break;
+      }
+    }
+  }
+}
+
+mn_status mn_pass_inplace(mn_plan *p) {
+  MN_TRY(assign_in_place(p));
+  mn_plan_lifetimes(p);
+  temporaries_in_place(p);
+  return MN_OK;
+}

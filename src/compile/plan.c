@@ -1,0 +1,485 @@
+/* plan.c - compiling: passes, then layouts and copies, then steps with their memory. */
+#include "compile/plan_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct builder {
+  mn_plan *p;
+  mn_plan_request q;
+  mn_arena *scratch; /* of the passes */
+  int *base;         /* flat index of each node's first output */
+  value *values;     /* per tensor */
+  value *dense;      /* per tensor: its contiguous copy */
+  bool *needed;
+  int *uses;    /* per tensor: readers among the needed nodes, and roots */
+  int *leaf_of; /* per node: its number among the program's leaves, -1 none */
+  int n_nodes;
+  mn_table layout_at; /* leaf of the user's graph -> number in layouts */
+  const mn_layout *layouts;
+} builder;
+
+static int storage_new(mn_plan *p, storage_kind kind, size_t bytes) {
+  storage *s = mn_plan_grow(p->storages, p->n_storages, &p->cap_storages, sizeof *s);
+  if (!s) return -1;
+  p->storages = s;
+  p->storages[p->n_storages] = (storage){.kind = kind, .alias = -1, .bytes = bytes, .first = -1, .last = -1};
+  return p->n_storages++;
+}
+
+static size_t tensor_bytes(const mn_tensor *t) { return (size_t)mn_shape_count(&t->shape) * mn_dtype_size(t->dtype); }
+
+static mn_layout dense_layout(const mn_shape *s) {
+  mn_layout l = {0};
+  int64_t expect = 1;
+  for (int i = s->ndim - 1; i >= 0; i--) l.stride[i] = expect, expect *= s->dim[i];
+  return l;
+}
+
+/* Does the tensor fill its storage exactly, in order? */
+static bool is_whole(const mn_plan *p, const mn_tensor *t, const value *v) {
+  return v->layout.offset == 0 && mn_layout_is_dense(&t->shape, &v->layout) && tensor_bytes(t) == p->storages[v->storage].bytes;
+}
+
+static bool layout_fits(mn_layout_rule rule, const mn_shape *s, const mn_layout *l) {
+  int n = s->ndim;
+  if (n == 0 || rule == MN_LAYOUT_ANY) return true;
+  if (rule == MN_LAYOUT_DENSE) return mn_layout_is_dense(s, l);
+  bool last = s->dim[n - 1] == 1 || l->stride[n - 1] == 1;
+  if (rule == MN_LAYOUT_ROWS) return last;
+  return n < 2 ? last : last || s->dim[n - 2] == 1 || l->stride[n - 2] == 1;
+}
+
+static value *value_of(builder *b, const mn_tensor *t) { return &b->values[b->base[t->node->id] + t->out]; }
+
+static mn_view view_of(const mn_tensor *t, const mn_layout *l) {
+  mn_view v = {.dtype = t->dtype, .ndim = t->shape.ndim};
+  for (int i = 0; i < v.ndim; i++) v.dim[i] = t->shape.dim[i], v.stride[i] = l->stride[i];
+  return v;
+}
+
+static step *step_new(builder *b, const mn_kernel *k, const mn_node *n) {
+  mn_plan *p = b->p;
+  step **steps = mn_plan_grow(p->steps, p->n_steps, &p->cap_steps, sizeof *steps);
+  if (!steps) return NULL;
+  p->steps = steps;
+  step *s = mn_arena_alloc(p->arena, sizeof *s);
+  if (!s) return NULL;
+  s->call = (mn_call){
+      .kernel = k, .node = n, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .pool = p->backend->pool, .backend = p->backend};
+  s->call.in = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->call.in);
+  s->call.out = mn_arena_alloc(p->arena, (size_t)(n->n_out + 1) * sizeof *s->call.out);
+  s->in_storage = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->in_storage);
+  s->in_layout = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->in_layout);
+  s->out_storage = mn_arena_alloc(p->arena, (size_t)(n->n_out + 1) * sizeof *s->out_storage);
+  if (!s->call.in || !s->call.out || !s->in_storage || !s->in_layout || !s->out_storage) return NULL;
+  s->buffer = -1;
+  p->steps[p->n_steps++] = s;
+  return s;
+}
+
+static void step_read(step *s, int i, const mn_tensor *t, const value *v) {
+  s->call.in[i] = view_of(t, &v->layout);
+  s->in_storage[i] = v->storage;
+  s->in_layout[i] = v->layout;
+}
+
+static void step_write(step *s, int j, const mn_tensor *t, int into) {
+  mn_layout l = dense_layout(&t->shape);
+  s->call.out[j] = view_of(t, &l);
+  s->out_storage[j] = into;
+}
+
+/* A copy step from `v` into storage `into` (dense). */
+static mn_status add_copy(builder *b, mn_tensor *t, const value *v, int into) {
+  mn_tensor *y = mn_copy(b->p->program.g, t);
+  if (!y) return mn_graph_status(b->p->program.g);
+  const mn_kernel *k = mn_backend_find(b->p->backend, y->node);
+  if (!k) return mn_fail(MN_ERR_INTERNAL, "backend %s cannot copy %s", b->p->backend->name, mn_dtype_name(t->dtype));
+  y->node->phase = t->node->phase;
+  step *s = step_new(b, k, y->node);
+  if (!s) return MN_ERR_MEMORY;
+  step_read(s, 0, t, v);
+  step_write(s, 0, y, into);
+  b->p->report.copies++;
+  return MN_OK;
+}
+
+static mn_status densify(builder *b, mn_tensor *t, value **out) {
+  value *d = &b->dense[b->base[t->node->id] + t->out];
+  if (d->storage < 0) {
+    int s = storage_new(b->p, STORAGE_TEMP, tensor_bytes(t));
+    if (s < 0) return MN_ERR_MEMORY;
+    MN_TRY(add_copy(b, t, value_of(b, t), s));
+    *d = (value){s, dense_layout(&t->shape)};
+  }
+  *out = d;
+  return MN_OK;
+}
+
+static mn_status place_leaf(builder *b, mn_node *n) {
+  mn_plan *p = b->p;
+  mn_tensor *t = n->out[0];
+  value *v = value_of(b, t);
+  v->layout = dense_layout(&t->shape);
+  if (n->op == &mn_op_const) {
+    const mn_const_attr *a = n->attr;
+    v->storage = storage_new(p, STORAGE_CONST, tensor_bytes(t));
+    if (v->storage < 0) return MN_ERR_MEMORY;
+    p->storages[v->storage].data = a->data;
+    return MN_OK;
+  }
+  v->storage = storage_new(p, STORAGE_LEAF, tensor_bytes(t));
+  if (v->storage < 0) return MN_ERR_MEMORY;
+  const int leaf = b->leaf_of[n->id];
+  if (leaf < 0) return MN_OK;
+  p->leaf_storage[leaf] = v->storage;
+  const int k = mn_table_find(&b->layout_at, p->program.given[leaf], -1);
+  if (k >= 0) v->layout = b->layouts[k];
+  return MN_OK;
+}
+
+static mn_status place_view(builder *b, mn_node *n) {
+  value *in = value_of(b, n->in[0]), *out = value_of(b, n->out[0]);
+  if (!n->op->view(n, &in->layout, &out->layout)) {
+    MN_TRY(densify(b, n->in[0], &in));
+    if (!n->op->view(n, &in->layout, &out->layout)) return mn_fail(MN_ERR_INTERNAL, "%s of a dense tensor failed", n->op->name);
+  }
+  out->storage = in->storage;
+  return MN_OK;
+}
+
+/* ---- scan: its body is a plan of its own ---- */
+static void report_body(mn_plan_report *r, const mn_plan_report *body) {
+  r->nodes_given += body->nodes_given;
+  r->nodes_lowered += body->nodes_lowered;
+  r->nodes_simplified += body->nodes_simplified;
+  r->nodes_recomputed += body->nodes_recomputed;
+  r->nodes_fused += body->nodes_fused;
+  r->steps += body->steps;
+  r->copies += body->copies;
+  r->in_place += body->in_place;
+  r->elementwise_before += body->elementwise_before;
+  r->elementwise_after += body->elementwise_after;
+  r->bytes_constants += body->bytes_constants;
+}
+
+static mn_status compile_body(builder *b, step *s) {
+  const mn_scan_attr *a = s->call.attr;
+  int n_in = a->n_carry + a->n_xs + a->n_const;
+  mn_layout *layouts = mn_arena_alloc(b->p->arena, (size_t)(n_in + 1) * sizeof *layouts);
+  if (!layouts) return MN_ERR_MEMORY;
+  for (int i = 0; i < n_in; i++) {
+    layouts[i] = s->in_layout[i];
+    layouts[i].offset = 0;
+    if (i < a->n_carry || i >= a->n_carry + a->n_xs) continue;
+    for (int d = 0; d + 1 < s->call.in[i].ndim; d++) layouts[i].stride[d] = s->in_layout[i].stride[d + 1];
+  }
+  mn_plan_request q = b->q;
+  q.graph = a->body;
+  q.n_outputs = a->n_ys;
+  q.outputs = a->body_out + a->n_carry;
+  q.n_assigns = a->n_carry;
+  q.variables = a->body_in;
+  q.values = a->body_out;
+  MN_TRY(mn_plan_compile_with(&q, n_in, (const mn_tensor *const *)a->body_in, layouts, true, &s->body));
+  report_body(&b->p->report, &s->body->report);
+  scan_binding *bind = mn_arena_alloc(b->p->arena, sizeof *bind);
+  if (!bind) return MN_ERR_MEMORY;
+  bind->carry = mn_arena_alloc(b->p->arena, (size_t)(a->n_carry + 1) * sizeof(int));
+  bind->xs = mn_arena_alloc(b->p->arena, (size_t)(a->n_xs + 1) * sizeof(int));
+  bind->consts = mn_arena_alloc(b->p->arena, (size_t)(a->n_const + 1) * sizeof(int));
+  bind->ys = mn_arena_alloc(b->p->arena, (size_t)(a->n_ys + 1) * sizeof(int));
+  bind->x_bytes = mn_arena_alloc(b->p->arena, (size_t)(a->n_xs + 1) * sizeof(size_t));
+  bind->y_bytes = mn_arena_alloc(b->p->arena, (size_t)(a->n_ys + 1) * sizeof(size_t));
+  bind->carry_bytes = mn_arena_alloc(b->p->arena, (size_t)(a->n_carry + 1) * sizeof(size_t));
+  if (!bind->carry || !bind->xs || !bind->consts || !bind->ys || !bind->x_bytes || !bind->y_bytes || !bind->carry_bytes)
+    return MN_ERR_MEMORY;
+  for (int i = 0; i < a->n_carry; i++) {
+    bind->carry[i] = mn_plan_leaf_storage(s->body, a->body_in[i]);
+    bind->carry_bytes[i] = tensor_bytes(a->body_in[i]);
+  }
+  for (int i = 0; i < a->n_xs; i++) {
+    const mn_view *x = &s->call.in[a->n_carry + i];
+    bind->xs[i] = mn_plan_leaf_storage(s->body, a->body_in[a->n_carry + i]);
+    bind->x_bytes[i] = (size_t)x->stride[0] * mn_dtype_size(x->dtype);
+  }
+  for (int i = 0; i < a->n_const; i++) bind->consts[i] = mn_plan_leaf_storage(s->body, a->body_in[a->n_carry + a->n_xs + i]);
+  for (int j = 0; j < a->n_ys; j++) {
+    bind->ys[j] = s->body->output_storage[j];
+    bind->y_bytes[j] = tensor_bytes(a->body_out[a->n_carry + j]);
+  }
+  s->call.state = bind;
+  return MN_OK;
+}
+
+static mn_status place_op(builder *b, mn_node *n) {
+  bool scan = n->op == &mn_op_scan;
+  const mn_kernel *k = scan ? &mn_kernel_scan : mn_backend_find(b->p->backend, n);
+  char shape[96];
+  const mn_tensor *y = n->n_out ? n->out[0] : NULL; /* what has an effect may have no result */
+  if (!k)
+    return mn_fail(MN_ERR_UNSUPPORTED, "backend %s has no kernel for %s giving %s %s", b->p->backend->name, n->op->name,
+                   y ? mn_dtype_name(y->dtype) : "nothing", y ? mn_shape_str(&y->shape, shape) : "");
+  value **vin = mn_arena_alloc(b->p->arena, (size_t)(n->n_in + 1) * sizeof *vin); /* a loop may capture any number */
+  if (!vin) return MN_ERR_MEMORY;
+  for (int i = 0; i < n->n_in; i++) {
+    mn_layout_rule rule = !scan ? k->layout : i < ((const mn_scan_attr *)n->attr)->n_carry ? MN_LAYOUT_DENSE : MN_LAYOUT_ANY;
+    vin[i] = value_of(b, n->in[i]);
+    if (!layout_fits(rule, &n->in[i]->shape, &vin[i]->layout)) MN_TRY(densify(b, n->in[i], &vin[i]));
+  }
+  step *s = step_new(b, k, n);
+  if (!s) return MN_ERR_MEMORY;
+  for (int i = 0; i < n->n_in; i++) step_read(s, i, n->in[i], vin[i]);
+  for (int j = 0; j < n->n_out; j++) {
+    if (j < 64 && k->optional >> j & 1 && b->uses[b->base[n->id] + j] == 0) {
+      s->call.unread |= (uint64_t)1 << j;
+      step_write(s, j, n->out[j], -1);
+      continue;
+    }
+    int st = storage_new(b->p, STORAGE_TEMP, tensor_bytes(n->out[j]));
+    if (st < 0) return MN_ERR_MEMORY;
+    b->p->storages[st].phase = n->phase;
+    *value_of(b, n->out[j]) = (value){st, dense_layout(&n->out[j]->shape)};
+    step_write(s, j, n->out[j], st);
+  }
+  b->p->report.flops += n->op == &mn_op_ew ? mn_shape_count(&y->shape) * ((mn_ew_attr *)n->attr)->n_instr
+                        : n->op->flops     ? n->op->flops(n)
+                        : y                ? mn_shape_count(&y->shape)
+                                           : 0;
+  return scan ? compile_body(b, s) : MN_OK;
+}
+
+/* ---- roots: outputs in memory of their own, assigned values into their variables ---- */
+
+/* Where each assigned value waits until everything has read the old ones: from[i], -1 when it lies in its variable already. */
+static mn_status save_assigned(builder *b, int *from) {
+  mn_plan *p = b->p;
+  for (int i = 0; i < b->q.n_assigns; i++) {
+    mn_tensor *t = p->program.roots[b->q.n_outputs + i];
+    const mn_tensor *variable = b->q.variables[i];
+    value *v = value_of(b, t);
+    int var = mn_plan_leaf_storage(p, variable);
+    storage *s = &p->storages[v->storage];
+    if (var < 0) return mn_fail(MN_ERR_ARG, "plan: assigned variable %d is not a leaf of the graph", i);
+    if (t->dtype != variable->dtype || !mn_shape_equal(&t->shape, &variable->shape))
+      return mn_fail(MN_ERR_SHAPE, "plan: variable %d%s%s is assigned a value of another shape or type", i, variable->name ? " " : "",
+                     variable->name ? variable->name : "");
+    if (p->storages[var].claimed) return mn_fail(MN_ERR_ARG, "plan: variable %d is assigned twice", i);
+    p->storages[var].claimed = true;
+    if (v->storage == var && is_whole(p, t, v)) from[i] = -1;
+    else if (s->kind == STORAGE_TEMP && is_whole(p, t, v) && !s->claimed) {
+      s->claimed = true;
+      from[i] = v->storage;
+    } else {
+      int copy = storage_new(p, STORAGE_TEMP, tensor_bytes(t));
+      if (copy < 0) return MN_ERR_MEMORY;
+      MN_TRY(add_copy(b, t, v, copy));
+      p->storages[copy].claimed = true;
+      from[i] = copy;
+    }
+  }
+  return MN_OK;
+}
+
+static mn_status write_assigned(builder *b, const int *from) {
+  for (int i = 0; i < b->q.n_assigns; i++) {
+    if (from[i] < 0) continue;
+    mn_tensor *t = b->p->program.roots[b->q.n_outputs + i];
+    value v = {from[i], dense_layout(&t->shape)};
+    MN_TRY(add_copy(b, t, &v, mn_plan_leaf_storage(b->p, b->q.variables[i])));
+  }
+  return MN_OK;
+}
+
+static mn_status place_outputs(builder *b) {
+  mn_plan *p = b->p;
+  p->n_outputs = b->q.n_outputs;
+  p->outputs = mn_arena_alloc(p->arena, (size_t)(p->n_outputs + 1) * sizeof *p->outputs);
+  p->output_storage = mn_arena_alloc(p->arena, (size_t)(p->n_outputs + 1) * sizeof *p->output_storage);
+  if (!p->outputs || !p->output_storage) return MN_ERR_MEMORY;
+  for (int j = 0; j < p->n_outputs; j++) {
+    mn_tensor *t = p->program.roots[j];
+    value *v = value_of(b, t);
+    storage *s = &p->storages[v->storage];
+    mn_layout dense = dense_layout(&t->shape);
+    p->outputs[j] = view_of(t, &dense);
+    p->output_storage[j] = v->storage;
+    if (s->kind == STORAGE_TEMP && is_whole(p, t, v) && !s->claimed) {
+      s->kind = STORAGE_OUTPUT;
+      s->claimed = true;
+      continue;
+    }
+    int out = storage_new(p, STORAGE_OUTPUT, tensor_bytes(t));
+    if (out < 0) return MN_ERR_MEMORY;
+    p->storages[out].claimed = true;
+    p->output_storage[j] = out;
+    MN_TRY(add_copy(b, t, v, out));
+  }
+  return MN_OK;
+}
+
+/* ---- compiling ---- */
+static int count_nodes(const mn_draft *p) {
+  int n = 0;
+  for (int i = 0; i < p->g->n_nodes; i++) n += p->g->nodes[i]->op->cls != MN_OP_LEAF && p->g->nodes[i]->op->cls != MN_OP_VIEW;
+  return n;
+}
+
+static mn_status next_arena(mn_arena **arena, mn_arena **before) {
+  mn_arena_free(*before);
+  *before = *arena;
+  *arena = mn_arena_new();
+  return *arena ? MN_OK : MN_ERR_MEMORY;
+}
+
+/* Each pass writes a graph of its own. What is taken and lowered lies in `scratch` (loops' bodies and constants stay there); of
+ * the later ones each has an arena, freed when the next has done. */
+static mn_status run_passes_in(mn_plan *p, const mn_plan_request *q, mn_arena *scratch, mn_arena **arena, mn_arena **before) {
+  mn_plan_report *r = &p->report;
+  MN_TRY(mn_graph_status(q->graph));
+  MN_TRY(mn_draft_take(q, scratch, &p->program));
+  r->nodes_given = count_nodes(&p->program);
+  MN_TRY(mn_pass_lower(q->backend, scratch, &p->program));
+  r->nodes_lowered = count_nodes(&p->program);
+  if (!(q->passes_off & MN_PASS_SIMPLIFY)) MN_TRY(mn_pass_simplify(arena, &p->program));
+  r->nodes_simplified = count_nodes(&p->program);
+  if (!(q->passes_off & MN_PASS_RECOMPUTE) && q->activations != MN_KEEP) {
+    MN_TRY(next_arena(arena, before));
+    MN_TRY(mn_pass_recompute(q->activations, *arena, &p->program, &r->nodes_recomputed));
+  }
+  if (!(q->passes_off & MN_PASS_FUSE) && q->backend->fuse_elementwise) {
+    MN_TRY(next_arena(arena, before));
+    MN_TRY(mn_pass_fuse(*arena, &p->program, r));
+  }
+  r->nodes_fused = count_nodes(&p->program);
+  return mn_draft_keep(p->arena, &p->program);
+}
+
+static mn_status run_passes(mn_plan *p, const mn_plan_request *q, mn_arena *scratch) {
+  mn_arena *arena = NULL, *before = NULL;
+  mn_status status = run_passes_in(p, q, scratch, &arena, &before);
+  mn_arena_free(arena);
+  mn_arena_free(before);
+  return status;
+}
+
+static mn_status build_init(builder *b) {
+  mn_graph *g = b->p->program.g;
+  int total = 0, n = b->n_nodes = g->n_nodes;
+  b->base = mn_alloc(((size_t)n + 1) * sizeof *b->base);
+  b->needed = mn_calloc((size_t)n + 1, 1);
+  b->leaf_of = mn_alloc(((size_t)n + 1) * sizeof *b->leaf_of);
+  if (!b->base || !b->needed || !b->leaf_of) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++) b->base[i] = total, total += g->nodes[i]->n_out;
+  b->values = mn_calloc((size_t)total + 1, sizeof *b->values);
+  b->dense = mn_calloc((size_t)total + 1, sizeof *b->dense);
+  b->uses = mn_calloc((size_t)total + 1, sizeof *b->uses);
+  b->p->leaf_storage = mn_arena_alloc(b->p->arena, (size_t)(b->p->program.n_leaves + 1) * sizeof(int));
+  if (!b->values || !b->dense || !b->uses || !b->p->leaf_storage) return MN_ERR_MEMORY;
+  for (int i = 0; i < total; i++) b->values[i].storage = b->dense[i].storage = -1;
+  for (int i = 0; i < n; i++) b->leaf_of[i] = -1;
+  for (int i = 0; i < b->p->program.n_leaves; i++) {
+    const mn_tensor *here = b->p->program.leaves[i];
+    b->p->leaf_storage[i] = -1;
+    if (here) b->leaf_of[here->node->id] = i;
+    MN_TRY(mn_table_put(&b->p->leaf_at, b->p->program.given[i], i));
+  }
+  b->p->n_leaves = b->p->program.n_leaves;
+  for (int i = 0; i < b->p->program.n_roots; i++) {
+    const mn_tensor *t = b->p->program.roots[i];
+    b->needed[t->node->id] = true;
+    b->uses[b->base[t->node->id] + t->out]++;
+  }
+  for (int i = n - 1; i >= 0; i--) {
+    mn_node *node = g->nodes[i];
+    bool leaf = node->op == &mn_op_input || node->op == &mn_op_variable;
+    if (leaf || mn_node_has_effect(node)) b->needed[i] = true;
+    for (int k = 0; k < node->n_in && b->needed[i]; k++) {
+      b->needed[node->in[k]->node->id] = true;
+      b->uses[b->base[node->in[k]->node->id] + node->in[k]->out]++;
+    }
+  }
+  return MN_OK;
+}
+
+static mn_status build(builder *b) {
+  mn_plan *p = b->p;
+  MN_TRY(run_passes(p, &b->q, b->scratch));
+  MN_TRY(build_init(b));
+  for (int i = 0; i < b->n_nodes; i++) {
+    mn_node *n = p->program.g->nodes[i];
+    if (!b->needed[i]) continue;
+    if (i % 256 == 255) MN_TRY(mn_stop_check("compiling"));
+    if (n->op->cls == MN_OP_LEAF) MN_TRY(place_leaf(b, n));
+    else if (n->op->cls == MN_OP_VIEW) MN_TRY(place_view(b, n));
+    else MN_TRY(place_op(b, n));
+  }
+  int *from = mn_arena_alloc(p->arena, (size_t)(b->q.n_assigns + 1) * sizeof *from);
+  if (!from) return MN_ERR_MEMORY;
+  MN_TRY(save_assigned(b, from));
+  MN_TRY(place_outputs(b)); /* an output may show what a variable held before */
+  MN_TRY(write_assigned(b, from));
+  mn_plan_lifetimes(p);
+  mn_plan_count_activations(p);
+  if (!(b->q.passes_off & MN_PASS_INPLACE)) MN_TRY(mn_pass_inplace(p));
+  mn_plan_lifetimes(p);
+  for (int t = 0; t < p->n_steps; t++) {
+    step *s = p->steps[t];
+    if (s->dropped) continue;
+    p->report.steps++;
+    if (!s->body && s->call.kernel->prepare) MN_TRY(mn_context(s->call.kernel->prepare(&s->call), "%s", s->call.kernel->name));
+  }
+  MN_TRY(mn_plan_connect(p));
+  MN_TRY(mn_plan_memory(p, !(b->q.passes_off & MN_PASS_SHARE_MEMORY)));
+  MN_TRY(mn_plan_fill_constants(p));
+  if (p->is_body) return MN_OK;
+  if (p->block_bytes) {
+    p->block = p->backend->alloc(p->backend, p->block_bytes);
+    if (!p->block) return mn_context(MN_ERR_MEMORY, "the plan's intermediate results");
+  }
+  mn_plan_place(p, p->block);
+  return mn_plan_own_outputs(p);
+}
+
+mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn_tensor *const *layout_of, const mn_layout *layouts,
+                               bool is_body, mn_plan **out) {
+  *out = NULL;
+  mn_plan *p = mn_calloc(1, sizeof *p);
+  if (!p) return MN_ERR_MEMORY;
+  p->arena = mn_arena_new();
+  p->backend = q->backend;
+  p->is_body = is_body;
+  p->leaf_at = (mn_table){.arena = p->arena};
+  builder b = {.p = p, .q = *q, .scratch = mn_arena_new(), .layouts = layouts};
+  b.layout_at = (mn_table){.arena = b.scratch};
+  mn_status status = p->arena && b.scratch ? MN_OK : MN_ERR_MEMORY;
+  for (int k = 0; k < n_layouts && status == MN_OK; k++) status = mn_table_put(&b.layout_at, layout_of[k], k);
+  if (status == MN_OK) status = build(&b);
+  mn_arena_free(b.scratch);
+  free(b.base);
+  free(b.values);
+  free(b.dense);
+  free(b.needed);
+  free(b.leaf_of);
+  free(b.uses);
+  if (status != MN_OK) {
+    mn_plan_free(p);
+    return status;
+  }
+  *out = p;
+  return MN_OK;
+}
+
+static void set_pure(mn_plan *p) {
+  p->pure = true;
+  for (int t = 0; t < p->n_steps; t++)
+    if (p->steps[t]->body) set_pure(p->steps[t]->body);
+}
+
+mn_status mn_plan_compile(const mn_plan_request *q, mn_plan **out) {
+  MN_TRY(mn_plan_compile_with(q, 0, NULL, NULL, false, out));
+  if (q->n_assigns == 0) set_pure(*out);
+  return MN_OK;
+}

@@ -1,0 +1,115 @@
+/* plan_internal.h - a compiled plan: steps over storages. Shared by plan.c (building) and plan_run.c (running). */
+#ifndef MN_PLAN_INTERNAL_H
+#define MN_PLAN_INTERNAL_H
+
+#include "base/table.h"
+#include "compile/draft.h"
+
+typedef enum storage_kind {
+  STORAGE_TEMP,  /* lives in the plan's block, shared by lifetime            */
+  STORAGE_LEAF,  /* bound by the caller                                      */
+  STORAGE_CONST, /* filled at compile time                                   */
+  STORAGE_OUTPUT /* a result: owned by a top plan, bound per step of a loop  */
+} storage_kind;
+
+typedef struct patch { /* a pointer somewhere in a call that follows a storage */
+  void **at;
+  size_t offset;
+} patch;
+
+typedef struct storage {
+  storage_kind kind;
+  int alias; /* the storage it shares memory with, -1: itself */
+  size_t bytes;
+  int first, last;  /* steps */
+  int phase;        /* of the producer */
+  bool claimed;     /* an output or an assigned value lives here */
+  const void *data; /* CONST */
+  void *base;
+  int n_patches, cap_patches;
+  patch *patches;
+} storage;
+
+typedef struct value { /* where a tensor lies */
+  int storage;         /* -1: not placed yet */
+  mn_layout layout;
+} value;
+
+typedef struct step {
+  mn_call call;
+  int *in_storage, *out_storage; /* out: -1 where call.unread says that there is none */
+  mn_layout *in_layout;
+  struct mn_plan *body; /* of a scan */
+  int buffer;           /* workspace: index among lifetimes */
+  double seconds;
+  int64_t runs;
+  bool dropped;
+} step;
+
+typedef struct scan_binding { /* storages of the body, -1 where the body does not use one */
+  int *carry, *xs, *consts, *ys;
+  size_t *x_bytes, *y_bytes, *carry_bytes;
+} scan_binding;
+
+struct mn_plan {
+  mn_arena *arena;
+  mn_backend *backend;
+  mn_draft program;
+  int n_storages, cap_storages;
+  storage *storages;
+  int n_steps, cap_steps;
+  step **steps;
+  int n_outputs;
+  mn_view *outputs;
+  int *output_storage;
+  int n_leaves;
+  int *leaf_storage; /* per program leaf */
+  mn_table leaf_at;  /* leaf of the user's graph -> its number */
+  void *block, *output_block, *const_block;
+  size_t block_bytes, output_bytes, const_bytes;
+  bool is_body, profiling;
+  bool pure; /* changes nothing but its results, loops included: it may be left in the middle when the thread is to stop */
+  int unbound;
+  mn_plan_report report;
+};
+
+extern const mn_kernel mn_kernel_scan;
+mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn_tensor *const *layout_of, const mn_layout *layouts,
+                               bool is_body, mn_plan **out);
+int mn_plan_leaf_storage(const mn_plan *p, const mn_tensor *leaf);
+void mn_storage_bind(mn_plan *p, int s, void *base);
+void mn_plan_place(mn_plan *p, void *block); /* gives temporaries and workspaces their addresses, bodies included */
+
+/* The passes on steps and storages, in the order in which plan.c runs them. */
+void mn_plan_lifetimes(mn_plan *p);                        /* first and last step of each storage           (pass_inplace.c) */
+mn_status mn_pass_inplace(mn_plan *p);                     /* results in the memory of what dies             (pass_inplace.c) */
+void mn_plan_count_activations(mn_plan *p);                /*                                                (plan_memory.c)  */
+mn_status mn_plan_connect(mn_plan *p);                     /* who follows which storage                      (plan_memory.c)  */
+mn_status mn_plan_memory(mn_plan *p, bool share);          /* offsets of temporaries and workspaces          (plan_memory.c)  */
+mn_status mn_plan_fill_constants(mn_plan *p);              /*                                                (plan_memory.c)  */
+mn_status mn_plan_own_outputs(mn_plan *p);                 /*                                                (plan_memory.c)  */
+void *mn_plan_grow(void *p, int n, int *cap, size_t size); /* room for item n of an array, doubling */
+
+static inline bool mn_layout_is_dense(const mn_shape *s, const mn_layout *l) {
+  int64_t expect = 1;
+  for (int i = s->ndim - 1; i >= 0; i--) {
+    if (s->dim[i] != 1 && l->stride[i] != expect) return false;
+    expect *= s->dim[i];
+  }
+  return true;
+}
+
+/* The storage whose memory s is. Chains are shortened on the way: a gradient that is added to in place layer by layer makes
+ * one as long as the model is deep. */
+static inline int storage_root(const mn_plan *p, int s) {
+  int root = s;
+  while (p->storages[root].alias >= 0) root = p->storages[root].alias;
+  while (p->storages[s].alias >= 0) {
+    const int next = p->storages[s].alias;
+    p->storages[s].alias = root;
+    s = next;
+  }
+  return root;
+}
+
+#endif

@@ -1,0 +1,149 @@
+/* plan_run.c - running a plan: binding memory, the list of steps, loops, and what is told about it. */
+#include "compile/plan_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void mn_storage_bind(mn_plan *p, int s, void *base) {
+  storage *m = &p->storages[s];
+  m->base = base;
+  for (int i = 0; i < m->n_patches; i++) *m->patches[i].at = (char *)base + m->patches[i].offset;
+}
+
+int mn_plan_leaf_storage(const mn_plan *p, const mn_tensor *leaf) {
+  const int i = mn_table_find(&p->leaf_at, leaf, -1);
+  return i >= 0 ? p->leaf_storage[i] : -1;
+}
+
+void mn_plan_bind(mn_plan *p, const mn_tensor *leaf, void *data) {
+  int s = mn_plan_leaf_storage(p, leaf);
+  if (s >= 0) mn_storage_bind(p, s, data);
+}
+
+static mn_status run_steps(mn_plan *p) {
+  for (int t = 0; t < p->n_steps; t++) {
+    step *s = p->steps[t];
+    if (s->dropped) continue;
+    if (p->pure) MN_TRY(mn_stop_check("computing"));
+    if (p->profiling) {
+      double start = mn_now();
+      mn_status status = s->call.kernel->run(&s->call);
+      s->seconds += mn_now() - start;
+      s->runs++;
+      if (status != MN_OK) return mn_context(status, "%s", s->call.node->op->name);
+    } else {
+      mn_status status = s->call.kernel->run(&s->call);
+      if (status != MN_OK) return mn_context(status, "%s", s->call.node->op->name);
+    }
+  }
+  return MN_OK;
+}
+
+mn_status mn_plan_run(mn_plan *p) {
+  for (int i = 0; i < p->n_leaves; i++) {
+    int s = p->leaf_storage[i];
+    if (s < 0 || !p->storages[s].n_patches) continue;
+    const mn_tensor *leaf = p->program.leaves[i];
+    const char *name = leaf->name ? leaf->name : "?";
+    size_t size = mn_dtype_size(leaf->dtype);
+    if (!p->storages[s].base) return mn_fail(MN_ERR_ARG, "plan: input '%s' was not bound", name);
+    if ((uintptr_t)p->storages[s].base % size)
+      return mn_fail(MN_ERR_ARG, "plan: input '%s' is bound to memory that is not aligned to its elements of %zu bytes; copy it", name,
+                     size);
+  }
+  return run_steps(p);
+}
+
+/* ---- the loop ---- */
+static step *step_of(const mn_call *c) { return (step *)((char *)c - offsetof(step, call)); }
+
+static mn_status scan_run(mn_call *c) {
+  const mn_scan_attr *a = c->attr;
+  const scan_binding *b = c->state;
+  mn_plan *body = step_of(c)->body;
+  mn_backend *be = c->backend;
+  for (int i = 0; i < a->n_carry; i++) {
+    if (c->in[i].data != c->out[i].data) MN_TRY(be->copy(be, c->out[i].data, c->in[i].data, b->carry_bytes[i]));
+    if (b->carry[i] >= 0) mn_storage_bind(body, b->carry[i], c->out[i].data);
+  }
+  for (int i = 0; i < a->n_const; i++)
+    if (b->consts[i] >= 0) mn_storage_bind(body, b->consts[i], c->in[a->n_carry + a->n_xs + i].data);
+  for (int64_t e = 0; e < a->length; e++) {
+    int64_t t = a->reverse ? a->length - 1 - e : e;
+    if (a->save_every) {
+      bool enters = a->reverse ? (t + 1) % a->save_every == 0 || t == a->length - 1 : t % a->save_every == 0;
+      for (int i = 0; enters && i < a->n_carry; i++)
+        MN_TRY(be->copy(be, (char *)c->out[a->n_carry + a->n_ys + i].data + (size_t)(t / a->save_every) * b->carry_bytes[i], c->out[i].data,
+                        b->carry_bytes[i]));
+    }
+    for (int i = 0; i < a->n_xs; i++)
+      if (b->xs[i] >= 0) mn_storage_bind(body, b->xs[i], (char *)c->in[a->n_carry + i].data + (ptrdiff_t)t * (ptrdiff_t)b->x_bytes[i]);
+    for (int j = 0; j < a->n_ys; j++) mn_storage_bind(body, b->ys[j], (char *)c->out[a->n_carry + j].data + (size_t)t * b->y_bytes[j]);
+    mn_status status = run_steps(body);
+    if (status != MN_OK) return mn_context(status, "step %lld of a loop of %lld", (long long)t, (long long)a->length);
+  }
+  return MN_OK;
+}
+
+const mn_kernel mn_kernel_scan = {.op = &mn_op_scan, .name = "loop", .layout = MN_LAYOUT_ANY, .run = scan_run};
+
+/* ---- the rest ---- */
+const mn_view *mn_plan_output(const mn_plan *p, int j) { return j >= 0 && j < p->n_outputs ? &p->outputs[j] : NULL; }
+const mn_plan_report *mn_plan_get_report(const mn_plan *p) { return &p->report; }
+
+void mn_plan_profile(mn_plan *p, bool on) {
+  p->profiling = on;
+  for (int t = 0; t < p->n_steps; t++) {
+    if (on) p->steps[t]->seconds = 0, p->steps[t]->runs = 0;
+    if (p->steps[t]->body) mn_plan_profile(p->steps[t]->body, on);
+  }
+}
+
+static void describe(const mn_plan *p, int depth, void (*line)(void *ctx, const char *text), void *ctx) {
+  char text[512], shape[96];
+  for (int t = 0; t < p->n_steps; t++) {
+    const step *s = p->steps[t];
+    if (s->dropped) continue;
+    const mn_node *n = s->call.node;
+    const mn_tensor *y = n->n_out ? n->out[0] : NULL; /* what has an effect may have no result */
+    int k = snprintf(text, sizeof text, "%*s%4d  %-26s %-22s %-5s %-22s", 2 * depth, "", t, n->op->name, s->call.kernel->name,
+                     y ? mn_dtype_name(y->dtype) : "", y ? mn_shape_str(&y->shape, shape) : "");
+    if (n->op == &mn_op_ew && k < (int)sizeof text)
+      k += snprintf(text + k, sizeof text - (size_t)k, " %d in, %d out, %d instructions", n->n_in, n->n_out,
+                    ((const mn_ew_attr *)n->attr)->n_instr);
+    if (n->op == &mn_op_scan && k < (int)sizeof text)
+      k += snprintf(text + k, sizeof text - (size_t)k, " %lld times", (long long)((const mn_scan_attr *)n->attr)->length);
+    if (s->runs && k < (int)sizeof text) {
+      double seconds = s->seconds / (double)s->runs;
+      /* a loop's own rule would look into the user's graph, which may be gone */
+      int64_t flops = n->op == &mn_op_ew ? 0
+                      : s->body          ? s->body->report.flops * ((const mn_scan_attr *)n->attr)->length
+                      : n->op->flops     ? n->op->flops(n)
+                                         : 0;
+      k += snprintf(text + k, sizeof text - (size_t)k, " %9.1f us", 1e6 * seconds);
+      if (flops && k < (int)sizeof text) snprintf(text + k, sizeof text - (size_t)k, " %7.1f GFLOP/s", 1e-9 * (double)flops / seconds);
+    }
+    line(ctx, text);
+    if (s->body) describe(s->body, depth + 1, line, ctx);
+  }
+}
+
+void mn_plan_describe(const mn_plan *p, void (*line)(void *ctx, const char *text), void *ctx) { describe(p, 0, line, ctx); }
+
+void mn_plan_free(mn_plan *p) {
+  if (!p) return;
+  for (int t = 0; t < p->n_steps; t++) {
+    step *s = p->steps[t];
+    if (s->body) mn_plan_free(s->body);
+    else if (s->call.kernel->release && s->call.state) s->call.kernel->release(&s->call);
+  }
+  for (int i = 0; i < p->n_storages; i++) free(p->storages[i].patches);
+  if (p->block) p->backend->free(p->backend, p->block, p->block_bytes);
+  if (p->output_block) p->backend->free(p->backend, p->output_block, p->output_bytes);
+  if (p->const_block) p->backend->free(p->backend, p->const_block, p->const_bytes);
+  free(p->storages);
+  free(p->steps);
+  mn_arena_free(p->arena);
+  free(p);
+}

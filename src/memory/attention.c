@@ -1,0 +1,229 @@
+/* attention.c - softmax attention with a KV cache.
+ *
+ * What it remembers: the tokens themselves, as rotated keys and values. Full attention keeps max_context of them (a longer
+ * stream is refused, or where its runner says `forget` loses the oldest, as a window would); a sliding window keeps the last `window` in a ring; attention
+ * sinks (Xiao et al. 2023) keep the first `sinks`, too; persistent tokens (Titans, 2.4) are learned keys and values that
+ * every query sees.
+ *     q_t = R_t W_Q x_t,  k_t = R_t W_K x_t,  v_t = W_V x_t
+ *     y_t = W_O concat_h softmax_j(q_t . k_j / sqrt(K)) v_j,   j visible to t */
+#include "nn/mixer.h"
+
+#include <math.h>
+
+#include "memory/attention.h"
+
+#define S mn_attention_config
+static const char *const scalings[] = {"none", "linear", "ntk", "yarn", "llama3", NULL};
+const mn_field mn_attention_fields[] = {
+    MN_FIELD_INT(S, heads, 4, 1, 4096, "query heads H"),
+    MN_FIELD_INT(S, kv_heads, 0, 0, 4096, "key/value heads G, a divisor of heads; 0: as many as heads"),
+    MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width K of a head; 0: d_model / heads"),
+    MN_FIELD_INT(S, window, 0, 0, 1 << 24, "a query sees the last `window` tokens, itself among them; 0: all"),
+    MN_FIELD_INT(S, sinks, 0, 0, 65536, "the first tokens of a stream that stay visible"),
+    MN_FIELD_INT(S, persistent, 0, 0, 65536, "learned key/value pairs that every query sees"),
+    MN_FIELD_INT(S, max_context, 4096, 1, 1 << 28, "without a window: how many tokens a stream's cache holds"),
+    MN_FIELD_BOOL(S, rope, true, "rotary position embedding"),
+    MN_FIELD_FLOAT(S, rope_theta, 10000, 1, 1e12, "base of the rotary frequencies"),
+    MN_FIELD_ENUM(S, rope_scaling, scalings, 0, "how rotary frequencies are stretched for longer contexts"),
+    MN_FIELD_FLOAT(S, rope_factor, 1, 1, 1e6, "how many times longer than rope_original_context"),
+    MN_FIELD_INT(S, rope_original_context, 4096, 1, 1 << 28, "context before stretching"),
+    MN_FIELD_INT(S, conv, 0, 0, 64, "kernel of a causal depthwise convolution on q, k and v; 0: none"),
+    MN_FIELD_BOOL(S, bias, false, "biases in the projections"),
+    MN_FIELD_END};
+#undef S
+
+mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_model, mn_attention_config *c) {
+  if (c->kv_heads == 0) c->kv_heads = c->heads;
+  if (c->heads % c->kv_heads)
+    return mn_config_fail(map, where, "kv_heads", "must divide heads: %lld does not divide %lld", (long long)c->kv_heads,
+                          (long long)c->heads);
+  if (c->head_dim == 0) {
+    if (d_model % c->heads)
+      return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
+    c->head_dim = d_model / c->heads;
+  }
+  if (c->rope && c->head_dim % 2)
+    return mn_config_fail(map, where, "head_dim", "must be even for rotary positions, it is %lld", (long long)c->head_dim);
+  static const char *const of_rope[] = {"rope_theta", "rope_scaling", "rope_factor", "rope_original_context"};
+  for (int i = 0; i < 4; i++) {
+    if (!mn_config_given(map, of_rope[i])) continue;
+    if (!c->rope) return mn_config_fail(map, where, of_rope[i], "has no effect with rope: false; leave it out");
+    if (i >= 2 && c->rope_scaling == 0)
+      return mn_config_fail(map, where, of_rope[i],
+                            "has no effect without a rope_scaling; choose linear, ntk, yarn or llama3, or leave it out");
+  }
+  if (c->sinks && !c->window) return mn_config_fail(map, where, "sinks", "need a window: without one every token is seen");
+  return MN_OK;
+}
+
+static mn_status check(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config) {
+  (void)type;
+  return mn_attention_check(map, where, d_model, config);
+}
+
+/* ---- the cache ---- [B, slots, G, K]: persistent pairs, then sinks, then a ring. Slot of position p: p among the sinks,
+ * else by p modulo the ring's size. Its position is worked out from the stream's, so nothing else is stored. */
+typedef struct cache {
+  int64_t persistent, sinks, ring, slots;
+} cache;
+
+static cache cache_of(const mn_attention_config *c) {
+  cache k = {.persistent = c->persistent, .sinks = c->sinks, .ring = c->window ? c->window : c->max_context};
+  k.slots = k.persistent + k.sinks + k.ring;
+  return k;
+}
+
+/* slot of each position, i32, same shape */
+static mn_tensor *slot_of(mn_graph *g, const cache *c, mn_tensor *p) {
+  mn_tensor *first = mn_scalar(g, MN_I32, (double)c->sinks);
+  mn_tensor *ring = mn_mod(g, mn_sub(g, p, first), mn_scalar(g, MN_I32, (double)c->ring));
+  mn_tensor *slot = mn_add_scalar(g, ring, (double)(c->persistent + c->sinks));
+  return c->sinks ? mn_select(g, mn_lt(g, p, first), mn_add_scalar(g, p, (double)c->persistent), slot) : slot;
+}
+
+/* position held by each slot when `n` tokens [B] have been written: i32 [B, slots]; -1 where empty. Persistent slots: 0 (they
+ * are visible by being the prefix). */
+static mn_tensor *slot_positions(mn_graph *g, const cache *c, mn_tensor *n) {
+  int64_t B = mn_dim(n, 0);
+  mn_tensor *written = mn_reshape(g, n, MN_SHAPE(B, 1)), *parts[3], *none = mn_scalar(g, MN_I32, -1);
+  int k = 0;
+  if (c->persistent) parts[k++] = mn_full(g, MN_I32, MN_SHAPE(B, c->persistent), 0);
+  if (c->sinks) {
+    mn_tensor *j = mn_iota(g, MN_I32, MN_SHAPE(1, c->sinks), 1);
+    parts[k++] = mn_select(g, mn_lt(g, j, written), mn_expand(g, j, MN_SHAPE(B, c->sinks)), none);
+  }
+  /* the latest position p < written with (p - sinks) mod ring == j */
+  mn_tensor *j = mn_iota(g, MN_I32, MN_SHAPE(1, c->ring), 1), *size = mn_scalar(g, MN_I32, (double)c->ring);
+  mn_tensor *last = mn_add_scalar(g, written, -1.0 - (double)c->sinks);
+  mn_tensor *p = mn_sub(g, last, mn_mod(g, mn_sub(g, last, j), size));
+  parts[k++] = mn_select(g, mn_le(g, mn_scalar(g, MN_I32, 0), p), mn_add_scalar(g, p, (double)c->sinks), none);
+  return mn_concat(g, k, parts, 1);
+}
+
+/* What a segment writes: its tokens' rows x [B,T,G,K] into their slots and, in front, the persistent pairs [N,G,K] into theirs.
+ * Those are parameters, read where they are used: what their slots held before is never seen, so that a stream follows the
+ * weights as they are trained. One put, so that it happens in place. */
+typedef struct written {
+  mn_tensor *rows, *slots; /* [B,N+T,G,K], i32 [B,N+T] */
+} written;
+
+static mn_tensor *pairs_of(mn_graph *g, mn_tensor *pairs, mn_tensor *like) { /* [N,G,K] -> [B,N,G,K] in the type of `like` */
+  mn_shape shape = MN_SHAPE(mn_dim(like, 0), mn_dim(pairs, 0), mn_dim(pairs, 1), mn_dim(pairs, 2));
+  return mn_expand(g, mn_unsqueeze(g, mn_cast(g, pairs, like->dtype), 0), shape);
+}
+
+static written to_write(mn_graph *g, mn_tensor *pairs, mn_tensor *x, mn_tensor *slots) {
+  if (!pairs) return (written){x, slots};
+  mn_tensor *first = mn_iota(g, MN_I32, MN_SHAPE(mn_dim(x, 0), mn_dim(pairs, 0)), 1);
+  return (written){mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pairs, x), x}, 1), mn_concat(g, 2, (mn_tensor *[]){first, slots}, 1)};
+}
+
+/* The cache before a segment, and its tokens: persistent pairs, sinks, ring, x. */
+static mn_tensor *to_read(mn_graph *g, const cache *c, mn_tensor *pairs, mn_tensor *kept, mn_tensor *x) {
+  if (!pairs) return mn_concat(g, 2, (mn_tensor *[]){kept, x}, 1);
+  mn_tensor *rest = mn_slice(g, kept, 1, c->persistent, c->slots - c->persistent);
+  return mn_concat(g, 3, (mn_tensor *[]){pairs_of(g, pairs, x), rest, x}, 1);
+}
+
+/* Attention over the cache and the new tokens, and the new tokens into the cache. */
+static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *pk, mn_tensor *pv,
+                         mn_attention_attr attr) {
+  mn_graph *g = mn_scope_graph(s);
+  cache size = cache_of(c);
+  mn_dtype t = q->dtype;
+  int64_t B = mn_dim(q, 0), T = mn_dim(q, 1), G = c->kv_heads, K = c->head_dim;
+  mn_shape shape = MN_SHAPE(B, size.slots, G, K);
+  mn_tensor *K0 = mn_capture(g, mn_state(s, "k", t, shape, NULL, "rotated keys: room for the persistent ones, sinks, ring"));
+  mn_tensor *V0 = mn_capture(g, mn_state(s, "v", t, shape, NULL, "values, beside the keys"));
+  mn_tensor *start = mn_scope_position(s);
+  if (!start) start = mn_full(g, MN_I32, MN_SHAPE(B), 0);
+  mn_tensor *pos = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T), 1)); /* [B,T] */
+  attr.window = c->window ? c->window : c->max_context;
+  mn_tensor *slots = slot_of(g, &size, pos);
+  int64_t kept = size.ring;
+  if (T > kept) { /* of the new tokens only sinks and the last of the ring stay: the others go nowhere */
+    mn_tensor *end = mn_add_scalar(g, mn_reshape(g, start, MN_SHAPE(B, 1)), (double)(T - kept));
+    mn_tensor *stays = mn_le(g, end, pos);
+    if (size.sinks) stays = mn_or(g, stays, mn_lt(g, pos, mn_scalar(g, MN_I32, (double)size.sinks)));
+    slots = mn_select(g, stays, slots, mn_scalar(g, MN_I32, -1));
+  }
+  written wk = to_write(g, pk, k, slots), wv = to_write(g, pv, v, slots);
+  mn_tensor *held, *ks = K0, *vs = V0;
+  if (T > 1) { /* read before it is written: all of the window that is lost meanwhile is still there */
+    held = mn_concat(g, 2, (mn_tensor *[]){slot_positions(g, &size, start), pos}, 1);
+    ks = to_read(g, &size, pk, K0, k);
+    vs = to_read(g, &size, pv, V0, v);
+  } else held = slot_positions(g, &size, mn_add_scalar(g, start, 1)); /* the slot that is overwritten has just left the window */
+  mn_tensor *k1 = mn_put(g, K0, wk.slots, wk.rows, 1, false), *v1 = mn_put(g, V0, wv.slots, wv.rows, 1, false);
+  mn_state_set(s, "k", k1);
+  mn_state_set(s, "v", v1);
+  return mn_attention(g, q, T > 1 ? ks : k1, T > 1 ? vs : v1, start, held, NULL, attr, NULL);
+}
+
+mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tensor *x) {
+  mn_graph *g = mn_scope_graph(s);
+  if (!x) return NULL;
+  int64_t T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, G = c->kv_heads, K = c->head_dim, N = c->persistent;
+  mn_init init = {MN_INIT_XAVIER_UNIFORM, 1, 0}; /* near 1/sqrt(d_model), narrow models too */
+  mn_tensor *q = mn_linear(s, "q_proj", x, H * K, c->bias, init);
+  mn_tensor *k = mn_linear(s, "k_proj", x, G * K, c->bias, init);
+  mn_tensor *v = mn_linear(s, "v_proj", x, G * K, c->bias, init);
+  if (c->conv) {
+    q = mn_conv_layer(s, "q_conv", q, c->conv);
+    k = mn_conv_layer(s, "k_conv", k, c->conv);
+    v = mn_conv_layer(s, "v_conv", v, c->conv);
+  }
+  q = mn_split_heads(s, q, H);
+  k = mn_split_heads(s, k, G);
+  v = mn_split_heads(s, v, G);
+  if (c->rope) {
+    mn_tensor *cos, *sin;
+    mn_rope_config r = {c->rope_theta, (mn_rope_scaling)c->rope_scaling, c->rope_factor, c->rope_original_context};
+    mn_rope_tables(s, &r, K, T, &cos, &sin);
+    q = mn_rope(g, q, cos, sin, false);
+    k = mn_rope(g, k, cos, sin, false);
+  }
+  if (!q || !k || !v) return NULL;
+  mn_tensor *pk = NULL, *pv = NULL, *o;
+  if (N) {
+    pk = mn_capture(g, mn_param(s, "prefix_k", MN_SHAPE(N, G, K), init, MN_PARAM_NO_DECAY, "persistent keys [N,G,K], never rotated"));
+    pv = mn_capture(g, mn_param(s, "prefix_v", MN_SHAPE(N, G, K), init, MN_PARAM_NO_DECAY, "persistent values [N,G,K]"));
+  }
+  mn_attention_attr attr = {.scale = 1 / sqrt((double)K), .causal = true, .window = c->window, .prefix = N, .sinks = c->sinks};
+  if (!c->window) {
+    mn_scope_limit(s, c->max_context, "max_context",
+                   "raise max_context or give the attention a window; or let a model that is run, not trained, forget the oldest tokens "
+                   "(--forget; in the C API forget=true)");
+    if (T > c->max_context) attr.window = c->max_context; /* as the stream will, where it may */
+  }
+  if (mn_scope_is_stream(s)) {
+    o = stream(s, c, q, k, v, pk, pv, attr);
+  } else { /* the whole stream is here */
+    if (N) {
+      k = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pk, k), k}, 1);
+      v = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pv, v), v}, 1);
+    }
+    o = mn_attention(g, q, k, v, NULL, NULL, NULL, attr, NULL);
+  }
+  return mn_linear(s, "o_proj", mn_join_heads(s, o), D, c->bias, init);
+}
+
+static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) { return mn_attention_apply(s, config, x); }
+
+static void remedy(const void *config, mn_text *out) {
+  (void)config;
+  mn_text_add(out,
+              "its scores q . k grow with the square of its weights: train with more weight decay, or with a lower lr or a longer warm-up");
+}
+
+const mn_mixer_def mn_mixer_attention = {
+    .name = "attention",
+    .kind = "context",
+    .summary = "softmax attention: full, sliding window, attention sinks, grouped queries, persistent tokens",
+    .paper = "Vaswani et al. 2017, arXiv 1706.03762; sinks: Xiao et al. 2023, arXiv 2309.17453; GQA: Ainslie et al. 2023, arXiv 2305.13245",
+    .config_size = sizeof(mn_attention_config),
+    .fields = mn_attention_fields,
+    .check = check,
+    .apply = apply,
+    .remedy = remedy,
+};

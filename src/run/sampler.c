@@ -1,0 +1,137 @@
+/* sampler.c - see sampler.h. */
+#include "run/sampler.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define S mn_sampling
+const mn_field mn_sampling_fields[] = {
+    MN_FIELD_FLOAT(S, temperature, 0.8, 0, 100, "spread of the draw; 0: always the likeliest token"),
+    MN_FIELD_INT(S, top_k, 0, 0, 1 << 26, "draw from the k likeliest tokens; 0: from all"),
+    MN_FIELD_FLOAT(S, top_p, 1, 0, 1, "draw from the smallest set of tokens with this probability; 1: from all"),
+    MN_FIELD_FLOAT(S, min_p, 0, 0, 1, "leave out tokens below this fraction of the best one's probability"),
+    MN_FIELD_FLOAT(S, repetition_penalty, 1, 0.01, 100, "makes recent tokens less likely; 1: off"),
+    MN_FIELD_INT(S, repetition_window, 64, 0, 65536, "how many recent tokens the penalty looks at"),
+    MN_FIELD_INT(S, seed, 1, 0, INT64_MAX, "of the draws"),
+    MN_FIELD_END};
+#undef S
+
+typedef struct candidate {
+  float logit;
+  int32_t token;
+} candidate;
+
+struct mn_sampler {
+  mn_sampling c;
+  int64_t vocab_size, drawn, n_recent;
+  uint64_t key;
+  candidate *all;
+  double *p;
+  int32_t *recent; /* ring */
+  bool *barred;    /* [vocab_size] ids that are never drawn; NULL: none */
+};
+
+mn_status mn_sampler_new(const mn_sampling *c, int64_t vocab_size, mn_sampler **out) {
+  *out = NULL;
+  if (vocab_size < 1) return mn_fail(MN_ERR_ARG, "a sampler needs a vocabulary");
+  mn_sampler *s = mn_calloc(1, sizeof *s);
+  if (!s) return MN_ERR_MEMORY;
+  *s = (mn_sampler){.c = *c, .vocab_size = vocab_size, .key = mn_random_key((uint64_t)c->seed, "sampler")};
+  s->all = mn_alloc((size_t)vocab_size * sizeof *s->all);
+  s->p = mn_alloc((size_t)vocab_size * sizeof *s->p);
+  s->recent = mn_alloc(((size_t)c->repetition_window + 1) * sizeof *s->recent);
+  if (!s->all || !s->p || !s->recent) {
+    mn_sampler_free(s);
+    return MN_ERR_MEMORY;
+  }
+  *out = s;
+  return MN_OK;
+}
+
+void mn_sampler_free(mn_sampler *s) {
+  if (!s) return;
+  free(s->all);
+  free(s->p);
+  free(s->recent);
+  free(s->barred);
+  free(s);
+}
+
+mn_status mn_sampler_keep_to(mn_sampler *s, const mn_tokenizer *tok) {
+  bool *barred = mn_alloc((size_t)s->vocab_size * sizeof *barred), any = false;
+  if (!barred) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < s->vocab_size; i++) {
+    size_t bytes;
+    barred[i] = !mn_tokenizer_token(tok, (int32_t)i, &bytes);
+    any = any || !barred[i];
+  }
+  free(s->barred);
+  s->barred = barred;
+  return any ? MN_OK : mn_fail(MN_ERR_CONFIG, "the tokenizer has no token for any of the model's %lld ids", (long long)s->vocab_size);
+}
+
+void mn_sampler_note(mn_sampler *s, int32_t token) {
+  if (s->c.repetition_window > 0) s->recent[s->n_recent++ % s->c.repetition_window] = token;
+}
+
+static int likelier_first(const void *x, const void *y) { /* ties: lower token first */
+  const candidate *a = x, *b = y;
+  if (a->logit != b->logit) return a->logit < b->logit ? 1 : -1;
+  return a->token < b->token ? -1 : a->token > b->token;
+}
+
+static void penalise(mn_sampler *s) {
+  int64_t n = s->n_recent < s->c.repetition_window ? s->n_recent : s->c.repetition_window;
+  for (int64_t i = 0; i < n; i++) {
+    bool seen = false; /* once per token, however often it occurred */
+    for (int64_t j = 0; j < i && !seen; j++) seen = s->recent[j] == s->recent[i];
+    if (seen || s->recent[i] < 0 || s->recent[i] >= s->vocab_size) continue;
+    float *l = &s->all[s->recent[i]].logit;
+    *l = (float)(*l > 0 ? *l / s->c.repetition_penalty : *l * s->c.repetition_penalty);
+  }
+}
+
+mn_status mn_sampler_next(mn_sampler *s, const float *logits, int32_t *token) {
+  int64_t n = s->vocab_size, best = 0;
+  for (int64_t i = 0; i < n; i++) {
+    if (!isfinite(logits[i])) return mn_fail(MN_ERR_NUMERIC, "the logit of token %lld is not a number", (long long)i);
+    s->all[i] = (candidate){s->barred && s->barred[i] ? -INFINITY : logits[i], (int32_t)i}; /* a chance of exactly 0 */
+  }
+  if (s->c.repetition_penalty != 1) penalise(s);
+  for (int64_t i = 1; i < n; i++)
+    if (s->all[i].logit > s->all[best].logit) best = i;
+  if (s->c.temperature == 0) {
+    *token = (int32_t)best;
+    mn_sampler_note(s, *token);
+    s->drawn++;
+    return MN_OK;
+  }
+  float top = s->all[best].logit;
+  if (s->c.top_k > 0 || s->c.top_p < 1) {
+    qsort(s->all, (size_t)n, sizeof *s->all, likelier_first);
+    if (s->c.top_k > 0 && s->c.top_k < n) n = s->c.top_k;
+  }
+  double sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += s->p[i] = exp(((double)s->all[i].logit - (double)top) / s->c.temperature);
+  if (s->c.min_p > 0)
+    for (int64_t i = 0; i < n; i++)
+      if (s->p[i] < s->c.min_p) sum -= s->p[i], s->p[i] = 0; /* the best one has 1 here */
+  if (s->c.top_p < 1) {
+    double reached = 0;
+    int64_t k = 0;
+    while (k < n && reached < s->c.top_p * sum) reached += s->p[k++];
+    n = k > 0 ? k : 1;
+    sum = k > 0 ? reached : s->p[0];
+  }
+  double u = mn_random_uniform(s->key, 0, (uint64_t)s->drawn++) * sum;
+  int64_t pick = n - 1;
+  for (int64_t i = 0; i < n; i++) {
+    if (s->p[i] > 0) pick = i;
+    if (u < s->p[i]) break;
+    u -= s->p[i];
+  }
+  *token = s->all[pick].token;
+  mn_sampler_note(s, *token);
+  return MN_OK;
+}
