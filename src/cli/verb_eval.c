@@ -95,7 +95,7 @@ static mn_status task_settings(evaluation *e, const char *name, const mn_value *
 static mn_status check_task_options(const mn_cli *cli, const char *name) {
   bool stream = strcmp(name, "stream") == 0;
   const mn_task_def *def = mn_task_find(name);
-  bool text = def && def->sample_text, ids = def && !text;
+  bool text = def && def->sample_text, ids = def && def->sample;
   MN_TRY(mn_cli_only(cli, false, "text: --data, or what the recipe held out", "batches carry"));
   MN_TRY(mn_cli_only(cli, !ids && !stream, "tasks of text", "lengths vary new-tokens depths"));
   MN_TRY(mn_cli_only(cli, !ids, "tasks of text and --task stream", "plot"));

@@ -143,6 +143,8 @@ static mn_status open_task(mn_corpus *c, const mn_data_config *config) {
   MN_TRY(mn_task_open(name->as.text, config->task, &c->task));
   if (!mn_value_get(config->task, "seed")) c->task->seed = (uint64_t)config->seed;
   if (c->task->def->sample) return MN_OK;
+  if (c->task->def->sample_label)
+    return mn_value_fail(name, "task %s labels whole sequences: it is for a model that classifies", name->as.text);
   if (!c->tok) return mn_value_fail(name, "task %s makes text and needs a tokenizer", name->as.text);
   MN_TRY(mn_encoder_new(c->tok, &c->enc));
   mn_task_count_with(c->task, count_tokens, c);

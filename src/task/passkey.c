@@ -32,7 +32,8 @@ static char *put_garbage(char *at, size_t n) {
   return at + n;
 }
 
-static mn_status sample(const mn_task *task, uint64_t seed, mn_task_text *out) {
+static mn_status sample(const mn_task *task, int split, uint64_t seed, mn_task_text *out) {
+  (void)split;
   const passkey_config *c = task->config;
   mn_rng rng;
   mn_rng_seed(&rng, seed);

@@ -1,4 +1,4 @@
-/* task.c - the table of tasks, settings, samples and scores. The generators are in their own files. */
+/* task.c - settings, samples and scores. The generators are in their own files, where the build finds them for the table. */
 #include "task/task.h"
 
 #include "base/nearest.h"
@@ -7,20 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const mn_task_def mn_task_mqar, mn_task_mqar_compositional, mn_task_passkey, mn_task_niah, mn_task_niah_single_1,
-    mn_task_niah_single_2, mn_task_niah_single_3, mn_task_niah_single_w, mn_task_niah_multikey_1, mn_task_niah_multivalue,
-    mn_task_niah_multiquery, mn_task_niah_mini;
-
-static const mn_task_def *const table[] = {
-    &mn_task_mqar,          &mn_task_mqar_compositional, &mn_task_niah_mini,       &mn_task_passkey,
-    &mn_task_niah,          &mn_task_niah_single_1,      &mn_task_niah_single_2,   &mn_task_niah_single_3,
-    &mn_task_niah_single_w, &mn_task_niah_multikey_1,    &mn_task_niah_multivalue, &mn_task_niah_multiquery};
-
-const mn_task_def *mn_task_at(int i) { return i >= 0 && (size_t)i < sizeof table / sizeof *table ? table[i] : NULL; }
-
 const mn_task_def *mn_task_find(const char *name) {
-  for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-    if (!strcmp(table[i]->name, name)) return table[i];
+  for (int i = 0; i < mn_task_count(); i++)
+    if (!strcmp(mn_task_at(i)->name, name)) return mn_task_at(i);
   return NULL;
 }
 
@@ -39,16 +28,17 @@ typedef struct common_config { /* the keys of every task */
 static const mn_field common_fields[] = {MN_FIELD_STRING(common_config, name, NULL, "the task"),
                                          MN_FIELD_INT(common_config, seed, 1, 0, INT64_MAX, "base seed of all samples"), MN_FIELD_END};
 
-enum { TASKS = sizeof table / sizeof *table };
+enum { MAX_TASKS = 256 };
 
 static mn_status unknown_task(const mn_value *settings, const char *name) {
-  const char *words[TASKS], *near;
+  const char *words[MAX_TASKS], *near;
   mn_text names = {0};
-  for (size_t i = 0; i < TASKS; i++) {
-    words[i] = table[i]->name;
+  int n = mn_task_count() < MAX_TASKS ? mn_task_count() : MAX_TASKS;
+  for (int i = 0; i < n; i++) {
+    words[i] = mn_task_at(i)->name;
     mn_text_addf(&names, "%s%s", i ? ", " : "", words[i]);
   }
-  near = mn_nearest(name, words, TASKS);
+  near = mn_nearest(name, words, n);
   mn_status status = mn_text_status(&names);
   if (status == MN_OK)
     status = mn_value_fail(mn_value_get(settings, "name"), "unknown task '%s'%s%s%s; the tasks are %s", name,
@@ -135,17 +125,28 @@ static mn_status check_split(const mn_task *task, int split) {
 
 mn_status mn_task_sample(const mn_task *task, int split, uint64_t index, int32_t *input, int32_t *target) {
   MN_TRY(check_split(task, split));
-  if (!task->def->sample) return mn_fail(MN_ERR_ARG, "task %s makes text, not token ids: it needs a tokenizer", task->def->name);
+  if (!task->def->sample)
+    return mn_fail(MN_ERR_ARG, "task %s makes %s", task->def->name,
+                   task->def->sample_label ? "one label for a sequence, not a target for each token"
+                                           : "text, not token ids: it needs a tokenizer");
   mn_rng rng;
   mn_rng_seed(&rng, mn_sample_seed(task->def->name, (uint64_t)split, task->seed, index));
   return task->def->sample(task, &rng, input, target);
+}
+
+mn_status mn_task_sample_label(const mn_task *task, int split, uint64_t index, int32_t *input, int32_t *length, int32_t *label) {
+  MN_TRY(check_split(task, split));
+  if (!task->def->sample_label) return mn_fail(MN_ERR_ARG, "task %s does not label sequences", task->def->name);
+  mn_rng rng;
+  mn_rng_seed(&rng, mn_sample_seed(task->def->name, (uint64_t)split, task->seed, index));
+  return task->def->sample_label(task, split, &rng, input, length, label);
 }
 
 mn_status mn_task_sample_text(const mn_task *task, int split, uint64_t index, mn_task_text *out) {
   memset(out, 0, sizeof *out);
   MN_TRY(check_split(task, split));
   if (!task->def->sample_text) return mn_fail(MN_ERR_ARG, "task %s makes token ids, not text", task->def->name);
-  mn_status status = task->def->sample_text(task, mn_sample_seed(task->def->name, (uint64_t)split, task->seed, index), out);
+  mn_status status = task->def->sample_text(task, split, mn_sample_seed(task->def->name, (uint64_t)split, task->seed, index), out);
   if (status != MN_OK) mn_task_text_free(out);
   return status;
 }

@@ -1,6 +1,7 @@
 /* task.h - the field's memory tasks behind one interface: a table of tasks, each with its settings, a generator, an
- * oracle that solves it from the input alone, and a scorer. A task makes either token samples (input[T], target[T],
- * already shifted, MN_IGNORE where nothing is asked) or text samples (a prompt and its answers).
+ * oracle that solves it from the input alone, and a scorer. A task makes token samples (input[T], target[T], already
+ * shifted, MN_IGNORE where nothing is asked), labelled sequences (input[T], its length, one class for the whole), or text
+ * samples (a prompt and its answers). A task is found by its definition, `const mn_task_def mn_task_<name> = {` in a file here.
  *
  * Every sample is a pure function of (task, settings, split, seed, index), the same on any thread and any machine. */
 #ifndef MN_TASK_H
@@ -30,8 +31,11 @@ typedef struct mn_task_def {
   /* token tasks; NULL in text tasks */
   mn_status (*sample)(const mn_task *task, mn_rng *rng, int32_t *input, int32_t *target);
   mn_status (*oracle)(const mn_task *task, const int32_t *input, int32_t *prediction);
-  /* text tasks; NULL in token tasks */
-  mn_status (*sample_text)(const mn_task *task, uint64_t seed, mn_task_text *out);
+  /* labelled sequences: input[seq_len], 0 from *length on, and a label in [0, n_classes); NULL in others. The oracle gives the label. */
+  mn_status (*sample_label)(const mn_task *task, int split, mn_rng *rng, int32_t *input, int32_t *length, int32_t *label);
+  mn_status (*oracle_label)(const mn_task *task, const int32_t *input, int32_t length, int32_t *label);
+  /* text tasks; NULL in others */
+  mn_status (*sample_text)(const mn_task *task, int split, uint64_t seed, mn_task_text *out);
   char *(*oracle_text)(const mn_task *task, const char *prompt); /* malloc'ed output; NULL (message set) on failure */
   double (*score_text)(const mn_task *task, const mn_task_text *sample, const char *output);
 } mn_task_def;
@@ -43,12 +47,14 @@ struct mn_task {
   uint64_t seed;
   int64_t seq_len;                                               /* T of a token sample; 0 in text tasks             */
   int64_t vocab_size;                                            /* ids are in [0, vocab_size); 0 in text tasks      */
+  int64_t n_classes;                                             /* of labelled sequences; 0 in others               */
   size_t (*count_tokens)(void *ctx, const char *text, size_t n); /* how long is a text, in the model's tokens */
   void *count_ctx;
   mn_arena *arena; /* settings and strings */
 };
 
-/* The tasks by name: mn_task_at(0), (1), ... until NULL. */
+/* The tasks: mn_task_at(0), (1), ... until NULL. */
+int mn_task_count(void);
 const mn_task_def *mn_task_at(int i);
 const mn_task_def *mn_task_find(const char *name);
 
@@ -65,6 +71,8 @@ void mn_task_count_with(mn_task *task, size_t (*count)(void *ctx, const char *te
 
 /* Sample `index` of a split: input[T] and target[T], T = task->seq_len. */
 mn_status mn_task_sample(const mn_task *task, int split, uint64_t index, int32_t *input, int32_t *target);
+/* input[T] with zeros behind its `length`, and the label of the whole. */
+mn_status mn_task_sample_label(const mn_task *task, int split, uint64_t index, int32_t *input, int32_t *length, int32_t *label);
 mn_status mn_task_sample_text(const mn_task *task, int split, uint64_t index, mn_task_text *out);
 void mn_task_text_free(mn_task_text *sample);
 /* Solves a sample from its input alone: prediction[t] is right wherever target[t] is not MN_IGNORE. */

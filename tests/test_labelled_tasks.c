@@ -1,0 +1,157 @@
+/* What must be true of ListOps and of the number words: an oracle solves each from its input alone; expressions have the stated
+ * lengths and answers; what is held out was never shown; known numbers are spelt as they are. */
+#include "task/task.h"
+#include "test.h"
+
+static mn_task *open_task(const char *name) {
+  mn_task *task = NULL;
+  CHECK_OK(mn_task_open(name, NULL, &task));
+  return task;
+}
+
+static void check_listops(const char *name, int samples, int64_t shortest, int64_t longest) {
+  mn_task *t = open_task(name);
+  if (!t) return;
+  int32_t *x = malloc((size_t)t->seq_len * sizeof *x), length, label, solved;
+  CHECK(t->n_classes == 10 && t->seq_len == longest, "%s: T is %lld", name, (long long)t->seq_len);
+  for (int i = 0; i < samples && x; i++) {
+    CHECK_OK(mn_task_sample_label(t, i % 3, (uint64_t)i, x, &length, &label));
+    CHECK_OK(t->def->oracle_label(t, x, length, &solved));
+    CHECK(label == solved, "%s %d: %d, solved %d", name, i, label, solved);
+    CHECK(length > shortest && length < longest, "%s %d has %d tokens", name, i, length);
+    int64_t behind = 0;
+    for (int64_t k = length; k < t->seq_len; k++) behind += x[k] != 0;
+    CHECK(behind == 0 && x[length - 1] > 0, "%s %d is not padded", name, i);
+  }
+  free(x);
+  mn_task_close(t);
+}
+
+static void test_an_oracle_solves_listops(void) {
+  check_listops("listops", 60, 500, 2000);
+  check_listops("listops_mini", 3000, 16, 128);
+}
+
+static void test_known_expressions(void) {
+  enum { MIN = 11, MAX, MED, SM, END };
+  static const struct {
+    int n, value;
+    int32_t x[12];
+  } known[] = {
+      {1, 7, {8}},
+      {5, 2, {MIN, 5, 3, 10, END}},
+      {5, 9, {MAX, 5, 3, 10, END}},
+      {5, 4, {MED, 5, 3, 10, END}},             /* 4 2 9: the middle one */
+      {4, 3, {MED, 5, 3, END}},                 /* 4 2: their mean       */
+      {4, 4, {MED, 5, 6, END}},                 /* 4 5: 4.5, cut         */
+      {5, 5, {SM, 5, 3, 10, END}},              /* 15 modulo 10          */
+      {8, 8, {SM, 6, MAX, 4, 2, END, 1, END}},  /* 5 + max(3, 1) + 0     */
+      {8, 1, {MIN, MED, 2, 3, END, 6, 4, END}}, /* min(med(1, 2), 5, 3)  */
+  };
+  mn_task *t = open_task("listops_mini");
+  for (size_t i = 0; t && i < sizeof known / sizeof *known; i++) {
+    int32_t value;
+    CHECK_OK(t->def->oracle_label(t, known[i].x, known[i].n, &value));
+    CHECK(value == known[i].value, "expression %zu is %d", i, value);
+  }
+  int32_t value;
+  CHECK(t && t->def->oracle_label(t, known[1].x, 4, &value) == MN_ERR_ARG, "an open bracket is solved");
+  mn_task_close(t);
+}
+
+/* Measured of 96,000 of the reference's generator: mean length about 1,035; answers 0 and 9 are 16.8 and 17.0 %, others 7 to 9 %. */
+static void test_listops_has_the_published_statistics(void) {
+  enum { N = 2000 };
+  mn_task *t = open_task("listops");
+  int32_t *x = t ? malloc((size_t)t->seq_len * sizeof *x) : NULL, length, label;
+  double sum = 0, count[10] = {0};
+  for (int i = 0; x && i < N; i++) {
+    CHECK_OK(mn_task_sample_label(t, MN_SPLIT_TRAIN, (uint64_t)i, x, &length, &label));
+    sum += length;
+    count[label]++;
+  }
+  CHECK(fabs(sum / N - 1035) < 40, "mean length %g", sum / N); /* standard error 9 */
+  for (int k = 0; k < 10; k++) {
+    double part = count[k] / N, want = k == 0 ? 0.168 : k == 9 ? 0.17 : 0.08;
+    CHECK(fabs(part - want) < (k % 9 ? 0.035 : 0.04), "answer %d: %g", k, part); /* standard error 0.006 to 0.008 */
+  }
+  free(x);
+  mn_task_close(t);
+}
+
+static void test_known_numbers(void) {
+  static const char *const known[][2] = {
+      {"zero\n", "null\n"},
+      {"one\n", "eins\n"},
+      {"seventeen\n", "siebzehn\n"},
+      {"twenty-one\n", "einundzwanzig\n"},
+      {"thirty\n", "dreißig\n"},
+      {"one hundred\n", "einhundert\n"},
+      {"one hundred one\n", "einhunderteins\n"},
+      {"five hundred fifty-five\n", "fünfhundertfünfundfünfzig\n"},
+      {"one thousand\n", "eintausend\n"},
+      {"one thousand one\n", "eintausendeins\n"},
+      {"twenty-one thousand twelve\n", "einundzwanzigtausendzwölf\n"},
+      {"one hundred one thousand one hundred eleven\n", "einhunderteintausendeinhundertelf\n"},
+      {"three hundred five thousand one hundred twenty-one\n", "dreihundertfünftausendeinhunderteinundzwanzig\n"},
+      {"nine hundred ninety-nine thousand nine hundred ninety-nine\n", "neunhundertneunundneunzigtausendneunhundertneunundneunzig\n"},
+  };
+  mn_task *t = open_task("number_words");
+  for (size_t i = 0; t && i < sizeof known / sizeof *known; i++) {
+    char *got = t->def->oracle_text(t, known[i][0]);
+    CHECK(got && !strcmp(got, known[i][1]), "%s is %s", known[i][0], got ? got : "nothing");
+    free(got);
+  }
+  mn_task_close(t);
+}
+
+static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+static void test_numbers_that_are_held_out_were_never_seen(void) {
+  enum { N = 3000 };
+  static char *seen[N];
+  mn_task *t = open_task("number_words");
+  mn_task_text s;
+  int words = 0, long_ones = 0;
+  for (int i = 0; t && i < N; i++) {
+    CHECK_OK(mn_task_sample_text(t, MN_SPLIT_TRAIN, (uint64_t)i, &s));
+    seen[i] = mn_format("%s", s.prompt);
+    char *solved = mn_task_score_text(t, &s, s.answer) == 1 ? t->def->oracle_text(t, s.prompt) : NULL;
+    CHECK(solved && mn_task_score_text(t, &s, solved) == 1, "%s: %s", s.prompt, solved ? solved : "its own answer is wrong");
+    CHECK(mn_task_score_text(t, &s, "null und nichtig") == 0, "any answer is right");
+    words += strstr(s.prompt, "thousand") != NULL;
+    long_ones += strlen(s.prompt) > 40;
+    free(solved);
+    mn_task_text_free(&s);
+  }
+  CHECK(words > N / 4 && words < 3 * N / 4 && long_ones > N / 20, "%d of %d have thousands, %d are long", words, N, long_ones);
+  qsort(seen, N, sizeof *seen, by_text);
+  for (int i = 0; t && i < 600; i++) {
+    CHECK_OK(mn_task_sample_text(t, 1 + i % 2, (uint64_t)i, &s));
+    char *prompt = s.prompt;
+    CHECK(!bsearch(&prompt, seen, N, sizeof *seen, by_text), "%s was shown in training", s.prompt);
+    mn_task_text_free(&s);
+  }
+  for (int i = 0; i < N; i++) free(seen[i]);
+  mn_task_close(t);
+}
+
+static void test_bad_settings_are_refused(void) {
+  mn_task *t = NULL;
+  CHECK(mn_task_open_set("listops", (const char *const[]){"min_length=500", "max_length=501"}, 2, &t) == MN_ERR_CONFIG, "%s", mn_message());
+  int32_t x[128], length, label;
+  CHECK_OK(mn_task_open_set("listops_mini", (const char *const[]){"max_depth=1"}, 1, &t));
+  CHECK(mn_task_sample_label(t, 0, 0, x, &length, &label) == MN_ERR_CONFIG && strstr(mn_message(), "raise max_depth"), "%s", mn_message());
+  CHECK(mn_task_sample(t, 0, 0, x, x) == MN_ERR_ARG && strstr(mn_message(), "one label"), "%s", mn_message());
+  mn_task_close(t);
+}
+
+int main(void) {
+  RUN(test_an_oracle_solves_listops);
+  RUN(test_known_expressions);
+  RUN(test_listops_has_the_published_statistics);
+  RUN(test_known_numbers);
+  RUN(test_numbers_that_are_held_out_were_never_seen);
+  RUN(test_bad_settings_are_refused);
+  return test_end();
+}
