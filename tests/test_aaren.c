@@ -13,7 +13,7 @@ static const char *const forms[] = {
 enum { FORMS = sizeof forms / sizeof *forms };
 
 static void golden_vectors(void) {
-  static const char *const files[] = {"aaren", "aaren_wide_scores"};
+  static const char *const files[] = {"aaren/aaren", "aaren/aaren_wide_scores"};
   mc_golden_files(2, files, 5e-5);
 }
 

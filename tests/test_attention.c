@@ -14,8 +14,9 @@ static const char *const forms[] = {
 enum { FORMS = sizeof forms / sizeof *forms };
 
 static void golden_vectors(void) {
-  static const char *const files[] = {"attention_full",       "attention_gqa",           "attention_gqa_prefix",
-                                      "attention_gqa_window", "attention_window_prefix", "attention_window_sinks"};
+  static const char *const files[] = {"attention/attention_full",          "attention/attention_gqa",
+                                      "attention/attention_gqa_prefix",    "attention/attention_gqa_window",
+                                      "attention/attention_window_prefix", "attention/attention_window_sinks"};
   mc_golden_files(6, files, 2e-5);
 }
 

@@ -10,7 +10,7 @@ static const char *const forms[] = {
 enum { FORMS = sizeof forms / sizeof *forms };
 
 static void golden_vectors(void) {
-  static const char *const files[] = {"gated_deltanet", "gated_deltanet_h4"};
+  static const char *const files[] = {"gated_deltanet/gated_deltanet", "gated_deltanet/gated_deltanet_h4"};
   mc_golden_files(2, files, 2e-5);
 }
 

@@ -43,7 +43,7 @@ static mn_backend *cpu;
 static void golden_vectors_in_f64(void) {
   for (size_t i = 0; i < sizeof goldens / sizeof *goldens; i++) {
     char file[80];
-    snprintf(file, sizeof file, "titans_%s", goldens[i]);
+    snprintf(file, sizeof file, "titans/titans_%s", goldens[i]);
     mc_golden(file, mn_backend_ref(), MN_F64, 1e-9, NULL);
   }
 }
@@ -51,7 +51,7 @@ static void golden_vectors_in_f64(void) {
 static void golden_vectors_in_f32_on_the_cpu(void) {
   for (size_t i = 0; i < sizeof goldens / sizeof *goldens; i++) {
     char file[80];
-    snprintf(file, sizeof file, "titans_%s", goldens[i]);
+    snprintf(file, sizeof file, "titans/titans_%s", goldens[i]);
     mc_golden(file, cpu, MN_F32, 1e-4, NULL);
   }
 }

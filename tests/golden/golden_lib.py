@@ -8,6 +8,7 @@ sum(y * dy). See README.md for the names inside a file.
 import json
 import math
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def rng_of(name):
 
 
 def emit(name, system, config, x, params, numpy_forward, torch_forward):
-    """Runs both programs on (x, params, config), checks them against each other, writes HERE/name.safetensors."""
+    """Runs both programs on (x, params, config), checks them against each other, writes HERE/SCRIPT/name.safetensors: a folder for each script."""
     y, state = numpy_forward(x, params, config)
     dy = rng_of(name + ".dy").standard_normal(y.shape)
 
@@ -62,7 +63,8 @@ def emit(name, system, config, x, params, numpy_forward, torch_forward):
     tensors = {"x": x, "dy": dy, "y": y, **params}
     tensors.update({"state." + k: v for k, v in state.items()})
     tensors.update({"grad." + k: v for k, v in grads.items()})
-    path = HERE / f"{name}.safetensors"
+    path = HERE / Path(sys.argv[0]).stem / f"{name}.safetensors"
+    path.parent.mkdir(exist_ok=True)
     write_safetensors(path, tensors, {"system": system, "config": json.dumps(config), "d_model": str(x.shape[-1]),
                                       "parameters": json.dumps(list(params)), "states": json.dumps(list(state))})
     print(f"{path.name}: {path.stat().st_size} bytes, |y| {np.abs(y).max():.3g}, NumPy - torch {worst:.1e}, "
