@@ -381,8 +381,10 @@ static void discrete(drawn *d, pool *p) {
 
 static void operation(drawn *d, pool *p);
 
-/* A loop over some tensor's first axis, or of any length over none; its body is drawn from the carries, the slice and all
- * that is outside. */
+static bool whole_scalar(const item *i) { return i->t->dtype == MN_I32 && i->t->shape.ndim == 0; }
+
+/* A loop over some tensor's first axis, or of any length over none, perhaps with a live length; its body is drawn from the carries,
+ * the slice and all that is outside. */
 static void loop(drawn *d, pool *p) {
   mn_graph *g = p->g;
   item *x = pick(d, p, real_axis);
@@ -398,6 +400,10 @@ static void loop(drawn *d, pool *p) {
   }
   if (n_xs) xs[0] = x->t;
   mn_scan_builder *b = mn_scan_begin(g, length, below(d, 2), n_carry, carry, n_xs, xs, cin, xin);
+  if (below(d, 3) == 0) {
+    item *some = pick(d, p, whole_scalar);
+    mn_scan_set_live(b, some ? some->t : mn_scalar(g, MN_I32, below(d, (int)length + 2)));
+  }
   pool *in = calloc(1, sizeof *in);
   if (!in) abort();
   in->g = mn_scan_body(b);
@@ -569,6 +575,8 @@ static void draw_graph(drawn *d, uint64_t seed, int ops, unsigned with) {
 /* ---- the oracle: loops are written out, nothing is assigned, no pass runs; variables are set by hand between runs ---- */
 static mn_tensor *slice_of(mn_graph *g, mn_tensor *x, int64_t t) { return mn_squeeze(g, mn_slice(g, x, 0, t, 1), 0); }
 
+static mn_tensor *select_all(mn_graph *g, mn_tensor *cond, mn_tensor *a, mn_tensor *b) { return cond ? mn_select(g, cond, a, b) : a; }
+
 /* Rebuilds the nodes that `outs` need in `to`, loops written out. map: what tensors of `from` are there (found by node id). */
 static bool written_out(mn_graph *to, const mn_graph *from, mn_tensor ***map) {
   for (int i = 0; i < from->n_nodes && mn_graph_status(to) == MN_OK && to->n_nodes < 6000; i++) {
@@ -588,26 +596,39 @@ static bool written_out(mn_graph *to, const mn_graph *from, mn_tensor ***map) {
     const mn_scan_attr *a = n->attr;
     const mn_graph *body = a->body;
     int64_t saves = a->save_every ? (a->length + a->save_every - 1) / a->save_every : 0;
-    mn_tensor *carry[400], *rows[400][33], *saved[400][33];
+    const int n_body = a->n_carry + a->n_xs + a->n_const;
+    mn_tensor *carry[400], *rows[400][33], *saved[400][33], *live = a->has_live ? in[n_body] : NULL;
     if (a->n_carry + a->n_ys > 400 || a->length > 33) return false;
     for (int c = 0; c < a->n_carry; c++) carry[c] = in[c];
+    for (int c = 0; c < a->n_carry; c++)
+      for (int64_t k = 0; k < saves; k++) saved[c][k] = mn_zeros_like(to, carry[c]);
     for (int64_t e = 0; e < a->length && mn_graph_status(to) == MN_OK; e++) {
       int64_t t = a->reverse ? a->length - 1 - e : e;
-      if (a->save_every && (a->reverse ? (t + 1) % a->save_every == 0 || t == a->length - 1 : t % a->save_every == 0))
-        for (int c = 0; c < a->n_carry; c++) saved[c][t / a->save_every] = carry[c];
+      mn_tensor *runs = live ? mn_lt(to, mn_scalar(to, MN_I32, (double)t), live) : NULL, *enters = runs;
+      if (a->reverse && live && (t + 1) % (a->save_every ? a->save_every : 1) != 0 && t != a->length - 1)
+        enters = mn_eq(to, mn_scalar(to, MN_I32, (double)t), mn_add_scalar(to, live, -1)); /* the first step is in mid-segment */
+      if (a->save_every && (a->reverse ? live || (t + 1) % a->save_every == 0 || t == a->length - 1 : t % a->save_every == 0))
+        for (int c = 0; c < a->n_carry; c++) {
+          mn_tensor **at = &saved[c][t / a->save_every];
+          *at = select_all(to, enters, carry[c], *at);
+        }
       mn_tensor ***inner = calloc((size_t)body->n_nodes + 1, sizeof *inner);
       if (!inner) return false;
-      for (int k = 0; k < n->n_in; k++) {
+      for (int k = 0; k < n_body; k++) {
         mn_tensor **slot = calloc(2, sizeof *slot);
         if (!slot) return false;
         slot[0] = k < a->n_carry ? carry[k] : k < a->n_carry + a->n_xs ? slice_of(to, in[k], t) : in[k];
         inner[a->body_in[k]->node->id] = slot;
       }
       bool ok = written_out(to, body, inner);
-      for (int c = 0; ok && c < a->n_carry; c++) carry[c] = inner[a->body_out[c]->node->id][a->body_out[c]->out];
+      mn_tensor *next[400];
+      for (int c = 0; ok && c < a->n_carry; c++)
+        next[c] = select_all(to, runs, inner[a->body_out[c]->node->id][a->body_out[c]->out], carry[c]);
+      for (int c = 0; ok && c < a->n_carry; c++) carry[c] = next[c];
       for (int j = 0; ok && j < a->n_ys; j++) {
         mn_tensor *y = a->body_out[a->n_carry + j];
-        rows[j][t] = mn_unsqueeze(to, inner[y->node->id][y->out], 0);
+        y = inner[y->node->id][y->out];
+        rows[j][t] = mn_unsqueeze(to, select_all(to, runs, y, mn_zeros_like(to, y)), 0);
       }
       for (int k = 0; k < body->n_nodes; k++) free(inner[k]);
       free(inner);

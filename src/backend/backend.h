@@ -62,6 +62,7 @@ struct mn_backend {
   mn_status (*upload)(mn_backend *b, void *dst, const void *host, size_t bytes);
   mn_status (*download)(mn_backend *b, void *host, const void *src, size_t bytes);
   mn_status (*copy)(mn_backend *b, void *dst, const void *src, size_t bytes); /* inside the backend's memory */
+  mn_status (*zero)(mn_backend *b, void *dst, size_t bytes);
   mn_pool *pool;
   bool fuse_elementwise;
   void *impl;

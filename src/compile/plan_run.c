@@ -58,21 +58,49 @@ mn_status mn_plan_run(mn_plan *p) {
 /* ---- the loop ---- */
 static step *step_of(const mn_call *c) { return (step *)((char *)c - offsetof(step, call)); }
 
+/* How many steps run. */
+static mn_status live_length(const mn_call *c, const mn_scan_attr *a, int64_t *length) {
+  *length = a->length;
+  if (!a->has_live) return MN_OK;
+  int32_t live;
+  MN_TRY(c->backend->download(c->backend, &live, c->in[a->n_carry + a->n_xs + a->n_const].data, sizeof live));
+  if (live < *length) *length = live > 0 ? live : 0;
+  return MN_OK;
+}
+
+/* What steps that do not run would have given. */
+static mn_status zero_rows_beyond(const mn_call *c, const mn_scan_attr *a, const scan_binding *b, int64_t live) {
+  mn_backend *be = c->backend;
+  if (live == a->length) return MN_OK;
+  for (int j = 0; j < a->n_ys; j++)
+    MN_TRY(be->zero(be, (char *)c->out[a->n_carry + j].data + (size_t)live * b->y_bytes[j], (size_t)(a->length - live) * b->y_bytes[j]));
+  if (!a->save_every) return MN_OK;
+  const int64_t rows = (a->length - 1) / a->save_every + 1, used = (live + a->save_every - 1) / a->save_every;
+  for (int i = 0; i < a->n_carry; i++) {
+    char *saved = c->out[a->n_carry + a->n_ys + i].data;
+    MN_TRY(be->zero(be, saved + (size_t)used * b->carry_bytes[i], (size_t)(rows - used) * b->carry_bytes[i]));
+  }
+  return MN_OK;
+}
+
 static mn_status scan_run(mn_call *c) {
   const mn_scan_attr *a = c->attr;
   const scan_binding *b = c->state;
   mn_plan *body = step_of(c)->body;
   mn_backend *be = c->backend;
+  int64_t length;
+  MN_TRY(live_length(c, a, &length));
+  MN_TRY(zero_rows_beyond(c, a, b, length));
   for (int i = 0; i < a->n_carry; i++) {
     if (c->in[i].data != c->out[i].data) MN_TRY(be->copy(be, c->out[i].data, c->in[i].data, b->carry_bytes[i]));
     if (b->carry[i] >= 0) mn_storage_bind(body, b->carry[i], c->out[i].data);
   }
   for (int i = 0; i < a->n_const; i++)
     if (b->consts[i] >= 0) mn_storage_bind(body, b->consts[i], c->in[a->n_carry + a->n_xs + i].data);
-  for (int64_t e = 0; e < a->length; e++) {
-    int64_t t = a->reverse ? a->length - 1 - e : e;
+  for (int64_t e = 0; e < length; e++) {
+    int64_t t = a->reverse ? length - 1 - e : e;
     if (a->save_every) {
-      bool enters = a->reverse ? (t + 1) % a->save_every == 0 || t == a->length - 1 : t % a->save_every == 0;
+      bool enters = a->reverse ? (t + 1) % a->save_every == 0 || t == length - 1 : t % a->save_every == 0;
       for (int i = 0; enters && i < a->n_carry; i++)
         MN_TRY(be->copy(be, (char *)c->out[a->n_carry + a->n_ys + i].data + (size_t)(t / a->save_every) * b->carry_bytes[i], c->out[i].data,
                         b->carry_bytes[i]));
@@ -81,7 +109,7 @@ static mn_status scan_run(mn_call *c) {
       if (b->xs[i] >= 0) mn_storage_bind(body, b->xs[i], (char *)c->in[a->n_carry + i].data + (ptrdiff_t)t * (ptrdiff_t)b->x_bytes[i]);
     for (int j = 0; j < a->n_ys; j++) mn_storage_bind(body, b->ys[j], (char *)c->out[a->n_carry + j].data + (size_t)t * b->y_bytes[j]);
     mn_status status = run_steps(body);
-    if (status != MN_OK) return mn_context(status, "step %lld of a loop of %lld", (long long)t, (long long)a->length);
+    if (status != MN_OK) return mn_context(status, "step %lld of a loop of %lld", (long long)t, (long long)length);
   }
   return MN_OK;
 }

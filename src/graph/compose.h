@@ -13,7 +13,7 @@ void mn_vjp_composed(mn_graph *g, mn_node *n, mn_tensor *const *in, mn_tensor **
 void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tensor *const *in, int n_out, const mn_dtype *types,
                const mn_shape *shapes, mn_tensor **dout, const bool *need, mn_tensor **din, mn_tensor **out);
 
-/* A loop of attr's body (results asked for as attr says; in: carries, xs, constants) with the effects left out: what a gradient
+/* A loop of attr's body (results asked for as attr says; in: carries, xs, constants, the live length) with the effects left out: what a gradient
  * runs once more. NULL when a fault is set. */
 mn_node *mn_scan_without_effects(mn_graph *g, const mn_scan_attr *attr, mn_tensor *const *in);
 

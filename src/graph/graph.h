@@ -54,7 +54,7 @@ struct mn_op {
   const char *name;
   mn_op_class cls;
   size_t attr_size;
-  int code;    /* element-wise: mn_ew_code; reductions: mn_reduce_code; else 0 */
+  int code; /* element-wise: mn_ew_code; reductions: mn_reduce_code; else 0 */
   /* It does something besides its results (prints, writes a file): it runs once where it was built (in a loop's body: once a
    * step), after the effects built before it, whether or not anything reads it; never merged, moved out of a loop, or made again.
    * It needs a kernel. `compose`, where there is one, is its results alone: what the gradient of a loop runs in its place. Not for views. */
@@ -119,8 +119,9 @@ mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor 
   X(NEG, neg)                                                                                                                              \
   X(ABS, abs)                                                                                                                              \
   X(SIGN, sign)                                                                                                                            \
-  X(SQRT, sqrt) X(RSQRT, rsqrt) X(RECIP, recip) X(EXP, exp) X(LOG, log) X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh)              \
-      X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
+  X(SQRT, sqrt)                                                                                                                            \
+  X(RSQRT, rsqrt) X(RECIP, recip) X(EXP, exp) X(LOG, log) X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid)        \
+      X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
 #define MN_EW_BINARY(X)                                                                                                                    \
   X(ADD, add)                                                                                                                              \
   X(SUB, sub)                                                                                                                              \
@@ -194,16 +195,21 @@ mn_tensor *mn_matmul_as(mn_graph *g, mn_tensor *a, mn_tensor *b, mn_dtype out); 
 /* ---- scan: time is a loop -------------------------------------------------------------------------------------
  * Body inputs, in order: n_carry carries, n_xs slices (the outer tensor without its first axis), then constants.
  * Body outputs, in order: the new carries, then n_ys values stacked along a new first axis.
- * A tensor of an enclosing graph may be used in a body as it is: it is captured as a constant. */
+ * A tensor of an enclosing graph may be used in a body as it is: it is captured as a constant.
+ * With a live length n (i32 scalar; below 0 is 0, above `length` is `length`) only the steps of rows 0 .. n-1 run: `length` is how
+ * much room there is, n how much of it is used. The carries stay as the last live step left them, rows of ys beyond are zeros, and
+ * what does not run costs nothing, in the gradient neither. A loop of length 1 and live length 0 or 1 is a condition. */
 typedef struct mn_scan_attr {
   mn_graph *body;
   int n_carry, n_xs, n_const, n_ys;
   int64_t length;
+  bool has_live;        /* the node's last input, after the constants, is the live length */
   bool reverse;         /* runs from the last slice to the first; ys stay in place */
   mn_tensor **body_in;  /* n_carry + n_xs + n_const */
   mn_tensor **body_out; /* n_carry + n_ys           */
   int64_t save_every;   /* s > 0: after the ys, n_carry more outputs [ceil(length/s), ...] hold the carries with which
-                              the steps of each segment [j*s, (j+1)*s) are entered (asked for by the gradient) */
+                              the steps of each segment [j*s, (j+1)*s) are entered (asked for by the gradient); zeros for
+                              segments without a live step */
 } mn_scan_attr;
 
 typedef struct mn_scan_builder mn_scan_builder;
@@ -212,6 +218,8 @@ typedef struct mn_scan_builder mn_scan_builder;
 mn_scan_builder *mn_scan_begin(mn_graph *g, int64_t length, bool reverse, int n_carry, mn_tensor *const *carries, int n_xs,
                                mn_tensor *const *xs, mn_tensor **carry_in, mn_tensor **x_in);
 mn_graph *mn_scan_body(mn_scan_builder *b);
+/* Gives the open loop a live length, a tensor of the outer graph (or of one that encloses it). */
+void mn_scan_set_live(mn_scan_builder *b, mn_tensor *live);
 /* Closes it. final[n_carry] and ys[n_ys] are tensors of the outer graph. */
 void mn_scan_end(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_tensor *const *y_out, mn_tensor **final, mn_tensor **ys);
 /* The body's view of an outer tensor (at any depth); body-local tensors are returned as they are. */

@@ -70,7 +70,7 @@ typedef struct mn_cumsum_attr {
 
 extern const mn_op mn_op_matmul; /* (a [...,M,K], b [...,K,N]) -> [...,M,N]; batch axes equal or broadcast (stride 0) */
 
-extern const mn_op mn_op_scan; /* (carries.., xs.., consts..) -> (carries.., ys..); attr mn_scan_attr */
+extern const mn_op mn_op_scan; /* (carries.., xs.., consts.., [live i32 []]) -> (carries.., ys..); attr mn_scan_attr */
 
 /* ---- fused ---- */
 extern const mn_op mn_op_norm;      /* (x, [weight], [bias]) -> y */

@@ -17,6 +17,7 @@ struct mn_scan_builder {
   mn_scan_attr attr;
   mn_tensor **outer; /* carries, then xs */
   mn_tensor **inner; /* their body inputs */
+  mn_tensor *live;   /* or NULL */
 };
 
 static mn_shape without_first(const mn_shape *s) {
@@ -86,9 +87,23 @@ mn_scan_builder *mn_scan_begin(mn_graph *g, int64_t length, bool reverse, int n_
 
 mn_graph *mn_scan_body(mn_scan_builder *b) { return b ? b->body : NULL; }
 
-/* Makes the node of an attr whose body is complete. in: carries, xs, constants. */
+void mn_scan_set_live(mn_scan_builder *b, mn_tensor *live) {
+  if (!b) return;
+  if (!live) mn_graph_fault(b->g, MN_ERR_ARG, "scan: the live length is missing");
+  else if (live->dtype != MN_I32 || live->shape.ndim != 0)
+    mn_graph_fault(b->g, MN_ERR_SHAPE, "scan: the live length is an i32 scalar, not %s of %d dimensions", mn_dtype_name(live->dtype),
+                   live->shape.ndim);
+  else if (b->attr.length > INT32_MAX)
+    mn_graph_fault(b->g, MN_ERR_SHAPE, "scan: a loop of %lld steps is too long for a live length", (long long)b->attr.length);
+  b->live = live;
+}
+
+/* Inputs that the body has, too; what follows is the live length. */
+static int body_inputs(const mn_scan_attr *a) { return a->n_carry + a->n_xs + a->n_const; }
+
+/* Makes the node of an attr whose body is complete. in: carries, xs, constants, the live length. */
 static mn_node *scan_node(mn_graph *g, const mn_scan_attr *a, mn_tensor *const *in) {
-  int n_in = a->n_carry + a->n_xs + a->n_const, n_out = a->n_carry + a->n_ys + (a->save_every ? a->n_carry : 0);
+  int n_in = body_inputs(a) + a->has_live, n_out = a->n_carry + a->n_ys + (a->save_every ? a->n_carry : 0);
   mn_dtype *types = NEW(g, mn_dtype, n_out);
   mn_shape *shapes = NEW(g, mn_shape, n_out);
   if (!types || !shapes) return NULL;
@@ -127,10 +142,12 @@ void mn_scan_end(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_t
     a->body_out[j] = t;
   }
   a->n_const = body->n_captured;
-  int n_in = a->n_carry + a->n_xs + a->n_const;
+  a->has_live = b->live != NULL;
+  int n_in = body_inputs(a);
   a->body_in = NEW(g, mn_tensor *, n_in);
-  mn_tensor **in = NEW(g, mn_tensor *, n_in);
+  mn_tensor **in = NEW(g, mn_tensor *, n_in + 1);
   if (!a->body_in || !in) return;
+  in[n_in] = b->live;
   for (int i = 0; i < n_in; i++) {
     int k = i - a->n_carry - a->n_xs;
     in[i] = k < 0 ? b->outer[i] : body->captured[k];
@@ -148,6 +165,7 @@ void mn_scan_end(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_t
 typedef struct stretch {
   const mn_scan_attr *a; /* the forward loop                                      */
   int64_t len;           /* steps                                                 */
+  mn_tensor *live;       /* i32 []: how many of them run; NULL: all               */
   mn_tensor **saved;     /* [n_carry] carries entering each step: [len, ...]      */
   mn_tensor **xs;        /* [n_xs]    [len, ...]                                  */
   mn_tensor **consts;    /* [n_const]                                             */
@@ -181,6 +199,7 @@ static void reverse_stretch(mn_graph *g, stretch *s) {
   mn_scan_builder *b = mn_scan_begin(g, s->len, !a->reverse, n_carry, carries, n_xs, xs, cin, xin);
   mn_graph *body = mn_scan_body(b);
   if (!body) return;
+  if (s->live) mn_scan_set_live(b, s->live);
   /* the body again, in the new body */
   int n_map = nc + a->n_xs + a->n_const, n_out = nc + a->n_ys;
   mn_tensor **map_to = NEW(g, mn_tensor *, n_map), **outs = NEW(g, mn_tensor *, n_out);
@@ -237,12 +256,13 @@ static void reverse_stretch(mn_graph *g, stretch *s) {
 static void save_carries(mn_graph *g, mn_node *n, int64_t every);
 
 mn_node *mn_scan_without_effects(mn_graph *g, const mn_scan_attr *a, mn_tensor *const *in) {
-  const int n_map = a->n_carry + a->n_xs + a->n_const, n_out = a->n_carry + a->n_ys;
+  const int n_map = body_inputs(a), n_out = a->n_carry + a->n_ys;
   mn_tensor **map_to = NEW(g, mn_tensor *, n_map), **out = NEW(g, mn_tensor *, n_out), **results = NEW(g, mn_tensor *, n_out);
   if (g->status != MN_OK) return NULL;
   mn_scan_builder *b = mn_scan_begin(g, a->length, a->reverse, a->n_carry, in, a->n_xs, in + a->n_carry, map_to, map_to + a->n_carry);
   mn_graph *body = mn_scan_body(b);
   if (!body) return NULL;
+  if (a->has_live) mn_scan_set_live(b, in[n_map]);
   for (int i = a->n_carry + a->n_xs; i < n_map; i++) map_to[i] = mn_capture(body, in[i]);
   if (mn_graph_inline(body, n_map, a->body_in, map_to, n_out, a->body_out, out) != MN_OK) return NULL;
   mn_scan_end(b, out, a->n_ys, out + a->n_carry, results, results + a->n_carry);
@@ -252,11 +272,21 @@ mn_node *mn_scan_without_effects(mn_graph *g, const mn_scan_attr *a, mn_tensor *
   return g->status == MN_OK ? n : NULL;
 }
 
+static mn_tensor *clamped(mn_graph *g, mn_tensor *x, int64_t most) { /* to [0, most] */
+  return mn_minimum(g, mn_maximum(g, x, mn_full(g, MN_I32, x->shape, 0)), mn_full(g, MN_I32, x->shape, (double)most));
+}
+
+/* Of a loop with live length `live`, or NULL: how many steps of the rows [start, start + len) run. */
+static mn_tensor *live_part(mn_graph *g, mn_tensor *live, int64_t start, int64_t len) {
+  return live ? clamped(g, mn_sub(g, live, mn_full(g, MN_I32, live->shape, (double)start)), len) : NULL;
+}
+
 /* The forward loop over one segment again, from the carries `start`, keeping every entering carry. */
 static void replay_stretch(mn_graph *g, stretch *s, mn_tensor **start) {
   mn_scan_attr a = *s->a;
-  mn_tensor **in = NEW(g, mn_tensor *, a.n_carry + a.n_xs + a.n_const);
+  mn_tensor **in = NEW(g, mn_tensor *, body_inputs(&a) + 1);
   if (!in) return;
+  in[body_inputs(&a)] = s->live;
   for (int i = 0; i < a.n_carry; i++) in[i] = start[i];
   for (int i = 0; i < a.n_xs; i++) in[a.n_carry + i] = s->xs[i];
   for (int i = 0; i < a.n_const; i++) in[a.n_carry + a.n_xs + i] = s->consts[i];
@@ -284,7 +314,8 @@ static mn_tensor *join_rows(mn_graph *g, mn_tensor *t) { /* the inverse */
   return mn_reshape(g, t, s);
 }
 
-/* One segment (in graph g), from the carries it was entered with. */
+/* One segment (in graph g), from the carries it was entered with. No step may be live in it: then nobody kept its carries, and what
+ * would reach them is not there. */
 static void segment_vjp(mn_graph *g, stretch *s, mn_tensor **start, mn_tensor **dstart) {
   mn_tensor **none = NEW(g, mn_tensor *, s->a->n_carry);
   s->saved = NEW(g, mn_tensor *, s->a->n_carry);
@@ -292,14 +323,28 @@ static void segment_vjp(mn_graph *g, stretch *s, mn_tensor **start, mn_tensor **
   s->dsaved = none;
   replay_stretch(g, s, start);
   if (g->status == MN_OK) reverse_stretch(g, s);
-  for (int i = 0; i < s->a->n_carry && g->status == MN_OK; i++)
-    if (dstart[i] && s->dcarry[i]) s->dcarry[i] = mn_add(g, s->dcarry[i], dstart[i]);
+  for (int i = 0; i < s->a->n_carry && g->status == MN_OK; i++) {
+    if (!dstart[i] || !s->dcarry[i]) continue;
+    mn_tensor *d = dstart[i];
+    if (s->live) d = mn_select(g, mn_lt(g, mn_full(g, MN_I32, s->live->shape, 0), s->live), d, mn_zeros_like(g, d));
+    s->dcarry[i] = mn_add(g, s->dcarry[i], d);
+  }
+}
+
+/* How many steps of each of n_seg segments run, i32 [n_seg], and how many segments have any. */
+static void live_segments(mn_graph *g, mn_tensor *live, int64_t n_seg, int64_t every, mn_tensor **each, mn_tensor **segments) {
+  mn_tensor *starts = mn_mul_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(n_seg), 0), (double)every);
+  mn_tensor *left = mn_sub(g, clamped(g, live, n_seg * every), starts);
+  *each = clamped(g, left, every);
+  *segments = mn_reshape(g, mn_sum(g, mn_cast(g, mn_lt(g, mn_zeros_like(g, left), left), MN_I32), 1), (mn_shape){0});
 }
 
 /* All full segments [0, n_seg): a reverse loop whose body is segment_vjp. */
 static void segments_vjp(mn_graph *g, stretch *s, int64_t n_seg, int64_t every, mn_tensor **start, mn_tensor **dstart) {
   const mn_scan_attr *a = s->a;
-  int nc = a->n_carry, max = 2 * nc + a->n_xs + a->n_ys + a->n_const, n_carry = 0, n_xs = 0;
+  int nc = a->n_carry, max = 2 * nc + a->n_xs + a->n_ys + a->n_const + 1, n_carry = 0, n_xs = 0;
+  mn_tensor *live_each = NULL, *live_count = NULL;
+  if (s->live) live_segments(g, s->live, n_seg, every, &live_each, &live_count);
   mn_tensor **carries = NEW(g, mn_tensor *, max), **cin = NEW(g, mn_tensor *, max);
   mn_tensor **xs = NEW(g, mn_tensor *, max), **xin = NEW(g, mn_tensor *, max);
   if (g->status != MN_OK) return;
@@ -313,9 +358,11 @@ static void segments_vjp(mn_graph *g, stretch *s, int64_t n_seg, int64_t every, 
     if (s->dys[j]) xs[n_xs++] = split_rows(g, s->dys[j], n_seg, every);
   for (int i = 0; i < nc; i++)
     if (dstart[i] && s->dcarry[i]) xs[n_xs++] = dstart[i];
+  if (s->live) xs[n_xs++] = live_each;
   mn_scan_builder *b = mn_scan_begin(g, n_seg, !a->reverse, n_carry, carries, n_xs, xs, cin, xin);
   mn_graph *body = mn_scan_body(b);
   if (!body) return;
+  if (s->live) mn_scan_set_live(b, live_count);
 
   stretch in = {.a = a, .len = every, .want_x = s->want_x};
   mn_tensor **first = NEW(g, mn_tensor *, nc), **dfirst = NEW(g, mn_tensor *, nc);
@@ -338,6 +385,7 @@ static void segments_vjp(mn_graph *g, stretch *s, int64_t n_seg, int64_t every, 
   for (int i = 0; i < a->n_xs; i++) in.xs[i] = xin[k++];
   for (int j = 0; j < a->n_ys; j++) in.dys[j] = s->dys[j] ? xin[k++] : NULL;
   for (int i = 0; i < nc; i++) dfirst[i] = dstart[i] && s->dcarry[i] ? xin[k++] : NULL;
+  in.live = s->live ? xin[k++] : NULL;
   segment_vjp(body, &in, first, dfirst);
   if (g->status != MN_OK) return;
   c = 0;
@@ -384,7 +432,7 @@ static void save_carries(mn_graph *g, mn_node *n, int64_t every) {
 /* Which results of the body depend on something whose gradient is wanted, by way of later steps included. The others pay for no
  * gradient: a mask that is carried along, a constant rate. */
 static bool *wanted_results(mn_graph *g, const mn_scan_attr *a, const bool *need) {
-  const int n_in = a->n_carry + a->n_xs + a->n_const, n_out = a->n_carry + a->n_ys;
+  const int n_in = body_inputs(a), n_out = a->n_carry + a->n_ys;
   bool *result = NEW(g, bool, n_out), *on = NEW(g, bool, a->body->n_nodes);
   if (!result || !on) return NULL;
   for (int i = 0; i < n_in; i++) on[a->body_in[i]->node->id] = need[i] && mn_dtype_is_float(a->body_in[i]->dtype);
@@ -417,7 +465,8 @@ static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   int64_t length = a->length;
   int64_t every = already_saved ? a->save_every : length <= KEEP_ALL ? 1 : (int64_t)ceil(sqrt((double)length));
   save_carries(g, n, every);
-  stretch s = {.a = a};
+  mn_tensor *live = a->has_live ? n->in[body_inputs(a)] : NULL;
+  stretch s = {.a = a, .live = live};
   s.dys = NEW(g, mn_tensor *, a->n_ys);
   s.dcarry = NEW(g, mn_tensor *, nc);
   s.dconsts = NEW(g, mn_tensor *, a->n_const);
@@ -455,6 +504,7 @@ static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
       s.xs = NEW(g, mn_tensor *, nx);
       s.dys = NEW(g, mn_tensor *, a->n_ys);
       s.dxs = is_rest ? dx_rest : dx_full;
+      s.live = live_part(g, live, at, len);
       if (g->status != MN_OK) return;
       for (int i = 0; i < nx; i++) s.xs[i] = rows(g, n->in[nc + i], at, len);
       for (int j = 0; j < a->n_ys; j++) s.dys[j] = rows(g, whole_dys[j], at, len);

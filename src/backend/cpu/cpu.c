@@ -47,6 +47,12 @@ static mn_status cpu_move(mn_backend *b, void *dst, const void *src, size_t byte
   return MN_OK;
 }
 
+static mn_status cpu_zero(mn_backend *b, void *dst, size_t bytes) {
+  (void)b;
+  if (bytes) memset(dst, 0, bytes);
+  return MN_OK;
+}
+
 /* ---- kernels ---- */
 typedef const mn_kernel *const *(*kernel_list)(mn_isa isa, int *n);
 static const kernel_list kernel_lists[] = {
@@ -94,6 +100,7 @@ mn_status mn_backend_cpu_new(int threads, mn_backend **out) {
       .upload = cpu_move,
       .download = cpu_move,
       .copy = cpu_move,
+      .zero = cpu_zero,
       .fuse_elementwise = true,
       .impl = cpu,
       .destroy = cpu_destroy,

@@ -344,6 +344,11 @@ static mn_status ref_copy(mn_backend *b, void *dst, const void *src, size_t n) {
   memmove(dst, src, n);
   return MN_OK;
 }
+static mn_status ref_zero(mn_backend *b, void *dst, size_t n) {
+  (void)b;
+  memset(dst, 0, n);
+  return MN_OK;
+}
 
 mn_backend *mn_backend_ref(void) {
   static const mn_kernel *kernels[N_KERNELS]; /* written with the same values whoever comes first */
@@ -354,7 +359,8 @@ mn_backend *mn_backend_ref(void) {
                                .free = ref_free,
                                .upload = ref_copy,
                                .download = ref_copy,
-                               .copy = ref_copy};
+                               .copy = ref_copy,
+                               .zero = ref_zero};
   for (int i = 0; i < N_KERNELS; i++) kernels[i] = &table[i];
   return &backend;
 }

@@ -1,0 +1,193 @@
+/* test_scan.c - what a loop promises beyond test_graph's: with a live length it is the loop of that many steps, in values and in
+ * gradients of any order, whatever lies in the rows beyond; what is not live does not run; a live length of 0 or 1 is a condition. */
+#include "gradcheck.h"
+#include "graph/ops.h"
+
+#define SHAPE(...)                                                                                                                         \
+  {                                                                                                                                        \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), { __VA_ARGS__ }                                                             \
+  }
+
+/* ---- an operation that counts how often it runs; its gradient is itself ---- */
+static int64_t runs;
+
+static mn_status count_run(mn_call *c) {
+  runs++;
+  memcpy(c->out[0].data, c->in[0].data, (size_t)mn_view_count(&c->in[0]) * mn_dtype_size(c->in[0].dtype));
+  return MN_OK;
+}
+static void counter_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  (void)need;
+  din[0] = mn_node1(g, n->op, 1, dout, dout[0]->dtype, dout[0]->shape, NULL);
+}
+static const mn_op op_counter = {.name = "counter", .cls = MN_OP_CORE, .grad = counter_grad};
+static const mn_kernel counter = {.op = &op_counter, .name = "counter", .run = count_run};
+static mn_backend counting[2]; /* the reference and the processor, with a kernel for it */
+
+static mn_tensor *counted(mn_graph *g, mn_tensor *x) { return mn_node1(g, &op_counter, 1, &x, x->dtype, x->shape, NULL); }
+
+/* c' = tanh(c w + x_t + s / 10), y_t = c' * c, s' = s + 1; x: c [2,3], x [n,2,3], w [3,3]; y: final c, ys. */
+static void loop(mn_graph *g, mn_tensor **x, mn_tensor **y, int64_t n, bool reverse, mn_tensor *live, bool counting_steps) {
+  mn_tensor *c[2], *xt, *final[2], *carry[2] = {x[0], mn_full(g, MN_I32, (mn_shape){0}, 0)};
+  mn_scan_builder *b = mn_scan_begin(g, n, reverse, 2, carry, 1, &x[1], c, &xt);
+  mn_graph *body = mn_scan_body(b);
+  if (!body) return;
+  if (live) mn_scan_set_live(b, live);
+  mn_tensor *steps = mn_mul_scalar(body, mn_cast(body, c[1], x[0]->dtype), 0.1);
+  mn_tensor *next = mn_tanh(body, mn_add(body, mn_add(body, mn_matmul(body, c[0], x[2]), xt), steps));
+  if (counting_steps) next = counted(body, next);
+  mn_tensor *out = mn_mul(body, next, c[0]);
+  mn_scan_end(b, (mn_tensor *[]){next, mn_add_scalar(body, c[1], 1)}, 1, &out, final, &y[1]);
+  y[0] = final[0];
+}
+
+/* ---- gradients in float64 ---- */
+static void f_forward(mn_graph *g, mn_tensor **x, mn_tensor **y) { loop(g, x, y, mn_dim(x[1], 0), false, x[3], false); }
+static void f_reverse(mn_graph *g, mn_tensor **x, mn_tensor **y) { loop(g, x, y, mn_dim(x[1], 0), true, x[3], false); }
+
+/* Turns of segments: the outer loop is over turns, the inner one over as many segments as the turn has. */
+static void f_nested(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  mn_tensor *c, *in[2], *xs[2] = {x[1], x[3]}, *inner[2];
+  mn_scan_builder *b = mn_scan_begin(g, mn_dim(x[1], 0), false, 1, x, 2, xs, &c, in);
+  mn_graph *body = mn_scan_body(b);
+  if (!body) return;
+  mn_scan_set_live(b, x[4]);
+  loop(body, (mn_tensor *[]){c, in[0], x[2]}, inner, mn_dim(in[0], 0), false, in[1], false);
+  mn_scan_end(b, inner, 1, inner + 1, &y[0], &y[1]);
+}
+
+static void gradients_agree_with_central_differences(void) {
+  static const struct {
+    int64_t n;
+    int live;
+  } lengths[] = {{5, 0}, {5, 1}, {5, 3}, {5, 5}, {23, 0}, {23, 2}, {23, 5}, {23, 13}, {23, 21}, {23, 23}, {25, 11}, {25, -4}, {25, 99}};
+  for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+    for (int reverse = 0; reverse < 2; reverse++)
+      for (int order = 1; order <= 2; order++) {
+        const double n = lengths[i].live;
+        gc_case c = {"live length", 4, 2, {{MN_F64, SHAPE(2, 3), -1, 1, false}, {MN_F64, SHAPE(lengths[i].n, 2, 3), -1, 1, false}}, NULL};
+        c.x[2] = (gc_input){MN_F64, SHAPE(3, 3), -1, 1, false};
+        c.x[3] = (gc_input){MN_I32, {0}, n, n, true};
+        c.f = reverse ? f_reverse : f_forward;
+        double e = gc_gradient_error(&c, order, 5);
+        CHECK(e <= 1e-6, "%g of %lld steps%s, order %d: %g", n, (long long)lengths[i].n, reverse ? " backwards" : "", order, e);
+      }
+  for (int outer = 0; outer <= 4; outer++) { /* segments of a turn: 0 to 18 of 17 */
+    gc_case c = {"nested", 5, 2, {{MN_F64, SHAPE(2, 3), -1, 1, false}, {MN_F64, SHAPE(4, 17, 2, 3), -1, 1, false}}, f_nested};
+    c.x[2] = (gc_input){MN_F64, SHAPE(3, 3), -1, 1, false};
+    c.x[3] = (gc_input){MN_I32, SHAPE(4), 0, 18, true};
+    c.x[4] = (gc_input){MN_I32, {0}, outer, outer, true};
+    double e = gc_gradient_error(&c, 1, 5);
+    CHECK(e <= 1e-6, "%d turns: %g", outer, e);
+  }
+}
+
+/* ---- the loop of so many steps ---- */
+typedef struct outcome { /* final carry, ys, d carry, d xs, d w */
+  double *at[5];
+} outcome;
+
+static outcome run_loop(mn_backend *b, unsigned off, int64_t room, int64_t n, int live, bool reverse) {
+  mn_graph *g = mn_graph_new();
+  mn_tensor *x[4] = {mn_input(g, "c", MN_F32, MN_SHAPE(2, 3)), mn_input(g, "x", MN_F32, MN_SHAPE(room, 2, 3)),
+                     mn_input(g, "w", MN_F32, MN_SHAPE(3, 3)), mn_input(g, "live", MN_I32, (mn_shape){0})};
+  mn_tensor *y[5], *some[3] = {x[0], n < room ? mn_slice(g, x[1], 0, 0, n) : x[1], x[2]};
+  double *value[4], length = live;
+  outcome o = {{NULL}};
+  for (int i = 0; i < 3; i++) {
+    int64_t count = mn_shape_count(&x[i]->shape);
+    value[i] = malloc((size_t)count * sizeof(double));
+    for (int64_t k = 0; k < count; k++) value[i][k] = mn_random_normal((uint64_t)i, 8, (uint64_t)k);
+    for (int64_t k = live * 6; i == 1 && live >= 0 && k < count; k++) value[i][k] = NAN; /* nothing may come of what lies beyond */
+  }
+  value[3] = &length;
+  loop(g, some, y, n, reverse, live < 0 ? NULL : x[3], true);
+  mn_tensor *dy[2] = {mn_full(g, MN_F32, y[0]->shape, 0.5), mn_full(g, MN_F32, y[1]->shape, 2)};
+  CHECK_OK(mn_grad(g, 2, y, dy, 3, x, y + 2));
+  runs = 0;
+  CHECK(gc_run(g, b, off, MN_RECOMPUTE_NORMS, 4, x, value, 5, y, o.at), "%s", mn_message());
+  for (int i = 0; i < 3; i++) free(value[i]);
+  mn_graph_free(g);
+  return o;
+}
+
+static void it_is_the_loop_of_so_many_steps(void) {
+  for (int room = 5; room <= 23; room += 18)
+    for (int n = 1; n <= room; n += room == 5 ? 1 : 3)
+      for (int k = 0; k < 8; k++) {
+        const int reverse = k & 1, b = k >> 1 & 1;
+        const unsigned off = k >> 2 ? MN_PASS_ALL : 0;
+        outcome live = run_loop(&counting[b], off, room, room, n, reverse), plain = run_loop(&counting[b], off, room, n, -1, reverse);
+        const int64_t rows[5] = {6, n * 6, 6, room * 6, 9};
+        for (int i = 0; i < 5 && live.at[i] && plain.at[i]; i++) {
+          double e = gc_difference(plain.at[i], live.at[i], rows[i]);
+          CHECK(e <= 2e-6, "%d of %d steps, way %d: result %d differs by %g", n, room, k, i, e);
+        }
+        for (int i = n * 6; i < room * 6 && live.at[1]; i++)
+          CHECK(live.at[1][i] == 0, "row %d beyond %d holds %g", i / 6, n, live.at[1][i]);
+        for (int i = 0; i < 5; i++) free(live.at[i]), free(plain.at[i]);
+      }
+}
+
+static void no_step_leaves_what_was_given(void) {
+  for (int room = 4; room <= 30; room += 26)
+    for (int k = 0; k < 4; k++) {
+      outcome o = run_loop(&counting[k >> 1], 0, room, room, 0, k & 1);
+      CHECK(runs == 0, "%lld steps ran", (long long)runs);
+      for (int i = 0; i < 6 && o.at[4]; i++)
+        CHECK((float)o.at[0][i] == (float)mn_random_normal(0, 8, (uint64_t)i) && o.at[2][i] == 0.5, "carry %g, its gradient %g", o.at[0][i],
+              o.at[2][i]);
+      for (int i = 0; i < room * 6 && o.at[4]; i++) CHECK(o.at[1][i] == 0 && o.at[3][i] == 0, "row %d", i / 6);
+      for (int i = 0; i < 9 && o.at[4]; i++) CHECK(o.at[4][i] == 0, "the weight's gradient is %g", o.at[4][i]);
+      for (int i = 0; i < 5; i++) free(o.at[i]);
+    }
+}
+
+static void what_is_not_live_does_not_run(void) {
+  for (int reverse = 0; reverse < 2; reverse++)
+    for (int room = 10; room <= 100; room += 90) { /* all carries kept; kept by segments of 10, which are run once more */
+      for (int n = 0; n <= 10; n++) {
+        outcome o = run_loop(&counting[1], 0, room, room, n, reverse);
+        const int64_t most = (room == 10 ? 3 : 4) * n; /* forward; perhaps again; and in each step the value and its gradient */
+        CHECK(runs >= 2 * n && runs <= most, "%d of %d live steps, forward and backward: %lld runs", n, room, (long long)runs);
+        for (int i = 0; i < 5; i++) free(o.at[i]);
+      }
+    }
+}
+
+static void a_wrong_live_length_is_refused(void) {
+  for (int k = 0; k < 3; k++) {
+    mn_graph *g = mn_graph_new();
+    mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(2)), *c, *final;
+    mn_tensor *live = k == 0 ? mn_scalar(g, MN_F32, 1) : k == 1 ? mn_full(g, MN_I32, MN_SHAPE(2), 1) : NULL;
+    mn_scan_builder *b = mn_scan_begin(g, 3, false, 1, &x, 0, NULL, &c, NULL);
+    mn_scan_set_live(b, live);
+    mn_scan_end(b, &c, 0, NULL, &final, NULL);
+    CHECK(mn_graph_status(g) != MN_OK && strstr(mn_message(), "live length"), "%s", mn_message());
+    mn_graph_free(g);
+  }
+}
+
+int main(void) {
+  mn_backend *cpu;
+  if (mn_backend_cpu_new(2, &cpu) != MN_OK) return 1;
+  const mn_kernel **lists[2];
+  for (int i = 0; i < 2; i++) {
+    const mn_backend *base = i ? cpu : mn_backend_ref();
+    lists[i] = calloc((size_t)base->n_kernels + 1, sizeof *lists[i]);
+    lists[i][0] = &counter;
+    for (int k = 0; k < base->n_kernels; k++) lists[i][1 + k] = base->kernels[k];
+    counting[i] = *base;
+    counting[i].kernels = lists[i];
+    counting[i].n_kernels = base->n_kernels + 1;
+  }
+  RUN(gradients_agree_with_central_differences);
+  RUN(it_is_the_loop_of_so_many_steps);
+  RUN(no_step_leaves_what_was_given);
+  RUN(what_is_not_live_does_not_run);
+  RUN(a_wrong_live_length_is_refused);
+  free(lists[0]);
+  free(lists[1]);
+  mn_backend_free(cpu);
+  return test_end();
+}
