@@ -94,9 +94,9 @@ static void blocks_of_several_kinds(void) {
   CHECK_OK(parse(arena, mixed, 0, &m));
   if (!m) return;
   static const char *const types[] = {"gated_deltanet", "gated_deltanet", "attention", "titans_lmm"};
-  CHECK(m->n_blocks == 4 && m->config.layers == 4, "%d blocks", m->n_blocks);
-  for (int i = 0; i < m->n_blocks && i < 4; i++)
-    CHECK(strcmp(m->blocks[i].mixer.type, types[i]) == 0, "block %d: %s", i, m->blocks[i].mixer.type);
+  CHECK(m->stack.n == 4 && m->config.layers == 4, "%d blocks", m->stack.n);
+  for (int i = 0; i < m->stack.n && i < 4; i++)
+    CHECK(strcmp(m->stack.blocks[i].mixer.type, types[i]) == 0, "block %d: %s", i, m->stack.blocks[i].mixer.type);
   parameters(mixed, &p);
   CHECK(has(&p, "layers.1.mixer.A_log") && has(&p, "layers.2.mixer.prefix_k") && has(&p, "layers.3.channel.up_proj.bias") &&
             !has(&p, "layers.2.channel_norm.weight"),
@@ -115,6 +115,34 @@ static void blocks_of_several_kinds(void) {
   }
   mn_model_free(again);
   mn_model_free(m);
+  mn_arena_free(arena);
+}
+
+/* A kind is found by its name; what says nothing is a decoder, and is written as it always was. */
+static void kinds_are_found_by_name(void) {
+  static const char decoder[] = "{vocab_size: 10, d_model: 8, layers: 1, block: {mixer: {type: gated_deltanet, heads: 2}}}";
+  static const char written[] =
+      "{\"vocab_size\": 10, \"d_model\": 8, \"layers\": 1, \"tie_embeddings\": true, \"norm\": \"rms\", \"norm_eps\": 1e-06, "
+      "\"init_std\": 0.02, \"block\": null, \"blocks\": [{\"mixer\": {\"type\": \"gated_deltanet\", \"heads\": 2, \"head_dim\": 4, "
+      "\"conv\": 4, \"chunk\": 64}, \"channel\": \"swiglu\", \"hidden\": 32, \"repeat\": 1}]}";
+  mn_arena *arena = mn_arena_new();
+  mn_model *m = NULL;
+  mn_text json = {0};
+  CHECK_OK(parse(arena, decoder, 0, &m));
+  CHECK(m && strcmp(m->def->name, "decoder") == 0, "kind");
+  const mn_value *v = m ? mn_model_to_value(arena, m) : NULL;
+  if (v) CHECK_OK(mn_value_to_json(v, 0, &json));
+  CHECK(json.data && strcmp(json.data, written) == 0, "%s", json.data);
+  if (m) CHECK_OK(mn_model_check_stream(m));
+  if (m) CHECK(mn_model_input(m, "tokens") && !mn_model_input(m, "images") && mn_model_output(m, "head"), "ports");
+  if (m)
+    CHECK(mn_model_owner(m, "layers.0.mixer.A_log") == &m->stack.blocks[0].mixer && !mn_model_owner(m, "layers.1.mixer.A_log"), "owner");
+  mn_text_free(&json);
+  mn_model_free(m);
+  m = NULL;
+  CHECK(parse(arena, "{type: decodr, vocab_size: 10, block: {mixer: {type: aaren}}}", 0, &m) != MN_OK &&
+            strstr(mn_message(), "recipe.yaml:1: unknown model type 'decodr'; did you mean 'decoder'?"),
+        "%s", mn_message());
   mn_arena_free(arena);
 }
 
@@ -441,6 +469,7 @@ int main(void) {
   RUN(parameters_are_counted);
   RUN(tied_and_untied_heads);
   RUN(blocks_of_several_kinds);
+  RUN(kinds_are_found_by_name);
   RUN(a_model_in_a_loop_is_the_model);
   RUN(a_looped_model_streams);
   RUN(a_directory_gives_the_model_back);

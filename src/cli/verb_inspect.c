@@ -180,7 +180,7 @@ static mn_status report(inspection *x) {
   }
   char shape[96];
   if (x->unit.kind == MN_UNIT_MODEL)
-    mn_print("model           %d blocks, d_model %lld, vocab_size %lld\n", x->unit.model->n_blocks, (long long)x->unit.d_model,
+    mn_print("model           %d blocks, d_model %lld, vocab_size %lld\n", x->unit.model->stack.n, (long long)x->unit.d_model,
              (long long)x->unit.model->config.vocab_size);
   mn_print("parameters      %lld (%.1f MiB in f32)\n", (long long)x->parameters, mib((size_t)x->parameters * 4));
   mn_print("state           %zu bytes for %lld stream%s\n", state_bytes, (long long)x->B, x->B == 1 ? "" : "s");

@@ -358,6 +358,17 @@ static const mn_value *real_value(mn_arena *arena, double d) {
   return isinf(d) ? mn_value_text(arena, d < 0 ? "-inf" : "inf") : mn_value_real(arena, d);
 }
 
+static int list_count(const mn_field *f, const void *target) {
+  const char *member = (const char *)target + f->offset;
+  mn_ints ints = {0};
+  mn_floats floats = {0};
+  mn_strings strings = {0};
+  if (f->type == MN_TYPE_INTS) memcpy(&ints, member, sizeof ints);
+  else if (f->type == MN_TYPE_FLOATS) memcpy(&floats, member, sizeof floats);
+  else memcpy(&strings, member, sizeof strings);
+  return ints.count + floats.count + strings.count;
+}
+
 static const mn_value *list_value(mn_arena *arena, const mn_field *f, const char *member) {
   mn_ints ints = {0};
   mn_floats floats = {0};
@@ -420,6 +431,27 @@ static const mn_value *field_value(mn_arena *arena, const mn_field *f, const voi
   }
 }
 
+static bool is_default(const mn_field *f, const void *target) {
+  const char *s;
+  const mn_value *v;
+  switch (f->type) {
+  case MN_TYPE_INT:
+  case MN_TYPE_BOOL:
+  case MN_TYPE_ENUM:
+    return load_int(f, target) == f->int_default;
+  case MN_TYPE_FLOAT:
+    return load_real(f, target) == f->real_default;
+  case MN_TYPE_STRING:
+    memcpy(&s, (const char *)target + f->offset, sizeof s);
+    return s == f->text_default || (s && f->text_default && !strcmp(s, f->text_default));
+  case MN_TYPE_VALUE:
+    memcpy(&v, (const char *)target + f->offset, sizeof v);
+    return !v;
+  default: /* lists are empty by default */
+    return list_count(f, target) == 0;
+  }
+}
+
 const mn_value *mn_config_to_value(mn_arena *arena, const mn_config_part *parts, int n_parts) {
   size_t n = 0, cap = 0;
   for (int i = 0; i < n_parts; i++)
@@ -429,6 +461,7 @@ const mn_value *mn_config_to_value(mn_arena *arena, const mn_config_part *parts,
   for (int i = 0; keys && values && i < n_parts; i++) {
     if (!parts[i].target) continue;
     for (EACH_FIELD(f, parts[i].fields)) {
+      if (f->sparse && is_default(f, parts[i].target)) continue;
       keys[n] = f->name;
       values[n++] = field_value(arena, f, parts[i].target);
     }

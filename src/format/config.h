@@ -55,7 +55,9 @@ typedef struct mn_field {
   const char *text_default;                /* STRING; may be NULL: not given */
   const char *const *names;                /* ENUM, closed by NULL */
   const char *help;                        /* one line: meaning and unit */
+  bool sparse;                             /* written back only where it is not the default: keys that files of before do not hold */
 } mn_field;
+#define MN_SPARSE .sparse = true /* behind a field's help */
 
 #define MN_MEMBER(S, member)                  (((S *)0)->member)
 #define MN_FIELD_HEAD(S, member, kind, bytes) .name = #member, .type = MN_TYPE_##kind, .offset = offsetof(S, member), .size = (bytes)
@@ -64,31 +66,34 @@ typedef struct mn_field {
 #define MN_ENUM_SIZE(S, member)               (sizeof(char[sizeof MN_MEMBER(S, member) == sizeof(int) ? 1 : -1]) * sizeof(int))
 #define MN_TYPE_SIZE(S, member, type)         _Generic(MN_MEMBER(S, member), type : sizeof(type))
 
-#define MN_FIELD_INT(S, member, def, low, high, text)                                                                                      \
-  { MN_FIELD_HEAD(S, member, INT, MN_INT_SIZE(S, member)), .int_default = (def), .int_min = (low), .int_max = (high), .help = (text) }
-#define MN_FIELD_INT_REQUIRED(S, member, low, high, text)                                                                                  \
+#define MN_FIELD_INT(S, member, def, low, high, ...)                                                                                       \
+  { MN_FIELD_HEAD(S, member, INT, MN_INT_SIZE(S, member)), .int_default = (def), .int_min = (low), .int_max = (high), .help = __VA_ARGS__ }
+#define MN_FIELD_INT_REQUIRED(S, member, low, high, ...)                                                                                   \
   {                                                                                                                                        \
     MN_FIELD_HEAD(S, member, INT, MN_INT_SIZE(S, member)), .required = true, .int_default = (low), .int_min = (low), .int_max = (high),    \
-                                                           .help = (text)                                                                  \
+                                                           .help = __VA_ARGS__                                                             \
   }
-#define MN_FIELD_FLOAT(S, member, def, low, high, text)                                                                                    \
-  { MN_FIELD_HEAD(S, member, FLOAT, MN_REAL_SIZE(S, member)), .real_default = (def), .real_min = (low), .real_max = (high), .help = (text) }
-#define MN_FIELD_BOOL(S, member, def, text)                                                                                                \
-  { MN_FIELD_HEAD(S, member, BOOL, MN_TYPE_SIZE(S, member, bool)), .int_default = (def), .help = (text) }
-#define MN_FIELD_STRING(S, member, def, text)                                                                                              \
-  { MN_FIELD_HEAD(S, member, STRING, MN_TYPE_SIZE(S, member, const char *)), .text_default = (def), .help = (text) }
-#define MN_FIELD_STRING_REQUIRED(S, member, text)                                                                                          \
-  { MN_FIELD_HEAD(S, member, STRING, MN_TYPE_SIZE(S, member, const char *)), .required = true, .help = (text) }
-#define MN_FIELD_ENUM(S, member, words, def, text)                                                                                         \
-  { MN_FIELD_HEAD(S, member, ENUM, MN_ENUM_SIZE(S, member)), .names = (words), .int_default = (def), .help = (text) }
-#define MN_FIELD_INTS(S, member, low, high, text)                                                                                          \
-  { MN_FIELD_HEAD(S, member, INTS, MN_TYPE_SIZE(S, member, mn_ints)), .int_min = (low), .int_max = (high), .help = (text) }
-#define MN_FIELD_FLOATS(S, member, low, high, text)                                                                                        \
-  { MN_FIELD_HEAD(S, member, FLOATS, MN_TYPE_SIZE(S, member, mn_floats)), .real_min = (low), .real_max = (high), .help = (text) }
-#define MN_FIELD_STRINGS(S, member, text)                                                                                                  \
-  { MN_FIELD_HEAD(S, member, STRINGS, MN_TYPE_SIZE(S, member, mn_strings)), .help = (text) }
-#define MN_FIELD_VALUE(S, member, text)                                                                                                    \
-  { MN_FIELD_HEAD(S, member, VALUE, MN_TYPE_SIZE(S, member, const mn_value *)), .help = (text) }
+#define MN_FIELD_FLOAT(S, member, def, low, high, ...)                                                                                     \
+  {                                                                                                                                        \
+    MN_FIELD_HEAD(S, member, FLOAT, MN_REAL_SIZE(S, member)), .real_default = (def), .real_min = (low), .real_max = (high),                \
+                                                              .help = __VA_ARGS__                                                          \
+  }
+#define MN_FIELD_BOOL(S, member, def, ...)                                                                                                 \
+  { MN_FIELD_HEAD(S, member, BOOL, MN_TYPE_SIZE(S, member, bool)), .int_default = (def), .help = __VA_ARGS__ }
+#define MN_FIELD_STRING(S, member, def, ...)                                                                                               \
+  { MN_FIELD_HEAD(S, member, STRING, MN_TYPE_SIZE(S, member, const char *)), .text_default = (def), .help = __VA_ARGS__ }
+#define MN_FIELD_STRING_REQUIRED(S, member, ...)                                                                                           \
+  { MN_FIELD_HEAD(S, member, STRING, MN_TYPE_SIZE(S, member, const char *)), .required = true, .help = __VA_ARGS__ }
+#define MN_FIELD_ENUM(S, member, words, def, ...)                                                                                          \
+  { MN_FIELD_HEAD(S, member, ENUM, MN_ENUM_SIZE(S, member)), .names = (words), .int_default = (def), .help = __VA_ARGS__ }
+#define MN_FIELD_INTS(S, member, low, high, ...)                                                                                           \
+  { MN_FIELD_HEAD(S, member, INTS, MN_TYPE_SIZE(S, member, mn_ints)), .int_min = (low), .int_max = (high), .help = __VA_ARGS__ }
+#define MN_FIELD_FLOATS(S, member, low, high, ...)                                                                                         \
+  { MN_FIELD_HEAD(S, member, FLOATS, MN_TYPE_SIZE(S, member, mn_floats)), .real_min = (low), .real_max = (high), .help = __VA_ARGS__ }
+#define MN_FIELD_STRINGS(S, member, ...)                                                                                                   \
+  { MN_FIELD_HEAD(S, member, STRINGS, MN_TYPE_SIZE(S, member, mn_strings)), .help = __VA_ARGS__ }
+#define MN_FIELD_VALUE(S, member, ...)                                                                                                     \
+  { MN_FIELD_HEAD(S, member, VALUE, MN_TYPE_SIZE(S, member, const mn_value *)), .help = __VA_ARGS__ }
 #define MN_FIELD_END                                                                                                                       \
   { .type = MN_TYPE_END }
 

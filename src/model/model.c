@@ -1,94 +1,195 @@
-/* model.c - recipe -> model: parsing the `model` map, and applying a stack of blocks. */
+/* model.c - a recipe's model: its kind, its keys, its ports, and back to a tree. */
 #include "model/model.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const norms[] = {"rms", "layer", NULL}; /* in the order of mn_norm_kind */
-static const char *const channels[] = {"none", "swiglu", "geglu", "mlp", NULL};
+#include "base/nearest.h"
 
-#define S mn_model_config
-const mn_field mn_model_fields[] = {MN_FIELD_INT(S, vocab_size, 0, 0, 1 << 26, "tokens; 0: the tokenizer's"),
-                                    MN_FIELD_INT(S, d_model, 256, 1, 1 << 20, "width D of the residual stream"),
-                                    MN_FIELD_INT(S, layers, 2, 1, 4096, "how many times `block` stands in the stack"),
+#define S      mn_model_config
+#define TYPE   MN_FIELD_STRING(S, type, "decoder", "which kind of model", MN_SPARSE)
+#define WIDTH  MN_FIELD_INT(S, d_model, 256, 1, 1 << 20, "width D of the residual stream")
+#define LAYERS MN_FIELD_INT(S, layers, 2, 1, 4096, "how many times `block` stands in the stack")
+#define NORM                                                                                                                               \
+  MN_FIELD_ENUM(S, norm, mn_norm_names, 0, "normalisation of blocks and before the head"),                                                 \
+      MN_FIELD_FLOAT(S, norm_eps, 1e-6, 0, 1, "added to the mean square before the root")
+#define BLOCKS                                                                                                                             \
+  MN_FIELD_VALUE(S, block, "one block: {mixer: {type: ...}, channel: swiglu, hidden: n}"),                                                 \
+      MN_FIELD_VALUE(S, blocks, "several: a list of blocks, each with repeat: n")
+const mn_field mn_model_fields[] = {TYPE,
+                                    MN_FIELD_INT(S, vocab_size, 0, 0, 1 << 26, "tokens; 0: the tokenizer's"),
+                                    WIDTH,
+                                    LAYERS,
                                     MN_FIELD_BOOL(S, tie_embeddings, true, "the head is the embedding"),
-                                    MN_FIELD_ENUM(S, norm, norms, 0, "normalisation of blocks and before the head"),
-                                    MN_FIELD_FLOAT(S, norm_eps, 1e-6, 0, 1, "added to the mean square before the root"),
+                                    NORM,
                                     MN_FIELD_FLOAT(S, init_std, 0.02, 0, 10, "standard deviation of the embedding at the start"),
-                                    MN_FIELD_VALUE(S, block, "one block: {mixer: {type: ...}, channel: swiglu, hidden: n}"),
-                                    MN_FIELD_VALUE(S, blocks, "several: a list of blocks, each with repeat: n"),
+                                    BLOCKS,
                                     MN_FIELD_END};
+static const mn_field plain_fields[] = {TYPE, WIDTH, LAYERS, NORM, BLOCKS, MN_FIELD_END};
+static const mn_field type_fields[] = {TYPE, MN_FIELD_END}, no_fields[] = {MN_FIELD_END};
 #undef S
 
-typedef struct block_config {
-  const mn_value *mixer;
-  int channel, norm;
-  int64_t hidden, repeat;
-  double norm_eps;
-} block_config;
-#define S block_config
-const mn_field mn_block_fields[] = {
-    MN_FIELD_VALUE(S, mixer, "how tokens meet the past: {type: attention, ...}"),
-    MN_FIELD_ENUM(S, channel, channels, 1, "the part that looks at one token alone"),
-    MN_FIELD_INT(S, hidden, 0, 0, 1 << 24, "its width F; 0: 8/3 d_model (gated) or 4 d_model, rounded up to 32"),
-    MN_FIELD_INT(S, repeat, 1, 1, 4096, "how many times this block stands here"), MN_FIELD_END};
-#undef S
-
-static mn_status parse_block(mn_model *m, const mn_value *map, const char *where, mn_block *out, int64_t *repeat) {
-  block_config c = {0};
-  MN_TRY(mn_config_read(m->arena, map, where, mn_block_fields, &c));
-  if (!c.mixer || c.mixer->kind != MN_MAP) return mn_config_fail(map, where, "mixer", "must be a map such as {type: attention}");
-  *out = (mn_block){.channel = c.channel, .hidden = c.hidden, .norm = m->config.norm, .norm_eps = m->config.norm_eps};
-  if (out->hidden == 0) {
-    double f = (c.channel == MN_CHANNEL_MLP ? 4.0 : 8.0 / 3.0) * (double)m->config.d_model;
-    out->hidden = ((int64_t)ceil(f) + 31) / 32 * 32;
-  }
-  if (c.channel == MN_CHANNEL_NONE && mn_config_given(map, "hidden"))
-    return mn_config_fail(map, where, "hidden", "has no effect with channel none; leave it out");
-  *repeat = c.repeat;
-  return mn_mixer_parse(m->arena, c.mixer, NULL, m->config.d_model, &out->mixer);
+const mn_field *mn_trunk_fields(mn_trunk t) {
+  return t == MN_TRUNK_TOKENS ? mn_model_fields : t == MN_TRUNK_PLAIN ? plain_fields : type_fields;
 }
 
-static mn_status parse_blocks(mn_model *m, const mn_value *map, const char *where) {
-  const mn_model_config *c = &m->config;
-  if (!c->block == !c->blocks)
-    return mn_config_fail(map, where, "block", "give either `block` (one, repeated `layers` times) or `blocks` (a list)");
-  if (c->blocks && (c->blocks->kind != MN_LIST || c->blocks->count == 0))
-    return mn_config_fail(map, where, "blocks", "must be a list of blocks");
-  if (c->block && mn_config_given(c->block, "repeat"))
-    return mn_config_fail(c->block, NULL, "repeat", "has no effect: `block` stands `layers` times; set layers, or write a list `blocks`");
-  size_t n = c->blocks ? c->blocks->count : 1;
-  for (int pass = 0; pass < 2; pass++) {
-    int64_t total = 0;
-    for (size_t i = 0; i < n; i++) {
-      mn_block b;
-      int64_t repeat = 1;
-      MN_TRY(parse_block(m, c->blocks ? c->blocks->as.items[i] : c->block, NULL, &b, &repeat));
-      if (!c->blocks) repeat = c->layers;
-      for (int64_t k = 0; k < repeat && pass; k++) m->blocks[total + k] = b;
-      total += repeat;
-      if (total > 4096) return mn_config_fail(map, where, "blocks", "make more than 4096 layers");
-    }
-    if (pass) break;
-    if (c->blocks && mn_config_given(map, "layers") && c->layers != total)
-      return mn_config_fail(map, where, "layers", "is %lld, but `blocks` makes %lld; leave it out", (long long)c->layers, (long long)total);
-    m->n_blocks = (int)total;
-    m->config.layers = total;
-    m->blocks = mn_arena_alloc(m->arena, (size_t)total * sizeof *m->blocks);
-    if (!m->blocks) return MN_ERR_MEMORY;
+/* ---- inputs and outputs by name ---- */
+mn_tensor *mn_io_get(const mn_model_io *io, const char *name) {
+  for (int i = 0; i < io->n; i++)
+    if (!strcmp(io->name[i], name)) return io->tensor[i];
+  return NULL;
+}
+
+void mn_io_put(mn_model_io *io, const char *name, mn_tensor *t) {
+  if (!t || io->n == MN_IO_MAX) return;
+  io->name[io->n] = name;
+  io->tensor[io->n++] = t;
+}
+
+static const mn_port *find(const mn_port *ports, const char *name) {
+  for (; ports && ports->name; ports++)
+    if (!strcmp(ports->name, name)) return ports;
+  return NULL;
+}
+
+const mn_port *mn_model_input(const mn_model *m, const char *name) { return find(m->def->inputs, name); }
+const mn_port *mn_model_output(const mn_model *m, const char *name) { return find(m->def->outputs, name); }
+
+static int64_t decided(const mn_model *m, char axis) {
+  if (m->def->size) return m->def->size(m, axis);
+  return axis == 'V' ? m->config.vocab_size : axis == 'D' ? m->config.d_model : 0;
+}
+
+mn_shape mn_model_shape(const mn_model *m, const mn_port *port, mn_sizes free) {
+  mn_shape s = {.ndim = (int)strlen(port->axes)};
+  for (int i = 0; i < s.ndim; i++) {
+    char axis = port->axes[i];
+    int64_t n = decided(m, axis);
+    s.dim[i] = n ? n : axis == 'B' ? free.B : axis == 'T' ? free.T : axis == 'S' ? free.S : 0;
   }
+  return s;
+}
+
+static mn_dtype type_of(const mn_scope *s, const mn_port *p) { return p->dtype == MN_F32 ? mn_scope_exact(s) : p->dtype; }
+
+void mn_model_inputs(mn_scope *s, const mn_model *m, mn_sizes sizes, bool optional, mn_model_io *io) {
+  *io = (mn_model_io){0};
+  for (const mn_port *p = m->def->inputs; p->name; p++)
+    if (!p->optional || optional) mn_io_put(io, p->name, mn_input(mn_scope_graph(s), p->name, type_of(s, p), mn_model_shape(m, p, sizes)));
+}
+
+/* ---- building ---- */
+/* Does the tensor fit the port? Free axes agree where they have one letter: the first to have it decides. */
+static bool fits(const mn_model *m, const mn_port *p, const mn_tensor *t, mn_sizes *seen) {
+  int n = (int)strlen(p->axes);
+  if (t->shape.ndim != n) return false;
+  for (int i = 0; i < n; i++) {
+    char axis = p->axes[i];
+    int64_t *size = axis == 'B' ? &seen->B : axis == 'T' ? &seen->T : axis == 'S' ? &seen->S : NULL, want = decided(m, axis);
+    if (!want && size && !*size) *size = t->shape.dim[i];
+    if (!want && size) want = *size;
+    if (want && t->shape.dim[i] != want) return false;
+  }
+  return true;
+}
+
+static bool check_inputs(mn_scope *s, const mn_model *m, const mn_model_io *in) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_sizes seen = {0};
+  char shape[96];
+  for (const mn_port *p = m->def->inputs; p->name; p++) {
+    mn_tensor *t = mn_io_get(in, p->name);
+    if (!t && p->optional) continue;
+    if (!t) mn_graph_fault(g, MN_ERR_CONFIG, "a model of type %s needs %s (%s)", m->def->name, p->name, p->help);
+    else if (t->dtype != type_of(s, p) || !fits(m, p, t, &seen))
+      mn_graph_fault(g, MN_ERR_SHAPE, "%s of a model of type %s is %s %s, but must be %s [%s]", p->name, m->def->name,
+                     mn_dtype_name(t->dtype), mn_shape_str(&t->shape, shape), mn_dtype_name(type_of(s, p)), p->axes);
+    else continue;
+    return false;
+  }
+  for (int i = 0; i < in->n; i++)
+    if (!mn_model_input(m, in->name[i])) {
+      mn_graph_fault(g, MN_ERR_CONFIG, "a model of type %s has no input %s", m->def->name, in->name[i]);
+      return false;
+    }
+  return true;
+}
+
+void mn_model_build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out) {
+  *out = (mn_model_io){0};
+  if (mn_graph_status(mn_scope_graph(s)) == MN_OK && check_inputs(s, m, in)) m->def->build(s, m, in, out);
+}
+
+void mn_model_declare(mn_scope *s, const mn_model *m) {
+  mn_model_io in, out;
+  mn_model_inputs(s, m, (mn_sizes){mn_scope_batch(s), 1, 1}, true, &in);
+  mn_model_build(s, m, &in, &out);
+}
+
+mn_status mn_model_check_stream(const mn_model *m) {
+  const char *why = m->def->not_causal ? m->def->not_causal(m) : NULL;
+  if (!why) return MN_OK;
+  return mn_fail(MN_ERR_CONFIG, "a model of type %s cannot be run as a stream: %s", m->def->name, why);
+}
+
+const mn_mixer *mn_model_owner(const mn_model *m, const char *name) {
+  int layer = 0, end = 0;
+  if (sscanf(name, "layers.%d.mixer.%n", &layer, &end) != 1 || !end || layer < 0 || layer >= m->stack.n) return NULL;
+  return &m->stack.blocks[layer].mixer;
+}
+
+/* ---- reading ---- */
+static mn_status find_kind(const mn_value *map, const char *where, const mn_model_def **out) {
+  const mn_value *v = mn_value_get(map, "type");
+  const char *words[64], *type = "decoder";
+  mn_text list = {0};
+  int n = mn_model_count() < 64 ? mn_model_count() : 64;
+  if (v && v->kind != MN_TEXT) return mn_config_fail(map, where, "type", "must name a kind of model, e.g. type: decoder");
+  if (v) type = v->as.text;
+  for (int i = 0; i < n; i++) {
+    words[i] = mn_model_at(i)->name;
+    if (!strcmp(words[i], type)) {
+      *out = mn_model_at(i);
+      mn_text_free(&list);
+      return MN_OK;
+    }
+    mn_text_addf(&list, "%s%s", i ? ", " : "", words[i]);
+  }
+  const char *near = mn_nearest(type, words, n);
+  mn_status status = mn_value_fail(v, "unknown model type '%s'%s%s%s (known: %s)", type, near ? "; did you mean '" : "", near ? near : "",
+                                   near ? "'?" : "", list.data ? list.data : "none");
+  mn_text_free(&list);
+  return status;
+}
+
+static mn_status resolve_vocabulary(mn_model *m, const mn_value *map, const char *where, int64_t vocab_size) {
+  int64_t *size = &m->config.vocab_size;
+  if (*size == 0) *size = vocab_size;
+  if (*size <= 0) return mn_config_fail(map, where, "vocab_size", "must be given: there is no tokenizer to take it from");
+  if (vocab_size > *size)
+    return mn_config_fail(map, where, "vocab_size", "is %lld, but the tokenizer has %lld tokens", (long long)*size, (long long)vocab_size);
+  return MN_OK;
+}
+
+static mn_status parse_stack(mn_model *m, const mn_value *map, const char *where) {
+  mn_model_config *c = &m->config;
+  mn_stack_config stack = {c->d_model, c->layers, c->norm, c->norm_eps, c->block, c->blocks};
+  MN_TRY(mn_stack_parse(m->arena, map, where, &stack, &m->stack));
+  c->layers = m->stack.n;
   return MN_OK;
 }
 
 static mn_status parse(mn_model *m, const mn_value *map, const char *where, int64_t vocab_size) {
-  MN_TRY(mn_config_read(m->arena, map, where, mn_model_fields, &m->config));
-  if (m->config.vocab_size == 0) m->config.vocab_size = vocab_size;
-  if (m->config.vocab_size <= 0) return mn_config_fail(map, where, "vocab_size", "must be given: there is no tokenizer to take it from");
-  if (vocab_size > m->config.vocab_size)
-    return mn_config_fail(map, where, "vocab_size", "is %lld, but the tokenizer has %lld tokens", (long long)m->config.vocab_size,
-                          (long long)vocab_size);
-  return parse_blocks(m, map, where);
+  MN_TRY(find_kind(map, where, &m->def));
+  m->own = mn_arena_alloc(m->arena, m->def->config_size + 1);
+  if (!m->own) return MN_ERR_MEMORY;
+  mn_config_part parts[2] = {{mn_trunk_fields(m->def->trunk), &m->config}, {m->def->fields ? m->def->fields : no_fields, m->own}};
+  for (int i = 0; i < 2; i++) mn_config_defaults(parts[i].fields, parts[i].target);
+  MN_TRY(mn_config_parse(m->arena, map, where, parts, 2));
+  if (m->def->trunk == MN_TRUNK_TOKENS) MN_TRY(resolve_vocabulary(m, map, where, vocab_size));
+  if (m->def->trunk != MN_TRUNK_NONE) MN_TRY(parse_stack(m, map, where));
+  return m->def->check ? m->def->check(m, map, where) : MN_OK;
 }
 
 mn_status mn_model_parse(const mn_value *map, const char *where, int64_t vocab_size, mn_model **out) {
@@ -110,102 +211,15 @@ void mn_model_free(mn_model *m) {
   if (m) mn_arena_free(m->arena);
 }
 
-/* ---- back to a value: every block spelled out, equal neighbours joined by repeat ---- */
-static const mn_value *block_value(mn_arena *arena, const mn_block *b, int64_t repeat) {
-  block_config c = {.mixer = mn_mixer_to_value(arena, &b->mixer), .channel = b->channel, .hidden = b->hidden, .repeat = repeat};
-  const mn_config_part part = {mn_block_fields, &c};
-  return c.mixer ? mn_config_to_value(arena, &part, 1) : NULL;
-}
-
-static bool same_block(const mn_block *a, const mn_block *b) {
-  return a->mixer.config == b->mixer.config && a->channel == b->channel && a->hidden == b->hidden;
-}
-
+/* ---- back to a tree ---- */
 const mn_value *mn_model_to_value(mn_arena *arena, const mn_model *m) {
-  const mn_value **items = mn_arena_alloc(arena, (size_t)m->n_blocks * sizeof *items);
-  size_t n = 0;
-  if (!items) return NULL;
-  for (int i = 0; i < m->n_blocks;) {
-    int k = 1;
-    while (i + k < m->n_blocks && same_block(&m->blocks[i], &m->blocks[i + k])) k++;
-    items[n++] = block_value(arena, &m->blocks[i], k);
-    i += k;
-  }
+  const mn_model_def *d = m->def;
   mn_model_config c = m->config;
-  c.block = NULL;
-  c.blocks = mn_value_list(arena, n, items);
-  const mn_config_part part = {mn_model_fields, &c};
-  return c.blocks ? mn_config_to_value(arena, &part, 1) : NULL;
-}
-
-/* ---- applying ---- */
-static mn_tensor *channel_part(mn_scope *s, const mn_block *b, mn_tensor *x) {
-  mn_graph *g = mn_scope_graph(s);
-  mn_init init = MN_NORMAL(0.02);
-  int64_t D = mn_dim(x, -1);
-  if (b->channel == MN_CHANNEL_MLP)
-    return mn_linear(s, "down_proj", mn_gelu(g, mn_linear(s, "up_proj", x, b->hidden, true, init)), D, true, init);
-  mn_tensor *gate = mn_linear(s, "gate_proj", x, b->hidden, false, init), *up = mn_linear(s, "up_proj", x, b->hidden, false, init);
-  gate = b->channel == MN_CHANNEL_SWIGLU ? mn_silu(g, gate) : mn_gelu(g, gate);
-  return mn_linear(s, "down_proj", mn_mul(g, gate, up), D, false, init);
-}
-
-mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x) {
-  mn_graph *g = mn_scope_graph(s);
-  mn_dtype t = mn_scope_compute(s), exact = mn_scope_exact(s);
-  mn_tensor *h = mn_norm_layer(s, "mixer_norm", (mn_norm_kind)b->norm, x, b->norm_eps, t);
-  h = mn_mixer_apply(mn_scope_in(s, "mixer"), &b->mixer, h);
-  mn_report(s, "mixer.output", h);
-  x = mn_add(g, x, mn_cast(g, h, exact));
-  if (b->channel == MN_CHANNEL_NONE) return x;
-  h = mn_norm_layer(s, "channel_norm", (mn_norm_kind)b->norm, x, b->norm_eps, t);
-  h = channel_part(mn_scope_in(s, "channel"), b, h);
-  mn_report(s, "channel.output", h);
-  return mn_add(g, x, mn_cast(g, h, exact));
-}
-
-mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
-  mn_graph *g = mn_scope_graph(s);
-  int64_t T = mn_dim(tokens, 1);
-  mn_tensor *e = mn_param(s, "embed_tokens.weight", MN_SHAPE(m->config.vocab_size, m->config.d_model), MN_NORMAL(m->config.init_std), 0,
-                          "token embedding [vocab_size, d_model]");
-  mn_tensor *x = mn_take(g, mn_capture(g, e), tokens, 0); /* [B,T,D] */
-  int block = g->block;
-  for (int i = 0; i < m->n_blocks; i++) {
-    g->block = i;
-    x = mn_block_apply(mn_scope_in(s, "layers.%d", i), &m->blocks[i], x);
-  }
-  g->block = block;
-  mn_scope_advance(s, T);
-  return mn_norm_layer(s, "norm", (mn_norm_kind)m->config.norm, x, m->config.norm_eps, mn_scope_compute(s));
-}
-
-mn_tensor *mn_model_head(mn_scope *s, const mn_model *m) {
-  mn_shape shape = MN_SHAPE(m->config.vocab_size, m->config.d_model);
-  if (m->config.tie_embeddings) {
-    mn_tensor *e = mn_param(s, "embed_tokens.weight", shape, MN_NORMAL(m->config.init_std), 0, "token embedding [vocab_size, d_model]");
-    mn_param_copy(s, "embed_tokens.weight", "lm_head.weight");
-    return e;
-  }
-  return mn_param(s, "lm_head.weight", shape, MN_NORMAL(m->config.init_std), 0, "output projection [vocab_size, d_model]");
-}
-
-mn_tensor *mn_model_apply(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
-  mn_graph *g = mn_scope_graph(s);
-  int64_t B = mn_dim(tokens, 0), T = mn_dim(tokens, 1), D = m->config.d_model;
-  mn_tensor *h = mn_model_hidden(s, m, tokens), *w = mn_capture(g, mn_model_head(s, m));
-  if (!h || !w) return NULL;
-  mn_tensor *logits =
-      mn_matmul_as(g, mn_reshape(g, h, MN_SHAPE(B * T, D)), mn_transpose(g, mn_cast(g, w, h->dtype), 0, 1), mn_scope_exact(s));
-  return mn_reshape(g, logits, MN_SHAPE(B, T, m->config.vocab_size));
-}
-
-mn_tensor *mn_model_loss(mn_scope *s, const mn_model *m, mn_tensor *tokens, mn_tensor *target, mn_tensor *weight, mn_tensor **nll) {
-  mn_graph *g = mn_scope_graph(s);
-  mn_shape flat = MN_SHAPE(mn_dim(tokens, 0) * mn_dim(tokens, 1));
-  mn_tensor *h = mn_model_hidden(s, m, tokens), *w = mn_capture(g, mn_model_head(s, m));
-  if (!h || !w || !target) return NULL;
-  h = mn_reshape(g, h, MN_SHAPE(flat.dim[0], m->config.d_model));
-  if (weight) weight = mn_reshape(g, weight, flat);
-  return mn_linear_cross_entropy(g, h, w, mn_reshape(g, target, flat), weight, nll);
+  void *own = mn_arena_alloc(arena, d->config_size + 1);
+  if (!own) return NULL;
+  memcpy(own, m->own, d->config_size);
+  if (d->spell && d->spell(arena, m, own) != MN_OK) return NULL;
+  if (d->trunk != MN_TRUNK_NONE && !(c.blocks = mn_stack_to_value(arena, &m->stack))) return NULL;
+  const mn_config_part parts[] = {{mn_trunk_fields(d->trunk), &c}, {d->fields ? d->fields : no_fields, own}};
+  return mn_config_to_value(arena, parts, 2);
 }

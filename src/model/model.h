@@ -1,53 +1,118 @@
-/* model.h - from a recipe to a model: a stack of blocks (mixer, channel part) between an embedding and a head. A model is
- * itself a segment in, a segment out (mn_model_apply), so it can stand inside another. */
+/* model.h - a model: of some kind, made from a recipe. A kind (decoder, encoder, ...) is one file that defines
+ * `const mn_model_def mn_model_<name>`; the build finds it and puts it into the table below. It says what goes in (input
+ * ports), what comes out (output ports), and builds the one from the other in a scope. Who runs a model, feeds it or judges it
+ * knows ports by name and nothing of the kind. A model is itself a segment in, a segment out, so it can stand inside another. */
 #ifndef MN_MODEL_H
 #define MN_MODEL_H
 
-#include "nn/mixer.h"
+#include "model/block.h"
 
-typedef enum mn_channel_kind { MN_CHANNEL_NONE, MN_CHANNEL_SWIGLU, MN_CHANNEL_GEGLU, MN_CHANNEL_MLP } mn_channel_kind;
+typedef struct mn_model mn_model;
 
-typedef struct mn_block { /* x + mixer(norm(x)), then x + channel(norm(x)) */
-  mn_mixer mixer;
-  int channel;    /* mn_channel_kind */
-  int64_t hidden; /* F; 0: chosen from d_model */
-  int norm;       /* mn_norm_kind */
-  double norm_eps;
-} mn_block;
+/* ---- ports: what goes into a model and comes out, by name ---- */
+typedef struct mn_port {
+  const char *name; /* "tokens"                                                                                     */
+  mn_dtype dtype;   /* f32 stands for the scope's exact type                                                        */
+  const char *axes; /* a letter for each axis: "BT", "BTC". B, T (tokens) and S (source) are chosen by who builds, the
+                     * others by the model (mn_model_def.size)                                                      */
+  bool optional;    /* an input that may be left out; an output that is not always there                            */
+  const char *help; /* one line                                                                                     */
+} mn_port;
 
-typedef struct mn_model_config {
+typedef struct mn_sizes { /* of the axes that are free */
+  int64_t B, T, S;
+} mn_sizes;
+
+enum { MN_IO_MAX = 16 };
+typedef struct mn_model_io { /* tensors by the names of ports */
+  int n;
+  const char *name[MN_IO_MAX];
+  mn_tensor *tensor[MN_IO_MAX];
+} mn_model_io;
+mn_tensor *mn_io_get(const mn_model_io *io, const char *name); /* NULL: not there */
+void mn_io_put(mn_model_io *io, const char *name, mn_tensor *t);
+
+/* ---- kinds ---- */
+typedef enum mn_trunk {                 /* which keys a kind shares with others */
+                        MN_TRUNK_NONE,  /* none: a model around others          */
+                        MN_TRUNK_PLAIN, /* a stack of blocks                    */
+                        MN_TRUNK_TOKENS /* and a vocabulary before it           */
+} mn_trunk;
+
+typedef struct mn_model_def {
+  const char *name;    /* the recipe's model.type                                        */
+  const char *summary; /* one line                                                       */
+  const char *paper;   /* authors, year, arXiv id; NULL                                  */
+  mn_trunk trunk;
+  size_t config_size;              /* of the keys that are the kind's own; 0: none                 */
+  const mn_field *fields;          /* of them; NULL: none                                          */
+  const mn_port *inputs, *outputs; /* each list closed by {0}; the first is the main one          */
+  /* Size of an axis that the model decides; 0: it is free. NULL: V is vocab_size and D d_model, the others free. */
+  int64_t (*size)(const mn_model *m, char axis);
+  /* After keys, vocabulary and blocks have been read: fills what was left open and refuses what cannot be. NULL: nothing. */
+  mn_status (*check)(mn_model *m, const mn_value *map, const char *where);
+  /* For config.json: own keys that hold maps (MN_TYPE_VALUE), spelled out in `own`, a copy of m->own. NULL: none. */
+  mn_status (*spell)(mn_arena *arena, const mn_model *m, void *own);
+  /* Reads inputs, puts outputs, moves the position on. Inputs that are not optional are there and have the ports' shapes. */
+  void (*build)(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out);
+  /* Why this model is no stream, as the end of a sentence ("its classes are pooled from a whole sequence"); NULL: it is one, as
+   * far as the kind is concerned. No function: it is. */
+  const char *(*not_causal)(const mn_model *m);
+} mn_model_def;
+
+int mn_model_count(void);
+const mn_model_def *mn_model_at(int i);
+
+typedef struct mn_model_config { /* the keys that kinds share */
+  const char *type;
   int64_t vocab_size, d_model, layers;
   bool tie_embeddings;
   int norm; /* mn_norm_kind of the blocks and before the head */
   double norm_eps, init_std;
-  const mn_value *block;  /* while parsing: one block, `layers` times ... */
-  const mn_value *blocks; /* ... or a list of {repeat: n, mixer: ..., channel: ...} */
+  const mn_value *block, *blocks; /* while parsing: see mn_stack_config */
 } mn_model_config;
 
-typedef struct mn_model {
+struct mn_model {
   mn_arena *arena;
+  const mn_model_def *def;
   mn_model_config config;
-  int n_blocks;
-  mn_block *blocks;
-} mn_model;
+  void *own; /* the kind's keys: def->config_size bytes */
+  mn_stack stack;
+};
 
-extern const mn_field mn_model_fields[], mn_block_fields[];
+extern const mn_field mn_model_fields[]; /* of MN_TRUNK_TOKENS */
+const mn_field *mn_trunk_fields(mn_trunk t);
 
-/* map: the recipe's `model`. vocab_size 0 in the map is filled with `vocab_size` (the tokenizer's). Every fault is named
- * with file, line and key. Free with mn_model_free. */
+/* map: the recipe's `model`; its `type` names the kind, a decoder where there is none. vocab_size 0 in the map is filled with
+ * `vocab_size` (the tokenizer's). Every fault is named with file, line and key. Free with mn_model_free. */
 mn_status mn_model_parse(const mn_value *map, const char *where, int64_t vocab_size, mn_model **out);
 void mn_model_free(mn_model *m);
 const mn_value *mn_model_to_value(mn_arena *arena, const mn_model *m);  /* reading it back gives the same model */
 const mn_value *mn_model_to_config(mn_arena *arena, const mn_model *m); /* config.json's content: {model: ...} */
 
-/* A block list alone, for wrapping: x [B,T,D] exact type -> [B,T,D]. */
-mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x);
+const mn_port *mn_model_input(const mn_model *m, const char *name); /* NULL: it has none of that name */
+const mn_port *mn_model_output(const mn_model *m, const char *name);
+/* The port's shape; an axis that the model decides is as it says, whatever `free` holds. */
+mn_shape mn_model_shape(const mn_model *m, const mn_port *port, mn_sizes free);
+/* All inputs of these sizes as leaves of the scope's graph. optional: those that may be left out, too. */
+void mn_model_inputs(mn_scope *s, const mn_model *m, mn_sizes sizes, bool optional, mn_model_io *io);
+/* Builds the model: outputs from inputs, whose names and shapes are checked. `out` begins empty. */
+void mn_model_build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out);
+/* Builds it over inputs as small as they can be: parameters and states are then known to the scope. */
+void mn_model_declare(mn_scope *s, const mn_model *m);
+/* MN_OK when the model is a stream that can be cut anywhere; else MN_ERR_CONFIG with the reason. */
+mn_status mn_model_check_stream(const mn_model *m);
+/* The mixer that the parameter, state or report `name` belongs to ("layers.3.mixer.q_proj.weight"); NULL: none. */
+const mn_mixer *mn_model_owner(const mn_model *m, const char *name);
+
+/* ---- a decoder's steps, for who judges or samples it without going through ports ---- */
 /* tokens i32 [B,T] -> h [B,T,D] after the last norm, compute type: what the head projects. */
 mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens);
 mn_tensor *mn_model_head(mn_scope *s, const mn_model *m);                     /* [vocab_size, D], memory's type */
 mn_tensor *mn_model_apply(mn_scope *s, const mn_model *m, mn_tensor *tokens); /* logits [B,T,vocab_size], exact type */
 /* sum over tokens of weight * nll, and nll per token [B*T]. target i32 [B,T] (negative: ignored), weight [B,T] or NULL. */
 mn_tensor *mn_model_loss(mn_scope *s, const mn_model *m, mn_tensor *tokens, mn_tensor *target, mn_tensor *weight, mn_tensor **nll);
+mn_tensor *mn_logits(mn_scope *s, mn_tensor *hidden, mn_tensor *head); /* [B,T,D], [V,D] -> [B,T,V], exact type */
 
 /* ---- the parameters' memory: one tensor per name, on a backend, shared by all plans of a model ---- */
 #include "backend/backend.h"

@@ -135,14 +135,13 @@ mn_status mn_params_declare_scope(const mn_scope *s, mn_backend *b, mn_dtype dty
 }
 
 mn_status mn_params_declare(const mn_model *m, mn_backend *b, mn_dtype dtype, mn_params **out) {
-  mn_graph *g = mn_graph_new(); /* built once over one token, to learn the names */
+  mn_graph *g = mn_graph_new(); /* built once as small as can be, to learn the names */
   *out = NULL;
   if (!g) return MN_ERR_MEMORY;
   mn_scope *s = mn_scope_new(g, (mn_build){.param = dtype, .compute = dtype}, 1);
   mn_status status = s ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK) {
-    mn_model_hidden(s, m, mn_input(g, "tokens", MN_I32, MN_SHAPE(1, 1)));
-    mn_model_head(s, m);
+    mn_model_declare(s, m);
     status = mn_graph_status(g);
   }
   if (status == MN_OK) status = mn_params_declare_scope(s, b, dtype, out);

@@ -130,15 +130,9 @@ static mn_status run(mn_trainer *t, again *a, finding *found, finding *large) {
 }
 
 /* ---- what it means ---- */
-static const mn_mixer *owner_of(const mn_trainer *t, const char *name) {
-  int layer = 0, end = 0;
-  if (sscanf(name, "layers.%d.mixer.%n", &layer, &end) != 1 || !end || layer < 0 || layer >= t->model->n_blocks) return NULL;
-  return &t->model->blocks[layer].mixer;
-}
-
 static void advise(const mn_trainer *t, const char *name, mn_text *out) {
   const mn_train_config *c = &t->recipe->train;
-  const mn_mixer *m = name ? owner_of(t, name) : NULL;
+  const mn_mixer *m = name ? mn_model_owner(t->model, name) : NULL;
   if (m && m->def->remedy) {
     mn_text_addf(out, "; %s: ", m->type);
     m->def->remedy(m->config, out);

@@ -233,8 +233,8 @@ static const mn_value *mixer_key(const mn_value *model, const char *type, const 
 /* A chunk or a segment that no sequence fills is a mistake of whoever chose it; a default may be longer than a short sequence. */
 static mn_status check_lengths(const mn_recipe *r, const mn_model *m) {
   static const char *const keys[] = {"chunk", "segment"};
-  for (int i = 0; i < 2 * m->n_blocks && !r->train.carry_state; i++) {
-    const mn_mixer *x = &m->blocks[i / 2].mixer;
+  for (int i = 0; i < 2 * m->stack.n && !r->train.carry_state; i++) {
+    const mn_mixer *x = &m->stack.blocks[i / 2].mixer;
     const char *key = keys[i % 2];
     const mn_field *f = mn_field_find(x->def->fields, key);
     if (!f || f->type != MN_TYPE_INT || f->size != sizeof(int64_t)) continue;

@@ -165,8 +165,7 @@ static mn_status check_memory(const mn_model *m) {
   mn_scope *s = g ? mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, 1) : NULL;
   mn_status status = s ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK) {
-    mn_model_hidden(s, m, mn_input(g, "tokens", MN_I32, MN_SHAPE(1, 1)));
-    mn_model_head(s, m);
+    mn_model_declare(s, m);
     status = mn_graph_status(g);
   }
   const mn_param_info *info;

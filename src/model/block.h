@@ -1,0 +1,45 @@
+/* block.h - a block as described by a recipe, and the stacks that models are made of. A block is a mixer (how tokens meet the
+ * past) and a channel part (one token alone), with norms and residuals; a stack is blocks one above the other. */
+#ifndef MN_BLOCK_H
+#define MN_BLOCK_H
+
+#include "nn/mixer.h"
+
+typedef enum mn_channel_kind { MN_CHANNEL_NONE, MN_CHANNEL_SWIGLU, MN_CHANNEL_GEGLU, MN_CHANNEL_MLP } mn_channel_kind;
+
+typedef struct mn_block { /* x + mixer(norm(x)), then x + channel(norm(x)) */
+  mn_mixer mixer;
+  int channel;    /* mn_channel_kind */
+  int64_t hidden; /* F; 0: chosen from d_model */
+  int norm;       /* mn_norm_kind */
+  double norm_eps;
+} mn_block;
+
+typedef struct mn_stack {
+  int n;
+  mn_block *blocks;
+} mn_stack;
+
+/* What a stack's blocks have in common, and where they stand in the recipe. */
+typedef struct mn_stack_config {
+  int64_t d_model, layers;
+  int norm; /* mn_norm_kind */
+  double norm_eps;
+  const mn_value *block;  /* one, `layers` times ... */
+  const mn_value *blocks; /* ... or a list of {repeat: n, mixer: ..., channel: ...} */
+} mn_stack_config;
+
+extern const mn_field mn_block_fields[];
+extern const char *const mn_norm_names[]; /* in the order of mn_norm_kind, closed by NULL */
+
+/* map: where `block` or `blocks` stand, for what is said about faults. The blocks live in the arena. */
+mn_status mn_stack_parse(mn_arena *arena, const mn_value *map, const char *where, const mn_stack_config *c, mn_stack *out);
+/* The list of blocks, each spelled out, equal neighbours joined by repeat. */
+const mn_value *mn_stack_to_value(mn_arena *arena, const mn_stack *stack);
+
+/* x [B,T,D] exact type -> [B,T,D]. */
+mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x);
+/* The blocks in order, in scopes layers.0, layers.1, ... */
+mn_tensor *mn_stack_apply(mn_scope *s, const mn_stack *stack, mn_tensor *x);
+
+#endif

@@ -1,0 +1,71 @@
+/* decoder.c - a causal stack of blocks over tokens: what it says about a token is what it expects next.
+ *     h = Norm(blocks(E[tokens]))     logits = h W^T,  W the embedding E or a head of its own
+ * The logits of a training are never kept: the outputs are h and W, and losses multiply them piece by piece. */
+#include "model/model.h"
+
+static mn_tensor *embedding(mn_scope *s, const mn_model *m) {
+  return mn_param(s, "embed_tokens.weight", MN_SHAPE(m->config.vocab_size, m->config.d_model), MN_NORMAL(m->config.init_std), 0,
+                  "token embedding [vocab_size, d_model]");
+}
+
+mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
+  mn_graph *g = mn_scope_graph(s);
+  int64_t T = mn_dim(tokens, 1);
+  mn_tensor *e = embedding(s, m);
+  mn_tensor *x = mn_stack_apply(s, &m->stack, mn_take(g, mn_capture(g, e), tokens, 0)); /* [B,T,D] */
+  mn_scope_advance(s, T);
+  return mn_norm_layer(s, "norm", (mn_norm_kind)m->config.norm, x, m->config.norm_eps, mn_scope_compute(s));
+}
+
+mn_tensor *mn_model_head(mn_scope *s, const mn_model *m) {
+  if (m->config.tie_embeddings) {
+    mn_tensor *e = embedding(s, m);
+    mn_param_copy(s, "embed_tokens.weight", "lm_head.weight");
+    return e;
+  }
+  return mn_param(s, "lm_head.weight", MN_SHAPE(m->config.vocab_size, m->config.d_model), MN_NORMAL(m->config.init_std), 0,
+                  "output projection [vocab_size, d_model]");
+}
+
+mn_tensor *mn_logits(mn_scope *s, mn_tensor *h, mn_tensor *w) {
+  mn_graph *g = mn_scope_graph(s);
+  if (!h || !w) return NULL;
+  int64_t B = mn_dim(h, 0), T = mn_dim(h, 1), D = mn_dim(h, 2), V = mn_dim(w, 0);
+  w = mn_transpose(g, mn_cast(g, mn_capture(g, w), h->dtype), 0, 1);
+  mn_tensor *logits = mn_matmul_as(g, mn_reshape(g, h, MN_SHAPE(B * T, D)), w, mn_scope_exact(s));
+  return mn_reshape(g, logits, MN_SHAPE(B, T, V));
+}
+
+mn_tensor *mn_model_apply(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
+  mn_tensor *h = mn_model_hidden(s, m, tokens);
+  return mn_logits(s, h, mn_model_head(s, m));
+}
+
+mn_tensor *mn_model_loss(mn_scope *s, const mn_model *m, mn_tensor *tokens, mn_tensor *target, mn_tensor *weight, mn_tensor **nll) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_shape flat = MN_SHAPE(mn_dim(tokens, 0) * mn_dim(tokens, 1));
+  mn_tensor *h = mn_model_hidden(s, m, tokens), *w = mn_capture(g, mn_model_head(s, m));
+  if (!h || !w || !target) return NULL;
+  h = mn_reshape(g, h, MN_SHAPE(flat.dim[0], m->config.d_model));
+  if (weight) weight = mn_reshape(g, weight, flat);
+  return mn_linear_cross_entropy(g, h, w, mn_reshape(g, target, flat), weight, nll);
+}
+
+static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out) {
+  mn_io_put(out, "hidden", mn_model_hidden(s, m, mn_io_get(in, "tokens")));
+  mn_io_put(out, "head", mn_model_head(s, m));
+}
+
+static const mn_port inputs[] = {{"tokens", MN_I32, "BT", false, "token ids"}, {0}};
+static const mn_port outputs[] = {{"hidden", MN_F32, "BTD", false, "after the last norm, in the compute type: what the head projects"},
+                                  {"head", MN_F32, "VD", false, "the projection to the vocabulary"},
+                                  {0}};
+
+const mn_model_def mn_model_decoder = {
+    .name = "decoder",
+    .summary = "a causal stack of blocks over tokens, which expects the next one",
+    .trunk = MN_TRUNK_TOKENS,
+    .inputs = inputs,
+    .outputs = outputs,
+    .build = build,
+};
