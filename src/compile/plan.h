@@ -54,6 +54,10 @@ void mn_plan_free(mn_plan *plan);
  * that tensors of a mapped file can be bound where they lie. Memory of the backend's alloc is aligned to 64 bytes, which is
  * faster. Leaves that the plan does not use are ignored. */
 void mn_plan_bind(mn_plan *plan, const mn_tensor *leaf, void *data);
+/* The same in two steps, for whoever binds the same leaves to other memory again and again: the leaf's number (-1 where the plan
+ * does not use it, which binding ignores), which outlives the leaf and its graph. */
+int mn_plan_slot(const mn_plan *plan, const mn_tensor *leaf);
+void mn_plan_bind_slot(mn_plan *plan, int slot, void *data);
 mn_status mn_plan_run(mn_plan *plan);
 /* Output j, dense; valid until the next run. */
 const mn_view *mn_plan_output(const mn_plan *plan, int j);

@@ -16,10 +16,13 @@ int mn_plan_leaf_storage(const mn_plan *p, const mn_tensor *leaf) {
   return i >= 0 ? p->leaf_storage[i] : -1;
 }
 
-void mn_plan_bind(mn_plan *p, const mn_tensor *leaf, void *data) {
-  int s = mn_plan_leaf_storage(p, leaf);
-  if (s >= 0) mn_storage_bind(p, s, data);
+int mn_plan_slot(const mn_plan *p, const mn_tensor *leaf) { return mn_plan_leaf_storage(p, leaf); }
+
+void mn_plan_bind_slot(mn_plan *p, int slot, void *data) {
+  if (slot >= 0) mn_storage_bind(p, slot, data);
 }
+
+void mn_plan_bind(mn_plan *p, const mn_tensor *leaf, void *data) { mn_plan_bind_slot(p, mn_plan_slot(p, leaf), data); }
 
 static mn_status run_steps(mn_plan *p) {
   for (int t = 0; t < p->n_steps; t++) {

@@ -19,6 +19,7 @@ typedef struct root {
   mn_graph *outer;
   mn_tensor *position; /* of the current segment; NULL: zero   */
   int64_t multiple;    /* position is a multiple of it; 0: it is zero */
+  int64_t alignment;   /* all that was asked about it fits into this  */
   bool looping;        /* inside mn_scope_loop, its first look and its last piece included */
   int n_params, cap_params;
   mn_param_info *params;
@@ -61,7 +62,7 @@ mn_scope *mn_scope_new(mn_graph *g, mn_build build, int64_t batch) {
   root *r = mn_arena_alloc(g->arena, sizeof *r);
   mn_scope *s = mn_arena_alloc(g->arena, sizeof *s);
   if (!r || !s) return NULL;
-  *r = (root){.arena = g->arena, .build = build, .batch = batch, .graph = g, .outer = g, .limit = {.tokens = MN_LIMIT_NONE}};
+  *r = (root){.arena = g->arena, .build = build, .batch = batch, .graph = g, .outer = g, .alignment = 1, .limit = {.tokens = MN_LIMIT_NONE}};
   r->param_at = r->state_at = r->group_at = (mn_table){.arena = g->arena, .names = true};
   *s = (mn_scope){r, ""};
   if (batch < 1) mn_graph_fault(g, MN_ERR_SHAPE, "a batch holds at least one sequence");
@@ -202,7 +203,25 @@ void mn_state_set(mn_scope *s, const char *name, mn_tensor *value) {
 /* ---- position ---- */
 mn_tensor *mn_scope_position(mn_scope *s) { return s->r->position; }
 bool mn_scope_is_stream(const mn_scope *s) { return s->r->build.carried || s->r->looping; }
-bool mn_scope_aligned(const mn_scope *s, int64_t n) { return s->r->multiple % n == 0; }
+
+static int64_t common_divisor(int64_t a, int64_t b) {
+  while (b) {
+    int64_t t = a % b;
+    a = b;
+    b = t;
+  }
+  return a;
+}
+
+bool mn_scope_aligned(const mn_scope *s, int64_t n) {
+  enum { MOST = 1 << 24 };
+  root *r = s->r;
+  int64_t all = r->alignment / common_divisor(r->alignment, n) * n;
+  if (all <= MOST) r->alignment = all; /* beyond that no segment is as long */
+  return r->multiple % n == 0;
+}
+
+int64_t mn_scope_alignment(const mn_scope *s) { return s->r->alignment; }
 
 void mn_scope_advance(mn_scope *s, int64_t T) {
   mn_scope top = {s->r, ""};
@@ -282,15 +301,6 @@ static void discover(mn_scope *s, mn_segment_function f, void *ctx, mn_tensor *p
     e->value = i < n ? keep[i] : e->before;
   }
   r->n_reports = reports;
-}
-
-static int64_t common_divisor(int64_t a, int64_t b) {
-  while (b) {
-    int64_t t = a % b;
-    a = b;
-    b = t;
-  }
-  return a;
 }
 
 mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, void *ctx, mn_tensor *x) {

@@ -89,6 +89,9 @@ mn_tensor *mn_scope_position(mn_scope *s);
 bool mn_scope_is_stream(const mn_scope *s);
 /* Is every position at the start of this segment known to be a multiple of n? */
 bool mn_scope_aligned(const mn_scope *s, int64_t n);
+/* The least common multiple of all that was asked of mn_scope_aligned, whatever the answer: a stream whose segments begin at its
+ * multiples, and says so, has all the answers it can have. 1: nobody asked. It is a hint: what is not known is never assumed. */
+int64_t mn_scope_alignment(const mn_scope *s);
 
 /* ---- how long a stream may be: what a cache without a window holds, declared where the cache is built ---- */
 typedef struct mn_limit {
