@@ -96,7 +96,7 @@ static void blocks_of_several_kinds(void) {
   static const char *const types[] = {"gated_deltanet", "gated_deltanet", "attention", "titans_lmm"};
   CHECK(m->stack.n == 4 && m->config.layers == 4, "%d blocks", m->stack.n);
   for (int i = 0; i < m->stack.n && i < 4; i++)
-    CHECK(strcmp(m->stack.blocks[i].mixer.type, types[i]) == 0, "block %d: %s", i, m->stack.blocks[i].mixer.type);
+    CHECK(strcmp(m->stack.blocks[i].mixer.def->name, types[i]) == 0, "block %d: %s", i, m->stack.blocks[i].mixer.def->name);
   parameters(mixed, &p);
   CHECK(has(&p, "layers.1.mixer.A_log") && has(&p, "layers.2.mixer.prefix_k") && has(&p, "layers.3.channel.up_proj.bias") &&
             !has(&p, "layers.2.channel_norm.weight"),
@@ -143,6 +143,43 @@ static void kinds_are_found_by_name(void) {
   CHECK(parse(arena, "{type: decodr, vocab_size: 10, block: {mixer: {type: aaren}}}", 0, &m) != MN_OK &&
             strstr(mn_message(), "recipe.yaml:1: unknown model type 'decodr'; did you mean 'decoder'?"),
         "%s", mn_message());
+  mn_arena_free(arena);
+}
+
+/* Types of one file own their keys. Files of models spell out the whole struct for each, and are read as they always were. */
+static void a_type_owns_its_keys(void) {
+  static const struct {
+    const char *mixer, *expect;
+  } cases[] = {
+      {"{type: titans_lmm, segment: 128}", "segment has no effect with type titans_lmm (it is for titans_mac); leave it out"},
+      {"{type: titans, window: 8}", "window has no effect with type titans (it is for titans_mag, titans_mal); leave it out"},
+      {"{type: titans_mac, max_context: 8}", "max_context has no effect with type titans_mac"},
+      {"{type: titans_mag, segment: 8}", "segment has no effect with type titans_mag"},
+      {"{type: titans_mac, segmnt: 8}", "unknown key 'segmnt'"},
+      {"{type: aaren, heads: 3}", "heads must divide d_model 16"},
+      {"{type: gated_deltanet, heads: 3}", "heads must divide d_model 16"},
+      {"{type: attention, heads: 3}", "heads must divide d_model 16"},
+      {"{type: titans_mag, heads: 3}", "heads must divide d_model 16"},
+  };
+  mn_arena *arena = mn_arena_new();
+  mn_mixer m, again;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const mn_value *v = NULL;
+    CHECK_OK(mn_yaml_parse(arena, "r.yaml", cases[i].mixer, strlen(cases[i].mixer), &v));
+    CHECK(mn_mixer_parse(arena, v, NULL, 16, &m) != MN_OK && strstr(mn_message(), cases[i].expect), "%s: %s", cases[i].mixer, mn_message());
+  }
+  const mn_value *v = NULL, *back = NULL;
+  mn_text a = {0}, b = {0};
+  CHECK_OK(mn_yaml_parse(arena, "r.yaml", "{type: titans_lmm, heads: 2}", 28, &v));
+  CHECK_OK(mn_mixer_parse(arena, v, NULL, 16, &m));
+  CHECK_OK(mn_value_to_json(mn_mixer_to_value(arena, &m), 0, &a));
+  CHECK(a.data && strstr(a.data, "\"segment\": 256"), "%s", a.data);
+  CHECK_OK(mn_json_parse(arena, "config.json", a.data, strlen(a.data), &back));
+  CHECK_OK(mn_mixer_parse(arena, back, NULL, 16, &again));
+  CHECK_OK(mn_value_to_json(mn_mixer_to_value(arena, &again), 0, &b));
+  CHECK(a.data && b.data && !strcmp(a.data, b.data), "%s", b.data);
+  mn_text_free(&a);
+  mn_text_free(&b);
   mn_arena_free(arena);
 }
 
@@ -470,6 +507,7 @@ int main(void) {
   RUN(tied_and_untied_heads);
   RUN(blocks_of_several_kinds);
   RUN(kinds_are_found_by_name);
+  RUN(a_type_owns_its_keys);
   RUN(a_model_in_a_loop_is_the_model);
   RUN(a_looped_model_streams);
   RUN(a_directory_gives_the_model_back);

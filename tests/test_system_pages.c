@@ -50,7 +50,7 @@ static void test_a_page_names_every_key(void) {
   for (int i = 0; i < mn_mixer_count(); i++) {
     const mn_mixer_def *d = mn_mixer_at(i);
     char path[200];
-    snprintf(path, sizeof path, "systems/%s.md", d->name);
+    snprintf(path, sizeof path, "systems/%s.md", d->page ? d->page : d->name);
     char *page = read_page(path);
     for (const mn_field *f = d->fields; page && f->name; f++) CHECK(named(page, f->name), "docs/%s does not say what %s is", path, f->name);
     free(page);

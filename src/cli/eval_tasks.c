@@ -133,7 +133,7 @@ static mn_status text_lines(const mn_eval_view *v, const char *name, const mn_gr
     mn_status status = new_line(v, name, task->def->fields, task->config, task->seed, state_bytes, &line);
     const json_t *len = json_object_get(json_object_get(line, "settings"), "len"); /* the length that was asked for */
     int64_t T = json_is_integer(len) ? json_integer_value(len) : c->longest;
-    bool partial = mn_field_find(task->def->fields, "values") != NULL; /* several answers may be asked for */
+    bool partial = task->several_answers;
     mn_task_close(task);
     MN_TRY(status);
     set_metric(line, partial ? "string_match_all" : "accuracy", c->score);

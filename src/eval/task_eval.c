@@ -89,11 +89,7 @@ mn_responder mn_generator_responder(mn_generator *g) { return (mn_responder){g, 
 /* ---- one task ---- */
 enum { NEW_TOKENS = 10, FIT_SAMPLES = 8 };
 
-static int64_t new_tokens_of(const mn_task *task) {
-  const mn_field *f = mn_field_find(task->def->fields, "new_tokens");
-  return f && f->type == MN_TYPE_INT && f->size == sizeof(int64_t) ? *(const int64_t *)((const char *)task->config + f->offset)
-                                                                   : NEW_TOKENS;
-}
+static int64_t new_tokens_of(const mn_task *task) { return task->new_tokens ? task->new_tokens : NEW_TOKENS; }
 
 static mn_status one_text(const mn_task *task, const mn_responder *who, const mn_text_eval_config *c, int64_t i, mn_text_eval *out) {
   mn_task_text sample;

@@ -49,6 +49,8 @@ static int64_t load_int(const mn_field *f, const void *target) {
   return v;
 }
 
+int64_t mn_field_int(const mn_field *f, const void *config) { return load_int(f, config); }
+
 static void store_real(const mn_field *f, void *target, double v) {
   float narrow = (float)v;
   memcpy((char *)target + f->offset, f->size == sizeof v ? (const void *)&v : (const void *)&narrow, f->size);

@@ -56,8 +56,10 @@ typedef struct mn_field {
   const char *const *names;                /* ENUM, closed by NULL */
   const char *help;                        /* one line: meaning and unit */
   bool sparse;                             /* written back only where it is not the default: keys that files of before do not hold */
+  bool tokens;                             /* a number of tokens that a sequence should fill: a chunk, a segment */
 } mn_field;
 #define MN_SPARSE .sparse = true /* behind a field's help */
+#define MN_TOKENS .tokens = true
 
 #define MN_MEMBER(S, member)                  (((S *)0)->member)
 #define MN_FIELD_HEAD(S, member, kind, bytes) .name = #member, .type = MN_TYPE_##kind, .offset = offsetof(S, member), .size = (bytes)
@@ -132,6 +134,7 @@ const mn_value *mn_config_to_value(mn_arena *arena, const mn_config_part *parts,
 typedef enum mn_help_form { MN_HELP_TEXT, MN_HELP_MARKDOWN } mn_help_form;
 void mn_config_help(const mn_field *fields, mn_help_form form, mn_text *out);
 
+int64_t mn_field_int(const mn_field *f, const void *config);             /* of an INT, BOOL or ENUM */
 const mn_field *mn_field_find(const mn_field *fields, const char *name); /* NULL when absent */
 /* Whether a table keeps its own rules (names differ, defaults lie in their ranges, everything has help): for tests. */
 mn_status mn_fields_check(const mn_field *fields);

@@ -29,19 +29,13 @@ static const mn_field fields[] = {
     MN_FIELD_FLOAT(S, query_init_std, 0.02, 0, 100, "standard deviation of the learned query at the start"),
     MN_FIELD_BOOL(S, decay, false, "a learned rate per head at which scores fall with age"),
     MN_FIELD_BOOL(S, bias, true, "biases in the projections"),
-    MN_FIELD_INT(S, chunk, 64, 1, 4096, "tokens worked on together; changes speed, not results"),
+    MN_FIELD_INT(S, chunk, 64, 1, 4096, "tokens worked on together; changes speed, not results", MN_TOKENS),
     MN_FIELD_END};
 #undef S
 
-static mn_status check(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config) {
+static mn_status check(const mn_value *map, const char *where, int64_t d_model, void *config) {
   aaren_config *c = config;
-  (void)type;
-  if (c->head_dim == 0) {
-    if (d_model % c->heads)
-      return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
-    c->head_dim = d_model / c->heads;
-  }
-  return MN_OK;
+  return mn_check_heads(map, where, d_model, c->heads, &c->head_dim);
 }
 
 /* m of an empty state: below every score, but finite, so that differences stay numbers */

@@ -37,11 +37,7 @@ mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_m
   if (c->heads % c->kv_heads)
     return mn_config_fail(map, where, "kv_heads", "must divide heads: %lld does not divide %lld", (long long)c->kv_heads,
                           (long long)c->heads);
-  if (c->head_dim == 0) {
-    if (d_model % c->heads)
-      return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
-    c->head_dim = d_model / c->heads;
-  }
+  MN_TRY(mn_check_heads(map, where, d_model, c->heads, &c->head_dim));
   if (c->rope && c->head_dim % 2)
     return mn_config_fail(map, where, "head_dim", "must be even for rotary positions, it is %lld", (long long)c->head_dim);
   static const char *const of_rope[] = {"rope_theta", "rope_scaling", "rope_factor", "rope_original_context"};
@@ -56,8 +52,7 @@ mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_m
   return MN_OK;
 }
 
-static mn_status check(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config) {
-  (void)type;
+static mn_status check(const mn_value *map, const char *where, int64_t d_model, void *config) {
   return mn_attention_check(map, where, d_model, config);
 }
 

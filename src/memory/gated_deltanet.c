@@ -17,18 +17,12 @@ typedef struct gated_deltanet_config {
 static const mn_field fields[] = {
     MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H"), MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),
     MN_FIELD_INT(S, conv, 4, 1, 64, "kernel of the causal depthwise convolution on q, k and v; 1: a gain alone"),
-    MN_FIELD_INT(S, chunk, 64, 1, 4096, "tokens worked on together; changes speed, not results"), MN_FIELD_END};
+    MN_FIELD_INT(S, chunk, 64, 1, 4096, "tokens worked on together; changes speed, not results", MN_TOKENS), MN_FIELD_END};
 #undef S
 
-static mn_status check(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config) {
+static mn_status check(const mn_value *map, const char *where, int64_t d_model, void *config) {
   gated_deltanet_config *c = config;
-  (void)type;
-  if (c->head_dim == 0) {
-    if (d_model % c->heads)
-      return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
-    c->head_dim = d_model / c->heads;
-  }
-  return MN_OK;
+  return mn_check_heads(map, where, d_model, c->heads, &c->head_dim);
 }
 
 static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {

@@ -27,14 +27,11 @@
 #include "memory/attention.h"
 #include "nn/fast_memory.h"
 
-typedef enum titans_use { TITANS_LMM, TITANS_MAG, TITANS_MAC, TITANS_MAL } titans_use;
-
 typedef struct titans_config {
   int64_t heads, head_dim, memory_depth, memory_expand, chunk, conv, window, persistent, segment, max_context, trunc_bptt;
   int memory_net, granularity, read;
   bool memory_residual, momentum, decay, output_gate;
   double lr_max, grad_clamp, rope_theta;
-  titans_use use; /* from the type */
 } titans_config;
 
 static const char *const nets[] = {"linear", "mlp", "ln_mlp", NULL}; /* as mn_fast_net */
@@ -42,36 +39,32 @@ static const char *const granularities[] = {"token", "chunk", NULL};
 static const char *const reads[] = {"after", "before", NULL};
 
 #define S titans_config
-static const mn_field fields[] = {
-    MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H, each with a memory of its own"),
-    MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),
-    MN_FIELD_ENUM(S, memory_net, nets, MN_FAST_LINEAR, "what the memory is: one matrix, an MLP, or an MLP with LayerNorm"),
-    MN_FIELD_INT(S, memory_depth, 2, 1, MN_FAST_DEPTH, "matrices of the memory; linear has one"),
-    MN_FIELD_INT(S, memory_expand, 4, 1, 64, "hidden width of the memory over head_dim"),
-    MN_FIELD_BOOL(S, memory_residual, true, "mlp: M(x) = x + ..."),
-    MN_FIELD_INT(S, chunk, 64, 1, 65536, "tokens between anchors; part of the model, keep it when streaming"),
-    MN_FIELD_ENUM(S, granularity, granularities, 0, "one step of the memory per token, or per chunk"),
-    MN_FIELD_ENUM(S, read, reads, 0, "a token reads the memory after or before its own write"),
-    MN_FIELD_FLOAT(S, lr_max, -1, -1, 1e6, "upper bound theta_max of the learned step size; -1: 0.1, with chunks over 16 1.6 / chunk"),
-    MN_FIELD_BOOL(S, momentum, true, "past surprise"),
-    MN_FIELD_BOOL(S, decay, true, "forgetting"),
-    MN_FIELD_FLOAT(S, grad_clamp, 1, 0, 1e9, "m: a token's gradient of norm n becomes m tanh(n/m); 0: off"),
-    MN_FIELD_INT(S, conv, 4, 0, 64, "kernel of the causal depthwise convolution on q, k and v; 0: none"),
-    MN_FIELD_BOOL(S, output_gate, true, "what is read is gated by silu(x W_g)"),
-    MN_FIELD_INT(S, window, 0, 0, 1 << 24, "MAG, MAL: the attention's window; 0: all tokens"),
-    MN_FIELD_INT(S, persistent, 0, 0, 65536, "MAG, MAL, MAC: learned key/value pairs that every query sees"),
-    MN_FIELD_INT(S, segment, 256, 1, 1 << 20, "MAC: tokens of a segment"),
-    MN_FIELD_FLOAT(S, rope_theta, 10000, 1, 1e12, "MAG, MAL, MAC: base of the attention's rotary frequencies"),
-    MN_FIELD_INT(S, max_context, 4096, 1, 1 << 28, "MAG, MAL without a window: how many tokens a stream's cache holds"),
-    MN_FIELD_INT(S, trunc_bptt, 0, 0, 1 << 24, "the memory's outer gradient stops every so many chunks; 0: never"),
-    MN_FIELD_END};
+#define MEMORY                                                                                                                             \
+  MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H, each with a memory of its own"),                                                            \
+      MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),                                                      \
+      MN_FIELD_ENUM(S, memory_net, nets, MN_FAST_LINEAR, "what the memory is: one matrix, an MLP, or an MLP with LayerNorm"),              \
+      MN_FIELD_INT(S, memory_depth, 2, 1, MN_FAST_DEPTH, "matrices of the memory; linear has one"),                                        \
+      MN_FIELD_INT(S, memory_expand, 4, 1, 64, "hidden width of the memory over head_dim"),                                                \
+      MN_FIELD_BOOL(S, memory_residual, true, "mlp: M(x) = x + ..."),                                                                      \
+      MN_FIELD_INT(S, chunk, 64, 1, 65536, "tokens between anchors; part of the model, keep it when streaming", MN_TOKENS),                \
+      MN_FIELD_ENUM(S, granularity, granularities, 0, "one step of the memory per token, or per chunk"),                                   \
+      MN_FIELD_ENUM(S, read, reads, 0, "a token reads the memory after or before its own write"),                                          \
+      MN_FIELD_FLOAT(S, lr_max, -1, -1, 1e6, "upper bound theta_max of the learned step size; -1: 0.1, with chunks over 16 1.6 / chunk"),  \
+      MN_FIELD_BOOL(S, momentum, true, "past surprise"), MN_FIELD_BOOL(S, decay, true, "forgetting"),                                      \
+      MN_FIELD_FLOAT(S, grad_clamp, 1, 0, 1e9, "m: a token's gradient of norm n becomes m tanh(n/m); 0: off"),                             \
+      MN_FIELD_INT(S, conv, 4, 0, 64, "kernel of the causal depthwise convolution on q, k and v; 0: none"),                                \
+      MN_FIELD_BOOL(S, output_gate, true, "what is read is gated by silu(x W_g)")
+#define WINDOW      MN_FIELD_INT(S, window, 0, 0, 1 << 24, "the attention's window; 0: all tokens")
+#define PERSISTENT  MN_FIELD_INT(S, persistent, 0, 0, 65536, "learned key/value pairs that every query sees")
+#define SEGMENT     MN_FIELD_INT(S, segment, 256, 1, 1 << 20, "tokens of a segment", MN_TOKENS)
+#define ROPE_THETA  MN_FIELD_FLOAT(S, rope_theta, 10000, 1, 1e12, "base of the attention's rotary frequencies")
+#define MAX_CONTEXT MN_FIELD_INT(S, max_context, 4096, 1, 1 << 28, "without a window: how many tokens a stream's cache holds")
+#define TRUNC_BPTT  MN_FIELD_INT(S, trunc_bptt, 0, 0, 1 << 24, "the memory's outer gradient stops every so many chunks; 0: never")
+static const mn_field lmm_fields[] = {MEMORY, TRUNC_BPTT, MN_FIELD_END};
+static const mn_field attended_fields[] = {MEMORY, WINDOW, PERSISTENT, ROPE_THETA, MAX_CONTEXT, TRUNC_BPTT, MN_FIELD_END}; /* MAG, MAL */
+static const mn_field mac_fields[] = {MEMORY, PERSISTENT, SEGMENT, ROPE_THETA, TRUNC_BPTT, MN_FIELD_END};
+static const mn_field written[] = {MEMORY, WINDOW, PERSISTENT, SEGMENT, ROPE_THETA, MAX_CONTEXT, TRUNC_BPTT, MN_FIELD_END};
 #undef S
-static const mn_key_use uses[] = {{"window", "titans_mag titans_mal"},
-                                  {"persistent", "titans_mag titans_mal titans_mac"},
-                                  {"segment", "titans_mac"},
-                                  {"rope_theta", "titans_mag titans_mal titans_mac"},
-                                  {"max_context", "titans_mag titans_mal"},
-                                  {0}};
 
 static const mn_init projection = {MN_INIT_XAVIER_UNIFORM, 1, 0}; /* near 1/sqrt(d_model), narrow models too */
 
@@ -86,26 +79,30 @@ static mn_status check_steps(const mn_value *map, const char *where, titans_conf
   return MN_OK;
 }
 
-static mn_status check(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config) {
+static mn_status check_lmm(const mn_value *map, const char *where, int64_t d_model, void *config) {
   titans_config *c = config;
-  c->use = !strcmp(type, "titans_mag")   ? TITANS_MAG
-           : !strcmp(type, "titans_mac") ? TITANS_MAC
-           : !strcmp(type, "titans_mal") ? TITANS_MAL
-                                         : TITANS_LMM;
-  if (c->head_dim == 0) {
-    if (d_model % c->heads)
-      return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
-    c->head_dim = d_model / c->heads;
-  }
-  if (c->use != TITANS_LMM && c->head_dim % 2)
+  MN_TRY(mn_check_heads(map, where, d_model, c->heads, &c->head_dim));
+  if (c->memory_net == MN_FAST_LINEAR) c->memory_depth = 1;
+  return check_steps(map, where, c);
+}
+
+static mn_status check_attended(const mn_value *map, const char *where, int64_t d_model, void *config) {
+  titans_config *c = config;
+  MN_TRY(check_lmm(map, where, d_model, config));
+  if (c->head_dim % 2)
     return mn_config_fail(map, where, "head_dim", "must be even for rotary positions, it is %lld", (long long)c->head_dim);
-  if (c->use == TITANS_MAC && c->heads * c->head_dim != d_model)
+  return MN_OK;
+}
+
+static mn_status check_mac(const mn_value *map, const char *where, int64_t d_model, void *config) {
+  titans_config *c = config;
+  MN_TRY(check_attended(map, where, d_model, config));
+  if (c->heads * c->head_dim != d_model)
     return mn_config_fail(map, where, "head_dim",
                           "times heads must be d_model %lld for titans_mac: what the memory reads stands"
                           " beside the tokens",
                           (long long)d_model);
-  if (c->memory_net == MN_FAST_LINEAR) c->memory_depth = 1;
-  return check_steps(map, where, c);
+  return MN_OK;
 }
 
 /* ---- the neural long-term memory ---- */
@@ -354,28 +351,21 @@ static mn_tensor *mac_piece(mn_scope *s, void *context, mn_tensor *x) {
 
 /* Segments one after the other. A stream whose positions are known to be multiples of some divisor of the segment goes on in
  * pieces of that length, which never cross a segment's end; one of which nothing is known, token by token. */
-static mn_tensor *mac(mn_scope *s, const titans_config *c, mn_tensor *x) {
+static mn_tensor *apply_mac(mn_scope *s, const void *config, mn_tensor *x) {
+  const titans_config *c = config;
   mac_context context = {c, mn_scope_is_stream(s)};
   int64_t piece = c->segment;
   while (piece > 1 && (c->segment % piece || !mn_scope_aligned(s, piece))) piece--;
   return mn_scope_loop(s, piece, mac_piece, &context, x);
 }
 
-static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
-  const titans_config *c = config;
-  if (!x) return NULL;
-  mn_scope *memory = mn_scope_in(s, "memory");
-  switch (c->use) {
-  case TITANS_MAG:
-    return gated(s, attention(s, c, x), lmm(memory, c, x));
-  case TITANS_MAL:
-    return attention(s, c, lmm(memory, c, x));
-  case TITANS_MAC:
-    return mac(s, c, x);
-  default:
-    return lmm(memory, c, x);
-  }
+static mn_tensor *apply_lmm(mn_scope *s, const void *config, mn_tensor *x) { return lmm(mn_scope_in(s, "memory"), config, x); }
+
+static mn_tensor *apply_mag(mn_scope *s, const void *config, mn_tensor *x) {
+  return gated(s, attention(s, config, x), apply_lmm(s, config, x));
 }
+
+static mn_tensor *apply_mal(mn_scope *s, const void *config, mn_tensor *x) { return attention(s, config, apply_lmm(s, config, x)); }
 
 static void remedy(const void *config, mn_text *out) {
   const titans_config *c = config;
@@ -384,16 +374,35 @@ static void remedy(const void *config, mn_text *out) {
   if (c->chunk > 16) mn_text_addf(out, ", or take a smaller chunk (%lld now), over which steps add up", (long long)c->chunk);
 }
 
-const mn_mixer_def mn_mixer_titans = {
-    .name = "titans",
-    .aliases = "titans_lmm titans_mag titans_mac titans_mal",
-    .kind = "state",
-    .summary = "Titans: a memory whose weights are trained while it reads; alone, or beside attention as gate, layer or context",
-    .paper = "Behrouz, Zhong & Mirrokni 2024, arXiv 2501.00663",
-    .config_size = sizeof(titans_config),
-    .fields = fields,
-    .uses = uses,
-    .check = check,
-    .apply = apply,
-    .remedy = remedy,
+#define TITANS                                                                                                                             \
+  .page = "titans", .kind = "state", .paper = "Behrouz, Zhong & Mirrokni 2024, arXiv 2501.00663", .config_size = sizeof(titans_config),    \
+  .written = written, .remedy = remedy
+#define LMM                                                                                                                                \
+  .summary = "Titans: a memory whose weights are trained while it reads", .fields = lmm_fields, .check = check_lmm, .apply = apply_lmm
+
+const mn_mixer_def mn_mixer_titans = {.name = "titans", TITANS, LMM};
+const mn_mixer_def mn_mixer_titans_lmm = {.name = "titans_lmm", TITANS, LMM};
+const mn_mixer_def mn_mixer_titans_mag = {
+    .name = "titans_mag",
+    TITANS,
+    .summary = "Titans, memory as gate: what attention says is gated by what the memory says",
+    .fields = attended_fields,
+    .check = check_attended,
+    .apply = apply_mag,
+};
+const mn_mixer_def mn_mixer_titans_mal = {
+    .name = "titans_mal",
+    TITANS,
+    .summary = "Titans, memory as layer: attention over what the memory says",
+    .fields = attended_fields,
+    .check = check_attended,
+    .apply = apply_mal,
+};
+const mn_mixer_def mn_mixer_titans_mac = {
+    .name = "titans_mac",
+    TITANS,
+    .summary = "Titans, memory as context: segments attend to what the memory reads for them",
+    .fields = mac_fields,
+    .check = check_mac,
+    .apply = apply_mac,
 };

@@ -68,6 +68,27 @@ mn_status mn_stack_parse(mn_arena *arena, const mn_value *map, const char *where
   return MN_OK;
 }
 
+mn_status mn_stack_check_lengths(const mn_stack *stack, const mn_value *map, int64_t seq_len) {
+  const mn_value *one = mn_value_get(map, "block"), *list = mn_value_get(map, "blocks");
+  size_t item = 0;
+  for (int i = 0; i < stack->n; i++) {
+    const mn_mixer *m = &stack->blocks[i].mixer;
+    if (i && stack->blocks[i - 1].mixer.config == m->config) continue; /* the same block again */
+    const mn_value *block = one ? one : list && item < list->count ? list->as.items[item++] : NULL;
+    MN_TRY(mn_mixer_check_lengths(m, mn_value_get(block, "mixer"), seq_len));
+  }
+  return MN_OK;
+}
+
+const char *mn_stack_not_causal(const mn_stack *stack) {
+  const char *why = NULL;
+  for (int i = 0; i < stack->n && !why; i++) {
+    const mn_mixer *m = &stack->blocks[i].mixer;
+    why = m->def->not_causal ? m->def->not_causal(m->config) : NULL;
+  }
+  return why;
+}
+
 /* ---- back to a value ---- */
 static const mn_value *block_value(mn_arena *arena, const mn_block *b, int64_t repeat) {
   block_config c = {.mixer = mn_mixer_to_value(arena, &b->mixer), .channel = b->channel, .hidden = b->hidden, .repeat = repeat};

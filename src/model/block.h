@@ -37,6 +37,11 @@ mn_status mn_stack_parse(mn_arena *arena, const mn_value *map, const char *where
 /* The list of blocks, each spelled out, equal neighbours joined by repeat. */
 const mn_value *mn_stack_to_value(mn_arena *arena, const mn_stack *stack);
 
+/* Lengths in tokens of the stack's mixers against the sequences they will see; `map` as in mn_stack_parse. */
+mn_status mn_stack_check_lengths(const mn_stack *stack, const mn_value *map, int64_t seq_len);
+/* Why it is no stream that can be cut anywhere, as the end of a sentence; NULL: it is one. */
+const char *mn_stack_not_causal(const mn_stack *stack);
+
 /* x [B,T,D] exact type -> [B,T,D]. */
 mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x);
 /* The blocks in order, in scopes layers.0, layers.1, ... */

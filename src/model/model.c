@@ -129,8 +129,13 @@ void mn_model_declare(mn_scope *s, const mn_model *m) {
 
 mn_status mn_model_check_stream(const mn_model *m) {
   const char *why = m->def->not_causal ? m->def->not_causal(m) : NULL;
+  if (!why) why = mn_stack_not_causal(&m->stack);
   if (!why) return MN_OK;
   return mn_fail(MN_ERR_CONFIG, "a model of type %s cannot be run as a stream: %s", m->def->name, why);
+}
+
+mn_status mn_model_check_lengths(const mn_model *m, const mn_value *map, int64_t seq_len) {
+  return mn_stack_check_lengths(&m->stack, map, seq_len);
 }
 
 const mn_mixer *mn_model_owner(const mn_model *m, const char *name) {

@@ -100,6 +100,8 @@ void mn_model_inputs(mn_scope *s, const mn_model *m, mn_sizes sizes, bool option
 void mn_model_build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out);
 /* Builds it over inputs as small as they can be: parameters and states are then known to the scope. */
 void mn_model_declare(mn_scope *s, const mn_model *m);
+/* Lengths in tokens that its parts have, such as a chunk, against the sequences they will see; map: what it was parsed from. */
+mn_status mn_model_check_lengths(const mn_model *m, const mn_value *map, int64_t seq_len);
 /* MN_OK when the model is a stream that can be cut anywhere; else MN_ERR_CONFIG with the reason. */
 mn_status mn_model_check_stream(const mn_model *m);
 /* The mixer that the parameter, state or report `name` belongs to ("layers.3.mixer.q_proj.weight"); NULL: none. */

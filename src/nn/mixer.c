@@ -5,56 +5,24 @@
 
 #include "base/nearest.h"
 
-static bool word_in(const char *list, const char *word) {
-  size_t n = strlen(word);
-  for (const char *p = list; p && *p;) {
-    size_t k = strcspn(p, " ");
-    if (k == n && memcmp(p, word, n) == 0) return true;
-    p += k + (p[k] == ' ');
-  }
-  return false;
-}
-
 enum { MAX_TYPES = 256 };
 
-/* Every word a recipe may use, copied into `text`. */
-static void add_words(mn_text *text, const char *list, size_t *offsets, int *n) {
-  for (const char *p = list; p && *p && *n < MAX_TYPES;) {
-    size_t k = strcspn(p, " ");
-    offsets[(*n)++] = text->len;
-    mn_text_add_bytes(text, p, k);
-    mn_text_add_bytes(text, "", 1);
-    p += k + (p[k] == ' ');
-  }
-}
-
-static int known_types(mn_text *text, const char **words) {
-  size_t offsets[MAX_TYPES];
-  int n = 0;
-  for (int i = 0; i < mn_mixer_count(); i++) {
-    add_words(text, mn_mixer_at(i)->name, offsets, &n);
-    add_words(text, mn_mixer_at(i)->aliases, offsets, &n);
-  }
-  for (int i = 0; i < n && text->data; i++) words[i] = text->data + offsets[i];
-  return text->data ? n : 0;
-}
-
 mn_status mn_mixer_find(const mn_value *v, const char *type, const mn_mixer_def **out) {
-  for (int i = 0; i < mn_mixer_count(); i++) {
-    const mn_mixer_def *d = mn_mixer_at(i);
-    if (strcmp(d->name, type) == 0 || word_in(d->aliases, type)) {
-      *out = d;
+  const char *words[MAX_TYPES];
+  mn_text list = {0};
+  int n = mn_mixer_count() < MAX_TYPES ? mn_mixer_count() : MAX_TYPES;
+  for (int i = 0; i < n; i++) {
+    words[i] = mn_mixer_at(i)->name;
+    if (!strcmp(words[i], type)) {
+      *out = mn_mixer_at(i);
+      mn_text_free(&list);
       return MN_OK;
     }
+    mn_text_addf(&list, "%s%s", i ? ", " : "", words[i]);
   }
-  mn_text text = {0}, list = {0};
-  const char *words[MAX_TYPES];
-  int n = known_types(&text, words);
-  const char *near = mn_text_status(&text) == MN_OK ? mn_nearest(type, words, n) : NULL;
-  for (int i = 0; i < n; i++) mn_text_addf(&list, "%s%s", i ? ", " : "", words[i]);
+  const char *near = mn_nearest(type, words, n);
   mn_status status = mn_value_fail(v, "unknown mixer type '%s'%s%s%s (known: %s)", type, near ? "; did you mean '" : "", near ? near : "",
                                    near ? "'?" : "", list.data ? list.data : "none");
-  mn_text_free(&text);
   mn_text_free(&list);
   return status;
 }
@@ -64,26 +32,66 @@ typedef struct type_config {
 } type_config;
 static const mn_field type_fields[] = {MN_FIELD_STRING_REQUIRED(type_config, type, "which mixer"), MN_FIELD_END};
 
+/* All that a file spells out. */
+static const mn_field *written(const mn_mixer_def *d) { return d->written ? d->written : d->fields; }
+
+/* A key that the user gave and another type of the family would read has no effect here. */
+static mn_status check_own(const mn_value *map, const char *where, const mn_mixer_def *d) {
+  for (const mn_field *f = written(d); f->name; f++) {
+    if (!mn_config_given(map, f->name) || mn_field_find(d->fields, f->name)) continue;
+    mn_text owners = {0};
+    for (int i = 0; i < mn_mixer_count(); i++) {
+      const mn_mixer_def *other = mn_mixer_at(i);
+      if (other->written == d->written && mn_field_find(other->fields, f->name))
+        mn_text_addf(&owners, "%s%s", owners.len ? ", " : "", other->name);
+    }
+    mn_status status = mn_config_fail(map, where, f->name, "has no effect with type %s (it is for %s); leave it out", d->name,
+                                      owners.data ? owners.data : "none");
+    mn_text_free(&owners);
+    return status;
+  }
+  return MN_OK;
+}
+
 mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where, int64_t d_model, mn_mixer *out) {
   const mn_value *type = mn_value_get(map, "type");
   if (!type) MN_TRY(mn_config_misspelt(map, "type"));
   if (!type || type->kind != MN_TEXT) return mn_config_fail(map, where, "type", "must name a mixer, e.g. type: attention");
   MN_TRY(mn_mixer_find(type, type->as.text, &out->def));
-  out->type = mn_arena_strdup(arena, type->as.text);
-  out->config = mn_arena_alloc(arena, out->def->config_size);
-  if (!out->type || !out->config) return MN_ERR_MEMORY;
+  const mn_mixer_def *d = out->def;
   type_config t = {0};
-  mn_config_defaults(out->def->fields, out->config);
-  const mn_config_part parts[] = {{type_fields, &t}, {out->def->fields, out->config}};
-  MN_TRY(mn_config_parse(arena, map, where, parts, 2));
-  MN_TRY(mn_config_uses(map, where, out->def->uses, out->type));
-  return out->def->check ? out->def->check(map, where, out->type, d_model, out->config) : MN_OK;
+  if (!(out->config = mn_arena_alloc(arena, d->config_size))) return MN_ERR_MEMORY;
+  mn_config_defaults(written(d), out->config);
+  MN_TRY(check_own(map, where, d));
+  const mn_config_part parts[] = {{type_fields, &t}, {d->fields, out->config}, {written(d), out->config}};
+  MN_TRY(mn_config_parse(arena, map, where, parts, d->written ? 3 : 2));
+  return d->check ? d->check(map, where, d_model, out->config) : MN_OK;
 }
 
 const mn_value *mn_mixer_to_value(mn_arena *arena, const mn_mixer *m) {
-  type_config t = {m->type};
-  const mn_config_part parts[] = {{type_fields, &t}, {m->def->fields, m->config}};
+  type_config t = {m->def->name};
+  const mn_config_part parts[] = {{type_fields, &t}, {written(m->def), m->config}};
   return mn_config_to_value(arena, parts, 2);
+}
+
+/* A chunk or a segment that no sequence fills is a mistake of whoever chose it; a default may be longer than a short sequence. */
+mn_status mn_mixer_check_lengths(const mn_mixer *m, const mn_value *map, int64_t seq_len) {
+  for (const mn_field *f = m->def->fields; f->name; f++) {
+    int64_t length = f->tokens ? mn_field_int(f, m->config) : 0;
+    if (length <= seq_len || length == f->int_default) continue;
+    const mn_value *v = mn_value_get(map, f->name);
+    return mn_value_fail(v ? v : map, "%s: its %s of %lld tokens is longer than train.seq_len %lld; lower the one or raise the other",
+                         m->def->name, f->name, (long long)length, (long long)seq_len);
+  }
+  return MN_OK;
+}
+
+mn_status mn_check_heads(const mn_value *map, const char *where, int64_t d_model, int64_t heads, int64_t *head_dim) {
+  if (*head_dim) return MN_OK;
+  if (d_model % heads)
+    return mn_config_fail(map, where, "heads", "must divide d_model %lld, or head_dim must be given", (long long)d_model);
+  *head_dim = d_model / heads;
+  return MN_OK;
 }
 
 mn_tensor *mn_mixer_apply(mn_scope *s, const mn_mixer *m, mn_tensor *x) { return m->def->apply(s, m->config, x); }

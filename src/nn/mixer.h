@@ -1,5 +1,5 @@
 /* mixer.h - the contract of a mixer: how tokens meet the past. A system is one file src/memory/<name>.c that defines
- * `const mn_mixer_def mn_mixer_<name>`; the build finds the file and puts it into the table below. */
+ * `const mn_mixer_def mn_mixer_<type>` for each type it serves; the build finds them and puts them into the table below. */
 #ifndef MN_MIXER_H
 #define MN_MIXER_H
 
@@ -8,21 +8,24 @@
 
 typedef struct mn_mixer_def {
   const char *name;    /* the recipe's `type`: "attention"                                  */
-  const char *aliases; /* further types the same file serves, space-separated; may be NULL  */
+  const char *page;    /* docs/systems/<page>.md; NULL: the name                            */
   const char *kind;    /* context, state, weights, storage                                  */
   const char *summary; /* one line                                                          */
   const char *paper;   /* authors, year, arXiv id                                           */
   size_t config_size;
-  const mn_field *fields; /* of the config; `type` is not among them                         */
-  const mn_key_use *uses; /* keys that only some of the types read; may be NULL              */
-  /* Fills what was left open (0) from d_model and refuses what cannot be, with mn_config_fail(map, where, key, ...). `type`
-   * is the recipe's word (the name or an alias) and lives as long as the config. */
-  mn_status (*check)(const mn_value *map, const char *where, const char *type, int64_t d_model, void *config);
+  const mn_field *fields; /* the keys of this type; `type` is not among them                 */
+  /* Of types that share one config struct: the whole struct, as files spell it out for each of them. A recipe may hold `fields`
+   * alone. NULL: the same. */
+  const mn_field *written;
+  /* Fills what was left open (0) from d_model and refuses what cannot be, with mn_config_fail(map, where, key, ...). */
+  mn_status (*check)(const mn_value *map, const char *where, int64_t d_model, void *config);
   /* x [B,T,D] -> [B,T,D] in the compute type; see scope.h */
   mn_tensor *(*apply)(mn_scope *s, const void *config, mn_tensor *x);
   /* What to do when a training diverges inside this mixer, keys with their values now: "lower lr_max (0.1 now)". NULL: nothing of
    * its own, the outer step is too large. */
   void (*remedy)(const void *config, mn_text *out);
+  /* Why it is no stream that can be cut anywhere, as the end of a sentence ("it sees later tokens"); NULL: it is one. */
+  const char *(*not_causal)(const void *config);
 } mn_mixer_def;
 
 int mn_mixer_count(void);
@@ -32,12 +35,15 @@ mn_status mn_mixer_find(const mn_value *v, const char *type, const mn_mixer_def 
 
 typedef struct mn_mixer { /* a mixer as configured */
   const mn_mixer_def *def;
-  const char *type;
   void *config;
 } mn_mixer;
 /* map: {type: ..., keys}. Lives in the arena. */
 mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where, int64_t d_model, mn_mixer *out);
 const mn_value *mn_mixer_to_value(mn_arena *arena, const mn_mixer *m);
+/* Its lengths in tokens (MN_TOKENS) against those of the sequences that it will see; `map` is what it was parsed from. */
+mn_status mn_mixer_check_lengths(const mn_mixer *m, const mn_value *map, int64_t seq_len);
+/* heads and head_dim of a check: a head_dim of 0 becomes d_model / heads. */
+mn_status mn_check_heads(const mn_value *map, const char *where, int64_t d_model, int64_t heads, int64_t *head_dim);
 mn_tensor *mn_mixer_apply(mn_scope *s, const mn_mixer *m, mn_tensor *x);
 
 #endif

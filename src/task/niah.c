@@ -401,6 +401,8 @@ static mn_status collapse(const mn_task *task, niah_data *d, size_t n) {
 
 static mn_status setup(mn_task *task) {
   const niah_config *c = task->config;
+  task->new_tokens = c->new_tokens;
+  task->several_answers = true;
   const char *name = task->def->name;
   if (c->queries > c->keys)
     return mn_fail(MN_ERR_CONFIG, "task %s: queries = %lld is more than keys = %lld", name, (long long)c->queries, (long long)c->keys);

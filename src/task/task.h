@@ -48,6 +48,8 @@ struct mn_task {
   int64_t seq_len;                                               /* T of a token sample; 0 in text tasks             */
   int64_t vocab_size;                                            /* ids are in [0, vocab_size); 0 in text tasks      */
   int64_t n_classes;                                             /* of labelled sequences; 0 in others               */
+  int64_t new_tokens;                                            /* text tasks: how long an answer may be; 0: any    */
+  bool several_answers;                                          /* text tasks: more than one may be asked for        */
   size_t (*count_tokens)(void *ctx, const char *text, size_t n); /* how long is a text, in the model's tokens */
   void *count_ctx;
   mn_arena *arena; /* settings and strings */

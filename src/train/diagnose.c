@@ -134,7 +134,7 @@ static void advise(const mn_trainer *t, const char *name, mn_text *out) {
   const mn_train_config *c = &t->recipe->train;
   const mn_mixer *m = name ? mn_model_owner(t->model, name) : NULL;
   if (m && m->def->remedy) {
-    mn_text_addf(out, "; %s: ", m->type);
+    mn_text_addf(out, "; %s: ", m->def->name);
     m->def->remedy(m->config, out);
   }
   mn_text_addf(out, "; %s a lower train.optimizer.lr (%g now), a longer warm-up, a lower train.clip_norm%s",

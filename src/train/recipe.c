@@ -218,33 +218,8 @@ void mn_recipe_free(mn_recipe *r) {
 
 /* ---- the model ---- */
 
-/* Where the user wrote a mixer's key; the model's map when it was not given. */
-static const mn_value *mixer_key(const mn_value *model, const char *type, const char *key) {
-  const mn_value *one = mn_value_get(model, "block"), *list = mn_value_get(model, "blocks");
-  size_t n = list && list->kind == MN_LIST ? list->count : 0;
-  for (size_t i = 0; i <= n; i++) {
-    const mn_value *mixer = mn_value_get(i < n ? list->as.items[i] : one, "mixer"), *word = mn_value_get(mixer, "type");
-    const mn_value *v = word && word->kind == MN_TEXT && !strcmp(word->as.text, type) ? mn_value_get(mixer, key) : NULL;
-    if (v) return v;
-  }
-  return model;
-}
-
-/* A chunk or a segment that no sequence fills is a mistake of whoever chose it; a default may be longer than a short sequence. */
 static mn_status check_lengths(const mn_recipe *r, const mn_model *m) {
-  static const char *const keys[] = {"chunk", "segment"};
-  for (int i = 0; i < 2 * m->stack.n && !r->train.carry_state; i++) {
-    const mn_mixer *x = &m->stack.blocks[i / 2].mixer;
-    const char *key = keys[i % 2];
-    const mn_field *f = mn_field_find(x->def->fields, key);
-    if (!f || f->type != MN_TYPE_INT || f->size != sizeof(int64_t)) continue;
-    int64_t length = *(const int64_t *)(const void *)((const char *)x->config + f->offset);
-    if (length > r->train.seq_len && length != f->int_default)
-      return mn_value_fail(mixer_key(r->model, x->type, key),
-                           "%s: its %s of %lld tokens is longer than train.seq_len %lld; lower the one or raise the other", x->type, key,
-                           (long long)length, (long long)r->train.seq_len);
-  }
-  return MN_OK;
+  return r->train.carry_state ? MN_OK : mn_model_check_lengths(m, r->model, r->train.seq_len);
 }
 
 mn_status mn_recipe_model(const mn_recipe *r, int64_t vocab_size, mn_model **out) {

@@ -21,7 +21,7 @@ void mn_recipe_help(mn_help_form form, mn_text *t) {
   section(t, form, "model.block, and each of model.blocks", "", mn_block_fields);
   for (int i = 0; i < mn_mixer_count(); i++) {
     const mn_mixer_def *d = mn_mixer_at(i);
-    snprintf(title, sizeof title, "mixer, type: %s%s%s", d->name, d->aliases ? " " : "", d->aliases ? d->aliases : "");
+    snprintf(title, sizeof title, "mixer, type: %s", d->name);
     snprintf(about, sizeof about, "%s (%s)", d->summary ? d->summary : "", d->paper ? d->paper : "");
     section(t, form, title, about, d->fields);
   }
