@@ -153,7 +153,7 @@ static void recurrence(work *w, mn_write_rule rule, bool momentum) {
   mn_graph *g = w->g;
   mn_recurrence_io io = {0};
   io.q = input(w, MN_SHAPE(B, T, H, K), 1), io.k = input(w, MN_SHAPE(B, T, H, K), 1 / sqrt(K)), io.v = input(w, MN_SHAPE(B, T, H, K), 1);
-  io.theta = gate(w, -1), io.log_a = mn_log(g, gate(w, 2)), io.w0 = state(w);
+  io.beta = gate(w, -1), io.log_a = mn_log(g, gate(w, 2)), io.w0 = state(w);
   if (momentum) io.log_eta = mn_log(g, gate(w, 2)), io.s0 = state(w);
   if (rule == MN_WRITE_ANCHOR) io.a0 = state(w);
   mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = rule, .momentum = momentum, .decay = true, .chunk = 16});

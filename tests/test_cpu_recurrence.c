@@ -4,7 +4,7 @@
 #include "kernel_call.h"
 
 /* ---- one problem: shapes, attributes and all tensors in float (bf16 problems hold values that bf16 holds) ---- */
-enum { Q, KEY, VAL, THETA, LOG_A, LOG_ETA, W0, S0, A0, TENSORS };
+enum { Q, KEY, VAL, BETA, LOG_A, LOG_ETA, W0, S0, A0, TENSORS };
 enum { O, W, S, A, RESULTS };
 typedef struct problem {
   int64_t B, T, H, K, V;
@@ -33,7 +33,7 @@ static void problem_make(problem *p) {
     for (int64_t j = 0; j < n; j++) {
       float x = draw();
       if (i <= KEY) x *= 1.4f / sqrtf((float)p->K); /* keys of length about 0.8, so that no rule diverges */
-      if (i == THETA) x = 0.25f + 0.2f * x;
+      if (i == BETA) x = 0.25f + 0.2f * x;
       if (i == LOG_A) x = j % 11 == 3 ? -30.0f : -0.1f - 0.09f * x;
       if (i == LOG_ETA) x = -0.5f - 0.4f * x;
       p->in[i][j] = i <= VAL && p->type == MN_BF16 ? to_bf16(x) : x;
@@ -103,7 +103,7 @@ static answer define(const problem *p, double **in) {
 #define TOK(t) ((b * T + (t)) * H + h)
       for (int64_t t = 0; t < T; t++) {
         const double *q = in[Q] + TOK(t) * K, *k = in[KEY] + TOK(t) * K, *v = in[VAL] + TOK(t) * V;
-        const double th = in[THETA][TOK(t)], a = at->decay ? exp(in[LOG_A][TOK(t)]) : 1;
+        const double th = in[BETA][TOK(t)], a = at->decay ? exp(in[LOG_A][TOK(t)]) : 1;
         const double e = at->momentum ? exp(in[LOG_ETA][TOK(t)]) : 0;
         double *w0 = ws + t * KV, *w1 = w0 + KV, *s0 = ss + t * KV, *s1 = s0 + KV, *a1 = as + (t + 1) * KV;
         memcpy(a1, opens(p, b, t) ? w0 : a1 - KV, sizeof(double) * (size_t)KV);
@@ -138,7 +138,7 @@ static answer define(const problem *p, double **in) {
       }
       for (int64_t t = T - 1; t >= 0; t--) {
         const double *q = in[Q] + TOK(t) * K, *k = in[KEY] + TOK(t) * K, *u = us + t * V;
-        const double th = in[THETA][TOK(t)], a = at->decay ? exp(in[LOG_A][TOK(t)]) : 1;
+        const double th = in[BETA][TOK(t)], a = at->decay ? exp(in[LOG_A][TOK(t)]) : 1;
         const double e = at->momentum ? exp(in[LOG_ETA][TOK(t)]) : 0;
         const double *w0 = ws + t * KV, *w1 = w0 + KV, *s0 = ss + t * KV, *a1 = as + (t + 1) * KV;
         double *dq = r.grad[Q] + TOK(t) * K, *dk = r.grad[KEY] + TOK(t) * K, da = 0, de = 0, dth = 0;
@@ -194,7 +194,7 @@ static answer define(const problem *p, double **in) {
           gw[x] = gp[x];
         }
         memcpy(r.grad[VAL] + TOK(t) * V, du, sizeof(double) * (size_t)V);
-        r.grad[THETA][TOK(t)] = dth;
+        r.grad[BETA][TOK(t)] = dth;
         r.grad[LOG_A][TOK(t)] = da * a;
         r.grad[LOG_ETA][TOK(t)] = de * e;
       }
@@ -239,7 +239,7 @@ static result compute(const problem *p, mn_isa isa, mn_pool *pool, bool backward
   for (int i = 0; i < TENSORS; i++) {
     if (!has_in(&p->attr, i)) continue;
     which_in[n_in] = i;
-    in[n_in] = hold(i <= VAL ? p->type : MN_F32, i >= THETA && i <= LOG_ETA ? 3 : 4, dims[i], p->strided && i <= VAL ? 3 : 1);
+    in[n_in] = hold(i <= VAL ? p->type : MN_F32, i >= BETA && i <= LOG_ETA ? 3 : 4, dims[i], p->strided && i <= VAL ? 3 : 1);
     fill(&in[n_in++], p->in[i]);
   }
   int first_g = n_in;
@@ -282,7 +282,7 @@ static double difference(const float *got, const double *want, int64_t n) {
   if (!(d <= worst)) worst = d;
   return d;
 }
-static const char *in_name[] = {"q", "k", "v", "theta", "log_a", "log_eta", "w0", "s0", "a0"};
+static const char *in_name[] = {"q", "k", "v", "beta", "log_a", "log_eta", "w0", "s0", "a0"};
 static const char *out_name[] = {"o", "w", "s", "a"};
 
 static void check(const problem *p, mn_isa isa, mn_pool *pool, const answer *want, double tolerance) {
@@ -478,7 +478,7 @@ static void kernel_equals_composition(void) {
     mn_recurrence_io io = {.q = leaf[Q],
                            .k = leaf[KEY],
                            .v = leaf[VAL],
-                           .theta = leaf[THETA],
+                           .beta = leaf[BETA],
                            .log_a = leaf[LOG_A],
                            .log_eta = leaf[LOG_ETA],
                            .w0 = leaf[W0],

@@ -75,7 +75,7 @@ static void f_ce(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_linear_c
 static void f_conv(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_causal_conv(g, x[0], x[1], x[2], x[3]); }
 static void recurrence(mn_graph *g, mn_tensor **x, mn_tensor **y, mn_recurrence_attr a) {
   mn_recurrence_io io = {
-      .q = x[0], .k = x[1], .v = x[2], .theta = x[3], .log_a = mn_neg(g, x[4]), .log_eta = mn_neg(g, x[5]), .w0 = x[6], .s0 = x[7]};
+      .q = x[0], .k = x[1], .v = x[2], .beta = x[3], .log_a = mn_neg(g, x[4]), .log_eta = mn_neg(g, x[5]), .w0 = x[6], .s0 = x[7]};
   if (a.write == MN_WRITE_ANCHOR) io.a0 = x[8];
   mn_linear_recurrence(g, &io, a);
   y[0] = io.o;

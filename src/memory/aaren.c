@@ -143,7 +143,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
 
   mn_tensor *ones = mn_full(g, t, MN_SHAPE(B, T, H, 1), 1);
   mn_tensor *o0 = mn_div(g, w0, mn_reshape(g, mn_maximum(g, u0, mn_scalar(g, t, 1e-30)), MN_SHAPE(B, H, 1)));
-  mn_recurrence_io io = {.q = ones, .k = ones, .v = v, .theta = p, .log_a = keep, .w0 = mn_reshape(g, o0, MN_SHAPE(B, H, 1, K))};
+  mn_recurrence_io io = {.q = ones, .k = ones, .v = v, .beta = p, .log_a = keep, .w0 = mn_reshape(g, o0, MN_SHAPE(B, H, 1, K))};
   mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = c->chunk});
   mn_tensor *u_end = mn_reshape(g, mn_slice(g, u, 1, T, 1), head);
   mn_tensor *slope_of_m = rise(g, m0, score, lambda), *m_end = mn_reshape(g, mn_slice(g, m, 1, T, 1), head);

@@ -51,7 +51,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
       .q = qkv[0],
       .k = qkv[1],
       .v = qkv[2],
-      .theta = mn_sigmoid(g, gates[1]),
+      .beta = mn_sigmoid(g, gates[1]),
       .log_a = mn_neg(g, mn_mul(g, mn_exp(g, mn_capture(g, A_log)), step)),
       .w0 = mn_capture(g, mn_state(s, "W", exact, MN_SHAPE(B, H, d, d), NULL, "memory: a query q reads q W")),
   };

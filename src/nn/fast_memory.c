@@ -434,7 +434,7 @@ static bool is_recurrence(const mn_fast_config *c) { return c->net == MN_FAST_LI
 
 static mn_tensor *by_recurrence(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const mn_fast_input *in) {
   mn_tensor *floor = mn_scalar(g, in->q->dtype, -50);
-  mn_recurrence_io io = {.q = in->q, .k = in->k, .v = in->v, .theta = in->theta, .w0 = s->W[0], .a0 = s->A[0], .phase = in->phase};
+  mn_recurrence_io io = {.q = in->q, .k = in->k, .v = in->v, .beta = in->theta, .w0 = s->W[0], .a0 = s->A[0], .phase = in->phase};
   if (c->decay) io.log_a = mn_maximum(g, mn_neg(g, mn_softplus(g, in->decay)), floor);
   if (c->momentum) {
     io.log_eta = mn_maximum(g, mn_log_sigmoid(g, in->momentum), floor);

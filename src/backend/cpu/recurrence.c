@@ -6,11 +6,11 @@
 
 /* ---- which inputs there are ---- */
 typedef struct inputs { /* index of each input, or -1 */
-  int q, k, v, theta, log_a, log_eta, w0, s0, a0, phase, n;
+  int q, k, v, beta, log_a, log_eta, w0, s0, a0, phase, n;
 } inputs;
 
 static inputs inputs_of(const mn_recurrence_attr *attr) {
-  inputs x = {.q = 0, .k = 1, .v = 2, .theta = 3};
+  inputs x = {.q = 0, .k = 1, .v = 2, .beta = 3};
   x.n = 4;
   x.log_a = attr->decay ? x.n++ : -1;
   x.log_eta = attr->momentum ? x.n++ : -1;
@@ -26,7 +26,7 @@ static bool vector_type(mn_dtype t) { return t == MN_F32 || t == MN_BF16; }
 static bool accepts(const mn_node *node) {
   const mn_recurrence_attr *attr = node->attr;
   inputs x = inputs_of(attr);
-  if (attr->chunk < 1) return false;
+  if (attr->chunk < 1 || attr->by_channel || attr->write == MN_WRITE_ERASE) return false;
   for (int i = 0; i < node->n_in; i++) {
     mn_dtype t = node->in[i]->dtype;
     bool state = i >= x.w0 && i < x.n && i != x.phase;
@@ -77,7 +77,7 @@ static mn_rec_args args_of(const mn_call *c, bool backward) {
       .q = token_tensor(&in[x.q]),
       .k = token_tensor(&in[x.k]),
       .v = token_tensor(&in[x.v]),
-      .theta = token_tensor(&in[x.theta]),
+      .beta = token_tensor(&in[x.beta]),
       .w0 = state_tensor(&in[x.w0]),
   };
   if (a.write == MN_WRITE_ANCHOR && a.chunk == 1 && a.grad_clamp == 0)
@@ -99,7 +99,7 @@ static mn_rec_args args_of(const mn_call *c, bool backward) {
   if (attr->write == MN_WRITE_ANCHOR) a.a = state_tensor(&r[i++]);
   if (backward) {
     a.dq = token_tensor(&out[x.q]), a.dk = token_tensor(&out[x.k]), a.dv = token_tensor(&out[x.v]);
-    a.dtheta = token_tensor(&out[x.theta]);
+    a.dbeta = token_tensor(&out[x.beta]);
     if (x.log_a >= 0) a.dlog_a = token_tensor(&out[x.log_a]);
     if (x.log_eta >= 0) a.dlog_eta = token_tensor(&out[x.log_eta]);
     a.dw0 = state_tensor(&out[x.w0]);

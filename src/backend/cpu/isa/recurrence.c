@@ -4,8 +4,8 @@
 /* ---- one token: a pass over the state, nothing else ---- */
 static void step(const mn_rec_args *p, work *w, int64_t b, int64_t h) {
   const int64_t K = p->K, V = p->V, vp = w->vp;
-  float theta, a = 0, eta = 0;
-  gates_in(&theta, &p->theta, b, 0, h, 1);
+  float beta, a = 0, eta = 0;
+  gates_in(&beta, &p->beta, b, 0, h, 1);
   if (p->decay) gates_in(&a, &p->log_a, b, 0, h, 1);
   if (p->momentum) gates_in(&eta, &p->log_eta, b, 0, h, 1);
   a = p->decay ? expf(a) : 1.0f;
@@ -30,7 +30,7 @@ static void step(const mn_rec_args *p, work *w, int64_t b, int64_t h) {
   }
   if (p->read_before) tile_gemm(1, V, K, w->q.p, w->q.ld, 1, w->w, vp, w->o.p, w->o.ld, TILE_SET, TILE_FULL);
   for (int64_t i = 0; i < K; i++) {
-    vf ki = vf_set1(theta * w->k.p[i]), va = vf_set1(a), ve = vf_set1(eta);
+    vf ki = vf_set1(beta * w->k.p[i]), va = vf_set1(a), ve = vf_set1(eta);
     float *W = w->w + i * vp, *S = w->s + i * vp;
     for (int64_t j = 0; j < vp; j += MN_VL) {
       vf s = ki * vf_load(w->u + j);

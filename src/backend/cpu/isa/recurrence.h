@@ -17,11 +17,11 @@ typedef struct mn_rec_args {
   bool momentum, decay, read_before;
   float grad_clamp; /* ANCHOR: a write of norm n gets the norm m tanh(n/m); 0: off */
   bool plain;       /* DELTA without its a_t: u_t = v_t - W_{t-1}^T k_t, which is what ANCHOR is when a chunk is one token */
-  mn_rec_tensor q, k, v, theta, log_a, log_eta, w0, s0, a0;
+  mn_rec_tensor q, k, v, beta, log_a, log_eta, w0, s0, a0;
   const int32_t *phase; /* [B] or NULL */
   int64_t phase_stride;
   mn_rec_tensor o, w, s, a;                                          /* forward: results; backward: their gradients */
-  mn_rec_tensor dq, dk, dv, dtheta, dlog_a, dlog_eta, dw0, ds0, da0; /* backward only */
+  mn_rec_tensor dq, dk, dv, dbeta, dlog_a, dlog_eta, dw0, ds0, da0; /* backward only */
 } mn_rec_args;
 
 typedef struct mn_recurrence_isa {

@@ -23,7 +23,7 @@ typedef struct back {
   float *dM;                      /* [n+1, np] */
   float *dL;                      /* [np] */
   float *dA, *db;                 /* [n+1] */
-  float *da, *deta, *dtheta, *bd; /* [np] */
+  float *da, *deta, *dbeta, *bd; /* [np] */
   float *along_k;                 /* [np]: what clamping sends to each k, in units of k */
 } back;
 
@@ -71,7 +71,7 @@ static void take_back(back *w, take *s, const mn_rec_args *p) {
   w->db = take_floats(s, n + 1);
   w->da = take_floats(s, np);
   w->deta = take_floats(s, np);
-  w->dtheta = take_floats(s, np);
+  w->dbeta = take_floats(s, np);
   w->bd = take_floats(s, np);
   w->along_k = take_floats(s, p->grad_clamp > 0 ? np : 0);
 }
@@ -145,19 +145,19 @@ static void coefs_backward(const mn_rec_args *p, back *w, int64_t n, float dE) {
 }
 
 /* dU from dY (in dy, still without what later rows of the DELTA rule send back): dY_m -= sum_{t>m} h[t,m] dU_t,
- * dU = theta dY, from the last row up. */
+ * dU = beta dY, from the last row up. */
 static void solve_back(back *w, int64_t n, int64_t V) {
   const int64_t vp = w->f.vp, np = w->f.np;
   for (int64_t end = n; end > 0;) {
     int64_t i = (end - 1) / SOLVE * SOLVE, rows = end - i;
     tile_gemm(rows, V, n - end, w->h + end * np + i, 1, np, w->du + end * vp, vp, w->dy + i * vp, vp, TILE_SUB, TILE_FULL);
     for (int64_t m = end - 1; m >= i; m--) {
-      vf theta = vf_set1(w->f.c.theta[m]);
+      vf beta = vf_set1(w->f.c.beta[m]);
       for (int64_t j = 0; j < vp; j += MN_VL) {
         vf y = vf_load(w->dy + m * vp + j);
         for (int64_t t = m + 1; t < end; t++) y -= vf_set1(w->h[t * np + m]) * vf_load(w->du + t * vp + j);
         vf_store(w->dy + m * vp + j, y);
-        vf_store(w->du + m * vp + j, theta * y);
+        vf_store(w->du + m * vp + j, beta * y);
       }
     }
     end = i;
@@ -196,7 +196,7 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
   w->dq = rows_to(&p->dq, b, s1.t0, h, K, w->dqs);
   w->dk = rows_to(&p->dk, b, s1.t0, h, K, w->dks);
   const float *u = w->u_all + s1.t0 * vp;
-  scale_rows(f->y, vp, u, vp, c->theta, n);
+  scale_rows(f->y, vp, u, vp, c->beta, n);
   tile_transpose(f->kt, np, f->k.p, f->k.ld, n, K, 0);
   tile_transpose(w->qt, np, f->q.p, f->q.ld, n, K, 0);
   tile_transpose(w->dot, np, w->d_o.p, w->d_o.ld, n, V, 0);
@@ -218,7 +218,7 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
       vf_store(w->dg + i, d * m);
     }
 
-  /* dY = g^T dO + diag(M_n) K dW + diag(L_n) K dS, and through the DELTA rule; dU = theta dY */
+  /* dY = g^T dO + diag(M_n) K dW + diag(L_n) K dS, and through the DELTA rule; dU = beta dY */
   tile_gemm(n, V, n, f->g, 1, np, w->d_o.p, w->d_o.ld, w->dy, vp, TILE_SET, TILE_A_UPPER);
   scale_rows(f->x, kp, f->k.p, f->k.ld, c->M + n * np, n);
   tile_gemm(n, V, K, f->x, kp, 1, w->dw, vp, w->dy, vp, TILE_ADD, TILE_FULL);
@@ -233,9 +233,9 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
         vf_store(w->h + t * np + m, vf_load(f->g + t * np + m) * (vf_set1(predicted(p, f, t)) * vf_load(c->M + t * np + m)));
     solve_back(w, n, V);
   } else {
-    scale_rows(w->du, vp, w->dy, vp, c->theta, n);
+    scale_rows(w->du, vp, w->dy, vp, c->beta, n);
   }
-  for (int64_t m = 0; m < n; m++) w->dtheta[m] = dot(w->dy + m * vp, u + m * vp, vp);
+  for (int64_t m = 0; m < n; m++) w->dbeta[m] = dot(w->dy + m * vp, u + m * vp, vp);
   if (p->grad_clamp > 0) clamp_backward(p, w, n, u, w->clamp_all + s1.t0);
 
   /* dQ = diag(A_r) dO W^T + diag(b_r) dO S^T + dg K, transposed but for the last */
@@ -351,7 +351,7 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
   rows_done(&p->dq, b, s1.t0, h, w->dq, n, K);
   rows_done(&p->dk, b, s1.t0, h, w->dk, n, K);
   rows_out(&p->dv, b, s1.t0, h, w->du, vp, n, V);
-  gates_out(&p->dtheta, b, s1.t0, h, w->dtheta, n);
+  gates_out(&p->dbeta, b, s1.t0, h, w->dbeta, n);
   gates_out(&p->dlog_a, b, s1.t0, h, w->da, n);
   gates_out(&p->dlog_eta, b, s1.t0, h, w->deta, n);
 }
@@ -411,7 +411,7 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
       float *to = w.run + (i + 1) * w.state;
       make_coefs(p, f, b, h, s1);
       f->k = rows_at(&p->k, b, s1.t0, h, s1.n, K, f->ks);
-      scale_rows(f->y, vp, w.u_all + s1.t0 * vp, vp, f->c.theta, s1.n);
+      scale_rows(f->y, vp, w.u_all + s1.t0 * vp, vp, f->c.beta, s1.n);
       advance(p, f, s1.n, from, from + K * vp, to, to + K * vp);
       if (anchor && p->chunk > PIECE) {
         const int64_t a = (p->momentum ? 2 : 1) * K * vp;

@@ -4,7 +4,7 @@
  * The sequence is cut into pieces of at most PIECE tokens that never cross a chunk of the ANCHOR rule. Inside a piece,
  * with t = 1..n and W, S the state at its start,
  *
- *     W_t = A_t W + b_t S + sum_{m<=t} M[t,m]  k_m y_m^T        y_m = theta_m u_m
+ *     W_t = A_t W + b_t S + sum_{m<=t} M[t,m]  k_m y_m^T        y_m = beta_m u_m
  *     S_t =         E_t S + sum_{m<=t} L[t,m]  k_m y_m^T
  *     L[t,m] = prod_{j=m+1..t} eta_j,  E_t = prod_{j<=t} eta_j,  A_t = prod_{j<=t} a_j
  *     M[t,m] = a_t M[t-1,m] + L[t,m],  b_t = a_t b_{t-1} + E_t       (no momentum: M[t,m] = prod_{j=m+1..t} a_j, b = 0)
@@ -30,7 +30,7 @@ enum { PIECE = 32 }; /* tokens; more only adds triangle work, fewer passes over 
 
 /* The coefficients of one piece. */
 typedef struct coefs {
-  float *a, *eta, *theta; /* [n]                                                    */
+  float *a, *eta, *beta; /* [n]                                                    */
   float *A, *b, *E;       /* [n+1], row 0 is the state at the start: 1, 0, 1        */
   float *M, *L;           /* [n+1, np], row 0 is zero; L only with momentum         */
 } coefs;
@@ -67,7 +67,7 @@ TILE_FN void take_work(work *w, take *s, const mn_rec_args *p) {
   int64_t wide = w->kp > w->vp ? w->kp : w->vp;
   w->c.a = take_floats(s, w->np);
   w->c.eta = take_floats(s, w->np);
-  w->c.theta = take_floats(s, w->np);
+  w->c.beta = take_floats(s, w->np);
   w->c.A = take_floats(s, w->np + TILE_PAD); /* whole vectors are read from element 1 on */
   w->c.b = take_floats(s, w->np + TILE_PAD);
   w->c.E = take_floats(s, n + 1);
@@ -167,7 +167,7 @@ TILE_FN piece piece_at(const mn_rec_args *p, int64_t phase, int64_t t0) {
 TILE_FN void make_coefs(const mn_rec_args *p, work *w, int64_t b, int64_t h, piece s) {
   coefs *c = &w->c;
   const int64_t n = s.n, np = w->np = tile_pad(n);
-  gates_in(c->theta, &p->theta, b, s.t0, h, n);
+  gates_in(c->beta, &p->beta, b, s.t0, h, n);
   if (p->decay) gates_in(c->a, &p->log_a, b, s.t0, h, n);
   if (p->momentum) gates_in(c->eta, &p->log_eta, b, s.t0, h, n);
   for (int64_t t = 0; t < n; t++) {
@@ -237,7 +237,7 @@ TILE_FN void delta_triangle(const mn_rec_args *p, work *w, int64_t n, float *g) 
 
 enum { SOLVE = 8 }; /* rows of a diagonal block of the triangular solve */
 
-/* U from V (already in w->u), the state and the anchor; then Y = diag(theta) U. Uses x; DELTA also kt and g. */
+/* U from V (already in w->u), the state and the anchor; then Y = diag(beta) U. Uses x; DELTA also kt and g. */
 TILE_FN void written_values(const mn_rec_args *p, work *w, int64_t n, const float *W, const float *S, const float *anc) {
   coefs *c = &w->c;
   const int64_t kp = w->kp, vp = w->vp, np = w->np;
@@ -259,18 +259,18 @@ TILE_FN void written_values(const mn_rec_args *p, work *w, int64_t n, const floa
       int64_t rows = n - i < SOLVE ? n - i : SOLVE;
       tile_gemm(rows, p->V, i, w->g + i * np, np, 1, w->y, vp, w->u + i * vp, vp, TILE_SUB, TILE_FULL);
       for (int64_t t = i; t < i + rows; t++) {
-        vf theta = vf_set1(c->theta[t]);
+        vf beta = vf_set1(c->beta[t]);
         for (int64_t j = 0; j < vp; j += MN_VL) {
           vf u = vf_load(w->u + t * vp + j);
           for (int64_t m = i; m < t; m++) u -= vf_set1(w->g[t * np + m]) * vf_load(w->y + m * vp + j);
           vf_store(w->u + t * vp + j, u);
-          vf_store(w->y + t * vp + j, theta * u);
+          vf_store(w->y + t * vp + j, beta * u);
         }
       }
     }
     return;
   }
-  scale_rows(w->y, vp, w->u, vp, c->theta, n);
+  scale_rows(w->y, vp, w->u, vp, c->beta, n);
 }
 
 /* W1, S1 = the state at the piece's end from that at its start, W, S; may be in place. Uses x. */

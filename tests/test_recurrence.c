@@ -1,0 +1,281 @@
+/* test_recurrence.c - the general linear recurrence: decay by key channel, erase vectors of their own, keys shared by heads.
+ * What it means, by loops over tokens in double that follow the papers' equations; gradients against differences; a sequence
+ * cut anywhere; what the one form becomes in the papers' special cases; the CPU's kernels against the composition. The kernels
+ * of one decay per head have tests of their own in test_cpu_recurrence.c. */
+#include "gradcheck.h"
+#include "isa_set.h"
+
+enum { Q, KEY, VAL, BETA, LOG_A, ERASE, PROBE, W0, INPUTS };
+enum { NO_DECAY, BY_HEAD, BY_CHANNEL };
+static const char *const names[] = {"q", "k", "v", "beta", "log_a", "erase", "probe", "w0"};
+
+typedef struct form {
+  mn_write_rule write;
+  int decay;
+  bool beta, before;
+  int64_t B, T, H, G, K, V; /* q and k have G heads */
+  double steep;             /* logs of the decay reach down to -steep; a few to -90 */
+} form;
+
+static mn_shape shape_of(const form *f, int i) {
+  int64_t heads = i == VAL || i == BETA || i == LOG_A ? f->H : f->G;
+  if (i == BETA || (i == LOG_A && f->decay == BY_HEAD)) return MN_SHAPE(f->B, f->T, heads);
+  if (i == W0) return MN_SHAPE(f->B, f->H, f->K, f->V);
+  return MN_SHAPE(f->B, f->T, heads, i == VAL ? f->V : f->K);
+}
+static bool has(const form *f, int i) {
+  if (i == BETA) return f->beta;
+  if (i == LOG_A) return f->decay != NO_DECAY;
+  return i == ERASE || i == PROBE ? f->write == MN_WRITE_ERASE : true;
+}
+static int64_t count_of(const form *f, int i) {
+  mn_shape s = shape_of(f, i);
+  return mn_shape_count(&s);
+}
+
+/* Keys, probes and erase vectors short enough that no memory grows. */
+static void draw(const form *f, double **x, uint64_t seed) {
+  for (int i = 0; i < INPUTS; i++) {
+    int64_t n = count_of(f, i);
+    x[i] = malloc(sizeof(double) * (size_t)(n + 1));
+    for (int64_t j = 0; j < n; j++) {
+      double u = mn_random_uniform(seed, (uint64_t)i, (uint64_t)j), r = 2 * u - 1;
+      if (i == BETA) r = 0.2 + 0.6 * u;
+      if (i == LOG_A) r = j % 13 == 5 && f->steep > 1 ? -90 * u : -f->steep * u * u;
+      if (i == Q || i == KEY || i == ERASE || i == PROBE) r *= 1.4 / sqrt((double)f->K);
+      x[i][j] = (double)(float)r; /* the same numbers for f32 and f64 */
+    }
+  }
+}
+static void drop(double **x) {
+  for (int i = 0; i < INPUTS; i++) free(x[i]);
+}
+
+typedef struct built {
+  mn_graph *g;
+  int n;
+  mn_tensor *leaf[INPUTS], *y[2]; /* leaves in order of the inputs that there are */
+  int which[INPUTS];
+} built;
+
+static built build(const form *f, mn_dtype t, int64_t chunk) {
+  built b = {.g = mn_graph_new()};
+  mn_tensor *x[INPUTS] = {NULL};
+  for (int i = 0; i < INPUTS; i++)
+    if (has(f, i)) b.which[b.n] = i, b.leaf[b.n++] = x[i] = mn_input(b.g, names[i], i == W0 && t == MN_BF16 ? MN_F32 : t, shape_of(f, i));
+  mn_recurrence_io io = {x[Q],  x[KEY], x[VAL], x[BETA], x[LOG_A], NULL, x[ERASE], x[PROBE],
+                         x[W0], NULL,   NULL,   NULL,    NULL,     NULL, NULL,     NULL};
+  mn_linear_recurrence(b.g, &io, (mn_recurrence_attr){.write = f->write, .read_before = f->before, .chunk = chunk});
+  b.y[0] = io.o, b.y[1] = io.w;
+  CHECK_OK(mn_graph_status(b.g));
+  return b;
+}
+
+/* o and w of x, in type t on the backend, as doubles */
+static int run(const form *f, mn_dtype t, mn_backend *backend, double **x, double **out) {
+  built b = build(f, t, 16);
+  double *value[INPUTS];
+  for (int i = 0; i < b.n; i++) value[i] = x[b.which[i]];
+  int ok = gc_run(b.g, backend, 0, MN_KEEP, b.n, b.leaf, value, 2, b.y, out);
+  CHECK(ok, "the recurrence does not run");
+  mn_graph_free(b.g);
+  return ok;
+}
+
+/* ---- the equations, token by token: W [K,V] of one head; o [B,T,H,V], w [B,H,K,V] ---- */
+static void define(const form *f, double *const *x, double *o, double *w) {
+  const int64_t K = f->K, V = f->V;
+  for (int64_t b = 0; b < f->B; b++)
+    for (int64_t h = 0; h < f->H; h++) {
+      double *W = w + (b * f->H + h) * K * V;
+      memcpy(W, x[W0] + (b * f->H + h) * K * V, sizeof(double) * (size_t)(K * V));
+      for (int64_t t = 0; t < f->T; t++) {
+        const int64_t at = (b * f->T + t) * f->H + h, shared = (b * f->T + t) * f->G + h / (f->H / f->G);
+        const double *q = x[Q] + shared * K, *k = x[KEY] + shared * K, *v = x[VAL] + at * V;
+        const double *e = x[ERASE] + shared * K, *p = x[PROBE] + shared * K;
+        double beta = f->beta ? x[BETA][at] : 1, before[64 * 64];
+        memcpy(before, W, sizeof(double) * (size_t)(K * V));
+        for (int64_t j = 0; j < V; j++) {
+          double erased = 0, u = v[j];
+          for (int64_t i = 0; i < K; i++) {
+            double a = f->decay == NO_DECAY ? 1 : exp(x[LOG_A][f->decay == BY_HEAD ? at : at * K + i]);
+            if (f->write == MN_WRITE_ERASE) erased += p[i] * before[i * V + j];
+            if (f->write == MN_WRITE_DELTA) u -= k[i] * a * before[i * V + j];
+            W[i * V + j] *= a;
+          }
+          for (int64_t i = 0; i < K; i++) W[i * V + j] += beta * k[i] * u - (f->write == MN_WRITE_ERASE ? e[i] * erased : 0);
+        }
+        for (int64_t j = 0; j < V; j++) {
+          o[at * V + j] = 0;
+          for (int64_t i = 0; i < K; i++) o[at * V + j] += q[i] * (f->before ? before : W)[i * V + j];
+        }
+      }
+    }
+}
+
+static const form small[] = {
+    {MN_WRITE_VALUE, BY_CHANNEL, false, false, 2, 9, 2, 2, 3, 5, 0.5},  {MN_WRITE_VALUE, BY_HEAD, true, false, 1, 7, 4, 2, 3, 2, 0.5},
+    {MN_WRITE_DELTA, BY_CHANNEL, true, false, 2, 9, 2, 1, 4, 3, 0.5},   {MN_WRITE_DELTA, NO_DECAY, true, true, 1, 7, 2, 2, 3, 4, 0.5},
+    {MN_WRITE_ERASE, BY_CHANNEL, false, false, 2, 9, 2, 2, 4, 3, 0.5},  {MN_WRITE_ERASE, BY_CHANNEL, true, true, 1, 9, 2, 1, 3, 5, 0.5},
+    {MN_WRITE_ERASE, BY_HEAD, true, false, 1, 8, 3, 3, 3, 3, 0.5},      {MN_WRITE_ERASE, NO_DECAY, false, false, 1, 8, 2, 2, 3, 3, 0.5},
+    {MN_WRITE_ANCHOR, BY_CHANNEL, false, false, 1, 1, 1, 1, 1, 1, 0.5}, /* the end */
+};
+
+static void means_what_the_equation_says(void) {
+  for (const form *f = small; f->write != MN_WRITE_ANCHOR; f++) {
+    double *x[INPUTS], *got[2], *o = malloc(sizeof(double) * (size_t)count_of(f, VAL)),
+                                *w = malloc(sizeof(double) * (size_t)count_of(f, W0));
+    draw(f, x, 3);
+    define(f, x, o, w);
+    if (run(f, MN_F64, mn_backend_ref(), x, got)) {
+      double e = gc_difference(o, got[0], count_of(f, VAL)), d = gc_difference(w, got[1], count_of(f, W0));
+      CHECK(e < 1e-13 && d < 1e-13, "form %d: o %g, w %g", (int)(f - small), e, d);
+    }
+    free(o), free(w), free(got[0]), free(got[1]);
+    drop(x);
+  }
+}
+
+static const form *checked;
+static void f_form(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  mn_tensor *in[INPUTS] = {NULL};
+  for (int i = 0, n = 0; i < INPUTS; i++)
+    if (has(checked, i)) in[i] = x[n++];
+  mn_recurrence_io io = {
+      .q = in[Q], .k = in[KEY], .v = in[VAL], .beta = in[BETA], .log_a = in[LOG_A], .erase = in[ERASE], .probe = in[PROBE], .w0 = in[W0]};
+  mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = checked->write, .read_before = checked->before, .chunk = 4});
+  y[0] = io.o;
+  y[1] = io.w;
+}
+static void gradients_agree_with_differences(void) {
+  for (const form *f = small; f->write != MN_WRITE_ANCHOR; f++) {
+    gc_case c = {.name = "recurrence", .n_y = 2, .f = f_form};
+    checked = f;
+    for (int i = 0; i < INPUTS; i++)
+      if (has(f, i)) c.x[c.n_x++] = (gc_input){MN_F64, shape_of(f, i), i == LOG_A ? -1 : -0.6, i == LOG_A ? -0.05 : 0.7, false};
+    double e = gc_gradient_error(&c, 1, 5);
+    CHECK(e < 1e-8, "form %d: %g", (int)(f - small), e);
+  }
+}
+
+/* tokens [from, to) of x [B,T,...] */
+static double *cut_of(const form *f, int i, const double *x, int64_t from, int64_t to) {
+  int64_t row = count_of(f, i) / (f->B * f->T), n = to - from;
+  double *p = malloc(sizeof(double) * (size_t)(f->B * n * row + 1));
+  for (int64_t b = 0; b < f->B; b++) memcpy(p + b * n * row, x + (b * f->T + from) * row, sizeof(double) * (size_t)(n * row));
+  return p;
+}
+static void cut_at(const form *f, mn_dtype t, mn_backend *backend, double **x, double *const *whole, int64_t cut, double bound) {
+  double *part[2][INPUTS], *got[2][2], worst = 0;
+  int64_t row = f->H * f->V;
+  for (int p = 0; p < 2; p++) {
+    form s = *f;
+    s.T = p ? f->T - cut : cut;
+    for (int i = 0; i < INPUTS; i++) part[p][i] = i == W0 ? (p ? got[0][1] : x[W0]) : cut_of(f, i, x[i], p ? cut : 0, p ? f->T : cut);
+    if (!run(&s, t, backend, part[p], got[p])) return;
+    for (int64_t b = 0; b < f->B; b++)
+      for (int64_t k = 0; k < s.T * row; k++)
+        worst = fmax(worst, fabs(got[p][0][b * s.T * row + k] - whole[0][(b * f->T + (p ? cut : 0)) * row + k]));
+  }
+  double e = gc_difference(whole[1], got[1][1], count_of(f, W0));
+  CHECK(worst < bound && e < bound, "rule %d, cut at %d of %d: o %g, w %g", f->write, (int)cut, (int)f->T, worst, e);
+  for (int p = 0; p < 2; p++)
+    for (int i = 0; i < INPUTS; i++)
+      if (i != W0) free(part[p][i]);
+  for (int p = 0; p < 4; p++) free(got[p / 2][p % 2]);
+}
+static void a_sequence_cut_anywhere_is_the_sequence(void) {
+  for (const form *f = small; f->write != MN_WRITE_ANCHOR; f++) {
+    double *x[INPUTS], *whole[2];
+    draw(f, x, 4);
+    if (run(f, MN_F64, mn_backend_ref(), x, whole))
+      for (int64_t cut = 1; cut < f->T; cut++) cut_at(f, MN_F64, mn_backend_ref(), x, whole, cut, 1e-13);
+    free(whole[0]), free(whole[1]);
+    drop(x);
+  }
+}
+
+/* e = beta k and f = a * k: the delta rule, with one decay (Gated DeltaNet), by channel (Kimi Delta Attention), without. */
+static void erase_along_the_key_is_the_delta_rule(void) {
+  for (int decay = NO_DECAY; decay <= BY_CHANNEL; decay++) {
+    form d = {MN_WRITE_DELTA, decay, true, false, 2, 11, 2, 2, 5, 3, 0.7}, e = d;
+    double *x[INPUTS], *want[2], *got[2];
+    e.write = MN_WRITE_ERASE;
+    draw(&d, x, 8);
+    for (int64_t i = 0; i < count_of(&d, KEY); i++) {
+      double a = decay == NO_DECAY ? 1 : exp(x[LOG_A][decay == BY_HEAD ? i / d.K : i]);
+      x[ERASE][i] = x[BETA][i / d.K] * x[KEY][i];
+      x[PROBE][i] = a * x[KEY][i];
+    }
+    if (run(&d, MN_F64, mn_backend_ref(), x, want) && run(&e, MN_F64, mn_backend_ref(), x, got)) {
+      double o = gc_difference(want[0], got[0], count_of(&d, VAL)), w = gc_difference(want[1], got[1], count_of(&d, W0));
+      CHECK(o < 1e-13 && w < 1e-13, "decay %d: o %g, w %g", decay, o, w);
+      for (int i = 0; i < 2; i++) free(want[i]), free(got[i]);
+    }
+    drop(x);
+  }
+}
+
+/* RWKV-7 as it is written: S [V,K], S_t = S_{t-1} (diag(w) - kappa^T (a * kappa)) + v^T k, y = S r. */
+static void rwkv7_is_an_instance(void) {
+  enum { T = 12, K = 4, V = 4 };
+  form f = {MN_WRITE_ERASE, BY_CHANNEL, false, false, 1, T, 1, 1, K, V, 0.6};
+  double *x[INPUTS], *got[2], S[V][K], o[T * V], rate[T * K];
+  draw(&f, x, 21);
+  for (int64_t t = 0; t < T; t++) { /* a unit kappa; the probe reads kappa, what is read is erased along a * kappa */
+    double norm = 0;
+    for (int i = 0; i < K; i++) norm += x[PROBE][t * K + i] * x[PROBE][t * K + i];
+    for (int i = 0; i < K; i++) {
+      x[PROBE][t * K + i] /= sqrt(norm);
+      rate[t * K + i] = mn_random_uniform(6, 1, (uint64_t)(t * K + i));
+      x[ERASE][t * K + i] = rate[t * K + i] * x[PROBE][t * K + i];
+    }
+  }
+  for (int j = 0; j < V; j++)
+    for (int i = 0; i < K; i++) S[j][i] = x[W0][i * V + j];
+  for (int t = 0; t < T; t++) {
+    const double *kappa = x[PROBE] + t * K;
+    for (int j = 0; j < V; j++) {
+      double next[K];
+      for (int i = 0; i < K; i++) {
+        next[i] = x[VAL][t * V + j] * x[KEY][t * K + i];
+        for (int l = 0; l < K; l++) next[i] += S[j][l] * ((l == i) * exp(x[LOG_A][t * K + i]) - kappa[l] * rate[t * K + i] * kappa[i]);
+      }
+      memcpy(S[j], next, sizeof next);
+      o[t * V + j] = 0;
+      for (int i = 0; i < K; i++) o[t * V + j] += S[j][i] * x[Q][t * K + i];
+    }
+  }
+  if (run(&f, MN_F64, mn_backend_ref(), x, got)) {
+    double e = gc_difference(o, got[0], T * V);
+    CHECK(e < 1e-13, "o %g", e);
+    free(got[0]), free(got[1]);
+  }
+  drop(x);
+}
+
+static void what_does_not_fit_is_refused(void) {
+  for (int wrong = 0; wrong < 4; wrong++) {
+    mn_graph *g = mn_graph_new();
+    mn_shape key = MN_SHAPE(2, 5, wrong == 0 ? 3 : 2, 4), gate = MN_SHAPE(2, 5, 4);
+    mn_tensor *k = mn_input(g, "k", MN_F64, key), *v = mn_input(g, "v", MN_F64, MN_SHAPE(2, 5, 4, 3));
+    mn_recurrence_io io = {.q = k, .k = k, .v = v, .w0 = mn_input(g, "w", MN_F64, MN_SHAPE(2, 4, 4, 3))};
+    if (wrong == 1) io.log_a = mn_input(g, "a", MN_F64, MN_SHAPE(2, 5, 4, 3));
+    if (wrong == 2) io.erase = k; /* and no probe */
+    if (wrong == 3) io.erase = io.probe = k, io.log_eta = mn_input(g, "eta", MN_F64, gate), io.s0 = io.w0;
+    mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = wrong >= 2 ? MN_WRITE_ERASE : MN_WRITE_VALUE, .chunk = 4});
+    CHECK(mn_graph_status(g) == MN_ERR_SHAPE && io.o == NULL, "case %d is taken", wrong);
+    CHECK(strstr(mn_message(), "linear_recurrence"), "the message is: %s", mn_message());
+    mn_graph_free(g);
+  }
+}
+
+int main(void) {
+  RUN(means_what_the_equation_says);
+  RUN(gradients_agree_with_differences);
+  RUN(a_sequence_cut_anywhere_is_the_sequence);
+  RUN(erase_along_the_key_is_the_delta_rule);
+  RUN(rwkv7_is_an_instance);
+  RUN(what_does_not_fit_is_refused);
+  return test_end();
+}
