@@ -1,5 +1,6 @@
 /* What must be true of a session: token by token gives the logits of training, whatever way the tokens are cut; a saved
- * session goes on to the same bits; a fork is independent; a wrong, cut or edited file is refused. */
+ * session goes on to the same bits; a fork is independent and compiles nothing; sessions share a program; a batch holds rows that
+ * stand anywhere; a memory that works by segments is told where they begin; a wrong, cut or edited file is refused. */
 #include "base/file.h"
 #include "format/yaml.h"
 #include "run/sampler.h"
@@ -116,6 +117,123 @@ static void a_saved_session_goes_on_to_the_same_bits(void) {
   tear_down(&f);
 }
 
+/* All that was compiled before is all there is: forks, copies, resets and further sessions of the program add nothing. */
+static void forks_and_resets_compile_nothing(void) {
+  fixture f;
+  if (!set_up(&f, models[1])) return;
+  mn_session *a = NULL, *b = NULL, *c = NULL;
+  const float *x = NULL, *y = NULL;
+  CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.prefill = 16}, &a));
+  CHECK_OK(mn_session_feed(a, f.tokens, 31, NULL));
+  CHECK_OK(mn_session_feed(a, f.tokens, 1, NULL));
+  const mn_program *program = mn_session_program(a);
+  const int64_t before = mn_program_compiled(program);
+  CHECK(before == 1 + 5, "first values, and segments of 16, 8, 4, 2 and 1: %lld plans", (long long)before);
+  CHECK_OK(mn_session_fork(a, &b));
+  CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.prefill = 16, .program = mn_session_program(a)}, &c));
+  CHECK_OK(mn_session_reset(b));
+  for (int i = 0; i < 20; i++) {
+    CHECK_OK(mn_session_feed(b, f.tokens + i, 1, &x));
+    CHECK_OK(mn_session_feed(c, f.tokens + i, 1, &y));
+    CHECK(memcmp(x, y, sizeof(float) * VOCAB) == 0, "token %d", i);
+  }
+  CHECK_OK(mn_session_copy(c, a));
+  CHECK(mn_session_position(c) == 32 && mn_session_position(b) == 20, "each stands where it stands");
+  CHECK(mn_program_compiled(program) == before, "%lld plans more", (long long)(mn_program_compiled(program) - before));
+  mn_session_free(a); /* the others keep the program */
+  CHECK_OK(mn_session_feed(b, f.tokens, 31, &x));
+  mn_session_free(b);
+  mn_session_free(c);
+  tear_down(&f);
+}
+
+static const char *const kinds[] = {"type: attention, heads: 2, max_context: 128",
+                                    "type: attention, heads: 2, window: 7, persistent: 2",
+                                    "type: titans_mac, heads: 2, chunk: 4, segment: 16, persistent: 1",
+                                    "type: titans_mag, heads: 2, chunk: 4, window: 8",
+                                    "type: gated_deltanet, heads: 2",
+                                    "type: aaren, heads: 2"};
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+static bool set_up_kind(fixture *f, int k) {
+  char *text = mn_format("{vocab_size: %d, d_model: 16, layers: 2, block: {mixer: {%s}, hidden: 8}}", VOCAB, kinds[k]);
+  bool ok = set_up(f, text);
+  free(text);
+  return ok;
+}
+
+/* Streams of three lengths become the rows of one batch, go on together, are saved, loaded and reset by row. */
+static void rows_stand_where_they_stand(void) {
+  static const int length[3] = {5, 32, 17};
+  for (int k = 0; k < KINDS; k++) {
+    fixture f;
+    if (!set_up_kind(&f, k)) continue;
+    const char *path = MN_TEST_BINARY_DIR "/rows.safetensors";
+    mn_session *one[3] = {NULL}, *all = NULL, *again = NULL;
+    const float *x = NULL, *y = NULL;
+    CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.batch = 3, .prefill = 16}, &all));
+    for (int b = 0; b < 3; b++) {
+      CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.prefill = 16, .program = mn_session_program(all)}, &one[b]));
+      CHECK_OK(mn_session_feed(one[b], f.tokens, length[b], NULL));
+      CHECK_OK(mn_session_copy_row(all, b, one[b], 0));
+    }
+    CHECK(mn_session_position(all) == 32 && mn_session_row_position(all, 2) == 17, "where they stand");
+    CHECK_OK(mn_session_fork(all, &again));
+    CHECK_OK(mn_session_save(all, path));
+    CHECK_OK(mn_session_reset_rows(again, (bool[]){true, false, true}));
+    CHECK(mn_session_row_position(again, 0) == 0 && mn_session_row_position(again, 1) == 32, "one row begins anew");
+    CHECK_OK(mn_session_load(again, path));
+    CHECK(mn_session_row_position(again, 0) == 5 && mn_session_row_position(again, 1) == 32, "loaded by row");
+    int32_t tokens[3 * 20];
+    for (int b = 0; b < 3; b++) memcpy(tokens + b * 20, f.tokens + length[b], sizeof(int32_t) * 20);
+    CHECK_OK(mn_session_feed(again, tokens, 20, &x));
+    for (int b = 0; b < 3; b++) {
+      CHECK_OK(mn_session_feed(one[b], f.tokens + length[b], 20, &y));
+      double e = distance(y, x + b * VOCAB, VOCAB);
+      CHECK(e < 1e-4, "%s: row %d is off by %g", kinds[k], b, e);
+    }
+    for (int b = 0; b < 3; b++) mn_session_free(one[b]);
+    mn_session_free(all);
+    mn_session_free(again);
+    tear_down(&f);
+  }
+}
+
+static void count_loops(void *ctx, const char *text) { *(int *)ctx += strstr(text, " loop ") != NULL || strstr(text, " times") != NULL; }
+
+/* A memory by segments goes through a whole segment at once where it begins at its multiple, and a stream that stands elsewhere
+ * comes there first: no segment loops over single tokens. */
+static void segments_are_told_where_they_begin(void) {
+  fixture f;
+  if (!set_up_kind(&f, 2)) return;
+  static float all[N * VOCAB];
+  whole(&f, all);
+  mn_session *s = NULL;
+  const float *logits = NULL;
+  CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.prefill = 32}, &s));
+  for (int64_t at = 0, n; s && at < N; at += n) { /* 3, 40, 32: two of the pieces begin in the middle */
+    n = at == 0 ? 3 : at == 3 ? 40 : N - 43;
+    CHECK_OK(mn_session_feed(s, f.tokens + at, n, &logits));
+    double e = logits ? distance(all + (at + n - 1) * VOCAB, logits, VOCAB) : 1;
+    CHECK(e < 1e-4, "after %lld tokens: %g", (long long)(at + n), e);
+  }
+  int64_t alignment = 0;
+  CHECK_OK(mn_program_alignment(mn_session_program(s), 32, &alignment));
+  CHECK(alignment == 16, "%lld", (long long)alignment);
+  mn_routine *r = NULL;
+  for (int told = 0; told < 2; told++) {
+    int loops = 0;
+    const int64_t before = mn_program_compiled(mn_session_program(s));
+    CHECK_OK(mn_program_enter(mn_session_program(s), &(mn_form){.batch = 1, .length = 16, .multiple = told ? 16 : 1}, &r));
+    mn_plan_describe(mn_routine_plan(r), count_loops, &loops);
+    mn_program_leave(mn_session_program(s));
+    CHECK((loops == 0) == told, "told %d: %d loops", told, loops);
+    CHECK(mn_program_compiled(mn_session_program(s)) - before == !told, "the stream had used the form that is told");
+  }
+  mn_session_free(s);
+  tear_down(&f);
+}
+
 static void wrong_files_are_refused(void) {
   fixture f, other;
   if (!set_up(&f, models[1]) || !set_up(&other, models[0])) return;
@@ -198,6 +316,9 @@ static void samplers_keep_to_their_sets(void) {
 int main(void) {
   RUN(streaming_gives_the_logits_of_training);
   RUN(a_saved_session_goes_on_to_the_same_bits);
+  RUN(forks_and_resets_compile_nothing);
+  RUN(rows_stand_where_they_stand);
+  RUN(segments_are_told_where_they_begin);
   RUN(wrong_files_are_refused);
   RUN(scores_are_the_logits_likelihoods);
   RUN(samplers_keep_to_their_sets);

@@ -56,19 +56,6 @@ static mn_status next_tokens(source *s, int64_t n, int32_t *ids, int64_t *got) {
   return MN_OK;
 }
 
-/* Compiles every segment size and takes all memory before the stream is measured. */
-static mn_status warm_up(stream *s) {
-  int64_t n = s->segment, parts[] = {n, n / 8, 1};
-  memset(s->tokens, 0, (size_t)(n + 1) * sizeof *s->tokens);
-  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-    if (parts[i] < 1) continue;
-    if (mn_session_room(s->session) < parts[i]) MN_TRY(mn_session_reset(s->session));
-    if (s->score) MN_TRY(mn_session_score(s->session, s->tokens, s->tokens, parts[i], s->nll));
-    else MN_TRY(mn_session_feed(s->session, s->tokens, parts[i], NULL));
-  }
-  return mn_session_reset(s->session);
-}
-
 /* What the model told about the n tokens that were just fed. */
 static mn_status take_reports(stream *s, int64_t n) {
   int count = mn_session_report_count(s->session);
@@ -304,7 +291,7 @@ static mn_status set_up(stream *s) {
   s->nll = mn_alloc((size_t)s->segment * sizeof *s->nll);
   if (!s->tokens || !s->nll) return MN_ERR_MEMORY;
   MN_TRY(mn_meter_new(&s->meter));
-  MN_TRY(warm_up(s));
+  MN_TRY(mn_session_warm_up(s->session, s->score)); /* before the stream is measured */
   const char *from = mn_cli_get(cli, "session-in");
   if (from) MN_TRY(mn_session_load(s->session, from));
   int64_t known = random && random < s->limit ? random : random ? s->limit : 1; /* a text may end anywhere */

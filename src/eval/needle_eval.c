@@ -58,22 +58,11 @@ typedef struct session_reader {
   float *old_nll;
 } session_reader;
 
-/* Compiles every segment size, so that the stream runs without asking for memory; back to a fresh stream. */
+/* Everything is compiled, so that the stream runs without asking for memory. */
 static mn_status open_session(session_reader *r, mn_session **out) {
   MN_TRY(mn_session_new(r->model, r->params, &r->config, out));
   MN_TRY(mn_session_fits(*out, r->tokens));
-  int64_t n = r->config.prefill < mn_session_room(*out) ? r->config.prefill : mn_session_room(*out), parts[] = {n, n / 8, 1};
-  int32_t *tokens = mn_calloc((size_t)n, sizeof *tokens);
-  float *nll = mn_alloc((size_t)n * sizeof *nll);
-  mn_status status = tokens && nll ? MN_OK : MN_ERR_MEMORY;
-  for (int i = 0; i < 3 && status == MN_OK; i++)
-    if (parts[i] > 0) {
-      if (mn_session_room(*out) < parts[i]) status = mn_session_reset(*out);
-      if (status == MN_OK) status = mn_session_score(*out, tokens, tokens, parts[i], nll);
-    }
-  free(tokens);
-  free(nll);
-  return status == MN_OK ? mn_session_reset(*out) : status;
+  return mn_session_warm_up(*out, true);
 }
 
 static mn_status read_session(void *ctx, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {

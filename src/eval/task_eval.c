@@ -10,7 +10,7 @@
 struct mn_generator {
   const mn_tokenizer *tok;
   mn_encoder *enc;
-  mn_session *session, *fresh; /* fresh is never fed: going back to it compiles nothing */
+  mn_session *session;
   mn_ids prompt, made;
   bool forgot;
 };
@@ -24,7 +24,6 @@ mn_status mn_generator_new(const mn_model *model, const mn_params *params, const
   mn_session_config config = {.batch = 1, .prefill = prefill, .compute = compute, .forget = forget};
   mn_status status = mn_encoder_new(tok, &g->enc);
   if (status == MN_OK) status = mn_session_new(model, params, &config, &g->session);
-  if (status == MN_OK) status = mn_session_new(model, params, &config, &g->fresh);
   if (status != MN_OK) mn_generator_free(g);
   else *out = g;
   return status;
@@ -33,7 +32,6 @@ mn_status mn_generator_new(const mn_model *model, const mn_params *params, const
 void mn_generator_free(mn_generator *g) {
   if (!g) return;
   mn_session_free(g->session);
-  mn_session_free(g->fresh);
   mn_encoder_free(g->enc);
   mn_ids_free(&g->prompt);
   mn_ids_free(&g->made);
@@ -67,7 +65,7 @@ static mn_status generate(void *ctx, const mn_task_text *sample, int64_t new_tok
   g->prompt.len = g->made.len = 0;
   MN_TRY(mn_encoder_add(g->enc, sample->prompt, strlen(sample->prompt), 0, &g->prompt));
   *prompt_tokens = (int64_t)g->prompt.len;
-  MN_TRY(mn_session_copy(g->session, g->fresh));
+  MN_TRY(mn_session_reset(g->session));
   MN_TRY(mn_session_fits(g->session, (int64_t)g->prompt.len + new_tokens - 1)); /* the last one is not fed */
   MN_TRY(mn_session_feed(g->session, g->prompt.data, (int64_t)g->prompt.len, &logits));
   for (int64_t i = 0; i < new_tokens; i++) {

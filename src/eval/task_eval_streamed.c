@@ -16,7 +16,7 @@ typedef struct streamed {
   int64_t B, T, vocab_size;
   mn_graph *graph; /* the parallel form */
   mn_plan *plan;
-  mn_session *first, *second, *fresh;
+  mn_session *first, *second;
   int32_t *input, *target; /* [B, T]               */
   int32_t *guess[2];       /* [B, T] parallel, streamed */
   int32_t *step;           /* [B]                  */
@@ -56,8 +56,7 @@ static mn_status open_all(streamed *s, const mn_model *model, const mn_params *p
   mn_session_config config = {
       .batch = s->B, .prefill = 1, .compute = s->config->compute, .forget = s->config->forget, .fingerprint = fingerprint};
   MN_TRY(mn_session_new(model, params, &config, &s->first));
-  MN_TRY(mn_session_new(model, params, &config, &s->second));
-  MN_TRY(mn_session_new(model, params, &config, &s->fresh));
+  MN_TRY(mn_session_fork(s->first, &s->second));
   s->out->state_bytes = mn_session_state_bytes(s->first) / B;
   return build(s, model, params);
 }
@@ -97,7 +96,7 @@ static mn_status step(streamed *s, mn_session *session, int64_t t) {
 
 static mn_status as_a_stream(streamed *s) {
   int64_t cut = s->T > 1 ? 1 + (int64_t)mn_rng_below(&s->rng, (uint64_t)(s->T - 1)) : 0;
-  MN_TRY(mn_session_copy(s->first, s->fresh));
+  MN_TRY(mn_session_reset(s->first));
   for (int64_t t = 0; t < cut; t++) MN_TRY(step(s, s->first, t));
   MN_TRY(mn_session_save(s->first, s->config->scratch));
   MN_TRY(mn_session_load(s->second, s->config->scratch));
@@ -146,7 +145,6 @@ mn_status mn_eval_streamed(const mn_model *model, const mn_params *params, const
   mn_file_remove(config->scratch);
   mn_session_free(s.first);
   mn_session_free(s.second);
-  mn_session_free(s.fresh);
   mn_plan_free(s.plan);
   if (s.graph) mn_graph_free(s.graph);
   free(s.input);

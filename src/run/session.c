@@ -1,41 +1,29 @@
-/* session.c - see session.h. One compiled plan per segment length of a short ladder (prefill, ..., 1); any number of tokens
- * is fed as a sum of rungs. */
+/* session.c - see session.h. A program for the model (feeding, scoring), states for its streams, and between them the ladder of
+ * lengths; what is compiled is the program's and may be shared. */
 #include "run/session.h"
 
 #include "backend/ref/element.h"
-#include "base/file.h"
 #include "base/finite.h"
-#include "base/table.h"
 #include "format/safetensors.h"
+#include "run/ladder.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUNGS = 3 };
-
-typedef struct segment { /* a compiled segment of T tokens */
-  int64_t T;
-  mn_graph *graph;
-  mn_plan *plan;
-  int32_t *tokens, *targets; /* [batch, T] host memory bound to the plan */
-} segment;
+enum { FEED, SCORE }; /* mn_form.what */
 
 struct mn_session {
   const mn_model *model;
   const mn_params *params;
-  mn_backend *backend;
+  mn_program *program;
   mn_session_config config;
   char fingerprint[33];
-  segment feed[RUNGS], score[RUNGS];
   mn_arena *arena;
-  int n_states; /* [0] is the position */
-  mn_state_info *info;
-  mn_table state_at; /* name -> number */
-  void **state;
-  float *logits;
-  int64_t position;
+  mn_states *states;
+  float *logits;    /* [batch, vocab_size] */
+  int32_t *segment; /* [batch, prefill] tokens of a segment, then as many targets */
   mn_limit limit;
   const char *report; /* what is told beside the result, by name; NULL: nothing */
   int n_reports;
@@ -44,213 +32,113 @@ struct mn_session {
   int64_t report_room;
 };
 
-static const int64_t shrink[RUNGS] = {1, 8, 0}; /* rung r: prefill / shrink[r]; the last is 1 */
-
-static int64_t rung_length(const mn_session *s, int r) {
-  int64_t T = r == RUNGS - 1 ? 1 : s->config.prefill / shrink[r];
-  return T < 1 ? 1 : T;
-}
-
-static size_t state_bytes(const mn_state_info *i) { return (size_t)mn_shape_count(&i->shape) * mn_dtype_size(i->dtype); }
-
-/* ---- plans ---- */
-static void segment_free(segment *g) {
-  mn_plan_free(g->plan);
-  mn_graph_free(g->graph);
-  free(g->tokens);
-  free(g->targets);
-  *g = (segment){0};
-}
-
-/* Whoever asks for a name means the report of that path, and every one whose path ends with that word. */
-static bool is_report(const char *path, const char *wanted) {
-  const char *dot = strrchr(path, '.');
-  return strcmp(path, wanted) == 0 || strcmp(dot ? dot + 1 : path, wanted) == 0;
-}
-
-static mn_status no_report(const mn_session *s) {
-  return mn_fail(MN_ERR_CONFIG,
-                 "nothing in this model reports '%s' for each token; Titans' memories report surprise, but not from inside a loop over "
-                 "segments: titans_mac does for one token at a time (a segment of 1)",
-                 s->report);
-}
-
-/* The tensors [batch, T] that tell what was asked for, in the order in which the session knows them. */
-static mn_status reports_of(const mn_session *s, const mn_scope *scope, int64_t T, mn_tensor **out) {
-  const char *const *names;
-  mn_tensor *const *values;
-  int n = mn_scope_reports(scope, &names, &values), found = 0;
-  for (int i = 0; s->report && i < n; i++) {
-    if (!is_report(names[i], s->report)) continue;
-    mn_shape shape = MN_SHAPE(s->config.batch, T);
-    if (found == s->n_reports || !mn_shape_equal(&values[i]->shape, &shape)) return no_report(s);
-    out[found++] = mn_cast(values[i]->node->graph, values[i], MN_F32);
+/* ---- the program ---- */
+static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  const mn_model *m = ctx;
+  mn_graph *g = mn_scope_graph(s);
+  const int64_t B = form->batch, T = form->length, D = m->config.d_model;
+  mn_model_io in = {0}, out = {0};
+  mn_io_put(&in, "tokens", mn_parts_feed(parts, "tokens", MN_I32, MN_SHAPE(B, T)));
+  mn_model_build(s, m, &in, &out);
+  mn_tensor *h = mn_io_get(&out, "hidden"), *w = mn_io_get(&out, "head");
+  MN_TRY(mn_graph_status(g));
+  if (!h || !w) return mn_fail(MN_ERR_CONFIG, "a model of type %s expects no next token: it cannot be run as a session", m->def->name);
+  if (form->what == FEED) { /* only the last token's */
+    h = mn_slice(g, h, 1, T - 1, 1);
+    mn_parts_give(parts, "logits", mn_cast(g, mn_reshape(g, mn_logits(s, h, w), MN_SHAPE(B, m->config.vocab_size)), MN_F32));
+    return MN_OK;
   }
-  return found == s->n_reports ? MN_OK : no_report(s);
-}
-
-static mn_status segment_new(mn_session *s, segment *out, int64_t T, bool scores) {
-  int64_t B = s->config.batch, D = s->model->config.d_model;
-  segment seg = {.T = T, .graph = mn_graph_new()};
-  seg.tokens = mn_calloc((size_t)(B * T), sizeof *seg.tokens);
-  seg.targets = mn_calloc((size_t)(B * T), sizeof *seg.targets);
-  mn_graph *g = seg.graph;
-  mn_build build = {.param = s->params->dtype, .compute = s->config.compute, .carried = true, .forget = s->config.forget};
-  mn_scope *scope = g && seg.tokens && seg.targets ? mn_scope_new(g, build, B) : NULL;
-  mn_status status = scope ? MN_OK : MN_ERR_MEMORY;
-  mn_tensor *result = NULL, *tokens = NULL, *targets = NULL;
-  if (status == MN_OK) {
-    tokens = mn_input(g, "tokens", MN_I32, MN_SHAPE(B, T));
-    if (scores) {
-      targets = mn_input(g, "targets", MN_I32, MN_SHAPE(B, T));
-      mn_model_loss(scope, s->model, tokens, targets, NULL, &result);
-      result = mn_cast(g, result, MN_F32);
-    } else {
-      mn_tensor *h = mn_model_hidden(scope, s->model, tokens), *w = mn_model_head(scope, s->model);
-      h = h ? mn_reshape(g, mn_slice(g, h, 1, T - 1, 1), MN_SHAPE(B, D)) : NULL; /* only the last token's */
-      result = h ? mn_matmul_as(g, h, mn_transpose(g, mn_cast(g, w, h->dtype), 0, 1), mn_scope_exact(scope)) : NULL;
-      result = mn_cast(g, result, MN_F32);
-    }
-    status = mn_graph_status(g);
-  }
-  if (status == MN_OK) {
-    const mn_built_state *states;
-    int n = mn_scope_states(scope, &states);
-    mn_tensor **variables = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *variables);
-    mn_tensor **values = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *values);
-    for (int i = 0; i < n && variables && values; i++) variables[i] = states[i].leaf, values[i] = states[i].value;
-    mn_tensor **outputs = mn_arena_alloc(g->arena, (size_t)(s->n_reports + 1) * sizeof *outputs);
-    if (outputs) outputs[0] = result, status = reports_of(s, scope, T, outputs + 1);
-    mn_plan_request q = {.graph = g,
-                         .n_outputs = 1 + s->n_reports,
-                         .outputs = outputs,
-                         .n_assigns = n,
-                         .variables = variables,
-                         .values = values,
-                         .backend = s->backend};
-    if (status == MN_OK) status = variables && values && outputs ? mn_plan_compile(&q, &seg.plan) : MN_ERR_MEMORY;
-    if (status == MN_OK && n != s->n_states) status = mn_fail(MN_ERR_INTERNAL, "a segment of %lld tokens has other state", (long long)T);
-    for (int i = 0; i < n && status == MN_OK; i++) {
-      if (strcmp(states[i].info.name, s->info[i].name) != 0 || !mn_shape_equal(&states[i].info.shape, &s->info[i].shape))
-        status = mn_fail(MN_ERR_INTERNAL, "state %s depends on the segment's length", states[i].info.name);
-      mn_plan_bind(seg.plan, states[i].leaf, s->state[i]);
-    }
-  }
-  if (status == MN_OK) {
-    mn_params_bind(s->params, scope, seg.plan);
-    mn_plan_bind(seg.plan, tokens, seg.tokens);
-    if (targets) mn_plan_bind(seg.plan, targets, seg.targets);
-    *out = seg;
-  } else {
-    segment_free(&seg);
-  }
-  return status;
-}
-
-/* ---- state ---- */
-static mn_status learn_states(mn_session *s, mn_scope *scope) {
-  const mn_built_state *states;
-  int n = mn_scope_states(scope, &states);
-  s->info = mn_arena_alloc(s->arena, (size_t)(n + 1) * sizeof *s->info);
-  s->state = mn_arena_alloc(s->arena, (size_t)(n + 1) * sizeof *s->state);
-  if (!s->info || !s->state) return MN_ERR_MEMORY;
-  for (int i = 0; i < n; i++) {
-    s->info[i] = states[i].info;
-    s->info[i].name = mn_arena_strdup(s->arena, states[i].info.name);
-    s->info[i].help = mn_arena_strdup(s->arena, states[i].info.help ? states[i].info.help : "");
-    if (!s->info[i].name || !s->info[i].help) return MN_ERR_MEMORY;
-    s->state[i] = s->backend->alloc(s->backend, state_bytes(&s->info[i]));
-    if (!s->state[i]) return mn_context(MN_ERR_MEMORY, "state %s", s->info[i].name);
-    MN_TRY(mn_table_put(&s->state_at, s->info[i].name, i));
-    s->n_states = i + 1;
-  }
-  s->limit = mn_scope_limit_of(scope);
-  s->limit.where = mn_arena_strdup(s->arena, s->limit.where ? s->limit.where : "");
-  s->limit.key = mn_arena_strdup(s->arena, s->limit.key ? s->limit.key : "");
-  s->limit.remedy = mn_arena_strdup(s->arena, s->limit.remedy ? s->limit.remedy : "");
-  if (!s->limit.where || !s->limit.key || !s->limit.remedy) return MN_ERR_MEMORY;
-  if (!s->config.forget && s->config.prefill > s->limit.tokens) s->config.prefill = s->limit.tokens; /* no segment is longer */
+  mn_tensor *target = mn_parts_feed(parts, "targets", MN_I32, MN_SHAPE(B, T)), *nll = NULL;
+  mn_linear_cross_entropy(g, mn_reshape(g, h, MN_SHAPE(B * T, D)), w, mn_reshape(g, target, MN_SHAPE(B * T)), NULL, &nll);
+  mn_parts_give(parts, "nll", mn_cast(g, nll, MN_F32));
   return MN_OK;
 }
 
-/* Runs the states' initial expressions (some are parameters) into the state's memory. */
-static mn_status start_states(mn_session *s, bool learn) {
-  mn_graph *g = mn_graph_new();
-  mn_build build = {.param = s->params->dtype, .compute = s->config.compute, .carried = true};
-  mn_scope *scope = g ? mn_scope_new(g, build, s->config.batch) : NULL;
-  mn_status status = scope ? MN_OK : MN_ERR_MEMORY;
-  mn_plan *plan = NULL;
-  if (status == MN_OK) {
-    mn_model_hidden(scope, s->model, mn_input(g, "tokens", MN_I32, MN_SHAPE(s->config.batch, 1)));
-    status = mn_graph_status(g);
-  }
-  if (status == MN_OK && learn) status = learn_states(s, scope);
-  if (status == MN_OK) {
-    const mn_built_state *states;
-    int n = mn_scope_states(scope, &states);
-    mn_tensor **init = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *init);
-    for (int i = 0; i < n && init; i++) init[i] = states[i].init;
-    mn_plan_request q = {.graph = g, .n_outputs = n, .outputs = init, .backend = s->backend};
-    status = init ? mn_plan_compile(&q, &plan) : MN_ERR_MEMORY;
-    if (status == MN_OK) {
-      mn_params_bind(s->params, scope, plan);
-      status = mn_plan_run(plan);
-    }
-    for (int i = 0; i < n && status == MN_OK; i++)
-      status = s->backend->copy(s->backend, s->state[i], mn_plan_output(plan, i)->data, state_bytes(&s->info[i]));
-  }
-  mn_plan_free(plan);
-  mn_graph_free(g);
-  s->position = 0;
-  return status;
+mn_status mn_session_program_new(const mn_model *model, const mn_params *params, mn_dtype compute, bool forget, mn_program **out) {
+  *out = NULL;
+  MN_TRY(mn_model_check_stream(model));
+  void *ctx;
+  memcpy(&ctx, &model, sizeof ctx); /* the builder reads it */
+  const mn_program_config c = {
+      .backend = params->backend,
+      .params = params,
+      .build = {.param = params->dtype, .compute = compute == MN_BF16 ? MN_BF16 : params->dtype, .carried = true, .forget = forget},
+      .builder = build,
+      .ctx = ctx,
+  };
+  return mn_program_new(&c, out);
 }
 
-mn_status mn_session_new(const mn_model *model, const mn_params *params, const mn_session_config *config, mn_session **out) {
+mn_program *mn_session_program(const mn_session *s) { return s->program; }
+
+/* ---- making and ending ---- */
+static mn_status open_session(mn_session *s) {
+  const mn_session_config *c = &s->config;
+  s->arena = mn_arena_new();
+  if (!s->arena) return MN_ERR_MEMORY;
+  if (c->program) s->program = mn_program_share(c->program);
+  else MN_TRY(mn_session_program_new(s->model, s->params, c->compute, c->forget, &s->program));
+  s->config.program = s->program;
+  MN_TRY(mn_program_limit(s->program, &s->limit));
+  if (!c->forget && c->prefill > s->limit.tokens) s->config.prefill = s->limit.tokens; /* no segment is longer */
+  s->logits = mn_alloc((size_t)(c->batch * s->model->config.vocab_size) * sizeof *s->logits);
+  s->segment = mn_alloc((size_t)(2 * c->batch * c->prefill) * sizeof *s->segment);
+  return s->logits && s->segment ? MN_OK : MN_ERR_MEMORY;
+}
+
+/* All but the states. */
+static mn_status session_new(const mn_model *model, const mn_params *params, const mn_session_config *config, mn_session **out) {
   *out = NULL;
   mn_session *s = mn_calloc(1, sizeof *s);
   if (!s) return MN_ERR_MEMORY;
-  *s = (mn_session){.model = model, .params = params, .backend = params->backend, .config = *config, .arena = mn_arena_new()};
-  s->state_at = (mn_table){.arena = s->arena, .names = true};
-  if (s->config.batch <= 0) s->config.batch = 1;
-  if (s->config.prefill <= 0) s->config.prefill = 256;
-  if (config->fingerprint) snprintf(s->fingerprint, sizeof s->fingerprint, "%s", config->fingerprint);
-  s->logits = mn_alloc((size_t)s->config.batch * (size_t)model->config.vocab_size * sizeof *s->logits);
-  mn_status status = s->arena && s->logits ? start_states(s, true) : MN_ERR_MEMORY;
+  *s = (mn_session){.model = model, .params = params, .config = *config};
+  mn_session_config *c = &s->config;
+  if (c->program) c->compute = mn_program_config_of(c->program)->build.compute, c->forget = mn_program_config_of(c->program)->build.forget;
+  if (c->batch == 0) c->batch = 1;
+  if (c->prefill == 0) c->prefill = 256;
+  if (c->compute != MN_BF16) c->compute = params->dtype;
+  if (c->fingerprint) snprintf(s->fingerprint, sizeof s->fingerprint, "%s", c->fingerprint);
+  c->fingerprint = NULL;
+  mn_status status = MN_OK;
+  if (c->batch < 1 || c->prefill < 1) status = mn_fail(MN_ERR_ARG, "a session needs a batch and a prefill of at least 1");
+  if (status == MN_OK) status = open_session(s);
   if (status != MN_OK) mn_session_free(s);
   else *out = s;
   return status;
 }
 
-void mn_session_free(mn_session *s) {
-  if (!s) return;
-  for (int r = 0; r < RUNGS; r++) {
-    segment_free(&s->feed[r]);
-    segment_free(&s->score[r]);
-  }
-  for (int i = 0; i < s->n_states; i++) s->backend->free(s->backend, s->state[i], state_bytes(&s->info[i]));
-  for (int i = 0; i < s->n_reports; i++) free(s->report_values[i]);
-  free(s->logits);
-  mn_arena_free(s->arena);
-  free(s);
+mn_status mn_session_new(const mn_model *model, const mn_params *params, const mn_session_config *config, mn_session **out) {
+  MN_TRY(session_new(model, params, config, out));
+  mn_status status = mn_program_states((*out)->program, (*out)->config.batch, &(*out)->states);
+  if (status == MN_OK) return MN_OK;
+  mn_session_free(*out);
+  *out = NULL;
+  return status;
 }
 
-mn_status mn_session_reset(mn_session *s) { return start_states(s, false); }
+static void forget_reports(mn_session *s) {
+  for (int i = 0; i < s->n_reports; i++) free(s->report_values[i]);
+  s->n_reports = 0;
+  s->report_room = 0;
+  s->report = NULL;
+}
 
-mn_status mn_session_copy(mn_session *to, const mn_session *from) {
-  if (to->model != from->model || to->params != from->params || to->config.batch != from->config.batch ||
-      to->config.compute != from->config.compute)
-    return mn_fail(MN_ERR_ARG, "a session's state goes to a session of the same model, parameters, batch and type only");
-  for (int i = 0; i < from->n_states; i++)
-    MN_TRY(from->backend->copy(from->backend, to->state[i], from->state[i], state_bytes(&from->info[i])));
-  to->position = from->position;
-  return MN_OK;
+void mn_session_free(mn_session *s) {
+  if (!s) return;
+  forget_reports(s);
+  mn_states_free(s->states);
+  mn_program_free(s->program);
+  free(s->logits);
+  free(s->segment);
+  mn_arena_free(s->arena);
+  free(s);
 }
 
 mn_status mn_session_fork(const mn_session *s, mn_session **out) {
   mn_session_config c = s->config;
   c.fingerprint = s->fingerprint[0] ? s->fingerprint : NULL;
-  MN_TRY(mn_session_new(s->model, s->params, &c, out));
-  mn_status status = mn_session_copy(*out, s);
+  MN_TRY(session_new(s->model, s->params, &c, out));
+  mn_status status = mn_states_clone(s->states, &(*out)->states);
   if (status == MN_OK && s->report) status = mn_session_report(*out, s->report);
   if (status == MN_OK) return MN_OK;
   mn_session_free(*out);
@@ -258,7 +146,40 @@ mn_status mn_session_fork(const mn_session *s, mn_session **out) {
   return status;
 }
 
-/* ---- running ---- */
+/* ---- states ---- */
+static mn_status of_one_model(const mn_session *a, const mn_session *b) {
+  if (a->model == b->model && a->params == b->params && a->config.compute == b->config.compute) return MN_OK;
+  return mn_fail(MN_ERR_ARG, "a session's state goes to a session of the same model, parameters and type only");
+}
+
+mn_status mn_session_copy(mn_session *to, const mn_session *from) {
+  MN_TRY(of_one_model(to, from));
+  return mn_states_copy(to->states, from->states);
+}
+
+mn_status mn_session_copy_row(mn_session *to, int64_t to_row, const mn_session *from, int64_t from_row) {
+  MN_TRY(of_one_model(to, from));
+  return mn_states_copy_row(to->states, to_row, from->states, from_row);
+}
+
+mn_status mn_session_reset_rows(mn_session *s, const bool *rows) {
+  const mn_states *first;
+  MN_TRY(mn_program_first(s->program, &first));
+  return mn_states_reset(s->states, first, rows);
+}
+
+mn_status mn_session_reset(mn_session *s) { return mn_session_reset_rows(s, NULL); }
+
+int64_t mn_session_row_position(const mn_session *s, int64_t row) { return mn_states_position(s->states)[row]; }
+
+int64_t mn_session_position(const mn_session *s) {
+  int64_t furthest = 0;
+  for (int64_t b = 0; b < s->config.batch; b++)
+    if (mn_states_position(s->states)[b] > furthest) furthest = mn_states_position(s->states)[b];
+  return furthest;
+}
+
+/* ---- what comes out ---- */
 static mn_status check_tokens(const mn_session *s, const int32_t *tokens, int64_t count) {
   for (int64_t i = 0; i < count; i++)
     if (tokens[i] < 0 || tokens[i] >= s->model->config.vocab_size)
@@ -275,59 +196,53 @@ static mn_status not_a_number(int64_t position, int64_t row, int64_t B, const ch
                  mn_not_finite_name(MN_F32, x, 0));
 }
 
-static mn_status check_logits(const mn_session *s) {
-  int64_t V = s->model->config.vocab_size, k = mn_first_not_finite(MN_F32, s->logits, s->config.batch * V);
-  return k < 0 ? MN_OK : not_a_number(s->position, k / V, s->config.batch, "the logit", k % V, s->logits + k);
+static mn_status take_logits(const mn_session *s, const mn_routine *r) {
+  const int64_t V = s->model->config.vocab_size;
+  MN_TRY(mn_routine_get_all(r, 0, s->logits));
+  const int64_t k = mn_first_not_finite(MN_F32, s->logits, s->config.batch * V);
+  if (k < 0) return MN_OK;
+  return not_a_number(mn_session_row_position(s, k / V), k / V, s->config.batch, "the logit", k % V, s->logits + k);
 }
 
-static mn_status take_nll(const mn_session *s, const float *from, int64_t b, int64_t T, float *to) {
-  MN_TRY(s->backend->download(s->backend, to, from + b * T, (size_t)T * sizeof *to));
-  int64_t k = mn_first_not_finite(MN_F32, to, T);
-  return k < 0 ? MN_OK : not_a_number(s->position - T + k + 1, b, s->config.batch, "the loss", -1, to + k);
+static mn_status take_nll(const mn_session *s, const mn_routine *r, int64_t b, int64_t T, float *to) {
+  MN_TRY(mn_routine_get(r, 0, b * T, T, to));
+  const int64_t k = mn_first_not_finite(MN_F32, to, T);
+  return k < 0 ? MN_OK : not_a_number(mn_session_row_position(s, b) - T + k + 1, b, s->config.batch, "the loss", -1, to + k);
 }
 
 /* ---- reports ---- */
-static void forget_reports(mn_session *s) {
-  for (int i = 0; i < s->n_reports; i++) free(s->report_values[i]);
-  s->n_reports = 0;
-  s->report_room = 0;
-  s->report = NULL;
-  for (int r = 0; r < RUNGS; r++) { /* plans are made with what they report */
-    segment_free(&s->feed[r]);
-    segment_free(&s->score[r]);
-  }
+static mn_status no_report(const char *name) {
+  return mn_fail(MN_ERR_CONFIG,
+                 "nothing in this model reports '%s' for each token; Titans' memories report surprise, but not from inside a loop over "
+                 "segments: titans_mac does for one token at a time (a segment of 1)",
+                 name);
 }
 
-/* Paths of the reports of one token. A compiled plan is asked for all of them. */
-static mn_status learn_reports(mn_session *s, const mn_scope *scope) {
-  const char *const *names;
-  mn_tensor *const *values;
-  int n = mn_scope_reports(scope, &names, &values);
+/* Paths of the reports of one token. Every form is asked for all of them. */
+static mn_status learn_reports(mn_session *s, const mn_routine *r) {
+  const int n = mn_routine_reports(r), first = mn_routine_results(r) - n;
   s->report_path = mn_arena_alloc(s->arena, (size_t)(n + 1) * sizeof *s->report_path);
   s->report_values = mn_arena_alloc(s->arena, (size_t)(n + 1) * sizeof *s->report_values);
   if (!s->report_path || !s->report_values) return MN_ERR_MEMORY;
   for (int i = 0; i < n; i++) {
-    if (!is_report(names[i], s->report)) continue;
-    s->report_values[s->n_reports] = NULL;
-    s->report_path[s->n_reports++] = mn_arena_strdup(s->arena, names[i]);
+    s->report_path[i] = mn_arena_strdup(s->arena, mn_routine_result_name(r, first + i));
+    if (!s->report_path[i]) return MN_ERR_MEMORY;
   }
-  return s->n_reports ? MN_OK : no_report(s);
+  s->n_reports = n;
+  return n ? MN_OK : no_report(s->report);
 }
 
 mn_status mn_session_report(mn_session *s, const char *name) {
   forget_reports(s);
   if (!name) return MN_OK;
-  mn_graph *g = mn_graph_new();
-  mn_build build = {.param = s->params->dtype, .compute = s->config.compute, .carried = true, .forget = s->config.forget};
-  mn_scope *scope = g ? mn_scope_new(g, build, s->config.batch) : NULL;
   s->report = mn_arena_strdup(s->arena, name);
-  mn_status status = scope && s->report ? MN_OK : MN_ERR_MEMORY;
+  if (!s->report) return MN_ERR_MEMORY;
+  mn_routine *r;
+  mn_status status = mn_program_enter(s->program, &(mn_form){.batch = s->config.batch, .length = 1, .report = name}, &r);
   if (status == MN_OK) {
-    mn_model_hidden(scope, s->model, mn_input(g, "tokens", MN_I32, MN_SHAPE(s->config.batch, 1)));
-    status = mn_graph_status(g);
+    status = learn_reports(s, r);
+    mn_program_leave(s->program);
   }
-  if (status == MN_OK) status = learn_reports(s, scope);
-  mn_graph_free(g);
   if (status != MN_OK) forget_reports(s);
   return status;
 }
@@ -346,42 +261,65 @@ static mn_status make_room(mn_session *s, int64_t n) {
   return MN_OK;
 }
 
-/* Of a segment at `at` of n tokens. */
-static mn_status take_reports(mn_session *s, const segment *g, int64_t at, int64_t n) {
-  for (int i = 0; i < s->n_reports; i++) {
-    const float *from = mn_plan_output(g->plan, 1 + i)->data;
-    for (int64_t b = 0; b < s->config.batch; b++)
-      MN_TRY(s->backend->download(s->backend, s->report_values[i] + b * n + at, from + b * g->T, (size_t)g->T * sizeof *from));
-  }
+/* Does the form tell of each of its tokens what one token tells? */
+static mn_status check_reports(const mn_session *s, const mn_routine *r) {
+  const mn_shape shape = MN_SHAPE(s->config.batch, mn_routine_form(r)->length);
+  const int n = mn_routine_reports(r), first = mn_routine_results(r) - n;
+  if (n != s->n_reports) return no_report(s->report);
+  for (int i = 0; i < n; i++)
+    if (!mn_shape_equal(mn_routine_result_shape(r, first + i), &shape)) return no_report(s->report);
   return MN_OK;
 }
 
-/* Feeds n tokens in segments; after each, takes what it gave. */
-static mn_status run(mn_session *s, segment *rungs, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {
-  int64_t B = s->config.batch;
+/* Of a segment at `at` of n tokens. */
+static mn_status take_reports(mn_session *s, const mn_routine *r, int64_t at, int64_t n) {
+  const int64_t T = mn_routine_form(r)->length;
+  for (int i = 0; i < s->n_reports; i++)
+    for (int64_t b = 0; b < s->config.batch; b++)
+      MN_TRY(mn_routine_get(r, mn_routine_results(r) - s->n_reports + i, b * T, T, s->report_values[i] + b * n + at));
+  return MN_OK;
+}
+
+/* ---- running ---- */
+/* [batch, n] -> columns [at, at + T), for the feed of that name. */
+static mn_status put_segment(mn_session *s, mn_routine *r, const char *name, const int32_t *x, int64_t n, int64_t at) {
+  const int64_t T = mn_routine_form(r)->length;
+  if (T == n) return mn_routine_put(r, mn_routine_feed(r, name), x);
+  for (int64_t b = 0; b < s->config.batch; b++) memcpy(s->segment + b * T, x + b * n + at, (size_t)T * sizeof *x);
+  return mn_routine_put(r, mn_routine_feed(r, name), s->segment);
+}
+
+/* The segment at `at` of n tokens, and what it gave. */
+static mn_status run_segment(mn_session *s, mn_routine *r, const int32_t *tokens, const int32_t *targets, int64_t n, int64_t at,
+                             float *nll) {
+  const int64_t T = mn_routine_form(r)->length;
+  if (s->report) MN_TRY(check_reports(s, r));
+  MN_TRY(put_segment(s, r, "tokens", tokens, n, at));
+  if (targets) MN_TRY(put_segment(s, r, "targets", targets, n, at));
+  MN_TRY(mn_routine_run(r, s->states)); /* the state stands behind it now, whatever the output is */
+  MN_TRY(take_reports(s, r, at, n));
+  for (int64_t b = 0; targets && b < s->config.batch; b++) MN_TRY(take_nll(s, r, b, T, nll + b * n + at));
+  return !targets && at + T == n ? take_logits(s, r) : MN_OK;
+}
+
+/* Feeds n tokens in the ladder's segments. */
+static mn_status run(mn_session *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {
+  const int64_t B = s->config.batch, longest = s->config.prefill;
+  int64_t alignment = 1;
   MN_TRY(mn_session_fits(s, n));
   MN_TRY(make_room(s, n));
+  if (n > 1) MN_TRY(mn_program_alignment(s->program, longest, &alignment));
   for (int64_t at = 0; at < n;) {
-    int r = 0;
-    while (rung_length(s, r) > n - at) r++;
-    segment *g = &rungs[r];
-    if (!g->plan) MN_TRY(segment_new(s, g, rung_length(s, r), targets != NULL));
-    for (int64_t b = 0; b < B; b++) {
-      memcpy(g->tokens + b * g->T, tokens + b * n + at, (size_t)g->T * sizeof *tokens);
-      if (targets) memcpy(g->targets + b * g->T, targets + b * n + at, (size_t)g->T * sizeof *targets);
-    }
-    MN_TRY(mn_plan_run(g->plan));
-    const mn_view *y = mn_plan_output(g->plan, 0);
-    s->position += g->T; /* the state stands there now, whatever the output is */
-    MN_TRY(take_reports(s, g, at, n));
-    if (targets) {
-      for (int64_t b = 0; b < B; b++) MN_TRY(take_nll(s, y->data, b, g->T, nll + b * n + at));
-    } else if (at + g->T == n) {
-      MN_TRY(s->backend->download(s->backend, s->logits, y->data, (size_t)(B * s->model->config.vocab_size) * sizeof *s->logits));
-      MN_TRY(check_logits(s));
-    }
-    at += g->T;
-    if (n - at >= s->config.prefill) MN_TRY(mn_stop_check("reading a long text")); /* less is soon over */
+    const mn_rung rung = mn_ladder_next(longest, alignment, B, mn_states_position(s->states), n - at);
+    const mn_form form = {
+        .batch = B, .length = rung.length, .multiple = rung.multiple, .what = targets ? SCORE : FEED, .report = s->report};
+    mn_routine *r;
+    MN_TRY(mn_program_enter(s->program, &form, &r));
+    mn_status status = run_segment(s, r, tokens, targets, n, at, nll);
+    mn_program_leave(s->program);
+    MN_TRY(status);
+    at += rung.length;
+    if (n - at >= longest) MN_TRY(mn_stop_check("reading a long text")); /* less is soon over */
   }
   return MN_OK;
 }
@@ -389,7 +327,7 @@ static mn_status run(mn_session *s, segment *rungs, const int32_t *tokens, const
 mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const float **logits) {
   if (n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one token");
   MN_TRY(check_tokens(s, tokens, n * s->config.batch));
-  MN_TRY(run(s, s->feed, tokens, NULL, n, NULL));
+  MN_TRY(run(s, tokens, NULL, n, NULL));
   if (logits) *logits = s->logits;
   return MN_OK;
 }
@@ -399,42 +337,54 @@ mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *
   MN_TRY(check_tokens(s, tokens, n * s->config.batch));
   for (int64_t i = 0; i < n * s->config.batch; i++)
     if (targets[i] >= s->model->config.vocab_size) return mn_fail(MN_ERR_ARG, "target %lld is %d", (long long)i, targets[i]);
-  return run(s, s->score, tokens, targets, n, nll);
+  return run(s, tokens, targets, n, nll);
 }
 
+mn_status mn_session_warm_up(mn_session *s, bool scores) {
+  int64_t alignment = 1, T;
+  const int64_t B = s->config.batch, longest = s->config.prefill;
+  int32_t *zeros = mn_calloc((size_t)(B * longest), sizeof *zeros);
+  float *nll = mn_alloc((size_t)(B * longest) * sizeof *nll);
+  mn_status status = zeros && nll ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK && longest > 1) status = mn_program_alignment(s->program, longest, &alignment);
+  for (int i = 0; status == MN_OK && mn_ladder_length(longest, alignment, i, &T); i++) {
+    status = mn_session_reset(s); /* at 0 each is taken whole */
+    if (status == MN_OK) status = scores ? mn_session_score(s, zeros, zeros, T, nll) : mn_session_feed(s, zeros, T, NULL);
+  }
+  free(zeros);
+  free(nll);
+  return status == MN_OK ? mn_session_reset(s) : status;
+}
+
+/* ---- limits ---- */
 mn_limit mn_session_limit(const mn_session *s) { return s->limit; }
-mn_status mn_session_fits(const mn_session *s, int64_t n) { return mn_limit_check(&s->limit, s->config.forget, s->position, n); }
+mn_status mn_session_fits(const mn_session *s, int64_t n) { return mn_limit_check(&s->limit, s->config.forget, mn_session_position(s), n); }
 mn_status mn_session_fits_at_most(const mn_session *s, int64_t n) {
-  int64_t end = MN_POSITION_MAX - s->position;
+  int64_t end = MN_POSITION_MAX - mn_session_position(s);
   return mn_session_fits(s, n < end ? n : end);
 }
-bool mn_session_forgets(const mn_session *s) { return s->position > s->limit.tokens; }
+bool mn_session_forgets(const mn_session *s) { return mn_session_position(s) > s->limit.tokens; }
 
 int64_t mn_session_room(const mn_session *s) {
+  int64_t at = mn_session_position(s);
   if (s->config.forget || s->limit.tokens == MN_LIMIT_NONE) return MN_LIMIT_NONE;
-  return s->limit.tokens > s->position ? s->limit.tokens - s->position : 0;
+  return s->limit.tokens > at ? s->limit.tokens - at : 0;
 }
 
-int64_t mn_session_position(const mn_session *s) { return s->position; }
+/* ---- looking at it ---- */
 int64_t mn_session_vocab_size(const mn_session *s) { return s->model->config.vocab_size; }
-
-size_t mn_session_state_bytes(const mn_session *s) {
-  size_t n = 0;
-  for (int i = 0; i < s->n_states; i++) n += state_bytes(&s->info[i]);
-  return n;
-}
-
-int mn_session_count(const mn_session *s) { return s->n_states; }
+size_t mn_session_state_bytes(const mn_session *s) { return mn_states_all_bytes(s->states); }
+int mn_session_count(const mn_session *s) { return mn_states_count(s->states); }
 
 mn_status mn_session_at(const mn_session *s, int i, mn_session_tensor *out) {
-  if (i < 0 || i >= s->n_states) return mn_fail(MN_ERR_ARG, "a session of %d tensors has no tensor %d", s->n_states, i);
-  *out = (mn_session_tensor){.info = s->info[i], .bytes = state_bytes(&s->info[i])};
+  if (i < 0 || i >= mn_session_count(s)) return mn_fail(MN_ERR_ARG, "a session of %d tensors has no tensor %d", mn_session_count(s), i);
+  *out = (mn_session_tensor){.info = *mn_states_info(s->states, i), .bytes = mn_states_bytes(s->states, i)};
   void *host = mn_alloc(out->bytes);
   if (!host) return MN_ERR_MEMORY;
-  mn_status status = s->backend->download(s->backend, host, s->state[i], out->bytes);
+  mn_status status = mn_states_get(s->states, i, host);
   double sum = 0;
-  for (int64_t k = 0, n = mn_shape_count(&s->info[i].shape); k < n && status == MN_OK; k++) {
-    double x = mn_element_load(host, s->info[i].dtype, k);
+  for (int64_t k = 0, n = mn_shape_count(&out->info.shape); k < n && status == MN_OK; k++) {
+    double x = mn_element_load(host, out->info.dtype, k);
     sum += x * x;
   }
   out->norm = sqrt(sum);
@@ -447,53 +397,11 @@ static mn_status need_fingerprint(mn_session *s) {
   return s->fingerprint[0] ? MN_OK : mn_model_fingerprint(s->model, s->params, s->fingerprint);
 }
 
-/* A digest over all tensors, so that an edited file is noticed. */
-static mn_status digest(const mn_session *s, void *const *host, char hex[33]) {
-  mn_text text = {0};
-  for (int i = 0; i < s->n_states; i++) {
-    char one[33];
-    mn_content_hash(host[i], state_bytes(&s->info[i]), one);
-    mn_text_addf(&text, "%s %s\n", s->info[i].name, one);
-  }
-  mn_status status = mn_text_status(&text);
-  if (status == MN_OK) mn_content_hash(text.data ? text.data : "", text.len, hex);
-  mn_text_free(&text);
-  return status;
-}
-
-static void free_host(const mn_session *s, void **host) {
-  for (int i = 0; host && i < s->n_states; i++) free(host[i]);
-  free(host);
-}
-
 mn_status mn_session_save(mn_session *s, const char *path) {
   MN_TRY(need_fingerprint(s));
-  mn_st_writer *w = mn_st_writer_new();
-  void **host = mn_calloc((size_t)s->n_states + 1, sizeof *host);
-  mn_status status = w && host ? MN_OK : MN_ERR_MEMORY;
-  for (int i = 0; i < s->n_states && status == MN_OK; i++) {
-    size_t n = state_bytes(&s->info[i]);
-    host[i] = mn_alloc(n);
-    status = host[i] ? s->backend->download(s->backend, host[i], s->state[i], n) : MN_ERR_MEMORY;
-    int64_t bad = status == MN_OK ? mn_first_not_finite(s->info[i].dtype, host[i], mn_shape_count(&s->info[i].shape)) : -1;
-    if (bad >= 0)
-      status = mn_fail(MN_ERR_NUMERIC, "the session is not saved: its state %s is not finite (element %lld is %s)", s->info[i].name,
-                       (long long)bad, mn_not_finite_name(s->info[i].dtype, host[i], bad));
-    if (status == MN_OK) status = mn_st_writer_add(w, s->info[i].name, s->info[i].dtype, &s->info[i].shape, host[i]);
-  }
-  char hex[33], number[32];
-  if (status == MN_OK) status = digest(s, host, hex);
-  snprintf(number, sizeof number, "%lld", (long long)s->position);
-  if (status == MN_OK) status = mn_st_writer_meta(w, "format", "mneme session 1");
-  if (status == MN_OK) status = mn_st_writer_meta(w, "model", s->fingerprint);
-  if (status == MN_OK) status = mn_st_writer_meta(w, "position", number);
   const char *tokenizer = s->params->origin.tokenizer;
-  if (status == MN_OK && *tokenizer) status = mn_st_writer_meta(w, "tokenizer", tokenizer);
-  if (status == MN_OK) status = mn_st_writer_meta(w, "digest", hex);
-  if (status == MN_OK) status = mn_st_writer_save(w, path);
-  mn_st_writer_free(w);
-  free_host(s, host);
-  return status;
+  const mn_states_meta meta[] = {{"format", "mneme session 1"}, {"model", s->fingerprint}, {"tokenizer", *tokenizer ? tokenizer : NULL}};
+  return mn_states_save(s->states, path, 3, meta);
 }
 
 static mn_status check_file(mn_session *s, const mn_st *st, const char *path) {
@@ -507,45 +415,14 @@ static mn_status check_file(mn_session *s, const mn_st *st, const char *path) {
   const char *was = mn_st_meta(st, "tokenizer"), *is = s->params->origin.tokenizer;
   if (was && *is && strcmp(was, is) != 0)
     return mn_fail(MN_ERR_CONFIG, "%s was saved with another tokenizer (%s; this model's is %s)", path, was, is);
-  for (int i = 0; i < mn_st_count(st); i++) {
-    if (mn_table_find(&s->state_at, mn_st_at(st, i)->name, -1) < 0)
-      return mn_fail(MN_ERR_FORMAT, "%s: '%s' is no state of this model", path, mn_st_at(st, i)->name);
-  }
   return MN_OK;
-}
-
-static bool positions_are(const mn_session *s, const int32_t *position, int32_t at) {
-  for (int64_t b = 0; b < s->config.batch; b++)
-    if (position[b] != at) return false;
-  return true;
 }
 
 mn_status mn_session_load(mn_session *s, const char *path) {
   mn_st *st;
   MN_TRY(mn_st_open(path, &st));
-  void **host = mn_calloc((size_t)s->n_states + 1, sizeof *host);
-  mn_status status = host ? check_file(s, st, path) : MN_ERR_MEMORY;
-  for (int i = 0; i < s->n_states && status == MN_OK; i++) {
-    const mn_st_tensor *t;
-    status = mn_st_need(st, s->info[i].name, &s->info[i].shape, &t);
-    if (status == MN_OK && t->dtype != s->info[i].dtype)
-      status = mn_fail(MN_ERR_CONFIG, "%s: %s is %s, this session computes in %s; open it with the precision it was saved with", path,
-                       s->info[i].name, t->file_dtype, mn_dtype_name(s->info[i].dtype));
-    if (status == MN_OK) host[i] = mn_alloc(state_bytes(&s->info[i]));
-    if (status == MN_OK) status = host[i] ? mn_st_read_finite(st, t, s->info[i].dtype, host[i]) : MN_ERR_MEMORY;
-  }
-  char hex[33];
-  const char *kept = mn_st_meta(st, "digest"), *position = mn_st_meta(st, "position");
-  if (status == MN_OK) status = digest(s, host, hex);
-  if (status == MN_OK && (!kept || strcmp(kept, hex) != 0))
-    status = mn_fail(MN_ERR_FORMAT, "%s was changed after it was saved: its tensors do not match their digest", path);
-  long long at = position ? strtoll(position, NULL, 10) : -1;
-  if (status == MN_OK && (at < 0 || at > INT32_MAX || !positions_are(s, host[0], (int32_t)at)))
-    status = mn_fail(MN_ERR_FORMAT, "%s: its position '%s' does not fit its tensors", path, position ? position : "missing");
-  for (int i = 0; i < s->n_states && status == MN_OK; i++)
-    status = s->backend->upload(s->backend, s->state[i], host[i], state_bytes(&s->info[i]));
-  if (status == MN_OK) s->position = at;
-  free_host(s, host);
+  mn_status status = check_file(s, st, path);
+  if (status == MN_OK) status = mn_states_load(s->states, st);
   mn_st_close(st);
   return status;
 }

@@ -1,32 +1,44 @@
 /* session.h - a model that runs on: its state between segments, in memory and in files.
  *
- * A session holds the state of `batch` streams of one model. Feeding tokens moves the state on; the cost of a token does
- * not depend on how many came before, and nothing is compiled or allocated after the first tokens of each segment size. A
- * session file is safetensors: the state's tensors, and in the metadata the model's fingerprint and the position. */
+ * A session holds the states (state.h) of `batch` streams of one model and runs a program (program.h) on them, which any number
+ * of sessions may share. Feeding tokens moves the states on; the cost of a token does not depend on how many came before, and
+ * nothing is compiled or allocated after the first tokens of each segment length (ladder.h). Rows stand where they stand: a batch
+ * may hold streams of different lengths. A session file is safetensors: the states, and in the metadata the model's fingerprint
+ * and the positions. */
 #ifndef MN_SESSION_H
 #define MN_SESSION_H
 
-#include "model/model.h"
+#include "run/program.h"
 
 typedef struct mn_session mn_session;
 
 typedef struct mn_session_config {
   int64_t batch;           /* streams; 0: 1                                                  */
-  int64_t prefill;         /* longest segment fed at once; 0: 256                            */
+  int64_t prefill;         /* longest segment computed at once; 0: 256                       */
   mn_dtype compute;        /* MN_F32, or MN_BF16; MN_F64 where the parameters are            */
   bool forget;             /* a stream may outgrow its cache: the oldest tokens are forgotten; else that is refused */
   const char *fingerprint; /* of the model, as mn_model_fingerprint gives it; NULL: worked out when a file needs it */
+  mn_program *program;     /* of the same model and parameters, shared; it says compute and forget. NULL: one of its own */
 } mn_session_config;
 
+/* What sessions run: for sharing it from the first on. The model must be a stream (mn_model_check_stream); model and params must
+ * outlive it. */
+mn_status mn_session_program_new(const mn_model *model, const mn_params *params, mn_dtype compute, bool forget, mn_program **out);
 /* model and params must outlive the session. */
 mn_status mn_session_new(const mn_model *model, const mn_params *params, const mn_session_config *config, mn_session **out);
 void mn_session_free(mn_session *s);
-/* An independent copy of the state, sharing the compiled plans' model and parameters but nothing that changes. */
+mn_program *mn_session_program(const mn_session *s); /* borrowed */
+/* An independent copy of the states on the same program. Nothing is compiled, here and in the next four. */
 mn_status mn_session_fork(const mn_session *s, mn_session **out);
-/* `to` stands where `from` stands; both are of the same model, batch and types. Nothing is compiled: for forks by the
- * thousand, and for going back to a fresh stream. */
+/* `to` stands where `from` stands; both are of the same model, parameters, batch and types. */
 mn_status mn_session_copy(mn_session *to, const mn_session *from);
-mn_status mn_session_reset(mn_session *s); /* back to a fresh stream */
+/* The same for one row: batches are put together from streams and taken apart again. */
+mn_status mn_session_copy_row(mn_session *to, int64_t to_row, const mn_session *from, int64_t from_row);
+mn_status mn_session_reset(mn_session *s);                        /* back to fresh streams */
+mn_status mn_session_reset_rows(mn_session *s, const bool *rows); /* [batch]: those that are true */
+/* Compiles and runs every length of segment once, so that nothing of it falls into what is measured afterwards; scores: for
+ * mn_session_score. The streams are fresh then. */
+mn_status mn_session_warm_up(mn_session *s, bool scores);
 
 /* Feeds n tokens [batch, n] (row-major) and gives the logits [batch, vocab_size] (f32) after the last one: valid until the
  * next call. logits may be NULL. Tokens outside [0, vocab_size) are refused. */
@@ -36,7 +48,7 @@ mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const
 mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll);
 
 /* From now on every feed and score also gives what the model tells about each token under this name (scope.h), e.g. "surprise";
- * NULL: no more. MN_ERR_CONFIG when nothing tells it. Compiles anew. */
+ * NULL: no more. MN_ERR_CONFIG when nothing tells it. Segments that report are compiled apart from those that do not. */
 mn_status mn_session_report(mn_session *s, const char *name);
 int mn_session_report_count(const mn_session *s); /* how many tensors of the model have that name; 0: none asked for */
 /* The path of the i-th ("layers.0.mixer.memory.surprise") and its values [batch, n] for the n tokens of the last feed or score:
@@ -44,7 +56,8 @@ int mn_session_report_count(const mn_session *s); /* how many tensors of the mod
 const char *mn_session_report_path(const mn_session *s, int i);
 const float *mn_session_report_values(const mn_session *s, int i);
 
-int64_t mn_session_position(const mn_session *s); /* tokens fed so far */
+int64_t mn_session_position(const mn_session *s); /* tokens fed so far; of rows that stand apart, the furthest */
+int64_t mn_session_row_position(const mn_session *s, int64_t row);
 /* How long a stream may be (scope.h), and how many more tokens fit: MN_LIMIT_NONE where nothing ends, or where `forget` is
  * set. Feeding more is MN_ERR_CONFIG, before any of it is fed. */
 mn_limit mn_session_limit(const mn_session *s);
