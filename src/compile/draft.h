@@ -37,6 +37,13 @@ mn_status mn_draft_take(const mn_plan_request *q, mn_arena *arena, mn_draft *p);
 mn_status mn_draft_keep(mn_arena *arena, mn_draft *p);
 mn_status mn_pass_lower(const mn_backend *b, mn_arena *arena, mn_draft *p);
 mn_status mn_pass_simplify(mn_arena **arena, mn_draft *p); /* round by round, each in an arena of its own; *arena: the last */
+/* Values of q->prologue in place of what depends on fixed leaves alone. arena: of the new draft; keep: the plan's. */
+typedef struct mn_prologue_use { /* leaves of the draft that lie in the prologue's memory */
+  int n;
+  mn_tensor **leaf;
+  void **data;
+} mn_prologue_use;
+mn_status mn_pass_prologue(const mn_plan_request *q, mn_arena *arena, mn_arena *keep, mn_draft *p, mn_prologue_use *use);
 mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_draft *p, int *recomputed);
 mn_status mn_pass_fuse(mn_arena *arena, mn_draft *p, mn_plan_report *report);
 

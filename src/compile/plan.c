@@ -177,6 +177,7 @@ static mn_status compile_body(builder *b, step *s) {
     for (int d = 0; d + 1 < s->call.in[i].ndim; d++) layouts[i].stride[d] = s->in_layout[i].stride[d + 1];
   }
   mn_plan_request q = b->q;
+  q.prologue = NULL;
   q.graph = a->body;
   q.n_outputs = a->n_ys;
   q.outputs = a->body_out + a->n_carry;
@@ -345,6 +346,11 @@ static mn_status run_passes_in(mn_plan *p, const mn_plan_request *q, mn_arena *s
   r->nodes_lowered = count_nodes(&p->program);
   if (!(q->passes_off & MN_PASS_SIMPLIFY)) MN_TRY(mn_pass_simplify(arena, &p->program));
   r->nodes_simplified = count_nodes(&p->program);
+  if (q->prologue && !p->is_body) {
+    MN_TRY(next_arena(arena, before));
+    MN_TRY(mn_pass_prologue(q, *arena, p->arena, &p->program, &p->prologue));
+    r->from_prologue = p->prologue.n;
+  }
   if (!(q->passes_off & MN_PASS_RECOMPUTE) && q->activations != MN_KEEP) {
     MN_TRY(next_arena(arena, before));
     MN_TRY(mn_pass_recompute(q->activations, *arena, &p->program, &r->nodes_recomputed));
@@ -440,6 +446,7 @@ static mn_status build(builder *b) {
     if (!p->block) return mn_context(MN_ERR_MEMORY, "the plan's intermediate results");
   }
   mn_plan_place(p, p->block);
+  for (int i = 0; i < p->prologue.n; i++) mn_plan_bind(p, p->prologue.leaf[i], p->prologue.data[i]);
   return mn_plan_own_outputs(p);
 }
 

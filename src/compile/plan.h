@@ -3,6 +3,7 @@
  * Passes, in order (each one file; each can be switched off):
  *   lower      fused operations without a kernel become their compositions           (never off: it is correctness)
  *   simplify   common subexpressions, constants, algebra, dead code
+ *   prologue   what is the same in every run is computed once, where the caller asks  (prologue.h)
  *   recompute  activations that are cheap to make again are not kept for the backward pass
  *   fuse       chains of element-wise operations become one kernel
  *   layout     views get strides; copies are put where a kernel wants another layout  (never off)
@@ -14,6 +15,7 @@
 #define MN_PLAN_H
 
 #include "backend/backend.h"
+#include "compile/prologue.h"
 
 typedef enum mn_pass {
   MN_PASS_SIMPLIFY = 1,
@@ -42,6 +44,9 @@ typedef struct mn_plan_request {
   mn_backend *backend;
   unsigned passes_off; /* mask of mn_pass */
   mn_activation_policy activations;
+  mn_prologue *prologue; /* NULL: everything is computed in every run */
+  int n_fixed;           /* leaves that no run writes; the caller binds them as all others, too */
+  const mn_fixed_leaf *fixed;
 } mn_plan_request;
 
 typedef struct mn_plan mn_plan;
@@ -70,6 +75,7 @@ typedef struct mn_plan_report {
   size_t bytes_alive;    /* the most that is alive at one step: what no placement can undercut; workspaces not counted */
   size_t bytes_planned;  /* what the plan takes, workspaces of its kernels included */
   size_t bytes_workspace, bytes_outputs, bytes_constants;
+  int from_prologue;        /* values that are not computed but read from there */
   size_t bytes_activations; /* kept from the forward for a later phase */
   int64_t flops;
 } mn_plan_report;

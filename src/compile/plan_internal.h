@@ -55,6 +55,7 @@ struct mn_plan {
   mn_arena *arena;
   mn_backend *backend;
   mn_draft program;
+  mn_prologue_use prologue;
   int n_storages, cap_storages;
   storage *storages;
   int n_steps, cap_steps;

@@ -50,7 +50,9 @@ struct mn_program {
   int n_routines, cap_routines;
   mn_routine **routines;
   atomic_int_fast64_t compiled;
-  mn_states *first; /* one fresh stream */
+  mn_prologue *prologue; /* NULL: not settled, or nothing compiled yet */
+  mn_plan *first_plan;
+  mn_states *first; /* one fresh stream: what that plan gives */
   bool knows_limit;
   mn_limit limit;
   int64_t alignment, aligned_length; /* as a segment of that many tokens sees it; 0: not looked at yet */
@@ -134,6 +136,8 @@ void mn_program_free(mn_program *p) {
   if (!p || atomic_fetch_sub(&p->owners, 1) > 1) return;
   for (int i = 0; i < p->n_routines; i++) routine_free(p->routines[i]);
   free(p->routines);
+  mn_plan_free(p->first_plan);
+  mn_prologue_free(p->prologue);
   mn_states_free(p->first);
   pthread_mutex_destroy(&p->mutex);
   mn_arena_free(p->arena);
@@ -188,34 +192,62 @@ static mn_status copy_limit(mn_program *p, const mn_scope *s) {
   return MN_OK;
 }
 
-static mn_status plan_of(mn_program *p, const mn_scope *s, const mn_plan_request *q, mn_plan **out) {
+/* The parameters in the graph, as leaves that no run writes. */
+static mn_status fix_params(const mn_program *p, const built *b, mn_plan_request *q) {
+  const mn_param_info *info;
+  mn_tensor *const *tensors;
+  const int n = mn_scope_params(b->s, &info, &tensors);
+  mn_fixed_leaf *fixed = mn_arena_alloc(b->g->arena, (size_t)(n + 1) * sizeof *fixed);
+  if (!fixed) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++) {
+    const int k = mn_params_find(p->config.params, info[i].name);
+    if (k >= 0) fixed[q->n_fixed++] = (mn_fixed_leaf){tensors[i], p->config.params->data[k]};
+  }
+  q->fixed = fixed;
+  q->prologue = p->prologue;
+  return MN_OK;
+}
+
+static mn_status plan_of(mn_program *p, const built *b, mn_plan_request *q, mn_plan **out) {
   if (!p->config.params) return mn_fail(MN_ERR_INTERNAL, "a program is compiled before it has parameters");
+  if (p->config.settled) {
+    if (!p->prologue) MN_TRY(mn_prologue_new(p->config.backend, &p->prologue));
+    MN_TRY(fix_params(p, b, q));
+  }
+  const mn_scope *s = b->s;
   MN_TRY(mn_plan_compile(q, out));
   atomic_fetch_add(&p->compiled, 1);
   mn_params_bind(p->config.params, s, *out);
   return MN_OK;
 }
 
-/* The states' initial expressions (some are parameters), run once. */
-static mn_status compute_first(mn_program *p, const built *b) {
+/* The states' initial expressions (some are parameters) are run into one stream's states. */
+static mn_status compute_first(mn_program *p) {
+  mn_backend *b = p->config.backend;
+  MN_TRY(mn_plan_run(p->first_plan));
+  for (int i = 0; i < mn_states_count(p->first); i++)
+    MN_TRY(b->copy(b, mn_states_data(p->first, i), mn_plan_output(p->first_plan, i)->data, mn_states_bytes(p->first, i)));
+  return MN_OK;
+}
+
+static mn_status compile_first(mn_program *p, const built *b) {
   const mn_built_state *states;
   const int n = mn_scope_states(b->s, &states);
   mn_state_info *info = mn_arena_alloc(b->g->arena, (size_t)(n + 1) * sizeof *info);
   mn_tensor **init = mn_arena_alloc(b->g->arena, (size_t)(n + 1) * sizeof *init);
-  mn_plan *plan = NULL;
   if (!info || !init) return MN_ERR_MEMORY;
   for (int i = 0; i < n; i++) info[i] = states[i].info, init[i] = states[i].init;
-  mn_backend *backend = p->config.backend;
+  mn_plan_request q = {.graph = b->g, .n_outputs = n, .outputs = init, .backend = p->config.backend};
   mn_states *first = NULL;
-  mn_plan_request q = {.graph = b->g, .n_outputs = n, .outputs = init, .backend = backend};
-  mn_status status = plan_of(p, b->s, &q, &plan);
-  if (status == MN_OK) status = mn_plan_run(plan);
-  if (status == MN_OK) status = mn_states_new(backend, 1, n, info, &first);
-  for (int i = 0; i < n && status == MN_OK; i++)
-    status = backend->copy(backend, mn_states_data(first, i), mn_plan_output(plan, i)->data, mn_states_bytes(first, i));
-  mn_plan_free(plan);
-  if (status == MN_OK) p->first = first;
-  else mn_states_free(first);
+  MN_TRY(plan_of(p, b, &q, &p->first_plan));
+  mn_status status = mn_states_new(p->config.backend, 1, n, info, &first);
+  p->first = first;
+  if (status == MN_OK) status = compute_first(p);
+  if (status == MN_OK) return MN_OK;
+  mn_states_free(p->first);
+  mn_plan_free(p->first_plan);
+  p->first = NULL;
+  p->first_plan = NULL;
   return status;
 }
 
@@ -224,7 +256,7 @@ static mn_status know(mn_program *p, bool first) {
   built b;
   mn_status status = build(p, &one_token, &b);
   if (status == MN_OK && !p->knows_limit) status = copy_limit(p, b.s);
-  if (status == MN_OK && first) status = compute_first(p, &b);
+  if (status == MN_OK && first) status = compile_first(p, &b);
   built_free(&b);
   return status;
 }
@@ -280,6 +312,14 @@ mn_status mn_program_alignment(mn_program *p, int64_t length, int64_t *out) {
     if (status == MN_OK) p->aligned_length = length;
   }
   *out = p->alignment;
+  pthread_mutex_unlock(&p->mutex);
+  return status;
+}
+
+mn_status mn_program_refresh(mn_program *p) {
+  pthread_mutex_lock(&p->mutex);
+  mn_status status = p->prologue ? mn_prologue_refresh(p->prologue) : MN_OK;
+  if (status == MN_OK && p->first) status = compute_first(p);
   pthread_mutex_unlock(&p->mutex);
   return status;
 }
@@ -354,15 +394,15 @@ static mn_status compile(mn_program *p, mn_routine *r, built *b) {
   mn_tensor **values = variables + n + more;
   for (int i = 0; i < n; i++) variables[i] = states[i].leaf, values[i] = states[i].value;
   for (int i = 0; i < more; i++) variables[n + i] = b->parts.assigned[i].leaf, values[n + i] = b->parts.assigned[i].value;
-  const mn_plan_request q = {.graph = b->g,
-                             .n_outputs = b->parts.n_given,
-                             .outputs = b->parts.given,
-                             .n_assigns = n + more,
-                             .variables = variables,
-                             .values = values,
-                             .backend = p->config.backend,
-                             .activations = p->config.activations};
-  MN_TRY(plan_of(p, b->s, &q, &r->plan));
+  mn_plan_request q = {.graph = b->g,
+                       .n_outputs = b->parts.n_given,
+                       .outputs = b->parts.given,
+                       .n_assigns = n + more,
+                       .variables = variables,
+                       .values = values,
+                       .backend = p->config.backend,
+                       .activations = p->config.activations};
+  MN_TRY(plan_of(p, b, &q, &r->plan));
   for (int i = 0; i < n; i++) r->state_slot[i] = mn_plan_slot(r->plan, states[i].leaf);
   MN_TRY(name_results(r, &b->parts));
   return bind_feeds(r, &b->parts);

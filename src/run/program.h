@@ -45,6 +45,7 @@ typedef struct mn_program_config {
   mn_program_builder builder;
   void *ctx; /* the builder's; lives as long as the program */
   mn_activation_policy activations;
+  bool settled; /* the parameters' values stay as they are: what depends on them alone is computed once (prologue.h) */
 } mn_program_config;
 
 mn_status mn_program_new(const mn_program_config *config, mn_program **out);
@@ -52,6 +53,8 @@ mn_program *mn_program_share(mn_program *p); /* one more owner, who frees it too
 void mn_program_free(mn_program *p);         /* by the last owner; NULL is fine */
 void mn_program_use(mn_program *p, const mn_params *params);
 const mn_program_config *mn_program_config_of(const mn_program *p);
+/* A settled program's parameters have other values now. */
+mn_status mn_program_refresh(mn_program *p);
 /* How many plans have been compiled so far. */
 int64_t mn_program_compiled(const mn_program *p);
 

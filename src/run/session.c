@@ -65,6 +65,7 @@ mn_status mn_session_program_new(const mn_model *model, const mn_params *params,
       .build = {.param = params->dtype, .compute = compute == MN_BF16 ? MN_BF16 : params->dtype, .carried = true, .forget = forget},
       .builder = build,
       .ctx = ctx,
+      .settled = true,
   };
   return mn_program_new(&c, out);
 }
