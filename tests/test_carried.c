@@ -60,10 +60,10 @@ static double loss_of(mn_trainer *t, mn_params *params, void *const *state) {
   mn_plan_request q = {.graph = g, .n_outputs = 1, .outputs = &loss, .backend = t->backend};
   CHECK_OK(mn_plan_compile(&q, &plan));
   mn_params_bind(params, s, plan);
-  mn_plan_bind(plan, build.reset, t->reset);
-  mn_plan_bind(plan, tokens, t->tokens);
-  mn_plan_bind(plan, target, t->target);
-  mn_plan_bind(plan, weight, t->weight);
+  mn_plan_bind(plan, build.reset, mn_batch_get(&t->batches[0], "reset"));
+  mn_plan_bind(plan, tokens, mn_batch_get(&t->batches[0], "tokens"));
+  mn_plan_bind(plan, target, mn_batch_get(&t->batches[0], "target"));
+  mn_plan_bind(plan, weight, t->weight[0]);
   for (int i = 0, n = mn_scope_states(s, &states); i < n; i++) mn_plan_bind(plan, states[i].leaf, state[i]);
   CHECK_OK(mn_plan_run(plan));
   l = *(const float *)mn_plan_output(plan, 0)->data;

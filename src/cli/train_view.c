@@ -76,5 +76,6 @@ json_t *mn_evaluation_json(const mn_evaluation *e) {
     json_object_set_new(j, "sequence_accuracy", mn_cli_number(mn_task_seq_acc(&e->score)));
     json_object_set_new(j, "examples", json_integer(e->score.examples));
   }
+  for (int i = 0; i < e->n_metrics; i++) json_object_set_new(j, e->metrics[i].name, mn_cli_number(e->metrics[i].value));
   return j;
 }

@@ -14,7 +14,8 @@ typedef struct evaluation {
   mn_cli *cli;
   mn_arena *arena;
   mn_bundle bundle;
-  mn_recipe *recipe; /* of the training; NULL: the directory has none */
+  mn_recipe *recipe;        /* of the training; NULL: the directory has none */
+  mn_objectives objectives; /* the recipe's, or next_token */
   int64_t batch, seq_len, batches, examples;
   mn_dtype compute;
   bool carry;
@@ -23,9 +24,9 @@ typedef struct evaluation {
 
 /* ---- text, and tasks of token ids: whole segments ---- */
 
-static mn_status print_segments(evaluation *e, const mn_corpus *corpus, const mn_evaluation *r) {
+static mn_status print_segments(evaluation *e, const mn_source *source, const mn_evaluation *r) {
   char hex[33], tokens[16];
-  const mn_task *task = mn_corpus_task(corpus);
+  const mn_task *task = mn_task_of_source(source);
   MN_TRY(mn_model_fingerprint(e->bundle.model, e->bundle.params, hex));
   double low = 0, high = 0;
   if (r->score.examples)
@@ -40,9 +41,16 @@ static mn_status print_segments(evaluation *e, const mn_corpus *corpus, const mn
     if (r->score.examples) json_object_set_new(j, "accuracy_interval", json_pack("[f,f]", low, high));
     return mn_cli_json(e->cli, j);
   }
-  mn_print("%s: %s targets in segments of %lld%s\n", e->what, mn_human_count((double)r->tokens, tokens), (long long)e->seq_len,
-           e->carry ? ", state carried from one to the next" : ", each from a fresh state");
-  mn_print("loss %.4f nats per token, perplexity %.4f\n", r->loss, r->perplexity);
+  if (!mn_source_corpus(source)) mn_print("%s: %s examples\n", e->what, mn_human_count((double)r->tokens, tokens));
+  else
+    mn_print("%s: %s targets in segments of %lld%s\n", e->what, mn_human_count((double)r->tokens, tokens), (long long)e->seq_len,
+             e->carry ? ", state carried from one to the next" : ", each from a fresh state");
+  if (mn_objectives_usual(&e->objectives)) mn_print("loss %.4f nats per token, perplexity %.4f\n", r->loss, r->perplexity);
+  else {
+    mn_print("loss %.4f", r->loss);
+    for (int i = 0; i < r->n_metrics; i++) mn_print(", %s %.4f", r->metrics[i].name, r->metrics[i].value);
+    mn_print("\n");
+  }
   if (isfinite(r->bits_per_byte)) mn_print("%.4f bits per byte of text\n", r->bits_per_byte);
   if (r->score.examples)
     mn_print("accuracy %.4f (95 %%: %.4f to %.4f), whole examples %.4f, of %lld examples\n", mn_task_acc(&r->score), low, high,
@@ -50,28 +58,55 @@ static mn_status print_segments(evaluation *e, const mn_corpus *corpus, const mn
   return MN_OK;
 }
 
-static mn_status in_segments(evaluation *e, const mn_data_config *data) {
-  mn_train_view view = {.cli = e->cli, .label = "eval"};
-  mn_corpus *corpus = NULL;
+/* What was never looked at, where the data says so; else what training looks at on the way. */
+static int split_of(const evaluation *e, const mn_source *source) {
+  if (mn_task_of_source(source)) return MN_SPLIT_TEST;
+  if (mn_source_corpus(source)) return MN_SPLIT_VALIDATION;
+  return mn_source_check(source, MN_SPLIT_TEST, e->batch, e->seq_len) == MN_OK ? MN_SPLIT_TEST : MN_SPLIT_VALIDATION;
+}
+
+static mn_status evaluate_source(evaluation *e, mn_source *source, mn_evaluation *r) {
+  const mn_task *task = mn_task_of_source(source);
+  const mn_model *m = e->bundle.model;
+  if (source->seq_len) e->seq_len = source->seq_len;
+  if (source->vocab_size > m->config.vocab_size)
+    return mn_fail(MN_ERR_CONFIG, "%s has token ids up to %lld, but the model was trained for %lld", e->what,
+                   (long long)source->vocab_size - 1, (long long)m->config.vocab_size);
+  mn_evaluator_config how = {.batch = e->batch,
+                             .seq_len = e->seq_len,
+                             .compute = e->compute,
+                             .carry_state = e->carry,
+                             .forget = mn_cli_given(e->cli, "forget"),
+                             .seed = e->recipe ? (uint64_t)e->recipe->seed : 1};
+  int split = split_of(e, source);
+  int64_t batches = task ? (e->examples + e->batch - 1) / e->batch : e->batches;
+  mn_batch layout;
   mn_evaluator *evaluator = NULL;
-  mn_evaluation r;
-  mn_status status = mn_corpus_open(data, e->bundle.tokenizer, mn_train_view_data, &view, &corpus);
-  mn_train_view_end(&view);
-  if (status == MN_OK && mn_corpus_task(corpus) && mn_corpus_task(corpus)->seq_len) e->seq_len = mn_corpus_task(corpus)->seq_len;
-  if (status == MN_OK && mn_corpus_vocab_size(corpus) > e->bundle.model->config.vocab_size)
-    status = mn_fail(MN_ERR_CONFIG, "%s has token ids up to %lld, but the model was trained for %lld", e->what,
-                     (long long)mn_corpus_vocab_size(corpus) - 1, (long long)e->bundle.model->config.vocab_size);
-  mn_evaluator_config how = {e->batch, e->seq_len, e->compute, e->carry, mn_cli_given(e->cli, "forget")};
-  int split = data->task ? MN_SPLIT_TEST : MN_SPLIT_VALIDATION;
-  int64_t batches = data->task ? (e->examples + e->batch - 1) / e->batch : e->batches;
-  if (status == MN_OK) status = mn_corpus_check(corpus, split, e->batch, e->seq_len);
-  if (status == MN_OK) status = mn_evaluator_new(e->bundle.model, e->bundle.params, corpus, &how, &evaluator);
-  if (status == MN_OK) status = mn_evaluate(evaluator, split, batches, mn_cli_stop_flag(), &r);
-  if (status == MN_OK && r.forgot) mn_cli_note(e->cli, "rows were longer than the model holds: their oldest tokens were forgotten");
-  if (status == MN_OK) status = print_segments(e, corpus, &r);
+  MN_TRY(mn_source_check(source, split, e->batch, e->seq_len));
+  MN_TRY(mn_batch_new(source, e->batch, e->seq_len, &layout));
+  mn_status status = mn_objectives_match(&e->objectives, NULL, m, source, &layout);
+  mn_batch_free(&layout);
+  if (status == MN_OK) status = mn_evaluator_new(m, e->bundle.params, source, &e->objectives, &how, &evaluator);
+  if (status == MN_OK) status = mn_evaluate(evaluator, split, batches, mn_cli_stop_flag(), r);
   mn_evaluator_free(evaluator);
-  mn_corpus_close(corpus);
   return status;
+}
+
+static mn_status on_source(evaluation *e, const mn_source_config *config) {
+  mn_train_view view = {.cli = e->cli, .label = "eval"};
+  mn_source *source = NULL;
+  mn_evaluation r;
+  mn_status status = mn_source_open(config, e->bundle.tokenizer, mn_train_view_data, &view, &source);
+  mn_train_view_end(&view);
+  if (status == MN_OK) status = evaluate_source(e, source, &r);
+  if (status == MN_OK && r.forgot) mn_cli_note(e->cli, "rows were longer than the model holds: their oldest tokens were forgotten");
+  if (status == MN_OK) status = print_segments(e, source, &r);
+  mn_source_close(source);
+  return status;
+}
+
+static mn_status in_segments(evaluation *e, mn_data_config *data) {
+  return on_source(e, &(mn_source_config){data->task ? &mn_source_task : &mn_source_text, data, data->seed});
 }
 
 /* ---- what to evaluate on ---- */
@@ -95,7 +130,7 @@ static mn_status task_settings(evaluation *e, const char *name, const mn_value *
 static mn_status check_task_options(const mn_cli *cli, const char *name) {
   bool stream = strcmp(name, "stream") == 0;
   const mn_task_def *def = mn_task_find(name);
-  bool text = def && def->sample_text, ids = def && def->sample;
+  bool text = def && def->sample_text, ids = def && !def->sample_text;
   MN_TRY(mn_cli_only(cli, false, "text: --data, or what the recipe held out", "batches carry"));
   MN_TRY(mn_cli_only(cli, !ids && !stream, "tasks of text", "lengths vary new-tokens depths"));
   MN_TRY(mn_cli_only(cli, !ids, "tasks of text and --task stream", "plot"));
@@ -163,6 +198,10 @@ static mn_status on_held_out(evaluation *e) {
   if (!e->recipe)
     return mn_fail(MN_ERR_CONFIG, "%s has no recipe.json that says what was held out; give --data FILE or --task NAME",
                    mn_cli_get(e->cli, "model"));
+  if (!mn_source_is_tokens(&e->recipe->source)) {
+    e->what = "the recipe's data";
+    return on_source(e, &e->recipe->source);
+  }
   mn_data_config data = e->recipe->data;
   if (e->carry) data.order = MN_ORDER_SEQUENTIAL;
   e->what = data.task ? "the recipe's task" : "the recipe's held-out text";
@@ -189,6 +228,8 @@ static mn_status read_options(evaluation *e) {
   mn_status status = mn_file_exists(path) ? mn_recipe_read(path, NULL, 0, &e->recipe) : MN_OK;
   free(path);
   MN_TRY(status);
+  if (e->recipe) e->objectives = e->recipe->objectives;
+  else MN_TRY(mn_objectives_parse(e->arena, NULL, "objective", &e->objectives));
   e->batch = e->recipe ? e->recipe->train.batch : 8;
   e->seq_len = e->recipe ? e->recipe->train.seq_len : 256;
   e->carry = mn_cli_given(cli, "carry") || (e->recipe && e->recipe->train.carry_state && !mn_cli_given(cli, "task"));

@@ -14,7 +14,10 @@ static void print_result(const mn_cli *cli, const mn_train_result *r) {
     mn_print("%lld steps, %s tokens, %s parameters, %s tokens/s, %sB at most\n", (long long)r->steps, mn_human_count((double)r->tokens, a),
              mn_human_count((double)r->parameters, b), mn_human_count(r->tokens_per_second, c), mn_human_count((double)r->peak_bytes, d));
   if (!r->already_done) mn_print("loss %.4f at the last step\n", r->loss);
-  if (v->batches) mn_print("validation: loss %.4f, perplexity %.3f", v->loss, v->perplexity);
+  if (v->batches) mn_print("validation: loss %.4f", v->loss);
+  for (int i = 0; v->batches && i < v->n_metrics; i++)
+    mn_print(v->metrics[i].def && v->metrics[i].def->form == MN_METRIC_EXP ? ", %s %.3f" : ", %s %.4f", v->metrics[i].name,
+             v->metrics[i].value);
   if (v->batches && isfinite(v->bits_per_byte)) mn_print(", %.4f bits per byte", v->bits_per_byte);
   if (v->batches && v->score.examples) mn_print(", accuracy %.4f", mn_task_acc(&v->score));
   if (v->batches) mn_print("\n");

@@ -1,20 +1,29 @@
-/* evaluate.h - a model on a split of its data: perplexity and bits per byte of text, accuracy of tasks. */
+/* evaluate.h - a model on a split of its data, judged by its objectives: loss, their metrics, and for text bits per byte. */
 #ifndef MN_EVALUATE_H
 #define MN_EVALUATE_H
 
 #include <signal.h>
 
-#include "model/model.h"
+#include "objective/objective.h"
 #include "source/data.h"
 
+enum { MN_EVALUATION_METRICS = 24 };
+typedef struct mn_measured {
+  char name[72];            /* "accuracy"; of several objectives "classification.accuracy" */
+  const mn_metric_def *def; /* NULL: the loss of one of several objectives */
+  double value;
+} mn_measured;
+
 typedef struct mn_evaluation {
-  int64_t batches, tokens; /* targets that count            */
+  int64_t batches, tokens; /* units of the first objective that count (targets, rows) */
   int64_t bytes;           /* of text they stand for; 0: none */
-  double loss;             /* mean negative log-likelihood per token, in nats */
-  double perplexity;       /* exp(loss)                       */
+  double loss;             /* the objectives' means, with their weights; of next_token alone: nats per token */
+  double perplexity;       /* of the objective that has one; else NaN */
   double bits_per_byte;    /* NaN without bytes               */
   mn_task_score score;     /* of a task's samples             */
   bool forgot;             /* rows outgrew what the model holds */
+  int n_metrics;
+  mn_measured metrics[MN_EVALUATION_METRICS];
 } mn_evaluation;
 
 typedef struct mn_evaluator mn_evaluator;
@@ -22,14 +31,16 @@ typedef struct mn_evaluator mn_evaluator;
 typedef struct mn_evaluator_config {
   int64_t batch, seq_len;
   mn_dtype compute;
-  bool carry_state; /* rows go on from batch to batch, as the corpus' order says */
+  bool carry_state; /* rows go on from batch to batch, as the source's order says */
   bool forget;      /* a row may outgrow what the model holds: its oldest tokens are forgotten; else that is refused */
+  uint64_t seed;    /* of what objectives draw (masks) */
 } mn_evaluator_config;
 
 /* All arguments must outlive it; parameters are read where they lie. */
-mn_status mn_evaluator_new(const mn_model *m, const mn_params *p, mn_corpus *corpus, const mn_evaluator_config *config, mn_evaluator **out);
+mn_status mn_evaluator_new(const mn_model *m, const mn_params *p, mn_source *source, const mn_objectives *objectives,
+                           const mn_evaluator_config *config, mn_evaluator **out);
 void mn_evaluator_free(mn_evaluator *e);
-/* At most max_batches of the split (0: all of a text); `stop` (may be NULL) ends it early with MN_ERR_CANCELLED. */
+/* At most max_batches of the split (0: all of it); `stop` (may be NULL) ends it early with MN_ERR_CANCELLED. */
 mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const volatile sig_atomic_t *stop, mn_evaluation *out);
 
 #endif

@@ -12,6 +12,7 @@
 
 static const char *const orders[] = {"shuffled", "sequential", NULL};
 const mn_field mn_data_fields[] = {
+    MN_FIELD_STRING(mn_data_config, type, NULL, "where batches come from; none: a task where one is named, else text", MN_SPARSE),
     MN_FIELD_STRINGS(mn_data_config, files,
                      "text files to train on; *, ?, [ ], {a,b} and ~ are patterns, unless a file has that very name"),
     MN_FIELD_STRINGS(mn_data_config, validation_files, "held-out text files; none: the end of `files`"),
@@ -142,9 +143,7 @@ static mn_status open_task(mn_corpus *c, const mn_data_config *config) {
   if (!name || name->kind != MN_TEXT) return mn_value_fail(config->task, "data.task needs a name, as in {name: mqar, len: 64}");
   MN_TRY(mn_task_open(name->as.text, config->task, &c->task));
   if (!mn_value_get(config->task, "seed")) c->task->seed = (uint64_t)config->seed;
-  if (c->task->def->sample) return MN_OK;
-  if (c->task->def->sample_label)
-    return mn_value_fail(name, "task %s labels whole sequences: it is for a model that classifies", name->as.text);
+  if (c->task->def->sample || c->task->def->sample_label) return MN_OK;
   if (!c->tok) return mn_value_fail(name, "task %s makes text and needs a tokenizer", name->as.text);
   MN_TRY(mn_encoder_new(c->tok, &c->enc));
   mn_task_count_with(c->task, count_tokens, c);
@@ -215,7 +214,7 @@ int64_t mn_corpus_text_bytes(const mn_corpus *c) {
 }
 
 int64_t mn_corpus_vocab_size(const mn_corpus *c) {
-  return c->task && c->task->def->sample ? c->task->vocab_size : mn_tokenizer_vocab_size(c->tok);
+  return c->task && !c->task->def->sample_text ? c->task->vocab_size : mn_tokenizer_vocab_size(c->tok);
 }
 
 const mn_task *mn_corpus_task(const mn_corpus *c) { return c->task; }
@@ -306,24 +305,6 @@ int64_t mn_corpus_target_bytes(const mn_corpus *c, const int32_t *target, int64_
 
 /* ---- batches ---- */
 
-/* A permutation of [0, n) without a table: a Feistel network over the next even power of two, walked until it lands
- * inside (Black & Rogaway 2002). */
-static int64_t permute(uint64_t key, int64_t n, int64_t i) {
-  int half = 1;
-  while (half < 31 && (uint64_t)1 << (2 * half) < (uint64_t)n) half++;
-  uint64_t mask = ((uint64_t)1 << half) - 1, x = (uint64_t)i;
-  do {
-    uint64_t left = x >> half, right = x & mask;
-    for (uint64_t round = 0; round < 6; round++) {
-      uint64_t next = left ^ (mn_splitmix64(mn_splitmix64(key + round) ^ right) & mask);
-      left = right;
-      right = next;
-    }
-    x = left << half | right;
-  } while (x >= (uint64_t)n);
-  return (int64_t)x;
-}
-
 /* One row from T + 1 tokens at `position` of a stream. */
 static void row_at(const stream *s, int64_t position, int64_t T, int32_t *input, int32_t *target) {
   read_stream(s, position, T, input);
@@ -344,7 +325,7 @@ static int64_t shuffled_position(const mn_corpus *c, int64_t tokens, int64_t T, 
   mn_rng rng;
   mn_rng_seed(&rng, key);
   int64_t offset = (int64_t)mn_rng_below(&rng, (uint64_t)(spare < T ? spare + 1 : T));
-  return offset + T * permute(key, count, i % count);
+  return offset + T * mn_shuffled(key, count, i % count);
 }
 
 static mn_status text_row(mn_corpus *c, int split, int64_t index, int64_t T, int32_t *input, int32_t *target) {

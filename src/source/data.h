@@ -9,13 +9,12 @@
 #ifndef MN_DATA_H
 #define MN_DATA_H
 
-#include "format/config.h"
-#include "format/tokenizer.h"
-#include "task/task.h"
+#include "source/source.h"
 
 typedef enum { MN_ORDER_SHUFFLED, MN_ORDER_SEQUENTIAL } mn_order;
 
-typedef struct mn_data_config { /* the section `data` of a recipe */
+typedef struct mn_data_config { /* the section `data` of a recipe, for text and tasks */
+  const char *type;             /* text, task, or NULL: what the other keys say             */
   mn_strings files;             /* text files; * ? [ ] {,} ~ are patterns, unless a file has that very name */
   mn_strings validation_files;  /* held-out text; empty: the end of `files`                */
   double validation;            /* fraction held out at the end when there are none        */
@@ -29,8 +28,9 @@ extern const mn_field mn_data_fields[];
 
 typedef struct mn_corpus mn_corpus;
 
-/* Called now and then while text is tokenised; false stops with MN_ERR_CANCELLED. */
-typedef bool (*mn_data_progress)(void *ctx, const char *file, int64_t bytes, int64_t total_bytes);
+extern const mn_source_def mn_source_text, mn_source_task;
+bool mn_source_is_tokens(const mn_source_config *c); /* text or a task */
+mn_corpus *mn_source_corpus(const mn_source *s);     /* NULL: the source is neither text nor a task */
 
 /* Opens files (tokenising what has no good shard yet) or a task. `tok` may be NULL for tasks that make token ids, and
  * must outlive the corpus. */

@@ -71,7 +71,7 @@ static mn_status list_looks(mn_trainer *t, again *a) {
   const char *const *names;
   mn_tensor *const *values;
   const mn_built_state *states;
-  int n_reports = mn_scope_reports(a->x.scope, &names, &values), n_states = mn_scope_states(a->x.scope, &states);
+  int n_reports = mn_scope_reports(a->x.judged.scope, &names, &values), n_states = mn_scope_states(a->x.judged.scope, &states);
   a->looks = mn_arena_alloc(a->g->arena, (size_t)(n_reports + n_states + t->params->n + 1) * sizeof *a->looks);
   if (!a->looks) return MN_ERR_MEMORY;
   for (int i = 0; i < n_reports; i++) {
@@ -82,7 +82,7 @@ static mn_status list_looks(mn_trainer *t, again *a) {
       if (begins_with(states[k].info.name, owner)) a->looks[a->n++] = (look){STATE, states[k].info.name, states[k].value};
     a->looks[a->n++] = (look){OUTPUT, names[i], values[i]};
   }
-  a->looks[a->n++] = (look){LOSS, "loss", a->x.loss};
+  a->looks[a->n++] = (look){LOSS, "loss", a->x.judged.loss};
   for (int i = t->params->n - 1; i >= 0; i--) a->looks[a->n++] = (look){GRADIENT, t->params->info[i].name, a->x.grads[i]};
   return MN_OK;
 }
@@ -102,11 +102,10 @@ static mn_status build(mn_trainer *t, again *a) {
   mn_plan_request q = {
       .graph = a->g, .n_outputs = a->n, .outputs = outs, .n_assigns = n, .variables = variables, .values = values, .backend = t->backend};
   MN_TRY(mn_plan_compile(&q, &a->plan));
-  mn_params_bind(t->params, a->x.scope, a->plan);
-  mn_tensor *inputs[] = {a->x.tokens, a->x.target, a->x.weight, a->x.reset};
-  int at[] = {t->in_tokens, t->in_target, t->in_weight, t->in_reset};
-  for (int i = 0; i < 4; i++)
-    if (inputs[i]) mn_plan_bind(a->plan, inputs[i], t->inputs.list[at[i]].data);
+  mn_params_bind(t->params, a->x.judged.scope, a->plan);
+  for (int i = 0; i < a->x.n_inputs; i++)
+    for (int k = 0; k < t->inputs.n; k++)
+      if (!strcmp(a->x.inputs[i]->name, t->inputs.list[k].name)) mn_plan_bind(a->plan, a->x.inputs[i], t->inputs.list[k].data);
   for (int i = 0; i < n; i++) {
     a->state[i] = t->backend->alloc(t->backend, t->before.list[i].bytes);
     if (!a->state[i]) return MN_ERR_MEMORY;

@@ -19,15 +19,16 @@ static const char *const activations[] = {"keep", "recompute", "recompute_norms"
 typedef struct sections { /* the recipe's top level */
   const char *name;
   int64_t seed;
-  const mn_value *tokenizer, *data, *model, *train;
+  const mn_value *tokenizer, *data, *model, *objective, *train;
 } sections;
 #define S sections
 const mn_field mn_recipe_fields[] = {
     MN_FIELD_STRING(S, name, NULL, "what the run is called; none: the file's name"),
     MN_FIELD_INT(S, seed, 1, 0, INT64_MAX, "of the parameters' start, and of the data's order unless data.seed is given"),
     MN_FIELD_VALUE(S, tokenizer, "how text becomes tokens: {type: bytes}"),
-    MN_FIELD_VALUE(S, data, "what is learned: {files: [...]} or {task: {name: ...}}"),
+    MN_FIELD_VALUE(S, data, "what is learned: {files: [...]}, {task: {name: ...}}, or {type: series, ...}"),
     MN_FIELD_VALUE(S, model, "what learns"),
+    MN_FIELD_VALUE(S, objective, "what for: {type: next_token}, or a list of objectives with weights; none: next_token", MN_SPARSE),
     MN_FIELD_VALUE(S, train, "how"),
     MN_FIELD_END};
 #undef S
@@ -80,32 +81,16 @@ static mn_status check_tokenizer(const mn_recipe *r, const mn_value *map) {
   return MN_OK;
 }
 
-/* Keys of text have no effect on a task, and what is held out by name is not held out by a fraction. */
-static mn_status check_data(const mn_recipe *r, const mn_value *root, const mn_value *map) {
-  static const char *const of_text[] = {"validation_files", "validation", "separator", "order"};
-  if (!r->data.files.count && !r->data.task)
-    return mn_config_fail(root, NULL, "data", "needs files: [...] to train on, or a task: {name: ...}");
-  if (r->data.files.count && r->data.task) return mn_config_fail(map, "data", "task", "and files are both given; remove one");
-  for (size_t i = 0; i < sizeof of_text / sizeof *of_text; i++)
-    if (r->data.task && mn_config_given(map, of_text[i]))
-      return mn_config_fail(map, "data", of_text[i], "has no effect on a task, whose examples are made; leave it out");
-  if (r->data.validation_files.count && mn_config_given(map, "validation"))
-    return mn_config_fail(map, "data", "validation", "has no effect beside validation_files; leave one of them out");
-  if (!r->data.task) return MN_OK;
-  const mn_value *name = mn_value_get(r->data.task, "name");
-  if (!name) MN_TRY(mn_config_misspelt(r->data.task, "name"));
-  if (!name || name->kind != MN_TEXT) return mn_config_fail(map, "data", "task", "needs a name, as in {name: mqar, len: 64}");
-  return mn_task_check(name->as.text, r->data.task);
-}
+static bool streams(const mn_recipe *r) { return r->source.def == &mn_source_text && r->data.order == MN_ORDER_SEQUENTIAL; }
 
 static mn_status check_train(const mn_recipe *r, const mn_value *map) {
   const mn_train_config *t = &r->train;
   if (t->schedule.warmup_steps > t->steps)
     return mn_config_fail(map, "train", "schedule", "warms up for %lld steps, but train.steps is %lld", (long long)t->schedule.warmup_steps,
                           (long long)t->steps);
-  if (t->carry_state && (r->data.task || r->data.files.count) && (r->data.task || r->data.order != MN_ORDER_SEQUENTIAL))
+  if (t->carry_state && r->has_data && !streams(r))
     return mn_config_fail(map, "train", "carry_state", "needs text that goes on from step to step: set data.order: sequential%s",
-                          r->data.task ? " and train on files" : "");
+                          r->source.def != &mn_source_text ? " and train on files" : "");
   if (t->checkpoint_every == 0 && t->checkpoint_minutes <= 0)
     return mn_config_fail(map, "train", "checkpoint_every", "and checkpoint_minutes cannot both be 0: a killed run would be lost");
   if (t->batch * (t->seq_len ? t->seq_len : 1) > INT32_MAX)
@@ -127,6 +112,20 @@ static mn_status check_model(const mn_recipe *r, const mn_value *root) {
   return status;
 }
 
+static mn_status read_source(mn_recipe *r, const mn_value *map) {
+  MN_TRY(mn_source_parse(r->arena, map, "data", r->seed, &r->source));
+  mn_config_defaults(mn_data_fields, &r->data);
+  r->data.seed = r->source.seed;
+  if (r->source.def->fields != mn_data_fields) {
+    r->has_data = true;
+    return MN_OK;
+  }
+  r->data = *(const mn_data_config *)r->source.config;
+  r->source.config = &r->data;
+  r->has_data = r->data.files.count || r->data.task;
+  return MN_OK;
+}
+
 static mn_status read_sections(mn_recipe *r, const mn_value *root, sections *s) {
   mn_train_config *t = &r->train;
   MN_TRY(mn_config_read(r->arena, root, NULL, mn_recipe_fields, s));
@@ -136,8 +135,9 @@ static mn_status read_sections(mn_recipe *r, const mn_value *root, sections *s) 
   r->seed = s->seed;
   r->model = s->model;
   MN_TRY(mn_config_read(r->arena, s->tokenizer, "tokenizer", mn_tokenizer_fields, &r->tokenizer));
-  MN_TRY(mn_config_read(r->arena, s->data, "data", mn_data_fields, &r->data));
-  if (!mn_value_get(s->data, "seed")) r->data.seed = r->seed;
+  MN_TRY(read_source(r, s->data));
+  r->objective = s->objective;
+  MN_TRY(mn_objectives_parse(r->arena, s->objective, "objective", &r->objectives));
   MN_TRY(mn_config_read(r->arena, s->train, "train", mn_train_fields, t));
   MN_TRY(mn_config_read(r->arena, t->optimizer_map, "train.optimizer", mn_optimizer_fields, &t->optimizer));
   MN_TRY(mn_config_uses(t->optimizer_map, "train.optimizer", optimizer_uses, mn_optimizer_fields[0].names[t->optimizer.type]));
@@ -152,13 +152,9 @@ static mn_status parse(mn_recipe *r, const mn_value *root, bool whole) {
   mn_train_config *t = &r->train;
   MN_TRY(read_sections(r, root, &s));
   MN_TRY(check_tokenizer(r, s.tokenizer));
-  if (whole || s.data) MN_TRY(check_data(r, root, s.data));
-  if (whole && !t->seq_len && r->data.task) {
-    mn_task *task;
-    MN_TRY(mn_task_open(mn_value_get(r->data.task, "name")->as.text, r->data.task, &task));
-    t->seq_len = task->seq_len;
-    mn_task_close(task);
-  }
+  if ((whole || s.data) && !r->has_data)
+    return mn_config_fail(root, NULL, "data", "needs files: [...] to train on, or a task: {name: ...}");
+  if (whole && !t->seq_len && r->source.def->seq_len) MN_TRY(r->source.def->seq_len(r->source.config, &t->seq_len));
   if (!t->seq_len) t->seq_len = 256;
   MN_TRY(check_train(r, s.train));
   return whole || s.model ? check_model(r, root) : MN_OK;
@@ -235,13 +231,13 @@ mn_status mn_recipe_model(const mn_recipe *r, int64_t vocab_size, mn_model **out
 
 const mn_value *mn_recipe_to_value(mn_arena *arena, const mn_recipe *r, const mn_model *m) {
   mn_train_config t = r->train;
-  mn_data_config data = r->data;
   t.optimizer_map = mn_config_to_value(arena, &(mn_config_part){mn_optimizer_fields, &t.optimizer}, 1);
   t.schedule_map = mn_config_to_value(arena, &(mn_config_part){mn_schedule_fields, &t.schedule}, 1);
   mn_tokenizer_config tok = r->tokenizer;
   sections s = {.name = r->name, .seed = r->seed};
   s.tokenizer = mn_config_to_value(arena, &(mn_config_part){mn_tokenizer_fields, &tok}, 1);
-  s.data = mn_config_to_value(arena, &(mn_config_part){mn_data_fields, &data}, 1);
+  s.data = mn_source_to_value(arena, &r->source);
+  if (!mn_objectives_usual(&r->objectives) && !(s.objective = mn_objectives_to_value(arena, &r->objectives))) return NULL;
   s.train = mn_config_to_value(arena, &(mn_config_part){mn_train_fields, &t}, 1);
   s.model = m ? mn_model_to_value(arena, m) : r->model;
   if (!t.optimizer_map || !t.schedule_map || !s.tokenizer || !s.data || !s.train || !s.model) return NULL;

@@ -4,6 +4,7 @@
 #define MN_RECIPE_H
 
 #include "model/model.h"
+#include "objective/objective.h"
 #include "source/data.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
@@ -41,7 +42,11 @@ typedef struct mn_recipe {
   const char *name;
   int64_t seed;
   mn_tokenizer_config tokenizer;
-  mn_data_config data;
+  mn_source_config source;   /* the section `data`                                 */
+  mn_data_config data;       /* the same where it is text or a task; else defaults */
+  bool has_data;             /* files, a task, or whatever data.type reads */
+  const mn_value *objective; /* where it stands; NULL: it was not given */
+  mn_objectives objectives;
   mn_train_config train;
   const mn_value *model; /* the section `model`, parsed when the vocabulary is known (mn_recipe_model) */
 } mn_recipe;

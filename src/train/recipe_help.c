@@ -14,6 +14,19 @@ void mn_recipe_help(mn_help_form form, mn_text *t) {
   section(t, form, "the top level", "", mn_recipe_fields);
   section(t, form, "tokenizer", "How text becomes tokens. A trained one is kept in the cache and beside the model", mn_tokenizer_fields);
   section(t, form, "data", "What is learned: text files, or a task", mn_data_fields);
+  for (int i = 0; i < mn_source_count(); i++) {
+    const mn_source_def *d = mn_source_at(i);
+    if (d->fields == mn_data_fields) continue;
+    snprintf(title, sizeof title, "data, type: %s", d->name);
+    section(t, form, title, d->summary, d->fields);
+  }
+  for (int i = 0; i < mn_objective_count(); i++) {
+    const mn_objective_def *d = mn_objective_at(i);
+    snprintf(title, sizeof title, "objective, type: %s", d->name);
+    snprintf(about, sizeof about, "%s%s%s%s", d->summary, d->paper ? " (" : "", d->paper ? d->paper : "", d->paper ? ")" : "");
+    if (d->fields) section(t, form, title, about, d->fields);
+    else mn_text_addf(t, form == MN_HELP_MARKDOWN ? "\n## %s\n\n%s\n" : "\n%s: %s\n", title, about);
+  }
   section(t, form, "train", "", mn_train_fields);
   section(t, form, "train.optimizer", "", mn_optimizer_fields);
   section(t, form, "train.schedule", "", mn_schedule_fields);

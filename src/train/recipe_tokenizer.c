@@ -29,9 +29,11 @@ static mn_status check_files(const text_files *t) {
 }
 
 /* The training text only: what is held out at the end of the files takes no part in the merges. */
-static mn_status open_files(const mn_data_config *data, text_files *t) {
+static mn_status open_files(const mn_recipe *r, text_files *t) {
+  const mn_data_config *data = &r->data;
+  const mn_strings files = r->source.def->texts(r->source.config);
   glob_t found;
-  mn_status status = mn_data_expand(&data->files, "files", &found);
+  mn_status status = mn_data_expand(&files, "files", &found);
   *t = (text_files){mn_calloc(found.gl_pathc + 1, sizeof *t->maps), mn_calloc(found.gl_pathc + 1, sizeof *t->spans), 0};
   if (status == MN_OK && (!t->maps || !t->spans)) status = MN_ERR_MEMORY;
   size_t total = 0, left;
@@ -127,7 +129,7 @@ static mn_status train_bpe(const mn_recipe *r, listener *l, mn_tokenizer **out) 
   text_files t = {0};
   char *path = NULL;
   const char *why;
-  mn_status status = open_files(&r->data, &t);
+  mn_status status = open_files(r, &t);
   if (status == MN_OK) status = cache_path(r, &t, &path);
   if (status == MN_OK) status = check_files(&t);
   if (status == MN_OK && !load_cached(path, out, &why)) {
@@ -154,12 +156,11 @@ static mn_status train_bpe(const mn_recipe *r, listener *l, mn_tokenizer **out) 
 mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, mn_data_progress progress, void *ctx, mn_tokenizer **out) {
   static const char *const special[] = {"<|endoftext|>"};
   *out = NULL;
-  if (r->data.task) {
+  const mn_source_def *source = r->source.def;
+  if (!source->reads_text || !source->reads_text(r->source.config)) return MN_OK; /* ids or numbers */
+  if (r->tokenizer.type == MN_TOKENIZER_BPE && !source->texts) {
     const mn_value *name = mn_value_get(r->data.task, "name");
-    const mn_task_def *task = mn_task_find(name->as.text);
-    if (task && task->sample) return MN_OK; /* ids, no text */
-    if (r->tokenizer.type == MN_TOKENIZER_BPE)
-      return mn_value_fail(name, "tokenizer type bpe is trained on data.files, and a task has none; use bytes or a file");
+    return mn_value_fail(name, "tokenizer type bpe is trained on data.files, and a task has none; use bytes or a file");
   }
   if (saved && mn_file_exists(saved)) return mn_tokenizer_load(saved, out);
   switch ((mn_tokenizer_kind)r->tokenizer.type) {

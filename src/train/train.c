@@ -164,7 +164,7 @@ static mn_status open_log(loop *l, int64_t resume_step) {
   if (!l->o->out_dir) return MN_OK;
   mn_text recipe = {0}, all = {0};
   char hex[33], data[33], identity[67];
-  mn_corpus_hash(l->t->corpus, data);
+  mn_source_hash(l->t->source, data);
   mn_status status = mn_value_to_json(l->t->state.recipe, 0, &recipe);
   snprintf(identity, sizeof identity, "%s %s", l->t->params->origin.recipe, data);
   mn_text_addf(&all, "%s %s", recipe.data ? recipe.data : "", data);
@@ -202,10 +202,16 @@ static mn_status validate(loop *l) {
   MN_TRY(mn_trainer_validate(l->t, l->o->stop, &l->validation));
   const mn_evaluation *v = &l->validation;
   if (!v->batches) return MN_OK;
-  mn_runlog_value values[3] = {{"validation_loss", v->loss}};
+  mn_runlog_value values[3 + MN_EVALUATION_METRICS] = {{"validation_loss", v->loss}};
+  char names[MN_EVALUATION_METRICS][80];
   size_t n = 1;
   if (isfinite(v->bits_per_byte)) values[n++] = (mn_runlog_value){"validation_bits_per_byte", v->bits_per_byte};
   if (v->score.examples) values[n++] = (mn_runlog_value){"validation_accuracy", mn_task_acc(&v->score)};
+  for (int i = 0; i < v->n_metrics; i++) {
+    if (v->metrics[i].def && v->metrics[i].def->of_loss) continue;
+    snprintf(names[i], sizeof names[i], "validation_%s", v->metrics[i].name);
+    values[n++] = (mn_runlog_value){names[i], v->metrics[i].value};
+  }
   if (l->log) mn_runlog_record(l->log, l->t->state.step, l->t->state.tokens, values, n);
   tell(l, (mn_train_event){.kind = MN_EVENT_VALIDATION, .validation = v});
   return MN_OK;

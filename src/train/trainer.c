@@ -17,11 +17,11 @@
 static mn_status check_streams(const mn_trainer *t, const mn_scope *s) {
   const mn_train_config *c = &t->recipe->train;
   mn_limit limit = mn_scope_limit_of(s);
-  if (mn_corpus_task(t->corpus)) return MN_OK; /* every row begins a stream */
+  if (!t->source->def->order) return MN_OK; /* every row begins a stream */
   for (int split = MN_SPLIT_TRAIN; split <= MN_SPLIT_VALIDATION; split++) {
     bool validation = split == MN_SPLIT_VALIDATION;
-    if (validation && mn_corpus_check(t->corpus, split, c->batch, c->seq_len) != MN_OK) continue; /* there is none */
-    int64_t segments = mn_corpus_steps(t->corpus, split, c->batch, c->seq_len), most = c->validation_batches;
+    if (validation && mn_source_check(t->source, split, c->batch, c->seq_len) != MN_OK) continue; /* there is none */
+    int64_t segments = mn_source_steps(t->source, split, c->batch, c->seq_len), most = c->validation_batches;
     if (!validation) most = c->steps <= INT64_MAX / c->accumulate ? c->steps * c->accumulate : INT64_MAX;
     if (most > 0 && most < segments) segments = most;
     MN_TRY(mn_limit_check(&limit, false, 0, segments <= INT64_MAX / c->seq_len ? segments * c->seq_len : INT64_MAX));
@@ -29,30 +29,32 @@ static mn_status check_streams(const mn_trainer *t, const mn_scope *s) {
   return MN_OK;
 }
 
+static void list_inputs(mn_step_graph *x, int n_objectives) {
+  const mn_judged *j = &x->judged;
+  for (int i = 0; i < j->data.n; i++) x->inputs[x->n_inputs++] = j->data.tensor[i];
+  for (int k = 0; k < n_objectives; k++) x->inputs[x->n_inputs++] = j->weight[k];
+  if (j->reset) x->inputs[x->n_inputs++] = j->reset;
+}
+
 mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *x) {
   const mn_train_config *c = &t->recipe->train;
-  int64_t B = c->batch, T = c->seq_len;
+  const mn_objectives *o = &t->recipe->objectives;
   *x = (mn_step_graph){.g = g};
-  x->tokens = mn_input(g, "tokens", MN_I32, MN_SHAPE(B, T));
-  x->target = mn_input(g, "target", MN_I32, MN_SHAPE(B, T));
-  x->weight = mn_input(g, "weight", MN_F32, MN_SHAPE(B, T));
-  if (c->carry_state) x->reset = mn_input(g, "reset", MN_BOOL, MN_SHAPE(B));
   mn_build build = {.param = MN_F32,
                     .compute = c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32,
                     .carried = c->carry_state,
-                    .position_multiple = T,
-                    .reset = x->reset};
-  x->scope = mn_scope_new(g, build, B);
-  if (!x->scope) return MN_ERR_MEMORY;
-  x->loss = mn_model_loss(x->scope, t->model, x->tokens, x->target, x->weight, NULL);
-  MN_TRY(mn_graph_status(g));
-  if (c->carry_state) MN_TRY(check_streams(t, x->scope));
+                    .position_multiple = c->seq_len};
+  MN_TRY(mn_judge_build(o, t->model, &t->batches[0], g, build, false, false, &x->judged));
+  mn_scope *s = x->judged.scope;
+  if (c->carry_state) MN_TRY(check_streams(t, s));
   int n = t->params->n;
   const mn_param_info *info;
   mn_tensor *const *tensors;
-  int n_built = mn_scope_params(x->scope, &info, &tensors);
+  int n_built = mn_scope_params(s, &info, &tensors);
   x->params = mn_arena_alloc(g->arena, (size_t)(2 * n + 1) * sizeof *x->params);
-  if (!x->params) return MN_ERR_MEMORY;
+  x->inputs = mn_arena_alloc(g->arena, (MN_IO_MAX + MN_OBJECTIVES + 1) * sizeof *x->inputs);
+  if (!x->params || !x->inputs) return MN_ERR_MEMORY;
+  list_inputs(x, o->n);
   x->grads = x->params + n;
   for (int i = 0; i < n_built; i++) {
     int k = mn_params_find(t->params, info[i].name);
@@ -62,8 +64,8 @@ mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *x
   for (int k = 0; k < n; k++)
     if (!x->params[k]) return mn_fail(MN_ERR_INTERNAL, "parameter %s is missing from the step", t->params->info[k].name);
   mn_tensor *ones = NULL;
-  MN_TRY(mn_grad(g, 1, &x->loss, &ones, n, x->params, x->grads));
-  x->n_states = c->carry_state ? mn_scope_states(x->scope, &x->states) : 0;
+  MN_TRY(mn_grad(g, 1, &x->judged.loss, &ones, n, x->params, x->grads));
+  x->n_states = c->carry_state ? mn_scope_states(s, &x->states) : 0;
   return MN_OK;
 }
 
@@ -82,11 +84,8 @@ static mn_status compile(mn_trainer *t, mn_graph *g, int n_outputs, mn_tensor **
 }
 
 static mn_status bind_batch(mn_trainer *t, const mn_step_graph *x) {
-  mn_params_bind(t->params, x->scope, t->plan);
-  MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->tokens, &t->in_tokens));
-  MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->target, &t->in_target));
-  MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->weight, &t->in_weight));
-  if (x->reset) MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->reset, &t->in_reset));
+  mn_params_bind(t->params, x->judged.scope, t->plan);
+  for (int i = 0; i < x->n_inputs; i++) MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->inputs[i], NULL));
   for (int i = 0; i < x->n_states; i++) MN_TRY(mn_buffers_add(&t->carried, t->backend, t->plan, x->states[i].leaf, NULL));
   for (int i = 0; i < x->n_states; i++) MN_TRY(mn_buffers_add(&t->before, t->backend, NULL, x->states[i].leaf, NULL));
   return MN_OK;
@@ -106,7 +105,7 @@ static mn_status build_whole(mn_trainer *t) {
   memcpy(variables, u.variables, (size_t)n * sizeof *variables);
   memcpy(values, u.values, (size_t)n * sizeof *values);
   for (int i = 0; i < x.n_states; i++, n++) variables[n] = x.states[i].leaf, values[n] = x.states[i].value;
-  MN_TRY(compile(t, g, 2, (mn_tensor *[]){x.loss, u.norm}, n, variables, values, &t->plan));
+  MN_TRY(compile(t, g, 2, (mn_tensor *[]){x.judged.loss, u.norm}, n, variables, values, &t->plan));
   MN_TRY(bind_batch(t, &x));
   mn_optimizer_bind(t->optimizer, &u, t->plan);
   return mn_buffers_add(&t->inputs, t->backend, t->plan, u.rate, &t->in_rate);
@@ -126,7 +125,7 @@ static mn_status build_accumulating(mn_trainer *t) {
     values[i] = mn_add(g, variables[i], x.grads[i]);
   }
   for (int i = 0; i < x.n_states; i++) variables[n + i] = x.states[i].leaf, values[n + i] = x.states[i].value;
-  MN_TRY(compile(t, g, 1, &x.loss, n + x.n_states, variables, values, &t->plan));
+  MN_TRY(compile(t, g, 1, &x.judged.loss, n + x.n_states, variables, values, &t->plan));
   MN_TRY(bind_batch(t, &x));
   for (int i = 0; i < n; i++) MN_TRY(mn_buffers_add(&t->sums, t->backend, t->plan, variables[i], NULL));
 
@@ -218,6 +217,19 @@ static mn_status first_values(mn_trainer *t) {
   return mn_context(status, "train.from");
 }
 
+static mn_status make_batches(mn_trainer *t) {
+  const mn_train_config *c = &t->recipe->train;
+  const mn_objectives *o = &t->recipe->objectives;
+  t->batches = mn_calloc((size_t)c->accumulate, sizeof *t->batches);
+  if (!t->batches) return MN_ERR_MEMORY;
+  for (int64_t a = 0; a < c->accumulate; a++) MN_TRY(mn_batch_new(t->source, c->batch, c->seq_len, &t->batches[a]));
+  for (int k = 0; k < o->n; k++) {
+    t->weight[k] = mn_alloc((size_t)mn_objective_units(&o->list[k], &t->batches[0]) * sizeof(float));
+    if (!t->weight[k]) return MN_ERR_MEMORY;
+  }
+  return MN_OK;
+}
+
 static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx) {
   const mn_recipe *r = t->recipe;
   const mn_train_config *c = &r->train;
@@ -229,28 +241,25 @@ static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokeni
   if (status == MN_OK) status = mn_recipe_tokenizer(r, kept, progress, ctx, &t->tok);
   free(kept);
   MN_TRY(status);
-  MN_TRY(mn_corpus_open(&r->data, t->tok, progress, ctx, &t->corpus));
-  MN_TRY(mn_corpus_check(t->corpus, MN_SPLIT_TRAIN, c->batch, c->seq_len));
-  if (c->validate_every) MN_TRY(mn_corpus_check(t->corpus, MN_SPLIT_VALIDATION, c->batch, c->seq_len));
-  MN_TRY(mn_recipe_model(r, mn_corpus_vocab_size(t->corpus), &t->model));
+  MN_TRY(mn_source_open(&r->source, t->tok, progress, ctx, &t->source));
+  MN_TRY(mn_source_check(t->source, MN_SPLIT_TRAIN, c->batch, c->seq_len));
+  if (c->validate_every) MN_TRY(mn_source_check(t->source, MN_SPLIT_VALIDATION, c->batch, c->seq_len));
+  MN_TRY(mn_recipe_model(r, t->source->vocab_size, &t->model));
+  MN_TRY(make_batches(t));
+  MN_TRY(mn_objectives_match(&r->objectives, r->objective ? r->objective : r->model, t->model, t->source, &t->batches[0]));
   MN_TRY(check_memory(t->model));
   MN_TRY(mn_backend_cpu_new(threads > 0 ? threads : (int)c->threads, &t->backend));
   MN_TRY(mn_params_declare(t->model, t->backend, MN_F32, &t->params));
   if (!t->goes_on) MN_TRY(first_values(t));
   MN_TRY(mn_optimizer_new(&c->optimizer, t->params, &t->optimizer));
-  size_t rows = (size_t)(c->accumulate * c->batch), n = rows * (size_t)c->seq_len;
-  t->tokens = mn_alloc(n * sizeof *t->tokens);
-  t->target = mn_alloc(n * sizeof *t->target);
-  t->reset = mn_alloc(rows * sizeof *t->reset);
-  t->weight = mn_alloc((size_t)(c->batch * c->seq_len) * sizeof *t->weight);
   t->graph = mn_graph_new();
   t->arena = mn_arena_new();
-  if (!t->tokens || !t->target || !t->reset || !t->weight || !t->graph || !t->arena) return MN_ERR_MEMORY;
+  if (!t->graph || !t->arena) return MN_ERR_MEMORY;
   MN_TRY(c->accumulate > 1 ? build_accumulating(t) : build_whole(t));
   mn_release_free_memory();
   t->state = (mn_train_state){.params = t->params, .optimizer = t->optimizer, .carried = &t->carried};
   t->state.recipe = mn_recipe_to_value(t->arena, r, t->model);
-  mn_corpus_hash(t->corpus, t->state.data_hash);
+  mn_source_hash(t->source, t->state.data_hash);
   return t->state.recipe ? say_origin(t) : MN_ERR_MEMORY;
 }
 
@@ -291,14 +300,13 @@ void mn_trainer_free(mn_trainer *t) {
   mn_optimizer_free(t->optimizer);
   mn_params_free(t->params);
   mn_model_free(t->model);
-  mn_corpus_close(t->corpus);
+  for (int64_t a = 0; t->batches && a < t->recipe->train.accumulate; a++) mn_batch_free(&t->batches[a]);
+  free(t->batches);
+  for (int k = 0; k < MN_OBJECTIVES; k++) free(t->weight[k]);
+  mn_source_close(t->source);
   mn_tokenizer_free(t->tok);
   if (t->backend) mn_backend_free(t->backend);
   mn_arena_free(t->arena);
-  free(t->tokens);
-  free(t->target);
-  free(t->reset);
-  free(t->weight);
   free(t);
 }
 
@@ -311,17 +319,26 @@ static mn_status read_scalar(mn_trainer *t, const mn_plan *plan, int j, double *
   return MN_OK;
 }
 
+/* weight[k]: of the units of batch a, so that those of all batches of the update sum to 1. */
+static mn_status put_weights(mn_trainer *t, int64_t a, int k, int input) {
+  const mn_objective *o = &t->recipe->objectives.list[k];
+  double total = 0;
+  for (int64_t i = 0; i < t->recipe->train.accumulate; i++) total += mn_objective_weights(o, &t->batches[i], t->weight[k]);
+  if (a + 1 < t->recipe->train.accumulate) mn_objective_weights(o, &t->batches[a], t->weight[k]);
+  for (int64_t i = 0, n = mn_objective_units(o, &t->batches[a]); i < n; i++)
+    t->weight[k][i] = total > 0 ? (float)(t->weight[k][i] / total) : 0;
+  return mn_buffers_put(&t->inputs, input, t->weight[k]);
+}
+
+/* The plan's inputs are the batch's fields by name, and the weights of the objectives. */
 mn_status mn_trainer_put_batch(mn_trainer *t, int64_t a) {
-  const mn_train_config *c = &t->recipe->train;
-  int64_t n = c->batch * c->seq_len, counted = 0;
-  const int32_t *target = t->target + a * n;
-  for (int64_t i = 0; i < c->accumulate * n; i++) counted += t->target[i] >= 0;
-  float each = counted ? (float)(1.0 / (double)counted) : 0;
-  for (int64_t i = 0; i < n; i++) t->weight[i] = target[i] >= 0 ? each : 0;
-  MN_TRY(mn_buffers_put(&t->inputs, t->in_tokens, t->tokens + a * n));
-  MN_TRY(mn_buffers_put(&t->inputs, t->in_target, target));
-  MN_TRY(mn_buffers_put(&t->inputs, t->in_weight, t->weight));
-  return c->carry_state ? mn_buffers_put(&t->inputs, t->in_reset, t->reset + a * c->batch) : MN_OK;
+  int k = 0;
+  for (int i = 0; i < t->inputs.n; i++) {
+    if (i == t->in_rate) continue;
+    void *data = mn_batch_get(&t->batches[a], t->inputs.list[i].name);
+    MN_TRY(data ? mn_buffers_put(&t->inputs, i, data) : put_weights(t, a, k++, i));
+  }
+  return MN_OK;
 }
 
 static mn_status run_batch(mn_trainer *t, int64_t a, double *loss) {
@@ -362,11 +379,12 @@ static mn_status check_divergence(mn_trainer *t, double loss) {
 
 mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out) {
   const mn_train_config *c = &t->recipe->train;
-  int64_t n = c->batch * c->seq_len;
   *out = (mn_step_result){0};
-  for (int64_t a = 0; a < c->accumulate; a++)
-    MN_TRY(mn_corpus_batch(t->corpus, MN_SPLIT_TRAIN, t->state.step * c->accumulate + a, c->batch, c->seq_len, t->tokens + a * n,
-                           t->target + a * n, t->reset + a * c->batch));
+  for (int64_t a = 0; a < c->accumulate; a++) {
+    int64_t step = t->state.step * c->accumulate + a;
+    MN_TRY(mn_source_fill(t->source, MN_SPLIT_TRAIN, step, &t->batches[a]));
+    MN_TRY(mn_objectives_prepare(&t->recipe->objectives, t->model, (uint64_t)t->recipe->seed, MN_SPLIT_TRAIN, step, &t->batches[a]));
+  }
   for (int i = 0; i < t->carried.n; i++) /* should this step fail, it can be looked at again */
     MN_TRY(t->backend->copy(t->backend, t->before.list[i].data, t->carried.list[i].data, t->carried.list[i].bytes));
   float rate[3];
@@ -377,7 +395,7 @@ mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out) {
   if (t->update_plan) MN_TRY(mn_plan_run(t->update_plan));
   MN_TRY(read_scalar(t, t->update_plan ? t->update_plan : t->plan, t->update_plan ? 0 : 1, &out->grad_norm));
   t->state.step++;
-  t->state.tokens += c->accumulate * n;
+  t->state.tokens += c->accumulate * c->batch * c->seq_len;
   if (!isfinite(out->loss) || !isfinite(out->grad_norm)) return not_finite(t, out);
   return check_divergence(t, out->loss);
 }
@@ -385,9 +403,13 @@ mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out) {
 mn_status mn_trainer_validate(mn_trainer *t, const volatile sig_atomic_t *stop, mn_evaluation *out) {
   const mn_train_config *c = &t->recipe->train;
   *out = (mn_evaluation){0};
-  if (mn_corpus_check(t->corpus, MN_SPLIT_VALIDATION, c->batch, c->seq_len) != MN_OK) return MN_OK;
-  mn_evaluator_config how = {c->batch, c->seq_len, c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32, c->carry_state, false};
-  if (!t->evaluator) MN_TRY(mn_evaluator_new(t->model, t->params, t->corpus, &how, &t->evaluator));
+  if (mn_source_check(t->source, MN_SPLIT_VALIDATION, c->batch, c->seq_len) != MN_OK) return MN_OK;
+  mn_evaluator_config how = {.batch = c->batch,
+                             .seq_len = c->seq_len,
+                             .compute = c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32,
+                             .carry_state = c->carry_state,
+                             .seed = (uint64_t)t->recipe->seed};
+  if (!t->evaluator) MN_TRY(mn_evaluator_new(t->model, t->params, t->source, &t->recipe->objectives, &how, &t->evaluator));
   return mn_evaluate(t->evaluator, MN_SPLIT_VALIDATION, c->validation_batches, stop, out);
 }
 
@@ -401,4 +423,4 @@ mn_params *mn_trainer_params(mn_trainer *t) {
 }
 const mn_tokenizer *mn_trainer_tokenizer(const mn_trainer *t) { return t->tok; }
 const mn_plan *mn_trainer_plan(const mn_trainer *t) { return t->plan; }
-const mn_corpus *mn_trainer_corpus(const mn_trainer *t) { return t->corpus; }
+const mn_source *mn_trainer_source(const mn_trainer *t) { return t->source; }

@@ -11,7 +11,7 @@
 typedef struct mn_trainer mn_trainer;
 
 typedef struct mn_step_result {
-  double loss;      /* mean over the targets that count, before the update */
+  double loss;      /* the recipe's objectives, each a mean over what counts, before the update */
   double grad_norm; /* of all gradients together, before clipping          */
   double learning_rate;
 } mn_step_result;
@@ -33,7 +33,7 @@ const mn_model *mn_trainer_model(const mn_trainer *t);
 mn_params *mn_trainer_params(mn_trainer *t);
 const mn_tokenizer *mn_trainer_tokenizer(const mn_trainer *t); /* NULL: token ids */
 const mn_plan *mn_trainer_plan(const mn_trainer *t);
-const mn_corpus *mn_trainer_corpus(const mn_trainer *t);
+const mn_source *mn_trainer_source(const mn_trainer *t);
 
 /* ---- a whole training ---- */
 typedef struct mn_train_event {

@@ -10,7 +10,7 @@ struct mn_trainer {
   bool goes_on; /* the parameters' first values come from a checkpoint */
   mn_backend *backend;
   mn_tokenizer *tok;
-  mn_corpus *corpus;
+  mn_source *source;
   mn_model *model;
   mn_params *params;
   mn_optimizer *optimizer;
@@ -21,23 +21,23 @@ struct mn_trainer {
   mn_plan *plan, *update_plan;
   mn_buffers inputs, sums, carried; /* sums: of gradients, while accumulating */
   mn_buffers before;                /* carried, as it was before the last step */
-  int in_tokens, in_target, in_weight, in_reset, in_rate;
-  int32_t *tokens, *target; /* [accumulate, B, T] */
-  bool *reset;              /* [accumulate, B]    */
-  float *weight;            /* [B, T]             */
+  int in_rate;
+  mn_batch *batches;            /* [accumulate] */
+  float *weight[MN_OBJECTIVES]; /* of each objective's units */
   mn_train_state state;
 };
 
 typedef struct mn_step_graph { /* of one batch: the loss and its gradients in the parameters' order */
   mn_graph *g;
-  mn_scope *scope;
-  mn_tensor *tokens, *target, *weight, *reset, *loss;
+  mn_judged judged;
   mn_tensor **params, **grads;
   int n_states;
   const mn_built_state *states;
+  int n_inputs; /* leaves that a batch fills */
+  mn_tensor **inputs;
 } mn_step_graph;
 mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *out);
-/* Batch `a` of those that make one update becomes the plan's input; every target of all of them weighs the same. */
+/* Batch `a` of those that make one update becomes the plan's input; every unit of all of them weighs the same. */
 mn_status mn_trainer_put_batch(mn_trainer *t, int64_t a);
 /* As mn_trainer_new, for a run whose checkpoint is loaded next: parameters are not drawn. */
 mn_status mn_trainer_reopen(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx,

@@ -1,0 +1,308 @@
+/* objective.c - see objective.h: reading the recipe's key, the weights of units, and the graph of model and judgement. */
+#include "objective/objective.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/nearest.h"
+
+/* ---- the key `objective` ---- */
+
+typedef struct common {
+  const char *type;
+  double weight;
+} common;
+static const mn_field common_fields[] = {MN_FIELD_STRING(common, type, "next_token", "which objective"),
+                                         MN_FIELD_FLOAT(common, weight, 1, DBL_MIN, 1e6, "of its loss in the sum, where there are several"),
+                                         MN_FIELD_END};
+static const mn_field no_fields[] = {MN_FIELD_END};
+
+static mn_status find_objective(const mn_value *map, const char *where, const mn_objective_def **out) {
+  const mn_value *v = mn_value_get(map, "type");
+  const char *words[64];
+  mn_text list = {0};
+  int n = mn_objective_count() < 64 ? mn_objective_count() : 64;
+  if (!v) MN_TRY(mn_config_misspelt(map, "type"));
+  if (!v || v->kind != MN_TEXT) return mn_config_fail(map, where, "type", "must name an objective, e.g. type: next_token");
+  for (int i = 0; i < n; i++) {
+    words[i] = mn_objective_at(i)->name;
+    if (!strcmp(words[i], v->as.text)) {
+      *out = mn_objective_at(i);
+      mn_text_free(&list);
+      return MN_OK;
+    }
+    mn_text_addf(&list, "%s%s", i ? ", " : "", words[i]);
+  }
+  const char *near = mn_nearest(v->as.text, words, n);
+  mn_status status = mn_value_fail(v, "unknown objective '%s'%s%s%s (known: %s)", v->as.text, near ? "; did you mean '" : "",
+                                   near ? near : "", near ? "'?" : "", list.data ? list.data : "none");
+  mn_text_free(&list);
+  return status;
+}
+
+static mn_status parse_one(mn_arena *arena, const mn_value *map, const char *where, mn_objective *out) {
+  if (map->kind != MN_MAP) return mn_value_fail(map, "%s: an objective is a map such as {type: next_token}", where);
+  MN_TRY(find_objective(map, where, &out->def));
+  const mn_objective_def *d = out->def;
+  common c;
+  out->config = mn_arena_alloc(arena, d->config_size + 1);
+  if (!out->config) return MN_ERR_MEMORY;
+  const mn_config_part parts[] = {{common_fields, &c}, {d->fields ? d->fields : no_fields, out->config}};
+  for (int i = 0; i < 2; i++) mn_config_defaults(parts[i].fields, parts[i].target);
+  MN_TRY(mn_config_parse(arena, map, where, parts, 2));
+  out->weight = c.weight;
+  return d->check ? d->check(map, where, out->config) : MN_OK;
+}
+
+extern const mn_objective_def mn_objective_next_token;
+
+mn_status mn_objectives_parse(mn_arena *arena, const mn_value *v, const char *where, mn_objectives *out) {
+  *out = (mn_objectives){.n = 1, .list = {{.def = &mn_objective_next_token, .weight = 1}}};
+  if (!v || v->kind == MN_NULL) return (out->list[0].config = mn_arena_alloc(arena, 1)) ? MN_OK : MN_ERR_MEMORY;
+  if (v->kind != MN_LIST) return parse_one(arena, v, where, &out->list[0]);
+  if (!v->count || v->count > MN_OBJECTIVES)
+    return mn_value_fail(v, "%s: a list of 1 to %d objectives is possible, and this one has %zu", where, MN_OBJECTIVES, v->count);
+  out->n = (int)v->count;
+  for (int i = 0; i < out->n; i++) MN_TRY(parse_one(arena, v->as.items[i], NULL, &out->list[i]));
+  return MN_OK;
+}
+
+bool mn_objectives_usual(const mn_objectives *o) {
+  return o->n == 1 && o->list[0].def == &mn_objective_next_token && o->list[0].weight == 1;
+}
+
+const mn_value *mn_objectives_to_value(mn_arena *arena, const mn_objectives *o) {
+  const mn_value *items[MN_OBJECTIVES];
+  for (int i = 0; i < o->n; i++) {
+    const mn_objective *x = &o->list[i];
+    common c = {x->def->name, x->weight};
+    const mn_config_part parts[] = {{common_fields, &c}, {x->def->fields ? x->def->fields : no_fields, x->config}};
+    if (!(items[i] = mn_config_to_value(arena, parts, 2))) return NULL;
+  }
+  return o->n == 1 ? items[0] : mn_value_list(arena, (size_t)o->n, items);
+}
+
+/* ---- do they fit together? ---- */
+
+static void list_fields(const mn_batch *batch, mn_text *out) {
+  char shape[96];
+  for (int i = 0; i < batch->n; i++)
+    mn_text_addf(out, "%s%s %s %s", i ? ", " : "", batch->field[i].name, mn_dtype_name(batch->field[i].dtype),
+                 mn_shape_str(&batch->field[i].shape, shape));
+}
+
+static mn_status field_missing(const mn_value *v, const char *who, const mn_port *p, const mn_source *s, const mn_batch *batch) {
+  mn_text has = {0};
+  const char *names[MN_SOURCE_FIELDS];
+  for (int i = 0; i < batch->n; i++) names[i] = batch->field[i].name;
+  list_fields(batch, &has);
+  const char *near = mn_nearest(p->name, names, batch->n);
+  mn_status status = mn_value_fail(v, "%s needs the field %s (%s [%s]: %s), and data.type %s gives %s%s%s%s", who, p->name,
+                                   mn_dtype_name(p->dtype), p->axes, p->help ? p->help : "", s->def->name, has.data ? has.data : "nothing",
+                                   near ? "; the nearest is '" : "", near ? near : "", near ? "'" : "");
+  mn_text_free(&has);
+  return status;
+}
+
+/* The field fits the port's type, number of axes, and those sizes that the model decides. */
+static mn_status check_field(const mn_value *v, const char *who, const mn_port *p, const mn_shape *want, const mn_source *s,
+                             const mn_batch *batch, int i) {
+  const mn_source_field *f = &batch->field[i];
+  bool ok = f->dtype == p->dtype && f->shape.ndim == (int)strlen(p->axes);
+  for (int k = 0; ok && want && k < f->shape.ndim; k++) ok = !want->dim[k] || want->dim[k] == f->shape.dim[k];
+  if (ok) return MN_OK;
+  char a[96], b[96];
+  return mn_value_fail(v, "%s takes %s as %s [%s]%s%s, but data.type %s gives %s %s", who, p->name, mn_dtype_name(p->dtype), p->axes,
+                       want ? " = " : "", want ? mn_shape_str(want, a) : "", s->def->name, mn_dtype_name(f->dtype),
+                       mn_shape_str(&f->shape, b));
+}
+
+static mn_status output_missing(const mn_value *v, const mn_objective *o, const mn_port *p, const mn_model *m) {
+  mn_text has = {0};
+  for (const mn_port *q = m->def->outputs; q && q->name; q++) mn_text_addf(&has, "%s%s [%s]", has.len ? ", " : "", q->name, q->axes);
+  mn_status status = mn_value_fail(v, "objective %s needs the model's output %s [%s] (%s), and a model of type %s gives %s", o->def->name,
+                                   p->name, p->axes, p->help ? p->help : "", m->def->name, has.data ? has.data : "nothing");
+  mn_text_free(&has);
+  return status;
+}
+
+static mn_sizes sizes_of(const mn_source *s, const mn_batch *batch) {
+  mn_sizes sizes = {.B = batch->B, .T = batch->T, .S = s ? s->source_len : 0};
+  int i = mn_batch_find(batch, "source");
+  if (i >= 0 && batch->field[i].shape.ndim > 1) sizes.S = batch->field[i].shape.dim[1];
+  return sizes;
+}
+
+static mn_status match_labels(const mn_value *v, const mn_model *m, const mn_source *s, mn_sizes sizes) {
+  const mn_port *p = mn_model_output(m, "logits");
+  if (!p || !s->classes) return MN_OK;
+  mn_shape shape = mn_model_shape(m, p, sizes);
+  int64_t classes = shape.ndim ? shape.dim[shape.ndim - 1] : 0;
+  if (!classes || classes >= s->classes) return MN_OK;
+  return mn_value_fail(v, "the data has %lld classes, and the model's logits only %lld; raise the model's number of classes",
+                       (long long)s->classes, (long long)classes);
+}
+
+mn_status mn_objectives_match(const mn_objectives *o, const mn_value *v, const mn_model *m, const mn_source *s, const mn_batch *batch) {
+  mn_sizes sizes = sizes_of(s, batch);
+  char who[96];
+  snprintf(who, sizeof who, "a model of type %s", m->def->name);
+  for (const mn_port *p = m->def->inputs; p->name; p++) {
+    int i = mn_batch_find(batch, p->name);
+    mn_shape want = mn_model_shape(m, p, sizes);
+    if (i < 0 && !p->optional) return field_missing(v, who, p, s, batch);
+    if (i >= 0) MN_TRY(check_field(v, who, p, &want, s, batch, i));
+  }
+  for (int k = 0; k < o->n; k++) {
+    const mn_port *outputs, *data;
+    o->list[k].def->needs(o->list[k].config, &outputs, &data);
+    snprintf(who, sizeof who, "objective %s", o->list[k].def->name);
+    for (const mn_port *p = outputs; p->name; p++)
+      if (!p->optional && !mn_model_output(m, p->name)) return output_missing(v, &o->list[k], p, m);
+    for (const mn_port *p = data; p->name; p++) {
+      int i = mn_batch_find(batch, p->name);
+      if (i < 0 && !p->optional) return field_missing(v, who, p, s, batch);
+      if (i >= 0 && !p->optional) MN_TRY(check_field(v, who, p, NULL, s, batch, i));
+    }
+  }
+  return match_labels(v, m, s, sizes);
+}
+
+/* ---- units ---- */
+
+static const mn_source_field *target_of(const mn_objective *o, const mn_batch *batch, int *axes, const int32_t **values) {
+  const char *name = o->def->target ? o->def->target(o->config, axes) : NULL;
+  int i = name ? mn_batch_find(batch, name) : -1;
+  *values = i >= 0 && batch->field[i].dtype == MN_I32 ? batch->data[i] : NULL;
+  return i < 0 ? NULL : &batch->field[i];
+}
+
+int64_t mn_objective_units(const mn_objective *o, const mn_batch *batch) {
+  int axes = 1;
+  const int32_t *values;
+  const mn_source_field *f = target_of(o, batch, &axes, &values);
+  int64_t n = batch->B;
+  for (int k = 1; f && k < axes && k < f->shape.ndim; k++) n *= f->shape.dim[k];
+  return n;
+}
+
+double mn_objective_weights(const mn_objective *o, const mn_batch *batch, float *weight) {
+  int axes = 1;
+  const int32_t *values;
+  const mn_source_field *f = target_of(o, batch, &axes, &values);
+  int64_t units = mn_objective_units(o, batch), per_row = units / batch->B, stride = f ? mn_shape_count(&f->shape) / units : 1;
+  double sum = 0;
+  for (int64_t i = 0; i < units; i++) {
+    bool counts = i / per_row < batch->rows && (!values || values[i * stride] >= 0);
+    double w = !counts ? 0 : values && o->def->weigh ? o->def->weigh(o->config, values + i * stride) : 1;
+    weight[i] = (float)w;
+    sum += w;
+  }
+  return sum;
+}
+
+mn_status mn_objectives_prepare(const mn_objectives *o, const mn_model *m, uint64_t seed, int split, int64_t step, mn_batch *batch) {
+  for (int k = 0; k < o->n; k++) {
+    if (!o->list[k].def->prepare) continue;
+    uint64_t key = mn_splitmix64(mn_random_key(seed, o->list[k].def->name) ^ mn_splitmix64((uint64_t)step * 4 + (uint64_t)split));
+    MN_TRY(o->list[k].def->prepare(o->list[k].config, m, key, batch));
+  }
+  return MN_OK;
+}
+
+/* ---- the graph ---- */
+
+static bool wanted(const mn_objectives *o, const mn_model *m, const char *field) {
+  if (mn_model_input(m, field)) return true;
+  for (int k = 0; k < o->n; k++) {
+    const mn_port *outputs, *data;
+    o->list[k].def->needs(o->list[k].config, &outputs, &data);
+    for (; data->name; data++)
+      if (!strcmp(data->name, field)) return true;
+  }
+  return false;
+}
+
+static mn_tensor *leaf(mn_graph *g, const mn_source_field *f, mn_dtype exact) {
+  return mn_input(g, f->name, f->dtype == MN_F32 ? exact : f->dtype, f->shape);
+}
+
+/* Weighted by 1 a loss is itself: the graph of one objective is the objective's. */
+static mn_tensor *total_loss(mn_scope *s, const mn_objectives *o, const mn_judged *j) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *total = NULL;
+  for (int k = 0; k < o->n; k++) {
+    mn_tensor *loss = j->verdict[k].loss;
+    if (o->list[k].weight != 1) loss = mn_mul_scalar(g, loss, o->list[k].weight);
+    total = total ? mn_add(g, total, loss) : loss;
+  }
+  return total;
+}
+
+mn_status mn_judge_build(const mn_objectives *o, const mn_model *m, const mn_batch *batch, mn_graph *g, mn_build how, bool measure,
+                         bool predict, mn_judged *out) {
+  *out = (mn_judged){0};
+  mn_dtype exact = how.param == MN_F64 ? MN_F64 : MN_F32;
+  mn_model_io in = {0}, outputs = {0};
+  for (int i = 0; i < batch->n; i++) {
+    const mn_source_field *f = &batch->field[i];
+    if (!strcmp(f->name, "reset") || !wanted(o, m, f->name)) continue;
+    mn_tensor *t = leaf(g, f, exact);
+    mn_io_put(&out->data, f->name, t);
+    if (mn_model_input(m, f->name)) mn_io_put(&in, f->name, t);
+  }
+  char name[32];
+  for (int k = 0; k < o->n; k++) {
+    mn_shape units = MN_SHAPE(mn_objective_units(&o->list[k], batch));
+    snprintf(name, sizeof name, k ? "weight%d" : "weight", k);
+    out->weight[k] = measure ? mn_full(g, exact, units, 1) : mn_input(g, name, exact, units);
+  }
+  if (how.carried) how.reset = out->reset = mn_input(g, "reset", MN_BOOL, MN_SHAPE(batch->B));
+  mn_scope *s = out->scope = mn_scope_new(g, how, batch->B);
+  if (!s) return MN_ERR_MEMORY;
+  mn_model_build(s, m, &in, &outputs);
+  MN_TRY(mn_graph_status(g));
+  for (int k = 0; k < o->n; k++) {
+    mn_judge judge = {&outputs, &out->data, out->weight[k], measure, predict};
+    o->list[k].def->build(s, o->list[k].config, &judge, &out->verdict[k]);
+    MN_TRY(mn_graph_status(g));
+  }
+  out->loss = total_loss(s, o, out);
+  return mn_graph_status(g);
+}
+
+/* ---- for objectives ---- */
+
+mn_tensor *mn_weighted_sum(mn_graph *g, mn_tensor *x, mn_tensor *weight) {
+  return mn_reshape(g, mn_sum(g, mn_mul(g, x, weight), ~0u), (mn_shape){0});
+}
+
+mn_tensor *mn_log_softmax(mn_graph *g, mn_tensor *x) {
+  unsigned last = 1u << (x->shape.ndim - 1);
+  x = mn_sub(g, x, mn_stop_gradient(g, mn_max(g, x, last)));
+  return mn_sub(g, x, mn_log(g, mn_sum(g, mn_exp(g, x), last)));
+}
+
+mn_tensor *mn_pick(mn_graph *g, mn_tensor *x, mn_tensor *index) {
+  int64_t N = mn_dim(x, 0);
+  return mn_reshape(g, mn_take(g, x, mn_reshape(g, index, MN_SHAPE(N, 1)), 1), MN_SHAPE(N));
+}
+
+static mn_tensor *output(const mn_model_io *outputs, const char *prefix, const char *name) {
+  char full[64];
+  snprintf(full, sizeof full, "%s%s", prefix, name);
+  return mn_io_get(outputs, full);
+}
+
+mn_tensor *mn_judge_logits(mn_scope *s, const mn_model_io *outputs, const char *prefix) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *logits = output(outputs, prefix, "logits"), *h = output(outputs, prefix, "hidden"), *w = output(outputs, prefix, "head");
+  if (!logits && h && w) logits = mn_logits(s, h, w);
+  if (!logits) {
+    mn_graph_fault(g, MN_ERR_CONFIG, "the model gives neither %slogits nor %shidden and %shead", prefix, prefix, prefix);
+    return NULL;
+  }
+  int64_t C = mn_dim(logits, -1), N = mn_shape_count(&logits->shape) / C;
+  return mn_cast(g, mn_reshape(g, logits, MN_SHAPE(N, C)), mn_scope_exact(s));
+}

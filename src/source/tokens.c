@@ -1,0 +1,130 @@
+/* tokens.c - the sources of tokens whose every next one is asked for: text files, and tasks. Both stand on data.h; a task that
+ * labels whole sequences gives them with their lengths and one label each. */
+#include <string.h>
+
+#include "source/data.h"
+
+mn_corpus *mn_source_corpus(const mn_source *s) { return s->def == &mn_source_text || s->def == &mn_source_task ? s->data : NULL; }
+
+bool mn_source_is_tokens(const mn_source_config *c) { return c->def == &mn_source_text || c->def == &mn_source_task; }
+
+static bool labels(const mn_source *s) {
+  const mn_task *task = mn_corpus_task(s->data);
+  return task && task->def->sample_label;
+}
+
+/* Keys of text have no effect on a task, and what is held out by name is not held out by a fraction. */
+static mn_status check(const mn_value *map, const char *where, void *config) {
+  static const char *const of_text[] = {"validation_files", "validation", "separator", "order"};
+  mn_data_config *c = config;
+  const mn_value *type = mn_value_get(map, "type");
+  c->type = NULL; /* the other keys say as much */
+  bool text = type && type->kind == MN_TEXT && !strcmp(type->as.text, "text");
+  if (c->files.count && c->task) return mn_config_fail(map, where, "task", "and files are both given; remove one");
+  if (text && c->task) return mn_config_fail(map, where, "task", "is no text; leave out type: text");
+  if (type && type->kind == MN_TEXT && !text && !c->task) return mn_config_fail(map, where, "type", "is task, but there is no key task");
+  for (size_t i = 0; i < sizeof of_text / sizeof *of_text; i++)
+    if (c->task && mn_config_given(map, of_text[i]))
+      return mn_config_fail(map, where, of_text[i], "has no effect on a task, whose examples are made; leave it out");
+  if (c->validation_files.count && mn_config_given(map, "validation"))
+    return mn_config_fail(map, where, "validation", "has no effect beside validation_files; leave one of them out");
+  if (!c->task) return MN_OK;
+  const mn_value *name = mn_value_get(c->task, "name");
+  if (!name) MN_TRY(mn_config_misspelt(c->task, "name"));
+  if (!name || name->kind != MN_TEXT) return mn_config_fail(map, where, "task", "needs a name, as in {name: mqar, len: 64}");
+  return mn_task_check(name->as.text, c->task);
+}
+
+static mn_status seq_len_of(const void *config, int64_t *out) {
+  const mn_data_config *c = config;
+  mn_task *task;
+  MN_TRY(mn_task_open(mn_value_get(c->task, "name")->as.text, c->task, &task));
+  *out = task->seq_len;
+  mn_task_close(task);
+  return MN_OK;
+}
+
+static bool always(const void *config) {
+  (void)config;
+  return true;
+}
+
+static bool task_reads_text(const void *config) {
+  const mn_data_config *c = config;
+  const mn_value *name = mn_value_get(c->task, "name");
+  const mn_task_def *d = name && name->kind == MN_TEXT ? mn_task_find(name->as.text) : NULL;
+  return !d || d->sample_text;
+}
+
+static mn_strings texts(const void *config) { return ((const mn_data_config *)config)->files; }
+
+static mn_status open(mn_source *s, mn_data_progress progress, void *ctx) {
+  mn_corpus *c;
+  MN_TRY(mn_corpus_open(s->config, s->tok, progress, ctx, &c));
+  s->data = c;
+  const mn_task *task = mn_corpus_task(c);
+  s->vocab_size = mn_corpus_vocab_size(c);
+  s->seq_len = task ? task->seq_len : 0;
+  s->classes = task ? task->n_classes : 0;
+  mn_corpus_hash(c, s->hash);
+  return MN_OK;
+}
+
+static void close(mn_source *s) { mn_corpus_close(s->data); }
+
+static void layout(const mn_source *s, mn_batch *batch) {
+  int64_t B = batch->B, T = batch->T;
+  mn_batch_add(batch, "tokens", MN_I32, MN_SHAPE(B, T), "token ids");
+  if (labels(s)) {
+    mn_batch_add(batch, "length", MN_I32, MN_SHAPE(B), "tokens of the row that are there");
+    mn_batch_add(batch, "label", MN_I32, MN_SHAPE(B), "class of the whole row");
+  } else {
+    mn_batch_add(batch, "target", MN_I32, MN_SHAPE(B, T), "the token after each, or MN_IGNORE");
+    mn_batch_add(batch, "reset", MN_BOOL, MN_SHAPE(B), "rows that do not continue the row of the step before");
+  }
+}
+
+static mn_status fits(const mn_source *s, int split, int64_t B, int64_t T) { return mn_corpus_check(s->data, split, B, T); }
+static int64_t steps(const mn_source *s, int split, int64_t B, int64_t T) { return mn_corpus_steps(s->data, split, B, T); }
+
+static mn_status fill(mn_source *s, int split, int64_t step, mn_batch *batch) {
+  if (!labels(s)) return mn_corpus_batch(s->data, split, step, batch->B, batch->T, batch->data[0], batch->data[1], batch->data[2]);
+  int32_t *tokens = batch->data[0], *length = batch->data[1], *label = batch->data[2];
+  uint64_t first = (uint64_t)step * (uint64_t)batch->B;
+  for (int64_t b = 0; b < batch->B; b++)
+    MN_TRY(mn_task_sample_label(mn_corpus_task(s->data), split, first + (uint64_t)b, tokens + b * batch->T, &length[b], &label[b]));
+  return MN_OK;
+}
+
+const mn_source_def mn_source_text = {
+    .name = "text",
+    .summary = "text files, tokenised once and mapped: every next token is asked for",
+    .config_size = sizeof(mn_data_config),
+    .fields = mn_data_fields,
+    .check = check,
+    .reads_text = always,
+    .texts = texts,
+    .order = true,
+    .open = open,
+    .close = close,
+    .layout = layout,
+    .fits = fits,
+    .steps = steps,
+    .fill = fill,
+};
+
+const mn_source_def mn_source_task = {
+    .name = "task",
+    .summary = "a task, whose examples are made",
+    .config_size = sizeof(mn_data_config),
+    .fields = mn_data_fields,
+    .check = check,
+    .seq_len = seq_len_of,
+    .reads_text = task_reads_text,
+    .open = open,
+    .close = close,
+    .layout = layout,
+    .fits = fits,
+    .steps = steps,
+    .fill = fill,
+};
