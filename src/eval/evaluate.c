@@ -43,6 +43,7 @@ static int list_figures(mn_evaluator *e, const mn_judged *j, mn_tensor **outputs
     e->figures[e->n_figures++] = (figure){.objective = k, .output = loss};
     for (int i = 0; defs && defs[i].name; i++) {
       mn_tensor *t = j->verdict[k].metric[i];
+      if (!t && !defs[i].of_loss) continue;
       e->figures[e->n_figures++] = (figure){.objective = k, .def = &defs[i], .output = t ? n : loss};
       if (t) outputs[n++] = t;
     }

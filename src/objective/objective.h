@@ -39,7 +39,7 @@ typedef struct mn_judge { /* what an objective builds from */
 typedef struct mn_verdict {
   mn_tensor *loss;               /* []: sum of weight * the units' losses               */
   mn_tensor *each;               /* [units], exact type: the units' losses, unweighted  */
-  mn_tensor *metric[MN_METRICS]; /* [units], in the order of def->metrics; NULL: `each` */
+  mn_tensor *metric[MN_METRICS]; /* [units], in the order of def->metrics; NULL: `each` for one of the loss, else it is left out */
   mn_tensor *prediction;         /* i32 [B*T], if predicted                             */
 } mn_verdict;
 

@@ -1,0 +1,80 @@
+/* classification.c - one class for each sequence, or for each position: cross-entropy, with smoothed labels (Szegedy et al. 2016,
+ * arXiv:1512.00567) and a weight for each class:
+ *     loss = -(1 - e) log p(label) - e / C sum over classes of log p,   averaged with the weights of the labels */
+#include "objective/objective.h"
+
+typedef struct config {
+  int per;
+  double label_smoothing;
+  mn_floats class_weights;
+} config;
+enum { PER_SEQUENCE, PER_POSITION };
+static const char *const pers[] = {"sequence", "position", NULL};
+static const mn_field fields[] = {
+    MN_FIELD_ENUM(config, per, pers, PER_SEQUENCE, "what has a class: the whole sequence (field label) or each position (field target)"),
+    MN_FIELD_FLOAT(config, label_smoothing, 0, 0, 0.999, "probability that is spread evenly over all classes"),
+    MN_FIELD_FLOATS(config, class_weights, 0, 1e9, "how much an example of each class counts; none: all alike"), MN_FIELD_END};
+
+static const mn_port logits_port[] = {{"logits", MN_F32, "BC", true, "one number for each class; or hidden and head"}, {0}};
+static const mn_port of_sequences[] = {{"label", MN_I32, "B", false, "class of the whole sequence"}, {0}};
+static const mn_port of_positions[] = {{"target", MN_I32, "BT", false, "class of each position"}, {0}};
+
+static void needs(const void *c, const mn_port **outputs, const mn_port **data) {
+  *outputs = logits_port;
+  *data = ((const config *)c)->per == PER_POSITION ? of_positions : of_sequences;
+}
+
+static const char *target(const void *c, int *axes) {
+  bool positions = ((const config *)c)->per == PER_POSITION;
+  *axes = positions ? 2 : 1;
+  return positions ? "target" : "label";
+}
+
+static double weigh(const void *c, const int32_t *label) {
+  const mn_floats *w = &((const config *)c)->class_weights;
+  return *label < w->count ? w->items[*label] : w->count ? 0 : 1;
+}
+
+static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {
+  const config *o = c;
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *x = mn_judge_logits(s, judge->outputs, ""), *label = mn_io_get(judge->data, o->per == PER_POSITION ? "target" : "label");
+  if (!x || !label) return;
+  int64_t N = mn_shape_count(&label->shape), C = mn_dim(x, 1);
+  if (mn_dim(x, 0) != N) {
+    mn_graph_fault(g, MN_ERR_SHAPE, "objective classification: %lld labels, but the model's logits are for %lld %ss", (long long)N,
+                   (long long)mn_dim(x, 0), pers[o->per]);
+    return;
+  }
+  if (o->class_weights.count && o->class_weights.count != C) {
+    mn_graph_fault(g, MN_ERR_CONFIG, "objective.class_weights has %d numbers, but the model has %lld classes", o->class_weights.count,
+                   (long long)C);
+    return;
+  }
+  label = mn_reshape(g, label, MN_SHAPE(N));
+  mn_tensor *log_p = mn_log_softmax(g, x); /* [N,C] */
+  mn_tensor *hit = mn_pick(g, log_p, label);
+  double e = o->label_smoothing;
+  out->each = mn_neg(g, hit);
+  if (e > 0) {
+    mn_tensor *even = mn_reshape(g, mn_mean(g, log_p, 2), MN_SHAPE(N));
+    out->each = mn_neg(g, mn_add(g, mn_mul_scalar(g, hit, 1 - e), mn_mul_scalar(g, even, e)));
+  }
+  out->loss = mn_weighted_sum(g, out->each, judge->weight);
+  if (judge->measure) out->metric[0] = mn_cast(g, mn_eq(g, mn_argmax(g, x), label), x->dtype);
+}
+
+static const mn_metric_def metrics[] = {{"accuracy", MN_METRIC_MEAN, false, true, "fraction whose likeliest class is the right one"}, {0}};
+
+const mn_objective_def mn_objective_classification = {
+    .name = "classification",
+    .summary = "one class for each sequence or position: cross-entropy of the model's logits",
+    .paper = "label smoothing: Szegedy et al. 2016, arXiv:1512.00567",
+    .config_size = sizeof(config),
+    .fields = fields,
+    .metrics = metrics,
+    .needs = needs,
+    .target = target,
+    .weigh = weigh,
+    .build = build,
+};

@@ -1,0 +1,78 @@
+/* contrastive.c - InfoNCE (van den Oord et al. 2018, arXiv:1807.03748): rows of a batch are pairs (0,1), (2,3), ...; the embedding
+ * of each row should be nearer to its partner's than to those of the other pairs:
+ *     loss_i = -log exp(<z_i, z_j> / t) / sum over k of exp(<z_i, z_k> / t),   z of length 1, j the partner of i
+ * over all rows k but i itself (`negatives: all`, NT-Xent of Chen et al. 2020, arXiv:2002.05709), or over the other side's rows only
+ * (`negatives: other_side`). */
+#include "objective/objective.h"
+
+typedef struct config {
+  double temperature;
+  int negatives;
+  const char *output;
+} config;
+enum { ALL, OTHER_SIDE };
+static const char *const sides[] = {"all", "other_side", NULL};
+static const mn_field fields[] = {
+    MN_FIELD_FLOAT(config, temperature, 0.05, DBL_MIN, 1e6, "that similarities are divided by"),
+    MN_FIELD_ENUM(config, negatives, sides, ALL,
+                  "what a row is told apart from: all others, or the rows that stand where its partner does"),
+    MN_FIELD_STRING(config, output, "hidden", "the model's output: [B, D], or [B, T, D], which is averaged over the row's length"),
+    MN_FIELD_END};
+
+static void needs(const void *c, const mn_port **outputs, const mn_port **data) {
+  static const mn_port none[] = {{0}};
+  static const mn_port in[] = {{"length", MN_I32, "B", true, "positions of the row that are there"}, {0}};
+  (void)c;
+  *outputs = none;
+  *data = in;
+}
+
+/* [B,T,D] -> [B,D], the mean over those positions that are there. */
+static mn_tensor *pool(mn_graph *g, mn_tensor *x, mn_tensor *length) {
+  int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2);
+  if (!length) return mn_reshape(g, mn_mean(g, x, 2), MN_SHAPE(B, D));
+  length = mn_reshape(g, length, MN_SHAPE(B, 1, 1));
+  mn_tensor *there = mn_cast(g, mn_lt(g, mn_iota(g, MN_I32, MN_SHAPE(1, T, 1), 1), length), x->dtype);
+  mn_tensor *n = mn_maximum(g, mn_cast(g, length, x->dtype), mn_scalar(g, x->dtype, 1));
+  return mn_reshape(g, mn_div(g, mn_sum(g, mn_mul(g, x, there), 2), n), MN_SHAPE(B, D));
+}
+
+static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {
+  const config *o = c;
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *z = mn_io_get(judge->outputs, o->output);
+  if (!z || z->shape.ndim < 2 || mn_dim(z, 0) % 2 || mn_dim(z, 0) < 4) {
+    mn_graph_fault(g, MN_ERR_CONFIG,
+                   z ? "objective contrastive: batches are of pairs, two at least: train.batch must be even and 4 or more"
+                     : "objective contrastive: the model has no output %s",
+                   o->output);
+    return;
+  }
+  z = mn_cast(g, z, mn_scope_exact(s));
+  if (z->shape.ndim == 3) z = pool(g, z, mn_io_get(judge->data, "length"));
+  int64_t B = mn_dim(z, 0);
+  z = mn_norm(g, MN_NORM_L2, z, NULL, NULL, 1e-12, z->dtype);
+  mn_tensor *near = mn_mul_scalar(g, mn_matmul(g, z, mn_transpose(g, z, 0, 1)), 1 / o->temperature); /* [B,B] */
+  mn_tensor *row = mn_iota(g, MN_I32, MN_SHAPE(B, 1), 0), *column = mn_iota(g, MN_I32, MN_SHAPE(1, B), 1);
+  mn_tensor *two = mn_scalar(g, MN_I32, 2);
+  mn_tensor *out_of_it = o->negatives == ALL ? mn_eq(g, row, column) : mn_eq(g, mn_mod(g, row, two), mn_mod(g, column, two));
+  near = mn_select(g, out_of_it, mn_scalar(g, near->dtype, -1e9), near);
+  mn_tensor *i = mn_iota(g, MN_I32, MN_SHAPE(B), 0); /* partner: i + 1 - 2 (i mod 2) */
+  mn_tensor *partner = mn_sub(g, mn_add(g, i, mn_scalar(g, MN_I32, 1)), mn_mul(g, two, mn_mod(g, i, two)));
+  out->each = mn_neg(g, mn_pick(g, mn_log_softmax(g, near), partner));
+  out->loss = mn_weighted_sum(g, out->each, judge->weight);
+  if (judge->measure) out->metric[0] = mn_cast(g, mn_eq(g, mn_argmax(g, near), partner), near->dtype);
+}
+
+static const mn_metric_def metrics[] = {{"retrieval", MN_METRIC_MEAN, false, true, "fraction of rows whose nearest is their partner"}, {0}};
+
+const mn_objective_def mn_objective_contrastive = {
+    .name = "contrastive",
+    .summary = "pairs of rows are nearer to each other than to others: InfoNCE",
+    .paper = "van den Oord et al. 2018, arXiv:1807.03748",
+    .config_size = sizeof(config),
+    .fields = fields,
+    .metrics = metrics,
+    .needs = needs,
+    .build = build,
+};

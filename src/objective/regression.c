@@ -1,0 +1,144 @@
+/* regression.c - numbers: the mean of squared or absolute errors, or Huber's loss, over all of a row; or quantiles (the pinball
+ * loss, Koenker & Bassett 1978): for quantile q and error d = target - forecast, q d where d > 0, (q - 1) d elsewhere. */
+#include "objective/objective.h"
+
+#include <string.h>
+
+/* The named output and the field `target`, as [B, numbers of a row]. False: a fault was set. */
+static bool pair(mn_scope *s, const mn_judge *judge, const char *name, int64_t copies, mn_tensor **forecast, mn_tensor **target) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *y = mn_io_get(judge->outputs, name), *t = mn_io_get(judge->data, "target");
+  if (!y || !t) {
+    mn_graph_fault(g, MN_ERR_CONFIG, "the model has no output %s to compare with the field target", name);
+    return false;
+  }
+  int64_t B = mn_dim(t, 0), n = mn_shape_count(&t->shape) / B;
+  char a[96], b[96];
+  if (mn_shape_count(&y->shape) != B * n * copies || mn_dim(y, 0) != B) {
+    mn_graph_fault(g, MN_ERR_SHAPE, "the model's %s is %s, and the field target %s%s", name, mn_shape_str(&y->shape, a),
+                   mn_shape_str(&t->shape, b), copies > 1 ? "; each number of the target needs one for every quantile, last" : "");
+    return false;
+  }
+  *forecast = mn_cast(g, mn_reshape(g, y, copies > 1 ? MN_SHAPE(B, n, copies) : MN_SHAPE(B, n)), mn_scope_exact(s));
+  *target = mn_cast(g, mn_reshape(g, t, MN_SHAPE(B, n)), mn_scope_exact(s));
+  return true;
+}
+
+static mn_tensor *row_mean(mn_graph *g, mn_tensor *x) { return mn_reshape(g, mn_mean(g, x, 2), MN_SHAPE(mn_dim(x, 0))); }
+
+static const mn_port no_outputs[] = {{0}};
+static const mn_port target_port[] = {{"target", MN_F32, "BHC", false, "what should come out"}, {0}};
+
+/* ---- errors ---- */
+typedef struct config {
+  int loss;
+  double delta;
+  const char *output;
+} config;
+enum { MSE, MAE, HUBER };
+static const char *const losses[] = {"mse", "mae", "huber", NULL};
+static const mn_field fields[] = {
+    MN_FIELD_ENUM(config, loss, losses, MSE, "mean squared error, mean absolute error, or Huber's loss"),
+    MN_FIELD_FLOAT(config, delta, 1, DBL_MIN, 1e9, "huber: errors above it count absolutely, those below squared"),
+    MN_FIELD_STRING(config, output, "forecast", "the model's output that is compared"), MN_FIELD_END};
+static const mn_key_use uses[] = {{"delta", "huber"}, {0}};
+
+static mn_status check(const mn_value *map, const char *where, void *c) {
+  return mn_config_uses(map, where, uses, losses[((const config *)c)->loss]);
+}
+
+static void needs(const void *c, const mn_port **outputs, const mn_port **data) {
+  (void)c;
+  *outputs = no_outputs;
+  *data = target_port;
+}
+
+/* Huber 1964: d^2/2 up to delta, then delta (|d| - delta/2). */
+static mn_tensor *huber(mn_graph *g, mn_tensor *d, double delta) {
+  mn_tensor *a = mn_abs(g, d), *low = mn_minimum(g, a, mn_scalar(g, a->dtype, delta));
+  return mn_mul(g, low, mn_sub(g, a, mn_mul_scalar(g, low, 0.5)));
+}
+
+static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {
+  const config *o = c;
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *y, *t;
+  if (!pair(s, judge, o->output, 1, &y, &t)) return;
+  mn_tensor *d = mn_sub(g, y, t), *square = row_mean(g, mn_square(g, d)), *absolute = row_mean(g, mn_abs(g, d));
+  out->each = o->loss == MSE ? square : o->loss == MAE ? absolute : row_mean(g, huber(g, d, o->delta));
+  out->loss = mn_weighted_sum(g, out->each, judge->weight);
+  if (judge->measure) out->metric[0] = out->metric[2] = square, out->metric[1] = absolute;
+}
+
+static const mn_metric_def metrics[] = {{"mse", MN_METRIC_MEAN, false, false, "mean squared error"},
+                                        {"mae", MN_METRIC_MEAN, false, false, "mean absolute error"},
+                                        {"rmse", MN_METRIC_ROOT, true, false, "root of the mean squared error"},
+                                        {0}};
+
+const mn_objective_def mn_objective_regression = {
+    .name = "regression",
+    .summary = "numbers: squared, absolute or Huber's error of an output against the field target",
+    .config_size = sizeof(config),
+    .fields = fields,
+    .metrics = metrics,
+    .check = check,
+    .needs = needs,
+    .build = build,
+};
+
+/* ---- quantiles ---- */
+typedef struct quantile_config {
+  mn_floats quantiles;
+  const char *output;
+} quantile_config;
+static const mn_field quantile_fields[] = {
+    MN_FIELD_FLOATS(quantile_config, quantiles, 0, 1, "which, in rising order; none: [0.1, 0.5, 0.9]"),
+    MN_FIELD_STRING(quantile_config, output, "forecast", "the model's output: for each number of the target one for every quantile, last"),
+    MN_FIELD_END};
+
+static mn_status check_quantiles(const mn_value *map, const char *where, void *c) {
+  static const double usual[3] = {0.1, 0.5, 0.9};
+  quantile_config *o = c;
+  if (!o->quantiles.count) o->quantiles = (mn_floats){usual, 3};
+  for (int i = 0; i < o->quantiles.count; i++)
+    if (o->quantiles.items[i] <= 0 || o->quantiles.items[i] >= 1 || (i && o->quantiles.items[i] <= o->quantiles.items[i - 1]))
+      return mn_config_fail(map, where, "quantiles", "must rise, between 0 and 1 and without either");
+  return MN_OK;
+}
+
+static void build_quantiles(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {
+  const quantile_config *o = c;
+  mn_graph *g = mn_scope_graph(s);
+  int Q = o->quantiles.count;
+  mn_tensor *y, *t;
+  if (!pair(s, judge, o->output, Q, &y, &t)) return;
+  int64_t B = mn_dim(t, 0), n = mn_dim(t, 1);
+  if (Q == 1) y = mn_reshape(g, y, MN_SHAPE(B, n, 1));
+  mn_tensor *total = NULL, *covered = NULL;
+  for (int i = 0; i < Q; i++) {
+    double q = o->quantiles.items[i];
+    mn_tensor *yi = mn_reshape(g, mn_slice(g, y, 2, i, 1), MN_SHAPE(B, n)), *d = mn_sub(g, t, yi);
+    mn_tensor *pinball = mn_maximum(g, mn_mul_scalar(g, d, q), mn_mul_scalar(g, d, q - 1));
+    total = total ? mn_add(g, total, pinball) : pinball;
+    if (i == 0) covered = mn_le(g, yi, t);
+    if (i == Q - 1) covered = mn_and(g, covered, mn_le(g, t, yi));
+  }
+  out->each = row_mean(g, mn_mul_scalar(g, total, 1.0 / Q));
+  out->loss = mn_weighted_sum(g, out->each, judge->weight);
+  if (judge->measure) out->metric[0] = row_mean(g, mn_cast(g, covered, y->dtype));
+}
+
+static const mn_metric_def quantile_metrics[] = {
+    {"coverage", MN_METRIC_MEAN, false, true, "fraction of the target between the lowest and the highest quantile"}, {0}};
+
+const mn_objective_def mn_objective_quantile = {
+    .name = "quantile",
+    .summary = "quantiles of numbers: the pinball loss",
+    .paper = "Koenker & Bassett 1978",
+    .config_size = sizeof(quantile_config),
+    .fields = quantile_fields,
+    .metrics = quantile_metrics,
+    .check = check_quantiles,
+    .needs = needs,
+    .build = build_quantiles,
+};

@@ -1,0 +1,315 @@
+/* test_objective.c - what must be true of objectives, in order: golden vectors of losses and metrics; gradients against central
+ * differences; units and their weights; masks are a pure function of the step; several objectives add up; keys and ports that do
+ * not fit are refused by name. */
+#include "format/safetensors.h"
+#include "format/yaml.h"
+#include "gradcheck.h"
+#include "objective/objective.h"
+
+typedef struct golden {
+  const char *name, *config;
+} golden;
+static const golden cases[] = {
+    {"next_token", "{type: next_token}"},
+    {"masked_token", "{type: masked_token}"},
+    {"classification", "{type: classification}"},
+    {"classification_smooth", "{type: classification, label_smoothing: 0.3}"},
+    {"classification_positions", "{type: classification, per: position, label_smoothing: 0.1}"},
+    {"regression_mse", "{type: regression}"},
+    {"regression_mae", "{type: regression, loss: mae}"},
+    {"regression_huber", "{type: regression, loss: huber, delta: 0.7}"},
+    {"quantile", "{type: quantile, quantiles: [0.1, 0.5, 0.8]}"},
+    {"span", "{type: span}"},
+    {"contrastive", "{type: contrastive, temperature: 0.2}"},
+    {"contrastive_other_side", "{type: contrastive, temperature: 0.2, negatives: other_side}"},
+    {"distillation_logits", "{type: distillation, temperature: 2}"},
+    {"distillation_features", "{type: distillation, from: features}"},
+    {"distillation_sparse", "{type: distillation, from: sparse}"},
+};
+enum { CASES = sizeof cases / sizeof *cases, LEAVES = 8 };
+
+static mn_status parse(mn_arena *arena, const char *text, mn_objectives *out) {
+  const mn_value *v = NULL;
+  MN_TRY(mn_yaml_parse(arena, "recipe.yaml", text, strlen(text), &v));
+  return mn_objectives_parse(arena, v, "objective", out);
+}
+
+static mn_st *golden_file(void) {
+  mn_st *st = NULL;
+  CHECK_OK(mn_st_open(MN_TEST_SOURCE_DIR "/tests/golden/objectives/objectives.safetensors", &st));
+  return st;
+}
+
+static double *values_of(const mn_st *st, const char *name, mn_shape *shape) {
+  const mn_st_tensor *t = mn_st_find(st, name);
+  if (!t) return NULL;
+  *shape = t->shape;
+  double *x = malloc(t->bytes + 8);
+  CHECK_OK(mn_st_read(st, t, MN_F64, x));
+  return x;
+}
+
+typedef struct built { /* an objective over leaves that a golden file gives */
+  mn_graph *g;
+  mn_model_io outputs, data;
+  mn_tensor *leaf[2 * MN_IO_MAX], *weight;
+  double *value[2 * MN_IO_MAX];
+  int n;
+  mn_verdict verdict;
+} built;
+
+static bool is_index(const char *name) {
+  static const char *const names[] = {"target", "label", "span", "length", "tokens", "soft_ids"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (!strcmp(name, names[i])) return true;
+  return false;
+}
+
+static void add_leaf(built *b, mn_model_io *io, const char *name, mn_dtype type, mn_shape shape, double *value) {
+  b->leaf[b->n] = mn_input(b->g, name, type, shape);
+  b->value[b->n] = value;
+  mn_io_put(io, name, b->leaf[b->n++]);
+}
+
+static void build(built *b, const mn_st *st, const golden *c, const mn_objectives *o) {
+  *b = (built){.g = mn_graph_new()};
+  bool numbers = strstr(c->name, "regression") || strstr(c->name, "quantile");
+  char name[128];
+  mn_shape shape;
+  int64_t B = 0;
+  for (int i = 0; i < mn_st_count(st); i++) {
+    const mn_st_tensor *t = mn_st_at(st, i);
+    size_t n = strlen(c->name);
+    if (strncmp(t->name, c->name, n) || t->name[n] != '/') continue;
+    const char *rest = t->name + n + 1, *last = strrchr(t->name, '/') + 1;
+    bool out = !strncmp(rest, "out/", 4), data = !strncmp(rest, "data/", 5);
+    if (!out && !data) continue;
+    double *value = values_of(st, t->name, &shape);
+    if (!B) B = shape.dim[0];
+    add_leaf(b, out ? &b->outputs : &b->data, last, data && is_index(last) && !numbers ? MN_I32 : MN_F64, shape, value);
+  }
+  snprintf(name, sizeof name, "%s/weight", c->name);
+  double *weight = values_of(st, name, &shape);
+  CHECK(weight && B, "%s is missing from the golden file", c->name);
+  mn_model_io ignored = {0};
+  add_leaf(b, &ignored, "weight", MN_F64, shape, weight);
+  mn_scope *s = mn_scope_new(b->g, (mn_build){.param = MN_F64, .compute = MN_F64}, B);
+  mn_judge judge = {&b->outputs, &b->data, b->leaf[b->n - 1], true, false};
+  o->list[0].def->build(s, o->list[0].config, &judge, &b->verdict);
+  CHECK(mn_graph_status(b->g) == MN_OK, "%s: %s", c->name, mn_message());
+}
+
+static void free_built(built *b) {
+  for (int i = 0; i < b->n; i++) free(b->value[i]);
+  mn_graph_free(b->g);
+}
+
+static void compare(const mn_st *st, const char *name, const double *got, int64_t n, const double *weight) {
+  mn_shape shape;
+  double *want = values_of(st, name, &shape);
+  CHECK(want && mn_shape_count(&shape) == n, "%s is missing, or another size", name);
+  if (!want) return;
+  for (int64_t i = 0; i < n; i++)
+    if (!weight || weight[i] > 0)
+      CHECK(fabs(got[i] - want[i]) < 1e-12, "%s[%lld] is %.17g, must be %.17g", name, (long long)i, got[i], want[i]);
+  free(want);
+}
+
+static void test_golden_vectors(void) {
+  mn_st *st = golden_file();
+  for (int i = 0; st && i < CASES; i++) {
+    mn_arena *arena = mn_arena_new();
+    mn_objectives o;
+    built b;
+    CHECK_OK(parse(arena, cases[i].config, &o));
+    build(&b, st, &cases[i], &o);
+    mn_tensor *y[2 + MN_METRICS] = {b.verdict.each, b.verdict.loss};
+    const mn_metric_def *defs = o.list[0].def->metrics;
+    int which[MN_METRICS], n = 2;
+    for (int k = 0; defs && defs[k].name; k++)
+      if (b.verdict.metric[k] && !defs[k].of_loss) which[n - 2] = k, y[n++] = b.verdict.metric[k];
+    double *out[2 + MN_METRICS] = {NULL};
+    char name[128];
+    CHECK(gc_run(b.g, mn_backend_ref(), 0, MN_KEEP, b.n, b.leaf, b.value, n, y, out), "%s did not run", cases[i].name);
+    const double *weight = b.value[b.n - 1];
+    int64_t units = mn_shape_count(&y[0]->shape);
+    snprintf(name, sizeof name, "%s/each", cases[i].name);
+    compare(st, name, out[0], units, weight);
+    snprintf(name, sizeof name, "%s/loss", cases[i].name);
+    compare(st, name, out[1], 1, NULL);
+    for (int k = 2; k < n; k++) {
+      snprintf(name, sizeof name, "%s/metric/%s", cases[i].name, defs[which[k - 2]].name);
+      compare(st, name, out[k], units, weight);
+    }
+    for (int k = 0; k < n; k++) free(out[k]);
+    free_built(&b);
+    mn_arena_free(arena);
+  }
+  if (st) mn_st_close(st);
+}
+
+/* Along every output of the model, at every entry. */
+static void test_gradients(void) {
+  mn_st *st = golden_file();
+  for (int i = 0; st && i < CASES; i++) {
+    mn_arena *arena = mn_arena_new();
+    mn_objectives o;
+    built b;
+    CHECK_OK(parse(arena, cases[i].config, &o));
+    build(&b, st, &cases[i], &o);
+    int n = b.outputs.n;
+    mn_tensor *y[1 + MN_IO_MAX] = {b.verdict.loss};
+    double *out[1 + MN_IO_MAX] = {NULL}, *moved[1] = {NULL};
+    CHECK_OK(mn_grad(b.g, 1, &b.verdict.loss, NULL, n, b.outputs.tensor, y + 1));
+    CHECK(gc_run(b.g, mn_backend_ref(), 0, MN_KEEP, b.n, b.leaf, b.value, 1 + n, y, out), "%s did not run", cases[i].name);
+    for (int k = 0; k < n; k++) {
+      bool teacher = !strncmp(b.outputs.name[k], "teacher.", 8);
+      double largest = 0;
+      for (int64_t e = 0, count = mn_shape_count(&b.outputs.tensor[k]->shape); e < count; e++) {
+        double keep = b.value[k][e], f[2];
+        const double h = 1e-5;
+        for (int side = 0; side < 2 && !teacher; side++) {
+          b.value[k][e] = keep + (side ? h : -h);
+          gc_run(b.g, mn_backend_ref(), 0, MN_KEEP, b.n, b.leaf, b.value, 1, y, moved);
+          f[side] = moved[0][0];
+          free(moved[0]);
+        }
+        b.value[k][e] = keep;
+        double numeric = teacher ? 0 : (f[1] - f[0]) / (2 * h), got = out[1 + k][e];
+        largest = fmax(largest, fabs(got));
+        CHECK(fabs(numeric - got) < 1e-8, "%s, %s[%lld]: gradient %.12g, differences %.12g", cases[i].name, b.outputs.name[k], (long long)e,
+              got, numeric);
+      }
+      CHECK(teacher ? largest == 0 : largest > 0, "%s, %s: largest gradient %g", cases[i].name, b.outputs.name[k], largest);
+    }
+    for (int k = 0; k <= n; k++) free(out[k]);
+    free_built(&b);
+    mn_arena_free(arena);
+  }
+  if (st) mn_st_close(st);
+}
+
+/* ---- units ---- */
+
+static mn_batch batch_of(int64_t B, int64_t T, int32_t *tokens, int32_t *target, int32_t *label) {
+  mn_batch b = {.B = B, .T = T, .rows = B};
+  mn_batch_add(&b, "tokens", MN_I32, MN_SHAPE(B, T), "");
+  mn_batch_add(&b, "target", MN_I32, MN_SHAPE(B, T), "");
+  mn_batch_add(&b, "label", MN_I32, MN_SHAPE(B), "");
+  b.data[0] = tokens;
+  b.data[1] = target;
+  b.data[2] = label;
+  return b;
+}
+
+static void test_units_and_weights(void) {
+  int32_t target[6] = {1, MN_IGNORE, 2, 0, MN_IGNORE, 3}, label[2] = {1, 2};
+  mn_batch b = batch_of(2, 3, NULL, target, label);
+  mn_arena *arena = mn_arena_new();
+  mn_objectives o;
+  float w[6];
+  CHECK_OK(parse(arena, "{type: next_token}", &o));
+  CHECK(mn_objective_units(&o.list[0], &b) == 6 && mn_objective_weights(&o.list[0], &b, w) == 4, "tokens that count");
+  CHECK(w[0] == 1 && w[1] == 0 && w[4] == 0 && w[5] == 1, "weights of tokens");
+  b.rows = 1; /* the second row is not there */
+  CHECK(mn_objective_weights(&o.list[0], &b, w) == 2 && w[3] == 0 && w[5] == 0, "rows that are not there");
+  b.rows = 2;
+  CHECK_OK(parse(arena, "{type: classification, class_weights: [1, 0.5, 3]}", &o));
+  CHECK(mn_objective_units(&o.list[0], &b) == 2 && mn_objective_weights(&o.list[0], &b, w) == 3.5, "weights of classes");
+  CHECK(w[0] == 0.5f && w[1] == 3, "weights of classes");
+  CHECK_OK(parse(arena, "{type: regression}", &o));
+  CHECK(mn_objective_units(&o.list[0], &b) == 2 && mn_objective_weights(&o.list[0], &b, w) == 2, "rows");
+  mn_arena_free(arena);
+}
+
+static void test_masks_are_of_the_step(void) {
+  enum { B = 8, T = 500 };
+  static int32_t tokens[B * T], target[B * T], first[B * T];
+  mn_arena *arena = mn_arena_new();
+  mn_model m = {.config = {.vocab_size = 101}};
+  mn_objectives o;
+  CHECK_OK(parse(arena, "{type: masked_token, fraction: 0.2}", &o));
+  mn_batch b = batch_of(B, T, tokens, target, NULL);
+  b.rows = B - 1;
+  for (int pass = 0; pass < 3; pass++) {
+    for (int i = 0; i < B * T; i++) tokens[i] = i % 90;
+    CHECK_OK(mn_objectives_prepare(&o, &m, 5, MN_SPLIT_TRAIN, pass == 2 ? 8 : 7, &b));
+    int asked = 0, masked = 0, kept = 0, wrong = 0, beyond = 0;
+    for (int i = 0; i < B * T; i++) {
+      if (target[i] == MN_IGNORE) {
+        wrong += tokens[i] != i % 90;
+        continue;
+      }
+      asked++;
+      beyond += i >= (B - 1) * T;
+      wrong += target[i] != i % 90;
+      masked += tokens[i] == 100;
+      kept += tokens[i] == i % 90;
+    }
+    CHECK(!wrong && !beyond, "%d tokens changed or asked wrongly, %d beyond the rows", wrong, beyond);
+    CHECK(asked > 560 && asked < 840, "%d of %d are asked for, must be about a fifth", asked, (B - 1) * T); /* 700, +-6 deviations */
+    CHECK(masked > asked * 7 / 10 && masked < asked * 9 / 10 && kept > asked / 20 && kept < asked * 2 / 10, "%d asked, %d masked, %d kept",
+          asked, masked, kept);
+    if (pass == 0) memcpy(first, tokens, sizeof first);
+    CHECK((memcmp(first, tokens, sizeof first) == 0) == (pass < 2), "pass %d: the mask must be the step's", pass);
+  }
+  mn_arena_free(arena);
+}
+
+/* ---- what is refused ---- */
+
+static void test_what_is_refused(void) {
+  static const struct {
+    const char *text, *part, *more;
+  } bad[] = {{"{type: next_tokens}", "recipe.yaml:1", "did you mean 'next_token'"},
+             {"{typ: next_token}", "typ", "type"},
+             {"[]", "1 to 8", ""},
+             {"next_token", "is a map", ""},
+             {"{type: classification, label_smothing: 0.1}", "label_smothing", "label_smoothing"},
+             {"{type: classification, label_smoothing: 1.5}", "label_smoothing", "0.999"},
+             {"{type: regression, delta: 2}", "delta", "huber"},
+             {"{type: quantile, quantiles: [0.5, 0.1]}", "quantiles", "rise"},
+             {"{type: quantile, quantiles: [0, 0.5]}", "quantiles", "between"},
+             {"{type: masked_token, masked: 0.9, random: 0.2}", "random", "sum"},
+             {"{type: distillation, from: features, temperature: 2}", "temperature", "logits"},
+             {"[{type: next_token, weight: 0}]", "weight", "above 0"}};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    mn_arena *arena = mn_arena_new();
+    mn_objectives o;
+    mn_status status = parse(arena, bad[i].text, &o);
+    CHECK(status == MN_ERR_CONFIG && strstr(mn_message(), bad[i].part) && strstr(mn_message(), bad[i].more), "%s: %s: %s", bad[i].text,
+          mn_status_name(status), mn_message());
+    mn_arena_free(arena);
+  }
+}
+
+static void test_back_to_a_tree(void) {
+  static const char *const texts[] = {"{type: classification, label_smoothing: 0.1, class_weights: [1, 2]}",
+                                      "[{type: next_token}, {type: distillation, weight: 0.25, temperature: 2}]"};
+  for (int i = 0; i < 2; i++) {
+    mn_arena *arena = mn_arena_new();
+    mn_objectives o, again;
+    CHECK_OK(parse(arena, texts[i], &o));
+    const mn_value *v = mn_objectives_to_value(arena, &o), *w;
+    CHECK_OK(mn_objectives_parse(arena, v, "objective", &again));
+    w = mn_objectives_to_value(arena, &again);
+    CHECK(v && w && mn_value_equal(v, w) && o.n == again.n && !mn_objectives_usual(&o), "%s changes on the way", texts[i]);
+    CHECK(i == 0 || again.list[1].weight == 0.25, "the weight is lost");
+    mn_arena_free(arena);
+  }
+  mn_objectives usual;
+  mn_arena *arena = mn_arena_new();
+  CHECK_OK(mn_objectives_parse(arena, NULL, "objective", &usual));
+  CHECK(mn_objectives_usual(&usual), "no key means the next token");
+  mn_arena_free(arena);
+}
+
+int main(void) {
+  RUN(test_golden_vectors);
+  RUN(test_gradients);
+  RUN(test_units_and_weights);
+  RUN(test_masks_are_of_the_step);
+  RUN(test_what_is_refused);
+  RUN(test_back_to_a_tree);
+  return test_end();
+}
