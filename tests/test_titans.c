@@ -344,6 +344,31 @@ static void orthonormal_keys_are_remembered_exactly(void) {
       for (int t = 0; t < D; t++) CHECK(mc_difference(y[D + t], x.v[D - 1 - t], D) < 1e-12, "key %d is not returned", D - 1 - t);
 }
 
+/* Out of MAC's loop over segments comes what each token is surprised by: cut off after any number of tokens, it is the same. */
+static void mac_reports_its_surprise(const double *in, double *out) {
+  mc_mixer m;
+  mc_bag whole = {0};
+  if (open_text(&m, "'type': 'titans_mac', 'heads': 2, 'chunk': 3, 'segment': 4", 8, 2, MN_F64, mn_backend_ref()) &&
+      mc_random_params(&m, 1) && mc_forward(&m, 20, in, out, NULL, NULL, &whole)) {
+    mc_tensor *r = mc_get(&whole, "memory.surprise");
+    CHECK(r && r->shape.ndim == 2 && r->shape.dim[0] == 2 && r->shape.dim[1] == 20, "memory.surprise [B,T] is reported");
+    for (int64_t n = 1; r && n < 20; n++) {
+      mc_bag some = {0};
+      double *cut = mc_cut(in, 2, 20, 8, 0, n);
+      mc_tensor *p = mc_forward(&m, n, cut, out, NULL, NULL, &some) ? mc_get(&some, "memory.surprise") : NULL;
+      CHECK(p && p->shape.ndim == 2 && p->shape.dim[1] == n, "of %d tokens", (int)n);
+      for (int64_t i = 0; p && i < 2 * n; i++) {
+        double want = r->x[i / n * 20 + i % n];
+        CHECK(want > 0 && fabs(p->x[i] - want) < 1e-12 * want, "of %d tokens, %d: %g, not %g", (int)n, (int)i, p->x[i], want);
+      }
+      mc_bag_free(&some);
+      free(cut);
+    }
+  }
+  mc_bag_free(&whole);
+  mc_close(&m);
+}
+
 /* The report is the inner loss at the anchor, in every form. */
 static void surprise_is_the_inner_loss(void) {
   static numbers x;
@@ -369,6 +394,7 @@ static void surprise_is_the_inner_loss(void) {
   }
   mc_bag_free(&reports);
   mc_close(&m);
+  mac_reports_its_surprise(in, out);
   free(in);
   free(out);
 }

@@ -70,6 +70,7 @@ static inline double mn_uniform_from_bits(uint32_t hi, uint32_t lo) { /* [0,1), 
   return (double)((((uint64_t)hi << 32) | lo) >> 11) * 0x1.0p-53;
 }
 /* Element i of the uniform [0,1) / standard normal stream of (seed, name, step). */
+uint64_t mn_random_tick_key(uint64_t key, uint64_t tick); /* of a step of a loop: another key for each tick */
 double mn_random_uniform(uint64_t key, uint64_t step, uint64_t i);
 double mn_random_normal(uint64_t key, uint64_t step, uint64_t i);
 uint64_t mn_random_key(uint64_t seed, const char *name);

@@ -26,6 +26,8 @@ void mn_philox(uint64_t key, uint64_t counter_hi, uint64_t counter_lo, uint32_t 
 
 uint64_t mn_random_key(uint64_t seed, const char *name) { return mn_splitmix64(mn_splitmix64(seed) ^ mn_hash_str(name)); }
 
+uint64_t mn_random_tick_key(uint64_t key, uint64_t tick) { return mn_splitmix64(key ^ mn_splitmix64(tick)); }
+
 double mn_random_uniform(uint64_t key, uint64_t step, uint64_t i) {
   uint32_t r[4];
   mn_philox(key, step, i >> 1, r);

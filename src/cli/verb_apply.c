@@ -240,10 +240,8 @@ static mn_status add_reports(const work *w, job *j) {
       found++;
     }
     if (!found)
-      return mn_fail(MN_ERR_ARG,
-                     "--report %s: nothing here reports it%s%s; Titans' memories report `surprise`, but not from inside a loop over "
-                     "segments (titans_mac with more tokens than its segment)",
-                     wanted, n ? "; there is " : "", n ? names[0] : "");
+      return mn_fail(MN_ERR_ARG, "--report %s: nothing here reports it%s%s; Titans' memories report `surprise`", wanted,
+                     n ? "; there is " : "", n ? names[0] : "");
   }
   return MN_OK;
 }

@@ -118,7 +118,7 @@ mn_status mn_draft_take(const mn_plan_request *q, mn_arena *arena, mn_draft *p) 
   for (int i = 0; i < q->graph->n_nodes && status == MN_OK; i++) {
     mn_node *n = q->graph->nodes[i];
     if (!r.needed[i]) continue;
-    if (!mn_rebuild_copy(&r, n)) break;
+    if (!(n->op == &mn_op_scan ? mn_rebuild_trimmed(&r, n) : mn_rebuild_copy(&r, n))) break;
     if (n->op == &mn_op_input || n->op == &mn_op_variable) {
       user.given[user.n_leaves] = n->out[0];
       user.leaves[user.n_leaves++] = n->out[0];

@@ -31,6 +31,8 @@ static inline mn_tensor **mn_rebuilt(mn_rebuild *r, const mn_tensor *t) { return
 static inline int mn_uses(const mn_rebuild *r, const mn_tensor *t) { return r->uses[r->base[t->node->id] + t->out]; }
 /* The node as it is, on rebuilt inputs (all must be rebuilt already). */
 mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n);
+/* The same of a loop, without the results that nobody reads. */
+mn_node *mn_rebuild_trimmed(mn_rebuild *r, const mn_node *n);
 
 mn_status mn_draft_take(const mn_plan_request *q, mn_arena *arena, mn_draft *p); /* the user's graph, reachable part */
 /* Moves it to an arena; the data of constants and the bodies of loops stay where the user's graph, or lowering, made them. */

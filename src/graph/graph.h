@@ -110,9 +110,10 @@ mn_tensor *mn_scalar(mn_graph *g, mn_dtype t, double value);                   /
 mn_tensor *mn_full(mn_graph *g, mn_dtype t, mn_shape s, double value);         /* an expanded scalar */
 mn_tensor *mn_zeros_like(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_iota(mn_graph *g, mn_dtype t, mn_shape s, int axis); /* index along the axis */
-/* Philox stream: element i of the (key, step) stream; step is an i64 scalar tensor, so each run can differ. */
-mn_tensor *mn_random_uniform_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step); /* f32 [0,1) */
-mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step);  /* f32       */
+/* Philox stream: element i of the (key, step, tick) stream; step and tick (or NULL) are i64 scalar tensors, so each run and each
+ * step of a loop can differ. f32: [0,1), and N(0,1). */
+mn_tensor *mn_random_uniform_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step, mn_tensor *tick);
+mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step, mn_tensor *tick);
 
 /* ---- element-wise: operands broadcast as in NumPy; types must agree (cast explicitly) ---- */
 #define MN_EW_UNARY(X)                                                                                                                     \

@@ -18,7 +18,8 @@ extern const mn_op mn_op_iota; /* () -> x */
 typedef struct mn_iota_attr {
   int axis;
 } mn_iota_attr;
-extern const mn_op mn_op_random; /* (step i64 []) -> x f32; element i = mn_random_{uniform,normal}(key, step, i) */
+/* (step i64 [], [tick i64 []]) -> x f32; element i = mn_random_{uniform,normal}(mn_random_tick_key(key, tick) or key, step, i) */
+extern const mn_op mn_op_random;
 typedef struct mn_random_attr {
   uint64_t key;
   bool normal;

@@ -254,12 +254,18 @@ mn_tensor *mn_iota(mn_graph *g, mn_dtype t, mn_shape s, int axis) {
   return mn_node1(g, &mn_op_iota, 0, NULL, t, s, &(mn_iota_attr){axis});
 }
 
-static mn_tensor *random_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step, bool normal) {
-  if (step && (step->dtype != MN_I64 || step->shape.ndim != 0)) {
-    mn_graph_fault(g, MN_ERR_SHAPE, "random: step must be an i64 scalar");
-    return NULL;
-  }
-  return mn_node1(g, &mn_op_random, 1, &step, MN_F32, s, &(mn_random_attr){key, normal});
+static mn_tensor *random_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step, mn_tensor *tick, bool normal) {
+  mn_tensor *in[2] = {step, tick};
+  for (int i = 0; i < 2; i++)
+    if (in[i] && (in[i]->dtype != MN_I64 || in[i]->shape.ndim != 0)) {
+      mn_graph_fault(g, MN_ERR_SHAPE, "random: %s must be an i64 scalar", i ? "tick" : "step");
+      return NULL;
+    }
+  return mn_node1(g, &mn_op_random, tick ? 2 : 1, in, MN_F32, s, &(mn_random_attr){key, normal});
 }
-mn_tensor *mn_random_uniform_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step) { return random_op(g, s, key, step, false); }
-mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step) { return random_op(g, s, key, step, true); }
+mn_tensor *mn_random_uniform_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step, mn_tensor *tick) {
+  return random_op(g, s, key, step, tick, false);
+}
+mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step, mn_tensor *tick) {
+  return random_op(g, s, key, step, tick, true);
+}

@@ -219,7 +219,7 @@ static mn_tensor *lmm(mn_scope *s, const titans_config *c, mn_tensor *x) {
   if (momentum) in.momentum = arg[momentum];
   if (decay) in.decay = arg[decay];
   load(s, &m, &state);
-  mn_tensor *y = mn_fast_memory(g, &m, &state, &in, g->parent ? NULL : &surprise); /* [B,T,H,d] */
+  mn_tensor *y = mn_fast_memory(g, &m, &state, &in, &surprise); /* [B,T,H,d] */
   store(s, &m, &state);
   mn_report(s, "surprise", surprise);
   y = mn_join_heads(s, mn_norm_layer(s, "norm", MN_NORM_RMS, y, 1e-6, mn_scope_compute(s)));

@@ -1,5 +1,5 @@
 /* scope.h - where a model is built: a graph, a place in the tree of names, and what a model is made of besides
- * operations - parameters, state, position.
+ * operations - parameters, state, position, buffers, named inputs, losses, reports, chance.
  *
  * The contract of everything above (mixer, block, model) is one function: a segment in, a segment out,
  *     y[B,T,...] = apply(scope, config, x[B,T,...])
@@ -43,6 +43,21 @@ typedef struct mn_param_info {
   const char *copy; /* a name under which a file may hold the same values again; NULL: none */
 } mn_param_info;
 
+typedef struct mn_buffer_info {
+  const char *name; /* "layers.0.norm.mean" */
+  mn_dtype dtype;
+  mn_shape shape;
+  double init; /* every element's value at the start */
+  const char *help;
+} mn_buffer_info;
+
+typedef struct mn_feed_info {
+  const char *name; /* "tokens" */
+  mn_dtype dtype;
+  mn_shape shape;
+  const char *help;
+} mn_feed_info;
+
 typedef struct mn_state_info {
   const char *name; /* "layers.0.mixer.k" */
   mn_dtype dtype;
@@ -54,12 +69,16 @@ typedef struct mn_state_info {
 typedef struct mn_scope mn_scope;
 
 typedef struct mn_build {    /* how a model is built */
-  mn_dtype param;            /* type of the parameters' memory: f32, or f64                     */
+  mn_dtype param;            /* type of the parameters' memory: f32, bf16 or f64                */
   mn_dtype compute;          /* type of activations in products: f32, bf16 or f64               */
+  mn_dtype exact;            /* of residuals, norms, states: f64, or left at 0: f64 with parameters in f64, else f32 */
   bool carried;              /* state and position come from variables and are assigned         */
   int64_t position_multiple; /* carried: every position at a segment's start is a multiple of it; 0: 1 */
   mn_tensor *reset;          /* carried: bool [B], rows that begin a stream here and so start from the initial state; NULL: none */
   bool forget;               /* a stream may outgrow its limit (mn_scope_limit): the oldest tokens are forgotten */
+  bool training;             /* dropout drops, buffers are assigned; false: evaluation */
+  uint64_t seed;             /* of everything that is drawn while the model runs                */
+  mn_tensor *step;           /* i64 [], the training step: other steps draw other numbers; NULL: 0 */
 } mn_build;
 
 /* A root scope in graph g for batches of B sequences. Lives in the graph's arena. */
@@ -70,14 +89,35 @@ mn_graph *mn_scope_graph(mn_scope *s); /* ask anew inside a loop: the body is a 
 int64_t mn_scope_batch(const mn_scope *s);
 mn_dtype mn_scope_compute(const mn_scope *s); /* type of activations in products          */
 mn_dtype mn_scope_exact(const mn_scope *s);   /* f32 (f64): residuals, norms, inner loops */
+bool mn_scope_training(const mn_scope *s);
 const char *mn_scope_path(const mn_scope *s);
 
+/* ---- parameters and buffers ---- what is returned is the view of the graph where building happens, a loop's body too. */
 /* The parameter `name` of this scope, in memory's type. Asked twice, it is the same tensor. */
 mn_tensor *mn_param(mn_scope *s, const char *name, mn_shape shape, mn_init init, unsigned flags, const char *help);
 
 /* The parameter `name` also stands where models of other programs have one called `copy`: a file may hold both, if they agree. */
 void mn_param_copy(mn_scope *s, const char *name, const char *copy);
 
+/* Memory without gradient that belongs to the model and is saved with it (running means, centroids). The value before this
+ * segment; after mn_model_buffer_set, the value set. Setting has an effect in training only, from inside loops too. */
+mn_tensor *mn_model_buffer(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, double init, const char *help);
+void mn_model_buffer_set(mn_scope *s, const char *name, mn_tensor *value);
+
+/* ---- named tensors ---- */
+/* A named input of the whole graph ("tokens"), bound by whoever runs it. The same name is the same tensor, of one type and shape. */
+mn_tensor *mn_feed(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, const char *help);
+/* Hands a tensor to whoever is built later, under a plain name: layers above, a head. A later one of that name takes its place.
+ * What a loop's body shares is shared in that piece alone. */
+void mn_share(mn_scope *s, const char *name, mn_tensor *t);
+mn_tensor *mn_shared(mn_scope *s, const char *name); /* NULL: nobody shared it */
+/* Adds weight * value to what training makes small. value: a scalar. Losses of one name add up, those of a loop's pieces too. */
+void mn_loss(mn_scope *s, const char *name, mn_tensor *value, double weight);
+/* Optional results for whoever asks (e.g. "surprise" [B,T]): kept by name, dropped when nobody reads them. Of a loop's pieces,
+ * those that begin with [B, tokens of the piece] are joined along time, others stacked along a new first axis. */
+void mn_report(mn_scope *s, const char *name, mn_tensor *value);
+
+/* ---- state ---- */
 /* The state `name` before this segment. `init` is its value in a fresh stream, [B, ...]; NULL: zeros. */
 mn_tensor *mn_state(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_tensor *init, const char *help);
 void mn_state_set(mn_scope *s, const char *name, mn_tensor *value);
@@ -92,6 +132,15 @@ bool mn_scope_aligned(const mn_scope *s, int64_t n);
 /* The least common multiple of all that was asked of mn_scope_aligned, whatever the answer: a stream whose segments begin at its
  * multiples, and says so, has all the answers it can have. 1: nobody asked. It is a hint: what is not known is never assumed. */
 int64_t mn_scope_alignment(const mn_scope *s);
+
+/* ---- chance ---- drawn from (seed, path, name, step, piece of the loop, element): the same for any number of threads. The same
+ * name in the same place is the same numbers. */
+mn_tensor *mn_draw_uniform(mn_scope *s, const char *name, mn_shape shape); /* [0,1), exact type */
+mn_tensor *mn_draw_normal(mn_scope *s, const char *name, mn_shape shape);  /* N(0,1), exact type */
+/* In training each element is 0 with probability p, else x / (1 - p) (Srivastava et al. 2014); in evaluation x. */
+mn_tensor *mn_dropout(mn_scope *s, const char *name, mn_tensor *x, double p);
+/* The same by whole rows of the batch: a residual branch is left out (stochastic depth, Huang et al. 2016). */
+mn_tensor *mn_drop_path(mn_scope *s, const char *name, mn_tensor *x, double p);
 
 /* ---- how long a stream may be: what a cache without a window holds, declared where the cache is built ---- */
 typedef struct mn_limit {
@@ -110,11 +159,17 @@ mn_limit mn_scope_limit_of(const mn_scope *s);
 /* Do n more tokens fit into a stream of `position` tokens? MN_ERR_CONFIG: the message names place, key and remedy. */
 mn_status mn_limit_check(const mn_limit *limit, bool forget, int64_t position, int64_t n);
 
-/* Optional per-token results for whoever asks (e.g. "surprise"): kept by name, dropped when nobody reads them. */
-void mn_report(mn_scope *s, const char *name, mn_tensor *value);
-
-/* Runs f over consecutive pieces of `length` tokens of x [B,T,...] (a last shorter piece too), state carried from one to
- * the next; the pieces' results [B,length,...] are joined to [B,T,...]. The graph does not grow with T. */
+/* ---- loops over time ---- */
+/* Runs f over consecutive pieces of `length` tokens of in[i] [B,T,...] (a last shorter piece too). States below the scope, buffers
+ * and the position go from one to the next; reports and losses come out. What f gives, [B,m,...] of each piece, is joined to
+ * [B, sum of m, ...]. The graph does not grow with T. f is built up to three times and must declare the same each time: calls in it
+ * count once. stop_every k > 0: gradients through the states stop at every k-th piece's start. */
+typedef struct mn_loop {
+  int64_t length, stop_every;
+} mn_loop;
+typedef void (*mn_loop_function)(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out);
+void mn_scope_loop_n(mn_scope *s, mn_loop how, mn_loop_function f, void *ctx, int n_in, mn_tensor *const *in, int n_out, mn_tensor **out);
+/* The same of one tensor to one tensor. */
 typedef mn_tensor *(*mn_segment_function)(mn_scope *s, void *ctx, mn_tensor *x);
 mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, void *ctx, mn_tensor *x);
 
@@ -133,5 +188,19 @@ typedef struct mn_built_state {
 } mn_built_state;
 int mn_scope_states(const mn_scope *s, const mn_built_state **states); /* carried: "position" is the first */
 int mn_scope_reports(const mn_scope *s, const char *const **names, mn_tensor *const **values);
+typedef struct mn_built_buffer {
+  mn_buffer_info info;
+  mn_tensor *leaf;  /* the variable */
+  mn_tensor *value; /* to assign to it; the leaf itself where nothing was set */
+} mn_built_buffer;
+int mn_scope_buffers(const mn_scope *s, const mn_built_buffer **buffers);
+int mn_scope_feeds(const mn_scope *s, const mn_feed_info **info, mn_tensor *const **tensors);
+typedef struct mn_built_loss {
+  const char *name;
+  mn_tensor *value; /* unweighted, exact type */
+  double weight;
+} mn_built_loss;
+int mn_scope_losses(const mn_scope *s, const mn_built_loss **losses);
+mn_tensor *mn_scope_total_loss(mn_scope *s); /* sum of weight * value; NULL: there is none */
 
 #endif

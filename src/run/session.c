@@ -213,10 +213,7 @@ static mn_status take_nll(const mn_session *s, const mn_routine *r, int64_t b, i
 
 /* ---- reports ---- */
 static mn_status no_report(const char *name) {
-  return mn_fail(MN_ERR_CONFIG,
-                 "nothing in this model reports '%s' for each token; Titans' memories report surprise, but not from inside a loop over "
-                 "segments: titans_mac does for one token at a time (a segment of 1)",
-                 name);
+  return mn_fail(MN_ERR_CONFIG, "nothing in this model reports '%s' for each token; Titans' memories report surprise", name);
 }
 
 /* Paths of the reports of one token. Every form is asked for all of them. */

@@ -102,8 +102,8 @@ static mn_status iota_run(mn_call *c) {
 
 /* ---- random ---- one Philox counter makes a pair; the arithmetic is that of base/random.c, to the same bits */
 typedef struct random_job {
-  const mn_random_attr *attr;
-  uint64_t step;
+  bool normal;
+  uint64_t key, step;
   float *y;
   int64_t count;
 } random_job;
@@ -113,9 +113,9 @@ static void random_task(void *ctx, int64_t i, int thread) {
   int64_t at = i * TASK, end = at + TASK < j->count ? at + TASK : j->count;
   for (; at < end; at += 2) { /* TASK is even */
     uint32_t r[4];
-    mn_philox(j->attr->key, j->step, (uint64_t)at >> 1, r);
+    mn_philox(j->key, j->step, (uint64_t)at >> 1, r);
     double a = mn_uniform_from_bits(r[0], r[1]), b = mn_uniform_from_bits(r[2], r[3]);
-    if (j->attr->normal) {
+    if (j->normal) {
       double radius = sqrt(-2.0 * log(1.0 - a)), angle = 6.283185307179586476925 * b;
       a = radius * cos(angle);
       b = radius * sin(angle);
@@ -125,8 +125,12 @@ static void random_task(void *ctx, int64_t i, int thread) {
   }
 }
 static mn_status random_run(mn_call *c) {
-  random_job j = {
-      .attr = c->attr, .step = (uint64_t) * (const int64_t *)c->in[0].data, .y = c->out[0].data, .count = mn_view_count(&c->out[0])};
+  const mn_random_attr *a = c->attr;
+  random_job j = {.normal = a->normal,
+                  .key = c->n_in > 1 ? mn_random_tick_key(a->key, (uint64_t) * (const int64_t *)c->in[1].data) : a->key,
+                  .step = (uint64_t) * (const int64_t *)c->in[0].data,
+                  .y = c->out[0].data,
+                  .count = mn_view_count(&c->out[0])};
   mn_pool_run(c->pool, (j.count + TASK - 1) / TASK, random_task, &j);
   return MN_OK;
 }

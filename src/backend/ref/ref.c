@@ -144,10 +144,11 @@ static mn_status run_iota(mn_call *c) {
 
 static mn_status run_random(mn_call *c) {
   const mn_random_attr *a = c->attr;
-  uint64_t step = (uint64_t) * (const int64_t *)c->in[0].data;
+  uint64_t step = (uint64_t) * (const int64_t *)c->in[0].data, key = a->key;
   float *y = c->out[0].data;
+  if (c->n_in > 1) key = mn_random_tick_key(key, (uint64_t) * (const int64_t *)c->in[1].data);
   for (int64_t i = 0, n = mn_view_count(&c->out[0]); i < n; i++)
-    y[i] = (float)(a->normal ? mn_random_normal(a->key, step, (uint64_t)i) : mn_random_uniform(a->key, step, (uint64_t)i));
+    y[i] = (float)(a->normal ? mn_random_normal(key, step, (uint64_t)i) : mn_random_uniform(key, step, (uint64_t)i));
   return MN_OK;
 }
 

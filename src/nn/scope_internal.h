@@ -1,0 +1,97 @@
+/* scope_internal.h - what the rooms of the scope share: one root with the lists of everything that was declared, calls with a
+ * stream of their own, and scopes, which are names that point to both. */
+#ifndef MN_SCOPE_INTERNAL_H
+#define MN_SCOPE_INTERNAL_H
+
+#include "base/table.h"
+#include "nn/scope.h"
+
+typedef struct mn_state_group { /* the states below one scope, in the order in which they were asked for */
+  int n, cap;
+  int *state;
+} mn_state_group;
+
+/* Where states are kept: of the root, or of a call that begins anew each time. */
+typedef struct mn_state_store {
+  mn_graph *home; /* where its states begin: loops inside carry them */
+  bool carried;   /* they are variables                              */
+  int n, cap;
+  mn_built_state *states;
+  mn_table at; /* full name -> number */
+  int n_groups, cap_groups;
+  mn_state_group *groups;
+  mn_table group_at; /* path of a scope -> number */
+} mn_state_store;
+
+/* A stream of tokens: the root's. */
+typedef struct mn_scope_frame {
+  mn_state_store *store;
+  int64_t batch;
+  mn_tensor *position; /* i32 [batch], before the current segment or piece; NULL: zero */
+  int64_t multiple;    /* position is a multiple of it; 0: it is zero                  */
+  int64_t alignment;   /* all that was asked about it fits into this                   */
+  mn_tensor *reset;    /* bool [batch] or NULL                                         */
+  int position_state;  /* its number in the store; -1: none                            */
+  int loops;           /* loops over time that are open here                           */
+  int64_t turns;       /* pieces that the loops built so far run over                  */
+} mn_scope_frame;
+
+typedef struct mn_scope_report {
+  const char *name;
+  mn_tensor *value;
+} mn_scope_report;
+
+typedef struct mn_scope_share {
+  const char *name;
+  mn_tensor *value;
+} mn_scope_share;
+
+typedef struct mn_scope_root {
+  mn_arena *arena;
+  mn_build build;
+  mn_graph *graph; /* where building happens now: the outer graph, or the body of a loop */
+  mn_graph *outer;
+  mn_limit limit;
+  int n_params, cap_params;
+  mn_param_info *params;
+  mn_tensor **param_tensors;
+  mn_table param_at; /* full name -> number */
+  int n_buffers, cap_buffers;
+  mn_built_buffer *buffers;
+  bool *buffer_written; /* assigned somewhere */
+  mn_table buffer_at;
+  int n_feeds, cap_feeds;
+  mn_feed_info *feeds;
+  mn_tensor **feed_tensors;
+  mn_table feed_at;
+  int n_reports, cap_reports;
+  mn_scope_report *reports;
+  const char **report_names; /* as they are handed out */
+  mn_tensor **report_values;
+  int n_losses, cap_losses;
+  mn_built_loss *losses;
+  int n_shares, cap_shares;
+  mn_scope_share *shares;
+  bool draws;      /* something is drawn: loops count their pieces        */
+  mn_tensor *tick; /* i64 [], which piece of the loops this is; NULL: none */
+} mn_scope_root;
+
+struct mn_scope {
+  mn_scope_root *r;
+  mn_scope_frame *frame;
+  const char *path; /* "" at the root, else ending in "." */
+};
+
+/* Room for item n of the array *list points to; false (and the array as it was) when memory is short. */
+bool mn_scope_grow(mn_scope_root *r, void *list, int n, int *cap, size_t size);
+bool mn_scope_remember(mn_scope_root *r, mn_table *t, const char *name, int number);
+/* The full name in the arena; NULL: no memory, the graph's fault. */
+const char *mn_scope_full(mn_scope *s, const char *name);
+void *mn_scope_alloc(mn_scope_root *r, size_t n, size_t size); /* n + 1 zeroed items; NULL: the graph's fault */
+
+mn_state_store *mn_state_store_new(mn_scope_root *r, mn_graph *home, bool carried);
+const mn_state_group *mn_state_group_of(const mn_state_store *t, const char *path); /* NULL: no state below */
+
+int64_t mn_common_divisor(int64_t a, int64_t b);
+
+#endif

@@ -1,0 +1,304 @@
+/* scope_loop.c - time is a loop: a function over pieces of a segment, everything that a scope knows carried or brought out. */
+#include "nn/scope_internal.h"
+
+#include <string.h>
+
+/* [B, n*len, ...] -> [n, B, len, ...] */
+static mn_tensor *to_pieces(mn_graph *g, mn_tensor *x, int64_t n, int64_t len) {
+  mn_shape s = {.ndim = x->shape.ndim + 1, .dim = {mn_dim(x, 0), n, len}};
+  if (s.ndim > MN_MAX_DIMS) s.ndim = -1;
+  for (int i = 2; i < x->shape.ndim && s.ndim > 0; i++) s.dim[i + 1] = x->shape.dim[i];
+  return mn_transpose(g, mn_reshape(g, x, s), 0, 1);
+}
+
+/* [n, B, len, ...] -> [B, n*len, ...] */
+static mn_tensor *from_pieces(mn_graph *g, mn_tensor *y) {
+  if (!y) return NULL;
+  mn_shape s = {.ndim = y->shape.ndim - 1, .dim = {mn_dim(y, 1), mn_dim(y, 0) * mn_dim(y, 2)}};
+  for (int i = 3; i < y->shape.ndim; i++) s.dim[i - 1] = y->shape.dim[i];
+  return mn_reshape(g, mn_transpose(g, y, 0, 1), s);
+}
+
+typedef struct looping { /* one loop over pieces of `length` tokens */
+  mn_scope *s;
+  int64_t length;
+  mn_loop_function f;
+  void *ctx;
+  int n_in, n_out;
+} looping;
+
+/* How many of each list there are: what a piece adds lies behind. */
+typedef struct marks {
+  int reports, losses, shares;
+} marks;
+static marks marks_of(const mn_scope_root *r) { return (marks){r->n_reports, r->n_losses, r->n_shares}; }
+static void back_to(mn_scope_root *r, marks m) {
+  r->n_reports = m.reports;
+  r->n_losses = m.losses;
+  r->n_shares = m.shares;
+}
+
+static mn_tensor **slices(const looping *l, mn_tensor *const *x, int64_t start, int64_t len) {
+  mn_scope_root *r = l->s->r;
+  mn_tensor **y = mn_scope_alloc(r, (size_t)l->n_in, sizeof *y);
+  for (int i = 0; y && i < l->n_in; i++) y[i] = mn_slice(r->graph, x[i], 1, start, len);
+  return y;
+}
+
+/* Built once for nothing but its effects: parameters, states and buffers become known in the outer graph, and their values are
+ * put back. What it computed is read by nobody and disappears. */
+static void discover(const looping *l, mn_tensor *const *x) {
+  mn_scope_root *r = l->s->r;
+  mn_scope_frame *frame = l->s->frame;
+  mn_state_store *t = frame->store;
+  const mn_state_group *below = mn_state_group_of(t, l->s->path);
+  const int n = below ? below->n : 0, n_buffers = r->n_buffers;
+  const marks before = marks_of(r);
+  const int64_t turns = frame->turns;
+  const bool mute = r->graph->mute;
+  mn_tensor **piece = slices(l, x, 0, l->length), **out = mn_scope_alloc(r, (size_t)l->n_out, sizeof *out);
+  mn_tensor **keep = mn_scope_alloc(r, (size_t)n, sizeof *keep), **keep_buffer = mn_scope_alloc(r, (size_t)n_buffers, sizeof *keep);
+  if (!piece || !out || !keep || !keep_buffer) return;
+  for (int i = 0; i < n; i++) keep[i] = t->states[below->state[i]].value;
+  for (int i = 0; i < n_buffers; i++) keep_buffer[i] = r->buffers[i].value;
+  r->graph->mute = true;
+  l->f(l->s, l->ctx, piece, out);
+  r->graph->mute = mute;
+  below = mn_state_group_of(t, l->s->path);
+  for (int i = 0; below && i < below->n; i++) {
+    mn_built_state *e = &t->states[below->state[i]];
+    e->value = i < n ? keep[i] : e->before;
+  }
+  for (int i = 0; i < r->n_buffers; i++) {
+    mn_tensor *was = i < n_buffers ? keep_buffer[i] : r->buffers[i].leaf;
+    r->buffer_written[i] |= r->buffers[i].value != was;
+    r->buffers[i].value = was;
+  }
+  back_to(r, before);
+  frame->turns = turns;
+}
+
+/* What goes from piece to piece: every state below the loop's scope, the buffers that are assigned, the position. */
+typedef struct carries {
+  int n;
+  mn_tensor ***place; /* [n] where the scope keeps each, the position last  */
+  mn_tensor **first, **in, **out, **final;
+} carries;
+
+static bool carries_of(const looping *l, carries *c) {
+  mn_scope_root *r = l->s->r;
+  mn_scope_frame *frame = l->s->frame;
+  const mn_state_group *below = mn_state_group_of(frame->store, l->s->path);
+  const size_t room = (size_t)(below ? below->n : 0) + (size_t)r->n_buffers + 1;
+  *c = (carries){.place = mn_scope_alloc(r, room, sizeof *c->place)};
+  mn_tensor ***const lists[] = {&c->first, &c->in, &c->out, &c->final};
+  for (int i = 0; i < 4; i++)
+    if (!(*lists[i] = mn_scope_alloc(r, room, sizeof **lists[i]))) return false;
+  if (!c->place) return false;
+  for (int i = 0; below && i < below->n; i++)
+    if (below->state[i] != frame->position_state) c->place[c->n++] = &frame->store->states[below->state[i]].value;
+  for (int i = 0; i < r->n_buffers; i++)
+    if (r->buffer_written[i]) c->place[c->n++] = &r->buffers[i].value;
+  c->place[c->n++] = &frame->position;
+  for (int i = 0; i < c->n; i++) c->first[i] = *c->place[i];
+  if (!frame->position) c->first[c->n - 1] = mn_full(r->graph, MN_I32, MN_SHAPE(frame->batch), 0);
+  return true;
+}
+
+/* Which piece of all loops piece i of this one is: i64 []. */
+static mn_tensor *tick_of(mn_scope_root *r, mn_tensor *outside, mn_tensor *i) {
+  enum { APART = 1000003 }; /* of two pieces of the loop outside */
+  mn_tensor *tick = outside ? mn_add(r->graph, mn_mul_scalar(r->graph, outside, APART), i) : i;
+  return mn_mod(r->graph, mn_add_scalar(r->graph, tick, 1), mn_scalar(r->graph, MN_I64, 0x1p32));
+}
+
+static bool is_by_token(const looping *l, const mn_tensor *t, int64_t length) {
+  return t->shape.ndim >= 2 && t->shape.dim[0] == l->s->frame->batch && t->shape.dim[1] == length;
+}
+
+/* The loop itself over n pieces. Results [B, n*m, ...], what was reported and lost brought out. */
+static void over_pieces(const looping *l, int64_t n, mn_tensor *const *x, mn_tensor **out) {
+  mn_scope_root *r = l->s->r;
+  mn_scope_frame *frame = l->s->frame;
+  mn_graph *outer = r->graph;
+  mn_tensor *const tick = r->tick;
+  const int64_t multiple = frame->multiple;
+  const marks before = marks_of(r);
+  carries c;
+  mn_tensor **xs = mn_scope_alloc(r, (size_t)l->n_in + 1, sizeof *xs), **piece = mn_scope_alloc(r, (size_t)l->n_in + 1, sizeof *piece);
+  if (!xs || !piece || !carries_of(l, &c)) return;
+  int n_xs = 0;
+  for (int i = 0; i < l->n_in; i++) xs[n_xs++] = to_pieces(outer, mn_slice(outer, x[i], 1, 0, n * l->length), n, l->length);
+  if (r->draws) xs[n_xs++] = mn_add_scalar(outer, mn_iota(outer, MN_I64, MN_SHAPE(n), 0), (double)frame->turns);
+  mn_scan_builder *b = mn_scan_begin(outer, n, false, c.n, c.first, n_xs, xs, c.in, piece);
+  mn_graph *body = mn_scan_body(b);
+  if (!body) return;
+
+  r->graph = body;
+  frame->multiple = mn_common_divisor(multiple, l->length);
+  frame->turns += n;
+  for (int i = 0; i < c.n; i++) *c.place[i] = c.in[i];
+  if (r->draws) r->tick = tick_of(r, tick, piece[l->n_in]);
+  mn_tensor **y = mn_scope_alloc(r, (size_t)l->n_out, sizeof *y);
+  if (!y) return;
+  l->f(l->s, l->ctx, piece, y);
+  for (int i = 0; i < c.n; i++) c.out[i] = *c.place[i];
+  c.out[c.n - 1] = mn_add_scalar(body, c.in[c.n - 1], (double)l->length);
+
+  const int n_reports = r->n_reports - before.reports, n_losses = r->n_losses - before.losses, n_ys = l->n_out + n_reports + n_losses;
+  mn_tensor **all = mn_scope_alloc(r, (size_t)n_ys, sizeof *all), **ys = mn_scope_alloc(r, (size_t)n_ys, sizeof *ys);
+  if (!all || !ys) return;
+  for (int i = 0; i < l->n_out; i++) all[i] = y[i];
+  for (int i = 0; i < n_reports; i++) all[l->n_out + i] = r->reports[before.reports + i].value;
+  for (int i = 0; i < n_losses; i++) all[l->n_out + n_reports + i] = r->losses[before.losses + i].value;
+  r->graph = outer;
+  r->tick = tick;
+  r->n_shares = before.shares;
+  mn_scan_end(b, c.out, n_ys, all, c.final, ys);
+  if (outer->status != MN_OK) return;
+  for (int i = 0; i < c.n; i++) *c.place[i] = c.final[i];
+  for (int i = 0; i < l->n_out; i++) out[i] = from_pieces(outer, ys[i]);
+  for (int i = 0; i < n_reports; i++) {
+    mn_scope_report *report = &r->reports[before.reports + i];
+    mn_tensor *stacked = ys[l->n_out + i];
+    report->value = is_by_token(l, report->value, l->length) ? from_pieces(outer, stacked) : stacked;
+  }
+  for (int i = 0; i < n_losses; i++)
+    r->losses[before.losses + i].value = mn_reshape(outer, mn_sum(outer, ys[l->n_out + n_reports + i], ~0u), (mn_shape){0});
+}
+
+/* The reports of the last, shorter piece behind those of the others. */
+static void join_reports(const looping *l, int first, int middle, int64_t rest) {
+  mn_scope_root *r = l->s->r;
+  mn_graph *g = r->graph;
+  for (int i = middle; i < r->n_reports; i++) {
+    mn_scope_report *to = &r->reports[first + i - middle], *from = &r->reports[i];
+    if (first + i - middle >= middle || strcmp(to->name, from->name) != 0) {
+      mn_graph_fault(g, MN_ERR_INTERNAL, "a loop's last, shorter piece reports %s, which the others do not", from->name);
+      return;
+    }
+    bool by_token = is_by_token(l, from->value, rest);
+    mn_tensor *last = by_token ? from->value : mn_unsqueeze(g, from->value, 0);
+    to->value = mn_concat(g, 2, (mn_tensor *[]){to->value, last}, by_token);
+  }
+  if (r->n_reports - middle != middle - first)
+    mn_graph_fault(g, MN_ERR_INTERNAL, "a loop's last, shorter piece does not report all that the others do");
+  r->n_reports = middle;
+}
+
+static void last_piece(const looping *l, mn_tensor *const *x, int64_t start, int64_t rest, int first_report, mn_tensor **out) {
+  mn_scope_root *r = l->s->r;
+  mn_tensor *const tick = r->tick;
+  const int middle = r->n_reports, shares = r->n_shares;
+  mn_tensor **piece = slices(l, x, start, rest), **y = mn_scope_alloc(r, (size_t)l->n_out, sizeof *y);
+  if (!piece || !y) return;
+  if (r->draws) r->tick = tick_of(r, tick, mn_scalar(r->graph, MN_I64, (double)l->s->frame->turns));
+  l->s->frame->turns++;
+  l->f(l->s, l->ctx, piece, y);
+  r->tick = tick;
+  r->n_shares = shares;
+  for (int i = 0; i < l->n_out; i++) out[i] = mn_concat(r->graph, 2, (mn_tensor *[]){out[i], y[i]}, 1);
+  join_reports(l, first_report, middle, rest);
+}
+
+static void loop(const looping *l, mn_tensor *const *x, mn_tensor **out) {
+  mn_scope_root *r = l->s->r;
+  mn_scope_frame *frame = l->s->frame;
+  const int64_t T = mn_dim(x[0], 1), n = T / l->length, rest = T - n * l->length;
+  if (n == 0 || (n == 1 && rest == 0)) {
+    l->f(l->s, l->ctx, x, out);
+    return;
+  }
+  mn_tensor *const start = frame->position;
+  const int64_t multiple = frame->multiple;
+  const int reports = r->n_reports;
+  frame->loops++;
+  if (r->graph == frame->store->home) discover(l, x);
+  if (r->graph->status == MN_OK) over_pieces(l, n, x, out);
+  if (r->graph->status == MN_OK && rest) {
+    frame->multiple = mn_common_divisor(multiple, l->length);
+    last_piece(l, x, n * l->length, rest, reports, out);
+  }
+  frame->loops--;
+  frame->position = start;
+  frame->multiple = multiple;
+}
+
+/* ---- gradients that stop every so many pieces: a loop over groups of pieces ---- */
+static void one_group(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out) {
+  const looping *l = ctx;
+  mn_state_store *t = s->frame->store;
+  const mn_state_group *below = mn_state_group_of(t, s->path);
+  for (int i = 0; below && i < below->n; i++) {
+    mn_tensor **value = &t->states[below->state[i]].value;
+    if (mn_dtype_is_float((*value)->dtype)) *value = mn_stop_gradient(s->r->graph, *value);
+  }
+  loop(l, in, out);
+}
+
+/* The first group keeps its gradient, to what the states begin with; the others begin from constants. */
+static void loop_with_stops(const looping *l, int64_t every, mn_tensor *const *x, mn_tensor **out) {
+  mn_scope_root *r = l->s->r;
+  mn_scope_frame *frame = l->s->frame;
+  const int64_t T = mn_dim(x[0], 1), group = every * l->length;
+  if (T <= group) {
+    loop(l, x, out);
+    return;
+  }
+  mn_tensor *const start = frame->position;
+  const int64_t multiple = frame->multiple;
+  const int reports = r->n_reports;
+  mn_tensor **first = slices(l, x, 0, group), **others = slices(l, x, group, T - group);
+  mn_tensor **y = mn_scope_alloc(r, (size_t)l->n_out, sizeof *y);
+  if (!first || !others || !y) return;
+  frame->loops++;
+  loop(l, first, out);
+  const int middle = r->n_reports;
+  frame->position = mn_add_scalar(r->graph, start ? start : mn_full(r->graph, MN_I32, MN_SHAPE(frame->batch), 0), (double)group);
+  frame->multiple = mn_common_divisor(multiple, group);
+  const looping groups = {.s = l->s, .length = group, .f = one_group, .ctx = (void *)l, .n_in = l->n_in, .n_out = l->n_out};
+  loop(&groups, others, y);
+  if (r->graph->status == MN_OK) {
+    for (int i = 0; i < l->n_out; i++) out[i] = mn_concat(r->graph, 2, (mn_tensor *[]){out[i], y[i]}, 1);
+    join_reports(l, reports, middle, T - group);
+  }
+  frame->loops--;
+  frame->position = start;
+  frame->multiple = multiple;
+}
+
+void mn_scope_loop_n(mn_scope *s, mn_loop how, mn_loop_function f, void *ctx, int n_in, mn_tensor *const *in, int n_out, mn_tensor **out) {
+  const looping l = {.s = s, .length = how.length, .f = f, .ctx = ctx, .n_in = n_in, .n_out = n_out};
+  for (int i = 0; i < n_out; i++) out[i] = NULL;
+  if (how.length < 1 || how.stop_every < 0 || n_in < 1) {
+    mn_graph_fault(s->r->graph, MN_ERR_ARG, "a loop over pieces of %lld tokens of %d tensors", (long long)how.length, n_in);
+    return;
+  }
+  for (int i = 0; i < n_in; i++) {
+    if (!in[i]) return;
+    if (in[i]->shape.ndim >= 2 && mn_dim(in[i], 1) == mn_dim(in[0], 1)) continue;
+    mn_graph_fault(s->r->graph, MN_ERR_SHAPE, "what a loop over time runs over has %lld tokens in tensor %d and %lld in tensor 0",
+                   (long long)mn_dim(in[i], 1), i, (long long)mn_dim(in[0], 1));
+    return;
+  }
+  if (how.stop_every > 0) loop_with_stops(&l, how.stop_every, in, out);
+  else loop(&l, in, out);
+  if (s->r->graph->status != MN_OK)
+    for (int i = 0; i < n_out; i++) out[i] = NULL;
+}
+
+/* ---- one in, one out ---- */
+typedef struct one_to_one {
+  mn_segment_function f;
+  void *ctx;
+} one_to_one;
+static void apply_one(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out) {
+  const one_to_one *one = ctx;
+  out[0] = one->f(s, one->ctx, in[0]);
+}
+
+mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, void *ctx, mn_tensor *x) {
+  mn_tensor *y;
+  mn_scope_loop_n(s, (mn_loop){.length = length}, apply_one, &(one_to_one){f, ctx}, 1, &x, 1, &y);
+  return y;
+}

@@ -1,0 +1,146 @@
+/* scope_state.c - what a stream remembers: states, the position, and how long it may become; see scope.h. */
+#include "nn/scope_internal.h"
+
+#include <string.h>
+
+/* ---- where states are kept ---- */
+mn_state_store *mn_state_store_new(mn_scope_root *r, mn_graph *home, bool carried) {
+  mn_state_store *t = mn_scope_alloc(r, 1, sizeof *t);
+  if (!t) return NULL;
+  *t = (mn_state_store){.home = home, .carried = carried};
+  t->at = t->group_at = (mn_table){.arena = r->arena, .names = true};
+  return t;
+}
+
+static mn_built_state *find(mn_state_store *t, const char *full) {
+  int i = mn_table_find(&t->at, full, -1);
+  return i >= 0 ? &t->states[i] : NULL;
+}
+
+const mn_state_group *mn_state_group_of(const mn_state_store *t, const char *path) {
+  int i = mn_table_find(&t->group_at, path, -1);
+  return i >= 0 ? &t->groups[i] : NULL;
+}
+
+/* Notes a new state with every scope that it lies below, so that a loop over one of thousand layers asks for its own alone. */
+static bool join_groups(mn_scope_root *r, mn_state_store *t, const char *full, int state) {
+  for (const char *end = full; end; end = strchr(end, '.')) {
+    if (end > full) end++;
+    const char *path = mn_arena_format(r->arena, "%.*s", (int)(end - full), full);
+    if (!path) return false;
+    int i = mn_table_find(&t->group_at, path, -1);
+    if (i < 0) {
+      i = t->n_groups;
+      if (!mn_scope_grow(r, &t->groups, i, &t->cap_groups, sizeof *t->groups)) return false;
+      t->groups[i] = (mn_state_group){0};
+      if (!mn_scope_remember(r, &t->group_at, path, i)) return false;
+      t->n_groups++;
+    }
+    mn_state_group *of = &t->groups[i];
+    if (!mn_scope_grow(r, &of->state, of->n, &of->cap, sizeof *of->state)) return false;
+    of->state[of->n++] = state;
+  }
+  return true;
+}
+
+/* ---- state ---- */
+mn_tensor *mn_state(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_tensor *init, const char *help) {
+  mn_scope_root *r = s->r;
+  mn_state_store *t = s->frame->store;
+  const char *full = mn_scope_full(s, name);
+  if (!full) return NULL;
+  mn_built_state *e = find(t, full);
+  if (e) return mn_capture(r->graph, e->value);
+  if (init && (init->dtype != dtype || !mn_shape_equal(&init->shape, &shape))) {
+    mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s starts with another shape or type than it has", full);
+    return NULL;
+  }
+  if (r->graph != t->home) {
+    mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s is first asked for inside a loop", full);
+    return NULL;
+  }
+  if (!mn_scope_grow(r, &t->states, t->n, &t->cap, sizeof *t->states) || !mn_scope_remember(r, &t->at, full, t->n) ||
+      !join_groups(r, t, full, t->n))
+    return NULL;
+  e = &t->states[t->n++];
+  *e = (mn_built_state){.info = {full, dtype, shape, help}};
+  e->init = init ? init : mn_full(t->home, dtype, shape, 0);
+  e->leaf = t->carried ? mn_variable(t->home, full, dtype, shape) : NULL;
+  e->before = e->leaf ? e->leaf : e->init;
+  if (e->leaf && s->frame->reset) { /* gradients reach the initial state of streams that begin here */
+    mn_shape rows = {.ndim = shape.ndim, .dim = {s->frame->batch, 1, 1, 1, 1, 1}};
+    e->before = mn_select(t->home, mn_reshape(t->home, s->frame->reset, rows), e->init, e->leaf);
+  }
+  return e->value = e->before;
+}
+
+void mn_state_set(mn_scope *s, const char *name, mn_tensor *value) {
+  mn_scope_root *r = s->r;
+  const char *full = mn_scope_full(s, name);
+  mn_built_state *e = full ? find(s->frame->store, full) : NULL;
+  char a[96], b[96];
+  if (!value || !full) return;
+  if (!e) mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s is set before it is asked for", full);
+  else if (value->dtype != e->info.dtype || !mn_shape_equal(&value->shape, &e->info.shape))
+    mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s changes from %s %s to %s %s", full, mn_dtype_name(e->info.dtype),
+                   mn_shape_str(&e->info.shape, a), mn_dtype_name(value->dtype), mn_shape_str(&value->shape, b));
+  else e->value = value;
+}
+
+int mn_scope_states(const mn_scope *s, const mn_built_state **states) {
+  *states = s->frame->store->states;
+  return s->frame->store->n;
+}
+
+/* ---- position ---- */
+mn_tensor *mn_scope_position(mn_scope *s) { return mn_capture(s->r->graph, s->frame->position); }
+bool mn_scope_is_stream(const mn_scope *s) { return s->frame->store->carried || s->frame->loops > 0; }
+
+int64_t mn_common_divisor(int64_t a, int64_t b) {
+  while (b) {
+    int64_t t = a % b;
+    a = b;
+    b = t;
+  }
+  return a;
+}
+
+bool mn_scope_aligned(const mn_scope *s, int64_t n) {
+  enum { MOST = 1 << 24 };
+  mn_scope_frame *f = s->frame;
+  int64_t all = f->alignment / mn_common_divisor(f->alignment, n) * n;
+  if (all <= MOST) f->alignment = all; /* beyond that no segment is as long */
+  return f->multiple % n == 0;
+}
+
+int64_t mn_scope_alignment(const mn_scope *s) { return s->frame->alignment; }
+
+void mn_scope_advance(mn_scope *s, int64_t T) {
+  mn_scope_frame *f = s->frame;
+  mn_limit limit = mn_scope_limit_of(s);
+  if (f->loops > 0) return;
+  if (mn_limit_check(&limit, s->r->build.forget, 0, T) != MN_OK) mn_graph_fault(s->r->graph, MN_ERR_CONFIG, "%s", mn_message());
+  if (f->position_state >= 0) f->store->states[f->position_state].value = mn_add_scalar(s->r->graph, f->position, (double)T);
+}
+
+/* ---- limits ---- */
+void mn_scope_limit(mn_scope *s, int64_t tokens, const char *key, const char *remedy) {
+  mn_scope_root *r = s->r;
+  if (tokens >= r->limit.tokens) return;
+  size_t n = strlen(s->path);
+  char *where = mn_arena_strdup(r->arena, s->path);
+  if (where && n) where[n - 1] = 0; /* the point after the last name */
+  r->limit = (mn_limit){tokens, where ? where : "", mn_arena_strdup(r->arena, key), mn_arena_strdup(r->arena, remedy)};
+}
+
+mn_limit mn_scope_limit_of(const mn_scope *s) { return s->r->limit; }
+
+mn_status mn_limit_check(const mn_limit *l, bool forget, int64_t position, int64_t n) {
+  if (position < 0 || n > MN_POSITION_MAX - position)
+    return mn_fail(MN_ERR_CONFIG, "a stream at position %lld cannot take %lld more tokens: positions end at %d", (long long)position,
+                   (long long)n, MN_POSITION_MAX);
+  if (forget || n <= l->tokens - position) return MN_OK;
+  return mn_fail(MN_ERR_CONFIG, "a stream of %lld tokens is longer than %s%sholds: %s is %lld; %s", (long long)(position + n), l->where,
+                 *l->where ? " " : "the model ", l->key ? l->key : "its limit", (long long)l->tokens,
+                 l->remedy ? l->remedy : "shorten the stream");
+}
