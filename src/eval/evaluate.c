@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/finite.h"
-#include "run/buffers.h"
+#include "run/program.h"
 
 typedef struct figure { /* one output of the graph: values of the units of an objective */
   int objective;
@@ -22,10 +22,8 @@ struct mn_evaluator {
   mn_source *source;
   const mn_objectives *objectives;
   mn_evaluator_config config;
-  mn_backend *backend;
-  mn_graph *graph;
-  mn_plan *plan;
-  mn_buffers inputs, states;
+  mn_program *program;
+  mn_states *states; /* NULL: every batch begins anew */
   mn_limit limit;
   mn_batch batch;
   float *weight[MN_OBJECTIVES], *value; /* [units], the largest units */
@@ -34,55 +32,56 @@ struct mn_evaluator {
   int32_t *predicted; /* [B, T] */
 };
 
-static int list_figures(mn_evaluator *e, const mn_judged *j, mn_tensor **outputs) {
+/* What is given, in the figures' order. */
+static void list_figures(mn_evaluator *e, const mn_judged *j, mn_parts *parts) {
   int n = 0;
+  e->n_figures = 0;
   for (int k = 0; k < e->objectives->n; k++) {
     const mn_metric_def *defs = e->objectives->list[k].def->metrics;
-    int loss = n;
-    outputs[n++] = j->verdict[k].each;
+    int loss = n++;
+    mn_parts_give(parts, "loss", j->verdict[k].each);
     e->figures[e->n_figures++] = (figure){.objective = k, .output = loss};
     for (int i = 0; defs && defs[i].name; i++) {
       mn_tensor *t = j->verdict[k].metric[i];
       if (!t && !defs[i].of_loss) continue;
       e->figures[e->n_figures++] = (figure){.objective = k, .def = &defs[i], .output = t ? n : loss};
-      if (t) outputs[n++] = t;
+      if (t) mn_parts_give(parts, defs[i].name, t), n++;
     }
   }
   e->prediction = j->verdict[0].prediction ? n : -1;
-  if (e->prediction >= 0) outputs[n++] = j->verdict[0].prediction;
-  return n;
+  if (e->prediction >= 0) mn_parts_give(parts, "prediction", j->verdict[0].prediction);
 }
 
-static mn_status build(mn_evaluator *e, const mn_params *p) {
-  mn_graph *g = e->graph = mn_graph_new();
-  if (!g) return MN_ERR_MEMORY;
-  mn_build how = {.param = p->dtype,
-                  .compute = e->config.compute,
-                  .carried = e->config.carry_state,
-                  .position_multiple = e->config.seq_len,
-                  .forget = e->config.forget};
+static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  mn_evaluator *e = ctx;
   mn_judged j;
-  mn_tensor *outputs[MN_OBJECTIVES * (MN_METRICS + 1) + 1];
-  MN_TRY(mn_judge_build(e->objectives, e->model, &e->batch, g, how, true, mn_task_of_source(e->source) != NULL, &j));
-  e->limit = mn_scope_limit_of(j.scope);
-  int n_outputs = list_figures(e, &j, outputs);
-  const mn_built_state *states;
-  int n = e->config.carry_state ? mn_scope_states(j.scope, &states) : 0;
-  mn_tensor **variables = mn_arena_alloc(g->arena, (size_t)(2 * n + 1) * sizeof *variables), **values = variables + n;
-  if (!variables) return MN_ERR_MEMORY;
-  for (int i = 0; i < n; i++) variables[i] = states[i].leaf, values[i] = states[i].value;
-  mn_plan_request q = {.graph = g,
-                       .n_outputs = n_outputs,
-                       .outputs = outputs,
-                       .n_assigns = n,
-                       .variables = variables,
-                       .values = values,
-                       .backend = e->backend};
-  MN_TRY(mn_plan_compile(&q, &e->plan));
-  mn_params_bind(p, j.scope, e->plan);
-  for (int i = 0; i < j.data.n; i++) MN_TRY(mn_buffers_add(&e->inputs, e->backend, e->plan, j.data.tensor[i], NULL));
-  if (j.reset) MN_TRY(mn_buffers_add(&e->inputs, e->backend, e->plan, j.reset, NULL));
-  for (int i = 0; i < n; i++) MN_TRY(mn_buffers_add(&e->states, e->backend, e->plan, states[i].leaf, NULL));
+  (void)form; /* there is one */
+  MN_TRY(mn_judge_in(s, e->objectives, e->model, &e->batch, true, mn_task_of_source(e->source) != NULL, &j));
+  for (int i = 0; i < j.data.n; i++) mn_parts_fed(parts, j.data.tensor[i]);
+  list_figures(e, &j, parts);
+  return MN_OK;
+}
+
+static mn_form form_of(const mn_evaluator *e) {
+  return (mn_form){.batch = e->config.batch, .length = e->config.seq_len, .multiple = e->config.carry_state ? e->config.seq_len : 1};
+}
+
+static mn_status open_program(mn_evaluator *e, const mn_params *p) {
+  const mn_program_config c = {
+      .backend = p->backend,
+      .params = p,
+      .build = {.param = p->dtype, .compute = e->config.compute, .carried = e->config.carry_state, .forget = e->config.forget},
+      .builder = build,
+      .ctx = e,
+      .learn = form_of(e),
+      .settled = true,
+  };
+  mn_routine *r;
+  MN_TRY(mn_program_new(&c, &e->program));
+  if (e->config.carry_state) MN_TRY(mn_program_states(e->program, e->config.batch, &e->states));
+  MN_TRY(mn_program_limit(e->program, &e->limit));
+  MN_TRY(mn_program_enter(e->program, &c.learn, &r)); /* what cannot be built is said now */
+  mn_program_leave(e->program);
   return MN_OK;
 }
 
@@ -96,7 +95,7 @@ static mn_status make(mn_evaluator *e, const mn_params *p) {
   }
   e->value = mn_alloc((size_t)most * sizeof *e->value);
   e->predicted = mn_alloc((size_t)most * sizeof *e->predicted);
-  return e->value && e->predicted ? build(e, p) : MN_ERR_MEMORY;
+  return e->value && e->predicted ? open_program(e, p) : MN_ERR_MEMORY;
 }
 
 mn_status mn_evaluator_new(const mn_model *m, const mn_params *p, mn_source *source, const mn_objectives *objectives,
@@ -104,7 +103,7 @@ mn_status mn_evaluator_new(const mn_model *m, const mn_params *p, mn_source *sou
   *out = NULL;
   mn_evaluator *e = mn_calloc(1, sizeof *e);
   if (!e) return MN_ERR_MEMORY;
-  *e = (mn_evaluator){.model = m, .source = source, .objectives = objectives, .config = *config, .backend = p->backend};
+  *e = (mn_evaluator){.model = m, .source = source, .objectives = objectives, .config = *config};
   mn_status status = make(e, p);
   if (status != MN_OK) mn_evaluator_free(e);
   else *out = e;
@@ -113,10 +112,8 @@ mn_status mn_evaluator_new(const mn_model *m, const mn_params *p, mn_source *sou
 
 void mn_evaluator_free(mn_evaluator *e) {
   if (!e) return;
-  mn_plan_free(e->plan);
-  mn_buffers_free(&e->inputs);
-  mn_buffers_free(&e->states);
-  if (e->graph) mn_graph_free(e->graph);
+  mn_states_free(e->states);
+  mn_program_free(e->program);
   mn_batch_free(&e->batch);
   for (int k = 0; k < MN_OBJECTIVES; k++) free(e->weight[k]);
   free(e->value);
@@ -126,10 +123,10 @@ void mn_evaluator_free(mn_evaluator *e) {
 
 /* ---- one batch ---- */
 
-static mn_status add_figure(mn_evaluator *e, figure *f, int64_t batch) {
+static mn_status add_figure(mn_evaluator *e, const mn_routine *r, figure *f, int64_t batch) {
   int64_t units = mn_objective_units(&e->objectives->list[f->objective], &e->batch), per_row = units / e->batch.B;
   const float *w = e->weight[f->objective];
-  MN_TRY(e->backend->download(e->backend, e->value, mn_plan_output(e->plan, f->output)->data, (size_t)units * sizeof *e->value));
+  MN_TRY(mn_routine_get(r, f->output, 0, units, e->value));
   int64_t bad = mn_first_not_finite(MN_F32, e->value, units);
   if (bad >= 0)
     return mn_fail(MN_ERR_NUMERIC, "the model's output is not a number: batch %lld, row %lld, token %lld: the loss is %s", (long long)batch,
@@ -148,22 +145,39 @@ static mn_status add_figure(mn_evaluator *e, figure *f, int64_t batch) {
   return MN_OK;
 }
 
-static mn_status one_batch(mn_evaluator *e, int split, int64_t i, mn_evaluation *out) {
-  MN_TRY(mn_source_fill(e->source, split, i, &e->batch));
-  MN_TRY(mn_objectives_prepare(e->objectives, e->model, e->config.seed, split, i, &e->batch));
-  for (int k = 0; k < e->inputs.n; k++) MN_TRY(mn_buffers_put(&e->inputs, k, mn_batch_get(&e->batch, e->inputs.list[k].name)));
-  for (int k = 0; k < e->objectives->n; k++) mn_objective_weights(&e->objectives->list[k], &e->batch, e->weight[k]);
-  MN_TRY(mn_plan_run(e->plan));
-  for (int k = 0; k < e->n_figures; k++) MN_TRY(add_figure(e, &e->figures[k], i));
+static mn_status judge_batch(mn_evaluator *e, mn_routine *r, int64_t i, mn_evaluation *out) {
+  for (int k = 0; k < mn_routine_feeds(r); k++) MN_TRY(mn_routine_put(r, k, mn_batch_get(&e->batch, mn_routine_feed_name(r, k))));
+  MN_TRY(mn_routine_run(r, e->states));
+  for (int k = 0; k < e->n_figures; k++) MN_TRY(add_figure(e, r, &e->figures[k], i));
   for (int64_t k = 0, n = mn_objective_units(&e->objectives->list[0], &e->batch); k < n; k++) out->tokens += e->weight[0][k] > 0;
   out->bytes += mn_source_target_bytes(e->source, &e->batch);
   if (e->prediction < 0) return MN_OK;
   int64_t B = e->batch.B, T = e->batch.T;
   const int32_t *target = mn_batch_get(&e->batch, "target");
-  MN_TRY(
-      e->backend->download(e->backend, e->predicted, mn_plan_output(e->plan, e->prediction)->data, (size_t)(B * T) * sizeof *e->predicted));
+  MN_TRY(mn_routine_get(r, e->prediction, 0, B * T, e->predicted));
   for (int64_t b = 0; b < B; b++) mn_task_score_add(&out->score, target + b * T, e->predicted + b * T, T);
   return MN_OK;
+}
+
+/* Rows that begin a stream in this batch begin anew. */
+static mn_status begin_rows(mn_evaluator *e) {
+  const mn_states *first;
+  if (!e->states) return MN_OK;
+  MN_TRY(mn_program_first(e->program, &first));
+  return mn_states_reset(e->states, first, mn_batch_get(&e->batch, "reset"));
+}
+
+static mn_status one_batch(mn_evaluator *e, int split, int64_t i, mn_evaluation *out) {
+  mn_routine *r;
+  const mn_form form = form_of(e);
+  MN_TRY(mn_source_fill(e->source, split, i, &e->batch));
+  MN_TRY(mn_objectives_prepare(e->objectives, e->model, e->config.seed, split, i, &e->batch));
+  for (int k = 0; k < e->objectives->n; k++) mn_objective_weights(&e->objectives->list[k], &e->batch, e->weight[k]);
+  MN_TRY(begin_rows(e));
+  MN_TRY(mn_program_enter(e->program, &form, &r));
+  mn_status status = judge_batch(e, r, i, out);
+  mn_program_leave(e->program);
+  return status;
 }
 
 /* ---- all of them ---- */
@@ -211,6 +225,7 @@ mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const vol
   if (n == INT64_MAX) return mn_fail(MN_ERR_ARG, "a task never ends: say how many batches to evaluate");
   if (e->config.carry_state) MN_TRY(mn_limit_check(&e->limit, e->config.forget, 0, n <= INT64_MAX / T ? n * T : INT64_MAX));
   for (int k = 0; k < e->n_figures; k++) e->figures[k].sum = e->figures[k].weight = e->figures[k].rows_sum = 0, e->figures[k].rows = 0;
+  MN_TRY(mn_program_refresh(e->program)); /* the model may have been trained since */
   for (int64_t i = 0; i < n; i++) {
     if (stop && *stop) return mn_fail(MN_ERR_CANCELLED, "evaluation was interrupted");
     MN_TRY(one_batch(e, split, i, out));

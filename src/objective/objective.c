@@ -240,10 +240,11 @@ static mn_tensor *total_loss(mn_scope *s, const mn_objectives *o, const mn_judge
   return total;
 }
 
-mn_status mn_judge_build(const mn_objectives *o, const mn_model *m, const mn_batch *batch, mn_graph *g, mn_build how, bool measure,
-                         bool predict, mn_judged *out) {
-  *out = (mn_judged){0};
-  mn_dtype exact = how.param == MN_F64 ? MN_F64 : MN_F32;
+mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_model *m, const mn_batch *batch, bool measure, bool predict,
+                      mn_judged *out) {
+  *out = (mn_judged){.scope = s};
+  mn_graph *g = mn_scope_graph(s);
+  mn_dtype exact = mn_scope_exact(s);
   mn_model_io in = {0}, outputs = {0};
   for (int i = 0; i < batch->n; i++) {
     const mn_source_field *f = &batch->field[i];
@@ -258,9 +259,6 @@ mn_status mn_judge_build(const mn_objectives *o, const mn_model *m, const mn_bat
     snprintf(name, sizeof name, k ? "weight%d" : "weight", k);
     out->weight[k] = measure ? mn_full(g, exact, units, 1) : mn_input(g, name, exact, units);
   }
-  if (how.carried) how.reset = out->reset = mn_input(g, "reset", MN_BOOL, MN_SHAPE(batch->B));
-  mn_scope *s = out->scope = mn_scope_new(g, how, batch->B);
-  if (!s) return MN_ERR_MEMORY;
   mn_model_build(s, m, &in, &outputs);
   MN_TRY(mn_graph_status(g));
   for (int k = 0; k < o->n; k++) {
@@ -270,6 +268,18 @@ mn_status mn_judge_build(const mn_objectives *o, const mn_model *m, const mn_bat
   }
   out->loss = total_loss(s, o, out);
   return mn_graph_status(g);
+}
+
+mn_status mn_judge_build(const mn_objectives *o, const mn_model *m, const mn_batch *batch, mn_graph *g, mn_build how, bool measure,
+                         bool predict, mn_judged *out) {
+  *out = (mn_judged){0};
+  mn_tensor *reset = how.carried ? mn_input(g, "reset", MN_BOOL, MN_SHAPE(batch->B)) : NULL;
+  how.reset = reset;
+  mn_scope *s = mn_scope_new(g, how, batch->B);
+  if (!s) return MN_ERR_MEMORY;
+  mn_status status = mn_judge_in(s, o, m, batch, measure, predict, out);
+  out->reset = reset;
+  return status;
 }
 
 /* ---- for objectives ---- */

@@ -104,7 +104,10 @@ typedef struct mn_judged { /* a model over the fields of a batch, and what each 
   mn_scope *scope;
 } mn_judged;
 
-/* Builds it in graph g. how->reset is filled in where how->carried is set. The mn_io names in `data` are the batch's. */
+/* Builds it in the scope, a root of the batch's rows. The mn_io names in `data` are the batch's. */
+mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_model *m, const mn_batch *batch, bool measure, bool predict,
+                      mn_judged *out);
+/* The same with a root of its own in graph g. how->reset is filled in where how->carried is set. */
 mn_status mn_judge_build(const mn_objectives *o, const mn_model *m, const mn_batch *batch, mn_graph *g, mn_build how, bool measure,
                          bool predict, mn_judged *out);
 

@@ -74,10 +74,13 @@ static bool grow(mn_parts *p, void *list, int n, int *cap, size_t size) {
   return true;
 }
 
+void mn_parts_fed(mn_parts *p, mn_tensor *input) {
+  if (input && grow(p, &p->feeds, p->n_feeds, &p->cap_feeds, sizeof *p->feeds)) p->feeds[p->n_feeds++] = input;
+}
+
 mn_tensor *mn_parts_feed(mn_parts *p, const char *name, mn_dtype dtype, mn_shape shape) {
-  if (!grow(p, &p->feeds, p->n_feeds, &p->cap_feeds, sizeof *p->feeds)) return NULL;
   mn_tensor *t = mn_input(p->g, name, dtype, shape);
-  if (t) p->feeds[p->n_feeds++] = t;
+  mn_parts_fed(p, t);
   return t;
 }
 
@@ -108,6 +111,7 @@ mn_status mn_program_new(const mn_program_config *config, mn_program **out) {
   mn_program *p = mn_calloc(1, sizeof *p);
   if (!p) return MN_ERR_MEMORY;
   p->config = *config;
+  if (p->config.learn.batch < 1) p->config.learn = (mn_form){.batch = 1, .length = 1};
   p->arena = mn_arena_new();
   if (!p->arena || pthread_mutex_init(&p->mutex, NULL) != 0) {
     mn_arena_free(p->arena);
@@ -179,8 +183,6 @@ mn_status mn_program_look(mn_program *p, const mn_form *form, mn_program_look_fn
 }
 
 /* ---- what streams hold ---- */
-static const mn_form one_token = {.batch = 1, .length = 1};
-
 static mn_status copy_limit(mn_program *p, const mn_scope *s) {
   mn_limit l = mn_scope_limit_of(s);
   l.where = mn_arena_strdup(p->arena, l.where ? l.where : "");
@@ -240,7 +242,7 @@ static mn_status compile_first(mn_program *p, const built *b) {
   mn_plan_request q = {.graph = b->g, .n_outputs = n, .outputs = init, .backend = p->config.backend};
   mn_states *first = NULL;
   MN_TRY(plan_of(p, b, &q, &p->first_plan));
-  mn_status status = mn_states_new(p->config.backend, 1, n, info, &first);
+  mn_status status = mn_states_new(p->config.backend, p->config.learn.batch, n, info, &first);
   p->first = first;
   if (status == MN_OK) status = compute_first(p);
   if (status == MN_OK) return MN_OK;
@@ -254,7 +256,7 @@ static mn_status compile_first(mn_program *p, const built *b) {
 static mn_status know(mn_program *p, bool first) {
   if (first ? p->first != NULL : p->knows_limit) return MN_OK;
   built b;
-  mn_status status = build(p, &one_token, &b);
+  mn_status status = build(p, &p->config.learn, &b);
   if (status == MN_OK && !p->knows_limit) status = copy_limit(p, b.s);
   if (status == MN_OK && first) status = compile_first(p, &b);
   built_free(&b);

@@ -28,6 +28,8 @@ typedef struct mn_parts mn_parts; /* what a builder says of its graph */
 typedef mn_status (*mn_program_builder)(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts);
 /* An input in memory of the routine's own, zeros until it is put; feeds are numbered in order. The name is copied. */
 mn_tensor *mn_parts_feed(mn_parts *parts, const char *name, mn_dtype dtype, mn_shape shape);
+/* The same for an input that the graph has already. */
+void mn_parts_fed(mn_parts *parts, mn_tensor *input);
 /* A result; numbered in order, from 0. What the reports give comes after all of them. */
 void mn_parts_give(mn_parts *parts, const char *name, mn_tensor *value);
 /* After each run, `variable` (bound with mn_parts_bind) holds `value`. */
@@ -43,7 +45,8 @@ typedef struct mn_program_config {
   const mn_params *params; /* all that the builder's scope may ask for; NULL: given later, before anything is compiled */
   mn_build build;          /* types, carried, forget; the rest is the form's */
   mn_program_builder builder;
-  void *ctx; /* the builder's; lives as long as the program */
+  void *ctx;     /* the builder's; lives as long as the program */
+  mn_form learn; /* what streams hold is learned from this form; zeros: one token of one row. A builder that knows one shape says it */
   mn_activation_policy activations;
   bool settled; /* the parameters' values stay as they are: what depends on them alone is computed once (prologue.h) */
 } mn_program_config;
@@ -66,7 +69,7 @@ mn_status mn_program_look(mn_program *p, const mn_form *form, mn_program_look_fn
 /* ---- what a carried program's streams hold ---- all three are found out once, when they are first asked for */
 /* States of `batch` fresh streams, which the caller frees: copies of first values that are computed once. */
 mn_status mn_program_states(mn_program *p, int64_t batch, mn_states **out);
-/* The first values, of one row: what mn_states_reset wants. They live as long as the program. */
+/* The first values, of one row or as many as config.learn has: what mn_states_reset wants. They live as long as the program. */
 mn_status mn_program_first(mn_program *p, const mn_states **out);
 /* How long a stream may be (scope.h). Its texts live as long as the program. */
 mn_status mn_program_limit(mn_program *p, mn_limit *out);
