@@ -387,7 +387,7 @@ static void a_layer_has_512_parameters_more_than_attention(void) { /* D 512, H 8
           : "{vocab_size: 1, d_model: 512, layers: 1, norm: layer, block: {mixer: {type: aaren, heads: 8}, channel: mlp, hidden: 2048}}");
     mn_graph *g = mn_graph_new();
     mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, 1);
-    if (model) mn_block_apply(mn_scope_in(s, "layer"), &model->stack.blocks[0], mn_input(g, "x", MN_F32, MN_SHAPE(1, 4, 512)));
+    if (model) mn_block_apply(mn_scope_in(s, "layer"), &model->stack.blocks[0], mn_input(g, "x", MN_F32, MN_SHAPE(1, 4, 512)), NULL);
     CHECK_OK(mn_graph_status(g));
     const mn_param_info *info;
     for (int i = 0, n = mn_scope_params(s, &info, NULL); i < n; i++) count[k] += mn_shape_count(&info[i].shape);

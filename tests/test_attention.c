@@ -10,6 +10,8 @@ static const char *const forms[] = {
     "{\"type\": \"attention\", \"heads\": 2, \"window\": 9, \"sinks\": 2, \"persistent\": 3, \"conv\": 4, \"bias\": true}",
     "{\"type\": \"attention\", \"heads\": 2, \"kv_heads\": 1, \"head_dim\": 6, \"persistent\": 2, \"rope_scaling\": \"yarn\", \"rope_factor\": 4, \"rope_original_context\": 64}",
     "{\"type\": \"attention\", \"heads\": 2, \"rope\": false, \"window\": 64}",
+    "{\"type\": \"attention\", \"heads\": 2, \"rope_dim\": 2, \"relative_bias\": 6, \"relative_distance\": 12, \"window\": 9}",
+    "{\"type\": \"attention\", \"heads\": 4, \"kv_heads\": 2, \"rope\": false, \"relative_bias\": 5, \"window\": 6, \"sinks\": 2}",
 };
 enum { FORMS = sizeof forms / sizeof *forms };
 
@@ -173,6 +175,12 @@ static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: attention\nheads: 2\nrope_scaling: yarm\n", 16, "recipe.yaml:3|rope_scaling|yarn");
   mc_refused("type: atention\nheads: 2\n", 16, "recipe.yaml:1|atention|attention");
   mc_refused("heads: 2\n", 16, "type");
+  mc_refused("type: attention\nheads: 2\ncausal: false\nwindow: 4\n", 16, "recipe.yaml:4|window|causal: false");
+  mc_refused("type: attention\nheads: 2\nrope_dim: 10\n", 16, "recipe.yaml:3|rope_dim|at most head_dim, which is 8");
+  mc_refused("type: attention\nheads: 2\nrope_dim: 3\n", 16, "recipe.yaml:3|rope_dim|even");
+  mc_refused("type: attention\nheads: 2\nrelative_distance: 9\n", 16, "recipe.yaml:3|relative_distance|relative_bias");
+  mc_refused("type: attention\nheads: 2\nrelative_bias: 8\npersistent: 2\n", 16, "recipe.yaml:3|relative_bias|persistent");
+  mc_refused("type: attention\nheads: 2\ncausal: false\nrelative_bias: 3\n", 16, "recipe.yaml:4|relative_bias|at least 4");
 }
 
 int main(void) {

@@ -5,12 +5,16 @@
  * sinks (Xiao et al. 2023) keep the first `sinks`, too; persistent tokens (Titans, 2.4) are learned keys and values that
  * every query sees.
  *     q_t = R_t W_Q x_t,  k_t = R_t W_K x_t,  v_t = W_V x_t
- *     y_t = W_O concat_h softmax_j(q_t . k_j / sqrt(K)) v_j,   j visible to t */
+ *     y_t = W_O concat_h softmax_j(q_t . k_j / sqrt(K) + b_h(t - j)) v_j,   j visible to t
+ * b is a learned bias by distance where one is asked for. With causal: false every token of a sequence sees every other, and
+ * nothing is remembered. */
 #include "nn/mixer.h"
 
 #include <math.h>
 
 #include "memory/attention.h"
+#include "nn/cross_attention.h"
+#include "nn/positions.h"
 
 #define S mn_attention_config
 static const char *const scalings[] = {"none", "linear", "ntk", "yarn", "llama3", NULL};
@@ -29,6 +33,10 @@ const mn_field mn_attention_fields[] = {
     MN_FIELD_INT(S, rope_original_context, 4096, 1, 1 << 28, "context before stretching"),
     MN_FIELD_INT(S, conv, 0, 0, 64, "kernel of a causal depthwise convolution on q, k and v; 0: none"),
     MN_FIELD_BOOL(S, bias, false, "biases in the projections"),
+    MN_FIELD_BOOL(S, causal, true, "false: a token sees all tokens of its sequence, later ones too; no stream then", MN_SPARSE),
+    MN_FIELD_INT(S, rope_dim, 0, 0, 4096, "entries of a head that are rotated, the first ones; 0: all", MN_SPARSE),
+    MN_FIELD_INT(S, relative_bias, 0, 0, 4096, "a learned bias of scores by distance, in so many buckets; 0: none", MN_SPARSE),
+    MN_FIELD_INT(S, relative_distance, 128, 2, 1 << 16, "distance from which on all share one bucket", MN_SPARSE),
     MN_FIELD_END};
 #undef S
 
@@ -38,16 +46,31 @@ mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_m
     return mn_config_fail(map, where, "kv_heads", "must divide heads: %lld does not divide %lld", (long long)c->kv_heads,
                           (long long)c->heads);
   MN_TRY(mn_check_heads(map, where, d_model, c->heads, &c->head_dim));
-  if (c->rope && c->head_dim % 2)
+  if (c->rope_dim > c->head_dim)
+    return mn_config_fail(map, where, "rope_dim", "must be at most head_dim, which is %lld", (long long)c->head_dim);
+  if (c->rope_dim % 2) return mn_config_fail(map, where, "rope_dim", "must be even, it is %lld", (long long)c->rope_dim);
+  if (c->rope && !c->rope_dim && c->head_dim % 2)
     return mn_config_fail(map, where, "head_dim", "must be even for rotary positions, it is %lld", (long long)c->head_dim);
-  static const char *const of_rope[] = {"rope_theta", "rope_scaling", "rope_factor", "rope_original_context"};
-  for (int i = 0; i < 4; i++) {
+  static const char *const of_rope[] = {"rope_dim", "rope_theta", "rope_scaling", "rope_factor", "rope_original_context"};
+  for (int i = 0; i < 5; i++) {
     if (!mn_config_given(map, of_rope[i])) continue;
     if (!c->rope) return mn_config_fail(map, where, of_rope[i], "has no effect with rope: false; leave it out");
-    if (i >= 2 && c->rope_scaling == 0)
+    if (i >= 3 && c->rope_scaling == 0)
       return mn_config_fail(map, where, of_rope[i],
                             "has no effect without a rope_scaling; choose linear, ntk, yarn or llama3, or leave it out");
   }
+  static const char *const of_streams[] = {"window", "sinks", "max_context", "conv", "persistent"};
+  for (int i = 0; i < 5 && !c->causal; i++)
+    if (mn_config_given(map, of_streams[i]))
+      return mn_config_fail(map, where, of_streams[i],
+                            "has no effect with causal: false, where every token sees every other; leave it out");
+  if (!c->relative_bias && mn_config_given(map, "relative_distance"))
+    return mn_config_fail(map, where, "relative_distance", "has no effect without a relative_bias; leave it out");
+  if (c->relative_bias && c->persistent)
+    return mn_config_fail(map, where, "relative_bias", "has no distance to persistent tokens, which stand nowhere; leave one of them out");
+  if (c->relative_bias && c->relative_bias < (c->causal ? 2 : 4))
+    return mn_config_fail(map, where, "relative_bias", "needs at least %d buckets%s", c->causal ? 2 : 4,
+                          c->causal ? "" : ", half of them for either side");
   if (c->sinks && !c->window) return mn_config_fail(map, where, "sinks", "need a window: without one every token is seen");
   return MN_OK;
 }
@@ -120,6 +143,13 @@ static mn_tensor *to_read(mn_graph *g, const cache *c, mn_tensor *pairs, mn_tens
   return mn_concat(g, 3, (mn_tensor *[]){pairs_of(g, pairs, x), rest, x}, 1);
 }
 
+/* The bias of T queries at q_pos for keys at k_pos; NULL: none. */
+static mn_tensor *bias_of(mn_scope *s, const mn_attention_config *c, mn_tensor *q_pos, mn_tensor *k_pos) {
+  if (!c->relative_bias) return NULL;
+  mn_distance_bias how = {c->heads, c->relative_bias, c->relative_distance, !c->causal};
+  return mn_distance_bias_of(s, "relative_bias", &how, q_pos, k_pos);
+}
+
 /* Attention over the cache and the new tokens, and the new tokens into the cache. */
 static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *pk, mn_tensor *pv,
                          mn_attention_attr attr) {
@@ -152,7 +182,26 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   mn_tensor *k1 = mn_put(g, K0, wk.slots, wk.rows, 1, false), *v1 = mn_put(g, V0, wv.slots, wv.rows, 1, false);
   mn_state_set(s, "k", k1);
   mn_state_set(s, "v", v1);
-  return mn_attention(g, q, T > 1 ? ks : k1, T > 1 ? vs : v1, start, held, NULL, attr, NULL);
+  return mn_attention(g, q, T > 1 ? ks : k1, T > 1 ? vs : v1, start, held, bias_of(s, c, pos, held), attr, NULL);
+}
+
+/* Every token of the sequence sees every other. */
+static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_attention_attr attr) {
+  mn_graph *g = mn_scope_graph(s);
+  if (mn_scope_is_stream(s)) {
+    mn_graph_fault(g, MN_ERR_CONFIG, "%sattention with causal: false sees later tokens, so it cannot be run as a stream", mn_scope_path(s));
+    return NULL;
+  }
+  mn_tensor *at = mn_iota(g, MN_I32, MN_SHAPE(1, mn_dim(q, 1)), 1);
+  attr.causal = false;
+  return mn_attention(g, q, k, v, NULL, NULL, bias_of(s, c, at, at), attr, NULL);
+}
+
+static mn_tensor *rotated(mn_graph *g, const mn_attention_config *c, mn_tensor *x, mn_tensor *cos, mn_tensor *sin) {
+  int64_t rest = c->rope_dim ? c->head_dim - c->rope_dim : 0;
+  if (!rest) return mn_rope(g, x, cos, sin, false);
+  mn_tensor *turned = mn_rope(g, mn_slice(g, x, 3, 0, c->rope_dim), cos, sin, false);
+  return mn_concat(g, 2, (mn_tensor *[]){turned, mn_slice(g, x, 3, c->rope_dim, rest)}, 3);
 }
 
 mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tensor *x) {
@@ -174,9 +223,9 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
   if (c->rope) {
     mn_tensor *cos, *sin;
     mn_rope_config r = {c->rope_theta, (mn_rope_scaling)c->rope_scaling, c->rope_factor, c->rope_original_context};
-    mn_rope_tables(s, &r, K, T, &cos, &sin);
-    q = mn_rope(g, q, cos, sin, false);
-    k = mn_rope(g, k, cos, sin, false);
+    mn_rope_tables(s, &r, c->rope_dim ? c->rope_dim : K, T, &cos, &sin);
+    q = rotated(g, c, q, cos, sin);
+    k = rotated(g, c, k, cos, sin);
   }
   if (!q || !k || !v) return NULL;
   mn_tensor *pk = NULL, *pv = NULL, *o;
@@ -185,20 +234,23 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
     pv = mn_capture(g, mn_param(s, "prefix_v", MN_SHAPE(N, G, K), init, MN_PARAM_NO_DECAY, "persistent values [N,G,K]"));
   }
   mn_attention_attr attr = {.scale = 1 / sqrt((double)K), .causal = true, .window = c->window, .prefix = N, .sinks = c->sinks};
-  if (!c->window) {
+  if (c->causal && !c->window) {
     mn_scope_limit(s, c->max_context, "max_context",
                    "raise max_context or give the attention a window; or let a model that is run, not trained, forget the oldest tokens "
                    "(--forget; in the C API forget=true)");
     if (T > c->max_context) attr.window = c->max_context; /* as the stream will, where it may */
   }
-  if (mn_scope_is_stream(s)) {
+  if (!c->causal) {
+    o = both_sides(s, c, q, k, v, attr);
+  } else if (mn_scope_is_stream(s)) {
     o = stream(s, c, q, k, v, pk, pv, attr);
   } else { /* the whole stream is here */
     if (N) {
       k = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pk, k), k}, 1);
       v = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pv, v), v}, 1);
     }
-    o = mn_attention(g, q, k, v, NULL, NULL, NULL, attr, NULL);
+    mn_tensor *at = c->relative_bias ? mn_iota(g, MN_I32, MN_SHAPE(1, T), 1) : NULL;
+    o = mn_attention(g, q, k, v, NULL, NULL, bias_of(s, c, at, at), attr, NULL);
   }
   return mn_linear(s, "o_proj", mn_join_heads(s, o), D, c->bias, init);
 }
@@ -211,6 +263,11 @@ static void remedy(const void *config, mn_text *out) {
               "its scores q . k grow with the square of its weights: train with more weight decay, or with a lower lr or a longer warm-up");
 }
 
+static const char *not_causal(const void *config) {
+  const mn_attention_config *c = config;
+  return c->causal ? NULL : "its attention with causal: false sees later tokens";
+}
+
 const mn_mixer_def mn_mixer_attention = {
     .name = "attention",
     .kind = "context",
@@ -221,4 +278,5 @@ const mn_mixer_def mn_mixer_attention = {
     .check = check,
     .apply = apply,
     .remedy = remedy,
+    .not_causal = not_causal,
 };

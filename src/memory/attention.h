@@ -6,9 +6,10 @@
 
 typedef struct mn_attention_config {
   int64_t heads, kv_heads, head_dim, window, sinks, persistent, max_context, conv, rope_original_context;
+  int64_t rope_dim, relative_bias, relative_distance;
   double rope_theta, rope_factor;
   int rope_scaling; /* mn_rope_scaling */
-  bool rope, bias;
+  bool causal, rope, bias;
 } mn_attention_config;
 
 extern const mn_field mn_attention_fields[];

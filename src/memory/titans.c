@@ -235,6 +235,7 @@ static mn_tensor *attention(mn_scope *s, const titans_config *c, mn_tensor *x) {
                            .window = c->window,
                            .persistent = c->persistent,
                            .max_context = c->max_context,
+                           .causal = true,
                            .rope = true,
                            .rope_theta = c->rope_theta,
                            .rope_factor = 1,

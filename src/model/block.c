@@ -1,39 +1,56 @@
 /* block.c - see block.h. */
 #include "model/block.h"
 
-#include <math.h>
+#include <string.h>
 
 const char *const mn_norm_names[] = {"rms", "layer", NULL};
-static const char *const channels[] = {"none", "swiglu", "geglu", "mlp", NULL};
+static const char *const norm_positions[] = {"pre", "post", "sandwich", NULL}; /* in the order of mn_norm_position */
 
 enum { MOST_LAYERS = 4096 };
 
 typedef struct block_config {
-  const mn_value *mixer;
-  int channel, norm;
+  const mn_value *mixer, *cross, *channel;
+  int norm_position;
+  bool parallel;
   int64_t hidden, repeat;
-  double norm_eps;
 } block_config;
 #define S block_config
 const mn_field mn_block_fields[] = {
     MN_FIELD_VALUE(S, mixer, "how tokens meet the past: {type: attention, ...}"),
-    MN_FIELD_ENUM(S, channel, channels, 1, "the part that looks at one token alone"),
+    MN_FIELD_VALUE(S, cross, "encoder_decoder: attention to the source, {heads: 4, ...}, or none", MN_SPARSE),
+    MN_FIELD_VALUE(S, channel, "the part that looks at one token alone: none, swiglu (the default), geglu, mlp; or {type: mlp, ...}"),
     MN_FIELD_INT(S, hidden, 0, 0, 1 << 24, "its width F; 0: 8/3 d_model (gated) or 4 d_model, rounded up to 32"),
-    MN_FIELD_INT(S, repeat, 1, 1, MOST_LAYERS, "how many times this block stands here"), MN_FIELD_END};
+    MN_FIELD_ENUM(S, norm_position, norm_positions, MN_PRE_NORM, "before each part, after the sum, or before and after", MN_SPARSE),
+    MN_FIELD_BOOL(S, parallel, false, "mixer and channel part read the same input and are added at once", MN_SPARSE),
+    MN_FIELD_INT(S, repeat, 1, 1, MOST_LAYERS, "how many times this block stands here"),
+    MN_FIELD_END};
 #undef S
+
+static mn_status parse_cross(mn_arena *arena, const mn_value *map, const mn_value *cross, const mn_stack_config *stack,
+                             const mn_cross_config **out) {
+  bool none = cross && cross->kind == MN_TEXT && !strcmp(cross->as.text, "none");
+  if (cross && !stack->source)
+    return mn_config_fail(map, NULL, "cross", "has no effect: only the decoder of an encoder_decoder has a source; leave it out");
+  if (none || !stack->source) return MN_OK;
+  if (cross && cross->kind != MN_MAP) return mn_config_fail(map, NULL, "cross", "must be none or a map such as {heads: 4}");
+  mn_cross_config *c = mn_arena_alloc(arena, sizeof *c);
+  if (!c) return MN_ERR_MEMORY;
+  MN_TRY(mn_config_read(arena, cross, NULL, mn_cross_fields, c));
+  *out = c;
+  return mn_cross_check(cross ? cross : map, NULL, stack->d_model, c);
+}
 
 static mn_status parse_block(mn_arena *arena, const mn_value *map, const mn_stack_config *stack, mn_block *out, int64_t *repeat) {
   block_config c = {0};
   MN_TRY(mn_config_read(arena, map, NULL, mn_block_fields, &c));
   if (!c.mixer || c.mixer->kind != MN_MAP) return mn_config_fail(map, NULL, "mixer", "must be a map such as {type: attention}");
-  *out = (mn_block){.channel = c.channel, .hidden = c.hidden, .norm = stack->norm, .norm_eps = stack->norm_eps};
-  if (out->hidden == 0) {
-    double f = (c.channel == MN_CHANNEL_MLP ? 4.0 : 8.0 / 3.0) * (double)stack->d_model;
-    out->hidden = ((int64_t)ceil(f) + 31) / 32 * 32;
-  }
-  if (c.channel == MN_CHANNEL_NONE && mn_config_given(map, "hidden"))
-    return mn_config_fail(map, NULL, "hidden", "has no effect with channel none; leave it out");
+  *out = (mn_block){.norm = stack->norm, .norm_eps = stack->norm_eps, .norm_position = c.norm_position, .parallel = c.parallel};
   *repeat = c.repeat;
+  MN_TRY(mn_channel_parse(arena, map, NULL, stack->d_model, c.hidden, &out->channel));
+  MN_TRY(parse_cross(arena, map, c.cross, stack, &out->cross));
+  if (c.parallel && out->cross)
+    return mn_config_fail(map, NULL, "parallel", "leaves no place between the parts for attention to the source; set cross: none");
+  if (c.parallel && out->channel.def->absent) return mn_config_fail(map, NULL, "parallel", "has no effect with channel none; leave it out");
   return mn_mixer_parse(arena, c.mixer, NULL, stack->d_model, &out->mixer);
 }
 
@@ -61,7 +78,7 @@ mn_status mn_stack_parse(mn_arena *arena, const mn_value *map, const char *where
   }
   if (c->blocks && mn_config_given(map, "layers") && c->layers != total)
     return mn_config_fail(map, where, "layers", "is %lld, but `blocks` makes %lld; leave it out", (long long)c->layers, (long long)total);
-  *out = (mn_stack){.blocks = mn_arena_alloc(arena, (size_t)total * sizeof *out->blocks)};
+  *out = (mn_stack){.source = c->source, .blocks = mn_arena_alloc(arena, (size_t)total * sizeof *out->blocks)};
   if (!out->blocks) return MN_ERR_MEMORY;
   for (size_t i = 0; i < n; i++)
     for (int64_t k = 0; k < repeat[i]; k++) out->blocks[out->n++] = parsed[i];
@@ -90,15 +107,24 @@ const char *mn_stack_not_causal(const mn_stack *stack) {
 }
 
 /* ---- back to a value ---- */
-static const mn_value *block_value(mn_arena *arena, const mn_block *b, int64_t repeat) {
-  block_config c = {.mixer = mn_mixer_to_value(arena, &b->mixer), .channel = b->channel, .hidden = b->hidden, .repeat = repeat};
+static const mn_value *block_value(mn_arena *arena, const mn_block *b, bool source, int64_t repeat) {
+  mn_cross_config own = b->cross ? *b->cross : (mn_cross_config){0};
+  const mn_config_part cross = {mn_cross_fields, &own};
+  block_config c = {.mixer = mn_mixer_to_value(arena, &b->mixer),
+                    .cross = b->cross ? mn_config_to_value(arena, &cross, 1)
+                             : source ? mn_value_text(arena, "none")
+                                      : NULL,
+                    .channel = mn_channel_to_value(arena, &b->channel),
+                    .norm_position = b->norm_position,
+                    .parallel = b->parallel,
+                    .hidden = b->channel.hidden,
+                    .repeat = repeat};
   const mn_config_part part = {mn_block_fields, &c};
-  return c.mixer ? mn_config_to_value(arena, &part, 1) : NULL;
+  return c.mixer && c.channel ? mn_config_to_value(arena, &part, 1) : NULL;
 }
 
-static bool same_block(const mn_block *a, const mn_block *b) {
-  return a->mixer.config == b->mixer.config && a->channel == b->channel && a->hidden == b->hidden;
-}
+/* Blocks that were made from one place of the recipe share what was parsed there. */
+static bool same_block(const mn_block *a, const mn_block *b) { return a->mixer.config == b->mixer.config; }
 
 const mn_value *mn_stack_to_value(mn_arena *arena, const mn_stack *stack) {
   const mn_value **items = mn_arena_alloc(arena, (size_t)stack->n * sizeof *items);
@@ -107,7 +133,7 @@ const mn_value *mn_stack_to_value(mn_arena *arena, const mn_stack *stack) {
   for (int i = 0; i < stack->n;) {
     int k = 1;
     while (i + k < stack->n && same_block(&stack->blocks[i], &stack->blocks[i + k])) k++;
-    items[n++] = block_value(arena, &stack->blocks[i], k);
+    items[n++] = block_value(arena, &stack->blocks[i], stack->source, k);
     if (!items[n - 1]) return NULL;
     i += k;
   }
@@ -115,37 +141,64 @@ const mn_value *mn_stack_to_value(mn_arena *arena, const mn_stack *stack) {
 }
 
 /* ---- applying ---- */
-static mn_tensor *channel_part(mn_scope *s, const mn_block *b, mn_tensor *x) {
-  mn_graph *g = mn_scope_graph(s);
-  mn_init init = MN_NORMAL(0.02);
-  int64_t D = mn_dim(x, -1);
-  if (b->channel == MN_CHANNEL_MLP)
-    return mn_linear(s, "down_proj", mn_gelu(g, mn_linear(s, "up_proj", x, b->hidden, true, init)), D, true, init);
-  mn_tensor *gate = mn_linear(s, "gate_proj", x, b->hidden, false, init), *up = mn_linear(s, "up_proj", x, b->hidden, false, init);
-  gate = b->channel == MN_CHANNEL_SWIGLU ? mn_silu(g, gate) : mn_gelu(g, gate);
-  return mn_linear(s, "down_proj", mn_mul(g, gate, up), D, false, init);
+bool mn_stack_wants_norm(const mn_stack *stack) { return !stack->n || stack->blocks[stack->n - 1].norm_position != MN_POST_NORM; }
+
+static mn_tensor *norm(mn_scope *s, const char *name, const mn_block *b, mn_tensor *x, mn_dtype t) {
+  return mn_norm_layer(s, name, (mn_norm_kind)b->norm, x, b->norm_eps, t);
 }
 
-mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x) {
-  mn_graph *g = mn_scope_graph(s);
-  mn_dtype t = mn_scope_compute(s), exact = mn_scope_exact(s);
-  mn_tensor *h = mn_norm_layer(s, "mixer_norm", (mn_norm_kind)b->norm, x, b->norm_eps, t);
-  h = mn_mixer_apply(mn_scope_in(s, "mixer"), &b->mixer, h);
-  mn_report(s, "mixer.output", h);
-  x = mn_add(g, x, mn_cast(g, h, exact));
-  if (b->channel == MN_CHANNEL_NONE) return x;
-  h = mn_norm_layer(s, "channel_norm", (mn_norm_kind)b->norm, x, b->norm_eps, t);
-  h = channel_part(mn_scope_in(s, "channel"), b, h);
-  mn_report(s, "channel.output", h);
-  return mn_add(g, x, mn_cast(g, h, exact));
+/* What a branch reads: x before a post-norm, its norm otherwise. Compute type. */
+static mn_tensor *before(mn_scope *s, const mn_block *b, const char *name, mn_tensor *x) {
+  mn_dtype t = mn_scope_compute(s);
+  return b->norm_position == MN_POST_NORM ? mn_cast(mn_scope_graph(s), x, t) : norm(s, name, b, x, t);
 }
 
-mn_tensor *mn_stack_apply(mn_scope *s, const mn_stack *stack, mn_tensor *x) {
+/* What is added to the residual stream. Exact type. */
+static mn_tensor *after(mn_scope *s, const mn_block *b, const char *name, mn_tensor *y) {
+  mn_dtype exact = mn_scope_exact(s);
+  return b->norm_position == MN_SANDWICH_NORM ? norm(s, name, b, y, exact) : mn_cast(mn_scope_graph(s), y, exact);
+}
+
+/* x + y, and the norm of the sum where it stands there. */
+static mn_tensor *joined(mn_scope *s, const mn_block *b, const char *name, mn_tensor *x, mn_tensor *y) {
+  x = mn_add(mn_scope_graph(s), x, y);
+  return b->norm_position == MN_POST_NORM ? norm(s, name, b, x, mn_scope_exact(s)) : x;
+}
+
+static mn_tensor *mixer_branch(mn_scope *s, const mn_block *b, mn_tensor *h) {
+  mn_tensor *y = mn_mixer_apply(mn_scope_in(s, "mixer"), &b->mixer, h);
+  mn_report(s, "mixer.output", y);
+  return after(s, b, "mixer_post_norm", y);
+}
+
+static mn_tensor *cross_branch(mn_scope *s, const mn_block *b, mn_tensor *h, const mn_cross_source *source) {
+  mn_tensor *y = mn_cross_attention(mn_scope_in(s, "cross"), b->cross, h, source);
+  mn_report(s, "cross.output", y);
+  return after(s, b, "cross_post_norm", y);
+}
+
+static mn_tensor *channel_branch(mn_scope *s, const mn_block *b, mn_tensor *h) {
+  mn_tensor *y = mn_channel_apply(mn_scope_in(s, "channel"), &b->channel, h);
+  mn_report(s, "channel.output", y);
+  return after(s, b, "channel_post_norm", y);
+}
+
+mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x, const mn_cross_source *source) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *h = before(s, b, "mixer_norm", x), *y = mixer_branch(s, b, h);
+  if (b->parallel) return joined(s, b, "mixer_norm", x, mn_add(g, y, channel_branch(s, b, h)));
+  x = joined(s, b, "mixer_norm", x, y);
+  if (b->cross && source) x = joined(s, b, "cross_norm", x, cross_branch(s, b, before(s, b, "cross_norm", x), source));
+  if (b->channel.def->absent) return x;
+  return joined(s, b, "channel_norm", x, channel_branch(s, b, before(s, b, "channel_norm", x)));
+}
+
+mn_tensor *mn_stack_apply(mn_scope *s, const mn_stack *stack, mn_tensor *x, const mn_cross_source *source) {
   mn_graph *g = mn_scope_graph(s);
   int block = g->block;
   for (int i = 0; i < stack->n; i++) {
     g->block = i;
-    x = mn_block_apply(mn_scope_in(s, "layers.%d", i), &stack->blocks[i], x);
+    x = mn_block_apply(mn_scope_in(s, "layers.%d", i), &stack->blocks[i], x, source);
   }
   g->block = block;
   return x;

@@ -3,25 +3,34 @@
 #ifndef MN_BLOCK_H
 #define MN_BLOCK_H
 
+#include "nn/channel.h"
+#include "nn/cross_attention.h"
 #include "nn/mixer.h"
 
-typedef enum mn_channel_kind { MN_CHANNEL_NONE, MN_CHANNEL_SWIGLU, MN_CHANNEL_GEGLU, MN_CHANNEL_MLP } mn_channel_kind;
+/* Where a branch f (mixer, channel part) is normalised; n, n' are norms with gains of their own:
+ *     pre       x + f(n(x))          post     n(x + f(x))          sandwich     x + n'(f(n(x)))
+ * In parallel, both branches read the same x (and, where there is one before them, the same norm) and are added at once. */
+typedef enum mn_norm_position { MN_PRE_NORM, MN_POST_NORM, MN_SANDWICH_NORM } mn_norm_position;
 
-typedef struct mn_block { /* x + mixer(norm(x)), then x + channel(norm(x)) */
+typedef struct mn_block {
   mn_mixer mixer;
-  int channel;    /* mn_channel_kind */
-  int64_t hidden; /* F; 0: chosen from d_model */
-  int norm;       /* mn_norm_kind */
+  const mn_cross_config *cross; /* between the two, in a decoder that has a source; NULL: none */
+  mn_channel channel;
+  int norm; /* mn_norm_kind */
   double norm_eps;
+  int norm_position; /* mn_norm_position */
+  bool parallel;
 } mn_block;
 
 typedef struct mn_stack {
+  bool source; /* see mn_stack_config */
   int n;
   mn_block *blocks;
 } mn_stack;
 
 /* What a stack's blocks have in common, and where they stand in the recipe. */
 typedef struct mn_stack_config {
+  bool source; /* there is a sequence to attend to: a block does, unless it says cross: none */
   int64_t d_model, layers;
   int norm; /* mn_norm_kind */
   double norm_eps;
@@ -41,10 +50,12 @@ const mn_value *mn_stack_to_value(mn_arena *arena, const mn_stack *stack);
 mn_status mn_stack_check_lengths(const mn_stack *stack, const mn_value *map, int64_t seq_len);
 /* Why it is no stream that can be cut anywhere, as the end of a sentence; NULL: it is one. */
 const char *mn_stack_not_causal(const mn_stack *stack);
+/* Does what comes out still want a norm? Not after a block that ends with one. */
+bool mn_stack_wants_norm(const mn_stack *stack);
 
-/* x [B,T,D] exact type -> [B,T,D]. */
-mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x);
+/* x [B,T,D] exact type -> [B,T,D]. source: what blocks with a `cross` attend to; NULL where there is none. */
+mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x, const mn_cross_source *source);
 /* The blocks in order, in scopes layers.0, layers.1, ... */
-mn_tensor *mn_stack_apply(mn_scope *s, const mn_stack *stack, mn_tensor *x);
+mn_tensor *mn_stack_apply(mn_scope *s, const mn_stack *stack, mn_tensor *x, const mn_cross_source *source);
 
 #endif

@@ -3,23 +3,15 @@
  * The logits of a training are never kept: the outputs are h and W, and losses multiply them piece by piece. */
 #include "model/model.h"
 
-static mn_tensor *embedding(mn_scope *s, const mn_model *m) {
-  return mn_param(s, "embed_tokens.weight", MN_SHAPE(m->config.vocab_size, m->config.d_model), MN_NORMAL(m->config.init_std), 0,
-                  "token embedding [vocab_size, d_model]");
-}
-
 mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
-  mn_graph *g = mn_scope_graph(s);
-  int64_t T = mn_dim(tokens, 1);
-  mn_tensor *e = embedding(s, m);
-  mn_tensor *x = mn_stack_apply(s, &m->stack, mn_take(g, mn_capture(g, e), tokens, 0)); /* [B,T,D] */
-  mn_scope_advance(s, T);
-  return mn_norm_layer(s, "norm", (mn_norm_kind)m->config.norm, x, m->config.norm_eps, mn_scope_compute(s));
+  mn_tensor *x = mn_stack_apply(s, &m->stack, mn_model_embed(s, m, tokens), NULL); /* [B,T,D] */
+  mn_scope_advance(s, mn_dim(tokens, 1));
+  return mn_model_norm(s, m, x);
 }
 
 mn_tensor *mn_model_head(mn_scope *s, const mn_model *m) {
   if (m->config.tie_embeddings) {
-    mn_tensor *e = embedding(s, m);
+    mn_tensor *e = mn_model_embedding(s, m);
     mn_param_copy(s, "embed_tokens.weight", "lm_head.weight");
     return e;
   }

@@ -1,11 +1,15 @@
 /* model.c - a recipe's model: its kind, its keys, its ports, and back to a tree. */
 #include "model/model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/nearest.h"
+#include "nn/positions.h"
+
+static const char *const positions[] = {"none", "learned", "sinusoidal", NULL}; /* in the order of mn_position_kind */
 
 #define S      mn_model_config
 #define TYPE   MN_FIELD_STRING(S, type, "decoder", "which kind of model", MN_SPARSE)
@@ -14,19 +18,33 @@
 #define NORM                                                                                                                               \
   MN_FIELD_ENUM(S, norm, mn_norm_names, 0, "normalisation of blocks and before the head"),                                                 \
       MN_FIELD_FLOAT(S, norm_eps, 1e-6, 0, 1, "added to the mean square before the root")
+#define POSITIONS                                                                                                                          \
+  MN_FIELD_ENUM(S, positions, positions, 0, "vectors added to what is read: none, a learned one for each place, or sines", MN_SPARSE),     \
+      MN_FIELD_INT(S, max_positions, 0, 0, 1 << 28, "learned: places that have one", MN_SPARSE)
 #define BLOCKS                                                                                                                             \
   MN_FIELD_VALUE(S, block, "one block: {mixer: {type: ...}, channel: swiglu, hidden: n}"),                                                 \
       MN_FIELD_VALUE(S, blocks, "several: a list of blocks, each with repeat: n")
-const mn_field mn_model_fields[] = {TYPE,
-                                    MN_FIELD_INT(S, vocab_size, 0, 0, 1 << 26, "tokens; 0: the tokenizer's"),
-                                    WIDTH,
-                                    LAYERS,
-                                    MN_FIELD_BOOL(S, tie_embeddings, true, "the head is the embedding"),
-                                    NORM,
-                                    MN_FIELD_FLOAT(S, init_std, 0.02, 0, 10, "standard deviation of the embedding at the start"),
-                                    BLOCKS,
-                                    MN_FIELD_END};
-static const mn_field plain_fields[] = {TYPE, WIDTH, LAYERS, NORM, BLOCKS, MN_FIELD_END};
+const mn_field mn_model_fields[] = {
+    TYPE,
+    MN_FIELD_INT(S, vocab_size, 0, 0, 1 << 26, "tokens; 0: the tokenizer's"),
+    WIDTH,
+    LAYERS,
+    MN_FIELD_BOOL(S, tie_embeddings, true, "the head is the embedding"),
+    NORM,
+    MN_FIELD_FLOAT(S, init_std, 0.02, 0, 10, "standard deviation of the embedding at the start"),
+    MN_FIELD_BOOL(S, scale_embeddings, false, "an embedding is multiplied by sqrt(d_model) when it is read", MN_SPARSE),
+    POSITIONS,
+    BLOCKS,
+    MN_FIELD_END};
+static const mn_field plain_fields[] = {
+    TYPE,
+    WIDTH,
+    LAYERS,
+    NORM,
+    MN_FIELD_FLOAT(S, init_std, 0.02, 0, 10, "standard deviation of learned positions at the start", MN_SPARSE),
+    POSITIONS,
+    BLOCKS,
+    MN_FIELD_END};
 static const mn_field type_fields[] = {TYPE, MN_FIELD_END}, no_fields[] = {MN_FIELD_END};
 #undef S
 
@@ -53,8 +71,8 @@ static const mn_port *find(const mn_port *ports, const char *name) {
   return NULL;
 }
 
-const mn_port *mn_model_input(const mn_model *m, const char *name) { return find(m->def->inputs, name); }
-const mn_port *mn_model_output(const mn_model *m, const char *name) { return find(m->def->outputs, name); }
+const mn_port *mn_model_input(const mn_model *m, const char *name) { return find(m->inputs, name); }
+const mn_port *mn_model_output(const mn_model *m, const char *name) { return find(m->outputs, name); }
 
 static int64_t decided(const mn_model *m, char axis) {
   if (m->def->size) return m->def->size(m, axis);
@@ -75,7 +93,7 @@ static mn_dtype type_of(const mn_scope *s, const mn_port *p) { return p->dtype =
 
 void mn_model_inputs(mn_scope *s, const mn_model *m, mn_sizes sizes, bool optional, mn_model_io *io) {
   *io = (mn_model_io){0};
-  for (const mn_port *p = m->def->inputs; p->name; p++)
+  for (const mn_port *p = m->inputs; p->name; p++)
     if (!p->optional || optional) mn_io_put(io, p->name, mn_input(mn_scope_graph(s), p->name, type_of(s, p), mn_model_shape(m, p, sizes)));
 }
 
@@ -98,7 +116,7 @@ static bool check_inputs(mn_scope *s, const mn_model *m, const mn_model_io *in) 
   mn_graph *g = mn_scope_graph(s);
   mn_sizes seen = {0};
   char shape[96];
-  for (const mn_port *p = m->def->inputs; p->name; p++) {
+  for (const mn_port *p = m->inputs; p->name; p++) {
     mn_tensor *t = mn_io_get(in, p->name);
     if (!t && p->optional) continue;
     if (!t) mn_graph_fault(g, MN_ERR_CONFIG, "a model of type %s needs %s (%s)", m->def->name, p->name, p->help);
@@ -119,6 +137,35 @@ static bool check_inputs(mn_scope *s, const mn_model *m, const mn_model_io *in) 
 void mn_model_build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out) {
   *out = (mn_model_io){0};
   if (mn_graph_status(mn_scope_graph(s)) == MN_OK && check_inputs(s, m, in)) m->def->build(s, m, in, out);
+}
+
+mn_tensor *mn_model_embedding(mn_scope *s, const mn_model *m) {
+  return mn_param(s, "embed_tokens.weight", MN_SHAPE(m->config.vocab_size, m->config.d_model), MN_NORMAL(m->config.init_std), 0,
+                  "token embedding [vocab_size, d_model]");
+}
+
+mn_tensor *mn_model_embed(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *e = mn_take(g, mn_capture(g, mn_model_embedding(s, m)), tokens, 0); /* [B,T,D] */
+  e = mn_cast(g, e, mn_scope_exact(s));
+  if (m->config.scale_embeddings) e = mn_mul_scalar(g, e, sqrt((double)m->config.d_model));
+  return mn_model_place(s, m, e);
+}
+
+mn_tensor *mn_model_place(mn_scope *s, const mn_model *m, mn_tensor *x) {
+  const mn_model_config *c = &m->config;
+  if (!x || c->positions == MN_POSITIONS_NONE) return x;
+  int64_t T = mn_dim(x, 1);
+  mn_tensor *p = c->positions == MN_POSITIONS_LEARNED
+                     ? mn_learned_positions(s, "embed_positions.weight", c->max_positions, c->d_model, T, c->init_std)
+                     : mn_sinusoidal_positions(s, c->d_model, T);
+  return mn_add(mn_scope_graph(s), x, p);
+}
+
+mn_tensor *mn_model_norm(mn_scope *s, const mn_model *m, mn_tensor *x) {
+  mn_dtype t = mn_scope_compute(s);
+  if (!mn_stack_wants_norm(&m->stack)) return mn_cast(mn_scope_graph(s), x, t);
+  return mn_norm_layer(s, "norm", (mn_norm_kind)m->config.norm, x, m->config.norm_eps, t);
 }
 
 void mn_model_declare(mn_scope *s, const mn_model *m) {
@@ -179,21 +226,37 @@ static mn_status resolve_vocabulary(mn_model *m, const mn_value *map, const char
 
 static mn_status parse_stack(mn_model *m, const mn_value *map, const char *where) {
   mn_model_config *c = &m->config;
-  mn_stack_config stack = {c->d_model, c->layers, c->norm, c->norm_eps, c->block, c->blocks};
+  mn_stack_config stack = {m->def->source, c->d_model, c->layers, c->norm, c->norm_eps, c->block, c->blocks};
   MN_TRY(mn_stack_parse(m->arena, map, where, &stack, &m->stack));
   c->layers = m->stack.n;
   return MN_OK;
 }
 
+static mn_status check_positions(const mn_model *m, const mn_value *map, const char *where) {
+  const mn_model_config *c = &m->config;
+  if (c->positions == MN_POSITIONS_SINUSOIDAL && c->d_model % 2)
+    return mn_config_fail(map, where, "d_model", "must be even for sinusoidal positions, it is %lld", (long long)c->d_model);
+  if (c->positions == MN_POSITIONS_LEARNED && !c->max_positions)
+    return mn_config_fail(map, where, "max_positions", "must be given: learned positions need to know how many there are");
+  if (c->positions != MN_POSITIONS_LEARNED && mn_config_given(map, "max_positions"))
+    return mn_config_fail(map, where, "max_positions", "has no effect with positions: %s; leave it out", positions[c->positions]);
+  return MN_OK;
+}
+
 static mn_status parse(mn_model *m, const mn_value *map, const char *where, int64_t vocab_size) {
   MN_TRY(find_kind(map, where, &m->def));
+  m->inputs = m->def->inputs;
+  m->outputs = m->def->outputs;
   m->own = mn_arena_alloc(m->arena, m->def->config_size + 1);
   if (!m->own) return MN_ERR_MEMORY;
   mn_config_part parts[2] = {{mn_trunk_fields(m->def->trunk), &m->config}, {m->def->fields ? m->def->fields : no_fields, m->own}};
   for (int i = 0; i < 2; i++) mn_config_defaults(parts[i].fields, parts[i].target);
   MN_TRY(mn_config_parse(m->arena, map, where, parts, 2));
   if (m->def->trunk == MN_TRUNK_TOKENS) MN_TRY(resolve_vocabulary(m, map, where, vocab_size));
-  if (m->def->trunk != MN_TRUNK_NONE) MN_TRY(parse_stack(m, map, where));
+  if (m->def->trunk != MN_TRUNK_NONE) {
+    MN_TRY(check_positions(m, map, where));
+    MN_TRY(parse_stack(m, map, where));
+  }
   return m->def->check ? m->def->check(m, map, where) : MN_OK;
 }
 

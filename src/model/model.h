@@ -44,6 +44,7 @@ typedef struct mn_model_def {
   const char *summary; /* one line                                                       */
   const char *paper;   /* authors, year, arXiv id; NULL                                  */
   mn_trunk trunk;
+  bool source;                     /* its blocks have a source to attend to                       */
   size_t config_size;              /* of the keys that are the kind's own; 0: none                 */
   const mn_field *fields;          /* of them; NULL: none                                          */
   const mn_port *inputs, *outputs; /* each list closed by {0}; the first is the main one          */
@@ -63,10 +64,14 @@ typedef struct mn_model_def {
 int mn_model_count(void);
 const mn_model_def *mn_model_at(int i);
 
+typedef enum mn_position_kind { MN_POSITIONS_NONE, MN_POSITIONS_LEARNED, MN_POSITIONS_SINUSOIDAL } mn_position_kind;
+
 typedef struct mn_model_config { /* the keys that kinds share */
   const char *type;
   int64_t vocab_size, d_model, layers;
-  bool tie_embeddings;
+  bool tie_embeddings, scale_embeddings;
+  int positions; /* mn_position_kind */
+  int64_t max_positions;
   int norm; /* mn_norm_kind of the blocks and before the head */
   double norm_eps, init_std;
   const mn_value *block, *blocks; /* while parsing: see mn_stack_config */
@@ -76,7 +81,8 @@ struct mn_model {
   mn_arena *arena;
   const mn_model_def *def;
   mn_model_config config;
-  void *own; /* the kind's keys: def->config_size bytes */
+  void *own;                       /* the kind's keys: def->config_size bytes                        */
+  const mn_port *inputs, *outputs; /* def's; a kind whose ports depend on its keys sets them in check */
   mn_stack stack;
 };
 
@@ -106,6 +112,15 @@ mn_status mn_model_check_lengths(const mn_model *m, const mn_value *map, int64_t
 mn_status mn_model_check_stream(const mn_model *m);
 /* The mixer that the parameter, state or report `name` belongs to ("layers.3.mixer.q_proj.weight"); NULL: none. */
 const mn_mixer *mn_model_owner(const mn_model *m, const char *name);
+
+/* ---- what kinds build with ---- */
+mn_tensor *mn_model_embedding(mn_scope *s, const mn_model *m); /* [vocab_size, D], memory's type */
+/* tokens i32 [B,T] -> what the stack reads [B,T,D], exact type: embedded, scaled and placed as the keys say. */
+mn_tensor *mn_model_embed(mn_scope *s, const mn_model *m, mn_tensor *tokens);
+/* x [B,T,D] exact type with the positions' vectors added. */
+mn_tensor *mn_model_place(mn_scope *s, const mn_model *m, mn_tensor *x);
+/* What comes out of the stack, x [B,T,D], after the last norm (where blocks do not end with one) in the compute type. */
+mn_tensor *mn_model_norm(mn_scope *s, const mn_model *m, mn_tensor *x);
 
 /* ---- a decoder's steps, for who judges or samples it without going through ports ---- */
 /* tokens i32 [B,T] -> h [B,T,D] after the last norm, compute type: what the head projects. */

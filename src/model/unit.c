@@ -49,7 +49,7 @@ mn_tensor *mn_unit_input(mn_scope *s, const mn_unit *u, int64_t B, int64_t T) {
 mn_tensor *mn_unit_apply(mn_scope *s, const mn_unit *u, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   if (u->kind == MN_UNIT_MODEL) return mn_model_apply(s, u->model, x);
-  mn_tensor *y = u->kind == MN_UNIT_BLOCK ? mn_block_apply(s, &u->model->stack.blocks[0], x)
+  mn_tensor *y = u->kind == MN_UNIT_BLOCK ? mn_block_apply(s, &u->model->stack.blocks[0], x, NULL)
                                           : mn_mixer_apply(s, &u->mixer, mn_cast(g, x, mn_scope_compute(s)));
   mn_scope_advance(s, mn_dim(x, 1));
   return mn_cast(g, y, mn_scope_exact(s));

@@ -120,7 +120,7 @@ static mn_status check_field(const mn_value *v, const char *who, const mn_port *
 
 static mn_status output_missing(const mn_value *v, const mn_objective *o, const mn_port *p, const mn_model *m) {
   mn_text has = {0};
-  for (const mn_port *q = m->def->outputs; q && q->name; q++) mn_text_addf(&has, "%s%s [%s]", has.len ? ", " : "", q->name, q->axes);
+  for (const mn_port *q = m->outputs; q && q->name; q++) mn_text_addf(&has, "%s%s [%s]", has.len ? ", " : "", q->name, q->axes);
   mn_status status = mn_value_fail(v, "objective %s needs the model's output %s [%s] (%s), and a model of type %s gives %s", o->def->name,
                                    p->name, p->axes, p->help ? p->help : "", m->def->name, has.data ? has.data : "nothing");
   mn_text_free(&has);
@@ -148,7 +148,7 @@ mn_status mn_objectives_match(const mn_objectives *o, const mn_value *v, const m
   mn_sizes sizes = sizes_of(s, batch);
   char who[96];
   snprintf(who, sizeof who, "a model of type %s", m->def->name);
-  for (const mn_port *p = m->def->inputs; p->name; p++) {
+  for (const mn_port *p = m->inputs; p->name; p++) {
     int i = mn_batch_find(batch, p->name);
     mn_shape want = mn_model_shape(m, p, sizes);
     if (i < 0 && !p->optional) return field_missing(v, who, p, s, batch);

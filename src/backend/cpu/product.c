@@ -45,19 +45,6 @@ static void cut_blocks(mn_product_plan *t) {
   cut(t, best_mb, best_nb);
 }
 
-/* Where B is packed once for all blocks, these may be small, so that a thread that is slower than the others takes fewer of them.
- * Whether it is depends on the shape alone, and the bits of C do not depend on it. */
-static bool shares_b(const mn_product_plan *t) {
-  enum { ROWS = 768, BYTES = 2 << 20 };
-  return t->gemm->shares_b && t->threads > 0 && t->batch == 1 && t->p.M >= ROWS && t->p.K > 0 && t->gemm->packed_b_bytes(&t->p) <= BYTES;
-}
-static void cut_shared(mn_product_plan *t) {
-  enum { TILES = 8, TASKS = 24 }; /* tiles of A in a block at least, a multiple of it; blocks for a thread */
-  const int64_t nr = t->gemm->nr, rows = TILES * t->gemm->mr;
-  const int64_t n_tasks = ceil_div(t->p.N, t->gemm->shared_columns(&t->p)), m_tasks = ceil_div(TASKS * t->threads, n_tasks);
-  cut(t, round_up(ceil_div(t->p.M, m_tasks), rows), round_up(ceil_div(t->p.N, n_tasks), nr));
-}
-
 /* A product with one column is the transposed product with one row; and a batch whose second operand is shared is one
  * product with more rows. */
 static void simplify(mn_product_plan *t) {
@@ -104,7 +91,7 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
   t->batch = 1;
   for (int i = 0; i < t->n_axes; i++) t->batch *= t->dim[i];
   t->group = 1;
-  t->scratch = t->packed = 0;
+  t->scratch = 0;
   if (t->batch == 0 || p->M == 0 || p->N == 0) {
     *p = (mn_product){0};
     t->tasks = 0;
@@ -126,14 +113,11 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
     cut(t, mb, work <= 4e6 ? p->N : p->M <= 24 ? 4 * nr : 16 * nr);
   } else {
     t->path = MN_PRODUCT_BLOCK;
-    const bool shared = shares_b(t);
-    if (shared) cut_shared(t);
-    else cut_blocks(t);
+    cut_blocks(t);
     mn_product part = *p;
     part.M = min64(t->mb, p->M);
     part.N = min64(t->nb, p->N);
-    t->scratch = t->gemm->block_scratch(&part, shared);
-    t->packed = shared ? mn_align(t->gemm->packed_b_bytes(p), 64) : 0;
+    t->scratch = t->gemm->block_scratch(&part);
   }
   t->onednn = NULL;
   const bool plain = !p->accumulate && p->alpha == 1 && p->K > 0 && !p->b_f32;
@@ -144,11 +128,9 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
     part.M = min64(t->mb, p->M);
     part.N = min64(t->nb, p->N);
     t->path = MN_PRODUCT_ONEDNN;
-    t->packed = 0;
-    t->scratch = t->gemm->block_scratch(&part, false);
+    t->scratch = t->gemm->block_scratch(&part);
   }
   t->scratch = mn_align(t->scratch, 64);
-  if (t->packed) t->scratch += mn_align(t->packed / (size_t)t->threads + 64, 64);
   if (t->m_tasks * t->n_tasks == 1) { /* small products share a task, so that handing out tasks costs nothing */
     const double few = 5e5;
     t->group = work >= few ? 1 : (int64_t)(few / (work + 1)) + 1;
@@ -159,8 +141,7 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 typedef struct product_job {
   const mn_product_plan *plan;
-  char *packed, *scratch;
-  size_t own; /* scratch of one thread */
+  char *scratch;
   atomic_bool failed;
 } product_job;
 
@@ -178,7 +159,7 @@ static void dense_rows(const mn_product *p, bool keep_bf16, void *out) { /* A as
     }
 }
 
-static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, int64_t n, int thread, const char *packed, void *scratch) {
+static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, int64_t n, int thread, void *scratch) {
   const size_t size = t->p.bf16 ? 2 : 4, c_size = t->p.c_bf16 ? 2 : 4;
   int64_t a = m * t->p.a_rs, b = n * t->p.b_cs, index = product;
   for (int i = t->n_axes - 1; i >= 0; i--) {
@@ -201,7 +182,7 @@ static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, 
     t->gemm->small_f32(p.M, p.N, p.K, p.alpha, p.a, p.a_rs, p.a_cs, p.b, p.b_rs, p.b_cs, p.c, p.ldc, p.accumulate);
     break;
   case MN_PRODUCT_BLOCK:
-    t->gemm->block(&p, t->packed ? &(mn_packed_b){packed, ceil_div(t->p.N, t->gemm->nr), n / t->gemm->nr} : NULL, scratch);
+    t->gemm->block(&p, scratch);
     break;
   case MN_PRODUCT_ONEDNN:
     return mn_onednn_block(t->onednn, &p, thread);
@@ -212,29 +193,16 @@ static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, 
 static void run_task(void *ctx, int64_t task, int thread) {
   product_job *job = ctx;
   const mn_product_plan *t = job->plan;
-  void *scratch = job->scratch + (size_t)thread * job->own;
+  void *scratch = job->scratch + (size_t)thread * t->scratch;
   const int64_t parts = t->m_tasks * t->n_tasks, first = task / parts * t->group, part = task % parts;
-  const int64_t m = (t->packed ? part % t->m_tasks : part / t->n_tasks) * t->mb; /* shared panels: all rows before the next */
-  const int64_t n = (t->packed ? part / t->m_tasks : part % t->n_tasks) * t->nb;
+  const int64_t m = part / t->n_tasks * t->mb, n = part % t->n_tasks * t->nb;
   const int64_t last = min64(first + t->group, t->batch);
   for (int64_t product = first; product < last; product++)
-    if (run_part(t, product, m, n, thread, job->packed, scratch) != MN_OK) atomic_store(&job->failed, true);
-}
-
-enum { PANELS = 4 }; /* that a task packs */
-static void pack_task(void *ctx, int64_t task, int thread) {
-  (void)thread;
-  const product_job *job = ctx;
-  const mn_product_plan *t = job->plan;
-  t->gemm->pack_b(&t->p, task * PANELS, min64((task + 1) * PANELS, ceil_div(t->p.N, t->gemm->nr)), job->packed);
+    if (run_part(t, product, m, n, thread, scratch) != MN_OK) atomic_store(&job->failed, true);
 }
 
 mn_status mn_product_plan_run(const mn_product_plan *t, mn_pool *pool, void *scratch) {
-  product_job job = {.plan = t, .packed = scratch, .scratch = (char *)scratch + t->packed, .own = t->scratch};
-  if (t->packed) {
-    job.own -= mn_align(t->packed / (size_t)t->threads + 64, 64);
-    mn_pool_run(pool, ceil_div(ceil_div(t->p.N, t->gemm->nr), PANELS), pack_task, &job);
-  }
+  product_job job = {.plan = t, .scratch = scratch};
   mn_pool_run(pool, t->tasks, run_task, &job);
   return atomic_load(&job.failed) ? mn_fail(MN_ERR_INTERNAL, "a product failed in oneDNN") : MN_OK;
 }

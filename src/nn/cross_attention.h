@@ -1,0 +1,29 @@
+/* cross_attention.h - attention of a sequence to another, its source: queries from the one, keys and values from the other.
+ *     q_t = W_Q x_t    k_j = W_K m_j    v_j = W_V m_j    y_t = W_O concat_h softmax_j(q_t . k_j / sqrt(K)) v_j
+ * Every query sees the whole source, as far as it is no padding. In a stream the source's keys and values are worked out once, in
+ * the segment that brings the source, and kept as state. */
+#ifndef MN_CROSS_ATTENTION_H
+#define MN_CROSS_ATTENTION_H
+
+#include "format/config.h"
+#include "nn/layers.h"
+
+typedef struct mn_cross_config {
+  int64_t heads, kv_heads, head_dim;
+  bool bias;
+} mn_cross_config;
+extern const mn_field mn_cross_fields[];
+mn_status mn_cross_check(const mn_value *map, const char *where, int64_t d_model, mn_cross_config *c);
+
+typedef struct mn_cross_source {
+  mn_tensor *x;      /* [B,S,D]; NULL: a stream goes on with the source it was given before */
+  mn_tensor *length; /* i32 [B], tokens of it that are no padding; NULL: all               */
+  int64_t most;      /* tokens that a stream has room for                                   */
+} mn_cross_source;
+
+/* x [B,T,D] compute type -> [B,T,D]. */
+mn_tensor *mn_cross_attention(mn_scope *s, const mn_cross_config *c, mn_tensor *x, const mn_cross_source *source);
+/* Positions of S keys for mn_attention, where only the first `length` (i32 [B]) are there: j, or -1 beyond. i32 [B,S]. */
+mn_tensor *mn_key_positions(mn_graph *g, mn_tensor *length, int64_t S);
+
+#endif
