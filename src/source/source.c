@@ -179,9 +179,7 @@ int64_t mn_source_steps(const mn_source *s, int split, int64_t B, int64_t T) {
 
 /* Training goes through the examples in an order drawn anew for every epoch, other splits in their order and once. */
 static mn_status fill_examples(mn_source *s, int split, int64_t step, mn_batch *batch) {
-  int64_t n = s->def->count(s, split), first;
-  if (__builtin_mul_overflow(step, batch->B, &first) || first > INT64_MAX - batch->B)
-    return mn_fail(MN_ERR_ARG, "the batch of step %lld is beyond the end of numbers", (long long)step);
+  int64_t n = s->def->count(s, split), first = step * batch->B;
   batch->rows = 0;
   for (int64_t b = 0; b < batch->B; b++) {
     int64_t i = first + b;
@@ -197,7 +195,10 @@ static mn_status fill_examples(mn_source *s, int split, int64_t step, mn_batch *
 }
 
 mn_status mn_source_fill(mn_source *s, int split, int64_t step, mn_batch *batch) {
+  int64_t first;
   if (step < 0) return mn_fail(MN_ERR_ARG, "the batch of step %lld", (long long)step);
+  if (__builtin_mul_overflow(step, batch->B, &first) || first > INT64_MAX - batch->B)
+    return mn_fail(MN_ERR_ARG, "the batch of step %lld is beyond the end of numbers", (long long)step);
   MN_TRY(mn_source_check(s, split, batch->B, batch->T));
   batch->rows = batch->B;
   return s->def->fill ? s->def->fill(s, split, step, batch) : fill_examples(s, split, step, batch);

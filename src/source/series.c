@@ -1,0 +1,201 @@
+/* series.c - numbers over time from a CSV file: windows of the past, and the numbers that follow them. The standard splits of the
+ * ETT data (Zhou et al. 2021, arXiv:2012.07436; 12, 4 and 4 months of 30 days) or fractions; every column is scaled by mean and
+ * deviation of its training rows. A window of validation or test begins `input` rows before its part, so that every number of the part
+ * is forecast. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/nearest.h"
+#include "format/csv.h"
+#include "source/source.h"
+
+typedef struct config {
+  const char *file;
+  mn_strings columns;
+  bool header, scale;
+  int64_t input, horizon;
+  int split;
+  mn_floats fractions;
+} config;
+enum { FRACTIONS, ETT_HOUR, ETT_MINUTE };
+static const char *const splits[] = {"fractions", "ett_hour", "ett_minute", NULL};
+static const mn_field fields[] = {
+    MN_FIELD_STRING_REQUIRED(config, file, "a CSV file, a row for each moment in order of time"),
+    MN_FIELD_STRINGS(config, columns, "names of the columns that are used; none: all that hold numbers"),
+    MN_FIELD_BOOL(config, header, true, "the first line holds the columns' names; else they are called 1, 2, ..."),
+    MN_FIELD_BOOL(config, scale, true, "each column becomes (x - mean) / deviation of its training rows"),
+    MN_FIELD_INT(config, input, 96, 1, 1 << 20, "rows that the model sees"),
+    MN_FIELD_INT(config, horizon, 96, 1, 1 << 20, "rows after them that it is to forecast"),
+    MN_FIELD_ENUM(config, split, splits, FRACTIONS, "which rows are for training, validation and test; ett: 12, 4 and 4 months of 30 days"),
+    MN_FIELD_FLOATS(config, fractions, 0, 1, "of the rows, in order of time; none: [0.7, 0.1, 0.2]"),
+    MN_FIELD_END};
+static const mn_key_use uses[] = {{"fractions", "fractions"}, {0}};
+
+typedef struct series {
+  int64_t rows, begin[3], end[3]; /* rows of each split, the window before it included */
+  int C;
+  float *x; /* [rows, C] */
+} series;
+
+static mn_status check(const mn_value *map, const char *where, void *c) {
+  static const double usual[3] = {0.7, 0.1, 0.2};
+  config *o = c;
+  MN_TRY(mn_config_uses(map, where, uses, splits[o->split]));
+  if (!o->fractions.count) o->fractions = (mn_floats){usual, 3};
+  double sum = 0;
+  for (int i = 0; i < o->fractions.count; i++) sum += o->fractions.items[i];
+  if (o->fractions.count != 3 || o->fractions.items[0] <= 0 || sum > 1 + 1e-9)
+    return mn_config_fail(map, where, "fractions", "must be three numbers for training, validation and test, such as [0.7, 0.1, 0.2]");
+  return MN_OK;
+}
+
+static mn_status seq_len(const void *c, int64_t *out) {
+  *out = ((const config *)c)->input;
+  return MN_OK;
+}
+
+/* ---- reading ---- */
+
+static mn_status unknown_column(const mn_csv *csv, const config *o, const char *name) {
+  const char *names[256];
+  int n = mn_csv_columns(csv) < 256 ? mn_csv_columns(csv) : 256;
+  for (int i = 0; i < n; i++) names[i] = mn_csv_name(csv, i);
+  const char *near = o->header ? mn_nearest(name, names, n) : NULL;
+  return mn_fail(MN_ERR_CONFIG, "data.columns: %s has no column '%s'%s%s%s; it has %d", o->file, name, near ? "; did you mean '" : "",
+                 near ? near : "", near ? "'?" : "", mn_csv_columns(csv));
+}
+
+static mn_status choose_columns(mn_source *s, const mn_csv *csv, int **out, int *n) {
+  const config *o = s->config;
+  int all = mn_csv_columns(csv), *which = mn_arena_alloc(s->arena, (size_t)(all + o->columns.count) * sizeof *which);
+  *n = 0;
+  if (!which) return MN_ERR_MEMORY;
+  for (int i = 0; i < o->columns.count; i++) {
+    int at = mn_csv_find(csv, o->columns.items[i]);
+    if (at < 0) return unknown_column(csv, o, o->columns.items[i]);
+    which[(*n)++] = at;
+  }
+  for (int i = 0; !o->columns.count && i < all; i++)
+    if (mn_csv_is_number(csv, 0, i)) which[(*n)++] = i;
+  *out = which;
+  return *n ? MN_OK : mn_fail(MN_ERR_CONFIG, "%s: no column holds numbers", o->file);
+}
+
+/* Rows [begin, end) of each split without the windows before. */
+static mn_status place_splits(const config *o, series *x) {
+  int64_t month = 30 * 24 * (o->split == ETT_MINUTE ? 4 : 1), cut[4] = {0, 12 * month, 16 * month, 20 * month};
+  if (o->split == FRACTIONS) {
+    cut[1] = (int64_t)((double)x->rows * o->fractions.items[0]);
+    int64_t test = (int64_t)((double)x->rows * o->fractions.items[2]);
+    double sum = o->fractions.items[0] + o->fractions.items[1] + o->fractions.items[2];
+    cut[3] = sum > 1 - 1e-9 ? x->rows : (int64_t)((double)x->rows * sum);
+    cut[2] = cut[3] - test;
+    if (cut[2] < cut[1]) cut[2] = cut[1];
+  }
+  if (cut[3] > x->rows)
+    return mn_fail(MN_ERR_CONFIG, "data.split: %s needs %lld rows, and %s has %lld; set split: fractions", splits[o->split],
+                   (long long)cut[3], o->file, (long long)x->rows);
+  for (int k = 0; k < 3; k++) {
+    x->begin[k] = k ? cut[k] - o->input : 0;
+    x->end[k] = cut[k + 1];
+    if (x->begin[k] < 0) x->begin[k] = 0;
+  }
+  return MN_OK;
+}
+
+static void scale(series *x) {
+  for (int c = 0; c < x->C; c++) {
+    double sum = 0, square = 0;
+    int64_t n = x->end[0];
+    for (int64_t r = 0; r < n; r++) sum += (double)x->x[r * x->C + c];
+    double mean = sum / (double)n;
+    for (int64_t r = 0; r < n; r++) square += ((double)x->x[r * x->C + c] - mean) * ((double)x->x[r * x->C + c] - mean);
+    double deviation = sqrt(square / (double)n);
+    if (deviation <= 0) deviation = 1; /* a constant column */
+    for (int64_t r = 0; r < x->rows; r++) x->x[r * x->C + c] = (float)(((double)x->x[r * x->C + c] - mean) / deviation);
+  }
+}
+
+static mn_status fill_table(mn_source *s, const mn_csv *csv, series *x) {
+  int *which = NULL;
+  MN_TRY(choose_columns(s, csv, &which, &x->C));
+  x->rows = mn_csv_rows(csv);
+  size_t n;
+  if (!mn_size_mul((size_t)x->rows, (size_t)x->C * sizeof *x->x, &n) || !(x->x = mn_alloc(n))) return MN_ERR_MEMORY;
+  for (int64_t r = 0; r < x->rows; r++)
+    for (int c = 0; c < x->C; c++) {
+      double v;
+      MN_TRY(mn_context(mn_csv_number(csv, r, which[c], &v), "data.file"));
+      x->x[r * x->C + c] = (float)v;
+    }
+  char hex[MN_HASH_HEX];
+  mn_content_hash(x->x, n, hex);
+  mn_text_addf(&s->identity, "%s columns %d", hex, x->C);
+  return MN_OK;
+}
+
+static mn_status open(mn_source *s, mn_data_progress progress, void *ctx) {
+  (void)progress, (void)ctx;
+  const config *o = s->config;
+  series *x = s->data = mn_arena_alloc(s->arena, sizeof *x);
+  mn_csv *csv;
+  if (!x) return MN_ERR_MEMORY;
+  MN_TRY(mn_context(mn_csv_read(o->file, o->header, &csv), "data.file"));
+  mn_status status = fill_table(s, csv, x);
+  mn_csv_free(csv);
+  MN_TRY(status);
+  MN_TRY(place_splits(o, x));
+  if (x->end[0] < 1) return mn_fail(MN_ERR_CONFIG, "data.fractions: no row of %s is left for training", o->file);
+  if (o->scale) scale(x);
+  s->seq_len = o->input;
+  mn_text_addf(&s->identity, " cut %lld %lld %lld scale %d input %lld horizon %lld", (long long)x->end[0], (long long)x->end[1],
+               (long long)x->end[2], o->scale, (long long)o->input, (long long)o->horizon);
+  return MN_OK;
+}
+
+static void close(mn_source *s) {
+  series *x = s->data;
+  if (x) free(x->x);
+}
+
+/* ---- batches ---- */
+
+static void layout(const mn_source *s, mn_batch *batch) {
+  const config *o = s->config;
+  const series *x = s->data;
+  mn_batch_add(batch, "series", MN_F32, MN_SHAPE(batch->B, o->input, x->C), "the rows that the model sees");
+  mn_batch_add(batch, "target", MN_F32, MN_SHAPE(batch->B, o->horizon, x->C), "the rows that follow");
+}
+
+static int64_t count(const mn_source *s, int split) {
+  const config *o = s->config;
+  const series *x = s->data;
+  int64_t n = x->end[split] - x->begin[split] - o->input - o->horizon + 1;
+  return n > 0 ? n : 0;
+}
+
+static mn_status example(mn_source *s, int split, int64_t index, uint64_t epoch, mn_batch *batch, int64_t b) {
+  (void)epoch;
+  const config *o = s->config;
+  const series *x = s->data;
+  const float *from = x->x + (x->begin[split] + index) * x->C;
+  memcpy(mn_batch_row(batch, 0, b), from, (size_t)(o->input * x->C) * sizeof *from);
+  memcpy(mn_batch_row(batch, 1, b), from + o->input * x->C, (size_t)(o->horizon * x->C) * sizeof *from);
+  return MN_OK;
+}
+
+const mn_source_def mn_source_series = {
+    .name = "series",
+    .summary = "numbers over time from a CSV file: windows of the past and what follows them",
+    .config_size = sizeof(config),
+    .fields = fields,
+    .check = check,
+    .seq_len = seq_len,
+    .open = open,
+    .close = close,
+    .layout = layout,
+    .count = count,
+    .example = example,
+};

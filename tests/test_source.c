@@ -1,0 +1,297 @@
+/* test_source.c - what must be true of sources, in order: a batch is a pure function of (split, seed, step); every example of an
+ * epoch comes once; splits do not overlap; series have the standard splits and a scaler of the training rows; pictures and sounds
+ * with their classes; a file that is not what it says is refused by key and name. */
+#include <math.h>
+
+#include "source/mel.h"
+#include "source/source.h"
+#include "train_helpers.h"
+
+static mn_arena *arena;
+
+static mn_status try_open(const char *yaml, mn_source **out) {
+  const mn_value *v = NULL;
+  mn_source_config *c = mn_arena_alloc(arena, sizeof *c);
+  *out = NULL;
+  MN_TRY(mn_yaml_parse(arena, "recipe.yaml", yaml, strlen(yaml), &v));
+  MN_TRY(mn_source_parse(arena, v, "data", 3, c));
+  return mn_source_open(c, NULL, NULL, NULL, out);
+}
+
+static mn_source *open_source(const char *yaml) {
+  mn_source *s = NULL;
+  CHECK_OK(try_open(yaml, &s));
+  return s;
+}
+
+static const char *yaml_of(const char *fmt, const char *a, const char *b) { return mn_arena_format(arena, fmt, a, b); }
+
+static uint64_t hash_of(const mn_batch *b) {
+  uint64_t h = (uint64_t)b->rows;
+  for (int i = 0; i < b->n; i++)
+    h = mn_hash_bytes(b->data[i], (size_t)mn_shape_count(&b->field[i].shape) * mn_dtype_size(b->field[i].dtype), h);
+  return h;
+}
+
+/* The batch of a step is the same whatever was asked before, and another for another step. */
+static void check_pure(mn_source *s, int64_t T) {
+  mn_batch b;
+  CHECK_OK(mn_batch_new(s, 4, T, &b));
+  uint64_t h[3];
+  for (int k = 0; k < 3; k++) {
+    CHECK_OK(mn_source_fill(s, MN_SPLIT_TRAIN, (int64_t[]){2, 1000003, 2}[k], &b));
+    h[k] = hash_of(&b);
+  }
+  CHECK(h[0] == h[2] && h[0] != h[1], "%s: a batch is not a function of its step", s->def->name);
+  CHECK(mn_source_fill(s, MN_SPLIT_TRAIN, -1, &b) == MN_ERR_ARG && mn_source_fill(s, MN_SPLIT_TRAIN, INT64_MAX, &b) == MN_ERR_ARG,
+        "impossible steps");
+  mn_batch_free(&b);
+}
+
+/* ---- series ---- */
+
+/* Column a counts rows, b is a wave, c is constant. */
+static const char *write_series(const char *name, int rows) {
+  mn_text t = {0};
+  mn_text_add(&t, "date,a,b,c\n");
+  for (int i = 0; i < rows; i++) mn_text_addf(&t, "2016-07-01 %02d:00,%d,%.6f,5\n", i % 24, i, sin(0.1 * i));
+  const char *path = mn_arena_strdup(arena, test_path(name));
+  CHECK_OK(mn_file_write(path, t.data, t.len));
+  mn_text_free(&t);
+  return path;
+}
+
+static void test_series(void) {
+  const char *path = write_series("plain.csv", 100);
+  mn_source *s = open_source(yaml_of("{type: series, file: '%s', input: 10, horizon: 5, scale: false}%s", path, ""));
+  if (!s) return;
+  mn_batch b;
+  CHECK_OK(mn_batch_new(s, 4, 10, &b));
+  CHECK(b.n == 2 && b.field[0].shape.dim[1] == 10 && b.field[0].shape.dim[2] == 3 && b.field[1].shape.dim[1] == 5, "fields");
+  /* 70, 10, 20 rows: windows of 15 rows; those of validation and test begin 10 rows before their part */
+  CHECK(mn_source_steps(s, MN_SPLIT_TRAIN, 1, 10) == 56 && mn_source_steps(s, MN_SPLIT_VALIDATION, 1, 10) == 6 &&
+            mn_source_steps(s, MN_SPLIT_TEST, 1, 10) == 16,
+        "windows: %lld %lld %lld", (long long)mn_source_steps(s, 0, 1, 10), (long long)mn_source_steps(s, 1, 1, 10),
+        (long long)mn_source_steps(s, 2, 1, 10));
+  int seen[56] = {0};
+  for (int step = 0; step < 14; step++) {
+    CHECK_OK(mn_source_fill(s, MN_SPLIT_TRAIN, step, &b));
+    for (int r = 0; r < 4; r++) {
+      const float *x = mn_batch_row(&b, 0, r), *y = mn_batch_row(&b, 1, r);
+      int first = (int)x[0];
+      if (first >= 0 && first < 56) seen[first]++;
+      CHECK((int)x[9 * 3] == first + 9 && (int)y[0] == first + 10 && (int)y[4 * 3] == first + 14 && y[2] == 5,
+            "the target follows the window");
+    }
+  }
+  for (int i = 0; i < 56; i++) CHECK(seen[i] == 1, "window %d came %d times in an epoch", i, seen[i]);
+  CHECK_OK(mn_source_fill(s, MN_SPLIT_VALIDATION, 1, &b));
+  CHECK(b.rows == 2 && *(const float *)mn_batch_row(&b, 0, 0) == 64 && *(const float *)mn_batch_row(&b, 0, 3) == 0,
+        "a short last batch: %lld rows", (long long)b.rows);
+  CHECK_OK(mn_source_fill(s, MN_SPLIT_TEST, 0, &b));
+  CHECK(*(const float *)mn_batch_row(&b, 1, 0) == 80, "the test begins with its first row");
+  check_pure(s, 10);
+  mn_batch_free(&b);
+  mn_source_close(s);
+}
+
+static void test_series_scaler_and_standard_splits(void) {
+  const char *path = write_series("ett.csv", 15000);
+  mn_source *s = open_source(yaml_of("{type: series, file: '%s', columns: [b, a], split: ett_hour, input: 96, horizon: 24}%s", path, ""));
+  if (!s) return;
+  CHECK(mn_source_steps(s, MN_SPLIT_TRAIN, 1, 96) == 8640 - 96 - 24 + 1 &&
+            mn_source_steps(s, MN_SPLIT_VALIDATION, 1, 96) == 2880 - 24 + 1 && mn_source_steps(s, MN_SPLIT_TEST, 1, 96) == 2880 - 24 + 1,
+        "12, 4 and 4 months of 30 days");
+  mn_batch b;
+  CHECK_OK(mn_batch_new(s, 1, 96, &b));
+  CHECK_OK(mn_source_fill(s, MN_SPLIT_TEST, 0, &b));
+  double mean = 8639 / 2.0, deviation = sqrt((8640.0 * 8640.0 - 1) / 12), got = (double)((const float *)mn_batch_row(&b, 1, 0))[1];
+  CHECK(fabs(got - (11520 - mean) / deviation) < 1e-5, "row 11520 by the scaler of rows 0 to 8639: %g", got);
+  mn_batch_free(&b);
+  mn_source_close(s);
+}
+
+static void test_series_is_refused(void) {
+  static const struct {
+    const char *text, *rest, *part, *more;
+  } bad[] = {{"a,b\n1,2\n3,nan\n", "", "bad.csv:3: column b", "finite number"},
+             {"a,b\n1,2\n3\n", "", "bad.csv:3", "1 columns"},
+             {"a,b\n1,2\n3,4\n", ", columns: [bb]", "no column 'bb'", "did you mean 'b'"},
+             {"a\nx\n", "", "bad.csv", "no column holds numbers"},
+             {"a,b\n1,2\n3,4\n", ", split: ett_hour", "needs 14400 rows", "has 2"}};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    const char *path = mn_arena_strdup(arena, test_path("bad.csv"));
+    mn_source *s;
+    CHECK_OK(mn_file_write(path, bad[i].text, strlen(bad[i].text)));
+    mn_status status = try_open(yaml_of("{type: series, file: '%s', input: 1, horizon: 1%s}", path, bad[i].rest), &s);
+    CHECK(status != MN_OK && strstr(mn_message(), bad[i].part) && strstr(mn_message(), bad[i].more), "%s: %s", bad[i].text, mn_message());
+  }
+}
+
+/* ---- pictures ---- */
+
+static void write_idx(const char *name, int ndim, const int *dim, const uint8_t *data) {
+  uint8_t head[20] = {0, 0, 8, (uint8_t)ndim};
+  mn_text t = {0};
+  size_t n = 1;
+  for (int i = 0; i < ndim; i++) head[4 + 4 * i + 2] = (uint8_t)(dim[i] >> 8), head[4 + 4 * i + 3] = (uint8_t)dim[i], n *= (size_t)dim[i];
+  mn_text_add_bytes(&t, (const char *)head, 4 + 4 * (size_t)ndim);
+  mn_text_add_bytes(&t, (const char *)data, n);
+  CHECK_OK(mn_file_write(test_path(name), t.data, t.len));
+  mn_text_free(&t);
+}
+
+static void test_images(void) {
+  static uint8_t pixels[40 * 12], labels[40];
+  for (int i = 0; i < 40; i++) {
+    labels[i] = (uint8_t)(i % 5);
+    for (int k = 0; k < 12; k++) pixels[i * 12 + k] = (uint8_t)(6 * i + k % 3);
+  }
+  write_idx("i.idx", 3, (const int[]){40, 3, 4}, pixels);
+  write_idx("l.idx", 1, (const int[]){40}, labels);
+  write_idx("l39.idx", 1, (const int[]){39}, labels);
+  const char *set = "{type: images, images: '%s', labels: '%s', validation: 0.25, mean: 0, deviation: 1}";
+  const char *images = mn_arena_strdup(arena, test_path("i.idx")), *classes = mn_arena_strdup(arena, test_path("l.idx"));
+  mn_source *s = open_source(yaml_of(set, images, classes));
+  if (!s) return;
+  CHECK(s->classes == 5 && mn_source_steps(s, MN_SPLIT_TRAIN, 1, 1) == 30 && mn_source_steps(s, MN_SPLIT_VALIDATION, 1, 1) == 10, "splits");
+  mn_batch b;
+  int seen[40] = {0};
+  CHECK_OK(mn_batch_new(s, 1, 1, &b));
+  for (int i = 0; i < 40; i++) {
+    CHECK_OK(mn_source_fill(s, i < 30 ? MN_SPLIT_TRAIN : MN_SPLIT_VALIDATION, i < 30 ? i : i - 30, &b));
+    const float *x = b.data[0];
+    int which = (int)lround((double)x[0] * 255) / 6;
+    if (which >= 0 && which < 40) seen[which]++;
+    CHECK(*(const int32_t *)b.data[1] == which % 5 && fabs((double)x[5] * 255 - (6 * which + 2)) < 1e-3, "picture %d", which);
+  }
+  for (int i = 0; i < 40; i++) CHECK(seen[i] == 1, "picture %d came %d times in training and validation", i, seen[i]);
+  check_pure(s, 1);
+  mn_batch_free(&b);
+  mn_source_close(s);
+  s = open_source(yaml_of("{type: images, images: '%s', labels: '%s', shift: 1, mirror: true}", images, classes));
+  if (s) check_pure(s, 1);
+  if (s) { /* scaled by the training pictures: mean 0, deviation 1 over them, before pixels move in */
+    mn_source_close(s);
+  }
+  const char *short_list = mn_arena_strdup(arena, test_path("l39.idx"));
+  CHECK(try_open(yaml_of(set, images, short_list), &s) == MN_ERR_FORMAT && strstr(mn_message(), "40 pictures") &&
+            strstr(mn_message(), "39 classes"),
+        "%s", mn_message());
+  CHECK(try_open("{type: images}", &s) == MN_ERR_CONFIG && strstr(mn_message(), "folder"), "%s", mn_message());
+}
+
+/* ---- sounds ---- */
+
+static void write_wav(const char *name, int rate, double hz, int n) {
+  uint8_t head[44] = "RIFF....WAVEfmt \x10\0\0\0\x01\0\x01\0";
+  int16_t *x = malloc((size_t)n * sizeof *x);
+  uint32_t words[] = {(uint32_t)rate, 2 * (uint32_t)rate, 2 * (uint32_t)n};
+  for (int i = 0; i < n; i++) x[i] = (int16_t)lround(16000 * sin(2 * 3.141592653589793 * hz * i / rate));
+  memcpy(head + 24, words, 8);
+  head[32] = 2, head[34] = 16;
+  memcpy(head + 36, "data", 4);
+  memcpy(head + 40, &words[2], 4);
+  mn_text t = {0};
+  mn_text_add_bytes(&t, (const char *)head, 44);
+  mn_text_add_bytes(&t, (const char *)x, 2 * (size_t)n);
+  CHECK_OK(mn_file_write(test_path(name), t.data, t.len));
+  mn_text_free(&t);
+  free(x);
+}
+
+static void test_audio(void) {
+  static const double hz[] = {300, 1000, 2500};
+  char name[64];
+  CHECK_OK(mn_make_dirs(test_path("sounds")));
+  for (int i = 0; i < 18; i++) {
+    snprintf(name, sizeof name, "sounds/%s_x_%d.wav", (const char *[]){"low", "middle", "top"}[i % 3], i / 3);
+    write_wav(name, 8000, hz[i % 3], 400 + 200 * (i / 3));
+  }
+  const char *files = mn_arena_strdup(arena, test_path("sounds/*.wav"));
+  mn_source *s =
+      open_source(yaml_of("{type: audio, files: ['%s'], test_names: '*_[0-1].wav', frames: 12, bands: 20, validation: 0.25%s}", files, ""));
+  if (!s) return;
+  CHECK(s->classes == 3 && mn_source_steps(s, MN_SPLIT_TRAIN, 1, 12) == 9 && mn_source_steps(s, MN_SPLIT_VALIDATION, 1, 12) == 3 &&
+            mn_source_steps(s, MN_SPLIT_TEST, 1, 12) == 6,
+        "splits");
+  mn_batch b;
+  CHECK_OK(mn_batch_new(s, 1, 12, &b));
+  CHECK_OK(mn_source_fill(s, MN_SPLIT_TEST, 0, &b)); /* low_x_0: 400 samples, windows of 200 every 80: 3 frames */
+  const float *x = mn_batch_get(&b, "frames");
+  CHECK(*(const int32_t *)mn_batch_get(&b, "length") == 3 && *(const int32_t *)mn_batch_get(&b, "label") == 0, "length and label");
+  CHECK(x[3 * 20 - 1] != 0 && x[3 * 20] == 0 && x[12 * 20 - 1] == 0, "zeros behind the sound");
+  check_pure(s, 12);
+  mn_batch_free(&b);
+  mn_source_close(s);
+  write_wav("sounds/low_other_9.wav", 16000, 300, 400);
+  CHECK(try_open(yaml_of("{type: audio, files: ['%s']%s}", files, ""), &s) == MN_ERR_FORMAT && strstr(mn_message(), "low_other_9.wav") &&
+            strstr(mn_message(), "16000"),
+        "%s", mn_message());
+}
+
+/* The transform against its definition, and a tone in the band where it belongs. */
+static void test_mel(void) {
+  enum { N = 64 };
+  double re[N], im[N], a[N], b[N];
+  for (int i = 0; i < N; i++) a[i] = re[i] = mn_random_normal(1, 0, (uint64_t)i), b[i] = im[i] = mn_random_normal(2, 0, (uint64_t)i);
+  mn_fft(N, re, im);
+  for (int k = 0; k < N; k++) {
+    double r = 0, m = 0;
+    for (int t = 0; t < N; t++) {
+      double angle = -2 * 3.14159265358979323846 * k * t / N;
+      r += a[t] * cos(angle) - b[t] * sin(angle);
+      m += a[t] * sin(angle) + b[t] * cos(angle);
+    }
+    CHECK(fabs(r - re[k]) < 1e-12 * N && fabs(m - im[k]) < 1e-12 * N, "bin %d: %g %g, must be %g %g", k, re[k], im[k], r, m);
+  }
+  mn_mel *mel;
+  CHECK_OK(mn_mel_new(8000, 200, 80, 20, 0, 4000, &mel));
+  float tone[1000], out[11 * 20];
+  for (int i = 0; i < 1000; i++) tone[i] = (float)sin(2 * 3.141592653589793 * 1000 * i / 8000);
+  CHECK(mn_mel_frames(mel, 1000) == 11 && mn_mel_frames(mel, 10) == 1 && mn_mel_frames(mel, 280) == 2, "frames");
+  CHECK_OK(mn_mel_run(mel, tone, 1000, 11, out));
+  double top = 2595 * log10(1 + 4000 / 700.0), at = 2595 * log10(1 + 1000 / 700.0) / top * 21 - 1; /* the band whose middle is nearest */
+  int best = 0;
+  for (int c = 1; c < 20; c++)
+    if (out[5 * 20 + c] > out[5 * 20 + best]) best = c;
+  CHECK(abs(best - (int)lround(at)) <= 1, "1000 Hz is loudest in band %d, must be near %.2f", best, at);
+  CHECK(mn_mel_new(8000, 200, 80, 20, 5000, 4000, &mel) == MN_ERR_ARG, "bands that fall are refused");
+}
+
+/* ---- which source ---- */
+
+static void test_sources_by_name(void) {
+  mn_source *s;
+  CHECK(try_open("{type: serie, file: x}", &s) == MN_ERR_CONFIG && strstr(mn_message(), "did you mean 'series'"), "%s", mn_message());
+  CHECK(try_open("{type: series, file: x, imput: 3}", &s) == MN_ERR_CONFIG && strstr(mn_message(), "input"), "%s", mn_message());
+  CHECK(try_open("{type: series}", &s) == MN_ERR_CONFIG && strstr(mn_message(), "file"), "%s", mn_message());
+  CHECK(try_open("{type: text, task: {name: mqar}}", &s) == MN_ERR_CONFIG && strstr(mn_message(), "task"), "%s", mn_message());
+  s = open_source("{task: {name: listops}}");
+  if (!s) return;
+  mn_batch b;
+  CHECK_OK(mn_batch_new(s, 4, s->seq_len, &b));
+  CHECK_OK(mn_source_fill(s, MN_SPLIT_TRAIN, 0, &b));
+  const int32_t *length = mn_batch_get(&b, "length"), *label = mn_batch_get(&b, "label");
+  for (int i = 0; length && label && i < 4; i++)
+    CHECK(length[i] > 0 && length[i] <= s->seq_len && label[i] >= 0 && label[i] < s->classes, "a labelled sequence");
+  CHECK(length && label && mn_batch_find(&b, "target") < 0, "a task that labels sequences gives length and label");
+  check_pure(s, s->seq_len);
+  mn_batch_free(&b);
+  mn_source_close(s);
+}
+
+int main(void) {
+  test_setup("source");
+  arena = mn_arena_new();
+  RUN(test_series);
+  RUN(test_series_scaler_and_standard_splits);
+  RUN(test_series_is_refused);
+  RUN(test_images);
+  RUN(test_audio);
+  RUN(test_mel);
+  RUN(test_sources_by_name);
+  mn_arena_free(arena);
+  test_cleanup();
+  return test_end();
+}
