@@ -254,6 +254,86 @@ static void rwkv7_is_an_instance(void) {
   drop(x);
 }
 
+/* ---- the CPU's kernels ---- every form at lengths around pieces, mild and steep decays, against the composition in f64 */
+static int gradients(const form *f, mn_dtype t, mn_backend *backend, unsigned passes_off, double **x, double **out, int *n_out) {
+  built b = build(f, t, 16);
+  mn_tensor *y[2 + INPUTS] = {b.y[0], b.y[1]}, *d[2] = {NULL};
+  double *value[INPUTS];
+  for (int i = 0; i < b.n; i++) value[i] = x[b.which[i]];
+  for (int i = 0; i < 2; i++) {
+    int64_t n = mn_shape_count(&b.y[i]->shape);
+    float *p = malloc(sizeof(float) * (size_t)n);
+    double *q = malloc(sizeof(double) * (size_t)n);
+    for (int64_t j = 0; j < n; j++) q[j] = p[j] = (float)(2 * mn_random_uniform(9, (uint64_t)i, (uint64_t)j) - 1);
+    d[i] = mn_cast(b.g, mn_const(b.g, MN_F64, b.y[i]->shape, q), b.y[i]->dtype);
+    free(p), free(q);
+  }
+  CHECK_OK(mn_grad(b.g, 2, b.y, d, b.n, b.leaf, y + 2));
+  *n_out = 2 + b.n;
+  int ok = gc_run(b.g, backend, passes_off, MN_KEEP, b.n, b.leaf, value, 2 + b.n, y, out);
+  mn_graph_free(b.g);
+  return ok;
+}
+static double kernel_error(const form *f, mn_dtype t, mn_isa isa, double bound) {
+  double *x[INPUTS], *want[2 + INPUTS], *got[2 + INPUTS], worst = 0;
+  mn_backend *cpu = NULL;
+  int n = 0, m = 0;
+  setenv("MNEME_CPU_ISA", mn_isa_name(isa), 1);
+  CHECK_OK(mn_backend_cpu_new(1, &cpu));
+  draw(f, x, 31);
+  if (t == MN_BF16)
+    for (int i = 0; i < W0; i++)
+      for (int64_t j = 0; j < count_of(f, i); j++) x[i][j] = mn_bf16_to_float(mn_float_to_bf16((float)x[i][j]));
+  if (gradients(f, MN_F64, mn_backend_ref(), 0, x, want, &n) && gradients(f, t, cpu, 0, x, got, &m)) {
+    built b = build(f, MN_F64, 16);
+    for (int i = 0; i < n; i++) {
+      int64_t count = i == 0 ? count_of(f, VAL) : i == 1 ? count_of(f, W0) : count_of(f, b.which[i - 2]);
+      double e = gc_difference(want[i], got[i], count);
+      CHECK(e < bound, "%s %s: %g (rule %d, decay %d to %g, T %d, H %d of %d, K %d, V %d, before %d)", mn_isa_name(isa),
+            i == 0   ? "o"
+            : i == 1 ? "w"
+                     : names[b.which[i - 2]],
+            e, f->write, f->decay, f->steep, (int)f->T, (int)f->H, (int)f->G, (int)f->K, (int)f->V, f->before);
+      worst = fmax(worst, e);
+      free(want[i]), free(got[i]);
+    }
+    mn_graph_free(b.g);
+  }
+  mn_backend_free(cpu);
+  drop(x);
+  return worst;
+}
+static void kernels(const int64_t *lengths, int n_lengths, int64_t K, int64_t V, mn_dtype t, double bound) {
+  static const struct {
+    mn_write_rule write;
+    int decay;
+  } rules[] = {{MN_WRITE_VALUE, BY_CHANNEL},
+               {MN_WRITE_DELTA, BY_CHANNEL},
+               {MN_WRITE_ERASE, BY_CHANNEL},
+               {MN_WRITE_ERASE, BY_HEAD},
+               {MN_WRITE_ERASE, NO_DECAY}};
+  double worst = 0;
+  const char *named = getenv("MNEME_CPU_ISA");
+  char keep[32];
+  snprintf(keep, sizeof keep, "%s", named ? named : "");
+  const mn_isa first = first_tested_isa(), last = last_tested_isa();
+  for (mn_isa isa = first; isa <= last; isa++)
+    for (int r = 0; r < 5; r++)
+      for (int l = 0; l < n_lengths; l++)
+        for (int bits = 0; bits < 4; bits++) {
+          form f = {rules[r].write, rules[r].decay, l % 2 == 0, bits & 1, 2, lengths[l], 2, 1 + (l & 1), K, V, bits >> 1 ? 20 : 0.3};
+          worst = fmax(worst, kernel_error(&f, t, isa, bound));
+        }
+  setenv("MNEME_CPU_ISA", keep, 1);
+  printf("       worst error, K %d, V %d: %.2g\n", (int)K, (int)V, worst);
+}
+static void kernels_are_the_composition(void) {
+  kernels((int64_t[]){1, 2, 4, 7, 33}, 5, 5, 3, MN_F32, 1e-5);
+  kernels((int64_t[]){31, 32, 52, 101}, 4, 20, 12, MN_F32, 1e-5);
+  kernels((int64_t[]){150}, 1, 64, 64, MN_F32, 1e-5);
+}
+static void kernels_take_bf16(void) { kernels((int64_t[]){1, 77}, 2, 24, 40, MN_BF16, 2e-2); }
+
 static void what_does_not_fit_is_refused(void) {
   for (int wrong = 0; wrong < 4; wrong++) {
     mn_graph *g = mn_graph_new();
@@ -276,6 +356,8 @@ int main(void) {
   RUN(a_sequence_cut_anywhere_is_the_sequence);
   RUN(erase_along_the_key_is_the_delta_rule);
   RUN(rwkv7_is_an_instance);
+  RUN(kernels_are_the_composition);
+  RUN(kernels_take_bf16);
   RUN(what_does_not_fit_is_refused);
   return test_end();
 }

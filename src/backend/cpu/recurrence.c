@@ -6,7 +6,7 @@
 
 /* ---- which inputs there are ---- */
 typedef struct inputs { /* index of each input, or -1 */
-  int q, k, v, beta, log_a, log_eta, w0, s0, a0, phase, n;
+  int q, k, v, beta, log_a, log_eta, erase, probe, w0, s0, a0, phase, n;
 } inputs;
 
 static inputs inputs_of(const mn_recurrence_attr *attr) {
@@ -14,6 +14,8 @@ static inputs inputs_of(const mn_recurrence_attr *attr) {
   x.n = 4;
   x.log_a = attr->decay ? x.n++ : -1;
   x.log_eta = attr->momentum ? x.n++ : -1;
+  x.erase = attr->write == MN_WRITE_ERASE ? x.n++ : -1;
+  x.probe = attr->write == MN_WRITE_ERASE ? x.n++ : -1;
   x.w0 = x.n++;
   x.s0 = attr->momentum ? x.n++ : -1;
   x.a0 = attr->write == MN_WRITE_ANCHOR ? x.n++ : -1;
@@ -21,12 +23,14 @@ static inputs inputs_of(const mn_recurrence_attr *attr) {
   return x;
 }
 
+/* One decay per head and token is a number beside a product; by channel it stands inside. */
+static bool by_channel(const mn_recurrence_attr *attr) { return attr->by_channel || attr->write == MN_WRITE_ERASE; }
 static bool vector_type(mn_dtype t) { return t == MN_F32 || t == MN_BF16; }
 
 static bool accepts(const mn_node *node) {
   const mn_recurrence_attr *attr = node->attr;
   inputs x = inputs_of(attr);
-  if (attr->chunk < 1 || attr->by_channel || attr->write == MN_WRITE_ERASE) return false;
+  if (attr->chunk < 1 || (by_channel(attr) && (attr->momentum || attr->write == MN_WRITE_ANCHOR))) return false;
   for (int i = 0; i < node->n_in; i++) {
     mn_dtype t = node->in[i]->dtype;
     bool state = i >= x.w0 && i < x.n && i != x.phase;
@@ -72,6 +76,7 @@ static mn_rec_args args_of(const mn_call *c, bool backward) {
       .write = attr->write,
       .momentum = attr->momentum,
       .decay = attr->decay,
+      .by_channel = attr->by_channel,
       .read_before = attr->read_before,
       .grad_clamp = (float)attr->grad_clamp,
       .q = token_tensor(&in[x.q]),
@@ -84,6 +89,7 @@ static mn_rec_args args_of(const mn_call *c, bool backward) {
     a.write = MN_WRITE_DELTA, a.plain = true; /* solved in larger pieces */
   if (x.log_a >= 0) a.log_a = token_tensor(&in[x.log_a]);
   if (x.log_eta >= 0) a.log_eta = token_tensor(&in[x.log_eta]);
+  if (x.erase >= 0) a.erase = token_tensor(&in[x.erase]), a.probe = token_tensor(&in[x.probe]);
   if (x.s0 >= 0) a.s0 = state_tensor(&in[x.s0]);
   if (x.a0 >= 0) a.a0 = state_tensor(&in[x.a0]);
   if (x.phase >= 0) {
@@ -102,6 +108,7 @@ static mn_rec_args args_of(const mn_call *c, bool backward) {
     a.dbeta = token_tensor(&out[x.beta]);
     if (x.log_a >= 0) a.dlog_a = token_tensor(&out[x.log_a]);
     if (x.log_eta >= 0) a.dlog_eta = token_tensor(&out[x.log_eta]);
+    if (x.erase >= 0) a.derase = token_tensor(&out[x.erase]), a.dprobe = token_tensor(&out[x.probe]);
     a.dw0 = state_tensor(&out[x.w0]);
     if (x.s0 >= 0) a.ds0 = state_tensor(&out[x.s0]);
     if (x.a0 >= 0) a.da0 = state_tensor(&out[x.a0]);
@@ -125,6 +132,7 @@ static void task(void *ctx, int64_t i, int thread) {
 static int threads_of(const mn_call *c) { return c->pool ? mn_pool_threads(c->pool) : 1; }
 static const mn_recurrence_isa *table_of(const mn_call *c, bool backward) {
   const mn_isa isa = mn_cpu_isa(c->backend);
+  if (by_channel(c->attr)) return backward ? MN_ISA_PICK(mn_recurrence_channel_grad, isa) : MN_ISA_PICK(mn_recurrence_channel, isa);
   return backward ? MN_ISA_PICK(mn_recurrence_grad, isa) : MN_ISA_PICK(mn_recurrence, isa);
 }
 

@@ -14,14 +14,14 @@ typedef struct mn_rec_tensor { /* a tensor of [B,T,H,*], [B,T,H] or [B,H,K,V]; s
 typedef struct mn_rec_args {
   int64_t B, T, H, K, V, chunk;
   mn_write_rule write;
-  bool momentum, decay, read_before;
+  bool momentum, decay, by_channel, read_before;
   float grad_clamp; /* ANCHOR: a write of norm n gets the norm m tanh(n/m); 0: off */
   bool plain;       /* DELTA without its a_t: u_t = v_t - W_{t-1}^T k_t, which is what ANCHOR is when a chunk is one token */
-  mn_rec_tensor q, k, v, beta, log_a, log_eta, w0, s0, a0;
+  mn_rec_tensor q, k, v, beta, log_a, log_eta, erase, probe, w0, s0, a0;
   const int32_t *phase; /* [B] or NULL */
   int64_t phase_stride;
-  mn_rec_tensor o, w, s, a;                                          /* forward: results; backward: their gradients */
-  mn_rec_tensor dq, dk, dv, dbeta, dlog_a, dlog_eta, dw0, ds0, da0; /* backward only */
+  mn_rec_tensor o, w, s, a;                                                         /* forward: results; backward: their gradients */
+  mn_rec_tensor dq, dk, dv, dbeta, dlog_a, dlog_eta, derase, dprobe, dw0, ds0, da0; /* backward only */
 } mn_rec_args;
 
 typedef struct mn_recurrence_isa {
@@ -30,5 +30,7 @@ typedef struct mn_recurrence_isa {
 } mn_recurrence_isa;
 MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence); /* forward */
 MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence_grad);
+MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence_channel); /* a decay for each key channel, or erase vectors: forward */
+MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence_channel_grad);
 
 #endif

@@ -144,26 +144,6 @@ static void coefs_backward(const mn_rec_args *p, back *w, int64_t n, float dE) {
   }
 }
 
-/* dU from dY (in dy, still without what later rows of the DELTA rule send back): dY_m -= sum_{t>m} h[t,m] dU_t,
- * dU = beta dY, from the last row up. */
-static void solve_back(back *w, int64_t n, int64_t V) {
-  const int64_t vp = w->f.vp, np = w->f.np;
-  for (int64_t end = n; end > 0;) {
-    int64_t i = (end - 1) / SOLVE * SOLVE, rows = end - i;
-    tile_gemm(rows, V, n - end, w->h + end * np + i, 1, np, w->du + end * vp, vp, w->dy + i * vp, vp, TILE_SUB, TILE_FULL);
-    for (int64_t m = end - 1; m >= i; m--) {
-      vf beta = vf_set1(w->f.c.beta[m]);
-      for (int64_t j = 0; j < vp; j += MN_VL) {
-        vf y = vf_load(w->dy + m * vp + j);
-        for (int64_t t = m + 1; t < end; t++) y -= vf_set1(w->h[t * np + m]) * vf_load(w->du + t * vp + j);
-        vf_store(w->dy + m * vp + j, y);
-        vf_store(w->du + m * vp + j, beta * y);
-      }
-    }
-    end = i;
-  }
-}
-
 /* Through u = f(r) e: the gradient of u, in du, becomes that of e, and k has a share along itself. With c = (du . e) f'(r) / (m^2 r),
  *     de = f du + c |k|^2 e        dk += c |e|^2 k        f'(r) / r = ((1 - tanh^2 r) - f) / r^2, near zero -2/3 + 8/15 r^2 */
 static void clamp_backward(const mn_rec_args *p, back *w, int64_t n, const float *u, const float *factor) {
@@ -231,7 +211,7 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
     for (int64_t t = 0; t < n; t++)
       for (int64_t m = 0; m < np; m += MN_VL)
         vf_store(w->h + t * np + m, vf_load(f->g + t * np + m) * (vf_set1(predicted(p, f, t)) * vf_load(c->M + t * np + m)));
-    solve_back(w, n, V);
+    solve_rows_back(w->h, np, n, V, vp, c->beta, w->dy, w->du); /* later rows have seen these */
   } else {
     scale_rows(w->du, vp, w->dy, vp, c->beta, n);
   }

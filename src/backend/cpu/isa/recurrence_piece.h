@@ -31,8 +31,8 @@ enum { PIECE = 32 }; /* tokens; more only adds triangle work, fewer passes over 
 /* The coefficients of one piece. */
 typedef struct coefs {
   float *a, *eta, *beta; /* [n]                                                    */
-  float *A, *b, *E;       /* [n+1], row 0 is the state at the start: 1, 0, 1        */
-  float *M, *L;           /* [n+1, np], row 0 is zero; L only with momentum         */
+  float *A, *b, *E;      /* [n+1], row 0 is the state at the start: 1, 0, 1        */
+  float *M, *L;          /* [n+1, np], row 0 is zero; L only with momentum         */
 } coefs;
 
 typedef struct mat { /* rows of whole vectors */
@@ -237,6 +237,40 @@ TILE_FN void delta_triangle(const mn_rec_args *p, work *w, int64_t n, float *g) 
 
 enum { SOLVE = 8 }; /* rows of a diagonal block of the triangular solve */
 
+/* U -= G Y from the top row down, G [n,np] strictly lower, Y = diag(beta) U. */
+TILE_FN void solve_rows(const float *g, int64_t np, int64_t n, int64_t V, int64_t vp, const float *beta, float *us, float *y) {
+  for (int64_t i = 0; i < n; i += SOLVE) {
+    int64_t rows = n - i < SOLVE ? n - i : SOLVE;
+    tile_gemm(rows, V, i, g + i * np, np, 1, y, vp, us + i * vp, vp, TILE_SUB, TILE_FULL);
+    for (int64_t t = i; t < i + rows; t++) {
+      vf b = vf_set1(beta[t]);
+      for (int64_t j = 0; j < vp; j += MN_VL) {
+        vf u = vf_load(us + t * vp + j);
+        for (int64_t m = i; m < t; m++) u -= vf_set1(g[t * np + m]) * vf_load(y + m * vp + j);
+        vf_store(us + t * vp + j, u);
+        vf_store(y + t * vp + j, b * u);
+      }
+    }
+  }
+}
+/* Backward through that: dY -= G^T dU from the last row up, dU = diag(beta) dY. */
+TILE_FN void solve_rows_back(const float *g, int64_t np, int64_t n, int64_t V, int64_t vp, const float *beta, float *dy, float *du) {
+  for (int64_t end = n; end > 0;) {
+    int64_t i = (end - 1) / SOLVE * SOLVE, rows = end - i;
+    tile_gemm(rows, V, n - end, g + end * np + i, 1, np, du + end * vp, vp, dy + i * vp, vp, TILE_SUB, TILE_FULL);
+    for (int64_t m = end - 1; m >= i; m--) {
+      vf b = vf_set1(beta[m]);
+      for (int64_t j = 0; j < vp; j += MN_VL) {
+        vf y = vf_load(dy + m * vp + j);
+        for (int64_t t = m + 1; t < end; t++) y -= vf_set1(g[t * np + m]) * vf_load(du + t * vp + j);
+        vf_store(dy + m * vp + j, y);
+        vf_store(du + m * vp + j, b * y);
+      }
+    }
+    end = i;
+  }
+}
+
 /* U from V (already in w->u), the state and the anchor; then Y = diag(beta) U. Uses x; DELTA also kt and g. */
 TILE_FN void written_values(const mn_rec_args *p, work *w, int64_t n, const float *W, const float *S, const float *anc) {
   coefs *c = &w->c;
@@ -255,19 +289,7 @@ TILE_FN void written_values(const mn_rec_args *p, work *w, int64_t n, const floa
     }
     tile_transpose(w->kt, np, w->k.p, w->k.ld, n, p->K, 0);
     delta_triangle(p, w, n, w->g);
-    for (int64_t i = 0; i < n; i += SOLVE) {
-      int64_t rows = n - i < SOLVE ? n - i : SOLVE;
-      tile_gemm(rows, p->V, i, w->g + i * np, np, 1, w->y, vp, w->u + i * vp, vp, TILE_SUB, TILE_FULL);
-      for (int64_t t = i; t < i + rows; t++) {
-        vf beta = vf_set1(c->beta[t]);
-        for (int64_t j = 0; j < vp; j += MN_VL) {
-          vf u = vf_load(w->u + t * vp + j);
-          for (int64_t m = i; m < t; m++) u -= vf_set1(w->g[t * np + m]) * vf_load(w->y + m * vp + j);
-          vf_store(w->u + t * vp + j, u);
-          vf_store(w->y + t * vp + j, beta * u);
-        }
-      }
-    }
+    solve_rows(w->g, np, n, p->V, vp, c->beta, w->u, w->y);
     return;
   }
   scale_rows(w->y, vp, w->u, vp, c->beta, n);
