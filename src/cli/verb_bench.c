@@ -98,7 +98,7 @@ static mn_status make_train(problem *p) {
   mn_optimizer_config config;
   mn_config_defaults(mn_optimizer_fields, &config);
   MN_TRY(mn_optimizer_check(NULL, "bench", &config));
-  MN_TRY(mn_optimizer_new(&config, p->params, &p->optimizer));
+  MN_TRY(mn_optimizer_new(&config, NULL, p->params, &p->optimizer));
   mn_graph *g = p->graph = mn_graph_new();
   mn_scope *s = g ? mn_scope_new(g, (mn_build){.param = MN_F32, .compute = type ? MN_BF16 : MN_F32}, p->B) : NULL;
   if (!s) return MN_ERR_MEMORY;

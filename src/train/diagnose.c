@@ -83,7 +83,8 @@ static mn_status list_looks(mn_trainer *t, again *a) {
     a->looks[a->n++] = (look){OUTPUT, names[i], values[i]};
   }
   a->looks[a->n++] = (look){LOSS, "loss", a->x.judged.loss};
-  for (int i = t->params->n - 1; i >= 0; i--) a->looks[a->n++] = (look){GRADIENT, t->params->info[i].name, a->x.grads[i]};
+  for (int i = t->params->n - 1; i >= 0; i--)
+    if (a->x.grads[i]) a->looks[a->n++] = (look){GRADIENT, t->params->info[i].name, a->x.grads[i]};
   return MN_OK;
 }
 

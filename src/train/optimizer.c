@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "backend/ref/element.h"
+#include "train/groups.h"
 
 static const char *const kinds[] = {"adamw", "muon", NULL};
 #define S mn_optimizer_config
@@ -34,9 +35,14 @@ mn_status mn_optimizer_check(const mn_value *map, const char *where, mn_optimize
 
 /* ---- the moments' memory ---- */
 
-static bool by_muon(const mn_optimizer_config *c, const mn_param_info *p) {
-  return c->type == MN_OPTIMIZER_MUON && (p->flags & MN_PARAM_MATRIX) && p->shape.ndim == 2;
+static bool by_muon(const mn_optimizer *o, int i) {
+  const mn_param_info *p = &o->params->info[i];
+  const mn_param_group *group = o->group[i];
+  bool muon = group && group->optimizer ? group->optimizer == MN_GROUP_MUON : o->config.type == MN_OPTIMIZER_MUON;
+  return muon && (p->flags & MN_PARAM_MATRIX) && p->shape.ndim == 2;
 }
+
+bool mn_optimizer_moves(const mn_optimizer *o, int i) { return !(o->group[i] && o->group[i]->frozen); }
 
 static size_t bytes_of(const mn_params *p, int i) { return (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->dtype); }
 
@@ -48,17 +54,19 @@ static mn_status zeros(mn_backend *b, size_t bytes, void **out) {
   return status;
 }
 
-mn_status mn_optimizer_new(const mn_optimizer_config *config, const mn_params *params, mn_optimizer **out) {
+mn_status mn_optimizer_new(const mn_optimizer_config *config, const mn_param_groups *groups, const mn_params *params, mn_optimizer **out) {
   *out = NULL;
   mn_optimizer *o = mn_calloc(1, sizeof *o);
   if (!o) return MN_ERR_MEMORY;
   *o = (mn_optimizer){.config = *config, .params = params};
   o->m = mn_calloc((size_t)params->n + 1, sizeof *o->m);
   o->v = mn_calloc((size_t)params->n + 1, sizeof *o->v);
-  mn_status status = o->m && o->v ? MN_OK : MN_ERR_MEMORY;
+  o->group = mn_calloc((size_t)params->n + 1, sizeof *o->group);
+  mn_status status = o->m && o->v && o->group ? mn_groups_assign(groups, params, o->group) : MN_ERR_MEMORY;
   for (int i = 0; i < params->n && status == MN_OK; i++) {
+    if (!mn_optimizer_moves(o, i)) continue;
     status = zeros(params->backend, bytes_of(params, i), &o->m[i]);
-    if (status == MN_OK && !by_muon(config, &params->info[i])) status = zeros(params->backend, bytes_of(params, i), &o->v[i]);
+    if (status == MN_OK && !by_muon(o, i)) status = zeros(params->backend, bytes_of(params, i), &o->v[i]);
   }
   if (status != MN_OK) mn_optimizer_free(o);
   else *out = o;
@@ -74,6 +82,7 @@ void mn_optimizer_free(mn_optimizer *o) {
   }
   free(o->m);
   free(o->v);
+  free(o->group);
   free(o);
 }
 
@@ -82,10 +91,11 @@ void mn_optimizer_free(mn_optimizer *o) {
 static mn_tensor *global_norm(mn_graph *g, int n, mn_tensor *const *grads) {
   mn_tensor *sum = NULL;
   for (int i = 0; i < n; i++) {
+    if (!grads[i]) continue;
     mn_tensor *s = mn_sumsq(g, grads[i]);
     sum = sum ? mn_add(g, sum, s) : s;
   }
-  return mn_sqrt(g, sum);
+  return mn_sqrt(g, sum ? sum : mn_scalar(g, MN_F32, 0));
 }
 
 /* min(1, clip / norm); NaN when the norm is not finite: no step is made then, and what went wrong can be looked for. */
@@ -115,6 +125,29 @@ static mn_tensor *newton_schulz(mn_graph *g, mn_tensor *x) {
 typedef struct step_scalars {
   mn_tensor *lr, *scale;
 } step_scalars;
+
+/* {rate, corrections, scale, decay} of a parameter of a group; those without one share two, with decay and without. */
+typedef struct rates {
+  mn_graph *g;
+  mn_tensor *rate, *scale, *shared[2];
+  double lr, decay; /* of the optimizer */
+} rates;
+
+static mn_tensor *scalars_of(const rates *r, mn_tensor *rate, double decay) {
+  mn_graph *g = r->g;
+  return mn_concat(g, 3, (mn_tensor *[]){rate, vector_of(g, r->scale), vector_of(g, mn_scalar(g, MN_F32, decay))}, 0);
+}
+
+/* A group's rate is a fixed part of the optimizer's, so that the schedule holds for both. */
+static mn_tensor *group_scalars(const rates *r, const mn_param_group *group, double decay) {
+  mn_graph *g = r->g;
+  mn_tensor *rate = r->rate;
+  if (group->lr >= 0) {
+    const float factor[3] = {(float)(group->lr / r->lr), 1, 1};
+    rate = mn_mul(g, rate, mn_const(g, MN_F32, MN_SHAPE(3), factor));
+  }
+  return scalars_of(r, rate, decay);
+}
 
 static void muon(mn_graph *g, const mn_optimizer_config *c, const step_scalars *s, double decay, mn_tensor *p, mn_tensor *grad,
                  mn_tensor *m, mn_tensor **p1, mn_tensor **m1) {
@@ -146,21 +179,22 @@ void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *pa
   out->norm = global_norm(g, n, grads);
   if (!out->norm) return;
   step_scalars s = {at(g, out->rate, 0), clip_scale(g, out->norm, clip_norm)};
-  mn_tensor *scalars[2]; /* of mn_adamw: without and with weight decay */
-  for (int d = 0; d < 2; d++)
-    scalars[d] =
-        mn_concat(g, 3, (mn_tensor *[]){out->rate, vector_of(g, s.scale), vector_of(g, mn_scalar(g, MN_F32, d ? c->weight_decay : 0))}, 0);
-  mn_adamw_attr attr = {c->beta1, c->beta2, c->eps};
+  rates r = {.g = g, .rate = out->rate, .scale = s.scale, .lr = c->lr, .decay = c->weight_decay};
+  for (int d = 0; d < 2; d++) r.shared[d] = scalars_of(&r, out->rate, d ? c->weight_decay : 0);
   for (int i = 0; i < n; i++) {
     const mn_param_info *p = &o->params->info[i];
-    bool decays = !(p->flags & MN_PARAM_NO_DECAY);
+    const mn_param_group *group = o->group[i];
+    if (!grads[i] || !o->m[i]) continue;
+    double decay = p->flags & MN_PARAM_NO_DECAY ? 0 : group && group->weight_decay >= 0 ? group->weight_decay : c->weight_decay;
+    mn_tensor *scalars = group ? group_scalars(&r, group, decay) : r.shared[!(p->flags & MN_PARAM_NO_DECAY)];
     mn_tensor *p1 = NULL, *m1 = NULL, *v1 = NULL;
     out->m[i] = mn_variable(g, mn_arena_format(g->arena, "m.%s", p->name), o->params->dtype, p->shape);
-    if (by_muon(c, p)) {
-      muon(g, c, &s, decays ? c->weight_decay : 0, params[i], grads[i], out->m[i], &p1, &m1);
+    if (by_muon(o, i)) {
+      step_scalars own = {group ? at(g, scalars, 0) : s.lr, s.scale};
+      muon(g, c, &own, decay, params[i], grads[i], out->m[i], &p1, &m1);
     } else {
       out->v[i] = mn_variable(g, mn_arena_format(g->arena, "v.%s", p->name), o->params->dtype, p->shape);
-      mn_adamw(g, params[i], grads[i], out->m[i], out->v[i], scalars[decays], attr, &p1, &m1, &v1);
+      mn_adamw(g, params[i], grads[i], out->m[i], out->v[i], scalars, (mn_adamw_attr){c->beta1, c->beta2, c->eps}, &p1, &m1, &v1);
     }
     mn_tensor *variables[3] = {params[i], out->m[i], out->v[i]}, *values[3] = {p1, m1, v1};
     for (int k = 0; k < 3; k++) {
@@ -173,7 +207,7 @@ void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *pa
 
 void mn_optimizer_bind(const mn_optimizer *o, const mn_update *u, mn_plan *plan) {
   for (int i = 0; i < o->params->n; i++) {
-    mn_plan_bind(plan, u->m[i], o->m[i]);
+    if (u->m[i]) mn_plan_bind(plan, u->m[i], o->m[i]);
     if (u->v[i]) mn_plan_bind(plan, u->v[i], o->v[i]);
   }
 }

@@ -18,24 +18,46 @@ typedef struct mn_optimizer_config { /* the section `train.optimizer` */
 extern const mn_field mn_optimizer_fields[];
 mn_status mn_optimizer_check(const mn_value *map, const char *where, mn_optimizer_config *c);
 
+/* ---- groups of parameters ---- what the recipe says of those whose names fit a pattern; the first group that fits counts */
+typedef struct mn_param_group { /* of train.groups */
+  const char *match;            /* over the whole name; * stands for any signs, ? for one */
+  double lr, weight_decay;      /* below 0: the optimizer's */
+  int optimizer;                /* MN_GROUP_AS_OPTIMIZER, MN_GROUP_ADAMW, MN_GROUP_MUON */
+  bool frozen;                  /* no gradient, no moment, no decay */
+  const mn_value *at;           /* where it stands */
+} mn_param_group;
+enum { MN_GROUP_AS_OPTIMIZER, MN_GROUP_ADAMW, MN_GROUP_MUON };
+typedef struct mn_param_groups {
+  int n;
+  mn_param_group *list;
+} mn_param_groups;
+extern const mn_field mn_group_fields[];
+/* v: the recipe's list (NULL: none); lives in the arena. */
+mn_status mn_groups_parse(mn_arena *arena, const mn_value *v, const char *where, const mn_optimizer_config *c, mn_param_groups *out);
+const mn_value *mn_groups_to_value(mn_arena *arena, const mn_param_groups *groups);
+
 /* ---- the moments' memory ---- */
 typedef struct mn_optimizer {
   mn_optimizer_config config;
   const mn_params *params;
-  void **m, **v; /* [params->n], as the parameter; v is NULL where Muon moves the parameter */
+  const mn_param_group **group; /* [params->n]; NULL: none */
+  void **m, **v;                /* [params->n], as the parameter; v is NULL where Muon moves it, both where it is frozen */
 } mn_optimizer;
-mn_status mn_optimizer_new(const mn_optimizer_config *config, const mn_params *params, mn_optimizer **out); /* zeros */
+/* Moments are zeros. A group that fits no parameter, or none that an earlier one has not, is MN_ERR_CONFIG with the nearest names. */
+mn_status mn_optimizer_new(const mn_optimizer_config *config, const mn_param_groups *groups, const mn_params *params, mn_optimizer **out);
+bool mn_optimizer_moves(const mn_optimizer *o, int i); /* parameter i is not frozen */
 void mn_optimizer_free(mn_optimizer *o);
 
 /* ---- its part of a graph ---- */
 typedef struct mn_update { /* made by mn_optimizer_build; arrays live in the graph's arena */
   mn_tensor *rate;         /* input f32 [3]: {learning rate, 1 - beta1^t, 1 - beta2^t}        */
   mn_tensor *norm;         /* f32 []: of all gradients together, before clipping              */
-  mn_tensor **m, **v;      /* variables, one per parameter of the scope; v may hold NULL      */
+  mn_tensor **m, **v;      /* variables, one per parameter; NULL where there is no such moment  */
   int n_assigns;
   mn_tensor **variables, **values;
 } mn_update;
-/* params[i] and grads[i] are the i-th parameter in mn_params' order. clip_norm 0: no clipping. Where the norm of all gradients is
+/* params[i] and grads[i] are the i-th parameter in mn_params' order; where a gradient is NULL (frozen, or no part of what is
+ * trained) nothing moves. clip_norm 0: no clipping. Where the norm of all gradients is
  * not finite nothing moves: parameters and moments stay as they are. */
 void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *params, mn_tensor *const *grads, double clip_norm,
                         mn_update *out);

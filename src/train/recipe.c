@@ -49,6 +49,12 @@ const mn_field mn_train_fields[] = {
     MN_FIELD_INT(S, accumulate, 1, 1, 1 << 16, "batches whose gradients make one update"),
     MN_FIELD_ENUM(S, precision, precisions, 0, "type of activations in products; parameters and sums are f32"),
     MAP_FIELD("optimizer", optimizer_map, "{type: adamw, lr: 1e-3, ...}"),
+    {.name = "groups",
+     .type = MN_TYPE_VALUE,
+     .offset = offsetof(S, groups_list),
+     .size = sizeof(const mn_value *),
+     .help = "a list of {match: names, lr, weight_decay, optimizer, frozen}: what holds for some parameters; the first that fits counts",
+     MN_SPARSE},
     MAP_FIELD("schedule", schedule_map, "{type: cosine, warmup_steps: 0, ...}"),
     MN_FIELD_FLOAT(S, clip_norm, 1.0, 0, INFINITY, "largest norm of all gradients together; 0: no clipping"),
     MN_FIELD_INT(S, validate_every, 0, 0, INT64_MAX, "steps between looks at held-out data; 0: at the end only"),
@@ -142,6 +148,7 @@ static mn_status read_sections(mn_recipe *r, const mn_value *root, sections *s) 
   MN_TRY(mn_config_read(r->arena, t->optimizer_map, "train.optimizer", mn_optimizer_fields, &t->optimizer));
   MN_TRY(mn_config_uses(t->optimizer_map, "train.optimizer", optimizer_uses, mn_optimizer_fields[0].names[t->optimizer.type]));
   MN_TRY(mn_optimizer_check(t->optimizer_map, "train.optimizer", &t->optimizer));
+  MN_TRY(mn_groups_parse(r->arena, t->groups_list, "train.groups", &t->optimizer, &t->groups));
   MN_TRY(mn_config_read(r->arena, t->schedule_map, "train.schedule", mn_schedule_fields, &t->schedule));
   return mn_config_uses(t->schedule_map, "train.schedule", schedule_uses, mn_schedule_fields[0].names[t->schedule.type]);
 }
@@ -233,6 +240,8 @@ const mn_value *mn_recipe_to_value(mn_arena *arena, const mn_recipe *r, const mn
   mn_train_config t = r->train;
   t.optimizer_map = mn_config_to_value(arena, &(mn_config_part){mn_optimizer_fields, &t.optimizer}, 1);
   t.schedule_map = mn_config_to_value(arena, &(mn_config_part){mn_schedule_fields, &t.schedule}, 1);
+  t.groups_list = t.groups.n ? mn_groups_to_value(arena, &t.groups) : NULL;
+  if (t.groups.n && !t.groups_list) return NULL;
   mn_tokenizer_config tok = r->tokenizer;
   sections s = {.name = r->name, .seed = r->seed};
   s.tokenizer = mn_config_to_value(arena, &(mn_config_part){mn_tokenizer_fields, &tok}, 1);

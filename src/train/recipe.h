@@ -25,6 +25,8 @@ typedef struct mn_train_config { /* the section `train` */
   int precision; /* mn_precision */
   const mn_value *optimizer_map, *schedule_map;
   mn_optimizer_config optimizer;
+  const mn_value *groups_list;
+  mn_param_groups groups;
   mn_schedule_config schedule;
   double clip_norm;
   int64_t validate_every, validation_batches;

@@ -29,6 +29,7 @@ void mn_recipe_help(mn_help_form form, mn_text *t) {
   }
   section(t, form, "train", "", mn_train_fields);
   section(t, form, "train.optimizer", "", mn_optimizer_fields);
+  section(t, form, "each of train.groups", "What holds for parameters whose names fit", mn_group_fields);
   section(t, form, "train.schedule", "", mn_schedule_fields);
   section(t, form, "model", "A stack of blocks between an embedding and a head", mn_model_fields);
   section(t, form, "model.block, and each of model.blocks", "", mn_block_fields);

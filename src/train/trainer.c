@@ -29,11 +29,34 @@ static mn_status check_streams(const mn_trainer *t, const mn_scope *s) {
   return MN_OK;
 }
 
+/* Of batches that make one update together, each gives its part. */
+static void add_losses_of_rooms(const mn_trainer *t, mn_graph *g, mn_step_graph *x) {
+  mn_tensor *rooms = mn_scope_total_loss(x->judged.scope);
+  if (!rooms) return;
+  if (t->recipe->train.accumulate > 1) rooms = mn_mul_scalar(g, rooms, 1.0 / (double)t->recipe->train.accumulate);
+  x->judged.loss = mn_add(g, x->judged.loss, rooms);
+}
+
 static void list_inputs(mn_step_graph *x, int n_objectives) {
   const mn_judged *j = &x->judged;
   for (int i = 0; i < j->data.n; i++) x->inputs[x->n_inputs++] = j->data.tensor[i];
   for (int k = 0; k < n_objectives; k++) x->inputs[x->n_inputs++] = j->weight[k];
   if (j->reset) x->inputs[x->n_inputs++] = j->reset;
+  x->inputs[x->n_inputs++] = x->step;
+}
+
+/* Of what moves and is part of the step; others have none. A parameter that the step does not use keeps its value. */
+static mn_status gradients(const mn_trainer *t, mn_graph *g, mn_step_graph *x) {
+  int n = t->params->n, m = 0;
+  mn_tensor **wrt = mn_arena_alloc(g->arena, (size_t)(2 * n + 1) * sizeof *wrt), **d = wrt + n;
+  if (!wrt) return MN_ERR_MEMORY;
+  for (int k = 0; k < n; k++)
+    if (x->params[k] && mn_optimizer_moves(t->optimizer, k)) wrt[m++] = x->params[k];
+  if (!m) return mn_value_fail(t->recipe->train.groups_list, "train.groups: every parameter is frozen: there is nothing to train");
+  MN_TRY(mn_grad(g, 1, &x->judged.loss, NULL, m, wrt, d));
+  for (int k = 0, i = 0; k < n; k++)
+    if (x->params[k] && mn_optimizer_moves(t->optimizer, k)) x->grads[k] = d[i++];
+  return MN_OK;
 }
 
 mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *x) {
@@ -43,16 +66,20 @@ mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *x
   mn_build build = {.param = MN_F32,
                     .compute = c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32,
                     .carried = c->carry_state,
-                    .position_multiple = c->seq_len};
+                    .position_multiple = c->seq_len,
+                    .training = true,
+                    .seed = (uint64_t)t->recipe->seed,
+                    .step = x->step = mn_input(g, "step", MN_I64, (mn_shape){0})};
   MN_TRY(mn_judge_build(o, t->model, &t->batches[0], g, build, false, false, &x->judged));
   mn_scope *s = x->judged.scope;
   if (c->carry_state) MN_TRY(check_streams(t, s));
+  add_losses_of_rooms(t, g, x);
   int n = t->params->n;
   const mn_param_info *info;
   mn_tensor *const *tensors;
   int n_built = mn_scope_params(s, &info, &tensors);
   x->params = mn_arena_alloc(g->arena, (size_t)(2 * n + 1) * sizeof *x->params);
-  x->inputs = mn_arena_alloc(g->arena, (MN_IO_MAX + MN_OBJECTIVES + 1) * sizeof *x->inputs);
+  x->inputs = mn_arena_alloc(g->arena, (MN_IO_MAX + MN_OBJECTIVES + 2) * sizeof *x->inputs);
   if (!x->params || !x->inputs) return MN_ERR_MEMORY;
   list_inputs(x, o->n);
   x->grads = x->params + n;
@@ -61,10 +88,7 @@ mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *x
     if (k < 0) return mn_fail(MN_ERR_INTERNAL, "parameter %s appears in the step only", info[i].name);
     x->params[k] = tensors[i];
   }
-  for (int k = 0; k < n; k++)
-    if (!x->params[k]) return mn_fail(MN_ERR_INTERNAL, "parameter %s is missing from the step", t->params->info[k].name);
-  mn_tensor *ones = NULL;
-  MN_TRY(mn_grad(g, 1, &x->judged.loss, &ones, n, x->params, x->grads));
+  MN_TRY(gradients(t, g, x));
   x->n_states = c->carry_state ? mn_scope_states(s, &x->states) : 0;
   return MN_OK;
 }
@@ -120,38 +144,44 @@ static mn_status build_accumulating(mn_trainer *t) {
   mn_tensor **lists = mn_arena_alloc(g->arena, (size_t)(2 * (n + x.n_states) + n + 1) * sizeof *lists);
   if (!lists) return MN_ERR_MEMORY;
   mn_tensor **variables = lists, **values = lists + n + x.n_states;
+  int s = 0; /* sums: one for each parameter that moves */
+  int *which = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *which);
+  if (!which) return MN_ERR_MEMORY;
   for (int i = 0; i < n; i++) {
-    variables[i] = mn_variable(g, mn_arena_format(g->arena, "sum.%s", t->params->info[i].name), MN_F32, t->params->info[i].shape);
-    values[i] = mn_add(g, variables[i], x.grads[i]);
+    if (!x.grads[i]) continue;
+    variables[s] = mn_variable(g, mn_arena_format(g->arena, "sum.%s", t->params->info[i].name), MN_F32, t->params->info[i].shape);
+    values[s] = mn_add(g, variables[s], x.grads[i]);
+    which[s++] = i;
   }
-  for (int i = 0; i < x.n_states; i++) variables[n + i] = x.states[i].leaf, values[n + i] = x.states[i].value;
-  MN_TRY(compile(t, g, 1, &x.judged.loss, n + x.n_states, variables, values, &t->plan));
+  for (int i = 0; i < x.n_states; i++) variables[s + i] = x.states[i].leaf, values[s + i] = x.states[i].value;
+  MN_TRY(compile(t, g, 1, &x.judged.loss, s + x.n_states, variables, values, &t->plan));
   MN_TRY(bind_batch(t, &x));
-  for (int i = 0; i < n; i++) MN_TRY(mn_buffers_add(&t->sums, t->backend, t->plan, variables[i], NULL));
+  for (int i = 0; i < s; i++) MN_TRY(mn_buffers_add(&t->sums, t->backend, t->plan, variables[i], NULL));
 
   mn_graph *h = t->update_graph = mn_graph_new();
   if (!h) return MN_ERR_MEMORY;
   mn_update u;
   mn_tensor **params = mn_arena_alloc(h->arena, (size_t)(2 * n + 1) * sizeof *params), **sums = params + n;
   if (!params) return MN_ERR_MEMORY;
-  for (int i = 0; i < n; i++) {
+  for (int k = 0; k < s; k++) {
+    int i = which[k];
     params[i] = mn_variable(h, t->params->info[i].name, MN_F32, t->params->info[i].shape);
-    sums[i] = mn_variable(h, t->sums.list[i].name, MN_F32, t->params->info[i].shape);
+    sums[i] = mn_variable(h, t->sums.list[k].name, MN_F32, t->params->info[i].shape);
   }
   mn_optimizer_build(t->optimizer, h, params, sums, t->recipe->train.clip_norm, &u);
   MN_TRY(mn_graph_status(h));
   int m = u.n_assigns;
-  variables = mn_arena_alloc(h->arena, (size_t)(2 * (m + n) + 1) * sizeof *variables);
+  variables = mn_arena_alloc(h->arena, (size_t)(2 * (m + s) + 1) * sizeof *variables);
   if (!variables) return MN_ERR_MEMORY;
-  values = variables + m + n;
+  values = variables + m + s;
   memcpy(variables, u.variables, (size_t)m * sizeof *variables);
   memcpy(values, u.values, (size_t)m * sizeof *values);
-  for (int i = 0; i < n; i++, m++) variables[m] = sums[i], values[m] = mn_zeros_like(h, sums[i]);
+  for (int k = 0; k < s; k++, m++) variables[m] = sums[which[k]], values[m] = mn_zeros_like(h, sums[which[k]]);
   MN_TRY(compile(t, h, 1, &u.norm, m, variables, values, &t->update_plan));
   mn_optimizer_bind(t->optimizer, &u, t->update_plan);
-  for (int i = 0; i < n; i++) {
-    mn_plan_bind(t->update_plan, params[i], t->params->data[i]);
-    mn_plan_bind(t->update_plan, sums[i], t->sums.list[i].data);
+  for (int k = 0; k < s; k++) {
+    mn_plan_bind(t->update_plan, params[which[k]], t->params->data[which[k]]);
+    mn_plan_bind(t->update_plan, sums[which[k]], t->sums.list[k].data);
   }
   return mn_buffers_add(&t->inputs, t->backend, t->update_plan, u.rate, &t->in_rate);
 }
@@ -251,7 +281,7 @@ static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokeni
   MN_TRY(mn_backend_cpu_new(threads > 0 ? threads : (int)c->threads, &t->backend));
   MN_TRY(mn_params_declare(t->model, t->backend, MN_F32, &t->params));
   if (!t->goes_on) MN_TRY(first_values(t));
-  MN_TRY(mn_optimizer_new(&c->optimizer, t->params, &t->optimizer));
+  MN_TRY(mn_optimizer_new(&c->optimizer, &c->groups, t->params, &t->optimizer));
   t->graph = mn_graph_new();
   t->arena = mn_arena_new();
   if (!t->graph || !t->arena) return MN_ERR_MEMORY;
@@ -335,7 +365,9 @@ mn_status mn_trainer_put_batch(mn_trainer *t, int64_t a) {
   int k = 0;
   for (int i = 0; i < t->inputs.n; i++) {
     if (i == t->in_rate) continue;
-    void *data = mn_batch_get(&t->batches[a], t->inputs.list[i].name);
+    const char *name = t->inputs.list[i].name;
+    int64_t step = t->state.step * t->recipe->train.accumulate + a;
+    void *data = strcmp(name, "step") ? mn_batch_get(&t->batches[a], name) : &step;
     MN_TRY(data ? mn_buffers_put(&t->inputs, i, data) : put_weights(t, a, k++, i));
   }
   return MN_OK;

@@ -30,6 +30,7 @@ struct mn_trainer {
 typedef struct mn_step_graph { /* of one batch: the loss and its gradients in the parameters' order */
   mn_graph *g;
   mn_judged judged;
+  mn_tensor *step; /* i64 []: what chance in the model is drawn by */
   mn_tensor **params, **grads;
   int n_states;
   const mn_built_state *states;
