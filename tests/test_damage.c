@@ -129,7 +129,7 @@ static void files_of_two_checkpoints_do_not_mix(void) {
 
 static mn_status open_model(const char *dir) {
   mn_bundle b;
-  mn_status status = mn_bundle_open(test_path(dir), 1, &b);
+  mn_status status = mn_bundle_open(test_path(dir), NULL, 1, &b);
   mn_bundle_close(&b);
   return status;
 }

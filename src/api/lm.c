@@ -28,7 +28,7 @@ mn_status mn_lm_open(const char *dir, int threads, mn_lm **out) {
   if (!dir) return mn_fail(MN_ERR_ARG, "mn_lm_open: dir is NULL");
   mn_lm *lm = mn_calloc(1, sizeof *lm);
   if (!lm) return MN_ERR_MEMORY;
-  mn_status status = mn_bundle_open(dir, threads, &lm->bundle);
+  mn_status status = mn_bundle_open(dir, NULL, threads, &lm->bundle);
   if (status != MN_OK) mn_lm_free(lm);
   else *out = lm;
   return status;

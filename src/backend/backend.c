@@ -1,5 +1,42 @@
-/* backend.c - what all backends share: finding a node's kernel, and freeing. */
+/* backend.c - what all backends share: being opened by name, finding a node's kernel, and freeing. */
 #include "backend/backend.h"
+
+#include "base/nearest.h"
+
+#include <string.h>
+
+#if MN_WITH_REF
+static mn_status open_ref(int threads, mn_backend **out) {
+  (void)threads;
+  *out = mn_backend_ref();
+  return MN_OK;
+}
+#endif
+
+static const struct {
+  const char *name;
+  mn_status (*open)(int threads, mn_backend **out);
+} backends[] = {
+    {"cpu", mn_backend_cpu_new}, /* the first is the usual one */
+#if MN_WITH_REF
+    {"ref", open_ref},
+#endif
+};
+enum { BACKENDS = sizeof backends / sizeof *backends };
+
+mn_status mn_backend_open(const char *name, int threads, mn_backend **out) {
+  *out = NULL;
+  if (!name) name = backends[0].name;
+  const char *names[BACKENDS];
+  for (int i = 0; i < BACKENDS; i++) {
+    names[i] = backends[i].name;
+    if (strcmp(name, names[i]) == 0) return backends[i].open(threads, out);
+  }
+  const char *near = mn_nearest(name, names, BACKENDS);
+  return mn_fail(MN_ERR_CONFIG, "there is no backend '%s'; there %s %s%s%s%s%s%s", name, BACKENDS > 1 ? "are" : "is", names[0],
+                 BACKENDS > 1 ? " and " : "", BACKENDS > 1 ? names[BACKENDS - 1] : "", near ? "; did you mean " : "", near ? near : "",
+                 near ? "?" : "");
+}
 
 const mn_kernel *mn_backend_find(const mn_backend *b, const mn_node *n) {
   for (; b; b = b->fallback) {

@@ -54,6 +54,7 @@ struct mn_kernel {
 
 struct mn_backend {
   const char *name;
+  const char *isa; /* the instruction set that its kernels use, for people and for comparing runs; "": there is none to choose */
   const mn_kernel *const *kernels; /* looked up in order: first kernel of the op that accepts the node */
   int n_kernels;
   const mn_backend *fallback; /* asked next for core operations; NULL: none. Must share memory with this one. */
@@ -63,14 +64,18 @@ struct mn_backend {
   mn_status (*download)(mn_backend *b, void *host, const void *src, size_t bytes);
   mn_status (*copy)(mn_backend *b, void *dst, const void *src, size_t bytes); /* inside the backend's memory */
   mn_status (*zero)(mn_backend *b, void *dst, size_t bytes);
+  mn_status (*sync)(mn_backend *b); /* everything asked for has happened: runs, copies. Downloads wait for it by themselves */
   mn_pool *pool;
   bool fuse_elementwise;
   void *impl;
   void (*destroy)(mn_backend *b); /* what mn_backend_free calls; NULL: the backend is static */
 };
 
-/* The reference backend (plain C, all types) and the CPU backend (threads, vector kernels). threads <= 0: all. The CPU
- * backend takes the best instruction set of the machine, or the one named by MNEME_CPU_ISA
+/* A backend by its name; NULL: the usual one, "cpu". threads <= 0: all. A name that is none is MN_ERR_CONFIG with those there
+ * are. This is the only place that knows which there are. */
+mn_status mn_backend_open(const char *name, int threads, mn_backend **out);
+
+/* The reference backend "ref" (plain C, all types, one thread) and the CPU backend "cpu" (threads, vector kernels), which takes the best instruction set of the machine, or the one named by MNEME_CPU_ISA
  * (generic | avx2 | avx512 | avx512_bf16 | amx), refusing one that the machine lacks. */
 mn_backend *mn_backend_ref(void);
 mn_status mn_backend_cpu_new(int threads, mn_backend **out);

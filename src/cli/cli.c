@@ -240,6 +240,7 @@ static mn_status one_seed(const mn_cli *cli) {
 static mn_status read_common(mn_cli *cli, const char **set) {
   cli->json = mn_cli_given(cli, "json");
   cli->quiet = mn_cli_given(cli, "quiet");
+  if (cli->verb->common & MN_CLI_BACKEND) cli->backend = mn_cli_get(cli, "backend");
   if (cli->verb->common & MN_CLI_THREADS) {
     int64_t threads = 0;
     MN_TRY(mn_cli_int(cli, "threads", 1, 4096, &threads));

@@ -64,7 +64,7 @@ typedef struct mn_option {
 } mn_option;
 
 /* Common options a verb accepts besides --json, --quiet and --help, which all do. */
-enum { MN_CLI_THREADS = 1, MN_CLI_SEED = 2, MN_CLI_SET = 4, MN_CLI_OUT = 8 };
+enum { MN_CLI_THREADS = 1, MN_CLI_SEED = 2, MN_CLI_SET = 4, MN_CLI_OUT = 8, MN_CLI_BACKEND = 16 };
 
 typedef struct mn_cli mn_cli;
 
@@ -86,8 +86,9 @@ struct mn_cli { /* what a verb is given */
   const char *const *args; /* the words besides options, in order                       */
   int n_args;
   bool json, quiet;
-  int threads;     /* 0: all usable processors                                  */
-  bool seed_given; /* --seed was given; otherwise the recipe's seed holds       */
+  const char *backend; /* by name; NULL: the usual one                          */
+  int threads;         /* 0: all usable processors                                  */
+  bool seed_given;     /* --seed was given; otherwise the recipe's seed holds       */
   uint64_t seed;
   const char *out_dir;    /* --out DIR; NULL when absent                               */
   const char *const *set; /* --set key=value, in order; each is known to have its '='  */

@@ -9,6 +9,7 @@
 const mn_option mn_cli_common_options[] = {{"set", "KEY=VALUE", NULL, "change one key of the recipe; may be repeated", MN_OPTION_REPEATS},
                                            {"out", "DIR", NULL, "the directory that results are written to", 0},
                                            {"threads", "N", NULL, "threads to use (all usable processors unless given)", 0},
+                                           {"backend", "NAME", "cpu", "what computes: cpu, or ref (plain C, one thread)", 0},
                                            {"seed", "N", NULL, "seed of all random numbers (the recipe's unless given)", 0},
                                            {"json", NULL, NULL, "print JSON for machines; errors too", 0},
                                            {"quiet", NULL, NULL, "no progress and no remarks", 0},
@@ -19,7 +20,7 @@ bool mn_cli_accepts(const mn_verb *verb, const mn_option *common) {
   static const struct {
     const char *name;
     unsigned bit;
-  } bits[] = {{"threads", MN_CLI_THREADS}, {"seed", MN_CLI_SEED}, {"set", MN_CLI_SET}, {"out", MN_CLI_OUT}};
+  } bits[] = {{"threads", MN_CLI_THREADS}, {"seed", MN_CLI_SEED}, {"set", MN_CLI_SET}, {"out", MN_CLI_OUT}, {"backend", MN_CLI_BACKEND}};
   for (size_t i = 0; i < sizeof bits / sizeof *bits; i++)
     if (!strcmp(common->name, bits[i].name)) return verb->common & bits[i].bit;
   return true;

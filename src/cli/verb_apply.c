@@ -4,7 +4,7 @@
 #include "base/file.h"
 #include "base/finite.h"
 #include "cli/unit_arg.h"
-#include "format/safetensors.h"
+#include "run/program.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +33,8 @@ typedef struct work {
   mn_backend *backend;
   mn_unit unit;
   mn_params *params;
+  mn_program *program;
+  mn_states *states; /* NULL: none goes in or comes out */
   mn_build build;
   mn_st *input, *state_in;
   int64_t B, T;
@@ -57,11 +59,11 @@ static mn_status hold(work *w, size_t n, void **p) {
 }
 
 /* A tensor of a file as memory of the wanted type. */
-static mn_status read_tensor(work *w, const mn_st *st, const char *name, const mn_tensor *like, void **p) {
+static mn_status read_tensor(work *w, const mn_st *st, const char *name, mn_dtype dtype, const mn_shape *shape, void **p) {
   const mn_st_tensor *t;
-  MN_TRY(mn_st_need(st, name, &like->shape, &t));
-  MN_TRY(hold(w, (size_t)mn_shape_count(&like->shape) * mn_dtype_size(like->dtype), p));
-  return mn_st_read_finite(st, t, like->dtype, *p);
+  MN_TRY(mn_st_need(st, name, shape, &t));
+  MN_TRY(hold(w, (size_t)mn_shape_count(shape) * mn_dtype_size(dtype), p));
+  return mn_st_read_finite(st, t, dtype, *p);
 }
 
 /* What is no number is no result. */
@@ -72,20 +74,11 @@ static mn_status write_numbers(mn_st_writer *to, const char *name, mn_dtype dtyp
                  mn_not_finite_name(dtype, data, bad));
 }
 
-static mn_status write_view(work *w, mn_st_writer *to, const char *name, const mn_view *v) {
-  mn_shape s = mn_shape_of(v->ndim, v->dim);
-  size_t n = (size_t)mn_view_count(v) * mn_dtype_size(v->dtype);
-  void *p;
-  MN_TRY(hold(w, n, &p));
-  MN_TRY(w->backend->download(w->backend, p, v->data, n));
-  return write_numbers(to, name, v->dtype, &s, p);
-}
-
 /* A model's input: ids of its vocabulary. */
-static mn_status check_tokens(const work *w, const mn_tensor *x, const int32_t *tokens) {
+static mn_status check_tokens(const work *w, const int32_t *tokens) {
   if (w->unit.kind != MN_UNIT_MODEL) return MN_OK;
   int64_t V = w->unit.model->config.vocab_size;
-  for (int64_t i = 0, n = mn_shape_count(&x->shape); i < n; i++)
+  for (int64_t i = 0; i < w->B * w->T; i++)
     if (tokens[i] < 0 || tokens[i] >= V)
       return mn_fail(MN_ERR_CONFIG, "%s: tokens holds %d (element %lld); the model's vocabulary has %lld", mn_st_path(w->input), tokens[i],
                      (long long)i, (long long)V);
@@ -102,8 +95,8 @@ static mn_status prepare(work *w) {
   w->build.forget = mn_cli_given(w->cli, "forget");
   MN_TRY(mn_cli_only(w->cli, !mn_cli_given(w->cli, "params"), "drawn parameters, and --params gives them", "seed"));
   MN_TRY(mn_cli_unit(w->cli, w->arena, 0, &w->unit));
-  if (type == 1) w->backend = mn_backend_ref();
-  else MN_TRY(mn_backend_cpu_new(w->cli->threads, &w->backend));
+  const char *backend = mn_cli_given(w->cli, "backend") || type != 1 ? w->cli->backend : "ref";
+  MN_TRY(mn_backend_open(backend, w->cli->threads, &w->backend));
   MN_TRY(need_option(w->cli, "input", &path));
   MN_TRY(mn_st_open(path, &w->input));
   const char *name = w->unit.kind == MN_UNIT_MODEL ? "tokens" : "x";
@@ -122,64 +115,30 @@ static mn_status prepare(work *w) {
 }
 
 /* ---- what is computed ---- */
-typedef struct job { /* one graph and what is read from it */
-  mn_graph *g;
-  mn_scope *s;
-  mn_plan *plan;
-  mn_tensor *x, *y;
-  int n_states;
-  const mn_built_state *states;
-  void **state; /* memory of the states in a carried build */
-  int n_ys;     /* what sum(y * dy) is made of: y, then every state that has a cotangent */
-  mn_tensor **ys, **dys;
-  int n_out; /* results with their names in the output file */
-  mn_tensor **out;
-  const char **names;
-} job;
-
-static void result(job *j, const char *name, mn_tensor *t) {
-  j->names[j->n_out] = name;
-  j->out[j->n_out++] = t;
-}
-
 static bool has_gradient(const mn_built_state *state) { return mn_dtype_is_float(state->info.dtype); }
 
-/* The graph and its parameters. Without --state-in every row begins a stream in here, so that gradients reach what a stream
- * begins with. */
-static mn_status build(work *w, job *j) {
-  j->g = mn_graph_new();
-  if (!j->g) return MN_ERR_MEMORY;
-  if (w->build.carried && !w->state_in) w->build.reset = mn_full(j->g, MN_BOOL, MN_SHAPE(w->B), 1);
-  j->s = mn_scope_new(j->g, w->build, w->B);
-  if (!j->s) return MN_ERR_MEMORY;
-  j->x = mn_unit_input(j->s, &w->unit, w->B, w->T);
-  j->y = mn_unit_apply(j->s, &w->unit, j->x);
-  MN_TRY(mn_graph_status(j->g));
-  MN_TRY(mn_params_declare_scope(j->s, w->backend, w->build.param, &w->params));
+/* Parameters are those of the graph that is built first. */
+static mn_status open_params(work *w, const mn_scope *s) {
+  if (w->params) return MN_OK;
+  MN_TRY(mn_params_declare_scope(s, w->backend, w->build.param, &w->params));
+  mn_program_use(w->program, w->params);
   const char *path = mn_cli_get(w->cli, "params");
-  MN_TRY(path ? mn_params_load(w->params, path) : mn_params_draw(w->params, w->cli->seed_given ? w->cli->seed : 1));
-  j->n_states = mn_scope_states(j->s, &j->states);
-  size_t most = (size_t)(mn_scope_params(j->s, NULL, NULL) + j->n_states +
-                         mn_scope_reports(j->s, &(const char *const *){0}, &(mn_tensor *const *){0}) + 4);
-  j->out = mn_arena_alloc(j->g->arena, most * sizeof *j->out);
-  j->names = mn_arena_alloc(j->g->arena, most * sizeof *j->names);
-  j->ys = mn_arena_alloc(j->g->arena, most * sizeof *j->ys);
-  j->dys = mn_arena_alloc(j->g->arena, most * sizeof *j->dys);
-  j->state = mn_arena_alloc(w->arena, most * sizeof *j->state);
-  return j->out && j->names && j->ys && j->dys && j->state ? MN_OK : MN_ERR_MEMORY;
+  return path ? mn_params_load(w->params, path) : mn_params_draw(w->params, w->cli->seed_given ? w->cli->seed : 1);
 }
 
 /* Every tensor of the input and of the state must be one that is read. */
-static mn_status check_tensors(const work *w, const job *j) {
+static mn_status check_tensors(const work *w, const mn_scope *s, const char *x) {
   bool grad = mn_cli_given(w->cli, "grad");
-  const char **names = mn_arena_alloc(w->arena, (size_t)(j->n_states + 3) * sizeof *names);
+  const mn_built_state *states;
+  const int n_states = mn_scope_states(s, &states);
+  const char **names = mn_arena_alloc(w->arena, (size_t)(n_states + 3) * sizeof *names);
   int n = 0;
   if (!names) return MN_ERR_MEMORY;
-  names[n++] = j->x->name;
+  names[n++] = x;
   if (grad) names[n++] = "dy";
-  for (int i = 0; grad && w->build.carried && i < j->n_states; i++) {
-    if (!has_gradient(&j->states[i])) continue;
-    names[n] = mn_arena_format(w->arena, COTANGENT "%s", j->states[i].info.name);
+  for (int i = 0; grad && w->build.carried && i < n_states; i++) {
+    if (!has_gradient(&states[i])) continue;
+    names[n] = mn_arena_format(w->arena, COTANGENT "%s", states[i].info.name);
     if (!names[n++]) return MN_ERR_MEMORY;
   }
   MN_TRY(
@@ -189,148 +148,196 @@ static mn_status check_tensors(const work *w, const job *j) {
                       : "an input: there is x (a model: tokens), and cotangents with --grad"));
   if (!w->state_in) return MN_OK;
   n = 0;
-  for (int i = 0; i < j->n_states; i++) names[n++] = j->states[i].info.name;
+  for (int i = 0; i < n_states; i++) names[n++] = states[i].info.name;
   return mn_st_only(w->state_in, names, n, "a state of this recipe");
 }
 
-/* Gradients of sum(y * dy) + sum over states (state' * cotangent.state) for the input, every parameter and, with --state-in, the
- * state that was given. */
-static mn_status differentiate(work *w, job *j) {
-  mn_graph *g = j->g;
-  j->ys[0] = j->y;
-  j->dys[0] = mn_st_find(w->input, "dy") ? mn_input(g, "dy", j->y->dtype, j->y->shape) : NULL;
-  j->n_ys = 1;
-  for (int i = 0; i < j->n_states; i++) {
-    const mn_built_state *state = &j->states[i];
-    const char *name = mn_arena_format(g->arena, COTANGENT "%s", state->info.name);
+typedef struct sum { /* what gradients are of: sum over i of y[i] * dy[i] */
+  int n;
+  mn_tensor **y, **dy; /* dy NULL: ones */
+} sum;
+
+/* y and, where the input has a cotangent for one, states after the last token. */
+static mn_status list_sum(const work *w, mn_scope *s, mn_tensor *y, mn_parts *parts, sum *out) {
+  mn_graph *g = mn_scope_graph(s);
+  const mn_built_state *states;
+  const int n_states = mn_scope_states(s, &states);
+  out->y = mn_arena_alloc(g->arena, (size_t)(2 * n_states + 2) * sizeof *out->y);
+  if (!out->y) return MN_ERR_MEMORY;
+  out->dy = out->y + n_states + 1;
+  out->y[0] = y;
+  out->dy[0] = mn_st_find(w->input, "dy") ? mn_parts_feed(parts, "dy", y->dtype, y->shape) : NULL;
+  out->n = 1;
+  for (int i = 0; i < n_states; i++) {
+    const char *name = mn_arena_format(g->arena, COTANGENT "%s", states[i].info.name);
     if (!name) return MN_ERR_MEMORY;
     if (!mn_st_find(w->input, name)) continue;
-    j->ys[j->n_ys] = state->value;
-    j->dys[j->n_ys++] = mn_input(g, name, state->info.dtype, state->info.shape);
-  }
-  const mn_param_info *info;
-  mn_tensor *const *params;
-  int n_params = mn_scope_params(j->s, &info, &params), n = 0;
-  mn_tensor **wrt = mn_arena_alloc(g->arena, (size_t)(n_params + j->n_states + 1) * sizeof *wrt), **grads = j->out + j->n_out;
-  if (!wrt) return MN_ERR_MEMORY;
-  int first = j->n_out;
-  if (w->unit.kind != MN_UNIT_MODEL) result(j, "grad.x", wrt[n++] = j->x);
-  for (int i = 0; i < n_params; i++) result(j, mn_arena_format(g->arena, "grad.%s", info[i].name), wrt[n++] = params[i]);
-  for (int i = 0; w->state_in && i < j->n_states; i++)
-    if (has_gradient(&j->states[i]))
-      result(j, mn_arena_format(g->arena, "grad.state.%s", j->states[i].info.name), wrt[n++] = j->states[i].leaf);
-  for (int i = first; i < j->n_out; i++)
-    if (!j->names[i]) return MN_ERR_MEMORY;
-  return mn_grad(g, j->n_ys, j->ys, j->dys, n, wrt, grads);
-}
-
-/* --report NAME: every report whose last word it is, as report.<path>. */
-static mn_status add_reports(const work *w, job *j) {
-  const char *wanted;
-  for (int k = 0; (wanted = mn_cli_nth(w->cli, "report", k)) != NULL; k++) {
-    const char *const *names;
-    mn_tensor *const *values;
-    int n = mn_scope_reports(j->s, &names, &values), found = 0;
-    for (int i = 0; i < n; i++) {
-      const char *dot = strrchr(names[i], '.');
-      if (strcmp(dot ? dot + 1 : names[i], wanted) != 0 && strcmp(names[i], wanted) != 0) continue;
-      const char *name = mn_arena_format(j->g->arena, "report.%s", names[i]);
-      if (!name) return MN_ERR_MEMORY;
-      result(j, name, values[i]);
-      found++;
-    }
-    if (!found)
-      return mn_fail(MN_ERR_ARG, "--report %s: nothing here reports it%s%s; Titans' memories report `surprise`", wanted,
-                     n ? "; there is " : "", n ? names[0] : "");
+    out->y[out->n] = states[i].value;
+    out->dy[out->n++] = mn_parts_feed(parts, name, states[i].info.dtype, states[i].info.shape);
   }
   return MN_OK;
 }
 
-static mn_status compile(const work *w, job *j) {
-  mn_tensor **vars = mn_arena_alloc(j->g->arena, (size_t)(2 * j->n_states + 1) * sizeof *vars), **vals = vars + j->n_states;
-  if (!vars) return MN_ERR_MEMORY;
-  for (int i = 0; i < j->n_states; i++) vars[i] = j->states[i].leaf, vals[i] = j->states[i].value;
-  mn_plan_request q = {.graph = j->g,
-                       .n_outputs = j->n_out,
-                       .outputs = j->out,
-                       .n_assigns = w->build.carried ? j->n_states : 0,
-                       .variables = vars,
-                       .values = vals,
-                       .backend = w->backend};
-  return mn_plan_compile(&q, &j->plan);
+/* Gradients of sum(y * dy) + sum over states (state' * cotangent.state) for the input, every parameter and, with --state-in, the
+ * state that was given. */
+static mn_status differentiate(const work *w, mn_scope *s, mn_tensor *x, mn_tensor *y, mn_parts *parts) {
+  mn_graph *g = mn_scope_graph(s);
+  const mn_param_info *info;
+  const mn_built_state *states;
+  mn_tensor *const *params;
+  const int n_params = mn_scope_params(s, &info, &params), n_states = mn_scope_states(s, &states), most = n_params + n_states + 1;
+  mn_tensor **wrt = mn_arena_alloc(g->arena, (size_t)(2 * most) * sizeof *wrt);
+  const char **names = mn_arena_alloc(g->arena, (size_t)most * sizeof *names);
+  sum of;
+  int n = 0;
+  if (!wrt || !names) return MN_ERR_MEMORY;
+  MN_TRY(list_sum(w, s, y, parts, &of));
+  if (w->unit.kind != MN_UNIT_MODEL) names[n] = "grad.x", wrt[n++] = x;
+  for (int i = 0; i < n_params; i++) names[n] = mn_arena_format(g->arena, "grad.%s", info[i].name), wrt[n++] = params[i];
+  for (int i = 0; w->state_in && i < n_states; i++)
+    if (has_gradient(&states[i])) names[n] = mn_arena_format(g->arena, "grad.state.%s", states[i].info.name), wrt[n++] = states[i].leaf;
+  mn_tensor **grads = wrt + most;
+  MN_TRY(mn_grad(g, of.n, of.y, of.dy, n, wrt, grads));
+  for (int i = 0; i < n; i++) {
+    if (!names[i]) return MN_ERR_MEMORY;
+    mn_parts_give(parts, names[i], grads[i]);
+  }
+  return MN_OK;
 }
 
+/* --report NAME: every report whose last word it is, as report.<path>. */
+static mn_status add_reports(const work *w, mn_scope *s, mn_parts *parts) {
+  const char *wanted;
+  for (int k = 0; (wanted = mn_cli_nth(w->cli, "report", k)) != NULL; k++) {
+    const char *const *names;
+    mn_tensor *const *values;
+    int n = mn_scope_reports(s, &names, &values), found = 0;
+    for (int i = 0; i < n; i++) {
+      const char *dot = strrchr(names[i], '.');
+      if (strcmp(dot ? dot + 1 : names[i], wanted) != 0 && strcmp(names[i], wanted) != 0) continue;
+      const char *name = mn_arena_format(mn_scope_graph(s)->arena, "report.%s", names[i]);
+      if (!name) return MN_ERR_MEMORY;
+      mn_parts_give(parts, name, values[i]);
+      found++;
+    }
+    if (!found)
+      return mn_fail(MN_ERR_ARG,
+                     "--report %s: nothing here reports it%s%s; Titans' memories report `surprise`, but not from inside a loop over "
+                     "segments (titans_mac with more tokens than its segment)",
+                     wanted, n ? "; there is " : "", n ? names[0] : "");
+  }
+  return MN_OK;
+}
+
+static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  work *w = ctx;
+  mn_tensor *x = mn_unit_input(s, &w->unit, form->batch, form->length), *y = mn_unit_apply(s, &w->unit, x);
+  MN_TRY(mn_graph_status(mn_scope_graph(s)));
+  MN_TRY(open_params(w, s));
+  MN_TRY(check_tensors(w, s, x->name));
+  mn_parts_fed(parts, x);
+  mn_parts_give(parts, "y", y);
+  if (mn_cli_given(w->cli, "grad")) MN_TRY(differentiate(w, s, x, y, parts));
+  return add_reports(w, s, parts);
+}
+
+/* Without --state-in every row begins a stream in here, so that gradients reach what a stream begins with. */
+static mn_status open_program(work *w, mn_form form) {
+  const mn_program_config c = {
+      .backend = w->backend, .build = w->build, .builder = build, .ctx = w, .learn = form, .fresh = w->build.carried && !w->state_in};
+  MN_TRY(mn_program_new(&c, &w->program));
+  return w->build.carried ? mn_program_states(w->program, w->B, &w->states) : MN_OK;
+}
+
+/* ---- what goes in and comes out ---- */
 /* Every stream must have room for the T tokens to come. */
-static mn_status check_positions(const work *w, const mn_scope *s, const int32_t *position) {
-  mn_limit limit = mn_scope_limit_of(s);
+static mn_status check_positions(const work *w) {
+  mn_limit limit;
+  MN_TRY(mn_program_limit(w->program, &limit));
   for (int64_t b = 0; b < w->B; b++) {
-    mn_status status = mn_limit_check(&limit, w->build.forget, position[b], w->T);
+    mn_status status = mn_limit_check(&limit, w->build.forget, mn_states_position(w->states)[b], w->T);
     if (status != MN_OK) return mn_context(status, "row %lld", (long long)b);
   }
   return MN_OK;
 }
 
-/* Parameters, inputs, cotangents and the state's memory: zeros where every stream begins in here. */
-static mn_status bind(work *w, job *j) {
+static mn_status read_states(work *w) {
   void *p;
-  mn_params_bind(w->params, j->s, j->plan);
-  MN_TRY(read_tensor(w, w->input, j->x->name, j->x, &p));
-  MN_TRY(check_tokens(w, j->x, p));
-  mn_plan_bind(j->plan, j->x, p);
-  for (int i = 0; i < j->n_ys; i++) {
-    if (!j->dys[i]) continue;
-    MN_TRY(read_tensor(w, w->input, j->dys[i]->name, j->dys[i], &p));
-    mn_plan_bind(j->plan, j->dys[i], p);
+  for (int i = 0; w->state_in && i < mn_states_count(w->states); i++) {
+    const mn_state_info *info = mn_states_info(w->states, i);
+    MN_TRY(read_tensor(w, w->state_in, info->name, info->dtype, &info->shape, &p));
+    MN_TRY(mn_states_put(w->states, i, p));
   }
-  for (int i = 0; w->build.carried && i < j->n_states; i++) {
-    const mn_state_info *info = &j->states[i].info;
-    size_t bytes = (size_t)mn_shape_count(&info->shape) * mn_dtype_size(info->dtype);
-    if (w->state_in) MN_TRY(read_tensor(w, w->state_in, info->name, j->states[i].leaf, &j->state[i]));
-    else {
-      MN_TRY(hold(w, bytes, &j->state[i]));
-      memset(j->state[i], 0, bytes);
-    }
-    if (i == 0) MN_TRY(check_positions(w, j->s, j->state[i]));
-    mn_plan_bind(j->plan, j->states[i].leaf, j->state[i]);
+  return check_positions(w);
+}
+
+/* The input and the cotangents, by their names in the file. */
+static mn_status read_feeds(work *w, mn_routine *r) {
+  void *p;
+  for (int i = 0; i < mn_routine_feeds(r); i++) {
+    MN_TRY(read_tensor(w, w->input, mn_routine_feed_name(r, i), mn_routine_feed_type(r, i), mn_routine_feed_shape(r, i), &p));
+    if (i == 0) MN_TRY(check_tokens(w, p));
+    MN_TRY(mn_routine_put(r, i, p));
   }
   return MN_OK;
 }
 
-static mn_status write_results(work *w, const job *j, const char *out_path) {
-  for (int i = 0; i < j->n_out; i++) MN_TRY(write_view(w, w->out, j->names[i], mn_plan_output(j->plan, i)));
-  const char *path = mn_cli_get(w->cli, "state-out");
-  for (int i = 0; path && i < j->n_states; i++)
-    MN_TRY(write_numbers(w->state_out, j->states[i].info.name, j->states[i].info.dtype, &j->states[i].info.shape, j->state[i]));
+static mn_status take_results(work *w, const mn_routine *r) {
+  for (int j = 0; j < mn_routine_results(r); j++) {
+    const mn_shape *shape = mn_routine_result_shape(r, j);
+    const mn_dtype type = mn_routine_result_type(r, j);
+    void *p;
+    MN_TRY(hold(w, (size_t)mn_shape_count(shape) * mn_dtype_size(type), &p));
+    MN_TRY(mn_routine_get_all(r, j, p));
+    MN_TRY(write_numbers(w->out, mn_routine_result_name(r, j), type, shape, p));
+  }
+  return MN_OK;
+}
+
+static mn_status take_states(work *w) {
+  for (int i = 0; i < mn_states_count(w->states); i++) {
+    const mn_state_info *info = mn_states_info(w->states, i);
+    void *p;
+    MN_TRY(hold(w, mn_states_bytes(w->states, i), &p));
+    MN_TRY(mn_states_get(w->states, i, p));
+    MN_TRY(write_numbers(w->state_out, info->name, info->dtype, &info->shape, p));
+  }
+  return MN_OK;
+}
+
+static mn_status run_once(work *w, mn_form form) {
+  mn_routine *r;
+  MN_TRY(mn_program_enter(w->program, &form, &r));
+  mn_status status = read_feeds(w, r);
+  if (status == MN_OK) status = mn_routine_run(r, w->states);
+  if (status == MN_OK) status = take_results(w, r);
+  mn_program_leave(w->program);
+  return status;
+}
+
+static mn_status compute(work *w) {
+  const char *out_path, *path = mn_cli_get(w->cli, "state-out");
+  const mn_form form = {.batch = w->B, .length = w->T};
+  MN_TRY(need_option(w->cli, "output", &out_path));
+  MN_TRY(open_program(w, form));
+  if (w->states) MN_TRY(read_states(w));
+  MN_TRY(run_once(w, form));
+  if (path) MN_TRY(take_states(w));
   MN_TRY(mn_st_writer_save(w->out, out_path));
   if (path) MN_TRY(mn_st_writer_save(w->state_out, path));
   path = mn_cli_get(w->cli, "params-out");
   return path ? mn_params_save(w->params, path) : MN_OK;
 }
 
-static mn_status compute(work *w, job *j) {
-  const char *out_path;
-  MN_TRY(need_option(w->cli, "output", &out_path));
-  MN_TRY(build(w, j));
-  MN_TRY(check_tensors(w, j));
-  result(j, "y", j->y);
-  if (mn_cli_given(w->cli, "grad")) MN_TRY(differentiate(w, j));
-  MN_TRY(add_reports(w, j));
-  MN_TRY(compile(w, j));
-  MN_TRY(bind(w, j));
-  MN_TRY(mn_plan_run(j->plan));
-  return write_results(w, j, out_path);
-}
-
 static mn_status run(mn_cli *cli) {
   work w = {.cli = cli, .arena = mn_arena_new(), .out = mn_st_writer_new(), .state_out = mn_st_writer_new()};
-  job j = {0};
   mn_status status = w.arena && w.out && w.state_out ? prepare(&w) : MN_ERR_MEMORY;
-  if (status == MN_OK) status = compute(&w, &j);
+  if (status == MN_OK) status = compute(&w);
   if (status == MN_OK && cli->json)
     status = mn_cli_json(cli, json_pack("{s:o, s:I, s:I, s:I}", "output", mn_cli_text(mn_cli_get(cli, "output")), "batch", (json_int_t)w.B,
                                         "seq_len", (json_int_t)w.T, "parameters", (json_int_t)mn_params_count(w.params)));
-  mn_plan_free(j.plan);
-  mn_graph_free(j.g);
+  mn_states_free(w.states);
+  mn_program_free(w.program);
   mn_st_writer_free(w.out);
   mn_st_writer_free(w.state_out);
   for (int i = 0; i < w.n_held; i++) free(w.held[i]);
@@ -359,7 +366,7 @@ const mn_verb mn_verb_apply = {
              "the parameters' gradients add up to those of one call over all tokens.",
     .options = options,
     .examples = examples,
-    .common = MN_CLI_THREADS | MN_CLI_SEED | MN_CLI_SET,
+    .common = MN_CLI_BACKEND | MN_CLI_THREADS | MN_CLI_SEED | MN_CLI_SET,
     .min_args = 1,
     .max_args = 1,
     .run = run,

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "backend/cpu/cpu.h"
 #include "backend/cpu/machine.h"
 #include "base/nearest.h"
 #include "cli/cli.h"
@@ -192,7 +191,7 @@ static mn_status serve(problem *p) {
   mn_cli_json_line(p->cli,
                    json_pack("{s:b, s:I, s:I, s:I, s:I, s:s}", "ready", 1, "parameters", (json_int_t)mn_params_count(p->params),
                              "tokens_per_step", (json_int_t)(p->B * p->T), "flops_per_step", (json_int_t)mn_plan_get_report(p->plan)->flops,
-                             "rss_before_bytes", (json_int_t)p->rss_before, "isa", mn_isa_name(mn_cpu_isa(p->backend))));
+                             "rss_before_bytes", (json_int_t)p->rss_before, "isa", p->backend->isa));
   mn_print_flush();
   while (fgets(line, sizeof line, stdin)) {
     long long n = 0;
@@ -241,7 +240,8 @@ static mn_status time_steps(problem *p) {
 }
 
 static mn_status bench_machine(mn_cli *cli, mn_backend *b) {
-  mn_isa isa = mn_cpu_isa(b);
+  mn_isa isa; /* the machine's: it is measured by itself, whatever a backend computes with */
+  MN_TRY(mn_isa_choose(&isa));
   double f32 = mn_machine_peak(b->pool, isa, false), bf16 = mn_machine_peak(b->pool, isa, true), read = mn_machine_bandwidth(b->pool);
   MN_TRY(mn_stop_check("measuring the machine"));
   if (cli->json)
@@ -276,7 +276,7 @@ static mn_status run(mn_cli *cli) {
   }
   MN_TRY(check_options(cli, what));
   problem p = {.cli = cli, .arena = mn_arena_new(), .rss_before = status_bytes("VmRSS")};
-  mn_status status = p.arena ? mn_backend_cpu_new(cli->threads, &p.backend) : MN_ERR_MEMORY;
+  mn_status status = p.arena ? mn_backend_open(NULL, cli->threads, &p.backend) : MN_ERR_MEMORY;
   if (status == MN_OK && what == 0) status = bench_machine(cli, p.backend);
   if (status == MN_OK && what == 1) status = make_train(&p);
   if (status == MN_OK && what == 2) status = make_lmm(&p);

@@ -273,7 +273,7 @@ static mn_status run(mn_cli *cli) {
   const char *dir = mn_cli_get(cli, "model"), *task = mn_cli_get(cli, "task");
   mn_status status = !e.arena ? MN_ERR_MEMORY : dir ? MN_OK : mn_fail(MN_ERR_CONFIG, "eval needs --model DIR: what mneme train --out made");
   if (status == MN_OK) status = read_options(&e);
-  if (status == MN_OK) status = mn_bundle_open(dir, cli->threads, &e.bundle);
+  if (status == MN_OK) status = mn_bundle_open(dir, cli->backend, cli->threads, &e.bundle);
   if (status == MN_OK) status = check_recipe(&e);
   if (status == MN_OK) status = task ? on_task(&e, task) : mn_cli_given(cli, "data") ? on_files(&e) : on_held_out(&e);
   mn_bundle_close(&e.bundle);
@@ -325,7 +325,7 @@ const mn_verb mn_verb_eval = {
              "constant memory. With --json each result of the last two, and of --stream, is one line. docs/tasks.md describes every task.",
     .options = options,
     .examples = examples,
-    .common = MN_CLI_THREADS | MN_CLI_SEED | MN_CLI_SET,
+    .common = MN_CLI_BACKEND | MN_CLI_THREADS | MN_CLI_SEED | MN_CLI_SET,
     .min_args = 0,
     .max_args = 0,
     .run = run};

@@ -124,7 +124,7 @@ static mn_status set_up(generation *g, int64_t n) {
   if (!dir) return mn_fail(MN_ERR_CONFIG, "which model? --model DIR names the directory that mneme train --out made");
   MN_TRY(read_sampling(cli, &sampling));
   MN_TRY(mn_cli_choice(cli, "precision", precisions, &precision));
-  MN_TRY(mn_bundle_open(dir, cli->threads, &g->bundle));
+  MN_TRY(mn_bundle_open(dir, cli->backend, cli->threads, &g->bundle));
   MN_TRY(mn_bundle_need_tokenizer(&g->bundle, dir));
   MN_TRY(read_prompt(g));
   mn_session_config config = {.prefill = 256, .compute = precision ? MN_BF16 : MN_F32, .forget = mn_cli_given(cli, "forget")};
@@ -186,7 +186,7 @@ const mn_verb mn_verb_generate = {
              "in this process or another.",
     .options = options,
     .examples = examples,
-    .common = MN_CLI_THREADS | MN_CLI_SEED,
+    .common = MN_CLI_BACKEND | MN_CLI_THREADS | MN_CLI_SEED,
     .min_args = 0,
     .max_args = 0,
     .run = run,

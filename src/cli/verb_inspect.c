@@ -249,7 +249,7 @@ static mn_status run(mn_cli *cli) {
   if (status == MN_OK) status = mn_file_stat(cli->args[0], &info);
   if (status == MN_OK && info.is_dir) status = (x.files = json_array()) ? mn_inspect_model_dir(cli->args[0], x.files) : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_cli_unit(cli, x.arena, 256, &x.unit);
-  if (status == MN_OK) status = mn_backend_cpu_new(cli->threads, &x.backend);
+  if (status == MN_OK) status = mn_backend_open(cli->backend, cli->threads, &x.backend);
   if (status == MN_OK) status = build(&x, &q);
   if (status == MN_OK) status = report(&x);
   json_decref(x.files);
@@ -276,7 +276,7 @@ const mn_verb mn_verb_inspect = {
              "a file of tensors (weights, a checkpoint's optimizer, a session) it says that only, and what the file belongs to.",
     .options = options,
     .examples = examples,
-    .common = MN_CLI_THREADS | MN_CLI_SET,
+    .common = MN_CLI_BACKEND | MN_CLI_THREADS | MN_CLI_SET,
     .min_args = 1,
     .max_args = 1,
     .run = run,

@@ -273,7 +273,7 @@ static mn_status set_up(stream *s) {
   MN_TRY(mn_cli_only(cli, random > 0, "--random, which draws the tokens", "seed"));
   if (random && cli->n_args) return mn_fail(MN_ERR_CONFIG, "--random makes the tokens: leave out %s", cli->args[0]);
   if (!random && !cli->n_args) return mn_fail(MN_ERR_CONFIG, "which text? Name a file, - for standard input, or --random N");
-  MN_TRY(mn_bundle_open(dir, cli->threads, &s->bundle));
+  MN_TRY(mn_bundle_open(dir, cli->backend, cli->threads, &s->bundle));
   mn_session_config config = {.prefill = s->segment, .compute = precision ? MN_BF16 : MN_F32, .forget = mn_cli_given(cli, "forget")};
   MN_TRY(mn_session_new(s->bundle.model, s->bundle.params, &config, &s->session));
   const char *to = mn_cli_get(cli, "session-out"); /* again, now that its size is known */
@@ -387,7 +387,7 @@ const mn_verb mn_verb_stream = {
              "each tenth of the text.\nWith --json the output is JSON lines: one per report, and the last one has the key `summary`.",
     .options = options,
     .examples = examples,
-    .common = MN_CLI_THREADS | MN_CLI_SEED,
+    .common = MN_CLI_BACKEND | MN_CLI_THREADS | MN_CLI_SEED,
     .min_args = 0,
     .max_args = 1,
     .run = run,

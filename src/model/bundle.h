@@ -13,8 +13,8 @@ typedef struct mn_bundle {
   mn_tokenizer *tokenizer; /* NULL: the model was trained on token ids, or its tokenizer.json is not there */
 } mn_bundle;
 
-/* threads 0: all. A tokenizer with more tokens than the model's vocabulary is refused. Close also after a failure. */
-mn_status mn_bundle_open(const char *dir, int threads, mn_bundle *out);
+/* backend: by name (backend.h); NULL: the usual one. threads 0: all. A tokenizer with more tokens than the model's vocabulary is refused. Close also after a failure. */
+mn_status mn_bundle_open(const char *dir, const char *backend, int threads, mn_bundle *out);
 void mn_bundle_close(mn_bundle *b);
 /* MN_OK, or what is missing and where, for callers that need text. */
 mn_status mn_bundle_need_tokenizer(const mn_bundle *b, const char *dir);

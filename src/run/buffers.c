@@ -19,9 +19,7 @@ mn_status mn_buffers_add(mn_buffers *b, mn_backend *backend, mn_plan *plan, cons
   if (!x->data) return MN_ERR_MEMORY;
   if (index) *index = b->n;
   b->n++;
-  void *zeros = mn_calloc(1, x->bytes);
-  mn_status status = zeros ? backend->upload(backend, x->data, zeros, x->bytes) : MN_ERR_MEMORY;
-  free(zeros);
+  mn_status status = backend->zero(backend, x->data, x->bytes);
   if (plan) mn_plan_bind(plan, leaf, x->data);
   return status;
 }

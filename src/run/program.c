@@ -165,6 +165,7 @@ static mn_status build(const mn_program *p, const mn_form *form, built *b) {
   b->parts.g = b->g;
   mn_build how = p->config.build;
   how.position_multiple = form->multiple;
+  if (p->config.fresh) how.reset = mn_full(b->g, MN_BOOL, MN_SHAPE(form->batch), 1);
   b->s = mn_scope_new(b->g, how, form->batch);
   if (!b->s) return MN_ERR_MEMORY;
   mn_status status = p->config.builder(p->config.ctx, b->s, form, &b->parts);

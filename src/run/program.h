@@ -48,6 +48,7 @@ typedef struct mn_program_config {
   void *ctx;     /* the builder's; lives as long as the program */
   mn_form learn; /* what streams hold is learned from this form; zeros: one token of one row. A builder that knows one shape says it */
   mn_activation_policy activations;
+  bool fresh;   /* carried: every run begins with the first values, whatever the states hold, so that gradients reach those */
   bool settled; /* the parameters' values stay as they are: what depends on them alone is computed once (prologue.h) */
 } mn_program_config;
 

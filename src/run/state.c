@@ -71,16 +71,10 @@ static mn_status states_new(mn_backend *b, int64_t batch, int n, const mn_state_
 
 mn_status mn_states_new(mn_backend *b, int64_t batch, int n, const mn_state_info *info, mn_states **out) {
   MN_TRY(states_new(b, batch, n, info, out));
-  mn_states *s = *out;
-  size_t most = 0;
-  for (int i = 0; i < n; i++)
-    if (mn_states_bytes(s, i) > most) most = mn_states_bytes(s, i);
-  void *zeros = mn_calloc(1, most + 1);
-  mn_status status = zeros ? MN_OK : MN_ERR_MEMORY;
-  for (int i = 0; i < n && status == MN_OK; i++) status = b->upload(b, s->data[i], zeros, mn_states_bytes(s, i));
-  free(zeros);
+  mn_status status = MN_OK;
+  for (int i = 0; i < n && status == MN_OK; i++) status = b->zero(b, (*out)->data[i], mn_states_bytes(*out, i));
   if (status == MN_OK) return MN_OK;
-  mn_states_free(s);
+  mn_states_free(*out);
   *out = NULL;
   return status;
 }

@@ -176,7 +176,7 @@ static mn_status open_log(loop *l, int64_t resume_step) {
                   .fingerprint = hex,
                   .identity = identity,
                   .parameters = mn_params_count(l->t->params),
-                  .isa = mn_isa_name(mn_cpu_isa(l->t->backend)),
+                  .isa = l->t->backend->isa,
                   .threads = mn_pool_threads(l->t->backend->pool),
                   .out_dir = l->o->out_dir};
     status = mn_runlog_open(l->o->db_path, &run, resume_step, &l->log);

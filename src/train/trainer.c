@@ -278,7 +278,7 @@ static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokeni
   MN_TRY(make_batches(t));
   MN_TRY(mn_objectives_match(&r->objectives, r->objective ? r->objective : r->model, t->model, t->source, &t->batches[0]));
   MN_TRY(check_memory(t->model));
-  MN_TRY(mn_backend_cpu_new(threads > 0 ? threads : (int)c->threads, &t->backend));
+  MN_TRY(mn_backend_open(NULL, threads > 0 ? threads : (int)c->threads, &t->backend));
   MN_TRY(mn_params_declare(t->model, t->backend, MN_F32, &t->params));
   if (!t->goes_on) MN_TRY(first_values(t));
   MN_TRY(mn_optimizer_new(&c->optimizer, &c->groups, t->params, &t->optimizer));

@@ -345,6 +345,10 @@ static mn_status ref_copy(mn_backend *b, void *dst, const void *src, size_t n) {
   memmove(dst, src, n);
   return MN_OK;
 }
+static mn_status ref_sync(mn_backend *b) {
+  (void)b;
+  return MN_OK;
+}
 static mn_status ref_zero(mn_backend *b, void *dst, size_t n) {
   (void)b;
   memset(dst, 0, n);
@@ -354,6 +358,7 @@ static mn_status ref_zero(mn_backend *b, void *dst, size_t n) {
 mn_backend *mn_backend_ref(void) {
   static const mn_kernel *kernels[N_KERNELS]; /* written with the same values whoever comes first */
   static mn_backend backend = {.name = "ref",
+                               .isa = "",
                                .kernels = kernels,
                                .n_kernels = N_KERNELS,
                                .alloc = ref_alloc,
@@ -361,7 +366,8 @@ mn_backend *mn_backend_ref(void) {
                                .upload = ref_copy,
                                .download = ref_copy,
                                .copy = ref_copy,
-                               .zero = ref_zero};
+                               .zero = ref_zero,
+                               .sync = ref_sync};
   for (int i = 0; i < N_KERNELS; i++) kernels[i] = &table[i];
   return &backend;
 }
