@@ -50,17 +50,17 @@ static mn_tensor *scores(mn_scope *s, const aaren_config *c, mn_tensor *x) {
   mn_tensor *query = mn_param(s, "query", MN_SHAPE(D), MN_NORMAL(c->query_init_std), MN_PARAM_NO_DECAY, "the learned query token [D]");
   mn_tensor *wq = mn_param(s, "q_proj.weight", MN_SHAPE(H * K, D), xavier, MN_PARAM_MATRIX, "projection [out, in]");
   mn_tensor *wk = mn_param(s, "k_proj.weight", MN_SHAPE(H * K, D), xavier, MN_PARAM_MATRIX, "projection [out, in]");
-  mn_tensor *q = mn_matmul(g, mn_capture(g, wq), mn_reshape(g, mn_capture(g, query), MN_SHAPE(D, 1))); /* [H K, 1] */
+  mn_tensor *q = mn_matmul(g, wq, mn_reshape(g, query, MN_SHAPE(D, 1))); /* [H K, 1] */
   if (c->bias) {
     mn_tensor *b = mn_param(s, "q_proj.bias", MN_SHAPE(H * K), MN_ZEROS, MN_PARAM_NO_DECAY, "bias [out]");
-    q = mn_add(g, q, mn_reshape(g, mn_capture(g, b), MN_SHAPE(H * K, 1)));
+    q = mn_add(g, q, mn_reshape(g, b, MN_SHAPE(H * K, 1)));
   }
   q = mn_mul_scalar(g, mn_reshape(g, q, MN_SHAPE(H, 1, K)), c->score_scale == RSQRT_DIM ? 1 / sqrt((double)K) : 1);
-  mn_tensor *a = mn_reshape(g, mn_matmul(g, q, mn_reshape(g, mn_capture(g, wk), MN_SHAPE(H, K, D))), MN_SHAPE(H, D));
+  mn_tensor *a = mn_reshape(g, mn_matmul(g, q, mn_reshape(g, wk, MN_SHAPE(H, K, D))), MN_SHAPE(H, D));
   mn_tensor *rows = mn_reshape(g, mn_cast(g, x, mn_scope_exact(s)), MN_SHAPE(B * T, D));
   mn_tensor *y = mn_matmul(g, rows, mn_transpose(g, a, 0, 1)); /* [B T, H] */
   if (c->bias) {
-    mn_tensor *b = mn_capture(g, mn_param(s, "k_proj.bias", MN_SHAPE(H * K), MN_ZEROS, MN_PARAM_NO_DECAY, "bias [out]"));
+    mn_tensor *b = mn_param(s, "k_proj.bias", MN_SHAPE(H * K), MN_ZEROS, MN_PARAM_NO_DECAY, "bias [out]");
     y = mn_add(g, y, mn_reshape(g, mn_matmul(g, q, mn_reshape(g, b, MN_SHAPE(H, K, 1))), MN_SHAPE(H)));
   }
   return mn_reshape(g, y, MN_SHAPE(B, T, H));
@@ -108,11 +108,11 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_tensor *score = scores(s, c, x), *lambda = NULL; /* [B,T,H], [H] */
   mn_tensor *v = mn_cast(g, mn_split_heads(s, mn_linear(s, "v_proj", x, H * K, c->bias, xavier), H), t);
   if (c->decay)
-    lambda = mn_softplus(g, mn_capture(g, mn_param(s, "decay", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY,
-                                                   "scores fall by softplus(decay) per token [H]")));
-  mn_tensor *m0 = mn_capture(g, mn_state(s, "m", t, head, mn_full(g, t, head, nothing), "largest score; -1e30: no token yet"));
-  mn_tensor *u_was = mn_capture(g, mn_state(s, "u", MN_F64, head, NULL, "sum of exp(score - m)"));
-  mn_tensor *w_was = mn_capture(g, mn_state(s, "w", MN_F64, MN_SHAPE(B, H, K), NULL, "sum of exp(score - m) v; w / u is the average"));
+    lambda = mn_softplus(g, mn_param(s, "decay", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY,
+                                     "scores fall by softplus(decay) per token [H]"));
+  mn_tensor *m0 = mn_state(s, "m", t, head, mn_full(g, t, head, nothing), "largest score; -1e30: no token yet");
+  mn_tensor *u_was = mn_state(s, "u", MN_F64, head, NULL, "sum of exp(score - m)");
+  mn_tensor *w_was = mn_state(s, "w", MN_F64, MN_SHAPE(B, H, K), NULL, "sum of exp(score - m) v; w / u is the average");
   mn_tensor *u0 = mn_cast(g, u_was, t), *w0 = mn_cast(g, w_was, t);
   /* inside, m is a constant; what it says of u and w as state it says here and at the end, in slopes alone: the values are 1 */
   mn_tensor *given = mn_exp(g, mn_sub(g, m0, mn_stop_gradient(g, m0))); /* [B,H] */

@@ -158,8 +158,8 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   mn_dtype t = q->dtype;
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1), G = c->kv_heads, K = c->head_dim;
   mn_shape shape = MN_SHAPE(B, size.slots, G, K);
-  mn_tensor *K0 = mn_capture(g, mn_state(s, "k", t, shape, NULL, "rotated keys: room for the persistent ones, sinks, ring"));
-  mn_tensor *V0 = mn_capture(g, mn_state(s, "v", t, shape, NULL, "values, beside the keys"));
+  mn_tensor *K0 = mn_state(s, "k", t, shape, NULL, "rotated keys: room for the persistent ones, sinks, ring");
+  mn_tensor *V0 = mn_state(s, "v", t, shape, NULL, "values, beside the keys");
   mn_tensor *start = mn_scope_position(s);
   if (!start) start = mn_full(g, MN_I32, MN_SHAPE(B), 0);
   mn_tensor *pos = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T), 1)); /* [B,T] */
@@ -230,8 +230,8 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
   if (!q || !k || !v) return NULL;
   mn_tensor *pk = NULL, *pv = NULL, *o;
   if (N) {
-    pk = mn_capture(g, mn_param(s, "prefix_k", MN_SHAPE(N, G, K), init, MN_PARAM_NO_DECAY, "persistent keys [N,G,K], never rotated"));
-    pv = mn_capture(g, mn_param(s, "prefix_v", MN_SHAPE(N, G, K), init, MN_PARAM_NO_DECAY, "persistent values [N,G,K]"));
+    pk = mn_param(s, "prefix_k", MN_SHAPE(N, G, K), init, MN_PARAM_NO_DECAY, "persistent keys [N,G,K], never rotated");
+    pv = mn_param(s, "prefix_v", MN_SHAPE(N, G, K), init, MN_PARAM_NO_DECAY, "persistent values [N,G,K]");
   }
   mn_attention_attr attr = {.scale = 1 / sqrt((double)K), .causal = true, .window = c->window, .prefix = N, .sinks = c->sinks};
   if (c->causal && !c->window) {

@@ -52,8 +52,8 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
       .k = qkv[1],
       .v = qkv[2],
       .beta = mn_sigmoid(g, gates[1]),
-      .log_a = mn_neg(g, mn_mul(g, mn_exp(g, mn_capture(g, A_log)), step)),
-      .w0 = mn_capture(g, mn_state(s, "W", exact, MN_SHAPE(B, H, d, d), NULL, "memory: a query q reads q W")),
+      .log_a = mn_neg(g, mn_mul(g, mn_exp(g, A_log), step)),
+      .w0 = mn_state(s, "W", exact, MN_SHAPE(B, H, d, d), NULL, "memory: a query q reads q W"),
   };
   mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = c->chunk});
   mn_state_set(s, "W", io.w);

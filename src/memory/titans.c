@@ -134,11 +134,23 @@ static mn_tensor *initial(mn_scope *s, const mn_fast_config *m, int part) {
   return mn_param(s, name, shape, init, 0, "the memory at the start of a stream [H,in,out]");
 }
 
-static mn_tensor *part_state(mn_scope *s, const mn_fast_config *m, char kind, int part, mn_tensor *init, const char *help) {
+typedef struct memory_part {
+  const mn_fast_config *m;
+  int part;
+} memory_part;
+
+static mn_tensor *initial_rows(mn_scope *s, const void *ctx) { /* M_0 for every row: [B,H,in,out] */
+  const memory_part *p = ctx;
+  mn_graph *g = mn_scope_graph(s);
+  return mn_expand(g, mn_unsqueeze(g, initial(s, p->m, p->part), 0), mn_fast_shape(p->m, p->part, mn_scope_batch(s)));
+}
+
+static mn_tensor *part_state(mn_scope *s, const mn_fast_config *m, char kind, int part, bool learned, const char *help) {
   char name[64];
   snprintf(name, sizeof name, "%c.%s", kind, mn_fast_name(m, part));
   mn_shape shape = mn_fast_shape(m, part, mn_scope_batch(s));
-  return mn_capture(mn_scope_graph(s), mn_state(s, name, mn_scope_exact(s), shape, init, help));
+  if (!learned) return mn_state(s, name, mn_scope_exact(s), shape, NULL, help);
+  return mn_state_from(s, name, mn_scope_exact(s), shape, initial_rows, &(memory_part){m, part}, help);
 }
 static void part_state_set(mn_scope *s, const mn_fast_config *m, char kind, int part, mn_tensor *value) {
   char name[64];
@@ -147,23 +159,16 @@ static void part_state_set(mn_scope *s, const mn_fast_config *m, char kind, int 
 }
 
 static void load(mn_scope *s, const mn_fast_config *m, mn_fast_state *state) {
-  mn_graph *g = mn_scope_graph(s);
-  int64_t B = mn_scope_batch(s);
   for (int p = 0; p < mn_fast_parts(m); p++) {
-    mn_shape shape = mn_fast_shape(m, p, B);
-    mn_tensor *first = initial(s, m, p), *init = NULL;
-    /* in a loop's body the state is known already, and its start is not asked for */
-    if (!g->parent) init = mn_expand(g, mn_unsqueeze(g, first, 0), shape);
-    state->W[p] = part_state(s, m, 'W', p, init, "the memory: fast weights");
-    if (m->momentum) state->S[p] = part_state(s, m, 'S', p, NULL, "momentum of the memory: past surprise");
-    if (m->per_chunk) state->G[p] = part_state(s, m, 'G', p, NULL, "step gathered over the unfinished chunk");
-    else state->A[p] = part_state(s, m, 'A', p, init, "anchor: the memory where the chunk began");
+    state->W[p] = part_state(s, m, 'W', p, true, "the memory: fast weights");
+    if (m->momentum) state->S[p] = part_state(s, m, 'S', p, false, "momentum of the memory: past surprise");
+    if (m->per_chunk) state->G[p] = part_state(s, m, 'G', p, false, "step gathered over the unfinished chunk");
+    else state->A[p] = part_state(s, m, 'A', p, true, "anchor: the memory where the chunk began");
   }
-  mn_shape gate = MN_SHAPE(B, m->heads);
-  if (m->per_chunk && m->momentum)
-    state->momentum_sum = mn_capture(g, mn_state(s, "momentum_sum", mn_scope_exact(s), gate, NULL, "sum of the gate's argument"));
-  if (m->per_chunk && m->decay)
-    state->decay_sum = mn_capture(g, mn_state(s, "decay_sum", mn_scope_exact(s), gate, NULL, "sum of the gate's argument"));
+  mn_shape gate = MN_SHAPE(mn_scope_batch(s), m->heads);
+  mn_dtype exact = mn_scope_exact(s);
+  if (m->per_chunk && m->momentum) state->momentum_sum = mn_state(s, "momentum_sum", exact, gate, NULL, "sum of the gate's argument");
+  if (m->per_chunk && m->decay) state->decay_sum = mn_state(s, "decay_sum", exact, gate, NULL, "sum of the gate's argument");
 }
 
 static void store(mn_scope *s, const mn_fast_config *m, const mn_fast_state *state) {
@@ -193,7 +198,7 @@ static mn_tensor *phase_of(mn_scope *s, int64_t period) { /* position modulo per
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *position = mn_scope_position(s);
   if (!position || mn_scope_aligned(s, period)) return NULL;
-  return mn_mod(g, mn_capture(g, position), mn_scalar(g, MN_I32, (double)period));
+  return mn_mod(g, position, mn_scalar(g, MN_I32, (double)period));
 }
 
 static mn_tensor *lmm(mn_scope *s, const titans_config *c, mn_tensor *x) {
@@ -265,7 +270,7 @@ static void frozen(mn_scope *memory, const mn_fast_config *m, mn_tensor *phase, 
   for (int p = 0; p < mn_fast_parts(m); p++) {
     F[p] = now.W[p];
     if (!stream) continue;
-    mn_tensor *kept = part_state(memory, m, 'F', p, NULL, "the memory where the segment began");
+    mn_tensor *kept = part_state(memory, m, 'F', p, false, "the memory where the segment began");
     if (!kept) return;
     if (begins) F[p] = mn_select(g, mn_reshape(g, begins, (mn_shape){kept->shape.ndim, {mn_dim(kept, 0), 1, 1, 1}}), now.W[p], kept);
     part_state_set(memory, m, 'F', p, F[p]);
@@ -279,7 +284,7 @@ static mn_tensor *segment_store(mn_scope *s, const titans_config *c, const char 
   mn_graph *g = mn_scope_graph(s);
   int64_t B = mn_dim(rows, 0), N = c->persistent, H = c->heads, d = c->head_dim;
   mn_shape shape = MN_SHAPE(B, N + 2 * c->segment, H, d);
-  mn_tensor *kept = mn_capture(g, mn_state(s, name, rows->dtype, shape, NULL, "the segment's persistent, memory and token rows"));
+  mn_tensor *kept = mn_state(s, name, rows->dtype, shape, NULL, "the segment's persistent, memory and token rows");
   if (prefix) { /* one put of all, so that it happens in place */
     rows = mn_concat(g, 2, (mn_tensor *[]){mn_expand(g, prefix, MN_SHAPE(B, N, H, d)), rows}, 1);
     slots = mn_concat(g, 2, (mn_tensor *[]){mn_iota(g, MN_I32, MN_SHAPE(B, N), 1), slots}, 1);
@@ -311,8 +316,8 @@ static mn_tensor *segment_attention(mn_scope *s, const titans_config *c, mn_tens
   if (!q || !k || !v) return NULL;
   mn_tensor *pk = NULL, *pv = NULL;
   if (N) {
-    pk = mn_capture(g, mn_param(s, "prefix_k", MN_SHAPE(N, H, d), init, MN_PARAM_NO_DECAY, "persistent keys [N,H,d], never rotated"));
-    pv = mn_capture(g, mn_param(s, "prefix_v", MN_SHAPE(N, H, d), init, MN_PARAM_NO_DECAY, "persistent values [N,H,d]"));
+    pk = mn_param(s, "prefix_k", MN_SHAPE(N, H, d), init, MN_PARAM_NO_DECAY, "persistent keys [N,H,d], never rotated");
+    pv = mn_param(s, "prefix_v", MN_SHAPE(N, H, d), init, MN_PARAM_NO_DECAY, "persistent values [N,H,d]");
     pk = mn_unsqueeze(g, mn_cast(g, pk, k->dtype), 0);
     pv = mn_unsqueeze(g, mn_cast(g, pv, v->dtype), 0);
   }

@@ -26,7 +26,7 @@ static void linears(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_proj
   mn_tensor *w[MOST], *b[MOST] = {NULL};
   for (int i = 0; i < n; i++) {
     w[i] = named_param(s, p[i].name, "weight", MN_SHAPE(out, in), p[i].init, MN_PARAM_MATRIX, "projection [out, in]");
-    w[i] = mn_cast(g, mn_capture(g, w[i]), t);
+    w[i] = mn_cast(g, w[i], t);
     if (p[i].bias) b[i] = named_param(s, p[i].name, "bias", MN_SHAPE(out), p[i].bias_init, MN_PARAM_NO_DECAY, "bias [out]");
   }
   mn_shape rows = MN_SHAPE(mn_shape_count(&x->shape) / (in ? in : 1), in), shape = x->shape;
@@ -74,7 +74,7 @@ mn_tensor *mn_conv_layer_of(mn_scope *s, const char *name, const char *state, mn
                              "causal depthwise kernel; the last column multiplies the current token");
   if (tail == 0) return mn_causal_conv(g, x, w, NULL, NULL);
   mn_tensor *before = mn_state(s, state, mn_scope_exact(s), MN_SHAPE(B, tail, D), NULL, "the convolution's last inputs, oldest first");
-  mn_tensor *prefix = mn_cast(g, mn_capture(g, before), x->dtype), *y = mn_causal_conv(g, x, w, NULL, prefix);
+  mn_tensor *prefix = mn_cast(g, before, x->dtype), *y = mn_causal_conv(g, x, w, NULL, prefix);
   mn_tensor *after =
       T >= tail ? mn_slice(g, x, 1, T - tail, tail) : mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, prefix, 1, T, tail - T), x}, 1);
   mn_state_set(s, state, mn_cast(g, after, mn_scope_exact(s)));
@@ -143,7 +143,7 @@ void mn_rope_tables_at(mn_scope *s, const mn_rope_config *c, int64_t head_dim, i
   /* angles in f64, taken modulo 2 pi before they are narrowed: exact at position ten million, too */
   for (int64_t j = 0; j < half; j++) cosine[j] = inverse_frequency(c, head_dim, j);
   int64_t B = mn_dim(start, 0);
-  mn_tensor *at = mn_add(g, mn_reshape(g, mn_capture(g, start), MN_SHAPE(B, 1, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T, 1), 1));
+  mn_tensor *at = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T, 1), 1));
   mn_tensor *angle = mn_mul(g, mn_cast(g, at, MN_F64), mn_const(g, MN_F64, MN_SHAPE(half), cosine));
   angle = mn_cast(g, mn_mod(g, angle, mn_scalar(g, MN_F64, 6.283185307179586476925)), t);
   *cos_out = mn_mul_scalar(g, mn_cos(g, angle), gain);

@@ -34,21 +34,28 @@ const char *mn_scope_full(mn_scope *s, const char *name) {
   return full;
 }
 
+const char *mn_scope_full_state(mn_scope *s, const char *name) {
+  const char *full = mn_arena_format(s->r->arena, "%s%s", s->state_path, name);
+  if (!full) mn_graph_fault(s->r->graph, MN_ERR_MEMORY, "%s", mn_message());
+  return full;
+}
+
 mn_scope *mn_scope_new(mn_graph *g, mn_build build, int64_t batch) {
   mn_scope_root *r = mn_arena_alloc(g->arena, sizeof *r);
   mn_scope_frame *f = mn_arena_alloc(g->arena, sizeof *f);
   mn_scope *s = mn_arena_alloc(g->arena, sizeof *s);
   if (!r || !f || !s) return NULL;
-  *r = (mn_scope_root){.arena = g->arena, .build = build, .graph = g, .outer = g, .limit = {.tokens = MN_LIMIT_NONE}};
+  *r = (mn_scope_root){.arena = g->arena, .build = build, .graph = g, .outer = g};
   r->param_at = r->buffer_at = r->feed_at = (mn_table){.arena = g->arena, .names = true};
-  *f = (mn_scope_frame){.batch = batch, .alignment = 1, .position_state = -1, .store = mn_state_store_new(r, g, build.carried)};
-  *s = (mn_scope){r, f, ""};
+  *f = (mn_scope_frame){.batch = batch, .alignment = 1, .position_state = -1, .limit = {.tokens = MN_LIMIT_NONE}};
+  f->store = mn_state_store_new(r, g, build.carried);
+  *s = (mn_scope){r, f, "", ""};
   if (!f->store) return NULL;
   if (batch < 1) mn_graph_fault(g, MN_ERR_SHAPE, "a batch holds at least one sequence");
   if (build.step && (build.step->dtype != MN_I64 || build.step->shape.ndim != 0))
     mn_graph_fault(g, MN_ERR_SHAPE, "the step of a build is an i64 scalar");
   if (build.carried) {
-    f->reset = build.reset;
+    f->store->reset = build.reset;
     f->position_state = 0;
     f->position = mn_state(s, "position", MN_I32, MN_SHAPE(batch), NULL, "tokens of the stream so far");
     f->multiple = build.position_multiple > 0 ? build.position_multiple : 1;
@@ -63,13 +70,15 @@ mn_scope *mn_scope_in(mn_scope *s, const char *fmt, ...) {
   vsnprintf(name, sizeof name, fmt, ap);
   va_end(ap);
   mn_scope *in = mn_scope_alloc(s->r, 1, sizeof *in);
-  const char *path = in ? mn_arena_format(s->r->arena, "%s%s.", s->path, name) : NULL;
-  if (!path) {
+  const char *path = in ? mn_arena_format(s->r->arena, "%s%s.", s->path, name) : NULL, *state_path = path;
+  if (path && s->state_path != s->path) state_path = mn_arena_format(s->r->arena, "%s%s.", s->state_path, name);
+  if (!state_path) {
     mn_graph_fault(s->r->graph, MN_ERR_MEMORY, "%s", mn_message());
     return s;
   }
   *in = *s;
   in->path = path;
+  in->state_path = state_path;
   return in;
 }
 

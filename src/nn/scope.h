@@ -121,6 +121,10 @@ void mn_report(mn_scope *s, const char *name, mn_tensor *value);
 /* The state `name` before this segment. `init` is its value in a fresh stream, [B, ...]; NULL: zeros. */
 mn_tensor *mn_state(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_tensor *init, const char *help);
 void mn_state_set(mn_scope *s, const char *name, mn_tensor *value);
+/* The same with a start that is built only where it is needed: a learned one. */
+typedef mn_tensor *(*mn_state_start)(mn_scope *s, const void *ctx);
+mn_tensor *mn_state_from(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_state_start start, const void *ctx,
+                         const char *help);
 
 /* Tokens of each stream before this segment: i32 [B]; NULL when it is 0 for all, known at building time. */
 mn_tensor *mn_scope_position(mn_scope *s);
@@ -132,6 +136,22 @@ bool mn_scope_aligned(const mn_scope *s, int64_t n);
 /* The least common multiple of all that was asked of mn_scope_aligned, whatever the answer: a stream whose segments begin at its
  * multiples, and says so, has all the answers it can have. 1: nobody asked. It is a hint: what is not known is never assumed. */
 int64_t mn_scope_alignment(const mn_scope *s);
+
+/* ---- calls ---- a model or a mixer inside another, any number of times. Calling twice is calling twice: the parameters are the
+ * same, states, reports and chance are each call's own (those of the second below `call2`, or `name-2`). Of a loop's pieces, the
+ * n-th call is the same call in each. */
+typedef struct mn_call_options { /* zeros: goes on from call to call (piece to piece, segment to segment), as its caller does */
+  const char *params;            /* where its parameters live, from the root ("teacher"; "" the root itself); NULL: at its name */
+  bool fresh;                    /* begins a stream each time: states start at their initial values and are kept by nobody */
+  mn_tensor *reset;              /* bool [batch], rows that begin a stream here; NULL: none. With a batch of its own in a build or call
+                             * that resets rows, it must be given. Not for fresh calls. */
+  int64_t batch;                 /* 0: the caller's                                                  */
+  int64_t position_multiple;     /* its position is a multiple of it at each call; 0: 1; fresh: it is 0 */
+} mn_call_options;
+/* A call `name` below s with a stream of its own: position (mn_scope_advance moves it), state, batch. */
+mn_scope *mn_scope_call(mn_scope *s, const char *name, mn_call_options how);
+/* Once more the scope itself, in its caller's stream: position and batch are the caller's, states its own. What mn_mixer_apply does. */
+mn_scope *mn_scope_again(mn_scope *s);
 
 /* ---- chance ---- drawn from (seed, path, name, step, piece of the loop, element): the same for any number of threads. The same
  * name in the same place is the same numbers. */
@@ -173,8 +193,9 @@ void mn_scope_loop_n(mn_scope *s, mn_loop how, mn_loop_function f, void *ctx, in
 typedef mn_tensor *(*mn_segment_function)(mn_scope *s, void *ctx, mn_tensor *x);
 mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, void *ctx, mn_tensor *x);
 
-/* After everything is built: moves the position on by T tokens (the business of who made the root; a
- * model does it itself). Inside a loop it does nothing, as the loop carries the position: call it again outside. */
+/* After everything is built: moves the position of the scope's stream on by T tokens (the business of who made the root or the
+ * call; a model does it itself). Inside a loop over the stream it does nothing, as the loop carries the position: call it again
+ * outside. */
 void mn_scope_advance(mn_scope *s, int64_t T);
 
 /* ---- what was built: lists in order of first use ---- */

@@ -13,27 +13,35 @@ typedef struct mn_state_group { /* the states below one scope, in the order in w
 
 /* Where states are kept: of the root, or of a call that begins anew each time. */
 typedef struct mn_state_store {
-  mn_graph *home; /* where its states begin: loops inside carry them */
-  bool carried;   /* they are variables                              */
+  mn_graph *home;   /* where its states begin: loops inside carry them */
+  bool carried;     /* they are variables                              */
+  mn_tensor *reset; /* carried: bool [batch], rows that begin here; NULL: none */
   int n, cap;
   mn_built_state *states;
   mn_table at; /* full name -> number */
   int n_groups, cap_groups;
   mn_state_group *groups;
   mn_table group_at; /* path of a scope -> number */
+  mn_table calls;    /* path -> how often it was called; what was called, in order: */
+  int n_called, cap_called;
+  const char **called;
 } mn_state_store;
 
-/* A stream of tokens: the root's. */
+/* A stream of tokens: the root's, or that of a call with a stream of its own. */
 typedef struct mn_scope_frame {
-  mn_state_store *store;
+  struct mn_scope_frame *parent; /* NULL: the root */
+  mn_state_store *store;         /* the parent's, or its own when it begins anew */
   int64_t batch;
   mn_tensor *position; /* i32 [batch], before the current segment or piece; NULL: zero */
   int64_t multiple;    /* position is a multiple of it; 0: it is zero                  */
   int64_t alignment;   /* all that was asked about it fits into this                   */
-  mn_tensor *reset;    /* bool [batch] or NULL                                         */
+  mn_tensor *reset;    /* bool [batch], rows that begin where the call does; or NULL   */
+  int64_t moved;       /* tokens by which the position was moved on; 0: not yet        */
   int position_state;  /* its number in the store; -1: none                            */
   int loops;           /* loops over time that are open here                           */
+  int64_t piece;       /* tokens of a piece of the innermost                           */
   int64_t turns;       /* pieces that the loops built so far run over                  */
+  mn_limit limit;
 } mn_scope_frame;
 
 typedef struct mn_scope_report {
@@ -51,7 +59,6 @@ typedef struct mn_scope_root {
   mn_build build;
   mn_graph *graph; /* where building happens now: the outer graph, or the body of a loop */
   mn_graph *outer;
-  mn_limit limit;
   int n_params, cap_params;
   mn_param_info *params;
   mn_tensor **param_tensors;
@@ -79,17 +86,24 @@ typedef struct mn_scope_root {
 struct mn_scope {
   mn_scope_root *r;
   mn_scope_frame *frame;
-  const char *path; /* "" at the root, else ending in "." */
+  const char *path;       /* of parameters: "" at the root, else ending in "." */
+  const char *state_path; /* of states, reports and chance: the same, until something is called once more */
 };
 
 /* Room for item n of the array *list points to; false (and the array as it was) when memory is short. */
 bool mn_scope_grow(mn_scope_root *r, void *list, int n, int *cap, size_t size);
 bool mn_scope_remember(mn_scope_root *r, mn_table *t, const char *name, int number);
 /* The full name in the arena; NULL: no memory, the graph's fault. */
-const char *mn_scope_full(mn_scope *s, const char *name);
-void *mn_scope_alloc(mn_scope_root *r, size_t n, size_t size); /* n + 1 zeroed items; NULL: the graph's fault */
+const char *mn_scope_full(mn_scope *s, const char *name);       /* of a parameter */
+const char *mn_scope_full_state(mn_scope *s, const char *name); /* of what belongs to this call of it */
+void *mn_scope_alloc(mn_scope_root *r, size_t n, size_t size);  /* n + 1 zeroed items; NULL: the graph's fault */
 
 mn_state_store *mn_state_store_new(mn_scope_root *r, mn_graph *home, bool carried);
+int mn_state_find(const mn_state_store *t, const char *full); /* -1: none */
+/* The state's value where calls begin that begin a row's stream: of this frame and of those around it. */
+mn_tensor *mn_state_begun(mn_scope_root *r, const mn_scope_frame *f, const mn_built_state *e, mn_tensor *value);
+/* Calls count as they stood when `n` had been made. */
+void mn_scope_uncall(mn_scope_root *r, mn_state_store *t, int n);
 const mn_state_group *mn_state_group_of(const mn_state_store *t, const char *path); /* NULL: no state below */
 
 int64_t mn_common_divisor(int64_t a, int64_t b);

@@ -29,13 +29,14 @@ typedef struct looping { /* one loop over pieces of `length` tokens */
 
 /* How many of each list there are: what a piece adds lies behind. */
 typedef struct marks {
-  int reports, losses, shares;
+  int reports, losses, shares, calls;
 } marks;
-static marks marks_of(const mn_scope_root *r) { return (marks){r->n_reports, r->n_losses, r->n_shares}; }
-static void back_to(mn_scope_root *r, marks m) {
-  r->n_reports = m.reports;
-  r->n_losses = m.losses;
-  r->n_shares = m.shares;
+static marks marks_of(const mn_scope *s) { return (marks){s->r->n_reports, s->r->n_losses, s->r->n_shares, s->frame->store->n_called}; }
+static void back_to(const mn_scope *s, marks m) {
+  s->r->n_reports = m.reports;
+  s->r->n_losses = m.losses;
+  s->r->n_shares = m.shares;
+  mn_scope_uncall(s->r, s->frame->store, m.calls);
 }
 
 static mn_tensor **slices(const looping *l, mn_tensor *const *x, int64_t start, int64_t len) {
@@ -51,9 +52,9 @@ static void discover(const looping *l, mn_tensor *const *x) {
   mn_scope_root *r = l->s->r;
   mn_scope_frame *frame = l->s->frame;
   mn_state_store *t = frame->store;
-  const mn_state_group *below = mn_state_group_of(t, l->s->path);
+  const mn_state_group *below = mn_state_group_of(t, l->s->state_path);
   const int n = below ? below->n : 0, n_buffers = r->n_buffers;
-  const marks before = marks_of(r);
+  const marks before = marks_of(l->s);
   const int64_t turns = frame->turns;
   const bool mute = r->graph->mute;
   mn_tensor **piece = slices(l, x, 0, l->length), **out = mn_scope_alloc(r, (size_t)l->n_out, sizeof *out);
@@ -64,17 +65,17 @@ static void discover(const looping *l, mn_tensor *const *x) {
   r->graph->mute = true;
   l->f(l->s, l->ctx, piece, out);
   r->graph->mute = mute;
-  below = mn_state_group_of(t, l->s->path);
+  below = mn_state_group_of(t, l->s->state_path);
   for (int i = 0; below && i < below->n; i++) {
     mn_built_state *e = &t->states[below->state[i]];
-    e->value = i < n ? keep[i] : e->before;
+    e->value = i < n ? keep[i] : mn_state_begun(r, frame, e, e->before);
   }
   for (int i = 0; i < r->n_buffers; i++) {
     mn_tensor *was = i < n_buffers ? keep_buffer[i] : r->buffers[i].leaf;
     r->buffer_written[i] |= r->buffers[i].value != was;
     r->buffers[i].value = was;
   }
-  back_to(r, before);
+  back_to(l->s, before);
   frame->turns = turns;
 }
 
@@ -88,7 +89,7 @@ typedef struct carries {
 static bool carries_of(const looping *l, carries *c) {
   mn_scope_root *r = l->s->r;
   mn_scope_frame *frame = l->s->frame;
-  const mn_state_group *below = mn_state_group_of(frame->store, l->s->path);
+  const mn_state_group *below = mn_state_group_of(frame->store, l->s->state_path);
   const size_t room = (size_t)(below ? below->n : 0) + (size_t)r->n_buffers + 1;
   *c = (carries){.place = mn_scope_alloc(r, room, sizeof *c->place)};
   mn_tensor ***const lists[] = {&c->first, &c->in, &c->out, &c->final};
@@ -123,7 +124,7 @@ static void over_pieces(const looping *l, int64_t n, mn_tensor *const *x, mn_ten
   mn_graph *outer = r->graph;
   mn_tensor *const tick = r->tick;
   const int64_t multiple = frame->multiple;
-  const marks before = marks_of(r);
+  const marks before = marks_of(l->s);
   carries c;
   mn_tensor **xs = mn_scope_alloc(r, (size_t)l->n_in + 1, sizeof *xs), **piece = mn_scope_alloc(r, (size_t)l->n_in + 1, sizeof *piece);
   if (!xs || !piece || !carries_of(l, &c)) return;
@@ -186,7 +187,7 @@ static void join_reports(const looping *l, int first, int middle, int64_t rest) 
   r->n_reports = middle;
 }
 
-static void last_piece(const looping *l, mn_tensor *const *x, int64_t start, int64_t rest, int first_report, mn_tensor **out) {
+static void last_piece(const looping *l, mn_tensor *const *x, int64_t start, int64_t rest, marks before, mn_tensor **out) {
   mn_scope_root *r = l->s->r;
   mn_tensor *const tick = r->tick;
   const int middle = r->n_reports, shares = r->n_shares;
@@ -194,11 +195,12 @@ static void last_piece(const looping *l, mn_tensor *const *x, int64_t start, int
   if (!piece || !y) return;
   if (r->draws) r->tick = tick_of(r, tick, mn_scalar(r->graph, MN_I64, (double)l->s->frame->turns));
   l->s->frame->turns++;
+  mn_scope_uncall(r, l->s->frame->store, before.calls);
   l->f(l->s, l->ctx, piece, y);
   r->tick = tick;
   r->n_shares = shares;
   for (int i = 0; i < l->n_out; i++) out[i] = mn_concat(r->graph, 2, (mn_tensor *[]){out[i], y[i]}, 1);
-  join_reports(l, first_report, middle, rest);
+  join_reports(l, before.reports, middle, rest);
 }
 
 static void loop(const looping *l, mn_tensor *const *x, mn_tensor **out) {
@@ -210,16 +212,18 @@ static void loop(const looping *l, mn_tensor *const *x, mn_tensor **out) {
     return;
   }
   mn_tensor *const start = frame->position;
-  const int64_t multiple = frame->multiple;
-  const int reports = r->n_reports;
+  const int64_t multiple = frame->multiple, piece = frame->piece;
+  const marks before = marks_of(l->s);
   frame->loops++;
+  frame->piece = l->length;
   if (r->graph == frame->store->home) discover(l, x);
   if (r->graph->status == MN_OK) over_pieces(l, n, x, out);
   if (r->graph->status == MN_OK && rest) {
     frame->multiple = mn_common_divisor(multiple, l->length);
-    last_piece(l, x, n * l->length, rest, reports, out);
+    last_piece(l, x, n * l->length, rest, before, out);
   }
   frame->loops--;
+  frame->piece = piece;
   frame->position = start;
   frame->multiple = multiple;
 }
@@ -228,7 +232,7 @@ static void loop(const looping *l, mn_tensor *const *x, mn_tensor **out) {
 static void one_group(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out) {
   const looping *l = ctx;
   mn_state_store *t = s->frame->store;
-  const mn_state_group *below = mn_state_group_of(t, s->path);
+  const mn_state_group *below = mn_state_group_of(t, s->state_path);
   for (int i = 0; below && i < below->n; i++) {
     mn_tensor **value = &t->states[below->state[i]].value;
     if (mn_dtype_is_float((*value)->dtype)) *value = mn_stop_gradient(s->r->graph, *value);
@@ -247,7 +251,7 @@ static void loop_with_stops(const looping *l, int64_t every, mn_tensor *const *x
   }
   mn_tensor *const start = frame->position;
   const int64_t multiple = frame->multiple;
-  const int reports = r->n_reports;
+  const marks before = marks_of(l->s);
   mn_tensor **first = slices(l, x, 0, group), **others = slices(l, x, group, T - group);
   mn_tensor **y = mn_scope_alloc(r, (size_t)l->n_out, sizeof *y);
   if (!first || !others || !y) return;
@@ -257,10 +261,11 @@ static void loop_with_stops(const looping *l, int64_t every, mn_tensor *const *x
   frame->position = mn_add_scalar(r->graph, start ? start : mn_full(r->graph, MN_I32, MN_SHAPE(frame->batch), 0), (double)group);
   frame->multiple = mn_common_divisor(multiple, group);
   const looping groups = {.s = l->s, .length = group, .f = one_group, .ctx = (void *)l, .n_in = l->n_in, .n_out = l->n_out};
+  mn_scope_uncall(r, frame->store, before.calls);
   loop(&groups, others, y);
   if (r->graph->status == MN_OK) {
     for (int i = 0; i < l->n_out; i++) out[i] = mn_concat(r->graph, 2, (mn_tensor *[]){out[i], y[i]}, 1);
-    join_reports(l, reports, middle, T - group);
+    join_reports(l, before.reports, middle, T - group);
   }
   frame->loops--;
   frame->position = start;

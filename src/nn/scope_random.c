@@ -3,7 +3,7 @@
 
 static mn_tensor *draw(mn_scope *s, const char *name, mn_shape shape, bool normal) {
   mn_scope_root *r = s->r;
-  const char *full = mn_scope_full(s, name);
+  const char *full = mn_scope_full_state(s, name);
   if (!full) return NULL;
   r->draws = true;
   uint64_t key = mn_random_key(r->build.seed, full);

@@ -6,7 +6,7 @@
 /* ---- reports ---- */
 void mn_report(mn_scope *s, const char *name, mn_tensor *value) {
   mn_scope_root *r = s->r;
-  const char *full = value ? mn_scope_full(s, name) : NULL;
+  const char *full = value ? mn_scope_full_state(s, name) : NULL;
   if (!full || !mn_scope_grow(r, &r->reports, r->n_reports, &r->cap_reports, sizeof *r->reports)) return;
   r->reports[r->n_reports++] = (mn_scope_report){full, value};
 }
@@ -25,7 +25,7 @@ int mn_scope_reports(const mn_scope *s, const char *const **names, mn_tensor *co
 /* ---- losses ---- */
 void mn_loss(mn_scope *s, const char *name, mn_tensor *value, double weight) {
   mn_scope_root *r = s->r;
-  const char *full = value ? mn_scope_full(s, name) : NULL;
+  const char *full = value ? mn_scope_full_state(s, name) : NULL;
   if (!full) return;
   if (value->shape.ndim != 0 || !mn_dtype_is_float(value->dtype)) {
     char shape[96];

@@ -8,14 +8,11 @@ mn_state_store *mn_state_store_new(mn_scope_root *r, mn_graph *home, bool carrie
   mn_state_store *t = mn_scope_alloc(r, 1, sizeof *t);
   if (!t) return NULL;
   *t = (mn_state_store){.home = home, .carried = carried};
-  t->at = t->group_at = (mn_table){.arena = r->arena, .names = true};
+  t->at = t->group_at = t->calls = (mn_table){.arena = r->arena, .names = true};
   return t;
 }
 
-static mn_built_state *find(mn_state_store *t, const char *full) {
-  int i = mn_table_find(&t->at, full, -1);
-  return i >= 0 ? &t->states[i] : NULL;
-}
+int mn_state_find(const mn_state_store *t, const char *full) { return mn_table_find(&t->at, full, -1); }
 
 const mn_state_group *mn_state_group_of(const mn_state_store *t, const char *path) {
   int i = mn_table_find(&t->group_at, path, -1);
@@ -44,13 +41,21 @@ static bool join_groups(mn_scope_root *r, mn_state_store *t, const char *full, i
 }
 
 /* ---- state ---- */
-mn_tensor *mn_state(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_tensor *init, const char *help) {
+static mn_tensor *chosen(mn_graph *g, mn_tensor *reset, const mn_built_state *e, mn_tensor *value) {
+  mn_shape rows = {.ndim = e->info.shape.ndim, .dim = {mn_dim(reset, 0), 1, 1, 1, 1, 1}};
+  return mn_select(g, mn_reshape(g, mn_capture(g, reset), rows), mn_capture(g, e->init), mn_capture(g, value));
+}
+
+mn_tensor *mn_state_begun(mn_scope_root *r, const mn_scope_frame *f, const mn_built_state *e, mn_tensor *value) {
+  const mn_state_store *t = f->store;
+  for (; f && f->store == t; f = f->parent)
+    if (f->reset) value = chosen(r->graph, f->reset, e, value);
+  return value;
+}
+
+static mn_built_state *new_state(mn_scope *s, const char *full, mn_dtype dtype, mn_shape shape, mn_tensor *init, const char *help) {
   mn_scope_root *r = s->r;
   mn_state_store *t = s->frame->store;
-  const char *full = mn_scope_full(s, name);
-  if (!full) return NULL;
-  mn_built_state *e = find(t, full);
-  if (e) return mn_capture(r->graph, e->value);
   if (init && (init->dtype != dtype || !mn_shape_equal(&init->shape, &shape))) {
     mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s starts with another shape or type than it has", full);
     return NULL;
@@ -62,22 +67,37 @@ mn_tensor *mn_state(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shap
   if (!mn_scope_grow(r, &t->states, t->n, &t->cap, sizeof *t->states) || !mn_scope_remember(r, &t->at, full, t->n) ||
       !join_groups(r, t, full, t->n))
     return NULL;
-  e = &t->states[t->n++];
+  mn_built_state *e = &t->states[t->n++];
   *e = (mn_built_state){.info = {full, dtype, shape, help}};
-  e->init = init ? init : mn_full(t->home, dtype, shape, 0);
+  e->init = init ? mn_capture(t->home, init) : mn_full(t->home, dtype, shape, 0);
   e->leaf = t->carried ? mn_variable(t->home, full, dtype, shape) : NULL;
   e->before = e->leaf ? e->leaf : e->init;
-  if (e->leaf && s->frame->reset) { /* gradients reach the initial state of streams that begin here */
-    mn_shape rows = {.ndim = shape.ndim, .dim = {s->frame->batch, 1, 1, 1, 1, 1}};
-    e->before = mn_select(t->home, mn_reshape(t->home, s->frame->reset, rows), e->init, e->leaf);
-  }
-  return e->value = e->before;
+  if (e->leaf && t->reset) e->before = chosen(t->home, t->reset, e, e->leaf); /* gradients reach the start of streams that begin here */
+  e->value = mn_state_begun(r, s->frame, e, e->before);
+  return e;
+}
+
+mn_tensor *mn_state(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_tensor *init, const char *help) {
+  const char *full = mn_scope_full_state(s, name);
+  if (!full) return NULL;
+  const int i = mn_state_find(s->frame->store, full);
+  const mn_built_state *e = i >= 0 ? &s->frame->store->states[i] : new_state(s, full, dtype, shape, init, help);
+  return e ? mn_capture(s->r->graph, e->value) : NULL;
+}
+
+mn_tensor *mn_state_from(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_state_start start, const void *ctx,
+                         const char *help) {
+  const char *full = mn_scope_full_state(s, name);
+  if (!full) return NULL;
+  const bool known = mn_state_find(s->frame->store, full) >= 0;
+  return mn_state(s, name, dtype, shape, known ? NULL : start(s, ctx), help);
 }
 
 void mn_state_set(mn_scope *s, const char *name, mn_tensor *value) {
   mn_scope_root *r = s->r;
-  const char *full = mn_scope_full(s, name);
-  mn_built_state *e = full ? find(s->frame->store, full) : NULL;
+  const char *full = mn_scope_full_state(s, name);
+  const int i = full ? mn_state_find(s->frame->store, full) : -1;
+  mn_built_state *e = i >= 0 ? &s->frame->store->states[i] : NULL;
   char a[96], b[96];
   if (!value || !full) return;
   if (!e) mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s is set before it is asked for", full);
@@ -94,7 +114,11 @@ int mn_scope_states(const mn_scope *s, const mn_built_state **states) {
 
 /* ---- position ---- */
 mn_tensor *mn_scope_position(mn_scope *s) { return mn_capture(s->r->graph, s->frame->position); }
-bool mn_scope_is_stream(const mn_scope *s) { return s->frame->store->carried || s->frame->loops > 0; }
+bool mn_scope_is_stream(const mn_scope *s) {
+  for (const mn_scope_frame *f = s->frame; f && f->store == s->frame->store; f = f->parent)
+    if (f->loops > 0) return true;
+  return s->frame->store->carried;
+}
 
 int64_t mn_common_divisor(int64_t a, int64_t b) {
   while (b) {
@@ -115,25 +139,40 @@ bool mn_scope_aligned(const mn_scope *s, int64_t n) {
 
 int64_t mn_scope_alignment(const mn_scope *s) { return s->frame->alignment; }
 
-void mn_scope_advance(mn_scope *s, int64_t T) {
-  mn_scope_frame *f = s->frame;
-  mn_limit limit = mn_scope_limit_of(s);
-  if (f->loops > 0) return;
-  if (mn_limit_check(&limit, s->r->build.forget, 0, T) != MN_OK) mn_graph_fault(s->r->graph, MN_ERR_CONFIG, "%s", mn_message());
-  if (f->position_state >= 0) f->store->states[f->position_state].value = mn_add_scalar(s->r->graph, f->position, (double)T);
+/* ---- limits ---- */
+static void lower(mn_scope_frame *f, mn_limit limit) {
+  if (limit.tokens < f->limit.tokens) f->limit = limit;
 }
 
-/* ---- limits ---- */
 void mn_scope_limit(mn_scope *s, int64_t tokens, const char *key, const char *remedy) {
   mn_scope_root *r = s->r;
-  if (tokens >= r->limit.tokens) return;
+  if (tokens >= s->frame->limit.tokens) return;
   size_t n = strlen(s->path);
   char *where = mn_arena_strdup(r->arena, s->path);
   if (where && n) where[n - 1] = 0; /* the point after the last name */
-  r->limit = (mn_limit){tokens, where ? where : "", mn_arena_strdup(r->arena, key), mn_arena_strdup(r->arena, remedy)};
+  lower(s->frame, (mn_limit){tokens, where ? where : "", mn_arena_strdup(r->arena, key), mn_arena_strdup(r->arena, remedy)});
 }
 
-mn_limit mn_scope_limit_of(const mn_scope *s) { return s->r->limit; }
+mn_limit mn_scope_limit_of(const mn_scope *s) { return s->frame->limit; }
+
+void mn_scope_advance(mn_scope *s, int64_t T) {
+  mn_scope_frame *f = s->frame, *around = f->parent;
+  if (f->loops > 0) return;
+  if (mn_limit_check(&f->limit, s->r->build.forget, 0, T) != MN_OK) mn_graph_fault(s->r->graph, MN_ERR_CONFIG, "%s", mn_message());
+  if (around && around->store == f->store && f->limit.tokens < MN_LIMIT_NONE && T > 0) { /* so often may it be called */
+    mn_limit limit = f->limit;
+    limit.tokens = limit.tokens / T * (around->loops ? around->piece : T);
+    lower(around, limit);
+  }
+  if (f->moved && f->moved != T)
+    mn_graph_fault(s->r->graph, MN_ERR_INTERNAL,
+                   "a stream moves by %lld tokens and by %lld in one segment: what has another length is a call", (long long)f->moved,
+                   (long long)T);
+  f->moved = T;
+  if (f->position_state < 0) return;
+  mn_tensor *before = f->position ? f->position : mn_full(s->r->graph, MN_I32, MN_SHAPE(f->batch), 0);
+  f->store->states[f->position_state].value = mn_add_scalar(s->r->graph, before, (double)T);
+}
 
 mn_status mn_limit_check(const mn_limit *l, bool forget, int64_t position, int64_t n) {
   if (position < 0 || n > MN_POSITION_MAX - position)

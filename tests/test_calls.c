@@ -1,0 +1,298 @@
+/* test_calls.c - a mixer or a model inside another: calling twice is calling twice, a call has a stream of its own (position, state,
+ * batch, rows that begin), fresh or going on, in loops and out of them. */
+#include "mixer_check.h"
+#include "model/model.h"
+
+enum { B = 2, T = 12, D = 8, COUNT = B * T * D, MAX_Y = 4 };
+
+static const char *const forms[] = {
+    "{\"type\": \"gated_deltanet\", \"heads\": 2}",
+    "{\"type\": \"aaren\", \"heads\": 2}",
+    "{\"type\": \"attention\", \"heads\": 2, \"conv\": 3, \"window\": 5}",
+    "{\"type\": \"titans_lmm\", \"heads\": 2, \"chunk\": 3}",
+    "{\"type\": \"titans_lmm\", \"heads\": 2, \"chunk\": 3, \"memory_net\": \"mlp\", \"granularity\": \"chunk\"}",
+    "{\"type\": \"titans_mag\", \"heads\": 2, \"chunk\": 3, \"persistent\": 2}",
+    "{\"type\": \"titans_mac\", \"heads\": 2, \"chunk\": 3, \"segment\": 4, \"memory_net\": \"ln_mlp\"}",
+};
+enum { FORMS = sizeof forms / sizeof *forms };
+
+/* ---- running what is built around a mixer's parameters ---- */
+typedef struct built { /* what a builder is given: x of this segment, and gives */
+  mc_mixer *m;
+  mn_tensor *x;
+  int n_y;
+  mn_tensor *y[MAX_Y]; /* [B,T,D] */
+} built;
+typedef void (*builder)(mn_scope *s, built *b);
+
+/* y[j] [B,T,D] of a stream x [B,T,D] in `segments` of one length, carried; with dx, at once and with gradients of
+ * sum(y[0] * dy) for x. 0: it does not run, and why was printed. */
+static int run(mc_mixer *m, builder f, int64_t segments, const double *x, double (*y)[COUNT], const double *dy, double *dx) {
+  int64_t n = T / segments, count = B * n * D;
+  mn_graph *g = mn_graph_new();
+  mn_build how = {.param = MN_F64, .compute = MN_F64, .carried = !dx};
+  mn_scope *s = mn_scope_new(g, how, B);
+  built b = {.m = m, .x = mn_input(g, "x", MN_F64, MN_SHAPE(B, n, D))};
+  void *params[MC_MAX] = {NULL}, *state[MC_MAX] = {NULL};
+  mn_tensor *out[MC_MAX], *leaf[MC_MAX], *value[MC_MAX];
+  const mn_built_state *states = NULL;
+  mn_plan *plan = NULL, *start = NULL;
+  f(s, &b);
+  mn_scope_advance(s, n);
+  int n_states = how.carried ? mn_scope_states(s, &states) : 0, n_out = b.n_y, ok = mn_graph_status(g) == MN_OK;
+  for (int j = 0; ok && j < b.n_y; j++) out[j] = b.y[j];
+  if (ok && dx) {
+    mn_tensor *cotangent = mn_const(g, MN_F64, MN_SHAPE(B, n, D), dy);
+    ok = mn_grad(g, 1, out, &cotangent, 1, &b.x, &out[n_out++]) == MN_OK;
+  }
+  mn_plan_request q = {.graph = g, .n_outputs = n_out, .outputs = out, .backend = m->backend};
+  for (int i = 0; ok && i < n_states; i++) leaf[i] = states[i].leaf, value[i] = states[i].value;
+  q.n_assigns = n_states, q.variables = leaf, q.values = value;
+  ok = ok && mn_plan_compile(&q, &plan) == MN_OK && mc_bind_params(m, s, plan, params);
+  if (ok && n_states) {
+    mn_tensor *init[MC_MAX];
+    void *mem[MC_MAX] = {NULL};
+    for (int i = 0; i < n_states; i++) init[i] = states[i].init;
+    mn_plan_request first = {.graph = g, .n_outputs = n_states, .outputs = init, .backend = m->backend};
+    ok = mn_plan_compile(&first, &start) == MN_OK && mc_bind_params(m, s, start, mem) && mn_plan_run(start) == MN_OK;
+    for (int i = 0; ok && i < n_states; i++) {
+      const mn_view *v = mn_plan_output(start, i);
+      double *now = malloc((size_t)(mn_view_count(v) + 1) * sizeof *now);
+      mc_unpack(v->data, v->dtype, mn_view_count(v), now);
+      state[i] = mc_pack(now, v->dtype, mn_view_count(v));
+      free(now);
+      mn_plan_bind(plan, leaf[i], state[i]);
+    }
+    for (int i = 0; i < MC_MAX; i++) free(mem[i]);
+  }
+  for (int64_t at = 0; ok && at < segments; at++) {
+    double *piece = mc_cut(x, B, T, D, at * n, n);
+    mn_plan_bind(plan, b.x, piece);
+    ok = mn_plan_run(plan) == MN_OK;
+    for (int j = 0; ok && j < b.n_y; j++)
+      for (int64_t row = 0; row < B; row++)
+        memcpy(y[j] + (row * T + at * n) * D, (const double *)mn_plan_output(plan, j)->data + row * n * D,
+               (size_t)(n * D) * sizeof(double));
+    if (ok && dx) memcpy(dx, mn_plan_output(plan, b.n_y)->data, (size_t)count * sizeof *dx);
+    free(piece);
+  }
+  if (!ok) printf("  %s\n", mn_graph_status(g) == MN_OK ? mn_message() : (mn_graph_status(g), mn_message()));
+  mn_plan_free(plan);
+  mn_plan_free(start);
+  mn_graph_free(g);
+  for (int i = 0; i < MC_MAX; i++) free(params[i]), free(state[i]);
+  return ok;
+}
+
+static mn_tensor *mixed(mn_scope *s, void *ctx, mn_tensor *x) { return mn_mixer_apply(s, ctx, x); }
+static mn_tensor *mixed_twice(mn_scope *s, void *ctx, mn_tensor *x) {
+  mn_tensor *y = mn_mixer_apply(s, ctx, x);
+  return mn_sub(mn_scope_graph(s), mn_mul_scalar(mn_scope_graph(s), y, 3), mn_mul_scalar(mn_scope_graph(s), mn_mixer_apply(s, ctx, x), 2));
+}
+
+/* ---- twice ---- */
+static void once(mn_scope *s, built *b) { b->y[b->n_y++] = mn_mixer_apply(s, &b->m->mixer, b->x); }
+static void twice(mn_scope *s, built *b) {
+  once(s, b);
+  once(s, b);
+}
+static void once_in_loop(mn_scope *s, built *b) { b->y[b->n_y++] = mn_scope_loop(s, 5, mixed, &b->m->mixer, b->x); }
+static void twice_in_loop(mn_scope *s, built *b) { b->y[b->n_y++] = mn_scope_loop(s, 5, mixed_twice, &b->m->mixer, b->x); }
+
+static void each(void (*f)(mc_mixer *m, const char *form, const double *x, const double *dy)) {
+  double *x = mc_normal(COUNT, 1, 1), *dy = mc_normal(COUNT, 1, 2);
+  for (int i = 0; i < FORMS; i++) {
+    mc_mixer m;
+    if (mc_open(&m, forms[i], D, B, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1)) f(&m, forms[i], x, dy);
+    else CHECK(0, "%s", forms[i]);
+    mc_close(&m);
+  }
+  free(x);
+  free(dy);
+}
+
+static void two_uses_are_two(mc_mixer *m, const char *form, const double *x, const double *dy) {
+  static double one[1][COUNT], two[2][COUNT], dx[COUNT], dx2[COUNT];
+  if (!run(m, once, 1, x, one, dy, dx)) test_failed++;
+  for (int k = 0; k < 3; k++) { /* at once; as a stream in one piece, in three */
+    if (!run(m, twice, k == 2 ? 3 : 1, x, two, dy, k ? NULL : dx2)) test_failed++;
+    for (int j = 0; j < 2; j++) {
+      double e = mc_difference(two[j], one[0], COUNT);
+      CHECK(e < (k ? 1e-10 : 1e-15), "%s: use %d of two (%d) differs from one by %g", form, j + 1, k, e);
+    }
+  }
+  double e = mc_difference(dx2, dx, COUNT);
+  CHECK(e < 1e-14, "%s: gradient %g", form, e); /* of the first use, the second beside it */
+  if (!run(m, once_in_loop, 1, x, one, dy, dx) || !run(m, twice_in_loop, 1, x, two, dy, dx2)) test_failed++;
+  CHECK(mc_difference(two[0], one[0], COUNT) < 1e-13 && mc_difference(dx2, dx, COUNT) < 1e-12, "%s: in a loop", form);
+  if (!run(m, twice_in_loop, 2, x, two, NULL, NULL)) test_failed++;
+  CHECK(mc_difference(two[0], one[0], COUNT) < 1e-10, "%s: in a loop, in a stream", form);
+}
+static void calling_twice_is_calling_twice(void) { each(two_uses_are_two); }
+
+/* ---- a stream of its own ---- */
+/* Each piece of four tokens is a stream by itself: at once as B * 3 rows, in a loop, and call by call. */
+static void in_rows(mn_scope *s, built *b) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_scope *in = mn_scope_call(s, "inner", (mn_call_options){.params = "", .fresh = true, .batch = B * T / 4});
+  CHECK(mn_scope_batch(in) == B * T / 4, "its own batch");
+  mn_tensor *y = mn_mixer_apply(in, &b->m->mixer, mn_reshape(g, b->x, MN_SHAPE(B * T / 4, 4, D)));
+  b->y[b->n_y++] = mn_reshape(g, y, b->x->shape);
+}
+static mn_tensor *fresh_piece(mn_scope *s, void *ctx, mn_tensor *x) {
+  mn_scope *in = mn_scope_call(s, "inner", (mn_call_options){.params = "", .fresh = true});
+  CHECK(!mn_scope_is_stream(in), "nobody goes on where a call begins anew each time");
+  return mn_mixer_apply(in, ctx, x);
+}
+static void in_loop(mn_scope *s, built *b) { b->y[b->n_y++] = mn_scope_loop(s, 4, fresh_piece, &b->m->mixer, b->x); }
+static mn_tensor *fresh_loop(mn_scope *s, void *ctx, mn_tensor *x) { /* a loop in a fresh call in a loop */
+  mn_scope *in = mn_scope_call(s, "inner", (mn_call_options){.params = "", .fresh = true});
+  return mn_scope_loop(in, 3, mixed, ctx, x);
+}
+static void in_loop_in_loop(mn_scope *s, built *b) { b->y[b->n_y++] = mn_scope_loop(s, 4, fresh_loop, &b->m->mixer, b->x); }
+static void one_by_one(mn_scope *s, built *b) {
+  mn_tensor *y[3];
+  for (int i = 0; i < 3; i++) y[i] = fresh_piece(s, &b->m->mixer, mn_slice(mn_scope_graph(s), b->x, 1, 4 * i, 4));
+  b->y[b->n_y++] = mn_concat(mn_scope_graph(s), 3, y, 1);
+}
+
+static void begins_each_time(mc_mixer *m, const char *form, const double *x, const double *dy) {
+  static const builder builders[] = {in_loop, in_loop_in_loop, one_by_one};
+  static double want[1][COUNT], y[1][COUNT], dx[COUNT], dx2[COUNT];
+  if (!run(m, in_rows, 1, x, want, dy, dx)) test_failed++;
+  for (int k = 0; k < 3; k++) {
+    if (!run(m, builders[k], 1, x, y, dy, dx2)) test_failed++;
+    double e = mc_difference(y[0], want[0], COUNT), d = mc_difference(dx2, dx, COUNT);
+    CHECK(e < 1e-10 && d < 1e-9, "%s: builder %d: y %g, dx %g", form, k, e, d);
+  }
+  if (!run(m, in_loop, 3, x, y, NULL, NULL)) test_failed++; /* a segment is a piece: nothing is carried */
+  CHECK(mc_difference(y[0], want[0], COUNT) < 1e-10, "%s: as a stream", form);
+}
+static void a_fresh_call_begins_each_time(void) { each(begins_each_time); }
+
+/* A call that goes on sees two of each four tokens: it is the stream of those, at positions of its own. */
+static mn_tensor *half(mn_scope *s, void *ctx, mn_tensor *x) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_scope *in = mn_scope_call(s, "inner", (mn_call_options){.params = ""});
+  mn_tensor *y = mn_mixer_apply(in, ctx, mn_slice(g, x, 1, 0, 2));
+  mn_scope_advance(in, 2);
+  return mn_concat(g, 2, (mn_tensor *[]){y, mn_slice(g, x, 1, 2, 2)}, 1);
+}
+static void halves(mn_scope *s, built *b) { b->y[b->n_y++] = mn_scope_loop(s, 4, half, &b->m->mixer, b->x); }
+static void half_alone(mn_scope *s, built *b) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *x[6], *y;
+  for (int i = 0; i < 3; i++) x[i] = mn_slice(g, b->x, 1, 4 * i, 2), x[3 + i] = mn_slice(g, b->x, 1, 4 * i + 2, 2);
+  y = mn_mixer_apply(s, &b->m->mixer, mn_concat(g, 3, x, 1));
+  for (int i = 0; i < 3; i++) x[i] = mn_slice(g, y, 1, 2 * i, 2);
+  b->y[b->n_y++] = mn_concat(g, 6, (mn_tensor *[]){x[0], x[3], x[1], x[4], x[2], x[5]}, 1);
+}
+
+static void goes_on(mc_mixer *m, const char *form, const double *x, const double *dy) {
+  static double want[1][COUNT], y[1][COUNT], dx[COUNT], dx2[COUNT];
+  if (!run(m, half_alone, 1, x, want, dy, dx) || !run(m, halves, 1, x, y, dy, dx2)) test_failed++;
+  double e = mc_difference(y[0], want[0], COUNT), d = mc_difference(dx2, dx, COUNT);
+  CHECK(e < 1e-10 && d < 1e-9, "%s: in a loop: y %g, dx %g", form, e, d);
+  if (!run(m, halves, 3, x, y, NULL, NULL)) test_failed++;
+  e = mc_difference(y[0], want[0], COUNT);
+  CHECK(e < 1e-10, "%s: segment by segment: y %g", form, e);
+}
+static void a_call_has_positions_of_its_own(void) { each(goes_on); }
+
+/* Row 1 begins anew at token 4, row 0 at token 8: the rows are streams of those lengths. */
+static mn_tensor *begins(mn_scope *s) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *at = mn_scope_position(s);
+  return at ? mn_eq(g, at, mn_const(g, MN_I32, MN_SHAPE(B), (int32_t[]){8, 4})) : mn_full(g, MN_BOOL, MN_SHAPE(B), 0);
+}
+static mn_tensor *reset_piece(mn_scope *s, void *ctx, mn_tensor *x) {
+  mn_scope *in = mn_scope_call(s, "inner", (mn_call_options){.params = "", .reset = begins(s)});
+  mn_tensor *y = mn_mixer_apply(in, ctx, x);
+  mn_scope_advance(in, mn_dim(x, 1));
+  return y;
+}
+static void with_resets(mn_scope *s, built *b) { b->y[b->n_y++] = mn_scope_loop(s, 2, reset_piece, &b->m->mixer, b->x); }
+static mn_tensor *reset_around(mn_scope *s, void *ctx, mn_tensor *x) { /* the loop stands inside the call */
+  mn_scope *in = mn_scope_call(s, "inner", (mn_call_options){.params = "", .reset = begins(s)});
+  mn_tensor *y = mn_scope_loop(in, 2, mixed, ctx, x);
+  mn_scope_advance(in, mn_dim(x, 1));
+  return y;
+}
+static void with_resets_around(mn_scope *s, built *b) { b->y[b->n_y++] = mn_scope_loop(s, 4, reset_around, &b->m->mixer, b->x); }
+static void by_length(mn_scope *s, built *b) {
+  static const int at[B][3] = {{0, 8, T}, {0, 4, T}};
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *rows[B];
+  for (int row = 0; row < B; row++) {
+    mn_tensor *part[2];
+    for (int k = 0; k < 2; k++) {
+      mn_scope *in = mn_scope_call(s, "part", (mn_call_options){.params = "", .fresh = true, .batch = 1});
+      mn_tensor *x = mn_slice(g, mn_slice(g, b->x, 0, row, 1), 1, at[row][k], at[row][k + 1] - at[row][k]);
+      part[k] = mn_mixer_apply(in, &b->m->mixer, x);
+    }
+    rows[row] = mn_concat(g, 2, part, 1);
+  }
+  b->y[b->n_y++] = mn_concat(g, B, rows, 0);
+}
+
+static void rows_begin(mc_mixer *m, const char *form, const double *x, const double *dy) {
+  static double want[1][COUNT], y[1][COUNT], dx[COUNT], dx2[COUNT];
+  static const builder builders[] = {with_resets, with_resets_around};
+  if (!run(m, by_length, 1, x, want, dy, dx)) test_failed++;
+  for (int k = 0; k < 2; k++) {
+    if (!run(m, builders[k], 1, x, y, dy, dx2)) test_failed++;
+    double e = mc_difference(y[0], want[0], COUNT), d = mc_difference(dx2, dx, COUNT);
+    CHECK(e < 1e-10 && d < 1e-9, "%s, builder %d: y %g, dx %g", form, k, e, d);
+    if (!run(m, builders[k], 3, x, y, NULL, NULL)) test_failed++;
+    e = mc_difference(y[0], want[0], COUNT);
+    CHECK(e < 1e-10, "%s, builder %d, segment by segment: y %g", form, k, e);
+  }
+}
+static void rows_begin_where_a_call_says(void) { each(rows_begin); }
+
+/* ---- what cannot be is refused; names ---- */
+static void names_and_limits_are_a_calls_own(void) {
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32, .carried = true}, B), *in;
+  const mn_built_state *states;
+  const mn_param_info *params;
+  for (int i = 0; i < 2; i++) {
+    in = mn_scope_call(mn_scope_in(s, "a"), "b", (mn_call_options){.params = "teacher", .batch = 3});
+    for (int k = 0; k < 2; k++) mn_state(mn_scope_again(in), "h", MN_F32, MN_SHAPE(3, 1), NULL, "");
+    mn_param(in, "w", MN_SHAPE(1), MN_ZEROS, 0, "");
+    mn_scope_limit(in, 10, "most", "less");
+    mn_scope_advance(in, 4);
+  }
+  static const char *const want[] = {"position", "a.b.position", "a.b.h", "a.b.call2.h", "a.b-2.position", "a.b-2.h", "a.b-2.call2.h"};
+  int n = mn_scope_states(s, &states);
+  CHECK(n == 7, "%d states", n);
+  for (int i = 0; i < 7 && i < n; i++) CHECK(strcmp(states[i].info.name, want[i]) == 0, "%s, not %s", states[i].info.name, want[i]);
+  CHECK(mn_scope_params(s, &params, NULL) == 1 && strcmp(params->name, "teacher.w") == 0, "one parameter for both");
+  CHECK(mn_scope_limit_of(s).tokens == 8, "10 tokens in calls of 4 are 2 calls of a segment of 4: %lld",
+        (long long)mn_scope_limit_of(s).tokens);
+  mn_scope_call(s, "c", (mn_call_options){.fresh = true, .reset = mn_full(g, MN_BOOL, MN_SHAPE(B), 1)});
+  CHECK(mn_graph_status(g) == MN_ERR_ARG && strstr(mn_message(), "c."), "%s", mn_message());
+  mn_graph_free(g);
+  g = mn_graph_new();
+  s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32, .carried = true}, B);
+  mn_scope_advance(s, 4);
+  mn_scope_advance(s, 4);
+  CHECK_OK(mn_graph_status(g));
+  mn_scope_advance(s, 2);
+  CHECK(mn_graph_status(g) == MN_ERR_INTERNAL && strstr(mn_message(), "is a call"), "%s", mn_message());
+  mn_graph_free(g);
+  g = mn_graph_new();
+  mn_build build = {.param = MN_F32, .compute = MN_F32, .carried = true, .reset = mn_input(g, "reset", MN_BOOL, MN_SHAPE(B))};
+  mn_scope_call(mn_scope_new(g, build, B), "c", (mn_call_options){.batch = 3});
+  CHECK(mn_graph_status(g) == MN_ERR_ARG && strstr(mn_message(), "3 rows"), "%s", mn_message());
+  mn_graph_free(g);
+}
+
+int main(void) {
+  RUN(calling_twice_is_calling_twice);
+  RUN(a_fresh_call_begins_each_time);
+  RUN(a_call_has_positions_of_its_own);
+  RUN(rows_begin_where_a_call_says);
+  RUN(names_and_limits_are_a_calls_own);
+  return test_end();
+}
