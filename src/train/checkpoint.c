@@ -447,13 +447,15 @@ mn_status mn_checkpoint_load(const char *out_dir, int64_t step, mn_train_state *
   return status;
 }
 
-mn_status mn_checkpoint_resume(const char *out_dir, mn_train_state *s, bool *found) {
+mn_status mn_checkpoint_resume(const char *out_dir, mn_train_state *s, mn_checkpoint_at at, void *ctx, bool *found) {
   int64_t *steps;
   size_t n;
   *found = false;
   MN_TRY(mn_checkpoint_list(out_dir, &steps, &n));
   mn_status status = MN_OK;
   for (size_t i = 0; i < n && !*found; i++) {
+    status = at ? at(ctx, steps[i]) : MN_OK;
+    if (status != MN_OK) break;
     status = mn_checkpoint_load(out_dir, steps[i], s);
     *found = status == MN_OK;
     if (status == MN_ERR_CONFIG || status == MN_ERR_MEMORY) break; /* not the checkpoint's fault */

@@ -35,8 +35,10 @@ mn_status mn_checkpoint_complete(const char *out_dir, int64_t step, int64_t keep
 mn_status mn_checkpoint_list(const char *out_dir, int64_t **steps, size_t *n);
 /* Reads one. MN_ERR_CONFIG: it is of another recipe or other data, named by key; another status: it is damaged. */
 mn_status mn_checkpoint_load(const char *out_dir, int64_t step, mn_train_state *s);
-/* The newest good one; damaged ones are passed over with a warning. *found is false when there is none. */
-mn_status mn_checkpoint_resume(const char *out_dir, mn_train_state *s, bool *found);
+/* The newest good one; damaged ones are passed over with a warning. *found is false when there is none. `at` makes the state ready for
+ * the checkpoint of a step (stages of a training hold different moments); NULL: it always is. */
+typedef mn_status (*mn_checkpoint_at)(void *ctx, int64_t step);
+mn_status mn_checkpoint_resume(const char *out_dir, mn_train_state *s, mn_checkpoint_at at, void *ctx, bool *found);
 /* Removes what an interrupted save left behind, and refuses what would be in the way of the next one. */
 mn_status mn_checkpoint_tidy(const char *out_dir);
 

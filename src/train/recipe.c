@@ -10,6 +10,7 @@
 #include "base/dir.h"
 #include "base/file.h"
 #include "format/yaml.h"
+#include "train/recipe_stages.h"
 
 static const char *const tokenizers[] = {"bytes", "bpe", "file", NULL};
 static const char *const patterns[] = {"gpt2", "cl100k", "llama3", NULL}; /* in the order of mn_pattern */
@@ -19,7 +20,7 @@ static const char *const activations[] = {"keep", "recompute", "recompute_norms"
 typedef struct sections { /* the recipe's top level */
   const char *name;
   int64_t seed;
-  const mn_value *tokenizer, *data, *model, *objective, *train;
+  const mn_value *tokenizer, *data, *model, *objective, *init, *train, *stages;
 } sections;
 #define S sections
 const mn_field mn_recipe_fields[] = {
@@ -29,7 +30,9 @@ const mn_field mn_recipe_fields[] = {
     MN_FIELD_VALUE(S, data, "what is learned: {files: [...]}, {task: {name: ...}}, or {type: series, ...}"),
     MN_FIELD_VALUE(S, model, "what learns"),
     MN_FIELD_VALUE(S, objective, "what for: {type: next_token}, or a list of objectives with weights; none: next_token", MN_SPARSE),
+    MN_FIELD_VALUE(S, init, "the values to begin with: {from: DIR, rename: {...}, missing: draw}; none: drawn", MN_SPARSE),
     MN_FIELD_VALUE(S, train, "how"),
+    MN_FIELD_VALUE(S, stages, "one training after the other on the same weights: a list of {steps, train, data, objective}", MN_SPARSE),
     MN_FIELD_END};
 #undef S
 #define S mn_tokenizer_config
@@ -144,6 +147,10 @@ static mn_status read_sections(mn_recipe *r, const mn_value *root, sections *s) 
   MN_TRY(read_source(r, s->data));
   r->objective = s->objective;
   MN_TRY(mn_objectives_parse(r->arena, s->objective, "objective", &r->objectives));
+  if (s->init && s->init->kind != MN_NULL) {
+    MN_TRY(mn_config_read(r->arena, s->init, "init", mn_init_fields, &r->init));
+    MN_TRY(mn_init_check(s->init, "init", &r->init));
+  }
   MN_TRY(mn_config_read(r->arena, s->train, "train", mn_train_fields, t));
   MN_TRY(mn_config_read(r->arena, t->optimizer_map, "train.optimizer", mn_optimizer_fields, &t->optimizer));
   MN_TRY(mn_config_uses(t->optimizer_map, "train.optimizer", optimizer_uses, mn_optimizer_fields[0].names[t->optimizer.type]));
@@ -163,6 +170,8 @@ static mn_status parse(mn_recipe *r, const mn_value *root, bool whole) {
     return mn_config_fail(root, NULL, "data", "needs files: [...] to train on, or a task: {name: ...}");
   if (whole && !t->seq_len && r->source.def->seq_len) MN_TRY(r->source.def->seq_len(r->source.config, &t->seq_len));
   if (!t->seq_len) t->seq_len = 256;
+  if (r->init.from && t->from) return mn_config_fail(s.init, "init", "from", "and train.from are both given; remove one");
+  if (whole) MN_TRY(mn_stages_parse(r, root, s.stages));
   MN_TRY(check_train(r, s.train));
   return whole || s.model ? check_model(r, root) : MN_OK;
 }
@@ -193,8 +202,9 @@ mn_status mn_recipe_parse(const mn_value *root, mn_recipe **out) {
     r->arena = arena;
     status = parse(r, root, true);
   }
-  if (status != MN_OK) mn_arena_free(arena);
+  if (status != MN_OK) mn_recipe_free(r);
   else *out = r;
+  if (!r) mn_arena_free(arena);
   return status;
 }
 
@@ -210,13 +220,17 @@ mn_status mn_recipe_read(const char *path, const char *const *set, int n, mn_rec
     status = parse(r, root, true);
   }
   if (status == MN_OK && !mn_value_get(root, "name") && !(r->name = stem(arena, path))) status = MN_ERR_MEMORY;
-  if (status != MN_OK) mn_arena_free(arena);
+  for (int i = 0; status == MN_OK && i < r->n_stages; i++) r->stages[i].recipe->name = r->name;
+  if (!r) mn_arena_free(arena);
+  else if (status != MN_OK) mn_recipe_free(r);
   else *out = r;
   return status;
 }
 
 void mn_recipe_free(mn_recipe *r) {
-  if (r) mn_arena_free(r->arena);
+  if (!r) return;
+  for (int i = 0; i < r->n_stages; i++) mn_recipe_free(r->stages[i].recipe);
+  mn_arena_free(r->arena);
 }
 
 /* ---- the model ---- */
@@ -249,6 +263,9 @@ const mn_value *mn_recipe_to_value(mn_arena *arena, const mn_recipe *r, const mn
   if (!mn_objectives_usual(&r->objectives) && !(s.objective = mn_objectives_to_value(arena, &r->objectives))) return NULL;
   s.train = mn_config_to_value(arena, &(mn_config_part){mn_train_fields, &t}, 1);
   s.model = m ? mn_model_to_value(arena, m) : r->model;
+  s.stages = r->stages_list;
+  mn_init_from init = r->init;
+  if (init.from && !(s.init = mn_config_to_value(arena, &(mn_config_part){mn_init_fields, &init}, 1))) return NULL;
   if (!t.optimizer_map || !t.schedule_map || !s.tokenizer || !s.data || !s.train || !s.model) return NULL;
   return mn_config_to_value(arena, &(mn_config_part){mn_recipe_fields, &s}, 1);
 }
@@ -263,7 +280,8 @@ static bool harmless(const char *path) {
                                      "train.log_every",
                                      "train.validate_every",
                                      "train.validation_batches",
-                                     "train.steps"};
+                                     "train.steps",
+                                     "the last stage.steps"};
   for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
     if (!strcmp(path, keys[i])) return true;
   return false;
@@ -287,7 +305,8 @@ static const char *difference(mn_arena *arena, const char *path, const mn_value 
   }
   if (x && y && x->kind == MN_LIST && y->kind == MN_LIST && x->count == y->count) {
     for (size_t i = 0; i < x->count; i++) {
-      const char *sub = mn_arena_format(arena, "%s[%zu]", path, i);
+      bool last = !strcmp(path, "stages") && i + 1 == x->count; /* whose steps can be raised, as train.steps can */
+      const char *sub = last ? "the last stage" : mn_arena_format(arena, "%s[%zu]", path, i);
       const char *found = sub ? difference(arena, sub, x->as.items[i], y->as.items[i], a, b) : path;
       if (found) return found;
     }
@@ -310,8 +329,9 @@ static mn_status add_leaves(mn_arena *arena, const char *path, const mn_value *x
   if (harmless(path) || !x || x->kind == MN_NULL) return MN_OK;
   for (size_t i = 0; i < x->count && (x->kind == MN_MAP || x->kind == MN_LIST); i++) {
     bool map = x->kind == MN_MAP;
-    const char *sub =
-        map ? mn_arena_format(arena, *path ? "%s.%s" : "%s%s", path, x->as.entries[i].key) : mn_arena_format(arena, "%s[%zu]", path, i);
+    const char *sub = map ? mn_arena_format(arena, *path ? "%s.%s" : "%s%s", path, x->as.entries[i].key)
+                      : !strcmp(path, "stages") && i + 1 == x->count ? "the last stage"
+                                                                     : mn_arena_format(arena, "%s[%zu]", path, i);
     if (!sub) return MN_ERR_MEMORY;
     MN_TRY(add_leaves(arena, sub, map ? x->as.entries[i].value : x->as.items[i], out));
   }

@@ -6,6 +6,7 @@
 #include "model/model.h"
 #include "objective/objective.h"
 #include "source/data.h"
+#include "train/init.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
@@ -39,7 +40,15 @@ typedef struct mn_train_config { /* the section `train` */
   const char *from; /* weights (and tokenizer) to begin with; NULL: drawn */
 } mn_train_config;
 
-typedef struct mn_recipe {
+typedef struct mn_recipe mn_recipe;
+typedef struct mn_stage { /* one training of several on the same weights */
+  const char *name;       /* NULL: it has none */
+  int64_t begin, steps;   /* updates before it, and in it */
+  mn_recipe *recipe;      /* the whole recipe as it is in this stage; train.steps is the stage's */
+  const mn_value *at;
+} mn_stage;
+
+struct mn_recipe {
   mn_arena *arena;
   const char *name;
   int64_t seed;
@@ -50,10 +59,14 @@ typedef struct mn_recipe {
   const mn_value *objective; /* where it stands; NULL: it was not given */
   mn_objectives objectives;
   mn_train_config train;
+  mn_init_from init;     /* from NULL: parameters are drawn, or train.from says */
   const mn_value *model; /* the section `model`, parsed when the vocabulary is known (mn_recipe_model) */
-} mn_recipe;
+  int n_stages;          /* 0: the recipe is one training; else train.steps is the sum */
+  mn_stage *stages;
+  const mn_value *stages_list;
+};
 
-extern const mn_field mn_recipe_fields[], mn_tokenizer_fields[], mn_train_fields[];
+extern const mn_field mn_recipe_fields[], mn_tokenizer_fields[], mn_train_fields[], mn_stage_fields[];
 
 /* Reads and checks a recipe; `set` are n assignments "key=value" that change it first. Free with mn_recipe_free. */
 mn_status mn_recipe_read(const char *path, const char *const *set, int n, mn_recipe **out);

@@ -31,6 +31,9 @@ void mn_recipe_help(mn_help_form form, mn_text *t) {
   section(t, form, "train.optimizer", "", mn_optimizer_fields);
   section(t, form, "each of train.groups", "What holds for parameters whose names fit", mn_group_fields);
   section(t, form, "train.schedule", "", mn_schedule_fields);
+  section(t, form, "init", "The values of a trained model to begin with", mn_init_fields);
+  section(t, form, "each of stages", "One training after the other on the same weights, each with an optimizer and a schedule of its own",
+          mn_stage_fields);
   section(t, form, "model", "A stack of blocks between an embedding and a head", mn_model_fields);
   section(t, form, "model.block, and each of model.blocks", "", mn_block_fields);
   for (int i = 0; i < mn_mixer_count(); i++) {

@@ -115,6 +115,7 @@ static mn_status still_there(loop *l) {
 
 static mn_status save(loop *l) {
   if (!l->o->out_dir) return MN_OK;
+  if (!l->t->optimizer) return mn_fail(MN_ERR_INTERNAL, "a stage could not be begun, and the one before it is gone");
   MN_TRY(still_there(l));
   if (l->saved_step == l->t->state.step) return MN_OK;
   mn_status status = mn_checkpoint_save(l->o->out_dir, &l->t->state, l->recipe->train.keep_last);
@@ -147,10 +148,16 @@ static const char *what_is_kept(const loop *l, char buf[96]) {
   return buf;
 }
 
+static bool ends_stage(const loop *l) {
+  const mn_recipe *r = l->recipe;
+  int i = mn_trainer_stage(l->t);
+  return r->n_stages && l->t->state.step == r->stages[i].begin + r->stages[i].steps;
+}
+
 /* A checkpoint on the way: when it cannot be written, the training goes on and the next one may succeed. */
 static void save_on_the_way(loop *l) {
   const mn_train_config *c = &l->recipe->train;
-  bool by_step = c->checkpoint_every && l->t->state.step % c->checkpoint_every == 0;
+  bool by_step = (c->checkpoint_every && l->t->state.step % c->checkpoint_every == 0) || ends_stage(l);
   bool by_time = c->checkpoint_minutes > 0 && mn_now() - l->saved_at >= 60 * c->checkpoint_minutes;
   if ((!by_step && !by_time) || l->t->state.step == c->steps) return;
   char kept[96];
@@ -186,11 +193,13 @@ static mn_status open_log(loop *l, int64_t resume_step) {
   return status;
 }
 
+static int64_t tokens_of(const loop *l) { /* in a step */
+  const mn_train_config *c = &l->t->recipe->train;
+  return c->accumulate * c->batch * c->seq_len;
+}
+
 static void record(loop *l) {
-  double rate =
-      l->window_seconds > 0
-          ? (double)(l->window_steps * l->recipe->train.accumulate * l->recipe->train.batch * l->recipe->train.seq_len) / l->window_seconds
-          : (double)NAN;
+  double rate = l->window_seconds > 0 ? (double)(l->window_steps * tokens_of(l)) / l->window_seconds : (double)NAN;
   mn_runlog_value values[] = {
       {"loss", l->last.loss}, {"learning_rate", l->last.learning_rate}, {"grad_norm", l->last.grad_norm}, {"tokens_per_second", rate}};
   if (l->log) mn_runlog_record(l->log, l->t->state.step, l->t->state.tokens, values, isfinite(rate) ? 4 : 3);
@@ -246,7 +255,7 @@ static mn_status one_step(loop *l) {
     char kept[96];
     return l->o->out_dir && status == MN_ERR_NUMERIC ? say_more(status, "", what_is_kept(l, kept)) : status;
   }
-  double per_step = (double)(c->accumulate * c->batch * c->seq_len);
+  double per_step = (double)tokens_of(l);
   double rate = l->timed_steps > 1 ? per_step * (double)(l->timed_steps - 1) / l->seconds : per_step / seconds;
   tell(l, (mn_train_event){.kind = MN_EVENT_STEP, .result = &l->last, .tokens_per_second = rate});
   return MN_OK;
@@ -266,12 +275,21 @@ static mn_status lost_data(loop *l, mn_status status) {
   return say_more(status, "", after);
 }
 
+static void say_stage(const loop *l) {
+  int i = mn_trainer_stage(l->t);
+  const mn_stage *s = &l->recipe->stages[i];
+  remark(l, "stage %d of %d%s%s begins after step %lld", i + 1, l->recipe->n_stages, s->name ? ", " : "", s->name ? s->name : "",
+         (long long)s->begin);
+}
+
 static mn_status run(loop *l) {
   const mn_train_config *c = &l->recipe->train;
   l->saved_at = mn_now();
   while (l->t->state.step < c->steps) {
     if (l->o->stop && *l->o->stop) return stopped(l);
+    int stage = mn_trainer_stage(l->t);
     mn_status status = one_step(l);
+    if (mn_trainer_stage(l->t) != stage) say_stage(l);
     if (status == MN_ERR_CANCELLED) return stopped(l); /* while the batch was made: the step was not taken */
     if (status != MN_OK) return lost_data(l, status);
     int64_t step = l->t->state.step;
@@ -295,6 +313,8 @@ static mn_status run(loop *l) {
 /* Of the first checkpoint, with a model and its two moments, and of the model beside it. */
 static uint64_t room_needed(const mn_trainer *t) { return 4 * (uint64_t)mn_params_count(t->params) * mn_dtype_size(t->params->dtype); }
 
+static mn_status stage_at(void *ctx, int64_t step) { return mn_trainer_at(ctx, step); }
+
 static mn_status open_loop(loop *l) {
   const mn_train_options *o = l->o;
   char *saved = NULL;
@@ -314,7 +334,7 @@ static mn_status open_loop(loop *l) {
   if (o->out_dir) MN_TRY(mn_out_dir_room(l->dir, room_needed(l->t)));
   if (o->out_dir && o->resume) {
     bool found;
-    MN_TRY(mn_checkpoint_resume(o->out_dir, &l->t->state, &found));
+    MN_TRY(mn_checkpoint_resume(o->out_dir, &l->t->state, stage_at, l->t, &found));
     if (found) resume_step = l->saved_step = l->t->state.step;
     else remark(l, "%s has no checkpoint yet: training begins at step 0", o->out_dir);
     if (resume_step >= l->recipe->train.steps) MN_TRY(mn_checkpoint_complete(o->out_dir, resume_step, l->recipe->train.keep_last));
@@ -323,6 +343,8 @@ static mn_status open_loop(loop *l) {
       remark(l, "train.steps was %lld and is %lld now: from step %lld on the schedule is that of the longer run",
              (long long)s->steps_before, (long long)l->recipe->train.steps, (long long)s->step);
   }
+  if (l->recipe->init.from && resume_step < 0)
+    remark(l, "the weights to begin with are those of %s%s", l->recipe->init.from, l->t->drawn ? "; what it lacks is drawn" : "");
   if (l->recipe->train.from && resume_step < 0) remark(l, "the weights to begin with are those of %s", l->recipe->train.from);
   if (o->out_dir) MN_TRY(write_description(l, resume_step >= 0));
   tell(l, (mn_train_event){.kind = MN_EVENT_BEGIN});
@@ -342,7 +364,6 @@ mn_status mn_train(const mn_recipe *recipe, const mn_train_options *options, mn_
     status = run(&l);
   }
   if (l.t) {
-    const mn_train_config *c = &recipe->train;
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     *out = (mn_train_result){.steps = l.t->state.step,
@@ -354,7 +375,7 @@ mn_status mn_train(const mn_recipe *recipe, const mn_train_options *options, mn_
                              .seconds = l.seconds,
                              .peak_bytes = (int64_t)usage.ru_maxrss * 1024,
                              .already_done = out->already_done};
-    if (l.timed_steps > 1) out->tokens_per_second = (double)((l.timed_steps - 1) * c->accumulate * c->batch * c->seq_len) / l.seconds;
+    if (l.timed_steps > 1) out->tokens_per_second = (double)((l.timed_steps - 1) * tokens_of(&l)) / l.seconds;
   }
   char *message = mn_strdup(status == MN_OK ? "" : mn_message());
   mn_runlog_close(l.log, ending(status), message ? message : "");

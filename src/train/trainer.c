@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "format/seal.h"
 #include "train/diagnose.h"
+#include "train/recipe_stages.h"
 #include "train/trainer_internal.h"
 
 /* ---- building ---- */
@@ -225,13 +226,14 @@ static mn_status say_origin(mn_trainer *t) {
 
 /* The tokenizer to keep to: that of the run that goes on, or of the model that this one begins with. malloc'ed; NULL: none. */
 static mn_status kept_tokenizer(const mn_trainer *t, const char *saved, char **out) {
-  const char *from = t->recipe->train.from;
+  const char *from = t->recipe->init.from ? t->recipe->init.from : t->recipe->train.from;
+  const char *key = t->recipe->init.from ? "init.from" : "train.from";
   *out = saved ? mn_strdup(saved) : from ? mn_path_join(from, "tokenizer.json") : NULL;
   if ((saved || from) && !*out) return MN_ERR_MEMORY;
   if (saved || !from) return MN_OK;
   mn_file_info info;
   MN_TRY(mn_file_stat(from, &info));
-  if (!info.is_dir) return mn_fail(MN_ERR_CONFIG, "train.from: %s is not the directory of a trained model", from);
+  if (!info.is_dir) return mn_fail(MN_ERR_CONFIG, "%s: %s is not the directory of a trained model", key, from);
   if (mn_file_exists(*out)) return MN_OK;
   free(*out);
   *out = NULL;
@@ -240,6 +242,7 @@ static mn_status kept_tokenizer(const mn_trainer *t, const char *saved, char **o
 
 static mn_status first_values(mn_trainer *t) {
   const char *from = t->recipe->train.from;
+  if (t->recipe->init.from) return mn_init_load(&t->recipe->init, t->params, (uint64_t)t->recipe->seed, &t->drawn);
   if (!from) return mn_params_draw(t->params, (uint64_t)t->recipe->seed);
   char *path = mn_path_join(from, "model.safetensors");
   mn_status status = path ? mn_params_load(t->params, path) : MN_ERR_MEMORY;
@@ -260,36 +263,134 @@ static mn_status make_batches(mn_trainer *t) {
   return MN_OK;
 }
 
-static mn_status open_parts(mn_trainer *t, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx) {
-  const mn_recipe *r = t->recipe;
+/* ---- stages: what each has of its own ---- */
+
+static mn_status check_data(const mn_trainer *t, const mn_recipe *r, mn_source *source) {
   const mn_train_config *c = &r->train;
+  (void)t;
+  MN_TRY(mn_source_check(source, MN_SPLIT_TRAIN, c->batch, c->seq_len));
+  return c->validate_every ? mn_source_check(source, MN_SPLIT_VALIDATION, c->batch, c->seq_len) : MN_OK;
+}
+
+static mn_status match(const mn_trainer *t, const mn_recipe *r, mn_source *source) {
+  const mn_model *m = t->model;
+  mn_batch layout;
+  if (m->def->trunk == MN_TRUNK_TOKENS && source->vocab_size > m->config.vocab_size)
+    return mn_fail(MN_ERR_CONFIG, "the data has %lld tokens, and the model %lld: a stage cannot change the model's shape",
+                   (long long)source->vocab_size, (long long)m->config.vocab_size);
+  MN_TRY(mn_batch_new(source, r->train.batch, r->train.seq_len, &layout));
+  mn_status status = mn_objectives_match(&r->objectives, r->objective ? r->objective : r->model, m, source, &layout);
+  mn_batch_free(&layout);
+  return status;
+}
+
+/* A mistake in a later stage is found before the first one begins. */
+static mn_status check_later_stages(mn_trainer *t) {
+  for (int i = 1; i < t->whole->n_stages; i++) {
+    const mn_recipe *r = t->whole->stages[i].recipe;
+    mn_source *source;
+    mn_status status = mn_source_open(&r->source, t->tok, t->progress, t->progress_ctx, &source);
+    if (status == MN_OK) status = check_data(t, r, source);
+    if (status == MN_OK) status = match(t, r, source);
+    mn_optimizer *o = NULL;
+    if (status == MN_OK) status = mn_optimizer_new(&r->train.optimizer, &r->train.groups, t->params, &o);
+    mn_optimizer_free(o);
+    mn_source_close(source);
+    MN_TRY(mn_context(status, "stages[%d]", i));
+  }
+  return MN_OK;
+}
+
+/* The stage's graphs and memory, over its source, which is open. */
+static mn_status build_stage(mn_trainer *t) {
+  const mn_train_config *c = &t->recipe->train;
+  MN_TRY(make_batches(t));
+  MN_TRY(mn_optimizer_new(&c->optimizer, &c->groups, t->params, &t->optimizer));
+  t->graph = mn_graph_new();
+  if (!t->graph) return MN_ERR_MEMORY;
+  MN_TRY(c->accumulate > 1 ? build_accumulating(t) : build_whole(t));
+  mn_release_free_memory();
+  t->state.optimizer = t->optimizer;
+  t->state.carried = &t->carried;
+  mn_source_hash(t->source, t->state.data_hash);
+  return MN_OK;
+}
+
+static void close_stage(mn_trainer *t) {
+  mn_evaluator_free(t->evaluator);
+  mn_plan_free(t->plan);
+  mn_plan_free(t->update_plan);
+  mn_buffers_free(&t->inputs);
+  mn_buffers_free(&t->sums);
+  mn_buffers_free(&t->carried);
+  mn_buffers_free(&t->before);
+  if (t->graph) mn_graph_free(t->graph);
+  if (t->update_graph) mn_graph_free(t->update_graph);
+  mn_optimizer_free(t->optimizer);
+  for (int64_t a = 0; t->batches && a < t->recipe->train.accumulate; a++) mn_batch_free(&t->batches[a]);
+  free(t->batches);
+  for (int k = 0; k < MN_OBJECTIVES; k++) free(t->weight[k]), t->weight[k] = NULL;
+  mn_source_close(t->source);
+  t->evaluator = NULL;
+  t->plan = t->update_plan = NULL;
+  t->inputs = t->sums = t->carried = t->before = (mn_buffers){0};
+  t->graph = t->update_graph = NULL;
+  t->optimizer = NULL;
+  t->batches = NULL;
+  t->source = NULL;
+}
+
+static void choose_stage(mn_trainer *t, int i) {
+  const mn_recipe *w = t->whole;
+  t->stage = i;
+  t->recipe = w->n_stages ? w->stages[i].recipe : w;
+  t->begin = w->n_stages ? w->stages[i].begin : 0;
+}
+
+/* Weights and the count of steps go on; moments, schedule, streams and the judgement of divergence begin anew. */
+static mn_status enter_stage(mn_trainer *t, int i) {
+  close_stage(t);
+  choose_stage(t, i);
+  MN_TRY(mn_source_open(&t->recipe->source, t->tok, t->progress, t->progress_ctx, &t->source));
+  t->state.watch = (mn_loss_watch){0};
+  MN_TRY(mn_context(build_stage(t), "stages[%d]", i));
+  memcpy(t->params->origin.data, t->state.data_hash, sizeof t->params->origin.data);
+  return MN_OK;
+}
+
+mn_status mn_trainer_at(mn_trainer *t, int64_t step) {
+  int i = mn_stage_of(t->whole, step);
+  return i == t->stage ? MN_OK : enter_stage(t, i);
+}
+
+int mn_trainer_stage(const mn_trainer *t) { return t->stage; }
+
+/* ---- opening all ---- */
+
+static mn_status open_parts(mn_trainer *t, const char *saved_tokenizer) {
+  const mn_recipe *r = t->recipe;
   mn_model *early; /* a mistake in the model should not be found after minutes of tokenising */
   MN_TRY(mn_recipe_model(r, 1, &early));
   mn_model_free(early);
   char *kept = NULL;
   mn_status status = kept_tokenizer(t, saved_tokenizer, &kept);
-  if (status == MN_OK) status = mn_recipe_tokenizer(r, kept, progress, ctx, &t->tok);
+  if (status == MN_OK) status = mn_recipe_tokenizer(r, kept, t->progress, t->progress_ctx, &t->tok);
   free(kept);
   MN_TRY(status);
-  MN_TRY(mn_source_open(&r->source, t->tok, progress, ctx, &t->source));
-  MN_TRY(mn_source_check(t->source, MN_SPLIT_TRAIN, c->batch, c->seq_len));
-  if (c->validate_every) MN_TRY(mn_source_check(t->source, MN_SPLIT_VALIDATION, c->batch, c->seq_len));
+  MN_TRY(mn_source_open(&r->source, t->tok, t->progress, t->progress_ctx, &t->source));
+  MN_TRY(check_data(t, r, t->source));
   MN_TRY(mn_recipe_model(r, t->source->vocab_size, &t->model));
-  MN_TRY(make_batches(t));
-  MN_TRY(mn_objectives_match(&r->objectives, r->objective ? r->objective : r->model, t->model, t->source, &t->batches[0]));
+  MN_TRY(match(t, r, t->source));
   MN_TRY(check_memory(t->model));
-  MN_TRY(mn_backend_open(NULL, threads > 0 ? threads : (int)c->threads, &t->backend));
+  MN_TRY(mn_backend_open(NULL, t->threads > 0 ? t->threads : (int)r->train.threads, &t->backend));
   MN_TRY(mn_params_declare(t->model, t->backend, MN_F32, &t->params));
   if (!t->goes_on) MN_TRY(first_values(t));
-  MN_TRY(mn_optimizer_new(&c->optimizer, &c->groups, t->params, &t->optimizer));
-  t->graph = mn_graph_new();
+  MN_TRY(check_later_stages(t));
   t->arena = mn_arena_new();
-  if (!t->graph || !t->arena) return MN_ERR_MEMORY;
-  MN_TRY(c->accumulate > 1 ? build_accumulating(t) : build_whole(t));
-  mn_release_free_memory();
-  t->state = (mn_train_state){.params = t->params, .optimizer = t->optimizer, .carried = &t->carried};
-  t->state.recipe = mn_recipe_to_value(t->arena, r, t->model);
-  mn_source_hash(t->source, t->state.data_hash);
+  if (!t->arena) return MN_ERR_MEMORY;
+  t->state = (mn_train_state){.params = t->params};
+  MN_TRY(build_stage(t));
+  t->state.recipe = mn_recipe_to_value(t->arena, t->whole, t->model);
   return t->state.recipe ? say_origin(t) : MN_ERR_MEMORY;
 }
 
@@ -298,9 +399,9 @@ static mn_status open_trainer(const mn_recipe *recipe, bool goes_on, int threads
   *out = NULL;
   mn_trainer *t = mn_calloc(1, sizeof *t);
   if (!t) return MN_ERR_MEMORY;
-  t->recipe = recipe;
-  t->goes_on = goes_on;
-  mn_status status = open_parts(t, threads, saved_tokenizer, progress, ctx);
+  *t = (mn_trainer){.whole = recipe, .goes_on = goes_on, .threads = threads, .progress = progress, .progress_ctx = ctx};
+  choose_stage(t, 0);
+  mn_status status = open_parts(t, saved_tokenizer);
   if (status != MN_OK) mn_trainer_free(t);
   else *out = t;
   return status;
@@ -318,22 +419,9 @@ mn_status mn_trainer_reopen(const mn_recipe *recipe, int threads, const char *sa
 
 void mn_trainer_free(mn_trainer *t) {
   if (!t) return;
-  mn_evaluator_free(t->evaluator);
-  mn_plan_free(t->plan);
-  mn_plan_free(t->update_plan);
-  mn_buffers_free(&t->inputs);
-  mn_buffers_free(&t->sums);
-  mn_buffers_free(&t->carried);
-  mn_buffers_free(&t->before);
-  if (t->graph) mn_graph_free(t->graph);
-  if (t->update_graph) mn_graph_free(t->update_graph);
-  mn_optimizer_free(t->optimizer);
+  close_stage(t);
   mn_params_free(t->params);
   mn_model_free(t->model);
-  for (int64_t a = 0; t->batches && a < t->recipe->train.accumulate; a++) mn_batch_free(&t->batches[a]);
-  free(t->batches);
-  for (int k = 0; k < MN_OBJECTIVES; k++) free(t->weight[k]);
-  mn_source_close(t->source);
   mn_tokenizer_free(t->tok);
   if (t->backend) mn_backend_free(t->backend);
   mn_arena_free(t->arena);
@@ -410,18 +498,20 @@ static mn_status check_divergence(mn_trainer *t, double loss) {
 }
 
 mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out) {
-  const mn_train_config *c = &t->recipe->train;
   *out = (mn_step_result){0};
+  MN_TRY(mn_trainer_at(t, t->state.step + 1));
+  const mn_train_config *c = &t->recipe->train;
+  int64_t done = t->state.step - t->begin; /* updates of this stage */
   for (int64_t a = 0; a < c->accumulate; a++) {
-    int64_t step = t->state.step * c->accumulate + a;
+    int64_t step = done * c->accumulate + a;
     MN_TRY(mn_source_fill(t->source, MN_SPLIT_TRAIN, step, &t->batches[a]));
     MN_TRY(mn_objectives_prepare(&t->recipe->objectives, t->model, (uint64_t)t->recipe->seed, MN_SPLIT_TRAIN, step, &t->batches[a]));
   }
   for (int i = 0; i < t->carried.n; i++) /* should this step fail, it can be looked at again */
     MN_TRY(t->backend->copy(t->backend, t->before.list[i].data, t->carried.list[i].data, t->carried.list[i].bytes));
   float rate[3];
-  out->learning_rate = c->optimizer.lr * mn_schedule_factor(&c->schedule, t->state.step, c->steps);
-  mn_optimizer_rate(t->optimizer, out->learning_rate, t->state.step + 1, rate);
+  out->learning_rate = c->optimizer.lr * mn_schedule_factor(&c->schedule, done, c->steps);
+  mn_optimizer_rate(t->optimizer, out->learning_rate, done + 1, rate);
   MN_TRY(mn_buffers_put(&t->inputs, t->in_rate, rate));
   for (int64_t a = 0; a < c->accumulate; a++) MN_TRY(run_batch(t, a, &out->loss));
   if (t->update_plan) MN_TRY(mn_plan_run(t->update_plan));

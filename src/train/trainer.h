@@ -27,6 +27,7 @@ mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out);
 /* On held-out data; no such data: MN_OK with batches = 0. */
 mn_status mn_trainer_validate(mn_trainer *t, const volatile sig_atomic_t *stop, mn_evaluation *out);
 
+int mn_trainer_stage(const mn_trainer *t); /* of the recipe's stages, the one that the last update was of */
 int64_t mn_trainer_steps_done(const mn_trainer *t);
 int64_t mn_trainer_tokens(const mn_trainer *t);
 const mn_model *mn_trainer_model(const mn_trainer *t);

@@ -6,7 +6,14 @@
 #include "train/trainer.h"
 
 struct mn_trainer {
-  const mn_recipe *recipe;
+  const mn_recipe *whole;  /* the recipe                                          */
+  const mn_recipe *recipe; /* of the stage that is trained: the same without stages */
+  int stage;
+  int64_t begin; /* updates made before the stage */
+  int threads;
+  mn_data_progress progress;
+  void *progress_ctx;
+  int drawn;    /* of the parameters that init.from should have given */
   bool goes_on; /* the parameters' first values come from a checkpoint */
   mn_backend *backend;
   mn_tokenizer *tok;
@@ -40,6 +47,8 @@ typedef struct mn_step_graph { /* of one batch: the loss and its gradients in th
 mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *out);
 /* Batch `a` of those that make one update becomes the plan's input; every unit of all of them weighs the same. */
 mn_status mn_trainer_put_batch(mn_trainer *t, int64_t a);
+/* Makes ready for the updates after `step`, the last one's stage, as mn_trainer_new does for step 0: what stages share stays. */
+mn_status mn_trainer_at(mn_trainer *t, int64_t step);
 /* As mn_trainer_new, for a run whose checkpoint is loaded next: parameters are not drawn. */
 mn_status mn_trainer_reopen(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx,
                             mn_trainer **out);
