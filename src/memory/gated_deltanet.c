@@ -5,6 +5,7 @@
  *     alpha_t = exp(-exp(A_log) softplus(w_a x_t + dt_bias))       beta_t = sigmoid(w_b x_t)
  *     W_t = alpha_t W_{t-1} + beta_t k_t (v_t - alpha_t k_t W_{t-1})       (rows; S_t = W_t^T of the paper)
  *     y_t = W_o [ RMSNorm(q_t W_t) * silu(W_g x_t) ] */
+#include "nn/heads.h"
 #include "nn/mixer.h"
 
 #include <math.h>
@@ -31,15 +32,8 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_dtype exact = mn_scope_exact(s);
   mn_init init = MN_NORMAL(0.02);
   if (!x) return NULL;
-  int64_t B = mn_dim(x, 0), D = mn_dim(x, 2), H = c->heads, d = c->head_dim;
-  static const char *const proj[] = {"q_proj", "k_proj", "v_proj"}, *const conv[] = {"q_conv", "k_conv", "v_conv"};
-  mn_tensor *qkv[3];
-  for (int i = 0; i < 3; i++) {
-    mn_tensor *y = mn_conv_layer(s, conv[i], mn_linear_exact(s, proj[i], x, H * d, false, init, MN_ZEROS), c->conv);
-    y = mn_split_heads(s, mn_silu(g, y), H); /* [B,T,H,d], exact: the norm of a short vector enlarges what rounding did to it */
-    qkv[i] = i < 2 ? mn_norm(g, MN_NORM_L2, y, NULL, NULL, 1e-6, exact) : y;
-  }
-  qkv[0] = mn_mul_scalar(g, qkv[0], 1 / sqrt((double)d));
+  int64_t B = mn_dim(x, 0), H = c->heads, d = c->head_dim;
+  mn_tensor *q = mn_norm(g, MN_NORM_L2, mn_conv_heads(s, "q", x, H, d, c->conv), NULL, NULL, 1e-6, exact); /* [B,T,H,d] */
   mn_tensor *A_log =
       mn_param(s, "A_log", MN_SHAPE(H), (mn_init){MN_INIT_LOG_UNIFORM, 1, 16}, MN_PARAM_NO_DECAY, "log of the decay's rate [H]");
   mn_tensor *dt_bias =
@@ -48,18 +42,16 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_linears_exact(s, x, H, 2, (mn_projection[]){{"a_proj", false, init, MN_ZEROS}, {"b_proj", false, init, MN_ZEROS}}, gates);
   mn_tensor *step = mn_softplus(g, mn_add(g, gates[0], dt_bias)); /* [B,T,H] */
   mn_recurrence_io io = {
-      .q = qkv[0],
-      .k = qkv[1],
-      .v = qkv[2],
+      .q = mn_mul_scalar(g, q, 1 / sqrt((double)d)),
+      .k = mn_norm(g, MN_NORM_L2, mn_conv_heads(s, "k", x, H, d, c->conv), NULL, NULL, 1e-6, exact),
+      .v = mn_conv_heads(s, "v", x, H, d, c->conv),
       .beta = mn_sigmoid(g, gates[1]),
       .log_a = mn_neg(g, mn_mul(g, mn_exp(g, A_log), step)),
       .w0 = mn_state(s, "W", exact, MN_SHAPE(B, H, d, d), NULL, "memory: a query q reads q W"),
   };
   mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = c->chunk});
   mn_state_set(s, "W", io.w);
-  mn_tensor *o = mn_norm_layer(s, "norm", MN_NORM_RMS, io.o, 1e-6, mn_scope_compute(s));
-  o = mn_mul(g, mn_join_heads(s, o), mn_silu(g, mn_linear(s, "gate_proj", x, H * d, false, init)));
-  return mn_linear(s, "o_proj", o, D, false, init);
+  return mn_gated_heads(s, io.o, x);
 }
 
 static void remedy(const void *config, mn_text *out) {

@@ -1,0 +1,36 @@
+/* heads.c - see heads.h. */
+#include "nn/heads.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static const mn_init init = {MN_INIT_NORMAL, 0.02, 0};
+
+mn_status mn_head_width(const mn_value *map, const char *where, const char *key, int64_t d_model, int64_t heads, double share,
+                        int64_t *width) {
+  if (*width) return MN_OK;
+  const double exact = share * (double)d_model / (double)heads;
+  if (exact != floor(exact) || exact < 1)
+    return mn_config_fail(map, where, "heads", "must divide %lld, or %s must be given", (long long)(share * (double)d_model), key);
+  *width = (int64_t)exact;
+  return MN_OK;
+}
+
+mn_tensor *mn_conv_heads(mn_scope *s, const char *name, mn_tensor *x, int64_t heads, int64_t head_dim, int64_t width) {
+  char proj[64], conv[64];
+  snprintf(proj, sizeof proj, "%s_proj", name);
+  snprintf(conv, sizeof conv, "%s_conv", name);
+  mn_tensor *y = mn_conv_layer(s, conv, mn_linear_exact(s, proj, x, heads * head_dim, false, init, MN_ZEROS), width);
+  return mn_split_heads(s, mn_silu(mn_scope_graph(s), y), heads);
+}
+
+mn_tensor *mn_normed_heads(mn_scope *s, mn_tensor *o) {
+  return mn_join_heads(s, mn_norm_layer(s, "norm", MN_NORM_RMS, o, 1e-6, mn_scope_compute(s)));
+}
+
+mn_tensor *mn_gated_heads(mn_scope *s, mn_tensor *o, mn_tensor *x) {
+  if (!o || !x) return NULL;
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *y = mn_normed_heads(s, o), *gate = mn_linear(s, "gate_proj", x, mn_dim(y, -1), false, init);
+  return mn_linear(s, "o_proj", mn_mul(g, y, mn_silu(g, gate)), mn_dim(x, -1), false, init);
+}
