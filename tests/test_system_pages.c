@@ -46,14 +46,31 @@ static bool named(const char *page, const char *word) {
   return false;
 }
 
+static void page_names(const char *path, const mn_field *fields) {
+  char *page = read_page(path);
+  for (const mn_field *f = fields; page && f && f->name; f++) CHECK(named(page, f->name), "docs/%s does not say what %s is", path, f->name);
+  free(page);
+}
+
 static void test_a_page_names_every_key(void) {
+  page_names("models/decoder.md", mn_block_fields);
+  for (int i = 0; i < mn_model_count(); i++) {
+    const mn_model_def *d = mn_model_at(i);
+    char path[200];
+    snprintf(path, sizeof path, "models/%s.md", d->name);
+    page_names(path, d->fields);
+    char *page = read_page(path);
+    for (const mn_port *p = d->inputs; page && p->name; p++)
+      CHECK(named(page, p->name), "docs/%s does not name the input %s", path, p->name);
+    for (const mn_port *p = d->outputs; page && p->name; p++)
+      CHECK(named(page, p->name), "docs/%s does not name the output %s", path, p->name);
+    free(page);
+  }
   for (int i = 0; i < mn_mixer_count(); i++) {
     const mn_mixer_def *d = mn_mixer_at(i);
     char path[200];
     snprintf(path, sizeof path, "systems/%s.md", d->page ? d->page : d->name);
-    char *page = read_page(path);
-    for (const mn_field *f = d->fields; page && f->name; f++) CHECK(named(page, f->name), "docs/%s does not say what %s is", path, f->name);
-    free(page);
+    page_names(path, d->fields);
   }
 }
 

@@ -95,6 +95,7 @@ static mn_status prepare(work *w) {
   w->build.forget = mn_cli_given(w->cli, "forget");
   MN_TRY(mn_cli_only(w->cli, !mn_cli_given(w->cli, "params"), "drawn parameters, and --params gives them", "seed"));
   MN_TRY(mn_cli_unit(w->cli, w->arena, 0, &w->unit));
+  MN_TRY(mn_unit_check_tokens(&w->unit));
   const char *backend = mn_cli_given(w->cli, "backend") || type != 1 ? w->cli->backend : "ref";
   MN_TRY(mn_backend_open(backend, w->cli->threads, &w->backend));
   MN_TRY(need_option(w->cli, "input", &path));

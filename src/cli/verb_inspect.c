@@ -58,16 +58,16 @@ static mn_status read_options(inspection *x) {
   return MN_OK;
 }
 
+static mn_sizes sizes_of(const inspection *x) { return (mn_sizes){x->B, x->T, x->T}; }
+
 static mn_status build(inspection *x, mn_plan_request *q) {
   x->graph = mn_graph_new();
   mn_build b = {.param = MN_F32, .compute = x->compute, .carried = x->mode == 2};
   x->scope = x->graph ? mn_scope_new(x->graph, b, x->B) : NULL;
   if (!x->scope) return MN_ERR_MEMORY;
   mn_graph *g = x->graph;
-  mn_tensor *in = mn_unit_input(x->scope, &x->unit, x->B, x->T), *y;
-  if (x->mode == 0 && x->unit.kind == MN_UNIT_MODEL)
-    y = mn_model_loss(x->scope, x->unit.model, in, mn_input(g, "target", MN_I32, MN_SHAPE(x->B, x->T)), NULL, NULL);
-  else y = mn_unit_apply(x->scope, &x->unit, in);
+  if (x->mode == 2 && x->unit.kind == MN_UNIT_MODEL) MN_TRY(mn_model_check_stream(x->unit.model));
+  mn_tensor *y = mn_unit_build(x->scope, &x->unit, sizes_of(x), x->mode == 2 ? MN_INPUTS_LATER : MN_INPUTS_NEEDED, x->mode == 0);
   MN_TRY(mn_graph_status(g));
   const mn_param_info *info;
   mn_tensor *const *params;
@@ -118,7 +118,10 @@ static mn_status states_of(const inspection *x, mn_graph **g, const mn_built_sta
   *g = mn_graph_new();
   mn_scope *s = *g ? mn_scope_new(*g, (mn_build){.param = MN_F32, .compute = MN_F32, .carried = true}, x->B) : NULL;
   if (!s) return MN_ERR_MEMORY;
-  mn_unit_apply(s, &x->unit, mn_unit_input(s, &x->unit, x->B, 1));
+  *n = 0;
+  *limit = (mn_limit){.tokens = MN_LIMIT_NONE};
+  if (x->unit.kind == MN_UNIT_MODEL && mn_model_check_stream(x->unit.model) != MN_OK) return MN_OK; /* it keeps nothing */
+  mn_unit_build(s, &x->unit, (mn_sizes){x->B, 1, 1}, MN_INPUTS_LATER, false);
   *n = mn_scope_states(s, states);
   *limit = mn_scope_limit_of(s);
   return mn_graph_status(*g);
@@ -128,6 +131,29 @@ static void collect(void *ctx, const char *text) { json_array_append_new(ctx, js
 static void print_line(void *ctx, const char *text) {
   (void)ctx;
   mn_print("%s\n", text);
+}
+
+static void print_ports(const inspection *x, const char *title, const mn_port *p) {
+  char shape[96];
+  for (; p->name; p++, title = "") {
+    mn_shape s = mn_model_shape(x->unit.model, p, sizes_of(x));
+    mn_print("%-15s %-14s %-5s %-20s %s%s\n", title, p->name, mn_dtype_name(p->dtype), mn_shape_str(&s, shape), p->help,
+             p->optional ? " (may be left out)" : "");
+  }
+}
+
+/* What kind it is, and beyond a plain decoder what goes in and comes out. */
+static void print_model(const inspection *x) {
+  const mn_model *m = x->unit.model;
+  mn_text about = {0};
+  mn_text_addf(&about, "%d blocks, d_model %lld", m->stack.n, (long long)m->config.d_model);
+  if (m->config.vocab_size) mn_text_addf(&about, ", vocab_size %lld", (long long)m->config.vocab_size);
+  if (about.data) mn_print("model           %s\n", about.data);
+  mn_text_free(&about);
+  if (!strcmp(m->def->name, "decoder")) return;
+  mn_print("kind            %s: %s\n", m->def->name, m->def->summary);
+  print_ports(x, "in", m->inputs);
+  print_ports(x, "out", m->outputs);
 }
 
 static mn_status report(inspection *x) {
@@ -159,6 +185,7 @@ static mn_status report(inspection *x) {
                                   "intermediate_bytes", (json_int_t)r->bytes_planned, "activation_bytes", (json_int_t)r->bytes_activations,
                                   "output_bytes", (json_int_t)r->bytes_outputs, "constant_bytes", (json_int_t)r->bytes_constants,
                                   "parameter_bytes", (json_int_t)(4 * x->parameters)));
+    if (x->unit.kind == MN_UNIT_MODEL) json_object_set_new(doc, "kind", json_string(x->unit.model->def->name));
     json_object_set_new(doc, "stream_limit", limit.tokens == MN_LIMIT_NONE ? json_null() : json_integer((json_int_t)limit.tokens));
     if (mn_cli_given(x->cli, "params")) {
       json_object_set_new(doc, "params", params_json(x));
@@ -179,12 +206,11 @@ static mn_status report(inspection *x) {
     return mn_cli_json(x->cli, doc);
   }
   char shape[96];
-  if (x->unit.kind == MN_UNIT_MODEL)
-    mn_print("model           %d blocks, d_model %lld, vocab_size %lld\n", x->unit.model->stack.n, (long long)x->unit.d_model,
-             (long long)x->unit.model->config.vocab_size);
+  if (x->unit.kind == MN_UNIT_MODEL) print_model(x);
   mn_print("parameters      %lld (%.1f MiB in f32)\n", (long long)x->parameters, mib((size_t)x->parameters * 4));
   mn_print("state           %zu bytes for %lld stream%s\n", state_bytes, (long long)x->B, x->B == 1 ? "" : "s");
-  if (limit.tokens == MN_LIMIT_NONE) mn_print("stream length   without end\n");
+  if (x->unit.kind == MN_UNIT_MODEL && mn_model_check_stream(x->unit.model) != MN_OK) mn_print("stream          none: %s\n", mn_message());
+  else if (limit.tokens == MN_LIMIT_NONE) mn_print("stream length   without end\n");
   else mn_print("stream length   %lld tokens (%s%s%s)\n", (long long)limit.tokens, limit.where, *limit.where ? ": " : "", limit.key);
   mn_print("FLOPs per token %.3g (%s, batch %lld, seq_len %lld)\n\n", (double)r->flops / tokens, modes[x->mode], (long long)x->B,
            (long long)x->T);

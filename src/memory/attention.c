@@ -7,7 +7,7 @@
  *     q_t = R_t W_Q x_t,  k_t = R_t W_K x_t,  v_t = W_V x_t
  *     y_t = W_O concat_h softmax_j(q_t . k_j / sqrt(K) + b_h(t - j)) v_j,   j visible to t
  * b is a learned bias by distance where one is asked for. With causal: false every token of a sequence sees every other, and
- * nothing is remembered. */
+ * nothing is remembered; the padding behind what is shared as `length` (i32 [B]) is seen by nobody. */
 #include "nn/mixer.h"
 
 #include <math.h>
@@ -192,9 +192,11 @@ static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tenso
     mn_graph_fault(g, MN_ERR_CONFIG, "%sattention with causal: false sees later tokens, so it cannot be run as a stream", mn_scope_path(s));
     return NULL;
   }
-  mn_tensor *at = mn_iota(g, MN_I32, MN_SHAPE(1, mn_dim(q, 1)), 1);
+  int64_t B = mn_dim(q, 0), T = mn_dim(q, 1);
+  mn_tensor *at = mn_iota(g, MN_I32, MN_SHAPE(1, T), 1), *k_pos = mn_key_positions(g, mn_shared(s, "length"), T);
+  mn_tensor *q_pos = k_pos ? mn_full(g, MN_I32, MN_SHAPE(B), 0) : NULL;
   attr.causal = false;
-  return mn_attention(g, q, k, v, NULL, NULL, bias_of(s, c, at, at), attr, NULL);
+  return mn_attention(g, q, k, v, q_pos, k_pos, bias_of(s, c, at, at), attr, NULL);
 }
 
 static mn_tensor *rotated(mn_graph *g, const mn_attention_config *c, mn_tensor *x, mn_tensor *cos, mn_tensor *sin) {

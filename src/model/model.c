@@ -91,10 +91,20 @@ mn_shape mn_model_shape(const mn_model *m, const mn_port *port, mn_sizes free) {
 
 static mn_dtype type_of(const mn_scope *s, const mn_port *p) { return p->dtype == MN_F32 ? mn_scope_exact(s) : p->dtype; }
 
-void mn_model_inputs(mn_scope *s, const mn_model *m, mn_sizes sizes, bool optional, mn_model_io *io) {
+static bool is_kept(const mn_model *m, const mn_port *p) { return m->def->kept && !strcmp(p->name, m->def->kept); }
+
+void mn_model_inputs(mn_scope *s, const mn_model *m, mn_sizes sizes, mn_inputs which, mn_model_io *io) {
   *io = (mn_model_io){0};
-  for (const mn_port *p = m->inputs; p->name; p++)
-    if (!p->optional || optional) mn_io_put(io, p->name, mn_input(mn_scope_graph(s), p->name, type_of(s, p), mn_model_shape(m, p, sizes)));
+  for (const mn_port *p = m->inputs; p->name; p++) {
+    if (which != MN_INPUTS_ALL && (p->optional || (which == MN_INPUTS_LATER && is_kept(m, p)))) continue;
+    mn_io_put(io, p->name, mn_input(mn_scope_graph(s), p->name, type_of(s, p), mn_model_shape(m, p, sizes)));
+  }
+}
+
+mn_tensor *mn_model_answer(mn_scope *s, const mn_model_io *out) {
+  mn_tensor *h = mn_io_get(out, "hidden"), *w = mn_io_get(out, "head");
+  if (h && w) return mn_logits(s, h, w);
+  return out->n ? mn_cast(mn_scope_graph(s), out->tensor[0], mn_scope_exact(s)) : NULL;
 }
 
 /* ---- building ---- */
@@ -118,7 +128,7 @@ static bool check_inputs(mn_scope *s, const mn_model *m, const mn_model_io *in) 
   char shape[96];
   for (const mn_port *p = m->inputs; p->name; p++) {
     mn_tensor *t = mn_io_get(in, p->name);
-    if (!t && p->optional) continue;
+    if (!t && (p->optional || (is_kept(m, p) && mn_scope_is_stream(s)))) continue;
     if (!t) mn_graph_fault(g, MN_ERR_CONFIG, "a model of type %s needs %s (%s)", m->def->name, p->name, p->help);
     else if (t->dtype != type_of(s, p) || !fits(m, p, t, &seen))
       mn_graph_fault(g, MN_ERR_SHAPE, "%s of a model of type %s is %s %s, but must be %s [%s]", p->name, m->def->name,
@@ -147,9 +157,24 @@ mn_tensor *mn_model_embedding(mn_scope *s, const mn_model *m) {
 mn_tensor *mn_model_embed(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *e = mn_take(g, mn_capture(g, mn_model_embedding(s, m)), tokens, 0); /* [B,T,D] */
-  e = mn_cast(g, e, mn_scope_exact(s));
-  if (m->config.scale_embeddings) e = mn_mul_scalar(g, e, sqrt((double)m->config.d_model));
-  return mn_model_place(s, m, e);
+  return mn_model_place(s, m, mn_model_scaled(s, m, mn_cast(g, e, mn_scope_exact(s))));
+}
+
+mn_tensor *mn_model_scaled(mn_scope *s, const mn_model *m, mn_tensor *e) {
+  return m->config.scale_embeddings ? mn_mul_scalar(mn_scope_graph(s), e, sqrt((double)m->config.d_model)) : e;
+}
+
+void mn_model_length(mn_scope *s, mn_tensor *length, mn_tensor *x) {
+  if (!length && mn_shared(s, "length")) length = mn_full(mn_scope_graph(s), MN_I32, MN_SHAPE(mn_dim(x, 0)), (double)mn_dim(x, 1));
+  mn_share(s, "length", length);
+}
+
+mn_tensor *mn_model_read(mn_scope *s, const mn_model *m, const mn_model_io *in) {
+  mn_tensor *tokens = mn_io_get(in, "tokens"), *frames = mn_io_get(in, "frames");
+  if (tokens) return mn_model_embed(s, m, tokens);
+  mn_tensor *x = mn_linear(s, "embed_frames", mn_cast(mn_scope_graph(s), frames, mn_scope_compute(s)), m->config.d_model, true,
+                           (mn_init){MN_INIT_XAVIER_UNIFORM, 1, 0});
+  return mn_model_place(s, m, mn_cast(mn_scope_graph(s), x, mn_scope_exact(s)));
 }
 
 mn_tensor *mn_model_place(mn_scope *s, const mn_model *m, mn_tensor *x) {
@@ -170,7 +195,7 @@ mn_tensor *mn_model_norm(mn_scope *s, const mn_model *m, mn_tensor *x) {
 
 void mn_model_declare(mn_scope *s, const mn_model *m) {
   mn_model_io in, out;
-  mn_model_inputs(s, m, (mn_sizes){mn_scope_batch(s), 1, 1}, true, &in);
+  mn_model_inputs(s, m, (mn_sizes){mn_scope_batch(s), 1, 1}, MN_INPUTS_ALL, &in);
   mn_model_build(s, m, &in, &out);
 }
 
@@ -216,7 +241,15 @@ static mn_status find_kind(const mn_value *map, const char *where, const mn_mode
 }
 
 static mn_status resolve_vocabulary(mn_model *m, const mn_value *map, const char *where, int64_t vocab_size) {
+  static const char *const of_tokens[] = {"vocab_size", "tie_embeddings", "scale_embeddings"};
   int64_t *size = &m->config.vocab_size;
+  for (int i = 0; i < 3 && m->def->reads_tokens && !m->def->reads_tokens(m); i++)
+    if (mn_config_given(map, of_tokens[i]))
+      return mn_config_fail(map, where, of_tokens[i], "has no effect: this model reads no tokens; leave it out");
+  if (m->def->reads_tokens && !m->def->reads_tokens(m)) {
+    *size = 0;
+    return MN_OK;
+  }
   if (*size == 0) *size = vocab_size;
   if (*size <= 0) return mn_config_fail(map, where, "vocab_size", "must be given: there is no tokenizer to take it from");
   if (vocab_size > *size)
@@ -253,11 +286,10 @@ static mn_status parse(mn_model *m, const mn_value *map, const char *where, int6
   for (int i = 0; i < 2; i++) mn_config_defaults(parts[i].fields, parts[i].target);
   MN_TRY(mn_config_parse(m->arena, map, where, parts, 2));
   if (m->def->trunk == MN_TRUNK_TOKENS) MN_TRY(resolve_vocabulary(m, map, where, vocab_size));
-  if (m->def->trunk != MN_TRUNK_NONE) {
-    MN_TRY(check_positions(m, map, where));
-    MN_TRY(parse_stack(m, map, where));
-  }
-  return m->def->check ? m->def->check(m, map, where) : MN_OK;
+  if (m->def->check) MN_TRY(m->def->check(m, map, where));
+  if (m->def->trunk == MN_TRUNK_NONE) return MN_OK;
+  MN_TRY(check_positions(m, map, where));
+  return parse_stack(m, map, where);
 }
 
 mn_status mn_model_parse(const mn_value *map, const char *where, int64_t vocab_size, mn_model **out) {

@@ -48,9 +48,12 @@ typedef struct mn_model_def {
   size_t config_size;              /* of the keys that are the kind's own; 0: none                 */
   const mn_field *fields;          /* of them; NULL: none                                          */
   const mn_port *inputs, *outputs; /* each list closed by {0}; the first is the main one          */
+  const char *kept;                /* an input that a stream keeps: segments after the first may leave it out; NULL: none */
   /* Size of an axis that the model decides; 0: it is free. NULL: V is vocab_size and D d_model, the others free. */
   int64_t (*size)(const mn_model *m, char axis);
-  /* After keys, vocabulary and blocks have been read: fills what was left open and refuses what cannot be. NULL: nothing. */
+  /* MN_TRUNK_TOKENS: does it read tokens, by its keys? Else it has no vocabulary. NULL: always. */
+  bool (*reads_tokens)(const mn_model *m);
+  /* After keys and vocabulary, before blocks: fills what was left open and refuses what cannot be. NULL: nothing. */
   mn_status (*check)(mn_model *m, const mn_value *map, const char *where);
   /* For config.json: own keys that hold maps (MN_TYPE_VALUE), spelled out in `own`, a copy of m->own. NULL: none. */
   mn_status (*spell)(mn_arena *arena, const mn_model *m, void *own);
@@ -100,8 +103,12 @@ const mn_port *mn_model_input(const mn_model *m, const char *name); /* NULL: it 
 const mn_port *mn_model_output(const mn_model *m, const char *name);
 /* The port's shape; an axis that the model decides is as it says, whatever `free` holds. */
 mn_shape mn_model_shape(const mn_model *m, const mn_port *port, mn_sizes free);
-/* All inputs of these sizes as leaves of the scope's graph. optional: those that may be left out, too. */
-void mn_model_inputs(mn_scope *s, const mn_model *m, mn_sizes sizes, bool optional, mn_model_io *io);
+/* Inputs of these sizes as leaves of the scope's graph: all, those without which nothing can be built, or those of a stream's
+ * later segments. */
+typedef enum mn_inputs { MN_INPUTS_ALL, MN_INPUTS_NEEDED, MN_INPUTS_LATER } mn_inputs;
+void mn_model_inputs(mn_scope *s, const mn_model *m, mn_sizes sizes, mn_inputs which, mn_model_io *io);
+/* What a model says: logits [B,T,vocab_size] where it has hidden and head, else its first output. Exact type. */
+mn_tensor *mn_model_answer(mn_scope *s, const mn_model_io *out);
 /* Builds the model: outputs from inputs, whose names and shapes are checked. `out` begins empty. */
 void mn_model_build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out);
 /* Builds it over inputs as small as they can be: parameters and states are then known to the scope. */
@@ -114,13 +121,23 @@ mn_status mn_model_check_stream(const mn_model *m);
 const mn_mixer *mn_model_owner(const mn_model *m, const char *name);
 
 /* ---- what kinds build with ---- */
+/* What `tokens`, or `frames` [B,T,C], are as the stack reads them: [B,T,D], exact type. */
+mn_tensor *mn_model_read(mn_scope *s, const mn_model *m, const mn_model_io *in);
+/* Says to the stack that follows how many places of each row of x [B,T,D] are there: i32 [B], NULL for all. */
+void mn_model_length(mn_scope *s, mn_tensor *length, mn_tensor *x);
 mn_tensor *mn_model_embedding(mn_scope *s, const mn_model *m); /* [vocab_size, D], memory's type */
 /* tokens i32 [B,T] -> what the stack reads [B,T,D], exact type: embedded, scaled and placed as the keys say. */
 mn_tensor *mn_model_embed(mn_scope *s, const mn_model *m, mn_tensor *tokens);
+mn_tensor *mn_model_scaled(mn_scope *s, const mn_model *m, mn_tensor *e); /* an embedding, by scale_embeddings */
 /* x [B,T,D] exact type with the positions' vectors added. */
 mn_tensor *mn_model_place(mn_scope *s, const mn_model *m, mn_tensor *x);
 /* What comes out of the stack, x [B,T,D], after the last norm (where blocks do not end with one) in the compute type. */
 mn_tensor *mn_model_norm(mn_scope *s, const mn_model *m, mn_tensor *x);
+
+/* Keys of who reads either tokens or frames, and judges what was read as one of several classes. */
+typedef enum mn_pooling { MN_POOL_MEAN, MN_POOL_LAST, MN_POOL_FIRST, MN_POOL_NONE } mn_pooling;
+/* h [B,T,D] -> [B,D], of the first `length` (i32 [B]; NULL: all) positions; MN_POOL_NONE: h. */
+mn_tensor *mn_pooled(mn_scope *s, mn_pooling how, mn_tensor *h, mn_tensor *length);
 
 /* ---- a decoder's steps, for who judges or samples it without going through ports ---- */
 /* tokens i32 [B,T] -> h [B,T,D] after the last norm, compute type: what the head projects. */

@@ -2,6 +2,7 @@
 #include "model/unit.h"
 
 #include <stdio.h>
+#include <string.h>
 
 typedef struct unit_config {
   int64_t d_model;
@@ -46,11 +47,41 @@ mn_tensor *mn_unit_input(mn_scope *s, const mn_unit *u, int64_t B, int64_t T) {
   return mn_input(g, "x", mn_scope_exact(s), MN_SHAPE(B, T, u->d_model));
 }
 
-mn_tensor *mn_unit_apply(mn_scope *s, const mn_unit *u, mn_tensor *x) {
+static mn_tensor *of_part(mn_scope *s, const mn_unit *u, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
-  if (u->kind == MN_UNIT_MODEL) return mn_model_apply(s, u->model, x);
   mn_tensor *y = u->kind == MN_UNIT_BLOCK ? mn_block_apply(s, &u->model->stack.blocks[0], x, NULL)
                                           : mn_mixer_apply(s, &u->mixer, mn_cast(g, x, mn_scope_compute(s)));
   mn_scope_advance(s, mn_dim(x, 1));
   return mn_cast(g, y, mn_scope_exact(s));
+}
+
+mn_tensor *mn_unit_apply(mn_scope *s, const mn_unit *u, mn_tensor *x) {
+  if (u->kind != MN_UNIT_MODEL) return of_part(s, u, x);
+  mn_model_io in = {0}, out;
+  mn_io_put(&in, "tokens", x);
+  mn_model_build(s, u->model, &in, &out);
+  return mn_model_answer(s, &out);
+}
+
+mn_status mn_unit_check_tokens(const mn_unit *u) {
+  const mn_port *p = u->kind == MN_UNIT_MODEL ? u->model->inputs : NULL;
+  for (; p && p->name; p++)
+    if (!p->optional && (p->dtype != MN_I32 || strcmp(p->name, "tokens") != 0))
+      return mn_fail(MN_ERR_CONFIG, "a model of type %s needs %s (%s), and mneme apply gives tokens alone", u->model->def->name, p->name,
+                     p->help);
+  return MN_OK;
+}
+
+mn_tensor *mn_unit_build(mn_scope *s, const mn_unit *u, mn_sizes sizes, mn_inputs which, bool loss) {
+  mn_graph *g = mn_scope_graph(s);
+  if (u->kind != MN_UNIT_MODEL) return of_part(s, u, mn_unit_input(s, u, sizes.B, sizes.T));
+  mn_model_io in, out;
+  mn_model_inputs(s, u->model, sizes, which, &in);
+  mn_model_build(s, u->model, &in, &out);
+  mn_tensor *h = mn_io_get(&out, "hidden"), *w = mn_io_get(&out, "head");
+  if (!loss || mn_graph_status(g) != MN_OK) return mn_model_answer(s, &out);
+  if (!h || !w) return mn_reshape(g, mn_sum(g, mn_model_answer(s, &out), ~0u), (mn_shape){0});
+  int64_t n = mn_dim(h, 0) * mn_dim(h, 1);
+  mn_tensor *target = mn_input(g, "target", MN_I32, MN_SHAPE(n));
+  return mn_linear_cross_entropy(g, mn_reshape(g, h, MN_SHAPE(n, mn_dim(h, 2))), mn_capture(g, w), target, NULL, NULL);
 }

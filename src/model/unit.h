@@ -22,4 +22,10 @@ mn_tensor *mn_unit_input(mn_scope *s, const mn_unit *u, int64_t B, int64_t T);
 /* y [B,T,D], a model: logits [B,T,vocab_size]; exact type. Moves the position on. */
 mn_tensor *mn_unit_apply(mn_scope *s, const mn_unit *u, mn_tensor *x);
 
+/* MN_OK where tokens are all that the unit needs, and mn_unit_apply will do. */
+mn_status mn_unit_check_tokens(const mn_unit *u);
+/* The unit over leaves of its own for every input: its answer, or with `loss` a scalar to differentiate: a model's that has hidden
+ * and head the next token's, over an input `target`, any other model's the sum of its answer; a mixer's or a block's is y all the same. */
+mn_tensor *mn_unit_build(mn_scope *s, const mn_unit *u, mn_sizes sizes, mn_inputs which, bool loss);
+
 #endif

@@ -35,7 +35,24 @@ void mn_recipe_help(mn_help_form form, mn_text *t) {
   section(t, form, "each of stages", "One training after the other on the same weights, each with an optimizer and a schedule of its own",
           mn_stage_fields);
   section(t, form, "model", "A stack of blocks between an embedding and a head", mn_model_fields);
+  for (int i = 0; i < mn_model_count(); i++) {
+    const mn_model_def *d = mn_model_at(i);
+    static const char *const shared[] = {"", "; beside its own keys, those of a stack that reads no tokens",
+                                         "; beside its own keys, those of model"};
+    snprintf(title, sizeof title, "model, type: %s", d->name);
+    snprintf(about, sizeof about, "%s%s%s%s%s", d->summary, d->paper ? " (" : "", d->paper ? d->paper : "", d->paper ? ")" : "",
+             shared[d->trunk]);
+    if (d->fields) section(t, form, title, about, d->fields);
+  }
+  section(t, form, "model, of a kind that reads no tokens", "What such kinds have instead of the keys of model",
+          mn_trunk_fields(MN_TRUNK_PLAIN));
   section(t, form, "model.block, and each of model.blocks", "", mn_block_fields);
+  for (int i = 0; i < mn_channel_count(); i++) {
+    const mn_channel_def *d = mn_channel_at(i);
+    snprintf(title, sizeof title, "channel, type: %s", d->name);
+    if (d->fields) section(t, form, title, d->summary, d->fields);
+  }
+  section(t, form, "cross, of a block of encoder_decoder", "Attention to the source", mn_cross_fields);
   for (int i = 0; i < mn_mixer_count(); i++) {
     const mn_mixer_def *d = mn_mixer_at(i);
     snprintf(title, sizeof title, "mixer, type: %s", d->name);

@@ -1,0 +1,346 @@
+"""Golden vectors of whole models: outputs of each kind in float64, from NumPy alone, one row, head and place at a time.
+
+Every parameter is drawn where it is used and kept by the name under which a model has it. A file holds the model's recipe as JSON
+(metadata `config`), in.<port>, out.<port> and the parameters. Same script, same bytes.
+"""
+import json
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+
+
+def write(name, tensors, config):
+    header, offset = {"__metadata__": {"config": json.dumps(config)}}, 0
+    for key, value in tensors.items():
+        header[key] = {"dtype": "F64", "shape": list(value.shape), "data_offsets": [offset, offset + value.nbytes]}
+        offset += value.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path = HERE / "models" / f"{name}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text)
+        for value in tensors.values():
+            f.write(np.ascontiguousarray(value, dtype="<f8").tobytes())
+    print(path.name, path.stat().st_size)
+
+
+def erf(x):
+    return np.vectorize(math.erf)(x)
+
+
+ACTIVATIONS = {
+    "gelu": lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+}
+
+
+class Model:
+    def __init__(self, name, config):
+        self.name, self.c, self.p = name, config, {}
+        self.rng = np.random.default_rng(zlib.crc32(name.encode()))
+
+    def param(self, name, *shape, base=0.0):
+        if name not in self.p:
+            std = 0.3 if len(shape) == 1 or base else 1 / math.sqrt(shape[-1])
+            self.p[name] = base + std * self.rng.standard_normal(shape)
+        return self.p[name]
+
+    def linear(self, name, x, out, bias):
+        y = x @ self.param(f"{name}.weight", out, x.shape[-1]).T
+        return y + self.param(f"{name}.bias", out) if bias else y
+
+    def norm(self, name, x):
+        w = self.param(f"{name}.weight", x.shape[-1], base=1.0)
+        eps = self.c.get("norm_eps", 1e-6)
+        if self.c.get("norm", "rms") == "rms":
+            return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * w
+        b = self.param(f"{name}.bias", x.shape[-1])
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + eps) * w + b
+
+    # ---- attention ----
+    def heads(self, x, n):
+        return x.reshape(x.shape[0], n, -1)
+
+    def rotate(self, x, dim, theta):
+        y = x.copy()
+        half = dim // 2
+        for t in range(x.shape[0]):
+            for i in range(half):
+                a = t * theta ** (-2 * i / dim)
+                u, v = x[t, :, i], x[t, :, i + half]
+                y[t, :, i] = u * math.cos(a) - v * math.sin(a)
+                y[t, :, i + half] = v * math.cos(a) + u * math.sin(a)
+        return y
+
+    def bucket(self, d, buckets, most, both):
+        """d = key - query, as in T5's relative_position_bucket."""
+        offset = 0
+        if both:
+            buckets //= 2
+            if d > 0:
+                offset = buckets
+            d = abs(d)
+        else:
+            d = max(-d, 0)
+        exact = buckets // 2
+        if d < exact:
+            return offset + d
+        far = exact + int(math.log(d / exact) / math.log(most / exact) * (buckets - exact))
+        return offset + min(far, buckets - 1)
+
+    def attend(self, q, k, v, see, bias):
+        """q [T,H,K], k and v [S,G,K] -> [T,H*K]; see(t, j); bias(h, t, j)."""
+        T, H, K = q.shape
+        S, G, _ = k.shape
+        y = np.zeros((T, H, K))
+        for t in range(T):
+            js = [j for j in range(S) if see(t, j)]
+            for h in range(H):
+                g = h // (H // G)
+                s = np.array([q[t, h] @ k[j, g] / math.sqrt(K) + bias(h, t, j) for j in js])
+                e = np.exp(s - s.max())
+                y[t, h] = sum(w * v[j, g] for w, j in zip(e / e.sum(), js))
+        return y.reshape(T, H * K)
+
+    def self_attention(self, name, x, c, length):
+        H, D = c.get("heads", 4), x.shape[-1]
+        G, K, bias = c.get("kv_heads") or H, c.get("head_dim") or D // H, c.get("bias", False)
+        q = self.heads(self.linear(f"{name}.q_proj", x, H * K, bias), H)
+        k = self.heads(self.linear(f"{name}.k_proj", x, G * K, bias), G)
+        v = self.heads(self.linear(f"{name}.v_proj", x, G * K, bias), G)
+        if c.get("rope", True):
+            dim, theta = c.get("rope_dim") or K, c.get("rope_theta", 10000)
+            q, k = self.rotate(q, dim, theta), self.rotate(k, dim, theta)
+        causal, window = c.get("causal", True), c.get("window", 0)
+        see = (lambda t, j: j <= t and (not window or j > t - window)) if causal else (lambda t, j: j < length)
+        offset = lambda h, t, j: 0.0
+        if c.get("relative_bias"):
+            table = self.param(f"{name}.relative_bias", c["relative_bias"], H)
+            most = c.get("relative_distance", 128)
+            offset = lambda h, t, j: table[self.bucket(j - t, c["relative_bias"], most, not causal), h]
+        return self.linear(f"{name}.o_proj", self.attend(q, k, v, see, offset), D, bias)
+
+    def cross_attention(self, name, x, m, c, length):
+        H, D = c.get("heads", 4), x.shape[-1]
+        G, K, bias = c.get("kv_heads") or H, c.get("head_dim") or D // H, c.get("bias", False)
+        q = self.heads(self.linear(f"{name}.q_proj", x, H * K, bias), H)
+        k = self.heads(self.linear(f"{name}.k_proj", m, G * K, bias), G)
+        v = self.heads(self.linear(f"{name}.v_proj", m, G * K, bias), G)
+        y = self.attend(q, k, v, lambda t, j: j < length, lambda h, t, j: 0.0)
+        return self.linear(f"{name}.o_proj", y, D, bias)
+
+    # ---- blocks ----
+    def channel(self, name, x, block):
+        kind, D = block.get("channel", "swiglu"), x.shape[-1]
+        own = kind if isinstance(kind, dict) else {"type": kind}
+        F = block["hidden"]
+        if own["type"] == "mlp":
+            h = ACTIVATIONS[own.get("activation", "gelu")](self.linear(f"{name}.up_proj", x, F, True))
+            return self.linear(f"{name}.down_proj", h, D, True)
+        act = ACTIVATIONS["silu" if own["type"] == "swiglu" else "gelu"]
+        gate = act(self.linear(f"{name}.gate_proj", x, F, False))
+        return self.linear(f"{name}.down_proj", gate * self.linear(f"{name}.up_proj", x, F, False), D, False)
+
+    def block(self, name, x, block, length, source):
+        where = block.get("norm_position", "pre")
+
+        def branch(part, f, x):
+            y = f(x if where == "post" else self.norm(f"{name}.{part}_norm", x))
+            if where == "sandwich":
+                y = self.norm(f"{name}.{part}_post_norm", y)
+            return self.norm(f"{name}.{part}_norm", x + y) if where == "post" else x + y
+
+        mixer = lambda h: self.self_attention(f"{name}.mixer", h, block["mixer"], length)
+        channel = lambda h: self.channel(f"{name}.channel", h, block)
+        if block.get("parallel"):
+            assert where == "pre"
+            h = self.norm(f"{name}.mixer_norm", x)
+            return x + mixer(h) + channel(h)
+        x = branch("mixer", mixer, x)
+        if source is not None and block.get("cross") != "none":
+            m, n = source
+            x = branch("cross", lambda h: self.cross_attention(f"{name}.cross", h, m, block.get("cross", {}), n), x)
+        return x if block.get("channel") == "none" else branch("channel", channel, x)
+
+    def stack(self, prefix, x, c, length, source=None):
+        blocks = c.get("blocks") or [c["block"]] * c["layers"]
+        for i, block in enumerate(blocks):
+            x = self.block(f"{prefix}layers.{i}", x, block, length, source)
+        return x if blocks[-1].get("norm_position") == "post" else self.norm(f"{prefix}norm", x)
+
+    # ---- ends ----
+    def place(self, prefix, x, places=None):
+        kind, D = self.c.get("positions", "none"), x.shape[-1]
+        if kind == "learned":
+            return x + self.param(f"{prefix}embed_positions.weight", self.c.get("max_positions", places), D)[: x.shape[0]]
+        if kind == "sinusoidal":
+            for t in range(x.shape[0]):
+                for i in range(D // 2):
+                    a = t / 10000 ** (2 * i / D)
+                    x[t, 2 * i] += math.sin(a)
+                    x[t, 2 * i + 1] += math.cos(a)
+        return x
+
+    def embed(self, prefix, tokens, vocab_size, at):
+        D = self.c["d_model"]
+        x = self.param(f"{prefix}embed_tokens.weight", vocab_size, D)[tokens]
+        return self.place(at, x * math.sqrt(D) if self.c.get("scale_embeddings") else x.copy())
+
+    def read(self, tokens, frames):
+        if tokens is not None:
+            return self.embed("", tokens, self.c["vocab_size"], "")
+        return self.place("", self.linear("embed_frames", frames, self.c["d_model"], True))
+
+    def head(self):
+        if self.c.get("tie_embeddings", True):
+            return self.p["embed_tokens.weight"]
+        return self.param("lm_head.weight", self.c["vocab_size"], self.c["d_model"])
+
+    def save(self, inputs, outputs):
+        tensors = {f"in.{k}": np.asarray(v, dtype=np.float64) for k, v in inputs.items()}
+        tensors.update({f"out.{k}": v for k, v in outputs.items()})
+        tensors.update(self.p)
+        for k, v in tensors.items():
+            assert np.isfinite(v).all(), k
+        write(self.name, tensors, self.c)
+
+
+def decoder(name, config, T=9):
+    m = Model(name, config)
+    tokens = m.rng.integers(0, config["vocab_size"], (2, T))
+    hidden = np.stack([m.stack("", m.read(row, None), config, T) for row in tokens])
+    m.save({"tokens": tokens}, {"hidden": hidden, "head": m.head()})
+
+
+def encoder(name, config, T=8):
+    m = Model(name, config)
+    length = np.array([T, T - 3])
+    if "channels" in config:
+        inputs = {"frames": m.rng.standard_normal((2, T, config["channels"]))}
+    else:
+        inputs = {"tokens": m.rng.integers(0, config["vocab_size"], (2, T))}
+    rows = [m.read(inputs.get("tokens", [None, None])[b], inputs.get("frames", [None, None])[b]) for b in range(2)]
+    hidden = np.stack([m.stack("", rows[b], config, length[b]) for b in range(2)])
+    inputs["length"] = length
+    if config["type"] == "encoder":
+        m.save(inputs, {"hidden": hidden, **({} if "channels" in config else {"head": m.head()})})
+        return
+    how = config.get("pooling", "mean")
+    pooled = {"mean": lambda h, n: h[:n].mean(0), "last": lambda h, n: h[n - 1], "first": lambda h, n: h[0],
+              "none": lambda h, n: h}[how]
+    p = np.stack([pooled(hidden[b], length[b]) for b in range(2)])
+    logits = m.linear("classifier", p, config["num_classes"], True)
+    m.save(inputs, {"logits": logits, "hidden": hidden, **({} if how == "none" else {"pooled": p})})
+
+
+def encoder_decoder(name, config, T=5, S=7):
+    m = Model(name, config)
+    length, C, D = np.array([S - 2, S]), config.get("channels"), config["d_model"]
+    tokens = m.rng.integers(0, config["vocab_size"], (2, T))
+    own = config.get("source_vocab_size", 0)
+    source = m.rng.standard_normal((2, S, C)) if C else m.rng.integers(0, own or config["vocab_size"], (2, S))
+    hidden = []
+    for b in range(2):
+        if C:
+            x = m.place("encoder.", m.linear("encoder.embed_frames", source[b], D, True))
+        else:
+            x = m.embed("encoder." if own else "", source[b], own or config["vocab_size"], "encoder.")
+        memory = m.stack("encoder.", x, config["encoder"], length[b])
+        hidden.append(m.stack("", m.read(tokens[b], None), config, T, (memory, length[b])))
+    m.save({"tokens": tokens, "source": source, "source_length": length}, {"hidden": np.stack(hidden), "head": m.head()})
+
+
+def vision(name, config):
+    m = Model(name, config)
+    H, W, C, p = config["height"], config["width"], config["channels"], config["patch"]
+    images = m.rng.standard_normal((2, H, W, C))
+    pooled = []
+    for image in images:
+        patches = [image[r : r + p, c : c + p].reshape(-1) for r in range(0, H, p) for c in range(0, W, p)]
+        x = m.linear("embed_patches", np.array(patches), config["d_model"], True)
+        if config["pooling"] == "class_token":
+            x = np.concatenate([m.param("class_token", config["d_model"])[None], x])
+        h = m.stack("", m.place("", x, x.shape[0]), config, x.shape[0])
+        pooled.append(h[0] if config["pooling"] == "class_token" else h.mean(0))
+    pooled = np.stack(pooled)
+    m.save({"images": images}, {"logits": m.linear("classifier", pooled, config["num_classes"], True), "pooled": pooled})
+
+
+def forecaster(name, config):
+    m = Model(name, config)
+    T, H, C, p = config["context"], config["horizon"], config["channels"], config["patch"]
+    series = 3 + 2 * m.rng.standard_normal((2, T, C))
+    forecast = np.zeros((2, H, C))
+    for b in range(2):
+        x = series[b].copy()
+        mean, deviation = np.zeros(C), np.ones(C)
+        if config.get("instance_norm", True):
+            mean, deviation = x.mean(0), np.sqrt(x.var(0) + 1e-5)
+        x = (x - mean) / deviation
+        rows = [x[:, [c]] for c in range(C)] if config.get("independent", True) else [x]
+        for c, row in enumerate(rows):
+            z = m.linear("embed_patches", row.reshape(T // p, -1), config["d_model"], True)
+            h = m.stack("", m.place("", z, T // p), config, T // p).reshape(-1)
+            y = m.linear("forecast", h, H * (C // len(rows)), True)
+            if config.get("independent", True):
+                forecast[b, :, c] = y
+            else:
+                forecast[b] = y.reshape(H, C)
+        forecast[b] = forecast[b] * deviation + mean
+    m.save({"series": series}, {"forecast": forecast})
+
+
+def seen(**more):
+    return {"type": "attention", "heads": 2, "causal": False, **more}
+
+
+def main():
+    base = {"vocab_size": 11, "d_model": 8}
+    decoder("decoder_post", {**base, "layers": 2, "norm": "layer", "positions": "learned", "max_positions": 12,
+                             "scale_embeddings": True, "tie_embeddings": False,
+                             "block": {"mixer": {"type": "attention", "heads": 2, "rope": False, "bias": True}, "hidden": 12,
+                                       "norm_position": "post", "channel": {"type": "mlp", "activation": "relu"}}})
+    decoder("decoder_sandwich", {**base, "layers": 1, "positions": "sinusoidal",
+                                 "block": {"mixer": {"type": "attention", "heads": 2, "kv_heads": 1, "rope": False,
+                                                     "relative_bias": 6, "relative_distance": 7},
+                                           "hidden": 12, "norm_position": "sandwich", "channel": "geglu"}})
+    decoder("decoder_parallel", {**base, "blocks": [
+        {"mixer": {"type": "attention", "heads": 2, "rope_dim": 2}, "hidden": 12, "parallel": True},
+        {"mixer": {"type": "attention", "heads": 2, "window": 4}, "channel": {"type": "mlp", "activation": "gelu_tanh"}, "hidden": 8},
+        {"mixer": {"type": "attention", "heads": 2}, "channel": {"type": "mlp", "activation": "silu"}, "hidden": 8}]})
+    encoder("encoder_tokens", {"type": "encoder", **base, "layers": 2, "positions": "sinusoidal",
+                               "block": {"mixer": seen(relative_bias=8, relative_distance=6, rope=False), "hidden": 12}})
+    encoder("encoder_frames", {"type": "encoder", "channels": 3, "d_model": 8, "layers": 1, "positions": "learned", "max_positions": 9,
+                               "block": {"mixer": seen(), "hidden": 12}})
+    for how in ["mean", "last", "first", "none"]:
+        encoder(f"classifier_{how}", {"type": "classifier", "num_classes": 3, "pooling": how, **base, "layers": 1,
+                                      "block": {"mixer": seen(kv_heads=1), "hidden": 12}})
+    cross = {"mixer": {"type": "attention", "heads": 2}, "cross": {"heads": 2, "kv_heads": 1, "bias": True}, "hidden": 12}
+    encoder_decoder("encoder_decoder_tokens", {"type": "encoder_decoder", **base, "layers": 2, "block": cross, "source_vocab_size": 9,
+                                               "positions": "sinusoidal",
+                                               "encoder": {"layers": 1, "block": {"mixer": seen(), "hidden": 12}}})
+    encoder_decoder("encoder_decoder_shared", {"type": "encoder_decoder", **base, "scale_embeddings": True, "blocks": [
+        {**cross, "norm_position": "post"}, {"mixer": {"type": "attention", "heads": 2}, "cross": "none", "hidden": 12}],
+        "encoder": {"layers": 1, "block": {"mixer": seen(), "hidden": 12, "norm_position": "post"}}})
+    encoder_decoder("encoder_decoder_frames", {"type": "encoder_decoder", **base, "layers": 1, "block": cross, "channels": 3,
+                                               "encoder": {"layers": 1, "block": {"mixer": seen(), "hidden": 12}}})
+    for how in ["class_token", "mean"]:
+        vision(f"vision_{how}", {"type": "vision", "height": 6, "width": 4, "channels": 2, "patch": 2, "num_classes": 3, "pooling": how,
+                                 "d_model": 8, "layers": 1, "positions": "learned", "block": {"mixer": seen(rope=False), "hidden": 12}})
+    for independent in [True, False]:
+        forecaster("forecaster_" + ("each" if independent else "all"),
+                   {"type": "forecaster", "context": 12, "horizon": 5, "channels": 3, "patch": 4, "independent": independent,
+                    "instance_norm": independent, "d_model": 8, "layers": 1, "positions": "learned",
+                    "block": {"mixer": seen(rope=False), "hidden": 12}})
+
+
+main()

@@ -1,0 +1,219 @@
+/* test_model_kinds.c - what must be true of every kind of model and of the forms of a block, in order: golden vectors from NumPy;
+ * gradients; what is a stream can be cut anywhere, and what is none says why; padding is seen by nobody; a recipe comes back from
+ * its tree; what a recipe may not ask for. */
+#include "model_check.h"
+
+#define SEEN "{type: attention, heads: 2, causal: false}"
+
+static const char *const files[] = {
+    "decoder_post",           "decoder_sandwich",       "decoder_parallel",   "encoder_tokens",  "encoder_frames",
+    "classifier_mean",        "classifier_last",        "classifier_first",   "classifier_none", "encoder_decoder_tokens",
+    "encoder_decoder_shared", "encoder_decoder_frames", "vision_class_token", "vision_mean",     "forecaster_each",
+    "forecaster_all"};
+enum { FILES = sizeof files / sizeof *files };
+
+static void golden_vectors(void) {
+  for (int i = 0; i < FILES; i++) {
+    mk_golden f;
+    if (!mk_golden_open(&f, files[i])) continue;
+    double e = mk_golden_error(&f);
+    CHECK(e < 1e-11, "%s differs by %g", files[i], e);
+    mc_tensor *last = &f.m.params.t[f.m.params.n - 1];
+    last->x[0] += 1e-3; /* and the vectors say something: another parameter gives another result */
+    CHECK(mk_golden_error(&f) > 1e-7, "%s does not depend on %s", files[i], last->name);
+    mk_golden_close(&f);
+  }
+}
+
+static void gradients_agree_with_differences(void) {
+  for (int i = 0; i < FILES; i++) {
+    mk_golden f;
+    if (!mk_golden_open(&f, files[i])) continue;
+    double e = mk_gradient_error(&f.m, &f.in, 12, 3);
+    CHECK(e < 1e-7, "%s: %g", files[i], e);
+    mk_golden_close(&f);
+  }
+}
+
+/* A decoder, with or without a source, said in pieces or token by token, is what it is in one piece. */
+static void a_stream_cut_anywhere_is_the_stream(void) {
+  int streams = 0;
+  for (int i = 0; i < FILES; i++) {
+    mk_golden f;
+    if (!mk_golden_open(&f, files[i])) continue;
+    if (mn_model_check_stream(f.m.model) == MN_OK) {
+      int64_t T = mc_get(&f.in, "tokens")->shape.dim[1], each[16];
+      for (int64_t c = 1; c < T; c++) {
+        double e = mk_split_error(&f.m, &f.in, "hidden", T, 1, &c);
+        CHECK(e < 1e-11, "%s cut at %lld: %g", files[i], (long long)c, e);
+        each[c - 1] = c;
+      }
+      double e = mk_split_error(&f.m, &f.in, "hidden", T, (int)T - 1, each);
+      CHECK(e < 1e-11, "%s token by token: %g", files[i], e);
+      streams++;
+    }
+    mk_golden_close(&f);
+  }
+  CHECK(streams == 6, "%d of the files are streams", streams);
+}
+
+static void what_is_no_stream_says_why(void) {
+  static const struct {
+    const char *yaml, *why;
+  } cases[] = {
+      {"{vocab_size: 9, d_model: 8, block: {mixer: " SEEN "}}",
+       "a model of type decoder cannot be run as a stream: its attention with causal: false sees later tokens"},
+      {"{type: encoder, vocab_size: 9, d_model: 8, block: {mixer: " SEEN "}}", "its attention with causal: false sees later tokens"},
+      {"{type: classifier, num_classes: 2, vocab_size: 9, d_model: 8, block: {mixer: {type: attention}}}", "it judges a whole sequence"},
+      {"{type: vision, height: 4, width: 4, num_classes: 2, d_model: 8, block: {mixer: {type: attention}}}", "it judges a whole image"},
+      {"{type: forecaster, context: 16, horizon: 2, channels: 1, d_model: 8, block: {mixer: {type: attention}}}",
+       "it reads a whole window"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    mk_model m;
+    if (!mk_open(&m, cases[i].yaml, 1)) continue;
+    CHECK(mn_model_check_stream(m.model) == MN_ERR_CONFIG && strstr(mn_message(), cases[i].why), "%s: %s", cases[i].yaml, mn_message());
+    mk_close(&m);
+  }
+  mk_model m; /* what is built as a stream all the same is refused where it is built */
+  if (!mk_open(&m, cases[0].yaml, 1)) return;
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64, .carried = true}, 1);
+  mn_model_declare(s, m.model);
+  CHECK(mn_graph_status(g) == MN_ERR_CONFIG && strstr(mn_message(), "layers.0.mixer"), "%s", mn_message());
+  mn_graph_free(g);
+  mk_close(&m);
+}
+
+/* What stands behind a row's length changes nothing of what stands before it. */
+static void padding_is_seen_by_nobody(void) {
+  static const char *const padded[] = {"encoder_tokens", "encoder_frames", "classifier_mean", "classifier_last", "encoder_decoder_tokens"};
+  for (size_t i = 0; i < sizeof padded / sizeof *padded; i++) {
+    mk_golden f;
+    mc_bag a = {0}, b = {0};
+    if (!mk_golden_open(&f, padded[i])) continue;
+    bool pair = mc_get(&f.in, "source") != NULL;
+    mc_tensor *x = mc_get(&f.in, pair                      ? "source"
+                                 : mc_get(&f.in, "tokens") ? "tokens"
+                                                           : "frames"),
+              *n = mc_get(&f.in, pair ? "source_length" : "length");
+    int64_t T = x->shape.dim[1], inner = mn_shape_count(&x->shape) / (2 * T), row = n->x[0] < n->x[1] ? 0 : 1, length = (int64_t)n->x[row];
+    const char *name = mc_get(&f.want, "logits") ? "logits" : "hidden";
+    CHECK(mk_run(&f.m, &f.in, &a), "%s", mn_message());
+    for (int64_t k = (row * T + length) * inner; k < (row + 1) * T * inner; k++)
+      x->x[k] = inner == 1 ? fmod(x->x[k] + 1, 9) : 100 + x->x[k];
+    CHECK(mk_run(&f.m, &f.in, &b), "%s", mn_message());
+    mc_tensor *u = mc_get(&a, name), *v = mc_get(&b, name);
+    int64_t each = mn_shape_count(&u->shape) / 2, seen = u->shape.ndim == 3 && !pair ? length * u->shape.dim[2] : each;
+    CHECK(mc_difference(u->x + row * each, v->x + row * each, seen) == 0, "%s: padding is seen", padded[i]);
+    x->x[(row * T + length - 1) * inner] = inner == 1 ? fmod(x->x[(row * T + length - 1) * inner] + 1, 9) : 100;
+    CHECK(mk_run(&f.m, &f.in, &b), "%s", mn_message());
+    CHECK(mc_difference(u->x + row * each, mc_get(&b, name)->x + row * each, seen) > 1e-6, "%s: and the last place is", padded[i]);
+    mc_bag_free(&a);
+    mc_bag_free(&b);
+    mk_golden_close(&f);
+  }
+}
+
+/* A source that is shorter than the room of a stream, and one that is longer. */
+static void a_source_has_room(void) {
+  mk_golden f;
+  if (!mk_golden_open(&f, "encoder_decoder_frames")) return;
+  mk_model m = {0};
+  mc_bag state = {0}, out = {0};
+  if (mk_open(
+          &m,
+          "{type: encoder_decoder, vocab_size: 11, d_model: 8, layers: 1, channels: 3, max_source: 6, block: {mixer: {type: attention, heads: 2}},"
+          " encoder: {layers: 1, block: {mixer: " SEEN "}}}",
+          1))
+    CHECK(!mk_segment(&m, &f.in, &state, "hidden", &out) && strstr(mn_message(), "max_source is 6; raise it"), "%s", mn_message());
+  mk_close(&m);
+  mc_bag_free(&state);
+  mc_bag_free(&out);
+  mc_bag none = {0};
+  mk_built b;
+  mk_cut(&f.m, &f.in, 1, 3, &none); /* a training without its source */
+  CHECK(!mk_build(&f.m, &none, false, &b) && strstr(mn_message(), "a model of type encoder_decoder needs source"), "%s", mn_message());
+  mk_free(&b);
+  mc_bag_free(&none);
+  mk_golden_close(&f);
+}
+
+static void a_recipe_comes_back(void) {
+  for (int i = 0; i < FILES; i++) {
+    mk_golden f;
+    if (!mk_golden_open(&f, files[i])) continue;
+    mn_text a = {0}, b = {0};
+    const mn_value *v = mn_model_to_value(f.m.arena, f.m.model), *back = NULL;
+    mn_model *again = NULL;
+    if (v) CHECK_OK(mn_value_to_json(v, 0, &a));
+    if (a.data) CHECK_OK(mn_json_parse(f.m.arena, "config.json", a.data, strlen(a.data), &back));
+    if (back) CHECK_OK(mn_model_parse(back, NULL, 0, &again));
+    if (again) CHECK_OK(mn_value_to_json(mn_model_to_value(f.m.arena, again), 0, &b));
+    CHECK(a.data && b.data && !strcmp(a.data, b.data), "%s\n%s", a.data, b.data);
+    if (again) { /* and it is the same model */
+      mn_model *kept = f.m.model;
+      f.m.model = again;
+      double e = mk_golden_error(&f);
+      CHECK(e < 1e-11, "%s, read back, differs by %g", files[i], e);
+      f.m.model = kept;
+    }
+    mn_model_free(again);
+    mn_text_free(&a);
+    mn_text_free(&b);
+    mk_golden_close(&f);
+  }
+}
+
+static void what_a_recipe_may_not_ask_for(void) {
+  mk_refused("type: encodr\nvocab_size: 9\n", "recipe.yaml:1|unknown model type 'encodr'|did you mean 'encoder'");
+  mk_refused("type: encoder\nvocab_size: 9\nchannels: 3\nblock: {mixer: {type: attention}}\n", "recipe.yaml:2|vocab_size|reads no tokens");
+  mk_refused("type: encoder\nblock: {mixer: {type: attention}}\n", "vocab_size must be given");
+  mk_refused("type: classifier\nvocab_size: 9\nblock: {mixer: {type: attention}}\n", "needs the key 'num_classes'");
+  mk_refused("type: classifier\nvocab_size: 9\nnum_classes: 2\npooling: max\nblock: {mixer: {type: attention}}\n",
+             "recipe.yaml:4|pooling|mean, last, first, none|max");
+  mk_refused("type: vision\nheight: 6\nwidth: 6\nnum_classes: 2\npatch: 4\nblock: {mixer: {type: attention}}\n",
+             "recipe.yaml:5|patch must divide height 6");
+  mk_refused("type: vision\nheight: 8\nwidth: 8\nnum_classes: 2\npositions: learned\nmax_positions: 4\nblock: {mixer: {type: attention}}\n",
+             "recipe.yaml:6|max_positions is 4, but an image has 5 places");
+  mk_refused("type: vision\nheight: 8\nwidth: 8\nnum_classes: 2\nvocab_size: 9\nblock: {mixer: {type: attention}}\n",
+             "recipe.yaml:5|unknown key 'vocab_size'");
+  mk_refused("type: forecaster\ncontext: 20\nhorizon: 2\nchannels: 1\nblock: {mixer: {type: attention}}\n",
+             "patch must divide context 20: 16 does not");
+  mk_refused("type: forecaster\ncontext: 16\nchannels: 1\nblock: {mixer: {type: attention}}\n", "needs the key 'horizon'");
+  mk_refused("type: encoder_decoder\nvocab_size: 9\nblock: {mixer: {type: attention}}\n", "encoder must be a map");
+  mk_refused("type: encoder_decoder\nvocab_size: 9\nblock: {mixer: {type: attention}}\nencoder: {layer: 2}\n",
+             "recipe.yaml:4|unknown key 'layer'|layers");
+  mk_refused(
+      "type: encoder_decoder\nvocab_size: 9\nblock: {mixer: {type: attention}, cross: {heads: 3}}\nencoder: {block: {mixer: {type: attention}}}\n",
+      "recipe.yaml:3|heads must divide d_model 256");
+  mk_refused(
+      "type: encoder_decoder\nvocab_size: 9\nblock: {mixer: {type: attention}, parallel: true}\nencoder: {block: {mixer: {type: attention}}}\n",
+      "recipe.yaml:3|parallel|cross: none");
+  mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, cross: {heads: 3}}\n", "recipe.yaml:2|cross has no effect|encoder_decoder");
+  mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, channel: swigly}\n",
+             "recipe.yaml:2|channel must be one of|did you mean 'swiglu'");
+  mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, channel: {type: mlp, activation: rlu}}\n",
+             "recipe.yaml:2|activation must be one of|relu");
+  mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, channel: {type: swiglu, activation: relu}}\n",
+             "recipe.yaml:2|unknown key 'activation'");
+  mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, channel: none, parallel: true}\n", "recipe.yaml:2|parallel has no effect");
+  mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, norm_position: mid}\n",
+             "recipe.yaml:2|norm_position must be one of pre, post, sandwich");
+  mk_refused("vocab_size: 9\npositions: learned\nblock: {mixer: {type: attention}}\n", "max_positions must be given");
+  mk_refused("vocab_size: 9\nmax_positions: 8\nblock: {mixer: {type: attention}}\n",
+             "recipe.yaml:2|max_positions has no effect with positions: none");
+  mk_refused("vocab_size: 9\nd_model: 9\npositions: sinusoidal\nblock: {mixer: {type: attention}}\n", "recipe.yaml:2|d_model must be even");
+}
+
+int main(void) {
+  RUN(golden_vectors);
+  RUN(gradients_agree_with_differences);
+  RUN(a_stream_cut_anywhere_is_the_stream);
+  RUN(what_is_no_stream_says_why);
+  RUN(padding_is_seen_by_nobody);
+  RUN(a_source_has_room);
+  RUN(a_recipe_comes_back);
+  RUN(what_a_recipe_may_not_ask_for);
+  return test_end();
+}
