@@ -8,9 +8,9 @@ typedef struct problem {
   mn_attention_attr attr;
   mn_dtype type;
   bool strided;
-  int64_t bias_dim[4]; /* when attr.has_bias */
-  bool hide;           /* some biases are -inf */
-  int32_t q_pos[4], *k_pos;
+  int64_t bias_dim[4];                          /* when attr.has_bias */
+  bool hide;                                    /* some biases are -inf */
+  int32_t q_pos[4], *each_q, *k_pos, length[4]; /* each_q [B,T]: instead of q_pos */
   float *q, *k, *v, *bias, *g_o, *g_lse;
 } problem;
 
@@ -35,7 +35,9 @@ static void make(problem *p) {
   for (int64_t i = 0; p->hide && i < bias_count(p); i += 3) p->bias[i] = -INFINITY;
   if (p->attr.scale == 0) p->attr.scale = 1 / sqrt((double)p->K);
 }
-static void done(problem *p) { free(p->q), free(p->k), free(p->v), free(p->g_o), free(p->g_lse), free(p->bias), free(p->k_pos); }
+static void done(problem *p) {
+  free(p->q), free(p->k), free(p->v), free(p->g_o), free(p->g_lse), free(p->bias), free(p->k_pos), free(p->each_q);
+}
 
 /* ---- the definition ---- */
 typedef struct answer {
@@ -43,10 +45,21 @@ typedef struct answer {
 } answer;
 static void answer_free(answer *r) { free(r->o), free(r->lse), free(r->dq), free(r->dk), free(r->dv), free(r->dbias); }
 
+/* Token after token is written into a ring: who is in the slot at last. */
+static int64_t in_ring(const problem *p, int64_t slot, int64_t written) {
+  const int64_t sinks = p->attr.sinks, R = p->S - p->attr.prefix - sinks;
+  int64_t token = -1;
+  for (int64_t x = 0; x < written; x++)
+    if ((x < sinks ? x : sinks + (x - sinks) % R) == slot) token = x;
+  return token;
+}
 static bool visible(const problem *p, int64_t b, int64_t t, int64_t j) {
   const mn_attention_attr *a = &p->attr;
   if (j < a->prefix) return true;
-  int64_t k = a->has_pos ? p->k_pos[b * p->S + j] : j - a->prefix, q = (a->has_pos ? p->q_pos[b] : a->q_start) + t;
+  int64_t k = a->has_k_pos ? p->k_pos[b * p->S + j] : j - a->prefix, q = (a->has_q_pos ? p->q_pos[b] : a->q_start) + t;
+  if (p->each_q) q = p->each_q[b * p->T + t];
+  if (a->has_length && j - a->prefix >= p->length[b]) return false;
+  if (a->ring) k = in_ring(p, j - a->prefix, p->length[b]);
   if (k < 0 || (a->causal && k > q)) return false;
   return a->window <= 0 || k > q - a->window || k < a->sinks;
 }
@@ -126,16 +139,23 @@ static result compute(const problem *p, mn_isa isa, mn_pool *pool) {
   const int64_t od[4] = {p->B, p->T, p->H, p->V}, ld[3] = {p->B, p->H, p->T}, pd[2] = {p->B, p->S};
   const int spread = p->strided ? 3 : 1;
   mn_attention_attr attr = p->attr;
-  held in[10], out[4];
+  held in[12], out[4];
   int n = 0;
   in[n++] = hold_filled(p->type, 4, qd, spread, p->q);
   in[n++] = hold_filled(p->type, 4, kd, spread, p->k);
   in[n++] = hold_filled(p->type, 4, vd, spread, p->v);
-  if (attr.has_pos) {
-    in[n] = hold(MN_I32, 1, &p->B, 1);
-    memcpy(in[n++].memory, p->q_pos, sizeof(int32_t) * (size_t)p->B);
+  const int64_t td[2] = {p->B, p->T};
+  if (attr.has_q_pos) {
+    in[n] = hold(MN_I32, p->each_q ? 2 : 1, td, 1);
+    memcpy(in[n++].memory, p->each_q ? p->each_q : p->q_pos, sizeof(int32_t) * (size_t)(p->B * (p->each_q ? p->T : 1)));
+  }
+  if (attr.has_k_pos) {
     in[n] = hold(MN_I32, 2, pd, 1);
     memcpy(in[n++].memory, p->k_pos, sizeof(int32_t) * (size_t)(p->B * p->S));
+  }
+  if (attr.has_length) {
+    in[n] = hold(MN_I32, 1, &p->B, 1);
+    memcpy(in[n++].memory, p->length, sizeof(int32_t) * (size_t)p->B);
   }
   if (attr.has_bias) in[n++] = hold_filled(MN_F32, 4, p->bias_dim, 1, p->bias);
   out[0] = hold(p->type, 4, od, 1);
@@ -163,7 +183,7 @@ static void check_one(const char *what, const problem *p, mn_isa isa, const floa
   if (!(d <= worst)) worst = d;
   CHECK(d <= tolerance, "%s %s: %g (T %d S %d H %d/%d K %d V %d causal %d window %d prefix %d sinks %d pos %d bias %d)", mn_isa_name(isa),
         what, d, (int)p->T, (int)p->S, (int)p->H, (int)p->G, (int)p->K, (int)p->V, p->attr.causal, (int)p->attr.window, (int)p->attr.prefix,
-        (int)p->attr.sinks, p->attr.has_pos, p->attr.has_bias);
+        (int)p->attr.sinks, p->attr.has_k_pos, p->attr.has_bias);
 }
 static void check(problem *p, double tolerance) {
   make(p);
@@ -269,15 +289,16 @@ static void masks_bf16(void) {
 static void ring_cache(void) {
   for (int c = 0; c < 6; c++) {
     const int64_t T = c % 3 == 0 ? 1 : c % 3 == 1 ? 4 : 100, S = c < 3 ? 150 : 1300;
-    problem p = {.B = 2,
-                 .T = T,
-                 .S = S,
-                 .H = 4,
-                 .G = 2,
-                 .K = 16,
-                 .V = 16,
-                 .type = c == 5 ? MN_BF16 : MN_F32,
-                 .attr = {.causal = true, .has_pos = true, .window = c & 1 ? 40 : 0, .sinks = 2, .prefix = c == 2 ? 3 : 0}};
+    problem p = {
+        .B = 2,
+        .T = T,
+        .S = S,
+        .H = 4,
+        .G = 2,
+        .K = 16,
+        .V = 16,
+        .type = c == 5 ? MN_BF16 : MN_F32,
+        .attr = {.causal = true, .has_q_pos = true, .has_k_pos = true, .window = c & 1 ? 40 : 0, .sinks = 2, .prefix = c == 2 ? 3 : 0}};
     p.k_pos = malloc(sizeof(int32_t) * (size_t)(2 * S));
     for (int64_t j = 0; j < S; j++) {
       p.k_pos[j] = (int32_t)((j + 31) % S);             /* a full ring, turned */
@@ -288,15 +309,79 @@ static void ring_cache(void) {
   }
 }
 static void nothing_to_see(void) {
-  problem p = {.B = 1, .T = 70, .S = 80, .H = 1, .G = 1, .K = 16, .V = 16, .type = MN_F32, .attr = {.causal = true, .has_pos = true}};
+  problem p = {.B = 1,
+               .T = 70,
+               .S = 80,
+               .H = 1,
+               .G = 1,
+               .K = 16,
+               .V = 16,
+               .type = MN_F32,
+               .attr = {.causal = true, .has_q_pos = true, .has_k_pos = true}};
   p.k_pos = malloc(sizeof(int32_t) * 80);
   for (int j = 0; j < 80; j++) p.k_pos[j] = j < 40 ? -1 : 30 + j;
   p.q_pos[0] = 10; /* queries 10 .. 79: those before 70 see no key */
   check(&p, 1e-5);
-  problem one = {.B = 1, .T = 1, .S = 8, .H = 2, .G = 1, .K = 4, .V = 4, .type = MN_F32, .attr = {.causal = true, .has_pos = true}};
+  problem one = {.B = 1,
+                 .T = 1,
+                 .S = 8,
+                 .H = 2,
+                 .G = 1,
+                 .K = 4,
+                 .V = 4,
+                 .type = MN_F32,
+                 .attr = {.causal = true, .has_q_pos = true, .has_k_pos = true}};
   one.k_pos = malloc(sizeof(int32_t) * 8);
   for (int j = 0; j < 8; j++) one.k_pos[j] = -1;
   check(&one, 1e-5);
+}
+/* Encoders and cross-attention: rows of different lengths, among them none and more than there is room for. */
+static void lengths(void) {
+  for (int c = 0; c < 12; c++) {
+    problem p = {.B = 3,
+                 .T = c % 3 == 0   ? 1
+                      : c % 3 == 1 ? 70
+                                   : 130,
+                 .S = c % 3 == 2 ? 40 : 150,
+                 .H = 4,
+                 .G = 2,
+                 .K = 16,
+                 .V = 20,
+                 .type = c >= 9 ? MN_BF16 : MN_F32,
+                 .length = {0, c % 3 == 2 ? 23 : 100, 1000},
+                 .bias_dim = {1, 4, 1, c % 3 == 2 ? 40 : 150},
+                 .attr = {.causal = c / 3 == 1, .has_length = true, .prefix = c == 5 ? 3 : 0, .has_bias = c / 3 == 2}};
+    check(&p, p.type == MN_BF16 ? 2e-2 : 1e-5);
+  }
+}
+/* Tokens written into a ring and read before and after it has turned, by queries one after the other and by any. */
+static void rings(void) {
+  for (int c = 0; c < 24; c++) {
+    const int64_t T = c % 3 == 0 ? 1 : c % 3 == 1 ? 5 : 80, size = c / 3 % 2 ? 300 : 70;
+    const int64_t prefix = c / 6 % 2 ? 3 : 0, sinks = c / 12 ? 67 : 2;
+    problem p = {.B = 4,
+                 .T = T,
+                 .S = size + prefix + sinks,
+                 .H = 2,
+                 .G = 1,
+                 .K = 16,
+                 .V = 16,
+                 .type = c == 23 ? MN_BF16 : MN_F32,
+                 .length = {0, 65, 200, 1000},
+                 .attr = {.causal = c % 5 != 4,
+                          .ring = true,
+                          .has_length = true,
+                          .has_q_pos = true,
+                          .window = c % 2 ? size - 20 : 0,
+                          .sinks = sinks,
+                          .prefix = prefix}};
+    for (int b = 0; b < 4; b++) p.q_pos[b] = p.length[b];
+    if (c % 4 == 3) { /* any order: before, among and after what is there */
+      p.each_q = malloc(sizeof(int32_t) * (size_t)(4 * T));
+      for (int64_t i = 0; i < 4 * T; i++) p.each_q[i] = (int32_t)(i * 37 % 1100);
+    }
+    check(&p, p.type == MN_BF16 ? 2e-2 : 1e-5);
+  }
 }
 static void biases(void) {
   const int64_t dims[][4] = {{2, 4, 90, 100}, {1, 4, 90, 100}, {2, 1, 90, 100}, {1, 1, 90, 100},
@@ -343,47 +428,57 @@ static void same_bits_for_any_threads(void) {
 
 /* What the graph says the operation and its gradient are. */
 static void kernel_equals_composition(void) {
-  for (int c = 0; c < 6; c++) {
+  for (int c = 0; c < 9; c++) {
     problem p = {.B = 2,
-                 .T = c == 4 ? 1 : 9,
+                 .T = c == 4 || c == 8 ? 1 : 9,
                  .S = 14,
                  .H = 4,
                  .G = 2,
                  .K = 6,
                  .V = 5,
                  .type = MN_F32,
-                 .bias_dim = {1, 4, c == 4 ? 1 : 9, 14},
+                 .bias_dim = {1, 4, c == 4 || c == 8 ? 1 : 9, 14},
+                 .length = {c == 6 ? 9 : 40, 7},
                  .q_pos = {4, 9},
-                 .attr = {.causal = c != 3,
-                          .window = c == 1 ? 4 : 0,
-                          .prefix = c == 2 ? 3 : 0,
-                          .sinks = c == 1 ? 2 : 0,
+                 .attr = {.causal = c != 3 && c != 6,
+                          .window = c == 1   ? 4
+                                    : c == 7 ? 6
+                                             : 0,
+                          .prefix = c == 2 || c == 7 ? 3 : 0,
+                          .sinks = c == 1 || c >= 7 ? 2 : 0,
                           .q_start = 5,
-                          .has_pos = c >= 4,
+                          .ring = c >= 7,
+                          .has_q_pos = c >= 4,
+                          .has_k_pos = c == 4 || c == 5,
+                          .has_length = c >= 6,
                           .has_bias = c >= 3}};
-    if (c >= 4) {
+    if (c >= 6) {
+      p.each_q = malloc(sizeof(int32_t) * (size_t)(2 * p.T));
+      for (int j = 0; j < 2 * p.T; j++) p.each_q[j] = (7 * j + 3) % 41;
+    }
+    if (p.attr.has_k_pos) {
       p.k_pos = malloc(sizeof(int32_t) * 28);
       for (int j = 0; j < 28; j++) p.k_pos[j] = j % 5 == 3 ? -1 : (j * 3) % 14;
     }
     make(&p);
     mn_graph *g = mn_graph_new();
-    mn_tensor *q = mn_input(g, "q", MN_F32, MN_SHAPE(p.B, p.T, p.H, p.K)), *lse = NULL, *pos[2] = {NULL, NULL}, *bias = NULL;
+    mn_tensor *q = mn_input(g, "q", MN_F32, MN_SHAPE(p.B, p.T, p.H, p.K));
     mn_tensor *k = mn_input(g, "k", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.K)), *v = mn_input(g, "v", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.V));
-    mn_tensor *all[8] = {q, k, v}, *xs[4] = {q, k, v}, *out[8], *dys[2];
-    void *data[8] = {p.q, p.k, p.v};
+    mn_tensor *all[10] = {q, k, v}, *xs[4] = {q, k, v}, *out[8], *dys[2];
+    mn_attention_io io = {.q = q, .k = k, .v = v};
+    void *data[10] = {p.q, p.k, p.v};
     int n = 3, n_x = 3;
-    if (p.attr.has_pos) {
-      pos[0] = mn_input(g, "q_pos", MN_I32, MN_SHAPE(p.B)), pos[1] = mn_input(g, "k_pos", MN_I32, MN_SHAPE(p.B, p.S));
-      all[n] = pos[0], data[n++] = p.q_pos;
-      all[n] = pos[1], data[n++] = p.k_pos;
+    if (p.attr.has_q_pos) {
+      all[n] = io.q_pos = mn_input(g, "q_pos", MN_I32, p.each_q ? MN_SHAPE(p.B, p.T) : MN_SHAPE(p.B));
+      data[n++] = p.each_q ? p.each_q : p.q_pos;
     }
-    if (p.attr.has_bias) {
-      bias = mn_input(g, "bias", MN_F32, mn_shape_of(4, p.bias_dim));
-      all[n] = xs[n_x++] = bias, data[n++] = p.bias;
-    }
-    out[0] = mn_attention(g, q, k, v, pos[0], pos[1], bias, p.attr, &lse);
-    out[1] = lse;
-    dys[0] = mn_input(g, "do", MN_F32, out[0]->shape), dys[1] = mn_input(g, "dlse", MN_F32, lse->shape);
+    if (p.attr.has_k_pos) all[n] = io.k_pos = mn_input(g, "k_pos", MN_I32, MN_SHAPE(p.B, p.S)), data[n++] = p.k_pos;
+    if (p.attr.has_length) all[n] = io.length = mn_input(g, "length", MN_I32, MN_SHAPE(p.B)), data[n++] = p.length;
+    if (p.attr.has_bias) all[n] = xs[n_x++] = io.bias = mn_input(g, "bias", MN_F32, mn_shape_of(4, p.bias_dim)), data[n++] = p.bias;
+    mn_attend(g, &io, p.attr);
+    out[0] = io.o;
+    out[1] = io.lse;
+    dys[0] = mn_input(g, "do", MN_F32, out[0]->shape), dys[1] = mn_input(g, "dlse", MN_F32, io.lse->shape);
     all[n] = dys[0], data[n++] = p.g_o;
     all[n] = dys[1], data[n++] = p.g_lse;
     CHECK_OK(mn_grad(g, 2, out, dys, n_x, xs, out + 2));
@@ -435,6 +530,8 @@ int main(void) {
   RUN(masks_bf16);
   RUN(ring_cache);
   RUN(nothing_to_see);
+  RUN(lengths);
+  RUN(rings);
   RUN(biases);
   RUN(same_bits_for_any_threads);
   RUN(kernel_equals_composition);

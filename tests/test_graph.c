@@ -21,9 +21,10 @@
 UNARY(neg)
 UNARY(abs)
 UNARY(sqrt)
-UNARY(rsqrt) UNARY(recip) UNARY(exp) UNARY(log) UNARY(log1p) UNARY(sin) UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus)
-    UNARY(silu) UNARY(silu_slope) UNARY(gelu) UNARY(gelu_tanh) UNARY(relu) UNARY(log_sigmoid) UNARY(square) BINARY(add) BINARY(sub)
-        BINARY(mul) BINARY(div) BINARY(maximum) BINARY(minimum) BINARY(pow)
+UNARY(rsqrt)
+UNARY(recip) UNARY(exp) UNARY(log) UNARY(log1p) UNARY(sin) UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus) UNARY(silu)
+    UNARY(silu_slope) UNARY(gelu) UNARY(gelu_tanh) UNARY(relu) UNARY(log_sigmoid) UNARY(square) BINARY(add) BINARY(sub) BINARY(mul)
+        BINARY(div) BINARY(maximum) BINARY(minimum) BINARY(pow)
             BINARY(mod) static void f_select(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   y[0] = mn_select(g, mn_lt(g, x[0], x[1]), x[0], mn_exp(g, x[1]));
 }
@@ -69,6 +70,16 @@ static void f_attention(mn_graph *g, mn_tensor **x, mn_tensor **y) {
 static void f_attention_pos(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   y[0] =
       mn_attention(g, x[0], x[1], x[2], x[3], x[4], NULL, (mn_attention_attr){.scale = 0.7, .causal = true, .window = 6, .sinks = 2}, NULL);
+}
+static void f_attention_lengths(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  mn_attention_io io = {.q = x[0], .k = x[1], .v = x[2], .q_pos = x[3], .length = x[4]};
+  mn_attend(g, &io, (mn_attention_attr){.scale = 0.7, .window = 5});
+  y[0] = io.o;
+}
+static void f_attention_ring(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  mn_attention_io io = {.q = x[0], .k = x[1], .v = x[2], .q_pos = x[3], .length = x[4]};
+  mn_attend(g, &io, (mn_attention_attr){.scale = 0.7, .causal = true, .ring = true, .prefix = 1, .sinks = 2});
+  y[0] = io.o;
 }
 static void f_masked(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_masked_product(g, x[0], x[1], x[2], x[3]); }
 static void f_ce(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_linear_cross_entropy(g, x[0], x[1], x[2], x[3], &y[1]); }
@@ -183,6 +194,16 @@ static const gc_case cases[] = {
      1,
      {F64(-1, 1, 2, 3, 2, 3), F64(-1, 1, 2, 6, 1, 3), F64(-1, 1, 2, 6, 1, 2), I32(3, 5, 2), I32(-1, 7, 2, 6)},
      f_attention_pos},
+    {"attention_lengths",
+     5,
+     1,
+     {F64(-1, 1, 3, 4, 2, 3), F64(-1, 1, 3, 7, 2, 3), F64(-1, 1, 3, 7, 2, 2), I32(0, 8, 3, 4), I32(0, 9, 3)},
+     f_attention_lengths},
+    {"attention_ring",
+     5,
+     1,
+     {F64(-1, 1, 3, 4, 2, 3), F64(-1, 1, 3, 8, 2, 3), F64(-1, 1, 3, 8, 2, 2), I32(0, 30, 3, 4), I32(0, 20, 3)},
+     f_attention_ring},
     {"masked_product", 4, 1, {F64(-1, 1, 2, 3, 4), F64(-1, 1, 2, 5, 4), F64(-1, 1, 2, 3, 5), F64(-1, 1, 2, 5, 2)}, f_masked},
     {"linear_cross_entropy", 4, 2, {F64(-1, 1, 5, 3), F64(-1, 1, 7, 3), I32(-1, 6, 5), F64(0, 1, 5)}, f_ce},
     {"causal_conv", 4, 1, {F64(-1, 1, 2, 5, 3), F64(-1, 1, 3, 4), F64(-1, 1, 3), F64(-1, 1, 2, 3, 3)}, f_conv},

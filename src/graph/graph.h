@@ -246,15 +246,27 @@ mn_tensor *mn_softmax(mn_graph *g, mn_tensor *x); /* last axis */
 mn_tensor *mn_rope(mn_graph *g, mn_tensor *x, mn_tensor *cos, mn_tensor *sin, bool interleaved);
 
 /* Softmax attention. q[B,T,H,K], k[B,S,G,K], v[B,S,G,V], G divides H -> o[B,T,H,V], lse f32 [B,H,T].
- * Key j is at position k_pos[b,j] (i32 [B,S]; a negative position is an empty slot; NULL: j - prefix), query t at
- * q_pos[b] + t (i32 [B]; NULL: q_start + t). The first `prefix` keys are visible to all. Other keys are visible when (causal)
- * k_pos <= q_pos and (window > 0) k_pos > q_pos - window, or k_pos < sinks (causal still holds). bias (f32, broadcasts to
+ * Where keys are: key j at k_pos[b,j] (i32 [B,S]; a negative position is an empty slot) or, without k_pos, at j - prefix. With
+ * length (i32 [B]) keys j with j - prefix >= length[b] are not there. With `ring` the slots after the prefix are a cache into which
+ * length[b] tokens have been written, one after the other: the first `sinks` of them into the first slots, the others in turn into the
+ * R = S - prefix - sinks slots of a ring, so that a slot holds the latest of its tokens; cost follows what is filled, not S.
+ * Where queries are: query t at q_pos[b] + t (i32 [B]) or at q_pos[b,t] (i32 [B,T], any order); NULL: q_start + t.
+ * The first `prefix` keys are visible to all. Other keys are visible when they are there, (causal) k_pos <= q_pos, and (window > 0)
+ * k_pos > q_pos - window or k_pos < sinks. Without causal, T and S of any relation: cross-attention, encoders. bias (f32, broadcasts to
  * [B,H,T,S]) or NULL is added to the scores. A query that sees nothing gives zeros and lse = -inf. */
 typedef struct mn_attention_attr {
   double scale;
   int64_t window, prefix, sinks, q_start;
-  bool causal, has_pos, has_bias;
+  bool causal, ring;
+  bool has_q_pos, has_k_pos, has_length, has_bias; /* set by the builder */
 } mn_attention_attr;
+typedef struct mn_attention_io {
+  mn_tensor *q, *k, *v;                      /* in */
+  mn_tensor *q_pos, *k_pos, *length, *bias; /* in, or NULL */
+  mn_tensor *o, *lse;                        /* out; NULL when a fault is set */
+} mn_attention_io;
+void mn_attend(mn_graph *g, mn_attention_io *io, mn_attention_attr attr);
+/* The same where all keys are there; lse may be NULL. */
 mn_tensor *mn_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *q_pos, mn_tensor *k_pos, mn_tensor *bias,
                         mn_attention_attr attr, mn_tensor **lse);
 

@@ -39,6 +39,7 @@ static mn_attn_args args_of(const mn_call *c, bool backward) {
       .sinks = attr->sinks,
       .q_start = attr->q_start,
       .causal = attr->causal,
+      .ring = attr->ring,
       .has_bias = attr->has_bias,
       .bf16 = in[0].dtype == MN_BF16,
       .q = token_tensor(&in[0]),
@@ -46,13 +47,22 @@ static mn_attn_args args_of(const mn_call *c, bool backward) {
       .v = token_tensor(&in[2]),
   };
   int i = 3;
-  if (attr->has_pos) {
+  if (attr->has_q_pos) {
     a.q_pos = in[i].data;
     a.q_pos_b = in[i].stride[0];
-    a.k_pos = in[i + 1].data;
-    a.k_pos_b = in[i + 1].stride[0];
-    a.k_pos_s = in[i + 1].stride[1];
-    i += 2;
+    a.q_pos_t = in[i].ndim == 2 ? in[i].stride[1] : 0;
+    i++;
+  }
+  if (attr->has_k_pos) {
+    a.k_pos = in[i].data;
+    a.k_pos_b = in[i].stride[0];
+    a.k_pos_s = in[i].stride[1];
+    i++;
+  }
+  if (attr->has_length) {
+    a.length = in[i].data;
+    a.length_b = in[i].stride[0];
+    i++;
   }
   int64_t s[4];
   if (attr->has_bias) {
@@ -81,7 +91,7 @@ static bool accepts(const mn_node *n) { /* one type, f32 or bf16; positions i32;
   const mn_attention_attr *attr = n->attr;
   const mn_dtype t = n->in[0]->dtype;
   if (t != MN_F32 && t != MN_BF16) return false;
-  int i = 3 + 2 * attr->has_pos;
+  int i = mn_attention_operands(attr);
   if (n->in[1]->dtype != t || n->in[2]->dtype != t) return false;
   if (attr->has_bias && n->in[i++]->dtype != MN_F32) return false;
   if (i == n->n_in) return n->out[0]->dtype == t && n->out[1]->dtype == MN_F32;
@@ -139,19 +149,21 @@ static void forward_task(void *ctx, int64_t i, int thread) {
 static void decode_task(void *ctx, int64_t i, int thread) {
   const job *j = ctx;
   const mn_attn_args *a = &j->a;
-  const int64_t split = i % j->splits, each = (a->S + j->splits - 1) / j->splits;
-  const int64_t s0 = split * each < a->S ? split * each : a->S, s1 = s0 + each < a->S ? s0 + each : a->S;
+  const int64_t S = mn_attn_filled(a, i / j->splits), split = i % j->splits, each = (S + j->splits - 1) / j->splits;
+  const int64_t s0 = split * each < S ? split * each : S, s1 = s0 + each < S ? s0 + each : S;
   j->fwd->decode(a, i / j->splits, s0, s1, j->sums + i * a->H * (a->V + 2), j->scratch + (size_t)thread * j->scratch_size);
 }
 
 static mn_status forward_run(mn_call *c) {
   job j = {.a = args_of(c, false), .fwd = MN_ISA_PICK(mn_attention, mn_cpu_isa(c->backend)), .scratch = c->workspace};
-  if (j.a.T == 1) {
+  if (j.a.T == 1) { /* sums of splits that have nothing to do are empty: the number of splits is of the shapes alone */
     j.scratch_size = j.fwd->decode_scratch(&j.a);
     j.splits = splits_of(&j.a);
     j.sums = (float *)(void *)(j.scratch + (size_t)threads_of(c) * j.scratch_size);
     /* a few keys are done sooner than a thread wakes up */
-    mn_pool *pool = j.a.B * j.a.G * j.a.S * (j.a.K + j.a.V) < 65536 ? NULL : c->pool;
+    int64_t keys = 0;
+    for (int64_t b = 0; b < j.a.B; b++) keys += mn_attn_filled(&j.a, b);
+    mn_pool *pool = keys * j.a.G * (j.a.K + j.a.V) < 65536 ? NULL : c->pool;
     mn_pool_run(pool, j.a.B * j.splits, decode_task, &j);
     for (int64_t b = 0; b < j.a.B; b++) j.fwd->decode_join(&j.a, b, j.splits, j.sums + b * j.splits * j.a.H * (j.a.V + 2));
     return MN_OK;

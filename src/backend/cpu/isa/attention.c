@@ -14,6 +14,7 @@ typedef struct work {
   float *kw, *vw;       /* widened keys, values [KB, .]  */
   float *tmp;           /* [QB, max(kp, vp, KB)]         */
   float *m, *l, *alpha; /* [N]                        */
+  int32_t *q_pos;       /* [N]                        */
 } work;
 
 static void take_work(work *w, take *s, const mn_attn_args *p) {
@@ -33,6 +34,7 @@ static void take_work(work *w, take *s, const mn_attn_args *p) {
   w->m = take_floats(s, QB);
   w->l = take_floats(s, QB);
   w->alpha = take_floats(s, QB);
+  w->q_pos = take_bytes(s, QB * sizeof *w->q_pos);
 }
 static size_t forward_scratch(const mn_attn_args *p) {
   take s = {NULL, 0};
@@ -76,8 +78,8 @@ MN_INLINE void soften(work *w, const int cols, const bool rough, float *st, int6
 }
 
 /* Lanes [t0, t1) against rows [j0, j1) of the block of keys that starts at key `base`. */
-static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen see, int64_t q_lo, int64_t N, int64_t t0, int64_t t1,
-                  int64_t j0, int64_t j1, rows k, rows v) {
+static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen see, span q, int64_t N, int64_t t0, int64_t t1, int64_t j0,
+                  int64_t j1, rows k, rows v) {
   const bool pairs = attn_pairs(p);
   if (pairs) j0 &= ~(int64_t)1; /* whole pairs of keys; what is hidden gets weight 0 */
   const int64_t n = j1 - j0, lanes = t1 - t0;
@@ -99,7 +101,7 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen 
         if (p->bias) x = vf_max(vf_set1(HIDDEN), x + vf_load(w->bt + j * N + t)); /* a bias may be -inf */
         vf_store(row + t, x);
       }
-      if (see == SEEN_SOME) attn_mask_row(p, b, base + j, q_lo + t0, row + t0, lanes, vf_set1(HIDDEN));
+      if (see == SEEN_SOME) attn_mask_row(p, b, base + j, w->q_pos + t0, q, row + t0, lanes, vf_set1(HIDDEN));
     }
     c = 1;
   }
@@ -138,13 +140,15 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
   const bool pairs = attn_pairs(p);
   const int64_t nq = p->T - t0 < QB ? p->T - t0 : QB, N = tile_pad(nq), g = h / (p->H / p->G);
   const int64_t vp = tile_pad(p->V);
-  const int64_t q_lo = attn_query_pos(p, b) + t0, q_hi = q_lo + nq - 1;
+  attn_query_positions(p, b, t0, nq, w.q_pos, N);
+  const span all = attn_span(w.q_pos, 0, N);
+  const int64_t filled = mn_attn_filled(p, b);
   attn_turned(p, &p->q, pairs, b, t0, h, nq, p->K, w.qt, N, w.tmp);
   for (int64_t t = 0; t < N; t++) w.m[t] = HIDDEN, w.l[t] = 0;
   memset(w.ot, 0, (size_t)(p->V * N) * sizeof(float));
-  for (int64_t j0 = 0; j0 < p->S; j0 += KB) {
-    const int64_t n = p->S - j0 < KB ? p->S - j0 : KB;
-    const seen see = attn_block_seen(p, b, j0, n, q_lo, q_hi);
+  for (int64_t j0 = 0; j0 < filled; j0 += KB) {
+    const int64_t n = filled - j0 < KB ? filled - j0 : KB;
+    const seen see = attn_block_seen(p, b, j0, n, all);
     if (see == SEEN_NONE) continue;
     rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, p->K, w.kw), v = attn_rows(p, &p->v, pairs, b, j0, g, n, p->V, w.vw);
     if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, w.bt, N, w.tmp);
@@ -155,8 +159,10 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
     const int64_t width = see == SEEN_ALL ? N : PANEL;
     for (int64_t t = 0; t < N; t += width) {
       int64_t first = 0, last = n;
-      if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q_lo + t, q_lo + t + width - 1, &first, &last);
-      if (first < last) panel(p, &w, b, j0, see, q_lo, N, t, t + width < N ? t + width : N, first, last, k, v);
+      const int64_t end = t + width < N ? t + width : N;
+      const span q = see == SEEN_ALL ? all : attn_span(w.q_pos, t, end);
+      if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q.lo, q.hi, &first, &last);
+      if (first < last) panel(p, &w, b, j0, see, q, N, t, end, first, last, k, v);
     }
   }
 
@@ -238,7 +244,7 @@ MN_INLINE void fetch_ahead(const void *row, int64_t bytes) {
 
 static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, float *partial, void *scratch) {
   const int64_t H = p->H, G = p->G, V = p->V, r = H / G, kp = tile_pad(p->K), vp = tile_pad(V), one = V + 2;
-  const int64_t q_pos = attn_query_pos(p, b), size = p->bf16 ? 2 : 4;
+  const int64_t q_pos = attn_query_pos(p, b, 0), size = p->bf16 ? 2 : 4;
   take s = {scratch, 0};
   float *q = take_floats(&s, H * kp), *score = take_floats(&s, H * KB), *o = take_floats(&s, H * vp);
   int64_t *list = take_bytes(&s, KB * 8);
@@ -251,7 +257,7 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
   }
   for (int64_t j0 = s0; j0 < s1; j0 += KB) {
     const int64_t block = s1 - j0 < KB ? s1 - j0 : KB;
-    if (attn_block_seen(p, b, j0, block, q_pos, q_pos) == SEEN_NONE) continue;
+    if (attn_block_seen(p, b, j0, block, (span){q_pos, q_pos}) == SEEN_NONE) continue;
     int64_t n = 0;
     for (int64_t j = j0; j < j0 + block; j++)
       if (j < p->prefix || attn_sees(p, attn_key_pos(p, b, j), q_pos)) list[n++] = j;

@@ -16,10 +16,13 @@ typedef struct mn_attn_args {
   int64_t B, T, S, H, G, K, V;
   float scale;
   int64_t window, prefix, sinks, q_start;
-  bool causal, has_bias, bf16; /* bf16: type of q, k, v, o and their gradients; else f32 */
+  bool causal, ring, has_bias, bf16; /* bf16: type of q, k, v, o and their gradients; else f32 */
   mn_attn_tensor q, k, v, o;
-  const int32_t *q_pos, *k_pos;           /* NULL: q_start + t, j - prefix */
-  int64_t q_pos_b, k_pos_b, k_pos_s;      /* strides */
+  const int32_t *q_pos, *k_pos; /* NULL: q_start + t, j - prefix or where the ring holds it */
+  int64_t q_pos_b, q_pos_t;     /* strides; of q_pos [B]: q_pos_t is 0 and query t is at q_pos[b] + t */
+  int64_t k_pos_b, k_pos_s;
+  const int32_t *length; /* [B]; NULL: all keys are there */
+  int64_t length_b;
   const float *bias;                      /* NULL: none */
   int64_t bias_b, bias_h, bias_t, bias_s; /* strides, 0 where it is broadcast */
   float *lse;                             /* [B,H,T], last axis dense */
@@ -31,6 +34,14 @@ typedef struct mn_attn_args {
   bool whole_blocks; /* a part takes blocks of queries for all heads of the key head: their rows of dbias are one */
   int64_t dbias_b, dbias_h, dbias_t, dbias_s;
 } mn_attn_args;
+
+/* How many keys after the prefix have been written; those of a ring beyond its size have been overwritten. */
+static inline int64_t mn_attn_length(const mn_attn_args *p, int64_t b) { return p->length ? p->length[b * p->length_b] : p->S; }
+/* Keys at and beyond this one are not there. */
+static inline int64_t mn_attn_filled(const mn_attn_args *p, int64_t b) {
+  const int64_t n = mn_attn_length(p, b), all = p->prefix + (n < 0 ? 0 : n);
+  return all < p->S ? all : p->S;
+}
 
 typedef struct mn_attention_isa {
   size_t (*forward_scratch)(const mn_attn_args *a);                                        /* bytes for one thread; a multiple of 64 */

@@ -46,30 +46,75 @@ MN_INLINE vf attn_exp2(vf x, const bool rough) { /* rough: for weights that are 
 /* ---- who sees whom ---- */
 typedef enum seen { SEEN_NONE, SEEN_SOME, SEEN_ALL } seen;
 
-MN_INLINE int64_t attn_key_pos(const mn_attn_args *p, int64_t b, int64_t j) {
-  return p->k_pos ? p->k_pos[b * p->k_pos_b + j * p->k_pos_s] : j - p->prefix;
+/* The latest of the positions sinks + r, sinks + r + R, ... that is below `written`, R slots of a ring; -1: none. */
+MN_INLINE int64_t attn_ring_pos(const mn_attn_args *p, int64_t r, int64_t written) {
+  const int64_t R = p->S - p->prefix - p->sinks, last = written - p->sinks - 1;
+  return last < r ? -1 : p->sinks + r + (last - r) / R * R;
 }
-MN_INLINE int64_t attn_query_pos(const mn_attn_args *p, int64_t b) { return p->q_pos ? p->q_pos[b * p->q_pos_b] : p->q_start; }
+/* -1: the slot is empty */
+MN_INLINE int64_t attn_key_pos(const mn_attn_args *p, int64_t b, int64_t j) {
+  const int64_t i = j - p->prefix, written = mn_attn_length(p, b);
+  if (p->ring && i >= p->sinks) return attn_ring_pos(p, i - p->sinks, written);
+  if (i >= written) return -1;
+  return p->k_pos ? p->k_pos[b * p->k_pos_b + j * p->k_pos_s] : i;
+}
+MN_INLINE int64_t attn_query_pos(const mn_attn_args *p, int64_t b, int64_t t) {
+  if (!p->q_pos) return p->q_start + t;
+  return p->q_pos_t ? p->q_pos[b * p->q_pos_b + t * p->q_pos_t] : p->q_pos[b * p->q_pos_b] + t;
+}
+/* Positions of the N lanes of a block of nq queries; lanes of no query repeat the last. */
+MN_INLINE void attn_query_positions(const mn_attn_args *p, int64_t b, int64_t t0, int64_t nq, int32_t *q_pos, int64_t N) {
+  for (int64_t t = 0; t < N; t++) q_pos[t] = (int32_t)attn_query_pos(p, b, t0 + (t < nq ? t : nq - 1));
+}
+typedef struct span {
+  int64_t lo, hi;
+} span;
+MN_INLINE span attn_span(const int32_t *q_pos, int64_t t0, int64_t t1) { /* lowest and highest position of lanes [t0, t1) */
+  span s = {q_pos[t0], q_pos[t0]};
+  for (int64_t t = t0 + 1; t < t1; t++) {
+    s.lo = q_pos[t] < s.lo ? q_pos[t] : s.lo;
+    s.hi = q_pos[t] > s.hi ? q_pos[t] : s.hi;
+  }
+  return s;
+}
 MN_INLINE bool attn_sees(const mn_attn_args *p, int64_t k, int64_t q) { /* positions; k is not of the prefix */
   return k >= 0 && (!p->causal || k <= q) && (p->window <= 0 || k > q - p->window || k < p->sinks);
 }
-/* Keys [j0, j0 + n) for queries at positions q_lo .. q_hi. */
-TILE_FN seen attn_block_seen(const mn_attn_args *p, int64_t b, int64_t j0, int64_t n, int64_t q_lo, int64_t q_hi) {
-  int64_t lo = INT64_MAX, hi = -1, fixed = p->prefix > j0 ? (p->prefix - j0 < n ? p->prefix - j0 : n) : 0;
-  bool empty = false;
-  if (!p->k_pos) {
-    if (fixed < n) lo = j0 + fixed - p->prefix, hi = j0 + n - 1 - p->prefix;
-  } else {
-    for (int64_t j = j0 + fixed; j < j0 + n; j++) {
-      int64_t x = attn_key_pos(p, b, j);
-      if (x < 0) {
-        empty = true;
-        continue;
-      }
-      lo = x < lo ? x : lo;
-      hi = x > hi ? x : hi;
+MN_INLINE void widen_to(span *s, int64_t x) {
+  s->lo = x < s->lo ? x : s->lo;
+  s->hi = x > s->hi ? x : s->hi;
+}
+/* Positions of keys [j0, j1), none of the prefix; *empty: some of them are not there. hi < 0: none is. */
+MN_INLINE span attn_keys_span(const mn_attn_args *p, int64_t b, int64_t j0, int64_t j1, bool *empty) {
+  const int64_t filled = mn_attn_filled(p, b), end = j1 < filled ? j1 : filled;
+  span s = {INT64_MAX, -1};
+  *empty = end < j1;
+  if (p->k_pos) {
+    for (int64_t j = j0; j < end; j++) {
+      const int64_t x = attn_key_pos(p, b, j);
+      if (x < 0) *empty = true;
+      else widen_to(&s, x);
+    }
+  } else if (j0 < end) { /* they rise, but where the ring turns: from its newest key to its oldest */
+    widen_to(&s, attn_key_pos(p, b, j0));
+    widen_to(&s, attn_key_pos(p, b, end - 1));
+    if (p->ring) {
+      const int64_t first = p->prefix + p->sinks, written = mn_attn_length(p, b) - p->sinks, R = p->S - first;
+      const int64_t newest = first + (written > 0 ? (written - 1) % R : 0);
+      if (newest >= j0 && newest < end) widen_to(&s, attn_key_pos(p, b, newest));
+      if (newest + 1 > j0 && newest + 1 < end) widen_to(&s, attn_key_pos(p, b, newest + 1));
     }
   }
+  return s;
+}
+/* Keys [j0, j0 + n) for queries at positions q.lo .. q.hi. */
+TILE_FN seen attn_block_seen(const mn_attn_args *p, int64_t b, int64_t j0, int64_t n, span q) {
+  const int64_t fixed = p->prefix > j0 ? (p->prefix - j0 < n ? p->prefix - j0 : n) : 0;
+  const int64_t q_lo = q.lo, q_hi = q.hi;
+  bool empty = false;
+  span keys = {INT64_MAX, -1};
+  if (fixed < n) keys = attn_keys_span(p, b, j0 + fixed, j0 + n, &empty);
+  const int64_t lo = keys.lo, hi = keys.hi;
   if (hi < 0) return fixed == n ? SEEN_ALL : fixed ? SEEN_SOME : SEEN_NONE;
   bool all = (!p->causal || hi <= q_lo) && (p->window <= 0 || lo > q_hi - p->window || hi < p->sinks);
   bool some = (!p->causal || lo <= q_hi) && (p->window <= 0 || hi > q_lo - p->window || lo < p->sinks);
@@ -80,30 +125,28 @@ TILE_FN seen attn_block_seen(const mn_attn_args *p, int64_t b, int64_t j0, int64
 /* Of keys [j0, j0 + n), those that some query at a position q_lo .. q_hi may see: rows [*first, *last). */
 MN_INLINE void attn_rows_seen(const mn_attn_args *p, int64_t j0, int64_t n, int64_t q_lo, int64_t q_hi, int64_t *first, int64_t *last) {
   *first = 0, *last = n;
-  if (p->k_pos || j0 < p->prefix) return;
+  if (p->k_pos || p->ring || j0 < p->prefix) return;
   const int64_t k0 = j0 - p->prefix;
   if (p->causal && q_hi - k0 + 1 < n) *last = q_hi - k0 + 1 < 0 ? 0 : q_hi - k0 + 1;
   if (p->window > 0 && k0 >= p->sinks && q_lo - p->window + 1 > k0) *first = q_lo - p->window + 1 - k0;
   if (*first > *last) *first = *last;
 }
 
-/* Row of key j: lanes of the queries (at positions q0 + t) that do not see it get `hidden`. */
-MN_INLINE void attn_mask_row(const mn_attn_args *p, int64_t b, int64_t j, int64_t q0, float *row, int64_t N, vf hidden) {
+/* Row of key j: lanes of the queries (at positions q_pos, which span q) that do not see it get `hidden`. */
+MN_INLINE void attn_mask_row(const mn_attn_args *p, int64_t b, int64_t j, const int32_t *q_pos, span q, float *row, int64_t N, vf hidden) {
   if (j < p->prefix) return;
   const int64_t k = attn_key_pos(p, b, j);
   if (k < 0) {
     for (int64_t t = 0; t < N; t += MN_VL) vf_store(row + t, hidden);
     return;
   }
-  const bool sink = k < p->sinks;
-  /* seen by queries first .. last only */
-  int64_t first = p->causal ? k - q0 : 0, last = p->window > 0 && !sink ? k + p->window - 1 - q0 : N;
-  if (first <= 0 && last >= N - 1) return;
-  first = first > N ? N : first;
-  last = last < -1 ? -1 : last > N ? N : last;
+  /* seen by queries at first .. last only */
+  const int64_t first = p->causal ? k : INT32_MIN, end = k + p->window - 1;
+  const int64_t last = p->window > 0 && k >= p->sinks && end < INT32_MAX ? end : INT32_MAX;
+  if (first <= q.lo && q.hi <= last) return;
   vi a = vi_set1((int32_t)first), z = vi_set1((int32_t)last);
   for (int64_t t = 0; t < N; t += MN_VL) {
-    vi i = vi_iota() + (int32_t)t;
+    const vi i = vi_load(q_pos + t);
     vm out = vm_or(vi_lt(i, a), vi_lt(z, i));
     vf_store(row + t, vf_select(out, hidden, vf_load(row + t)));
   }

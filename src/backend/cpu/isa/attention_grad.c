@@ -16,6 +16,7 @@ typedef struct work {
   bool *wide;         /* [S / KB] which blocks of them are there */
   float *tmp;         /* [QB, max(kp, vp, KB)] */
   float *lse, *delta; /* [N]             */
+  int32_t *q_pos;     /* [N]             */
 } work;
 
 static void take_work(work *w, take *s, const mn_attn_args *p) {
@@ -41,6 +42,7 @@ static void take_work(work *w, take *s, const mn_attn_args *p) {
   w->tmp = take_floats(s, QB * wide);
   w->lse = take_floats(s, QB);
   w->delta = take_floats(s, QB);
+  w->q_pos = take_bytes(s, QB * sizeof *w->q_pos);
 }
 static size_t scratch_size(const mn_attn_args *p) {
   take s = {NULL, 0};
@@ -89,7 +91,8 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
   const bool pairs = attn_pairs(p);
   if (pairs) j0 &= ~(int64_t)1; /* whole pairs of keys; what is hidden gets weight 0 */
   const int64_t K = p->K, V = p->V, kp = tile_pad(K), vp = tile_pad(V), n = j1 - j0, nt = t1 - t0;
-  const int64_t lanes = tile_pad(nt), q_lo = attn_query_pos(p, b) + q0 + t0;
+  const int64_t lanes = tile_pad(nt);
+  const span q_span = see == SEEN_SOME ? attn_span(w->q_pos, t0, t0 + lanes) : (span){0, 0};
   float *st = w->st + j0 * N + t0, *dst = w->dst + j0 * N + t0;
 #if TILE_PAIRS
   if (pairs) {
@@ -109,7 +112,7 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
       if (p->bias) x = vf_max(vf_set1(HIDDEN), vf_fma(vf_load(w->bt + (j0 + j) * N + t0 + t), vf_set1(LOG2E), x));
       vf_store(s + t, attn_exp2(x, TILE_PAIRS && pairs));
     }
-    if (see == SEEN_SOME) attn_mask_row(p, b, base + j0 + j, q_lo, s, lanes, vf_zero());
+    if (see == SEEN_SOME) attn_mask_row(p, b, base + j0 + j, w->q_pos + t0, q_span, s, lanes, vf_zero());
     for (int64_t t = 0; t < lanes; t += MN_VL) vf_store(d + t, vf_load(s + t) * (vf_load(d + t) - vf_load(w->delta + t0 + t)) * scale);
   }
   if (p->dbias) {
@@ -151,7 +154,9 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
   const bool pairs = attn_pairs(p);
   const int64_t nq = p->T - t0 < QB ? p->T - t0 : QB, N = tile_pad(nq), g = h / (p->H / p->G);
   const int64_t K = p->K, V = p->V, kp = tile_pad(K), vp = tile_pad(V);
-  const int64_t q_lo = attn_query_pos(p, b) + t0, q_hi = q_lo + nq - 1;
+  attn_query_positions(p, b, t0, nq, w->q_pos, N);
+  const span all = attn_span(w->q_pos, 0, N);
+  const int64_t filled = mn_attn_filled(p, b);
   attn_turned(p, &p->q, pairs, b, t0, h, nq, K, w->qt, N, w->tmp);
   attn_turned(p, &p->d_o, pairs, b, t0, h, nq, V, w->dot, N, w->tmp);
   straight(p, &p->q, pairs, b, t0, h, nq, K, w->q);
@@ -173,9 +178,9 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
     w->delta[t] = vf_sum(sum) + rest - p->dlse[b * p->dlse_b + h * p->dlse_h + t0 + t];
   }
   memset(w->dqt, 0, (size_t)(K * N) * sizeof(float));
-  for (int64_t j0 = 0; j0 < p->S; j0 += KB) {
-    const int64_t n = p->S - j0 < KB ? p->S - j0 : KB;
-    const seen see = attn_block_seen(p, b, j0, n, q_lo, q_hi);
+  for (int64_t j0 = 0; j0 < filled; j0 += KB) {
+    const int64_t n = filled - j0 < KB ? filled - j0 : KB;
+    const seen see = attn_block_seen(p, b, j0, n, all);
     if (see == SEEN_NONE) continue;
     float *kw = w->kw + j0 * kp, *vw = w->vw + j0 * vp;
     const bool wide = w->wide[j0 / KB];
@@ -190,9 +195,10 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
     const int64_t width = see == SEEN_ALL ? N : PANEL;
     for (int64_t t = 0; t < nq; t += width) {
       int64_t first = 0, last = n;
-      if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q_lo + t, q_lo + t + width - 1, &first, &last);
-      if (first < last)
-        panel(p, w, b, h, t0, j0, see, N, t, t + width < nq ? t + width : nq, first, last, k, v, dk + j0 * kp, dv + j0 * vp);
+      const int64_t end = t + width < nq ? t + width : nq;
+      const span q = attn_span(w->q_pos, t, end);
+      if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q.lo, q.hi, &first, &last);
+      if (first < last) panel(p, w, b, h, t0, j0, see, N, t, end, first, last, k, v, dk + j0 * kp, dv + j0 * vp);
     }
   }
   tile_transpose(w->tmp, kp, w->dqt, N, K, nq, 0);
