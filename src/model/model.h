@@ -157,16 +157,18 @@ mn_tensor *mn_logits(mn_scope *s, mn_tensor *hidden, mn_tensor *head); /* [B,T,D
 typedef struct mn_params {
   mn_backend *backend;
   mn_arena *arena;
-  mn_dtype dtype;
-  int n;
-  mn_param_info *info;
-  void **data;         /* each mn_shape_count(shape) elements of dtype */
+  mn_dtype dtype;      /* of parameters                                                                            */
+  int n;               /* parameters: what can be trained                                                          */
+  int n_all;           /* and after them the buffers, which training may assign; their info's init is a constant    */
+  mn_param_info *info; /* [n_all] */
+  mn_dtype *type;      /* [n_all] of each tensor's memory: dtype, or a buffer's own */
+  void **data;         /* [n_all] each mn_shape_count(shape) elements of its type    */
   char (*digests)[33]; /* of an opened model, whose values do not change: content hashes, "" where not known yet; else NULL */
   mn_origin origin;    /* written beside them; of an opened model, what its file says */
   mn_table at;         /* name -> number */
 } mn_params;
 
-/* Memory for all parameters of the model, or of whatever a scope has declared (one mixer, one block). What is in it is
+/* Memory for all parameters and buffers of the model, or of whatever a scope has declared (one mixer, one block). What is in it is
  * undefined until it is loaded or drawn. */
 mn_status mn_params_declare(const mn_model *m, mn_backend *b, mn_dtype dtype, mn_params **out);
 mn_status mn_params_declare_scope(const mn_scope *s, mn_backend *b, mn_dtype dtype, mn_params **out);
@@ -177,10 +179,11 @@ mn_status mn_params_new(const mn_model *m, mn_backend *b, mn_dtype dtype, uint64
 mn_status mn_params_of_scope(const mn_scope *s, mn_backend *b, mn_dtype dtype, uint64_t seed, mn_params **out);
 void mn_params_free(mn_params *p);
 int64_t mn_params_count(const mn_params *p);              /* elements in all */
-int mn_params_find(const mn_params *p, const char *name); /* -1: none */
-/* Points every parameter of the scope's graph at its memory in the plan. */
+int mn_params_find(const mn_params *p, const char *name); /* a parameter or a buffer; -1: none */
+/* Points every parameter and buffer of the scope's graph at its memory in the plan. A graph need not use all there are: a head, or
+ * what only another stage of training reads, may be left out. */
 void mn_params_bind(const mn_params *p, const mn_scope *s, mn_plan *plan);
-/* Whether all values are finite; the message names the first tensor that is not. */
+/* Whether all values are finite, buffers' too; the message names the first tensor that is not. */
 mn_status mn_params_check_finite(const mn_params *p);
 
 /* DIR/model.safetensors and DIR/config.json. Reading checks names, shapes, types and that every value is finite; both ways

@@ -38,7 +38,7 @@ static double initial_value(const mn_param_info *p, uint64_t key, int64_t i) {
   return 0;
 }
 
-static size_t param_bytes(const mn_params *p, int i) { return (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->dtype); }
+static size_t param_bytes(const mn_params *p, int i) { return (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->type[i]); }
 
 /* ---- making ---- */
 
@@ -53,7 +53,7 @@ typedef struct drawing {
 } drawing;
 
 static int param_of_piece(const drawing *d, int64_t piece) {
-  int low = 0, high = d->p->n;
+  int low = 0, high = d->p->n_all;
   while (high - low > 1) {
     int middle = low + (high - low) / 2;
     if (d->first[middle] <= piece) low = middle;
@@ -71,13 +71,14 @@ static void draw_piece(void *ctx, int64_t piece, int thread) {
   int i = param_of_piece(d, piece);
   int64_t begin = (piece - d->first[i]) * DRAWN, n = mn_shape_count(&p->info[i].shape) - begin;
   if (n > DRAWN) n = DRAWN;
-  size_t size = mn_dtype_size(p->dtype);
+  const mn_dtype type = p->type[i];
+  size_t size = mn_dtype_size(type);
   void *host = mn_alloc((size_t)n * size);
   if (!host) {
     *status = MN_ERR_MEMORY;
     return;
   }
-  for (int64_t k = 0; k < n; k++) mn_element_store(host, p->dtype, k, initial_value(&p->info[i], d->key[i], begin + k));
+  for (int64_t k = 0; k < n; k++) mn_element_store(host, type, k, initial_value(&p->info[i], d->key[i], begin + k));
   *status = p->backend->upload(p->backend, (char *)p->data[i] + (size_t)begin * size, host, (size_t)n * size);
   free(host);
 }
@@ -85,17 +86,17 @@ static void draw_piece(void *ctx, int64_t piece, int thread) {
 mn_status mn_params_draw(mn_params *p, uint64_t seed) {
   int threads = mn_pool_threads(p->backend->pool);
   drawing d = {.p = p};
-  d.key = mn_alloc((size_t)(p->n + 1) * sizeof *d.key);
-  d.first = mn_alloc((size_t)(p->n + 1) * sizeof *d.first);
+  d.key = mn_alloc((size_t)(p->n_all + 1) * sizeof *d.key);
+  d.first = mn_alloc((size_t)(p->n_all + 1) * sizeof *d.first);
   d.status = mn_calloc((size_t)threads, sizeof *d.status);
   mn_status status = d.key && d.first && d.status ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK) {
     d.first[0] = 0;
-    for (int i = 0; i < p->n; i++) {
+    for (int i = 0; i < p->n_all; i++) {
       d.key[i] = mn_random_key(seed, p->info[i].name);
       d.first[i + 1] = d.first[i] + (mn_shape_count(&p->info[i].shape) + DRAWN - 1) / DRAWN;
     }
-    mn_pool_run(p->backend->pool, d.first[p->n], draw_piece, &d);
+    mn_pool_run(p->backend->pool, d.first[p->n_all], draw_piece, &d);
     for (int k = 0; k < threads && status == MN_OK; k++)
       if (d.status[k] != MN_OK) status = mn_fail(d.status[k], "the parameters' first values could not be drawn: no memory is left");
     if (status == MN_OK) status = mn_stop_check("drawing the parameters' first values");
@@ -106,29 +107,50 @@ mn_status mn_params_draw(mn_params *p, uint64_t seed) {
   return status;
 }
 
-mn_status mn_params_declare_scope(const mn_scope *s, mn_backend *b, mn_dtype dtype, mn_params **out) {
+/* Tensor i, which is the next: its description copied, memory allocated. */
+static mn_status declare(mn_params *p, const mn_param_info *info, mn_dtype type) {
+  const int i = p->n_all;
+  mn_param_info *to = &p->info[i];
+  *to = *info;
+  to->name = mn_arena_strdup(p->arena, info->name);
+  to->help = mn_arena_strdup(p->arena, info->help ? info->help : "");
+  to->copy = info->copy ? mn_arena_strdup(p->arena, info->copy) : NULL;
+  if (!to->name || !to->help || (info->copy && !to->copy)) return MN_ERR_MEMORY;
+  if (mn_params_find(p, info->name) >= 0) return mn_fail(MN_ERR_INTERNAL, "%s is a parameter and a buffer", info->name);
+  p->type[i] = type;
+  p->data[i] = p->backend->alloc(p->backend, param_bytes(p, i));
+  if (!p->data[i]) return mn_context(MN_ERR_MEMORY, "parameter %s", info->name);
+  p->n_all = i + 1;
+  return mn_table_put(&p->at, to->name, i);
+}
+
+static mn_status declare_all(mn_params *p, const mn_scope *s) {
   const mn_param_info *info;
+  const mn_built_buffer *buffers;
+  const int n = mn_scope_params(s, &info, NULL), m = mn_scope_buffers(s, &buffers);
+  p->info = mn_arena_alloc(p->arena, (size_t)(n + m + 1) * sizeof *p->info);
+  p->type = mn_arena_alloc(p->arena, (size_t)(n + m + 1) * sizeof *p->type);
+  p->data = mn_arena_alloc(p->arena, (size_t)(n + m + 1) * sizeof *p->data);
+  if (!p->info || !p->type || !p->data) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++) {
+    MN_TRY(declare(p, &info[i], p->dtype));
+    p->n = i + 1;
+  }
+  for (int i = 0; i < m; i++) {
+    const mn_buffer_info *b = &buffers[i].info;
+    const mn_param_info as = {.name = b->name, .shape = b->shape, .init = {MN_INIT_CONSTANT, b->init, 0}, .help = b->help};
+    MN_TRY(declare(p, &as, b->dtype));
+  }
+  return MN_OK;
+}
+
+mn_status mn_params_declare_scope(const mn_scope *s, mn_backend *b, mn_dtype dtype, mn_params **out) {
   *out = NULL;
   mn_params *p = mn_calloc(1, sizeof *p);
   if (!p) return MN_ERR_MEMORY;
-  int n = mn_scope_params(s, &info, NULL);
   *p = (mn_params){.backend = b, .arena = mn_arena_new(), .dtype = dtype};
   p->at = (mn_table){.arena = p->arena, .names = true};
-  if (p->arena) {
-    p->info = mn_arena_alloc(p->arena, (size_t)(n + 1) * sizeof *p->info);
-    p->data = mn_arena_alloc(p->arena, (size_t)(n + 1) * sizeof *p->data);
-  }
-  mn_status status = p->arena && p->info && p->data ? MN_OK : MN_ERR_MEMORY;
-  for (int i = 0; i < n && status == MN_OK; i++) {
-    p->info[i] = info[i];
-    p->info[i].name = mn_arena_strdup(p->arena, info[i].name);
-    p->info[i].help = mn_arena_strdup(p->arena, info[i].help ? info[i].help : "");
-    p->info[i].copy = info[i].copy ? mn_arena_strdup(p->arena, info[i].copy) : NULL;
-    p->n = i + 1;
-    p->data[i] = p->info[i].name && p->info[i].help ? b->alloc(b, param_bytes(p, i)) : NULL;
-    if (!p->data[i]) status = mn_context(MN_ERR_MEMORY, "parameter %s", info[i].name);
-    else status = mn_table_put(&p->at, p->info[i].name, i);
-  }
+  mn_status status = p->arena ? declare_all(p, s) : MN_ERR_MEMORY;
   if (status != MN_OK) mn_params_free(p);
   else *out = p;
   return status;
@@ -167,7 +189,7 @@ mn_status mn_params_of_scope(const mn_scope *s, mn_backend *b, mn_dtype dtype, u
 
 void mn_params_free(mn_params *p) {
   if (!p) return;
-  for (int i = 0; i < p->n; i++)
+  for (int i = 0; i < p->n_all; i++)
     if (p->data[i]) p->backend->free(p->backend, p->data[i], param_bytes(p, i));
   mn_arena_free(p->arena);
   free(p);
@@ -189,6 +211,12 @@ void mn_params_bind(const mn_params *p, const mn_scope *s, mn_plan *plan) {
     int k = mn_params_find(p, info[i].name);
     if (k >= 0) mn_plan_bind(plan, tensors[i], p->data[k]);
   }
+  const mn_built_buffer *buffers;
+  n = mn_scope_buffers(s, &buffers);
+  for (int i = 0; i < n; i++) {
+    int k = mn_params_find(p, buffers[i].info.name);
+    if (k >= 0) mn_plan_bind(plan, buffers[i].leaf, p->data[k]);
+  }
 }
 
 static mn_status on_host(const mn_params *p, int i, void **host) {
@@ -197,13 +225,13 @@ static mn_status on_host(const mn_params *p, int i, void **host) {
 }
 
 mn_status mn_params_check_finite(const mn_params *p) {
-  for (int i = 0; i < p->n; i++) {
+  for (int i = 0; i < p->n_all; i++) {
     void *host;
     MN_TRY(on_host(p, i, &host));
-    int64_t bad = mn_first_not_finite(p->dtype, host, mn_shape_count(&p->info[i].shape));
+    int64_t bad = mn_first_not_finite(p->type[i], host, mn_shape_count(&p->info[i].shape));
     if (bad >= 0)
       mn_fail(MN_ERR_NUMERIC, "parameter %s is not finite (element %lld is %s)", p->info[i].name, (long long)bad,
-              mn_not_finite_name(p->dtype, host, bad));
+              mn_not_finite_name(p->type[i], host, bad));
     free(host);
     if (bad >= 0) return MN_ERR_NUMERIC;
   }
@@ -219,13 +247,13 @@ static mn_status source(void *ctx, size_t offset, size_t n, void *dst) {
 
 mn_status mn_params_save(const mn_params *p, const char *path) {
   mn_st_writer *w = mn_st_writer_new();
-  const void **pairs = mn_alloc((size_t)(2 * p->n + 1) * sizeof *pairs);
+  const void **pairs = mn_alloc((size_t)(2 * p->n_all + 1) * sizeof *pairs);
   mn_status status = w && pairs ? mn_st_writer_meta(w, "format", "mneme") : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_origin_write(&p->origin, w);
-  for (int i = 0; i < p->n && status == MN_OK; i++) {
+  for (int i = 0; i < p->n_all && status == MN_OK; i++) {
     pairs[2 * i] = p->backend;
     pairs[2 * i + 1] = p->data[i];
-    status = mn_st_writer_add_source(w, p->info[i].name, p->dtype, &p->info[i].shape, source, &pairs[2 * i]);
+    status = mn_st_writer_add_source(w, p->info[i].name, p->type[i], &p->info[i].shape, source, &pairs[2 * i]);
   }
   if (status == MN_OK) status = mn_st_writer_save(w, path);
   mn_st_writer_free(w);
@@ -262,17 +290,17 @@ static void read_one(void *ctx, int64_t i, int thread) {
   if (mn_stopped()) atomic_store(&r->stopped, true);
   if (atomic_load(&r->stopped)) return;
   place x = {p->backend, p->data[i]};
-  mn_status status = mn_st_read_to(r->st, r->from[i], p->dtype, true, put, &x);
+  mn_status status = mn_st_read_to(r->st, r->from[i], p->type[i], true, put, &x);
   if (status != MN_OK) r->outcome[i] = (struct outcome){status, mn_strdup(mn_message())};
 }
 
 static mn_status read_all(mn_params *p, const mn_st *st, const mn_st_tensor **from) {
   reading r = {.p = p, .st = st, .from = from};
-  r.outcome = mn_calloc((size_t)p->n + 1, sizeof *r.outcome);
+  r.outcome = mn_calloc((size_t)p->n_all + 1, sizeof *r.outcome);
   if (!r.outcome) return MN_ERR_MEMORY;
-  mn_pool_run(p->backend->pool, p->n, read_one, &r);
+  mn_pool_run(p->backend->pool, p->n_all, read_one, &r);
   mn_status status = mn_stop_check("reading the weights");
-  for (int i = 0; i < p->n; i++) {
+  for (int i = 0; i < p->n_all; i++) {
     if (status == MN_OK && r.outcome[i].status != MN_OK)
       status = mn_fail(r.outcome[i].status, "%s", r.outcome[i].why ? r.outcome[i].why : mn_status_name(r.outcome[i].status));
     free(r.outcome[i].why);
@@ -288,10 +316,10 @@ static mn_status check_copy(const mn_params *p, int i, const mn_st *st, const mn
   MN_TRY(mn_st_need(st, copy->name, &p->info[i].shape, &copy));
   size_t bytes = param_bytes(p, i);
   void *a = mn_alloc(bytes), *b = mn_alloc(bytes);
-  mn_status status = a && b ? mn_st_read(st, first, p->dtype, a) : MN_ERR_MEMORY;
-  if (status == MN_OK) status = mn_st_read(st, copy, p->dtype, b);
+  mn_status status = a && b ? mn_st_read(st, first, p->type[i], a) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_st_read(st, copy, p->type[i], b);
   if (status == MN_OK && memcmp(a, b, bytes) != 0) {
-    size_t size = mn_dtype_size(p->dtype), k = 0;
+    size_t size = mn_dtype_size(p->type[i]), k = 0;
     while (memcmp((char *)a + k * size, (char *)b + k * size, size) == 0) k++;
     status = mn_fail(MN_ERR_FORMAT,
                      "%s: tensor '%s' should repeat '%s', which this model uses in its place, but differs from it (element %zu); if the "
@@ -304,20 +332,20 @@ static mn_status check_copy(const mn_params *p, int i, const mn_st *st, const mn
 }
 
 static mn_status load(mn_params *p, const mn_st *st) {
-  const mn_st_tensor **from = mn_calloc((size_t)p->n + 1, sizeof *from);
-  const char **names = mn_calloc((size_t)(2 * p->n) + 1, sizeof *names);
+  const mn_st_tensor **from = mn_calloc((size_t)p->n_all + 1, sizeof *from);
+  const char **names = mn_calloc((size_t)(2 * p->n_all) + 1, sizeof *names);
   mn_status status = from && names ? MN_OK : MN_ERR_MEMORY;
   int n = 0;
-  for (int i = 0; i < p->n && status == MN_OK; i++) {
+  for (int i = 0; i < p->n_all && status == MN_OK; i++) {
     names[n++] = p->info[i].name;
     if (p->info[i].copy) names[n++] = p->info[i].copy;
   }
   if (status == MN_OK) status = mn_st_only(st, names, n, "a parameter of this model");
-  for (int i = 0; i < p->n && status == MN_OK; i++) status = mn_st_need(st, p->info[i].name, &p->info[i].shape, &from[i]);
-  for (int i = 0; i < p->n && status == MN_OK; i++) status = check_copy(p, i, st, from[i]);
-  if (status == MN_OK) status = read_all(p, st, from);            /* nothing is overwritten before all is known to fit */
-  for (int i = 0; i < p->n && p->digests && status == MN_OK; i++) /* what was read has just been held against its checksum */
-    snprintf(p->digests[i], sizeof p->digests[i], "%s", from[i]->dtype == p->dtype ? from[i]->checksum : "");
+  for (int i = 0; i < p->n_all && status == MN_OK; i++) status = mn_st_need(st, p->info[i].name, &p->info[i].shape, &from[i]);
+  for (int i = 0; i < p->n_all && status == MN_OK; i++) status = check_copy(p, i, st, from[i]);
+  if (status == MN_OK) status = read_all(p, st, from);                /* nothing is overwritten before all is known to fit */
+  for (int i = 0; i < p->n_all && p->digests && status == MN_OK; i++) /* what was read has just been held against its checksum */
+    snprintf(p->digests[i], sizeof p->digests[i], "%s", from[i]->dtype == p->type[i] ? from[i]->checksum : "");
   free(from);
   free(names);
   return status;
@@ -353,7 +381,7 @@ mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *d
 
 /* Of values that never change, each is worked out once, when it is first asked for. */
 static mn_status keep_digests(mn_params *p) {
-  p->digests = mn_arena_alloc(p->arena, (size_t)(p->n + 1) * sizeof *p->digests);
+  p->digests = mn_arena_alloc(p->arena, (size_t)(p->n_all + 1) * sizeof *p->digests);
   return p->digests ? MN_OK : MN_ERR_MEMORY;
 }
 
@@ -427,11 +455,11 @@ mn_status mn_model_fingerprint(const mn_model *m, const mn_params *p, char hex[3
   mn_text text = {0};
   const mn_value *v = arena ? mn_model_to_value(arena, m) : NULL;
   mn_status status = v ? mn_value_to_json(v, 0, &text) : MN_ERR_MEMORY;
-  for (int i = 0; i < p->n && status == MN_OK; i++) {
+  for (int i = 0; i < p->n_all && status == MN_OK; i++) {
     char digest[MN_HASH_HEX], shape[96];
     status = digest_of(p, i, digest);
     if (status != MN_OK) break;
-    mn_text_addf(&text, "\n%s %s %s %s", p->info[i].name, mn_dtype_name(p->dtype), mn_shape_str(&p->info[i].shape, shape), digest);
+    mn_text_addf(&text, "\n%s %s %s %s", p->info[i].name, mn_dtype_name(p->type[i]), mn_shape_str(&p->info[i].shape, shape), digest);
   }
   if (status == MN_OK) status = mn_text_status(&text);
   if (status == MN_OK) mn_content_hash(text.data, text.len, hex);

@@ -48,10 +48,10 @@ static const char *renamed(const mn_init_from *c, mn_arena *arena, const char *n
 }
 
 static mn_status no_place(const mn_init_from *c, const mn_params *p, const char *name, const char *as) {
-  const char **names = mn_alloc((size_t)(p->n + 1) * sizeof *names);
+  const char **names = mn_alloc((size_t)(p->n_all + 1) * sizeof *names);
   if (!names) return MN_ERR_MEMORY;
-  for (int i = 0; i < p->n; i++) names[i] = p->info[i].name;
-  const char *near = mn_nearest(as, names, p->n);
+  for (int i = 0; i < p->n_all; i++) names[i] = p->info[i].name;
+  const char *near = mn_nearest(as, names, p->n_all);
   mn_status status =
       mn_fail(MN_ERR_CONFIG, "%s: its tensor '%s'%s%s%s is no parameter of this model%s%s%s; set init.rename, or init.unknown: ignore",
               c->from, name, strcmp(name, as) ? " (renamed '" : "", strcmp(name, as) ? as : "", strcmp(name, as) ? "')" : "",
@@ -61,12 +61,12 @@ static mn_status no_place(const mn_init_from *c, const mn_params *p, const char 
 }
 
 static bool is_copy(const mn_params *p, const char *name) {
-  for (int i = 0; i < p->n; i++)
+  for (int i = 0; i < p->n_all; i++)
     if (p->info[i].copy && !strcmp(p->info[i].copy, name)) return true;
   return false;
 }
 
-/* from[i]: the tensor for parameter i, or NULL. */
+/* from[i]: the tensor for parameter or buffer i, or NULL. */
 static mn_status assign(const mn_init_from *c, mn_params *p, const mn_st *st, const mn_st_tensor **from) {
   for (int k = 0; k < mn_st_count(st); k++) {
     const mn_st_tensor *t = mn_st_at(st, k);
@@ -87,7 +87,7 @@ static mn_status assign(const mn_init_from *c, mn_params *p, const mn_st *st, co
 
 static mn_status check_missing(const mn_init_from *c, const mn_params *p, const mn_st_tensor *const *from, int *drawn) {
   *drawn = 0;
-  for (int i = 0; i < p->n; i++) {
+  for (int i = 0; i < p->n_all; i++) {
     if (from[i]) continue;
     ++*drawn;
     if (c->missing == MN_INIT_REFUSE)
@@ -97,20 +97,20 @@ static mn_status check_missing(const mn_init_from *c, const mn_params *p, const 
 }
 
 static mn_status read_one(mn_params *p, int i, const mn_st *st, const mn_st_tensor *t) {
-  size_t bytes = (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->dtype);
+  size_t bytes = (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->type[i]);
   void *host = mn_alloc(bytes);
-  mn_status status = host ? mn_st_read_finite(st, t, p->dtype, host) : MN_ERR_MEMORY;
+  mn_status status = host ? mn_st_read_finite(st, t, p->type[i], host) : MN_ERR_MEMORY;
   if (status == MN_OK) status = p->backend->upload(p->backend, p->data[i], host, bytes);
   free(host);
   return status;
 }
 
 static mn_status load(const mn_init_from *c, mn_params *p, const mn_st *st, uint64_t seed, int *drawn) {
-  const mn_st_tensor **from = mn_calloc((size_t)p->n + 1, sizeof *from);
+  const mn_st_tensor **from = mn_calloc((size_t)p->n_all + 1, sizeof *from);
   mn_status status = from ? assign(c, p, st, from) : MN_ERR_MEMORY;
   if (status == MN_OK) status = check_missing(c, p, from, drawn);
   if (status == MN_OK && *drawn) status = mn_params_draw(p, seed);
-  for (int i = 0; i < p->n && status == MN_OK; i++)
+  for (int i = 0; i < p->n_all && status == MN_OK; i++)
     if (from[i]) status = read_one(p, i, st, from[i]);
   free(from);
   return status;

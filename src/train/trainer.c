@@ -91,6 +91,7 @@ mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *x
   }
   MN_TRY(gradients(t, g, x));
   x->n_states = c->carry_state ? mn_scope_states(s, &x->states) : 0;
+  x->n_buffers = mn_scope_buffers(s, &x->buffers);
   return MN_OK;
 }
 
@@ -116,6 +117,17 @@ static mn_status bind_batch(mn_trainer *t, const mn_step_graph *x) {
   return MN_OK;
 }
 
+/* What a batch changes besides weights, as assignments number n and on: carried state, and buffers that rooms of the model set. */
+static int assign_moved(const mn_step_graph *x, int n, mn_tensor **variables, mn_tensor **values) {
+  for (int i = 0; i < x->n_states; i++, n++) variables[n] = x->states[i].leaf, values[n] = x->states[i].value;
+  for (int i = 0; i < x->n_buffers; i++) {
+    if (x->buffers[i].value == x->buffers[i].leaf) continue;
+    variables[n] = x->buffers[i].leaf;
+    values[n++] = x->buffers[i].value;
+  }
+  return n;
+}
+
 static mn_status build_whole(mn_trainer *t) {
   mn_step_graph x;
   mn_update u;
@@ -124,12 +136,12 @@ static mn_status build_whole(mn_trainer *t) {
   mn_optimizer_build(t->optimizer, g, x.params, x.grads, t->recipe->train.clip_norm, &u);
   MN_TRY(mn_graph_status(g));
   int n = u.n_assigns;
-  mn_tensor **variables = mn_arena_alloc(g->arena, (size_t)(n + x.n_states + 1) * sizeof *variables);
-  mn_tensor **values = mn_arena_alloc(g->arena, (size_t)(n + x.n_states + 1) * sizeof *values);
+  mn_tensor **variables = mn_arena_alloc(g->arena, (size_t)(n + x.n_states + x.n_buffers + 1) * sizeof *variables);
+  mn_tensor **values = mn_arena_alloc(g->arena, (size_t)(n + x.n_states + x.n_buffers + 1) * sizeof *values);
   if (!variables || !values) return MN_ERR_MEMORY;
   memcpy(variables, u.variables, (size_t)n * sizeof *variables);
   memcpy(values, u.values, (size_t)n * sizeof *values);
-  for (int i = 0; i < x.n_states; i++, n++) variables[n] = x.states[i].leaf, values[n] = x.states[i].value;
+  n = assign_moved(&x, n, variables, values);
   MN_TRY(compile(t, g, 2, (mn_tensor *[]){x.judged.loss, u.norm}, n, variables, values, &t->plan));
   MN_TRY(bind_batch(t, &x));
   mn_optimizer_bind(t->optimizer, &u, t->plan);
@@ -142,9 +154,9 @@ static mn_status build_accumulating(mn_trainer *t) {
   mn_graph *g = t->graph;
   int n = t->params->n;
   MN_TRY(mn_trainer_build_gradient(t, g, &x));
-  mn_tensor **lists = mn_arena_alloc(g->arena, (size_t)(2 * (n + x.n_states) + n + 1) * sizeof *lists);
+  mn_tensor **lists = mn_arena_alloc(g->arena, (size_t)(2 * (n + x.n_states + x.n_buffers) + n + 1) * sizeof *lists);
   if (!lists) return MN_ERR_MEMORY;
-  mn_tensor **variables = lists, **values = lists + n + x.n_states;
+  mn_tensor **variables = lists, **values = lists + n + x.n_states + x.n_buffers;
   int s = 0; /* sums: one for each parameter that moves */
   int *which = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *which);
   if (!which) return MN_ERR_MEMORY;
@@ -154,8 +166,8 @@ static mn_status build_accumulating(mn_trainer *t) {
     values[s] = mn_add(g, variables[s], x.grads[i]);
     which[s++] = i;
   }
-  for (int i = 0; i < x.n_states; i++) variables[s + i] = x.states[i].leaf, values[s + i] = x.states[i].value;
-  MN_TRY(compile(t, g, 1, &x.judged.loss, s + x.n_states, variables, values, &t->plan));
+  const int assigns = assign_moved(&x, s, variables, values);
+  MN_TRY(compile(t, g, 1, &x.judged.loss, assigns, variables, values, &t->plan));
   MN_TRY(bind_batch(t, &x));
   for (int i = 0; i < s; i++) MN_TRY(mn_buffers_add(&t->sums, t->backend, t->plan, variables[i], NULL));
 

@@ -41,6 +41,8 @@ typedef struct mn_step_graph { /* of one batch: the loss and its gradients in th
   mn_tensor **params, **grads;
   int n_states;
   const mn_built_state *states;
+  int n_buffers;
+  const mn_built_buffer *buffers;
   int n_inputs; /* leaves that a batch fills */
   mn_tensor **inputs;
 } mn_step_graph;
