@@ -88,7 +88,8 @@ typedef struct mc_built { /* the graph of one segment of T tokens, carried */
   mn_graph *g;
   mn_scope *s;
   mn_plan *plan;
-  mn_tensor *x;
+  mn_tensor *x, *length;
+  int32_t *length_mem;
   void *x_mem, *param_mem[MC_MAX], *state_mem[MC_MAX];
 } mc_built;
 
@@ -98,11 +99,12 @@ typedef struct mc_mixer {
   int64_t d_model, B;
   mn_dtype type;
   mn_backend *backend;
-  bool bf16;        /* with MN_F32: products in bf16 */
-  double step;      /* of gradient checks; 0: 1e-3 */
-  bool forget;      /* streams may outgrow the mixer's limit */
-  int64_t multiple; /* promised to carried builds: positions are multiples of it; 0: any */
-  mc_bag params;    /* change them freely, then mc_drop() */
+  bool bf16;             /* with MN_F32: products in bf16 */
+  double step;           /* of gradient checks; 0: 1e-3 */
+  bool forget;           /* streams may outgrow the mixer's limit */
+  int64_t multiple;      /* promised to carried builds: positions are multiples of it; 0: any */
+  const int32_t *length; /* [B], of carried builds: how many tokens of each row count; NULL: all */
+  mc_bag params;         /* change them freely, then mc_drop() */
   int n_plans;
   mc_built plans[MC_PLANS];
 } mc_mixer;
@@ -128,6 +130,7 @@ static inline void mc_built_free(mc_built *b) {
   mn_plan_free(b->plan);
   mn_graph_free(b->g);
   free(b->x_mem);
+  free(b->length_mem);
   for (int i = 0; i < MC_MAX; i++) free(b->param_mem[i]), free(b->state_mem[i]);
 }
 static inline void mc_drop(mc_mixer *m) { /* forgets the plans: call it when params have changed */
@@ -144,6 +147,7 @@ static inline mn_scope *mc_scope(mc_mixer *m, mn_graph *g, bool carried) {
   mn_build build = {.param = m->type, .compute = m->bf16 ? MN_BF16 : m->type, .carried = carried};
   build.position_multiple = m->multiple;
   build.forget = m->forget;
+  if (carried && m->length) build.length = mn_input(g, "length", MN_I32, MN_SHAPE(m->B));
   return mn_scope_new(g, build, m->B);
 }
 
@@ -253,6 +257,7 @@ static inline mc_built *mc_build_carried(mc_mixer *m, int64_t T) {
   mc_built *b = &m->plans[m->n_plans];
   *b = (mc_built){.T = T, .g = mn_graph_new()};
   b->s = mc_scope(m, b->g, true);
+  b->length = mn_scope_length(b->s);
   b->x = mn_input(b->g, "x", m->type, MN_SHAPE(m->B, T, m->d_model));
   mn_tensor *y = mn_mixer_apply(b->s, &m->mixer, b->x), *leaf[MC_MAX], *value[MC_MAX];
   mn_scope_advance(b->s, T);
@@ -270,6 +275,7 @@ static inline mc_built *mc_build_carried(mc_mixer *m, int64_t T) {
   }
   b->x_mem = mn_alloc_aligned((size_t)(m->B * T * m->d_model + 1) * mn_dtype_size(m->type));
   if (ok) mn_plan_bind(b->plan, b->x, b->x_mem);
+  if (ok && b->length) mn_plan_bind(b->plan, b->length, b->length_mem = mn_alloc_aligned((size_t)m->B * sizeof *b->length_mem));
   m->n_plans++;
   return ok ? b : NULL;
 }
@@ -305,6 +311,7 @@ static inline int mc_segment(mc_mixer *m, mc_bag *state, int64_t T, const double
   if (!b) return 0;
   int n = mn_scope_states(b->s, &st);
   for (int64_t i = 0; i < m->B * T * m->d_model; i++) mn_element_store(b->x_mem, m->type, i, x[i]);
+  if (b->length) memcpy(b->length_mem, m->length, (size_t)m->B * sizeof *b->length_mem);
   for (int i = 0; i < n; i++) {
     mc_tensor *t = mc_get(state, st[i].info.name);
     if (!t || !mn_shape_equal(&t->shape, &st[i].info.shape)) {
@@ -614,9 +621,12 @@ static inline void mc_golden_files(int n, const char *const *files, double toler
   mn_backend_free(cpu);
 }
 
+#include "mixer_lengths.h"
+
 /* A stream cut anywhere, one token at a time among the cuts, is the stream: each configuration in f64 and, longer, in f32. */
 static inline void mc_cut_anywhere(int n, const char *const *forms) {
   mn_backend *cpu = NULL;
+  mc_rows_of_any_length(n, forms);
   CHECK_OK(mn_backend_cpu_new(1, &cpu));
   for (int i = 0; i < n && cpu; i++) {
     mc_mixer m;

@@ -250,6 +250,38 @@ static void rows_begin(mc_mixer *m, const char *form, const double *x, const dou
 }
 static void rows_begin_where_a_call_says(void) { each(rows_begin); }
 
+/* ---- rows of different lengths: outputs and gradients are those of each row alone, in pieces and at once ---- */
+static const int32_t lengths[B] = {5, 12};
+static void padded(mn_scope *s, built *b, int64_t piece) {
+  mn_tensor *length = mn_const(mn_scope_graph(s), MN_I32, MN_SHAPE(B), lengths);
+  mn_scope *in = mn_scope_call(s, "inner", (mn_call_options){.params = "", .fresh = true, .length = length});
+  b->y[b->n_y++] = mn_scope_masked(in, mn_scope_loop(in, piece, mixed, &b->m->mixer, b->x), 0);
+}
+static void padded_at_once(mn_scope *s, built *b) { padded(s, b, T); }
+static void padded_in_pieces(mn_scope *s, built *b) { padded(s, b, 5); }
+static void cut_to_length(mn_scope *s, built *b) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *rows[B];
+  for (int row = 0; row < B; row++) {
+    mn_scope *in = mn_scope_call(s, "row", (mn_call_options){.params = "", .fresh = true, .batch = 1});
+    mn_tensor *x = mn_slice(g, mn_slice(g, b->x, 0, row, 1), 1, 0, lengths[row]);
+    rows[row] = mn_pad(g, mn_mixer_apply(in, &b->m->mixer, x), 1, 0, T - lengths[row]);
+  }
+  b->y[b->n_y++] = mn_concat(g, B, rows, 0);
+}
+
+static void rows_end(mc_mixer *m, const char *form, const double *x, const double *dy) {
+  static double want[1][COUNT], y[1][COUNT], dx[COUNT], dx2[COUNT];
+  static const builder builders[] = {padded_at_once, padded_in_pieces};
+  if (!run(m, cut_to_length, 1, x, want, dy, dx)) test_failed++;
+  for (int k = 0; k < 2; k++) {
+    if (!run(m, builders[k], 1, x, y, dy, dx2)) test_failed++;
+    double e = mc_difference(y[0], want[0], COUNT), d = mc_difference(dx2, dx, COUNT);
+    CHECK(e < 1e-10 && d < 1e-9, "%s, builder %d: y %g, dx %g", form, k, e, d);
+  }
+}
+static void rows_end_where_their_length_says(void) { each(rows_end); }
+
 /* ---- what cannot be is refused; names ---- */
 static void names_and_limits_are_a_calls_own(void) {
   mn_graph *g = mn_graph_new();
@@ -293,6 +325,7 @@ int main(void) {
   RUN(a_fresh_call_begins_each_time);
   RUN(a_call_has_positions_of_its_own);
   RUN(rows_begin_where_a_call_says);
+  RUN(rows_end_where_their_length_says);
   RUN(names_and_limits_are_a_calls_own);
   return test_end();
 }

@@ -171,6 +171,110 @@ static void unread_reports_cost_nothing(void) {
   CHECK(steps[0] == steps[1] && steps[1] < steps[2], "%d steps without a report, %d unread, %d read", steps[0], steps[1], steps[2]);
 }
 
+/* ---- a condition over time ---- sums of each two tokens, added to a state at every second pair alone */
+static void adds(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out) {
+  mn_graph *g = mn_scope_graph(s);
+  (void)ctx;
+  mn_tensor *h = mn_state(mn_scope_in(s, "sum"), "h", MN_F64, MN_SHAPE(B, D), NULL, "");
+  h = mn_add(g, mn_mul_scalar(g, h, 0.5), mn_reshape(g, mn_sum(g, mn_mul(g, in[0], in[0]), 2u), MN_SHAPE(B, D)));
+  mn_state_set(mn_scope_in(s, "sum"), "h", h);
+  out[0] = mn_add(g, in[0], mn_unsqueeze(g, h, 1));
+  mn_report(s, "sum", h);
+  mn_loss(s, "size", mn_reshape(g, mn_sum(g, h, ~0u), (mn_shape){0}), 1);
+}
+
+static int when_form; /* 0: where it is time, 1: always computed and chosen, 2: never */
+static mn_tensor *sometimes(mn_scope *s, void *ctx, mn_tensor *x) {
+  mn_graph *g = mn_scope_graph(s);
+  (void)ctx;
+  mn_tensor *position = mn_scope_position(s), *y, *none = mn_neg(g, x);
+  if (!position) position = mn_full(g, MN_I32, MN_SHAPE(B), 0);
+  mn_tensor *first = mn_slice(g, position, 0, 0, 1);
+  mn_tensor *flag = mn_reshape(g, mn_eq(g, mn_mod(g, first, mn_scalar(g, MN_I32, 4)), mn_scalar(g, MN_I32, 2)), (mn_shape){0});
+  if (when_form == 2) flag = mn_full(g, MN_BOOL, (mn_shape){0}, 0);
+  if (when_form != 1) {
+    mn_scope_when(s, flag, adds, NULL, 1, &x, 1, &none, &y);
+    return y;
+  }
+  mn_scope *sum = mn_scope_in(s, "sum");
+  mn_tensor *h = mn_state(sum, "h", MN_F64, MN_SHAPE(B, D), NULL, ""), *h1;
+  h1 = mn_add(g, mn_mul_scalar(g, h, 0.5), mn_reshape(g, mn_sum(g, mn_mul(g, x, x), 2u), MN_SHAPE(B, D)));
+  mn_state_set(sum, "h", mn_select(g, flag, h1, h));
+  mn_report(s, "sum", mn_select(g, flag, h1, mn_zeros_like(g, h1)));
+  mn_loss(s, "size", mn_select(g, flag, mn_reshape(g, mn_sum(g, h1, ~0u), (mn_shape){0}), mn_scalar(g, MN_F64, 0)), 1);
+  return mn_select(g, flag, mn_add(g, x, mn_unsqueeze(g, h1, 1)), none);
+}
+static void when(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  mn_scope *s = scope_in(g, B);
+  const char *const *names;
+  mn_tensor *const *values;
+  y[0] = mn_scope_loop(s, 2, sometimes, NULL, x[0]);
+  y[1] = mn_scope_total_loss(s);
+  y[2] = mn_scope_reports(s, &names, &values) == 1 ? values[0] : NULL;
+}
+
+static void what_is_done_only_at_times(void) {
+  gc_case c = {"when", 1, 3, {{MN_F64, MN_SHAPE(B, 10, D), -1, 1, false}}, when};
+  enum { N = B * 10 * D };
+  double *out[3][3] = {{NULL}}, *value = malloc(N * sizeof *value);
+  gc_fill(value, &c.x[0], 4, 0);
+  for (when_form = 0; when_form < 3; when_form++) {
+    mn_graph *g = mn_graph_new();
+    mn_tensor *x = mn_input(g, "x", MN_F64, c.x[0].shape), *y[3];
+    when(g, &x, y);
+    CHECK_OK(mn_graph_status(g));
+    CHECK(y[2] && gc_run(g, backend[0], 0, MN_KEEP, 1, &x, &value, 3, y, out[when_form]), "%s", mn_message());
+    mn_graph_free(g);
+    double e = gc_gradient_error(&c, 1, 5);
+    CHECK(e < 1e-8, "form %d: gradient %g", when_form, e);
+  }
+  for (int k = 0; k < 3 && out[0][k] && out[1][k]; k++) {
+    double e = gc_difference(out[0][k], out[1][k], k == 0 ? N : k == 1 ? 1 : 5 * B * D);
+    CHECK(e < 1e-14, "result %d: a condition differs from a choice by %g", k, e);
+  }
+  for (int i = 0; i < N && out[2][0]; i++) CHECK(out[2][0][i] == -value[i], "never: %g of %g", out[2][0][i], value[i]);
+  CHECK(out[2][1] && out[2][1][0] == 0, "never, but lost");
+  for (int k = 0; k < 9; k++) free(out[k / 3][k % 3]);
+  free(value);
+}
+
+/* ---- rows of different lengths ---- */
+static mn_tensor *counted(mn_scope *s, void *ctx, mn_tensor *x) { /* how many tokens that count came before, per token */
+  (void)ctx;
+  mn_tensor *tail = mn_state(s, "tail", MN_F64, MN_SHAPE(B, 2, 1), NULL, "the last two tokens");
+  mn_state_set(s, "tail", mn_scope_last(s, tail, x));
+  return mn_scope_masked(s, positions(s, ctx, x), -1);
+}
+
+static void one_counted(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out) { out[0] = counted(s, ctx, in[0]); }
+
+static void lengths_reach_every_piece(void) {
+  const int32_t lengths[B] = {5, 12};
+  for (int64_t form = 0; form < 4; form++) {
+    mn_graph *g = mn_graph_new();
+    mn_tensor *length = mn_const(g, MN_I32, MN_SHAPE(B), lengths), *y, *last;
+    mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64, .carried = true, .length = length}, B);
+    mn_tensor *x = mn_iota(g, MN_F64, MN_SHAPE(B, 13, 1), 1);
+    const mn_built_state *states;
+    if (form < 2) y = mn_scope_loop(s, form ? 4 : 13, counted, NULL, x);
+    else mn_scope_loop_n(s, (mn_loop){2, form}, one_counted, NULL, 1, &x, 1, &y);
+    mn_scope_advance(s, 13);
+    CHECK(mn_scope_states(s, &states) == 2, "position and tail");
+    last = mn_cast(g, mn_reshape(g, states[0].value, MN_SHAPE(B, 1, 1)), MN_F64);
+    mn_tensor *outs = mn_concat(g, 3, (mn_tensor *[]){y, last, states[1].value}, 1), *leaf[2] = {states[0].leaf, states[1].leaf};
+    double *out = NULL, zeros[4] = {0}, *given[2] = {zeros, zeros};
+    CHECK(mn_graph_status(g) == MN_OK && gc_run(g, backend[0], 0, MN_KEEP, 2, leaf, given, 1, &outs, &out), "%s", mn_message());
+    for (int row = 0; out && row < B; row++) {
+      const double *p = out + row * 16;
+      for (int t = 0; t < 13; t++) CHECK(p[t] == (t < lengths[row] ? t : -1), "form %d, row %d, token %d: %g", (int)form, row, t, p[t]);
+      CHECK(p[13] == lengths[row] && p[14] == lengths[row] - 2 && p[15] == lengths[row] - 1, "form %d, row %d: position %g, tail %g %g",
+            (int)form, row, p[13], p[14], p[15]);
+    }
+    free(out);
+    mn_graph_free(g);
+  }
+}
+
 /* ---- chance ---- */
 static mn_tensor *noise(mn_scope *s, void *ctx, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
@@ -340,6 +444,8 @@ int main(void) {
   RUN(gradients_stop_where_asked);
   RUN(nested_loops_keep_the_position);
   RUN(unread_reports_cost_nothing);
+  RUN(what_is_done_only_at_times);
+  RUN(lengths_reach_every_piece);
   RUN(chance_is_where_it_is_drawn);
   RUN(dropout_drops_in_training_alone);
   RUN(buffers_are_assigned_in_training);

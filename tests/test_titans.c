@@ -92,6 +92,9 @@ static void the_chunk_form_is_the_recurrence(void) {
 
 static void split(const char *keys) {
   mc_mixer m;
+  double l = open_text(&m, keys, 8, ML_ROWS, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1) ? ml_error(&m, 5) : INFINITY;
+  CHECK(l < 1e-10, "%s: rows of different lengths: %g", keys, l);
+  mc_close(&m);
   double e = open_text(&m, keys, 8, 2, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1) ? mc_split_everywhere(&m, 33, 4, 5) : INFINITY;
   CHECK(e < 1e-10, "%s: %g", keys, e);
   mc_close(&m);
@@ -226,6 +229,7 @@ static int run(const mn_fast_config *c, const numbers *x, double (*y)[D], double
                       mn_const(g, MN_F64, gate, x->theta),
                       c->momentum ? mn_const(g, MN_F64, gate, x->momentum) : NULL,
                       c->decay ? mn_const(g, MN_F64, gate, x->decay) : NULL,
+                      NULL,
                       NULL};
   mn_tensor *out[2];
   out[0] = mn_fast_memory(g, c, &s, &in, &out[1]);

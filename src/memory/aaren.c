@@ -72,17 +72,34 @@ static mn_tensor *later(mn_graph *g, mn_tensor *x, int64_t d, double fill) {
   return mn_concat(g, 2, (mn_tensor *[]){front, mn_slice(g, x, 1, 0, mn_dim(x, 1) - d)}, 1);
 }
 
-/* tokens that follow each of T: [1,T,1] */
-static mn_tensor *age(mn_graph *g, mn_dtype t, int64_t T) {
-  return mn_sub(g, mn_full(g, t, MN_SHAPE(1, T, 1), (double)(T - 1)), mn_iota(g, t, MN_SHAPE(1, T, 1), 1));
+/* tokens of the segment, [1] or, of rows of different lengths, [B,1], in type t */
+static mn_tensor *tokens_of(mn_scope *s, mn_dtype t, int64_t T) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *length = mn_scope_length(s);
+  return length ? mn_cast(g, mn_unsqueeze(g, length, 1), t) : mn_full(g, t, MN_SHAPE(1), (double)T);
+}
+
+/* tokens that follow each of T: [1 or B,T,1] */
+static mn_tensor *age(mn_graph *g, mn_tensor *tokens, int64_t T) {
+  int64_t rows = mn_dim(tokens, 0);
+  mn_tensor *last = mn_add_scalar(g, mn_reshape(g, tokens, MN_SHAPE(rows, 1, 1)), -1);
+  return mn_sub(g, last, mn_iota(g, tokens->dtype, MN_SHAPE(1, T, 1), 1));
+}
+
+/* Of all prefixes [B,1+T,H], the state in front, that of the whole segment: [B,H]. */
+static mn_tensor *at_end(mn_scope *s, mn_tensor *x) {
+  mn_graph *g = mn_scope_graph(s);
+  int64_t B = mn_dim(x, 0), T = mn_dim(x, 1) - 1, H = mn_dim(x, 2);
+  mn_tensor *length = mn_scope_length(s);
+  return mn_reshape(g, length ? mn_take(g, x, mn_unsqueeze(g, length, 1), 1) : mn_slice(g, x, 1, T, 1), MN_SHAPE(B, H));
 }
 
 /* 0 with the slope of the last m, the largest score aged to the end: [B,H]. m0 [B,H], score [B,T,H]. */
-static mn_tensor *rise(mn_graph *g, mn_tensor *m0, mn_tensor *score, mn_tensor *lambda) {
+static mn_tensor *rise(mn_graph *g, mn_tensor *m0, mn_tensor *score, mn_tensor *lambda, mn_tensor *tokens) {
   int64_t B = mn_dim(score, 0), T = mn_dim(score, 1), H = mn_dim(score, 2);
   if (lambda) {
-    score = mn_sub(g, score, mn_mul(g, age(g, score->dtype, T), lambda));
-    m0 = mn_sub(g, m0, mn_mul_scalar(g, lambda, (double)T));
+    score = mn_sub(g, score, mn_mul(g, age(g, tokens, T), lambda));
+    m0 = mn_sub(g, m0, mn_mul(g, tokens, lambda));
   }
   mn_tensor *top = mn_maximum(g, m0, mn_reshape(g, mn_max(g, score, 2u), MN_SHAPE(B, H)));
   return mn_sub(g, top, mn_stop_gradient(g, top));
@@ -105,7 +122,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   if (!x) return NULL;
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, K = c->head_dim;
   mn_shape head = MN_SHAPE(B, H), one = MN_SHAPE(B, 1, H);
-  mn_tensor *score = scores(s, c, x), *lambda = NULL; /* [B,T,H], [H] */
+  mn_tensor *score = mn_scope_masked(s, scores(s, c, x), nothing), *lambda = NULL, *tokens = tokens_of(s, t, T); /* [B,T,H], [H] */
   mn_tensor *v = mn_cast(g, mn_split_heads(s, mn_linear(s, "v_proj", x, H * K, c->bias, xavier), H), t);
   if (c->decay)
     lambda = mn_softplus(g, mn_param(s, "decay", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY,
@@ -144,19 +161,18 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_tensor *ones = mn_full(g, t, MN_SHAPE(B, T, H, 1), 1);
   mn_tensor *o0 = mn_div(g, w0, mn_reshape(g, mn_maximum(g, u0, mn_scalar(g, t, 1e-30)), MN_SHAPE(B, H, 1)));
   mn_recurrence_io io = {.q = ones, .k = ones, .v = v, .beta = p, .log_a = keep, .w0 = mn_reshape(g, o0, MN_SHAPE(B, H, 1, K))};
-  mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = c->chunk});
-  mn_tensor *u_end = mn_reshape(g, mn_slice(g, u, 1, T, 1), head);
-  mn_tensor *slope_of_m = rise(g, m0, score, lambda), *m_end = mn_reshape(g, mn_slice(g, m, 1, T, 1), head);
+  mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = c->chunk});
+  mn_tensor *u_end = at_end(s, u), *m_end = at_end(s, m), *slope_of_m = rise(g, m0, score, lambda, tokens);
   u_end = mn_mul(g, u_end, mn_exp(g, mn_neg(g, slope_of_m)));
   mn_state_set(s, "m", mn_add(g, m_end, slope_of_m));
   mn_tensor *w_end = mn_mul(g, mn_reshape(g, io.w, MN_SHAPE(B, H, K)), mn_reshape(g, u_end, MN_SHAPE(B, H, 1)));
   if (mn_scope_is_stream(s)) {
     mn_tensor *fade = m0, *each = score, *end = mn_stop_gradient(g, m_end); /* exp of a score less the largest, at the end */
     if (lambda) {
-      each = mn_sub(g, each, mn_mul(g, age(g, t, T), lambda));
-      fade = mn_sub(g, fade, mn_mul_scalar(g, lambda, (double)T));
+      each = mn_sub(g, each, mn_mul(g, age(g, tokens, T), lambda));
+      fade = mn_sub(g, fade, mn_mul(g, tokens, lambda));
     }
-    each = mn_exp(g, mn_sub(g, each, mn_reshape(g, end, one)));
+    each = mn_scope_masked(s, mn_exp(g, mn_sub(g, each, mn_reshape(g, end, one))), 0);
     fade = mn_stop_gradient(g, mn_exp(g, mn_sub(g, fade, end)));
     set_sum(s, "u", u_was, fade, mn_reshape(g, mn_sum(g, each, 2u), head), u_end);
     mn_tensor *values = mn_sum(g, mn_mul(g, mn_reshape(g, each, MN_SHAPE(B, T, H, 1)), v), 2u); /* over the tokens */

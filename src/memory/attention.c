@@ -130,9 +130,11 @@ static mn_tensor *pairs_of(mn_graph *g, mn_tensor *pairs, mn_tensor *like) { /* 
   return mn_expand(g, mn_unsqueeze(g, mn_cast(g, pairs, like->dtype), 0), shape);
 }
 
-static written to_write(mn_graph *g, mn_tensor *pairs, mn_tensor *x, mn_tensor *slots) {
+/* any: bool [B], rows that are not only padding, or NULL: all */
+static written to_write(mn_graph *g, mn_tensor *pairs, mn_tensor *x, mn_tensor *slots, mn_tensor *any) {
   if (!pairs) return (written){x, slots};
   mn_tensor *first = mn_iota(g, MN_I32, MN_SHAPE(mn_dim(x, 0), mn_dim(pairs, 0)), 1);
+  if (any) first = mn_select(g, mn_unsqueeze(g, any, 1), first, mn_full(g, MN_I32, first->shape, -1));
   return (written){mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pairs, x), x}, 1), mn_concat(g, 2, (mn_tensor *[]){first, slots}, 1)};
 }
 
@@ -164,15 +166,19 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   if (!start) start = mn_full(g, MN_I32, MN_SHAPE(B), 0);
   mn_tensor *pos = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T), 1)); /* [B,T] */
   attr.window = c->window ? c->window : c->max_context;
-  mn_tensor *slots = slot_of(g, &size, pos);
+  mn_tensor *slots = slot_of(g, &size, pos), *length = mn_scope_length(s), *live = mn_scope_live(s, T);
+  mn_tensor *any = length ? mn_lt(g, mn_full(g, MN_I32, MN_SHAPE(B), 0), length) : NULL;
   int64_t kept = size.ring;
   if (T > kept) { /* of the new tokens only sinks and the last of the ring stay: the others go nowhere */
-    mn_tensor *end = mn_add_scalar(g, mn_reshape(g, start, MN_SHAPE(B, 1)), (double)(T - kept));
+    mn_tensor *end = mn_reshape(g, start, MN_SHAPE(B, 1));
+    end = mn_add_scalar(g, end, (double)((length ? 0 : T) - kept));
+    if (length) end = mn_add(g, end, mn_reshape(g, length, MN_SHAPE(B, 1)));
     mn_tensor *stays = mn_le(g, end, pos);
     if (size.sinks) stays = mn_or(g, stays, mn_lt(g, pos, mn_scalar(g, MN_I32, (double)size.sinks)));
     slots = mn_select(g, stays, slots, mn_scalar(g, MN_I32, -1));
   }
-  written wk = to_write(g, pk, k, slots), wv = to_write(g, pv, v, slots);
+  if (live) slots = mn_select(g, live, slots, mn_full(g, MN_I32, slots->shape, -1)); /* padding writes no slot */
+  written wk = to_write(g, pk, k, slots, any), wv = to_write(g, pv, v, slots, any);
   mn_tensor *held, *ks = K0, *vs = V0;
   if (T > 1) { /* read before it is written: all of the window that is lost meanwhile is still there */
     held = mn_concat(g, 2, (mn_tensor *[]){slot_positions(g, &size, start), pos}, 1);
@@ -193,7 +199,9 @@ static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tenso
     return NULL;
   }
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1);
-  mn_tensor *at = mn_iota(g, MN_I32, MN_SHAPE(1, T), 1), *k_pos = mn_key_positions(g, mn_shared(s, "length"), T);
+  mn_tensor *length = mn_scope_length(s);
+  if (!length) length = mn_shared(s, "length");
+  mn_tensor *at = mn_iota(g, MN_I32, MN_SHAPE(1, T), 1), *k_pos = mn_key_positions(g, length, T);
   mn_tensor *q_pos = k_pos ? mn_full(g, MN_I32, MN_SHAPE(B), 0) : NULL;
   attr.causal = false;
   return mn_attention(g, q, k, v, q_pos, k_pos, bias_of(s, c, at, at), attr, NULL);

@@ -38,9 +38,9 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
       .k = mn_norm(g, MN_NORM_L2, mn_conv_heads(s, "k", x, H, d, c->conv), NULL, NULL, 1e-6, exact),
       .v = mn_conv_heads(s, "v", x, H, d, c->conv),
       .beta = mn_sigmoid(g, mn_linear_exact(s, "b_proj", x, H, false, init, MN_ZEROS)), /* [B,T,H] */
-      .w0 = mn_capture(g, mn_state(s, "W", exact, MN_SHAPE(B, H, d, d), NULL, "memory: a query q reads q W")),
+      .w0 = mn_state(s, "W", exact, MN_SHAPE(B, H, d, d), NULL, "memory: a query q reads q W"),
   };
-  mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = 64});
+  mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = 64});
   mn_state_set(s, "W", io.w);
   return mn_linear(s, "o_proj", mn_normed_heads(s, io.o), D, false, init);
 }

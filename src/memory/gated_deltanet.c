@@ -49,7 +49,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
       .log_a = mn_neg(g, mn_mul(g, mn_exp(g, A_log), step)),
       .w0 = mn_state(s, "W", exact, MN_SHAPE(B, H, d, d), NULL, "memory: a query q reads q W"),
   };
-  mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = c->chunk});
+  mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = c->chunk});
   mn_state_set(s, "W", io.w);
   return mn_gated_heads(s, io.o, x);
 }

@@ -44,8 +44,8 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_shape shape = MN_SHAPE(B, H, d, d + 1);
   mn_recurrence_io io = {
       .q = q, .k = features(g, qkv[1]), .v = mn_concat(g, 2, (mn_tensor *[]){qkv[2], ones}, 3), .w0 = mn_full(g, exact, shape, 0)};
-  mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = 64});
-  mn_tensor *W = mn_capture(g, mn_state(s, "W", MN_F64, shape, NULL, "sum of keys times values; the last column: sum of keys"));
+  mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = 64});
+  mn_tensor *W = mn_state(s, "W", MN_F64, shape, NULL, "sum of keys times values; the last column: sum of keys");
   mn_state_set(s, "W", mn_add(g, W, mn_cast(g, io.w, MN_F64)));
   mn_tensor *read = io.o;
   if (mn_scope_is_stream(s)) {                                                      /* there may be a past */

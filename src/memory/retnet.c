@@ -53,9 +53,9 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
       .k = mn_rope(g, k, cosine, sine, false),
       .v = mn_split_heads(s, mn_linear(s, "v_proj", x, H * V, false, init), H),
       .log_a = fading(g, mn_scope_exact(s), B, T, H),
-      .w0 = mn_capture(g, mn_state(s, "W", mn_scope_exact(s), MN_SHAPE(B, H, K, V), NULL, "memory: a query q reads q W")),
+      .w0 = mn_state(s, "W", mn_scope_exact(s), MN_SHAPE(B, H, K, V), NULL, "memory: a query q reads q W"),
   };
-  mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = 64});
+  mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = 64});
   mn_state_set(s, "W", io.w);
   return mn_gated_heads(s, io.o, x);
 }

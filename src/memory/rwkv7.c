@@ -35,22 +35,21 @@ static const mn_init init = {MN_INIT_NORMAL, 0.02, 0};
 static void mixed(mn_scope *s, mn_tensor *x, int n, const char *const *names, mn_tensor **out) {
   mn_graph *g = mn_scope_graph(s);
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2);
-  mn_tensor *last = mn_capture(g, mn_state(s, "x", mn_scope_exact(s), MN_SHAPE(B, 1, D), NULL, "the last token's input"));
+  mn_tensor *last = mn_state(s, "x", mn_scope_exact(s), MN_SHAPE(B, 1, D), NULL, "the last token's input");
   mn_tensor *before = mn_cast(g, last, x->dtype);
+  mn_state_set(s, "x", mn_cast(g, mn_scope_last(s, before, x), mn_scope_exact(s)));
   if (T > 1) before = mn_concat(g, 2, (mn_tensor *[]){before, mn_slice(g, x, 1, 0, T - 1)}, 1);
-  mn_state_set(s, "x", mn_cast(g, mn_slice(g, x, 1, T - 1, 1), mn_scope_exact(s)));
   mn_tensor *change = mn_sub(g, before, x);
   for (int i = 0; i < n; i++) {
     mn_tensor *mu =
         mn_param(s, names[i], MN_SHAPE(D), (mn_init){MN_INIT_CONSTANT, 0.5, 0}, MN_PARAM_NO_DECAY, "share of the token before [D]");
-    out[i] = mn_add(g, x, mn_mul(g, change, mn_cast(g, mn_capture(g, mu), x->dtype)));
+    out[i] = mn_add(g, x, mn_mul(g, change, mn_cast(g, mu, x->dtype)));
   }
 }
 
 /* by heads, a parameter [H,K] in the exact type */
 static mn_tensor *by_channel(mn_scope *s, const char *name, const rwkv7_config *c, double start, const char *help) {
-  return mn_capture(mn_scope_graph(s),
-                    mn_param(s, name, MN_SHAPE(c->heads, c->head_dim), (mn_init){MN_INIT_CONSTANT, start, 0}, MN_PARAM_NO_DECAY, help));
+  return mn_param(s, name, MN_SHAPE(c->heads, c->head_dim), (mn_init){MN_INIT_CONSTANT, start, 0}, MN_PARAM_NO_DECAY, help);
 }
 
 static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
@@ -82,9 +81,9 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
       .log_a = log_w,
       .erase = mn_mul(g, a, kappa),
       .probe = kappa,
-      .w0 = mn_capture(g, mn_state(s, "W", exact, MN_SHAPE(B, H, K, K), NULL, "memory: a query r reads r W")),
+      .w0 = mn_state(s, "W", exact, MN_SHAPE(B, H, K, K), NULL, "memory: a query r reads r W"),
   };
-  mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_ERASE, .chunk = 64});
+  mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_ERASE, .chunk = 64});
   mn_state_set(s, "W", io.w);
   mn_tensor *gain = by_channel(s, "norm.weight", c, 1, "norm's gain [H,K]"), *bias = by_channel(s, "norm.bias", c, 0, "norm's bias [H,K]");
   mn_tensor *o = mn_norm(g, MN_NORM_LAYER, io.o, NULL, NULL, 64e-5, exact);

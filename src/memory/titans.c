@@ -213,6 +213,7 @@ static mn_tensor *lmm(mn_scope *s, const titans_config *c, mn_tensor *x) {
       .k = stream_of(s, c, "k", "k_conv", x),
       .v = stream_of(s, c, "v", "v_conv", x),
       .phase = phase_of(s, c->chunk),
+      .length = mn_scope_length(s),
   };
   mn_projection gates[3] = {{"lr_proj", true, zero, MN_ZEROS}};
   mn_tensor *arg[3], *surprise = NULL; /* [B,T,H] each */
@@ -266,7 +267,11 @@ static void frozen(mn_scope *memory, const mn_fast_config *m, mn_tensor *phase, 
   mn_graph *g = mn_scope_graph(memory);
   mn_fast_state now = {0};
   load(memory, m, &now);
-  mn_tensor *begins = phase ? mn_eq(g, phase, mn_scalar(g, MN_I32, 0)) : NULL; /* [B] */
+  mn_tensor *begins = phase ? mn_eq(g, phase, mn_scalar(g, MN_I32, 0)) : NULL, *length = mn_scope_length(memory); /* [B] */
+  if (length) { /* a row that is only padding begins nothing */
+    mn_tensor *any = mn_lt(g, mn_scalar(g, MN_I32, 0), length);
+    begins = begins ? mn_and(g, begins, any) : any;
+  }
   for (int p = 0; p < mn_fast_parts(m); p++) {
     F[p] = now.W[p];
     if (!stream) continue;
@@ -287,7 +292,9 @@ static mn_tensor *segment_store(mn_scope *s, const titans_config *c, const char 
   mn_tensor *kept = mn_state(s, name, rows->dtype, shape, NULL, "the segment's persistent, memory and token rows");
   if (prefix) { /* one put of all, so that it happens in place */
     rows = mn_concat(g, 2, (mn_tensor *[]){mn_expand(g, prefix, MN_SHAPE(B, N, H, d)), rows}, 1);
-    slots = mn_concat(g, 2, (mn_tensor *[]){mn_iota(g, MN_I32, MN_SHAPE(B, N), 1), slots}, 1);
+    mn_tensor *first = mn_iota(g, MN_I32, MN_SHAPE(B, N), 1), *live = mn_scope_live(s, 1); /* of the first token: is there any? */
+    if (live) first = mn_select(g, live, first, mn_full(g, MN_I32, first->shape, -1));
+    slots = mn_concat(g, 2, (mn_tensor *[]){first, slots}, 1);
   }
   kept = mn_put(g, kept, slots, rows, 1, false);
   mn_state_set(s, name, kept);
@@ -325,6 +332,9 @@ static mn_tensor *segment_attention(mn_scope *s, const titans_config *c, mn_tens
   if (stream) {
     mn_tensor *i = mn_add(g, mn_reshape(g, row, MN_SHAPE(B, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, n), 1));
     mn_tensor *slots = mn_concat(g, 2, (mn_tensor *[]){mn_add_scalar(g, i, (double)N), mn_add_scalar(g, i, (double)(N + Cs))}, 1);
+    mn_tensor *live = mn_scope_live(s, n);
+    if (live) live = mn_concat(g, 2, (mn_tensor *[]){live, live}, 1);
+    if (live) slots = mn_select(g, live, slots, mn_full(g, MN_I32, slots->shape, -1)); /* padding writes no slot */
     k = segment_store(s, c, "k", pk, slots, k);
     v = segment_store(s, c, "v", pv, slots, v);
   } else if (N) {

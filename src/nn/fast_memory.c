@@ -128,19 +128,28 @@ typedef struct tokens {
   mn_tensor *momentum, *decay; /* [B,H,n]: log eta, log(1 - alpha); per_chunk: the sigmoids' arguments */
 } tokens;
 
-typedef struct halves { /* of a block that begins in the middle of a chunk */
+typedef struct halves { /* of a block that begins in the middle of a chunk, or ends before its end */
   mn_tensor *first;     /* bool [B,1,n]: before the boundary                       */
+  mn_tensor *second;    /* bool [B,1,n]: after it                                  */
   mn_tensor *updated;   /* bool [B,1,n]: reads before the boundary's update        */
   mn_tensor *reaches;   /* bool [B]: the chunk ends inside the block or with it    */
 } halves;
 
-static halves halves_of(mn_graph *g, const mn_fast_config *c, mn_tensor *phase, int64_t n) {
+/* live: i32 [B], tokens of the block that count; NULL: all n */
+static halves halves_of(mn_graph *g, const mn_fast_config *c, mn_tensor *phase, mn_tensor *live, int64_t n) {
   int64_t B = mn_dim(phase, 0);
   mn_tensor *left = mn_sub(g, mn_scalar(g, MN_I32, (double)c->chunk), phase); /* tokens of the chunk still to come */
   mn_tensor *i = mn_iota(g, MN_I32, MN_SHAPE(1, 1, n), 2), *cut = mn_reshape(g, left, MN_SHAPE(B, 1, 1));
-  return (halves){.first = mn_lt(g, i, cut),
-                  .updated = mn_lt(g, i, c->read_before ? cut : mn_add_scalar(g, cut, -1)),
-                  .reaches = mn_le(g, left, mn_scalar(g, MN_I32, (double)n))};
+  halves h = {.first = mn_lt(g, i, cut),
+              .updated = mn_lt(g, i, c->read_before ? cut : mn_add_scalar(g, cut, -1)),
+              .reaches = mn_le(g, left, live ? live : mn_scalar(g, MN_I32, (double)n))};
+  h.second = mn_not(g, h.first);
+  if (live) {
+    mn_tensor *counts = mn_lt(g, i, mn_reshape(g, live, MN_SHAPE(B, 1, 1)));
+    h.first = mn_and(g, h.first, counts);
+    h.second = mn_and(g, h.second, counts);
+  }
+  return h;
 }
 
 static mn_tensor *masked(mn_graph *g, mn_tensor *mask, mn_tensor *x) { /* zero where the mask is false */
@@ -233,7 +242,7 @@ static mn_tensor *write_tokens(mn_graph *g, const mn_fast_config *c, mn_tensor *
   gradient(g, c, anchor, t->k, t->v, &w);
   if (!w.loss) return NULL;
   *loss = w.loss;
-  bool one = mn_dim(t->q, 2) == 1;
+  bool one = mn_dim(t->q, 2) == 1 && !mask;
   decays d = one ? decays_of_one(g, t) : decays_of(g, c, t, mask);
   mn_tensor *y = NULL, *W1[MN_FAST_PARTS];
   if (!one) y = read_inside(g, c, W, S, &w, &d, t->q);
@@ -252,7 +261,7 @@ static mn_tensor *write_tokens(mn_graph *g, const mn_fast_config *c, mn_tensor *
   return y;
 }
 
-static mn_tensor *block_by_token(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const tokens *t, mn_tensor *phase,
+static mn_tensor *block_by_token(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const tokens *t, mn_tensor *phase, mn_tensor *live,
                                  mn_tensor **loss) {
   int64_t n = mn_dim(t->q, 2);
   mn_tensor *anchor[MN_FAST_PARTS], *y, *loss2 = NULL;
@@ -262,13 +271,13 @@ static mn_tensor *block_by_token(mn_graph *g, const mn_fast_config *c, mn_fast_s
     copy_parts(c, s->A, n == c->chunk ? s->W : anchor);
     return y;
   }
-  halves h = halves_of(g, c, phase, n);
-  y = write_tokens(g, c, s->W, s->S, s->A, t, n > 1 ? h.first : NULL, loss);
+  halves h = halves_of(g, c, phase, live, n);
+  y = write_tokens(g, c, s->W, s->S, s->A, t, n > 1 || live ? h.first : NULL, loss);
   choose(g, c, h.reaches, s->W, s->A, s->A);
   if (n == 1 || !y) return y;
-  mn_tensor *second = mn_not(g, h.first), *wide = mn_unsqueeze(g, h.first, 3);
+  mn_tensor *wide = mn_unsqueeze(g, h.first, 3);
   copy_parts(c, anchor, s->W);
-  mn_tensor *y2 = write_tokens(g, c, s->W, s->S, anchor, t, second, &loss2);
+  mn_tensor *y2 = write_tokens(g, c, s->W, s->S, anchor, t, h.second, &loss2);
   *loss = mn_select(g, h.first, *loss, loss2);
   return mn_select(g, wide, y, y2);
 }
@@ -317,7 +326,7 @@ static void clear(mn_graph *g, const mn_fast_config *c, mn_tensor *where, mn_fas
   }
 }
 
-static mn_tensor *block_by_chunk(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const tokens *t, mn_tensor *phase,
+static mn_tensor *block_by_chunk(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const tokens *t, mn_tensor *phase, mn_tensor *live,
                                  mn_tensor **loss) {
   int64_t n = mn_dim(t->q, 2);
   mn_tensor *W1[MN_FAST_PARTS], *S1[MN_FAST_PARTS], *old[MN_FAST_PARTS], *y;
@@ -332,21 +341,22 @@ static mn_tensor *block_by_chunk(mn_graph *g, const mn_fast_config *c, mn_fast_s
     y = mn_fast_read(g, c, s->W, mn_slice(g, t->q, 2, n - 1, 1)); /* the last token reads the new memory */
     return n == 1 ? y : mn_concat(g, 2, (mn_tensor *[]){mn_fast_read(g, c, old, mn_slice(g, t->q, 2, 0, n - 1)), y}, 2);
   }
-  halves h = halves_of(g, c, phase, n);
-  gather(g, c, old, t, n > 1 ? h.first : NULL, true, s, loss);
+  halves h = halves_of(g, c, phase, live, n);
+  gather(g, c, old, t, n > 1 || live ? h.first : NULL, true, s, loss);
   close_chunk(g, c, s, W1, S1);
   choose(g, c, h.reaches, W1, s->W, s->W);
   if (c->momentum) choose(g, c, h.reaches, S1, s->S, s->S);
   clear(g, c, h.reaches, s);
   if (n == 1) return mn_fast_read(g, c, c->read_before ? old : s->W, t->q);
   mn_tensor *loss2 = NULL;
-  gather(g, c, s->W, t, mn_not(g, h.first), true, s, &loss2);
+  gather(g, c, s->W, t, h.second, true, s, &loss2);
   *loss = mn_select(g, h.first, *loss, loss2);
   return mn_select(g, mn_unsqueeze(g, h.updated, 3), mn_fast_read(g, c, old, t->q), mn_fast_read(g, c, s->W, t->q));
 }
 
-static mn_tensor *block(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const tokens *t, mn_tensor *phase, mn_tensor **loss) {
-  return c->per_chunk ? block_by_chunk(g, c, s, t, phase, loss) : block_by_token(g, c, s, t, phase, loss);
+static mn_tensor *block(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const tokens *t, mn_tensor *phase, mn_tensor *live,
+                        mn_tensor **loss) {
+  return c->per_chunk ? block_by_chunk(g, c, s, t, phase, live, loss) : block_by_token(g, c, s, t, phase, live, loss);
 }
 
 /* ---- a segment: a loop over blocks of `chunk` tokens, and the rest ---- */
@@ -362,6 +372,18 @@ static int listed(const mn_fast_config *c, mn_fast_state *s, bool every, mn_tens
   return n;
 }
 enum { LISTED = 3 * MN_FAST_PARTS + 2, INPUTS = 6 };
+
+/* Of lengths [B] (or NULL) of a segment, those of its tokens [start, start + most), and of n pieces of it, [n,B]. */
+static mn_tensor *to_room(mn_graph *g, mn_tensor *length, int64_t most) {
+  return mn_minimum(g, mn_maximum(g, length, mn_scalar(g, MN_I32, 0)), mn_scalar(g, MN_I32, (double)most));
+}
+static mn_tensor *length_from(mn_graph *g, mn_tensor *length, int64_t start, int64_t most) {
+  return length ? to_room(g, mn_add_scalar(g, length, -(double)start), most) : NULL;
+}
+static mn_tensor *lengths_from(mn_graph *g, mn_tensor *length, int64_t start, int64_t n, int64_t most) {
+  mn_tensor *at = mn_add_scalar(g, mn_mul_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(n, 1), 0), (double)most), (double)start);
+  return to_room(g, mn_sub(g, mn_unsqueeze(g, length, 0), at), most);
+}
 
 /* [B,T,H(,d)] tokens [start, start + n*len) -> [n,B,H,len(,d)] */
 static mn_tensor *in_blocks(mn_graph *g, mn_tensor *x, int64_t start, int64_t n, int64_t len) {
@@ -387,19 +409,21 @@ static mn_tensor *by_blocks(mn_graph *g, const mn_fast_config *c, mn_fast_state 
     if (source[5]) source[5] = mn_maximum(g, mn_neg(g, mn_softplus(g, source[5])), floor);
   }
   if (n > 1) {
-    mn_tensor *xs[INPUTS], *x[INPUTS], *carry[LISTED], *carried[LISTED], *out[LISTED], *final[LISTED], *y[2] = {0}, *stacked[2] = {0};
+    mn_tensor *xs[INPUTS + 1], *x[INPUTS + 1], *carry[LISTED], *carried[LISTED], *out[LISTED], *final[LISTED];
+    mn_tensor *y[2] = {0}, *stacked[2] = {0};
     int where[INPUTS], n_xs = 0, n_carry = listed(c, s, in->phase != NULL, list);
     for (int i = 0; i < INPUTS; i++) {
       where[i] = source[i] ? n_xs : -1;
       if (source[i]) xs[n_xs++] = in_blocks(g, source[i], 0, n, C);
     }
+    if (in->length) xs[n_xs++] = lengths_from(g, in->length, 0, n, C);
     for (int i = 0; i < n_carry; i++) carry[i] = *list[i];
     mn_scan_builder *b = mn_scan_begin(g, n, false, n_carry, carry, n_xs, xs, carried, x);
     mn_graph *body = mn_scan_body(b);
     if (!body) return NULL;
     for (int i = 0; i < n_carry; i++) *list[i] = carried[i];
     tokens t = {x[0], x[1], x[2], x[3], where[4] < 0 ? NULL : x[where[4]], where[5] < 0 ? NULL : x[where[5]]};
-    y[0] = block(body, c, s, &t, mn_capture(body, in->phase), &y[1]);
+    y[0] = block(body, c, s, &t, mn_capture(body, in->phase), in->length ? x[n_xs - 1] : NULL, &y[1]);
     for (int i = 0; i < n_carry; i++) out[i] = *list[i];
     mn_scan_end(b, out, 2, y, final, stacked);
     if (g->status != MN_OK) return NULL;
@@ -416,7 +440,7 @@ static mn_tensor *by_blocks(mn_graph *g, const mn_fast_config *c, mn_fast_state 
     mn_tensor *p[INPUTS], *loss = NULL;
     for (int i = 0; i < INPUTS; i++) p[i] = source[i] ? mn_squeeze(g, in_blocks(g, source[i], start, 1, len), 0) : NULL;
     tokens t = {p[0], p[1], p[2], p[3], p[4], p[5]};
-    mn_tensor *y = block(g, c, s, &t, in->phase, &loss);
+    mn_tensor *y = block(g, c, s, &t, in->phase, length_from(g, in->length, start, len), &loss);
     if (!y || !loss) return NULL;
     ys[joined] = mn_transpose(g, y, 1, 2);
     losses[joined++] = mn_transpose(g, mn_unsqueeze(g, loss, 3), 1, 2);
@@ -451,7 +475,7 @@ static mn_tensor *by_recurrence(mn_graph *g, const mn_fast_config *c, mn_fast_st
 
 static mn_tensor *segment(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const mn_fast_input *in, mn_tensor **surprise) {
   if (!in->q || !in->k || !in->v || !in->theta) return NULL;
-  return is_recurrence(c) ? by_recurrence(g, c, s, in) : by_blocks(g, c, s, in, surprise);
+  return is_recurrence(c) && !in->length ? by_recurrence(g, c, s, in) : by_blocks(g, c, s, in, surprise);
 }
 
 /* ---- truncated backpropagation: a loop over pieces of n chunks ---- */
@@ -476,20 +500,24 @@ static mn_tensor *truncated(mn_graph *g, const mn_fast_config *c, mn_fast_state 
     int64_t pieces = loop ? n - 1 : 1, size = T - start < len ? T - start : len;
     for (int i = 0; i < INPUTS; i++) at[i] = source[i] ? mn_slice(g, source[i], 1, start, pieces * size) : NULL;
     if (!loop) {
-      mn_fast_input one = {at[0], at[1], at[2], at[3], at[4], at[5], in->phase};
+      mn_fast_input one = {at[0], at[1], at[2], at[3], at[4], at[5], in->phase, length_from(g, in->length, start, size)};
       for (int i = 0; i < n_list && start > 0; i++) *list[i] = mn_stop_gradient(g, *list[i]);
       parts[joined] = segment(g, c, s, &one, surprise ? &losses[joined] : NULL);
     } else {
-      mn_tensor *xs[INPUTS], *x[INPUTS], *carry[LISTED], *carried[LISTED], *out[LISTED], *final[LISTED], *y[2], *ys[2];
-      int n_xs = 0, n_ys = surprise ? 2 : 1;
+      mn_tensor *xs[INPUTS + 1], *x[INPUTS + 1], *carry[LISTED], *carried[LISTED], *out[LISTED], *final[LISTED], *y[2], *ys[2];
+      int n_xs = 0, n_ys = surprise ? 2 : 1, where[INPUTS];
       for (int i = 0; i < INPUTS; i++)
-        if (at[i]) xs[n_xs++] = pieces_of(g, at[i], pieces, size);
+        if (at[i]) where[i] = n_xs, xs[n_xs++] = pieces_of(g, at[i], pieces, size);
+      if (in->length) xs[n_xs++] = lengths_from(g, in->length, start, pieces, size);
       for (int i = 0; i < n_list; i++) carry[i] = *list[i];
       mn_scan_builder *b = mn_scan_begin(g, pieces, false, n_list, carry, n_xs, xs, carried, x);
       mn_graph *body = mn_scan_body(b);
       if (!body) return NULL;
       for (int i = 0; i < n_list; i++) *list[i] = mn_stop_gradient(body, carried[i]);
-      mn_fast_input one = {x[0], x[1], x[2], x[3], at[4] ? x[4] : NULL, at[5] ? x[n_xs - 1] : NULL, mn_capture(body, in->phase)};
+      mn_fast_input one = {.q = x[0], .k = x[1], .v = x[2], .theta = x[3], .phase = mn_capture(body, in->phase)};
+      if (at[4]) one.momentum = x[where[4]];
+      if (at[5]) one.decay = x[where[5]];
+      if (in->length) one.length = x[n_xs - 1];
       y[0] = segment(body, c, s, &one, surprise ? &y[1] : NULL);
       for (int i = 0; i < n_list; i++) out[i] = *list[i];
       mn_scan_end(b, out, n_ys, y, final, ys);
@@ -506,10 +534,12 @@ static mn_tensor *truncated(mn_graph *g, const mn_fast_config *c, mn_fast_state 
   return mn_concat(g, joined, parts, 1);
 }
 
-mn_tensor *mn_fast_memory(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const mn_fast_input *in, mn_tensor **surprise) {
+mn_tensor *mn_fast_memory(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const mn_fast_input *given, mn_tensor **surprise) {
+  mn_fast_input input = *given, *in = &input;
   if (surprise) *surprise = NULL;
   if (!in->q) return NULL;
-  if (surprise && is_recurrence(c)) { /* the fused operation does not tell: worked out beside it, for those who ask */
+  if (in->length && !in->phase) in->phase = mn_full(g, MN_I32, MN_SHAPE(mn_dim(in->q, 0)), 0); /* a chunk may end unfinished */
+  if (surprise && is_recurrence(c) && !in->length) { /* the fused operation does not tell: worked out beside it, for those who ask */
     mn_fast_state beside_it = *s;
     by_blocks(g, c, &beside_it, in, surprise);
     surprise = NULL;

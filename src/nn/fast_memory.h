@@ -51,6 +51,7 @@ typedef struct mn_fast_input { /* all of one type, f32 or f64 */
   mn_tensor *theta;            /* [B,T,H] step size                                          */
   mn_tensor *momentum, *decay; /* [B,T,H] arguments of the sigmoids eta and alpha; or NULL   */
   mn_tensor *phase;            /* i32 [B]: tokens of the current chunk before this segment; NULL: a chunk begins */
+  mn_tensor *length;           /* i32 [B]: tokens of this segment that count, the others move nothing; NULL: all */
 } mn_fast_input;
 
 /* A segment of any length: y [B,T,H,d], and the state after it. surprise (may be NULL): l at the anchor, mean over the heads,

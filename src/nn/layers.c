@@ -69,15 +69,13 @@ mn_tensor *mn_conv_layer(mn_scope *s, const char *name, mn_tensor *x, int64_t wi
 mn_tensor *mn_conv_layer_of(mn_scope *s, const char *name, const char *state, mn_tensor *x, int64_t width) {
   mn_graph *g = mn_scope_graph(s);
   if (!x) return NULL;
-  int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), tail = width - 1;
+  int64_t B = mn_dim(x, 0), D = mn_dim(x, 2), tail = width - 1;
   mn_tensor *w = named_param(s, name, "weight", MN_SHAPE(D, width), (mn_init){MN_INIT_UNIFORM, 1 / sqrt((double)width), 0}, 0,
                              "causal depthwise kernel; the last column multiplies the current token");
   if (tail == 0) return mn_causal_conv(g, x, w, NULL, NULL);
   mn_tensor *before = mn_state(s, state, mn_scope_exact(s), MN_SHAPE(B, tail, D), NULL, "the convolution's last inputs, oldest first");
   mn_tensor *prefix = mn_cast(g, before, x->dtype), *y = mn_causal_conv(g, x, w, NULL, prefix);
-  mn_tensor *after =
-      T >= tail ? mn_slice(g, x, 1, T - tail, tail) : mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, prefix, 1, T, tail - T), x}, 1);
-  mn_state_set(s, state, mn_cast(g, after, mn_scope_exact(s)));
+  mn_state_set(s, state, mn_cast(g, mn_scope_last(s, prefix, x), mn_scope_exact(s)));
   return y;
 }
 
@@ -152,6 +150,19 @@ void mn_rope_tables_at(mn_scope *s, const mn_rope_config *c, int64_t head_dim, i
 
 void mn_rope_tables(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor **cos_out, mn_tensor **sin_out) {
   mn_rope_tables_at(s, c, head_dim, T, mn_scope_position(s), cos_out, sin_out);
+}
+
+void mn_linear_memory(mn_scope *s, mn_recurrence_io *io, mn_recurrence_attr attr) {
+  mn_graph *g = mn_scope_graph(s);
+  if (mn_scope_length(s) && io->v) {
+    mn_shape gate = MN_SHAPE(mn_dim(io->v, 0), mn_dim(io->v, 1), mn_dim(io->v, 2));
+    if (io->log_eta) mn_graph_fault(g, MN_ERR_UNSUPPORTED, "%sa memory with momentum in rows of different lengths", mn_scope_path(s));
+    if (!io->beta) io->beta = mn_full(g, mn_scope_exact(s), gate, 1);
+    io->beta = mn_scope_masked(s, io->beta, 0);
+    io->log_a = mn_scope_masked(s, io->log_a, 0);
+    io->erase = mn_scope_masked(s, io->erase, 0);
+  }
+  mn_linear_recurrence(g, io, attr);
 }
 
 mn_tensor *mn_split_heads(mn_scope *s, mn_tensor *x, int64_t heads) {

@@ -40,6 +40,9 @@ void mn_rope_tables(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int6
 void mn_rope_tables_at(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor *start, mn_tensor **cos,
                        mn_tensor **sin);
 
+/* mn_linear_recurrence (graph.h) in a scope: padding behind a row's length neither writes nor fades (no momentum then). */
+void mn_linear_memory(mn_scope *s, mn_recurrence_io *io, mn_recurrence_attr attr);
+
 mn_tensor *mn_split_heads(mn_scope *s, mn_tensor *x, int64_t heads); /* [B,T,H*K] -> [B,T,H,K] */
 mn_tensor *mn_join_heads(mn_scope *s, mn_tensor *x);                 /* and back              */
 

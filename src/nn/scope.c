@@ -54,6 +54,10 @@ mn_scope *mn_scope_new(mn_graph *g, mn_build build, int64_t batch) {
   if (batch < 1) mn_graph_fault(g, MN_ERR_SHAPE, "a batch holds at least one sequence");
   if (build.step && (build.step->dtype != MN_I64 || build.step->shape.ndim != 0))
     mn_graph_fault(g, MN_ERR_SHAPE, "the step of a build is an i64 scalar");
+  const mn_shape rows = MN_SHAPE(batch);
+  if (build.length && (build.length->dtype != MN_I32 || !mn_shape_equal(&build.length->shape, &rows)))
+    mn_graph_fault(g, MN_ERR_SHAPE, "the lengths of a build are an i32 [%lld]", (long long)batch);
+  f->length = build.length;
   if (build.carried) {
     f->store->reset = build.reset;
     f->position_state = 0;

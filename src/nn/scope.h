@@ -75,6 +75,7 @@ typedef struct mn_build {    /* how a model is built */
   bool carried;              /* state and position come from variables and are assigned         */
   int64_t position_multiple; /* carried: every position at a segment's start is a multiple of it; 0: 1 */
   mn_tensor *reset;          /* carried: bool [B], rows that begin a stream here and so start from the initial state; NULL: none */
+  mn_tensor *length;         /* i32 [B], how many tokens of each row's segment count: what lies beyond writes nothing; NULL: all */
   bool forget;               /* a stream may outgrow its limit (mn_scope_limit): the oldest tokens are forgotten */
   bool training;             /* dropout drops, buffers are assigned; false: evaluation */
   uint64_t seed;             /* of everything that is drawn while the model runs                */
@@ -145,6 +146,7 @@ typedef struct mn_call_options { /* zeros: goes on from call to call (piece to p
   bool fresh;                    /* begins a stream each time: states start at their initial values and are kept by nobody */
   mn_tensor *reset;              /* bool [batch], rows that begin a stream here; NULL: none. With a batch of its own in a build or call
                              * that resets rows, it must be given. Not for fresh calls. */
+  mn_tensor *length;             /* i32 [batch], how many tokens of each row count; NULL: all */
   int64_t batch;                 /* 0: the caller's                                                  */
   int64_t position_multiple;     /* its position is a multiple of it at each call; 0: 1; fresh: it is 0 */
 } mn_call_options;
@@ -161,6 +163,17 @@ mn_tensor *mn_draw_normal(mn_scope *s, const char *name, mn_shape shape);  /* N(
 mn_tensor *mn_dropout(mn_scope *s, const char *name, mn_tensor *x, double p);
 /* The same by whole rows of the batch: a residual branch is left out (stochastic depth, Huang et al. 2016). */
 mn_tensor *mn_drop_path(mn_scope *s, const char *name, mn_tensor *x, double p);
+
+/* ---- rows of different lengths ---- tokens at and beyond a row's length are padding: what they give is read by nobody, they write
+ * nothing into a state, and the position does not move by them. A batch of such rows is the rows, each alone. */
+mn_tensor *mn_scope_length(mn_scope *s); /* i32 [B], tokens of each row in this segment or piece; NULL: all */
+/* bool [B,T]: is the token within its row? NULL: all are. */
+mn_tensor *mn_scope_live(mn_scope *s, int64_t T);
+/* x [B,T,...] with `value` in place of padding, and no gradient from there; x itself where all count. A write strength of 0 and a
+ * log-decay of 0 leave a memory as it is. */
+mn_tensor *mn_scope_masked(mn_scope *s, mn_tensor *x, double value);
+/* The last n tokens that count, of before [B,n,...] and then x [B,T,...]: what a convolution needs of the past. */
+mn_tensor *mn_scope_last(mn_scope *s, mn_tensor *before, mn_tensor *x);
 
 /* ---- how long a stream may be: what a cache without a window holds, declared where the cache is built ---- */
 typedef struct mn_limit {
@@ -189,7 +202,12 @@ typedef struct mn_loop {
 } mn_loop;
 typedef void (*mn_loop_function)(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out);
 void mn_scope_loop_n(mn_scope *s, mn_loop how, mn_loop_function f, void *ctx, int n_in, mn_tensor *const *in, int n_out, mn_tensor **out);
-/* The same of one tensor to one tensor. */
+/* f once, or not at all when flag (bool or i32 []) is 0, which then costs nothing: what is done at the end of a chunk, a segment or
+ * a turn. States below the scope change, and results are what f gives; else states stay and results are `otherwise`, of the same
+ * types and shapes. Reports and losses are zeros then. */
+void mn_scope_when(mn_scope *s, mn_tensor *flag, mn_loop_function f, void *ctx, int n_in, mn_tensor *const *in, int n_out,
+                   mn_tensor *const *otherwise, mn_tensor **out);
+/* The loop of one tensor to one tensor. */
 typedef mn_tensor *(*mn_segment_function)(mn_scope *s, void *ctx, mn_tensor *x);
 mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, void *ctx, mn_tensor *x);
 

@@ -76,6 +76,7 @@ mn_scope *mn_scope_call(mn_scope *s, const char *name, mn_call_options how) {
                         .batch = how.batch > 0 ? how.batch : s->frame->batch,
                         .alignment = 1,
                         .reset = how.reset,
+                        .length = how.length,
                         .position_state = -1,
                         .limit = {.tokens = MN_LIMIT_NONE}};
   if (!f->store) return s;
@@ -83,6 +84,8 @@ mn_scope *mn_scope_call(mn_scope *s, const char *name, mn_call_options how) {
   if (how.reset && (how.fresh || how.reset->dtype != MN_BOOL || !mn_shape_equal(&how.reset->shape, &rows)))
     mn_graph_fault(r->graph, MN_ERR_ARG, "the rows that call %s resets are a bool [%lld], of a call that goes on", path,
                    (long long)f->batch);
+  if (how.length && (how.length->dtype != MN_I32 || !mn_shape_equal(&how.length->shape, &rows)))
+    mn_graph_fault(r->graph, MN_ERR_ARG, "the lengths of call %s are an i32 [%lld]", path, (long long)f->batch);
   if (!how.fresh && !how.reset && f->batch != s->frame->batch && resets_rows(s->frame))
     mn_graph_fault(r->graph, MN_ERR_ARG,
                    "call %s has %lld rows where its caller, whose rows are reset, has %lld: it must say which of its own are", path,

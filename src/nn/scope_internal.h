@@ -35,6 +35,7 @@ typedef struct mn_scope_frame {
   mn_tensor *position; /* i32 [batch], before the current segment or piece; NULL: zero */
   int64_t multiple;    /* position is a multiple of it; 0: it is zero                  */
   int64_t alignment;   /* all that was asked about it fits into this                   */
+  mn_tensor *length;   /* i32 [batch], tokens of the segment or piece that count; NULL: all */
   mn_tensor *reset;    /* bool [batch], rows that begin where the call does; or NULL   */
   int64_t moved;       /* tokens by which the position was moved on; 0: not yet        */
   int position_state;  /* its number in the store; -1: none                            */
@@ -105,6 +106,11 @@ mn_tensor *mn_state_begun(mn_scope_root *r, const mn_scope_frame *f, const mn_bu
 /* Calls count as they stood when `n` had been made. */
 void mn_scope_uncall(mn_scope_root *r, mn_state_store *t, int n);
 const mn_state_group *mn_state_group_of(const mn_state_store *t, const char *path); /* NULL: no state below */
+
+/* Of lengths [B] (or NULL) of a segment, those of its tokens [start, start + most), and of its n pieces, [n,B]. */
+mn_tensor *mn_length_part(mn_graph *g, mn_tensor *length, int64_t start, int64_t most);
+mn_tensor *mn_length_parts(mn_graph *g, mn_tensor *length, int64_t n, int64_t most);
+mn_tensor *mn_moved(mn_graph *g, mn_tensor *position, mn_tensor *length, int64_t T); /* by its lengths, or by T */
 
 int64_t mn_common_divisor(int64_t a, int64_t b);
 

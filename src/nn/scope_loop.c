@@ -25,6 +25,7 @@ typedef struct looping { /* one loop over pieces of `length` tokens */
   mn_loop_function f;
   void *ctx;
   int n_in, n_out;
+  bool once; /* a condition: one piece, which may be left out */
 } looping;
 
 /* How many of each list there are: what a piece adds lies behind. */
@@ -48,7 +49,7 @@ static mn_tensor **slices(const looping *l, mn_tensor *const *x, int64_t start, 
 
 /* Built once for nothing but its effects: parameters, states and buffers become known in the outer graph, and their values are
  * put back. What it computed is read by nobody and disappears. */
-static void discover(const looping *l, mn_tensor *const *x) {
+static void discover(const looping *l, mn_tensor *const *piece) {
   mn_scope_root *r = l->s->r;
   mn_scope_frame *frame = l->s->frame;
   mn_state_store *t = frame->store;
@@ -57,7 +58,7 @@ static void discover(const looping *l, mn_tensor *const *x) {
   const marks before = marks_of(l->s);
   const int64_t turns = frame->turns;
   const bool mute = r->graph->mute;
-  mn_tensor **piece = slices(l, x, 0, l->length), **out = mn_scope_alloc(r, (size_t)l->n_out, sizeof *out);
+  mn_tensor **out = mn_scope_alloc(r, (size_t)l->n_out, sizeof *out);
   mn_tensor **keep = mn_scope_alloc(r, (size_t)n, sizeof *keep), **keep_buffer = mn_scope_alloc(r, (size_t)n_buffers, sizeof *keep);
   if (!piece || !out || !keep || !keep_buffer) return;
   for (int i = 0; i < n; i++) keep[i] = t->states[below->state[i]].value;
@@ -82,15 +83,15 @@ static void discover(const looping *l, mn_tensor *const *x) {
 /* What goes from piece to piece: every state below the loop's scope, the buffers that are assigned, the position. */
 typedef struct carries {
   int n;
-  mn_tensor ***place; /* [n] where the scope keeps each, the position last  */
+  mn_tensor ***place; /* [n] where the scope keeps each, the position last; there is room for more behind it */
   mn_tensor **first, **in, **out, **final;
 } carries;
 
-static bool carries_of(const looping *l, carries *c) {
+static bool carries_of(const looping *l, int more, carries *c) {
   mn_scope_root *r = l->s->r;
   mn_scope_frame *frame = l->s->frame;
   const mn_state_group *below = mn_state_group_of(frame->store, l->s->state_path);
-  const size_t room = (size_t)(below ? below->n : 0) + (size_t)r->n_buffers + 1;
+  const size_t room = (size_t)(below ? below->n : 0) + (size_t)r->n_buffers + 1 + (size_t)more;
   *c = (carries){.place = mn_scope_alloc(r, room, sizeof *c->place)};
   mn_tensor ***const lists[] = {&c->first, &c->in, &c->out, &c->final};
   for (int i = 0; i < 4; i++)
@@ -117,6 +118,33 @@ static bool is_by_token(const looping *l, const mn_tensor *t, int64_t length) {
   return t->shape.ndim >= 2 && t->shape.dim[0] == l->s->frame->batch && t->shape.dim[1] == length;
 }
 
+/* Closes the loop, back in the graph around it: results y stacked by piece, as what is returned; so are, in their lists, what was
+ * reported by token joined to [B, n*length, ...], other reports stacked, losses summed. NULL: a fault. */
+static mn_tensor **bring_out(const looping *l, mn_scan_builder *b, carries *c, marks before, int n_y, mn_tensor *const *y,
+                             mn_tensor *tick) {
+  mn_scope_root *r = l->s->r;
+  const int n_reports = r->n_reports - before.reports, n_losses = r->n_losses - before.losses, n_ys = n_y + n_reports + n_losses;
+  mn_tensor **all = mn_scope_alloc(r, (size_t)n_ys, sizeof *all), **ys = mn_scope_alloc(r, (size_t)n_ys, sizeof *ys);
+  r->graph = r->graph->parent;
+  r->tick = tick;
+  r->n_shares = before.shares;
+  if (!all || !ys) return NULL;
+  for (int i = 0; i < n_y; i++) all[i] = y[i];
+  for (int i = 0; i < n_reports; i++) all[n_y + i] = r->reports[before.reports + i].value;
+  for (int i = 0; i < n_losses; i++) all[n_y + n_reports + i] = r->losses[before.losses + i].value;
+  mn_scan_end(b, c->out, n_ys, all, c->final, ys);
+  if (r->graph->status != MN_OK) return NULL;
+  for (int i = 0; i < n_reports; i++) {
+    mn_scope_report *report = &r->reports[before.reports + i];
+    mn_tensor *stacked = ys[n_y + i];
+    if (l->once) report->value = mn_squeeze(r->graph, stacked, 0);
+    else report->value = is_by_token(l, report->value, l->length) ? from_pieces(r->graph, stacked) : stacked;
+  }
+  for (int i = 0; i < n_losses; i++)
+    r->losses[before.losses + i].value = mn_reshape(r->graph, mn_sum(r->graph, ys[n_y + n_reports + i], ~0u), (mn_shape){0});
+  return ys;
+}
+
 /* The loop itself over n pieces. Results [B, n*m, ...], what was reported and lost brought out. */
 static void over_pieces(const looping *l, int64_t n, mn_tensor *const *x, mn_tensor **out) {
   mn_scope_root *r = l->s->r;
@@ -126,11 +154,13 @@ static void over_pieces(const looping *l, int64_t n, mn_tensor *const *x, mn_ten
   const int64_t multiple = frame->multiple;
   const marks before = marks_of(l->s);
   carries c;
-  mn_tensor **xs = mn_scope_alloc(r, (size_t)l->n_in + 1, sizeof *xs), **piece = mn_scope_alloc(r, (size_t)l->n_in + 1, sizeof *piece);
-  if (!xs || !piece || !carries_of(l, &c)) return;
+  mn_tensor **xs = mn_scope_alloc(r, (size_t)l->n_in + 2, sizeof *xs), **piece = mn_scope_alloc(r, (size_t)l->n_in + 2, sizeof *piece);
+  if (!xs || !piece || !carries_of(l, 0, &c)) return;
   int n_xs = 0;
   for (int i = 0; i < l->n_in; i++) xs[n_xs++] = to_pieces(outer, mn_slice(outer, x[i], 1, 0, n * l->length), n, l->length);
   if (r->draws) xs[n_xs++] = mn_add_scalar(outer, mn_iota(outer, MN_I64, MN_SHAPE(n), 0), (double)frame->turns);
+  mn_tensor *const length = frame->length;
+  if (length) xs[n_xs++] = mn_length_parts(outer, length, n, l->length);
   mn_scan_builder *b = mn_scan_begin(outer, n, false, c.n, c.first, n_xs, xs, c.in, piece);
   mn_graph *body = mn_scan_body(b);
   if (!body) return;
@@ -140,32 +170,18 @@ static void over_pieces(const looping *l, int64_t n, mn_tensor *const *x, mn_ten
   frame->turns += n;
   for (int i = 0; i < c.n; i++) *c.place[i] = c.in[i];
   if (r->draws) r->tick = tick_of(r, tick, piece[l->n_in]);
+  if (length) frame->length = piece[n_xs - 1];
   mn_tensor **y = mn_scope_alloc(r, (size_t)l->n_out, sizeof *y);
   if (!y) return;
   l->f(l->s, l->ctx, piece, y);
   for (int i = 0; i < c.n; i++) c.out[i] = *c.place[i];
-  c.out[c.n - 1] = mn_add_scalar(body, c.in[c.n - 1], (double)l->length);
+  c.out[c.n - 1] = mn_moved(body, c.in[c.n - 1], frame->length, l->length);
+  frame->length = length;
 
-  const int n_reports = r->n_reports - before.reports, n_losses = r->n_losses - before.losses, n_ys = l->n_out + n_reports + n_losses;
-  mn_tensor **all = mn_scope_alloc(r, (size_t)n_ys, sizeof *all), **ys = mn_scope_alloc(r, (size_t)n_ys, sizeof *ys);
-  if (!all || !ys) return;
-  for (int i = 0; i < l->n_out; i++) all[i] = y[i];
-  for (int i = 0; i < n_reports; i++) all[l->n_out + i] = r->reports[before.reports + i].value;
-  for (int i = 0; i < n_losses; i++) all[l->n_out + n_reports + i] = r->losses[before.losses + i].value;
-  r->graph = outer;
-  r->tick = tick;
-  r->n_shares = before.shares;
-  mn_scan_end(b, c.out, n_ys, all, c.final, ys);
-  if (outer->status != MN_OK) return;
+  mn_tensor **ys = bring_out(l, b, &c, before, l->n_out, y, tick);
+  if (!ys) return;
   for (int i = 0; i < c.n; i++) *c.place[i] = c.final[i];
   for (int i = 0; i < l->n_out; i++) out[i] = from_pieces(outer, ys[i]);
-  for (int i = 0; i < n_reports; i++) {
-    mn_scope_report *report = &r->reports[before.reports + i];
-    mn_tensor *stacked = ys[l->n_out + i];
-    report->value = is_by_token(l, report->value, l->length) ? from_pieces(outer, stacked) : stacked;
-  }
-  for (int i = 0; i < n_losses; i++)
-    r->losses[before.losses + i].value = mn_reshape(outer, mn_sum(outer, ys[l->n_out + n_reports + i], ~0u), (mn_shape){0});
 }
 
 /* The reports of the last, shorter piece behind those of the others. */
@@ -196,7 +212,10 @@ static void last_piece(const looping *l, mn_tensor *const *x, int64_t start, int
   if (r->draws) r->tick = tick_of(r, tick, mn_scalar(r->graph, MN_I64, (double)l->s->frame->turns));
   l->s->frame->turns++;
   mn_scope_uncall(r, l->s->frame->store, before.calls);
+  mn_tensor *const length = l->s->frame->length;
+  l->s->frame->length = mn_length_part(r->graph, length, start, rest);
   l->f(l->s, l->ctx, piece, y);
+  l->s->frame->length = length;
   r->tick = tick;
   r->n_shares = shares;
   for (int i = 0; i < l->n_out; i++) out[i] = mn_concat(r->graph, 2, (mn_tensor *[]){out[i], y[i]}, 1);
@@ -211,12 +230,16 @@ static void loop(const looping *l, mn_tensor *const *x, mn_tensor **out) {
     l->f(l->s, l->ctx, x, out);
     return;
   }
-  mn_tensor *const start = frame->position;
+  mn_tensor *const start = frame->position, *const length = frame->length;
   const int64_t multiple = frame->multiple, piece = frame->piece;
   const marks before = marks_of(l->s);
   frame->loops++;
   frame->piece = l->length;
-  if (r->graph == frame->store->home) discover(l, x);
+  if (r->graph == frame->store->home) {
+    frame->length = mn_length_part(r->graph, length, 0, l->length);
+    discover(l, slices(l, x, 0, l->length));
+    frame->length = length;
+  }
   if (r->graph->status == MN_OK) over_pieces(l, n, x, out);
   if (r->graph->status == MN_OK && rest) {
     frame->multiple = mn_common_divisor(multiple, l->length);
@@ -255,10 +278,14 @@ static void loop_with_stops(const looping *l, int64_t every, mn_tensor *const *x
   mn_tensor **first = slices(l, x, 0, group), **others = slices(l, x, group, T - group);
   mn_tensor **y = mn_scope_alloc(r, (size_t)l->n_out, sizeof *y);
   if (!first || !others || !y) return;
+  mn_tensor *const length = frame->length;
   frame->loops++;
+  frame->length = mn_length_part(r->graph, length, 0, group);
   loop(l, first, out);
   const int middle = r->n_reports;
-  frame->position = mn_add_scalar(r->graph, start ? start : mn_full(r->graph, MN_I32, MN_SHAPE(frame->batch), 0), (double)group);
+  mn_tensor *begin = start ? start : mn_full(r->graph, MN_I32, MN_SHAPE(frame->batch), 0);
+  frame->position = mn_moved(r->graph, begin, frame->length, group);
+  frame->length = mn_length_part(r->graph, length, group, T - group);
   frame->multiple = mn_common_divisor(multiple, group);
   const looping groups = {.s = l->s, .length = group, .f = one_group, .ctx = (void *)l, .n_in = l->n_in, .n_out = l->n_out};
   mn_scope_uncall(r, frame->store, before.calls);
@@ -268,6 +295,7 @@ static void loop_with_stops(const looping *l, int64_t every, mn_tensor *const *x
     join_reports(l, before.reports, middle, T - group);
   }
   frame->loops--;
+  frame->length = length;
   frame->position = start;
   frame->multiple = multiple;
 }
@@ -290,6 +318,45 @@ void mn_scope_loop_n(mn_scope *s, mn_loop how, mn_loop_function f, void *ctx, in
   else loop(&l, in, out);
   if (s->r->graph->status != MN_OK)
     for (int i = 0; i < n_out; i++) out[i] = NULL;
+}
+
+/* ---- a condition: a loop of one piece whose live length is 0 or 1 ---- */
+void mn_scope_when(mn_scope *s, mn_tensor *flag, mn_loop_function f, void *ctx, int n_in, mn_tensor *const *in, int n_out,
+                   mn_tensor *const *otherwise, mn_tensor **out) {
+  mn_scope_root *r = s->r;
+  mn_scope_frame *frame = s->frame;
+  mn_graph *outer = r->graph;
+  mn_tensor *const tick = r->tick, *const position = frame->position;
+  const looping l = {.s = s, .length = 1, .f = f, .ctx = ctx, .n_in = n_in, .n_out = n_out, .once = true};
+  const marks before = marks_of(s);
+  carries c;
+  for (int i = 0; i < n_out; i++) out[i] = NULL;
+  if (flag && (flag->shape.ndim != 0 || (flag->dtype != MN_BOOL && flag->dtype != MN_I32)))
+    mn_graph_fault(outer, MN_ERR_SHAPE, "a condition is one bool or one i32");
+  mn_tensor **y = mn_scope_alloc(r, (size_t)n_out, sizeof *y), **given = mn_scope_alloc(r, (size_t)n_in, sizeof *given);
+  if (!flag || !y || !given || outer->status != MN_OK) return;
+  frame->loops++;
+  if (outer == frame->store->home) discover(&l, in);
+  if (!carries_of(&l, n_out, &c)) return;
+  for (int i = 0; i < n_out; i++) c.first[c.n + i] = otherwise[i];
+  mn_scan_builder *b = mn_scan_begin(outer, 1, false, c.n + n_out, c.first, 0, NULL, c.in, NULL);
+  mn_scan_set_live(b, flag->dtype == MN_I32 ? flag : mn_cast(outer, flag, MN_I32));
+  mn_graph *body = mn_scan_body(b);
+  if (!body) return;
+  r->graph = body;
+  for (int i = 0; i < c.n; i++) *c.place[i] = c.in[i];
+  frame->position = position; /* it does not move */
+  for (int i = 0; i < n_in; i++) given[i] = mn_capture(body, in[i]);
+  f(s, ctx, given, y);
+  for (int i = 0; i < c.n; i++) c.out[i] = *c.place[i];
+  c.out[c.n - 1] = c.in[c.n - 1];
+  for (int i = 0; i < n_out; i++) c.out[c.n + i] = y[i];
+  if (bring_out(&l, b, &c, before, 0, NULL, tick)) {
+    for (int i = 0; i < c.n; i++) *c.place[i] = c.final[i];
+    for (int i = 0; i < n_out; i++) out[i] = c.final[c.n + i];
+  }
+  frame->position = position;
+  frame->loops--;
 }
 
 /* ---- one in, one out ---- */

@@ -171,7 +171,7 @@ void mn_scope_advance(mn_scope *s, int64_t T) {
   f->moved = T;
   if (f->position_state < 0) return;
   mn_tensor *before = f->position ? f->position : mn_full(s->r->graph, MN_I32, MN_SHAPE(f->batch), 0);
-  f->store->states[f->position_state].value = mn_add_scalar(s->r->graph, before, (double)T);
+  f->store->states[f->position_state].value = mn_moved(s->r->graph, before, mn_length_part(s->r->graph, f->length, 0, T), T);
 }
 
 mn_status mn_limit_check(const mn_limit *l, bool forget, int64_t position, int64_t n) {

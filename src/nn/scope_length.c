@@ -1,0 +1,48 @@
+/* scope_length.c - rows of different lengths: which tokens count; see scope.h. */
+#include "nn/scope_internal.h"
+
+static mn_tensor *clamped(mn_graph *g, mn_tensor *x, int64_t most) { /* to [0, most] */
+  return mn_minimum(g, mn_maximum(g, x, mn_scalar(g, MN_I32, 0)), mn_scalar(g, MN_I32, (double)most));
+}
+
+mn_tensor *mn_length_part(mn_graph *g, mn_tensor *length, int64_t start, int64_t most) {
+  return length ? clamped(g, mn_add_scalar(g, mn_capture(g, length), -(double)start), most) : NULL;
+}
+
+mn_tensor *mn_length_parts(mn_graph *g, mn_tensor *length, int64_t n, int64_t most) {
+  const int64_t B = mn_dim(length, 0);
+  mn_tensor *start = mn_mul_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(n, 1), 0), (double)most);
+  return clamped(g, mn_sub(g, mn_reshape(g, mn_capture(g, length), MN_SHAPE(1, B)), start), most);
+}
+
+mn_tensor *mn_moved(mn_graph *g, mn_tensor *position, mn_tensor *length, int64_t T) {
+  return length ? mn_add(g, position, mn_capture(g, length)) : mn_add_scalar(g, position, (double)T);
+}
+
+mn_tensor *mn_scope_length(mn_scope *s) { return mn_capture(s->r->graph, s->frame->length); }
+
+mn_tensor *mn_scope_live(mn_scope *s, int64_t T) {
+  mn_graph *g = s->r->graph;
+  mn_tensor *length = mn_scope_length(s);
+  if (!length) return NULL;
+  return mn_lt(g, mn_iota(g, MN_I32, MN_SHAPE(1, T), 1), mn_reshape(g, length, MN_SHAPE(s->frame->batch, 1)));
+}
+
+mn_tensor *mn_scope_masked(mn_scope *s, mn_tensor *x, double value) {
+  mn_graph *g = s->r->graph;
+  mn_tensor *live = x ? mn_scope_live(s, mn_dim(x, 1)) : NULL;
+  if (!live) return x;
+  mn_shape wide = {.ndim = x->shape.ndim, .dim = {s->frame->batch, mn_dim(x, 1), 1, 1, 1, 1}};
+  return mn_select(g, mn_reshape(g, live, wide), x, mn_full(g, x->dtype, x->shape, value));
+}
+
+mn_tensor *mn_scope_last(mn_scope *s, mn_tensor *before, mn_tensor *x) {
+  mn_graph *g = s->r->graph;
+  const int64_t n = mn_dim(before, 1), T = mn_dim(x, 1);
+  mn_tensor *length = mn_scope_length(s);
+  if (!before || !x) return NULL;
+  if (!length && T >= n) return mn_slice(g, x, 1, T - n, n);
+  if (!length) return mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, before, 1, T, n - T), x}, 1);
+  mn_tensor *at = mn_add(g, mn_reshape(g, length, MN_SHAPE(s->frame->batch, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, n), 1));
+  return mn_take(g, mn_concat(g, 2, (mn_tensor *[]){before, x}, 1), at, 1);
+}
