@@ -6,10 +6,10 @@
 #define SEEN "{type: attention, heads: 2, causal: false}"
 
 static const char *const files[] = {
-    "decoder_post",           "decoder_sandwich",       "decoder_parallel",   "encoder_tokens",  "encoder_frames",
-    "classifier_mean",        "classifier_last",        "classifier_first",   "classifier_none", "encoder_decoder_tokens",
-    "encoder_decoder_shared", "encoder_decoder_frames", "vision_class_token", "vision_mean",     "forecaster_each",
-    "forecaster_all"};
+    "decoder_post",           "decoder_sandwich",       "decoder_parallel",       "decoder_policies",   "encoder_tokens",
+    "encoder_frames",         "classifier_mean",        "classifier_last",        "classifier_first",   "classifier_none",
+    "encoder_decoder_tokens", "encoder_decoder_shared", "encoder_decoder_frames", "vision_class_token", "vision_mean",
+    "forecaster_each",        "forecaster_all"};
 enum { FILES = sizeof files / sizeof *files };
 
 static void golden_vectors(void) {
@@ -54,7 +54,7 @@ static void a_stream_cut_anywhere_is_the_stream(void) {
     }
     mk_golden_close(&f);
   }
-  CHECK(streams == 6, "%d of the files are streams", streams);
+  CHECK(streams == 7, "%d of the files are streams", streams);
 }
 
 static void what_is_no_stream_says_why(void) {
@@ -206,6 +206,80 @@ static void what_a_recipe_may_not_ask_for(void) {
   mk_refused("vocab_size: 9\nd_model: 9\npositions: sinusoidal\nblock: {mixer: {type: attention}}\n", "recipe.yaml:2|d_model must be even");
 }
 
+/* A policy is chosen by the first pattern that fits; LoRA freezes what it stands beside, and begins as what it stands beside. */
+static void policies_of_projections(void) {
+  static const char dense[] = "{vocab_size: 9, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, bias: true}, hidden: 8}}";
+  static const char lora[] = "{vocab_size: 9, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, bias: true}, hidden: 8}, "
+                             "linear: [{match: '*.q_proj', type: dense}, {match: '*.mixer.*', type: lora, rank: 2}]}";
+  mk_model a, b;
+  mc_bag in = {0}, x = {0}, y = {0};
+  if (!mk_open(&a, dense, 4)) return;
+  if (!mk_open(&b, lora, 4)) {
+    mk_close(&a);
+    return;
+  }
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, 1);
+  const mn_param_info *info;
+  mn_model_declare(s, b.model);
+  CHECK_OK(mn_graph_status(g));
+  int frozen = 0, added = 0, n = mn_scope_params(s, &info, NULL);
+  for (int i = 0; i < n; i++) {
+    bool of_lora = strstr(info[i].name, "lora_") != NULL, beside = strstr(info[i].name, "mixer.") && !strstr(info[i].name, "q_proj");
+    CHECK(!(info[i].flags & MN_PARAM_FROZEN) == (of_lora || !beside), "%s", info[i].name);
+    frozen += (info[i].flags & MN_PARAM_FROZEN) != 0;
+    added += of_lora;
+    mc_tensor *p = mc_get(&b.params, info[i].name);
+    if (strstr(info[i].name, "lora_b")) memset(p->x, 0, sizeof(double) * (size_t)mn_shape_count(&p->shape));
+  }
+  CHECK(frozen == 6 && added == 6, "%d frozen, %d added", frozen, added);
+  mk_tokens(&in, "tokens", 1, 5, 9, 2);
+  if (mk_run(&a, &in, &x) && mk_run(&b, &in, &y)) {
+    mc_tensor *u = mc_get(&x, "hidden"), *v = mc_get(&y, "hidden");
+    CHECK(mc_difference(u->x, v->x, 40) < 1e-14, "LoRA begins as the model it stands beside");
+  }
+  mn_graph_free(g);
+  mc_bag_free(&in);
+  mc_bag_free(&x);
+  mc_bag_free(&y);
+  mk_close(&a);
+  mk_close(&b);
+}
+
+/* What only the shapes, or the names, of a model that is built can tell. */
+static void policies_that_do_not_fit(void) {
+  static const struct {
+    const char *linear, *expect;
+  } cases[] = {
+      {"[{match: '*.qproj', type: lora}]", "model.linear: '*.qproj' fits no projection of the model; there are layers.0.mixer.q_proj, "},
+      {"[{match: '*.q_proj', type: grouped, groups: 3}]", "groups 3 must divide input 8 and output 8 of layers.0.mixer.q_proj"},
+      {"[{match: '*.q_proj', type: masked, keep: 1, of: 3}]", "`of` 3 must divide input 8 of layers.0.mixer.q_proj"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char yaml[300];
+    mn_arena *arena = mn_arena_new();
+    const mn_value *v = NULL;
+    mn_model *m = NULL;
+    mn_graph *g = mn_graph_new();
+    snprintf(yaml, sizeof yaml, "{vocab_size: 9, d_model: 8, block: {mixer: {type: attention, heads: 2}}, linear: %s}", cases[i].linear);
+    CHECK_OK(mn_yaml_parse(arena, "r.yaml", yaml, strlen(yaml), &v));
+    CHECK_OK(mn_model_parse(v, NULL, 0, &m));
+    if (m) mn_model_declare(mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, 1), m);
+    CHECK(mn_graph_status(g) == MN_ERR_CONFIG && strstr(mn_message(), cases[i].expect), "%s", mn_message());
+    mn_graph_free(g);
+    mn_model_free(m);
+    mn_arena_free(arena);
+  }
+  mk_refused("vocab_size: 9\nlinear: lora\nblock: {mixer: {type: attention}}\n", "recipe.yaml:2|linear must be a list");
+  mk_refused("vocab_size: 9\nlinear: [{type: lora}]\nblock: {mixer: {type: attention}}\n", "recipe.yaml:2|needs the key 'match'");
+  mk_refused("vocab_size: 9\nlinear: [{match: x, type: lorra}]\nblock: {mixer: {type: attention}}\n",
+             "recipe.yaml:2|lorra|did you mean 'lora'");
+  mk_refused("vocab_size: 9\nlinear: [{match: x, type: low_rank, alpha: 2}]\nblock: {mixer: {type: attention}}\n",
+             "recipe.yaml:2|unknown key 'alpha'");
+  mk_refused("vocab_size: 9\nlinear: [{match: x, type: masked, keep: 4}]\nblock: {mixer: {type: attention}}\n",
+             "recipe.yaml:2|keep must be less than");
+}
+
 int main(void) {
   RUN(golden_vectors);
   RUN(gradients_agree_with_differences);
@@ -214,6 +288,8 @@ int main(void) {
   RUN(padding_is_seen_by_nobody);
   RUN(a_source_has_room);
   RUN(a_recipe_comes_back);
+  RUN(policies_of_projections);
+  RUN(policies_that_do_not_fit);
   RUN(what_a_recipe_may_not_ask_for);
   return test_end();
 }

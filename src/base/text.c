@@ -148,3 +148,15 @@ const char *mn_printable(const char *s, char buf[MN_PRINTABLE]) {
   strcpy(buf + out, at < n ? "..." : "");
   return buf;
 }
+
+bool mn_name_matches(const char *pattern, const char *name) {
+  const char *star = NULL, *from = NULL; /* where the last * stood, and what it covers up to */
+  while (*name) {
+    if (*pattern == '*') star = pattern++, from = name;
+    else if (*pattern == '?' || *pattern == *name) pattern++, name++;
+    else if (star) pattern = star + 1, name = ++from;
+    else return false;
+  }
+  while (*pattern == '*') pattern++;
+  return !*pattern;
+}

@@ -30,4 +30,7 @@ void mn_text_add_utf8(mn_text *t, const char *s, size_t n);
 enum { MN_PRINTABLE = 128 };
 const char *mn_printable(const char *s, char buf[MN_PRINTABLE]);
 
+/* Does the name fit the pattern? * stands for any signs, also none and dots, ? for one. */
+bool mn_name_matches(const char *pattern, const char *name);
+
 #endif

@@ -4,7 +4,9 @@
 #include "model/model.h"
 
 mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
+  const mn_linear_rules *before = mn_scope_set_linear(s, m->linear.n ? &m->linear : NULL);
   mn_tensor *x = mn_stack_apply(s, &m->stack, mn_model_embed(s, m, tokens), NULL); /* [B,T,D] */
+  mn_scope_set_linear(s, before);
   mn_scope_advance(s, mn_dim(tokens, 1));
   return mn_model_norm(s, m, x);
 }

@@ -21,6 +21,8 @@ static const char *const positions[] = {"none", "learned", "sinusoidal", NULL}; 
 #define POSITIONS                                                                                                                          \
   MN_FIELD_ENUM(S, positions, positions, 0, "vectors added to what is read: none, a learned one for each place, or sines", MN_SPARSE),     \
       MN_FIELD_INT(S, max_positions, 0, 0, 1 << 28, "learned: places that have one", MN_SPARSE)
+#define LINEAR                                                                                                                             \
+  MN_FIELD_VALUE(S, linear, "how projections are made, by names, the first that fits: [{match: \"*.q_proj\", type: lora}]", MN_SPARSE)
 #define BLOCKS                                                                                                                             \
   MN_FIELD_VALUE(S, block, "one block: {mixer: {type: ...}, channel: swiglu, hidden: n}"),                                                 \
       MN_FIELD_VALUE(S, blocks, "several: a list of blocks, each with repeat: n")
@@ -34,6 +36,7 @@ const mn_field mn_model_fields[] = {
     MN_FIELD_FLOAT(S, init_std, 0.02, 0, 10, "standard deviation of the embedding at the start"),
     MN_FIELD_BOOL(S, scale_embeddings, false, "an embedding is multiplied by sqrt(d_model) when it is read", MN_SPARSE),
     POSITIONS,
+    LINEAR,
     BLOCKS,
     MN_FIELD_END};
 static const mn_field plain_fields[] = {
@@ -43,6 +46,7 @@ static const mn_field plain_fields[] = {
     NORM,
     MN_FIELD_FLOAT(S, init_std, 0.02, 0, 10, "standard deviation of learned positions at the start", MN_SPARSE),
     POSITIONS,
+    LINEAR,
     BLOCKS,
     MN_FIELD_END};
 static const mn_field type_fields[] = {TYPE, MN_FIELD_END}, no_fields[] = {MN_FIELD_END};
@@ -146,7 +150,10 @@ static bool check_inputs(mn_scope *s, const mn_model *m, const mn_model_io *in) 
 
 void mn_model_build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out) {
   *out = (mn_model_io){0};
-  if (mn_graph_status(mn_scope_graph(s)) == MN_OK && check_inputs(s, m, in)) m->def->build(s, m, in, out);
+  if (mn_graph_status(mn_scope_graph(s)) != MN_OK || !check_inputs(s, m, in)) return;
+  const mn_linear_rules *before = mn_scope_set_linear(s, m->linear.n ? &m->linear : NULL);
+  m->def->build(s, m, in, out);
+  mn_scope_set_linear(s, before);
 }
 
 mn_tensor *mn_model_embedding(mn_scope *s, const mn_model *m) {
@@ -197,6 +204,9 @@ void mn_model_declare(mn_scope *s, const mn_model *m) {
   mn_model_io in, out;
   mn_model_inputs(s, m, (mn_sizes){mn_scope_batch(s), 1, 1}, MN_INPUTS_ALL, &in);
   mn_model_build(s, m, &in, &out);
+  const mn_param_info *info;
+  int n = mn_scope_params(s, &info, NULL);
+  if (mn_linear_rules_check(&m->linear, n, info) != MN_OK) mn_graph_fault(mn_scope_graph(s), MN_ERR_CONFIG, "%s", mn_message());
 }
 
 mn_status mn_model_check_stream(const mn_model *m) {
@@ -289,6 +299,7 @@ static mn_status parse(mn_model *m, const mn_value *map, const char *where, int6
   if (m->def->check) MN_TRY(m->def->check(m, map, where));
   if (m->def->trunk == MN_TRUNK_NONE) return MN_OK;
   MN_TRY(check_positions(m, map, where));
+  MN_TRY(mn_linear_rules_parse(m->arena, m->config.linear, where, &m->linear));
   return parse_stack(m, map, where);
 }
 
@@ -300,7 +311,7 @@ mn_status mn_model_parse(const mn_value *map, const char *where, int64_t vocab_s
   if (m) {
     m->arena = arena;
     status = parse(m, map, where, vocab_size);
-    m->config.block = m->config.blocks = NULL; /* the tree is the caller's; all that counts was copied */
+    m->config.block = m->config.blocks = m->config.linear = NULL; /* the tree is the caller's; all that counts was copied */
   }
   if (status != MN_OK) mn_arena_free(arena);
   else *out = m;
@@ -320,6 +331,8 @@ const mn_value *mn_model_to_value(mn_arena *arena, const mn_model *m) {
   memcpy(own, m->own, d->config_size);
   if (d->spell && d->spell(arena, m, own) != MN_OK) return NULL;
   if (d->trunk != MN_TRUNK_NONE && !(c.blocks = mn_stack_to_value(arena, &m->stack))) return NULL;
+  c.linear = mn_linear_rules_to_value(arena, &m->linear);
+  if (m->linear.n && !c.linear) return NULL;
   const mn_config_part parts[] = {{mn_trunk_fields(d->trunk), &c}, {d->fields ? d->fields : no_fields, own}};
   return mn_config_to_value(arena, parts, 2);
 }

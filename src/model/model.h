@@ -6,6 +6,7 @@
 #define MN_MODEL_H
 
 #include "model/block.h"
+#include "nn/linear.h"
 
 typedef struct mn_model mn_model;
 
@@ -77,7 +78,7 @@ typedef struct mn_model_config { /* the keys that kinds share */
   int64_t max_positions;
   int norm; /* mn_norm_kind of the blocks and before the head */
   double norm_eps, init_std;
-  const mn_value *block, *blocks; /* while parsing: see mn_stack_config */
+  const mn_value *linear, *block, *blocks; /* while parsing: see mn_stack_config */
 } mn_model_config;
 
 struct mn_model {
@@ -87,6 +88,7 @@ struct mn_model {
   void *own;                       /* the kind's keys: def->config_size bytes                        */
   const mn_port *inputs, *outputs; /* def's; a kind whose ports depend on its keys sets them in check */
   mn_stack stack;
+  mn_linear_rules linear; /* how its projections are made */
 };
 
 extern const mn_field mn_model_fields[]; /* of MN_TRUNK_TOKENS */

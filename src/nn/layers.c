@@ -4,11 +4,28 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "nn/linear.h"
+
 static mn_tensor *named_param(mn_scope *s, const char *name, const char *what, mn_shape shape, mn_init init, unsigned flags,
                               const char *help) {
   char full[160];
   snprintf(full, sizeof full, "%s.%s", name, what);
   return mn_param(s, full, shape, init, flags, help);
+}
+
+static void linears(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_projection *p, mn_dtype result, mn_tensor **y);
+
+/* Projections for which the model has another policy than a dense matrix are made one by one. */
+static bool by_policy(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_projection *p, mn_dtype result, mn_tensor **y) {
+  bool any = false;
+  for (int i = 0; i < n; i++) any |= mn_linear_rule_of(s, p[i].name) != NULL;
+  for (int i = 0; any && i < n; i++) {
+    const mn_linear_rule *rule = mn_linear_rule_of(s, p[i].name);
+    const mn_linear_use use = {p[i].name, out, p[i].bias, p[i].init, p[i].bias_init, result};
+    if (rule) y[i] = rule->def->apply(s, rule->config, &use, x);
+    else linears(s, x, out, 1, &p[i], result, &y[i]);
+  }
+  return any;
 }
 
 static void linears(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_projection *p, mn_dtype result, mn_tensor **y) {
@@ -21,6 +38,7 @@ static void linears(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_proj
     linears(s, x, out, n - MOST, p + MOST, result, y + MOST);
     return;
   }
+  if (by_policy(s, x, out, n, p, result, y)) return;
   mn_dtype t = mn_scope_compute(s);
   int64_t in = mn_dim(x, -1);
   mn_tensor *w[MOST], *b[MOST] = {NULL};

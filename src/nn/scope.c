@@ -49,7 +49,7 @@ mn_scope *mn_scope_new(mn_graph *g, mn_build build, int64_t batch) {
   r->param_at = r->buffer_at = r->feed_at = (mn_table){.arena = g->arena, .names = true};
   *f = (mn_scope_frame){.batch = batch, .alignment = 1, .position_state = -1, .limit = {.tokens = MN_LIMIT_NONE}};
   f->store = mn_state_store_new(r, g, build.carried);
-  *s = (mn_scope){r, f, "", ""};
+  *s = (mn_scope){r, f, "", "", NULL};
   if (!f->store) return NULL;
   if (batch < 1) mn_graph_fault(g, MN_ERR_SHAPE, "a batch holds at least one sequence");
   if (build.step && (build.step->dtype != MN_I64 || build.step->shape.ndim != 0))
@@ -84,6 +84,13 @@ mn_scope *mn_scope_in(mn_scope *s, const char *fmt, ...) {
   in->path = path;
   in->state_path = state_path;
   return in;
+}
+
+const mn_linear_rules *mn_scope_linear(const mn_scope *s) { return s->linear; }
+const mn_linear_rules *mn_scope_set_linear(mn_scope *s, const mn_linear_rules *rules) {
+  const mn_linear_rules *before = s->linear;
+  s->linear = rules;
+  return before;
 }
 
 mn_graph *mn_scope_graph(mn_scope *s) { return s->r->graph; }

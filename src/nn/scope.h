@@ -31,7 +31,8 @@ typedef struct mn_init {
 
 enum {
   MN_PARAM_NO_DECAY = 1, /* weight decay does not apply: norms, biases   */
-  MN_PARAM_MATRIX = 2    /* a hidden weight matrix: Muon applies         */
+  MN_PARAM_MATRIX = 2,   /* a hidden weight matrix: Muon applies         */
+  MN_PARAM_FROZEN = 4    /* does not train, unless a group of the recipe says so */
 };
 
 typedef struct mn_param_info {
@@ -86,6 +87,10 @@ typedef struct mn_build {    /* how a model is built */
 mn_scope *mn_scope_new(mn_graph *g, mn_build build, int64_t batch);
 /* The scope below, e.g. ("layers.%d", i). Shares everything but the name. */
 mn_scope *mn_scope_in(mn_scope *s, const char *fmt, ...) MN_PRINTF(2, 3);
+/* How projections below this scope are made (linear.h), from here on; NULL: dense. Returns what held before. */
+typedef struct mn_linear_rules mn_linear_rules;
+const mn_linear_rules *mn_scope_set_linear(mn_scope *s, const mn_linear_rules *rules);
+const mn_linear_rules *mn_scope_linear(const mn_scope *s);
 mn_graph *mn_scope_graph(mn_scope *s); /* ask anew inside a loop: the body is a graph of its own */
 int64_t mn_scope_batch(const mn_scope *s);
 mn_dtype mn_scope_compute(const mn_scope *s); /* type of activations in products          */

@@ -97,7 +97,7 @@ mn_scope *mn_scope_call(mn_scope *s, const char *name, mn_call_options how) {
     mn_graph_fault(r->graph, MN_ERR_MEMORY, "%s", mn_message());
     return s;
   }
-  *in = (mn_scope){r, f, params, path};
+  *in = (mn_scope){r, f, params, path, s->linear};
   if (!how.fresh) {
     begin_rows(in);
     go_on(in, how.position_multiple);

@@ -89,6 +89,7 @@ struct mn_scope {
   mn_scope_frame *frame;
   const char *path;       /* of parameters: "" at the root, else ending in "." */
   const char *state_path; /* of states, reports and chance: the same, until something is called once more */
+  const mn_linear_rules *linear;
 };
 
 /* Room for item n of the array *list points to; false (and the array as it was) when memory is short. */

@@ -48,18 +48,6 @@ const mn_value *mn_groups_to_value(mn_arena *arena, const mn_param_groups *group
   return items ? mn_value_list(arena, (size_t)groups->n, items) : NULL;
 }
 
-bool mn_name_matches(const char *pattern, const char *name) {
-  const char *star = NULL, *from = NULL; /* where the last * stood, and what it covers up to */
-  while (*name) {
-    if (*pattern == '*') star = pattern++, from = name;
-    else if (*pattern == '?' || *pattern == *name) pattern++, name++;
-    else if (star) pattern = star + 1, name = ++from;
-    else return false;
-  }
-  while (*pattern == '*') pattern++;
-  return !*pattern;
-}
-
 /* The names that are most like the pattern, stars aside. */
 static mn_status fits_nothing(const mn_param_group *group, const mn_params *params) {
   const char **names = mn_alloc((size_t)(params->n + 1) * sizeof *names);

@@ -42,7 +42,9 @@ static bool by_muon(const mn_optimizer *o, int i) {
   return muon && (p->flags & MN_PARAM_MATRIX) && p->shape.ndim == 2;
 }
 
-bool mn_optimizer_moves(const mn_optimizer *o, int i) { return !(o->group[i] && o->group[i]->frozen); }
+bool mn_optimizer_moves(const mn_optimizer *o, int i) {
+  return o->group[i] ? !o->group[i]->frozen : !(o->params->info[i].flags & MN_PARAM_FROZEN);
+}
 
 static size_t bytes_of(const mn_params *p, int i) { return (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->dtype); }
 

@@ -52,6 +52,12 @@ void mn_recipe_help(mn_help_form form, mn_text *t) {
     snprintf(title, sizeof title, "channel, type: %s", d->name);
     if (d->fields) section(t, form, title, d->summary, d->fields);
   }
+  for (int i = 0; i < mn_linear_count(); i++) {
+    const mn_linear_def *d = mn_linear_at(i);
+    snprintf(title, sizeof title, "model.linear, type: %s", d->name);
+    snprintf(about, sizeof about, "%s%s%s%s", d->summary, d->paper ? " (" : "", d->paper ? d->paper : "", d->paper ? ")" : "");
+    if (d->fields) section(t, form, title, about, d->fields);
+  }
   section(t, form, "cross, of a block of encoder_decoder", "Attention to the source", mn_cross_fields);
   for (int i = 0; i < mn_mixer_count(); i++) {
     const mn_mixer_def *d = mn_mixer_at(i);

@@ -3,6 +3,7 @@
 Every parameter is drawn where it is used and kept by the name under which a model has it. A file holds the model's recipe as JSON
 (metadata `config`), in.<port>, out.<port> and the parameters. Same script, same bytes.
 """
+import fnmatch
 import json
 import math
 import struct
@@ -54,6 +55,33 @@ class Model:
         return self.p[name]
 
     def linear(self, name, x, out, bias):
+        for rule in self.c.get("linear", []):
+            if fnmatch.fnmatchcase(name, rule["match"]):
+                y = self.policy(name, x, out, rule)
+                return y + self.param(f"{name}.bias", out) if bias else y
+        return self.dense(name, x, out, bias)
+
+    def policy(self, name, x, out, c):
+        n = x.shape[-1]
+        if c["type"] == "dense":
+            return self.dense(name, x, out, False)
+        if c["type"] == "lora":
+            a, b = self.param(f"{name}.lora_a.weight", c["rank"], n), self.param(f"{name}.lora_b.weight", out, c["rank"])
+            return self.dense(name, x, out, False) + c["alpha"] / c["rank"] * (x @ a.T) @ b.T
+        if c["type"] == "low_rank":
+            return x @ self.param(f"{name}.a.weight", c["rank"], n).T @ self.param(f"{name}.b.weight", out, c["rank"]).T
+        if c["type"] == "grouped":
+            w = self.param(f"{name}.weight", c["groups"], out // c["groups"], n // c["groups"])
+            parts = np.split(x, c["groups"], axis=-1)
+            return np.concatenate([part @ w[i].T for i, part in enumerate(parts)], axis=-1)
+        w = self.param(f"{name}.weight", out, n).copy()
+        for row in w:
+            for i in range(0, n, c["of"]):
+                small = sorted(range(i, i + c["of"]), key=lambda j: -abs(row[j]))[c["keep"]:]
+                row[small] = 0
+        return x @ w.T
+
+    def dense(self, name, x, out, bias):
         y = x @ self.param(f"{name}.weight", out, x.shape[-1]).T
         return y + self.param(f"{name}.bias", out) if bias else y
 
@@ -317,6 +345,11 @@ def main():
         {"mixer": {"type": "attention", "heads": 2, "rope_dim": 2}, "hidden": 12, "parallel": True},
         {"mixer": {"type": "attention", "heads": 2, "window": 4}, "channel": {"type": "mlp", "activation": "gelu_tanh"}, "hidden": 8},
         {"mixer": {"type": "attention", "heads": 2}, "channel": {"type": "mlp", "activation": "silu"}, "hidden": 8}]})
+    decoder("decoder_policies", {**base, "layers": 1, "linear": [
+        {"match": "layers.0.mixer.q_proj", "type": "lora", "rank": 2, "alpha": 3},
+        {"match": "*.k_proj", "type": "low_rank", "rank": 3}, {"match": "*.v_proj", "type": "grouped", "groups": 4},
+        {"match": "*.up_proj", "type": "dense"}, {"match": "layers.*.channel.*", "type": "masked", "keep": 1, "of": 4}],
+        "block": {"mixer": {"type": "attention", "heads": 2, "bias": True}, "hidden": 12}})
     encoder("encoder_tokens", {"type": "encoder", **base, "layers": 2, "positions": "sinusoidal",
                                "block": {"mixer": seen(relative_bias=8, relative_distance=6, rope=False), "hidden": 12}})
     encoder("encoder_frames", {"type": "encoder", "channels": 3, "d_model": 8, "layers": 1, "positions": "learned", "max_positions": 9,
