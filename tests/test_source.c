@@ -8,6 +8,7 @@
 #include "train_helpers.h"
 
 static mn_arena *arena;
+static mn_tokenizer *bytes; /* ids are bytes, 256 ends */
 
 static mn_status try_open(const char *yaml, mn_source **out) {
   const mn_value *v = NULL;
@@ -15,7 +16,7 @@ static mn_status try_open(const char *yaml, mn_source **out) {
   *out = NULL;
   MN_TRY(mn_yaml_parse(arena, "recipe.yaml", yaml, strlen(yaml), &v));
   MN_TRY(mn_source_parse(arena, v, "data", 3, c));
-  return mn_source_open(c, NULL, NULL, NULL, out);
+  return mn_source_open(c, bytes, NULL, NULL, out);
 }
 
 static mn_source *open_source(const char *yaml) {
@@ -259,6 +260,110 @@ static void test_mel(void) {
   CHECK(mn_mel_new(8000, 200, 80, 20, 5000, 4000, &mel) == MN_ERR_ARG, "bands that fall are refused");
 }
 
+/* ---- pairs and dialogues ---- */
+
+static const char *write_text(const char *name, const char *text) {
+  const char *path = mn_arena_strdup(arena, test_path(name));
+  CHECK_OK(mn_file_write(path, text, strlen(text)));
+  return path;
+}
+
+static void test_pairs(void) {
+  const char *path = write_text("pairs.tsv", "one\teins\ntwo\tzwei\r\n\nthree\tdrei\nfour\tvier\n");
+  mn_source *s = open_source(yaml_of("{type: pairs, files: ['%s'], source_len: 6, target_len: 8, validation: 0.25%s}", path, ""));
+  if (!s) return;
+  CHECK(mn_source_steps(s, MN_SPLIT_TRAIN, 1, 8) == 3 && mn_source_steps(s, MN_SPLIT_VALIDATION, 1, 8) == 1, "splits");
+  mn_batch b;
+  CHECK_OK(mn_batch_new(s, 3, 8, &b));
+  CHECK_OK(mn_source_fill(s, MN_SPLIT_TRAIN, 0, &b));
+  int seen = 0;
+  for (int r = 0; r < 3; r++) {
+    const int32_t *source = mn_batch_row(&b, mn_batch_find(&b, "source"), r), *tokens = mn_batch_row(&b, mn_batch_find(&b, "tokens"), r);
+    const int32_t *target = mn_batch_row(&b, mn_batch_find(&b, "target"), r);
+    int32_t n = ((const int32_t *)mn_batch_get(&b, "source_length"))[r], m = ((const int32_t *)mn_batch_get(&b, "length"))[r];
+    bool is_three = source[0] == 't' && source[1] == 'h';
+    seen += is_three;
+    CHECK(n >= 3 && n <= 5 && source[n] == 0 && tokens[0] == 256 && m == 5, "a row begins with the end token");
+    CHECK(target[m - 1] == 256 && target[m] == MN_IGNORE && !memcmp(tokens + 1, target, 4 * sizeof *tokens),
+          "the target is the text and its end");
+    if (is_three) CHECK(n == 5 && target[0] == 'd' && target[3] == 'i', "three becomes drei");
+  }
+  CHECK(seen <= 1, "a pair came twice");
+  check_pure(s, 8);
+  mn_batch_free(&b);
+  mn_source_close(s);
+  CHECK(try_open(yaml_of("{type: pairs, files: ['%s'], source_len: 4%s}", path, ""), &s) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "pairs.tsv:4") && strstr(mn_message(), "source_len 4"),
+        "%s", mn_message());
+  s = open_source(yaml_of("{type: pairs, files: ['%s'], source_len: 4, too_long: leave_out, validation: 0%s}", path, ""));
+  CHECK(s && mn_source_steps(s, MN_SPLIT_TRAIN, 1, 64) == 3, "what is too long is left out");
+  mn_source_close(s);
+  const char *bad = write_text("bad.tsv", "one\teins\ntwo zwei\n");
+  CHECK(try_open(yaml_of("{type: pairs, files: ['%s']%s}", bad, ""), &s) == MN_ERR_FORMAT && strstr(mn_message(), "bad.tsv:2"), "%s",
+        mn_message());
+  const char *left = write_text("left", "a\nb\nc\n"), *right = write_text("right", "x\ny\n");
+  CHECK(try_open(yaml_of("{type: pairs, first: ['%s'], second: ['%s']}", left, right), &s) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "3 lines"),
+        "%s", mn_message());
+  s = open_source("{type: pairs, task: {name: number_words}, source_len: 200, target_len: 200}");
+  if (s) check_pure(s, 200);
+  mn_source_close(s);
+}
+
+static void test_twins_stand_side_by_side(void) {
+  const char *left = write_text("l", "ab\ncd\nef\ngh\n"), *right = write_text("r", "AB\nCD\nEF\nGH\n");
+  mn_source *s =
+      open_source(yaml_of("{type: pairs, layout: twins, first: ['%s'], second: ['%s'], target_len: 4, validation: 0}", left, right));
+  if (!s) return;
+  mn_batch b;
+  CHECK(mn_source_check(s, MN_SPLIT_TRAIN, 3, 4) == MN_ERR_CONFIG && strstr(mn_message(), "multiple"), "%s", mn_message());
+  CHECK(mn_source_steps(s, MN_SPLIT_TRAIN, 4, 4) == 2, "two pairs a batch");
+  CHECK_OK(mn_batch_new(s, 4, 4, &b));
+  for (int step = 0; step < 4; step++) {
+    CHECK_OK(mn_source_fill(s, MN_SPLIT_TRAIN, step, &b));
+    for (int r = 0; r < 4; r += 2) {
+      const int32_t *x = mn_batch_row(&b, 0, r), *y = mn_batch_row(&b, 0, r + 1);
+      CHECK(x[0] == y[0] + 32 && x[1] == y[1] + 32 && x[0] >= 'a', "rows %d and %d are no pair", r, r + 1);
+    }
+  }
+  mn_batch_free(&b);
+  mn_source_close(s);
+}
+
+static void test_dialogues(void) {
+  const char *path = write_text(
+      "d.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", \"content\": \"Yo\"}]}\n");
+  mn_source *s = open_source(yaml_of("{type: dialogues, files: ['%s'], user: 'U:', assistant: 'A:', validation: 0%s}", path, ""));
+  if (!s) return;
+  mn_batch b;
+  CHECK_OK(mn_batch_new(s, 1, 16, &b));
+  CHECK_OK(mn_source_fill(s, MN_SPLIT_TRAIN, 0, &b));
+  /* U : H i \n A : Y o <end> (\n) */
+  static const int32_t want[] = {'U', ':', 'H', 'i', '\n', 'A', ':', 'Y', 'o', 256};
+  const int32_t *tokens = mn_batch_get(&b, "tokens"), *target = mn_batch_get(&b, "target"), *turn_end = mn_batch_get(&b, "turn_end");
+  CHECK(!memcmp(tokens, want, sizeof want) && *(const int32_t *)mn_batch_get(&b, "length") == 10, "the dialogue as tokens");
+  for (int t = 0; t < 16; t++) {
+    int32_t asked = t == 6 ? 'Y' : t == 7 ? 'o' : t == 8 ? 256 : MN_IGNORE;
+    CHECK(target[t] == asked, "at %d %d is asked for, must be %d", t, target[t], asked);
+    CHECK(turn_end[t] == (t == 4), "a turn ends at %d", t);
+  }
+  mn_batch_free(&b);
+  CHECK_OK(mn_batch_new(s, 1, 8, &b));
+  CHECK(mn_source_fill(s, MN_SPLIT_TRAIN, 0, &b) == MN_ERR_CONFIG && strstr(mn_message(), "11 tokens"), "%s", mn_message());
+  mn_batch_free(&b);
+  mn_source_close(s);
+  static const char *const bad[][2] = {{"{\"messages\": []}", "messages"},
+                                       {"{\"messages\": [{\"role\": \"robot\", \"content\": \"x\"}]}", "robot"},
+                                       {"{\"messages\": [{\"role\": \"user\"}]}", "message 1"},
+                                       {"{\"messages\"", "bad.jsonl:1"}};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    const char *file = write_text("bad.jsonl", bad[i][0]);
+    CHECK(try_open(yaml_of("{type: dialogues, files: ['%s']%s}", file, ""), &s) != MN_OK && strstr(mn_message(), bad[i][1]) &&
+              strstr(mn_message(), "bad.jsonl:1"),
+          "%s: %s", bad[i][0], mn_message());
+  }
+}
+
 /* ---- which source ---- */
 
 static void test_sources_by_name(void) {
@@ -284,14 +389,20 @@ static void test_sources_by_name(void) {
 int main(void) {
   test_setup("source");
   arena = mn_arena_new();
+  static const char *const end[] = {"<|endoftext|>"};
+  CHECK_OK(mn_tokenizer_bytes(end, 1, &bytes));
   RUN(test_series);
   RUN(test_series_scaler_and_standard_splits);
   RUN(test_series_is_refused);
   RUN(test_images);
   RUN(test_audio);
   RUN(test_mel);
+  RUN(test_pairs);
+  RUN(test_twins_stand_side_by_side);
+  RUN(test_dialogues);
   RUN(test_sources_by_name);
   mn_arena_free(arena);
+  mn_tokenizer_free(bytes);
   test_cleanup();
   return test_end();
 }

@@ -5,10 +5,14 @@
 #include "run/sampler.h"
 #include "run/session.h"
 
+#include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct mn_lm {
   mn_bundle bundle;
+  pthread_mutex_t mutex;
+  mn_program *programs[2][2]; /* by precision and forget: what all streams of that kind run; NULL: none yet */
 };
 
 struct mn_stream {
@@ -28,6 +32,10 @@ mn_status mn_lm_open(const char *dir, int threads, mn_lm **out) {
   if (!dir) return mn_fail(MN_ERR_ARG, "mn_lm_open: dir is NULL");
   mn_lm *lm = mn_calloc(1, sizeof *lm);
   if (!lm) return MN_ERR_MEMORY;
+  if (pthread_mutex_init(&lm->mutex, NULL) != 0) {
+    free(lm);
+    return MN_ERR_MEMORY;
+  }
   mn_status status = mn_bundle_open(dir, NULL, threads, &lm->bundle);
   if (status != MN_OK) mn_lm_free(lm);
   else *out = lm;
@@ -36,7 +44,9 @@ mn_status mn_lm_open(const char *dir, int threads, mn_lm **out) {
 
 void mn_lm_free(mn_lm *lm) {
   if (!lm) return;
+  for (int i = 0; i < 4; i++) mn_program_free(lm->programs[i / 2][i % 2]);
   mn_bundle_close(&lm->bundle);
+  pthread_mutex_destroy(&lm->mutex);
   free(lm);
 }
 
@@ -91,6 +101,19 @@ static const mn_field stream_fields[] = {MN_FIELD_INT(stream_settings, batch, 1,
                                          MN_FIELD_BOOL(stream_settings, forget, false, "past max_context forget the oldest tokens"),
                                          MN_FIELD_END};
 
+/* The program of such streams, made with the first. A handle is const to its callers; what is compiled is no part of what it says. */
+static mn_status program_of(const mn_lm *shown, const stream_settings *c, mn_program **out) {
+  mn_lm *lm;
+  memcpy(&lm, &shown, sizeof lm);
+  mn_program **at = &lm->programs[c->precision != 0][c->forget];
+  mn_status status = MN_OK;
+  pthread_mutex_lock(&lm->mutex);
+  if (!*at) status = mn_session_program_new(lm->bundle.model, lm->bundle.params, c->precision ? MN_BF16 : MN_F32, c->forget, at);
+  *out = *at;
+  pthread_mutex_unlock(&lm->mutex);
+  return status;
+}
+
 mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream **out) {
   if (!out || !lm) return mn_fail(MN_ERR_ARG, "mn_stream_new: lm and out must not be NULL");
   *out = NULL;
@@ -100,8 +123,9 @@ mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream 
   if (!s) return MN_ERR_MEMORY;
   s->lm = lm;
   s->batch = c.batch;
-  mn_session_config config = {.batch = c.batch, .prefill = c.segment, .compute = c.precision ? MN_BF16 : MN_F32, .forget = c.forget};
-  mn_status status = mn_session_new(lm->bundle.model, lm->bundle.params, &config, &s->session);
+  mn_session_config config = {.batch = c.batch, .prefill = c.segment};
+  mn_status status = program_of(lm, &c, &config.program);
+  if (status == MN_OK) status = mn_session_new(lm->bundle.model, lm->bundle.params, &config, &s->session);
   if (status != MN_OK) mn_stream_free(s);
   else *out = s;
   return status;

@@ -11,6 +11,7 @@
 #include "cli/cli.h"
 #include "format/yaml.h"
 #include "model/unit.h"
+#include "run/program.h"
 #include "train/optimizer.h"
 
 static const mn_option options[] = {
@@ -33,13 +34,11 @@ typedef struct problem { /* something that can be run again and again */
   mn_arena *arena;
   mn_backend *backend;
   mn_unit unit;
-  mn_graph *graph;
   mn_params *params;
   mn_optimizer *optimizer;
   mn_update update;
-  mn_plan *plan;
-  void *memory[4];
-  float rate[3];
+  mn_program *program;
+  mn_routine *routine; /* entered from making to ending */
   int64_t B, T, taken;
   size_t rss_before;
 } problem;
@@ -67,22 +66,50 @@ static mn_status sizes(problem *p, int64_t T, int64_t B) {
   return mn_cli_int(p->cli, "batch", 1, 65536, &p->B);
 }
 
-static mn_status compile(problem *p, int n_out, mn_tensor **outs, int n_assigns, mn_tensor **variables, mn_tensor **values) {
+/* Of the one form there is. bound: binds what the builder's graph has besides parameters. */
+static mn_status enter(problem *p, mn_dtype compute, mn_program_builder builder, void (*bound)(void *ctx, mn_plan *plan)) {
   static const char *const policies[] = {"keep", "recompute", "recompute_norms", NULL};
   int policy;
   MN_TRY(mn_cli_choice(p->cli, "activations", policies, &policy));
-  mn_plan_request q = {.graph = p->graph,
-                       .n_outputs = n_out,
-                       .outputs = outs,
-                       .n_assigns = n_assigns,
-                       .variables = variables,
-                       .values = values,
-                       .backend = p->backend,
-                       .activations = (mn_activation_policy)policy};
-  return mn_plan_compile(&q, &p->plan);
+  const mn_program_config c = {.backend = p->backend,
+                               .params = p->params,
+                               .build = {.param = MN_F32, .compute = compute},
+                               .builder = builder,
+                               .bound = bound,
+                               .ctx = p,
+                               .activations = (mn_activation_policy)policy};
+  MN_TRY(mn_program_new(&c, &p->program));
+  return mn_program_enter(p->program, &(mn_form){.batch = p->B, .length = p->T}, &p->routine);
 }
 
 /* The whole update of a decoder: forward, backward, clipping, AdamW. */
+static mn_status build_train(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  problem *p = ctx;
+  mn_graph *g = mn_scope_graph(s);
+  const mn_shape shape = MN_SHAPE(form->batch, form->length);
+  mn_tensor *tokens = mn_parts_feed(parts, "tokens", MN_I32, shape), *target = mn_parts_feed(parts, "target", MN_I32, shape);
+  mn_tensor *weight = mn_full(g, MN_F32, shape, 1 / (double)(form->batch * form->length));
+  mn_tensor *loss = mn_model_loss(s, p->unit.model, tokens, target, weight, NULL);
+  MN_TRY(mn_graph_status(g));
+  mn_tensor *const *params;
+  int n = mn_scope_params(s, NULL, &params);
+  mn_tensor **grads = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *grads);
+  if (!grads) return MN_ERR_MEMORY;
+  MN_TRY(mn_grad(g, 1, &loss, NULL, n, params, grads));
+  mn_optimizer_build(p->optimizer, g, params, grads, 1.0, &p->update);
+  MN_TRY(mn_graph_status(g));
+  mn_parts_fed(parts, p->update.rate);
+  mn_parts_give(parts, "loss", loss);
+  mn_parts_give(parts, "grad_norm", p->update.norm);
+  for (int i = 0; i < p->update.n_assigns; i++) mn_parts_assign(parts, p->update.variables[i], p->update.values[i]);
+  return MN_OK;
+}
+
+static void bind_moments(void *ctx, mn_plan *plan) {
+  const problem *p = ctx;
+  mn_optimizer_bind(p->optimizer, &p->update, plan);
+}
+
 static mn_status make_train(problem *p) {
   static const char *const names[] = {"10m", "30m", NULL}, *const types[] = {"f32", "bf16", NULL};
   static const char *const models[] = {
@@ -98,36 +125,40 @@ static mn_status make_train(problem *p) {
   mn_config_defaults(mn_optimizer_fields, &config);
   MN_TRY(mn_optimizer_check(NULL, "bench", &config));
   MN_TRY(mn_optimizer_new(&config, NULL, p->params, &p->optimizer));
-  mn_graph *g = p->graph = mn_graph_new();
-  mn_scope *s = g ? mn_scope_new(g, (mn_build){.param = MN_F32, .compute = type ? MN_BF16 : MN_F32}, p->B) : NULL;
-  if (!s) return MN_ERR_MEMORY;
-  mn_tensor *tokens = mn_input(g, "tokens", MN_I32, MN_SHAPE(p->B, p->T)), *target = mn_input(g, "target", MN_I32, MN_SHAPE(p->B, p->T));
-  mn_tensor *weight = mn_full(g, MN_F32, MN_SHAPE(p->B, p->T), 1 / (double)(p->B * p->T));
-  mn_tensor *loss = mn_model_loss(s, p->unit.model, tokens, target, weight, NULL);
-  MN_TRY(mn_graph_status(g));
-  mn_tensor *const *params;
-  int n = mn_scope_params(s, NULL, &params);
-  mn_tensor **grads = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *grads);
-  if (!grads) return MN_ERR_MEMORY;
-  MN_TRY(mn_grad(g, 1, &loss, NULL, n, params, grads));
-  mn_optimizer_build(p->optimizer, g, params, grads, 1.0, &p->update);
-  MN_TRY(mn_graph_status(g));
-  MN_TRY(compile(p, 2, (mn_tensor *[]){loss, p->update.norm}, p->update.n_assigns, p->update.variables, p->update.values));
-  int64_t count = p->B * p->T;
-  for (int i = 0; i < 2; i++) {
-    int32_t *x = p->memory[i] = mn_alloc((size_t)count * sizeof *x);
-    if (!x) return MN_ERR_MEMORY;
+  MN_TRY(enter(p, type ? MN_BF16 : MN_F32, build_train, bind_moments));
+  const int64_t count = p->B * p->T;
+  int32_t *x = mn_alloc((size_t)count * sizeof *x);
+  mn_status status = x ? MN_OK : MN_ERR_MEMORY;
+  for (int i = 0; i < 2 && status == MN_OK; i++) {
     for (int64_t k = 0; k < count; k++) x[k] = (int32_t)(mn_random_uniform(11 + (uint64_t)i, 0, (uint64_t)k) * 8192);
+    status = mn_routine_put(p->routine, i, x);
   }
-  mn_plan_bind(p->plan, tokens, p->memory[0]);
-  mn_plan_bind(p->plan, target, p->memory[1]);
-  mn_plan_bind(p->plan, p->update.rate, p->rate);
-  mn_params_bind(p->params, s, p->plan);
-  mn_optimizer_bind(p->optimizer, &p->update, p->plan);
-  return MN_OK;
+  free(x);
+  return status;
 }
 
 /* Forward and backward of one mixer, gradients of a fixed cotangent for the input and every parameter. */
+static mn_status build_lmm(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  problem *p = ctx;
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *x = mn_unit_input(s, &p->unit, form->batch, form->length), *y = mn_unit_apply(s, &p->unit, x);
+  MN_TRY(mn_graph_status(g));
+  mn_parts_fed(parts, x);
+  mn_tensor *dy = mn_parts_feed(parts, "dy", MN_F32, y->shape);
+  MN_TRY(mn_params_of_scope(s, p->backend, MN_F32, 1, &p->params));
+  mn_program_use(p->program, p->params);
+  mn_tensor *const *params;
+  int n = mn_scope_params(s, NULL, &params);
+  mn_tensor **wrt = mn_arena_alloc(g->arena, (size_t)(2 * n + 2) * sizeof *wrt), **grads = wrt + n + 1;
+  if (!wrt) return MN_ERR_MEMORY;
+  wrt[0] = x;
+  for (int i = 0; i < n; i++) wrt[i + 1] = params[i];
+  MN_TRY(mn_grad(g, 1, &y, &dy, n + 1, wrt, grads));
+  mn_parts_give(parts, "y", y);
+  for (int i = 0; i <= n; i++) mn_parts_give(parts, i ? params[i - 1]->name : "x", grads[i]);
+  return MN_OK;
+}
+
 static mn_status make_lmm(problem *p) {
   int64_t chunk = 16;
   char text[512];
@@ -139,40 +170,32 @@ static mn_status make_lmm(problem *p) {
            mixer ? mixer : mn_cli_get(p->cli, "chunk"));
   MN_TRY(sizes(p, 8192, 1));
   MN_TRY(parse_unit(p, text));
-  mn_graph *g = p->graph = mn_graph_new();
-  mn_scope *s = g ? mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, p->B) : NULL;
-  if (!s) return MN_ERR_MEMORY;
-  mn_tensor *x = mn_unit_input(s, &p->unit, p->B, p->T), *y = mn_unit_apply(s, &p->unit, x);
-  MN_TRY(mn_graph_status(g));
-  mn_tensor *dy = mn_input(g, "dy", MN_F32, y->shape);
-  MN_TRY(mn_params_of_scope(s, p->backend, MN_F32, 1, &p->params));
-  mn_tensor *const *params;
-  int n = mn_scope_params(s, NULL, &params);
-  mn_tensor **wrt = mn_arena_alloc(g->arena, (size_t)(n + 2) * sizeof *wrt),
-            **outs = mn_arena_alloc(g->arena, (size_t)(n + 2) * sizeof *outs);
-  if (!wrt || !outs) return MN_ERR_MEMORY;
-  wrt[0] = x;
-  for (int i = 0; i < n; i++) wrt[i + 1] = params[i];
-  outs[0] = y;
-  MN_TRY(mn_grad(g, 1, &y, &dy, n + 1, wrt, outs + 1));
-  MN_TRY(compile(p, n + 2, outs, 0, NULL, NULL));
-  int64_t count = p->B * p->T * 256;
-  for (int i = 0; i < 2; i++) {
-    float *v = p->memory[i] = mn_alloc((size_t)count * sizeof *v);
-    if (!v) return MN_ERR_MEMORY;
+  MN_TRY(enter(p, MN_F32, build_lmm, NULL));
+  const int64_t count = p->B * p->T * 256;
+  float *v = mn_alloc((size_t)count * sizeof *v);
+  mn_status status = v ? MN_OK : MN_ERR_MEMORY;
+  for (int i = 0; i < 2 && status == MN_OK; i++) {
     for (int64_t k = 0; k < count; k++) v[k] = (float)mn_random_normal(21 + (uint64_t)i, 0, (uint64_t)k);
+    status = mn_routine_put(p->routine, i, v);
   }
-  mn_plan_bind(p->plan, x, p->memory[0]);
-  mn_plan_bind(p->plan, dy, p->memory[1]);
-  mn_params_bind(p->params, s, p->plan);
-  return MN_OK;
+  free(v);
+  return status;
+}
+
+static mn_status run_step(problem *p) {
+  if (p->optimizer) {
+    float rate[3];
+    mn_optimizer_rate(p->optimizer, 3e-4, ++p->taken, rate);
+    MN_TRY(mn_routine_put(p->routine, 2, rate)); /* after tokens and targets */
+  }
+  MN_TRY(mn_routine_run(p->routine, NULL));
+  return p->backend->sync(p->backend);
 }
 
 static mn_status run_steps(problem *p, int64_t n, double *seconds) {
   double start = mn_now();
   for (int64_t i = 0; i < n; i++) {
-    if (p->optimizer) mn_optimizer_rate(p->optimizer, 3e-4, ++p->taken, p->rate);
-    MN_TRY(mn_plan_run(p->plan));
+    MN_TRY(run_step(p));
     MN_TRY(mn_stop_check("timing steps"));
   }
   *seconds = mn_now() - start;
@@ -188,10 +211,10 @@ static void answer(problem *p, int64_t steps, double seconds) {
 
 static mn_status serve(problem *p) {
   char line[128];
-  mn_cli_json_line(p->cli,
-                   json_pack("{s:b, s:I, s:I, s:I, s:I, s:s}", "ready", 1, "parameters", (json_int_t)mn_params_count(p->params),
-                             "tokens_per_step", (json_int_t)(p->B * p->T), "flops_per_step", (json_int_t)mn_plan_get_report(p->plan)->flops,
-                             "rss_before_bytes", (json_int_t)p->rss_before, "isa", p->backend->isa));
+  mn_cli_json_line(p->cli, json_pack("{s:b, s:I, s:I, s:I, s:I, s:s}", "ready", 1, "parameters", (json_int_t)mn_params_count(p->params),
+                                     "tokens_per_step", (json_int_t)(p->B * p->T), "flops_per_step",
+                                     (json_int_t)mn_plan_get_report(mn_routine_plan(p->routine))->flops, "rss_before_bytes",
+                                     (json_int_t)p->rss_before, "isa", p->backend->isa));
   mn_print_flush();
   while (fgets(line, sizeof line, stdin)) {
     long long n = 0;
@@ -221,19 +244,19 @@ static mn_status time_steps(problem *p) {
   if (!t) return MN_ERR_MEMORY;
   mn_status status = MN_OK;
   for (int64_t i = 0; i < n && status == MN_OK && !mn_cli_interrupted(); i++) {
-    if (i == n - 1 && mn_cli_given(p->cli, "profile")) mn_plan_profile(p->plan, true);
+    if (i == n - 1 && mn_cli_given(p->cli, "profile")) mn_plan_profile(mn_routine_plan(p->routine), true);
     status = run_steps(p, 1, &t[i]);
   }
   if (status == MN_OK && mn_cli_interrupted()) status = mn_fail(MN_ERR_CANCELLED, "interrupted");
   if (status == MN_OK) {
     qsort(t, (size_t)n, sizeof *t, by_size);
-    double median = t[n / 2], flops = (double)mn_plan_get_report(p->plan)->flops;
+    double median = t[n / 2], flops = (double)mn_plan_get_report(mn_routine_plan(p->routine))->flops;
     if (p->cli->json) answer(p, 1, median);
     else
       mn_print("%.0f tokens/s (median of %lld steps of %lld tokens; %.1f to %.1f ms), %.1f GFLOP/s, peak resident %.0f MiB\n",
                (double)(p->B * p->T) / median, (long long)n, (long long)(p->B * p->T), 1e3 * t[0], 1e3 * t[n - 1], 1e-9 * flops / median,
                (double)status_bytes("VmHWM") / 1048576);
-    if (mn_cli_given(p->cli, "profile") && !p->cli->json) mn_plan_describe(p->plan, print_line, NULL);
+    if (mn_cli_given(p->cli, "profile") && !p->cli->json) mn_plan_describe(mn_routine_plan(p->routine), print_line, NULL);
   }
   free(t);
   return status;
@@ -280,16 +303,13 @@ static mn_status run(mn_cli *cli) {
   if (status == MN_OK && what == 0) status = bench_machine(cli, p.backend);
   if (status == MN_OK && what == 1) status = make_train(&p);
   if (status == MN_OK && what == 2) status = make_lmm(&p);
-  mn_graph_free(p.graph); /* the plan has what it needs of it, and it would count as memory of the step */
-  p.graph = NULL;
   mn_release_free_memory();
   if (status == MN_OK && what > 0) status = mn_cli_given(cli, "steps-on-stdin") ? serve(&p) : time_steps(&p);
-  mn_plan_free(p.plan);
+  if (p.routine) mn_program_leave(p.program);
+  mn_program_free(p.program);
   mn_optimizer_free(p.optimizer);
   mn_params_free(p.params);
-  mn_graph_free(p.graph);
   mn_unit_free(&p.unit);
-  for (int i = 0; i < 4; i++) free(p.memory[i]);
   mn_backend_free(p.backend);
   mn_arena_free(p.arena);
   return status;

@@ -12,10 +12,8 @@ typedef struct streamed {
   const mn_task *task;
   const mn_stream_eval_config *config;
   mn_stream_eval *out;
-  mn_backend *backend;
   int64_t B, T, vocab_size;
-  mn_graph *graph; /* the parallel form */
-  mn_plan *plan;
+  mn_program *parallel;
   mn_session *first, *second;
   int32_t *input, *target; /* [B, T]               */
   int32_t *guess[2];       /* [B, T] parallel, streamed */
@@ -25,19 +23,24 @@ typedef struct streamed {
   mn_rng rng;
 } streamed;
 
-static mn_status build(streamed *s, const mn_model *model, const mn_params *params) {
-  if (!(s->graph = mn_graph_new())) return MN_ERR_MEMORY;
-  mn_scope *scope =
-      mn_scope_new(s->graph, (mn_build){.param = params->dtype, .compute = s->config->compute, .forget = s->config->forget}, s->B);
-  if (!scope) return MN_ERR_MEMORY;
-  mn_tensor *tokens = mn_input(s->graph, "tokens", MN_I32, MN_SHAPE(s->B, s->T)),
-            *y = mn_cast(s->graph, mn_model_apply(scope, model, tokens), MN_F32);
-  MN_TRY(mn_graph_status(s->graph));
-  mn_plan_request q = {.graph = s->graph, .n_outputs = 1, .outputs = &y, .backend = s->backend};
-  MN_TRY(mn_plan_compile(&q, &s->plan));
-  mn_params_bind(params, scope, s->plan);
-  mn_plan_bind(s->plan, tokens, s->input);
+static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  mn_tensor *tokens = mn_parts_feed(parts, "tokens", MN_I32, MN_SHAPE(form->batch, form->length));
+  mn_parts_give(parts, "logits", mn_cast(mn_scope_graph(s), mn_model_apply(s, ctx, tokens), MN_F32));
   return MN_OK;
+}
+
+static mn_status open_parallel(streamed *s, const mn_model *model, const mn_params *params) {
+  void *ctx;
+  memcpy(&ctx, &model, sizeof ctx); /* the builder reads it */
+  const mn_program_config c = {
+      .backend = params->backend,
+      .params = params,
+      .build = {.param = params->dtype, .compute = s->config->compute, .forget = s->config->forget},
+      .builder = build,
+      .ctx = ctx,
+      .settled = true,
+  };
+  return mn_program_new(&c, &s->parallel);
 }
 
 static mn_status open_all(streamed *s, const mn_model *model, const mn_params *params) {
@@ -58,7 +61,7 @@ static mn_status open_all(streamed *s, const mn_model *model, const mn_params *p
   MN_TRY(mn_session_new(model, params, &config, &s->first));
   MN_TRY(mn_session_fork(s->first, &s->second));
   s->out->state_bytes = mn_session_state_bytes(s->first) / B;
-  return build(s, model, params);
+  return open_parallel(s, model, params);
 }
 
 static mn_status guess(const float *logits, int64_t vocab_size, int32_t *out) {
@@ -68,9 +71,14 @@ static mn_status guess(const float *logits, int64_t vocab_size, int32_t *out) {
 }
 
 static mn_status in_parallel(streamed *s) {
-  MN_TRY(mn_plan_run(s->plan));
+  mn_routine *r;
+  MN_TRY(mn_program_enter(s->parallel, &(mn_form){.batch = s->B, .length = s->T}, &r));
+  mn_status status = mn_routine_put(r, 0, s->input);
+  if (status == MN_OK) status = mn_routine_run(r, NULL);
+  if (status == MN_OK) status = mn_routine_get_all(r, 0, s->logits);
+  mn_program_leave(s->parallel);
+  MN_TRY(status);
   int64_t row = s->T * s->vocab_size;
-  MN_TRY(s->backend->download(s->backend, s->logits, mn_plan_output(s->plan, 0)->data, (size_t)(s->B * row) * sizeof *s->logits));
   for (int64_t i = 0; i < s->B * s->T; i++) MN_TRY(guess(s->logits + i * s->vocab_size, s->vocab_size, &s->guess[0][i]));
   for (int64_t b = 0; b < s->B; b++) {
     s->scale[b] = 1e-30;
@@ -122,8 +130,7 @@ static mn_status one_batch(streamed *s, int64_t first) {
 mn_status mn_eval_streamed(const mn_model *model, const mn_params *params, const mn_task *task, const mn_stream_eval_config *config,
                            mn_stream_eval *out) {
   *out = (mn_stream_eval){0};
-  streamed s = {
-      .task = task, .config = config, .out = out, .backend = params->backend, .T = task->seq_len, .vocab_size = model->config.vocab_size};
+  streamed s = {.task = task, .config = config, .out = out, .T = task->seq_len, .vocab_size = model->config.vocab_size};
   if (!task->def->sample) return mn_fail(MN_ERR_ARG, "task %s makes text; parity is of token ids", task->def->name);
   if (!config->scratch || config->examples < 1)
     return mn_fail(MN_ERR_ARG, "parity needs a path for the session file and at least one example");
@@ -145,8 +152,7 @@ mn_status mn_eval_streamed(const mn_model *model, const mn_params *params, const
   mn_file_remove(config->scratch);
   mn_session_free(s.first);
   mn_session_free(s.second);
-  mn_plan_free(s.plan);
-  if (s.graph) mn_graph_free(s.graph);
+  mn_program_free(s.parallel);
   free(s.input);
   free(s.target);
   free(s.guess[0]);

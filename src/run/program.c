@@ -11,16 +11,15 @@
 #include <string.h>
 
 typedef struct pair {
-  mn_tensor *leaf, *value; /* assign */
-  void *data;              /* bind   */
+  mn_tensor *leaf, *value;
 } pair;
 
 struct mn_parts {
   mn_graph *g;
-  int n_feeds, cap_feeds, n_given, cap_given, n_assigned, cap_assigned, n_bound, cap_bound;
+  int n_feeds, cap_feeds, n_given, cap_given, n_assigned, cap_assigned;
   mn_tensor **feeds, **given;
   const char **given_name;
-  pair *assigned, *bound;
+  pair *assigned;
 };
 
 typedef struct result {
@@ -95,14 +94,7 @@ void mn_parts_give(mn_parts *p, const char *name, mn_tensor *value) {
 
 void mn_parts_assign(mn_parts *p, mn_tensor *variable, mn_tensor *value) {
   if (!variable || !value || !grow(p, &p->assigned, p->n_assigned, &p->cap_assigned, sizeof *p->assigned)) return;
-  p->assigned[p->n_assigned++] = (pair){.leaf = variable, .value = value};
-}
-
-void mn_parts_bind(mn_parts *p, const mn_tensor *leaf, void *data) {
-  if (!leaf || !grow(p, &p->bound, p->n_bound, &p->cap_bound, sizeof *p->bound)) return;
-  mn_tensor *t;
-  memcpy(&t, &leaf, sizeof t);
-  p->bound[p->n_bound++] = (pair){.leaf = t, .data = data};
+  p->assigned[p->n_assigned++] = (pair){variable, value};
 }
 
 /* ---- making and ending ---- */
@@ -284,6 +276,13 @@ mn_status mn_program_limit(mn_program *p, mn_limit *out) {
   return MN_OK;
 }
 
+/* The same state for another number of streams. */
+static mn_state_info info_for(const mn_states *first, int i, int64_t batch) {
+  mn_state_info info = *mn_states_info(first, i);
+  info.shape.dim[0] = info.shape.dim[0] / mn_states_batch(first) * batch;
+  return info;
+}
+
 mn_status mn_program_states(mn_program *p, int64_t batch, mn_states **out) {
   const mn_states *first;
   *out = NULL;
@@ -291,7 +290,7 @@ mn_status mn_program_states(mn_program *p, int64_t batch, mn_states **out) {
   const int n = mn_states_count(first);
   mn_state_info *info = mn_alloc((size_t)(n + 1) * sizeof *info);
   if (!info) return MN_ERR_MEMORY;
-  for (int i = 0; i < n; i++) info[i] = *mn_states_info(first, i), info[i].shape.dim[0] = batch;
+  for (int i = 0; i < n; i++) info[i] = info_for(first, i, batch);
   mn_status status = mn_states_new(p->config.backend, batch, n, info, out);
   free(info);
   if (status == MN_OK) status = mn_states_reset(*out, first, NULL);
@@ -354,13 +353,24 @@ static mn_status check_states(const mn_program *p, const mn_routine *r, int n, c
     return mn_fail(MN_ERR_INTERNAL, "a segment of %" PRId64 " tokens has other state: %d tensors, not %d", r->form.length, n,
                    mn_states_count(first));
   for (int i = 0; i < n; i++) {
-    mn_state_info want = *mn_states_info(first, i);
-    want.shape.dim[0] = r->form.batch;
+    const mn_state_info want = info_for(first, i, r->form.batch);
     if (strcmp(states[i].info.name, want.name) != 0 || states[i].info.dtype != want.dtype ||
         !mn_shape_equal(&states[i].info.shape, &want.shape))
       return mn_fail(MN_ERR_INTERNAL, "state %s depends on the segment's length", states[i].info.name);
   }
   return MN_OK;
+}
+
+/* Inputs that rooms of the model ask for by name are fed like the builder's. */
+static void add_feeds(built *b) {
+  const mn_feed_info *info;
+  mn_tensor *const *tensors;
+  const int n = mn_scope_feeds(b->s, &info, &tensors);
+  for (int i = 0; i < n; i++) {
+    bool known = false;
+    for (int k = 0; k < b->parts.n_feeds; k++) known = known || b->parts.feeds[k] == tensors[i];
+    if (!known) mn_parts_fed(&b->parts, tensors[i]);
+  }
 }
 
 static mn_status name_results(mn_routine *r, const mn_parts *parts) {
@@ -381,13 +391,14 @@ static mn_status bind_feeds(mn_routine *r, const mn_parts *parts) {
     r->feeds.list[i].name = mn_arena_strdup(r->arena, parts->feeds[i]->name); /* the graph ends with compiling */
     if (!r->feeds.list[i].name) return MN_ERR_MEMORY;
   }
-  for (int i = 0; i < parts->n_bound; i++) mn_plan_bind(r->plan, parts->bound[i].leaf, parts->bound[i].data);
+  if (r->program->config.bound) r->program->config.bound(r->program->config.ctx, r->plan);
   return MN_OK;
 }
 
 static mn_status compile(mn_program *p, mn_routine *r, built *b) {
   const mn_built_state *states = NULL;
   const int n = p->config.build.carried ? mn_scope_states(b->s, &states) : 0, more = b->parts.n_assigned;
+  add_feeds(b);
   MN_TRY(add_reports(r, b));
   if (n) MN_TRY(check_states(p, r, n, states));
   mn_tensor **variables = mn_arena_alloc(b->g->arena, (size_t)(2 * (n + more) + 1) * sizeof *variables);
@@ -525,4 +536,4 @@ mn_status mn_routine_get_all(const mn_routine *r, int j, void *host) {
   return mn_routine_get(r, j, 0, mn_shape_count(&r->results[j].shape), host);
 }
 
-const mn_plan *mn_routine_plan(const mn_routine *r) { return r->plan; }
+mn_plan *mn_routine_plan(const mn_routine *r) { return r->plan; }

@@ -32,10 +32,8 @@ mn_tensor *mn_parts_feed(mn_parts *parts, const char *name, mn_dtype dtype, mn_s
 void mn_parts_fed(mn_parts *parts, mn_tensor *input);
 /* A result; numbered in order, from 0. What the reports give comes after all of them. */
 void mn_parts_give(mn_parts *parts, const char *name, mn_tensor *value);
-/* After each run, `variable` (bound with mn_parts_bind) holds `value`. */
+/* After each run, the memory bound to `variable` (a parameter's, or what mn_program_config.bound gave) holds `value`. */
 void mn_parts_assign(mn_parts *parts, mn_tensor *variable, mn_tensor *value);
-/* A leaf lies in memory of the backend that the caller keeps as long as the program. */
-void mn_parts_bind(mn_parts *parts, const mn_tensor *leaf, void *data);
 
 /* ---- programs ---- */
 typedef struct mn_program mn_program;
@@ -45,7 +43,8 @@ typedef struct mn_program_config {
   const mn_params *params; /* all that the builder's scope may ask for; NULL: given later, before anything is compiled */
   mn_build build;          /* types, carried, forget; the rest is the form's */
   mn_program_builder builder;
-  void *ctx;     /* the builder's; lives as long as the program */
+  void (*bound)(void *ctx, mn_plan *plan); /* binds leaves that the parts do not, while the graph is still there; NULL: none */
+  void *ctx;                               /* the builder's; lives as long as the program */
   mn_form learn; /* what streams hold is learned from this form; zeros: one token of one row. A builder that knows one shape says it */
   mn_activation_policy activations;
   bool fresh;   /* carried: every run begins with the first values, whatever the states hold, so that gradients reach those */
@@ -104,6 +103,6 @@ const mn_shape *mn_routine_result_shape(const mn_routine *r, int j);
 /* Elements [first, first + n) of result j of the last run, to host memory. */
 mn_status mn_routine_get(const mn_routine *r, int j, int64_t first, int64_t n, void *host);
 mn_status mn_routine_get_all(const mn_routine *r, int j, void *host);
-const mn_plan *mn_routine_plan(const mn_routine *r);
+mn_plan *mn_routine_plan(const mn_routine *r);
 
 #endif

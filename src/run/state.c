@@ -30,7 +30,7 @@ size_t mn_states_bytes(const mn_states *s, int i) { return (size_t)mn_shape_coun
 static size_t row_bytes(const mn_states *s, int i) { return mn_states_bytes(s, i) / (size_t)s->batch; }
 
 static mn_status keep(mn_states *s, int i, const mn_state_info *info) {
-  if (info->shape.ndim < 1 || info->shape.dim[0] != s->batch)
+  if (info->shape.ndim < 1 || info->shape.dim[0] < s->batch || info->shape.dim[0] % s->batch)
     return mn_fail(MN_ERR_INTERNAL, "state %s has no row for each of %" PRId64 " streams", info->name, s->batch);
   s->info[i] = *info;
   s->info[i].name = mn_arena_strdup(s->arena, info->name);

@@ -14,8 +14,8 @@
 
 typedef struct mn_states mn_states;
 
-/* Memory for n states, all zero: every row stands at 0. Each shape begins with `batch`; info[0] is "position". The names and
- * texts are copied. */
+/* Memory for n states, all zero: every row stands at 0. Each shape begins with `batch`, or with a multiple of it: as many rows for
+ * each stream, side by side. info[0] is "position". The names and texts are copied. */
 mn_status mn_states_new(mn_backend *b, int64_t batch, int n, const mn_state_info *info, mn_states **out);
 void mn_states_free(mn_states *s); /* may be NULL */
 

@@ -293,15 +293,17 @@ int64_t mn_corpus_read(const mn_corpus *c, int split, int64_t position, int64_t 
   return check_read(s) == MN_OK ? n : -1;
 }
 
-int64_t mn_corpus_target_bytes(const mn_corpus *c, const int32_t *target, int64_t n) {
+int64_t mn_target_bytes(const mn_tokenizer *tok, const int32_t *target, int64_t n) {
   int64_t bytes = 0;
-  for (int64_t i = 0; c->tok && i < n; i++) {
+  for (int64_t i = 0; tok && i < n; i++) {
     size_t len;
-    if (target[i] != MN_IGNORE && !mn_tokenizer_is_special(c->tok, target[i]) && mn_tokenizer_token(c->tok, target[i], &len))
+    if (target[i] != MN_IGNORE && !mn_tokenizer_is_special(tok, target[i]) && mn_tokenizer_token(tok, target[i], &len))
       bytes += (int64_t)len;
   }
   return bytes;
 }
+
+int64_t mn_corpus_target_bytes(const mn_corpus *c, const int32_t *target, int64_t n) { return mn_target_bytes(c->tok, target, n); }
 
 /* ---- batches ---- */
 

@@ -60,6 +60,7 @@ mn_status mn_corpus_batch(mn_corpus *corpus, int split, int64_t step, int64_t B,
  * when a file has been cut short or changed since it was opened. */
 int64_t mn_corpus_read(const mn_corpus *corpus, int split, int64_t position, int64_t n, int32_t *out);
 /* Bytes of text that the targets stand for, MN_IGNORE and special tokens counting 0: for bits per byte. */
+int64_t mn_target_bytes(const mn_tokenizer *tok, const int32_t *target, int64_t n);
 int64_t mn_corpus_target_bytes(const mn_corpus *corpus, const int32_t *target, int64_t n);
 
 #endif

@@ -157,6 +157,8 @@ const mn_task *mn_task_of_source(const mn_source *s) {
 
 /* ---- reading ---- */
 
+static int64_t rows_of(const mn_source *s) { return s->rows > 1 ? s->rows : 1; }
+
 static const char *split_name(int split) {
   return split == MN_SPLIT_TRAIN ? "training" : split == MN_SPLIT_VALIDATION ? "validation" : "test";
 }
@@ -168,28 +170,33 @@ mn_status mn_source_check(const mn_source *s, int split, int64_t B, int64_t T) {
   if (s->seq_len && s->seq_len != T)
     return mn_fail(MN_ERR_CONFIG, "train.seq_len is %lld, but the rows of data.type %s have %lld steps; leave it out", (long long)T,
                    s->def->name, (long long)s->seq_len);
+  if (B % rows_of(s))
+    return mn_fail(MN_ERR_CONFIG, "train.batch is %lld, but examples of data.type %s fill %d rows; choose a multiple", (long long)B,
+                   s->def->name, s->rows);
   if (s->def->count(s, split) > 0) return MN_OK;
   return mn_fail(MN_ERR_CONFIG, "data.type %s: there is no %s example", s->def->name, split_name(split));
 }
 
 int64_t mn_source_steps(const mn_source *s, int split, int64_t B, int64_t T) {
   if (s->def->steps) return s->def->steps(s, split, B, T);
-  return (s->def->count(s, split) + B - 1) / B;
+  int64_t n = s->def->count(s, split), each = B / rows_of(s);
+  return n == INT64_MAX ? n : (n + each - 1) / each;
 }
 
 /* Training goes through the examples in an order drawn anew for every epoch, other splits in their order and once. */
 static mn_status fill_examples(mn_source *s, int split, int64_t step, mn_batch *batch) {
-  int64_t n = s->def->count(s, split), first = step * batch->B;
+  int64_t n = s->def->count(s, split), rows = rows_of(s), first = step * (batch->B / rows);
   batch->rows = 0;
-  for (int64_t b = 0; b < batch->B; b++) {
-    int64_t i = first + b;
+  for (int64_t b = 0; b < batch->B; b += rows) {
+    int64_t i = first + b / rows;
     if (split != MN_SPLIT_TRAIN && i >= n) {
-      empty_row(batch, b);
+      for (int64_t r = 0; r < rows; r++) empty_row(batch, b + r);
       continue;
     }
     uint64_t epoch = (uint64_t)(i / n), key = mn_splitmix64(mn_random_key((uint64_t)s->seed, "examples") ^ epoch);
-    MN_TRY(s->def->example(s, split, split == MN_SPLIT_TRAIN ? mn_shuffled(key, n, i % n) : i, epoch, batch, b));
-    batch->rows = b + 1;
+    bool drawn = split == MN_SPLIT_TRAIN && n < INT64_MAX;
+    MN_TRY(s->def->example(s, split, drawn ? mn_shuffled(key, n, i % n) : i, epoch, batch, b));
+    batch->rows = b + rows;
   }
   return MN_OK;
 }
@@ -206,11 +213,9 @@ mn_status mn_source_fill(mn_source *s, int split, int64_t step, mn_batch *batch)
 
 int64_t mn_source_target_bytes(const mn_source *s, const mn_batch *batch) {
   int i = mn_batch_find(batch, "target");
-  if (i < 0 || batch->field[i].dtype != MN_I32) return 0;
-  const mn_corpus *c = mn_source_corpus(s);
   const mn_task *task = mn_task_of_source(s);
-  if (!c || (task && !task->def->sample_text)) return 0;
-  return mn_corpus_target_bytes(c, batch->data[i], mn_shape_count(&batch->field[i].shape));
+  if (i < 0 || batch->field[i].dtype != MN_I32 || !s->tok || (task && !task->def->sample_text)) return 0;
+  return mn_target_bytes(s->tok, batch->data[i], mn_shape_count(&batch->field[i].shape));
 }
 
 /* A Feistel network over the next even power of two, walked until it lands inside (Black & Rogaway 2002). */

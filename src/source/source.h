@@ -59,7 +59,7 @@ typedef struct mn_source_def {
   void (*layout)(const mn_source *s, mn_batch *batch);
   /* A list of examples: how many a split has, and one of them as row b. `epoch` counts how often the list was gone through (0 in
    * validation and test), for what is drawn anew each time. */
-  int64_t (*count)(const mn_source *s, int split);
+  int64_t (*count)(const mn_source *s, int split); /* INT64_MAX: it never ends */
   mn_status (*example)(mn_source *s, int split, int64_t index, uint64_t epoch, mn_batch *batch, int64_t b);
   /* Or all of it. */
   mn_status (*fits)(const mn_source *s, int split, int64_t B, int64_t T);
@@ -91,6 +91,7 @@ struct mn_source {
   int64_t seq_len;    /* tokens (frames, steps) of a row; 0: as many as are asked for */
   int64_t source_len; /* of a second sequence beside it; 0: none */
   int64_t vocab_size; /* a model of tokens needs at least so many; 0: no tokens */
+  int rows;           /* that one example fills, side by side; 0: one */
   int64_t classes;    /* labels are in [0, classes); 0: there are none */
   mn_text identity;
   char hash[MN_HASH_HEX];

@@ -158,7 +158,7 @@ mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, mn_data_pro
   *out = NULL;
   const mn_source_def *source = r->source.def;
   if (!source->reads_text || !source->reads_text(r->source.config)) return MN_OK; /* ids or numbers */
-  if (r->tokenizer.type == MN_TOKENIZER_BPE && !source->texts) {
+  if (r->tokenizer.type == MN_TOKENIZER_BPE && (!source->texts || !source->texts(r->source.config).count)) {
     const mn_value *name = mn_value_get(r->data.task, "name");
     return mn_value_fail(name, "tokenizer type bpe is trained on data.files, and a task has none; use bytes or a file");
   }

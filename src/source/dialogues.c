@@ -1,0 +1,188 @@
+/* dialogues.c - conversations, a line of JSON each: {"messages": [{"role": "user", "content": "..."}, ...]}. A dialogue is a row: every
+ * message becomes its role's prefix, its text and an end; what the assistant says, with the end token behind it, is asked for, the rest
+ * is only read. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/json.h"
+#include "source/examples.h"
+#include "source/token_lists.h"
+
+typedef struct config {
+  mn_strings files, test_files;
+  const char *user, *assistant, *system, *end;
+  int too_long;
+  double validation;
+} config;
+enum { REFUSE, CUT };
+static const char *const lengths[] = {"refuse", "cut", NULL};
+static const mn_field fields[] = {
+    MN_FIELD_STRINGS(config, files, "files of JSON lines; *, ?, [ ], {a,b} and ~ are patterns"),
+    MN_FIELD_STRINGS(config, test_files, "the same for the test"),
+    MN_FIELD_STRING(config, user, "User: ", "what stands before a message of the user"),
+    MN_FIELD_STRING(config, assistant, "Assistant: ", "before one of the assistant"),
+    MN_FIELD_STRING(config, system, "", "before one of the system"),
+    MN_FIELD_STRING(config, end, "\n", "behind every message; behind the assistant's the end token comes first"),
+    MN_FIELD_ENUM(config, too_long, lengths, REFUSE, "dialogues of more than train.seq_len tokens: a mistake, or cut behind them"),
+    MN_FIELD_FLOAT(config, validation, 0.05, 0, 0.9, "fraction of the dialogues that is held out"),
+    MN_FIELD_END};
+
+/* A list holds for each token id * 4 + 2 * (asked for) + (last of a message). */
+typedef struct dialogues {
+  mn_token_lists part[2];
+  int64_t longest;
+  mn_held_out held_out;
+  mn_encoder *enc;
+  int32_t eos;
+} dialogues;
+
+static mn_status check(const mn_value *map, const char *where, void *c) {
+  return ((const config *)c)->files.count ? MN_OK : mn_config_fail(map, where, "files", "is missing: dialogues, a line of JSON each");
+}
+
+static bool always(const void *c) {
+  (void)c;
+  return true;
+}
+static mn_strings texts(const void *c) { return ((const config *)c)->files; }
+
+/* ---- reading ---- */
+
+typedef struct reading {
+  mn_source *s;
+  mn_token_lists *out;
+} reading;
+
+static mn_status add(const reading *r, const char *text, size_t n, bool asked) {
+  const dialogues *x = r->s->data;
+  size_t from = r->out->ids.len;
+  MN_TRY(mn_encoder_add(x->enc, text, n, 0, &r->out->ids));
+  for (size_t i = from; i < r->out->ids.len; i++) r->out->ids.data[i] = r->out->ids.data[i] * 4 + 2 * asked;
+  return MN_OK;
+}
+
+static mn_status add_message(const reading *r, const mn_value *m) {
+  const config *o = r->s->config;
+  const dialogues *x = r->s->data;
+  const mn_value *role = mn_value_get(m, "role"), *content = mn_value_get(m, "content");
+  if (!role || role->kind != MN_TEXT || !content || content->kind != MN_TEXT)
+    return mn_fail(MN_ERR_FORMAT, "a message has no texts 'role' and 'content'");
+  bool assistant = !strcmp(role->as.text, "assistant"), user = !strcmp(role->as.text, "user");
+  if (!assistant && !user && strcmp(role->as.text, "system") != 0)
+    return mn_fail(MN_ERR_FORMAT, "the role '%.40s' is none of user, assistant, system", role->as.text);
+  const char *prefix = assistant ? o->assistant : user ? o->user : o->system;
+  MN_TRY(add(r, prefix, strlen(prefix), false));
+  MN_TRY(add(r, content->as.text, content->count, assistant));
+  if (assistant && x->eos >= 0) MN_TRY(mn_ids_add(&r->out->ids, x->eos * 4 + 2));
+  MN_TRY(add(r, o->end, strlen(o->end), false));
+  if (r->out->ids.len) r->out->ids.data[r->out->ids.len - 1] |= 1;
+  return MN_OK;
+}
+
+static mn_status add_dialogue(const reading *r, mn_arena *arena, const char *place, const char *line, size_t n) {
+  const mn_value *root = NULL;
+  dialogues *x = r->s->data;
+  MN_TRY(mn_json_parse(arena, place, line, n, &root));
+  const mn_value *messages = mn_value_get(root, "messages");
+  if (!messages || messages->kind != MN_LIST || !messages->count)
+    return mn_fail(MN_ERR_FORMAT, "%s: has no list 'messages' of {role, content}", place);
+  size_t from = r->out->ids.len;
+  for (size_t i = 0; i < messages->count; i++) MN_TRY(mn_context(add_message(r, messages->as.items[i]), "%s: message %zu", place, i + 1));
+  int64_t length = (int64_t)(r->out->ids.len - from);
+  if (length < 2) return mn_fail(MN_ERR_FORMAT, "%s: holds no text", place);
+  if (length > x->longest) x->longest = length;
+  return mn_token_lists_close_one(r->out);
+}
+
+static mn_status on_line(void *ctx, const char *place, const char *line, size_t n) {
+  if (!n) return MN_OK;
+  mn_arena *arena = mn_arena_new();
+  mn_status status = arena ? add_dialogue(ctx, arena, place, line, n) : MN_ERR_MEMORY;
+  mn_arena_free(arena);
+  return status;
+}
+
+static mn_status open_dialogues(mn_source *s, mn_data_progress progress, void *ctx) {
+  (void)progress, (void)ctx;
+  const config *o = s->config;
+  dialogues *x = s->data = mn_arena_alloc(s->arena, sizeof *x);
+  char hex[MN_HASH_HEX];
+  if (!x) return MN_ERR_MEMORY;
+  x->eos = mn_tokenizer_eos(s->tok);
+  MN_TRY(mn_encoder_new(s->tok, &x->enc));
+  for (int k = 0; k < 2; k++) {
+    reading r = {s, &x->part[k]};
+    const char *key = k ? "test_files" : "files";
+    mn_strings files;
+    MN_TRY(mn_example_files(s, k ? &o->test_files : &o->files, key, &files));
+    for (int i = 0; i < files.count; i++) MN_TRY(mn_context(mn_each_line(files.items[i], on_line, &r), "data.%s", key));
+    mn_content_hash(x->part[k].ids.data, x->part[k].ids.len * sizeof *x->part[k].ids.data, hex);
+    mn_text_addf(&s->identity, "%s %lld ", hex, (long long)x->part[k].n);
+  }
+  if (!x->part[0].n) return mn_fail(MN_ERR_CONFIG, "data.files: no dialogue is there to train on");
+  x->held_out = mn_hold_out(x->part[0].n, o->validation);
+  s->vocab_size = mn_tokenizer_vocab_size(s->tok);
+  mn_text_addf(&s->identity, "held out %lld", (long long)x->held_out.held);
+  return MN_OK;
+}
+
+static void close_dialogues(mn_source *s) {
+  dialogues *x = s->data;
+  if (!x) return;
+  for (int k = 0; k < 2; k++) mn_token_lists_free(&x->part[k]);
+  mn_encoder_free(x->enc);
+}
+
+/* ---- batches ---- */
+
+static void layout(const mn_source *s, mn_batch *batch) {
+  int64_t B = batch->B, T = batch->T;
+  (void)s;
+  mn_batch_add(batch, "tokens", MN_I32, MN_SHAPE(B, T), "the dialogue");
+  mn_batch_add(batch, "target", MN_I32, MN_SHAPE(B, T), "the token after each, where the assistant says it");
+  mn_batch_add(batch, "length", MN_I32, MN_SHAPE(B), "tokens that are there");
+  mn_batch_add(batch, "turn_end", MN_I32, MN_SHAPE(B, T), "1 at the last token of a message");
+}
+
+static int64_t count(const mn_source *s, int split) {
+  const dialogues *x = s->data;
+  return split == MN_SPLIT_TEST ? x->part[1].n : mn_held_out_count(&x->held_out, split == MN_SPLIT_VALIDATION);
+}
+
+static mn_status example(mn_source *s, int split, int64_t index, uint64_t epoch, mn_batch *batch, int64_t b) {
+  (void)epoch;
+  const config *o = s->config;
+  const dialogues *x = s->data;
+  bool test = split == MN_SPLIT_TEST;
+  int64_t i = test ? index : mn_held_out_at(&x->held_out, split == MN_SPLIT_VALIDATION, index), T = batch->T;
+  const int32_t *coded;
+  int64_t n = mn_token_list(&x->part[test], i, &coded) - 1; /* the last token is only asked for */
+  if (n > T && o->too_long == REFUSE)
+    return mn_fail(MN_ERR_CONFIG,
+                   "data: a dialogue has %lld tokens (the longest %lld), more than train.seq_len %lld; raise it, or set data.too_long: cut",
+                   (long long)(n + 1), (long long)x->longest, (long long)T);
+  if (n > T) n = T;
+  int32_t *tokens = mn_batch_row(batch, 0, b), *target = mn_batch_row(batch, 1, b), *turn_end = mn_batch_row(batch, 3, b);
+  for (int64_t t = 0; t < T; t++) {
+    tokens[t] = t < n ? coded[t] >> 2 : 0;
+    target[t] = t < n && (coded[t + 1] & 2) ? coded[t + 1] >> 2 : MN_IGNORE;
+    turn_end[t] = t < n && (coded[t] & 1);
+  }
+  *(int32_t *)mn_batch_row(batch, 2, b) = (int32_t)n;
+  return MN_OK;
+}
+
+const mn_source_def mn_source_dialogues = {
+    .name = "dialogues",
+    .summary = "conversations as JSON lines: what the assistant says is asked for",
+    .config_size = sizeof(config),
+    .fields = fields,
+    .check = check,
+    .reads_text = always,
+    .texts = texts,
+    .open = open_dialogues,
+    .close = close_dialogues,
+    .layout = layout,
+    .count = count,
+    .example = example,
+};
