@@ -8,6 +8,7 @@
 
 #include "backend/cpu/machine.h"
 #include "base/nearest.h"
+#include "cli/bench_stream.h"
 #include "cli/cli.h"
 #include "format/yaml.h"
 #include "model/unit.h"
@@ -16,12 +17,12 @@
 
 static const mn_option options[] = {
     {"size", "SIZE", "10m", "train: 10m (10,059,840 parameters) or 30m (29,893,120)", 0},
-    {"dtype", "TYPE", "f32", "train: f32, or bf16 products with f32 masters", 0},
+    {"dtype", "TYPE", "f32", "train: f32, or bf16 products with f32 masters; stream: f32 or bf16", 0},
     {"chunk", "C", "16", "lmm: tokens between two anchors", 0},
     {"seq-len", "T", NULL, "tokens of a sequence (train 512, lmm 8192)", 0},
     {"batch", "B", NULL, "sequences (train 8 or 4, lmm 1)", 0},
-    {"mixer", "MAP", NULL, "lmm: another mixer, as YAML: {type: gated_deltanet, heads: 4}", 0},
-    {"steps", "N", "5", "counted steps, after two that are not", 0},
+    {"mixer", "MAP", NULL, "lmm, stream: another mixer, as YAML: {type: gated_deltanet, heads: 4}", 0},
+    {"steps", "N", "5", "counted steps, after two that are not; stream: turns", 0},
     {"activations", "POLICY", "recompute_norms", "keep, recompute (cheap results) or recompute_norms (norms and rotations too)", 0},
     {"profile", NULL, NULL, "time every kernel of the last step", 0},
     {"steps-on-stdin", NULL, NULL, "run steps as told on standard input", 0},
@@ -279,25 +280,29 @@ static mn_status bench_machine(mn_cli *cli, mn_backend *b) {
 
 static mn_status check_options(const mn_cli *cli, int what) {
   bool told = mn_cli_given(cli, "steps-on-stdin");
-  MN_TRY(mn_cli_only(cli, what == 1, "`mneme bench train`", "size dtype"));
-  MN_TRY(mn_cli_only(cli, what == 2, "`mneme bench lmm`", "chunk mixer"));
-  MN_TRY(
-      mn_cli_only(cli, what != 0, "`mneme bench train` and `mneme bench lmm`", "seq-len batch steps activations profile steps-on-stdin"));
+  MN_TRY(mn_cli_only(cli, what == 1, "`mneme bench train`", "size"));
+  MN_TRY(mn_cli_only(cli, what == 1 || what == 3, "`mneme bench train` and `mneme bench stream`", "dtype"));
+  MN_TRY(mn_cli_only(cli, what == 2, "`mneme bench lmm`", "chunk"));
+  MN_TRY(mn_cli_only(cli, what == 2 || what == 3, "`mneme bench lmm` and `mneme bench stream`", "mixer"));
+  MN_TRY(mn_cli_only(cli, what == 1 || what == 2, "`mneme bench train` and `mneme bench lmm`",
+                     "seq-len batch activations profile steps-on-stdin"));
+  MN_TRY(mn_cli_only(cli, what != 0, "`mneme bench train`, `mneme bench lmm` and `mneme bench stream`", "steps"));
   MN_TRY(mn_cli_only(cli, !told, "steps that the verb counts itself, without --steps-on-stdin", "steps profile"));
   MN_TRY(mn_cli_only(cli, !cli->json, "people; with --json it is not shown", "profile"));
   return mn_cli_only(cli, !mn_cli_given(cli, "mixer"), "the memory that is timed without --mixer", "chunk");
 }
 
 static mn_status run(mn_cli *cli) {
-  static const char *const whats[] = {"machine", "train", "lmm", NULL};
+  static const char *const whats[] = {"machine", "train", "lmm", "stream", NULL};
   int what = 0;
   while (whats[what] && strcmp(whats[what], cli->args[0]) != 0) what++;
   if (!whats[what]) {
-    const char *near = mn_nearest(cli->args[0], whats, 3);
-    return mn_fail(MN_ERR_ARG, "bench %s: there are machine, train and lmm%s%s%s", cli->args[0], near ? "; did you mean " : "",
+    const char *near = mn_nearest(cli->args[0], whats, 4);
+    return mn_fail(MN_ERR_ARG, "bench %s: there are machine, train, lmm and stream%s%s%s", cli->args[0], near ? "; did you mean " : "",
                    near ? near : "", near ? "?" : "");
   }
   MN_TRY(check_options(cli, what));
+  if (what == 3) return mn_bench_stream(cli);
   problem p = {.cli = cli, .arena = mn_arena_new(), .rss_before = status_bytes("VmRSS")};
   mn_status status = p.arena ? mn_backend_open(NULL, cli->threads, &p.backend) : MN_ERR_MEMORY;
   if (status == MN_OK && what == 0) status = bench_machine(cli, p.backend);
@@ -319,10 +324,12 @@ const mn_verb mn_verb_bench = {
     .name = "bench",
     .purpose = MN_VERB_MEASURE,
     .summary = "what the machine allows, and how fast training steps and memories are on it",
-    .usage = "machine | train | lmm [options]",
-    .about = "machine measures the arithmetic peaks and the read bandwidth that other figures are held against. train times the whole "
-             "update of a "
-             "decoder (forward, backward, clipping, AdamW). lmm times forward and backward of one memory layer, d_model 256.",
+    .usage = "machine | train | lmm | stream [options]",
+    .about =
+        "machine measures the arithmetic peaks and the read bandwidth that other figures are held against. train times the whole "
+        "update of a "
+        "decoder (forward, backward, clipping, AdamW). lmm times forward and backward of one memory layer, d_model 256. stream times a token, 256 tokens and 255, a fork and a reset of a "
+        "session of a decoder (d_model 320, 6 layers), each the shortest of its turns.",
     .options = options,
     .examples = examples,
     .common = MN_CLI_THREADS,

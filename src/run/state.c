@@ -18,7 +18,9 @@ struct mn_states {
   int64_t batch;
   int n;
   mn_state_info *info;
-  void **data;
+  void *block; /* all of them, one after the other: a copy is one copy, and large pages serve small states, too */
+  size_t block_bytes;
+  size_t *offset;    /* in the block */
   mn_table at;       /* name -> number */
   int64_t *position; /* [batch] */
   int32_t *moved;    /* [batch]: position as the backend has it, on its way */
@@ -36,22 +38,24 @@ static mn_status keep(mn_states *s, int i, const mn_state_info *info) {
   s->info[i].name = mn_arena_strdup(s->arena, info->name);
   s->info[i].help = mn_arena_strdup(s->arena, info->help ? info->help : "");
   if (!s->info[i].name || !s->info[i].help) return MN_ERR_MEMORY;
-  s->data[i] = s->backend->alloc(s->backend, mn_states_bytes(s, i));
-  if (!s->data[i]) return mn_context(MN_ERR_MEMORY, "state %s", info->name);
+  s->offset[i] = s->block_bytes;
+  if (!mn_size_add(s->block_bytes, mn_align(mn_states_bytes(s, i), 64), &s->block_bytes))
+    return mn_fail(MN_ERR_MEMORY, "state %s is too large", info->name);
   s->n = i + 1;
   return mn_table_put(&s->at, s->info[i].name, i);
 }
 
 static mn_status open_states(mn_states *s, int n, const mn_state_info *info) {
   s->info = mn_arena_alloc(s->arena, (size_t)(n + 1) * sizeof *s->info);
-  s->data = mn_arena_alloc(s->arena, (size_t)(n + 1) * sizeof *s->data);
+  s->offset = mn_arena_alloc(s->arena, (size_t)(n + 1) * sizeof *s->offset);
   s->position = mn_arena_alloc(s->arena, (size_t)s->batch * sizeof *s->position);
   s->moved = mn_arena_alloc(s->arena, (size_t)s->batch * sizeof *s->moved);
-  if (!s->info || !s->data || !s->position || !s->moved) return MN_ERR_MEMORY;
+  if (!s->info || !s->offset || !s->position || !s->moved) return MN_ERR_MEMORY;
   if (n < 1 || strcmp(info[0].name, "position") != 0 || info[0].dtype != MN_I32 || info[0].shape.ndim != 1)
     return mn_fail(MN_ERR_INTERNAL, "the first state of a stream is its position");
   for (int i = 0; i < n; i++) MN_TRY(keep(s, i, &info[i]));
-  return MN_OK;
+  s->block = s->backend->alloc(s->backend, s->block_bytes);
+  return s->block ? MN_OK : mn_context(MN_ERR_MEMORY, "the states of %" PRId64 " streams", s->batch);
 }
 
 /* Memory without values. */
@@ -71,8 +75,7 @@ static mn_status states_new(mn_backend *b, int64_t batch, int n, const mn_state_
 
 mn_status mn_states_new(mn_backend *b, int64_t batch, int n, const mn_state_info *info, mn_states **out) {
   MN_TRY(states_new(b, batch, n, info, out));
-  mn_status status = MN_OK;
-  for (int i = 0; i < n && status == MN_OK; i++) status = b->zero(b, (*out)->data[i], mn_states_bytes(*out, i));
+  mn_status status = b->zero(b, (*out)->block, (*out)->block_bytes);
   if (status == MN_OK) return MN_OK;
   mn_states_free(*out);
   *out = NULL;
@@ -81,7 +84,7 @@ mn_status mn_states_new(mn_backend *b, int64_t batch, int n, const mn_state_info
 
 void mn_states_free(mn_states *s) {
   if (!s) return;
-  for (int i = 0; i < s->n; i++) s->backend->free(s->backend, s->data[i], mn_states_bytes(s, i));
+  if (s->block) s->backend->free(s->backend, s->block, s->block_bytes);
   mn_arena_free(s->arena);
   free(s);
 }
@@ -90,7 +93,7 @@ int mn_states_count(const mn_states *s) { return s->n; }
 int64_t mn_states_batch(const mn_states *s) { return s->batch; }
 const mn_state_info *mn_states_info(const mn_states *s, int i) { return &s->info[i]; }
 int mn_states_find(const mn_states *s, const char *name) { return mn_table_find(&s->at, name, -1); }
-void *mn_states_data(const mn_states *s, int i) { return s->data[i]; }
+void *mn_states_data(const mn_states *s, int i) { return (char *)s->block + s->offset[i]; }
 uint64_t mn_states_id(const mn_states *s) { return s->id; }
 const int64_t *mn_states_position(const mn_states *s) { return s->position; }
 
@@ -121,7 +124,7 @@ mn_status mn_states_copy(mn_states *to, const mn_states *from) {
   MN_TRY(same_kind(to, from));
   if (to->batch != from->batch)
     return mn_fail(MN_ERR_ARG, "states of %" PRId64 " streams are not those of %" PRId64 ": select rows", from->batch, to->batch);
-  for (int i = 0; i < to->n; i++) MN_TRY(to->backend->copy(to->backend, to->data[i], from->data[i], mn_states_bytes(to, i)));
+  MN_TRY(to->backend->copy(to->backend, to->block, from->block, to->block_bytes)); /* laid out alike */
   memcpy(to->position, from->position, (size_t)to->batch * sizeof *to->position);
   return MN_OK;
 }
@@ -138,7 +141,8 @@ mn_status mn_states_clone(const mn_states *from, mn_states **out) {
 static mn_status copy_row(mn_states *to, int64_t to_row, const mn_states *from, int64_t from_row) {
   for (int i = 0; i < to->n; i++) {
     size_t n = row_bytes(to, i);
-    MN_TRY(to->backend->copy(to->backend, (char *)to->data[i] + (size_t)to_row * n, (char *)from->data[i] + (size_t)from_row * n, n));
+    char *there = (char *)mn_states_data(to, i) + (size_t)to_row * n, *here = (char *)mn_states_data(from, i) + (size_t)from_row * n;
+    MN_TRY(to->backend->copy(to->backend, there, here, n));
   }
   to->position[to_row] = from->position[from_row];
   return MN_OK;
@@ -176,11 +180,11 @@ mn_status mn_states_select(mn_states *to, const mn_states *from, const int64_t *
 
 /* ---- the host's side ---- */
 mn_status mn_states_get(const mn_states *s, int i, void *host) {
-  return s->backend->download(s->backend, host, s->data[i], mn_states_bytes(s, i));
+  return s->backend->download(s->backend, host, mn_states_data(s, i), mn_states_bytes(s, i));
 }
 
 mn_status mn_states_put(mn_states *s, int i, const void *host) {
-  MN_TRY(s->backend->upload(s->backend, s->data[i], host, mn_states_bytes(s, i)));
+  MN_TRY(s->backend->upload(s->backend, mn_states_data(s, i), host, mn_states_bytes(s, i)));
   const int32_t *position = host;
   for (int64_t b = 0; i == 0 && b < s->batch; b++) s->position[b] = position[b];
   return MN_OK;
