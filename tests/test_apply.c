@@ -143,6 +143,8 @@ static const char *const mixers[] = {
     "{type: mamba2, head_dim: 4, state: 3, groups: 2}",
     "{type: retnet, heads: 2}",
     "{type: linear_attention, heads: 2}",
+    "{type: ttt_linear, heads: 2, mini_batch: 3}",
+    "{type: ttt_mlp, heads: 2, mini_batch: 4}",
     "{type: titans_lmm, heads: 2, memory_net: linear, chunk: 4, grad_clamp: 0}",
     "{type: titans_lmm, heads: 2, memory_net: mlp, memory_depth: 2, memory_expand: 1, chunk: 4, grad_clamp: 1, conv: 0}",
     "{type: titans_lmm, heads: 2, memory_net: ln_mlp, memory_depth: 2, memory_expand: 1, chunk: 4, granularity: chunk, conv: 0}",

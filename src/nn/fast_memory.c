@@ -13,7 +13,7 @@
 #include <math.h>
 #include <stdio.h>
 
-int mn_fast_parts(const mn_fast_config *c) { return (int)c->depth + (c->net == MN_FAST_LN_MLP); }
+int mn_fast_parts(const mn_fast_config *c) { return (int)c->depth + (c->net == MN_FAST_LN_MLP && !c->gamma); }
 
 mn_shape mn_fast_shape(const mn_fast_config *c, int part, int64_t B) {
   int64_t d = c->head_dim, hidden = d * c->expand;
@@ -39,11 +39,22 @@ static mn_tensor *gelu_slope(mn_graph *g, mn_tensor *z) {
   return mn_add(g, normal_cdf(g, z), mn_mul(g, z, density));
 }
 
+/* The gain of the norm less 1, [B or 1,H,1,d]: a part of W, or given. */
+static mn_tensor *gamma_of(mn_graph *g, const mn_fast_config *c, mn_tensor *const *W) {
+  if (c->net != MN_FAST_LN_MLP) return NULL;
+  return c->gamma ? mn_reshape(g, mn_capture(g, c->gamma), MN_SHAPE(1, c->heads, 1, c->head_dim)) : mn_unsqueeze(g, W[c->depth], 2);
+}
+static mn_tensor *shifted(mn_graph *g, const mn_fast_config *c, mn_tensor *x) { /* x and the norm's bias, if there is one */
+  return c->shift ? mn_add(g, x, mn_reshape(g, mn_capture(g, c->shift), MN_SHAPE(1, c->heads, 1, c->head_dim))) : x;
+}
+
 /* What follows the last matrix: z [B,H,n,d], gamma [B,H,1 or n,d] (NULL but for ln_mlp), x the network's input. */
 static mn_tensor *finish(mn_graph *g, const mn_fast_config *c, mn_tensor *z, mn_tensor *gamma, mn_tensor *x) {
   if (!z) return NULL;
-  if (c->net == MN_FAST_LN_MLP)
-    return mn_add(g, mn_mul(g, mn_norm(g, MN_NORM_LAYER, z, NULL, NULL, norm_eps, z->dtype), mn_add_scalar(g, gamma, 1)), x);
+  if (c->net == MN_FAST_LN_MLP) {
+    mn_tensor *y = mn_mul(g, mn_norm(g, MN_NORM_LAYER, z, NULL, NULL, norm_eps, z->dtype), mn_add_scalar(g, gamma, 1));
+    return mn_add(g, y, shifted(g, c, x));
+  }
   return c->net == MN_FAST_MLP && c->residual ? mn_add(g, z, x) : z;
 }
 
@@ -53,7 +64,7 @@ mn_tensor *mn_fast_read(mn_graph *g, const mn_fast_config *c, mn_tensor *const *
     r = mn_matmul(g, r, W[l]);
     if (l < c->depth - 1) r = gelu(g, r);
   }
-  return finish(g, c, r, c->net == MN_FAST_LN_MLP ? mn_unsqueeze(g, W[c->depth], 2) : NULL, x);
+  return finish(g, c, r, gamma_of(g, c, W), x);
 }
 
 typedef struct writes {            /* the inner gradients of n tokens, factored */
@@ -81,11 +92,11 @@ static void gradient(mn_graph *g, const mn_fast_config *c, mn_tensor *const *anc
   if (c->net == MN_FAST_LN_MLP) {
     mn_tensor *centred = mn_sub(g, z[L - 1], mn_mean(g, z[L - 1], 8u));
     mn_tensor *inverse = mn_rsqrt(g, mn_add_scalar(g, mn_mean(g, mn_square(g, centred), 8u), norm_eps));
-    mn_tensor *normed = mn_mul(g, centred, inverse), *gain = mn_add_scalar(g, mn_unsqueeze(g, anchor[L], 2), 1);
-    mn_tensor *error = mn_sub(g, mn_add(g, mn_mul(g, normed, gain), k), v);
+    mn_tensor *normed = mn_mul(g, centred, inverse), *gain = mn_add_scalar(g, gamma_of(g, c, anchor), 1);
+    mn_tensor *error = mn_sub(g, mn_add(g, mn_mul(g, normed, gain), shifted(g, c, k)), v);
     w->loss = row_sumsq(g, error);
-    w->delta[L] = mn_mul(g, error, normed);
-    if (c->grad_clamp > 0) w->delta[L] = clamped(g, c, w->delta[L], row_sumsq(g, w->delta[L]));
+    if (!c->gamma) w->delta[L] = mn_mul(g, error, normed);
+    if (!c->gamma && c->grad_clamp > 0) w->delta[L] = clamped(g, c, w->delta[L], row_sumsq(g, w->delta[L]));
     mn_tensor *dn = mn_mul(g, error, gain), *along = mn_mean(g, mn_mul(g, dn, normed), 8u);
     delta = mn_mul(g, mn_sub(g, mn_sub(g, dn, mn_mean(g, dn, 8u)), mn_mul(g, normed, along)), inverse);
   } else {
@@ -227,7 +238,8 @@ static mn_tensor *read_inside(mn_graph *g, const mn_fast_config *c, mn_tensor *c
     z = mn_sub(g, z, mn_masked_product(g, r, w->x[l], d->P, w->delta[l]));
     r = l < L - 1 ? gelu(g, z) : z;
   }
-  if (c->net == MN_FAST_LN_MLP) {
+  if (c->gamma) gamma = gamma_of(g, c, W);
+  else if (c->net == MN_FAST_LN_MLP) {
     gamma = mn_mul(g, d->a, mn_unsqueeze(g, W[L], 2));
     if (d->b) gamma = mn_add(g, gamma, mn_mul(g, d->b, mn_unsqueeze(g, S[L], 2)));
     gamma = mn_sub(g, gamma, mn_matmul(g, d->P, w->delta[L]));

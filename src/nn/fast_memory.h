@@ -18,7 +18,7 @@
 typedef enum mn_fast_net {
   MN_FAST_LINEAR, /* M(x) = x W                                                            */
   MN_FAST_MLP,    /* M(x) = gelu(... gelu(x W_0) ...) W_{L-1}  (+ x with residual)          */
-  MN_FAST_LN_MLP  /* M(x) = LayerNorm(mlp(x)) (1 + gamma) + x, gamma an inner parameter too */
+  MN_FAST_LN_MLP  /* M(x) = LayerNorm(mlp(x)) (1 + gamma) + x, gamma an inner parameter too, or given */
 } mn_fast_net;
 
 typedef struct mn_fast_config {
@@ -27,8 +27,9 @@ typedef struct mn_fast_config {
   bool residual;
   int64_t heads, head_dim, chunk;
   bool per_chunk, read_before, momentum, decay;
-  double grad_clamp;  /* m > 0: a token's gradient of norm n is scaled to m tanh(n/m) */
-  int64_t trunc_bptt; /* n > 0: outer gradients of the memory stop every n chunks     */
+  double grad_clamp;        /* m > 0: a token's gradient of norm n is scaled to m tanh(n/m) */
+  int64_t trunc_bptt;       /* n > 0: outer gradients of the memory stop every n chunks     */
+  mn_tensor *gamma, *shift; /* LN_MLP: [H,d] each, a gain and a bias that the stream does not train; NULL: gamma is a part */
 } mn_fast_config;
 
 enum { MN_FAST_PARTS = 17, MN_FAST_DEPTH = 16 };

@@ -1,0 +1,130 @@
+/* ttt.c - TTT-Linear and TTT-MLP (Sun, Li, Dalal, Xu, Vikram, Zhang, Dubois, Chen, Wang, Koyejo, Hashimoto & Guestrin 2024, arXiv
+ * 2407.04620): the state is the weights of a small model, which every token trains to tell its value from its key.
+ *
+ *     f(x; W) = x + LN(f_res(x; W))     f_res = x W (ttt_linear), or gelu(x W_0) W_1 with four times the width (ttt_mlp)
+ *     l_t = 1/2 |f(k_t; W) - v_t|^2     k_t, v_t, q_t = W_k x_t, W_v x_t, W_q x_t          eta_t = eta sigmoid(w x_t + b) / d
+ *     W_t = W_{t-1} - eta_t grad l_t(W_{t'})     t' the end of the mini-batch before: all its gradients are taken at one place
+ *     y_t = W_o RMSNorm(f(q_t; W_t))
+ * The gain and the bias of LN are of the outer model; the inner one has no biases. Mini-batches are counted from the stream's
+ * first token, wherever a segment begins. */
+#include "nn/fast_memory.h"
+#include "nn/heads.h"
+#include "nn/mixer.h"
+
+#include <stdio.h>
+
+typedef struct ttt_config {
+  int64_t heads, head_dim, mini_batch;
+  double eta;
+} ttt_config;
+
+#define S ttt_config
+#define SHARED                                                                                                                             \
+  MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H"), MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),           \
+      MN_FIELD_INT(S, mini_batch, 16, 1, 4096, "tokens whose gradients are taken at one place", MN_TOKENS)
+static const mn_field linear_fields[] = {SHARED, MN_FIELD_FLOAT(S, eta, 1, 0, 100, "bound of the inner learning rate, over d"),
+                                         MN_FIELD_END};
+static const mn_field mlp_fields[] = {SHARED, MN_FIELD_FLOAT(S, eta, 0.1, 0, 100, "bound of the inner learning rate, over d"),
+                                      MN_FIELD_END};
+#undef S
+
+static mn_status check(const mn_value *map, const char *where, int64_t d_model, void *config) {
+  ttt_config *c = config;
+  return mn_check_heads(map, where, d_model, c->heads, &c->head_dim);
+}
+
+/* ---- the inner model as state ---- */
+typedef struct matrix { /* of the inner model */
+  const mn_fast_config *m;
+  int part;
+} matrix;
+
+static mn_tensor *initial(mn_scope *s, const void *ctx) { /* the same for every row */
+  const matrix *x = ctx;
+  char name[32];
+  snprintf(name, sizeof name, "init.%s.weight", mn_fast_name(x->m, x->part));
+  mn_shape rows = mn_fast_shape(x->m, x->part, mn_scope_batch(s)), one = MN_SHAPE(rows.dim[1], rows.dim[2], rows.dim[3]);
+  mn_tensor *W = mn_param(s, name, one, (mn_init){MN_INIT_XAVIER_UNIFORM, 1, 0}, 0, "the inner model at the start of a stream [H,in,out]");
+  mn_graph *g = mn_scope_graph(s);
+  return mn_expand(g, mn_unsqueeze(g, W, 0), rows);
+}
+static const char *name_of(const mn_fast_config *m, char kind, int part, char *name) {
+  name[0] = kind, name[1] = '.', name[2] = mn_fast_name(m, part)[0], name[3] = 0;
+  return name;
+}
+static mn_tensor *inner(mn_scope *s, const mn_fast_config *m, char kind, int part, const char *help) {
+  char name[4];
+  mn_shape shape = mn_fast_shape(m, part, mn_scope_batch(s));
+  mn_tensor *W = mn_state_from(s, name_of(m, kind, part, name), mn_scope_exact(s), shape, initial, &(matrix){m, part}, help);
+  return mn_capture(mn_scope_graph(s), W);
+}
+
+static mn_tensor *by_heads(mn_scope *s, const ttt_config *c, const char *name, mn_tensor *x) { /* [B,T,H,d], exact */
+  return mn_split_heads(s, mn_linear_exact(s, name, x, c->heads * c->head_dim, false, MN_NORMAL(0.02), MN_ZEROS), c->heads);
+}
+
+static mn_tensor *ttt(mn_scope *s, const ttt_config *c, int64_t depth, int64_t expand, mn_tensor *x) {
+  mn_graph *g = mn_scope_graph(s);
+  if (!x) return NULL;
+  int64_t D = mn_dim(x, 2), H = c->heads, d = c->head_dim;
+  mn_fast_config m = {.net = MN_FAST_LN_MLP, .depth = depth, .expand = expand, .heads = H, .head_dim = d, .chunk = c->mini_batch};
+  m.gamma = mn_param(s, "inner_norm.weight", MN_SHAPE(H, d), MN_ZEROS, MN_PARAM_NO_DECAY, "gain of the inner model's norm, less 1 [H,d]");
+  m.shift = mn_param(s, "inner_norm.bias", MN_SHAPE(H, d), MN_ZEROS, MN_PARAM_NO_DECAY, "bias of the inner model's norm [H,d]");
+  mn_fast_state state = {0};
+  char name[4];
+  for (int p = 0; p < mn_fast_parts(&m); p++) {
+    state.W[p] = inner(s, &m, 'W', p, "the inner model's weights");
+    state.A[p] = inner(s, &m, 'A', p, "the weights where the mini-batch began");
+  }
+  mn_tensor *position = mn_scope_position(s);
+  mn_tensor *rate = mn_sigmoid(g, mn_linear_exact(s, "lr_proj", x, H, true, MN_NORMAL(0.02), MN_ZEROS)); /* [B,T,H] */
+  mn_fast_input in = {
+      .q = by_heads(s, c, "q_proj", x),
+      .k = by_heads(s, c, "k_proj", x),
+      .v = by_heads(s, c, "v_proj", x),
+      .theta = mn_mul_scalar(g, rate, c->eta / (double)d),
+      .length = mn_scope_length(s),
+      .phase = position && !mn_scope_aligned(s, c->mini_batch) ? mn_mod(g, position, mn_scalar(g, MN_I32, (double)c->mini_batch)) : NULL,
+  };
+  mn_tensor *surprise = NULL, *y = mn_fast_memory(g, &m, &state, &in, &surprise);
+  for (int p = 0; p < mn_fast_parts(&m); p++) {
+    mn_state_set(s, name_of(&m, 'W', p, name), state.W[p]);
+    mn_state_set(s, name_of(&m, 'A', p, name), state.A[p]);
+  }
+  mn_report(s, "surprise", surprise);
+  return mn_linear(s, "o_proj", mn_normed_heads(s, y), D, false, MN_NORMAL(0.02));
+}
+
+static mn_tensor *apply_linear(mn_scope *s, const void *config, mn_tensor *x) { return ttt(s, config, 1, 1, x); }
+static mn_tensor *apply_mlp(mn_scope *s, const void *config, mn_tensor *x) { return ttt(s, config, 2, 4, x); }
+
+static void remedy(const void *config, mn_text *out) {
+  const ttt_config *c = config;
+  mn_text_addf(out, "lower eta (%g now) or mini_batch (%lld now): the steps of a mini-batch add up", c->eta, (long long)c->mini_batch);
+}
+
+#define PAPER "Sun, Li, Dalal, Xu, Vikram, Zhang, Dubois, Chen, Wang, Koyejo, Hashimoto & Guestrin 2024, arXiv 2407.04620"
+const mn_mixer_def mn_mixer_ttt_linear = {
+    .name = "ttt_linear",
+    .page = "ttt",
+    .kind = "state",
+    .summary = "test-time training: the state is a linear model that learns values from keys",
+    .paper = PAPER,
+    .config_size = sizeof(ttt_config),
+    .fields = linear_fields,
+    .check = check,
+    .apply = apply_linear,
+    .remedy = remedy,
+};
+const mn_mixer_def mn_mixer_ttt_mlp = {
+    .name = "ttt_mlp",
+    .page = "ttt",
+    .kind = "state",
+    .summary = "test-time training: the state is a network of two layers that learns values from keys",
+    .paper = PAPER,
+    .config_size = sizeof(ttt_config),
+    .fields = mlp_fields,
+    .check = check,
+    .apply = apply_mlp,
+    .remedy = remedy,
+};
