@@ -22,14 +22,15 @@ static void cut(mn_product_plan *t, int64_t mb, int64_t nb) {
  * each block anew and A often too, and the last blocks leave threads idle. The bits of C do not depend on it: K is cut in
  * gemm.c, by K alone. */
 static void cut_blocks(mn_product_plan *t) {
-  enum { ROWS = 2048, COLUMNS = 704, TRIES = 24 };            /* of a block at most: more columns of B do not stay in the cache */
-  const double lanes = (double)t->gemm->nr / 2, start = 3000; /* cycles: a vector, a block */
+  enum { ROWS = 2048, COLUMNS = 704, TRIES = 24 }; /* of a block at most: more columns of B do not stay in the cache */
+  const int64_t columns = t->gemm->shares_b ? min64(COLUMNS, t->gemm->near_columns(&t->p)) : COLUMNS;
+  const double lanes = (double)t->gemm->nr / 2, start = 3000;                 /* cycles: a vector, a block */
   const double pack_b = 1.5, pack_a = t->gemm->packs_a(&t->p) ? pack_b : 0.5; /* an element; less where it is only read */
   const int64_t mr = t->gemm->mr, nr = t->gemm->nr, threads = t->threads > 0 ? t->threads : 4;
   const double depth = (double)t->p.K / (t->p.bf16 ? t->gemm->bf16_per_unit : 1);
   double best = 0;
   int64_t best_mb = 0, best_nb = 0;
-  const int64_t m0 = ceil_div(t->p.M, ROWS), n0 = ceil_div(t->p.N, COLUMNS);
+  const int64_t m0 = ceil_div(t->p.M, ROWS), n0 = ceil_div(t->p.N, columns);
   for (int64_t i = m0; i < m0 + TRIES && i <= ceil_div(t->p.M, mr); i++)
     for (int64_t j = n0; j < n0 + TRIES && j <= ceil_div(t->p.N, nr); j++) {
       const int64_t mb = round_up(ceil_div(t->p.M, i), mr), nb = round_up(ceil_div(t->p.N, j), nr);
@@ -43,6 +44,19 @@ static void cut_blocks(mn_product_plan *t) {
       best_nb = nb;
     }
   cut(t, best_mb, best_nb);
+}
+
+/* Where B is packed once for all blocks, these may be small, so that a thread that is slower than the others takes fewer of them.
+ * Whether it is depends on the shape alone, and the bits of C do not depend on it. */
+static bool shares_b(const mn_product_plan *t) {
+  enum { ROWS = 768, BYTES = 2 << 20 };
+  return t->gemm->shares_b && t->threads > 0 && t->batch == 1 && t->p.M >= ROWS && t->p.K > 0 && t->gemm->packed_b_bytes(&t->p) <= BYTES;
+}
+static void cut_shared(mn_product_plan *t) {
+  enum { TILES = 8, TASKS = 24 }; /* tiles of A in a block at least, a multiple of it; blocks for a thread */
+  const int64_t nr = t->gemm->nr, rows = TILES * t->gemm->mr;
+  const int64_t n_tasks = ceil_div(t->p.N, t->gemm->near_columns(&t->p)), m_tasks = ceil_div(TASKS * t->threads, n_tasks);
+  cut(t, round_up(ceil_div(t->p.M, m_tasks), rows), round_up(ceil_div(t->p.N, n_tasks), nr));
 }
 
 /* A product with one column is the transposed product with one row; and a batch whose second operand is shared is one
@@ -91,7 +105,7 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
   t->batch = 1;
   for (int i = 0; i < t->n_axes; i++) t->batch *= t->dim[i];
   t->group = 1;
-  t->scratch = 0;
+  t->scratch = t->packed = 0;
   if (t->batch == 0 || p->M == 0 || p->N == 0) {
     *p = (mn_product){0};
     t->tasks = 0;
@@ -113,11 +127,14 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
     cut(t, mb, work <= 4e6 ? p->N : p->M <= 24 ? 4 * nr : 16 * nr);
   } else {
     t->path = MN_PRODUCT_BLOCK;
-    cut_blocks(t);
+    const bool shared = shares_b(t);
+    if (shared) cut_shared(t);
+    else cut_blocks(t);
     mn_product part = *p;
     part.M = min64(t->mb, p->M);
     part.N = min64(t->nb, p->N);
-    t->scratch = t->gemm->block_scratch(&part);
+    t->scratch = t->gemm->block_scratch(&part, shared);
+    t->packed = shared ? mn_align(t->gemm->packed_b_bytes(p), 64) : 0;
   }
   t->onednn = NULL;
   const bool plain = !p->accumulate && p->alpha == 1 && p->K > 0 && !p->b_f32;
@@ -128,9 +145,11 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
     part.M = min64(t->mb, p->M);
     part.N = min64(t->nb, p->N);
     t->path = MN_PRODUCT_ONEDNN;
-    t->scratch = t->gemm->block_scratch(&part);
+    t->packed = 0;
+    t->scratch = t->gemm->block_scratch(&part, false);
   }
   t->scratch = mn_align(t->scratch, 64);
+  if (t->packed) t->scratch += mn_align(t->packed / (size_t)t->threads + 64, 64);
   if (t->m_tasks * t->n_tasks == 1) { /* small products share a task, so that handing out tasks costs nothing */
     const double few = 5e5;
     t->group = work >= few ? 1 : (int64_t)(few / (work + 1)) + 1;
@@ -141,7 +160,8 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 typedef struct product_job {
   const mn_product_plan *plan;
-  char *scratch;
+  char *packed, *scratch;
+  size_t own; /* scratch of one thread */
   atomic_bool failed;
 } product_job;
 
@@ -159,7 +179,7 @@ static void dense_rows(const mn_product *p, bool keep_bf16, void *out) { /* A as
     }
 }
 
-static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, int64_t n, int thread, void *scratch) {
+static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, int64_t n, int thread, const char *packed, void *scratch) {
   const size_t size = t->p.bf16 ? 2 : 4, c_size = t->p.c_bf16 ? 2 : 4;
   int64_t a = m * t->p.a_rs, b = n * t->p.b_cs, index = product;
   for (int i = t->n_axes - 1; i >= 0; i--) {
@@ -182,7 +202,7 @@ static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, 
     t->gemm->small_f32(p.M, p.N, p.K, p.alpha, p.a, p.a_rs, p.a_cs, p.b, p.b_rs, p.b_cs, p.c, p.ldc, p.accumulate);
     break;
   case MN_PRODUCT_BLOCK:
-    t->gemm->block(&p, scratch);
+    t->gemm->block(&p, t->packed ? &(mn_packed_b){packed, ceil_div(t->p.N, t->gemm->nr), n / t->gemm->nr} : NULL, scratch);
     break;
   case MN_PRODUCT_ONEDNN:
     return mn_onednn_block(t->onednn, &p, thread);
@@ -193,16 +213,29 @@ static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, 
 static void run_task(void *ctx, int64_t task, int thread) {
   product_job *job = ctx;
   const mn_product_plan *t = job->plan;
-  void *scratch = job->scratch + (size_t)thread * t->scratch;
+  void *scratch = job->scratch + (size_t)thread * job->own;
   const int64_t parts = t->m_tasks * t->n_tasks, first = task / parts * t->group, part = task % parts;
-  const int64_t m = part / t->n_tasks * t->mb, n = part % t->n_tasks * t->nb;
+  const int64_t m = (t->packed ? part % t->m_tasks : part / t->n_tasks) * t->mb; /* shared panels: all rows before the next */
+  const int64_t n = (t->packed ? part / t->m_tasks : part % t->n_tasks) * t->nb;
   const int64_t last = min64(first + t->group, t->batch);
   for (int64_t product = first; product < last; product++)
-    if (run_part(t, product, m, n, thread, scratch) != MN_OK) atomic_store(&job->failed, true);
+    if (run_part(t, product, m, n, thread, job->packed, scratch) != MN_OK) atomic_store(&job->failed, true);
+}
+
+enum { PANELS = 4 }; /* that a task packs */
+static void pack_task(void *ctx, int64_t task, int thread) {
+  (void)thread;
+  const product_job *job = ctx;
+  const mn_product_plan *t = job->plan;
+  t->gemm->pack_b(&t->p, task * PANELS, min64((task + 1) * PANELS, ceil_div(t->p.N, t->gemm->nr)), job->packed);
 }
 
 mn_status mn_product_plan_run(const mn_product_plan *t, mn_pool *pool, void *scratch) {
-  product_job job = {.plan = t, .scratch = scratch};
+  product_job job = {.plan = t, .packed = scratch, .scratch = (char *)scratch + t->packed, .own = t->scratch};
+  if (t->packed) {
+    job.own -= mn_align(t->packed / (size_t)t->threads + 64, 64);
+    mn_pool_run(pool, ceil_div(ceil_div(t->p.N, t->gemm->nr), PANELS), pack_task, &job);
+  }
   mn_pool_run(pool, t->tasks, run_task, &job);
   return atomic_load(&job.failed) ? mn_fail(MN_ERR_INTERNAL, "a product failed in oneDNN") : MN_OK;
 }

@@ -25,7 +25,8 @@ typedef struct mn_product_plan {
   mn_onednn *onednn;                /* of the path ONEDNN, after mn_product_plan_prepare */
   int64_t mb, nb, m_tasks, n_tasks; /* one product is cut into m_tasks x n_tasks blocks    */
   int64_t group, tasks;             /* `group` products (when uncut) to a task             */
-  size_t scratch;                   /* bytes for one thread, a multiple of 64              */
+  size_t packed;                    /* bytes of B packed for all blocks; 0: each packs its own */
+  size_t scratch;                   /* bytes for one thread, a multiple of 64; its share of `packed` included */
 } mn_product_plan;
 
 /* From p, n_axes, dim, steps and threads (the rest is filled in); pointers may be NULL still. onednn: whether the path ONEDNN

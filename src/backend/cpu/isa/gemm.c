@@ -90,10 +90,11 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
  * place. Tiles of few rows are read again sooner than panels are, and packed for 6 rows every line of A is used up at once: so
  * there the panel stays, and a transposed operand is worth packing. */
 #if defined(MN_VEC_256)
-enum { KC = 512, KC_BF16 = 512, GROUP = 8, PASS = GROUP, COLUMNS_WHERE_THEY_LIE = 0 };
+enum { KC = 512, KC_BF16 = 512, GROUP = 8, PASS = GROUP, COLUMNS_WHERE_THEY_LIE = 0, SHARES_B = 1 };
 #else
-enum { KC = 512, KC_BF16 = 704, GROUP = 8, PASS = 1, COLUMNS_WHERE_THEY_LIE = 1 };
+enum { KC = 512, KC_BF16 = 704, GROUP = 8, PASS = 1, COLUMNS_WHERE_THEY_LIE = 1, SHARES_B = 0 };
 #endif
+enum { NEAR_UNITS = 72 << 10 }; /* of B, that stay in the second cache (512 KiB) while tiles of A pass */
 
 /* ---- tiles: whole, and the smaller ones at the edges ------------------------------------------------------------- */
 enum { HALF = MR / 2 + 1, A_UNIT = AP * 4 };
@@ -220,20 +221,45 @@ static block_plan plan_block(const mn_product *p) {
 /* A packed tile of A: [units][AP], and what the last vector writes beyond it */
 static int64_t a_panel(int64_t units) { return units * AP + (AP % VW ? VW : 0); }
 
-static size_t block_scratch(const mn_product *p) {
+static size_t block_scratch(const mn_product *p, bool b_is_packed) {
   const block_plan b = plan_block(p);
-  return sizeof(float) *
-             (size_t)(GROUP * a_panel(b.units) + b.units * b.panels * NR + (b.sum_apart ? p->M * mn_align((size_t)p->N, 16) : 0)) +
+  return sizeof(float) * (size_t)(GROUP * a_panel(b.units) + (b_is_packed ? 0 : b.units * b.panels * NR) +
+                                  (b.sum_apart ? p->M * mn_align((size_t)p->N, 16) : 0)) +
          64;
 }
 
-static void block(const mn_product *p, void *scratch) {
+/* ---- B packed for several blocks: slice after slice, in each all panels ---- */
+static pack_fn pack_b_of(const mn_product *p) { return !p->bf16 ? pack_b_f32 : p->b_f32 ? pack_b_rounded : pack_b_bf16; }
+static int64_t units_of(const mn_product *p, int64_t elements) {
+  return p->bf16 ? (elements + BF16_PER_UNIT - 1) / BF16_PER_UNIT : elements;
+}
+/* Rows of A that are read where they lie meet all columns one after the other, so these should stay near; packed ones pass
+ * over a panel together. */
+static int64_t near_columns(const mn_product *p) {
+  const int64_t near = NEAR_UNITS / (plan_block(p).units + 1) / NR * NR;
+  return reading_of(p) == PACKED_A ? p->N : near < NR ? NR : near;
+}
+static size_t packed_b_bytes(const mn_product *p) {
+  const block_plan plan = plan_block(p);
+  return sizeof(uint32_t) * (size_t)(plan.slices * plan.units * plan.panels * NR);
+}
+static void pack_b(const mn_product *p, int64_t first, int64_t last, void *data) {
+  const block_plan plan = plan_block(p);
+  const char *b = (const char *)p->b + (int64_t)mn_product_b_size(p) * first * NR * p->b_cs;
+  for (int64_t k = 0, slice = 0; k < p->K; k += plan.kc, slice++) {
+    const int64_t kc = min64(plan.kc, p->K - k), U = units_of(p, kc);
+    pack_b_of(p)((uint32_t *)data + slice * plan.units * plan.panels * NR + first * U * NR, last - first, U * NR, p->N - first * NR, kc,
+                 b + (int64_t)mn_product_b_size(p) * k * p->b_rs, p->b_rs, p->b_cs);
+  }
+}
+
+static void block(const mn_product *p, const mn_packed_b *ready, void *scratch) {
   if (p->M <= 0 || p->N <= 0) return;
   const block_plan plan = plan_block(p);
-  uint32_t *const b = scratch, *const a = b + plan.units * plan.panels * NR;
+  uint32_t *const own = scratch, *const a = own + (ready ? 0 : plan.units * plan.panels * NR);
   float *sum = (float *)(a + GROUP * a_panel(plan.units));
   const size_t size = p->bf16 ? 2 : 4, b_size = mn_product_b_size(p);
-  const pack_fn pack_a = p->bf16 ? pack_a_bf16 : pack_a_f32, pack_b = !p->bf16 ? pack_b_f32 : p->b_f32 ? pack_b_rounded : pack_b_bf16;
+  const pack_fn pack_a = p->bf16 ? pack_a_bf16 : pack_a_f32;
   const a_reading reading = reading_of(p);
   const tile_fn packed = p->bf16 ? packed_bf16 : packed_f32, in_place = reading == PACKED_A           ? NULL
                                                                         : reading == COLUMNS_IN_PLACE ? columns_f32
@@ -250,13 +276,13 @@ static void block(const mn_product *p, void *scratch) {
   }
   int64_t k = 0;
   do {
-    const int64_t kc = min64(plan.kc, p->K - k);
-    const int64_t U = p->bf16 ? (kc + BF16_PER_UNIT - 1) / BF16_PER_UNIT : kc;
+    const int64_t kc = min64(plan.kc, p->K - k), U = units_of(p, kc);
+    const uint32_t *b = ready ? (const uint32_t *)ready->data + (k / plan.kc * plan.units * ready->panels + ready->first * U) * NR : own;
     o.mode = p->accumulate || k ? ADD_F32 : p->c_bf16 && !plan.sum_apart ? TO_BF16 : TO_F32;
     const char *pa = (const char *)p->a + (int64_t)size * k * p->a_cs, *pb = (const char *)p->b + (int64_t)b_size * k * p->b_rs;
     const int64_t next_kc = min64(plan.kc, p->K - k - kc);
-    ahead next_b = ahead_of(pb + (int64_t)b_size * kc * p->b_rs, (int64_t)b_size, p->N, p->b_cs, next_kc, p->b_rs, per_unit);
-    pack_b(b, plan.panels, U * NR, p->N, kc, pb, p->b_rs, p->b_cs);
+    ahead next_b = ahead_of(pb + (int64_t)b_size * kc * p->b_rs, (int64_t)b_size, p->N, p->b_cs, ready ? 0 : next_kc, p->b_rs, per_unit);
+    if (!ready) pack_b_of(p)(own, plan.panels, U * NR, p->N, kc, pb, p->b_rs, p->b_cs);
     for (int64_t first = 0; first < p->M; first += pass * MR) {
       const int64_t tile = first / MR % GROUP, left = (p->M - first + MR - 1) / MR, tiles = min64(pass, left);
       const char *rows = pa + (int64_t)size * first * p->a_rs;
@@ -292,6 +318,10 @@ const mn_gemm MN_ISA_NAME(mn_gemm_table) = {
     .block = block,
     .block_scratch = block_scratch,
     .packs_a = packs_a,
+    .shares_b = SHARES_B,
+    .near_columns = near_columns,
+    .packed_b_bytes = packed_b_bytes,
+    .pack_b = pack_b,
     .mr = MR,
     .nr = NR,
     .bf16_per_unit = BF16_PER_UNIT,
