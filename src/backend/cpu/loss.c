@@ -275,7 +275,9 @@ static ce_job ce_layout(const mn_call *c, char *base, size_t *bytes) {
   j.bf16 = c->in[0].dtype == MN_BF16;
   j.w_rounds = j.bf16 && c->in[1].dtype == MN_F32;
   j.N = c->in[0].dim[0], j.D = c->in[0].dim[1], j.vocab = c->in[1].dim[0];
-  j.chunk = CHUNK_BYTES / (j.bf16 ? 2 : 1) / ((j.vocab > 0 ? j.vocab : 1) * (int64_t)sizeof(float)) / MIN_CHUNK * MIN_CHUNK;
+  /* half as many tokens where bf16 is multiplied by pairs; else products cost as much as those of f32, and packing counts */
+  j.chunk = CHUNK_BYTES / (j.bf16 && isa > MN_ISA_LEVEL_AVX2 ? 2 : 1) / ((j.vocab > 0 ? j.vocab : 1) * (int64_t)sizeof(float)) / MIN_CHUNK *
+            MIN_CHUNK;
   j.chunk = j.chunk < MIN_CHUNK ? MIN_CHUNK : j.chunk > MAX_CHUNK ? MAX_CHUNK : j.chunk;
   if (j.chunk > j.N) j.chunk = j.N;
   j.ld = (int64_t)mn_align((size_t)j.vocab, 128) + 32;

@@ -46,7 +46,7 @@ UNARY_F32(silu_slope, vf_silu_slope(x))
 UNARY_F32(erf, vf_erf(x))
 UNARY_F32(softplus, vf_softplus(x))
 UNARY_F32(floor, vf_floor(x))
-UNARY_F32(round_bf16, vf_from_bf16(vf_to_bf16(x)))
+UNARY_F32(round_bf16, vf_round_bf16(x))
 
 /* A loop over vectors with up to three operands, each a vector or one value for all; `scalar` is a constant where it is
  * inlined, so each combination gets a loop without tests. */
@@ -317,6 +317,7 @@ static void cast_f32_bf16(ARGS) {
   uint16_t *y = py;
   const float *a = pa;
   int64_t i = 0;
+  for (; i + 2 * MN_VL <= n; i += 2 * MN_VL) vf_store2_bf16(y + i, vf_load(a + i), vf_load(a + i + MN_VL));
   for (; i + MN_VL <= n; i += MN_VL) vf_store_bf16(y + i, vf_load(a + i));
   if (i < n) vf_store_bf16n(y + i, vf_loadn(a + i, (int)(n - i)), (int)(n - i));
 }
@@ -353,8 +354,8 @@ COPY(4)
     }                                                                                                                                      \
   }
 SPREAD(1, uint8_t, uint8_t, x)
-SPREAD(2, uint16_t, uint16_t, x) SPREAD(4, uint32_t, uint32_t, x) SPREAD(8, uint64_t, uint64_t, x)
-    SPREAD(bf16, uint16_t, uint32_t, (uint32_t)x << 16)
+SPREAD(2, uint16_t, uint16_t, x)
+SPREAD(4, uint32_t, uint32_t, x) SPREAD(8, uint64_t, uint64_t, x) SPREAD(bf16, uint16_t, uint32_t, (uint32_t)x << 16)
 
 #define NUMERIC(P)                                                                                                                         \
   [MN_EW_NEG] = P##_neg, [MN_EW_ABS] = P##_abs, [MN_EW_SIGN] = P##_sign, [MN_EW_FLOOR] = P##_floor, [MN_EW_ADD] = P##_add,                 \
@@ -371,25 +372,25 @@ SPREAD(2, uint16_t, uint16_t, x) SPREAD(4, uint32_t, uint32_t, x) SPREAD(8, uint
 #define cast_bf16_bf16 copy2
 #define cast_bool_bool copy1
 
-        const mn_ew_vec MN_ISA_NAME(mn_ew_table) = {
-            .f32 = {NUMERIC(f32), REAL(f32)},
-            .f64 = {NUMERIC(f64), REAL(f64)},
-            .i32 = {NUMERIC(i32)},
-            .i64 = {NUMERIC(i64)},
-            .boolean = {[MN_EW_NOT] = bool_not,
-                        [MN_EW_AND] = bool_and,
-                        [MN_EW_OR] = bool_or,
-                        [MN_EW_EQ] = bool_eq,
-                        [MN_EW_LT] = bool_lt,
-                        [MN_EW_LE] = bool_le,
-                        [MN_EW_SELECT] = bool_select},
-            .fma_f32 = f32_fma,
-            .cast = {[MN_F32] = {CAST_ROW(f32)},
-                     [MN_F64] = {CAST_ROW(f64)},
-                     [MN_BF16] = {CAST_ROW(bf16)},
-                     [MN_I32] = {CAST_ROW(i32)},
-                     [MN_I64] = {CAST_ROW(i64)},
-                     [MN_BOOL] = {CAST_ROW(bool)}},
-            .round_bf16 = f32_round_bf16,
-            .spread = {spread_1, spread_2, spread_4, spread_8, spread_bf16},
+    const mn_ew_vec MN_ISA_NAME(mn_ew_table) = {
+        .f32 = {NUMERIC(f32), REAL(f32)},
+        .f64 = {NUMERIC(f64), REAL(f64)},
+        .i32 = {NUMERIC(i32)},
+        .i64 = {NUMERIC(i64)},
+        .boolean = {[MN_EW_NOT] = bool_not,
+                    [MN_EW_AND] = bool_and,
+                    [MN_EW_OR] = bool_or,
+                    [MN_EW_EQ] = bool_eq,
+                    [MN_EW_LT] = bool_lt,
+                    [MN_EW_LE] = bool_le,
+                    [MN_EW_SELECT] = bool_select},
+        .fma_f32 = f32_fma,
+        .cast = {[MN_F32] = {CAST_ROW(f32)},
+                 [MN_F64] = {CAST_ROW(f64)},
+                 [MN_BF16] = {CAST_ROW(bf16)},
+                 [MN_I32] = {CAST_ROW(i32)},
+                 [MN_I64] = {CAST_ROW(i64)},
+                 [MN_BOOL] = {CAST_ROW(bool)}},
+        .round_bf16 = f32_round_bf16,
+        .spread = {spread_1, spread_2, spread_4, spread_8, spread_bf16},
 };

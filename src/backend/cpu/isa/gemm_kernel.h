@@ -77,12 +77,11 @@ INLINE vf broadcast(const void *a, const int uses) {
 /* ---- packing ---- */
 INLINE bool of_pairs(unit_kind kind) { return kind == UNIT_BF16_PAIR || kind == UNIT_ROUNDED_PAIR; }
 INLINE int64_t element_size(unit_kind kind) { return kind == UNIT_BF16_AS_F32 || kind == UNIT_BF16_PAIR ? 2 : 4; }
-INLINE vf rounded(vf x) { return vf_from_bf16(vf_to_bf16(x)); }
 /* The pairs (lo[i], hi[i]) of f32 that were rounded */
 INLINE vu pairs_of(vf lo, vf hi) { return (vu)hi | (vu)lo >> 16; }
 INLINE vu load_units(unit_kind kind, const void *p) { /* VW units that follow each other along k */
   if (kind == UNIT_BF16_AS_F32) return (vu)vf_load_bf16(p);
-  if (kind == UNIT_ROUNDED) return (vu)rounded(vf_load(p));
+  if (kind == UNIT_ROUNDED) return (vu)vf_round_bf16(vf_load(p));
 #if defined(MN_ISA_avx512_bf16)
   if (kind == UNIT_ROUNDED_PAIR) return (vu)_mm512_cvtne2ps_pbh((__m512)vf_load((const float *)p + VW), (__m512)vf_load(p));
 #endif
@@ -90,7 +89,7 @@ INLINE vu load_units(unit_kind kind, const void *p) { /* VW units that follow ea
 }
 INLINE vu load_units_part(unit_kind kind, const void *p, int64_t n) { /* n elements (not units) */
   if (kind == UNIT_BF16_AS_F32) return (vu)vf_load_bf16n(p, (int)n);
-  if (kind == UNIT_ROUNDED) return (vu)rounded(vf_loadn(p, (int)n));
+  if (kind == UNIT_ROUNDED) return (vu)vf_round_bf16(vf_loadn(p, (int)n));
   if (kind == UNIT_ROUNDED_PAIR) {
     float both[2 * VW] = {0};
     memcpy(both, p, sizeof *both * (size_t)n);
@@ -218,9 +217,9 @@ INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels,
             x = (vu)(part >= VW ? vf_load(q) : vf_loadn(q, part < 0 ? 0 : (int)part));
           } else if (size == 4) {
             const float *q = (const float *)row + first;
-            const vf lo = rounded(part >= VW ? vf_load(q) : vf_loadn(q, part < 0 ? 0 : (int)part));
+            const vf lo = vf_round_bf16(part >= VW ? vf_load(q) : vf_loadn(q, part < 0 ? 0 : (int)part));
             const vf hi =
-                !pair ? vf_zero() : rounded(part >= VW ? vf_load(q + k_stride) : vf_loadn(q + k_stride, part < 0 ? 0 : (int)part));
+                !pair ? vf_zero() : vf_round_bf16(part >= VW ? vf_load(q + k_stride) : vf_loadn(q + k_stride, part < 0 ? 0 : (int)part));
             x = of_pairs(kind) ? pairs_of(lo, hi) : (vu)lo;
           } else {
             const uint16_t *q = (const uint16_t *)row + first;
@@ -268,6 +267,14 @@ INLINE void write_vector(tile_mode mode, void *c, int64_t at, vf x, int64_t n) {
     else vf_storen(f, mode == ADD_F32 ? vf_loadn(f, (int)n) + x : x, (int)n);
   }
 }
+/* nv whole vectors of a row */
+INLINE void write_row(tile_mode mode, const int nv, void *c, int64_t at, vf alpha, const vf *x) {
+  if (mode == TO_BF16 && nv == 2) {
+    vf_store2_bf16((uint16_t *)c + at, alpha * x[0], alpha * x[1]);
+    return;
+  }
+  UNROLL for (int j = 0; j < nv; j++) write_vector(mode, c, at + j * VW, alpha * x[j], VW);
+}
 /* rows x cols of the registers c[mr][nv] (of `width` vectors a row) */
 INLINE void write_tile(tile_mode mode, const int mr, const int nv, const vf *c, const int width, const tile_out *o, int64_t rows,
                        int64_t cols) {
@@ -275,13 +282,11 @@ INLINE void write_tile(tile_mode mode, const int mr, const int nv, const vf *c, 
   const int64_t ldc = o->ldc;
   void *out = o->c;
   if (cols == nv * VW && rows >= mr) {
-    UNROLL for (int i = 0; i < mr; i++) {
-      UNROLL for (int j = 0; j < nv; j++) write_vector(mode, out, i * ldc + j * VW, alpha * c[i * width + j], VW);
-    }
+    UNROLL for (int i = 0; i < mr; i++) write_row(mode, nv, out, i * ldc, alpha, c + i * width);
   } else if (cols == nv * VW) {
     UNROLL for (int i = 0; i < mr; i++) {
       if (i >= rows) break;
-      UNROLL for (int j = 0; j < nv; j++) write_vector(mode, out, i * ldc + j * VW, alpha * c[i * width + j], VW);
+      write_row(mode, nv, out, i * ldc, alpha, c + i * width);
     }
   } else {
     UNROLL for (int i = 0; i < mr; i++) {

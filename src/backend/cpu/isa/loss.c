@@ -55,6 +55,7 @@ static float nll_grad(int64_t vocab, float *logits, const float *next, int64_t t
   int64_t i = 0;
   if (bf16) { /* what is written lies at or before what was read */
     uint16_t *out = (uint16_t *)(void *)logits;
+    for (; i + 2 * MN_VL <= vocab; i += 2 * MN_VL) vf_store2_bf16(out + i, vf_load(logits + i) * c, vf_load(logits + i + MN_VL) * c);
     for (; i + MN_VL <= vocab; i += MN_VL) vf_store_bf16(out + i, vf_load(logits + i) * c);
     if (i < vocab) vf_store_bf16n(out + i, vf_loadn(logits + i, (int)(vocab - i)) * c, (int)(vocab - i));
     uint16_t h = bf16_from_f32(g);

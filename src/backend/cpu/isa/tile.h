@@ -52,6 +52,7 @@ TILE_FN void tile_row_out(void *dst, const float *src, int bf16, int64_t n) {
   int64_t i = 0;
   if (bf16) {
     uint16_t *d = dst;
+    for (; i + 2 * MN_VL <= n; i += 2 * MN_VL) vf_store2_bf16(d + i, vf_load(src + i), vf_load(src + i + MN_VL));
     for (; i + MN_VL <= n; i += MN_VL) vf_store_bf16(d + i, vf_load(src + i));
     for (; i < n; i++) d[i] = bf16_from_f32(src[i]);
   } else {
@@ -69,11 +70,32 @@ MN_INLINE void tile_scalar_out(void *p, int bf16, int64_t i, float x) {
 }
 
 /* ---- transposition ---- */
-enum { TILE_ROUNDS = MN_VL == 16 ? 4 : MN_VL == 8 ? 3 : 2 }; /* log2(MN_VL) */
+enum { TILE_ROUNDS = MN_VL == 16 ? 4 : 2 }; /* log2(MN_VL) */
 /* One block of MN_VL x MN_VL: log2(MN_VL) rounds of interleaving row i with row i + MN_VL/2; each round moves the
  * top bit of the row index to the bottom of the column index and the top bit of the column index back. */
 MN_INLINE void tile_transpose_block(vf r[MN_VL]) {
   vf t[MN_VL];
+#if defined(MN_VEC_256) /* halves of 128 bits stay apart until the end: half as many instructions */
+  TILE_UNROLL
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = (vf)_mm256_unpacklo_ps((__m256)r[i], (__m256)r[i + 1]);
+    t[i + 1] = (vf)_mm256_unpackhi_ps((__m256)r[i], (__m256)r[i + 1]);
+  }
+  TILE_UNROLL
+  for (int i = 0; i < 8; i += 4) {
+    r[i] = (vf)_mm256_unpacklo_pd((__m256d)t[i], (__m256d)t[i + 2]);
+    r[i + 1] = (vf)_mm256_unpackhi_pd((__m256d)t[i], (__m256d)t[i + 2]);
+    r[i + 2] = (vf)_mm256_unpacklo_pd((__m256d)t[i + 1], (__m256d)t[i + 3]);
+    r[i + 3] = (vf)_mm256_unpackhi_pd((__m256d)t[i + 1], (__m256d)t[i + 3]);
+  }
+  TILE_UNROLL
+  for (int i = 0; i < 4; i++) {
+    t[i] = (vf)_mm256_permute2f128_ps((__m256)r[i], (__m256)r[4 + i], 0x20);
+    t[4 + i] = (vf)_mm256_permute2f128_ps((__m256)r[i], (__m256)r[4 + i], 0x31);
+  }
+  TILE_UNROLL
+  for (int i = 0; i < 8; i++) r[i] = t[i];
+#else
   TILE_UNROLL
   for (int round = 0; round < TILE_ROUNDS; round++) {
     TILE_UNROLL
@@ -83,9 +105,6 @@ MN_INLINE void tile_transpose_block(vf r[MN_VL]) {
                                             (__m512)r[i + MN_VL / 2]);
       t[2 * i + 1] = (vf)_mm512_permutex2var_ps(
           (__m512)r[i], _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), (__m512)r[i + MN_VL / 2]);
-#elif defined(MN_VEC_256)
-      t[2 * i] = __builtin_shufflevector(r[i], r[i + MN_VL / 2], 0, 8, 1, 9, 2, 10, 3, 11);
-      t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + MN_VL / 2], 4, 12, 5, 13, 6, 14, 7, 15);
 #else
       t[2 * i] = __builtin_shufflevector(r[i], r[i + MN_VL / 2], 0, 4, 1, 5);
       t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + MN_VL / 2], 2, 6, 3, 7);
@@ -94,6 +113,7 @@ MN_INLINE void tile_transpose_block(vf r[MN_VL]) {
     TILE_UNROLL
     for (int i = 0; i < MN_VL; i++) r[i] = t[i];
   }
+#endif
 }
 /* dst[cols, ldd] = src[rows, lds]^T; with add: +=. src rows are padded to whole vectors (lds), rows beyond `rows` are
  * taken as zero, so dst's padding columns become zero. dst gets tile-padded columns for `cols` rows. */

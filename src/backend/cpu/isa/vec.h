@@ -182,6 +182,20 @@ MN_INLINE vh vf_to_bf16(vf x) { /* to nearest, ties to even; NaN stays NaN */
   return vh_from_vu((vu)vi_select(vf_is_nan(x), (vi)quiet, (vi)rounded));
 #endif
 }
+#if defined(MN_VEC_256)
+/* The bits of x rounded: those of the bf16 above, what is below counts no more. NaN is seldom, so it is looked for and not computed. */
+MN_INLINE vu vu_rounded_(vf x, bool nan) {
+  const vu u = (vu)x, r = u + (((u >> 16) & 1u) + 0x7fffu);
+  return __builtin_expect(nan, 0) ? (vu)vi_select(vf_is_nan(x), (vi)(u | 0x400000u), (vi)r) : r;
+}
+#endif
+MN_INLINE vf vf_round_bf16(vf x) { /* the nearest bf16, as an f32 */
+#if defined(MN_VEC_256)
+  return (vf)(vu_rounded_(x, vm_any(vf_is_nan(x))) & 0xffff0000u);
+#else
+  return vf_from_bf16(vf_to_bf16(x));
+#endif
+}
 MN_INLINE vf vf_load_bf16(const uint16_t *p) {
   vh h;
   memcpy(&h, p, sizeof h);
@@ -190,6 +204,16 @@ MN_INLINE vf vf_load_bf16(const uint16_t *p) {
 MN_INLINE void vf_store_bf16(uint16_t *p, vf x) {
   vh h = vf_to_bf16(x);
   memcpy(p, &h, sizeof h);
+}
+MN_INLINE void vf_store2_bf16(uint16_t *p, vf x, vf y) { /* 2 MN_VL lanes: x, then y */
+#if defined(MN_VEC_256)
+  const bool nan = _mm256_movemask_ps(_mm256_cmp_ps((__m256)x, (__m256)y, _CMP_UNORD_Q)) != 0;
+  const vu a = vu_rounded_(x, nan) >> 16, b = vu_rounded_(y, nan) >> 16;
+  _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)a, (__m256i)b), 0xd8));
+#else
+  vf_store_bf16(p, x);
+  vf_store_bf16(p + MN_VL, y);
+#endif
 }
 MN_INLINE vf vf_load_bf16n(const uint16_t *p, int n) {
 #if defined(MN_VEC_512)
