@@ -12,6 +12,7 @@
  *   mutate --replay FILE         the mutations that stand in FILE, a line "KIND NUMBER what it was" each
  *   mutate --one I --keep DIR    one of them, with what it did; the damaged files stay in DIR */
 #define _GNU_SOURCE
+#include "mutate_media.h"
 #include "mutate_run.h"
 
 #include <sys/utsname.h>
@@ -171,6 +172,13 @@ static const kind kinds[] = {
     {"lock", A "/.lock", {"text.txt"}, ALONE, 1, {RESUME(A)}},
     {"recipe", "bytes.yaml", {"bpe.yaml", "apply.yaml"}, PEOPLE | ALONE, 5, {INSPECT_RECIPE("bytes.yaml")}},
     {"recipe-bpe", "bpe.yaml", {"bytes.yaml"}, PEOPLE | ALONE, 4, {INSPECT_RECIPE("bpe.yaml")}},
+    {"series", "series.csv", {"pairs.tsv"}, PEOPLE | ALONE, 3, {TRAIN("series.yaml")}},
+    {"idx-pictures", "pictures.idx", {"labels.idx"}, PEOPLE | ALONE, 3, {TRAIN("idx.yaml")}},
+    {"idx-labels", "labels.idx", {"pictures.idx"}, PEOPLE | ALONE, 2, {TRAIN("idx.yaml")}},
+    {"png", "png/dark/2.png", {"png/light/1.png"}, PEOPLE | ALONE, 3, {TRAIN("png.yaml")}},
+    {"wav", "wav/low_2.wav", {"wav/high_1.wav"}, PEOPLE | ALONE, 3, {TRAIN("wav.yaml")}},
+    {"pairs", "pairs.tsv", {"series.csv"}, PEOPLE | ALONE, 2, {TRAIN("pairs.yaml")}},
+    {"dialogues", "dialogues.jsonl", {"pairs.tsv"}, PEOPLE | ALONE, 2, {TRAIN("dialogues.yaml")}},
     {"apply-recipe", "apply.yaml", {"bytes.yaml"}, PEOPLE | ALONE, 3, {APPLY, INSPECT_RECIPE("apply.yaml")}},
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
@@ -273,6 +281,7 @@ static void make_all(void) {
       "  block: {mixer: {type: gated_deltanet, heads: 1}, hidden: 8}\n" STEPS ", carry_state: true, accumulate: 2}\n");
   put("apply.yaml", "d_model: 8\nmixer: {type: titans_lmm, chunk: 4}\n");
   put_input("x.safetensors", 8, 8);
+  media_make();
   MAKE("training", "train", "bytes.yaml", "--out", A, "--quiet", "--db", "runs.db", ONE);
   find_cached(".shard", 0);
   MAKE("training", "train", "bpe.yaml", "--out", B, "--quiet", "--db", "runs.db", ONE);
