@@ -66,7 +66,6 @@ static int split_of(const evaluation *e, const mn_source *source) {
 }
 
 static mn_status evaluate_source(evaluation *e, mn_source *source, mn_evaluation *r) {
-  const mn_task *task = mn_task_of_source(source);
   const mn_model *m = e->bundle.model;
   if (source->seq_len) e->seq_len = source->seq_len;
   if (source->vocab_size > m->config.vocab_size)
@@ -79,7 +78,8 @@ static mn_status evaluate_source(evaluation *e, mn_source *source, mn_evaluation
                              .forget = mn_cli_given(e->cli, "forget"),
                              .seed = e->recipe ? (uint64_t)e->recipe->seed : 1};
   int split = split_of(e, source);
-  int64_t batches = task ? (e->examples + e->batch - 1) / e->batch : e->batches;
+  bool endless = mn_source_steps(source, split, e->batch, e->seq_len) == INT64_MAX;
+  int64_t batches = endless ? (e->examples + e->batch - 1) / e->batch : e->batches;
   mn_batch layout;
   mn_evaluator *evaluator = NULL;
   MN_TRY(mn_source_check(source, split, e->batch, e->seq_len));

@@ -9,6 +9,7 @@ typedef struct config {
   double temperature;
   int negatives;
   const char *output;
+  mn_port port[2]; /* the output, as what is needed */
 } config;
 enum { ALL, OTHER_SIDE };
 static const char *const sides[] = {"all", "other_side", NULL};
@@ -19,11 +20,16 @@ static const mn_field fields[] = {
     MN_FIELD_STRING(config, output, "hidden", "the model's output: [B, D], or [B, T, D], which is averaged over the row's length"),
     MN_FIELD_END};
 
+static mn_status check(const mn_value *map, const char *where, void *c) {
+  config *o = c;
+  (void)map, (void)where;
+  o->port[0] = (mn_port){o->output, MN_F32, "B..D", false, "what stands for a row"};
+  return MN_OK;
+}
+
 static void needs(const void *c, const mn_port **outputs, const mn_port **data) {
-  static const mn_port none[] = {{0}};
   static const mn_port in[] = {{"length", MN_I32, "B", true, "positions of the row that are there"}, {0}};
-  (void)c;
-  *outputs = none;
+  *outputs = ((const config *)c)->port;
   *data = in;
 }
 
@@ -73,6 +79,7 @@ const mn_objective_def mn_objective_contrastive = {
     .config_size = sizeof(config),
     .fields = fields,
     .metrics = metrics,
+    .check = check,
     .needs = needs,
     .build = build,
 };

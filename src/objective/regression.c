@@ -26,7 +26,6 @@ static bool pair(mn_scope *s, const mn_judge *judge, const char *name, int64_t c
 
 static mn_tensor *row_mean(mn_graph *g, mn_tensor *x) { return mn_reshape(g, mn_mean(g, x, 2), MN_SHAPE(mn_dim(x, 0))); }
 
-static const mn_port no_outputs[] = {{0}};
 static const mn_port target_port[] = {{"target", MN_F32, "BHC", false, "what should come out"}, {0}};
 
 /* ---- errors ---- */
@@ -34,6 +33,7 @@ typedef struct config {
   int loss;
   double delta;
   const char *output;
+  mn_port port[2]; /* the output, as what is needed */
 } config;
 enum { MSE, MAE, HUBER };
 static const char *const losses[] = {"mse", "mae", "huber", NULL};
@@ -44,12 +44,13 @@ static const mn_field fields[] = {
 static const mn_key_use uses[] = {{"delta", "huber"}, {0}};
 
 static mn_status check(const mn_value *map, const char *where, void *c) {
-  return mn_config_uses(map, where, uses, losses[((const config *)c)->loss]);
+  config *o = c;
+  o->port[0] = (mn_port){o->output, MN_F32, "BHC", false, "numbers like the target's"};
+  return mn_config_uses(map, where, uses, losses[o->loss]);
 }
 
 static void needs(const void *c, const mn_port **outputs, const mn_port **data) {
-  (void)c;
-  *outputs = no_outputs;
+  *outputs = ((const config *)c)->port;
   *data = target_port;
 }
 
@@ -90,6 +91,7 @@ const mn_objective_def mn_objective_regression = {
 typedef struct quantile_config {
   mn_floats quantiles;
   const char *output;
+  mn_port port[2];
 } quantile_config;
 static const mn_field quantile_fields[] = {
     MN_FIELD_FLOATS(quantile_config, quantiles, 0, 1, "which, in rising order; none: [0.1, 0.5, 0.9]"),
@@ -99,11 +101,17 @@ static const mn_field quantile_fields[] = {
 static mn_status check_quantiles(const mn_value *map, const char *where, void *c) {
   static const double usual[3] = {0.1, 0.5, 0.9};
   quantile_config *o = c;
+  o->port[0] = (mn_port){o->output, MN_F32, "BHC", false, "for each number of the target one for every quantile"};
   if (!o->quantiles.count) o->quantiles = (mn_floats){usual, 3};
   for (int i = 0; i < o->quantiles.count; i++)
     if (o->quantiles.items[i] <= 0 || o->quantiles.items[i] >= 1 || (i && o->quantiles.items[i] <= o->quantiles.items[i - 1]))
       return mn_config_fail(map, where, "quantiles", "must rise, between 0 and 1 and without either");
   return MN_OK;
+}
+
+static void needs_quantiles(const void *c, const mn_port **outputs, const mn_port **data) {
+  *outputs = ((const quantile_config *)c)->port;
+  *data = target_port;
 }
 
 static void build_quantiles(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {
@@ -139,6 +147,6 @@ const mn_objective_def mn_objective_quantile = {
     .fields = quantile_fields,
     .metrics = quantile_metrics,
     .check = check_quantiles,
-    .needs = needs,
+    .needs = needs_quantiles,
     .build = build_quantiles,
 };

@@ -1,0 +1,176 @@
+/* test_fields.c - sources, models and objectives meet by name: each kind of model learns from the source that fits it and is judged by
+ * the objective's metrics; several objectives add up; what does not fit is refused by name, with file and line, before any step. */
+#include "train/trainer_internal.h"
+#include "train_helpers.h"
+
+#define BLOCK "d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2, causal: false}, hidden: 16}"
+#define TRAIN "train: {steps: 60, batch: 8, optimizer: {lr: 1e-2}, log_every: 1}\n"
+
+static mn_status parse(const char *text, mn_recipe **out) {
+  const char *path = test_path("fields.yaml");
+  CHECK_OK(mn_file_write(path, text, strlen(text)));
+  return mn_recipe_read(path, NULL, 0, out);
+}
+
+/* ---- small data ---- */
+
+static void write_series(void) {
+  mn_text t = {0};
+  mn_text_add(&t, "date,a,b\n");
+  for (int i = 0; i < 300; i++) mn_text_addf(&t, "d%d,%.5f,%.5f\n", i, sin(0.4 * i), cos(0.4 * i));
+  CHECK_OK(mn_file_write(test_path("waves.csv"), t.data, t.len));
+  mn_text_free(&t);
+}
+
+/* A picture's class is where it is bright. */
+static void write_pictures(void) {
+  enum { N = 200 };
+  static uint8_t a[16 + 16 * N] = {0, 0, 8, 3, 0, 0, 0, N, 0, 0, 0, 4, 0, 0, 0, 4}, b[8 + N] = {0, 0, 8, 1, 0, 0, 0, N};
+  for (int i = 0; i < N; i++) {
+    b[8 + i] = (uint8_t)(mn_splitmix64((uint64_t)i) % 4);
+    for (int k = 0; k < 16; k++) {
+      int quarter = k / 8 * 2 + k % 4 / 2;
+      a[16 + 16 * i + k] = (uint8_t)((quarter == b[8 + i] ? 150 : 0) + (int)(mn_splitmix64((uint64_t)(1000 + 16 * i + k)) % 100));
+    }
+  }
+  CHECK_OK(mn_file_write(test_path("p.idx"), (const char *)a, sizeof a));
+  CHECK_OK(mn_file_write(test_path("l.idx"), (const char *)b, sizeof b));
+}
+
+static char *text_of(const char *fmt, const char *a, const char *b) {
+  static char text[4096];
+  snprintf(text, sizeof text, fmt, a, b);
+  return text;
+}
+
+/* ---- they learn ---- */
+
+static double metric_of(const mn_evaluation *e, const char *name) {
+  for (int i = 0; i < e->n_metrics; i++)
+    if (!strcmp(e->metrics[i].name, name)) return e->metrics[i].value;
+  return (double)NAN;
+}
+
+/* The first loss, the last, and the evaluation after it. */
+static void learn(const char *text, double *first, double *last, mn_evaluation *e) {
+  mn_recipe *r = NULL;
+  mn_trainer *t = NULL;
+  mn_step_result s = {0};
+  *first = *last = (double)NAN;
+  *e = (mn_evaluation){0};
+  CHECK_OK(parse(text, &r));
+  if (r) CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+  for (int64_t i = 0; t && i < r->train.steps; i++) {
+    CHECK_OK(mn_trainer_step(t, &s));
+    if (i == 0) *first = s.loss;
+  }
+  *last = s.loss;
+  if (t) CHECK_OK(mn_trainer_validate(t, NULL, e));
+  mn_trainer_free(t);
+  mn_recipe_free(r);
+}
+
+#define SERIES                                                                                                                                \
+  "data: {type: series, file: '%s', input: 16, horizon: 4}\nmodel: {type: forecaster, context: 16, horizon: 4, channels: 2, patch: 4, " BLOCK \
+  "}\n"
+#define IMAGES                                                                                                                                     \
+  "data: {type: images, images: '%s', labels: '%s', validation: 0.2}\nmodel: {type: vision, height: 4, width: 4, patch: 2, num_classes: 4, " BLOCK \
+  "}\n"
+
+static void test_a_forecaster_learns_series(void) {
+  double first, last;
+  mn_evaluation e;
+  learn(text_of(SERIES "objective: {type: regression}\n" TRAIN, test_path("waves.csv"), ""), &first, &last, &e);
+  CHECK(last < 0.3 * first, "the loss goes from %g to %g", first, last);
+  CHECK(e.batches > 0 && fabs(metric_of(&e, "mse") - e.loss) < 1e-12 && fabs(metric_of(&e, "rmse") - sqrt(e.loss)) < 1e-12,
+        "mse is the loss");
+  CHECK(metric_of(&e, "mae") > 0 && isnan(e.perplexity) && isnan(e.bits_per_byte), "numbers have no perplexity");
+}
+
+static void test_vision_learns_pictures(void) {
+  double first, last;
+  mn_evaluation e;
+  char path[600];
+  snprintf(path, sizeof path, "%s", test_path("p.idx"));
+  learn(text_of(IMAGES "objective: {type: classification, label_smoothing: 0.05}\n" TRAIN, path, test_path("l.idx")), &first, &last, &e);
+  CHECK(metric_of(&e, "accuracy") > 0.6, "accuracy %g of four classes", metric_of(&e, "accuracy"));
+  CHECK(e.tokens == 40, "%lld held-out pictures were judged, 40 are there", (long long)e.tokens);
+}
+
+static void test_several_objectives_add_up(void) {
+  double first, last;
+  mn_evaluation e;
+  learn(text_of(SERIES "objective: [{type: regression}, {type: regression, loss: mae, weight: 0.5}]\n" TRAIN, test_path("waves.csv"), ""),
+        &first, &last, &e);
+  double mse = metric_of(&e, "regression.mse"), mae = metric_of(&e, "regression.mae");
+  CHECK(last < first && fabs(e.loss - (mse + 0.5 * mae)) < 1e-9, "loss %g, mse %g, mae %g", e.loss, mse, mae);
+}
+
+/* A masked model sees both sides; the mask is one token more than the tokenizer has. */
+static void test_an_encoder_learns_masked_tokens(void) {
+  double first, last;
+  mn_evaluation e;
+  learn(text_of("data: {files: ['%s']}\nmodel: {type: encoder, vocab_size: 258, " BLOCK
+                "}\nobjective: {type: masked_token}\ntrain: {steps: 60, batch: 8, seq_len: 32, optimizer: {lr: 1e-2}}\n",
+                test_path("text.txt"), ""),
+        &first, &last, &e);
+  CHECK(last < 0.7 * first, "the loss goes from %g to %g", first, last);
+  CHECK(metric_of(&e, "accuracy") > 0.1 && fabs(e.perplexity - exp(e.loss)) < 1e-9, "accuracy %g", metric_of(&e, "accuracy"));
+}
+
+/* ---- what does not fit ---- */
+
+static void refused(const char *text, const char *a, const char *b, const char *c) {
+  mn_recipe *r = NULL;
+  mn_trainer *t = NULL;
+  mn_status status = parse(text, &r);
+  if (status == MN_OK) status = mn_trainer_new(r, 1, NULL, NULL, NULL, &t);
+  CHECK(status == MN_ERR_CONFIG && strstr(mn_message(), a) && strstr(mn_message(), b) && strstr(mn_message(), c) &&
+            strstr(mn_message(), "fields.yaml:"),
+        "%s: %s", mn_status_name(status), mn_message());
+  mn_trainer_free(t);
+  mn_recipe_free(r);
+}
+
+static void test_what_does_not_fit(void) {
+  char path[600], labels[600];
+  snprintf(path, sizeof path, "%s", test_path("p.idx"));
+  snprintf(labels, sizeof labels, "%s", test_path("l.idx"));
+  refused(text_of(IMAGES "objective: {type: regression}\n" TRAIN, path, labels), "objective regression", "forecast",
+          "a model of type vision gives logits");
+  refused(text_of(IMAGES TRAIN, path, labels), "objective next_token", "hidden", "vision");
+  refused(text_of("data: {type: images, images: '%s', labels: '%s'}\nmodel: {vocab_size: 9, " BLOCK "}\n" TRAIN, path, labels),
+          "a model of type decoder needs the field tokens", "images f32 [8, 4, 4, 1]", "label i32 [8]");
+  refused(
+      text_of(
+          "data: {type: images, images: '%s', labels: '%s'}\nmodel: {type: vision, height: 8, width: 4, patch: 2, num_classes: 4, " BLOCK
+          "}\nobjective: {type: classification}\n" TRAIN,
+          path, labels),
+      "takes images", "[8, 8, 4, 1]", "[8, 4, 4, 1]");
+  refused(
+      text_of(
+          "data: {type: images, images: '%s', labels: '%s'}\nmodel: {type: vision, height: 4, width: 4, patch: 2, num_classes: 3, " BLOCK
+          "}\nobjective: {type: classification}\n" TRAIN,
+          path, labels),
+      "4 classes", "only 3", "");
+  refused(
+      text_of(
+          "data: {type: series, file: '%s', input: 16, horizon: 4}\nmodel: {type: forecaster, context: 16, horizon: 4, channels: 3, patch: 4, " BLOCK
+          "}\nobjective: {type: regression}\n" TRAIN,
+          test_path("waves.csv"), ""),
+      "takes series", "[8, 16, 3]", "[8, 16, 2]");
+  refused("data: {task: {name: listops}}\nmodel: {" BLOCK "}\n" TRAIN, "target", "label", "");
+}
+
+int main(void) {
+  test_setup("fields");
+  write_series();
+  write_pictures();
+  RUN(test_a_forecaster_learns_series);
+  RUN(test_vision_learns_pictures);
+  RUN(test_several_objectives_add_up);
+  RUN(test_an_encoder_learns_masked_tokens);
+  RUN(test_what_does_not_fit);
+  test_cleanup();
+  return test_end();
+}
