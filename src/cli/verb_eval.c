@@ -9,6 +9,7 @@
 #include "cli/train_view.h"
 #include "format/json.h"
 #include "model/bundle.h"
+#include "objective/teacher.h"
 
 typedef struct evaluation {
   mn_cli *cli;
@@ -86,9 +87,14 @@ static mn_status evaluate_source(evaluation *e, mn_source *source, mn_evaluation
   MN_TRY(mn_batch_new(source, e->batch, e->seq_len, &layout));
   mn_status status = mn_objectives_match(&e->objectives, NULL, m, source, &layout);
   mn_batch_free(&layout);
+  mn_teachers teachers = {0};
+  if (status == MN_OK)
+    status = mn_teachers_open(&e->objectives, m, e->bundle.params->backend, e->bundle.params->origin.tokenizer, &teachers);
+  how.teachers = &teachers;
   if (status == MN_OK) status = mn_evaluator_new(m, e->bundle.params, source, &e->objectives, &how, &evaluator);
   if (status == MN_OK) status = mn_evaluate(evaluator, split, batches, mn_cli_stop_flag(), r);
   mn_evaluator_free(evaluator);
+  mn_teachers_close(&teachers);
   return status;
 }
 

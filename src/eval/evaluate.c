@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/finite.h"
+#include "objective/teacher.h"
 #include "run/program.h"
 
 typedef struct figure { /* one output of the graph: values of the units of an objective */
@@ -26,6 +27,7 @@ struct mn_evaluator {
   mn_states *states; /* NULL: every batch begins anew */
   mn_limit limit;
   mn_batch batch;
+  mn_scope *teacher[MN_OBJECTIVES];     /* of the graph that was built last */
   float *weight[MN_OBJECTIVES], *value; /* [units], the largest units */
   int n_figures, prediction;            /* output of predictions; -1: none */
   figure figures[MN_OBJECTIVES * (MN_METRICS + 1)];
@@ -56,10 +58,19 @@ static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *pa
   mn_evaluator *e = ctx;
   mn_judged j;
   (void)form; /* there is one */
-  MN_TRY(mn_judge_in(s, e->objectives, e->model, &e->batch, true, mn_task_of_source(e->source) != NULL, &j));
+  MN_TRY(mn_judge_in(s, e->objectives, e->config.teachers, e->model, &e->batch, true, mn_task_of_source(e->source) != NULL, &j));
   for (int i = 0; i < j.data.n; i++) mn_parts_fed(parts, j.data.tensor[i]);
+  memcpy(e->teacher, j.teacher, sizeof e->teacher);
   list_figures(e, &j, parts);
   return MN_OK;
+}
+
+/* While the graph is there, the teachers' scopes are. */
+static void bound(void *ctx, mn_plan *plan) {
+  const mn_evaluator *e = ctx;
+  mn_judged j = {0};
+  memcpy(j.teacher, e->teacher, sizeof j.teacher);
+  if (e->config.teachers) mn_teachers_bind(e->config.teachers, &j, plan);
 }
 
 static mn_form form_of(const mn_evaluator *e) {
@@ -72,6 +83,7 @@ static mn_status open_program(mn_evaluator *e, const mn_params *p) {
       .params = p,
       .build = {.param = p->dtype, .compute = e->config.compute, .carried = e->config.carry_state, .forget = e->config.forget},
       .builder = build,
+      .bound = bound,
       .ctx = e,
       .learn = form_of(e),
       .settled = true,

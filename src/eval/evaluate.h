@@ -31,9 +31,10 @@ typedef struct mn_evaluator mn_evaluator;
 typedef struct mn_evaluator_config {
   int64_t batch, seq_len;
   mn_dtype compute;
-  bool carry_state; /* rows go on from batch to batch, as the source's order says */
-  bool forget;      /* a row may outgrow what the model holds: its oldest tokens are forgotten; else that is refused */
-  uint64_t seed;    /* of what objectives draw (masks) */
+  bool carry_state;                   /* rows go on from batch to batch, as the source's order says */
+  bool forget;                        /* a row may outgrow what the model holds: its oldest tokens are forgotten; else that is refused */
+  uint64_t seed;                      /* of what objectives draw (masks) */
+  const struct mn_teachers *teachers; /* NULL: no objective has one */
 } mn_evaluator_config;
 
 /* All arguments must outlive it; parameters are read where they lie. */

@@ -2,20 +2,22 @@
  *     logits    t^2 KL(softmax(teacher / t) || softmax(student / t)), at each position that counts
  *     features  mean squared difference of the last hidden vectors (of one width)
  *     sparse    - sum over k of soft_weight_k log p(soft_id_k): a few likeliest tokens with their probabilities, from the source
- * The teacher is part of the model (outputs named teacher.*), and no gradient reaches it. */
+ * The teacher is a trained model in a directory, or part of the model (outputs named teacher.*); no gradient reaches it. */
 #include "objective/objective.h"
 
 typedef struct config {
   int from;
   double temperature;
+  const char *teacher;
 } config;
 enum { LOGITS, FEATURES, SPARSE };
 static const char *const froms[] = {"logits", "features", "sparse", NULL};
 static const mn_field fields[] = {
     MN_FIELD_ENUM(config, from, froms, LOGITS,
                   "what the student is to match: the teacher's logits or features, or sparse targets of the source"),
+    MN_FIELD_STRING(config, teacher, NULL, "directory of the trained model that teaches; it is neither trained nor saved"),
     MN_FIELD_FLOAT(config, temperature, 1, DBL_MIN, 1e6, "logits: both are divided by it"), MN_FIELD_END};
-static const mn_key_use uses[] = {{"temperature", "logits"}, {0}};
+static const mn_key_use uses[] = {{"temperature", "logits"}, {"teacher", "logits features"}, {0}};
 
 static mn_status check(const mn_value *map, const char *where, void *c) {
   return mn_config_uses(map, where, uses, froms[((const config *)c)->from]);
@@ -35,6 +37,8 @@ static void needs(const void *c, const mn_port **outputs, const mn_port **data) 
   *outputs = from == FEATURES ? features : from_logits;
   *data = from == SPARSE ? sparse : target_only;
 }
+
+static const char *teacher(const void *c) { return ((const config *)c)->teacher; }
 
 static const char *target(const void *c, int *axes) {
   *axes = 2;
@@ -111,5 +115,6 @@ const mn_objective_def mn_objective_distillation = {
     .check = check,
     .needs = needs,
     .target = target,
+    .teacher = teacher,
     .build = build,
 };

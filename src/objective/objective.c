@@ -1,5 +1,6 @@
 /* objective.c - see objective.h: reading the recipe's key, the weights of units, and the graph of model and judgement. */
 #include "objective/objective.h"
+#include "objective/teacher.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -159,7 +160,7 @@ mn_status mn_objectives_match(const mn_objectives *o, const mn_value *v, const m
     o->list[k].def->needs(o->list[k].config, &outputs, &data);
     snprintf(who, sizeof who, "objective %s", o->list[k].def->name);
     for (const mn_port *p = outputs; p->name; p++)
-      if (!p->optional && !mn_model_output(m, p->name)) return output_missing(v, &o->list[k], p, m);
+      if (!p->optional && strncmp(p->name, "teacher.", 8) && !mn_model_output(m, p->name)) return output_missing(v, &o->list[k], p, m);
     for (const mn_port *p = data; p->name; p++) {
       int i = mn_batch_find(batch, p->name);
       if (i < 0 && !p->optional) return field_missing(v, who, p, s, batch);
@@ -240,8 +241,22 @@ static mn_tensor *total_loss(mn_scope *s, const mn_objectives *o, const mn_judge
   return total;
 }
 
-mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_model *m, const mn_batch *batch, bool measure, bool predict,
-                      mn_judged *out) {
+/* What an objective is given of the teacher: its outputs beside the model's. It reads what the model reads, each row anew. */
+static mn_status build_teacher(mn_scope *s, const mn_model *teacher, const mn_batch *batch, mn_judged *j, int k, mn_model_io *outputs) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_model_io in = {0}, said;
+  for (int i = 0; i < j->data.n; i++)
+    if (mn_model_input(teacher, j->data.name[i])) mn_io_put(&in, j->data.name[i], j->data.tensor[i]);
+  j->teacher[k] = mn_scope_new(g, (mn_build){.param = mn_scope_exact(s), .compute = mn_scope_compute(s)}, batch->B);
+  if (!j->teacher[k]) return MN_ERR_MEMORY;
+  mn_model_build(j->teacher[k], teacher, &in, &said);
+  MN_TRY(mn_context(mn_graph_status(g), "objective.teacher"));
+  for (int i = 0; i < said.n; i++) mn_io_put(outputs, mn_arena_format(g->arena, "teacher.%s", said.name[i]), said.tensor[i]);
+  return MN_OK;
+}
+
+mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_teachers *teachers, const mn_model *m, const mn_batch *batch,
+                      bool measure, bool predict, mn_judged *out) {
   *out = (mn_judged){.scope = s};
   mn_graph *g = mn_scope_graph(s);
   mn_dtype exact = mn_scope_exact(s);
@@ -262,7 +277,9 @@ mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_model *m, co
   mn_model_build(s, m, &in, &outputs);
   MN_TRY(mn_graph_status(g));
   for (int k = 0; k < o->n; k++) {
-    mn_judge judge = {&outputs, &out->data, out->weight[k], measure, predict};
+    mn_model_io with = outputs;
+    if (teachers && teachers->model[k]) MN_TRY(build_teacher(s, teachers->model[k], batch, out, k, &with));
+    mn_judge judge = {&with, &out->data, out->weight[k], measure, predict};
     o->list[k].def->build(s, o->list[k].config, &judge, &out->verdict[k]);
     MN_TRY(mn_graph_status(g));
   }
@@ -270,14 +287,14 @@ mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_model *m, co
   return mn_graph_status(g);
 }
 
-mn_status mn_judge_build(const mn_objectives *o, const mn_model *m, const mn_batch *batch, mn_graph *g, mn_build how, bool measure,
-                         bool predict, mn_judged *out) {
+mn_status mn_judge_build(const mn_objectives *o, const mn_teachers *teachers, const mn_model *m, const mn_batch *batch, mn_graph *g,
+                         mn_build how, bool measure, bool predict, mn_judged *out) {
   *out = (mn_judged){0};
   mn_tensor *reset = how.carried ? mn_input(g, "reset", MN_BOOL, MN_SHAPE(batch->B)) : NULL;
   how.reset = reset;
   mn_scope *s = mn_scope_new(g, how, batch->B);
   if (!s) return MN_ERR_MEMORY;
-  mn_status status = mn_judge_in(s, o, m, batch, measure, predict, out);
+  mn_status status = mn_judge_in(s, o, teachers, m, batch, measure, predict, out);
   out->reset = reset;
   return status;
 }

@@ -59,6 +59,8 @@ typedef struct mn_objective_def {
   double (*weigh)(const void *config, const int32_t *target);
   /* Changes a batch before the model sees it, by chance drawn from `key`; NULL: never. */
   mn_status (*prepare)(const void *config, const mn_model *m, uint64_t key, mn_batch *batch);
+  /* Directory of a trained model whose outputs, called teacher.NAME, stand beside the model's; NULL: none. */
+  const char *(*teacher)(const void *config);
   /* Faults of shape go to the graph: mn_graph_fault. */
   void (*build)(mn_scope *s, const void *config, const mn_judge *judge, mn_verdict *out);
 } mn_objective_def;
@@ -102,14 +104,17 @@ typedef struct mn_judged { /* a model over the fields of a batch, and what each 
   mn_tensor *loss; /* []: of all objectives, with their weights, and in training of all losses that rooms of the model declare */
   mn_verdict verdict[MN_OBJECTIVES];
   mn_scope *scope;
+  mn_scope *teacher[MN_OBJECTIVES]; /* where an objective's teacher was built; NULL: it has none */
 } mn_judged;
 
+struct mn_teachers; /* teacher.h; NULL where no objective has one */
+
 /* Builds it in the scope, a root of the batch's rows. The mn_io names in `data` are the batch's. */
-mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_model *m, const mn_batch *batch, bool measure, bool predict,
-                      mn_judged *out);
+mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const struct mn_teachers *teachers, const mn_model *m, const mn_batch *batch,
+                      bool measure, bool predict, mn_judged *out);
 /* The same with a root of its own in graph g. how->reset is filled in where how->carried is set. */
-mn_status mn_judge_build(const mn_objectives *o, const mn_model *m, const mn_batch *batch, mn_graph *g, mn_build how, bool measure,
-                         bool predict, mn_judged *out);
+mn_status mn_judge_build(const mn_objectives *o, const struct mn_teachers *teachers, const mn_model *m, const mn_batch *batch, mn_graph *g,
+                         mn_build how, bool measure, bool predict, mn_judged *out);
 
 /* ---- for objectives ---- */
 /* sum over i of weight_i * x_i, a scalar. */

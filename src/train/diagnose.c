@@ -104,6 +104,7 @@ static mn_status build(mn_trainer *t, again *a) {
       .graph = a->g, .n_outputs = a->n, .outputs = outs, .n_assigns = n, .variables = variables, .values = values, .backend = t->backend};
   MN_TRY(mn_plan_compile(&q, &a->plan));
   mn_params_bind(t->params, a->x.judged.scope, a->plan);
+  mn_teachers_bind(&t->teachers, &a->x.judged, a->plan);
   for (int i = 0; i < a->x.n_inputs; i++)
     for (int k = 0; k < t->inputs.n; k++)
       if (!strcmp(a->x.inputs[i]->name, t->inputs.list[k].name)) mn_plan_bind(a->plan, a->x.inputs[i], t->inputs.list[k].data);

@@ -38,6 +38,13 @@ static void add_losses_of_rooms(const mn_trainer *t, mn_graph *g, mn_step_graph 
   x->judged.loss = mn_add(g, x->judged.loss, rooms);
 }
 
+/* A fault that an objective found, with the place where the recipe asks for it. */
+static mn_status at_objective(const mn_recipe *r, mn_status status) {
+  const mn_value *v = r->objective;
+  bool own = status != MN_OK && v && v->file && !strncmp(mn_message(), "objective", 9);
+  return own ? mn_context(status, "%s:%d", v->file, v->line) : status;
+}
+
 static void list_inputs(mn_step_graph *x, int n_objectives) {
   const mn_judged *j = &x->judged;
   for (int i = 0; i < j->data.n; i++) x->inputs[x->n_inputs++] = j->data.tensor[i];
@@ -71,7 +78,7 @@ mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *x
                     .training = true,
                     .seed = (uint64_t)t->recipe->seed,
                     .step = x->step = mn_input(g, "step", MN_I64, (mn_shape){0})};
-  MN_TRY(mn_judge_build(o, t->model, &t->batches[0], g, build, false, false, &x->judged));
+  MN_TRY(at_objective(t->recipe, mn_judge_build(o, &t->teachers, t->model, &t->batches[0], g, build, false, false, &x->judged)));
   mn_scope *s = x->judged.scope;
   if (c->carry_state) MN_TRY(check_streams(t, s));
   add_losses_of_rooms(t, g, x);
@@ -111,6 +118,7 @@ static mn_status compile(mn_trainer *t, mn_graph *g, int n_outputs, mn_tensor **
 
 static mn_status bind_batch(mn_trainer *t, const mn_step_graph *x) {
   mn_params_bind(t->params, x->judged.scope, t->plan);
+  mn_teachers_bind(&t->teachers, &x->judged, t->plan);
   for (int i = 0; i < x->n_inputs; i++) MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->inputs[i], NULL));
   for (int i = 0; i < x->n_states; i++) MN_TRY(mn_buffers_add(&t->carried, t->backend, t->plan, x->states[i].leaf, NULL));
   for (int i = 0; i < x->n_states; i++) MN_TRY(mn_buffers_add(&t->before, t->backend, NULL, x->states[i].leaf, NULL));
@@ -296,6 +304,17 @@ static mn_status match(const mn_trainer *t, const mn_recipe *r, mn_source *sourc
   return status;
 }
 
+static mn_status open_teachers(const mn_trainer *t, const mn_recipe *r, mn_teachers *out) {
+  char tokenizer[33] = "";
+  if (t->tok) mn_tokenizer_hash(t->tok, tokenizer);
+  MN_TRY(at_objective(r, mn_teachers_open(&r->objectives, t->model, t->backend, tokenizer, out)));
+  for (int k = 0; k < MN_OBJECTIVES; k++)
+    if (out->model[k] && r->train.carry_state)
+      return mn_value_fail(r->objective,
+                           "objective.teacher reads each row anew, and train.carry_state makes rows go on: set one of them otherwise");
+  return MN_OK;
+}
+
 /* A mistake in a later stage is found before the first one begins. */
 static mn_status check_later_stages(mn_trainer *t) {
   for (int i = 1; i < t->whole->n_stages; i++) {
@@ -304,6 +323,9 @@ static mn_status check_later_stages(mn_trainer *t) {
     mn_status status = mn_source_open(&r->source, t->tok, t->progress, t->progress_ctx, &source);
     if (status == MN_OK) status = check_data(t, r, source);
     if (status == MN_OK) status = match(t, r, source);
+    mn_teachers teachers = {0};
+    if (status == MN_OK) status = open_teachers(t, r, &teachers);
+    mn_teachers_close(&teachers);
     mn_optimizer *o = NULL;
     if (status == MN_OK) status = mn_optimizer_new(&r->train.optimizer, &r->train.groups, t->params, &o);
     mn_optimizer_free(o);
@@ -317,6 +339,7 @@ static mn_status check_later_stages(mn_trainer *t) {
 static mn_status build_stage(mn_trainer *t) {
   const mn_train_config *c = &t->recipe->train;
   MN_TRY(make_batches(t));
+  MN_TRY(open_teachers(t, t->recipe, &t->teachers));
   MN_TRY(mn_optimizer_new(&c->optimizer, &c->groups, t->params, &t->optimizer));
   t->graph = mn_graph_new();
   if (!t->graph) return MN_ERR_MEMORY;
@@ -343,6 +366,7 @@ static void close_stage(mn_trainer *t) {
   free(t->batches);
   for (int k = 0; k < MN_OBJECTIVES; k++) free(t->weight[k]), t->weight[k] = NULL;
   mn_source_close(t->source);
+  mn_teachers_close(&t->teachers);
   t->evaluator = NULL;
   t->plan = t->update_plan = NULL;
   t->inputs = t->sums = t->carried = t->before = (mn_buffers){0};
@@ -542,7 +566,8 @@ mn_status mn_trainer_validate(mn_trainer *t, const volatile sig_atomic_t *stop, 
                              .seq_len = c->seq_len,
                              .compute = c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32,
                              .carry_state = c->carry_state,
-                             .seed = (uint64_t)t->recipe->seed};
+                             .seed = (uint64_t)t->recipe->seed,
+                             .teachers = &t->teachers};
   if (!t->evaluator) MN_TRY(mn_evaluator_new(t->model, t->params, t->source, &t->recipe->objectives, &how, &t->evaluator));
   return mn_evaluate(t->evaluator, MN_SPLIT_VALIDATION, c->validation_batches, stop, out);
 }

@@ -2,6 +2,7 @@
 #ifndef MN_TRAINER_INTERNAL_H
 #define MN_TRAINER_INTERNAL_H
 
+#include "objective/teacher.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 
@@ -21,6 +22,7 @@ struct mn_trainer {
   mn_model *model;
   mn_params *params;
   mn_optimizer *optimizer;
+  mn_teachers teachers;    /* of the stage's objectives */
   mn_evaluator *evaluator; /* made when first asked for */
   mn_arena *arena;
   /* the step: one plan, or with accumulation one that adds gradients and one that updates */
