@@ -178,7 +178,7 @@ static inline double mk_gradient_error(mk_model *m, const mc_bag *in, int entrie
     for (int64_t k = 0; k < count; k++) scale = fmax(scale, fabs(grad[i][k]));
     for (int64_t k = 0; k < count; k++) {
       if (mn_random_uniform(seed, (uint64_t)i, (uint64_t)k) * (double)count > entries) continue;
-      double keep = mem[i][k], h = 1e-3, numeric = 0;
+      double keep = mem[i][k], h = 2e-4, numeric = 0;
       for (int j = 0; j < 4; j++) {
         mem[i][k] = keep + h * (double[]){-2, -1, 1, 2}[j];
         double f = mn_plan_run(plan) == MN_OK ? *(const double *)mn_plan_output(plan, 0)->data : NAN;

@@ -3,13 +3,18 @@
  * The logits of a training are never kept: the outputs are h and W, and losses multiply them piece by piece. */
 #include "model/model.h"
 
-mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
+/* x as placed -> what the head projects. */
+static mn_tensor *through(mn_scope *s, const mn_model *m, mn_tensor *x) {
   const mn_linear_rules *before = mn_scope_set_linear(s, m->linear.n ? &m->linear : NULL);
-  mn_tensor *x = mn_stack_apply(s, &m->stack, mn_model_embed(s, m, tokens), NULL); /* [B,T,D] */
+  mn_tensor *y = mn_stack_apply(s, &m->stack, x, NULL); /* [B,T,D] */
   mn_scope_set_linear(s, before);
-  mn_scope_advance(s, mn_dim(tokens, 1));
-  return mn_model_norm(s, m, x);
+  mn_scope_advance(s, mn_dim(x, 1));
+  return mn_model_norm(s, m, y);
 }
+
+mn_tensor *mn_decoder_run(mn_scope *s, const mn_model *m, mn_tensor *x) { return through(s, m, mn_model_place(s, m, x)); }
+
+mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens) { return through(s, m, mn_model_embed(s, m, tokens)); }
 
 mn_tensor *mn_model_head(mn_scope *s, const mn_model *m) {
   if (m->config.tie_embeddings) {

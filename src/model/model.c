@@ -217,11 +217,13 @@ mn_status mn_model_check_stream(const mn_model *m) {
 }
 
 mn_status mn_model_check_lengths(const mn_model *m, const mn_value *map, int64_t seq_len) {
+  if (m->base) MN_TRY(mn_model_check_lengths(m->base, mn_value_get(map, "base"), seq_len));
   return mn_stack_check_lengths(&m->stack, map, seq_len);
 }
 
 const mn_mixer *mn_model_owner(const mn_model *m, const char *name) {
   int layer = 0, end = 0;
+  if (m->base) return strncmp(name, "base.", 5) ? NULL : mn_model_owner(m->base, name + 5);
   if (sscanf(name, "layers.%d.mixer.%n", &layer, &end) != 1 || !end || layer < 0 || layer >= m->stack.n) return NULL;
   return &m->stack.blocks[layer].mixer;
 }
@@ -295,6 +297,7 @@ static mn_status parse(mn_model *m, const mn_value *map, const char *where, int6
   mn_config_part parts[2] = {{mn_trunk_fields(m->def->trunk), &m->config}, {m->def->fields ? m->def->fields : no_fields, m->own}};
   for (int i = 0; i < 2; i++) mn_config_defaults(parts[i].fields, parts[i].target);
   MN_TRY(mn_config_parse(m->arena, map, where, parts, 2));
+  if (m->def->trunk == MN_TRUNK_NONE) m->config.vocab_size = vocab_size; /* for the model inside */
   if (m->def->trunk == MN_TRUNK_TOKENS) MN_TRY(resolve_vocabulary(m, map, where, vocab_size));
   if (m->def->check) MN_TRY(m->def->check(m, map, where));
   if (m->def->trunk == MN_TRUNK_NONE) return MN_OK;
@@ -313,13 +316,16 @@ mn_status mn_model_parse(const mn_value *map, const char *where, int64_t vocab_s
     status = parse(m, map, where, vocab_size);
     m->config.block = m->config.blocks = m->config.linear = NULL; /* the tree is the caller's; all that counts was copied */
   }
-  if (status != MN_OK) mn_arena_free(arena);
+  if (m && status != MN_OK) mn_model_free(m);
+  else if (status != MN_OK) mn_arena_free(arena);
   else *out = m;
   return status;
 }
 
 void mn_model_free(mn_model *m) {
-  if (m) mn_arena_free(m->arena);
+  if (!m) return;
+  mn_model_free(m->base);
+  mn_arena_free(m->arena);
 }
 
 /* ---- back to a tree ---- */

@@ -89,6 +89,7 @@ struct mn_model {
   const mn_port *inputs, *outputs; /* def's; a kind whose ports depend on its keys sets them in check */
   mn_stack stack;
   mn_linear_rules linear; /* how its projections are made */
+  mn_model *base;         /* a model inside, in the scope `base`; NULL: none */
 };
 
 extern const mn_field mn_model_fields[]; /* of MN_TRUNK_TOKENS */
@@ -140,6 +141,9 @@ mn_tensor *mn_model_norm(mn_scope *s, const mn_model *m, mn_tensor *x);
 typedef enum mn_pooling { MN_POOL_MEAN, MN_POOL_LAST, MN_POOL_FIRST, MN_POOL_NONE } mn_pooling;
 /* h [B,T,D] -> [B,D], of the first `length` (i32 [B]; NULL: all) positions; MN_POOL_NONE: h. */
 mn_tensor *mn_pooled(mn_scope *s, mn_pooling how, mn_tensor *h, mn_tensor *length);
+
+/* A decoder over what is embedded already, x [B,T,D] exact type -> h [B,T,D] after the last norm, compute type. */
+mn_tensor *mn_decoder_run(mn_scope *s, const mn_model *m, mn_tensor *x);
 
 /* ---- a decoder's steps, for who judges or samples it without going through ports ---- */
 /* tokens i32 [B,T] -> h [B,T,D] after the last norm, compute type: what the head projects. */

@@ -48,6 +48,7 @@ typedef struct mn_scope_frame {
 typedef struct mn_scope_report {
   const char *name;
   mn_tensor *value;
+  const mn_scope_frame *frame; /* of which stream */
 } mn_scope_report;
 
 typedef struct mn_scope_share {

@@ -114,8 +114,10 @@ static mn_tensor *tick_of(mn_scope_root *r, mn_tensor *outside, mn_tensor *i) {
   return mn_mod(r->graph, mn_add_scalar(r->graph, tick, 1), mn_scalar(r->graph, MN_I64, 0x1p32));
 }
 
-static bool is_by_token(const looping *l, const mn_tensor *t, int64_t length) {
-  return t->shape.ndim >= 2 && t->shape.dim[0] == l->s->frame->batch && t->shape.dim[1] == length;
+/* Something for each token of the stream that is looped over; a call's tokens are its own. */
+static bool is_by_token(const looping *l, const mn_scope_report *report, int64_t length) {
+  const mn_tensor *t = report->value;
+  return report->frame == l->s->frame && t->shape.ndim >= 2 && t->shape.dim[0] == l->s->frame->batch && t->shape.dim[1] == length;
 }
 
 /* Closes the loop, back in the graph around it: results y stacked by piece, as what is returned; so are, in their lists, what was
@@ -138,7 +140,7 @@ static mn_tensor **bring_out(const looping *l, mn_scan_builder *b, carries *c, m
     mn_scope_report *report = &r->reports[before.reports + i];
     mn_tensor *stacked = ys[n_y + i];
     if (l->once) report->value = mn_squeeze(r->graph, stacked, 0);
-    else report->value = is_by_token(l, report->value, l->length) ? from_pieces(r->graph, stacked) : stacked;
+    else report->value = is_by_token(l, report, l->length) ? from_pieces(r->graph, stacked) : stacked;
   }
   for (int i = 0; i < n_losses; i++)
     r->losses[before.losses + i].value = mn_reshape(r->graph, mn_sum(r->graph, ys[n_y + n_reports + i], ~0u), (mn_shape){0});
@@ -194,7 +196,7 @@ static void join_reports(const looping *l, int first, int middle, int64_t rest) 
       mn_graph_fault(g, MN_ERR_INTERNAL, "a loop's last, shorter piece reports %s, which the others do not", from->name);
       return;
     }
-    bool by_token = is_by_token(l, from->value, rest);
+    bool by_token = is_by_token(l, from, rest);
     mn_tensor *last = by_token ? from->value : mn_unsqueeze(g, from->value, 0);
     to->value = mn_concat(g, 2, (mn_tensor *[]){to->value, last}, by_token);
   }

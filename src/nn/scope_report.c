@@ -8,7 +8,7 @@ void mn_report(mn_scope *s, const char *name, mn_tensor *value) {
   mn_scope_root *r = s->r;
   const char *full = value ? mn_scope_full_state(s, name) : NULL;
   if (!full || !mn_scope_grow(r, &r->reports, r->n_reports, &r->cap_reports, sizeof *r->reports)) return;
-  r->reports[r->n_reports++] = (mn_scope_report){full, value};
+  r->reports[r->n_reports++] = (mn_scope_report){full, value, s->frame};
 }
 
 int mn_scope_reports(const mn_scope *s, const char *const **names, mn_tensor *const **values) {

@@ -327,6 +327,46 @@ def forecaster(name, config):
     m.save({"series": series}, {"forecast": forecast})
 
 
+class Base(Model):
+    """A decoder whose parameters lie under base."""
+
+    def __init__(self, outer, config):
+        self.c, self.p, self.rng = config, outer.p, outer.rng
+
+    def run(self, x):
+        return self.stack("base.", self.place("base.", x.copy()), self.c, x.shape[0])
+
+
+def hmt(name, config, T=14, zero_query=False):
+    m = Model(name, config)
+    c, D, V = config["base"], config["base"]["d_model"], config["base"]["vocab_size"]
+    L, k, j, N = config["segment"], config["sensory"], config["summary_tokens"], config["cache"]
+    base = Base(m, c)
+    table = m.param("base.embed_tokens.weight", V, D)
+    T_, first = m.param("summary_prompt", D), m.param("first_prompt", D)
+    wq, wk = m.param("q_proj.weight", config["key_dim"], D), m.param("k_proj.weight", config["key_dim"], D)
+    if zero_query:
+        wq[:] = 0
+    tokens = m.rng.integers(0, V, (2, T))
+    hidden = np.zeros((2, T, D))
+    for b in range(2):
+        memory = []
+        for start in range(0, T, L):
+            now, before = tokens[b, start : start + L], tokens[b, max(start - L, 0) : start]
+            prompt = first
+            if memory:
+                asked = now[:j] if config["query"] == "head" else before[-j:]
+                s = base.run(np.stack([T_, *table[asked], T_]))[-1]
+                rows = np.array(memory[-N:])
+                e = np.exp([(wq @ s) @ (wk @ r) / math.sqrt(config["key_dim"]) for r in rows])
+                prompt = rows.mean(0) if zero_query else (e / e.sum()) @ rows
+            sensory = table[before[-k:]] if memory and k else []
+            y = base.run(np.stack([prompt, *sensory, *table[now], prompt]))
+            hidden[b, start : start + L] = y[1 + len(sensory) : 1 + len(sensory) + len(now)]
+            memory.append(y[-1])
+    m.save({"tokens": tokens}, {"hidden": hidden, "head": table})
+
+
 def seen(**more):
     return {"type": "attention", "heads": 2, "causal": False, **more}
 
@@ -350,6 +390,11 @@ def main():
         {"match": "*.k_proj", "type": "low_rank", "rank": 3}, {"match": "*.v_proj", "type": "grouped", "groups": 4},
         {"match": "*.up_proj", "type": "dense"}, {"match": "layers.*.channel.*", "type": "masked", "keep": 1, "of": 4}],
         "block": {"mixer": {"type": "attention", "heads": 2, "bias": True}, "hidden": 12}})
+    inner = {**base, "layers": 1, "block": {"mixer": {"type": "attention", "heads": 2}, "hidden": 12}}
+    for how, more in {"prev_tail": {}, "head": {"query": "head", "base": {**inner, "positions": "sinusoidal"}},
+                      "mean": {"sensory": 0, "cache": 9}}.items():
+        hmt(f"hmt_{how}", {"type": "hmt", "segment": 4, "sensory": 2, "summary_tokens": 3, "cache": 2, "key_dim": 5, "query": "prev_tail",
+                           "base": inner, **more}, zero_query=how == "mean")
     encoder("encoder_tokens", {"type": "encoder", **base, "layers": 2, "positions": "sinusoidal",
                                "block": {"mixer": seen(relative_bias=8, relative_distance=6, rope=False), "hidden": 12}})
     encoder("encoder_frames", {"type": "encoder", "channels": 3, "d_model": 8, "layers": 1, "positions": "learned", "max_positions": 9,
