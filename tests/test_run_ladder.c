@@ -7,7 +7,7 @@ static int segments(int64_t longest, int64_t alignment, int64_t at, int64_t n, b
   int count = 0;
   *longest_used = 0;
   while (n > 0 && count < 100000) {
-    mn_rung r = mn_ladder_next(longest, alignment, 1, &at, n);
+    mn_rung r = mn_ladder_next(longest, alignment, 1, &at, n, false);
     if (r.length < 1 || r.length > n || r.length > longest || r.multiple < 1 || at % r.multiple) *truthful = false;
     if (r.length > *longest_used) *longest_used = r.length;
     at += r.length;
@@ -41,7 +41,7 @@ static void a_stream_comes_to_the_alignment_and_stays(void) {
   int64_t at = 1001, n = 2000;
   int before = 0;
   while (n >= 256) {
-    mn_rung r = mn_ladder_next(256, 64, 1, &at, n);
+    mn_rung r = mn_ladder_next(256, 64, 1, &at, n, false);
     if (r.length < 256) before++;
     else CHECK(r.multiple == 64, "a long segment at %lld is told %lld", (long long)at, (long long)r.multiple);
     at += r.length;
@@ -49,16 +49,40 @@ static void a_stream_comes_to_the_alignment_and_stays(void) {
   }
   CHECK(before == 4, "1001 to 1024 takes 1, 2, 4, 16: %d", before);
   int64_t where[2] = {128, 192};
-  CHECK(mn_ladder_next(256, 64, 2, where, 256).multiple == 64, "rows that stand a whole alignment apart");
+  CHECK(mn_ladder_next(256, 64, 2, where, 256, false).multiple == 64, "rows that stand a whole alignment apart");
   where[1] = 200;
-  mn_rung r = mn_ladder_next(256, 64, 2, where, 256);
+  mn_rung r = mn_ladder_next(256, 64, 2, where, 256, false);
   CHECK(r.length == 256 && r.multiple == 8, "rows eight apart: %lld, %lld", (long long)r.length, (long long)r.multiple);
   where[1] = 201;
-  r = mn_ladder_next(256, 64, 2, where, 256);
+  r = mn_ladder_next(256, 64, 2, where, 256, false);
   CHECK(r.length == 256 && r.multiple == 1, "rows that never meet are not kept short");
   at = 0;
-  CHECK(mn_ladder_next(100, 48, 1, &at, 100).length == 96, "the longest segment is a whole number of alignments");
-  CHECK(mn_ladder_next(100, 256, 1, &at, 100).length == 64, "or divides one");
+  CHECK(mn_ladder_next(100, 48, 1, &at, 100, false).length == 96, "the longest segment is a whole number of alignments");
+  CHECK(mn_ladder_next(100, 256, 1, &at, 100, false).length == 64, "or divides one");
+}
+
+/* What is left of a text goes in one padded segment where that costs less than several whole ones. */
+static void the_end_of_a_text_is_padded(void) {
+  const int64_t start = 0;
+  mn_rung r = mn_ladder_next(256, 1, 1, &start, 255, true);
+  CHECK(r.length == 256 && r.counts == 255, "255 tokens are a segment of 256: %lld", (long long)r.length);
+  r = mn_ladder_next(256, 1, 1, &start, 129, true);
+  CHECK(r.length == 128 && r.counts == 128, "129 are not: %lld", (long long)r.length);
+  r = mn_ladder_next(256, 1, 1, &start, 1, true);
+  CHECK(r.length == 1 && r.counts == 1, "one is one");
+  for (int64_t longest = 1; longest < 300; longest += 23)
+    for (int64_t alignment = 1; alignment < 400; alignment = alignment * 3 + 1)
+      for (int64_t at = 0; at < 50; at += 7)
+        for (int64_t n = 1; n < 600; n += 13) {
+          int64_t here = at, left = n, fed = 0;
+          for (int k = 0; left > 0 && k < 10000; k++) {
+            r = mn_ladder_next(longest, alignment, 1, &here, left, true);
+            if (r.counts < 1 || r.counts > left || r.counts > r.length || r.length > longest || here % r.multiple) break;
+            here += r.counts, left -= r.counts, fed += r.length;
+          }
+          CHECK(left == 0 && fed < 2 * n + 16, "%lld tokens at %lld, up to %lld, alignment %lld: %lld left, %lld fed", (long long)n,
+                (long long)at, (long long)longest, (long long)alignment, (long long)left, (long long)fed);
+        }
 }
 
 static void the_lengths_are_listed(void) {
@@ -75,6 +99,7 @@ static void the_lengths_are_listed(void) {
 int main(void) {
   RUN(any_text_takes_few_segments);
   RUN(a_stream_comes_to_the_alignment_and_stays);
+  RUN(the_end_of_a_text_is_padded);
   RUN(the_lengths_are_listed);
   return test_end();
 }

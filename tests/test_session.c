@@ -128,7 +128,7 @@ static void forks_and_resets_compile_nothing(void) {
   CHECK_OK(mn_session_feed(a, f.tokens, 1, NULL));
   const mn_program *program = mn_session_program(a);
   const int64_t before = mn_program_compiled(program);
-  CHECK(before == 1 + 5, "first values, and segments of 16, 8, 4, 2 and 1: %lld plans", (long long)before);
+  CHECK(before == 1 + 3, "first values, segments of 16, whole and padded, and of 1: %lld plans", (long long)before);
   CHECK_OK(mn_session_fork(a, &b));
   CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.prefill = 16, .program = mn_session_program(a)}, &c));
   CHECK_OK(mn_session_reset(b));
@@ -199,10 +199,43 @@ static void rows_stand_where_they_stand(void) {
   }
 }
 
-static void count_loops(void *ctx, const char *text) { *(int *)ctx += strstr(text, " loop ") != NULL || strstr(text, " times") != NULL; }
+/* Rows of different lengths in one call are the rows, each alone; a row of none stays where it is. */
+static void rows_have_lengths_of_their_own(void) {
+  for (int k = 0; k < KINDS; k++) {
+    fixture f;
+    if (!set_up_kind(&f, k)) continue;
+    mn_session *all = NULL, *one = NULL;
+    const float *x = NULL, *y = NULL;
+    static const int32_t count[2][3] = {{29, 3, 16}, {5, 30, 0}};
+    int32_t tokens[3 * 30];
+    CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.batch = 3, .prefill = 16}, &all));
+    CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.prefill = 16, .program = mn_session_program(all)}, &one));
+    for (int b = 0; b < 3; b++)
+      for (int t = 0; t < 30; t++) tokens[b * 30 + t] = t < count[0][b] ? f.tokens[t + b] : -7; /* not looked at */
+    CHECK_OK(mn_session_feed_rows(all, tokens, 30, count[0], NULL));
+    for (int b = 0; b < 3; b++)
+      for (int t = 0; t < 30; t++) tokens[b * 30 + t] = t < count[1][b] ? f.tokens[t + b + 20] : -7;
+    CHECK_OK(mn_session_feed_rows(all, tokens, 30, count[1], &x));
+    for (int b = 0; b < 3; b++) {
+      CHECK_OK(mn_session_reset(one));
+      CHECK_OK(mn_session_feed(one, f.tokens + b, count[0][b], &y));
+      if (count[1][b]) CHECK_OK(mn_session_feed(one, f.tokens + b + 20, count[1][b], &y));
+      double e = distance(y, x + b * VOCAB, VOCAB);
+      CHECK(e < 1e-4, "%s: row %d is off by %g", kinds[k], b, e);
+      CHECK(mn_session_row_position(all, b) == count[0][b] + count[1][b], "%s: row %d stands at %d", kinds[k], b,
+            (int)mn_session_row_position(all, b));
+    }
+    CHECK(mn_session_feed_rows(all, tokens, 30, (int32_t[]){1, 31, 0}, NULL) == MN_ERR_ARG, "more than there are");
+    mn_session_free(all);
+    mn_session_free(one);
+    tear_down(&f);
+  }
+}
 
-/* A memory by segments goes through a whole segment at once where it begins at its multiple, and a stream that stands elsewhere
- * comes there first: no segment loops over single tokens. */
+static void count_loops(void *ctx, const char *text) { *(int *)ctx += strstr(text, " 32 times") != NULL; }
+
+/* A memory by segments goes through whole segments of its own where it begins at their multiple, and a stream that stands elsewhere
+ * comes there first: nothing loops over 32 single tokens. */
 static void segments_are_told_where_they_begin(void) {
   fixture f;
   if (!set_up_kind(&f, 2)) return;
@@ -224,7 +257,7 @@ static void segments_are_told_where_they_begin(void) {
   for (int told = 0; told < 2; told++) {
     int loops = 0;
     const int64_t before = mn_program_compiled(mn_session_program(s));
-    CHECK_OK(mn_program_enter(mn_session_program(s), &(mn_form){.batch = 1, .length = 16, .multiple = told ? 16 : 1}, &r));
+    CHECK_OK(mn_program_enter(mn_session_program(s), &(mn_form){.batch = 1, .length = 32, .lengths = true, .multiple = told ? 16 : 1}, &r));
     mn_plan_describe(mn_routine_plan(r), count_loops, &loops);
     mn_program_leave(mn_session_program(s));
     CHECK((loops == 0) == told, "told %d: %d loops", told, loops);
@@ -318,6 +351,7 @@ int main(void) {
   RUN(a_saved_session_goes_on_to_the_same_bits);
   RUN(forks_and_resets_compile_nothing);
   RUN(rows_stand_where_they_stand);
+  RUN(rows_have_lengths_of_their_own);
   RUN(segments_are_told_where_they_begin);
   RUN(wrong_files_are_refused);
   RUN(scores_are_the_logits_likelihoods);

@@ -35,7 +35,21 @@ bool mn_ladder_length(int64_t longest, int64_t alignment, int i, int64_t *length
   return true;
 }
 
-mn_rung mn_ladder_next(int64_t longest, int64_t alignment, int64_t rows, const int64_t *position, int64_t n) {
+/* What n tokens at `position` cost in whole segments, in tokens: each segment as much as its tokens, and reading the weights. */
+enum { OVERHEAD = 16 };
+static int64_t cost_of(int64_t longest, int64_t alignment, int64_t together, int64_t position, int64_t n) {
+  int64_t cost = 0;
+  while (n > 0) {
+    int64_t length = next_length(longest, alignment, 0);
+    while (length > n || position % common_divisor(together, length)) length = next_length(longest, alignment, length);
+    cost += length + OVERHEAD;
+    position += length;
+    n -= length;
+  }
+  return cost;
+}
+
+mn_rung mn_ladder_next(int64_t longest, int64_t alignment, int64_t rows, const int64_t *position, int64_t n, bool pads) {
   int64_t together = alignment; /* rows that stand apart by other than multiples of it never reach it at once */
   for (int64_t b = 1; b < rows && together > 1; b++) {
     int64_t apart = position[b] - position[0];
@@ -43,7 +57,10 @@ mn_rung mn_ladder_next(int64_t longest, int64_t alignment, int64_t rows, const i
   }
   for (int64_t length = next_length(longest, alignment, 0); length > 0; length = next_length(longest, alignment, length)) {
     int64_t multiple = common_divisor(together, length);
-    if (length <= n && position[0] % multiple == 0) return (mn_rung){length, multiple};
+    if (position[0] % multiple) continue;
+    if (length <= n) return (mn_rung){length, length, multiple};
+    if (pads && length < 2 * n && length + OVERHEAD < cost_of(longest, alignment, together, position[0], n))
+      return (mn_rung){length, n, multiple};
   }
-  return (mn_rung){1, 1};
+  return (mn_rung){1, 1, 1};
 }

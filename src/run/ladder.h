@@ -1,7 +1,7 @@
 /* ladder.h - which segments a text of any length is fed in: the one place that knows.
  *
- * Segments are powers of two up to a longest one (which may be any), so that n tokens cost about what the power of two above n
- * costs, and a handful of lengths is compiled in all. A model that looks at where a segment begins (memories that work by chunks
+ * Segments are powers of two up to a longest one (which may be any), and a handful of lengths is compiled in all. What is left of a
+ * text is fed in several, or in one that is longer and padded, whichever costs less, so that cost follows length. A model that looks at where a segment begins (memories that work by chunks
  * and segments) gains much where it begins at their multiples: such a model's long segments are whole numbers of them, each is
  * taken where it begins at one, and a stream that stands in between is first brought there by shorter ones. */
 #ifndef MN_RUN_LADDER_H
@@ -11,11 +11,13 @@
 
 typedef struct mn_rung {
   int64_t length;   /* of the next segment                                  */
+  int64_t counts;   /* tokens of it that are there: fewer than length where it is padded */
   int64_t multiple; /* of which every row's position is one: say so in the form */
 } mn_rung;
 
-/* Of n >= 1 tokens to come, the next segment of at most `longest`. position [rows]; alignment: mn_program_alignment. */
-mn_rung mn_ladder_next(int64_t longest, int64_t alignment, int64_t rows, const int64_t *position, int64_t n);
+/* Of n >= 1 tokens to come, the next segment of at most `longest`. position [rows]; alignment: mn_program_alignment. pads: the
+ * segment may be padded. */
+mn_rung mn_ladder_next(int64_t longest, int64_t alignment, int64_t rows, const int64_t *position, int64_t n, bool pads);
 /* The lengths that it may give, longest first: *length is the i-th; false: there are no more. */
 bool mn_ladder_length(int64_t longest, int64_t alignment, int i, int64_t *length);
 

@@ -157,6 +157,7 @@ static mn_status build(const mn_program *p, const mn_form *form, built *b) {
   b->parts.g = b->g;
   mn_build how = p->config.build;
   how.position_multiple = form->multiple;
+  if (form->lengths) how.length = mn_parts_feed(&b->parts, "length", MN_I32, MN_SHAPE(form->batch));
   if (p->config.fresh) how.reset = mn_full(b->g, MN_BOOL, MN_SHAPE(form->batch), 1);
   b->s = mn_scope_new(b->g, how, form->batch);
   if (!b->s) return MN_ERR_MEMORY;
@@ -440,8 +441,8 @@ static mn_status routine_new(mn_program *p, const mn_form *form, mn_routine **ou
 }
 
 static bool same_form(const mn_form *a, const mn_form *b) {
-  return a->batch == b->batch && a->length == b->length && a->multiple == b->multiple && a->what == b->what && !a->report == !b->report &&
-         (!a->report || strcmp(a->report, b->report) == 0);
+  return a->batch == b->batch && a->length == b->length && a->multiple == b->multiple && a->what == b->what && a->lengths == b->lengths &&
+         !a->report == !b->report && (!a->report || strcmp(a->report, b->report) == 0);
 }
 
 static mn_status find(mn_program *p, const mn_form *form, mn_routine **out) {
@@ -510,11 +511,25 @@ static mn_status bind_states(mn_routine *r, mn_states *s) {
   return MN_OK;
 }
 
-mn_status mn_routine_run(mn_routine *r, mn_states *states) {
+static mn_status run(mn_routine *r, mn_states *states, const int32_t *length) {
   if (r->n_states) MN_TRY(bind_states(r, states));
   MN_TRY(mn_plan_run(r->plan));
-  if (r->n_states) mn_states_moved(states, NULL, r->form.length);
+  if (r->n_states) mn_states_moved(states, length, r->form.length);
   return MN_OK;
+}
+
+mn_status mn_routine_run(mn_routine *r, mn_states *states) {
+  if (r->form.lengths) return mn_fail(MN_ERR_ARG, "a form whose rows have lengths is run with them");
+  return run(r, states, NULL);
+}
+
+mn_status mn_routine_run_rows(mn_routine *r, mn_states *states, const int32_t *length) {
+  if (!r->form.lengths) return mn_fail(MN_ERR_ARG, "a form whose rows are all as long is run without lengths");
+  for (int64_t b = 0; b < r->form.batch; b++)
+    if (length[b] < 0 || length[b] > r->form.length)
+      return mn_fail(MN_ERR_ARG, "row %" PRId64 " has %d tokens of %" PRId64, b, (int)length[b], r->form.length);
+  MN_TRY(mn_routine_put(r, mn_routine_feed(r, "length"), length));
+  return run(r, states, length);
 }
 
 int mn_routine_results(const mn_routine *r) { return r->n_results; }

@@ -18,6 +18,7 @@ typedef struct mn_form {
   int64_t batch, length; /* B rows of T tokens                                                                     */
   int64_t multiple;      /* carried: each row's position is a multiple of it, which the model may use; 0: 1        */
   int what;              /* which of the builder's computations                                                   */
+  bool lengths;          /* rows have lengths of their own, up to `length`: what lies beyond is padding (scope.h)   */
   const char *report;    /* every report of that path, or whose path ends in that word, comes out too; NULL: none  */
 } mn_form;
 
@@ -94,6 +95,8 @@ mn_status mn_routine_put(mn_routine *r, int feed, const void *host); /* the whol
 /* Runs it on the states of `batch` streams, which move on by T tokens (NULL: a program that carries none). Rows that stand where
  * the form's multiple says they do not are MN_ERR_ARG. */
 mn_status mn_routine_run(mn_routine *r, mn_states *states);
+/* The same for a form with lengths: row b moves on by length[b] in [0, T]. */
+mn_status mn_routine_run_rows(mn_routine *r, mn_states *states, const int32_t *length);
 
 int mn_routine_results(const mn_routine *r); /* given and reported */
 int mn_routine_reports(const mn_routine *r); /* of those, the last so many are reports */

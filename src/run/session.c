@@ -23,7 +23,8 @@ struct mn_session {
   mn_arena *arena;
   mn_states *states;
   float *logits;    /* [batch, vocab_size] */
-  int32_t *segment; /* [batch, prefill] tokens of a segment, then as many targets */
+  int32_t *segment; /* [batch, prefill] tokens of a segment                */
+  int32_t *length;  /* [batch] those that count                            */
   mn_limit limit;
   const char *report; /* what is told beside the result, by name; NULL: nothing */
   int n_reports;
@@ -43,8 +44,9 @@ static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *pa
   mn_tensor *h = mn_io_get(&out, "hidden"), *w = mn_io_get(&out, "head");
   MN_TRY(mn_graph_status(g));
   if (!h || !w) return mn_fail(MN_ERR_CONFIG, "a model of type %s expects no next token: it cannot be run as a session", m->def->name);
-  if (form->what == FEED) { /* only the last token's */
-    h = mn_slice(g, h, 1, T - 1, 1);
+  if (form->what == FEED) { /* only the last token's, which in a padded row stands earlier */
+    mn_tensor *length = mn_scope_length(s);
+    h = length ? mn_take(g, h, mn_reshape(g, mn_add_scalar(g, length, -1), MN_SHAPE(B, 1)), 1) : mn_slice(g, h, 1, T - 1, 1);
     mn_parts_give(parts, "logits", mn_cast(g, mn_reshape(g, mn_logits(s, h, w), MN_SHAPE(B, m->config.vocab_size)), MN_F32));
     return MN_OK;
   }
@@ -82,9 +84,10 @@ static mn_status open_session(mn_session *s) {
   s->config.program = s->program;
   MN_TRY(mn_program_limit(s->program, &s->limit));
   if (!c->forget && c->prefill > s->limit.tokens) s->config.prefill = s->limit.tokens; /* no segment is longer */
-  s->logits = mn_alloc((size_t)(c->batch * s->model->config.vocab_size) * sizeof *s->logits);
-  s->segment = mn_alloc((size_t)(2 * c->batch * c->prefill) * sizeof *s->segment);
-  return s->logits && s->segment ? MN_OK : MN_ERR_MEMORY;
+  s->logits = mn_calloc((size_t)(c->batch * s->model->config.vocab_size), sizeof *s->logits);
+  s->segment = mn_alloc((size_t)(c->batch * c->prefill) * sizeof *s->segment);
+  s->length = mn_alloc((size_t)c->batch * sizeof *s->length);
+  return s->logits && s->segment && s->length ? MN_OK : MN_ERR_MEMORY;
 }
 
 /* All but the states. */
@@ -131,6 +134,7 @@ void mn_session_free(mn_session *s) {
   mn_program_free(s->program);
   free(s->logits);
   free(s->segment);
+  free(s->length);
   mn_arena_free(s->arena);
   free(s);
 }
@@ -197,18 +201,19 @@ static mn_status not_a_number(int64_t position, int64_t row, int64_t B, const ch
                  mn_not_finite_name(MN_F32, x, 0));
 }
 
-static mn_status take_logits(const mn_session *s, const mn_routine *r) {
+static mn_status take_logits(const mn_session *s, const mn_routine *r, int64_t b) {
   const int64_t V = s->model->config.vocab_size;
-  MN_TRY(mn_routine_get_all(r, 0, s->logits));
-  const int64_t k = mn_first_not_finite(MN_F32, s->logits, s->config.batch * V);
-  if (k < 0) return MN_OK;
-  return not_a_number(mn_session_row_position(s, k / V), k / V, s->config.batch, "the logit", k % V, s->logits + k);
+  float *to = s->logits + b * V;
+  MN_TRY(mn_routine_get(r, 0, b * V, V, to));
+  const int64_t k = mn_first_not_finite(MN_F32, to, V);
+  return k < 0 ? MN_OK : not_a_number(mn_session_row_position(s, b), b, s->config.batch, "the logit", k, to + k);
 }
 
-static mn_status take_nll(const mn_session *s, const mn_routine *r, int64_t b, int64_t T, float *to) {
-  MN_TRY(mn_routine_get(r, 0, b * T, T, to));
-  const int64_t k = mn_first_not_finite(MN_F32, to, T);
-  return k < 0 ? MN_OK : not_a_number(mn_session_row_position(s, b) - T + k + 1, b, s->config.batch, "the loss", -1, to + k);
+/* Of row b, n tokens of which count. */
+static mn_status take_nll(const mn_session *s, const mn_routine *r, int64_t b, int64_t n, float *to) {
+  MN_TRY(mn_routine_get(r, 0, b * mn_routine_form(r)->length, n, to));
+  const int64_t k = mn_first_not_finite(MN_F32, to, n);
+  return k < 0 ? MN_OK : not_a_number(mn_session_row_position(s, b) - n + k + 1, b, s->config.batch, "the loss", -1, to + k);
 }
 
 /* ---- reports ---- */
@@ -274,49 +279,92 @@ static mn_status take_reports(mn_session *s, const mn_routine *r, int64_t at, in
   const int64_t T = mn_routine_form(r)->length;
   for (int i = 0; i < s->n_reports; i++)
     for (int64_t b = 0; b < s->config.batch; b++)
-      MN_TRY(mn_routine_get(r, mn_routine_results(r) - s->n_reports + i, b * T, T, s->report_values[i] + b * n + at));
+      MN_TRY(mn_routine_get(r, mn_routine_results(r) - s->n_reports + i, b * T, s->length[b], s->report_values[i] + b * n + at));
   return MN_OK;
 }
 
 /* ---- running ---- */
-/* [batch, n] -> columns [at, at + T), for the feed of that name. */
-static mn_status put_segment(mn_session *s, mn_routine *r, const char *name, const int32_t *x, int64_t n, int64_t at) {
+typedef struct feeding {                   /* what is fed: [batch, n], of row b the first count[b] */
+  const int32_t *tokens, *targets, *count; /* targets NULL: none; count NULL: all */
+  int64_t n;
+  float *nll;
+} feeding;
+
+/* Columns [at, at + T) for the feed of that name; what does not count becomes `padding`. */
+static mn_status put_segment(mn_session *s, mn_routine *r, const char *name, const int32_t *x, const feeding *f, int64_t at,
+                             int32_t padding) {
   const int64_t T = mn_routine_form(r)->length;
-  if (T == n) return mn_routine_put(r, mn_routine_feed(r, name), x);
-  for (int64_t b = 0; b < s->config.batch; b++) memcpy(s->segment + b * T, x + b * n + at, (size_t)T * sizeof *x);
+  if (T == f->n && !mn_routine_form(r)->lengths) return mn_routine_put(r, mn_routine_feed(r, name), x);
+  for (int64_t b = 0; b < s->config.batch; b++) {
+    int32_t *row = s->segment + b * T;
+    memcpy(row, x + b * f->n + at, (size_t)s->length[b] * sizeof *x);
+    for (int64_t t = s->length[b]; t < T; t++) row[t] = padding;
+  }
   return mn_routine_put(r, mn_routine_feed(r, name), s->segment);
 }
 
-/* The segment at `at` of n tokens, and what it gave. */
-static mn_status run_segment(mn_session *s, mn_routine *r, const int32_t *tokens, const int32_t *targets, int64_t n, int64_t at,
-                             float *nll) {
-  const int64_t T = mn_routine_form(r)->length;
+/* The segment at `at`, and what it gave. */
+static mn_status run_segment(mn_session *s, mn_routine *r, const feeding *f, int64_t at) {
   if (s->report) MN_TRY(check_reports(s, r));
-  MN_TRY(put_segment(s, r, "tokens", tokens, n, at));
-  if (targets) MN_TRY(put_segment(s, r, "targets", targets, n, at));
-  MN_TRY(mn_routine_run(r, s->states)); /* the state stands behind it now, whatever the output is */
-  MN_TRY(take_reports(s, r, at, n));
-  for (int64_t b = 0; targets && b < s->config.batch; b++) MN_TRY(take_nll(s, r, b, T, nll + b * n + at));
-  return !targets && at + T == n ? take_logits(s, r) : MN_OK;
+  MN_TRY(put_segment(s, r, "tokens", f->tokens, f, at, 0));
+  if (f->targets) MN_TRY(put_segment(s, r, "targets", f->targets, f, at, -1));
+  /* the state stands behind it then, whatever the output is */
+  MN_TRY(mn_routine_form(r)->lengths ? mn_routine_run_rows(r, s->states, s->length) : mn_routine_run(r, s->states));
+  MN_TRY(take_reports(s, r, at, f->n));
+  for (int64_t b = 0; b < s->config.batch; b++) {
+    const int64_t end = f->count ? f->count[b] : f->n, done = s->length[b];
+    if (f->targets) MN_TRY(take_nll(s, r, b, done, f->nll + b * f->n + at));
+    else if (done && at + done == end) MN_TRY(take_logits(s, r, b));
+  }
+  return MN_OK;
 }
 
-/* Feeds n tokens in the ladder's segments. */
-static mn_status run(mn_session *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {
+/* How many tokens of each row a segment of T takes; true: all of them T. */
+static bool cut(mn_session *s, const feeding *f, int64_t at, int64_t T) {
+  bool all = true;
+  for (int64_t b = 0; b < s->config.batch; b++) {
+    int64_t left = (f->count ? f->count[b] : f->n) - at;
+    s->length[b] = (int32_t)(left < 0 ? 0 : left < T ? left : T);
+    all = all && s->length[b] == T;
+  }
+  return all;
+}
+
+static mn_status check_room(const mn_session *s, const feeding *f) {
+  if (!f->count) return mn_session_fits(s, f->n);
+  for (int64_t b = 0; b < s->config.batch; b++) {
+    if (f->count[b] < 0 || f->count[b] > f->n)
+      return mn_fail(MN_ERR_ARG, "row %lld is fed %d of %lld tokens", (long long)b, (int)f->count[b], (long long)f->n);
+    MN_TRY(mn_limit_check(&s->limit, s->config.forget, mn_session_row_position(s, b), f->count[b]));
+  }
+  return MN_OK;
+}
+
+/* Feeds it in the ladder's segments. */
+static mn_status run(mn_session *s, const feeding *f) {
   const int64_t B = s->config.batch, longest = s->config.prefill;
-  int64_t alignment = 1;
-  MN_TRY(mn_session_fits(s, n));
-  MN_TRY(make_room(s, n));
+  int64_t alignment = 1, n = 0;
+  for (int64_t b = 0; b < B; b++) n = f->count && f->count[b] > n ? f->count[b] : n;
+  if (!f->count) n = f->n;
+  MN_TRY(check_room(s, f));
+  MN_TRY(make_room(s, f->n));
   if (n > 1) MN_TRY(mn_program_alignment(s->program, longest, &alignment));
   for (int64_t at = 0; at < n;) {
-    const mn_rung rung = mn_ladder_next(longest, alignment, B, mn_states_position(s->states), n - at);
-    const mn_form form = {
-        .batch = B, .length = rung.length, .multiple = rung.multiple, .what = targets ? SCORE : FEED, .report = s->report};
+    const bool pads = mn_session_position(s) <= MN_POSITION_MAX - longest; /* padding has positions, too */
+    const mn_rung rung = mn_ladder_next(longest, alignment, B, mn_states_position(s->states), n - at, pads);
+    const bool all = cut(s, f, at, rung.length);
+    const mn_form form = {.batch = B,
+                          .length = rung.length,
+                          .multiple = rung.multiple,
+                          .what = f->targets ? SCORE : FEED,
+                          .lengths = !all,
+                          .report = s->report};
     mn_routine *r;
     MN_TRY(mn_program_enter(s->program, &form, &r));
-    mn_status status = run_segment(s, r, tokens, targets, n, at, nll);
+    mn_status status = run_segment(s, r, f, at);
     mn_program_leave(s->program);
     MN_TRY(status);
-    at += rung.length;
+    at += rung.counts;
     if (n - at >= longest) MN_TRY(mn_stop_check("reading a long text")); /* less is soon over */
   }
   return MN_OK;
@@ -325,7 +373,17 @@ static mn_status run(mn_session *s, const int32_t *tokens, const int32_t *target
 mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const float **logits) {
   if (n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one token");
   MN_TRY(check_tokens(s, tokens, n * s->config.batch));
-  MN_TRY(run(s, tokens, NULL, n, NULL));
+  MN_TRY(run(s, &(feeding){.tokens = tokens, .n = n}));
+  if (logits) *logits = s->logits;
+  return MN_OK;
+}
+
+mn_status mn_session_feed_rows(mn_session *s, const int32_t *tokens, int64_t n, const int32_t *count, const float **logits) {
+  const feeding f = {.tokens = tokens, .count = count, .n = n};
+  if (n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one token");
+  MN_TRY(check_room(s, &f));
+  for (int64_t b = 0; b < s->config.batch; b++) MN_TRY(check_tokens(s, tokens + b * n, count[b]));
+  MN_TRY(run(s, &f));
   if (logits) *logits = s->logits;
   return MN_OK;
 }
@@ -335,7 +393,7 @@ mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *
   MN_TRY(check_tokens(s, tokens, n * s->config.batch));
   for (int64_t i = 0; i < n * s->config.batch; i++)
     if (targets[i] >= s->model->config.vocab_size) return mn_fail(MN_ERR_ARG, "target %lld is %d", (long long)i, targets[i]);
-  return run(s, tokens, targets, n, nll);
+  return run(s, &(feeding){.tokens = tokens, .targets = targets, .n = n, .nll = nll});
 }
 
 mn_status mn_session_warm_up(mn_session *s, bool scores) {
@@ -348,6 +406,9 @@ mn_status mn_session_warm_up(mn_session *s, bool scores) {
   for (int i = 0; status == MN_OK && mn_ladder_length(longest, alignment, i, &T); i++) {
     status = mn_session_reset(s); /* at 0 each is taken whole */
     if (status == MN_OK) status = scores ? mn_session_score(s, zeros, zeros, T, nll) : mn_session_feed(s, zeros, T, NULL);
+    if (status != MN_OK || i > 0 || T < 4) continue;
+    status = mn_session_reset(s); /* the end of a text, padded */
+    if (status == MN_OK) status = scores ? mn_session_score(s, zeros, zeros, T - 1, nll) : mn_session_feed(s, zeros, T - 1, NULL);
   }
   free(zeros);
   free(nll);

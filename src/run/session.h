@@ -43,6 +43,9 @@ mn_status mn_session_warm_up(mn_session *s, bool scores);
 /* Feeds n tokens [batch, n] (row-major) and gives the logits [batch, vocab_size] (f32) after the last one: valid until the
  * next call. logits may be NULL. Tokens outside [0, vocab_size) are refused. */
 mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const float **logits);
+/* The same where row b has count[b] tokens, in [0, n]; what lies beyond them is not looked at. Each row moves on by its own, and its
+ * logits are those after its last token; of a row of none they are what they were. */
+mn_status mn_session_feed_rows(mn_session *s, const int32_t *tokens, int64_t n, const int32_t *count, const float **logits);
 /* Feeds n tokens and gives the negative log-likelihood (nats) of each next token: nll [batch, n], entry t is -log
  * p(target[t] | tokens up to t). A negative target is ignored (0). */
 mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll);
