@@ -288,6 +288,7 @@ mn_status mn_program_states(mn_program *p, int64_t batch, mn_states **out) {
   const mn_states *first;
   *out = NULL;
   MN_TRY(mn_program_first(p, &first));
+  if (batch == mn_states_batch(first)) return mn_states_clone(first, out);
   const int n = mn_states_count(first);
   mn_state_info *info = mn_alloc((size_t)(n + 1) * sizeof *info);
   if (!info) return MN_ERR_MEMORY;
