@@ -109,6 +109,7 @@ static void f_adamw(mn_graph *g, mn_tensor **x, mn_tensor **y) {
 /* ---- scan ---- */
 static void loop(mn_graph *g, mn_tensor **x, mn_tensor **y, int64_t n, bool reverse) {
   /* c' = tanh(c w + x_t), y_t = c' * c; a counter shows that integer carries pass */
+  g->keep_bytes = 0; /* long loops in segments */
   mn_tensor *c[2], *xt, *final[2], *carry[2] = {x[0], mn_full(g, MN_I32, (mn_shape){0}, 0)};
   mn_scan_builder *b = mn_scan_begin(g, n, reverse, 2, carry, 1, &x[1], c, &xt);
   mn_graph *body = mn_scan_body(b);

@@ -1,5 +1,6 @@
 /* test_scan.c - what a loop promises beyond test_graph's: with a live length it is the loop of that many steps, in values and in
- * gradients of any order, whatever lies in the rows beyond; what is not live does not run; a live length of 0 or 1 is a condition. */
+ * gradients of any order, whatever lies in the rows beyond; what is not live does not run; a live length of 0 or 1 is a condition.
+ * What need not be done at every step leaves a loop, and nothing changes but the number of products. */
 #include "gradcheck.h"
 #include "graph/ops.h"
 
@@ -27,7 +28,10 @@ static mn_backend counting[2]; /* the reference and the processor, with a kernel
 static mn_tensor *counted(mn_graph *g, mn_tensor *x) { return mn_node1(g, &op_counter, 1, &x, x->dtype, x->shape, NULL); }
 
 /* c' = tanh(c w + x_t + s / 10), y_t = c' * c, s' = s + 1; x: c [2,3], x [n,2,3], w [3,3]; y: final c, ys. */
+static bool segments = true;
+
 static void loop(mn_graph *g, mn_tensor **x, mn_tensor **y, int64_t n, bool reverse, mn_tensor *live, bool counting_steps) {
+  if (segments) g->keep_bytes = 0;
   mn_tensor *c[2], *xt, *final[2], *carry[2] = {x[0], mn_full(g, MN_I32, (mn_shape){0}, 0)};
   mn_scan_builder *b = mn_scan_begin(g, n, reverse, 2, carry, 1, &x[1], c, &xt);
   mn_graph *body = mn_scan_body(b);
@@ -64,6 +68,7 @@ static void gradients_agree_with_central_differences(void) {
   for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
     for (int reverse = 0; reverse < 2; reverse++)
       for (int order = 1; order <= 2; order++) {
+        segments = order == 1 || reverse; /* else as any loop this small: all carries are kept */
         const double n = lengths[i].live;
         gc_case c = {"live length", 4, 2, {{MN_F64, SHAPE(2, 3), -1, 1, false}, {MN_F64, SHAPE(lengths[i].n, 2, 3), -1, 1, false}}, NULL};
         c.x[2] = (gc_input){MN_F64, SHAPE(3, 3), -1, 1, false};
@@ -155,6 +160,102 @@ static void what_is_not_live_does_not_run(void) {
     }
 }
 
+/* ---- what leaves a loop ---- */
+static int64_t products;
+static const mn_kernel *product_kernel;
+static mn_status count_product(mn_call *c) {
+  products++;
+  return product_kernel->run(c);
+}
+
+static void what_is_constant_runs_once(void) {
+  for (int k = 0; k < 8; k++) { /* also from a loop in a loop; not where a loop may have no step that is live */
+    const int inner = k & 1, live = k >> 1 & 1;
+    mn_graph *g = mn_graph_new();
+    mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(2, 3)), *w = mn_input(g, "w", MN_F32, MN_SHAPE(3, 3)), *c[2], *final[2];
+    mn_scan_builder *b = mn_scan_begin(g, 9, false, 1, &x, 0, NULL, &c[0], NULL);
+    mn_graph *body = mn_scan_body(b);
+    if (live) mn_scan_set_live(b, mn_scalar(g, MN_I32, 4));
+    mn_scan_builder *in = inner ? mn_scan_begin(body, 5, true, 1, &c[0], 0, NULL, &c[1], NULL) : NULL;
+    mn_graph *deep = inner ? mn_scan_body(in) : body;
+    mn_tensor *next = mn_tanh(deep, mn_matmul(deep, c[inner], mn_add(deep, counted(deep, mn_transpose(deep, w, 0, 1)), w)));
+    if (inner) mn_scan_end(in, &next, 0, NULL, &final[1], NULL), next = final[1];
+    mn_scan_end(b, &next, 0, NULL, &final[0], NULL);
+    double *value[2], *y[2][1];
+    for (int i = 0; i < 2; i++) {
+      value[i] = malloc(9 * sizeof(double));
+      for (int e = 0; e < 9; e++) value[i][e] = mn_random_normal((uint64_t)i, 4, (uint64_t)e);
+    }
+    for (int off = 0; off < 2; off++) {
+      runs = 0;
+      CHECK(gc_run(g, &counting[k >> 2], off ? MN_PASS_LOOPS : 0, MN_KEEP, 2, (mn_tensor *[]){x, w}, value, 1, final, y[off]), "%s",
+            mn_message());
+      const int64_t steps = live ? 4 : 9, expect = off ? steps * (inner ? 5 : 1) : live ? steps : 1;
+      CHECK(runs == expect, "way %d, off %d: %lld runs, not %lld", k, off, (long long)runs, (long long)expect);
+    }
+    for (int e = 0; e < 6 && y[0][0] && y[1][0]; e++) CHECK(y[0][0][e] == y[1][0][e], "%d: %g, %g", e, y[0][0][e], y[1][0][e]);
+    for (int i = 0; i < 2; i++) free(value[i]), free(y[i][0]);
+    mn_graph_free(g);
+  }
+}
+
+/* h' = tanh(x_t w + h u^T + b) with products in `type`: y: hs, final h. */
+static void recurrent(mn_graph *g, mn_tensor **x, mn_tensor **y, mn_dtype type, bool reverse) {
+  mn_tensor *in, *xt, *h = x[1];
+  mn_scan_builder *b = mn_scan_begin(g, mn_dim(x[0], 0), reverse, 1, &h, 1, x, &in, &xt);
+  mn_graph *s = mn_scan_body(b);
+  mn_tensor *u = mn_transpose(s, mn_cast(s, x[3], type), 0, 1), *w = mn_cast(s, x[2], type);
+  mn_tensor *z = mn_matmul_as(s, mn_cast(s, xt, type), w, x[0]->dtype);
+  z = mn_add(s, z, mn_matmul_as(s, mn_cast(s, in, type), u, x[0]->dtype));
+  mn_tensor *next = mn_tanh(s, mn_add(s, z, x[4]));
+  mn_scan_end(b, &next, 1, &next, &y[1], &y[0]);
+}
+
+static void products_of_all_steps_are_one(void) {
+  for (int k = 0; k < 24; k++) {
+    const bool reverse = k & 1, bf16 = k >> 1 & 1, processor = k >> 2 & 1;
+    const int how = k >> 3; /* all carries kept; in segments; the gradient's gradient */
+    const mn_dtype real = bf16 || processor ? MN_F32 : MN_F64;
+    const int64_t T = how == 2 ? 5 : 23;
+    mn_graph *g = mn_graph_new();
+    if (how == 1) g->keep_bytes = 0;
+    const mn_shape shapes[5] = {MN_SHAPE(T, 4, 3), MN_SHAPE(4, 6), MN_SHAPE(3, 6), MN_SHAPE(6, 6), MN_SHAPE(6)};
+    mn_tensor *x[5], *y[7];
+    double *value[5], *out[2][7];
+    for (int i = 0; i < 5; i++) {
+      int64_t n = mn_shape_count(&shapes[i]);
+      x[i] = mn_input(g, "x", real, shapes[i]);
+      value[i] = malloc((size_t)n * sizeof(double));
+      for (int64_t e = 0; e < n; e++) value[i][e] = 0.5 * mn_random_normal((uint64_t)i, 6, (uint64_t)e);
+    }
+    recurrent(g, x, y, bf16 ? MN_BF16 : real, reverse);
+    CHECK_OK(mn_grad(g, 2, y, NULL, 5, x, y + 2));
+    if (how == 2) {
+      mn_tensor *z[5];
+      for (int i = 0; i < 5; i++) z[i] = mn_square(g, y[2 + i]);
+      CHECK_OK(mn_grad(g, 5, z, NULL, 5, x, y + 2));
+    }
+    int64_t made[2];
+    for (int off = 0; off < 2; off++) {
+      products = 0;
+      CHECK(gc_run(g, &counting[processor], off ? MN_PASS_LOOPS : 0, MN_RECOMPUTE_CHEAP, 5, x, value, 7, y, out[off]), "%s", mn_message());
+      made[off] = products;
+    }
+    /* forward x w once and h u T times; backward h u once (x w is the same), the gradients of x and the weights once, that of h T times */
+    if (how == 0 && !processor)
+      CHECK(made[0] == 2 * T + 5 && made[1] > 5 * T, "%lld products, as written %lld", (long long)made[0], (long long)made[1]);
+    if (!processor)
+      CHECK((how == 2 ? 1 : 2) * made[0] < made[1], "way %d: %lld products, as written %lld", k, (long long)made[0], (long long)made[1]);
+    for (int j = 0; j < 7 && out[0][j] && out[1][j]; j++) {
+      double e = gc_difference(out[1][j], out[0][j], mn_shape_count(&y[j]->shape));
+      CHECK(e <= (bf16 ? 2e-2 : processor ? 1e-5 : 1e-12), "way %d, result %d differs by %g", k, j, e);
+    }
+    for (int j = 0; j < 7; j++) free(out[0][j]), free(out[1][j]);
+    for (int i = 0; i < 5; i++) free(value[i]);
+    mn_graph_free(g);
+  }
+}
+
 static void a_wrong_live_length_is_refused(void) {
   for (int k = 0; k < 3; k++) {
     mn_graph *g = mn_graph_new();
@@ -172,11 +273,19 @@ int main(void) {
   mn_backend *cpu;
   if (mn_backend_cpu_new(2, &cpu) != MN_OK) return 1;
   const mn_kernel **lists[2];
+  static mn_kernel counting_product; /* the reference's */
   for (int i = 0; i < 2; i++) {
     const mn_backend *base = i ? cpu : mn_backend_ref();
     lists[i] = calloc((size_t)base->n_kernels + 1, sizeof *lists[i]);
     lists[i][0] = &counter;
-    for (int k = 0; k < base->n_kernels; k++) lists[i][1 + k] = base->kernels[k];
+    for (int k = 0; k < base->n_kernels; k++) {
+      lists[i][1 + k] = base->kernels[k];
+      if (base->kernels[k]->op != &mn_op_matmul || i) continue;
+      product_kernel = base->kernels[k];
+      lists[i][1 + k] = &counting_product;
+      counting_product = *product_kernel;
+      counting_product.run = count_product;
+    }
     counting[i] = *base;
     counting[i].kernels = lists[i];
     counting[i].n_kernels = base->n_kernels + 1;
@@ -185,6 +294,8 @@ int main(void) {
   RUN(it_is_the_loop_of_so_many_steps);
   RUN(no_step_leaves_what_was_given);
   RUN(what_is_not_live_does_not_run);
+  RUN(what_is_constant_runs_once);
+  RUN(products_of_all_steps_are_one);
   RUN(a_wrong_live_length_is_refused);
   free(lists[0]);
   free(lists[1]);

@@ -15,13 +15,13 @@ static const mn_option options[] = {
     {"seq-len", "T", "512", "tokens of a sequence", 0},
     {"dtype", "TYPE", "f32", "type of products: f32 or bf16", 0},
     {"activations", "POLICY", "recompute_norms", "keep, recompute (cheap results) or recompute_norms (norms and rotations too)", 0},
-    {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory", MN_OPTION_REPEATS},
+    {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory, loops", MN_OPTION_REPEATS},
     {0}};
 static const char *const examples[] = {"mneme inspect recipes/quick.yaml", "mneme inspect titans.yaml --params --json",
                                        "mneme inspect runs/quick --mode step --plan", NULL};
 static const char *const modes[] = {"train", "forward", "step", NULL};
 static const char *const policies[] = {"keep", "recompute", "recompute_norms", NULL};
-static const char *const passes[] = {"simplify", "recompute", "fuse", "inplace", "share_memory", NULL};
+static const char *const passes[] = {"simplify", "recompute", "fuse", "inplace", "share_memory", "loops", NULL};
 
 typedef struct inspection {
   mn_cli *cli;
@@ -216,6 +216,7 @@ static mn_status report(inspection *x) {
            (long long)x->T);
   mn_print("pass            effect\n");
   mn_print("  lower         %d operations -> %d\n", r->nodes_given, r->nodes_lowered);
+  mn_print("  loops         %d operations left their loops\n", r->nodes_moved);
   mn_print("  simplify      %d -> %d\n", r->nodes_lowered, r->nodes_simplified);
   mn_print("  recompute     %d results made again instead of kept; %.1f MiB of activations kept for the backward pass\n",
            r->nodes_recomputed, mib(r->bytes_activations));
@@ -292,14 +293,15 @@ const mn_verb mn_verb_inspect = {
     .purpose = MN_VERB_LOOK,
     .summary = "parameters, states, FLOPs per token, and what each pass of the compiler did",
     .usage = "RECIPE.yaml | MODEL_DIR | FILE.safetensors [options]",
-    .about = "Compiles the recipe's model (or a single mixer or block, see mneme apply) and prints what came of it. The passes: lower "
-             "replaces fused "
-             "operations that have no kernel by their compositions; simplify removes what is said twice; recompute chooses which "
-             "activations are "
-             "kept for the backward pass (compressing and off-loading are further values of that policy); fuse joins element-wise chains; "
-             "memory "
-             "lets buffers share by lifetime. Of a model's directory it also checks every checksum and that the files belong together; of "
-             "a file of tensors (weights, a checkpoint's optimizer, a session) it says that only, and what the file belongs to.",
+    .about =
+        "Compiles the recipe's model (or a single mixer or block, see mneme apply) and prints what came of it. The passes: lower "
+        "replaces fused "
+        "operations that have no kernel by their compositions; loops moves out of loops what need not be done at every step; simplify removes what is said twice; recompute chooses which "
+        "activations are "
+        "kept for the backward pass (compressing and off-loading are further values of that policy); fuse joins element-wise chains; "
+        "memory "
+        "lets buffers share by lifetime. Of a model's directory it also checks every checksum and that the files belong together; of "
+        "a file of tensors (weights, a checkpoint's optimizer, a session) it says that only, and what the file belongs to.",
     .options = options,
     .examples = examples,
     .common = MN_CLI_BACKEND | MN_CLI_THREADS | MN_CLI_SET,

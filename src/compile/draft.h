@@ -38,6 +38,8 @@ mn_status mn_draft_take(const mn_plan_request *q, mn_arena *arena, mn_draft *p);
 /* Moves it to an arena; the data of constants and the bodies of loops stay where the user's graph, or lowering, made them. */
 mn_status mn_draft_keep(mn_arena *arena, mn_draft *p);
 mn_status mn_pass_lower(const mn_backend *b, mn_arena *arena, mn_draft *p);
+/* Its arena must live as long as the draft: new bodies of loops lie in it. */
+mn_status mn_pass_loops(const mn_plan_request *q, mn_arena *keep, mn_draft *p, int *moved);
 mn_status mn_pass_simplify(mn_arena **arena, mn_draft *p); /* round by round, each in an arena of its own; *arena: the last */
 /* Values of q->prologue in place of what depends on fixed leaves alone. arena: of the new draft; keep: the plan's. */
 typedef struct mn_prologue_use { /* leaves of the draft that lie in the prologue's memory */

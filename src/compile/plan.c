@@ -154,6 +154,7 @@ static mn_status place_view(builder *b, mn_node *n) {
 static void report_body(mn_plan_report *r, const mn_plan_report *body) {
   r->nodes_given += body->nodes_given;
   r->nodes_lowered += body->nodes_lowered;
+  r->nodes_moved += body->nodes_moved;
   r->nodes_simplified += body->nodes_simplified;
   r->nodes_recomputed += body->nodes_recomputed;
   r->nodes_fused += body->nodes_fused;
@@ -344,6 +345,7 @@ static mn_status run_passes_in(mn_plan *p, const mn_plan_request *q, mn_arena *s
   r->nodes_given = count_nodes(&p->program);
   MN_TRY(mn_pass_lower(q->backend, scratch, &p->program));
   r->nodes_lowered = count_nodes(&p->program);
+  if (!(q->passes_off & MN_PASS_LOOPS)) MN_TRY(mn_pass_loops(q, scratch, &p->program, &r->nodes_moved));
   if (!(q->passes_off & MN_PASS_SIMPLIFY)) MN_TRY(mn_pass_simplify(arena, &p->program));
   r->nodes_simplified = count_nodes(&p->program);
   if (q->prologue && !p->is_body) {

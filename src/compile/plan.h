@@ -2,6 +2,7 @@
  *
  * Passes, in order (each one file; each can be switched off):
  *   lower      fused operations without a kernel become their compositions           (never off: it is correctness)
+ *   loops      what a loop does at every step and need not leaves it
  *   simplify   common subexpressions, constants, algebra, dead code
  *   prologue   what is the same in every run is computed once, where the caller asks  (prologue.h)
  *   recompute  activations that are cheap to make again are not kept for the backward pass
@@ -23,7 +24,8 @@ typedef enum mn_pass {
   MN_PASS_FUSE = 4,
   MN_PASS_INPLACE = 8,
   MN_PASS_SHARE_MEMORY = 16,
-  MN_PASS_ALL = 31
+  MN_PASS_LOOPS = 32,
+  MN_PASS_ALL = 63
 } mn_pass;
 
 /* How activations of the forward pass reach the backward pass. Compressing and off-loading are further values of this
@@ -69,7 +71,7 @@ const mn_view *mn_plan_output(const mn_plan *plan, int j);
 
 /* ---- what the compiler did (mneme inspect) ---- */
 typedef struct mn_plan_report {
-  int nodes_given, nodes_lowered, nodes_simplified, nodes_recomputed, nodes_fused, steps, copies, in_place;
+  int nodes_given, nodes_lowered, nodes_moved, nodes_simplified, nodes_recomputed, nodes_fused, steps, copies, in_place;
   int elementwise_before, elementwise_after;
   size_t bytes_unshared; /* all intermediate buffers side by side */
   size_t bytes_alive;    /* the most that is alive at one step: what no placement can undercut; workspaces not counted */

@@ -17,4 +17,9 @@ void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tens
  * runs once more. NULL when a fault is set. */
 mn_node *mn_scan_without_effects(mn_graph *g, const mn_scan_attr *attr, mn_tensor *const *in);
 
+/* For the compiler: closes a loop as mn_scan_end does, with the carries kept every save_every steps (0: not) as its last results,
+ * and marks it as one that needs no looking at again. Its node, or NULL. */
+mn_node *mn_scan_end_settled(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_tensor *const *y_out, int64_t save_every,
+                             mn_tensor **final, mn_tensor **ys);
+
 #endif

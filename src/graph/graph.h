@@ -81,6 +81,7 @@ struct mn_graph {
   int n_nodes, cap_nodes;
   int phase, block;                    /* stamped on new nodes */
   bool mute;                           /* stamped on new nodes */
+  int64_t keep_bytes;                  /* a loop whose steps need no more keeps what its gradient needs of every step */
   bool effects;                        /* a node has an effect, perhaps in a loop's body */
   mn_graph *parent;                    /* a scan's body knows the graph it is a body of */
   mn_tensor **captured, **captured_as; /* of a body: outer tensor -> body input */
@@ -88,6 +89,7 @@ struct mn_graph {
   struct mn_table *captured_at; /* outer tensor -> its number among the captured */
 };
 
+extern const int64_t mn_graph_keep_bytes; /* what keep_bytes is in a new graph */
 mn_graph *mn_graph_new(void);
 void mn_graph_free(mn_graph *g);              /* frees all tensors, nodes and bodies */
 mn_status mn_graph_status(const mn_graph *g); /* puts the first fault's text in mn_message() */
@@ -204,6 +206,7 @@ typedef struct mn_scan_attr {
   mn_graph *body;
   int n_carry, n_xs, n_const, n_ys;
   int64_t length;
+  bool settled;         /* the compiler has moved out of the body what need not be done at every step */
   bool has_live;        /* the node's last input, after the constants, is the live length */
   bool reverse;         /* runs from the last slice to the first; ys stay in place */
   mn_tensor **body_in;  /* n_carry + n_xs + n_const */

@@ -1,7 +1,7 @@
 /* scan.c - time as a loop: building a scan, and its gradient.
  *
  * The gradient of a scan is a scan that runs the other way. Step t needs the carry with which the forward step t was
- * entered. A short scan keeps all of them. A long one keeps the carry at the start of every segment of s ~ sqrt(length)
+ * entered. A scan that is short, or whose carries are small, keeps all of them. Another keeps the carry at the start of every segment of s ~ sqrt(length)
  * steps; the reverse loop over segments first runs the segment forward again, keeping its carries, then backward. So
  * memory grows with sqrt(length), arithmetic by one forward pass, and the graph not at all. */
 #include "graph/compose.h"
@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { KEEP_ALL = 16 }; /* up to this many steps every carry is kept */
+enum { KEEP_ALL = 16 }; /* up to this many steps every carry is kept, however large */
 
 struct mn_scan_builder {
   mn_graph *g, *body;
@@ -39,7 +39,7 @@ static mn_graph *body_new(mn_graph *g) { /* lives in the arena of the outermost 
     mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
     return NULL;
   }
-  *body = (mn_graph){.arena = g->arena, .parent = g, .block = g->block};
+  *body = (mn_graph){.arena = g->arena, .parent = g, .block = g->block, .keep_bytes = g->keep_bytes};
   return body;
 }
 
@@ -255,6 +255,16 @@ static void reverse_stretch(mn_graph *g, stretch *s) {
 
 static void save_carries(mn_graph *g, mn_node *n, int64_t every);
 
+mn_node *mn_scan_end_settled(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_tensor *const *y_out, int64_t save_every,
+                             mn_tensor **final, mn_tensor **ys) {
+  mn_scan_end(b, carry_out, n_ys, y_out, final, ys);
+  if (!b || b->g->status != MN_OK) return NULL;
+  mn_node *n = b->g->nodes[b->g->n_nodes - 1];
+  if (save_every) save_carries(b->g, n, save_every);
+  ((mn_scan_attr *)n->attr)->settled = true;
+  return b->g->status == MN_OK ? n : NULL;
+}
+
 mn_node *mn_scan_without_effects(mn_graph *g, const mn_scan_attr *a, mn_tensor *const *in) {
   const int n_map = body_inputs(a), n_out = a->n_carry + a->n_ys;
   mn_tensor **map_to = NEW(g, mn_tensor *, n_map), **out = NEW(g, mn_tensor *, n_out), **results = NEW(g, mn_tensor *, n_out);
@@ -452,6 +462,14 @@ static bool *wanted_results(mn_graph *g, const mn_scan_attr *a, const bool *need
   return result;
 }
 
+/* Are the carries of all steps small enough to be kept? */
+static bool all_fit(const mn_graph *g, const mn_scan_attr *a) {
+  int64_t bytes = 0, most = g->keep_bytes / a->length;
+  for (int i = 0; i < a->n_carry && bytes <= most; i++)
+    bytes += mn_shape_count(&a->body_in[i]->shape) * (int64_t)mn_dtype_size(a->body_in[i]->dtype);
+  return bytes <= most;
+}
+
 static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   const mn_scan_attr *a = n->attr;
   int nc = a->n_carry, nx = a->n_xs, first_saved = nc + a->n_ys;
@@ -463,7 +481,7 @@ static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   }
   if (!any) return;
   int64_t length = a->length;
-  int64_t every = already_saved ? a->save_every : length <= KEEP_ALL ? 1 : (int64_t)ceil(sqrt((double)length));
+  int64_t every = already_saved ? a->save_every : length <= KEEP_ALL || all_fit(g, a) ? 1 : (int64_t)ceil(sqrt((double)length));
   save_carries(g, n, every);
   mn_tensor *live = a->has_live ? n->in[body_inputs(a)] : NULL;
   stretch s = {.a = a, .live = live};

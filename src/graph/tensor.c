@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+const int64_t mn_graph_keep_bytes = (int64_t)32 << 20;
+
 mn_graph *mn_graph_new(void) {
   mn_arena *arena = mn_arena_new();
   mn_graph *g = arena ? mn_arena_alloc(arena, sizeof *g) : NULL;
@@ -17,6 +19,7 @@ mn_graph *mn_graph_new(void) {
   }
   g->arena = arena;
   g->block = -1;
+  g->keep_bytes = mn_graph_keep_bytes;
   return g;
 }
 
