@@ -45,6 +45,8 @@ static char *text_of(const char *fmt, const char *a, const char *b) {
 
 /* ---- they learn ---- */
 
+static mn_step_result parts; /* of the last step */
+
 static double metric_of(const mn_evaluation *e, const char *name) {
   for (int i = 0; i < e->n_metrics; i++)
     if (!strcmp(e->metrics[i].name, name)) return e->metrics[i].value;
@@ -65,6 +67,7 @@ static void learn(const char *text, double *first, double *last, mn_evaluation *
     if (i == 0) *first = s.loss;
   }
   *last = s.loss;
+  parts = s;
   if (t) CHECK_OK(mn_trainer_validate(t, NULL, e));
   mn_trainer_free(t);
   mn_recipe_free(r);
@@ -102,8 +105,9 @@ static void test_several_objectives_add_up(void) {
   mn_evaluation e;
   learn(text_of(SERIES "objective: [{type: regression}, {type: regression, loss: mae, weight: 0.5}]\n" TRAIN, test_path("waves.csv"), ""),
         &first, &last, &e);
-  double mse = metric_of(&e, "regression.mse"), mae = metric_of(&e, "regression.mae");
+  double mse = metric_of(&e, "regression.mse"), mae = metric_of(&e, "regression2.loss");
   CHECK(last < first && fabs(e.loss - (mse + 0.5 * mae)) < 1e-9, "loss %g, mse %g, mae %g", e.loss, mse, mae);
+  CHECK(parts.n_parts == 2 && fabs(last - (parts.part[0] + 0.5 * parts.part[1])) < 1e-5 * last, "the step's loss is the sum of its parts");
 }
 
 /* A masked model sees both sides; the mask is one token more than the tokenizer has. */

@@ -222,7 +222,8 @@ static void conclude(const mn_evaluator *e, mn_evaluation *out) {
     mn_measured *m = &out->metrics[out->n_metrics++];
     *m = (mn_measured){.def = f->def, .value = value};
     const char *name = f->def ? f->def->name : "loss";
-    if (several) snprintf(m->name, sizeof m->name, "%s.%s", o->def->name, name);
+    char title[64];
+    if (several) snprintf(m->name, sizeof m->name, "%.40s.%.30s", mn_objective_title(e->objectives, f->objective, title), name);
     else snprintf(m->name, sizeof m->name, "%s", name);
   }
   out->bits_per_byte = out->bytes ? e->figures[0].sum / (double)out->bytes / log(2) : (double)NAN;

@@ -69,6 +69,14 @@ mn_status mn_objectives_parse(mn_arena *arena, const mn_value *v, const char *wh
   return MN_OK;
 }
 
+const char *mn_objective_title(const mn_objectives *o, int k, char buf[64]) {
+  int before = 0;
+  for (int i = 0; i < k; i++) before += o->list[i].def == o->list[k].def;
+  if (before) snprintf(buf, 64, "%s%d", o->list[k].def->name, before + 1);
+  else snprintf(buf, 64, "%s", o->list[k].def->name);
+  return buf;
+}
+
 bool mn_objectives_usual(const mn_objectives *o) {
   return o->n == 1 && o->list[0].def == &mn_objective_next_token && o->list[0].weight == 1;
 }

@@ -82,6 +82,8 @@ typedef struct mn_objectives { /* lives in an arena */
 /* v: the recipe's `objective`, a map or a list of maps; NULL: next_token. */
 mn_status mn_objectives_parse(mn_arena *arena, const mn_value *v, const char *where, mn_objectives *out);
 const mn_value *mn_objectives_to_value(mn_arena *arena, const mn_objectives *o); /* NULL: out of memory */
+/* What objective k is called in records: its type, with its number where an earlier one has the same. buf: 64 bytes. */
+const char *mn_objective_title(const mn_objectives *o, int k, char buf[64]);
 /* Is it what a recipe without the key means? */
 bool mn_objectives_usual(const mn_objectives *o);
 

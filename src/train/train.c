@@ -200,9 +200,16 @@ static int64_t tokens_of(const loop *l) { /* in a step */
 
 static void record(loop *l) {
   double rate = l->window_seconds > 0 ? (double)(l->window_steps * tokens_of(l)) / l->window_seconds : (double)NAN;
-  mn_runlog_value values[] = {
-      {"loss", l->last.loss}, {"learning_rate", l->last.learning_rate}, {"grad_norm", l->last.grad_norm}, {"tokens_per_second", rate}};
-  if (l->log) mn_runlog_record(l->log, l->t->state.step, l->t->state.tokens, values, isfinite(rate) ? 4 : 3);
+  mn_runlog_value values[4 + MN_OBJECTIVES] = {
+      {"loss", l->last.loss}, {"learning_rate", l->last.learning_rate}, {"grad_norm", l->last.grad_norm}};
+  char names[MN_OBJECTIVES][80], type[64];
+  size_t n = 3;
+  if (isfinite(rate)) values[n++] = (mn_runlog_value){"tokens_per_second", rate};
+  for (int k = 0; k < l->last.n_parts; k++) {
+    snprintf(names[k], sizeof names[k], "loss_%s", mn_objective_title(&l->t->recipe->objectives, k, type));
+    values[n++] = (mn_runlog_value){names[k], l->last.part[k]};
+  }
+  if (l->log) mn_runlog_record(l->log, l->t->state.step, l->t->state.tokens, values, n);
   l->window_seconds = 0;
   l->window_steps = 0;
 }

@@ -136,6 +136,13 @@ static int assign_moved(const mn_step_graph *x, int n, mn_tensor **variables, mn
   return n;
 }
 
+/* Of several objectives each one's own loss comes out too. Returns how many. */
+static int list_parts(const mn_trainer *t, const mn_step_graph *x, mn_tensor **outputs) {
+  int n = t->recipe->objectives.n;
+  for (int k = 0; k < n && n > 1; k++) outputs[k] = x->judged.verdict[k].loss;
+  return n > 1 ? n : 0;
+}
+
 static mn_status build_whole(mn_trainer *t) {
   mn_step_graph x;
   mn_update u;
@@ -150,7 +157,8 @@ static mn_status build_whole(mn_trainer *t) {
   memcpy(variables, u.variables, (size_t)n * sizeof *variables);
   memcpy(values, u.values, (size_t)n * sizeof *values);
   n = assign_moved(&x, n, variables, values);
-  MN_TRY(compile(t, g, 2, (mn_tensor *[]){x.judged.loss, u.norm}, n, variables, values, &t->plan));
+  mn_tensor *outputs[2 + MN_OBJECTIVES] = {x.judged.loss, u.norm};
+  MN_TRY(compile(t, g, 2 + list_parts(t, &x, outputs + 2), outputs, n, variables, values, &t->plan));
   MN_TRY(bind_batch(t, &x));
   mn_optimizer_bind(t->optimizer, &u, t->plan);
   return mn_buffers_add(&t->inputs, t->backend, t->plan, u.rate, &t->in_rate);
@@ -175,7 +183,8 @@ static mn_status build_accumulating(mn_trainer *t) {
     which[s++] = i;
   }
   const int assigns = assign_moved(&x, s, variables, values);
-  MN_TRY(compile(t, g, 1, &x.judged.loss, assigns, variables, values, &t->plan));
+  mn_tensor *outputs[1 + MN_OBJECTIVES] = {x.judged.loss};
+  MN_TRY(compile(t, g, 1 + list_parts(t, &x, outputs + 1), outputs, assigns, variables, values, &t->plan));
   MN_TRY(bind_batch(t, &x));
   for (int i = 0; i < s; i++) MN_TRY(mn_buffers_add(&t->sums, t->backend, t->plan, variables[i], NULL));
 
@@ -497,12 +506,16 @@ mn_status mn_trainer_put_batch(mn_trainer *t, int64_t a) {
   return MN_OK;
 }
 
-static mn_status run_batch(mn_trainer *t, int64_t a, double *loss) {
+static mn_status run_batch(mn_trainer *t, int64_t a, mn_step_result *out) {
   MN_TRY(mn_trainer_put_batch(t, a));
   MN_TRY(mn_plan_run(t->plan));
-  double part;
-  MN_TRY(read_scalar(t, t->plan, 0, &part));
-  *loss += part;
+  double loss, part;
+  MN_TRY(read_scalar(t, t->plan, 0, &loss));
+  out->loss += loss;
+  for (int k = 0; k < out->n_parts; k++) {
+    MN_TRY(read_scalar(t, t->plan, (t->update_plan ? 1 : 2) + k, &part));
+    out->part[k] += part;
+  }
   return MN_OK;
 }
 
@@ -538,6 +551,7 @@ mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out) {
   MN_TRY(mn_trainer_at(t, t->state.step + 1));
   const mn_train_config *c = &t->recipe->train;
   int64_t done = t->state.step - t->begin; /* updates of this stage */
+  out->n_parts = t->recipe->objectives.n > 1 ? t->recipe->objectives.n : 0;
   for (int64_t a = 0; a < c->accumulate; a++) {
     int64_t step = done * c->accumulate + a;
     MN_TRY(mn_source_fill(t->source, MN_SPLIT_TRAIN, step, &t->batches[a]));
@@ -549,7 +563,7 @@ mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out) {
   out->learning_rate = c->optimizer.lr * mn_schedule_factor(&c->schedule, done, c->steps);
   mn_optimizer_rate(t->optimizer, out->learning_rate, done + 1, rate);
   MN_TRY(mn_buffers_put(&t->inputs, t->in_rate, rate));
-  for (int64_t a = 0; a < c->accumulate; a++) MN_TRY(run_batch(t, a, &out->loss));
+  for (int64_t a = 0; a < c->accumulate; a++) MN_TRY(run_batch(t, a, out));
   if (t->update_plan) MN_TRY(mn_plan_run(t->update_plan));
   MN_TRY(read_scalar(t, t->update_plan ? t->update_plan : t->plan, t->update_plan ? 0 : 1, &out->grad_norm));
   t->state.step++;

@@ -14,6 +14,8 @@ typedef struct mn_step_result {
   double loss;      /* the recipe's objectives, each a mean over what counts, before the update */
   double grad_norm; /* of all gradients together, before clipping          */
   double learning_rate;
+  int n_parts; /* of several objectives, each one's loss without its weight; 0: there is one */
+  double part[MN_OBJECTIVES];
 } mn_step_result;
 
 /* Everything that a training needs, ready for step 0. threads 0: the recipe's. `saved_tokenizer`: see mn_recipe_tokenizer. The
