@@ -257,6 +257,7 @@ static void test_mel(void) {
   for (int c = 1; c < 20; c++)
     if (out[5 * 20 + c] > out[5 * 20 + best]) best = c;
   CHECK(abs(best - (int)lround(at)) <= 1, "1000 Hz is loudest in band %d, must be near %.2f", best, at);
+  mn_mel_free(mel);
   CHECK(mn_mel_new(8000, 200, 80, 20, 5000, 4000, &mel) == MN_ERR_ARG, "bands that fall are refused");
 }
 

@@ -209,7 +209,7 @@ static mn_status identify(mn_source *s, const images *x) {
   return MN_OK;
 }
 
-static mn_status open(mn_source *s, mn_data_progress progress, void *ctx) {
+static mn_status open_images(mn_source *s, mn_data_progress progress, void *ctx) {
   (void)progress, (void)ctx;
   const config *o = s->config;
   images *x = s->data = mn_arena_alloc(s->arena, sizeof *x);
@@ -228,7 +228,7 @@ static mn_status open(mn_source *s, mn_data_progress progress, void *ctx) {
   return identify(s, x);
 }
 
-static void close(mn_source *s) {
+static void close_images(mn_source *s) {
   images *x = s->data;
   for (int k = 0; x && k < 2; k++) {
     free(x->part[k].data);
@@ -285,8 +285,8 @@ const mn_source_def mn_source_images = {
     .fields = fields,
     .check = check,
     .seq_len = seq_len,
-    .open = open,
-    .close = close,
+    .open = open_images,
+    .close = close_images,
     .layout = layout,
     .count = count,
     .example = example,

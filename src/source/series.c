@@ -136,7 +136,7 @@ static mn_status fill_table(mn_source *s, const mn_csv *csv, series *x) {
   return MN_OK;
 }
 
-static mn_status open(mn_source *s, mn_data_progress progress, void *ctx) {
+static mn_status open_series(mn_source *s, mn_data_progress progress, void *ctx) {
   (void)progress, (void)ctx;
   const config *o = s->config;
   series *x = s->data = mn_arena_alloc(s->arena, sizeof *x);
@@ -155,7 +155,7 @@ static mn_status open(mn_source *s, mn_data_progress progress, void *ctx) {
   return MN_OK;
 }
 
-static void close(mn_source *s) {
+static void close_series(mn_source *s) {
   series *x = s->data;
   if (x) free(x->x);
 }
@@ -193,8 +193,8 @@ const mn_source_def mn_source_series = {
     .fields = fields,
     .check = check,
     .seq_len = seq_len,
-    .open = open,
-    .close = close,
+    .open = open_series,
+    .close = close_series,
     .layout = layout,
     .count = count,
     .example = example,

@@ -58,7 +58,7 @@ static bool task_reads_text(const void *config) {
 
 static mn_strings texts(const void *config) { return ((const mn_data_config *)config)->files; }
 
-static mn_status open(mn_source *s, mn_data_progress progress, void *ctx) {
+static mn_status open_tokens(mn_source *s, mn_data_progress progress, void *ctx) {
   mn_corpus *c;
   MN_TRY(mn_corpus_open(s->config, s->tok, progress, ctx, &c));
   s->data = c;
@@ -70,7 +70,7 @@ static mn_status open(mn_source *s, mn_data_progress progress, void *ctx) {
   return MN_OK;
 }
 
-static void close(mn_source *s) { mn_corpus_close(s->data); }
+static void close_tokens(mn_source *s) { mn_corpus_close(s->data); }
 
 static void layout(const mn_source *s, mn_batch *batch) {
   int64_t B = batch->B, T = batch->T;
@@ -105,8 +105,8 @@ const mn_source_def mn_source_text = {
     .reads_text = always,
     .texts = texts,
     .order = true,
-    .open = open,
-    .close = close,
+    .open = open_tokens,
+    .close = close_tokens,
     .layout = layout,
     .fits = fits,
     .steps = steps,
@@ -121,8 +121,8 @@ const mn_source_def mn_source_task = {
     .check = check,
     .seq_len = seq_len_of,
     .reads_text = task_reads_text,
-    .open = open,
-    .close = close,
+    .open = open_tokens,
+    .close = close_tokens,
     .layout = layout,
     .fits = fits,
     .steps = steps,
