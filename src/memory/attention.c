@@ -99,13 +99,12 @@ static mn_tensor *slot_of(mn_graph *g, const cache *c, mn_tensor *p) {
   return c->sinks ? mn_select(g, mn_lt(g, p, first), mn_add_scalar(g, p, (double)c->persistent), slot) : slot;
 }
 
-/* position held by each slot when `n` tokens [B] have been written: i32 [B, slots]; -1 where empty. Persistent slots: 0 (they
- * are visible by being the prefix). */
+/* position held by each slot when `n` tokens [B] have been written: i32 [B, slots]; -1 where empty. Only a bias by
+ * distance asks: attention itself works out where the keys of a ring are. */
 static mn_tensor *slot_positions(mn_graph *g, const cache *c, mn_tensor *n) {
   int64_t B = mn_dim(n, 0);
-  mn_tensor *written = mn_reshape(g, n, MN_SHAPE(B, 1)), *parts[3], *none = mn_scalar(g, MN_I32, -1);
+  mn_tensor *written = mn_reshape(g, n, MN_SHAPE(B, 1)), *parts[2], *none = mn_scalar(g, MN_I32, -1);
   int k = 0;
-  if (c->persistent) parts[k++] = mn_full(g, MN_I32, MN_SHAPE(B, c->persistent), 0);
   if (c->sinks) {
     mn_tensor *j = mn_iota(g, MN_I32, MN_SHAPE(1, c->sinks), 1);
     parts[k++] = mn_select(g, mn_lt(g, j, written), mn_expand(g, j, MN_SHAPE(B, c->sinks)), none);
@@ -115,7 +114,7 @@ static mn_tensor *slot_positions(mn_graph *g, const cache *c, mn_tensor *n) {
   mn_tensor *last = mn_add_scalar(g, written, -1.0 - (double)c->sinks);
   mn_tensor *p = mn_sub(g, last, mn_mod(g, mn_sub(g, last, j), size));
   parts[k++] = mn_select(g, mn_le(g, mn_scalar(g, MN_I32, 0), p), mn_add_scalar(g, p, (double)c->sinks), none);
-  return mn_concat(g, k, parts, 1);
+  return k > 1 ? mn_concat(g, k, parts, 1) : parts[0];
 }
 
 /* What a segment writes: its tokens' rows x [B,T,G,K] into their slots and, in front, the persistent pairs [N,G,K] into theirs.
@@ -138,13 +137,6 @@ static written to_write(mn_graph *g, mn_tensor *pairs, mn_tensor *x, mn_tensor *
   return (written){mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pairs, x), x}, 1), mn_concat(g, 2, (mn_tensor *[]){first, slots}, 1)};
 }
 
-/* The cache before a segment, and its tokens: persistent pairs, sinks, ring, x. */
-static mn_tensor *to_read(mn_graph *g, const cache *c, mn_tensor *pairs, mn_tensor *kept, mn_tensor *x) {
-  if (!pairs) return mn_concat(g, 2, (mn_tensor *[]){kept, x}, 1);
-  mn_tensor *rest = mn_slice(g, kept, 1, c->persistent, c->slots - c->persistent);
-  return mn_concat(g, 3, (mn_tensor *[]){pairs_of(g, pairs, x), rest, x}, 1);
-}
-
 /* The bias of T queries at q_pos for keys at k_pos; NULL: none. */
 static mn_tensor *bias_of(mn_scope *s, const mn_attention_config *c, mn_tensor *q_pos, mn_tensor *k_pos) {
   if (!c->relative_bias) return NULL;
@@ -152,7 +144,68 @@ static mn_tensor *bias_of(mn_scope *s, const mn_attention_config *c, mn_tensor *
   return mn_distance_bias_of(s, "relative_bias", &how, q_pos, k_pos);
 }
 
-/* Attention over the cache and the new tokens, and the new tokens into the cache. */
+/* Softmax over two sets of keys from the softmax over each: they are weighed by their sums e^lse. b sees something always. */
+static mn_tensor *softmax_of_both(mn_graph *g, const mn_attention_io *a, const mn_attention_io *b) {
+  if (!a->o || !b->o) return NULL;
+  const mn_dtype exact = a->lse->dtype;
+  mn_tensor *share = mn_sigmoid(g, mn_sub(g, a->lse, b->lse));          /* of a: [B,H,T] */
+  mn_tensor *weight = mn_unsqueeze(g, mn_transpose(g, share, 1, 2), 3); /* [B,T,H,1]     */
+  mn_tensor *of_a = mn_cast(g, a->o, exact), *of_b = mn_cast(g, b->o, exact);
+  return mn_cast(g, mn_add(g, of_b, mn_mul(g, weight, mn_sub(g, of_a, of_b))), a->o->dtype);
+}
+
+/* What one segment of a stream works with. */
+typedef struct segment {
+  const mn_attention_config *c;
+  cache size;
+  mn_attention_attr attr;
+  mn_tensor *q, *k, *v, *pk, *pv; /* of the segment; the persistent pairs or NULL */
+  mn_tensor *start, *pos;         /* i32 [B], [B,T]: of its first token, of each  */
+} segment;
+
+/* Several tokens read the cache as it was before them, and each other: what of the window is lost meanwhile is still there. */
+static mn_tensor *read_before_writing(mn_scope *s, const segment *x, mn_tensor *K0, mn_tensor *V0) {
+  mn_graph *g = mn_scope_graph(s);
+  const int64_t N = x->size.persistent, kept = x->size.slots - N, B = mn_dim(x->q, 0), T = mn_dim(x->q, 1);
+  mn_attention_attr old = x->attr, new = x->attr;
+  mn_attention_io a = {.q = x->q, .q_pos = x->start, .length = x->start}, b = {.q = x->q, .k = x->k, .v = x->v};
+  a.k = mn_slice(g, K0, 1, N, kept);
+  a.v = mn_slice(g, V0, 1, N, kept);
+  old.ring = true;
+  old.prefix = 0;
+  if (N) {
+    b.k = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, x->pk, x->k), x->k}, 1);
+    b.v = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, x->pv, x->v), x->v}, 1);
+  }
+  if (T <= new.window) new.sinks = 0; /* the window holds them all: only distances count, and those need no positions */
+  if (new.sinks) {
+    b.q_pos = x->start;
+    b.k_pos = N ? mn_concat(g, 2, (mn_tensor *[]){mn_full(g, MN_I32, MN_SHAPE(B, N), 0), x->pos}, 1) : x->pos;
+  }
+  if (x->c->relative_bias) {
+    mn_tensor *keys = mn_concat(g, 2, (mn_tensor *[]){slot_positions(g, &x->size, x->start), x->pos}, 1);
+    mn_tensor *bias = bias_of(s, x->c, x->pos, keys); /* [B,H,T,kept + T] */
+    a.bias = mn_slice(g, bias, 3, 0, kept);
+    b.bias = mn_slice(g, bias, 3, kept, T);
+  }
+  mn_attend(g, &a, old);
+  mn_attend(g, &b, new);
+  return softmax_of_both(g, &a, &b);
+}
+
+/* One token is written first: the slot that it overwrites has just left the window. */
+static mn_tensor *read_after_writing(mn_scope *s, const segment *x, mn_tensor *K1, mn_tensor *V1) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *filled = mn_add_scalar(g, x->start, 1);
+  mn_attention_attr attr = x->attr;
+  attr.ring = true;
+  mn_attention_io io = {.q = x->q, .k = K1, .v = V1, .q_pos = x->start, .length = filled};
+  if (x->c->relative_bias) io.bias = bias_of(s, x->c, x->pos, slot_positions(g, &x->size, filled));
+  mn_attend(g, &io, attr);
+  return io.o;
+}
+
+/* Attention over the cache and the new tokens, and the new tokens into the cache. Its cost is of what is filled, not of the room. */
 static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *pk, mn_tensor *pv,
                          mn_attention_attr attr) {
   mn_graph *g = mn_scope_graph(s);
@@ -166,6 +219,7 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   if (!start) start = mn_full(g, MN_I32, MN_SHAPE(B), 0);
   mn_tensor *pos = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T), 1)); /* [B,T] */
   attr.window = c->window ? c->window : c->max_context;
+  segment x = {c, size, attr, q, k, v, pk, pv, start, pos};
   mn_tensor *slots = slot_of(g, &size, pos), *length = mn_scope_length(s), *live = mn_scope_live(s, T);
   mn_tensor *any = length ? mn_lt(g, mn_full(g, MN_I32, MN_SHAPE(B), 0), length) : NULL;
   int64_t kept = size.ring;
@@ -178,17 +232,12 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
     slots = mn_select(g, stays, slots, mn_scalar(g, MN_I32, -1));
   }
   if (live) slots = mn_select(g, live, slots, mn_full(g, MN_I32, slots->shape, -1)); /* padding writes no slot */
+  mn_tensor *o = T > 1 ? read_before_writing(s, &x, K0, V0) : NULL;
   written wk = to_write(g, pk, k, slots, any), wv = to_write(g, pv, v, slots, any);
-  mn_tensor *held, *ks = K0, *vs = V0;
-  if (T > 1) { /* read before it is written: all of the window that is lost meanwhile is still there */
-    held = mn_concat(g, 2, (mn_tensor *[]){slot_positions(g, &size, start), pos}, 1);
-    ks = to_read(g, &size, pk, K0, k);
-    vs = to_read(g, &size, pv, V0, v);
-  } else held = slot_positions(g, &size, mn_add_scalar(g, start, 1)); /* the slot that is overwritten has just left the window */
-  mn_tensor *k1 = mn_put(g, K0, wk.slots, wk.rows, 1, false), *v1 = mn_put(g, V0, wv.slots, wv.rows, 1, false);
-  mn_state_set(s, "k", k1);
-  mn_state_set(s, "v", v1);
-  return mn_attention(g, q, T > 1 ? ks : k1, T > 1 ? vs : v1, start, held, bias_of(s, c, pos, held), attr, NULL);
+  mn_tensor *K1 = mn_put(g, K0, wk.slots, wk.rows, 1, false), *V1 = mn_put(g, V0, wv.slots, wv.rows, 1, false);
+  mn_state_set(s, "k", K1);
+  mn_state_set(s, "v", V1);
+  return T > 1 ? o : read_after_writing(s, &x, K1, V1);
 }
 
 /* Every token of the sequence sees every other. */
