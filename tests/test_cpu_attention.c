@@ -8,9 +8,10 @@ typedef struct problem {
   mn_attention_attr attr;
   mn_dtype type;
   bool strided;
-  int64_t bias_dim[4];                          /* when attr.has_bias */
-  bool hide;                                    /* some biases are -inf */
-  int32_t q_pos[4], *each_q, *k_pos, length[4]; /* each_q [B,T]: instead of q_pos */
+  int64_t bias_dim[4];                                   /* when attr.has_bias */
+  bool hide;                                             /* some biases are -inf */
+  int32_t q_pos[4], *each_q, *k_pos, length[4], *blocks; /* each_q [B,T]: instead of q_pos */
+  int64_t blocks_dim[4];                                 /* when attr.has_blocks */
   float *q, *k, *v, *bias, *g_o, *g_lse;
 } problem;
 
@@ -37,6 +38,7 @@ static void make(problem *p) {
 }
 static void done(problem *p) {
   free(p->q), free(p->k), free(p->v), free(p->g_o), free(p->g_lse), free(p->bias), free(p->k_pos), free(p->each_q);
+  free(p->blocks);
 }
 
 /* ---- the definition ---- */
@@ -53,9 +55,16 @@ static int64_t in_ring(const problem *p, int64_t slot, int64_t written) {
     if ((x < sinks ? x : sinks + (x - sinks) % R) == slot) token = x;
   return token;
 }
-static bool visible(const problem *p, int64_t b, int64_t t, int64_t j) {
+static bool in_lists(const problem *p, int64_t b, int64_t h, int64_t t, int64_t j) {
+  const int64_t *d = p->blocks_dim, row = (((d[0] == 1 ? 0 : b) * d[1] + (d[1] == 1 ? 0 : h)) * d[2] + t / p->attr.block_q) * d[3];
+  for (int64_t i = 0; i < d[3]; i++)
+    if (p->blocks[row + i] == j / p->attr.block_k) return true;
+  return false;
+}
+static bool visible(const problem *p, int64_t b, int64_t h, int64_t t, int64_t j) {
   const mn_attention_attr *a = &p->attr;
   if (j < a->prefix) return true;
+  if (a->has_blocks && !in_lists(p, b, h, t, j - a->prefix)) return false;
   int64_t k = a->has_k_pos ? p->k_pos[b * p->S + j] : j - a->prefix, q = (a->has_q_pos ? p->q_pos[b] : a->q_start) + t;
   if (p->each_q) q = p->each_q[b * p->T + t];
   if (a->has_length && j - a->prefix >= p->length[b]) return false;
@@ -82,7 +91,7 @@ static answer define(const problem *p, const double *q, const double *k, const d
         double m = -INFINITY, l = 0;
         for (int64_t j = 0; j < S; j++) {
           s[j] = -INFINITY;
-          if (!visible(p, b, t, j)) continue;
+          if (!visible(p, b, h, t, j)) continue;
           s[j] = 0;
           for (int64_t x = 0; x < K; x++) s[j] += q[row * K + x] * k[((b * S + j) * G + g) * K + x];
           s[j] *= p->attr.scale;
@@ -156,6 +165,11 @@ static result compute(const problem *p, mn_isa isa, mn_pool *pool) {
   if (attr.has_length) {
     in[n] = hold(MN_I32, 1, &p->B, 1);
     memcpy(in[n++].memory, p->length, sizeof(int32_t) * (size_t)p->B);
+  }
+  if (attr.has_blocks) {
+    in[n] = hold(MN_I32, 4, p->blocks_dim, 1);
+    memcpy(in[n++].memory, p->blocks,
+           sizeof(int32_t) * (size_t)(p->blocks_dim[0] * p->blocks_dim[1] * p->blocks_dim[2] * p->blocks_dim[3]));
   }
   if (attr.has_bias) in[n++] = hold_filled(MN_F32, 4, p->bias_dim, 1, p->bias);
   out[0] = hold(p->type, 4, od, 1);
@@ -383,6 +397,40 @@ static void rings(void) {
     check(&p, p.type == MN_BF16 ? 2e-2 : 1e-5);
   }
 }
+/* Lists of blocks: of one row and head or of all, of any size, with doubles and numbers of no block, some empty. */
+static void make_lists(problem *p, int64_t B, int64_t H, int64_t n) {
+  const int64_t rows = (p->T + p->attr.block_q - 1) / p->attr.block_q,
+                cols = (p->S - p->attr.prefix + p->attr.block_k - 1) / p->attr.block_k;
+  memcpy(p->blocks_dim, (int64_t[]){B, H, rows, n}, sizeof p->blocks_dim);
+  p->attr.has_blocks = true;
+  p->blocks = malloc(sizeof(int32_t) * (size_t)(B * H * rows * n));
+  for (int64_t i = 0; i < B * H * rows * n; i++)
+    p->blocks[i] = i / n % 5 == 3 ? -1 : (int32_t)floorf((draw() + 1) * 0.6f * (float)cols) - 1;
+}
+static void patterns(void) {
+  static const int64_t sizes[][2] = {{64, 64}, {128, 64}, {16, 16}, {1, 8}, {7, 5}, {40, 100}, {3, 1}, {64, 32}};
+  for (int c = 0; c < 16; c++) {
+    problem p = {.B = 2,
+                 .T = c % 5 == 4 ? 1 : 150,
+                 .S = 203,
+                 .H = 4,
+                 .G = 2,
+                 .K = 16,
+                 .V = 20,
+                 .type = c == 8 ? MN_BF16 : MN_F32,
+                 .length = {150, 90},
+                 .bias_dim = {1, 4, 1, 203},
+                 .attr = {.causal = c % 3 == 1,
+                          .q_start = 50,
+                          .prefix = c % 4 == 1 ? 3 : 0,
+                          .has_length = c % 7 == 2,
+                          .has_bias = c % 6 == 5,
+                          .block_q = sizes[c % 8][0],
+                          .block_k = sizes[c % 8][1]}};
+    make_lists(&p, c & 1 ? 2 : 1, c & 2 ? 4 : 1, 6);
+    check(&p, p.type == MN_BF16 ? 2e-2 : 1e-5);
+  }
+}
 static void biases(void) {
   const int64_t dims[][4] = {{2, 4, 90, 100}, {1, 4, 90, 100}, {2, 1, 90, 100}, {1, 1, 90, 100},
                              {1, 4, 1, 100},  {2, 4, 90, 1},   {1, 1, 1, 1}};
@@ -428,7 +476,7 @@ static void same_bits_for_any_threads(void) {
 
 /* What the graph says the operation and its gradient are. */
 static void kernel_equals_composition(void) {
-  for (int c = 0; c < 9; c++) {
+  for (int c = 0; c < 11; c++) {
     problem p = {.B = 2,
                  .T = c == 4 || c == 8 ? 1 : 9,
                  .S = 14,
@@ -444,10 +492,12 @@ static void kernel_equals_composition(void) {
                           .window = c == 1   ? 4
                                     : c == 7 ? 6
                                              : 0,
-                          .prefix = c == 2 || c == 7 ? 3 : 0,
+                          .prefix = c == 2 || c == 7 || c >= 9 ? 3 : 0,
                           .sinks = c == 1 || c >= 7 ? 2 : 0,
                           .q_start = 5,
-                          .ring = c >= 7,
+                          .ring = c == 7 || c == 8,
+                          .block_q = c == 9 ? 4 : 2,
+                          .block_k = c == 9 ? 3 : 5,
                           .has_q_pos = c >= 4,
                           .has_k_pos = c == 4 || c == 5,
                           .has_length = c >= 6,
@@ -460,13 +510,14 @@ static void kernel_equals_composition(void) {
       p.k_pos = malloc(sizeof(int32_t) * 28);
       for (int j = 0; j < 28; j++) p.k_pos[j] = j % 5 == 3 ? -1 : (j * 3) % 14;
     }
+    if (c >= 9) make_lists(&p, c == 9 ? 2 : 1, c == 9 ? 4 : 1, 2);
     make(&p);
     mn_graph *g = mn_graph_new();
     mn_tensor *q = mn_input(g, "q", MN_F32, MN_SHAPE(p.B, p.T, p.H, p.K));
     mn_tensor *k = mn_input(g, "k", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.K)), *v = mn_input(g, "v", MN_F32, MN_SHAPE(p.B, p.S, p.G, p.V));
-    mn_tensor *all[10] = {q, k, v}, *xs[4] = {q, k, v}, *out[8], *dys[2];
+    mn_tensor *all[12] = {q, k, v}, *xs[4] = {q, k, v}, *out[8], *dys[2];
     mn_attention_io io = {.q = q, .k = k, .v = v};
-    void *data[10] = {p.q, p.k, p.v};
+    void *data[12] = {p.q, p.k, p.v};
     int n = 3, n_x = 3;
     if (p.attr.has_q_pos) {
       all[n] = io.q_pos = mn_input(g, "q_pos", MN_I32, p.each_q ? MN_SHAPE(p.B, p.T) : MN_SHAPE(p.B));
@@ -474,6 +525,7 @@ static void kernel_equals_composition(void) {
     }
     if (p.attr.has_k_pos) all[n] = io.k_pos = mn_input(g, "k_pos", MN_I32, MN_SHAPE(p.B, p.S)), data[n++] = p.k_pos;
     if (p.attr.has_length) all[n] = io.length = mn_input(g, "length", MN_I32, MN_SHAPE(p.B)), data[n++] = p.length;
+    if (p.attr.has_blocks) all[n] = io.blocks = mn_input(g, "blocks", MN_I32, mn_shape_of(4, p.blocks_dim)), data[n++] = p.blocks;
     if (p.attr.has_bias) all[n] = xs[n_x++] = io.bias = mn_input(g, "bias", MN_F32, mn_shape_of(4, p.bias_dim)), data[n++] = p.bias;
     mn_attend(g, &io, p.attr);
     out[0] = io.o;
@@ -532,6 +584,7 @@ int main(void) {
   RUN(nothing_to_see);
   RUN(lengths);
   RUN(rings);
+  RUN(patterns);
   RUN(biases);
   RUN(same_bits_for_any_threads);
   RUN(kernel_equals_composition);

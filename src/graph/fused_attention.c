@@ -15,7 +15,7 @@ static int64_t attention_flops(const mn_node *n) { /* scores and values; a causa
 
 /* ---- who sees whom ---- Positions are i32, [B or 1, 1, 1, S] of keys and [B or 1, 1, T, 1] of queries; conditions broadcast. */
 typedef struct operands { /* what there is besides q, k, v; NULL: not given */
-  mn_tensor *q_pos, *k_pos, *length, *bias;
+  mn_tensor *q_pos, *k_pos, *length, *blocks, *bias;
 } operands;
 
 static operands operands_of(const mn_attention_attr *a, mn_tensor **in) {
@@ -24,10 +24,11 @@ static operands operands_of(const mn_attention_attr *a, mn_tensor **in) {
   if (a->has_q_pos) o.q_pos = in[i++];
   if (a->has_k_pos) o.k_pos = in[i++];
   if (a->has_length) o.length = in[i++];
+  if (a->has_blocks) o.blocks = in[i++];
   if (a->has_bias) o.bias = in[i];
   return o;
 }
-int mn_attention_operands(const mn_attention_attr *a) { return 3 + a->has_q_pos + a->has_k_pos + a->has_length; }
+int mn_attention_operands(const mn_attention_attr *a) { return 3 + a->has_q_pos + a->has_k_pos + a->has_length + a->has_blocks; }
 
 static mn_tensor *query_positions(mn_graph *g, const mn_attention_attr *a, mn_tensor *q_pos, int64_t T) {
   mn_tensor *t = mn_iota(g, MN_I32, MN_SHAPE(1, 1, T, 1), 2);
@@ -55,7 +56,17 @@ static mn_tensor *key_positions(mn_graph *g, const mn_attention_attr *a, const o
   return mn_select(g, mn_lt(g, i, written), p, mn_scalar(g, MN_I32, -1));
 }
 
-/* [B or 1, 1, T, S]: which key each query may see */
+/* [B or 1, H or 1, T, S - prefix]: which keys the lists name, each block as wide as it is */
+static mn_tensor *listed(mn_graph *g, const mn_attention_attr *a, mn_tensor *blocks, int64_t T, int64_t S) {
+  const int64_t B = mn_dim(blocks, 0), H = mn_dim(blocks, 1), rows = mn_dim(blocks, 2), cols = (S + a->block_k - 1) / a->block_k;
+  mn_tensor *hits = mn_eq(g, mn_unsqueeze(g, blocks, 4), mn_iota(g, MN_I32, MN_SHAPE(1, 1, 1, 1, cols), 4)); /* [B,H,rows,n,cols] */
+  mn_tensor *some = mn_lt(g, mn_scalar(g, MN_I32, 0), mn_sum(g, mn_cast(g, hits, MN_I32), 1u << 3));
+  mn_tensor *wide = mn_expand(g, mn_unsqueeze(g, some, 5), MN_SHAPE(B, H, rows, a->block_q, cols, a->block_k));
+  wide = mn_reshape(g, wide, MN_SHAPE(B, H, rows * a->block_q, cols * a->block_k));
+  return mn_slice(g, mn_slice(g, wide, 2, 0, T), 3, 0, S);
+}
+
+/* [B or 1, H or 1, T, S]: which key each query may see */
 static mn_tensor *visibility(mn_graph *g, const mn_attention_attr *a, const operands *o, int64_t T, int64_t S) {
   mn_tensor *qp = query_positions(g, a, o->q_pos, T), *kp = key_positions(g, a, o, S);
   mn_tensor *seen = mn_le(g, mn_scalar(g, MN_I32, 0), kp);
@@ -65,11 +76,18 @@ static mn_tensor *visibility(mn_graph *g, const mn_attention_attr *a, const oper
     if (a->sinks > 0) near = mn_or(g, near, mn_lt(g, kp, mn_scalar(g, MN_I32, (double)a->sinks)));
     seen = mn_and(g, seen, near);
   }
+  if (o->blocks) {
+    mn_tensor *named = listed(g, a, o->blocks, T, S - a->prefix);
+    if (a->prefix > 0)
+      named =
+          mn_concat(g, 2, (mn_tensor *[]){mn_full(g, MN_BOOL, MN_SHAPE(mn_dim(named, 0), mn_dim(named, 1), T, a->prefix), 1), named}, 3);
+    seen = mn_and(g, seen, named);
+  }
   if (a->prefix > 0) {
     mn_tensor *slot = mn_iota(g, MN_I32, MN_SHAPE(1, 1, 1, S), 3);
     seen = mn_or(g, seen, mn_lt(g, slot, mn_scalar(g, MN_I32, (double)a->prefix)));
   }
-  return mn_expand(g, seen, MN_SHAPE(mn_dim(seen, 0), 1, T, S));
+  return mn_expand(g, seen, MN_SHAPE(mn_dim(seen, 0), mn_dim(seen, 1), T, S));
 }
 
 static void attention_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
@@ -84,7 +102,9 @@ static void attention_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor
   mn_tensor *v = mn_unsqueeze(g, mn_permute(g, mn_cast(g, in[2], t), (int[]){0, 2, 1, 3}), 2);
   mn_tensor *s = mn_mul_scalar(g, mn_matmul(g, q, k), a->scale);
   if (op.bias) s = mn_add(g, s, mn_reshape(g, mn_expand(g, mn_cast(g, op.bias, t), MN_SHAPE(B, H, T, S)), MN_SHAPE(B, G, R, T, S)));
-  mn_tensor *seen = mn_unsqueeze(g, visibility(g, a, &op, T, S), 1);
+  mn_tensor *seen = visibility(g, a, &op, T, S);
+  const bool by_head = mn_dim(seen, 1) == H;
+  seen = mn_reshape(g, seen, MN_SHAPE(mn_dim(seen, 0), by_head ? G : 1, by_head ? R : 1, T, S));
   s = mn_select(g, seen, s, mn_scalar(g, t, -1e30));
   mn_tensor *m = mn_stop_gradient(g, mn_max(g, s, 1u << 4));
   mn_tensor *p = mn_select(g, seen, mn_exp(g, mn_sub(g, s, m)), mn_scalar(g, t, 0));
@@ -99,7 +119,7 @@ static void attention_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor
 
 static void attention_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   const mn_attention_attr *a = n->attr;
-  mn_tensor *in[12];
+  mn_tensor *in[13];
   mn_dtype types[4];
   mn_shape shapes[4];
   int n_in = n->n_in, n_out = 3;
@@ -129,8 +149,8 @@ static int64_t attention_grad_flops(const mn_node *n) { return attention_flops(n
 static void attention_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   const mn_attention_attr *a = n->attr;
   int k = n->n_in - 4, bias = mn_attention_operands(a);
-  bool need[8] = {true, true, true};
-  mn_tensor *din[8] = {NULL}, *dout[2] = {in[k + 2], in[k + 3]};
+  bool need[9] = {true, true, true};
+  mn_tensor *din[9] = {NULL}, *dout[2] = {in[k + 2], in[k + 3]};
   mn_dtype types[2] = {in[k]->dtype, in[k + 1]->dtype};
   mn_shape shapes[2] = {in[k]->shape, in[k + 1]->shape};
   if (a->has_bias) need[bias] = true;
@@ -164,6 +184,15 @@ static bool operands_fit(mn_graph *g, const mn_attention_io *io, const mn_attent
     mn_graph_fault(g, MN_ERR_SHAPE, "attention: positions are i32, of queries [B] or [B,T], of keys [B,S]; the length of keys is i32 [B]");
     return false;
   }
+  const mn_tensor *l = io->blocks;
+  if (l && (a->block_q < 1 || a->block_k < 1 || a->prefix >= S || l->dtype != MN_I32 || l->shape.ndim != 4 ||
+            (mn_dim(l, 0) != 1 && mn_dim(l, 0) != B) || (mn_dim(l, 1) != 1 && mn_dim(l, 1) != H) ||
+            mn_dim(l, 2) != (T + a->block_q - 1) / a->block_q)) {
+    mn_graph_fault(g, MN_ERR_SHAPE,
+                   "attention: lists of blocks %s %s do not fit (i32 [B or 1, H or 1, ceil(T / block_q), n], block_q and block_k positive)",
+                   mn_dtype_name(l->dtype), mn_shape_str(&l->shape, x));
+    return false;
+  }
   if (a->ring && (!io->length || io->k_pos || a->prefix + a->sinks >= S)) {
     mn_graph_fault(g, MN_ERR_SHAPE,
                    "attention: a ring needs its length, keys beyond its prefix %lld and sinks %lld (of %lld), and no k_pos",
@@ -174,17 +203,19 @@ static bool operands_fit(mn_graph *g, const mn_attention_io *io, const mn_attent
 }
 
 void mn_attend(mn_graph *g, mn_attention_io *io, mn_attention_attr attr) {
-  mn_tensor *in[8] = {io->q, io->k, io->v}, *q = io->q;
+  mn_tensor *in[9] = {io->q, io->k, io->v}, *q = io->q;
   int n = 3;
   io->o = io->lse = NULL;
   if (!q || !io->k || !io->v || !operands_fit(g, io, &attr)) return;
   attr.has_q_pos = io->q_pos != NULL;
   attr.has_k_pos = io->k_pos != NULL;
   attr.has_length = io->length != NULL;
+  attr.has_blocks = io->blocks != NULL;
   attr.has_bias = io->bias != NULL;
   if (io->q_pos) in[n++] = io->q_pos;
   if (io->k_pos) in[n++] = io->k_pos;
   if (io->length) in[n++] = io->length;
+  if (io->blocks) in[n++] = io->blocks;
   if (io->bias) in[n++] = io->bias;
   mn_shape so = q->shape, sl = MN_SHAPE(mn_dim(q, 0), mn_dim(q, 2), mn_dim(q, 1));
   so.dim[3] = mn_dim(io->v, 3);

@@ -256,20 +256,28 @@ mn_tensor *mn_rope(mn_graph *g, mn_tensor *x, mn_tensor *cos, mn_tensor *sin, bo
  * Where queries are: query t at q_pos[b] + t (i32 [B]) or at q_pos[b,t] (i32 [B,T], any order); NULL: q_start + t.
  * The first `prefix` keys are visible to all. Other keys are visible when they are there, (causal) k_pos <= q_pos, and (window > 0)
  * k_pos > q_pos - window or k_pos < sinks. Without causal, T and S of any relation: cross-attention, encoders. bias (f32, broadcasts to
- * [B,H,T,S]) or NULL is added to the scores. A query that sees nothing gives zeros and lse = -inf. */
+ * [B,H,T,S]) or NULL is added to the scores. Patterns: with blocks (i32 [B or 1, H or 1, ceil(T / block_q), n], constant or computed)
+ * queries of block i see, of the keys after the prefix, only those of the n blocks of block_k keys that blocks[b,h,i] lists (in any
+ * order; a number that is none of a block lists nothing; twice is once): what is not listed costs nothing. A query that sees nothing gives zeros and lse = -inf. */
 typedef struct mn_attention_attr {
   double scale;
   int64_t window, prefix, sinks, q_start;
+  int64_t block_q, block_k; /* with blocks */
   bool causal, ring;
-  bool has_q_pos, has_k_pos, has_length, has_bias; /* set by the builder */
+  bool has_q_pos, has_k_pos, has_length, has_blocks, has_bias; /* set by the builder */
 } mn_attention_attr;
 typedef struct mn_attention_io {
   mn_tensor *q, *k, *v;                      /* in */
-  mn_tensor *q_pos, *k_pos, *length, *bias; /* in, or NULL */
+  mn_tensor *q_pos, *k_pos, *length, *blocks, *bias; /* in, or NULL */
   mn_tensor *o, *lse;                        /* out; NULL when a fault is set */
 } mn_attention_io;
 void mn_attend(mn_graph *g, mn_attention_io *io, mn_attention_attr attr);
-/* The same where all keys are there; lse may be NULL. */
+/* Two-level softmax (Landmark Attention, Mohtashami & Jaggi 2023, arXiv 2305.16300): keys lie in blocks of `block` whose last one is the
+ * block's gate. A query at t sees the keys of its own block up to t and the gates of the blocks before it in one softmax, and what a
+ * gate gets is shared out among its block by a softmax over the block's other keys; a gate's value is never read. q [B,T,H,K],
+ * k [B,S,G,K], v [B,S,G,V] (S a multiple of block; query t is at q_start + t) -> o [B,T,H,V]. A query without any key gives zeros. */
+mn_tensor *mn_gated_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, double scale, int64_t block, int64_t q_start);
+/* mn_attend where all keys are there; lse may be NULL. */
 mn_tensor *mn_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *q_pos, mn_tensor *k_pos, mn_tensor *bias,
                         mn_attention_attr attr, mn_tensor **lse);
 

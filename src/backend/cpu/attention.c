@@ -65,6 +65,14 @@ static mn_attn_args args_of(const mn_call *c, bool backward) {
     i++;
   }
   int64_t s[4];
+  if (attr->has_blocks) {
+    broadcast_strides(&in[i], s);
+    a.has_blocks = true;
+    a.blocks = in[i].data;
+    a.blocks_b = s[0], a.blocks_h = s[1], a.blocks_q = s[2], a.blocks_n = s[3], a.listed = in[i].dim[3];
+    a.block_q = attr->block_q, a.block_k = attr->block_k;
+    i++;
+  }
   if (attr->has_bias) {
     broadcast_strides(&in[i], s);
     a.bias = in[i++].data;
@@ -134,10 +142,13 @@ static int64_t splits_of(const mn_attn_args *a) {
 }
 static size_t floats(int64_t n) { return mn_align((size_t)n * sizeof(float), 64); }
 
+/* With lists each head has its own keys. */
+static bool is_decoding(const mn_attn_args *a) { return a->T == 1 && !a->has_blocks; }
+
 static size_t forward_workspace(const mn_call *c) {
   const mn_attention_isa *isa = MN_ISA_PICK(mn_attention, mn_cpu_isa(c->backend));
   mn_attn_args a = args_of(c, false);
-  if (a.T != 1) return (size_t)threads_of(c) * isa->forward_scratch(&a);
+  if (!is_decoding(&a)) return (size_t)threads_of(c) * isa->forward_scratch(&a);
   return (size_t)threads_of(c) * isa->decode_scratch(&a) + floats(a.B * a.H * splits_of(&a) * (a.V + 2));
 }
 
@@ -156,7 +167,7 @@ static void decode_task(void *ctx, int64_t i, int thread) {
 
 static mn_status forward_run(mn_call *c) {
   job j = {.a = args_of(c, false), .fwd = MN_ISA_PICK(mn_attention, mn_cpu_isa(c->backend)), .scratch = c->workspace};
-  if (j.a.T == 1) { /* sums of splits that have nothing to do are empty: the number of splits is of the shapes alone */
+  if (is_decoding(&j.a)) { /* sums of splits that have nothing to do are empty: the number of splits is of the shapes alone */
     j.scratch_size = j.fwd->decode_scratch(&j.a);
     j.splits = splits_of(&j.a);
     j.sums = (float *)(void *)(j.scratch + (size_t)threads_of(c) * j.scratch_size);

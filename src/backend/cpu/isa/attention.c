@@ -15,6 +15,7 @@ typedef struct work {
   float *tmp;           /* [QB, max(kp, vp, KB)]         */
   float *m, *l, *alpha; /* [N]                        */
   int32_t *q_pos;       /* [N]                        */
+  uint16_t *listed;     /* [QB / PANEL, blocks of keys] */
 } work;
 
 static void take_work(work *w, take *s, const mn_attn_args *p) {
@@ -35,6 +36,7 @@ static void take_work(work *w, take *s, const mn_attn_args *p) {
   w->l = take_floats(s, QB);
   w->alpha = take_floats(s, QB);
   w->q_pos = take_bytes(s, QB * sizeof *w->q_pos);
+  w->listed = take_bytes(s, QB / PANEL * attn_key_blocks(p) * (int64_t)sizeof *w->listed);
 }
 static size_t forward_scratch(const mn_attn_args *p) {
   take s = {NULL, 0};
@@ -102,6 +104,7 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen 
         vf_store(row + t, x);
       }
       if (see == SEEN_SOME) attn_mask_row(p, b, base + j, w->q_pos + t0, q, row + t0, lanes, vf_set1(HIDDEN));
+      if (see == SEEN_SOME && p->has_blocks) attn_hide_unlisted(p, w->listed, base + j, t0, row + t0, lanes, vf_set1(HIDDEN));
     }
     c = 1;
   }
@@ -143,12 +146,17 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
   attn_query_positions(p, b, t0, nq, w.q_pos, N);
   const span all = attn_span(w.q_pos, 0, N);
   const int64_t filled = mn_attn_filled(p, b);
+  if (p->has_blocks) attn_take_lists(p, b, h, t0, nq, N, w.listed);
   attn_turned(p, &p->q, pairs, b, t0, h, nq, p->K, w.qt, N, w.tmp);
   for (int64_t t = 0; t < N; t++) w.m[t] = HIDDEN, w.l[t] = 0;
   memset(w.ot, 0, (size_t)(p->V * N) * sizeof(float));
   for (int64_t j0 = 0; j0 < filled; j0 += KB) {
     const int64_t n = filled - j0 < KB ? filled - j0 : KB;
-    const seen see = attn_block_seen(p, b, j0, n, all);
+    seen see = attn_block_seen(p, b, j0, n, all);
+    if (see != SEEN_NONE && p->has_blocks) {
+      const seen listed = attn_listed(p, w.listed, 0, N, j0, n);
+      see = listed == SEEN_ALL ? see : listed;
+    }
     if (see == SEEN_NONE) continue;
     rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, p->K, w.kw), v = attn_rows(p, &p->v, pairs, b, j0, g, n, p->V, w.vw);
     if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, w.bt, N, w.tmp);
@@ -162,6 +170,7 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
       const int64_t end = t + width < N ? t + width : N;
       const span q = see == SEEN_ALL ? all : attn_span(w.q_pos, t, end);
       if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q.lo, q.hi, &first, &last);
+      if (p->has_blocks && first < last && attn_listed(p, w.listed, t, end, j0 + first, last - first) == SEEN_NONE) continue;
       if (first < last) panel(p, &w, b, j0, see, q, N, t, end, first, last, k, v);
     }
   }

@@ -23,9 +23,13 @@ typedef struct mn_attn_args {
   int64_t k_pos_b, k_pos_s;
   const int32_t *length; /* [B]; NULL: all keys are there */
   int64_t length_b;
-  const float *bias;                      /* NULL: none */
-  int64_t bias_b, bias_h, bias_t, bias_s; /* strides, 0 where it is broadcast */
-  float *lse;                             /* [B,H,T], last axis dense */
+  bool has_blocks; /* lists of blocks of keys, [B,H,blocks of queries,listed] */
+  const int32_t *blocks;
+  int64_t blocks_b, blocks_h, blocks_q, blocks_n, listed; /* strides, and how many one list has */
+  int64_t block_q, block_k;                               /* queries and keys of a block; of keys the prefix does not count */
+  const float *bias;                                      /* NULL: none */
+  int64_t bias_b, bias_h, bias_t, bias_s;                 /* strides, 0 where it is broadcast */
+  float *lse;                                             /* [B,H,T], last axis dense */
   int64_t lse_b, lse_h, dlse_b, dlse_h;
   /* backward */
   mn_attn_tensor d_o, dq, dk, dv;

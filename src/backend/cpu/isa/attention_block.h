@@ -152,6 +152,49 @@ MN_INLINE void attn_mask_row(const mn_attn_args *p, int64_t b, int64_t j, const 
   }
 }
 
+/* ---- lists of blocks ---- For a block of queries: bit i of listed[panel, block of keys] tells whether lane i of the panel sees it. */
+MN_INLINE int64_t attn_key_blocks(const mn_attn_args *p) { return p->has_blocks ? (p->S - p->prefix + p->block_k - 1) / p->block_k : 0; }
+TILE_FN void attn_take_lists(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, int64_t nq, int64_t N, uint16_t *listed) {
+  const int64_t all = attn_key_blocks(p);
+  memset(listed, 0, (size_t)(QB / PANEL * all) * sizeof *listed);
+  for (int64_t t = 0, end; t < nq; t = end) { /* one list serves lanes [t, end) */
+    const int64_t row = (t0 + t) / p->block_q;
+    end = (row + 1) * p->block_q - t0;
+    if (end >= nq) end = N; /* lanes of no query see what the last one sees */
+    const int32_t *list = p->blocks + b * p->blocks_b + h * p->blocks_h + row * p->blocks_q;
+    for (int64_t i = 0; i < p->listed; i++) {
+      const int64_t block = list[i * p->blocks_n];
+      if (block < 0 || block >= all) continue;
+      for (int64_t x = t / PANEL; x * PANEL < end; x++) {
+        const int64_t from = t > x * PANEL ? t - x * PANEL : 0, to = end - x * PANEL < PANEL ? end - x * PANEL : PANEL;
+        listed[x * all + block] |= (uint16_t)((1u << to) - (1u << from));
+      }
+    }
+  }
+}
+/* Lanes [t0, t1), whole panels, and keys [j0, j0 + n): in the lists or of the prefix. */
+TILE_FN seen attn_listed(const mn_attn_args *p, const uint16_t *listed, int64_t t0, int64_t t1, int64_t j0, int64_t n) {
+  const int64_t all = attn_key_blocks(p), first = j0 > p->prefix ? j0 - p->prefix : 0, end = j0 + n - p->prefix;
+  bool some = j0 < p->prefix, every = true;
+  for (int64_t x = t0 / PANEL; x * PANEL < t1; x++)
+    for (int64_t block = first / p->block_k; block * p->block_k < end; block++) {
+      some |= listed[x * all + block] != 0;
+      every &= listed[x * all + block] == 0xffff;
+    }
+  return every ? SEEN_ALL : some ? SEEN_SOME : SEEN_NONE;
+}
+/* Row of key j: lanes [t0, t0 + N) whose lists do not have it get `hidden`. */
+MN_INLINE void attn_hide_unlisted(const mn_attn_args *p, const uint16_t *listed, int64_t j, int64_t t0, float *row, int64_t N, vf hidden) {
+  if (j < p->prefix) return;
+  const int64_t all = attn_key_blocks(p), block = (j - p->prefix) / p->block_k;
+  for (int64_t t = 0; t < N; t += MN_VL) {
+    const uint16_t bits = listed[(t0 + t) / PANEL * all + block];
+    if (bits == 0xffff) continue;
+    const vi mine = vi_set1(bits >> (t0 + t) % PANEL) & (vi_set1(1) << vi_iota());
+    vf_store(row + t, vf_select(vi_eq(mine, vi_set1(0)), hidden, vf_load(row + t)));
+  }
+}
+
 /* bt[j, t] = bias of key j0 + j and query t0 + t; tmp [QB, KB] */
 TILE_FN void attn_bias_block(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, int64_t nq, int64_t j0, int64_t n, float *bt,
                              int64_t N, float *tmp) {

@@ -17,6 +17,7 @@ typedef struct work {
   float *tmp;         /* [QB, max(kp, vp, KB)] */
   float *lse, *delta; /* [N]             */
   int32_t *q_pos;     /* [N]             */
+  uint16_t *listed;   /* [QB / PANEL, blocks of keys] */
 } work;
 
 static void take_work(work *w, take *s, const mn_attn_args *p) {
@@ -43,6 +44,7 @@ static void take_work(work *w, take *s, const mn_attn_args *p) {
   w->lse = take_floats(s, QB);
   w->delta = take_floats(s, QB);
   w->q_pos = take_bytes(s, QB * sizeof *w->q_pos);
+  w->listed = take_bytes(s, QB / PANEL * attn_key_blocks(p) * (int64_t)sizeof *w->listed);
 }
 static size_t scratch_size(const mn_attn_args *p) {
   take s = {NULL, 0};
@@ -113,6 +115,7 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
       vf_store(s + t, attn_exp2(x, TILE_PAIRS && pairs));
     }
     if (see == SEEN_SOME) attn_mask_row(p, b, base + j0 + j, w->q_pos + t0, q_span, s, lanes, vf_zero());
+    if (see == SEEN_SOME && p->has_blocks) attn_hide_unlisted(p, w->listed, base + j0 + j, t0, s, lanes, vf_zero());
     for (int64_t t = 0; t < lanes; t += MN_VL) vf_store(d + t, vf_load(s + t) * (vf_load(d + t) - vf_load(w->delta + t0 + t)) * scale);
   }
   if (p->dbias) {
@@ -157,6 +160,7 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
   attn_query_positions(p, b, t0, nq, w->q_pos, N);
   const span all = attn_span(w->q_pos, 0, N);
   const int64_t filled = mn_attn_filled(p, b);
+  if (p->has_blocks) attn_take_lists(p, b, h, t0, nq, N, w->listed);
   attn_turned(p, &p->q, pairs, b, t0, h, nq, K, w->qt, N, w->tmp);
   attn_turned(p, &p->d_o, pairs, b, t0, h, nq, V, w->dot, N, w->tmp);
   straight(p, &p->q, pairs, b, t0, h, nq, K, w->q);
@@ -180,7 +184,11 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
   memset(w->dqt, 0, (size_t)(K * N) * sizeof(float));
   for (int64_t j0 = 0; j0 < filled; j0 += KB) {
     const int64_t n = filled - j0 < KB ? filled - j0 : KB;
-    const seen see = attn_block_seen(p, b, j0, n, all);
+    seen see = attn_block_seen(p, b, j0, n, all);
+    if (see != SEEN_NONE && p->has_blocks) {
+      const seen listed = attn_listed(p, w->listed, 0, N, j0, n);
+      see = listed == SEEN_ALL ? see : listed;
+    }
     if (see == SEEN_NONE) continue;
     float *kw = w->kw + j0 * kp, *vw = w->vw + j0 * vp;
     const bool wide = w->wide[j0 / KB];
@@ -198,6 +206,7 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
       const int64_t end = t + width < nq ? t + width : nq;
       const span q = attn_span(w->q_pos, t, end);
       if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q.lo, q.hi, &first, &last);
+      if (p->has_blocks && first < last && attn_listed(p, w->listed, t, end, j0 + first, last - first) == SEEN_NONE) continue;
       if (first < last) panel(p, w, b, h, t0, j0, see, N, t, end, first, last, k, v, dk + j0 * kp, dv + j0 * vp);
     }
   }

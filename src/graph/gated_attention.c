@@ -1,0 +1,58 @@
+/* gated_attention.c - the two-level softmax of Landmark Attention, in core operations. */
+#include "graph/graph.h"
+
+#include <math.h>
+
+/* Softmax along `axis` over what is seen (bool, broadcasts); nothing seen: zeros, and lse far below any score. */
+static mn_tensor *softmax_seen(mn_graph *g, mn_tensor *score, mn_tensor *seen, int axis, mn_tensor **lse) {
+  if (!score || !seen) return NULL;
+  const unsigned along = 1u << axis;
+  mn_tensor *hidden = mn_scalar(g, score->dtype, -1e30), *none = mn_scalar(g, score->dtype, 0), *one = mn_scalar(g, score->dtype, 1);
+  mn_tensor *s = mn_select(g, seen, score, hidden);
+  mn_tensor *top = mn_stop_gradient(g, mn_max(g, s, along));
+  mn_tensor *e = mn_select(g, seen, mn_exp(g, mn_sub(g, s, top)), none);
+  mn_tensor *sum = mn_sum(g, e, along), *any = mn_lt(g, none, sum), *safe = mn_select(g, any, sum, one);
+  if (lse) *lse = mn_select(g, any, mn_add(g, top, mn_log(g, safe)), hidden);
+  return mn_div(g, e, safe);
+}
+
+mn_tensor *mn_gated_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, double scale, int64_t block, int64_t q_start) {
+  if (!q || !k || !v) return NULL;
+  const int64_t B = mn_dim(q, 0), T = mn_dim(q, 1), H = mn_dim(q, 2), K = mn_dim(q, 3), S = mn_dim(k, 1), G = mn_dim(k, 2),
+                V = mn_dim(v, 3);
+  if (q->shape.ndim != 4 || k->shape.ndim != 4 || v->shape.ndim != 4 || mn_dim(k, 0) != B || mn_dim(v, 0) != B || mn_dim(v, 1) != S ||
+      mn_dim(v, 2) != G || G < 1 || H % G || mn_dim(k, 3) != K || block < 2 || S % block || q->dtype != k->dtype || q->dtype != v->dtype ||
+      !mn_dtype_is_float(q->dtype)) {
+    char x[96], y[96], z[96];
+    mn_graph_fault(
+        g, MN_ERR_SHAPE,
+        "gated attention: q %s, k %s, v %s and blocks of %lld do not fit ([B,T,H,K], [B,S,G,K], [B,S,G,V], G divides H, blocks of at "
+        "least 2 fill S)",
+        mn_shape_str(&q->shape, x), mn_shape_str(&k->shape, y), mn_shape_str(&v->shape, z), (long long)block);
+    return NULL;
+  }
+  const mn_dtype exact = q->dtype == MN_F64 ? MN_F64 : MN_F32;
+  const int64_t R = H / G, blocks = S / block;
+  mn_tensor *rows = mn_reshape(g, mn_permute(g, mn_cast(g, q, exact), (int[]){0, 2, 1, 3}), MN_SHAPE(B, G, R * T, K));
+  mn_tensor *cols = mn_permute(g, mn_cast(g, k, exact), (int[]){0, 2, 3, 1}); /* [B,G,K,S] */
+  mn_tensor *values = mn_permute(g, mn_cast(g, v, exact), (int[]){0, 2, 1, 3});
+  mn_tensor *score = mn_mul_scalar(g, mn_matmul(g, rows, cols), scale);
+  score = mn_reshape(g, score, MN_SHAPE(B * G * R, T, blocks, block));
+
+  /* who is where: t, the block of t, each block, each place in a block */
+  mn_tensor *t = mn_add_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(1, T, 1, 1), 1), (double)q_start);
+  mn_tensor *own = mn_div(g, t, mn_full(g, MN_I32, MN_SHAPE(1, T, 1, 1), (double)block));
+  mn_tensor *at = mn_iota(g, MN_I32, MN_SHAPE(1, 1, blocks, 1), 2), *place = mn_iota(g, MN_I32, MN_SHAPE(1, 1, 1, block), 3);
+  mn_tensor *j = mn_add(g, mn_mul_scalar(g, at, (double)block), place);
+  mn_tensor *is_token = mn_lt(g, place, mn_scalar(g, MN_I32, (double)(block - 1)));
+
+  mn_tensor *lse, *seen = mn_and(g, is_token, mn_le(g, j, t));
+  mn_tensor *inner = softmax_seen(g, score, seen, 3, &lse); /* of each block, by itself */
+  mn_tensor *gate = mn_slice(g, score, 3, block - 1, 1);    /* [.,T,blocks,1] */
+  mn_tensor *before = mn_lt(g, at, own), *local = mn_eq(g, at, own);
+  mn_tensor *has_local = mn_and(g, local, mn_lt(g, mn_scalar(g, exact, -1e29), lse));
+  mn_tensor *outer = softmax_seen(g, mn_select(g, before, gate, lse), mn_or(g, before, has_local), 2, NULL);
+  mn_tensor *weight = mn_reshape(g, mn_mul(g, inner, outer), MN_SHAPE(B, G, R * T, S));
+  mn_tensor *o = mn_reshape(g, mn_matmul(g, weight, values), MN_SHAPE(B, H, T, V));
+  return mn_cast(g, mn_permute(g, o, (int[]){0, 2, 1, 3}), q->dtype);
+}
