@@ -1,0 +1,292 @@
+/* What must be true of operations that systems share, beside those of test_graph.c: windows (convolution, pooling), order and groups,
+ * the two-level softmax. Each agrees with loops written from its definition, its gradients with central differences in float64, its CPU
+ * kernels with its composition, to the same bits for any number of threads. */
+#include "backend/cpu/cpu.h"
+#include "gradcheck.h"
+#include "graph/gather.h"
+#include "graph/window.h"
+
+#define SHAPE(...)                                                                                                                         \
+  {                                                                                                                                        \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), { __VA_ARGS__ }                                                             \
+  }
+#define F64(lo, hi, ...)                                                                                                                   \
+  { MN_F64, SHAPE(__VA_ARGS__), lo, hi, false }
+#define I32(lo, hi, ...)                                                                                                                   \
+  { MN_I32, SHAPE(__VA_ARGS__), lo, hi, true }
+
+static const mn_window conv_window = {.stride = {2, 1}, .dilation = {1, 2}, .before = {1, 2}, .after = {2, 1}};
+static const mn_window pool_window = {.size = {3, 2}, .stride = {2, 3}, .before = {1, 1}, .after = {1, 0}};
+
+static void f_conv2d(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_conv2d(g, x[0], x[1], x[2], conv_window); }
+static void f_conv1d(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  y[0] = mn_conv1d(g, x[0], x[1], x[2], (mn_window){.stride = {3}, .before = {2}, .after = {1}});
+}
+static void f_side_by_side(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  y[0] = mn_conv2d(g, x[0], x[1], NULL, (mn_window){.stride = {2, 3}});
+}
+static void f_max_pool(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_max_pool(g, x[0], pool_window); }
+static void f_mean_pool(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_mean_pool(g, x[0], pool_window); }
+static void f_pool_series(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  y[0] = mn_max_pool(g, x[0], (mn_window){.size = {3}, .stride = {2}});
+  y[1] = mn_mean_pool(g, x[0], (mn_window){.size = {3}, .stride = {2}});
+}
+static void f_sort(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  y[0] = mn_sort(g, x[0], false, NULL);
+  y[1] = mn_sort(g, mn_square(g, x[0]), true, NULL);
+}
+static void f_cummax(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  y[0] = mn_cummax(g, x[0], 1, NULL);
+  y[1] = mn_cummax(g, mn_square(g, x[0]), -1, NULL);
+}
+static void f_segment(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_segment_sum(g, mn_square(g, x[0]), x[1], 4, 1); }
+static void f_bag(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_bag(g, x[0], x[1], x[2]); }
+static void f_gated(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_gated_attention(g, x[0], x[1], x[2], 0.6, 4, 3); }
+
+static const gc_case cases[] = {
+    {"conv2d", 3, 1, {F64(-1, 1, 2, 7, 6, 3), F64(-1, 1, 4, 3, 2, 3), F64(-1, 1, 4)}, f_conv2d},
+    {"conv1d", 3, 1, {F64(-1, 1, 2, 11, 3), F64(-1, 1, 4, 5, 3), F64(-1, 1, 4)}, f_conv1d},
+    {"conv2d_side_by_side", 2, 1, {F64(-1, 1, 2, 6, 9, 2), F64(-1, 1, 3, 2, 3, 2)}, f_side_by_side},
+    {"max_pool", 1, 1, {F64(-1, 1, 2, 7, 9, 3)}, f_max_pool},
+    {"mean_pool", 1, 1, {F64(-1, 1, 2, 7, 9, 3)}, f_mean_pool},
+    {"pool_series", 1, 2, {F64(-1, 1, 2, 9, 3)}, f_pool_series},
+    {"sort", 1, 2, {F64(-1, 1, 3, 9)}, f_sort},
+    {"cummax", 1, 2, {F64(-1, 1, 2, 9, 7)}, f_cummax},
+    {"segment_sum", 2, 1, {F64(-1, 1, 2, 9, 3), I32(-1, 4, 2, 9)}, f_segment},
+    {"bag", 3, 1, {F64(-1, 1, 8, 5), I32(-1, 8, 2, 3, 4), F64(-1, 1, 2, 3, 4)}, f_bag},
+    {"gated_attention", 3, 1, {F64(-2, 2, 2, 6, 4, 3), F64(-2, 2, 2, 12, 2, 3), F64(-1, 1, 2, 12, 2, 5)}, f_gated},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+static void gradients_agree_with_differences(void) {
+  for (int i = 0; i < CASES; i++) {
+    double e = gc_gradient_error(&cases[i], 1, 3);
+    CHECK(e <= 1e-6, "%s: %g", cases[i].name, e);
+  }
+}
+static void gradients_can_be_differentiated(void) {
+  for (int i = 0; i < CASES; i++) {
+    if (!strstr("conv2d conv1d bag gated_attention segment_sum", cases[i].name)) continue; /* the others are pieces of lines */
+    double e = gc_gradient_error(&cases[i], 2, 4);
+    CHECK(e <= 1e-6, "%s: %g", cases[i].name, e);
+  }
+}
+
+/* Values and gradients of a case in f32 (f64: as it is); how many, 0 on failure. */
+static int run(const gc_case *c, mn_backend *b, mn_dtype type, double **out, int64_t *count) {
+  mn_graph *g = mn_graph_new();
+  mn_tensor *x[GC_MAX], *wrt[GC_MAX], *all[GC_MAX], *dys[GC_MAX];
+  double *value[GC_MAX];
+  int n_wrt = 0;
+  for (int i = 0; i < c->n_x; i++) {
+    const bool real = c->x[i].dtype == MN_F64;
+    x[i] = mn_input(g, c->name, real ? type : c->x[i].dtype, c->x[i].shape);
+    value[i] = malloc((size_t)mn_shape_count(&c->x[i].shape) * sizeof(double));
+    gc_fill(value[i], &c->x[i], 8, i);
+    if (real) wrt[n_wrt++] = x[i];
+  }
+  c->f(g, x, all);
+  for (int j = 0; j < c->n_y; j++)
+    dys[j] = all[j] ? mn_sin(g, mn_cast(g, mn_iota(g, MN_I32, all[j]->shape, all[j]->shape.ndim - 1), type)) : NULL;
+  int n = 0;
+  if (mn_grad(g, c->n_y, all, dys, n_wrt, wrt, all + c->n_y) == MN_OK &&
+      gc_run(g, b, 0, MN_KEEP, c->n_x, x, value, c->n_y + n_wrt, all, out)) {
+    n = c->n_y + n_wrt;
+    for (int j = 0; j < n; j++) count[j] = mn_shape_count(&all[j]->shape);
+  } else printf("  %s: %s\n", c->name, mn_message());
+  for (int i = 0; i < c->n_x; i++) free(value[i]);
+  mn_graph_free(g);
+  return n;
+}
+
+static void kernels_agree_with_compositions(void) {
+  mn_backend *one = NULL, *three = NULL;
+  CHECK_OK(mn_backend_cpu_new(1, &one));
+  CHECK_OK(mn_backend_cpu_new(3, &three));
+  for (int i = 0; i < CASES; i++) {
+    double *a[GC_MAX] = {NULL}, *b[GC_MAX] = {NULL}, *c[GC_MAX] = {NULL};
+    int64_t count[GC_MAX];
+    int n = run(&cases[i], mn_backend_ref(), MN_F32, a, count), m = run(&cases[i], one, MN_F32, b, count),
+        k = run(&cases[i], three, MN_F32, c, count);
+    CHECK(n > 0 && n == m && n == k, "%s", cases[i].name);
+    for (int j = 0; j < n && n == m && n == k; j++) {
+      CHECK(gc_difference(a[j], b[j], count[j]) < 2e-6, "%s, output %d: %g", cases[i].name, j, gc_difference(a[j], b[j], count[j]));
+      CHECK(!memcmp(b[j], c[j], (size_t)count[j] * sizeof(double)), "%s, output %d: other bits with three threads", cases[i].name, j);
+    }
+    for (int j = 0; j < GC_MAX; j++) free(a[j]), free(b[j]), free(c[j]);
+  }
+  mn_backend_free(one), mn_backend_free(three);
+}
+
+/* ---- by definition ---- */
+typedef struct values { /* the case `name` in float64: its inputs and first value */
+  double *x[3], *y;
+  int64_t n;
+} values;
+static values values_of(const char *name) {
+  values v = {0};
+  for (int i = 0; i < CASES; i++) {
+    if (strcmp(cases[i].name, name) != 0) continue;
+    double *out[GC_MAX] = {NULL};
+    int64_t count[GC_MAX];
+    for (int k = 0; k < cases[i].n_x; k++) {
+      v.x[k] = malloc((size_t)mn_shape_count(&cases[i].x[k].shape) * sizeof(double));
+      gc_fill(v.x[k], &cases[i].x[k], 8, k);
+    }
+    CHECK(run(&cases[i], mn_backend_ref(), MN_F64, out, count) > 0, "%s", name);
+    v.y = out[0], v.n = count[0];
+    for (int k = 1; k < GC_MAX; k++) free(out[k]);
+  }
+  return v;
+}
+static void check_values(const char *name, values *v, double *want, int64_t n) {
+  CHECK(v->y && v->n == n && gc_difference(v->y, want, n) < 1e-12, "%s: %lld values, %g", name, (long long)v->n,
+        v->y && v->n == n ? gc_difference(v->y, want, n) : INFINITY);
+  free(v->y), free(want);
+  for (int i = 0; i < 3; i++) free(v->x[i]);
+}
+
+static void convolution_by_definition(void) {
+  enum { B = 2, H = 7, W = 6, C = 3, O = 4, OH = 4, OW = 7 };
+  values v = values_of("conv2d");
+  double *want = calloc(B * OH * OW * O, sizeof *want), *to = want;
+  for (int b = 0; b < B; b++)
+    for (int i = 0; i < OH; i++)
+      for (int j = 0; j < OW; j++)
+        for (int o = 0; o < O; o++, to++) {
+          *to = v.x[2][o];
+          for (int r = 0; r < 3; r++)
+            for (int s = 0; s < 2; s++) {
+              const int h = 2 * i - 1 + r, w = j - 2 + 2 * s;
+              for (int c = 0; c < C && h >= 0 && h < H && w >= 0 && w < W; c++)
+                *to += v.x[0][((b * H + h) * W + w) * C + c] * v.x[1][((o * 3 + r) * 2 + s) * C + c];
+            }
+        }
+  check_values("conv2d", &v, want, B * OH * OW * O);
+}
+
+static void pooling_by_definition(void) {
+  enum { B = 2, H = 7, W = 9, C = 3, OH = 4, OW = 3 };
+  for (int mean = 0; mean < 2; mean++) {
+    values v = values_of(mean ? "mean_pool" : "max_pool");
+    double *want = calloc(B * OH * OW * C, sizeof *want), *to = want;
+    for (int b = 0; b < B; b++)
+      for (int i = 0; i < OH; i++)
+        for (int j = 0; j < OW; j++)
+          for (int c = 0; c < C; c++, to++) {
+            double top = -INFINITY, sum = 0, n = 0;
+            for (int h = 2 * i - 1; h < 2 * i + 2; h++)
+              for (int w = 3 * j - 1; w < 3 * j + 1; w++) {
+                if (h < 0 || h >= H || w < 0 || w >= W) continue;
+                const double x = v.x[0][((b * H + h) * W + w) * C + c];
+                top = fmax(top, x), sum += x, n++;
+              }
+            *to = mean ? sum / n : top;
+          }
+    check_values(mean ? "mean_pool" : "max_pool", &v, want, B * OH * OW * C);
+  }
+}
+
+static void equals_keep_their_order(void) {
+  static const float x[2][8] = {{3, 1, 3, -2, 1, 1, 7, -2}, {0, 0, 0, 0, 0, 0, 0, 0}};
+  static const int32_t rising[2][8] = {{3, 7, 1, 4, 5, 0, 2, 6}, {0, 1, 2, 3, 4, 5, 6, 7}},
+                       falling[2][8] = {{6, 0, 2, 1, 4, 5, 3, 7}, {0, 1, 2, 3, 4, 5, 6, 7}};
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(2, &cpu));
+  for (int on_cpu = 0; on_cpu < 2; on_cpu++) {
+    mn_graph *g = mn_graph_new();
+    mn_tensor *at[3], *in = mn_const(g, MN_F32, MN_SHAPE(2, 8), x), *sorted = mn_sort(g, in, false, &at[0]);
+    mn_sort(g, in, true, &at[1]);
+    mn_cummax(g, in, 1, &at[2]);
+    mn_tensor *y[4] = {at[0], at[1], at[2], sorted};
+    double *out[4];
+    static const int32_t first[2][8] = {{0, 0, 0, 0, 0, 0, 6, 6}, {0}};
+    CHECK(gc_run(g, on_cpu ? cpu : mn_backend_ref(), 0, MN_KEEP, 0, NULL, NULL, 4, y, out), "run");
+    for (int i = 0; i < 16 && out[0]; i++) {
+      CHECK((int32_t)out[0][i] == rising[i / 8][i % 8] && (int32_t)out[1][i] == falling[i / 8][i % 8], "element %d comes from %g and %g", i,
+            out[0][i], out[1][i]);
+      CHECK((int32_t)out[2][i] == first[i / 8][i % 8], "the first maximum up to %d is at %g", i, out[2][i]);
+      CHECK(out[3][i] == (double)x[i / 8][rising[i / 8][i % 8]], "value %d", i);
+    }
+    for (int i = 0; i < 4; i++) free(out[i]);
+    mn_graph_free(g);
+  }
+  mn_backend_free(cpu);
+}
+
+static void bags_and_segments_by_definition(void) {
+  values v = values_of("bag");
+  double *want = calloc(2 * 3 * 5, sizeof *want);
+  for (int r = 0; r < 6; r++)
+    for (int k = 0; k < 4; k++) {
+      const int at = (int)v.x[1][r * 4 + k];
+      for (int d = 0; d < 5 && at >= 0 && at < 8; d++) want[r * 5 + d] += v.x[2][r * 4 + k] * v.x[0][at * 5 + d];
+    }
+  check_values("bag", &v, want, 2 * 3 * 5);
+  v = values_of("segment_sum");
+  want = calloc(2 * 4 * 3, sizeof *want);
+  for (int b = 0; b < 2; b++)
+    for (int s = 0; s < 9; s++) {
+      const int at = (int)v.x[1][b * 9 + s];
+      for (int d = 0; d < 3 && at >= 0 && at < 4; d++) want[(b * 4 + at) * 3 + d] += pow(v.x[0][(b * 9 + s) * 3 + d], 2);
+    }
+  check_values("segment_sum", &v, want, 2 * 4 * 3);
+}
+
+/* Landmark Attention: local tokens and the gates before them in one softmax; a gate's share goes to its block's tokens. */
+static void two_level_softmax_by_definition(void) {
+  enum { B = 2, T = 6, H = 4, K = 3, S = 12, G = 2, V = 5, BLOCK = 4, START = 3 };
+  values v = values_of("gated_attention");
+  double *want = calloc(B * T * H * V, sizeof *want);
+  for (int b = 0; b < B; b++)
+    for (int i = 0; i < T; i++)
+      for (int h = 0; h < H; h++) {
+        const int t = START + i, own = t / BLOCK;
+        double e[S] = {0}, outer = 0, *o = want + ((b * T + i) * H + h) * V;
+        for (int j = 0; j < S; j++) {
+          for (int x = 0; x < K; x++) e[j] += v.x[0][((b * T + i) * H + h) * K + x] * v.x[1][((b * S + j) * G + h / 2) * K + x];
+          e[j] = exp(0.6 * e[j]);
+        }
+        for (int j = 0; j < S; j++) {
+          const bool gate = j % BLOCK == BLOCK - 1;
+          if (gate ? j / BLOCK < own : j / BLOCK == own && j <= t) outer += e[j];
+        }
+        for (int j = 0; j < S; j++) {
+          if (j % BLOCK == BLOCK - 1 || j > t) continue;
+          const int first = j / BLOCK * BLOCK;
+          double w = e[j] / outer;
+          if (j / BLOCK < own) w = e[first + BLOCK - 1] / outer * e[j] / (e[first] + e[first + 1] + e[first + 2]);
+          for (int x = 0; x < V; x++) o[x] += w * v.x[2][((b * S + j) * G + h / 2) * V + x];
+        }
+      }
+  check_values("gated_attention", &v, want, B * T * H * V);
+}
+
+static void what_does_not_fit_is_refused(void) {
+  for (int i = 0; i < 6; i++) {
+    mn_graph *g = mn_graph_new();
+    mn_tensor *image = mn_input(g, "x", MN_F32, MN_SHAPE(1, 4, 4, 2)), *at = mn_input(g, "i", MN_I32, MN_SHAPE(3));
+    mn_tensor *w = mn_input(g, "w", MN_F32, MN_SHAPE(3, 5, 5, 2)), *row = mn_input(g, "r", MN_F32, MN_SHAPE(3));
+    if (i == 0) mn_conv2d(g, image, w, NULL, (mn_window){0});
+    if (i == 1) mn_conv2d(g, image, mn_input(g, "v", MN_F32, MN_SHAPE(3, 2, 2, 4)), NULL, (mn_window){0});
+    if (i == 2) mn_max_pool(g, image, (mn_window){.size = {2, 2}, .stride = {-1, 1}});
+    if (i == 3) mn_bag(g, mn_input(g, "t", MN_F32, MN_SHAPE(4, 2)), at, mn_input(g, "b", MN_F32, MN_SHAPE(2)));
+    if (i == 4) mn_cummax(g, row, 3, NULL);
+    if (i == 5) mn_segment_sum(g, row, at, 0, 0);
+    CHECK(mn_graph_status(g) == MN_ERR_SHAPE, "case %d", i);
+    mn_graph_free(g);
+  }
+}
+
+int main(void) {
+  RUN(gradients_agree_with_differences);
+  RUN(gradients_can_be_differentiated);
+  RUN(kernels_agree_with_compositions);
+  RUN(convolution_by_definition);
+  RUN(pooling_by_definition);
+  RUN(equals_keep_their_order);
+  RUN(bags_and_segments_by_definition);
+  RUN(two_level_softmax_by_definition);
+  RUN(what_does_not_fit_is_refused);
+  return test_end();
+}
