@@ -9,6 +9,7 @@
  * two masked halves, before and after the one boundary inside. A masked token has theta = 0, alpha = 0, eta = 1, and its S is
  * not added to W. */
 #include "nn/fast_memory.h"
+#include "nn/fast_net.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -16,9 +17,9 @@
 int mn_fast_parts(const mn_fast_config *c) { return (int)c->depth + (c->net == MN_FAST_LN_MLP && !c->gamma); }
 
 mn_shape mn_fast_shape(const mn_fast_config *c, int part, int64_t B) {
-  int64_t d = c->head_dim, hidden = d * c->expand;
-  if (part == c->depth) return MN_SHAPE(B, c->heads, d);
-  return MN_SHAPE(B, c->heads, part == 0 ? d : hidden, part == c->depth - 1 ? d : hidden);
+  int64_t d = c->head_dim, hidden = d * c->expand, out = c->value_dim ? c->value_dim : d;
+  if (part == c->depth) return MN_SHAPE(B, c->heads, out);
+  return MN_SHAPE(B, c->heads, part == 0 ? d : hidden, part == c->depth - 1 ? out : hidden);
 }
 
 const char *mn_fast_name(const mn_fast_config *c, int part) {
@@ -27,92 +28,8 @@ const char *mn_fast_name(const mn_fast_config *c, int part) {
 }
 
 static bool is_matrix(const mn_fast_config *c, int part) { return part < c->depth; }
-static const double norm_eps = 1e-6; /* of the memory's LayerNorm */
-
-/* ---- the network ---- */
-static mn_tensor *normal_cdf(mn_graph *g, mn_tensor *z) {
-  return mn_mul_scalar(g, mn_add_scalar(g, mn_erf(g, mn_mul_scalar(g, z, 0.70710678118654752440)), 1), 0.5);
-}
-static mn_tensor *gelu(mn_graph *g, mn_tensor *z) { return mn_mul(g, z, normal_cdf(g, z)); }
-static mn_tensor *gelu_slope(mn_graph *g, mn_tensor *z) {
-  mn_tensor *density = mn_mul_scalar(g, mn_exp(g, mn_mul_scalar(g, mn_square(g, z), -0.5)), 0.39894228040143267794);
-  return mn_add(g, normal_cdf(g, z), mn_mul(g, z, density));
-}
-
-/* The gain of the norm less 1, [B or 1,H,1,d]: a part of W, or given. */
-static mn_tensor *gamma_of(mn_graph *g, const mn_fast_config *c, mn_tensor *const *W) {
-  if (c->net != MN_FAST_LN_MLP) return NULL;
-  return c->gamma ? mn_reshape(g, mn_capture(g, c->gamma), MN_SHAPE(1, c->heads, 1, c->head_dim)) : mn_unsqueeze(g, W[c->depth], 2);
-}
-static mn_tensor *shifted(mn_graph *g, const mn_fast_config *c, mn_tensor *x) { /* x and the norm's bias, if there is one */
-  return c->shift ? mn_add(g, x, mn_reshape(g, mn_capture(g, c->shift), MN_SHAPE(1, c->heads, 1, c->head_dim))) : x;
-}
-
-/* What follows the last matrix: z [B,H,n,d], gamma [B,H,1 or n,d] (NULL but for ln_mlp), x the network's input. */
-static mn_tensor *finish(mn_graph *g, const mn_fast_config *c, mn_tensor *z, mn_tensor *gamma, mn_tensor *x) {
-  if (!z) return NULL;
-  if (c->net == MN_FAST_LN_MLP) {
-    mn_tensor *y = mn_mul(g, mn_norm(g, MN_NORM_LAYER, z, NULL, NULL, norm_eps, z->dtype), mn_add_scalar(g, gamma, 1));
-    return mn_add(g, y, shifted(g, c, x));
-  }
-  return c->net == MN_FAST_MLP && c->residual ? mn_add(g, z, x) : z;
-}
-
-mn_tensor *mn_fast_read(mn_graph *g, const mn_fast_config *c, mn_tensor *const *W, mn_tensor *x) {
-  mn_tensor *r = x;
-  for (int64_t l = 0; l < c->depth; l++) {
-    r = mn_matmul(g, r, W[l]);
-    if (l < c->depth - 1) r = gelu(g, r);
-  }
-  return finish(g, c, r, gamma_of(g, c, W), x);
-}
-
-typedef struct writes {            /* the inner gradients of n tokens, factored */
-  mn_tensor *x[MN_FAST_PARTS];     /* [B,H,n,in]: inputs of each matrix                  */
-  mn_tensor *delta[MN_FAST_PARTS]; /* [B,H,n,out], clamped; gamma: the gradient itself   */
-  mn_tensor *loss;                 /* [B,H,n]                                            */
-} writes;
-
-static mn_tensor *row_sumsq(mn_graph *g, mn_tensor *x) { return mn_sum(g, mn_square(g, x), 8u); } /* [B,H,n,1] */
-
-/* delta scaled so that the gradient's norm n = sqrt(n2) becomes m tanh(n/m) */
-static mn_tensor *clamped(mn_graph *g, const mn_fast_config *c, mn_tensor *delta, mn_tensor *n2) {
-  mn_tensor *ratio = mn_mul_scalar(g, mn_sqrt(g, mn_add_scalar(g, n2, 1e-12)), 1 / c->grad_clamp);
-  return mn_mul(g, delta, mn_div(g, mn_tanh(g, ratio), ratio));
-}
-
-static void gradient(mn_graph *g, const mn_fast_config *c, mn_tensor *const *anchor, mn_tensor *k, mn_tensor *v, writes *w) {
-  int L = (int)c->depth;
-  mn_tensor *z[MN_FAST_PARTS], *delta;
-  w->x[0] = k;
-  for (int l = 0; l < L; l++) {
-    z[l] = mn_matmul(g, w->x[l], anchor[l]);
-    if (l < L - 1) w->x[l + 1] = gelu(g, z[l]);
-  }
-  if (c->net == MN_FAST_LN_MLP) {
-    mn_tensor *centred = mn_sub(g, z[L - 1], mn_mean(g, z[L - 1], 8u));
-    mn_tensor *inverse = mn_rsqrt(g, mn_add_scalar(g, mn_mean(g, mn_square(g, centred), 8u), norm_eps));
-    mn_tensor *normed = mn_mul(g, centred, inverse), *gain = mn_add_scalar(g, gamma_of(g, c, anchor), 1);
-    mn_tensor *error = mn_sub(g, mn_add(g, mn_mul(g, normed, gain), shifted(g, c, k)), v);
-    w->loss = row_sumsq(g, error);
-    if (!c->gamma) w->delta[L] = mn_mul(g, error, normed);
-    if (!c->gamma && c->grad_clamp > 0) w->delta[L] = clamped(g, c, w->delta[L], row_sumsq(g, w->delta[L]));
-    mn_tensor *dn = mn_mul(g, error, gain), *along = mn_mean(g, mn_mul(g, dn, normed), 8u);
-    delta = mn_mul(g, mn_sub(g, mn_sub(g, dn, mn_mean(g, dn, 8u)), mn_mul(g, normed, along)), inverse);
-  } else {
-    delta = mn_sub(g, finish(g, c, z[L - 1], NULL, k), v);
-    w->loss = row_sumsq(g, delta);
-  }
-  if (!delta) return;
-  w->loss = mn_squeeze(g, mn_mul_scalar(g, w->loss, 0.5), 3);
-  for (int l = L - 1; l >= 0; l--) {
-    w->delta[l] = c->grad_clamp > 0 ? clamped(g, c, delta, mn_mul(g, row_sumsq(g, delta), row_sumsq(g, w->x[l]))) : delta;
-    if (l > 0) delta = mn_mul(g, mn_matmul(g, delta, mn_transpose(g, anchor[l], 2, 3)), gelu_slope(g, z[l - 1]));
-  }
-}
-
 /* sum_i weight_i grad_i of every part; weight [B,H,n,1] */
-static mn_tensor *weighted(mn_graph *g, const mn_fast_config *c, const writes *w, int part, mn_tensor *weight) {
+static mn_tensor *weighted(mn_graph *g, const mn_fast_config *c, const mn_fast_writes *w, int part, mn_tensor *weight) {
   mn_tensor *d = mn_mul(g, w->delta[part], weight);
   return is_matrix(c, part) ? mn_matmul(g, mn_transpose(g, w->x[part], 2, 3), d) : mn_squeeze(g, mn_sum(g, d, 4u), 2);
 }
@@ -228,7 +145,7 @@ static decays decays_of_one(mn_graph *g, const tokens *t) {
 }
 
 /* The memory of each token, read without being formed: [B,H,n,d]. */
-static mn_tensor *read_inside(mn_graph *g, const mn_fast_config *c, mn_tensor *const *W, mn_tensor *const *S, const writes *w,
+static mn_tensor *read_inside(mn_graph *g, const mn_fast_config *c, mn_tensor *const *W, mn_tensor *const *S, const mn_fast_writes *w,
                               const decays *d, mn_tensor *q) {
   mn_tensor *r = q, *gamma = NULL;
   int L = (int)c->depth;
@@ -236,22 +153,22 @@ static mn_tensor *read_inside(mn_graph *g, const mn_fast_config *c, mn_tensor *c
     mn_tensor *z = mn_mul(g, d->a, mn_matmul(g, r, W[l]));
     if (d->b) z = mn_add(g, z, mn_mul(g, d->b, mn_matmul(g, r, S[l])));
     z = mn_sub(g, z, mn_masked_product(g, r, w->x[l], d->P, w->delta[l]));
-    r = l < L - 1 ? gelu(g, z) : z;
+    r = l < L - 1 ? mn_fast_gelu(g, z) : z;
   }
-  if (c->gamma) gamma = gamma_of(g, c, W);
+  if (c->gamma) gamma = mn_fast_gamma(g, c, W);
   else if (c->net == MN_FAST_LN_MLP) {
     gamma = mn_mul(g, d->a, mn_unsqueeze(g, W[L], 2));
     if (d->b) gamma = mn_add(g, gamma, mn_mul(g, d->b, mn_unsqueeze(g, S[L], 2)));
     gamma = mn_sub(g, gamma, mn_matmul(g, d->P, w->delta[L]));
   }
-  return finish(g, c, r, gamma, q);
+  return mn_fast_finish(g, c, r, gamma, q);
 }
 
 /* W and S move on by the tokens under the mask (NULL: all); returns what they read. */
 static mn_tensor *write_tokens(mn_graph *g, const mn_fast_config *c, mn_tensor **W, mn_tensor **S, mn_tensor *const *anchor,
                                const tokens *t, mn_tensor *mask, mn_tensor **loss) {
-  writes w = {0};
-  gradient(g, c, anchor, t->k, t->v, &w);
+  mn_fast_writes w = {0};
+  mn_fast_gradient(g, c, anchor, t->k, t->v, &w);
   if (!w.loss) return NULL;
   *loss = w.loss;
   bool one = mn_dim(t->q, 2) == 1 && !mask;
@@ -303,8 +220,8 @@ static mn_tensor *plus(mn_graph *g, mn_tensor *a, mn_tensor *b) { return a && b 
 /* -sum theta_i grad_i over the tokens under the mask, added to G; so are the gates' arguments. G NULL: zero so far. */
 static void gather(mn_graph *g, const mn_fast_config *c, mn_tensor *const *anchor, const tokens *t, mn_tensor *mask, bool more,
                    mn_fast_state *s, mn_tensor **loss) {
-  writes w = {0};
-  gradient(g, c, anchor, t->k, t->v, &w);
+  mn_fast_writes w = {0};
+  mn_fast_gradient(g, c, anchor, t->k, t->v, &w);
   if (!w.loss) return;
   *loss = w.loss;
   mn_tensor *weight = mn_unsqueeze(g, mn_neg(g, masked(g, mask, t->theta)), 3);
@@ -466,7 +383,7 @@ static mn_tensor *by_blocks(mn_graph *g, const mn_fast_config *c, mn_fast_state 
 }
 
 /* ---- the linear memory: one fused operation ---- */
-static bool is_recurrence(const mn_fast_config *c) { return c->net == MN_FAST_LINEAR && !c->per_chunk; }
+static bool is_recurrence(const mn_fast_config *c) { return c->net == MN_FAST_LINEAR && !c->per_chunk && c->loss == MN_FAST_L2; }
 
 static mn_tensor *by_recurrence(mn_graph *g, const mn_fast_config *c, mn_fast_state *s, const mn_fast_input *in) {
   mn_tensor *floor = mn_scalar(g, in->q->dtype, -50);
@@ -550,6 +467,11 @@ mn_tensor *mn_fast_memory(mn_graph *g, const mn_fast_config *c, mn_fast_state *s
   mn_fast_input input = *given, *in = &input;
   if (surprise) *surprise = NULL;
   if (!in->q) return NULL;
+  if (c->value_dim && c->value_dim != c->head_dim && (c->net == MN_FAST_LN_MLP || (c->net == MN_FAST_MLP && c->residual))) {
+    mn_graph_fault(g, MN_ERR_CONFIG, "a fast memory that adds its input cannot answer with %lld values for %lld: leave out the residual",
+                   (long long)c->value_dim, (long long)c->head_dim);
+    return NULL;
+  }
   if (in->length && !in->phase) in->phase = mn_full(g, MN_I32, MN_SHAPE(mn_dim(in->q, 0)), 0); /* a chunk may end unfinished */
   if (surprise && is_recurrence(c) && !in->length) { /* the fused operation does not tell: worked out beside it, for those who ask */
     mn_fast_state beside_it = *s;

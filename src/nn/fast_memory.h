@@ -21,11 +21,18 @@ typedef enum mn_fast_net {
   MN_FAST_LN_MLP  /* M(x) = LayerNorm(mlp(x)) (1 + gamma) + x, gamma an inner parameter too, or given */
 } mn_fast_net;
 
+typedef enum mn_fast_loss {
+  MN_FAST_L2, /* l = 1/2 |M(k) - v|^2 */
+  MN_FAST_DOT /* l = -M(k) . v        */
+} mn_fast_loss;
+
 typedef struct mn_fast_config {
   int net;               /* mn_fast_net                                        */
   int64_t depth, expand; /* matrices L; hidden width over head_dim             */
   bool residual;
   int64_t heads, head_dim, chunk;
+  int64_t value_dim; /* width of v and y; 0: head_dim. Another only where the input is not added: no residual, no norm */
+  int loss;          /* mn_fast_loss */
   bool per_chunk, read_before, momentum, decay;
   double grad_clamp;        /* m > 0: a token's gradient of norm n is scaled to m tanh(n/m) */
   int64_t trunc_bptt;       /* n > 0: outer gradients of the memory stop every n chunks     */
@@ -48,14 +55,14 @@ typedef struct mn_fast_state {
 } mn_fast_state;
 
 typedef struct mn_fast_input { /* all of one type, f32 or f64 */
-  mn_tensor *q, *k, *v;        /* [B,T,H,d]                                                  */
+  mn_tensor *q, *k, *v;        /* [B,T,H,d]; v [B,T,H,value_dim]                             */
   mn_tensor *theta;            /* [B,T,H] step size                                          */
   mn_tensor *momentum, *decay; /* [B,T,H] arguments of the sigmoids eta and alpha; or NULL   */
   mn_tensor *phase;            /* i32 [B]: tokens of the current chunk before this segment; NULL: a chunk begins */
   mn_tensor *length;           /* i32 [B]: tokens of this segment that count, the others move nothing; NULL: all */
 } mn_fast_input;
 
-/* A segment of any length: y [B,T,H,d], and the state after it. surprise (may be NULL): l at the anchor, mean over the heads,
+/* A segment of any length: y [B,T,H,value_dim], and the state after it. surprise (may be NULL): l at the anchor, mean over the heads,
  * [B,T]. */
 mn_tensor *mn_fast_memory(mn_graph *g, const mn_fast_config *c, mn_fast_state *state, const mn_fast_input *in, mn_tensor **surprise);
 /* M(x) for x [B,H,n,d], the memory left as it is. */
