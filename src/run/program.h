@@ -6,7 +6,8 @@
  * scope, collecting states and reports, compiling, binding parameters once and states per call. What a form was compiled to is a
  * routine; it holds a plan and the memory of its feeds and knows nothing of who runs it, so a thousand streams share one.
  *
- * A program may be run from several threads: whoever has a routine has the program for himself until he leaves it. */
+ * A program may be run from several threads: whoever has entered a form has the program alone until he leaves it, and asks it for
+ * nothing else meanwhile (it would wait for him). */
 #ifndef MN_RUN_PROGRAM_H
 #define MN_RUN_PROGRAM_H
 
