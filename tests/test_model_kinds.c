@@ -2,6 +2,7 @@
  * gradients; what is a stream can be cut anywhere, and what is none says why; padding is seen by nobody; a recipe comes back from
  * its tree; what a recipe may not ask for. */
 #include "model_check.h"
+#include "run/session.h"
 
 #define SEEN "{type: attention, heads: 2, causal: false}"
 
@@ -151,6 +152,53 @@ static void a_source_has_room(void) {
   CHECK(!mk_build(&f.m, &none, false, &b) && strstr(mn_message(), "a model of type encoder_decoder needs source"), "%s", mn_message());
   mk_free(&b);
   mc_bag_free(&none);
+  mk_golden_close(&f);
+}
+
+/* A session is given its source, then says token by token what the model says in one piece; a fork goes on with the same source. */
+static void a_session_has_a_source(void) {
+  mk_golden f;
+  if (!mk_golden_open(&f, "encoder_decoder_tokens")) return;
+  mn_backend *backend = mn_backend_ref();
+  mn_params *params = NULL;
+  mn_session *s = NULL, *fork = NULL;
+  CHECK_OK(mn_params_new(f.m.model, backend, MN_F32, 1, &params));
+  for (int i = 0; params && i < params->n; i++)
+    for (int64_t k = 0; k < mn_shape_count(&params->info[i].shape); k++)
+      mn_element_store(params->data[i], MN_F32, k, mc_get(&f.m.params, params->info[i].name)->x[k]);
+  enum { B = 2, T = 5, D = 8, V = 11 };
+  const mc_tensor *head = mc_get(&f.want, "head"), *hidden = mc_get(&f.want, "hidden"), *x = mc_get(&f.in, "source");
+  int64_t n = x->shape.dim[1];
+  int32_t source[64], length[B], token[B];
+  const float *logits = NULL;
+  for (int64_t i = 0; i < B * n; i++) source[i] = (int32_t)x->x[i];
+  for (int b = 0; b < B; b++)
+    length[b] = (int32_t)mc_get(&f.in, "source_length")->x[b], token[b] = (int32_t)mc_get(&f.in, "tokens")->x[b * T];
+  CHECK_OK(mn_session_new(f.m.model, params, &(mn_session_config){.batch = B}, &s));
+  if (s) {
+    CHECK(mn_session_feed(s, token, 1, &logits) == MN_ERR_CONFIG && strstr(mn_message(), "this session has none"), "%s", mn_message());
+    CHECK_OK(mn_session_source(s, source, n, length));
+    for (int t = 0; t < T; t++) {
+      if (t == 2) CHECK_OK(mn_session_fork(s, &fork));
+      for (int b = 0; b < B; b++) token[b] = (int32_t)mc_get(&f.in, "tokens")->x[b * T + t];
+      for (int turn = 0; turn < (fork ? 2 : 1); turn++) {
+        CHECK_OK(mn_session_feed(turn ? fork : s, token, 1, &logits));
+        double worst = 0;
+        for (int b = 0; b < B; b++)
+          for (int v = 0; logits && v < V; v++) {
+            double want = 0;
+            for (int d = 0; d < D; d++) want += hidden->x[(b * T + t) * D + d] * head->x[v * D + d];
+            worst = fmax(worst, fabs(want - (double)logits[b * V + v]));
+          }
+        CHECK(logits && worst < 1e-4, "token %d: %g", t, worst);
+      }
+    }
+    CHECK_OK(mn_session_reset(s));
+    CHECK(mn_session_feed(s, token, 1, &logits) == MN_ERR_CONFIG, "after a reset there is no source");
+  }
+  mn_session_free(fork);
+  mn_session_free(s);
+  mn_params_free(params);
   mk_golden_close(&f);
 }
 
@@ -390,6 +438,7 @@ int main(void) {
   RUN(what_is_no_stream_says_why);
   RUN(padding_is_seen_by_nobody);
   RUN(a_source_has_room);
+  RUN(a_session_has_a_source);
   RUN(a_recipe_comes_back);
   RUN(one_slot_is_recurrent_memory);
   RUN(a_prompt_that_knows_the_future);

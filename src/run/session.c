@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FEED, SCORE }; /* mn_form.what */
+enum { FEED, SCORE, SOURCE }; /* mn_form.what */
 
 struct mn_session {
   const mn_model *model;
@@ -26,6 +26,7 @@ struct mn_session {
   int32_t *segment; /* [batch, prefill] tokens of a segment                */
   int32_t *length;  /* [batch] those that count                            */
   mn_limit limit;
+  bool sourced;       /* what the model keeps beside tokens has been given */
   const char *report; /* what is told beside the result, by name; NULL: nothing */
   int n_reports;
   const char **report_path;
@@ -34,11 +35,25 @@ struct mn_session {
 };
 
 /* ---- the program ---- */
+/* The source comes with a token that no row has: it is kept, and nothing else moves. */
+static mn_status build_source(const mn_model *m, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_model_io in = {0}, out;
+  mn_tensor *length = mn_parts_feed(parts, "source_length", MN_I32, MN_SHAPE(form->batch));
+  mn_io_put(&in, "tokens", mn_full(g, MN_I32, MN_SHAPE(form->batch, 1), 0));
+  mn_io_put(&in, "source", mn_parts_feed(parts, "source", MN_I32, MN_SHAPE(form->batch, form->length)));
+  mn_io_put(&in, "source_length", length);
+  mn_model_build(s, m, &in, &out);
+  mn_parts_give(parts, "source_length", mn_identity(g, length));
+  return MN_OK;
+}
+
 static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
   const mn_model *m = ctx;
   mn_graph *g = mn_scope_graph(s);
   const int64_t B = form->batch, T = form->length, D = m->config.d_model;
   mn_model_io in = {0}, out = {0};
+  if (form->what == SOURCE) return build_source(m, s, form, parts);
   mn_io_put(&in, "tokens", mn_parts_feed(parts, "tokens", MN_I32, MN_SHAPE(B, T)));
   mn_model_build(s, m, &in, &out);
   mn_tensor *h = mn_io_get(&out, "hidden"), *w = mn_io_get(&out, "head");
@@ -144,6 +159,7 @@ mn_status mn_session_fork(const mn_session *s, mn_session **out) {
   c.fingerprint = s->fingerprint[0] ? s->fingerprint : NULL;
   MN_TRY(session_new(s->model, s->params, &c, out));
   mn_status status = mn_states_clone(s->states, &(*out)->states);
+  (*out)->sourced = s->sourced;
   if (status == MN_OK && s->report) status = mn_session_report(*out, s->report);
   if (status == MN_OK) return MN_OK;
   mn_session_free(*out);
@@ -159,17 +175,20 @@ static mn_status of_one_model(const mn_session *a, const mn_session *b) {
 
 mn_status mn_session_copy(mn_session *to, const mn_session *from) {
   MN_TRY(of_one_model(to, from));
+  to->sourced = from->sourced;
   return mn_states_copy(to->states, from->states);
 }
 
 mn_status mn_session_copy_row(mn_session *to, int64_t to_row, const mn_session *from, int64_t from_row) {
   MN_TRY(of_one_model(to, from));
+  to->sourced = to->sourced || from->sourced;
   return mn_states_copy_row(to->states, to_row, from->states, from_row);
 }
 
 mn_status mn_session_reset_rows(mn_session *s, const bool *rows) {
   const mn_states *first;
   MN_TRY(mn_program_first(s->program, &first));
+  if (!rows) s->sourced = false;
   return mn_states_reset(s->states, first, rows);
 }
 
@@ -186,6 +205,9 @@ int64_t mn_session_position(const mn_session *s) {
 
 /* ---- what comes out ---- */
 static mn_status check_tokens(const mn_session *s, const int32_t *tokens, int64_t count) {
+  if (s->model->def->kept && !s->sourced)
+    return mn_fail(MN_ERR_CONFIG, "a model of type %s says something about a %s, and this session has none (mn_session_source)",
+                   s->model->def->name, s->model->def->kept);
   for (int64_t i = 0; i < count; i++)
     if (tokens[i] < 0 || tokens[i] >= s->model->config.vocab_size)
       return mn_fail(MN_ERR_ARG, "token %lld is %d; the vocabulary has %lld", (long long)i, tokens[i],
@@ -370,6 +392,30 @@ static mn_status run(mn_session *s, const feeding *f) {
   return MN_OK;
 }
 
+mn_status mn_session_source(mn_session *s, const int32_t *source, int64_t n, const int32_t *length) {
+  const int64_t B = s->config.batch;
+  const mn_port *port = s->model->def->kept ? mn_model_input(s->model, s->model->def->kept) : NULL;
+  if (!port || port->dtype != MN_I32)
+    return mn_fail(MN_ERR_CONFIG, "a model of type %s says nothing about a source of tokens", s->model->def->name);
+  if (n < 1) return mn_fail(MN_ERR_ARG, "a source has at least one token");
+  for (int64_t b = 0; b < B; b++) {
+    s->length[b] = length ? length[b] : (int32_t)n;
+    if (s->length[b] < 0 || s->length[b] > n)
+      return mn_fail(MN_ERR_ARG, "row %lld of the source has %d tokens of %lld", (long long)b, (int)s->length[b], (long long)n);
+    for (int64_t t = 0; t < s->length[b]; t++)
+      if (source[b * n + t] < 0) return mn_fail(MN_ERR_ARG, "token %lld of the source is %d", (long long)t, (int)source[b * n + t]);
+  }
+  mn_routine *r;
+  MN_TRY(mn_program_enter(s->program, &(mn_form){.batch = B, .length = n, .what = SOURCE, .lengths = true}, &r));
+  mn_status status = mn_routine_put(r, mn_routine_feed(r, "source"), source);
+  if (status == MN_OK) status = mn_routine_put(r, mn_routine_feed(r, "source_length"), s->length);
+  for (int64_t b = 0; b < B; b++) s->length[b] = 0; /* no row moves on */
+  if (status == MN_OK) status = mn_routine_run_rows(r, s->states, s->length);
+  mn_program_leave(s->program);
+  s->sourced = s->sourced || status == MN_OK;
+  return status;
+}
+
 mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const float **logits) {
   if (n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one token");
   MN_TRY(check_tokens(s, tokens, n * s->config.batch));
@@ -482,6 +528,7 @@ mn_status mn_session_load(mn_session *s, const char *path) {
   MN_TRY(mn_st_open(path, &st));
   mn_status status = check_file(s, st, path);
   if (status == MN_OK) status = mn_states_load(s->states, st);
+  if (status == MN_OK) s->sourced = true;
   mn_st_close(st);
   return status;
 }
