@@ -66,10 +66,11 @@ static void conv_case(mn_isa isa, mn_dtype t, mn_dtype wt, sizes n, bool has_bia
 }
 
 static void test_conv(void) {
-  static const sizes cases[] = {{1, 1, 5, 4, 0},       {2, 3, 16, 4, 7},   {2, 37, 33, 3, 0}, {1, 5, 70, 1, 2},
-                                {3, 200, 320, 4, 640}, {1, 600, 96, 2, 0}, {2, 12, 17, 9, 1}};
+  static const sizes cases[] = {{1, 1, 5, 4, 0},      {2, 3, 16, 4, 7},  {2, 37, 33, 3, 0},    {1, 5, 70, 1, 2},    {3, 200, 320, 4, 640},
+                                {1, 600, 96, 2, 0},   {2, 12, 17, 9, 1}, {2, 140, 21, 12, 3},  {1, 300, 40, 64, 0}, {2, 90, 17, 65, 1},
+                                {1, 130, 33, 256, 0}, {1, 3, 20, 70, 0}, {1, 700, 16, 300, 0}, {1, 5, 48, 513, 0}};
   EACH_ISA(isa)
-  for (int i = 0; i < 7; i++)
+  for (int i = 0; i < (int)(sizeof cases / sizeof *cases); i++)
     for (int bits = 0; bits < 4; bits++) {
       conv_case(isa, MN_F32, MN_F32, cases[i], bits & 1, bits & 2);
       conv_case(isa, MN_BF16, MN_BF16, cases[i], bits & 1, bits & 2);
@@ -79,8 +80,9 @@ static void test_conv(void) {
 
 /* A sequence cut anywhere gives the same bits when each part gets the end of the one before as its prefix. */
 static void test_split(void) {
-  enum { T = 30, D = 19, W = 4 };
-  EACH_ISA(isa) {
+  enum { D = 19 };
+  EACH_ISA(isa) for (int k = 0; k < 3; k++) { /* few taps; many; and many with parts so short that they are done as few */
+    const int64_t W = k == 0 ? 4 : k == 1 ? 13 : 70, T = W + 26;
     mn_conv_attr attr = {.has_prefix = true};
     mn_view in[3] = {tensor_random(TENSOR(MN_F32, 0, 1, T, D), 1, 1, 0), tensor_random(TENSOR(MN_F32, 0, D, W), 2, 1, 0),
                      tensor_random(TENSOR(MN_F32, 0, 1, W - 1, D), 3, 0, 0)};

@@ -31,7 +31,7 @@ const mn_field mn_attention_fields[] = {
     MN_FIELD_ENUM(S, rope_scaling, scalings, 0, "how rotary frequencies are stretched for longer contexts"),
     MN_FIELD_FLOAT(S, rope_factor, 1, 1, 1e6, "how many times longer than rope_original_context"),
     MN_FIELD_INT(S, rope_original_context, 4096, 1, 1 << 28, "context before stretching"),
-    MN_FIELD_INT(S, conv, 0, 0, 64, "kernel of a causal depthwise convolution on q, k and v; 0: none"),
+    MN_FIELD_INT(S, conv, 0, 0, 1 << 20, "kernel of a causal depthwise convolution on q, k and v; 0: none"),
     MN_FIELD_BOOL(S, bias, false, "biases in the projections"),
     MN_FIELD_BOOL(S, causal, true, "false: a token sees all tokens of its sequence, later ones too; no stream then", MN_SPARSE),
     MN_FIELD_INT(S, rope_dim, 0, 0, 4096, "entries of a head that are rotated, the first ones; 0: all", MN_SPARSE),

@@ -17,7 +17,7 @@ typedef struct deltanet_config {
 #define S deltanet_config
 static const mn_field fields[] = {
     MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H"), MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),
-    MN_FIELD_INT(S, conv, 4, 1, 64, "kernel of the causal depthwise convolution on q, k and v; 1: a gain alone"), MN_FIELD_END};
+    MN_FIELD_INT(S, conv, 4, 1, 1 << 20, "kernel of the causal depthwise convolution on q, k and v; 1: a gain alone"), MN_FIELD_END};
 #undef S
 
 static mn_status check(const mn_value *map, const char *where, int64_t d_model, void *config) {

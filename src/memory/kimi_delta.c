@@ -16,7 +16,7 @@ typedef struct kimi_delta_config {
 #define S kimi_delta_config
 static const mn_field fields[] = {
     MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H"), MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),
-    MN_FIELD_INT(S, conv, 4, 1, 64, "kernel of the causal depthwise convolution on q, k and v; 1: a gain alone"),
+    MN_FIELD_INT(S, conv, 4, 1, 1 << 20, "kernel of the causal depthwise convolution on q, k and v; 1: a gain alone"),
     MN_FIELD_INT(S, rank, 0, 0, 4096, "width between the two projections of the decay, and of the gate; 0: head_dim"), MN_FIELD_END};
 #undef S
 

@@ -18,7 +18,7 @@ static const mn_field fields[] = {
     MN_FIELD_INT(S, head_dim, 64, 1, 4096, "width P of a head"),
     MN_FIELD_INT(S, state, 128, 1, 4096, "width N of B and C: rows of a head's state"),
     MN_FIELD_INT(S, groups, 1, 1, 4096, "groups G of heads that share B and C"),
-    MN_FIELD_INT(S, conv, 4, 1, 64, "kernel of the causal depthwise convolution on x, B and C; 1: a gain alone"),
+    MN_FIELD_INT(S, conv, 4, 1, 1 << 20, "kernel of the causal depthwise convolution on x, B and C; 1: a gain alone"),
     MN_FIELD_END};
 #undef S
 

@@ -1,16 +1,18 @@
 /* conv.c - the causal depthwise convolution over time and its gradient. Time is cut into tasks; each is worked off in
  * blocks of a few steps, given to the vector code as addresses of rows, so that the prefix, the zeros before the
  * beginning and a strided input cost nothing. The gradient of the input is the same convolution with the taps reversed.
- */
-#include "backend/cpu/cpu.h"
-#include "backend/cpu/isa/conv.h"
+ * Many taps go to conv_wide.c; an element is summed in the same order there. */
+#include "backend/cpu/conv.h"
 #include "backend/cpu/rows.h"
 #include "base/bf16.h"
 #include "graph/ops.h"
 
 #include <string.h>
 
-enum { BLOCK = 8, MAX_WIDTH = 64, TASK_ELEMENTS = 1 << 15, MAX_PARTS = 32 };
+/* From WIDE taps on, and for more than a few steps, packing pays; fewer steps of any width need no packing (decoding). */
+enum { BLOCK = 8, WIDE = 12, FEW_STEPS = 4, TASK_ELEMENTS = 1 << 15, WIDE_STEPS = 512, MAX_PARTS = 32 };
+
+static bool is_wide(int64_t T, int64_t W) { return W >= WIDE && T > FEW_STEPS; }
 
 static inline float load_as_f32(const void *p, mn_dtype t, int64_t i) {
   return t == MN_F32 ? ((const float *)p)[i] : mn_bf16_to_float(((const uint16_t *)p)[i]);
@@ -20,39 +22,15 @@ static inline void store_from_f32(void *p, mn_dtype t, int64_t i, float f) {
   else ((uint16_t *)p)[i] = mn_float_to_bf16(f);
 }
 
-typedef struct conv_job {
-  const mn_conv_isa *isa;
-  mn_dtype type;
-  int64_t B, T, D, W;
-  int64_t per, per_row; /* steps of a task, tasks of a sequence */
-  const mn_view *x, *prefix, *dy;
-  const float *taps, *bias, *zeros; /* [W, D], [D], [D] */
-  char *y, *dprefix;                /* the gradient's y is dx */
-  float *parts;                     /* [tasks, W + 1, D]; NULL: nobody asks for dw or dbias */
-} conv_job;
-
-static inline const void *row_of(const mn_view *v, int64_t b, int64_t t) {
-  return (const char *)v->data + (b * v->stride[0] + t * v->stride[1]) * (int64_t)mn_dtype_size(v->dtype);
-}
-/* x at step t >= 1 - W: the prefix, or zeros, lie before step 0 */
-static inline const void *input_row(const conv_job *j, int64_t b, int64_t t) {
-  if (t >= 0) return row_of(j->x, b, t);
-  return j->prefix ? row_of(j->prefix, b, t + j->W - 1) : (const void *)j->zeros;
-}
-static inline char *dense_row(const conv_job *j, char *data, int64_t rows, int64_t b, int64_t t) {
-  return data + (b * rows + t) * j->D * (int64_t)mn_dtype_size(j->type);
-}
-
 static void conv_task(void *ctx, int64_t i, int thread) {
-  (void)thread;
-  const conv_job *j = ctx;
+  const mn_conv_job *j = ctx;
   int64_t b = i / j->per_row, t0 = i % j->per_row * j->per, end = t0 + j->per < j->T ? t0 + j->per : j->T;
   for (int64_t t = t0; t < end; t += BLOCK) {
     int64_t n = end - t < BLOCK ? end - t : BLOCK;
-    const void *row[BLOCK + MAX_WIDTH];
+    const void **row = (const void **)(j->scratch + (size_t)thread * j->each);
     void *y[BLOCK];
-    for (int64_t k = 0; k < n + j->W - 1; k++) row[k] = input_row(j, b, t + k - j->W + 1);
-    for (int64_t k = 0; k < n; k++) y[k] = dense_row(j, j->y, j->T, b, t + k);
+    for (int64_t k = 0; k < n + j->W - 1; k++) row[k] = mn_conv_input(j, b, t + k - j->W + 1);
+    for (int64_t k = 0; k < n; k++) y[k] = mn_conv_dx(j, b, t + k);
     j->isa->conv(j->type, n, j->W, j->D, row, j->taps, j->bias, y);
   }
 }
@@ -60,43 +38,54 @@ static void conv_task(void *ctx, int64_t i, int thread) {
 /* dx_s = sum over k of w[W-1-k] dy_{s+k}, for s from 1 - W (the prefix) on. The task of the first steps does the
  * prefix. */
 static void conv_grad_task(void *ctx, int64_t i, int thread) {
-  (void)thread;
-  const conv_job *j = ctx;
+  const mn_conv_job *j = ctx;
   int64_t W = j->W, b = i / j->per_row, t0 = i % j->per_row * j->per, end = t0 + j->per < j->T ? t0 + j->per : j->T;
-  const void *row[BLOCK + MAX_WIDTH], *dy[BLOCK];
+  const void **row = (const void **)(j->scratch + (size_t)thread * j->each), *dy[BLOCK];
   void *y[BLOCK];
   float *sum = j->parts ? j->parts + i * (W + 1) * j->D : NULL;
   if (sum) memset(sum, 0, sizeof(float) * (size_t)((W + 1) * j->D));
   for (int64_t s = t0 == 0 && j->dprefix ? 1 - W : t0; s < end;) {
     int64_t next = s < 0 ? 0 : s + BLOCK < end ? s + BLOCK : end, n = next - s < BLOCK ? next - s : BLOCK;
-    for (int64_t k = 0; k < n + W - 1; k++) row[k] = s + k >= 0 && s + k < j->T ? row_of(j->dy, b, s + k) : j->zeros;
-    for (int64_t k = 0; k < n; k++)
-      y[k] = s + k >= 0 ? dense_row(j, j->y, j->T, b, s + k) : dense_row(j, j->dprefix, W - 1, b, s + k + W - 1);
+    for (int64_t k = 0; k < n + W - 1; k++) row[k] = s + k >= 0 && s + k < j->T ? mn_conv_row(j->dy, b, s + k) : j->zeros;
+    for (int64_t k = 0; k < n && (s < 0 || j->y); k++) y[k] = mn_conv_dx(j, b, s + k);
     if (s < 0 || j->y) j->isa->conv(j->type, n, W, j->D, row, j->taps, NULL, y);
     if (s >= 0 && sum) {
-      for (int64_t k = 0; k < n + W - 1; k++) row[k] = input_row(j, b, s + k - W + 1);
-      for (int64_t k = 0; k < n; k++) dy[k] = row_of(j->dy, b, s + k);
+      for (int64_t k = 0; k < n + W - 1; k++) row[k] = mn_conv_input(j, b, s + k - W + 1);
+      for (int64_t k = 0; k < n; k++) dy[k] = mn_conv_row(j->dy, b, s + k);
       j->isa->conv_weight_grad(j->type, n, W, j->D, row, dy, sum);
     }
     s += n;
   }
 }
 
-static void set_split(conv_job *j, const mn_view *x, int64_t W, bool grad) {
+static void set_split(mn_conv_job *j, const mn_view *x, int64_t W, bool grad) {
   j->B = x->dim[0], j->T = x->dim[1], j->D = x->dim[2], j->W = W;
   j->per = mn_rows_per_task(j->T, j->D, TASK_ELEMENTS);
   if (grad && j->B > 0) {
     int64_t parts = MAX_PARTS / j->B > 0 ? MAX_PARTS / j->B : 1, least = (j->T + parts - 1) / parts;
     if (j->per < least) j->per = least;
   }
+  j->groups = 1;
+  j->each = mn_align(sizeof(void *) * (size_t)(BLOCK + W), 64);
+  if (is_wide(j->T, W)) {
+    j->groups = mn_conv_wide_groups(j->D);
+    j->each = mn_align(mn_conv_wide_scratch(W), 64);
+    const int64_t least = W > WIDE_STEPS ? W : WIDE_STEPS; /* each task packs the taps, and steps before its first */
+    if (j->per < least) j->per = least;
+  }
   j->per = (j->per + BLOCK - 1) / BLOCK * BLOCK;
   j->per_row = (j->T + j->per - 1) / j->per;
 }
 
-static conv_job conv_job_of(const mn_call *c, bool grad) {
+static size_t taps_bytes(const mn_call *c) { return (size_t)((c->in[1].dim[1] + 2) * c->in[1].dim[0]) * sizeof(float); }
+
+/* Taps, then the shares of the gradient's tasks, then what each thread has to itself. */
+static size_t shares_bytes(const mn_conv_job *j) { return (size_t)(j->B * j->per_row + 1) * sizeof(float) * (size_t)((j->W + 1) * j->D); }
+
+static mn_conv_job job_of(const mn_call *c, bool grad) {
   const mn_conv_attr *attr = c->attr;
   const mn_view *x = &c->in[0], *w = &c->in[1];
-  conv_job j = {.isa = MN_ISA_PICK(mn_conv_isa_table, mn_cpu_isa(c->backend)), .type = x->dtype, .x = x};
+  mn_conv_job j = {.isa = MN_ISA_PICK(mn_conv_isa_table, mn_cpu_isa(c->backend)), .type = x->dtype, .x = x};
   set_split(&j, x, w->dim[1], grad);
   int at = 2;
   float *taps = c->workspace; /* w transposed, as f32: [W, D]; then the bias [D], then zeros [D] */
@@ -113,33 +102,35 @@ static conv_job conv_job_of(const mn_call *c, bool grad) {
   if (attr->has_prefix) j.prefix = &c->in[at++];
   if (grad) j.dy = &c->in[at];
   j.y = c->out[0].data;
+  j.scratch = (char *)c->workspace + mn_align(taps_bytes(c) + (grad ? shares_bytes(&j) : 0), 64);
   return j;
 }
 
-static size_t conv_workspace(const mn_call *c) { return (size_t)((c->in[1].dim[1] + 2) * c->in[1].dim[0]) * sizeof(float); }
+static size_t workspace_of(const mn_call *c, bool grad) {
+  mn_conv_job j = {0};
+  set_split(&j, &c->in[0], c->in[1].dim[1], grad);
+  const size_t shared = mn_align(taps_bytes(c) + (grad ? shares_bytes(&j) : 0), 64);
+  return shared + j.each * (size_t)mn_pool_threads(c->pool);
+}
+static size_t conv_workspace(const mn_call *c) { return workspace_of(c, false); }
+static size_t conv_grad_workspace(const mn_call *c) { return workspace_of(c, true); }
 
 static mn_status conv_run(mn_call *c) {
-  conv_job j = conv_job_of(c, false);
-  mn_pool_run(c->pool, j.B * j.per_row, conv_task, &j);
+  mn_conv_job j = job_of(c, false);
+  mn_pool_run(c->pool, j.B * j.per_row * j.groups, is_wide(j.T, j.W) ? mn_conv_wide_task : conv_task, &j);
   return MN_OK;
-}
-
-static size_t conv_grad_workspace(const mn_call *c) {
-  conv_job j;
-  set_split(&j, &c->in[0], c->in[1].dim[1], true);
-  return (size_t)(j.B * j.per_row + 2) * conv_workspace(c);
 }
 
 static mn_status conv_grad_run(mn_call *c) {
   const mn_conv_attr *attr = c->attr;
-  conv_job j = conv_job_of(c, true);
+  mn_conv_job j = job_of(c, true);
   int64_t D = j.D, W = j.W, tasks = j.B * j.per_row;
   const int prefix = attr->has_bias ? 3 : 2;
   const bool wants_dw = mn_call_wants(c, 1), wants_dbias = attr->has_bias && mn_call_wants(c, 2);
   if (wants_dw || wants_dbias) j.parts = (float *)c->workspace + (W + 2) * D;
   if (attr->has_prefix && mn_call_wants(c, prefix)) j.dprefix = c->out[prefix].data;
   if (!mn_call_wants(c, 0)) j.y = NULL;
-  mn_pool_run(c->pool, tasks, conv_grad_task, &j);
+  mn_pool_run(c->pool, tasks * j.groups, is_wide(j.T, W) ? mn_conv_wide_grad_task : conv_grad_task, &j);
   int64_t share = (W + 1) * D;
   if (tasks == 0 && j.parts) memset(j.parts, 0, (size_t)share * sizeof(float));
   for (int64_t i = 1; i < tasks && j.parts; i++) /* the shares of the tasks, in order */
@@ -157,7 +148,7 @@ static bool conv_accepts(const mn_node *n) {
   const mn_conv_attr *attr = n->attr;
   mn_dtype x = n->in[0]->dtype, w = n->in[1]->dtype;
   if ((x != MN_F32 && x != MN_BF16) || (w != MN_F32 && w != MN_BF16)) return false;
-  if (n->in[1]->shape.dim[1] > MAX_WIDTH || n->in[1]->shape.dim[1] < 1) return false;
+  if (n->in[1]->shape.dim[1] < 1) return false;
   if (attr->has_bias && n->in[2]->dtype != MN_F32 && n->in[2]->dtype != MN_BF16) return false;
   for (int i = attr->has_bias ? 3 : 2; i < n->n_in; i++)
     if (n->in[i]->dtype != x) return false;

@@ -91,4 +91,20 @@ static void conv_weight_grad(mn_dtype t, int64_t n, int64_t W, int64_t D, const 
   else grad_type(MN_BF16, n, W, D, row, dy, sum);
 }
 
-const mn_conv_isa MN_ISA_NAME(mn_conv_isa_table) = {conv, conv_weight_grad};
+/* Eight steps are held in registers: each tap is loaded once for them, each x is an operand in memory. */
+static void wide(int64_t n, int64_t W, const float *x, const float *w, float *y) {
+  for (int64_t i = 0; i < n; i += MN_CONV_STEP)
+    for (int v = 0; v < MN_CONV_LANES; v += MN_VL) {
+      vf sum[MN_CONV_STEP];
+      float *to = y + i * MN_CONV_LANES + v;
+      const float *from = x + i * MN_CONV_LANES + v;
+      for (int k = 0; k < MN_CONV_STEP; k++) sum[k] = vf_load(to + k * MN_CONV_LANES);
+      for (int64_t j = 0; j < W; j++, from += MN_CONV_LANES) {
+        const vf tap = vf_load(w + j * MN_CONV_LANES + v);
+        for (int k = 0; k < MN_CONV_STEP; k++) sum[k] = vf_fma(tap, vf_load(from + k * MN_CONV_LANES), sum[k]);
+      }
+      for (int k = 0; k < MN_CONV_STEP; k++) vf_store(to + k * MN_CONV_LANES, sum[k]);
+    }
+}
+
+const mn_conv_isa MN_ISA_NAME(mn_conv_isa_table) = {conv, conv_weight_grad, wide};
