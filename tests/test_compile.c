@@ -54,6 +54,8 @@ static mn_status training_step(mn_graph *g, const mn_model *m, mn_params *p, mn_
   MN_TRY(mn_grad(g, 1, &loss, NULL, n, params, grads));
   mn_optimizer o = {.config = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8}, .params = p};
   o.m = o.v = p->data; /* nothing runs */
+  o.group = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *o.group);
+  if (!o.group) return MN_ERR_MEMORY;
   mn_update u;
   mn_optimizer_build(&o, g, params, grads, 1, &u);
   MN_TRY(mn_graph_status(g));

@@ -101,7 +101,7 @@ static mn_tensor *rise(mn_graph *g, mn_tensor *m0, mn_tensor *score, mn_tensor *
     score = mn_sub(g, score, mn_mul(g, age(g, tokens, T), lambda));
     m0 = mn_sub(g, m0, mn_mul(g, tokens, lambda));
   }
-  mn_tensor *top = mn_maximum(g, m0, mn_reshape(g, mn_max(g, score, 2u), MN_SHAPE(B, H)));
+  mn_tensor *top = mn_maximum(g, m0, mn_reshape(g, mn_max(g, score, MN_AXIS(1)), MN_SHAPE(B, H)));
   return mn_sub(g, top, mn_stop_gradient(g, top));
 }
 
@@ -119,7 +119,6 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   mn_dtype t = mn_scope_exact(s);
   mn_init xavier = {MN_INIT_XAVIER_UNIFORM, 1, 0};
-  if (!x) return NULL;
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, K = c->head_dim;
   mn_shape head = MN_SHAPE(B, H), one = MN_SHAPE(B, 1, H);
   mn_tensor *score = mn_scope_masked(s, scores(s, c, x), nothing), *lambda = NULL, *tokens = tokens_of(s, t, T); /* [B,T,H], [H] */
@@ -174,8 +173,8 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
     }
     each = mn_scope_masked(s, mn_exp(g, mn_sub(g, each, mn_reshape(g, end, one))), 0);
     fade = mn_stop_gradient(g, mn_exp(g, mn_sub(g, fade, end)));
-    set_sum(s, "u", u_was, fade, mn_reshape(g, mn_sum(g, each, 2u), head), u_end);
-    mn_tensor *values = mn_sum(g, mn_mul(g, mn_reshape(g, each, MN_SHAPE(B, T, H, 1)), v), 2u); /* over the tokens */
+    set_sum(s, "u", u_was, fade, mn_reshape(g, mn_sum(g, each, MN_AXIS(1)), head), u_end);
+    mn_tensor *values = mn_sum(g, mn_mul(g, mn_reshape(g, each, MN_SHAPE(B, T, H, 1)), v), MN_AXIS(1)); /* over the tokens */
     set_sum(s, "w", w_was, mn_reshape(g, fade, MN_SHAPE(B, H, 1)), mn_reshape(g, values, MN_SHAPE(B, H, K)), w_end);
   }
   return mn_linear(s, "o_proj", mn_cast(g, mn_join_heads(s, io.o), mn_scope_compute(s)), D, c->bias, xavier);

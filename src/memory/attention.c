@@ -133,7 +133,7 @@ static mn_tensor *pairs_of(mn_graph *g, mn_tensor *pairs, mn_tensor *like) { /* 
 static written to_write(mn_graph *g, mn_tensor *pairs, mn_tensor *x, mn_tensor *slots, mn_tensor *any) {
   if (!pairs) return (written){x, slots};
   mn_tensor *first = mn_iota(g, MN_I32, MN_SHAPE(mn_dim(x, 0), mn_dim(pairs, 0)), 1);
-  if (any) first = mn_select(g, mn_unsqueeze(g, any, 1), first, mn_full(g, MN_I32, first->shape, -1));
+  if (any) first = mn_select(g, mn_unsqueeze(g, any, 1), first, mn_scalar(g, MN_I32, -1));
   return (written){mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pairs, x), x}, 1), mn_concat(g, 2, (mn_tensor *[]){first, slots}, 1)};
 }
 
@@ -231,10 +231,10 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
     if (size.sinks) stays = mn_or(g, stays, mn_lt(g, pos, mn_scalar(g, MN_I32, (double)size.sinks)));
     slots = mn_select(g, stays, slots, mn_scalar(g, MN_I32, -1));
   }
-  if (live) slots = mn_select(g, live, slots, mn_full(g, MN_I32, slots->shape, -1)); /* padding writes no slot */
+  if (live) slots = mn_select(g, live, slots, mn_scalar(g, MN_I32, -1)); /* padding writes no slot */
   mn_tensor *o = T > 1 ? read_before_writing(s, &x, K0, V0) : NULL;
   written wk = to_write(g, pk, k, slots, any), wv = to_write(g, pv, v, slots, any);
-  mn_tensor *K1 = mn_put(g, K0, wk.slots, wk.rows, 1, false), *V1 = mn_put(g, V0, wv.slots, wv.rows, 1, false);
+  mn_tensor *K1 = mn_put(g, K0, wk.slots, wk.rows, 1, MN_PUT_SET), *V1 = mn_put(g, V0, wv.slots, wv.rows, 1, MN_PUT_SET);
   mn_state_set(s, "k", K1);
   mn_state_set(s, "v", V1);
   return T > 1 ? o : read_after_writing(s, &x, K1, V1);

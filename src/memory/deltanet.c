@@ -30,19 +30,18 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   mn_dtype exact = mn_scope_exact(s);
   mn_init init = MN_NORMAL(0.02);
-  if (!x) return NULL;
   int64_t B = mn_dim(x, 0), D = mn_dim(x, 2), H = c->heads, d = c->head_dim;
   mn_tensor *q = mn_norm(g, MN_NORM_L2, mn_conv_heads(s, "q", x, H, d, c->conv), NULL, NULL, 1e-6, exact); /* [B,T,H,d] */
   mn_recurrence_io io = {
       .q = mn_mul_scalar(g, q, 1 / sqrt((double)d)),
       .k = mn_norm(g, MN_NORM_L2, mn_conv_heads(s, "k", x, H, d, c->conv), NULL, NULL, 1e-6, exact),
       .v = mn_conv_heads(s, "v", x, H, d, c->conv),
-      .beta = mn_sigmoid(g, mn_linear_exact(s, "b_proj", x, H, false, init, MN_ZEROS)), /* [B,T,H] */
+      .beta = mn_sigmoid(g, mn_linear_exact(s, "b_proj", x, H, MN_NO_BIAS, init, MN_ZEROS)), /* [B,T,H] */
       .w0 = mn_state(s, "W", exact, MN_SHAPE(B, H, d, d), NULL, "memory: a query q reads q W"),
   };
   mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = 64});
   mn_state_set(s, "W", io.w);
-  return mn_linear(s, "o_proj", mn_normed_heads(s, io.o), D, false, init);
+  return mn_linear(s, "o_proj", mn_normed_heads(s, io.o), D, MN_NO_BIAS, init);
 }
 
 const mn_mixer_def mn_mixer_deltanet = {

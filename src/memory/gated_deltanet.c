@@ -31,7 +31,6 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   mn_dtype exact = mn_scope_exact(s);
   mn_init init = MN_NORMAL(0.02);
-  if (!x) return NULL;
   int64_t B = mn_dim(x, 0), H = c->heads, d = c->head_dim;
   mn_tensor *q = mn_norm(g, MN_NORM_L2, mn_conv_heads(s, "q", x, H, d, c->conv), NULL, NULL, 1e-6, exact); /* [B,T,H,d] */
   mn_tensor *A_log =
@@ -39,7 +38,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_tensor *dt_bias =
       mn_param(s, "dt_bias", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY, "time step's bias [H]");
   mn_tensor *gates[2];
-  mn_linears_exact(s, x, H, 2, (mn_projection[]){{"a_proj", false, init, MN_ZEROS}, {"b_proj", false, init, MN_ZEROS}}, gates);
+  mn_linears_exact(s, x, H, 2, (mn_projection[]){{"a_proj", MN_NO_BIAS, init, MN_ZEROS}, {"b_proj", MN_NO_BIAS, init, MN_ZEROS}}, gates);
   mn_tensor *step = mn_softplus(g, mn_add(g, gates[0], dt_bias)); /* [B,T,H] */
   mn_recurrence_io io = {
       .q = mn_mul_scalar(g, q, 1 / sqrt((double)d)),

@@ -35,15 +35,14 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   const gla_config *c = config;
   mn_graph *g = mn_scope_graph(s);
   mn_init init = MN_NORMAL(0.02);
-  if (!x) return NULL;
   int64_t B = mn_dim(x, 0), H = c->heads, K = c->key_dim, V = c->value_dim;
-  mn_tensor *q = mn_split_heads(s, mn_linear(s, "q_proj", x, H * K, false, init), H); /* [B,T,H,K] */
-  mn_tensor *low = mn_linear(s, "a_down", x, c->decay_rank, false, init);
-  mn_tensor *a = mn_log_sigmoid(g, mn_linear_exact(s, "a_up", low, H * K, true, init, MN_ZEROS));
+  mn_tensor *q = mn_split_heads(s, mn_linear(s, "q_proj", x, H * K, MN_NO_BIAS, init), H); /* [B,T,H,K] */
+  mn_tensor *low = mn_linear(s, "a_down", x, c->decay_rank, MN_NO_BIAS, init);
+  mn_tensor *a = mn_log_sigmoid(g, mn_linear_exact(s, "a_up", low, H * K, MN_BIAS, init, MN_ZEROS));
   mn_recurrence_io io = {
       .q = mn_mul_scalar(g, q, 1 / sqrt((double)K)),
-      .k = mn_split_heads(s, mn_linear(s, "k_proj", x, H * K, false, init), H),
-      .v = mn_split_heads(s, mn_linear(s, "v_proj", x, H * V, false, init), H),
+      .k = mn_split_heads(s, mn_linear(s, "k_proj", x, H * K, MN_NO_BIAS, init), H),
+      .v = mn_split_heads(s, mn_linear(s, "v_proj", x, H * V, MN_NO_BIAS, init), H),
       .log_a = mn_split_heads(s, mn_mul_scalar(g, a, 1 / c->decay_temperature), H),
       .w0 = mn_state(s, "W", mn_scope_exact(s), MN_SHAPE(B, H, K, V), NULL, "memory: a query q reads q W"),
   };

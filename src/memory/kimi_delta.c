@@ -32,27 +32,26 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   mn_dtype exact = mn_scope_exact(s);
   mn_init init = MN_NORMAL(0.02);
-  if (!x) return NULL;
   int64_t B = mn_dim(x, 0), D = mn_dim(x, 2), H = c->heads, d = c->head_dim;
   mn_tensor *q = mn_norm(g, MN_NORM_L2, mn_conv_heads(s, "q", x, H, d, c->conv), NULL, NULL, 1e-6, exact); /* [B,T,H,d] */
   mn_tensor *A_log =
       mn_param(s, "A_log", MN_SHAPE(H, 1), (mn_init){MN_INIT_LOG_UNIFORM, 1, 16}, MN_PARAM_NO_DECAY, "log of the decay's rate [H,1]");
   mn_tensor *dt_bias =
       mn_param(s, "dt_bias", MN_SHAPE(H * d), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY, "time step's bias [H d]");
-  mn_tensor *a = mn_linear_exact(s, "a_up", mn_linear(s, "a_down", x, c->rank, false, init), H * d, false, init, MN_ZEROS);
+  mn_tensor *a = mn_linear_exact(s, "a_up", mn_linear(s, "a_down", x, c->rank, MN_NO_BIAS, init), H * d, MN_NO_BIAS, init, MN_ZEROS);
   mn_tensor *step = mn_split_heads(s, mn_softplus(g, mn_add(g, a, dt_bias)), H); /* [B,T,H,d] */
   mn_recurrence_io io = {
       .q = mn_mul_scalar(g, q, 1 / sqrt((double)d)),
       .k = mn_norm(g, MN_NORM_L2, mn_conv_heads(s, "k", x, H, d, c->conv), NULL, NULL, 1e-6, exact),
       .v = mn_conv_heads(s, "v", x, H, d, c->conv),
-      .beta = mn_sigmoid(g, mn_linear_exact(s, "b_proj", x, H, false, init, MN_ZEROS)), /* [B,T,H] */
+      .beta = mn_sigmoid(g, mn_linear_exact(s, "b_proj", x, H, MN_NO_BIAS, init, MN_ZEROS)), /* [B,T,H] */
       .log_a = mn_neg(g, mn_mul(g, mn_exp(g, A_log), step)),
       .w0 = mn_state(s, "W", exact, MN_SHAPE(B, H, d, d), NULL, "memory: a query q reads q W"),
   };
   mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = 64});
   mn_state_set(s, "W", io.w);
-  mn_tensor *gate = mn_linear(s, "gate_up", mn_linear(s, "gate_down", x, c->rank, false, init), H * d, false, init);
-  return mn_linear(s, "o_proj", mn_mul(g, mn_normed_heads(s, io.o), mn_sigmoid(g, gate)), D, false, init);
+  mn_tensor *gate = mn_linear(s, "gate_up", mn_linear(s, "gate_down", x, c->rank, MN_NO_BIAS, init), H * d, MN_NO_BIAS, init);
+  return mn_linear(s, "o_proj", mn_mul(g, mn_normed_heads(s, io.o), mn_sigmoid(g, gate)), D, MN_NO_BIAS, init);
 }
 
 const mn_mixer_def mn_mixer_kimi_delta = {

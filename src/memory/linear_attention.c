@@ -35,9 +35,9 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   if (!x) return NULL;
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, d = c->head_dim;
   mn_tensor *qkv[3];
-  static const mn_projection projections[] = {{"q_proj", false, {MN_INIT_NORMAL, 0.02, 0}, {MN_INIT_CONSTANT, 0, 0}},
-                                              {"k_proj", false, {MN_INIT_NORMAL, 0.02, 0}, {MN_INIT_CONSTANT, 0, 0}},
-                                              {"v_proj", false, {MN_INIT_NORMAL, 0.02, 0}, {MN_INIT_CONSTANT, 0, 0}}};
+  static const mn_projection projections[] = {{"q_proj", MN_NO_BIAS, {MN_INIT_NORMAL, 0.02, 0}, {MN_INIT_CONSTANT, 0, 0}},
+                                              {"k_proj", MN_NO_BIAS, {MN_INIT_NORMAL, 0.02, 0}, {MN_INIT_CONSTANT, 0, 0}},
+                                              {"v_proj", MN_NO_BIAS, {MN_INIT_NORMAL, 0.02, 0}, {MN_INIT_CONSTANT, 0, 0}}};
   mn_linears_exact(s, x, H * d, 3, projections, qkv);
   for (int i = 0; i < 3; i++) qkv[i] = mn_split_heads(s, qkv[i], H); /* [B,T,H,d] */
   mn_tensor *q = features(g, qkv[0]), *ones = mn_full(g, exact, MN_SHAPE(B, T, H, 1), 1);
@@ -53,7 +53,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
     read = mn_add(g, read, mn_transpose(g, past, 1, 2));
   }
   mn_tensor *o = mn_div(g, mn_slice(g, read, 3, 0, d), mn_add_scalar(g, mn_slice(g, read, 3, d, 1), 1e-6));
-  return mn_linear(s, "o_proj", mn_cast(g, mn_join_heads(s, o), mn_scope_compute(s)), D, false, init);
+  return mn_linear(s, "o_proj", mn_cast(g, mn_join_heads(s, o), mn_scope_compute(s)), D, MN_NO_BIAS, init);
 }
 
 const mn_mixer_def mn_mixer_linear_attention = {

@@ -36,10 +36,9 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   mn_dtype exact = mn_scope_exact(s);
   mn_init init = MN_NORMAL(0.02);
-  if (!x) return NULL;
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), inner = c->expand * D;
   int64_t P = c->head_dim, H = inner / P, N = c->state, G = c->groups;
-  mn_tensor *zu = mn_linear(s, "in_proj", x, 2 * inner + 2 * G * N, false, init);
+  mn_tensor *zu = mn_linear(s, "in_proj", x, 2 * inner + 2 * G * N, MN_NO_BIAS, init);
   mn_tensor *z = mn_slice(g, zu, 2, 0, inner), *u = mn_conv_layer(s, "conv", mn_slice(g, zu, 2, inner, inner + 2 * G * N), c->conv);
   mn_tensor *bias = mn_param(s, "conv.bias", MN_SHAPE(inner + 2 * G * N), MN_ZEROS, MN_PARAM_NO_DECAY, "bias of the convolution");
   u = mn_silu(g, mn_add(g, u, mn_cast(g, bias, mn_scope_compute(s))));
@@ -49,7 +48,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_tensor *dt_bias =
       mn_param(s, "dt_bias", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY, "time step's bias [H]");
   mn_tensor *skip = mn_param(s, "D", MN_SHAPE(H, 1), MN_ONES, MN_PARAM_NO_DECAY, "a head's share of its own input [H,1]");
-  mn_tensor *dt = mn_softplus(g, mn_add(g, mn_linear_exact(s, "dt_proj", x, H, false, init, MN_ZEROS), dt_bias));
+  mn_tensor *dt = mn_softplus(g, mn_add(g, mn_linear_exact(s, "dt_proj", x, H, MN_NO_BIAS, init, MN_ZEROS), dt_bias));
   mn_recurrence_io io = {
       .q = mn_reshape(g, mn_slice(g, u, 2, inner + G * N, G * N), MN_SHAPE(B, T, G, N)), /* C */
       .k = mn_reshape(g, mn_slice(g, u, 2, inner, G * N), MN_SHAPE(B, T, G, N)),         /* B */
@@ -62,7 +61,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_state_set(s, "h", io.w);
   mn_tensor *y = mn_add(g, io.o, mn_mul(g, v, mn_cast(g, skip, mn_scope_compute(s))));
   y = mn_mul(g, mn_join_heads(s, y), mn_silu(g, z));
-  return mn_linear(s, "out_proj", mn_norm_layer(s, "norm", MN_NORM_RMS, y, 1e-6, mn_scope_compute(s)), D, false, init);
+  return mn_linear(s, "out_proj", mn_norm_layer(s, "norm", MN_NORM_RMS, y, 1e-6, mn_scope_compute(s)), D, MN_NO_BIAS, init);
 }
 
 const mn_mixer_def mn_mixer_mamba2 = {

@@ -59,16 +59,16 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   enum { R, W, K_, V, A, G, MIXED };
   static const char *const names[MIXED] = {"mu_r", "mu_w", "mu_k", "mu_v", "mu_a", "mu_g"};
   mn_tensor *xs[MIXED];
-  if (!x) return NULL;
   int64_t B = mn_dim(x, 0), D = mn_dim(x, 2), H = c->heads, K = c->head_dim;
   mixed(s, x, MIXED, names, xs);
-  mn_tensor *r = mn_split_heads(s, mn_linear_exact(s, "r_proj", xs[R], H * K, false, init, MN_ZEROS), H); /* [B,T,H,K] */
-  mn_tensor *k = mn_split_heads(s, mn_linear_exact(s, "k_proj", xs[K_], H * K, false, init, MN_ZEROS), H);
-  mn_tensor *v = mn_split_heads(s, mn_linear_exact(s, "v_proj", xs[V], H * K, false, init, MN_ZEROS), H);
-  mn_tensor *low = mn_tanh(g, mn_linear(s, "w_down", xs[W], c->decay_rank, false, init));
-  mn_tensor *w = mn_linear_exact(s, "w_up", low, H * K, true, init, (mn_init){MN_INIT_CONSTANT, -2, 0});
+  mn_tensor *r = mn_split_heads(s, mn_linear_exact(s, "r_proj", xs[R], H * K, MN_NO_BIAS, init, MN_ZEROS), H); /* [B,T,H,K] */
+  mn_tensor *k = mn_split_heads(s, mn_linear_exact(s, "k_proj", xs[K_], H * K, MN_NO_BIAS, init, MN_ZEROS), H);
+  mn_tensor *v = mn_split_heads(s, mn_linear_exact(s, "v_proj", xs[V], H * K, MN_NO_BIAS, init, MN_ZEROS), H);
+  mn_tensor *low = mn_tanh(g, mn_linear(s, "w_down", xs[W], c->decay_rank, MN_NO_BIAS, init));
+  mn_tensor *w = mn_linear_exact(s, "w_up", low, H * K, MN_BIAS, init, (mn_init){MN_INIT_CONSTANT, -2, 0});
   mn_tensor *log_w = mn_mul_scalar(g, mn_split_heads(s, mn_sigmoid(g, w), H), -0.60653065971263342360); /* exp(-1/2) */
-  mn_tensor *rate = mn_linear_exact(s, "a_up", mn_linear(s, "a_down", xs[A], c->rate_rank, false, init), H * K, true, init, MN_ZEROS);
+  mn_tensor *rate =
+      mn_linear_exact(s, "a_up", mn_linear(s, "a_down", xs[A], c->rate_rank, MN_NO_BIAS, init), H * K, MN_BIAS, init, MN_ZEROS);
   mn_tensor *a = mn_split_heads(s, mn_sigmoid(g, rate), H);
   mn_tensor *kappa = mn_norm(g, MN_NORM_L2, mn_mul(g, k, by_channel(s, "xi", c, 0.85, "what the erased direction takes of the key [H,K]")),
                              NULL, NULL, 1e-6, exact);
@@ -89,10 +89,10 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_tensor *o = mn_norm(g, MN_NORM_LAYER, io.o, NULL, NULL, 64e-5, exact);
   o = mn_add(g, mn_mul(g, o, gain), bias);
   mn_tensor *now = mn_mul(g, mn_mul(g, r, written), by_channel(s, "rho", c, 0, "how much of the current value is read by itself [H,K]"));
-  o = mn_add(g, o, mn_mul(g, mn_sum(g, now, 8u), v));
-  mn_tensor *gate =
-      mn_linear_exact(s, "g_up", mn_sigmoid(g, mn_linear(s, "g_down", xs[G], c->gate_rank, false, init)), H * K, false, init, MN_ZEROS);
-  return mn_linear(s, "o_proj", mn_cast(g, mn_mul(g, mn_join_heads(s, o), gate), mn_scope_compute(s)), D, false, init);
+  o = mn_add(g, o, mn_mul(g, mn_sum(g, now, MN_AXIS(3)), v));
+  mn_tensor *gate = mn_linear_exact(s, "g_up", mn_sigmoid(g, mn_linear(s, "g_down", xs[G], c->gate_rank, MN_NO_BIAS, init)), H * K,
+                                    MN_NO_BIAS, init, MN_ZEROS);
+  return mn_linear(s, "o_proj", mn_cast(g, mn_mul(g, mn_join_heads(s, o), gate), mn_scope_compute(s)), D, MN_NO_BIAS, init);
 }
 
 const mn_mixer_def mn_mixer_rwkv7 = {

@@ -188,7 +188,7 @@ static mn_tensor *stream_of(mn_scope *s, const titans_config *c, const char *nam
   char proj[16], conv[16];
   snprintf(proj, sizeof proj, "%s_proj", name);
   snprintf(conv, sizeof conv, "%s_conv", name);
-  mn_tensor *u = mn_linear_exact(s, proj, x, c->heads * c->head_dim, false, projection, MN_ZEROS);
+  mn_tensor *u = mn_linear_exact(s, proj, x, c->heads * c->head_dim, MN_NO_BIAS, projection, MN_ZEROS);
   if (c->conv) u = mn_conv_layer_of(s, conv, state, u, c->conv);
   u = mn_split_heads(s, mn_silu(g, u), c->heads);
   return *name == 'v' ? u : mn_norm(g, MN_NORM_L2, u, NULL, NULL, 1e-6, mn_scope_exact(s));
@@ -215,11 +215,11 @@ static mn_tensor *lmm(mn_scope *s, const titans_config *c, mn_tensor *x) {
       .phase = phase_of(s, c->chunk),
       .length = mn_scope_length(s),
   };
-  mn_projection gates[3] = {{"lr_proj", true, zero, MN_ZEROS}};
+  mn_projection gates[3] = {{"lr_proj", MN_BIAS, zero, MN_ZEROS}};
   mn_tensor *arg[3], *surprise = NULL; /* [B,T,H] each */
   int n = 1, momentum = 0, decay = 0;
-  if (c->momentum) gates[momentum = n++] = (mn_projection){"momentum_proj", true, zero, MN_ZEROS};
-  if (c->decay) gates[decay = n++] = (mn_projection){"decay_proj", true, zero, (mn_init){MN_INIT_CONSTANT, -4, 0}};
+  if (c->momentum) gates[momentum = n++] = (mn_projection){"momentum_proj", MN_BIAS, zero, MN_ZEROS};
+  if (c->decay) gates[decay = n++] = (mn_projection){"decay_proj", MN_BIAS, zero, (mn_init){MN_INIT_CONSTANT, -4, 0}};
   mn_linears_exact(s, x, H, n, gates, arg);
   in.theta = mn_mul_scalar(g, mn_sigmoid(g, arg[0]), c->lr_max);
   if (momentum) in.momentum = arg[momentum];
@@ -229,8 +229,8 @@ static mn_tensor *lmm(mn_scope *s, const titans_config *c, mn_tensor *x) {
   store(s, &m, &state);
   mn_report(s, "surprise", surprise);
   y = mn_join_heads(s, mn_norm_layer(s, "norm", MN_NORM_RMS, y, 1e-6, mn_scope_compute(s)));
-  if (c->output_gate) y = mn_mul(g, y, mn_silu(g, mn_linear(s, "gate_proj", x, H * c->head_dim, false, projection)));
-  return mn_linear(s, "o_proj", y, mn_dim(x, 2), false, projection);
+  if (c->output_gate) y = mn_mul(g, y, mn_silu(g, mn_linear(s, "gate_proj", x, H * c->head_dim, MN_NO_BIAS, projection)));
+  return mn_linear(s, "o_proj", y, mn_dim(x, 2), MN_NO_BIAS, projection);
 }
 
 /* ---- its uses ---- */
@@ -293,10 +293,10 @@ static mn_tensor *segment_store(mn_scope *s, const titans_config *c, const char 
   if (prefix) { /* one put of all, so that it happens in place */
     rows = mn_concat(g, 2, (mn_tensor *[]){mn_expand(g, prefix, MN_SHAPE(B, N, H, d)), rows}, 1);
     mn_tensor *first = mn_iota(g, MN_I32, MN_SHAPE(B, N), 1), *live = mn_scope_live(s, 1); /* of the first token: is there any? */
-    if (live) first = mn_select(g, live, first, mn_full(g, MN_I32, first->shape, -1));
+    if (live) first = mn_select(g, live, first, mn_scalar(g, MN_I32, -1));
     slots = mn_concat(g, 2, (mn_tensor *[]){first, slots}, 1);
   }
-  kept = mn_put(g, kept, slots, rows, 1, false);
+  kept = mn_put(g, kept, slots, rows, 1, MN_PUT_SET);
   mn_state_set(s, name, kept);
   return kept;
 }
@@ -308,9 +308,9 @@ static mn_tensor *segment_attention(mn_scope *s, const titans_config *c, mn_tens
   int64_t B = mn_dim(x, 0), n = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, d = c->head_dim, N = c->persistent, Cs = c->segment;
   mn_init init = projection;
   mn_tensor *both = mn_concat(g, 2, (mn_tensor *[]){hq, x}, 1), *cos, *sin, *cos_hq, *sin_hq; /* [B,2n,D] */
-  mn_tensor *q = mn_split_heads(s, mn_linear(s, "q_proj", x, H * d, false, init), H);
-  mn_tensor *k = mn_split_heads(s, mn_linear(s, "k_proj", both, H * d, false, init), H);
-  mn_tensor *v = mn_split_heads(s, mn_linear(s, "v_proj", both, H * d, false, init), H);
+  mn_tensor *q = mn_split_heads(s, mn_linear(s, "q_proj", x, H * d, MN_NO_BIAS, init), H);
+  mn_tensor *k = mn_split_heads(s, mn_linear(s, "k_proj", both, H * d, MN_NO_BIAS, init), H);
+  mn_tensor *v = mn_split_heads(s, mn_linear(s, "v_proj", both, H * d, MN_NO_BIAS, init), H);
   /* hq_j stands at position j, x_j at Cs + j */
   mn_rope_config r = {.theta = c->rope_theta, .factor = 1};
   mn_tensor *zero = mn_full(g, MN_I32, MN_SHAPE(B), 0), *row = phase ? phase : zero; /* of the first token in its segment */
@@ -334,7 +334,7 @@ static mn_tensor *segment_attention(mn_scope *s, const titans_config *c, mn_tens
     mn_tensor *slots = mn_concat(g, 2, (mn_tensor *[]){mn_add_scalar(g, i, (double)N), mn_add_scalar(g, i, (double)(N + Cs))}, 1);
     mn_tensor *live = mn_scope_live(s, n);
     if (live) live = mn_concat(g, 2, (mn_tensor *[]){live, live}, 1);
-    if (live) slots = mn_select(g, live, slots, mn_full(g, MN_I32, slots->shape, -1)); /* padding writes no slot */
+    if (live) slots = mn_select(g, live, slots, mn_scalar(g, MN_I32, -1)); /* padding writes no slot */
     k = segment_store(s, c, "k", pk, slots, k);
     v = segment_store(s, c, "v", pv, slots, v);
   } else if (N) {
@@ -346,7 +346,7 @@ static mn_tensor *segment_attention(mn_scope *s, const titans_config *c, mn_tens
   mn_tensor *k_pos = mn_expand(g, mn_concat(g, N ? 3 : 2, N ? at : at + 1, 1), MN_SHAPE(B, N + 2 * rows));
   mn_attention_attr attr = {.scale = 1 / sqrt((double)d), .causal = true, .prefix = N};
   mn_tensor *o = mn_attention(g, q, k, v, row, k_pos, NULL, attr, NULL);
-  return mn_linear(s, "o_proj", mn_join_heads(s, o), D, false, init);
+  return mn_linear(s, "o_proj", mn_join_heads(s, o), D, MN_NO_BIAS, init);
 }
 
 /* n tokens that lie in one segment. */

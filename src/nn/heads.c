@@ -20,7 +20,7 @@ mn_tensor *mn_conv_heads(mn_scope *s, const char *name, mn_tensor *x, int64_t he
   char proj[64], conv[64];
   snprintf(proj, sizeof proj, "%s_proj", name);
   snprintf(conv, sizeof conv, "%s_conv", name);
-  mn_tensor *y = mn_conv_layer(s, conv, mn_linear_exact(s, proj, x, heads * head_dim, false, init, MN_ZEROS), width);
+  mn_tensor *y = mn_conv_layer(s, conv, mn_linear_exact(s, proj, x, heads * head_dim, MN_NO_BIAS, init, MN_ZEROS), width);
   return mn_split_heads(s, mn_silu(mn_scope_graph(s), y), heads);
 }
 
@@ -31,6 +31,6 @@ mn_tensor *mn_normed_heads(mn_scope *s, mn_tensor *o) {
 mn_tensor *mn_gated_heads(mn_scope *s, mn_tensor *o, mn_tensor *x) {
   if (!o || !x) return NULL;
   mn_graph *g = mn_scope_graph(s);
-  mn_tensor *y = mn_normed_heads(s, o), *gate = mn_linear(s, "gate_proj", x, mn_dim(y, -1), false, init);
-  return mn_linear(s, "o_proj", mn_mul(g, y, mn_silu(g, gate)), mn_dim(x, -1), false, init);
+  mn_tensor *y = mn_normed_heads(s, o), *gate = mn_linear(s, "gate_proj", x, mn_dim(y, -1), MN_NO_BIAS, init);
+  return mn_linear(s, "o_proj", mn_mul(g, y, mn_silu(g, gate)), mn_dim(x, -1), MN_NO_BIAS, init);
 }

@@ -5,6 +5,11 @@
 
 #include "nn/scope.h"
 
+/* What arguments of builders mean, by name. */
+enum { MN_NO_BIAS, MN_BIAS };    /* of a projection                            */
+enum { MN_PUT_SET, MN_PUT_ADD }; /* what mn_put does with a row that is there  */
+#define MN_AXIS(i) (1u << (i))   /* of reductions; of several: MN_AXIS(1) | MN_AXIS(2) */
+
 /* x[..., in] -> [..., out] in the compute type. Parameters `name`.weight [out,in] and, with bias, `name`.bias [out]. */
 mn_tensor *mn_linear(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init);
 /* The same with the result in the exact type (gates, scores) and its own start for the bias. */

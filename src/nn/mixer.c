@@ -94,4 +94,6 @@ mn_status mn_check_heads(const mn_value *map, const char *where, int64_t d_model
   return MN_OK;
 }
 
-mn_tensor *mn_mixer_apply(mn_scope *s, const mn_mixer *m, mn_tensor *x) { return m->def->apply(mn_scope_again(s), m->config, x); }
+mn_tensor *mn_mixer_apply(mn_scope *s, const mn_mixer *m, mn_tensor *x) {
+  return x ? m->def->apply(mn_scope_again(s), m->config, x) : NULL; /* what follows a fault is built no more */
+}

@@ -5,6 +5,7 @@
 
 /* [B, n*len, ...] -> [n, B, len, ...] */
 static mn_tensor *to_pieces(mn_graph *g, mn_tensor *x, int64_t n, int64_t len) {
+  if (!x) return NULL;
   mn_shape s = {.ndim = x->shape.ndim + 1, .dim = {mn_dim(x, 0), n, len}};
   if (s.ndim > MN_MAX_DIMS) s.ndim = -1;
   for (int i = 2; i < x->shape.ndim && s.ndim > 0; i++) s.dim[i + 1] = x->shape.dim[i];
@@ -260,7 +261,7 @@ static void one_group(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **
   const mn_state_group *below = mn_state_group_of(t, s->state_path);
   for (int i = 0; below && i < below->n; i++) {
     mn_tensor **value = &t->states[below->state[i]].value;
-    if (mn_dtype_is_float((*value)->dtype)) *value = mn_stop_gradient(s->r->graph, *value);
+    if (*value && mn_dtype_is_float((*value)->dtype)) *value = mn_stop_gradient(s->r->graph, *value);
   }
   loop(l, in, out);
 }
