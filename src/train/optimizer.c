@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "backend/ref/element.h"
+#include "graph/orthogonal.h"
 #include "train/groups.h"
 
 static const char *const kinds[] = {"adamw", "muon", NULL};
@@ -110,20 +111,6 @@ static mn_tensor *clip_scale(mn_graph *g, mn_tensor *norm, double clip) {
 static mn_tensor *vector_of(mn_graph *g, mn_tensor *scalar) { return mn_reshape(g, scalar, MN_SHAPE(1)); }
 static mn_tensor *at(mn_graph *g, mn_tensor *x, int64_t i) { return mn_reshape(g, mn_slice(g, x, 0, i, 1), (mn_shape){0}); }
 
-/* The orthogonal factor of X, nearly: five steps of a quintic whose slope at 0 is steep (Jordan et al. 2024). */
-static mn_tensor *newton_schulz(mn_graph *g, mn_tensor *x) {
-  const double a = 3.4445, b = -4.7750, c = 2.0315;
-  bool tall = mn_dim(x, 0) > mn_dim(x, 1);
-  if (tall) x = mn_transpose(g, x, 0, 1);
-  x = mn_div(g, x, mn_add_scalar(g, mn_sqrt(g, mn_sumsq(g, x)), 1e-7));
-  for (int i = 0; i < 5; i++) {
-    mn_tensor *xx = mn_matmul(g, x, mn_transpose(g, x, 0, 1));                                       /* X X^T */
-    mn_tensor *poly = mn_add(g, mn_mul_scalar(g, xx, b), mn_mul_scalar(g, mn_matmul(g, xx, xx), c)); /* b A + c A^2 */
-    x = mn_add(g, mn_mul_scalar(g, x, a), mn_matmul(g, poly, x));
-  }
-  return tall ? mn_transpose(g, x, 0, 1) : x;
-}
-
 typedef struct step_scalars {
   mn_tensor *lr, *scale;
 } step_scalars;
@@ -158,7 +145,7 @@ static void muon(mn_graph *g, const mn_optimizer_config *c, const step_scalars *
   m = mn_add(g, mn_mul_scalar(g, m, c->momentum), grad);
   mn_tensor *look_ahead = mn_add(g, grad, mn_mul_scalar(g, m, c->momentum)); /* Nesterov */
   double rows = (double)mn_dim(p, 0), cols = (double)mn_dim(p, 1);
-  mn_tensor *o = mn_mul_scalar(g, newton_schulz(g, look_ahead), 0.2 * sqrt(rows > cols ? rows : cols));
+  mn_tensor *o = mn_mul_scalar(g, mn_orthogonal(g, look_ahead, 5), 0.2 * sqrt(rows > cols ? rows : cols));
   *p1 = mn_select(g, moves, mn_sub(g, p, mn_mul(g, s->lr, mn_add(g, o, mn_mul_scalar(g, p, decay)))), p);
   *m1 = mn_select(g, moves, m, m0);
 }
