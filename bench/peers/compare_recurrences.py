@@ -7,7 +7,7 @@ from side_by_side import Bars, Side, alternate, print_table
 
 HERE = pathlib.Path(__file__).resolve().parent
 BAR = 2.0
-MIXERS = {"gla": "{type: gla, heads: 4}", "mamba2": "{type: mamba2, expand: 1, head_dim: 64, state: 64}",
+MIXERS = {"gla": "{type: gla, heads: 4, key_dim: 64}", "mamba2": "{type: mamba2, expand: 1, head_dim: 64, state: 64}",
           "gated_deltanet": "{type: gated_deltanet, heads: 4}", "rwkv7": "{type: rwkv7, heads: 4}"}
 
 

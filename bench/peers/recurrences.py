@@ -1,6 +1,6 @@
 """Matrix memories in PyTorch, as peers of `mneme bench lmm`: forward and backward of GLA, Mamba-2, Gated DeltaNet and RWKV-7, f32.
 
-The layers are those of docs/systems, with the same widths and the same count of parameters. Their recurrences are written in
+The layers are those of docs/systems, with the same widths: 4 heads whose keys and values are 64 wide. Their recurrences are written in
 chunks, as these systems are computed on parallel machines: inside a chunk products of queries, keys and values over all chunks at
 once, between chunks a loop over the states alone, or, where a state decides what is written, over chunks. Decays by channel are taken
 as quotients exp(b_t) exp(-b_m), the fastest form, which holds only for decays as mild as those here. Before anything is timed each is
@@ -139,10 +139,11 @@ def rms(x, weight):
 class GLA(Layer):
     def __init__(self, H=4):
         super().__init__()
-        self.H, self.K = H, DIM // H // 2
-        for name, out, width in (("q", DIM // 2, DIM), ("k", DIM // 2, DIM), ("v", DIM, DIM), ("down", 16, DIM), ("g", DIM, DIM), ("o", DIM, DIM)):
+        self.H, self.K = H, DIM // H
+        for name, out, width in (("q", DIM, DIM), ("k", DIM, DIM), ("v", DIM, DIM), ("down", 16, DIM), ("g", DIM, DIM),
+                                 ("o", DIM, DIM)):
             self.matrix(name, out, width)
-        self.matrix("up", DIM // 2, 16, bias=True)
+        self.matrix("up", DIM, 16, bias=True)
         self.vector("norm", DIM // H, start=1.0)
 
     def forward(self, x):
