@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* From WIDE taps on, and for more than a few steps, packing pays; fewer steps of any width need no packing (decoding). */
-enum { BLOCK = 8, WIDE = 12, FEW_STEPS = 4, TASK_ELEMENTS = 1 << 15, WIDE_STEPS = 512, MAX_PARTS = 32 };
+enum { BLOCK = 8, WIDE = 32, FEW_STEPS = 4, TASK_ELEMENTS = 1 << 15, WIDE_STEPS = 512, MAX_PARTS = 32 };
 
 static bool is_wide(int64_t T, int64_t W) { return W >= WIDE && T > FEW_STEPS; }
 
