@@ -1,4 +1,5 @@
 /* verb_eval.c - `mneme eval`: a trained model on held-out text, on any text, or on a memory task. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include "base/file.h"
 #include "cli/eval_tasks.h"
 #include "cli/train_view.h"
+#include "eval/answers.h"
 #include "format/json.h"
 #include "model/bundle.h"
 #include "objective/teacher.h"
@@ -98,12 +100,44 @@ static mn_status evaluate_source(evaluation *e, mn_source *source, mn_evaluation
   return status;
 }
 
+static void count_answers(void *ctx, int64_t done) { mn_progress_update(ctx, done); }
+
+/* Whole answers, token by token. */
+static mn_status answer(evaluation *e, mn_source *source) {
+  mn_answers r;
+  mn_answers_config c = {.split = split_of(e, source),
+                         .examples = e->examples,
+                         .beams = 1,
+                         .length_penalty = 0.6,
+                         .compute = e->compute,
+                         .stop = mn_cli_stop_flag(),
+                         .progress = count_answers};
+  MN_TRY(mn_cli_int(e->cli, "beams", 1, 256, &c.beams));
+  c.progress_ctx = mn_progress_new(e->cli, "answers", "examples", c.examples);
+  mn_status status = mn_eval_answers(e->bundle.model, e->bundle.params, source, &c, &r);
+  mn_progress_free(c.progress_ctx);
+  MN_TRY(status);
+  const double part = r.examples ? (double)r.right / (double)r.examples : (double)NAN;
+  if (e->cli->json)
+    return mn_cli_json(e->cli, json_pack("{s:s,s:o,s:I,s:I,s:I,s:[f,f]}", "metric", "exact", "value", mn_cli_number(part), "examples",
+                                         (json_int_t)r.examples, "right", (json_int_t)r.right, "beams", (json_int_t)c.beams, "interval",
+                                         r.low, r.high));
+  mn_print("%s: %" PRId64 " of %" PRId64 " answers are right as a whole: %.4f (95 %%: %.3f to %.3f), %s\n", e->what, r.right, r.examples,
+           part, r.low, r.high, c.beams > 1 ? "by beams" : "greedy");
+  return MN_OK;
+}
+
 static mn_status on_source(evaluation *e, const mn_source_config *config) {
   mn_train_view view = {.cli = e->cli, .label = "eval"};
   mn_source *source = NULL;
   mn_evaluation r;
   mn_status status = mn_source_open(config, e->bundle.tokenizer, mn_train_view_data, &view, &source);
   mn_train_view_end(&view);
+  if (status == MN_OK && mn_cli_given(e->cli, "answers")) {
+    status = answer(e, source);
+    mn_source_close(source);
+    return status;
+  }
   if (status == MN_OK) status = evaluate_source(e, source, &r);
   if (status == MN_OK && r.forgot) mn_cli_note(e->cli, "rows were longer than the model holds: their oldest tokens were forgotten");
   if (status == MN_OK) status = print_segments(e, source, &r);
@@ -246,9 +280,12 @@ static mn_status read_options(evaluation *e) {
   MN_TRY(mn_cli_choice(cli, "precision", precisions, &precision));
   e->compute = precision ? MN_BF16 : MN_F32;
   bool task = mn_cli_given(cli, "task") || (!mn_cli_given(cli, "data") && e->recipe && e->recipe->data.task);
+  const bool made = !mn_cli_given(cli, "data") && e->recipe && !mn_source_is_tokens(&e->recipe->source); /* of examples, not of text */
   if (!task)
-    MN_TRY(
-        mn_cli_only(cli, false, "tasks, and this is text", "lengths vary depths new-tokens stream tokens restart-at plot examples seed"));
+    MN_TRY(mn_cli_only(cli, false, "tasks, and this is text", "lengths vary depths new-tokens stream tokens restart-at plot seed"));
+  if (!task) MN_TRY(mn_cli_only(cli, made, "tasks and data of examples, and this is text", "examples"));
+  MN_TRY(mn_cli_only(cli, made, "data of pairs", "answers"));
+  MN_TRY(mn_cli_only(cli, mn_cli_given(cli, "answers"), "whole answers: --answers", "beams"));
   if (cli->n_set && !mn_cli_given(cli, "task")) return mn_fail(MN_ERR_CONFIG, "--set changes a task's settings; give --task NAME");
   if (mn_cli_given(cli, "task") && mn_cli_given(cli, "data")) return mn_fail(MN_ERR_CONFIG, "--task and --data: give one of them");
   return MN_OK;
@@ -305,7 +342,9 @@ static const mn_option options[] = {
     {"seq-len", "T", NULL, "tokens of a segment (as trained)", 0},
     {"batch", "B", NULL, "segments at once (as trained)", 0},
     {"batches", "N", "0", "text: at most N batches; 0: all", 0},
-    {"examples", "N", NULL, "task: how many examples (512; text 50, 20 in each cell of a grid; --stream 128)", 0},
+    {"examples", "N", NULL, "task, pairs: how many examples (512; text 50, 20 in each cell of a grid; --stream 128)", 0},
+    {"answers", NULL, NULL, "pairs: how many answers are right as a whole, said token by token while looking at the source", 0},
+    {"beams", "N", "1", "answers: beginnings that are kept; 1: greedy", 0},
     {"carry", NULL, NULL, "text: read in B long streams whose state goes on from segment to segment", 0},
     {"precision", "WORD", "f32", "f32 or bf16", 0},
     {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},

@@ -10,6 +10,7 @@
 #include "cli/cli.h"
 #include "cli/remarks.h"
 #include "model/bundle.h"
+#include "run/beam.h"
 #include "run/sampler.h"
 #include "run/session.h"
 
@@ -18,9 +19,10 @@ enum { PROMPT_LIMIT = 64 << 20 }; /* bytes: the tokens of a prompt are kept */
 typedef struct generation {
   mn_cli *cli;
   mn_bundle bundle;
-  mn_session *session;
+  mn_session *session, *spare; /* spare: for beams */
+  int64_t beams;               /* 0: tokens are drawn */
   mn_sampler *sampler;
-  mn_ids prompt, made;
+  mn_ids prompt, source, made;
   mn_text text;
   double prefill_seconds, seconds;
   bool ended; /* by the token that ends a document */
@@ -62,6 +64,21 @@ static mn_status read_prompt(generation *g) {
   return MN_OK;
 }
 
+/* What a model that reads a source reads. */
+static mn_status read_source(generation *g) {
+  const char *text = mn_cli_get(g->cli, "source");
+  const mn_port *port = mn_model_input(g->bundle.model, "source");
+  if (!port && !text) return MN_OK;
+  if (!port)
+    return mn_fail(MN_ERR_CONFIG, "--source: a model of type %s reads no source beside its prompt; give --prompt",
+                   g->bundle.model->def->name);
+  if (port->dtype != MN_I32) return mn_fail(MN_ERR_CONFIG, "the source of this model is numbers, not text: `mneme apply` gives them");
+  if (!text && mn_cli_get(g->cli, "session-in")) return MN_OK; /* the session has read it */
+  if (!text || !*text)
+    return mn_fail(MN_ERR_CONFIG, "a model of type %s says something about a source: give --source TEXT", g->bundle.model->def->name);
+  return mn_tokenizer_encode(g->bundle.tokenizer, text, strlen(text), 0, &g->source);
+}
+
 static void show(generation *g, size_t from) {
   if (g->cli->json || g->text.len == from) return;
   mn_print_model_text(g->text.data + from, g->text.len - from);
@@ -97,6 +114,34 @@ static mn_status generate(generation *g, int64_t n) {
   return mn_text_status(&g->text);
 }
 
+/* The likeliest whole answer. */
+static mn_status search(generation *g, int64_t n) {
+  const mn_tokenizer *tok = g->bundle.tokenizer;
+  const int64_t K = g->beams, length = (int64_t)g->prompt.len;
+  const mn_beam_config how = {
+      .beams = K, .max_tokens = n, .length_penalty = 0.6, .end = mn_tokenizer_eos(tok), .vocab_size = mn_tokenizer_vocab_size(tok)};
+  mn_beam_answer answer = {0};
+  const float *logits;
+  int32_t *rows = mn_alloc((size_t)(K * length) * sizeof *rows);
+  double begin = mn_now();
+  mn_status status = rows ? MN_OK : MN_ERR_MEMORY;
+  for (int64_t i = 0; status == MN_OK && i < K * length; i++) rows[i] = g->prompt.data[i % length];
+  if (status == MN_OK) status = mn_session_feed(g->session, rows, length, &logits);
+  g->prefill_seconds = mn_now() - begin;
+  begin = mn_now();
+  if (status == MN_OK) status = mn_beam_search(g->session, g->spare, &how, 1, logits, &answer);
+  g->seconds = mn_now() - begin;
+  free(rows);
+  g->made = answer.tokens;
+  g->ended = answer.ended;
+  mn_decoder decoder = {.tok = tok, .skip_special = true};
+  for (size_t i = 0; i < g->made.len && status == MN_OK; i++) status = mn_decoder_push(&decoder, g->made.data[i], &g->text);
+  if (status == MN_OK) status = mn_decoder_finish(&decoder, &g->text);
+  show(g, 0);
+  if (!g->cli->json) mn_print("\n");
+  return status == MN_OK ? mn_text_status(&g->text) : status;
+}
+
 static mn_status report(generation *g) {
   mn_cli *cli = g->cli;
   double rate = g->made.len && g->seconds > 0 ? (double)g->made.len / g->seconds : (double)NAN;
@@ -115,6 +160,16 @@ static mn_status report(generation *g) {
                      (json_int_t)mn_session_state_bytes(g->session), "stopped_by", why, "forgot", mn_session_forgets(g->session)));
 }
 
+static mn_status put_source(generation *g) {
+  const int64_t n = (int64_t)g->source.len, B = g->beams ? g->beams : 1;
+  int32_t *rows = mn_alloc((size_t)(B * n) * sizeof *rows);
+  if (!rows) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < B * n; i++) rows[i] = g->source.data[i % n];
+  mn_status status = mn_session_source(g->session, rows, n, NULL);
+  free(rows);
+  return status;
+}
+
 static mn_status set_up(generation *g, int64_t n) {
   static const char *const precisions[] = {"f32", "bf16", NULL};
   mn_cli *cli = g->cli;
@@ -127,11 +182,20 @@ static mn_status set_up(generation *g, int64_t n) {
   MN_TRY(mn_bundle_open(dir, cli->backend, cli->threads, &g->bundle));
   MN_TRY(mn_bundle_need_tokenizer(&g->bundle, dir));
   MN_TRY(read_prompt(g));
-  mn_session_config config = {.prefill = 256, .compute = precision ? MN_BF16 : MN_F32, .forget = mn_cli_given(cli, "forget")};
+  MN_TRY(read_source(g));
+  MN_TRY(mn_cli_int(cli, "beams", 0, 256, &g->beams));
+  if (g->beams && mn_tokenizer_eos(g->bundle.tokenizer) < 0)
+    return mn_fail(MN_ERR_CONFIG, "--beams looks for whole answers, and this tokenizer has no token that ends one");
+  MN_TRY(mn_cli_only(cli, !g->beams, "drawing; --beams draws nothing", "temperature top-k top-p min-p repetition-penalty seed ignore-eos"));
+  MN_TRY(mn_cli_only(cli, !g->beams, "drawing: of beams only the text is kept", "session-in session-out"));
+  mn_session_config config = {
+      .batch = g->beams, .prefill = 256, .compute = precision ? MN_BF16 : MN_F32, .forget = mn_cli_given(cli, "forget")};
   MN_TRY(mn_session_new(g->bundle.model, g->bundle.params, &config, &g->session));
   const char *to = mn_cli_get(g->cli, "session-out"); /* again, now that its size is known */
   if (to) MN_TRY(mn_context(mn_output_try(to, mn_session_state_bytes(g->session)), "--session-out"));
   if (from) MN_TRY(mn_session_load(g->session, from));
+  if (g->beams > 1) MN_TRY(mn_session_fork(g->session, &g->spare));
+  if (g->source.len) MN_TRY(put_source(g));
   MN_TRY(mn_session_fits_at_most(g->session, (int64_t)g->prompt.len + n));
   MN_TRY(mn_sampler_new(&sampling, g->bundle.model->config.vocab_size, &g->sampler));
   return mn_sampler_keep_to(g->sampler, g->bundle.tokenizer);
@@ -143,7 +207,7 @@ static mn_status run(mn_cli *cli) {
   int64_t n = 0;
   MN_TRY(mn_cli_int(cli, "tokens", 1, INT32_MAX, &n));
   mn_status status = set_up(&g, n);
-  if (status == MN_OK) status = generate(&g, n);
+  if (status == MN_OK) status = g.beams ? search(&g, n) : generate(&g, n);
   if (status == MN_OK && mn_session_forgets(g.session)) mn_remark_forgetting(cli, g.session);
   if (status == MN_OK && to) status = mn_session_save(g.session, to);
   if (status == MN_OK) status = report(&g);
@@ -152,8 +216,10 @@ static mn_status run(mn_cli *cli) {
     status = mn_fail(MN_ERR_CANCELLED, "interrupted after %zu tokens%s%s", g.made.len, to ? "; the session is in " : "", to ? to : "");
   mn_sampler_free(g.sampler);
   mn_session_free(g.session);
+  mn_session_free(g.spare);
   mn_bundle_close(&g.bundle);
   mn_ids_free(&g.prompt);
+  mn_ids_free(&g.source);
   mn_ids_free(&g.made);
   mn_text_free(&g.text);
   return status;
@@ -162,12 +228,14 @@ static mn_status run(mn_cli *cli) {
 static const mn_option options[] = {{"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
                                     {"prompt", "TEXT", NULL, "what the text begins with", 0},
                                     {"prompt-file", "FILE", NULL, "the same from a file", 0},
+                                    {"source", "TEXT", NULL, "what a model of a source and a target reads: it says the target", 0},
                                     {"tokens", "N", "200", "how many tokens to generate at most", 0},
                                     {"temperature", "X", "0.8", "spread of the draw; 0: always the likeliest token", 0},
                                     {"top-k", "N", "0", "draw from the k likeliest tokens; 0: from all", 0},
                                     {"top-p", "X", "1", "draw from the smallest set of tokens with this probability; 1: from all", 0},
                                     {"min-p", "X", "0", "leave out tokens below this fraction of the best one's probability", 0},
                                     {"repetition-penalty", "X", "1", "makes recent tokens less likely; 1: off", 0},
+                                    {"beams", "N", "0", "beam search for the likeliest whole answer, so many beginnings; 0: draw", 0},
                                     {"ignore-eos", NULL, NULL, "go on after the token that ends a document", 0},
                                     {"session-in", "FILE", NULL, "go on from a saved session: it remembers what it was fed", 0},
                                     {"session-out", "FILE", NULL, "save the session at the end", MN_OPTION_OUTPUT},

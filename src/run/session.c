@@ -185,6 +185,12 @@ mn_status mn_session_copy_row(mn_session *to, int64_t to_row, const mn_session *
   return mn_states_copy_row(to->states, to_row, from->states, from_row);
 }
 
+mn_status mn_session_select(mn_session *to, const mn_session *from, const int64_t *rows) {
+  MN_TRY(of_one_model(to, from));
+  to->sourced = from->sourced;
+  return mn_states_select(to->states, from->states, rows);
+}
+
 mn_status mn_session_reset_rows(mn_session *s, const bool *rows) {
   const mn_states *first;
   MN_TRY(mn_program_first(s->program, &first));

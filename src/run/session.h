@@ -34,6 +34,8 @@ mn_status mn_session_fork(const mn_session *s, mn_session **out);
 mn_status mn_session_copy(mn_session *to, const mn_session *from);
 /* The same for one row: batches are put together from streams and taken apart again. */
 mn_status mn_session_copy_row(mn_session *to, int64_t to_row, const mn_session *from, int64_t from_row);
+/* Row i of `to` becomes row rows[i] of `from`; the two differ and are of one model. */
+mn_status mn_session_select(mn_session *to, const mn_session *from, const int64_t *rows);
 mn_status mn_session_reset(mn_session *s);                        /* back to fresh streams */
 mn_status mn_session_reset_rows(mn_session *s, const bool *rows); /* [batch]: those that are true */
 /* Compiles and runs every length of segment once, so that nothing of it falls into what is measured afterwards; scores: for
