@@ -5,26 +5,26 @@
 
 typedef struct back {
   work f;
-  int64_t pieces, every;          /* at most; a saved state every `every` pieces */
-  int64_t state;                  /* floats of one saved state: W, S and the anchor, as many as there are */
-  float *saved;                   /* [ceil(pieces / every), state] */
-  float *run;                     /* [every, state]: the states at the starts of the pieces of one run */
-  float *u_all;                   /* [T, vp] */
-  float *clamp_all;               /* [T]: the factors of clamped writes */
-  int64_t *start;                 /* [pieces + 1]: first token of each piece */
-  float *dw, *ds, *danc;          /* [K, vp] */
-  mat d_o, dq, dk;                /* [n, V], [n, K], [n, K]: in place, or in scratch */
-  float *dos, *dy, *du;           /* [n, vp] */
-  float *dqs, *dks;               /* [n, kp] */
-  float *qt;                      /* [kp, np] */
-  float *dot, *yt, *dut;          /* [vp, np] */
-  float *r1, *r2, *xt;            /* [kp, np] */
-  float *dg, *h;                  /* [n, np] */
-  float *dM;                      /* [n+1, np] */
-  float *dL;                      /* [np] */
-  float *dA, *db;                 /* [n+1] */
+  int64_t pieces, every;         /* at most; a saved state every `every` pieces */
+  int64_t state;                 /* floats of one saved state: W, S and the anchor, as many as there are */
+  float *saved;                  /* [ceil(pieces / every), state] */
+  float *run;                    /* [every, state]: the states at the starts of the pieces of one run */
+  float *u_all;                  /* [T, vp] */
+  float *clamp_all;              /* [T]: the factors of clamped writes */
+  int64_t *start;                /* [pieces + 1]: first token of each piece */
+  float *dw, *ds, *danc;         /* [K, vp] */
+  mat d_o, dq, dk;               /* [n, V], [n, K], [n, K]: in place, or in scratch */
+  float *dos, *dy, *du;          /* [n, vp] */
+  float *dqs, *dks;              /* [n, kp] */
+  float *qt;                     /* [kp, np] */
+  float *dot, *yt, *dut;         /* [vp, np] */
+  float *r1, *r2, *xt;           /* [kp, np] */
+  float *dg, *h;                 /* [n, np] */
+  float *dM;                     /* [n+1, np] */
+  float *dL;                     /* [np] */
+  float *dA, *db;                /* [n+1] */
   float *da, *deta, *dbeta, *bd; /* [np] */
-  float *along_k;                 /* [np]: what clamping sends to each k, in units of k */
+  float *along_k;                /* [np]: what clamping sends to each k, in units of k */
 } back;
 
 static int64_t max_pieces(const mn_rec_args *p) { /* over all phases */
