@@ -70,7 +70,7 @@ static double time_node(mn_backend *b, mn_node *n, double *bytes, double *copy) 
     *bytes += (double)mn_shape_count(&t->shape) * (double)mn_dtype_size(t->dtype);
     *(i < n->n_in ? &in[i] : &out[i - n->n_in]) = view_new(b, t, (uint64_t)i + 1);
   }
-  mn_call c = {.kernel = mn_backend_find(b, n),
+  mn_call c = {.kernel = mn_backend_find(b, n, NULL),
                .node = n,
                .attr = n->attr,
                .n_in = n->n_in,

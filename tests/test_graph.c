@@ -46,6 +46,11 @@ static void f_copy(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_copy(g
 /* ---- reductions, products ---- */
 static void f_sum(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_square(g, mn_sum(g, x[0], 5)); }
 static void f_max(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_max(g, x[0], 2); }
+static void f_many_axes(mn_graph *g, mn_tensor **x, mn_tensor **y) { /* eight */
+  mn_tensor *t = mn_permute(g, mn_mul(g, x[0], x[1]), (int[]){7, 2, 5, 0, 1, 6, 3, 4});
+  y[0] = mn_square(g, mn_sum(g, mn_exp(g, mn_slice(g, t, 6, 1, 2)), 0x52));
+  y[1] = mn_concat(g, 2, (mn_tensor *[]){mn_pad(g, x[0], 6, 1, 0), mn_pad(g, x[1], 6, 0, 1)}, 2);
+}
 static void f_cumsum(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   y[0] = mn_square(g, mn_cumsum(g, x[0], 1, false));
   y[1] = mn_cumsum(g, x[0], 0, true);
@@ -179,6 +184,7 @@ static const gc_case cases[] = {
     {"copy", 1, 1, {F64(-1, 1, 2, 3)}, f_copy},
     {"sum", 1, 1, {F64(-1, 1, 2, 3, 4)}, f_sum},
     {"max", 1, 1, {F64(-1, 1, 2, 5)}, f_max},
+    {"many_axes", 2, 2, {F64(-1, 1, 2, 1, 2, 3, 1, 2, 2, 3), F64(-1, 1, 2, 1, 1, 3, 1, 2, 2, 3)}, f_many_axes},
     {"cumsum", 1, 2, {F64(-1, 1, 3, 4)}, f_cumsum},
     {"sumsq", 1, 1, {F64(-1, 1, 3, 4)}, f_sumsq},
     {"matmul", 2, 1, {F64(-1, 1, 2, 3, 4), F64(-1, 1, 4, 5)}, f_matmul},
@@ -362,6 +368,51 @@ static void residual_sums_are_made_again_when_they_are_read(void) {
   mn_backend_free(cpu);
 }
 
+/* y = round(x) w: with straight through as if round were not there, by another rule as that says. */
+static int asked;
+static void third(mn_graph *g, void *ctx, int n, mn_tensor *const *x, mn_tensor *y, mn_tensor *dy, const bool *need, mn_tensor **dx) {
+  asked += n == 2 && need[0] && !need[1] && y->shape.ndim == 1;
+  dx[0] = mn_mul_scalar(g, mn_mul(g, dy, x[0]), *(const double *)ctx);
+}
+static void gradients_of_ones_own(void) {
+  static const double factor = 3;
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(1, &cpu));
+  for (int k = 0; k < 8 && cpu; k++) {
+    const bool custom = k & 1, in_loop = k >> 1 & 1;
+    mn_graph *g = mn_graph_new();
+    mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(3)), *w = mn_input(g, "w", MN_F32, MN_SHAPE(3)), *c, *final, *dx[2], *out[3];
+    mn_scan_builder *b = in_loop ? mn_scan_begin(g, 2, false, 1, &x, 0, NULL, &c, NULL) : NULL;
+    mn_graph *s = in_loop ? mn_scan_body(b) : g;
+    mn_tensor *v = in_loop ? c : x, *r = mn_floor(s, mn_add_scalar(s, mn_exp(s, mn_log(s, v)), 0.5)); /* what nobody differentiates */
+    asked = 0;
+    r = custom ? mn_custom_gradient(s, r, 2, (mn_tensor *[]){v, mn_capture(s, w)}, third, (void *)&factor) : mn_with_gradient(s, r, v);
+    mn_tensor *y = mn_mul(s, r, w);
+    if (in_loop) mn_scan_end(b, &y, 0, NULL, &final, NULL), y = final;
+    CHECK_OK(mn_grad(g, 1, &y, NULL, custom ? 1 : 2, (mn_tensor *[]){x, w}, dx));
+    out[0] = y, out[1] = dx[0];
+    double xs[3] = {1.2, 1.6, 2.4}, ws[3] = {2, 3, 0.5}, *value[2] = {xs, ws}, *z[2];
+    CHECK(gc_run(g, k >> 2 ? cpu : mn_backend_ref(), 0, MN_RECOMPUTE_NORMS, 2, (mn_tensor *[]){x, w}, value, 2, out, z), "%s",
+          mn_message());
+    for (int i = 0; i < 3 && z[0]; i++) {
+      const double first = floor(xs[i] + 0.5) * ws[i], second = floor(first + 0.5) * ws[i];
+      double d = custom ? 3 * ws[i] * xs[i] : ws[i];
+      if (in_loop) d *= custom ? 3 * ws[i] * first : ws[i];
+      CHECK(z[0][i] == (in_loop ? second : first), "value %g", z[0][i]);
+      CHECK(fabs(z[1][i] - d) < 1e-5 * fabs(d), "way %d: gradient %g, not %g", k, z[1][i], d);
+    }
+    CHECK(asked == custom, "the rule was asked %d times", asked);
+    free(z[0]), free(z[1]);
+    mn_graph_free(g);
+  }
+  mn_backend_free(cpu);
+  mn_graph *g = mn_graph_new();
+  mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(3)), *z = mn_input(g, "z", MN_F32, MN_SHAPE(4));
+  CHECK(!mn_with_gradient(g, x, z), "shapes must agree");
+  CHECK(mn_graph_status(g) == MN_ERR_SHAPE && strstr(mn_message(), "[4]"), "%s", mn_message());
+  mn_graph_free(g);
+}
+
 static void faults_are_sticky_and_say_what_is_wrong(void) {
   mn_graph *g = mn_graph_new();
   mn_tensor *a = mn_input(g, "a", MN_F32, MN_SHAPE(2, 3)), *b = mn_input(g, "b", MN_F32, MN_SHAPE(4, 5));
@@ -433,6 +484,7 @@ int main(void) {
   RUN(the_cpu_backend_agrees_with_the_reference);
   RUN(a_loop_costs_the_same_graph_at_any_length);
   RUN(residual_sums_are_made_again_when_they_are_read);
+  RUN(gradients_of_ones_own);
   RUN(faults_are_sticky_and_say_what_is_wrong);
   RUN(assignments_happen_after_all_reads);
   RUN(bound_memory_is_aligned_to_its_elements);

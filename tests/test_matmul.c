@@ -266,7 +266,7 @@ static void operation_one(mn_backend *backend, mn_shape as, mn_shape bs, int ta,
   mn_graph *g = mn_graph_new();
   mn_tensor *a = mn_input(g, "a", MN_F32, as), *b = mn_input(g, "b", MN_F32, bs), *c = mn_matmul(g, a, b);
   CHECK_OK(mn_graph_status(g));
-  const mn_kernel *k = c ? mn_backend_find(backend, c->node) : NULL;
+  const mn_kernel *k = c ? mn_backend_find(backend, c->node, NULL) : NULL;
   CHECK(k && !strcmp(k->name, "matmul"), "the CPU has a kernel for f32 matmul");
   if (!k) {
     mn_graph_free(g);

@@ -38,11 +38,13 @@ mn_status mn_backend_open(const char *name, int threads, mn_backend **out) {
                  near ? "?" : "");
 }
 
-const mn_kernel *mn_backend_find(const mn_backend *b, const mn_node *n) {
-  for (; b; b = b->fallback) {
+const mn_kernel *mn_backend_find(mn_backend *b, const mn_node *n, mn_backend **owner) {
+  for (; b; b = n->op->cls == MN_OP_FUSED ? NULL : b->fallback) {
     for (int i = 0; i < b->n_kernels; i++) {
       const mn_kernel *k = b->kernels[i];
-      if (k->op == n->op && (!k->accepts || k->accepts(n))) return k;
+      if (k->op != n->op || (k->accepts && !k->accepts(n))) continue;
+      if (owner) *owner = b;
+      return k;
     }
   }
   return NULL;

@@ -28,7 +28,7 @@ typedef struct mn_call { /* everything one step of a plan needs; built once, run
   void *workspace; /* kernel->workspace() bytes, 64-byte aligned, content undefined */
   void *state;     /* whatever kernel->prepare() made; freed by kernel->release() */
   mn_pool *pool;
-  mn_backend *backend;
+  mn_backend *backend; /* whose kernel it is */
 } mn_call;
 
 /* What a kernel accepts of its inputs' layouts. Outputs are always dense row-major (an in-place output has the layout
@@ -57,7 +57,7 @@ struct mn_backend {
   const char *isa; /* the instruction set that its kernels use, for people and for comparing runs; "": there is none to choose */
   const mn_kernel *const *kernels; /* looked up in order: first kernel of the op that accepts the node */
   int n_kernels;
-  const mn_backend *fallback; /* asked next for core operations; NULL: none. Must share memory with this one. */
+  mn_backend *fallback; /* asked next, but not for fused operations, which are lowered; NULL: none. Must share memory with this one. */
   void *(*alloc)(mn_backend *b, size_t bytes);
   void (*free)(mn_backend *b, void *p, size_t bytes);
   mn_status (*upload)(mn_backend *b, void *dst, const void *host, size_t bytes);
@@ -80,7 +80,9 @@ mn_status mn_backend_open(const char *name, int threads, mn_backend **out);
 mn_backend *mn_backend_ref(void);
 mn_status mn_backend_cpu_new(int threads, mn_backend **out);
 void mn_backend_free(mn_backend *b);
-const mn_kernel *mn_backend_find(const mn_backend *b, const mn_node *n);
+/* The kernel for a node, or NULL. owner (NULL: not asked for): the backend whose kernel it is and whose pool it runs on: b or one of
+ * its fallbacks. */
+const mn_kernel *mn_backend_find(mn_backend *b, const mn_node *n, mn_backend **owner);
 
 static inline bool mn_call_wants(const mn_call *c, int output) { return output < c->n_out && !(c->unread >> output & 1); }
 static inline bool mn_view_dense(const mn_view *v) {

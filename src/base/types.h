@@ -4,7 +4,7 @@
 
 #include "base/base.h"
 
-enum { MN_MAX_DIMS = 6 };
+enum { MN_MAX_DIMS = 8 };
 
 typedef enum mn_dtype { MN_F32, MN_F64, MN_BF16, MN_I32, MN_I64, MN_BOOL, MN_DTYPES } mn_dtype;
 

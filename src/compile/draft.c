@@ -5,7 +5,7 @@
 
 static mn_graph *graph_in(mn_arena *arena) {
   mn_graph *g = mn_arena_alloc(arena, sizeof *g);
-  if (g) *g = (mn_graph){.arena = arena, .block = -1};
+  if (g) *g = (mn_graph){.arena = arena};
   return g;
 }
 
@@ -73,7 +73,6 @@ mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n) {
     mn_tensor *t = mn_scalar(g, n->out[0]->dtype, constant->value);
     if (!t) return NULL;
     t->node->phase = n->phase;
-    t->node->block = n->block;
     t->name = n->out[0]->name;
     *mn_rebuilt(r, n->out[0]) = t;
     return t->node;
@@ -83,7 +82,6 @@ mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n) {
   mn_node *copy = mn_node_new(g, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
   if (!copy) return NULL;
   copy->phase = n->phase;
-  copy->block = n->block;
   copy->mute = n->mute;
   for (int j = 0; j < n->n_out; j++) {
     copy->out[j]->name = n->out[j]->name;
@@ -119,7 +117,7 @@ mn_status mn_draft_take(const mn_plan_request *q, mn_arena *arena, mn_draft *p) 
     mn_node *n = q->graph->nodes[i];
     if (!r.needed[i]) continue;
     if (!(n->op == &mn_op_scan ? mn_rebuild_trimmed(&r, n) : mn_rebuild_copy(&r, n))) break;
-    if (n->op == &mn_op_input || n->op == &mn_op_variable) {
+    if (n->op->bound) {
       user.given[user.n_leaves] = n->out[0];
       user.leaves[user.n_leaves++] = n->out[0];
     }
@@ -137,7 +135,7 @@ mn_status mn_draft_keep(mn_arena *arena, mn_draft *p) {
   mn_status status = mn_rebuild_begin(&r, p, &now, arena);
   for (int i = 0; i < p->g->n_nodes && status == MN_OK && now.g->status == MN_OK; i++) {
     const mn_node *n = p->g->nodes[i];
-    if (r.needed[i] || n->op == &mn_op_input || n->op == &mn_op_variable) mn_rebuild_copy(&r, n);
+    if (r.needed[i] || n->op->bound) mn_rebuild_copy(&r, n);
   }
   status = mn_rebuild_end(&r, status);
   if (status != MN_OK) return status;
@@ -153,19 +151,19 @@ mn_status mn_draft_keep(mn_arena *arena, mn_draft *p) {
 }
 
 /* ---- lower: fused operations without a kernel become their compositions, until none is left ---- */
-static mn_status lower_once(const mn_backend *b, mn_arena *arena, mn_draft *p, bool *changed) {
+static mn_status lower_once(mn_backend *b, mn_arena *arena, mn_draft *p, bool *changed) {
   mn_rebuild r;
   mn_draft now;
   *changed = false;
   for (int i = 0; i < p->g->n_nodes && !*changed; i++)
-    *changed = p->g->nodes[i]->op->cls == MN_OP_FUSED && !mn_backend_find(b, p->g->nodes[i]);
+    *changed = p->g->nodes[i]->op->cls == MN_OP_FUSED && !mn_backend_find(b, p->g->nodes[i], NULL);
   if (!*changed) return MN_OK;
   mn_status status = mn_rebuild_begin(&r, p, &now, arena);
   *changed = false;
   for (int i = 0; i < p->g->n_nodes && status == MN_OK && now.g->status == MN_OK; i++) {
     mn_node *n = p->g->nodes[i];
-    if (!r.needed[i] && n->op != &mn_op_input && n->op != &mn_op_variable) continue;
-    if (n->op->cls != MN_OP_FUSED || mn_backend_find(b, n)) {
+    if (!r.needed[i] && !n->op->bound) continue;
+    if (n->op->cls != MN_OP_FUSED || mn_backend_find(b, n, NULL)) {
       mn_rebuild_copy(&r, n);
       continue;
     }
@@ -180,10 +178,8 @@ static mn_status lower_once(const mn_backend *b, mn_arena *arena, mn_draft *p, b
     if (status != MN_OK) break;
     for (int k = 0; k < n->n_in; k++) in[k] = *mn_rebuilt(&r, n->in[k]);
     now.g->phase = n->phase;
-    now.g->block = n->block;
     n->op->compose(now.g, n, in, out);
     now.g->phase = 0;
-    now.g->block = -1;
     for (int j = 0; j < n->n_out; j++) {
       *mn_rebuilt(&r, n->out[j]) = out[j];
       if (out[j] && !mn_shape_equal(&out[j]->shape, &n->out[j]->shape))
@@ -195,7 +191,7 @@ static mn_status lower_once(const mn_backend *b, mn_arena *arena, mn_draft *p, b
   return status;
 }
 
-mn_status mn_pass_lower(const mn_backend *b, mn_arena *arena, mn_draft *p) {
+mn_status mn_pass_lower(mn_backend *b, mn_arena *arena, mn_draft *p) {
   bool changed = true;
   for (int round = 0; changed; round++) {
     if (round == 32) return mn_fail(MN_ERR_INTERNAL, "a composition never ends");

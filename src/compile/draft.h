@@ -37,7 +37,7 @@ mn_node *mn_rebuild_trimmed(mn_rebuild *r, const mn_node *n);
 mn_status mn_draft_take(const mn_plan_request *q, mn_arena *arena, mn_draft *p); /* the user's graph, reachable part */
 /* Moves it to an arena; the data of constants and the bodies of loops stay where the user's graph, or lowering, made them. */
 mn_status mn_draft_keep(mn_arena *arena, mn_draft *p);
-mn_status mn_pass_lower(const mn_backend *b, mn_arena *arena, mn_draft *p);
+mn_status mn_pass_lower(mn_backend *b, mn_arena *arena, mn_draft *p);
 /* Its arena must live as long as the draft: new bodies of loops lie in it. */
 mn_status mn_pass_loops(const mn_plan_request *q, mn_arena *keep, mn_draft *p, int *moved);
 mn_status mn_pass_simplify(mn_arena **arena, mn_draft *p); /* round by round, each in an arena of its own; *arena: the last */

@@ -297,7 +297,6 @@ static mn_status emit_group(fusion *f, int group) {
   mn_node *n = mn_node_new(f->r.now->g, &mn_op_ew, w->attr.n_in, in, w->attr.n_out, types, shapes, &w->attr);
   if (!n) return mn_graph_status(f->r.now->g);
   n->phase = f->g->nodes[group]->phase;
-  n->block = f->g->nodes[group]->block;
   for (int j = 0; j < w->attr.n_out; j++) {
     n->out[j]->name = w->out[j]->name;
     *mn_rebuilt(&f->r, w->out[j]) = n->out[j];
@@ -329,7 +328,7 @@ static int pop(queue *q, const int *key) {
   return top;
 }
 
-static bool is_bound(const mn_node *n) { return n->op == &mn_op_input || n->op == &mn_op_variable; }
+static bool is_bound(const mn_node *n) { return n->op->bound; }
 
 static mn_status emit_one(fusion *f, int group) {
   const mn_node *node = f->g->nodes[group];

@@ -409,7 +409,6 @@ static void fill_body(loop *l, rebuilt_body *r, const bool *needed, const bool *
       for (int k = 0; in && k < n->n_in; k++) in[k] = r->now[at(l, n->in[k])];
       if (!in) return;
       r->g->phase = n->phase;
-      r->g->block = n->block;
       copy_node(r->g, n, in, NULL, &r->now[l->base[i]]);
       r->g->phase = 0;
     }
@@ -540,10 +539,8 @@ static mn_status rebuild_loop(const mn_plan_request *q, mn_arena *keep, mn_rebui
     choose_before(&l);
     choose_after(&l);
     g->phase = n->phase;
-    g->block = n->block;
     new_loop(&l, result);
     g->phase = 0;
-    g->block = -1;
     *moved += count_moved(&l);
     for (int j = 0; j < n->n_out; j++) *mn_rebuilt(r, n->out[j]) = result[j];
     status = mn_graph_status(g);
@@ -566,7 +563,7 @@ mn_status mn_pass_loops(const mn_plan_request *q, mn_arena *keep, mn_draft *p, i
   mn_status status = mn_rebuild_begin(&r, p, &now, keep);
   for (int i = 0; i < p->g->n_nodes && status == MN_OK && now.g->status == MN_OK; i++) {
     const mn_node *n = p->g->nodes[i];
-    if (!r.needed[i] && n->op != &mn_op_input && n->op != &mn_op_variable) continue;
+    if (!r.needed[i] && !n->op->bound) continue;
     if (to_do(n)) status = rebuild_loop(q, keep, &r, n, moved);
     else mn_rebuild_copy(&r, n);
   }

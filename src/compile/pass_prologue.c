@@ -141,7 +141,7 @@ static const char *key_of(finder *f, const mn_node *n);
 static void describe(finder *f, const mn_node *n, mn_text *t) {
   char shape[96], hex[33];
   mn_text_addf(t, "%s %s %s", n->op->name, mn_dtype_name(n->out[0]->dtype), mn_shape_str(&n->out[0]->shape, shape));
-  if (n->op == &mn_op_variable || n->op == &mn_op_input) {
+  if (n->op->bound) {
     mn_text_addf(t, " %s", n->out[0]->name);
   } else if (n->op == &mn_op_const) {
     const mn_const_attr *a = n->attr;
@@ -261,7 +261,7 @@ static mn_status replace(finder *f, const mn_prologue *p, mn_arena *arena, mn_ar
   mn_status status = mn_rebuild_begin(&r, draft, &now, arena);
   for (int i = 0; i < g->n_nodes && status == MN_OK && now.g->status == MN_OK; i++) {
     const mn_node *n = g->nodes[i];
-    const bool leaf = n->op == &mn_op_input || n->op == &mn_op_variable;
+    const bool leaf = n->op->bound;
     if (f->wanted[i] && f->value[i] >= 0) {
       mn_tensor *made = NULL;
       status = leaf_instead(&r, keep, n, &now, &made);

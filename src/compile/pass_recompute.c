@@ -10,8 +10,7 @@ enum { DEPTH = 24 }; /* nodes that are made again, one from the other */
 static bool is_cheap(const mn_node *n, mn_activation_policy policy) {
   if (n->op->effect) return false;
   if (n->op->cls == MN_OP_ELEMENTWISE || n->op->cls == MN_OP_VIEW) return true;
-  if (n->op == &mn_op_iota || n->op == &mn_op_const) return true;
-  return policy == MN_RECOMPUTE_NORMS && (n->op == &mn_op_norm || n->op == &mn_op_rope || n->op == &mn_op_take);
+  return n->op->remake == MN_REMAKE_CHEAP || (policy == MN_RECOMPUTE_NORMS && n->op->remake == MN_REMAKE_NORM);
 }
 
 /* The node whose memory a view shows. */
@@ -69,7 +68,6 @@ static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tens
   mn_node *copy = mn_node_new(g, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
   if (!copy) return first;
   copy->phase = phase;
-  copy->block = n->block;
   if (n->op->cls != MN_OP_VIEW) c->count++;
   for (int j = 0; j < n->n_out; j++) {
     if (own) c->own[at + j] = copy->out[j], c->own_sum[at + j] = own;
@@ -155,7 +153,7 @@ mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_dra
   if (status == MN_OK) choose(&c);
   for (int i = 0; i < n && status == MN_OK && now.g->status == MN_OK; i++) {
     mn_node *node = p->g->nodes[i];
-    if (!c.r.needed[i] && node->op != &mn_op_input && node->op != &mn_op_variable) continue;
+    if (!c.r.needed[i] && !node->op->bound) continue;
     for (int k = 0; k < node->n_in; k++) saved[k] = *mn_rebuilt(&c.r, node->in[k]); /* while it is copied, this node is lent ... */
     for (int k = 0; k < node->n_in; k++) mine[k] = value_for(&c, node->in[k], node->phase, copies[node->phase], 0);
     for (int k = 0; k < node->n_in; k++) *mn_rebuilt(&c.r, node->in[k]) = mine[k]; /* ... the values of its phase */

@@ -11,11 +11,12 @@ typedef struct table {
   size_t size; /* power of two             */
 } table;
 
-static bool is_pure(const mn_op *op) { return !op->effect && op != &mn_op_input && op != &mn_op_variable && op != &mn_op_scan; }
+static bool is_pure(const mn_op *op) { return !op->effect && !op->distinct; }
 
-static bool const_equal(const mn_node *a, const mn_node *b) {
-  const mn_const_attr *x = a->attr, *y = b->attr;
-  return x->is_full && y->is_full && memcmp(&x->value, &y->value, sizeof x->value) == 0;
+/* What tells n apart from another application to the same operands; NULL: everything. */
+static const void *identity_of(const mn_node *n, size_t *bytes) {
+  *bytes = n->op->attr_size;
+  return n->op->identity ? n->op->identity(n, bytes) : *bytes ? n->attr : "";
 }
 
 static bool same_node(const mn_node *a, const mn_node *b) {
@@ -24,22 +25,25 @@ static bool same_node(const mn_node *a, const mn_node *b) {
     if (a->in[i] != b->in[i]) return false;
   for (int j = 0; j < a->n_out; j++)
     if (a->out[j]->dtype != b->out[j]->dtype || !mn_shape_equal(&a->out[j]->shape, &b->out[j]->shape)) return false;
-  if (a->op == &mn_op_const) return const_equal(a, b);
-  return a->op->attr_size == 0 || memcmp(a->attr, b->attr, a->op->attr_size) == 0;
+  size_t na, nb;
+  const void *x = identity_of(a, &na), *y = identity_of(b, &nb);
+  return x && y && na == nb && memcmp(x, y, na) == 0;
 }
 
 static uint64_t node_hash(const mn_node *n) {
   uint64_t h = mn_splitmix64((uint64_t)(uintptr_t)n->op);
   for (int i = 0; i < n->n_in; i++) h = mn_splitmix64(h ^ (uint64_t)(uintptr_t)n->in[i]);
-  if (n->op == &mn_op_const) return mn_hash_bytes(&((mn_const_attr *)n->attr)->value, sizeof(double), h);
   for (int d = 0; d < n->out[0]->shape.ndim; d++) h = mn_splitmix64(h ^ (uint64_t)n->out[0]->shape.dim[d]);
-  return n->op->attr_size ? mn_hash_bytes(n->attr, n->op->attr_size, h) : h; /* slices of one tensor differ in this alone */
+  size_t bytes;
+  const void *identity = identity_of(n, &bytes);
+  return identity && bytes ? mn_hash_bytes(identity, bytes, h) : h; /* slices of one tensor differ in this alone */
 }
 
 /* The earlier node equal to n, or n itself, now remembered. A phase later than the twin's is its own: what the backward
  * pass makes again must not be tied back to the forward pass. */
 static mn_node *unify(table *t, const mn_graph *g, mn_node *n) {
-  if (!is_pure(n->op) || (n->op == &mn_op_const && !((mn_const_attr *)n->attr)->is_full)) return n;
+  size_t bytes;
+  if (!is_pure(n->op) || !identity_of(n, &bytes)) return n;
   for (size_t i = node_hash(n) & (t->size - 1);; i = (i + 1) & (t->size - 1)) {
     if (!t->at[i]) {
       t->at[i] = n->id + 1;
@@ -50,151 +54,13 @@ static mn_node *unify(table *t, const mn_graph *g, mn_node *n) {
   }
 }
 
-/* ---- constants and algebra ---- */
-static bool full_value(const mn_tensor *t, double *value) { /* a constant with one value, perhaps seen through views */
-  const mn_node *n = t->node;
-  while (n->op->cls == MN_OP_VIEW && n->op != &mn_op_stop_gradient) n = n->in[0]->node;
-  if (n->op != &mn_op_const || !((const mn_const_attr *)n->attr)->is_full) return false;
-  *value = ((const mn_const_attr *)n->attr)->value;
-  return true;
-}
-
-static bool fold(mn_ew_code code, mn_dtype t, const double *x, double *y) {
-  switch (code) {
-  case MN_EW_NEG:
-    *y = -x[0];
-    break;
-  case MN_EW_ABS:
-    *y = fabs(x[0]);
-    break;
-  case MN_EW_SQRT:
-    *y = sqrt(x[0]);
-    break;
-  case MN_EW_EXP:
-    *y = exp(x[0]);
-    break;
-  case MN_EW_LOG:
-    *y = log(x[0]);
-    break;
-  case MN_EW_ADD:
-    *y = x[0] + x[1];
-    break;
-  case MN_EW_SUB:
-    *y = x[0] - x[1];
-    break;
-  case MN_EW_MUL:
-    *y = x[0] * x[1];
-    break;
-  case MN_EW_DIV:
-    if (x[1] == 0 || !mn_dtype_is_float(t)) return false;
-    *y = x[0] / x[1];
-    break;
-  case MN_EW_CAST:
-    if (!mn_dtype_is_float(t)) return false;
-    *y = x[0];
-    break;
-  default:
-    return false;
-  }
-  if (t == MN_F32) *y = (double)(float)*y;
-  return mn_dtype_is_float(t) ? isfinite(*y) && t != MN_BF16 : fabs(*y) < 2147483647.0 && t == MN_I32;
-}
-
-/* A simpler tensor for element-wise node n (already on rebuilt inputs), or NULL. */
-static mn_tensor *simplify_elementwise(mn_graph *g, mn_node *n) {
-  mn_tensor *y = n->out[0];
-  double c[3], v;
-  bool is_c[3] = {false};
-  int constants = 0;
-  for (int i = 0; i < n->n_in; i++) constants += is_c[i] = full_value(n->in[i], &c[i]);
-  if (constants == n->n_in && fold((mn_ew_code)n->op->code, y->dtype, c, &v)) return mn_full(g, y->dtype, y->shape, v);
-  switch (n->op->code) {
-  case MN_EW_ADD:
-    if (is_c[0] && c[0] == 0) return n->in[1];
-    if (is_c[1] && c[1] == 0) return n->in[0];
-    break;
-  case MN_EW_SUB:
-    if (is_c[1] && c[1] == 0) return n->in[0];
-    break;
-  case MN_EW_MUL:
-    if (is_c[0] && c[0] == 1) return n->in[1];
-    if (is_c[1] && c[1] == 1) return n->in[0];
-    /* a gradient that is zero everywhere; 0 * inf is not an outcome we promise to keep */
-    if ((is_c[0] && c[0] == 0) || (is_c[1] && c[1] == 0)) return mn_full(g, y->dtype, y->shape, 0);
-    break;
-  case MN_EW_DIV:
-    if (is_c[1] && c[1] == 1) return n->in[0];
-    break;
-  case MN_EW_NEG:
-    if (n->in[0]->node->op->code == MN_EW_NEG && n->in[0]->node->op->cls == MN_OP_ELEMENTWISE) return n->in[0]->node->in[0];
-    break;
-  case MN_EW_CAST: { /* widening and back is the identity */
-    mn_node *p = n->in[0]->node;
-    if (p->op == n->op && p->in[0]->dtype == y->dtype && mn_dtype_is_float(y->dtype) && mn_dtype_is_float(p->out[0]->dtype) &&
-        mn_dtype_size(p->out[0]->dtype) >= mn_dtype_size(y->dtype))
-      return p->in[0];
-    break;
-  }
-  default:
-    break;
-  }
-  return NULL;
-}
-
-/* A product whose last two axes are exchanged is the product of the exchanged operands, which costs nothing. */
-static mn_tensor *simplify_transposed_product(mn_rebuild *r, const mn_node *old, mn_node *n) {
-  mn_graph *g = r->now->g;
-  mn_node *p = n->in[0]->node;
-  if (n->op != &mn_op_permute || p->op != &mn_op_matmul || mn_uses(r, old->in[0]) != 1) return NULL;
-  const mn_permute_attr *a = n->attr;
-  const int d = n->out[0]->shape.ndim;
-  for (int i = 0; i < d; i++)
-    if (a->axes[i] != (i == d - 2 ? d - 1 : i == d - 1 ? d - 2 : i)) return NULL;
-  mn_tensor *x = p->in[0], *y = p->in[1];
-  const int m = x->shape.ndim, k = y->shape.ndim;
-  return mn_matmul_as(g, mn_transpose(g, y, k - 2, k - 1), mn_transpose(g, x, m - 2, m - 1), n->out[0]->dtype);
-}
-
-static mn_tensor *simplify_view(mn_graph *g, mn_node *n) {
-  mn_tensor *x = n->in[0], *y = n->out[0];
-  mn_node *p = x->node;
-  double v;
-  if (mn_shape_equal(&x->shape, &y->shape) && (n->op == &mn_op_reshape || n->op == &mn_op_expand || n->op == &mn_op_slice ||
-                                               n->op == &mn_op_stop_gradient || n->op == &mn_op_identity))
-    return x;
-  if (full_value(x, &v) && x->shape.ndim > 0) return mn_full(g, y->dtype, y->shape, v);
-  if (n->op == &mn_op_reshape && p->op == &mn_op_reshape) return mn_reshape(g, p->in[0], y->shape);
-  if (n->op == &mn_op_permute && p->op == &mn_op_permute) {
-    const mn_permute_attr *a = n->attr, *b = p->attr;
-    int axes[MN_MAX_DIMS];
-    for (int i = 0; i < y->shape.ndim; i++) axes[i] = b->axes[a->axes[i]];
-    return mn_permute(g, p->in[0], axes);
-  }
-  return NULL;
-}
-
-/* cast(matmul) with no other reader: the product itself gives the wanted type. And a gradient that was summed in f32 is
- * not rounded to the type of a rounded weight on its way to the weight. */
-static mn_tensor *simplify_cast_of_product(mn_rebuild *r, const mn_node *old, mn_node *n) {
-  mn_graph *g = r->now->g;
-  mn_node *p = n->in[0]->node;
-  if (n->op->cls != MN_OP_ELEMENTWISE || n->op->code != MN_EW_CAST || mn_uses(r, old->in[0]) != 1) return NULL;
-  mn_dtype to = n->out[0]->dtype;
-  if (p->op->code == MN_EW_CAST && p->op->cls == MN_OP_ELEMENTWISE && p->in[0]->node->op == &mn_op_linear_ce_grad && p->in[0]->dtype == to)
-    return p->in[0];
-  if (p->op != &mn_op_matmul) return NULL;
-  mn_dtype in = p->in[0]->dtype;
-  if (in != MN_BF16 || (to != MN_F32 && to != MN_BF16)) return NULL;
-  return mn_matmul_as(g, p->in[0], p->in[1], to);
-}
-
-/* ---- the loss and its gradient need the same logits: once the gradient is there, it also gives the loss ---- */
-static mn_node *loss_twin(const mn_draft *p, const mn_rebuild *r, const mn_node *loss) {
-  for (int i = loss->id + 1; i < p->g->n_nodes; i++) {
+/* ---- what a later node gives anyway: the loss and its gradient need the same logits ---- */
+static mn_node *twin_of(const mn_draft *p, const mn_rebuild *r, const mn_node *early) {
+  for (int i = early->id + 1; i < p->g->n_nodes; i++) {
     mn_node *n = p->g->nodes[i];
-    if (n->op != &mn_op_linear_ce_grad || !r->needed[i]) continue;
+    if (n->op != early->op->given_by || !r->needed[i]) continue;
     bool same = true;
-    for (int k = 0; k < 4; k++) same &= n->in[k] == loss->in[k];
+    for (int k = 0; k < early->n_in; k++) same &= n->in[k] == early->in[k];
     if (same) return n;
   }
   return NULL;
@@ -203,7 +69,7 @@ static mn_node *loss_twin(const mn_draft *p, const mn_rebuild *r, const mn_node 
 /* Is t made of constants only? Then it can be built early. */
 static bool of_constants(const mn_tensor *t, int depth) {
   const mn_node *n = t->node;
-  if (n->op == &mn_op_const) return true;
+  if (n->op->cls == MN_OP_LEAF) return !n->op->bound;
   if (depth == 0 || n->n_in == 0 || (n->op->cls != MN_OP_VIEW && n->op->cls != MN_OP_ELEMENTWISE)) return false;
   for (int i = 0; i < n->n_in; i++)
     if (!of_constants(n->in[i], depth - 1)) return false;
@@ -218,17 +84,25 @@ static mn_tensor *build_early(mn_rebuild *r, const mn_tensor *t) {
   return *s;
 }
 
-static bool merge_loss(mn_rebuild *r, const mn_node *loss) {
-  mn_node *twin = loss_twin(r->old, r, loss);
-  if (!twin || !of_constants(twin->in[4], 8) || !of_constants(twin->in[5], 8)) return false;
-  build_early(r, twin->in[4]);
-  build_early(r, twin->in[5]);
+static bool merge_with_later(mn_rebuild *r, const mn_node *early) {
+  mn_node *twin = twin_of(r->old, r, early);
+  if (!twin) return false;
+  for (int k = early->n_in; k < twin->n_in; k++)
+    if (!of_constants(twin->in[k], 8)) return false;
+  for (int k = early->n_in; k < twin->n_in; k++) build_early(r, twin->in[k]);
   mn_node *made = mn_rebuild_copy(r, twin);
   if (!made) return false;
-  made->phase = loss->phase;
-  *mn_rebuilt(r, loss->out[0]) = made->out[2];
-  *mn_rebuilt(r, loss->out[1]) = made->out[3];
+  made->phase = early->phase;
+  for (int j = 0; j < early->n_out; j++) *mn_rebuilt(r, early->out[j]) = made->out[early->op->given_at + j];
   return true;
+}
+
+static mn_tensor *simpler(mn_rebuild *r, const mn_node *old, mn_node *n) {
+  enum { FEW = 16 };
+  bool only[FEW] = {false};
+  if (!n->op->simplify || n->op->effect || n->n_in > FEW) return NULL;
+  for (int k = 0; k < n->n_in; k++) only[k] = mn_uses(r, old->in[k]) == 1;
+  return n->op->simplify(&(mn_simplifying){.g = r->now->g, .only_reader = only}, n);
 }
 
 static bool pass_once(mn_arena *arena, mn_draft *p, mn_status *status) {
@@ -242,31 +116,21 @@ static bool pass_once(mn_arena *arena, mn_draft *p, mn_status *status) {
   bool changed = false;
   for (int i = 0; i < p->g->n_nodes && *status == MN_OK && now.g->status == MN_OK; i++) {
     mn_node *n = p->g->nodes[i];
-    bool leaf = n->op == &mn_op_input || n->op == &mn_op_variable;
-    if (!r.needed[i] && !leaf) {
+    if (!r.needed[i] && !n->op->bound) {
       changed = true;
       continue;
     }
     if (n->n_out && *mn_rebuilt(&r, n->out[0])) continue; /* built early */
-    if (n->op == &mn_op_linear_ce && merge_loss(&r, n)) {
+    if (n->op->given_by && merge_with_later(&r, n)) {
       changed = true;
       continue;
     }
     int before = now.g->n_nodes;
     mn_node *copy = mn_rebuild_copy(&r, n);
     if (!copy) break;
-    mn_tensor *simple = NULL;
     now.g->phase = n->phase;
-    now.g->block = n->block;
-    if (n->op->cls == MN_OP_ELEMENTWISE && !n->op->effect) {
-      simple = simplify_elementwise(now.g, copy);
-      if (!simple) simple = simplify_cast_of_product(&r, n, copy);
-    } else if (n->op->cls == MN_OP_VIEW) {
-      simple = simplify_view(now.g, copy);
-      if (!simple) simple = simplify_transposed_product(&r, n, copy);
-    }
+    mn_tensor *simple = simpler(&r, n, copy);
     now.g->phase = 0;
-    now.g->block = -1;
     if (simple) {
       *mn_rebuilt(&r, n->out[0]) = simple;
       changed = true;

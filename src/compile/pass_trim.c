@@ -67,7 +67,6 @@ mn_node *mn_rebuild_trimmed(mn_rebuild *r, const mn_node *n) {
   mn_node *copy = mn_node_new(g, n->op, k, in, o, types, shapes, &now);
   if (!copy) return NULL;
   copy->phase = n->phase;
-  copy->block = n->block;
   copy->mute = n->mute;
   for (int j = 0; j < o; j++) {
     copy->out[j]->name = out[j]->name;

@@ -59,7 +59,7 @@ static mn_view view_of(const mn_tensor *t, const mn_layout *l) {
   return v;
 }
 
-static step *step_new(builder *b, const mn_kernel *k, const mn_node *n) {
+static step *step_new(builder *b, const mn_kernel *k, mn_backend *owner, const mn_node *n) {
   mn_plan *p = b->p;
   step **steps = mn_plan_grow(p->steps, p->n_steps, &p->cap_steps, sizeof *steps);
   if (!steps) return NULL;
@@ -67,7 +67,7 @@ static step *step_new(builder *b, const mn_kernel *k, const mn_node *n) {
   step *s = mn_arena_alloc(p->arena, sizeof *s);
   if (!s) return NULL;
   s->call = (mn_call){
-      .kernel = k, .node = n, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .pool = p->backend->pool, .backend = p->backend};
+      .kernel = k, .node = n, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .pool = owner->pool, .backend = owner};
   s->call.in = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->call.in);
   s->call.out = mn_arena_alloc(p->arena, (size_t)(n->n_out + 1) * sizeof *s->call.out);
   s->in_storage = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->in_storage);
@@ -95,10 +95,11 @@ static void step_write(step *s, int j, const mn_tensor *t, int into) {
 static mn_status add_copy(builder *b, mn_tensor *t, const value *v, int into) {
   mn_tensor *y = mn_copy(b->p->program.g, t);
   if (!y) return mn_graph_status(b->p->program.g);
-  const mn_kernel *k = mn_backend_find(b->p->backend, y->node);
+  mn_backend *owner;
+  const mn_kernel *k = mn_backend_find(b->p->backend, y->node, &owner);
   if (!k) return mn_fail(MN_ERR_INTERNAL, "backend %s cannot copy %s", b->p->backend->name, mn_dtype_name(t->dtype));
   y->node->phase = t->node->phase;
-  step *s = step_new(b, k, y->node);
+  step *s = step_new(b, k, owner, y->node);
   if (!s) return MN_ERR_MEMORY;
   step_read(s, 0, t, v);
   step_write(s, 0, y, into);
@@ -218,7 +219,8 @@ static mn_status compile_body(builder *b, step *s) {
 
 static mn_status place_op(builder *b, mn_node *n) {
   bool scan = n->op == &mn_op_scan;
-  const mn_kernel *k = scan ? &mn_kernel_scan : mn_backend_find(b->p->backend, n);
+  mn_backend *owner = b->p->backend;
+  const mn_kernel *k = scan ? &mn_kernel_scan : mn_backend_find(b->p->backend, n, &owner);
   char shape[96];
   const mn_tensor *y = n->n_out ? n->out[0] : NULL; /* what has an effect may have no result */
   if (!k)
@@ -231,7 +233,7 @@ static mn_status place_op(builder *b, mn_node *n) {
     vin[i] = value_of(b, n->in[i]);
     if (!layout_fits(rule, &n->in[i]->shape, &vin[i]->layout)) MN_TRY(densify(b, n->in[i], &vin[i]));
   }
-  step *s = step_new(b, k, n);
+  step *s = step_new(b, k, owner, n);
   if (!s) return MN_ERR_MEMORY;
   for (int i = 0; i < n->n_in; i++) step_read(s, i, n->in[i], vin[i]);
   for (int j = 0; j < n->n_out; j++) {
@@ -402,7 +404,7 @@ static mn_status build_init(builder *b) {
   }
   for (int i = n - 1; i >= 0; i--) {
     mn_node *node = g->nodes[i];
-    bool leaf = node->op == &mn_op_input || node->op == &mn_op_variable;
+    bool leaf = node->op->bound;
     if (leaf || mn_node_has_effect(node)) b->needed[i] = true;
     for (int k = 0; k < node->n_in && b->needed[i]; k++) {
       b->needed[node->in[k]->node->id] = true;

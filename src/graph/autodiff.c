@@ -74,7 +74,7 @@ static void differentiate_node(differentiation *d, mn_node *n, mn_tensor **dout,
 mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const *dys, int n_xs, mn_tensor *const *xs, mn_tensor **dxs) {
   MN_TRY(mn_graph_status(g));
   differentiation d = {.g = g};
-  int phase = g->phase, outer_block = g->block, first = g->n_nodes, last = -1;
+  int phase = g->phase, first = g->n_nodes, last = -1;
   for (int i = 0; i < n_xs; i++) {
     if (!xs[i] || xs[i]->node->graph != g) return mn_fail(MN_ERR_ARG, "gradient: x %d is not a tensor of this graph", i);
     if (xs[i]->node->id < first) first = xs[i]->node->id;
@@ -120,7 +120,6 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
     }
     for (int j = 0; j < n_out; j++) dout[j] = arriving[j];
     for (int k = 0; k < n->n_in; k++) need[k] = wants(&d, n->in[k]);
-    g->block = n->block;
     differentiate_node(&d, n, dout, need, din);
     for (int k = 0; k < n->n_in; k++)
       if (need[k] && din[k]) {
@@ -141,7 +140,6 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
 done:
   if (status == MN_ERR_MEMORY) mn_graph_fault(g, status, "%s", mn_message()); /* half a gradient is none */
   g->phase = phase;
-  g->block = outer_block;
   free(d.active);
   free(d.is_x);
   map_free(&d.grad);
@@ -167,7 +165,6 @@ static mn_status inline_node(mn_graph *to, mn_node *n, mn_tensor **in, mn_tensor
   if (!types || !shapes) return MN_ERR_MEMORY;
   for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
   mn_node *copy = mn_node_new(to, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
-  if (copy) copy->block = n->block;
   for (int j = 0; copy && j < n->n_out; j++) out[j] = copy->out[j];
   return MN_OK;
 }

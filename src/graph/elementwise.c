@@ -109,8 +109,108 @@ static int ew_inplace(const mn_node *n, int j) {
   return -1;
 }
 
+/* ---- constants and algebra ---- */
+static bool fold(mn_ew_code code, mn_dtype t, const double *x, double *y) {
+  switch (code) {
+  case MN_EW_NEG:
+    *y = -x[0];
+    break;
+  case MN_EW_ABS:
+    *y = fabs(x[0]);
+    break;
+  case MN_EW_SQRT:
+    *y = sqrt(x[0]);
+    break;
+  case MN_EW_EXP:
+    *y = exp(x[0]);
+    break;
+  case MN_EW_LOG:
+    *y = log(x[0]);
+    break;
+  case MN_EW_ADD:
+    *y = x[0] + x[1];
+    break;
+  case MN_EW_SUB:
+    *y = x[0] - x[1];
+    break;
+  case MN_EW_MUL:
+    *y = x[0] * x[1];
+    break;
+  case MN_EW_DIV:
+    if (x[1] == 0 || !mn_dtype_is_float(t)) return false;
+    *y = x[0] / x[1];
+    break;
+  case MN_EW_CAST:
+    if (!mn_dtype_is_float(t)) return false;
+    *y = x[0];
+    break;
+  default:
+    return false;
+  }
+  if (t == MN_F32) *y = (double)(float)*y;
+  return mn_dtype_is_float(t) ? isfinite(*y) && t != MN_BF16 : fabs(*y) < 2147483647.0 && t == MN_I32;
+}
+
+/* cast(matmul) with no other reader: the product itself gives the wanted type. And a gradient that was summed in f32 is
+ * not rounded to the type of a rounded weight on its way to the weight. */
+static mn_tensor *simplify_cast_of_product(const mn_simplifying *s, mn_node *n) {
+  mn_graph *g = s->g;
+  mn_node *p = n->in[0]->node;
+  if (n->op->code != MN_EW_CAST || !s->only_reader[0]) return NULL;
+  mn_dtype to = n->out[0]->dtype;
+  if (p->op->code == MN_EW_CAST && p->op->cls == MN_OP_ELEMENTWISE && p->in[0]->node->op == &mn_op_linear_ce_grad && p->in[0]->dtype == to)
+    return p->in[0];
+  if (p->op != &mn_op_matmul) return NULL;
+  mn_dtype in = p->in[0]->dtype;
+  if (in != MN_BF16 || (to != MN_F32 && to != MN_BF16)) return NULL;
+  return mn_matmul_as(g, p->in[0], p->in[1], to);
+}
+
+/* A simpler tensor for element-wise node n or NULL. */
+static mn_tensor *ew_simplify(const mn_simplifying *s, mn_node *n) {
+  mn_graph *g = s->g;
+  mn_tensor *y = n->out[0];
+  double c[3], v;
+  bool is_c[3] = {false};
+  int constants = 0;
+  for (int i = 0; i < n->n_in; i++) constants += is_c[i] = mn_is_full(n->in[i], &c[i]);
+  if (constants == n->n_in && fold((mn_ew_code)n->op->code, y->dtype, c, &v)) return mn_full(g, y->dtype, y->shape, v);
+  switch (n->op->code) {
+  case MN_EW_ADD:
+    if (is_c[0] && c[0] == 0) return n->in[1];
+    if (is_c[1] && c[1] == 0) return n->in[0];
+    break;
+  case MN_EW_SUB:
+    if (is_c[1] && c[1] == 0) return n->in[0];
+    break;
+  case MN_EW_MUL:
+    if (is_c[0] && c[0] == 1) return n->in[1];
+    if (is_c[1] && c[1] == 1) return n->in[0];
+    /* a gradient that is zero everywhere; 0 * inf is not an outcome we promise to keep */
+    if ((is_c[0] && c[0] == 0) || (is_c[1] && c[1] == 0)) return mn_full(g, y->dtype, y->shape, 0);
+    break;
+  case MN_EW_DIV:
+    if (is_c[1] && c[1] == 1) return n->in[0];
+    break;
+  case MN_EW_NEG:
+    if (n->in[0]->node->op->code == MN_EW_NEG && n->in[0]->node->op->cls == MN_OP_ELEMENTWISE) return n->in[0]->node->in[0];
+    break;
+  case MN_EW_CAST: { /* widening and back is the identity */
+    mn_node *p = n->in[0]->node;
+    if (p->op == n->op && p->in[0]->dtype == y->dtype && mn_dtype_is_float(y->dtype) && mn_dtype_is_float(p->out[0]->dtype) &&
+        mn_dtype_size(p->out[0]->dtype) >= mn_dtype_size(y->dtype))
+      return p->in[0];
+    break;
+  }
+  default:
+    break;
+  }
+  return n->op->code == MN_EW_CAST ? simplify_cast_of_product(s, n) : NULL;
+}
+
 #define OTHER(upper, lower)                                                                                                                \
-  [MN_EW_##upper] = {.name = #lower, .cls = MN_OP_ELEMENTWISE, .code = MN_EW_##upper, .grad = ew_grad, .inplace = ew_inplace},
+  [MN_EW_##upper] = {                                                                                                                      \
+      .name = #lower, .cls = MN_OP_ELEMENTWISE, .code = MN_EW_##upper, .grad = ew_grad, .inplace = ew_inplace, .simplify = ew_simplify},
 #define CONSTANT(upper)                                                                                                                    \
   (MN_EW_##upper == MN_EW_SIGN || MN_EW_##upper == MN_EW_FLOOR || MN_EW_##upper == MN_EW_NOT || MN_EW_##upper == MN_EW_LT ||               \
    MN_EW_##upper == MN_EW_LE || MN_EW_##upper == MN_EW_EQ || MN_EW_##upper == MN_EW_AND || MN_EW_##upper == MN_EW_OR)
@@ -120,6 +220,7 @@ static int ew_inplace(const mn_node *n, int j) {
                      .code = MN_EW_##upper,                                                                                                \
                      .grad = ew_grad,                                                                                                      \
                      .inplace = ew_inplace,                                                                                                \
+                     .simplify = ew_simplify,                                                                                              \
                      .no_grad = CONSTANT(upper)},
 const mn_op mn_op_ew_table[MN_EW_CODES] = {MN_EW_UNARY(X) MN_EW_BINARY(X) OTHER(SELECT, select) OTHER(CAST, cast)};
 #undef X

@@ -34,8 +34,13 @@ static void ce_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need,
 }
 static int64_t ce_flops(const mn_node *n) { return 2 * mn_dim(n->in[0], 0) * mn_dim(n->in[0], 1) * mn_dim(n->in[1], 0); }
 static int64_t ce_grad_flops(const mn_node *n) { return 3 * ce_flops(n); }
-const mn_op mn_op_linear_ce = {
-    .name = "linear_cross_entropy", .cls = MN_OP_FUSED, .grad = ce_grad, .compose = ce_compose, .flops = ce_flops};
+const mn_op mn_op_linear_ce = {.name = "linear_cross_entropy",
+                               .cls = MN_OP_FUSED,
+                               .grad = ce_grad,
+                               .compose = ce_compose,
+                               .flops = ce_flops,
+                               .given_by = &mn_op_linear_ce_grad,
+                               .given_at = 2};
 
 static void ce_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   bool need[4] = {true, true};

@@ -29,8 +29,12 @@ static void norm_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   mn_node *d = mn_node_new(g, &mn_op_norm_grad, n->n_in + 1, in, n->n_in, types, shapes, n->attr);
   for (int i = 0; d && i < n->n_in; i++) din[i] = d->out[i];
 }
-const mn_op mn_op_norm = {
-    .name = "norm", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_norm_attr), .grad = norm_grad, .compose = norm_compose};
+const mn_op mn_op_norm = {.name = "norm",
+                          .cls = MN_OP_FUSED,
+                          .attr_size = sizeof(mn_norm_attr),
+                          .grad = norm_grad,
+                          .compose = norm_compose,
+                          .remake = MN_REMAKE_NORM};
 
 static void norm_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   int k = n->n_in - 1;
@@ -125,8 +129,12 @@ static void rope_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   a.inverse = !a.inverse;
   din[0] = mn_node1(g, &mn_op_rope, 3, (mn_tensor *[]){dout[0], n->in[1], n->in[2]}, n->in[0]->dtype, n->in[0]->shape, &a);
 }
-const mn_op mn_op_rope = {
-    .name = "rope", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_rope_attr), .grad = rope_grad, .compose = rope_compose};
+const mn_op mn_op_rope = {.name = "rope",
+                          .cls = MN_OP_FUSED,
+                          .attr_size = sizeof(mn_rope_attr),
+                          .grad = rope_grad,
+                          .compose = rope_compose,
+                          .remake = MN_REMAKE_NORM};
 
 mn_tensor *mn_rope(mn_graph *g, mn_tensor *x, mn_tensor *cos, mn_tensor *sin, bool interleaved) {
   mn_tensor *in[3] = {x, cos, sin};

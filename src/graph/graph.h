@@ -37,7 +37,6 @@ struct mn_node { /* an application of an operation. Ids grow in building order, 
   mn_tensor **out;
   void *attr; /* op->attr_size bytes, owned by the graph's arena */
   int phase;  /* 0 forward; each mn_grad adds its nodes one phase later */
-  int block;  /* which block of the model it belongs to; -1 none        */
   bool mute;  /* its effect does not happen: built to see what building declares */
 };
 
@@ -49,6 +48,14 @@ typedef struct mn_layout {
   int64_t offset;
   int64_t stride[MN_MAX_DIMS];
 } mn_layout;
+
+/* How cheap a value is to make again, in the backward pass, from its operands. Element-wise operations and views always are. */
+typedef enum mn_remake { MN_REMAKE_NEVER, MN_REMAKE_CHEAP, MN_REMAKE_NORM /* a pass over a row, as a norm's */ } mn_remake;
+
+typedef struct mn_simplifying { /* what an operation is told when it is asked for something simpler */
+  mn_graph *g;                  /* where it is built */
+  const bool *only_reader;      /* per input: no other node reads it, nor is it a result */
+} mn_simplifying;
 
 struct mn_op {
   const char *name;
@@ -70,6 +77,17 @@ struct mn_op {
   /* which input output j may overwrite (same shape and type); -1 none. NULL: none. */
   int (*inplace)(const mn_node *n, int j);
   int64_t (*flops)(const mn_node *n); /* multiply-add counts 2; NULL: one per output element */
+  mn_remake remake;
+  bool bound;    /* a leaf whose memory the caller gives */
+  bool distinct; /* two applications to the same operands are two, not one: they are never merged */
+  /* NULL, or a tensor of the same value as n's only result that costs less, made of n's operands (and theirs) in s->g. */
+  mn_tensor *(*simplify)(const mn_simplifying *s, mn_node *n);
+  /* What tells two applications to the same operands apart: `bytes` bytes, or NULL when they always differ. NULL: the attributes. */
+  const void *(*identity)(const mn_node *n, size_t *bytes);
+  /* A later node of operation `given_by` on the same first operands gives these results, too, as its results from given_at on: once
+   * it is there, and its other operands are constants, this one is not run. */
+  const mn_op *given_by;
+  int given_at;
 };
 
 /* ---- graphs ---------------------------------------------------------------------------------------------------- */
@@ -79,7 +97,7 @@ struct mn_graph {
   char *message;    /* of the first fault */
   mn_node **nodes;
   int n_nodes, cap_nodes;
-  int phase, block;                    /* stamped on new nodes */
+  int phase;                           /* stamped on new nodes */
   bool mute;                           /* stamped on new nodes */
   int64_t keep_bytes;                  /* a loop whose steps need no more keeps what its gradient needs of every step */
   bool effects;                        /* a node has an effect, perhaps in a loop's body */
@@ -109,6 +127,7 @@ mn_tensor *mn_input(mn_graph *g, const char *name, mn_dtype t, mn_shape s);    /
 mn_tensor *mn_variable(mn_graph *g, const char *name, mn_dtype t, mn_shape s); /* bound by the caller, may be assigned */
 mn_tensor *mn_const(mn_graph *g, mn_dtype t, mn_shape s, const void *data);    /* data is copied */
 mn_tensor *mn_scalar(mn_graph *g, mn_dtype t, double value);                   /* shape [] */
+bool mn_is_full(const mn_tensor *t, double *value);                            /* a constant with one value, perhaps seen through views */
 mn_tensor *mn_full(mn_graph *g, mn_dtype t, mn_shape s, double value);         /* an expanded scalar */
 mn_tensor *mn_zeros_like(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_iota(mn_graph *g, mn_dtype t, mn_shape s, int axis); /* index along the axis */
@@ -123,8 +142,9 @@ mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor 
   X(ABS, abs)                                                                                                                              \
   X(SIGN, sign)                                                                                                                            \
   X(SQRT, sqrt)                                                                                                                            \
-  X(RSQRT, rsqrt) X(RECIP, recip) X(EXP, exp) X(LOG, log) X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid)        \
-      X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
+  X(RSQRT, rsqrt)                                                                                                                          \
+  X(RECIP, recip) X(EXP, exp) X(LOG, log) X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf)            \
+      X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
 #define MN_EW_BINARY(X)                                                                                                                    \
   X(ADD, add)                                                                                                                              \
   X(SUB, sub)                                                                                                                              \
@@ -156,6 +176,15 @@ mn_tensor *mn_gelu_tanh(mn_graph *g, mn_tensor *x); /* tanh approximation */
 mn_tensor *mn_relu(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_log_sigmoid(mn_graph *g, mn_tensor *x);
 mn_tensor *mn_stop_gradient(mn_graph *g, mn_tensor *x);
+/* The value of one tensor with the gradient of another of its shape and type: what arrives goes to `surrogate`, nothing to `value`.
+ * mn_with_gradient(g, round(x), x) is the straight-through estimator of Bengio et al. 2013. The surrogate is not computed for it. */
+mn_tensor *mn_with_gradient(mn_graph *g, mn_tensor *value, mn_tensor *surrogate);
+/* The value of `value`, with a gradient of your own with respect to x[n]: when dy arrives, rule builds dx[i] (of x[i]'s shape; NULL:
+ * none) where need[i]. y is `value`. ctx is handed to rule and must live as long as the graph. Nothing flows to what `value` was made of
+ * otherwise. The rule's operations are ordinary ones, so that it can be differentiated again. */
+typedef void (*mn_gradient_rule)(mn_graph *g, void *ctx, int n, mn_tensor *const *x, mn_tensor *y, mn_tensor *dy, const bool *need,
+                                 mn_tensor **dx);
+mn_tensor *mn_custom_gradient(mn_graph *g, mn_tensor *value, int n, mn_tensor *const *x, mn_gradient_rule rule, void *ctx);
 mn_tensor *mn_identity(mn_graph *g, mn_tensor *x); /* another tensor of the same value: something to differentiate by */
 
 /* ---- views: no arithmetic, no copy where the layout allows ---- */

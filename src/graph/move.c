@@ -95,7 +95,8 @@ static void take_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
     din[0] = mn_put(g, mn_zeros_like(g, x), idx, dout[0], b, true);
   }
 }
-const mn_op mn_op_take = {.name = "take", .cls = MN_OP_CORE, .attr_size = sizeof(mn_take_attr), .grad = take_grad};
+const mn_op mn_op_take = {
+    .name = "take", .cls = MN_OP_CORE, .attr_size = sizeof(mn_take_attr), .grad = take_grad, .remake = MN_REMAKE_NORM};
 
 static bool index_fits(mn_graph *g, const char *op, mn_tensor *x, mn_tensor *idx, int batch_dims) {
   bool ok = idx->dtype == MN_I32 && batch_dims >= 0 && batch_dims < x->shape.ndim && batch_dims <= idx->shape.ndim;

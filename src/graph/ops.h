@@ -30,6 +30,11 @@ extern const mn_op mn_op_ew_table[MN_EW_CODES]; /* (x) | (a, b) | (cond, a, b) -
 
 /* views: no kernels; reshape falls back to copy + view */
 extern const mn_op mn_op_reshape, mn_op_permute, mn_op_expand, mn_op_slice, mn_op_stop_gradient, mn_op_identity;
+extern const mn_op mn_op_with_gradient, mn_op_custom_gradient; /* (value, surrogate), (value, x0 .. xn-1) -> value */
+typedef struct mn_custom_attr {
+  mn_gradient_rule rule;
+  void *ctx;
+} mn_custom_attr;
 typedef struct mn_permute_attr {
   int axes[MN_MAX_DIMS];
 } mn_permute_attr;

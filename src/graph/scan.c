@@ -39,7 +39,7 @@ static mn_graph *body_new(mn_graph *g) { /* lives in the arena of the outermost 
     mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
     return NULL;
   }
-  *body = (mn_graph){.arena = g->arena, .parent = g, .block = g->block, .keep_bytes = g->keep_bytes};
+  *body = (mn_graph){.arena = g->arena, .parent = g, .keep_bytes = g->keep_bytes};
   return body;
 }
 
@@ -560,4 +560,5 @@ static int64_t scan_flops(const mn_node *n) {
   return total * a->length;
 }
 
-const mn_op mn_op_scan = {.name = "scan", .cls = MN_OP_CORE, .attr_size = sizeof(mn_scan_attr), .grad = scan_grad, .flops = scan_flops};
+const mn_op mn_op_scan = {
+    .name = "scan", .cls = MN_OP_CORE, .attr_size = sizeof(mn_scan_attr), .distinct = true, .grad = scan_grad, .flops = scan_flops};

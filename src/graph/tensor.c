@@ -18,7 +18,6 @@ mn_graph *mn_graph_new(void) {
     return NULL;
   }
   g->arena = arena;
-  g->block = -1;
   g->keep_bytes = mn_graph_keep_bytes;
   return g;
 }
@@ -108,7 +107,6 @@ mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *i
   }
   *n = (mn_node){.op = op, .graph = g, .n_in = n_in, .n_out = n_out, .in = ins, .out = outs, .attr = a};
   n->phase = g->phase;
-  n->block = g->block;
   n->mute = g->mute;
   for (int i = 0; i < n_in; i++) {
     ins[i] = mn_capture(g, in[i]);
@@ -188,9 +186,27 @@ mn_tensor *mn_capture(mn_graph *body, mn_tensor *outer) {
 }
 
 /* ---- leaves ---- */
-const mn_op mn_op_input = {.name = "input", .cls = MN_OP_LEAF, .no_grad = true};
-const mn_op mn_op_variable = {.name = "variable", .cls = MN_OP_LEAF, .no_grad = true};
-const mn_op mn_op_const = {.name = "const", .cls = MN_OP_LEAF, .attr_size = sizeof(mn_const_attr), .no_grad = true};
+const mn_op mn_op_input = {.name = "input", .cls = MN_OP_LEAF, .no_grad = true, .bound = true, .distinct = true};
+const mn_op mn_op_variable = {.name = "variable", .cls = MN_OP_LEAF, .no_grad = true, .bound = true, .distinct = true};
+bool mn_is_full(const mn_tensor *t, double *value) {
+  const mn_node *n = t->node;
+  while (n->op->cls == MN_OP_VIEW && n->op != &mn_op_stop_gradient) n = n->in[0]->node;
+  if (n->op != &mn_op_const || !((const mn_const_attr *)n->attr)->is_full) return false;
+  *value = ((const mn_const_attr *)n->attr)->value;
+  return true;
+}
+
+static const void *const_identity(const mn_node *n, size_t *bytes) { /* by value; arrays are never compared */
+  const mn_const_attr *a = n->attr;
+  *bytes = sizeof a->value;
+  return a->is_full ? &a->value : NULL;
+}
+const mn_op mn_op_const = {.name = "const",
+                           .cls = MN_OP_LEAF,
+                           .attr_size = sizeof(mn_const_attr),
+                           .no_grad = true,
+                           .remake = MN_REMAKE_CHEAP,
+                           .identity = const_identity};
 
 mn_tensor *mn_input(mn_graph *g, const char *name, mn_dtype t, mn_shape s) {
   mn_tensor *x = mn_node1(g, &mn_op_input, 0, NULL, t, s, NULL);
@@ -245,7 +261,7 @@ mn_tensor *mn_full(mn_graph *g, mn_dtype t, mn_shape s, double value) { return m
 mn_tensor *mn_zeros_like(mn_graph *g, mn_tensor *x) { return x ? mn_full(g, x->dtype, x->shape, 0) : NULL; }
 
 /* ---- made from nothing ---- */
-const mn_op mn_op_iota = {.name = "iota", .cls = MN_OP_CORE, .attr_size = sizeof(mn_iota_attr), .no_grad = true};
+const mn_op mn_op_iota = {.name = "iota", .cls = MN_OP_CORE, .attr_size = sizeof(mn_iota_attr), .no_grad = true, .remake = MN_REMAKE_CHEAP};
 const mn_op mn_op_random = {.name = "random", .cls = MN_OP_CORE, .attr_size = sizeof(mn_random_attr), .no_grad = true};
 
 mn_tensor *mn_iota(mn_graph *g, mn_dtype t, mn_shape s, int axis) {

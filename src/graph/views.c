@@ -2,6 +2,40 @@
  * where the layout does not allow it (a reshape of a transposed tensor) the compiler puts a copy in front. */
 #include "graph/ops.h"
 
+/* ---- something simpler of the same value ---- */
+/* A product whose last two axes are exchanged is the product of the exchanged operands, which costs nothing. */
+static mn_tensor *simplify_transposed_product(const mn_simplifying *s, mn_node *n) {
+  mn_graph *g = s->g;
+  mn_node *p = n->in[0]->node;
+  if (n->op != &mn_op_permute || p->op != &mn_op_matmul || !s->only_reader[0]) return NULL;
+  const mn_permute_attr *a = n->attr;
+  const int d = n->out[0]->shape.ndim;
+  for (int i = 0; i < d; i++)
+    if (a->axes[i] != (i == d - 2 ? d - 1 : i == d - 1 ? d - 2 : i)) return NULL;
+  mn_tensor *x = p->in[0], *y = p->in[1];
+  const int m = x->shape.ndim, k = y->shape.ndim;
+  return mn_matmul_as(g, mn_transpose(g, y, k - 2, k - 1), mn_transpose(g, x, m - 2, m - 1), n->out[0]->dtype);
+}
+
+static mn_tensor *view_simplify(const mn_simplifying *s, mn_node *n) {
+  mn_graph *g = s->g;
+  mn_tensor *x = n->in[0], *y = n->out[0];
+  mn_node *p = x->node;
+  double v;
+  if (mn_shape_equal(&x->shape, &y->shape) && (n->op == &mn_op_reshape || n->op == &mn_op_expand || n->op == &mn_op_slice ||
+                                               n->op == &mn_op_stop_gradient || n->op == &mn_op_identity))
+    return x;
+  if (mn_is_full(x, &v) && x->shape.ndim > 0) return mn_full(g, y->dtype, y->shape, v);
+  if (n->op == &mn_op_reshape && p->op == &mn_op_reshape) return mn_reshape(g, p->in[0], y->shape);
+  if (n->op == &mn_op_permute && p->op == &mn_op_permute) {
+    const mn_permute_attr *a = n->attr, *b = p->attr;
+    int axes[MN_MAX_DIMS];
+    for (int i = 0; i < y->shape.ndim; i++) axes[i] = b->axes[a->axes[i]];
+    return mn_permute(g, p->in[0], axes);
+  }
+  return simplify_transposed_product(s, n);
+}
+
 /* ---- reshape ---- */
 static bool reshape_view(const mn_node *n, const mn_layout *in, mn_layout *out) {
   /* Group the input's axes into runs that are dense relative to each other; each output axis must fall inside a run. */
@@ -45,7 +79,7 @@ static void reshape_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *
   (void)need;
   din[0] = mn_reshape(g, dout[0], n->in[0]->shape);
 }
-const mn_op mn_op_reshape = {.name = "reshape", .cls = MN_OP_VIEW, .grad = reshape_grad, .view = reshape_view};
+const mn_op mn_op_reshape = {.name = "reshape", .cls = MN_OP_VIEW, .grad = reshape_grad, .view = reshape_view, .simplify = view_simplify};
 
 mn_tensor *mn_reshape(mn_graph *g, mn_tensor *x, mn_shape s) {
   if (!x) return mn_node1(g, &mn_op_reshape, 1, &x, MN_F32, s, NULL);
@@ -98,8 +132,12 @@ static void permute_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *
   for (int i = 0; i < n->out[0]->shape.ndim; i++) inverse[a->axes[i]] = i;
   din[0] = mn_permute(g, dout[0], inverse);
 }
-const mn_op mn_op_permute = {
-    .name = "permute", .cls = MN_OP_VIEW, .attr_size = sizeof(mn_permute_attr), .grad = permute_grad, .view = permute_view};
+const mn_op mn_op_permute = {.name = "permute",
+                             .cls = MN_OP_VIEW,
+                             .attr_size = sizeof(mn_permute_attr),
+                             .grad = permute_grad,
+                             .view = permute_view,
+                             .simplify = view_simplify};
 
 mn_tensor *mn_permute(mn_graph *g, mn_tensor *x, const int *axes) {
   mn_permute_attr a = {{0}};
@@ -143,7 +181,7 @@ static void expand_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *n
   (void)need;
   din[0] = mn_sum_to(g, dout[0], n->in[0]->shape);
 }
-const mn_op mn_op_expand = {.name = "expand", .cls = MN_OP_VIEW, .grad = expand_grad, .view = expand_view};
+const mn_op mn_op_expand = {.name = "expand", .cls = MN_OP_VIEW, .grad = expand_grad, .view = expand_view, .simplify = view_simplify};
 
 mn_tensor *mn_expand(mn_graph *g, mn_tensor *x, mn_shape s) {
   if (!x) return mn_node1(g, &mn_op_expand, 1, &x, MN_F32, s, NULL);
@@ -171,7 +209,12 @@ static void slice_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *ne
   int64_t full = n->in[0]->shape.dim[a->axis], len = n->out[0]->shape.dim[a->axis];
   din[0] = mn_pad(g, dout[0], a->axis, a->start, full - a->start - len);
 }
-const mn_op mn_op_slice = {.name = "slice", .cls = MN_OP_VIEW, .attr_size = sizeof(mn_slice_attr), .grad = slice_grad, .view = slice_view};
+const mn_op mn_op_slice = {.name = "slice",
+                           .cls = MN_OP_VIEW,
+                           .attr_size = sizeof(mn_slice_attr),
+                           .grad = slice_grad,
+                           .view = slice_view,
+                           .simplify = view_simplify};
 
 mn_tensor *mn_slice(mn_graph *g, mn_tensor *x, int axis, int64_t start, int64_t len) {
   if (!x) return NULL;
@@ -194,16 +237,64 @@ static bool same_view(const mn_node *n, const mn_layout *in, mn_layout *out) {
   *out = *in;
   return true;
 }
-const mn_op mn_op_stop_gradient = {.name = "stop_gradient", .cls = MN_OP_VIEW, .no_grad = true, .view = same_view};
+const mn_op mn_op_stop_gradient = {
+    .name = "stop_gradient", .cls = MN_OP_VIEW, .no_grad = true, .view = same_view, .simplify = view_simplify};
 
 static void identity_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   (void)g, (void)n, (void)need;
   din[0] = dout[0];
 }
-const mn_op mn_op_identity = {.name = "identity", .cls = MN_OP_VIEW, .grad = identity_grad, .view = same_view};
+const mn_op mn_op_identity = {.name = "identity", .cls = MN_OP_VIEW, .grad = identity_grad, .view = same_view, .simplify = view_simplify};
 
 mn_tensor *mn_identity(mn_graph *g, mn_tensor *x) { return x ? mn_node1(g, &mn_op_identity, 1, &x, x->dtype, x->shape, NULL) : NULL; }
 
 mn_tensor *mn_stop_gradient(mn_graph *g, mn_tensor *x) {
   return x ? mn_node1(g, &mn_op_stop_gradient, 1, &x, x->dtype, x->shape, NULL) : NULL;
+}
+
+/* ---- the value of one tensor, the gradient of others ---- */
+static mn_tensor *value_alone(const mn_simplifying *s, mn_node *n) { /* once gradients are made, who they went to does not matter */
+  (void)s;
+  return n->in[0];
+}
+
+static void surrogate_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  (void)g, (void)n, (void)need;
+  din[1] = dout[0];
+}
+const mn_op mn_op_with_gradient = {
+    .name = "with_gradient", .cls = MN_OP_VIEW, .grad = surrogate_grad, .view = same_view, .simplify = value_alone};
+
+mn_tensor *mn_with_gradient(mn_graph *g, mn_tensor *value, mn_tensor *surrogate) {
+  if (value && surrogate && (value->dtype != surrogate->dtype || !mn_shape_equal(&value->shape, &surrogate->shape))) {
+    char a[96], b[96];
+    mn_graph_fault(g, MN_ERR_SHAPE, "with_gradient: the value is %s %s, what takes its gradient %s %s", mn_dtype_name(value->dtype),
+                   mn_shape_str(&value->shape, a), mn_dtype_name(surrogate->dtype), mn_shape_str(&surrogate->shape, b));
+    return NULL;
+  }
+  mn_tensor *in[2] = {value, surrogate};
+  return mn_node1(g, &mn_op_with_gradient, 2, in, value ? value->dtype : MN_F32, value ? value->shape : (mn_shape){0}, NULL);
+}
+
+static void custom_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  const mn_custom_attr *a = n->attr;
+  a->rule(g, a->ctx, n->n_in - 1, n->in + 1, n->in[0], dout[0], need + 1, din + 1);
+}
+const mn_op mn_op_custom_gradient = {.name = "custom_gradient",
+                                     .cls = MN_OP_VIEW,
+                                     .attr_size = sizeof(mn_custom_attr),
+                                     .grad = custom_grad,
+                                     .view = same_view,
+                                     .simplify = value_alone};
+
+mn_tensor *mn_custom_gradient(mn_graph *g, mn_tensor *value, int n, mn_tensor *const *x, mn_gradient_rule rule, void *ctx) {
+  mn_tensor **in = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *in);
+  if (!in) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+    return NULL;
+  }
+  in[0] = value;
+  for (int i = 0; i < n; i++) in[i + 1] = x[i];
+  return mn_node1(g, &mn_op_custom_gradient, n + 1, in, value ? value->dtype : MN_F32, value ? value->shape : (mn_shape){0},
+                  &(mn_custom_attr){rule, ctx});
 }

@@ -194,12 +194,6 @@ mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x, const mn
 }
 
 mn_tensor *mn_stack_apply(mn_scope *s, const mn_stack *stack, mn_tensor *x, const mn_cross_source *source) {
-  mn_graph *g = mn_scope_graph(s);
-  int block = g->block;
-  for (int i = 0; i < stack->n; i++) {
-    g->block = i;
-    x = mn_block_apply(mn_scope_in(s, "layers.%d", i), &stack->blocks[i], x, source);
-  }
-  g->block = block;
+  for (int i = 0; i < stack->n; i++) x = mn_block_apply(mn_scope_in(s, "layers.%d", i), &stack->blocks[i], x, source);
   return x;
 }
