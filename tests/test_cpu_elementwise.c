@@ -250,15 +250,15 @@ static void test_layouts(void) { each_isa(layouts_one_isa); }
 static mn_ew_attr program(void) {
   mn_ew_attr a = {.n_in = 4, .n_out = 3, .n_instr = 9};
   mn_ew_instr p[9] = {
-      {MN_EW_CAST, MN_F32, MN_BF16, {1}, 0},       /* 4 */
-      {MN_EW_MUL, MN_F32, MN_F32, {0, 4}, 0},      /* 5 */
-      {MN_EW_ADD, MN_F32, MN_F32, {5, 3}, 0},      /* 6 */
-      {MN_EW_SIGMOID, MN_F32, MN_F32, {6}, 0},     /* 7 */
-      {MN_EW_MUL, MN_F32, MN_F32, {6, 7}, 0},      /* 8 */
-      {MN_EW_CAST, MN_F32, MN_I32, {2}, 0},        /* 9 */
-      {MN_EW_MUL, MN_F32, MN_F32, {8, 9}, 0},      /* 10 */
-      {MN_EW_LT, MN_BOOL, MN_F32, {0, 0xFF}, 0.5}, /* 11 */
-      {MN_EW_CAST, MN_BF16, MN_F32, {10}, 0},      /* 12 */
+      {MN_EW_CAST, MN_F32, MN_BF16, {1}, .imm = 0},       /* 4 */
+      {MN_EW_MUL, MN_F32, MN_F32, {0, 4}, .imm = 0},      /* 5 */
+      {MN_EW_ADD, MN_F32, MN_F32, {5, 3}, .imm = 0},      /* 6 */
+      {MN_EW_SIGMOID, MN_F32, MN_F32, {6}, .imm = 0},     /* 7 */
+      {MN_EW_MUL, MN_F32, MN_F32, {6, 7}, .imm = 0},      /* 8 */
+      {MN_EW_CAST, MN_F32, MN_I32, {2}, .imm = 0},        /* 9 */
+      {MN_EW_MUL, MN_F32, MN_F32, {8, 9}, .imm = 0},      /* 10 */
+      {MN_EW_LT, MN_BOOL, MN_F32, {0, 0xFF}, .imm = 0.5}, /* 11 */
+      {MN_EW_CAST, MN_BF16, MN_F32, {10}, .imm = 0},      /* 12 */
   };
   memcpy(a.instr, p, sizeof p);
   a.out_reg[0] = 10, a.out_reg[1] = 11, a.out_reg[2] = 12;
@@ -310,10 +310,10 @@ static void corners_one_isa(void) {
   int64_t n = 3000;
   for (int i = 0; i < 3000; i++) p[i] = (float)i, q[i] = (float)-i;
   mn_ew_attr a = {.n_in = 3, .n_out = 4, .n_instr = 4};
-  a.instr[0] = (mn_ew_instr){MN_EW_ADD, MN_F32, MN_F32, {2, 0xFF}, 3};
-  a.instr[1] = (mn_ew_instr){MN_EW_CAST, MN_BF16, MN_F32, {0}, 0};
-  a.instr[2] = (mn_ew_instr){MN_EW_CAST, MN_F32, MN_BF16, {4}, 0};
-  a.instr[3] = (mn_ew_instr){MN_EW_SUB, MN_F32, MN_F32, {5, 1}, 0};
+  a.instr[0] = (mn_ew_instr){MN_EW_ADD, MN_F32, MN_F32, {2, 0xFF}, .imm = 3};
+  a.instr[1] = (mn_ew_instr){MN_EW_CAST, MN_BF16, MN_F32, {0}, .imm = 0};
+  a.instr[2] = (mn_ew_instr){MN_EW_CAST, MN_F32, MN_BF16, {4}, .imm = 0};
+  a.instr[3] = (mn_ew_instr){MN_EW_SUB, MN_F32, MN_F32, {5, 1}, .imm = 0};
   a.out_reg[0] = 1, a.out_reg[1] = 0, a.out_reg[2] = 3, a.out_reg[3] = 6;
   static float diff[3000];
   mn_view in[3] = {dense(p, MN_F32, 1, &n), dense(q, MN_F32, 1, &n), dense(one, MN_F32, 1, &n)};

@@ -97,7 +97,7 @@ static void test_take(void) {
         mn_view in[2] = {v, dense(index_, MN_I32, 2, idim)};
         in[1].stride[0] = 1, in[1].stride[1] = 3;
         int64_t odim[4] = {3, 41, 7, 33};
-        run2(&mn_op_take, &(mn_take_attr){b, false}, 2, in, dense(NULL, t, 4, odim));
+        run2(&mn_op_take, &(mn_take_attr){.batch_dims = b}, 2, in, dense(NULL, t, 4, odim));
         int64_t wrong = 0;
         for (int64_t i = 0; i < 123; i++) {
           int32_t s = index_[at(&in[1], i)];
@@ -147,7 +147,7 @@ static void put_one_isa(void) {
                 *w = add ? *w + v : v;
               }
             }
-          mn_take_attr a = {b, add};
+          mn_take_attr a = {.batch_dims = b, .add = add};
           mn_view out = in[0];
           run2(&mn_op_put, &a, 3, in, out);
           double worst = 0;

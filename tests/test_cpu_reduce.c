@@ -109,7 +109,7 @@ static void cumsum_one_isa(void) {
         int64_t dim[3] = {3, 41, 301}, n = 3 * 41 * 301, stride = axis == 0 ? 41 * 301 : axis == 1 ? 301 : 1;
         for (int64_t i = 0; i < n; i++) put(x, t, i, t == MN_I32 || t == MN_I64 ? trunc(draw(-9, 9)) : draw(-1, 1));
         mn_view v = dense(x, t, 3, dim), o = dense(ya, t, 3, dim);
-        mn_cumsum_attr a = {axis, reverse};
+        mn_cumsum_attr a = {.axis = axis, .reverse = reverse};
         CHECK(run_kernel(mn_cpu_reduce_kernels, &mn_op_cumsum, &a, 1, &v, 1, &o, pool2), "no kernel");
         double worst = 0;
         for (int64_t i = 0; i < n; i++) {

@@ -22,10 +22,11 @@ UNARY(neg)
 UNARY(abs)
 UNARY(sqrt)
 UNARY(rsqrt)
-UNARY(recip) UNARY(exp) UNARY(log) UNARY(log1p) UNARY(sin) UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus) UNARY(silu)
-    UNARY(silu_slope) UNARY(gelu) UNARY(gelu_tanh) UNARY(relu) UNARY(log_sigmoid) UNARY(square) BINARY(add) BINARY(sub) BINARY(mul)
-        BINARY(div) BINARY(maximum) BINARY(minimum) BINARY(pow)
-            BINARY(mod) static void f_select(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+UNARY(recip)
+UNARY(exp)
+UNARY(log) UNARY(log1p) UNARY(sin) UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus) UNARY(silu) UNARY(silu_slope)
+    UNARY(gelu) UNARY(gelu_tanh) UNARY(relu) UNARY(log_sigmoid) UNARY(square) BINARY(add) BINARY(sub) BINARY(mul) BINARY(div)
+        BINARY(maximum) BINARY(minimum) BINARY(pow) BINARY(mod) static void f_select(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   y[0] = mn_select(g, mn_lt(g, x[0], x[1]), x[0], mn_exp(g, x[1]));
 }
 
@@ -333,6 +334,60 @@ static void a_loop_costs_the_same_graph_at_any_length(void) {
         steps[1]);
 }
 
+/* What the stack held before must not tell two equal nodes apart: each is built twice, after different rubbish. */
+static void leave_on_stack(int rubbish) {
+  volatile unsigned char bytes[8192];
+  for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (unsigned char)rubbish;
+}
+static mn_tensor *attended(mn_graph *g, mn_tensor *x) {
+  return mn_attention(g, x, x, x, NULL, NULL, NULL, (mn_attention_attr){.scale = 0.5, .causal = true}, NULL);
+}
+static mn_tensor *recurred(mn_graph *g, mn_tensor *x) {
+  mn_recurrence_io io = {.q = x, .k = x, .v = x, .w0 = mn_full(g, MN_F32, MN_SHAPE(2, 2, 4, 4), 0)};
+  mn_linear_recurrence(g, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = 4});
+  return io.o;
+}
+static mn_tensor *taken(mn_graph *g, mn_tensor *x) { return mn_take(g, x, mn_iota(g, MN_I32, MN_SHAPE(2), 0), 0); }
+static mn_tensor *put(mn_graph *g, mn_tensor *x) { return mn_put(g, x, mn_iota(g, MN_I32, MN_SHAPE(2), 0), x, 0, true); }
+static mn_tensor *cumsum(mn_graph *g, mn_tensor *x) { return mn_cumsum(g, x, 1, true); }
+static mn_tensor *padded(mn_graph *g, mn_tensor *x) { return mn_pad(g, x, 1, 2, 1); }
+static mn_tensor *sliced(mn_graph *g, mn_tensor *x) { return mn_slice(g, x, 1, 1, 2); }
+static mn_tensor *normed(mn_graph *g, mn_tensor *x) { return mn_norm(g, MN_NORM_RMS, x, NULL, NULL, 1e-6, MN_F32); }
+static mn_tensor *drawn(mn_graph *g, mn_tensor *x) {
+  return mn_random_normal_op(g, x->shape, 7, mn_full(g, MN_I64, (mn_shape){0}, 3), NULL);
+}
+
+static void equal_nodes_are_equal_whatever_the_stack_held(void) {
+  static mn_tensor *(*const builders[])(mn_graph *, mn_tensor *) = {taken, put, cumsum, padded, sliced, normed, drawn, attended, recurred};
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(1, &cpu));
+  for (size_t k = 0; cpu && k < sizeof builders / sizeof *builders; k++) {
+    mn_graph *g = mn_graph_new();
+    mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(2, 4, 2, 4)), *y[2];
+    for (int i = 0; i < 2; i++) {
+      leave_on_stack(i ? 0xA5 : 0x5A);
+      y[i] = builders[k](g, x);
+    }
+    CHECK_OK(mn_graph_status(g));
+    if (y[0] && y[1]) {
+      const mn_node *a = y[0]->node, *b = y[1]->node;
+      CHECK(a->op == b->op && memcmp(a->attr, b->attr, a->op->attr_size) == 0, "attributes of %s", a->op->name);
+    }
+    int steps[2] = {0};
+    for (int i = 0; i < 2; i++) {
+      mn_plan *p = NULL;
+      mn_tensor *sum = mn_add(g, y[0], y[i]);
+      mn_plan_request q = {.graph = g, .n_outputs = 1, .outputs = &sum, .backend = cpu};
+      CHECK_OK(mn_plan_compile(&q, &p));
+      if (p) steps[i] = mn_plan_get_report(p)->steps;
+      mn_plan_free(p);
+    }
+    CHECK(steps[0] == steps[1], "%s: %d steps with itself, %d with its equal", y[0] ? y[0]->node->op->name : "?", steps[0], steps[1]);
+    mn_graph_free(g);
+  }
+  mn_backend_free(cpu);
+}
+
 /* A residual stream in f32 with products in bf16, of `layers`; `doublings` cheap steps that each read the last twice. */
 static mn_plan_report residual_stream(mn_backend *b, int layers, int doublings) {
   const int64_t B = 2, T = 128, D = 64;
@@ -483,6 +538,7 @@ int main(void) {
   RUN(passes_change_nothing);
   RUN(the_cpu_backend_agrees_with_the_reference);
   RUN(a_loop_costs_the_same_graph_at_any_length);
+  RUN(equal_nodes_are_equal_whatever_the_stack_held);
   RUN(residual_sums_are_made_again_when_they_are_read);
   RUN(gradients_of_ones_own);
   RUN(faults_are_sticky_and_say_what_is_wrong);

@@ -104,18 +104,21 @@ static inline int64_t mn_view_count(const mn_view *v) {
  * strides), instruction i writes register n_in + i. Outputs name registers. Arithmetic in the register's type: f32
  * for f32 and bf16, i32, bool, or i64/f64 where the program asks for it. */
 enum { MN_EW_MAX_IN = 14, MN_EW_MAX_OUT = 6, MN_EW_MAX_INSTR = 48 };
+MN_ATTRS_BEGIN
 typedef struct mn_ew_instr {
   uint8_t code;      /* mn_ew_code                        */
   uint8_t dtype;     /* type of the result (mn_dtype)     */
   uint8_t src_dtype; /* type of the operands              */
   uint8_t src[3];    /* registers; 0xFF = the immediate   */
+  uint8_t unused[2];
   double imm;
 } mn_ew_instr;
 typedef struct mn_ew_attr {
-  int n_in, n_out, n_instr;
+  int n_in, n_out, n_instr, unused;
   mn_ew_instr instr[MN_EW_MAX_INSTR];
-  uint8_t out_reg[MN_EW_MAX_OUT];
+  uint8_t out_reg[MN_EW_MAX_OUT], unused_too[2];
 } mn_ew_attr;
+MN_ATTRS_END
 extern const mn_op mn_op_ew;
 
 #endif

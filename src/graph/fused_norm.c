@@ -55,7 +55,7 @@ mn_tensor *mn_norm(mn_graph *g, mn_norm_kind kind, mn_tensor *x, mn_tensor *weig
                      mn_shape_str(&x->shape, b));
       return NULL;
     }
-  mn_norm_attr a = {kind, eps, weight != NULL, bias != NULL};
+  mn_norm_attr a = {.kind = kind, .has_weight = weight != NULL, .has_bias = bias != NULL, .eps = eps};
   return mn_node1(g, &mn_op_norm, n, in, out, x ? x->shape : (mn_shape){0}, &a);
 }
 

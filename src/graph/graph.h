@@ -57,11 +57,16 @@ typedef struct mn_simplifying { /* what an operation is told when it is asked fo
   const bool *only_reader;      /* per input: no other node reads it, nor is it a result */
 } mn_simplifying;
 
+/* Attributes are compared byte by byte, and padding is bytes of no value: between these two a type that has any does not compile. The
+ * types of all attributes are defined between them; what would be padding is a field `unused`, which an initializer clears. */
+#define MN_ATTRS_BEGIN _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic error \"-Wpadded\"")
+#define MN_ATTRS_END   _Pragma("GCC diagnostic pop")
+
 struct mn_op {
   const char *name;
   mn_op_class cls;
-  size_t attr_size;
-  int code; /* element-wise: mn_ew_code; reductions: mn_reduce_code; else 0 */
+  size_t attr_size; /* of a type without padding, see MN_ATTRS_BEGIN; `distinct` operations are not compared */
+  int code;         /* element-wise: mn_ew_code; reductions: mn_reduce_code; else 0 */
   /* It does something besides its results (prints, writes a file): it runs once where it was built (in a loop's body: once a
    * step), after the effects built before it, whether or not anything reads it; never merged, moved out of a loop, or made again.
    * It needs a kernel. `compose`, where there is one, is its results alone: what the gradient of a loop runs in its place. Not for views. */
@@ -143,8 +148,9 @@ mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor 
   X(SIGN, sign)                                                                                                                            \
   X(SQRT, sqrt)                                                                                                                            \
   X(RSQRT, rsqrt)                                                                                                                          \
-  X(RECIP, recip) X(EXP, exp) X(LOG, log) X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf)            \
-      X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
+  X(RECIP, recip)                                                                                                                          \
+  X(EXP, exp) X(LOG, log) X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor)            \
+      X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
 #define MN_EW_BINARY(X)                                                                                                                    \
   X(ADD, add)                                                                                                                              \
   X(SUB, sub)                                                                                                                              \
@@ -288,17 +294,20 @@ mn_tensor *mn_rope(mn_graph *g, mn_tensor *x, mn_tensor *cos, mn_tensor *sin, bo
  * [B,H,T,S]) or NULL is added to the scores. Patterns: with blocks (i32 [B or 1, H or 1, ceil(T / block_q), n], constant or computed)
  * queries of block i see, of the keys after the prefix, only those of the n blocks of block_k keys that blocks[b,h,i] lists (in any
  * order; a number that is none of a block lists nothing; twice is once): what is not listed costs nothing. A query that sees nothing gives zeros and lse = -inf. */
+MN_ATTRS_BEGIN
 typedef struct mn_attention_attr {
   double scale;
   int64_t window, prefix, sinks, q_start;
   int64_t block_q, block_k; /* with blocks */
   bool causal, ring;
   bool has_q_pos, has_k_pos, has_length, has_blocks, has_bias; /* set by the builder */
+  uint8_t unused[1];
 } mn_attention_attr;
+MN_ATTRS_END
 typedef struct mn_attention_io {
-  mn_tensor *q, *k, *v;                      /* in */
+  mn_tensor *q, *k, *v;                              /* in */
   mn_tensor *q_pos, *k_pos, *length, *blocks, *bias; /* in, or NULL */
-  mn_tensor *o, *lse;                        /* out; NULL when a fault is set */
+  mn_tensor *o, *lse;                                /* out; NULL when a fault is set */
 } mn_attention_io;
 void mn_attend(mn_graph *g, mn_attention_io *io, mn_attention_attr attr);
 /* Two-level softmax (Landmark Attention, Mohtashami & Jaggi 2023, arXiv 2305.16300): keys lie in blocks of `block` whose last one is the
@@ -343,12 +352,15 @@ mn_tensor *mn_masked_product(mn_graph *g, mn_tensor *x, mn_tensor *y, mn_tensor 
  * the others. With grad_clamp m > 0 (ANCHOR only) what a token writes, k u^T, keeps its direction and its norm n becomes
  * m tanh(n/m), n^2 = |k|^2 |u|^2 + 1e-12. Arithmetic and state are f32 (f64). Returns o [B,T,H,V]; the final W, S, A. */
 typedef enum mn_write_rule { MN_WRITE_VALUE, MN_WRITE_ANCHOR, MN_WRITE_DELTA, MN_WRITE_ERASE } mn_write_rule;
+MN_ATTRS_BEGIN
 typedef struct mn_recurrence_attr {
   mn_write_rule write;
   bool momentum, decay, by_channel, read_before, has_phase; /* but for read_before, set from the operands */
+  uint8_t unused[7];
   int64_t chunk;
   double grad_clamp; /* ANCHOR: m; 0: off */
 } mn_recurrence_attr;
+MN_ATTRS_END
 typedef struct mn_recurrence_io {
   mn_tensor *q, *k, *v, *beta, *log_a, *log_eta, *erase, *probe, *w0, *s0, *a0, *phase; /* in  */
   mn_tensor *o, *w, *s, *a;                                                             /* out */
@@ -357,9 +369,11 @@ void mn_linear_recurrence(mn_graph *g, mn_recurrence_io *io, mn_recurrence_attr 
 
 /* AdamW (Loshchilov & Hutter 2019), one tensor: p, g, m, v (same shape); scalars f32 [5] =
  * {lr, beta1-correction 1-b1^t, beta2-correction 1-b2^t, gradient scale, weight decay factor of this tensor}. */
+MN_ATTRS_BEGIN
 typedef struct mn_adamw_attr {
   double beta1, beta2, eps;
 } mn_adamw_attr;
+MN_ATTRS_END
 void mn_adamw(mn_graph *g, mn_tensor *p, mn_tensor *grad, mn_tensor *m, mn_tensor *v, mn_tensor *scalars, mn_adamw_attr attr,
               mn_tensor **p1, mn_tensor **m1, mn_tensor **v1);
 

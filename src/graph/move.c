@@ -119,7 +119,7 @@ mn_tensor *mn_take(mn_graph *g, mn_tensor *x, mn_tensor *idx, int batch_dims) {
     }
     s.dim[s.ndim++] = x->shape.dim[i];
   }
-  return mn_node1(g, &mn_op_take, 2, (mn_tensor *[]){x, idx}, x->dtype, s, &(mn_take_attr){batch_dims, false});
+  return mn_node1(g, &mn_op_take, 2, (mn_tensor *[]){x, idx}, x->dtype, s, &(mn_take_attr){.batch_dims = batch_dims});
 }
 
 static void put_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
@@ -141,7 +141,7 @@ mn_tensor *mn_put(mn_graph *g, mn_tensor *base, mn_tensor *idx, mn_tensor *upd, 
                    mn_dtype_name(base->dtype), mn_shape_str(&base->shape, b));
     return NULL;
   }
-  return mn_node1(g, &mn_op_put, 3, in, base->dtype, base->shape, &(mn_take_attr){batch_dims, add});
+  return mn_node1(g, &mn_op_put, 3, in, base->dtype, base->shape, &(mn_take_attr){.batch_dims = batch_dims, .add = add});
 }
 
 const mn_op mn_op_topk = {.name = "topk", .cls = MN_OP_CORE, .no_grad = true};

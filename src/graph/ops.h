@@ -5,11 +5,13 @@
 
 #include "graph/graph.h"
 
+MN_ATTRS_BEGIN
 /* leaves: no kernels */
 extern const mn_op mn_op_input, mn_op_variable, mn_op_const;
 typedef struct mn_const_attr {
   const void *data; /* count elements of the tensor's type, in the arena */
   bool is_full;     /* all elements equal `value` (as a double)           */
+  uint8_t unused[7];
   double value;
 } mn_const_attr;
 
@@ -23,6 +25,7 @@ extern const mn_op mn_op_random;
 typedef struct mn_random_attr {
   uint64_t key;
   bool normal;
+  uint8_t unused[7];
 } mn_random_attr;
 
 /* element-wise; op->code is the mn_ew_code. Operands were already broadcast to the output's shape with mn_expand. */
@@ -39,8 +42,7 @@ typedef struct mn_permute_attr {
   int axes[MN_MAX_DIMS];
 } mn_permute_attr;
 typedef struct mn_slice_attr {
-  int axis;
-  int64_t start;
+  int64_t axis, start;
 } mn_slice_attr;
 
 /* moving data */
@@ -51,14 +53,14 @@ typedef struct mn_axis_attr {
 } mn_axis_attr;
 extern const mn_op mn_op_pad; /* (x) -> y, zeros around */
 typedef struct mn_pad_attr {
-  int axis;
-  int64_t before, after;
+  int64_t axis, before, after;
 } mn_pad_attr;
 extern const mn_op mn_op_take; /* (x, idx) -> y   (see mn_take) */
 extern const mn_op mn_op_put;  /* (base, idx, upd) -> y; may run in place on base */
 typedef struct mn_take_attr {
   int batch_dims;
   bool add; /* put only */
+  uint8_t unused[3];
 } mn_take_attr;
 extern const mn_op mn_op_topk; /* (x) -> idx i32 [..., k] */
 
@@ -72,6 +74,7 @@ extern const mn_op mn_op_cumsum; /* (x) -> y */
 typedef struct mn_cumsum_attr {
   int axis;
   bool reverse;
+  uint8_t unused[3];
 } mn_cumsum_attr;
 
 extern const mn_op mn_op_matmul; /* (a [...,M,K], b [...,K,N]) -> [...,M,N]; batch axes equal or broadcast (stride 0) */
@@ -83,8 +86,9 @@ extern const mn_op mn_op_norm;      /* (x, [weight], [bias]) -> y */
 extern const mn_op mn_op_norm_grad; /* (x, [weight], [bias], dy) -> (dx, [dweight], [dbias]); dx has x's type */
 typedef struct mn_norm_attr {
   mn_norm_kind kind;
-  double eps;
   bool has_weight, has_bias;
+  uint8_t unused[2];
+  double eps;
 } mn_norm_attr;
 
 extern const mn_op mn_op_softmax;      /* (x) -> y, last axis */
@@ -128,5 +132,7 @@ extern const mn_op mn_op_adamw; /* (p, g, m, v, scalars [5]) -> (p', m', v'), ea
 
 /* x += sum of squares etc. used by clipping: sum of squares of one tensor -> f32 []  */
 extern const mn_op mn_op_sumsq;
+
+MN_ATTRS_END
 
 #endif

@@ -80,7 +80,7 @@ mn_tensor *mn_cumsum(mn_graph *g, mn_tensor *x, int axis, bool reverse) {
     mn_graph_fault(g, MN_ERR_SHAPE, "cumsum: no axis %d", axis);
     return NULL;
   }
-  return mn_node1(g, &mn_op_cumsum, 1, &x, x->dtype, x->shape, &(mn_cumsum_attr){axis, reverse});
+  return mn_node1(g, &mn_op_cumsum, 1, &x, x->dtype, x->shape, &(mn_cumsum_attr){.axis = axis, .reverse = reverse});
 }
 
 static void sumsq_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {

@@ -253,7 +253,7 @@ mn_tensor *mn_scalar(mn_graph *g, mn_dtype t, double value) {
     return NULL;
   }
   value = store_scalar(data, t, value);
-  return mn_node1(g, &mn_op_const, 0, NULL, t, (mn_shape){0}, &(mn_const_attr){data, true, value});
+  return mn_node1(g, &mn_op_const, 0, NULL, t, (mn_shape){0}, &(mn_const_attr){.data = data, .is_full = true, .value = value});
 }
 
 mn_tensor *mn_full(mn_graph *g, mn_dtype t, mn_shape s, double value) { return mn_expand(g, mn_scalar(g, t, value), s); }
@@ -280,7 +280,7 @@ static mn_tensor *random_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *st
       mn_graph_fault(g, MN_ERR_SHAPE, "random: %s must be an i64 scalar", i ? "tick" : "step");
       return NULL;
     }
-  return mn_node1(g, &mn_op_random, tick ? 2 : 1, in, MN_F32, s, &(mn_random_attr){key, normal});
+  return mn_node1(g, &mn_op_random, tick ? 2 : 1, in, MN_F32, s, &(mn_random_attr){.key = key, .normal = normal});
 }
 mn_tensor *mn_random_uniform_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step, mn_tensor *tick) {
   return random_op(g, s, key, step, tick, false);

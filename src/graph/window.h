@@ -9,10 +9,12 @@
 
 #include "graph/graph.h"
 
+MN_ATTRS_BEGIN
 typedef struct mn_window {                 /* [0] along H (or T), [1] along W */
   int64_t size[2], stride[2], dilation[2]; /* 0: 1 */
   int64_t before[2], after[2];
 } mn_window;
+MN_ATTRS_END
 
 /* x [B,H,W,C] -> [B,OH,OW, size[0] size[1] C]: each place's elements, row after row, channels innermost. */
 mn_tensor *mn_patches(mn_graph *g, mn_tensor *x, mn_window w);
