@@ -45,12 +45,13 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), H = c->heads, K = c->key_dim, V = c->value_dim;
   mn_tensor *cosine, *sine;
   mn_rope_tables(s, &(mn_rope_config){.theta = c->rope_theta}, K, T, &cosine, &sine);
-  mn_tensor *q = mn_split_heads(s, mn_linear(s, "q_proj", x, H * K, MN_NO_BIAS, init), H); /* [B,T,H,K] */
-  mn_tensor *k = mn_split_heads(s, mn_linear(s, "k_proj", x, H * K, MN_NO_BIAS, init), H);
+  /* exact: what a stream's first tokens read is short, and its norm enlarges what rounding did to it */
+  mn_tensor *q = mn_split_heads(s, mn_linear_exact(s, "q_proj", x, H * K, MN_NO_BIAS, init, MN_ZEROS), H); /* [B,T,H,K] */
+  mn_tensor *k = mn_split_heads(s, mn_linear_exact(s, "k_proj", x, H * K, MN_NO_BIAS, init, MN_ZEROS), H);
   mn_recurrence_io io = {
       .q = mn_mul_scalar(g, mn_rope(g, q, cosine, sine, false), 1 / sqrt((double)K)),
       .k = mn_rope(g, k, cosine, sine, false),
-      .v = mn_split_heads(s, mn_linear(s, "v_proj", x, H * V, MN_NO_BIAS, init), H),
+      .v = mn_split_heads(s, mn_linear_exact(s, "v_proj", x, H * V, MN_NO_BIAS, init, MN_ZEROS), H),
       .log_a = fading(g, mn_scope_exact(s), B, T, H),
       .w0 = mn_state(s, "W", mn_scope_exact(s), MN_SHAPE(B, H, K, V), NULL, "memory: a query q reads q W"),
   };
