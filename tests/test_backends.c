@@ -77,7 +77,15 @@ static void kernels_run_with_the_backend_that_has_them(void) {
   mn_backend_free(cpu);
 }
 
+static void ref_runs_on_one_thread(void) {
+  mn_backend *b = NULL;
+  CHECK_OK(mn_backend_open("ref", 0, &b));
+  CHECK_OK(mn_backend_open("ref", 1, &b));
+  CHECK(mn_backend_open("ref", 2, &b) == MN_ERR_CONFIG && !b && strstr(mn_message(), "one thread"), "%s", mn_message());
+}
+
 int main(void) {
   RUN(kernels_run_with_the_backend_that_has_them);
+  RUN(ref_runs_on_one_thread);
   return test_end();
 }

@@ -47,6 +47,7 @@ static void test_csv_is_refused(void) {
              {"a,b\n1,2\n3\n", "t.csv:3: has 1 columns"},
              {"a,b\n1,2,3\n", "t.csv:2: has 3 columns"},
              {"a\n\"open\n", "t.csv:2: a quote"},
+             {"a\n\"1\"\r2\n", "t.csv:2: there is something between"},
              {"a\n\"x\"y\n", "between a quote"}};
   mn_csv *c;
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)

@@ -377,6 +377,29 @@ static mn_tensor *counts(mn_scope *s, void *ctx, mn_tensor *x) {
   return mn_add(g, x, mn_reshape(g, seen, MN_SHAPE(1, 1, 1)));
 }
 
+/* What is said of rows and tokens is said of tensors of any number of axes. */
+static void tensors_of_all_axes_have_rows(void) {
+  for (int ndim = 2; ndim <= MN_MAX_DIMS; ndim++) {
+    mn_graph *g = mn_graph_new();
+    mn_shape shape = {.ndim = ndim, .dim = {2, 3, 1, 1, 1, 1, 1, 1}};
+    shape.dim[ndim - 1] = 3;
+    const int32_t length[2] = {1, 3};
+    const bool reset[2] = {true, false};
+    mn_build how = {.param = MN_F64, .compute = MN_F64, .training = true};
+    how.length = mn_const(g, MN_I32, MN_SHAPE(2), length);
+    how.reset = mn_const(g, MN_BOOL, MN_SHAPE(2), reset);
+    mn_scope *s = mn_scope_new(g, how, 2);
+    mn_tensor *x = mn_add(g, mn_state(s, "x", MN_F64, shape, NULL, ""), mn_full(g, MN_F64, shape, 1));
+    double *y = value_of(g, backend[0], mn_scope_masked(s, mn_drop_path(s, "drop", x, 1e-9), 0));
+    const int64_t each = mn_shape_count(&shape) / 2, live = ndim == 2 ? 1 : each / 3; /* row 0 has one token */
+    CHECK(y, "%d axes: %s", ndim, mn_message());
+    for (int64_t i = 0; y && i < 2 * each; i++)
+      CHECK(fabs(y[i] - (i < each && i >= live ? 0 : 1)) < 1e-6, "%d axes: element %d is %g", ndim, (int)i, y[i]);
+    free(y);
+    mn_graph_free(g);
+  }
+}
+
 static void buffers_are_assigned_in_training(void) {
   for (int training = 0; training < 2; training++) {
     mn_graph *g = mn_graph_new();
@@ -448,6 +471,7 @@ int main(void) {
   RUN(lengths_reach_every_piece);
   RUN(chance_is_where_it_is_drawn);
   RUN(dropout_drops_in_training_alone);
+  RUN(tensors_of_all_axes_have_rows);
   RUN(buffers_are_assigned_in_training);
   RUN(names_are_tensors);
   RUN(exact_is_a_type_of_its_own);

@@ -7,7 +7,8 @@
 
 #if MN_WITH_REF
 static mn_status open_ref(int threads, mn_backend **out) {
-  (void)threads;
+  if (threads > 1)
+    return mn_fail(MN_ERR_CONFIG, "the backend ref runs on one thread, not on %d: leave --threads out, or take the backend cpu", threads);
   *out = mn_backend_ref();
   return MN_OK;
 }

@@ -71,7 +71,7 @@ struct mn_backend {
   void (*destroy)(mn_backend *b); /* what mn_backend_free calls; NULL: the backend is static */
 };
 
-/* A backend by its name; NULL: the usual one, "cpu". threads <= 0: all. A name that is none is MN_ERR_CONFIG with those there
+/* A backend by its name; NULL: the usual one, "cpu". threads <= 0: all it can use; more than it can (ref: one) is MN_ERR_CONFIG. A name that is none is MN_ERR_CONFIG with those there
  * are. This is the only place that knows which there are. */
 mn_status mn_backend_open(const char *name, int threads, mn_backend **out);
 

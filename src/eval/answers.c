@@ -82,6 +82,9 @@ static mn_status one_batch(answering *a, int64_t step, mn_answers *out) {
   MN_TRY(mn_source_fill(a->source, c->split, step, &a->batch));
   lay_out(a);
   const int32_t *target = mn_batch_row(&a->batch, a->target_at, 0);
+  if (target_length(a, 0) < 1)
+    return mn_fail(MN_ERR_CONFIG, "data of type %s has targets that do not begin at their row's first place: they are no whole answers",
+                   a->source->def->name);
   const mn_beam_config how = {.beams = c->beams,
                               .max_tokens = a->batch.field[a->target_at].shape.dim[1],
                               .length_penalty = c->length_penalty,

@@ -158,7 +158,13 @@ static mn_status add_figure(mn_evaluator *e, const mn_routine *r, figure *f, int
 }
 
 static mn_status judge_batch(mn_evaluator *e, mn_routine *r, int64_t i, mn_evaluation *out) {
-  for (int k = 0; k < mn_routine_feeds(r); k++) MN_TRY(mn_routine_put(r, k, mn_batch_get(&e->batch, mn_routine_feed_name(r, k))));
+  for (int k = 0; k < mn_routine_feeds(r); k++) {
+    const void *data = mn_batch_get(&e->batch, mn_routine_feed_name(r, k));
+    if (!data)
+      return mn_fail(MN_ERR_CONFIG, "the model reads %s, which data of type %s does not give", mn_routine_feed_name(r, k),
+                     e->source->def->name);
+    MN_TRY(mn_routine_put(r, k, data));
+  }
   MN_TRY(mn_routine_run(r, e->states));
   for (int k = 0; k < e->n_figures; k++) MN_TRY(add_figure(e, r, &e->figures[k], i));
   for (int64_t k = 0, n = mn_objective_units(&e->objectives->list[0], &e->batch); k < n; k++) out->tokens += e->weight[0][k] > 0;

@@ -65,7 +65,7 @@ static mn_status cut_cell(mn_csv *c, char **p, char *stop, int64_t *line, char *
       }
     }
     s++;
-    if (s < stop && *s != ',' && *s != '\n' && *s != '\r')
+    if (s < stop && *s != ',' && *s != '\n' && !(*s == '\r' && (s + 1 == stop || s[1] == '\n')))
       return mn_fail(MN_ERR_FORMAT, "%s:%lld: there is something between a quote and the comma after it", c->name, (long long)*line);
   } else {
     while (s < stop && *s != ',' && *s != '\n') s++;

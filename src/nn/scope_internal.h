@@ -116,4 +116,7 @@ mn_tensor *mn_moved(mn_graph *g, mn_tensor *position, mn_tensor *length, int64_t
 
 int64_t mn_common_divisor(int64_t a, int64_t b);
 
+/* [B, T, 1, ..., 1] of `ndim` axes (the first ndim of them): what is said of rows and their tokens, beside a tensor of that many. */
+mn_shape mn_rows_shape(int ndim, int64_t B, int64_t T);
+
 #endif

@@ -1,6 +1,12 @@
 /* scope_length.c - rows of different lengths: which tokens count; see scope.h. */
 #include "nn/scope_internal.h"
 
+mn_shape mn_rows_shape(int ndim, int64_t B, int64_t T) {
+  mn_shape s = {.ndim = ndim, .dim = {B, T}};
+  for (int i = 2; i < MN_MAX_DIMS; i++) s.dim[i] = 1;
+  return s;
+}
+
 static mn_tensor *clamped(mn_graph *g, mn_tensor *x, int64_t most) { /* to [0, most] */
   return mn_minimum(g, mn_maximum(g, x, mn_scalar(g, MN_I32, 0)), mn_scalar(g, MN_I32, (double)most));
 }
@@ -32,7 +38,7 @@ mn_tensor *mn_scope_masked(mn_scope *s, mn_tensor *x, double value) {
   mn_graph *g = s->r->graph;
   mn_tensor *live = x ? mn_scope_live(s, mn_dim(x, 1)) : NULL;
   if (!live) return x;
-  mn_shape wide = {.ndim = x->shape.ndim, .dim = {s->frame->batch, mn_dim(x, 1), 1, 1, 1, 1}};
+  const mn_shape wide = mn_rows_shape(x->shape.ndim, s->frame->batch, mn_dim(x, 1));
   return mn_select(g, mn_reshape(g, live, wide), x, mn_full(g, x->dtype, x->shape, value));
 }
 

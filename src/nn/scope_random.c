@@ -31,6 +31,5 @@ static mn_tensor *drop(mn_scope *s, const char *name, mn_tensor *x, double p, mn
 mn_tensor *mn_dropout(mn_scope *s, const char *name, mn_tensor *x, double p) { return drop(s, name, x, p, x ? x->shape : (mn_shape){0}); }
 
 mn_tensor *mn_drop_path(mn_scope *s, const char *name, mn_tensor *x, double p) {
-  mn_shape rows = {.ndim = x ? x->shape.ndim : 0, .dim = {mn_dim(x, 0), 1, 1, 1, 1, 1}};
-  return drop(s, name, x, p, rows);
+  return drop(s, name, x, p, mn_rows_shape(x ? x->shape.ndim : 0, mn_dim(x, 0), 1));
 }

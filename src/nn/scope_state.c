@@ -42,7 +42,7 @@ static bool join_groups(mn_scope_root *r, mn_state_store *t, const char *full, i
 
 /* ---- state ---- */
 static mn_tensor *chosen(mn_graph *g, mn_tensor *reset, const mn_built_state *e, mn_tensor *value) {
-  mn_shape rows = {.ndim = e->info.shape.ndim, .dim = {mn_dim(reset, 0), 1, 1, 1, 1, 1}};
+  const mn_shape rows = mn_rows_shape(e->info.shape.ndim, mn_dim(reset, 0), 1);
   return mn_select(g, mn_reshape(g, mn_capture(g, reset), rows), mn_capture(g, e->init), mn_capture(g, value));
 }
 

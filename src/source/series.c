@@ -129,6 +129,9 @@ static mn_status fill_table(mn_source *s, const mn_csv *csv, series *x) {
       double v;
       MN_TRY(mn_context(mn_csv_number(csv, r, which[c], &v), "data.file"));
       x->x[r * x->C + c] = (float)v;
+      if (!isfinite(x->x[r * x->C + c]))
+        return mn_fail(MN_ERR_FORMAT, "data.file: %s: row %lld of column %s is %g, too large for a number of 32 bits",
+                       ((const config *)s->config)->file, (long long)r + 1, mn_csv_name(csv, which[c]), v);
     }
   char hex[MN_HASH_HEX];
   mn_content_hash(x->x, n, hex);
