@@ -139,6 +139,7 @@ static const char *const mixers[] = {
     "{type: deltanet, heads: 2, conv: 3}",
     "{type: kimi_delta, heads: 2, conv: 3, rank: 3}",
     "{type: gla, heads: 2, decay_temperature: 2}",
+    "{type: hgrn2, heads: 2, lower_bound: 0.25}",
     "{type: rwkv7, heads: 2, decay_rank: 3, rate_rank: 3, gate_rank: 3}",
     "{type: mamba2, head_dim: 4, state: 3, groups: 2}",
     "{type: retnet, heads: 2}",

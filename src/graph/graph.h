@@ -156,7 +156,8 @@ mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor 
   X(SUB, sub)                                                                                                                              \
   X(MUL, mul)                                                                                                                              \
   X(DIV, div) X(MAXIMUM, maximum) X(MINIMUM, minimum) X(POW, pow) X(MOD, mod) X(LT, lt) X(LE, le) X(EQ, eq) X(AND, and) X(OR, or)
-/* sign(0)=0; softplus(x) = log(1 + exp(x)), stable; silu(x) = x sigmoid(x), silu_slope its derivative; mod is floored, with the sign of the divisor; comparisons, AND, OR, NOT give bool. */
+/* mn_neg(g, x), mn_exp(g, x), mn_sigmoid(g, x), ...; mn_add(g, a, b), mn_mul(g, a, b), ...: one function for each name above.
+ * sign(0)=0; softplus(x) = log(1 + exp(x)), stable; silu(x) = x sigmoid(x), silu_slope its derivative; mod is floored, with the sign of the divisor; comparisons, AND, OR, NOT give bool. */
 typedef enum mn_ew_code {
 #define X(upper, lower) MN_EW_##upper,
   MN_EW_UNARY(X) MN_EW_BINARY(X)
@@ -337,7 +338,7 @@ mn_tensor *mn_masked_product(mn_graph *g, mn_tensor *x, mn_tensor *y, mn_tensor 
  *     W_t = diag(a_t) W_{t-1} + S_t                                  (a_t = exp(log_a_t): one number per head, or one per key channel)
  *     o_t = W_t^T q_t   (after)   or   W_{t-1}^T q_t   (before)
  * where the written value is
- *     MN_WRITE_VALUE    u_t = v_t                                     (linear attention, RetNet, GLA, Mamba-2, Aaren)
+ *     MN_WRITE_VALUE    u_t = v_t                                     (linear attention, RetNet, GLA, HGRN2, Mamba-2, Aaren)
  *     MN_WRITE_ANCHOR   u_t = v_t - W_anchor^T k_t, anchor = state before the current chunk    (Titans)
  *     MN_WRITE_DELTA    u_t = v_t - W_{t-1}^T (a_t * k_t)             (DeltaNet, Gated DeltaNet, Kimi Delta Attention)
  *     MN_WRITE_ERASE    u_t = v_t, and what the probe f_t reads is taken away along e_t (no momentum):
@@ -348,9 +349,11 @@ mn_tensor *mn_masked_product(mn_graph *g, mn_tensor *x, mn_tensor *y, mn_tensor 
  * q, k and (ERASE) erase, probe [B,T,H,K] or, shared by H/G heads each, [B,T,G,K]: head h reads group h / (H/G). v [B,T,H,V].
  * beta [B,T,H] or NULL (1); log_a [B,T,H] or [B,T,H,K] or NULL (no decay); log_eta [B,T,H] or NULL (no momentum); logs <= 0.
  * W0, S0, A0 [B,H,K,V] (S0 only with momentum; A0, the anchor's value, only with ANCHOR); phase i32 [B] or NULL (0): how many
- * tokens of the current chunk lie before this segment. chunk is part of the meaning of ANCHOR and only a speed knob of
- * the others. With grad_clamp m > 0 (ANCHOR only) what a token writes, k u^T, keeps its direction and its norm n becomes
- * m tanh(n/m), n^2 = |k|^2 |u|^2 + 1e-12. Arithmetic and state are f32 (f64). Returns o [B,T,H,V]; the final W, S, A. */
+ * tokens of the current chunk lie before this segment. chunk, at least 1, is part of the meaning of ANCHOR and only a speed knob of
+ * the others (64 does). With grad_clamp m > 0 (ANCHOR only) what a token writes, k u^T, keeps its direction and its norm n becomes
+ * m tanh(n/m), n^2 = |k|^2 |u|^2 + 1e-12. Arithmetic and state are f32 (f64), W0's type. Each operand may have a type of its own:
+ * q, k, v the compute type or f32; logs and gates f32, as a rounded decay is another decay. Returns o [B,T,H,V] in v's type; the final
+ * W, S, A. */
 typedef enum mn_write_rule { MN_WRITE_VALUE, MN_WRITE_ANCHOR, MN_WRITE_DELTA, MN_WRITE_ERASE } mn_write_rule;
 MN_ATTRS_BEGIN
 typedef struct mn_recurrence_attr {

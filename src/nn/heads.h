@@ -15,7 +15,8 @@ mn_status mn_head_width(const mn_value *map, const char *where, const char *key,
  * to it. Parameters `name`_proj.weight [H K, D], `name`_conv.weight [H K, width]; state `name`_conv. */
 mn_tensor *mn_conv_heads(mn_scope *s, const char *name, mn_tensor *x, int64_t heads, int64_t head_dim, int64_t width);
 
-/* RMSNorm of each head of o [B,T,H,V] with one gain for all, eps 1e-6: [B,T,H V] in the compute type. Parameter norm.weight. */
+/* RMSNorm of each head of o [B,T,H,V] with one gain for all, eps 1e-6: [B,T,H V] in the compute type, heads joined, ready for an output
+ * projection. Parameter norm.weight [V]. */
 mn_tensor *mn_normed_heads(mn_scope *s, mn_tensor *o);
 /* W_o [ RMSNorm(o) * silu(W_g x) ]: [B,T,D]. Parameters norm.weight, gate_proj.weight, o_proj.weight. */
 mn_tensor *mn_gated_heads(mn_scope *s, mn_tensor *o, mn_tensor *x);

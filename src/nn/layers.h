@@ -10,7 +10,8 @@ enum { MN_NO_BIAS, MN_BIAS };    /* of a projection                            *
 enum { MN_PUT_SET, MN_PUT_ADD }; /* what mn_put does with a row that is there  */
 #define MN_AXIS(i) (1u << (i))   /* of reductions; of several: MN_AXIS(1) | MN_AXIS(2) */
 
-/* x[..., in] -> [..., out] in the compute type. Parameters `name`.weight [out,in] and, with bias, `name`.bias [out]. */
+/* x[..., in] -> [..., out] in the compute type. Parameters `name`.weight [out,in], drawn by init, and, with bias, `name`.bias [out],
+ * zeros at the start. */
 mn_tensor *mn_linear(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init);
 /* The same with the result in the exact type (gates, scores) and its own start for the bias. */
 mn_tensor *mn_linear_exact(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init, mn_init bias_init);
@@ -45,7 +46,8 @@ void mn_rope_tables(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int6
 void mn_rope_tables_at(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor *start, mn_tensor **cos,
                        mn_tensor **sin);
 
-/* mn_linear_recurrence (graph.h) in a scope: padding behind a row's length neither writes nor fades (no momentum then). */
+/* mn_linear_recurrence (graph.h has the equations, the operands' shapes and types) in a scope: padding behind a row's length neither
+ * writes nor fades (no momentum then). Reads io's inputs, fills io->o, w, s, a. */
 void mn_linear_memory(mn_scope *s, mn_recurrence_io *io, mn_recurrence_attr attr);
 
 mn_tensor *mn_split_heads(mn_scope *s, mn_tensor *x, int64_t heads); /* [B,T,H*K] -> [B,T,H,K] */

@@ -42,7 +42,7 @@ mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where
 const mn_value *mn_mixer_to_value(mn_arena *arena, const mn_mixer *m);
 /* Its lengths in tokens (MN_TOKENS) against those of the sequences that it will see; `map` is what it was parsed from. */
 mn_status mn_mixer_check_lengths(const mn_mixer *m, const mn_value *map, int64_t seq_len);
-/* heads and head_dim of a check: a head_dim of 0 becomes d_model / heads. */
+/* heads and head_dim of a check: a head_dim of 0 becomes d_model / heads. For widths of other names or shares: mn_head_width (heads.h). */
 mn_status mn_check_heads(const mn_value *map, const char *where, int64_t d_model, int64_t heads, int64_t *head_dim);
 mn_tensor *mn_mixer_apply(mn_scope *s, const mn_mixer *m, mn_tensor *x);
 

@@ -13,7 +13,11 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import torch
+
+try:
+    import torch
+except ImportError:  # scripts with two NumPy programs do without
+    torch = None
 
 HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-12
@@ -37,27 +41,48 @@ def rng_of(name):
     return np.random.default_rng(zlib.crc32(name.encode()))
 
 
-def emit(name, system, config, x, params, numpy_forward, torch_forward):
-    """Runs both programs on (x, params, config), checks them against each other, writes HERE/SCRIPT/name.safetensors: a folder for each script."""
-    y, state = numpy_forward(x, params, config)
-    dy = rng_of(name + ".dy").standard_normal(y.shape)
-
+def second_in_torch(x, params, dy, config, torch_forward):
+    """y, states and gradients by autograd."""
     tx = torch.tensor(x, dtype=torch.float64, requires_grad=True)
     tparams = {k: torch.tensor(v, dtype=torch.float64, requires_grad=True) for k, v in params.items()}
     ty, tstate = torch_forward(tx, tparams, config)
-    worst = float(np.abs(ty.detach().numpy() - y).max())
-    assert set(tstate) == set(state), f"{name}: states differ in name: {set(tstate) ^ set(state)}"
-    for key, value in state.items():
-        assert tuple(tstate[key].shape) == value.shape, f"{name}: {key}"
-        worst = max(worst, float(np.abs(tstate[key].detach().numpy() - value).max()))
-    assert worst <= TOLERANCE, f"{name}: NumPy and torch differ by {worst:.1e}"
-    assert np.isfinite(y).all() and np.abs(y).max() < 1e3, f"{name}: not a usable example"
-
     (ty * torch.tensor(dy)).sum().backward()
     grads = {"x": tx.grad.numpy()}
     for key, value in tparams.items():
-        assert value.grad is not None and value.grad.abs().max() > 0, f"{name}: no gradient reaches {key}"
-        grads[key] = value.grad.numpy()
+        grads[key] = np.zeros(value.shape) if value.grad is None else value.grad.numpy()
+    return ty.detach().numpy(), {key: value.detach().numpy() for key, value in tstate.items()}, grads
+
+
+def second_in_numpy(x, params, dy, config, forward):
+    """y, states and gradients by complex steps: Im f(x + ih) / h has no cancellation, so h may be as small as one likes."""
+    y, state = forward(x, params, config)
+    values, grads, h = {"x": x, **params}, {}, 1e-40
+    for key, value in values.items():
+        grads[key] = np.zeros(value.shape)
+        for i in np.ndindex(value.shape):
+            moved = value.astype(complex)
+            moved[i] += 1j * h
+            shifted = {**values, key: moved}
+            grads[key][i] = (forward(shifted["x"], {k: shifted[k] for k in params}, config)[0].imag * dy).sum() / h
+    return y, state, grads
+
+
+def emit(name, system, config, x, params, numpy_forward, torch_forward=None, numpy_second=None):
+    """Runs the NumPy program and the second one, in torch or in NumPy, on (x, params, config), checks them against each other, writes
+    HERE/SCRIPT/name.safetensors: a folder for each script. A program takes (x, params, config) and gives y and the states by name."""
+    y, state = numpy_forward(x, params, config)
+    dy = rng_of(name + ".dy").standard_normal(y.shape)
+    second = second_in_torch if torch_forward else second_in_numpy
+    y2, state2, grads = second(x, params, dy, config, torch_forward or numpy_second)
+    worst = float(np.abs(y2 - y).max())
+    assert set(state2) == set(state), f"{name}: states differ in name: {set(state2) ^ set(state)}"
+    for key, value in state.items():
+        assert tuple(state2[key].shape) == value.shape, f"{name}: {key}"
+        worst = max(worst, float(np.abs(state2[key] - value).max()))
+    assert worst <= TOLERANCE, f"{name}: the two programs differ by {worst:.1e}"
+    assert np.isfinite(y).all() and np.abs(y).max() < 1e3, f"{name}: not a usable example"
+    for key in params:
+        assert np.abs(grads[key]).max() > 0, f"{name}: no gradient reaches {key}"
     error = check_by_differences(name, x, params, dy, grads, config, numpy_forward)
 
     tensors = {"x": x, "dy": dy, "y": y, **params}
@@ -67,7 +92,7 @@ def emit(name, system, config, x, params, numpy_forward, torch_forward):
     path.parent.mkdir(exist_ok=True)
     write_safetensors(path, tensors, {"system": system, "config": json.dumps(config), "d_model": str(x.shape[-1]),
                                       "parameters": json.dumps(list(params)), "states": json.dumps(list(state))})
-    print(f"{path.name}: {path.stat().st_size} bytes, |y| {np.abs(y).max():.3g}, NumPy - torch {worst:.1e}, "
+    print(f"{path.name}: {path.stat().st_size} bytes, |y| {np.abs(y).max():.3g}, first - second program {worst:.1e}, "
           f"gradient - differences {error:.1e}", flush=True)
 
 
