@@ -304,11 +304,48 @@ static void test_back_to_a_tree(void) {
   mn_arena_free(arena);
 }
 
+/* The rows that fill up a last batch are nobody's negatives: losses of the others are those without them. */
+static void test_missing_rows_are_no_negatives(void) {
+  enum { T = 2, D = 3 };
+  static const char *const kinds[] = {"{type: contrastive}", "{type: contrastive, negatives: other_side}"};
+  const int32_t length[6] = {2, 1, 2, 2, 0, 0};
+  double x[6 * T * D];
+  for (int i = 0; i < 6 * T * D; i++) x[i] = sin(1.7 * i);
+  for (int k = 0; k < 2; k++) {
+    mn_arena *arena = mn_arena_new();
+    mn_objectives o;
+    double *each[2] = {NULL}, *found[2] = {NULL};
+    CHECK_OK(parse(arena, kinds[k], &o));
+    for (int full = 0; full < 2; full++) {
+      const int64_t B = full ? 6 : 4;
+      mn_graph *g = mn_graph_new();
+      mn_model_io outputs = {0}, data = {0};
+      mn_io_put(&outputs, "hidden", mn_const(g, MN_F64, MN_SHAPE(B, T, D), x));
+      mn_io_put(&data, "length", mn_const(g, MN_I32, MN_SHAPE(B), length));
+      mn_judge judge = {&outputs, &data, mn_full(g, MN_F64, MN_SHAPE(B), 1), true, false};
+      mn_verdict v = {0};
+      o.list[0].def->build(mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, B), o.list[0].config, &judge, &v);
+      CHECK_OK(mn_graph_status(g));
+      double *got[2] = {NULL};
+      mn_tensor *out[2] = {v.each, v.metric[0]};
+      if (v.each) CHECK(gc_run(g, mn_backend_ref(), 0, MN_KEEP, 0, NULL, NULL, 2, out, got), "%s", mn_message());
+      each[full] = got[0], found[full] = got[1];
+      mn_graph_free(g);
+    }
+    for (int i = 0; each[0] && each[1] && i < 4; i++)
+      CHECK(fabs(each[0][i] - each[1][i]) < 1e-12 && found[0][i] == found[1][i], "row %d: %g with missing rows, %g without", i, each[1][i],
+            each[0][i]);
+    for (int full = 0; full < 2; full++) free(each[full]), free(found[full]);
+    mn_arena_free(arena);
+  }
+}
+
 int main(void) {
   RUN(test_golden_vectors);
   RUN(test_gradients);
   RUN(test_units_and_weights);
   RUN(test_masks_are_of_the_step);
+  RUN(test_missing_rows_are_no_negatives);
   RUN(test_what_is_refused);
   RUN(test_back_to_a_tree);
   return test_end();

@@ -2,7 +2,7 @@
  * of each row should be nearer to its partner's than to those of the other pairs:
  *     loss_i = -log exp(<z_i, z_j> / t) / sum over k of exp(<z_i, z_k> / t),   z of length 1, j the partner of i
  * over all rows k but i itself (`negatives: all`, NT-Xent of Chen et al. 2020, arXiv:2002.05709), or over the other side's rows only
- * (`negatives: other_side`). */
+ * (`negatives: other_side`). Rows that are not there (length 0) are nobody's negatives. */
 #include "objective/objective.h"
 
 typedef struct config {
@@ -62,6 +62,8 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   mn_tensor *row = mn_iota(g, MN_I32, MN_SHAPE(B, 1), 0), *column = mn_iota(g, MN_I32, MN_SHAPE(1, B), 1);
   mn_tensor *two = mn_scalar(g, MN_I32, 2);
   mn_tensor *out_of_it = o->negatives == ALL ? mn_eq(g, row, column) : mn_eq(g, mn_mod(g, row, two), mn_mod(g, column, two));
+  mn_tensor *length = mn_io_get(judge->data, "length"); /* of the rows that fill up a data set's last batch it is 0 */
+  if (length) out_of_it = mn_or(g, out_of_it, mn_lt(g, mn_reshape(g, length, MN_SHAPE(1, B)), mn_scalar(g, MN_I32, 1)));
   near = mn_select(g, out_of_it, mn_scalar(g, near->dtype, -1e9), near);
   mn_tensor *i = mn_iota(g, MN_I32, MN_SHAPE(B), 0); /* partner: i + 1 - 2 (i mod 2) */
   mn_tensor *partner = mn_sub(g, mn_add(g, i, mn_scalar(g, MN_I32, 1)), mn_mul(g, two, mn_mod(g, i, two)));

@@ -70,12 +70,13 @@ static mn_status add_message(const reading *r, const mn_value *m) {
   bool assistant = !strcmp(role->as.text, "assistant"), user = !strcmp(role->as.text, "user");
   if (!assistant && !user && strcmp(role->as.text, "system") != 0)
     return mn_fail(MN_ERR_FORMAT, "the role '%.40s' is none of user, assistant, system", role->as.text);
+  const size_t from = r->out->ids.len;
   const char *prefix = assistant ? o->assistant : user ? o->user : o->system;
   MN_TRY(add(r, prefix, strlen(prefix), false));
   MN_TRY(add(r, content->as.text, content->count, assistant));
   if (assistant && x->eos >= 0) MN_TRY(mn_ids_add(&r->out->ids, x->eos * 4 + 2));
   MN_TRY(add(r, o->end, strlen(o->end), false));
-  if (r->out->ids.len) r->out->ids.data[r->out->ids.len - 1] |= 1;
+  if (r->out->ids.len > from) r->out->ids.data[r->out->ids.len - 1] |= 1;
   return MN_OK;
 }
 
