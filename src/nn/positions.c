@@ -32,7 +32,7 @@ mn_tensor *mn_sinusoidal_positions(mn_scope *s, int64_t D, int64_t T) {
 /* The bucket of a distance of n >= 0 tokens, of `buckets` on this side. */
 static int32_t bucket_of(int64_t n, int64_t buckets, int64_t max_distance) {
   int64_t exact = buckets / 2;
-  if (n < exact || exact < 1) return (int32_t)(n < buckets - 1 ? n : buckets - 1);
+  if (n < exact || exact < 1 || max_distance <= exact) return (int32_t)(n < buckets - 1 ? n : buckets - 1);
   double share = log((double)n / (double)exact) / log((double)max_distance / (double)exact);
   int64_t far = exact + (int64_t)floor(share * (double)(buckets - exact) + 1e-9); /* whole shares stay whole when rounded */
   return (int32_t)(far < buckets - 1 ? far : buckets - 1);
