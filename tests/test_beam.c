@@ -185,6 +185,9 @@ static void what_cannot_be_is_refused(void) {
   CHECK(mn_session_source(s, source, 0, NULL) == MN_ERR_ARG, "%s", mn_message());
   mn_beam_answer a = {0};
   CHECK(mn_beam_search(s, NULL, &(mn_beam_config){.beams = 2, .max_tokens = 1}, 1, logits, &a) == MN_ERR_ARG, "%s", mn_message());
+  CHECK(mn_beam_search(s, NULL, &(mn_beam_config){.beams = 1, .max_tokens = 1}, 2, logits, &a) == MN_ERR_ARG &&
+            strstr(mn_message(), "sessions of 2 rows"),
+        "%s", mn_message());
   mn_session_free(s);
   tear_down(&f);
 }

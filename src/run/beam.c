@@ -147,6 +147,8 @@ mn_status mn_beam_search(mn_session *session, mn_session *spare, const mn_beam_c
                          mn_beam_answer *answers) {
   const int64_t K = config->beams, all = n * K, V = mn_session_vocab_size(session);
   if (K < 1 || n < 1 || config->max_tokens < 1) return mn_fail(MN_ERR_ARG, "a search needs an answer, a beam and a token at least");
+  if (mn_session_batch(session) != all || (spare && mn_session_batch(spare) != all))
+    return mn_fail(MN_ERR_ARG, "%lld answers by %lld beams need sessions of %lld rows", (long long)n, (long long)K, (long long)all);
   if (K > 1 && !spare) return mn_fail(MN_ERR_ARG, "several beams need a second session");
   search s = {.c = config, .n = n, .V = V};
   s.now = mn_calloc((size_t)all, sizeof *s.now);

@@ -483,6 +483,7 @@ int64_t mn_session_room(const mn_session *s) {
 }
 
 /* ---- looking at it ---- */
+int64_t mn_session_batch(const mn_session *s) { return s->config.batch; }
 int64_t mn_session_vocab_size(const mn_session *s) { return s->model->config.vocab_size; }
 size_t mn_session_state_bytes(const mn_session *s) { return mn_states_all_bytes(s->states); }
 int mn_session_count(const mn_session *s) { return mn_states_count(s->states); }

@@ -76,6 +76,7 @@ int64_t mn_session_room(const mn_session *s);
 mn_status mn_session_fits(const mn_session *s, int64_t n);
 mn_status mn_session_fits_at_most(const mn_session *s, int64_t n);
 bool mn_session_forgets(const mn_session *s); /* the stream has outgrown its cache: the oldest tokens are gone */
+int64_t mn_session_batch(const mn_session *s);
 int64_t mn_session_vocab_size(const mn_session *s);
 size_t mn_session_state_bytes(const mn_session *s); /* what must be kept to go on */
 
