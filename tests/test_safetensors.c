@@ -171,7 +171,7 @@ static void malicious_headers_are_refused(void) {
       {"{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 2,
        NULL},
       {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1],\"data_offsets\":[0,1]}}", 1, NULL},
-      {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}", 1, "tensor 'a': has 7 dimensions"},
+      {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}", 1, "tensor 'a': has 9 dimensions"},
       {"[]", 0, "does not begin with '{'"},
       {"", 0, "does not begin with '{'"},
       {"{", 0, "not a map of tensors"},
