@@ -66,8 +66,7 @@ static step *step_new(builder *b, const mn_kernel *k, mn_backend *owner, const m
   p->steps = steps;
   step *s = mn_arena_alloc(p->arena, sizeof *s);
   if (!s) return NULL;
-  s->call = (mn_call){
-      .kernel = k, .node = n, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .pool = owner->pool, .backend = owner};
+  s->call = (mn_call){.kernel = k, .node = n, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .pool = owner->pool, .backend = owner};
   s->call.in = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->call.in);
   s->call.out = mn_arena_alloc(p->arena, (size_t)(n->n_out + 1) * sizeof *s->call.out);
   s->in_storage = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->in_storage);

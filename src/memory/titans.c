@@ -52,7 +52,7 @@ static const char *const reads[] = {"after", "before", NULL};
       MN_FIELD_FLOAT(S, lr_max, -1, -1, 1e6, "upper bound theta_max of the learned step size; -1: 0.1, with chunks over 16 1.6 / chunk"),  \
       MN_FIELD_BOOL(S, momentum, true, "past surprise"), MN_FIELD_BOOL(S, decay, true, "forgetting"),                                      \
       MN_FIELD_FLOAT(S, grad_clamp, 1, 0, 1e9, "m: a token's gradient of norm n becomes m tanh(n/m); 0: off"),                             \
-      MN_FIELD_INT(S, conv, 4, 0, 1 << 20, "kernel of the causal depthwise convolution on q, k and v; 0: none"),                                \
+      MN_FIELD_INT(S, conv, 4, 0, 1 << 20, "kernel of the causal depthwise convolution on q, k and v; 0: none"),                           \
       MN_FIELD_BOOL(S, output_gate, true, "what is read is gated by silu(x W_g)")
 #define WINDOW      MN_FIELD_INT(S, window, 0, 0, 1 << 24, "the attention's window; 0: all tokens")
 #define PERSISTENT  MN_FIELD_INT(S, persistent, 0, 0, 65536, "learned key/value pairs that every query sees")
