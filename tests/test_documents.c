@@ -17,7 +17,7 @@
 #include "test.h"
 
 #define SOURCE MN_TEST_SOURCE_DIR
-static char dir[64] = "/tmp/mneme-test-documents-XXXXXX";
+static char dir[] = MN_TEST_BINARY_DIR "/documents-XXXXXX";
 
 /* Two steps of a narrow layer where a document trains for minutes, a hundredth of every long number, one example, few depths. */
 static const char small[] =

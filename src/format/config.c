@@ -596,3 +596,23 @@ mn_status mn_fields_check(const mn_field *fields) {
   }
   return MN_OK;
 }
+
+mn_status mn_config_choose(const mn_value *v, const char *what, const char *word, int count, const char *(*name)(int i), int *out) {
+  const char **names = mn_alloc((size_t)(count + 1) * sizeof *names);
+  mn_text known = {0};
+  if (!names) return MN_ERR_MEMORY;
+  for (*out = 0; *out < count; ++*out) {
+    names[*out] = name(*out);
+    if (!strcmp(names[*out], word)) break;
+    mn_text_addf(&known, "%s%s", *out ? ", " : "", names[*out]);
+  }
+  mn_status status = MN_OK;
+  if (*out == count) {
+    const char *near = mn_nearest(word, names, count);
+    status = mn_value_fail(v, "unknown %s '%s'%s%s%s (known: %s)", what, word, near ? "; did you mean '" : "", near ? near : "",
+                           near ? "'?" : "", known.data ? known.data : "none");
+  }
+  mn_text_free(&known);
+  free(names);
+  return status;
+}

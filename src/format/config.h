@@ -139,4 +139,8 @@ const mn_field *mn_field_find(const mn_field *fields, const char *name); /* NULL
 /* Whether a table keeps its own rules (names differ, defaults lie in their ranges, everything has help): for tests. */
 mn_status mn_fields_check(const mn_field *fields);
 
+/* The row of a table whose name is `word`: *out is its number. An unknown word is refused at v's place (which may be NULL), as
+ * "unknown WHAT 'word'", with the nearest name and all that are known. */
+mn_status mn_config_choose(const mn_value *v, const char *what, const char *word, int count, const char *(*name)(int i), int *out);
+
 #endif

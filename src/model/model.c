@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/nearest.h"
 #include "nn/positions.h"
 
 static const char *const positions[] = {"none", "learned", "sinusoidal", NULL}; /* in the order of mn_position_kind */
@@ -229,27 +228,15 @@ const mn_mixer *mn_model_owner(const mn_model *m, const char *name) {
 }
 
 /* ---- reading ---- */
+static const char *name_at(int i) { return mn_model_at(i)->name; }
+
 static mn_status find_kind(const mn_value *map, const char *where, const mn_model_def **out) {
   const mn_value *v = mn_value_get(map, "type");
-  const char *words[64], *type = "decoder";
-  mn_text list = {0};
-  int n = mn_model_count() < 64 ? mn_model_count() : 64;
+  int i;
   if (v && v->kind != MN_TEXT) return mn_config_fail(map, where, "type", "must name a kind of model, e.g. type: decoder");
-  if (v) type = v->as.text;
-  for (int i = 0; i < n; i++) {
-    words[i] = mn_model_at(i)->name;
-    if (!strcmp(words[i], type)) {
-      *out = mn_model_at(i);
-      mn_text_free(&list);
-      return MN_OK;
-    }
-    mn_text_addf(&list, "%s%s", i ? ", " : "", words[i]);
-  }
-  const char *near = mn_nearest(type, words, n);
-  mn_status status = mn_value_fail(v, "unknown model type '%s'%s%s%s (known: %s)", type, near ? "; did you mean '" : "", near ? near : "",
-                                   near ? "'?" : "", list.data ? list.data : "none");
-  mn_text_free(&list);
-  return status;
+  MN_TRY(mn_config_choose(v, "model type", v ? v->as.text : "decoder", mn_model_count(), name_at, &i));
+  *out = mn_model_at(i);
+  return MN_OK;
 }
 
 static mn_status resolve_vocabulary(mn_model *m, const mn_value *map, const char *where, int64_t vocab_size) {

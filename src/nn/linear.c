@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/nearest.h"
 #include "base/text.h"
 
 typedef struct rule_keys {
@@ -15,26 +14,16 @@ static const mn_field rule_fields[] = {MN_FIELD_STRING_REQUIRED(rule_keys, match
                                        MN_FIELD_STRING_REQUIRED(rule_keys, type, "how they are made"), MN_FIELD_END};
 static const mn_field no_fields[] = {MN_FIELD_END};
 
+static const char *name_at(int i) { return mn_linear_at(i)->name; }
+
 static mn_status find(const mn_value *map, const mn_linear_def **out) {
   const mn_value *type = mn_value_get(map, "type");
-  const char *words[64];
-  mn_text list = {0};
+  int i;
   if (!type) MN_TRY(mn_config_misspelt(map, "type"));
   if (!type || type->kind != MN_TEXT) return mn_config_fail(map, NULL, "type", "must name a linear policy, e.g. type: lora");
-  int n = mn_linear_count() < 64 ? mn_linear_count() : 64;
-  *out = NULL;
-  for (int i = 0; i < n; i++) {
-    words[i] = mn_linear_at(i)->name;
-    if (!strcmp(words[i], type->as.text)) *out = mn_linear_at(i);
-    mn_text_addf(&list, "%s%s", i ? ", " : "", words[i]);
-  }
-  const char *near = *out ? NULL : mn_nearest(type->as.text, words, n);
-  mn_status status =
-      *out ? MN_OK
-           : mn_value_fail(type, "unknown linear policy '%s'%s%s%s (known: %s)", type->as.text, near ? "; did you mean '" : "",
-                           near ? near : "", near ? "'?" : "", list.data ? list.data : "none");
-  mn_text_free(&list);
-  return status;
+  MN_TRY(mn_config_choose(type, "linear policy", type->as.text, mn_linear_count(), name_at, &i));
+  *out = mn_linear_at(i);
+  return MN_OK;
 }
 
 static mn_status parse_rule(mn_arena *arena, const mn_value *map, mn_linear_rule *out) {

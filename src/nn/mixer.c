@@ -3,28 +3,13 @@
 
 #include <string.h>
 
-#include "base/nearest.h"
-
-enum { MAX_TYPES = 256 };
+static const char *name_at(int i) { return mn_mixer_at(i)->name; }
 
 mn_status mn_mixer_find(const mn_value *v, const char *type, const mn_mixer_def **out) {
-  const char *words[MAX_TYPES];
-  mn_text list = {0};
-  int n = mn_mixer_count() < MAX_TYPES ? mn_mixer_count() : MAX_TYPES;
-  for (int i = 0; i < n; i++) {
-    words[i] = mn_mixer_at(i)->name;
-    if (!strcmp(words[i], type)) {
-      *out = mn_mixer_at(i);
-      mn_text_free(&list);
-      return MN_OK;
-    }
-    mn_text_addf(&list, "%s%s", i ? ", " : "", words[i]);
-  }
-  const char *near = mn_nearest(type, words, n);
-  mn_status status = mn_value_fail(v, "unknown mixer type '%s'%s%s%s (known: %s)", type, near ? "; did you mean '" : "", near ? near : "",
-                                   near ? "'?" : "", list.data ? list.data : "none");
-  mn_text_free(&list);
-  return status;
+  int i;
+  MN_TRY(mn_config_choose(v, "mixer type", type, mn_mixer_count(), name_at, &i));
+  *out = mn_mixer_at(i);
+  return MN_OK;
 }
 
 typedef struct type_config {

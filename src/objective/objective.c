@@ -19,27 +19,16 @@ static const mn_field common_fields[] = {MN_FIELD_STRING(common, type, "next_tok
                                          MN_FIELD_END};
 static const mn_field no_fields[] = {MN_FIELD_END};
 
+static const char *name_at(int i) { return mn_objective_at(i)->name; }
+
 static mn_status find_objective(const mn_value *map, const char *where, const mn_objective_def **out) {
   const mn_value *v = mn_value_get(map, "type");
-  const char *words[64];
-  mn_text list = {0};
-  int n = mn_objective_count() < 64 ? mn_objective_count() : 64;
+  int i;
   if (!v) MN_TRY(mn_config_misspelt(map, "type"));
   if (!v || v->kind != MN_TEXT) return mn_config_fail(map, where, "type", "must name an objective, e.g. type: next_token");
-  for (int i = 0; i < n; i++) {
-    words[i] = mn_objective_at(i)->name;
-    if (!strcmp(words[i], v->as.text)) {
-      *out = mn_objective_at(i);
-      mn_text_free(&list);
-      return MN_OK;
-    }
-    mn_text_addf(&list, "%s%s", i ? ", " : "", words[i]);
-  }
-  const char *near = mn_nearest(v->as.text, words, n);
-  mn_status status = mn_value_fail(v, "unknown objective '%s'%s%s%s (known: %s)", v->as.text, near ? "; did you mean '" : "",
-                                   near ? near : "", near ? "'?" : "", list.data ? list.data : "none");
-  mn_text_free(&list);
-  return status;
+  MN_TRY(mn_config_choose(v, "objective", v->as.text, mn_objective_count(), name_at, &i));
+  *out = mn_objective_at(i);
+  return MN_OK;
 }
 
 static mn_status parse_one(mn_arena *arena, const mn_value *map, const char *where, mn_objective *out) {

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/nearest.h"
 #include "source/data.h"
 
 /* ---- batches ---- */
@@ -71,29 +70,19 @@ static const mn_field common_fields[] = {MN_FIELD_STRING(common, type, NULL, "wh
 /* Text and tasks share their table, which was there before types were. */
 static bool owns_all_keys(const mn_source_def *d) { return d->fields == mn_data_fields; }
 
+static const char *name_at(int i) { return mn_source_at(i)->name; }
+
 static mn_status find_source(const mn_value *map, const char *where, const mn_source_def **out) {
   const mn_value *v = mn_value_get(map, "type");
   const mn_value *task = mn_value_get(map, "task");
-  const char *type = task && task->kind != MN_NULL ? "task" : "text", *words[64];
+  const char *type = task && task->kind != MN_NULL ? "task" : "text";
+  int i;
   if (v && v->kind == MN_NULL) v = NULL;
   if (v && v->kind != MN_TEXT) return mn_config_fail(map, where, "type", "must name a source, e.g. type: text");
   if (v) type = v->as.text;
-  mn_text list = {0};
-  int n = mn_source_count() < 64 ? mn_source_count() : 64;
-  for (int i = 0; i < n; i++) {
-    words[i] = mn_source_at(i)->name;
-    if (!strcmp(words[i], type)) {
-      *out = mn_source_at(i);
-      mn_text_free(&list);
-      return MN_OK;
-    }
-    mn_text_addf(&list, "%s%s", i ? ", " : "", words[i]);
-  }
-  const char *near = mn_nearest(type, words, n);
-  mn_status status = mn_value_fail(v, "unknown source '%s'%s%s%s (known: %s)", type, near ? "; did you mean '" : "", near ? near : "",
-                                   near ? "'?" : "", list.data ? list.data : "none");
-  mn_text_free(&list);
-  return status;
+  MN_TRY(mn_config_choose(v, "source", type, mn_source_count(), name_at, &i));
+  *out = mn_source_at(i);
+  return MN_OK;
 }
 
 mn_status mn_source_parse(mn_arena *arena, const mn_value *map, const char *where, int64_t seed, mn_source_config *out) {
