@@ -259,6 +259,17 @@ static void padded(mn_scope *s, built *b, int64_t piece) {
 }
 static void padded_at_once(mn_scope *s, built *b) { padded(s, b, T); }
 static void padded_in_pieces(mn_scope *s, built *b) { padded(s, b, 5); }
+/* Said inside: of two lengths the lesser counts. */
+static void padded_from_here_on(mn_scope *s, built *b) {
+  static const int32_t longer[2][B] = {{12, 12}, {7, 12}};
+  mn_graph *g = mn_scope_graph(s);
+  mn_scope *in = mn_scope_call(s, "inner", (mn_call_options){.params = "", .fresh = true});
+  mn_scope_set_length(in, mn_const(g, MN_I32, MN_SHAPE(B), longer[1]));
+  mn_scope_set_length(in, mn_const(g, MN_I32, MN_SHAPE(B), lengths));
+  mn_scope_set_length(in, mn_const(g, MN_I32, MN_SHAPE(B), longer[0]));
+  mn_scope_set_length(in, NULL);
+  b->y[b->n_y++] = mn_scope_masked(in, mn_scope_loop(in, 5, mixed, &b->m->mixer, b->x), 0);
+}
 static void cut_to_length(mn_scope *s, built *b) {
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *rows[B];
@@ -272,9 +283,9 @@ static void cut_to_length(mn_scope *s, built *b) {
 
 static void rows_end(mc_mixer *m, const char *form, const double *x, const double *dy) {
   static double want[1][COUNT], y[1][COUNT], dx[COUNT], dx2[COUNT];
-  static const builder builders[] = {padded_at_once, padded_in_pieces};
+  static const builder builders[] = {padded_at_once, padded_in_pieces, padded_from_here_on};
   if (!run(m, cut_to_length, 1, x, want, dy, dx)) test_failed++;
-  for (int k = 0; k < 2; k++) {
+  for (int k = 0; k < 3; k++) {
     if (!run(m, builders[k], 1, x, y, dy, dx2)) test_failed++;
     double e = mc_difference(y[0], want[0], COUNT), d = mc_difference(dx2, dx, COUNT);
     CHECK(e < 1e-10 && d < 1e-9, "%s, builder %d: y %g, dx %g", form, k, e, d);
@@ -283,6 +294,37 @@ static void rows_end(mc_mixer *m, const char *form, const double *x, const doubl
 static void rows_end_where_their_length_says(void) { each(rows_end); }
 
 /* ---- what cannot be is refused; names ---- */
+static void a_model_beside_shares_the_stream_and_nothing_else(void) {
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_BF16, .compute = MN_F32, .carried = true, .training = true}, B), *in = NULL;
+  const mn_built_state *states;
+  const mn_param_info *params;
+  const mn_built_loss *losses;
+  mn_tensor *const *tensors;
+  mn_param(s, "w", MN_SHAPE(1), MN_ZEROS, 0, "");
+  for (int i = 0; i < 2; i++) {
+    in = mn_scope_beside(s, "teacher");
+    mn_state(in, "h", MN_F32, MN_SHAPE(B, 1), NULL, "");
+    mn_param(in, "w", MN_SHAPE(2), MN_ZEROS, 0, "");
+    mn_loss(in, "size", mn_scalar(g, MN_F32, 1), 1);
+    mn_report(in, "size", mn_scalar(g, MN_F32, 1));
+    mn_scope_limit(in, 10, "most", "less");
+    mn_scope_advance(in, 5);
+  }
+  mn_scope_advance(s, 5);
+  static const char *const want[] = {"position", "teacher.position", "teacher.h", "teacher-2.position", "teacher-2.h"};
+  const int n = mn_scope_states(s, &states);
+  CHECK(n == 5, "%d states", n);
+  for (int i = 0; i < 5 && i < n; i++) CHECK(strcmp(states[i].info.name, want[i]) == 0, "%s, not %s", states[i].info.name, want[i]);
+  CHECK(mn_scope_params(s, &params, NULL) == 1 && params->shape.dim[0] == 1, "the model's own parameter");
+  CHECK(mn_scope_params(in, &params, &tensors) == 1 && params->shape.dim[0] == 2 && tensors[0]->dtype == MN_F32,
+        "one of the same name, in the exact type");
+  CHECK(mn_scope_losses(s, &losses) == 0 && mn_scope_losses(in, &losses) == 1 && !mn_scope_training(in), "its losses are its own");
+  CHECK(mn_scope_limit_of(s).tokens == 10, "its stream ends where the model's does: %lld", (long long)mn_scope_limit_of(s).tokens);
+  CHECK_OK(mn_graph_status(g));
+  mn_graph_free(g);
+}
+
 static void names_and_limits_are_a_calls_own(void) {
   mn_graph *g = mn_graph_new();
   mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32, .carried = true}, B), *in;
@@ -302,6 +344,11 @@ static void names_and_limits_are_a_calls_own(void) {
   CHECK(mn_scope_params(s, &params, NULL) == 1 && strcmp(params->name, "teacher.w") == 0, "one parameter for both");
   CHECK(mn_scope_limit_of(s).tokens == 8, "10 tokens in calls of 4 are 2 calls of a segment of 4: %lld",
         (long long)mn_scope_limit_of(s).tokens);
+  mn_scope_set_length(s, mn_full(g, MN_I32, MN_SHAPE(B + 1), 1));
+  CHECK(mn_graph_status(g) == MN_ERR_SHAPE && strstr(mn_message(), "lengths"), "%s", mn_message());
+  mn_graph_free(g);
+  g = mn_graph_new();
+  s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32, .carried = true}, B);
   mn_scope_call(s, "c", (mn_call_options){.fresh = true, .reset = mn_full(g, MN_BOOL, MN_SHAPE(B), 1)});
   CHECK(mn_graph_status(g) == MN_ERR_ARG && strstr(mn_message(), "c."), "%s", mn_message());
   mn_graph_free(g);
@@ -327,5 +374,6 @@ int main(void) {
   RUN(rows_begin_where_a_call_says);
   RUN(rows_end_where_their_length_says);
   RUN(names_and_limits_are_a_calls_own);
+  RUN(a_model_beside_shares_the_stream_and_nothing_else);
   return test_end();
 }

@@ -248,9 +248,8 @@ static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tenso
     return NULL;
   }
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1);
-  mn_tensor *length = mn_scope_length(s);
-  if (!length) length = mn_shared(s, "length");
-  mn_tensor *at = mn_iota(g, MN_I32, MN_SHAPE(1, T), 1), *k_pos = mn_key_positions(g, length, T);
+  mn_tensor *length = mn_scope_length(s), *at = mn_iota(g, MN_I32, MN_SHAPE(1, T), 1);
+  mn_tensor *k_pos = mn_key_positions(g, length, T);
   mn_tensor *q_pos = k_pos ? mn_full(g, MN_I32, MN_SHAPE(B), 0) : NULL;
   attr.causal = false;
   return mn_attention(g, q, k, v, q_pos, k_pos, bias_of(s, c, at, at), attr, NULL);

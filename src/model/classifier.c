@@ -46,7 +46,7 @@ static mn_status check(mn_model *m, const mn_value *map, const char *where) {
 static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out) {
   const classifier_config *c = m->own;
   mn_tensor *x = mn_model_read(s, m, in), *length = mn_io_get(in, "length");
-  mn_model_length(s, length, x);
+  mn_scope_set_length(s, length);
   x = mn_stack_apply(s, &m->stack, x, NULL);
   mn_scope_advance(s, mn_dim(x, 1));
   mn_tensor *h = mn_model_norm(s, m, x), *p = mn_pooled(s, (mn_pooling)c->pooling, h, length);

@@ -36,7 +36,7 @@ static mn_status check(mn_model *m, const mn_value *map, const char *where) {
 
 static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out) {
   mn_tensor *x = mn_model_read(s, m, in);
-  mn_model_length(s, mn_io_get(in, "length"), x);
+  mn_scope_set_length(s, mn_io_get(in, "length"));
   x = mn_stack_apply(s, &m->stack, x, NULL);
   mn_scope_advance(s, mn_dim(x, 1));
   mn_io_put(out, "hidden", mn_model_norm(s, m, x));

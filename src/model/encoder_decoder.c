@@ -87,10 +87,8 @@ static mn_tensor *read_source(mn_scope *s, mn_scope *below, const mn_model *m, m
 
 static mn_tensor *encoded(mn_scope *s, const mn_model *m, mn_tensor *source, mn_tensor *length) {
   const encoder_decoder_config *c = m->own;
-  mn_scope *below = mn_scope_call(s, "encoder", (mn_call_options){.fresh = true});
-  mn_tensor *x = read_source(s, below, m, source);
-  mn_model_length(below, length, x);
-  x = mn_stack_apply(below, &c->stack, x, NULL);
+  mn_scope *below = mn_scope_call(s, "encoder", (mn_call_options){.fresh = true, .length = length});
+  mn_tensor *x = mn_stack_apply(below, &c->stack, read_source(s, below, m, source), NULL);
   if (!mn_stack_wants_norm(&c->stack)) return mn_cast(mn_scope_graph(s), x, mn_scope_compute(s));
   return mn_norm_layer(below, "norm", (mn_norm_kind)m->config.norm, x, m->config.norm_eps, mn_scope_compute(s));
 }

@@ -170,11 +170,6 @@ mn_tensor *mn_model_scaled(mn_scope *s, const mn_model *m, mn_tensor *e) {
   return m->config.scale_embeddings ? mn_mul_scalar(mn_scope_graph(s), e, sqrt((double)m->config.d_model)) : e;
 }
 
-void mn_model_length(mn_scope *s, mn_tensor *length, mn_tensor *x) {
-  if (!length && mn_shared(s, "length")) length = mn_full(mn_scope_graph(s), MN_I32, MN_SHAPE(mn_dim(x, 0)), (double)mn_dim(x, 1));
-  mn_share(s, "length", length);
-}
-
 mn_tensor *mn_model_read(mn_scope *s, const mn_model *m, const mn_model_io *in) {
   mn_tensor *tokens = mn_io_get(in, "tokens"), *frames = mn_io_get(in, "frames");
   if (tokens) return mn_model_embed(s, m, tokens);

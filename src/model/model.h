@@ -126,8 +126,6 @@ const mn_mixer *mn_model_owner(const mn_model *m, const char *name);
 /* ---- what kinds build with ---- */
 /* What `tokens`, or `frames` [B,T,C], are as the stack reads them: [B,T,D], exact type. */
 mn_tensor *mn_model_read(mn_scope *s, const mn_model *m, const mn_model_io *in);
-/* Says to the stack that follows how many places of each row of x [B,T,D] are there: i32 [B], NULL for all. */
-void mn_model_length(mn_scope *s, mn_tensor *length, mn_tensor *x);
 mn_tensor *mn_model_embedding(mn_scope *s, const mn_model *m); /* [vocab_size, D], memory's type */
 /* tokens i32 [B,T] -> what the stack reads [B,T,D], exact type: embedded, scaled and placed as the keys say. */
 mn_tensor *mn_model_embed(mn_scope *s, const mn_model *m, mn_tensor *tokens);

@@ -157,6 +157,10 @@ typedef struct mn_call_options { /* zeros: goes on from call to call (piece to p
 } mn_call_options;
 /* A call `name` below s with a stream of its own: position (mn_scope_advance moves it), state, batch. */
 mn_scope *mn_scope_call(mn_scope *s, const char *name, mn_call_options how);
+/* A model beside the one that is built, such as a teacher: its stream is a call's that goes on as s does, its states stand in s's list
+ * below `name`; but parameters, buffers, losses and reports are its own, listed by the scope that is returned; its memory is of
+ * the exact type and never trained. Not from inside a loop. */
+mn_scope *mn_scope_beside(mn_scope *s, const char *name);
 /* Once more the scope itself, in its caller's stream: position and batch are the caller's, states its own. What mn_mixer_apply does. */
 mn_scope *mn_scope_again(mn_scope *s);
 
@@ -172,6 +176,8 @@ mn_tensor *mn_drop_path(mn_scope *s, const char *name, mn_tensor *x, double p);
 /* ---- rows of different lengths ---- tokens at and beyond a row's length are padding: what they give is read by nobody, they write
  * nothing into a state, and the position does not move by them. A batch of such rows is the rows, each alone. */
 mn_tensor *mn_scope_length(mn_scope *s); /* i32 [B], tokens of each row in this segment or piece; NULL: all */
+/* From here on the rows of the scope's stream have these lengths, i32 [B]; NULL: as before. Of two that are said the lesser counts. */
+void mn_scope_set_length(mn_scope *s, mn_tensor *length);
 /* bool [B,T]: is the token within its row? NULL: all are. */
 mn_tensor *mn_scope_live(mn_scope *s, int64_t T);
 /* x [B,T,...] with `value` in place of padding, and no gradient from there; x itself where all count. A write strength of 0 and a

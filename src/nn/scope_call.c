@@ -34,6 +34,33 @@ mn_scope *mn_scope_again(mn_scope *s) {
   return again;
 }
 
+/* A root in the same graph, where nothing has been declared yet. */
+static mn_scope_root *root_beside(const mn_scope *s) {
+  const mn_scope_root *r = s->r;
+  mn_scope_root *own = mn_arena_alloc(r->arena, sizeof *own);
+  if (!own) return NULL;
+  *own = (mn_scope_root){.arena = r->arena, .build = r->build, .graph = r->graph, .outer = r->outer};
+  own->build.training = false;
+  own->build.param = mn_scope_exact(s);
+  own->param_at = own->buffer_at = own->feed_at = (mn_table){.arena = r->arena, .names = true};
+  return own;
+}
+
+mn_scope *mn_scope_beside(mn_scope *s, const char *name) {
+  mn_scope_root *r = s->r, *own = root_beside(s);
+  if (r->graph != r->outer) mn_graph_fault(r->graph, MN_ERR_INTERNAL, "%s is built beside a model from inside a loop", name);
+  if (!own) {
+    mn_graph_fault(r->graph, MN_ERR_MEMORY, "%s", mn_message());
+    return s;
+  }
+  mn_scope *in = mn_scope_call(s, name, (mn_call_options){.length = s->frame->length, .position_multiple = s->frame->multiple});
+  if (in == s) return s;
+  in->r = own;
+  in->path = "";
+  in->linear = NULL;
+  return in;
+}
+
 /* Rows that begin a stream begin with all that lies below: states that are known, those that will be are begun when they are made. */
 static void begin_rows(mn_scope *s) {
   mn_scope_frame *f = s->frame;

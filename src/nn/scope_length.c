@@ -27,6 +27,16 @@ mn_tensor *mn_moved(mn_graph *g, mn_tensor *position, mn_tensor *length, int64_t
 
 mn_tensor *mn_scope_length(mn_scope *s) { return mn_capture(s->r->graph, s->frame->length); }
 
+void mn_scope_set_length(mn_scope *s, mn_tensor *length) {
+  mn_scope_frame *f = s->frame;
+  mn_graph *g = s->r->graph;
+  if (!length) return;
+  const mn_shape rows = MN_SHAPE(f->batch);
+  if (length->dtype != MN_I32 || !mn_shape_equal(&length->shape, &rows))
+    mn_graph_fault(g, MN_ERR_SHAPE, "the lengths of %s are an i32 [%lld]", *s->path ? s->path : "a stream", (long long)f->batch);
+  else f->length = f->length ? mn_minimum(g, mn_capture(g, f->length), length) : length;
+}
+
 mn_tensor *mn_scope_live(mn_scope *s, int64_t T) {
   mn_graph *g = s->r->graph;
   mn_tensor *length = mn_scope_length(s);

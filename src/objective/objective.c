@@ -238,14 +238,14 @@ static mn_tensor *total_loss(mn_scope *s, const mn_objectives *o, const mn_judge
   return total;
 }
 
-/* What an objective is given of the teacher: its outputs beside the model's. It reads what the model reads, each row anew. */
-static mn_status build_teacher(mn_scope *s, const mn_model *teacher, const mn_batch *batch, mn_judged *j, int k, mn_model_io *outputs) {
+/* What an objective is given of the teacher: its outputs beside the model's. It reads what the model reads, as streams that go on
+ * where the model's do. */
+static mn_status build_teacher(mn_scope *s, const mn_model *teacher, mn_judged *j, int k, mn_model_io *outputs) {
   mn_graph *g = mn_scope_graph(s);
   mn_model_io in = {0}, said;
   for (int i = 0; i < j->data.n; i++)
     if (mn_model_input(teacher, j->data.name[i])) mn_io_put(&in, j->data.name[i], j->data.tensor[i]);
-  j->teacher[k] = mn_scope_new(g, (mn_build){.param = mn_scope_exact(s), .compute = mn_scope_compute(s)}, batch->B);
-  if (!j->teacher[k]) return MN_ERR_MEMORY;
+  j->teacher[k] = mn_scope_beside(s, "teacher");
   mn_model_build(j->teacher[k], teacher, &in, &said);
   MN_TRY(mn_context(mn_graph_status(g), "objective.teacher"));
   for (int i = 0; i < said.n; i++) mn_io_put(outputs, mn_arena_format(g->arena, "teacher.%s", said.name[i]), said.tensor[i]);
@@ -275,7 +275,7 @@ mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_teachers *te
   MN_TRY(mn_graph_status(g));
   for (int k = 0; k < o->n; k++) {
     mn_model_io with = outputs;
-    if (teachers && teachers->model[k]) MN_TRY(build_teacher(s, teachers->model[k], batch, out, k, &with));
+    if (teachers && teachers->model[k]) MN_TRY(build_teacher(s, teachers->model[k], out, k, &with));
     mn_judge judge = {&with, &out->data, out->weight[k], measure, predict};
     o->list[k].def->build(s, o->list[k].config, &judge, &out->verdict[k]);
     MN_TRY(mn_graph_status(g));

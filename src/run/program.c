@@ -214,6 +214,7 @@ static mn_status plan_of(mn_program *p, const built *b, mn_plan_request *q, mn_p
   MN_TRY(mn_plan_compile(q, out));
   atomic_fetch_add(&p->compiled, 1);
   mn_params_bind(p->config.params, s, *out);
+  if (p->config.bound) p->config.bound(p->config.ctx, *out);
   return MN_OK;
 }
 
@@ -393,7 +394,6 @@ static mn_status bind_feeds(mn_routine *r, const mn_parts *parts) {
     r->feeds.list[i].name = mn_arena_strdup(r->arena, parts->feeds[i]->name); /* the graph ends with compiling */
     if (!r->feeds.list[i].name) return MN_ERR_MEMORY;
   }
-  if (r->program->config.bound) r->program->config.bound(r->program->config.ctx, r->plan);
   return MN_OK;
 }
 

@@ -316,12 +316,7 @@ static mn_status match(const mn_trainer *t, const mn_recipe *r, mn_source *sourc
 static mn_status open_teachers(const mn_trainer *t, const mn_recipe *r, mn_teachers *out) {
   char tokenizer[33] = "";
   if (t->tok) mn_tokenizer_hash(t->tok, tokenizer);
-  MN_TRY(at_objective(r, mn_teachers_open(&r->objectives, t->model, t->backend, tokenizer, out)));
-  for (int k = 0; k < MN_OBJECTIVES; k++)
-    if (out->model[k] && r->train.carry_state)
-      return mn_value_fail(r->objective,
-                           "objective.teacher reads each row anew, and train.carry_state makes rows go on: set one of them otherwise");
-  return MN_OK;
+  return at_objective(r, mn_teachers_open(&r->objectives, t->model, t->backend, tokenizer, out));
 }
 
 /* A mistake in a later stage is found before the first one begins. */
