@@ -1,7 +1,8 @@
 /* test_compile.c - what compiling a model costs, in order: twice the layers take about twice the time, for every system, from the
  * empty graph to a plan whose memory is bound; the same where a list in the compiler could be searched again and again (slices of
  * one tensor, values that a loop's body borrows, a mask that all layers read); a gradient by composition costs what it differentiates;
- * whoever is interrupted while it compiles hears of it; room is found for any number of buffers, in little more than is alive. */
+ * whoever is interrupted while it compiles hears of it; room is found for any number of buffers, in little more than is alive; and a
+ * profile tells the mean and the shortest time of what was run. */
 #include <signal.h>
 #include <time.h>
 
@@ -268,6 +269,41 @@ static void gaps_close_when_their_neighbours_do(void) {
   mn_gaps_free(g);
 }
 
+/* ---- a profile ---- */
+typedef struct profile {
+  int lines, at_best;
+  double mean, shortest; /* of the last line, ms */
+} profile;
+static void read_profile(void *ctx, const char *text) {
+  profile *p = ctx;
+  p->lines++;
+  p->at_best += strstr(text, " us at best") != NULL;
+  const char *shortest = strstr(text, "; shortest ");
+  if (shortest) sscanf(text, "sum of the kernels' times: mean %lf", &p->mean), sscanf(shortest, "; shortest %lf", &p->shortest);
+}
+
+/* The sum of the shortest times is what a step would take were every kernel undisturbed: never more than the mean. */
+static void a_profile_tells_mean_and_shortest_times(void) {
+  mn_graph *g = mn_graph_new();
+  mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(64, 64)), *y = mn_matmul(g, mn_matmul(g, x, x), x);
+  mn_plan *plan = NULL;
+  float *data = calloc(64 * 64, sizeof *data);
+  CHECK_OK(mn_plan_compile(&(mn_plan_request){.graph = g, .n_outputs = 1, .outputs = &y, .backend = cpu}, &plan));
+  mn_plan_bind(plan, x, data);
+  const int runs[] = {0, 1, 5};
+  for (int i = 0; i < 3; i++) {
+    mn_plan_profile(plan, true); /* begins anew */
+    for (int r = 0; r < runs[i]; r++) CHECK_OK(mn_plan_run(plan));
+    profile p = {0};
+    mn_plan_describe(plan, read_profile, &p);
+    CHECK(p.lines == 2 + (runs[i] > 0) && p.at_best == (runs[i] > 1 ? 2 : 0), "%d runs: %d lines, %d at best", runs[i], p.lines, p.at_best);
+    CHECK((p.mean > 0) == (runs[i] > 0) && p.shortest <= p.mean, "%d runs: mean %g, shortest %g", runs[i], p.mean, p.shortest);
+  }
+  mn_plan_free(plan);
+  mn_graph_free(g);
+  free(data);
+}
+
 int main(void) {
   if (mn_backend_cpu_new(1, &cpu) != MN_OK) return 1;
   RUN(twice_the_layers_take_twice_the_time);
@@ -276,6 +312,7 @@ int main(void) {
   RUN(an_interrupted_compilation_says_so);
   RUN(room_is_found_for_any_number_of_buffers);
   RUN(gaps_close_when_their_neighbours_do);
+  RUN(a_profile_tells_mean_and_shortest_times);
   mn_backend_free(cpu);
   return test_end();
 }

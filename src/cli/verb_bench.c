@@ -24,7 +24,7 @@ static const mn_option options[] = {
     {"mixer", "MAP", NULL, "lmm, stream: another mixer, as YAML: {type: gated_deltanet, heads: 4}", 0},
     {"steps", "N", "5", "counted steps, after two that are not; stream: turns", 0},
     {"activations", "POLICY", "recompute_norms", "keep, recompute (cheap results) or recompute_norms (norms and rotations too)", 0},
-    {"profile", NULL, NULL, "time every kernel of the last step", 0},
+    {"profile", NULL, NULL, "time every kernel: mean and shortest of the counted steps", 0},
     {"steps-on-stdin", NULL, NULL, "run steps as told on standard input", 0},
     {0}};
 static const char *const examples[] = {"mneme bench machine", "mneme bench train --size 10m --dtype bf16",
@@ -245,7 +245,7 @@ static mn_status time_steps(problem *p) {
   if (!t) return MN_ERR_MEMORY;
   mn_status status = MN_OK;
   for (int64_t i = 0; i < n && status == MN_OK && !mn_cli_interrupted(); i++) {
-    if (i == n - 1 && mn_cli_given(p->cli, "profile")) mn_plan_profile(mn_routine_plan(p->routine), true);
+    if (i == 0 && mn_cli_given(p->cli, "profile")) mn_plan_profile(mn_routine_plan(p->routine), true);
     status = run_steps(p, 1, &t[i]);
   }
   if (status == MN_OK && mn_cli_interrupted()) status = mn_fail(MN_ERR_CANCELLED, "interrupted");

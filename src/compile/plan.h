@@ -82,7 +82,8 @@ typedef struct mn_plan_report {
   int64_t flops;
 } mn_plan_report;
 const mn_plan_report *mn_plan_get_report(const mn_plan *plan);
-/* One line per step (operation, kernel, shapes, bytes; times when profiled) through `line`. */
+/* One line per step (operation, kernel, shapes, bytes; when profiled its mean time and, of several runs, the shortest, to which the
+ * GFLOP/s belong) through `line`; when profiled a last one with the sums of both. */
 void mn_plan_describe(const mn_plan *plan, void (*line)(void *ctx, const char *text), void *ctx);
 /* Time each step of the following runs (adds a clock reading per step). */
 void mn_plan_profile(mn_plan *plan, bool on);

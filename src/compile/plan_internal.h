@@ -41,7 +41,7 @@ typedef struct step {
   mn_layout *in_layout;
   struct mn_plan *body; /* of a scan */
   int buffer;           /* workspace: index among lifetimes */
-  double seconds;
+  double seconds, shortest; /* of all runs since profiling began, and of the fastest */
   int64_t runs;
   bool dropped;
 } step;
