@@ -3,6 +3,7 @@
 #include "backend/ref/element.h"
 #include "base/file.h"
 #include "base/finite.h"
+#include "cli/apply_inputs.h"
 #include "cli/unit_arg.h"
 #include "run/program.h"
 
@@ -11,8 +12,12 @@
 
 static const mn_option options[] = {
     {"params", "FILE", NULL, "parameters by name (safetensors); absent: initialised from --seed", 0},
-    {"input", "FILE", NULL, "x [B,T,D] (a model: tokens [B,T]) and, with --grad, optionally cotangents: dy, cotangent.state.<name>", 0},
-    {"output", "FILE", NULL, "where y goes and, with --grad, grad.x, grad.<parameter> and grad.state.<name>", MN_OPTION_OUTPUT},
+    {"input", "FILE", NULL,
+     "x [B,T,D], or what the model reads (tokens, source, frames, images, series, length ...), and with --grad cotangents: dy, "
+     "cotangent.state.<name>",
+     0},
+    {"output", "FILE", NULL, "where y goes and, with --grad, grad.x (grad.images ...), grad.<parameter> and grad.state.<name>",
+     MN_OPTION_OUTPUT},
     {"grad", NULL, NULL, "also the gradients of sum(y * dy); dy absent from the input: ones", 0},
     {"report", "NAME", NULL, "also what the mixers tell about each token, as report.<path>, e.g. surprise (Titans)", MN_OPTION_REPEATS},
     {"dtype", "TYPE", "f32", "f32, f64 (the reference backend) or bf16 (products in bf16)", 0},
@@ -37,7 +42,8 @@ typedef struct work {
   mn_states *states; /* NULL: none goes in or comes out */
   mn_build build;
   mn_st *input, *state_in;
-  int64_t B, T;
+  mn_apply_inputs inputs;
+  int64_t B, T; /* rows, and tokens that a stream moves on by; 1 where the unit reads no sequence */
   mn_st_writer *out, *state_out;
   void **held; /* host memory the writers point at */
   int n_held;
@@ -74,17 +80,6 @@ static mn_status write_numbers(mn_st_writer *to, const char *name, mn_dtype dtyp
                  mn_not_finite_name(dtype, data, bad));
 }
 
-/* A model's input: ids of its vocabulary. */
-static mn_status check_tokens(const work *w, const int32_t *tokens) {
-  if (w->unit.kind != MN_UNIT_MODEL) return MN_OK;
-  int64_t V = w->unit.model->config.vocab_size;
-  for (int64_t i = 0; i < w->B * w->T; i++)
-    if (tokens[i] < 0 || tokens[i] >= V)
-      return mn_fail(MN_ERR_CONFIG, "%s: tokens holds %d (element %lld); the model's vocabulary has %lld", mn_st_path(w->input), tokens[i],
-                     (long long)i, (long long)V);
-  return MN_OK;
-}
-
 static mn_status prepare(work *w) {
   static const char *const types[] = {"f32", "f64", "bf16", NULL};
   const char *path;
@@ -95,22 +90,13 @@ static mn_status prepare(work *w) {
   w->build.forget = mn_cli_given(w->cli, "forget");
   MN_TRY(mn_cli_only(w->cli, !mn_cli_given(w->cli, "params"), "drawn parameters, and --params gives them", "seed"));
   MN_TRY(mn_cli_unit(w->cli, w->arena, 0, &w->unit));
-  MN_TRY(mn_unit_check_tokens(&w->unit));
   const char *backend = mn_cli_given(w->cli, "backend") || type != 1 ? w->cli->backend : "ref";
   MN_TRY(mn_backend_open(backend, w->cli->threads, &w->backend));
   MN_TRY(need_option(w->cli, "input", &path));
   MN_TRY(mn_st_open(path, &w->input));
-  const char *name = w->unit.kind == MN_UNIT_MODEL ? "tokens" : "x";
-  const mn_st_tensor *x;
-  MN_TRY(mn_st_need(w->input, name, NULL, &x));
-  int rank = w->unit.kind == MN_UNIT_MODEL ? 2 : 3;
-  if (x->shape.ndim != rank || x->shape.dim[0] < 1 || x->shape.dim[1] < 1 || (rank == 3 && x->shape.dim[2] != w->unit.d_model)) {
-    char s[96];
-    return mn_fail(MN_ERR_SHAPE, "%s: %s has shape %s; it must be %s with D = %lld", path, name, mn_shape_str(&x->shape, s),
-                   rank == 2 ? "[B, T]" : "[B, T, D]", (long long)w->unit.d_model);
-  }
-  w->B = x->shape.dim[0];
-  w->T = x->shape.dim[1];
+  MN_TRY(mn_apply_inputs_find(&w->unit, w->input, mn_cli_get(w->cli, "state-in") != NULL, &w->inputs));
+  w->B = w->inputs.sizes.B;
+  w->T = w->inputs.sizes.T ? w->inputs.sizes.T : 1;
   path = mn_cli_get(w->cli, "state-in");
   return path ? mn_st_open(path, &w->state_in) : MN_OK;
 }
@@ -118,35 +104,42 @@ static mn_status prepare(work *w) {
 /* ---- what is computed ---- */
 static bool has_gradient(const mn_built_state *state) { return mn_dtype_is_float(state->info.dtype); }
 
-/* Parameters are those of the graph that is built first. */
+/* Parameters are a model's, whatever this call reads of them, or those of the graph that is built first. */
 static mn_status open_params(work *w, const mn_scope *s) {
   if (w->params) return MN_OK;
-  MN_TRY(mn_params_declare_scope(s, w->backend, w->build.param, &w->params));
+  MN_TRY(w->unit.kind == MN_UNIT_MODEL ? mn_params_declare(w->unit.model, w->backend, w->build.param, &w->params)
+                                       : mn_params_declare_scope(s, w->backend, w->build.param, &w->params));
   mn_program_use(w->program, w->params);
   const char *path = mn_cli_get(w->cli, "params");
   return path ? mn_params_load(w->params, path) : mn_params_draw(w->params, w->cli->seed_given ? w->cli->seed : 1);
 }
 
 /* Every tensor of the input and of the state must be one that is read. */
-static mn_status check_tensors(const work *w, const mn_scope *s, const char *x) {
+static mn_status check_tensors(const work *w, const mn_scope *s) {
   bool grad = mn_cli_given(w->cli, "grad");
   const mn_built_state *states;
   const int n_states = mn_scope_states(s, &states);
-  const char **names = mn_arena_alloc(w->arena, (size_t)(n_states + 3) * sizeof *names);
+  const char **names = mn_arena_alloc(w->arena, (size_t)(n_states + MN_IO_MAX + 2) * sizeof *names);
   int n = 0;
   if (!names) return MN_ERR_MEMORY;
-  names[n++] = x;
+  mn_text what = {0};
+  mn_text_add(&what, "an input: there are");
+  for (const mn_port *p = mn_apply_ports(&w->unit); p->name; p++) {
+    names[n++] = p->name;
+    mn_text_addf(&what, " %s,", p->name);
+  }
   if (grad) names[n++] = "dy";
   for (int i = 0; grad && w->build.carried && i < n_states; i++) {
     if (!has_gradient(&states[i])) continue;
     names[n] = mn_arena_format(w->arena, COTANGENT "%s", states[i].info.name);
     if (!names[n++]) return MN_ERR_MEMORY;
   }
-  MN_TRY(
-      mn_st_only(w->input, names, n,
-                 grad ? "an input: there are x (a model: tokens), dy and, with --state-in or --state-out, cotangent.state.<name> for each "
-                        "state of floats"
-                      : "an input: there is x (a model: tokens), and cotangents with --grad"));
+  mn_text_add(&what, grad ? " dy and, with --state-in or --state-out, cotangent.state.<name> for each state of floats"
+                          : " and cotangents with --grad");
+  mn_status status = mn_text_status(&what);
+  if (status == MN_OK) status = mn_st_only(w->input, names, n, what.data);
+  mn_text_free(&what);
+  MN_TRY(status);
   if (!w->state_in) return MN_OK;
   n = 0;
   for (int i = 0; i < n_states; i++) names[n++] = states[i].info.name;
@@ -179,21 +172,22 @@ static mn_status list_sum(const work *w, mn_scope *s, mn_tensor *y, mn_parts *pa
   return MN_OK;
 }
 
-/* Gradients of sum(y * dy) + sum over states (state' * cotangent.state) for the input, every parameter and, with --state-in, the
- * state that was given. */
-static mn_status differentiate(const work *w, mn_scope *s, mn_tensor *x, mn_tensor *y, mn_parts *parts) {
+/* Gradients of sum(y * dy) + sum over states (state' * cotangent.state) for the inputs that are numbers, every parameter
+ * and, with --state-in, the state that was given. */
+static mn_status differentiate(const work *w, mn_scope *s, const mn_model_io *in, mn_tensor *y, mn_parts *parts) {
   mn_graph *g = mn_scope_graph(s);
   const mn_param_info *info;
   const mn_built_state *states;
   mn_tensor *const *params;
-  const int n_params = mn_scope_params(s, &info, &params), n_states = mn_scope_states(s, &states), most = n_params + n_states + 1;
+  const int n_params = mn_scope_params(s, &info, &params), n_states = mn_scope_states(s, &states), most = n_params + n_states + in->n;
   mn_tensor **wrt = mn_arena_alloc(g->arena, (size_t)(2 * most) * sizeof *wrt);
   const char **names = mn_arena_alloc(g->arena, (size_t)most * sizeof *names);
   sum of;
   int n = 0;
   if (!wrt || !names) return MN_ERR_MEMORY;
   MN_TRY(list_sum(w, s, y, parts, &of));
-  if (w->unit.kind != MN_UNIT_MODEL) names[n] = "grad.x", wrt[n++] = x;
+  for (int i = 0; i < in->n; i++)
+    if (mn_dtype_is_float(in->tensor[i]->dtype)) names[n] = mn_arena_format(g->arena, "grad.%s", in->name[i]), wrt[n++] = in->tensor[i];
   for (int i = 0; i < n_params; i++) names[n] = mn_arena_format(g->arena, "grad.%s", info[i].name), wrt[n++] = params[i];
   for (int i = 0; w->state_in && i < n_states; i++)
     if (has_gradient(&states[i])) names[n] = mn_arena_format(g->arena, "grad.state.%s", states[i].info.name), wrt[n++] = states[i].leaf;
@@ -232,13 +226,16 @@ static mn_status add_reports(const work *w, mn_scope *s, mn_parts *parts) {
 
 static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
   work *w = ctx;
-  mn_tensor *x = mn_unit_input(s, &w->unit, form->batch, form->length), *y = mn_unit_apply(s, &w->unit, x);
+  mn_model_io in;
+  (void)form; /* there is one, of the inputs' sizes */
+  mn_apply_inputs_leaves(s, &w->inputs, &in);
+  mn_tensor *y = mn_unit_apply(s, &w->unit, &in);
   MN_TRY(mn_graph_status(mn_scope_graph(s)));
   MN_TRY(open_params(w, s));
-  MN_TRY(check_tensors(w, s, x->name));
-  mn_parts_fed(parts, x);
+  MN_TRY(check_tensors(w, s));
+  for (int i = 0; i < in.n; i++) mn_parts_fed(parts, in.tensor[i]);
   mn_parts_give(parts, "y", y);
-  if (mn_cli_given(w->cli, "grad")) MN_TRY(differentiate(w, s, x, y, parts));
+  if (mn_cli_given(w->cli, "grad")) MN_TRY(differentiate(w, s, &in, y, parts));
   return add_reports(w, s, parts);
 }
 
@@ -272,12 +269,13 @@ static mn_status read_states(work *w) {
   return check_positions(w);
 }
 
-/* The input and the cotangents, by their names in the file. */
+/* The inputs and the cotangents, by their names in the file. */
 static mn_status read_feeds(work *w, mn_routine *r) {
   void *p;
   for (int i = 0; i < mn_routine_feeds(r); i++) {
-    MN_TRY(read_tensor(w, w->input, mn_routine_feed_name(r, i), mn_routine_feed_type(r, i), mn_routine_feed_shape(r, i), &p));
-    if (i == 0) MN_TRY(check_tokens(w, p));
+    const char *name = mn_routine_feed_name(r, i);
+    MN_TRY(read_tensor(w, w->input, name, mn_routine_feed_type(r, i), mn_routine_feed_shape(r, i), &p));
+    MN_TRY(mn_apply_inputs_check(&w->inputs, name, p, mn_shape_count(mn_routine_feed_shape(r, i))));
     MN_TRY(mn_routine_put(r, i, p));
   }
   return MN_OK;
@@ -358,8 +356,12 @@ const mn_verb mn_verb_apply = {
     .summary = "run one mixer, block or model on given tensors",
     .usage = "RECIPE.yaml --input X.safetensors --output Y.safetensors [options]",
     .about = "The recipe is {d_model: D, mixer: {type: ...}}, {d_model: D, block: {...}} or {model: {...}}. `mneme inspect RECIPE.yaml "
-             "--params` lists every parameter and state tensor by name, shape and meaning. With --grad the gradients of sum(y * dy) "
-             "for the input and every parameter are written as grad.x and grad.<parameter>.\n"
+             "--params` lists every parameter and state tensor by name, shape and meaning, and what a model reads. A mixer or a block "
+             "reads x [B,T,D]; a model reads tensors of its ports' names and shapes: tokens [B,T], source [B,S] or [B,S,C] and "
+             "source_length [B], frames [B,T,C], length [B], images [B,H,W,C], series [B,T,C]; those that may be left out are as if "
+             "every row were full. y is what it says: a decoder's logits [B,T,vocab_size], a classifier's, a forecast. With --grad "
+             "the gradients of sum(y * dy) for every input of floats and every parameter that the call reads are written as "
+             "grad.<input> (grad.x) and grad.<parameter>.\n"
              "With states, the loss may reach into the state after the last token, too: each tensor cotangent.state.<name> of the input "
              "adds sum(state * cotangent). Without --state-in a stream begins here, and gradients reach what it begins with (a learned "
              "start as Titans' memory.init); with it, the gradient of the given state is written as grad.state.<name>, and what a stream "

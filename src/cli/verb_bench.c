@@ -142,7 +142,9 @@ static mn_status make_train(problem *p) {
 static mn_status build_lmm(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
   problem *p = ctx;
   mn_graph *g = mn_scope_graph(s);
-  mn_tensor *x = mn_unit_input(s, &p->unit, form->batch, form->length), *y = mn_unit_apply(s, &p->unit, x);
+  mn_model_io in;
+  mn_unit_inputs(s, &p->unit, (mn_sizes){form->batch, form->length, 0}, MN_INPUTS_ALL, &in);
+  mn_tensor *x = mn_io_get(&in, "x"), *y = mn_unit_apply(s, &p->unit, &in);
   MN_TRY(mn_graph_status(g));
   mn_parts_fed(parts, x);
   mn_tensor *dy = mn_parts_feed(parts, "dy", MN_F32, y->shape);

@@ -5,6 +5,8 @@
  * segments leave the source out. */
 #include "model/model.h"
 
+#include <string.h>
+
 typedef struct encoder_decoder_config {
   const mn_value *encoder; /* while parsing */
   int64_t source_vocab_size, channels, max_source;
@@ -28,6 +30,12 @@ static const mn_field stack_fields[] = {MN_FIELD_INT(stack_keys, layers, 2, 1, 4
 static int64_t size(const mn_model *m, char axis) {
   const encoder_decoder_config *c = m->own;
   return axis == 'V' ? m->config.vocab_size : axis == 'D' ? m->config.d_model : axis == 'C' ? c->channels : 0;
+}
+
+static int64_t ids(const mn_model *m, const mn_port *p) {
+  const encoder_decoder_config *c = m->own;
+  if (!strcmp(p->name, "source")) return c->source_vocab_size ? c->source_vocab_size : m->config.vocab_size;
+  return !strcmp(p->name, "tokens") ? m->config.vocab_size : 0;
 }
 
 static const mn_port of_tokens[] = {{"tokens", MN_I32, "BT", false, "what has been said: token ids"},
@@ -116,6 +124,7 @@ const mn_model_def mn_model_encoder_decoder = {
     .outputs = outputs,
     .kept = "source",
     .size = size,
+    .ids = ids,
     .check = check,
     .spell = spell,
     .build = build,

@@ -92,6 +92,38 @@ mn_shape mn_model_shape(const mn_model *m, const mn_port *port, mn_sizes free) {
   return s;
 }
 
+const char *mn_model_axes(const mn_model *m, const mn_port *port, mn_sizes free, char buf[96]) {
+  const mn_shape s = mn_model_shape(m, port, free);
+  size_t at = 0;
+  for (int i = 0; i < s.ndim && at < 64; i++) {
+    const char *before = i ? ", " : "[";
+    if (s.dim[i]) at += (size_t)snprintf(buf + at, 96 - at, "%s%lld", before, (long long)s.dim[i]);
+    else at += (size_t)snprintf(buf + at, 96 - at, "%s%c", before, port->axes[i]);
+  }
+  snprintf(buf + at, 96 - at, "]");
+  return buf;
+}
+
+int64_t mn_model_ids(const mn_model *m, const mn_port *port) {
+  if (port->dtype != MN_I32) return 0;
+  if (m->def->ids) return m->def->ids(m, port);
+  return !strcmp(port->name, "tokens") ? m->config.vocab_size : 0;
+}
+
+mn_status mn_model_check_input(const mn_model *m, const mn_port *port, mn_sizes sizes, const int32_t *x, int64_t n, const char *where) {
+  const int64_t ids = mn_model_ids(m, port), most = !strcmp(port->name, "source_length") ? sizes.S : sizes.T;
+  if (port->dtype != MN_I32) return MN_OK;
+  for (int64_t i = 0; i < n; i++) {
+    if (ids && (x[i] < 0 || x[i] >= ids))
+      return mn_fail(MN_ERR_CONFIG, "%s: %s holds %d (element %lld); the model's vocabulary has %lld", where, port->name, (int)x[i],
+                     (long long)i, (long long)ids);
+    if (!ids && (x[i] < 0 || x[i] > most))
+      return mn_fail(MN_ERR_CONFIG, "%s: %s holds %d (row %lld), and a row has %lld places", where, port->name, (int)x[i], (long long)i,
+                     (long long)most);
+  }
+  return MN_OK;
+}
+
 static mn_dtype type_of(const mn_scope *s, const mn_port *p) { return p->dtype == MN_F32 ? mn_scope_exact(s) : p->dtype; }
 
 static bool is_kept(const mn_model *m, const mn_port *p) { return m->def->kept && !strcmp(p->name, m->def->kept); }

@@ -41,10 +41,10 @@ mn_status mn_unit_parse(mn_arena *arena, const mn_value *root, int64_t vocab_siz
 
 void mn_unit_free(mn_unit *u) { mn_model_free(u->model); }
 
-mn_tensor *mn_unit_input(mn_scope *s, const mn_unit *u, int64_t B, int64_t T) {
-  mn_graph *g = mn_scope_graph(s);
-  if (u->kind == MN_UNIT_MODEL) return mn_input(g, "tokens", MN_I32, MN_SHAPE(B, T));
-  return mn_input(g, "x", mn_scope_exact(s), MN_SHAPE(B, T, u->d_model));
+void mn_unit_inputs(mn_scope *s, const mn_unit *u, mn_sizes sizes, mn_inputs which, mn_model_io *io) {
+  *io = (mn_model_io){0};
+  if (u->kind == MN_UNIT_MODEL) mn_model_inputs(s, u->model, sizes, which, io);
+  else mn_io_put(io, "x", mn_input(mn_scope_graph(s), "x", mn_scope_exact(s), MN_SHAPE(sizes.B, sizes.T, u->d_model)));
 }
 
 static mn_tensor *of_part(mn_scope *s, const mn_unit *u, mn_tensor *x) {
@@ -55,28 +55,18 @@ static mn_tensor *of_part(mn_scope *s, const mn_unit *u, mn_tensor *x) {
   return mn_cast(g, y, mn_scope_exact(s));
 }
 
-mn_tensor *mn_unit_apply(mn_scope *s, const mn_unit *u, mn_tensor *x) {
-  if (u->kind != MN_UNIT_MODEL) return of_part(s, u, x);
-  mn_model_io in = {0}, out;
-  mn_io_put(&in, "tokens", x);
-  mn_model_build(s, u->model, &in, &out);
+mn_tensor *mn_unit_apply(mn_scope *s, const mn_unit *u, const mn_model_io *in) {
+  mn_model_io out;
+  if (u->kind != MN_UNIT_MODEL) return of_part(s, u, mn_io_get(in, "x"));
+  mn_model_build(s, u->model, in, &out);
   return mn_model_answer(s, &out);
-}
-
-mn_status mn_unit_check_tokens(const mn_unit *u) {
-  const mn_port *p = u->kind == MN_UNIT_MODEL ? u->model->inputs : NULL;
-  for (; p && p->name; p++)
-    if (!p->optional && (p->dtype != MN_I32 || strcmp(p->name, "tokens") != 0))
-      return mn_fail(MN_ERR_CONFIG, "a model of type %s needs %s (%s), and mneme apply gives tokens alone", u->model->def->name, p->name,
-                     p->help);
-  return MN_OK;
 }
 
 mn_tensor *mn_unit_build(mn_scope *s, const mn_unit *u, mn_sizes sizes, mn_inputs which, bool loss) {
   mn_graph *g = mn_scope_graph(s);
-  if (u->kind != MN_UNIT_MODEL) return of_part(s, u, mn_unit_input(s, u, sizes.B, sizes.T));
   mn_model_io in, out;
-  mn_model_inputs(s, u->model, sizes, which, &in);
+  mn_unit_inputs(s, u, sizes, which, &in);
+  if (u->kind != MN_UNIT_MODEL) return of_part(s, u, mn_io_get(&in, "x"));
   mn_model_build(s, u->model, &in, &out);
   mn_tensor *h = mn_io_get(&out, "hidden"), *w = mn_io_get(&out, "head");
   if (!loss || mn_graph_status(g) != MN_OK) return mn_model_answer(s, &out);

@@ -17,13 +17,10 @@ extern const mn_field mn_unit_fields[];
 /* vocab_size: for a model whose recipe leaves it to a tokenizer that is not at hand; 0: refuse. */
 mn_status mn_unit_parse(mn_arena *arena, const mn_value *root, int64_t vocab_size, mn_unit *out);
 void mn_unit_free(mn_unit *u);
-/* The input's name ("x" [B,T,D] exact type; a model: "tokens" i32 [B,T]) as a leaf of the scope's graph. */
-mn_tensor *mn_unit_input(mn_scope *s, const mn_unit *u, int64_t B, int64_t T);
-/* y [B,T,D], a model: logits [B,T,vocab_size]; exact type. Moves the position on. */
-mn_tensor *mn_unit_apply(mn_scope *s, const mn_unit *u, mn_tensor *x);
-
-/* MN_OK where tokens are all that the unit needs, and mn_unit_apply will do. */
-mn_status mn_unit_check_tokens(const mn_unit *u);
+/* Leaves of the scope's graph for the unit's inputs: of a mixer or a block x [B,T,D], exact type; of a model its ports. */
+void mn_unit_inputs(mn_scope *s, const mn_unit *u, mn_sizes sizes, mn_inputs which, mn_model_io *io);
+/* y [B,T,D]; of a model what it says (mn_model_answer); exact type. Moves the position on. */
+mn_tensor *mn_unit_apply(mn_scope *s, const mn_unit *u, const mn_model_io *in);
 /* The unit over leaves of its own for every input: its answer, or with `loss` a scalar to differentiate: a model's that has hidden
  * and head the next token's, over an input `target`, any other model's the sum of its answer; a mixer's or a block's is y all the same. */
 mn_tensor *mn_unit_build(mn_scope *s, const mn_unit *u, mn_sizes sizes, mn_inputs which, bool loss);
