@@ -1,6 +1,6 @@
 /* What must be true of beam search and of a session that reads a source: a beam that keeps everything finds the likeliest of all
  * answers, one beam is the greedy answer; rows with sources of their own answer as each would alone; a source is kept until another
- * comes; what cannot be is refused. */
+ * comes; only tokens of the tokenizer are said; what cannot be is refused, and an interruption is heard. */
 #include "format/yaml.h"
 #include "run/beam.h"
 #include "test.h"
@@ -174,6 +174,79 @@ static void rows_answer_as_each_would_alone(void) {
   tear_down(&f);
 }
 
+/* A tokenizer without a token for this id of the model; its bytes have those around it. */
+static mn_tokenizer *with_a_hole(int32_t id) {
+  mn_tokenizer *tok = NULL;
+  mn_text json = {0};
+  mn_text_addf(&json, "{\"version\": \"1.0\", \"added_tokens\": [], \"pre_tokenizer\": {\"type\": \"ByteLevel\", "
+                      "\"add_prefix_space\": false, \"use_regex\": false}, \"decoder\": {\"type\": \"ByteLevel\"}, "
+                      "\"model\": {\"type\": \"BPE\", \"merges\": [], \"vocab\": {");
+  for (int byte = 0, others = 256; byte < 256; byte++) { /* a byte's letter: itself where it can be printed */
+    const bool printed = (byte > 32 && byte < 127) || (byte > 160 && byte != 173);
+    mn_text_addf(&json, "%s\"\\u%04x\": %d", byte ? ", " : "", printed ? byte : others++, byte < id ? byte : byte + 1);
+  }
+  mn_text_addf(&json, "}}}");
+  CHECK_OK(mn_tokenizer_parse("test", json.data, json.len, &tok));
+  mn_text_free(&json);
+  return tok;
+}
+
+static void ids_without_a_token_are_not_said(void) {
+  fixture f;
+  int gone = 0;
+  if (!set_up(&f)) return;
+  for (int which = 0; which < 6; which++) {
+    mn_tokenizer *tok = NULL;
+    int32_t id = -1; /* what the answer begins with when all may be said */
+    for (int kept = 0; kept < 2; kept++) {
+      const float *logits;
+      mn_session *s = begin(&f, 3, which, &logits), *spare = NULL;
+      if (!s) break;
+      CHECK_OK(mn_session_fork(s, &spare));
+      mn_beam_answer a = {0};
+      CHECK_OK(mn_beam_search(s, spare, &(mn_beam_config){.beams = 3, .max_tokens = 6, .end = END, .tokens = tok}, 1, logits, &a));
+      for (size_t i = 0; kept && i < a.tokens.len; i++) CHECK(a.tokens.data[i] != id, "source %d: %d was said", which, id);
+      mn_session_free(s);
+      mn_session_free(spare);
+      if (!kept && a.tokens.len) id = a.tokens.data[0], tok = with_a_hole(id), gone++;
+      mn_beam_answers_free(&a, 1);
+      if (!tok) break;
+    }
+    mn_tokenizer_free(tok);
+  }
+  CHECK(gone > 0, "every answer is empty: the test says nothing");
+  tear_down(&f);
+}
+
+static void a_search_ends_when_it_is_interrupted(void) {
+  static volatile sig_atomic_t stop = 1;
+  fixture f;
+  const float *logits;
+  if (!set_up(&f)) return;
+  mn_session *s = begin(&f, 1, 0, &logits);
+  mn_beam_answer a = {0};
+  mn_stop_watch(&stop);
+  CHECK(mn_beam_search(s, NULL, &(mn_beam_config){.beams = 1, .max_tokens = 7, .end = END}, 1, logits, &a) == MN_ERR_CANCELLED, "%s",
+        mn_message());
+  mn_stop_watch(NULL);
+  mn_session_free(s);
+  tear_down(&f);
+}
+
+static void what_is_not_a_number_is_no_answer(void) {
+  fixture f;
+  const float *logits;
+  if (!set_up(&f)) return;
+  mn_session *s = begin(&f, 1, 0, &logits);
+  const float bad[V] = {0, 1, (float)NAN, 0};
+  mn_beam_answer a = {0};
+  CHECK(mn_beam_search(s, NULL, &(mn_beam_config){.beams = 1, .max_tokens = 7, .end = END}, 1, bad, &a) == MN_ERR_NUMERIC &&
+            strstr(mn_message(), "token 2"),
+        "%s", mn_message());
+  mn_session_free(s);
+  tear_down(&f);
+}
+
 static void what_cannot_be_is_refused(void) {
   fixture f;
   if (!set_up(&f)) return;
@@ -196,6 +269,9 @@ int main(void) {
   RUN(a_wide_beam_finds_the_likeliest_answer);
   RUN(one_beam_is_greedy);
   RUN(rows_answer_as_each_would_alone);
+  RUN(ids_without_a_token_are_not_said);
+  RUN(a_search_ends_when_it_is_interrupted);
+  RUN(what_is_not_a_number_is_no_answer);
   RUN(what_cannot_be_is_refused);
   return test_end();
 }

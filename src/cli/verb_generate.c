@@ -118,8 +118,7 @@ static mn_status generate(generation *g, int64_t n) {
 static mn_status search(generation *g, int64_t n) {
   const mn_tokenizer *tok = g->bundle.tokenizer;
   const int64_t K = g->beams, length = (int64_t)g->prompt.len;
-  const mn_beam_config how = {
-      .beams = K, .max_tokens = n, .length_penalty = 0.6, .end = mn_tokenizer_eos(tok), .vocab_size = mn_tokenizer_vocab_size(tok)};
+  const mn_beam_config how = {.beams = K, .max_tokens = n, .length_penalty = 0.6, .end = mn_tokenizer_eos(tok), .tokens = tok};
   mn_beam_answer answer = {0};
   const float *logits;
   int32_t *rows = mn_alloc((size_t)(K * length) * sizeof *rows);

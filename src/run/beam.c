@@ -5,8 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct beam { /* a beginning */
-  mn_ids tokens;
+typedef struct word { /* beginnings share what they have in common: each word knows the one before it */
+  int64_t before;     /* -1: it is the first */
+  int32_t token;
+} word;
+
+typedef struct beam {   /* a beginning */
+  int64_t last, length; /* its last word, -1: none; its tokens */
   double log_p;
   bool ended, dead; /* dead: there is no such beginning (yet) */
 } beam;
@@ -20,10 +25,13 @@ typedef struct candidate { /* a beginning and what it goes on with; token -1: it
 typedef struct search {
   const mn_beam_config *c;
   int64_t n, V, said; /* tokens so far */
+  bool *barred;       /* [V] ids that are never said */
   beam *now, *next;   /* [n * beams] */
-  candidate *best;    /* [beams], best first */
-  int64_t *rows;      /* [n * beams] */
-  int32_t *feed;      /* [n * beams] */
+  word *words;
+  size_t n_words, room;
+  candidate *best; /* [beams], best first */
+  int64_t *rows;   /* [n * beams] */
+  int32_t *feed;   /* [n * beams] */
 } search;
 
 static double score_of(const mn_beam_config *c, double log_p, int64_t tokens) {
@@ -47,7 +55,7 @@ static void offer(const search *s, int64_t *count, candidate x) {
 }
 
 /* The best goings-on of the beginnings [first, first + beams). */
-static int64_t choose(const search *s, int64_t first, const float *logits) {
+static mn_status choose(const search *s, int64_t first, const float *logits, int64_t *found) {
   int64_t count = 0;
   for (int64_t k = 0; k < s->c->beams; k++) s->best[k].from = -1;
   for (int64_t k = 0; k < s->c->beams; k++) {
@@ -55,24 +63,38 @@ static int64_t choose(const search *s, int64_t first, const float *logits) {
     const float *x = logits + (first + k) * s->V;
     if (b->dead) continue;
     if (b->ended) {
-      offer(s, &count, (candidate){first + k, -1, b->log_p, score_of(s->c, b->log_p, (int64_t)b->tokens.len + 1)});
+      offer(s, &count, (candidate){first + k, -1, b->log_p, score_of(s->c, b->log_p, b->length + 1)});
       continue;
     }
+    for (int64_t t = 0; t < s->V; t++)
+      if (!isfinite(x[t])) return mn_fail(MN_ERR_NUMERIC, "the logit of token %lld is not a number", (long long)t);
     const double all = log_sum_exp(x, s->V);
-    const int64_t words = s->c->vocab_size > 0 && s->c->vocab_size < s->V ? s->c->vocab_size : s->V;
-    for (int32_t t = 0; t < words; t++) {
+    for (int32_t t = 0; t < s->V; t++) {
+      if (s->barred[t]) continue;
       const double log_p = b->log_p + (double)x[t] - all;
       offer(s, &count, (candidate){first + k, t, log_p, score_of(s->c, log_p, s->said + 1)});
     }
   }
-  return count;
+  *found = count;
+  return MN_OK;
 }
 
-static mn_status extend(const search *s, const candidate *x, beam *out) {
-  const beam *from = &s->now[x->from];
-  *out = (beam){.log_p = x->log_p, .ended = x->token < 0 || x->token == s->c->end};
-  for (size_t i = 0; i < from->tokens.len; i++) MN_TRY(mn_ids_add(&out->tokens, from->tokens.data[i]));
-  return out->ended ? MN_OK : mn_ids_add(&out->tokens, x->token);
+static mn_status extend(search *s, const candidate *x, beam *out) {
+  *out = s->now[x->from];
+  out->log_p = x->log_p;
+  out->ended = x->token < 0 || x->token == s->c->end;
+  if (out->ended) return MN_OK;
+  if (s->n_words == s->room) {
+    const size_t room = 2 * s->room + 256;
+    word *more = mn_realloc(s->words, room * sizeof *more);
+    if (!more) return MN_ERR_MEMORY;
+    s->words = more;
+    s->room = room;
+  }
+  s->words[s->n_words] = (word){out->last, x->token};
+  out->last = (int64_t)s->n_words++;
+  out->length++;
+  return MN_OK;
 }
 
 /* One token for every beginning; *going: how many have not ended. */
@@ -80,7 +102,9 @@ static mn_status step(search *s, const float *logits, int64_t *going) {
   const int64_t K = s->c->beams;
   *going = 0;
   for (int64_t i = 0; i < s->n; i++) {
-    const int64_t first = i * K, count = choose(s, first, logits);
+    const int64_t first = i * K;
+    int64_t count = 0;
+    MN_TRY(choose(s, first, logits, &count));
     for (int64_t k = 0; k < K; k++) {
       beam *b = &s->next[first + k];
       s->rows[first + k] = first;
@@ -96,11 +120,9 @@ static mn_status step(search *s, const float *logits, int64_t *going) {
       ++*going;
     }
   }
-  for (int64_t i = 0; i < s->n * K; i++) mn_ids_free(&s->now[i].tokens);
   beam *was = s->now;
   s->now = s->next;
   s->next = was;
-  for (int64_t i = 0; i < s->n * K; i++) s->next[i] = (beam){0};
   s->said++;
   return MN_OK;
 }
@@ -114,6 +136,7 @@ static bool in_place(const search *s) { /* does every beginning go on where it i
 static mn_status run(search *s, mn_session *at, mn_session *spare, const float *logits) {
   int64_t going = s->n;
   while (going > 0 && s->said < s->c->max_tokens) {
+    MN_TRY(mn_stop_check("searching for an answer"));
     MN_TRY(step(s, logits, &going));
     if (going == 0 || s->said == s->c->max_tokens) break;
     if (!in_place(s)) {
@@ -128,19 +151,34 @@ static mn_status run(search *s, mn_session *at, mn_session *spare, const float *
 }
 
 /* The best of a group; one that ended is preferred to one that was cut. */
-static void take_best(const search *s, int64_t first, mn_beam_answer *out) {
-  beam *best = NULL;
+static mn_status take_best(const search *s, int64_t first, mn_beam_answer *out) {
+  const beam *best = NULL;
   double most = -INFINITY;
   for (int64_t k = 0; k < s->c->beams; k++) {
-    beam *b = &s->now[first + k];
-    const double score = b->dead ? -INFINITY : score_of(s->c, b->log_p, (int64_t)b->tokens.len + b->ended);
+    const beam *b = &s->now[first + k];
+    const double score = b->dead ? -INFINITY : score_of(s->c, b->log_p, b->length + b->ended);
     if (b->dead || (best && (best->ended > b->ended || (best->ended == b->ended && score <= most)))) continue;
     best = b;
     most = score;
   }
-  if (!best) return;
-  *out = (mn_beam_answer){best->tokens, best->log_p, best->ended};
-  best->tokens = (mn_ids){0};
+  if (!best) return MN_OK;
+  *out = (mn_beam_answer){.log_p = best->log_p, .ended = best->ended};
+  for (int64_t i = 0; i < best->length; i++) MN_TRY(mn_ids_add(&out->tokens, 0));
+  for (int64_t i = best->length, at = best->last; i-- > 0; at = s->words[at].before) out->tokens.data[i] = s->words[at].token;
+  return MN_OK;
+}
+
+/* Only what the tokenizer has a token for is said: a model may have room for more, and its tokenizer may have holes. */
+static mn_status bar(search *s) {
+  bool any = !s->c->tokens;
+  size_t bytes;
+  s->barred = mn_calloc((size_t)s->V, sizeof *s->barred);
+  if (!s->barred) return MN_ERR_MEMORY;
+  for (int64_t t = 0; t < s->V && s->c->tokens; t++) {
+    s->barred[t] = !mn_tokenizer_token(s->c->tokens, (int32_t)t, &bytes);
+    any = any || !s->barred[t];
+  }
+  return any ? MN_OK : mn_fail(MN_ERR_CONFIG, "the tokenizer has no token for any of the model's %lld ids", (long long)s->V);
 }
 
 mn_status mn_beam_search(mn_session *session, mn_session *spare, const mn_beam_config *config, int64_t n, const float *logits,
@@ -156,14 +194,12 @@ mn_status mn_beam_search(mn_session *session, mn_session *spare, const mn_beam_c
   s.best = mn_calloc((size_t)K, sizeof *s.best);
   s.rows = mn_calloc((size_t)all, sizeof *s.rows);
   s.feed = mn_calloc((size_t)all, sizeof *s.feed);
-  mn_status status = s.now && s.next && s.best && s.rows && s.feed ? MN_OK : MN_ERR_MEMORY;
-  for (int64_t i = 0; i < all && status == MN_OK; i++) s.now[i].dead = i % K > 0; /* equal rows: one beginning */
+  mn_status status = s.now && s.next && s.best && s.rows && s.feed ? bar(&s) : MN_ERR_MEMORY;
+  for (int64_t i = 0; i < all && status == MN_OK; i++) s.now[i] = (beam){.last = -1, .dead = i % K > 0}; /* equal rows: one beginning */
   if (status == MN_OK) status = run(&s, session, spare, logits);
-  for (int64_t i = 0; i < n && status == MN_OK; i++) take_best(&s, i * K, &answers[i]);
-  for (int64_t i = 0; i < all; i++) {
-    if (s.now) mn_ids_free(&s.now[i].tokens);
-    if (s.next) mn_ids_free(&s.next[i].tokens);
-  }
+  for (int64_t i = 0; i < n && status == MN_OK; i++) status = take_best(&s, i * K, &answers[i]);
+  free(s.barred);
+  free(s.words);
   free(s.now);
   free(s.next);
   free(s.best);

@@ -7,11 +7,11 @@
 #include "run/session.h"
 
 typedef struct mn_beam_config {
-  int64_t beams;         /* beginnings that are kept for each answer; 1: greedy                                            */
-  int64_t max_tokens;    /* an answer is cut there                                                                          */
-  double length_penalty; /* answers are compared by log p / ((5 + tokens) / 6)^this (Wu et al. 2016, arXiv 1609.08144)      */
-  int32_t end;           /* the token that ends an answer; it is not part of it                                             */
-  int64_t vocab_size;    /* tokens below it may be said; 0: all                                                             */
+  int64_t beams;              /* beginnings that are kept for each answer; 1: greedy                                            */
+  int64_t max_tokens;         /* an answer is cut there                                                                          */
+  double length_penalty;      /* answers are compared by log p / ((5 + tokens) / 6)^this (Wu et al. 2016, arXiv 1609.08144)      */
+  int32_t end;                /* the token that ends an answer; it is not part of it                                             */
+  const mn_tokenizer *tokens; /* only its tokens are said; NULL: every id of the model                                     */
 } mn_beam_config;
 
 typedef struct mn_beam_answer { /* free with mn_beam_answers_free */
@@ -22,7 +22,7 @@ typedef struct mn_beam_answer { /* free with mn_beam_answers_free */
 
 /* The best answer to each of n streams. `session` has n * beams rows, equal in each group of `beams`, whose logits after the last
  * fed token are [n * beams, vocab_size]; `spare` is another of the same model and batch, which is needed when beams > 1. Both move
- * on. answers [n], zeroed by the caller. */
+ * on. answers [n], zeroed by the caller. A logit that is not finite: MN_ERR_NUMERIC; interrupted (base.h): MN_ERR_CANCELLED. */
 mn_status mn_beam_search(mn_session *session, mn_session *spare, const mn_beam_config *config, int64_t n, const float *logits,
                          mn_beam_answer *answers);
 void mn_beam_answers_free(mn_beam_answer *answers, int64_t n);
