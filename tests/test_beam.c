@@ -254,7 +254,7 @@ static void what_cannot_be_is_refused(void) {
   const float *logits;
   mn_session *s = begin(&f, 1, 0, &logits);
   CHECK(mn_session_source(s, source, 2, NULL) == MN_ERR_ARG && strstr(mn_message(), "token 1"), "%s", mn_message());
-  CHECK(mn_session_source(s, source, 1, lengths) == MN_ERR_ARG && strstr(mn_message(), "3 tokens of 1"), "%s", mn_message());
+  CHECK(mn_session_source(s, source, 1, lengths) == MN_ERR_ARG && strstr(mn_message(), "3 places of 1"), "%s", mn_message());
   CHECK(mn_session_source(s, source, 0, NULL) == MN_ERR_ARG, "%s", mn_message());
   mn_beam_answer a = {0};
   CHECK(mn_beam_search(s, NULL, &(mn_beam_config){.beams = 2, .max_tokens = 1}, 1, logits, &a) == MN_ERR_ARG, "%s", mn_message());

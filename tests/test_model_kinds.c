@@ -156,9 +156,9 @@ static void a_source_has_room(void) {
 }
 
 /* A session is given its source, then says token by token what the model says in one piece; a fork goes on with the same source. */
-static void a_session_has_a_source(void) {
+static void a_session_has_a_source_of(const char *name) {
   mk_golden f;
-  if (!mk_golden_open(&f, "encoder_decoder_tokens")) return;
+  if (!mk_golden_open(&f, name)) return;
   mn_backend *backend = mn_backend_ref();
   mn_params *params = NULL;
   mn_session *s = NULL, *fork = NULL;
@@ -168,16 +168,22 @@ static void a_session_has_a_source(void) {
       mn_element_store(params->data[i], MN_F32, k, mc_get(&f.m.params, params->info[i].name)->x[k]);
   enum { B = 2, T = 5, D = 8, V = 11 };
   const mc_tensor *head = mc_get(&f.want, "head"), *hidden = mc_get(&f.want, "hidden"), *x = mc_get(&f.in, "source");
-  int64_t n = x->shape.dim[1];
+  const int64_t n = x->shape.dim[1], all = mn_shape_count(&x->shape);
+  const bool frames = x->shape.ndim == 3;
   int32_t source[64], length[B], token[B];
+  float numbers[256];
   const float *logits = NULL;
+  for (int64_t i = 0; i < all; i++) numbers[i] = (float)x->x[i];
   for (int64_t i = 0; i < B * n; i++) source[i] = (int32_t)x->x[i];
   for (int b = 0; b < B; b++)
     length[b] = (int32_t)mc_get(&f.in, "source_length")->x[b], token[b] = (int32_t)mc_get(&f.in, "tokens")->x[b * T];
   CHECK_OK(mn_session_new(f.m.model, params, &(mn_session_config){.batch = B}, &s));
   if (s) {
     CHECK(mn_session_feed(s, token, 1, &logits) == MN_ERR_CONFIG && strstr(mn_message(), "this session has none"), "%s", mn_message());
-    CHECK_OK(mn_session_source(s, source, n, length));
+    CHECK_OK(frames ? mn_session_source_frames(s, numbers, n, length) : mn_session_source(s, source, n, length));
+    CHECK((frames ? mn_session_source(s, source, n, length) : mn_session_source_frames(s, numbers, n, length)) == MN_ERR_CONFIG &&
+              strstr(mn_message(), frames ? "is frames" : "is tokens"),
+          "%s", mn_message());
     for (int t = 0; t < T; t++) {
       if (t == 2) CHECK_OK(mn_session_fork(s, &fork));
       for (int b = 0; b < B; b++) token[b] = (int32_t)mc_get(&f.in, "tokens")->x[b * T + t];
@@ -200,6 +206,11 @@ static void a_session_has_a_source(void) {
   mn_session_free(s);
   mn_params_free(params);
   mk_golden_close(&f);
+}
+
+static void a_session_has_a_source(void) {
+  a_session_has_a_source_of("encoder_decoder_tokens");
+  a_session_has_a_source_of("encoder_decoder_frames");
 }
 
 static void a_recipe_comes_back(void) {

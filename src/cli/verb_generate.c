@@ -9,6 +9,7 @@
 #include "base/output.h"
 #include "cli/cli.h"
 #include "cli/remarks.h"
+#include "format/safetensors.h"
 #include "model/bundle.h"
 #include "run/beam.h"
 #include "run/sampler.h"
@@ -23,6 +24,8 @@ typedef struct generation {
   int64_t beams;               /* 0: tokens are drawn */
   mn_sampler *sampler;
   mn_ids prompt, source, made;
+  float *frames; /* a source of numbers, [n_frames, channels]; NULL: none */
+  int64_t n_frames, channels;
   mn_text text;
   double prefill_seconds, seconds;
   bool ended; /* by the token that ends a document */
@@ -64,6 +67,25 @@ static mn_status read_prompt(generation *g) {
   return MN_OK;
 }
 
+/* A source of numbers: the tensor `source` of a file, [S, C] or [1, S, C]. */
+static mn_status read_frames(generation *g, const char *path, const mn_port *port) {
+  const int64_t C = mn_model_shape(g->bundle.model, port, (mn_sizes){1, 1, 1}).dim[2];
+  const mn_st_tensor *t;
+  mn_st *st;
+  char shape[96];
+  MN_TRY(mn_context(mn_st_open(path, &st), "--source: this model reads numbers from a safetensors file"));
+  mn_status status = mn_st_need(st, "source", NULL, &t);
+  const int at = status == MN_OK && t->shape.ndim == 3 && t->shape.dim[0] == 1;
+  if (status == MN_OK && (t->shape.ndim != 2 + at || t->shape.dim[1 + at] != C || t->shape.dim[at] < 1))
+    status = mn_fail(MN_ERR_SHAPE, "%s: source is %s; this model reads [S, %lld] (%s)", path, mn_shape_str(&t->shape, shape), (long long)C,
+                     port->help);
+  if (status == MN_OK && !(g->frames = mn_alloc((size_t)mn_shape_count(&t->shape) * sizeof *g->frames))) status = MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_st_read_finite(st, t, MN_F32, g->frames);
+  if (status == MN_OK) g->n_frames = t->shape.dim[at], g->channels = C;
+  mn_st_close(st);
+  return status;
+}
+
 /* What a model that reads a source reads. */
 static mn_status read_source(generation *g) {
   const char *text = mn_cli_get(g->cli, "source");
@@ -72,10 +94,11 @@ static mn_status read_source(generation *g) {
   if (!port)
     return mn_fail(MN_ERR_CONFIG, "--source: a model of type %s reads no source beside its prompt; give --prompt",
                    g->bundle.model->def->name);
-  if (port->dtype != MN_I32) return mn_fail(MN_ERR_CONFIG, "the source of this model is numbers, not text: `mneme apply` gives them");
   if (!text && mn_cli_get(g->cli, "session-in")) return MN_OK; /* the session has read it */
   if (!text || !*text)
-    return mn_fail(MN_ERR_CONFIG, "a model of type %s says something about a source: give --source TEXT", g->bundle.model->def->name);
+    return mn_fail(MN_ERR_CONFIG, "a model of type %s says something about a source: give --source %s", g->bundle.model->def->name,
+                   port->dtype == MN_I32 ? "TEXT" : "FILE.safetensors, whose tensor source holds its frames");
+  if (port->dtype != MN_I32) return read_frames(g, text, port);
   return mn_tokenizer_encode(g->bundle.tokenizer, text, strlen(text), 0, &g->source);
 }
 
@@ -160,11 +183,13 @@ static mn_status report(generation *g) {
 }
 
 static mn_status put_source(generation *g) {
-  const int64_t n = (int64_t)g->source.len, B = g->beams ? g->beams : 1;
-  int32_t *rows = mn_alloc((size_t)(B * n) * sizeof *rows);
+  const int64_t n = g->frames ? g->n_frames : (int64_t)g->source.len, B = g->beams ? g->beams : 1;
+  const size_t bytes = g->frames ? (size_t)(n * g->channels) * sizeof *g->frames : (size_t)n * sizeof *g->source.data;
+  char *rows = mn_alloc((size_t)B * bytes);
   if (!rows) return MN_ERR_MEMORY;
-  for (int64_t i = 0; i < B * n; i++) rows[i] = g->source.data[i % n];
-  mn_status status = mn_session_source(g->session, rows, n, NULL);
+  for (int64_t b = 0; b < B; b++) memcpy(rows + (size_t)b * bytes, g->frames ? (const void *)g->frames : g->source.data, bytes);
+  mn_status status = g->frames ? mn_session_source_frames(g->session, (const float *)(const void *)rows, n, NULL)
+                               : mn_session_source(g->session, (const int32_t *)(const void *)rows, n, NULL);
   free(rows);
   return status;
 }
@@ -194,7 +219,7 @@ static mn_status set_up(generation *g, int64_t n) {
   if (to) MN_TRY(mn_context(mn_output_try(to, mn_session_state_bytes(g->session)), "--session-out"));
   if (from) MN_TRY(mn_session_load(g->session, from));
   if (g->beams > 1) MN_TRY(mn_session_fork(g->session, &g->spare));
-  if (g->source.len) MN_TRY(put_source(g));
+  if (g->source.len || g->frames) MN_TRY(put_source(g));
   MN_TRY(mn_session_fits_at_most(g->session, (int64_t)g->prompt.len + n));
   MN_TRY(mn_sampler_new(&sampling, g->bundle.model->config.vocab_size, &g->sampler));
   return mn_sampler_keep_to(g->sampler, g->bundle.tokenizer);
@@ -219,28 +244,31 @@ static mn_status run(mn_cli *cli) {
   mn_bundle_close(&g.bundle);
   mn_ids_free(&g.prompt);
   mn_ids_free(&g.source);
+  free(g.frames);
   mn_ids_free(&g.made);
   mn_text_free(&g.text);
   return status;
 }
 
-static const mn_option options[] = {{"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
-                                    {"prompt", "TEXT", NULL, "what the text begins with", 0},
-                                    {"prompt-file", "FILE", NULL, "the same from a file", 0},
-                                    {"source", "TEXT", NULL, "what a model of a source and a target reads: it says the target", 0},
-                                    {"tokens", "N", "200", "how many tokens to generate at most", 0},
-                                    {"temperature", "X", "0.8", "spread of the draw; 0: always the likeliest token", 0},
-                                    {"top-k", "N", "0", "draw from the k likeliest tokens; 0: from all", 0},
-                                    {"top-p", "X", "1", "draw from the smallest set of tokens with this probability; 1: from all", 0},
-                                    {"min-p", "X", "0", "leave out tokens below this fraction of the best one's probability", 0},
-                                    {"repetition-penalty", "X", "1", "makes recent tokens less likely; 1: off", 0},
-                                    {"beams", "N", "0", "beam search for the likeliest whole answer, so many beginnings; 0: draw", 0},
-                                    {"ignore-eos", NULL, NULL, "go on after the token that ends a document", 0},
-                                    {"session-in", "FILE", NULL, "go on from a saved session: it remembers what it was fed", 0},
-                                    {"session-out", "FILE", NULL, "save the session at the end", MN_OPTION_OUTPUT},
-                                    {"precision", "WORD", "f32", "f32 or bf16", 0},
-                                    {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},
-                                    {0}};
+static const mn_option options[] = {
+    {"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
+    {"prompt", "TEXT", NULL, "what the text begins with", 0},
+    {"prompt-file", "FILE", NULL, "the same from a file", 0},
+    {"source", "TEXT", NULL,
+     "what a model of a source and a target reads: it says the target; where it reads numbers, a safetensors file with source [S, C]", 0},
+    {"tokens", "N", "200", "how many tokens to generate at most", 0},
+    {"temperature", "X", "0.8", "spread of the draw; 0: always the likeliest token", 0},
+    {"top-k", "N", "0", "draw from the k likeliest tokens; 0: from all", 0},
+    {"top-p", "X", "1", "draw from the smallest set of tokens with this probability; 1: from all", 0},
+    {"min-p", "X", "0", "leave out tokens below this fraction of the best one's probability", 0},
+    {"repetition-penalty", "X", "1", "makes recent tokens less likely; 1: off", 0},
+    {"beams", "N", "0", "beam search for the likeliest whole answer, so many beginnings; 0: draw", 0},
+    {"ignore-eos", NULL, NULL, "go on after the token that ends a document", 0},
+    {"session-in", "FILE", NULL, "go on from a saved session: it remembers what it was fed", 0},
+    {"session-out", "FILE", NULL, "save the session at the end", MN_OPTION_OUTPUT},
+    {"precision", "WORD", "f32", "f32 or bf16", 0},
+    {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},
+    {0}};
 static const char *const examples[] = {"mneme generate --model runs/quick --prompt \"Call me\" --temperature 0.7",
                                        "mneme generate --model runs/quick --session-in book.safetensors --prompt \"The \"", NULL};
 const mn_verb mn_verb_generate = {

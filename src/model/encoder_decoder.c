@@ -32,6 +32,12 @@ static int64_t size(const mn_model *m, char axis) {
   return axis == 'V' ? m->config.vocab_size : axis == 'D' ? m->config.d_model : axis == 'C' ? c->channels : 0;
 }
 
+static int64_t most(const mn_model *m, char axis) {
+  const encoder_decoder_config *c = m->own;
+  if (axis != 'S') return INT64_MAX;
+  return m->config.positions == MN_POSITIONS_LEARNED && m->config.max_positions < c->max_source ? m->config.max_positions : c->max_source;
+}
+
 static int64_t ids(const mn_model *m, const mn_port *p) {
   const encoder_decoder_config *c = m->own;
   if (!strcmp(p->name, "source")) return c->source_vocab_size ? c->source_vocab_size : m->config.vocab_size;
@@ -124,6 +130,7 @@ const mn_model_def mn_model_encoder_decoder = {
     .outputs = outputs,
     .kept = "source",
     .size = size,
+    .most = most,
     .ids = ids,
     .check = check,
     .spell = spell,

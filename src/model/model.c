@@ -104,6 +104,8 @@ const char *mn_model_axes(const mn_model *m, const mn_port *port, mn_sizes free,
   return buf;
 }
 
+int64_t mn_model_most(const mn_model *m, char axis) { return m->def->most ? m->def->most(m, axis) : INT64_MAX; }
+
 int64_t mn_model_ids(const mn_model *m, const mn_port *port) {
   if (port->dtype != MN_I32) return 0;
   if (m->def->ids) return m->def->ids(m, port);

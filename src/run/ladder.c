@@ -26,6 +26,13 @@ static int64_t next_length(int64_t longest, int64_t alignment, int64_t before) {
   return before > 1 ? power_below(before) : 0;
 }
 
+int64_t mn_ladder_cover(int64_t n, int64_t most) {
+  int64_t length = 1;
+  while (length < n) length *= 2;
+  if (length >= 4 && length / 4 * 3 >= n) length = length / 4 * 3;
+  return length < most ? length : most;
+}
+
 bool mn_ladder_length(int64_t longest, int64_t alignment, int i, int64_t *length) {
   *length = 0;
   for (int k = 0; k <= i; k++) {

@@ -18,6 +18,9 @@ typedef struct mn_rung {
 /* Of n >= 1 tokens to come, the next segment of at most `longest`. position [rows]; alignment: mn_program_alignment. pads: the
  * segment may be padded. */
 mn_rung mn_ladder_next(int64_t longest, int64_t alignment, int64_t rows, const int64_t *position, int64_t n, bool pads);
+/* The shortest of the lengths 1, 2, 3, 4, 6, 8, 12, 16, 24, ... that holds n >= 1, and `most` where that is shorter: what is read whole is
+ * padded to it. */
+int64_t mn_ladder_cover(int64_t n, int64_t most);
 /* The lengths that it may give, longest first: *length is the i-th; false: there are no more. */
 bool mn_ladder_length(int64_t longest, int64_t alignment, int i, int64_t *length);
 

@@ -6,60 +6,26 @@
 #include "base/finite.h"
 #include "format/safetensors.h"
 #include "run/ladder.h"
+#include "run/session_internal.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { FEED, SCORE, SOURCE }; /* mn_form.what */
-
-struct mn_session {
-  const mn_model *model;
-  const mn_params *params;
-  mn_program *program;
-  mn_session_config config;
-  char fingerprint[33];
-  mn_arena *arena;
-  mn_states *states;
-  float *logits;    /* [batch, vocab_size] */
-  int32_t *segment; /* [batch, prefill] tokens of a segment                */
-  int32_t *length;  /* [batch] those that count                            */
-  mn_limit limit;
-  bool sourced;       /* what the model keeps beside tokens has been given */
-  const char *report; /* what is told beside the result, by name; NULL: nothing */
-  int n_reports;
-  const char **report_path;
-  float **report_values; /* each [batch, report_room] */
-  int64_t report_room;
-};
-
 /* ---- the program ---- */
-/* The source comes with a token that no row has: it is kept, and nothing else moves. */
-static mn_status build_source(const mn_model *m, mn_scope *s, const mn_form *form, mn_parts *parts) {
-  mn_graph *g = mn_scope_graph(s);
-  mn_model_io in = {0}, out;
-  mn_tensor *length = mn_parts_feed(parts, "source_length", MN_I32, MN_SHAPE(form->batch));
-  mn_io_put(&in, "tokens", mn_full(g, MN_I32, MN_SHAPE(form->batch, 1), 0));
-  mn_io_put(&in, "source", mn_parts_feed(parts, "source", MN_I32, MN_SHAPE(form->batch, form->length)));
-  mn_io_put(&in, "source_length", length);
-  mn_model_build(s, m, &in, &out);
-  mn_parts_give(parts, "source_length", mn_identity(g, length));
-  return MN_OK;
-}
-
 static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
   const mn_model *m = ctx;
   mn_graph *g = mn_scope_graph(s);
   const int64_t B = form->batch, T = form->length, D = m->config.d_model;
   mn_model_io in = {0}, out = {0};
-  if (form->what == SOURCE) return build_source(m, s, form, parts);
+  if (form->what == MN_SOURCE) return mn_session_build_source(m, s, form, parts);
   mn_io_put(&in, "tokens", mn_parts_feed(parts, "tokens", MN_I32, MN_SHAPE(B, T)));
   mn_model_build(s, m, &in, &out);
   mn_tensor *h = mn_io_get(&out, "hidden"), *w = mn_io_get(&out, "head");
   MN_TRY(mn_graph_status(g));
   if (!h || !w) return mn_fail(MN_ERR_CONFIG, "a model of type %s expects no next token: it cannot be run as a session", m->def->name);
-  if (form->what == FEED) { /* only the last token's, which in a padded row stands earlier */
+  if (form->what == MN_FEED) { /* only the last token's, which in a padded row stands earlier */
     mn_tensor *length = mn_scope_length(s);
     h = length ? mn_take(g, h, mn_reshape(g, mn_add_scalar(g, length, -1), MN_SHAPE(B, 1)), 1) : mn_slice(g, h, 1, T - 1, 1);
     mn_parts_give(parts, "logits", mn_cast(g, mn_reshape(g, mn_logits(s, h, w), MN_SHAPE(B, m->config.vocab_size)), MN_F32));
@@ -102,7 +68,8 @@ static mn_status open_session(mn_session *s) {
   s->logits = mn_calloc((size_t)(c->batch * s->model->config.vocab_size), sizeof *s->logits);
   s->segment = mn_alloc((size_t)(c->batch * c->prefill) * sizeof *s->segment);
   s->length = mn_alloc((size_t)c->batch * sizeof *s->length);
-  return s->logits && s->segment && s->length ? MN_OK : MN_ERR_MEMORY;
+  s->sourced = mn_calloc((size_t)c->batch, sizeof *s->sourced);
+  return s->logits && s->segment && s->length && s->sourced ? MN_OK : MN_ERR_MEMORY;
 }
 
 /* All but the states. */
@@ -150,6 +117,7 @@ void mn_session_free(mn_session *s) {
   free(s->logits);
   free(s->segment);
   free(s->length);
+  free(s->sourced);
   mn_arena_free(s->arena);
   free(s);
 }
@@ -159,7 +127,7 @@ mn_status mn_session_fork(const mn_session *s, mn_session **out) {
   c.fingerprint = s->fingerprint[0] ? s->fingerprint : NULL;
   MN_TRY(session_new(s->model, s->params, &c, out));
   mn_status status = mn_states_clone(s->states, &(*out)->states);
-  (*out)->sourced = s->sourced;
+  if (status == MN_OK) memcpy((*out)->sourced, s->sourced, (size_t)s->config.batch * sizeof *s->sourced);
   if (status == MN_OK && s->report) status = mn_session_report(*out, s->report);
   if (status == MN_OK) return MN_OK;
   mn_session_free(*out);
@@ -175,27 +143,31 @@ static mn_status of_one_model(const mn_session *a, const mn_session *b) {
 
 mn_status mn_session_copy(mn_session *to, const mn_session *from) {
   MN_TRY(of_one_model(to, from));
-  to->sourced = from->sourced;
-  return mn_states_copy(to->states, from->states);
+  MN_TRY(mn_states_copy(to->states, from->states));
+  memcpy(to->sourced, from->sourced, (size_t)from->config.batch * sizeof *from->sourced);
+  return MN_OK;
 }
 
 mn_status mn_session_copy_row(mn_session *to, int64_t to_row, const mn_session *from, int64_t from_row) {
   MN_TRY(of_one_model(to, from));
-  to->sourced = to->sourced || from->sourced;
-  return mn_states_copy_row(to->states, to_row, from->states, from_row);
+  MN_TRY(mn_states_copy_row(to->states, to_row, from->states, from_row));
+  to->sourced[to_row] = from->sourced[from_row];
+  return MN_OK;
 }
 
 mn_status mn_session_select(mn_session *to, const mn_session *from, const int64_t *rows) {
   MN_TRY(of_one_model(to, from));
-  to->sourced = from->sourced;
-  return mn_states_select(to->states, from->states, rows);
+  MN_TRY(mn_states_select(to->states, from->states, rows));
+  for (int64_t b = 0; b < to->config.batch; b++) to->sourced[b] = from->sourced[rows[b]];
+  return MN_OK;
 }
 
 mn_status mn_session_reset_rows(mn_session *s, const bool *rows) {
   const mn_states *first;
   MN_TRY(mn_program_first(s->program, &first));
-  if (!rows) s->sourced = false;
-  return mn_states_reset(s->states, first, rows);
+  MN_TRY(mn_states_reset(s->states, first, rows));
+  for (int64_t b = 0; b < s->config.batch; b++) s->sourced[b] = s->sourced[b] && rows && !rows[b];
+  return MN_OK;
 }
 
 mn_status mn_session_reset(mn_session *s) { return mn_session_reset_rows(s, NULL); }
@@ -210,10 +182,15 @@ int64_t mn_session_position(const mn_session *s) {
 }
 
 /* ---- what comes out ---- */
+static mn_status check_source(const mn_session *s, int64_t row) {
+  char of[64] = "this session";
+  if (!s->model->def->kept || s->sourced[row]) return MN_OK;
+  if (s->config.batch > 1) snprintf(of, sizeof of, "row %lld of this session", (long long)row);
+  return mn_fail(MN_ERR_CONFIG, "a model of type %s says something about a %s, and %s has none (mn_session_source)", s->model->def->name,
+                 s->model->def->kept, of);
+}
+
 static mn_status check_tokens(const mn_session *s, const int32_t *tokens, int64_t count) {
-  if (s->model->def->kept && !s->sourced)
-    return mn_fail(MN_ERR_CONFIG, "a model of type %s says something about a %s, and this session has none (mn_session_source)",
-                   s->model->def->name, s->model->def->kept);
   for (int64_t i = 0; i < count; i++)
     if (tokens[i] < 0 || tokens[i] >= s->model->config.vocab_size)
       return mn_fail(MN_ERR_ARG, "token %lld is %d; the vocabulary has %lld", (long long)i, tokens[i],
@@ -384,7 +361,7 @@ static mn_status run(mn_session *s, const feeding *f) {
     const mn_form form = {.batch = B,
                           .length = rung.length,
                           .multiple = rung.multiple,
-                          .what = f->targets ? SCORE : FEED,
+                          .what = f->targets ? MN_SCORE : MN_FEED,
                           .lengths = !all,
                           .report = s->report};
     mn_routine *r;
@@ -398,32 +375,9 @@ static mn_status run(mn_session *s, const feeding *f) {
   return MN_OK;
 }
 
-mn_status mn_session_source(mn_session *s, const int32_t *source, int64_t n, const int32_t *length) {
-  const int64_t B = s->config.batch;
-  const mn_port *port = s->model->def->kept ? mn_model_input(s->model, s->model->def->kept) : NULL;
-  if (!port || port->dtype != MN_I32)
-    return mn_fail(MN_ERR_CONFIG, "a model of type %s says nothing about a source of tokens", s->model->def->name);
-  if (n < 1) return mn_fail(MN_ERR_ARG, "a source has at least one token");
-  for (int64_t b = 0; b < B; b++) {
-    s->length[b] = length ? length[b] : (int32_t)n;
-    if (s->length[b] < 0 || s->length[b] > n)
-      return mn_fail(MN_ERR_ARG, "row %lld of the source has %d tokens of %lld", (long long)b, (int)s->length[b], (long long)n);
-    for (int64_t t = 0; t < s->length[b]; t++)
-      if (source[b * n + t] < 0) return mn_fail(MN_ERR_ARG, "token %lld of the source is %d", (long long)t, (int)source[b * n + t]);
-  }
-  mn_routine *r;
-  MN_TRY(mn_program_enter(s->program, &(mn_form){.batch = B, .length = n, .what = SOURCE, .lengths = true}, &r));
-  mn_status status = mn_routine_put(r, mn_routine_feed(r, "source"), source);
-  if (status == MN_OK) status = mn_routine_put(r, mn_routine_feed(r, "source_length"), s->length);
-  for (int64_t b = 0; b < B; b++) s->length[b] = 0; /* no row moves on */
-  if (status == MN_OK) status = mn_routine_run_rows(r, s->states, s->length);
-  mn_program_leave(s->program);
-  s->sourced = s->sourced || status == MN_OK;
-  return status;
-}
-
 mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const float **logits) {
   if (n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one token");
+  for (int64_t b = 0; b < s->config.batch; b++) MN_TRY(check_source(s, b));
   MN_TRY(check_tokens(s, tokens, n * s->config.batch));
   MN_TRY(run(s, &(feeding){.tokens = tokens, .n = n}));
   if (logits) *logits = s->logits;
@@ -434,7 +388,10 @@ mn_status mn_session_feed_rows(mn_session *s, const int32_t *tokens, int64_t n, 
   const feeding f = {.tokens = tokens, .count = count, .n = n};
   if (n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one token");
   MN_TRY(check_room(s, &f));
-  for (int64_t b = 0; b < s->config.batch; b++) MN_TRY(check_tokens(s, tokens + b * n, count[b]));
+  for (int64_t b = 0; b < s->config.batch; b++) {
+    if (count[b]) MN_TRY(check_source(s, b));
+    MN_TRY(check_tokens(s, tokens + b * n, count[b]));
+  }
   MN_TRY(run(s, &f));
   if (logits) *logits = s->logits;
   return MN_OK;
@@ -442,6 +399,7 @@ mn_status mn_session_feed_rows(mn_session *s, const int32_t *tokens, int64_t n, 
 
 mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {
   if (n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one token");
+  for (int64_t b = 0; b < s->config.batch; b++) MN_TRY(check_source(s, b));
   MN_TRY(check_tokens(s, tokens, n * s->config.batch));
   for (int64_t i = 0; i < n * s->config.batch; i++)
     if (targets[i] >= s->model->config.vocab_size) return mn_fail(MN_ERR_ARG, "target %lld is %d", (long long)i, targets[i]);
@@ -512,8 +470,14 @@ static mn_status need_fingerprint(mn_session *s) {
 mn_status mn_session_save(mn_session *s, const char *path) {
   MN_TRY(need_fingerprint(s));
   const char *tokenizer = s->params->origin.tokenizer;
-  const mn_states_meta meta[] = {{"format", "mneme session 1"}, {"model", s->fingerprint}, {"tokenizer", *tokenizer ? tokenizer : NULL}};
-  return mn_states_save(s->states, path, 3, meta);
+  char *sources = s->model->def->kept ? mn_calloc((size_t)s->config.batch + 1, 1) : NULL;
+  if (s->model->def->kept && !sources) return MN_ERR_MEMORY;
+  for (int64_t b = 0; sources && b < s->config.batch; b++) sources[b] = s->sourced[b] ? '1' : '0';
+  const mn_states_meta meta[] = {
+      {"format", "mneme session 1"}, {"model", s->fingerprint}, {"tokenizer", *tokenizer ? tokenizer : NULL}, {"sources", sources}};
+  mn_status status = mn_states_save(s->states, path, 4, meta);
+  free(sources);
+  return status;
 }
 
 static mn_status check_file(mn_session *s, const mn_st *st, const char *path) {
@@ -527,6 +491,9 @@ static mn_status check_file(mn_session *s, const mn_st *st, const char *path) {
   const char *was = mn_st_meta(st, "tokenizer"), *is = s->params->origin.tokenizer;
   if (was && *is && strcmp(was, is) != 0)
     return mn_fail(MN_ERR_CONFIG, "%s was saved with another tokenizer (%s; this model's is %s)", path, was, is);
+  const char *sources = s->model->def->kept ? mn_st_meta(st, "sources") : NULL; /* a 1 for each row that has one, else a 0 */
+  if (s->model->def->kept && (!sources || strlen(sources) != (size_t)s->config.batch || strspn(sources, "01") != strlen(sources)))
+    return mn_fail(MN_ERR_FORMAT, "%s does not say which of %lld rows have a %s", path, (long long)s->config.batch, s->model->def->kept);
   return MN_OK;
 }
 
@@ -535,7 +502,8 @@ mn_status mn_session_load(mn_session *s, const char *path) {
   MN_TRY(mn_st_open(path, &st));
   mn_status status = check_file(s, st, path);
   if (status == MN_OK) status = mn_states_load(s->states, st);
-  if (status == MN_OK) s->sourced = true;
+  const char *sources = status == MN_OK && s->model->def->kept ? mn_st_meta(st, "sources") : NULL;
+  for (int64_t b = 0; sources && b < s->config.batch; b++) s->sourced[b] = sources[b] == '1';
   mn_st_close(st);
   return status;
 }

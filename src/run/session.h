@@ -43,8 +43,11 @@ mn_status mn_session_reset_rows(mn_session *s, const bool *rows); /* [batch]: th
 mn_status mn_session_warm_up(mn_session *s, bool scores);
 
 /* Of a model that says something about a source (encoder_decoder): what each row is to be said about, n tokens [batch, n] of which the
- * first length[b] are there (NULL: all). Before the first token; until then, and after a reset, nothing can be fed. */
+ * first length[b] are there (NULL: all). Before the first token; a row that has none, or was reset, cannot be fed. Ids outside the
+ * source's vocabulary, and more places than the model's max_source, are refused. A handful of lengths is compiled (ladder.h). */
 mn_status mn_session_source(mn_session *s, const int32_t *source, int64_t n, const int32_t *length);
+/* The same for a model whose source is frames, such as a sound's: n places of C numbers, [batch, n, C]. */
+mn_status mn_session_source_frames(mn_session *s, const float *frames, int64_t n, const int32_t *length);
 
 /* Feeds n tokens [batch, n] (row-major) and gives the logits [batch, vocab_size] (f32) after the last one: valid until the
  * next call. logits may be NULL. Tokens outside [0, vocab_size) are refused. */
