@@ -126,6 +126,9 @@ static void verbs_hear_a_signal(void) {
 #define INTERRUPTED(...) snprintf(line, sizeof line, __VA_ARGS__), interrupted(line)
   INTERRUPTED("train %s --out %s", at("bytes.yaml"), at("training"));
   INTERRUPTED("compare %s --out %s", at("bytes.yaml"), at("comparison"));
+  INTERRUPTED(
+      "train %s --set train.seq_len=400000 --set 'model.block.mixer={type: titans_lmm, heads: 1, memory_net: mlp, chunk: 1}' --out %s",
+      at("long.yaml"), at("long-step"));
   INTERRUPTED("train %s --set 'tokenizer={type: bpe, vocab_size: 60000}' --out %s", at("long.yaml"), at("vocabulary"));
   INTERRUPTED("train %s --set 'tokenizer={type: file, file: %s}' --out %s", at("long.yaml"), at("bpe/tokenizer.json"), at("tokenising"));
   INTERRUPTED("eval --model %s --data %s", at("bpe"), at("long.txt"));
@@ -135,6 +138,7 @@ static void verbs_hear_a_signal(void) {
   INTERRUPTED("stream --model %s /dev/zero", at("model"));
   INTERRUPTED("generate --model %s --prompt a --tokens 100000000 --ignore-eos", at("model"));
   INTERRUPTED("generate --model %s --prompt-file %s", at("model"), at("long.txt"));
+  INTERRUPTED("generate --model %s --prompt a --beams 64 --tokens 100000000", at("model"));
   INTERRUPTED("eval --model %s --data %s", at("model"), at("long.txt"));
   INTERRUPTED("eval --model %s --task niah_single_1 --set len=200000000", at("model"));
   INTERRUPTED("eval --model %s --task passkey --set garbage=200000000", at("model"));
@@ -143,6 +147,7 @@ static void verbs_hear_a_signal(void) {
   INTERRUPTED("apply %s --input %s --output %s", at("mixer.yaml"), at("x.safetensors"), at("y.safetensors"));
   INTERRUPTED("bench train --steps 100000 --seq-len 64 --batch 1");
   INTERRUPTED("bench lmm --steps 100000 --seq-len 256");
+  INTERRUPTED("bench lmm --seq-len 1000000");
   INTERRUPTED("bench train --steps-on-stdin --seq-len 64 --batch 1");
 #undef INTERRUPTED
 }

@@ -1,6 +1,9 @@
 /* What must be true of training: it learns; the number of threads changes no bit; a batch cut in pieces gives the same
  * gradient; carried state makes short segments one long one; schedules are what they say; and a recipe that cannot be is
  * refused with file, line, key and what to do. */
+#include <pthread.h>
+#include <signal.h>
+
 #include "train_helpers.h"
 
 static void test_the_loss_falls(void) {
@@ -282,6 +285,49 @@ static void test_bpe_is_trained_once(void) {
   mn_recipe_free(r);
 }
 
+static volatile sig_atomic_t stop;
+static void *raise_later(void *microseconds) {
+  usleep(*(useconds_t *)microseconds);
+  stop = 1;
+  return NULL;
+}
+
+/* Left at any moment, a step was not taken: taken again, it gives what it would have given. Buffers, carried state and sums of
+ * gradients move within a step, before its update. */
+static void test_a_step_that_is_left_was_not_taken(void) {
+  static const char *const ways[] = {"name=plain", "train.carry_state=true", "train.accumulate=3", "train.optimizer.type=muon"};
+  for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+#define THIS_WAY                                                                                                                           \
+  RECIPE(ways[w], w == 1 ? "data.order=sequential" : "train.steps=40", w == 1 ? "train.accumulate=2" : "train.steps=40",                   \
+         "model.block.mixer={type: titans_mal, heads: 2, window: 16, chunk: 8}")
+    mn_trainer *t = NULL;
+    mn_step_result s;
+    char whole[33], again[33] = "";
+    int left = 0;
+    train_steps(THIS_WAY, 1, 4, NULL, whole);
+    mn_recipe *r = THIS_WAY;
+    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+    for (int i = 0; i < 4 && t; i++) {
+      mn_status status = MN_ERR_CANCELLED;
+      for (useconds_t wait = 0; status == MN_ERR_CANCELLED; wait += wait / 4 + 300) {
+        pthread_t thread;
+        stop = wait == 0;
+        mn_stop_watch(&stop);
+        CHECK(pthread_create(&thread, NULL, raise_later, &wait) == 0, "a thread");
+        status = mn_trainer_step(t, &s);
+        pthread_join(thread, NULL);
+        mn_stop_watch(NULL);
+        left += status == MN_ERR_CANCELLED;
+      }
+      CHECK_OK(status);
+    }
+    if (t) params_hash(mn_trainer_params(t), again);
+    CHECK(left >= 4 && !strcmp(whole, again), "%s: left %d times: %s, alone %s", ways[w], left, again, whole);
+    mn_trainer_free(t);
+    mn_recipe_free(r);
+  }
+}
+
 int main(void) {
   test_setup("train");
   RUN(test_tables_keep_their_rules);
@@ -296,6 +342,7 @@ int main(void) {
   RUN(test_activation_policies_agree);
   RUN(test_carried_state_joins_segments);
   RUN(test_state_is_reset_with_the_stream);
+  RUN(test_a_step_that_is_left_was_not_taken);
   RUN(test_muon_learns);
   RUN(test_muon_is_orthogonal);
   RUN(test_a_task_is_learned_by_name);

@@ -178,8 +178,9 @@ static mn_status make_lmm(problem *p) {
   float *v = mn_alloc((size_t)count * sizeof *v);
   mn_status status = v ? MN_OK : MN_ERR_MEMORY;
   for (int i = 0; i < 2 && status == MN_OK; i++) {
-    for (int64_t k = 0; k < count; k++) v[k] = (float)mn_random_normal(21 + (uint64_t)i, 0, (uint64_t)k);
-    status = mn_routine_put(p->routine, i, v);
+    for (int64_t k = 0; k < count && (k % 65536 || !mn_stopped()); k++) v[k] = (float)mn_random_normal(21 + (uint64_t)i, 0, (uint64_t)k);
+    status = mn_stop_check("making an input");
+    if (status == MN_OK) status = mn_routine_put(p->routine, i, v);
   }
   free(v);
   return status;

@@ -482,14 +482,31 @@ mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn
   return MN_OK;
 }
 
-static void set_pure(mn_plan *p) {
-  p->pure = true;
-  for (int t = 0; t < p->n_steps; t++)
-    if (p->steps[t]->body) set_pure(p->steps[t]->body);
+/* Which steps are the first to change something that was there before the run: an assigned variable that nobody puts back. */
+static mn_status first_change(const mn_plan *p, const mn_plan_request *q, int *first) {
+  bool *changes = mn_calloc((size_t)p->n_storages + 1, sizeof *changes);
+  if (!changes) return MN_ERR_MEMORY;
+  for (int i = 0; i < q->n_assigns - q->n_put_back; i++) changes[mn_plan_leaf_storage(p, q->variables[i])] = true;
+  *first = p->n_steps;
+  for (int t = 0; t < *first; t++) {
+    const step *s = p->steps[t];
+    for (int j = 0; j < s->call.n_out && !s->dropped; j++)
+      if (s->out_storage[j] >= 0 && changes[storage_root(p, s->out_storage[j])]) *first = t;
+  }
+  free(changes);
+  return MN_OK;
+}
+
+static void may_be_left(mn_plan *p, int before) {
+  p->left_before = before;
+  for (int t = 0; t < before; t++)
+    if (p->steps[t]->body) may_be_left(p->steps[t]->body, p->steps[t]->body->n_steps);
 }
 
 mn_status mn_plan_compile(const mn_plan_request *q, mn_plan **out) {
   MN_TRY(mn_plan_compile_with(q, 0, NULL, NULL, false, out));
-  if (q->n_assigns == 0) set_pure(*out);
+  int first = 0;
+  MN_TRY(first_change(*out, q, &first));
+  may_be_left(*out, first);
   return MN_OK;
 }

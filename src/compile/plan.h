@@ -43,6 +43,7 @@ typedef struct mn_plan_request {
   int n_assigns; /* after the run, the memory bound to variables[i] holds values[i] */
   mn_tensor *const *variables;
   mn_tensor *const *values;
+  int n_put_back; /* of the last so many the caller has the old values, and puts them back when a run was left (mn_plan_run) */
   mn_backend *backend;
   unsigned passes_off; /* mask of mn_pass */
   mn_activation_policy activations;
@@ -65,6 +66,8 @@ void mn_plan_bind(mn_plan *plan, const mn_tensor *leaf, void *data);
  * does not use it, which binding ignores), which outlives the leaf and its graph. */
 int mn_plan_slot(const mn_plan *plan, const mn_tensor *leaf);
 void mn_plan_bind_slot(mn_plan *plan, int slot, void *data);
+/* MN_ERR_CANCELLED when the thread is to stop (base.h): the run was left before it had changed anything but outputs and variables that
+ * the caller puts back. From the first other assignment on a run goes to its end. */
 mn_status mn_plan_run(mn_plan *plan);
 /* Output j, dense; valid until the next run. */
 const mn_view *mn_plan_output(const mn_plan *plan, int j);

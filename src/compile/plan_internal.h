@@ -39,8 +39,8 @@ typedef struct step {
   mn_call call;
   int *in_storage, *out_storage; /* out: -1 where call.unread says that there is none */
   mn_layout *in_layout;
-  struct mn_plan *body; /* of a scan */
-  int buffer;           /* workspace: index among lifetimes */
+  struct mn_plan *body;     /* of a scan */
+  int buffer;               /* workspace: index among lifetimes */
   double seconds, shortest; /* of all runs since profiling began, and of the fastest */
   int64_t runs;
   bool dropped;
@@ -69,7 +69,7 @@ struct mn_plan {
   void *block, *output_block, *const_block;
   size_t block_bytes, output_bytes, const_bytes;
   bool is_body, profiling;
-  bool pure; /* changes nothing but its results, loops included: it may be left in the middle when the thread is to stop */
+  int left_before; /* when the thread is to stop, a run may be left before any of its first so many steps: nothing has changed yet */
   int unbound;
   mn_plan_report report;
 };

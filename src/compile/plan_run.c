@@ -28,7 +28,7 @@ static mn_status run_steps(mn_plan *p) {
   for (int t = 0; t < p->n_steps; t++) {
     step *s = p->steps[t];
     if (s->dropped) continue;
-    if (p->pure) MN_TRY(mn_stop_check("computing"));
+    if (t < p->left_before) MN_TRY(mn_stop_check("computing"));
     if (p->profiling) {
       double start = mn_now();
       mn_status status = s->call.kernel->run(&s->call);

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "format/json.h"
 #include "train/out_dir.h"
+#include "train/recipe_stages.h"
 #include "train/runs.h"
 #include "train/trainer_internal.h"
 
@@ -115,9 +116,10 @@ static mn_status still_there(loop *l) {
 
 static mn_status save(loop *l) {
   if (!l->o->out_dir) return MN_OK;
-  if (!l->t->optimizer) return mn_fail(MN_ERR_INTERNAL, "a stage could not be begun, and the one before it is gone");
   MN_TRY(still_there(l));
   if (l->saved_step == l->t->state.step) return MN_OK;
+  if (!l->t->optimizer || mn_trainer_stage(l->t) != mn_stage_of(l->t->whole, l->t->state.step))
+    return mn_fail(MN_ERR_INTERNAL, "a stage could not be begun, and the one before it is gone");
   mn_status status = mn_checkpoint_save(l->o->out_dir, &l->t->state, l->recipe->train.keep_last);
   l->saved_at = mn_now();
   if (status != MN_OK) return status;
@@ -253,6 +255,7 @@ static mn_status one_step(loop *l) {
   double start = mn_now();
   mn_status status = mn_trainer_step(t, &l->last);
   double seconds = mn_now() - start;
+  if (status == MN_ERR_CANCELLED) return status; /* the step was not taken */
   l->window_seconds += seconds;
   l->window_steps++;
   if (l->timed_steps++ > 0) l->seconds += seconds;
@@ -297,7 +300,7 @@ static mn_status run(loop *l) {
     int stage = mn_trainer_stage(l->t);
     mn_status status = one_step(l);
     if (mn_trainer_stage(l->t) != stage) say_stage(l);
-    if (status == MN_ERR_CANCELLED) return stopped(l); /* while the batch was made: the step was not taken */
+    if (status == MN_ERR_CANCELLED) return stopped(l);
     if (status != MN_OK) return lost_data(l, status);
     int64_t step = l->t->state.step;
     if (c->validate_every && step % c->validate_every == 0 && step < c->steps) {

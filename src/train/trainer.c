@@ -102,8 +102,9 @@ mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *x
   return MN_OK;
 }
 
-static mn_status compile(mn_trainer *t, mn_graph *g, int n_outputs, mn_tensor **outputs, int n, mn_tensor **variables, mn_tensor **values,
-                         mn_plan **out) {
+/* put_back: the last so many of the n assignments (put_back below) */
+static mn_status compile(mn_trainer *t, mn_graph *g, int n_outputs, mn_tensor **outputs, int n, int put_back, mn_tensor **variables,
+                         mn_tensor **values, mn_plan **out) {
   MN_TRY(mn_graph_status(g));
   mn_plan_request q = {.graph = g,
                        .n_outputs = n_outputs,
@@ -111,6 +112,7 @@ static mn_status compile(mn_trainer *t, mn_graph *g, int n_outputs, mn_tensor **
                        .n_assigns = n,
                        .variables = variables,
                        .values = values,
+                       .n_put_back = put_back,
                        .backend = t->backend,
                        .activations = (mn_activation_policy)t->recipe->train.activations};
   return mn_plan_compile(&q, out);
@@ -122,6 +124,14 @@ static mn_status bind_batch(mn_trainer *t, const mn_step_graph *x) {
   for (int i = 0; i < x->n_inputs; i++) MN_TRY(mn_buffers_add(&t->inputs, t->backend, t->plan, x->inputs[i], NULL));
   for (int i = 0; i < x->n_states; i++) MN_TRY(mn_buffers_add(&t->carried, t->backend, t->plan, x->states[i].leaf, NULL));
   for (int i = 0; i < x->n_states; i++) MN_TRY(mn_buffers_add(&t->before, t->backend, NULL, x->states[i].leaf, NULL));
+  t->moved_at = mn_arena_alloc(x->g->arena, (size_t)(x->n_buffers + 1) * sizeof *t->moved_at);
+  if (!t->moved_at) return MN_ERR_MEMORY;
+  for (int i = 0; i < x->n_buffers; i++) {
+    if (x->buffers[i].value == x->buffers[i].leaf) continue;
+    t->moved_at[t->moved.n] = mn_params_find(t->params, x->buffers[i].info.name);
+    if (t->moved_at[t->moved.n] < 0) return mn_fail(MN_ERR_INTERNAL, "buffer %s appears in the step only", x->buffers[i].info.name);
+    MN_TRY(mn_buffers_add(&t->moved, t->backend, NULL, x->buffers[i].leaf, NULL));
+  }
   return MN_OK;
 }
 
@@ -158,7 +168,7 @@ static mn_status build_whole(mn_trainer *t) {
   memcpy(values, u.values, (size_t)n * sizeof *values);
   n = assign_moved(&x, n, variables, values);
   mn_tensor *outputs[2 + MN_OBJECTIVES] = {x.judged.loss, u.norm};
-  MN_TRY(compile(t, g, 2 + list_parts(t, &x, outputs + 2), outputs, n, variables, values, &t->plan));
+  MN_TRY(compile(t, g, 2 + list_parts(t, &x, outputs + 2), outputs, n, n - u.n_assigns, variables, values, &t->plan));
   MN_TRY(bind_batch(t, &x));
   mn_optimizer_bind(t->optimizer, &u, t->plan);
   return mn_buffers_add(&t->inputs, t->backend, t->plan, u.rate, &t->in_rate);
@@ -184,7 +194,7 @@ static mn_status build_accumulating(mn_trainer *t) {
   }
   const int assigns = assign_moved(&x, s, variables, values);
   mn_tensor *outputs[1 + MN_OBJECTIVES] = {x.judged.loss};
-  MN_TRY(compile(t, g, 1 + list_parts(t, &x, outputs + 1), outputs, assigns, variables, values, &t->plan));
+  MN_TRY(compile(t, g, 1 + list_parts(t, &x, outputs + 1), outputs, assigns, assigns, variables, values, &t->plan));
   MN_TRY(bind_batch(t, &x));
   for (int i = 0; i < s; i++) MN_TRY(mn_buffers_add(&t->sums, t->backend, t->plan, variables[i], NULL));
 
@@ -207,7 +217,7 @@ static mn_status build_accumulating(mn_trainer *t) {
   memcpy(variables, u.variables, (size_t)m * sizeof *variables);
   memcpy(values, u.values, (size_t)m * sizeof *values);
   for (int k = 0; k < s; k++, m++) variables[m] = sums[which[k]], values[m] = mn_zeros_like(h, sums[which[k]]);
-  MN_TRY(compile(t, h, 1, &u.norm, m, variables, values, &t->update_plan));
+  MN_TRY(compile(t, h, 1, &u.norm, m, 0, variables, values, &t->update_plan));
   mn_optimizer_bind(t->optimizer, &u, t->update_plan);
   for (int k = 0; k < s; k++) {
     mn_plan_bind(t->update_plan, params[which[k]], t->params->data[which[k]]);
@@ -363,6 +373,7 @@ static void close_stage(mn_trainer *t) {
   mn_buffers_free(&t->sums);
   mn_buffers_free(&t->carried);
   mn_buffers_free(&t->before);
+  mn_buffers_free(&t->moved);
   if (t->graph) mn_graph_free(t->graph);
   if (t->update_graph) mn_graph_free(t->update_graph);
   mn_optimizer_free(t->optimizer);
@@ -373,7 +384,7 @@ static void close_stage(mn_trainer *t) {
   mn_teachers_close(&t->teachers);
   t->evaluator = NULL;
   t->plan = t->update_plan = NULL;
-  t->inputs = t->sums = t->carried = t->before = (mn_buffers){0};
+  t->inputs = t->sums = t->carried = t->before = t->moved = (mn_buffers){0};
   t->graph = t->update_graph = NULL;
   t->optimizer = NULL;
   t->batches = NULL;
@@ -541,6 +552,29 @@ static mn_status check_divergence(mn_trainer *t, double loss) {
   return diverged(t, what);
 }
 
+/* What a step changes before its update, so that it can be looked at again when it fails, and undone when it is left. */
+static mn_status keep_before(mn_trainer *t) {
+  for (int i = 0; i < t->carried.n; i++)
+    MN_TRY(t->backend->copy(t->backend, t->before.list[i].data, t->carried.list[i].data, t->carried.list[i].bytes));
+  for (int i = 0; i < t->moved.n; i++)
+    MN_TRY(t->backend->copy(t->backend, t->moved.list[i].data, t->params->data[t->moved_at[i]], t->moved.list[i].bytes));
+  return MN_OK;
+}
+
+static mn_status put_back(mn_trainer *t) {
+  for (int i = 0; i < t->carried.n; i++)
+    MN_TRY(t->backend->copy(t->backend, t->carried.list[i].data, t->before.list[i].data, t->carried.list[i].bytes));
+  for (int i = 0; i < t->moved.n; i++)
+    MN_TRY(t->backend->copy(t->backend, t->params->data[t->moved_at[i]], t->moved.list[i].data, t->moved.list[i].bytes));
+  for (int i = 0; i < t->sums.n; i++) MN_TRY(t->backend->zero(t->backend, t->sums.list[i].data, t->sums.list[i].bytes));
+  return MN_OK;
+}
+
+static mn_status take_step(mn_trainer *t, mn_step_result *out) {
+  for (int64_t a = 0; a < t->recipe->train.accumulate; a++) MN_TRY(run_batch(t, a, out));
+  return t->update_plan ? mn_plan_run(t->update_plan) : MN_OK;
+}
+
 mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out) {
   *out = (mn_step_result){0};
   MN_TRY(mn_trainer_at(t, t->state.step + 1));
@@ -552,14 +586,14 @@ mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out) {
     MN_TRY(mn_source_fill(t->source, MN_SPLIT_TRAIN, step, &t->batches[a]));
     MN_TRY(mn_objectives_prepare(&t->recipe->objectives, t->model, (uint64_t)t->recipe->seed, MN_SPLIT_TRAIN, step, &t->batches[a]));
   }
-  for (int i = 0; i < t->carried.n; i++) /* should this step fail, it can be looked at again */
-    MN_TRY(t->backend->copy(t->backend, t->before.list[i].data, t->carried.list[i].data, t->carried.list[i].bytes));
+  MN_TRY(keep_before(t));
   float rate[3];
   out->learning_rate = c->optimizer.lr * mn_schedule_factor(&c->schedule, done, c->steps);
   mn_optimizer_rate(t->optimizer, out->learning_rate, done + 1, rate);
   MN_TRY(mn_buffers_put(&t->inputs, t->in_rate, rate));
-  for (int64_t a = 0; a < c->accumulate; a++) MN_TRY(run_batch(t, a, out));
-  if (t->update_plan) MN_TRY(mn_plan_run(t->update_plan));
+  mn_status status = take_step(t, out);
+  if (status == MN_ERR_CANCELLED) MN_TRY(put_back(t));
+  if (status != MN_OK) return status;
   MN_TRY(read_scalar(t, t->update_plan ? t->update_plan : t->plan, t->update_plan ? 0 : 1, &out->grad_norm));
   t->state.step++;
   t->state.tokens += c->accumulate * c->batch * c->seq_len;

@@ -30,6 +30,8 @@ struct mn_trainer {
   mn_plan *plan, *update_plan;
   mn_buffers inputs, sums, carried; /* sums: of gradients, while accumulating */
   mn_buffers before;                /* carried, as it was before the last step */
+  mn_buffers moved;                 /* buffers of the model that a step assigns, as they were before it */
+  int *moved_at;                    /* their numbers in params; the graph's */
   int in_rate;
   mn_batch *batches;            /* [accumulate] */
   float *weight[MN_OBJECTIVES]; /* of each objective's units */
