@@ -144,6 +144,8 @@ static const char *const mixers[] = {
     "{type: mamba2, head_dim: 4, state: 3, groups: 2}",
     "{type: retnet, heads: 2}",
     "{type: linear_attention, heads: 2}",
+    "{type: lmu, order: 5, window: 9, channels: 2, input: linear}",
+    "{type: lmu_cell, order: 4, window: 7}",
     "{type: ttt_linear, heads: 2, mini_batch: 3}",
     "{type: ttt_mlp, heads: 2, mini_batch: 4}",
     "{type: titans_lmm, heads: 2, memory_net: linear, chunk: 4, grad_clamp: 0}",

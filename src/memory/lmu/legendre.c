@@ -1,0 +1,163 @@
+#include "memory/lmu/legendre.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* c = a b, all [n,n] */
+static void product(int64_t n, const double *restrict a, const double *restrict b, double *restrict c) {
+  memset(c, 0, sizeof(double) * (size_t)(n * n));
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t k = 0; k < n; k++)
+      for (int64_t j = 0; j < n; j++) c[i * n + j] += a[i * n + k] * b[k * n + j];
+}
+
+/* x = exp(x), [n,n]: the Taylor polynomial of degree 16 of x / 2^s, whose remainder at a norm of at most 1/2 is below one part in 1e19,
+ * squared s times (Moler & Van Loan 2003). By powers of y = x / 2^s up to the fourth the polynomial takes six products:
+ *     p = c0 + y (c1 + ...) = q0 + y^4 (q1 + y^4 (q2 + y^4 (q3 + c16 y^4)))     q_i = sum over r < 4 of c_{4i+r} y^r     c_i = 1/i! */
+static mn_status matrix_exponential(int64_t n, double *x) {
+  const int64_t size = n * n;
+  double norm = 0;
+  for (int64_t j = 0; j < n; j++) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += fabs(x[i * n + j]);
+    norm = fmax(norm, sum);
+  }
+  int squarings = norm > 0.5 ? (int)ceil(log2(norm)) + 1 : 0;
+  double *room = mn_alloc(sizeof(double) * (size_t)(5 * size));
+  if (!room) return MN_ERR_MEMORY;
+  double *power[5] = {NULL, x, room, room + size, room + 2 * size}, *p = room + 3 * size, *next = room + 4 * size;
+  for (int64_t i = 0; i < size; i++) x[i] = ldexp(x[i], -squarings);
+  product(n, x, x, power[2]);
+  product(n, power[2], x, power[3]);
+  product(n, power[2], power[2], power[4]);
+  double c[17] = {1};
+  for (int i = 1; i <= 16; i++) c[i] = c[i - 1] / i;
+  for (int64_t i = 0; i < size; i++) p[i] = c[16] * power[4][i];
+  for (int q = 3; q >= 0; q--) {
+    if (q < 3) {
+      product(n, p, power[4], next);
+      double *was = p;
+      p = next;
+      next = was;
+    }
+    for (int64_t i = 0; i < size; i++) p[i] += c[4 * q + 1] * power[1][i] + c[4 * q + 2] * power[2][i] + c[4 * q + 3] * power[3][i];
+    for (int64_t i = 0; i < n; i++) p[i * n + i] += c[4 * q];
+  }
+  for (int s = 0; s < squarings; s++) {
+    product(n, p, p, next);
+    double *was = p;
+    p = next;
+    next = was;
+  }
+  memcpy(x, p, sizeof(double) * (size_t)size);
+  free(room);
+  return MN_OK;
+}
+
+mn_status mn_legendre_step(int64_t d, double theta, double *a, double *b) {
+  const int64_t n = d + 1;
+  double *x = mn_alloc(sizeof(double) * (size_t)(n * n));
+  if (!x) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < d; i++) {
+    double rate = (double)(2 * i + 1) / theta;
+    for (int64_t j = 0; j < d; j++) x[i * n + j] = rate * (i < j || (i - j) % 2 == 0 ? -1 : 1);
+    x[i * n + d] = rate * (i % 2 == 0 ? 1 : -1);
+  }
+  memset(x + d * n, 0, sizeof(double) * (size_t)n);
+  mn_status st = matrix_exponential(n, x);
+  for (int64_t i = 0; i < d && st == MN_OK; i++) {
+    memcpy(a + i * d, x + i * n, sizeof(double) * (size_t)d);
+    b[i] = x[i * n + d];
+  }
+  free(x);
+  return st;
+}
+
+/* ---- many steps at once ---- */
+typedef struct table {
+  struct table *next;
+  int64_t d, L;
+  double theta;
+  double step[]; /* G for one step (b as a row, then a^T); G for L steps */
+} table;
+static table *tables; /* grows by one for each (d, theta, L) in use; guarded by `lock` */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static table *find(int64_t d, double theta, int64_t L) {
+  for (table *t = tables; t; t = t->next)
+    if (t->d == d && t->theta == theta && (!L || t->L == L)) return t;
+  return NULL;
+}
+
+/* steps [L + d, L d] from one step: b [d], a^T [d,d]. Step t + 1 of each row is step t times a^T; row j begins with b at step j. */
+static void run_steps(int64_t d, int64_t L, const double *b, const double *at, double *steps) {
+  memset(steps, 0, sizeof(double) * (size_t)((L + d) * L * d));
+  for (int64_t t = 0; t < L; t++) memcpy(steps + (t * L + t) * d, b, sizeof(double) * (size_t)d);
+  for (int64_t i = 0; i < d; i++) memcpy(steps + (L + i) * L * d, at + i * d, sizeof(double) * (size_t)d);
+  for (int64_t t = 0; t + 1 < L; t++)
+    for (int64_t row = 0; row < L + d; row++) {
+      if (row < L && row > t) continue;
+      if (row > 0 && row < L) { /* what row 0 was, `row` steps later */
+        memcpy(steps + (row * L + t + 1) * d, steps + (t + 1 - row) * d, sizeof(double) * (size_t)d);
+        continue;
+      }
+      const double *m = steps + (row * L + t) * d;
+      double *to = steps + (row * L + t + 1) * d;
+      for (int64_t k = 0; k < d; k++)
+        for (int64_t i = 0; i < d; i++) to[i] += m[k] * at[k * d + i];
+    }
+}
+
+/* The table of (d, theta, L), made if there is none yet; NULL: no memory. Under the lock. */
+static table *table_of(int64_t d, double theta, int64_t L) {
+  table *t = find(d, theta, L);
+  if (t) return t;
+  size_t of_step = (size_t)(d + d * d), of_steps = (size_t)((L + d) * L * d);
+  t = mn_alloc(sizeof *t + sizeof(double) * (of_step + of_steps));
+  if (!t) return NULL;
+  t->d = d;
+  t->L = L;
+  t->theta = theta;
+  const table *same = find(d, theta, 0);
+  if (same) {
+    memcpy(t->step, same->step, sizeof(double) * of_step);
+  } else {
+    double *a = mn_alloc(sizeof(double) * (size_t)(d * d));
+    if (!a || mn_legendre_step(d, theta, a, t->step) != MN_OK) {
+      free(a);
+      free(t);
+      return NULL;
+    }
+    for (int64_t i = 0; i < d; i++)
+      for (int64_t j = 0; j < d; j++) t->step[d + j * d + i] = a[i * d + j];
+    free(a);
+  }
+  run_steps(d, L, t->step, t->step + d, t->step + of_step);
+  t->next = tables;
+  return tables = t;
+}
+
+mn_tensor *mn_legendre_steps(mn_graph *g, mn_dtype type, int64_t d, double theta, int64_t L) {
+  mn_shape shape = MN_SHAPE(L + d, L * d);
+  pthread_mutex_lock(&lock);
+  table *t = table_of(d, theta, L);
+  pthread_mutex_unlock(&lock);
+  if (!t) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "no memory for a Legendre memory of order %lld", (long long)d);
+    return mn_full(g, type, shape, 0);
+  }
+  const double *steps = t->step + d + d * d;
+  if (type == MN_F64) return mn_const(g, MN_F64, shape, steps);
+  int64_t n = mn_shape_count(&shape);
+  float *rounded = mn_alloc(sizeof(float) * (size_t)n);
+  if (!rounded) {
+    mn_graph_fault(g, MN_ERR_MEMORY, "no memory for a Legendre memory of order %lld", (long long)d);
+    return mn_full(g, type, shape, 0);
+  }
+  for (int64_t i = 0; i < n; i++) rounded[i] = (float)steps[i];
+  mn_tensor *c = mn_const(g, MN_F32, shape, rounded);
+  free(rounded);
+  return c;
+}
