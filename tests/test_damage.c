@@ -204,6 +204,41 @@ static void every_verb_wants_the_description_of_the_weights(void) {
   CHECK(program(said, "inspect --seq-len 32 %s", test_path("verbs")) != 0 && strstr(said, "config.json is not the one"), "%s", said);
 }
 
+/* A text of numbers, and a teacher: what a model was trained on is what it is judged by and goes on with, or it is said. */
+static void what_was_learned_from_is_still_the_same(void) {
+  char said[4096];
+  mn_text csv = {0}, more = {0};
+  for (int i = 0; i < 400; i++)
+    mn_text_addf(&csv, "%d,%d\n", i * 37 % 101, i % 7), mn_text_addf(&more, "%d,%d\n", i * 37 % 101 + 50, i % 7);
+  CHECK_OK(mn_file_write(test_path("series.csv"), csv.data, csv.len));
+  static const char series[] =
+      "train %s --quiet --out %s --set 'data={type: series, file: %s, header: false, input: 16, horizon: 8}' "
+      "--set 'model={type: forecaster, context: 16, horizon: 8, channels: 2, patch: 8, d_model: 16, layers: 1, block: "
+      "{mixer: {type: attention, heads: 2, causal: false}}}' --set objective.type=regression --set train.seq_len=16 "
+      "--set train.steps=%d %s";
+  CHECK(program(said, series, test_path("recipe.yaml"), test_path("series"), test_path("series.csv"), 2, "") == 0, "%s", said);
+  CHECK(program(said, "eval --model %s", test_path("series")) == 0, "%s", said);
+  CHECK_OK(mn_file_write(test_path("series.csv"), more.data, more.len));
+  CHECK(program(said, "eval --model %s", test_path("series")) != 0 && strstr(said, "is not what the model was trained on"), "%s", said);
+  CHECK(program(said, series, test_path("recipe.yaml"), test_path("series"), test_path("series.csv"), 4, "--resume") != 0 &&
+            strstr(said, "not what it began with"),
+        "%s", said);
+  static const char pupil[] = "train %s --quiet --out %s --set 'objective={type: distillation, teacher: %s}' --set train.steps=%d %s";
+  CHECK(program(said, pupil, test_path("recipe.yaml"), test_path("pupil"), test_path("stopped"), 2, "") == 0, "%s", said);
+  CHECK(program(said, pupil, test_path("recipe.yaml"), test_path("pupil"), test_path("stopped"), 3, "--resume") == 0, "%s", said);
+  CHECK(program(said, "eval --batches 1 --model %s", test_path("pupil")) == 0, "%s", said);
+  bytes was = slurp(inside("stopped", "model.safetensors"));
+  copy(inside("stopped", "checkpoints/step-4/model.safetensors"), inside("stopped", "model.safetensors"));
+  CHECK(program(said, "eval --batches 1 --model %s", test_path("pupil")) != 0 && strstr(said, "or a teacher, has changed"), "%s", said);
+  CHECK(program(said, pupil, test_path("recipe.yaml"), test_path("pupil"), test_path("stopped"), 4, "--resume") != 0 &&
+            strstr(said, "or a teacher, has changed"),
+        "%s", said);
+  put(inside("stopped", "model.safetensors"), was);
+  free(was.data);
+  mn_text_free(&csv);
+  mn_text_free(&more);
+}
+
 /* ---- the log ---- */
 
 /* The sound lines of a log, and how many are not. */
@@ -422,6 +457,7 @@ int main(void) {
   RUN(files_of_two_checkpoints_do_not_mix);
   RUN(a_model_has_its_own_description);
   RUN(every_verb_wants_the_description_of_the_weights);
+  RUN(what_was_learned_from_is_still_the_same);
   RUN(a_line_of_a_log_is_what_was_written_or_none);
   RUN(a_record_that_was_changed_is_named_and_left_out);
   RUN(a_training_whose_data_shrinks_keeps_what_it_did);

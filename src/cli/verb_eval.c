@@ -18,11 +18,12 @@ typedef struct evaluation {
   mn_arena *arena;
   mn_bundle bundle;
   mn_recipe *recipe;        /* of the training; NULL: the directory has none */
+  const mn_recipe *last;    /* of its last stage */
   mn_objectives objectives; /* the recipe's, or next_token */
   int64_t batch, seq_len, batches, examples;
   mn_dtype compute;
-  bool carry;
-  const char *what; /* "held-out text of the recipe", the file, the task */
+  bool carry, held_out; /* held_out: what the recipe names, as the training had it */
+  const char *what;     /* "held-out text of the recipe", the file, the task */
 } evaluation;
 
 /* ---- text, and tasks of token ids: whole segments ---- */
@@ -44,7 +45,9 @@ static mn_status print_segments(evaluation *e, const mn_source *source, const mn
     if (r->score.examples) json_object_set_new(j, "accuracy_interval", json_pack("[f,f]", low, high));
     return mn_cli_json(e->cli, j);
   }
-  if (!mn_source_corpus(source)) mn_print("%s: %s examples\n", e->what, mn_human_count((double)r->tokens, tokens));
+  if (!mn_source_corpus(source))
+    mn_print("%s: %s %s\n", e->what, mn_human_count((double)r->tokens, tokens),
+             mn_objectives_usual(&e->objectives) ? "targets" : "examples");
   else
     mn_print("%s: %s targets in segments of %lld%s\n", e->what, mn_human_count((double)r->tokens, tokens), (long long)e->seq_len,
              e->carry ? ", state carried from one to the next" : ", each from a fresh state");
@@ -68,8 +71,25 @@ static int split_of(const evaluation *e, const mn_source *source) {
   return mn_source_check(source, MN_SPLIT_TEST, e->batch, e->seq_len) == MN_OK ? MN_SPLIT_TEST : MN_SPLIT_VALIDATION;
 }
 
+/* A changed file changes what was held out, and what a source works out of its training part (means, deviations). */
+static mn_status check_data(const evaluation *e, const mn_source *source, const mn_teachers *teachers) {
+  const char *trained = e->bundle.params->origin.data;
+  char now[MN_HASH_HEX];
+  mn_source_hash(source, now);
+  MN_TRY(mn_teachers_hash(teachers, now));
+  if (!e->held_out || !*trained || !strcmp(trained, now)) return MN_OK;
+  return mn_fail(MN_ERR_CONFIG, "%s is not what the model was trained on: a file of `data`, or a teacher, has changed since; put it back%s",
+                 e->what, mn_source_is_tokens(&e->last->source) ? ", or give --data FILE" : "");
+}
+
+static mn_status open_teachers(const evaluation *e, mn_teachers *out) {
+  return mn_teachers_open(&e->objectives, e->bundle.model, e->bundle.params->backend, e->bundle.params->origin.tokenizer, out);
+}
+
 static mn_status evaluate_source(evaluation *e, mn_source *source, mn_evaluation *r) {
   const mn_model *m = e->bundle.model;
+  if (source->seq_len && mn_cli_given(e->cli, "seq-len") && e->seq_len != source->seq_len)
+    return mn_fail(MN_ERR_CONFIG, "--seq-len %lld: rows of this data have %lld places", (long long)e->seq_len, (long long)source->seq_len);
   if (source->seq_len) e->seq_len = source->seq_len;
   if (source->vocab_size > m->config.vocab_size)
     return mn_fail(MN_ERR_CONFIG, "%s has token ids up to %lld, but the model was trained for %lld", e->what,
@@ -79,10 +99,11 @@ static mn_status evaluate_source(evaluation *e, mn_source *source, mn_evaluation
                              .compute = e->compute,
                              .carry_state = e->carry,
                              .forget = mn_cli_given(e->cli, "forget"),
-                             .seed = e->recipe ? (uint64_t)e->recipe->seed : 1};
+                             .seed = e->recipe ? (uint64_t)e->last->seed : 1};
   int split = split_of(e, source);
   bool endless = mn_source_steps(source, split, e->batch, e->seq_len) == INT64_MAX;
-  int64_t batches = endless ? (e->examples + e->batch - 1) / e->batch : e->batches;
+  bool some = endless || mn_cli_given(e->cli, "examples");
+  int64_t batches = some ? (e->examples + e->batch - 1) / e->batch : e->batches;
   mn_batch layout;
   mn_evaluator *evaluator = NULL;
   MN_TRY(mn_source_check(source, split, e->batch, e->seq_len));
@@ -90,9 +111,9 @@ static mn_status evaluate_source(evaluation *e, mn_source *source, mn_evaluation
   mn_status status = mn_objectives_match(&e->objectives, NULL, m, source, &layout);
   mn_batch_free(&layout);
   mn_teachers teachers = {0};
-  if (status == MN_OK)
-    status = mn_teachers_open(&e->objectives, m, e->bundle.params->backend, e->bundle.params->origin.tokenizer, &teachers);
+  if (status == MN_OK) status = open_teachers(e, &teachers);
   how.teachers = &teachers;
+  if (status == MN_OK) status = check_data(e, source, &teachers);
   if (status == MN_OK) status = mn_evaluator_new(m, e->bundle.params, source, &e->objectives, &how, &evaluator);
   if (status == MN_OK) status = mn_evaluate(evaluator, split, batches, mn_cli_stop_flag(), r);
   mn_evaluator_free(evaluator);
@@ -107,6 +128,7 @@ static mn_status answer(evaluation *e, mn_source *source) {
   mn_answers r;
   mn_answers_config c = {.split = split_of(e, source),
                          .examples = e->examples,
+                         .batch = mn_cli_given(e->cli, "batch") ? e->batch : 0,
                          .beams = 1,
                          .length_penalty = 0.6,
                          .compute = e->compute,
@@ -134,7 +156,11 @@ static mn_status on_source(evaluation *e, const mn_source_config *config) {
   mn_status status = mn_source_open(config, e->bundle.tokenizer, mn_train_view_data, &view, &source);
   mn_train_view_end(&view);
   if (status == MN_OK && mn_cli_given(e->cli, "answers")) {
-    status = answer(e, source);
+    mn_teachers teachers;
+    status = open_teachers(e, &teachers);
+    if (status == MN_OK) status = check_data(e, source, &teachers);
+    mn_teachers_close(&teachers);
+    if (status == MN_OK) status = answer(e, source);
     mn_source_close(source);
     return status;
   }
@@ -238,11 +264,12 @@ static mn_status on_held_out(evaluation *e) {
   if (!e->recipe)
     return mn_fail(MN_ERR_CONFIG, "%s has no recipe.json that says what was held out; give --data FILE or --task NAME",
                    mn_cli_get(e->cli, "model"));
-  if (!mn_source_is_tokens(&e->recipe->source)) {
+  e->held_out = !e->last->data.task;
+  if (!mn_source_is_tokens(&e->last->source)) {
     e->what = "the recipe's data";
-    return on_source(e, &e->recipe->source);
+    return on_source(e, &e->last->source);
   }
-  mn_data_config data = e->recipe->data;
+  mn_data_config data = e->last->data;
   if (e->carry) data.order = MN_ORDER_SEQUENTIAL;
   e->what = data.task ? "the recipe's task" : "the recipe's held-out text";
   if (!data.task) return in_segments(e, &data);
@@ -268,24 +295,28 @@ static mn_status read_options(evaluation *e) {
   mn_status status = mn_file_exists(path) ? mn_recipe_read(path, NULL, 0, &e->recipe) : MN_OK;
   free(path);
   MN_TRY(status);
-  if (e->recipe) e->objectives = e->recipe->objectives;
+  if (e->recipe) e->last = e->recipe->n_stages ? e->recipe->stages[e->recipe->n_stages - 1].recipe : e->recipe;
+  if (e->last) e->objectives = e->last->objectives;
   else MN_TRY(mn_objectives_parse(e->arena, NULL, "objective", &e->objectives));
-  e->batch = e->recipe ? e->recipe->train.batch : 8;
-  e->seq_len = e->recipe ? e->recipe->train.seq_len : 256;
-  e->carry = mn_cli_given(cli, "carry") || (e->recipe && e->recipe->train.carry_state && !mn_cli_given(cli, "task"));
+  e->batch = e->recipe ? e->last->train.batch : 8;
+  e->seq_len = e->recipe ? e->last->train.seq_len : 256;
+  e->carry = mn_cli_given(cli, "carry") || (e->recipe && e->last->train.carry_state && !mn_cli_given(cli, "task"));
   MN_TRY(mn_cli_int(cli, "batch", 1, 65536, &e->batch));
   MN_TRY(mn_cli_int(cli, "seq-len", 1, 1 << 24, &e->seq_len));
   MN_TRY(mn_cli_int(cli, "batches", 0, INT64_MAX, &e->batches));
   MN_TRY(mn_cli_int(cli, "examples", 1, 1 << 30, &e->examples));
   MN_TRY(mn_cli_choice(cli, "precision", precisions, &precision));
   e->compute = precision ? MN_BF16 : MN_F32;
-  bool task = mn_cli_given(cli, "task") || (!mn_cli_given(cli, "data") && e->recipe && e->recipe->data.task);
-  const bool made = !mn_cli_given(cli, "data") && e->recipe && !mn_source_is_tokens(&e->recipe->source); /* of examples, not of text */
+  bool task = mn_cli_given(cli, "task") || (!mn_cli_given(cli, "data") && e->recipe && e->last->data.task);
+  const bool made = !mn_cli_given(cli, "data") && e->recipe && !mn_source_is_tokens(&e->last->source); /* of examples, not of text */
   if (!task)
     MN_TRY(mn_cli_only(cli, false, "tasks, and this is text", "lengths vary depths new-tokens stream tokens restart-at plot seed"));
   if (!task) MN_TRY(mn_cli_only(cli, made, "tasks and data of examples, and this is text", "examples"));
   MN_TRY(mn_cli_only(cli, made, "data of pairs", "answers"));
   MN_TRY(mn_cli_only(cli, mn_cli_given(cli, "answers"), "whole answers: --answers", "beams"));
+  MN_TRY(
+      mn_cli_only(cli, !mn_cli_given(cli, "answers"), "what is read in segments, and not for --answers", "carry forget batches seq-len"));
+  MN_TRY(mn_cli_only(cli, !mn_cli_given(cli, "examples"), "all there is, and not for --examples", "batches"));
   if (cli->n_set && !mn_cli_given(cli, "task")) return mn_fail(MN_ERR_CONFIG, "--set changes a task's settings; give --task NAME");
   if (mn_cli_given(cli, "task") && mn_cli_given(cli, "data")) return mn_fail(MN_ERR_CONFIG, "--task and --data: give one of them");
   return MN_OK;

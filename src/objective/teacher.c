@@ -1,6 +1,7 @@
 /* teacher.c - see teacher.h. */
 #include "objective/teacher.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,17 @@ mn_status mn_teachers_open(const mn_objectives *o, const mn_model *student, mn_b
     if (!dir) continue;
     MN_TRY(mn_context(mn_model_load_dir(dir, b, MN_F32, &out->model[k], &out->params[k]), "objective.teacher"));
     MN_TRY(check(dir, student, out->model[k], out->params[k], tokenizer));
+  }
+  return MN_OK;
+}
+
+mn_status mn_teachers_hash(const mn_teachers *t, char hash[MN_HASH_HEX]) {
+  for (int k = 0; k < MN_OBJECTIVES; k++) {
+    char both[2 * MN_HASH_HEX], weights[MN_HASH_HEX];
+    if (!t->model[k]) continue;
+    MN_TRY(mn_model_fingerprint(t->model[k], t->params[k], weights));
+    const int n = snprintf(both, sizeof both, "%s %s", hash, weights);
+    mn_content_hash(both, (size_t)n, hash);
   }
   return MN_OK;
 }

@@ -247,8 +247,9 @@ static mn_status load_trainer(mn_train_state *s, int64_t step, const char *path,
       status = mn_fail(MN_ERR_CONFIG, "the tokenizer is not the one this run began with: tokenizer.json is damaged or was replaced; put it "
                                       "back, or remove it and it is made again from the recipe");
     else if (strcmp(f.data, s->data_hash) != 0)
-      status = mn_fail(MN_ERR_CONFIG, "the data is not what this run began with: a file of data.files has changed; put it back, or "
-                                      "train into another --out");
+      status =
+          mn_fail(MN_ERR_CONFIG, "what this run learns from is not what it began with: a file of `data`, or a teacher, has changed; put it "
+                                 "back, or train into another --out");
   }
   if (status == MN_OK) {
     s->step = f.step;

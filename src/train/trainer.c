@@ -362,7 +362,7 @@ static mn_status build_stage(mn_trainer *t) {
   t->state.optimizer = t->optimizer;
   t->state.carried = &t->carried;
   mn_source_hash(t->source, t->state.data_hash);
-  return MN_OK;
+  return mn_teachers_hash(&t->teachers, t->state.data_hash);
 }
 
 static void close_stage(mn_trainer *t) {
