@@ -286,6 +286,43 @@ static void what_the_demo_closes_with(void) {
   free(text);
 }
 
+/* A recipe is looked at as it stands, whatever length its model holds and wherever its vocabulary comes from; what is said is what a
+ * training makes of it, and what it left is looked at, too. */
+static void every_recipe_can_be_looked_at(void) {
+  glob_t found;
+  CHECK(glob(SOURCE "/recipes/*.yaml", 0, NULL, &found) == 0 && found.gl_pathc >= 20, "recipes");
+  for (size_t i = 0; i < found.gl_pathc; i++)
+    CHECK(sh(MNEME "inspect %s --quiet 2>&1", found.gl_pathv[i]) == 0, "%s: %s", found.gl_pathv[i], out);
+  globfree(&found);
+  static const char *const ways[] = {"data={task: {name: mqar, vocab_size: 64}}", "tokenizer={type: bpe, vocab_size: 300}",
+                                     "data={task: {name: listops_mini}}"};
+  for (size_t i = 0; i < 3; i++) {
+    char parameters[2][64] = {"", "?"};
+    const char *model = i == 2
+                            ? "{type: classifier, num_classes: 10, d_model: 16, layers: 1, positions: learned, max_positions: 128, block: "
+                              "{mixer: {type: attention, heads: 2, causal: false, rope: false}}}"
+                            : "{d_model: 16, layers: 1, block: {mixer: {type: gla, heads: 2}}}";
+    const char *objective = i == 2 ? "classification" : "next_token";
+    CHECK(sh("rm -rf %s/looked && " MNEME "train " SOURCE "/recipes/quick.yaml --set data.files='[" SOURCE
+             "/data/books/pride-and-prejudice.txt]' --set '%s' --set 'model=%s' --set objective.type=%s "
+             "--set 'train={steps: 1, batch: 2, validation_batches: 1}' "
+             "--out %s/looked --db %s/looked.db --quiet 2>&1",
+             dir, ways[i], model, objective, dir, dir) == 0,
+          "%s", out);
+    CHECK(sh(MNEME "inspect %s/looked 2>&1 | grep ^parameters", dir) == 0, "%s: %s", ways[i], out);
+    snprintf(parameters[0], 64, "%.60s", out);
+    CHECK(sh(MNEME "inspect " SOURCE "/recipes/quick.yaml --set '%s' --set 'model=%s' --set objective.type=%s 2>&1 | grep ^parameters",
+             ways[i], model, objective) == 0,
+          "%s: %s", ways[i], out);
+    snprintf(parameters[1], 64, "%.60s", out);
+    CHECK(!strcmp(parameters[0], parameters[1]), "%s: %s, trained %s", ways[i], parameters[1], parameters[0]);
+  }
+  CHECK(sh(MNEME "inspect " SOURCE "/recipes/quick.yaml --set 'train={batch: 2}' --set 'stages=[{steps: 3, train: {batchh: 3}}]' 2>&1") ==
+                2 &&
+            strstr(out, "batchh"),
+        "a key of a stage: %s", out);
+}
+
 int main(void) {
   if (!mkdtemp(dir)) return 1;
   char path[128];
@@ -298,6 +335,7 @@ int main(void) {
   RUN(what_the_sources_name);
   RUN(what_a_message_names_works);
   RUN(what_the_demo_closes_with);
+  RUN(every_recipe_can_be_looked_at);
   if (sh("rm -rf '%s'", dir) != 0) printf("%s was left behind\n", dir);
   return test_end();
 }

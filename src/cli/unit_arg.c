@@ -36,13 +36,26 @@ static mn_status read_tree(const mn_cli *cli, mn_arena *arena, const mn_value **
   return MN_OK;
 }
 
+/* The vocabulary is that of a directory's configuration, what a recipe's training would have, what the model says itself, or else `usual`. */
+static mn_status parse_model(const mn_cli *cli, mn_arena *arena, const mn_value *root, int64_t usual, mn_unit *out) {
+  mn_file_info info;
+  int64_t known = 0;
+  MN_TRY(mn_file_stat(cli->args[0], &info));
+  if (!info.is_dir) MN_TRY(mn_recipe_vocabulary(root, &known));
+  if (known || !usual) return mn_unit_parse(arena, root, known, out);
+  return mn_unit_parse(arena, root, 0, out) == MN_OK ? MN_OK : mn_unit_parse(arena, root, usual, out);
+}
+
 /* A mixer's or a block's keys are checked where they are read; a model may stand in a whole training recipe. */
 mn_status mn_cli_unit(const mn_cli *cli, mn_arena *arena, int64_t vocab_size, mn_unit *out) {
   const mn_value *root;
   MN_TRY(read_tree(cli, arena, &root));
   bool part = mn_value_get(root, "mixer") || mn_value_get(root, "block");
-  if (mn_value_get(root, "model") && !part) MN_TRY(mn_recipe_check(root));
-  else if (!part) { /* none of the three: perhaps one of them is misspelt */
+  if (mn_value_get(root, "model") && !part) {
+    MN_TRY(mn_recipe_check(root));
+    return parse_model(cli, arena, root, vocab_size, out);
+  }
+  if (!part) { /* none of the three: perhaps one of them is misspelt */
     const mn_config_part known[] = {{mn_recipe_fields, NULL}, {mn_unit_fields, NULL}};
     MN_TRY(mn_config_parse(arena, root, NULL, known, 2));
   }

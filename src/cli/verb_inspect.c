@@ -12,7 +12,7 @@ static const mn_option options[] = {
     {"plan", NULL, NULL, "list the compiled steps", 0},
     {"mode", "WORD", "train", "what is compiled: train (forward and backward), forward, step (one token of a stream)", 0},
     {"batch", "B", "1", "sequences", 0},
-    {"seq-len", "T", "512", "tokens of a sequence", 0},
+    {"seq-len", "T", NULL, "tokens of a sequence (512, or what the model holds where that is less)", 0},
     {"dtype", "TYPE", "f32", "type of products: f32 or bf16", 0},
     {"activations", "POLICY", "recompute_norms", "keep, recompute (cheap results) or recompute_norms (norms and rotations too)", 0},
     {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory, loops", MN_OPTION_REPEATS},
@@ -53,12 +53,36 @@ static mn_status read_options(inspection *x) {
     MN_TRY(mn_cli_choice_of("off", mn_cli_nth(cli, "off", i), passes, &off));
     x->passes_off |= 1u << off;
   }
-  if (x->mode == 2) x->T = 1;
   x->compute = type ? MN_BF16 : MN_F32;
   return MN_OK;
 }
 
-static mn_sizes sizes_of(const inspection *x) { return (mn_sizes){x->B, x->T, x->T}; }
+/* Of a second sequence, as long as the first, but no longer than it may be. */
+static mn_sizes sizes_of(const inspection *x) {
+  const int64_t most = x->unit.kind == MN_UNIT_MODEL ? mn_model_most(x->unit.model, 'S') : x->T;
+  return (mn_sizes){x->B, x->T, x->T < most ? x->T : most};
+}
+
+/* T where nobody gave it: 512, or what the model holds; that shows when it is built for one token. */
+static mn_status usual_length(inspection *x) {
+  const bool given = mn_cli_given(x->cli, "seq-len");
+  if (given || x->mode == 2) {
+    x->T = given ? x->T : 1;
+    return MN_OK;
+  }
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = g ? mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, 1) : NULL;
+  mn_status status = s ? MN_OK : MN_ERR_MEMORY;
+  x->T = 1;
+  if (s) mn_unit_build(s, &x->unit, sizes_of(x), MN_INPUTS_NEEDED, false);
+  if (s) status = mn_graph_status(g);
+  if (status == MN_OK) {
+    const mn_limit limit = mn_scope_limit_of(s);
+    x->T = limit.tokens != MN_LIMIT_NONE && limit.tokens < 512 ? limit.tokens : 512;
+  }
+  mn_graph_free(g);
+  return status;
+}
 
 static mn_status build(inspection *x, mn_plan_request *q) {
   x->graph = mn_graph_new();
@@ -277,6 +301,7 @@ static mn_status run(mn_cli *cli) {
   if (status == MN_OK && info.is_dir) status = (x.files = json_array()) ? mn_inspect_model_dir(cli->args[0], x.files) : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_cli_unit(cli, x.arena, 256, &x.unit);
   if (status == MN_OK) status = mn_backend_open(cli->backend, cli->threads, &x.backend);
+  if (status == MN_OK) status = usual_length(&x);
   if (status == MN_OK) status = build(&x, &q);
   if (status == MN_OK) status = report(&x);
   json_decref(x.files);

@@ -171,7 +171,7 @@ static mn_status parse(mn_recipe *r, const mn_value *root, bool whole) {
   if (whole && !t->seq_len && r->source.def->seq_len) MN_TRY(r->source.def->seq_len(r->source.config, &t->seq_len));
   if (!t->seq_len) t->seq_len = 256;
   if (r->init.from && t->from) return mn_config_fail(s.init, "init", "from", "and train.from are both given; remove one");
-  if (whole) MN_TRY(mn_stages_parse(r, root, s.stages));
+  MN_TRY(mn_stages_parse(r, root, s.stages));
   MN_TRY(check_train(r, s.train));
   return whole || s.model ? check_model(r, root) : MN_OK;
 }
@@ -180,7 +180,38 @@ mn_status mn_recipe_check(const mn_value *root) {
   mn_arena *arena = mn_arena_new();
   mn_recipe r = {.arena = arena};
   mn_status status = arena ? parse(&r, root, false) : MN_ERR_MEMORY;
-  mn_arena_free(arena);
+  mn_recipe_free(&r);
+  return status;
+}
+
+static mn_status vocabulary(mn_recipe *r, const mn_value *root, int64_t *out) {
+  MN_TRY(parse(r, root, false));
+  if (!r->has_data && !mn_value_get(root, "tokenizer")) return MN_OK;
+  const bool text = !r->has_data || (r->source.def->reads_text && r->source.def->reads_text(r->source.config));
+  if (text && r->tokenizer.type == MN_TOKENIZER_BPE) {
+    *out = r->tokenizer.vocab_size;
+    return MN_OK;
+  }
+  mn_tokenizer *tok = NULL;
+  if (text) {
+    MN_TRY(mn_recipe_tokenizer(r, NULL, NULL, NULL, &tok));
+    *out = tok ? mn_tokenizer_vocab_size(tok) : 0;
+    mn_tokenizer_free(tok);
+    return MN_OK;
+  }
+  if (!r->data.task) return MN_OK;
+  mn_source *source;
+  MN_TRY(mn_source_open(&r->source, NULL, NULL, NULL, &source));
+  *out = source->vocab_size;
+  mn_source_close(source);
+  return MN_OK;
+}
+
+mn_status mn_recipe_vocabulary(const mn_value *root, int64_t *out) {
+  mn_recipe r = {.arena = mn_arena_new()};
+  *out = 0;
+  mn_status status = r.arena ? vocabulary(&r, root, out) : MN_ERR_MEMORY;
+  mn_recipe_free(&r);
   return status;
 }
 

@@ -74,6 +74,9 @@ mn_status mn_recipe_parse(const mn_value *root, mn_recipe **out); /* the tree ma
 void mn_recipe_free(mn_recipe *r);
 /* All keys and values of the sections that are there, for whoever uses only a part, such as the model. */
 mn_status mn_recipe_check(const mn_value *root);
+/* Tokens of the vocabulary that a training by this recipe would have, as far as that is known before a text is read (bpe: as many as are
+ * asked for); 0: it names neither data nor a tokenizer, or data without tokens. */
+mn_status mn_recipe_vocabulary(const mn_value *root, int64_t *out);
 
 /* Every key there is, with type, default and range: of sections, mixers and tasks. */
 void mn_recipe_help(mn_help_form form, mn_text *out);

@@ -42,7 +42,8 @@ static void add_losses_of_rooms(const mn_trainer *t, mn_graph *g, mn_step_graph 
 static mn_status at_objective(const mn_recipe *r, mn_status status) {
   const mn_value *v = r->objective;
   bool own = status != MN_OK && v && v->file && !strncmp(mn_message(), "objective", 9);
-  return own ? mn_context(status, "%s:%d", v->file, v->line) : status;
+  if (!own) return status;
+  return v->line > 0 ? mn_context(status, "%s:%d", v->file, v->line) : mn_context(status, "%s", v->file);
 }
 
 static void list_inputs(mn_step_graph *x, int n_objectives) {
