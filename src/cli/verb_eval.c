@@ -9,6 +9,7 @@
 #include "cli/eval_tasks.h"
 #include "cli/train_view.h"
 #include "eval/answers.h"
+#include "eval/soft_targets.h"
 #include "format/json.h"
 #include "model/bundle.h"
 #include "objective/teacher.h"
@@ -86,6 +87,21 @@ static mn_status open_teachers(const evaluation *e, mn_teachers *out) {
   return mn_teachers_open(&e->objectives, e->bundle.model, e->bundle.params->backend, e->bundle.params->origin.tokenizer, out);
 }
 
+/* The recipe's objective needs what a text has not (soft targets of a file): a text is judged by its next tokens then, if it can be. */
+static mn_status by_next_token(evaluation *e, const mn_source *source, const mn_batch *layout) {
+  mn_objectives plain;
+  char *why = mn_strdup(mn_message());
+  mn_status status = why ? mn_objectives_parse(e->arena, NULL, "objective", &plain) : MN_ERR_MEMORY;
+  if (status == MN_OK) {
+    status = mn_objectives_match(&plain, NULL, e->bundle.model, source, layout);
+    if (status != MN_OK) status = mn_fail(status, "%s", why); /* the first says what is wrong */
+    else mn_cli_note(e->cli, "judged by the next token: %s", why);
+  }
+  if (status == MN_OK) e->objectives = plain;
+  free(why);
+  return status;
+}
+
 static mn_status evaluate_source(evaluation *e, mn_source *source, mn_evaluation *r) {
   const mn_model *m = e->bundle.model;
   if (source->seq_len && mn_cli_given(e->cli, "seq-len") && e->seq_len != source->seq_len)
@@ -109,6 +125,7 @@ static mn_status evaluate_source(evaluation *e, mn_source *source, mn_evaluation
   MN_TRY(mn_source_check(source, split, e->batch, e->seq_len));
   MN_TRY(mn_batch_new(source, e->batch, e->seq_len, &layout));
   mn_status status = mn_objectives_match(&e->objectives, NULL, m, source, &layout);
+  if (status != MN_OK && mn_cli_given(e->cli, "data")) status = by_next_token(e, source, &layout);
   mn_batch_free(&layout);
   mn_teachers teachers = {0};
   if (status == MN_OK) status = open_teachers(e, &teachers);
@@ -149,18 +166,45 @@ static mn_status answer(evaluation *e, mn_source *source) {
   return MN_OK;
 }
 
+/* What the model says of its training data, into a file. */
+static mn_status keep_soft_targets(evaluation *e, mn_source *source) {
+  const char *path = mn_cli_get(e->cli, "soft-targets");
+  mn_soft_targets_config c = {.batch = e->batch,
+                              .seq_len = source->seq_len ? source->seq_len : e->seq_len,
+                              .batches = e->batches,
+                              .compute = e->compute,
+                              .tokenizer = e->bundle.params->origin.tokenizer,
+                              .stop = mn_cli_stop_flag(),
+                              .progress = count_answers};
+  int64_t rows = 0, batches;
+  MN_TRY(mn_cli_int(e->cli, "top", 1, 4096, &c.top));
+  batches = mn_soft_targets_batches(source, &c);
+  if (batches < 0) return mn_fail(MN_ERR_CONFIG, "--soft-targets: examples of a task are made without end; give --batches N");
+  c.progress_ctx = mn_progress_new(e->cli, "soft targets", "batches", batches);
+  mn_status status = mn_soft_targets_write(e->bundle.model, e->bundle.params, source, &c, path, &rows);
+  mn_progress_free(c.progress_ctx);
+  MN_TRY(status);
+  if (e->cli->json)
+    return mn_cli_json(e->cli, json_pack("{s:o,s:I,s:I,s:I}", "soft_targets", mn_cli_text(path), "rows", (json_int_t)rows, "seq_len",
+                                         (json_int_t)c.seq_len, "top", (json_int_t)c.top));
+  mn_print("%s: the %" PRId64 " likeliest tokens at each of %" PRId64 " places of %" PRId64 " rows, and what was read\n", path, c.top,
+           c.seq_len, rows);
+  return MN_OK;
+}
+
 static mn_status on_source(evaluation *e, const mn_source_config *config) {
   mn_train_view view = {.cli = e->cli, .label = "eval"};
   mn_source *source = NULL;
   mn_evaluation r;
   mn_status status = mn_source_open(config, e->bundle.tokenizer, mn_train_view_data, &view, &source);
   mn_train_view_end(&view);
-  if (status == MN_OK && mn_cli_given(e->cli, "answers")) {
+  const bool answers = mn_cli_given(e->cli, "answers"), soft = mn_cli_given(e->cli, "soft-targets");
+  if (status == MN_OK && (answers || soft)) {
     mn_teachers teachers;
     status = open_teachers(e, &teachers);
     if (status == MN_OK) status = check_data(e, source, &teachers);
     mn_teachers_close(&teachers);
-    if (status == MN_OK) status = answer(e, source);
+    if (status == MN_OK) status = answers ? answer(e, source) : keep_soft_targets(e, source);
     mn_source_close(source);
     return status;
   }
@@ -197,7 +241,8 @@ static mn_status check_task_options(const mn_cli *cli, const char *name) {
   bool stream = strcmp(name, "stream") == 0;
   const mn_task_def *def = mn_task_find(name);
   bool text = def && def->sample_text, ids = def && !def->sample_text;
-  MN_TRY(mn_cli_only(cli, false, "text: --data, or what the recipe held out", "batches carry"));
+  MN_TRY(mn_cli_only(cli, false, "text: --data, or what the recipe held out", "carry"));
+  MN_TRY(mn_cli_only(cli, mn_cli_given(cli, "soft-targets"), "text: --data, or what the recipe held out", "batches"));
   MN_TRY(mn_cli_only(cli, !ids && !stream, "tasks of text", "lengths vary new-tokens depths"));
   MN_TRY(mn_cli_only(cli, !ids, "tasks of text and --task stream", "plot"));
   MN_TRY(mn_cli_only(cli, !ids && !text, "--task stream", "tokens restart-at"));
@@ -317,6 +362,9 @@ static mn_status read_options(evaluation *e) {
   MN_TRY(
       mn_cli_only(cli, !mn_cli_given(cli, "answers"), "what is read in segments, and not for --answers", "carry forget batches seq-len"));
   MN_TRY(mn_cli_only(cli, !mn_cli_given(cli, "examples"), "all there is, and not for --examples", "batches"));
+  MN_TRY(mn_cli_only(cli, mn_cli_given(cli, "soft-targets"), "--soft-targets", "top"));
+  MN_TRY(mn_cli_only(cli, !mn_cli_given(cli, "soft-targets"), "judging; soft targets are of rows that begin anew",
+                     "carry forget answers task"));
   if (cli->n_set && !mn_cli_given(cli, "task")) return mn_fail(MN_ERR_CONFIG, "--set changes a task's settings; give --task NAME");
   if (mn_cli_given(cli, "task") && mn_cli_given(cli, "data")) return mn_fail(MN_ERR_CONFIG, "--task and --data: give one of them");
   return MN_OK;
@@ -372,10 +420,14 @@ static const mn_option options[] = {
      MN_OPTION_REPEATS | MN_OPTION_PICTURE},
     {"seq-len", "T", NULL, "tokens of a segment (as trained)", 0},
     {"batch", "B", NULL, "segments at once (as trained)", 0},
-    {"batches", "N", "0", "text: at most N batches; 0: all", 0},
+    {"batches", "N", "0", "text and soft targets: at most N batches; 0: all", 0},
     {"examples", "N", NULL, "task, pairs: how many examples (512; text 50, 20 in each cell of a grid; --stream 128)", 0},
     {"answers", NULL, NULL, "pairs: how many answers are right as a whole, said token by token while looking at the source", 0},
     {"beams", "N", "1", "answers: beginnings that are kept; 1: greedy", 0},
+    {"soft-targets", "FILE", NULL,
+     "instead: what the model says of the text it was trained on (or --data), for a student: a file for data: {type: tensors}",
+     MN_OPTION_OUTPUT},
+    {"top", "N", "8", "soft targets: so many likeliest tokens of each place", 0},
     {"carry", NULL, NULL, "text: read in B long streams whose state goes on from segment to segment", 0},
     {"precision", "WORD", "f32", "f32 or bf16", 0},
     {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},

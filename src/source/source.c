@@ -53,7 +53,8 @@ static void empty_row(const mn_batch *batch, int64_t b) {
     int64_t n = mn_shape_count(&f->shape) / f->shape.dim[0];
     void *row = mn_batch_row(batch, i, b);
     memset(row, 0, (size_t)n * mn_dtype_size(f->dtype));
-    bool asked = f->dtype == MN_I32 && (!strcmp(f->name, "target") || !strcmp(f->name, "label") || !strcmp(f->name, "span"));
+    bool asked = f->dtype == MN_I32 && (!strcmp(f->name, "target") || !strcmp(f->name, "label") || !strcmp(f->name, "span") ||
+                                        !strcmp(f->name, "soft_ids"));
     for (int64_t k = 0; asked && k < n; k++) ((int32_t *)row)[k] = MN_IGNORE;
   }
 }

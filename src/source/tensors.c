@@ -1,0 +1,206 @@
+/* tensors.c - examples made elsewhere: a safetensors file whose tensors are fields by name (tokens, target, soft_ids, soft_weights, span,
+ * label, images, ...), each with the examples along its first axis. What `mneme eval --soft-targets` writes is such a file. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/safetensors.h"
+#include "source/examples.h"
+
+typedef struct config {
+  const char *file, *test_file;
+  double validation;
+  bool text;
+} config;
+static const mn_field fields[] = {
+    MN_FIELD_STRING_REQUIRED(config, file, "a safetensors file: each tensor is a field, its first axis the examples"),
+    MN_FIELD_STRING(config, test_file, NULL, "another of the same fields, for the test"),
+    MN_FIELD_FLOAT(config, validation, 0.05, 0, 0.9, "fraction of the examples that is held out"),
+    MN_FIELD_BOOL(config, text, false, "tokens are those of the recipe's tokenizer, which is kept with the model"), MN_FIELD_END};
+
+typedef struct column { /* a field of all examples */
+  const char *name;
+  mn_dtype dtype; /* MN_I32 or MN_F32 */
+  mn_shape shape; /* of one example, without an axis for the examples */
+  void *data[2];  /* of file and test_file */
+} column;
+
+typedef struct tensors {
+  int64_t n[2]; /* examples of file and test_file */
+  int n_columns;
+  column columns[MN_SOURCE_FIELDS];
+  mn_held_out held_out;
+} tensors;
+
+/* ---- how long a row is ---- */
+/* Fields whose second axis is the row's: the first that is there says it. */
+static const char *const sequences[] = {"tokens", "frames", "series", "target", "soft_ids"};
+
+static int64_t length_of(const mn_st *st) {
+  for (size_t i = 0; i < sizeof sequences / sizeof *sequences; i++) {
+    const mn_st_tensor *t = mn_st_find(st, sequences[i]);
+    if (t && t->shape.ndim > 1) return t->shape.dim[1];
+  }
+  return 1;
+}
+
+static mn_status seq_len(const void *c, int64_t *out) {
+  mn_st *st;
+  MN_TRY(mn_context(mn_st_open(((const config *)c)->file, &st), "data.file"));
+  *out = length_of(st);
+  mn_st_close(st);
+  return *out > 0 ? MN_OK : mn_fail(MN_ERR_CONFIG, "data.file: %s: its rows hold nothing", ((const config *)c)->file);
+}
+
+static bool reads_text(const void *c) { return ((const config *)c)->text; }
+
+/* ---- reading ---- */
+static bool is_id(const char *name) { return !strcmp(name, "tokens") || !strcmp(name, "target") || !strcmp(name, "soft_ids"); }
+
+static mn_status shape_of(const mn_st *st, const mn_st_tensor *t, column *out) {
+  char shape[96];
+  if (t->shape.ndim < 1 || t->shape.dim[0] < 1)
+    return mn_fail(MN_ERR_CONFIG, "%s: %s is %s; its first axis must be the examples, one at least", mn_st_path(st), t->name,
+                   mn_shape_str(&t->shape, shape));
+  const bool floats = t->dtype == MN_DTYPES || mn_dtype_is_float(t->dtype); /* F16 and what cannot be read is said when it is read */
+  *out = (column){.dtype = floats ? MN_F32 : MN_I32, .shape = {.ndim = t->shape.ndim - 1}};
+  for (int i = 1; i < t->shape.ndim; i++) out->shape.dim[i - 1] = t->shape.dim[i];
+  return MN_OK;
+}
+
+/* The tensor's values into columns[i].data[part]; files of one source have the same fields of the same shapes. */
+static mn_status read_column(mn_source *s, const mn_st *st, const mn_st_tensor *t, int part) {
+  tensors *x = s->data;
+  column found;
+  char a[96], b[96];
+  MN_TRY(shape_of(st, t, &found));
+  int i = 0;
+  while (i < x->n_columns && strcmp(x->columns[i].name, t->name) != 0) i++;
+  if (part && i == x->n_columns)
+    return mn_fail(MN_ERR_CONFIG, "data.test_file: %s has a tensor %s that data.file has not", mn_st_path(st), t->name);
+  if (part && (found.dtype != x->columns[i].dtype || !mn_shape_equal(&found.shape, &x->columns[i].shape)))
+    return mn_fail(MN_ERR_CONFIG, "data.test_file: %s: an example's %s is %s %s, and in data.file %s %s", mn_st_path(st), t->name,
+                   mn_dtype_name(found.dtype), mn_shape_str(&found.shape, a), mn_dtype_name(x->columns[i].dtype),
+                   mn_shape_str(&x->columns[i].shape, b));
+  if (i == MN_SOURCE_FIELDS)
+    return mn_fail(MN_ERR_CONFIG, "%s has %d tensors; a source has at most %d fields", mn_st_path(st), mn_st_count(st), MN_SOURCE_FIELDS);
+  if (!part) {
+    x->columns[x->n_columns++] = found;
+    if (!(x->columns[i].name = mn_arena_strdup(s->arena, t->name))) return MN_ERR_MEMORY;
+  }
+  if (x->n[part] && t->shape.dim[0] != x->n[part])
+    return mn_fail(MN_ERR_CONFIG, "%s: %s has %lld examples along its first axis, and %s has %lld", mn_st_path(st), t->name,
+                   (long long)t->shape.dim[0], x->columns[0].name, (long long)x->n[part]);
+  x->n[part] = t->shape.dim[0];
+  x->columns[i].data[part] = mn_alloc((size_t)mn_shape_count(&t->shape) * mn_dtype_size(found.dtype) + 1);
+  return x->columns[i].data[part] ? mn_st_read_finite(st, t, found.dtype, x->columns[i].data[part]) : MN_ERR_MEMORY;
+}
+
+/* Ids are of the vocabulary that the file was made with, where it says so. */
+static mn_status check_tokenizer(const mn_source *s, const mn_st *st) {
+  const char *was = mn_st_meta(st, "tokenizer");
+  char is[33];
+  if (!was || !*was || !s->tok) return MN_OK;
+  mn_tokenizer_hash(s->tok, is);
+  if (!strcmp(was, is)) return MN_OK;
+  return mn_fail(MN_ERR_CONFIG,
+                 "%s was made with another tokenizer: give this training the one of the model that made it (tokenizer: {type: file, file: "
+                 "DIR/tokenizer.json})",
+                 mn_st_path(st));
+}
+
+static mn_status read_file(mn_source *s, const char *path, const char *key, int part) {
+  tensors *x = s->data;
+  mn_st *st;
+  MN_TRY(mn_context(mn_st_open(path, &st), "data.%s", key));
+  mn_status status = check_tokenizer(s, st);
+  if (status == MN_OK && !mn_st_count(st)) status = mn_fail(MN_ERR_CONFIG, "%s holds no tensor", path);
+  for (int i = 0; i < mn_st_count(st) && status == MN_OK; i++) status = read_column(s, st, mn_st_at(st, i), part);
+  if (status == MN_OK && part && mn_st_count(st) != x->n_columns)
+    status = mn_fail(MN_ERR_CONFIG, "data.test_file: %s has %d fields, and data.file has %d", path, mn_st_count(st), x->n_columns);
+  if (status == MN_OK && !part) s->seq_len = length_of(st);
+  mn_st_close(st);
+  return mn_context(status, "data.%s", key);
+}
+
+/* The largest value of an integer field, plus 1. */
+static int64_t above(const tensors *x, const column *c) {
+  int64_t most = 0;
+  for (int part = 0; part < 2; part++)
+    for (int64_t i = 0, n = c->data[part] ? x->n[part] * mn_shape_count(&c->shape) : 0; i < n; i++)
+      if (((const int32_t *)c->data[part])[i] >= most) most = (int64_t)((const int32_t *)c->data[part])[i] + 1;
+  return most;
+}
+
+static void look(mn_source *s, const column *c) {
+  const tensors *x = s->data;
+  char hex[MN_HASH_HEX];
+  for (int part = 0; part < 2 && c->data[part]; part++) {
+    mn_content_hash(c->data[part], (size_t)(x->n[part] * mn_shape_count(&c->shape)) * mn_dtype_size(c->dtype), hex);
+    mn_text_addf(&s->identity, "%s %s ", c->name, hex);
+  }
+  const int64_t most = c->dtype == MN_I32 ? above(x, c) : 0;
+  if (is_id(c->name) && most > s->vocab_size) s->vocab_size = most;
+  if (!strcmp(c->name, "label")) s->classes = most;
+  if (!strcmp(c->name, "source") && c->shape.ndim) s->source_len = c->shape.dim[0];
+}
+
+static mn_status open_tensors(mn_source *s, mn_data_progress progress, void *ctx) {
+  (void)progress, (void)ctx;
+  const config *o = s->config;
+  tensors *x = s->data = mn_arena_alloc(s->arena, sizeof *x);
+  if (!x) return MN_ERR_MEMORY;
+  MN_TRY(read_file(s, o->file, "file", 0));
+  if (o->test_file) MN_TRY(read_file(s, o->test_file, "test_file", 1));
+  for (int i = 0; i < x->n_columns; i++) look(s, &x->columns[i]);
+  if (s->tok) s->vocab_size = mn_tokenizer_vocab_size(s->tok) > s->vocab_size ? mn_tokenizer_vocab_size(s->tok) : s->vocab_size;
+  x->held_out = mn_hold_out(x->n[0], o->validation);
+  mn_text_addf(&s->identity, "held out %lld", (long long)x->held_out.held);
+  return MN_OK;
+}
+
+static void close_tensors(mn_source *s) {
+  tensors *x = s->data;
+  for (int i = 0; x && i < x->n_columns; i++) free(x->columns[i].data[0]), free(x->columns[i].data[1]);
+}
+
+/* ---- batches ---- */
+static void layout(const mn_source *s, mn_batch *batch) {
+  const tensors *x = s->data;
+  for (int i = 0; i < x->n_columns; i++) {
+    mn_shape shape = {.ndim = x->columns[i].shape.ndim + 1, .dim = {batch->B}};
+    for (int k = 1; k < shape.ndim; k++) shape.dim[k] = x->columns[i].shape.dim[k - 1];
+    mn_batch_add(batch, x->columns[i].name, x->columns[i].dtype, shape, "a tensor of the file");
+  }
+}
+
+static int64_t count(const mn_source *s, int split) {
+  const tensors *x = s->data;
+  return split == MN_SPLIT_TEST ? x->n[1] : mn_held_out_count(&x->held_out, split == MN_SPLIT_VALIDATION);
+}
+
+static mn_status example(mn_source *s, int split, int64_t index, uint64_t epoch, mn_batch *batch, int64_t b) {
+  (void)epoch;
+  const tensors *x = s->data;
+  const int part = split == MN_SPLIT_TEST;
+  const int64_t at = part ? index : mn_held_out_at(&x->held_out, split == MN_SPLIT_VALIDATION, index);
+  for (int i = 0; i < x->n_columns; i++) {
+    const column *c = &x->columns[i];
+    const size_t bytes = (size_t)mn_shape_count(&c->shape) * mn_dtype_size(c->dtype);
+    memcpy(mn_batch_row(batch, i, b), (const char *)c->data[part] + (size_t)at * bytes, bytes);
+  }
+  return MN_OK;
+}
+
+const mn_source_def mn_source_tensors = {
+    .name = "tensors",
+    .summary = "examples made elsewhere: the tensors of a safetensors file are the fields, by name",
+    .config_size = sizeof(config),
+    .fields = fields,
+    .seq_len = seq_len,
+    .reads_text = reads_text,
+    .open = open_tensors,
+    .close = close_tensors,
+    .layout = layout,
+    .count = count,
+    .example = example,
+};
