@@ -48,7 +48,7 @@ int64_t mn_soft_targets_batches(const mn_source *source, const mn_soft_targets_c
   return c->batches && c->batches < all ? c->batches : all;
 }
 
-/* The `top` largest of p [vocabulary], largest first (of equal ones the lower id), as parts of their sum. */
+/* The `top` largest of p [vocabulary], largest first; of equal ones the lower id. */
 static void keep_top(const float *p, int64_t vocabulary, int64_t top, int32_t *ids, float *weights) {
   int64_t n = 0;
   for (int64_t v = 0; v < vocabulary; v++) {
@@ -58,9 +58,6 @@ static void keep_top(const float *p, int64_t vocabulary, int64_t top, int32_t *i
     weights[at] = p[v];
     ids[at] = (int32_t)v;
   }
-  double sum = 0;
-  for (int64_t k = 0; k < top; k++) sum += (double)weights[k];
-  for (int64_t k = 0; k < top; k++) weights[k] = (float)((double)weights[k] / sum);
 }
 
 static mn_status run_batch(work *w, int64_t step) {

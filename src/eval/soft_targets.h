@@ -20,7 +20,7 @@ typedef struct mn_soft_targets_config {
   void *progress_ctx;
 } mn_soft_targets_config;
 
-/* Writes every field of the batches (but `reset`), soft_ids i32 [N,T,E], likeliest first, and soft_weights f32 [N,T,E], which sum to 1.
+/* Writes every field of the batches (but `reset`), soft_ids i32 [N,T,E], likeliest first, and soft_weights f32 [N,T,E], their probabilities.
  * Each row is read from a fresh state. *rows: N. MN_ERR_CONFIG where the model does not choose among tokens at every position. */
 mn_status mn_soft_targets_write(const mn_model *m, const mn_params *p, mn_source *source, const mn_soft_targets_config *config,
                                 const char *path, int64_t *rows);

@@ -1,7 +1,8 @@
 /* distillation.c - a student learns what a teacher says (Hinton et al. 2015, arXiv:1503.02531). One of
  *     logits    t^2 KL(softmax(teacher / t) || softmax(student / t)), at each position that counts
  *     features  mean squared difference of the last hidden vectors (of one width)
- *     sparse    - sum over k of soft_weight_k log p(soft_id_k): a few likeliest tokens with their probabilities, from the source
+ *     sparse    - sum over k of w_k log p(id_k) - (1 - sum w) log(1 - sum p(id_k)): a few likeliest tokens with the teacher's probabilities,
+ *               from the source, and all others together; where all are listed it is the cross-entropy with the teacher
  * The teacher is a trained model in a directory, or part of the model (outputs named teacher.*); no gradient reaches it. */
 #include "objective/objective.h"
 
@@ -81,10 +82,16 @@ static mn_tensor *sparse_error(mn_scope *s, const mn_judge *judge) {
   mn_tensor *x = mn_judge_logits(s, judge->outputs, ""), *ids = mn_io_get(judge->data, "soft_ids"),
             *w = mn_io_get(judge->data, "soft_weights");
   if (!x) return NULL;
-  int64_t N = mn_dim(x, 0), E = mn_dim(ids, 2);
-  mn_tensor *log_p = mn_take(g, mn_log_softmax(g, x), mn_reshape(g, ids, MN_SHAPE(N, E)), 1); /* [N,E]; outside: 0 */
-  mn_tensor *each = mn_sum(g, mn_mul(g, log_p, mn_cast(g, mn_reshape(g, w, MN_SHAPE(N, E)), x->dtype)), 2);
-  return mn_neg(g, mn_reshape(g, each, MN_SHAPE(N)));
+  const int64_t N = mn_dim(x, 0), E = mn_dim(ids, 2);
+  const mn_dtype t = x->dtype;
+  ids = mn_reshape(g, ids, MN_SHAPE(N, E));
+  mn_tensor *listed = mn_le(g, mn_scalar(g, MN_I32, 0), ids), *zero = mn_scalar(g, t, 0), *one = mn_scalar(g, t, 1);
+  w = mn_select(g, listed, mn_cast(g, mn_reshape(g, w, MN_SHAPE(N, E)), t), zero);
+  mn_tensor *log_p = mn_take(g, mn_log_softmax(g, x), ids, 1); /* [N,E]; outside: 0 */
+  mn_tensor *said = mn_sum(g, mn_mul(g, log_p, w), 2);         /* [N,1] */
+  mn_tensor *other_w = mn_maximum(g, mn_sub(g, one, mn_sum(g, w, 2)), zero);
+  mn_tensor *other_p = mn_maximum(g, mn_sub(g, one, mn_sum(g, mn_select(g, listed, mn_exp(g, log_p), zero), 2)), mn_scalar(g, t, 1e-7));
+  return mn_neg(g, mn_reshape(g, mn_add(g, said, mn_mul(g, other_w, mn_log(g, other_p))), MN_SHAPE(N)));
 }
 
 static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {

@@ -139,12 +139,15 @@ def distillation(rng):
     each = [sum((u - v) ** 2 for u, v in zip(a, b)) / D for a, b in zip(h.reshape(-1, D), k.reshape(-1, D))]
     case("distillation_features", {"hidden": h, "teacher.hidden": k}, {"target": target}, each, {}, target.reshape(-1) >= 0)
     ids = np.stack([rng.permutation(V)[:3] for _ in range(B * T)]).reshape(B, T, 3)
-    soft = rng.uniform(0, 1, (B, T, 3))
+    soft = rng.dirichlet(np.ones(4), (B, T))[:, :, :3]  # what is left is of all other tokens
     ids[0, 0, 2], soft[0, 0, 2] = -1, 0.5
     each = []
     for a, i, w in zip(x.reshape(-1, V), ids.reshape(-1, 3), soft.reshape(-1, 3)):
         p = log_softmax(list(a))
-        each.append(-sum(float(v) * p[k] for k, v in zip(i, w) if k >= 0))
+        kept = [(int(k), float(v)) for k, v in zip(i, w) if k >= 0]
+        others = [math.exp(p[v]) for v in range(V) if v not in [k for k, _ in kept]]
+        rest = 1 - sum(v for _, v in kept)
+        each.append(-sum(v * p[k] for k, v in kept) - rest * math.log(sum(others)))
     case("distillation_sparse", {"logits": x}, {"soft_ids": ids, "soft_weights": soft}, each, {})
 
 
