@@ -398,6 +398,26 @@ static void long_sequences(void) {
   every_rule(301, 64, 64, MN_F32, 1e-4, true);
   printf("       worst error, f32: %.2g\n", worst);
 }
+/* States so large that backward does not keep them all, but makes runs of them again. */
+static void states_made_again(void) {
+  for (int rule = 0; rule < RULES; rule++) {
+    problem p = {
+        .B = 1,
+        .T = 200,
+        .H = 1,
+        .K = 256,
+        .V = 256,
+        .type = MN_F32,
+        .attr = {.write = write_of(rule), .grad_clamp = clamp_of(rule), .momentum = true, .decay = true, .has_phase = true, .chunk = 48},
+        .phase = {7}};
+    if (p.attr.write != MN_WRITE_ANCHOR) p.attr.has_phase = false;
+    problem_make(&p);
+    answer want = define_problem(&p);
+    for (mn_isa isa = first_isa(); isa <= last_isa(); isa++) check(&p, isa, NULL, &want, 1e-4);
+    answer_free(&want);
+    problem_free(&p);
+  }
+}
 static void in_bf16(void) {
   worst = 0;
   every_rule(77, 24, 40, MN_BF16, 2e-2, true);
@@ -531,6 +551,7 @@ int main(void) {
   RUN(short_sequences);
   RUN(odd_sequences);
   RUN(long_sequences);
+  RUN(states_made_again);
   RUN(in_bf16);
   RUN(split_invariance);
   RUN(kernel_equals_composition);

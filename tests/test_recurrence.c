@@ -332,6 +332,20 @@ static void kernels_are_the_composition(void) {
   kernels((int64_t[]){31, 32, 52, 101}, 4, 20, 12, MN_F32, 1e-5);
   kernels((int64_t[]){150}, 1, 64, 64, MN_F32, 1e-5);
 }
+/* States so large that backward does not keep them all, but makes runs of them again. */
+static void states_are_made_again(void) {
+  const char *named = getenv("MNEME_CPU_ISA");
+  char keep[32];
+  snprintf(keep, sizeof keep, "%s", named ? named : "");
+  const mn_isa first = first_tested_isa(), last = last_tested_isa();
+  for (mn_isa isa = first; isa <= last; isa++)
+    for (int rule = MN_WRITE_VALUE; rule <= MN_WRITE_ERASE; rule++) {
+      if (rule == MN_WRITE_ANCHOR) continue; /* has no decay by channel */
+      form f = {(mn_write_rule)rule, BY_CHANNEL, true, false, 1, 300, 1, 1, 256, 256, 0.3};
+      kernel_error(&f, MN_F32, isa, 1e-5);
+    }
+  setenv("MNEME_CPU_ISA", keep, 1);
+}
 static void kernels_take_bf16(void) { kernels((int64_t[]){1, 77}, 2, 24, 40, MN_BF16, 2e-2); }
 
 static void what_does_not_fit_is_refused(void) {
@@ -357,6 +371,7 @@ int main(void) {
   RUN(erase_along_the_key_is_the_delta_rule);
   RUN(rwkv7_is_an_instance);
   RUN(kernels_are_the_composition);
+  RUN(states_are_made_again);
   RUN(kernels_take_bf16);
   RUN(what_does_not_fit_is_refused);
   return test_end();

@@ -53,6 +53,10 @@ static void forward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) {
     const int64_t n = p->T - t0 < PIECE ? p->T - t0 : PIECE;
     load_piece(p, &w, b, t0, h, n, true);
     decays_in(p, w.a, kp, b, t0, h, n, w.n4);
+    if (t0 + n < p->T) {
+      piece_ahead(p, b, t0 + n, h, true);
+      decays_ahead(p, b, t0 + n, h);
+    }
     const float *total = make_triangles(p, &w, 0, true);
     write_piece(p, &w, w.w, w.z);
 

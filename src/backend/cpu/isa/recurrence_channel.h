@@ -102,6 +102,17 @@ TILE_FN void side_in(const mn_rec_args *p, channel_side *side, const channel_wor
   zero(side->x + w->n * w->kp, (w->n4 + 1 - w->n) * w->kp);
 }
 
+TILE_FN void decays_ahead(const mn_rec_args *p, int64_t b, int64_t t0, int64_t h) {
+  if (p->decay && p->by_channel) rows_ahead(&p->log_a, b, t0, h, p->T - t0 < PIECE ? p->T - t0 : PIECE, p->K);
+}
+/* The rows of the piece at t0, which comes next, on their way. */
+TILE_FN void piece_ahead(const mn_rec_args *p, int64_t b, int64_t t0, int64_t h, bool reads) {
+  const int64_t n = p->T - t0 < PIECE ? p->T - t0 : PIECE;
+  rows_ahead(&p->k, b, t0, h, n, p->K);
+  rows_ahead(&p->v, b, t0, h, n, p->V);
+  if (reads) rows_ahead(&p->q, b, t0, h, n, p->K);
+  if (p->write == MN_WRITE_ERASE) rows_ahead(&p->erase, b, t0, h, n, p->K), rows_ahead(&p->probe, b, t0, h, n, p->K);
+}
 /* The piece of n tokens at t0: decays, readers and writers; v in u. */
 TILE_FN void load_piece(const mn_rec_args *p, channel_work *w, int64_t b, int64_t t0, int64_t h, int64_t n, bool reads) {
   const int64_t kp = w->kp;

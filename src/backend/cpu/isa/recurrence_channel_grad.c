@@ -27,11 +27,9 @@ static void take_back(channel_back *w, take *s, const mn_rec_args *p) {
   const int64_t kp = f->kp, vp = f->vp, np = tile_pad(PIECE), erase = p->write == MN_WRITE_ERASE;
   w->state = p->K * vp;
   w->pieces = (p->T + PIECE - 1) / PIECE;
-  w->every = (int64_t)(512 * 1024 / sizeof(float)) / w->state; /* half of a second-level cache */
-  if (w->every < 4) w->every = 4;
-  if (w->every > w->pieces) w->every = w->pieces;
+  w->every = saved_every(w->pieces, w->state);
   w->saved = take_floats(s, (w->pieces + w->every - 1) / w->every * w->state);
-  w->run = take_floats(s, w->every * w->state);
+  w->run = take_floats(s, w->every > 1 ? w->every * w->state : 0);
   w->solved = take_floats(s, p->write == MN_WRITE_VALUE ? 0 : p->T * vp);
   w->dw = take_floats(s, w->state);
   for (int i = 0; i < f->n_readers; i++) w->d_reader[i] = take_floats(s, (PIECE + 1) * kp);
@@ -241,6 +239,10 @@ static void piece_backward(const mn_rec_args *p, channel_back *w, int64_t b, int
   const bool delta = p->write == MN_WRITE_DELTA, erase = p->write == MN_WRITE_ERASE;
   load_piece(p, f, b, t0, h, n, true);
   f->a = f->decays + t0 * kp;
+  if (t0 > 0) {
+    piece_ahead(p, b, t0 - PIECE, h, true);
+    rows_ahead(&p->o, b, t0 - PIECE, h, PIECE, V);
+  }
   const int64_t np = f->np;
   const float *total = make_triangles(p, f, 0, true), *u = delta ? w->solved + t0 * vp : f->u, *z = w->solved + t0 * vp;
   rows_in(w->d_o, vp, &p->o, b, t0, h, n, V);
@@ -325,6 +327,10 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
     load_piece(p, f, b, t0, h, n, false);
     f->a = f->decays + t0 * kp;
     decays_in(p, f->a, kp, b, t0, h, n, f->n4);
+    if (t0 + n < T) {
+      piece_ahead(p, b, t0 + n, h, false);
+      decays_ahead(p, b, t0 + n, h);
+    }
     const float *total = make_triangles(p, f, 1, true);
     write_piece(p, f, f->w, w.solved + t0 * vp);
     if (t0 + n < T) advance_channels(p, f, total, f->w, f->w, w.solved + t0 * vp);
@@ -334,15 +340,15 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
   state_in(w.dw, vp, &p->w, b, h, K, V);
   for (int64_t run = (w.pieces - 1) / w.every; run >= 0; run--) {
     const int64_t first = run * w.every, count = w.pieces - first < w.every ? w.pieces - first : w.every;
-    copy(w.run, w.saved + run * w.state, w.state);
+    const float *saved = w.saved + run * w.state;
     for (int64_t i = 0; i + 1 < count; i++) {
       const int64_t t0 = (first + i) * PIECE;
       const float *total = written_again(p, &w, b, h, t0, PIECE);
-      advance_channels(p, f, total, w.run + i * w.state, w.run + (i + 1) * w.state, w.solved + t0 * vp);
+      advance_channels(p, f, total, i ? w.run + i * w.state : saved, w.run + (i + 1) * w.state, w.solved + t0 * vp);
     }
     for (int64_t i = count - 1; i >= 0; i--) {
       const int64_t t0 = (first + i) * PIECE, n = T - t0 < PIECE ? T - t0 : PIECE;
-      piece_backward(p, &w, b, h, t0, n, w.run + i * w.state);
+      piece_backward(p, &w, b, h, t0, n, i ? w.run + i * w.state : saved);
     }
   }
   state_out(&p->dw0, b, h, w.dw, vp, K, V);

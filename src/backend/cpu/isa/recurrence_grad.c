@@ -40,11 +40,9 @@ static void take_back(back *w, take *s, const mn_rec_args *p) {
   const int64_t one = p->K * vp;
   w->state = one * (1 + (p->momentum ? 1 : 0) + (p->write == MN_WRITE_ANCHOR && p->chunk > PIECE ? 1 : 0));
   w->pieces = max_pieces(p);
-  w->every = (int64_t)(512 * 1024 / sizeof(float)) / w->state; /* half of a second-level cache */
-  if (w->every < 4) w->every = 4;
-  if (w->every > w->pieces) w->every = w->pieces;
+  w->every = saved_every(w->pieces, w->state);
   w->saved = take_floats(s, (w->pieces + w->every - 1) / w->every * w->state);
-  w->run = take_floats(s, w->every * w->state);
+  w->run = take_floats(s, w->every > 1 ? w->every * w->state : 0);
   w->u_all = take_floats(s, p->T * vp);
   w->clamp_all = take_floats(s, p->grad_clamp > 0 ? p->T : 0);
   w->start = (int64_t *)(void *)take_floats(s, 2 * (w->pieces + 1));
@@ -384,10 +382,10 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
   for (int64_t run = (pieces - 1) / w.every; run >= 0; run--) {
     const int64_t first = run * w.every;
     const int64_t count = pieces - first < w.every ? pieces - first : w.every;
-    copy(w.run, w.saved + run * w.state, w.state);
+    const float *saved = w.saved + run * w.state;
     for (int64_t i = 0; i + 1 < count; i++) {
       piece s1 = piece_at(p, phase, w.start[first + i]);
-      const float *from = w.run + i * w.state;
+      const float *from = i ? w.run + i * w.state : saved;
       float *to = w.run + (i + 1) * w.state;
       make_coefs(p, f, b, h, s1);
       f->k = rows_at(&p->k, b, s1.t0, h, s1.n, K, f->ks);
@@ -400,7 +398,7 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
     }
     for (int64_t i = count - 1; i >= 0; i--) {
       piece s1 = piece_at(p, phase, w.start[first + i]);
-      const float *W = w.run + i * w.state;
+      const float *W = i ? w.run + i * w.state : saved;
       const float *anc = saved_anchor(p, &w, W, s1.opens);
       piece_backward(p, &w, b, h, s1, W, p->momentum ? W + K * vp : NULL, anc ? anc : f->anc);
     }

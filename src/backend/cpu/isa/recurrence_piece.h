@@ -87,6 +87,17 @@ TILE_FN void take_work(work *w, take *s, const mn_rec_args *p) {
   w->anc = take_floats(s, p->write == MN_WRITE_ANCHOR || p->plain ? p->K * w->vp : 0);
 }
 
+/* Backward needs the state before each piece, from the last to the first. Where all of them take at most SAVED bytes each is kept (1):
+ * reading one back costs less than making it again. Else one in every so many, and the runs between, which stay in half of a
+ * second-level cache, are made again. state: floats of one. */
+enum { SAVED = 2 << 20, RUN = 512 << 10 };
+TILE_FN int64_t saved_every(int64_t pieces, int64_t state) {
+  const int64_t bytes = state * (int64_t)sizeof(float);
+  if (pieces * bytes <= SAVED) return 1;
+  const int64_t every = RUN / bytes < 4 ? 4 : RUN / bytes;
+  return every < pieces ? every : pieces;
+}
+
 /* ---- tensors in and out ---- */
 TILE_FN const void *at(const mn_rec_tensor *t, int64_t b, int64_t time, int64_t h) {
   int64_t i = b * t->b + time * t->t + h * t->h;
@@ -97,6 +108,12 @@ TILE_FN void rows_in(float *dst, int64_t ld, const mn_rec_tensor *t, int64_t b, 
 }
 TILE_FN void rows_out(const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, const float *src, int64_t ld, int64_t n, int64_t width) {
   for (int64_t i = 0; i < n; i++) tile_row_out((void *)(uintptr_t)at(t, b, t0 + i, h), src + i * ld, t->bf16, width);
+}
+/* Rows that will be wanted one piece later: those of one head lie far apart, further than the processor looks ahead by itself. */
+TILE_FN void rows_ahead(const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, int64_t n, int64_t width) {
+  const int64_t bytes = width * (t->bf16 ? 2 : 4);
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t x = 0; x < bytes; x += 64) __builtin_prefetch((const char *)at(t, b, t0 + i, h) + x, 0, 2);
 }
 /* f32 rows of whole vectors are used where they lie; others are brought into `scratch`. */
 TILE_FN bool in_place(const mn_rec_tensor *t, int64_t width) { return !t->bf16 && width % MN_VL == 0; }
