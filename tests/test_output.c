@@ -78,6 +78,7 @@ static void no_name_steers_the_terminal(void) {
                                          MNEME " runs plot base --title \"$(printf 'x\\033[31m')\" 2>&1",
                                          MNEME " inspect bad-key.yaml 2>&1",
                                          MNEME " inspect bad-type.yaml 2>&1",
+                                         "d=$(printf 'm\\033[31m'); cp -r model \"$d\"; " MNEME " inspect \"$d\" 2>&1",
                                          MNEME " apply mixer.yaml --input bad.safetensors --output y 2>&1",
                                          MNEME " runs list 2>&1",
                                          MNEME " runs show 2 2>&1",
@@ -98,6 +99,7 @@ static void json_is_json(void) {
                                          MNEME " runs show 2 --json",
                                          MNEME " runs plot 2 --json",
                                          MNEME " eval --model \"$(printf 'model\\377')\" --json",
+                                         MNEME " inspect \"$(printf 'model\\377')\" --json",
                                          MNEME " generate --model model --prompt \"$(printf 'a\\377')\" --tokens 40 --json",
                                          MNEME " train good.yaml --out \"$(printf 'o\\377')\" --json",
                                          MNEME " train --json",
@@ -110,6 +112,9 @@ static void json_is_json(void) {
     CHECK(doc, "%s: %s: %s", commands[i], e.text, out);
     const char *message = json_string_value(json_object_get(json_object_get(doc, "error"), "message"));
     CHECK(!json_object_get(doc, "error") || (message && strlen(message) > 5), "%s: the message is there: %s", commands[i], out);
+    json_t *files = json_object_get(doc, "files");
+    for (size_t k = 0; k < json_array_size(files); k++)
+      CHECK(json_object_get(json_array_get(files, k), "file"), "%s: no name", commands[i]);
     json_decref(doc);
   }
 }

@@ -1,6 +1,8 @@
 /* inspect_files.c - see inspect_files.h. */
 #include "cli/inspect_files.h"
 
+#include "cli/cli.h"
+
 #include "base/file.h"
 #include "base/finite.h"
 #include "base/text.h"
@@ -19,7 +21,7 @@ bool mn_is_safetensors(const char *path) {
 
 static json_t *add_record(json_t *list, const char *path, bool checksums, const char *note) {
   json_t *record = json_object();
-  json_object_set_new(record, "file", json_string(path));
+  json_object_set_new(record, "file", mn_cli_text(path));
   json_object_set_new(record, "checksums", json_string(checksums ? "hold" : "none"));
   json_object_set_new(record, "note", json_string(note));
   json_array_append(list, record);
@@ -60,7 +62,7 @@ mn_status mn_inspect_safetensors(const char *path, json_t *list) {
     json_object_set_new(record, "bytes", json_integer((json_int_t)bytes));
     json_t *belongs = json_object();
     for (int i = 0; i < mn_st_meta_count(st); i++)
-      json_object_set_new(belongs, mn_st_meta_key(st, i), json_string(mn_st_meta_value(st, i)));
+      json_object_set_new(belongs, mn_st_meta_key(st, i), mn_cli_text(mn_st_meta_value(st, i)));
     json_object_set_new(record, "metadata", belongs);
   }
   mn_st_close(st);
@@ -127,14 +129,14 @@ void mn_print_files(const json_t *list) {
   json_t *record, *value;
   const char *key;
   json_array_foreach(list, i, record) {
-    printf("%s: %s\n", json_string_value(json_object_get(record, "file")), json_string_value(json_object_get(record, "note")));
+    mn_print("%s: %s\n", json_string_value(json_object_get(record, "file")), json_string_value(json_object_get(record, "note")));
     json_t *tensors = json_object_get(record, "tensors");
     if (tensors)
-      printf("  %lld tensors, %lld bytes\n", (long long)json_integer_value(tensors),
-             (long long)json_integer_value(json_object_get(record, "bytes")));
+      mn_print("  %lld tensors, %lld bytes\n", (long long)json_integer_value(tensors),
+               (long long)json_integer_value(json_object_get(record, "bytes")));
     json_object_foreach(json_object_get(record, "metadata"), key, value) {
       char a[MN_PRINTABLE], b[MN_PRINTABLE];
-      printf("  %-13s %s\n", mn_printable(key, a), mn_printable(json_string_value(value), b));
+      mn_print("  %-13s %s\n", mn_printable(key, a), mn_printable(json_string_value(value), b));
     }
   }
 }

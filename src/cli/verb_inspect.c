@@ -267,7 +267,7 @@ static mn_status report(inspection *x) {
     mn_plan_describe(x->plan, print_line, NULL);
   }
   if (x->files) {
-    printf("\n");
+    mn_print("\n");
     mn_print_files(x->files);
   }
   mn_graph_free(g);

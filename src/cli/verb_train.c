@@ -58,7 +58,7 @@ static mn_status print_keys(const mn_cli *cli) {
   mn_text t = {0};
   mn_recipe_help((mn_help_form)form, &t);
   mn_status status = mn_text_status(&t);
-  if (status == MN_OK) fwrite(t.data, 1, t.len, stdout);
+  if (status == MN_OK) mn_print_bytes(t.data, t.len);
   mn_text_free(&t);
   return status;
 }
