@@ -25,17 +25,18 @@ typedef struct mk_built { /* one graph and its plan */
   mn_scope *s;
   mn_plan *plan;
   mn_model_io in, out;
-  void *in_mem[MN_IO_MAX], *param_mem[MC_MAX], *state_mem[MC_MAX];
+  void *in_mem[MN_IO_MAX], *param_mem[MC_MAX], *state_mem[MC_MAX], *buffer_mem[MC_MAX];
 } mk_built;
 
 static inline void mk_free(mk_built *b) {
   mn_plan_free(b->plan);
   mn_graph_free(b->g);
   for (int i = 0; i < MN_IO_MAX; i++) free(b->in_mem[i]);
-  for (int i = 0; i < MC_MAX; i++) free(b->param_mem[i]), free(b->state_mem[i]);
+  for (int i = 0; i < MC_MAX; i++) free(b->param_mem[i]), free(b->state_mem[i]), free(b->buffer_mem[i]);
 }
 
-/* Random parameters, none of them special: matrices N(0, 1/in), others their constant + 0.3 N(0,1). */
+/* Random parameters, none of them special: matrices N(0, 1/in), others their constant + 0.3 N(0,1). Buffers are among them: their
+ * first value and something more. */
 static inline void mk_random_params(mk_model *m, uint64_t seed) {
   mn_graph *g = mn_graph_new();
   mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, 1);
@@ -49,6 +50,12 @@ static inline void mk_random_params(mk_model *m, uint64_t seed) {
     double std = info[i].shape.ndim < 2 || constant ? 0.3 : 1 / sqrt((double)info[i].shape.dim[info[i].shape.ndim - 1]);
     for (int64_t k = 0, count = mn_shape_count(&info[i].shape); k < count; k++)
       p[k] = base + std * mn_random_normal(mn_random_key(seed, info[i].name), 1, (uint64_t)k);
+  }
+  const mn_built_buffer *buffer;
+  for (int i = 0, n = mn_scope_buffers(s, &buffer); i < n; i++) {
+    double *p = mc_put(&m->params, buffer[i].info.name, buffer[i].info.shape, NULL);
+    for (int64_t k = 0, count = mn_shape_count(&buffer[i].info.shape); k < count; k++)
+      p[k] = buffer[i].info.init + 0.3 * fabs(mn_random_normal(mn_random_key(seed, buffer[i].info.name), 1, (uint64_t)k));
   }
   mn_graph_free(g);
 }
@@ -97,6 +104,18 @@ static inline bool mk_build(mk_model *m, const mc_bag *in, bool carried, mk_buil
   return ok;
 }
 
+static inline bool mk_bind_buffers(mk_model *m, mk_built *b, mn_plan *plan) {
+  const mn_built_buffer *buffer;
+  for (int i = 0, n = mn_scope_buffers(b->s, &buffer); i < n; i++) {
+    mc_tensor *p = mc_get(&m->params, buffer[i].info.name);
+    CHECK(p && mn_shape_equal(&p->shape, &buffer[i].info.shape), "buffer %s has no value of its shape", buffer[i].info.name);
+    if (!p) return false;
+    if (!b->buffer_mem[i]) b->buffer_mem[i] = mc_pack(p->x, buffer[i].info.dtype, mn_shape_count(&p->shape));
+    mn_plan_bind(plan, buffer[i].leaf, b->buffer_mem[i]);
+  }
+  return true;
+}
+
 static inline bool mk_bind(mk_model *m, mk_built *b) {
   const mn_param_info *info;
   mn_tensor *const *t;
@@ -109,7 +128,7 @@ static inline bool mk_bind(mk_model *m, mk_built *b) {
     mn_plan_bind(b->plan, t[i], b->param_mem[i]);
   }
   for (int i = 0; i < b->in.n; i++) mn_plan_bind(b->plan, b->in.tensor[i], b->in_mem[i]);
-  return true;
+  return mk_bind_buffers(m, b, b->plan);
 }
 
 /* A fixed random weight for every entry of every output. */
@@ -141,8 +160,8 @@ static inline bool mk_run(mk_model *m, const mc_bag *in, mc_bag *out) {
 }
 
 /* The worst error of gradients (of parameters and of inputs that are numbers) against fourth-order central differences, relative to
- * each tensor's largest; about `entries` entries of each. */
-static inline double mk_gradient_error(mk_model *m, const mc_bag *in, int entries, uint64_t seed) {
+ * each tensor's largest; about `entries` entries of each, in steps of h: small where the model has corners. */
+static inline double mk_gradient_error_by(mk_model *m, const mc_bag *in, int entries, uint64_t seed, double h) {
   mk_built b;
   double worst = INFINITY, *mem[MC_MAX], *grad[MC_MAX] = {NULL};
   mn_tensor *wrt[MC_MAX], *d[MC_MAX + 1];
@@ -165,7 +184,7 @@ static inline double mk_gradient_error(mk_model *m, const mc_bag *in, int entrie
     grad[i] = malloc((size_t)(mn_view_count(v) + 1) * sizeof(double));
     mc_unpack(v->data, v->dtype, mn_view_count(v), grad[i]);
   }
-  ok = ok && mn_plan_compile(&value, &plan) == MN_OK;
+  ok = ok && mn_plan_compile(&value, &plan) == MN_OK && mk_bind_buffers(m, &b, plan);
   for (int i = 0, k = n_params; ok && i < b.in.n; i++) {
     mn_plan_bind(plan, b.in.tensor[i], b.in_mem[i]);
     if (b.in.tensor[i]->dtype == MN_F64) mem[k++] = b.in_mem[i];
@@ -178,7 +197,7 @@ static inline double mk_gradient_error(mk_model *m, const mc_bag *in, int entrie
     for (int64_t k = 0; k < count; k++) scale = fmax(scale, fabs(grad[i][k]));
     for (int64_t k = 0; k < count; k++) {
       if (mn_random_uniform(seed, (uint64_t)i, (uint64_t)k) * (double)count > entries) continue;
-      double keep = mem[i][k], h = 2e-4, numeric = 0;
+      double keep = mem[i][k], numeric = 0;
       for (int j = 0; j < 4; j++) {
         mem[i][k] = keep + h * (double[]){-2, -1, 1, 2}[j];
         double f = mn_plan_run(plan) == MN_OK ? *(const double *)mn_plan_output(plan, 0)->data : NAN;
@@ -194,6 +213,10 @@ static inline double mk_gradient_error(mk_model *m, const mc_bag *in, int entrie
   mn_plan_free(plan);
   mk_free(&b);
   return worst;
+}
+
+static inline double mk_gradient_error(mk_model *m, const mc_bag *in, int entries, uint64_t seed) {
+  return mk_gradient_error_by(m, in, entries, seed, 2e-4);
 }
 
 /* ---- streams ---- */

@@ -175,6 +175,25 @@ static void test_images(void) {
   if (s) { /* scaled by the training pictures: mean 0, deviation 1 over them, before pixels move in */
     mn_source_close(s);
   }
+  /* row by row: the same numbers as a sequence */
+  mn_batch whole, rows;
+  mn_source *by_rows = open_source(yaml_of("{type: images, images: '%s', labels: '%s', validation: 0.25, rows: 3}", images, classes));
+  s = open_source(yaml_of("{type: images, images: '%s', labels: '%s', validation: 0.25}", images, classes));
+  if (s && by_rows && mn_batch_new(s, 5, 1, &whole) == MN_OK && mn_batch_new(by_rows, 5, 3, &rows) == MN_OK) {
+    CHECK_OK(mn_source_fill(s, MN_SPLIT_TRAIN, 2, &whole));
+    CHECK_OK(mn_source_fill(by_rows, MN_SPLIT_TRAIN, 2, &rows));
+    const int at = mn_batch_find(&rows, "frames");
+    CHECK(at >= 0 && rows.field[at].shape.ndim == 3 && rows.field[at].shape.dim[1] == 3 && mn_batch_find(&rows, "images") < 0,
+          "rows of pixels");
+    CHECK(at >= 0 && !memcmp(mn_batch_get(&rows, "frames"), mn_batch_get(&whole, "images"), 60 * sizeof(float)), "the same pixels");
+    mn_batch_free(&whole);
+    mn_batch_free(&rows);
+  }
+  mn_source_close(s);
+  mn_source_close(by_rows);
+  CHECK(try_open(yaml_of("{type: images, images: '%s', labels: '%s', rows: 4}", images, classes), &s) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "rows is 4, but the pictures have 3"),
+        "%s", mn_message());
   const char *short_list = mn_arena_strdup(arena, test_path("l39.idx"));
   CHECK(try_open(yaml_of(set, images, short_list), &s) == MN_ERR_FORMAT && strstr(mn_message(), "40 pictures") &&
             strstr(mn_message(), "39 classes"),

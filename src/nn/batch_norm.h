@@ -7,9 +7,8 @@
 /* y = (x - mean) / sqrt(var + eps) * weight + bias for each channel, the last axis of x [..., C]; result in x's type. In training mean and
  * variance are of this batch, over all other axes, and running ones move towards them by `momentum` (the variance without bias, as n / (n-1)); in
  * evaluation the running ones serve. Parameters `name`.weight, `name`.bias [C]; buffers `name`.running_mean, `name`.running_var. Inner
- * arithmetic in the exact type. What one row becomes depends on the other rows: not for streams. Every place
- * counts, those behind the end of a shorter row (mn_scope_length), too: of rows of different lengths the statistics are not those of their
- * tokens alone. */
+ * arithmetic in the exact type. In training what one row becomes depends on the other rows: not for streams. Of x [B,T,C] only places within
+ * their rows count (mn_scope_length). */
 mn_tensor *mn_batch_norm(mn_scope *s, const char *name, mn_tensor *x, double eps, double momentum);
 
 #endif

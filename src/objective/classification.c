@@ -15,7 +15,9 @@ static const mn_field fields[] = {
     MN_FIELD_FLOAT(config, label_smoothing, 0, 0, 0.999, "probability that is spread evenly over all classes"),
     MN_FIELD_FLOATS(config, class_weights, 0, 1e9, "how much an example of each class counts; none: all alike"), MN_FIELD_END};
 
-static const mn_port logits_port[] = {{"logits", MN_F32, "BC", true, "one number for each class; or hidden and head"}, {0}};
+static const mn_port logits_port[] = {{"logits", MN_F32, "BC", true, "one number for each class; or hidden and head"},
+                                      {"running", MN_F32, "BTC", true, "the same at each place, of a model that says early what it sees"},
+                                      {0}};
 static const mn_port of_sequences[] = {{"label", MN_I32, "B", false, "class of the whole sequence"}, {0}};
 static const mn_port of_positions[] = {{"target", MN_I32, "BT", false, "class of each position"}, {0}};
 
@@ -33,6 +35,13 @@ static const char *target(const void *c, int *axes) {
 static double weigh(const void *c, const int32_t *label) {
   const mn_floats *w = &((const config *)c)->class_weights;
   return *label < w->count ? w->items[*label] : w->count ? 0 : 1;
+}
+
+/* How many have it right by then: x [B,T,C], after T times `part` places. */
+static mn_tensor *early(mn_graph *g, mn_tensor *x, mn_tensor *label, double part) {
+  const int64_t at = (int64_t)(part * (double)mn_dim(x, 1)) - 1;
+  mn_tensor *then = mn_reshape(g, mn_slice(g, x, 1, at > 0 ? at : 0, 1), MN_SHAPE(mn_dim(x, 0), mn_dim(x, 2)));
+  return mn_cast(g, mn_eq(g, mn_argmax(g, then), label), x->dtype);
 }
 
 static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {
@@ -61,10 +70,17 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
     out->each = mn_neg(g, mn_add(g, mn_mul_scalar(g, hit, 1 - e), mn_mul_scalar(g, even, e)));
   }
   out->loss = mn_weighted_sum(g, out->each, judge->weight);
-  if (judge->measure) out->metric[0] = mn_cast(g, mn_eq(g, mn_argmax(g, x), label), x->dtype);
+  if (!judge->measure) return;
+  out->metric[0] = mn_cast(g, mn_eq(g, mn_argmax(g, x), label), x->dtype);
+  mn_tensor *running = mn_io_get(judge->outputs, "running");
+  for (int i = 1; i <= 3 && running && o->per == PER_SEQUENCE; i++) out->metric[i] = early(g, running, label, 0.25 * i);
 }
 
-static const mn_metric_def metrics[] = {{"accuracy", MN_METRIC_MEAN, false, true, "fraction whose likeliest class is the right one"}, {0}};
+static const mn_metric_def metrics[] = {{"accuracy", MN_METRIC_MEAN, false, true, "fraction whose likeliest class is the right one"},
+                                        {"accuracy_quarter", MN_METRIC_MEAN, false, true, "the same when a quarter of a sequence is known"},
+                                        {"accuracy_half", MN_METRIC_MEAN, false, true, "when half of it is"},
+                                        {"accuracy_three_quarters", MN_METRIC_MEAN, false, true, "when three quarters are"},
+                                        {0}};
 
 const mn_objective_def mn_objective_classification = {
     .name = "classification",

@@ -14,7 +14,7 @@
 
 typedef struct config {
   const char *images, *labels, *test_images, *test_labels, *folder, *test_folder;
-  int64_t channels, shift;
+  int64_t channels, shift, rows;
   double validation, mean, deviation;
   bool mirror;
 } config;
@@ -31,6 +31,8 @@ static const mn_field fields[] = {
     MN_FIELD_FLOAT(config, deviation, 0, 0, 1, "of the pixels; 0: as the training pictures have it"),
     MN_FIELD_INT(config, shift, 0, 0, 64, "training: pictures are moved by up to so many pixels each way"),
     MN_FIELD_BOOL(config, mirror, false, "training: half of the pictures are mirrored, left to right"),
+    MN_FIELD_INT(config, rows, 0, 0, 65536,
+                 "H: a picture is a sequence of its H rows from the top, field `frames` in place of `images`; 0: a picture"),
     MN_FIELD_END};
 
 typedef struct pictures { /* of training (with what is held out), or of the test */
@@ -64,8 +66,8 @@ static mn_status check(const mn_value *map, const char *where, void *c) {
 }
 
 static mn_status seq_len(const void *c, int64_t *out) {
-  (void)c;
-  *out = 1;
+  const config *o = c;
+  *out = o->rows ? o->rows : 1;
   return MN_OK;
 }
 
@@ -222,9 +224,11 @@ static mn_status open_images(mn_source *s, mn_data_progress progress, void *ctx)
     s->classes = x->classes.count;
     if (o->test_folder) MN_TRY(read_folder(s, x, o->test_folder, "test_folder", &x->part[1]));
   }
+  if (o->rows && o->rows != x->H)
+    return mn_fail(MN_ERR_CONFIG, "data.rows is %lld, but the pictures have %lld rows", (long long)o->rows, (long long)x->H);
   x->held_out = mn_hold_out(x->part[0].n, o->validation);
   measure(o, x);
-  s->seq_len = 1;
+  s->seq_len = o->rows ? o->rows : 1;
   return identify(s, x);
 }
 
@@ -240,7 +244,9 @@ static void close_images(mn_source *s) {
 
 static void layout(const mn_source *s, mn_batch *batch) {
   const images *x = s->data;
-  mn_batch_add(batch, "images", MN_F32, MN_SHAPE(batch->B, x->H, x->W, x->C), "pictures, scaled");
+  const config *o = s->config;
+  if (o->rows) mn_batch_add(batch, "frames", MN_F32, MN_SHAPE(batch->B, x->H, x->W * x->C), "pictures, scaled, row by row");
+  else mn_batch_add(batch, "images", MN_F32, MN_SHAPE(batch->B, x->H, x->W, x->C), "pictures, scaled");
   mn_batch_add(batch, "label", MN_I32, MN_SHAPE(batch->B), "class of the picture");
 }
 

@@ -233,13 +233,13 @@ class Model:
             return self.p["embed_tokens.weight"]
         return self.param("lm_head.weight", self.c["vocab_size"], self.c["d_model"])
 
-    def save(self, inputs, outputs):
+    def save(self, inputs, outputs, name=None):
         tensors = {f"in.{k}": np.asarray(v, dtype=np.float64) for k, v in inputs.items()}
         tensors.update({f"out.{k}": v for k, v in outputs.items()})
         tensors.update(self.p)
         for k, v in tensors.items():
             assert np.isfinite(v).all(), k
-        write(self.name, tensors, self.c)
+        write(name or self.name, tensors, self.c)
 
 
 def decoder(name, config, T=9):
@@ -325,6 +325,105 @@ def forecaster(name, config):
                 forecast[b] = y.reshape(H, C)
         forecast[b] = forecast[b] * deviation + mean
     m.save({"series": series}, {"forecast": forecast})
+
+
+def held(d, theta):
+    """The step of a Legendre memory: exp [A B; 0 0] by its series in extended precision, 2^-12 of it squared twelve times."""
+    X = np.zeros((d + 1, d + 1), dtype=np.longdouble)
+    for i in range(d):
+        X[i, :d] = [(2 * i + 1) / theta * (-1 if i < j else (-1) ** (i - j + 1)) for j in range(d)]
+        X[i, d] = (2 * i + 1) / theta * (-1) ** i
+    X /= 2**12
+    E, term = np.eye(d + 1, dtype=np.longdouble), np.eye(d + 1, dtype=np.longdouble)
+    for n in range(1, 40):
+        term = term @ X / n
+        E = E + term
+    for _ in range(12):
+        E = E @ E
+    return E[:d, :d].astype(float), E[:d, d].astype(float)
+
+
+class Lmuformer(Model):
+    def batch_norm(self, name, x):
+        mean, variance = self.param(f"{name}.running_mean", x.shape[-1]), np.abs(self.param(f"{name}.running_var", x.shape[-1], base=1.0))
+        self.p[f"{name}.running_var"] = variance
+        return (x - mean) / np.sqrt(variance + 1e-5) * self.param(f"{name}.weight", x.shape[-1], base=1.0) + self.param(f"{name}.bias", x.shape[-1])
+
+    def fire(self, name, x, threshold=1.0):
+        """Neurons with tau 2 and a reset to nothing, behind a batch norm."""
+        x, v, out = self.batch_norm(f"{name}.norm", x), np.zeros(x.shape[-1]), np.zeros_like(x)
+        for t in range(x.shape[0]):
+            v = v + (x[t] - v) / 2
+            assert np.abs(v - threshold).min() > 1e-6, "too close to call"
+            out[t] = v >= threshold
+            v = np.where(v >= threshold, 0, v)
+        return out
+
+    def conv(self, name, x, out):
+        w, y = self.param(f"{name}.weight", out, 3, x.shape[1]), np.zeros((x.shape[0], out))
+        before = 1 if self.c.get("lookahead", True) else 2
+        for t in range(x.shape[0]):
+            for k in range(3):
+                if 0 <= t - before + k < x.shape[0]:
+                    y[t] += w[:, k] @ x[t - before + k]
+        return y
+
+    def embed(self, x):
+        D, spiking = self.c["d_model"], self.c.get("spiking", False)
+        if self.c.get("embedding") == "linear":
+            x = self.dense("embedding.proj", x, D, False)
+            return self.fire("embedding.neuron", x) if spiking else self.batch_norm("embedding.norm", np.maximum(x, 0))
+        for k in range(1, 5):
+            x = self.conv(f"embedding.conv{k}", x, D)
+            if not spiking:
+                x = self.batch_norm(f"embedding.after{k}", np.maximum(x, 0))
+            elif k < 4:
+                x = self.fire(f"embedding.after{k}", x)
+        return x + self.conv("embedding.position", self.fire("embedding.after4", x) if spiking else x, D)
+
+    def block(self, at, x):
+        c, D, d = self.c, self.c["d_model"], self.c["order"]
+        spiking = c.get("spiking", False)
+        z = self.fire(f"{at}.reads", x, 0.5) if spiking else x
+        u = self.dense(f"{at}.u_proj", z, 1, True)
+        u = self.fire(f"{at}.writes", u) if spiking else np.maximum(u, 0)
+        a, b = held(d, c["window"])
+        m = np.zeros((x.shape[0], d))
+        for t in range(x.shape[0]):
+            m[t] = (a @ m[t - 1] if t else 0) + b * u[t, 0]
+        if spiking:
+            m = self.fire(f"{at}.remembers", m)
+        h = self.dense(f"{at}.h_proj", np.concatenate([m, z], 1), D, True)
+        h = self.fire(f"{at}.says", h) if spiking else np.maximum(h, 0)
+        x = x + self.batch_norm(f"{at}.o_norm", self.dense(f"{at}.o_proj", h, D, True))
+        if not c.get("mix", True):
+            return x
+        n = c.get("expand", 4) * D
+        if spiking:
+            h = self.fire(f"{at}.hidden", self.dense(f"{at}.up_proj", self.fire(f"{at}.mixes", x), n, True))
+            return x + self.dense(f"{at}.down_proj", h, D, True)
+        h = ACTIVATIONS["gelu"](self.batch_norm(f"{at}.up_norm", self.dense(f"{at}.up_proj", x, n, True)))
+        return x + np.maximum(self.batch_norm(f"{at}.down_norm", self.dense(f"{at}.down_proj", h, D, True)), 0)
+
+
+def lmuformer(name, config):
+    """running_t is of the frames that are through: all up to t, or with a look-ahead of five convolutions up to t - 5."""
+    m = Lmuformer(name, config)
+    late = 5 if config.get("lookahead", True) and config.get("embedding") != "linear" else 0
+    frames, length = m.rng.standard_normal((3, 14, config["channels"])), np.array([14, 3, 9])
+    pooled, running = np.zeros((3, config["d_model"])), np.zeros((3, 14, config["d_model"]))
+    for b in range(3):
+        x = m.embed(frames[b, : length[b]])
+        for i in range(config["layers"]):
+            x = m.block(f"layers.{i}", x)
+        if config.get("spiking"):
+            x = m.fire("last", x)
+        pooled[b] = x.mean(0)
+        for t in range(late, 14 if length[b] == 14 else 0):
+            running[b, t] = x[: t - late + 1].mean(0)
+    m.save({"frames": frames, "length": length.astype(float)},
+           {"logits": m.linear("classifier", pooled, config["num_classes"], True), "pooled": pooled})
+    m.save({"frames": frames[:1]}, {"running": m.linear("classifier", running[0], config["num_classes"], True)[None]}, name + "_running")
 
 
 class Base(Model):
@@ -419,6 +518,10 @@ def main():
                    {"type": "forecaster", "context": 12, "horizon": 5, "channels": 3, "patch": 4, "independent": independent,
                     "instance_norm": independent, "d_model": 8, "layers": 1, "positions": "learned",
                     "block": {"mixer": seen(rope=False), "hidden": 12}})
+    for how, more in {"": {}, "_causal": {"lookahead": False, "layers": 2, "mix": False}, "_linear": {"embedding": "linear"},
+                      "_spiking": {"spiking": True}, "_spiking_linear": {"spiking": True, "embedding": "linear"}}.items():
+        lmuformer("lmuformer" + how, {"type": "lmuformer", "channels": 3, "num_classes": 4, "d_model": 6, "layers": 1, "order": 5, "window": 7.0,
+                                      **({} if how == "_causal" else {"expand": 2}), **more})
 
 
 main()

@@ -161,3 +161,27 @@ mn_tensor *mn_legendre_steps(mn_graph *g, mn_dtype type, int64_t d, double theta
   free(rounded);
   return c;
 }
+
+/* ---- running it ---- */
+/* Steps that run as one product: what it does for nothing grows with their number, what each costs beside it with its inverse. */
+static int64_t steps_at_once(int64_t order) { return order <= 64 ? 32 : order <= 256 ? 16 : 8; }
+
+mn_tensor *mn_legendre_memory(mn_graph *g, mn_tensor *u, mn_tensor *m0, double theta) {
+  const int64_t B = mn_dim(u, 0), T = mn_dim(u, 1), M = mn_dim(u, 2), d = mn_dim(m0, 2), most = steps_at_once(d);
+  const int64_t L = T < most ? T : most, chunks = (T + L - 1) / L, rows = B * M;
+  mn_tensor *G = mn_legendre_steps(g, u->dtype, d, theta, L);                                                 /* [L + d, L d] */
+  u = mn_pad(g, mn_transpose(g, u, 1, 2), 2, 0, chunks * L - T);                                              /* [B,M,chunks L] */
+  u = mn_permute(g, mn_reshape(g, u, MN_SHAPE(rows, chunks, L)), (int[]){1, 0, 2});                           /* [chunks,rows,L] */
+  mn_tensor *before = mn_reshape(g, m0, MN_SHAPE(1, rows, d)), *first = mn_reshape(g, m0, MN_SHAPE(rows, d)); /* of each chunk */
+  if (chunks > 1) {
+    mn_tensor *last = mn_slice(g, G, 1, (L - 1) * d, d), *fade = mn_slice(g, last, 0, L, d); /* (a^L)^T */
+    mn_tensor *written = mn_matmul(g, u, mn_slice(g, last, 0, 0, L)), *m, *more, *end, *starts;
+    mn_scan_builder *b = mn_scan_begin(g, chunks, false, 1, &first, 1, &written, &m, &more);
+    mn_tensor *next = mn_add(mn_scan_body(b), mn_matmul(mn_scan_body(b), m, fade), more);
+    mn_scan_end(b, &next, 1, &m, &end, &starts);
+    before = starts; /* [chunks,rows,d] */
+  }
+  mn_tensor *m = mn_matmul(g, mn_concat(g, 2, (mn_tensor *[]){u, before}, 2), G); /* [chunks,rows,L d] */
+  m = mn_permute(g, mn_reshape(g, m, MN_SHAPE(chunks, B, M, L, d)), (int[]){1, 0, 3, 2, 4});
+  return mn_slice(g, mn_reshape(g, m, MN_SHAPE(B, chunks * L, M, d)), 1, 0, T);
+}

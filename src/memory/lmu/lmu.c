@@ -43,39 +43,13 @@ static mn_status check(const mn_value *map, const char *where, int64_t d_model, 
   return MN_OK;
 }
 
-/* Steps that run as one product: what it does for nothing grows with their number, what each costs beside it with its inverse. */
-static int64_t steps_at_once(int64_t order) { return order <= 64 ? 32 : order <= 256 ? 16 : 8; }
-
-/* m_1 .. m_T [B,T,M,d] of u [B,T,M], from and into the state m [B,M,d]; f32 (f64). In chunks of L steps: within one all steps are a single
- * product, and a loop over chunks hands on the last. */
+/* m_1 .. m_T [B,T,M,d] of u [B,T,M], from and into the state m [B,M,d]; exact type. */
 static mn_tensor *remember(mn_scope *s, const lmu_config *c, mn_tensor *u) {
   mn_graph *g = mn_scope_graph(s);
-  mn_dtype t = mn_scope_exact(s);
-  const int64_t B = mn_dim(u, 0), T = mn_dim(u, 1), M = c->channels, d = c->order, most = steps_at_once(d);
-  const int64_t L = T < most ? T : most, chunks = (T + L - 1) / L, rows = B * M;
-  mn_tensor *m0 = mn_state(s, "m", t, MN_SHAPE(B, M, d), NULL, "the window in Legendre coordinates");
-  mn_tensor *G = mn_legendre_steps(g, t, d, c->window, L); /* [L + d, L d] */
-
-  u = mn_pad(g, mn_transpose(g, u, 1, 2), 2, 0, chunks * L - T);                                              /* [B,M,chunks L] */
-  u = mn_permute(g, mn_reshape(g, u, MN_SHAPE(rows, chunks, L)), (int[]){1, 0, 2});                           /* [chunks,rows,L] */
-  mn_tensor *before = mn_reshape(g, m0, MN_SHAPE(1, rows, d)), *first = mn_reshape(g, m0, MN_SHAPE(rows, d)); /* of each chunk */
-  if (chunks > 1) {
-    mn_tensor *last = mn_slice(g, G, 1, (L - 1) * d, d), *fade = mn_slice(g, last, 0, L, d); /* (a^L)^T */
-    mn_tensor *written = mn_matmul(g, u, mn_slice(g, last, 0, 0, L)), *m, *more, *end, *starts;
-    mn_scan_builder *b = mn_scan_begin(g, chunks, false, 1, &first, 1, &written, &m, &more);
-    mn_tensor *next = mn_add(mn_scan_body(b), mn_matmul(mn_scan_body(b), m, fade), more);
-    mn_scan_end(b, &next, 1, &m, &end, &starts);
-    before = starts; /* [chunks,rows,d] */
-  }
-  mn_tensor *m = mn_matmul(g, mn_concat(g, 2, (mn_tensor *[]){u, before}, 2), G); /* [chunks,rows,L d] */
-  m = mn_permute(g, mn_reshape(g, m, MN_SHAPE(chunks, B, M, L, d)), (int[]){1, 0, 3, 2, 4});
-  m = mn_slice(g, mn_reshape(g, m, MN_SHAPE(B, chunks * L, M, d)), 1, 0, T);
-
-  mn_tensor *length = mn_scope_length(s), *end = mn_slice(g, m, 1, T - 1, 1); /* what is at the end of each row */
-  if (length) {
-    mn_tensor *all = mn_concat(g, 2, (mn_tensor *[]){mn_reshape(g, m0, MN_SHAPE(B, 1, M, d)), m}, 1);
-    end = mn_take(g, all, mn_unsqueeze(g, length, 1), 1);
-  }
+  const int64_t B = mn_dim(u, 0), M = c->channels, d = c->order;
+  mn_tensor *m0 = mn_state(s, "m", mn_scope_exact(s), MN_SHAPE(B, M, d), NULL, "the window in Legendre coordinates");
+  mn_tensor *m = mn_legendre_memory(g, u, m0, c->window);
+  mn_tensor *end = mn_scope_last(s, mn_reshape(g, m0, MN_SHAPE(B, 1, M, d)), m); /* of each row */
   mn_state_set(s, "m", mn_reshape(g, end, MN_SHAPE(B, M, d)));
   return m;
 }
