@@ -35,7 +35,9 @@ static void memory(mn_graph *g, mn_tensor **x, mn_tensor **y) {
     for (int k = 0; k < 6; k++) of[k] = mn_slice(g, x[k], 1, from, n);
     mn_fast_input in = {.q = of[0], .k = of[1], .v = of[2], .theta = of[3], .momentum = of[4], .decay = of[5]};
     if (cut) in.phase = mn_full(g, MN_I32, MN_SHAPE(B), (double)(from % CHUNK));
-    parts[i] = mn_fast_memory(g, &config, &s, &in, NULL);
+    const mn_fast_result r = mn_fast_memory(g, &config, &s, &in);
+    parts[i] = r.y;
+    s = r.state;
     from += n;
   }
   y[0] = cut ? mn_concat(g, 2, parts, 1) : parts[0];

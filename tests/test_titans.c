@@ -217,22 +217,20 @@ static int run(const mn_fast_config *c, const numbers *x, double (*y)[D], double
   mn_graph *g = mn_graph_new();
   int64_t T = x->T;
   mn_shape rows = MN_SHAPE(1, T, 1, D), gate = MN_SHAPE(1, T, 1);
-  mn_fast_state s = {0};
+  mn_fast_state s = {.each = {NULL}};
   for (int p = 0; p < mn_fast_parts(c); p++) {
     s.W[p] = mn_const(g, MN_F64, mn_fast_shape(c, p, 1), x->W[p]);
     s.A[p] = s.W[p];
     s.S[p] = s.G[p] = mn_zeros_like(g, s.W[p]);
   }
-  mn_fast_input in = {mn_const(g, MN_F64, rows, x->q),
-                      mn_const(g, MN_F64, rows, x->k),
-                      mn_const(g, MN_F64, rows, x->v),
-                      mn_const(g, MN_F64, gate, x->theta),
-                      c->momentum ? mn_const(g, MN_F64, gate, x->momentum) : NULL,
-                      c->decay ? mn_const(g, MN_F64, gate, x->decay) : NULL,
-                      NULL,
-                      NULL};
-  mn_tensor *out[2];
-  out[0] = mn_fast_memory(g, c, &s, &in, &out[1]);
+  const mn_fast_input in = {.q = mn_const(g, MN_F64, rows, x->q),
+                            .k = mn_const(g, MN_F64, rows, x->k),
+                            .v = mn_const(g, MN_F64, rows, x->v),
+                            .theta = mn_const(g, MN_F64, gate, x->theta),
+                            .momentum = c->momentum ? mn_const(g, MN_F64, gate, x->momentum) : NULL,
+                            .decay = c->decay ? mn_const(g, MN_F64, gate, x->decay) : NULL};
+  const mn_fast_result r = mn_fast_memory(g, c, &s, &in);
+  mn_tensor *out[2] = {r.y, r.surprise};
   mn_plan *plan = NULL;
   mn_plan_request q = {.graph = g, .n_outputs = 2, .outputs = out, .backend = mn_backend_ref()};
   int ok = mn_graph_status(g) == MN_OK && mn_plan_compile(&q, &plan) == MN_OK && mn_plan_run(plan) == MN_OK;

@@ -7,11 +7,9 @@
  *     y_t = W_o RMSNorm(f(q_t; W_t))
  * The gain and the bias of LN are of the outer model; the inner one has no biases. Mini-batches are counted from the stream's
  * first token, wherever a segment begins. */
-#include "nn/fast_memory.h"
+#include "nn/fast_layer.h"
 #include "nn/heads.h"
 #include "nn/mixer.h"
-
-#include <stdio.h>
 
 typedef struct ttt_config {
   int64_t heads, head_dim, mini_batch;
@@ -33,66 +31,28 @@ static mn_status check(const mn_value *map, const char *where, int64_t d_model, 
   return mn_check_heads(map, where, d_model, c->heads, &c->head_dim);
 }
 
-/* ---- the inner model as state ---- */
-typedef struct matrix { /* of the inner model */
-  const mn_fast_config *m;
-  int part;
-} matrix;
-
-static mn_tensor *initial(mn_scope *s, const void *ctx) { /* the same for every row */
-  const matrix *x = ctx;
-  char name[32];
-  snprintf(name, sizeof name, "init.%s.weight", mn_fast_name(x->m, x->part));
-  mn_shape rows = mn_fast_shape(x->m, x->part, mn_scope_batch(s)), one = MN_SHAPE(rows.dim[1], rows.dim[2], rows.dim[3]);
-  mn_tensor *W = mn_param(s, name, one, (mn_init){MN_INIT_XAVIER_UNIFORM, 1, 0}, 0, "the inner model at the start of a stream [H,in,out]");
-  mn_graph *g = mn_scope_graph(s);
-  return mn_expand(g, mn_unsqueeze(g, W, 0), rows);
-}
-static const char *name_of(const mn_fast_config *m, char kind, int part, char *name) {
-  name[0] = kind, name[1] = '.', name[2] = mn_fast_name(m, part)[0], name[3] = 0;
-  return name;
-}
-static mn_tensor *inner(mn_scope *s, const mn_fast_config *m, char kind, int part, const char *help) {
-  char name[4];
-  mn_shape shape = mn_fast_shape(m, part, mn_scope_batch(s));
-  mn_tensor *W = mn_state_from(s, name_of(m, kind, part, name), mn_scope_exact(s), shape, initial, &(matrix){m, part}, help);
-  return mn_capture(mn_scope_graph(s), W);
-}
+static const mn_fast_names names = {"the inner model at the start of a stream [H,in,out]", "the inner model's weights",
+                                    "the weights where the mini-batch began", 1};
 
 static mn_tensor *by_heads(mn_scope *s, const ttt_config *c, const char *name, mn_tensor *x) { /* [B,T,H,d], exact */
-  return mn_split_heads(s, mn_linear_exact(s, name, x, c->heads * c->head_dim, false, MN_NORMAL(0.02), MN_ZEROS), c->heads);
+  return mn_split_heads(s, mn_linear_exact(s, name, x, c->heads * c->head_dim, MN_NO_BIAS, MN_NORMAL(0.02), MN_ZEROS), c->heads);
 }
 
 static mn_tensor *ttt(mn_scope *s, const ttt_config *c, int64_t depth, int64_t expand, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
-  if (!x) return NULL;
-  int64_t D = mn_dim(x, 2), H = c->heads, d = c->head_dim;
-  mn_fast_config m = {.net = MN_FAST_LN_MLP, .depth = depth, .expand = expand, .heads = H, .head_dim = d, .chunk = c->mini_batch};
-  m.gamma = mn_param(s, "inner_norm.weight", MN_SHAPE(H, d), MN_ZEROS, MN_PARAM_NO_DECAY, "gain of the inner model's norm, less 1 [H,d]");
-  m.shift = mn_param(s, "inner_norm.bias", MN_SHAPE(H, d), MN_ZEROS, MN_PARAM_NO_DECAY, "bias of the inner model's norm [H,d]");
-  mn_fast_state state = {0};
-  char name[4];
-  for (int p = 0; p < mn_fast_parts(&m); p++) {
-    state.W[p] = inner(s, &m, 'W', p, "the inner model's weights");
-    state.A[p] = inner(s, &m, 'A', p, "the weights where the mini-batch began");
-  }
-  mn_tensor *position = mn_scope_position(s);
-  mn_tensor *rate = mn_sigmoid(g, mn_linear_exact(s, "lr_proj", x, H, true, MN_NORMAL(0.02), MN_ZEROS)); /* [B,T,H] */
-  mn_fast_input in = {
+  const int64_t D = mn_dim(x, 2), H = c->heads, d = c->head_dim;
+  mn_fast_config f = {.net = MN_FAST_LN_MLP, .depth = depth, .expand = expand, .heads = H, .head_dim = d, .chunk = c->mini_batch};
+  f.gamma = mn_param(s, "inner_norm.weight", MN_SHAPE(H, d), MN_ZEROS, MN_PARAM_NO_DECAY, "gain of the inner model's norm, less 1 [H,d]");
+  f.shift = mn_param(s, "inner_norm.bias", MN_SHAPE(H, d), MN_ZEROS, MN_PARAM_NO_DECAY, "bias of the inner model's norm [H,d]");
+  mn_tensor *rate = mn_sigmoid(g, mn_linear_exact(s, "lr_proj", x, H, MN_BIAS, MN_NORMAL(0.02), MN_ZEROS)); /* [B,T,H] */
+  const mn_fast_input in = {
       .q = by_heads(s, c, "q_proj", x),
       .k = by_heads(s, c, "k_proj", x),
       .v = by_heads(s, c, "v_proj", x),
       .theta = mn_mul_scalar(g, rate, c->eta / (double)d),
-      .length = mn_scope_length(s),
-      .phase = position && !mn_scope_aligned(s, c->mini_batch) ? mn_mod(g, position, mn_scalar(g, MN_I32, (double)c->mini_batch)) : NULL,
   };
-  mn_tensor *surprise = NULL, *y = mn_fast_memory(g, &m, &state, &in, &surprise);
-  for (int p = 0; p < mn_fast_parts(&m); p++) {
-    mn_state_set(s, name_of(&m, 'W', p, name), state.W[p]);
-    mn_state_set(s, name_of(&m, 'A', p, name), state.A[p]);
-  }
-  mn_report(s, "surprise", surprise);
-  return mn_linear(s, "o_proj", mn_normed_heads(s, y), D, false, MN_NORMAL(0.02));
+  mn_tensor *y = mn_fast_layer(s, &f, &names, in); /* [B,T,H,d] */
+  return mn_linear(s, "o_proj", mn_normed_heads(s, y), D, MN_NO_BIAS, MN_NORMAL(0.02));
 }
 
 static mn_tensor *apply_linear(mn_scope *s, const void *config, mn_tensor *x) { return ttt(s, config, 1, 1, x); }

@@ -1,21 +1,33 @@
-/* fast_net.h - the inner network of fast_memory.c and its gradient. */
+/* fast_net.h - the network that is a fast memory: what it answers, and its gradient at fixed weights.
+ *
+ * A network is a chain of products between which something happens that no stream trains. Forwards, product l takes x_l and gives
+ * z_l = x_l W_l. Who walks the chain says what a product is: of one set of weights (a read), or of each token's own weights that are
+ * never formed (fast_step.c). */
 #ifndef MN_FAST_NET_H
 #define MN_FAST_NET_H
 
 #include "nn/fast_memory.h"
 
-mn_tensor *mn_fast_gelu(mn_graph *g, mn_tensor *z);
-/* The gain of the norm less 1, [B or 1,H,1,d]: a part of W, or given; NULL without a norm. */
-mn_tensor *mn_fast_gamma(mn_graph *g, const mn_fast_config *c, mn_tensor *const *W);
-/* What follows the last matrix: z [B,H,n,d], gamma [B,H,1 or n,d] (NULL but for ln_mlp), x the network's input. */
-mn_tensor *mn_fast_finish(mn_graph *g, const mn_fast_config *c, mn_tensor *z, mn_tensor *gamma, mn_tensor *x);
+bool mn_fast_is_matrix(const mn_fast_config *c, int part);
+mn_tensor *mn_fast_lifted(mn_graph *g, const mn_fast_config *c, mn_tensor *x); /* phi(x), x [B,H,n,d] */
 
-typedef struct mn_fast_writes {    /* the inner gradients of n tokens, factored */
-  mn_tensor *x[MN_FAST_PARTS];     /* [B,H,n,in]: inputs of each matrix                  */
-  mn_tensor *delta[MN_FAST_PARTS]; /* [B,H,n,out], clamped; gamma: the gradient itself   */
-  mn_tensor *loss;                 /* [B,H,n]                                            */
-} mn_fast_writes;
-/* The gradients of l(M; k, v) at the weights `anchor`, for k [B,H,n,d], v [B,H,n,value_dim]; nothing where building has failed. */
-void mn_fast_gradient(mn_graph *g, const mn_fast_config *c, mn_tensor *const *anchor, mn_tensor *k, mn_tensor *v, mn_fast_writes *w);
+/* x W_part of each token, [B,H,n,in] -> [B,H,n,out]; and the gain of the norm less 1, [B,H,1 or n,d]. */
+typedef struct mn_fast_weights {
+  mn_tensor *(*product)(mn_graph *g, const void *ctx, int part, mn_tensor *x);
+  mn_tensor *(*gamma)(mn_graph *g, const void *ctx);
+  const void *ctx;
+} mn_fast_weights;
+/* M(x), x [B,H,n,d]. */
+mn_tensor *mn_fast_answer(mn_graph *g, const mn_fast_config *c, mn_fast_weights weights, mn_tensor *x);
+
+typedef struct mn_fast_gradients { /* of N pairs, factored: that of W_l by pair i is x_l(i)^T delta_l(i) */
+  mn_tensor *x[MN_FAST_PARTS];     /* [B,H,N,in]: inputs of each matrix                  */
+  mn_tensor *delta[MN_FAST_PARTS]; /* [B,H,N,out], clamped; gamma: the gradient itself   */
+  mn_tensor *loss;                 /* [B,H,N]                                            */
+} mn_fast_gradients;
+/* The gradients of l(M; k, v) at the weights `anchor`, for k [B,H,N,d], v [B,H,N,value_dim]. */
+mn_fast_gradients mn_fast_gradient(mn_graph *g, const mn_fast_config *c, mn_tensor *const *anchor, mn_tensor *k, mn_tensor *v);
+/* sum_i weight_i grad_i of a part, of its shape; weight [B,H,N,1] */
+mn_tensor *mn_fast_weighted(mn_graph *g, const mn_fast_config *c, const mn_fast_gradients *grad, int part, mn_tensor *weight);
 
 #endif

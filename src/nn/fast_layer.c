@@ -1,0 +1,102 @@
+/* fast_layer.c - see fast_layer.h. */
+#include "nn/fast_layer.h"
+
+#include <stdio.h>
+
+/* ---- the start of a stream ---- */
+typedef struct start { /* of a part */
+  const mn_fast_config *c;
+  const mn_fast_names *names;
+  int part;
+} start;
+
+/* M_0 of a part, [H,in,out]: Xavier uniform; gamma starts at 0. */
+static mn_tensor *initial(mn_scope *s, const start *m) {
+  char name[64];
+  const mn_shape rows = mn_fast_shape(m->c, m->part, 1);
+  snprintf(name, sizeof name, "init.%s.weight", mn_fast_name(m->c, m->part));
+  if (rows.ndim == 3)
+    return mn_param(s, name, MN_SHAPE(rows.dim[1], rows.dim[2]), MN_ZEROS, MN_PARAM_NO_DECAY,
+                    "gamma - 1 of the memory's norm at the start");
+  const bool last = m->part + 1 == mn_fast_parts(m->c) || mn_fast_shape(m->c, m->part + 1, 1).ndim == 3;
+  const mn_init init = {MN_INIT_XAVIER_UNIFORM, last ? m->names->last_gain : 1, 0};
+  return mn_param(s, name, MN_SHAPE(rows.dim[1], rows.dim[2], rows.dim[3]), init, 0, m->names->start);
+}
+static mn_tensor *initial_rows(mn_scope *s, const void *ctx) { /* the same for every row */
+  const start *m = ctx;
+  mn_graph *g = mn_scope_graph(s);
+  return mn_expand(g, mn_unsqueeze(g, initial(s, m), 0), mn_fast_shape(m->c, m->part, mn_scope_batch(s)));
+}
+
+/* ---- states ---- */
+static const char *name_of(const mn_fast_config *c, char kind, int part, char name[64]) {
+  snprintf(name, 64, "%c.%s", kind, mn_fast_name(c, part));
+  return name;
+}
+mn_tensor *mn_fast_part(mn_scope *s, const mn_fast_config *c, char kind, int part, const char *help) {
+  char name[64];
+  return mn_state(s, name_of(c, kind, part, name), mn_scope_exact(s), mn_fast_shape(c, part, mn_scope_batch(s)), NULL, help);
+}
+void mn_fast_part_set(mn_scope *s, const mn_fast_config *c, char kind, int part, mn_tensor *value) {
+  char name[64];
+  if (value) mn_state_set(s, name_of(c, kind, part, name), value);
+}
+static mn_tensor *learned(mn_scope *s, const start *m, char kind, const char *help) { /* begins as M_0 */
+  char name[64];
+  const mn_shape shape = mn_fast_shape(m->c, m->part, mn_scope_batch(s));
+  return mn_state_from(s, name_of(m->c, kind, m->part, name), mn_scope_exact(s), shape, initial_rows, m, help);
+}
+
+mn_fast_state mn_fast_load(mn_scope *s, const mn_fast_config *c, const mn_fast_names *names) {
+  mn_fast_state state = {.each = {NULL}};
+  const int64_t B = mn_scope_batch(s), past = mn_fast_past(c);
+  const mn_dtype exact = mn_scope_exact(s);
+  const bool gathers = c->step == MN_FAST_EVERY_CHUNK;
+  for (int p = 0; p < mn_fast_parts(c); p++) {
+    const start m = {c, names, p};
+    state.W[p] = learned(s, &m, 'W', names->memory);
+    if (c->momentum) state.S[p] = mn_fast_part(s, c, 'S', p, "momentum of the memory: past surprise");
+    if (gathers) state.G[p] = mn_fast_part(s, c, 'G', p, "step gathered over the unfinished chunk");
+    else state.A[p] = learned(s, &m, 'A', names->anchor);
+  }
+  const mn_shape gate = MN_SHAPE(B, c->heads);
+  if (gathers && c->momentum) state.momentum_sum = mn_state(s, "momentum_sum", exact, gate, NULL, "sum of the gate's argument");
+  if (gathers && c->decay) state.decay_sum = mn_state(s, "decay_sum", exact, gate, NULL, "sum of the gate's argument");
+  if (past) {
+    state.past_k = mn_state(s, "past_k", exact, MN_SHAPE(B, past, c->heads, c->head_dim), NULL, "keys of the window, oldest first");
+    state.past_v = mn_state(s, "past_v", exact, MN_SHAPE(B, past, c->heads, mn_fast_out(c)), NULL, "values of the window, oldest first");
+  }
+  return state;
+}
+
+static void set_if_kept(mn_scope *s, const char *name, mn_tensor *value) {
+  if (value) mn_state_set(s, name, value);
+}
+static void store(mn_scope *s, const mn_fast_config *c, const mn_fast_state *state) {
+  for (int p = 0; p < mn_fast_parts(c); p++) {
+    mn_fast_part_set(s, c, 'W', p, state->W[p]);
+    mn_fast_part_set(s, c, 'S', p, state->S[p]);
+    mn_fast_part_set(s, c, 'G', p, state->G[p]);
+    mn_fast_part_set(s, c, 'A', p, state->A[p]);
+  }
+  set_if_kept(s, "momentum_sum", state->momentum_sum);
+  set_if_kept(s, "decay_sum", state->decay_sum);
+  set_if_kept(s, "past_k", state->past_k);
+  set_if_kept(s, "past_v", state->past_v);
+}
+
+mn_tensor *mn_fast_phase(mn_scope *s, int64_t period) {
+  mn_tensor *position = mn_scope_position(s);
+  if (!position || mn_scope_aligned(s, period)) return NULL;
+  return mn_mod(mn_scope_graph(s), position, mn_scalar(mn_scope_graph(s), MN_I32, (double)period));
+}
+
+mn_tensor *mn_fast_layer(mn_scope *s, const mn_fast_config *c, const mn_fast_names *names, mn_fast_input in) {
+  in.phase = mn_fast_phase(s, c->chunk);
+  in.length = mn_scope_length(s);
+  const mn_fast_state before = mn_fast_load(s, c, names);
+  const mn_fast_result r = mn_fast_memory(mn_scope_graph(s), c, &before, &in);
+  store(s, c, &r.state);
+  mn_report(s, "surprise", r.surprise);
+  return r.y;
+}
