@@ -23,7 +23,7 @@ static void cut(mn_product_plan *t, int64_t mb, int64_t nb) {
  * gemm.c, by K alone. */
 static void cut_blocks(mn_product_plan *t) {
   enum { ROWS = 2048, COLUMNS = 704, TRIES = 24 }; /* of a block at most: more columns of B do not stay in the cache */
-  const int64_t columns = t->gemm->shares_b ? min64(COLUMNS, t->gemm->near_columns(&t->p)) : COLUMNS;
+  const int64_t columns = t->gemm->shares_b ? min64(COLUMNS, t->gemm->near_columns(&t->p, false)) : COLUMNS;
   const double lanes = (double)t->gemm->nr / 2, start = 3000;                 /* cycles: a vector, a block */
   const double pack_b = 1.5, pack_a = t->gemm->packs_a(&t->p) ? pack_b : 0.5; /* an element; less where it is only read */
   const int64_t mr = t->gemm->mr, nr = t->gemm->nr, threads = t->threads > 0 ? t->threads : 4;
@@ -55,7 +55,7 @@ static bool shares_b(const mn_product_plan *t) {
 static void cut_shared(mn_product_plan *t) {
   enum { TILES = 8, TASKS = 24 }; /* tiles of A in a block at least, a multiple of it; blocks for a thread */
   const int64_t nr = t->gemm->nr, rows = TILES * t->gemm->mr;
-  const int64_t n_tasks = ceil_div(t->p.N, t->gemm->near_columns(&t->p)), m_tasks = ceil_div(TASKS * t->threads, n_tasks);
+  const int64_t n_tasks = ceil_div(t->p.N, t->gemm->near_columns(&t->p, true)), m_tasks = ceil_div(TASKS * t->threads, n_tasks);
   cut(t, round_up(ceil_div(t->p.M, m_tasks), rows), round_up(ceil_div(t->p.N, n_tasks), nr));
 }
 

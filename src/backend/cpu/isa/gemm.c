@@ -90,14 +90,14 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
  * place. Tiles of few rows are read again sooner than panels are, and packed for 6 rows every line of A is used up at once: so
  * there the panel stays, and a transposed operand is worth packing. */
 #if defined(MN_VEC_256)
-enum { KC = 512, KC_BF16 = 512, GROUP = 8, PASS = GROUP, COLUMNS_WHERE_THEY_LIE = 0, SHARES_B = 1 };
+enum { KC = 512, KC_BF16 = 512, GROUP = 8, PASS = GROUP, COLUMNS_WHERE_THEY_LIE = 0, SHARES_B = 1, PACKS_LATE = 1 };
 #else
-enum { KC = 512, KC_BF16 = 704, GROUP = 8, PASS = 1, COLUMNS_WHERE_THEY_LIE = 1, SHARES_B = 0 };
+enum { KC = 512, KC_BF16 = 704, GROUP = 8, PASS = 1, COLUMNS_WHERE_THEY_LIE = 1, SHARES_B = 0, PACKS_LATE = 0 };
 #endif
 enum { NEAR_UNITS = 72 << 10 }; /* of B, that stay in the second cache (512 KiB) while tiles of A pass */
 
 /* ---- tiles: whole, and the smaller ones at the edges ------------------------------------------------------------- */
-enum { HALF = MR / 2 + 1, A_UNIT = AP * 4 };
+enum { HALF = MR / 2 + 1 };
 typedef void (*tile_fn)(int64_t U, const char *a, int64_t lane, const uint32_t *b, const tile_out *o, int64_t rows, int64_t cols);
 #define PACKED(name, kind)                                                                                                                 \
   static void name(int64_t U, const char *a, int64_t lane, const uint32_t *b, const tile_out *o, int64_t rows, int64_t cols) {             \
@@ -124,6 +124,49 @@ IN_PLACE(rows_f32, UNIT_F32, pitch, 4)
 IN_PLACE(rows_bf16, BF16_UNIT, pitch, 4)
 IN_PLACE(columns_f32, UNIT_F32, 4, pitch)
 
+/* A line of whole tiles, along a row of C or down a column of it: so many bytes from each to the next */
+typedef struct tile_line {
+  int64_t count, a, b, c, next;
+} tile_line;
+typedef void (*line_fn)(int64_t U, const char *a, int64_t pitch, const uint32_t *b, const tile_out *o, const tile_line *l);
+#define LINE_OF(name, kind, lane, unit)                                                                                                    \
+  static void name(int64_t U, const char *a, int64_t pitch, const uint32_t *b, const tile_out *o, const tile_line *l) {                    \
+    tile_out at = *o;                                                                                                                      \
+    (void)pitch;                                                                                                                           \
+    for (int64_t i = 0; i < l->count; i++) {                                                                                               \
+      block_tile(kind, MR, NV, U, a + i * l->a, lane, unit, (const float *)(const void *)((const char *)b + i * l->b), &at, MR, NR);       \
+      at.c = (char *)at.c + l->c;                                                                                                          \
+      at.next += l->next;                                                                                                                  \
+    }                                                                                                                                      \
+  }
+LINE_OF(line_packed_f32, UNIT_F32, 4, A_UNIT)
+LINE_OF(line_packed_bf16, BF16_UNIT, 4, A_UNIT)
+LINE_OF(line_rows_f32, UNIT_F32, pitch, 4)
+LINE_OF(line_rows_bf16, BF16_UNIT, pitch, 4)
+LINE_OF(line_columns_f32, UNIT_F32, 4, pitch)
+
+/* A whole tile that packs what it needs; pitch: from row to row of A, or, where A is packed, from unit to unit of where it lies */
+typedef void (*first_fn)(int64_t U, const char *a, int64_t pitch, const uint32_t *b, first_use f, const tile_out *o);
+#define FIRST(name, now, kind, b_kind, lane, unit)                                                                                         \
+  static void name(int64_t U, const char *a, int64_t pitch, const uint32_t *b, first_use f, const tile_out *o) {                           \
+    (void)pitch;                                                                                                                           \
+    block_tile_first(kind, MR, NV, now, b_kind, U, a, lane, unit, (const float *)b, f, o, MR, NR);                                         \
+  }
+#if defined(MN_ISA_avx512_bf16)
+static first_fn first_of(const mn_product *p, packs now, bool rows) { return (void)p, (void)now, (void)rows, NULL; }
+#else
+FIRST(first_a, PACKS_A, UNIT_F32, UNIT_F32, 4, pitch)
+FIRST(first_ab, PACKS_BOTH, UNIT_F32, UNIT_F32, 4, pitch)
+FIRST(first_b, PACKS_B, UNIT_F32, UNIT_F32, 4, A_UNIT)
+FIRST(first_b_rows, PACKS_B, UNIT_F32, UNIT_F32, pitch, 4)
+FIRST(first_b_bf16, PACKS_B, UNIT_BF16_AS_F32, UNIT_BF16_AS_F32, 4, A_UNIT)
+FIRST(first_b_rounded, PACKS_B, UNIT_BF16_AS_F32, UNIT_ROUNDED, 4, A_UNIT)
+static first_fn first_of(const mn_product *p, packs now, bool rows) {
+  if (p->bf16) return p->b_f32 ? first_b_rounded : first_b_bf16;
+  return rows ? first_b_rows : now == PACKS_BOTH ? first_ab : now == PACKS_A ? first_a : first_b;
+}
+#endif
+
 /* What needs no packing: dense rows, if units are what lies in memory and not all rows of a tile meet in the same sets of the
  * first cache; and f32 whose rows lie side by side (a transposed operand), if the lines of a slice fit the sets of the second. */
 typedef enum { PACKED_A, ROWS_IN_PLACE, COLUMNS_IN_PLACE } a_reading;
@@ -143,45 +186,60 @@ static a_reading reading_of(const mn_product *p) {
 
 static bool packs_a(const mn_product *p) { return reading_of(p) == PACKED_A; }
 
-/* What will be packed next. It is asked for while tiles are computed, a line per unit of K and so seldom that the memory
- * keeps up; asked for at once, or only when it is packed, the processor would wait. */
+/* What will be packed next. It is asked for while tiles are computed, so seldom that the memory keeps up; asked for at once, or only
+ * when it is packed, the processor would wait. */
 typedef struct ahead {
-  const char *at;          /* the next column of lines `step` bytes apart */
-  int64_t columns, step;   /* so many are left */
+  const char *at;          /* the next column of lines `step` bytes apart                                 */
+  int64_t columns, step;   /* so many are left                                                            */
+  int64_t lines, asked;    /* of a column, and those of this one that were asked for                      */
   int64_t per_row, in_row; /* columns lie side by side, per_row in a row, of which in_row were asked for */
-  int64_t row;             /* bytes from one row to the next */
+  int64_t row;             /* bytes from one row to the next                                              */
 } ahead;
+/* Lines that a tile asks for */
+static int64_t asks_of(int64_t U) { return U > MR + LINE_EVERY ? (U - MR) / LINE_EVERY : 1; }
 /* Lanes along memory (lane_stride 1): a row is one k, and a unit of K takes `per_unit` of them. Else a row is a lane. */
 static ahead ahead_of(const void *at, int64_t size, int64_t lanes, int64_t lane_stride, int64_t K, int64_t k_stride, int64_t per_unit) {
   enum { LINE = 64 };
   if (K <= 0 || (k_stride != 1 && lane_stride != 1)) return (ahead){.at = at};
   const int64_t lines = (size * (lane_stride == 1 ? lanes : K) + 2 * LINE - 2) / LINE, /* wherever it begins */
       row = size * (lane_stride == 1 ? k_stride : lane_stride);
-  if (lane_stride != 1 && lanes < K / per_unit) return (ahead){.at = at}; /* a column would end too soon */
+  if (lane_stride != 1 && lanes < K / per_unit / LINE_EVERY) return (ahead){.at = at}; /* a column would end too soon */
+  const int64_t units = (K + per_unit - 1) / per_unit;
   if (lane_stride != 1) per_unit = 1;
-  return (ahead){.at = at, .columns = lines * per_unit, .step = row * per_unit, .per_row = lines, .row = row};
+  return (ahead){.at = at,
+                 .columns = lines * per_unit,
+                 .step = row * per_unit,
+                 .lines = lane_stride == 1 ? units : lanes,
+                 .per_row = lines,
+                 .row = row};
 }
-static void ask_for(tile_out *o, ahead *f) {
+/* Tiles until all lines of f were asked for */
+static int64_t tiles_for(const ahead *f, int64_t asks) { return f->columns * ((f->lines + asks - 1) / asks); }
+/* A line of at most l->count tiles asks for what is left of a column; with no column left the last is asked for again. */
+static void ask_for(tile_out *o, tile_line *l, ahead *f, int64_t asks) {
   enum { LINE = 64 };
-  o->next = f->at;
+  o->next = f->at + f->asked * f->step;
   o->step = f->columns > 0 ? f->step : 0;
+  l->next = asks * o->step;
   if (f->columns <= 0) return;
+  l->count = min64(l->count, (f->lines - f->asked + asks - 1) / asks);
+  f->asked += l->count * asks;
+  if (f->asked < f->lines) return;
+  f->asked = 0;
   f->columns--;
   f->at += LINE;
   if (++f->in_row < f->per_row) return;
   f->in_row = 0;
   f->at += f->row - LINE * f->per_row;
 }
-/* Share `part` of `parts` of the next tile's rows, which are read where they lie: `bytes` of each, `pitch` apart. */
-static void ask_for_rows(tile_out *o, const char *at, int64_t pitch, int64_t bytes, int64_t U, int64_t part, int64_t parts) {
-  if (pitch == bytes) { /* one piece of memory */
-    const int64_t from = MR * bytes * part / parts, to = MR * bytes * (part + 1) / parts;
-    o->next = at + from;
-    o->step = (to - from + U - 1) / U;
-  } else {
-    o->next = at + part % MR * pitch;
-    o->step = bytes / U;
-  }
+/* Tiles ask for rows of A that will be read where they lie, `bytes` of each, `pitch` apart: as many of these rows as there are tiles,
+ * from row `row` on, or, where they are one piece of memory, equal shares of it. */
+static void ask_for_rows(tile_out *o, tile_line *l, const char *at, int64_t pitch, int64_t bytes, int64_t asks, int64_t tile,
+                         int64_t tiles) {
+  const int64_t share = pitch == bytes ? MR * bytes / tiles : pitch;
+  o->next = at + tile * share;
+  l->next = share;
+  o->step = ((pitch == bytes ? share : bytes) + asks - 1) / asks;
 }
 
 /* A: tiles of MR rows in panels AP wide; n: all rows that can be read, so that most panels are whole vectors */
@@ -233,11 +291,12 @@ static pack_fn pack_b_of(const mn_product *p) { return !p->bf16 ? pack_b_f32 : p
 static int64_t units_of(const mn_product *p, int64_t elements) {
   return p->bf16 ? (elements + BF16_PER_UNIT - 1) / BF16_PER_UNIT : elements;
 }
-/* Rows of A that are read where they lie meet all columns one after the other, so these should stay near; packed ones pass
- * over a panel together. */
-static int64_t near_columns(const mn_product *p) {
-  const int64_t near = NEAR_UNITS / (plan_block(p).units + 1) / NR * NR;
-  return reading_of(p) == PACKED_A ? p->N : near < NR ? NR : near;
+/* Rows of A that are read where they lie meet all columns one after the other, so these should stay near, where B is packed once;
+ * elsewhere reading A again costs more. Packed ones pass over a panel together. */
+static int64_t near_columns(const mn_product *p, bool packed_once) {
+  const block_plan plan = plan_block(p);
+  const int64_t near = NEAR_UNITS / (plan.units + 1) / NR * NR;
+  return reading_of(p) == PACKED_A || (!packed_once && plan.slices > 1) ? p->N : near < NR ? NR : near;
 }
 static size_t packed_b_bytes(const mn_product *p) {
   const block_plan plan = plan_block(p);
@@ -253,22 +312,35 @@ static void pack_b(const mn_product *p, int64_t first, int64_t last, void *data)
   }
 }
 
+/* Tiles of A that pass over a panel of B before the next. Rows that are read where they lie do so one by one, unless B is too large
+ * to stay near. */
+static int64_t pass_of(const mn_product *p, const block_plan *plan) {
+  return reading_of(p) == PACKED_A || (PACKS_LATE && plan->units * plan->panels * NR > NEAR_UNITS) ? PASS : 1;
+}
+
 static void block(const mn_product *p, const mn_packed_b *ready, void *scratch) {
   if (p->M <= 0 || p->N <= 0) return;
   const block_plan plan = plan_block(p);
   uint32_t *const own = scratch, *const a = own + (ready ? 0 : plan.units * plan.panels * NR);
   float *sum = (float *)(a + GROUP * a_panel(plan.units));
-  const size_t size = p->bf16 ? 2 : 4, b_size = mn_product_b_size(p);
+  const int64_t size = p->bf16 ? 2 : 4, b_size = (int64_t)mn_product_b_size(p), per_unit = p->bf16 ? BF16_PER_UNIT : 1;
   const pack_fn pack_a = p->bf16 ? pack_a_bf16 : pack_a_f32;
   const a_reading reading = reading_of(p);
-  const tile_fn packed = p->bf16 ? packed_bf16 : packed_f32, in_place = reading == PACKED_A           ? NULL
-                                                                        : reading == COLUMNS_IN_PLACE ? columns_f32
-                                                                        : p->bf16                     ? rows_bf16
-                                                                                                      : rows_f32;
-  const int64_t per_unit = p->bf16 ? BF16_PER_UNIT : 1, pass = in_place ? 1 : PASS; /* tiles that pass over a panel of B */
-  const int64_t pitch = (int64_t)size * (reading == COLUMNS_IN_PLACE ? p->a_cs : p->a_rs);
+  const bool in_place = reading != PACKED_A;
+  const tile_fn packed = p->bf16 ? packed_bf16 : packed_f32, rows_here = reading == COLUMNS_IN_PLACE ? columns_f32
+                                                                         : p->bf16                   ? rows_bf16
+                                                                                                     : rows_f32;
+  const line_fn line = !in_place                     ? p->bf16 ? line_packed_bf16 : line_packed_f32
+                       : reading == COLUMNS_IN_PLACE ? line_columns_f32
+                       : p->bf16                     ? line_rows_bf16
+                                                     : line_rows_f32;
+  const int64_t pitch = size * (reading == COLUMNS_IN_PLACE ? p->a_cs : p->a_rs), pass = pass_of(p, &plan);
+  /* panels of B, and whether tiles of A, that are packed while they are first used; not where every row is a page of its own */
+  enum { PAGE = 4096, OVER = AP % VW ? VW - AP : 0 }; /* OVER: lanes that the last vector of a tile reads beyond it */
+  const int64_t b_now = PACKS_LATE && !ready && p->b_cs == 1 && p->M >= MR ? p->N / NR : 0;
+  const bool a_now = PACKS_LATE && !in_place && !p->bf16 && p->a_rs == 1 && size * p->a_cs < PAGE;
   tile_out o = {.ldc = p->ldc, .alpha = p->alpha};
-  const size_t c_size = p->c_bf16 && !plan.sum_apart ? 2 : 4;
+  const int64_t c_size = p->c_bf16 && !plan.sum_apart ? 2 : 4;
   char *c = p->c;
   if (plan.sum_apart) {
     c = (char *)sum;
@@ -276,35 +348,63 @@ static void block(const mn_product *p, const mn_packed_b *ready, void *scratch) 
   }
   int64_t k = 0;
   do {
-    const int64_t kc = min64(plan.kc, p->K - k), U = units_of(p, kc);
+    const int64_t kc = min64(plan.kc, p->K - k), U = units_of(p, kc), next_kc = min64(plan.kc, p->K - k - kc), asks = asks_of(U);
     const uint32_t *b = ready ? (const uint32_t *)ready->data + (k / plan.kc * plan.units * ready->panels + ready->first * U) * NR : own;
     o.mode = p->accumulate || k ? ADD_F32 : p->c_bf16 && !plan.sum_apart ? TO_BF16 : TO_F32;
-    const char *pa = (const char *)p->a + (int64_t)size * k * p->a_cs, *pb = (const char *)p->b + (int64_t)b_size * k * p->b_rs;
-    const int64_t next_kc = min64(plan.kc, p->K - k - kc);
-    ahead next_b = ahead_of(pb + (int64_t)b_size * kc * p->b_rs, (int64_t)b_size, p->N, p->b_cs, ready ? 0 : next_kc, p->b_rs, per_unit);
-    if (!ready) pack_b_of(p)(own, plan.panels, U * NR, p->N, kc, pb, p->b_rs, p->b_cs);
+    const char *pa = (const char *)p->a + size * k * p->a_cs, *pb = (const char *)p->b + b_size * k * p->b_rs;
+    if (!ready && b_now < plan.panels)
+      pack_b_of(p)(own + b_now * U * NR, plan.panels - b_now, U * NR, p->N - b_now * NR, kc, pb + b_size * b_now * NR * p->b_cs, p->b_rs,
+                   p->b_cs);
+    ahead next_b = ahead_of(pb + b_size * kc * p->b_rs, b_size, b_now ? NR : p->N, p->b_cs, ready ? 0 : next_kc, p->b_rs, per_unit);
     for (int64_t first = 0; first < p->M; first += pass * MR) {
-      const int64_t tile = first / MR % GROUP, left = (p->M - first + MR - 1) / MR, tiles = min64(pass, left);
-      const char *rows = pa + (int64_t)size * first * p->a_rs;
-      const bool here = in_place && first + MR <= p->M; /* the last rows are packed for themselves */
-      const int64_t packs = in_place ? 0 : tile;
-      if (!here && packs == 0) pack_a(a, in_place ? 1 : min64(GROUP, left), a_panel(U), p->M - first, kc, rows, p->a_rs, p->a_cs);
+      const int64_t slot = in_place ? 0 : first / MR % GROUP, left = (p->M - first + MR - 1) / MR, tiles = min64(pass, left);
+      const int64_t whole = min64(tiles, (p->M - first) / MR), group = in_place ? tiles : min64(GROUP, left);
+      const char *rows = pa + size * first * p->a_rs;
+      /* so many tiles need not be packed now; the last rows, elsewhere read in place, are packed for themselves */
+      const int64_t later = in_place ? whole : a_now ? min64(tiles, (p->M - first - OVER) / MR) : 0;
+      if (slot == 0 && later < group)
+        pack_a(a + (in_place ? 0 : later * a_panel(U)), group - later, a_panel(U), p->M - first - later * MR, kc,
+               rows + size * later * MR * p->a_rs, p->a_rs, p->a_cs);
       /* what A will be read of then: later tiles of this slice, or those of the next slice */
-      const int64_t later = MR * (in_place ? 1 : GROUP);
-      const bool same = first + later < p->M;
-      ahead next_a = ahead_of(same ? rows + (int64_t)size * later * p->a_rs : pa + (int64_t)size * (kc * p->a_cs + packs * MR * p->a_rs),
-                              (int64_t)size, pass * MR, p->a_rs, same ? kc : next_kc, p->a_cs, per_unit);
-      for (int64_t j = 0; j < plan.panels; j++)
-        for (int64_t t = 0; t < tiles; t++) {
-          const int64_t i = first + t * MR;
-          const char *from = here ? rows : (const char *)(a + (packs + t) * a_panel(U));
-          o.c = c + (int64_t)c_size * (i * o.ldc + j * NR);
-          if (reading == ROWS_IN_PLACE && (pitch == kc * (int64_t)size || j < MR))
-            ask_for_rows(&o, rows + MR * pitch, pitch, kc * (int64_t)size, U, j, plan.panels);
-          else if (reading != ROWS_IN_PLACE && next_a.columns > 0) ask_for(&o, &next_a);
-          else ask_for(&o, &next_b);
-          (here ? in_place : packed)(U, from, pitch, b + j * U * NR, &o, min64(MR, p->M - i), min64(NR, p->N - j * NR));
+      const int64_t far = MR * (in_place ? pass : GROUP);
+      const bool same = first + far < p->M;
+      const char *next_rows = same ? rows + size * far * p->a_rs : pa + size * (kc * p->a_cs + slot * MR * p->a_rs);
+      ahead next_a = ahead_of(next_rows, size, pass * MR, p->a_rs, same ? kc : next_kc, p->a_cs, per_unit), next_panel = {0};
+      const int64_t n = plan.panels * tiles;
+      for (int64_t x = 0; x < n;) { /* tiles, in the order in which they are computed */
+        const int64_t j = x / tiles, t = x % tiles, i = first + t * MR;
+        const bool full = t < whole && (j + 1) * NR <= p->N;
+        const packs now = (a_now && j == 0 && t < later ? PACKS_A : PACKS_NONE) | (i == 0 && j < b_now ? PACKS_B : PACKS_NONE);
+        tile_line l = {.count = now || !full ? 1
+                                : pass == 1  ? p->N / NR - j
+                                             : whole - t,
+                       .c = pass == 1 ? c_size * NR : c_size * MR * o.ldc};
+        if (pass == 1) l.b = 4 * U * NR;
+        else l.a = in_place ? MR * pitch : 4 * a_panel(U);
+        if (now & PACKS_B && j + 1 < b_now) next_panel = ahead_of(pb + b_size * (j + 1) * NR, b_size, NR, 1, kc, p->b_rs, 1);
+        if (reading == ROWS_IN_PLACE && pass == 1 && (pitch == kc * size || j < MR)) {
+          if (pitch != kc * size) l.count = min64(l.count, MR - j);
+          ask_for_rows(&o, &l, rows + MR * pitch, pitch, kc * size, asks, j, plan.panels);
+        } else if (next_panel.columns > 0 && !(now & PACKS_B && tiles > 1)) {
+          ask_for(&o, &l, &next_panel, asks);
+        } else if (reading == ROWS_IN_PLACE && pass > 1 && n - x <= pass * MR) {
+          ask_for_rows(&o, &l, next_rows, pitch, kc * size + (pitch == kc * size), asks, pass * MR - (n - x), 1);
+        } else if (reading != ROWS_IN_PLACE && next_a.columns > 0 &&
+                   (!a_now || n - x <= tiles_for(&next_a, asks) + tiles_for(&next_b, asks))) {
+          ask_for(&o, &l, &next_a, asks);
+        } else {
+          ask_for(&o, &l, b_now && same ? &(ahead){.at = rows} : &next_b, asks);
         }
+        o.c = c + c_size * (i * o.ldc + j * NR);
+        const char *from = in_place && t < whole ? rows + t * MR * pitch : (const char *)(a + (in_place ? 0 : slot + t) * a_panel(U));
+        const uint32_t *panel = b + j * U * NR;
+        const first_use f = {(char *)(a + t * a_panel(U)), pb + b_size * j * NR, b_size * p->b_rs};
+        if (now & PACKS_A) first_of(p, now, false)(U, rows + size * t * MR, size * p->a_cs, panel, f, &o);
+        else if (now) first_of(p, now, in_place)(U, from, pitch, panel, f, &o);
+        else if (full) line(U, from, pitch, panel, &o, &l);
+        else (in_place && t < whole ? rows_here : packed)(U, from, pitch, panel, &o, min64(MR, p->M - i), min64(NR, p->N - j * NR));
+        x += l.count * (pass == 1 ? tiles : 1);
+      }
     }
     k += plan.kc;
   } while (k < p->K);

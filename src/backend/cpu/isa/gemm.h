@@ -42,9 +42,10 @@ typedef struct mn_gemm {
   bool (*packs_a)(const mn_product *p); /* or reads it where it lies */
 
   /* B packed for several calls of `block`: panels [first, last) of nr columns each, into `data` of packed_b_bytes(p) bytes,
-   * 64-byte aligned. shares_b: that is faster than to pack it for each; near_columns: so many of N to a part, then. */
+   * 64-byte aligned. shares_b: that is faster than to pack it for each; near_columns: so many of N
+   * to a part, at most. */
   bool shares_b;
-  int64_t (*near_columns)(const mn_product *p);
+  int64_t (*near_columns)(const mn_product *p, bool packed_once);
   size_t (*packed_b_bytes)(const mn_product *p);
   void (*pack_b)(const mn_product *p, int64_t first, int64_t last, void *data);
 

@@ -15,6 +15,11 @@
 #else
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
+#if defined(__clang__)
+#define NO_UNROLL _Pragma("clang loop unroll(disable)")
+#else
+#define NO_UNROLL _Pragma("GCC unroll 1")
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 /* VW lanes of a vector; the block kernel's tile is MR rows of NV vectors, its panels of A are AP lanes apart; the small
@@ -27,6 +32,12 @@ enum { VW = MN_VL, MR = 6, NV = 2, AP = 6, SMR = 6, SNV = 2 };
 enum { VW = MN_VL, MR = 4, NV = 2, AP = 4, SMR = 4, SNV = 2 };
 #endif
 enum { NR = NV * VW };
+/* Units of K to a line of memory that is asked for: a line comes in some 20 cycles, and whoever asks faster waits. */
+#if defined(MN_VEC_256)
+enum { LINE_EVERY = 8 };
+#else
+enum { LINE_EVERY = 1 };
+#endif
 
 /* What the units of a panel are made from. */
 typedef enum { UNIT_F32, UNIT_BF16_AS_F32, UNIT_BF16_PAIR, UNIT_ROUNDED, UNIT_ROUNDED_PAIR } unit_kind; /* rounded: f32 made bf16 */
@@ -252,7 +263,7 @@ typedef struct tile_out {
   int64_t ldc;
   float alpha;
   tile_mode mode;
-  const char *next; /* what will be packed later: one line is asked for per unit, `step` bytes apart */
+  const char *next; /* what will be packed later: a line is asked for every LINE_EVERY units, `step` bytes apart */
   int64_t step;
 } tile_out;
 
@@ -307,45 +318,75 @@ INLINE void write_tile(tile_mode mode, const int mr, const int nv, const vf *c, 
 
 /* ---- the micro-kernel of packed panels of B ---- rows <= MR of A times B [U][NR]; (nv-1)*VW < cols <= nv*VW. A's units
  * are `lane` bytes apart from row to row and `unit` bytes along k: a packed panel [U][AP], or the operand where it lies. */
-enum { TRIPLES = (MR + 2) / 3 };
+enum { TRIPLES = (MR + 2) / 3, A_UNIT = AP * 4 };
 typedef struct block_at {   /* where a tile stands along k */
   const char *row[TRIPLES]; /* rows 3i, 3i + 1 and 3i + 2 are none, one and two strides from a pointer: few registers */
   const float *b;
 } block_at;
 
+/* Packing while the first tile that needs an operand is computed, which hides its loads and stores behind multiply-adds. The lanes
+ * of the operand lie side by side in memory, units `pitch` bytes apart. */
+typedef enum packs { PACKS_NONE = 0, PACKS_A = 1, PACKS_B = 2, PACKS_BOTH = 3 } packs;
+typedef struct first_use {
+  char *a_to; /* PACKS_A: here, while the tile itself reads A where it lies */
+  const char *b_from;
+  int64_t b_pitch; /* PACKS_B: from there to where the tile expects B */
+} first_use;
+
 /* n more units. Meanwhile memory is asked for, `step` bytes further each time: two lines to be written, or one to be read. */
-INLINE void block_units(unit_kind kind, const int mr, const int nv, int64_t n, vf *c, block_at *at, const int64_t lane, const int64_t unit,
-                        const bool to_write, const char *next, int64_t step) {
-  for (int64_t u = 0; u < n; u++, at->b += NR, next += step) {
-    vf bv[NV];
-    UNROLL for (int j = 0; j < nv; j++) bv[j] = vf_load(at->b + j * VW);
-    UNROLL for (int i = 0; i < mr; i++) {
-      const vf av = broadcast(at->row[i / 3] + i % 3 * lane, nv);
-      UNROLL for (int j = 0; j < nv; j++) c[i * nv + j] = dot_step(kind, c[i * nv + j], av, bv[j]);
-    }
-    UNROLL for (int i = 0; 3 * i < mr; i++) {
-      at->row[i] += unit;
-      HIDE_POINTER(at->row[i]);
-    }
+INLINE void block_units(unit_kind kind, const int mr, const int nv, const packs now, const unit_kind b_kind, int64_t n, vf *c, block_at *at,
+                        first_use *f, const int64_t lane, const int64_t unit, const bool to_write, const char *next, int64_t step) {
+  enum { AHEAD = 12 };
+  for (int64_t u = 0; u < n; next += step) {
     if (to_write) {
       __builtin_prefetch(next, 1, 3);
       __builtin_prefetch(next + 64, 1, 3);
     } else {
       __builtin_prefetch(next, 0, 2);
     }
+    const int64_t end = to_write || LINE_EVERY == 1 ? u + 1 : u + LINE_EVERY < n ? u + LINE_EVERY : n;
+    NO_UNROLL for (; u < end; u++, at->b += NR) {
+      vf bv[NV];
+      UNROLL for (int j = 0; j < nv; j++) {
+        bv[j] = now & PACKS_B ? (vf)load_units(b_kind, f->b_from + j * VW * element_size(b_kind)) : vf_load(at->b + j * VW);
+        if (now & PACKS_B) vu_store((uint32_t *)at->b + j * VW, (vu)bv[j]);
+      }
+      if (now & PACKS_B) {
+        __builtin_prefetch(f->b_from + AHEAD * f->b_pitch, 0, 3);
+        f->b_from += f->b_pitch;
+      }
+      if (now & PACKS_A) {
+        vu_store((uint32_t *)f->a_to, load_units(kind, at->row[0]));
+        __builtin_prefetch(at->row[0] + AHEAD * unit, 0, 3);
+        f->a_to += A_UNIT;
+      }
+      UNROLL for (int i = 0; i < mr; i++) {
+        const vf av = broadcast(at->row[i / 3] + i % 3 * lane, nv);
+        UNROLL for (int j = 0; j < nv; j++) c[i * nv + j] = dot_step(kind, c[i * nv + j], av, bv[j]);
+      }
+      UNROLL for (int i = 0; 3 * i < mr; i++) {
+        at->row[i] += unit;
+        HIDE_POINTER(at->row[i]);
+      }
+    }
   }
 }
 
-INLINE void block_tile(unit_kind kind, const int mr, const int nv, int64_t U, const char *a, const int64_t lane, const int64_t unit,
-                       const float *b, const tile_out *o, int64_t rows, int64_t cols) {
+INLINE void block_tile_first(unit_kind kind, const int mr, const int nv, const packs now, const unit_kind b_kind, int64_t U, const char *a,
+                             const int64_t lane, const int64_t unit, const float *b, first_use f, const tile_out *o, int64_t rows,
+                             int64_t cols) {
   vf c[MR * NV];
   block_at at = {.b = b};
   UNROLL for (int i = 0; i < mr * nv; i++) c[i] = (vf){0};
   UNROLL for (int i = 0; 3 * i < mr; i++) at.row[i] = a + 3 * i * lane;
   const int64_t pitch = o->ldc * (o->mode == TO_BF16 ? 2 : 4), first = U < rows ? U : rows;
-  block_units(kind, mr, nv, first, c, &at, lane, unit, true, o->c, pitch);
-  block_units(kind, mr, nv, U - first, c, &at, lane, unit, false, o->next, o->step);
+  block_units(kind, mr, nv, now, b_kind, first, c, &at, &f, lane, unit, true, o->c, pitch);
+  block_units(kind, mr, nv, now, b_kind, U - first, c, &at, &f, lane, unit, false, o->next, o->step);
   WRITE_TILE(mr, nv, c, nv, o, rows, cols);
+}
+INLINE void block_tile(unit_kind kind, const int mr, const int nv, int64_t U, const char *a, const int64_t lane, const int64_t unit,
+                       const float *b, const tile_out *o, int64_t rows, int64_t cols) {
+  block_tile_first(kind, mr, nv, PACKS_NONE, kind, U, a, lane, unit, b, (first_use){0}, o, rows, cols);
 }
 
 /* ---- the micro-kernel without packing ---- mr rows of A (any strides) times B (rows dense, ldb apart), f32 */
