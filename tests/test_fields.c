@@ -53,6 +53,8 @@ static double metric_of(const mn_evaluation *e, const char *name) {
   return (double)NAN;
 }
 
+static const char *unit; /* of the last source */
+
 /* The first loss, the last, and the evaluation after it. */
 static void learn(const char *text, double *first, double *last, mn_evaluation *e) {
   mn_recipe *r = NULL;
@@ -68,6 +70,7 @@ static void learn(const char *text, double *first, double *last, mn_evaluation *
   }
   *last = s.loss;
   parts = s;
+  unit = t ? mn_source_unit(mn_trainer_source(t)) : "";
   if (t) CHECK_OK(mn_trainer_validate(t, NULL, e));
   mn_trainer_free(t);
   mn_recipe_free(r);
@@ -87,6 +90,7 @@ static void test_a_forecaster_learns_series(void) {
   CHECK(last < 0.3 * first, "the loss goes from %g to %g", first, last);
   CHECK(e.batches > 0 && fabs(metric_of(&e, "mse") - e.loss) < 1e-12 && fabs(metric_of(&e, "rmse") - sqrt(e.loss)) < 1e-12,
         "mse is the loss");
+  CHECK(!strcmp(unit, "rows"), "a table has rows, not %s", unit);
   CHECK(metric_of(&e, "mae") > 0 && isnan(e.perplexity) && isnan(e.bits_per_byte), "numbers have no perplexity");
 }
 
@@ -97,6 +101,7 @@ static void test_vision_learns_pictures(void) {
   snprintf(path, sizeof path, "%s", test_path("p.idx"));
   learn(text_of(IMAGES "objective: {type: classification, label_smoothing: 0.05}\n" TRAIN, path, test_path("l.idx")), &first, &last, &e);
   CHECK(metric_of(&e, "accuracy") > 0.6, "accuracy %g of four classes", metric_of(&e, "accuracy"));
+  CHECK(!strcmp(unit, "images"), "pictures are images, not %s", unit);
   CHECK(e.tokens == 40, "%lld held-out pictures were judged, 40 are there", (long long)e.tokens);
 }
 
@@ -118,6 +123,7 @@ static void test_an_encoder_learns_masked_tokens(void) {
                 "}\nobjective: {type: masked_token}\ntrain: {steps: 60, batch: 8, seq_len: 32, optimizer: {lr: 1e-2}}\n",
                 test_path("text.txt"), ""),
         &first, &last, &e);
+  CHECK(!strcmp(unit, "tokens"), "text has tokens, not %s", unit);
   CHECK(last < 0.7 * first, "the loss goes from %g to %g", first, last);
   CHECK(metric_of(&e, "accuracy") > 0.1 && fabs(e.perplexity - exp(e.loss)) < 1e-9, "accuracy %g", metric_of(&e, "accuracy"));
 }

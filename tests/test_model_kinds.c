@@ -266,7 +266,7 @@ static void what_a_recipe_may_not_ask_for(void) {
       "recipe.yaml:3|parallel|cross: none");
   mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, cross: {heads: 3}}\n", "recipe.yaml:2|cross has no effect|encoder_decoder");
   mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, channel: swigly}\n",
-             "recipe.yaml:2|channel must be one of|did you mean 'swiglu'");
+             "recipe.yaml:2|unknown channel part|did you mean 'swiglu'");
   mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, channel: {type: mlp, activation: rlu}}\n",
              "recipe.yaml:2|activation must be one of|relu");
   mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, channel: {type: swiglu, activation: relu}}\n",

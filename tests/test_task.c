@@ -554,7 +554,7 @@ static void test_needle_stream(void) {
 static void test_bad_settings_are_refused(void) {
   const struct {
     const char *name, *setting, *says;
-  } bad[] = {{"mqra", "", "the tasks are listops"},
+  } bad[] = {{"mqra", "", "(known: listops"},
              {"mqar", "kvs=4", "did you mean 'kv'"},
              {"mqar", "kv", "kv"},
              {"mqar", "kv=four", "must be an integer"},

@@ -1,9 +1,7 @@
 /* backend.c - what all backends share: being opened by name, finding a node's kernel, and freeing. */
 #include "backend/backend.h"
 
-#include "base/nearest.h"
-
-#include <string.h>
+#include "format/config.h"
 
 #if MN_WITH_REF
 static mn_status open_ref(int threads, mn_backend **out) {
@@ -25,18 +23,13 @@ static const struct {
 };
 enum { BACKENDS = sizeof backends / sizeof *backends };
 
+static const char *name_at(int i) { return backends[i].name; }
+
 mn_status mn_backend_open(const char *name, int threads, mn_backend **out) {
+  int i = 0;
   *out = NULL;
-  if (!name) name = backends[0].name;
-  const char *names[BACKENDS];
-  for (int i = 0; i < BACKENDS; i++) {
-    names[i] = backends[i].name;
-    if (strcmp(name, names[i]) == 0) return backends[i].open(threads, out);
-  }
-  const char *near = mn_nearest(name, names, BACKENDS);
-  return mn_fail(MN_ERR_CONFIG, "there is no backend '%s'; there %s %s%s%s%s%s%s", name, BACKENDS > 1 ? "are" : "is", names[0],
-                 BACKENDS > 1 ? " and " : "", BACKENDS > 1 ? names[BACKENDS - 1] : "", near ? "; did you mean " : "", near ? near : "",
-                 near ? "?" : "");
+  if (name) MN_TRY(mn_config_choose(NULL, "backend", name, BACKENDS, name_at, &i));
+  return backends[i].open(threads, out);
 }
 
 const mn_kernel *mn_backend_find(mn_backend *b, const mn_node *n, mn_backend **owner) {

@@ -26,9 +26,9 @@ static void show_step(mn_train_view *v, const mn_train_event *e) {
   char rate[16];
   v->loss = v->loss > 0 ? 0.9 * v->loss + 0.1 * e->result->loss : e->result->loss;
   if (v->validation_loss > 0)
-    mn_progress_fields(v->steps, "loss %.3f  validation %.3f  %s tokens/s", v->loss, v->validation_loss,
-                       mn_human_count(e->tokens_per_second, rate));
-  else mn_progress_fields(v->steps, "loss %.3f  %s tokens/s", v->loss, mn_human_count(e->tokens_per_second, rate));
+    mn_progress_fields(v->steps, "loss %.3f  validation %.3f  %s %s/s", v->loss, v->validation_loss,
+                       mn_human_count(e->tokens_per_second, rate), e->unit);
+  else mn_progress_fields(v->steps, "loss %.3f  %s %s/s", v->loss, mn_human_count(e->tokens_per_second, rate), e->unit);
   mn_progress_update(v->steps, e->step);
 }
 

@@ -11,8 +11,9 @@ static void print_result(const mn_cli *cli, const mn_train_result *r) {
   const mn_evaluation *v = &r->validation;
   if (r->already_done) mn_print("already trained: %lld steps, nothing to do\n", (long long)r->steps);
   else
-    mn_print("%lld steps, %s tokens, %s parameters, %s tokens/s, %sB at most\n", (long long)r->steps, mn_human_count((double)r->tokens, a),
-             mn_human_count((double)r->parameters, b), mn_human_count(r->tokens_per_second, c), mn_human_count((double)r->peak_bytes, d));
+    mn_print("%lld steps, %s %s, %s parameters, %s %s/s, %sB at most\n", (long long)r->steps, mn_human_count((double)r->tokens, a), r->unit,
+             mn_human_count((double)r->parameters, b), mn_human_count(r->tokens_per_second, c), r->unit,
+             mn_human_count((double)r->peak_bytes, d));
   if (!r->already_done) mn_print("loss %.4f at the last step\n", r->loss);
   if (v->batches) mn_print("validation: loss %.4f", v->loss);
   for (int i = 0; v->batches && i < v->n_metrics; i++)
@@ -25,9 +26,9 @@ static void print_result(const mn_cli *cli, const mn_train_result *r) {
 }
 
 static json_t *result_json(const mn_cli *cli, const mn_recipe *recipe, const mn_train_result *r) {
-  return json_pack("{s:o,s:I,s:o,s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:I,s:b}", "name", mn_cli_text(recipe->name), "run", (json_int_t)r->run,
-                   "out_dir", mn_cli_text(cli->out_dir), "steps", (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "parameters",
-                   (json_int_t)r->parameters, "loss", r->already_done ? json_null() : mn_cli_number(r->loss), "validation",
+  return json_pack("{s:o,s:I,s:o,s:I,s:I,s:s,s:I,s:o,s:o,s:o,s:o,s:I,s:b}", "name", mn_cli_text(recipe->name), "run", (json_int_t)r->run,
+                   "out_dir", mn_cli_text(cli->out_dir), "steps", (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "unit", r->unit,
+                   "parameters", (json_int_t)r->parameters, "loss", r->already_done ? json_null() : mn_cli_number(r->loss), "validation",
                    mn_evaluation_json(&r->validation), "seconds", mn_cli_number(r->seconds), "tokens_per_second",
                    mn_cli_number(r->tokens_per_second), "peak_bytes", (json_int_t)r->peak_bytes, "already_done", r->already_done);
 }

@@ -2,9 +2,6 @@
 #include "nn/channel.h"
 
 #include <math.h>
-#include <string.h>
-
-#include "base/nearest.h"
 
 const char *const mn_activation_names[] = {"gelu", "gelu_tanh", "relu", "silu", NULL};
 
@@ -21,24 +18,7 @@ mn_tensor *mn_activate(mn_graph *g, mn_activation a, mn_tensor *x) {
   }
 }
 
-static mn_status find(const mn_value *map, const char *where, const char *word, const mn_channel_def **out) {
-  const char *words[64];
-  mn_text list = {0};
-  int n = mn_channel_count() < 64 ? mn_channel_count() : 64;
-  for (int i = 0; i < n; i++) {
-    words[i] = mn_channel_at(i)->name;
-    mn_text_addf(&list, "%s%s", i ? ", " : "", words[i]);
-    if (strcmp(words[i], word)) continue;
-    *out = mn_channel_at(i);
-    mn_text_free(&list);
-    return MN_OK;
-  }
-  const char *near = mn_nearest(word, words, n);
-  mn_status status = mn_config_fail(map, where, "channel", "must be one of %s, but is the text '%s'%s%s%s", list.data ? list.data : "none",
-                                    word, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
-  mn_text_free(&list);
-  return status;
-}
+static const char *name_at(int i) { return mn_channel_at(i)->name; }
 
 typedef struct type_config {
   const char *type;
@@ -70,8 +50,10 @@ mn_status mn_channel_parse(mn_arena *arena, const mn_value *block, const char *w
   const mn_value *keys;
   type_config t = {0};
   *out = (mn_channel){0};
+  int i;
   MN_TRY(word_of(block, where, &word, &keys));
-  MN_TRY(find(block, where, word, &out->def));
+  MN_TRY(mn_config_choose(mn_value_get(block, "channel"), "channel part", word, mn_channel_count(), name_at, &i));
+  out->def = mn_channel_at(i);
   const mn_channel_def *d = out->def;
   const mn_field *own = d->fields ? d->fields : none;
   if (!(out->config = mn_arena_alloc(arena, d->config_size + 1))) return MN_ERR_MEMORY;

@@ -53,8 +53,8 @@ static void empty_row(const mn_batch *batch, int64_t b) {
     int64_t n = mn_shape_count(&f->shape) / f->shape.dim[0];
     void *row = mn_batch_row(batch, i, b);
     memset(row, 0, (size_t)n * mn_dtype_size(f->dtype));
-    bool asked = f->dtype == MN_I32 && (!strcmp(f->name, "target") || !strcmp(f->name, "label") || !strcmp(f->name, "span") ||
-                                        !strcmp(f->name, "soft_ids"));
+    bool asked = f->dtype == MN_I32 &&
+                 (!strcmp(f->name, "target") || !strcmp(f->name, "label") || !strcmp(f->name, "span") || !strcmp(f->name, "soft_ids"));
     for (int64_t k = 0; asked && k < n; k++) ((int32_t *)row)[k] = MN_IGNORE;
   }
 }
@@ -199,6 +199,15 @@ mn_status mn_source_fill(mn_source *s, int split, int64_t step, mn_batch *batch)
   MN_TRY(mn_source_check(s, split, batch->B, batch->T));
   batch->rows = batch->B;
   return s->def->fill ? s->def->fill(s, split, step, batch) : fill_examples(s, split, step, batch);
+}
+
+const char *mn_source_unit(const mn_source *s) {
+  static const char *const units[][2] = {{"tokens", "tokens"}, {"frames", "frames"}, {"series", "rows"}, {"images", "images"}};
+  mn_batch layout = {.B = 1, .T = 1};
+  s->def->layout(s, &layout);
+  for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+    if (mn_batch_find(&layout, units[i][0]) >= 0) return units[i][1];
+  return "examples";
 }
 
 int64_t mn_source_target_bytes(const mn_source *s, const mn_batch *batch) {

@@ -112,6 +112,9 @@ mn_status mn_batch_new(const mn_source *s, int64_t B, int64_t T, mn_batch *out);
 void mn_batch_free(mn_batch *batch);
 /* The batch of a step. Training is endless; the last batch of another split may be short. One thread at a time. */
 mn_status mn_source_fill(mn_source *s, int split, int64_t step, mn_batch *batch);
+/* What a row is a sequence of, for people: "tokens", "frames", "rows" (of a table), or "images", each of which is a row; "examples" where
+ * no field says so. */
+const char *mn_source_unit(const mn_source *s);
 /* Bytes of text that the field `target` stands for, for bits per byte; 0: it is no text. */
 int64_t mn_source_target_bytes(const mn_source *s, const mn_batch *batch);
 

@@ -1,8 +1,6 @@
 /* task.c - settings, samples and scores. The generators are in their own files, where the build finds them for the table. */
 #include "task/task.h"
 
-#include "base/nearest.h"
-
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,23 +26,14 @@ typedef struct common_config { /* the keys of every task */
 static const mn_field common_fields[] = {MN_FIELD_STRING(common_config, name, NULL, "the task"),
                                          MN_FIELD_INT(common_config, seed, 1, 0, INT64_MAX, "base seed of all samples"), MN_FIELD_END};
 
-enum { MAX_TASKS = 256 };
+static const char *name_at(int i) { return mn_task_at(i)->name; }
 
-static mn_status unknown_task(const mn_value *settings, const char *name) {
-  const char *words[MAX_TASKS], *near;
-  mn_text names = {0};
-  int n = mn_task_count() < MAX_TASKS ? mn_task_count() : MAX_TASKS;
-  for (int i = 0; i < n; i++) {
-    words[i] = mn_task_at(i)->name;
-    mn_text_addf(&names, "%s%s", i ? ", " : "", words[i]);
-  }
-  near = mn_nearest(name, words, n);
-  mn_status status = mn_text_status(&names);
-  if (status == MN_OK)
-    status = mn_value_fail(mn_value_get(settings, "name"), "unknown task '%s'%s%s%s; the tasks are %s", name,
-                           near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "", names.data);
-  mn_text_free(&names);
-  return status;
+static mn_status choose_task(const mn_value *settings, const char *name, const mn_task_def **out) {
+  int i;
+  *out = NULL;
+  MN_TRY(mn_config_choose(mn_value_get(settings, "name"), "task", name, mn_task_count(), name_at, &i));
+  *out = mn_task_at(i);
+  return MN_OK;
 }
 
 static mn_status read_settings(mn_arena *arena, const mn_task_def *def, const mn_value *settings, void *config, common_config *common) {
@@ -55,8 +44,8 @@ static mn_status read_settings(mn_arena *arena, const mn_task_def *def, const mn
 }
 
 mn_status mn_task_check(const char *name, const mn_value *settings) {
-  const mn_task_def *def = mn_task_find(name);
-  if (!def) return unknown_task(settings, name);
+  const mn_task_def *def;
+  MN_TRY(choose_task(settings, name, &def));
   mn_arena *arena = mn_arena_new();
   void *config = arena ? mn_arena_alloc(arena, def->config_size) : NULL;
   common_config common;
@@ -76,8 +65,8 @@ static mn_status open_task(mn_task *task, const mn_value *settings) {
 
 mn_status mn_task_open(const char *name, const mn_value *settings, mn_task **out) {
   *out = NULL;
-  const mn_task_def *def = mn_task_find(name);
-  if (!def) return unknown_task(settings, name);
+  const mn_task_def *def;
+  MN_TRY(choose_task(settings, name, &def));
   mn_task *task = mn_calloc(1, sizeof *task);
   if (!task) return MN_ERR_MEMORY;
   task->def = def;

@@ -267,7 +267,7 @@ static mn_status one_step(loop *l) {
   }
   double per_step = (double)tokens_of(l);
   double rate = l->timed_steps > 1 ? per_step * (double)(l->timed_steps - 1) / l->seconds : per_step / seconds;
-  tell(l, (mn_train_event){.kind = MN_EVENT_STEP, .result = &l->last, .tokens_per_second = rate});
+  tell(l, (mn_train_event){.kind = MN_EVENT_STEP, .result = &l->last, .tokens_per_second = rate, .unit = mn_source_unit(l->t->source)});
   return MN_OK;
 }
 
@@ -378,6 +378,7 @@ mn_status mn_train(const mn_recipe *recipe, const mn_train_options *options, mn_
     getrusage(RUSAGE_SELF, &usage);
     *out = (mn_train_result){.steps = l.t->state.step,
                              .tokens = l.t->state.tokens,
+                             .unit = mn_source_unit(l.t->source),
                              .parameters = mn_params_count(l.t->params),
                              .run = l.log ? mn_runlog_id(l.log) : 0,
                              .loss = l.last.loss,

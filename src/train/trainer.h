@@ -44,6 +44,7 @@ typedef struct mn_train_event {
   int64_t step, steps;             /* updates done; of all          */
   const mn_step_result *result;    /* STEP                          */
   double tokens_per_second;        /* STEP: over the last seconds   */
+  const char *unit;                /* what those are: "tokens", "images", ... (source.h) */
   const mn_evaluation *validation; /* VALIDATION                    */
   const char *text;                /* REMARK: a line for the user   */
 } mn_train_event;
@@ -65,6 +66,7 @@ typedef struct mn_train_result {
   mn_evaluation validation;               /* batches = 0: there was none        */
   double seconds;                         /* in steps, compiling not counted    */
   double tokens_per_second;
+  const char *unit;   /* what is called tokens here: "tokens", "images", "frames", "rows" */
   int64_t peak_bytes; /* resident memory of the process     */
   bool already_done;  /* resumed at its end: nothing to do  */
 } mn_train_result;
