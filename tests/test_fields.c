@@ -3,8 +3,9 @@
 #include "train/trainer_internal.h"
 #include "train_helpers.h"
 
-#define BLOCK "d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2, causal: false}, hidden: 16}"
-#define TRAIN "train: {steps: 60, batch: 8, optimizer: {lr: 1e-2}, log_every: 1}\n"
+#define BLOCK       "d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2, causal: false}, hidden: 16}"
+#define BLOCK_LATER "d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2}, hidden: 16}"
+#define TRAIN       "train: {steps: 60, batch: 8, optimizer: {lr: 1e-2}, log_every: 1}\n"
 
 static mn_status parse(const char *text, mn_recipe **out) {
   const char *path = test_path("fields.yaml");
@@ -207,6 +208,12 @@ static void test_a_teacher_that_does_not_fit(void) {
   refused(text, "teacher", "sparse", "fields.yaml:3");
   snprintf(text, sizeof text, form, test_path("text.txt"), "", "", test_path("nothing"));
   refused(text, "objective.teacher", "nothing", "");
+  snprintf(text, sizeof text,
+           "data: {files: ['%s']}\n" DECODER "objective: {type: distillation}\ntrain: {steps: 9, batch: 8, seq_len: 32}\n",
+           test_path("text.txt"), "16");
+  refused(text, "neither teacher.logits", "teacher: DIR", "fields.yaml:3");
+  snprintf(text, sizeof text, IMAGES "objective: {type: distillation, teacher: '%s'}\n" TRAIN, test_path("p.idx"), test_path("l.idx"), dir);
+  refused(text, "objective.teacher", "of type decoder, which has a vocabulary", "of type vision, has none");
 }
 
 /* ---- what does not fit ---- */
@@ -251,6 +258,28 @@ static void test_what_does_not_fit(void) {
           test_path("waves.csv"), ""),
       "takes series", "[8, 16, 3]", "[8, 16, 2]");
   refused("data: {task: {name: listops}}\nmodel: {" BLOCK "}\n" TRAIN, "target", "label", "");
+  refused(
+      text_of(
+          "data: {type: series, file: '%s', input: 16, horizon: 8}\nmodel: {type: forecaster, context: 16, horizon: 4, channels: 2, patch: 4, " BLOCK
+          "}\nobjective: {type: regression}\n" TRAIN,
+          test_path("waves.csv"), ""),
+      "objective regression: the model's forecast is [8, 4, 2]", "field target [8, 8, 2]", "horizon");
+  refused(text_of(SERIES "objective: {type: quantile}\n" TRAIN, test_path("waves.csv"), ""), "objective quantile", "one for every quantile",
+          "");
+  refused(text_of("data: {files: ['%s']}\nmodel: {type: encoder, " BLOCK
+                  "}\nobjective: {type: masked_token, mask_id: 900}\ntrain: {steps: 2, batch: 8, seq_len: 16}\n",
+                  test_path("text.txt"), ""),
+          "objective.mask_id is 900", "257 tokens", "");
+}
+
+/* A source in its own vocabulary, as long as a stream has room for. */
+static void test_a_source_fits_its_model(void) {
+  static const char *const form =
+      "data: {type: pairs, task: {name: number_words}, source_len: 64, target_len: 96}\nmodel: {type: encoder_decoder, %s%s, " BLOCK_LATER
+      ", encoder: {layers: 1, block: {mixer: {type: attention, heads: 2, causal: false}}}}\ntrain: {steps: 2, batch: 4}\n";
+  refused(text_of(form, "source_vocab_size: ", "100"), "source of data.type pairs holds ids below 257", "vocabulary of 100",
+          "source_vocab_size");
+  refused(text_of(form, "max_source: ", "20"), "data.source_len is 64", "source of 20", "raise max_source");
 }
 
 int main(void) {
@@ -265,6 +294,7 @@ int main(void) {
   RUN(test_a_teacher_goes_on_where_its_student_does);
   RUN(test_a_teacher_that_does_not_fit);
   RUN(test_what_does_not_fit);
+  RUN(test_a_source_fits_its_model);
   test_cleanup();
   return test_end();
 }

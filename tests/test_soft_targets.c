@@ -23,7 +23,7 @@ static void write_tensors(const char *file, int n, const tensor *list, const cha
     const int64_t count = mn_shape_count(&list[i].shape), each = list[i].shape.ndim ? count / list[i].shape.dim[0] : 1;
     held[i] = malloc((size_t)count * 8 + 8);
     for (int64_t k = 0; k < count; k++) {
-      const int64_t value = each == 1 ? k % 3 : k % each == 0 ? k / each : k % 7;
+      const int64_t value = each == 1 || !strcmp(list[i].name, "span") ? k % 3 : k % each == 0 ? k / each : k % 7;
       if (list[i].dtype == MN_I32) ((int32_t *)held[i])[k] = (int32_t)value;
       else if (list[i].dtype == MN_I64) ((int64_t *)held[i])[k] = value;
       else ((float *)held[i])[k] = (float)value + 0.5f;
@@ -113,6 +113,15 @@ static void refused(const char *keys, const char *a, const char *b, const char *
   mn_arena_free(arena);
 }
 
+static mn_status open_and_close(const char *keys) {
+  mn_arena *arena = mn_arena_new();
+  mn_source *s = NULL;
+  mn_status status = open_source(keys, arena, &s);
+  mn_source_close(s);
+  mn_arena_free(arena);
+  return status;
+}
+
 static void what_does_not_fit_is_refused_by_tensor(void) {
   tensor list[13] = {usual[0], usual[1]};
   char keys[2000], names[13][8];
@@ -126,6 +135,15 @@ static void what_does_not_fit_is_refused_by_tensor(void) {
   for (int i = 0; i < 13; i++) snprintf(names[i], sizeof names[i], "f%d", i), list[i] = (tensor){names[i], MN_F32, MN_SHAPE(N)};
   write_tensors("bad.safetensors", 13, list, NULL);
   refused(file_key("bad.safetensors"), "13 tensors", "at most 12", "");
+  list[0] = usual[0], list[1] = (tensor){"span", MN_I32, MN_SHAPE(N)};
+  write_tensors("bad.safetensors", 2, list, NULL);
+  CHECK_OK(open_and_close(file_key("bad.safetensors")));
+  list[0].shape.dim[1] = 2;
+  write_tensors("bad.safetensors", 2, list, NULL);
+  refused(file_key("bad.safetensors"), "span holds 2", "a row has 2 places", "");
+  list[0].shape.dim[1] = 1, list[1].name = "length";
+  write_tensors("bad.safetensors", 2, list, NULL);
+  refused(file_key("bad.safetensors"), "length holds 2", "a row has 1 places", "");
   write_tensors("bad.safetensors", 4, usual, NULL);
   write_tensors("all.safetensors", 5, usual, NULL);
   snprintf(keys, sizeof keys, "%s", file_key("all.safetensors"));

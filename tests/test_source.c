@@ -1,6 +1,7 @@
 /* test_source.c - what must be true of sources, in order: a batch is a pure function of (split, seed, step); every example of an
  * epoch comes once; splits do not overlap; series have the standard splits and a scaler of the training rows; pictures and sounds
  * with their classes; a file that is not what it says is refused by key and name. */
+#include <cairo.h>
 #include <math.h>
 
 #include "source/mel.h"
@@ -119,7 +120,8 @@ static void test_series_is_refused(void) {
              {"a,b\n1,2\n3\n", "", "bad.csv:3", "1 columns"},
              {"a,b\n1,2\n3,4\n", ", columns: [bb]", "no column 'bb'", "did you mean 'b'"},
              {"a\nx\n", "", "bad.csv", "no column holds numbers"},
-             {"a,b\n1,2\n3,4\n", ", split: ett_hour", "needs 14400 rows", "has 2"}};
+             {"a,b\n1,2\n3,4\n", ", split: ett_hour", "needs 14400 rows", "has 2"},
+             {"a,b\n1,2\n3,4\n", "", "bad.csv has 2 rows, of which 1 are for training", "data.input 1 + data.horizon 1"}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     const char *path = mn_arena_strdup(arena, test_path("bad.csv"));
     mn_source *s;
@@ -198,7 +200,34 @@ static void test_images(void) {
   CHECK(try_open(yaml_of(set, images, short_list), &s) == MN_ERR_FORMAT && strstr(mn_message(), "40 pictures") &&
             strstr(mn_message(), "39 classes"),
         "%s", mn_message());
+  CHECK(strstr(mn_message(), "data.images") && strstr(mn_message(), "data.labels"), "both files and their keys: %s", mn_message());
+  CHECK(try_open(yaml_of(set, images, images), &s) == MN_ERR_FORMAT && strstr(mn_message(), "data.labels") &&
+            strstr(mn_message(), "3 axes"),
+        "%s", mn_message());
   CHECK(try_open("{type: images}", &s) == MN_ERR_CONFIG && strstr(mn_message(), "folder"), "%s", mn_message());
+}
+
+static void write_png(const char *name, cairo_format_t format) {
+  cairo_surface_t *p = cairo_image_surface_create(format, 4, 4);
+  CHECK(cairo_surface_write_to_png(p, test_path(name)) == CAIRO_STATUS_SUCCESS, "%s", name);
+  cairo_surface_destroy(p);
+}
+
+/* Grey and coloured pictures side by side become one of the two when it is said which. */
+static void test_pictures_are_of_one_kind(void) {
+  mn_source *s;
+  CHECK_OK(mn_make_dirs(test_path("mixed/a")));
+  for (int i = 0; i < 4; i++)
+    write_png((const char *[]){"mixed/a/0.png", "mixed/a/1.png", "mixed/a/2.png", "mixed/a/3.png"}[i],
+              i == 2 ? CAIRO_FORMAT_RGB24 : CAIRO_FORMAT_A8);
+  const char *dir = mn_arena_strdup(arena, test_path("mixed"));
+  CHECK(try_open(yaml_of("{type: images, folder: '%s'%s}", dir, ""), &s) == MN_ERR_FORMAT && strstr(mn_message(), "2.png is in colours") &&
+            strstr(mn_message(), "data.folder") && strstr(mn_message(), "data.channels: 1"),
+        "%s", mn_message());
+  for (int channels = 1; channels <= 3; channels += 2) {
+    s = open_source(yaml_of("{type: images, folder: '%s', channels: %s}", dir, channels == 1 ? "1" : "3"));
+    mn_source_close(s);
+  }
 }
 
 /* ---- sounds ---- */
@@ -246,7 +275,7 @@ static void test_audio(void) {
   mn_source_close(s);
   write_wav("sounds/low_other_9.wav", 16000, 300, 400);
   CHECK(try_open(yaml_of("{type: audio, files: ['%s']%s}", files, ""), &s) == MN_ERR_FORMAT && strstr(mn_message(), "low_other_9.wav") &&
-            strstr(mn_message(), "16000"),
+            strstr(mn_message(), "16000") && strstr(mn_message(), "data.rate"),
         "%s", mn_message());
 }
 
@@ -416,6 +445,7 @@ int main(void) {
   RUN(test_series_is_refused);
   RUN(test_images);
   RUN(test_audio);
+  RUN(test_pictures_are_of_one_kind);
   RUN(test_mel);
   RUN(test_pairs);
   RUN(test_twins_stand_side_by_side);

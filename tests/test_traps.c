@@ -78,6 +78,7 @@ static const scenario scenarios[] = {
      .below = "out",
      .more = {"out/small/.lock"}},
     {.verb = "eval", .home = "home", .command = "eval --model model --data text.txt --batches 1"},
+    {.verb = "eval", .home = "home", .command = "eval --model model --data text.txt --batches 1 --soft-targets soft.safetensors --top 2"},
     {.verb = "eval",
      .home = "home",
      .command = "eval --model model --task passkey --examples 1 --set garbage=20 --plot e.svg --plot e.png"},

@@ -51,6 +51,16 @@ static mn_status take(reader *r, void *out, size_t n, size_t *got) {
   return MN_OK;
 }
 
+static mn_status cut_short(const reader *r, size_t said, size_t there) {
+  return mn_fail(MN_ERR_FORMAT, "%s: says that it holds %zu bytes of data, but %zu are there: it is cut short; get the whole file again",
+                 r->name, said, there);
+}
+
+static mn_status goes_on(const reader *r, size_t said) {
+  return mn_fail(MN_ERR_FORMAT, "%s: goes on behind the %zu bytes of data that it says it holds: its sizes are wrong, or it is two files",
+                 r->name, said);
+}
+
 static mn_status parse(reader *r, mn_idx *out) {
   uint8_t head[20];
   size_t got, count = 1;
@@ -69,17 +79,18 @@ static mn_status parse(reader *r, mn_idx *out) {
     if (!mn_size_mul(count, (size_t)out->dim[i], &count) || count > limit)
       return mn_fail(MN_ERR_FORMAT, "%s: says that it holds more than 2 GiB", r->name);
   }
-  if (!r->packed && count != r->n - r->at)
-    return mn_fail(MN_ERR_FORMAT, "%s: says that it holds %zu bytes of data, but %zu are there", r->name, count, r->n - r->at);
+  if (!r->packed && count < r->n - r->at) return goes_on(r, count);
+  if (!r->packed && count > r->n - r->at) return cut_short(r, count, r->n - r->at);
   if (r->packed && count / 1100 > r->n) /* deflate packs at most 1032 to 1 */
     return mn_fail(MN_ERR_FORMAT, "%s: says that it holds %zu bytes of data, which %zu packed ones cannot", r->name, count, r->n);
   out->data = mn_alloc(count);
   if (!out->data) return MN_ERR_MEMORY;
   MN_TRY(take(r, out->data, count, &got));
-  if (got < count) return mn_fail(MN_ERR_FORMAT, "%s: says that it holds %zu bytes of data, but %zu are there", r->name, count, got);
+  if (got < count) return cut_short(r, count, got);
   MN_TRY(take(r, head, 1, &got));
-  if (got || (r->packed && !r->ended))
-    return mn_fail(MN_ERR_FORMAT, "%s: goes on behind the %zu bytes of data that it says it holds", r->name, count);
+  if (got) return goes_on(r, count);
+  if (r->packed && !r->ended)
+    return mn_fail(MN_ERR_FORMAT, "%s: is cut short: the checksum behind its data is missing; get the whole file again", r->name);
   return MN_OK;
 }
 

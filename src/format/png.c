@@ -67,7 +67,8 @@ mn_status mn_png_parse(const char *name, const void *data, size_t n, int channel
   mn_status status = MN_OK;
   cairo_format_t format = cairo_image_surface_get_format(s);
   if (cairo_surface_status(s) != CAIRO_STATUS_SUCCESS)
-    status = mn_fail(MN_ERR_FORMAT, "%s: is damaged or cut short: %s", name, cairo_status_to_string(cairo_surface_status(s)));
+    status = mn_fail(MN_ERR_FORMAT, "%s: is damaged or cut short (its %zu bytes do not unpack to %lld x %lld pixels); get it again", name,
+                     n, (long long)out->width, (long long)out->height);
   else if ((format != CAIRO_FORMAT_RGB24 && format != CAIRO_FORMAT_ARGB32) || cairo_image_surface_get_width(s) != out->width ||
            cairo_image_surface_get_height(s) != out->height)
     status = mn_fail(MN_ERR_FORMAT, "%s: holds pixels that are not read (more than 8 bits a channel)", name);

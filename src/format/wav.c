@@ -60,7 +60,8 @@ static mn_status read_samples(const char *name, const layout *f, const uint8_t *
   for (int64_t i = 0; i < out->n; i++) {
     double sum = 0;
     for (uint32_t c = 0; c < f->channels; c++) sum += sample(f, p + (size_t)i * frame + c * (f->bits / 8));
-    if (!isfinite(sum)) return mn_fail(MN_ERR_FORMAT, "%s: sample %lld is not a number", name, (long long)i);
+    if (!isfinite(sum))
+      return mn_fail(MN_ERR_FORMAT, "%s: sample %lld is not a number; repair the file or leave it out", name, (long long)i);
     out->samples[i] = (float)(sum / f->channels);
   }
   return MN_OK;
@@ -76,7 +77,10 @@ mn_status mn_wav_parse(const char *name, const void *data, size_t n, mn_wav *out
     uint32_t size = u32(chunk + 4);
     size_t left = n - at - 8;
     if (size > left)
-      return mn_fail(MN_ERR_FORMAT, "%s: its chunk at byte %zu has %u bytes as it says, but the file ends after %zu", name, at, size, left);
+      return mn_fail(
+          MN_ERR_FORMAT,
+          "%s: its chunk at byte %zu has %u bytes as it says, but the file ends after %zu: it is cut short; get the whole file again", name,
+          at, size, left);
     if (!memcmp(chunk, "fmt ", 4)) MN_TRY(read_layout(name, chunk + 8, size, &f));
     if (!memcmp(chunk, "data", 4)) {
       if (!f.bits) return mn_fail(MN_ERR_FORMAT, "%s: has sound before it says how it is coded", name);

@@ -43,7 +43,7 @@ static mn_status prepare(const void *c, const mn_model *m, uint64_t key, mn_batc
   int32_t *tokens = mn_batch_get(batch, "tokens"), *wanted = mn_batch_get(batch, "target");
   const int32_t *length = mn_batch_get(batch, "length");
   int64_t V = m->config.vocab_size, mask = o->mask_id < 0 ? V - 1 : o->mask_id;
-  if (mask >= V) return mn_fail(MN_ERR_CONFIG, "objective.mask_id is %lld, and the model has %lld tokens", (long long)mask, (long long)V);
+  if (mask >= V) return MN_OK; /* its graph is refused */
   for (int64_t i = 0; i < batch->B * batch->T; i++) {
     int64_t b = i / batch->T, t = i % batch->T;
     bool there = b < batch->rows && (!length || t < length[b]);
@@ -57,10 +57,15 @@ static mn_status prepare(const void *c, const mn_model *m, uint64_t key, mn_batc
 }
 
 static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {
-  (void)c;
+  const config *o = c;
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *h = mn_io_get(judge->outputs, "hidden"), *head = mn_io_get(judge->outputs, "head");
   if (!h || !head) return;
+  if (o->mask_id >= mn_dim(head, 0)) {
+    mn_graph_fault(g, MN_ERR_CONFIG, "objective.mask_id is %lld, and the model has %lld tokens: the last is %lld", (long long)o->mask_id,
+                   (long long)mn_dim(head, 0), (long long)mn_dim(head, 0) - 1);
+    return;
+  }
   int64_t N = mn_dim(h, 0) * mn_dim(h, 1);
   h = mn_reshape(g, h, MN_SHAPE(N, mn_dim(h, 2)));
   mn_tensor *wanted = mn_reshape(g, mn_io_get(judge->data, "target"), MN_SHAPE(N));

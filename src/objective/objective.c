@@ -132,6 +132,22 @@ static mn_sizes sizes_of(const mn_source *s, const mn_batch *batch) {
   return sizes;
 }
 
+/* Ids of the data within the vocabulary of each input, and a source within the room that a stream has for it. */
+static mn_status match_ids(const mn_value *v, const mn_model *m, const mn_source *s, const mn_batch *batch) {
+  for (const mn_port *p = m->inputs; p->name; p++) {
+    const bool source = !strcmp(p->name, "source");
+    const int64_t ids = mn_model_ids(m, p), has = source && s->source_vocab_size ? s->source_vocab_size : s->vocab_size;
+    if (ids && has > ids && mn_batch_find(batch, p->name) >= 0)
+      return mn_value_fail(
+          v, "%s of data.type %s holds ids below %lld, and a model of type %s has a vocabulary of %lld for it: raise its %s", p->name,
+          s->def->name, (long long)has, m->def->name, (long long)ids, source ? "source_vocab_size, or leave that out" : "vocab_size");
+  }
+  const int64_t room = mn_model_most(m, 'S');
+  if (s->source_len <= room) return MN_OK;
+  return mn_value_fail(v, "data.source_len is %lld, and a stream of this model of type %s has room for a source of %lld: raise max_source",
+                       (long long)s->source_len, m->def->name, (long long)room);
+}
+
 static mn_status match_labels(const mn_value *v, const mn_model *m, const mn_source *s, mn_sizes sizes) {
   const mn_port *p = mn_model_output(m, "logits");
   if (!p || !s->classes) return MN_OK;
@@ -164,6 +180,7 @@ mn_status mn_objectives_match(const mn_objectives *o, const mn_value *v, const m
       if (i >= 0 && !p->optional) MN_TRY(check_field(v, who, p, NULL, s, batch, i));
     }
   }
+  MN_TRY(match_ids(v, m, s, batch));
   return match_labels(v, m, s, sizes);
 }
 
@@ -324,7 +341,8 @@ mn_tensor *mn_judge_logits(mn_scope *s, const mn_model_io *outputs, const char *
   mn_tensor *logits = output(outputs, prefix, "logits"), *h = output(outputs, prefix, "hidden"), *w = output(outputs, prefix, "head");
   if (!logits && h && w) logits = mn_logits(s, h, w);
   if (!logits) {
-    mn_graph_fault(g, MN_ERR_CONFIG, "the model gives neither %slogits nor %shidden and %shead", prefix, prefix, prefix);
+    mn_graph_fault(g, MN_ERR_CONFIG, "objective: the model gives neither %slogits nor %shidden and %shead%s", prefix, prefix, prefix,
+                   *prefix ? "; name a trained model that does (teacher: DIR)" : "");
     return NULL;
   }
   int64_t C = mn_dim(logits, -1), N = mn_shape_count(&logits->shape) / C;

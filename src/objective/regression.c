@@ -5,18 +5,21 @@
 #include <string.h>
 
 /* The named output and the field `target`, as [B, numbers of a row]. False: a fault was set. */
-static bool pair(mn_scope *s, const mn_judge *judge, const char *name, int64_t copies, mn_tensor **forecast, mn_tensor **target) {
+static bool pair(mn_scope *s, const mn_judge *judge, const char *who, const char *name, int64_t copies, mn_tensor **forecast,
+                 mn_tensor **target) {
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *y = mn_io_get(judge->outputs, name), *t = mn_io_get(judge->data, "target");
   if (!y || !t) {
-    mn_graph_fault(g, MN_ERR_CONFIG, "the model has no output %s to compare with the field target", name);
+    mn_graph_fault(g, MN_ERR_CONFIG, "objective %s: the model has no output %s to compare with the field target", who, name);
     return false;
   }
   int64_t B = mn_dim(t, 0), n = mn_shape_count(&t->shape) / B;
   char a[96], b[96];
   if (mn_shape_count(&y->shape) != B * n * copies || mn_dim(y, 0) != B) {
-    mn_graph_fault(g, MN_ERR_SHAPE, "the model's %s is %s, and the field target %s%s", name, mn_shape_str(&y->shape, a),
-                   mn_shape_str(&t->shape, b), copies > 1 ? "; each number of the target needs one for every quantile, last" : "");
+    mn_graph_fault(g, MN_ERR_SHAPE, "objective %s: the model's %s is %s, and the field target %s: %s", who, name,
+                   mn_shape_str(&y->shape, a), mn_shape_str(&t->shape, b),
+                   copies > 1 ? "each number of the target needs one for every quantile, last"
+                              : "the two must be of one shape, as a forecaster's horizon and channels and the data's horizon and columns");
     return false;
   }
   *forecast = mn_cast(g, mn_reshape(g, y, copies > 1 ? MN_SHAPE(B, n, copies) : MN_SHAPE(B, n)), mn_scope_exact(s));
@@ -64,7 +67,7 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   const config *o = c;
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *y, *t;
-  if (!pair(s, judge, o->output, 1, &y, &t)) return;
+  if (!pair(s, judge, "regression", o->output, 1, &y, &t)) return;
   mn_tensor *d = mn_sub(g, y, t), *square = row_mean(g, mn_square(g, d)), *absolute = row_mean(g, mn_abs(g, d));
   out->each = o->loss == MSE ? square : o->loss == MAE ? absolute : row_mean(g, huber(g, d, o->delta));
   out->loss = mn_weighted_sum(g, out->each, judge->weight);
@@ -119,7 +122,7 @@ static void build_quantiles(mn_scope *s, const void *c, const mn_judge *judge, m
   mn_graph *g = mn_scope_graph(s);
   int Q = o->quantiles.count;
   mn_tensor *y, *t;
-  if (!pair(s, judge, o->output, Q, &y, &t)) return;
+  if (!pair(s, judge, "quantile", o->output, Q, &y, &t)) return;
   int64_t B = mn_dim(t, 0), n = mn_dim(t, 1);
   if (Q == 1) y = mn_reshape(g, y, MN_SHAPE(B, n, 1));
   mn_tensor *total = NULL, *covered = NULL;

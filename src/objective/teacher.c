@@ -8,9 +8,15 @@
 #include "base/file.h"
 
 static mn_status check(const char *dir, const mn_model *student, const mn_model *m, const mn_params *p, const char *tokenizer) {
-  if (m->config.vocab_size != student->config.vocab_size)
-    return mn_fail(MN_ERR_CONFIG, "objective.teacher: %s chooses among %lld tokens, and the model that is trained among %lld", dir,
-                   (long long)m->config.vocab_size, (long long)student->config.vocab_size);
+  const int64_t its = m->config.vocab_size, own = student->config.vocab_size;
+  if (!its != !own)
+    return mn_fail(MN_ERR_CONFIG, "objective.teacher: %s is a model of type %s, which %s, and the model that is trained, of type %s, %s",
+                   dir, m->def->name, its ? "has a vocabulary" : "has none", student->def->name, own ? "has a vocabulary" : "has none");
+  if (its != own)
+    return mn_fail(MN_ERR_CONFIG,
+                   "objective.teacher: %s chooses among %lld tokens, and the model that is trained among %lld: give this training its "
+                   "tokenizer (tokenizer: {type: file, file: %s/tokenizer.json})",
+                   dir, (long long)its, (long long)own, dir);
   if (*tokenizer && *p->origin.tokenizer && strcmp(tokenizer, p->origin.tokenizer) != 0)
     return mn_fail(MN_ERR_CONFIG,
                    "objective.teacher: %s was trained with another tokenizer: give this training that one (tokenizer: {type: file, file: "

@@ -132,7 +132,9 @@ static mn_status read_sound(const config *o, const mn_mel *mel, sound *out, mn_h
   MN_TRY(mn_wav_read(out->file, &w));
   mn_status status = MN_OK;
   if (w.rate != o->rate)
-    status = mn_fail(MN_ERR_FORMAT, "%s: has %lld samples a second, data.rate says %lld", out->file, (long long)w.rate, (long long)o->rate);
+    status = mn_fail(MN_ERR_FORMAT,
+                     "%s: has %lld samples a second, data.rate says %lld; resample it, or set data.rate if all files have so many",
+                     out->file, (long long)w.rate, (long long)o->rate);
   if (status == MN_OK) {
     int64_t frames = mn_mel_frames(mel, w.n);
     if (frames > o->frames) frames = o->frames;

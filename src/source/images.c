@@ -76,12 +76,15 @@ static mn_status seq_len(const void *c, int64_t *out) {
 static mn_status read_idx(images *x, const char *file, const char *labels, const char *key, pictures *out, int64_t *classes) {
   mn_idx a, b = {0};
   MN_TRY(mn_context(mn_idx_read(file, &a), "data.%s", key));
-  mn_status status = mn_context(mn_idx_read(labels, &b), "data.%s", key);
+  const char *labels_key = strcmp(key, "images") ? "test_labels" : "labels";
+  mn_status status = mn_context(mn_idx_read(labels, &b), "data.%s", labels_key);
   if (status == MN_OK && (a.ndim < 3 || (a.ndim == 4 && a.dim[3] != 1 && a.dim[3] != 3)))
     status = mn_fail(MN_ERR_FORMAT, "data.%s: %s has %d axes; pictures have three: how many, height, width", key, file, a.ndim);
-  if (status == MN_OK && (b.ndim != 1 || b.dim[0] != a.dim[0]))
-    status = mn_fail(MN_ERR_FORMAT, "data.%s: %s has %lld pictures, but %s has %lld classes of %d axes", key, file, (long long)a.dim[0],
-                     labels, (long long)b.dim[0], b.ndim);
+  if (status == MN_OK && b.ndim != 1)
+    status = mn_fail(MN_ERR_FORMAT, "data.%s: %s has %d axes; classes have one, a class for each picture", labels_key, labels, b.ndim);
+  if (status == MN_OK && b.dim[0] != a.dim[0])
+    status = mn_fail(MN_ERR_FORMAT, "data.%s: %s has %lld pictures, but data.%s: %s has %lld classes: the two must be of one set", key,
+                     file, (long long)a.dim[0], labels_key, labels, (long long)b.dim[0]);
   int64_t C = a.ndim == 4 ? a.dim[3] : 1;
   if (status == MN_OK && x->H && (x->H != a.dim[1] || x->W != a.dim[2] || x->C != C))
     status = mn_fail(MN_ERR_FORMAT, "data.%s: pictures of %s are %lld x %lld x %lld, those of training %lld x %lld x %lld", key, file,
@@ -138,13 +141,16 @@ static mn_status list(mn_source *s, const char *dir, const char *ending, mn_stri
 
 static mn_status add_picture(images *x, const config *o, const char *file, int32_t label, pictures *out, int64_t *cap) {
   mn_png p;
-  MN_TRY(mn_png_read(file, x->C ? (int)x->C : (int)o->channels, &p));
+  MN_TRY(mn_png_read(file, (int)o->channels, &p));
   if (!x->H) x->H = p.height, x->W = p.width, x->C = p.channels;
   size_t size = (size_t)(x->H * x->W * x->C);
   mn_status status = MN_OK;
   if (p.height != x->H || p.width != x->W)
     status = mn_fail(MN_ERR_FORMAT, "%s has %lld x %lld pixels, the first picture %lld x %lld: all must be of one size", file,
                      (long long)p.height, (long long)p.width, (long long)x->H, (long long)x->W);
+  else if (p.channels != x->C)
+    status = mn_fail(MN_ERR_FORMAT, "%s is %s, the first picture %s: say with data.channels: 1 (grey) or 3 (colours) what all become", file,
+                     p.channels == 1 ? "grey" : "in colours", x->C == 1 ? "grey" : "in colours");
   if (status == MN_OK && out->n == *cap) {
     *cap = *cap ? 2 * *cap : 64;
     uint8_t *data = mn_realloc(out->data, (size_t)*cap * size);

@@ -151,6 +151,13 @@ static mn_status open_series(mn_source *s, mn_data_progress progress, void *ctx)
   MN_TRY(status);
   MN_TRY(place_splits(o, x));
   if (x->end[0] < 1) return mn_fail(MN_ERR_CONFIG, "data.fractions: no row of %s is left for training", o->file);
+  if (x->end[0] - x->begin[0] < o->input + o->horizon)
+    return mn_fail(
+        MN_ERR_CONFIG,
+        "data.file: %s has %lld rows, of which %lld are for training; a window takes %lld (data.input %lld + data.horizon %lld): lower "
+        "them, or give more rows",
+        o->file, (long long)x->rows, (long long)(x->end[0] - x->begin[0]), (long long)(o->input + o->horizon), (long long)o->input,
+        (long long)o->horizon);
   if (o->scale) scale(x);
   s->seq_len = o->input;
   mn_text_addf(&s->identity, " cut %lld %lld %lld scale %d input %lld horizon %lld", (long long)x->end[0], (long long)x->end[1],

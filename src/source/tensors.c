@@ -131,7 +131,18 @@ static int64_t above(const tensors *x, const column *c) {
   return most;
 }
 
-static void look(mn_source *s, const column *c) {
+/* Places lie within the row: a span's ends, and how much of it is there. */
+static mn_status check_places(const mn_source *s, const column *c, int64_t most) {
+  const bool span = !strcmp(c->name, "span"), source = !strcmp(c->name, "source_length");
+  const int64_t room = source ? s->source_len : s->seq_len;
+  if (!span && !source && strcmp(c->name, "length") != 0) return MN_OK;
+  if (c->dtype != MN_I32) return mn_fail(MN_ERR_CONFIG, "data.file: %s must be integers", c->name);
+  if (most <= room + !span) return MN_OK;
+  return mn_fail(MN_ERR_CONFIG, "data.file: %s holds %lld, and a row has %lld places%s", c->name, (long long)most - 1, (long long)room,
+                 span ? ", counted from 0" : "");
+}
+
+static mn_status look(mn_source *s, const column *c) {
   const tensors *x = s->data;
   char hex[MN_HASH_HEX];
   for (int part = 0; part < 2 && c->data[part]; part++) {
@@ -141,7 +152,8 @@ static void look(mn_source *s, const column *c) {
   const int64_t most = c->dtype == MN_I32 ? above(x, c) : 0;
   if (is_id(c->name) && most > s->vocab_size) s->vocab_size = most;
   if (!strcmp(c->name, "label")) s->classes = most;
-  if (!strcmp(c->name, "source") && c->shape.ndim) s->source_len = c->shape.dim[0];
+  if (!strcmp(c->name, "source")) s->source_vocab_size = most;
+  return check_places(s, c, most);
 }
 
 static mn_status open_tensors(mn_source *s, mn_data_progress progress, void *ctx) {
@@ -151,7 +163,9 @@ static mn_status open_tensors(mn_source *s, mn_data_progress progress, void *ctx
   if (!x) return MN_ERR_MEMORY;
   MN_TRY(read_file(s, o->file, "file", 0));
   if (o->test_file) MN_TRY(read_file(s, o->test_file, "test_file", 1));
-  for (int i = 0; i < x->n_columns; i++) look(s, &x->columns[i]);
+  for (int i = 0; i < x->n_columns; i++)
+    if (!strcmp(x->columns[i].name, "source") && x->columns[i].shape.ndim) s->source_len = x->columns[i].shape.dim[0];
+  for (int i = 0; i < x->n_columns; i++) MN_TRY(look(s, &x->columns[i]));
   if (s->tok) s->vocab_size = mn_tokenizer_vocab_size(s->tok) > s->vocab_size ? mn_tokenizer_vocab_size(s->tok) : s->vocab_size;
   x->held_out = mn_hold_out(x->n[0], o->validation);
   mn_text_addf(&s->identity, "held out %lld", (long long)x->held_out.held);
