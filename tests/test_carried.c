@@ -82,9 +82,10 @@ static void test_the_saved_model_is_the_trained_one(void) {
     CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
     for (int step = 1; t && step <= 12; step++) CHECK_OK(mn_trainer_step(t, &s));
     if (!t) continue;
-    for (int i = 0; i < t->carried.n; i++) {
-      state[i] = mn_alloc_aligned(t->carried.list[i].bytes);
-      memcpy(state[i], t->carried.list[i].data, t->carried.list[i].bytes);
+    const int n = mn_states_count(t->carried);
+    for (int i = 0; i < n; i++) {
+      state[i] = mn_alloc_aligned(mn_states_bytes(t->carried, i));
+      CHECK_OK(mn_states_get(t->carried, i, state[i]));
     }
     CHECK_OK(mn_params_save(t->params, test_path("saved.safetensors")));
     CHECK_OK(mn_trainer_step(t, &s));
@@ -93,8 +94,8 @@ static void test_the_saved_model_is_the_trained_one(void) {
     double l = loss_of(t, loaded, state);
     CHECK(fabs(l - s.loss) < 1e-5 * s.loss, "%s: trained %.8g, saved and loaded %.8g", mixers[c], s.loss, l);
     /* and from a session's state that another model left: what stood for persistent tokens is not read */
-    for (int i = 0; i < t->carried.n; i++) {
-      const mn_buffer *b = &t->carried.list[i];
+    for (int i = 0; i < n; i++) {
+      const mn_state_info *b = mn_states_info(t->carried, i);
       bool cache =
           ends_with(b->name, "mixer.k") || ends_with(b->name, "mixer.v") || ends_with(b->name, "attn.k") || ends_with(b->name, "attn.v");
       int64_t row = mn_shape_count(&b->shape) / b->shape.dim[0], pairs = cache ? 2 * row / b->shape.dim[1] : 0;
@@ -102,7 +103,7 @@ static void test_the_saved_model_is_the_trained_one(void) {
         for (int64_t row_of = 0; row_of < b->shape.dim[0]; row_of++) ((float *)state[i])[row_of * row + k] = 1e3f;
     }
     CHECK(loss_of(t, loaded, state) == l, "%s: a copy in the state was read", mixers[c]);
-    for (int i = 0; i < t->carried.n; i++) free(state[i]);
+    for (int i = 0; i < n; i++) free(state[i]);
     mn_params_free(loaded);
     mn_trainer_free(t);
     mn_recipe_free(r);

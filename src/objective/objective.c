@@ -269,6 +269,11 @@ static mn_status build_teacher(mn_scope *s, const mn_model *teacher, mn_judged *
   return MN_OK;
 }
 
+const char *mn_objective_weight_name(int k, char buf[MN_OBJECTIVE_WEIGHT]) {
+  snprintf(buf, MN_OBJECTIVE_WEIGHT, k ? "weight%d" : "weight", k);
+  return buf;
+}
+
 mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_teachers *teachers, const mn_model *m, const mn_batch *batch,
                       bool measure, bool predict, mn_judged *out) {
   *out = (mn_judged){.scope = s};
@@ -282,11 +287,10 @@ mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_teachers *te
     mn_io_put(&out->data, f->name, t);
     if (mn_model_input(m, f->name)) mn_io_put(&in, f->name, t);
   }
-  char name[32];
+  char name[MN_OBJECTIVE_WEIGHT];
   for (int k = 0; k < o->n; k++) {
     mn_shape units = MN_SHAPE(mn_objective_units(&o->list[k], batch));
-    snprintf(name, sizeof name, k ? "weight%d" : "weight", k);
-    out->weight[k] = measure ? mn_full(g, exact, units, 1) : mn_input(g, name, exact, units);
+    out->weight[k] = measure ? mn_full(g, exact, units, 1) : mn_input(g, mn_objective_weight_name(k, name), exact, units);
   }
   mn_model_build(s, m, &in, &outputs);
   MN_TRY(mn_graph_status(g));
@@ -299,18 +303,6 @@ mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_teachers *te
   }
   out->loss = total_loss(s, o, out);
   return mn_graph_status(g);
-}
-
-mn_status mn_judge_build(const mn_objectives *o, const mn_teachers *teachers, const mn_model *m, const mn_batch *batch, mn_graph *g,
-                         mn_build how, bool measure, bool predict, mn_judged *out) {
-  *out = (mn_judged){0};
-  mn_tensor *reset = how.carried ? mn_input(g, "reset", MN_BOOL, MN_SHAPE(batch->B)) : NULL;
-  how.reset = reset;
-  mn_scope *s = mn_scope_new(g, how, batch->B);
-  if (!s) return MN_ERR_MEMORY;
-  mn_status status = mn_judge_in(s, o, teachers, m, batch, measure, predict, out);
-  out->reset = reset;
-  return status;
 }
 
 /* ---- for objectives ---- */

@@ -101,7 +101,6 @@ mn_status mn_objectives_prepare(const mn_objectives *o, const mn_model *m, uint6
 /* ---- graphs ---- */
 typedef struct mn_judged { /* a model over the fields of a batch, and what each objective says of it */
   mn_model_io data;        /* inputs, one for each field that somebody needs */
-  mn_tensor *reset;        /* bool [B], where state is carried               */
   mn_tensor *weight[MN_OBJECTIVES];
   mn_tensor *loss; /* []: of all objectives, with their weights, and in training of all losses that rooms of the model declare */
   mn_verdict verdict[MN_OBJECTIVES];
@@ -109,14 +108,15 @@ typedef struct mn_judged { /* a model over the fields of a batch, and what each 
   mn_scope *teacher[MN_OBJECTIVES]; /* where an objective's teacher was built; NULL: it has none */
 } mn_judged;
 
+/* What the input weight[k] is called. */
+enum { MN_OBJECTIVE_WEIGHT = 32 };
+const char *mn_objective_weight_name(int k, char buf[MN_OBJECTIVE_WEIGHT]);
+
 struct mn_teachers; /* teacher.h; NULL where no objective has one */
 
 /* Builds it in the scope, a root of the batch's rows. The mn_io names in `data` are the batch's. */
 mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const struct mn_teachers *teachers, const mn_model *m, const mn_batch *batch,
                       bool measure, bool predict, mn_judged *out);
-/* The same with a root of its own in graph g. how->reset is filled in where how->carried is set. */
-mn_status mn_judge_build(const mn_objectives *o, const struct mn_teachers *teachers, const mn_model *m, const mn_batch *batch, mn_graph *g,
-                         mn_build how, bool measure, bool predict, mn_judged *out);
 
 /* ---- for objectives ---- */
 /* sum over i of weight_i * x_i, a scalar. */

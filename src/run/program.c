@@ -1,101 +1,10 @@
 /* program.c - see program.h. */
-#include "run/program.h"
-
-#include "run/buffers.h"
+#include "run/program_internal.h"
 
 #include <inttypes.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct pair {
-  mn_tensor *leaf, *value;
-} pair;
-
-struct mn_parts {
-  mn_graph *g;
-  int n_feeds, cap_feeds, n_given, cap_given, n_assigned, cap_assigned;
-  mn_tensor **feeds, **given;
-  const char **given_name;
-  pair *assigned;
-};
-
-typedef struct result {
-  const char *name;
-  mn_dtype dtype;
-  mn_shape shape;
-} result;
-
-struct mn_routine {
-  mn_program *program;
-  mn_form form;
-  mn_arena *arena;
-  mn_plan *plan;
-  mn_buffers feeds;
-  int n_results, n_reports;
-  result *results;
-  int n_states;
-  int *state_slot; /* of the plan */
-  uint64_t bound;  /* whose states the plan reads now; 0: nobody's */
-};
-
-struct mn_program {
-  mn_program_config config;
-  atomic_int owners;
-  pthread_mutex_t mutex;
-  mn_arena *arena;
-  int n_routines, cap_routines;
-  mn_routine **routines;
-  atomic_int_fast64_t compiled;
-  mn_prologue *prologue; /* NULL: not settled, or nothing compiled yet */
-  mn_plan *first_plan;
-  mn_states *first; /* one fresh stream: what that plan gives */
-  bool knows_limit;
-  mn_limit limit;
-  int64_t alignment, aligned_length; /* as a segment of that many tokens sees it; 0: not looked at yet */
-};
-
-/* ---- what a builder says ---- */
-static bool grow(mn_parts *p, void *list, int n, int *cap, size_t size) {
-  if (n < *cap) return true;
-  int c = *cap ? 2 * *cap : 8;
-  void *old, *now = mn_arena_alloc(p->g->arena, (size_t)c * size);
-  if (!now) {
-    mn_graph_fault(p->g, MN_ERR_MEMORY, "%s", mn_message());
-    return false;
-  }
-  memcpy(&old, list, sizeof old);
-  if (n) memcpy(now, old, (size_t)n * size);
-  memcpy(list, &now, sizeof now);
-  *cap = c;
-  return true;
-}
-
-void mn_parts_fed(mn_parts *p, mn_tensor *input) {
-  if (input && grow(p, &p->feeds, p->n_feeds, &p->cap_feeds, sizeof *p->feeds)) p->feeds[p->n_feeds++] = input;
-}
-
-mn_tensor *mn_parts_feed(mn_parts *p, const char *name, mn_dtype dtype, mn_shape shape) {
-  mn_tensor *t = mn_input(p->g, name, dtype, shape);
-  mn_parts_fed(p, t);
-  return t;
-}
-
-void mn_parts_give(mn_parts *p, const char *name, mn_tensor *value) {
-  int cap = p->cap_given;
-  if (!value || !grow(p, &p->given, p->n_given, &cap, sizeof *p->given) ||
-      !grow(p, &p->given_name, p->n_given, &p->cap_given, sizeof *p->given_name))
-    return;
-  p->given[p->n_given] = value;
-  p->given_name[p->n_given++] = name;
-}
-
-void mn_parts_assign(mn_parts *p, mn_tensor *variable, mn_tensor *value) {
-  if (!variable || !value || !grow(p, &p->assigned, p->n_assigned, &p->cap_assigned, sizeof *p->assigned)) return;
-  p->assigned[p->n_assigned++] = (pair){variable, value};
-}
 
 /* ---- making and ending ---- */
 mn_status mn_program_new(const mn_program_config *config, mn_program **out) {
@@ -135,6 +44,8 @@ void mn_program_free(mn_program *p) {
   mn_plan_free(p->first_plan);
   mn_prologue_free(p->prologue);
   mn_states_free(p->first);
+  mn_states_free(p->blank);
+  mn_buffers_free(&p->kept);
   pthread_mutex_destroy(&p->mutex);
   mn_arena_free(p->arena);
   free(p);
@@ -158,11 +69,14 @@ static mn_status build(const mn_program *p, const mn_form *form, built *b) {
   mn_build how = p->config.build;
   how.position_multiple = form->multiple;
   if (form->lengths) how.length = mn_parts_feed(&b->parts, "length", MN_I32, MN_SHAPE(form->batch));
+  if (form->resets) how.reset = mn_parts_feed(&b->parts, "reset", MN_BOOL, MN_SHAPE(form->batch));
   if (p->config.fresh) how.reset = mn_full(b->g, MN_BOOL, MN_SHAPE(form->batch), 1);
+  if (how.training) how.step = mn_parts_feed(&b->parts, "step", MN_I64, (mn_shape){0});
   b->s = mn_scope_new(b->g, how, form->batch);
   if (!b->s) return MN_ERR_MEMORY;
   mn_status status = p->config.builder(p->config.ctx, b->s, form, &b->parts);
-  mn_status fault = mn_graph_status(b->g); /* it says better what is wrong */
+  if (status != MN_OK && status == b->g->status) return status; /* the graph's fault, and what the builder adds to it */
+  mn_status fault = mn_graph_status(b->g);                      /* it says better what is wrong */
   return fault != MN_OK ? fault : status;
 }
 
@@ -227,18 +141,45 @@ static mn_status compute_first(mn_program *p) {
   return MN_OK;
 }
 
+/* What the states of a form look like: those of every form. */
+static mn_status learn_states(mn_program *p, const built *b, int64_t batch) {
+  const mn_built_state *states;
+  const int n = mn_scope_states(b->s, &states);
+  if (p->blank) return MN_OK;
+  mn_state_info *info = mn_arena_alloc(b->g->arena, (size_t)(n + 1) * sizeof *info);
+  if (!info) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++) info[i] = states[i].info;
+  return mn_states_new(p->config.backend, batch, n, info, &p->blank);
+}
+
+/* The same state for another number of streams. */
+static mn_state_info info_for(const mn_states *blank, int i, int64_t batch) {
+  mn_state_info info = *mn_states_info(blank, i);
+  info.shape.dim[0] = info.shape.dim[0] / mn_states_batch(blank) * batch;
+  return info;
+}
+
+static mn_status blank_states(const mn_program *p, int64_t batch, mn_states **out) {
+  const int n = mn_states_count(p->blank);
+  mn_state_info *info = mn_alloc((size_t)(n + 1) * sizeof *info);
+  *out = NULL;
+  if (!info) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++) info[i] = info_for(p->blank, i, batch);
+  mn_status status = mn_states_new(p->config.backend, batch, n, info, out);
+  free(info);
+  return status;
+}
+
 static mn_status compile_first(mn_program *p, const built *b) {
   const mn_built_state *states;
   const int n = mn_scope_states(b->s, &states);
-  mn_state_info *info = mn_arena_alloc(b->g->arena, (size_t)(n + 1) * sizeof *info);
   mn_tensor **init = mn_arena_alloc(b->g->arena, (size_t)(n + 1) * sizeof *init);
-  if (!info || !init) return MN_ERR_MEMORY;
-  for (int i = 0; i < n; i++) info[i] = states[i].info, init[i] = states[i].init;
+  if (!init) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++) init[i] = states[i].init;
+  MN_TRY(learn_states(p, b, p->config.learn.batch));
   mn_plan_request q = {.graph = b->g, .n_outputs = n, .outputs = init, .backend = p->config.backend};
-  mn_states *first = NULL;
   MN_TRY(plan_of(p, b, &q, &p->first_plan));
-  mn_status status = mn_states_new(p->config.backend, p->config.learn.batch, n, info, &first);
-  p->first = first;
+  mn_status status = blank_states(p, p->config.learn.batch, &p->first);
   if (status == MN_OK) status = compute_first(p);
   if (status == MN_OK) return MN_OK;
   mn_states_free(p->first);
@@ -278,29 +219,25 @@ mn_status mn_program_limit(mn_program *p, mn_limit *out) {
   return MN_OK;
 }
 
-/* The same state for another number of streams. */
-static mn_state_info info_for(const mn_states *first, int i, int64_t batch) {
-  mn_state_info info = *mn_states_info(first, i);
-  info.shape.dim[0] = info.shape.dim[0] / mn_states_batch(first) * batch;
-  return info;
-}
-
 mn_status mn_program_states(mn_program *p, int64_t batch, mn_states **out) {
   const mn_states *first;
   *out = NULL;
   MN_TRY(mn_program_first(p, &first));
   if (batch == mn_states_batch(first)) return mn_states_clone(first, out);
-  const int n = mn_states_count(first);
-  mn_state_info *info = mn_alloc((size_t)(n + 1) * sizeof *info);
-  if (!info) return MN_ERR_MEMORY;
-  for (int i = 0; i < n; i++) info[i] = info_for(first, i, batch);
-  mn_status status = mn_states_new(p->config.backend, batch, n, info, out);
-  free(info);
+  mn_status status = blank_states(p, batch, out);
   if (status == MN_OK) status = mn_states_reset(*out, first, NULL);
   if (status == MN_OK) return MN_OK;
   mn_states_free(*out);
   *out = NULL;
   return status;
+}
+
+mn_status mn_program_blank(mn_program *p, int64_t batch, mn_states **out) {
+  *out = NULL;
+  pthread_mutex_lock(&p->mutex);
+  mn_status status = p->blank ? MN_OK : know(p, true);
+  pthread_mutex_unlock(&p->mutex);
+  return status == MN_OK ? blank_states(p, batch, out) : status;
 }
 
 static mn_status take_alignment(void *ctx, const mn_scope *s) {
@@ -351,12 +288,12 @@ static mn_status add_reports(mn_routine *r, built *b) {
 
 /* The states that the form has must be those of every other form: they are run on by all. */
 static mn_status check_states(const mn_program *p, const mn_routine *r, int n, const mn_built_state *states) {
-  const mn_states *first = p->first;
-  if (n != mn_states_count(first))
+  const mn_states *blank = p->blank;
+  if (n != mn_states_count(blank))
     return mn_fail(MN_ERR_INTERNAL, "a segment of %" PRId64 " tokens has other state: %d tensors, not %d", r->form.length, n,
-                   mn_states_count(first));
+                   mn_states_count(blank));
   for (int i = 0; i < n; i++) {
-    const mn_state_info want = info_for(first, i, r->form.batch);
+    const mn_state_info want = info_for(blank, i, r->form.batch);
     if (strcmp(states[i].info.name, want.name) != 0 || states[i].info.dtype != want.dtype ||
         !mn_shape_equal(&states[i].info.shape, &want.shape))
       return mn_fail(MN_ERR_INTERNAL, "state %s depends on the segment's length", states[i].info.name);
@@ -382,7 +319,7 @@ static mn_status name_results(mn_routine *r, const mn_parts *parts) {
   if (!r->results) return MN_ERR_MEMORY;
   for (int j = 0; j < r->n_results; j++) {
     const mn_tensor *t = parts->given[j];
-    r->results[j] = (result){mn_arena_strdup(r->arena, parts->given_name[j]), t->dtype, t->shape};
+    r->results[j] = (mn_result){mn_arena_strdup(r->arena, parts->given_name[j]), t->dtype, t->shape};
     if (!r->results[j].name) return MN_ERR_MEMORY;
   }
   return MN_OK;
@@ -397,36 +334,76 @@ static mn_status bind_feeds(mn_routine *r, const mn_parts *parts) {
   return MN_OK;
 }
 
+/* Memory of the program's own: of a name that an earlier routine had, the same. */
+static mn_status bind_kept(mn_program *p, mn_routine *r, const mn_parts *parts) {
+  for (int i = 0; i < parts->n_kept; i++) {
+    const mn_tensor *t = parts->kept[i];
+    int k = 0;
+    while (k < p->kept.n && strcmp(p->kept.list[k].name, t->name) != 0) k++;
+    if (k == p->kept.n) {
+      MN_TRY(mn_buffers_add(&p->kept, p->config.backend, NULL, t, NULL));
+      if (!(p->kept.list[k].name = mn_arena_strdup(p->arena, t->name))) return MN_ERR_MEMORY;
+    }
+    const mn_buffer *b = &p->kept.list[k];
+    if (b->dtype != t->dtype || !mn_shape_equal(&b->shape, &t->shape))
+      return mn_fail(MN_ERR_INTERNAL, "what is kept as %s has another type or shape in another form", t->name);
+    mn_plan_bind(r->plan, t, b->data);
+  }
+  return MN_OK;
+}
+
+mn_status mn_program_clear(mn_program *p) {
+  mn_status status = MN_OK;
+  pthread_mutex_lock(&p->mutex);
+  for (int i = 0; i < p->kept.n && status == MN_OK; i++)
+    status = p->config.backend->zero(p->config.backend, p->kept.list[i].data, p->kept.list[i].bytes);
+  pthread_mutex_unlock(&p->mutex);
+  return status;
+}
+
+/* All that the plan assigns: what the builder says, and then what is put back after a run that was left. */
+static mn_status list_assigns(const mn_program *p, const built *b, int n, const mn_built_state *states, mn_plan_request *q) {
+  const mn_parts *parts = &b->parts;
+  const int all = parts->n_assigned + parts->n_moved + n;
+  mn_tensor **variables = mn_arena_alloc(b->g->arena, (size_t)(2 * all + 1) * sizeof *variables), **values = variables + all;
+  if (!variables) return MN_ERR_MEMORY;
+  int k = 0;
+  for (int i = 0; i < parts->n_assigned; i++, k++) variables[k] = parts->assigned[i].leaf, values[k] = parts->assigned[i].value;
+  for (int i = 0; i < parts->n_moved; i++, k++) variables[k] = parts->moved[i].leaf, values[k] = parts->moved[i].value;
+  for (int i = 0; i < n; i++, k++) variables[k] = states[i].leaf, values[k] = states[i].value;
+  q->n_assigns = all;
+  q->variables = variables;
+  q->values = values;
+  q->n_put_back = parts->n_moved + (p->config.put_back ? n : 0);
+  return MN_OK;
+}
+
 static mn_status compile(mn_program *p, mn_routine *r, built *b) {
   const mn_built_state *states = NULL;
-  const int n = p->config.build.carried ? mn_scope_states(b->s, &states) : 0, more = b->parts.n_assigned;
+  const int n = p->config.build.carried && !b->parts.stateless ? mn_scope_states(b->s, &states) : 0;
   add_feeds(b);
   MN_TRY(add_reports(r, b));
+  if (n) MN_TRY(learn_states(p, b, r->form.batch));
   if (n) MN_TRY(check_states(p, r, n, states));
-  mn_tensor **variables = mn_arena_alloc(b->g->arena, (size_t)(2 * (n + more) + 1) * sizeof *variables);
   r->n_states = n;
   r->state_slot = mn_arena_alloc(r->arena, (size_t)(n + 1) * sizeof *r->state_slot);
-  if (!variables || !r->state_slot) return MN_ERR_MEMORY;
-  mn_tensor **values = variables + n + more;
-  for (int i = 0; i < n; i++) variables[i] = states[i].leaf, values[i] = states[i].value;
-  for (int i = 0; i < more; i++) variables[n + i] = b->parts.assigned[i].leaf, values[n + i] = b->parts.assigned[i].value;
+  if (!r->state_slot) return MN_ERR_MEMORY;
   mn_plan_request q = {.graph = b->g,
                        .n_outputs = b->parts.n_given,
                        .outputs = b->parts.given,
-                       .n_assigns = n + more,
-                       .variables = variables,
-                       .values = values,
                        .backend = p->config.backend,
                        .activations = p->config.activations};
+  MN_TRY(list_assigns(p, b, n, states, &q));
   MN_TRY(plan_of(p, b, &q, &r->plan));
   for (int i = 0; i < n; i++) r->state_slot[i] = mn_plan_slot(r->plan, states[i].leaf);
   MN_TRY(name_results(r, &b->parts));
+  MN_TRY(bind_kept(p, r, &b->parts));
   return bind_feeds(r, &b->parts);
 }
 
 static mn_status routine_new(mn_program *p, const mn_form *form, mn_routine **out) {
   *out = NULL;
-  if (p->config.build.carried) MN_TRY(know(p, true));
+  if (p->config.build.carried && !form->resets) MN_TRY(know(p, true));
   mn_routine *r = mn_calloc(1, sizeof *r);
   if (!r) return MN_ERR_MEMORY;
   *r = (mn_routine){.program = p, .form = *form, .arena = mn_arena_new()};
@@ -443,7 +420,7 @@ static mn_status routine_new(mn_program *p, const mn_form *form, mn_routine **ou
 
 static bool same_form(const mn_form *a, const mn_form *b) {
   return a->batch == b->batch && a->length == b->length && a->multiple == b->multiple && a->what == b->what && a->lengths == b->lengths &&
-         !a->report == !b->report && (!a->report || strcmp(a->report, b->report) == 0);
+         a->resets == b->resets && !a->report == !b->report && (!a->report || strcmp(a->report, b->report) == 0);
 }
 
 static mn_status find(mn_program *p, const mn_form *form, mn_routine **out) {
@@ -478,78 +455,3 @@ mn_status mn_program_enter(mn_program *p, const mn_form *form, mn_routine **out)
 }
 
 void mn_program_leave(mn_program *p) { pthread_mutex_unlock(&p->mutex); }
-
-/* ---- running ---- */
-const mn_form *mn_routine_form(const mn_routine *r) { return &r->form; }
-int mn_routine_feeds(const mn_routine *r) { return r->feeds.n; }
-const char *mn_routine_feed_name(const mn_routine *r, int i) { return r->feeds.list[i].name; }
-mn_dtype mn_routine_feed_type(const mn_routine *r, int i) { return r->feeds.list[i].dtype; }
-const mn_shape *mn_routine_feed_shape(const mn_routine *r, int i) { return &r->feeds.list[i].shape; }
-
-int mn_routine_feed(const mn_routine *r, const char *name) {
-  for (int i = 0; i < r->feeds.n; i++)
-    if (strcmp(r->feeds.list[i].name, name) == 0) return i;
-  return -1;
-}
-
-mn_status mn_routine_put(mn_routine *r, int feed, const void *host) {
-  if (feed < 0 || feed >= r->feeds.n) return mn_fail(MN_ERR_ARG, "a routine of %d feeds has no feed %d", r->feeds.n, feed);
-  mn_buffers *b = &r->feeds;
-  return b->backend->upload(b->backend, b->list[feed].data, host, b->list[feed].bytes);
-}
-
-static mn_status bind_states(mn_routine *r, mn_states *s) {
-  if (!s || mn_states_count(s) != r->n_states || mn_states_batch(s) != r->form.batch)
-    return mn_fail(MN_ERR_ARG, "a routine for %" PRId64 " streams of %d states is run on %" PRId64 " of %d", r->form.batch, r->n_states,
-                   s ? mn_states_batch(s) : 0, s ? mn_states_count(s) : 0);
-  for (int64_t b = 0; b < r->form.batch; b++)
-    if (mn_states_position(s)[b] % r->form.multiple)
-      return mn_fail(MN_ERR_ARG, "row %" PRId64 " stands at %" PRId64 ", which is no multiple of %" PRId64, b, mn_states_position(s)[b],
-                     r->form.multiple);
-  if (r->bound == mn_states_id(s)) return MN_OK;
-  for (int i = 0; i < r->n_states; i++) mn_plan_bind_slot(r->plan, r->state_slot[i], mn_states_data(s, i));
-  r->bound = mn_states_id(s);
-  return MN_OK;
-}
-
-static mn_status run(mn_routine *r, mn_states *states, const int32_t *length) {
-  if (r->n_states) MN_TRY(bind_states(r, states));
-  MN_TRY(mn_plan_run(r->plan));
-  if (r->n_states) mn_states_moved(states, length, r->form.length);
-  return MN_OK;
-}
-
-mn_status mn_routine_run(mn_routine *r, mn_states *states) {
-  if (r->form.lengths) return mn_fail(MN_ERR_ARG, "a form whose rows have lengths is run with them");
-  return run(r, states, NULL);
-}
-
-mn_status mn_routine_run_rows(mn_routine *r, mn_states *states, const int32_t *length) {
-  if (!r->form.lengths) return mn_fail(MN_ERR_ARG, "a form whose rows are all as long is run without lengths");
-  for (int64_t b = 0; b < r->form.batch; b++)
-    if (length[b] < 0 || length[b] > r->form.length)
-      return mn_fail(MN_ERR_ARG, "row %" PRId64 " has %d tokens of %" PRId64, b, (int)length[b], r->form.length);
-  MN_TRY(mn_routine_put(r, mn_routine_feed(r, "length"), length));
-  return run(r, states, length);
-}
-
-int mn_routine_results(const mn_routine *r) { return r->n_results; }
-int mn_routine_reports(const mn_routine *r) { return r->n_reports; }
-const char *mn_routine_result_name(const mn_routine *r, int j) { return r->results[j].name; }
-mn_dtype mn_routine_result_type(const mn_routine *r, int j) { return r->results[j].dtype; }
-const mn_shape *mn_routine_result_shape(const mn_routine *r, int j) { return &r->results[j].shape; }
-
-mn_status mn_routine_get(const mn_routine *r, int j, int64_t first, int64_t n, void *host) {
-  mn_backend *b = r->program->config.backend;
-  if (j < 0 || j >= r->n_results || first < 0 || n < 0 || n > mn_shape_count(&r->results[j].shape) - first)
-    return mn_fail(MN_ERR_ARG, "elements %" PRId64 " to %" PRId64 " of result %d: there are no such", first, first + n, j);
-  const size_t size = mn_dtype_size(r->results[j].dtype);
-  return b->download(b, host, (const char *)mn_plan_output(r->plan, j)->data + (size_t)first * size, (size_t)n * size);
-}
-
-mn_status mn_routine_get_all(const mn_routine *r, int j, void *host) {
-  if (j < 0 || j >= r->n_results) return mn_fail(MN_ERR_ARG, "a routine of %d results has no result %d", r->n_results, j);
-  return mn_routine_get(r, j, 0, mn_shape_count(&r->results[j].shape), host);
-}
-
-mn_plan *mn_routine_plan(const mn_routine *r) { return r->plan; }

@@ -20,6 +20,7 @@ typedef struct mn_form {
   int64_t multiple;      /* carried: each row's position is a multiple of it, which the model may use; 0: 1        */
   int what;              /* which of the builder's computations                                                   */
   bool lengths;          /* rows have lengths of their own, up to `length`: what lies beyond is padding (scope.h)   */
+  bool resets;           /* carried: rows may begin a stream in the run itself, so that gradients reach the first values   */
   const char *report;    /* every report of that path, or whose path ends in that word, comes out too; NULL: none  */
 } mn_form;
 
@@ -36,6 +37,12 @@ void mn_parts_fed(mn_parts *parts, mn_tensor *input);
 void mn_parts_give(mn_parts *parts, const char *name, mn_tensor *value);
 /* After each run, the memory bound to `variable` (a parameter's, or what mn_program_config.bound gave) holds `value`. */
 void mn_parts_assign(mn_parts *parts, mn_tensor *variable, mn_tensor *value);
+/* The same where the caller has the old value and puts it back when the run is left: a run that has only moved such may be left. */
+void mn_parts_move(mn_parts *parts, mn_tensor *variable, mn_tensor *value);
+/* A variable in memory of the program's own, zeros at first, that lasts from run to run; forms that keep a name share it. */
+mn_tensor *mn_parts_keep(mn_parts *parts, const char *name, mn_dtype dtype, mn_shape shape);
+/* The computation reads no stream, though the program's others do: it is run without states. */
+void mn_parts_no_states(mn_parts *parts);
 
 /* ---- programs ---- */
 typedef struct mn_program mn_program;
@@ -43,14 +50,15 @@ typedef struct mn_program mn_program;
 typedef struct mn_program_config {
   mn_backend *backend;
   const mn_params *params; /* all that the builder's scope may ask for; NULL: given later, before anything is compiled */
-  mn_build build;          /* types, carried, forget; the rest is the form's */
+  mn_build build;          /* types, carried, forget, training and seed; the rest is the form's. In training "step" is fed: i64 [] */
   mn_program_builder builder;
   void (*bound)(void *ctx, mn_plan *plan); /* binds leaves that the parts do not, while the graph is still there; NULL: none */
   void *ctx;                               /* the builder's; lives as long as the program */
   mn_form learn; /* what streams hold is learned from this form; zeros: one token of one row. A builder that knows one shape says it */
   mn_activation_policy activations;
-  bool fresh;   /* carried: every run begins with the first values, whatever the states hold, so that gradients reach those */
-  bool settled; /* the parameters' values stay as they are: what depends on them alone is computed once (prologue.h) */
+  bool fresh;    /* carried: every run begins with the first values, whatever the states hold, so that gradients reach those */
+  bool put_back; /* carried: the caller has a copy of the states and puts it back when a run was left (mn_parts_move) */
+  bool settled;  /* the parameters' values stay as they are: what depends on them alone is computed once (prologue.h) */
 } mn_program_config;
 
 mn_status mn_program_new(const mn_program_config *config, mn_program **out);
@@ -60,6 +68,8 @@ void mn_program_use(mn_program *p, const mn_params *params);
 const mn_program_config *mn_program_config_of(const mn_program *p);
 /* A settled program's parameters have other values now. */
 mn_status mn_program_refresh(mn_program *p);
+/* What the builder keeps (mn_parts_keep) is all zeros again. */
+mn_status mn_program_clear(mn_program *p);
 /* How many plans have been compiled so far. */
 int64_t mn_program_compiled(const mn_program *p);
 
@@ -71,6 +81,8 @@ mn_status mn_program_look(mn_program *p, const mn_form *form, mn_program_look_fn
 /* ---- what a carried program's streams hold ---- all three are found out once, when they are first asked for */
 /* States of `batch` fresh streams, which the caller frees: copies of first values that are computed once. */
 mn_status mn_program_states(mn_program *p, int64_t batch, mn_states **out);
+/* The same without values, all zeros: of streams whose first run resets every row. */
+mn_status mn_program_blank(mn_program *p, int64_t batch, mn_states **out);
 /* The first values, of one row or as many as config.learn has: what mn_states_reset wants. They live as long as the program. */
 mn_status mn_program_first(mn_program *p, const mn_states **out);
 /* How long a stream may be (scope.h). Its texts live as long as the program. */
@@ -98,6 +110,8 @@ mn_status mn_routine_put(mn_routine *r, int feed, const void *host); /* the whol
 mn_status mn_routine_run(mn_routine *r, mn_states *states);
 /* The same for a form with lengths: row b moves on by length[b] in [0, T]. */
 mn_status mn_routine_run_rows(mn_routine *r, mn_states *states, const int32_t *length);
+/* The same for a form with resets: rows where reset[b] is true begin anew. */
+mn_status mn_routine_run_resets(mn_routine *r, mn_states *states, const bool *reset);
 
 int mn_routine_results(const mn_routine *r); /* given and reported */
 int mn_routine_reports(const mn_routine *r); /* of those, the last so many are reports */

@@ -107,6 +107,11 @@ void mn_states_moved(mn_states *s, const int32_t *tokens, int64_t all) {
   for (int64_t b = 0; b < s->batch; b++) s->position[b] += tokens ? tokens[b] : all;
 }
 
+void mn_states_begun(mn_states *s, const bool *rows) {
+  for (int64_t b = 0; b < s->batch; b++)
+    if (rows[b]) s->position[b] = 0;
+}
+
 /* ---- copies ---- */
 static mn_status same_kind(const mn_states *a, const mn_states *b) {
   if (a->n != b->n || a->backend != b->backend)
@@ -187,6 +192,12 @@ mn_status mn_states_put(mn_states *s, int i, const void *host) {
   MN_TRY(s->backend->upload(s->backend, mn_states_data(s, i), host, mn_states_bytes(s, i)));
   const int32_t *position = host;
   for (int64_t b = 0; i == 0 && b < s->batch; b++) s->position[b] = position[b];
+  return MN_OK;
+}
+
+mn_status mn_states_look(mn_states *s) {
+  MN_TRY(s->backend->download(s->backend, s->moved, mn_states_data(s, 0), mn_states_bytes(s, 0)));
+  for (int64_t b = 0; b < s->batch; b++) s->position[b] = s->moved[b];
   return MN_OK;
 }
 

@@ -33,6 +33,8 @@ uint64_t mn_states_id(const mn_states *s);
 const int64_t *mn_states_position(const mn_states *s);
 /* A run has moved row b by tokens[b] (NULL: every row by `all`): the backend's position says so already. */
 void mn_states_moved(mn_states *s, const int32_t *tokens, int64_t all);
+/* The same of rows where rows[b] is true: they began a stream in that run, before they moved. */
+void mn_states_begun(mn_states *s, const bool *rows);
 
 /* ---- copies. All are between states of the same names, types and rows' shapes; else MN_ERR_ARG names the difference ---- */
 mn_status mn_states_clone(const mn_states *from, mn_states **out);
@@ -48,6 +50,9 @@ mn_status mn_states_copy_row(mn_states *to, int64_t to_row, const mn_states *fro
 /* ---- the host's side ---- */
 mn_status mn_states_get(const mn_states *s, int i, void *host);
 mn_status mn_states_put(mn_states *s, int i, const void *host); /* positions too: the host's copy follows */
+
+/* The memory of mn_states_data was written by others: the host's positions follow it. */
+mn_status mn_states_look(mn_states *s);
 
 /* ---- files ---- Whole or not at all: the tensors, their digest, the rows' positions, and the caller's metadata. What is
  * not finite is not saved. */

@@ -74,6 +74,8 @@ static mn_status read_piece(void *ctx, size_t offset, size_t n, void *dst) {
 
 typedef mn_status (*visit)(void *ctx, const char *name, mn_dtype dtype, const mn_shape *shape, void *data);
 
+static int states_of(const mn_train_state *s) { return s->carried ? mn_states_count(s->carried) : 0; }
+
 /* Every tensor that is no parameter, by its name in the file. */
 static mn_status for_each(const mn_train_state *s, visit f, void *ctx) {
   const mn_params *p = s->params;
@@ -84,10 +86,10 @@ static mn_status for_each(const mn_train_state *s, visit f, void *ctx) {
       snprintf(name, sizeof name, "%c.%s", "mv"[k], p -> info[i].name);
       if (data) MN_TRY(f(ctx, name, p->dtype, &p->info[i].shape, data));
     }
-  for (int i = 0; i < s->carried->n; i++) {
-    const mn_buffer *b = &s->carried->list[i];
-    snprintf(name, sizeof name, "state.%s", b->name);
-    MN_TRY(f(ctx, name, b->dtype, &b->shape, b->data));
+  for (int i = 0, n = states_of(s); i < n; i++) {
+    const mn_state_info *info = mn_states_info(s->carried, i);
+    snprintf(name, sizeof name, "state.%s", info->name);
+    MN_TRY(f(ctx, name, info->dtype, &info->shape, mn_states_data(s->carried, i)));
   }
   return MN_OK;
 }
@@ -106,7 +108,7 @@ static mn_status save_one(void *ctx, const char *name, mn_dtype dtype, const mn_
 }
 
 static mn_status save_optimizer(const mn_train_state *s, const char *path, const char *weights) {
-  saving x = {s->params->backend, mn_st_writer_new(), mn_calloc((size_t)(2 * s->params->n + s->carried->n) + 1, sizeof *x.pieces), 0};
+  saving x = {s->params->backend, mn_st_writer_new(), mn_calloc((size_t)(2 * s->params->n + states_of(s)) + 1, sizeof *x.pieces), 0};
   mn_status status = x.w && x.pieces ? mn_st_writer_meta(x.w, "format", "mneme") : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_origin_write(&s->params->origin, x.w);
   if (status == MN_OK) status = mn_st_writer_meta(x.w, "weights", weights);
@@ -143,7 +145,7 @@ static mn_status load_optimizer(mn_train_state *s, const char *path) {
   if (status == MN_OK && x.n != mn_st_count(x.st))
     status = mn_fail(MN_ERR_FORMAT, "%s: has %d tensors, this training has %d", path, mn_st_count(x.st), x.n);
   mn_st_close(x.st);
-  return status;
+  return status == MN_OK && s->carried ? mn_states_look(s->carried) : status;
 }
 
 /* ---- trainer.json ---- */

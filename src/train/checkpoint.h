@@ -8,14 +8,14 @@
 #ifndef MN_CHECKPOINT_H
 #define MN_CHECKPOINT_H
 
-#include "run/buffers.h"
+#include "run/state.h"
 #include "train/loss_watch.h"
 #include "train/optimizer.h"
 
 typedef struct mn_train_state {
   mn_params *params;
   mn_optimizer *optimizer;
-  mn_buffers *carried;    /* n = 0: none                                        */
+  mn_states *carried;     /* NULL: none                                         */
   int64_t step, tokens;   /* updates done; tokens seen                          */
   int64_t steps_before;   /* train.steps of the checkpoint that was loaded; 0: none was */
   mn_loss_watch watch;    /* what divergence is judged by                       */

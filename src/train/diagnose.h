@@ -9,5 +9,7 @@
  * the trainer still holds, and what its owner can do about it: "; first the state layers.0... : set grad_clamp: 1 ...". Adds what
  * holds for any training when nothing stands out. Never fails: a look that finds nothing is a look. */
 void mn_diagnose(mn_trainer *t, mn_text *out);
+/* What a graph that is looked at gives: everything, in the order in which it is computed (MN_STEP_LOOK). */
+mn_status mn_diagnose_give(mn_trainer *t, mn_parts *parts);
 
 #endif

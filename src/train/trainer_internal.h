@@ -1,8 +1,10 @@
-/* trainer_internal.h - what trainer.c (steps) and train.c (the loop) share. */
+/* trainer_internal.h - what the rooms of a training share: trainer.c (opening), step_graph.c, step.c, diagnose.c, and train.c (the loop). */
 #ifndef MN_TRAINER_INTERNAL_H
 #define MN_TRAINER_INTERNAL_H
 
 #include "objective/teacher.h"
+#include "run/buffers.h"
+#include "run/program.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 
@@ -25,34 +27,45 @@ struct mn_trainer {
   mn_teachers teachers;    /* of the stage's objectives */
   mn_evaluator *evaluator; /* made when first asked for */
   mn_arena *arena;
-  /* the step: one plan, or with accumulation one that adds gradients and one that updates */
-  mn_graph *graph, *update_graph;
-  mn_plan *plan, *update_plan;
-  mn_buffers inputs, sums, carried; /* sums: of gradients, while accumulating */
-  mn_buffers before;                /* carried, as it was before the last step */
-  mn_buffers moved;                 /* buffers of the model that a step assigns, as they were before it */
-  int *moved_at;                    /* their numbers in params; the graph's */
-  int in_rate;
+  mn_program *program;          /* of the stage's step                                      */
+  mn_routine *step;             /* of a batch, for who looks at its plan                    */
+  mn_states *carried;           /* NULL: every row begins a stream                          */
+  mn_states *before;            /* carried, as it was before the last step                  */
+  mn_buffers moved;             /* buffers of the model that a step assigns, as they were before it */
+  int *moved_at;                /* their numbers in params; the arena's                     */
+  bool *summed;                 /* [params->n] while accumulating: gradients are added up; the arena's */
+  int *look_kind;               /* of each result of MN_STEP_LOOK; the arena's              */
+  struct mn_step_graph *graph;  /* while a step is built and bound                          */
   mn_batch *batches;            /* [accumulate] */
   float *weight[MN_OBJECTIVES]; /* of each objective's units */
   mn_train_state state;
 };
 
+/* ---- step_graph.c: what a step computes ---- */
+enum {                 /* mn_form.what, of the trainer's program */
+       MN_STEP_WHOLE,  /* of a batch: forward, backward, update. Gives the loss, of several objectives each one's, and last the norm */
+       MN_STEP_ADD,    /* the same without update: gradients are added up                                                           */
+       MN_STEP_UPDATE, /* from those sums, which are cleared. Gives the norm                                                       */
+       MN_STEP_LOOK    /* the step once more, that changes nothing but the states it is run on: gives what diagnose.c looks at     */
+};
 typedef struct mn_step_graph { /* of one batch: the loss and its gradients in the parameters' order */
-  mn_graph *g;
   mn_judged judged;
-  mn_tensor *step; /* i64 []: what chance in the model is drawn by */
   mn_tensor **params, **grads;
-  int n_states;
-  const mn_built_state *states;
-  int n_buffers;
-  const mn_built_buffer *buffers;
-  int n_inputs; /* leaves that a batch fills */
-  mn_tensor **inputs;
+  mn_update update;
 } mn_step_graph;
-mn_status mn_trainer_build_gradient(mn_trainer *t, mn_graph *g, mn_step_graph *out);
-/* Batch `a` of those that make one update becomes the plan's input; every unit of all of them weighs the same. */
-mn_status mn_trainer_put_batch(mn_trainer *t, int64_t a);
+/* mn_program_enter for one of these. */
+mn_status mn_trainer_enter(mn_trainer *t, int what, mn_routine **out);
+/* The program of the stage's step with its routines, and the memory of what they carry. */
+mn_status mn_trainer_compile(mn_trainer *t);
+/* A fault that an objective found, with the place where the recipe asks for it. */
+mn_status mn_at_objective(const mn_recipe *r, mn_status status);
+
+/* ---- step.c: taking one ---- */
+/* Runs a routine that was entered on batch `a` of those that make one update; every unit of all of them weighs the same. An input
+ * that neither the source nor the step has is MN_ERR_CONFIG by name. */
+mn_status mn_trainer_run_batch(mn_trainer *t, mn_routine *r, int64_t a, mn_states *states);
+
+/* ---- trainer.c ---- */
 /* Makes ready for the updates after `step`, the last one's stage, as mn_trainer_new does for step 0: what stages share stays. */
 mn_status mn_trainer_at(mn_trainer *t, int64_t step);
 /* As mn_trainer_new, for a run whose checkpoint is loaded next: parameters are not drawn. */
