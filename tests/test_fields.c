@@ -129,6 +129,20 @@ static void test_an_encoder_learns_masked_tokens(void) {
   CHECK(metric_of(&e, "accuracy") > 0.1 && fabs(e.perplexity - exp(e.loss)) < 1e-9, "accuracy %g", metric_of(&e, "accuracy"));
 }
 
+/* Where the answer stands, of rows of many lengths. */
+static void test_a_model_learns_where_an_answer_stands(void) {
+  double first, last;
+  mn_evaluation e;
+  learn(
+      "data: {task: {name: needle_span, len: 32, len_min: 16, needles: 1}}\n"
+      "model: {type: classifier, num_classes: 2, pooling: none, d_model: 32, layers: 2, block: {mixer: {type: attention, heads: 2, causal: "
+      "false}, hidden: 32}}\nobjective: {type: span}\ntrain: {steps: 120, batch: 16, optimizer: {lr: 1e-2}}\n",
+      &first, &last, &e);
+  CHECK(last < 0.3 * first, "the loss goes from %g to %g", first, last);
+  CHECK(metric_of(&e, "exact_match") > 0.5 && metric_of(&e, "ends_right") >= metric_of(&e, "exact_match"), "exact_match %g, ends_right %g",
+        metric_of(&e, "exact_match"), metric_of(&e, "ends_right"));
+}
+
 /* ---- a teacher ---- */
 
 #define DECODER "model: {d_model: %s, layers: 1, block: {mixer: {type: attention, heads: 2}, hidden: 32}}\n"
@@ -290,6 +304,7 @@ int main(void) {
   RUN(test_vision_learns_pictures);
   RUN(test_several_objectives_add_up);
   RUN(test_an_encoder_learns_masked_tokens);
+  RUN(test_a_model_learns_where_an_answer_stands);
   RUN(test_a_student_learns_what_a_teacher_says);
   RUN(test_a_teacher_goes_on_where_its_student_does);
   RUN(test_a_teacher_that_does_not_fit);

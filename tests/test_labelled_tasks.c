@@ -146,6 +146,53 @@ static void test_bad_settings_are_refused(void) {
   mn_task_close(t);
 }
 
+static void test_an_oracle_finds_every_span(void) {
+  static const struct {
+    const char *set[4];
+    int64_t longest, shortest;
+  } forms[] = {{{"len=40", "needles=3", "longest=4"}, 40, 40},
+               {{"len=64", "len_min=32", "needles=4", "longest=3"}, 64, 32},
+               {{"len=9", "needles=1", "longest=5"}, 9, 9}};
+  for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+    int n = 0, begins[64] = {0}, different = 0;
+    mn_task *t = NULL;
+    while (n < 4 && forms[f].set[n]) n++;
+    CHECK_OK(mn_task_open_set("needle_span", forms[f].set, n, &t));
+    for (int i = 0; t && i < 500; i++) {
+      int32_t x[64], again[64], length, length2, span[2], span2[2], found[2];
+      CHECK_OK(mn_task_sample_span(t, i % 3, (uint64_t)i, x, &length, span));
+      CHECK_OK(mn_task_sample_span(t, i % 3, (uint64_t)i, again, &length2, span2));
+      CHECK(!memcmp(x, again, (size_t)t->seq_len * sizeof *x) && length == length2 && !memcmp(span, span2, sizeof span), "sample %d is one",
+            i);
+      CHECK(length >= forms[f].shortest && length <= forms[f].longest, "length %d", (int)length);
+      for (int64_t k = 0; k < t->seq_len; k++) CHECK(k < length ? x[k] > 0 && x[k] < t->vocab_size : x[k] == 0, "token %d", (int)x[k]);
+      CHECK_OK(t->def->oracle_span(t, x, length, found));
+      CHECK(found[0] == span[0] && found[1] == span[1] && span[0] >= 3 && span[1] < length - 1, "span %d to %d, the oracle says %d to %d",
+            (int)span[0], (int)span[1], (int)found[0], (int)found[1]);
+      different += !begins[span[0]]++;
+    }
+    CHECK(f == 2 || different > 10, "answers stand in %d places", different);
+    mn_task_close(t);
+  }
+}
+
+static void test_a_span_task_says_what_it_is(void) {
+  mn_task *t = NULL;
+  int32_t x[64], y[64];
+  CHECK_OK(mn_task_open_set("needle_span", NULL, 0, &t));
+  CHECK(t && mn_task_sample(t, 0, 0, x, y) == MN_ERR_ARG && strstr(mn_message(), "a span"), "%s", mn_message());
+  mn_task_close(t);
+  CHECK_OK(mn_task_open_set("listops_mini", NULL, 0, &t));
+  CHECK(t && mn_task_sample_span(t, 0, 0, x, y, y) == MN_ERR_ARG && strstr(mn_message(), "no span"), "%s", mn_message());
+  mn_task_close(t);
+  CHECK(mn_task_open_set("needle_span", (const char *[]){"len=20", "needles=4"}, 2, &t) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "len >= 29"),
+        "%s", mn_message());
+  CHECK(mn_task_open_set("needle_span", (const char *[]){"len=20", "len_min=30", "needles=1"}, 3, &t) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "len_min = 30"),
+        "%s", mn_message());
+}
+
 int main(void) {
   RUN(test_an_oracle_solves_listops);
   RUN(test_known_expressions);
@@ -153,5 +200,7 @@ int main(void) {
   RUN(test_known_numbers);
   RUN(test_numbers_that_are_held_out_were_never_seen);
   RUN(test_bad_settings_are_refused);
+  RUN(test_an_oracle_finds_every_span);
+  RUN(test_a_span_task_says_what_it_is);
   return test_end();
 }

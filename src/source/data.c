@@ -143,7 +143,7 @@ static mn_status open_task(mn_corpus *c, const mn_data_config *config) {
   if (!name || name->kind != MN_TEXT) return mn_value_fail(config->task, "data.task needs a name, as in {name: mqar, len: 64}");
   MN_TRY(mn_task_open(name->as.text, config->task, &c->task));
   if (!mn_value_get(config->task, "seed")) c->task->seed = (uint64_t)config->seed;
-  if (c->task->def->sample || c->task->def->sample_label) return MN_OK;
+  if (c->task->def->sample || c->task->def->sample_label || c->task->def->sample_span) return MN_OK;
   if (!c->tok) return mn_value_fail(name, "task %s makes text and needs a tokenizer", name->as.text);
   MN_TRY(mn_encoder_new(c->tok, &c->enc));
   mn_task_count_with(c->task, count_tokens, c);

@@ -1,5 +1,5 @@
 /* tokens.c - the sources of tokens whose every next one is asked for: text files, and tasks. Both stand on data.h; a task that
- * labels whole sequences gives them with their lengths and one label each. */
+ * labels whole sequences, or asks where in one an answer stands, gives them with their lengths and one label or span each. */
 #include <string.h>
 
 #include "source/data.h"
@@ -11,6 +11,11 @@ bool mn_source_is_tokens(const mn_source_config *c) { return c->def == &mn_sourc
 static bool labels(const mn_source *s) {
   const mn_task *task = mn_corpus_task(s->data);
   return task && task->def->sample_label;
+}
+
+static bool spans(const mn_source *s) {
+  const mn_task *task = mn_corpus_task(s->data);
+  return task && task->def->sample_span;
 }
 
 /* Keys of text have no effect on a task, and what is held out by name is not held out by a fraction. */
@@ -75,9 +80,10 @@ static void close_tokens(mn_source *s) { mn_corpus_close(s->data); }
 static void layout(const mn_source *s, mn_batch *batch) {
   int64_t B = batch->B, T = batch->T;
   mn_batch_add(batch, "tokens", MN_I32, MN_SHAPE(B, T), "token ids");
-  if (labels(s)) {
+  if (labels(s) || spans(s)) {
     mn_batch_add(batch, "length", MN_I32, MN_SHAPE(B), "tokens of the row that are there");
-    mn_batch_add(batch, "label", MN_I32, MN_SHAPE(B), "class of the whole row");
+    if (labels(s)) mn_batch_add(batch, "label", MN_I32, MN_SHAPE(B), "class of the whole row");
+    else mn_batch_add(batch, "span", MN_I32, MN_SHAPE(B, 2), "first and last position of the answer");
   } else {
     mn_batch_add(batch, "target", MN_I32, MN_SHAPE(B, T), "the token after each, or MN_IGNORE");
     mn_batch_add(batch, "reset", MN_BOOL, MN_SHAPE(B), "rows that do not continue the row of the step before");
@@ -88,11 +94,14 @@ static mn_status fits(const mn_source *s, int split, int64_t B, int64_t T) { ret
 static int64_t steps(const mn_source *s, int split, int64_t B, int64_t T) { return mn_corpus_steps(s->data, split, B, T); }
 
 static mn_status fill(mn_source *s, int split, int64_t step, mn_batch *batch) {
-  if (!labels(s)) return mn_corpus_batch(s->data, split, step, batch->B, batch->T, batch->data[0], batch->data[1], batch->data[2]);
-  int32_t *tokens = batch->data[0], *length = batch->data[1], *label = batch->data[2];
+  const mn_task *task = mn_corpus_task(s->data);
+  int32_t *tokens = batch->data[0], *length = batch->data[1], *said = batch->data[2];
   uint64_t first = (uint64_t)step * (uint64_t)batch->B;
+  if (!labels(s) && !spans(s))
+    return mn_corpus_batch(s->data, split, step, batch->B, batch->T, batch->data[0], batch->data[1], batch->data[2]);
   for (int64_t b = 0; b < batch->B; b++)
-    MN_TRY(mn_task_sample_label(mn_corpus_task(s->data), split, first + (uint64_t)b, tokens + b * batch->T, &length[b], &label[b]));
+    MN_TRY(labels(s) ? mn_task_sample_label(task, split, first + (uint64_t)b, tokens + b * batch->T, &length[b], &said[b])
+                     : mn_task_sample_span(task, split, first + (uint64_t)b, tokens + b * batch->T, &length[b], said + 2 * b));
   return MN_OK;
 }
 

@@ -116,8 +116,9 @@ mn_status mn_task_sample(const mn_task *task, int split, uint64_t index, int32_t
   MN_TRY(check_split(task, split));
   if (!task->def->sample)
     return mn_fail(MN_ERR_ARG, "task %s makes %s", task->def->name,
-                   task->def->sample_label ? "one label for a sequence, not a target for each token"
-                                           : "text, not token ids: it needs a tokenizer");
+                   task->def->sample_label  ? "one label for a sequence, not a target for each token"
+                   : task->def->sample_span ? "a span for a sequence, not a target for each token"
+                                            : "text, not token ids: it needs a tokenizer");
   mn_rng rng;
   mn_rng_seed(&rng, mn_sample_seed(task->def->name, (uint64_t)split, task->seed, index));
   return task->def->sample(task, &rng, input, target);
@@ -129,6 +130,14 @@ mn_status mn_task_sample_label(const mn_task *task, int split, uint64_t index, i
   mn_rng rng;
   mn_rng_seed(&rng, mn_sample_seed(task->def->name, (uint64_t)split, task->seed, index));
   return task->def->sample_label(task, split, &rng, input, length, label);
+}
+
+mn_status mn_task_sample_span(const mn_task *task, int split, uint64_t index, int32_t *input, int32_t *length, int32_t span[2]) {
+  MN_TRY(check_split(task, split));
+  if (!task->def->sample_span) return mn_fail(MN_ERR_ARG, "task %s asks for no span", task->def->name);
+  mn_rng rng;
+  mn_rng_seed(&rng, mn_sample_seed(task->def->name, (uint64_t)split, task->seed, index));
+  return task->def->sample_span(task, &rng, input, length, span);
 }
 
 mn_status mn_task_sample_text(const mn_task *task, int split, uint64_t index, mn_task_text *out) {

@@ -1,7 +1,7 @@
 /* task.h - the field's memory tasks behind one interface: a table of tasks, each with its settings, a generator, an
  * oracle that solves it from the input alone, and a scorer. A task makes token samples (input[T], target[T], already
- * shifted, MN_IGNORE where nothing is asked), labelled sequences (input[T], its length, one class for the whole), or text
- * samples (a prompt and its answers). A task is found by its definition, `const mn_task_def mn_task_<name> = {` in a file here.
+ * shifted, MN_IGNORE where nothing is asked), labelled sequences (input[T], its length, one class for the whole), sequences in which an
+ * answer stands (input[T], its length, the answer's first and last position), or text samples (a prompt and its answers). A task is found by its definition, `const mn_task_def mn_task_<name> = {` in a file here.
  *
  * Every sample is a pure function of (task, settings, split, seed, index), the same on any thread and any machine. */
 #ifndef MN_TASK_H
@@ -34,6 +34,9 @@ typedef struct mn_task_def {
   /* labelled sequences: input[seq_len], 0 from *length on, and a label in [0, n_classes); NULL in others. The oracle gives the label. */
   mn_status (*sample_label)(const mn_task *task, int split, mn_rng *rng, int32_t *input, int32_t *length, int32_t *label);
   mn_status (*oracle_label)(const mn_task *task, const int32_t *input, int32_t length, int32_t *label);
+  /* answers within a sequence: input[seq_len], 0 from *length on, and span[2], first and last position; NULL in others */
+  mn_status (*sample_span)(const mn_task *task, mn_rng *rng, int32_t *input, int32_t *length, int32_t *span);
+  mn_status (*oracle_span)(const mn_task *task, const int32_t *input, int32_t length, int32_t *span);
   /* text tasks; NULL in others */
   mn_status (*sample_text)(const mn_task *task, int split, uint64_t seed, mn_task_text *out);
   char *(*oracle_text)(const mn_task *task, const char *prompt); /* malloc'ed output; NULL (message set) on failure */
@@ -75,6 +78,8 @@ void mn_task_count_with(mn_task *task, size_t (*count)(void *ctx, const char *te
 mn_status mn_task_sample(const mn_task *task, int split, uint64_t index, int32_t *input, int32_t *target);
 /* input[T] with zeros behind its `length`, and the label of the whole. */
 mn_status mn_task_sample_label(const mn_task *task, int split, uint64_t index, int32_t *input, int32_t *length, int32_t *label);
+/* input[T] with zeros behind its `length`, and where in it the answer stands: first and last position. */
+mn_status mn_task_sample_span(const mn_task *task, int split, uint64_t index, int32_t *input, int32_t *length, int32_t span[2]);
 mn_status mn_task_sample_text(const mn_task *task, int split, uint64_t index, mn_task_text *out);
 void mn_task_text_free(mn_task_text *sample);
 /* Solves a sample from its input alone: prediction[t] is right wherever target[t] is not MN_IGNORE. */
