@@ -158,7 +158,8 @@ static void over_pieces(const looping *l, int64_t n, mn_tensor *const *x, mn_ten
   const marks before = marks_of(l->s);
   carries c;
   mn_tensor **xs = mn_scope_alloc(r, (size_t)l->n_in + 2, sizeof *xs), **piece = mn_scope_alloc(r, (size_t)l->n_in + 2, sizeof *piece);
-  if (!xs || !piece || !carries_of(l, 0, &c)) return;
+  mn_tensor **y = mn_scope_alloc(r, (size_t)l->n_out, sizeof *y); /* now: from inside the body no failure may return */
+  if (!xs || !piece || !y || !carries_of(l, 0, &c)) return;
   int n_xs = 0;
   for (int i = 0; i < l->n_in; i++) xs[n_xs++] = to_pieces(outer, mn_slice(outer, x[i], 1, 0, n * l->length), n, l->length);
   if (r->draws) xs[n_xs++] = mn_add_scalar(outer, mn_iota(outer, MN_I64, MN_SHAPE(n), 0), (double)frame->turns);
@@ -174,8 +175,6 @@ static void over_pieces(const looping *l, int64_t n, mn_tensor *const *x, mn_ten
   for (int i = 0; i < c.n; i++) *c.place[i] = c.in[i];
   if (r->draws) r->tick = tick_of(r, tick, piece[l->n_in]);
   if (length) frame->length = piece[n_xs - 1];
-  mn_tensor **y = mn_scope_alloc(r, (size_t)l->n_out, sizeof *y);
-  if (!y) return;
   l->f(l->s, l->ctx, piece, y);
   for (int i = 0; i < c.n; i++) c.out[i] = *c.place[i];
   c.out[c.n - 1] = mn_moved(body, c.in[c.n - 1], frame->length, l->length);
