@@ -1,6 +1,7 @@
 /* test_objective.c - what must be true of objectives, in order: golden vectors of losses and metrics; gradients against central
  * differences; units and their weights; masks are a pure function of the step; several objectives add up; keys and ports that do
  * not fit are refused by name. */
+#include "model/params.h"
 #include "format/safetensors.h"
 #include "format/yaml.h"
 #include "gradcheck.h"
@@ -270,6 +271,7 @@ static void test_what_is_refused(void) {
              {"{type: regression, delta: 2}", "delta", "huber"},
              {"{type: quantile, quantiles: [0.5, 0.1]}", "quantiles", "rise"},
              {"{type: quantile, quantiles: [0, 0.5]}", "quantiles", "between"},
+             {"[{type: masked_token}, {type: masked_token, fraction: 0.3}]", "masked_token", "changes the batch"},
              {"{type: masked_token, masked: 0.9, random: 0.2}", "random", "sum"},
              {"{type: distillation, from: features, temperature: 2}", "temperature", "logits"},
              {"[{type: next_token, weight: 0}]", "weight", "above 0"}};

@@ -47,6 +47,19 @@ static mn_status parse_one(mn_arena *arena, const mn_value *map, const char *whe
 
 extern const mn_objective_def mn_objective_next_token;
 
+/* A batch is one: what one objective hides in it another would hide again, and judge what the first put there. */
+static mn_status check_changes(const mn_value *v, const char *where, const mn_objectives *o) {
+  int first = -1;
+  for (int i = 0; i < o->n; i++) {
+    if (!o->list[i].def->prepare) continue;
+    if (first >= 0)
+      return mn_value_fail(v->as.items[i], "%s: %s (number %d) changes the batch, and so does %s (number %d): one of a list can", where,
+                           o->list[i].def->name, i + 1, o->list[first].def->name, first + 1);
+    first = i;
+  }
+  return MN_OK;
+}
+
 mn_status mn_objectives_parse(mn_arena *arena, const mn_value *v, const char *where, mn_objectives *out) {
   *out = (mn_objectives){.n = 1, .list = {{.def = &mn_objective_next_token, .weight = 1}}};
   if (!v || v->kind == MN_NULL) return (out->list[0].config = mn_arena_alloc(arena, 1)) ? MN_OK : MN_ERR_MEMORY;
@@ -55,7 +68,7 @@ mn_status mn_objectives_parse(mn_arena *arena, const mn_value *v, const char *wh
     return mn_value_fail(v, "%s: a list of 1 to %d objectives is possible, and this one has %zu", where, MN_OBJECTIVES, v->count);
   out->n = (int)v->count;
   for (int i = 0; i < out->n; i++) MN_TRY(parse_one(arena, v->as.items[i], NULL, &out->list[i]));
-  return MN_OK;
+  return check_changes(v, where, out);
 }
 
 const char *mn_objective_title(const mn_objectives *o, int k, char buf[64]) {
