@@ -12,7 +12,7 @@
 #define MN_MODEL_CHECK_H
 
 #include "mixer_check.h"
-#include "model/model.h"
+#include "model/params.h"
 
 typedef struct mk_model {
   mn_arena *arena;

@@ -1,7 +1,7 @@
 /* test_calls.c - a mixer or a model inside another: calling twice is calling twice, a call has a stream of its own (position, state,
  * batch, rows that begin), fresh or going on, in loops and out of them. */
 #include "mixer_check.h"
-#include "model/model.h"
+#include "model/params.h"
 
 enum { B = 2, T = 12, D = 8, COUNT = B * T * D, MAX_Y = 4 };
 

@@ -6,7 +6,7 @@
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "format/yaml.h"
-#include "model/model.h"
+#include "model/params.h"
 #include "test.h"
 
 static mn_status parse(mn_arena *arena, const char *yaml, int64_t vocab_size, mn_model **m) {

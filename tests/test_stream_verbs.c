@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "format/tokenizer.h"
 #include "format/yaml.h"
-#include "model/model.h"
+#include "model/params.h"
 #include "run/meter.h"
 #include "run/text_tokens.h"
 #include "program.h"

@@ -1,5 +1,6 @@
 /* verb_inspect.c - `mneme inspect`: what a recipe or a trained model is made of, what a token costs, and what each pass of the
  * compiler did. */
+#include "model/params.h"
 #include "base/file.h"
 #include "cli/inspect_files.h"
 #include "cli/unit_arg.h"

@@ -4,6 +4,7 @@
 
 #include <signal.h>
 
+#include "model/params.h"
 #include "objective/objective.h"
 #include "source/data.h"
 

@@ -6,7 +6,7 @@
 
 #include <signal.h>
 
-#include "model/model.h"
+#include "model/params.h"
 #include "source/source.h"
 
 typedef struct mn_soft_targets_config {

@@ -4,7 +4,7 @@
 #define MN_BUNDLE_H
 
 #include "format/tokenizer.h"
-#include "model/model.h"
+#include "model/params.h"
 
 typedef struct mn_bundle {
   mn_backend *backend;

@@ -3,6 +3,7 @@
 #ifndef MN_TEACHER_H
 #define MN_TEACHER_H
 
+#include "model/params.h"
 #include "objective/objective.h"
 
 typedef struct mn_teachers { /* one for each objective that names a directory; NULL elsewhere */

@@ -118,8 +118,17 @@ static mn_status fix_params(const mn_program *p, const built *b, mn_plan_request
   return MN_OK;
 }
 
+static mn_status check_params(const mn_program *p, const built *b) {
+  const mn_param_info *info;
+  for (int i = 0, n = mn_scope_params(b->s, &info, NULL); i < n; i++)
+    if (mn_params_find(p->config.params, info[i].name) < 0)
+      return mn_fail(MN_ERR_CONFIG, "parameter %s has no value: the model does not have it; is it of a training step alone?", info[i].name);
+  return MN_OK;
+}
+
 static mn_status plan_of(mn_program *p, const built *b, mn_plan_request *q, mn_plan **out) {
   if (!p->config.params) return mn_fail(MN_ERR_INTERNAL, "a program is compiled before it has parameters");
+  MN_TRY(check_params(p, b));
   if (p->config.settled) {
     if (!p->prologue) MN_TRY(mn_prologue_new(p->config.backend, &p->prologue));
     MN_TRY(fix_params(p, b, q));

@@ -12,7 +12,7 @@
 #define MN_RUN_PROGRAM_H
 
 #include "compile/plan.h"
-#include "model/model.h"
+#include "model/params.h"
 #include "run/state.h"
 
 typedef struct mn_form {

@@ -86,6 +86,10 @@ static mn_status for_each(const mn_train_state *s, visit f, void *ctx) {
       snprintf(name, sizeof name, "%c.%s", "mv"[k], p -> info[i].name);
       if (data) MN_TRY(f(ctx, name, p->dtype, &p->info[i].shape, data));
     }
+  for (int i = p->n_model; i < p->n; i++) { /* the others are the model's, in a file of their own */
+    snprintf(name, sizeof name, "step.%s", p->info[i].name);
+    MN_TRY(f(ctx, name, p->dtype, &p->info[i].shape, p->data[i]));
+  }
   for (int i = 0, n = states_of(s); i < n; i++) {
     const mn_state_info *info = mn_states_info(s->carried, i);
     snprintf(name, sizeof name, "state.%s", info->name);
@@ -108,7 +112,7 @@ static mn_status save_one(void *ctx, const char *name, mn_dtype dtype, const mn_
 }
 
 static mn_status save_optimizer(const mn_train_state *s, const char *path, const char *weights) {
-  saving x = {s->params->backend, mn_st_writer_new(), mn_calloc((size_t)(2 * s->params->n + states_of(s)) + 1, sizeof *x.pieces), 0};
+  saving x = {s->params->backend, mn_st_writer_new(), mn_calloc((size_t)(3 * s->params->n + states_of(s)) + 1, sizeof *x.pieces), 0};
   mn_status status = x.w && x.pieces ? mn_st_writer_meta(x.w, "format", "mneme") : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_origin_write(&s->params->origin, x.w);
   if (status == MN_OK) status = mn_st_writer_meta(x.w, "weights", weights);

@@ -1,5 +1,5 @@
 /* checkpoint.h - all that a training step changes, on disk, whole or not at all: OUT/checkpoints/step-N/ holds
- * model.safetensors, optimizer.safetensors (moments, carried state) and trainer.json. It is written under another name and
+ * model.safetensors, optimizer.safetensors (moments, carried state, parameters of the step alone) and trainer.json. It is written under another name and
  * renamed when everything is on the disk, so that a directory of that name is a checkpoint, whatever happens to the
  * process or the machine. OUT/model.safetensors is a copy, no other name of the same file.
  *

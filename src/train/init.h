@@ -2,7 +2,7 @@
 #ifndef MN_INIT_H
 #define MN_INIT_H
 
-#include "model/model.h"
+#include "model/params.h"
 
 typedef struct mn_init_from { /* the section `init` */
   const char *from;           /* directory of a trained model; NULL: the section is not there */

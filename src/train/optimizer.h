@@ -4,7 +4,7 @@
 #ifndef MN_OPTIMIZER_H
 #define MN_OPTIMIZER_H
 
-#include "model/model.h"
+#include "model/params.h"
 
 typedef enum mn_optimizer_kind { MN_OPTIMIZER_ADAMW, MN_OPTIMIZER_MUON } mn_optimizer_kind;
 

@@ -47,7 +47,7 @@ static mn_status list_params(const mn_trainer *t, mn_graph *g, mn_step_graph *x)
   x->grads = x->params + n;
   for (int i = 0; i < n_built; i++) {
     int k = mn_params_find(t->params, info[i].name);
-    if (k < 0) return mn_fail(MN_ERR_INTERNAL, "parameter %s appears in the step only", info[i].name);
+    if (k < 0) return mn_fail(MN_ERR_INTERNAL, "parameter %s appears in one form of the step only", info[i].name);
     x->params[k] = tensors[i];
   }
   return MN_OK;
@@ -67,12 +67,17 @@ static mn_status gradients(const mn_trainer *t, mn_graph *g, mn_step_graph *x) {
   return MN_OK;
 }
 
+static mn_status judge(mn_trainer *t, mn_scope *s) {
+  const mn_objectives *o = &t->recipe->objectives;
+  return mn_at_objective(t->recipe, mn_judge_in(s, o, &t->teachers, t->model, &t->batches[0], false, false, &t->graph->judged));
+}
+
 /* The loss of one batch, and its gradients. */
 static mn_status differentiate(mn_trainer *t, mn_scope *s, mn_parts *parts) {
   mn_step_graph *x = t->graph;
   mn_graph *g = mn_scope_graph(s);
   const mn_objectives *o = &t->recipe->objectives;
-  MN_TRY(mn_at_objective(t->recipe, mn_judge_in(s, o, &t->teachers, t->model, &t->batches[0], false, false, &x->judged)));
+  MN_TRY(judge(t, s));
   if (t->recipe->train.carry_state) MN_TRY(check_streams(t, s));
   add_losses_of_rooms(t, g, x);
   for (int i = 0; i < x->judged.data.n; i++) mn_parts_fed(parts, x->judged.data.tensor[i]);
@@ -157,6 +162,7 @@ static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *pa
   mn_trainer *t = ctx;
   mn_graph *g = mn_scope_graph(s);
   *t->graph = (mn_step_graph){0};
+  if (form->what == MN_STEP_DECLARE) return judge(t, s);
   if (form->what == MN_STEP_UPDATE) return update_from_sums(t, s, parts);
   MN_TRY(differentiate(t, s, parts));
   if (form->what == MN_STEP_LOOK) return mn_diagnose_give(t, parts);
@@ -194,7 +200,13 @@ static mn_status compile(mn_trainer *t, int what, mn_routine **out) {
   return MN_OK;
 }
 
-mn_status mn_trainer_compile(mn_trainer *t) {
+/* Parameters that only the step has, such as the head of an auxiliary loss. */
+static mn_status learn_params(void *ctx, const mn_scope *s) {
+  mn_trainer *t = ctx;
+  return mn_params_extend(t->params, s, (uint64_t)t->recipe->seed);
+}
+
+mn_status mn_trainer_open_program(mn_trainer *t) {
   const mn_train_config *c = &t->recipe->train;
   const mn_program_config config = {
       .backend = t->backend,
@@ -210,9 +222,19 @@ mn_status mn_trainer_compile(mn_trainer *t) {
       .activations = (mn_activation_policy)c->activations,
       .put_back = true,
   };
+  const mn_form form = form_of(t, MN_STEP_DECLARE);
+  mn_step_graph x;
+  MN_TRY(mn_program_new(&config, &t->program));
+  t->graph = &x;
+  mn_status status = mn_program_look(t->program, &form, learn_params, t);
+  t->graph = NULL;
+  return status;
+}
+
+mn_status mn_trainer_compile(mn_trainer *t) {
+  const mn_train_config *c = &t->recipe->train;
   mn_routine *other;
   const bool adds = c->accumulate > 1;
-  MN_TRY(mn_program_new(&config, &t->program));
   MN_TRY(compile(t, adds ? MN_STEP_ADD : MN_STEP_WHOLE, &t->step));
   if (adds) MN_TRY(compile(t, MN_STEP_UPDATE, &other));
   if (c->carry_state) MN_TRY(mn_program_blank(t->program, c->batch, &t->carried));

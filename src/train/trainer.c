@@ -138,6 +138,7 @@ static mn_status build_stage(mn_trainer *t) {
   const mn_train_config *c = &t->recipe->train;
   MN_TRY(make_batches(t));
   MN_TRY(open_teachers(t, t->recipe, &t->teachers));
+  MN_TRY(mn_trainer_open_program(t));
   MN_TRY(mn_optimizer_new(&c->optimizer, &c->groups, t->params, &t->optimizer));
   MN_TRY(mn_trainer_compile(t));
   mn_release_free_memory();
@@ -154,6 +155,7 @@ static void close_stage(mn_trainer *t) {
   mn_states_free(t->before);
   mn_buffers_free(&t->moved);
   mn_optimizer_free(t->optimizer);
+  if (t->params) mn_params_shrink(t->params);
   for (int64_t a = 0; t->batches && a < t->recipe->train.accumulate; a++) mn_batch_free(&t->batches[a]);
   free(t->batches);
   for (int k = 0; k < MN_OBJECTIVES; k++) free(t->weight[k]), t->weight[k] = NULL;

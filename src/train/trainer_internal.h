@@ -42,11 +42,12 @@ struct mn_trainer {
 };
 
 /* ---- step_graph.c: what a step computes ---- */
-enum {                 /* mn_form.what, of the trainer's program */
-       MN_STEP_WHOLE,  /* of a batch: forward, backward, update. Gives the loss, of several objectives each one's, and last the norm */
-       MN_STEP_ADD,    /* the same without update: gradients are added up                                                           */
-       MN_STEP_UPDATE, /* from those sums, which are cleared. Gives the norm                                                       */
-       MN_STEP_LOOK    /* the step once more, that changes nothing but the states it is run on: gives what diagnose.c looks at     */
+enum {                  /* mn_form.what, of the trainer's program */
+       MN_STEP_DECLARE, /* of a batch: forward alone, for what it declares */
+       MN_STEP_WHOLE,   /* of a batch: forward, backward, update. Gives the loss, of several objectives each one's, and last the norm */
+       MN_STEP_ADD,     /* the same without update: gradients are added up                                                           */
+       MN_STEP_UPDATE,  /* from those sums, which are cleared. Gives the norm                                                       */
+       MN_STEP_LOOK     /* the step once more, that changes nothing but the states it is run on: gives what diagnose.c looks at     */
 };
 typedef struct mn_step_graph { /* of one batch: the loss and its gradients in the parameters' order */
   mn_judged judged;
@@ -55,7 +56,9 @@ typedef struct mn_step_graph { /* of one batch: the loss and its gradients in th
 } mn_step_graph;
 /* mn_program_enter for one of these. */
 mn_status mn_trainer_enter(mn_trainer *t, int what, mn_routine **out);
-/* The program of the stage's step with its routines, and the memory of what they carry. */
+/* The program of the stage's step; its parameters are then known. */
+mn_status mn_trainer_open_program(mn_trainer *t);
+/* Its routines, which need the optimizer, and the memory of what they carry. */
 mn_status mn_trainer_compile(mn_trainer *t);
 /* A fault that an objective found, with the place where the recipe asks for it. */
 mn_status mn_at_objective(const mn_recipe *r, mn_status status);

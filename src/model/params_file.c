@@ -1,0 +1,250 @@
+/* params_file.c - the files that a model is kept in: weights, read and written whole or not at all, and its configuration. */
+#include "model/params.h"
+
+#include "base/file.h"
+#include "format/json.h"
+#include "format/safetensors.h"
+#include "format/seal.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What a training step alone has is no part of the model. */
+static bool of_model(const mn_params *p, int i) { return i < p->n_model || i >= p->n; }
+
+static mn_status source(void *ctx, size_t offset, size_t n, void *dst) {
+  const void **pair = ctx;
+  mn_backend *b = (mn_backend *)pair[0];
+  return b->download(b, dst, (const char *)pair[1] + offset, n);
+}
+
+mn_status mn_params_save(const mn_params *p, const char *path) {
+  mn_st_writer *w = mn_st_writer_new();
+  const void **pairs = mn_alloc((size_t)(2 * p->n_all + 1) * sizeof *pairs);
+  mn_status status = w && pairs ? mn_st_writer_meta(w, "format", "mneme") : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_origin_write(&p->origin, w);
+  for (int i = 0; i < p->n_all && status == MN_OK; i++) {
+    if (!of_model(p, i)) continue;
+    pairs[2 * i] = p->backend;
+    pairs[2 * i + 1] = p->data[i];
+    status = mn_st_writer_add_source(w, p->info[i].name, p->type[i], &p->info[i].shape, source, &pairs[2 * i]);
+  }
+  if (status == MN_OK) status = mn_st_writer_save(w, path);
+  mn_st_writer_free(w);
+  free(pairs);
+  return status;
+}
+
+/* Every tensor of a file goes from its pages to its place, checked on the way, in as many threads as there are. */
+typedef struct reading {
+  mn_params *p;
+  const mn_st *st;
+  const mn_st_tensor **from;
+  atomic_bool stopped;
+  struct outcome {
+    mn_status status;
+    char *why; /* a message belongs to its thread */
+  } * outcome; /* [n] */
+} reading;
+
+typedef struct place {
+  mn_backend *backend;
+  char *data;
+} place;
+
+static mn_status put(void *ctx, size_t offset, size_t n, const void *bytes) {
+  const place *x = ctx;
+  return x->backend->upload(x->backend, x->data + offset, bytes, n);
+}
+
+static void read_one(void *ctx, int64_t i, int thread) {
+  reading *r = ctx;
+  mn_params *p = r->p;
+  (void)thread;
+  if (mn_stopped()) atomic_store(&r->stopped, true);
+  if (atomic_load(&r->stopped)) return;
+  if (!of_model(p, (int)i)) return;
+  place x = {p->backend, p->data[i]};
+  mn_status status = mn_st_read_to(r->st, r->from[i], p->type[i], true, put, &x);
+  if (status != MN_OK) r->outcome[i] = (struct outcome){status, mn_strdup(mn_message())};
+}
+
+static mn_status read_all(mn_params *p, const mn_st *st, const mn_st_tensor **from) {
+  reading r = {.p = p, .st = st, .from = from};
+  r.outcome = mn_calloc((size_t)p->n_all + 1, sizeof *r.outcome);
+  if (!r.outcome) return MN_ERR_MEMORY;
+  mn_pool_run(p->backend->pool, p->n_all, read_one, &r);
+  mn_status status = mn_stop_check("reading the weights");
+  for (int i = 0; i < p->n_all; i++) {
+    if (status == MN_OK && r.outcome[i].status != MN_OK)
+      status = mn_fail(r.outcome[i].status, "%s", r.outcome[i].why ? r.outcome[i].why : mn_status_name(r.outcome[i].status));
+    free(r.outcome[i].why);
+  }
+  free(r.outcome);
+  return status;
+}
+
+/* A tensor that is stored twice, as a tied head is by some programs, must be the same twice. */
+static mn_status check_copy(const mn_params *p, int i, const mn_st *st, const mn_st_tensor *first) {
+  const mn_st_tensor *copy = p->info[i].copy ? mn_st_find(st, p->info[i].copy) : NULL;
+  if (!copy) return MN_OK;
+  MN_TRY(mn_st_need(st, copy->name, &p->info[i].shape, &copy));
+  size_t bytes = mn_params_bytes(p, i);
+  void *a = mn_alloc(bytes), *b = mn_alloc(bytes);
+  mn_status status = a && b ? mn_st_read(st, first, p->type[i], a) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_st_read(st, copy, p->type[i], b);
+  if (status == MN_OK && memcmp(a, b, bytes) != 0) {
+    size_t size = mn_dtype_size(p->type[i]), k = 0;
+    while (memcmp((char *)a + k * size, (char *)b + k * size, size) == 0) k++;
+    status = mn_fail(MN_ERR_FORMAT,
+                     "%s: tensor '%s' should repeat '%s', which this model uses in its place, but differs from it (element %zu); if the "
+                     "model has a head of its own, its configuration must say so (tie_embeddings: false)",
+                     mn_st_path(st), copy->name, first->name, k);
+  }
+  free(a);
+  free(b);
+  return status;
+}
+
+static mn_status load(mn_params *p, const mn_st *st) {
+  const mn_st_tensor **from = mn_calloc((size_t)p->n_all + 1, sizeof *from);
+  const char **names = mn_calloc((size_t)(2 * p->n_all) + 1, sizeof *names);
+  mn_status status = from && names ? MN_OK : MN_ERR_MEMORY;
+  int n = 0;
+  for (int i = 0; i < p->n_all && status == MN_OK; i++) {
+    if (!of_model(p, i)) continue;
+    names[n++] = p->info[i].name;
+    if (p->info[i].copy) names[n++] = p->info[i].copy;
+  }
+  if (status == MN_OK) status = mn_st_only(st, names, n, "a parameter of this model");
+  for (int i = 0; i < p->n_all && status == MN_OK; i++)
+    if (of_model(p, i)) status = mn_st_need(st, p->info[i].name, &p->info[i].shape, &from[i]);
+  for (int i = 0; i < p->n_all && status == MN_OK; i++)
+    if (from[i]) status = check_copy(p, i, st, from[i]);
+  if (status == MN_OK) status = read_all(p, st, from);                /* nothing is overwritten before all is known to fit */
+  for (int i = 0; i < p->n_all && p->digests && status == MN_OK; i++) /* what was read has just been held against its checksum */
+    if (from[i]) snprintf(p->digests[i], sizeof p->digests[i], "%s", from[i]->dtype == p->type[i] ? from[i]->checksum : "");
+  free(from);
+  free(names);
+  return status;
+}
+
+mn_status mn_params_load(mn_params *p, const char *path) {
+  mn_st *st;
+  MN_TRY(mn_st_open(path, &st));
+  mn_status status = load(p, st);
+  mn_st_close(st);
+  return status;
+}
+
+const mn_value *mn_model_to_config(mn_arena *arena, const mn_model *m) {
+  const mn_value *model = mn_model_to_value(arena, m);
+  return model ? mn_value_map(arena, 1, (const char *const[]){"model"}, &model) : NULL;
+}
+
+mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir) {
+  mn_arena *arena = mn_arena_new();
+  const mn_value *root = arena ? mn_model_to_config(arena, m) : NULL;
+  char *config = mn_path_join(dir, "config.json"), *weights = mn_path_join(dir, "model.safetensors");
+  mn_status status = root && config && weights ? mn_make_dirs(dir) : MN_ERR_MEMORY;
+  mn_params with = *p;
+  if (status == MN_OK) status = mn_value_hash(root, with.origin.config);
+  if (status == MN_OK) status = mn_params_save(&with, weights);
+  if (status == MN_OK) status = mn_json_write(config, root);
+  free(config);
+  free(weights);
+  mn_arena_free(arena);
+  return status;
+}
+
+/* Of values that never change, each is worked out once, when it is first asked for. */
+static mn_status keep_digests(mn_params *p) {
+  p->digests = mn_arena_alloc(p->arena, (size_t)(p->n_all + 1) * sizeof *p->digests);
+  return p->digests ? MN_OK : MN_ERR_MEMORY;
+}
+
+static mn_status digest_of(const mn_params *p, int i, char hex[MN_HASH_HEX]) {
+  char *kept = p->digests ? p->digests[i] : NULL;
+  if (!kept || !*kept) {
+    void *host;
+    mn_status status = mn_params_on_host(p, i, &host);
+    if (status == MN_OK) mn_content_hash(host, mn_params_bytes(p, i), hex);
+    free(host);
+    MN_TRY(status);
+    if (kept) memcpy(kept, hex, MN_HASH_HEX);
+  } else {
+    memcpy(hex, kept, MN_HASH_HEX);
+  }
+  return MN_OK;
+}
+
+static mn_status keep_origin(mn_params *p, const mn_st *st) {
+  mn_origin_read(st, &p->origin);
+  if (p->origin.run && !(p->origin.run = mn_arena_strdup(p->arena, p->origin.run))) return MN_ERR_MEMORY;
+  return MN_OK;
+}
+
+/* config.json's model, and nothing else. */
+static mn_status read_config(mn_arena *arena, const char *path, const mn_value **root, bool *sealed) {
+  MN_TRY(mn_json_read_sealed(arena, path, root, sealed));
+  if (!mn_value_get(*root, "model")) return mn_fail(MN_ERR_FORMAT, "%s: has no 'model'; is it a directory made by mneme train?", path);
+  for (size_t i = 0; i < (*root)->count; i++) {
+    const mn_entry *e = &(*root)->as.entries[i];
+    char shown[MN_PRINTABLE];
+    if (strcmp(e->key, "model") != 0)
+      return mn_fail(MN_ERR_FORMAT, "%s:%d: unknown key '%s'; it has a model and a checksum", path, e->line, mn_printable(e->key, shown));
+  }
+  return MN_OK;
+}
+
+mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params) {
+  *model = NULL;
+  *params = NULL;
+  char *config = mn_path_join(dir, "config.json"), *weights = mn_path_join(dir, "model.safetensors");
+  mn_arena *arena = mn_arena_new();
+  const mn_value *root = NULL;
+  bool sealed;
+  mn_origin origin;
+  mn_st *st = NULL;
+  mn_status status = config && weights && arena ? read_config(arena, config, &root, &sealed) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_st_open(weights, &st);
+  if (status == MN_OK) mn_origin_read(st, &origin);
+  if (status == MN_OK) status = mn_origin_check_config(&origin, weights, config, root, sealed);
+  if (status == MN_OK) status = mn_model_parse(mn_value_get(root, "model"), NULL, 0, model);
+  if (status == MN_OK) status = mn_params_declare(*model, b, dtype, params);
+  if (status == MN_OK) status = keep_digests(*params);
+  if (status == MN_OK) status = load(*params, st);
+  if (status == MN_OK) status = keep_origin(*params, st);
+  if (status != MN_OK) {
+    mn_params_free(*params);
+    mn_model_free(*model);
+    *params = NULL;
+    *model = NULL;
+  }
+  mn_st_close(st);
+  mn_arena_free(arena);
+  free(config);
+  free(weights);
+  return status;
+}
+
+mn_status mn_model_fingerprint(const mn_model *m, const mn_params *p, char hex[33]) {
+  mn_arena *arena = mn_arena_new();
+  mn_text text = {0};
+  const mn_value *v = arena ? mn_model_to_value(arena, m) : NULL;
+  mn_status status = v ? mn_value_to_json(v, 0, &text) : MN_ERR_MEMORY;
+  for (int i = 0; i < p->n_all && status == MN_OK; i++) {
+    char digest[MN_HASH_HEX], shape[96];
+    if (!of_model(p, i)) continue;
+    status = digest_of(p, i, digest);
+    if (status != MN_OK) break;
+    mn_text_addf(&text, "\n%s %s %s %s", p->info[i].name, mn_dtype_name(p->type[i]), mn_shape_str(&p->info[i].shape, shape), digest);
+  }
+  if (status == MN_OK) status = mn_text_status(&text);
+  if (status == MN_OK) mn_content_hash(text.data, text.len, hex);
+  mn_text_free(&text);
+  mn_arena_free(arena);
+  return status;
+}
