@@ -47,12 +47,13 @@ static mn_tensor *scores(mn_scope *s, const aaren_config *c, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   mn_init xavier = {MN_INIT_XAVIER_UNIFORM, 1, 0};
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, K = c->head_dim;
-  mn_tensor *query = mn_param(s, "query", MN_SHAPE(D), MN_NORMAL(c->query_init_std), MN_PARAM_NO_DECAY, "the learned query token [D]");
-  mn_tensor *wq = mn_param(s, "q_proj.weight", MN_SHAPE(H * K, D), xavier, MN_PARAM_MATRIX, "projection [out, in]");
-  mn_tensor *wk = mn_param(s, "k_proj.weight", MN_SHAPE(H * K, D), xavier, MN_PARAM_MATRIX, "projection [out, in]");
+  mn_tensor *query =
+      mn_param_exact(s, "query", MN_SHAPE(D), MN_NORMAL(c->query_init_std), MN_PARAM_NO_DECAY, "the learned query token [D]");
+  mn_tensor *wq = mn_param_exact(s, "q_proj.weight", MN_SHAPE(H * K, D), xavier, MN_PARAM_MATRIX, "projection [out, in]");
+  mn_tensor *wk = mn_param_exact(s, "k_proj.weight", MN_SHAPE(H * K, D), xavier, MN_PARAM_MATRIX, "projection [out, in]");
   mn_tensor *q = mn_matmul(g, wq, mn_reshape(g, query, MN_SHAPE(D, 1))); /* [H K, 1] */
   if (c->bias) {
-    mn_tensor *b = mn_param(s, "q_proj.bias", MN_SHAPE(H * K), MN_ZEROS, MN_PARAM_NO_DECAY, "bias [out]");
+    mn_tensor *b = mn_param_exact(s, "q_proj.bias", MN_SHAPE(H * K), MN_ZEROS, MN_PARAM_NO_DECAY, "bias [out]");
     q = mn_add(g, q, mn_reshape(g, b, MN_SHAPE(H * K, 1)));
   }
   q = mn_mul_scalar(g, mn_reshape(g, q, MN_SHAPE(H, 1, K)), c->score_scale == RSQRT_DIM ? 1 / sqrt((double)K) : 1);
@@ -60,7 +61,7 @@ static mn_tensor *scores(mn_scope *s, const aaren_config *c, mn_tensor *x) {
   mn_tensor *rows = mn_reshape(g, mn_cast(g, x, mn_scope_exact(s)), MN_SHAPE(B * T, D));
   mn_tensor *y = mn_matmul(g, rows, mn_transpose(g, a, 0, 1)); /* [B T, H] */
   if (c->bias) {
-    mn_tensor *b = mn_param(s, "k_proj.bias", MN_SHAPE(H * K), MN_ZEROS, MN_PARAM_NO_DECAY, "bias [out]");
+    mn_tensor *b = mn_param_exact(s, "k_proj.bias", MN_SHAPE(H * K), MN_ZEROS, MN_PARAM_NO_DECAY, "bias [out]");
     y = mn_add(g, y, mn_reshape(g, mn_matmul(g, q, mn_reshape(g, b, MN_SHAPE(H, K, 1))), MN_SHAPE(H)));
   }
   return mn_reshape(g, y, MN_SHAPE(B, T, H));
@@ -124,8 +125,8 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_tensor *score = mn_scope_masked(s, scores(s, c, x), nothing), *lambda = NULL, *tokens = tokens_of(s, t, T); /* [B,T,H], [H] */
   mn_tensor *v = mn_cast(g, mn_split_heads(s, mn_linear(s, "v_proj", x, H * K, c->bias, xavier), H), t);
   if (c->decay)
-    lambda = mn_softplus(g, mn_param(s, "decay", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY,
-                                     "scores fall by softplus(decay) per token [H]"));
+    lambda = mn_softplus(g, mn_param_exact(s, "decay", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY,
+                                           "scores fall by softplus(decay) per token [H]"));
   mn_tensor *m0 = mn_state(s, "m", t, head, mn_full(g, t, head, nothing), "largest score; -1e30: no token yet");
   mn_tensor *u_was = mn_state(s, "u", MN_F64, head, NULL, "sum of exp(score - m)");
   mn_tensor *w_was = mn_state(s, "w", MN_F64, MN_SHAPE(B, H, K), NULL, "sum of exp(score - m) v; w / u is the average");

@@ -34,9 +34,9 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   int64_t B = mn_dim(x, 0), H = c->heads, d = c->head_dim;
   mn_tensor *q = mn_norm(g, MN_NORM_L2, mn_conv_heads(s, "q", x, H, d, c->conv), NULL, NULL, 1e-6, exact); /* [B,T,H,d] */
   mn_tensor *A_log =
-      mn_param(s, "A_log", MN_SHAPE(H), (mn_init){MN_INIT_LOG_UNIFORM, 1, 16}, MN_PARAM_NO_DECAY, "log of the decay's rate [H]");
+      mn_param_exact(s, "A_log", MN_SHAPE(H), (mn_init){MN_INIT_LOG_UNIFORM, 1, 16}, MN_PARAM_NO_DECAY, "log of the decay's rate [H]");
   mn_tensor *dt_bias =
-      mn_param(s, "dt_bias", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY, "time step's bias [H]");
+      mn_param_exact(s, "dt_bias", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY, "time step's bias [H]");
   mn_tensor *gates[2];
   mn_linears_exact(s, x, H, 2, (mn_projection[]){{"a_proj", MN_NO_BIAS, init, MN_ZEROS}, {"b_proj", MN_NO_BIAS, init, MN_ZEROS}}, gates);
   mn_tensor *step = mn_softplus(g, mn_add(g, gates[0], dt_bias)); /* [B,T,H] */

@@ -44,10 +44,10 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   u = mn_silu(g, mn_add(g, u, mn_cast(g, bias, mn_scope_compute(s))));
   mn_tensor *v = mn_reshape(g, mn_slice(g, u, 2, 0, inner), MN_SHAPE(B, T, H, P));
   mn_tensor *A_log =
-      mn_param(s, "A_log", MN_SHAPE(H), (mn_init){MN_INIT_LOG_UNIFORM, 1, 16}, MN_PARAM_NO_DECAY, "log of the decay's rate [H]");
+      mn_param_exact(s, "A_log", MN_SHAPE(H), (mn_init){MN_INIT_LOG_UNIFORM, 1, 16}, MN_PARAM_NO_DECAY, "log of the decay's rate [H]");
   mn_tensor *dt_bias =
-      mn_param(s, "dt_bias", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY, "time step's bias [H]");
-  mn_tensor *skip = mn_param(s, "D", MN_SHAPE(H, 1), MN_ONES, MN_PARAM_NO_DECAY, "a head's share of its own input [H,1]");
+      mn_param_exact(s, "dt_bias", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY, "time step's bias [H]");
+  mn_tensor *skip = mn_param_exact(s, "D", MN_SHAPE(H, 1), MN_ONES, MN_PARAM_NO_DECAY, "a head's share of its own input [H,1]");
   mn_tensor *dt = mn_softplus(g, mn_add(g, mn_linear_exact(s, "dt_proj", x, H, MN_NO_BIAS, init, MN_ZEROS), dt_bias));
   mn_recurrence_io io = {
       .q = mn_reshape(g, mn_slice(g, u, 2, inner + G * N, G * N), MN_SHAPE(B, T, G, N)), /* C */

@@ -49,7 +49,7 @@ static void mixed(mn_scope *s, mn_tensor *x, int n, const char *const *names, mn
 
 /* by heads, a parameter [H,K] in the exact type */
 static mn_tensor *by_channel(mn_scope *s, const char *name, const rwkv7_config *c, double start, const char *help) {
-  return mn_param(s, name, MN_SHAPE(c->heads, c->head_dim), (mn_init){MN_INIT_CONSTANT, start, 0}, MN_PARAM_NO_DECAY, help);
+  return mn_param_exact(s, name, MN_SHAPE(c->heads, c->head_dim), (mn_init){MN_INIT_CONSTANT, start, 0}, MN_PARAM_NO_DECAY, help);
 }
 
 static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {

@@ -42,8 +42,9 @@ static mn_tensor *ttt(mn_scope *s, const ttt_config *c, int64_t depth, int64_t e
   mn_graph *g = mn_scope_graph(s);
   const int64_t D = mn_dim(x, 2), H = c->heads, d = c->head_dim;
   mn_fast_config f = {.net = MN_FAST_LN_MLP, .depth = depth, .expand = expand, .heads = H, .head_dim = d, .chunk = c->mini_batch};
-  f.gamma = mn_param(s, "inner_norm.weight", MN_SHAPE(H, d), MN_ZEROS, MN_PARAM_NO_DECAY, "gain of the inner model's norm, less 1 [H,d]");
-  f.shift = mn_param(s, "inner_norm.bias", MN_SHAPE(H, d), MN_ZEROS, MN_PARAM_NO_DECAY, "bias of the inner model's norm [H,d]");
+  f.gamma =
+      mn_param_exact(s, "inner_norm.weight", MN_SHAPE(H, d), MN_ZEROS, MN_PARAM_NO_DECAY, "gain of the inner model's norm, less 1 [H,d]");
+  f.shift = mn_param_exact(s, "inner_norm.bias", MN_SHAPE(H, d), MN_ZEROS, MN_PARAM_NO_DECAY, "bias of the inner model's norm [H,d]");
   mn_tensor *rate = mn_sigmoid(g, mn_linear_exact(s, "lr_proj", x, H, MN_BIAS, MN_NORMAL(0.02), MN_ZEROS)); /* [B,T,H] */
   const mn_fast_input in = {
       .q = by_heads(s, c, "q_proj", x),

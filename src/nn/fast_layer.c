@@ -1,4 +1,5 @@
 /* fast_layer.c - see fast_layer.h. */
+#include "nn/layers.h"
 #include "nn/fast_layer.h"
 
 #include <stdio.h>
@@ -16,11 +17,11 @@ static mn_tensor *initial(mn_scope *s, const start *m) {
   const mn_shape rows = mn_fast_shape(m->c, m->part, 1);
   snprintf(name, sizeof name, "init.%s.weight", mn_fast_name(m->c, m->part));
   if (rows.ndim == 3)
-    return mn_param(s, name, MN_SHAPE(rows.dim[1], rows.dim[2]), MN_ZEROS, MN_PARAM_NO_DECAY,
-                    "gamma - 1 of the memory's norm at the start");
+    return mn_param_exact(s, name, MN_SHAPE(rows.dim[1], rows.dim[2]), MN_ZEROS, MN_PARAM_NO_DECAY,
+                          "gamma - 1 of the memory's norm at the start");
   const bool last = m->part + 1 == mn_fast_parts(m->c) || mn_fast_shape(m->c, m->part + 1, 1).ndim == 3;
   const mn_init init = {MN_INIT_XAVIER_UNIFORM, last ? m->names->last_gain : 1, 0};
-  return mn_param(s, name, MN_SHAPE(rows.dim[1], rows.dim[2], rows.dim[3]), init, 0, m->names->start);
+  return mn_param_exact(s, name, MN_SHAPE(rows.dim[1], rows.dim[2], rows.dim[3]), init, 0, m->names->start);
 }
 static mn_tensor *initial_rows(mn_scope *s, const void *ctx) { /* the same for every row */
   const start *m = ctx;

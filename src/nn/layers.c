@@ -13,6 +13,11 @@ static mn_tensor *named_param(mn_scope *s, const char *name, const char *what, m
   return mn_param(s, full, shape, init, flags, help);
 }
 
+mn_tensor *mn_param_exact(mn_scope *s, const char *name, mn_shape shape, mn_init init, unsigned flags, const char *help) {
+  mn_tensor *p = mn_param(s, name, shape, init, flags, help);
+  return p ? mn_cast(mn_scope_graph(s), p, mn_scope_exact(s)) : NULL;
+}
+
 static void linears(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_projection *p, mn_dtype result, mn_tensor **y);
 
 /* Projections for which the model has another policy than a dense matrix are made one by one. */

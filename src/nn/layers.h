@@ -15,6 +15,8 @@ enum { MN_PUT_SET, MN_PUT_ADD }; /* what mn_put does with a row that is there  *
 mn_tensor *mn_linear(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init);
 /* The same with the result in the exact type (gates, scores) and its own start for the bias. */
 mn_tensor *mn_linear_exact(mn_scope *s, const char *name, mn_tensor *x, int64_t out, bool bias, mn_init init, mn_init bias_init);
+/* mn_param for arithmetic with gates, states and norms: in the exact type, whatever memory holds. */
+mn_tensor *mn_param_exact(mn_scope *s, const char *name, mn_shape shape, mn_init init, unsigned flags, const char *help);
 /* n such projections of one x, each of width `out`: y[i] [..., out]. One product reads x once for all of them, which is what
  * narrow ones cost. */
 typedef struct mn_projection {

@@ -48,8 +48,8 @@ mn_tensor *mn_distance_bias_of(mn_scope *s, const char *name, const mn_distance_
     return NULL;
   }
   for (int64_t n = 0; n <= most; n++) bucket[n] = bucket_of(n, side, most);
-  mn_tensor *weight =
-      mn_param(s, name, MN_SHAPE(c->buckets, c->heads), MN_NORMAL(0.02), MN_PARAM_NO_DECAY, "bias of scores by distance [buckets, heads]");
+  mn_tensor *weight = mn_param_exact(s, name, MN_SHAPE(c->buckets, c->heads), MN_NORMAL(0.02), MN_PARAM_NO_DECAY,
+                                     "bias of scores by distance [buckets, heads]");
   int64_t T = mn_dim(q_pos, 1), S = mn_dim(k_pos, 1);
   mn_tensor *back =
       mn_sub(g, mn_reshape(g, q_pos, MN_SHAPE(mn_dim(q_pos, 0), T, 1)), mn_reshape(g, k_pos, MN_SHAPE(mn_dim(k_pos, 0), 1, S)));
