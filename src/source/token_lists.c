@@ -1,6 +1,8 @@
 /* token_lists.c - see token_lists.h. */
 #include "source/token_lists.h"
 
+#include "format/spelled.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,16 +36,21 @@ mn_status mn_each_line(const char *path, mn_line_fn f, void *ctx) {
   const char *p = (const char *)map.data, *stop = p + map.size;
   mn_status status = MN_OK;
   char *place = NULL;
+  mn_spelled spelled = {0};
   for (int64_t line = 1; p < stop && status == MN_OK; line++) {
     const char *end = memchr(p, '\n', (size_t)(stop - p));
     size_t n = (size_t)((end ? end : stop) - p);
     free(place);
     place = mn_format("%s:%lld", path, (long long)line);
     status = place ? f(ctx, place, p, n && p[n - 1] == '\r' ? n - 1 : n) : MN_ERR_MEMORY;
+    mn_spelled_add(&spelled, p, n);
     if (status == MN_OK && line % 1024 == 0) status = mn_stop_check("a text was read");
     p = end ? end + 1 : stop;
   }
   free(place);
+  if (status == MN_OK && spelled.count >= MN_SPELLED_MANY)
+    mn_log_write(MN_LOG_WARN, "%s spells out %s %lld times: that is read as the text it is, not as a special token", path, spelled.name,
+                 (long long)spelled.count);
   mn_status whole = mn_map_check(&map);
   mn_map_close(&map);
   return status == MN_OK ? whole : status;
