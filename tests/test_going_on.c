@@ -72,14 +72,13 @@ static void spelled_tokens_are_said(void) {
   for (int i = 0; i < 100; i++) mn_text_addf(&pairs, "say %d<|endoftext|>\tso %d\n", i, i);
   CHECK_OK(mn_file_write(DIR "/pairs.tsv", pairs.data, pairs.len));
   mn_text_free(&pairs);
-  CHECK(
-      sh(TRAIN
-         "--out " DIR "/pairs --set 'data={type: pairs, files: [" DIR "/pairs.tsv], source_len: 32, target_len: 16}' --set 'model={type: "
-         "encoder_decoder, max_source: 32, d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2}}, encoder: {layers: 1, block: {mixer: "
-         "{type: attention, heads: 2, causal: false}}}}' --set train.seq_len=0 "
-         "2>&1") == 0 &&
-          strstr(out, "spells out <|endoftext|> 100 times"),
-      "%s", out);
+  CHECK(sh(TRAIN "--out " DIR "/pairs --set 'data={type: pairs, files: [" DIR
+                 "/pairs.tsv], source_len: 32, target_len: 16}' --set 'model={type: "
+                 "encoder_decoder, max_source: 32, d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2}}, "
+                 "encoder: {layers: 1, block: {mixer: {type: attention, heads: 2, causal: false}}}}' --set train.seq_len=0 "
+                 "2>&1") == 0 &&
+            strstr(out, "spells out <|endoftext|> 100 times"),
+        "%s", out);
   CHECK(sh(MNEME "stream --model " DIR "/many " DIR "/few.txt 2>&1") == 0 && !strstr(out, "spells out"), "%s", out);
 }
 

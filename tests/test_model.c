@@ -152,6 +152,7 @@ static void a_type_owns_its_keys(void) {
     const char *mixer, *expect;
   } cases[] = {
       {"{type: titans_lmm, segment: 128}", "segment has no effect with type titans_lmm (it is for titans_mac); leave it out"},
+      {"{type: titans_lmm, memory_depth: 4}", "memory_depth has no effect with memory_net: linear"},
       {"{type: titans, window: 8}", "window has no effect with type titans (it is for titans_mag, titans_mal); leave it out"},
       {"{type: titans_mac, max_context: 8}", "max_context has no effect with type titans_mac"},
       {"{type: titans_mag, segment: 8}", "segment has no effect with type titans_mag"},

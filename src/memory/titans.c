@@ -72,6 +72,10 @@ static mn_status check_steps(const mn_value *map, const char *where, titans_conf
 static mn_status check_lmm(const mn_value *map, const char *where, int64_t d_model, void *config) {
   titans_config *c = config;
   MN_TRY(mn_check_heads(map, where, d_model, c->heads, &c->head_dim));
+  if (c->memory_net == MN_FAST_LINEAR && c->memory_depth != 1 && mn_config_given(map, "memory_depth"))
+    return mn_config_fail(map, where, "memory_depth",
+                          "has no effect with memory_net: linear, which is one matrix; leave it out, or choose "
+                          "memory_net: mlp");
   if (c->memory_net == MN_FAST_LINEAR) c->memory_depth = 1;
   return check_steps(map, where, c);
 }
