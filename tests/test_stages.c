@@ -169,6 +169,7 @@ static void test_what_a_stage_cannot_change(void) {
     const char *set, *part, *more;
   } bad[] = {
       {"stages=[{steps: 2}]", "train.steps has no effect beside stages", ""},
+      {"stages=[{name: ../x, steps: 2}]", "give the stage a plain name", ""},
       {"stages=[{steps: 2}, {steps: 2, model: {d_model: 64}}]", "cannot change the model", ""},
       {"stages=[{steps: 2}, {steps: 2, data: {task: {name: mqar, vocab_size: 512}}, train: {seq_len: 64}}]", "stages[1]", "512 tokens"},
       {"stages=[{steps: 2}, {steps: 2, train: {groups: [{match: 'layer.0.*', frozen: true}]}}]", "stages[1]", "fits no parameter"},

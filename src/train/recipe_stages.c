@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/dir.h"
+
 typedef struct stage_keys {
   const char *name;
   int64_t steps;
@@ -92,6 +94,8 @@ static mn_status parse_one(mn_recipe *r, const mn_value *root, const mn_value *m
       return mn_value_fail(map->as.entries[i].value, "stages: a stage cannot change the %s: all stages train the same parameters",
                            map->as.entries[i].key);
   MN_TRY(mn_config_read(r->arena, map, NULL, mn_stage_fields, &k));
+  const char *fault = k.name ? mn_name_fault(k.name) : NULL;
+  if (fault) return mn_config_fail(map, NULL, "name", "%s; give the stage a plain name", fault);
   MN_TRY(check_train_keys(k.train));
   const mn_value *tree = tree_of(r->arena, root, map, &k);
   if (!tree) return MN_ERR_MEMORY;
