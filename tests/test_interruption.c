@@ -75,6 +75,16 @@ static void write_unit(void) {
   CHECK_OK(mn_file_write(at("mixer.yaml"), unit, sizeof unit - 1));
 }
 
+/* One tensor of 16 GB of zeros, which take no room: minutes of reading. */
+static void write_large(void) {
+  static const char json[] = "{\"x\":{\"dtype\":\"F32\",\"shape\":[4294967296],\"data_offsets\":[0,17179869184]}}   ";
+  uint64_t length = sizeof json - 1;
+  FILE *f = fopen(at("large.safetensors"), "wb");
+  CHECK(f && fwrite(&length, 8, 1, f) == 1 && fwrite(json, 1, length, f) == length && fclose(f) == 0 &&
+            truncate(at("large.safetensors"), 8 + (off_t)length + 17179869184) == 0,
+        "a large file");
+}
+
 /* ---- signals ---- */
 
 /* Has the process taken charge of SIGTERM? */
@@ -145,6 +155,7 @@ static void verbs_hear_a_signal(void) {
   INTERRUPTED("eval --model %s --task mqar --set vocab_size=64 --set len=100000 --stream", at("model"));
   INTERRUPTED("eval --model %s --task stream --tokens 100000000", at("wide"));
   INTERRUPTED("apply %s --input %s --output %s", at("mixer.yaml"), at("x.safetensors"), at("y.safetensors"));
+  INTERRUPTED("inspect %s", at("large.safetensors"));
   INTERRUPTED("bench train --steps 100000 --seq-len 64 --batch 1");
   INTERRUPTED("bench lmm --steps 100000 --seq-len 256");
   INTERRUPTED("bench lmm --seq-len 1000000");
@@ -218,6 +229,7 @@ int main(void) {
   write_recipe("long.yaml", at("long.txt"));
   write_recipe("bytes.yaml", at("short.txt"));
   write_unit();
+  write_large();
   CHECK(mkfifo(at("fifo"), 0600) == 0, "a fifo");
   CHECK(sh(MNEME " train %s --set train.steps=1 --out %s --quiet >/dev/null", at("bytes.yaml"), at("model")) == 0, "a model of bytes");
   CHECK(sh(MNEME " train %s --set train.steps=1 --set model.vocab_size=512 --out %s --quiet >/dev/null", at("bytes.yaml"), at("wide")) == 0,

@@ -142,6 +142,7 @@ static mn_status read_pieces(reading *r, uint8_t *converted, mn_st_sink put, voi
   for (size_t at = 0; at < r->count; at += PIECE) {
     size_t n = r->count - at < PIECE ? r->count - at : PIECE;
     const void *bytes;
+    if (at / PIECE % 64 == 63) MN_TRY(mn_stop_check("reading a file of tensors"));
     MN_TRY(read_piece(r, at, n, converted, &bytes));
     MN_TRY(put(ctx, at * width, n * width, bytes));
   }
