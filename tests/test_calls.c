@@ -170,6 +170,37 @@ static void begins_each_time(mc_mixer *m, const char *form, const double *x, con
 }
 static void a_fresh_call_begins_each_time(void) { each(begins_each_time); }
 
+/* One stream in several steps of different lengths is that stream, in a segment and across segments; twice it is two streams. */
+static mn_tensor *in_steps_of(mn_scope *s, built *b, bool second) {
+  mn_graph *g = mn_scope_graph(s);
+  int64_t n = mn_dim(b->x, 1), cuts[] = {0, n / 2, n - 1, n};
+  mn_tensor *y[3];
+  for (int i = 0; i < 3; i++) {
+    mn_call_options how = {.params = "", .again = i > 0, .longest = second ? 0 : T};
+    mn_scope *in = mn_scope_call(s, "inner", how);
+    CHECK(mn_scope_longest(in) == (second ? MN_LIMIT_NONE : T), "how long it may become");
+    y[i] = mn_mixer_apply(in, &b->m->mixer, mn_slice(g, b->x, 1, cuts[i], cuts[i + 1] - cuts[i]));
+    mn_scope_advance(in, cuts[i + 1] - cuts[i]);
+  }
+  return mn_concat(g, 3, y, 1);
+}
+static void in_steps(mn_scope *s, built *b) { b->y[b->n_y++] = in_steps_of(s, b, false); }
+static void in_steps_twice(mn_scope *s, built *b) {
+  in_steps(s, b);
+  b->y[b->n_y++] = in_steps_of(s, b, true);
+}
+static void steps_are_one(mc_mixer *m, const char *form, const double *x, const double *dy) {
+  static double want[1][COUNT], y[1][COUNT], two[2][COUNT];
+  (void)dy;
+  if (!run(m, once, 1, x, want, NULL, NULL)) test_failed++;
+  for (int segments = 1; segments <= 3; segments += 2) {
+    if (!run(m, in_steps, segments, x, y, NULL, NULL) || !run(m, in_steps_twice, segments, x, two, NULL, NULL)) test_failed++;
+    double e = mc_difference(y[0], want[0], COUNT), d = fmax(mc_difference(two[0], want[0], COUNT), mc_difference(two[1], want[0], COUNT));
+    CHECK(e < 1e-10 && d < 1e-10, "%s: in %d segments %g, twice %g", form, segments, e, d);
+  }
+}
+static void a_call_goes_on_in_steps(void) { each(steps_are_one); }
+
 /* A call that goes on sees two of each four tokens: it is the stream of those, at positions of its own. */
 static mn_tensor *half(mn_scope *s, void *ctx, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
@@ -370,6 +401,7 @@ static void names_and_limits_are_a_calls_own(void) {
 int main(void) {
   RUN(calling_twice_is_calling_twice);
   RUN(a_fresh_call_begins_each_time);
+  RUN(a_call_goes_on_in_steps);
   RUN(a_call_has_positions_of_its_own);
   RUN(rows_begin_where_a_call_says);
   RUN(rows_end_where_their_length_says);

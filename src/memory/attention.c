@@ -85,8 +85,9 @@ typedef struct cache {
   int64_t persistent, sinks, ring, slots;
 } cache;
 
-static cache cache_of(const mn_attention_config *c) {
+static cache cache_of(const mn_scope *s, const mn_attention_config *c) {
   cache k = {.persistent = c->persistent, .sinks = c->sinks, .ring = c->window ? c->window : c->max_context};
+  if (mn_scope_longest(s) < k.ring) k.ring = mn_scope_longest(s); /* which then is never full */
   k.slots = k.persistent + k.sinks + k.ring;
   return k;
 }
@@ -209,7 +210,7 @@ static mn_tensor *read_after_writing(mn_scope *s, const segment *x, mn_tensor *K
 static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *pk, mn_tensor *pv,
                          mn_attention_attr attr) {
   mn_graph *g = mn_scope_graph(s);
-  cache size = cache_of(c);
+  cache size = cache_of(s, c);
   mn_dtype t = q->dtype;
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1), G = c->kv_heads, K = c->head_dim;
   mn_shape shape = MN_SHAPE(B, size.slots, G, K);
@@ -218,7 +219,7 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   mn_tensor *start = mn_scope_position(s);
   if (!start) start = mn_full(g, MN_I32, MN_SHAPE(B), 0);
   mn_tensor *pos = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T), 1)); /* [B,T] */
-  attr.window = c->window ? c->window : c->max_context;
+  attr.window = size.ring;
   segment x = {c, size, attr, q, k, v, pk, pv, start, pos};
   mn_tensor *slots = slot_of(g, &size, pos), *length = mn_scope_length(s), *live = mn_scope_live(s, T);
   mn_tensor *any = length ? mn_lt(g, mn_full(g, MN_I32, MN_SHAPE(B), 0), length) : NULL;

@@ -154,6 +154,10 @@ typedef struct mn_call_options { /* zeros: goes on from call to call (piece to p
   mn_tensor *length;             /* i32 [batch], how many tokens of each row count; NULL: all */
   int64_t batch;                 /* 0: the caller's                                                  */
   int64_t position_multiple;     /* its position is a multiple of it at each call; 0: 1; fresh: it is 0 */
+  bool again;                    /* goes on where the last call of this name stands, instead of calling a second time: what belongs
+                                  * to one stream may come in several steps */
+  int64_t longest;               /* its rows begin anew before they are longer: no cache needs more room, and no limit is a limit of
+                                  * the caller's; 0: they may not */
 } mn_call_options;
 /* A call `name` below s with a stream of its own: position (mn_scope_advance moves it), state, batch. */
 mn_scope *mn_scope_call(mn_scope *s, const char *name, mn_call_options how);
@@ -163,6 +167,8 @@ mn_scope *mn_scope_call(mn_scope *s, const char *name, mn_call_options how);
 mn_scope *mn_scope_beside(mn_scope *s, const char *name);
 /* Once more the scope itself, in its caller's stream: position and batch are the caller's, states its own. What mn_mixer_apply does. */
 mn_scope *mn_scope_again(mn_scope *s);
+/* How long the scope's stream can become (longest); MN_LIMIT_NONE: nobody said. */
+int64_t mn_scope_longest(const mn_scope *s);
 
 /* ---- chance ---- drawn from (seed, path, name, step, piece of the loop, element): the same for any number of threads. The same
  * name in the same place is the same numbers. */
@@ -218,6 +224,9 @@ void mn_scope_loop_n(mn_scope *s, mn_loop how, mn_loop_function f, void *ctx, in
  * types and shapes. Reports and losses are zeros then. */
 void mn_scope_when(mn_scope *s, mn_tensor *flag, mn_loop_function f, void *ctx, int n_in, mn_tensor *const *in, int n_out,
                    mn_tensor *const *otherwise, mn_tensor **out);
+/* f for what it declares alone: parameters and states become known, as every form of a model must know the same ones, and nothing is
+ * computed or changed. */
+void mn_scope_foresee(mn_scope *s, mn_loop_function f, void *ctx, int n_in, mn_tensor *const *in, int n_out);
 /* The loop of one tensor to one tensor. */
 typedef mn_tensor *(*mn_segment_function)(mn_scope *s, void *ctx, mn_tensor *x);
 mn_tensor *mn_scope_loop(mn_scope *s, int64_t length, mn_segment_function f, void *ctx, mn_tensor *x);

@@ -1,6 +1,8 @@
 /* scope_call.c - calling a model or a mixer inside another; see scope.h. */
 #include "nn/scope_internal.h"
 
+#include <string.h>
+
 /* How often `path` has been called, this time included; 0: no memory. Calls of a stream of its own are counted apart. */
 static int called(mn_scope_root *r, mn_state_store *t, const char *path, bool own) {
   const char *key = mn_arena_format(r->arena, own ? "=%s" : "%s", path);
@@ -15,9 +17,29 @@ static int called(mn_scope_root *r, mn_state_store *t, const char *path, bool ow
 void mn_scope_uncall(mn_scope_root *r, mn_state_store *t, int n) {
   while (t->n_called > n) {
     const char *key = t->called[--t->n_called];
-    mn_scope_remember(r, &t->calls, key, mn_table_find(&t->calls, key, 1) - 1);
+    const int count = mn_table_find(&t->calls, key, 0); /* 0: begun again meanwhile */
+    if (count > 0) mn_scope_remember(r, &t->calls, key, count - 1);
   }
 }
+
+/* The number of the last call of `path`; 0: there was none. */
+static int last_call(mn_scope_root *r, mn_state_store *t, const char *path) {
+  const char *key = mn_arena_format(r->arena, "=%s", path);
+  const int n = key ? mn_table_find(&t->calls, key, 0) : 0;
+  if (n == 0) mn_graph_fault(r->graph, MN_ERR_INTERNAL, "call %s goes on before it has begun", path);
+  return n;
+}
+
+/* What is called below `path` is called as it was the first time. */
+static void call_anew(mn_scope_root *r, mn_state_store *t, const char *path) {
+  const size_t n = strlen(path);
+  for (int i = 0; i < t->n_called; i++) {
+    const char *key = t->called[i], *at = *key == '=' ? key + 1 : key;
+    if (strncmp(at, path, n) == 0 && (at[n] || at == key)) mn_scope_remember(r, &t->calls, key, 0);
+  }
+}
+
+int64_t mn_scope_longest(const mn_scope *s) { return s->frame->longest ? s->frame->longest : MN_LIMIT_NONE; }
 
 mn_scope *mn_scope_again(mn_scope *s) {
   mn_scope_root *r = s->r;
@@ -95,9 +117,10 @@ mn_scope *mn_scope_call(mn_scope *s, const char *name, mn_call_options how) {
   mn_scope *in = mn_scope_alloc(r, 1, sizeof *in);
   mn_scope_frame *f = mn_scope_alloc(r, 1, sizeof *f);
   const char *path = mn_arena_format(r->arena, "%s%s.", s->state_path, name);
-  const int n = path ? called(r, s->frame->store, path, true) : 0;
+  const int n = !path ? 0 : how.again ? last_call(r, s->frame->store, path) : called(r, s->frame->store, path, true);
   if (n > 1) path = mn_arena_format(r->arena, "%s%s-%d.", s->state_path, name, n);
   if (!in || !f || !path || n == 0) return s;
+  if (how.again) call_anew(r, s->frame->store, path);
   *f = (mn_scope_frame){.parent = s->frame,
                         .store = how.fresh ? mn_state_store_new(r, r->graph, false) : s->frame->store,
                         .batch = how.batch > 0 ? how.batch : s->frame->batch,
@@ -105,6 +128,7 @@ mn_scope *mn_scope_call(mn_scope *s, const char *name, mn_call_options how) {
                         .reset = how.reset,
                         .length = how.length,
                         .position_state = -1,
+                        .longest = how.longest,
                         .limit = {.tokens = MN_LIMIT_NONE}};
   if (!f->store) return s;
   const mn_shape rows = MN_SHAPE(f->batch);

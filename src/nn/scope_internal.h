@@ -42,6 +42,7 @@ typedef struct mn_scope_frame {
   int loops;           /* loops over time that are open here                           */
   int64_t piece;       /* tokens of a piece of the innermost                           */
   int64_t turns;       /* pieces that the loops built so far run over                  */
+  int64_t longest;     /* its rows begin anew before they are longer; 0: nobody said   */
   mn_limit limit;
 } mn_scope_frame;
 

@@ -26,7 +26,8 @@ typedef struct looping { /* one loop over pieces of `length` tokens */
   mn_loop_function f;
   void *ctx;
   int n_in, n_out;
-  bool once; /* a condition: one piece, which may be left out */
+  bool once;    /* a condition: one piece, which may be left out                      */
+  bool grouped; /* a piece is itself a loop over pieces, which has stacked its reports */
 } looping;
 
 /* How many of each list there are: what a piece adds lies behind. */
@@ -121,6 +122,12 @@ static bool is_by_token(const looping *l, const mn_scope_report *report, int64_t
   return report->frame == l->s->frame && t->shape.ndim >= 2 && t->shape.dim[0] == l->s->frame->batch && t->shape.dim[1] == length;
 }
 
+static mn_tensor *in_one_row(mn_graph *g, mn_tensor *x) { /* [n,m,...] -> [n*m,...] */
+  mn_shape s = {.ndim = x->shape.ndim - 1, .dim = {mn_dim(x, 0) * mn_dim(x, 1)}};
+  for (int i = 2; i < x->shape.ndim; i++) s.dim[i - 1] = x->shape.dim[i];
+  return mn_reshape(g, x, s);
+}
+
 /* Closes the loop, back in the graph around it: results y stacked by piece, as what is returned; so are, in their lists, what was
  * reported by token joined to [B, n*length, ...], other reports stacked, losses summed. NULL: a fault. */
 static mn_tensor **bring_out(const looping *l, mn_scan_builder *b, carries *c, marks before, int n_y, mn_tensor *const *y,
@@ -141,7 +148,8 @@ static mn_tensor **bring_out(const looping *l, mn_scan_builder *b, carries *c, m
     mn_scope_report *report = &r->reports[before.reports + i];
     mn_tensor *stacked = ys[n_y + i];
     if (l->once) report->value = mn_squeeze(r->graph, stacked, 0);
-    else report->value = is_by_token(l, report, l->length) ? from_pieces(r->graph, stacked) : stacked;
+    else if (is_by_token(l, report, l->length)) report->value = from_pieces(r->graph, stacked);
+    else report->value = l->grouped ? in_one_row(r->graph, stacked) : stacked;
   }
   for (int i = 0; i < n_losses; i++)
     r->losses[before.losses + i].value = mn_reshape(r->graph, mn_sum(r->graph, ys[n_y + n_reports + i], ~0u), (mn_shape){0});
@@ -197,7 +205,7 @@ static void join_reports(const looping *l, int first, int middle, int64_t rest) 
       return;
     }
     bool by_token = is_by_token(l, from, rest);
-    mn_tensor *last = by_token ? from->value : mn_unsqueeze(g, from->value, 0);
+    mn_tensor *last = by_token || l->grouped ? from->value : mn_unsqueeze(g, from->value, 0);
     to->value = mn_concat(g, 2, (mn_tensor *[]){to->value, last}, by_token);
   }
   if (r->n_reports - middle != middle - first)
@@ -254,6 +262,13 @@ static void loop(const looping *l, mn_tensor *const *x, mn_tensor **out) {
 }
 
 /* ---- gradients that stop every so many pieces: a loop over groups of pieces ---- */
+/* What a group of one piece has reported since `first`, stacked as a group of several has it. */
+static void stack_reports(const looping *l, int first, int64_t T) {
+  mn_scope_root *r = l->s->r;
+  for (int i = first; i < r->n_reports && T <= l->length; i++)
+    if (!is_by_token(l, &r->reports[i], T)) r->reports[i].value = mn_unsqueeze(r->graph, r->reports[i].value, 0);
+}
+
 static void one_group(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out) {
   const looping *l = ctx;
   mn_state_store *t = s->frame->store;
@@ -262,7 +277,9 @@ static void one_group(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **
     mn_tensor **value = &t->states[below->state[i]].value;
     if (*value && mn_dtype_is_float((*value)->dtype)) *value = mn_stop_gradient(s->r->graph, *value);
   }
+  const int first = s->r->n_reports;
   loop(l, in, out);
+  stack_reports(l, first, mn_dim(in[0], 1));
 }
 
 /* The first group keeps its gradient, to what the states begin with; the others begin from constants. */
@@ -284,17 +301,19 @@ static void loop_with_stops(const looping *l, int64_t every, mn_tensor *const *x
   frame->loops++;
   frame->length = mn_length_part(r->graph, length, 0, group);
   loop(l, first, out);
+  stack_reports(l, before.reports, group);
   const int middle = r->n_reports;
   mn_tensor *begin = start ? start : mn_full(r->graph, MN_I32, MN_SHAPE(frame->batch), 0);
   frame->position = mn_moved(r->graph, begin, frame->length, group);
   frame->length = mn_length_part(r->graph, length, group, T - group);
   frame->multiple = mn_common_divisor(multiple, group);
-  const looping groups = {.s = l->s, .length = group, .f = one_group, .ctx = (void *)l, .n_in = l->n_in, .n_out = l->n_out};
+  const looping groups = {
+      .s = l->s, .length = group, .f = one_group, .ctx = (void *)l, .n_in = l->n_in, .n_out = l->n_out, .grouped = true};
   mn_scope_uncall(r, frame->store, before.calls);
   loop(&groups, others, y);
   if (r->graph->status == MN_OK) {
     for (int i = 0; i < l->n_out; i++) out[i] = mn_concat(r->graph, 2, (mn_tensor *[]){out[i], y[i]}, 1);
-    join_reports(l, before.reports, middle, T - group);
+    join_reports(&groups, before.reports, middle, T - group);
   }
   frame->loops--;
   frame->length = length;
@@ -359,6 +378,14 @@ void mn_scope_when(mn_scope *s, mn_tensor *flag, mn_loop_function f, void *ctx, 
   }
   frame->position = position;
   frame->loops--;
+}
+
+void mn_scope_foresee(mn_scope *s, mn_loop_function f, void *ctx, int n_in, mn_tensor *const *in, int n_out) {
+  if (s->r->graph != s->frame->store->home || s->r->graph->status != MN_OK) return; /* who opened the loop has seen it */
+  const looping l = {.s = s, .length = 1, .f = f, .ctx = ctx, .n_in = n_in, .n_out = n_out};
+  s->frame->loops++; /* states must be kept */
+  discover(&l, in);
+  s->frame->loops--;
 }
 
 /* ---- one in, one out ---- */
