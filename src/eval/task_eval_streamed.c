@@ -24,8 +24,10 @@ typedef struct streamed {
 } streamed;
 
 static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
-  mn_tensor *tokens = mn_parts_feed(parts, "tokens", MN_I32, MN_SHAPE(form->batch, form->length));
-  mn_parts_give(parts, "logits", mn_cast(mn_scope_graph(s), mn_model_apply(s, ctx, tokens), MN_F32));
+  mn_model_io in = {0}, out = {0}; /* of any kind that reads tokens */
+  mn_io_put(&in, "tokens", mn_parts_feed(parts, "tokens", MN_I32, MN_SHAPE(form->batch, form->length)));
+  mn_model_build(s, ctx, &in, &out);
+  mn_parts_give(parts, "logits", mn_cast(mn_scope_graph(s), mn_model_answer(s, &out), MN_F32));
   return MN_OK;
 }
 
