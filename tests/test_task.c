@@ -123,6 +123,10 @@ static void test_oracles_solve_token_tasks(void) {
   check_token_task("mqar", "vocab_size=64 len=64 kv=16 power=1", 1000, 16, 0);
   check_token_task("mqar_compositional", "", 1000, 9, 0);
   check_token_task("mqar_compositional", "grid=4 len=96 fill=random", 1000, 16, 0);
+  check_token_task("topics", "", 2000, 4, 256);
+  check_token_task("topics", "documents=1 segments=2 facts=1", 2000, 1, 64);
+  check_token_task("topics", "segments=24 facts=4 min_distance=6 max_distance=20", 500, 16, 768);
+  check_token_task("topics", "segment=11 segments=40 documents=5 facts=3 vocab_size=83", 500, 25, 440);
   check_token_task("niah_mini", "len=256 kind=pk", 500, 7, 256);
   check_token_task("niah_mini", "len=256 kind=n", 500, 7, 256);
   check_token_task("niah_mini", "len=256 kind=u", 500, 32, 256);
