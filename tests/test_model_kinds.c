@@ -280,94 +280,6 @@ static void what_a_recipe_may_not_ask_for(void) {
   mk_refused("vocab_size: 9\nd_model: 9\npositions: sinusoidal\nblock: {mixer: {type: attention}}\n", "recipe.yaml:2|d_model must be even");
 }
 
-/* ---- a memory around a decoder ---- */
-#define HMT(more)                                                                                                                          \
-  "{type: hmt, segment: 5, sensory: 2, " more                                                                                              \
-  "base: {vocab_size: 11, d_model: 8, layers: 2, block: {mixer: {type: gated_deltanet, heads: 2, chunk: 4}, hidden: 8}}}"
-
-static double *hidden_of(mk_model *m, const mc_bag *in) {
-  mc_bag out = {0};
-  double *x = NULL;
-  if (mk_run(m, in, &out)) {
-    mc_tensor *h = mc_get(&out, "hidden");
-    x = malloc((size_t)mn_shape_count(&h->shape) * sizeof *x);
-    memcpy(x, h->x, (size_t)mn_shape_count(&h->shape) * sizeof *x);
-  }
-  mc_bag_free(&out);
-  return x;
-}
-
-/* With one slot there is nothing to choose: the memory is that of a recurrent memory transformer of the same weights. */
-static void one_slot_is_recurrent_memory(void) {
-  enum { T = 23 };
-  mk_model hmt, rmt, two;
-  mc_bag in = {0};
-  mk_tokens(&in, "tokens", 2, T, 11, 6);
-  if (mk_open(&hmt, HMT("summary_tokens: 3, cache: 1, "), 8) && mk_open(&rmt, HMT("retrieval: false, "), 8) &&
-      mk_open(&two, HMT("summary_tokens: 3, cache: 2, "), 8)) {
-    double *a = hidden_of(&hmt, &in), *b = hidden_of(&rmt, &in), *c = hidden_of(&two, &in);
-    CHECK(a && b && c && mc_difference(a, b, 2 * T * 8) < 1e-12, "not the same");
-    CHECK(c && mc_difference(c, b, 2 * T * 8) > 1e-6, "two slots are another memory");
-    free(a);
-    free(b);
-    free(c);
-  }
-  mk_close(&hmt);
-  mk_close(&rmt);
-  mk_close(&two);
-  mc_bag_free(&in);
-}
-
-/* In prev_tail a token changes nothing before it, to the last bit. In head it does, in the first tokens of its own segment alone. */
-static void a_prompt_that_knows_the_future(void) {
-  enum { T = 17, L = 5, J = 3, D = 8 };
-  mk_model m[2];
-  mc_bag in = {0};
-  mk_tokens(&in, "tokens", 1, T, 11, 7);
-  if (mk_open(&m[0], HMT("summary_tokens: 3, query: prev_tail, "), 9) && mk_open(&m[1], HMT("summary_tokens: 3, query: head, "), 9))
-    for (int head = 0; head < 2; head++) {
-      double *x = mc_get(&in, "tokens")->x, *a = hidden_of(&m[head], &in);
-      CHECK((mn_model_check_stream(m[head].model) == MN_OK) == !head, "%s", mn_message());
-      for (int t = 1; t < T; t++) {
-        double keep = x[t];
-        x[t] = fmod(keep + 1, 11);
-        double *b = hidden_of(&m[head], &in);
-        bool before = a && b && memcmp(a, b, (size_t)(t * D) * sizeof *a) != 0;
-        bool early = head && t / L > 1 && t % L > 0 && t % L < J; /* seen by the prompt, which has two memories to choose from */
-        CHECK(before == early, "%s: token %d", head ? "head" : "prev_tail", t);
-        x[t] = keep;
-        free(b);
-      }
-      free(a);
-    }
-  mk_close(&m[0]);
-  mk_close(&m[1]);
-  mc_bag_free(&in);
-}
-
-/* Any decoder may be the base: here a recurrence, which begins anew in every segment. */
-static void a_memory_in_a_stream(void) {
-  mk_model m;
-  mc_bag in = {0};
-  mk_tokens(&in, "tokens", 2, 19, 11, 5);
-  if (mk_open(&m, HMT("summary_tokens: 4, cache: 2, "), 3)) {
-    double e = mk_split_error(&m, &in, "hidden", 19, 4, (int64_t[]){3, 5, 11, 16});
-    CHECK(e < 1e-11, "%g", e);
-    CHECK(mn_model_owner(m.model, "base.layers.1.mixer.A_log") == &m.model->base->stack.blocks[1].mixer, "owner");
-  }
-  mk_close(&m);
-  mc_bag_free(&in);
-  mk_refused("type: hmt\nsegment: 4\n", "base must be a map");
-  mk_refused("type: hmt\nbase: {type: encoder, vocab_size: 9, block: {mixer: {type: attention}}}\n",
-             "recipe.yaml:2|base must be a decoder, but is of type encoder");
-  mk_refused("type: hmt\nbase: {vocab_size: 9, block: {mixer: " SEEN "}}\n", "recipe.yaml:2|base must be causal");
-  mk_refused("type: hmt\nsegment: 8\nsensory: 9\nbase: {vocab_size: 9, block: {mixer: {type: attention}}}\n",
-             "recipe.yaml:3|sensory must be at most segment 8");
-  mk_refused("type: hmt\nsegment: 8\nsensory: 2\nretrieval: false\ncache: 4\nbase: {vocab_size: 9, block: {mixer: {type: attention}}}\n",
-             "recipe.yaml:5|cache has no effect with retrieval: false");
-  mk_refused("type: hmt\nbase: {vocab_size: 9, block: {mixer: {type: attentio}}}\n", "recipe.yaml:2|did you mean 'attention'");
-}
-
 /* A policy is chosen by the first pattern that fits; LoRA freezes what it stands beside, and begins as what it stands beside. */
 static void policies_of_projections(void) {
   static const char dense[] = "{vocab_size: 9, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, bias: true}, hidden: 8}}";
@@ -451,9 +363,6 @@ int main(void) {
   RUN(a_source_has_room);
   RUN(a_session_has_a_source);
   RUN(a_recipe_comes_back);
-  RUN(one_slot_is_recurrent_memory);
-  RUN(a_prompt_that_knows_the_future);
-  RUN(a_memory_in_a_stream);
   RUN(policies_of_projections);
   RUN(policies_that_do_not_fit);
   RUN(what_a_recipe_may_not_ask_for);
