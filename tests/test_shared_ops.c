@@ -44,6 +44,32 @@ static void f_segment(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_seg
 static void f_bag(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_bag(g, x[0], x[1], x[2]); }
 static void f_gated(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_gated_attention(g, x[0], x[1], x[2], 0.6, 4, 3); }
 
+/* Scores by distance: q, k, v, a table [H,N], and what places queries and keys. */
+static mn_tensor *attend(mn_graph *g, mn_attention_io io, mn_attention_attr a) {
+  a.scale = 0.6;
+  mn_attend(g, &io, a);
+  return io.o;
+}
+static void f_distance(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  y[0] = attend(g, (mn_attention_io){x[0], x[1], x[2], .by_distance = x[3]}, (mn_attention_attr){.causal = true, .q_start = 3});
+}
+static void f_distance_both_sides(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  y[0] = attend(g, (mn_attention_io){x[0], x[1], x[2], .by_distance = x[3]}, (mn_attention_attr){.distance_zero = 4, .prefix = 2});
+}
+static void f_distance_anywhere(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  y[0] = attend(g, (mn_attention_io){x[0], x[1], x[2], .by_distance = x[3], .q_pos = x[4], .k_pos = x[5]},
+                (mn_attention_attr){.distance_zero = 7});
+}
+static void f_distance_in_ring(mn_graph *g, mn_tensor **x, mn_tensor **y) { /* queries behind what is written */
+  y[0] = attend(g, (mn_attention_io){x[0], x[1], x[2], .by_distance = x[3], .q_pos = x[4], .length = x[4]},
+                (mn_attention_attr){.causal = true, .ring = true, .window = 20, .sinks = 2});
+}
+/* Blocks of 16 and 6 keys, a whole tile, and more than a kernel does at once. */
+static void f_gated_16(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_gated_attention(g, x[0], x[1], x[2], 0.6, 16, 20); }
+static void f_gated_6(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_gated_attention(g, x[0], x[1], x[2], 0.6, 6, 0); }
+static void f_gated_64(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_gated_attention(g, x[0], x[1], x[2], 0.6, 64, 40); }
+static void f_gated_96(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_gated_attention(g, x[0], x[1], x[2], 0.6, 96, 0); }
+
 static void f_orthogonal(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_orthogonal(g, x[0], 5); }
 
 static const gc_case cases[] = {
@@ -60,8 +86,47 @@ static const gc_case cases[] = {
     {"orthogonal", 1, 1, {F64(-1, 1, 2, 2, 3, 4)}, f_orthogonal},
     {"orthogonal_tall", 1, 1, {F64(-1, 1, 5, 2)}, f_orthogonal},
     {"gated_attention", 3, 1, {F64(-2, 2, 2, 6, 4, 3), F64(-2, 2, 2, 12, 2, 3), F64(-1, 1, 2, 12, 2, 5)}, f_gated},
+    {"attention_by_distance", 4, 1, {F64(-2, 2, 2, 6, 4, 3), F64(-2, 2, 2, 9, 2, 3), F64(-1, 1, 2, 9, 2, 5), F64(-1, 1, 4, 5)}, f_distance},
+    {"attention_by_distance_both_sides",
+     4,
+     1,
+     {F64(-2, 2, 1, 6, 2, 3), F64(-2, 2, 1, 7, 2, 3), F64(-1, 1, 1, 7, 2, 5), F64(-1, 1, 2, 8)},
+     f_distance_both_sides},
 };
 enum { CASES = sizeof cases / sizeof *cases };
+/* Several blocks, tiles and tasks: for kernels. */
+static const gc_case larger[] = {
+    {"bag of many rows", 3, 1, {F64(-1, 1, 5000, 7), I32(-1, 5000, 3, 50, 9), F64(-1, 1, 3, 50, 9)}, f_bag},
+    {"bag of a few rows, again and again", 3, 1, {F64(-1, 1, 3, 40), I32(-1, 4, 400, 5), F64(-1, 1, 400, 5)}, f_bag},
+    {"gated, 16", 3, 1, {F64(-2, 2, 2, 70, 4, 16), F64(-2, 2, 2, 96, 2, 16), F64(-1, 1, 2, 96, 2, 20)}, f_gated_16},
+    {"gated, 16, one query", 3, 1, {F64(-2, 2, 2, 1, 4, 16), F64(-2, 2, 2, 48, 2, 16), F64(-1, 1, 2, 48, 2, 20)}, f_gated_16},
+    {"gated, 6", 3, 1, {F64(-2, 2, 1, 96, 4, 5), F64(-2, 2, 1, 96, 4, 5), F64(-1, 1, 1, 96, 4, 3)}, f_gated_6},
+    {"gated, 64", 3, 1, {F64(-2, 2, 1, 150, 2, 16), F64(-2, 2, 1, 192, 1, 16), F64(-1, 1, 1, 192, 1, 16)}, f_gated_64},
+    {"gated, 96", 3, 1, {F64(-2, 2, 1, 150, 2, 16), F64(-2, 2, 1, 192, 1, 16), F64(-1, 1, 1, 192, 1, 16)}, f_gated_96},
+    {"by distance", 4, 1, {F64(-2, 2, 2, 150, 4, 16), F64(-2, 2, 2, 153, 2, 16), F64(-1, 1, 2, 153, 2, 20), F64(-3, 3, 4, 40)}, f_distance},
+    {"by distance, both sides",
+     4,
+     1,
+     {F64(-2, 2, 2, 75, 4, 16), F64(-2, 2, 2, 70, 2, 16), F64(-1, 1, 2, 70, 2, 20), F64(-3, 3, 4, 9)},
+     f_distance_both_sides},
+    {"by distance, anywhere",
+     6,
+     1,
+     {F64(-2, 2, 2, 75, 4, 16), F64(-2, 2, 2, 70, 2, 16), F64(-1, 1, 2, 70, 2, 20), F64(-3, 3, 4, 30), I32(0, 40, 2, 75),
+      I32(-1, 40, 2, 70)},
+     f_distance_anywhere},
+    {"by distance, in a ring",
+     5,
+     1,
+     {F64(-2, 2, 3, 9, 4, 16), F64(-2, 2, 3, 24, 2, 16), F64(-1, 1, 3, 24, 2, 20), F64(-3, 3, 4, 30), I32(0, 90, 3)},
+     f_distance_in_ring},
+    {"by distance, in a ring, one query",
+     5,
+     1,
+     {F64(-2, 2, 3, 1, 4, 16), F64(-2, 2, 3, 24, 2, 16), F64(-1, 1, 3, 24, 2, 20), F64(-3, 3, 4, 30), I32(0, 90, 3)},
+     f_distance_in_ring},
+};
+enum { LARGER = sizeof larger / sizeof *larger };
 
 static void gradients_agree_with_differences(void) {
   for (int i = 0; i < CASES; i++) {
@@ -71,7 +136,8 @@ static void gradients_agree_with_differences(void) {
 }
 static void gradients_can_be_differentiated(void) {
   for (int i = 0; i < CASES; i++) {
-    if (!strstr("conv2d conv1d bag gated_attention segment_sum", cases[i].name)) continue; /* the others are pieces of lines */
+    if (!strstr("conv2d conv1d bag gated_attention segment_sum attention_by_distance", cases[i].name))
+      continue; /* the others are pieces of lines */
     double e = gc_gradient_error(&cases[i], 2, 4);
     CHECK(e <= 1e-6, "%s: %g", cases[i].name, e);
   }
@@ -104,24 +170,73 @@ static int run(const gc_case *c, mn_backend *b, mn_dtype type, double **out, int
   return n;
 }
 
+static void kernel_agrees(const gc_case *x, double most, mn_backend *one, mn_backend *three) {
+  double *a[GC_MAX] = {NULL}, *b[GC_MAX] = {NULL}, *c[GC_MAX] = {NULL};
+  int64_t count[GC_MAX];
+  int n = run(x, mn_backend_ref(), MN_F32, a, count), m = run(x, one, MN_F32, b, count), k = run(x, three, MN_F32, c, count);
+  CHECK(n > 0 && n == m && n == k, "%s", x->name);
+  for (int j = 0; j < n && n == m && n == k; j++) {
+    CHECK(gc_difference(a[j], b[j], count[j]) < most, "%s, output %d: %g", x->name, j, gc_difference(a[j], b[j], count[j]));
+    CHECK(!memcmp(b[j], c[j], (size_t)count[j] * sizeof(double)), "%s, output %d: other bits with three threads", x->name, j);
+  }
+  for (int j = 0; j < GC_MAX; j++) free(a[j]), free(b[j]), free(c[j]);
+}
 static void kernels_agree_with_compositions(void) {
   mn_backend *one = NULL, *three = NULL;
   CHECK_OK(mn_backend_cpu_new(1, &one));
   CHECK_OK(mn_backend_cpu_new(3, &three));
-  for (int i = 0; i < CASES; i++) {
-    double *a[GC_MAX] = {NULL}, *b[GC_MAX] = {NULL}, *c[GC_MAX] = {NULL};
-    int64_t count[GC_MAX];
-    int n = run(&cases[i], mn_backend_ref(), MN_F32, a, count), m = run(&cases[i], one, MN_F32, b, count),
-        k = run(&cases[i], three, MN_F32, c, count);
-    CHECK(n > 0 && n == m && n == k, "%s", cases[i].name);
-    for (int j = 0; j < n && n == m && n == k; j++) {
-      const double most = strstr(cases[i].name, "orthogonal") ? 3e-5 : 2e-6; /* small singular values grow by 3.4 a step, rounding too */
-      CHECK(gc_difference(a[j], b[j], count[j]) < most, "%s, output %d: %g", cases[i].name, j, gc_difference(a[j], b[j], count[j]));
-      CHECK(!memcmp(b[j], c[j], (size_t)count[j] * sizeof(double)), "%s, output %d: other bits with three threads", cases[i].name, j);
-    }
-    for (int j = 0; j < GC_MAX; j++) free(a[j]), free(b[j]), free(c[j]);
-  }
+  for (int i = 0; i < CASES; i++) /* small singular values grow by 3.4 a step, rounding too */
+    kernel_agrees(&cases[i], strstr(cases[i].name, "orthogonal") ? 3e-5 : 2e-6, one, three);
+  for (int i = 0; i < LARGER; i++) kernel_agrees(&larger[i], 1e-5, one, three);
   mn_backend_free(one), mn_backend_free(three);
+}
+
+/* Sums are made as in f32 and rounded once. */
+static void patches_come_back_in_bf16(void) {
+  enum { B = 2, H = 7, W = 6, C = 3 };
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(2, &cpu));
+  mn_graph *g = mn_graph_new();
+  mn_tensor *at = mn_iota(g, MN_F32, MN_SHAPE(B, 4, 6, 3 * 3 * C), 3), *row = mn_iota(g, MN_F32, at->shape, 2);
+  mn_tensor *y = mn_cast(g, mn_sin(g, mn_add(g, at, mn_mul_scalar(g, row, 2.3))), MN_BF16);
+  const mn_window w = {.size = {3, 3}, .stride = {2, 1}, .before = {1, 1}, .after = {1, 1}};
+  mn_tensor *narrow = mn_cast(g, mn_unpatch(g, y, w, H, W), MN_F64);
+  mn_tensor *wide = mn_cast(g, mn_cast(g, mn_unpatch(g, mn_cast(g, y, MN_F32), w, H, W), MN_BF16), MN_F64), *both[2] = {narrow, wide};
+  double *out[2] = {NULL};
+  CHECK(gc_run(g, cpu, 0, MN_KEEP, 0, NULL, NULL, 2, both, out), "%s", mn_message());
+  double most = 0;
+  for (int i = 0; i < B * H * W * C && out[0] && out[1]; i++) {
+    most = fmax(most, fabs(out[0][i]));
+    CHECK(out[0][i] == out[1][i], "element %d: %g and %g", i, out[0][i], out[1][i]);
+  }
+  CHECK(most > 0.5, "%g", most);
+  free(out[0]), free(out[1]);
+  mn_graph_free(g);
+  mn_backend_free(cpu);
+}
+
+/* Forward and backward take memory in proportion to T: a matrix of scores [H,T,S] alone would be more. */
+static void no_scores_in_memory(void) {
+  enum { T = 1024, H = 4, K = 16 };
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(1, &cpu));
+  for (int gated = 0; gated < 2; gated++) {
+    mn_graph *g = mn_graph_new();
+    mn_tensor *x[4], *y, *d[4];
+    for (int i = 0; i < 3; i++) x[i] = mn_input(g, "x", MN_F32, MN_SHAPE(1, T, H, K));
+    x[3] = mn_input(g, "table", MN_F32, MN_SHAPE(H, 300));
+    if (gated) f_gated_16(g, x, &y);
+    else f_distance(g, x, &y);
+    CHECK_OK(mn_grad(g, 1, &y, NULL, gated ? 3 : 4, x, d));
+    mn_plan *plan = NULL;
+    mn_plan_request q = {.graph = g, .n_outputs = gated ? 3 : 4, .outputs = d, .backend = cpu};
+    CHECK_OK(mn_plan_compile(&q, &plan));
+    if (plan)
+      CHECK(mn_plan_get_report(plan)->bytes_planned < sizeof(float) * H * T * T / 4, "%zu bytes", mn_plan_get_report(plan)->bytes_planned);
+    mn_plan_free(plan);
+    mn_graph_free(g);
+  }
+  mn_backend_free(cpu);
 }
 
 /* ---- by definition ---- */
@@ -282,7 +397,7 @@ static void rows_become_orthogonal(void) {
 }
 
 static void what_does_not_fit_is_refused(void) {
-  for (int i = 0; i < 7; i++) {
+  for (int i = 0; i < 10; i++) {
     mn_graph *g = mn_graph_new();
     mn_tensor *image = mn_input(g, "x", MN_F32, MN_SHAPE(1, 4, 4, 2)), *at = mn_input(g, "i", MN_I32, MN_SHAPE(3));
     mn_tensor *w = mn_input(g, "w", MN_F32, MN_SHAPE(3, 5, 5, 2)), *row = mn_input(g, "r", MN_F32, MN_SHAPE(3));
@@ -293,6 +408,11 @@ static void what_does_not_fit_is_refused(void) {
     if (i == 4) mn_cummax(g, row, 3, NULL);
     if (i == 5) mn_segment_sum(g, row, at, 0, 0);
     if (i == 6) mn_orthogonal(g, row, 5);
+    mn_attention_io io = {image, image, image, .bias = mn_input(g, "b", MN_F32, MN_SHAPE(1))};
+    if (i == 7) io.by_distance = mn_input(g, "d", MN_F32, MN_SHAPE(4, 5));                 /* a bias beside it */
+    if (i == 8) io.bias = NULL, io.by_distance = mn_input(g, "d", MN_F32, MN_SHAPE(3, 5)); /* heads */
+    if (i == 7 || i == 8) mn_attend(g, &io, (mn_attention_attr){.scale = 1});
+    if (i == 9) mn_gated_attention(g, image, image, image, 1, 3, 0); /* 4 keys are no blocks of 3 */
     CHECK(mn_graph_status(g) == MN_ERR_SHAPE, "case %d", i);
     mn_graph_free(g);
   }
@@ -302,6 +422,8 @@ int main(void) {
   RUN(gradients_agree_with_differences);
   RUN(gradients_can_be_differentiated);
   RUN(kernels_agree_with_compositions);
+  RUN(patches_come_back_in_bf16);
+  RUN(no_scores_in_memory);
   RUN(convolution_by_definition);
   RUN(pooling_by_definition);
   RUN(equals_keep_their_order);

@@ -1,5 +1,6 @@
 /* fused_attention.c - softmax attention: shape rule, meaning, gradient. */
 #include "graph/compose.h"
+#include "graph/gated_attention.h"
 #include "graph/ops.h"
 
 #include <math.h>
@@ -15,7 +16,7 @@ static int64_t attention_flops(const mn_node *n) { /* scores and values; a causa
 
 /* ---- who sees whom ---- Positions are i32, [B or 1, 1, 1, S] of keys and [B or 1, 1, T, 1] of queries; conditions broadcast. */
 typedef struct operands { /* what there is besides q, k, v; NULL: not given */
-  mn_tensor *q_pos, *k_pos, *length, *blocks, *bias;
+  mn_tensor *q_pos, *k_pos, *length, *blocks, *bias, *by_distance;
 } operands;
 
 static operands operands_of(const mn_attention_attr *a, mn_tensor **in) {
@@ -26,6 +27,7 @@ static operands operands_of(const mn_attention_attr *a, mn_tensor **in) {
   if (a->has_length) o.length = in[i++];
   if (a->has_blocks) o.blocks = in[i++];
   if (a->has_bias) o.bias = in[i];
+  if (a->by_distance) o.by_distance = in[i];
   return o;
 }
 int mn_attention_operands(const mn_attention_attr *a) { return 3 + a->has_q_pos + a->has_k_pos + a->has_length + a->has_blocks; }
@@ -90,12 +92,29 @@ static mn_tensor *visibility(mn_graph *g, const mn_attention_attr *a, const oper
   return mn_expand(g, seen, MN_SHAPE(mn_dim(seen, 0), mn_dim(seen, 1), T, S));
 }
 
+/* [B or 1, H, T, S]: what the table has at each distance; keys of the prefix stand nowhere and get 0 */
+static mn_tensor *bias_by_distance(mn_graph *g, const mn_attention_attr *a, const operands *o, int64_t T, int64_t S) {
+  const double last = (double)mn_dim(o->by_distance, 1) - 1;
+  mn_tensor *apart = mn_sub(g, query_positions(g, a, o->q_pos, T), key_positions(g, a, o, S)); /* [B or 1, 1, T, S] */
+  mn_tensor *at = mn_maximum(g, mn_add_scalar(g, apart, (double)a->distance_zero), mn_scalar(g, MN_I32, 0));
+  at = mn_reshape(g, mn_minimum(g, at, mn_scalar(g, MN_I32, last)), MN_SHAPE(mn_dim(apart, 0), T, S));
+  mn_tensor *bias = mn_permute(g, mn_take(g, mn_transpose(g, o->by_distance, 0, 1), at, 0), (int[]){0, 3, 1, 2});
+  if (!a->prefix) return bias;
+  mn_tensor *fixed = mn_lt(g, mn_iota(g, MN_I32, MN_SHAPE(1, 1, 1, S), 3), mn_scalar(g, MN_I32, (double)a->prefix));
+  return mn_select(g, fixed, mn_scalar(g, o->by_distance->dtype, 0), bias);
+}
+
 static void attention_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   const mn_attention_attr *a = n->attr;
+  if (a->gate) {
+    mn_gated_compose(g, n, in, out);
+    return;
+  }
   mn_dtype t = in[0]->dtype == MN_F64 ? MN_F64 : MN_F32;
   int64_t B = mn_dim(in[0], 0), T = mn_dim(in[0], 1), H = mn_dim(in[0], 2), K = mn_dim(in[0], 3);
   int64_t S = mn_dim(in[1], 1), G = mn_dim(in[1], 2), V = mn_dim(in[2], 3), R = H / G;
-  const operands op = operands_of(a, in);
+  operands op = operands_of(a, in);
+  if (a->by_distance) op.bias = bias_by_distance(g, a, &op, T, S);
   /* [B,G,R,T,K], [B,G,1,K,S], [B,G,1,S,V] */
   mn_tensor *q = mn_permute(g, mn_reshape(g, mn_cast(g, in[0], t), MN_SHAPE(B, T, G, R, K)), (int[]){0, 2, 3, 1, 4});
   mn_tensor *k = mn_unsqueeze(g, mn_permute(g, mn_cast(g, in[1], t), (int[]){0, 2, 3, 1}), 2);
@@ -131,11 +150,11 @@ static void attention_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool
   in[n_in++] = dout[1] ? dout[1] : mn_zeros_like(g, n->out[1]);
   for (int i = 0; i < 3; i++) types[i] = n->in[i]->dtype, shapes[i] = n->in[i]->shape;
   int bias = mn_attention_operands(a);
-  if (a->has_bias) types[3] = n->in[bias]->dtype, shapes[3] = n->in[bias]->shape, n_out = 4;
+  if (mn_attention_biased(a)) types[3] = n->in[bias]->dtype, shapes[3] = n->in[bias]->shape, n_out = 4;
   mn_node *d = mn_node_new(g, &mn_op_attention_grad, n_in, in, n_out, types, shapes, a);
   if (!d) return;
   for (int i = 0; i < 3; i++) din[i] = d->out[i];
-  if (a->has_bias) din[bias] = d->out[3];
+  if (mn_attention_biased(a)) din[bias] = d->out[3];
 }
 const mn_op mn_op_attention = {.name = "attention",
                                .cls = MN_OP_FUSED,
@@ -153,10 +172,10 @@ static void attention_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_t
   mn_tensor *din[9] = {NULL}, *dout[2] = {in[k + 2], in[k + 3]};
   mn_dtype types[2] = {in[k]->dtype, in[k + 1]->dtype};
   mn_shape shapes[2] = {in[k]->shape, in[k + 1]->shape};
-  if (a->has_bias) need[bias] = true;
+  if (mn_attention_biased(a)) need[bias] = true;
   mn_vjp_of(g, &mn_op_attention, a, k, in, 2, types, shapes, dout, need, din, NULL);
   for (int i = 0; i < 3; i++) out[i] = din[i];
-  if (a->has_bias) out[3] = din[bias];
+  if (mn_attention_biased(a)) out[3] = din[bias];
 }
 const mn_op mn_op_attention_grad = {.name = "attention_grad",
                                     .cls = MN_OP_FUSED,
@@ -193,6 +212,20 @@ static bool operands_fit(mn_graph *g, const mn_attention_io *io, const mn_attent
                    mn_dtype_name(l->dtype), mn_shape_str(&l->shape, x));
     return false;
   }
+  const mn_tensor *far = io->by_distance;
+  if (far && (io->bias || far->shape.ndim != 2 || mn_dim(far, 0) != H || mn_dim(far, 1) < 1 ||
+              far->dtype != (q->dtype == MN_F64 ? MN_F64 : MN_F32))) {
+    mn_graph_fault(g, MN_ERR_SHAPE, "attention: by_distance %s %s does not fit (f32 [H,N], and no bias beside it)",
+                   mn_dtype_name(far->dtype), mn_shape_str(&far->shape, x));
+    return false;
+  }
+  if (a->gate && (a->gate < 2 || S % a->gate || !a->causal || a->window || a->prefix || a->sinks || a->ring || io->q_pos || io->k_pos ||
+                  io->length || l || io->bias || far)) {
+    mn_graph_fault(g, MN_ERR_SHAPE,
+                   "attention: gated blocks of %lld keys (of %lld) have at least 2 and fill S, and go with causal and q_start alone",
+                   (long long)a->gate, (long long)S);
+    return false;
+  }
   if (a->ring && (!io->length || io->k_pos || a->prefix + a->sinks >= S)) {
     mn_graph_fault(g, MN_ERR_SHAPE,
                    "attention: a ring needs its length, keys beyond its prefix %lld and sinks %lld (of %lld), and no k_pos",
@@ -212,11 +245,13 @@ void mn_attend(mn_graph *g, mn_attention_io *io, mn_attention_attr attr) {
   attr.has_length = io->length != NULL;
   attr.has_blocks = io->blocks != NULL;
   attr.has_bias = io->bias != NULL;
+  attr.by_distance = io->by_distance != NULL;
   if (io->q_pos) in[n++] = io->q_pos;
   if (io->k_pos) in[n++] = io->k_pos;
   if (io->length) in[n++] = io->length;
   if (io->blocks) in[n++] = io->blocks;
   if (io->bias) in[n++] = io->bias;
+  if (io->by_distance) in[n++] = io->by_distance;
   mn_shape so = q->shape, sl = MN_SHAPE(mn_dim(q, 0), mn_dim(q, 2), mn_dim(q, 1));
   so.dim[3] = mn_dim(io->v, 3);
   mn_dtype types[2] = {q->dtype, q->dtype == MN_F64 ? MN_F64 : MN_F32};

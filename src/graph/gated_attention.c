@@ -1,5 +1,5 @@
-/* gated_attention.c - the two-level softmax of Landmark Attention, in core operations. */
-#include "graph/graph.h"
+/* gated_attention.c - the two-level softmax of Landmark Attention: what attention with gated blocks means, in core operations. */
+#include "graph/gated_attention.h"
 
 #include <math.h>
 
@@ -16,31 +16,21 @@ static mn_tensor *softmax_seen(mn_graph *g, mn_tensor *score, mn_tensor *seen, i
   return mn_div(g, e, safe);
 }
 
-mn_tensor *mn_gated_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, double scale, int64_t block, int64_t q_start) {
-  if (!q || !k || !v) return NULL;
+void mn_gated_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
+  const mn_attention_attr *a = n->attr;
+  mn_tensor *q = in[0], *k = in[1], *v = in[2];
   const int64_t B = mn_dim(q, 0), T = mn_dim(q, 1), H = mn_dim(q, 2), K = mn_dim(q, 3), S = mn_dim(k, 1), G = mn_dim(k, 2),
-                V = mn_dim(v, 3);
-  if (q->shape.ndim != 4 || k->shape.ndim != 4 || v->shape.ndim != 4 || mn_dim(k, 0) != B || mn_dim(v, 0) != B || mn_dim(v, 1) != S ||
-      mn_dim(v, 2) != G || G < 1 || H % G || mn_dim(k, 3) != K || block < 2 || S % block || q->dtype != k->dtype || q->dtype != v->dtype ||
-      !mn_dtype_is_float(q->dtype)) {
-    char x[96], y[96], z[96];
-    mn_graph_fault(
-        g, MN_ERR_SHAPE,
-        "gated attention: q %s, k %s, v %s and blocks of %lld do not fit ([B,T,H,K], [B,S,G,K], [B,S,G,V], G divides H, blocks of at "
-        "least 2 fill S)",
-        mn_shape_str(&q->shape, x), mn_shape_str(&k->shape, y), mn_shape_str(&v->shape, z), (long long)block);
-    return NULL;
-  }
+                V = mn_dim(v, 3), block = a->gate;
   const mn_dtype exact = q->dtype == MN_F64 ? MN_F64 : MN_F32;
   const int64_t R = H / G, blocks = S / block;
   mn_tensor *rows = mn_reshape(g, mn_permute(g, mn_cast(g, q, exact), (int[]){0, 2, 1, 3}), MN_SHAPE(B, G, R * T, K));
   mn_tensor *cols = mn_permute(g, mn_cast(g, k, exact), (int[]){0, 2, 3, 1}); /* [B,G,K,S] */
   mn_tensor *values = mn_permute(g, mn_cast(g, v, exact), (int[]){0, 2, 1, 3});
-  mn_tensor *score = mn_mul_scalar(g, mn_matmul(g, rows, cols), scale);
+  mn_tensor *score = mn_mul_scalar(g, mn_matmul(g, rows, cols), a->scale);
   score = mn_reshape(g, score, MN_SHAPE(B * G * R, T, blocks, block));
 
   /* who is where: t, the block of t, each block, each place in a block */
-  mn_tensor *t = mn_add_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(1, T, 1, 1), 1), (double)q_start);
+  mn_tensor *t = mn_add_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(1, T, 1, 1), 1), (double)a->q_start);
   mn_tensor *own = mn_div(g, t, mn_full(g, MN_I32, MN_SHAPE(1, T, 1, 1), (double)block));
   mn_tensor *at = mn_iota(g, MN_I32, MN_SHAPE(1, 1, blocks, 1), 2), *place = mn_iota(g, MN_I32, MN_SHAPE(1, 1, 1, block), 3);
   mn_tensor *j = mn_add(g, mn_mul_scalar(g, at, (double)block), place);
@@ -51,8 +41,16 @@ mn_tensor *mn_gated_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor
   mn_tensor *gate = mn_slice(g, score, 3, block - 1, 1);    /* [.,T,blocks,1] */
   mn_tensor *before = mn_lt(g, at, own), *local = mn_eq(g, at, own);
   mn_tensor *has_local = mn_and(g, local, mn_lt(g, mn_scalar(g, exact, -1e29), lse));
-  mn_tensor *outer = softmax_seen(g, mn_select(g, before, gate, lse), mn_or(g, before, has_local), 2, NULL);
+  mn_tensor *all, *outer = softmax_seen(g, mn_select(g, before, gate, lse), mn_or(g, before, has_local), 2, &all);
   mn_tensor *weight = mn_reshape(g, mn_mul(g, inner, outer), MN_SHAPE(B, G, R * T, S));
   mn_tensor *o = mn_reshape(g, mn_matmul(g, weight, values), MN_SHAPE(B, H, T, V));
-  return mn_cast(g, mn_permute(g, o, (int[]){0, 2, 1, 3}), q->dtype);
+  out[0] = mn_cast(g, mn_permute(g, o, (int[]){0, 2, 1, 3}), n->out[0]->dtype);
+  mn_tensor *none = mn_lt(g, all, mn_scalar(g, exact, -1e29));
+  out[1] = mn_reshape(g, mn_select(g, none, mn_scalar(g, exact, -INFINITY), all), MN_SHAPE(B, H, T));
+}
+
+mn_tensor *mn_gated_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, double scale, int64_t block, int64_t q_start) {
+  mn_attention_io io = {.q = q, .k = k, .v = v};
+  mn_attend(g, &io, (mn_attention_attr){.scale = scale, .causal = true, .gate = block < 2 ? -1 : block, .q_start = q_start});
+  return io.o;
 }

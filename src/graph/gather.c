@@ -1,5 +1,6 @@
 /* gather.c - order and groups: shape rules, meanings, gradients. */
 #include "graph/gather.h"
+#include "graph/compose.h"
 #include "graph/ops.h"
 
 /* ---- sorting ---- all of the largest, in order */
@@ -70,8 +71,28 @@ static void bag_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out
   mn_tensor *y = mn_matmul(g, mn_unsqueeze(g, in[2], -2), rows);           /* [...,1,D] */
   out[0] = mn_cast(g, mn_reshape(g, y, n->out[0]->shape), n->out[0]->dtype);
 }
+static void bag_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  mn_tensor *table = n->in[0], *weight = n->in[2], *in[4] = {table, n->in[1], weight, dout[0]};
+  (void)need;
+  mn_node *d =
+      mn_node_new(g, &mn_op_bag_grad, 4, in, 2, (mn_dtype[]){table->dtype, weight->dtype}, (mn_shape[]){table->shape, weight->shape}, NULL);
+  if (!d) return;
+  din[0] = d->out[0];
+  din[2] = d->out[1];
+}
 static int64_t bag_flops(const mn_node *n) { return 2 * mn_shape_count(&n->in[1]->shape) * mn_dim(n->in[0], 1); }
-const mn_op mn_op_bag = {.name = "bag", .cls = MN_OP_FUSED, .compose = bag_compose, .flops = bag_flops};
+const mn_op mn_op_bag = {.name = "bag", .cls = MN_OP_FUSED, .grad = bag_grad, .compose = bag_compose, .flops = bag_flops};
+
+static void bag_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
+  const bool need[3] = {true, false, true};
+  mn_tensor *din[3] = {NULL};
+  (void)n;
+  mn_vjp_of(g, &mn_op_bag, NULL, 3, in, 1, &in[3]->dtype, &in[3]->shape, &in[3], need, din, NULL);
+  out[0] = din[0];
+  out[1] = din[2];
+}
+static int64_t bag_grad_flops(const mn_node *n) { return 2 * bag_flops(n); }
+const mn_op mn_op_bag_grad = {.name = "bag_grad", .cls = MN_OP_FUSED, .compose = bag_grad_compose, .flops = bag_grad_flops};
 
 mn_tensor *mn_bag(mn_graph *g, mn_tensor *table, mn_tensor *index, mn_tensor *weight) {
   if (!table || !index || !weight) return NULL;

@@ -149,8 +149,9 @@ mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor 
   X(SQRT, sqrt)                                                                                                                            \
   X(RSQRT, rsqrt)                                                                                                                          \
   X(RECIP, recip)                                                                                                                          \
-  X(EXP, exp) X(LOG, log) X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor)            \
-      X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
+  X(EXP, exp)                                                                                                                              \
+  X(LOG, log) X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not )           \
+      X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
 #define MN_EW_BINARY(X)                                                                                                                    \
   X(ADD, add)                                                                                                                              \
   X(SUB, sub)                                                                                                                              \
@@ -294,21 +295,24 @@ mn_tensor *mn_rope(mn_graph *g, mn_tensor *x, mn_tensor *cos, mn_tensor *sin, bo
  * k_pos > q_pos - window or k_pos < sinks. Without causal, T and S of any relation: cross-attention, encoders. bias (f32, broadcasts to
  * [B,H,T,S]) or NULL is added to the scores. Patterns: with blocks (i32 [B or 1, H or 1, ceil(T / block_q), n], constant or computed)
  * queries of block i see, of the keys after the prefix, only those of the n blocks of block_k keys that blocks[b,h,i] lists (in any
- * order; a number that is none of a block lists nothing; twice is once): what is not listed costs nothing. A query that sees nothing gives zeros and lse = -inf. */
+ * order; a number that is none of a block lists nothing; twice is once): what is not listed costs nothing. A query that sees nothing gives zeros and lse = -inf.
+ * By distance: with by_distance (f32, [H,N]; instead of a bias) the score of a key after the prefix gets by_distance[h, i], i = q_pos -
+ * k_pos + distance_zero, at least 0 and at most N - 1. No [T,S] is made of it, in its gradient neither. gate: see mn_gated_attention. */
 MN_ATTRS_BEGIN
 typedef struct mn_attention_attr {
   double scale;
   int64_t window, prefix, sinks, q_start;
   int64_t block_q, block_k; /* with blocks */
+  int64_t distance_zero;    /* with by_distance */
+  int64_t gate;             /* keys of a gated block, the last one the gate; 0: none. With causal and q_start alone */
   bool causal, ring;
-  bool has_q_pos, has_k_pos, has_length, has_blocks, has_bias; /* set by the builder */
-  uint8_t unused[1];
+  bool has_q_pos, has_k_pos, has_length, has_blocks, has_bias, by_distance; /* set by the builder; of the last two one */
 } mn_attention_attr;
 MN_ATTRS_END
 typedef struct mn_attention_io {
-  mn_tensor *q, *k, *v;                              /* in */
-  mn_tensor *q_pos, *k_pos, *length, *blocks, *bias; /* in, or NULL */
-  mn_tensor *o, *lse;                                /* out; NULL when a fault is set */
+  mn_tensor *q, *k, *v;                                            /* in */
+  mn_tensor *q_pos, *k_pos, *length, *blocks, *bias, *by_distance; /* in, or NULL */
+  mn_tensor *o, *lse;                                              /* out; NULL when a fault is set */
 } mn_attention_io;
 void mn_attend(mn_graph *g, mn_attention_io *io, mn_attention_attr attr);
 /* Two-level softmax (Landmark Attention, Mohtashami & Jaggi 2023, arXiv 2305.16300): keys lie in blocks of `block` whose last one is the

@@ -99,14 +99,17 @@ typedef struct mn_rope_attr {
   bool interleaved, inverse; /* inverse: rotate by the negative angle */
 } mn_rope_attr;
 
-extern const mn_op mn_op_attention; /* (q, k, v, [q_pos], [k_pos], [length], [blocks], [bias]) -> (o, lse); attr mn_attention_attr */
-/* (the same inputs.., o, lse, do, dlse) -> (dq, dk, dv, [dbias f32, the bias's own (broadcast) shape]) */
+/* (q, k, v, [q_pos], [k_pos], [length], [blocks], [bias or by_distance]) -> (o, lse); attr mn_attention_attr */
+extern const mn_op mn_op_attention;
+/* (the same inputs.., o, lse, do, dlse) -> (dq, dk, dv, [dbias f32, the bias's own (broadcast) shape; or of by_distance]) */
 extern const mn_op mn_op_attention_grad;
 int mn_attention_operands(const mn_attention_attr *a); /* inputs before the bias */
+static inline bool mn_attention_biased(const mn_attention_attr *a) { return a->has_bias || a->by_distance; }
 
 extern const mn_op mn_op_patches, mn_op_unpatch; /* (x [B,H,W,C]) -> y [B,OH,OW,area C], and its adjoint; attr mn_window */
 extern const mn_op mn_op_cummax;                 /* (x) -> (y, index i32), last axis */
 extern const mn_op mn_op_bag;                    /* (table [N,D], index i32 [...,n], weight [...,n]) -> y [...,D] */
+extern const mn_op mn_op_bag_grad;               /* (table, index, weight, dy) -> (dtable, dweight) */
 
 /* (h, w, target, weight) -> (loss [], nll [N]), all f32 (f64) but h and w; w of f32 is rounded to h's type */
 extern const mn_op mn_op_linear_ce;

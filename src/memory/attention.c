@@ -100,24 +100,6 @@ static mn_tensor *slot_of(mn_graph *g, const cache *c, mn_tensor *p) {
   return c->sinks ? mn_select(g, mn_lt(g, p, first), mn_add_scalar(g, p, (double)c->persistent), slot) : slot;
 }
 
-/* position held by each slot when `n` tokens [B] have been written: i32 [B, slots]; -1 where empty. Only a bias by
- * distance asks: attention itself works out where the keys of a ring are. */
-static mn_tensor *slot_positions(mn_graph *g, const cache *c, mn_tensor *n) {
-  int64_t B = mn_dim(n, 0);
-  mn_tensor *written = mn_reshape(g, n, MN_SHAPE(B, 1)), *parts[2], *none = mn_scalar(g, MN_I32, -1);
-  int k = 0;
-  if (c->sinks) {
-    mn_tensor *j = mn_iota(g, MN_I32, MN_SHAPE(1, c->sinks), 1);
-    parts[k++] = mn_select(g, mn_lt(g, j, written), mn_expand(g, j, MN_SHAPE(B, c->sinks)), none);
-  }
-  /* the latest position p < written with (p - sinks) mod ring == j */
-  mn_tensor *j = mn_iota(g, MN_I32, MN_SHAPE(1, c->ring), 1), *size = mn_scalar(g, MN_I32, (double)c->ring);
-  mn_tensor *last = mn_add_scalar(g, written, -1.0 - (double)c->sinks);
-  mn_tensor *p = mn_sub(g, last, mn_mod(g, mn_sub(g, last, j), size));
-  parts[k++] = mn_select(g, mn_le(g, mn_scalar(g, MN_I32, 0), p), mn_add_scalar(g, p, (double)c->sinks), none);
-  return k > 1 ? mn_concat(g, k, parts, 1) : parts[0];
-}
-
 /* What a segment writes: its tokens' rows x [B,T,G,K] into their slots and, in front, the persistent pairs [N,G,K] into theirs.
  * Those are parameters, read where they are used: what their slots held before is never seen, so that a stream follows the
  * weights as they are trained. One put, so that it happens in place. */
@@ -138,11 +120,11 @@ static written to_write(mn_graph *g, mn_tensor *pairs, mn_tensor *x, mn_tensor *
   return (written){mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pairs, x), x}, 1), mn_concat(g, 2, (mn_tensor *[]){first, slots}, 1)};
 }
 
-/* The bias of T queries at q_pos for keys at k_pos; NULL: none. */
-static mn_tensor *bias_of(mn_scope *s, const mn_attention_config *c, mn_tensor *q_pos, mn_tensor *k_pos) {
-  if (!c->relative_bias) return NULL;
-  mn_distance_bias how = {c->heads, c->relative_bias, c->relative_distance, !c->causal};
-  return mn_distance_bias_of(s, "relative_bias", &how, q_pos, k_pos);
+/* Scores by distance, where they are asked for. */
+static void add_distances(mn_scope *s, const mn_attention_config *c, mn_attention_io *io, mn_attention_attr *attr) {
+  if (!c->relative_bias) return;
+  const mn_distance_bias how = {c->heads, c->relative_bias, c->relative_distance, !c->causal};
+  io->by_distance = mn_distance_bias_of(s, "relative_bias", &how, &attr->distance_zero);
 }
 
 /* Softmax over two sets of keys from the softmax over each: they are weighed by their sums e^lse. b sees something always. */
@@ -183,12 +165,8 @@ static mn_tensor *read_before_writing(mn_scope *s, const segment *x, mn_tensor *
     b.q_pos = x->start;
     b.k_pos = N ? mn_concat(g, 2, (mn_tensor *[]){mn_full(g, MN_I32, MN_SHAPE(B, N), 0), x->pos}, 1) : x->pos;
   }
-  if (x->c->relative_bias) {
-    mn_tensor *keys = mn_concat(g, 2, (mn_tensor *[]){slot_positions(g, &x->size, x->start), x->pos}, 1);
-    mn_tensor *bias = bias_of(s, x->c, x->pos, keys); /* [B,H,T,kept + T] */
-    a.bias = mn_slice(g, bias, 3, 0, kept);
-    b.bias = mn_slice(g, bias, 3, kept, T);
-  }
+  add_distances(s, x->c, &a, &old);
+  b.by_distance = a.by_distance, new.distance_zero = old.distance_zero;
   mn_attend(g, &a, old);
   mn_attend(g, &b, new);
   return softmax_of_both(g, &a, &b);
@@ -201,7 +179,7 @@ static mn_tensor *read_after_writing(mn_scope *s, const segment *x, mn_tensor *K
   mn_attention_attr attr = x->attr;
   attr.ring = true;
   mn_attention_io io = {.q = x->q, .k = K1, .v = V1, .q_pos = x->start, .length = filled};
-  if (x->c->relative_bias) io.bias = bias_of(s, x->c, x->pos, slot_positions(g, &x->size, filled));
+  add_distances(s, x->c, &io, &attr);
   mn_attend(g, &io, attr);
   return io.o;
 }
@@ -249,11 +227,12 @@ static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tenso
     return NULL;
   }
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1);
-  mn_tensor *length = mn_scope_length(s), *at = mn_iota(g, MN_I32, MN_SHAPE(1, T), 1);
-  mn_tensor *k_pos = mn_key_positions(g, length, T);
-  mn_tensor *q_pos = k_pos ? mn_full(g, MN_I32, MN_SHAPE(B), 0) : NULL;
+  mn_attention_io io = {.q = q, .k = k, .v = v, .k_pos = mn_key_positions(g, mn_scope_length(s), T)};
+  if (io.k_pos) io.q_pos = mn_full(g, MN_I32, MN_SHAPE(B), 0);
   attr.causal = false;
-  return mn_attention(g, q, k, v, q_pos, k_pos, bias_of(s, c, at, at), attr, NULL);
+  add_distances(s, c, &io, &attr);
+  mn_attend(g, &io, attr);
+  return io.o;
 }
 
 static mn_tensor *rotated(mn_graph *g, const mn_attention_config *c, mn_tensor *x, mn_tensor *cos, mn_tensor *sin) {
@@ -308,8 +287,10 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
       k = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pk, k), k}, 1);
       v = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pv, v), v}, 1);
     }
-    mn_tensor *at = c->relative_bias ? mn_iota(g, MN_I32, MN_SHAPE(1, T), 1) : NULL;
-    o = mn_attention(g, q, k, v, NULL, NULL, bias_of(s, c, at, at), attr, NULL);
+    mn_attention_io io = {.q = q, .k = k, .v = v};
+    add_distances(s, c, &io, &attr);
+    mn_attend(g, &io, attr);
+    o = io.o;
   }
   return mn_linear(s, "o_proj", mn_join_heads(s, o), D, c->bias, init);
 }

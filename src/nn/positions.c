@@ -38,25 +38,21 @@ static int32_t bucket_of(int64_t n, int64_t buckets, int64_t max_distance) {
   return (int32_t)(far < buckets - 1 ? far : buckets - 1);
 }
 
-mn_tensor *mn_distance_bias_of(mn_scope *s, const char *name, const mn_distance_bias *c, mn_tensor *q_pos, mn_tensor *k_pos) {
+mn_tensor *mn_distance_bias_of(mn_scope *s, const char *name, const mn_distance_bias *c, int64_t *zero) {
   mn_graph *g = mn_scope_graph(s);
-  if (!q_pos || !k_pos) return NULL;
-  int64_t side = c->both_sides ? c->buckets / 2 : c->buckets, most = c->max_distance;
-  int32_t *bucket = mn_arena_alloc(g->arena, (size_t)(most + 1) * sizeof *bucket);
+  const int64_t side = c->both_sides ? c->buckets / 2 : c->buckets, most = c->max_distance, N = (c->both_sides ? 2 : 1) * most + 1;
+  int32_t *bucket = mn_arena_alloc(g->arena, (size_t)N * sizeof *bucket);
   if (!bucket) {
     mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
     return NULL;
   }
-  for (int64_t n = 0; n <= most; n++) bucket[n] = bucket_of(n, side, most);
+  *zero = c->both_sides ? most : 0;
+  for (int64_t i = 0; i < N; i++) { /* back: how far the key lies behind the query */
+    const int64_t back = i - *zero;
+    bucket[i] = back < 0 ? (int32_t)side + bucket_of(-back, side, most) : bucket_of(back, side, most);
+  }
   mn_tensor *weight = mn_param_exact(s, name, MN_SHAPE(c->buckets, c->heads), MN_NORMAL(0.02), MN_PARAM_NO_DECAY,
                                      "bias of scores by distance [buckets, heads]");
-  int64_t T = mn_dim(q_pos, 1), S = mn_dim(k_pos, 1);
-  mn_tensor *back =
-      mn_sub(g, mn_reshape(g, q_pos, MN_SHAPE(mn_dim(q_pos, 0), T, 1)), mn_reshape(g, k_pos, MN_SHAPE(mn_dim(k_pos, 0), 1, S)));
-  mn_tensor *zero = mn_scalar(g, MN_I32, 0), *n = c->both_sides ? mn_maximum(g, back, mn_neg(g, back)) : mn_maximum(g, back, zero);
-  n = mn_minimum(g, n, mn_scalar(g, MN_I32, (double)most));
-  mn_tensor *at = mn_take(g, mn_const(g, MN_I32, MN_SHAPE(most + 1), bucket), n, 0); /* [B,T,S] */
-  if (c->both_sides) at = mn_select(g, mn_lt(g, back, zero), mn_add_scalar(g, at, (double)side), at);
-  mn_tensor *bias = mn_take(g, mn_capture(g, weight), at, 0); /* [B,T,S,H] */
-  return mn_cast(g, mn_permute(g, bias, (const int[]){0, 3, 1, 2}), mn_scope_exact(s));
+  mn_tensor *rows = mn_take(g, mn_capture(g, weight), mn_const(g, MN_I32, MN_SHAPE(N), bucket), 0); /* [N,H] */
+  return mn_cast(g, mn_transpose(g, rows, 0, 1), mn_scope_exact(s));
 }

@@ -15,11 +15,12 @@ mn_tensor *mn_sinusoidal_positions(mn_scope *s, int64_t D, int64_t T);
 
 /* Relative position bias (Raffel et al. 2020, arXiv 1910.10683): distances d = key - query fall into `buckets`, each of its own up
  * to half of them, then ever wider until `max_distance`, the last beyond it. Where queries see both sides, either has half the buckets.
- * q_pos i32 [1 or B, T], k_pos i32 [1 or B, S] -> [1 or B, H, T, S] exact type, from the parameter `name` [buckets, H]. */
+ * Of the parameter `name` [buckets, H] a table [H, N], exact type, for attention's by_distance: a row's element *zero is that of
+ * distance 0, those after it of keys further and further back. */
 typedef struct mn_distance_bias {
   int64_t heads, buckets, max_distance;
   bool both_sides;
 } mn_distance_bias;
-mn_tensor *mn_distance_bias_of(mn_scope *s, const char *name, const mn_distance_bias *c, mn_tensor *q_pos, mn_tensor *k_pos);
+mn_tensor *mn_distance_bias_of(mn_scope *s, const char *name, const mn_distance_bias *c, int64_t *zero);
 
 #endif

@@ -20,7 +20,17 @@ static void broadcast_strides(const mn_view *v, int64_t out[4]) {
   }
 }
 
-static bool wants_dbias(const mn_call *c) { return ((const mn_attention_attr *)c->attr)->has_bias && mn_call_wants(c, 3); }
+static bool wants_dbias(const mn_call *c) { return mn_attention_biased(c->attr) && mn_call_wants(c, 3); }
+/* Its view as one of a tensor that broadcasts to [B,H,T,S]: a table by distance, [H,N], is one row of N for each head. */
+static mn_view dbias_view(const mn_call *c) {
+  mn_view v = c->out[3];
+  if (!((const mn_attention_attr *)c->attr)->by_distance) return v;
+  const int64_t H = v.dim[0], N = v.dim[1];
+  v.ndim = 4;
+  v.dim[0] = v.dim[2] = 1, v.dim[1] = H, v.dim[3] = N;
+  v.stride[0] = v.stride[2] = 0, v.stride[1] = N, v.stride[3] = 1; /* results are dense */
+  return v;
+}
 
 static mn_attn_args args_of(const mn_call *c, bool backward) {
   const mn_attention_attr *attr = c->attr;
@@ -40,7 +50,9 @@ static mn_attn_args args_of(const mn_call *c, bool backward) {
       .q_start = attr->q_start,
       .causal = attr->causal,
       .ring = attr->ring,
+      .gate = attr->gate,
       .has_bias = attr->has_bias,
+      .by_distance = attr->by_distance,
       .bf16 = in[0].dtype == MN_BF16,
       .q = token_tensor(&in[0]),
       .k = token_tensor(&in[1]),
@@ -78,6 +90,11 @@ static mn_attn_args args_of(const mn_call *c, bool backward) {
     a.bias = in[i++].data;
     a.bias_b = s[0], a.bias_h = s[1], a.bias_t = s[2], a.bias_s = s[3];
   }
+  if (attr->by_distance) {
+    a.distance = in[i].data;
+    a.distance_h = in[i].stride[0], a.distances = in[i].dim[1], a.distance_zero = attr->distance_zero;
+    i++;
+  }
   const mn_view *lse = backward ? &in[i + 1] : &out[1];
   a.o = token_tensor(backward ? &in[i] : &out[0]);
   a.lse = lse->data;
@@ -88,8 +105,9 @@ static mn_attn_args args_of(const mn_call *c, bool backward) {
   a.dlse_b = in[i + 3].stride[0], a.dlse_h = in[i + 3].stride[1];
   a.dq = token_tensor(&out[0]), a.dk = token_tensor(&out[1]), a.dv = token_tensor(&out[2]);
   if (wants_dbias(c)) {
-    broadcast_strides(&out[3], s);
-    a.dbias = out[3].data;
+    const mn_view dbias = dbias_view(c);
+    broadcast_strides(&dbias, s);
+    a.dbias = dbias.data;
     a.dbias_b = s[0], a.dbias_h = s[1], a.dbias_t = s[2], a.dbias_s = s[3];
   }
   return a;
@@ -101,10 +119,12 @@ static bool accepts(const mn_node *n) { /* one type, f32 or bf16; positions i32;
   if (t != MN_F32 && t != MN_BF16) return false;
   int i = mn_attention_operands(attr);
   if (n->in[1]->dtype != t || n->in[2]->dtype != t) return false;
-  if (attr->has_bias && n->in[i++]->dtype != MN_F32) return false;
+  if (attr->gate > MN_ATTN_KEYS) return false; /* a gated block is done at once */
+  if (mn_attention_biased(attr) && n->in[i++]->dtype != MN_F32) return false;
   if (i == n->n_in) return n->out[0]->dtype == t && n->out[1]->dtype == MN_F32;
   if (n->in[i]->dtype != t || n->in[i + 1]->dtype != MN_F32 || n->in[i + 2]->dtype != t || n->in[i + 3]->dtype != MN_F32) return false;
-  return n->out[0]->dtype == t && n->out[1]->dtype == t && n->out[2]->dtype == t && (!attr->has_bias || n->out[3]->dtype == MN_F32);
+  return n->out[0]->dtype == t && n->out[1]->dtype == t && n->out[2]->dtype == t &&
+         (!mn_attention_biased(attr) || n->out[3]->dtype == MN_F32);
 }
 
 /* How the backward pass is cut into tasks; pairs: of a batch element and a key head. */
@@ -142,8 +162,8 @@ static int64_t splits_of(const mn_attn_args *a) {
 }
 static size_t floats(int64_t n) { return mn_align((size_t)n * sizeof(float), 64); }
 
-/* With lists each head has its own keys. */
-static bool is_decoding(const mn_attn_args *a) { return a->T == 1 && !a->has_blocks; }
+/* With lists each head has its own keys; gated blocks are weighed whole. */
+static bool is_decoding(const mn_attn_args *a) { return a->T == 1 && !a->has_blocks && !a->gate; }
 
 static size_t forward_workspace(const mn_call *c) {
   const mn_attention_isa *isa = MN_ISA_PICK(mn_attention, mn_cpu_isa(c->backend));
@@ -205,7 +225,11 @@ static backward_cut cut_of(const mn_attn_args *a, const mn_view *dbias) {
   return (backward_cut){BY_ROWS, 1, at_least_1(least(blocks, TASKS))};
 }
 
-static const mn_view *dbias_of(const mn_call *c) { return wants_dbias(c) ? &c->out[3] : NULL; }
+static const mn_view *dbias_of(const mn_call *c, mn_view *view) {
+  if (!wants_dbias(c)) return NULL;
+  *view = dbias_view(c);
+  return view;
+}
 static int64_t sums_of(const backward_cut *cut, const mn_call *c, int64_t pairs) { /* so many sums of one key head */
   return cut->kind == BY_ROWS ? cut->parts : cut->parts > 1 ? pairs * cut->parts : threads_of(c);
 }
@@ -213,7 +237,8 @@ static int64_t sums_of(const backward_cut *cut, const mn_call *c, int64_t pairs)
 static size_t backward_workspace(const mn_call *c) {
   const mn_attention_grad_isa *isa = MN_ISA_PICK(mn_attention_grad, mn_cpu_isa(c->backend));
   mn_attn_args a = args_of(c, true);
-  const mn_view *dbias = dbias_of(c);
+  mn_view view;
+  const mn_view *dbias = dbias_of(c, &view);
   const backward_cut cut = cut_of(&a, dbias);
   const size_t biases = cut.kind == BY_SUMS ? (size_t)(cut.chunks * cut.parts) * floats(mn_view_count(dbias)) : 0;
   return (size_t)threads_of(c) * isa->scratch(&a) + (size_t)sums_of(&cut, c, a.B * a.G) * floats(isa->sum_floats(&a)) + biases;
@@ -268,7 +293,8 @@ static void row_task(void *ctx, int64_t i, int thread) { /* the cut BY_ROWS */
 static mn_status backward_run(mn_call *c) {
   job j = {.a = args_of(c, true), .bwd = MN_ISA_PICK(mn_attention_grad, mn_cpu_isa(c->backend)), .scratch = c->workspace};
   const int64_t pairs = j.a.B * j.a.G;
-  const mn_view *dbias = dbias_of(c);
+  mn_view view;
+  const mn_view *dbias = dbias_of(c, &view);
   j.scratch_size = j.bwd->scratch(&j.a);
   j.cut = cut_of(&j.a, dbias);
   j.partial = (size_t)j.bwd->sum_floats(&j.a) * sizeof(float);

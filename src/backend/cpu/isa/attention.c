@@ -28,7 +28,7 @@ static void take_work(work *w, take *s, const mn_attn_args *p) {
   w->p2 = take_bytes(s, pairs ? KB / 2 * QB * 4 : 0);
   w->v2 = take_bytes(s, pairs ? KB / 2 * vp * 4 : 0);
   w->ot = take_floats(s, vp * QB);
-  w->bt = take_floats(s, p->has_bias ? KB * QB : 0);
+  w->bt = take_floats(s, attn_biased(p) ? KB * QB : 0);
   w->kw = take_floats(s, widen ? KB * kp : 0);
   w->vw = take_floats(s, widen ? KB * vp : 0);
   w->tmp = take_floats(s, QB * wide);
@@ -95,17 +95,18 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen 
 #endif
     tile_gemm(n, lanes, p->K, k.f + j0 * k.stride, k.stride, 1, w->qt + t0, N, st + t0, N, TILE_SET, TILE_FULL);
   float c = p->scale;
-  if (see == SEEN_SOME || p->bias || p->scale <= 0) { /* the softmax below wants a positive scale */
+  if (see == SEEN_SOME || attn_biased(p) || p->gate || p->scale <= 0) { /* the softmax below wants a positive scale */
     for (int64_t j = j0; j < j1; j++) {
       float *row = w->st + j * N;
       for (int64_t t = t0; t < t1; t += MN_VL) {
         vf x = vf_load(row + t) * c;
-        if (p->bias) x = vf_max(vf_set1(HIDDEN), x + vf_load(w->bt + j * N + t)); /* a bias may be -inf */
+        if (attn_biased(p)) x = vf_max(vf_set1(HIDDEN), x + vf_load(w->bt + j * N + t)); /* a bias may be -inf */
         vf_store(row + t, x);
       }
       if (see == SEEN_SOME) attn_mask_row(p, b, base + j, w->q_pos + t0, q, row + t0, lanes, vf_set1(HIDDEN));
       if (see == SEEN_SOME && p->has_blocks) attn_hide_unlisted(p, w->listed, base + j, t0, row + t0, lanes, vf_set1(HIDDEN));
     }
+    if (p->gate) attn_gate_scores(p, base, w->q_pos, w->st, N, t0, t1, j0, j1);
     c = 1;
   }
   int64_t t = t0;
@@ -150,8 +151,9 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
   attn_turned(p, &p->q, pairs, b, t0, h, nq, p->K, w.qt, N, w.tmp);
   for (int64_t t = 0; t < N; t++) w.m[t] = HIDDEN, w.l[t] = 0;
   memset(w.ot, 0, (size_t)(p->V * N) * sizeof(float));
-  for (int64_t j0 = 0; j0 < filled; j0 += KB) {
-    const int64_t n = filled - j0 < KB ? filled - j0 : KB;
+  const int64_t step = attn_key_step(p);
+  for (int64_t j0 = 0; j0 < filled; j0 += step) {
+    const int64_t n = filled - j0 < step ? filled - j0 : step;
     seen see = attn_block_seen(p, b, j0, n, all);
     if (see != SEEN_NONE && p->has_blocks) {
       const seen listed = attn_listed(p, w.listed, 0, N, j0, n);
@@ -159,7 +161,7 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
     }
     if (see == SEEN_NONE) continue;
     rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, p->K, w.kw), v = attn_rows(p, &p->v, pairs, b, j0, g, n, p->V, w.vw);
-    if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, w.bt, N, w.tmp);
+    if (attn_biased(p)) attn_added(p, b, h, t0, w.q_pos, nq, j0, n, w.bt, N, w.tmp);
 #if TILE_PAIRS
     for (int64_t j = 0; pairs && j < n; j += 2)
       tile_pair_rows(w.v2 + j / 2 * vp, v.h + j * v.stride, j + 1 < n ? v.h + (j + 1) * v.stride : NULL, p->V);
@@ -285,6 +287,8 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
         float y = sc[j] + LOG2E * p->bias[b * p->bias_b + h * p->bias_h + list[j] * p->bias_s];
         sc[j] = y < HIDDEN ? HIDDEN : y;
       }
+      for (int64_t j = 0; p->by_distance && j < n; j++)
+        if (list[j] >= p->prefix) sc[j] += LOG2E * attn_distances(p, h)[attn_apart(p, attn_key_pos(p, b, list[j]), q_pos)];
       for (int64_t j = n; j < KB; j++) sc[j] = HIDDEN;
       vf most = vf_set1(ml[0]), sum = vf_zero();
       for (int64_t j = 0; j < n; j += MN_VL) most = vf_max(most, vf_load(sc + j));

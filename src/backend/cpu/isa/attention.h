@@ -6,6 +6,7 @@
 #include "backend/cpu/isa.h"
 
 enum { MN_ATTN_QUERIES = 64 }; /* queries of one block: forward tasks and backward parts are made of whole blocks */
+enum { MN_ATTN_KEYS = 64 };    /* keys of one block, at most */
 
 typedef struct mn_attn_tensor { /* [B,T,H,*] with the last axis dense; strides in elements */
   void *data;
@@ -16,7 +17,8 @@ typedef struct mn_attn_args {
   int64_t B, T, S, H, G, K, V;
   float scale;
   int64_t window, prefix, sinks, q_start;
-  bool causal, ring, has_bias, bf16; /* bf16: type of q, k, v, o and their gradients; else f32 */
+  int64_t gate;                                   /* keys of a gated block; 0: none */
+  bool causal, ring, has_bias, by_distance, bf16; /* bf16: type of q, k, v, o and their gradients; else f32 */
   mn_attn_tensor q, k, v, o;
   const int32_t *q_pos, *k_pos; /* NULL: q_start + t, j - prefix or where the ring holds it */
   int64_t q_pos_b, q_pos_t;     /* strides; of q_pos [B]: q_pos_t is 0 and query t is at q_pos[b] + t */
@@ -29,12 +31,14 @@ typedef struct mn_attn_args {
   int64_t block_q, block_k;                               /* queries and keys of a block; of keys the prefix does not count */
   const float *bias;                                      /* NULL: none */
   int64_t bias_b, bias_h, bias_t, bias_s;                 /* strides, 0 where it is broadcast */
-  float *lse;                                             /* [B,H,T], last axis dense */
+  const float *distance;                                  /* by_distance: [H, distances], last axis dense */
+  int64_t distance_h, distances, distance_zero;
+  float *lse; /* [B,H,T], last axis dense */
   int64_t lse_b, lse_h, dlse_b, dlse_h;
   /* backward */
   mn_attn_tensor d_o, dq, dk, dv;
   const float *dlse; /* [B,H,T], last axis dense */
-  float *dbias;      /* zeroed by the caller; NULL: not asked for */
+  float *dbias;      /* of the bias, or of by_distance (dbias_h its only stride but 1); zeroed by the caller; NULL: not asked for */
   bool whole_blocks; /* a part takes blocks of queries for all heads of the key head: their rows of dbias are one */
   int64_t dbias_b, dbias_h, dbias_t, dbias_s;
 } mn_attn_args;

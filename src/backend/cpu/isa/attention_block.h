@@ -8,8 +8,8 @@
 #include "backend/cpu/isa/tile.h"
 #include "backend/cpu/isa/vecmath.h"
 
-enum { QB = MN_ATTN_QUERIES, KB = 64 }; /* queries and keys of a block */
-enum { PANEL = 16 };                    /* lanes that a half-masked block is done in, each with its own range of keys */
+enum { QB = MN_ATTN_QUERIES, KB = MN_ATTN_KEYS }; /* queries and keys of a block */
+enum { PANEL = 16 };                              /* lanes that a half-masked block is done in, each with its own range of keys */
 #define LOG2E 1.44269504088896341f
 #define LN2   0.69314718055994531f
 
@@ -209,6 +209,92 @@ TILE_FN void attn_bias_block(const mn_attn_args *p, int64_t b, int64_t h, int64_
       for (int64_t t = 0; t < N; t += MN_VL) vf_store(bt + j * N + t, vf_set1(src[j * p->bias_s]));
     } else {
       for (int64_t t = 0; t < N; t++) bt[j * N + t] = t < nq ? src[t * p->bias_t + j * p->bias_s] : 0;
+    }
+  }
+}
+
+/* ---- scores by distance ---- table[q_pos - k_pos + zero], at either end its last element */
+MN_INLINE const float *attn_distances(const mn_attn_args *p, int64_t h) { return p->distance + h * p->distance_h; }
+MN_INLINE int64_t attn_apart(const mn_attn_args *p, int64_t k_pos, int64_t q_pos) {
+  const int64_t i = q_pos - k_pos + p->distance_zero;
+  return i < 0 ? 0 : i < p->distances ? i : p->distances - 1;
+}
+/* The queries stand one behind the other: a key's row of scores is a piece of the table. */
+MN_INLINE bool attn_in_order(const int32_t *q_pos, int64_t nq) {
+  for (int64_t t = 1; t < nq; t++)
+    if (q_pos[t] != q_pos[0] + t) return false;
+  return true;
+}
+/* bt[j, t] = the score of key j0 + j and the query at q_pos[t], as attn_bias_block's */
+TILE_FN void attn_distance_block(const mn_attn_args *p, int64_t b, int64_t h, const int32_t *q_pos, int64_t nq, int64_t j0, int64_t n,
+                                 float *bt, int64_t N) {
+  const float *table = attn_distances(p, h);
+  const bool in_order = attn_in_order(q_pos, nq);
+  for (int64_t j = 0; j < n; j++) {
+    float *row = bt + j * N;
+    const int64_t k = attn_key_pos(p, b, j0 + j), first = q_pos[0] - k + p->distance_zero;
+    if (j0 + j < p->prefix) {
+      memset(row, 0, (size_t)N * sizeof *row);
+    } else if (in_order && first >= 0 && first + N <= p->distances) {
+      memcpy(row, table + first, (size_t)N * sizeof *row);
+    } else {
+      for (int64_t t = 0; t < N; t++) row[t] = table[attn_apart(p, k, q_pos[t])];
+    }
+  }
+}
+MN_INLINE bool attn_biased(const mn_attn_args *p) { return p->has_bias || p->by_distance; }
+TILE_FN void attn_added(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, const int32_t *q_pos, int64_t nq, int64_t j0, int64_t n,
+                        float *bt, int64_t N, float *tmp) {
+  if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, bt, N, tmp);
+  else attn_distance_block(p, b, h, q_pos, nq, j0, n, bt, N);
+}
+
+/* ---- gated blocks ---- (Mohtashami & Jaggi 2023) In a block before the query's own, with scores s_j of its keys and g of its gate,
+ * key j gets e^g softmax_j(s) of the whole: with L = log sum_j e^s_j its score is
+ *
+ *     s'_j = s_j + g - L
+ *
+ * in one softmax over all. So gating changes scores, and what follows is attention as it always is; the gate itself has no weight.
+ * Blocks of keys are whole gated blocks. */
+MN_INLINE int64_t attn_key_step(const mn_attn_args *p) { return p->gate ? KB / p->gate * p->gate : KB; }
+/* Lanes whose query's own block comes after that of key j. */
+MN_INLINE vm attn_gated_lanes(const mn_attn_args *p, int64_t j, const int32_t *q_pos) {
+  return vi_lt(vi_set1((int32_t)(j / p->gate * p->gate + p->gate - 1)), vi_load(q_pos));
+}
+/* Scores st[j, .] of keys base + j, j in [j0, j1), at lanes [t0, t1), whose queries are at q_pos: s to s'. */
+TILE_FN void attn_gate_scores(const mn_attn_args *p, int64_t base, const int32_t *q_pos, float *st, int64_t N, int64_t t0, int64_t t1,
+                              int64_t j0, int64_t j1) {
+  for (int64_t first = j0; first + p->gate <= j1; first += p->gate) {
+    const int64_t gate = first + p->gate - 1;
+    for (int64_t t = t0; t < t1; t += MN_VL) {
+      vf top = vf_set1(HIDDEN), sum = vf_zero();
+      for (int64_t j = first; j < gate; j++) top = vf_max(top, vf_load(st + j * N + t));
+      for (int64_t j = first; j < gate; j++) sum += attn_exp2((vf_load(st + j * N + t) - top) * LOG2E, false);
+      const vf shift = vf_load(st + gate * N + t) - (top + vf_log(sum)); /* g - L */
+      const vm gated = attn_gated_lanes(p, base + first, q_pos + t);
+      for (int64_t j = first; j < gate; j++) {
+        const vf s = vf_load(st + j * N + t);
+        vf_store(st + j * N + t, vf_select(gated, s + shift, s));
+      }
+      vf_store(st + gate * N + t, vf_set1(HIDDEN));
+    }
+  }
+}
+/* Backward: from dS' [., N] and weights P to dS. With c = sum_j dS'_j the gate gets c, and key j, by L, -softmax_j(s) c = -P_j c / sum P. */
+TILE_FN void attn_gate_back(const mn_attn_args *p, int64_t base, const int32_t *q_pos, const float *st, float *dst, int64_t N, int64_t t0,
+                            int64_t t1, int64_t j0, int64_t j1) {
+  for (int64_t first = j0; first + p->gate <= j1; first += p->gate) {
+    const int64_t gate = first + p->gate - 1;
+    for (int64_t t = t0; t < t1; t += MN_VL) {
+      vf all = vf_zero(), c = vf_zero();
+      for (int64_t j = first; j < gate; j++) all += vf_load(st + j * N + t), c += vf_load(dst + j * N + t);
+      const vm gated = vm_and(attn_gated_lanes(p, base + first, q_pos + t), vf_lt(vf_zero(), all));
+      const vf share = vf_select(gated, c / all, vf_zero());
+      for (int64_t j = first; j < gate; j++) {
+        const vf d = vf_load(dst + j * N + t);
+        vf_store(dst + j * N + t, vf_fnma(vf_load(st + j * N + t), share, d));
+      }
+      vf_store(dst + gate * N + t, vf_select(gated, c, vf_zero()));
     }
   }
 }

@@ -36,10 +36,10 @@ static void take_work(work *w, take *s, const mn_attn_args *p) {
   w->ds2 = take_bytes(s, pairs ? KB / 2 * QB * 4 : 0);
   w->k2 = take_bytes(s, pairs ? KB / 2 * kp * 4 : 0);
   w->dqt = take_floats(s, kp * QB);
-  w->bt = take_floats(s, p->has_bias ? KB * QB : 0);
+  w->bt = take_floats(s, attn_biased(p) ? KB * QB : 0);
   w->kw = take_floats(s, widen ? p->S * kp : 0);
   w->vw = take_floats(s, widen ? p->S * vp : 0);
-  w->wide = take_bytes(s, (p->S + KB - 1) / KB);
+  w->wide = take_bytes(s, p->S / attn_key_step(p) + 1);
   w->tmp = take_floats(s, QB * wide);
   w->lse = take_floats(s, QB);
   w->delta = take_floats(s, QB);
@@ -87,6 +87,24 @@ static void add_dbias(const mn_attn_args *p, const work *w, int64_t b, int64_t h
     for (int64_t t = 0; t < nt; t++) dst[t * p->dbias_t + j * p->dbias_s] += ds[j * N + t];
 }
 
+/* by_distance: the same into the row of the head's table that each pair's distance names */
+static void add_distances(const mn_attn_args *p, const work *w, int64_t b, int64_t h, int64_t base, int64_t N, int64_t t0, int64_t t1,
+                          int64_t j0, int64_t j1) {
+  float *table = p->dbias + h * p->dbias_h;
+  const int64_t nt = t1 - t0;
+  const bool in_order = attn_in_order(w->q_pos + t0, nt);
+  for (int64_t j = j0; j < j1; j++) {
+    if (base + j < p->prefix) continue;
+    const float *ds = w->dst + j * N + t0;
+    const int64_t k = attn_key_pos(p, b, base + j), first = w->q_pos[t0] - k + p->distance_zero;
+    if (in_order && first >= 0 && first + nt <= p->distances) {
+      for (int64_t t = 0; t < nt; t++) table[first + t] += ds[t];
+    } else {
+      for (int64_t t = 0; t < nt; t++) table[attn_apart(p, k, w->q_pos[t0 + t])] += ds[t];
+    }
+  }
+}
+
 /* Queries [t0, t1) of the block at q0 with keys [j0, j1) of the block at base, whose sums are dk and dv. */
 static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t q0, int64_t base, seen see, int64_t N, int64_t t0,
                   int64_t t1, int64_t j0, int64_t j1, rows k, rows v, float *dk, float *dv) {
@@ -106,20 +124,29 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
     tile_gemm(n, lanes, K, k.f + j0 * k.stride, k.stride, 1, w->qt + t0, N, st, N, TILE_SET, TILE_FULL);
     tile_gemm(n, lanes, V, v.f + j0 * v.stride, v.stride, 1, w->dot + t0, N, dst, N, TILE_SET, TILE_FULL);
   }
-  const float c = p->scale * LOG2E, scale = p->dbias ? 1 : p->scale;
+  float c = p->scale * LOG2E;
+  const float scale = p->dbias ? 1 : p->scale;
+  if (p->gate) {
+    for (int64_t j = 0; j < n; j++)
+      for (int64_t t = 0; t < lanes; t += MN_VL) vf_store(st + j * N + t, vf_load(st + j * N + t) * p->scale);
+    attn_gate_scores(p, base, w->q_pos, w->st, N, t0, t0 + lanes, j0, j1);
+    c = LOG2E;
+  }
   for (int64_t j = 0; j < n; j++) {
     float *s = st + j * N, *d = dst + j * N;
     for (int64_t t = 0; t < lanes; t += MN_VL) {
       vf x = vf_fma(vf_load(s + t), vf_set1(c), -vf_load(w->lse + t0 + t));
-      if (p->bias) x = vf_max(vf_set1(HIDDEN), vf_fma(vf_load(w->bt + (j0 + j) * N + t0 + t), vf_set1(LOG2E), x));
+      if (attn_biased(p)) x = vf_max(vf_set1(HIDDEN), vf_fma(vf_load(w->bt + (j0 + j) * N + t0 + t), vf_set1(LOG2E), x));
       vf_store(s + t, attn_exp2(x, TILE_PAIRS && pairs));
     }
     if (see == SEEN_SOME) attn_mask_row(p, b, base + j0 + j, w->q_pos + t0, q_span, s, lanes, vf_zero());
     if (see == SEEN_SOME && p->has_blocks) attn_hide_unlisted(p, w->listed, base + j0 + j, t0, s, lanes, vf_zero());
     for (int64_t t = 0; t < lanes; t += MN_VL) vf_store(d + t, vf_load(s + t) * (vf_load(d + t) - vf_load(w->delta + t0 + t)) * scale);
   }
+  if (p->gate) attn_gate_back(p, base, w->q_pos, w->st, w->dst, N, t0, t0 + lanes, j0, j1);
   if (p->dbias) {
-    add_dbias(p, w, b, h, q0, base, N, t0, t1, j0, j1);
+    if (p->by_distance) add_distances(p, w, b, h, base, N, t0, t1, j0, j1);
+    else add_dbias(p, w, b, h, q0, base, N, t0, t1, j0, j1);
     for (int64_t j = 0; j < n; j++)
       for (int64_t t = 0; t < lanes; t += MN_VL) vf_store(dst + j * N + t, vf_load(dst + j * N + t) * p->scale);
   }
@@ -182,8 +209,9 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
     w->delta[t] = vf_sum(sum) + rest - p->dlse[b * p->dlse_b + h * p->dlse_h + t0 + t];
   }
   memset(w->dqt, 0, (size_t)(K * N) * sizeof(float));
-  for (int64_t j0 = 0; j0 < filled; j0 += KB) {
-    const int64_t n = filled - j0 < KB ? filled - j0 : KB;
+  const int64_t step = attn_key_step(p);
+  for (int64_t j0 = 0; j0 < filled; j0 += step) {
+    const int64_t n = filled - j0 < step ? filled - j0 : step;
     seen see = attn_block_seen(p, b, j0, n, all);
     if (see != SEEN_NONE && p->has_blocks) {
       const seen listed = attn_listed(p, w->listed, 0, N, j0, n);
@@ -191,11 +219,11 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
     }
     if (see == SEEN_NONE) continue;
     float *kw = w->kw + j0 * kp, *vw = w->vw + j0 * vp;
-    const bool wide = w->wide[j0 / KB];
+    const bool wide = w->wide[j0 / step];
     rows k = wide ? (rows){kw, NULL, kp} : attn_rows(p, &p->k, pairs, b, j0, g, n, K, kw);
     rows v = wide ? (rows){vw, NULL, vp} : attn_rows(p, &p->v, pairs, b, j0, g, n, V, vw);
-    w->wide[j0 / KB] = p->bf16 && !pairs;
-    if (p->bias) attn_bias_block(p, b, h, t0, nq, j0, n, w->bt, N, w->tmp);
+    w->wide[j0 / step] = p->bf16 && !pairs;
+    if (attn_biased(p)) attn_added(p, b, h, t0, w->q_pos, nq, j0, n, w->bt, N, w->tmp);
 #if TILE_PAIRS
     for (int64_t j = 0; pairs && j < n; j += 2)
       tile_pair_rows(w->k2 + j / 2 * kp, k.h + j * k.stride, j + 1 < n ? k.h + (j + 1) * k.stride : NULL, K);
@@ -220,7 +248,7 @@ static void part(const mn_attn_args *p, int64_t b, int64_t g, int64_t which, int
   take_work(&w, &s, p);
   const int64_t r = p->H / p->G, blocks = (p->T + QB - 1) / QB, kp = tile_pad(p->K);
   memset(sums, 0, (size_t)sum_floats(p) * sizeof(float));
-  memset(w.wide, 0, (size_t)((p->S + KB - 1) / KB));
+  memset(w.wide, 0, (size_t)(p->S / attn_key_step(p) + 1));
   for (int64_t i = 0; i < r * blocks; i++) /* strided: with a causal mask late blocks are longer */
     if ((p->whole_blocks ? i % blocks : i) % parts == which)
       query_block(p, &w, b, g * r + i / blocks, i % blocks * QB, sums, sums + p->S * kp);
