@@ -157,7 +157,7 @@ static int64_t at_least_1(int64_t n) { return n < 1 ? 1 : n; }
 /* ---- forward ---- */
 /* Decoding: keys are split when there are many of them and few sequences. */
 static int64_t splits_of(const mn_attn_args *a) {
-  int64_t want = 16 / at_least_1(a->B), most = a->S * a->G * (a->K + a->V) / 65536;
+  int64_t want = MN_ATTN_SPLITS / at_least_1(a->B), most = a->S * a->G * (a->K + a->V) / 65536;
   return at_least_1(want < most ? want : most);
 }
 static size_t floats(int64_t n) { return mn_align((size_t)n * sizeof(float), 64); }

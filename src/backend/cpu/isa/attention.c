@@ -268,10 +268,10 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
   }
   for (int64_t j0 = s0; j0 < s1; j0 += KB) {
     const int64_t block = s1 - j0 < KB ? s1 - j0 : KB;
-    if (attn_block_seen(p, b, j0, block, (span){q_pos, q_pos}) == SEEN_NONE) continue;
+    const seen see = attn_block_seen(p, b, j0, block, (span){q_pos, q_pos});
     int64_t n = 0;
-    for (int64_t j = j0; j < j0 + block; j++)
-      if (j < p->prefix || attn_sees(p, attn_key_pos(p, b, j), q_pos)) list[n++] = j;
+    for (int64_t j = j0; see != SEEN_NONE && j < j0 + block; j++) /* most blocks are seen whole, and where a key lies need not be asked */
+      if (see == SEEN_ALL || j < p->prefix || attn_sees(p, attn_key_pos(p, b, j), q_pos)) list[n++] = j;
     if (n == 0) continue;
     const bool by_key = p->k.t >= p->k.h; /* the nearer neighbour in memory first */
     for (int64_t x = 0; x < (by_key ? n : G); x++)
@@ -317,18 +317,25 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
   for (int64_t h = 0; h < H; h++) tile_row_out(partial + h * one, o + h * vp, 0, V);
 }
 
+/* o = sum_k o_k 2^(m_k - m) / l, l = sum_k l_k 2^(m_k - m), m the largest m_k */
 static void decode_join(const mn_attn_args *p, int64_t b, int64_t n, const float *partials) {
   const int64_t V = p->V, one = V + 2, split = p->H * one;
   for (int64_t h = 0; h < p->H; h++) {
     const float *x = partials + h * one;
-    float m = HIDDEN, l = 0;
+    float m = HIDDEN, l = 0, share[MN_ATTN_SPLITS];
     for (int64_t k = 0; k < n; k++) m = x[k * split + V] > m ? x[k * split + V] : m;
-    for (int64_t k = 0; k < n; k++) l += x[k * split + V + 1] * exp2f(x[k * split + V] - m);
+    for (int64_t k = 0; k < n; k++) {
+      share[k] = exp2f(x[k * split + V] - m);
+      l += x[k * split + V + 1] * share[k];
+    }
+    for (int64_t k = 0; k < n; k++) share[k] = l > 0 ? share[k] / l : 0;
     void *o = (void *)(uintptr_t)attn_row(&p->o, p->bf16, b, 0, h);
-    for (int64_t y = 0; y < V; y++) {
-      float sum = 0;
-      for (int64_t k = 0; l > 0 && k < n; k++) sum += x[k * split + y] * exp2f(x[k * split + V] - m);
-      tile_scalar_out(o, p->bf16, y, l > 0 ? sum / l : 0);
+    for (int64_t y = 0; y < V; y += MN_VL) {
+      const int left = V - y < MN_VL ? (int)(V - y) : MN_VL;
+      vf sum = vf_zero();
+      for (int64_t k = 0; k < n; k++) sum += vf_loadn(x + k * split + y, left) * share[k];
+      if (p->bf16) vf_store_bf16n((uint16_t *)o + y, sum, left);
+      else vf_storen((float *)o + y, sum, left);
     }
     p->lse[b * p->lse_b + h * p->lse_h] = l > 0 ? (m + log2f(l)) * LN2 : -INFINITY;
   }

@@ -7,6 +7,7 @@
 
 enum { MN_ATTN_QUERIES = 64 }; /* queries of one block: forward tasks and backward parts are made of whole blocks */
 enum { MN_ATTN_KEYS = 64 };    /* keys of one block, at most */
+enum { MN_ATTN_SPLITS = 16 };  /* of the keys of one query, at most */
 
 typedef struct mn_attn_tensor { /* [B,T,H,*] with the last axis dense; strides in elements */
   void *data;
