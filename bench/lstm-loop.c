@@ -36,7 +36,7 @@ static void build(contender *c, int64_t H, int64_t T, int64_t B, bool bf16, int6
                                      MN_SHAPE(4 * H),   MN_SHAPE(B, H),     MN_SHAPE(B, H)};
   for (int i = 0; i < N_LEAVES; i++) c->leaf[i] = mn_input(g, "leaf", MN_F32, shapes[i]);
   mn_tensor **leaf = c->leaf, *in[2], *x, *final[2], *hs, *gate[4];
-  mn_scan_builder *b = mn_scan_begin(g, T, false, 2, &leaf[4], 1, &leaf[0], in, &x);
+  mn_scan_builder *b = mn_scan_begin(g, T, MN_FORWARD, 2, &leaf[4], 1, &leaf[0], in, &x);
   mn_graph *s = mn_scan_body(b);
   mn_tensor *gates = mn_add(s, mn_add(s, product(s, x, leaf[1], bf16), product(s, in[0], leaf[2], bf16)), leaf[3]);
   for (int k = 0; k < 4; k++) {

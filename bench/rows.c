@@ -15,6 +15,11 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/product.h"
+#include "graph/fused_conv.h"
+#include "graph/fused_loss.h"
+#include "graph/fused_norm.h"
+#include "graph/fused_rope.h"
+#include "graph/fused_softmax.h"
 #include "graph/ops.h"
 
 enum { MAX_IO = 8, COPY_BLOCK = 1 << 17 };
@@ -147,8 +152,8 @@ static void row_kernels(mn_backend *b, mn_graph *g, mn_dtype t) {
   y = mn_softmax(g, x);
   show(b, "softmax", t, y);
   show(b, "softmax gradient", t, grad_of(g, y, 1, &x, &mn_op_softmax_grad));
-  show(b, "rotary, halves", t, mn_rope(g, heads, table, table, false));
-  show(b, "rotary, interleaved", t, mn_rope(g, heads, table, table, true));
+  show(b, "rotary, halves", t, mn_rope(g, heads, table, table, MN_ROPE_HALVES));
+  show(b, "rotary, interleaved", t, mn_rope(g, heads, table, table, MN_ROPE_INTERLEAVED));
   y = mn_causal_conv(g, time, taps, NULL, NULL);
   show(b, "convolution of 4", t, y);
   show(b, "convolution gradient", t, grad_of(g, y, 2, (mn_tensor *[]){time, taps}, &mn_op_conv_grad));

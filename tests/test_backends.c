@@ -1,6 +1,7 @@
 /* test_backends.c - what a backend may count on when another stands on it: its kernels are called with itself and its own threads;
  * and what the one above may: a fused operation is never slow for its sake. */
 #include "gradcheck.h"
+#include "graph/fused_softmax.h"
 #include "graph/ops.h"
 
 /* ---- a backend of two levels: the lower has kernels for all three, the upper for one ---- */

@@ -2,6 +2,14 @@
  * are rounded to bf16 and everything is exact from there on. Every fused kernel and every mixer, forward and backward, stays
  * within 1.5 times of it by the root of the mean square over results and gradients (one tensor alone within 1.75 times), and
  * within 3 times by the worst entry. */
+#include "graph/fused_attention.h"
+#include "graph/fused_conv.h"
+#include "graph/fused_loss.h"
+#include "graph/fused_masked_product.h"
+#include "graph/fused_norm.h"
+#include "graph/fused_recurrence.h"
+#include "graph/fused_rope.h"
+#include "graph/fused_softmax.h"
 #include "kernel_call.h"
 #include "mixer_check.h"
 
@@ -120,7 +128,7 @@ static void build_l2(work *w) { gradients(w, mn_norm(w->g, MN_NORM_L2, input(w, 
 static void build_softmax(work *w) { gradients(w, mn_softmax(w->g, input(w, MN_SHAPE(B, T, D), 1))); }
 static void build_rope(work *w) {
   mn_tensor *x = input(w, MN_SHAPE(B, T, H, K), 1), *c = fixed(w, MN_SHAPE(T, K / 2), 0.7, 0), *s = fixed(w, MN_SHAPE(T, K / 2), 0.7, 0);
-  gradients(w, mn_rope(w->g, x, c, s, false));
+  gradients(w, mn_rope(w->g, x, c, s, MN_ROPE_HALVES));
 }
 static void build_attention(work *w) {
   mn_tensor *q = input(w, MN_SHAPE(B, T, H, K), 1), *k = input(w, MN_SHAPE(B, T, 1, K), 1), *v = input(w, MN_SHAPE(B, T, 1, K), 1);

@@ -7,6 +7,12 @@
 #include "base/file.h"
 #include "format/safetensors.h"
 #include "gradcheck.h"
+#include "graph/fused_attention.h"
+#include "graph/fused_conv.h"
+#include "graph/fused_masked_product.h"
+#include "graph/fused_norm.h"
+#include "graph/fused_rope.h"
+#include "graph/fused_softmax.h"
 #include "graph/ops.h"
 
 static const struct {
@@ -131,7 +137,7 @@ static mn_tensor *writers(mn_graph *g, mn_tensor *x, int k) { /* x bf16 [2, 8, 4
   case 2:
     return mn_matmul(g, m, mn_transpose(g, m, 0, 1));
   case 3:
-    return mn_rope(g, x, mn_full(g, MN_F32, MN_SHAPE(8, 4), 1), mn_full(g, MN_F32, MN_SHAPE(8, 4), 0.5), false);
+    return mn_rope(g, x, mn_full(g, MN_F32, MN_SHAPE(8, 4), 1), mn_full(g, MN_F32, MN_SHAPE(8, 4), 0.5), MN_ROPE_HALVES);
   case 4:
     return mn_attention(g, x, x, x, NULL, NULL, NULL, (mn_attention_attr){.scale = 1, .causal = true}, NULL);
   case 5:
@@ -139,7 +145,7 @@ static mn_tensor *writers(mn_graph *g, mn_tensor *x, int k) { /* x bf16 [2, 8, 4
   case 6:
     return mn_sum(g, m, 2);
   case 7:
-    return mn_cumsum(g, m, 0, false);
+    return mn_cumsum(g, m, 0, MN_FORWARD);
   case 8:
     return mn_masked_product(g, m, m, mn_matmul(g, m, mn_transpose(g, m, 0, 1)), m);
   case 9:

@@ -8,6 +8,8 @@
 
 #include "format/yaml.h"
 #include "compile/gaps.h"
+#include "graph/fused_norm.h"
+#include "graph/fused_rope.h"
 #include "graph/ops.h"
 #include "compile/draft.h"
 #include "model/model.h"
@@ -140,7 +142,7 @@ static double values_that_a_loop_borrows(int n, const void *ctx) {
   double start = now();
   mn_graph *g = mn_graph_new();
   mn_tensor *c = mn_input(g, "c", MN_F32, MN_SHAPE(4)), *in, *final = NULL;
-  mn_scan_builder *b = mn_scan_begin(g, 3, false, 1, &c, 0, NULL, &in, NULL);
+  mn_scan_builder *b = mn_scan_begin(g, 3, MN_FORWARD, 1, &c, 0, NULL, &in, NULL);
   mn_graph *body = mn_scan_body(b);
   mn_tensor **w = mn_arena_alloc(g->arena, (size_t)n * sizeof *w), *y = in;
   for (int i = 0; i < n; i++) w[i] = mn_input(g, "w", MN_F32, MN_SHAPE(4));
@@ -196,7 +198,7 @@ static double gradients_by_composition(int n, const void *ctx) {
   mn_graph *g = mn_graph_new();
   mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(1, 2, 1, 4)), *y = x, *dx;
   mn_tensor *cos = mn_input(g, "cos", MN_F32, MN_SHAPE(2, 2)), *sin = mn_input(g, "sin", MN_F32, MN_SHAPE(2, 2));
-  for (int i = 0; i < n; i++) y = mn_rope(g, mn_norm(g, MN_NORM_L2, y, NULL, NULL, 1e-6, MN_F32), cos, sin, false);
+  for (int i = 0; i < n; i++) y = mn_rope(g, mn_norm(g, MN_NORM_L2, y, NULL, NULL, 1e-6, MN_F32), cos, sin, MN_ROPE_HALVES);
   mn_status status = mn_grad(g, 1, &y, NULL, 1, &x, &dx); /* has nodes whose own gradient is that of their composition */
   double start = now();
   if (status == MN_OK) status = mn_grad(g, 1, &dx, NULL, 1, &x, &dx);

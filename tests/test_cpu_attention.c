@@ -1,5 +1,7 @@
 /* The CPU's attention kernels against the definition: a full matrix of scores in double, forward and backward, for each
  * instruction set that this machine runs. And the masked product against its three loops. */
+#include "graph/fused_attention.h"
+#include "graph/fused_masked_product.h"
 #include "graph/ops.h"
 #include "kernel_call.h"
 

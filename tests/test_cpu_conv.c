@@ -2,6 +2,7 @@
  * each instruction set of this machine: with and without bias and prefix, odd sizes, strided rows, segments shorter
  * than the window; 1 and 2 threads must give the same bits. */
 #include "cpu_kernel.h"
+#include "graph/fused_conv.h"
 
 typedef struct sizes {
   int64_t B, T, D, W, pad;

@@ -1,6 +1,11 @@
 /* test_cpu_fused.c - fused operations in a graph: the same small model (norms, a fused projection cut into heads,
  * rotary embedding, softmax, convolution with prefix and bias, cross-entropy) with its gradients, compiled for the CPU
  * backend with its kernels and for the reference backend, which takes the compositions. */
+#include "graph/fused_conv.h"
+#include "graph/fused_loss.h"
+#include "graph/fused_norm.h"
+#include "graph/fused_rope.h"
+#include "graph/fused_softmax.h"
 #include "graph/ops.h"
 #include "compile/plan.h"
 #include "test.h"
@@ -45,9 +50,9 @@ static void build(model *m, mn_dtype t, mn_dtype head) {
   mn_tensor *part[3];
   for (int i = 0; i < 3; i++) part[i] = mn_slice(g, mn_reshape(g, all, MN_SHAPE(B, T, 3 * D)), 2, i * D, D); /* rows 3 D apart */
   mn_tensor *q = mn_norm(g, MN_NORM_RMS, mn_reshape(g, part[0], MN_SHAPE(B, T, H, K)), w_head, NULL, 1e-6, t);
-  q = mn_rope(g, q, cos, sin, false);
+  q = mn_rope(g, q, cos, sin, MN_ROPE_HALVES);
   mn_tensor *k = mn_norm(g, MN_NORM_L2, mn_reshape(g, part[1], MN_SHAPE(B, T, H, K)), NULL, NULL, 1e-6, t);
-  k = mn_rope(g, k, cos, sin, true);
+  k = mn_rope(g, k, cos, sin, MN_ROPE_INTERLEAVED);
   mn_tensor *gate = mn_softmax(g, mn_mul(g, q, k));
   mn_tensor *c = mn_causal_conv(g, part[2], taps, bias, prefix);
   mn_tensor *h = mn_mul(g, mn_reshape(g, gate, MN_SHAPE(B, T, D)), c);

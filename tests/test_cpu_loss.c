@@ -2,6 +2,7 @@
  * instruction set of this machine: several chunks, odd sizes, ignored tokens, zero weights, huge logits, strided rows;
  * 1 and 2 threads must give the same bits. */
 #include "cpu_kernel.h"
+#include "graph/fused_loss.h"
 
 typedef struct ce_sizes {
   int64_t N, D, vocab, pad;

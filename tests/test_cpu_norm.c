@@ -1,6 +1,9 @@
 /* test_cpu_norm.c - norms, softmax and rotary embedding of the CPU backend against loops in double, on each instruction
  * set of this machine: both types, odd sizes, strided rows; 1 and 2 threads must give the same bits. */
 #include "cpu_kernel.h"
+#include "graph/fused_norm.h"
+#include "graph/fused_rope.h"
+#include "graph/fused_softmax.h"
 
 static double tolerance(mn_dtype a, mn_dtype b) { return a == MN_F32 && b == MN_F32 ? 1e-5 : 2e-2; }
 

@@ -1,6 +1,7 @@
 /* What must be true of the AdamW kernel: several steps agree with the equations in double, for f32 and bf16 gradients, any
  * size, in place and not, on every instruction set, to the same bits for one thread and for two. */
 #include "cpu_kernel_test.h"
+#include "graph/fused_adamw.h"
 
 enum { MAX_N = 40000, STEPS = 4 };
 static mn_pool *pool2;

@@ -1,5 +1,6 @@
 /* The CPU's kernels of the chunked linear recurrence against its definition: a loop over tokens in double, forward and
  * backward, for each instruction set that this machine runs. */
+#include "graph/fused_recurrence.h"
 #include "graph/ops.h"
 #include "kernel_call.h"
 

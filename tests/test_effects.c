@@ -98,7 +98,7 @@ static void nobody_reads_it_and_it_runs_once_in_order(void) {
 /* c' = 2 c, noted and tapped in each step; with a loop in the loop. */
 static mn_tensor *doubling(mn_graph *g, mn_tensor *x, int64_t n, const mn_op *op, int inner) {
   mn_tensor *in, *final = NULL;
-  mn_scan_builder *b = mn_scan_begin(g, n, false, 1, &x, 0, NULL, &in, NULL);
+  mn_scan_builder *b = mn_scan_begin(g, n, MN_FORWARD, 1, &x, 0, NULL, &in, NULL);
   mn_graph *body = mn_scan_body(b);
   if (!body) return NULL;
   note(body, in, 1);

@@ -3,6 +3,10 @@
  * what a loop carries along; what is asked for keeps its bits. Then a bias that batch elements, heads or queries share: its gradient is
  * the sum of theirs, cut into several tasks, with the same bits for any number of threads. */
 #include "gradcheck.h"
+#include "graph/fused_attention.h"
+#include "graph/fused_conv.h"
+#include "graph/fused_loss.h"
+#include "graph/fused_norm.h"
 
 /* Calls of the pool are counted on their way (the linker leads mn_pool_run here). */
 void __real_mn_pool_run(mn_pool *pool, int64_t n, mn_pool_fn fn, void *ctx);
@@ -158,7 +162,7 @@ static subject carrying_loop(void) {
   subject s = begin();
   mn_tensor *carry[2] = {operand(&s, MN_SHAPE(3, 8)), operand(&s, MN_SHAPE(3, 8))}, *w = operand(&s, MN_SHAPE(8, 8));
   mn_tensor *x = operand(&s, MN_SHAPE(20, 3, 8)), *in[2], *xt, *final[2];
-  mn_scan_builder *b = mn_scan_begin(s.g, 20, false, 2, carry, 1, &x, in, &xt);
+  mn_scan_builder *b = mn_scan_begin(s.g, 20, MN_FORWARD, 2, carry, 1, &x, in, &xt);
   mn_graph *body = mn_scan_body(b);
   mn_tensor *next = mn_tanh(body, mn_add(body, mn_add(body, in[0], mn_matmul(body, in[1], w)), xt));
   mn_scan_end(b, (mn_tensor *[]){next, mn_mul_scalar(body, in[1], 0.5)}, 0, NULL, final, NULL);

@@ -1,6 +1,15 @@
 /* What must be true of the graph: every operation's gradient agrees with central differences in float64, gradients can be
  * differentiated again, a scan is a loop with a gradient, and no pass changes a result. */
 #include "gradcheck.h"
+#include "graph/fused_adamw.h"
+#include "graph/fused_attention.h"
+#include "graph/fused_conv.h"
+#include "graph/fused_loss.h"
+#include "graph/fused_masked_product.h"
+#include "graph/fused_norm.h"
+#include "graph/fused_recurrence.h"
+#include "graph/fused_rope.h"
+#include "graph/fused_softmax.h"
 
 #define SHAPE(...)                                                                                                                         \
   {                                                                                                                                        \
@@ -24,9 +33,10 @@ UNARY(sqrt)
 UNARY(rsqrt)
 UNARY(recip)
 UNARY(exp)
-UNARY(log) UNARY(log1p) UNARY(sin) UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus) UNARY(silu) UNARY(silu_slope)
-    UNARY(gelu) UNARY(gelu_tanh) UNARY(relu) UNARY(log_sigmoid) UNARY(square) BINARY(add) BINARY(sub) BINARY(mul) BINARY(div)
-        BINARY(maximum) BINARY(minimum) BINARY(pow) BINARY(mod) static void f_select(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+UNARY(log)
+UNARY(log1p) UNARY(sin) UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus) UNARY(silu) UNARY(silu_slope) UNARY(gelu)
+    UNARY(gelu_tanh) UNARY(relu) UNARY(log_sigmoid) UNARY(square) BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(maximum)
+        BINARY(minimum) BINARY(pow) BINARY(mod) static void f_select(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   y[0] = mn_select(g, mn_lt(g, x[0], x[1]), x[0], mn_exp(g, x[1]));
 }
 
@@ -38,9 +48,9 @@ static void f_concat(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_conc
 static void f_pad(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_pad(g, x[0], 1, 2, 1); }
 static void f_take(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_take(g, x[0], x[1], 0); }
 static void f_take_batch(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_take(g, x[0], x[1], 1); }
-static void f_put_add(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_put(g, x[0], x[1], x[2], 1, true); }
+static void f_put_add(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_put(g, x[0], x[1], x[2], 1, MN_PUT_ADD); }
 static void f_put_set(mn_graph *g, mn_tensor **x, mn_tensor **y) {
-  y[0] = mn_put(g, x[0], mn_iota(g, MN_I32, MN_SHAPE(2, 3), 1), x[1], 1, false);
+  y[0] = mn_put(g, x[0], mn_iota(g, MN_I32, MN_SHAPE(2, 3), 1), x[1], 1, MN_PUT_SET);
 }
 static void f_copy(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_copy(g, mn_transpose(g, x[0], 0, 1)); }
 
@@ -53,8 +63,8 @@ static void f_many_axes(mn_graph *g, mn_tensor **x, mn_tensor **y) { /* eight */
   y[1] = mn_concat(g, 2, (mn_tensor *[]){mn_pad(g, x[0], 6, 1, 0), mn_pad(g, x[1], 6, 0, 1)}, 2);
 }
 static void f_cumsum(mn_graph *g, mn_tensor **x, mn_tensor **y) {
-  y[0] = mn_square(g, mn_cumsum(g, x[0], 1, false));
-  y[1] = mn_cumsum(g, x[0], 0, true);
+  y[0] = mn_square(g, mn_cumsum(g, x[0], 1, MN_FORWARD));
+  y[1] = mn_cumsum(g, x[0], 0, MN_BACKWARD);
 }
 static void f_sumsq(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_sumsq(g, x[0]); }
 static void f_matmul(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_matmul(g, x[0], x[1]); }
@@ -66,8 +76,8 @@ static void f_layer(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_norm(
 static void f_l2(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_norm(g, MN_NORM_L2, x[0], NULL, NULL, 1e-6, MN_F64); }
 static void f_softmax(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_softmax(g, x[0]); }
 static void f_rope(mn_graph *g, mn_tensor **x, mn_tensor **y) {
-  y[0] = mn_rope(g, x[0], x[1], x[2], false);
-  y[1] = mn_rope(g, x[0], x[1], x[2], true);
+  y[0] = mn_rope(g, x[0], x[1], x[2], MN_ROPE_HALVES);
+  y[1] = mn_rope(g, x[0], x[1], x[2], MN_ROPE_INTERLEAVED);
 }
 static void f_attention(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   y[0] = mn_attention(g, x[0], x[1], x[2], NULL, NULL, x[3], (mn_attention_attr){.scale = 0.5, .causal = true, .window = 4, .prefix = 2},
@@ -348,8 +358,8 @@ static mn_tensor *recurred(mn_graph *g, mn_tensor *x) {
   return io.o;
 }
 static mn_tensor *taken(mn_graph *g, mn_tensor *x) { return mn_take(g, x, mn_iota(g, MN_I32, MN_SHAPE(2), 0), 0); }
-static mn_tensor *put(mn_graph *g, mn_tensor *x) { return mn_put(g, x, mn_iota(g, MN_I32, MN_SHAPE(2), 0), x, 0, true); }
-static mn_tensor *cumsum(mn_graph *g, mn_tensor *x) { return mn_cumsum(g, x, 1, true); }
+static mn_tensor *put(mn_graph *g, mn_tensor *x) { return mn_put(g, x, mn_iota(g, MN_I32, MN_SHAPE(2), 0), x, 0, MN_PUT_ADD); }
+static mn_tensor *cumsum(mn_graph *g, mn_tensor *x) { return mn_cumsum(g, x, 1, MN_BACKWARD); }
 static mn_tensor *padded(mn_graph *g, mn_tensor *x) { return mn_pad(g, x, 1, 2, 1); }
 static mn_tensor *sliced(mn_graph *g, mn_tensor *x) { return mn_slice(g, x, 1, 1, 2); }
 static mn_tensor *normed(mn_graph *g, mn_tensor *x) { return mn_norm(g, MN_NORM_RMS, x, NULL, NULL, 1e-6, MN_F32); }
@@ -437,7 +447,7 @@ static void gradients_of_ones_own(void) {
     const bool custom = k & 1, in_loop = k >> 1 & 1;
     mn_graph *g = mn_graph_new();
     mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(3)), *w = mn_input(g, "w", MN_F32, MN_SHAPE(3)), *c, *final, *dx[2], *out[3];
-    mn_scan_builder *b = in_loop ? mn_scan_begin(g, 2, false, 1, &x, 0, NULL, &c, NULL) : NULL;
+    mn_scan_builder *b = in_loop ? mn_scan_begin(g, 2, MN_FORWARD, 1, &x, 0, NULL, &c, NULL) : NULL;
     mn_graph *s = in_loop ? mn_scan_body(b) : g;
     mn_tensor *v = in_loop ? c : x, *r = mn_floor(s, mn_add_scalar(s, mn_exp(s, mn_log(s, v)), 0.5)); /* what nobody differentiates */
     asked = 0;

@@ -3,6 +3,8 @@
  * allocation functions of this program (CMakeLists.txt). */
 #include "backend/backend.h"
 #include "compile/plan.h"
+#include "graph/fused_norm.h"
+#include "graph/fused_softmax.h"
 #include "test.h"
 
 static long allocations, failing = -1; /* the number of the allocation that fails; -1: none */
@@ -32,7 +34,7 @@ static mn_status all_of_it(mn_backend *b, double *sum) {
   if (!g) return MN_ERR_MEMORY;
   mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(N, 3, 4)), *w = mn_variable(g, "w", MN_F32, MN_SHAPE(4, 4));
   mn_tensor *start = mn_full(g, MN_F32, MN_SHAPE(3, 4), 0.5), *c, *xt, *final = NULL, *ys = NULL, *d[2], *next = NULL;
-  mn_scan_builder *s = mn_scan_begin(g, N, false, 1, &start, 1, &x, &c, &xt);
+  mn_scan_builder *s = mn_scan_begin(g, N, MN_FORWARD, 1, &start, 1, &x, &c, &xt);
   mn_graph *body = mn_scan_body(s);
   if (body) {
     mn_tensor *h = mn_tanh(body, mn_add(body, mn_matmul(body, c, w), mn_norm(body, MN_NORM_RMS, xt, NULL, NULL, 1e-5, MN_F32)));

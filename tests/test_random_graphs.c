@@ -3,6 +3,8 @@
  * MNEME_SEED=n runs that one graph and says more; with MNEME_GRAPHS=m, the m graphs from there on. */
 #include "gradcheck.h"
 
+#include "graph/fused_norm.h"
+#include "graph/fused_softmax.h"
 #include "graph/ops.h"
 
 enum { POOL = 96, LEAVES = 10, VARS = 4, OUTS = 6, GRADS = 4, RUNS = 3, OPS = 22, GRAPHS = 400 };
@@ -889,8 +891,8 @@ static void empty_tensors(void) {
     y[3] = mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, w, 0, 0, 2), nothing}, 0);
     y[4] = mn_softmax(g, mn_norm(g, MN_NORM_RMS, x, NULL, NULL, 1e-5, MN_F32));
     y[5] = mn_reshape(g, mn_copy(g, mn_transpose(g, x, 0, 2)), MN_SHAPE(0, 7));
-    y[6] = mn_pad(g, mn_cumsum(g, x, 1, false), 1, 1, 1);
-    mn_scan_builder *b = mn_scan_begin(g, 2, false, 1, &start, 1, &x, &c, &xt);
+    y[6] = mn_pad(g, mn_cumsum(g, x, 1, MN_FORWARD), 1, 1, 1);
+    mn_scan_builder *b = mn_scan_begin(g, 2, MN_FORWARD, 1, &start, 1, &x, &c, &xt);
     mn_graph *body = mn_scan_body(b);
     CHECK(body != NULL, "%s", mn_message());
     if (!body) return mn_graph_free(g);

@@ -3,6 +3,7 @@
  * cut anywhere; what the one form becomes in the papers' special cases; the CPU's kernels against the composition. The kernels
  * of one decay per head have tests of their own in test_cpu_recurrence.c. */
 #include "gradcheck.h"
+#include "graph/fused_recurrence.h"
 #include "isa_set.h"
 
 enum { Q, KEY, VAL, BETA, LOG_A, ERASE, PROBE, W0, INPUTS };

@@ -52,7 +52,7 @@ static void f_reverse(mn_graph *g, mn_tensor **x, mn_tensor **y) { loop(g, x, y,
 /* Turns of segments: the outer loop is over turns, the inner one over as many segments as the turn has. */
 static void f_nested(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   mn_tensor *c, *in[2], *xs[2] = {x[1], x[3]}, *inner[2];
-  mn_scan_builder *b = mn_scan_begin(g, mn_dim(x[1], 0), false, 1, x, 2, xs, &c, in);
+  mn_scan_builder *b = mn_scan_begin(g, mn_dim(x[1], 0), MN_FORWARD, 1, x, 2, xs, &c, in);
   mn_graph *body = mn_scan_body(b);
   if (!body) return;
   mn_scan_set_live(b, x[4]);
@@ -173,10 +173,10 @@ static void what_is_constant_runs_once(void) {
     const int inner = k & 1, live = k >> 1 & 1;
     mn_graph *g = mn_graph_new();
     mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(2, 3)), *w = mn_input(g, "w", MN_F32, MN_SHAPE(3, 3)), *c[2], *final[2];
-    mn_scan_builder *b = mn_scan_begin(g, 9, false, 1, &x, 0, NULL, &c[0], NULL);
+    mn_scan_builder *b = mn_scan_begin(g, 9, MN_FORWARD, 1, &x, 0, NULL, &c[0], NULL);
     mn_graph *body = mn_scan_body(b);
     if (live) mn_scan_set_live(b, mn_scalar(g, MN_I32, 4));
-    mn_scan_builder *in = inner ? mn_scan_begin(body, 5, true, 1, &c[0], 0, NULL, &c[1], NULL) : NULL;
+    mn_scan_builder *in = inner ? mn_scan_begin(body, 5, MN_BACKWARD, 1, &c[0], 0, NULL, &c[1], NULL) : NULL;
     mn_graph *deep = inner ? mn_scan_body(in) : body;
     mn_tensor *next = mn_tanh(deep, mn_matmul(deep, c[inner], mn_add(deep, counted(deep, mn_transpose(deep, w, 0, 1)), w)));
     if (inner) mn_scan_end(in, &next, 0, NULL, &final[1], NULL), next = final[1];
@@ -261,7 +261,7 @@ static void a_wrong_live_length_is_refused(void) {
     mn_graph *g = mn_graph_new();
     mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(2)), *c, *final;
     mn_tensor *live = k == 0 ? mn_scalar(g, MN_F32, 1) : k == 1 ? mn_full(g, MN_I32, MN_SHAPE(2), 1) : NULL;
-    mn_scan_builder *b = mn_scan_begin(g, 3, false, 1, &x, 0, NULL, &c, NULL);
+    mn_scan_builder *b = mn_scan_begin(g, 3, MN_FORWARD, 1, &x, 0, NULL, &c, NULL);
     mn_scan_set_live(b, live);
     mn_scan_end(b, &c, 0, NULL, &final, NULL);
     CHECK(mn_graph_status(g) != MN_OK && strstr(mn_message(), "live length"), "%s", mn_message());

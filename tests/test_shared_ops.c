@@ -3,6 +3,7 @@
  * kernels with its composition, to the same bits for any number of threads. */
 #include "backend/cpu/cpu.h"
 #include "gradcheck.h"
+#include "graph/fused_attention.h"
 #include "graph/gather.h"
 #include "graph/orthogonal.h"
 #include "graph/window.h"

@@ -10,6 +10,8 @@ typedef enum mn_dtype { MN_F32, MN_F64, MN_BF16, MN_I32, MN_I64, MN_BOOL, MN_DTY
 
 size_t mn_dtype_size(mn_dtype t);      /* bytes of one element */
 const char *mn_dtype_name(mn_dtype t); /* "f32" ...            */
+/* What sums of values of type t are computed in: f64 for f64, else f32. */
+static inline mn_dtype mn_inner_type(mn_dtype t) { return t == MN_F64 ? MN_F64 : MN_F32; }
 static inline bool mn_dtype_is_float(mn_dtype t) { return t == MN_F32 || t == MN_F64 || t == MN_BF16; }
 
 typedef struct mn_shape {

@@ -386,7 +386,8 @@ static void open_loop(loop *l, rebuilt_body *r, const bool *needed, bool *is_sli
     is_slice[i] = true;
     r->xs[r->n_xs++] = all_steps(l, n->out[0]);
   }
-  r->b = mn_scan_begin(l->g, l->a->length, l->a->reverse, r->n_carry, r->carry, r->n_xs, r->xs, r->carry_in, r->xs_in);
+  r->b = mn_scan_begin(l->g, l->a->length, l->a->reverse ? MN_BACKWARD : MN_FORWARD, r->n_carry, r->carry, r->n_xs, r->xs, r->carry_in,
+                       r->xs_in);
   r->g = mn_scan_body(r->b);
   for (int i = 0, k = 0; i < l->n_nodes; i++)
     if (is_slice[i]) r->now[l->base[i]] = r->xs_in[k++];

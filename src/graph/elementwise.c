@@ -1,4 +1,5 @@
 /* elementwise.c - the element-wise operations: table, broadcasting builders, gradients, and the activations made of them. */
+#include "graph/fused_loss.h"
 #include "graph/ops.h"
 
 #include <math.h>

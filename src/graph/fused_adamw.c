@@ -1,4 +1,5 @@
 /* fused_adamw.c - the AdamW step of one tensor. A gradient scale that is not a number says: no step, everything stays as it is. */
+#include "graph/fused_adamw.h"
 #include "graph/ops.h"
 
 static void adamw_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {

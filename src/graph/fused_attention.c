@@ -1,5 +1,6 @@
 /* fused_attention.c - softmax attention: shape rule, meaning, gradient. */
 #include "graph/compose.h"
+#include "graph/fused_attention.h"
 #include "graph/gated_attention.h"
 #include "graph/ops.h"
 
@@ -62,7 +63,7 @@ static mn_tensor *key_positions(mn_graph *g, const mn_attention_attr *a, const o
 static mn_tensor *listed(mn_graph *g, const mn_attention_attr *a, mn_tensor *blocks, int64_t T, int64_t S) {
   const int64_t B = mn_dim(blocks, 0), H = mn_dim(blocks, 1), rows = mn_dim(blocks, 2), cols = (S + a->block_k - 1) / a->block_k;
   mn_tensor *hits = mn_eq(g, mn_unsqueeze(g, blocks, 4), mn_iota(g, MN_I32, MN_SHAPE(1, 1, 1, 1, cols), 4)); /* [B,H,rows,n,cols] */
-  mn_tensor *some = mn_lt(g, mn_scalar(g, MN_I32, 0), mn_sum(g, mn_cast(g, hits, MN_I32), 1u << 3));
+  mn_tensor *some = mn_lt(g, mn_scalar(g, MN_I32, 0), mn_sum(g, mn_cast(g, hits, MN_I32), MN_AXIS(3)));
   mn_tensor *wide = mn_expand(g, mn_unsqueeze(g, some, 5), MN_SHAPE(B, H, rows, a->block_q, cols, a->block_k));
   wide = mn_reshape(g, wide, MN_SHAPE(B, H, rows * a->block_q, cols * a->block_k));
   return mn_slice(g, mn_slice(g, wide, 2, 0, T), 3, 0, S);
@@ -110,7 +111,7 @@ static void attention_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor
     mn_gated_compose(g, n, in, out);
     return;
   }
-  mn_dtype t = in[0]->dtype == MN_F64 ? MN_F64 : MN_F32;
+  mn_dtype t = mn_inner_type(in[0]->dtype);
   int64_t B = mn_dim(in[0], 0), T = mn_dim(in[0], 1), H = mn_dim(in[0], 2), K = mn_dim(in[0], 3);
   int64_t S = mn_dim(in[1], 1), G = mn_dim(in[1], 2), V = mn_dim(in[2], 3), R = H / G;
   operands op = operands_of(a, in);
@@ -125,9 +126,9 @@ static void attention_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor
   const bool by_head = mn_dim(seen, 1) == H;
   seen = mn_reshape(g, seen, MN_SHAPE(mn_dim(seen, 0), by_head ? G : 1, by_head ? R : 1, T, S));
   s = mn_select(g, seen, s, mn_scalar(g, t, -1e30));
-  mn_tensor *m = mn_stop_gradient(g, mn_max(g, s, 1u << 4));
+  mn_tensor *m = mn_stop_gradient(g, mn_max(g, s, MN_AXIS(4)));
   mn_tensor *p = mn_select(g, seen, mn_exp(g, mn_sub(g, s, m)), mn_scalar(g, t, 0));
-  mn_tensor *l = mn_sum(g, p, 1u << 4);
+  mn_tensor *l = mn_sum(g, p, MN_AXIS(4));
   mn_tensor *any = mn_lt(g, mn_scalar(g, t, 0), l);
   mn_tensor *safe = mn_select(g, any, l, mn_scalar(g, t, 1));
   mn_tensor *o = mn_div(g, mn_matmul(g, p, v), safe); /* [B,G,R,T,V] */
@@ -254,7 +255,7 @@ void mn_attend(mn_graph *g, mn_attention_io *io, mn_attention_attr attr) {
   if (io->by_distance) in[n++] = io->by_distance;
   mn_shape so = q->shape, sl = MN_SHAPE(mn_dim(q, 0), mn_dim(q, 2), mn_dim(q, 1));
   so.dim[3] = mn_dim(io->v, 3);
-  mn_dtype types[2] = {q->dtype, q->dtype == MN_F64 ? MN_F64 : MN_F32};
+  mn_dtype types[2] = {q->dtype, mn_inner_type(q->dtype)};
   mn_node *node = mn_node_new(g, &mn_op_attention, n, in, 2, types, (mn_shape[]){so, sl}, &attr);
   if (!node) return;
   io->o = node->out[0];

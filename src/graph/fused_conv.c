@@ -1,10 +1,11 @@
 /* fused_conv.c - the causal depthwise convolution: shape rule, meaning (a sum of shifted taps), gradient. */
 #include "graph/compose.h"
+#include "graph/fused_conv.h"
 #include "graph/ops.h"
 
 static void conv_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   const mn_conv_attr *a = n->attr;
-  mn_dtype t = in[0]->dtype == MN_F64 ? MN_F64 : MN_F32;
+  mn_dtype t = mn_inner_type(in[0]->dtype);
   mn_tensor *x = mn_cast(g, in[0], t), *w = mn_cast(g, in[1], t), *y = NULL;
   int64_t T = mn_dim(x, 1), D = mn_dim(x, 2), W = mn_dim(w, 1);
   mn_tensor *prefix = a->has_prefix ? mn_cast(g, in[2 + a->has_bias], t) : NULL;

@@ -1,5 +1,6 @@
 /* fused_loss.c - cross-entropy of a projection without its logits. */
 #include "graph/compose.h"
+#include "graph/fused_loss.h"
 #include "graph/ops.h"
 
 static void ce_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
@@ -7,14 +8,14 @@ static void ce_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out)
   int64_t N = mn_dim(in[0], 0), vocab_size = mn_dim(in[1], 0);
   mn_tensor *zero = mn_scalar(g, t, 0), *w = mn_cast(g, mn_cast(g, in[1], in[0]->dtype), t);
   mn_tensor *logits = mn_matmul(g, mn_cast(g, in[0], t), mn_transpose(g, w, 0, 1)); /* [N,vocab] */
-  mn_tensor *m = mn_stop_gradient(g, mn_max(g, logits, 2));
-  mn_tensor *lse = mn_add(g, m, mn_log(g, mn_sum(g, mn_exp(g, mn_sub(g, logits, m)), 2)));
+  mn_tensor *m = mn_stop_gradient(g, mn_max(g, logits, MN_AXIS(1)));
+  mn_tensor *lse = mn_add(g, m, mn_log(g, mn_sum(g, mn_exp(g, mn_sub(g, logits, m)), MN_AXIS(1))));
   mn_tensor *target = mn_reshape(g, in[2], MN_SHAPE(N, 1));
   mn_tensor *hit = mn_eq(g, mn_iota(g, MN_I32, MN_SHAPE(1, vocab_size), 1), target);
-  mn_tensor *picked = mn_sum(g, mn_select(g, hit, logits, zero), 2);
+  mn_tensor *picked = mn_sum(g, mn_select(g, hit, logits, zero), MN_AXIS(1));
   mn_tensor *counted = mn_le(g, mn_scalar(g, MN_I32, 0), in[2]);
   out[1] = mn_select(g, counted, mn_reshape(g, mn_sub(g, lse, picked), MN_SHAPE(N)), zero);
-  out[0] = mn_reshape(g, mn_sum(g, mn_mul(g, mn_cast(g, in[3], t), out[1]), 1), (mn_shape){0});
+  out[0] = mn_reshape(g, mn_sum(g, mn_mul(g, mn_cast(g, in[3], t), out[1]), MN_AXIS(0)), (mn_shape){0});
 }
 
 static void ce_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {

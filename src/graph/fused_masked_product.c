@@ -1,4 +1,5 @@
 /* fused_masked_product.c - ((x y^T) * p) z, attention without softmax: shape rule, meaning, gradient. */
+#include "graph/fused_masked_product.h"
 #include "graph/ops.h"
 
 static void masked_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {

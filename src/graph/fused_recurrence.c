@@ -1,5 +1,6 @@
 /* fused_recurrence.c - the chunked linear recurrence: shape rule, meaning (token by token, a loop), gradient. */
 #include "graph/compose.h"
+#include "graph/fused_recurrence.h"
 #include "graph/ops.h"
 
 typedef struct recurrence_in { /* the operands, by name */
@@ -26,7 +27,7 @@ static mn_tensor *time_first(mn_graph *g, mn_tensor *x, mn_dtype t) { /* [B,T,H(
 
 /* u [B,H,1,V] scaled so that the norm n of k^T u becomes m tanh(n/m) */
 static mn_tensor *clamped(mn_graph *g, double m, mn_tensor *k, mn_tensor *u) {
-  mn_tensor *n2 = mn_mul(g, mn_sum(g, mn_square(g, k), 8u), mn_sum(g, mn_square(g, u), 8u));
+  mn_tensor *n2 = mn_mul(g, mn_sum(g, mn_square(g, k), MN_AXIS(3)), mn_sum(g, mn_square(g, u), MN_AXIS(3)));
   mn_tensor *ratio = mn_mul_scalar(g, mn_sqrt(g, mn_add_scalar(g, n2, 1e-12)), 1 / m);
   return mn_mul(g, u, mn_div(g, mn_tanh(g, ratio), ratio));
 }
@@ -51,7 +52,7 @@ static void recurrence_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tenso
     i_anchor = n_carry, carry[n_carry++] = r.a0;
     i_count = n_carry, carry[n_carry++] = r.phase ? r.phase : mn_full(g, MN_I32, MN_SHAPE(B), 0);
   }
-  mn_scan_builder *s = mn_scan_begin(g, T, false, n_carry, carry, n_xs, xs, c, x);
+  mn_scan_builder *s = mn_scan_begin(g, T, MN_FORWARD, n_carry, carry, n_xs, xs, c, x);
   mn_graph *b = mn_scan_body(s);
   if (!b) return;
   mn_tensor *q = mn_reshape(b, x[0], MN_SHAPE(B, H, 1, K)), *k = mn_reshape(b, x[1], MN_SHAPE(B, H, 1, K));

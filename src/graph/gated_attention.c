@@ -1,12 +1,13 @@
 /* gated_attention.c - the two-level softmax of Landmark Attention: what attention with gated blocks means, in core operations. */
 #include "graph/gated_attention.h"
+#include "graph/fused_attention.h"
 
 #include <math.h>
 
 /* Softmax along `axis` over what is seen (bool, broadcasts); nothing seen: zeros, and lse far below any score. */
 static mn_tensor *softmax_seen(mn_graph *g, mn_tensor *score, mn_tensor *seen, int axis, mn_tensor **lse) {
   if (!score || !seen) return NULL;
-  const unsigned along = 1u << axis;
+  const unsigned along = MN_AXIS(axis);
   mn_tensor *hidden = mn_scalar(g, score->dtype, -1e30), *none = mn_scalar(g, score->dtype, 0), *one = mn_scalar(g, score->dtype, 1);
   mn_tensor *s = mn_select(g, seen, score, hidden);
   mn_tensor *top = mn_stop_gradient(g, mn_max(g, s, along));
@@ -21,7 +22,7 @@ void mn_gated_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) 
   mn_tensor *q = in[0], *k = in[1], *v = in[2];
   const int64_t B = mn_dim(q, 0), T = mn_dim(q, 1), H = mn_dim(q, 2), K = mn_dim(q, 3), S = mn_dim(k, 1), G = mn_dim(k, 2),
                 V = mn_dim(v, 3), block = a->gate;
-  const mn_dtype exact = q->dtype == MN_F64 ? MN_F64 : MN_F32;
+  const mn_dtype exact = mn_inner_type(q->dtype);
   const int64_t R = H / G, blocks = S / block;
   mn_tensor *rows = mn_reshape(g, mn_permute(g, mn_cast(g, q, exact), (int[]){0, 2, 1, 3}), MN_SHAPE(B, G, R * T, K));
   mn_tensor *cols = mn_permute(g, mn_cast(g, k, exact), (int[]){0, 2, 3, 1}); /* [B,G,K,S] */

@@ -31,7 +31,7 @@ static void cummax_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **
 }
 static void cummax_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   (void)need;
-  if (dout[0]) din[0] = mn_put(g, mn_zeros_like(g, n->in[0]), n->out[1], dout[0], n->in[0]->shape.ndim - 1, true);
+  if (dout[0]) din[0] = mn_put(g, mn_zeros_like(g, n->in[0]), n->out[1], dout[0], n->in[0]->shape.ndim - 1, MN_PUT_ADD);
 }
 const mn_op mn_op_cummax = {.name = "cummax", .cls = MN_OP_FUSED, .grad = cummax_grad, .compose = cummax_compose};
 
@@ -62,7 +62,7 @@ mn_tensor *mn_segment_sum(mn_graph *g, mn_tensor *x, mn_tensor *segment, int64_t
   }
   mn_shape out = x->shape;
   out.dim[batch_dims] = n;
-  return mn_put(g, mn_full(g, x->dtype, out, 0), segment, x, batch_dims, true);
+  return mn_put(g, mn_full(g, x->dtype, out, 0), segment, x, batch_dims, MN_PUT_ADD);
 }
 
 /* ---- bag ---- (table, index, weight) -> y */
@@ -98,8 +98,7 @@ mn_tensor *mn_bag(mn_graph *g, mn_tensor *table, mn_tensor *index, mn_tensor *we
   if (!table || !index || !weight) return NULL;
   const int nd = index->shape.ndim;
   if (table->shape.ndim != 2 || nd < 1 || nd + 1 > MN_MAX_DIMS || index->dtype != MN_I32 ||
-      !mn_shape_equal(&index->shape, &weight->shape) || !mn_dtype_is_float(table->dtype) ||
-      weight->dtype != (table->dtype == MN_F64 ? MN_F64 : MN_F32)) {
+      !mn_shape_equal(&index->shape, &weight->shape) || !mn_dtype_is_float(table->dtype) || weight->dtype != mn_inner_type(table->dtype)) {
     char a[96], b[96], c[96];
     mn_graph_fault(g, MN_ERR_SHAPE, "bag: table %s, index %s %s, weight %s %s do not fit ([N,D], i32 [...,n], f32 or f64 like the table)",
                    mn_shape_str(&table->shape, a), mn_dtype_name(index->dtype), mn_shape_str(&index->shape, b),

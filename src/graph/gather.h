@@ -17,4 +17,9 @@ mn_tensor *mn_segment_sum(mn_graph *g, mn_tensor *x, mn_tensor *segment, int64_t
  * Gradients reach table and weights. */
 mn_tensor *mn_bag(mn_graph *g, mn_tensor *table, mn_tensor *index, mn_tensor *weight);
 
+/* For kernels and passes: operands and results in order. */
+extern const mn_op mn_op_cummax;   /* (x) -> (y, index i32), last axis */
+extern const mn_op mn_op_bag;      /* (table [N,D], index i32 [...,n], weight [...,n]) -> y [...,D] */
+extern const mn_op mn_op_bag_grad; /* (table, index, weight, dy) -> (dtable, dweight) */
+
 #endif

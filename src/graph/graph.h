@@ -7,7 +7,7 @@
  *   core   it has a meaning of its own (element-wise, reductions, matmul, take/put, views, scan ...) and a kernel on
  *          every backend;
  *   fused  a composition of core operations that also has faster kernels. The composition is its meaning, its oracle, its
- *          fallback, and its path when it is differentiated again;
+ *          fallback, and its path when it is differentiated again. Each has a header of its own, beside its file;
  *   leaf   inputs, variables, constants.
  * Shapes are row-major; a dimension is an int64_t; at most MN_MAX_DIMS of them. */
 #ifndef MN_GRAPH_H
@@ -141,6 +141,9 @@ mn_tensor *mn_iota(mn_graph *g, mn_dtype t, mn_shape s, int axis); /* index alon
 mn_tensor *mn_random_uniform_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step, mn_tensor *tick);
 mn_tensor *mn_random_normal_op(mn_graph *g, mn_shape s, uint64_t key, mn_tensor *step, mn_tensor *tick);
 
+/* Along an axis: from its first element on, or from its last one back. */
+typedef enum mn_direction { MN_FORWARD, MN_BACKWARD } mn_direction;
+
 /* ---- element-wise: operands broadcast as in NumPy; types must agree (cast explicitly) ---- */
 #define MN_EW_UNARY(X)                                                                                                                     \
   X(NEG, neg)                                                                                                                              \
@@ -211,13 +214,17 @@ mn_tensor *mn_copy(mn_graph *g, mn_tensor *x);                                  
 /* take: x[b..., S, r...], idx i32 [b..., t...] -> [b..., t..., r...]; the first `batch_dims` axes are shared.
  * An index outside [0, S) gives zeros. batch_dims = 0 is an embedding look-up. */
 mn_tensor *mn_take(mn_graph *g, mn_tensor *x, mn_tensor *idx, int batch_dims);
-/* put: a copy of base[b..., S, r...] with rows idx[b..., t] set to (or, with add, increased by) upd[b..., t, r...].
- * An index outside [0, S) is dropped. Without add the indices of a batch must differ. */
-mn_tensor *mn_put(mn_graph *g, mn_tensor *base, mn_tensor *idx, mn_tensor *upd, int batch_dims, bool add);
+/* put: a copy of base[b..., S, r...] with rows idx[b..., t] set to, or increased by, upd[b..., t, r...].
+ * An index outside [0, S) is dropped. Indices of a batch that are set must differ. */
+typedef enum mn_put_how { MN_PUT_SET, MN_PUT_ADD } mn_put_how;
+mn_tensor *mn_put(mn_graph *g, mn_tensor *base, mn_tensor *idx, mn_tensor *upd, int batch_dims, mn_put_how how);
 /* indices (i32) of the k largest along the last axis, in falling order; ties: lower index first. */
 mn_tensor *mn_topk(mn_graph *g, mn_tensor *x, int64_t k);
 
-/* ---- reductions ---- axes is a bit mask; reduced axes stay with size 1. */
+/* ---- reductions ---- axes: MN_AXIS(1) | MN_AXIS(3), or mn_last_axis(x); reduced axes stay with size 1. */
+#define MN_AXIS(i)  (1u << (i))
+#define MN_ALL_AXES (~0u)
+static inline unsigned mn_last_axis(const mn_tensor *x) { return x && x->shape.ndim ? MN_AXIS(x->shape.ndim - 1) : 0; }
 typedef enum mn_reduce_code { MN_REDUCE_SUM, MN_REDUCE_MAX } mn_reduce_code;
 mn_tensor *mn_sum(mn_graph *g, mn_tensor *x, unsigned axes);
 mn_tensor *mn_max(mn_graph *g, mn_tensor *x, unsigned axes);
@@ -225,8 +232,8 @@ mn_tensor *mn_mean(mn_graph *g, mn_tensor *x, unsigned axes);
 mn_tensor *mn_argmax(mn_graph *g, mn_tensor *x);             /* along the last axis, i32, axis dropped; lowest on ties */
 mn_tensor *mn_sum_to(mn_graph *g, mn_tensor *x, mn_shape s); /* the adjoint of broadcasting s to x */
 mn_tensor *mn_sumsq(mn_graph *g, mn_tensor *x);              /* sum of squares of all elements: f32 (f64) scalar */
-/* y_t = sum of x_i over i <= t (i >= t when reverse) along the axis. */
-mn_tensor *mn_cumsum(mn_graph *g, mn_tensor *x, int axis, bool reverse);
+/* y_t = sum of x_i over i <= t (backward: i >= t) along the axis. */
+mn_tensor *mn_cumsum(mn_graph *g, mn_tensor *x, int axis, mn_direction direction);
 
 /* ---- products ---- a[..., M, K] x b[..., K, N] -> [..., M, N]; batch axes broadcast. Sums in at least f32. */
 mn_tensor *mn_matmul(mn_graph *g, mn_tensor *a, mn_tensor *b);
@@ -256,7 +263,7 @@ typedef struct mn_scan_attr {
 typedef struct mn_scan_builder mn_scan_builder;
 /* Opens a loop of `length` steps. carries: initial values; xs: tensors whose first axis is `length`. After the call,
  * the body's own inputs are in carry_in[] and x_in[] (caller's arrays). Build the body in mn_scan_body(b). */
-mn_scan_builder *mn_scan_begin(mn_graph *g, int64_t length, bool reverse, int n_carry, mn_tensor *const *carries, int n_xs,
+mn_scan_builder *mn_scan_begin(mn_graph *g, int64_t length, mn_direction direction, int n_carry, mn_tensor *const *carries, int n_xs,
                                mn_tensor *const *xs, mn_tensor **carry_in, mn_tensor **x_in);
 mn_graph *mn_scan_body(mn_scan_builder *b);
 /* Gives the open loop a live length, a tensor of the outer graph (or of one that encloses it). */
@@ -273,115 +280,5 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
 /* Rebuilds, in `to`, the nodes that `outs` of graph `from` need; map: pairs (from tensor -> to tensor) given first. */
 mn_status mn_graph_inline(mn_graph *to, int n_map, mn_tensor *const *map_from, mn_tensor *const *map_to, int n_outs, mn_tensor *const *outs,
                           mn_tensor **outs_in_to);
-
-/* ---- fused operations (one file each: shape rule, composition, gradient) ---- */
-typedef enum mn_norm_kind { MN_NORM_RMS, MN_NORM_LAYER, MN_NORM_L2 } mn_norm_kind;
-/* Over the last axis. RMS: x*rsqrt(mean x^2 + eps)*weight. LAYER: (x-mean)*rsqrt(var+eps)*weight + bias.
- * L2: x*rsqrt(sum x^2 + eps). weight, bias [D] (f32 or f64) or NULL. Inner arithmetic f32 (f64). Output type `out`. */
-mn_tensor *mn_norm(mn_graph *g, mn_norm_kind kind, mn_tensor *x, mn_tensor *weight, mn_tensor *bias, double eps, mn_dtype out);
-mn_tensor *mn_softmax(mn_graph *g, mn_tensor *x); /* last axis */
-
-/* Rotary position embedding, Su et al. 2021: x[B,T,H,K], cos/sin tables f32 [T or B,T, K/2] at the tokens' positions.
- * interleaved: pairs (2i, 2i+1); else halves (i, i+K/2) as in Hugging Face Llama. */
-mn_tensor *mn_rope(mn_graph *g, mn_tensor *x, mn_tensor *cos, mn_tensor *sin, bool interleaved);
-
-/* Softmax attention. q[B,T,H,K], k[B,S,G,K], v[B,S,G,V], G divides H -> o[B,T,H,V], lse f32 [B,H,T].
- * Where keys are: key j at k_pos[b,j] (i32 [B,S]; a negative position is an empty slot) or, without k_pos, at j - prefix. With
- * length (i32 [B]) keys j with j - prefix >= length[b] are not there. With `ring` the slots after the prefix are a cache into which
- * length[b] tokens have been written, one after the other: the first `sinks` of them into the first slots, the others in turn into the
- * R = S - prefix - sinks slots of a ring, so that a slot holds the latest of its tokens; cost follows what is filled, not S.
- * Where queries are: query t at q_pos[b] + t (i32 [B]) or at q_pos[b,t] (i32 [B,T], any order); NULL: q_start + t.
- * The first `prefix` keys are visible to all. Other keys are visible when they are there, (causal) k_pos <= q_pos, and (window > 0)
- * k_pos > q_pos - window or k_pos < sinks. Without causal, T and S of any relation: cross-attention, encoders. bias (f32, broadcasts to
- * [B,H,T,S]) or NULL is added to the scores. Patterns: with blocks (i32 [B or 1, H or 1, ceil(T / block_q), n], constant or computed)
- * queries of block i see, of the keys after the prefix, only those of the n blocks of block_k keys that blocks[b,h,i] lists (in any
- * order; a number that is none of a block lists nothing; twice is once): what is not listed costs nothing. A query that sees nothing gives zeros and lse = -inf.
- * By distance: with by_distance (f32, [H,N]; instead of a bias) the score of a key after the prefix gets by_distance[h, i], i = q_pos -
- * k_pos + distance_zero, at least 0 and at most N - 1. No [T,S] is made of it, in its gradient neither. gate: see mn_gated_attention. */
-MN_ATTRS_BEGIN
-typedef struct mn_attention_attr {
-  double scale;
-  int64_t window, prefix, sinks, q_start;
-  int64_t block_q, block_k; /* with blocks */
-  int64_t distance_zero;    /* with by_distance */
-  int64_t gate;             /* keys of a gated block, the last one the gate; 0: none. With causal and q_start alone */
-  bool causal, ring;
-  bool has_q_pos, has_k_pos, has_length, has_blocks, has_bias, by_distance; /* set by the builder; of the last two one */
-} mn_attention_attr;
-MN_ATTRS_END
-typedef struct mn_attention_io {
-  mn_tensor *q, *k, *v;                                            /* in */
-  mn_tensor *q_pos, *k_pos, *length, *blocks, *bias, *by_distance; /* in, or NULL */
-  mn_tensor *o, *lse;                                              /* out; NULL when a fault is set */
-} mn_attention_io;
-void mn_attend(mn_graph *g, mn_attention_io *io, mn_attention_attr attr);
-/* Two-level softmax (Landmark Attention, Mohtashami & Jaggi 2023, arXiv 2305.16300): keys lie in blocks of `block` whose last one is the
- * block's gate. A query at t sees the keys of its own block up to t and the gates of the blocks before it in one softmax, and what a
- * gate gets is shared out among its block by a softmax over the block's other keys; a gate's value is never read. q [B,T,H,K],
- * k [B,S,G,K], v [B,S,G,V] (S a multiple of block; query t is at q_start + t) -> o [B,T,H,V]. A query without any key gives zeros. */
-mn_tensor *mn_gated_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, double scale, int64_t block, int64_t q_start);
-/* mn_attend where all keys are there; lse may be NULL. */
-mn_tensor *mn_attention(mn_graph *g, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *q_pos, mn_tensor *k_pos, mn_tensor *bias,
-                        mn_attention_attr attr, mn_tensor **lse);
-
-/* Mean-free cross-entropy of a projection: logits = h[N,D] W[vocab,D]^T are never kept. target i32 [N] (negative:
- * ignored), weight f32 [N] or NULL (ones). loss = sum_i weight_i * nll_i, a scalar; nll f32 [N] (0 where ignored). h and W
- * are of one type, or h is bf16 and W f32, which is then rounded to bf16 before it is multiplied and never copied. */
-mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight, mn_tensor **nll);
-
-/* Causal depthwise convolution over time: x[B,T,D], w[D,W], prefix[B,W-1,D] (the inputs before x; NULL: zeros) -> y[B,T,D];
- * y_t = sum_j w[:,j] * x_{t-W+1+j}. */
-mn_tensor *mn_causal_conv(mn_graph *g, mn_tensor *x, mn_tensor *w, mn_tensor *bias, mn_tensor *prefix);
-
-/* ((x y^T) * p) z for x[...,M,K], y[...,N,K], p[...,M,N], z[...,N,V] -> [...,M,V]: attention without softmax. */
-mn_tensor *mn_masked_product(mn_graph *g, mn_tensor *x, mn_tensor *y, mn_tensor *p, mn_tensor *z);
-
-/* The chunked linear recurrence: the shared core of linear memories. Per batch and head, a matrix state W[K,V] (and
- * momentum S[K,V]) is written by rank-one updates and read by queries:
- *     S_t = eta_t S_{t-1} + beta_t k_t u_t^T                         (momentum; without it S_t = beta_t k_t u_t^T)
- *     W_t = diag(a_t) W_{t-1} + S_t                                  (a_t = exp(log_a_t): one number per head, or one per key channel)
- *     o_t = W_t^T q_t   (after)   or   W_{t-1}^T q_t   (before)
- * where the written value is
- *     MN_WRITE_VALUE    u_t = v_t                                     (linear attention, RetNet, GLA, HGRN2, Mamba-2, Aaren)
- *     MN_WRITE_ANCHOR   u_t = v_t - W_anchor^T k_t, anchor = state before the current chunk    (Titans)
- *     MN_WRITE_DELTA    u_t = v_t - W_{t-1}^T (a_t * k_t)             (DeltaNet, Gated DeltaNet, Kimi Delta Attention)
- *     MN_WRITE_ERASE    u_t = v_t, and what the probe f_t reads is taken away along e_t (no momentum):
- *                       W_t = diag(a_t) W_{t-1} - e_t (f_t^T W_{t-1}) + beta_t k_t v_t^T               (RWKV-7)
- * ERASE is the general form. The probe reads the state before it decays, so DELTA is e = beta k, f = a * k; RWKV-7's
- * S (diag(w) - kappa^T (a * kappa)) + v^T k is, transposed, f = kappa, e = a * kappa. DELTA needs no second pair of vectors
- * and is faster.
- * q, k and (ERASE) erase, probe [B,T,H,K] or, shared by H/G heads each, [B,T,G,K]: head h reads group h / (H/G). v [B,T,H,V].
- * beta [B,T,H] or NULL (1); log_a [B,T,H] or [B,T,H,K] or NULL (no decay); log_eta [B,T,H] or NULL (no momentum); logs <= 0.
- * W0, S0, A0 [B,H,K,V] (S0 only with momentum; A0, the anchor's value, only with ANCHOR); phase i32 [B] or NULL (0): how many
- * tokens of the current chunk lie before this segment. chunk, at least 1, is part of the meaning of ANCHOR and only a speed knob of
- * the others (64 does). With grad_clamp m > 0 (ANCHOR only) what a token writes, k u^T, keeps its direction and its norm n becomes
- * m tanh(n/m), n^2 = |k|^2 |u|^2 + 1e-12. Arithmetic and state are f32 (f64), W0's type. Each operand may have a type of its own:
- * q, k, v the compute type or f32; logs and gates f32, as a rounded decay is another decay. Returns o [B,T,H,V] in v's type; the final
- * W, S, A. */
-typedef enum mn_write_rule { MN_WRITE_VALUE, MN_WRITE_ANCHOR, MN_WRITE_DELTA, MN_WRITE_ERASE } mn_write_rule;
-MN_ATTRS_BEGIN
-typedef struct mn_recurrence_attr {
-  mn_write_rule write;
-  bool momentum, decay, by_channel, read_before, has_phase; /* but for read_before, set from the operands */
-  uint8_t unused[7];
-  int64_t chunk;
-  double grad_clamp; /* ANCHOR: m; 0: off */
-} mn_recurrence_attr;
-MN_ATTRS_END
-typedef struct mn_recurrence_io {
-  mn_tensor *q, *k, *v, *beta, *log_a, *log_eta, *erase, *probe, *w0, *s0, *a0, *phase; /* in  */
-  mn_tensor *o, *w, *s, *a;                                                             /* out */
-} mn_recurrence_io;
-void mn_linear_recurrence(mn_graph *g, mn_recurrence_io *io, mn_recurrence_attr attr);
-
-/* AdamW (Loshchilov & Hutter 2019), one tensor: p, g, m, v (same shape); scalars f32 [5] =
- * {lr, beta1-correction 1-b1^t, beta2-correction 1-b2^t, gradient scale, weight decay factor of this tensor}. */
-MN_ATTRS_BEGIN
-typedef struct mn_adamw_attr {
-  double beta1, beta2, eps;
-} mn_adamw_attr;
-MN_ATTRS_END
-void mn_adamw(mn_graph *g, mn_tensor *p, mn_tensor *grad, mn_tensor *m, mn_tensor *v, mn_tensor *scalars, mn_adamw_attr attr,
-              mn_tensor **p1, mn_tensor **m1, mn_tensor **v1);
 
 #endif

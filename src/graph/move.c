@@ -90,9 +90,9 @@ static void take_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
     for (int i = 0; i < b; i++) si.dim[i] = su.dim[i] = idx->shape.dim[i];
     si.dim[b] = su.dim[b] = rows;
     for (int i = b + 1; i < x->shape.ndim; i++) su.dim[su.ndim++] = x->shape.dim[i];
-    din[0] = mn_put(g, mn_zeros_like(g, x), mn_reshape(g, idx, si), mn_reshape(g, dout[0], su), b, true);
+    din[0] = mn_put(g, mn_zeros_like(g, x), mn_reshape(g, idx, si), mn_reshape(g, dout[0], su), b, MN_PUT_ADD);
   } else {
-    din[0] = mn_put(g, mn_zeros_like(g, x), idx, dout[0], b, true);
+    din[0] = mn_put(g, mn_zeros_like(g, x), idx, dout[0], b, MN_PUT_ADD);
   }
 }
 const mn_op mn_op_take = {
@@ -124,12 +124,12 @@ mn_tensor *mn_take(mn_graph *g, mn_tensor *x, mn_tensor *idx, int batch_dims) {
 
 static void put_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   const mn_take_attr *a = n->attr;
-  if (need[0]) din[0] = a->add ? dout[0] : mn_put(g, dout[0], n->in[1], mn_zeros_like(g, n->in[2]), a->batch_dims, false);
+  if (need[0]) din[0] = a->add ? dout[0] : mn_put(g, dout[0], n->in[1], mn_zeros_like(g, n->in[2]), a->batch_dims, MN_PUT_SET);
   if (need[2]) din[2] = mn_take(g, dout[0], n->in[1], a->batch_dims);
 }
 const mn_op mn_op_put = {.name = "put", .cls = MN_OP_CORE, .attr_size = sizeof(mn_take_attr), .grad = put_grad, .inplace = on_first};
 
-mn_tensor *mn_put(mn_graph *g, mn_tensor *base, mn_tensor *idx, mn_tensor *upd, int batch_dims, bool add) {
+mn_tensor *mn_put(mn_graph *g, mn_tensor *base, mn_tensor *idx, mn_tensor *upd, int batch_dims, mn_put_how how) {
   mn_tensor *in[3] = {base, idx, upd};
   if (!base || !idx || !upd) return mn_node1(g, &mn_op_put, 3, in, MN_F32, (mn_shape){0}, NULL);
   if (!index_fits(g, "put", base, idx, batch_dims)) return NULL;
@@ -141,7 +141,7 @@ mn_tensor *mn_put(mn_graph *g, mn_tensor *base, mn_tensor *idx, mn_tensor *upd, 
                    mn_dtype_name(base->dtype), mn_shape_str(&base->shape, b));
     return NULL;
   }
-  return mn_node1(g, &mn_op_put, 3, in, base->dtype, base->shape, &(mn_take_attr){.batch_dims = batch_dims, .add = add});
+  return mn_node1(g, &mn_op_put, 3, in, base->dtype, base->shape, &(mn_take_attr){.batch_dims = batch_dims, .add = how == MN_PUT_ADD});
 }
 
 const mn_op mn_op_topk = {.name = "topk", .cls = MN_OP_CORE, .no_grad = true};

@@ -1,5 +1,6 @@
-/* ops.h - the descriptors of all operations and their attributes: what kernels are written against. The builders that
- * users call are in graph.h. Input and output orders are given beside each operation. */
+/* ops.h - the descriptors of the core operations and their attributes: what kernels are written against. Their builders are in graph.h;
+ * a fused operation has a header of its own (fused_*.h, window.h, gather.h) with builder, descriptor and attributes. Input and output
+ * orders are given beside each operation. */
 #ifndef MN_OPS_H
 #define MN_OPS_H
 
@@ -69,6 +70,7 @@ extern const mn_op mn_op_sum, mn_op_max; /* (x) -> y, reduced axes kept with siz
 typedef struct mn_reduce_attr {
   unsigned axes;
 } mn_reduce_attr;
+extern const mn_op mn_op_sumsq;  /* (x) -> the sum of all squares, f32 (f64) [] */
 extern const mn_op mn_op_argmax; /* (x) -> i32, last axis dropped */
 extern const mn_op mn_op_cumsum; /* (x) -> y */
 typedef struct mn_cumsum_attr {
@@ -80,61 +82,6 @@ typedef struct mn_cumsum_attr {
 extern const mn_op mn_op_matmul; /* (a [...,M,K], b [...,K,N]) -> [...,M,N]; batch axes equal or broadcast (stride 0) */
 
 extern const mn_op mn_op_scan; /* (carries.., xs.., consts.., [live i32 []]) -> (carries.., ys..); attr mn_scan_attr */
-
-/* ---- fused ---- */
-extern const mn_op mn_op_norm;      /* (x, [weight], [bias]) -> y */
-extern const mn_op mn_op_norm_grad; /* (x, [weight], [bias], dy) -> (dx, [dweight], [dbias]); dx has x's type */
-typedef struct mn_norm_attr {
-  mn_norm_kind kind;
-  bool has_weight, has_bias;
-  uint8_t unused[2];
-  double eps;
-} mn_norm_attr;
-
-extern const mn_op mn_op_softmax;      /* (x) -> y, last axis */
-extern const mn_op mn_op_softmax_grad; /* (y, dy) -> dx */
-
-extern const mn_op mn_op_rope; /* (x [B,T,H,K], cos, sin [T or B,T, K/2]) -> y. The gradient is rope with inverse set. */
-typedef struct mn_rope_attr {
-  bool interleaved, inverse; /* inverse: rotate by the negative angle */
-} mn_rope_attr;
-
-/* (q, k, v, [q_pos], [k_pos], [length], [blocks], [bias or by_distance]) -> (o, lse); attr mn_attention_attr */
-extern const mn_op mn_op_attention;
-/* (the same inputs.., o, lse, do, dlse) -> (dq, dk, dv, [dbias f32, the bias's own (broadcast) shape; or of by_distance]) */
-extern const mn_op mn_op_attention_grad;
-int mn_attention_operands(const mn_attention_attr *a); /* inputs before the bias */
-static inline bool mn_attention_biased(const mn_attention_attr *a) { return a->has_bias || a->by_distance; }
-
-extern const mn_op mn_op_patches, mn_op_unpatch; /* (x [B,H,W,C]) -> y [B,OH,OW,area C], and its adjoint; attr mn_window */
-extern const mn_op mn_op_cummax;                 /* (x) -> (y, index i32), last axis */
-extern const mn_op mn_op_bag;                    /* (table [N,D], index i32 [...,n], weight [...,n]) -> y [...,D] */
-extern const mn_op mn_op_bag_grad;               /* (table, index, weight, dy) -> (dtable, dweight) */
-
-/* (h, w, target, weight) -> (loss [], nll [N]), all f32 (f64) but h and w; w of f32 is rounded to h's type */
-extern const mn_op mn_op_linear_ce;
-/* (h, w, target, weight, dloss [], dnll [N]) -> (dh, dw, loss, nll): the gradient, and the forward values as it needs them
- * anyway. dh has h's type, dw is f32 (f64). The coefficient of token i is dloss*weight_i + dnll_i. */
-extern const mn_op mn_op_linear_ce_grad;
-
-extern const mn_op mn_op_conv;      /* (x, w, [bias], [prefix]) -> y */
-extern const mn_op mn_op_conv_grad; /* (x, w, [bias], [prefix], dy) -> (dx, dw, [dbias], [dprefix]) */
-typedef struct mn_conv_attr {
-  bool has_bias, has_prefix;
-} mn_conv_attr;
-
-extern const mn_op mn_op_masked_product; /* (x, y, p, z) -> o */
-
-/* (q, k, v, theta, [log_a], [log_eta], w0, [s0], [a0], [phase]) -> (o, w, [s], [a]); which are present: see
- * mn_recurrence_attr (decay: log_a; momentum: log_eta, s0, s; write ANCHOR: a0, a; has_phase: phase) */
-extern const mn_op mn_op_recurrence;
-/* (the same inputs.., do, dw, [ds], [da]) -> (dq, dk, dv, dtheta, [dlog_a], [dlog_eta], dw0, [ds0], [da0]) */
-extern const mn_op mn_op_recurrence_grad;
-
-extern const mn_op mn_op_adamw; /* (p, g, m, v, scalars [5]) -> (p', m', v'), each may run in place */
-
-/* x += sum of squares etc. used by clipping: sum of squares of one tensor -> f32 []  */
-extern const mn_op mn_op_sumsq;
 
 MN_ATTRS_END
 

@@ -13,7 +13,7 @@ mn_tensor *mn_orthogonal(mn_graph *g, mn_tensor *x, int steps) {
   }
   const bool tall = mn_dim(x, -2) > mn_dim(x, -1);
   if (tall) x = mn_transpose(g, x, last - 1, last);
-  mn_tensor *size = last == 1 ? mn_sumsq(g, x) : mn_sum(g, mn_square(g, x), 1u << last | 1u << (last - 1));
+  mn_tensor *size = last == 1 ? mn_sumsq(g, x) : mn_sum(g, mn_square(g, x), MN_AXIS(last) | MN_AXIS(last - 1));
   x = mn_div(g, x, mn_add_scalar(g, mn_sqrt(g, size), 1e-7));
   for (int i = 0; i < steps; i++) {
     mn_tensor *xx = mn_matmul(g, x, mn_transpose(g, x, last - 1, last));                             /* X X^T */

@@ -70,17 +70,17 @@ mn_tensor *mn_argmax(mn_graph *g, mn_tensor *x) {
 static void cumsum_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   (void)need;
   const mn_cumsum_attr *a = n->attr;
-  din[0] = mn_cumsum(g, dout[0], a->axis, !a->reverse);
+  din[0] = mn_cumsum(g, dout[0], a->axis, a->reverse ? MN_FORWARD : MN_BACKWARD);
 }
 const mn_op mn_op_cumsum = {.name = "cumsum", .cls = MN_OP_CORE, .attr_size = sizeof(mn_cumsum_attr), .grad = cumsum_grad};
-mn_tensor *mn_cumsum(mn_graph *g, mn_tensor *x, int axis, bool reverse) {
+mn_tensor *mn_cumsum(mn_graph *g, mn_tensor *x, int axis, mn_direction direction) {
   if (!x) return NULL;
   if (axis < 0) axis += x->shape.ndim;
   if (axis < 0 || axis >= x->shape.ndim) {
     mn_graph_fault(g, MN_ERR_SHAPE, "cumsum: no axis %d", axis);
     return NULL;
   }
-  return mn_node1(g, &mn_op_cumsum, 1, &x, x->dtype, x->shape, &(mn_cumsum_attr){.axis = axis, .reverse = reverse});
+  return mn_node1(g, &mn_op_cumsum, 1, &x, x->dtype, x->shape, &(mn_cumsum_attr){.axis = axis, .reverse = direction == MN_BACKWARD});
 }
 
 static void sumsq_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
@@ -90,7 +90,7 @@ static void sumsq_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *ne
 }
 static void sumsq_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   mn_tensor *x = mn_cast(g, in[0], n->out[0]->dtype);
-  out[0] = mn_reshape(g, mn_sum(g, mn_square(g, x), ~0u), (mn_shape){0});
+  out[0] = mn_reshape(g, mn_sum(g, mn_square(g, x), MN_ALL_AXES), (mn_shape){0});
 }
 const mn_op mn_op_sumsq = {.name = "sumsq", .cls = MN_OP_FUSED, .grad = sumsq_grad, .compose = sumsq_compose, .flops = reduce_flops};
 mn_tensor *mn_sumsq(mn_graph *g, mn_tensor *x) {

@@ -50,7 +50,7 @@ static void *grab(mn_graph *g, size_t n, size_t size) {
 }
 #define NEW(g, type, n) ((type *)grab(g, (size_t)(n), sizeof(type)))
 
-mn_scan_builder *mn_scan_begin(mn_graph *g, int64_t length, bool reverse, int n_carry, mn_tensor *const *carries, int n_xs,
+mn_scan_builder *mn_scan_begin(mn_graph *g, int64_t length, mn_direction direction, int n_carry, mn_tensor *const *carries, int n_xs,
                                mn_tensor *const *xs, mn_tensor **carry_in, mn_tensor **x_in) {
   for (int i = 0; i < n_carry; i++) carry_in[i] = NULL;
   for (int i = 0; i < n_xs; i++) x_in[i] = NULL;
@@ -61,7 +61,7 @@ mn_scan_builder *mn_scan_begin(mn_graph *g, int64_t length, bool reverse, int n_
   b->outer = NEW(g, mn_tensor *, n_carry + n_xs);
   b->inner = NEW(g, mn_tensor *, n_carry + n_xs);
   if (!b->body || !b->outer || !b->inner) return NULL;
-  b->attr = (mn_scan_attr){.body = b->body, .n_carry = n_carry, .n_xs = n_xs, .length = length, .reverse = reverse};
+  b->attr = (mn_scan_attr){.body = b->body, .n_carry = n_carry, .n_xs = n_xs, .length = length, .reverse = direction == MN_BACKWARD};
   if (length < 1) {
     mn_graph_fault(g, MN_ERR_SHAPE, "scan: needs at least one step, got %lld", (long long)length);
     return NULL;
@@ -196,7 +196,7 @@ static void reverse_stretch(mn_graph *g, stretch *s) {
   for (int i = 0; i < nc; i++)
     if (s->dsaved[i] && s->dcarry[i]) xs[n_xs++] = s->dsaved[i];
 
-  mn_scan_builder *b = mn_scan_begin(g, s->len, !a->reverse, n_carry, carries, n_xs, xs, cin, xin);
+  mn_scan_builder *b = mn_scan_begin(g, s->len, a->reverse ? MN_FORWARD : MN_BACKWARD, n_carry, carries, n_xs, xs, cin, xin);
   mn_graph *body = mn_scan_body(b);
   if (!body) return;
   if (s->live) mn_scan_set_live(b, s->live);
@@ -269,7 +269,8 @@ mn_node *mn_scan_without_effects(mn_graph *g, const mn_scan_attr *a, mn_tensor *
   const int n_map = body_inputs(a), n_out = a->n_carry + a->n_ys;
   mn_tensor **map_to = NEW(g, mn_tensor *, n_map), **out = NEW(g, mn_tensor *, n_out), **results = NEW(g, mn_tensor *, n_out);
   if (g->status != MN_OK) return NULL;
-  mn_scan_builder *b = mn_scan_begin(g, a->length, a->reverse, a->n_carry, in, a->n_xs, in + a->n_carry, map_to, map_to + a->n_carry);
+  mn_scan_builder *b = mn_scan_begin(g, a->length, a->reverse ? MN_BACKWARD : MN_FORWARD, a->n_carry, in, a->n_xs, in + a->n_carry, map_to,
+                                     map_to + a->n_carry);
   mn_graph *body = mn_scan_body(b);
   if (!body) return NULL;
   if (a->has_live) mn_scan_set_live(b, in[n_map]);
@@ -346,7 +347,7 @@ static void live_segments(mn_graph *g, mn_tensor *live, int64_t n_seg, int64_t e
   mn_tensor *starts = mn_mul_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(n_seg), 0), (double)every);
   mn_tensor *left = mn_sub(g, clamped(g, live, n_seg * every), starts);
   *each = clamped(g, left, every);
-  *segments = mn_reshape(g, mn_sum(g, mn_cast(g, mn_lt(g, mn_zeros_like(g, left), left), MN_I32), 1), (mn_shape){0});
+  *segments = mn_reshape(g, mn_sum(g, mn_cast(g, mn_lt(g, mn_zeros_like(g, left), left), MN_I32), MN_AXIS(0)), (mn_shape){0});
 }
 
 /* All full segments [0, n_seg): a reverse loop whose body is segment_vjp. */
@@ -369,7 +370,7 @@ static void segments_vjp(mn_graph *g, stretch *s, int64_t n_seg, int64_t every, 
   for (int i = 0; i < nc; i++)
     if (dstart[i] && s->dcarry[i]) xs[n_xs++] = dstart[i];
   if (s->live) xs[n_xs++] = live_each;
-  mn_scan_builder *b = mn_scan_begin(g, n_seg, !a->reverse, n_carry, carries, n_xs, xs, cin, xin);
+  mn_scan_builder *b = mn_scan_begin(g, n_seg, a->reverse ? MN_FORWARD : MN_BACKWARD, n_carry, carries, n_xs, xs, cin, xin);
   mn_graph *body = mn_scan_body(b);
   if (!body) return;
   if (s->live) mn_scan_set_live(b, live_count);

@@ -21,7 +21,7 @@ void mn_scan_over(mn_graph *g, const mn_loop_over *l) {
   mn_tensor *carry[MN_LOOP_MOST], *x[MN_LOOP_MOST], *y[MN_LOOP_MOST] = {NULL};
   for (int i = 0; i < l->n_ys; i++) l->ys[i] = NULL;
   const int n_carry = compact(l->n_carry, l->carry, outer_carry), n_xs = compact(l->n_xs, l->xs, outer_x);
-  mn_scan_builder *b = mn_scan_begin(g, l->steps, false, n_carry, outer_carry, n_xs, outer_x, inner_carry, inner_x);
+  mn_scan_builder *b = mn_scan_begin(g, l->steps, MN_FORWARD, n_carry, outer_carry, n_xs, outer_x, inner_carry, inner_x);
   mn_graph *body = mn_scan_body(b);
   if (!body) return;
   if (l->live) mn_scan_set_live(b, l->live);

@@ -158,11 +158,11 @@ static mn_tensor *pool(mn_graph *g, mn_tensor *x, mn_window w, bool largest) {
   mn_tensor *in = around ? inside(g, &w, x) : NULL;
   if (largest) {
     if (in) p = mn_select(g, mn_lt(g, mn_scalar(g, x->dtype, 0), in), p, mn_scalar(g, x->dtype, -1e30));
-    return mn_reshape(g, mn_max(g, p, 1u << 3), out);
+    return mn_reshape(g, mn_max(g, p, MN_AXIS(3)), out);
   }
-  mn_tensor *sum = mn_sum(g, p, 1u << 3);
+  mn_tensor *sum = mn_sum(g, p, MN_AXIS(3));
   if (!in) return mn_reshape(g, mn_mul_scalar(g, sum, 1 / (double)area), out);
-  mn_tensor *count = mn_maximum(g, mn_sum(g, in, 1u << 3), mn_scalar(g, x->dtype, 1));
+  mn_tensor *count = mn_maximum(g, mn_sum(g, in, MN_AXIS(3)), mn_scalar(g, x->dtype, 1));
   return mn_reshape(g, mn_div(g, sum, count), out);
 }
 mn_tensor *mn_max_pool(mn_graph *g, mn_tensor *x, mn_window w) { return pool(g, x, w, true); }

@@ -31,4 +31,7 @@ mn_tensor *mn_conv1d(mn_graph *g, mn_tensor *x, mn_tensor *weight, mn_tensor *bi
 mn_tensor *mn_max_pool(mn_graph *g, mn_tensor *x, mn_window w);
 mn_tensor *mn_mean_pool(mn_graph *g, mn_tensor *x, mn_window w);
 
+/* For kernels and passes: operands and results in order. */
+extern const mn_op mn_op_patches, mn_op_unpatch; /* (x [B,H,W,C]) -> y [B,OH,OW,area C], and its adjoint; attr mn_window */
+
 #endif

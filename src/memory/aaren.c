@@ -8,6 +8,7 @@
  * as a linear recurrence with one row. u and w only ever grow, and past 2^24 equal tokens one more would no longer change an
  * f32: as state they are f64, which counts on to 2^53. m only keeps the exponentials small: nothing is differentiated through
  * it. With decay the score of a token falls by lambda >= 0 with every token that follows. */
+#include "graph/fused_recurrence.h"
 #include "nn/mixer.h"
 
 #include <math.h>

@@ -8,6 +8,8 @@
  *     y_t = W_O concat_h softmax_j(q_t . k_j / sqrt(K) + b_h(t - j)) v_j,   j visible to t
  * b is a learned bias by distance where one is asked for. With causal: false every token of a sequence sees every other, and
  * nothing is remembered; the padding behind what is shared as `length` (i32 [B]) is seen by nobody. */
+#include "graph/fused_attention.h"
+#include "graph/fused_rope.h"
 #include "nn/mixer.h"
 
 #include <math.h>
@@ -237,8 +239,8 @@ static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tenso
 
 static mn_tensor *rotated(mn_graph *g, const mn_attention_config *c, mn_tensor *x, mn_tensor *cos, mn_tensor *sin) {
   int64_t rest = c->rope_dim ? c->head_dim - c->rope_dim : 0;
-  if (!rest) return mn_rope(g, x, cos, sin, false);
-  mn_tensor *turned = mn_rope(g, mn_slice(g, x, 3, 0, c->rope_dim), cos, sin, false);
+  if (!rest) return mn_rope(g, x, cos, sin, MN_ROPE_HALVES);
+  mn_tensor *turned = mn_rope(g, mn_slice(g, x, 3, 0, c->rope_dim), cos, sin, MN_ROPE_HALVES);
   return mn_concat(g, 2, (mn_tensor *[]){turned, mn_slice(g, x, 3, c->rope_dim, rest)}, 3);
 }
 

@@ -3,6 +3,9 @@
 
 #include <math.h>
 
+#include "graph/fused_attention.h"
+#include "graph/fused_norm.h"
+#include "graph/fused_rope.h"
 #include "memory/attention.h"
 
 static mn_tensor *attention(mn_scope *s, const mn_beside_attention *c, mn_tensor *x) {
@@ -85,10 +88,10 @@ static mn_tensor *segment_attention(mn_scope *s, const mn_beside_attention *c, m
   mn_tensor *zero = mn_full(g, MN_I32, MN_SHAPE(B), 0), *row = phase ? phase : zero; /* of the first token in its segment */
   mn_rope_tables_at(s, &r, d, n, phase, &cos_hq, &sin_hq);
   mn_rope_tables_at(s, &r, d, n, mn_add_scalar(g, row, (double)Cs), &cos, &sin);
-  q = mn_rope(g, q, cos, sin, false);
+  q = mn_rope(g, q, cos, sin, MN_ROPE_HALVES);
   k = mn_concat(
       g, 2,
-      (mn_tensor *[]){mn_rope(g, mn_slice(g, k, 1, 0, n), cos_hq, sin_hq, false), mn_rope(g, mn_slice(g, k, 1, n, n), cos, sin, false)}, 1);
+      (mn_tensor *[]){mn_rope(g, mn_slice(g, k, 1, 0, n), cos_hq, sin_hq, MN_ROPE_HALVES), mn_rope(g, mn_slice(g, k, 1, n, n), cos, sin, MN_ROPE_HALVES)}, 1);
   mn_tensor *pk = NULL, *pv = NULL;
   if (N) {
     pk = mn_param(s, "prefix_k", MN_SHAPE(N, H, d), init, MN_PARAM_NO_DECAY, "persistent keys [N,H,d], never rotated");

@@ -5,6 +5,8 @@
  *     beta_t = sigmoid(w_b x_t)
  *     W_t = W_{t-1} + beta_t k_t^T (v_t - k_t W_{t-1})                        (rows: o_t = q_t W_t)
  *     y_t = W_o RMSNorm(q_t W_t) */
+#include "graph/fused_norm.h"
+#include "graph/fused_recurrence.h"
 #include "nn/heads.h"
 #include "nn/mixer.h"
 

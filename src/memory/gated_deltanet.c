@@ -5,6 +5,8 @@
  *     alpha_t = exp(-exp(A_log) softplus(w_a x_t + dt_bias))       beta_t = sigmoid(w_b x_t)
  *     W_t = alpha_t W_{t-1} + beta_t k_t (v_t - alpha_t k_t W_{t-1})       (rows; S_t = W_t^T of the paper)
  *     y_t = W_o [ RMSNorm(q_t W_t) * silu(W_g x_t) ] */
+#include "graph/fused_norm.h"
+#include "graph/fused_recurrence.h"
 #include "nn/heads.h"
 #include "nn/mixer.h"
 

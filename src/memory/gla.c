@@ -5,6 +5,7 @@
  *     a_t = sigmoid(W_2 W_1 x_t + b)^(1/tau)                                  [K] per head, W_1 narrow
  *     W_t = diag(a_t) W_{t-1} + k_t^T v_t                                     (rows: o_t = q_t W_t)
  *     y_t = W_o [ RMSNorm(q_t W_t) * silu(W_g x_t) ] */
+#include "graph/fused_recurrence.h"
 #include "nn/heads.h"
 #include "nn/mixer.h"
 

@@ -5,6 +5,7 @@
  *     f_t = l + (1 - l) sigmoid(W_f x_t + b_f)                                [K] per head, l the layer's lower bound
  *     W_t = diag(f_t) W_{t-1} + (1 - f_t)^T v_t                               (rows: o_t = q_t W_t)
  *     y_t = W_o RMSNorm(q_t W_t) */
+#include "graph/fused_recurrence.h"
 #include "nn/heads.h"
 #include "nn/mixer.h"
 

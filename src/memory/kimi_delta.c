@@ -4,6 +4,8 @@
  *     alpha_t = exp(-exp(A_log) softplus(W_2 W_1 x_t + dt_bias))   [d] per head     beta_t = sigmoid(w_b x_t)
  *     W_t = (I - beta_t k_t^T k_t) diag(alpha_t) W_{t-1} + beta_t k_t^T v_t         (rows: o_t = q_t W_t)
  *     y_t = W_o [ RMSNorm(q_t W_t) * sigmoid(W_4 W_3 x_t) ] */
+#include "graph/fused_norm.h"
+#include "graph/fused_recurrence.h"
 #include "nn/heads.h"
 #include "nn/mixer.h"
 

@@ -5,6 +5,7 @@
  *     W_t = W_{t-1} + k_t^T [v_t, 1]                                          (the last column is the sum of the keys)
  *     [n_t, z_t] = q_t W_t      o_t = n_t / (z_t + 1e-6)      y_t = W_o o_t
  * W only ever grows, and an f32 stops counting: as state it is f64. What a segment adds is made from zero. */
+#include "graph/fused_recurrence.h"
 #include "nn/heads.h"
 #include "nn/mixer.h"
 

@@ -5,6 +5,8 @@
  *     h_t = exp(-exp(A_log) dt_t) h_{t-1} + dt_t B_t^T x_t          h [N,P] per head; B, C shared by H/G heads each
  *     y_t = C_t h_t + D x_t
  *     out = W_out RMSNorm(y * silu(z)) */
+#include "graph/fused_norm.h"
+#include "graph/fused_recurrence.h"
 #include "nn/heads.h"
 #include "nn/mixer.h"
 

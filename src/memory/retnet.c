@@ -5,6 +5,8 @@
  *     gamma_h = 1 - 2^(-5-h),  h = 0, 1, ...
  *     W_t = gamma W_{t-1} + k_t^T v_t                                           (rows: o_t = q_t W_t)
  *     y_t = W_o [ RMSNorm(q_t W_t) * silu(W_g x_t) ]                            (the norm of the authors' code) */
+#include "graph/fused_recurrence.h"
+#include "graph/fused_rope.h"
 #include "nn/heads.h"
 #include "nn/mixer.h"
 
@@ -49,8 +51,8 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_tensor *q = mn_split_heads(s, mn_linear_exact(s, "q_proj", x, H * K, MN_NO_BIAS, init, MN_ZEROS), H); /* [B,T,H,K] */
   mn_tensor *k = mn_split_heads(s, mn_linear_exact(s, "k_proj", x, H * K, MN_NO_BIAS, init, MN_ZEROS), H);
   mn_recurrence_io io = {
-      .q = mn_mul_scalar(g, mn_rope(g, q, cosine, sine, false), 1 / sqrt((double)K)),
-      .k = mn_rope(g, k, cosine, sine, false),
+      .q = mn_mul_scalar(g, mn_rope(g, q, cosine, sine, MN_ROPE_HALVES), 1 / sqrt((double)K)),
+      .k = mn_rope(g, k, cosine, sine, MN_ROPE_HALVES),
       .v = mn_split_heads(s, mn_linear_exact(s, "v_proj", x, H * V, MN_NO_BIAS, init, MN_ZEROS), H),
       .log_a = fading(g, mn_scope_exact(s), B, T, H),
       .w0 = mn_state(s, "W", mn_scope_exact(s), MN_SHAPE(B, H, K, V), NULL, "memory: a query q reads q W"),

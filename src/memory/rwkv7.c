@@ -8,6 +8,8 @@
  *     W_t = diag(w_t) W_{t-1} - (a_t * kappa_t)^T (kappa_t W_{t-1}) + k~_t^T v_t  (rows: o_t = r_t W_t; the paper's S is W transposed)
  *     y_t = W_o [ g_t * (GroupNorm(r_t W_t) + (sum r_t * rho * k~_t) v_t) ]
  * The paper's value residual, which mixes in the first layer's values, is left out: a mixer does not see other layers. */
+#include "graph/fused_norm.h"
+#include "graph/fused_recurrence.h"
 #include "nn/heads.h"
 #include "nn/mixer.h"
 

@@ -11,6 +11,7 @@
  *
  * Four uses, by type: the memory alone (titans_lmm, titans), and as gate, layer and context of attention (titans_mag, titans_mal,
  * titans_mac: beside_attention.h). */
+#include "graph/fused_norm.h"
 #include "nn/mixer.h"
 
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* block.c - see block.h. */
 #include "model/block.h"
+#include "graph/fused_norm.h"
 
 #include <string.h>
 

@@ -50,7 +50,7 @@ static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_mode
   x = mn_stack_apply(s, &m->stack, x, NULL);
   mn_scope_advance(s, mn_dim(x, 1));
   mn_tensor *h = mn_model_norm(s, m, x), *p = mn_pooled(s, (mn_pooling)c->pooling, h, length);
-  mn_io_put(out, "logits", mn_linear_exact(s, "classifier", p, c->num_classes, true, MN_NORMAL(0.02), MN_ZEROS));
+  mn_io_put(out, "logits", mn_linear_exact(s, "classifier", p, c->num_classes, MN_BIAS, MN_NORMAL(0.02), MN_ZEROS));
   if (c->pooling != MN_POOL_NONE) mn_io_put(out, "pooled", p);
   mn_io_put(out, "hidden", h);
 }

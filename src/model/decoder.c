@@ -1,6 +1,7 @@
 /* decoder.c - a causal stack of blocks over tokens: what it says about a token is what it expects next.
  *     h = Norm(blocks(E[tokens]))     logits = h W^T,  W the embedding E or a head of its own
  * The logits of a training are never kept: the outputs are h and W, and losses multiply them piece by piece. */
+#include "graph/fused_loss.h"
 #include "model/model.h"
 
 /* x as placed -> what the head projects. */

@@ -3,6 +3,7 @@
  *     m = Norm_e(encoder blocks(E_s[source]))     h = Norm(blocks(E[tokens], cross m))     logits = h W^T
  * What is said is a stream: the source comes with its first segment, every block keeps the source's keys and values, and later
  * segments leave the source out. */
+#include "graph/fused_norm.h"
 #include "model/model.h"
 
 #include <string.h>
@@ -88,7 +89,7 @@ static mn_tensor *read_source(mn_scope *s, mn_scope *below, const mn_model *m, m
   mn_tensor *x, *table;
   if (c->channels) {
     x = mn_cast(g, source, mn_scope_compute(s));
-    x = mn_cast(g, mn_linear(below, "embed_frames", x, m->config.d_model, true, (mn_init){MN_INIT_XAVIER_UNIFORM, 1, 0}), exact);
+    x = mn_cast(g, mn_linear(below, "embed_frames", x, m->config.d_model, MN_BIAS, (mn_init){MN_INIT_XAVIER_UNIFORM, 1, 0}), exact);
   } else {
     mn_shape shape = MN_SHAPE(c->source_vocab_size, m->config.d_model);
     table = c->source_vocab_size ? mn_param(below, "embed_tokens.weight", shape, MN_NORMAL(m->config.init_std), 0,

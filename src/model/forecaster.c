@@ -42,8 +42,8 @@ typedef struct scales { /* of each row and channel, [B,1,C] */
 } scales;
 
 static scales scales_of(mn_graph *g, mn_tensor *x) {
-  scales k = {.mean = mn_mean(g, x, 1u << 1)};
-  mn_tensor *variance = mn_mean(g, mn_square(g, mn_sub(g, x, k.mean)), 1u << 1);
+  scales k = {.mean = mn_mean(g, x, MN_AXIS(1))};
+  mn_tensor *variance = mn_mean(g, mn_square(g, mn_sub(g, x, k.mean)), MN_AXIS(1));
   k.deviation = mn_sqrt(g, mn_add_scalar(g, variance, 1e-5));
   return k;
 }
@@ -59,7 +59,7 @@ static mn_tensor *encoded(mn_scope *s, const mn_model *m, mn_tensor *x) { /* [ro
   mn_graph *g = mn_scope_graph(s);
   mn_dtype t = mn_scope_compute(s);
   int64_t rows = mn_dim(x, 0), P = mn_dim(x, 1), D = m->config.d_model;
-  x = mn_linear(s, "embed_patches", mn_cast(g, x, t), D, true, (mn_init){MN_INIT_XAVIER_UNIFORM, 1, 0});
+  x = mn_linear(s, "embed_patches", mn_cast(g, x, t), D, MN_BIAS, (mn_init){MN_INIT_XAVIER_UNIFORM, 1, 0});
   x = mn_stack_apply(s, &m->stack, mn_model_place(s, m, mn_cast(g, x, mn_scope_exact(s))), NULL);
   return mn_reshape(g, mn_model_norm(s, m, x), MN_SHAPE(rows, P * D));
 }
@@ -77,7 +77,7 @@ static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_mode
   }
   /* rows that are channels are streams of their own */
   mn_scope *rows = c->independent ? mn_scope_call(s, "rows", (mn_call_options){.params = "", .fresh = true, .batch = B * C}) : s;
-  y = mn_linear_exact(s, "forecast", encoded(rows, m, patches(g, c, x)), c->independent ? H : H * C, true, init, MN_ZEROS);
+  y = mn_linear_exact(s, "forecast", encoded(rows, m, patches(g, c, x)), c->independent ? H : H * C, MN_BIAS, init, MN_ZEROS);
   y = c->independent ? mn_transpose(g, mn_reshape(g, y, MN_SHAPE(B, C, H)), 1, 2) : mn_reshape(g, y, MN_SHAPE(B, H, C));
   if (c->instance_norm) y = mn_add(g, mn_mul(g, y, k.deviation), k.mean);
   mn_io_put(out, "forecast", y);

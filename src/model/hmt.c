@@ -9,6 +9,7 @@
  * With `head` the prompt knows the segment's first j tokens before they are said: the paper's way, and no stream. With `prev_tail`
  * nothing is known early. A whole segment is one call of the base. One that comes in pieces is three steps of one stream of the base:
  * the head [P_n; k tokens] where it begins, the tokens as they come, and P_n where it ends; so a token costs a token. */
+#include "graph/fused_attention.h"
 #include "model/model.h"
 
 #include <math.h>

@@ -217,7 +217,7 @@ static mn_tensor *run(mn_scope *s, const mn_model *m, pass *p, mn_tensor *frames
 /* Sums of x [B,P,D] over the frames so far, from what was summed before [B,D]: [B,P,D]. */
 static mn_tensor *summed(mn_scope *s, const pass *p, mn_tensor *x, mn_tensor *before, int64_t late) {
   mn_graph *g = mn_scope_graph(s);
-  mn_tensor *sum = mn_cumsum(g, padded(s, p, x, late), 1, false);
+  mn_tensor *sum = mn_cumsum(g, padded(s, p, x, late), 1, MN_FORWARD);
   return before ? mn_add(g, sum, mn_unsqueeze(g, before, 1)) : sum;
 }
 /* Means from sums [B,P,D] of `count` frames, i32 [B or 1,P]: 0 of none. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "graph/fused_norm.h"
 #include "nn/positions.h"
 
 static const char *const positions[] = {"none", "learned", "sinusoidal", NULL}; /* in the order of mn_position_kind */

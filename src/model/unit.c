@@ -1,5 +1,6 @@
 /* unit.c - see unit.h. */
 #include "model/unit.h"
+#include "graph/fused_loss.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -70,7 +71,7 @@ mn_tensor *mn_unit_build(mn_scope *s, const mn_unit *u, mn_sizes sizes, mn_input
   mn_model_build(s, u->model, &in, &out);
   mn_tensor *h = mn_io_get(&out, "hidden"), *w = mn_io_get(&out, "head");
   if (!loss || mn_graph_status(g) != MN_OK) return mn_model_answer(s, &out);
-  if (!h || !w) return mn_reshape(g, mn_sum(g, mn_model_answer(s, &out), ~0u), (mn_shape){0});
+  if (!h || !w) return mn_reshape(g, mn_sum(g, mn_model_answer(s, &out), MN_ALL_AXES), (mn_shape){0});
   int64_t n = mn_dim(h, 0) * mn_dim(h, 1);
   mn_tensor *target = mn_input(g, "target", MN_I32, MN_SHAPE(n));
   return mn_linear_cross_entropy(g, mn_reshape(g, h, MN_SHAPE(n, mn_dim(h, 2))), mn_capture(g, w), target, NULL, NULL);

@@ -63,7 +63,7 @@ static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_mode
   mn_tensor *images = mn_io_get(in, "images");
   int64_t B = mn_dim(images, 0), D = m->config.d_model;
   mn_tensor *x = mn_cast(g, patches(g, c, images), mn_scope_compute(s));
-  x = mn_cast(g, mn_linear(s, "embed_patches", x, D, true, (mn_init){MN_INIT_XAVIER_UNIFORM, 1, 0}), mn_scope_exact(s)); /* [B,P,D] */
+  x = mn_cast(g, mn_linear(s, "embed_patches", x, D, MN_BIAS, (mn_init){MN_INIT_XAVIER_UNIFORM, 1, 0}), mn_scope_exact(s)); /* [B,P,D] */
   if (c->pooling == CLASS_TOKEN) {
     mn_tensor *token = mn_param(s, "class_token", MN_SHAPE(D), MN_NORMAL(0.02), MN_PARAM_NO_DECAY, "what stands before the patches [D]");
     token = mn_expand(g, mn_reshape(g, mn_cast(g, token, mn_scope_exact(s)), MN_SHAPE(1, 1, D)), MN_SHAPE(B, 1, D));
@@ -71,7 +71,7 @@ static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_mode
   }
   x = mn_stack_apply(s, &m->stack, mn_model_place(s, m, x), NULL);
   mn_tensor *p = mn_pooled(s, c->pooling == CLASS_TOKEN ? MN_POOL_FIRST : MN_POOL_MEAN, mn_model_norm(s, m, x), NULL);
-  mn_io_put(out, "logits", mn_linear_exact(s, "classifier", p, c->num_classes, true, MN_NORMAL(0.02), MN_ZEROS));
+  mn_io_put(out, "logits", mn_linear_exact(s, "classifier", p, c->num_classes, MN_BIAS, MN_NORMAL(0.02), MN_ZEROS));
   mn_io_put(out, "pooled", p);
 }
 

@@ -21,7 +21,7 @@ static sample sample_of(mn_scope *s, mn_tensor *x) {
     return (sample){NULL, mn_scalar(g, x->dtype, n > 1 ? (double)n : 1)};
   }
   live = mn_unsqueeze(g, mn_cast(g, live, x->dtype), 2);
-  mn_tensor *n = mn_reshape(g, mn_sum(g, live, 7), (mn_shape){0});
+  mn_tensor *n = mn_reshape(g, mn_sum(g, live, MN_AXIS(0) | MN_AXIS(1) | MN_AXIS(2)), (mn_shape){0});
   return (sample){live, mn_maximum(g, n, mn_scalar(g, x->dtype, 1))};
 }
 

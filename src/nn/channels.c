@@ -7,8 +7,8 @@ static const mn_init small = {MN_INIT_NORMAL, 0.02, 0};
 
 static mn_tensor *gated(mn_scope *s, int64_t hidden, mn_activation activation, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
-  mn_tensor *gate = mn_linear(s, "gate_proj", x, hidden, false, small), *up = mn_linear(s, "up_proj", x, hidden, false, small);
-  return mn_linear(s, "down_proj", mn_mul(g, mn_activate(g, activation, gate), up), mn_dim(x, -1), false, small);
+  mn_tensor *gate = mn_linear(s, "gate_proj", x, hidden, MN_NO_BIAS, small), *up = mn_linear(s, "up_proj", x, hidden, MN_NO_BIAS, small);
+  return mn_linear(s, "down_proj", mn_mul(g, mn_activate(g, activation, gate), up), mn_dim(x, -1), MN_NO_BIAS, small);
 }
 
 static mn_tensor *swiglu(mn_scope *s, const void *config, int64_t hidden, mn_tensor *x) {
@@ -29,8 +29,8 @@ static const mn_field mlp_fields[] = {
 
 static mn_tensor *mlp(mn_scope *s, const void *config, int64_t hidden, mn_tensor *x) {
   const mlp_config *c = config;
-  mn_tensor *h = mn_linear(s, "up_proj", x, hidden, true, small);
-  return mn_linear(s, "down_proj", mn_activate(mn_scope_graph(s), (mn_activation)c->activation, h), mn_dim(x, -1), true, small);
+  mn_tensor *h = mn_linear(s, "up_proj", x, hidden, MN_BIAS, small);
+  return mn_linear(s, "down_proj", mn_activate(mn_scope_graph(s), (mn_activation)c->activation, h), mn_dim(x, -1), MN_BIAS, small);
 }
 
 const mn_channel_def mn_channel_none = {.name = "none", .summary = "no channel part: the block is its mixer", .absent = true};

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "graph/fused_attention.h"
 #include "nn/mixer.h"
 
 #define S mn_cross_config

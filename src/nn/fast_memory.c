@@ -2,6 +2,7 @@
  * (fast_step.c, fast_gather.c, fast_muon.c are what happens in one), and what a block reads is joined along time. */
 #include "nn/fast_memory.h"
 
+#include "graph/fused_recurrence.h"
 #include "graph/scan_over.h"
 #include "nn/fast_block.h"
 #include "nn/layers.h"

@@ -1,5 +1,6 @@
 /* fast_net.c - see fast_net.h. */
 #include "nn/fast_net.h"
+#include "graph/fused_norm.h"
 
 #include "nn/feature_map.h"
 #include "nn/layers.h"

@@ -3,6 +3,7 @@
  *     x_l(i), delta_l(i): forward and backward of pair i at the anchor; its gradient of W_l is x_l(i)^T delta_l(i)
  *     r W_l(t) = a_t r W_l + b_t r S_l - sum_i P[t,i] (r . x_l(i)) delta_l(i)            reading without forming W_l(t)
  *     W_l <- a_n W_l + b_n S_l - X_l^T (P[n,:] * Delta_l)      S_l <- E_n S_l - X_l^T (R[n,:] * Delta_l) */
+#include "graph/fused_masked_product.h"
 #include "nn/fast_block.h"
 
 /* ---- reading ---- */

@@ -1,5 +1,6 @@
 /* heads.c - see heads.h. */
 #include "nn/heads.h"
+#include "graph/fused_norm.h"
 
 #include <math.h>
 #include <stdio.h>

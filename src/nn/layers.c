@@ -4,6 +4,10 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "graph/fused_conv.h"
+#include "graph/fused_norm.h"
+#include "graph/fused_recurrence.h"
+#include "graph/fused_rope.h"
 #include "nn/linear.h"
 
 static mn_tensor *named_param(mn_scope *s, const char *name, const char *what, mn_shape shape, mn_init init, unsigned flags,

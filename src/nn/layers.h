@@ -3,12 +3,12 @@
 #ifndef MN_LAYERS_H
 #define MN_LAYERS_H
 
+#include "graph/fused_norm.h"
+#include "graph/fused_recurrence.h"
+#include "graph/fused_rope.h"
 #include "nn/scope.h"
 
-/* What arguments of builders mean, by name. */
-enum { MN_NO_BIAS, MN_BIAS };    /* of a projection                            */
-enum { MN_PUT_SET, MN_PUT_ADD }; /* what mn_put does with a row that is there  */
-#define MN_AXIS(i) (1u << (i))   /* of reductions; of several: MN_AXIS(1) | MN_AXIS(2) */
+enum { MN_NO_BIAS, MN_BIAS }; /* of a projection */
 
 /* x[..., in] -> [..., out] in the compute type. Parameters `name`.weight [out,in], drawn by init, and, with bias, `name`.bias [out],
  * zeros at the start. */
@@ -48,7 +48,7 @@ void mn_rope_tables(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int6
 void mn_rope_tables_at(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor *start, mn_tensor **cos,
                        mn_tensor **sin);
 
-/* mn_linear_recurrence (graph.h has the equations, the operands' shapes and types) in a scope: padding behind a row's length neither
+/* mn_linear_recurrence (fused_recurrence.h has the equations, the operands' shapes and types) in a scope: padding behind a row's length neither
  * writes nor fades (no momentum then). Reads io's inputs, fills io->o, w, s, a. */
 void mn_linear_memory(mn_scope *s, mn_recurrence_io *io, mn_recurrence_attr attr);
 

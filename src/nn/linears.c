@@ -123,7 +123,7 @@ static mn_tensor *masked(mn_scope *s, const void *config, const mn_linear_use *u
   mn_tensor *w = param(s, u, "weight", MN_SHAPE(u->out, in), u->init, MN_PARAM_MATRIX, "projection [out, in] before the mask");
   mn_tensor *size = mn_abs(g, mn_stop_gradient(g, mn_reshape(g, w, MN_SHAPE(parts, c->of))));
   mn_tensor *mask = mn_put(g, mn_full(g, w->dtype, MN_SHAPE(parts, c->of), 0), mn_topk(g, size, c->keep),
-                           mn_full(g, w->dtype, MN_SHAPE(parts, c->keep), 1), 1, false);
+                           mn_full(g, w->dtype, MN_SHAPE(parts, c->keep), 1), 1, MN_PUT_SET);
   return biased(s, u, product(s, x, mn_mul(g, w, mn_reshape(g, mask, MN_SHAPE(u->out, in))), u->result), 0);
 }
 

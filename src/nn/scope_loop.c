@@ -152,7 +152,7 @@ static mn_tensor **bring_out(const looping *l, mn_scan_builder *b, carries *c, m
     else report->value = l->grouped ? in_one_row(r->graph, stacked) : stacked;
   }
   for (int i = 0; i < n_losses; i++)
-    r->losses[before.losses + i].value = mn_reshape(r->graph, mn_sum(r->graph, ys[n_y + n_reports + i], ~0u), (mn_shape){0});
+    r->losses[before.losses + i].value = mn_reshape(r->graph, mn_sum(r->graph, ys[n_y + n_reports + i], MN_ALL_AXES), (mn_shape){0});
   return ys;
 }
 
@@ -173,7 +173,7 @@ static void over_pieces(const looping *l, int64_t n, mn_tensor *const *x, mn_ten
   if (r->draws) xs[n_xs++] = mn_add_scalar(outer, mn_iota(outer, MN_I64, MN_SHAPE(n), 0), (double)frame->turns);
   mn_tensor *const length = frame->length;
   if (length) xs[n_xs++] = mn_length_parts(outer, length, n, l->length);
-  mn_scan_builder *b = mn_scan_begin(outer, n, false, c.n, c.first, n_xs, xs, c.in, piece);
+  mn_scan_builder *b = mn_scan_begin(outer, n, MN_FORWARD, c.n, c.first, n_xs, xs, c.in, piece);
   mn_graph *body = mn_scan_body(b);
   if (!body) return;
 
@@ -360,7 +360,7 @@ void mn_scope_when(mn_scope *s, mn_tensor *flag, mn_loop_function f, void *ctx, 
   if (outer == frame->store->home) discover(&l, in);
   if (!carries_of(&l, n_out, &c)) return;
   for (int i = 0; i < n_out; i++) c.first[c.n + i] = otherwise[i];
-  mn_scan_builder *b = mn_scan_begin(outer, 1, false, c.n + n_out, c.first, 0, NULL, c.in, NULL);
+  mn_scan_builder *b = mn_scan_begin(outer, 1, MN_FORWARD, c.n + n_out, c.first, 0, NULL, c.in, NULL);
   mn_scan_set_live(b, flag->dtype == MN_I32 ? flag : mn_cast(outer, flag, MN_I32));
   mn_graph *body = mn_scan_body(b);
   if (!body) return;

@@ -7,7 +7,7 @@ mn_tensor *mn_fire(mn_graph *g, mn_tensor *x, mn_tensor *v0, mn_tensor *live, mn
   mn_tensor *start = v0 ? v0 : mn_full(g, t, MN_SHAPE(B, C), 0), *was, *now[2], *final, *over_time[2];
   mn_tensor *by_time[] = {mn_transpose(g, x, 0, 1), live ? mn_unsqueeze(g, mn_transpose(g, live, 0, 1), 2) : NULL};
 
-  mn_scan_builder *loop = mn_scan_begin(g, T, false, 1, &start, live ? 2 : 1, by_time, &was, now);
+  mn_scan_builder *loop = mn_scan_begin(g, T, MN_FORWARD, 1, &start, live ? 2 : 1, by_time, &was, now);
   mn_graph *b = mn_scan_body(loop);
   mn_tensor *charged = mn_add(b, was, mn_mul_scalar(b, mn_sub(b, now[0], was), 1 / how.tau));
   mn_tensor *fires = mn_cast(b, mn_le(b, mn_scalar(b, t, how.threshold), charged), t);

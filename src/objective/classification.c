@@ -66,7 +66,7 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   double e = o->label_smoothing;
   out->each = mn_neg(g, hit);
   if (e > 0) {
-    mn_tensor *even = mn_reshape(g, mn_mean(g, log_p, 2), MN_SHAPE(N));
+    mn_tensor *even = mn_reshape(g, mn_mean(g, log_p, MN_AXIS(1)), MN_SHAPE(N));
     out->each = mn_neg(g, mn_add(g, mn_mul_scalar(g, hit, 1 - e), mn_mul_scalar(g, even, e)));
   }
   out->loss = mn_weighted_sum(g, out->each, judge->weight);

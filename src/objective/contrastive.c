@@ -3,6 +3,7 @@
  *     loss_i = -log exp(<z_i, z_j> / t) / sum over k of exp(<z_i, z_k> / t),   z of length 1, j the partner of i
  * over all rows k but i itself (`negatives: all`, NT-Xent of Chen et al. 2020, arXiv:2002.05709), or over the other side's rows only
  * (`negatives: other_side`). Rows that are not there (length 0) are nobody's negatives. */
+#include "graph/fused_norm.h"
 #include "objective/objective.h"
 
 typedef struct config {
@@ -36,11 +37,11 @@ static void needs(const void *c, const mn_port **outputs, const mn_port **data) 
 /* [B,T,D] -> [B,D], the mean over those positions that are there. */
 static mn_tensor *pool(mn_graph *g, mn_tensor *x, mn_tensor *length) {
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2);
-  if (!length) return mn_reshape(g, mn_mean(g, x, 2), MN_SHAPE(B, D));
+  if (!length) return mn_reshape(g, mn_mean(g, x, MN_AXIS(1)), MN_SHAPE(B, D));
   length = mn_reshape(g, length, MN_SHAPE(B, 1, 1));
   mn_tensor *there = mn_cast(g, mn_lt(g, mn_iota(g, MN_I32, MN_SHAPE(1, T, 1), 1), length), x->dtype);
   mn_tensor *n = mn_maximum(g, mn_cast(g, length, x->dtype), mn_scalar(g, x->dtype, 1));
-  return mn_reshape(g, mn_div(g, mn_sum(g, mn_mul(g, x, there), 2), n), MN_SHAPE(B, D));
+  return mn_reshape(g, mn_div(g, mn_sum(g, mn_mul(g, x, there), MN_AXIS(1)), n), MN_SHAPE(B, D));
 }
 
 static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {

@@ -60,7 +60,7 @@ static mn_tensor *divergence(mn_scope *s, const mn_judge *judge, double t, mn_te
   y = mn_stop_gradient(g, y);
   if (judge->measure) *agree = mn_cast(g, mn_eq(g, mn_argmax(g, x), mn_argmax(g, y)), x->dtype);
   mn_tensor *p = mn_log_softmax(g, mn_mul_scalar(g, x, 1 / t)), *q = mn_log_softmax(g, mn_mul_scalar(g, y, 1 / t));
-  mn_tensor *kl = mn_sum(g, mn_mul(g, mn_exp(g, q), mn_sub(g, q, p)), 2);
+  mn_tensor *kl = mn_sum(g, mn_mul(g, mn_exp(g, q), mn_sub(g, q, p)), MN_AXIS(1));
   return mn_mul_scalar(g, mn_reshape(g, kl, MN_SHAPE(mn_dim(x, 0))), t * t);
 }
 
@@ -74,7 +74,7 @@ static mn_tensor *feature_error(mn_scope *s, const mn_judge *judge) {
   }
   mn_dtype exact = mn_scope_exact(s);
   mn_tensor *d = mn_square(g, mn_sub(g, mn_cast(g, x, exact), mn_stop_gradient(g, mn_cast(g, y, exact))));
-  return mn_reshape(g, mn_mean(g, d, 4), MN_SHAPE(mn_dim(x, 0) * mn_dim(x, 1)));
+  return mn_reshape(g, mn_mean(g, d, MN_AXIS(2)), MN_SHAPE(mn_dim(x, 0) * mn_dim(x, 1)));
 }
 
 static mn_tensor *sparse_error(mn_scope *s, const mn_judge *judge) {
@@ -88,9 +88,9 @@ static mn_tensor *sparse_error(mn_scope *s, const mn_judge *judge) {
   mn_tensor *listed = mn_le(g, mn_scalar(g, MN_I32, 0), ids), *zero = mn_scalar(g, t, 0), *one = mn_scalar(g, t, 1);
   w = mn_select(g, listed, mn_cast(g, mn_reshape(g, w, MN_SHAPE(N, E)), t), zero);
   mn_tensor *log_p = mn_take(g, mn_log_softmax(g, x), ids, 1); /* [N,E]; outside: 0 */
-  mn_tensor *said = mn_sum(g, mn_mul(g, log_p, w), 2);         /* [N,1] */
-  mn_tensor *other_w = mn_maximum(g, mn_sub(g, one, mn_sum(g, w, 2)), zero);
-  mn_tensor *other_p = mn_maximum(g, mn_sub(g, one, mn_sum(g, mn_select(g, listed, mn_exp(g, log_p), zero), 2)), mn_scalar(g, t, 1e-7));
+  mn_tensor *said = mn_sum(g, mn_mul(g, log_p, w), MN_AXIS(1));         /* [N,1] */
+  mn_tensor *other_w = mn_maximum(g, mn_sub(g, one, mn_sum(g, w, MN_AXIS(1))), zero);
+  mn_tensor *other_p = mn_maximum(g, mn_sub(g, one, mn_sum(g, mn_select(g, listed, mn_exp(g, log_p), zero), MN_AXIS(1))), mn_scalar(g, t, 1e-7));
   return mn_neg(g, mn_reshape(g, mn_add(g, said, mn_mul(g, other_w, mn_log(g, other_p))), MN_SHAPE(N)));
 }
 
@@ -103,8 +103,9 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   if (!out->each) return;
   if (mn_dim(out->each, 0) != mn_dim(judge->weight, 0)) { /* logits of whole rows, or no target: units are rows */
     int64_t units = mn_dim(judge->weight, 0), n = mn_dim(out->each, 0) / units;
-    out->each = mn_reshape(g, mn_mean(g, mn_reshape(g, out->each, MN_SHAPE(units, n)), 2), MN_SHAPE(units));
-    if (out->metric[0]) out->metric[0] = mn_reshape(g, mn_mean(g, mn_reshape(g, out->metric[0], MN_SHAPE(units, n)), 2), MN_SHAPE(units));
+    out->each = mn_reshape(g, mn_mean(g, mn_reshape(g, out->each, MN_SHAPE(units, n)), MN_AXIS(1)), MN_SHAPE(units));
+    if (out->metric[0])
+      out->metric[0] = mn_reshape(g, mn_mean(g, mn_reshape(g, out->metric[0], MN_SHAPE(units, n)), MN_AXIS(1)), MN_SHAPE(units));
   }
   out->loss = mn_weighted_sum(g, out->each, judge->weight);
 }

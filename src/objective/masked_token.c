@@ -1,6 +1,7 @@
 /* masked_token.c - tokens that were hidden (Devlin et al. 2019, arXiv:1810.04805): a fraction of the positions is chosen; of these
  * 80 % become the mask, 10 % another token, 10 % stay; the loss is the next-token loss at the chosen positions, of the token that
  * stands there. The choice is a pure function of (seed, split, step). */
+#include "graph/fused_loss.h"
 #include "objective/objective.h"
 
 typedef struct config {

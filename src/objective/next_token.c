@@ -1,4 +1,5 @@
 /* next_token.c - the next token of every token: mean negative log-likelihood, through the head without keeping its logits. */
+#include "graph/fused_loss.h"
 #include "objective/objective.h"
 
 static void needs(const void *config, const mn_port **outputs, const mn_port **data) {

@@ -321,11 +321,11 @@ mn_status mn_judge_in(mn_scope *s, const mn_objectives *o, const mn_teachers *te
 /* ---- for objectives ---- */
 
 mn_tensor *mn_weighted_sum(mn_graph *g, mn_tensor *x, mn_tensor *weight) {
-  return mn_reshape(g, mn_sum(g, mn_mul(g, x, weight), ~0u), (mn_shape){0});
+  return mn_reshape(g, mn_sum(g, mn_mul(g, x, weight), MN_ALL_AXES), (mn_shape){0});
 }
 
 mn_tensor *mn_log_softmax(mn_graph *g, mn_tensor *x) {
-  unsigned last = 1u << (x->shape.ndim - 1);
+  unsigned last = mn_last_axis(x);
   x = mn_sub(g, x, mn_stop_gradient(g, mn_max(g, x, last)));
   return mn_sub(g, x, mn_log(g, mn_sum(g, mn_exp(g, x), last)));
 }

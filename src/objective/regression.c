@@ -27,7 +27,7 @@ static bool pair(mn_scope *s, const mn_judge *judge, const char *who, const char
   return true;
 }
 
-static mn_tensor *row_mean(mn_graph *g, mn_tensor *x) { return mn_reshape(g, mn_mean(g, x, 2), MN_SHAPE(mn_dim(x, 0))); }
+static mn_tensor *row_mean(mn_graph *g, mn_tensor *x) { return mn_reshape(g, mn_mean(g, x, MN_AXIS(1)), MN_SHAPE(mn_dim(x, 0))); }
 
 static const mn_port target_port[] = {{"target", MN_F32, "BHC", false, "what should come out"}, {0}};
 

@@ -38,12 +38,12 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   x = mn_reshape(g, x, MN_SHAPE(2 * B, T));
   span = mn_reshape(g, span, MN_SHAPE(2 * B));
   mn_tensor *hit = mn_reshape(g, mn_pick(g, mn_log_softmax(g, x), span), MN_SHAPE(B, 2));
-  out->each = mn_reshape(g, mn_mul_scalar(g, mn_sum(g, hit, 2), -0.5), MN_SHAPE(B));
+  out->each = mn_reshape(g, mn_mul_scalar(g, mn_sum(g, hit, MN_AXIS(1)), -0.5), MN_SHAPE(B));
   out->loss = mn_weighted_sum(g, out->each, judge->weight);
   if (!judge->measure) return;
   mn_tensor *right = mn_reshape(g, mn_cast(g, mn_eq(g, mn_argmax(g, x), span), x->dtype), MN_SHAPE(B, 2));
   out->metric[0] = mn_reshape(g, mn_mul(g, mn_slice(g, right, 1, 0, 1), mn_slice(g, right, 1, 1, 1)), MN_SHAPE(B));
-  out->metric[1] = mn_reshape(g, mn_mean(g, right, 2), MN_SHAPE(B));
+  out->metric[1] = mn_reshape(g, mn_mean(g, right, MN_AXIS(1)), MN_SHAPE(B));
 }
 
 static const mn_metric_def metrics[] = {{"exact_match", MN_METRIC_MEAN, false, true, "fraction of rows with both ends right"},

@@ -5,6 +5,7 @@
 #include "backend/ref/element.h"
 #include "base/finite.h"
 #include "format/safetensors.h"
+#include "graph/fused_loss.h"
 #include "run/ladder.h"
 #include "run/session_internal.h"
 

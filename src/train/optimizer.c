@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "backend/ref/element.h"
+#include "graph/fused_adamw.h"
 #include "graph/orthogonal.h"
 #include "train/groups.h"
 

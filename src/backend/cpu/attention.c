@@ -4,6 +4,8 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/attention.h"
 #include "backend/cpu/isa/masked_product.h"
+#include "graph/fused_attention.h"
+#include "graph/fused_masked_product.h"
 #include "graph/ops.h"
 
 #include <string.h>

@@ -5,6 +5,7 @@
 #include "backend/cpu/conv.h"
 #include "backend/cpu/rows.h"
 #include "base/bf16.h"
+#include "graph/fused_conv.h"
 #include "graph/ops.h"
 
 #include <string.h>

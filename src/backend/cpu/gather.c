@@ -1,5 +1,6 @@
 /* gather.c - kernels of the running maximum, and of weighted rows of tables and their gradients. */
 #include "backend/cpu/cpu.h"
+#include "graph/gather.h"
 #include "graph/ops.h"
 
 #include <string.h>

@@ -11,6 +11,7 @@
 #include "backend/cpu/isa/loss.h"
 #include "backend/cpu/product.h"
 #include "backend/cpu/rows.h"
+#include "graph/fused_loss.h"
 #include "graph/ops.h"
 
 #include <stdlib.h>

@@ -4,6 +4,9 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/norm.h"
 #include "backend/cpu/rows.h"
+#include "graph/fused_norm.h"
+#include "graph/fused_rope.h"
+#include "graph/fused_softmax.h"
 #include "graph/ops.h"
 
 enum { TASK_ELEMENTS = 1 << 15, MAX_PARTS = 64 };

@@ -1,6 +1,7 @@
 /* optim.c - the optimiser's step as one kernel: parameter, gradient and moments go through the cache once. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/optim.h"
+#include "graph/fused_adamw.h"
 #include "graph/ops.h"
 
 #include <math.h>

@@ -2,6 +2,7 @@
  * own scratch, so that results do not depend on the number of threads. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/recurrence.h"
+#include "graph/fused_recurrence.h"
 #include "graph/ops.h"
 
 /* ---- which inputs there are ---- */

@@ -2,6 +2,7 @@
  * running maximum and sum of the online softmax (Milakov & Gimelshein 2018; Dao et al. 2022). No score is kept. Also
  * one query at a time (decoding), which is bound by the reading of keys and values. */
 #include "backend/cpu/isa/attention_block.h"
+#include "graph/fused_attention.h"
 
 /* ---- a block of queries ---- */
 typedef struct work {

@@ -4,6 +4,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/isa.h"
+#include "graph/fused_attention.h"
 
 enum { MN_ATTN_QUERIES = 64 }; /* queries of one block: forward tasks and backward parts are made of whole blocks */
 enum { MN_ATTN_KEYS = 64 };    /* keys of one block, at most */

@@ -2,6 +2,7 @@
 #include "backend/cpu/isa/masked_product.h"
 
 #include "backend/cpu/isa/tile.h"
+#include "graph/fused_masked_product.h"
 
 enum { MB = MN_MASKED_ROWS, NB = 64 };
 

@@ -3,6 +3,7 @@
 #define MN_CPU_ISA_MASKED_PRODUCT_H
 
 #include "backend/cpu/isa.h"
+#include "graph/fused_masked_product.h"
 
 enum { MN_MASKED_ROWS = 64 }; /* rows of x, p and the result that one call makes */
 

@@ -2,6 +2,7 @@
  * and is inlined with constants, so each pair of types becomes its own loop. */
 #include "backend/cpu/isa/norm.h"
 #include "backend/cpu/isa/vecmath.h"
+#include "graph/fused_norm.h"
 
 /* The body sees i, the first element, and n, how many of the vector's lanes are elements: a constant but at the end. */
 #define FOR_VECTORS(D, ...)                                                                                                                \

@@ -4,6 +4,7 @@
 #define MN_ISA_NORM_H
 
 #include "backend/cpu/isa.h"
+#include "graph/fused_norm.h"
 #include "graph/graph.h"
 
 typedef struct mn_norm_rows { /* n rows of D elements */

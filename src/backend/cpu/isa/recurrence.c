@@ -1,5 +1,6 @@
 /* recurrence.c - the chunked linear recurrence forward: whole sequences piece by piece, and single tokens. */
 #include "backend/cpu/isa/recurrence_piece.h"
+#include "graph/fused_recurrence.h"
 
 /* ---- one token: a pass over the state, nothing else ---- */
 static void step(const mn_rec_args *p, work *w, int64_t b, int64_t h) {

@@ -4,6 +4,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/isa.h"
+#include "graph/fused_recurrence.h"
 
 typedef struct mn_rec_tensor { /* a tensor of [B,T,H,*], [B,T,H] or [B,H,K,V]; strides in elements; data NULL: absent */
   void *data;

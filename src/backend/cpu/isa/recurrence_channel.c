@@ -1,6 +1,7 @@
 /* recurrence_channel.c - the linear recurrence with decays by key channel and with erase vectors, forward: whole sequences
  * piece by piece, and single tokens. */
 #include "backend/cpu/isa/recurrence_channel.h"
+#include "graph/fused_recurrence.h"
 
 /* ---- one token: a pass over the state ---- */
 static void step(const mn_rec_args *p, channel_work *w, int64_t b, int64_t h) {

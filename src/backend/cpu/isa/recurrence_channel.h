@@ -25,6 +25,7 @@
 
 #include "backend/cpu/isa/recurrence_piece.h"
 #include "backend/cpu/isa/vecmath.h"
+#include "graph/fused_recurrence.h"
 
 enum { QUAD = 4, QUADS = PIECE / QUAD, JOINS = 3, SIDES = 2 }; /* PIECE = QUAD << JOINS */
 

@@ -3,6 +3,7 @@
  * a piece the joins of recurrence_channel.h are undone, the largest first: what a joined block's rows got from outside goes
  * to them and to the decay of the block they were joined with, and the square between the blocks adds its own share. */
 #include "backend/cpu/isa/recurrence_channel.h"
+#include "graph/fused_recurrence.h"
 
 typedef struct channel_back {
   channel_work f;

@@ -2,6 +2,7 @@
  * pieces and all u), then back over the pieces. Products with W^T are made transposed, with tokens along the vector, so
  * that only chunk-sized operands are ever transposed, never a state. */
 #include "backend/cpu/isa/recurrence_piece.h"
+#include "graph/fused_recurrence.h"
 
 typedef struct back {
   work f;

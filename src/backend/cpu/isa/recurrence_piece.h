@@ -25,6 +25,7 @@
 #include <math.h>
 
 #include "backend/cpu/isa/tile.h"
+#include "graph/fused_recurrence.h"
 
 enum { PIECE = 32 }; /* tokens; more only adds triangle work, fewer passes over the state less often */
 
