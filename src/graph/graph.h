@@ -124,7 +124,11 @@ mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *i
 /* The same with one output; returns it. */
 mn_tensor *mn_node1(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, mn_dtype dtype, mn_shape shape, const void *attr);
 mn_tensor *mn_named(mn_tensor *t, const char *name); /* names it (copied), returns it */
-int64_t mn_dim(const mn_tensor *t, int axis);        /* negative axes count from the end; 0 when t is NULL */
+/* What builders may ask of a tensor that a fault has made NULL: */
+int64_t mn_dim(const mn_tensor *t, int axis); /* negative axes count from the end; 0 when t is NULL */
+static inline int mn_ndim(const mn_tensor *t) { return t ? t->shape.ndim : 0; }
+static inline mn_dtype mn_type(const mn_tensor *t) { return t ? t->dtype : MN_F32; }
+static inline mn_shape mn_shape_as(const mn_tensor *t) { return t ? t->shape : (mn_shape){0}; }
 bool mn_node_has_effect(const mn_node *n);           /* of its own, or in its body */
 
 /* ---- leaves ---- */

@@ -24,7 +24,7 @@ static mn_status check(const mn_value *map, const char *where, int64_t d_model, 
 }
 
 static mn_tensor *features(mn_graph *g, mn_tensor *x) { /* elu(x) + 1 = exp(min(x, 0)) + max(x, 0) */
-  mn_tensor *zero = x ? mn_scalar(g, x->dtype, 0) : NULL;
+  mn_tensor *zero = mn_scalar(g, mn_type(x), 0);
   return mn_add(g, mn_exp(g, mn_minimum(g, x, zero)), mn_maximum(g, x, zero));
 }
 
@@ -33,7 +33,6 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   mn_dtype exact = mn_scope_exact(s);
   mn_init init = MN_NORMAL(0.02);
-  if (!x) return NULL;
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, d = c->head_dim;
   mn_tensor *qkv[3];
   static const mn_projection projections[] = {{"q_proj", MN_NO_BIAS, {MN_INIT_NORMAL, 0.02, 0}, {MN_INIT_CONSTANT, 0, 0}},

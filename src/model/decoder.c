@@ -29,9 +29,8 @@ mn_tensor *mn_model_head(mn_scope *s, const mn_model *m) {
 
 mn_tensor *mn_logits(mn_scope *s, mn_tensor *h, mn_tensor *w) {
   mn_graph *g = mn_scope_graph(s);
-  if (!h || !w) return NULL;
   int64_t B = mn_dim(h, 0), T = mn_dim(h, 1), D = mn_dim(h, 2), V = mn_dim(w, 0);
-  w = mn_transpose(g, mn_cast(g, mn_capture(g, w), h->dtype), 0, 1);
+  w = mn_transpose(g, mn_cast(g, w, mn_type(h)), 0, 1);
   mn_tensor *logits = mn_matmul_as(g, mn_reshape(g, h, MN_SHAPE(B * T, D)), w, mn_scope_exact(s));
   return mn_reshape(g, logits, MN_SHAPE(B, T, V));
 }
@@ -44,8 +43,7 @@ mn_tensor *mn_model_apply(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
 mn_tensor *mn_model_loss(mn_scope *s, const mn_model *m, mn_tensor *tokens, mn_tensor *target, mn_tensor *weight, mn_tensor **nll) {
   mn_graph *g = mn_scope_graph(s);
   mn_shape flat = MN_SHAPE(mn_dim(tokens, 0) * mn_dim(tokens, 1));
-  mn_tensor *h = mn_model_hidden(s, m, tokens), *w = mn_capture(g, mn_model_head(s, m));
-  if (!h || !w || !target) return NULL;
+  mn_tensor *h = mn_model_hidden(s, m, tokens), *w = mn_model_head(s, m);
   h = mn_reshape(g, h, MN_SHAPE(flat.dim[0], m->config.d_model));
   if (weight) weight = mn_reshape(g, weight, flat);
   return mn_linear_cross_entropy(g, h, w, mn_reshape(g, target, flat), weight, nll);

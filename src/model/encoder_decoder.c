@@ -95,7 +95,7 @@ static mn_tensor *read_source(mn_scope *s, mn_scope *below, const mn_model *m, m
     table = c->source_vocab_size ? mn_param(below, "embed_tokens.weight", shape, MN_NORMAL(m->config.init_std), 0,
                                             "embedding of the source's tokens [source_vocab_size, d_model]")
                                  : mn_model_embedding(s, m);
-    x = mn_model_scaled(s, m, mn_cast(g, mn_take(g, mn_capture(g, table), source, 0), exact));
+    x = mn_model_scaled(s, m, mn_cast(g, mn_take(g, table, source, 0), exact));
   }
   return mn_model_place(below, m, x);
 }

@@ -197,7 +197,7 @@ mn_tensor *mn_model_embedding(mn_scope *s, const mn_model *m) {
 
 mn_tensor *mn_model_embed(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
   mn_graph *g = mn_scope_graph(s);
-  mn_tensor *e = mn_take(g, mn_capture(g, mn_model_embedding(s, m)), tokens, 0); /* [B,T,D] */
+  mn_tensor *e = mn_take(g, mn_model_embedding(s, m), tokens, 0); /* [B,T,D] */
   return mn_model_place(s, m, mn_model_scaled(s, m, mn_cast(g, e, mn_scope_exact(s))));
 }
 
@@ -208,7 +208,7 @@ mn_tensor *mn_model_scaled(mn_scope *s, const mn_model *m, mn_tensor *e) {
 mn_tensor *mn_model_read(mn_scope *s, const mn_model *m, const mn_model_io *in) {
   mn_tensor *tokens = mn_io_get(in, "tokens"), *frames = mn_io_get(in, "frames");
   if (tokens) return mn_model_embed(s, m, tokens);
-  mn_tensor *x = mn_linear(s, "embed_frames", mn_cast(mn_scope_graph(s), frames, mn_scope_compute(s)), m->config.d_model, true,
+  mn_tensor *x = mn_linear(s, "embed_frames", mn_cast(mn_scope_graph(s), frames, mn_scope_compute(s)), m->config.d_model, MN_BIAS,
                            (mn_init){MN_INIT_XAVIER_UNIFORM, 1, 0});
   return mn_model_place(s, m, mn_cast(mn_scope_graph(s), x, mn_scope_exact(s)));
 }

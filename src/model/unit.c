@@ -74,5 +74,5 @@ mn_tensor *mn_unit_build(mn_scope *s, const mn_unit *u, mn_sizes sizes, mn_input
   if (!h || !w) return mn_reshape(g, mn_sum(g, mn_model_answer(s, &out), MN_ALL_AXES), (mn_shape){0});
   int64_t n = mn_dim(h, 0) * mn_dim(h, 1);
   mn_tensor *target = mn_input(g, "target", MN_I32, MN_SHAPE(n));
-  return mn_linear_cross_entropy(g, mn_reshape(g, h, MN_SHAPE(n, mn_dim(h, 2))), mn_capture(g, w), target, NULL, NULL);
+  return mn_linear_cross_entropy(g, mn_reshape(g, h, MN_SHAPE(n, mn_dim(h, 2))), w, target, NULL, NULL);
 }

@@ -47,9 +47,9 @@ static pairs kept(mn_scope *s, const mn_cross_config *c, const mn_cross_source *
   mn_graph *g = mn_scope_graph(s);
   mn_shape shape = MN_SHAPE(B, source->most, c->kv_heads, c->head_dim);
   mn_dtype t = mn_scope_compute(s);
-  pairs p = {.k = mn_capture(g, mn_state(s, "k", t, shape, NULL, "keys of the source")),
-             .v = mn_capture(g, mn_state(s, "v", t, shape, NULL, "values of the source")),
-             .length = mn_capture(g, mn_state(s, "length", MN_I32, MN_SHAPE(B), NULL, "tokens of the source"))};
+  pairs p = {.k = mn_state(s, "k", t, shape, NULL, "keys of the source"),
+             .v = mn_state(s, "v", t, shape, NULL, "values of the source"),
+             .length = mn_state(s, "length", MN_I32, MN_SHAPE(B), NULL, "tokens of the source")};
   if (!source->x) return p;
   int64_t n = mn_dim(source->x, 1);
   p = projected(s, c, source);

@@ -6,7 +6,7 @@
 mn_tensor *mn_positions_of(mn_scope *s, int64_t T) {
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *start = mn_scope_position(s), *t = mn_iota(g, MN_I32, MN_SHAPE(1, T), 1);
-  return start ? mn_add(g, mn_reshape(g, mn_capture(g, start), MN_SHAPE(mn_dim(start, 0), 1)), t) : t;
+  return start ? mn_add(g, mn_reshape(g, start, MN_SHAPE(mn_dim(start, 0), 1)), t) : t;
 }
 
 mn_tensor *mn_learned_positions(mn_scope *s, const char *name, int64_t max, int64_t D, int64_t T, double std) {
@@ -14,7 +14,7 @@ mn_tensor *mn_learned_positions(mn_scope *s, const char *name, int64_t max, int6
   mn_tensor *table = mn_param(s, name, MN_SHAPE(max, D), MN_NORMAL(std), 0, "learned positions [max_positions, d_model]");
   mn_scope_limit(s, max, "max_positions", "raise max_positions, or use positions that have no end (positions: sinusoidal)");
   mn_tensor *at = mn_minimum(g, mn_positions_of(s, T), mn_scalar(g, MN_I32, (double)(max - 1)));
-  return mn_cast(g, mn_take(g, mn_capture(g, table), at, 0), mn_scope_exact(s));
+  return mn_cast(g, mn_take(g, table, at, 0), mn_scope_exact(s));
 }
 
 mn_tensor *mn_sinusoidal_positions(mn_scope *s, int64_t D, int64_t T) {
@@ -22,8 +22,7 @@ mn_tensor *mn_sinusoidal_positions(mn_scope *s, int64_t D, int64_t T) {
   mn_rope_config r = {.theta = 10000, .factor = 1};
   mn_tensor *cosine, *sine; /* [1 or B, T, D/2]: the angles are those of rotary embedding */
   mn_rope_tables(s, &r, D, T, &cosine, &sine);
-  if (!cosine || !sine) return NULL;
-  int64_t B = cosine->shape.ndim == 3 ? mn_dim(cosine, 0) : 1;
+  int64_t B = mn_ndim(cosine) == 3 ? mn_dim(cosine, 0) : 1;
   mn_shape pair = MN_SHAPE(B, T, D / 2, 1);
   mn_tensor *both = mn_concat(g, 2, (mn_tensor *[]){mn_reshape(g, sine, pair), mn_reshape(g, cosine, pair)}, 3);
   return mn_reshape(g, both, MN_SHAPE(B, T, D));
@@ -53,6 +52,6 @@ mn_tensor *mn_distance_bias_of(mn_scope *s, const char *name, const mn_distance_
   }
   mn_tensor *weight = mn_param_exact(s, name, MN_SHAPE(c->buckets, c->heads), MN_NORMAL(0.02), MN_PARAM_NO_DECAY,
                                      "bias of scores by distance [buckets, heads]");
-  mn_tensor *rows = mn_take(g, mn_capture(g, weight), mn_const(g, MN_I32, MN_SHAPE(N), bucket), 0); /* [N,H] */
+  mn_tensor *rows = mn_take(g, weight, mn_const(g, MN_I32, MN_SHAPE(N), bucket), 0); /* [N,H] */
   return mn_cast(g, mn_transpose(g, rows, 0, 1), mn_scope_exact(s));
 }

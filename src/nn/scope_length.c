@@ -12,17 +12,17 @@ static mn_tensor *clamped(mn_graph *g, mn_tensor *x, int64_t most) { /* to [0, m
 }
 
 mn_tensor *mn_length_part(mn_graph *g, mn_tensor *length, int64_t start, int64_t most) {
-  return length ? clamped(g, mn_add_scalar(g, mn_capture(g, length), -(double)start), most) : NULL;
+  return length ? clamped(g, mn_add_scalar(g, length, -(double)start), most) : NULL;
 }
 
 mn_tensor *mn_length_parts(mn_graph *g, mn_tensor *length, int64_t n, int64_t most) {
   const int64_t B = mn_dim(length, 0);
   mn_tensor *start = mn_mul_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(n, 1), 0), (double)most);
-  return clamped(g, mn_sub(g, mn_reshape(g, mn_capture(g, length), MN_SHAPE(1, B)), start), most);
+  return clamped(g, mn_sub(g, mn_reshape(g, length, MN_SHAPE(1, B)), start), most);
 }
 
 mn_tensor *mn_moved(mn_graph *g, mn_tensor *position, mn_tensor *length, int64_t T) {
-  return length ? mn_add(g, position, mn_capture(g, length)) : mn_add_scalar(g, position, (double)T);
+  return length ? mn_add(g, position, length) : mn_add_scalar(g, position, (double)T);
 }
 
 mn_tensor *mn_scope_length(mn_scope *s) { return mn_capture(s->r->graph, s->frame->length); }
@@ -34,7 +34,7 @@ void mn_scope_set_length(mn_scope *s, mn_tensor *length) {
   const mn_shape rows = MN_SHAPE(f->batch);
   if (length->dtype != MN_I32 || !mn_shape_equal(&length->shape, &rows))
     mn_graph_fault(g, MN_ERR_SHAPE, "the lengths of %s are an i32 [%lld]", *s->path ? s->path : "a stream", (long long)f->batch);
-  else f->length = f->length ? mn_minimum(g, mn_capture(g, f->length), length) : length;
+  else f->length = f->length ? mn_minimum(g, f->length, length) : length;
 }
 
 mn_tensor *mn_scope_live(mn_scope *s, int64_t T) {
@@ -48,7 +48,7 @@ mn_tensor *mn_scope_masked(mn_scope *s, mn_tensor *x, double value) {
   mn_graph *g = s->r->graph;
   mn_tensor *live = x ? mn_scope_live(s, mn_dim(x, 1)) : NULL;
   if (!live) return x;
-  const mn_shape wide = mn_rows_shape(x->shape.ndim, s->frame->batch, mn_dim(x, 1));
+  const mn_shape wide = mn_rows_shape(mn_ndim(x), s->frame->batch, mn_dim(x, 1));
   return mn_select(g, mn_reshape(g, live, wide), x, mn_full(g, x->dtype, x->shape, value));
 }
 

@@ -7,9 +7,9 @@ static mn_tensor *draw(mn_scope *s, const char *name, mn_shape shape, bool norma
   if (!full) return NULL;
   r->draws = true;
   uint64_t key = mn_random_key(r->build.seed, full);
-  mn_tensor *step = r->build.step ? mn_capture(r->graph, r->build.step) : mn_scalar(r->graph, MN_I64, 0);
-  mn_tensor *x = normal ? mn_random_normal_op(r->graph, shape, key, step, mn_capture(r->graph, r->tick))
-                        : mn_random_uniform_op(r->graph, shape, key, step, mn_capture(r->graph, r->tick));
+  mn_tensor *step = r->build.step ? r->build.step : mn_scalar(r->graph, MN_I64, 0);
+  mn_tensor *x = normal ? mn_random_normal_op(r->graph, shape, key, step, r->tick)
+                        : mn_random_uniform_op(r->graph, shape, key, step, r->tick);
   return mn_cast(r->graph, x, mn_scope_exact(s));
 }
 
@@ -28,8 +28,8 @@ static mn_tensor *drop(mn_scope *s, const char *name, mn_tensor *x, double p, mn
   return mn_mul(g, x, mn_cast(g, mn_mul_scalar(g, mn_cast(g, keep, mn_scope_exact(s)), 1 / (1 - p)), x->dtype));
 }
 
-mn_tensor *mn_dropout(mn_scope *s, const char *name, mn_tensor *x, double p) { return drop(s, name, x, p, x ? x->shape : (mn_shape){0}); }
+mn_tensor *mn_dropout(mn_scope *s, const char *name, mn_tensor *x, double p) { return drop(s, name, x, p, mn_shape_as(x)); }
 
 mn_tensor *mn_drop_path(mn_scope *s, const char *name, mn_tensor *x, double p) {
-  return drop(s, name, x, p, mn_rows_shape(x ? x->shape.ndim : 0, mn_dim(x, 0), 1));
+  return drop(s, name, x, p, mn_rows_shape(mn_ndim(x), mn_dim(x, 0), 1));
 }
