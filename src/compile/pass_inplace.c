@@ -8,16 +8,16 @@
 void mn_plan_lifetimes(mn_plan *p) {
   for (int i = 0; i < p->n_storages; i++) p->storages[i].first = p->storages[i].last = -1;
   for (int t = 0; t < p->n_steps; t++) {
-    step *s = p->steps[t];
+    mn_plan_step *s = p->steps[t];
     if (s->dropped) continue;
     for (int i = 0; i < s->call.n_in; i++) {
-      storage *m = &p->storages[storage_root(p, s->in_storage[i])];
+      mn_storage *m = &p->storages[mn_storage_root(p, s->in_storage[i])];
       if (m->first < 0) m->first = t;
       m->last = t;
     }
     for (int j = 0; j < s->call.n_out; j++) {
       if (s->out_storage[j] < 0) continue;
-      storage *m = &p->storages[storage_root(p, s->out_storage[j])];
+      mn_storage *m = &p->storages[mn_storage_root(p, s->out_storage[j])];
       if (m->first < 0) m->first = t;
       if (m->last < t) m->last = t;
     }
@@ -25,7 +25,7 @@ void mn_plan_lifetimes(mn_plan *p) {
 }
 
 /* May output j of step s overwrite input i? The input must be dense and read in no other way by this step. */
-static bool may_overwrite(const mn_plan *p, const step *s, int j, int i) {
+static bool may_overwrite(const mn_plan *p, const mn_plan_step *s, int j, int i) {
   const mn_node *n = s->call.node;
   const mn_shape *si = &n->in[i]->shape, *so = &n->out[j]->shape;
   if (n->op == &mn_op_ew || n->op->cls == MN_OP_ELEMENTWISE) {
@@ -36,16 +36,16 @@ static bool may_overwrite(const mn_plan *p, const step *s, int j, int i) {
     return false;
   }
   if (!mn_shape_equal(si, so) || s->in_layout[i].offset != 0 || !mn_layout_is_dense(si, &s->in_layout[i])) return false;
-  int root = storage_root(p, s->in_storage[i]);
+  int root = mn_storage_root(p, s->in_storage[i]);
   bool elementwise = n->op == &mn_op_ew || n->op->cls == MN_OP_ELEMENTWISE;
   for (int k = 0; k < n->n_in; k++) {
-    if (k == i || storage_root(p, s->in_storage[k]) != root) continue;
+    if (k == i || mn_storage_root(p, s->in_storage[k]) != root) continue;
     if (!elementwise || memcmp(&s->in_layout[k], &s->in_layout[i], sizeof s->in_layout[i]) != 0 || !mn_shape_equal(&n->in[k]->shape, si) ||
         mn_dtype_size(n->in[k]->dtype) != mn_dtype_size(n->in[i]->dtype))
       return false;
   }
   for (int k = 0; k < n->n_out; k++)
-    if (k != j && s->out_storage[k] >= 0 && storage_root(p, s->out_storage[k]) == root) return false;
+    if (k != j && s->out_storage[k] >= 0 && mn_storage_root(p, s->out_storage[k]) == root) return false;
   return true;
 }
 
@@ -59,7 +59,7 @@ static mn_status assign_in_place(mn_plan *p) {
   if (!uses) return MN_ERR_MEMORY;
   for (int i = 0; i < p->n_storages; i++) uses[i] = (use){-1, -1, -1, -1};
   for (int i = 0; i < p->n_steps; i++) {
-    step *s = p->steps[i];
+    mn_plan_step *s = p->steps[i];
     for (int k = 0; k < s->call.n_in; k++) {
       use *u = &uses[s->in_storage[k]];
       u->last_read = i, u->input = k;
@@ -71,10 +71,10 @@ static mn_status assign_in_place(mn_plan *p) {
     }
   }
   for (int t = p->n_steps - 1; t >= 0; t--) {
-    step *copy = p->steps[t];
+    mn_plan_step *copy = p->steps[t];
     if (copy->call.node->op != &mn_op_copy) continue;
     int var = copy->out_storage[0], temp = copy->in_storage[0];
-    if (p->storages[var].kind != STORAGE_LEAF || p->storages[temp].kind != STORAGE_TEMP || p->storages[temp].alias >= 0) continue;
+    if (p->storages[var].kind != MN_STORAGE_LEAF || p->storages[temp].kind != MN_STORAGE_TEMP || p->storages[temp].alias >= 0) continue;
     if (p->storages[temp].bytes != p->storages[var].bytes) continue;
     int made = uses[temp].made, last_read = uses[var].last_read;
     if (made < 0 || last_read > made) continue;
@@ -90,16 +90,16 @@ static mn_status assign_in_place(mn_plan *p) {
 
 static void temporaries_in_place(mn_plan *p) {
   for (int t = 0; t < p->n_steps; t++) {
-    step *s = p->steps[t];
+    mn_plan_step *s = p->steps[t];
     if (s->dropped) continue;
     for (int j = 0; j < s->call.n_out; j++) {
       if (s->out_storage[j] < 0) continue;
-      int out = storage_root(p, s->out_storage[j]);
-      if (p->storages[out].kind == STORAGE_LEAF || p->storages[out].first != t) continue;
+      int out = mn_storage_root(p, s->out_storage[j]);
+      if (p->storages[out].kind == MN_STORAGE_LEAF || p->storages[out].first != t) continue;
       for (int i = 0; i < s->call.n_in; i++) {
-        int in = storage_root(p, s->in_storage[i]);
-        storage *m = &p->storages[in];
-        if (in == out || m->kind != STORAGE_TEMP || m->last != t || m->bytes != p->storages[out].bytes) continue;
+        int in = mn_storage_root(p, s->in_storage[i]);
+        mn_storage *m = &p->storages[in];
+        if (in == out || m->kind != MN_STORAGE_TEMP || m->last != t || m->bytes != p->storages[out].bytes) continue;
         if (!may_overwrite(p, s, j, i)) continue;
         m->alias = out;
         p->storages[out].first = m->first;

@@ -10,8 +10,8 @@ typedef struct builder {
   mn_plan_request q;
   mn_arena *scratch; /* of the passes */
   int *base;         /* flat index of each node's first output */
-  value *values;     /* per tensor */
-  value *dense;      /* per tensor: its contiguous copy */
+  mn_placed *values; /* per tensor */
+  mn_placed *dense;  /* per tensor: its contiguous copy */
   bool *needed;
   int *uses;    /* per tensor: readers among the needed nodes, and roots */
   int *leaf_of; /* per node: its number among the program's leaves, -1 none */
@@ -20,11 +20,11 @@ typedef struct builder {
   const mn_layout *layouts;
 } builder;
 
-static int storage_new(mn_plan *p, storage_kind kind, size_t bytes) {
-  storage *s = mn_plan_grow(p->storages, p->n_storages, &p->cap_storages, sizeof *s);
+static int storage_new(mn_plan *p, mn_storage_kind kind, size_t bytes) {
+  mn_storage *s = mn_plan_grow(p->storages, p->n_storages, &p->cap_storages, sizeof *s);
   if (!s) return -1;
   p->storages = s;
-  p->storages[p->n_storages] = (storage){.kind = kind, .alias = -1, .bytes = bytes, .first = -1, .last = -1};
+  p->storages[p->n_storages] = (mn_storage){.kind = kind, .alias = -1, .bytes = bytes, .first = -1, .last = -1};
   return p->n_storages++;
 }
 
@@ -38,7 +38,7 @@ static mn_layout dense_layout(const mn_shape *s) {
 }
 
 /* Does the tensor fill its storage exactly, in order? */
-static bool is_whole(const mn_plan *p, const mn_tensor *t, const value *v) {
+static bool is_whole(const mn_plan *p, const mn_tensor *t, const mn_placed *v) {
   return v->layout.offset == 0 && mn_layout_is_dense(&t->shape, &v->layout) && tensor_bytes(t) == p->storages[v->storage].bytes;
 }
 
@@ -51,7 +51,7 @@ static bool layout_fits(mn_layout_rule rule, const mn_shape *s, const mn_layout 
   return n < 2 ? last : last || s->dim[n - 2] == 1 || l->stride[n - 2] == 1;
 }
 
-static value *value_of(builder *b, const mn_tensor *t) { return &b->values[b->base[t->node->id] + t->out]; }
+static mn_placed *value_of(builder *b, const mn_tensor *t) { return &b->values[b->base[t->node->id] + t->out]; }
 
 static mn_view view_of(const mn_tensor *t, const mn_layout *l) {
   mn_view v = {.dtype = t->dtype, .ndim = t->shape.ndim};
@@ -59,12 +59,12 @@ static mn_view view_of(const mn_tensor *t, const mn_layout *l) {
   return v;
 }
 
-static step *step_new(builder *b, const mn_kernel *k, mn_backend *owner, const mn_node *n) {
+static mn_plan_step *step_new(builder *b, const mn_kernel *k, mn_backend *owner, const mn_node *n) {
   mn_plan *p = b->p;
-  step **steps = mn_plan_grow(p->steps, p->n_steps, &p->cap_steps, sizeof *steps);
+  mn_plan_step **steps = mn_plan_grow(p->steps, p->n_steps, &p->cap_steps, sizeof *steps);
   if (!steps) return NULL;
   p->steps = steps;
-  step *s = mn_arena_alloc(p->arena, sizeof *s);
+  mn_plan_step *s = mn_arena_alloc(p->arena, sizeof *s);
   if (!s) return NULL;
   s->call = (mn_call){.kernel = k, .node = n, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .pool = owner->pool, .backend = owner};
   s->call.in = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->call.in);
@@ -78,27 +78,27 @@ static step *step_new(builder *b, const mn_kernel *k, mn_backend *owner, const m
   return s;
 }
 
-static void step_read(step *s, int i, const mn_tensor *t, const value *v) {
+static void step_read(mn_plan_step *s, int i, const mn_tensor *t, const mn_placed *v) {
   s->call.in[i] = view_of(t, &v->layout);
   s->in_storage[i] = v->storage;
   s->in_layout[i] = v->layout;
 }
 
-static void step_write(step *s, int j, const mn_tensor *t, int into) {
+static void step_write(mn_plan_step *s, int j, const mn_tensor *t, int into) {
   mn_layout l = dense_layout(&t->shape);
   s->call.out[j] = view_of(t, &l);
   s->out_storage[j] = into;
 }
 
 /* A copy step from `v` into storage `into` (dense). */
-static mn_status add_copy(builder *b, mn_tensor *t, const value *v, int into) {
+static mn_status add_copy(builder *b, mn_tensor *t, const mn_placed *v, int into) {
   mn_tensor *y = mn_copy(b->p->program.g, t);
   if (!y) return mn_graph_status(b->p->program.g);
   mn_backend *owner;
   const mn_kernel *k = mn_backend_find(b->p->backend, y->node, &owner);
   if (!k) return mn_fail(MN_ERR_INTERNAL, "backend %s cannot copy %s", b->p->backend->name, mn_dtype_name(t->dtype));
   y->node->phase = t->node->phase;
-  step *s = step_new(b, k, owner, y->node);
+  mn_plan_step *s = step_new(b, k, owner, y->node);
   if (!s) return MN_ERR_MEMORY;
   step_read(s, 0, t, v);
   step_write(s, 0, y, into);
@@ -106,13 +106,13 @@ static mn_status add_copy(builder *b, mn_tensor *t, const value *v, int into) {
   return MN_OK;
 }
 
-static mn_status densify(builder *b, mn_tensor *t, value **out) {
-  value *d = &b->dense[b->base[t->node->id] + t->out];
+static mn_status densify(builder *b, mn_tensor *t, mn_placed **out) {
+  mn_placed *d = &b->dense[b->base[t->node->id] + t->out];
   if (d->storage < 0) {
-    int s = storage_new(b->p, STORAGE_TEMP, tensor_bytes(t));
+    int s = storage_new(b->p, MN_STORAGE_TEMP, tensor_bytes(t));
     if (s < 0) return MN_ERR_MEMORY;
     MN_TRY(add_copy(b, t, value_of(b, t), s));
-    *d = (value){s, dense_layout(&t->shape)};
+    *d = (mn_placed){s, dense_layout(&t->shape)};
   }
   *out = d;
   return MN_OK;
@@ -121,16 +121,16 @@ static mn_status densify(builder *b, mn_tensor *t, value **out) {
 static mn_status place_leaf(builder *b, mn_node *n) {
   mn_plan *p = b->p;
   mn_tensor *t = n->out[0];
-  value *v = value_of(b, t);
+  mn_placed *v = value_of(b, t);
   v->layout = dense_layout(&t->shape);
   if (n->op == &mn_op_const) {
     const mn_const_attr *a = n->attr;
-    v->storage = storage_new(p, STORAGE_CONST, tensor_bytes(t));
+    v->storage = storage_new(p, MN_STORAGE_CONST, tensor_bytes(t));
     if (v->storage < 0) return MN_ERR_MEMORY;
     p->storages[v->storage].data = a->data;
     return MN_OK;
   }
-  v->storage = storage_new(p, STORAGE_LEAF, tensor_bytes(t));
+  v->storage = storage_new(p, MN_STORAGE_LEAF, tensor_bytes(t));
   if (v->storage < 0) return MN_ERR_MEMORY;
   const int leaf = b->leaf_of[n->id];
   if (leaf < 0) return MN_OK;
@@ -141,7 +141,7 @@ static mn_status place_leaf(builder *b, mn_node *n) {
 }
 
 static mn_status place_view(builder *b, mn_node *n) {
-  value *in = value_of(b, n->in[0]), *out = value_of(b, n->out[0]);
+  mn_placed *in = value_of(b, n->in[0]), *out = value_of(b, n->out[0]);
   if (!n->op->view(n, &in->layout, &out->layout)) {
     MN_TRY(densify(b, n->in[0], &in));
     if (!n->op->view(n, &in->layout, &out->layout)) return mn_fail(MN_ERR_INTERNAL, "%s of a dense tensor failed", n->op->name);
@@ -166,7 +166,7 @@ static void report_body(mn_plan_report *r, const mn_plan_report *body) {
   r->bytes_constants += body->bytes_constants;
 }
 
-static mn_status compile_body(builder *b, step *s) {
+static mn_status compile_body(builder *b, mn_plan_step *s) {
   const mn_scan_attr *a = s->call.attr;
   int n_in = a->n_carry + a->n_xs + a->n_const;
   mn_layout *layouts = mn_arena_alloc(b->p->arena, (size_t)(n_in + 1) * sizeof *layouts);
@@ -187,7 +187,7 @@ static mn_status compile_body(builder *b, step *s) {
   q.values = a->body_out;
   MN_TRY(mn_plan_compile_with(&q, n_in, (const mn_tensor *const *)a->body_in, layouts, true, &s->body));
   report_body(&b->p->report, &s->body->report);
-  scan_binding *bind = mn_arena_alloc(b->p->arena, sizeof *bind);
+  mn_scan_binding *bind = mn_arena_alloc(b->p->arena, sizeof *bind);
   if (!bind) return MN_ERR_MEMORY;
   bind->carry = mn_arena_alloc(b->p->arena, (size_t)(a->n_carry + 1) * sizeof(int));
   bind->xs = mn_arena_alloc(b->p->arena, (size_t)(a->n_xs + 1) * sizeof(int));
@@ -225,14 +225,14 @@ static mn_status place_op(builder *b, mn_node *n) {
   if (!k)
     return mn_fail(MN_ERR_UNSUPPORTED, "backend %s has no kernel for %s giving %s %s", b->p->backend->name, n->op->name,
                    y ? mn_dtype_name(y->dtype) : "nothing", y ? mn_shape_str(&y->shape, shape) : "");
-  value **vin = mn_arena_alloc(b->p->arena, (size_t)(n->n_in + 1) * sizeof *vin); /* a loop may capture any number */
+  mn_placed **vin = mn_arena_alloc(b->p->arena, (size_t)(n->n_in + 1) * sizeof *vin); /* a loop may capture any number */
   if (!vin) return MN_ERR_MEMORY;
   for (int i = 0; i < n->n_in; i++) {
     mn_layout_rule rule = !scan ? k->layout : i < ((const mn_scan_attr *)n->attr)->n_carry ? MN_LAYOUT_DENSE : MN_LAYOUT_ANY;
     vin[i] = value_of(b, n->in[i]);
     if (!layout_fits(rule, &n->in[i]->shape, &vin[i]->layout)) MN_TRY(densify(b, n->in[i], &vin[i]));
   }
-  step *s = step_new(b, k, owner, n);
+  mn_plan_step *s = step_new(b, k, owner, n);
   if (!s) return MN_ERR_MEMORY;
   for (int i = 0; i < n->n_in; i++) step_read(s, i, n->in[i], vin[i]);
   for (int j = 0; j < n->n_out; j++) {
@@ -241,10 +241,10 @@ static mn_status place_op(builder *b, mn_node *n) {
       step_write(s, j, n->out[j], -1);
       continue;
     }
-    int st = storage_new(b->p, STORAGE_TEMP, tensor_bytes(n->out[j]));
+    int st = storage_new(b->p, MN_STORAGE_TEMP, tensor_bytes(n->out[j]));
     if (st < 0) return MN_ERR_MEMORY;
     b->p->storages[st].phase = n->phase;
-    *value_of(b, n->out[j]) = (value){st, dense_layout(&n->out[j]->shape)};
+    *value_of(b, n->out[j]) = (mn_placed){st, dense_layout(&n->out[j]->shape)};
     step_write(s, j, n->out[j], st);
   }
   b->p->report.flops += n->op == &mn_op_ew ? mn_shape_count(&y->shape) * ((mn_ew_attr *)n->attr)->n_instr
@@ -262,9 +262,9 @@ static mn_status save_assigned(builder *b, int *from) {
   for (int i = 0; i < b->q.n_assigns; i++) {
     mn_tensor *t = p->program.roots[b->q.n_outputs + i];
     const mn_tensor *variable = b->q.variables[i];
-    value *v = value_of(b, t);
+    mn_placed *v = value_of(b, t);
     int var = mn_plan_leaf_storage(p, variable);
-    storage *s = &p->storages[v->storage];
+    mn_storage *s = &p->storages[v->storage];
     if (var < 0) return mn_fail(MN_ERR_ARG, "plan: assigned variable %d is not a leaf of the graph", i);
     if (t->dtype != variable->dtype || !mn_shape_equal(&t->shape, &variable->shape))
       return mn_fail(MN_ERR_SHAPE, "plan: variable %d%s%s is assigned a value of another shape or type", i, variable->name ? " " : "",
@@ -272,11 +272,11 @@ static mn_status save_assigned(builder *b, int *from) {
     if (p->storages[var].claimed) return mn_fail(MN_ERR_ARG, "plan: variable %d is assigned twice", i);
     p->storages[var].claimed = true;
     if (v->storage == var && is_whole(p, t, v)) from[i] = -1;
-    else if (s->kind == STORAGE_TEMP && is_whole(p, t, v) && !s->claimed) {
+    else if (s->kind == MN_STORAGE_TEMP && is_whole(p, t, v) && !s->claimed) {
       s->claimed = true;
       from[i] = v->storage;
     } else {
-      int copy = storage_new(p, STORAGE_TEMP, tensor_bytes(t));
+      int copy = storage_new(p, MN_STORAGE_TEMP, tensor_bytes(t));
       if (copy < 0) return MN_ERR_MEMORY;
       MN_TRY(add_copy(b, t, v, copy));
       p->storages[copy].claimed = true;
@@ -290,7 +290,7 @@ static mn_status write_assigned(builder *b, const int *from) {
   for (int i = 0; i < b->q.n_assigns; i++) {
     if (from[i] < 0) continue;
     mn_tensor *t = b->p->program.roots[b->q.n_outputs + i];
-    value v = {from[i], dense_layout(&t->shape)};
+    mn_placed v = {from[i], dense_layout(&t->shape)};
     MN_TRY(add_copy(b, t, &v, mn_plan_leaf_storage(b->p, b->q.variables[i])));
   }
   return MN_OK;
@@ -304,17 +304,17 @@ static mn_status place_outputs(builder *b) {
   if (!p->outputs || !p->output_storage) return MN_ERR_MEMORY;
   for (int j = 0; j < p->n_outputs; j++) {
     mn_tensor *t = p->program.roots[j];
-    value *v = value_of(b, t);
-    storage *s = &p->storages[v->storage];
+    mn_placed *v = value_of(b, t);
+    mn_storage *s = &p->storages[v->storage];
     mn_layout dense = dense_layout(&t->shape);
     p->outputs[j] = view_of(t, &dense);
     p->output_storage[j] = v->storage;
-    if (s->kind == STORAGE_TEMP && is_whole(p, t, v) && !s->claimed) {
-      s->kind = STORAGE_OUTPUT;
+    if (s->kind == MN_STORAGE_TEMP && is_whole(p, t, v) && !s->claimed) {
+      s->kind = MN_STORAGE_OUTPUT;
       s->claimed = true;
       continue;
     }
-    int out = storage_new(p, STORAGE_OUTPUT, tensor_bytes(t));
+    int out = storage_new(p, MN_STORAGE_OUTPUT, tensor_bytes(t));
     if (out < 0) return MN_ERR_MEMORY;
     p->storages[out].claimed = true;
     p->output_storage[j] = out;
@@ -435,7 +435,7 @@ static mn_status build(builder *b) {
   if (!(b->q.passes_off & MN_PASS_INPLACE)) MN_TRY(mn_pass_inplace(p));
   mn_plan_lifetimes(p);
   for (int t = 0; t < p->n_steps; t++) {
-    step *s = p->steps[t];
+    mn_plan_step *s = p->steps[t];
     if (s->dropped) continue;
     p->report.steps++;
     if (!s->body && s->call.kernel->prepare) MN_TRY(mn_context(s->call.kernel->prepare(&s->call), "%s", s->call.kernel->name));
@@ -489,9 +489,9 @@ static mn_status first_change(const mn_plan *p, const mn_plan_request *q, int *f
   for (int i = 0; i < q->n_assigns - q->n_put_back; i++) changes[mn_plan_leaf_storage(p, q->variables[i])] = true;
   *first = p->n_steps;
   for (int t = 0; t < *first; t++) {
-    const step *s = p->steps[t];
+    const mn_plan_step *s = p->steps[t];
     for (int j = 0; j < s->call.n_out && !s->dropped; j++)
-      if (s->out_storage[j] >= 0 && changes[storage_root(p, s->out_storage[j])]) *first = t;
+      if (s->out_storage[j] >= 0 && changes[mn_storage_root(p, s->out_storage[j])]) *first = t;
   }
   free(changes);
   return MN_OK;

@@ -5,51 +5,53 @@
 #include "base/table.h"
 #include "compile/draft.h"
 
-typedef enum storage_kind {
-  STORAGE_TEMP,  /* lives in the plan's block, shared by lifetime            */
-  STORAGE_LEAF,  /* bound by the caller                                      */
-  STORAGE_CONST, /* filled at compile time                                   */
-  STORAGE_OUTPUT /* a result: owned by a top plan, bound per step of a loop  */
-} storage_kind;
+typedef enum mn_storage_kind {
+  MN_STORAGE_TEMP,  /* lives in the plan's block, shared by lifetime            */
+  MN_STORAGE_LEAF,  /* bound by the caller                                      */
+  MN_STORAGE_CONST, /* filled at compile time                                   */
+  MN_STORAGE_OUTPUT /* a result: owned by a top plan, bound per step of a loop  */
+} mn_storage_kind;
 
-typedef struct patch { /* a pointer somewhere in a call that follows a storage */
+typedef struct mn_patch { /* a pointer somewhere in a call that follows a storage */
   void **at;
   size_t offset;
-} patch;
+} mn_patch;
 
-typedef struct storage {
-  storage_kind kind;
+typedef struct mn_storage {
+  mn_storage_kind kind;
   int alias; /* the storage it shares memory with, -1: itself */
   size_t bytes;
+  size_t offset;    /* TEMP: in the plan's block */
   int first, last;  /* steps */
   int phase;        /* of the producer */
   bool claimed;     /* an output or an assigned value lives here */
   const void *data; /* CONST */
   void *base;
   int n_patches, cap_patches;
-  patch *patches;
-} storage;
+  mn_patch *patches;
+} mn_storage;
 
-typedef struct value { /* where a tensor lies */
-  int storage;         /* -1: not placed yet */
+typedef struct mn_placed { /* where a tensor lies */
+  int storage;             /* -1: not placed yet */
   mn_layout layout;
-} value;
+} mn_placed;
 
-typedef struct step {
+typedef struct mn_plan_step {
   mn_call call;
   int *in_storage, *out_storage; /* out: -1 where call.unread says that there is none */
   mn_layout *in_layout;
   struct mn_plan *body;     /* of a scan */
   int buffer;               /* workspace: index among lifetimes */
+  size_t workspace_offset;  /* in the plan's block */
   double seconds, shortest; /* of all runs since profiling began, and of the fastest */
   int64_t runs;
   bool dropped;
-} step;
+} mn_plan_step;
 
-typedef struct scan_binding { /* storages of the body, -1 where the body does not use one */
+typedef struct mn_scan_binding { /* storages of the body, -1 where the body does not use one */
   int *carry, *xs, *consts, *ys;
   size_t *x_bytes, *y_bytes, *carry_bytes;
-} scan_binding;
+} mn_scan_binding;
 
 struct mn_plan {
   mn_arena *arena;
@@ -57,9 +59,9 @@ struct mn_plan {
   mn_draft program;
   mn_prologue_use prologue;
   int n_storages, cap_storages;
-  storage *storages;
+  mn_storage *storages;
   int n_steps, cap_steps;
-  step **steps;
+  mn_plan_step **steps;
   int n_outputs;
   mn_view *outputs;
   int *output_storage;
@@ -102,7 +104,7 @@ static inline bool mn_layout_is_dense(const mn_shape *s, const mn_layout *l) {
 
 /* The storage whose memory s is. Chains are shortened on the way: a gradient that is added to in place layer by layer makes
  * one as long as the model is deep. */
-static inline int storage_root(const mn_plan *p, int s) {
+static inline int mn_storage_root(const mn_plan *p, int s) {
   int root = s;
   while (p->storages[root].alias >= 0) root = p->storages[root].alias;
   while (p->storages[s].alias >= 0) {

@@ -13,17 +13,17 @@ void *mn_plan_grow(void *p, int n, int *cap, size_t size) {
 }
 
 static mn_status patch_add(mn_plan *p, int s, void **at, size_t offset) {
-  storage *m = &p->storages[storage_root(p, s)];
-  patch *q = mn_plan_grow(m->patches, m->n_patches, &m->cap_patches, sizeof *q);
+  mn_storage *m = &p->storages[mn_storage_root(p, s)];
+  mn_patch *q = mn_plan_grow(m->patches, m->n_patches, &m->cap_patches, sizeof *q);
   if (!q) return MN_ERR_MEMORY;
   m->patches = q;
-  m->patches[m->n_patches++] = (patch){at, offset};
+  m->patches[m->n_patches++] = (mn_patch){at, offset};
   return MN_OK;
 }
 
 mn_status mn_plan_connect(mn_plan *p) {
   for (int t = 0; t < p->n_steps; t++) {
-    step *s = p->steps[t];
+    mn_plan_step *s = p->steps[t];
     if (s->dropped) continue;
     for (int i = 0; i < s->call.n_in; i++)
       MN_TRY(patch_add(p, s->in_storage[i], &s->call.in[i].data, (size_t)s->in_layout[i].offset * mn_dtype_size(s->call.in[i].dtype)));
@@ -57,16 +57,16 @@ mn_status mn_plan_memory(mn_plan *p, bool share) {
   int *of = mn_alloc(((size_t)p->n_storages + 1) * sizeof *of), n = 0;
   mn_status status = life && of ? MN_OK : MN_ERR_MEMORY;
   for (int i = 0; i < p->n_storages && status == MN_OK; i++) {
-    storage *s = &p->storages[i];
+    mn_storage *s = &p->storages[i];
     of[i] = -1;
-    if (s->kind != STORAGE_TEMP || s->alias >= 0 || s->first < 0) continue;
+    if (s->kind != MN_STORAGE_TEMP || s->alias >= 0 || s->first < 0) continue;
     of[i] = n;
     life[n++] = (mn_lifetime){.bytes = s->bytes, .first = s->first, .last = s->last};
     p->report.bytes_unshared += mn_align(s->bytes, 64);
   }
   if (status == MN_OK) status = most_alive(n, life, p->n_steps, &p->report.bytes_alive);
   for (int t = 0; t < p->n_steps && status == MN_OK; t++) {
-    step *s = p->steps[t];
+    mn_plan_step *s = p->steps[t];
     if (s->dropped) continue;
     size_t bytes = s->body ? s->body->block_bytes : s->call.kernel->workspace ? s->call.kernel->workspace(&s->call) : 0;
     if (!bytes) continue;
@@ -76,9 +76,9 @@ mn_status mn_plan_memory(mn_plan *p, bool share) {
   }
   if (status == MN_OK) status = mn_pass_memory(n, life, share, &p->block_bytes);
   for (int i = 0; i < p->n_storages && status == MN_OK; i++)
-    if (of[i] >= 0) p->storages[i].bytes = life[of[i]].offset; /* from here on: the offset in the block */
+    if (of[i] >= 0) p->storages[i].offset = life[of[i]].offset;
   for (int t = 0; t < p->n_steps && status == MN_OK; t++)
-    if (p->steps[t]->buffer >= 0) p->steps[t]->call.workspace = (void *)(uintptr_t)life[p->steps[t]->buffer].offset;
+    if (p->steps[t]->buffer >= 0) p->steps[t]->workspace_offset = life[p->steps[t]->buffer].offset;
   p->report.bytes_planned = p->block_bytes;
   free(life);
   free(of);
@@ -87,13 +87,13 @@ mn_status mn_plan_memory(mn_plan *p, bool share) {
 
 void mn_plan_place(mn_plan *p, void *block) {
   for (int i = 0; i < p->n_storages; i++) {
-    storage *s = &p->storages[i];
-    if (s->kind == STORAGE_TEMP && s->alias < 0 && s->first >= 0) mn_storage_bind(p, i, (char *)block + s->bytes);
+    mn_storage *s = &p->storages[i];
+    if (s->kind == MN_STORAGE_TEMP && s->alias < 0 && s->first >= 0) mn_storage_bind(p, i, (char *)block + s->offset);
   }
   for (int t = 0; t < p->n_steps; t++) {
-    step *s = p->steps[t];
+    mn_plan_step *s = p->steps[t];
     if (s->dropped || s->buffer < 0) continue;
-    s->call.workspace = (char *)block + (uintptr_t)s->call.workspace;
+    s->call.workspace = (char *)block + s->workspace_offset;
     if (s->body) mn_plan_place(s->body, s->call.workspace);
   }
 }
@@ -102,8 +102,8 @@ mn_status mn_plan_fill_constants(mn_plan *p) {
   for (int pass = 0; pass < 2; pass++) {
     size_t at = 0;
     for (int i = 0; i < p->n_storages; i++) {
-      storage *s = &p->storages[i];
-      if (s->kind != STORAGE_CONST) continue;
+      mn_storage *s = &p->storages[i];
+      if (s->kind != MN_STORAGE_CONST) continue;
       if (pass) {
         MN_TRY(p->backend->upload(p->backend, (char *)p->const_block + at, s->data, s->bytes));
         mn_storage_bind(p, i, (char *)p->const_block + at);
@@ -123,8 +123,8 @@ mn_status mn_plan_own_outputs(mn_plan *p) {
   for (int pass = 0; pass < 2; pass++) {
     size_t at = 0;
     for (int i = 0; i < p->n_storages; i++) {
-      storage *s = &p->storages[i];
-      if (s->kind != STORAGE_OUTPUT || s->alias >= 0) continue;
+      mn_storage *s = &p->storages[i];
+      if (s->kind != MN_STORAGE_OUTPUT || s->alias >= 0) continue;
       if (pass) mn_storage_bind(p, i, (char *)p->output_block + at);
       at += mn_align(s->bytes, 64);
     }
@@ -140,9 +140,9 @@ void mn_plan_count_activations(mn_plan *p) {
   bool *counted = mn_calloc((size_t)p->n_storages + 1, 1);
   for (int t = 0; t < p->n_steps && counted; t++)
     for (int i = 0; i < p->steps[t]->call.n_in; i++) {
-      int s = storage_root(p, p->steps[t]->in_storage[i]);
-      storage *m = &p->storages[s];
-      if (counted[s] || m->kind != STORAGE_TEMP || m->phase >= p->steps[t]->call.node->phase) continue;
+      int s = mn_storage_root(p, p->steps[t]->in_storage[i]);
+      mn_storage *m = &p->storages[s];
+      if (counted[s] || m->kind != MN_STORAGE_TEMP || m->phase >= p->steps[t]->call.node->phase) continue;
       counted[s] = true;
       p->report.bytes_activations += m->bytes;
     }

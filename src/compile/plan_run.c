@@ -6,7 +6,7 @@
 #include <string.h>
 
 void mn_storage_bind(mn_plan *p, int s, void *base) {
-  storage *m = &p->storages[s];
+  mn_storage *m = &p->storages[s];
   m->base = base;
   for (int i = 0; i < m->n_patches; i++) *m->patches[i].at = (char *)base + m->patches[i].offset;
 }
@@ -26,7 +26,7 @@ void mn_plan_bind(mn_plan *p, const mn_tensor *leaf, void *data) { mn_plan_bind_
 
 static mn_status run_steps(mn_plan *p) {
   for (int t = 0; t < p->n_steps; t++) {
-    step *s = p->steps[t];
+    mn_plan_step *s = p->steps[t];
     if (s->dropped) continue;
     if (t < p->left_before) MN_TRY(mn_stop_check("computing"));
     if (p->profiling) {
@@ -60,7 +60,7 @@ mn_status mn_plan_run(mn_plan *p) {
 }
 
 /* ---- the loop ---- */
-static step *step_of(const mn_call *c) { return (step *)((char *)c - offsetof(step, call)); }
+static mn_plan_step *step_of(const mn_call *c) { return (mn_plan_step *)((char *)c - offsetof(mn_plan_step, call)); }
 
 /* How many steps run. */
 static mn_status live_length(const mn_call *c, const mn_scan_attr *a, int64_t *length) {
@@ -73,7 +73,7 @@ static mn_status live_length(const mn_call *c, const mn_scan_attr *a, int64_t *l
 }
 
 /* What steps that do not run would have given. */
-static mn_status zero_rows_beyond(const mn_call *c, const mn_scan_attr *a, const scan_binding *b, int64_t live) {
+static mn_status zero_rows_beyond(const mn_call *c, const mn_scan_attr *a, const mn_scan_binding *b, int64_t live) {
   mn_backend *be = c->backend;
   if (live == a->length) return MN_OK;
   for (int j = 0; j < a->n_ys; j++)
@@ -89,7 +89,7 @@ static mn_status zero_rows_beyond(const mn_call *c, const mn_scan_attr *a, const
 
 static mn_status scan_run(mn_call *c) {
   const mn_scan_attr *a = c->attr;
-  const scan_binding *b = c->state;
+  const mn_scan_binding *b = c->state;
   mn_plan *body = step_of(c)->body;
   mn_backend *be = c->backend;
   int64_t length;
@@ -135,7 +135,7 @@ void mn_plan_profile(mn_plan *p, bool on) {
 static void describe(const mn_plan *p, int depth, void (*line)(void *ctx, const char *text), void *ctx) {
   char text[512], shape[96];
   for (int t = 0; t < p->n_steps; t++) {
-    const step *s = p->steps[t];
+    const mn_plan_step *s = p->steps[t];
     if (s->dropped) continue;
     const mn_node *n = s->call.node;
     const mn_tensor *y = n->n_out ? n->out[0] : NULL; /* what has an effect may have no result */
@@ -182,7 +182,7 @@ void mn_plan_describe(const mn_plan *p, void (*line)(void *ctx, const char *text
 void mn_plan_free(mn_plan *p) {
   if (!p) return;
   for (int t = 0; t < p->n_steps; t++) {
-    step *s = p->steps[t];
+    mn_plan_step *s = p->steps[t];
     if (s->body) mn_plan_free(s->body);
     else if (s->call.kernel->release && s->call.state) s->call.kernel->release(&s->call);
   }

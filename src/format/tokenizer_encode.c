@@ -253,7 +253,7 @@ static mn_status encode_piece(mn_encoder *e, const char *s, size_t n, mn_ids *ou
 
 static mn_status run_step(mn_encoder *e, int k, const char *s, size_t n, mn_ids *out);
 
-static mn_status byte_level(mn_encoder *e, const step *st, const char *s, size_t n, mn_ids *out) {
+static mn_status byte_level(mn_encoder *e, const mn_cut *st, const char *s, size_t n, mn_ids *out) {
   if (st->prefix_space && *s != ' ') {
     if (n + 1 > e->prefixed_cap) {
       free(e->prefixed);
@@ -282,7 +282,7 @@ static mn_status byte_level(mn_encoder *e, const step *st, const char *s, size_t
 
 /* s[0..n) is valid UTF-8 and not empty. */
 static mn_status run_step(mn_encoder *e, int k, const char *s, size_t n, mn_ids *out) {
-  const step *st = &e->tok->steps[k];
+  const mn_cut *st = &e->tok->steps[k];
   if (st->kind == STEP_BYTE_LEVEL) return byte_level(e, st, s, n, out);
   bool matches = st->kind == STEP_DIGITS || st->keep_matches, gaps = st->kind == STEP_DIGITS || st->keep_gaps;
   for (size_t at = 0, begin, end, checked = 0; at < n; at = end) {

@@ -17,15 +17,15 @@ typedef struct token {
 } token;
 
 /* How text is cut before the merges. Every step cuts each piece of the step before it; byte-level is the last. */
-typedef enum { STEP_SPLIT, STEP_DIGITS, STEP_BYTE_LEVEL } step_kind;
-typedef struct step {
-  step_kind kind;
+typedef enum { STEP_SPLIT, STEP_DIGITS, STEP_BYTE_LEVEL } mn_cut_kind;
+typedef struct mn_cut {
+  mn_cut_kind kind;
   pcre2_code *regex; /* SPLIT; BYTE_LEVEL: NULL when it does not split                    */
   bool keep_matches; /* SPLIT                                                             */
   bool keep_gaps;    /* SPLIT                                                             */
   bool prefix_space; /* BYTE_LEVEL: a space is put before a piece that has none           */
   bool one_by_one;   /* DIGITS: every digit alone                                         */
-} step;
+} mn_cut;
 enum { MAX_STEPS = 16, MAX_TEMPLATE = 16 };
 
 typedef struct merge { /* of an open-addressing table; key 0xFFFF... is empty */
@@ -46,7 +46,7 @@ struct mn_tokenizer {
   size_t merges_mask, n_merges;
   int32_t byte_id[256];
   bool ignore_merges; /* a piece that is a token is that token, whatever the merges say */
-  step steps[MAX_STEPS];
+  mn_cut steps[MAX_STEPS];
   int n_steps;
   int32_t *added; /* ids of added tokens, longest first */
   int n_added;

@@ -245,13 +245,13 @@ static mn_status read_added(reader *r, const json_t *root, const json_t *added) 
 
 /* ---- how text is cut ---- */
 
-static mn_status new_step(reader *r, step_kind kind, step **out) {
+static mn_status new_step(reader *r, mn_cut_kind kind, mn_cut **out) {
   mn_tokenizer *tok = r->tok;
   if (tok->n_steps == MAX_STEPS) return REFUSE(r, "pre_tokenizer has more than %d steps", MAX_STEPS);
   if (tok->n_steps && tok->steps[tok->n_steps - 1].kind == STEP_BYTE_LEVEL)
     return REFUSE_KIND(r, "pre_tokenizer: a step after ByteLevel is not supported");
   *out = &tok->steps[tok->n_steps++];
-  **out = (step){.kind = kind};
+  **out = (mn_cut){.kind = kind};
   return MN_OK;
 }
 
@@ -266,7 +266,7 @@ static mn_status read_split(reader *r, const json_t *j) {
     return REFUSE_KIND(r, "pre_tokenizer Split: behavior '%s' is not supported; Isolated and Removed are",
                        show(r, behavior ? behavior : "?"));
   bool invert = json_is_true(json_object_get(j, "invert"));
-  step *s;
+  mn_cut *s;
   MN_TRY(new_step(r, STEP_SPLIT, &s));
   s->keep_matches = isolated || invert;
   s->keep_gaps = isolated || !invert;
@@ -275,7 +275,7 @@ static mn_status read_split(reader *r, const json_t *j) {
 
 static mn_status read_pre_tokenizer(reader *r, const json_t *j, int depth) {
   const char *type = type_of(j);
-  step *s;
+  mn_cut *s;
   if (depth > MAX_DEPTH) return REFUSE(r, "pre_tokenizer is nested more than %d deep", MAX_DEPTH);
   if (!strcmp(type, "Sequence")) {
     const json_t *list = json_object_get(j, "pretokenizers");
