@@ -8,111 +8,15 @@
  * as memory allows at this size; more than 1: less time than copying them). Each figure is the least of the
  * repetitions, which alternate with the copies. --clock cpu counts the calling thread's processor time: for a machine
  * that is busy with other work, with --threads 1. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
-#include "backend/cpu/cpu.h"
 #include "backend/cpu/product.h"
 #include "graph/fused_conv.h"
 #include "graph/fused_loss.h"
 #include "graph/fused_norm.h"
 #include "graph/fused_rope.h"
 #include "graph/fused_softmax.h"
-#include "graph/ops.h"
+#include "node_time.h"
 
-enum { MAX_IO = 8, COPY_BLOCK = 1 << 17 };
 static int64_t rows = 4096, width = 320, vocab_size = 8192;
-static int repeat = 20;
-static bool cpu_clock;
-
-static double now(void) {
-  if (!cpu_clock) return mn_now();
-  struct timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-typedef struct copy_job {
-  char *from, *to;
-  int64_t bytes;
-} copy_job;
-static void copy_task(void *ctx, int64_t i, int thread) {
-  (void)thread;
-  const copy_job *j = ctx;
-  int64_t at = i * COPY_BLOCK, n = j->bytes - at < COPY_BLOCK ? j->bytes - at : COPY_BLOCK;
-  memcpy(j->to + at, j->from + at, (size_t)n);
-}
-
-static mn_view view_new(mn_backend *b, const mn_tensor *t, uint64_t key) {
-  mn_view v = {.dtype = t->dtype, .ndim = t->shape.ndim};
-  int64_t n = 1;
-  for (int i = v.ndim - 1; i >= 0; i--) {
-    v.dim[i] = t->shape.dim[i];
-    v.stride[i] = n;
-    n *= v.dim[i];
-  }
-  v.data = b->alloc(b, (size_t)n * mn_dtype_size(t->dtype));
-  if (!v.data) return v;
-  for (int64_t i = 0; i < n; i++) {
-    float x = (float)mn_random_uniform(key, 0, (uint64_t)i) - 0.5f;
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if (t->dtype == MN_F32) ((float *)v.data)[i] = x;
-    else if (t->dtype == MN_BF16) ((uint16_t *)v.data)[i] = (uint16_t)(bits >> 16);
-    else ((int32_t *)v.data)[i] = (int32_t)(i * 7919 % vocab_size);
-  }
-  return v;
-}
-
-/* The least time of the node's kernel; *bytes of its tensors; *copy: the least time of copying half of them. */
-static double time_node(mn_backend *b, mn_node *n, double *bytes, double *copy) {
-  mn_view in[MAX_IO], out[MAX_IO];
-  *bytes = 0;
-  for (int i = 0; i < n->n_in + n->n_out; i++) {
-    const mn_tensor *t = i < n->n_in ? n->in[i] : n->out[i - n->n_in];
-    *bytes += (double)mn_shape_count(&t->shape) * (double)mn_dtype_size(t->dtype);
-    *(i < n->n_in ? &in[i] : &out[i - n->n_in]) = view_new(b, t, (uint64_t)i + 1);
-  }
-  mn_call c = {.kernel = mn_backend_find(b, n, NULL),
-               .node = n,
-               .attr = n->attr,
-               .n_in = n->n_in,
-               .n_out = n->n_out,
-               .in = in,
-               .out = out,
-               .pool = b->pool,
-               .backend = b};
-  copy_job job = {.bytes = (int64_t)(*bytes / 2)};
-  job.from = b->alloc(b, (size_t)job.bytes);
-  job.to = b->alloc(b, (size_t)job.bytes);
-  double best = -1;
-  if (c.kernel && job.from && job.to) {
-    if (c.kernel->workspace) c.workspace = mn_alloc_aligned(c.kernel->workspace(&c) + 64);
-    if (c.kernel->prepare && c.kernel->prepare(&c) != MN_OK) fprintf(stderr, "%s\n", mn_message());
-    memset(job.from, 1, (size_t)job.bytes);
-    *copy = -1;
-    for (int r = 0; r < repeat; r++) {
-      double t0 = now();
-      mn_pool_run(b->pool, (job.bytes + COPY_BLOCK - 1) / COPY_BLOCK, copy_task, &job);
-      double t1 = now();
-      if (c.kernel->run(&c) != MN_OK) fprintf(stderr, "%s\n", mn_message());
-      double t2 = now();
-      if (*copy < 0 || t1 - t0 < *copy) *copy = t1 - t0;
-      if (best < 0 || t2 - t1 < best) best = t2 - t1;
-    }
-    if (c.kernel->release) c.kernel->release(&c);
-    free(c.workspace);
-  }
-  if (job.from) b->free(b, job.from, (size_t)job.bytes);
-  if (job.to) b->free(b, job.to, (size_t)job.bytes);
-  for (int i = 0; i < n->n_in + n->n_out; i++) {
-    mn_view *v = i < n->n_in ? &in[i] : &out[i - n->n_in];
-    if (v->data) b->free(b, v->data, (size_t)mn_view_count(v) * mn_dtype_size(v->dtype));
-  }
-  return best;
-}
 
 static void show(mn_backend *b, const char *what, mn_dtype t, mn_tensor *y) {
   double bytes, copy, time = y ? time_node(b, y->node, &bytes, &copy) : -1;
@@ -218,6 +122,7 @@ int main(int argc, char **argv) {
       return 2;
     }
   }
+  whole_below = vocab_size;
   mn_backend *b;
   if (mn_backend_cpu_new(threads, &b) != MN_OK) {
     fprintf(stderr, "%s\n", mn_message());

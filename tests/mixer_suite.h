@@ -62,4 +62,26 @@ static inline void ms_set(mc_bag *params, const char *name, double v) {
   for (int64_t i = 0, n = t ? mn_shape_count(&t->shape) : 0; i < n; i++) t->x[i] = v;
 }
 
+/* Two mixers of f64 with equal parameters (but for what `set` changes in either) read one text: their states `name` agree. */
+static inline void ms_same_state(const char *a, const char *b, const char *name, void (*set)(mc_bag *a, mc_bag *b), double bound) {
+  enum { T = 30, D = 8 };
+  double *x = mc_normal(T * D, 1, 5), y[T * D];
+  mc_mixer m = {0}, o = {0};
+  mc_bag sa = {0}, sb = {0};
+  bool ok = mc_open(&m, a, D, 1, MN_F64, mn_backend_ref()) && mc_random_params(&m, 6);
+  ok = mc_open(&o, b, D, 1, MN_F64, mn_backend_ref()) && mc_random_params(&o, 6) && ok;
+  if (ok) set(&m.params, &o.params);
+  ok = ok && mc_pieces(&m, T, x, 0, NULL, y, &sa) && mc_pieces(&o, T, x, 0, NULL, y, &sb);
+  CHECK(ok, "run");
+  if (ok) {
+    double e = mc_difference(mc_get(&sa, name)->x, mc_get(&sb, name)->x, mn_shape_count(&mc_get(&sa, name)->shape));
+    CHECK(e < bound, "the memories differ by %g", e);
+  }
+  mc_close(&m);
+  mc_close(&o);
+  mc_bag_free(&sa);
+  mc_bag_free(&sb);
+  free(x);
+}
+
 #endif

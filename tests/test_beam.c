@@ -1,9 +1,8 @@
 /* What must be true of beam search and of a session that reads a source: a beam that keeps everything finds the likeliest of all
  * answers, one beam is the greedy answer; rows with sources of their own answer as each would alone; a source is kept until another
  * comes; only tokens of the tokenizer are said; what cannot be is refused, and an interruption is heard. */
-#include "format/yaml.h"
 #include "run/beam.h"
-#include "test.h"
+#include "model_fixture.h"
 
 enum { V = 4, END = 0, S = 5, LONGEST = 3, ALL = V * V * V };
 
@@ -12,29 +11,7 @@ static const char model_text[] =
     "block: {mixer: {type: attention, heads: 2, max_context: 8}, cross: {heads: 2}, channel: none}, "
     "encoder: {layers: 1, block: {mixer: {type: attention, heads: 2, causal: false}, channel: none}}}";
 
-typedef struct fixture {
-  mn_arena *arena;
-  mn_backend *backend;
-  mn_model *model;
-  mn_params *params;
-} fixture;
-
-static bool set_up(fixture *f) {
-  const mn_value *v = NULL;
-  *f = (fixture){.arena = mn_arena_new()};
-  CHECK_OK(mn_yaml_parse(f->arena, "test", model_text, strlen(model_text), &v));
-  CHECK_OK(mn_backend_cpu_new(1, &f->backend));
-  if (v) CHECK_OK(mn_model_parse(v, "test", 0, &f->model));
-  if (f->model) CHECK_OK(mn_params_new(f->model, f->backend, MN_F32, 11, &f->params));
-  return f->params != NULL;
-}
-
-static void tear_down(fixture *f) {
-  mn_params_free(f->params);
-  mn_model_free(f->model);
-  mn_backend_free(f->backend);
-  mn_arena_free(f->arena);
-}
+static bool set_up(fixture *f) { return fixture_open(f, 11, "%s", model_text); }
 
 /* A session of `rows` rows, all with the source `which`, and its logits after the first token. */
 static mn_session *begin(fixture *f, int64_t rows, int which, const float **logits) {
@@ -108,7 +85,7 @@ static void a_wide_beam_finds_the_likeliest_answer(void) {
     mn_session_free(spare);
   }
   CHECK(longer_than_none > 0, "every likeliest answer is empty: the test says nothing");
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 static void one_beam_is_greedy(void) {
@@ -135,7 +112,7 @@ static void one_beam_is_greedy(void) {
     mn_beam_answers_free(&a, 1);
     mn_session_free(s);
   }
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 /* Two sources of different lengths side by side; what lies behind the shorter one is not seen. */
@@ -171,7 +148,7 @@ static void rows_answer_as_each_would_alone(void) {
     }
   CHECK(worst < 1e-5, "rows differ by %g from each alone", worst);
   CHECK(apart > 1e-2, "both sources give the same: the test says nothing");
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 /* A tokenizer without a token for this id of the model; its bytes have those around it. */
@@ -215,7 +192,7 @@ static void ids_without_a_token_are_not_said(void) {
     mn_tokenizer_free(tok);
   }
   CHECK(gone > 0, "every answer is empty: the test says nothing");
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 static void a_search_ends_when_it_is_interrupted(void) {
@@ -230,7 +207,7 @@ static void a_search_ends_when_it_is_interrupted(void) {
         mn_message());
   mn_stop_watch(NULL);
   mn_session_free(s);
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 static void what_is_not_a_number_is_no_answer(void) {
@@ -244,7 +221,7 @@ static void what_is_not_a_number_is_no_answer(void) {
             strstr(mn_message(), "token 2"),
         "%s", mn_message());
   mn_session_free(s);
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 static void what_cannot_be_is_refused(void) {
@@ -262,7 +239,7 @@ static void what_cannot_be_is_refused(void) {
             strstr(mn_message(), "sessions of 2 rows"),
         "%s", mn_message());
   mn_session_free(s);
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 int main(void) {

@@ -6,12 +6,11 @@
 #include "base/file.h"
 #include "format/safetensors.h"
 #include "format/tokenizer.h"
-#include "format/yaml.h"
 #include "mneme.h"
 #include "run/sampler.h"
 #include "run/session.h"
 #include "program.h"
-#include "test.h"
+#include "model_fixture.h"
 
 #define DIR   MN_TEST_BINARY_DIR "/numbers"
 #define MODEL " --model " DIR "/model "
@@ -19,29 +18,7 @@
 static const char recipe[] = "{model: {vocab_size: 2000, d_model: 16, layers: 2, blocks: [{mixer: {type: attention, heads: 2, window: 8}},"
                              " {mixer: {type: gated_deltanet, heads: 2}}]}}\n";
 
-typedef struct fixture {
-  mn_arena *arena;
-  mn_backend *backend;
-  mn_model *model;
-  mn_params *params;
-} fixture;
-
-static bool set_up(fixture *f) {
-  const mn_value *v = NULL;
-  *f = (fixture){.arena = mn_arena_new()};
-  CHECK_OK(mn_yaml_parse(f->arena, "test", recipe, strlen(recipe), &v));
-  CHECK_OK(mn_backend_cpu_new(1, &f->backend));
-  CHECK_OK(mn_model_parse(mn_value_get(v, "model"), "test", 0, &f->model));
-  if (f->model) CHECK_OK(mn_params_new(f->model, f->backend, MN_F32, 7, &f->params));
-  return f->params != NULL;
-}
-
-static void tear_down(fixture *f) {
-  mn_params_free(f->params);
-  mn_model_free(f->model);
-  mn_backend_free(f->backend);
-  mn_arena_free(f->arena);
-}
+static bool set_up(fixture *f) { return fixture_open(f, 7, "%s", recipe); }
 
 /* DIR/model, with element `at` (-1: all) of a parameter set to x; name NULL: as drawn. */
 static void make_model(const char *name, int64_t at, float x) {
@@ -66,7 +43,7 @@ static void make_model(const char *name, int64_t at, float x) {
   CHECK_OK(mn_st_writer_save(w, DIR "/tokens.safetensors"));
   mn_st_writer_free(w);
   mn_tokenizer_free(tok);
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 static const char *const verbs[] = {
@@ -274,7 +251,7 @@ static void a_tied_head_may_be_stored_twice(void) {
     else CHECK(status != MN_OK && strstr(mn_message(), k == 3 ? "lm_tail.weight" : "lm_head.weight"), "case %d: %s", k, mn_message());
     if (k == 1) CHECK(strstr(mn_message(), "embed_tokens.weight") && strstr(mn_message(), "element 1234"), "%s", mn_message());
   }
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 /* ---- fingerprints ---- */
@@ -294,7 +271,7 @@ static void a_fingerprint_is_of_the_values(void) {
   CHECK(strlen(memory) == 32 && !strcmp(memory, file) && !strcmp(memory, none), "%s, %s, %s", memory, file, none);
   mn_params_free(p);
   mn_model_free(m);
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 int main(void) {

@@ -3,18 +3,10 @@
  * come through when it is refreshed; what varies, is written, or would grow stays where it was. */
 #include "backend/ref/element.h"
 #include "compile/plan.h"
-#include "format/yaml.h"
 #include "run/session.h"
-#include "test.h"
+#include "model_fixture.h"
 
 enum { VOCAB = 48, WIDTH = 24, HIDDEN = 40 };
-
-typedef struct fixture {
-  mn_arena *arena;
-  mn_backend *backend;
-  mn_model *model;
-  mn_params *params;
-} fixture;
 
 static const char *const mixers[] = {"type: attention, heads: 2, window: 9, persistent: 2, conv: 3",
                                      "type: titans_mac, heads: 2, chunk: 4, segment: 8, persistent: 2",
@@ -25,22 +17,7 @@ static const char *const mixers[] = {"type: attention, heads: 2, window: 9, pers
 enum { MIXERS = sizeof mixers / sizeof *mixers };
 
 static bool set_up(fixture *f, const char *mixer) {
-  const mn_value *v = NULL;
-  *f = (fixture){.arena = mn_arena_new()};
-  char *text = mn_format("{vocab_size: %d, d_model: %d, layers: 2, block: {mixer: {%s}, hidden: %d}}", VOCAB, WIDTH, mixer, HIDDEN);
-  CHECK_OK(mn_yaml_parse(f->arena, "test", text, strlen(text), &v));
-  free(text);
-  CHECK_OK(mn_backend_cpu_new(1, &f->backend));
-  CHECK_OK(mn_model_parse(v, "test", 0, &f->model));
-  if (f->model) CHECK_OK(mn_params_new(f->model, f->backend, MN_F32, 7, &f->params));
-  return f->params != NULL;
-}
-
-static void tear_down(fixture *f) {
-  mn_params_free(f->params);
-  mn_model_free(f->model);
-  mn_backend_free(f->backend);
-  mn_arena_free(f->arena);
+  return fixture_open(f, 7, "{vocab_size: %d, d_model: %d, layers: 2, block: {mixer: {%s}, hidden: %d}}", VOCAB, WIDTH, mixer, HIDDEN);
 }
 
 typedef struct made { /* one segment of T tokens, carried */
@@ -129,7 +106,7 @@ static void plans_give_the_same_bits(void) {
         unmake(&without);
       }
       mn_prologue_free(p);
-      tear_down(&f);
+      fixture_close(&f);
     }
 }
 
@@ -156,7 +133,7 @@ static void no_weight_is_cast_where_tokens_are(void) {
       unmake(&without);
     }
     mn_prologue_free(p);
-    tear_down(&f);
+    fixture_close(&f);
   }
 }
 
@@ -183,7 +160,7 @@ static void other_values_come_through(void) {
     unmake(&without);
   }
   mn_prologue_free(p);
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 /* A small graph: w is fixed, v is written, x is fed. */
@@ -243,7 +220,7 @@ static void sessions_hold_their_weights_once(void) {
   }
   mn_session_free(a);
   mn_session_free(fork);
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 int main(void) {

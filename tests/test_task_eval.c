@@ -9,34 +9,12 @@
 #include "eval/needle_eval.h"
 #include "eval/task_eval.h"
 #include "task/prose.h"
-#include "test.h"
+#include "model_fixture.h"
 
 #define SCRATCH MN_TEST_BINARY_DIR "/task-eval.session"
 #define TEXT    MN_TEST_BINARY_DIR "/task-eval.txt"
 
-typedef struct fixture {
-  mn_arena *arena;
-  mn_backend *backend;
-  mn_model *model;
-  mn_params *params;
-} fixture;
-
-static bool set_up(fixture *f, const char *text) {
-  const mn_value *v = NULL;
-  *f = (fixture){.arena = mn_arena_new()};
-  CHECK_OK(mn_yaml_parse(f->arena, "test", text, strlen(text), &v));
-  CHECK_OK(mn_backend_cpu_new(1, &f->backend));
-  CHECK_OK(mn_model_parse(v, "test", 0, &f->model));
-  if (f->model) CHECK_OK(mn_params_new(f->model, f->backend, MN_F32, 7, &f->params));
-  return f->params != NULL;
-}
-
-static void tear_down(fixture *f) {
-  mn_params_free(f->params);
-  mn_model_free(f->model);
-  mn_backend_free(f->backend);
-  mn_arena_free(f->arena);
-}
+static bool set_up(fixture *f, const char *text) { return fixture_open(f, 7, "%s", text); }
 
 /* ---- text: readers that are not models ---- */
 typedef struct reader { /* solves from the last `reach` bytes of a prompt */
@@ -196,7 +174,7 @@ static void a_model_answers_as_its_session_does(void) {
   mn_task_close(task);
   mn_generator_free(g);
   mn_tokenizer_free(tok);
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 static void not_a_number_is_no_answer(void) {
@@ -225,7 +203,7 @@ static void streams_through_a_file_give_the_parallel_form(void) {
     CHECK(e.streamed.positions == e.parallel.positions && fabs(e.streamed.acc_sum - e.parallel.acc_sum) < 1e-12,
           "model %zu: accuracy %g and %g", m, e.parallel.acc_sum, e.streamed.acc_sum);
     CHECK(e.state_bytes > 0 && !mn_file_exists(SCRATCH), "%zu bytes of state", e.state_bytes);
-    tear_down(&f);
+    fixture_close(&f);
   }
   mn_task_close(task);
   fixture f;
@@ -236,7 +214,7 @@ static void streams_through_a_file_give_the_parallel_form(void) {
     CHECK(mn_eval_streamed(f.model, f.params, task, &c, &e) == MN_ERR_CONFIG && strstr(mn_message(), "vocab_size is 64"), "%s",
           mn_message());
   }
-  tear_down(&f);
+  fixture_close(&f);
   mn_task_close(task);
 }
 
@@ -349,10 +327,10 @@ static void a_restart_from_a_file_changes_no_bit(void) {
   CHECK(e[2].digest != e[0].digest, "another stream, the same digest");
   c.max_log2 = 20;
   CHECK(mn_eval_needles(f.model, f.params, &c, &run, &e[2]) == MN_ERR_CONFIG && strstr(mn_message(), "2^20"), "%s", mn_message());
-  tear_down(&f);
+  fixture_close(&f);
   if (set_up(&f, small))
     CHECK(mn_eval_needles(f.model, f.params, &c, &run, &e[2]) == MN_ERR_CONFIG && strstr(mn_message(), "256"), "%s", mn_message());
-  tear_down(&f);
+  fixture_close(&f);
 }
 
 /* ---- the program ---- */
@@ -394,7 +372,7 @@ static void the_program_reports_a_line_for_each_result(void) {
   CHECK_OK(mn_tokenizer_bytes(NULL, 0, &tok));
   CHECK_OK(mn_tokenizer_save(tok, MN_TEST_BINARY_DIR "/task-eval-model/tokenizer.json"));
   mn_tokenizer_free(tok);
-  tear_down(&f);
+  fixture_close(&f);
 
   CHECK(sh(EVAL "--task passkey --lengths 350,500 --depths 3 --examples 1 --plot " MN_TEST_BINARY_DIR "/task-eval-map.png") == 0, "%s",
         out);
