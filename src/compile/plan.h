@@ -1,6 +1,7 @@
 /* plan.h - compiling a graph for a backend, and running it.
  *
  * Passes, in order (each one file; each can be switched off):
+ *   trim       loops lose the results that nobody reads                               (never off)
  *   lower      fused operations without a kernel become their compositions           (never off: it is correctness)
  *   loops      what a loop does at every step and need not leaves it
  *   simplify   common subexpressions, constants, algebra, dead code
