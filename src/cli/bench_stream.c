@@ -44,7 +44,7 @@ static mn_status open_bench(mn_cli *cli, bench *b) {
   b->from = mn_calloc(1, bytes + 1);
   b->to = mn_alloc(bytes + 1);
   if (!b->from || !b->to) return MN_ERR_MEMORY;
-  return mn_session_warm_up(b->session, false);
+  return mn_session_warm_up(b->session, false, INT64_MAX);
 }
 
 static void note(bench *b, int what, double began, int times) {

@@ -291,12 +291,15 @@ static mn_status set_up(stream *s) {
   s->nll = mn_alloc((size_t)s->segment * sizeof *s->nll);
   if (!s->tokens || !s->nll) return MN_ERR_MEMORY;
   MN_TRY(mn_meter_new(&s->meter));
-  MN_TRY(mn_session_warm_up(s->session, s->score)); /* before the stream is measured */
+  int64_t most = random && random < s->limit ? random : s->limit;
+  const int64_t bytes_of_text = s->source.text ? mn_text_tokens_file_bytes(s->source.text) : 0; /* a token is at least a byte */
+  if (bytes_of_text && bytes_of_text < most) most = bytes_of_text;
+  MN_TRY(mn_session_warm_up(s->session, s->score, most)); /* before the stream is measured */
   const char *from = mn_cli_get(cli, "session-in");
   if (from) MN_TRY(mn_session_load(s->session, from));
   int64_t known = random && random < s->limit ? random : random ? s->limit : 1; /* a text may end anywhere */
   MN_TRY(mn_session_fits(s->session, known));
-  int64_t bytes = s->source.text && s->limit == INT64_MAX ? mn_text_tokens_file_bytes(s->source.text) : 0;
+  int64_t bytes = s->limit == INT64_MAX ? bytes_of_text : 0;
   int64_t tokens = s->limit < INT64_MAX ? (random && random < s->limit ? random : s->limit) : random;
   s->progress = mn_progress_new(cli, "stream", bytes ? "bytes" : "tokens", bytes ? bytes : tokens);
   return MN_OK;

@@ -62,7 +62,7 @@ typedef struct session_reader {
 static mn_status open_session(session_reader *r, mn_session **out) {
   MN_TRY(mn_session_new(r->model, r->params, &r->config, out));
   MN_TRY(mn_session_fits(*out, r->tokens));
-  return mn_session_warm_up(*out, true);
+  return mn_session_warm_up(*out, true, r->tokens);
 }
 
 static mn_status read_session(void *ctx, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll) {

@@ -407,17 +407,21 @@ mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *
   return run(s, &(feeding){.tokens = tokens, .targets = targets, .n = n, .nll = nll});
 }
 
-mn_status mn_session_warm_up(mn_session *s, bool scores) {
+mn_status mn_session_warm_up(mn_session *s, bool scores, int64_t most) {
   int64_t alignment = 1, T;
   const int64_t B = s->config.batch, longest = s->config.prefill;
   int32_t *zeros = mn_calloc((size_t)(B * longest), sizeof *zeros);
   float *nll = mn_alloc((size_t)(B * longest) * sizeof *nll);
   mn_status status = zeros && nll ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK && longest > 1) status = mn_program_alignment(s->program, longest, &alignment);
+  bool first = true; /* the longest that is compiled */
   for (int i = 0; status == MN_OK && mn_ladder_length(longest, alignment, i, &T); i++) {
+    if (T / 2 >= most) continue; /* nor is a text of so many padded to it */
     status = mn_session_reset(s); /* at 0 each is taken whole */
     if (status == MN_OK) status = scores ? mn_session_score(s, zeros, zeros, T, nll) : mn_session_feed(s, zeros, T, NULL);
-    if (status != MN_OK || i > 0 || T < 4) continue;
+    const bool padded = first && T >= 4;
+    first = false;
+    if (status != MN_OK || !padded) continue;
     status = mn_session_reset(s); /* the end of a text, padded */
     if (status == MN_OK) status = scores ? mn_session_score(s, zeros, zeros, T - 1, nll) : mn_session_feed(s, zeros, T - 1, NULL);
   }

@@ -38,9 +38,10 @@ mn_status mn_session_copy_row(mn_session *to, int64_t to_row, const mn_session *
 mn_status mn_session_select(mn_session *to, const mn_session *from, const int64_t *rows);
 mn_status mn_session_reset(mn_session *s);                        /* back to fresh streams */
 mn_status mn_session_reset_rows(mn_session *s, const bool *rows); /* [batch]: those that are true */
-/* Compiles and runs every length of segment once, so that nothing of it falls into what is measured afterwards; scores: for
- * mn_session_score. The streams are fresh then. */
-mn_status mn_session_warm_up(mn_session *s, bool scores);
+/* Compiles and runs once every length of segment that a stream of at most `most` tokens may take, for who measures what comes afterwards:
+ * time or memory. (All others leave a length to be compiled when it is first needed.) scores: for mn_session_score. The streams are
+ * fresh then. */
+mn_status mn_session_warm_up(mn_session *s, bool scores, int64_t most);
 
 /* Of a model that says something about a source (encoder_decoder): what each row is to be said about, n tokens [batch, n] of which the
  * first length[b] are there (NULL: all). Before the first token; a row that has none, or was reset, cannot be fed. Ids outside the
