@@ -1,7 +1,7 @@
 /* test_aaren.c - what must be true of Aaren, in order: golden vectors; the checks of its card on scores that are given; a
  * stream cut anywhere is the stream; states merge; gradients; bf16; a layer's size; sessions; what a recipe may not ask for. */
 #include "format/yaml.h"
-#include "mixer_check.h"
+#include "mixer_suite.h"
 #include "model/model.h"
 #include "run/session.h"
 
@@ -354,18 +354,7 @@ static void gradients_flow_through_the_state(void) {
   }
 }
 
-static void bf16_is_close(void) {
-  mn_backend *cpu = NULL;
-  CHECK_OK(mn_backend_cpu_new(2, &cpu));
-  for (int i = 0; i < FORMS && cpu; i++) {
-    mc_mixer m;
-    int ok = mc_open(&m, forms[i], 32, 2, MN_F32, cpu) && mc_random_params(&m, 2);
-    double e = ok ? mc_bf16_error(&m, 70, 8) : INFINITY;
-    CHECK(e > 0 && e < 2e-2, "%s: %g", forms[i], e);
-    mc_close(&m);
-  }
-  mn_backend_free(cpu);
-}
+static void bf16_is_close(void) { ms_bf16(FORMS, forms, 2e-2); }
 
 /* ---- in a model ---- */
 static mn_model *model_of(mn_arena *arena, const char *yaml) {

@@ -1,7 +1,7 @@
 /* test_attention.c - what must be true of softmax attention and its cache, in order: golden vectors of every form; a stream
  * cut anywhere is the stream; a cache forgets as a window does; gradients; bf16; rotary tables and their stretching; what a
  * recipe may not ask for. */
-#include "mixer_check.h"
+#include "mixer_suite.h"
 
 static const char *const forms[] = {
     "{\"type\": \"attention\", \"heads\": 4, \"max_context\": 4096}",
@@ -73,28 +73,9 @@ static void a_window_ends_where_it_says(void) {
   }
 }
 
-static void gradients_agree_with_differences(void) {
-  for (int i = 0; i < FORMS; i++) {
-    mc_mixer m;
-    int ok = mc_open(&m, forms[i], 8, 2, MN_F64, mn_backend_ref()) && mc_random_params(&m, 9);
-    double e = ok ? mc_gradient_error(&m, 12, NULL, 5, 11) : INFINITY;
-    CHECK(e < 1e-6, "%s: %g", forms[i], e);
-    mc_close(&m);
-  }
-}
+static void gradients_agree_with_differences(void) { ms_gradients(FORMS, forms, 0, 1e-6); }
 
-static void bf16_is_close(void) {
-  mn_backend *cpu = NULL;
-  CHECK_OK(mn_backend_cpu_new(2, &cpu));
-  for (int i = 0; i < FORMS && cpu; i++) {
-    mc_mixer m;
-    int ok = mc_open(&m, forms[i], 32, 2, MN_F32, cpu) && mc_random_params(&m, 2);
-    double e = ok ? mc_bf16_error(&m, 70, 8) : INFINITY;
-    CHECK(e > 0 && e < 2e-2, "%s: %g", forms[i], e);
-    mc_close(&m);
-  }
-  mn_backend_free(cpu);
-}
+static void bf16_is_close(void) { ms_bf16(FORMS, forms, 2e-2); }
 
 /* ---- rotary tables ---- angle[i] of one step at head_dim 64 in cos and sin, at `position`; NAN where it fails */
 enum { HALF = 32 };

@@ -1,6 +1,6 @@
 /* test_gated_deltanet.c - what must be true of Gated DeltaNet, in order: golden vectors; a stream cut anywhere is the stream;
  * the chunk is a knob of speed alone; gradients; bf16; a long stream stays finite; what a recipe may not ask for. */
-#include "mixer_check.h"
+#include "mixer_suite.h"
 
 static const char *const forms[] = {
     "{\"type\": \"gated_deltanet\", \"heads\": 2, \"chunk\": 8}",
@@ -38,29 +38,9 @@ static void the_chunk_changes_no_result(void) {
   mn_backend_free(cpu);
 }
 
-static void gradients_agree_with_differences(void) {
-  for (int i = 0; i < FORMS; i++) {
-    mc_mixer m;
-    int ok = mc_open(&m, forms[i], 8, 2, MN_F64, mn_backend_ref()) && mc_random_params(&m, 9);
-    m.step = 1e-4; /* l2norm of a short k bends strongly */
-    double e = ok ? mc_gradient_error(&m, 13, NULL, 5, 11) : INFINITY;
-    CHECK(e < 1e-6, "%s: %g", forms[i], e);
-    mc_close(&m);
-  }
-}
+static void gradients_agree_with_differences(void) { ms_gradients(FORMS, forms, 1e-4, 1e-6); } /* l2norm of a short k bends strongly */
 
-static void bf16_is_close(void) {
-  mn_backend *cpu = NULL;
-  CHECK_OK(mn_backend_cpu_new(2, &cpu));
-  for (int i = 0; i < FORMS && cpu; i++) {
-    mc_mixer m;
-    int ok = mc_open(&m, forms[i], 32, 2, MN_F32, cpu) && mc_random_params(&m, 2);
-    double e = ok ? mc_bf16_error(&m, 70, 8) : INFINITY;
-    CHECK(e > 0 && e < 2e-2, "%s: %g", forms[i], e);
-    mc_close(&m);
-  }
-  mn_backend_free(cpu);
-}
+static void bf16_is_close(void) { ms_bf16(FORMS, forms, 2e-2); }
 
 /* beta < 1 and |k| = 1: every write contracts, so that one key repeated for ever never makes the memory grow */
 static void one_token_repeated_for_ever_converges(void) {
