@@ -89,9 +89,10 @@ static mn_tensor *segment_attention(mn_scope *s, const mn_beside_attention *c, m
   mn_rope_tables_at(s, &r, d, n, phase, &cos_hq, &sin_hq);
   mn_rope_tables_at(s, &r, d, n, mn_add_scalar(g, row, (double)Cs), &cos, &sin);
   q = mn_rope(g, q, cos, sin, MN_ROPE_HALVES);
-  k = mn_concat(
-      g, 2,
-      (mn_tensor *[]){mn_rope(g, mn_slice(g, k, 1, 0, n), cos_hq, sin_hq, MN_ROPE_HALVES), mn_rope(g, mn_slice(g, k, 1, n, n), cos, sin, MN_ROPE_HALVES)}, 1);
+  k = mn_concat(g, 2,
+                (mn_tensor *[]){mn_rope(g, mn_slice(g, k, 1, 0, n), cos_hq, sin_hq, MN_ROPE_HALVES),
+                                mn_rope(g, mn_slice(g, k, 1, n, n), cos, sin, MN_ROPE_HALVES)},
+                1);
   mn_tensor *pk = NULL, *pv = NULL;
   if (N) {
     pk = mn_param(s, "prefix_k", MN_SHAPE(N, H, d), init, MN_PARAM_NO_DECAY, "persistent keys [N,H,d], never rotated");

@@ -87,10 +87,11 @@ static mn_tensor *sparse_error(mn_scope *s, const mn_judge *judge) {
   ids = mn_reshape(g, ids, MN_SHAPE(N, E));
   mn_tensor *listed = mn_le(g, mn_scalar(g, MN_I32, 0), ids), *zero = mn_scalar(g, t, 0), *one = mn_scalar(g, t, 1);
   w = mn_select(g, listed, mn_cast(g, mn_reshape(g, w, MN_SHAPE(N, E)), t), zero);
-  mn_tensor *log_p = mn_take(g, mn_log_softmax(g, x), ids, 1); /* [N,E]; outside: 0 */
-  mn_tensor *said = mn_sum(g, mn_mul(g, log_p, w), MN_AXIS(1));         /* [N,1] */
+  mn_tensor *log_p = mn_take(g, mn_log_softmax(g, x), ids, 1);  /* [N,E]; outside: 0 */
+  mn_tensor *said = mn_sum(g, mn_mul(g, log_p, w), MN_AXIS(1)); /* [N,1] */
   mn_tensor *other_w = mn_maximum(g, mn_sub(g, one, mn_sum(g, w, MN_AXIS(1))), zero);
-  mn_tensor *other_p = mn_maximum(g, mn_sub(g, one, mn_sum(g, mn_select(g, listed, mn_exp(g, log_p), zero), MN_AXIS(1))), mn_scalar(g, t, 1e-7));
+  mn_tensor *other_p =
+      mn_maximum(g, mn_sub(g, one, mn_sum(g, mn_select(g, listed, mn_exp(g, log_p), zero), MN_AXIS(1))), mn_scalar(g, t, 1e-7));
   return mn_neg(g, mn_reshape(g, mn_add(g, said, mn_mul(g, other_w, mn_log(g, other_p))), MN_SHAPE(N)));
 }
 
