@@ -5,6 +5,15 @@
 
 #include "mixer_check.h"
 
+/* Opens the mixer of such keys: "'type': 'aaren', 'heads': 2", with ' for ". */
+static inline int ms_open(mc_mixer *m, const char *keys, int64_t d_model, int64_t B, mn_dtype type, mn_backend *backend) {
+  char json[512];
+  snprintf(json, sizeof json, "{%s}", keys);
+  for (char *p = json; *p; p++)
+    if (*p == '\'') *p = '"';
+  return mc_open(m, json, d_model, B, type, backend);
+}
+
 /* Gradients of x and of every parameter against central differences in f64. step 0: 1e-3. */
 static inline void ms_gradients(int n, const char *const *forms, double step, double bound) {
   for (int i = 0; i < n; i++) {

@@ -1,6 +1,6 @@
 /* What must be true of a fast memory whose answers have another width than its questions, and of its losses: it is the recurrence of
  * fast_memory.h, token by token, with gradients that are quotients of differences here; cut anywhere it is the same; its outer gradients
- * agree with central differences. (What Titans asks of it: test_titans.c.) */
+ * agree with central differences. (What Titans asks of it: test_titans_identities.c.) */
 #include "gradcheck.h"
 #include "nn/fast_memory.h"
 
