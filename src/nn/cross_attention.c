@@ -69,7 +69,6 @@ static pairs kept(mn_scope *s, const mn_cross_config *c, const mn_cross_source *
 mn_tensor *mn_cross_attention(mn_scope *s, const mn_cross_config *c, mn_tensor *x, const mn_cross_source *source) {
   mn_graph *g = mn_scope_graph(s);
   mn_init init = {MN_INIT_XAVIER_UNIFORM, 1, 0};
-  if (!x) return NULL;
   if (!source->x && !mn_scope_is_stream(s)) {
     mn_graph_fault(g, MN_ERR_CONFIG, "cross-attention needs its source");
     return NULL;

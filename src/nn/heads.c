@@ -30,7 +30,6 @@ mn_tensor *mn_normed_heads(mn_scope *s, mn_tensor *o) {
 }
 
 mn_tensor *mn_gated_heads(mn_scope *s, mn_tensor *o, mn_tensor *x) {
-  if (!o || !x) return NULL;
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *y = mn_normed_heads(s, o), *gate = mn_linear(s, "gate_proj", x, mn_dim(y, -1), MN_NO_BIAS, init);
   return mn_linear(s, "o_proj", mn_mul(g, y, mn_silu(g, gate)), mn_dim(x, -1), MN_NO_BIAS, init);

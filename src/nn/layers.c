@@ -83,7 +83,6 @@ void mn_linears_exact(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_pr
 }
 
 mn_tensor *mn_norm_layer(mn_scope *s, const char *name, mn_norm_kind kind, mn_tensor *x, double eps, mn_dtype out) {
-  if (!x) return NULL;
   mn_shape shape = MN_SHAPE(mn_dim(x, -1));
   mn_tensor *w = NULL, *b = NULL;
   if (kind != MN_NORM_L2) w = named_param(s, name, "weight", shape, MN_ONES, MN_PARAM_NO_DECAY, "norm's gain");
@@ -95,13 +94,12 @@ mn_tensor *mn_conv_layer(mn_scope *s, const char *name, mn_tensor *x, int64_t wi
 
 mn_tensor *mn_conv_layer_of(mn_scope *s, const char *name, const char *state, mn_tensor *x, int64_t width) {
   mn_graph *g = mn_scope_graph(s);
-  if (!x) return NULL;
   int64_t B = mn_dim(x, 0), D = mn_dim(x, 2), tail = width - 1;
   mn_tensor *w = named_param(s, name, "weight", MN_SHAPE(D, width), (mn_init){MN_INIT_UNIFORM, 1 / sqrt((double)width), 0}, 0,
                              "causal depthwise kernel; the last column multiplies the current token");
   if (tail == 0) return mn_causal_conv(g, x, w, NULL, NULL);
   mn_tensor *before = mn_state(s, state, mn_scope_exact(s), MN_SHAPE(B, tail, D), NULL, "the convolution's last inputs, oldest first");
-  mn_tensor *prefix = mn_cast(g, before, x->dtype), *y = mn_causal_conv(g, x, w, NULL, prefix);
+  mn_tensor *prefix = mn_cast(g, before, mn_type(x)), *y = mn_causal_conv(g, x, w, NULL, prefix);
   mn_state_set(s, state, mn_cast(g, mn_scope_last(s, prefix, x), mn_scope_exact(s)));
   return y;
 }
