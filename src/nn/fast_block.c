@@ -45,8 +45,7 @@ static mn_tensor *products_between(mn_graph *g, mn_tensor *sum) {
 }
 
 static mn_tensor *running_sum(mn_graph *g, mn_tensor *x) { /* over the tokens of [B,H,n] */
-  enum { TOKENS = 2, FORWARDS = 0 };
-  return mn_cumsum(g, x, TOKENS, FORWARDS);
+  return mn_cumsum(g, x, 2, MN_FORWARD);
 }
 static mn_tensor *last_row(mn_graph *g, mn_tensor *x) { /* of [B,H,n,m]: [B,H,1,m] */
   return mn_slice(g, x, 2, mn_dim(x, 2) - 1, 1);
