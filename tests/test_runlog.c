@@ -138,6 +138,8 @@ static char *said_by(void (*body)(void)) {
 static void damaged_body(void) {
   mn_runlog *log;
   mn_run run = example("d", at("nodb"));
+  write_text(at("garbage.db"),
+             "this is no database at all, but it is long enough to have a header, is it not? Yes it is, it goes on and on and on.");
   CHECK_OK(mn_runlog_open(at("garbage.db"), &run, -1, &log));
   for (int step = 1; step <= 20; step++) record(log, step);
   CHECK(mn_runlog_id(log) == 0, "no number");
