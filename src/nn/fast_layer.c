@@ -1,8 +1,9 @@
 /* fast_layer.c - see fast_layer.h. */
-#include "nn/layers.h"
 #include "nn/fast_layer.h"
 
 #include <stdio.h>
+
+#include "nn/layers.h"
 
 /* ---- the start of a stream ---- */
 typedef struct start { /* of a part */
