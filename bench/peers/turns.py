@@ -42,18 +42,23 @@ class Steps:
         self.side.end()
 
 
+NEW = "{new}"  # in a command: a directory that is not there yet, another one each turn
+
+
 class Command:
     """A command that is run whole each turn."""
 
-    def __init__(self, binary, args, threads):
-        self.command, self.one_thread = [binary, *args], threads == 1
+    def __init__(self, binary, args, threads, home):
+        self.command, self.one_thread, self.home, self.turns = [binary, *args], threads == 1, home, 0
         self.turn()
 
     def turn(self):
-        start, process = time.monotonic(), subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        self.turns += 1
+        command = [f"{self.home}/new-{self.turns}" if word == NEW else word for word in self.command]
+        start, process = time.monotonic(), subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
-            raise SystemExit(f"{' '.join(self.command)} failed")
+            raise SystemExit(f"{' '.join(command)} failed")
         return usage.ru_utime + usage.ru_stime if self.one_thread else time.monotonic() - start
 
     def end(self):
@@ -62,7 +67,8 @@ class Command:
 
 def trained(binary, where):
     """A small model, trained by the build that will run it."""
-    command = [binary, "train", str(ROOT / "recipes/quick.yaml"), "--set", "train.steps=40", "--out", where, "--quiet"]
+    command = [binary, "train", str(ROOT / "recipes/quick.yaml"), "--set", "train.steps=25", "--set",
+               f"model.block.mixer={MIXERS['gated_deltanet']}", "--out", where, "--quiet"]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     return where
 
@@ -74,14 +80,14 @@ def cases(threads, models):
         yield f"train 10m {dtype}", lambda b, d=dtype: Steps(b, ["train", "--size", "10m", "--dtype", d, *t], threads, 1)
     for name, mixer in MIXERS.items():
         yield f"layer {name}", lambda b, m=mixer: Steps(b, ["lmm", "--mixer", m, "--seq-len", "2048", *t], threads, 4)
-    yield "train recipes/quick.yaml", lambda b: Command(b, ["train", str(ROOT / "recipes/quick.yaml"), "--set", "train.steps=60", "--set",
-                                                            "train.validate_every=0", "--out", tempfile.mkdtemp(dir=models[b]), "--quiet",
-                                                            *t], threads)
+    train = ["train", str(ROOT / "recipes/quick.yaml"), "--set", "train.steps=60", "--out", NEW, "--quiet", *t]
+    yield "train recipes/quick.yaml", lambda b: Command(b, train, threads, models[b])
     for precision in "f32", "bf16":
         p = ["--precision", precision, *t]
-        yield f"stream {precision}", lambda b, p=p: Command(b, ["stream", "--model", models[b] + "/m", "--random", "65536", *p], threads)
-        yield f"decode {precision}", lambda b, p=p: Command(b, ["generate", "--model", models[b] + "/m", "--prompt", "The", "--tokens",
-                                                               "2000", "--ignore-eos", *p], threads)
+        stream = ["stream", "--random", "200000", "--quiet", *p]
+        decode = ["generate", "--prompt", "The", "--tokens", "20000", "--ignore-eos", "--quiet", *p]
+        for name, args in ("stream", stream), ("decode", decode):
+            yield f"{name} {precision}", lambda b, a=args: Command(b, [*a, "--model", models[b] + "/m"], threads, models[b])
 
 
 def main():
