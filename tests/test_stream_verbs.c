@@ -142,25 +142,31 @@ static void memory_does_not_grow(void) {
   json_decref(doc);
 }
 
+/* Wherever the signal meets it, between two segments or within one. */
 static void an_interrupted_stream_saves_its_session(void) {
   const char *session = DIR "/interrupted.safetensors";
-  pid_t pid = fork();
-  if (pid == 0) {
-    if (!freopen(DIR "/log", "w", stdout) || !freopen(DIR "/err", "w", stderr)) _exit(9);
-    execl(MN_TEST_BINARY_DIR "/mneme", "mneme", "stream", "--model", DIR "/model", "--random", "2000000000", "--every", "1000", "--json",
-          "--session-out", session, (char *)NULL);
-    _exit(9);
+  for (int k = 0; k < 12; k++) {
+    unlink(session);
+    unlink(DIR "/log");
+    pid_t pid = fork();
+    if (pid == 0) {
+      if (!freopen(DIR "/log", "w", stdout) || !freopen(DIR "/err", "w", stderr)) _exit(9);
+      execl(MN_TEST_BINARY_DIR "/mneme", "mneme", "stream", "--model", DIR "/model", "--random", "2000000000", "--every", "1000", "--json",
+            "--segment", k % 2 ? "8192" : "256", "--session-out", session, (char *)NULL);
+      _exit(9);
+    }
+    mn_file_info info = {0};
+    for (int i = 0; i < 3000 && info.size == 0; i++) { /* until it streams */
+      usleep(10000);
+      mn_file_stat(DIR "/log", &info);
+    }
+    usleep((useconds_t)(1300 * k));
+    kill(pid, SIGINT);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 3, "status %d", status);
+    CHECK(sh(MNEME "generate" MODEL "--session-in %s --prompt a --tokens 2 --json", session) == 0, "%s", out);
   }
-  mn_file_info info = {0};
-  for (int i = 0; i < 3000 && info.size == 0; i++) { /* until it streams */
-    usleep(10000);
-    mn_file_stat(DIR "/log", &info);
-  }
-  kill(pid, SIGINT);
-  int status = 0;
-  waitpid(pid, &status, 0);
-  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 3, "status %d", status);
-  CHECK(sh(MNEME "generate" MODEL "--session-in %s --prompt a --tokens 2 --json", session) == 0, "%s", out);
 }
 
 static void wrong_use_is_named(void) {

@@ -122,12 +122,14 @@ static mn_status generate(generation *g, int64_t n) {
   for (int64_t i = 0; i < n && !g->ended && !mn_cli_interrupted(); i++) {
     int32_t token;
     MN_TRY(mn_sampler_next(g->sampler, logits, &token));
+    mn_status fed = mn_session_feed(g->session, &token, 1, &logits); /* the last one, too: a session holds all that was said */
+    if (fed == MN_ERR_CANCELLED && mn_cli_interrupted()) break;
+    MN_TRY(fed);
     MN_TRY(mn_ids_add(&g->made, token));
     size_t shown = g->text.len, bytes;
     if (mn_tokenizer_token(g->bundle.tokenizer, token, &bytes)) MN_TRY(mn_decoder_push(&decoder, token, &g->text));
     show(g, shown);
     g->ended = eos >= 0 && token == eos;
-    MN_TRY(mn_session_feed(g->session, &token, 1, &logits)); /* the last one, too: a session holds all that was said */
   }
   g->seconds = mn_now() - begin;
   size_t shown = g->text.len;

@@ -132,7 +132,9 @@ static mn_status pump(stream *s) {
     MN_TRY(next_tokens(&s->source, n, s->tokens + 1, &got));
     more = got == n;
     n = more ? n : got + 1; /* at the end of the text the waiting token goes, too */
-    MN_TRY(feed(s, n, more));
+    mn_status fed = feed(s, n, more);
+    if (fed == MN_ERR_CANCELLED && mn_cli_interrupted()) break; /* the session stands where its last whole segment ended */
+    MN_TRY(fed);
     s->tokens[0] = s->tokens[n];
     done += n;
     show_progress(s, done);
