@@ -151,3 +151,15 @@ static mn_tensor *lmm(mn_scope *s, const mn_beside_attention *c, mn_tensor *x) {
 
 mn_tensor *mn_memory_as_gate(mn_scope *s, const mn_beside_attention *c, mn_tensor *x) { return gated(s, attention(s, c, x), lmm(s, c, x)); }
 mn_tensor *mn_memory_as_layer(mn_scope *s, const mn_beside_attention *c, mn_tensor *x) { return attention(s, c, lmm(s, c, x)); }
+
+/* ---- what a recipe may not ask for ---- */
+mn_status mn_check_rotary(const mn_value *map, const char *where, int64_t head_dim) {
+  if (head_dim % 2 == 0) return MN_OK;
+  return mn_config_fail(map, where, "head_dim", "must be even for rotary positions, it is %lld", (long long)head_dim);
+}
+mn_status mn_check_context_width(const mn_value *map, const char *where, int64_t d_model, int64_t heads, int64_t head_dim,
+                                 const char *type) {
+  if (heads * head_dim == d_model) return MN_OK;
+  return mn_config_fail(map, where, "head_dim", "times heads must be d_model %lld for %s: what the memory reads stands beside the tokens",
+                        (long long)d_model, type);
+}

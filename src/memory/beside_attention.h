@@ -10,6 +10,7 @@
 #ifndef MN_BESIDE_ATTENTION_H
 #define MN_BESIDE_ATTENTION_H
 
+#include "format/config.h"
 #include "nn/fast_layer.h"
 
 typedef struct mn_beside_attention {
@@ -30,6 +31,11 @@ typedef struct mn_beside_attention {
 mn_tensor *mn_memory_as_gate(mn_scope *s, const mn_beside_attention *c, mn_tensor *x);
 mn_tensor *mn_memory_as_layer(mn_scope *s, const mn_beside_attention *c, mn_tensor *x);
 mn_tensor *mn_memory_as_context(mn_scope *s, const mn_beside_attention *c, mn_tensor *x);
+
+/* What a recipe may not ask for: a head_dim that does not rotate; MAC, called `type`: heads that together are not as wide as a token. */
+mn_status mn_check_rotary(const mn_value *map, const char *where, int64_t head_dim);
+mn_status mn_check_context_width(const mn_value *map, const char *where, int64_t d_model, int64_t heads, int64_t head_dim,
+                                 const char *type);
 
 /* Their keys, for a config struct S with members of these names. */
 #define MN_KEY_WINDOW(S)      MN_FIELD_INT(S, window, 0, 0, 1 << 24, "the attention's window; 0: all tokens")

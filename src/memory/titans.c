@@ -84,20 +84,13 @@ static mn_status check_lmm(const mn_value *map, const char *where, int64_t d_mod
 static mn_status check_attended(const mn_value *map, const char *where, int64_t d_model, void *config) {
   titans_config *c = config;
   MN_TRY(check_lmm(map, where, d_model, config));
-  if (c->head_dim % 2)
-    return mn_config_fail(map, where, "head_dim", "must be even for rotary positions, it is %lld", (long long)c->head_dim);
-  return MN_OK;
+  return mn_check_rotary(map, where, c->head_dim);
 }
 
 static mn_status check_mac(const mn_value *map, const char *where, int64_t d_model, void *config) {
   titans_config *c = config;
   MN_TRY(check_attended(map, where, d_model, config));
-  if (c->heads * c->head_dim != d_model)
-    return mn_config_fail(map, where, "head_dim",
-                          "times heads must be d_model %lld for titans_mac: what the memory reads stands"
-                          " beside the tokens",
-                          (long long)d_model);
-  return MN_OK;
+  return mn_check_context_width(map, where, d_model, c->heads, c->head_dim, "titans_mac");
 }
 
 /* ---- the neural long-term memory ---- */
@@ -120,16 +113,8 @@ static mn_fast_config memory_of(const titans_config *c) {
 static const mn_fast_names names = {"the memory at the start of a stream [H,in,out]", "the memory: fast weights",
                                     "anchor: the memory where the chunk began", 0.1};
 
-/* q, k or v of the memory: [B,T,D] -> [B,T,H,d], exact type. state: the convolution's. */
 static mn_tensor *stream_of(mn_scope *s, const titans_config *c, const char *name, const char *state, mn_tensor *x) {
-  mn_graph *g = mn_scope_graph(s);
-  char proj[16], conv[16];
-  snprintf(proj, sizeof proj, "%s_proj", name);
-  snprintf(conv, sizeof conv, "%s_conv", name);
-  mn_tensor *u = mn_linear_exact(s, proj, x, c->heads * c->head_dim, MN_NO_BIAS, projection, MN_ZEROS);
-  if (c->conv) u = mn_conv_layer_of(s, conv, state, u, c->conv);
-  u = mn_split_heads(s, mn_silu(g, u), c->heads);
-  return *name == 'v' ? u : mn_norm(g, MN_NORM_L2, u, NULL, NULL, 1e-6, mn_scope_exact(s));
+  return mn_fast_stream(s, (mn_fast_projection){c->heads, c->head_dim, c->conv, projection}, name, state, x);
 }
 
 static mn_tensor *lmm(mn_scope *s, const titans_config *c, mn_tensor *x) {

@@ -87,6 +87,16 @@ static void store(mn_scope *s, const mn_fast_config *c, const mn_fast_state *sta
   set_if_kept(s, "past_v", state->past_v);
 }
 
+mn_tensor *mn_fast_stream(mn_scope *s, mn_fast_projection how, const char *name, const char *state, mn_tensor *x) {
+  char proj[16], conv[16];
+  snprintf(proj, sizeof proj, "%s_proj", name);
+  snprintf(conv, sizeof conv, "%s_conv", name);
+  mn_tensor *u = mn_linear_exact(s, proj, x, how.heads * how.head_dim, MN_NO_BIAS, how.init, MN_ZEROS);
+  if (how.conv) u = mn_conv_layer_of(s, conv, state, u, how.conv);
+  u = mn_split_heads(s, mn_silu(mn_scope_graph(s), u), how.heads);
+  return *name == 'v' ? u : mn_norm(mn_scope_graph(s), MN_NORM_L2, u, NULL, NULL, 1e-6, mn_scope_exact(s));
+}
+
 mn_tensor *mn_fast_phase(mn_scope *s, int64_t period) {
   mn_tensor *position = mn_scope_position(s);
   if (!position || mn_scope_aligned(s, period)) return NULL;

@@ -46,3 +46,12 @@ mn_tensor *mn_poly2(mn_graph *g, mn_tensor *x, mn_tensor *s) {
                        mn_mul(g, by_degree[2], mn_mul(g, products, p.weight))};
   return mn_permute(g, mn_concat(g, 3, phi, 0), (int[]){1, 2, 3, 0});
 }
+
+/* Kept as what they are over sqrt(1 / i!), so that all start at 1. */
+mn_tensor *mn_poly2_scales(mn_scope *s, const char *name, int64_t heads, const char *help) {
+  static const double start[3] = {1, 1, 0.70710678118654752440};
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *over = mn_param(s, name, MN_SHAPE(heads, 3), MN_ONES, MN_PARAM_NO_DECAY, help);
+  mn_tensor *of = mn_cast(g, mn_const(g, MN_F64, MN_SHAPE(1, 3), start), mn_scope_exact(s));
+  return mn_mul(g, mn_cast(g, over, mn_scope_exact(s)), of);
+}

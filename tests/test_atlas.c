@@ -1,0 +1,174 @@
+/* test_atlas.c - what must be true of ATLAS and the memories of its family, in order: golden vectors; a stream cut anywhere is the stream,
+ * though windows cross chunks; gradients, through windows, features and orthogonal steps; bf16; what it becomes when its parts are switched
+ * off; what polynomial features are worth; what a recipe may not ask for. */
+#include "gradcheck.h"
+#include "mixer_suite.h"
+#include "nn/feature_map.h"
+
+static const char *const forms[] = {
+    "{\"type\": \"dla\", \"heads\": 2, \"memory_expand\": 1, \"chunk\": 4, \"grad_clamp\": 0}",
+    "{\"type\": \"dla\", \"heads\": 2, \"memory_net\": \"linear\", \"chunk\": 5}",
+    "{\"type\": \"swla\", \"heads\": 2, \"chunk\": 4, \"memory_window\": 3}",
+    "{\"type\": \"omeganet\", \"heads\": 2, \"memory_expand\": 1, \"chunk\": 3, \"memory_window\": 5}",
+    "{\"type\": \"omeganet\", \"heads\": 2, \"memory_net\": \"linear\", \"momentum\": true, \"chunk\": 4, \"memory_window\": 2, \"decay\": false}",
+    "{\"type\": \"omeganet\", \"heads\": 2, \"memory_net\": \"gated\", \"memory_expand\": 1, \"chunk\": 4, \"memory_window\": 10, "
+    "\"window_gate\": false, \"features_normed\": false, \"lr_max\": 0.02}",
+    "{\"type\": \"atlas\", \"heads\": 2, \"memory_net\": \"gated\", \"memory_expand\": 1, \"chunk\": 4, \"memory_window\": 3, \"ns_steps\": 2}",
+    "{\"type\": \"atlas\", \"heads\": 2, \"memory_expand\": 1, \"chunk\": 6, \"ns_every\": 2, \"memory_window\": 2, \"ns_steps\": 2, "
+    "\"step_max\": 0.05, \"features\": \"plain\"}",
+    "{\"type\": \"atlas\", \"heads\": 2, \"memory_net\": \"linear\", \"chunk\": 4, \"ns_every\": 1, \"memory_window\": 1, \"ns_steps\": 0}",
+    "{\"type\": \"atlas_mag\", \"heads\": 2, \"memory_net\": \"linear\", \"chunk\": 4, \"memory_window\": 2, \"window\": 3, \"persistent\": 2, "
+    "\"ns_steps\": 1}",
+    "{\"type\": \"atlas_mal\", \"heads\": 2, \"memory_net\": \"linear\", \"chunk\": 4, \"memory_window\": 2, \"window\": 3, \"ns_steps\": 1}",
+    "{\"type\": \"atlas_mac\", \"heads\": 2, \"memory_net\": \"linear\", \"chunk\": 2, \"memory_window\": 3, \"segment\": 4, \"persistent\": 2, "
+    "\"ns_steps\": 1}",
+};
+enum { FORMS = sizeof forms / sizeof *forms };
+
+static void golden_vectors(void) {
+  static const char *const files[] = {"atlas/dla",   "atlas/dla_linear",  "atlas/swla",       "atlas/omeganet",  "atlas/omeganet_momentum",
+                                      "atlas/atlas", "atlas/atlas_gated", "atlas/atlas_each", "atlas/atlas_mag", "atlas/omeganet_ungated"};
+  mc_golden_files(sizeof files / sizeof *files, files, 2e-4);
+}
+
+static void a_stream_cut_anywhere_is_the_stream(void) { mc_cut_anywhere(FORMS, forms); }
+
+static void gradients_agree_with_differences(void) { ms_gradients(FORMS, forms, 1e-4, 1e-6); }
+
+/* Orthogonal steps make a small momentum as large as a great one, and its rounding with it: atlas is not among these. */
+static void bf16_is_close(void) { ms_bf16(6, forms, 6e-2); }
+
+/* ---- its parts switched off ---- */
+#define ALIKE "\"heads\": 2, \"chunk\": 4, \"memory_net\": "
+static void without_window_and_features_it_is_titans(void) {
+  static const char *const nets[] = {"\"linear\"", "\"mlp\", \"memory_expand\": 2"};
+  for (int i = 0; i < 2; i++)
+    for (int momentum = 0; momentum < 2; momentum++) {
+      char a[256], b[256];
+      const char *on = momentum ? "true" : "false";
+      snprintf(a, sizeof a, "{\"type\": \"omeganet\", " ALIKE "%s, \"momentum\": %s, \"features\": \"plain\", \"memory_window\": 1}",
+               nets[i], on);
+      snprintf(b, sizeof b, "{\"type\": \"titans_lmm\", " ALIKE "%s, \"momentum\": %s}", nets[i], on);
+      const double e = ms_difference(a, b, 12, 21, NULL, NULL);
+      CHECK(e == 0, "%s: %g", a, e);
+    }
+}
+/* The slope of an inner product is the value, wherever it is taken: of a linear memory chunks do not matter. */
+static void linear_attention_does_not_know_chunks(void) {
+  static const char *const types[] = {"\"dla\"", "\"swla\", \"memory_window\": 5"};
+  for (int i = 0; i < 2; i++) {
+    char a[256], b[256];
+    snprintf(a, sizeof a, "{\"type\": %s, \"heads\": 2, \"memory_net\": \"linear\", \"chunk\": 1, \"lr_max\": 0.1}", types[i]);
+    snprintf(b, sizeof b, "{\"type\": %s, \"heads\": 2, \"memory_net\": \"linear\", \"chunk\": 7, \"lr_max\": 0.1}", types[i]);
+    const double e = ms_difference(a, b, 12, 23, NULL, NULL);
+    CHECK(e < 1e-12, "%s: %g", a, e);
+  }
+}
+/* sum over the last tokens, weighed alike, divides by how many there are: the first token's step is that of no window */
+static void one_token_has_no_window(void) {
+  const double e =
+      ms_difference("{\"type\": \"omeganet\", " ALIKE "\"linear\", \"memory_window\": 1}",
+                    "{\"type\": \"omeganet\", " ALIKE "\"linear\", \"memory_window\": 6, \"window_gate\": false}", 12, 1, NULL, NULL);
+  CHECK(e < 1e-13, "%g", e);
+  const double more =
+      ms_difference("{\"type\": \"omeganet\", " ALIKE "\"linear\", \"memory_window\": 1}",
+                    "{\"type\": \"omeganet\", " ALIKE "\"linear\", \"memory_window\": 6, \"window_gate\": false}", 12, 9, NULL, NULL);
+  CHECK(more > 1e-6, "a window changes nothing: %g", more);
+}
+/* ---- features ---- */
+enum { D = 4, WIDTH = 1 + D + D * (D + 1) / 2 };
+/* phi of n vectors x [n,D] */
+static void lift(int n, const double *x, const double *scale, double *phi) {
+  mn_graph *g = mn_graph_new();
+  mn_tensor *y = mn_poly2(g, mn_const(g, MN_F64, MN_SHAPE(1, 1, n, D), x), mn_const(g, MN_F64, MN_SHAPE(1, 3), scale));
+  mn_plan *plan = NULL;
+  mn_plan_request q = {.graph = g, .n_outputs = 1, .outputs = &y, .backend = mn_backend_ref()};
+  CHECK(mn_dim(y, 3) == WIDTH && mn_poly2_width(D) == WIDTH, "%lld features", (long long)mn_dim(y, 3));
+  if (mn_plan_compile(&q, &plan) == MN_OK && mn_plan_run(plan) == MN_OK)
+    memcpy(phi, mn_plan_output(plan, 0)->data, sizeof(double) * (size_t)(n * WIDTH));
+  else CHECK(0, "%s", mn_message());
+  mn_plan_free(plan);
+  mn_graph_free(g);
+}
+static double dot(const double *a, const double *b, int n) {
+  double s = 0;
+  for (int i = 0; i < n; i++) s += a[i] * b[i];
+  return s;
+}
+static void products_of_features_are_polynomials_of_products(void) {
+  const double scale[3] = {0.7, 1.3, 0.6};
+  double *x = mc_normal(6 * D, 1, 3), phi[6 * WIDTH] = {0};
+  lift(6, x, scale, phi);
+  for (int i = 0; i < 6; i++)
+    for (int j = 0; j < 6; j++) {
+      const double s = dot(x + i * D, x + j * D, D);
+      const double want = scale[0] * scale[0] + scale[1] * scale[1] * s + scale[2] * scale[2] * s * s;
+      const double got = dot(phi + i * WIDTH, phi + j * WIDTH, WIDTH);
+      CHECK(fabs(got - want) < 1e-12 * (1 + fabs(want)), "%g, %g expected", got, want);
+    }
+  free(x);
+}
+/* How many of n random keys of one memory can be told any value: the rank of what they are lifted to. */
+static int rank_of(int n, int width, double *rows) {
+  int rank = 0;
+  for (int c = 0; c < width && rank < n; c++) {
+    int best = rank;
+    for (int r = rank; r < n; r++)
+      if (fabs(rows[r * width + c]) > fabs(rows[best * width + c])) best = r;
+    if (fabs(rows[best * width + c]) < 1e-9) continue;
+    for (int k = 0; k < width; k++) {
+      const double keep = rows[rank * width + k];
+      rows[rank * width + k] = rows[best * width + k];
+      rows[best * width + k] = keep;
+    }
+    for (int r = rank + 1; r < n; r++) {
+      const double f = rows[r * width + c] / rows[rank * width + c];
+      for (int k = c; k < width; k++) rows[r * width + k] -= f * rows[rank * width + k];
+    }
+    rank++;
+  }
+  return rank;
+}
+/* A matrix holds as many pairs as its keys have independent features: d without, 1 + d + d (d + 1) / 2 with; one less on the sphere,
+ * where sum x_i^2 is the constant feature again. */
+static void capacity_is_the_number_of_features(void) {
+  const double scale[3] = {1, 1, 0.7};
+  double *x = mc_normal(WIDTH * D, 1, 8), phi[WIDTH * WIDTH], plain[WIDTH * D];
+  memcpy(plain, x, sizeof plain);
+  CHECK(rank_of(WIDTH, D, plain) == D, "plain keys hold more than %d pairs", D);
+  lift(WIDTH, x, scale, phi);
+  int rank = rank_of(WIDTH, WIDTH, phi);
+  CHECK(rank == WIDTH, "rank %d of %d", rank, WIDTH);
+  for (int i = 0; i < WIDTH; i++) {
+    const double size = sqrt(dot(x + i * D, x + i * D, D));
+    for (int k = 0; k < D; k++) x[i * D + k] /= size;
+  }
+  lift(WIDTH, x, scale, phi);
+  rank = rank_of(WIDTH, WIDTH, phi);
+  CHECK(rank == WIDTH - 1, "rank %d of %d on the sphere", rank, WIDTH);
+  free(x);
+}
+
+static void what_a_recipe_may_not_ask_for(void) {
+  mc_refused("type: atlas\nheads: 3\n", 16, "recipe.yaml:2|heads|must divide d_model 16");
+  mc_refused("type: atlas\nchunk: 16\nns_every: 5\n", 16, "recipe.yaml:3|ns_every|must divide chunk 16");
+  mc_refused("type: omeganet\nns_steps: 5\n", 16, "recipe.yaml:2|ns_steps");
+  mc_refused("type: dla\nmemory_window: 5\n", 16, "recipe.yaml:2|memory_window");
+  mc_refused("type: omeganet\nmemory_window: 0\n", 16, "recipe.yaml:2|memory_window");
+  mc_refused("type: atlas_mag\nheads: 2\nhead_dim: 3\n", 16, "head_dim|must be even");
+  mc_refused("type: atlas_mac\nheads: 2\nhead_dim: 4\n", 16, "head_dim|d_model 16");
+}
+
+int main(void) {
+  RUN(golden_vectors);
+  RUN(a_stream_cut_anywhere_is_the_stream);
+  RUN(gradients_agree_with_differences);
+  RUN(bf16_is_close);
+  RUN(without_window_and_features_it_is_titans);
+  RUN(linear_attention_does_not_know_chunks);
+  RUN(one_token_has_no_window);
+  RUN(products_of_features_are_polynomials_of_products);
+  RUN(capacity_is_the_number_of_features);
+  RUN(what_a_recipe_may_not_ask_for);
+  return test_end();
+}
