@@ -70,7 +70,7 @@ static mn_tensor *scores(mn_scope *s, const aaren_config *c, mn_tensor *x) {
 
 /* x [B,n,H] moved d places later, `fill` in front */
 static mn_tensor *later(mn_graph *g, mn_tensor *x, int64_t d, double fill) {
-  mn_tensor *front = mn_full(g, x->dtype, MN_SHAPE(mn_dim(x, 0), d, mn_dim(x, 2)), fill);
+  mn_tensor *front = mn_full(g, mn_type(x), MN_SHAPE(mn_dim(x, 0), d, mn_dim(x, 2)), fill);
   return mn_concat(g, 2, (mn_tensor *[]){front, mn_slice(g, x, 1, 0, mn_dim(x, 1) - d)}, 1);
 }
 
@@ -85,7 +85,7 @@ static mn_tensor *tokens_of(mn_scope *s, mn_dtype t, int64_t T) {
 static mn_tensor *age(mn_graph *g, mn_tensor *tokens, int64_t T) {
   int64_t rows = mn_dim(tokens, 0);
   mn_tensor *last = mn_add_scalar(g, mn_reshape(g, tokens, MN_SHAPE(rows, 1, 1)), -1);
-  return mn_sub(g, last, mn_iota(g, tokens->dtype, MN_SHAPE(1, T, 1), 1));
+  return mn_sub(g, last, mn_iota(g, mn_type(tokens), MN_SHAPE(1, T, 1), 1));
 }
 
 /* Of all prefixes [B,1+T,H], the state in front, that of the whole segment: [B,H]. */

@@ -111,7 +111,7 @@ typedef struct written {
 
 static mn_tensor *pairs_of(mn_graph *g, mn_tensor *pairs, mn_tensor *like) { /* [N,G,K] -> [B,N,G,K] in the type of `like` */
   mn_shape shape = MN_SHAPE(mn_dim(like, 0), mn_dim(pairs, 0), mn_dim(pairs, 1), mn_dim(pairs, 2));
-  return mn_expand(g, mn_unsqueeze(g, mn_cast(g, pairs, like->dtype), 0), shape);
+  return mn_expand(g, mn_unsqueeze(g, mn_cast(g, pairs, mn_type(like)), 0), shape);
 }
 
 /* any: bool [B], rows that are not only padding, or NULL: all */
@@ -132,11 +132,11 @@ static void add_distances(mn_scope *s, const mn_attention_config *c, mn_attentio
 /* Softmax over two sets of keys from the softmax over each: they are weighed by their sums e^lse. b sees something always. */
 static mn_tensor *softmax_of_both(mn_graph *g, const mn_attention_io *a, const mn_attention_io *b) {
   if (!a->o || !b->o) return NULL;
-  const mn_dtype exact = a->lse->dtype;
+  const mn_dtype exact = mn_type(a->lse);
   mn_tensor *share = mn_sigmoid(g, mn_sub(g, a->lse, b->lse));          /* of a: [B,H,T] */
   mn_tensor *weight = mn_unsqueeze(g, mn_transpose(g, share, 1, 2), 3); /* [B,T,H,1]     */
   mn_tensor *of_a = mn_cast(g, a->o, exact), *of_b = mn_cast(g, b->o, exact);
-  return mn_cast(g, mn_add(g, of_b, mn_mul(g, weight, mn_sub(g, of_a, of_b))), a->o->dtype);
+  return mn_cast(g, mn_add(g, of_b, mn_mul(g, weight, mn_sub(g, of_a, of_b))), mn_type(a->o));
 }
 
 /* What one segment of a stream works with. */
@@ -191,7 +191,7 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
                          mn_attention_attr attr) {
   mn_graph *g = mn_scope_graph(s);
   cache size = cache_of(s, c);
-  mn_dtype t = q->dtype;
+  mn_dtype t = mn_type(q);
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1), G = c->kv_heads, K = c->head_dim;
   mn_shape shape = MN_SHAPE(B, size.slots, G, K);
   mn_tensor *K0 = mn_state(s, "k", t, shape, NULL, "rotated keys: room for the persistent ones, sinks, ring");

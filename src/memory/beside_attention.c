@@ -62,7 +62,7 @@ static mn_tensor *segment_store(mn_scope *s, const mn_beside_attention *c, const
   mn_graph *g = mn_scope_graph(s);
   int64_t B = mn_dim(rows, 0), N = c->persistent, H = c->heads, d = c->head_dim;
   mn_shape shape = MN_SHAPE(B, N + 2 * c->segment, H, d);
-  mn_tensor *kept = mn_state(s, name, rows->dtype, shape, NULL, "the segment's persistent, memory and token rows");
+  mn_tensor *kept = mn_state(s, name, mn_type(rows), shape, NULL, "the segment's persistent, memory and token rows");
   if (prefix) { /* one put of all, so that it happens in place */
     rows = mn_concat(g, 2, (mn_tensor *[]){mn_expand(g, prefix, MN_SHAPE(B, N, H, d)), rows}, 1);
     mn_tensor *first = mn_iota(g, MN_I32, MN_SHAPE(B, N), 1), *live = mn_scope_live(s, 1); /* of the first token: is there any? */
@@ -97,8 +97,8 @@ static mn_tensor *segment_attention(mn_scope *s, const mn_beside_attention *c, m
   if (N) {
     pk = mn_param(s, "prefix_k", MN_SHAPE(N, H, d), init, MN_PARAM_NO_DECAY, "persistent keys [N,H,d], never rotated");
     pv = mn_param(s, "prefix_v", MN_SHAPE(N, H, d), init, MN_PARAM_NO_DECAY, "persistent values [N,H,d]");
-    pk = mn_unsqueeze(g, mn_cast(g, pk, k->dtype), 0);
-    pv = mn_unsqueeze(g, mn_cast(g, pv, v->dtype), 0);
+    pk = mn_unsqueeze(g, mn_cast(g, pk, mn_type(k)), 0);
+    pv = mn_unsqueeze(g, mn_cast(g, pv, mn_type(v)), 0);
   }
   int64_t rows = stream ? Cs : n; /* each of hq and x, as attended */
   if (stream) {
@@ -132,7 +132,7 @@ static mn_tensor *mac_piece(mn_scope *s, void *context, mn_tensor *x) {
   const mn_fast_state at = frozen(memory, &f, c->names, phase, in->stream);
   mn_tensor *q = c->questions(memory, c->config, x); /* [B,n,H,d] */
   mn_tensor *hq = mn_transpose(g, mn_fast_read(g, &f, at.W, mn_transpose(g, q, 1, 2)), 1, 2);
-  hq = mn_cast(g, mn_join_heads(s, hq), x->dtype);
+  hq = mn_cast(g, mn_join_heads(s, hq), mn_type(x));
   mn_tensor *y = segment_attention(mn_scope_in(s, "attn"), c, x, hq, phase, in->stream);
   return gated(s, y, c->lmm(memory, c->config, y));
 }

@@ -38,14 +38,14 @@ static void mixed(mn_scope *s, mn_tensor *x, int n, const char *const *names, mn
   mn_graph *g = mn_scope_graph(s);
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2);
   mn_tensor *last = mn_state(s, "x", mn_scope_exact(s), MN_SHAPE(B, 1, D), NULL, "the last token's input");
-  mn_tensor *before = mn_cast(g, last, x->dtype);
+  mn_tensor *before = mn_cast(g, last, mn_type(x));
   mn_state_set(s, "x", mn_cast(g, mn_scope_last(s, before, x), mn_scope_exact(s)));
   if (T > 1) before = mn_concat(g, 2, (mn_tensor *[]){before, mn_slice(g, x, 1, 0, T - 1)}, 1);
   mn_tensor *change = mn_sub(g, before, x);
   for (int i = 0; i < n; i++) {
     mn_tensor *mu =
         mn_param(s, names[i], MN_SHAPE(D), (mn_init){MN_INIT_CONSTANT, 0.5, 0}, MN_PARAM_NO_DECAY, "share of the token before [D]");
-    out[i] = mn_add(g, x, mn_mul(g, change, mn_cast(g, mu, x->dtype)));
+    out[i] = mn_add(g, x, mn_mul(g, change, mn_cast(g, mu, mn_type(x))));
   }
 }
 

@@ -179,7 +179,7 @@ static mn_tensor *dense(mn_scope *s, const char *name, mn_tensor *x, int64_t out
 static mn_tensor *remember(mn_scope *s, pass *p, mn_tensor *u) {
   mn_graph *g = mn_scope_graph(s);
   const int64_t B = mn_dim(u, 0), P = mn_dim(u, 1), d = p->config->order;
-  mn_tensor *m0 = p->kind == WHOLE ? mn_full(g, u->dtype, MN_SHAPE(B, d), 0) : recall(s, p, "m", MN_SHAPE(B, d), "the window of u");
+  mn_tensor *m0 = p->kind == WHOLE ? mn_full(g, mn_type(u), MN_SHAPE(B, d), 0) : recall(s, p, "m", MN_SHAPE(B, d), "the window of u");
   mn_tensor *m = mn_legendre_memory(g, u, mn_unsqueeze(g, m0, 1), p->config->window);
   m = mn_reshape(g, m, MN_SHAPE(B, P, d));
   if (p->kind == STREAMED) keep(s, p, "m", mn_reshape(g, mn_scope_last(s, mn_unsqueeze(g, m0, 1), m), MN_SHAPE(B, d)));
@@ -223,7 +223,7 @@ static mn_tensor *summed(mn_scope *s, const pass *p, mn_tensor *x, mn_tensor *be
 /* Means from sums [B,P,D] of `count` frames, i32 [B or 1,P]: 0 of none. */
 static mn_tensor *means(mn_graph *g, mn_tensor *sum, mn_tensor *count) {
   count = mn_maximum(g, count, mn_full(g, MN_I32, MN_SHAPE(1), 1));
-  return mn_div(g, sum, mn_unsqueeze(g, mn_cast(g, count, sum->dtype), 2));
+  return mn_div(g, sum, mn_unsqueeze(g, mn_cast(g, count, mn_type(sum)), 2));
 }
 static mn_tensor *last_place(mn_graph *g, mn_tensor *x) {
   return mn_reshape(g, mn_slice(g, x, 1, mn_dim(x, 1) - 1, 1), MN_SHAPE(mn_dim(x, 0), mn_dim(x, 2)));
@@ -245,7 +245,7 @@ static void build_whole(mn_scope *s, const mn_model *m, mn_tensor *frames, mn_te
   mn_tensor *sum = summed(s, &p, run(s, m, &p, frames), NULL, 0), *all = last_place(g, sum);
   mn_tensor *count = length ? mn_unsqueeze(g, length, 1) : mn_full(g, MN_I32, MN_SHAPE(B, 1), (double)T);
   mn_tensor *final = mn_reshape(g, means(g, mn_unsqueeze(g, all, 1), count), MN_SHAPE(B, D));
-  mn_tensor *before = T > late ? mn_slice(g, mn_pad(g, sum, 1, late, 0), 1, 0, T) : mn_full(g, sum->dtype, MN_SHAPE(B, T, D), 0);
+  mn_tensor *before = T > late ? mn_slice(g, mn_pad(g, sum, 1, late, 0), 1, 0, T) : mn_full(g, mn_type(sum), MN_SHAPE(B, T, D), 0);
   mn_tensor *seen = plus(g, mn_iota(g, MN_I32, MN_SHAPE(1, T), 1), 1 - late);
   if (length) seen = mn_minimum(g, seen, count); /* behind its end a row is judged by all of it */
   put(s, m, out, means(g, before, seen), final);
@@ -273,7 +273,7 @@ static void build_streamed(mn_scope *s, const mn_model *m, mn_tensor *frames, mn
   if (late) {
     pass e = {.kind = ENDING, .config = c, .after = &p, .end = end};
     e.place = mn_add(g, end, mn_iota(g, MN_I32, MN_SHAPE(1, late), 1));
-    mn_tensor *nothing = mn_full(g, frames->dtype, MN_SHAPE(B, late, c->channels), 0);
+    mn_tensor *nothing = mn_full(g, mn_type(frames), MN_SHAPE(B, late, c->channels), 0);
     now = last_place(g, summed(s, &e, mn_cast(g, run(s, m, &e, nothing), MN_F64), now, late));
   }
   mn_tensor *final = mn_reshape(g, means(g, mn_unsqueeze(g, now, 1), end), MN_SHAPE(B, D));

@@ -11,9 +11,9 @@ mn_tensor *mn_pooled(mn_scope *s, mn_pooling how, mn_tensor *h, mn_tensor *lengt
   if (how == MN_POOL_LAST) return mn_take(g, h, mn_add_scalar(g, length, -1), 1); /* nothing of an empty row: zeros */
   mn_dtype exact = mn_scope_exact(s);
   mn_tensor *x = mn_cast(g, h, exact);
-  if (!length) return mn_cast(g, mn_reshape(g, mn_mean(g, x, MN_AXIS(1)), row), h->dtype);
+  if (!length) return mn_cast(g, mn_reshape(g, mn_mean(g, x, MN_AXIS(1)), row), mn_type(h));
   mn_tensor *n = mn_reshape(g, length, MN_SHAPE(B, 1)), *there = mn_lt(g, mn_iota(g, MN_I32, MN_SHAPE(1, T), 1), n); /* [B,T] */
   x = mn_mul(g, x, mn_reshape(g, mn_cast(g, there, exact), MN_SHAPE(B, T, 1)));
   mn_tensor *count = mn_cast(g, mn_maximum(g, n, mn_scalar(g, MN_I32, 1)), exact);
-  return mn_cast(g, mn_div(g, mn_reshape(g, mn_sum(g, x, MN_AXIS(1)), row), count), h->dtype);
+  return mn_cast(g, mn_div(g, mn_reshape(g, mn_sum(g, x, MN_AXIS(1)), row), count), mn_type(h));
 }

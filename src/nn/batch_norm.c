@@ -3,7 +3,7 @@
 
 /* running + momentum (now - running), without gradient */
 static mn_tensor *moved(mn_graph *g, mn_tensor *running, mn_tensor *now, double momentum) {
-  mn_tensor *step = mn_sub(g, mn_stop_gradient(g, mn_reshape(g, now, running->shape)), running);
+  mn_tensor *step = mn_sub(g, mn_stop_gradient(g, mn_reshape(g, now, mn_shape_as(running))), running);
   return mn_add(g, running, mn_mul_scalar(g, step, momentum));
 }
 
@@ -15,19 +15,21 @@ typedef struct sample {
 
 static sample sample_of(mn_scope *s, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
-  mn_tensor *live = x->shape.ndim == 3 && mn_dim(x, 0) == mn_scope_batch(s) ? mn_scope_live(s, mn_dim(x, 1)) : NULL;
+  mn_tensor *live = mn_ndim(x) == 3 && mn_dim(x, 0) == mn_scope_batch(s) ? mn_scope_live(s, mn_dim(x, 1)) : NULL;
   if (!live) {
-    const int64_t C = mn_dim(x, -1), n = C ? mn_shape_count(&x->shape) / C : 0;
-    return (sample){NULL, mn_scalar(g, x->dtype, n > 1 ? (double)n : 1)};
+    const mn_shape shape = mn_shape_as(x);
+    const int64_t C = mn_dim(x, -1), n = C ? mn_shape_count(&shape) / C : 0;
+    return (sample){NULL, mn_scalar(g, mn_type(x), n > 1 ? (double)n : 1)};
   }
-  live = mn_unsqueeze(g, mn_cast(g, live, x->dtype), 2);
+  live = mn_unsqueeze(g, mn_cast(g, live, mn_type(x)), 2);
   mn_tensor *n = mn_reshape(g, mn_sum(g, live, MN_AXIS(0) | MN_AXIS(1) | MN_AXIS(2)), (mn_shape){0});
-  return (sample){live, mn_maximum(g, n, mn_scalar(g, x->dtype, 1))};
+  return (sample){live, mn_maximum(g, n, mn_scalar(g, mn_type(x), 1))};
 }
 
 /* Mean of x [...,C] over all axes but the last, which stay with size 1. */
 static mn_tensor *mean_over(mn_graph *g, const sample *all, mn_tensor *x) {
-  const unsigned others = (1u << (x->shape.ndim - 1)) - 1;
+  if (!x) return NULL;
+  const unsigned others = (1u << (mn_ndim(x) - 1)) - 1;
   return mn_div(g, mn_sum(g, all->live ? mn_mul(g, x, all->live) : x, others), all->n);
 }
 
@@ -53,5 +55,5 @@ mn_tensor *mn_batch_norm(mn_scope *s, const char *name, mn_tensor *x, double eps
     var = spread;
   }
   y = mn_mul(g, mn_sub(g, y, mean), mn_rsqrt(g, mn_add_scalar(g, var, eps)));
-  return mn_cast(g, mn_add(g, mn_mul(g, y, weight), bias), x->dtype);
+  return mn_cast(g, mn_add(g, mn_mul(g, y, weight), bias), mn_type(x));
 }

@@ -41,7 +41,7 @@ static mn_tensor *products_between(mn_graph *g, mn_tensor *sum) {
   const int64_t n = mn_dim(sum, 2);
   mn_tensor *t = mn_iota(g, MN_I32, MN_SHAPE(n, 1), 0), *m = mn_iota(g, MN_I32, MN_SHAPE(1, n), 1);
   mn_tensor *d = mn_sub(g, mn_unsqueeze(g, sum, 3), mn_unsqueeze(g, sum, 2));
-  return mn_exp(g, mn_select(g, mn_le(g, m, t), d, mn_scalar(g, sum->dtype, -1e30)));
+  return mn_exp(g, mn_select(g, mn_le(g, m, t), d, mn_scalar(g, mn_type(sum), -1e30)));
 }
 
 static mn_tensor *running_sum(mn_graph *g, mn_tensor *x) { /* over the tokens of [B,H,n] */
@@ -82,7 +82,7 @@ mn_fast_decays mn_fast_decays_of(mn_graph *g, const mn_fast_config *c, const mn_
   mn_tensor *theta = mn_fast_masked(g, mask, t->theta);
   mn_tensor *log_a = t->decay ? mn_fast_masked(g, mask, t->decay) : mn_zeros_like(g, t->theta);
   mn_tensor *sum_a = running_sum(g, log_a), *La = products_between(g, sum_a);
-  if (mask) La = mn_mul(g, La, mn_unsqueeze(g, mn_cast(g, mask, t->q->dtype), 2)); /* columns of masked tokens */
+  if (mask) La = mn_mul(g, La, mn_unsqueeze(g, mn_cast(g, mask, mn_type(t->q)), 2)); /* columns of masked tokens */
   d.a = mn_unsqueeze(g, mn_exp(g, sum_a), 3);
   d.a_end = last_row(g, d.a);
   if (t->momentum) {

@@ -22,7 +22,7 @@ static mn_tensor *lengths_from(mn_graph *g, mn_tensor *length, int64_t start, in
 /* Tokens [start, start + n len) of x as n pieces, [n, ...]: the time axis is cut in two and the pieces come first. */
 static mn_tensor *pieces(mn_graph *g, mn_tensor *x, int axis, int64_t start, int64_t n, int64_t len) {
   if (!x) return NULL;
-  mn_shape cut = {.ndim = x->shape.ndim + 1};
+  mn_shape cut = {.ndim = mn_ndim(x) + 1};
   int order[MN_MAX_DIMS] = {axis};
   for (int i = 0; i < cut.ndim; i++) cut.dim[i] = i < axis ? mn_dim(x, i) : i == axis ? n : i == axis + 1 ? len : mn_dim(x, i - 1);
   for (int i = 1; i < cut.ndim; i++) order[i] = i <= axis ? i - 1 : i;
@@ -44,7 +44,7 @@ static mn_tensor *pieces_and_past(mn_graph *g, mn_tensor *x, int axis, int64_t s
 }
 static mn_tensor *joined_pieces(mn_graph *g, mn_tensor *x) { /* [n,B,len,...] -> [B,n len,...] */
   if (!x) return NULL;
-  mn_shape s = {.ndim = x->shape.ndim - 1, .dim = {mn_dim(x, 1), mn_dim(x, 0) * mn_dim(x, 2)}};
+  mn_shape s = {.ndim = mn_ndim(x) - 1, .dim = {mn_dim(x, 1), mn_dim(x, 0) * mn_dim(x, 2)}};
   for (int i = 2; i < s.ndim; i++) s.dim[i] = mn_dim(x, i + 1);
   return mn_reshape(g, mn_transpose(g, x, 0, 1), s);
 }
@@ -176,7 +176,7 @@ static mn_tensor *last_pairs(mn_graph *g, mn_tensor *x, mn_tensor *length, int64
 }
 
 /* The gates as logarithms; clamped, so that forgetting everything stays finite. */
-static mn_tensor *log_gate(mn_graph *g, mn_tensor *log) { return mn_maximum(g, log, mn_scalar(g, log->dtype, -50)); }
+static mn_tensor *log_gate(mn_graph *g, mn_tensor *log) { return mn_maximum(g, log, mn_scalar(g, mn_type(log), -50)); }
 static mn_tensor *log_eta(mn_graph *g, mn_tensor *argument) { return argument ? log_gate(g, mn_log_sigmoid(g, argument)) : NULL; }
 static mn_tensor *log_keep(mn_graph *g, mn_tensor *argument) { return argument ? log_gate(g, mn_neg(g, mn_softplus(g, argument))) : NULL; }
 

@@ -58,7 +58,7 @@ static mn_tensor *shifted(mn_graph *g, const mn_fast_config *c, mn_tensor *x) { 
 /* What follows the last matrix: z [B,H,n,d], gamma [B,H,1 or n,d] (NULL but for ln_mlp), x the network's input. */
 static mn_tensor *finished(mn_graph *g, const mn_fast_config *c, mn_tensor *z, mn_tensor *gamma, mn_tensor *x) {
   if (c->net == MN_FAST_LN_MLP) {
-    mn_tensor *normed = mn_norm(g, MN_NORM_LAYER, z, NULL, NULL, norm_eps, x->dtype);
+    mn_tensor *normed = mn_norm(g, MN_NORM_LAYER, z, NULL, NULL, norm_eps, mn_type(x));
     return mn_add(g, mn_mul(g, normed, mn_add_scalar(g, gamma, 1)), shifted(g, c, x));
   }
   return c->net != MN_FAST_LINEAR && c->residual ? mn_add(g, z, x) : z;

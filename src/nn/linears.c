@@ -21,7 +21,7 @@ static mn_tensor *product(mn_scope *s, mn_tensor *x, mn_tensor *w, mn_dtype resu
   mn_graph *g = mn_scope_graph(s);
   mn_dtype t = mn_scope_compute(s);
   if (!x || !w) return NULL;
-  mn_shape shape = x->shape;
+  mn_shape shape = mn_shape_as(x);
   int64_t in = mn_dim(x, -1), rows = mn_shape_count(&shape) / in;
   shape.dim[shape.ndim - 1] = mn_dim(w, 0);
   mn_tensor *y = mn_matmul_as(g, mn_reshape(g, mn_cast(g, x, t), MN_SHAPE(rows, in)), mn_transpose(g, mn_cast(g, w, t), 0, 1), result);
@@ -87,7 +87,7 @@ static mn_tensor *grouped(mn_scope *s, const void *config, const mn_linear_use *
                    (long long)in, (long long)u->out, mn_scope_path(s), u->name);
     return NULL;
   }
-  mn_shape shape = x->shape;
+  mn_shape shape = mn_shape_as(x);
   int64_t rows = mn_shape_count(&shape) / in;
   shape.dim[shape.ndim - 1] = u->out;
   mn_tensor *w =
@@ -122,8 +122,8 @@ static mn_tensor *masked(mn_scope *s, const void *config, const mn_linear_use *u
   }
   mn_tensor *w = param(s, u, "weight", MN_SHAPE(u->out, in), u->init, MN_PARAM_MATRIX, "projection [out, in] before the mask");
   mn_tensor *size = mn_abs(g, mn_stop_gradient(g, mn_reshape(g, w, MN_SHAPE(parts, c->of))));
-  mn_tensor *mask = mn_put(g, mn_full(g, w->dtype, MN_SHAPE(parts, c->of), 0), mn_topk(g, size, c->keep),
-                           mn_full(g, w->dtype, MN_SHAPE(parts, c->keep), 1), 1, MN_PUT_SET);
+  mn_tensor *mask = mn_put(g, mn_full(g, mn_type(w), MN_SHAPE(parts, c->of), 0), mn_topk(g, size, c->keep),
+                           mn_full(g, mn_type(w), MN_SHAPE(parts, c->keep), 1), 1, MN_PUT_SET);
   return biased(s, u, product(s, x, mn_mul(g, w, mn_reshape(g, mask, MN_SHAPE(u->out, in))), u->result), 0);
 }
 

@@ -6,9 +6,9 @@
 /* [B, n*len, ...] -> [n, B, len, ...] */
 static mn_tensor *to_pieces(mn_graph *g, mn_tensor *x, int64_t n, int64_t len) {
   if (!x) return NULL;
-  mn_shape s = {.ndim = x->shape.ndim + 1, .dim = {mn_dim(x, 0), n, len}};
+  mn_shape s = {.ndim = mn_ndim(x) + 1, .dim = {mn_dim(x, 0), n, len}};
   if (s.ndim > MN_MAX_DIMS) s.ndim = -1;
-  for (int i = 2; i < x->shape.ndim && s.ndim > 0; i++) s.dim[i + 1] = x->shape.dim[i];
+  for (int i = 2; i < mn_ndim(x) && s.ndim > 0; i++) s.dim[i + 1] = x->shape.dim[i];
   return mn_transpose(g, mn_reshape(g, x, s), 0, 1);
 }
 
@@ -119,12 +119,13 @@ static mn_tensor *tick_of(mn_scope_root *r, mn_tensor *outside, mn_tensor *i) {
 /* Something for each token of the stream that is looped over; a call's tokens are its own. */
 static bool is_by_token(const looping *l, const mn_scope_report *report, int64_t length) {
   const mn_tensor *t = report->value;
-  return report->frame == l->s->frame && t->shape.ndim >= 2 && t->shape.dim[0] == l->s->frame->batch && t->shape.dim[1] == length;
+  return t && report->frame == l->s->frame && t->shape.ndim >= 2 && t->shape.dim[0] == l->s->frame->batch && t->shape.dim[1] == length;
 }
 
 static mn_tensor *in_one_row(mn_graph *g, mn_tensor *x) { /* [n,m,...] -> [n*m,...] */
-  mn_shape s = {.ndim = x->shape.ndim - 1, .dim = {mn_dim(x, 0) * mn_dim(x, 1)}};
-  for (int i = 2; i < x->shape.ndim; i++) s.dim[i - 1] = x->shape.dim[i];
+  if (!x) return NULL;
+  mn_shape s = {.ndim = mn_ndim(x) - 1, .dim = {mn_dim(x, 0) * mn_dim(x, 1)}};
+  for (int i = 2; i < mn_ndim(x); i++) s.dim[i - 1] = x->shape.dim[i];
   return mn_reshape(g, x, s);
 }
 

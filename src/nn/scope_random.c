@@ -8,8 +8,8 @@ static mn_tensor *draw(mn_scope *s, const char *name, mn_shape shape, bool norma
   r->draws = true;
   uint64_t key = mn_random_key(r->build.seed, full);
   mn_tensor *step = r->build.step ? r->build.step : mn_scalar(r->graph, MN_I64, 0);
-  mn_tensor *x = normal ? mn_random_normal_op(r->graph, shape, key, step, r->tick)
-                        : mn_random_uniform_op(r->graph, shape, key, step, r->tick);
+  mn_tensor *x =
+      normal ? mn_random_normal_op(r->graph, shape, key, step, r->tick) : mn_random_uniform_op(r->graph, shape, key, step, r->tick);
   return mn_cast(r->graph, x, mn_scope_exact(s));
 }
 
@@ -25,7 +25,7 @@ static mn_tensor *drop(mn_scope *s, const char *name, mn_tensor *x, double p, mn
   }
   if (!x || p == 0 || !mn_scope_training(s)) return x;
   mn_tensor *u = mn_draw_uniform(s, name, shape), *keep = mn_le(g, mn_scalar(g, mn_scope_exact(s), p), u);
-  return mn_mul(g, x, mn_cast(g, mn_mul_scalar(g, mn_cast(g, keep, mn_scope_exact(s)), 1 / (1 - p)), x->dtype));
+  return mn_mul(g, x, mn_cast(g, mn_mul_scalar(g, mn_cast(g, keep, mn_scope_exact(s)), 1 / (1 - p)), mn_type(x)));
 }
 
 mn_tensor *mn_dropout(mn_scope *s, const char *name, mn_tensor *x, double p) { return drop(s, name, x, p, mn_shape_as(x)); }

@@ -3,7 +3,7 @@
 
 mn_tensor *mn_fire(mn_graph *g, mn_tensor *x, mn_tensor *v0, mn_tensor *live, mn_neuron how, mn_tensor **v) {
   const int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), C = mn_dim(x, 2);
-  const mn_dtype t = x->dtype;
+  const mn_dtype t = mn_type(x);
   mn_tensor *start = v0 ? v0 : mn_full(g, t, MN_SHAPE(B, C), 0), *was, *now[2], *final, *over_time[2];
   mn_tensor *by_time[] = {mn_transpose(g, x, 0, 1), live ? mn_unsqueeze(g, mn_transpose(g, live, 0, 1), 2) : NULL};
 

@@ -41,7 +41,7 @@ static double weigh(const void *c, const int32_t *label) {
 static mn_tensor *early(mn_graph *g, mn_tensor *x, mn_tensor *label, double part) {
   const int64_t at = (int64_t)(part * (double)mn_dim(x, 1)) - 1;
   mn_tensor *then = mn_reshape(g, mn_slice(g, x, 1, at > 0 ? at : 0, 1), MN_SHAPE(mn_dim(x, 0), mn_dim(x, 2)));
-  return mn_cast(g, mn_eq(g, mn_argmax(g, then), label), x->dtype);
+  return mn_cast(g, mn_eq(g, mn_argmax(g, then), label), mn_type(x));
 }
 
 static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {
@@ -71,7 +71,7 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   }
   out->loss = mn_weighted_sum(g, out->each, judge->weight);
   if (!judge->measure) return;
-  out->metric[0] = mn_cast(g, mn_eq(g, mn_argmax(g, x), label), x->dtype);
+  out->metric[0] = mn_cast(g, mn_eq(g, mn_argmax(g, x), label), mn_type(x));
   mn_tensor *running = mn_io_get(judge->outputs, "running");
   for (int i = 1; i <= 3 && running && o->per == PER_SEQUENCE; i++) out->metric[i] = early(g, running, label, 0.25 * i);
 }

@@ -39,8 +39,8 @@ static mn_tensor *pool(mn_graph *g, mn_tensor *x, mn_tensor *length) {
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2);
   if (!length) return mn_reshape(g, mn_mean(g, x, MN_AXIS(1)), MN_SHAPE(B, D));
   length = mn_reshape(g, length, MN_SHAPE(B, 1, 1));
-  mn_tensor *there = mn_cast(g, mn_lt(g, mn_iota(g, MN_I32, MN_SHAPE(1, T, 1), 1), length), x->dtype);
-  mn_tensor *n = mn_maximum(g, mn_cast(g, length, x->dtype), mn_scalar(g, x->dtype, 1));
+  mn_tensor *there = mn_cast(g, mn_lt(g, mn_iota(g, MN_I32, MN_SHAPE(1, T, 1), 1), length), mn_type(x));
+  mn_tensor *n = mn_maximum(g, mn_cast(g, length, mn_type(x)), mn_scalar(g, mn_type(x), 1));
   return mn_reshape(g, mn_div(g, mn_sum(g, mn_mul(g, x, there), MN_AXIS(1)), n), MN_SHAPE(B, D));
 }
 
@@ -56,21 +56,21 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
     return;
   }
   z = mn_cast(g, z, mn_scope_exact(s));
-  if (z->shape.ndim == 3) z = pool(g, z, mn_io_get(judge->data, "length"));
+  if (mn_ndim(z) == 3) z = pool(g, z, mn_io_get(judge->data, "length"));
   int64_t B = mn_dim(z, 0);
-  z = mn_norm(g, MN_NORM_L2, z, NULL, NULL, 1e-12, z->dtype);
+  z = mn_norm(g, MN_NORM_L2, z, NULL, NULL, 1e-12, mn_type(z));
   mn_tensor *near = mn_mul_scalar(g, mn_matmul(g, z, mn_transpose(g, z, 0, 1)), 1 / o->temperature); /* [B,B] */
   mn_tensor *row = mn_iota(g, MN_I32, MN_SHAPE(B, 1), 0), *column = mn_iota(g, MN_I32, MN_SHAPE(1, B), 1);
   mn_tensor *two = mn_scalar(g, MN_I32, 2);
   mn_tensor *out_of_it = o->negatives == ALL ? mn_eq(g, row, column) : mn_eq(g, mn_mod(g, row, two), mn_mod(g, column, two));
   mn_tensor *length = mn_io_get(judge->data, "length"); /* of the rows that fill up a data set's last batch it is 0 */
   if (length) out_of_it = mn_or(g, out_of_it, mn_lt(g, mn_reshape(g, length, MN_SHAPE(1, B)), mn_scalar(g, MN_I32, 1)));
-  near = mn_select(g, out_of_it, mn_scalar(g, near->dtype, -1e9), near);
+  near = mn_select(g, out_of_it, mn_scalar(g, mn_type(near), -1e9), near);
   mn_tensor *i = mn_iota(g, MN_I32, MN_SHAPE(B), 0); /* partner: i + 1 - 2 (i mod 2) */
   mn_tensor *partner = mn_sub(g, mn_add(g, i, mn_scalar(g, MN_I32, 1)), mn_mul(g, two, mn_mod(g, i, two)));
   out->each = mn_neg(g, mn_pick(g, mn_log_softmax(g, near), partner));
   out->loss = mn_weighted_sum(g, out->each, judge->weight);
-  if (judge->measure) out->metric[0] = mn_cast(g, mn_eq(g, mn_argmax(g, near), partner), near->dtype);
+  if (judge->measure) out->metric[0] = mn_cast(g, mn_eq(g, mn_argmax(g, near), partner), mn_type(near));
 }
 
 static const mn_metric_def metrics[] = {{"retrieval", MN_METRIC_MEAN, false, true, "fraction of rows whose nearest is their partner"}, {0}};

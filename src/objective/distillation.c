@@ -58,7 +58,7 @@ static mn_tensor *divergence(mn_scope *s, const mn_judge *judge, double t, mn_te
     return NULL;
   }
   y = mn_stop_gradient(g, y);
-  if (judge->measure) *agree = mn_cast(g, mn_eq(g, mn_argmax(g, x), mn_argmax(g, y)), x->dtype);
+  if (judge->measure) *agree = mn_cast(g, mn_eq(g, mn_argmax(g, x), mn_argmax(g, y)), mn_type(x));
   mn_tensor *p = mn_log_softmax(g, mn_mul_scalar(g, x, 1 / t)), *q = mn_log_softmax(g, mn_mul_scalar(g, y, 1 / t));
   mn_tensor *kl = mn_sum(g, mn_mul(g, mn_exp(g, q), mn_sub(g, q, p)), MN_AXIS(1));
   return mn_mul_scalar(g, mn_reshape(g, kl, MN_SHAPE(mn_dim(x, 0))), t * t);
@@ -83,7 +83,7 @@ static mn_tensor *sparse_error(mn_scope *s, const mn_judge *judge) {
             *w = mn_io_get(judge->data, "soft_weights");
   if (!x) return NULL;
   const int64_t N = mn_dim(x, 0), E = mn_dim(ids, 2);
-  const mn_dtype t = x->dtype;
+  const mn_dtype t = mn_type(x);
   ids = mn_reshape(g, ids, MN_SHAPE(N, E));
   mn_tensor *listed = mn_le(g, mn_scalar(g, MN_I32, 0), ids), *zero = mn_scalar(g, t, 0), *one = mn_scalar(g, t, 1);
   w = mn_select(g, listed, mn_cast(g, mn_reshape(g, w, MN_SHAPE(N, E)), t), zero);

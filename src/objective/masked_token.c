@@ -72,7 +72,7 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   mn_tensor *wanted = mn_reshape(g, mn_io_get(judge->data, "target"), MN_SHAPE(N));
   out->loss = mn_linear_cross_entropy(g, h, head, wanted, judge->weight, &out->each);
   if (!judge->measure) return;
-  mn_tensor *said = mn_argmax(g, mn_matmul_as(g, h, mn_transpose(g, mn_cast(g, head, h->dtype), 0, 1), mn_scope_exact(s)));
+  mn_tensor *said = mn_argmax(g, mn_matmul_as(g, h, mn_transpose(g, mn_cast(g, head, mn_type(h)), 0, 1), mn_scope_exact(s)));
   out->metric[1] = mn_cast(g, mn_eq(g, said, wanted), mn_scope_exact(s));
 }
 

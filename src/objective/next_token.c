@@ -26,7 +26,7 @@ static void build(mn_scope *s, const void *config, const mn_judge *judge, mn_ver
   mn_tensor *wanted = mn_reshape(g, mn_io_get(judge->data, "target"), MN_SHAPE(N));
   out->loss = mn_linear_cross_entropy(g, h, head, wanted, judge->weight, &out->each);
   if (judge->predict)
-    out->prediction = mn_argmax(g, mn_matmul_as(g, h, mn_transpose(g, mn_cast(g, head, h->dtype), 0, 1), mn_scope_exact(s)));
+    out->prediction = mn_argmax(g, mn_matmul_as(g, h, mn_transpose(g, mn_cast(g, head, mn_type(h)), 0, 1), mn_scope_exact(s)));
 }
 
 static const mn_metric_def metrics[] = {{"perplexity", MN_METRIC_EXP, true, false, "exp of the mean loss per token"}, {0}};

@@ -59,7 +59,7 @@ static void needs(const void *c, const mn_port **outputs, const mn_port **data) 
 
 /* Huber 1964: d^2/2 up to delta, then delta (|d| - delta/2). */
 static mn_tensor *huber(mn_graph *g, mn_tensor *d, double delta) {
-  mn_tensor *a = mn_abs(g, d), *low = mn_minimum(g, a, mn_scalar(g, a->dtype, delta));
+  mn_tensor *a = mn_abs(g, d), *low = mn_minimum(g, a, mn_scalar(g, mn_type(a), delta));
   return mn_mul(g, low, mn_sub(g, a, mn_mul_scalar(g, low, 0.5)));
 }
 
@@ -136,7 +136,7 @@ static void build_quantiles(mn_scope *s, const void *c, const mn_judge *judge, m
   }
   out->each = row_mean(g, mn_mul_scalar(g, total, 1.0 / Q));
   out->loss = mn_weighted_sum(g, out->each, judge->weight);
-  if (judge->measure) out->metric[0] = row_mean(g, mn_cast(g, covered, y->dtype));
+  if (judge->measure) out->metric[0] = row_mean(g, mn_cast(g, covered, mn_type(y)));
 }
 
 static const mn_metric_def quantile_metrics[] = {

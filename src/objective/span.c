@@ -33,7 +33,7 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   x = mn_transpose(g, mn_cast(g, x, mn_scope_exact(s)), 1, 2); /* [B,2,T] */
   if (length) {
     mn_tensor *there = mn_lt(g, mn_iota(g, MN_I32, MN_SHAPE(1, 1, T), 2), mn_reshape(g, length, MN_SHAPE(B, 1, 1)));
-    x = mn_select(g, there, x, mn_scalar(g, x->dtype, -1e9));
+    x = mn_select(g, there, x, mn_scalar(g, mn_type(x), -1e9));
   }
   x = mn_reshape(g, x, MN_SHAPE(2 * B, T));
   span = mn_reshape(g, span, MN_SHAPE(2 * B));
@@ -41,7 +41,7 @@ static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict 
   out->each = mn_reshape(g, mn_mul_scalar(g, mn_sum(g, hit, MN_AXIS(1)), -0.5), MN_SHAPE(B));
   out->loss = mn_weighted_sum(g, out->each, judge->weight);
   if (!judge->measure) return;
-  mn_tensor *right = mn_reshape(g, mn_cast(g, mn_eq(g, mn_argmax(g, x), span), x->dtype), MN_SHAPE(B, 2));
+  mn_tensor *right = mn_reshape(g, mn_cast(g, mn_eq(g, mn_argmax(g, x), span), mn_type(x)), MN_SHAPE(B, 2));
   out->metric[0] = mn_reshape(g, mn_mul(g, mn_slice(g, right, 1, 0, 1), mn_slice(g, right, 1, 1, 1)), MN_SHAPE(B));
   out->metric[1] = mn_reshape(g, mn_mean(g, right, MN_AXIS(1)), MN_SHAPE(B));
 }

@@ -104,9 +104,9 @@ static mn_tensor *global_norm(mn_graph *g, int n, mn_tensor *const *grads) {
 
 /* min(1, clip / norm); NaN when the norm is not finite: no step is made then, and what went wrong can be looked for. */
 static mn_tensor *clip_scale(mn_graph *g, mn_tensor *norm, double clip) {
-  mn_tensor *scale = mn_scalar(g, norm->dtype, 1);
-  if (clip > 0) scale = mn_minimum(g, scale, mn_div(g, mn_scalar(g, norm->dtype, clip), mn_add_scalar(g, norm, 1e-6)));
-  return mn_select(g, mn_le(g, norm, mn_scalar(g, norm->dtype, 3e38)), scale, mn_scalar(g, norm->dtype, (double)NAN));
+  mn_tensor *scale = mn_scalar(g, mn_type(norm), 1);
+  if (clip > 0) scale = mn_minimum(g, scale, mn_div(g, mn_scalar(g, mn_type(norm), clip), mn_add_scalar(g, norm, 1e-6)));
+  return mn_select(g, mn_le(g, norm, mn_scalar(g, mn_type(norm), 3e38)), scale, mn_scalar(g, mn_type(norm), (double)NAN));
 }
 
 static mn_tensor *vector_of(mn_graph *g, mn_tensor *scalar) { return mn_reshape(g, scalar, MN_SHAPE(1)); }
@@ -142,7 +142,7 @@ static mn_tensor *group_scalars(const rates *r, const mn_param_group *group, dou
 static void muon(mn_graph *g, const mn_optimizer_config *c, const step_scalars *s, double decay, mn_tensor *p, mn_tensor *grad,
                  mn_tensor *m, mn_tensor **p1, mn_tensor **m1) {
   mn_tensor *moves = mn_eq(g, s->scale, s->scale), *m0 = m; /* not NaN */
-  grad = mn_mul(g, mn_cast(g, grad, p->dtype), s->scale);
+  grad = mn_mul(g, mn_cast(g, grad, mn_type(p)), s->scale);
   m = mn_add(g, mn_mul_scalar(g, m, c->momentum), grad);
   mn_tensor *look_ahead = mn_add(g, grad, mn_mul_scalar(g, m, c->momentum)); /* Nesterov */
   double rows = (double)mn_dim(p, 0), cols = (double)mn_dim(p, 1);

@@ -94,7 +94,7 @@ static mn_tensor *shown(mn_graph *g, const memory *m, mn_tensor *x) { /* x where
 /* x W_0 + sum_i kappa(x, k_i) P_i, [B,H,n,h] */
 static mn_tensor *first(mn_graph *g, const memory *m, mn_tensor *x) {
   mn_tensor *score = mn_mul_scalar(g, mn_matmul(g, x, mn_transpose(g, m->kept.k, 2, 3)), 1 / sqrt((double)m->c->head_dim));
-  mn_tensor *hidden = mn_select(g, m->visible, score, mn_scalar(g, x->dtype, -1e30));
+  mn_tensor *hidden = mn_select(g, m->visible, score, mn_scalar(g, mn_type(x), -1e30));
   mn_tensor *kappa = m->c->normalize ? shown(g, m, mn_softmax(g, hidden)) : mn_exp(g, hidden);
   mn_tensor *sum = mn_matmul(g, kappa, m->kept.P);
   return m->W0 ? mn_add(g, mn_matmul(g, x, m->W0), sum) : sum;

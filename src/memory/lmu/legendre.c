@@ -167,6 +167,7 @@ mn_tensor *mn_legendre_steps(mn_graph *g, mn_dtype type, int64_t d, double theta
 static int64_t steps_at_once(int64_t order) { return order <= 64 ? 32 : order <= 256 ? 16 : 8; }
 
 mn_tensor *mn_legendre_memory(mn_graph *g, mn_tensor *u, mn_tensor *m0, double theta) {
+  if (!u || !m0) return NULL;
   const int64_t B = mn_dim(u, 0), T = mn_dim(u, 1), M = mn_dim(u, 2), d = mn_dim(m0, 2), most = steps_at_once(d);
   const int64_t L = T < most ? T : most, chunks = (T + L - 1) / L, rows = B * M;
   mn_tensor *G = mn_legendre_steps(g, u->dtype, d, theta, L);                                                 /* [L + d, L d] */
