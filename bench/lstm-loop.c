@@ -127,7 +127,7 @@ int main(int argc, char **argv) {
     of_products[t] = c[PRODUCTS].seconds[t] / c[MOVED].seconds[t];
   }
   printf("H %lld, T %lld, B %lld, %s, %s, %d threads; peak %.1f GFLOP/s; %d turns\n", (long long)H, (long long)T, (long long)B,
-         bf16 ? "bf16" : "f32", mn_isa_name(mn_cpu_isa(b)), mn_pool_threads(b->pool), peak, turns);
+         mn_dtype_name(bf16 ? MN_BF16 : MN_F32), mn_isa_name(mn_cpu_isa(b)), mn_pool_threads(b->pool), peak, turns);
   for (int k = 0; k < N; k++)
     printf("%-22s %8.2f ms %7.1f GFLOP/s\n", names[k], 1e3 * median(c[k].seconds, turns), 1e-9 * work / median(c[k].seconds, turns));
   const double gain = median(ratio, turns);

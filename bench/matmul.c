@@ -176,7 +176,8 @@ int main(int argc, char **argv) {
       for (int i = 0; i < 2; i++) qsort(time[i], (size_t)reps, sizeof(double), by_value);
       const double ours = work / time[0][reps / 2], theirs = peer ? work / time[1][reps / 2] : NAN;
       printf("%-18s %5lld %5lld %5lld %5lld  %-4s %10.1f %10.1f %8.2f %7.0f%%\n", h->what, (long long)h->batch, (long long)h->M,
-             (long long)h->N, (long long)h->K, bf16 ? "bf16" : "f32", ours, theirs, ours / theirs, 100 * ours / peak[bf16]);
+             (long long)h->N, (long long)h->K, mn_dtype_name(bf16 ? MN_BF16 : MN_F32), ours, theirs, ours / theirs,
+             100 * ours / peak[bf16]);
       fflush(stdout);
       mn_onednn_free(whole);
       for (int i = 0; i < 2; i++) mn_product_plan_release(&plan[i]);

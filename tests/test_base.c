@@ -1,5 +1,5 @@
 /* The ground floor: messages, checked sizes, arenas, random numbers, threads. Files are in test_files.c. */
-#include "base/base.h"
+#include "base/precision.h"
 #include "test.h"
 
 #include <signal.h>
@@ -126,6 +126,13 @@ static void loops_hear_their_threads_flag(void) {
   CHECK(!mn_stopped(), "released");
 }
 
+static void a_precision_is_called_as_its_type(void) {
+  for (int i = 0; i < MN_PRECISIONS; i++)
+    CHECK(!strcmp(mn_precisions_and_f64[i], mn_dtype_name(mn_precision_type(i))), "%s", mn_precisions_and_f64[i]);
+  for (int i = 0; mn_precisions[i]; i++) CHECK(!strcmp(mn_precisions[i], mn_precisions_and_f64[i]), "%s", mn_precisions[i]);
+  CHECK(!mn_precisions_and_f64[MN_PRECISIONS], "the list ends");
+}
+
 int main(void) {
   RUN(messages_stack);
   RUN(sizes_are_checked);
@@ -134,5 +141,6 @@ int main(void) {
   RUN(random_streams_have_their_moments);
   RUN(every_task_runs_once);
   RUN(loops_hear_their_threads_flag);
+  RUN(a_precision_is_called_as_its_type);
   return test_end();
 }

@@ -1,6 +1,7 @@
 /* lm.c - mneme.h's models and streams: thin covers over bundle.h, session.h and sampler.h that check what a foreign caller
  * may get wrong. */
 #include "api/settings.h"
+#include "base/precision.h"
 #include "model/bundle.h"
 #include "run/sampler.h"
 #include "run/session.h"
@@ -94,10 +95,9 @@ typedef struct stream_settings {
   int precision;
   bool forget;
 } stream_settings;
-static const char *const precisions[] = {"f32", "bf16", NULL};
 static const mn_field stream_fields[] = {MN_FIELD_INT(stream_settings, batch, 1, 1, 1 << 20, "parallel streams"),
                                          MN_FIELD_INT(stream_settings, segment, 256, 1, 1 << 20, "most tokens computed at once"),
-                                         MN_FIELD_ENUM(stream_settings, precision, precisions, 0, "of the computation"),
+                                         MN_FIELD_ENUM(stream_settings, precision, mn_precisions, MN_PRECISION_F32, "of the computation"),
                                          MN_FIELD_BOOL(stream_settings, forget, false, "past max_context forget the oldest tokens"),
                                          MN_FIELD_END};
 
@@ -105,10 +105,10 @@ static const mn_field stream_fields[] = {MN_FIELD_INT(stream_settings, batch, 1,
 static mn_status program_of(const mn_lm *shown, const stream_settings *c, mn_program **out) {
   mn_lm *lm;
   memcpy(&lm, &shown, sizeof lm);
-  mn_program **at = &lm->programs[c->precision != 0][c->forget];
+  mn_program **at = &lm->programs[c->precision][c->forget];
   mn_status status = MN_OK;
   pthread_mutex_lock(&lm->mutex);
-  if (!*at) status = mn_session_program_new(lm->bundle.model, lm->bundle.params, c->precision ? MN_BF16 : MN_F32, c->forget, at);
+  if (!*at) status = mn_session_program_new(lm->bundle.model, lm->bundle.params, mn_precision_type(c->precision), c->forget, at);
   *out = *at;
   pthread_mutex_unlock(&lm->mutex);
   return status;

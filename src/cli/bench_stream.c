@@ -25,19 +25,18 @@ typedef struct bench {
 } bench;
 
 static mn_status open_bench(mn_cli *cli, bench *b) {
-  static const char *const types[] = {"f32", "bf16", NULL};
-  int type;
+  mn_dtype compute;
   char text[600];
   const mn_value *v;
   const char *mixer = mn_cli_get(cli, "mixer");
-  MN_TRY(mn_cli_choice(cli, "dtype", types, &type));
+  MN_TRY(mn_cli_precision(cli, "dtype", false, &compute));
   snprintf(text, sizeof text, "{vocab_size: %d, d_model: 320, layers: 6, block: {mixer: %s, channel: swiglu, hidden: 864}}", VOCAB,
            mixer ? mixer : "{type: attention, heads: 5}");
   MN_TRY(mn_yaml_parse(b->arena, "bench", text, strlen(text), &v));
   MN_TRY(mn_backend_open(NULL, cli->threads, &b->backend));
   MN_TRY(mn_model_parse(v, "bench", 0, &b->model));
   MN_TRY(mn_params_new(b->model, b->backend, MN_F32, 1, &b->params));
-  const mn_session_config config = {.prefill = SEGMENT, .compute = type ? MN_BF16 : MN_F32};
+  const mn_session_config config = {.prefill = SEGMENT, .compute = compute};
   MN_TRY(mn_session_new(b->model, b->params, &config, &b->session));
   for (int i = 0; i < SEGMENT; i++) b->tokens[i] = (int32_t)(mn_random_uniform(11, 0, (uint64_t)i) * VOCAB);
   const size_t bytes = mn_session_state_bytes(b->session);

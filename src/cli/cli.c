@@ -218,6 +218,13 @@ mn_status mn_cli_choice(const mn_cli *cli, const char *name, const char *const *
   return text ? mn_cli_choice_of(name, text, choices, out) : MN_OK;
 }
 
+mn_status mn_cli_precision(const mn_cli *cli, const char *name, bool f64, mn_dtype *out) {
+  int precision = MN_PRECISION_F32;
+  MN_TRY(mn_cli_choice(cli, name, f64 ? mn_precisions_and_f64 : mn_precisions, &precision));
+  *out = mn_precision_type(precision);
+  return MN_OK;
+}
+
 mn_status mn_cli_only(const mn_cli *cli, bool applies, const char *what, const char *names) {
   char name[64];
   for (; *names && !applies; names += strspn(names, " ")) {

@@ -39,7 +39,7 @@
 #include <jansson.h>
 #include <signal.h>
 
-#include "base/base.h"
+#include "base/precision.h"
 
 enum { MN_EXIT_OK = 0, MN_EXIT_FAILURE = 1, MN_EXIT_USAGE = 2, MN_EXIT_INTERRUPTED = 3, MN_EXIT_BAR_SHORT = 4 };
 
@@ -114,6 +114,8 @@ mn_status mn_cli_float(const mn_cli *cli, const char *name, double min, double m
 mn_status mn_cli_choice(const mn_cli *cli, const char *name, const char *const *choices, int *out);
 /* The same for a given text, such as one value of an option that repeats. */
 mn_status mn_cli_choice_of(const char *name, const char *text, const char *const *choices, int *out);
+/* What to compute in, by its word (base/precision.h): f32, which an absent option means, or bf16; with `f64` that, too. */
+mn_status mn_cli_precision(const mn_cli *cli, const char *name, bool f64, mn_dtype *out);
 /* An option that would have no effect is a mistake: refuses the options `names` (words, one space between) when one was given
  * and `applies` is false. "--seq-len has no effect here: it is for WHAT". */
 mn_status mn_cli_only(const mn_cli *cli, bool applies, const char *what, const char *names);

@@ -81,16 +81,15 @@ static mn_status write_numbers(mn_st_writer *to, const char *name, mn_dtype dtyp
 }
 
 static mn_status prepare(work *w) {
-  static const char *const types[] = {"f32", "f64", "bf16", NULL};
   const char *path;
-  int type;
-  MN_TRY(mn_cli_choice(w->cli, "dtype", types, &type));
-  w->build = (mn_build){.param = type == 1 ? MN_F64 : MN_F32, .compute = (mn_dtype[]){MN_F32, MN_F64, MN_BF16}[type]};
+  mn_dtype type;
+  MN_TRY(mn_cli_precision(w->cli, "dtype", true, &type));
+  w->build = (mn_build){.param = mn_inner_type(type), .compute = type};
   w->build.carried = mn_cli_get(w->cli, "state-in") || mn_cli_get(w->cli, "state-out");
   w->build.forget = mn_cli_given(w->cli, "forget");
   MN_TRY(mn_cli_only(w->cli, !mn_cli_given(w->cli, "params"), "drawn parameters, and --params gives them", "seed"));
   MN_TRY(mn_cli_unit(w->cli, w->arena, 0, &w->unit));
-  const char *backend = mn_cli_given(w->cli, "backend") || type != 1 ? w->cli->backend : "ref";
+  const char *backend = mn_cli_given(w->cli, "backend") || type != MN_F64 ? w->cli->backend : "ref";
   MN_TRY(mn_backend_open(backend, w->cli->threads, &w->backend));
   MN_TRY(need_option(w->cli, "input", &path));
   MN_TRY(mn_st_open(path, &w->input));

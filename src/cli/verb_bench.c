@@ -112,13 +112,14 @@ static void bind_moments(void *ctx, mn_plan *plan) {
 }
 
 static mn_status make_train(problem *p) {
-  static const char *const names[] = {"10m", "30m", NULL}, *const types[] = {"f32", "bf16", NULL};
+  static const char *const names[] = {"10m", "30m", NULL};
   static const char *const models[] = {
       "{model: {vocab_size: 8192, d_model: 320, layers: 6, block: {mixer: {type: attention, heads: 5}, channel: swiglu, hidden: 864}}}",
       "{model: {vocab_size: 8192, d_model: 512, layers: 8, block: {mixer: {type: attention, heads: 8}, channel: swiglu, hidden: 1408}}}"};
-  int size, type;
+  int size;
+  mn_dtype compute;
   MN_TRY(mn_cli_choice(p->cli, "size", names, &size));
-  MN_TRY(mn_cli_choice(p->cli, "dtype", types, &type));
+  MN_TRY(mn_cli_precision(p->cli, "dtype", false, &compute));
   MN_TRY(sizes(p, 512, size ? 4 : 8));
   MN_TRY(parse_unit(p, models[size]));
   MN_TRY(mn_params_new(p->unit.model, p->backend, MN_F32, 1, &p->params));
@@ -126,7 +127,7 @@ static mn_status make_train(problem *p) {
   mn_config_defaults(mn_optimizer_fields, &config);
   MN_TRY(mn_optimizer_check(NULL, "bench", &config));
   MN_TRY(mn_optimizer_new(&config, NULL, p->params, &p->optimizer));
-  MN_TRY(enter(p, type ? MN_BF16 : MN_F32, build_train, bind_moments));
+  MN_TRY(enter(p, compute, build_train, bind_moments));
   const int64_t count = p->B * p->T;
   int32_t *x = mn_alloc((size_t)count * sizeof *x);
   mn_status status = x ? MN_OK : MN_ERR_MEMORY;

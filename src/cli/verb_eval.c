@@ -332,9 +332,7 @@ static mn_status on_held_out(evaluation *e) {
 }
 
 static mn_status read_options(evaluation *e) {
-  static const char *const precisions[] = {"f32", "bf16", NULL};
   const mn_cli *cli = e->cli;
-  int precision = 0;
   char *path = mn_path_join(mn_cli_get(cli, "model"), "recipe.json");
   if (!path) return MN_ERR_MEMORY;
   mn_status status = mn_file_exists(path) ? mn_recipe_read(path, NULL, 0, &e->recipe) : MN_OK;
@@ -350,8 +348,7 @@ static mn_status read_options(evaluation *e) {
   MN_TRY(mn_cli_int(cli, "seq-len", 1, 1 << 24, &e->seq_len));
   MN_TRY(mn_cli_int(cli, "batches", 0, INT64_MAX, &e->batches));
   MN_TRY(mn_cli_int(cli, "examples", 1, 1 << 30, &e->examples));
-  MN_TRY(mn_cli_choice(cli, "precision", precisions, &precision));
-  e->compute = precision ? MN_BF16 : MN_F32;
+  MN_TRY(mn_cli_precision(cli, "precision", false, &e->compute));
   bool task = mn_cli_given(cli, "task") || (!mn_cli_given(cli, "data") && e->recipe && e->last->data.task);
   const bool made = !mn_cli_given(cli, "data") && e->recipe && !mn_source_is_tokens(&e->last->source); /* of examples, not of text */
   if (!task)

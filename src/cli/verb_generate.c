@@ -197,14 +197,13 @@ static mn_status put_source(generation *g) {
 }
 
 static mn_status set_up(generation *g, int64_t n) {
-  static const char *const precisions[] = {"f32", "bf16", NULL};
   mn_cli *cli = g->cli;
   const char *dir = mn_cli_get(cli, "model"), *from = mn_cli_get(cli, "session-in");
-  int precision = 0;
+  mn_dtype compute;
   mn_sampling sampling;
   if (!dir) return mn_fail(MN_ERR_CONFIG, "which model? --model DIR names the directory that mneme train --out made");
   MN_TRY(read_sampling(cli, &sampling));
-  MN_TRY(mn_cli_choice(cli, "precision", precisions, &precision));
+  MN_TRY(mn_cli_precision(cli, "precision", false, &compute));
   MN_TRY(mn_bundle_open(dir, cli->backend, cli->threads, &g->bundle));
   MN_TRY(mn_bundle_need_tokenizer(&g->bundle, dir));
   MN_TRY(read_prompt(g));
@@ -214,8 +213,7 @@ static mn_status set_up(generation *g, int64_t n) {
     return mn_fail(MN_ERR_CONFIG, "--beams looks for whole answers, and this tokenizer has no token that ends one");
   MN_TRY(mn_cli_only(cli, !g->beams, "drawing; --beams draws nothing", "temperature top-k top-p min-p repetition-penalty seed ignore-eos"));
   MN_TRY(mn_cli_only(cli, !g->beams, "drawing: of beams only the text is kept", "session-in session-out"));
-  mn_session_config config = {
-      .batch = g->beams, .prefill = 256, .compute = precision ? MN_BF16 : MN_F32, .forget = mn_cli_given(cli, "forget")};
+  mn_session_config config = {.batch = g->beams, .prefill = 256, .compute = compute, .forget = mn_cli_given(cli, "forget")};
   MN_TRY(mn_session_new(g->bundle.model, g->bundle.params, &config, &g->session));
   const char *to = mn_cli_get(g->cli, "session-out"); /* again, now that its size is known */
   if (to) MN_TRY(mn_context(mn_output_try(to, mn_session_state_bytes(g->session)), "--session-out"));

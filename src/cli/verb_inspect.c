@@ -40,13 +40,12 @@ typedef struct inspection {
 } inspection;
 
 static mn_status read_options(inspection *x) {
-  static const char *const types[] = {"f32", "bf16", NULL};
   const mn_cli *cli = x->cli;
-  int type = 0, off;
+  int off;
   MN_TRY(mn_cli_choice(cli, "mode", modes, &x->mode));
   MN_TRY(mn_cli_only(cli, x->mode != 2, "modes train and forward; a step is one token", "seq-len"));
   MN_TRY(mn_cli_only(cli, x->mode == 0, "mode train, which has a backward pass", "activations"));
-  MN_TRY(mn_cli_choice(cli, "dtype", types, &type));
+  MN_TRY(mn_cli_precision(cli, "dtype", false, &x->compute));
   MN_TRY(mn_cli_choice(cli, "activations", policies, &x->policy));
   MN_TRY(mn_cli_int(cli, "batch", 1, 65536, &x->B));
   MN_TRY(mn_cli_int(cli, "seq-len", 1, 1 << 24, &x->T));
@@ -54,7 +53,6 @@ static mn_status read_options(inspection *x) {
     MN_TRY(mn_cli_choice_of("off", mn_cli_nth(cli, "off", i), passes, &off));
     x->passes_off |= 1u << off;
   }
-  x->compute = type ? MN_BF16 : MN_F32;
   return MN_OK;
 }
 

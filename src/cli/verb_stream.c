@@ -257,10 +257,9 @@ static mn_status open_report(stream *s) {
 }
 
 static mn_status set_up(stream *s) {
-  static const char *const precisions[] = {"f32", "bf16", NULL};
   mn_cli *cli = s->cli;
   const char *dir = mn_cli_get(cli, "model");
-  int precision = 0;
+  mn_dtype compute;
   int64_t random = 0;
   if (!dir) return mn_fail(MN_ERR_CONFIG, "which model? --model DIR names the directory that mneme train --out made");
   s->segment = 256;
@@ -269,14 +268,14 @@ static mn_status set_up(stream *s) {
   MN_TRY(mn_cli_int(cli, "tokens", 1, INT64_MAX, &s->limit));
   MN_TRY(mn_cli_int(cli, "every", 0, INT64_MAX, &s->every));
   MN_TRY(mn_cli_int(cli, "random", 1, INT32_MAX, &random));
-  MN_TRY(mn_cli_choice(cli, "precision", precisions, &precision));
+  MN_TRY(mn_cli_precision(cli, "precision", false, &compute));
   s->score = mn_cli_given(cli, "score");
   s->next_report = s->every;
   MN_TRY(mn_cli_only(cli, random > 0, "--random, which draws the tokens", "seed"));
   if (random && cli->n_args) return mn_fail(MN_ERR_CONFIG, "--random makes the tokens: leave out %s", cli->args[0]);
   if (!random && !cli->n_args) return mn_fail(MN_ERR_CONFIG, "which text? Name a file, - for standard input, or --random N");
   MN_TRY(mn_bundle_open(dir, cli->backend, cli->threads, &s->bundle));
-  mn_session_config config = {.prefill = s->segment, .compute = precision ? MN_BF16 : MN_F32, .forget = mn_cli_given(cli, "forget")};
+  mn_session_config config = {.prefill = s->segment, .compute = compute, .forget = mn_cli_given(cli, "forget")};
   MN_TRY(mn_session_new(s->bundle.model, s->bundle.params, &config, &s->session));
   const char *to = mn_cli_get(cli, "session-out"); /* again, now that its size is known */
   if (to) MN_TRY(mn_context(mn_output_try(to, mn_session_state_bytes(s->session)), "--session-out"));

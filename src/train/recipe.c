@@ -13,8 +13,7 @@
 #include "train/recipe_stages.h"
 
 static const char *const tokenizers[] = {"bytes", "bpe", "file", NULL};
-static const char *const patterns[] = {"gpt2", "cl100k", "llama3", NULL}; /* in the order of mn_pattern */
-static const char *const precisions[] = {"f32", "bf16", NULL};
+static const char *const patterns[] = {"gpt2", "cl100k", "llama3", NULL};                /* in the order of mn_pattern */
 static const char *const activations[] = {"keep", "recompute", "recompute_norms", NULL}; /* of mn_activation_policy */
 
 typedef struct sections { /* the recipe's top level */
@@ -50,7 +49,7 @@ const mn_field mn_train_fields[] = {
     MN_FIELD_INT(S, batch, 8, 1, 1 << 16, "sequences B of a batch"),
     MN_FIELD_INT(S, seq_len, 0, 0, 1 << 24, "tokens T of a sequence; 0: the task's, or 256"),
     MN_FIELD_INT(S, accumulate, 1, 1, 1 << 16, "batches whose gradients make one update"),
-    MN_FIELD_ENUM(S, precision, precisions, 0, "type of activations in products; parameters and sums are f32"),
+    MN_FIELD_ENUM(S, precision, mn_precisions, MN_PRECISION_F32, "type of activations in products; parameters and sums are f32"),
     MAP_FIELD("optimizer", optimizer_map, "{type: adamw, lr: 1e-3, ...}"),
     {.name = "groups",
      .type = MN_TYPE_VALUE,

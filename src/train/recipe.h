@@ -3,6 +3,7 @@
 #ifndef MN_RECIPE_H
 #define MN_RECIPE_H
 
+#include "base/precision.h"
 #include "model/model.h"
 #include "objective/objective.h"
 #include "source/data.h"
@@ -18,8 +19,6 @@ typedef struct mn_tokenizer_config { /* the section `tokenizer` */
   int pattern;                       /* bpe: mn_pattern                              */
   const char *file;                  /* file: a tokenizer.json                       */
 } mn_tokenizer_config;
-
-typedef enum mn_precision { MN_PRECISION_F32, MN_PRECISION_BF16 } mn_precision;
 
 typedef struct mn_train_config { /* the section `train` */
   int64_t steps, batch, seq_len, accumulate;

@@ -212,7 +212,7 @@ mn_status mn_trainer_open_program(mn_trainer *t) {
       .backend = t->backend,
       .params = t->params,
       .build = {.param = MN_F32,
-                .compute = c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32,
+                .compute = mn_precision_type(c->precision),
                 .carried = c->carry_state,
                 .training = true,
                 .seed = (uint64_t)t->recipe->seed},

@@ -267,7 +267,7 @@ mn_status mn_trainer_validate(mn_trainer *t, const volatile sig_atomic_t *stop, 
   if (mn_source_check(t->source, MN_SPLIT_VALIDATION, c->batch, c->seq_len) != MN_OK) return MN_OK;
   mn_evaluator_config how = {.batch = c->batch,
                              .seq_len = c->seq_len,
-                             .compute = c->precision == MN_PRECISION_BF16 ? MN_BF16 : MN_F32,
+                             .compute = mn_precision_type(c->precision),
                              .carry_state = c->carry_state,
                              .seed = (uint64_t)t->recipe->seed,
                              .teachers = &t->teachers};
