@@ -23,7 +23,7 @@ static void test_persistent_tokens_train_in_every_step(void) {
   for (int c = 0; c < N; c++) {
     mn_recipe *r = carried_recipe(mixers[c]);
     mn_trainer *t = NULL;
-    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
     for (int step = 1; t && step <= 5; step++) {
       mn_step_result s;
       int seen = 0;
@@ -79,7 +79,7 @@ static void test_the_saved_model_is_the_trained_one(void) {
     mn_params *loaded = NULL;
     mn_step_result s = {0};
     void *state[64] = {NULL};
-    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
     for (int step = 1; t && step <= 12; step++) CHECK_OK(mn_trainer_step(t, &s));
     if (!t) continue;
     const int n = mn_states_count(t->carried);

@@ -22,7 +22,7 @@ static void on_event(void *ctx, const mn_train_event *e) {
 
 static mn_status train_into(const char *out, bool resume) {
   mn_recipe *r = RECIPE("train.steps=8", "train.checkpoint_every=2", "train.keep_last=2", "train.validate_every=0");
-  mn_train_options o = {.out_dir = out, .resume = resume, .threads = 1, .db_path = "", .stop = &stop, .event = on_event};
+  mn_train_options o = {.out_dir = out, .resume = resume, .threads = 1, .db_path = "", .watch = {.stop = &stop}, .event = on_event};
   mn_train_result unused;
   stop = 0;
   mn_status status = mn_train(r, &o, &unused);
@@ -410,7 +410,9 @@ static void a_text_that_shrinks_while_it_is_tokenised_makes_no_shard(void) {
   mn_tokenizer *tok;
   mn_corpus *corpus;
   CHECK_OK(mn_tokenizer_bytes(NULL, 0, &tok));
-  CHECK(mn_corpus_open(&c, tok, cut_text, path, &corpus) == MN_ERR_IO && strstr(mn_message(), "big.txt was cut short"), "%s", mn_message());
+  CHECK(mn_corpus_open(&c, tok, &(mn_watch){.progress = cut_text, .ctx = path}, &corpus) == MN_ERR_IO &&
+            strstr(mn_message(), "big.txt was cut short"),
+        "%s", mn_message());
   char **names = NULL;
   size_t n = 0;
   if (mn_file_exists(test_path("fresh"))) CHECK_OK(mn_dir_list(test_path("fresh"), &names, &n));
@@ -430,14 +432,14 @@ static void a_damaged_shard_is_made_again(void) {
     mn_recipe *r = RECIPE("seed=1");
     mn_trainer *t = NULL;
     if (k % 20 == 0) { /* the whole way now and then */
-      CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+      CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
       mn_trainer_free(t);
     } else {
       mn_tokenizer *tok;
       mn_corpus *c;
       const char *special[] = {"<|endoftext|>"};
       CHECK_OK(mn_tokenizer_bytes(special, 1, &tok));
-      CHECK_OK(mn_corpus_open(&r->data, tok, NULL, NULL, &c));
+      CHECK_OK(mn_corpus_open(&r->data, tok, NULL, &c));
       mn_corpus_close(c);
       mn_tokenizer_free(tok);
     }

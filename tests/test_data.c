@@ -43,7 +43,7 @@ static mn_data_config config_of(const char *const *files, int n) {
 
 static mn_corpus *open_corpus(const mn_data_config *c, const mn_tokenizer *tok) {
   mn_corpus *corpus = NULL;
-  CHECK_OK(mn_corpus_open(c, tok, NULL, NULL, &corpus));
+  CHECK_OK(mn_corpus_open(c, tok, NULL, &corpus));
   return corpus;
 }
 
@@ -227,7 +227,7 @@ static void test_shards_are_made_once_and_checked(void) {
   config.cache = cache;
   mn_corpus *c = NULL;
   int before = 0;
-  CHECK_OK(mn_corpus_open(&config, tok, count_calls, NULL, &c));
+  CHECK_OK(mn_corpus_open(&config, tok, &(mn_watch){.progress = count_calls}, &c));
   mn_corpus_close(c);
   CHECK(progress_calls == 1, "%d calls while tokenising", progress_calls);
   char **names;
@@ -249,7 +249,7 @@ static void test_shards_are_made_once_and_checked(void) {
     if (kind) CHECK_OK(mn_file_write(path, data, m));
     free(data);
     before = progress_calls;
-    CHECK_OK(mn_corpus_open(&config, tok, count_calls, NULL, &c));
+    CHECK_OK(mn_corpus_open(&config, tok, &(mn_watch){.progress = count_calls}, &c));
     CHECK(progress_calls - before == (kind > 0), "damage %d: %d calls", kind, progress_calls - before);
     CHECK(mn_corpus_tokens(c, MN_SPLIT_TRAIN) + mn_corpus_tokens(c, MN_SPLIT_VALIDATION) == 9001, "damage %d: tokens", kind);
     mn_corpus_close(c);
@@ -260,12 +260,12 @@ static void test_shards_are_made_once_and_checked(void) {
   text[0] = 'x'; /* other content, same name: another shard */
   write_text("shard.txt", text, 9000);
   before = progress_calls;
-  CHECK_OK(mn_corpus_open(&config, tok, count_calls, NULL, &c));
+  CHECK_OK(mn_corpus_open(&config, tok, &(mn_watch){.progress = count_calls}, &c));
   int32_t first;
   CHECK(progress_calls == before + 1 && mn_corpus_read(c, 0, 0, 1, &first) == 1 && first == 'x', "old ids for new content");
   mn_corpus_close(c);
   config.separator = "\n";
-  CHECK(mn_corpus_open(&config, tok, count_calls, &c, &c) == MN_ERR_CANCELLED, "%s", mn_message());
+  CHECK(mn_corpus_open(&config, tok, &(mn_watch){.progress = count_calls, .ctx = &c}, &c) == MN_ERR_CANCELLED, "%s", mn_message());
   free(path);
   free(good);
   free(text);
@@ -320,7 +320,7 @@ static void test_tasks_are_data_too(void) {
 
   mn_tokenizer *tok = bytes_tokenizer();
   config.task = task_map(arena, (const char *const[]){"name=passkey", "garbage=50", NULL});
-  CHECK(mn_corpus_open(&config, NULL, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "tokenizer"), "%s", mn_message());
+  CHECK(mn_corpus_open(&config, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "tokenizer"), "%s", mn_message());
   c = open_corpus(&config, tok);
   static int32_t text_in[2 * 400], text_out[2 * 400];
   CHECK_OK(mn_corpus_batch(c, MN_SPLIT_TRAIN, 0, 2, 400, text_in, text_out, NULL));
@@ -334,9 +334,9 @@ static void test_tasks_are_data_too(void) {
   mn_corpus_close(c);
 
   config.task = task_map(arena, (const char *const[]){"len=32", NULL});
-  CHECK(mn_corpus_open(&config, tok, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "name"), "%s", mn_message());
+  CHECK(mn_corpus_open(&config, tok, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "name"), "%s", mn_message());
   config.task = task_map(arena, (const char *const[]){"name=mqar", "kw=3", NULL});
-  CHECK(mn_corpus_open(&config, tok, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "kv"), "%s", mn_message());
+  CHECK(mn_corpus_open(&config, tok, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "kv"), "%s", mn_message());
   mn_tokenizer_free(tok);
   mn_arena_free(arena);
 }
@@ -359,12 +359,12 @@ static void test_bad_data_is_refused(void) {
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     const char *files[] = {path_of(bad[i].file)};
     mn_data_config config = config_of(files, 1);
-    mn_status status = mn_corpus_open(&config, bad[i].tok, NULL, NULL, &c);
+    mn_status status = mn_corpus_open(&config, bad[i].tok, NULL, &c);
     CHECK(status != MN_OK && !c && strstr(mn_message(), bad[i].says[0]) && strstr(mn_message(), bad[i].says[1]), "%s: %s", bad[i].file,
           mn_message());
   }
   mn_data_config config = config_of(NULL, 0);
-  CHECK(mn_corpus_open(&config, bytes, NULL, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "data.files"), "%s", mn_message());
+  CHECK(mn_corpus_open(&config, bytes, NULL, &c) == MN_ERR_CONFIG && strstr(mn_message(), "data.files"), "%s", mn_message());
   const char *latin[] = {path_of("latin1.txt")}, *small[] = {path_of("short.txt")};
   config = config_of(latin, 1); /* bytes take anything */
   c = open_corpus(&config, bytes);
@@ -380,7 +380,7 @@ static void test_bad_data_is_refused(void) {
   CHECK(in[0] == 's' && out[9] == 256, "the only window");
   mn_corpus_close(c);
   config.cache = "/proc/no/such/cache";
-  CHECK(mn_corpus_open(&config, bytes, NULL, NULL, &c) != MN_OK && strstr(mn_message(), "data.cache"), "%s", mn_message());
+  CHECK(mn_corpus_open(&config, bytes, NULL, &c) != MN_OK && strstr(mn_message(), "data.cache"), "%s", mn_message());
   mn_tokenizer_free(bytes);
   mn_tokenizer_free(bpe);
 }

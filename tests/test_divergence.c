@@ -53,8 +53,8 @@ static void test_the_watch_goes_on_after_a_checkpoint(void) {
   mn_recipe *r = RECIPE("train.steps=40");
   mn_trainer *a = NULL, *b = NULL;
   mn_step_result s;
-  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &a));
-  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &b));
+  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &a));
+  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &b));
   for (int i = 0; a && i < 20; i++) CHECK_OK(mn_trainer_step(a, &s));
   CHECK_OK(mn_make_dirs(test_path("watch")));
   if (a && b) {
@@ -107,7 +107,7 @@ static void test_the_system_that_blew_up_is_named(void) {
     mn_trainer *t = NULL;
     mn_step_result s;
     char before[33], after[33];
-    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
     if (t) {
       CHECK_OK(mn_trainer_step(t, &s));
       poison(t, c[i].parameter, 3e38f);
@@ -134,7 +134,7 @@ static void test_a_memory_that_runs_away_is_named(void) {
     mn_recipe *r = RECIPE("model.block.mixer={type: titans_lmm, heads: 2, memory_net: mlp, chunk: 16, lr_max: 30, grad_clamp: 0}",
                           how[i][0], how[i][1], "data.order=sequential", "train.carry_state=true", "train.seq_len=64");
     mn_trainer *t = NULL;
-    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
     if (t) {
       mn_status status = until_it_fails(t, 40);
       CHECK(status == MN_ERR_NUMERIC && strstr(mn_message(), "layers.") && strstr(mn_message(), ".mixer.") &&
@@ -151,7 +151,7 @@ static void test_what_is_not_finite_is_named(void) {
   mn_recipe *r = RECIPE("train.steps=5");
   mn_trainer *t = NULL;
   mn_step_result s;
-  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
   if (t) {
     CHECK_OK(mn_trainer_step(t, &s));
     ((float *)t->params->data[mn_params_find(t->params, "layers.1.channel.down_proj.weight")])[3] = (float)NAN;
@@ -167,7 +167,7 @@ static void test_what_is_not_finite_is_named(void) {
 static void test_a_rate_that_is_too_high_ends_the_training(void) {
   mn_recipe *r = RECIPE("train.steps=200", "train.optimizer.lr=30", "train.clip_norm=0");
   mn_trainer *t = NULL;
-  CHECK_OK(mn_trainer_new(r, 2, NULL, NULL, NULL, &t));
+  CHECK_OK(mn_trainer_new(r, 2, NULL, NULL, &t));
   mn_status status = t ? until_it_fails(t, 200) : MN_OK;
   CHECK(status == MN_ERR_NUMERIC && strstr(mn_message(), "step ") && strstr(mn_message(), "train.optimizer.lr (30 now)"), "%s",
         mn_message());

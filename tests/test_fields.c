@@ -64,7 +64,7 @@ static void learn(const char *text, double *first, double *last, mn_evaluation *
   *first = *last = (double)NAN;
   *e = (mn_evaluation){0};
   CHECK_OK(parse(text, &r));
-  if (r) CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+  if (r) CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
   for (int64_t i = 0; t && i < r->train.steps; i++) {
     CHECK_OK(mn_trainer_step(t, &s));
     if (i == 0) *first = s.loss;
@@ -236,7 +236,7 @@ static void refused(const char *text, const char *a, const char *b, const char *
   mn_recipe *r = NULL;
   mn_trainer *t = NULL;
   mn_status status = parse(text, &r);
-  if (status == MN_OK) status = mn_trainer_new(r, 1, NULL, NULL, NULL, &t);
+  if (status == MN_OK) status = mn_trainer_new(r, 1, NULL, NULL, &t);
   CHECK(status != MN_OK && strstr(mn_message(), a) && strstr(mn_message(), b) && strstr(mn_message(), c) &&
             strstr(mn_message(), "fields.yaml:"),
         "%s: %s", mn_status_name(status), mn_message());

@@ -7,7 +7,7 @@
 
 static mn_trainer *trained(mn_recipe *r, int steps) {
   mn_trainer *t = NULL;
-  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
   for (int i = 0; t && i < steps; i++) {
     mn_step_result s;
     CHECK_OK(mn_trainer_step(t, &s));
@@ -97,7 +97,7 @@ static void test_what_is_refused(void) {
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     mn_recipe *r = RECIPE(bad[i].set);
     mn_trainer *t = NULL;
-    mn_status status = mn_trainer_new(r, 1, NULL, NULL, NULL, &t);
+    mn_status status = mn_trainer_new(r, 1, NULL, NULL, &t);
     CHECK(status == MN_ERR_CONFIG && strstr(mn_message(), bad[i].part) && strstr(mn_message(), bad[i].more), "%s: %s", bad[i].set,
           mn_message());
     mn_trainer_free(t);

@@ -146,7 +146,7 @@ static bool train(const arm *a, moment m, long *changes, long *said) {
                           .threads = 1,
                           .db_path = home(a, "runs.db"),
                           .event = on_event,
-                          .data_progress = on_data};
+                          .watch = {.progress = on_data}};
     mn_status status = mn_recipe_read(home(a, "recipe.yaml"), NULL, 0, &r);
     done = reports = 0;
     fatal = m.change, fatal_report = m.report, halfway = m.halfway, no_proc = m.no_proc;

@@ -21,7 +21,7 @@ static void on_event(void *ctx, const mn_train_event *e) {
 }
 
 static mn_status train_into(const char *out, mn_recipe *r, bool resume, const char *db) {
-  mn_train_options o = {.out_dir = out, .resume = resume, .threads = 1, .db_path = db, .stop = &stop, .event = on_event};
+  mn_train_options o = {.out_dir = out, .resume = resume, .threads = 1, .db_path = db, .watch = {.stop = &stop}, .event = on_event};
   mn_train_result result;
   remarks[0] = 0;
   mn_status status = mn_train(r, &o, &result);

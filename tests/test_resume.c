@@ -30,7 +30,7 @@ static void on_event(void *ctx, const mn_train_event *e) {
 }
 
 static mn_status train_into(const char *out, mn_recipe *r, bool resume, mn_train_result *result) {
-  mn_train_options o = {.out_dir = out, .resume = resume, .threads = 2, .db_path = "", .stop = &stop, .event = on_event};
+  mn_train_options o = {.out_dir = out, .resume = resume, .threads = 2, .db_path = "", .watch = {.stop = &stop}, .event = on_event};
   mn_train_result unused;
   stop = 0;
   mn_status status = mn_train(r, &o, result ? result : &unused);

@@ -52,7 +52,7 @@ static mn_status open_source(const char *keys, mn_arena *arena, mn_source **to) 
   MN_TRY(mn_source_parse(arena, v, "data", 5, &config));
   mn_source_config *kept = mn_arena_alloc(arena, sizeof *kept);
   *kept = config;
-  return mn_source_open(kept, NULL, NULL, NULL, to);
+  return mn_source_open(kept, NULL, NULL, to);
 }
 
 static const char *file_key(const char *file) {

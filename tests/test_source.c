@@ -17,7 +17,7 @@ static mn_status try_open(const char *yaml, mn_source **out) {
   *out = NULL;
   MN_TRY(mn_yaml_parse(arena, "recipe.yaml", yaml, strlen(yaml), &v));
   MN_TRY(mn_source_parse(arena, v, "data", 3, c));
-  return mn_source_open(c, bytes, NULL, NULL, out);
+  return mn_source_open(c, bytes, NULL, out);
 }
 
 static mn_source *open_source(const char *yaml) {

@@ -31,7 +31,7 @@ static mn_status train(const char *dir, bool resume, const char *const *set, int
   mn_status status = test_try_recipe(set, n, &r);
   if (status != MN_OK) return status;
   stop = 0;
-  mn_train_options o = {.out_dir = dir, .resume = resume, .threads = 1, .db_path = "", .stop = &stop, .event = on_event};
+  mn_train_options o = {.out_dir = dir, .resume = resume, .threads = 1, .db_path = "", .watch = {.stop = &stop}, .event = on_event};
   status = mn_train(r, &o, &result);
   mn_recipe_free(r);
   if (hex && status == MN_OK) weights_hash(dir, hex);
@@ -59,9 +59,9 @@ static void test_values_of_another_model(void) {
            "init={from: '%s', rename: {'layers.0.*': 'layers.1.*', 'layers.1.*': 'old.*'}, missing: draw, unknown: ignore}", dir);
   mn_recipe *r = RECIPE(setting, "model.layers=3"), *s = RECIPE("model.layers=3"), *old = RECIPE("train.steps=3");
   mn_trainer *t = NULL, *fresh = NULL, *first = NULL;
-  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
-  CHECK_OK(mn_trainer_new(s, 1, NULL, NULL, NULL, &fresh));
-  CHECK_OK(mn_trainer_new(old, 1, NULL, NULL, NULL, &first));
+  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
+  CHECK_OK(mn_trainer_new(s, 1, NULL, NULL, &fresh));
+  CHECK_OK(mn_trainer_new(old, 1, NULL, NULL, &first));
   for (int i = 0; first && i < 3; i++) CHECK_OK(mn_trainer_step(first, &(mn_step_result){0}));
   for (int i = 0; t && fresh && first && i < t->params->n; i++) {
     const char *name = t->params->info[i].name;
@@ -98,7 +98,7 @@ static void test_values_that_do_not_fit(void) {
     snprintf(setting, sizeof setting, "init={from: '%s'%s}", dir, bad[i].rest);
     mn_recipe *r = RECIPE(setting, bad[i].more);
     mn_trainer *t = NULL;
-    mn_status status = mn_trainer_new(r, 1, NULL, NULL, NULL, &t);
+    mn_status status = mn_trainer_new(r, 1, NULL, NULL, &t);
     CHECK(status == MN_ERR_CONFIG && strstr(mn_message(), bad[i].part) && strstr(mn_message(), bad[i].remedy), "%s: %s", bad[i].rest,
           mn_message());
     mn_trainer_free(t);

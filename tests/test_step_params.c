@@ -45,7 +45,7 @@ static void trains(const char *accumulate) {
   mn_params *model = NULL, *drawn = NULL;
   mn_step_result first = {0}, last = {0};
   float before[4 * 32], after[4 * 32];
-  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
   if (t) {
     const int k = number_of_head(t);
     CHECK(k == t->params->n_model && t->params->n == t->params->n_model + 1, "the head is parameter %d of %d", k, t->params->n);
@@ -90,7 +90,7 @@ static mn_status train(const char *dir, bool resume, int until) {
   mn_train_result result;
   stop = 0;
   stop_after = until;
-  mn_train_options o = {.out_dir = dir, .resume = resume, .threads = 1, .db_path = "", .stop = &stop, .event = on_event};
+  mn_train_options o = {.out_dir = dir, .resume = resume, .threads = 1, .db_path = "", .watch = {.stop = &stop}, .event = on_event};
   mn_status status = mn_train(r, &o, &result);
   mn_recipe_free(r);
   return status;
@@ -124,7 +124,7 @@ static void test_what_nobody_feeds_is_refused_by_name(void) {
   mn_recipe *r = recipe(&def, with_unknown_input, (const char *const[]){"train.steps=2"}, 1);
   mn_trainer *t = NULL;
   mn_step_result s;
-  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
   if (t) {
     CHECK(mn_trainer_step(t, &s) == MN_ERR_CONFIG && strstr(mn_message(), "oracle"), "%s", mn_message());
     mn_trainer_free(t);

@@ -132,6 +132,32 @@ static void wrong_grids_are_refused_by_name(void) {
   CHECK(mn_eval_grid("passkey", NULL, &who, &c, &g) == MN_ERR_CONFIG && strstr(mn_message(), "garbage"), "%s", mn_message());
 }
 
+static bool until(void *ctx, const char *what, int64_t done, int64_t total) {
+  int64_t *left = ctx;
+  CHECK(!what && done >= 1 && total == 6, "example %lld of %lld", (long long)done, (long long)total);
+  return --*left > 0;
+}
+
+/* A grid of two cells of three examples. */
+static void a_listener_ends_a_grid_after_any_example(void) {
+  static const volatile sig_atomic_t stop = 1;
+  mn_responder who = {NULL, second_number, NULL};
+  mn_grid g;
+  mn_grid_config c = {.each = {.examples = 3, .split = MN_SPLIT_TEST, .watch = {.progress = until}}, .depths = 2};
+  for (int64_t n = 1; n <= 6; n++) {
+    int64_t left = n;
+    char after[40];
+    c.each.watch.ctx = &left;
+    snprintf(after, sizeof after, "after %lld examples", (long long)n);
+    const mn_status status = mn_eval_grid("passkey", NULL, &who, &c, &g);
+    if (n < 6) CHECK(status == MN_ERR_CANCELLED && strstr(mn_message(), after), "%lld: %s", (long long)n, mn_message());
+    else CHECK_OK(status); /* there was nothing left to end */
+    if (status == MN_OK) mn_grid_free(&g);
+  }
+  c.each.watch = (mn_watch){.stop = &stop};
+  CHECK(mn_eval_grid("passkey", NULL, &who, &c, &g) == MN_ERR_CANCELLED && strstr(mn_message(), "after 0"), "%s", mn_message());
+}
+
 /* ---- text: a model ---- */
 static const char small[] = "{vocab_size: 256, d_model: 16, layers: 2, blocks: [{mixer: {type: attention, heads: 2, window: 8}},"
                             " {mixer: {type: titans_lmm, heads: 2, chunk: 8}}]}";
@@ -297,6 +323,27 @@ static void recall_falls_where_the_memory_ends(void) {
   }
 }
 
+static bool half(void *ctx, const char *what, int64_t done, int64_t total) {
+  int64_t *last = ctx;
+  CHECK(strstr(what, " needles") && done > *last && total == 80000, "%s at %lld", what, (long long)done);
+  *last = done;
+  return done < 40000;
+}
+
+static void a_listener_ends_a_stream_of_needles(void) {
+  mn_needle_eval_config c;
+  mn_config_defaults(mn_needle_eval_fields, &c);
+  c.tokens = 80000;
+  listener *l = listener_new(INT64_MAX);
+  mn_needle_eval e;
+  mn_needle_reader r = {l, listen, reply, NULL};
+  int64_t last = 0;
+  const mn_needle_eval_run run = {.segment = 100, .watch = {.progress = half, .ctx = &last}};
+  CHECK(mn_eval_needles_with(&r, &c, &run, &e) == MN_ERR_CANCELLED && strstr(mn_message(), "of 80000 tokens"), "%s", mn_message());
+  CHECK(last >= 40000 && last <= 40100 && l->position == last, "the stream ended at %lld", (long long)last);
+  free(l);
+}
+
 /* ---- the stream of needles: a model ---- */
 static const char streamer[] = "{vocab_size: 512, d_model: 16, layers: 2, blocks: [{mixer: {type: attention, heads: 2, window: 16}},"
                                " {mixer: {type: titans_lmm, heads: 2, chunk: 8}}]}";
@@ -396,10 +443,12 @@ int main(void) {
   RUN(a_short_memory_shows_as_an_edge_in_the_heat_map);
   RUN(only_the_first_run_of_digits_counts);
   RUN(wrong_grids_are_refused_by_name);
+  RUN(a_listener_ends_a_grid_after_any_example);
   RUN(a_model_answers_as_its_session_does);
   RUN(not_a_number_is_no_answer);
   RUN(streams_through_a_file_give_the_parallel_form);
   RUN(recall_falls_where_the_memory_ends);
+  RUN(a_listener_ends_a_stream_of_needles);
   RUN(a_restart_from_a_file_changes_no_bit);
   RUN(the_program_reports_a_line_for_each_result);
   return test_end();

@@ -110,7 +110,8 @@ static void test_training_equals_hugging_face(void) {
   free(text);
 }
 
-static bool stop(void *ctx, int64_t done, int64_t total) {
+static bool stop(void *ctx, const char *what, int64_t done, int64_t total) {
+  CHECK(what == mn_progress_vocabulary, "%s", what);
   ++*(int *)ctx;
   return done < total / 2;
 }
@@ -119,7 +120,7 @@ static void test_training_can_be_stopped_and_ends_by_itself(void) {
   mn_tokenizer *tok = NULL;
   int calls = 0;
   mn_span text = {"ab ab ab abc abc abcd", 21};
-  mn_tokenizer_train_config c = {.vocab_size = 300, .progress = stop, .progress_ctx = &calls};
+  mn_tokenizer_train_config c = {.vocab_size = 300, .watch = &(mn_watch){.progress = stop, .ctx = &calls}};
   CHECK_OK(mn_tokenizer_train(&c, &text, 1, &tok));
   CHECK(mn_tokenizer_vocab_size(tok) < 270 && mn_tokenizer_vocab_size(tok) > 260, "%d tokens", mn_tokenizer_vocab_size(tok));
   CHECK(mn_tokenizer_find(tok, " abcd") >= 0 && mn_tokenizer_eos(tok) == 0, "tokens are missing");

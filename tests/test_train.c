@@ -90,7 +90,7 @@ static void test_muon_is_orthogonal(void) {
   mn_recipe *r = RECIPE("train.optimizer={type: muon, lr: 0.01, weight_decay: 0}");
   mn_trainer *t = NULL;
   mn_step_result s;
-  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
   if (!t) return;
   mn_params *p = mn_trainer_params(t);
   int k = mn_params_find(p, "layers.0.channel.up_proj.weight"); /* [64, 32] */
@@ -139,7 +139,7 @@ static void test_a_task_is_learned_by_name(void) {
   CHECK(r->train.seq_len == 32 && !strcmp(r->name, "task"), "the task's length %lld, the file's name %s", (long long)r->train.seq_len,
         r->name);
   mn_trainer *t = NULL;
-  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
   mn_step_result s;
   mn_evaluation e;
   for (int i = 0; i < 10 && t; i++) CHECK_OK(mn_trainer_step(t, &s));
@@ -157,7 +157,7 @@ static void test_validation_measures_text(void) {
   mn_recipe *r = RECIPE("train.steps=5");
   mn_trainer *t = NULL;
   mn_evaluation e;
-  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+  CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
   if (t) {
     CHECK_OK(mn_trainer_validate(t, NULL, &e));
     CHECK(e.tokens > 0 && e.bytes == e.tokens && fabs(e.bits_per_byte - e.loss / log(2)) < 1e-9, "bytes are tokens: %g bits, loss %g",
@@ -225,7 +225,7 @@ static void test_bad_models_and_data_are_refused(void) {
     mn_recipe *r = NULL;
     mn_trainer *t = NULL;
     mn_status status = test_try_recipe(&bad[i].set, 1, &r);
-    if (status == MN_OK) status = mn_trainer_new(r, 1, NULL, NULL, NULL, &t);
+    if (status == MN_OK) status = mn_trainer_new(r, 1, NULL, NULL, &t);
     CHECK(status != MN_OK && !t, "%s is refused", bad[i].set);
     for (int k = 0; k < 2; k++)
       CHECK(strstr(mn_message(), bad[i].words[k]), "%s: no '%s' in: %s", bad[i].set, bad[i].words[k], mn_message());
@@ -275,8 +275,8 @@ static void test_bpe_is_trained_once(void) {
   mn_recipe *r = RECIPE("tokenizer={type: bpe, vocab_size: 270}");
   mn_tokenizer *a = NULL, *b = NULL;
   char x[33] = "", y[33] = "";
-  CHECK_OK(mn_recipe_tokenizer(r, NULL, NULL, NULL, &a));
-  CHECK_OK(mn_recipe_tokenizer(r, NULL, NULL, NULL, &b));
+  CHECK_OK(mn_recipe_tokenizer(r, NULL, NULL, &a));
+  CHECK_OK(mn_recipe_tokenizer(r, NULL, NULL, &b));
   if (a) mn_tokenizer_hash(a, x);
   if (b) mn_tokenizer_hash(b, y);
   CHECK(a && !strcmp(x, y) && mn_tokenizer_vocab_size(a) == 270, "the second comes from the cache");
@@ -306,7 +306,7 @@ static void test_a_step_that_is_left_was_not_taken(void) {
     int left = 0;
     train_steps(THIS_WAY, 1, 4, NULL, whole);
     mn_recipe *r = THIS_WAY;
-    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, NULL, &t));
+    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
     for (int i = 0; i < 4 && t; i++) {
       mn_status status = MN_ERR_CANCELLED;
       for (useconds_t wait = 0; status == MN_ERR_CANCELLED; wait += wait / 4 + 300) {

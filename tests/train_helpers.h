@@ -73,7 +73,7 @@ static inline void params_hash(mn_params *p, char hex[33]) {
 /* Trains `steps` steps without keeping anything; losses[i] is the loss of step i. */
 static inline void train_steps(mn_recipe *r, int threads, int steps, double *losses, char hex[33]) {
   mn_trainer *t = NULL;
-  CHECK_OK(mn_trainer_new(r, threads, NULL, NULL, NULL, &t));
+  CHECK_OK(mn_trainer_new(r, threads, NULL, NULL, &t));
   hex[0] = 0;
   for (int i = 0; i < steps && t; i++) {
     mn_step_result s;

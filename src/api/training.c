@@ -18,7 +18,7 @@ mn_status mn_training_new(const char *recipe, const char *const *settings, int t
   mn_training *t = mn_calloc(1, sizeof *t);
   if (!t) return MN_ERR_MEMORY;
   mn_status status = mn_recipe_read(recipe, settings, mn_settings_count(settings), &t->recipe);
-  if (status == MN_OK) status = mn_trainer_new(t->recipe, threads, NULL, NULL, NULL, &t->trainer);
+  if (status == MN_OK) status = mn_trainer_new(t->recipe, threads, NULL, NULL, &t->trainer);
   if (status != MN_OK) mn_training_free(t);
   else *out = t;
   return status;
@@ -77,7 +77,7 @@ mn_status mn_lm_train(const char *recipe, const char *const *settings, const cha
   mn_recipe *r;
   MN_TRY(mn_recipe_read(recipe, settings, mn_settings_count(settings), &r));
   observer o = {.on_step = on_step, .ctx = ctx};
-  mn_train_options options = {.out_dir = out_dir, .resume = resume, .stop = &o.stop, .event = on_event, .ctx = &o};
+  mn_train_options options = {.out_dir = out_dir, .resume = resume, .watch = {.stop = &o.stop, .ctx = &o}, .event = on_event};
   mn_train_result result;
   mn_status status = mn_train(r, &options, &result);
   mn_recipe_free(r);

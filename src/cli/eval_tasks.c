@@ -82,8 +82,6 @@ static void scratch_end(const char *file) {
   free(dir);
 }
 
-static void count_done(void *ctx, int64_t done) { mn_progress_update(ctx, done); }
-
 /* ---- text ---- */
 
 /* "256,1024,4096" */
@@ -170,7 +168,7 @@ static mn_status show_grid(const mn_eval_view *v, const char *name, mn_grid *g) 
 mn_status mn_eval_view_text(const mn_eval_view *v, const char *name, const mn_value *settings) {
   mn_generator *generator = NULL;
   mn_grid grid = {0};
-  mn_grid_config c = {.each = {.split = MN_SPLIT_TEST, .stop = mn_cli_stop_flag(), .progress = count_done}};
+  mn_grid_config c = {.each = {.split = MN_SPLIT_TEST, .watch = {mn_cli_stop_flag(), mn_progress_told, NULL}}};
   MN_TRY(mn_bundle_need_tokenizer(v->bundle, mn_cli_get(v->cli, "model")));
   MN_TRY(grid_options(v, &c));
   MN_TRY(with_seed(v, &settings));
@@ -178,7 +176,7 @@ mn_status mn_eval_view_text(const mn_eval_view *v, const char *name, const mn_va
   mn_responder who = mn_generator_responder(generator);
   mn_progress *progress =
       mn_progress_new(v->cli, name, "examples", c.each.examples * (c.n_values ? c.n_values : 1) * (c.depths > 1 ? c.depths : 1));
-  c.each.progress_ctx = progress;
+  c.each.watch.ctx = progress;
   mn_status status = mn_eval_grid(name, settings, &who, &c, &grid);
   mn_progress_free(progress);
   if (mn_generator_forgot(generator))
@@ -218,15 +216,14 @@ mn_status mn_eval_view_parity(const mn_eval_view *v, const char *name, const mn_
                              .seed = v->cli->seed,
                              .compute = v->compute,
                              .forget = v->forget,
-                             .stop = mn_cli_stop_flag(),
-                             .progress = count_done};
+                             .watch = {mn_cli_stop_flag(), mn_progress_told, NULL}};
   MN_TRY(with_seed(v, &settings));
   MN_TRY(mn_task_open(name, settings, &task));
-  c.progress_ctx = mn_progress_new(v->cli, name, "examples", c.examples);
+  c.watch.ctx = mn_progress_new(v->cli, name, "examples", c.examples);
   mn_status status = scratch_new(v, &c.scratch);
   if (status == MN_OK) status = mn_eval_streamed(v->bundle->model, v->bundle->params, task, &c, &e);
   scratch_end(c.scratch);
-  mn_progress_free(c.progress_ctx);
+  mn_progress_free(c.watch.ctx);
   if (status == MN_OK) {
     bool exact = v->compute == MN_F32; /* bf16 promises no parity */
     bool equal = fabs(mn_task_acc(&e.streamed) - mn_task_acc(&e.parallel)) < 1e-12 && e.streamed.all_right == e.parallel.all_right;
@@ -248,11 +245,6 @@ mn_status mn_eval_view_parity(const mn_eval_view *v, const char *name, const mn_
 }
 
 /* ---- needles in an endless stream ---- */
-
-static void show_stream_progress(void *ctx, int64_t tokens, int64_t asked, int64_t right) {
-  mn_progress_fields(ctx, "%" PRId64 " of %" PRId64 " needles", right, asked);
-  mn_progress_update(ctx, tokens);
-}
 
 typedef struct needle_bars { /* of the protocol */
   double speed, drift;       /* fastest over slowest tenth; largest distance of a tenth's bits from all, part of all */
@@ -384,19 +376,18 @@ mn_status mn_eval_view_needles(const mn_eval_view *v, const mn_value *settings) 
                             .compute = v->compute,
                             .forget = v->forget,
                             .restart = mn_cli_given(v->cli, "restart-at"),
-                            .stop = mn_cli_stop_flag(),
-                            .progress = show_stream_progress};
+                            .watch = {mn_cli_stop_flag(), mn_progress_told, NULL}};
   const char *tokens = mn_cli_get(v->cli, "tokens");
   MN_TRY(with_seed(v, &settings));
   if (tokens) MN_TRY(set(v, &settings, "tokens", tokens));
   MN_TRY(mn_cli_int(v->cli, "restart-at", 0, INT32_MAX, &run.restart_at));
   mn_config_defaults(mn_needle_eval_fields, &c);
   MN_TRY(mn_config_parse(v->arena, settings, "task", (const mn_config_part[]){{mn_needle_eval_fields, &c}, {name_only, NULL}}, 2));
-  run.progress_ctx = mn_progress_new(v->cli, "stream", "tokens", c.tokens);
+  run.watch.ctx = mn_progress_new(v->cli, "stream", "tokens", c.tokens);
   mn_status status = scratch_new(v, &run.scratch);
   if (status == MN_OK) status = mn_eval_needles(v->bundle->model, v->bundle->params, &c, &run, &e);
   scratch_end(run.scratch);
-  mn_progress_free(run.progress_ctx);
+  mn_progress_free(run.watch.ctx);
   MN_TRY(status);
   needle_bars b = bars_of(&e);
   bool flat = b.speed <= 1.2 && b.growth < 1 << 20 && b.drift < 0.02;

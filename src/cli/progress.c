@@ -160,6 +160,13 @@ void mn_progress_update(mn_progress *p, int64_t done) {
   if (now - p->drawn >= (p->terminal ? redraw_every : line_every)) draw(p, now);
 }
 
+bool mn_progress_told(void *ctx, const char *what, int64_t done, int64_t total) {
+  (void)total; /* the line has its own */
+  if (what) mn_progress_fields(ctx, "%s", what);
+  mn_progress_update(ctx, done);
+  return true;
+}
+
 void mn_progress_clear(mn_progress *p) {
   if (!p || !p->line_open) return;
   fputs("\r\033[K", p->out);

@@ -26,6 +26,8 @@ mn_progress *mn_progress_to(FILE *out, bool terminal, double (*clock)(void), con
 void mn_progress_begin_at(mn_progress *p, int64_t done); /* work that was done before; not counted in the rate */
 void mn_progress_fields(mn_progress *p, const char *fmt, ...) MN_PRINTF(2, 3);
 void mn_progress_update(mn_progress *p, int64_t done);
+/* For the `progress` of an mn_watch (base/watch.h) whose ctx is the line: shows what it is told, and never stops the work. */
+bool mn_progress_told(void *ctx, const char *what, int64_t done, int64_t total);
 /* Removes the line from the terminal, so that something else can be printed; the next update redraws it. */
 void mn_progress_clear(mn_progress *p);
 void mn_progress_free(mn_progress *p);

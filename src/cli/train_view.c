@@ -5,13 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-bool mn_train_view_data(void *ctx, const char *file, int64_t bytes, int64_t total) {
+bool mn_train_view_data(void *ctx, const char *what, int64_t done, int64_t total) {
   mn_train_view *v = ctx;
-  bool vocabulary = file == mn_progress_vocabulary;
+  bool vocabulary = what == mn_progress_vocabulary;
   mn_progress **p = vocabulary ? &v->vocabulary : &v->data;
   if (!*p) *p = mn_progress_new(v->cli, vocabulary ? "tokenizer" : "tokenise", vocabulary ? "merges" : "bytes", total);
-  if (!vocabulary) mn_progress_fields(*p, "%s", file);
-  mn_progress_update(*p, bytes);
+  if (!vocabulary) mn_progress_fields(*p, "%s", what);
+  mn_progress_update(*p, done);
   return !mn_cli_interrupted();
 }
 

@@ -13,9 +13,9 @@ typedef struct mn_train_view {
   double validation_loss;
 } mn_train_view;
 
-/* For mn_train_options.event and .data_progress, with the view as their context. */
+/* For mn_train_options: its event and its watch's progress, with the view as the watch's ctx. */
 void mn_train_view_event(void *ctx, const mn_train_event *e);
-bool mn_train_view_data(void *ctx, const char *file, int64_t bytes, int64_t total);
+bool mn_train_view_data(void *ctx, const char *what, int64_t done, int64_t total);
 void mn_train_view_end(mn_train_view *v);
 
 /* Every --set of the command line, and --seed as one more: for mn_recipe_read. free() the list. */

@@ -71,10 +71,8 @@ static void child(comparison *c, one_run *r, int pipe_end) {
                         .resume = mn_cli_given(c->cli, "resume"),
                         .threads = c->cli->threads,
                         .db_path = mn_cli_get(c->cli, "db"),
-                        .stop = mn_cli_stop_flag(),
-                        .event = mn_train_view_event,
-                        .data_progress = mn_train_view_data,
-                        .ctx = &view};
+                        .watch = {mn_cli_stop_flag(), mn_train_view_data, &view},
+                        .event = mn_train_view_event};
   out.status = read_recipe(c, r->recipe, r->seed, &recipe);
   if (out.status == MN_OK) out.status = mn_train(recipe, &o, &out.result);
   mn_train_view_end(&view);

@@ -132,13 +132,11 @@ static mn_status evaluate_source(evaluation *e, mn_source *source, mn_evaluation
   how.teachers = &teachers;
   if (status == MN_OK) status = check_data(e, source, &teachers);
   if (status == MN_OK) status = mn_evaluator_new(m, e->bundle.params, source, &e->objectives, &how, &evaluator);
-  if (status == MN_OK) status = mn_evaluate(evaluator, split, batches, mn_cli_stop_flag(), r);
+  if (status == MN_OK) status = mn_evaluate(evaluator, split, batches, &(mn_watch){.stop = mn_cli_stop_flag()}, r);
   mn_evaluator_free(evaluator);
   mn_teachers_close(&teachers);
   return status;
 }
-
-static void count_answers(void *ctx, int64_t done) { mn_progress_update(ctx, done); }
 
 /* Whole answers, token by token. */
 static mn_status answer(evaluation *e, mn_source *source) {
@@ -149,12 +147,11 @@ static mn_status answer(evaluation *e, mn_source *source) {
                          .beams = 1,
                          .length_penalty = 0.6,
                          .compute = e->compute,
-                         .stop = mn_cli_stop_flag(),
-                         .progress = count_answers};
+                         .watch = {mn_cli_stop_flag(), mn_progress_told, NULL}};
   MN_TRY(mn_cli_int(e->cli, "beams", 1, 256, &c.beams));
-  c.progress_ctx = mn_progress_new(e->cli, "answers", "examples", c.examples);
+  c.watch.ctx = mn_progress_new(e->cli, "answers", "examples", c.examples);
   mn_status status = mn_eval_answers(e->bundle.model, e->bundle.params, source, &c, &r);
-  mn_progress_free(c.progress_ctx);
+  mn_progress_free(c.watch.ctx);
   MN_TRY(status);
   const double part = r.examples ? (double)r.right / (double)r.examples : (double)NAN;
   if (e->cli->json)
@@ -174,15 +171,14 @@ static mn_status keep_soft_targets(evaluation *e, mn_source *source) {
                               .batches = e->batches,
                               .compute = e->compute,
                               .tokenizer = e->bundle.params->origin.tokenizer,
-                              .stop = mn_cli_stop_flag(),
-                              .progress = count_answers};
+                              .watch = {mn_cli_stop_flag(), mn_progress_told, NULL}};
   int64_t rows = 0, batches;
   MN_TRY(mn_cli_int(e->cli, "top", 1, 4096, &c.top));
   batches = mn_soft_targets_batches(source, &c);
   if (batches < 0) return mn_fail(MN_ERR_CONFIG, "--soft-targets: examples of a task are made without end; give --batches N");
-  c.progress_ctx = mn_progress_new(e->cli, "soft targets", "batches", batches);
+  c.watch.ctx = mn_progress_new(e->cli, "soft targets", "batches", batches);
   mn_status status = mn_soft_targets_write(e->bundle.model, e->bundle.params, source, &c, path, &rows);
-  mn_progress_free(c.progress_ctx);
+  mn_progress_free(c.watch.ctx);
   MN_TRY(status);
   if (e->cli->json)
     return mn_cli_json(e->cli, json_pack("{s:o,s:I,s:I,s:I}", "soft_targets", mn_cli_text(path), "rows", (json_int_t)rows, "seq_len",
@@ -196,7 +192,7 @@ static mn_status on_source(evaluation *e, const mn_source_config *config) {
   mn_train_view view = {.cli = e->cli, .label = "eval"};
   mn_source *source = NULL;
   mn_evaluation r;
-  mn_status status = mn_source_open(config, e->bundle.tokenizer, mn_train_view_data, &view, &source);
+  mn_status status = mn_source_open(config, e->bundle.tokenizer, &(mn_watch){mn_cli_stop_flag(), mn_train_view_data, &view}, &source);
   mn_train_view_end(&view);
   const bool answers = mn_cli_given(e->cli, "answers"), soft = mn_cli_given(e->cli, "soft-targets");
   if (status == MN_OK && (answers || soft)) {

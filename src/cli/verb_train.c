@@ -39,10 +39,8 @@ static mn_status train(mn_cli *cli, const mn_recipe *recipe) {
                         .resume = mn_cli_given(cli, "resume"),
                         .threads = cli->threads,
                         .db_path = mn_cli_get(cli, "db"),
-                        .stop = mn_cli_stop_flag(),
-                        .event = mn_train_view_event,
-                        .data_progress = mn_train_view_data,
-                        .ctx = &view};
+                        .watch = {mn_cli_stop_flag(), mn_train_view_data, &view},
+                        .event = mn_train_view_event};
   mn_train_result r;
   mn_status status = mn_train(recipe, &o, &r);
   mn_train_view_end(&view);

@@ -112,10 +112,12 @@ mn_status mn_eval_answers(const mn_model *model, const mn_params *params, mn_sou
   answering a = {.model = model, .source = source, .c = &c};
   mn_status status = open(&a, params);
   const int64_t steps = status == MN_OK ? mn_source_steps(source, c.split, c.batch, source->seq_len) : 0;
+  bool goes_on = true;
   for (int64_t i = 0; status == MN_OK && i < steps && out->examples < c.examples; i++) {
-    if (c.stop && *c.stop) status = mn_fail(MN_ERR_CANCELLED, "answering was interrupted after %lld examples", (long long)out->examples);
+    if (!goes_on || mn_watch_stops(&c.watch))
+      status = mn_fail(MN_ERR_CANCELLED, "answering was interrupted after %lld examples", (long long)out->examples);
     else status = one_batch(&a, i, out);
-    if (c.progress) c.progress(c.progress_ctx, out->examples);
+    goes_on = mn_watch_tell(&c.watch, NULL, out->examples, c.examples);
   }
   if (status == MN_OK) mn_wilson_interval(out->right, out->examples, &out->low, &out->high);
   mn_beam_answers_free(a.answers, c.batch);

@@ -3,6 +3,7 @@
 #ifndef MN_EVAL_ANSWERS_H
 #define MN_EVAL_ANSWERS_H
 
+#include "base/watch.h"
 #include "run/beam.h"
 #include "source/source.h"
 
@@ -13,9 +14,7 @@ typedef struct mn_answers_config {
   int64_t beams;    /* 1: greedy */
   double length_penalty;
   mn_dtype compute;
-  const volatile sig_atomic_t *stop;         /* may be NULL: non-zero ends it with MN_ERR_CANCELLED */
-  void (*progress)(void *ctx, int64_t done); /* may be NULL */
-  void *progress_ctx;
+  mn_watch watch; /* told the examples answered */
 } mn_answers_config;
 
 typedef struct mn_answers {

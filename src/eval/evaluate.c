@@ -235,7 +235,7 @@ static void conclude(const mn_evaluator *e, mn_evaluation *out) {
   out->bits_per_byte = out->bytes ? e->figures[0].sum / (double)out->bytes / log(2) : (double)NAN;
 }
 
-mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const volatile sig_atomic_t *stop, mn_evaluation *out) {
+mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const mn_watch *watch, mn_evaluation *out) {
   int64_t B = e->config.batch, T = e->config.seq_len;
   *out = (mn_evaluation){0};
   MN_TRY(mn_source_check(e->source, split, B, T));
@@ -246,7 +246,7 @@ mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const vol
   for (int k = 0; k < e->n_figures; k++) e->figures[k].sum = e->figures[k].weight = e->figures[k].rows_sum = 0, e->figures[k].rows = 0;
   MN_TRY(mn_program_refresh(e->program)); /* the model may have been trained since */
   for (int64_t i = 0; i < n; i++) {
-    if (stop && *stop) return mn_fail(MN_ERR_CANCELLED, "evaluation was interrupted");
+    if (mn_watch_stops(watch)) return mn_fail(MN_ERR_CANCELLED, "evaluation was interrupted");
     MN_TRY(one_batch(e, split, i, out));
     out->batches++;
   }

@@ -2,8 +2,7 @@
 #ifndef MN_EVALUATE_H
 #define MN_EVALUATE_H
 
-#include <signal.h>
-
+#include "base/watch.h"
 #include "model/params.h"
 #include "objective/objective.h"
 #include "source/data.h"
@@ -42,7 +41,7 @@ typedef struct mn_evaluator_config {
 mn_status mn_evaluator_new(const mn_model *m, const mn_params *p, mn_source *source, const mn_objectives *objectives,
                            const mn_evaluator_config *config, mn_evaluator **out);
 void mn_evaluator_free(mn_evaluator *e);
-/* At most max_batches of the split (0: all of it); `stop` (may be NULL) ends it early with MN_ERR_CANCELLED. */
-mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const volatile sig_atomic_t *stop, mn_evaluation *out);
+/* At most max_batches of the split (0: all of it). Of `watch` (or NULL) only `stop` is looked at: MN_ERR_CANCELLED. */
+mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const mn_watch *watch, mn_evaluation *out);
 
 #endif

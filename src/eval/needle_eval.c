@@ -8,6 +8,7 @@
 #include "task/prose.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -224,8 +225,9 @@ static mn_status pass(protocol *p) {
   int n_queries, next = 0;
   const mn_needle_query *q = mn_needle_stream_queries(p->stream, &n_queries);
   int64_t settled = e->tokens / 10 < 1000000 ? e->tokens / 10 : 1000000;
+  bool goes_on = true;
   for (int64_t at = 0; at < e->tokens;) {
-    if (p->run->stop && *p->run->stop)
+    if (!goes_on || mn_watch_stops(&p->run->watch))
       return mn_fail(MN_ERR_CANCELLED, "interrupted after %lld of %lld tokens", (long long)at, (long long)e->tokens);
     if (at % p->segment == 0 && p->reader->boundary) MN_TRY(p->reader->boundary(p->reader->ctx, at));
     if (!e->resident_from && at >= settled) {
@@ -238,7 +240,9 @@ static mn_status pass(protocol *p) {
     if (next < n_queries && q[next].position < end) end = q[next].position;
     MN_TRY(feed(p, at, end - at));
     at = end;
-    if (p->run->progress) p->run->progress(p->run->progress_ctx, at, p->asked, p->right);
+    char found[64];
+    snprintf(found, sizeof found, "%lld of %lld needles", (long long)p->right, (long long)p->asked);
+    goes_on = mn_watch_tell(&p->run->watch, found, at, e->tokens);
   }
   e->resident_end = mn_resident_bytes();
   return MN_OK;

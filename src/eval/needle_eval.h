@@ -5,8 +5,7 @@
 #ifndef MN_NEEDLE_EVAL_H
 #define MN_NEEDLE_EVAL_H
 
-#include <signal.h>
-
+#include "base/watch.h"
 #include "run/session.h"
 #include "task/needle_stream.h"
 
@@ -36,9 +35,7 @@ typedef struct mn_needle_eval_run {
   bool restart;        /* crash test: at the first segment boundary from restart_at on, */
   int64_t restart_at;  /* the state is saved and a new session goes on from the file; for a while the old one runs beside it */
   const char *scratch; /* path of that file; removed afterwards                         */
-  const volatile sig_atomic_t *stop;                                         /* may be NULL */
-  void (*progress)(void *ctx, int64_t tokens, int64_t asked, int64_t right); /* may be NULL */
-  void *progress_ctx;
+  mn_watch watch;      /* told the tokens read, and how many needles were right */
 } mn_needle_eval_run;
 
 enum { MN_OCTAVES = 41 };

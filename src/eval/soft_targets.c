@@ -145,10 +145,11 @@ static mn_status all(work *w, const mn_params *p, const char *path) {
                                      .settled = true};
   MN_TRY(mn_program_new(&program, &w->program));
   MN_TRY(make_room(w, batches));
+  bool goes_on = true;
   for (int64_t i = 0; i < batches; i++) {
-    if (c->stop && *c->stop) return mn_fail(MN_ERR_CANCELLED, "interrupted; nothing was written");
+    if (!goes_on || mn_watch_stops(&c->watch)) return mn_fail(MN_ERR_CANCELLED, "interrupted; nothing was written");
     MN_TRY(run_batch(w, i));
-    if (c->progress) c->progress(c->progress_ctx, i + 1);
+    goes_on = mn_watch_tell(&c->watch, NULL, i + 1, batches);
   }
   return write(w, path);
 }

@@ -4,8 +4,7 @@
 #ifndef MN_EVAL_SOFT_TARGETS_H
 #define MN_EVAL_SOFT_TARGETS_H
 
-#include <signal.h>
-
+#include "base/watch.h"
 #include "model/params.h"
 #include "source/source.h"
 
@@ -14,10 +13,8 @@ typedef struct mn_soft_targets_config {
   int64_t batches; /* at most; 0: all of the training split once, which a task has not */
   int64_t top;     /* E: tokens that are kept of each position */
   mn_dtype compute;
-  const char *tokenizer;                     /* hash, written beside them; NULL: none */
-  const volatile sig_atomic_t *stop;         /* may be NULL: non-zero ends it with MN_ERR_CANCELLED */
-  void (*progress)(void *ctx, int64_t done); /* batches; may be NULL */
-  void *progress_ctx;
+  const char *tokenizer; /* hash, written beside them; NULL: none */
+  mn_watch watch;        /* told the batches done */
 } mn_soft_targets_config;
 
 /* Writes every field of the batches (but `reset`), soft_ids i32 [N,T,E], likeliest first, and soft_weights f32 [N,T,E], their probabilities.

@@ -109,16 +109,20 @@ static mn_status one_text(const mn_task *task, const mn_responder *who, const mn
   return status;
 }
 
-static mn_status eval_text(mn_task *task, const mn_responder *who, const mn_text_eval_config *c, int64_t done, mn_text_eval *out) {
+/* Of `total` examples in all cells, `done` were done before. */
+static mn_status eval_text(mn_task *task, const mn_responder *who, const mn_text_eval_config *c, int64_t done, int64_t total,
+                           mn_text_eval *out) {
   *out = (mn_text_eval){0};
   if (c->examples < 1) return mn_fail(MN_ERR_ARG, "task %s: at least one example is needed", task->def->name);
   mn_task_count_with(task, who->count, who->ctx);
-  for (int64_t i = 0; i < c->examples; i++) {
-    if (c->stop && *c->stop)
-      return mn_fail(MN_ERR_CANCELLED, "task %s: interrupted after %lld examples", task->def->name, (long long)(done + i));
+  bool goes_on = !mn_watch_stops(&c->watch);
+  for (int64_t i = 0; i < c->examples && goes_on; i++) {
     MN_TRY(one_text(task, who, c, i, out));
-    if (c->progress) c->progress(c->progress_ctx, done + i + 1);
+    done++;
+    goes_on = mn_watch_tell(&c->watch, NULL, done, total) && !mn_watch_stops(&c->watch);
   }
+  if (!goes_on && done < total)
+    return mn_fail(MN_ERR_CANCELLED, "task %s: interrupted after %lld examples", task->def->name, (long long)done);
   out->score /= (double)out->examples;
   out->prompt_tokens /= (double)out->examples;
   mn_wilson_interval(out->right, out->examples, &out->low, &out->high);
@@ -126,7 +130,7 @@ static mn_status eval_text(mn_task *task, const mn_responder *who, const mn_text
 }
 
 mn_status mn_eval_text(mn_task *task, const mn_responder *who, const mn_text_eval_config *config, mn_text_eval *out) {
-  return eval_text(task, who, config, 0, out);
+  return eval_text(task, who, config, 0, config->examples, out);
 }
 
 /* ---- grids ---- */
@@ -224,7 +228,9 @@ mn_status mn_eval_grid(const char *name, const mn_value *settings, const mn_resp
   for (int i = 0; i < out->rows * out->columns && status == MN_OK; i++) {
     mn_task *task = NULL;
     status = mn_task_open(name, out->settings[i], &task);
-    if (status == MN_OK) status = eval_text(task, who, &config->each, i * config->each.examples, &out->cells[i]);
+    if (status == MN_OK)
+      status = eval_text(task, who, &config->each, i * config->each.examples, (int64_t)out->rows * out->columns * config->each.examples,
+                         &out->cells[i]);
     mn_task_close(task);
   }
   if (status != MN_OK) mn_grid_free(out);

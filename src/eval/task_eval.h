@@ -8,8 +8,7 @@
 #ifndef MN_TASK_EVAL_H
 #define MN_TASK_EVAL_H
 
-#include <signal.h>
-
+#include "base/watch.h"
 #include "format/plot.h"
 #include "format/tokenizer.h"
 #include "run/session.h"
@@ -38,9 +37,7 @@ int64_t mn_greedy(const float *logits, int64_t vocab_size, const mn_tokenizer *t
 typedef struct mn_text_eval_config {
   int64_t examples, new_tokens; /* new_tokens 0: the task's setting, or 10 where it has none */
   int split;
-  const volatile sig_atomic_t *stop;         /* may be NULL: non-zero ends it with MN_ERR_CANCELLED */
-  void (*progress)(void *ctx, int64_t done); /* after each example; may be NULL */
-  void *progress_ctx;
+  mn_watch watch; /* told the examples done */
 } mn_text_eval_config;
 
 typedef struct mn_text_eval {
@@ -66,7 +63,7 @@ typedef struct mn_grid {
 } mn_grid;
 
 typedef struct mn_grid_config {
-  mn_text_eval_config each;  /* of every cell; progress counts the examples of all cells */
+  mn_text_eval_config each;  /* of every cell; its watch counts the examples of all cells */
   const char *vary;          /* "len" and "garbage" are settings; NULL: the length, as the task sets it (mn_task_fit) */
   const char *const *values; /* of `vary`, or lengths in tokens */
   int n_values;              /* 0: one row, as the settings are  */
@@ -85,10 +82,8 @@ typedef struct mn_stream_eval_config {
   uint64_t seed;       /* of the places where the stream is saved and restored */
   const char *scratch; /* a path for the session file; removed afterwards      */
   mn_dtype compute;
-  bool forget; /* see mn_session_config */
-  const volatile sig_atomic_t *stop;
-  void (*progress)(void *ctx, int64_t done);
-  void *progress_ctx;
+  bool forget;    /* see mn_session_config */
+  mn_watch watch; /* told the examples done */
 } mn_stream_eval_config;
 
 typedef struct mn_stream_eval {

@@ -145,11 +145,12 @@ mn_status mn_eval_streamed(const mn_model *model, const mn_params *params, const
   if (s.B < 1) s.B = 1;
   mn_rng_seed(&s.rng, config->seed);
   mn_status status = open_all(&s, model, params);
+  bool goes_on = true;
   for (int64_t i = 0; i < config->examples && status == MN_OK; i += s.B) {
-    if (config->stop && *config->stop)
+    if (!goes_on || mn_watch_stops(&config->watch))
       status = mn_fail(MN_ERR_CANCELLED, "task %s: interrupted after %lld examples", task->def->name, (long long)i);
     if (status == MN_OK) status = one_batch(&s, i);
-    if (config->progress) config->progress(config->progress_ctx, i + s.B < config->examples ? i + s.B : config->examples);
+    goes_on = mn_watch_tell(&config->watch, NULL, i + s.B < config->examples ? i + s.B : config->examples, config->examples);
   }
   mn_file_remove(config->scratch);
   mn_session_free(s.first);

@@ -7,6 +7,7 @@
 #ifndef MN_TOKENIZER_H
 #define MN_TOKENIZER_H
 
+#include "base/watch.h"
 #include "base/base.h"
 #include "base/text.h"
 
@@ -87,10 +88,9 @@ typedef struct mn_tokenizer_train_config {
   mn_pattern pattern;
   const char *const *special; /* get the first ids; NULL: only "<|endoftext|>" */
   int n_special;
-  /* Called now and then with the merges done; false stops with MN_ERR_CANCELLED. May be NULL. */
-  bool (*progress)(void *ctx, int64_t done, int64_t total);
-  void *progress_ctx;
+  const mn_watch *watch; /* told the merges done, as mn_progress_vocabulary; may be NULL */
 } mn_tokenizer_train_config;
+extern const char mn_progress_vocabulary[]; /* what a watch is told while a tokenizer is trained: this very pointer */
 typedef struct mn_span {
   const char *data;
   size_t size;

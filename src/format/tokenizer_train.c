@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char mn_progress_vocabulary[] = "vocabulary";
+
 enum { LONGEST = 256, LONG = 128, LONG_BYTES = 16 << 20, MOST = 1 << 21, CHECK_EVERY = 4096 };
 
 typedef struct word {
@@ -408,7 +410,7 @@ static mn_status learn_merges(trainer *t) {
     }
     if (top.count < least) break;
     status = merge_pair(t, top.pair, &fresh);
-    if (status == MN_OK && c->progress && !c->progress(c->progress_ctx, t->n_tokens - first, c->vocab_size - first))
+    if (status == MN_OK && !mn_watch_tell(c->watch, mn_progress_vocabulary, t->n_tokens - first, c->vocab_size - first))
       status = mn_fail(MN_ERR_CANCELLED, "training a tokenizer: stopped after %d merges", (int)t->n_merges);
   }
   mn_ids_free(&fresh);

@@ -176,8 +176,8 @@ static mn_status measure(mn_source *s, audio *x) {
   return MN_OK;
 }
 
-static mn_status open_audio(mn_source *s, mn_data_progress progress, void *ctx) {
-  (void)progress, (void)ctx;
+static mn_status open_audio(mn_source *s, const mn_watch *watch) {
+  (void)watch;
   const config *o = s->config;
   audio *x = s->data = mn_arena_alloc(s->arena, sizeof *x);
   mn_mel *mel = NULL;

@@ -112,12 +112,12 @@ mn_status mn_data_cache_dir(const mn_data_config *config, char **out) {
   return mn_context(status, "data.cache: set it to a directory that can be written");
 }
 
-static mn_status open_files(mn_corpus *c, const mn_data_config *config, mn_data_progress progress, void *ctx) {
+static mn_status open_files(mn_corpus *c, const mn_data_config *config, const mn_watch *watch) {
   if (!config->files.count) return mn_fail(MN_ERR_CONFIG, "data: neither files nor a task; set data.files or data.task");
   if (!c->tok) return mn_fail(MN_ERR_ARG, "data: files need a tokenizer");
   char *cache = NULL;
   MN_TRY(mn_data_cache_dir(config, &cache));
-  shard_options o = {c->tok, config->separator && *config->separator ? config->separator : NULL, cache, progress, ctx};
+  shard_options o = {c->tok, config->separator && *config->separator ? config->separator : NULL, cache, watch};
   int made;
   mn_status status = mn_make_dirs_counted(cache, &made);
   if (status == MN_OK) status = open_stream(&o, &config->files, "files", &c->files);
@@ -165,7 +165,7 @@ static mn_status hash_corpus(mn_corpus *c, const mn_data_config *config) {
   return status;
 }
 
-mn_status mn_corpus_open(const mn_data_config *config, const mn_tokenizer *tok, mn_data_progress progress, void *ctx, mn_corpus **out) {
+mn_status mn_corpus_open(const mn_data_config *config, const mn_tokenizer *tok, const mn_watch *watch, mn_corpus **out) {
   *out = NULL;
   mn_corpus *c = mn_calloc(1, sizeof *c);
   if (!c) return MN_ERR_MEMORY;
@@ -173,7 +173,7 @@ mn_status mn_corpus_open(const mn_data_config *config, const mn_tokenizer *tok, 
   c->order = config->order;
   c->seed = (uint64_t)config->seed;
   c->eos = tok ? mn_tokenizer_eos(tok) : -1;
-  mn_status status = config->task ? open_task(c, config) : open_files(c, config, progress, ctx);
+  mn_status status = config->task ? open_task(c, config) : open_files(c, config, watch);
   if (status == MN_OK) status = hash_corpus(c, config);
   if (status != MN_OK) mn_corpus_close(c);
   else *out = c;

@@ -33,9 +33,8 @@ bool mn_source_is_tokens(const mn_source_config *c); /* text or a task */
 mn_corpus *mn_source_corpus(const mn_source *s);     /* NULL: the source is neither text nor a task */
 
 /* Opens files (tokenising what has no good shard yet) or a task. `tok` may be NULL for tasks that make token ids, and
- * must outlive the corpus. */
-mn_status mn_corpus_open(const mn_data_config *config, const mn_tokenizer *tok, mn_data_progress progress, void *progress_ctx,
-                         mn_corpus **out);
+ * must outlive the corpus. `watch` (or NULL) is told each file that is tokenised, and its bytes. */
+mn_status mn_corpus_open(const mn_data_config *config, const mn_tokenizer *tok, const mn_watch *watch, mn_corpus **out);
 void mn_corpus_close(mn_corpus *corpus);
 
 /* Tokens of a split (MN_SPLIT_TRAIN, MN_SPLIT_VALIDATION); 0 for a task, which never ends. */

@@ -103,8 +103,8 @@ static mn_status on_line(void *ctx, const char *place, const char *line, size_t 
   return status;
 }
 
-static mn_status open_dialogues(mn_source *s, mn_data_progress progress, void *ctx) {
-  (void)progress, (void)ctx;
+static mn_status open_dialogues(mn_source *s, const mn_watch *watch) {
+  (void)watch;
   const config *o = s->config;
   dialogues *x = s->data = mn_arena_alloc(s->arena, sizeof *x);
   char hex[MN_HASH_HEX];

@@ -217,8 +217,8 @@ static mn_status identify(mn_source *s, const images *x) {
   return MN_OK;
 }
 
-static mn_status open_images(mn_source *s, mn_data_progress progress, void *ctx) {
-  (void)progress, (void)ctx;
+static mn_status open_images(mn_source *s, const mn_watch *watch) {
+  (void)watch;
   const config *o = s->config;
   images *x = s->data = mn_arena_alloc(s->arena, sizeof *x);
   if (!x) return MN_ERR_MEMORY;

@@ -202,8 +202,8 @@ static mn_status open_task(mn_source *s, pairs *x) {
   return mn_value_to_json(o->task, 0, &s->identity);
 }
 
-static mn_status open_pairs(mn_source *s, mn_data_progress progress, void *ctx) {
-  (void)progress, (void)ctx;
+static mn_status open_pairs(mn_source *s, const mn_watch *watch) {
+  (void)watch;
   const config *o = s->config;
   pairs *x = s->data = mn_arena_alloc(s->arena, sizeof *x);
   if (!x) return MN_ERR_MEMORY;

@@ -139,8 +139,8 @@ static mn_status fill_table(mn_source *s, const mn_csv *csv, series *x) {
   return MN_OK;
 }
 
-static mn_status open_series(mn_source *s, mn_data_progress progress, void *ctx) {
-  (void)progress, (void)ctx;
+static mn_status open_series(mn_source *s, const mn_watch *watch) {
+  (void)watch;
   const config *o = s->config;
   series *x = s->data = mn_arena_alloc(s->arena, sizeof *x);
   mn_csv *csv;

@@ -155,10 +155,10 @@ static mn_status write_documents(const shard_options *o, const char *path, const
     if (n && eos >= 0 && status == MN_OK) status = mn_ids_add(&ids, eos);
     at += n;
     if (at < text->size) at += skip;
-    if (status == MN_OK && o->progress && (at - reported >= REPORT || at == text->size)) {
+    if (status == MN_OK && (at - reported >= REPORT || at == text->size)) {
       reported = at;
       status = mn_map_check(text);
-      if (status == MN_OK && !o->progress(o->progress_ctx, path, (int64_t)at, (int64_t)text->size))
+      if (status == MN_OK && !mn_watch_tell(o->watch, path, (int64_t)at, (int64_t)text->size))
         status = mn_fail(MN_ERR_CANCELLED, "stopped while tokenising %s", path);
     }
   }

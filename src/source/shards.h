@@ -24,8 +24,7 @@ typedef struct shard_options {
   const mn_tokenizer *tok;
   const char *separator; /* NULL: a file is a document */
   const char *cache;
-  mn_data_progress progress;
-  void *progress_ctx;
+  const mn_watch *watch; /* or NULL */
 } shard_options;
 
 /* Opens the shard of a text file, making it when there is no good one. */

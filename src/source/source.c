@@ -110,7 +110,7 @@ const mn_value *mn_source_to_value(mn_arena *arena, const mn_source_config *s) {
 
 /* ---- opening ---- */
 
-mn_status mn_source_open(const mn_source_config *config, const mn_tokenizer *tok, mn_data_progress progress, void *ctx, mn_source **out) {
+mn_status mn_source_open(const mn_source_config *config, const mn_tokenizer *tok, const mn_watch *watch, mn_source **out) {
   *out = NULL;
   mn_arena *arena = mn_arena_new();
   mn_source *s = arena ? mn_arena_alloc(arena, sizeof *s) : NULL;
@@ -120,7 +120,7 @@ mn_status mn_source_open(const mn_source_config *config, const mn_tokenizer *tok
   }
   *s = (mn_source){.def = config->def, .config = config->config, .seed = config->seed, .tok = tok, .arena = arena};
   bool text = s->def->reads_text && s->def->reads_text(s->config);
-  mn_status status = text && !tok ? mn_fail(MN_ERR_ARG, "data: text needs a tokenizer") : s->def->open(s, progress, ctx);
+  mn_status status = text && !tok ? mn_fail(MN_ERR_ARG, "data: text needs a tokenizer") : s->def->open(s, watch);
   if (status == MN_OK && s->identity.len) { /* else the definition has set the hash itself */
     mn_text_addf(&s->identity, " %s seed %lld", s->def->name, (long long)s->seed);
     status = mn_text_status(&s->identity);

@@ -10,13 +10,11 @@
 #define MN_SOURCE_H
 
 #include "base/file.h"
+#include "base/watch.h"
 #include "format/config.h"
 #include "format/tokenizer.h"
 #include "graph/graph.h"
 #include "task/task.h"
-
-/* Called now and then while text is tokenised; false stops with MN_ERR_CANCELLED. */
-typedef bool (*mn_data_progress)(void *ctx, const char *file, int64_t bytes, int64_t total_bytes);
 
 typedef struct mn_source_field {
   const char *name; /* "tokens" */
@@ -52,8 +50,8 @@ typedef struct mn_source_def {
   mn_strings (*texts)(const void *config); /* what a tokenizer may be trained on; NULL: nothing                   */
   bool order;                              /* rows can go on from step to step (carried state)                    */
   /* Reads what there is to know: sizes, splits; sets s->seq_len where it is not free, s->vocab_size, s->classes, and adds to
-   * s->identity all that batches depend on. */
-  mn_status (*open)(mn_source *s, mn_data_progress progress, void *progress_ctx);
+   * s->identity all that batches depend on. `watch` (or NULL) is told what takes long: of text that is tokenised, file and bytes. */
+  mn_status (*open)(mn_source *s, const mn_watch *watch);
   void (*close)(mn_source *s);
   /* The fields of a batch of B rows, of T tokens where that is free: calls of mn_batch_add. */
   void (*layout)(const mn_source *s, mn_batch *batch);
@@ -98,9 +96,8 @@ struct mn_source {
   char hash[MN_HASH_HEX];
 };
 
-/* `tok` may be NULL where the source makes no tokens; it and the config must outlive the source. */
-mn_status mn_source_open(const mn_source_config *config, const mn_tokenizer *tok, mn_data_progress progress, void *progress_ctx,
-                         mn_source **out);
+/* `tok` may be NULL where the source makes no tokens; it and the config must outlive the source. `watch` (or NULL): as of def->open. */
+mn_status mn_source_open(const mn_source_config *config, const mn_tokenizer *tok, const mn_watch *watch, mn_source **out);
 void mn_source_close(mn_source *s);
 void mn_source_hash(const mn_source *s, char hex[MN_HASH_HEX]); /* of all that batches depend on */
 const mn_task *mn_task_of_source(const mn_source *s);           /* NULL: it is none */

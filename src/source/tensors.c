@@ -156,8 +156,8 @@ static mn_status look(mn_source *s, const column *c) {
   return check_places(s, c, most);
 }
 
-static mn_status open_tensors(mn_source *s, mn_data_progress progress, void *ctx) {
-  (void)progress, (void)ctx;
+static mn_status open_tensors(mn_source *s, const mn_watch *watch) {
+  (void)watch;
   const config *o = s->config;
   tensors *x = s->data = mn_arena_alloc(s->arena, sizeof *x);
   if (!x) return MN_ERR_MEMORY;

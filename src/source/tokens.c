@@ -63,9 +63,9 @@ static bool task_reads_text(const void *config) {
 
 static mn_strings texts(const void *config) { return ((const mn_data_config *)config)->files; }
 
-static mn_status open_tokens(mn_source *s, mn_data_progress progress, void *ctx) {
+static mn_status open_tokens(mn_source *s, const mn_watch *watch) {
   mn_corpus *c;
-  MN_TRY(mn_corpus_open(s->config, s->tok, progress, ctx, &c));
+  MN_TRY(mn_corpus_open(s->config, s->tok, watch, &c));
   s->data = c;
   const mn_task *task = mn_corpus_task(c);
   s->vocab_size = mn_corpus_vocab_size(c);

@@ -193,14 +193,14 @@ static mn_status vocabulary(mn_recipe *r, const mn_value *root, int64_t *out) {
   }
   mn_tokenizer *tok = NULL;
   if (text) {
-    MN_TRY(mn_recipe_tokenizer(r, NULL, NULL, NULL, &tok));
+    MN_TRY(mn_recipe_tokenizer(r, NULL, NULL, &tok));
     *out = tok ? mn_tokenizer_vocab_size(tok) : 0;
     mn_tokenizer_free(tok);
     return MN_OK;
   }
   if (!r->data.task) return MN_OK;
   mn_source *source;
-  MN_TRY(mn_source_open(&r->source, NULL, NULL, NULL, &source));
+  MN_TRY(mn_source_open(&r->source, NULL, NULL, &source));
   *out = source->vocab_size;
   mn_source_close(source);
   return MN_OK;

@@ -81,10 +81,8 @@ mn_status mn_recipe_vocabulary(const mn_value *root, int64_t *out);
 void mn_recipe_help(mn_help_form form, mn_text *out);
 
 /* The tokenizer of the recipe: loaded from `saved` when that file exists (a run that goes on), else made. *out is NULL for
- * a task of token ids, which needs none. */
-mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, mn_data_progress progress, void *ctx, mn_tokenizer **out);
-/* What `progress` is told instead of a file's name while a tokenizer is trained; its bytes are merges then. */
-extern const char mn_progress_vocabulary[];
+ * a task of token ids, which needs none. `watch` (or NULL) is told of its training. */
+mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, const mn_watch *watch, mn_tokenizer **out);
 /* The model for a vocabulary, with what only recipe and model together can get wrong checked. */
 mn_status mn_recipe_model(const mn_recipe *r, int64_t vocab_size, mn_model **out);
 

@@ -71,18 +71,6 @@ static mn_status cache_path(const mn_recipe *r, const text_files *t, char **out)
   return status == MN_OK && !*out ? MN_ERR_MEMORY : status;
 }
 
-const char mn_progress_vocabulary[] = "vocabulary";
-
-typedef struct listener {
-  mn_data_progress progress;
-  void *ctx;
-} listener;
-
-static bool on_merges(void *ctx, int64_t done, int64_t total) {
-  const listener *l = ctx;
-  return !l->progress || l->progress(l->ctx, mn_progress_vocabulary, done, total);
-}
-
 enum { SEAL = 2 * (MN_HASH_HEX - 1) + 3, CACHE_LIMIT = 256 << 20 }; /* "\nKEY SUM\n" without its last zero */
 
 static void make_seal(const char *path, const char *json, size_t n, char seal[SEAL + 1]) {
@@ -125,7 +113,7 @@ static mn_status save_cached(const mn_tokenizer *tok, const char *path) {
   return status;
 }
 
-static mn_status train_bpe(const mn_recipe *r, listener *l, mn_tokenizer **out) {
+static mn_status train_bpe(const mn_recipe *r, const mn_watch *watch, mn_tokenizer **out) {
   text_files t = {0};
   char *path = NULL;
   const char *why;
@@ -134,10 +122,8 @@ static mn_status train_bpe(const mn_recipe *r, listener *l, mn_tokenizer **out) 
   if (status == MN_OK) status = check_files(&t);
   if (status == MN_OK && !load_cached(path, out, &why)) {
     if (why) mn_log_write(MN_LOG_WARN, "%s is made again from the text: %s", path, why);
-    mn_tokenizer_train_config c = {.vocab_size = (int32_t)r->tokenizer.vocab_size,
-                                   .pattern = (mn_pattern)r->tokenizer.pattern,
-                                   .progress = on_merges,
-                                   .progress_ctx = l};
+    mn_tokenizer_train_config c = {
+        .vocab_size = (int32_t)r->tokenizer.vocab_size, .pattern = (mn_pattern)r->tokenizer.pattern, .watch = watch};
     status = mn_tokenizer_train(&c, t.spans, t.n, out);
     mn_status whole = check_files(&t);
     if (whole != MN_OK) {
@@ -153,7 +139,7 @@ static mn_status train_bpe(const mn_recipe *r, listener *l, mn_tokenizer **out) 
   return status;
 }
 
-mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, mn_data_progress progress, void *ctx, mn_tokenizer **out) {
+mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, const mn_watch *watch, mn_tokenizer **out) {
   static const char *const special[] = {"<|endoftext|>"};
   *out = NULL;
   const mn_source_def *source = r->source.def;
@@ -165,7 +151,7 @@ mn_status mn_recipe_tokenizer(const mn_recipe *r, const char *saved, mn_data_pro
   if (saved && mn_file_exists(saved)) return mn_tokenizer_load(saved, out);
   switch ((mn_tokenizer_kind)r->tokenizer.type) {
   case MN_TOKENIZER_BPE:
-    return train_bpe(r, &(listener){progress, ctx}, out);
+    return train_bpe(r, watch, out);
   case MN_TOKENIZER_FILE:
     return mn_context(mn_tokenizer_load(r->tokenizer.file, out), "tokenizer.file");
   default:

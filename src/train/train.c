@@ -34,7 +34,7 @@ typedef struct loop {
 static void tell(const loop *l, mn_train_event e) {
   e.step = l->t ? l->t->state.step : 0;
   e.steps = l->recipe->train.steps;
-  if (l->o->event) l->o->event(l->o->ctx, &e);
+  if (l->o->event) l->o->event(l->o->watch.ctx, &e);
 }
 
 static void remark(const loop *l, const char *fmt, ...) MN_PRINTF(2, 3);
@@ -217,7 +217,7 @@ static void record(loop *l) {
 }
 
 static mn_status validate(loop *l) {
-  MN_TRY(mn_trainer_validate(l->t, l->o->stop, &l->validation));
+  MN_TRY(mn_trainer_validate(l->t, &l->o->watch, &l->validation));
   const mn_evaluation *v = &l->validation;
   if (!v->batches) return MN_OK;
   mn_runlog_value values[3 + MN_EVALUATION_METRICS] = {{"validation_loss", v->loss}};
@@ -296,7 +296,7 @@ static mn_status run(loop *l) {
   const mn_train_config *c = &l->recipe->train;
   l->saved_at = mn_now();
   while (l->t->state.step < c->steps) {
-    if (l->o->stop && *l->o->stop) return stopped(l);
+    if (mn_watch_stops(&l->o->watch)) return stopped(l);
     int stage = mn_trainer_stage(l->t);
     mn_status status = one_step(l);
     if (mn_trainer_stage(l->t) != stage) say_stage(l);
@@ -337,7 +337,7 @@ static mn_status open_loop(loop *l) {
     MN_TRY(mn_checkpoint_tidy(o->out_dir));
     saved = exists ? mn_path_join(o->out_dir, "tokenizer.json") : NULL;
   }
-  mn_status status = (exists ? mn_trainer_reopen : mn_trainer_new)(l->recipe, o->threads, saved, o->data_progress, o->ctx, &l->t);
+  mn_status status = (exists ? mn_trainer_reopen : mn_trainer_new)(l->recipe, o->threads, saved, &o->watch, &l->t);
   free(saved);
   MN_TRY(status);
   l->saved_step = -1;

@@ -118,7 +118,7 @@ static mn_status check_later_stages(mn_trainer *t) {
   for (int i = 1; i < t->whole->n_stages; i++) {
     const mn_recipe *r = t->whole->stages[i].recipe;
     mn_source *source;
-    mn_status status = mn_source_open(&r->source, t->tok, t->progress, t->progress_ctx, &source);
+    mn_status status = mn_source_open(&r->source, t->tok, &t->watch, &source);
     if (status == MN_OK) status = check_data(t, r, source);
     if (status == MN_OK) status = match(t, r, source);
     mn_teachers teachers = {0};
@@ -184,7 +184,7 @@ static void choose_stage(mn_trainer *t, int i) {
 static mn_status enter_stage(mn_trainer *t, int i) {
   close_stage(t);
   choose_stage(t, i);
-  MN_TRY(mn_source_open(&t->recipe->source, t->tok, t->progress, t->progress_ctx, &t->source));
+  MN_TRY(mn_source_open(&t->recipe->source, t->tok, &t->watch, &t->source));
   t->state.watch = (mn_loss_watch){0};
   MN_TRY(mn_context(build_stage(t), "stages[%d]", i));
   memcpy(t->params->origin.data, t->state.data_hash, sizeof t->params->origin.data);
@@ -207,10 +207,10 @@ static mn_status open_parts(mn_trainer *t, const char *saved_tokenizer) {
   mn_model_free(early);
   char *kept = NULL;
   mn_status status = kept_tokenizer(t, saved_tokenizer, &kept);
-  if (status == MN_OK) status = mn_recipe_tokenizer(r, kept, t->progress, t->progress_ctx, &t->tok);
+  if (status == MN_OK) status = mn_recipe_tokenizer(r, kept, &t->watch, &t->tok);
   free(kept);
   MN_TRY(status);
-  MN_TRY(mn_source_open(&r->source, t->tok, t->progress, t->progress_ctx, &t->source));
+  MN_TRY(mn_source_open(&r->source, t->tok, &t->watch, &t->source));
   MN_TRY(check_data(t, r, t->source));
   MN_TRY(mn_recipe_model(r, t->source->vocab_size, &t->model));
   MN_TRY(match(t, r, t->source));
@@ -227,12 +227,13 @@ static mn_status open_parts(mn_trainer *t, const char *saved_tokenizer) {
   return t->state.recipe ? say_origin(t) : MN_ERR_MEMORY;
 }
 
-static mn_status open_trainer(const mn_recipe *recipe, bool goes_on, int threads, const char *saved_tokenizer, mn_data_progress progress,
-                              void *ctx, mn_trainer **out) {
+static mn_status open_trainer(const mn_recipe *recipe, bool goes_on, int threads, const char *saved_tokenizer, const mn_watch *watch,
+                              mn_trainer **out) {
   *out = NULL;
   mn_trainer *t = mn_calloc(1, sizeof *t);
   if (!t) return MN_ERR_MEMORY;
-  *t = (mn_trainer){.whole = recipe, .goes_on = goes_on, .threads = threads, .progress = progress, .progress_ctx = ctx};
+  *t = (mn_trainer){.whole = recipe, .goes_on = goes_on, .threads = threads};
+  if (watch) t->watch = *watch;
   choose_stage(t, 0);
   mn_status status = open_parts(t, saved_tokenizer);
   if (status != MN_OK) mn_trainer_free(t);
@@ -240,14 +241,12 @@ static mn_status open_trainer(const mn_recipe *recipe, bool goes_on, int threads
   return status;
 }
 
-mn_status mn_trainer_new(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx,
-                         mn_trainer **out) {
-  return open_trainer(recipe, false, threads, saved_tokenizer, progress, ctx, out);
+mn_status mn_trainer_new(const mn_recipe *recipe, int threads, const char *saved_tokenizer, const mn_watch *watch, mn_trainer **out) {
+  return open_trainer(recipe, false, threads, saved_tokenizer, watch, out);
 }
 
-mn_status mn_trainer_reopen(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx,
-                            mn_trainer **out) {
-  return open_trainer(recipe, true, threads, saved_tokenizer, progress, ctx, out);
+mn_status mn_trainer_reopen(const mn_recipe *recipe, int threads, const char *saved_tokenizer, const mn_watch *watch, mn_trainer **out) {
+  return open_trainer(recipe, true, threads, saved_tokenizer, watch, out);
 }
 
 void mn_trainer_free(mn_trainer *t) {
@@ -261,7 +260,7 @@ void mn_trainer_free(mn_trainer *t) {
   free(t);
 }
 
-mn_status mn_trainer_validate(mn_trainer *t, const volatile sig_atomic_t *stop, mn_evaluation *out) {
+mn_status mn_trainer_validate(mn_trainer *t, const mn_watch *watch, mn_evaluation *out) {
   const mn_train_config *c = &t->recipe->train;
   *out = (mn_evaluation){0};
   if (mn_source_check(t->source, MN_SPLIT_VALIDATION, c->batch, c->seq_len) != MN_OK) return MN_OK;
@@ -272,7 +271,7 @@ mn_status mn_trainer_validate(mn_trainer *t, const volatile sig_atomic_t *stop, 
                              .seed = (uint64_t)t->recipe->seed,
                              .teachers = &t->teachers};
   if (!t->evaluator) MN_TRY(mn_evaluator_new(t->model, t->params, t->source, &t->recipe->objectives, &how, &t->evaluator));
-  return mn_evaluate(t->evaluator, MN_SPLIT_VALIDATION, c->validation_batches, stop, out);
+  return mn_evaluate(t->evaluator, MN_SPLIT_VALIDATION, c->validation_batches, watch, out);
 }
 
 int64_t mn_trainer_steps_done(const mn_trainer *t) { return t->state.step; }

@@ -2,8 +2,6 @@
 #ifndef MN_TRAINER_H
 #define MN_TRAINER_H
 
-#include <signal.h>
-
 #include "eval/evaluate.h"
 #include "train/recipe.h"
 
@@ -18,16 +16,15 @@ typedef struct mn_step_result {
   double part[MN_OBJECTIVES];
 } mn_step_result;
 
-/* Everything that a training needs, ready for step 0. threads 0: the recipe's. `saved_tokenizer`: see mn_recipe_tokenizer. The
- * recipe must outlive it. */
-mn_status mn_trainer_new(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *progress_ctx,
-                         mn_trainer **out);
+/* Everything that a training needs, ready for step 0. threads 0: the recipe's. `saved_tokenizer`: see mn_recipe_tokenizer. `watch` (or
+ * NULL) is told of text and vocabulary, and copied. The recipe must outlive it. */
+mn_status mn_trainer_new(const mn_recipe *recipe, int threads, const char *saved_tokenizer, const mn_watch *watch, mn_trainer **out);
 void mn_trainer_free(mn_trainer *t);
 /* One update. MN_ERR_NUMERIC when loss or gradients are not finite or the loss runs away: the message names step and tensor
  * and says what to try. */
 mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out);
-/* On held-out data; no such data: MN_OK with batches = 0. */
-mn_status mn_trainer_validate(mn_trainer *t, const volatile sig_atomic_t *stop, mn_evaluation *out);
+/* On held-out data; no such data: MN_OK with batches = 0. Of `watch` (or NULL) only `stop` is looked at. */
+mn_status mn_trainer_validate(mn_trainer *t, const mn_watch *watch, mn_evaluation *out);
 
 int mn_trainer_stage(const mn_trainer *t); /* of the recipe's stages, the one that the last update was of */
 int64_t mn_trainer_steps_done(const mn_trainer *t);
@@ -52,12 +49,10 @@ typedef struct mn_train_event {
 typedef struct mn_train_options {
   const char *out_dir; /* NULL: nothing is kept                      */
   bool resume;
-  int threads;                       /* 0: the recipe's                            */
-  const char *db_path;               /* run database, as in mn_runlog_open         */
-  const volatile sig_atomic_t *stop; /* non-zero: save and end       */
-  void (*event)(void *ctx, const mn_train_event *e);
-  mn_data_progress data_progress;
-  void *ctx; /* of both                                    */
+  int threads;                                       /* 0: the recipe's                            */
+  const char *db_path;                               /* run database, as in mn_runlog_open         */
+  mn_watch watch;                                    /* stop: save and end; progress: of text and vocabulary */
+  void (*event)(void *ctx, const mn_train_event *e); /* with the watch's ctx; may be NULL */
 } mn_train_options;
 
 typedef struct mn_train_result {
@@ -72,7 +67,7 @@ typedef struct mn_train_result {
 } mn_train_result;
 
 /* Trains to the end of the recipe. OUT receives recipe.json, config.json, tokenizer.json, model.safetensors,
- * metrics.jsonl and checkpoints/. MN_ERR_CANCELLED after `stop`: a checkpoint was saved. */
+ * metrics.jsonl and checkpoints/. MN_ERR_CANCELLED after `watch.stop`: a checkpoint was saved. */
 mn_status mn_train(const mn_recipe *recipe, const mn_train_options *options, mn_train_result *out);
 
 #endif

@@ -14,10 +14,9 @@ struct mn_trainer {
   int stage;
   int64_t begin; /* updates made before the stage */
   int threads;
-  mn_data_progress progress;
-  void *progress_ctx;
-  int drawn;    /* of the parameters that init.from should have given */
-  bool goes_on; /* the parameters' first values come from a checkpoint */
+  mn_watch watch; /* told of text and vocabulary; what a stage opens, too */
+  int drawn;      /* of the parameters that init.from should have given */
+  bool goes_on;   /* the parameters' first values come from a checkpoint */
   mn_backend *backend;
   mn_tokenizer *tok;
   mn_source *source;
@@ -72,7 +71,6 @@ mn_status mn_trainer_run_batch(mn_trainer *t, mn_routine *r, int64_t a, mn_state
 /* Makes ready for the updates after `step`, the last one's stage, as mn_trainer_new does for step 0: what stages share stays. */
 mn_status mn_trainer_at(mn_trainer *t, int64_t step);
 /* As mn_trainer_new, for a run whose checkpoint is loaded next: parameters are not drawn. */
-mn_status mn_trainer_reopen(const mn_recipe *recipe, int threads, const char *saved_tokenizer, mn_data_progress progress, void *ctx,
-                            mn_trainer **out);
+mn_status mn_trainer_reopen(const mn_recipe *recipe, int threads, const char *saved_tokenizer, const mn_watch *watch, mn_trainer **out);
 
 #endif
