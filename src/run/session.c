@@ -187,8 +187,8 @@ static mn_status check_source(const mn_session *s, int64_t row) {
   char of[64] = "this session";
   if (!s->model->def->kept || s->sourced[row]) return MN_OK;
   if (s->config.batch > 1) snprintf(of, sizeof of, "row %lld of this session", (long long)row);
-  return mn_fail(MN_ERR_CONFIG, "a model of type %s says something about a %s, and %s has none (mn_session_source)", s->model->def->name,
-                 s->model->def->kept, of);
+  return mn_fail(MN_ERR_CONFIG, "a model of type %s says something about a %s, and %s has none: it must be given first",
+                 s->model->def->name, s->model->def->kept, of);
 }
 
 static mn_status check_tokens(const mn_session *s, const int32_t *tokens, int64_t count) {
@@ -416,7 +416,7 @@ mn_status mn_session_warm_up(mn_session *s, bool scores, int64_t most) {
   if (status == MN_OK && longest > 1) status = mn_program_alignment(s->program, longest, &alignment);
   bool first = true; /* the longest that is compiled */
   for (int i = 0; status == MN_OK && mn_ladder_length(longest, alignment, i, &T); i++) {
-    if (T / 2 >= most) continue; /* nor is a text of so many padded to it */
+    if (T / 2 >= most) continue;  /* nor is a text of so many padded to it */
     status = mn_session_reset(s); /* at 0 each is taken whole */
     if (status == MN_OK) status = scores ? mn_session_score(s, zeros, zeros, T, nll) : mn_session_feed(s, zeros, T, NULL);
     const bool padded = first && T >= 4;
