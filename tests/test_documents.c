@@ -321,6 +321,18 @@ static void every_recipe_can_be_looked_at(void) {
                 2 &&
             strstr(out, "batchh"),
         "a key of a stage: %s", out);
+  CHECK(sh(MNEME "inspect " SOURCE "/recipes/quick.yaml --set 'train.groups=[{match: \"layers.*\", lr: 0.001}]' --quiet 2>&1") == 0, "%s",
+        out);
+  CHECK(sh(MNEME "inspect " SOURCE "/recipes/quick.yaml --set 'train.groups=[{match: \"layer.*\", frozen: true}]' 2>&1") == 2 &&
+            strstr(out, "'layer.*' fits no parameter"),
+        "a group of nothing: %s", out);
+  CHECK(
+      sh(MNEME
+         "inspect " SOURCE
+         "/recipes/quick.yaml --set 'train={batch: 2}' --set 'stages=[{steps: 2}, {steps: 3, train: {groups: [{match: hed, lr: 0.001}]}}]' "
+         "2>&1") == 2 &&
+          strstr(out, "stages[1]") && strstr(out, "'hed' fits no parameter"),
+      "a group of nothing in a stage: %s", out);
 }
 
 int main(void) {

@@ -46,6 +46,12 @@ static mn_status parse_model(const mn_cli *cli, mn_arena *arena, const mn_value 
   return mn_unit_parse(arena, root, 0, out) == MN_OK ? MN_OK : mn_unit_parse(arena, root, usual, out);
 }
 
+mn_status mn_cli_unit_groups(const mn_cli *cli, mn_arena *arena, const mn_param_info *info, int n) {
+  const mn_value *root;
+  MN_TRY(read_tree(cli, arena, &root));
+  return mn_value_get(root, "train") ? mn_recipe_check_groups(root, info, n) : MN_OK;
+}
+
 /* A mixer's or a block's keys are checked where they are read; a model may stand in a whole training recipe. */
 mn_status mn_cli_unit(const mn_cli *cli, mn_arena *arena, int64_t vocab_size, mn_unit *out) {
   const mn_value *root;

@@ -95,6 +95,7 @@ static mn_status build(inspection *x, mn_plan_request *q) {
   const mn_param_info *info;
   mn_tensor *const *params;
   int n = mn_scope_params(x->scope, &info, &params);
+  if (x->unit.kind == MN_UNIT_MODEL) MN_TRY(mn_cli_unit_groups(x->cli, x->arena, info, n));
   for (int i = 0; i < n; i++) x->parameters += mn_shape_count(&info[i].shape);
   mn_tensor **outs = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *outs);
   const mn_built_state *states;

@@ -49,8 +49,8 @@ const mn_value *mn_groups_to_value(mn_arena *arena, const mn_param_groups *group
 }
 
 /* The names that are most like the pattern, stars aside. */
-static mn_status fits_nothing(const mn_param_group *group, const mn_params *params) {
-  const char **names = mn_alloc((size_t)(params->n + 1) * sizeof *names);
+static mn_status fits_nothing(const mn_param_group *group, const mn_param_info *info, int count) {
+  const char **names = mn_alloc((size_t)(count + 1) * sizeof *names);
   char *plain = mn_strdup(group->match), *w = plain;
   mn_text near = {0};
   if (!names || !plain) {
@@ -61,8 +61,8 @@ static mn_status fits_nothing(const mn_param_group *group, const mn_params *para
   for (const char *p = group->match; *p; p++)
     if (*p != '*' && *p != '?') *w++ = *p;
   *w = 0;
-  int n = params->n;
-  for (int i = 0; i < n; i++) names[i] = params->info[i].name;
+  int n = count;
+  for (int i = 0; i < n; i++) names[i] = info[i].name;
   for (int found = 0; found < 3 && n > 0; found++) {
     const char *one = mn_nearest(plain, names, n);
     if (!one && found == 0) one = names[0]; /* nothing is like it: show what names look like */
@@ -75,24 +75,24 @@ static mn_status fits_nothing(const mn_param_group *group, const mn_params *para
       }
   }
   mn_status status = mn_value_fail(group->at, "train.groups: '%s' fits no parameter of the model; there are %d, such as %s", group->match,
-                                   params->n, near.data ? near.data : "none");
+                                   count, near.data ? near.data : "none");
   mn_text_free(&near);
   free(names);
   free(plain);
   return status;
 }
 
-mn_status mn_groups_assign(const mn_param_groups *groups, const mn_params *params, const mn_param_group **group) {
+mn_status mn_groups_assign(const mn_param_groups *groups, const mn_param_info *info, int n, const mn_param_group **group) {
   for (int k = 0; groups && k < groups->n; k++) {
     const mn_param_group *g = &groups->list[k], *taken_by = NULL;
     int fits = 0, taken = 0;
-    for (int i = 0; i < params->n; i++) {
-      if (!mn_name_matches(g->match, params->info[i].name)) continue;
+    for (int i = 0; i < n; i++) {
+      if (!mn_name_matches(g->match, info[i].name)) continue;
       fits++;
       if (!group[i]) group[i] = g;
       else taken++, taken_by = group[i];
     }
-    if (!fits) return fits_nothing(g, params);
+    if (!fits) return fits_nothing(g, info, n);
     if (fits == taken)
       return mn_value_fail(g->at, "train.groups: all that '%s' fits belongs to the group '%s' before it: put the narrower one first",
                            g->match, taken_by->match);

@@ -5,7 +5,8 @@
 #include "base/text.h"
 #include "train/optimizer.h"
 
-/* group[params->n]: the first group that fits each, or NULL. */
-mn_status mn_groups_assign(const mn_param_groups *groups, const mn_params *params, const mn_param_group **group);
+/* group[n]: of each parameter info[n] the first group that fits, or NULL; all NULL before. MN_ERR_CONFIG by name for a group that fits
+ * none, or none that is left. */
+mn_status mn_groups_assign(const mn_param_groups *groups, const mn_param_info *info, int n, const mn_param_group **group);
 
 #endif

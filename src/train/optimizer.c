@@ -66,7 +66,7 @@ mn_status mn_optimizer_new(const mn_optimizer_config *config, const mn_param_gro
   o->m = mn_calloc((size_t)params->n + 1, sizeof *o->m);
   o->v = mn_calloc((size_t)params->n + 1, sizeof *o->v);
   o->group = mn_calloc((size_t)params->n + 1, sizeof *o->group);
-  mn_status status = o->m && o->v && o->group ? mn_groups_assign(groups, params, o->group) : MN_ERR_MEMORY;
+  mn_status status = o->m && o->v && o->group ? mn_groups_assign(groups, params->info, params->n, o->group) : MN_ERR_MEMORY;
   for (int i = 0; i < params->n && status == MN_OK; i++) {
     if (!mn_optimizer_moves(o, i)) continue;
     status = zeros(params->backend, bytes_of(params, i), &o->m[i]);

@@ -10,6 +10,7 @@
 #include "base/dir.h"
 #include "base/file.h"
 #include "format/yaml.h"
+#include "train/groups.h"
 #include "train/recipe_stages.h"
 
 static const char *const tokenizers[] = {"bytes", "bpe", "file", NULL};
@@ -179,6 +180,24 @@ mn_status mn_recipe_check(const mn_value *root) {
   mn_arena *arena = mn_arena_new();
   mn_recipe r = {.arena = arena};
   mn_status status = arena ? parse(&r, root, false) : MN_ERR_MEMORY;
+  mn_recipe_free(&r);
+  return status;
+}
+
+static mn_status check_groups(mn_recipe *r, const mn_value *root, const mn_param_info *info, int n) {
+  MN_TRY(parse(r, root, false));
+  for (int i = 0; i < (r->n_stages ? r->n_stages : 1); i++) { /* a stage has the recipe's groups, or its own */
+    const mn_recipe *of = r->n_stages ? r->stages[i].recipe : r;
+    const mn_param_group **group = mn_arena_alloc(r->arena, ((size_t)n + 1) * sizeof *group);
+    mn_status status = group ? mn_groups_assign(&of->train.groups, info, n, group) : MN_ERR_MEMORY;
+    if (status != MN_OK) return i ? mn_context(status, "stages[%d]", i) : status;
+  }
+  return MN_OK;
+}
+
+mn_status mn_recipe_check_groups(const mn_value *root, const mn_param_info *info, int n) {
+  mn_recipe r = {.arena = mn_arena_new()};
+  mn_status status = r.arena ? check_groups(&r, root, info, n) : MN_ERR_MEMORY;
   mn_recipe_free(&r);
   return status;
 }

@@ -73,6 +73,9 @@ mn_status mn_recipe_parse(const mn_value *root, mn_recipe **out); /* the tree ma
 void mn_recipe_free(mn_recipe *r);
 /* All keys and values of the sections that are there, for whoever uses only a part, such as the model. */
 mn_status mn_recipe_check(const mn_value *root);
+/* Does every pattern of train.groups, and of those of the stages, fit a parameter of the model, which has info[n]? MN_ERR_CONFIG as a
+ * training would say it. */
+mn_status mn_recipe_check_groups(const mn_value *root, const mn_param_info *info, int n);
 /* Tokens of the vocabulary that a training by this recipe would have, as far as that is known before a text is read (bpe: as many as are
  * asked for); 0: it names neither data nor a tokenizer, or data without tokens. */
 mn_status mn_recipe_vocabulary(const mn_value *root, int64_t *out);
