@@ -17,7 +17,7 @@
 
 struct mn_map_watch {          /* of one map; never freed, so that a handler in any thread may look at it */
   atomic_uintptr_t begin, end; /* begin 0: free */
-  atomic_bool cut;
+  atomic_bool cut, changed;    /* for good: what is put back later was not there when it was read */
   char *path;
   struct stat was; /* when it was mapped */
   struct mn_map_watch *next;
@@ -89,6 +89,7 @@ static mn_status watch(const char *path, const struct stat *st, void *data, size
   if (w && (w->path = mn_strdup(path))) {
     w->was = *st;
     atomic_store(&w->cut, false);
+    atomic_store(&w->changed, false);
     atomic_store(&w->end, (uintptr_t)data + n);
     atomic_store(&w->begin, (uintptr_t)data);
     *out = w;
@@ -142,17 +143,19 @@ void mn_map_close(mn_map *map) {
 }
 
 mn_status mn_map_check(const mn_map *map) {
-  const mn_map_watch *w = map->watch;
+  mn_map_watch *w = map->watch;
   if (!w) return MN_OK;
   struct stat st;
   bool same = stat(w->path, &st) == 0 && st.st_ino == w->was.st_ino && st.st_dev == w->was.st_dev;
   bool cut = atomic_load(&w->cut), short_now = same && st.st_size < w->was.st_size;
+  if (same && (short_now || st.st_mtim.tv_sec != w->was.st_mtim.tv_sec || st.st_mtim.tv_nsec != w->was.st_mtim.tv_nsec))
+    atomic_store(&w->changed, true);
   if (short_now)
     return mn_fail(MN_ERR_IO, "%s was cut short while it was read: it had %zu bytes and has %lld; put it back as it was", w->path,
                    map->size, (long long)st.st_size);
   if (cut)
     return mn_fail(MN_ERR_IO, "%s could not be read to its end: it was cut short meanwhile, or its disk fails; put it back", w->path);
-  bool written = same && (st.st_mtim.tv_sec != w->was.st_mtim.tv_sec || st.st_mtim.tv_nsec != w->was.st_mtim.tv_nsec);
-  if (written) return mn_fail(MN_ERR_IO, "%s was changed while it was read; leave it alone meanwhile, and begin again", w->path);
+  if (atomic_load(&w->changed))
+    return mn_fail(MN_ERR_IO, "%s was changed while it was read; leave it alone meanwhile, and begin again", w->path);
   return MN_OK;
 }
