@@ -188,7 +188,8 @@ static mn_status make_header(const mn_st_writer *w, header *out) {
   mn_text_add(&h.text, "}");
   mn_status status = visit(w, describe, &h);
   mn_text_add(&h.text, "}");
-  while (h.text.len % 8 != 0 && !h.text.failed) mn_text_add(&h.text, " "); /* the data begins at a multiple of 8 */
+  /* The data begins at a multiple of 64, counting the 8 bytes before the header: so wide vectors are read where the file is mapped. */
+  while ((8 + h.text.len) % 64 != 0 && !h.text.failed) mn_text_add(&h.text, " ");
   if (status == MN_OK) status = mn_text_status(&h.text);
   if (status == MN_OK && h.text.len > 100000000)
     status = mn_fail(MN_ERR_ARG, "a header of %zu bytes is beyond the format's limit of 100 MB", h.text.len);
