@@ -67,6 +67,7 @@ struct mn_backend {
   mn_status (*sync)(mn_backend *b); /* everything asked for has happened: runs, copies. Downloads wait for it by themselves */
   mn_pool *pool;
   bool fuse_elementwise;
+  bool on_host; /* its memory is the process's own: kernels read any memory of the process where it lies */
   void *impl;
   void (*destroy)(mn_backend *b); /* what mn_backend_free calls; NULL: the backend is static */
 };

@@ -63,6 +63,7 @@ void mn_plan_free(mn_plan *plan);
  * that tensors of a mapped file can be bound where they lie. Memory of the backend's alloc is aligned to 64 bytes, which is
  * faster. Leaves that the plan does not use are ignored. */
 void mn_plan_bind(mn_plan *plan, const mn_tensor *leaf, void *data);
+bool mn_plan_assigns(const mn_plan *plan, const mn_tensor *leaf); /* a run writes to what is bound to the leaf */
 /* The same in two steps, for whoever binds the same leaves to other memory again and again: the leaf's number (-1 where the plan
  * does not use it, which binding ignores), which outlives the leaf and its graph. */
 int mn_plan_slot(const mn_plan *plan, const mn_tensor *leaf);

@@ -24,6 +24,11 @@ void mn_plan_bind_slot(mn_plan *p, int slot, void *data) {
 
 void mn_plan_bind(mn_plan *p, const mn_tensor *leaf, void *data) { mn_plan_bind_slot(p, mn_plan_slot(p, leaf), data); }
 
+bool mn_plan_assigns(const mn_plan *p, const mn_tensor *leaf) {
+  const int s = mn_plan_leaf_storage(p, leaf);
+  return s >= 0 && p->storages[s].claimed;
+}
+
 static mn_status run_steps(mn_plan *p) {
   for (int t = 0; t < p->n_steps; t++) {
     mn_plan_step *s = p->steps[t];

@@ -51,6 +51,10 @@ mn_status mn_st_read_to(const mn_st *st, const mn_st_tensor *t, mn_dtype dtype, 
 /* The tensor's data is what was written (MN_OK without a look when there is no checksum, or it held before). */
 mn_status mn_st_check(const mn_st *st, const mn_st_tensor *t);
 
+/* The file is still what was opened: MN_ERR_IO, by name, when it was cut short or written to since (file.h). Whoever uses data where
+ * it lies asks after each use, and before what came of it counts. */
+mn_status mn_st_intact(const mn_st *st);
+
 /* The metadata without checksums: text by key. */
 int mn_st_meta_count(const mn_st *st);
 const char *mn_st_meta_key(const mn_st *st, int i);

@@ -13,8 +13,6 @@
 #define MN_ST_SELF "mneme.header"
 enum { MN_ST_DIGITS = 32 };
 
-/* The file is still what was mapped. */
-mn_status mn_st_intact(const mn_st *st);
 /* No checksum, or one that was found to hold before. */
 bool mn_st_settled(const mn_st *st, const mn_st_tensor *t);
 /* `hex` is what the data gave; settles the tensor when that is its checksum. */

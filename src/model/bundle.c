@@ -35,7 +35,7 @@ mn_status mn_bundle_open(const char *dir, const char *backend, int threads, mn_b
   MN_TRY(mn_file_stat(dir, &info));
   if (!info.is_dir) return mn_fail(MN_ERR_IO, "%s is not a directory; a model is the directory that mneme train --out made", dir);
   mn_status status = mn_backend_open(backend, threads, &out->backend);
-  if (status == MN_OK) status = mn_model_load_dir(dir, out->backend, MN_F32, &out->model, &out->params);
+  if (status == MN_OK) status = mn_model_open_dir(dir, out->backend, MN_F32, &out->model, &out->params);
   if (status == MN_OK) status = open_tokenizer(dir, out);
   if (status != MN_OK) mn_bundle_close(out);
   return status;

@@ -9,7 +9,7 @@
 typedef struct mn_bundle {
   mn_backend *backend;
   mn_model *model;
-  mn_params *params;       /* f32 */
+  mn_params *params;       /* f32; mapped where they can be */
   mn_tokenizer *tokenizer; /* NULL: the model was trained on token ids, or its tokenizer.json is not there */
 } mn_bundle;
 

@@ -83,6 +83,8 @@ static void draw_piece(void *ctx, int64_t piece, int thread) {
 static mn_status draw(mn_params *p, int begin, int end, uint64_t seed) {
   int threads = mn_pool_threads(p->backend->pool);
   drawing d = {.p = p, .begin = begin, .end = end};
+  for (int i = begin; i < end; i++)
+    if (p->owner[i] != MN_PARAM_SHARED) MN_TRY(mn_params_writable(p, i));
   d.key = mn_alloc((size_t)(p->n_all + 1) * sizeof *d.key);
   d.first = mn_alloc((size_t)(p->n_all + 1) * sizeof *d.first);
   d.status = mn_calloc((size_t)threads, sizeof *d.status);
@@ -91,7 +93,8 @@ static mn_status draw(mn_params *p, int begin, int end, uint64_t seed) {
     d.first[begin] = 0;
     for (int i = begin; i < end; i++) {
       d.key[i] = mn_random_key(seed, p->info[i].name);
-      d.first[i + 1] = d.first[i] + (mn_shape_count(&p->info[i].shape) + DRAWN - 1) / DRAWN;
+      const int64_t n = p->owner[i] == MN_PARAM_SHARED ? 0 : mn_shape_count(&p->info[i].shape);
+      d.first[i + 1] = d.first[i] + (n + DRAWN - 1) / DRAWN;
     }
     mn_pool_run(p->backend->pool, d.first[end], draw_piece, &d);
     for (int k = 0; k < threads && status == MN_OK; k++)
@@ -106,7 +109,7 @@ static mn_status draw(mn_params *p, int begin, int end, uint64_t seed) {
 
 mn_status mn_params_draw(mn_params *p, uint64_t seed) { return draw(p, 0, p->n_all, seed); }
 
-/* Tensor i, which is the next: its description copied, memory allocated. */
+/* Tensor i, which is the next: its description copied. */
 static mn_status declare(mn_params *p, const mn_param_info *info, mn_dtype type) {
   const int i = p->n_all;
   mn_param_info *to = &p->info[i];
@@ -117,8 +120,8 @@ static mn_status declare(mn_params *p, const mn_param_info *info, mn_dtype type)
   if (!to->name || !to->help || (info->copy && !to->copy)) return MN_ERR_MEMORY;
   if (mn_params_find(p, info->name) >= 0) return mn_fail(MN_ERR_INTERNAL, "%s is a parameter and a buffer", info->name);
   p->type[i] = type;
-  p->data[i] = p->backend->alloc(p->backend, mn_params_bytes(p, i));
-  if (!p->data[i]) return mn_context(MN_ERR_MEMORY, "parameter %s", info->name);
+  p->data[i] = NULL;
+  p->owner[i] = MN_PARAM_EMPTY;
   p->n_all = i + 1;
   return mn_table_put(&p->at, to->name, i);
 }
@@ -130,7 +133,8 @@ static mn_status declare_all(mn_params *p, const mn_scope *s) {
   p->info = mn_arena_alloc(p->arena, (size_t)(n + m + 1) * sizeof *p->info);
   p->type = mn_arena_alloc(p->arena, (size_t)(n + m + 1) * sizeof *p->type);
   p->data = mn_arena_alloc(p->arena, (size_t)(n + m + 1) * sizeof *p->data);
-  if (!p->info || !p->type || !p->data) return MN_ERR_MEMORY;
+  p->owner = mn_arena_alloc(p->arena, (size_t)(n + m + 1) * sizeof *p->owner);
+  if (!p->info || !p->type || !p->data || !p->owner) return MN_ERR_MEMORY;
   for (int i = 0; i < n; i++) {
     MN_TRY(declare(p, &info[i], p->dtype));
     p->n = p->n_model = i + 1;
@@ -149,6 +153,7 @@ mn_status mn_params_declare_scope(const mn_scope *s, mn_backend *b, mn_dtype dty
   if (!p) return MN_ERR_MEMORY;
   *p = (mn_params){.backend = b, .arena = mn_arena_new(), .dtype = dtype};
   p->at = (mn_table){.arena = p->arena, .names = true};
+  atomic_store(&p->holders, 1);
   mn_status status = p->arena ? declare_all(p, s) : MN_ERR_MEMORY;
   if (status != MN_OK) mn_params_free(p);
   else *out = p;
@@ -194,24 +199,33 @@ static mn_status make_room(mn_params *p, int more) {
   mn_param_info *info = mn_arena_alloc(p->arena, n * sizeof *info);
   mn_dtype *type = mn_arena_alloc(p->arena, n * sizeof *type);
   void **data = mn_arena_alloc(p->arena, n * sizeof *data);
-  if (!info || !type || !data) return MN_ERR_MEMORY;
-  for (int i = 0; i < p->n_all; i++) info[i] = p->info[i], type[i] = p->type[i], data[i] = p->data[i];
+  mn_param_owner *owner = mn_arena_alloc(p->arena, n * sizeof *owner);
+  if (!info || !type || !data || !owner) return MN_ERR_MEMORY;
+  for (int i = 0; i < p->n_all; i++) info[i] = p->info[i], type[i] = p->type[i], data[i] = p->data[i], owner[i] = p->owner[i];
   p->info = info;
   p->type = type;
   p->data = data;
+  p->owner = owner;
   return MN_OK;
 }
 
-/* Tensor n_all - 1 becomes number n, and the buffers move up. */
+static void move(mn_params *p, int to, int from) {
+  p->info[to] = p->info[from];
+  p->type[to] = p->type[from];
+  p->data[to] = p->data[from];
+  p->owner[to] = p->owner[from];
+}
+
+/* Tensor n_all - 1, which is empty, becomes number n, and the buffers move up. */
 static mn_status before_buffers(mn_params *p) {
   const int last = p->n_all - 1;
   const mn_param_info info = p->info[last];
   const mn_dtype type = p->type[last];
-  void *data = p->data[last];
-  for (int i = last; i > p->n; i--) p->info[i] = p->info[i - 1], p->type[i] = p->type[i - 1], p->data[i] = p->data[i - 1];
+  for (int i = last; i > p->n; i--) move(p, i, i - 1);
   p->info[p->n] = info;
   p->type[p->n] = type;
-  p->data[p->n++] = data;
+  p->data[p->n] = NULL;
+  p->owner[p->n++] = MN_PARAM_EMPTY;
   for (int i = p->n - 1; i < p->n_all; i++) MN_TRY(mn_table_put(&p->at, p->info[i].name, i));
   return MN_OK;
 }
@@ -238,25 +252,15 @@ mn_status mn_params_extend(mn_params *p, const mn_scope *s, uint64_t seed) {
 void mn_params_shrink(mn_params *p) {
   const int more = p->n - p->n_model;
   for (int i = p->n_model; i < p->n; i++) {
-    p->backend->free(p->backend, p->data[i], mn_params_bytes(p, i));
+    if (p->owner[i] == MN_PARAM_ALLOCATED) p->backend->free(p->backend, p->data[i], mn_params_bytes(p, i));
     mn_table_put(&p->at, p->info[i].name, -1); /* there is room: the name is known */
   }
   for (int i = p->n; more && i < p->n_all; i++) {
-    p->info[i - more] = p->info[i];
-    p->type[i - more] = p->type[i];
-    p->data[i - more] = p->data[i];
+    move(p, i - more, i);
     mn_table_put(&p->at, p->info[i].name, i - more);
   }
   p->n -= more;
   p->n_all -= more;
-}
-
-void mn_params_free(mn_params *p) {
-  if (!p) return;
-  for (int i = 0; i < p->n_all; i++)
-    if (p->data[i]) p->backend->free(p->backend, p->data[i], mn_params_bytes(p, i));
-  mn_arena_free(p->arena);
-  free(p);
 }
 
 int64_t mn_params_count(const mn_params *p) {
@@ -267,25 +271,37 @@ int64_t mn_params_count(const mn_params *p) {
 
 int mn_params_find(const mn_params *p, const char *name) { return mn_table_find(&p->at, name, -1); }
 
-void mn_params_bind(const mn_params *p, const mn_scope *s, mn_plan *plan) {
+static mn_status bind(const mn_params *p, int i, const mn_tensor *leaf, mn_plan *plan) {
+  if (i < 0) return MN_OK;
+  const bool assigned = mn_plan_assigns(plan, leaf);
+  MN_TRY(assigned ? mn_params_writable(p, i) : mn_params_need(p, i));
+  if (assigned && p->digests) p->digests[i][0] = MN_DIGEST_CHANGES;
+  mn_plan_bind(plan, leaf, p->data[i]);
+  return MN_OK;
+}
+
+mn_status mn_params_bind(const mn_params *p, const mn_scope *s, mn_plan *plan) {
   const mn_param_info *info;
   mn_tensor *const *tensors;
   int n = mn_scope_params(s, &info, &tensors);
-  for (int i = 0; i < n; i++) {
-    int k = mn_params_find(p, info[i].name);
-    if (k >= 0) mn_plan_bind(plan, tensors[i], p->data[k]);
-  }
+  for (int i = 0; i < n; i++) MN_TRY(bind(p, mn_params_find(p, info[i].name), tensors[i], plan));
   const mn_built_buffer *buffers;
   n = mn_scope_buffers(s, &buffers);
-  for (int i = 0; i < n; i++) {
-    int k = mn_params_find(p, buffers[i].info.name);
-    if (k >= 0) mn_plan_bind(plan, buffers[i].leaf, p->data[k]);
-  }
+  for (int i = 0; i < n; i++) MN_TRY(bind(p, mn_params_find(p, buffers[i].info.name), buffers[i].leaf, plan));
+  return MN_OK;
 }
 
 mn_status mn_params_on_host(const mn_params *p, int i, void **host) {
-  *host = mn_alloc(mn_params_bytes(p, i));
-  return *host ? p->backend->download(p->backend, *host, p->data[i], mn_params_bytes(p, i)) : MN_ERR_MEMORY;
+  *host = NULL;
+  if (!p->data[i]) return mn_fail(MN_ERR_ARG, "parameter %s has no value yet: draw or load it first", p->info[i].name);
+  if (!(*host = mn_alloc(mn_params_bytes(p, i)))) return MN_ERR_MEMORY;
+  mn_status status = p->backend->download(p->backend, *host, p->data[i], mn_params_bytes(p, i));
+  if (status == MN_OK) status = mn_params_check_files(p);
+  if (status != MN_OK) {
+    free(*host);
+    *host = NULL;
+  }
+  return status;
 }
 
 mn_status mn_params_check_finite(const mn_params *p) {

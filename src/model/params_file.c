@@ -14,28 +14,36 @@
 /* What a training step alone has is no part of the model. */
 static bool of_model(const mn_params *p, int i) { return i < p->n_model || i >= p->n; }
 
+typedef struct piece {
+  const mn_params *p;
+  int i;
+} piece;
+
 static mn_status source(void *ctx, size_t offset, size_t n, void *dst) {
-  const void **pair = ctx;
-  mn_backend *b = (mn_backend *)pair[0];
-  return b->download(b, dst, (const char *)pair[1] + offset, n);
+  const piece *x = ctx;
+  mn_backend *b = x->p->backend;
+  MN_TRY(b->download(b, dst, (const char *)x->p->data[x->i] + offset, n));
+  return mn_params_check_files(x->p);
 }
 
-mn_status mn_params_save(const mn_params *p, const char *path) {
+static mn_status save(const mn_params *p, const mn_origin *origin, const char *path) {
   mn_st_writer *w = mn_st_writer_new();
-  const void **pairs = mn_alloc((size_t)(2 * p->n_all + 1) * sizeof *pairs);
-  mn_status status = w && pairs ? mn_st_writer_meta(w, "format", "mneme") : MN_ERR_MEMORY;
-  if (status == MN_OK) status = mn_origin_write(&p->origin, w);
+  piece *pieces = mn_alloc((size_t)(p->n_all + 1) * sizeof *pieces);
+  mn_status status = w && pieces ? mn_st_writer_meta(w, "format", "mneme") : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_origin_write(origin, w);
   for (int i = 0; i < p->n_all && status == MN_OK; i++) {
     if (!of_model(p, i)) continue;
-    pairs[2 * i] = p->backend;
-    pairs[2 * i + 1] = p->data[i];
-    status = mn_st_writer_add_source(w, p->info[i].name, p->type[i], &p->info[i].shape, source, &pairs[2 * i]);
+    if (!p->data[i]) status = mn_fail(MN_ERR_ARG, "parameter %s has no value to save: draw or load it first", p->info[i].name);
+    pieces[i] = (piece){p, i};
+    if (status == MN_OK) status = mn_st_writer_add_source(w, p->info[i].name, p->type[i], &p->info[i].shape, source, &pieces[i]);
   }
   if (status == MN_OK) status = mn_st_writer_save(w, path);
   mn_st_writer_free(w);
-  free(pairs);
+  free(pieces);
   return status;
 }
+
+mn_status mn_params_save(const mn_params *p, const char *path) { return save(p, &p->origin, path); }
 
 /* Every tensor of a file goes from its pages to its place, checked on the way, in as many threads as there are. */
 typedef struct reading {
@@ -59,6 +67,12 @@ static mn_status put(void *ctx, size_t offset, size_t n, const void *bytes) {
   return x->backend->upload(x->backend, x->data + offset, bytes, n);
 }
 
+/* What is mapped is looked at, and stays where it lies. */
+static mn_status stay(void *ctx, size_t offset, size_t n, const void *bytes) {
+  (void)ctx, (void)offset, (void)n, (void)bytes;
+  return MN_OK;
+}
+
 static void read_one(void *ctx, int64_t i, int thread) {
   reading *r = ctx;
   mn_params *p = r->p;
@@ -67,7 +81,7 @@ static void read_one(void *ctx, int64_t i, int thread) {
   if (atomic_load(&r->stopped)) return;
   if (!of_model(p, (int)i)) return;
   place x = {p->backend, p->data[i]};
-  mn_status status = mn_st_read_to(r->st, r->from[i], p->type[i], true, put, &x);
+  mn_status status = mn_st_read_to(r->st, r->from[i], p->type[i], true, p->owner[i] == MN_PARAM_MAPPED ? stay : put, &x);
   if (status != MN_OK) r->outcome[i] = (struct outcome){status, mn_strdup(mn_message())};
 }
 
@@ -108,7 +122,26 @@ static mn_status check_copy(const mn_params *p, int i, const mn_st *st, const mn
   return status;
 }
 
-static mn_status load(mn_params *p, const mn_st *st) {
+/* Where the tensor's values will lie. */
+static mn_status take_place(mn_params *p, int i, const mn_st_tensor *from, bool map) {
+  const size_t size = mn_dtype_size(p->type[i]);
+  const bool fits = from->dtype == p->type[i] && from->bytes && (uintptr_t)from->data % size == 0;
+  if (!map || !fits || !p->backend->on_host) return mn_params_writable(p, i);
+  p->data[i] = (void *)(uintptr_t)from->data; /* no plan that writes is bound to it (mn_params_writable) */
+  p->owner[i] = MN_PARAM_MAPPED;
+  return MN_OK;
+}
+
+/* A set that could not be mapped is as it was: empty, with the memory it took. */
+static void let_go(mn_params *p) {
+  for (int i = 0; i < p->n_all; i++) {
+    if (p->owner[i] != MN_PARAM_MAPPED) continue;
+    p->data[i] = NULL;
+    p->owner[i] = MN_PARAM_EMPTY;
+  }
+}
+
+static mn_status load(mn_params *p, const mn_st *st, bool map) {
   const mn_st_tensor **from = mn_calloc((size_t)p->n_all + 1, sizeof *from);
   const char **names = mn_calloc((size_t)(2 * p->n_all) + 1, sizeof *names);
   mn_status status = from && names ? MN_OK : MN_ERR_MEMORY;
@@ -123,6 +156,8 @@ static mn_status load(mn_params *p, const mn_st *st) {
     if (of_model(p, i)) status = mn_st_need(st, p->info[i].name, &p->info[i].shape, &from[i]);
   for (int i = 0; i < p->n_all && status == MN_OK; i++)
     if (from[i]) status = check_copy(p, i, st, from[i]);
+  for (int i = 0; i < p->n_all && status == MN_OK; i++)
+    if (from[i]) status = take_place(p, i, from[i], map);
   if (status == MN_OK) status = read_all(p, st, from);                /* nothing is overwritten before all is known to fit */
   for (int i = 0; i < p->n_all && p->digests && status == MN_OK; i++) /* what was read has just been held against its checksum */
     if (from[i]) snprintf(p->digests[i], sizeof p->digests[i], "%s", from[i]->dtype == p->type[i] ? from[i]->checksum : "");
@@ -134,9 +169,32 @@ static mn_status load(mn_params *p, const mn_st *st) {
 mn_status mn_params_load(mn_params *p, const char *path) {
   mn_st *st;
   MN_TRY(mn_st_open(path, &st));
-  mn_status status = load(p, st);
+  mn_status status = load(p, st, false);
   mn_st_close(st);
   return status;
+}
+
+/* Takes the file over. */
+static mn_status map(mn_params *p, mn_st *st) {
+  mn_status status = MN_OK;
+  bool any = false;
+  for (int i = 0; i < p->n_all && status == MN_OK; i++)
+    if (p->owner[i] != MN_PARAM_EMPTY && of_model(p, i))
+      status = mn_fail(MN_ERR_ARG, "parameter %s has a value already: a file is mapped for an empty set", p->info[i].name);
+  if (status == MN_OK) {
+    status = load(p, st, true);
+    if (status != MN_OK) let_go(p);
+  }
+  for (int i = 0; i < p->n_all && status == MN_OK; i++) any = any || p->owner[i] == MN_PARAM_MAPPED;
+  if (any) p->file = st;
+  else mn_st_close(st);
+  return status;
+}
+
+mn_status mn_params_map(mn_params *p, const char *path) {
+  mn_st *st;
+  MN_TRY(mn_st_open(path, &st));
+  return map(p, st);
 }
 
 const mn_value *mn_model_to_config(mn_arena *arena, const mn_model *m) {
@@ -149,9 +207,9 @@ mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *d
   const mn_value *root = arena ? mn_model_to_config(arena, m) : NULL;
   char *config = mn_path_join(dir, "config.json"), *weights = mn_path_join(dir, "model.safetensors");
   mn_status status = root && config && weights ? mn_make_dirs(dir) : MN_ERR_MEMORY;
-  mn_params with = *p;
-  if (status == MN_OK) status = mn_value_hash(root, with.origin.config);
-  if (status == MN_OK) status = mn_params_save(&with, weights);
+  mn_origin origin = p->origin;
+  if (status == MN_OK) status = mn_value_hash(root, origin.config);
+  if (status == MN_OK) status = save(p, &origin, weights);
   if (status == MN_OK) status = mn_json_write(config, root);
   free(config);
   free(weights);
@@ -166,7 +224,7 @@ static mn_status keep_digests(mn_params *p) {
 }
 
 static mn_status digest_of(const mn_params *p, int i, char hex[MN_HASH_HEX]) {
-  char *kept = p->digests ? p->digests[i] : NULL;
+  char *kept = p->digests && p->digests[i][0] != MN_DIGEST_CHANGES ? p->digests[i] : NULL;
   if (!kept || !*kept) {
     void *host;
     mn_status status = mn_params_on_host(p, i, &host);
@@ -199,7 +257,7 @@ static mn_status read_config(mn_arena *arena, const char *path, const mn_value *
   return MN_OK;
 }
 
-mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params) {
+static mn_status from_dir(const char *dir, mn_backend *b, mn_dtype dtype, bool mapped, mn_model **model, mn_params **params) {
   *model = NULL;
   *params = NULL;
   char *config = mn_path_join(dir, "config.json"), *weights = mn_path_join(dir, "model.safetensors");
@@ -215,8 +273,13 @@ mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_m
   if (status == MN_OK) status = mn_model_parse(mn_value_get(root, "model"), NULL, 0, model);
   if (status == MN_OK) status = mn_params_declare(*model, b, dtype, params);
   if (status == MN_OK) status = keep_digests(*params);
-  if (status == MN_OK) status = load(*params, st);
   if (status == MN_OK) status = keep_origin(*params, st);
+  if (status == MN_OK && mapped) {
+    status = map(*params, st);
+    st = NULL;
+  } else if (status == MN_OK) {
+    status = load(*params, st, false);
+  }
   if (status != MN_OK) {
     mn_params_free(*params);
     mn_model_free(*model);
@@ -230,11 +293,20 @@ mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_m
   return status;
 }
 
+mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params) {
+  return from_dir(dir, b, dtype, false, model, params);
+}
+
+mn_status mn_model_open_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params) {
+  return from_dir(dir, b, dtype, true, model, params);
+}
+
 mn_status mn_model_fingerprint(const mn_model *m, const mn_params *p, char hex[33]) {
   mn_arena *arena = mn_arena_new();
   mn_text text = {0};
   const mn_value *v = arena ? mn_model_to_value(arena, m) : NULL;
   mn_status status = v ? mn_value_to_json(v, 0, &text) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_params_check_files(p); /* digests that are kept are of what was opened */
   for (int i = 0; i < p->n_all && status == MN_OK; i++) {
     char digest[MN_HASH_HEX], shape[96];
     if (!of_model(p, i)) continue;

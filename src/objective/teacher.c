@@ -57,5 +57,5 @@ void mn_teachers_close(mn_teachers *t) {
 
 void mn_teachers_bind(const mn_teachers *t, const mn_judged *j, mn_plan *plan) {
   for (int k = 0; k < MN_OBJECTIVES; k++)
-    if (j->teacher[k]) mn_params_bind(t->params[k], j->teacher[k], plan);
+    if (j->teacher[k]) (void)mn_params_bind(t->params[k], j->teacher[k], plan); /* what stays unbound is named by the run */
 }

@@ -111,7 +111,9 @@ static mn_status fix_params(const mn_program *p, const built *b, mn_plan_request
   if (!fixed) return MN_ERR_MEMORY;
   for (int i = 0; i < n; i++) {
     const int k = mn_params_find(p->config.params, info[i].name);
-    if (k >= 0) fixed[q->n_fixed++] = (mn_fixed_leaf){tensors[i], p->config.params->data[k]};
+    if (k < 0) continue;
+    MN_TRY(mn_params_need(p->config.params, k));
+    fixed[q->n_fixed++] = (mn_fixed_leaf){tensors[i], p->config.params->data[k]};
   }
   q->fixed = fixed;
   q->prologue = p->prologue;
@@ -136,9 +138,12 @@ static mn_status plan_of(mn_program *p, const built *b, mn_plan_request *q, mn_p
   const mn_scope *s = b->s;
   MN_TRY(mn_plan_compile(q, out));
   atomic_fetch_add(&p->compiled, 1);
-  mn_params_bind(p->config.params, s, *out);
-  if (p->config.bound) p->config.bound(p->config.ctx, *out);
-  return MN_OK;
+  mn_status status = mn_params_bind(p->config.params, s, *out);
+  if (status == MN_OK && p->config.bound) p->config.bound(p->config.ctx, *out);
+  if (status == MN_OK) return MN_OK;
+  mn_plan_free(*out);
+  *out = NULL;
+  return status;
 }
 
 /* The states' initial expressions (some are parameters) are run into one stream's states. */

@@ -40,6 +40,7 @@ static mn_status bind_states(mn_routine *r, mn_states *s) {
 static mn_status run(mn_routine *r, mn_states *states, const int32_t *length, const bool *reset) {
   if (r->n_states) MN_TRY(bind_states(r, states));
   MN_TRY(mn_plan_run(r->plan));
+  MN_TRY(mn_params_check_files(r->program->config.params)); /* what was computed of a file that shrank does not count */
   if (r->n_states && reset) mn_states_begun(states, reset);
   if (r->n_states) mn_states_moved(states, length, r->form.length);
   return MN_OK;

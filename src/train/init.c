@@ -97,7 +97,8 @@ static mn_status check_missing(const mn_init_from *c, const mn_params *p, const 
 }
 
 static mn_status read_one(mn_params *p, int i, const mn_st *st, const mn_st_tensor *t) {
-  size_t bytes = (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->type[i]);
+  MN_TRY(mn_params_writable(p, i));
+  const size_t bytes = mn_params_bytes(p, i);
   void *host = mn_alloc(bytes);
   mn_status status = host ? mn_st_read_finite(st, t, p->type[i], host) : MN_ERR_MEMORY;
   if (status == MN_OK) status = p->backend->upload(p->backend, p->data[i], host, bytes);

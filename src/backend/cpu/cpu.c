@@ -109,6 +109,7 @@ mn_status mn_backend_cpu_new(int threads, mn_backend **out) {
       .zero = cpu_zero,
       .sync = cpu_sync,
       .fuse_elementwise = true,
+      .on_host = true,
       .impl = cpu,
       .destroy = cpu_destroy,
   };

@@ -367,7 +367,8 @@ mn_backend *mn_backend_ref(void) {
                                .download = ref_copy,
                                .copy = ref_copy,
                                .zero = ref_zero,
-                               .sync = ref_sync};
+                               .sync = ref_sync,
+                               .on_host = true};
   for (int i = 0; i < N_KERNELS; i++) kernels[i] = &table[i];
   return &backend;
 }
