@@ -43,10 +43,10 @@ typedef struct mn_recurrence_io {
 void mn_linear_recurrence(mn_graph *g, mn_recurrence_io *io, mn_recurrence_attr attr);
 
 /* For kernels and passes: operands and results in order. */
-/* (q, k, v, theta, [log_a], [log_eta], w0, [s0], [a0], [phase]) -> (o, w, [s], [a]); which are present: see
- * mn_recurrence_attr (decay: log_a; momentum: log_eta, s0, s; write ANCHOR: a0, a; has_phase: phase) */
+/* (q, k, v, beta, [log_a], [log_eta], [erase, probe], w0, [s0], [a0], [phase]) -> (o, w, [s], [a]); beta is ones where io has none;
+ * mn_recurrence_attr says what is there (decay: log_a; momentum: log_eta, s0, s; write ERASE: erase, probe; ANCHOR: a0, a; has_phase) */
 extern const mn_op mn_op_recurrence;
-/* (the same inputs.., do, dw, [ds], [da]) -> (dq, dk, dv, dtheta, [dlog_a], [dlog_eta], dw0, [ds0], [da0]) */
+/* (the same inputs.., do, dw, [ds], [da]) -> (dq, dk, dv, dbeta, [dlog_a], [dlog_eta], [derase, dprobe], dw0, [ds0], [da0]) */
 extern const mn_op mn_op_recurrence_grad;
 
 #endif

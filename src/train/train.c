@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "format/json.h"
 #include "train/out_dir.h"
