@@ -131,7 +131,6 @@ static void add_distances(mn_scope *s, const mn_attention_config *c, mn_attentio
 
 /* Softmax over two sets of keys from the softmax over each: they are weighed by their sums e^lse. b sees something always. */
 static mn_tensor *softmax_of_both(mn_graph *g, const mn_attention_io *a, const mn_attention_io *b) {
-  if (!a->o || !b->o) return NULL;
   const mn_dtype exact = mn_type(a->lse);
   mn_tensor *share = mn_sigmoid(g, mn_sub(g, a->lse, b->lse));          /* of a: [B,H,T] */
   mn_tensor *weight = mn_unsqueeze(g, mn_transpose(g, share, 1, 2), 3); /* [B,T,H,1]     */
@@ -246,7 +245,6 @@ static mn_tensor *rotated(mn_graph *g, const mn_attention_config *c, mn_tensor *
 
 mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
-  if (!x) return NULL;
   int64_t T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, G = c->kv_heads, K = c->head_dim, N = c->persistent;
   mn_init init = {MN_INIT_XAVIER_UNIFORM, 1, 0}; /* near 1/sqrt(d_model), narrow models too */
   mn_tensor *q = mn_linear(s, "q_proj", x, H * K, c->bias, init);
@@ -267,7 +265,6 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
     q = rotated(g, c, q, cos, sin);
     k = rotated(g, c, k, cos, sin);
   }
-  if (!q || !k || !v) return NULL;
   mn_tensor *pk = NULL, *pv = NULL, *o;
   if (N) {
     pk = mn_param(s, "prefix_k", MN_SHAPE(N, G, K), init, MN_PARAM_NO_DECAY, "persistent keys [N,G,K], never rotated");

@@ -113,7 +113,7 @@ static mn_tensor *run_step(mn_scope *s, const mn_model *m, mn_tensor *begins, mn
 
 static mn_tensor *embedded(mn_scope *s, const mn_model *m, mn_tensor *tokens) { /* i32 [B,n] -> [B,n,D], exact */
   mn_graph *g = mn_scope_graph(s);
-  mn_tensor *e = mn_take(g, mn_capture(g, mn_model_embedding(mn_scope_in(s, "base"), m->base)), tokens, 0);
+  mn_tensor *e = mn_take(g, mn_model_embedding(mn_scope_in(s, "base"), m->base), tokens, 0);
   return mn_model_scaled(s, m->base, mn_cast(g, e, mn_scope_exact(s)));
 }
 
@@ -132,7 +132,7 @@ typedef struct place {
 static place place_of(mn_scope *s, const hmt_config *c, int64_t B) {
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *at = mn_scope_position(s), *L = mn_scalar(g, MN_I32, (double)c->segment);
-  at = at ? mn_capture(g, at) : mn_full(g, MN_I32, MN_SHAPE(B), 0);
+  if (!at) at = mn_full(g, MN_I32, MN_SHAPE(B), 0);
   place p = {.phase = mn_mod(g, at, L), .segment = mn_div(g, at, L)};
   p.first = mn_eq(g, p.segment, mn_scalar(g, MN_I32, 0));
   return p;
@@ -184,8 +184,8 @@ static mn_tensor *looked_up(mn_scope *s, const mn_model *m, mn_tensor *cache, mn
   mn_tensor *sum = run_base(s, m, "summary", mn_concat(g, have < j ? 4 : 3, parts, 1));
   sum = mn_slice(g, sum, 1, have + 1, 1); /* [B,1,D] */
   mn_tensor *rows = mn_cast(g, cache, mn_scope_compute(s));
-  mn_tensor *q = mn_reshape(g, mn_linear(s, "q_proj", sum, c->key_dim, false, init), MN_SHAPE(B, 1, 1, c->key_dim));
-  mn_tensor *k = mn_reshape(g, mn_linear(s, "k_proj", rows, c->key_dim, false, init), MN_SHAPE(B, N, 1, c->key_dim));
+  mn_tensor *q = mn_reshape(g, mn_linear(s, "q_proj", sum, c->key_dim, MN_NO_BIAS, init), MN_SHAPE(B, 1, 1, c->key_dim));
+  mn_tensor *k = mn_reshape(g, mn_linear(s, "k_proj", rows, c->key_dim, MN_NO_BIAS, init), MN_SHAPE(B, N, 1, c->key_dim));
   mn_tensor *k_pos = mn_key_positions(g, p->segment, N), *q_pos = mn_full(g, MN_I32, MN_SHAPE(B), 0);
   mn_attention_attr attr = {.scale = 1 / sqrt((double)c->key_dim)};
   mn_tensor *found = mn_attention(g, q, k, mn_reshape(g, rows, MN_SHAPE(B, N, 1, D)), q_pos, k_pos, NULL, attr, NULL);
@@ -228,7 +228,7 @@ static mn_tensor *remembered(mn_scope *s, const hmt_config *c, mn_tensor *cache,
   mn_tensor *slot = mn_mod(g, p->segment, mn_scalar(g, MN_I32, (double)c->cache));
   if (whole) slot = mn_select(g, whole, slot, mn_scalar(g, MN_I32, -1));
   left = mn_cast(g, left, mn_scope_exact(s));
-  return mn_put(g, cache, mn_reshape(g, slot, MN_SHAPE(mn_dim(slot, 0), 1)), left, 1, false);
+  return mn_put(g, cache, mn_reshape(g, slot, MN_SHAPE(mn_dim(slot, 0), 1)), left, 1, MN_PUT_SET);
 }
 
 /* ---- a segment in one call ---- */
@@ -303,7 +303,7 @@ static void end(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out) {
 }
 
 static mn_tensor *any(mn_graph *g, mn_tensor *rows) { /* bool [B] -> i32 [] */
-  return mn_reshape(g, mn_max(g, mn_cast(g, rows, MN_I32), ~0u), (mn_shape){0});
+  return mn_reshape(g, mn_max(g, mn_cast(g, rows, MN_I32), MN_ALL_AXES), (mn_shape){0});
 }
 
 /* n tokens i32 [B,n] that lie in one segment, which has begun and goes on. */

@@ -34,7 +34,6 @@ static mn_tensor *mean_over(mn_graph *g, const sample *all, mn_tensor *x) {
 }
 
 mn_tensor *mn_batch_norm(mn_scope *s, const char *name, mn_tensor *x, double eps, double momentum) {
-  if (!x) return NULL;
   mn_scope *in = mn_scope_in(s, "%s", name);
   mn_graph *g = mn_scope_graph(in);
   const mn_dtype exact = mn_scope_exact(in);
@@ -44,7 +43,6 @@ mn_tensor *mn_batch_norm(mn_scope *s, const char *name, mn_tensor *x, double eps
   mn_tensor *mean = mn_model_buffer(in, "running_mean", exact, shape, 0, "mean of each channel, in evaluation");
   mn_tensor *var = mn_model_buffer(in, "running_var", exact, shape, 1, "variance of each channel, in evaluation");
   mn_tensor *y = mn_cast(g, x, exact);
-  if (!weight || !bias || !mean || !var) return NULL;
   if (mn_scope_training(in)) {
     const sample all = sample_of(in, y);
     mn_tensor *centre = mean_over(g, &all, y), *spread = mean_over(g, &all, mn_square(g, mn_sub(g, y, centre)));

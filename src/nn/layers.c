@@ -19,7 +19,7 @@ static mn_tensor *named_param(mn_scope *s, const char *name, const char *what, m
 
 mn_tensor *mn_param_exact(mn_scope *s, const char *name, mn_shape shape, mn_init init, unsigned flags, const char *help) {
   mn_tensor *p = mn_param(s, name, shape, init, flags, help);
-  return p ? mn_cast(mn_scope_graph(s), p, mn_scope_exact(s)) : NULL;
+  return mn_cast(mn_scope_graph(s), p, mn_scope_exact(s));
 }
 
 static void linears(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_projection *p, mn_dtype result, mn_tensor **y);
@@ -191,9 +191,9 @@ void mn_linear_memory(mn_scope *s, mn_recurrence_io *io, mn_recurrence_attr attr
 }
 
 mn_tensor *mn_split_heads(mn_scope *s, mn_tensor *x, int64_t heads) {
-  return x ? mn_reshape(mn_scope_graph(s), x, MN_SHAPE(mn_dim(x, 0), mn_dim(x, 1), heads, mn_dim(x, 2) / heads)) : NULL;
+  return mn_reshape(mn_scope_graph(s), x, MN_SHAPE(mn_dim(x, 0), mn_dim(x, 1), heads, mn_dim(x, 2) / heads));
 }
 
 mn_tensor *mn_join_heads(mn_scope *s, mn_tensor *x) {
-  return x ? mn_reshape(mn_scope_graph(s), x, MN_SHAPE(mn_dim(x, 0), mn_dim(x, 1), mn_dim(x, 2) * mn_dim(x, 3))) : NULL;
+  return mn_reshape(mn_scope_graph(s), x, MN_SHAPE(mn_dim(x, 0), mn_dim(x, 1), mn_dim(x, 2) * mn_dim(x, 3)));
 }

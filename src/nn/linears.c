@@ -20,7 +20,7 @@ static mn_tensor *param(mn_scope *s, const mn_linear_use *u, const char *what, m
 static mn_tensor *product(mn_scope *s, mn_tensor *x, mn_tensor *w, mn_dtype result) {
   mn_graph *g = mn_scope_graph(s);
   mn_dtype t = mn_scope_compute(s);
-  if (!x || !w) return NULL;
+  if (!x) return NULL; /* it has no last axis to take the place of */
   mn_shape shape = mn_shape_as(x);
   int64_t in = mn_dim(x, -1), rows = mn_shape_count(&shape) / in;
   shape.dim[shape.ndim - 1] = mn_dim(w, 0);
@@ -29,7 +29,7 @@ static mn_tensor *product(mn_scope *s, mn_tensor *x, mn_tensor *w, mn_dtype resu
 }
 
 static mn_tensor *biased(mn_scope *s, const mn_linear_use *u, mn_tensor *y, unsigned flags) {
-  if (!u->bias || !y) return y;
+  if (!u->bias) return y;
   mn_tensor *b = param(s, u, "bias", MN_SHAPE(u->out), u->bias_init, MN_PARAM_NO_DECAY | flags, "bias [out]");
   return mn_add(mn_scope_graph(s), y, mn_cast(mn_scope_graph(s), b, u->result));
 }

@@ -56,7 +56,6 @@ mn_tensor *mn_scope_last(mn_scope *s, mn_tensor *before, mn_tensor *x) {
   mn_graph *g = s->r->graph;
   const int64_t n = mn_dim(before, 1), T = mn_dim(x, 1);
   mn_tensor *length = mn_scope_length(s);
-  if (!before || !x) return NULL;
   if (!length && T >= n) return mn_slice(g, x, 1, T - n, n);
   if (!length) return mn_concat(g, 2, (mn_tensor *[]){mn_slice(g, before, 1, T, n - T), x}, 1);
   mn_tensor *at = mn_add(g, mn_reshape(g, length, MN_SHAPE(s->frame->batch, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, n), 1));
