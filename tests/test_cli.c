@@ -1,5 +1,6 @@
 /* test_cli.c - the frame of the program: parsing against a verb's table, messages with the nearest name, exit codes,
  * help pages, JSON errors, interruption, and the progress line. */
+#include "backend/backend.h"
 #include "cli/cli.h"
 
 #include <signal.h>
@@ -231,6 +232,14 @@ static void help_pages(void) {
   r = call("mneme --version --json");
   json_t *doc = json_loads(r.out, 0, NULL);
   CHECK(json_string_value(json_object_get(doc, "version")), "%s", r.out);
+  const json_t *backends = json_object_get(doc, "backends");
+  CHECK((int)json_array_size(backends) == mn_backend_count() && mn_backend_count() > 0, "%s", r.out);
+  for (int i = 0; i < mn_backend_count(); i++) {
+    mn_backend *b = NULL;
+    CHECK_OK(mn_backend_open(json_string_value(json_array_get(backends, (size_t)i)), 1, &b));
+    CHECK(b && !strcmp(b->name, mn_backend_name(i)), "backend %d", i);
+    mn_backend_free(b);
+  }
   json_decref(doc);
   r = call("mneme");
   CHECK(r.code == 2 && !r.out[0] && strstr(r.err, "Usage"), "no verb");

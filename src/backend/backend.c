@@ -15,20 +15,28 @@ static mn_status open_ref(int threads, mn_backend **out) {
 static const struct {
   const char *name;
   mn_status (*open)(int threads, mn_backend **out);
+  bool reference; /* what others are held to: every operation in doubles */
 } backends[] = {
-    {"cpu", mn_backend_cpu_new}, /* the first is the usual one */
+    {"cpu", mn_backend_cpu_new, false}, /* the first is the usual one */
 #if MN_WITH_REF
-    {"ref", open_ref},
+    {"ref", open_ref, true},
 #endif
 };
 enum { BACKENDS = sizeof backends / sizeof *backends };
 
-static const char *name_at(int i) { return backends[i].name; }
+int mn_backend_count(void) { return BACKENDS; }
+const char *mn_backend_name(int i) { return backends[i].name; }
+
+const char *mn_backend_usual(mn_dtype type) {
+  for (int i = 0; i < BACKENDS && type == MN_F64; i++)
+    if (backends[i].reference) return backends[i].name;
+  return backends[0].name;
+}
 
 mn_status mn_backend_open(const char *name, int threads, mn_backend **out) {
   int i = 0;
   *out = NULL;
-  if (name) MN_TRY(mn_config_choose(NULL, "backend", name, BACKENDS, name_at, &i));
+  if (name) MN_TRY(mn_config_choose(NULL, "backend", name, BACKENDS, mn_backend_name, &i));
   return backends[i].open(threads, out);
 }
 

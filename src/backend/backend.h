@@ -75,6 +75,12 @@ struct mn_backend {
 /* A backend by its name; NULL: the usual one, "cpu". threads <= 0: all it can use; more than it can (ref: one) is MN_ERR_CONFIG. A name that is none is MN_ERR_CONFIG with those there
  * are. This is the only place that knows which there are. */
 mn_status mn_backend_open(const char *name, int threads, mn_backend **out);
+/* The names of those there are, for people; the usual one is the first. */
+int mn_backend_count(void);
+const char *mn_backend_name(int i);
+/* The name of the one to take for arithmetic in `type` where nobody chose: in f64, which others' programs are compared with, the plain
+ * reference; else the usual one. */
+const char *mn_backend_usual(mn_dtype type);
 
 /* The reference backend "ref" (plain C, all types, one thread) and the CPU backend "cpu" (threads, vector kernels), which takes the best instruction set of the machine, or the one named by MNEME_CPU_ISA
  * (generic | avx2 | avx512 | avx512_bf16 | amx), refusing one that the machine lacks. */

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "backend/backend.h"
 #include "backend/cpu/isa.h"
 #include "cli/cli.h"
 #include "mneme_commit.h"
@@ -143,11 +144,12 @@ void mn_cli_print_version(FILE *out, bool json) {
   mn_isa best = mn_isa_best(), used = best;
   const char *refused = mn_isa_choose(&used) == MN_OK ? NULL : mn_message(); /* MNEME_CPU_ISA may ask too much */
   if (json) {
-    json_t *list = json_array();
+    json_t *list = json_array(), *backends = json_array();
     for (int i = 0; i <= (int)best; i++) json_array_append_new(list, json_string(mn_isa_name((mn_isa)i)));
-    json_t *doc = json_pack("{s:s,s:s?,s:s,s:i,s:o,s:s?,s:s?,s:[s,s]}", "version", MN_VERSION, "commit", *MN_COMMIT ? MN_COMMIT : NULL,
+    for (int i = 0; i < mn_backend_count(); i++) json_array_append_new(backends, json_string(mn_backend_name(i)));
+    json_t *doc = json_pack("{s:s,s:s?,s:s,s:i,s:o,s:s?,s:s?,s:o}", "version", MN_VERSION, "commit", *MN_COMMIT ? MN_COMMIT : NULL,
                             "machine", machine.machine, "processors", mn_cpu_count(), "isa", list, "isa_used",
-                            refused ? NULL : mn_isa_name(used), "isa_error", refused, "backends", "cpu", "ref");
+                            refused ? NULL : mn_isa_name(used), "isa_error", refused, "backends", backends);
     json_dumpf(doc, out, JSON_INDENT(2));
     fputc('\n', out);
     json_decref(doc);
@@ -156,5 +158,7 @@ void mn_cli_print_version(FILE *out, bool json) {
   fprintf(out, "mneme %s%s%s%s\n", MN_VERSION, *MN_COMMIT ? " (" : "", MN_COMMIT, *MN_COMMIT ? ")" : "");
   fprintf(out, "machine   %s, %d usable processors\nisa       ", machine.machine, mn_cpu_count());
   for (int i = 0; i <= (int)best; i++) fprintf(out, "%s%s", i ? ", " : "", mn_isa_name((mn_isa)i));
-  fprintf(out, "; using %s\nbackends  cpu, ref\n", refused ? refused : mn_isa_name(used));
+  fprintf(out, "; using %s\nbackends  ", refused ? refused : mn_isa_name(used));
+  for (int i = 0; i < mn_backend_count(); i++) fprintf(out, "%s%s", i ? ", " : "", mn_backend_name(i));
+  fputc('\n', out);
 }
