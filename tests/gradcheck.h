@@ -3,7 +3,7 @@
 #ifndef MN_GRADCHECK_H
 #define MN_GRADCHECK_H
 
-#include "backend/ref/element.h"
+#include "base/element.h"
 #include "compile/plan.h"
 #include "test.h"
 

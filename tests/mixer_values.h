@@ -2,7 +2,7 @@
 #ifndef MN_MIXER_VALUES_H
 #define MN_MIXER_VALUES_H
 
-#include "backend/ref/element.h"
+#include "base/element.h"
 #include "graph/graph.h"
 #include "test.h"
 

@@ -1,7 +1,7 @@
 /* test_model.c - what must be true of a model, in order: how many parameters it has; a list of blocks with repeats; tied and
  * untied heads; its directory gives it back bit by bit, and wrong files are refused; a model is a segment in, a segment out:
  * wrapped in a loop over segments it is what it is in one piece, gradients included; faults of a recipe. */
-#include "backend/ref/element.h"
+#include "base/element.h"
 #include "base/file.h"
 #include "format/json.h"
 #include "format/safetensors.h"

@@ -1,6 +1,6 @@
 /* test_parameter_types.c - parameters may be kept in bf16 whatever is computed in: every mixer casts each where it uses it, with its
  * gradient, and what comes out is what the same values kept in f32 give. */
-#include "backend/ref/element.h"
+#include "base/element.h"
 #include "format/json.h"
 #include "nn/mixer.h"
 #include "run/program.h"

@@ -1,7 +1,7 @@
 /* What must be true of a prologue: a plan that reads from it gives the bits of one that computes everything itself; what it holds is
  * held once, whoever asks; a product's weight is no longer cast, joined or computed where tokens are; other values of the weights
  * come through when it is refreshed; what varies, is written, or would grow stays where it was. */
-#include "backend/ref/element.h"
+#include "base/element.h"
 #include "compile/plan.h"
 #include "run/session.h"
 #include "model_fixture.h"

@@ -1,6 +1,6 @@
 /* verb_apply.c - `mneme apply`: one mixer, block or model on given tensors, with gradients and state, so that anyone can
  * hold Mneme against another implementation. */
-#include "backend/ref/element.h"
+#include "base/element.h"
 #include "base/file.h"
 #include "base/finite.h"
 #include "cli/apply_inputs.h"
@@ -89,7 +89,7 @@ static mn_status prepare(work *w) {
   w->build.forget = mn_cli_given(w->cli, "forget");
   MN_TRY(mn_cli_only(w->cli, !mn_cli_given(w->cli, "params"), "drawn parameters, and --params gives them", "seed"));
   MN_TRY(mn_cli_unit(w->cli, w->arena, 0, &w->unit));
-  const char *backend = mn_cli_given(w->cli, "backend") || type != MN_F64 ? w->cli->backend : "ref";
+  const char *backend = mn_cli_given(w->cli, "backend") ? w->cli->backend : mn_backend_usual(type);
   MN_TRY(mn_backend_open(backend, w->cli->threads, &w->backend));
   MN_TRY(need_option(w->cli, "input", &path));
   MN_TRY(mn_st_open(path, &w->input));

@@ -1,7 +1,7 @@
 /* params.c - the parameters' memory: made and initialised once, bound to any number of plans. */
 #include "model/params.h"
 
-#include "backend/ref/element.h"
+#include "base/element.h"
 #include "base/finite.h"
 
 #include <math.h>

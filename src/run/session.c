@@ -2,7 +2,7 @@
  * lengths; what is compiled is the program's and may be shared. */
 #include "run/session.h"
 
-#include "backend/ref/element.h"
+#include "base/element.h"
 #include "base/finite.h"
 #include "format/safetensors.h"
 #include "graph/fused_loss.h"

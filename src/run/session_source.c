@@ -1,6 +1,6 @@
 /* session_source.c - what a session's model says something about (encoder_decoder): given before the first token, kept by the streams.
  * A source is padded to one of few lengths, so that what is compiled does not grow with the number of sources. */
-#include "backend/ref/element.h"
+#include "base/element.h"
 #include "base/finite.h"
 #include "run/ladder.h"
 #include "run/session_internal.h"

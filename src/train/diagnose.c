@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/ref/element.h"
+#include "base/element.h"
 #include "base/finite.h"
 
 enum { PARAMETER, STATE_BEFORE, STATE, OUTPUT, LOSS, GRADIENT };

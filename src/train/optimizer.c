@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/ref/element.h"
+#include "base/element.h"
 #include "graph/fused_adamw.h"
 #include "graph/orthogonal.h"
 #include "train/groups.h"

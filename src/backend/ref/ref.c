@@ -2,7 +2,7 @@
  * computed as doubles and rounded to the tensor's type, so for f64 it is the oracle of all tests and for f32 at least as
  * accurate as any other backend. Nothing here is fast, everything is obvious. */
 #include "backend/backend.h"
-#include "backend/ref/element.h"
+#include "base/element.h"
 #include "graph/ops.h"
 
 #include <math.h>

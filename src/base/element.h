@@ -1,9 +1,9 @@
-/* element.h - one element of any type as a double: the reference backend's and the tests' way to look at memory. */
+/* element.h - one element of any type as a double: for whoever looks at host memory whose type is a value, one by one and not fast. */
 #ifndef MN_ELEMENT_H
 #define MN_ELEMENT_H
 
 #include "base/bf16.h"
-#include "graph/graph.h"
+#include "base/types.h"
 
 static inline double mn_element_load(const void *p, mn_dtype t, int64_t i) {
   switch (t) {
