@@ -100,6 +100,28 @@ static void a_room_has_one_subject(void) {
   globfree(&found);
 }
 
+/* src/memory/NAME.c or src/memory/NAME/: one of the types that stand there begins with NAME. */
+static void a_system_is_found_by_its_name(void) {
+  static const char *const patterns[] = {"src/memory/*.c", "src/memory/*/*.c"};
+  const char *const row = "\nconst mn_mixer_def mn_mixer_";
+  glob_t found = files(patterns, 2);
+  int systems = 0;
+  for (size_t i = 0; i < found.gl_pathc; i++) {
+    const char *room = found.gl_pathv[i] + sizeof SOURCE "src/memory/" - 1;
+    char *text = read_all(found.gl_pathv[i]);
+    bool any = false, named = false;
+    for (const char *at = text; at && (at = strstr(at, row)); any = true) {
+      at += strlen(row);
+      named = named || !strncmp(at, room, strcspn(room, "/."));
+    }
+    systems += any;
+    CHECK(named || !any, "src/memory/%s has systems, and none of its name", room);
+    free(text);
+  }
+  CHECK(systems > 10, "%d systems", systems);
+  globfree(&found);
+}
+
 /* ---- what documents name ---- */
 
 static mn_text sources;
@@ -185,6 +207,7 @@ int main(void) {
   RUN(every_folder_is_a_floor);
   RUN(a_floor_knows_those_below_it);
   RUN(a_room_has_one_subject);
+  RUN(a_system_is_found_by_its_name);
   read_the_sources();
   RUN(documents_name_what_is_there);
   mn_text_free(&sources);

@@ -1,4 +1,4 @@
-/* kernel_memory.c - the memories of ATLAS whose features are those of the exponential (Behrouz et al. 2025): phi*(q) . phi*(k) = exp(q . k),
+/* deep_transformer.c - the memories of ATLAS whose features are those of the exponential (Behrouz et al. 2025): phi*(q) . phi*(k) = exp(q . k),
  * infinitely many, and never formed. A first matrix that has learnt by gradient steps is its start and a sum over what it was shown, so
  * what is kept is each token's key and gradient, as attention keeps keys and values:
  *     q_t, k_t = rms-normed W_Q x_t, W_K x_t     v_t = W_V x_t     theta_t = lr_max sigmoid(lr_proj x_t)
