@@ -23,13 +23,23 @@ void mn_train_view_end(mn_train_view *v) {
 }
 
 static void show_step(mn_train_view *v, const mn_train_event *e) {
-  char rate[16];
-  v->loss = v->loss > 0 ? 0.9 * v->loss + 0.1 * e->result->loss : e->result->loss;
-  if (v->validation_loss > 0)
-    mn_progress_fields(v->steps, "loss %.3f  validation %.3f  %s %s/s", v->loss, v->validation_loss,
-                       mn_human_count(e->tokens_per_second, rate), e->unit);
-  else mn_progress_fields(v->steps, "loss %.3f  %s %s/s", v->loss, mn_human_count(e->tokens_per_second, rate), e->unit);
+  char rate[16], validation[128] = "";
+  v->loss = v->stepped ? 0.9 * v->loss + 0.1 * e->result->loss : e->result->loss;
+  v->stepped = true;
+  int k = v->validated ? snprintf(validation, sizeof validation, "  validation %.3f", v->validation_loss) : 0;
+  if (v->validated && *v->metric_name) snprintf(validation + k, sizeof validation - (size_t)k, " %s %.3f", v->metric_name, v->metric);
+  mn_progress_fields(v->steps, "loss %.3f%s  %s %s/s", v->loss, validation, mn_human_count(e->tokens_per_second, rate), e->unit);
   mn_progress_update(v->steps, e->step);
+}
+
+static void keep_validation(mn_train_view *v, const mn_evaluation *e) {
+  mn_figure figures[MN_EVALUATION_FIGURES];
+  int n = mn_evaluation_figures(e, figures), i = 0;
+  v->validated = n > 0;
+  v->validation_loss = e->loss;
+  while (i < n && figures[i].kind != MN_FIGURE_METRIC) i++;
+  snprintf(v->metric_name, sizeof v->metric_name, "%s", i < n ? figures[i].name : "");
+  v->metric = i < n ? figures[i].value : 0;
 }
 
 void mn_train_view_event(void *ctx, const mn_train_event *e) {
@@ -44,7 +54,7 @@ void mn_train_view_event(void *ctx, const mn_train_event *e) {
     show_step(v, e);
     break;
   case MN_EVENT_VALIDATION:
-    v->validation_loss = e->validation->loss;
+    keep_validation(v, e->validation);
     break;
   case MN_EVENT_CHECKPOINT:
     break;
@@ -67,15 +77,11 @@ mn_status mn_train_settings(const mn_cli *cli, const char ***set, int *n) {
 }
 
 json_t *mn_evaluation_json(const mn_evaluation *e) {
-  if (!e->batches) return json_null();
-  json_t *j =
-      json_pack("{s:I,s:I,s:o,s:o,s:o}", "batches", (json_int_t)e->batches, "tokens", (json_int_t)e->tokens, "loss", mn_cli_number(e->loss),
-                "perplexity", mn_cli_number(e->perplexity), "bits_per_byte", mn_cli_number(e->bits_per_byte));
-  if (e->score.examples) {
-    json_object_set_new(j, "accuracy", mn_cli_number(mn_task_acc(&e->score)));
-    json_object_set_new(j, "sequence_accuracy", mn_cli_number(mn_task_seq_acc(&e->score)));
-    json_object_set_new(j, "examples", json_integer(e->score.examples));
-  }
-  for (int i = 0; i < e->n_metrics; i++) json_object_set_new(j, e->metrics[i].name, mn_cli_number(e->metrics[i].value));
+  mn_figure figures[MN_EVALUATION_FIGURES];
+  int n = mn_evaluation_figures(e, figures);
+  if (!n) return json_null();
+  json_t *j = json_pack("{s:I,s:I}", "batches", (json_int_t)e->batches, "tokens", (json_int_t)e->tokens);
+  for (int i = 0; i < n; i++) json_object_set_new(j, figures[i].name, mn_cli_number(figures[i].value));
+  if (e->score.examples) json_object_set_new(j, "examples", json_integer(e->score.examples));
   return j;
 }

@@ -9,8 +9,10 @@ typedef struct mn_train_view {
   mn_cli *cli;
   const char *label;
   mn_progress *vocabulary, *data, *steps;
+  bool stepped, validated;
   double loss; /* mean of the last steps: what the eye follows */
-  double validation_loss;
+  double validation_loss, metric;
+  char metric_name[72]; /* the first that says more than the loss; "": there is none */
 } mn_train_view;
 
 /* For mn_train_options: its event and its watch's progress, with the view as the watch's ctx. */
@@ -20,6 +22,7 @@ void mn_train_view_end(mn_train_view *v);
 
 /* Every --set of the command line, and --seed as one more: for mn_recipe_read. free() the list. */
 mn_status mn_train_settings(const mn_cli *cli, const char ***set, int *n);
+/* Its figures by name, and how much was looked at; null where nothing was. */
 json_t *mn_evaluation_json(const mn_evaluation *e);
 
 #endif

@@ -2,7 +2,7 @@
  * process of its own, so that its peak memory is its own. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <math.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,29 +17,11 @@
 #include "base/dir.h"
 #include "base/file.h"
 #include "base/output.h"
+#include "cli/compare.h"
 #include "cli/train_view.h"
 #include "format/plot.h"
 #include "train/checkpoint.h"
 #include "train/runs.h"
-
-enum { MAX_RECIPES = 32, MAX_SEEDS = 32 };
-
-typedef struct one_run {
-  int recipe; /* which of the arguments */
-  int64_t seed;
-  const char *name, *out_dir;
-  mn_train_result result;
-} one_run;
-
-typedef struct comparison {
-  mn_cli *cli;
-  mn_arena *arena;
-  int n_recipes, n_seeds, n_runs;
-  int made; /* directories of --out that there were not before */
-  int64_t seeds[MAX_SEEDS];
-  mn_recipe *recipes[MAX_RECIPES]; /* as read with the first seed */
-  one_run *runs;
-} comparison;
 
 /* ---- one training, in a child ---- */
 
@@ -48,8 +30,9 @@ typedef struct report { /* what the child sends through the pipe */
   char message[1024];
   mn_train_result result;
 } report;
+_Static_assert(sizeof(report) <= PIPE_BUF, "a report goes through the pipe whole or not at all");
 
-static mn_status read_recipe(comparison *c, int which, int64_t seed, mn_recipe **out) {
+static mn_status read_recipe(mn_comparison *c, int which, int64_t seed, mn_recipe **out) {
   const char **set;
   int n;
   char text[40];
@@ -63,7 +46,7 @@ static mn_status read_recipe(comparison *c, int which, int64_t seed, mn_recipe *
   return mn_recipe_read(c->cli->args[which], all, n, out);
 }
 
-static void child(comparison *c, one_run *r, int pipe_end) {
+static void child(mn_comparison *c, mn_compared *r, int pipe_end) {
   report out = {0};
   mn_recipe *recipe = NULL;
   mn_train_view view = {.cli = c->cli, .label = r->name};
@@ -81,7 +64,7 @@ static void child(comparison *c, one_run *r, int pipe_end) {
   _exit(written == (ssize_t)sizeof out ? 0 : 1);
 }
 
-static mn_status train_one(comparison *c, one_run *r) {
+static mn_status train_one(mn_comparison *c, mn_compared *r) {
   int ends[2];
   if (pipe(ends) != 0) return mn_fail(MN_ERR_IO, "compare: no pipe: %s", strerror(errno));
   fflush(NULL);
@@ -117,134 +100,93 @@ static mn_status train_one(comparison *c, one_run *r) {
   return MN_OK;
 }
 
-/* ---- the table ---- */
+/* ---- what compares ---- */
 
-typedef double (*measure)(const mn_train_result *r);
-static double of_loss(const mn_train_result *r) { return r->already_done ? (double)NAN : r->loss; }
-static double of_validation(const mn_train_result *r) { return r->validation.batches ? r->validation.loss : (double)NAN; }
-static double of_bits(const mn_train_result *r) { return r->validation.batches ? r->validation.bits_per_byte : (double)NAN; }
-static double of_accuracy(const mn_train_result *r) {
-  return r->validation.score.examples ? mn_task_acc(&r->validation.score) : (double)NAN;
-}
-static double of_rate(const mn_train_result *r) { return r->tokens_per_second > 0 ? r->tokens_per_second : (double)NAN; }
-static double of_memory(const mn_train_result *r) { return (double)r->peak_bytes / (1 << 20); }
-static double of_parameters(const mn_train_result *r) { return (double)r->parameters; }
+/* What a trained model is judged by at the end. */
+static const mn_objectives *objectives_of(const mn_recipe *r) { return &(r->n_stages ? r->stages[r->n_stages - 1].recipe : r)->objectives; }
 
-static const struct column {
-  const char *title, *key;
-  measure of;
-  const char *format;
-} columns[] = {{"parameters", "parameters", of_parameters, "%.0f"},
-               {"loss", "loss", of_loss, "%.4f"},
-               {"validation", "validation_loss", of_validation, "%.4f"},
-               {"bits/byte", "bits_per_byte", of_bits, "%.4f"},
-               {"accuracy", "accuracy", of_accuracy, "%.4f"},
-               {"tokens/s", "tokens_per_second", of_rate, "%.0f"},
-               {"peak MiB", "peak_mib", of_memory, "%.0f"}};
-enum { N_COLUMNS = sizeof columns / sizeof *columns };
-
-typedef struct summary {
-  double mean, min, max;
-  int n;
-} summary;
-
-static summary summarise(const comparison *c, int recipe, measure of) {
-  summary s = {0, INFINITY, -INFINITY, 0};
-  for (int i = 0; i < c->n_runs; i++) {
-    double x = c->runs[i].recipe == recipe ? of(&c->runs[i].result) : (double)NAN;
-    if (!isfinite(x)) continue;
-    s.mean += x;
-    s.min = x < s.min ? x : s.min;
-    s.max = x > s.max ? x : s.max;
-    s.n++;
-  }
-  s.mean = s.n ? s.mean / s.n : (double)NAN;
-  return s;
+static int64_t seen(const mn_recipe *r) { /* in training: tokens, or examples of other data */
+  return r->train.steps * r->train.batch * r->train.accumulate * (mn_source_is_tokens(&r->source) ? r->train.seq_len : 1);
 }
 
-/* "1.234", or over several seeds "1.234 (1.2-1.3)" where they differ */
-static void cell(const summary *s, const char *format, bool spread, char out[64]) {
-  if (!s->n) {
-    strcpy(out, "-");
-    return;
-  }
-  int k = snprintf(out, 64, format, s->mean);
-  if (!spread || s->n < 2 || s->min == s->max) return;
-  char low[24], high[24];
-  snprintf(low, sizeof low, format, s->min);
-  snprintf(high, sizeof high, format, s->max);
-  snprintf(out + k, 64 - (size_t)k, " (%s-%s)", low, high);
-}
-
-static void print_table(const comparison *c) {
-  char cells[MAX_RECIPES + 1][N_COLUMNS + 1][64];
-  int width[N_COLUMNS + 1] = {0};
-  bool any[N_COLUMNS + 1] = {true};
-  for (int r = 0; r <= c->n_recipes; r++)
-    for (int k = 0; k <= N_COLUMNS; k++) {
-      char *text = cells[r][k];
-      if (r == 0) snprintf(text, 64, "%s", k ? columns[k - 1].title : "recipe");
-      else if (k == 0) snprintf(text, 64, "%s", c->recipes[r - 1]->name);
-      else {
-        summary s = summarise(c, r - 1, columns[k - 1].of);
-        any[k] = any[k] || s.n;
-        cell(&s, columns[k - 1].format, k >= 2 && k <= 5, text);
-      }
-      int w = (int)strlen(text);
-      width[k] = w > width[k] ? w : width[k];
-    }
-  for (int r = 0; r <= c->n_recipes; r++) {
-    for (int k = 0; k <= N_COLUMNS; k++)
-      if (any[k]) mn_print(k ? "  %*s" : "%-*s", width[k], cells[r][k]);
-    mn_print("\n");
-  }
-  if (c->n_seeds > 1) mn_print("mean over %d seeds (lowest-highest)\n", c->n_seeds);
-}
-
-static json_t *table_json(const comparison *c) {
-  json_t *rows = json_array(), *runs = json_array();
-  for (int r = 0; r < c->n_recipes; r++) {
-    json_t *row = json_pack("{s:o,s:o}", "recipe", mn_cli_text(c->cli->args[r]), "name", mn_cli_text(c->recipes[r]->name));
-    for (int k = 0; k < N_COLUMNS; k++) {
-      summary s = summarise(c, r, columns[k].of);
-      json_object_set_new(row, columns[k].key, s.n ? json_pack("{s:f,s:f,s:f}", "mean", s.mean, "min", s.min, "max", s.max) : json_null());
-    }
-    json_array_append_new(rows, row);
-  }
-  for (int i = 0; i < c->n_runs; i++) {
-    const one_run *r = &c->runs[i];
-    json_array_append_new(runs, json_pack("{s:o,s:I,s:I,s:o,s:I,s:o}", "name", mn_cli_text(r->name), "seed", (json_int_t)r->seed, "run",
-                                          (json_int_t)r->result.run, "out_dir", mn_cli_text(r->out_dir), "tokens",
-                                          (json_int_t)r->result.tokens, "validation", mn_evaluation_json(&r->result.validation)));
-  }
-  return json_pack("{s:o,s:o}", "table", rows, "runs", runs);
-}
-
-/* Losses per token compare only where the same text is cut into the same tokens. */
-static void note_differences(const comparison *c) {
+/* Losses compare only where the same thing is asked, and losses per token only where the same text is cut into the same tokens. */
+static mn_status note_differences(mn_comparison *c) {
+  c->same_objectives = c->same_tokens = true;
   for (int i = 1; i < c->n_recipes; i++) {
     const mn_recipe *a = c->recipes[0], *b = c->recipes[i];
     const mn_tokenizer_config *x = &a->tokenizer, *y = &b->tokenizer;
-    if (!a->data.task && (x->type != y->type || (x->type == MN_TOKENIZER_BPE && x->vocab_size != y->vocab_size)))
+    const mn_value *asked = mn_objectives_to_value(c->arena, objectives_of(a)), *too = mn_objectives_to_value(c->arena, objectives_of(b));
+    if (!asked || !too) return MN_ERR_MEMORY;
+    if (!mn_value_equal(asked, too)) {
+      c->same_objectives = false;
+      mn_cli_note(c->cli, "%s and %s are trained for different objectives: compare what they have in common, not losses", a->name, b->name);
+    }
+    if (!a->data.task && (x->type != y->type || (x->type == MN_TOKENIZER_BPE && x->vocab_size != y->vocab_size))) {
+      c->same_tokens = false;
       mn_cli_note(c->cli, "%s and %s have different tokenizers: compare bits per byte, not losses", a->name, b->name);
-    int64_t p = a->train.steps * a->train.batch * a->train.accumulate * a->train.seq_len;
-    int64_t q = b->train.steps * b->train.batch * b->train.accumulate * b->train.seq_len;
-    if (p != q)
-      mn_cli_note(c->cli, "%s sees %lld tokens, %s %lld: --set train.steps makes them equal", a->name, (long long)p, b->name, (long long)q);
+    }
+    const bool tokens = mn_source_is_tokens(&a->source);
+    if (tokens == mn_source_is_tokens(&b->source) && seen(a) != seen(b))
+      mn_cli_note(c->cli, "%s sees %lld %s, %s %lld: --set train.steps makes them equal", a->name, (long long)seen(a),
+                  tokens ? "tokens" : "examples", b->name, (long long)seen(b));
   }
+  return MN_OK;
 }
 
 /* ---- the curves ---- */
 
-static const char *const metrics[] = {"loss", "validation_loss"}, *const picture_ends[] = {"svg", "png"};
+/* Every curve that the recipes' trainings may leave in the run log has a picture of its name. */
+static const char *const picture_ends[] = {"svg", "png"};
+enum { PICTURE_ENDS = sizeof picture_ends / sizeof *picture_ends };
 
-static mn_status picture_path(comparison *c, int metric, int end, char **path) {
-  *path = mn_arena_format(c->arena, "%s/%s.%s", c->cli->out_dir, metrics[metric], picture_ends[end]);
+static mn_status add_curve(mn_comparison *c, const char *name) {
+  for (int i = 0; i < c->n_curves; i++)
+    if (!strcmp(c->curves[i], name)) return MN_OK;
+  if (c->n_curves == MN_COMPARE_CURVES)
+    return mn_fail(MN_ERR_CONFIG, "these recipes have more than %d curves; compare fewer at once", MN_COMPARE_CURVES);
+  c->curves[c->n_curves] = mn_arena_strdup(c->arena, name);
+  return c->curves[c->n_curves++] ? MN_OK : MN_ERR_MEMORY;
+}
+
+static mn_status add_metrics(mn_comparison *c, const mn_objectives *o) {
+  char title[72], name[96];
+  for (int k = 0; k < o->n; k++) {
+    const mn_metric_def *defs = o->list[k].def->metrics;
+    for (int i = o->n > 1 ? -1 : 0; i < 0 || (defs && defs[i].name); i++) { /* of several objectives also each one's loss */
+      if (i >= 0 && defs[i].of_loss) continue;
+      mn_metric_title(o, k, i < 0 ? NULL : &defs[i], title);
+      snprintf(name, sizeof name, "validation_%s", title);
+      MN_TRY(add_curve(c, name));
+    }
+  }
+  return MN_OK;
+}
+
+static mn_status list_curves(mn_comparison *c) {
+  static const char *const always[] = {"loss", "validation_loss"}, *const of_task[] = {"validation_accuracy",
+                                                                                       "validation_sequence_accuracy"};
+  for (int k = 0; k < 2; k++) MN_TRY(add_curve(c, always[k]));
+  for (int r = 0; r < c->n_recipes; r++) {
+    const mn_recipe *recipe = c->recipes[r];
+    if (recipe->data.task)
+      for (int k = 0; k < 2; k++) MN_TRY(add_curve(c, of_task[k]));
+    else if (mn_source_is_tokens(&recipe->source)) MN_TRY(add_curve(c, "validation_bits_per_byte"));
+    MN_TRY(add_metrics(c, &recipe->objectives));
+    for (int k = 0; k < recipe->n_stages; k++) MN_TRY(add_metrics(c, &recipe->stages[k].recipe->objectives));
+  }
+  return MN_OK;
+}
+
+static mn_status picture_path(mn_comparison *c, int curve, int end, char **path) {
+  *path = mn_arena_format(c->arena, "%s/%s.%s", c->cli->out_dir, c->curves[curve], picture_ends[end]);
   return *path ? MN_OK : MN_ERR_MEMORY;
 }
 
-static mn_status draw(comparison *c, mn_runs *db, int which, const char *title, bool show) {
-  const char *metric = metrics[which];
+static mn_status draw(mn_comparison *c, mn_runs *db, int which) {
+  const char *metric = c->curves[which], *held_out = strncmp(metric, "validation_", 11) ? NULL : metric + 11;
+  char *title =
+      held_out ? mn_arena_format(c->arena, "%s on held-out data", held_out) : mn_arena_format(c->arena, "%s while training", metric);
+  if (!title) return MN_ERR_MEMORY;
   mn_plot_series *series = mn_arena_alloc(c->arena, (size_t)c->n_runs * sizeof *series);
   if (!series) return MN_ERR_MEMORY;
   int n = 0;
@@ -259,13 +201,13 @@ static mn_status draw(comparison *c, mn_runs *db, int which, const char *title, 
   }
   if (!n) return MN_OK;
   mn_plot p = {.title = title, .x_label = "step", .y_label = metric, .series = series, .n_series = n};
-  for (int k = 0; k < 2; k++) {
+  for (int k = 0; k < PICTURE_ENDS; k++) {
     char *path;
     MN_TRY(picture_path(c, which, k, &path));
     MN_TRY(mn_plot_write(&p, path));
     mn_cli_note(c->cli, "wrote %s", path);
   }
-  if (!show || c->cli->json) return MN_OK;
+  if (held_out || c->cli->json) return MN_OK;
   int width = mn_cli_columns(stdout);
   char *text = mn_plot_text(&p, width > 120 ? 120 : width, 20, mn_cli_color(stdout));
   if (!text) return MN_ERR_MEMORY;
@@ -275,21 +217,21 @@ static mn_status draw(comparison *c, mn_runs *db, int which, const char *title, 
   return MN_OK;
 }
 
-static mn_status draw_all(comparison *c) {
+static mn_status draw_all(mn_comparison *c) {
   mn_runs *db;
   if (mn_runs_open(mn_cli_get(c->cli, "db"), false, &db) != MN_OK) {
     mn_cli_note(c->cli, "no curves: %s", mn_message());
     return MN_OK;
   }
-  mn_status status = draw(c, db, 0, "loss while training", true);
-  if (status == MN_OK) status = draw(c, db, 1, "loss on held-out data", false);
+  mn_status status = MN_OK;
+  for (int k = 0; status == MN_OK && k < c->n_curves; k++) status = draw(c, db, k);
   mn_runs_close(db);
   return status;
 }
 
 /* ---- the verb ---- */
 
-static mn_status read_seeds(comparison *c) {
+static mn_status read_seeds(mn_comparison *c) {
   const char *s = mn_cli_get(c->cli, "seeds");
   if (!s) {
     c->n_seeds = 1;
@@ -300,8 +242,9 @@ static mn_status read_seeds(comparison *c) {
     char *end;
     errno = 0;
     long long v = strtoll(s, &end, 10);
-    if (end == s || errno || v < 0 || (*end && *end != ',') || (*end && !end[1]) || c->n_seeds == MAX_SEEDS)
-      return mn_fail(MN_ERR_CONFIG, "--seeds must be at most %d numbers such as 1,2,3, not '%s'", MAX_SEEDS, mn_cli_get(c->cli, "seeds"));
+    if (end == s || errno || v < 0 || (*end && *end != ',') || (*end && !end[1]) || c->n_seeds == MN_COMPARE_SEEDS)
+      return mn_fail(MN_ERR_CONFIG, "--seeds must be at most %d numbers such as 1,2,3, not '%s'", MN_COMPARE_SEEDS,
+                     mn_cli_get(c->cli, "seeds"));
     for (int i = 0; i < c->n_seeds; i++)
       if (c->seeds[i] == v) return mn_fail(MN_ERR_CONFIG, "--seeds names %lld twice; keep one", v);
     c->seeds[c->n_seeds++] = v;
@@ -311,24 +254,26 @@ static mn_status read_seeds(comparison *c) {
 }
 
 /* Every training has a directory of its own, and so has no picture: not even where the file system takes Loss for loss. */
-static mn_status check_names(const comparison *c, int r) {
-  const char *name = c->recipes[r]->name;
-  for (int k = 0; k < r; k++)
-    if (!strcasecmp(c->recipes[k]->name, name))
-      return mn_fail(MN_ERR_CONFIG, "%s and %s have the same name '%s'; give one another `name`", c->cli->args[k], c->cli->args[r], name);
-  for (int k = 0; k < 4; k++) {
-    char picture[64];
-    snprintf(picture, sizeof picture, "%s.%s", metrics[k / 2], picture_ends[k % 2]);
-    if (!strcasecmp(picture, name))
-      return mn_fail(MN_ERR_CONFIG, "%s is called %s, as a picture of compare is; give it another `name`", c->cli->args[r], name);
+static mn_status check_names(const mn_comparison *c) {
+  for (int r = 0; r < c->n_recipes; r++) {
+    const char *name = c->recipes[r]->name;
+    for (int k = 0; k < r; k++)
+      if (!strcasecmp(c->recipes[k]->name, name))
+        return mn_fail(MN_ERR_CONFIG, "%s and %s have the same name '%s'; give one another `name`", c->cli->args[k], c->cli->args[r], name);
+    for (int k = 0; k < c->n_curves * PICTURE_ENDS; k++) {
+      char picture[112];
+      snprintf(picture, sizeof picture, "%s.%s", c->curves[k / PICTURE_ENDS], picture_ends[k % PICTURE_ENDS]);
+      if (!strcasecmp(picture, name))
+        return mn_fail(MN_ERR_CONFIG, "%s is called %s, as a picture of compare is; give it another `name`", c->cli->args[r], name);
+    }
   }
   return MN_OK;
 }
 
 /* DIR is the user's; the directories in it are ours, and a link in the place of one is not followed. */
-static mn_status try_outputs(comparison *c) {
+static mn_status try_outputs(mn_comparison *c) {
   for (int i = 0; i < c->n_runs; i++) {
-    const one_run *r = &c->runs[i];
+    const mn_compared *r = &c->runs[i];
     int64_t *steps;
     size_t n;
     MN_TRY(mn_dir_need_real(r->out_dir));
@@ -338,25 +283,27 @@ static mn_status try_outputs(comparison *c) {
     if (n && !mn_cli_given(c->cli, "resume"))
       return mn_fail(MN_ERR_CONFIG, "%s already holds a run: --resume goes on with it; choose another --out for a new one", r->out_dir);
   }
-  for (int k = 0; k < 4; k++) {
+  for (int k = 0; k < c->n_curves * PICTURE_ENDS; k++) {
     char *path;
-    MN_TRY(picture_path(c, k / 2, k % 2, &path));
+    MN_TRY(picture_path(c, k / PICTURE_ENDS, k % PICTURE_ENDS, &path));
     MN_TRY(mn_output_try(path, 0));
   }
   const char *db = mn_cli_get(c->cli, "db");
   return db ? mn_context(mn_runs_try(db), "--db") : MN_OK;
 }
 
-static mn_status plan_runs(comparison *c) {
+static mn_status plan_runs(mn_comparison *c) {
   c->runs = mn_arena_alloc(c->arena, (size_t)(c->n_recipes * c->n_seeds) * sizeof *c->runs);
   if (!c->runs) return MN_ERR_MEMORY;
-  for (int r = 0; r < c->n_recipes; r++) {
+  for (int r = 0; r < c->n_recipes; r++)
     MN_TRY(read_recipe(c, r, c->seeds[0], &c->recipes[r])); /* all mistakes before the first training */
-    MN_TRY(check_names(c, r));
+  MN_TRY(list_curves(c));
+  MN_TRY(check_names(c));
+  for (int r = 0; r < c->n_recipes; r++) {
     for (int s = 0; s < c->n_seeds; s++) {
-      one_run *x = &c->runs[c->n_runs++];
+      mn_compared *x = &c->runs[c->n_runs++];
       const char *name = c->recipes[r]->name;
-      *x = (one_run){.recipe = r, .seed = c->seeds[s] >= 0 ? c->seeds[s] : c->recipes[r]->seed};
+      *x = (mn_compared){.recipe = r, .seed = c->seeds[s] >= 0 ? c->seeds[s] : c->recipes[r]->seed};
       x->name = c->n_seeds > 1 ? mn_arena_format(c->arena, "%s-seed%lld", name, (long long)x->seed) : name;
       x->out_dir = x->name ? mn_arena_format(c->arena, "%s/%s", c->cli->out_dir, x->name) : NULL;
       if (!x->out_dir) return MN_ERR_MEMORY;
@@ -365,23 +312,26 @@ static mn_status plan_runs(comparison *c) {
   return MN_OK;
 }
 
-static mn_status compare(comparison *c) {
+static mn_status compare(mn_comparison *c) {
   MN_TRY(mn_cli_only(c->cli, !mn_cli_given(c->cli, "seeds"), "one seed, and --seeds names several", "seed"));
   MN_TRY(read_seeds(c));
   MN_TRY(plan_runs(c));
   MN_TRY(mn_make_dirs_counted(c->cli->out_dir, &c->made));
   MN_TRY(try_outputs(c));
-  note_differences(c);
+  MN_TRY(note_differences(c));
   for (int i = 0; i < c->n_runs; i++) MN_TRY(train_one(c, &c->runs[i]));
-  if (!c->cli->json) print_table(c);
+  if (!c->cli->json) MN_TRY(mn_compare_print(c));
   MN_TRY(draw_all(c));
-  return c->cli->json ? mn_cli_json(c->cli, table_json(c)) : MN_OK;
+  if (!c->cli->json) return MN_OK;
+  json_t *table;
+  MN_TRY(mn_compare_json(c, &table));
+  return mn_cli_json(c->cli, table);
 }
 
 static mn_status run(mn_cli *cli) {
   if (!cli->out_dir) return mn_fail(MN_ERR_CONFIG, "compare needs --out DIR: where the trained models and the curves go");
-  if (cli->n_args > MAX_RECIPES) return mn_fail(MN_ERR_CONFIG, "compare takes at most %d recipes", MAX_RECIPES);
-  comparison c = {.cli = cli, .arena = mn_arena_new(), .n_recipes = cli->n_args};
+  if (cli->n_args > MN_COMPARE_RECIPES) return mn_fail(MN_ERR_CONFIG, "compare takes at most %d recipes", MN_COMPARE_RECIPES);
+  mn_comparison c = {.cli = cli, .arena = mn_arena_new(), .n_recipes = cli->n_args};
   mn_status status = c.arena ? compare(&c) : MN_ERR_MEMORY;
   for (int i = 0; i < c.n_recipes; i++) mn_recipe_free(c.recipes[i]);
   mn_arena_free(c.arena);
@@ -402,9 +352,11 @@ const mn_verb mn_verb_compare = {
     .purpose = MN_VERB_TRAIN,
     .summary = "train several recipes and compare them",
     .usage = "RECIPE.yaml... --out DIR [options]",
-    .about = "Trains the recipes one after the other, each in a process of its own, then prints one table - parameters, losses, accuracy, "
-             "tokens per second, peak memory - and draws the curves: in the terminal and as DIR/loss.svg, .png and "
-             "DIR/validation_loss.svg, .png. DIR/NAME holds each trained model.",
+    .about =
+        "Trains the recipes one after the other, each in a process of its own, then prints one table - parameters, losses, every metric of "
+        "their objectives, tokens (images, frames, rows) per second, peak memory - with the best of each metric marked, and draws the "
+        "curves: of the loss in the terminal, of the loss and every held-out metric as DIR/loss.svg, .png, "
+        "DIR/validation_loss.svg, .png, DIR/validation_accuracy.svg, .png ... DIR/NAME holds each trained model.",
     .options = options,
     .examples = examples,
     .common = MN_CLI_THREADS | MN_CLI_SEED | MN_CLI_SET | MN_CLI_OUT,

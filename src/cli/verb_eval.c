@@ -52,12 +52,9 @@ static mn_status print_segments(evaluation *e, const mn_source *source, const mn
   else
     mn_print("%s: %s targets in segments of %lld%s\n", e->what, mn_human_count((double)r->tokens, tokens), (long long)e->seq_len,
              e->carry ? ", state carried from one to the next" : ", each from a fresh state");
-  if (mn_objectives_usual(&e->objectives)) mn_print("loss %.4f nats per token, perplexity %.4f\n", r->loss, r->perplexity);
-  else {
-    mn_print("loss %.4f", r->loss);
-    for (int i = 0; i < r->n_metrics; i++) mn_print(", %s %.4f", r->metrics[i].name, r->metrics[i].value);
-    mn_print("\n");
-  }
+  mn_print("loss %.4f%s", r->loss, mn_objectives_usual(&e->objectives) ? " nats per token" : "");
+  for (int i = 0; i < r->n_metrics; i++) mn_print(", %s %.4f", r->metrics[i].name, r->metrics[i].value);
+  mn_print("\n");
   if (isfinite(r->bits_per_byte)) mn_print("%.4f bits per byte of text\n", r->bits_per_byte);
   if (r->score.examples)
     mn_print("accuracy %.4f (95 %%: %.4f to %.4f), whole examples %.4f, of %lld examples\n", mn_task_acc(&r->score), low, high,

@@ -215,22 +215,41 @@ static double value_of(const figure *f) {
   }
 }
 
+void mn_metric_title(const mn_objectives *o, int k, const mn_metric_def *def, char out[72]) {
+  const char *name = def ? def->name : "loss";
+  char title[64];
+  if (o->n > 1) snprintf(out, 72, "%.40s.%.30s", mn_objective_title(o, k, title), name);
+  else snprintf(out, 72, "%s", name);
+}
+
+int mn_evaluation_figures(const mn_evaluation *e, mn_figure out[MN_EVALUATION_FIGURES]) {
+  int n = 0;
+  if (!e->batches) return 0;
+  out[n++] = (mn_figure){"loss", MN_FIGURE_LOSS, false, e->loss};
+  if (e->bytes) out[n++] = (mn_figure){"bits_per_byte", MN_FIGURE_BITS, false, e->bits_per_byte};
+  if (e->score.examples) {
+    out[n++] = (mn_figure){"accuracy", MN_FIGURE_METRIC, true, mn_task_acc(&e->score)};
+    out[n++] = (mn_figure){"sequence_accuracy", MN_FIGURE_METRIC, true, mn_task_seq_acc(&e->score)};
+  }
+  for (int i = 0; i < e->n_metrics; i++) {
+    const mn_measured *m = &e->metrics[i];
+    mn_figure_kind kind = !m->def ? MN_FIGURE_LOSS : m->def->of_loss ? MN_FIGURE_OF_LOSS : MN_FIGURE_METRIC;
+    out[n++] = (mn_figure){m->name, kind, m->def && m->def->rises, m->value};
+  }
+  return n;
+}
+
 static void conclude(const mn_evaluator *e, mn_evaluation *out) {
   bool several = e->objectives->n > 1;
-  out->perplexity = (double)NAN;
   for (int k = 0; k < e->n_figures; k++) {
     const figure *f = &e->figures[k];
     const mn_objective *o = &e->objectives->list[f->objective];
     double value = value_of(f);
     if (!f->def) out->loss += o->weight * value;
-    if (f->def && !strcmp(f->def->name, "perplexity")) out->perplexity = value;
     if (out->n_metrics == MN_EVALUATION_METRICS || (!f->def && !several)) continue;
     mn_measured *m = &out->metrics[out->n_metrics++];
     *m = (mn_measured){.def = f->def, .value = value};
-    const char *name = f->def ? f->def->name : "loss";
-    char title[64];
-    if (several) snprintf(m->name, sizeof m->name, "%.40s.%.30s", mn_objective_title(e->objectives, f->objective, title), name);
-    else snprintf(m->name, sizeof m->name, "%s", name);
+    mn_metric_title(e->objectives, f->objective, f->def, m->name);
   }
   out->bits_per_byte = out->bytes ? e->figures[0].sum / (double)out->bytes / log(2) : (double)NAN;
 }

@@ -18,13 +18,32 @@ typedef struct mn_evaluation {
   int64_t batches, tokens; /* units of the first objective that count (targets, rows) */
   int64_t bytes;           /* of text they stand for; 0: none */
   double loss;             /* the objectives' means, with their weights; of next_token alone: nats per token */
-  double perplexity;       /* of the objective that has one; else NaN */
   double bits_per_byte;    /* NaN without bytes               */
   mn_task_score score;     /* of a task's samples             */
   bool forgot;             /* rows outgrew what the model holds */
   int n_metrics;
   mn_measured metrics[MN_EVALUATION_METRICS];
 } mn_evaluation;
+
+/* All that an evaluation found, under the names that tables, files and curves use: the loss, what it is per byte of text, how a task's
+ * samples were answered, and the objectives' metrics. */
+typedef enum mn_figure_kind {
+  MN_FIGURE_LOSS,    /* compares where objectives and tokens are the same             */
+  MN_FIGURE_OF_LOSS, /* a function of it that says nothing new: the run log leaves it out */
+  MN_FIGURE_BITS,    /* per byte of text: compares across tokenizers                  */
+  MN_FIGURE_METRIC
+} mn_figure_kind;
+typedef struct mn_figure {
+  const char *name; /* "loss", "bits_per_byte", "accuracy" ...; lives as long as the evaluation */
+  mn_figure_kind kind;
+  bool rises; /* more is better */
+  double value;
+} mn_figure;
+enum { MN_EVALUATION_FIGURES = MN_EVALUATION_METRICS + 4 };
+/* In that order, the loss first; their number, 0 where nothing was evaluated. */
+int mn_evaluation_figures(const mn_evaluation *e, mn_figure out[MN_EVALUATION_FIGURES]);
+/* What a metric of objective k (def NULL: its loss) is called in an evaluation: with the objective's title where there are several. */
+void mn_metric_title(const mn_objectives *o, int k, const mn_metric_def *def, char out[72]);
 
 typedef struct mn_evaluator mn_evaluator;
 

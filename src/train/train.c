@@ -219,15 +219,14 @@ static mn_status validate(loop *l) {
   MN_TRY(mn_trainer_validate(l->t, &l->o->watch, &l->validation));
   const mn_evaluation *v = &l->validation;
   if (!v->batches) return MN_OK;
-  mn_runlog_value values[3 + MN_EVALUATION_METRICS] = {{"validation_loss", v->loss}};
-  char names[MN_EVALUATION_METRICS][80];
-  size_t n = 1;
-  if (isfinite(v->bits_per_byte)) values[n++] = (mn_runlog_value){"validation_bits_per_byte", v->bits_per_byte};
-  if (v->score.examples) values[n++] = (mn_runlog_value){"validation_accuracy", mn_task_acc(&v->score)};
-  for (int i = 0; i < v->n_metrics; i++) {
-    if (v->metrics[i].def && v->metrics[i].def->of_loss) continue;
-    snprintf(names[i], sizeof names[i], "validation_%s", v->metrics[i].name);
-    values[n++] = (mn_runlog_value){names[i], v->metrics[i].value};
+  mn_figure figures[MN_EVALUATION_FIGURES];
+  mn_runlog_value values[MN_EVALUATION_FIGURES];
+  char names[MN_EVALUATION_FIGURES][88];
+  size_t n = 0;
+  for (int i = 0, all = mn_evaluation_figures(v, figures); i < all; i++) {
+    if (figures[i].kind == MN_FIGURE_OF_LOSS) continue;
+    snprintf(names[i], sizeof names[i], "validation_%s", figures[i].name);
+    values[n++] = (mn_runlog_value){names[i], figures[i].value};
   }
   if (l->log) mn_runlog_record(l->log, l->t->state.step, l->t->state.tokens, values, n);
   tell(l, (mn_train_event){.kind = MN_EVENT_VALIDATION, .validation = v});

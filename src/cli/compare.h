@@ -1,0 +1,36 @@
+/* compare.h - the trainings of `mneme compare` and the table that is made of them. */
+#ifndef MN_COMPARE_H
+#define MN_COMPARE_H
+
+#include "cli/cli.h"
+#include "format/json.h"
+#include "train/trainer.h"
+
+enum { MN_COMPARE_RECIPES = 32, MN_COMPARE_SEEDS = 32, MN_COMPARE_CURVES = 64 };
+
+typedef struct mn_compared { /* one training */
+  int recipe;                /* which of the arguments */
+  int64_t seed;
+  const char *name, *out_dir;
+  mn_train_result result;
+} mn_compared;
+
+typedef struct mn_comparison {
+  mn_cli *cli;
+  mn_arena *arena;
+  int n_recipes, n_seeds, n_runs;
+  int made; /* directories of --out that there were not before */
+  int64_t seeds[MN_COMPARE_SEEDS];
+  mn_recipe *recipes[MN_COMPARE_RECIPES]; /* as read with the first seed */
+  bool same_objectives, same_tokens;      /* of all recipes: losses compare only then */
+  mn_compared *runs;
+  int n_curves;
+  const char *curves[MN_COMPARE_CURVES]; /* as the run log calls them */
+} mn_comparison;
+
+/* A row for each recipe: parameters, the last loss of the training, every figure of the evaluations (evaluate.h), rate and memory. Over
+ * several seeds means, with the lowest and the highest. The best recipe of each figure that compares is marked. */
+mn_status mn_compare_print(const mn_comparison *c);
+mn_status mn_compare_json(const mn_comparison *c, json_t **out);
+
+#endif

@@ -1,0 +1,156 @@
+/* test_compare.c - `mneme compare` shows what the recipes' objectives measure: its columns, the mark of the best and the pictures come
+ * from their tables, for classifiers, for language models and for both together. */
+#include <jansson.h>
+
+#include "train_helpers.h"
+
+#define MNEME MN_TEST_BINARY_DIR "/mneme"
+#define LEARN "train: {steps: 60, batch: 8%s, optimizer: {lr: %s}, log_every: 10, validate_every: 20}\n"
+#define BLOCK "d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2%s}, hidden: 32}"
+
+static void write_recipe(const char *name, const char *text) {
+  char file[80];
+  snprintf(file, sizeof file, "%s.yaml", name);
+  CHECK_OK(mn_file_write(test_path(file), text, strlen(text)));
+}
+
+/* A picture's class is where it is bright. */
+static void write_classifier(const char *name, const char *lr) {
+  enum { N = 200 };
+  static uint8_t image[16 + 16 * N] = {0, 0, 8, 3, 0, 0, 0, N, 0, 0, 0, 4, 0, 0, 0, 4}, label[8 + N] = {0, 0, 8, 1, 0, 0, 0, N};
+  for (int i = 0; i < N; i++) {
+    label[8 + i] = (uint8_t)(mn_splitmix64((uint64_t)i) % 4);
+    for (int k = 0; k < 16; k++) image[16 + 16 * i + k] = k / 8 * 2 + k % 4 / 2 == label[8 + i] ? 200 : 40;
+  }
+  CHECK_OK(mn_file_write(test_path("p.idx"), (const char *)image, sizeof image));
+  CHECK_OK(mn_file_write(test_path("l.idx"), (const char *)label, sizeof label));
+  char text[2048];
+  snprintf(text, sizeof text,
+           "name: %s\ndata: {type: images, images: '%s', labels: '%s', validation: 0.2}\n"
+           "model: {type: vision, height: 4, width: 4, patch: 2, num_classes: 4, " BLOCK "}\nobjective: {type: classification}\n" LEARN,
+           name, test_path("p.idx"), test_path("l.idx"), ", causal: false", "", lr);
+  write_recipe(name, text);
+}
+
+static void write_language(const char *name, const char *tokenizer, const char *lr) {
+  char text[2048];
+  snprintf(text, sizeof text, "name: %s\ntokenizer: {%s}\ndata: {files: ['%s']}\nmodel: {" BLOCK "}\n" LEARN, name, tokenizer,
+           test_path("text.txt"), "", ", seq_len: 32", lr);
+  write_recipe(name, text);
+}
+
+static char *said; /* by the program that ran last, on both streams or on the first */
+static int run_compare(const char *what, const char *out, const char *more) {
+  char command[3000];
+  snprintf(command, sizeof command, "cd '%s' && " MNEME " compare %s --out %s --threads 1 > said %s", test_dir, what, out, more);
+  int code = system(command);
+  size_t n;
+  free(said);
+  CHECK_OK(mn_file_read(test_path("said"), 1 << 20, &said, &n));
+  return code;
+}
+
+static json_t *row(const char *out, const char *what, int which) {
+  char more[] = "--json --quiet";
+  CHECK(run_compare(what, out, more) == 0, "%s", said);
+  json_error_t e;
+  json_t *doc = json_loads(said, 0, &e), *r = json_array_get(json_object_get(doc, "table"), (size_t)which);
+  CHECK(r, "%s: %s", e.text, said);
+  json_incref(r);
+  json_decref(doc);
+  return r;
+}
+
+static double mean_of(json_t *row, const char *key) {
+  json_t *mean = json_object_get(json_object_get(row, key), "mean");
+  return json_is_number(mean) ? json_number_value(mean) : (double)NAN;
+}
+static bool judged(json_t *row, const char *key) { return json_object_get(json_object_get(row, key), "best") != NULL; }
+static bool best(json_t *row, const char *key) { return json_is_true(json_object_get(json_object_get(row, key), "best")); }
+static bool unit_is(json_t *row, const char *unit) {
+  const char *u = json_string_value(json_object_get(row, "unit"));
+  return u && !strcmp(u, unit);
+}
+static bool there(const char *out, const char *file) {
+  char path[200];
+  snprintf(path, sizeof path, "%s/%s", out, file);
+  return mn_file_exists(test_path(path));
+}
+
+/* One learns and one hardly moves: the higher accuracy is the better, and the lower loss. */
+static void classifiers_are_compared_by_accuracy(void) {
+  write_classifier("bright", "1e-2");
+  write_classifier("dull", "1e-7");
+  json_t *dull = row("c0", "dull.yaml bright.yaml", 0), *bright = row("c1", "dull.yaml bright.yaml", 1);
+  CHECK(mean_of(bright, "accuracy") > mean_of(dull, "accuracy") && best(bright, "accuracy"), "%g, %g", mean_of(bright, "accuracy"),
+        mean_of(dull, "accuracy"));
+  CHECK(judged(dull, "accuracy") && !best(dull, "accuracy"), "and the other is not");
+  CHECK(mean_of(bright, "validation_loss") < mean_of(dull, "validation_loss") && best(bright, "validation_loss") &&
+            !best(dull, "validation_loss"),
+        "the lower loss is the better");
+  CHECK(unit_is(bright, "images") && mean_of(bright, "tokens_per_second") > 0, "pictures");
+  CHECK(!json_object_get(bright, "perplexity") && !json_object_get(bright, "bits_per_byte"), "what no objective has has no column");
+  static const char *const pictures[] = {"loss.svg", "validation_loss.png", "validation_accuracy.svg", "validation_accuracy.png"};
+  for (size_t i = 0; i < sizeof pictures / sizeof *pictures; i++) CHECK(there("c1", pictures[i]), "%s", pictures[i]);
+  CHECK(!there("c1", "validation_bits_per_byte.svg"), "no text, no bits per byte");
+  json_decref(dull);
+  json_decref(bright);
+  CHECK(run_compare("dull.yaml bright.yaml", "c2", "--quiet") == 0, "%s", said);
+  CHECK(strstr(said, "accuracy") && strstr(said, "images/s") && !strstr(said, "tokens/s") && strstr(said, "* the best"), "%s", said);
+  const char *learnt = strstr(said, "\nbright"), *other = strstr(said, "\ndull");
+  CHECK(learnt && other && other < learnt && strcspn(other + 1, "*") > strcspn(other + 1, "\n") &&
+            strcspn(learnt + 1, "*") < strcspn(learnt + 1, "\n"),
+        "the mark stands in the row of the better: %s", said);
+}
+
+static void language_models_are_compared_by_perplexity_and_bits(void) {
+  write_language("quick", "type: bytes", "1e-2");
+  write_language("slow", "type: bytes", "1e-6");
+  json_t *quick = row("l0", "quick.yaml slow.yaml", 0), *slow = row("l1", "quick.yaml slow.yaml", 1);
+  static const char *const falling[] = {"validation_loss", "perplexity", "bits_per_byte"};
+  for (int i = 0; i < 3; i++)
+    CHECK(mean_of(quick, falling[i]) < mean_of(slow, falling[i]) && best(quick, falling[i]) && judged(slow, falling[i]) &&
+              !best(slow, falling[i]),
+          "%s: %g, %g", falling[i], mean_of(quick, falling[i]), mean_of(slow, falling[i]));
+  CHECK(fabs(mean_of(quick, "perplexity") - exp(mean_of(quick, "validation_loss"))) < 1e-9, "exp of the loss");
+  CHECK(!json_object_get(quick, "accuracy") && unit_is(quick, "tokens"), "text");
+  CHECK(there("l1", "validation_bits_per_byte.svg") && !there("l1", "validation_perplexity.svg") && !there("l1", "validation_accuracy.svg"),
+        "curves of what says more than the loss");
+  json_decref(quick);
+  json_decref(slow);
+}
+
+/* Losses of other tokens, or of another objective, are shown and not judged. */
+static void what_does_not_compare_is_not_judged(void) {
+  write_language("bytes", "type: bytes", "1e-2");
+  write_language("pairs", "type: bpe, vocab_size: 270", "1e-2");
+  json_t *r = row("t", "bytes.yaml pairs.yaml", 1);
+  CHECK(mean_of(r, "validation_loss") > 0 && !judged(r, "validation_loss") && !judged(r, "perplexity"), "tokens differ");
+  CHECK(judged(r, "bits_per_byte"), "bytes do not");
+  json_decref(r);
+  write_classifier("bright", "1e-2");
+  r = row("m0", "bytes.yaml bright.yaml", 1);
+  CHECK(mean_of(r, "validation_loss") > 0 && !judged(r, "validation_loss"), "objectives differ");
+  CHECK(mean_of(r, "accuracy") > 0 && !best(r, "accuracy"), "alone nobody is the best");
+  CHECK(json_is_null(json_object_get(r, "perplexity")), "a classifier has none, its neighbour does");
+  json_decref(r);
+  CHECK(run_compare("bytes.yaml bright.yaml", "m1", "2>&1") == 0, "%s", said);
+  CHECK(strstr(said, " tokens/s\n") || strstr(said, " tokens/s "), "%s", said);
+  CHECK(strstr(said, " images/s ") && strstr(said, "different objectives"), "every row says its unit: %s", said);
+}
+
+static void a_picture_of_a_metric_is_no_name(void) {
+  write_classifier("Validation_Accuracy.svg", "1e-2");
+  CHECK(run_compare("Validation_Accuracy.svg.yaml", "n", "2>&1") != 0 && strstr(said, "as a picture of compare is"), "%s", said);
+}
+
+int main(void) {
+  test_setup("compare");
+  RUN(classifiers_are_compared_by_accuracy);
+  RUN(language_models_are_compared_by_perplexity_and_bits);
+  RUN(what_does_not_compare_is_not_judged);
+  RUN(a_picture_of_a_metric_is_no_name);
+  free(said);
+  test_cleanup();
+  return test_end();
+}
