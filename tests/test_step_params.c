@@ -1,6 +1,7 @@
 /* test_step_params.c - what must be true of parameters that a training step has and the model has not, such as the head of an
- * auxiliary loss: they train, with and without accumulation; a checkpoint keeps them, so that a training goes on to the same bits; the
- * model that is saved is the model alone. And what a step reads is fed by name, or refused by name. */
+ * auxiliary loss: they train, with and without accumulation; what no loss reads stays where it is, whatever decays; a checkpoint keeps
+ * them, so that a training goes on to the same bits; the model that is saved is the model alone. And what a step reads is fed by name, or
+ * refused by name. */
 #include "train/trainer_internal.h"
 #include "train_helpers.h"
 
@@ -17,6 +18,18 @@ static void with_head(mn_scope *s, const void *config, const mn_judge *judge, mn
   mn_tensor *y = mn_matmul(g, mn_reshape(g, h, MN_SHAPE(N, D)), mn_transpose(g, w, 0, 1));
   mn_tensor *e = mn_add_scalar(g, y, -1);
   mn_loss(s, "aux", mn_reshape(g, mn_mean(g, mn_mul(g, e, e), ~0u), (mn_shape){0}), 0.1);
+}
+
+/* Beside the next-token loss: a matrix and a vector that no loss reads, and a matrix whose gradient is 0 though it is read. */
+static void with_spares(mn_scope *s, const void *config, const mn_judge *judge, mn_verdict *out) {
+  mn_objective_next_token.build(s, config, judge, out);
+  if (!mn_scope_training(s)) return;
+  mn_graph *g = mn_scope_graph(s);
+  mn_param(s, "spare.matrix", MN_SHAPE(4, 6), MN_NORMAL(0.3), MN_PARAM_MATRIX, "read by nothing");
+  mn_param(s, "spare.vector", MN_SHAPE(5), MN_NORMAL(0.3), 0, "read by nothing");
+  mn_param(s, "held.matrix", MN_SHAPE(4, 6), MN_NORMAL(0.3), MN_PARAM_FROZEN, "read by nothing, and no parameter that moves");
+  mn_tensor *w = mn_param(s, "flat.matrix", MN_SHAPE(4, 6), MN_NORMAL(0.3), 0, "read, and worth nothing");
+  mn_loss(s, "flat", mn_reshape(g, mn_mean(g, mn_mul_scalar(g, w, 0), ~0u), (mn_shape){0}), 1);
 }
 
 static void with_unknown_input(mn_scope *s, const void *config, const mn_judge *judge, mn_verdict *out) {
@@ -74,6 +87,35 @@ static void trains(const char *accumulate) {
 static void test_a_parameter_of_the_step_alone_trains(void) {
   trains("train.accumulate=1");
   trains("train.accumulate=2");
+}
+
+/* Decay is part of a step that a parameter takes: what the step does not use takes none. */
+static void test_what_a_step_does_not_use_stays(void) {
+  static const char *const accumulate[] = {"train.accumulate=1", "train.accumulate=2"};
+  static const char *const kind[] = {"train.optimizer={type: adamw, lr: 0.01, weight_decay: 0.5}",
+                                     "train.optimizer={type: muon, lr: 0.01, weight_decay: 0.5}"};
+  for (int c = 0; c < 4; c++) {
+    mn_objective_def def;
+    const char *const set[] = {"train.steps=8", accumulate[c / 2], kind[c % 2]};
+    mn_recipe *r = recipe(&def, with_spares, set, 3);
+    mn_trainer *t = NULL;
+    mn_step_result s;
+    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
+    for (int i = t ? t->params->n_model : 0, n = t ? t->params->n : 0, k = 0; i < n; i++, k++) {
+      const size_t bytes = mn_params_bytes(t->params, i);
+      const char *name = t->params->info[i].name;
+      const bool stays = strcmp(name, "flat.matrix") != 0;
+      void *before = malloc(bytes);
+      memcpy(before, t->params->data[i], bytes);
+      for (int step = 0; step < 2; step++) CHECK_OK(mn_trainer_step(t, &s));
+      CHECK((memcmp(before, t->params->data[i], bytes) == 0) == stays, "%s, %s: %s %s", accumulate[c / 2], kind[c % 2], name,
+            stays ? "has moved" : "has not decayed");
+      free(before);
+      CHECK(k < 4 && n == t->params->n_model + 4, "%d parameters of the step alone", n - t->params->n_model);
+    }
+    mn_trainer_free(t);
+    mn_recipe_free(r);
+  }
 }
 
 static volatile sig_atomic_t stop;
@@ -135,6 +177,7 @@ static void test_what_nobody_feeds_is_refused_by_name(void) {
 int main(void) {
   test_setup("step-params");
   RUN(test_a_parameter_of_the_step_alone_trains);
+  RUN(test_what_a_step_does_not_use_stays);
   RUN(test_a_checkpoint_keeps_it);
   RUN(test_what_nobody_feeds_is_refused_by_name);
   test_cleanup();

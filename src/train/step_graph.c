@@ -53,17 +53,34 @@ static mn_status list_params(const mn_trainer *t, mn_graph *g, mn_step_graph *x)
   return MN_OK;
 }
 
-/* Of what moves and is part of the step; others have none. A parameter that the step does not use keeps its value. */
+/* used[id]: the node's result is part of what makes x. */
+static bool *nodes_behind(mn_graph *g, const mn_tensor *x) {
+  bool *used = mn_arena_alloc(g->arena, (size_t)g->n_nodes + 1);
+  if (!used) return NULL;
+  memset(used, 0, (size_t)g->n_nodes + 1);
+  used[x->node->id] = true;
+  for (int id = x->node->id; id >= 0; id--)
+    for (int k = 0; used[id] && k < g->nodes[id]->n_in; k++) used[g->nodes[id]->in[k]->node->id] = true;
+  return used;
+}
+
+/* Of what moves and is part of the loss; others have none. A parameter that the step does not use keeps its value: a gradient of zeros
+ * would let it decay. */
 static mn_status gradients(const mn_trainer *t, mn_graph *g, mn_step_graph *x) {
-  int n = t->params->n, m = 0;
+  int n = t->params->n, m = 0, moving = 0;
+  MN_TRY(mn_graph_status(g));
   mn_tensor **wrt = mn_arena_alloc(g->arena, (size_t)(2 * n + 1) * sizeof *wrt), **d = wrt + n;
-  if (!wrt) return MN_ERR_MEMORY;
-  for (int k = 0; k < n; k++)
-    if (x->params[k] && mn_optimizer_moves(t->optimizer, k)) wrt[m++] = x->params[k];
-  if (!m) return mn_value_fail(t->recipe->train.groups_list, "train.groups: every parameter is frozen: there is nothing to train");
+  const bool *used = nodes_behind(g, x->judged.loss);
+  if (!wrt || !used) return MN_ERR_MEMORY;
+  for (int k = 0; k < n; k++) {
+    if (!x->params[k] || !mn_optimizer_moves(t->optimizer, k)) continue;
+    moving++;
+    if (used[x->params[k]->node->id]) wrt[m++] = x->params[k];
+  }
+  if (!moving) return mn_value_fail(t->recipe->train.groups_list, "train.groups: every parameter is frozen: there is nothing to train");
   MN_TRY(mn_grad(g, 1, &x->judged.loss, NULL, m, wrt, d));
-  for (int k = 0, i = 0; k < n; k++)
-    if (x->params[k] && mn_optimizer_moves(t->optimizer, k)) x->grads[k] = d[i++];
+  for (int k = 0, i = 0; k < n && i < m; k++)
+    if (x->params[k] == wrt[i]) x->grads[k] = d[i++];
   return MN_OK;
 }
 
