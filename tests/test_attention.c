@@ -1,5 +1,6 @@
 /* test_attention.c - what must be true of softmax attention and its cache, in order: golden vectors of every form; a stream
- * cut anywhere is the stream; a cache forgets as a window does; gradients; bf16; rotary tables and their stretching; what a
+ * cut anywhere is the stream; a cache forgets as a window does; it costs and reads what is
+ * filled; gradients; bf16; rotary tables and their stretching; what a
  * recipe may not ask for. */
 #include "mixer_suite.h"
 
@@ -71,6 +72,75 @@ static void a_window_ends_where_it_says(void) {
     mc_close(&m);
     free(x);
   }
+}
+
+/* A stream costs what is filled, not what there is room for: the longest stream that is allowed changes the size of the cache alone.
+ * (4,096 slots of one key head are still one split of decoding; where they are many more, each split has a sum of its own.) */
+static void room_costs_no_work(void) {
+  static const int64_t lengths[] = {1, 64};
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(2, &cpu));
+  for (int i = 0; i < 2 && cpu; i++)
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+      mc_mixer small, large;
+      bool ok = mc_open(&small, "{\"type\": \"attention\", \"heads\": 2, \"kv_heads\": 1, \"max_context\": 64}", 16, 2, MN_F32, cpu) &&
+                mc_random_params(&small, 4);
+      ok = mc_open(&large, "{\"type\": \"attention\", \"heads\": 2, \"kv_heads\": 1, \"max_context\": 4096}", 16, 2, MN_F32, cpu) &&
+           mc_random_params(&large, 4) && ok;
+      small.bf16 = large.bf16 = bf16;
+      const mc_built *a = ok ? mc_build_carried(&small, lengths[i]) : NULL, *b = ok ? mc_build_carried(&large, lengths[i]) : NULL;
+      CHECK(a && b, "%lld tokens are not built", (long long)lengths[i]);
+      if (a && b) {
+        const mn_plan_report *p = mn_plan_get_report(a->plan), *q = mn_plan_get_report(b->plan);
+        CHECK(p->steps == q->steps && p->copies == q->copies, "%lld tokens: %d steps and %d copies, with more room %d and %d",
+              (long long)lengths[i], p->steps, p->copies, q->steps, q->copies);
+        CHECK(p->bytes_planned == q->bytes_planned && p->bytes_workspace == q->bytes_workspace,
+              "%lld tokens: %zu bytes and %zu of workspace, with more room %zu and %zu", (long long)lengths[i], p->bytes_planned,
+              p->bytes_workspace, q->bytes_planned, q->bytes_workspace);
+      }
+      mc_close(&small);
+      mc_close(&large);
+    }
+  mn_backend_free(cpu);
+}
+
+/* x [2,T,D] in pieces, over caches whose slots hold `unwritten` at the start: y and the caches at the end. */
+static int from_slots_of(mc_mixer *m, double unwritten, int64_t T, const double *x, double *y, mc_bag *state) {
+  static const int64_t pieces[] = {1, 5, 1, 1, 9, 4};
+  int ok = mc_start(m, state);
+  for (int i = 0; ok && i < state->n; i++)
+    if (!strcmp(state->t[i].name, "k") || !strcmp(state->t[i].name, "v"))
+      for (int64_t k = 0, n = mn_shape_count(&state->t[i].shape); k < n; k++) state->t[i].x[k] = unwritten;
+  for (int64_t at = 0, i = 0; ok && at < T; at += pieces[i++]) {
+    double *piece = mc_cut(x, m->B, T, m->d_model, at, pieces[i]), *out = y + at * m->B * m->d_model; /* piece after piece */
+    ok = mc_segment(m, state, pieces[i], piece, out);
+    free(piece);
+  }
+  return ok;
+}
+
+/* The kernels read nothing that was never written: what is not a number there is in no result. (The composition weighs all slots, those by
+ * 0: a stream begins with caches of zeros.) */
+static void unwritten_slots_are_not_read(void) {
+  enum { T = 21, D = 8 };
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(2, &cpu));
+  double *x = mc_normal(2 * T * D, 1, 3), clean[2 * T * D], y[2 * T * D];
+  for (int i = 0; i < FORMS && cpu; i++)
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+      mc_mixer m;
+      mc_bag a = {0}, b = {0};
+      bool ok = mc_open(&m, forms[i], D, 2, MN_F32, cpu) && mc_random_params(&m, 4);
+      m.bf16 = bf16;
+      ok = ok && from_slots_of(&m, 0, T, x, clean, &a) && from_slots_of(&m, (double)NAN, T, x, y, &b);
+      CHECK(ok && !memcmp(y, clean, sizeof y), "%s (%d): differs by %g", forms[i], bf16,
+            ok ? mc_difference(y, clean, 2 * T * D) : INFINITY);
+      mc_bag_free(&a);
+      mc_bag_free(&b);
+      mc_close(&m);
+    }
+  free(x);
+  mn_backend_free(cpu);
 }
 
 static void gradients_agree_with_differences(void) { ms_gradients(FORMS, forms, 0, 1e-6); }
@@ -169,6 +239,8 @@ int main(void) {
   RUN(a_stream_cut_anywhere_is_the_stream);
   RUN(a_full_cache_forgets_the_oldest);
   RUN(a_window_ends_where_it_says);
+  RUN(room_costs_no_work);
+  RUN(unwritten_slots_are_not_read);
   RUN(gradients_agree_with_differences);
   RUN(bf16_is_close);
   RUN(rotary_tables);
