@@ -50,11 +50,13 @@ mn_tensor *mn_model_loss(mn_scope *s, const mn_model *m, mn_tensor *tokens, mn_t
 }
 
 static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out) {
+  mn_scope_set_length(s, mn_io_get(in, "length"));
   mn_io_put(out, "hidden", mn_model_hidden(s, m, mn_io_get(in, "tokens")));
   mn_io_put(out, "head", mn_model_head(s, m));
 }
 
-static const mn_port inputs[] = {{"tokens", MN_I32, "BT", false, "token ids"}, {0}};
+static const mn_port inputs[] = {
+    {"tokens", MN_I32, "BT", false, "token ids"}, {"length", MN_I32, "B", true, "tokens of each row that are there; left out: all"}, {0}};
 static const mn_port outputs[] = {{"hidden", MN_F32, "BTD", false, "after the last norm, in the compute type: what the head projects"},
                                   {"head", MN_F32, "VD", false, "the projection to the vocabulary"},
                                   {0}};
