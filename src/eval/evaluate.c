@@ -261,7 +261,8 @@ mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const mn_
   int64_t n = mn_source_steps(e->source, split, B, T);
   if (max_batches > 0 && max_batches < n) n = max_batches;
   if (n == INT64_MAX) return mn_fail(MN_ERR_ARG, "a task never ends: say how many batches to evaluate");
-  if (e->config.carry_state) MN_TRY(mn_limit_check(&e->limit, e->config.forget, 0, n <= INT64_MAX / T ? n * T : INT64_MAX));
+  const int64_t most = mn_source_longest(e->source, split);
+  if (e->config.carry_state) MN_TRY(mn_limit_check(&e->limit, e->config.forget, 0, n <= most / T ? n * T : most));
   for (int k = 0; k < e->n_figures; k++) e->figures[k].sum = e->figures[k].weight = e->figures[k].rows_sum = 0, e->figures[k].rows = 0;
   MN_TRY(mn_program_refresh(e->program)); /* the model may have been trained since */
   for (int64_t i = 0; i < n; i++) {
@@ -270,6 +271,7 @@ mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const mn_
     out->batches++;
   }
   int64_t longest = e->config.carry_state && !mn_task_of_source(e->source) ? out->batches * T : T;
+  if (longest > most) longest = most;
   out->forgot = longest > e->limit.tokens;
   conclude(e, out);
   return MN_OK;

@@ -4,6 +4,7 @@
 
 #include "base/dir.h"
 #include "base/output.h"
+#include "source/documents.h"
 #include "source/shards.h"
 
 #include <glob.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 
 static const char *const orders[] = {"shuffled", "sequential", NULL};
+static const char *const documents_are[] = {"continue", "separate", NULL};
 const mn_field mn_data_fields[] = {
     MN_FIELD_STRING(mn_data_config, type, NULL, "where batches come from; none: a task where one is named, else text", MN_SPARSE),
     MN_FIELD_STRINGS(mn_data_config, files,
@@ -20,6 +22,8 @@ const mn_field mn_data_fields[] = {
     MN_FIELD_STRING(mn_data_config, separator, NULL, "text between documents of one file; none: a file is a document"),
     MN_FIELD_ENUM(mn_data_config, order, orders, MN_ORDER_SHUFFLED,
                   "shuffled windows, or sequential streams whose state is carried from step to step"),
+    MN_FIELD_ENUM(mn_data_config, documents, documents_are, MN_DOCUMENTS_CONTINUE,
+                  "one text in which documents follow each other, or each alone: no row, state or gradient crosses a document's end"),
     MN_FIELD_STRING(mn_data_config, cache, NULL, "directory of tokenised files; none: $MNEME_HOME/cache or runs/cache"),
     MN_FIELD_INT(mn_data_config, seed, 1, 0, INT64_MAX, "of the order of windows"),
     MN_FIELD_VALUE(mn_data_config, task, "a task instead of files: {name: mqar, len: 64, kv: 8}"),
@@ -36,7 +40,9 @@ struct mn_corpus {
   mn_order order;
   uint64_t seed;
   stream files, held_out;
-  int64_t cut; /* tokens of `files` that are for training */
+  int64_t cut;                         /* tokens of `files` that are for training */
+  bool separate;                       /* each document is alone                  */
+  mn_documents *training, *validation; /* where each is alone: those of the splits */
   mn_task *task;
   mn_encoder *enc; /* of text tasks */
   int32_t eos;
@@ -112,6 +118,38 @@ mn_status mn_data_cache_dir(const mn_data_config *config, char **out) {
   return mn_context(status, "data.cache: set it to a directory that can be written");
 }
 
+/* The documents of the tokens [begin, end) of a stream. Each ends with the end token, which no text can spell. */
+static mn_status find_documents(const mn_corpus *c, const stream *s, int64_t begin, int64_t end, mn_documents *out) {
+  int64_t last = begin;
+  for (int i = 0; i < s->n; i++) {
+    const int64_t first = s->first[i], from = begin > first ? begin - first : 0, to = end - first;
+    for (int64_t k = from; k < s->shards[i].n && k < to; k++) {
+      if (k % (1 << 20) == 0) MN_TRY(mn_stop_check("looking for documents"));
+      if (mn_shard_id(&s->shards[i], k) != c->eos) continue;
+      last = first + k + 1;
+      MN_TRY(mn_documents_add(out, begin, last));
+    }
+    MN_TRY(mn_map_check(&s->shards[i].map));
+  }
+  return last < end ? mn_documents_add(out, begin, end) : MN_OK;
+}
+
+static const stream *split_of(const mn_corpus *c, int split, int64_t *begin, int64_t *end);
+
+static mn_status separate_documents(mn_corpus *c) {
+  if (c->eos < 0)
+    return mn_fail(MN_ERR_CONFIG, "data.documents: separate needs a tokenizer with an end token, which tells where documents end");
+  c->training = mn_calloc(1, sizeof *c->training);
+  c->validation = mn_calloc(1, sizeof *c->validation);
+  if (!c->training || !c->validation) return MN_ERR_MEMORY;
+  for (int split = MN_SPLIT_TRAIN; split <= MN_SPLIT_VALIDATION; split++) {
+    int64_t begin, end;
+    const stream *s = split_of(c, split, &begin, &end);
+    MN_TRY(find_documents(c, s, begin, end, split == MN_SPLIT_TRAIN ? c->training : c->validation));
+  }
+  return MN_OK;
+}
+
 static mn_status open_files(mn_corpus *c, const mn_data_config *config, const mn_watch *watch) {
   if (!config->files.count) return mn_fail(MN_ERR_CONFIG, "data: neither files nor a task; set data.files or data.task");
   if (!c->tok) return mn_fail(MN_ERR_ARG, "data: files need a tokenizer");
@@ -126,7 +164,7 @@ static mn_status open_files(mn_corpus *c, const mn_data_config *config, const mn
   free(cache);
   int64_t n = stream_tokens(&c->files);
   c->cut = c->held_out.n ? n : n - (int64_t)((double)n * config->validation);
-  return status;
+  return status == MN_OK && c->separate ? separate_documents(c) : status;
 }
 
 static size_t count_tokens(void *ctx, const char *text, size_t n) {
@@ -153,6 +191,7 @@ static mn_status open_task(mn_corpus *c, const mn_data_config *config) {
 static mn_status hash_corpus(mn_corpus *c, const mn_data_config *config) {
   mn_text t = {0};
   mn_text_addf(&t, "order %d seed %lld cut %lld", (int)c->order, (long long)c->seed, (long long)c->cut);
+  if (c->separate) mn_text_add(&t, " documents separate");
   for (int k = 0; k < 2; k++) {
     const stream *s = k ? &c->held_out : &c->files;
     for (int i = 0; i < s->n; i++) mn_text_addf(&t, " %s", s->shards[i].key);
@@ -171,6 +210,7 @@ mn_status mn_corpus_open(const mn_data_config *config, const mn_tokenizer *tok, 
   if (!c) return MN_ERR_MEMORY;
   c->tok = tok;
   c->order = config->order;
+  c->separate = config->documents == MN_DOCUMENTS_SEPARATE;
   c->seed = (uint64_t)config->seed;
   c->eos = tok ? mn_tokenizer_eos(tok) : -1;
   mn_status status = config->task ? open_task(c, config) : open_files(c, config, watch);
@@ -184,6 +224,10 @@ void mn_corpus_close(mn_corpus *c) {
   if (!c) return;
   close_stream(&c->files);
   close_stream(&c->held_out);
+  if (c->training) mn_documents_free(c->training);
+  if (c->validation) mn_documents_free(c->validation);
+  free(c->training);
+  free(c->validation);
   mn_task_close(c->task);
   mn_encoder_free(c->enc);
   free(c);
@@ -227,6 +271,13 @@ static int64_t windows(int64_t tokens, int64_t T) { return tokens > T ? (tokens 
 /* Segments of each of the B streams of a sequential split. */
 static int64_t segments(int64_t tokens, int64_t B, int64_t T) { return tokens > 0 ? (tokens - 1) / B / T : 0; }
 
+/* Where each document is alone: those of a split. */
+static mn_documents *documents_of(const mn_corpus *c, int split) { return split == MN_SPLIT_TRAIN ? c->training : c->validation; }
+
+bool mn_corpus_separate(const mn_corpus *c) { return c->separate; }
+
+int64_t mn_corpus_longest(const mn_corpus *c, int split) { return c->separate ? mn_documents_longest(documents_of(c, split)) : INT64_MAX; }
+
 mn_status mn_corpus_check(const mn_corpus *c, int split, int64_t B, int64_t T) {
   if (B < 1 || T < 1 || B > INT32_MAX || T > INT32_MAX)
     return mn_fail(MN_ERR_CONFIG, "a batch of %lld rows of %lld tokens is impossible", (long long)B, (long long)T);
@@ -237,10 +288,13 @@ mn_status mn_corpus_check(const mn_corpus *c, int split, int64_t B, int64_t T) {
     return MN_OK;
   }
   int64_t tokens = mn_corpus_tokens(c, split), streams = c->order == MN_ORDER_SEQUENTIAL ? B : 1;
-  if (c->order == MN_ORDER_SEQUENTIAL ? segments(tokens, B, T) > 0 : windows(tokens, T) > 0) return MN_OK;
+  if (mn_corpus_steps(c, split, B, T) > 0) return MN_OK;
   const char *name = split == MN_SPLIT_TRAIN ? "training" : "validation";
   if (!tokens && split != MN_SPLIT_TRAIN)
     return mn_fail(MN_ERR_CONFIG, "there is no validation text; set data.validation above 0 or data.validation_files");
+  if (c->separate)
+    return mn_fail(MN_ERR_CONFIG, "the documents of the %s text make %lld rows of seq_len %lld, but %lld are needed; use more text", name,
+                   (long long)mn_documents_rows(documents_of(c, split), T), (long long)T, (long long)streams);
   return mn_fail(MN_ERR_CONFIG, "the %s text has %lld tokens, but %lld are needed for seq_len %lld%s; use more text, a smaller seq_len%s",
                  name, (long long)tokens, (long long)(streams * T + 1), (long long)T,
                  streams > 1 ? " in as many streams as the batch has rows" : "",
@@ -250,6 +304,10 @@ mn_status mn_corpus_check(const mn_corpus *c, int split, int64_t B, int64_t T) {
 int64_t mn_corpus_steps(const mn_corpus *c, int split, int64_t B, int64_t T) {
   if (c->task || B < 1 || T < 1) return c->task ? INT64_MAX : 0;
   int64_t tokens = mn_corpus_tokens(c, split);
+  if (c->separate) {
+    const int64_t rows = mn_documents_rows(documents_of(c, split), T);
+    return c->order == MN_ORDER_SEQUENTIAL ? rows / B : (rows + B - 1) / B;
+  }
   if (c->order == MN_ORDER_SEQUENTIAL) return segments(tokens, B, T);
   return (windows(tokens, T) + B - 1) / B;
 }
@@ -318,12 +376,14 @@ static void empty_row(int64_t T, int32_t *input, int32_t *target) {
   for (int64_t t = 0; t < T; t++) input[t] = 0, target[t] = MN_IGNORE;
 }
 
+static uint64_t epoch_key(const mn_corpus *c, int64_t epoch) { return mn_splitmix64(mn_random_key(c->seed, "data") ^ (uint64_t)epoch); }
+
 /* Window `i` of the endless training order. Every epoch moves the windows by an offset of its own. */
 static int64_t shuffled_position(const mn_corpus *c, int64_t tokens, int64_t T, int64_t i) {
   int64_t count = windows(tokens, T), spare = (tokens - 1) % T;
   if (count > 1) count--, spare = T - 1 + spare; /* one window less, so that offsets have room */
   int64_t epoch = i / count;
-  uint64_t key = mn_splitmix64(mn_random_key(c->seed, "data") ^ (uint64_t)epoch);
+  uint64_t key = epoch_key(c, epoch);
   mn_rng rng;
   mn_rng_seed(&rng, key);
   int64_t offset = (int64_t)mn_rng_below(&rng, (uint64_t)(spare < T ? spare + 1 : T));
@@ -359,6 +419,32 @@ static mn_status task_row(mn_corpus *c, int split, int64_t index, int64_t T, int
   return text_row(c, split, index, T, input, target);
 }
 
+/* The number of row b of a step's batch where each document is alone; -1: it is not there. */
+static int64_t row_alone(const mn_corpus *c, int split, int64_t step, int64_t B, int64_t T, int64_t b) {
+  const int64_t rows = mn_documents_rows(documents_of(c, split), T), steps = mn_corpus_steps(c, split, B, T), i = step * B + b;
+  const bool endless = split == MN_SPLIT_TRAIN;
+  if (!endless && step >= steps) return -1;
+  if (c->order == MN_ORDER_SEQUENTIAL) return b * steps + step % steps; /* streams are runs of rows */
+  if (endless) return mn_shuffled(epoch_key(c, i / rows), rows, i % rows);
+  return i < rows ? i : -1;
+}
+
+static void batch_alone(mn_corpus *c, int split, int64_t step, int64_t B, int64_t T, int32_t *input, int32_t *target, bool *reset) {
+  int64_t begin, end, steps = mn_corpus_steps(c, split, B, T);
+  const stream *s = split_of(c, split, &begin, &end);
+  const bool goes_on = c->order == MN_ORDER_SEQUENTIAL && step % steps > 0;
+  for (int64_t b = 0; b < B; b++) {
+    const int64_t r = row_alone(c, split, step, B, T, b);
+    empty_row(T, input + b * T, target + b * T);
+    if (reset) reset[b] = true;
+    if (r < 0) continue;
+    const mn_document_row row = mn_documents_row(documents_of(c, split), T, r);
+    read_stream(s, row.position, row.length, input + b * T);
+    read_stream(s, row.position + 1, row.length, target + b * T);
+    if (reset) reset[b] = row.first || !goes_on;
+  }
+}
+
 mn_status mn_corpus_batch(mn_corpus *c, int split, int64_t step, int64_t B, int64_t T, int32_t *input, int32_t *target, bool *reset) {
   if (step < 0) return mn_fail(MN_ERR_ARG, "the batch of step %lld", (long long)step);
   MN_TRY(mn_corpus_check(c, split, B, T));
@@ -368,6 +454,10 @@ mn_status mn_corpus_batch(mn_corpus *c, int split, int64_t step, int64_t B, int6
   const stream *s = split_of(c, split, &begin, &end);
   int64_t tokens = end - begin, steps = mn_corpus_steps(c, split, B, T);
   bool endless = c->task || split == MN_SPLIT_TRAIN;
+  if (c->separate) {
+    batch_alone(c, split, step, B, T, input, target, reset);
+    return check_read(s);
+  }
   for (int64_t b = 0; b < B; b++) {
     int32_t *in = input + b * T, *out = target + b * T;
     bool fresh = true;

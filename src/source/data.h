@@ -3,7 +3,8 @@
  * A corpus has no state but what a caller passes: the batch of a step is a pure function of (corpus, seed, step), so a
  * run resumes anywhere by its step number. Two orders: shuffled    windows of T + 1 tokens in an order drawn anew for
  * every epoch (a Feistel permutation, no table); sequential  B parallel streams read from end to end, for truncated
- * back-propagation with carried state; a batch says which rows begin a stream. Files are tokenised to binary shards in
+ * back-propagation with carried state; a batch says which rows begin a stream. In both, documents are one text, or each
+ * is alone: no row then crosses a document's end (documents.h), and a stream begins anew with every document. Files are tokenised to binary shards in
  * a cache directory, one per file, named by the hash of (content, tokenizer, settings), written whole or not at all,
  * and checked whenever they are used. */
 #ifndef MN_DATA_H
@@ -12,6 +13,7 @@
 #include "source/source.h"
 
 typedef enum { MN_ORDER_SHUFFLED, MN_ORDER_SEQUENTIAL } mn_order;
+typedef enum { MN_DOCUMENTS_CONTINUE, MN_DOCUMENTS_SEPARATE } mn_documents_are;
 
 typedef struct mn_data_config { /* the section `data` of a recipe, for text and tasks */
   const char *type;             /* text, task, or NULL: what the other keys say             */
@@ -20,9 +22,10 @@ typedef struct mn_data_config { /* the section `data` of a recipe, for text and 
   double validation;            /* fraction held out at the end when there are none        */
   const char *separator;        /* between documents of a file; NULL: a file is a document */
   mn_order order;
-  const char *cache;    /* directory of shards; NULL: $MNEME_HOME/cache or runs/cache */
-  int64_t seed;         /* of the order, and of the task                           */
-  const mn_value *task; /* instead of files: {name: mqar, len: 64, ...}            */
+  mn_documents_are documents; /* one text, or each alone */
+  const char *cache;          /* directory of shards; NULL: $MNEME_HOME/cache or runs/cache */
+  int64_t seed;               /* of the order, and of the task                           */
+  const mn_value *task;       /* instead of files: {name: mqar, len: 64, ...}            */
 } mn_data_config;
 extern const mn_field mn_data_fields[];
 
@@ -47,11 +50,15 @@ const mn_task *mn_corpus_task(const mn_corpus *corpus); /* NULL: files */
 void mn_corpus_hash(const mn_corpus *corpus, char hex[33]);
 /* Can batches of B rows of T tokens be made from this split? MN_ERR_CONFIG with what to change when not. */
 mn_status mn_corpus_check(const mn_corpus *corpus, int split, int64_t B, int64_t T);
+/* Tokens of the longest stream that carried state can follow: of the longest document where each is alone, else INT64_MAX. */
+int64_t mn_corpus_longest(const mn_corpus *corpus, int split);
+bool mn_corpus_separate(const mn_corpus *corpus); /* is each document alone? */
 /* Steps until every window (or every stream) has been read once; INT64_MAX for a task. */
 int64_t mn_corpus_steps(const mn_corpus *corpus, int split, int64_t B, int64_t T);
 
 /* The batch of a step: input[B, T] and target[B, T], target[b, t] being the token after input[b, t]; MN_IGNORE where
- * nothing is asked. reset[B] (may be NULL): true where the row does not continue the row of the step before.
+ * nothing is asked. reset[B] (may be NULL): true where the row does not continue the row of the step before. Where each document
+ * is alone, a row may be shorter than T: what is behind it is 0, with nothing asked.
  * The training split is endless. Validation is in the order of the text, and its last batch may be short: missing rows
  * are all MN_IGNORE, and so is everything after mn_corpus_steps. One thread at a time. */
 mn_status mn_corpus_batch(mn_corpus *corpus, int split, int64_t step, int64_t B, int64_t T, int32_t *input, int32_t *target, bool *reset);

@@ -105,6 +105,8 @@ const mn_task *mn_task_of_source(const mn_source *s);           /* NULL: it is n
 mn_status mn_source_check(const mn_source *s, int split, int64_t B, int64_t T);
 /* Steps until all has been read once; INT64_MAX: it never ends. */
 int64_t mn_source_steps(const mn_source *s, int split, int64_t B, int64_t T);
+/* Tokens of the longest stream that carried state can follow in a split; INT64_MAX: a stream goes on to the end. */
+int64_t mn_source_longest(const mn_source *s, int split);
 /* Fields of a batch, with memory for them. */
 mn_status mn_batch_new(const mn_source *s, int64_t B, int64_t T, mn_batch *out);
 void mn_batch_free(mn_batch *batch);

@@ -6,6 +6,11 @@
 
 mn_corpus *mn_source_corpus(const mn_source *s) { return s->def == &mn_source_text || s->def == &mn_source_task ? s->data : NULL; }
 
+int64_t mn_source_longest(const mn_source *s, int split) {
+  const mn_corpus *c = mn_source_corpus(s);
+  return c ? mn_corpus_longest(c, split) : INT64_MAX;
+}
+
 bool mn_source_is_tokens(const mn_source_config *c) { return c->def == &mn_source_text || c->def == &mn_source_task; }
 
 static bool labels(const mn_source *s) {
@@ -20,7 +25,7 @@ static bool spans(const mn_source *s) {
 
 /* Keys of text have no effect on a task, and what is held out by name is not held out by a fraction. */
 static mn_status check(const mn_value *map, const char *where, void *config) {
-  static const char *const of_text[] = {"validation_files", "validation", "separator", "order"};
+  static const char *const of_text[] = {"validation_files", "validation", "separator", "order", "documents"};
   mn_data_config *c = config;
   const mn_value *type = mn_value_get(map, "type");
   c->type = NULL; /* the other keys say as much */
@@ -87,18 +92,30 @@ static void layout(const mn_source *s, mn_batch *batch) {
   } else {
     mn_batch_add(batch, "target", MN_I32, MN_SHAPE(B, T), "the token after each, or MN_IGNORE");
     mn_batch_add(batch, "reset", MN_BOOL, MN_SHAPE(B), "rows that do not continue the row of the step before");
+    if (mn_corpus_separate(s->data)) mn_batch_add(batch, "length", MN_I32, MN_SHAPE(B), "tokens of the row that are there");
   }
 }
 
 static mn_status fits(const mn_source *s, int split, int64_t B, int64_t T) { return mn_corpus_check(s->data, split, B, T); }
 static int64_t steps(const mn_source *s, int split, int64_t B, int64_t T) { return mn_corpus_steps(s->data, split, B, T); }
 
+/* Where each document is alone, every token of a row is asked for its next one, and behind it nothing is. */
+static void add_lengths(mn_batch *batch) {
+  const int32_t *target = batch->data[1];
+  int32_t *length = batch->data[3];
+  for (int64_t b = 0; b < batch->B; b++)
+    for (length[b] = 0; length[b] < batch->T && target[b * batch->T + length[b]] != MN_IGNORE;) length[b]++;
+}
+
 static mn_status fill(mn_source *s, int split, int64_t step, mn_batch *batch) {
   const mn_task *task = mn_corpus_task(s->data);
   int32_t *tokens = batch->data[0], *length = batch->data[1], *said = batch->data[2];
   uint64_t first = (uint64_t)step * (uint64_t)batch->B;
-  if (!labels(s) && !spans(s))
-    return mn_corpus_batch(s->data, split, step, batch->B, batch->T, batch->data[0], batch->data[1], batch->data[2]);
+  if (!labels(s) && !spans(s)) {
+    MN_TRY(mn_corpus_batch(s->data, split, step, batch->B, batch->T, batch->data[0], batch->data[1], batch->data[2]));
+    if (mn_corpus_separate(s->data)) add_lengths(batch);
+    return MN_OK;
+  }
   for (int64_t b = 0; b < batch->B; b++)
     MN_TRY(labels(s) ? mn_task_sample_label(task, split, first + (uint64_t)b, tokens + b * batch->T, &length[b], &said[b])
                      : mn_task_sample_span(task, split, first + (uint64_t)b, tokens + b * batch->T, &length[b], said + 2 * b));

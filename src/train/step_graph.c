@@ -17,7 +17,8 @@ static mn_status check_streams(const mn_trainer *t, const mn_scope *s) {
     int64_t segments = mn_source_steps(t->source, split, c->batch, c->seq_len), most = c->validation_batches;
     if (!validation) most = c->steps <= INT64_MAX / c->accumulate ? c->steps * c->accumulate : INT64_MAX;
     if (most > 0 && most < segments) segments = most;
-    MN_TRY(mn_limit_check(&limit, false, 0, segments <= INT64_MAX / c->seq_len ? segments * c->seq_len : INT64_MAX));
+    int64_t longest = mn_source_longest(t->source, split), all = segments <= INT64_MAX / c->seq_len ? segments * c->seq_len : INT64_MAX;
+    MN_TRY(mn_limit_check(&limit, false, 0, all < longest ? all : longest));
   }
   return MN_OK;
 }
