@@ -100,6 +100,24 @@ static void a_room_has_one_subject(void) {
   globfree(&found);
 }
 
+/* What stands around a plan (graph and scope, states, what is assigned) is a program's alone; the compiler's floor has plans in plans. */
+static void only_programs_make_plans(void) {
+  static const char *const patterns[] = {"src/*/*.c", "src/*/*/*.c", "src/*/*/*/*.c"};
+  glob_t found = files(patterns, 3);
+  int programs = 0;
+  for (size_t i = 0; i < found.gl_pathc; i++) {
+    const char *room = found.gl_pathv[i] + sizeof SOURCE "src/" - 1;
+    const bool program = !strncmp(room, "run/", 4);
+    char *text = read_all(found.gl_pathv[i]);
+    const bool makes = text && strstr(text, "mn_plan_compile(");
+    programs += program && makes;
+    CHECK(!makes || program || !strncmp(room, "compile/", 8), "src/%s compiles by itself: let it give mn_program_new a builder", room);
+    free(text);
+  }
+  CHECK(programs == 1, "%d rooms of src/run compile", programs);
+  globfree(&found);
+}
+
 /* src/memory/NAME.c or src/memory/NAME/: one of the types that stand there begins with NAME. */
 static void a_system_is_found_by_its_name(void) {
   static const char *const patterns[] = {"src/memory/*.c", "src/memory/*/*.c"};
@@ -207,6 +225,7 @@ int main(void) {
   RUN(every_folder_is_a_floor);
   RUN(a_floor_knows_those_below_it);
   RUN(a_room_has_one_subject);
+  RUN(only_programs_make_plans);
   RUN(a_system_is_found_by_its_name);
   read_the_sources();
   RUN(documents_name_what_is_there);

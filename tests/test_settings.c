@@ -363,6 +363,18 @@ static void the_kept_recipe_is_good(void) {
   CHECK(r.code == 0, "%s", r.err);
 }
 
+/* The length that nobody said is found with the batch that was said. */
+static void inspect_takes_a_batch(void) {
+  static const char *const mixer = "{d_model: 16, mixer: {type: titans_lmm, heads: 2}}";
+  char path[128];
+  snprintf(path, sizeof path, "%s/mixer.yaml", dir);
+  CHECK_OK(mn_file_write(path, mixer, strlen(mixer)));
+  for (int i = 0; i < 3; i++) {
+    result r = call("inspect %s --batch 3 --mode %s", path, (const char *const[]){"train", "forward", "step"}[i]);
+    CHECK(r.code == 0 && strstr(r.out, "for 3 streams"), "%s%s", r.err, r.out);
+  }
+}
+
 /* ---- a model's verbs ---- */
 
 static void settings_of_tasks(void) {
@@ -481,6 +493,7 @@ int main(void) {
   RUN(every_key_of_every_table);
   RUN(keys_out_of_place);
   RUN(the_kept_recipe_is_good);
+  RUN(inspect_takes_a_batch);
   RUN(settings_of_tasks);
   RUN(a_models_own_files);
   RUN(tensors_of_apply);

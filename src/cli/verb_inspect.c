@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "cli/inspect_files.h"
 #include "cli/unit_arg.h"
+#include "run/program.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,14 +30,16 @@ typedef struct inspection {
   mn_arena *arena;
   mn_backend *backend;
   mn_unit unit;
-  mn_graph *graph;
-  mn_scope *scope;
   mn_plan *plan;
   int mode, policy;
   mn_dtype compute;
   unsigned passes_off;
   int64_t B, T, parameters;
-  json_t *files; /* of a model's directory; else NULL */
+  int n_params, n_states;
+  mn_param_info *params;
+  mn_state_info *states; /* of a stream; none where there is no stream */
+  mn_limit limit;        /* of a stream */
+  json_t *files;         /* of a model's directory; else NULL */
 } inspection;
 
 static mn_status read_options(inspection *x) {
@@ -56,12 +59,49 @@ static mn_status read_options(inspection *x) {
   return MN_OK;
 }
 
-/* Of a second sequence, as long as the first, but no longer than it may be. */
-static mn_sizes sizes_of(const inspection *x) {
-  const int64_t most = x->unit.kind == MN_UNIT_MODEL ? mn_model_most(x->unit.model, 'S') : x->T;
-  return (mn_sizes){x->B, x->T, x->T < most ? x->T : most};
+/* ---- what is built ---- */
+/* For T tokens; of a second sequence, as long as the first, but no longer than it may be. */
+static mn_sizes sizes_of(const inspection *x, int64_t T) {
+  const int64_t most = x->unit.kind == MN_UNIT_MODEL ? mn_model_most(x->unit.model, 'S') : T;
+  return (mn_sizes){x->B, T, T < most ? T : most};
 }
 
+typedef struct computation {
+  const inspection *x;
+  mn_inputs inputs;
+  bool backward;
+} computation;
+
+static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  const computation *c = ctx;
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *y = mn_unit_build(s, &c->x->unit, sizes_of(c->x, form->length), c->inputs, c->backward);
+  MN_TRY(mn_graph_status(g));
+  mn_parts_give(parts, "y", y);
+  if (!c->backward) return MN_OK;
+  const mn_param_info *info;
+  mn_tensor *const *params;
+  const int n = mn_scope_params(s, &info, &params);
+  mn_tensor **grads = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *grads);
+  if (!grads) return MN_ERR_MEMORY;
+  MN_TRY(mn_grad(g, 1, &y, NULL, n, params, grads));
+  for (int i = 0; i < n; i++) mn_parts_give(parts, info[i].name, grads[i]);
+  return MN_OK;
+}
+
+static mn_status program_of(computation *c, mn_dtype compute, bool carried, mn_program **out) {
+  const inspection *x = c->x;
+  const mn_program_config config = {.backend = x->backend,
+                                    .build = {.param = MN_F32, .compute = compute, .carried = carried},
+                                    .builder = build,
+                                    .ctx = c,
+                                    .learn = {.batch = x->B, .length = 1},
+                                    .activations = (mn_activation_policy)x->policy,
+                                    .passes_off = x->passes_off};
+  return mn_program_new(&config, out);
+}
+
+/* ---- what is learned of it ---- */
 /* T where nobody gave it: 512, or what the model holds; that shows when it is built for one token. */
 static mn_status usual_length(inspection *x) {
   const bool given = mn_cli_given(x->cli, "seq-len");
@@ -69,55 +109,76 @@ static mn_status usual_length(inspection *x) {
     x->T = given ? x->T : 1;
     return MN_OK;
   }
-  mn_graph *g = mn_graph_new();
-  mn_scope *s = g ? mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, 1) : NULL;
-  mn_status status = s ? MN_OK : MN_ERR_MEMORY;
-  x->T = 1;
-  if (s) mn_unit_build(s, &x->unit, sizes_of(x), MN_INPUTS_NEEDED, false);
-  if (s) status = mn_graph_status(g);
-  if (status == MN_OK) {
-    const mn_limit limit = mn_scope_limit_of(s);
-    x->T = limit.tokens != MN_LIMIT_NONE && limit.tokens < 512 ? limit.tokens : 512;
-  }
-  mn_graph_free(g);
+  computation c = {x, MN_INPUTS_NEEDED, false};
+  mn_program *p;
+  mn_limit limit = {0};
+  MN_TRY(program_of(&c, MN_F32, false, &p));
+  const mn_status status = mn_program_limit(p, &limit);
+  if (status == MN_OK) x->T = limit.tokens != MN_LIMIT_NONE && limit.tokens < 512 ? limit.tokens : 512;
+  mn_program_free(p);
   return status;
 }
 
-static mn_status build(inspection *x, mn_plan_request *q) {
-  x->graph = mn_graph_new();
-  mn_build b = {.param = MN_F32, .compute = x->compute, .carried = x->mode == 2};
-  x->scope = x->graph ? mn_scope_new(x->graph, b, x->B) : NULL;
-  if (!x->scope) return MN_ERR_MEMORY;
-  mn_graph *g = x->graph;
-  if (x->mode == 2 && x->unit.kind == MN_UNIT_MODEL) MN_TRY(mn_model_check_stream(x->unit.model));
-  mn_tensor *y = mn_unit_build(x->scope, &x->unit, sizes_of(x), x->mode == 2 ? MN_INPUTS_LATER : MN_INPUTS_NEEDED, x->mode == 0);
-  MN_TRY(mn_graph_status(g));
-  const mn_param_info *info;
-  mn_tensor *const *params;
-  int n = mn_scope_params(x->scope, &info, &params);
-  if (x->unit.kind == MN_UNIT_MODEL) MN_TRY(mn_cli_unit_groups(x->cli, x->arena, info, n));
-  for (int i = 0; i < n; i++) x->parameters += mn_shape_count(&info[i].shape);
-  mn_tensor **outs = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *outs);
-  const mn_built_state *states;
-  int n_states = mn_scope_states(x->scope, &states);
-  mn_tensor **vars = mn_arena_alloc(g->arena, (size_t)(n_states + 1) * sizeof *vars),
-            **vals = mn_arena_alloc(g->arena, (size_t)(n_states + 1) * sizeof *vals);
-  if (!outs || !vars || !vals) return MN_ERR_MEMORY;
-  outs[0] = y;
-  if (x->mode == 0) MN_TRY(mn_grad(g, 1, &y, NULL, n, params, outs + 1));
-  for (int i = 0; i < n_states; i++) vars[i] = states[i].leaf, vals[i] = states[i].value;
-  *q = (mn_plan_request){.graph = g,
-                         .n_outputs = x->mode == 0 ? n + 1 : 1,
-                         .outputs = outs,
-                         .n_assigns = x->mode == 2 ? n_states : 0,
-                         .variables = vars,
-                         .values = vals,
-                         .backend = x->backend,
-                         .activations = (mn_activation_policy)x->policy,
-                         .passes_off = x->passes_off};
-  return mn_plan_compile(q, &x->plan);
+static bool keep_text(mn_arena *arena, const char **text) { /* beyond the end of its scope */
+  if (!*text) *text = "";
+  return (*text = mn_arena_strdup(arena, *text)) != NULL;
 }
 
+static mn_status take_params(void *ctx, const mn_scope *s) {
+  inspection *x = ctx;
+  const mn_param_info *info;
+  x->n_params = mn_scope_params(s, &info, NULL);
+  if (x->unit.kind == MN_UNIT_MODEL) MN_TRY(mn_cli_unit_groups(x->cli, x->arena, info, x->n_params));
+  x->params = mn_arena_alloc(x->arena, (size_t)(x->n_params + 1) * sizeof *x->params);
+  if (!x->params) return MN_ERR_MEMORY;
+  for (int i = 0; i < x->n_params; i++) {
+    x->params[i] = info[i];
+    x->parameters += mn_shape_count(&info[i].shape);
+    if (!keep_text(x->arena, &x->params[i].name) || !keep_text(x->arena, &x->params[i].help)) return MN_ERR_MEMORY;
+  }
+  return MN_OK;
+}
+
+static mn_status compile(inspection *x) {
+  const bool step = x->mode == 2;
+  computation c = {x, step ? MN_INPUTS_LATER : MN_INPUTS_NEEDED, x->mode == 0};
+  const mn_form form = {.batch = x->B, .length = x->T, .multiple = 1};
+  mn_program *p;
+  if (step && x->unit.kind == MN_UNIT_MODEL) MN_TRY(mn_model_check_stream(x->unit.model));
+  MN_TRY(program_of(&c, x->compute, step, &p));
+  const mn_status status = mn_program_plan(p, &form, take_params, x, &x->plan);
+  mn_program_free(p);
+  return status;
+}
+
+static mn_status take_states(void *ctx, const mn_scope *s) {
+  inspection *x = ctx;
+  const mn_built_state *states;
+  x->n_states = mn_scope_states(s, &states);
+  x->states = mn_arena_alloc(x->arena, (size_t)(x->n_states + 1) * sizeof *x->states);
+  if (!x->states) return MN_ERR_MEMORY;
+  for (int i = 0; i < x->n_states; i++) {
+    x->states[i] = states[i].info;
+    if (!keep_text(x->arena, &x->states[i].name) || !keep_text(x->arena, &x->states[i].help)) return MN_ERR_MEMORY;
+  }
+  x->limit = mn_scope_limit_of(s);
+  return keep_text(x->arena, &x->limit.where) && keep_text(x->arena, &x->limit.key) ? MN_OK : MN_ERR_MEMORY;
+}
+
+/* States show themselves only in a stream: built anew for one token. */
+static mn_status find_states(inspection *x) {
+  computation c = {x, MN_INPUTS_LATER, false};
+  const mn_form form = {.batch = x->B, .length = 1, .multiple = 1};
+  mn_program *p;
+  x->limit = (mn_limit){.tokens = MN_LIMIT_NONE};
+  if (x->unit.kind == MN_UNIT_MODEL && mn_model_check_stream(x->unit.model) != MN_OK) return MN_OK; /* it keeps nothing */
+  MN_TRY(program_of(&c, MN_F32, true, &p));
+  const mn_status status = mn_program_look(p, &form, take_states, x);
+  mn_program_free(p);
+  return status;
+}
+
+/* ---- what is said of it ---- */
 static double mib(size_t n) { return (double)n / 1048576; }
 
 static json_t *shape_json(const mn_shape *s) {
@@ -128,27 +189,11 @@ static json_t *shape_json(const mn_shape *s) {
 
 static json_t *params_json(const inspection *x) {
   json_t *list = json_array();
-  const mn_param_info *info;
-  int n = mn_scope_params(x->scope, &info, NULL);
-  for (int i = 0; i < n; i++)
-    json_array_append_new(list,
-                          json_pack("{s:s, s:o, s:s, s:b, s:s}", "name", info[i].name, "shape", shape_json(&info[i].shape), "dtype", "f32",
-                                    "weight_decay", !(info[i].flags & MN_PARAM_NO_DECAY), "meaning", info[i].help ? info[i].help : ""));
+  const mn_param_info *info = x->params;
+  for (int i = 0; i < x->n_params; i++)
+    json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:b, s:s}", "name", info[i].name, "shape", shape_json(&info[i].shape), "dtype",
+                                          "f32", "weight_decay", !(info[i].flags & MN_PARAM_NO_DECAY), "meaning", info[i].help));
   return list;
-}
-
-/* States show themselves only in a stream: built anew for one token. */
-static mn_status states_of(const inspection *x, mn_graph **g, const mn_built_state **states, int *n, mn_limit *limit) {
-  *g = mn_graph_new();
-  mn_scope *s = *g ? mn_scope_new(*g, (mn_build){.param = MN_F32, .compute = MN_F32, .carried = true}, x->B) : NULL;
-  if (!s) return MN_ERR_MEMORY;
-  *n = 0;
-  *limit = (mn_limit){.tokens = MN_LIMIT_NONE};
-  if (x->unit.kind == MN_UNIT_MODEL && mn_model_check_stream(x->unit.model) != MN_OK) return MN_OK; /* it keeps nothing */
-  mn_unit_build(s, &x->unit, (mn_sizes){x->B, 1, 1}, MN_INPUTS_LATER, false);
-  *n = mn_scope_states(s, states);
-  *limit = mn_scope_limit_of(s);
-  return mn_graph_status(*g);
 }
 
 static void collect(void *ctx, const char *text) { json_array_append_new(ctx, json_string(text)); }
@@ -160,7 +205,7 @@ static void print_line(void *ctx, const char *text) {
 static void print_ports(const inspection *x, const char *title, const mn_port *p) {
   char shape[96];
   for (; p->name; p++, title = "") {
-    mn_shape s = mn_model_shape(x->unit.model, p, sizes_of(x));
+    mn_shape s = mn_model_shape(x->unit.model, p, sizes_of(x, x->T));
     mn_print("%-15s %-14s %-5s %-20s %s%s\n", title, p->name, mn_dtype_name(p->dtype), mn_shape_str(&s, shape), p->help,
              p->optional ? " (may be left out)" : "");
   }
@@ -183,18 +228,10 @@ static void print_model(const inspection *x) {
 static mn_status report(inspection *x) {
   const mn_plan_report *r = mn_plan_get_report(x->plan);
   double tokens = (double)(x->B * x->T);
-  mn_graph *g = NULL;
-  const mn_built_state *states;
-  int n_states = 0;
-  mn_limit limit;
-  mn_status status = states_of(x, &g, &states, &n_states, &limit);
+  const mn_state_info *states = x->states;
+  const mn_limit limit = x->limit;
   size_t state_bytes = 0;
-  for (int i = 0; i < n_states && status == MN_OK; i++)
-    state_bytes += (size_t)mn_shape_count(&states[i].info.shape) * mn_dtype_size(states[i].info.dtype);
-  if (status != MN_OK) {
-    mn_graph_free(g);
-    return status;
-  }
+  for (int i = 0; i < x->n_states; i++) state_bytes += (size_t)mn_shape_count(&states[i].shape) * mn_dtype_size(states[i].dtype);
   if (x->cli->json) {
     json_t *doc = json_pack("{s:I, s:I, s:f, s:s, s:I, s:I}", "parameters", (json_int_t)x->parameters, "state_bytes",
                             (json_int_t)state_bytes, "flops_per_token", (double)r->flops / tokens, "mode", modes[x->mode], "batch",
@@ -214,10 +251,9 @@ static mn_status report(inspection *x) {
     if (mn_cli_given(x->cli, "params")) {
       json_object_set_new(doc, "params", params_json(x));
       json_t *list = json_array();
-      for (int i = 0; i < n_states; i++)
-        json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:s}", "name", states[i].info.name, "shape",
-                                              shape_json(&states[i].info.shape), "dtype", mn_dtype_name(states[i].info.dtype), "meaning",
-                                              states[i].info.help ? states[i].info.help : ""));
+      for (int i = 0; i < x->n_states; i++)
+        json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:s}", "name", states[i].name, "shape", shape_json(&states[i].shape),
+                                              "dtype", mn_dtype_name(states[i].dtype), "meaning", states[i].help));
       json_object_set_new(doc, "states", list);
     }
     if (mn_cli_given(x->cli, "plan")) {
@@ -226,7 +262,6 @@ static mn_status report(inspection *x) {
       json_object_set_new(doc, "steps", steps);
     }
     if (x->files) json_object_set(doc, "files", x->files);
-    mn_graph_free(g);
     return mn_cli_json(x->cli, doc);
   }
   char shape[96];
@@ -252,15 +287,13 @@ static mn_status report(inspection *x) {
            mib(r->bytes_unshared), mib(r->bytes_planned), mib(r->bytes_workspace), mib(r->bytes_outputs), mib(r->bytes_constants));
   mn_print("  steps         %d\n", r->steps);
   if (mn_cli_given(x->cli, "params")) {
-    const mn_param_info *info;
-    int n = mn_scope_params(x->scope, &info, NULL);
     mn_print("\nparameter                                          shape                  meaning\n");
-    for (int i = 0; i < n; i++)
-      mn_print("%-50s %-22s %s\n", info[i].name, mn_shape_str(&info[i].shape, shape), info[i].help ? info[i].help : "");
+    for (int i = 0; i < x->n_params; i++)
+      mn_print("%-50s %-22s %s\n", x->params[i].name, mn_shape_str(&x->params[i].shape, shape), x->params[i].help);
     mn_print("\nstate                                              shape             type  meaning\n");
-    for (int i = 0; i < n_states; i++)
-      mn_print("%-50s %-17s %-5s %s\n", states[i].info.name, mn_shape_str(&states[i].info.shape, shape),
-               mn_dtype_name(states[i].info.dtype), states[i].info.help ? states[i].info.help : "");
+    for (int i = 0; i < x->n_states; i++)
+      mn_print("%-50s %-17s %-5s %s\n", states[i].name, mn_shape_str(&states[i].shape, shape), mn_dtype_name(states[i].dtype),
+               states[i].help);
   }
   if (mn_cli_given(x->cli, "plan")) {
     mn_print("\n step operation                  kernel                 type  shape\n");
@@ -270,7 +303,6 @@ static mn_status report(inspection *x) {
     mn_print("\n");
     mn_print_files(x->files);
   }
-  mn_graph_free(g);
   return MN_OK;
 }
 
@@ -294,7 +326,6 @@ static mn_status inspect_tensors(mn_cli *cli) {
 static mn_status run(mn_cli *cli) {
   if (mn_is_safetensors(cli->args[0])) return inspect_tensors(cli);
   inspection x = {.cli = cli, .arena = mn_arena_new()};
-  mn_plan_request q;
   mn_file_info info = {0};
   mn_status status = x.arena ? read_options(&x) : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_file_stat(cli->args[0], &info);
@@ -302,11 +333,11 @@ static mn_status run(mn_cli *cli) {
   if (status == MN_OK) status = mn_cli_unit(cli, x.arena, 256, &x.unit);
   if (status == MN_OK) status = mn_backend_open(cli->backend, cli->threads, &x.backend);
   if (status == MN_OK) status = usual_length(&x);
-  if (status == MN_OK) status = build(&x, &q);
+  if (status == MN_OK) status = compile(&x);
+  if (status == MN_OK) status = find_states(&x);
   if (status == MN_OK) status = report(&x);
   json_decref(x.files);
   mn_plan_free(x.plan);
-  mn_graph_free(x.graph);
   mn_unit_free(&x.unit);
   mn_backend_free(x.backend);
   mn_arena_free(x.arena);

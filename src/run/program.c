@@ -392,9 +392,40 @@ static mn_status list_assigns(const mn_program *p, const built *b, int n, const 
   return MN_OK;
 }
 
+/* The states that runs of the graph go on with. */
+static int carried_states(const mn_program *p, const built *b, const mn_built_state **states) {
+  *states = NULL;
+  return p->config.build.carried && !b->parts.stateless ? mn_scope_states(b->s, states) : 0;
+}
+
+/* What of a form's graph is compiled: what is given, and what is assigned. */
+static mn_status request_of(const mn_program *p, const built *b, mn_plan_request *q) {
+  const mn_built_state *states;
+  const int n = carried_states(p, b, &states);
+  *q = (mn_plan_request){.graph = b->g,
+                         .n_outputs = b->parts.n_given,
+                         .outputs = b->parts.given,
+                         .backend = p->config.backend,
+                         .passes_off = p->config.passes_off,
+                         .activations = p->config.activations};
+  return list_assigns(p, b, n, states, q);
+}
+
+mn_status mn_program_plan(mn_program *p, const mn_form *form, mn_program_look_fn look, void *ctx, mn_plan **out) {
+  built b;
+  mn_plan_request q;
+  *out = NULL;
+  mn_status status = build(p, form, &b);
+  if (status == MN_OK) status = look(ctx, b.s);
+  if (status == MN_OK) status = request_of(p, &b, &q);
+  if (status == MN_OK) status = mn_plan_compile(&q, out);
+  built_free(&b);
+  return status;
+}
+
 static mn_status compile(mn_program *p, mn_routine *r, built *b) {
-  const mn_built_state *states = NULL;
-  const int n = p->config.build.carried && !b->parts.stateless ? mn_scope_states(b->s, &states) : 0;
+  const mn_built_state *states;
+  const int n = carried_states(p, b, &states);
   add_feeds(b);
   MN_TRY(add_reports(r, b));
   if (n) MN_TRY(learn_states(p, b, r->form.batch));
@@ -402,12 +433,8 @@ static mn_status compile(mn_program *p, mn_routine *r, built *b) {
   r->n_states = n;
   r->state_slot = mn_arena_alloc(r->arena, (size_t)(n + 1) * sizeof *r->state_slot);
   if (!r->state_slot) return MN_ERR_MEMORY;
-  mn_plan_request q = {.graph = b->g,
-                       .n_outputs = b->parts.n_given,
-                       .outputs = b->parts.given,
-                       .backend = p->config.backend,
-                       .activations = p->config.activations};
-  MN_TRY(list_assigns(p, b, n, states, &q));
+  mn_plan_request q;
+  MN_TRY(request_of(p, b, &q));
   MN_TRY(plan_of(p, b, &q, &r->plan));
   for (int i = 0; i < n; i++) r->state_slot[i] = mn_plan_slot(r->plan, states[i].leaf);
   MN_TRY(name_results(r, &b->parts));

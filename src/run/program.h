@@ -56,6 +56,7 @@ typedef struct mn_program_config {
   void *ctx;                               /* the builder's; lives as long as the program */
   mn_form learn; /* what streams hold is learned from this form; zeros: one token of one row. A builder that knows one shape says it */
   mn_activation_policy activations;
+  unsigned passes_off; /* mask of mn_pass */
   bool fresh;    /* carried: every run begins with the first values, whatever the states hold, so that gradients reach those */
   bool put_back; /* carried: the caller has a copy of the states and puts it back when a run was left (mn_parts_move) */
   bool settled;  /* the parameters' values stay as they are: what depends on them alone is computed once (prologue.h) */
@@ -77,6 +78,9 @@ int64_t mn_program_compiled(const mn_program *p);
  * reports). The scope ends with the call. */
 typedef mn_status (*mn_program_look_fn)(void *ctx, const mn_scope *s);
 mn_status mn_program_look(mn_program *p, const mn_form *form, mn_program_look_fn look, void *ctx);
+/* The same, and then the plan of the form's routine, bound to nothing and without a prologue: for whoever looks at a plan. It needs no
+ * parameters; the caller frees it. */
+mn_status mn_program_plan(mn_program *p, const mn_form *form, mn_program_look_fn look, void *ctx, mn_plan **out);
 
 /* ---- what a carried program's streams hold ---- all three are found out once, when they are first asked for */
 /* States of `batch` fresh streams, which the caller frees: copies of first values that are computed once. */
