@@ -164,6 +164,31 @@ static void casts_one_isa(void) {
 }
 static void test_casts(void) { each_isa(casts_one_isa); }
 
+/* Within a program a value is rounded to the type it is cast to, whether or not it is ever stored as that: on its way back it is what
+ * memory would have held. */
+static void casts_within_programs_one_isa(void) {
+  for (int from = 0; from < MN_DTYPES; from++)
+    for (int to = 0; to < MN_DTYPES; to++) {
+      int64_t n = 531;
+      mn_ew_attr a = {.n_in = 1, .n_out = 1, .n_instr = 2};
+      a.instr[0] = (mn_ew_instr){MN_EW_CAST, (uint8_t)to, (uint8_t)from, {0}, .imm = 0};
+      a.instr[1] = (mn_ew_instr){MN_EW_CAST, MN_F64, (uint8_t)to, {1}, .imm = 0};
+      a.out_reg[0] = 2;
+      for (int64_t i = 0; i < n; i++) put(buf_a, (mn_dtype)from, i, draw(-1000, 1000));
+      mn_view in = dense(buf_a, (mn_dtype)from, 1, &n), out = dense(buf_y, MN_F64, 1, &n);
+      CHECK(run(&mn_op_ew, &a, 1, &in, 1, &out, NULL), "no casts %d %d", from, to);
+      int wrong = 0;
+      for (int64_t i = 0; i < n; i++) {
+        char want[8];
+        put(want, (mn_dtype)to, 0, get(buf_a, (mn_dtype)from, i));
+        wrong += get(want, (mn_dtype)to, 0) != get(buf_y, MN_F64, i);
+      }
+      CHECK(wrong == 0, "cast %s to %s and on, isa %s: %d wrong", mn_dtype_name((mn_dtype)from), mn_dtype_name((mn_dtype)to),
+            mn_isa_name(cpu.isa), wrong);
+    }
+}
+static void test_casts_within_programs(void) { each_isa(casts_within_programs_one_isa); }
+
 /* ---- accuracy in units in the last place, and the ends of the range ---- */
 static double ulps(float got, double want) {
   float w = (float)want;
@@ -384,6 +409,7 @@ int main(void) {
   pool2 = mn_pool_new(2);
   RUN(test_operations);
   RUN(test_casts);
+  RUN(test_casts_within_programs);
   RUN(test_accuracy);
   RUN(test_layouts);
   RUN(test_programs);

@@ -68,7 +68,7 @@ static mn_dtype held(int t) { return t == MN_BF16 ? MN_F32 : (mn_dtype)t; }
 
 static mn_ew_fn find(const mn_ew_vec *v, int code, int src, int dst) {
   if (code < 0 || code >= MN_EW_CODES || src < 0 || src >= MN_DTYPES || dst < 0 || dst >= MN_DTYPES) return NULL;
-  if (code == MN_EW_CAST) return dst == MN_BF16 && held(src) == MN_F32 ? v->round_bf16 : v->cast[held(src)][held(dst)];
+  if (code == MN_EW_CAST) return dst == MN_BF16 ? v->round_bf16[held(src)] : v->cast[held(src)][held(dst)];
   switch (held(src)) {
   case MN_F32:
     return v->f32[code];

@@ -295,6 +295,10 @@ SELECT(bool, uint8_t)
   UNARY(cast_##from, i64, T, int64_t, x)                                                                                                   \
   UNARY(cast_##from, bool, T, uint8_t, x != 0)                                                                                             \
   UNARY(cast_##from, bf16, T, uint16_t, bf16_from_f32((float)x))
+#define ROUND_BF16(from, T) UNARY(from, round_bf16, T, float, bf16_to_f32(bf16_from_f32((float)x)))
+ROUND_BF16(f64, double)
+ROUND_BF16(i32, int32_t)
+ROUND_BF16(i64, int64_t)
 CASTS(f64, double)
 CASTS(i32, int32_t)
 CASTS(i64, int64_t)
@@ -355,7 +359,8 @@ COPY(4)
   }
 SPREAD(1, uint8_t, uint8_t, x)
 SPREAD(2, uint16_t, uint16_t, x)
-SPREAD(4, uint32_t, uint32_t, x) SPREAD(8, uint64_t, uint64_t, x) SPREAD(bf16, uint16_t, uint32_t, (uint32_t)x << 16)
+SPREAD(4, uint32_t, uint32_t, x)
+SPREAD(8, uint64_t, uint64_t, x) SPREAD(bf16, uint16_t, uint32_t, (uint32_t)x << 16)
 
 #define NUMERIC(P)                                                                                                                         \
   [MN_EW_NEG] = P##_neg, [MN_EW_ABS] = P##_abs, [MN_EW_SIGN] = P##_sign, [MN_EW_FLOOR] = P##_floor, [MN_EW_ADD] = P##_add,                 \
@@ -391,6 +396,10 @@ SPREAD(4, uint32_t, uint32_t, x) SPREAD(8, uint64_t, uint64_t, x) SPREAD(bf16, u
                  [MN_I32] = {CAST_ROW(i32)},
                  [MN_I64] = {CAST_ROW(i64)},
                  [MN_BOOL] = {CAST_ROW(bool)}},
-        .round_bf16 = f32_round_bf16,
+        .round_bf16 = {[MN_F32] = f32_round_bf16,
+                       [MN_F64] = f64_round_bf16,
+                       [MN_I32] = i32_round_bf16,
+                       [MN_I64] = i64_round_bf16,
+                       [MN_BOOL] = cast_bool_f32},
         .spread = {spread_1, spread_2, spread_4, spread_8, spread_bf16},
 };

@@ -16,7 +16,7 @@ typedef struct mn_ew_vec {
   mn_ew_fn f32[MN_EW_CODES], f64[MN_EW_CODES], i32[MN_EW_CODES], i64[MN_EW_CODES], boolean[MN_EW_CODES];
   mn_ew_fn fma_f32;                    /* a*b + c */
   mn_ew_fn cast[MN_DTYPES][MN_DTYPES]; /* [from][to] in memory; equal types copy */
-  mn_ew_fn round_bf16;                 /* f32 -> the nearest bf16, as f32 */
+  mn_ew_fn round_bf16[MN_DTYPES];      /* [from, but bf16] -> the nearest bf16, as f32 */
   /* y[i] = x[i*stride], by the size of an element (as log2); [4]: bf16 to f32 */
   void (*spread[5])(void *y, const void *x, int64_t n, int64_t stride);
 } mn_ew_vec;
