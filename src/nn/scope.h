@@ -178,6 +178,18 @@ mn_tensor *mn_draw_normal(mn_scope *s, const char *name, mn_shape shape);  /* N(
 mn_tensor *mn_dropout(mn_scope *s, const char *name, mn_tensor *x, double p);
 /* The same by whole rows of the batch: a residual branch is left out (stochastic depth, Huang et al. 2016). */
 mn_tensor *mn_drop_path(mn_scope *s, const char *name, mn_tensor *x, double p);
+/* x in a narrower type (f64, f32 -> bf16; f64 -> f32), rounded by chance (Gupta et al. 2015): in training one of the two numbers of
+ * the type next to x, the farther from zero with probability (|x| - low) / (high - low), so that the mean of many roundings is x. In
+ * evaluation the nearest one, ties to even. Nearest in training, too: what is beyond the type's largest number, and what is below its
+ * least normal one (1.2e-38). A type that is not narrower is a cast. The gradient is a cast's: what arrives passes. Other types
+ * than real numbers are MN_ERR_ARG. */
+mn_tensor *mn_round_stochastic(mn_scope *s, const char *name, mn_tensor *x, mn_dtype dtype);
+/* For each row of logits [..., N] a number from 0 to N-1, i32 [...], drawn with probability softmax(logits): argmax of logits plus
+ * Gumbel noise. In evaluation as in training. A logit of -inf is never drawn beside a finite one; probabilities below about 1e-7 are
+ * coarse, as the noise has 24 bits. No gradient flows. No axis, or no real numbers: MN_ERR_ARG. */
+mn_tensor *mn_draw_categorical(mn_scope *s, const char *name, mn_tensor *logits);
+/* The training step that numbers are drawn at (mn_build.step), i64 []; NULL: nobody gave one, and it counts as 0. */
+mn_tensor *mn_scope_step(mn_scope *s);
 
 /* ---- rows of different lengths ---- tokens at and beyond a row's length are padding: what they give is read by nobody, they write
  * nothing into a state, and the position does not move by them. A batch of such rows is the rows, each alone. */
