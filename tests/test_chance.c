@@ -1,7 +1,7 @@
-/* test_chance.c - what is drawn while a model runs: rounding is right on average, numbers are drawn as their logits say;
- * all of it a function of seed, place and step, the same for any number of threads. */
+/* test_chance.c - what is drawn while a model runs: rounding is right on average, numbers are drawn as their logits say, blocks drop
+ * what they add in training alone; all of it a function of seed, place and step, the same for any number of threads. */
 #include "gradcheck.h"
-#include "mixer_check.h"
+#include "model_check.h"
 
 static mn_backend *backend[2]; /* one and three threads */
 
@@ -183,12 +183,187 @@ static void a_scope_knows_the_step(void) {
   mn_graph_free(g);
 }
 
+/* ---- blocks ---- */
+typedef struct form {
+  const char *name, *yaml; /* with %s for the block's keys */
+  int parts;               /* what the block adds */
+  bool source;
+} form;
+#define DECODER(more) "{vocab_size: 9, d_model: 8, block: {mixer: {type: attention, heads: 2}, hidden: 8" more "%s}, layers: 1}"
+static const form forms[] = {
+    {"pre", DECODER(""), 2, false},
+    {"post", DECODER(", norm_position: post"), 2, false},
+    {"sandwich", DECODER(", norm_position: sandwich"), 2, false},
+    {"parallel", DECODER(", parallel: true"), 2, false},
+    {"mixer alone", "{vocab_size: 9, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2}, channel: none%s}}", 1, false},
+    {"cross",
+     "{type: encoder_decoder, vocab_size: 9, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2}, hidden: 8%s}, "
+     "encoder: {layers: 1, block: {mixer: {type: attention, heads: 2, causal: false}}}}",
+     3, true},
+};
+enum { FORMS = sizeof forms / sizeof *forms, ROWS = 64, TOKENS = 4, WIDTH = 8, LEAVES = 64 };
+
+typedef struct built { /* a model in training or not, with all that it reads */
+  mn_graph *g;
+  int n, n_params; /* parameters first */
+  mn_tensor *leaf[LEAVES], *hidden;
+  double *value[LEAVES];
+} built;
+
+/* All rows hold the same tokens. */
+static bool build(mk_model *m, const form *f, int rows, mn_build how, int64_t step, built *b) {
+  const mn_param_info *info;
+  mn_tensor *const *params;
+  mn_model_io in = {0}, out = {0};
+  *b = (built){.g = mn_graph_new()};
+  how.param = how.compute = MN_F64;
+  how.step = mn_scalar(b->g, MN_I64, (double)step);
+  mn_scope *s = mn_scope_new(b->g, how, rows);
+  double tokens[ROWS * TOKENS];
+  for (int i = 0; i < rows * TOKENS; i++) tokens[i] = 1 + i % TOKENS * 2;
+  void *packed = mc_pack(tokens, MN_I32, rows * TOKENS);
+  mn_io_put(&in, "tokens", mn_const(b->g, MN_I32, MN_SHAPE(rows, TOKENS), packed));
+  if (f->source) mn_io_put(&in, "source", mn_const(b->g, MN_I32, MN_SHAPE(rows, TOKENS), packed));
+  free(packed);
+  mn_model_build(s, m->model, &in, &out);
+  b->n = b->n_params = mn_scope_params(s, &info, &params);
+  for (int i = 0; i < b->n; i++) {
+    mc_tensor *p = mc_get(&m->params, info[i].name);
+    CHECK(p, "%s has no value", info[i].name);
+    if (!p) return false;
+    b->leaf[i] = params[i], b->value[i] = p->x;
+  }
+  b->hidden = mn_io_get(&out, "hidden");
+  CHECK(mn_graph_status(b->g) == MN_OK && b->hidden, "%s: %s", f->name, mn_message());
+  return mn_graph_status(b->g) == MN_OK && b->hidden;
+}
+
+static double *run(const built *b, mn_backend *on, mn_tensor *y) {
+  double *out = NULL;
+  return gc_run(b->g, on, 0, MN_KEEP, b->n, (mn_tensor **)b->leaf, (double **)b->value, 1, &y, &out) ? out : NULL;
+}
+
+static double *hidden_of(mk_model *m, const form *f, mn_backend *on, mn_build how, int64_t step) {
+  built b;
+  double *y = build(m, f, ROWS, how, step, &b) ? run(&b, on, b.hidden) : NULL;
+  CHECK(y, "%s: %s", f->name, mn_message());
+  if (!how.training) CHECK(!draws(b.g), "%s: evaluation draws", f->name);
+  mn_graph_free(b.g);
+  return y;
+}
+
+static bool open_form(mk_model *m, const form *f, const char *keys) {
+  char yaml[600];
+  snprintf(yaml, sizeof yaml, f->yaml, keys);
+  return mk_open(m, yaml, 4);
+}
+
+/* How many different rows there are. */
+static int kinds_of_rows(const double *y) {
+  int kinds = 0;
+  for (int i = 0; i < ROWS; i++) {
+    bool seen = false;
+    for (int k = 0; k < i && !seen; k++)
+      seen = gc_difference((double *)y + i * TOKENS * WIDTH, (double *)y + k * TOKENS * WIDTH, TOKENS * WIDTH) < 1e-9;
+    kinds += !seen;
+  }
+  return kinds;
+}
+
+/* Each part is left out of some rows, and of others than the next part is: 2^parts kinds of rows. Elements are dropped in each. */
+static void blocks_drop_in_training_alone(void) {
+  static const mn_build training = {.training = true, .seed = 3}, evaluation = {.seed = 3}, other = {.training = true, .seed = 4};
+  static const char *const keys[] = {"", ", drop_path: 0.5", ", dropout: 0.3", ", dropout: 0.3, drop_path: 0.5"};
+  for (int k = 0; k < FORMS; k++) {
+    double *plain = NULL;
+    const form *f = &forms[k];
+    for (int i = 0; i < 4; i++) {
+      mk_model m;
+      if (!open_form(&m, f, keys[i])) continue;
+      double *still = hidden_of(&m, f, backend[1], evaluation, 5);
+      if (i == 0) plain = still;
+      CHECK(differing(still, plain, ROWS * TOKENS * WIDTH) == 0, "%s%s changes evaluation", f->name, keys[i]);
+      double *one = hidden_of(&m, f, backend[0], training, 5), *three = hidden_of(&m, f, backend[1], training, 5);
+      double *step = hidden_of(&m, f, backend[0], training, 6), *seed = hidden_of(&m, f, backend[0], other, 5);
+      const int kinds = one ? kinds_of_rows(one) : 0, want = i == 0 ? 1 : i == 1 ? 1 << f->parts : ROWS;
+      CHECK(i < 3 ? kinds == want : kinds > ROWS / 4, "%s%s: %d kinds of rows, not %d", f->name, keys[i], kinds, want);
+      CHECK(differing(one, three, ROWS * TOKENS * WIDTH) == 0, "%s%s: other bits with other threads", f->name, keys[i]);
+      CHECK((differing(one, step, ROWS * TOKENS * WIDTH) > 0) == (i > 0), "%s%s: another step", f->name, keys[i]);
+      CHECK((differing(one, seed, ROWS * TOKENS * WIDTH) > 0) == (i > 0), "%s%s: another seed", f->name, keys[i]);
+      free(one);
+      free(three);
+      free(step);
+      free(seed);
+      if (i) free(still);
+      mk_close(&m);
+    }
+    free(plain);
+  }
+}
+
+/* With the draws of one seed and step, along a random direction of all parameters at once. */
+static void gradients_of_what_is_left(void) {
+  static const mn_build training = {.training = true, .seed = 3};
+  for (int k = 0; k < FORMS; k++) {
+    const form *f = &forms[k];
+    mk_model m;
+    built b;
+    if (!open_form(&m, f, ", dropout: 0.3, drop_path: 0.4")) continue;
+    if (build(&m, f, 5, training, 5, &b)) {
+      mn_tensor *objective = gc_objective(b.g, 1, &b.hidden), *slope = mn_scalar(b.g, MN_F64, 0), *d[LEAVES];
+      CHECK_OK(mn_grad(b.g, 1, &objective, NULL, b.n_params, b.leaf, d));
+      double *direction[LEAVES], difference = 0;
+      for (int i = 0; i < b.n_params; i++) {
+        const int64_t n = mn_shape_count(&b.leaf[i]->shape);
+        direction[i] = mc_normal(n, 1, 50 + (uint64_t)i);
+        if (!d[i]) continue; /* does not reach the objective */
+        mn_tensor *t = mn_mul(b.g, d[i], mn_const(b.g, MN_F64, b.leaf[i]->shape, direction[i]));
+        slope = mn_add(b.g, slope, mn_reshape(b.g, mn_sum(b.g, t, MN_ALL_AXES), (mn_shape){0}));
+      }
+      const double h = 1e-6;
+      double *g = run(&b, backend[0], slope);
+      for (int side = -1; side <= 1; side += 2) {
+        for (int i = 0; i < b.n_params; i++)
+          for (int64_t e = 0; e < mn_shape_count(&b.leaf[i]->shape); e++) b.value[i][e] += (side < 0 ? -1 : 2) * h * direction[i][e];
+        double *at = run(&b, backend[0], objective);
+        difference += at ? side * at[0] / (2 * h) : NAN;
+        free(at);
+      }
+      CHECK(g && fabs(g[0] - difference) < 1e-6 * (1 + fabs(difference)), "%s: %g, by differences %g", f->name, g ? g[0] : NAN, difference);
+      CHECK(fabs(difference) > 1e-2, "%s: the direction says nothing", f->name);
+      for (int i = 0; i < b.n_params; i++) free(direction[i]);
+      free(g);
+    }
+    mn_graph_free(b.g);
+    mk_close(&m);
+  }
+}
+
+/* Written back where they are set, and only there: what was kept in a file before stays as it is. */
+static void keys_of_blocks_come_back(void) {
+  for (int set = 0; set < 2; set++) {
+    mk_model m;
+    mn_text json = {0};
+    if (!open_form(&m, &forms[0], set ? ", dropout: 0.25, drop_path: 0.125" : ", dropout: 0")) continue;
+    CHECK_OK(mn_value_to_json(mn_model_to_value(m.arena, m.model), 0, &json));
+    CHECK(json.data && !strstr(json.data, "drop") == !set, "%s", json.data);
+    if (set && json.data) CHECK(strstr(json.data, "0.25") && strstr(json.data, "0.125"), "%s", json.data);
+    mn_text_free(&json);
+    mk_close(&m);
+  }
+  mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, dropout: 1}\n", "recipe.yaml:2|dropout");
+  mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, drop_path: -0.1}\n", "recipe.yaml:2|drop_path");
+}
+
 int main(void) {
   if (mn_backend_cpu_new(1, &backend[0]) != MN_OK || mn_backend_cpu_new(3, &backend[1]) != MN_OK) return 1;
   RUN(rounding_is_right_on_average);
   RUN(what_rounding_leaves_as_it_is);
   RUN(numbers_are_drawn_as_logits_say);
   RUN(a_scope_knows_the_step);
+  RUN(blocks_drop_in_training_alone);
+  RUN(gradients_of_what_is_left);
+  RUN(keys_of_blocks_come_back);
   mn_backend_free(backend[0]);
   mn_backend_free(backend[1]);
   return test_end();

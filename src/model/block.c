@@ -13,6 +13,7 @@ typedef struct block_config {
   const mn_value *mixer, *cross, *channel;
   int norm_position;
   bool parallel;
+  double dropout, drop_path;
   int64_t hidden, repeat;
 } block_config;
 #define S block_config
@@ -23,6 +24,8 @@ const mn_field mn_block_fields[] = {
     MN_FIELD_INT(S, hidden, 0, 0, 1 << 24, "its width F; 0: 8/3 d_model (gated) or 4 d_model, rounded up to 32"),
     MN_FIELD_ENUM(S, norm_position, norm_positions, MN_PRE_NORM, "before each part, after the sum, or before and after", MN_SPARSE),
     MN_FIELD_BOOL(S, parallel, false, "mixer and channel part read the same input and are added at once", MN_SPARSE),
+    MN_FIELD_FLOAT(S, dropout, 0, 0, 0.999, "of what each part adds, in training: elements", MN_SPARSE),
+    MN_FIELD_FLOAT(S, drop_path, 0, 0, 0.999, "of what each part adds, in training: whole rows of the batch (stochastic depth)", MN_SPARSE),
     MN_FIELD_INT(S, repeat, 1, 1, MOST_LAYERS, "how many times this block stands here"),
     MN_FIELD_END};
 #undef S
@@ -45,7 +48,12 @@ static mn_status parse_block(mn_arena *arena, const mn_value *map, const mn_stac
   block_config c = {0};
   MN_TRY(mn_config_read(arena, map, NULL, mn_block_fields, &c));
   if (!c.mixer || c.mixer->kind != MN_MAP) return mn_config_fail(map, NULL, "mixer", "must be a map such as {type: attention}");
-  *out = (mn_block){.norm = stack->norm, .norm_eps = stack->norm_eps, .norm_position = c.norm_position, .parallel = c.parallel};
+  *out = (mn_block){.norm = stack->norm,
+                    .norm_eps = stack->norm_eps,
+                    .norm_position = c.norm_position,
+                    .parallel = c.parallel,
+                    .dropout = c.dropout,
+                    .drop_path = c.drop_path};
   *repeat = c.repeat;
   MN_TRY(mn_channel_parse(arena, map, NULL, stack->d_model, c.hidden, &out->channel));
   MN_TRY(parse_cross(arena, map, c.cross, stack, &out->cross));
@@ -118,6 +126,8 @@ static const mn_value *block_value(mn_arena *arena, const mn_block *b, bool sour
                     .channel = mn_channel_to_value(arena, &b->channel),
                     .norm_position = b->norm_position,
                     .parallel = b->parallel,
+                    .dropout = b->dropout,
+                    .drop_path = b->drop_path,
                     .hidden = b->channel.hidden,
                     .repeat = repeat};
   const mn_config_part part = {mn_block_fields, &c};
@@ -154,10 +164,12 @@ static mn_tensor *before(mn_scope *s, const mn_block *b, const char *name, mn_te
   return b->norm_position == MN_POST_NORM ? mn_cast(mn_scope_graph(s), x, t) : norm(s, name, b, x, t);
 }
 
-/* What is added to the residual stream. Exact type. */
-static mn_tensor *after(mn_scope *s, const mn_block *b, const char *name, mn_tensor *y) {
+/* What is added to the residual stream, of the output y of a part; norm_name: of a norm there. Exact type. */
+static mn_tensor *after(mn_scope *s, const mn_block *b, const char *part, const char *norm_name, mn_tensor *y) {
   mn_dtype exact = mn_scope_exact(s);
-  return b->norm_position == MN_SANDWICH_NORM ? norm(s, name, b, y, exact) : mn_cast(mn_scope_graph(s), y, exact);
+  mn_scope *chance = mn_scope_in(s, "%s_output", part); /* not the part's own: it may draw, too */
+  y = b->norm_position == MN_SANDWICH_NORM ? norm(s, norm_name, b, y, exact) : mn_cast(mn_scope_graph(s), y, exact);
+  return mn_drop_path(chance, "drop_path", mn_dropout(chance, "dropout", y, b->dropout), b->drop_path);
 }
 
 /* x + y, and the norm of the sum where it stands there. */
@@ -169,19 +181,19 @@ static mn_tensor *joined(mn_scope *s, const mn_block *b, const char *name, mn_te
 static mn_tensor *mixer_branch(mn_scope *s, const mn_block *b, mn_tensor *h) {
   mn_tensor *y = mn_mixer_apply(mn_scope_in(s, "mixer"), &b->mixer, h);
   mn_report(s, "mixer.output", y);
-  return after(s, b, "mixer_post_norm", y);
+  return after(s, b, "mixer", "mixer_post_norm", y);
 }
 
 static mn_tensor *cross_branch(mn_scope *s, const mn_block *b, mn_tensor *h, const mn_cross_source *source) {
   mn_tensor *y = mn_cross_attention(mn_scope_in(s, "cross"), b->cross, h, source);
   mn_report(s, "cross.output", y);
-  return after(s, b, "cross_post_norm", y);
+  return after(s, b, "cross", "cross_post_norm", y);
 }
 
 static mn_tensor *channel_branch(mn_scope *s, const mn_block *b, mn_tensor *h) {
   mn_tensor *y = mn_channel_apply(mn_scope_in(s, "channel"), &b->channel, h);
   mn_report(s, "channel.output", y);
-  return after(s, b, "channel_post_norm", y);
+  return after(s, b, "channel", "channel_post_norm", y);
 }
 
 mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x, const mn_cross_source *source) {
