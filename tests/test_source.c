@@ -1,9 +1,11 @@
 /* test_source.c - what must be true of sources, in order: a batch is a pure function of (split, seed, step); every example of an
  * epoch comes once; splits do not overlap; series have the standard splits and a scaler of the training rows; pictures and sounds
- * with their classes; a file that is not what it says is refused by key and name. */
+ * with their classes; no field that nobody takes; a file that is not what it says is refused by key and name. */
 #include <cairo.h>
 #include <math.h>
 
+#include "model/model.h"
+#include "objective/objective.h"
 #include "source/mel.h"
 #include "source/source.h"
 #include "train_helpers.h"
@@ -35,9 +37,36 @@ static uint64_t hash_of(const mn_batch *b) {
   return h;
 }
 
+static bool has_port(const mn_port *p, const char *name) {
+  for (; p && p->name; p++)
+    if (!strcmp(p->name, name)) return true;
+  return false;
+}
+
+/* Does a kind of model, as it is without keys, or an objective take what has this name? The trainer itself takes `reset`. */
+static bool is_taken(const char *name) {
+  bool taken = !strcmp(name, "reset");
+  for (int i = 0; i < mn_model_count(); i++) taken |= has_port(mn_model_at(i)->inputs, name);
+  for (int i = 0; i < mn_objective_count(); i++) {
+    const mn_objective_def *o = mn_objective_at(i);
+    const mn_port *outputs = NULL, *data = NULL;
+    o->needs(mn_arena_alloc(arena, o->config_size + 1), &outputs, &data); /* zeros */
+    taken |= has_port(data, name);
+  }
+  return taken;
+}
+
+static void check_taken(const mn_source *s) {
+  mn_batch layout = {.B = 4, .T = 8};
+  s->def->layout(s, &layout);
+  for (int i = 0; i < layout.n; i++) CHECK(is_taken(layout.field[i].name), "%s: nobody takes %s", s->def->name, layout.field[i].name);
+  CHECK(layout.n > 0 && !is_taken("nothing"), "%s", s->def->name);
+}
+
 /* The batch of a step is the same whatever was asked before, and another for another step. */
 static void check_pure(mn_source *s, int64_t T) {
   mn_batch b;
+  check_taken(s);
   CHECK_OK(mn_batch_new(s, 4, T, &b));
   uint64_t h[3];
   for (int k = 0; k < 3; k++) {
@@ -389,13 +418,28 @@ static void test_dialogues(void) {
   CHECK_OK(mn_source_fill(s, MN_SPLIT_TRAIN, 0, &b));
   /* U : H i \n A : Y o <end> (\n) */
   static const int32_t want[] = {'U', ':', 'H', 'i', '\n', 'A', ':', 'Y', 'o', 256};
-  const int32_t *tokens = mn_batch_get(&b, "tokens"), *target = mn_batch_get(&b, "target"), *turn_end = mn_batch_get(&b, "turn_end");
+  const int32_t *tokens = mn_batch_get(&b, "tokens"), *target = mn_batch_get(&b, "target");
   CHECK(!memcmp(tokens, want, sizeof want) && *(const int32_t *)mn_batch_get(&b, "length") == 10, "the dialogue as tokens");
   for (int t = 0; t < 16; t++) {
     int32_t asked = t == 6 ? 'Y' : t == 7 ? 'o' : t == 8 ? 256 : MN_IGNORE;
     CHECK(target[t] == asked, "at %d %d is asked for, must be %d", t, target[t], asked);
-    CHECK(turn_end[t] == (t == 4), "a turn ends at %d", t);
   }
+  check_taken(s);
+  char answers[MN_HASH_HEX], all[MN_HASH_HEX];
+  mn_source_hash(s, answers);
+  mn_source *every =
+      open_source(yaml_of("{type: dialogues, files: ['%s'], user: 'U:', assistant: 'A:', validation: 0, learn: all%s}", path, ""));
+  if (every) {
+    CHECK_OK(mn_source_fill(every, MN_SPLIT_TRAIN, 0, &b));
+    CHECK(!memcmp(tokens, want, sizeof want), "what is read does not depend on what is asked for");
+    for (int t = 0; t < 16; t++) {
+      int32_t asked = t < 9 ? want[t + 1] : t == 9 ? '\n' : MN_IGNORE;
+      CHECK(target[t] == asked, "of all, at %d %d is asked for, must be %d", t, target[t], asked);
+    }
+    mn_source_hash(every, all);
+    CHECK(strcmp(answers, all) != 0, "a run would go on with other targets");
+  }
+  mn_source_close(every);
   mn_batch_free(&b);
   CHECK_OK(mn_batch_new(s, 1, 8, &b));
   CHECK(mn_source_fill(s, MN_SPLIT_TRAIN, 0, &b) == MN_ERR_CONFIG && strstr(mn_message(), "11 tokens"), "%s", mn_message());

@@ -1,6 +1,6 @@
 /* dialogues.c - conversations, a line of JSON each: {"messages": [{"role": "user", "content": "..."}, ...]}. A dialogue is a row: every
- * message becomes its role's prefix, its text and an end; what the assistant says, with the end token behind it, is asked for, the rest
- * is only read. */
+ * message becomes its role's prefix, its text and an end; what the assistant says, with the end token behind it, is asked for, and the
+ * rest is only read, or asked for too. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,9 +11,11 @@
 typedef struct config {
   mn_strings files, test_files;
   const char *user, *assistant, *system, *end;
-  int too_long;
+  int learn, too_long;
   double validation;
 } config;
+enum { ANSWERS, ALL };
+static const char *const learned[] = {"answers", "all", NULL};
 enum { REFUSE, CUT };
 static const char *const lengths[] = {"refuse", "cut", NULL};
 static const mn_field fields[] = {
@@ -23,11 +25,12 @@ static const mn_field fields[] = {
     MN_FIELD_STRING(config, assistant, "Assistant: ", "before one of the assistant"),
     MN_FIELD_STRING(config, system, "", "before one of the system"),
     MN_FIELD_STRING(config, end, "\n", "behind every message; behind the assistant's the end token comes first"),
+    MN_FIELD_ENUM(config, learn, learned, ANSWERS, "what is asked for: what the assistant says, or every token of the dialogue"),
     MN_FIELD_ENUM(config, too_long, lengths, REFUSE, "dialogues of more than train.seq_len tokens: a mistake, or cut behind them"),
     MN_FIELD_FLOAT(config, validation, 0.05, 0, 0.9, "fraction of the dialogues that is held out"),
     MN_FIELD_END};
 
-/* A list holds for each token id * 4 + 2 * (asked for) + (last of a message). */
+/* A list holds for each token id * 2 + (the assistant says it). */
 typedef struct dialogues {
   mn_token_lists part[2];
   int64_t longest;
@@ -53,11 +56,11 @@ typedef struct reading {
   mn_token_lists *out;
 } reading;
 
-static mn_status add(const reading *r, const char *text, size_t n, bool asked) {
+static mn_status add(const reading *r, const char *text, size_t n, bool says) {
   const dialogues *x = r->s->data;
   size_t from = r->out->ids.len;
   MN_TRY(mn_encoder_add(x->enc, text, n, 0, &r->out->ids));
-  for (size_t i = from; i < r->out->ids.len; i++) r->out->ids.data[i] = r->out->ids.data[i] * 4 + 2 * asked;
+  for (size_t i = from; i < r->out->ids.len; i++) r->out->ids.data[i] = r->out->ids.data[i] * 2 + says;
   return MN_OK;
 }
 
@@ -70,14 +73,11 @@ static mn_status add_message(const reading *r, const mn_value *m) {
   bool assistant = !strcmp(role->as.text, "assistant"), user = !strcmp(role->as.text, "user");
   if (!assistant && !user && strcmp(role->as.text, "system") != 0)
     return mn_fail(MN_ERR_FORMAT, "the role '%.40s' is none of user, assistant, system", role->as.text);
-  const size_t from = r->out->ids.len;
   const char *prefix = assistant ? o->assistant : user ? o->user : o->system;
   MN_TRY(add(r, prefix, strlen(prefix), false));
   MN_TRY(add(r, content->as.text, content->count, assistant));
-  if (assistant && x->eos >= 0) MN_TRY(mn_ids_add(&r->out->ids, x->eos * 4 + 2));
-  MN_TRY(add(r, o->end, strlen(o->end), false));
-  if (r->out->ids.len > from) r->out->ids.data[r->out->ids.len - 1] |= 1;
-  return MN_OK;
+  if (assistant && x->eos >= 0) MN_TRY(mn_ids_add(&r->out->ids, x->eos * 2 + 1));
+  return add(r, o->end, strlen(o->end), false);
 }
 
 static mn_status add_dialogue(const reading *r, mn_arena *arena, const char *place, const char *line, size_t n) {
@@ -123,6 +123,7 @@ static mn_status open_dialogues(mn_source *s, const mn_watch *watch) {
   if (!x->part[0].n) return mn_fail(MN_ERR_CONFIG, "data.files: no dialogue is there to train on");
   x->held_out = mn_hold_out(x->part[0].n, o->validation);
   s->vocab_size = mn_tokenizer_vocab_size(s->tok);
+  if (o->learn == ALL) mn_text_add(&s->identity, "learn all ");
   mn_text_addf(&s->identity, "held out %lld", (long long)x->held_out.held);
   return MN_OK;
 }
@@ -140,9 +141,8 @@ static void layout(const mn_source *s, mn_batch *batch) {
   int64_t B = batch->B, T = batch->T;
   (void)s;
   mn_batch_add(batch, "tokens", MN_I32, MN_SHAPE(B, T), "the dialogue");
-  mn_batch_add(batch, "target", MN_I32, MN_SHAPE(B, T), "the token after each, where the assistant says it");
+  mn_batch_add(batch, "target", MN_I32, MN_SHAPE(B, T), "the token after each, where it is asked for");
   mn_batch_add(batch, "length", MN_I32, MN_SHAPE(B), "tokens that are there");
-  mn_batch_add(batch, "turn_end", MN_I32, MN_SHAPE(B, T), "1 at the last token of a message");
 }
 
 static int64_t count(const mn_source *s, int split) {
@@ -163,11 +163,10 @@ static mn_status example(mn_source *s, int split, int64_t index, uint64_t epoch,
                    "data: a dialogue has %lld tokens (the longest %lld), more than train.seq_len %lld; raise it, or set data.too_long: cut",
                    (long long)(n + 1), (long long)x->longest, (long long)T);
   if (n > T) n = T;
-  int32_t *tokens = mn_batch_row(batch, 0, b), *target = mn_batch_row(batch, 1, b), *turn_end = mn_batch_row(batch, 3, b);
+  int32_t *tokens = mn_batch_row(batch, 0, b), *target = mn_batch_row(batch, 1, b);
   for (int64_t t = 0; t < T; t++) {
-    tokens[t] = t < n ? coded[t] >> 2 : 0;
-    target[t] = t < n && (coded[t + 1] & 2) ? coded[t + 1] >> 2 : MN_IGNORE;
-    turn_end[t] = t < n && (coded[t] & 1);
+    tokens[t] = t < n ? coded[t] >> 1 : 0;
+    target[t] = t < n && (o->learn == ALL || coded[t + 1] & 1) ? coded[t + 1] >> 1 : MN_IGNORE;
   }
   *(int32_t *)mn_batch_row(batch, 2, b) = (int32_t)n;
   return MN_OK;
@@ -175,7 +174,7 @@ static mn_status example(mn_source *s, int split, int64_t index, uint64_t epoch,
 
 const mn_source_def mn_source_dialogues = {
     .name = "dialogues",
-    .summary = "conversations as JSON lines: what the assistant says is asked for",
+    .summary = "conversations as JSON lines: what the assistant says, or all of it, is asked for",
     .config_size = sizeof(config),
     .fields = fields,
     .check = check,
