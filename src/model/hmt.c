@@ -98,7 +98,7 @@ static const char *base_path(mn_scope *s) { return mn_arena_format(mn_scope_grap
 /* BBM: vectors x [B,n,D] -> [B,n,D] in the compute type. Always the same parameters, never a state. */
 static mn_tensor *run_base(mn_scope *s, const mn_model *m, const char *call, mn_tensor *x) {
   mn_scope *in = mn_scope_call(s, call, (mn_call_options){.params = base_path(s), .fresh = true});
-  return x ? mn_decoder_run(in, m->base, x) : NULL;
+  return mn_decoder_run(in, m->base, x);
 }
 
 /* The same for a segment that comes in steps: each goes on where the last one stopped. begins: bool [B], rows whose segment begins
@@ -108,7 +108,7 @@ static mn_tensor *run_step(mn_scope *s, const mn_model *m, mn_tensor *begins, mn
   mn_call_options how = {.params = base_path(s), .reset = begins, .length = length, .again = !begins};
   how.longest = c->segment + c->sensory + 2;
   mn_scope *in = mn_scope_call(s, "segment", how);
-  return x ? mn_decoder_run(in, m->base, x) : NULL;
+  return mn_decoder_run(in, m->base, x);
 }
 
 static mn_tensor *embedded(mn_scope *s, const mn_model *m, mn_tensor *tokens) { /* i32 [B,n] -> [B,n,D], exact */

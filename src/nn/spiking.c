@@ -9,6 +9,8 @@ mn_tensor *mn_fire(mn_graph *g, mn_tensor *x, mn_tensor *v0, mn_tensor *live, mn
 
   mn_scan_builder *loop = mn_scan_begin(g, T, MN_FORWARD, 1, &start, live ? 2 : 1, by_time, &was, now);
   mn_graph *b = mn_scan_body(loop);
+  *v = NULL;
+  if (!b) return NULL;
   mn_tensor *charged = mn_add(b, was, mn_mul_scalar(b, mn_sub(b, now[0], was), 1 / how.tau));
   mn_tensor *fires = mn_cast(b, mn_le(b, mn_scalar(b, t, how.threshold), charged), t);
   mn_tensor *slope = mn_sigmoid(b, mn_mul_scalar(b, mn_add_scalar(b, charged, -how.threshold), how.steepness));

@@ -178,7 +178,9 @@ mn_tensor *mn_legendre_memory(mn_graph *g, mn_tensor *u, mn_tensor *m0, double t
     mn_tensor *last = mn_slice(g, G, 1, (L - 1) * d, d), *fade = mn_slice(g, last, 0, L, d); /* (a^L)^T */
     mn_tensor *written = mn_matmul(g, u, mn_slice(g, last, 0, 0, L)), *m, *more, *end, *starts;
     mn_scan_builder *b = mn_scan_begin(g, chunks, MN_FORWARD, 1, &first, 1, &written, &m, &more);
-    mn_tensor *next = mn_add(mn_scan_body(b), mn_matmul(mn_scan_body(b), m, fade), more);
+    mn_graph *body = mn_scan_body(b);
+    if (!body) return NULL;
+    mn_tensor *next = mn_add(body, mn_matmul(body, m, fade), more);
     mn_scan_end(b, &next, 1, &m, &end, &starts);
     before = starts; /* [chunks,rows,d] */
   }
