@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "mixer_check.h"
 #include "program.h"
+#include "small_mixers.h"
 
 #define DIR MN_TEST_BINARY_DIR "/apply"
 enum { B = 2, D = 8, FIRST = 5, SECOND = 6 };
@@ -130,38 +131,7 @@ static int begin(stream *s, const char *mixer) {
   return ok && apply(&s->params, &s->second, &s->between, "--grad", &s->grads, NULL);
 }
 
-static const char *const mixers[] = {
-    "{type: attention, heads: 2, kv_heads: 1, window: 4, sinks: 1, persistent: 2}",
-    "{type: attention, heads: 2, max_context: 16, persistent: 1, conv: 3, bias: true}",
-    "{type: aaren, heads: 2, query_init_std: 1}",
-    "{type: aaren, heads: 2, query_init_std: 1, decay: true}",
-    "{type: gated_deltanet, heads: 2, conv: 3, chunk: 4}",
-    "{type: deltanet, heads: 2, conv: 3}",
-    "{type: kimi_delta, heads: 2, conv: 3, rank: 3}",
-    "{type: gla, heads: 2, decay_temperature: 2}",
-    "{type: hgrn2, heads: 2, lower_bound: 0.25}",
-    "{type: rwkv7, heads: 2, decay_rank: 3, rate_rank: 3, gate_rank: 3}",
-    "{type: mamba2, head_dim: 4, state: 3, groups: 2}",
-    "{type: retnet, heads: 2}",
-    "{type: linear_attention, heads: 2}",
-    "{type: lmu, order: 5, window: 9, channels: 2, input: linear}",
-    "{type: lmu_cell, order: 4, window: 7}",
-    "{type: ttt_linear, heads: 2, mini_batch: 3}",
-    "{type: ttt_mlp, heads: 2, mini_batch: 4}",
-    "{type: deep_transformer, heads: 2, memory_expand: 1, chunk: 4, max_context: 16}",
-    "{type: swdt, heads: 2, memory_expand: 1, chunk: 4, memory_window: 5}",
-    "{type: dot, heads: 2, memory_net: linear, chunk: 4, max_context: 16}",
-    "{type: dla, heads: 2, memory_expand: 1, chunk: 4, grad_clamp: 0, conv: 0}",
-    "{type: omeganet, heads: 2, memory_net: gated, memory_expand: 1, chunk: 4, memory_window: 3, conv: 0}",
-    "{type: atlas, heads: 2, memory_net: linear, chunk: 4, ns_every: 2, ns_steps: 1, memory_window: 3, conv: 0}",
-    "{type: titans_lmm, heads: 2, memory_net: linear, chunk: 4, grad_clamp: 0}",
-    "{type: titans_lmm, heads: 2, memory_net: mlp, memory_depth: 2, memory_expand: 1, chunk: 4, grad_clamp: 1, conv: 0}",
-    "{type: titans_lmm, heads: 2, memory_net: ln_mlp, memory_depth: 2, memory_expand: 1, chunk: 4, granularity: chunk, conv: 0}",
-    "{type: titans_mag, heads: 2, memory_net: linear, chunk: 4, window: 3, persistent: 2}",
-    "{type: titans_mal, heads: 2, memory_net: linear, chunk: 4, max_context: 16, persistent: 2}",
-    "{type: titans_mac, heads: 2, memory_net: linear, chunk: 2, segment: 4, persistent: 2}",
-};
-enum { N = sizeof mixers / sizeof *mixers };
+enum { N = MN_SMALL_MIXERS };
 
 /* Along a random direction in t: what the gradient says against central differences, relative to the gradient's length. */
 static double slope_error(stream *s, mc_tensor *t, const double *grad, uint64_t seed) {
@@ -184,16 +154,16 @@ static void test_gradients_pass_through_states(void) {
     stream s;
     mc_bag *bags[] = {&s.second, &s.params, &s.between};
     static const char *const prefix[] = {"grad.", "grad.", "grad.state."};
-    for (int b = begin(&s, mixers[c]) ? 0 : 3; b < 3; b++)
+    for (int b = begin(&s, mn_small_mixers[c]) ? 0 : 3; b < 3; b++)
       for (int i = 0; i < bags[b]->n; i++) {
         char name[112];
         mc_tensor *t = &bags[b]->t[i];
         if (!strcmp(t->name, "position") || (b == 0 && strcmp(t->name, "x") != 0)) continue;
         snprintf(name, sizeof name, "%s%.90s", prefix[b], t->name);
         mc_tensor *grad = mc_get(&s.grads, name);
-        CHECK(grad, "%s: %s is missing", mixers[c], name);
+        CHECK(grad, "%s: %s is missing", mn_small_mixers[c], name);
         double e = grad ? slope_error(&s, t, grad->x, 200 + (uint64_t)i) : 0;
-        CHECK(e < 2e-6, "%s: %s: %g", mixers[c], name, e);
+        CHECK(e < 2e-6, "%s: %s: %g", mn_small_mixers[c], name, e);
       }
     stream_free(&s);
   }
@@ -203,7 +173,7 @@ static void test_two_calls_chain_to_one(void) {
   for (int c = 0; c < N; c++) {
     stream s;
     mc_bag whole = {0}, first = {0};
-    int ok = begin(&s, mixers[c]);
+    int ok = begin(&s, mn_small_mixers[c]);
     for (int i = 0; ok && i < s.grads.n; i++) {
       char name[112];
       if (strncmp(s.grads.t[i].name, "grad.state.", 11) != 0) continue;
@@ -218,8 +188,8 @@ static void test_two_calls_chain_to_one(void) {
       int64_t n = mn_shape_count(&s.params.t[i].shape);
       for (int64_t k = 0; k < n; k++) sum[k] += second[k], size += fabs(all[k]);
       double e = size < 1e-9 ? 0 : mc_difference(sum, all, n);
-      CHECK(e < 1e-9, "%s: %s: %g", mixers[c], name, e);
-      CHECK(size > 1e-9 || !strcmp(s.params.t[i].name, "k_proj.bias"), "%s: %s is 0", mixers[c], name);
+      CHECK(e < 1e-9, "%s: %s: %g", mn_small_mixers[c], name, e);
+      CHECK(size > 1e-9 || !strcmp(s.params.t[i].name, "k_proj.bias"), "%s: %s is 0", mn_small_mixers[c], name);
     }
     mc_bag_free(&whole);
     mc_bag_free(&first);
@@ -231,7 +201,7 @@ static void test_a_stream_without_states_has_the_same_gradients(void) {
   for (int c = 0; c < N; c++) {
     stream s;
     mc_bag with = {0}, without = {0};
-    int ok = begin(&s, mixers[c]) && apply(&s.params, &s.first, NULL, "--grad", &with, NULL);
+    int ok = begin(&s, mn_small_mixers[c]) && apply(&s.params, &s.first, NULL, "--grad", &with, NULL);
     ok = ok &&
          sh("cd " DIR " && " MNEME
             "apply r.yaml --threads 1 --params p.safetensors --input x.safetensors --output y.safetensors --dtype f64 --grad 2>&1") == 0;
@@ -239,7 +209,7 @@ static void test_a_stream_without_states_has_the_same_gradients(void) {
     for (int i = 0; ok && i < without.n; i++) {
       const mc_tensor *a = mc_get(&with, without.t[i].name), *b = &without.t[i];
       double e = a ? mc_difference(a->x, b->x, mn_shape_count(&b->shape)) : INFINITY;
-      CHECK(e < 1e-9 || !strcmp(b->name, "grad.k_proj.bias"), "%s: %s: %g", mixers[c], b->name, e);
+      CHECK(e < 1e-9 || !strcmp(b->name, "grad.k_proj.bias"), "%s: %s: %g", mn_small_mixers[c], b->name, e);
     }
     mc_bag_free(&with);
     mc_bag_free(&without);
@@ -335,6 +305,7 @@ static void test_a_stream_begins_in_every_type(void) {
 
 int main(void) {
   if (sh("rm -rf " DIR " && mkdir -p " DIR) != 0) return 1;
+  RUN(small_mixers_are_all_systems);
   RUN(test_gradients_pass_through_states);
   RUN(test_a_stream_begins_in_every_type);
   RUN(test_two_calls_chain_to_one);

@@ -2,19 +2,9 @@
  * batch, rows that begin), fresh or going on, in loops and out of them. */
 #include "mixer_check.h"
 #include "model/params.h"
+#include "small_mixers.h"
 
 enum { B = 2, T = 12, D = 8, COUNT = B * T * D, MAX_Y = 4 };
-
-static const char *const forms[] = {
-    "{\"type\": \"gated_deltanet\", \"heads\": 2}",
-    "{\"type\": \"aaren\", \"heads\": 2}",
-    "{\"type\": \"attention\", \"heads\": 2, \"conv\": 3, \"window\": 5}",
-    "{\"type\": \"titans_lmm\", \"heads\": 2, \"chunk\": 3}",
-    "{\"type\": \"titans_lmm\", \"heads\": 2, \"chunk\": 3, \"memory_net\": \"mlp\", \"granularity\": \"chunk\"}",
-    "{\"type\": \"titans_mag\", \"heads\": 2, \"chunk\": 3, \"persistent\": 2}",
-    "{\"type\": \"titans_mac\", \"heads\": 2, \"chunk\": 3, \"segment\": 4, \"memory_net\": \"ln_mlp\"}",
-};
-enum { FORMS = sizeof forms / sizeof *forms };
 
 /* ---- running what is built around a mixer's parameters ---- */
 typedef struct built { /* what a builder is given: x of this segment, and gives */
@@ -101,10 +91,13 @@ static void twice_in_loop(mn_scope *s, built *b) { b->y[b->n_y++] = mn_scope_loo
 
 static void each(void (*f)(mc_mixer *m, const char *form, const double *x, const double *dy)) {
   double *x = mc_normal(COUNT, 1, 1), *dy = mc_normal(COUNT, 1, 2);
-  for (int i = 0; i < FORMS; i++) {
-    mc_mixer m;
-    if (mc_open(&m, forms[i], D, B, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1)) f(&m, forms[i], x, dy);
-    else CHECK(0, "%s", forms[i]);
+  for (int i = 0; i < MN_SMALL_MIXERS; i++) {
+    const char *form = mn_small_mixers[i];
+    mc_mixer m = {.arena = mn_arena_new()};
+    const mn_value *v = NULL;
+    CHECK_OK(mn_yaml_parse(m.arena, "small_mixers.h", form, strlen(form), &v));
+    if (v && mc_open_value(&m, m.arena, v, D, B, MN_F64, mn_backend_ref()) && mc_random_params(&m, 1)) f(&m, form, x, dy);
+    else CHECK(0, "%s", form);
     mc_close(&m);
   }
   free(x);
@@ -399,6 +392,7 @@ static void names_and_limits_are_a_calls_own(void) {
 }
 
 int main(void) {
+  RUN(small_mixers_are_all_systems);
   RUN(calling_twice_is_calling_twice);
   RUN(a_fresh_call_begins_each_time);
   RUN(a_call_goes_on_in_steps);
