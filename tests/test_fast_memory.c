@@ -1,19 +1,20 @@
-/* What must be true of a fast memory whose answers have another width than its questions, and of its losses: it is the recurrence of
- * fast_memory.h, token by token, with gradients that are quotients of differences here; cut anywhere it is the same; its outer gradients
- * agree with central differences. (What Titans asks of it: test_titans_identities.c.) */
+/* What must be true of a fast memory whose answers have another width than its questions, of every net that can have one, loss, step and
+ * window: it is the recurrence of fast_memory.h, token by token, with gradients that are quotients of differences here; cut anywhere it is
+ * the same; its outer gradients agree with central differences. (What Titans asks of it: test_titans_identities.c.) */
 #include "gradcheck.h"
 #include "nn/fast_memory.h"
 
-enum { B = 2, T = 8, H = 2, D = 3, V = 5, CHUNK = 3, MOST = D * 2 * D + 2 * D * V };
+enum { B = 2, T = 8, H = 2, D = 3, V = 5, CHUNK = 3, WINDOW = 2, HIDDEN = 2 * D, MOST = 2 * D * HIDDEN + HIDDEN * V };
 
 static mn_fast_config config;
 static int64_t cut; /* 0: none */
 
 #define F64(lo, hi, ...)                                                                                                                   \
   { MN_F64, {(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}}, lo, hi, false }
-/* q, k, v, theta, the arguments of eta and alpha, the memory at the start */
-static const gc_input inputs[] = {F64(-1, 1, B, T, H, D), F64(-1, 1, B, T, H, D), F64(-1, 1, B, T, H, V), F64(0.1, 0.4, B, T, H),
-                                  F64(-1, 1, B, T, H),    F64(-3, -1, B, T, H),   F64(-1, 1, MOST)};
+/* q, k, v, theta, the arguments of eta and alpha, the memory at the start; the weights of a window's pairs, the rate of steps */
+static const gc_input inputs[] = {F64(-1, 1, B, T, H, D), F64(-1, 1, B, T, H, D),       F64(-1, 1, B, T, H, V),
+                                  F64(0.1, 0.4, B, T, H), F64(-1, 1, B, T, H),          F64(-3, -1, B, T, H),
+                                  F64(-1, 1, MOST),       F64(0.2, 1, B, T, H, WINDOW), F64(0.1, 0.4, B, T, H)};
 enum { INPUTS = sizeof inputs / sizeof *inputs };
 
 /* y [B,T,H,V] and the memory after it; the start is of all rows and heads. */
@@ -25,15 +26,22 @@ static void memory(mn_graph *g, mn_tensor **x, mn_tensor **y) {
     const int64_t n = shape.dim[2] * shape.dim[3];
     s.W[p] = mn_expand(g, mn_reshape(g, mn_slice(g, x[6], 0, at, n), MN_SHAPE(1, 1, shape.dim[2], shape.dim[3])), shape);
     s.A[p] = s.W[p];
-    s.S[p] = mn_full(g, MN_F64, shape, 0);
+    s.S[p] = s.G[p] = mn_full(g, MN_F64, shape, 0);
     at += n;
+  }
+  s.momentum_sum = s.decay_sum = mn_full(g, MN_F64, MN_SHAPE(B, H), 0);
+  if (config.window > 1) { /* what is not there has no gradient */
+    s.past_k = mn_full(g, MN_F64, MN_SHAPE(B, WINDOW - 1, H, D), 0);
+    s.past_v = mn_full(g, MN_F64, MN_SHAPE(B, WINDOW - 1, H, V), 0);
   }
   mn_tensor *parts[2];
   for (int64_t from = 0, i = 0; from < T; i++) {
     const int64_t n = cut && from == 0 ? cut : T - from;
-    mn_tensor *of[6];
-    for (int k = 0; k < 6; k++) of[k] = mn_slice(g, x[k], 1, from, n);
+    mn_tensor *of[INPUTS];
+    for (int k = 0; k < INPUTS; k++) of[k] = k == 6 ? NULL : mn_slice(g, x[k], 1, from, n);
     mn_fast_input in = {.q = of[0], .k = of[1], .v = of[2], .theta = of[3], .momentum = of[4], .decay = of[5]};
+    if (config.window > 1) in.window = of[7];
+    if (config.step == MN_FAST_ORTHOGONAL) in.rate = of[8];
     if (cut) in.phase = mn_full(g, MN_I32, MN_SHAPE(B), (double)(from % CHUNK));
     const mn_fast_result r = mn_fast_memory(g, &config, &s, &in);
     parts[i] = r.y;
@@ -46,22 +54,26 @@ static void memory(mn_graph *g, mn_tensor **x, mn_tensor **y) {
 
 /* ---- the definition ---- */
 static double gelu(double z) { return 0.5 * z * (1 + erf(z / sqrt(2))); }
-static void answer(const double *w, const double *x, double *y) {
-  double hidden[2 * D];
-  const int64_t width = config.depth == 2 ? 2 * D : D;
-  const double *last = w + (config.depth == 2 ? D * width : 0), *from = x;
-  if (config.depth == 2) {
-    for (int j = 0; j < width; j++) {
-      hidden[j] = 0;
-      for (int i = 0; i < D; i++) hidden[j] += x[i] * w[i * width + j];
-      hidden[j] = gelu(hidden[j]);
-    }
-    from = hidden;
-  }
-  for (int j = 0; j < V; j++) {
+static void product(const double *x, const double *w, int64_t in, int64_t out, double *y) {
+  for (int j = 0; j < out; j++) {
     y[j] = 0;
-    for (int i = 0; i < width; i++) y[j] += from[i] * last[i * V + j];
+    for (int i = 0; i < in; i++) y[j] += x[i] * w[i * out + j];
   }
+}
+static int64_t numbers(void) { return config.net == MN_FAST_LINEAR ? D * V : config.net == MN_FAST_MLP ? D * HIDDEN + HIDDEN * V : MOST; }
+static void answer(const double *w, const double *x, double *y) {
+  double hidden[HIDDEN], up[HIDDEN];
+  if (config.net == MN_FAST_LINEAR) {
+    product(x, w, D, V, y);
+    return;
+  }
+  product(x, w, D, HIDDEN, hidden);
+  for (int j = 0; j < HIDDEN; j++) hidden[j] = gelu(hidden[j]);
+  if (config.net == MN_FAST_GATED) {
+    product(x, w + D * HIDDEN, D, HIDDEN, up);
+    for (int j = 0; j < HIDDEN; j++) hidden[j] *= up[j];
+  }
+  product(hidden, w + numbers() - HIDDEN * V, HIDDEN, V, y);
 }
 static double loss(const double *w, const double *k, const double *v) {
   double y[V], l = 0;
@@ -70,25 +82,50 @@ static double loss(const double *w, const double *k, const double *v) {
   return l;
 }
 static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+/* The gradient of the loss of the pairs that token t sees, weighed, at w. */
+static void slopes(double *const *x, int b, int h, int t, double *w, double *slope) {
+  for (int64_t i = 0; i < numbers(); i++) {
+    const double keep = w[i], d = 1e-5;
+    slope[i] = 0;
+    for (int back = 0; back < (config.window > 1 ? WINDOW : 1) && back <= t; back++) {
+      const int64_t own = (b * T + t) * H + h, at = own - back * H;
+      const double *k = x[1] + at * D, *v = x[2] + at * V;
+      w[i] = keep + d;
+      const double up = loss(w, k, v);
+      w[i] = keep - d;
+      slope[i] += (config.window > 1 ? x[7][own * WINDOW + WINDOW - 1 - back] : 1) * (up - loss(w, k, v)) / (2 * d);
+    }
+    w[i] = keep;
+  }
+}
 static void define(double *const *x, double *y) {
-  const int64_t n = config.depth == 2 ? MOST : D * V;
+  const int64_t n = numbers();
   for (int b = 0; b < B; b++)
     for (int h = 0; h < H; h++) {
-      double w[MOST], s[MOST] = {0}, anchor[MOST];
+      double w[MOST], s[MOST] = {0}, sum[MOST], anchor[MOST], slope[MOST], eta_sum = 0, alpha_sum = 0;
       memcpy(w, x[6], (size_t)n * sizeof *w);
       for (int t = 0; t < T; t++) {
         const int64_t at = (b * T + t) * H + h;
-        const double *k = x[1] + at * D, *v = x[2] + at * V, eta = sigmoid(x[4][at]), alpha = sigmoid(x[5][at]);
-        if (t % CHUNK == 0) memcpy(anchor, w, sizeof w);
+        const bool ends = t % CHUNK == CHUNK - 1;
+        if (t % CHUNK == 0) {
+          memcpy(anchor, w, (size_t)n * sizeof *w);
+          memset(sum, 0, sizeof sum);
+          eta_sum = alpha_sum = 0;
+        }
+        slopes(x, b, h, t, anchor, slope);
+        eta_sum += x[4][at], alpha_sum += x[5][at];
         for (int64_t i = 0; i < n; i++) {
-          const double keep = anchor[i], d = 1e-5;
-          anchor[i] = keep + d;
-          double up = loss(anchor, k, v);
-          anchor[i] = keep - d;
-          double slope = (up - loss(anchor, k, v)) / (2 * d);
-          anchor[i] = keep;
-          s[i] = eta * s[i] - x[3][at] * slope;
-          w[i] = (1 - alpha) * w[i] + s[i];
+          sum[i] -= x[3][at] * slope[i];
+          if (config.step == MN_FAST_EVERY_CHUNK) {
+            if (!ends) continue;
+            s[i] = sigmoid(eta_sum / CHUNK) * s[i] + sum[i];
+            w[i] = (1 - sigmoid(alpha_sum / CHUNK)) * w[i] + s[i];
+            continue;
+          }
+          s[i] = sigmoid(x[4][at]) * s[i] - x[3][at] * slope[i];
+          w[i] = (1 - sigmoid(x[5][at])) * w[i];
+          if (config.step == MN_FAST_EVERY_TOKEN) w[i] += s[i];
+          else if (ends) w[i] += x[8][at] * s[i]; /* the momentum as it is: steps is 0 */
         }
         answer(w, x[0] + at * D, y + at * V);
       }
@@ -109,20 +146,23 @@ static double *run(double **x) {
 }
 
 static void each_form(void (*f)(const char *what)) {
-  for (int depth = 1; depth <= 2; depth++)
-    for (int l = MN_FAST_L2; l <= MN_FAST_DOT; l++) {
-      char what[64];
-      config = (mn_fast_config){.net = depth == 1 ? MN_FAST_LINEAR : MN_FAST_MLP,
-                                .depth = depth,
-                                .expand = 2,
+  static const char *const steps[] = {"every token", "every chunk", "orthogonal"}, *const nets[] = {"linear", "mlp", "ln_mlp", "gated"};
+  for (int net = MN_FAST_LINEAR; net <= MN_FAST_GATED; net++)
+    for (int form = 0; form < 2 * 3 * 2 && net != MN_FAST_LN_MLP; form++) { /* a norm adds its input */
+      char what[96];
+      config = (mn_fast_config){.net = net,
+                                .depth = net == MN_FAST_LINEAR ? 1 : 2,
+                                .expand = HIDDEN / D,
                                 .heads = H,
                                 .head_dim = D,
                                 .value_dim = V,
                                 .chunk = CHUNK,
                                 .momentum = true,
                                 .decay = true,
-                                .loss = l};
-      snprintf(what, sizeof what, "depth %d, %s", depth, l == MN_FAST_DOT ? "dot" : "l2");
+                                .loss = form % 2 ? MN_FAST_DOT : MN_FAST_L2,
+                                .step = (mn_fast_step)(form / 2 % 3),
+                                .window = form / 6 ? WINDOW : 1};
+      snprintf(what, sizeof what, "%s, %s, %s, window %d", nets[net], form % 2 ? "dot" : "l2", steps[config.step], (int)config.window);
       f(what);
     }
   cut = 0;
@@ -146,6 +186,7 @@ static void it_is_the_recurrence_wherever_it_is_cut(void) { each_form(by_token);
 static void outer_gradient(const char *what) {
   gc_case c = {.name = what, .n_x = INPUTS, .n_y = 2, .f = memory};
   memcpy(c.x, inputs, sizeof inputs);
+  if (config.step == MN_FAST_ORTHOGONAL) config.steps = 2;
   for (cut = 0; cut <= 4; cut += 4) {
     double e = gc_gradient_error(&c, 1, 3);
     CHECK(e < 1e-6, "%s, cut at %lld: %g", what, (long long)cut, e);
