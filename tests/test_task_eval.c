@@ -121,6 +121,41 @@ static void only_the_first_run_of_digits_counts(void) {
   mn_task_close(task);
 }
 
+static mn_status asked_for(void *ctx, const mn_task_text *sample, int64_t new_tokens, mn_text *out, int64_t *prompt_tokens) {
+  *(int64_t *)ctx = new_tokens;
+  *prompt_tokens = 1;
+  mn_text_addf(out, "%s", sample->answers[0]);
+  return MN_OK;
+}
+
+/* How long an answer may be: what is asked for; else the task's setting; else ten tokens. */
+static void an_answer_is_as_long_as_its_task_says(void) {
+  static const struct {
+    const char *task, *settings;
+    int64_t asked, want;
+  } cases[] = {{"niah_single_1", "{len: 2000, new_tokens: 37}", 0, 37},
+               {"niah_single_1", "{len: 2000, new_tokens: 37}", 6, 6},
+               {"niah_single_1", "{len: 2000}", 0, 128},
+               {"passkey", "{}", 0, 10},
+               {"passkey", "{}", 6, 6}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    mn_arena *arena = mn_arena_new();
+    const mn_value *settings = NULL;
+    mn_task *task = NULL;
+    int64_t seen = 0;
+    mn_responder who = {&seen, asked_for, NULL};
+    mn_text_eval_config c = {.examples = 1, .new_tokens = cases[i].asked, .split = MN_SPLIT_TEST};
+    mn_text_eval e;
+    CHECK_OK(mn_yaml_parse(arena, "settings", cases[i].settings, strlen(cases[i].settings), &settings));
+    CHECK_OK(mn_task_open(cases[i].task, settings, &task));
+    if (task) CHECK_OK(mn_eval_text(task, &who, &c, &e));
+    CHECK(seen == cases[i].want, "%s %s: %lld tokens, not %lld", cases[i].task, cases[i].settings, (long long)seen,
+          (long long)cases[i].want);
+    mn_task_close(task);
+    mn_arena_free(arena);
+  }
+}
+
 static void wrong_grids_are_refused_by_name(void) {
   mn_responder who = {NULL, second_number, NULL};
   mn_grid g;
@@ -442,6 +477,7 @@ int main(void) {
   RUN(an_oracle_is_perfect_at_every_length_and_depth);
   RUN(a_short_memory_shows_as_an_edge_in_the_heat_map);
   RUN(only_the_first_run_of_digits_counts);
+  RUN(an_answer_is_as_long_as_its_task_says);
   RUN(wrong_grids_are_refused_by_name);
   RUN(a_listener_ends_a_grid_after_any_example);
   RUN(a_model_answers_as_its_session_does);

@@ -236,6 +236,29 @@ static void test_bad_models_and_data_are_refused(void) {
   }
 }
 
+/* A length that no sequence fills is refused by its key, whichever type of mixer has it. */
+static void test_lengths_that_no_sequence_fills_are_refused(void) {
+  int n = 0;
+  for (int i = 0; i < mn_mixer_count(); i++)
+    for (const mn_field *f = mn_mixer_at(i)->fields; f->name; f++) {
+      if (!f->tokens) continue;
+      mn_recipe *r = NULL;
+      mn_trainer *t = NULL;
+      char set[200], part[200];
+      snprintf(set, sizeof set, "model.block.mixer={type: %s, heads: 2, %s: 128}", mn_mixer_at(i)->name, f->name);
+      snprintf(part, sizeof part, "%s: its %s of 128 tokens is longer than train.seq_len 32", mn_mixer_at(i)->name, f->name);
+      const char *const sets[] = {set};
+      mn_status status = test_try_recipe(sets, 1, &r);
+      if (status == MN_OK) status = mn_trainer_new(r, 1, NULL, NULL, &t);
+      CHECK(f->int_default != 128, "%s is 128 by default, which short sequences may have", f->name);
+      CHECK(status == MN_ERR_CONFIG && strstr(mn_message(), part), "%s: %s", set, mn_message());
+      mn_trainer_free(t);
+      mn_recipe_free(r);
+      n++;
+    }
+  CHECK(n > 10, "%d lengths", n);
+}
+
 static void test_the_effective_recipe_reads_back(void) {
   mn_recipe *r = RECIPE("train.optimizer.betas=[0.8, 0.9]");
   mn_arena *arena = mn_arena_new();
@@ -335,6 +358,7 @@ int main(void) {
   RUN(test_tables_keep_their_rules);
   RUN(test_bad_recipes_are_refused);
   RUN(test_bad_models_and_data_are_refused);
+  RUN(test_lengths_that_no_sequence_fills_are_refused);
   RUN(test_the_effective_recipe_reads_back);
   RUN(test_schedules);
   RUN(test_bpe_is_trained_once);
