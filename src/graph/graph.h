@@ -129,7 +129,7 @@ int64_t mn_dim(const mn_tensor *t, int axis); /* negative axes count from the en
 static inline int mn_ndim(const mn_tensor *t) { return t ? t->shape.ndim : 0; }
 static inline mn_dtype mn_type(const mn_tensor *t) { return t ? t->dtype : MN_F32; }
 static inline mn_shape mn_shape_as(const mn_tensor *t) { return t ? t->shape : (mn_shape){0}; }
-bool mn_node_has_effect(const mn_node *n);           /* of its own, or in its body */
+bool mn_node_has_effect(const mn_node *n); /* of its own, or in its body */
 
 /* ---- leaves ---- */
 mn_tensor *mn_input(mn_graph *g, const char *name, mn_dtype t, mn_shape s);    /* bound by the caller, never written */
@@ -157,8 +157,9 @@ typedef enum mn_direction { MN_FORWARD, MN_BACKWARD } mn_direction;
   X(RSQRT, rsqrt)                                                                                                                          \
   X(RECIP, recip)                                                                                                                          \
   X(EXP, exp)                                                                                                                              \
-  X(LOG, log) X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not )           \
-      X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
+  X(LOG, log)                                                                                                                              \
+  X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) \
+      X(SILU, silu) X(SILU_SLOPE, silu_slope)
 #define MN_EW_BINARY(X)                                                                                                                    \
   X(ADD, add)                                                                                                                              \
   X(SUB, sub)                                                                                                                              \

@@ -158,7 +158,8 @@ mn_limit mn_scope_limit_of(const mn_scope *s) { return s->frame->limit; }
 void mn_scope_advance(mn_scope *s, int64_t T) {
   mn_scope_frame *f = s->frame, *around = f->parent;
   if (f->loops > 0) return;
-  if (mn_limit_check(&f->limit, s->r->build.forget, 0, f->longest ? f->longest : T) != MN_OK) mn_graph_fault(s->r->graph, MN_ERR_CONFIG, "%s", mn_message());
+  if (mn_limit_check(&f->limit, s->r->build.forget, 0, f->longest ? f->longest : T) != MN_OK)
+    mn_graph_fault(s->r->graph, MN_ERR_CONFIG, "%s", mn_message());
   if (around && around->store == f->store && f->limit.tokens < MN_LIMIT_NONE && T > 0 && !f->longest) { /* so often may it be called */
     mn_limit limit = f->limit;
     limit.tokens = limit.tokens / T * (around->loops ? around->piece : T);

@@ -57,9 +57,9 @@ typedef struct mn_program_config {
   mn_form learn; /* what streams hold is learned from this form; zeros: one token of one row. A builder that knows one shape says it */
   mn_activation_policy activations;
   unsigned passes_off; /* mask of mn_pass */
-  bool fresh;    /* carried: every run begins with the first values, whatever the states hold, so that gradients reach those */
-  bool put_back; /* carried: the caller has a copy of the states and puts it back when a run was left (mn_parts_move) */
-  bool settled;  /* the parameters' values stay as they are: what depends on them alone is computed once (prologue.h) */
+  bool fresh;          /* carried: every run begins with the first values, whatever the states hold, so that gradients reach those */
+  bool put_back;       /* carried: the caller has a copy of the states and puts it back when a run was left (mn_parts_move) */
+  bool settled;        /* the parameters' values stay as they are: what depends on them alone is computed once (prologue.h) */
 } mn_program_config;
 
 mn_status mn_program_new(const mn_program_config *config, mn_program **out);

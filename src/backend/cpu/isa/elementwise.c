@@ -360,7 +360,8 @@ COPY(4)
 SPREAD(1, uint8_t, uint8_t, x)
 SPREAD(2, uint16_t, uint16_t, x)
 SPREAD(4, uint32_t, uint32_t, x)
-SPREAD(8, uint64_t, uint64_t, x) SPREAD(bf16, uint16_t, uint32_t, (uint32_t)x << 16)
+SPREAD(8, uint64_t, uint64_t, x)
+SPREAD(bf16, uint16_t, uint32_t, (uint32_t)x << 16)
 
 #define NUMERIC(P)                                                                                                                         \
   [MN_EW_NEG] = P##_neg, [MN_EW_ABS] = P##_abs, [MN_EW_SIGN] = P##_sign, [MN_EW_FLOOR] = P##_floor, [MN_EW_ADD] = P##_add,                 \

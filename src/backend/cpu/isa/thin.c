@@ -229,7 +229,8 @@ WIDENED(1, f32, false)
 WIDENED(2, f32, false)
 WIDENED(3, f32, false)
 WIDENED(4, f32, false)
-BF16(1) BF16(2) BF16(3) BF16(4)
+BF16(1)
+BF16(2) BF16(3) BF16(4)
 
 #if defined(MN_ISA_avx512_bf16)
     enum {
