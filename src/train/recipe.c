@@ -262,12 +262,10 @@ mn_status mn_recipe_read(const char *path, const char *const *set, int n, mn_rec
   mn_arena *arena = mn_arena_new();
   mn_recipe *r = arena ? mn_arena_alloc(arena, sizeof *r) : NULL;
   const mn_value *root = NULL;
+  if (r) r->arena = arena;
   mn_status status = r ? mn_yaml_read(arena, path, &root) : MN_ERR_MEMORY;
   for (int i = 0; i < n && status == MN_OK; i++) status = mn_value_set(arena, root, set[i], &root);
-  if (status == MN_OK) {
-    r->arena = arena;
-    status = parse(r, root, true);
-  }
+  if (status == MN_OK) status = parse(r, root, true);
   if (status == MN_OK && !mn_value_get(root, "name") && !(r->name = stem(arena, path))) status = MN_ERR_MEMORY;
   for (int i = 0; status == MN_OK && i < r->n_stages; i++) r->stages[i].recipe->name = r->name;
   if (!r) mn_arena_free(arena);
