@@ -76,6 +76,8 @@ static void trains(const char *accumulate) {
     if (model) CHECK_OK(mn_params_load(model, test_path("model.safetensors")));
     mn_params_free(model);
     mn_params_free(drawn);
+    mn_optimizer_free(t->optimizer); /* first, as at the end of a stage: it has moments of the head */
+    t->optimizer = NULL;
     mn_params_shrink(t->params);
     CHECK(number_of_head(t) < 0 && t->params->n == t->params->n_model, "the set without the head is the model's");
     mn_trainer_free(t);
