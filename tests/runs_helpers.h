@@ -6,7 +6,7 @@
 #include "test.h"
 #include "train/runs.h"
 
-static char dir[64] = "/tmp/mneme-test-runs-XXXXXX"; /* for mkdtemp */
+static char dir[64] = P_tmpdir "/mneme-test-runs-XXXXXX"; /* for mkdtemp */
 
 static inline const char *at(const char *name) { /* sixteen live at a time */
   static char path[16][256];

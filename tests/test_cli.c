@@ -336,7 +336,7 @@ static void interruption(void) {
 /* ---- mneme runs --------------------------------------------------------------------------------------------------- */
 
 static void runs_on_the_command_line(void) {
-  char dir[64] = "/tmp/mneme-test-cli-XXXXXX", command[512], out[65536];
+  char dir[64] = P_tmpdir "/mneme-test-cli-XXXXXX", command[512], out[65536];
   if (!mkdtemp(dir)) return;
   setenv("MNEME_HOME", dir, 1);
 #define MNEME(args, expect)                                                                                                                \

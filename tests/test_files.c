@@ -479,7 +479,7 @@ static void hashes_follow_the_content(void) {
 }
 
 int main(void) {
-  char name[] = "/tmp/mneme-test-files-XXXXXX";
+  char name[] = P_tmpdir "/mneme-test-files-XXXXXX";
   scratch = mkdtemp(name);
   if (!scratch) return 1;
   RUN(files_are_read_whole);

@@ -15,7 +15,7 @@
 #include "test.h"
 
 #define MNEME MN_TEST_BINARY_DIR "/mneme"
-static char dir[64] = "/tmp/mneme-test-interruption-XXXXXX";
+static char dir[64] = P_tmpdir "/mneme-test-interruption-XXXXXX";
 
 static const char *at(const char *name) {
   static char paths[8][128];

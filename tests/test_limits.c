@@ -133,7 +133,7 @@ static void a_text_that_shrinks_ends_a_stream_with_its_session(void) {
 }
 
 int main(void) {
-  snprintf(dir, sizeof dir, "%s/mneme-limits-%d", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", (int)getpid());
+  snprintf(dir, sizeof dir, "%s/mneme-limits-%d", getenv("TMPDIR") ? getenv("TMPDIR") : P_tmpdir, (int)getpid());
   if (mkdir(dir, 0777) != 0) return 1;
   RUN(a_model);
   RUN(a_limit_on_the_size_of_files_is_a_message);

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static char scratch[] = "/tmp/mneme-test-map-XXXXXX";
+static char scratch[] = P_tmpdir "/mneme-test-map-XXXXXX";
 
 static const char *in_scratch(const char *name) {
   static char path[4][256];

@@ -12,7 +12,7 @@
 #include "train/runs.h"
 
 #define MNEME MN_TEST_BINARY_DIR "/mneme"
-static char dir[64] = "/tmp/mneme-test-output-XXXXXX", out[1 << 18];
+static char dir[64] = P_tmpdir "/mneme-test-output-XXXXXX", out[1 << 18];
 
 /* Runs a shell command in the test's directory; `out` is what it prints. */
 static int sh(const char *fmt, ...) MN_PRINTF(1, 2);

@@ -10,7 +10,7 @@
 #include "format/plot_parts.h"
 #include "test.h"
 
-static char dir[64] = "/tmp/mneme-test-plot-XXXXXX";
+static char dir[64] = P_tmpdir "/mneme-test-plot-XXXXXX";
 static const char *at(const char *name) {
   static char path[4][256];
   static int i;

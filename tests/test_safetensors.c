@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <unistd.h>
 
-static char scratch[] = "/tmp/mneme-test-st-XXXXXX";
+static char scratch[] = P_tmpdir "/mneme-test-st-XXXXXX";
 
 static const char *in_scratch(const char *name) {
   static char path[4][256];

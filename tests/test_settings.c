@@ -15,7 +15,7 @@
 #include "test.h"
 #include "train/recipe.h"
 
-static char dir[64] = "/tmp/mneme-test-settings-XXXXXX";
+static char dir[64] = P_tmpdir "/mneme-test-settings-XXXXXX";
 
 typedef struct result {
   int code;

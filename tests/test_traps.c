@@ -315,7 +315,7 @@ static void all_other_verbs_leave_everything_around_them_alone(void) {
 /* ---- other ways out ----------------------------------------------------------------------------------------------- */
 
 static void names_lead_nowhere(void) {
-  static const char *const names[] = {"../escape", "../../outside/dir", "/tmp/mneme-escape", "..", ".", "a/../../outside/file"};
+  static const char *const names[] = {"../escape", "../../outside/dir", P_tmpdir "/mneme-escape", "..", ".", "a/../../outside/file"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     fresh(NULL);
     char *before = outside_now();

@@ -322,7 +322,7 @@ static void set_refuses_with_reasons(void) {
 
 /* ---- files and text ---- */
 static void files_are_read_and_written(void) {
-  char path[] = "/tmp/mneme-test-yaml-XXXXXX";
+  char path[] = P_tmpdir "/mneme-test-yaml-XXXXXX";
   int fd = mkstemp(path);
   CHECK(fd >= 0, "scratch file");
   close(fd);

@@ -21,7 +21,7 @@ static inline const char *test_path(const char *name) {
 
 /* A directory of its own, a text in it that can be learned, and a run database that nobody else sees. */
 static inline void test_setup(const char *name) {
-  snprintf(test_dir, sizeof test_dir, "%s/mneme-%s-%d", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", name, (int)getpid());
+  snprintf(test_dir, sizeof test_dir, "%s/mneme-%s-%d", getenv("TMPDIR") ? getenv("TMPDIR") : P_tmpdir, name, (int)getpid());
   CHECK_OK(mn_make_dirs(test_dir));
   setenv("MNEME_HOME", test_dir, 1);
   static const char *const words[] = {"the ", "whale ", "sea ", "ship ", "and ", "of ", "old ", "sailed ", "white ", "far.\n"};

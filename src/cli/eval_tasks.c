@@ -66,7 +66,7 @@ static mn_status with_seed(const mn_eval_view *v, const mn_value **settings) {
 /* A session file's name in a directory that nobody else has. */
 static mn_status scratch_new(const mn_eval_view *v, const char **file) {
   const char *place = getenv("TMPDIR");
-  char *dir = mn_arena_format(v->arena, "%s/mneme-eval-XXXXXX", place && *place ? place : "/tmp");
+  char *dir = mn_arena_format(v->arena, "%s/mneme-eval-XXXXXX", place && *place ? place : P_tmpdir);
   if (!dir) return MN_ERR_MEMORY;
   if (!mkdtemp(dir))
     return mn_fail(MN_ERR_IO, "%s: cannot be made: %s; set TMPDIR to a directory that can be written", dir, strerror(errno));
