@@ -75,8 +75,7 @@ static const mn_init projection = {MN_INIT_XAVIER_UNIFORM, 1, 0};
 /* ---- what a recipe may ask for ---- */
 static mn_status check(const mn_value *map, const char *where, int64_t d_model, atlas_config *c) {
   MN_TRY(mn_check_heads(map, where, d_model, c->heads, &c->head_dim));
-  if (c->lr_max < 0 && c->lr_max > -1) return mn_config_fail(map, where, "lr_max", "must be at least 0, or -1");
-  if (c->lr_max < 0) c->lr_max = c->chunk > 16 ? 1.6 / (double)c->chunk : 0.1;
+  MN_TRY(mn_fast_check_lr(map, where, c->chunk, &c->lr_max));
   if (c->ns_every && c->chunk % c->ns_every)
     return mn_config_fail(map, where, "ns_every", "must divide chunk %lld, it is %lld", (long long)c->chunk, (long long)c->ns_every);
   return MN_OK;
@@ -105,9 +104,6 @@ static mn_status check_mac(const mn_value *map, const char *where, int64_t d_mod
 }
 
 /* ---- the memory ---- */
-static const mn_fast_names names = {"the memory at the start of a stream [H,in,out]", "the memory: fast weights",
-                                    "anchor: the memory where the chunk began", 0.1};
-
 static mn_fast_config memory_of(mn_scope *s, const void *config) {
   static const mn_fast_net as[] = {[NET_LINEAR] = MN_FAST_LINEAR, [NET_MLP] = MN_FAST_MLP, [NET_GATED] = MN_FAST_GATED};
   const atlas_config *c = config;
@@ -132,9 +128,7 @@ static mn_fast_config memory_of(mn_scope *s, const void *config) {
   return f;
 }
 
-static mn_tensor *stream_of(mn_scope *s, const atlas_config *c, const char *name, const char *state, mn_tensor *x) {
-  return mn_fast_stream(s, (mn_fast_projection){c->heads, c->head_dim, c->conv, projection}, name, state, x);
-}
+static mn_fast_projection projection_of(const atlas_config *c) { return (mn_fast_projection){c->heads, c->head_dim, c->conv, projection}; }
 
 /* gamma [B,T,H,c], the token's own pair last: 0 where there is no such pair yet, and divided by how many there are. */
 static mn_tensor *window_of(mn_scope *s, const atlas_config *c, mn_tensor *x) {
@@ -154,32 +148,16 @@ static mn_tensor *window_of(mn_scope *s, const atlas_config *c, mn_tensor *x) {
 
 static mn_tensor *lmm(mn_scope *s, const void *config, mn_tensor *x) {
   const atlas_config *c = config;
-  mn_graph *g = mn_scope_graph(s);
   const mn_fast_config f = memory_of(s, c);
-  mn_fast_input in = {
-      .q = stream_of(s, c, "q", "q_conv", x), /* [B,T,H,d] */
-      .k = stream_of(s, c, "k", "k_conv", x),
-      .v = stream_of(s, c, "v", "v_conv", x),
-      .window = window_of(s, c, x),
-  };
-  mn_projection gates[4] = {{"lr_proj", MN_BIAS, MN_ZEROS, MN_ZEROS}};
-  mn_tensor *arg[4]; /* [B,T,H] each */
-  int n = 1, momentum = 0, decay = 0, step = 0;
-  if (c->momentum) gates[momentum = n++] = (mn_projection){"momentum_proj", MN_BIAS, MN_ZEROS, MN_ZEROS};
-  if (c->decay) gates[decay = n++] = (mn_projection){"decay_proj", MN_BIAS, MN_ZEROS, (mn_init){MN_INIT_CONSTANT, -4, 0}};
-  if (c->orthogonal) gates[step = n++] = (mn_projection){"step_proj", MN_BIAS, MN_ZEROS, MN_ZEROS};
-  mn_linears_exact(s, x, c->heads, n, gates, arg);
-  in.theta = mn_mul_scalar(g, mn_sigmoid(g, arg[0]), c->lr_max);
-  if (momentum) in.momentum = arg[momentum];
-  if (decay) in.decay = arg[decay];
-  if (step) in.rate = mn_mul_scalar(g, mn_sigmoid(g, arg[step]), c->step_max);
-  mn_tensor *y = mn_normed_heads(s, mn_fast_layer(s, &f, &names, in)); /* [B,T,H d] */
-  if (c->output_gate) y = mn_mul(g, y, mn_silu(g, mn_linear(s, "gate_proj", x, mn_dim(y, 2), MN_NO_BIAS, projection)));
-  return mn_linear(s, "o_proj", y, mn_dim(x, 2), MN_NO_BIAS, projection);
+  const mn_fast_lmm_config how = {
+      .projection = projection_of(c), .lr_max = c->lr_max, .step_max = c->step_max, .output_gate = c->output_gate};
+  return mn_fast_lmm(s, &f, &how, window_of(s, c, x), x);
 }
 
 /* ---- its uses ---- */
-static mn_tensor *questions(mn_scope *s, const void *config, mn_tensor *x) { return stream_of(s, config, "q", "x_conv", x); }
+static mn_tensor *questions(mn_scope *s, const void *config, mn_tensor *x) {
+  return mn_fast_stream(s, projection_of(config), "q", "x_conv", x);
+}
 static mn_beside_attention beside(const atlas_config *c) {
   return (mn_beside_attention){.heads = c->heads,
                                .head_dim = c->head_dim,
@@ -192,8 +170,7 @@ static mn_beside_attention beside(const atlas_config *c) {
                                .config = c,
                                .lmm = lmm,
                                .fast = memory_of,
-                               .questions = questions,
-                               .names = &names};
+                               .questions = questions};
 }
 static mn_tensor *apply_lmm(mn_scope *s, const void *config, mn_tensor *x) { return lmm(mn_scope_in(s, "memory"), config, x); }
 static mn_tensor *apply_mag(mn_scope *s, const void *config, mn_tensor *x) {
@@ -211,8 +188,7 @@ static mn_tensor *apply_mac(mn_scope *s, const void *config, mn_tensor *x) {
 
 static void remedy(const void *config, mn_text *out) {
   const atlas_config *c = config;
-  if (c->grad_clamp > 0) mn_text_addf(out, "lower grad_clamp (%g now) or lr_max (%g now)", c->grad_clamp, c->lr_max);
-  else mn_text_addf(out, "set grad_clamp: 1 (off now) or lower lr_max (%g now)", c->lr_max);
+  mn_fast_remedy(c->grad_clamp, c->lr_max, out);
   if (c->orthogonal) mn_text_addf(out, ", or lower step_max (%g now)", c->step_max);
 }
 

@@ -37,9 +37,9 @@ typedef struct mac_context {
 } mac_context;
 
 /* M_{s-1}: the memory as it was when the segment began, or as it is when one begins now (phase 0). */
-static mn_fast_state frozen(mn_scope *memory, const mn_fast_config *f, const mn_fast_names *names, mn_tensor *phase, bool stream) {
+static mn_fast_state frozen(mn_scope *memory, const mn_fast_config *f, mn_tensor *phase, bool stream) {
   mn_graph *g = mn_scope_graph(memory);
-  mn_fast_state at = mn_fast_load(memory, f, names);
+  mn_fast_state at = mn_fast_load(memory, f, &mn_fast_lmm_names);
   if (!stream) return at;
   mn_tensor *begins = phase ? mn_eq(g, phase, mn_scalar(g, MN_I32, 0)) : NULL, *length = mn_scope_length(memory); /* [B] */
   if (length) { /* a row that is only padding begins nothing */
@@ -129,7 +129,7 @@ static mn_tensor *mac_piece(mn_scope *s, void *context, mn_tensor *x) {
   mn_scope *memory = mn_scope_in(s, "memory");
   const mn_fast_config f = c->fast(memory, c->config);
   mn_tensor *phase = mn_fast_phase(s, c->segment);
-  const mn_fast_state at = frozen(memory, &f, c->names, phase, in->stream);
+  const mn_fast_state at = frozen(memory, &f, phase, in->stream);
   mn_tensor *q = c->questions(memory, c->config, x); /* [B,n,H,d] */
   mn_tensor *hq = mn_transpose(g, mn_fast_read(g, &f, at.W, mn_transpose(g, q, 1, 2)), 1, 2);
   hq = mn_cast(g, mn_join_heads(s, hq), mn_type(x));

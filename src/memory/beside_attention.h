@@ -25,7 +25,6 @@ typedef struct mn_beside_attention {
   mn_tensor *(*lmm)(mn_scope *s, const void *config, mn_tensor *x);       /* [B,T,D] -> [B,T,D]              */
   mn_fast_config (*fast)(mn_scope *s, const void *config);                /* MAC: what it is                 */
   mn_tensor *(*questions)(mn_scope *s, const void *config, mn_tensor *x); /* MAC: q [B,n,H,d] of tokens that it does not learn */
-  const mn_fast_names *names;
 } mn_beside_attention;
 
 mn_tensor *mn_memory_as_gate(mn_scope *s, const mn_beside_attention *c, mn_tensor *x);

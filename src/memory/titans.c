@@ -59,17 +59,6 @@ static const mn_field written[] = {
 
 static const mn_init projection = {MN_INIT_XAVIER_UNIFORM, 1, 0}; /* near 1/sqrt(d_model), narrow models too */
 
-/* A step size that nobody chose. Inside a chunk all gradients are taken at one place, so their steps add up: by the sum over the
- * chunk of theta_i / (1 - eta) times the square of what the keys have in common, which after a silu is most of them. Above 2 a
- * chunk overshoots and a stream of chunks would run away; at the start (theta half its bound, eta half) 1.6 / chunk makes it 1.6
- * at most. Trained gates may leave that behind, and the curvature of a network grows with its own weights, so no step size is
- * safe for ever: grad_clamp is, as it bounds what a token can write. */
-static mn_status check_steps(const mn_value *map, const char *where, titans_config *c) {
-  if (c->lr_max < 0 && c->lr_max > -1) return mn_config_fail(map, where, "lr_max", "must be at least 0, or -1");
-  if (c->lr_max < 0) c->lr_max = c->chunk > 16 ? 1.6 / (double)c->chunk : 0.1;
-  return MN_OK;
-}
-
 static mn_status check_lmm(const mn_value *map, const char *where, int64_t d_model, void *config) {
   titans_config *c = config;
   MN_TRY(mn_check_heads(map, where, d_model, c->heads, &c->head_dim));
@@ -78,7 +67,7 @@ static mn_status check_lmm(const mn_value *map, const char *where, int64_t d_mod
                           "has no effect with memory_net: linear, which is one matrix; leave it out, or choose "
                           "memory_net: mlp");
   if (c->memory_net == MN_FAST_LINEAR) c->memory_depth = 1;
-  return check_steps(map, where, c);
+  return mn_fast_check_lr(map, where, c->chunk, &c->lr_max);
 }
 
 static mn_status check_attended(const mn_value *map, const char *where, int64_t d_model, void *config) {
@@ -94,7 +83,9 @@ static mn_status check_mac(const mn_value *map, const char *where, int64_t d_mod
 }
 
 /* ---- the neural long-term memory ---- */
-static mn_fast_config memory_of(const titans_config *c) {
+static mn_fast_config memory_of(mn_scope *s, const void *config) {
+  const titans_config *c = config;
+  (void)s;
   return (mn_fast_config){.net = c->memory_net,
                           .depth = c->memory_depth,
                           .expand = c->memory_expand,
@@ -110,44 +101,19 @@ static mn_fast_config memory_of(const titans_config *c) {
                           .trunc_bptt = c->trunc_bptt};
 }
 
-static const mn_fast_names names = {"the memory at the start of a stream [H,in,out]", "the memory: fast weights",
-                                    "anchor: the memory where the chunk began", 0.1};
+static mn_fast_projection projection_of(const titans_config *c) { return (mn_fast_projection){c->heads, c->head_dim, c->conv, projection}; }
 
-static mn_tensor *stream_of(mn_scope *s, const titans_config *c, const char *name, const char *state, mn_tensor *x) {
-  return mn_fast_stream(s, (mn_fast_projection){c->heads, c->head_dim, c->conv, projection}, name, state, x);
-}
-
-static mn_tensor *lmm(mn_scope *s, const titans_config *c, mn_tensor *x) {
-  mn_graph *g = mn_scope_graph(s);
-  const mn_fast_config f = memory_of(c);
-  const int64_t H = c->heads;
-  mn_fast_input in = {
-      .q = stream_of(s, c, "q", "q_conv", x), /* [B,T,H,d] */
-      .k = stream_of(s, c, "k", "k_conv", x),
-      .v = stream_of(s, c, "v", "v_conv", x),
-  };
-  mn_projection gates[3] = {{"lr_proj", MN_BIAS, MN_ZEROS, MN_ZEROS}};
-  mn_tensor *arg[3]; /* [B,T,H] each */
-  int n = 1, momentum = 0, decay = 0;
-  if (c->momentum) gates[momentum = n++] = (mn_projection){"momentum_proj", MN_BIAS, MN_ZEROS, MN_ZEROS};
-  if (c->decay) gates[decay = n++] = (mn_projection){"decay_proj", MN_BIAS, MN_ZEROS, (mn_init){MN_INIT_CONSTANT, -4, 0}};
-  mn_linears_exact(s, x, H, n, gates, arg);
-  in.theta = mn_mul_scalar(g, mn_sigmoid(g, arg[0]), c->lr_max);
-  if (momentum) in.momentum = arg[momentum];
-  if (decay) in.decay = arg[decay];
-  mn_tensor *y = mn_fast_layer(s, &f, &names, in); /* [B,T,H,d] */
-  y = mn_normed_heads(s, y);
-  if (c->output_gate) y = mn_mul(g, y, mn_silu(g, mn_linear(s, "gate_proj", x, H * c->head_dim, MN_NO_BIAS, projection)));
-  return mn_linear(s, "o_proj", y, mn_dim(x, 2), MN_NO_BIAS, projection);
+static mn_tensor *lmm(mn_scope *s, const void *config, mn_tensor *x) {
+  const titans_config *c = config;
+  const mn_fast_config f = memory_of(s, c);
+  const mn_fast_lmm_config how = {.projection = projection_of(c), .lr_max = c->lr_max, .output_gate = c->output_gate};
+  return mn_fast_lmm(s, &f, &how, NULL, x);
 }
 
 /* ---- its uses ---- */
-static mn_tensor *lmm_of(mn_scope *s, const void *config, mn_tensor *x) { return lmm(s, config, x); }
-static mn_fast_config fast(mn_scope *s, const void *config) {
-  (void)s;
-  return memory_of(config);
+static mn_tensor *questions(mn_scope *s, const void *config, mn_tensor *x) {
+  return mn_fast_stream(s, projection_of(config), "q", "x_conv", x);
 }
-static mn_tensor *questions(mn_scope *s, const void *config, mn_tensor *x) { return stream_of(s, config, "q", "x_conv", x); }
 
 static mn_beside_attention beside(const titans_config *c) {
   return (mn_beside_attention){.heads = c->heads,
@@ -159,10 +125,9 @@ static mn_beside_attention beside(const titans_config *c) {
                                .rope_theta = c->rope_theta,
                                .projection = projection,
                                .config = c,
-                               .lmm = lmm_of,
-                               .fast = fast,
-                               .questions = questions,
-                               .names = &names};
+                               .lmm = lmm,
+                               .fast = memory_of,
+                               .questions = questions};
 }
 
 static mn_tensor *apply_lmm(mn_scope *s, const void *config, mn_tensor *x) { return lmm(mn_scope_in(s, "memory"), config, x); }
@@ -181,8 +146,7 @@ static mn_tensor *apply_mac(mn_scope *s, const void *config, mn_tensor *x) {
 
 static void remedy(const void *config, mn_text *out) {
   const titans_config *c = config;
-  if (c->grad_clamp > 0) mn_text_addf(out, "lower grad_clamp (%g now) or lr_max (%g now)", c->grad_clamp, c->lr_max);
-  else mn_text_addf(out, "set grad_clamp: 1 (off now) or lower lr_max (%g now)", c->lr_max);
+  mn_fast_remedy(c->grad_clamp, c->lr_max, out);
   if (c->chunk > 16) mn_text_addf(out, ", or take a smaller chunk (%lld now), over which steps add up", (long long)c->chunk);
 }
 

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "nn/layers.h"
+#include "nn/heads.h"
 
 /* ---- the start of a stream ---- */
 typedef struct start { /* of a part */
@@ -111,4 +111,44 @@ mn_tensor *mn_fast_layer(mn_scope *s, const mn_fast_config *c, const mn_fast_nam
   store(s, c, &r.state);
   mn_report(s, "surprise", r.surprise);
   return r.y;
+}
+
+/* ---- the layer of its own ---- */
+const mn_fast_names mn_fast_lmm_names = {"the memory at the start of a stream [H,in,out]", "the memory: fast weights",
+                                         "anchor: the memory where the chunk began", 0.1};
+
+mn_tensor *mn_fast_lmm(mn_scope *s, const mn_fast_config *c, const mn_fast_lmm_config *how, mn_tensor *window, mn_tensor *x) {
+  mn_graph *g = mn_scope_graph(s);
+  const mn_init init = how->projection.init;
+  mn_fast_input in = {
+      .q = mn_fast_stream(s, how->projection, "q", "q_conv", x), /* [B,T,H,d] */
+      .k = mn_fast_stream(s, how->projection, "k", "k_conv", x),
+      .v = mn_fast_stream(s, how->projection, "v", "v_conv", x),
+      .window = window,
+  };
+  mn_projection gates[4] = {{"lr_proj", MN_BIAS, MN_ZEROS, MN_ZEROS}};
+  mn_tensor *arg[4]; /* [B,T,H] each */
+  int n = 1, momentum = 0, decay = 0, step = 0;
+  if (c->momentum) gates[momentum = n++] = (mn_projection){"momentum_proj", MN_BIAS, MN_ZEROS, MN_ZEROS};
+  if (c->decay) gates[decay = n++] = (mn_projection){"decay_proj", MN_BIAS, MN_ZEROS, (mn_init){MN_INIT_CONSTANT, -4, 0}};
+  if (c->step == MN_FAST_ORTHOGONAL) gates[step = n++] = (mn_projection){"step_proj", MN_BIAS, MN_ZEROS, MN_ZEROS};
+  mn_linears_exact(s, x, c->heads, n, gates, arg);
+  in.theta = mn_mul_scalar(g, mn_sigmoid(g, arg[0]), how->lr_max);
+  if (momentum) in.momentum = arg[momentum];
+  if (decay) in.decay = arg[decay];
+  if (step) in.rate = mn_mul_scalar(g, mn_sigmoid(g, arg[step]), how->step_max);
+  mn_tensor *y = mn_normed_heads(s, mn_fast_layer(s, c, &mn_fast_lmm_names, in)); /* [B,T,H d] */
+  if (how->output_gate) y = mn_mul(g, y, mn_silu(g, mn_linear(s, "gate_proj", x, mn_dim(y, 2), MN_NO_BIAS, init)));
+  return mn_linear(s, "o_proj", y, mn_dim(x, 2), MN_NO_BIAS, init);
+}
+
+mn_status mn_fast_check_lr(const mn_value *map, const char *where, int64_t chunk, double *lr_max) {
+  if (*lr_max < 0 && *lr_max > -1) return mn_config_fail(map, where, "lr_max", "must be at least 0, or -1");
+  if (*lr_max < 0) *lr_max = chunk > 16 ? 1.6 / (double)chunk : 0.1;
+  return MN_OK;
+}
+
+void mn_fast_remedy(double grad_clamp, double lr_max, mn_text *out) {
+  if (grad_clamp > 0) mn_text_addf(out, "lower grad_clamp (%g now) or lr_max (%g now)", grad_clamp, lr_max);
+  else mn_text_addf(out, "set grad_clamp: 1 (off now) or lower lr_max (%g now)", lr_max);
 }
