@@ -23,9 +23,9 @@ HERE = Path(__file__).resolve().parent
 TOLERANCE = 1e-12
 
 
-def write_safetensors(path, tensors, metadata):
+def write_safetensors(path, tensors, metadata=None):
     """The safetensors layout: u64 header length, JSON header, raw little-endian data. Same input, same bytes."""
-    header, offset = {"__metadata__": metadata}, 0
+    header, offset = {"__metadata__": metadata} if metadata else {}, 0
     for name, value in tensors.items():
         header[name] = {"dtype": "F64", "shape": list(value.shape), "data_offsets": [offset, offset + value.nbytes]}
         offset += value.nbytes
@@ -188,3 +188,25 @@ def t_rope(x, positions, theta):  # x [B,T,H,K], positions [T]
     cos, sin = angle.cos()[None, :, None], angle.sin()[None, :, None]
     a, b = x.chunk(2, -1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+
+
+def legendre_system(d, theta):
+    """A [d,d], B [d] of the Legendre state space: d numbers that hold the last theta inputs."""
+    i, j = np.arange(d)[:, None], np.arange(d)[None, :]
+    A = (2 * i + 1) / theta * np.where(i < j, -1.0, (-1.0) ** (i - j + 1))
+    return A, ((2 * np.arange(d) + 1) / theta * (-1.0) ** np.arange(d))
+
+
+def legendre_step(d, theta):
+    """exp [A B; 0 0]: 2^-12 of it by its series in extended precision, then squared."""
+    A, B = legendre_system(d, theta)
+    X = np.zeros((d + 1, d + 1), dtype=np.longdouble)
+    X[:d, :d], X[:d, d] = A, B
+    X /= 2**12
+    E, term = np.eye(d + 1, dtype=np.longdouble), np.eye(d + 1, dtype=np.longdouble)
+    for n in range(1, 40):
+        term = term @ X / n
+        E = E + term
+    for _ in range(12):
+        E = E @ E
+    return E[:d, :d].astype(float), E[:d, d].astype(float)

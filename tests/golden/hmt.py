@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from golden_lib import write_safetensors
+
 HERE = Path(__file__).resolve().parent
 torch.set_default_dtype(torch.float64)
 
@@ -25,18 +27,9 @@ def read(name):
 
 
 def write(name, tensors):
-    header, offset = {}, 0
-    for key, value in tensors.items():
-        header[key] = {"dtype": "F64", "shape": list(value.shape), "data_offsets": [offset, offset + value.nbytes]}
-        offset += value.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
     path = HERE / "hmt" / f"{name}.safetensors"
     path.parent.mkdir(exist_ok=True)
-    with open(path, "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text)
-        for value in tensors.values():
-            f.write(np.ascontiguousarray(value, dtype="<f8").tobytes())
+    write_safetensors(path, tensors)
     print(path.name, path.stat().st_size)
 
 

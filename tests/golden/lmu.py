@@ -10,34 +10,12 @@ import math
 import numpy as np
 import torch
 
-from golden_lib import emit, rng_of
-
-
-def system(d, theta):
-    """A [d,d], B [d] of the continuous system."""
-    i, j = np.arange(d)[:, None], np.arange(d)[None, :]
-    A = (2 * i + 1) / theta * np.where(i < j, -1.0, (-1.0) ** (i - j + 1))
-    return A, ((2 * np.arange(d) + 1) / theta * (-1.0) ** np.arange(d))
-
-
-def held(d, theta):
-    """exp [A B; 0 0]: 2^-12 of it by its series in extended precision, then squared."""
-    A, B = system(d, theta)
-    X = np.zeros((d + 1, d + 1), dtype=np.longdouble)
-    X[:d, :d], X[:d, d] = A, B
-    X /= 2**12
-    E, term = np.eye(d + 1, dtype=np.longdouble), np.eye(d + 1, dtype=np.longdouble)
-    for n in range(1, 40):
-        term = term @ X / n
-        E = E + term
-    for _ in range(12):
-        E = E @ E
-    return E[:d, :d].astype(float), E[:d, d].astype(float)
+from golden_lib import emit, legendre_step, legendre_system, rng_of
 
 
 def token_by_token(x, p, c):
     (B, T, D), M, d = x.shape, c["channels"], c["order"]
-    a, b = held(d, c["window"])
+    a, b = legendre_step(d, c["window"])
     y, m = np.zeros((B, T, D)), np.zeros((B, M, d))
     for row in range(B):
         for t in range(T):
@@ -52,7 +30,7 @@ def token_by_token(x, p, c):
 
 def by_fft(x, p, c):
     (B, T, D), M, d = x.shape, c["channels"], c["order"]
-    A, b = system(d, c["window"])
+    A, b = legendre_system(d, c["window"])
     X = np.zeros((d + 1, d + 1))
     X[:d, :d], X[:d, d] = A, b
     E = torch.linalg.matrix_exp(torch.tensor(X))
@@ -70,7 +48,7 @@ def by_fft(x, p, c):
 
 def cell(x, p, c):
     (B, T, D), M, d = x.shape, c["channels"], c["order"]
-    a, b = held(d, c["window"])
+    a, b = legendre_step(d, c["window"])
     y, m, h = np.zeros((B, T, D)), np.zeros((B, M, d)), np.zeros((B, D))
     for row in range(B):
         for t in range(T):
@@ -85,7 +63,7 @@ def cell(x, p, c):
 
 def cell_in_torch(x, p, c):
     (B, T, D), M, d = x.shape, c["channels"], c["order"]
-    A, b = system(d, c["window"])
+    A, b = legendre_system(d, c["window"])
     X = np.zeros((d + 1, d + 1))
     X[:d, :d], X[:d, d] = A, b
     E = torch.linalg.matrix_exp(torch.tensor(X))

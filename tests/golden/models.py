@@ -6,28 +6,20 @@ Every parameter is drawn where it is used and kept by the name under which a mod
 import fnmatch
 import json
 import math
-import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from golden_lib import legendre_step, write_safetensors
+
 HERE = Path(__file__).resolve().parent
 
 
 def write(name, tensors, config):
-    header, offset = {"__metadata__": {"config": json.dumps(config)}}, 0
-    for key, value in tensors.items():
-        header[key] = {"dtype": "F64", "shape": list(value.shape), "data_offsets": [offset, offset + value.nbytes]}
-        offset += value.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
     path = HERE / "models" / f"{name}.safetensors"
     path.parent.mkdir(exist_ok=True)
-    with open(path, "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text)
-        for value in tensors.values():
-            f.write(np.ascontiguousarray(value, dtype="<f8").tobytes())
+    write_safetensors(path, tensors, {"config": json.dumps(config)})
     print(path.name, path.stat().st_size)
 
 
@@ -327,22 +319,6 @@ def forecaster(name, config):
     m.save({"series": series}, {"forecast": forecast})
 
 
-def held(d, theta):
-    """The step of a Legendre memory: exp [A B; 0 0] by its series in extended precision, 2^-12 of it squared twelve times."""
-    X = np.zeros((d + 1, d + 1), dtype=np.longdouble)
-    for i in range(d):
-        X[i, :d] = [(2 * i + 1) / theta * (-1 if i < j else (-1) ** (i - j + 1)) for j in range(d)]
-        X[i, d] = (2 * i + 1) / theta * (-1) ** i
-    X /= 2**12
-    E, term = np.eye(d + 1, dtype=np.longdouble), np.eye(d + 1, dtype=np.longdouble)
-    for n in range(1, 40):
-        term = term @ X / n
-        E = E + term
-    for _ in range(12):
-        E = E @ E
-    return E[:d, :d].astype(float), E[:d, d].astype(float)
-
-
 class Lmuformer(Model):
     def batch_norm(self, name, x):
         mean, variance = self.param(f"{name}.running_mean", x.shape[-1]), np.abs(self.param(f"{name}.running_var", x.shape[-1], base=1.0))
@@ -387,7 +363,7 @@ class Lmuformer(Model):
         z = self.fire(f"{at}.reads", x, 0.5) if spiking else x
         u = self.dense(f"{at}.u_proj", z, 1, True)
         u = self.fire(f"{at}.writes", u) if spiking else np.maximum(u, 0)
-        a, b = held(d, c["window"])
+        a, b = legendre_step(d, c["window"])
         m = np.zeros((x.shape[0], d))
         for t in range(x.shape[0]):
             m[t] = (a @ m[t - 1] if t else 0) + b * u[t, 0]
