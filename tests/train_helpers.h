@@ -65,7 +65,12 @@ static inline mn_recipe *test_recipe(const char *const *set, int n) {
 /* Hash of all parameters, bit by bit. */
 static inline void params_hash(mn_params *p, char hex[33]) {
   mn_text all = {0};
-  for (int i = 0; i < p->n; i++) mn_text_add_bytes(&all, p->data[i], (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->dtype));
+  for (int i = 0; i < p->n; i++) {
+    void *host = NULL;
+    CHECK_OK(mn_params_on_host(p, i, &host));
+    if (host) mn_text_add_bytes(&all, host, mn_params_bytes(p, i));
+    free(host);
+  }
   mn_content_hash(all.data, all.len, hex);
   mn_text_free(&all);
 }

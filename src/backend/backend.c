@@ -1,7 +1,9 @@
-/* backend.c - what all backends share: being opened by name, finding a node's kernel, and freeing. */
+/* backend.c - what all backends share: being opened by name, finding a node's kernel, copies between two of them, and freeing. */
 #include "backend/backend.h"
 
 #include "format/config.h"
+
+#include <stdlib.h>
 
 #if MN_WITH_REF
 static mn_status open_ref(int threads, mn_backend **out) {
@@ -50,6 +52,38 @@ const mn_kernel *mn_backend_find(mn_backend *b, const mn_node *n, mn_backend **o
     }
   }
   return NULL;
+}
+
+/* ---- from place to place ---- */
+enum { PIECE = 4 << 20 }; /* bytes that wait on the host at a time */
+
+static mn_status through_host(mn_backend *to, char *dst, mn_backend *from, const char *src, size_t bytes) {
+  const size_t most = bytes < PIECE ? bytes : PIECE;
+  void *host = mn_alloc(most);
+  mn_status status = host ? MN_OK : MN_ERR_MEMORY;
+  for (size_t at = 0; at < bytes && status == MN_OK; at += most) {
+    const size_t n = bytes - at < most ? bytes - at : most;
+    status = from->download(from, host, src + at, n);
+    if (status == MN_OK) status = to->upload(to, dst + at, host, n);
+    if (status == MN_OK) status = to->sync(to); /* the next piece takes its place */
+  }
+  free(host);
+  return status;
+}
+
+mn_status mn_backend_transfer(mn_backend *to, void *dst, mn_backend *from, const void *src, size_t bytes) {
+  bool done = false;
+  if (to == from) return to->copy(to, dst, src, bytes);
+  if (!bytes) return MN_OK;
+  MN_TRY(from->sync(from));
+  if (to->receive) {
+    MN_TRY(to->sync(to));
+    MN_TRY(to->receive(to, dst, from, src, bytes, &done));
+    if (done) return MN_OK;
+  }
+  if (from->on_host) return to->upload(to, dst, src, bytes);
+  if (to->on_host) return from->download(from, dst, src, bytes);
+  return through_host(to, dst, from, src, bytes);
 }
 
 void mn_backend_free(mn_backend *b) {

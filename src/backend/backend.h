@@ -63,6 +63,9 @@ struct mn_backend {
   mn_status (*upload)(mn_backend *b, void *dst, const void *host, size_t bytes);
   mn_status (*download)(mn_backend *b, void *host, const void *src, size_t bytes);
   mn_status (*copy)(mn_backend *b, void *dst, const void *src, size_t bytes); /* inside the backend's memory */
+  /* From the memory of another backend, which it knows: true in *done. NULL, or false: it does not, and mn_backend_transfer goes through
+   * the host. It begins when everything that was asked of both has happened. */
+  mn_status (*receive)(mn_backend *b, void *dst, mn_backend *from, const void *src, size_t bytes, bool *done);
   mn_status (*zero)(mn_backend *b, void *dst, size_t bytes);
   mn_status (*sync)(mn_backend *b); /* everything asked for has happened: runs, copies. Downloads wait for it by themselves */
   mn_pool *pool;
@@ -87,6 +90,9 @@ const char *mn_backend_usual(mn_dtype type);
 mn_backend *mn_backend_ref(void);
 mn_status mn_backend_cpu_new(int threads, mn_backend **out);
 void mn_backend_free(mn_backend *b);
+/* Bytes from the memory of one backend to that of another, or of the same. Two that know each other do it by themselves (receive), all
+ * others meet on the host: by one copy where one of them lies there, else through a buffer of it, piece by piece. */
+mn_status mn_backend_transfer(mn_backend *to, void *dst, mn_backend *from, const void *src, size_t bytes);
 /* The kernel for a node, or NULL. owner (NULL: not asked for): the backend whose kernel it is and whose pool it runs on: b or one of
  * its fallbacks. */
 const mn_kernel *mn_backend_find(mn_backend *b, const mn_node *n, mn_backend **owner);

@@ -137,8 +137,19 @@ mn_status mn_session_fork(const mn_session *s, mn_session **out) {
 }
 
 /* ---- states ---- */
+static mn_status fingerprint_of(const mn_session *s, char out[33]) {
+  if (!s->fingerprint[0]) return mn_model_fingerprint(s->model, s->params, out);
+  if (out != s->fingerprint) memcpy(out, s->fingerprint, sizeof s->fingerprint);
+  return MN_OK;
+}
+
+/* The same model and parameters, or as on another backend copies of them. */
 static mn_status of_one_model(const mn_session *a, const mn_session *b) {
-  if (a->model == b->model && a->params == b->params && a->config.compute == b->config.compute) return MN_OK;
+  char of_a[33] = "", of_b[33] = "";
+  const bool same = a->model == b->model && a->params == b->params, apart = a->params->backend != b->params->backend;
+  if (apart) MN_TRY(fingerprint_of(a, of_a));
+  if (apart) MN_TRY(fingerprint_of(b, of_b));
+  if ((same || (apart && strcmp(of_a, of_b) == 0)) && a->config.compute == b->config.compute) return MN_OK;
   return mn_fail(MN_ERR_ARG, "a session's state goes to a session of the same model, parameters and type only");
 }
 
@@ -468,9 +479,7 @@ mn_status mn_session_at(const mn_session *s, int i, mn_session_tensor *out) {
 }
 
 /* ---- files ---- */
-static mn_status need_fingerprint(mn_session *s) {
-  return s->fingerprint[0] ? MN_OK : mn_model_fingerprint(s->model, s->params, s->fingerprint);
-}
+static mn_status need_fingerprint(mn_session *s) { return fingerprint_of(s, s->fingerprint); }
 
 mn_status mn_session_save(mn_session *s, const char *path) {
   MN_TRY(need_fingerprint(s));

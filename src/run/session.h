@@ -30,7 +30,8 @@ void mn_session_free(mn_session *s);
 mn_program *mn_session_program(const mn_session *s); /* borrowed */
 /* An independent copy of the states on the same program. Nothing is compiled, here and in the next four. */
 mn_status mn_session_fork(const mn_session *s, mn_session **out);
-/* `to` stands where `from` stands; both are of the same model, parameters, batch and types. */
+/* `to` stands where `from` stands; both are of the same model, parameters, batch and types, here and in the next two. On two backends
+ * the models and parameters are equal, by their fingerprints, and the state moves from one to the other. */
 mn_status mn_session_copy(mn_session *to, const mn_session *from);
 /* The same for one row: batches are put together from streams and taken apart again. */
 mn_status mn_session_copy_row(mn_session *to, int64_t to_row, const mn_session *from, int64_t from_row);

@@ -114,9 +114,7 @@ void mn_states_begun(mn_states *s, const bool *rows) {
 
 /* ---- copies ---- */
 static mn_status same_kind(const mn_states *a, const mn_states *b) {
-  if (a->n != b->n || a->backend != b->backend)
-    return mn_fail(MN_ERR_ARG, "states of %d and of %d tensors%s are not of the same model", a->n, b->n,
-                   a->backend != b->backend ? ", on two backends," : "");
+  if (a->n != b->n) return mn_fail(MN_ERR_ARG, "states of %d and of %d tensors are not of the same model", a->n, b->n);
   for (int i = 0; i < a->n; i++)
     if (strcmp(a->info[i].name, b->info[i].name) != 0 || a->info[i].dtype != b->info[i].dtype || row_bytes(a, i) != row_bytes(b, i))
       return mn_fail(MN_ERR_ARG, "states are not of the same model: %s here, %s there, or of another type or shape", a->info[i].name,
@@ -129,13 +127,15 @@ mn_status mn_states_copy(mn_states *to, const mn_states *from) {
   MN_TRY(same_kind(to, from));
   if (to->batch != from->batch)
     return mn_fail(MN_ERR_ARG, "states of %" PRId64 " streams are not those of %" PRId64 ": select rows", from->batch, to->batch);
-  MN_TRY(to->backend->copy(to->backend, to->block, from->block, to->block_bytes)); /* laid out alike */
+  MN_TRY(mn_backend_transfer(to->backend, to->block, from->backend, from->block, to->block_bytes)); /* laid out alike */
   memcpy(to->position, from->position, (size_t)to->batch * sizeof *to->position);
   return MN_OK;
 }
 
-mn_status mn_states_clone(const mn_states *from, mn_states **out) {
-  MN_TRY(states_new(from->backend, from->batch, from->n, from->info, out));
+mn_status mn_states_clone(const mn_states *from, mn_states **out) { return mn_states_clone_on(from->backend, from, out); }
+
+mn_status mn_states_clone_on(mn_backend *b, const mn_states *from, mn_states **out) {
+  MN_TRY(states_new(b, from->batch, from->n, from->info, out));
   mn_status status = mn_states_copy(*out, from);
   if (status == MN_OK) return MN_OK;
   mn_states_free(*out);
@@ -147,7 +147,7 @@ static mn_status copy_row(mn_states *to, int64_t to_row, const mn_states *from, 
   for (int i = 0; i < to->n; i++) {
     size_t n = row_bytes(to, i);
     char *there = (char *)mn_states_data(to, i) + (size_t)to_row * n, *here = (char *)mn_states_data(from, i) + (size_t)from_row * n;
-    MN_TRY(to->backend->copy(to->backend, there, here, n));
+    MN_TRY(mn_backend_transfer(to->backend, there, from->backend, here, n));
   }
   to->position[to_row] = from->position[from_row];
   return MN_OK;

@@ -36,8 +36,10 @@ void mn_states_moved(mn_states *s, const int32_t *tokens, int64_t all);
 /* The same of rows where rows[b] is true: they began a stream in that run, before they moved. */
 void mn_states_begun(mn_states *s, const bool *rows);
 
-/* ---- copies. All are between states of the same names, types and rows' shapes; else MN_ERR_ARG names the difference ---- */
+/* ---- copies. All are between states of the same names, types and rows' shapes; else MN_ERR_ARG names the difference. The two may lie
+ * on two backends (mn_backend_transfer) ---- */
 mn_status mn_states_clone(const mn_states *from, mn_states **out);
+mn_status mn_states_clone_on(mn_backend *b, const mn_states *from, mn_states **out); /* the same on another backend */
 mn_status mn_states_copy(mn_states *to, const mn_states *from); /* of the same batch */
 /* Rows where rows[b] is true (NULL: all) begin anew: they are given row b of `first`, or row 0 where `first` has one row. */
 mn_status mn_states_reset(mn_states *s, const mn_states *first, const bool *rows);
