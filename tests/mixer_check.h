@@ -16,23 +16,12 @@
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "format/yaml.h"
-#include "compile/plan.h"
 #include "nn/mixer.h"
-#include "mixer_values.h"
+#include "trial.h"
 
 enum { MC_PLANS = 80 };
 
 /* ---- a mixer ---- */
-typedef struct mc_built { /* the graph of one segment of T tokens, carried */
-  int64_t T;
-  mn_graph *g;
-  mn_scope *s;
-  mn_plan *plan;
-  mn_tensor *x, *length;
-  int32_t *length_mem;
-  void *x_mem, *param_mem[MC_MAX], *state_mem[MC_MAX];
-} mc_built;
-
 typedef struct mc_mixer {
   mn_arena *arena;
   mn_mixer mixer;
@@ -42,17 +31,12 @@ typedef struct mc_mixer {
   bool bf16;             /* with MN_F32: products in bf16 */
   double step;           /* of gradient checks; 0: 1e-3 */
   bool forget;           /* streams may outgrow the mixer's limit */
-  int64_t multiple;      /* promised to carried builds: positions are multiples of it; 0: any */
-  const int32_t *length; /* [B], of carried builds: how many tokens of each row count; NULL: all */
-  mc_bag params;         /* change them freely, then mc_drop() */
-  int n_plans;
-  mc_built plans[MC_PLANS];
+  int64_t multiple;      /* promised to streams: positions are multiples of it; 0: any */
+  const int32_t *length; /* [B], of streams: how many tokens of each row count; NULL: all */
+  mc_bag params;         /* change them freely */
+  trial training, stream;
+  mn_states *rows; /* of the stream, as the last run left them */
 } mc_mixer;
-
-static inline int mc_complain(const char *what) {
-  printf("  %s: %s\n", what, mn_message());
-  return 0;
-}
 
 static inline int mc_open_value(mc_mixer *m, mn_arena *arena, const mn_value *v, int64_t d_model, int64_t B, mn_dtype type,
                                 mn_backend *backend) {
@@ -66,35 +50,34 @@ static inline int mc_open(mc_mixer *m, const char *json, int64_t d_model, int64_
   if (mn_json_parse(arena, "test", json, strlen(json), &v) != MN_OK) return mc_complain(json);
   return mc_open_value(m, arena, v, d_model, B, type, backend);
 }
-static inline void mc_built_free(mc_built *b) {
-  mn_plan_free(b->plan);
-  mn_graph_free(b->g);
-  free(b->x_mem);
-  free(b->length_mem);
-  for (int i = 0; i < MC_MAX; i++) free(b->param_mem[i]), free(b->state_mem[i]);
-}
-static inline void mc_drop(mc_mixer *m) { /* forgets the plans: call it when params have changed */
-  for (int i = 0; i < m->n_plans; i++) mc_built_free(&m->plans[i]);
-  m->n_plans = 0;
+static inline void mc_drop_stream(mc_mixer *m) {
+  mn_states_free(m->rows);
+  m->rows = NULL;
+  trial_close(&m->stream);
 }
 static inline void mc_close(mc_mixer *m) {
-  mc_drop(m);
+  mc_drop_stream(m);
+  trial_close(&m->training);
   mc_bag_free(&m->params);
   mn_arena_free(m->arena);
 }
+/* The same mixer and parameters (which stay the other's) for B rows. */
+static inline mc_mixer mc_for_rows(const mc_mixer *m, int64_t B) {
+  mc_mixer other = *m;
+  other.B = B;
+  other.training = other.stream = (trial){0};
+  other.rows = NULL;
+  return other;
+}
 
-static inline mn_scope *mc_scope(mc_mixer *m, mn_graph *g, bool carried) {
-  mn_build build = {.param = m->type, .compute = m->bf16 ? MN_BF16 : m->type, .carried = carried};
-  build.position_multiple = m->multiple;
-  build.forget = m->forget;
-  if (carried && m->length) build.length = mn_input(g, "length", MN_I32, MN_SHAPE(m->B));
-  return mn_scope_new(g, build, m->B);
+static inline mn_build mc_how(const mc_mixer *m, bool carried) {
+  return (mn_build){.param = m->type, .compute = m->bf16 ? MN_BF16 : m->type, .carried = carried, .forget = m->forget};
 }
 
 /* Values that leave nothing special: matrices N(0, 1/in), vectors their constant + 0.3 N(0,1). */
 static inline int mc_random_params(mc_mixer *m, uint64_t seed) {
   mn_graph *g = mn_graph_new();
-  mn_scope *s = mc_scope(m, g, false);
+  mn_scope *s = mn_scope_new(g, mc_how(m, false), m->B);
   mn_mixer_apply(s, &m->mixer, mn_input(g, "x", m->type, MN_SHAPE(m->B, 1, m->d_model)));
   int ok = mn_graph_status(g) == MN_OK || mc_complain("parameters");
   const mn_param_info *info;
@@ -107,157 +90,112 @@ static inline int mc_random_params(mc_mixer *m, uint64_t seed) {
       p[k] = base + std * mn_random_normal(mn_random_key(seed, info[i].name), 1, (uint64_t)k);
   }
   mn_graph_free(g);
-  mc_drop(m);
   return ok;
 }
 
-/* Binds parameters to fresh copies of m->params in mem[]. */
-static inline int mc_bind_params(mc_mixer *m, mn_scope *s, mn_plan *plan, void **mem) {
+/* ---- running ---- y of T tokens as a program gives it, and by form.what, as "grad.x", "grad.<parameter>" and "report.<path>": */
+enum { MC_GRADS = 1, MC_REPORTS = 2 };
+
+static inline mn_status mc_build_grads(const mc_mixer *m, mn_scope *s, mn_tensor *x, mn_tensor *y, mn_parts *parts) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *dy = mn_parts_feed(parts, "dy", m->type, y->shape), *wrt[MC_MAX] = {x}, *grad[MC_MAX];
+  mn_tensor *const *params;
   const mn_param_info *info;
-  mn_tensor *const *t;
-  for (int i = 0, n = mn_scope_params(s, &info, &t); i < n; i++) {
-    mc_tensor *p = mc_get(&m->params, info[i].name);
-    if (!p || !mn_shape_equal(&p->shape, &info[i].shape)) {
-      printf("  parameter %s: %s\n", info[i].name, p ? "another shape is given" : "no value is given");
-      return 0;
-    }
-    mem[i] = mc_pack(p->x, m->type, mn_shape_count(&p->shape));
-    mn_plan_bind(plan, t[i], mem[i]);
-  }
-  return 1;
+  const int n = mn_scope_params(s, &info, &params);
+  for (int i = 0; i < n; i++) wrt[i + 1] = params[i];
+  MN_TRY(mn_grad(g, 1, &y, &dy, n + 1, wrt, grad));
+  for (int i = 0; i <= n; i++) mn_parts_give(parts, mn_arena_format(g->arena, "grad.%s", i ? info[i - 1].name : "x"), grad[i]);
+  return MN_OK;
+}
+
+static inline mn_status mc_build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  const mc_mixer *m = ctx;
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *x = mn_parts_feed(parts, "x", m->type, MN_SHAPE(m->B, form->length, m->d_model));
+  mn_tensor *y = mn_cast(g, mn_mixer_apply(s, &m->mixer, x), m->type);
+  mn_scope_advance(s, form->length);
+  MN_TRY(mn_graph_status(g));
+  mn_parts_give(parts, "y", y);
+  if (form->what & MC_GRADS) MN_TRY(mc_build_grads(m, s, x, y, parts));
+  mn_tensor *const *report;
+  const char *const *names;
+  const int n = form->what & MC_REPORTS ? mn_scope_reports(s, &names, &report) : 0;
+  for (int i = 0; i < n; i++) mn_parts_give(parts, mn_arena_format(g->arena, "report.%s", names[i]), report[i]);
+  return MN_OK;
+}
+
+/* Open, with the parameters as they are now. NULL: it is not, and why was printed. */
+static inline trial *mc_trial(mc_mixer *m, bool carried) {
+  trial *t = carried ? &m->stream : &m->training;
+  const mn_program_config c = {
+      .backend = m->backend, .build = mc_how(m, carried), .builder = mc_build, .ctx = m, .learn = {.batch = m->B, .length = 1}};
+  const mn_build *was = t->program ? &mn_program_config_of(t->program)->build : NULL;
+  if (was && was->compute == c.build.compute && was->forget == c.build.forget && mn_program_compiled(t->program) < MC_PLANS)
+    return trial_put_values(t, &m->params) ? t : NULL;
+  if (carried) mc_drop_stream(m);
+  else trial_close(t);
+  return trial_open(t, &c, &m->params) ? t : NULL;
 }
 
 /* Training: a fresh stream x [B,T,D] -> y (caller's memory), and, with dy, the gradients of sum(y * dy) as "x" and by
  * parameter name; reports by name. grads and reports may be NULL. */
 static inline int mc_forward(mc_mixer *m, int64_t T, const double *x, double *y, const double *dy, mc_bag *grads, mc_bag *reports) {
-  mn_graph *g = mn_graph_new();
-  mn_scope *s = mc_scope(m, g, false);
-  mn_shape shape = MN_SHAPE(m->B, T, m->d_model);
-  int64_t n = mn_shape_count(&shape);
-  mn_tensor *in = mn_input(g, "x", m->type, shape), *out[MC_MAX] = {NULL}, *wrt[MC_MAX];
-  const mn_param_info *info = NULL;
-  mn_tensor *const *param = NULL, *const *report = NULL;
-  const char *const *names = NULL;
-  void *mem[MC_MAX] = {NULL}, *x_mem = mc_pack(x, m->type, n);
-  mn_plan *plan = NULL;
-  out[0] = mn_cast(g, mn_mixer_apply(s, &m->mixer, in), m->type);
-  mn_scope_advance(s, T);
-  int n_params = mn_scope_params(s, &info, &param), n_out = 1, n_wrt = 0, n_reports = 0;
-  int ok = mn_graph_status(g) == MN_OK;
-  if (ok && dy && grads) {
-    void *w = mc_pack(dy, m->type, n);
-    mn_tensor *cotangent = mn_const(g, m->type, shape, w);
-    free(w);
-    wrt[n_wrt++] = in;
-    for (int i = 0; i < n_params; i++) wrt[n_wrt++] = param[i];
-    ok = mn_grad(g, 1, out, &cotangent, n_wrt, wrt, out + 1) == MN_OK;
-    n_out += n_wrt;
+  const mn_shape shape = MN_SHAPE(m->B, T, m->d_model);
+  const int what = (dy && grads ? MC_GRADS : 0) | (reports ? MC_REPORTS : 0);
+  trial *t = mc_trial(m, false);
+  mc_bag in = {0}, out = {0};
+  mc_put(&in, "x", shape, x);
+  if (what & MC_GRADS) mc_put(&in, "dy", shape, dy);
+  int ok = t && trial_run(t, &(mn_form){.batch = m->B, .length = T, .what = what}, NULL, NULL, &in, &out);
+  if (ok) memcpy(y, mc_get(&out, "y")->x, (size_t)mn_shape_count(&shape) * sizeof *y);
+  for (int i = 0; ok && i < out.n; i++) {
+    const mc_tensor *r = &out.t[i];
+    if (!strncmp(r->name, "grad.", 5)) mc_put(grads, r->name + 5, r->shape, r->x);
+    if (!strncmp(r->name, "report.", 7)) mc_put(reports, r->name + 7, r->shape, r->x);
   }
-  if (ok && reports) {
-    n_reports = mn_scope_reports(s, &names, &report);
-    for (int i = 0; i < n_reports; i++) out[n_out + i] = report[i];
-    n_out += n_reports;
-  }
-  mn_plan_request q = {.graph = g, .n_outputs = n_out, .outputs = out, .backend = m->backend};
-  ok = ok && mn_plan_compile(&q, &plan) == MN_OK;
-  if (!ok) mc_complain("forward");
-  ok = ok && mc_bind_params(m, s, plan, mem);
-  if (ok) {
-    mn_plan_bind(plan, in, x_mem);
-    ok = mn_plan_run(plan) == MN_OK || mc_complain("run");
-  }
-  for (int j = 0; ok && j < n_out; j++) {
-    const mn_view *v = mn_plan_output(plan, j);
-    double *to = y;
-    if (j > 0 && j <= n_wrt) to = mc_put(grads, j == 1 ? "x" : info[j - 2].name, out[j]->shape, NULL);
-    if (j > n_wrt) to = mc_put(reports, names[j - 1 - n_wrt], out[j]->shape, NULL);
-    if (to) mc_unpack(v->data, v->dtype, mn_view_count(v), to);
-  }
-  mn_plan_free(plan);
-  mn_graph_free(g);
-  free(x_mem);
-  for (int i = 0; i < MC_MAX; i++) free(mem[i]);
+  mc_bag_free(&in);
+  mc_bag_free(&out);
   return ok;
 }
 
 /* ---- streams ---- */
-static inline mc_built *mc_build_carried(mc_mixer *m, int64_t T) {
-  for (int i = 0; i < m->n_plans; i++)
-    if (m->plans[i].T == T) return &m->plans[i];
-  if (m->n_plans == MC_PLANS) mc_drop(m);
-  mc_built *b = &m->plans[m->n_plans];
-  *b = (mc_built){.T = T, .g = mn_graph_new()};
-  b->s = mc_scope(m, b->g, true);
-  b->length = mn_scope_length(b->s);
-  b->x = mn_input(b->g, "x", m->type, MN_SHAPE(m->B, T, m->d_model));
-  mn_tensor *y = mn_mixer_apply(b->s, &m->mixer, b->x), *leaf[MC_MAX], *value[MC_MAX];
-  mn_scope_advance(b->s, T);
-  const mn_built_state *st;
-  int n = mn_scope_states(b->s, &st), ok = n <= MC_MAX && mn_graph_status(b->g) == MN_OK;
-  for (int i = 0; ok && i < n; i++) leaf[i] = st[i].leaf, value[i] = st[i].value;
-  mn_plan_request q = {
-      .graph = b->g, .n_outputs = 1, .outputs = &y, .n_assigns = n, .variables = leaf, .values = value, .backend = m->backend};
-  ok = ok && mn_plan_compile(&q, &b->plan) == MN_OK;
-  if (!ok) mc_complain("carried build");
-  ok = ok && mc_bind_params(m, b->s, b->plan, b->param_mem);
-  for (int i = 0; ok && i < n; i++) {
-    b->state_mem[i] = mn_alloc_aligned((size_t)(mn_shape_count(&st[i].info.shape) + 1) * mn_dtype_size(st[i].info.dtype));
-    mn_plan_bind(b->plan, leaf[i], b->state_mem[i]);
-  }
-  b->x_mem = mn_alloc_aligned((size_t)(m->B * T * m->d_model + 1) * mn_dtype_size(m->type));
-  if (ok) mn_plan_bind(b->plan, b->x, b->x_mem);
-  if (ok && b->length) mn_plan_bind(b->plan, b->length, b->length_mem = mn_alloc_aligned((size_t)m->B * sizeof *b->length_mem));
-  m->n_plans++;
-  return ok ? b : NULL;
+static inline mn_form mc_stream_form(const mc_mixer *m, int64_t T) {
+  return (mn_form){.batch = m->B, .length = T, .multiple = m->multiple, .lengths = m->length != NULL};
 }
 
 /* The state of a fresh stream ("position" too). */
 static inline int mc_start(mc_mixer *m, mc_bag *state) {
-  mn_graph *g = mn_graph_new();
-  mn_scope *s = mc_scope(m, g, true);
-  mn_mixer_apply(s, &m->mixer, mn_input(g, "x", m->type, MN_SHAPE(m->B, 1, m->d_model)));
-  const mn_built_state *st;
-  int n = mn_scope_states(s, &st), ok = mn_graph_status(g) == MN_OK;
-  mn_tensor *init[MC_MAX];
-  void *mem[MC_MAX] = {NULL};
-  mn_plan *plan = NULL;
-  for (int i = 0; ok && i < n; i++) init[i] = st[i].init;
-  mn_plan_request q = {.graph = g, .n_outputs = n, .outputs = init, .backend = m->backend};
-  ok = ok && mn_plan_compile(&q, &plan) == MN_OK && mc_bind_params(m, s, plan, mem) && mn_plan_run(plan) == MN_OK;
-  if (!ok) mc_complain("start of a stream");
-  for (int i = 0; ok && i < n; i++) {
-    const mn_view *v = mn_plan_output(plan, i);
-    mc_unpack(v->data, v->dtype, mn_view_count(v), mc_put(state, st[i].info.name, st[i].info.shape, NULL));
-  }
-  mn_plan_free(plan);
-  mn_graph_free(g);
-  for (int i = 0; i < MC_MAX; i++) free(mem[i]);
-  return ok;
+  trial *t = mc_trial(m, true);
+  mn_states_free(m->rows);
+  m->rows = NULL;
+  if (!t) return 0;
+  int ok = mn_program_refresh(t->program) == MN_OK && mn_program_states(t->program, m->B, &m->rows) == MN_OK;
+  return ok ? trial_states_get(m->rows, state) : mc_complain("start of a stream");
 }
 
 /* The next T tokens of a stream: x [B,T,D] -> y [B,T,D] (NULL: not wanted), state replaced. */
 static inline int mc_segment(mc_mixer *m, mc_bag *state, int64_t T, const double *x, double *y) {
-  mc_built *b = mc_build_carried(m, T);
-  const mn_built_state *st;
-  if (!b) return 0;
-  int n = mn_scope_states(b->s, &st);
-  for (int64_t i = 0; i < m->B * T * m->d_model; i++) mn_element_store(b->x_mem, m->type, i, x[i]);
-  if (b->length) memcpy(b->length_mem, m->length, (size_t)m->B * sizeof *b->length_mem);
-  for (int i = 0; i < n; i++) {
-    mc_tensor *t = mc_get(state, st[i].info.name);
-    if (!t || !mn_shape_equal(&t->shape, &st[i].info.shape)) {
-      printf("  state %s: %s\n", st[i].info.name, t ? "its shape depends on the segment" : "is not in the stream's start");
-      return 0;
-    }
-    for (int64_t k = 0, count = mn_shape_count(&t->shape); k < count; k++) mn_element_store(b->state_mem[i], st[i].info.dtype, k, t->x[k]);
-  }
-  if (mn_plan_run(b->plan) != MN_OK) return mc_complain("run");
-  const mn_view *v = mn_plan_output(b->plan, 0);
-  if (y) mc_unpack(v->data, v->dtype, mn_view_count(v), y);
-  for (int i = 0; i < n; i++) {
-    mc_tensor *t = mc_get(state, st[i].info.name);
-    mc_unpack(b->state_mem[i], st[i].info.dtype, mn_shape_count(&t->shape), t->x);
-  }
+  const mn_form form = mc_stream_form(m, T);
+  trial *t = mc_trial(m, true);
+  mc_bag in = {0}, out = {0};
+  if (!t) return 0;
+  if (!m->rows && mn_program_states(t->program, m->B, &m->rows) != MN_OK) return mc_complain("states");
+  mc_put(&in, "x", MN_SHAPE(m->B, T, m->d_model), x);
+  int ok = trial_states_put(m->rows, state) && trial_run(t, &form, m->rows, m->length, &in, &out) && trial_states_get(m->rows, state);
+  if (ok && y) memcpy(y, mc_get(&out, "y")->x, (size_t)(m->B * T * m->d_model) * sizeof *y);
+  mc_bag_free(&in);
+  mc_bag_free(&out);
+  return ok;
+}
+
+/* What the compiler made of a stream's segment of T tokens. */
+static inline int mc_plan_report(mc_mixer *m, int64_t T, mn_plan_report *report) {
+  const mn_form form = mc_stream_form(m, T);
+  trial *t = mc_trial(m, true);
+  mn_routine *r;
+  if (!t || mn_program_enter(t->program, &form, &r) != MN_OK) return mc_complain("building");
+  *report = *mn_plan_get_report(mn_routine_plan(r));
+  mn_program_leave(t->program);
   return 1;
 }
 
@@ -397,50 +335,47 @@ static inline bool mc_wanted(const char *words, const char *name) {
   }
   return false;
 }
+/* sum(y * dy) by one more run of the routine that has been fed. */
+static inline double mc_loss(const mn_routine *r, const double *dy, double *y, int64_t n) {
+  double f = 0;
+  mn_routine *run;
+  memcpy(&run, &r, sizeof run);
+  if (mn_routine_run(run, NULL) != MN_OK || mn_routine_get_all(r, 0, y) != MN_OK) return (double)NAN;
+  for (int64_t e = 0; e < n; e++) f += y[e] * dy[e];
+  return f;
+}
 static inline double mc_gradient_error(mc_mixer *m, int64_t T, const char *words, int entries, uint64_t seed) {
   int64_t n = m->B * T * m->d_model;
   double *x = mc_normal(n, 1, seed), *dy = mc_normal(n, 1, seed + 1), *y = malloc((size_t)(n + 1) * sizeof *y), worst = INFINITY;
   mc_bag grads = {0};
-  mn_graph *g = mn_graph_new();
-  mn_scope *s = mc_scope(m, g, false);
-  mn_tensor *in = mn_input(g, "x", MN_F64, MN_SHAPE(m->B, T, m->d_model)), *out = mn_mixer_apply(s, &m->mixer, in);
-  const mn_param_info *info;
-  void *mem[MC_MAX] = {NULL};
-  mn_plan *plan = NULL;
-  mn_plan_request q = {.graph = g, .n_outputs = 1, .outputs = &out, .backend = m->backend};
-  if (mn_graph_status(g) != MN_OK || mn_plan_compile(&q, &plan) != MN_OK) mc_complain("gradient check");
-  else if (mc_bind_params(m, s, plan, mem) && mc_forward(m, T, x, y, dy, &grads, NULL)) {
-    int n_params = mn_scope_params(s, &info, NULL);
-    mn_plan_bind(plan, in, x);
-    worst = 0;
-    for (int i = -1; i < n_params; i++) {
-      const char *name = i < 0 ? "x" : info[i].name;
-      if (!mc_wanted(words, name)) continue;
-      mc_tensor *d = mc_get(&grads, name);
-      double scale = 1e-6, *p = i < 0 ? x : mem[i];
-      int64_t count = mn_shape_count(&d->shape);
-      for (int64_t k = 0; k < count; k++) scale = fmax(scale, fabs(d->x[k]));
-      for (int64_t k = 0; k < count; k++) {
-        if (mn_random_uniform(seed + 5, (uint64_t)(i + 1), (uint64_t)k) * (double)count > entries) continue;
-        double keep = p[k], h = m->step > 0 ? m->step : 1e-3, numeric = 0;
-        for (int j = 0; j < 4; j++) { /* fourth-order central difference */
-          p[k] = keep + h * (double[]){-2, -1, 1, 2}[j];
-          if (mn_plan_run(plan) != MN_OK) numeric = NAN;
-          const double *v = mn_plan_output(plan, 0)->data;
-          double f = 0;
-          for (int64_t e = 0; e < n; e++) f += v[e] * dy[e];
-          numeric += f * (double[]){1, -8, 8, -1}[j] / (12 * h);
-        }
-        p[k] = keep;
-        double e = fabs(numeric - d->x[k]) / scale;
-        if (!(e <= worst)) worst = isfinite(e) ? e : INFINITY;
+  const mn_form form = {.batch = m->B, .length = T};
+  mn_routine *r = NULL;
+  int ok = mc_forward(m, T, x, y, dy, &grads, NULL);
+  trial *t = &m->training;
+  if (ok && mn_program_enter(t->program, &form, &r) != MN_OK) ok = mc_complain("gradient check");
+  if (ok) ok = mn_routine_put(r, 0, x) == MN_OK;
+  if (ok) worst = 0;
+  for (int i = -1; ok && i < t->params->n; i++) {
+    const char *name = i < 0 ? "x" : t->params->info[i].name;
+    if (!mc_wanted(words, name)) continue;
+    mc_tensor *d = mc_get(&grads, name);
+    double scale = 1e-6, *p = i < 0 ? x : mc_get(&m->params, name)->x;
+    int64_t count = mn_shape_count(&d->shape);
+    for (int64_t k = 0; k < count; k++) scale = fmax(scale, fabs(d->x[k]));
+    for (int64_t k = 0; k < count; k++) {
+      if (mn_random_uniform(seed + 5, (uint64_t)(i + 1), (uint64_t)k) * (double)count > entries) continue;
+      double keep = p[k], h = m->step > 0 ? m->step : 1e-3, numeric = 0;
+      for (int j = 0; j <= 4; j++) { /* fourth-order central difference, and back */
+        p[k] = j < 4 ? keep + h * (double[]){-2, -1, 1, 2}[j] : keep;
+        if (i < 0 ? mn_routine_put(r, 0, x) != MN_OK : !trial_put_value(t, i, p)) numeric = NAN;
+        if (j < 4) numeric += mc_loss(r, dy, y, n) * (double[]){1, -8, 8, -1}[j] / (12 * h);
       }
+      double e = fabs(numeric - d->x[k]) / scale;
+      if (!(e <= worst)) worst = isfinite(e) ? e : INFINITY;
     }
   }
-  mn_plan_free(plan);
-  mn_graph_free(g);
+  if (r) mn_program_leave(t->program);
   mc_bag_free(&grads);
-  for (int i = 0; i < MC_MAX; i++) free(mem[i]);
   free(x);
   free(dy);
   free(y);

@@ -11,7 +11,6 @@ static const int32_t ml_lengths[ML_SEGMENTS][ML_ROWS] = {{9, 4, 0, 1}, {0, 5, 3,
 /* The next segment of a stream of m->B rows; lengths NULL: all tokens count. */
 static inline int ml_segment(mc_mixer *m, mc_bag *state, int64_t T, const int32_t *lengths, const double *x, double *y) {
   m->length = lengths;
-  mc_drop(m); /* plans with and without lengths differ */
   int ok = mc_segment(m, state, T, x, y);
   m->length = NULL;
   return ok;
@@ -20,9 +19,8 @@ static inline int ml_segment(mc_mixer *m, mc_bag *state, int64_t T, const int32_
 /* The worst difference of any row from the same row alone. m: of ML_ROWS rows; its parameters are set. */
 static inline double ml_error(mc_mixer *m, uint64_t seed) {
   const int64_t D = m->d_model;
-  mc_mixer one = *m;
+  mc_mixer one = mc_for_rows(m, 1);
   mc_bag rows = {0}, alone[ML_ROWS] = {{0}};
-  one.B = 1, one.n_plans = 0;
   double worst = mc_start(m, &rows) ? 0 : INFINITY;
   for (int r = 0; r < ML_ROWS; r++)
     if (!mc_start(&one, &alone[r])) worst = INFINITY;
@@ -50,7 +48,7 @@ static inline double ml_error(mc_mixer *m, uint64_t seed) {
   }
   mc_bag_free(&rows);
   for (int r = 0; r < ML_ROWS; r++) mc_bag_free(&alone[r]);
-  mc_drop(&one);
+  mc_drop_stream(&one);
   return worst;
 }
 

@@ -25,14 +25,14 @@ typedef struct mk_built { /* one graph and its plan */
   mn_scope *s;
   mn_plan *plan;
   mn_model_io in, out;
-  void *in_mem[MN_IO_MAX], *param_mem[MC_MAX], *state_mem[MC_MAX], *buffer_mem[MC_MAX];
+  void *in_mem[MN_IO_MAX], *param_mem[MC_MAX], *buffer_mem[MC_MAX];
 } mk_built;
 
 static inline void mk_free(mk_built *b) {
   mn_plan_free(b->plan);
   mn_graph_free(b->g);
   for (int i = 0; i < MN_IO_MAX; i++) free(b->in_mem[i]);
-  for (int i = 0; i < MC_MAX; i++) free(b->param_mem[i]), free(b->state_mem[i]), free(b->buffer_mem[i]);
+  for (int i = 0; i < MC_MAX; i++) free(b->param_mem[i]), free(b->buffer_mem[i]);
 }
 
 /* Random parameters, none of them special: matrices N(0, 1/in), others their constant + 0.3 N(0,1). Buffers are among them: their
@@ -144,18 +144,43 @@ static inline mn_tensor *mk_objective(mk_built *b) {
   return total;
 }
 
+/* What a program makes of a model: the inputs of the bag that are its ports in, `only` (NULL: all outputs) out. */
+typedef struct mk_call {
+  mk_model *m;
+  const mc_bag *in;
+  const char *only;
+} mk_call;
+static inline mn_status mk_outputs(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  const mk_call *c = ctx;
+  mn_model_io in = {0}, out;
+  (void)form; /* there is one, of the inputs' sizes */
+  for (int i = 0; i < c->in->n; i++) {
+    const mn_port *p = mn_model_input(c->m->model, c->in->t[i].name);
+    const mn_dtype t = p && p->dtype == MN_F32 ? MN_F64 : p ? p->dtype : MN_F64;
+    if (p) mn_io_put(&in, p->name, mn_parts_feed(parts, p->name, t, c->in->t[i].shape));
+  }
+  mn_model_build(s, c->m->model, &in, &out);
+  MN_TRY(mn_graph_status(mn_scope_graph(s)));
+  for (int i = 0; i < out.n; i++)
+    if (!c->only || !strcmp(c->only, out.name[i])) mn_parts_give(parts, out.name[i], out.tensor[i]);
+  return MN_OK;
+}
+static inline bool mk_call_open(trial *t, mk_call *c, bool carried) {
+  const mn_program_config config = {.backend = mn_backend_ref(),
+                                    .build = {.param = MN_F64, .compute = MN_F64, .carried = carried},
+                                    .builder = mk_outputs,
+                                    .ctx = c,
+                                    .learn = {.batch = c->in->t[0].shape.dim[0], .length = 1}};
+  return trial_open(t, &config, &c->m->params);
+}
+
 /* All outputs by name. */
 static inline bool mk_run(mk_model *m, const mc_bag *in, mc_bag *out) {
-  mk_built b;
-  bool ok = mk_build(m, in, false, &b);
-  mn_plan_request q = {.graph = b.g, .n_outputs = b.out.n, .outputs = b.out.tensor, .backend = mn_backend_ref()};
-  ok = ok && mn_plan_compile(&q, &b.plan) == MN_OK && mk_bind(m, &b) && mn_plan_run(b.plan) == MN_OK;
-  for (int i = 0; ok && i < b.out.n; i++) {
-    const mn_view *v = mn_plan_output(b.plan, i);
-    mc_unpack(v->data, v->dtype, mn_view_count(v), mc_put(out, b.out.name[i], b.out.tensor[i]->shape, NULL));
-  }
+  mk_call c = {m, in, NULL};
+  trial t;
+  const bool ok = mk_call_open(&t, &c, false) && trial_run(&t, &mn_program_config_of(t.program)->learn, NULL, NULL, in, out);
   CHECK(ok, "%s", mn_message());
-  mk_free(&b);
+  trial_close(&t);
   return ok;
 }
 
@@ -242,33 +267,17 @@ static inline void mk_cut(mk_model *m, const mc_bag *in, int64_t from, int64_t t
   }
 }
 
-/* One segment as a stream; the states start at zeros where the bag has none. */
+/* One segment as a stream, which begins where the bag of states is empty. */
 static inline bool mk_segment(mk_model *m, const mc_bag *in, mc_bag *state, const char *name, mc_bag *out) {
-  mk_built b;
-  mn_tensor *leaf[MC_MAX], *value[MC_MAX];
-  const mn_built_state *st = NULL;
-  bool ok = mk_build(m, in, true, &b);
-  int n = ok ? mn_scope_states(b.s, &st) : 0;
-  for (int i = 0; i < n; i++) leaf[i] = st[i].leaf, value[i] = st[i].value;
-  mn_tensor *y = mn_io_get(&b.out, name);
-  mn_plan_request q = {
-      .graph = b.g, .n_outputs = 1, .outputs = &y, .n_assigns = n, .variables = leaf, .values = value, .backend = mn_backend_ref()};
-  ok = ok && mn_plan_compile(&q, &b.plan) == MN_OK && mk_bind(m, &b);
-  for (int i = 0; ok && i < n; i++) {
-    mc_tensor *t = mc_get(state, st[i].info.name);
-    double *x = t ? t->x : mc_put(state, st[i].info.name, st[i].info.shape, NULL);
-    b.state_mem[i] = mc_pack(x, st[i].info.dtype, mn_shape_count(&st[i].info.shape));
-    mn_plan_bind(b.plan, leaf[i], b.state_mem[i]);
-  }
-  ok = ok && mn_plan_run(b.plan) == MN_OK;
-  if (ok) {
-    const mn_view *v = mn_plan_output(b.plan, 0);
-    mc_unpack(v->data, v->dtype, mn_view_count(v), mc_put(out, name, y->shape, NULL));
-  }
-  for (int i = 0; ok && i < n; i++)
-    mc_unpack(b.state_mem[i], st[i].info.dtype, mn_shape_count(&st[i].info.shape), mc_get(state, st[i].info.name)->x);
-  if (!ok) printf("  %s\n", mn_message());
-  mk_free(&b);
+  mk_call c = {m, in, name};
+  trial t;
+  mn_states *states = NULL;
+  bool ok = mk_call_open(&t, &c, true);
+  if (ok && mn_program_states(t.program, in->t[0].shape.dim[0], &states) != MN_OK) ok = mc_complain("states");
+  if (ok && state->n) ok = trial_states_put(states, state);
+  ok = ok && trial_run(&t, &mn_program_config_of(t.program)->learn, states, NULL, in, out) && trial_states_get(states, state);
+  mn_states_free(states);
+  trial_close(&t);
   return ok;
 }
 

@@ -88,16 +88,13 @@ static void room_costs_no_work(void) {
       ok = mc_open(&large, "{\"type\": \"attention\", \"heads\": 2, \"kv_heads\": 1, \"max_context\": 4096}", 16, 2, MN_F32, cpu) &&
            mc_random_params(&large, 4) && ok;
       small.bf16 = large.bf16 = bf16;
-      const mc_built *a = ok ? mc_build_carried(&small, lengths[i]) : NULL, *b = ok ? mc_build_carried(&large, lengths[i]) : NULL;
-      CHECK(a && b, "%lld tokens are not built", (long long)lengths[i]);
-      if (a && b) {
-        const mn_plan_report *p = mn_plan_get_report(a->plan), *q = mn_plan_get_report(b->plan);
-        CHECK(p->steps == q->steps && p->copies == q->copies, "%lld tokens: %d steps and %d copies, with more room %d and %d",
-              (long long)lengths[i], p->steps, p->copies, q->steps, q->copies);
-        CHECK(p->bytes_planned == q->bytes_planned && p->bytes_workspace == q->bytes_workspace,
-              "%lld tokens: %zu bytes and %zu of workspace, with more room %zu and %zu", (long long)lengths[i], p->bytes_planned,
-              p->bytes_workspace, q->bytes_planned, q->bytes_workspace);
-      }
+      mn_plan_report p = {0}, q = {0};
+      ok = ok && mc_plan_report(&small, lengths[i], &p) && mc_plan_report(&large, lengths[i], &q);
+      CHECK(ok && p.steps == q.steps && p.copies == q.copies, "%lld tokens: %d steps and %d copies, with more room %d and %d",
+            (long long)lengths[i], p.steps, p.copies, q.steps, q.copies);
+      CHECK(p.bytes_planned == q.bytes_planned && p.bytes_workspace == q.bytes_workspace,
+            "%lld tokens: %zu bytes and %zu of workspace, with more room %zu and %zu", (long long)lengths[i], p.bytes_planned,
+            p.bytes_workspace, q.bytes_planned, q.bytes_workspace);
       mc_close(&small);
       mc_close(&large);
     }

@@ -15,62 +15,59 @@ typedef struct built { /* what a builder is given: x of this segment, and gives 
 } built;
 typedef void (*builder)(mn_scope *s, built *b);
 
+typedef struct call { /* how it is run */
+  mc_mixer *m;
+  builder f;
+  bool gradients; /* of sum(y[0] * dy) for x */
+} call;
+
+static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  const call *c = ctx;
+  mn_graph *g = mn_scope_graph(s);
+  built b = {.m = c->m, .x = mn_parts_feed(parts, "x", MN_F64, MN_SHAPE(B, form->length, D))};
+  c->f(s, &b);
+  mn_scope_advance(s, form->length);
+  MN_TRY(mn_graph_status(g));
+  for (int j = 0; j < b.n_y; j++) mn_parts_give(parts, mn_arena_format(g->arena, "y%d", j), b.y[j]);
+  if (!c->gradients) return MN_OK;
+  mn_tensor *dy = mn_parts_feed(parts, "dy", MN_F64, b.x->shape), *dx;
+  MN_TRY(mn_grad(g, 1, b.y, &dy, 1, &b.x, &dx));
+  mn_parts_give(parts, "dx", dx);
+  return MN_OK;
+}
+
 /* y[j] [B,T,D] of a stream x [B,T,D] in `segments` of one length, carried; with dx, at once and with gradients of
  * sum(y[0] * dy) for x. 0: it does not run, and why was printed. */
 static int run(mc_mixer *m, builder f, int64_t segments, const double *x, double (*y)[COUNT], const double *dy, double *dx) {
-  int64_t n = T / segments, count = B * n * D;
-  mn_graph *g = mn_graph_new();
-  mn_build how = {.param = MN_F64, .compute = MN_F64, .carried = !dx};
-  mn_scope *s = mn_scope_new(g, how, B);
-  built b = {.m = m, .x = mn_input(g, "x", MN_F64, MN_SHAPE(B, n, D))};
-  void *params[MC_MAX] = {NULL}, *state[MC_MAX] = {NULL};
-  mn_tensor *out[MC_MAX], *leaf[MC_MAX], *value[MC_MAX];
-  const mn_built_state *states = NULL;
-  mn_plan *plan = NULL, *start = NULL;
-  f(s, &b);
-  mn_scope_advance(s, n);
-  int n_states = how.carried ? mn_scope_states(s, &states) : 0, n_out = b.n_y, ok = mn_graph_status(g) == MN_OK;
-  for (int j = 0; ok && j < b.n_y; j++) out[j] = b.y[j];
-  if (ok && dx) {
-    mn_tensor *cotangent = mn_const(g, MN_F64, MN_SHAPE(B, n, D), dy);
-    ok = mn_grad(g, 1, out, &cotangent, 1, &b.x, &out[n_out++]) == MN_OK;
-  }
-  mn_plan_request q = {.graph = g, .n_outputs = n_out, .outputs = out, .backend = m->backend};
-  for (int i = 0; ok && i < n_states; i++) leaf[i] = states[i].leaf, value[i] = states[i].value;
-  q.n_assigns = n_states, q.variables = leaf, q.values = value;
-  ok = ok && mn_plan_compile(&q, &plan) == MN_OK && mc_bind_params(m, s, plan, params);
-  if (ok && n_states) {
-    mn_tensor *init[MC_MAX];
-    void *mem[MC_MAX] = {NULL};
-    for (int i = 0; i < n_states; i++) init[i] = states[i].init;
-    mn_plan_request first = {.graph = g, .n_outputs = n_states, .outputs = init, .backend = m->backend};
-    ok = mn_plan_compile(&first, &start) == MN_OK && mc_bind_params(m, s, start, mem) && mn_plan_run(start) == MN_OK;
-    for (int i = 0; ok && i < n_states; i++) {
-      const mn_view *v = mn_plan_output(start, i);
-      double *now = malloc((size_t)(mn_view_count(v) + 1) * sizeof *now);
-      mc_unpack(v->data, v->dtype, mn_view_count(v), now);
-      state[i] = mc_pack(now, v->dtype, mn_view_count(v));
-      free(now);
-      mn_plan_bind(plan, leaf[i], state[i]);
-    }
-    for (int i = 0; i < MC_MAX; i++) free(mem[i]);
-  }
+  const int64_t n = T / segments;
+  call c = {m, f, dx != NULL};
+  trial t;
+  mn_states *states = NULL;
+  const mn_program_config config = {.backend = m->backend,
+                                    .build = {.param = MN_F64, .compute = MN_F64, .carried = !dx},
+                                    .builder = build,
+                                    .ctx = &c,
+                                    .learn = {.batch = B, .length = n}};
+  int ok = trial_open(&t, &config, &m->params);
+  if (ok && !dx && mn_program_states(t.program, B, &states) != MN_OK) ok = mc_complain("states");
   for (int64_t at = 0; ok && at < segments; at++) {
     double *piece = mc_cut(x, B, T, D, at * n, n);
-    mn_plan_bind(plan, b.x, piece);
-    ok = mn_plan_run(plan) == MN_OK;
-    for (int j = 0; ok && j < b.n_y; j++)
-      for (int64_t row = 0; row < B; row++)
-        memcpy(y[j] + (row * T + at * n) * D, (const double *)mn_plan_output(plan, j)->data + row * n * D,
-               (size_t)(n * D) * sizeof(double));
-    if (ok && dx) memcpy(dx, mn_plan_output(plan, b.n_y)->data, (size_t)count * sizeof *dx);
+    mc_bag in = {0}, out = {0};
+    mc_put(&in, "x", MN_SHAPE(B, n, D), piece);
+    if (dx) mc_put(&in, "dy", MN_SHAPE(B, T, D), dy);
+    ok = trial_run(&t, &config.learn, states, NULL, &in, &out);
+    for (int j = 0; ok && j < out.n; j++) {
+      const mc_tensor *r = &out.t[j];
+      if (!strcmp(r->name, "dx")) memcpy(dx, r->x, COUNT * sizeof *dx);
+      else
+        for (int64_t row = 0; row < B; row++) memcpy(y[j] + (row * T + at * n) * D, r->x + row * n * D, (size_t)(n * D) * sizeof(double));
+    }
+    mc_bag_free(&in);
+    mc_bag_free(&out);
     free(piece);
   }
-  if (!ok) printf("  %s\n", mn_graph_status(g) == MN_OK ? mn_message() : (mn_graph_status(g), mn_message()));
-  mn_plan_free(plan);
-  mn_plan_free(start);
-  mn_graph_free(g);
-  for (int i = 0; i < MC_MAX; i++) free(params[i]), free(state[i]);
+  mn_states_free(states);
+  trial_close(&t);
   return ok;
 }
 

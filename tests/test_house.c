@@ -118,6 +118,25 @@ static void only_programs_make_plans(void) {
   globfree(&found);
 }
 
+/* A test's stream is run by a program too, as a user's is: a hand that bound states itself would show that the hand is right. The three
+ * that are left look at the graph's own states and plans, which programs hide. */
+static void streams_of_tests_are_run_by_programs(void) {
+  static const char *const patterns[] = {"tests/*.[ch]"}, *const own[] = {"test_scope.c", "test_carried.c", "test_prologue.c",
+                                                                          "test_house.c"};
+  glob_t found = files(patterns, 1);
+  for (size_t i = 0; i < found.gl_pathc; i++) {
+    const char *name = strrchr(found.gl_pathv[i], '/') + 1;
+    bool may = false;
+    for (size_t k = 0; k < sizeof own / sizeof *own; k++) may = may || !strcmp(name, own[k]);
+    char *text = read_all(found.gl_pathv[i]);
+    const bool binds = text && strstr(text, "mn_plan_compile(") && strstr(text, "mn_scope_states(") && strstr(text, "].leaf");
+    CHECK(may || !binds, "tests/%s binds the states of a stream by itself: use trial.h, or a program", name);
+    free(text);
+  }
+  CHECK(found.gl_pathc > 80, "%zu tests", found.gl_pathc);
+  globfree(&found);
+}
+
 /* src/memory/NAME.c or src/memory/NAME/: one of the types that stand there begins with NAME. */
 static void a_system_is_found_by_its_name(void) {
   static const char *const patterns[] = {"src/memory/*.c", "src/memory/*/*.c"};
@@ -226,6 +245,7 @@ int main(void) {
   RUN(a_floor_knows_those_below_it);
   RUN(a_room_has_one_subject);
   RUN(only_programs_make_plans);
+  RUN(streams_of_tests_are_run_by_programs);
   RUN(a_system_is_found_by_its_name);
   read_the_sources();
   RUN(documents_name_what_is_there);

@@ -6,7 +6,7 @@
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "format/yaml.h"
-#include "model/params.h"
+#include "run/program.h"
 #include "test.h"
 
 static mn_status parse(mn_arena *arena, const char *yaml, int64_t vocab_size, mn_model **m) {
@@ -278,57 +278,58 @@ static void a_model_in_a_loop_is_the_model(void) {
 }
 
 /* A stream of two segments, each run as a loop of smaller ones, gives what one piece gives; the position has moved on. */
+typedef struct looping {
+  mn_model *model;
+  int64_t length; /* of the loop's segments */
+} looping;
+static mn_status loop_over_segments(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  const looping *l = ctx;
+  mn_tensor *in = mn_parts_feed(parts, "tokens", MN_I32, MN_SHAPE(B, form->length));
+  mn_parts_give(parts, "h", mn_scope_loop(s, l->length, hidden, l->model, in));
+  mn_scope_advance(s, form->length);
+  return MN_OK;
+}
+
 static void looped_stream(int64_t length) {
   fixture f;
   if (!set_up(&f, mixed, MN_F64)) return;
   enum { ROOM = 20000, HALF = 14 };
-  int32_t tokens[B * T], piece[B * HALF];
-  double *one = malloc(sizeof(double) * ROOM);
+  int32_t tokens[B * T], piece[B * HALF], position[B];
+  double *one = malloc(sizeof(double) * ROOM), *y = malloc(sizeof(double) * B * HALF * 8);
   for (int i = 0; i < B * T; i++) tokens[i] = (int32_t)(mn_random_uniform(3, 0, (uint64_t)i) * 40);
   run_whole(&f, tokens, 0, one, ROOM);
-  mn_graph *g = mn_graph_new();
-  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64, .carried = true}, B);
-  mn_tensor *in = mn_input(g, "tokens", MN_I32, MN_SHAPE(B, HALF)), *h = mn_scope_loop(s, length, hidden, f.model, in), *leaf[MAX],
-            *value[MAX], *init[MAX];
-  mn_scope_advance(s, HALF);
-  const mn_built_state *st;
-  int n = mn_scope_states(s, &st);
-  CHECK(n <= MAX, "%d states", n);
-  void *mem[MAX] = {NULL};
-  mn_plan *p = NULL, *start = NULL;
-  CHECK_OK(mn_graph_status(g));
-  for (int i = 0; i < n; i++) leaf[i] = st[i].leaf, value[i] = st[i].value, init[i] = st[i].init;
-  mn_plan_request q = {.graph = g, .n_outputs = 1, .outputs = &h, .n_assigns = n, .variables = leaf, .values = value, .backend = f.backend};
-  mn_plan_request q0 = {.graph = g, .n_outputs = n, .outputs = init, .backend = f.backend};
-  CHECK_OK(mn_plan_compile(&q, &p));
-  CHECK_OK(mn_plan_compile(&q0, &start));
-  if (p && start) {
-    mn_params_bind(f.params, s, p);
-    mn_params_bind(f.params, s, start);
-    CHECK_OK(mn_plan_run(start));
-    for (int i = 0; i < n; i++) {
-      size_t bytes = (size_t)mn_shape_count(&st[i].info.shape) * mn_dtype_size(st[i].info.dtype);
-      mem[i] = malloc(bytes + 1);
-      memcpy(mem[i], mn_plan_output(start, i)->data, bytes);
-      mn_plan_bind(p, leaf[i], mem[i]);
+  looping l = {f.model, length};
+  const mn_form form = {.batch = B, .length = HALF};
+  const mn_program_config config = {.backend = f.backend,
+                                    .params = f.params,
+                                    .build = {.param = MN_F64, .compute = MN_F64, .carried = true},
+                                    .builder = loop_over_segments,
+                                    .ctx = &l,
+                                    .learn = form};
+  mn_program *program = NULL;
+  mn_states *states = NULL;
+  CHECK_OK(mn_program_new(&config, &program));
+  if (program) CHECK_OK(mn_program_states(program, B, &states));
+  for (int part = 0; states && part < 2; part++) {
+    mn_routine *r = NULL;
+    for (int b = 0; b < B; b++) memcpy(piece + b * HALF, tokens + b * T + part * HALF, sizeof(int32_t) * HALF);
+    CHECK_OK(mn_program_enter(program, &form, &r));
+    if (!r) break;
+    CHECK_OK(mn_routine_put(r, 0, piece));
+    CHECK_OK(mn_routine_run(r, states));
+    CHECK_OK(mn_routine_get_all(r, 0, y));
+    mn_program_leave(program);
+    for (int b = 0; b < B; b++) {
+      double e = difference(y + b * HALF * 8, one + (b * T + part * HALF) * 8, HALF * 8);
+      CHECK(e < 1e-10, "part %d, sequence %d: %g", part, b, e);
     }
-    mn_plan_bind(p, in, piece);
-    for (int part = 0; part < 2; part++) {
-      for (int b = 0; b < B; b++) memcpy(piece + b * HALF, tokens + b * T + part * HALF, sizeof(int32_t) * HALF);
-      CHECK_OK(mn_plan_run(p));
-      const double *y = mn_plan_output(p, 0)->data;
-      for (int b = 0; b < B; b++) {
-        double e = difference(y + b * HALF * 8, one + (b * T + part * HALF) * 8, HALF * 8);
-        CHECK(e < 1e-10, "part %d, sequence %d: %g", part, b, e);
-      }
-      CHECK(strcmp(st[0].info.name, "position") == 0 && *(int32_t *)mem[0] == (part + 1) * HALF, "position %d", *(int32_t *)mem[0]);
-    }
+    CHECK_OK(mn_states_get(states, 0, position));
+    CHECK(position[0] == (part + 1) * HALF && mn_states_position(states)[1] == (part + 1) * HALF, "position %d", position[0]);
   }
-  mn_plan_free(p);
-  mn_plan_free(start);
-  mn_graph_free(g);
-  for (int i = 0; i < MAX; i++) free(mem[i]);
+  mn_states_free(states);
+  mn_program_free(program);
   free(one);
+  free(y);
   tear_down(&f);
 }
 

@@ -126,7 +126,6 @@ static void promised_positions_change_nothing(void) {
     mc_whole whole = {0};
     double e = INFINITY;
     if (ms_open(&m, cases[i].keys, 8, 2, MN_F64, mn_backend_ref()) && mc_random_params(&m, 2) && mc_whole_of(&m, 30, 7, &whole)) {
-      mc_drop(&m);
       m.multiple = cases[i].multiple;
       e = mc_split_error(&m, &whole, 3, cases[i].cuts);
     }
@@ -161,7 +160,6 @@ static void bf16_products_stay_near_f32(void) {
     snprintf(keys, sizeof keys, "'type': '%s', 'heads': 2, 'chunk': 8, 'memory_net': '%s', 'memory_expand': 2, 'lr_max': 0.05%s",
              types[k % 4], k < 4 ? "linear" : "mlp", k % 4 == 3 ? ", 'segment': 16" : "");
     if (ms_open(&m, keys, 16, 2, MN_F32, cpu) && mc_random_params(&m, 4) && mc_whole_of(&m, T, 7, &exact)) {
-      mc_drop(&m);
       m.bf16 = true;
       if (mc_pieces(&m, T, exact.x, 3, cuts, y, &state)) {
         double error = 0, size = 0;
@@ -337,7 +335,7 @@ static void graphs_do_not_grow_with_time(void) {
     CHECK(ms_open(&m, kinds[k], 8, 1, MN_F32, cpu), "%s", kinds[k]);
     for (int i = 0; i < 2; i++) {
       mn_graph *g = mn_graph_new();
-      mn_mixer_apply(mc_scope(&m, g, false), &m.mixer, mn_input(g, "x", MN_F32, MN_SHAPE(1, i ? 8000 : 80, 8)));
+      mn_mixer_apply(mn_scope_new(g, mc_how(&m, false), m.B), &m.mixer, mn_input(g, "x", MN_F32, MN_SHAPE(1, i ? 8000 : 80, 8)));
       CHECK_OK(mn_graph_status(g));
       nodes[i] = g->n_nodes;
       mn_graph_free(g);
@@ -351,7 +349,7 @@ static void gates_start_where_the_card_says(void) {
   mc_mixer m;
   mn_graph *g = mn_graph_new();
   CHECK(ms_open(&m, "'type': 'titans', 'memory_net': 'mlp'", 16, 1, MN_F32, cpu), "titans");
-  mn_scope *s = mc_scope(&m, g, false);
+  mn_scope *s = mn_scope_new(g, mc_how(&m, false), m.B);
   mn_mixer_apply(s, &m.mixer, mn_input(g, "x", MN_F32, MN_SHAPE(1, 4, 16)));
   const mn_param_info *info;
   int seen = 0;
