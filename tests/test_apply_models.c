@@ -9,8 +9,8 @@
 enum { B = 2 };
 
 static bool is_integer(const char *name, const mc_bag *b) {
-  return !strcmp(name, "tokens") || strstr(name, "length") || !strcmp(name, "position") ||
-         (!strcmp(name, "source") && mc_get((mc_bag *)b, name)->shape.ndim == 2);
+  return !strcmp(name, "tokens") || !strcmp(name, "masks") || (!strcmp(name, "condition") && mc_get((mc_bag *)b, name)->shape.ndim == 1) ||
+         strstr(name, "length") || !strcmp(name, "position") || (!strcmp(name, "source") && mc_get((mc_bag *)b, name)->shape.ndim == 2);
 }
 
 static int save(const char *name, const mc_bag *b) {
@@ -78,6 +78,14 @@ static const struct {
      {.ndim = 3, .dim = {B, 4, 7}}},
     {"{type: classifier, channels: 3, num_classes: 5, " BLOCK "}", "frames length", {.ndim = 2, .dim = {B, 5}}},
     {"{type: encoder, vocab_size: 7, " BLOCK "}", "tokens length", {.ndim = 3, .dim = {B, 4, 7}}},
+    {"{type: classifier, channels: 3, num_classes: 5, condition_width: 2, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2}, "
+     "hidden: 8, condition: adaln_zero}}",
+     "frames masks condition-numbers",
+     {.ndim = 2, .dim = {B, 5}}},
+    {"{type: encoder, vocab_size: 7, condition_classes: 3, d_model: 8, layers: 1, block: {mixer: {type: gated_deltanet, heads: 2}, hidden: 8, "
+     "condition: film}}",
+     "tokens masks condition",
+     {.ndim = 3, .dim = {B, 4, 7}}},
 };
 enum { MODELS = sizeof models / sizeof *models };
 
@@ -88,6 +96,9 @@ static void fill(mc_bag *in, const char *reads) {
   if (strstr(reads, "frames-source")) add(in, "source", MN_SHAPE(B, 5, 3), 4);
   else if (strstr(reads, "frames")) add(in, "frames", MN_SHAPE(B, 4, 3), 5);
   else if (strstr(reads, "source")) add_ids(in, "source", MN_SHAPE(B, 5), 5, 6);
+  if (strstr(reads, "masks")) mc_put(in, "masks", MN_SHAPE(B, 4), (const double[]){1, 0, 1, 1, 0, 1, 1, 0});
+  if (strstr(reads, "condition-numbers")) add(in, "condition", MN_SHAPE(B, 2), 7);
+  else if (strstr(reads, "condition")) add_two(in, "condition", 2, 0);
   if (strstr(reads, "source_length")) add_two(in, "source_length", 5, 2);
   else if (strstr(reads, "length")) add_two(in, "length", 4, 2);
 }
@@ -173,7 +184,9 @@ static void test_gradients_reach_every_input_and_parameter(void) {
         double e = g ? slope_error(&params, &in, t, g->x, 200 + (uint64_t)i) : 0;
         CHECK(e < 2e-6, "%s: %s: %g", models[c].recipe, name, e);
       }
-    CHECK(!ok || numbers == (strstr(models[c].reads, "images") || strstr(models[c].reads, "series") || strstr(models[c].reads, "frames")),
+    const bool told = strstr(models[c].reads, "condition-numbers");
+    CHECK(!ok || numbers ==
+                     told + (strstr(models[c].reads, "images") || strstr(models[c].reads, "series") || strstr(models[c].reads, "frames")),
           "%s: %d inputs of numbers", models[c].recipe, numbers);
     mc_bag_free(&in);
     mc_bag_free(&params);
@@ -272,6 +285,14 @@ static void test_what_does_not_fit_is_refused_by_its_port(void) {
   fill(&in, "tokens length");
   mc_get(&in, "tokens")->x[6] = 7;
   refused(5, &in, "", "tokens holds 7 (element 6)", "vocabulary has 7", "");
+  fill(&in, "tokens masks");
+  refused(7, &in, "", "needs the tensor condition", "i32 [2]", "the file has tokens, masks");
+  fill(&in, "tokens masks condition");
+  mc_get(&in, "condition")->x[1] = 3;
+  refused(7, &in, "", "condition holds 3 (element 1)", "condition_classes are 3", "");
+  fill(&in, "tokens masks condition");
+  mc_get(&in, "masks")->x[2] = 2;
+  refused(7, &in, "", "masks holds 2 (element 2)", "there (1) or not (0)", "");
 }
 
 int main(void) {

@@ -7,12 +7,15 @@
 const char *const mn_norm_names[] = {"rms", "layer", NULL};
 static const char *const norm_positions[] = {"pre", "post", "sandwich", NULL}; /* in the order of mn_norm_position */
 
+static const char *const conditions[] = {"none", "adaln_zero", "film", NULL}; /* in the order of mn_condition_kind */
+
 enum { MOST_LAYERS = 4096 };
 
 typedef struct block_config {
   const mn_value *mixer, *cross, *channel;
   int norm_position;
   bool parallel;
+  int condition;
   double dropout, drop_path;
   int64_t hidden, repeat;
 } block_config;
@@ -24,6 +27,11 @@ const mn_field mn_block_fields[] = {
     MN_FIELD_INT(S, hidden, 0, 0, 1 << 24, "its width F; 0: 8/3 d_model (gated) or 4 d_model, rounded up to 32"),
     MN_FIELD_ENUM(S, norm_position, norm_positions, MN_PRE_NORM, "before each part, after the sum, or before and after", MN_SPARSE),
     MN_FIELD_BOOL(S, parallel, false, "mixer and channel part read the same input and are added at once", MN_SPARSE),
+    MN_FIELD_ENUM(
+        S, condition, conditions, MN_CONDITION_NONE,
+        "what a row is told reaches the parts: adaln_zero scales and shifts what they read and gates what they add, film scales and "
+        "shifts what they add",
+        MN_SPARSE),
     MN_FIELD_FLOAT(S, dropout, 0, 0, 0.999, "of what each part adds, in training: elements", MN_SPARSE),
     MN_FIELD_FLOAT(S, drop_path, 0, 0, 0.999, "of what each part adds, in training: whole rows of the batch (stochastic depth)", MN_SPARSE),
     MN_FIELD_INT(S, repeat, 1, 1, MOST_LAYERS, "how many times this block stands here"),
@@ -52,6 +60,7 @@ static mn_status parse_block(mn_arena *arena, const mn_value *map, const mn_stac
                     .norm_eps = stack->norm_eps,
                     .norm_position = c.norm_position,
                     .parallel = c.parallel,
+                    .condition = c.condition,
                     .dropout = c.dropout,
                     .drop_path = c.drop_path};
   *repeat = c.repeat;
@@ -59,6 +68,11 @@ static mn_status parse_block(mn_arena *arena, const mn_value *map, const mn_stac
   MN_TRY(parse_cross(arena, map, c.cross, stack, &out->cross));
   if (c.parallel && out->cross)
     return mn_config_fail(map, NULL, "parallel", "leaves no place between the parts for attention to the source; set cross: none");
+  if (c.condition && !stack->conditioned)
+    return mn_config_fail(map, NULL, "condition", "has no effect: nothing tells these blocks about their rows; leave it out");
+  if (c.parallel && c.condition)
+    return mn_config_fail(map, NULL, "parallel", "leaves the parts one norm, and condition: %s gives each its own; set one of the two",
+                          conditions[c.condition]);
   if (c.parallel && out->channel.def->absent) return mn_config_fail(map, NULL, "parallel", "has no effect with channel none; leave it out");
   return mn_mixer_parse(arena, c.mixer, NULL, stack->d_model, &out->mixer);
 }
@@ -115,6 +129,12 @@ const char *mn_stack_not_causal(const mn_stack *stack) {
   return why;
 }
 
+bool mn_stack_has_condition(const mn_stack *stack) {
+  for (int i = 0; i < stack->n; i++)
+    if (stack->blocks[i].condition) return true;
+  return false;
+}
+
 /* ---- back to a value ---- */
 static const mn_value *block_value(mn_arena *arena, const mn_block *b, bool source, int64_t repeat) {
   mn_cross_config own = b->cross ? *b->cross : (mn_cross_config){0};
@@ -126,6 +146,7 @@ static const mn_value *block_value(mn_arena *arena, const mn_block *b, bool sour
                     .channel = mn_channel_to_value(arena, &b->channel),
                     .norm_position = b->norm_position,
                     .parallel = b->parallel,
+                    .condition = b->condition,
                     .dropout = b->dropout,
                     .drop_path = b->drop_path,
                     .hidden = b->channel.hidden,
@@ -178,10 +199,45 @@ static mn_tensor *joined(mn_scope *s, const mn_block *b, const char *name, mn_te
   return b->norm_position == MN_POST_NORM ? norm(s, name, b, x, mn_scope_exact(s)) : x;
 }
 
-static mn_tensor *mixer_branch(mn_scope *s, const mn_block *b, mn_tensor *h) {
-  mn_tensor *y = mn_mixer_apply(mn_scope_in(s, "mixer"), &b->mixer, h);
+/* ---- what a row is told ---- each [B,1,D] exact type, or NULL */
+typedef struct modulation {
+  mn_tensor *read_scale, *read_shift; /* of what a part reads */
+  mn_tensor *said_scale, *said_shift; /* of what it adds      */
+} modulation;
+
+static modulation modulated_by(mn_scope *s, const mn_block *b, const char *part, const mn_beside *beside) {
+  mn_graph *g = mn_scope_graph(s);
+  modulation m = {0};
+  if (!b->condition) return m;
+  mn_tensor *c = beside ? beside->condition : NULL;
+  if (!c) {
+    mn_graph_fault(g, MN_ERR_CONFIG, "a block has condition: %s, and nothing here says what its rows are told", conditions[b->condition]);
+    return m;
+  }
+  const int64_t B = mn_dim(c, 0), D = mn_dim(c, 1);
+  const bool adaln = b->condition == MN_CONDITION_ADALN_ZERO;
+  c = mn_linear_exact(s, mn_arena_format(g->arena, "%s_condition", part), mn_silu(g, c), (adaln ? 3 : 2) * D, MN_BIAS, MN_ZEROS, MN_ZEROS);
+  mn_tensor *each[3] = {NULL};
+  for (int i = 0; i < (adaln ? 3 : 2); i++) each[i] = mn_reshape(g, mn_slice(g, c, 1, i * D, D), MN_SHAPE(B, 1, D));
+  mn_tensor *scale = mn_add_scalar(g, each[1], 1);
+  return adaln ? (modulation){.read_shift = each[0], .read_scale = scale, .said_scale = each[2]}
+               : (modulation){.said_shift = each[0], .said_scale = scale};
+}
+
+/* scale x + shift, in x's type. */
+static mn_tensor *moved(mn_scope *s, mn_tensor *x, mn_tensor *scale, mn_tensor *shift) {
+  mn_graph *g = mn_scope_graph(s);
+  const mn_dtype t = mn_type(x);
+  if (!scale) return x;
+  x = mn_mul(g, mn_cast(g, x, mn_scope_exact(s)), scale);
+  return mn_cast(g, shift ? mn_add(g, x, shift) : x, t);
+}
+
+/* ---- the parts ---- h: what they read; what they say is ready to be added. */
+static mn_tensor *mixer_branch(mn_scope *s, const mn_block *b, mn_tensor *h, const modulation *m) {
+  mn_tensor *y = mn_mixer_apply(mn_scope_in(s, "mixer"), &b->mixer, moved(s, h, m->read_scale, m->read_shift));
   mn_report(s, "mixer.output", y);
-  return after(s, b, "mixer", "mixer_post_norm", y);
+  return moved(s, after(s, b, "mixer", "mixer_post_norm", y), m->said_scale, m->said_shift);
 }
 
 static mn_tensor *cross_branch(mn_scope *s, const mn_block *b, mn_tensor *h, const mn_cross_source *source) {
@@ -190,23 +246,26 @@ static mn_tensor *cross_branch(mn_scope *s, const mn_block *b, mn_tensor *h, con
   return after(s, b, "cross", "cross_post_norm", y);
 }
 
-static mn_tensor *channel_branch(mn_scope *s, const mn_block *b, mn_tensor *h) {
-  mn_tensor *y = mn_channel_apply(mn_scope_in(s, "channel"), &b->channel, h);
+static mn_tensor *channel_branch(mn_scope *s, const mn_block *b, mn_tensor *h, const modulation *m) {
+  mn_tensor *y = mn_channel_apply(mn_scope_in(s, "channel"), &b->channel, moved(s, h, m->read_scale, m->read_shift));
   mn_report(s, "channel.output", y);
-  return after(s, b, "channel", "channel_post_norm", y);
+  return moved(s, after(s, b, "channel", "channel_post_norm", y), m->said_scale, m->said_shift);
 }
 
-mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x, const mn_cross_source *source) {
+mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x, const mn_beside *beside) {
   mn_graph *g = mn_scope_graph(s);
-  mn_tensor *h = before(s, b, "mixer_norm", x), *y = mixer_branch(s, b, h);
-  if (b->parallel) return joined(s, b, "mixer_norm", x, mn_add(g, y, channel_branch(s, b, h)));
+  const mn_cross_source *source = beside ? beside->source : NULL;
+  modulation m = modulated_by(s, b, "mixer", beside);
+  mn_tensor *h = before(s, b, "mixer_norm", x), *y = mixer_branch(s, b, h, &m);
+  if (b->parallel) return joined(s, b, "mixer_norm", x, mn_add(g, y, channel_branch(s, b, h, &m)));
   x = joined(s, b, "mixer_norm", x, y);
   if (b->cross && source) x = joined(s, b, "cross_norm", x, cross_branch(s, b, before(s, b, "cross_norm", x), source));
   if (b->channel.def->absent) return x;
-  return joined(s, b, "channel_norm", x, channel_branch(s, b, before(s, b, "channel_norm", x)));
+  m = modulated_by(s, b, "channel", beside);
+  return joined(s, b, "channel_norm", x, channel_branch(s, b, before(s, b, "channel_norm", x), &m));
 }
 
-mn_tensor *mn_stack_apply(mn_scope *s, const mn_stack *stack, mn_tensor *x, const mn_cross_source *source) {
-  for (int i = 0; i < stack->n; i++) x = mn_block_apply(mn_scope_in(s, "layers.%d", i), &stack->blocks[i], x, source);
+mn_tensor *mn_stack_apply(mn_scope *s, const mn_stack *stack, mn_tensor *x, const mn_beside *beside) {
+  for (int i = 0; i < stack->n; i++) x = mn_block_apply(mn_scope_in(s, "layers.%d", i), &stack->blocks[i], x, beside);
   return x;
 }

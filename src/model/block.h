@@ -13,6 +13,13 @@
  * In training, what a branch adds to x may be dropped: elements of it (dropout), or all of it in some rows of the batch (drop_path). */
 typedef enum mn_norm_position { MN_PRE_NORM, MN_POST_NORM, MN_SANDWICH_NORM } mn_norm_position;
 
+/* How a condition c [B,D] (a class, a time, whatever a port `condition` says of a row) reaches a branch f, which reads n(x):
+ *     adaln_zero    x + gate f((1 + scale) n(x) + shift),    [shift, scale, gate] = W silu(c) + b        (Peebles & Xie 2023, DiT)
+ *     film          x + ((1 + scale) f(n(x)) + shift),       [shift, scale] = W silu(c) + b              (Perez et al. 2018)
+ * W and b begin at 0, for mixer and channel part each its own: at the start adaln_zero's branches add nothing, and film's are what they
+ * are without. DiT's norms have no gains of their own; here they keep them. */
+typedef enum mn_condition_kind { MN_CONDITION_NONE, MN_CONDITION_ADALN_ZERO, MN_CONDITION_FILM } mn_condition_kind;
+
 typedef struct mn_block {
   mn_mixer mixer;
   const mn_cross_config *cross; /* between the two, in a decoder that has a source; NULL: none */
@@ -21,6 +28,7 @@ typedef struct mn_block {
   double norm_eps;
   int norm_position; /* mn_norm_position */
   bool parallel;
+  int condition;             /* mn_condition_kind */
   double dropout, drop_path; /* probabilities; 0: nothing is dropped */
 } mn_block;
 
@@ -32,7 +40,8 @@ typedef struct mn_stack {
 
 /* What a stack's blocks have in common, and where they stand in the recipe. */
 typedef struct mn_stack_config {
-  bool source; /* there is a sequence to attend to: a block does, unless it says cross: none */
+  bool source;      /* there is a sequence to attend to: a block does, unless it says cross: none */
+  bool conditioned; /* blocks may have a condition */
   int64_t d_model, layers;
   int norm; /* mn_norm_kind */
   double norm_eps;
@@ -55,9 +64,15 @@ const char *mn_stack_not_causal(const mn_stack *stack);
 /* Does what comes out still want a norm? Not after a block that ends with one. */
 bool mn_stack_wants_norm(const mn_stack *stack);
 
-/* x [B,T,D] exact type -> [B,T,D]. source: what blocks with a `cross` attend to; NULL where there is none. */
-mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x, const mn_cross_source *source);
+typedef struct mn_beside {       /* what blocks read beside x; NULL: there is none */
+  const mn_cross_source *source; /* what blocks with a `cross` attend to */
+  mn_tensor *condition;          /* [B,D], exact type: what blocks with a `condition` are told of their rows */
+} mn_beside;
+
+bool mn_stack_has_condition(const mn_stack *stack); /* some block does */
+/* x [B,T,D] exact type -> [B,T,D]. beside: NULL where there is nothing. */
+mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x, const mn_beside *beside);
 /* The blocks in order, in scopes layers.0, layers.1, ... */
-mn_tensor *mn_stack_apply(mn_scope *s, const mn_stack *stack, mn_tensor *x, const mn_cross_source *source);
+mn_tensor *mn_stack_apply(mn_scope *s, const mn_stack *stack, mn_tensor *x, const mn_beside *beside);
 
 #endif

@@ -24,8 +24,10 @@ static int64_t size(const mn_model *m, char axis) {
 
 #define LENGTH                                                                                                                             \
   { "length", MN_I32, "B", true, "places of each row that are there; left out: all" }
-static const mn_port of_tokens[] = {{"tokens", MN_I32, "BT", false, "token ids"}, LENGTH, {0}};
-static const mn_port of_frames[] = {{"frames", MN_F32, "BTC", false, "numbers for each place"}, LENGTH, {0}};
+#define MASKS                                                                                                                              \
+  { "masks", MN_I32, "BT", true, "1 where a place is there, 0 where it is not; left out: all are" }
+static const mn_port of_tokens[] = {{"tokens", MN_I32, "BT", false, "token ids"}, LENGTH, MASKS, {0}};
+static const mn_port of_frames[] = {{"frames", MN_F32, "BTC", false, "numbers for each place"}, LENGTH, MASKS, {0}};
 static const mn_port of_sequence[] = {{"logits", MN_F32, "BN", false, "one number for each class"},
                                       {"pooled", MN_F32, "BD", false, "what is judged, in the compute type"},
                                       {"hidden", MN_F32, "BTD", false, "what was pooled, in the compute type"},
@@ -45,11 +47,15 @@ static mn_status check(mn_model *m, const mn_value *map, const char *where) {
 
 static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out) {
   const classifier_config *c = m->own;
-  mn_tensor *x = mn_model_read(s, m, in), *length = mn_io_get(in, "length");
-  mn_scope_set_length(s, length);
-  x = mn_stack_apply(s, &m->stack, x, NULL);
+  mn_tensor *x = mn_model_read(s, m, in);
+  const mn_places there = mn_model_places(s, m, mn_io_get(in, "masks"), mn_io_get(in, "length"));
+  const mn_beside beside = {.condition = mn_model_condition(s, m, in)};
+  mn_scope_set_length(s, there.length);
+  x = mn_stack_apply(s, &m->stack, mn_places_gather(s, &there, x), &beside);
   mn_scope_advance(s, mn_dim(x, 1));
-  mn_tensor *h = mn_model_norm(s, m, x), *p = mn_pooled(s, (mn_pooling)c->pooling, h, length);
+  mn_tensor *h = mn_model_norm(s, m, x), *p = mn_pooled(s, (mn_pooling)c->pooling, h, there.length);
+  h = mn_places_spread(s, &there, h);
+  if (c->pooling == MN_POOL_NONE) p = h;
   mn_io_put(out, "logits", mn_linear_exact(s, "classifier", p, c->num_classes, MN_BIAS, MN_NORMAL(0.02), MN_ZEROS));
   if (c->pooling != MN_POOL_NONE) mn_io_put(out, "pooled", p);
   mn_io_put(out, "hidden", h);
@@ -64,6 +70,7 @@ const mn_model_def mn_model_classifier = {
     .name = "classifier",
     .summary = "the class of a sequence of tokens or frames, or of each of its places",
     .trunk = MN_TRUNK_TOKENS,
+    .conditioned = true,
     .config_size = sizeof(classifier_config),
     .fields = fields,
     .inputs = of_tokens,

@@ -5,17 +5,17 @@
 #include "model/model.h"
 
 /* x as placed -> what the head projects. */
-static mn_tensor *through(mn_scope *s, const mn_model *m, mn_tensor *x) {
+static mn_tensor *through(mn_scope *s, const mn_model *m, mn_tensor *x, mn_tensor *condition) {
   const mn_linear_rules *before = mn_scope_set_linear(s, m->linear.n ? &m->linear : NULL);
-  mn_tensor *y = mn_stack_apply(s, &m->stack, x, NULL); /* [B,T,D] */
+  mn_tensor *y = mn_stack_apply(s, &m->stack, x, &(mn_beside){.condition = condition}); /* [B,T,D] */
   mn_scope_set_linear(s, before);
   mn_scope_advance(s, mn_dim(x, 1));
   return mn_model_norm(s, m, y);
 }
 
-mn_tensor *mn_decoder_run(mn_scope *s, const mn_model *m, mn_tensor *x) { return through(s, m, mn_model_place(s, m, x)); }
+mn_tensor *mn_decoder_run(mn_scope *s, const mn_model *m, mn_tensor *x) { return through(s, m, mn_model_place(s, m, x), NULL); }
 
-mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens) { return through(s, m, mn_model_embed(s, m, tokens)); }
+mn_tensor *mn_model_hidden(mn_scope *s, const mn_model *m, mn_tensor *tokens) { return through(s, m, mn_model_embed(s, m, tokens), NULL); }
 
 mn_tensor *mn_model_head(mn_scope *s, const mn_model *m) {
   if (m->config.tie_embeddings) {
@@ -51,7 +51,8 @@ mn_tensor *mn_model_loss(mn_scope *s, const mn_model *m, mn_tensor *tokens, mn_t
 
 static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out) {
   mn_scope_set_length(s, mn_io_get(in, "length"));
-  mn_io_put(out, "hidden", mn_model_hidden(s, m, mn_io_get(in, "tokens")));
+  mn_tensor *x = mn_model_embed(s, m, mn_io_get(in, "tokens"));
+  mn_io_put(out, "hidden", through(s, m, x, mn_model_condition(s, m, in)));
   mn_io_put(out, "head", mn_model_head(s, m));
 }
 
@@ -65,6 +66,7 @@ const mn_model_def mn_model_decoder = {
     .name = "decoder",
     .summary = "a causal stack of blocks over tokens, which expects the next one",
     .trunk = MN_TRUNK_TOKENS,
+    .conditioned = true,
     .inputs = inputs,
     .outputs = outputs,
     .build = build,

@@ -21,8 +21,10 @@ static int64_t size(const mn_model *m, char axis) {
   { "length", MN_I32, "B", true, "places of each row that are there; left out: all" }
 #define HIDDEN                                                                                                                             \
   { "hidden", MN_F32, "BTD", false, "after the last norm, in the compute type" }
-static const mn_port of_tokens[] = {{"tokens", MN_I32, "BT", false, "token ids"}, LENGTH, {0}};
-static const mn_port of_frames[] = {{"frames", MN_F32, "BTC", false, "numbers for each place"}, LENGTH, {0}};
+#define MASKS                                                                                                                              \
+  { "masks", MN_I32, "BT", true, "1 where a place is there, 0 where it is not; left out: all are" }
+static const mn_port of_tokens[] = {{"tokens", MN_I32, "BT", false, "token ids"}, LENGTH, MASKS, {0}};
+static const mn_port of_frames[] = {{"frames", MN_F32, "BTC", false, "numbers for each place"}, LENGTH, MASKS, {0}};
 static const mn_port with_head[] = {HIDDEN, {"head", MN_F32, "VD", false, "the projection to the vocabulary"}, {0}};
 static const mn_port without_head[] = {HIDDEN, {0}};
 
@@ -36,10 +38,12 @@ static mn_status check(mn_model *m, const mn_value *map, const char *where) {
 
 static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out) {
   mn_tensor *x = mn_model_read(s, m, in);
-  mn_scope_set_length(s, mn_io_get(in, "length"));
-  x = mn_stack_apply(s, &m->stack, x, NULL);
+  const mn_places there = mn_model_places(s, m, mn_io_get(in, "masks"), mn_io_get(in, "length"));
+  const mn_beside beside = {.condition = mn_model_condition(s, m, in)};
+  mn_scope_set_length(s, there.length);
+  x = mn_stack_apply(s, &m->stack, mn_places_gather(s, &there, x), &beside);
   mn_scope_advance(s, mn_dim(x, 1));
-  mn_io_put(out, "hidden", mn_model_norm(s, m, x));
+  mn_io_put(out, "hidden", mn_places_spread(s, &there, mn_model_norm(s, m, x)));
   if (reads_tokens(m)) mn_io_put(out, "head", mn_model_head(s, m));
 }
 
@@ -48,6 +52,7 @@ const mn_model_def mn_model_encoder = {
     .summary = "a stack of blocks over a whole sequence of tokens or frames",
     .paper = "Devlin et al. 2018, arXiv 1810.04805",
     .trunk = MN_TRUNK_TOKENS,
+    .conditioned = true,
     .config_size = sizeof(encoder_config),
     .fields = fields,
     .inputs = of_tokens,

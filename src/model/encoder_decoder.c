@@ -66,7 +66,12 @@ static mn_status check(mn_model *m, const mn_value *map, const char *where) {
     return mn_config_fail(map, where, "source_vocab_size",
                           "has no effect beside channels, which make the source frames; leave one of them out");
   MN_TRY(mn_config_read(m->arena, c->encoder, NULL, stack_fields, &keys));
-  mn_stack_config stack = {false, m->config.d_model, keys.layers, m->config.norm, m->config.norm_eps, keys.block, keys.blocks};
+  const mn_stack_config stack = {.d_model = m->config.d_model,
+                                 .layers = keys.layers,
+                                 .norm = m->config.norm,
+                                 .norm_eps = m->config.norm_eps,
+                                 .block = keys.block,
+                                 .blocks = keys.blocks};
   MN_TRY(mn_stack_parse(m->arena, c->encoder, NULL, &stack, &c->stack));
   c->encoder = NULL;
   m->inputs = c->channels ? of_frames : of_tokens;
@@ -113,7 +118,7 @@ static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_mode
   mn_tensor *tokens = mn_io_get(in, "tokens"), *source = mn_io_get(in, "source");
   mn_cross_source from = {.length = mn_io_get(in, "source_length"), .most = c->max_source};
   if (source) from.x = encoded(s, m, source, from.length);
-  mn_tensor *x = mn_stack_apply(s, &m->stack, mn_model_embed(s, m, tokens), &from);
+  mn_tensor *x = mn_stack_apply(s, &m->stack, mn_model_embed(s, m, tokens), &(mn_beside){.source = &from});
   mn_scope_advance(s, mn_dim(tokens, 1));
   mn_io_put(out, "hidden", mn_model_norm(s, m, x));
   mn_io_put(out, "head", mn_model_head(s, m));

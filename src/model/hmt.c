@@ -71,6 +71,8 @@ static mn_status check(mn_model *m, const mn_value *map, const char *where) {
   c->base = NULL;
   if (strcmp(m->base->def->name, "decoder") != 0)
     return mn_config_fail(map, where, "base", "must be a decoder, but is of type %s", m->base->def->name);
+  if (mn_stack_has_condition(&m->base->stack))
+    return mn_config_fail(map, where, "base", "has blocks with a condition, and nothing here says what their rows are told; leave it out");
   const char *why = mn_stack_not_causal(&m->base->stack);
   if (why) return mn_config_fail(map, where, "base", "must be causal: %s", why);
   m->config.vocab_size = m->base->config.vocab_size;

@@ -23,6 +23,9 @@ static const char *const positions[] = {"none", "learned", "sinusoidal", NULL}; 
       MN_FIELD_INT(S, max_positions, 0, 0, 1 << 28, "learned: places that have one", MN_SPARSE)
 #define LINEAR                                                                                                                             \
   MN_FIELD_VALUE(S, linear, "how projections are made, by names, the first that fits: [{match: \"*.q_proj\", type: lora}]", MN_SPARSE)
+#define CONDITION                                                                                                                          \
+  MN_FIELD_INT(S, condition_classes, 0, 0, 1 << 24, "blocks with a condition: it is one of so many classes", MN_SPARSE),                   \
+      MN_FIELD_INT(S, condition_width, 0, 0, 1 << 20, "blocks with a condition: it is so many numbers", MN_SPARSE)
 #define BLOCKS                                                                                                                             \
   MN_FIELD_VALUE(S, block, "one block: {mixer: {type: ...}, channel: swiglu, hidden: n}"),                                                 \
       MN_FIELD_VALUE(S, blocks, "several: a list of blocks, each with repeat: n")
@@ -37,6 +40,7 @@ const mn_field mn_model_fields[] = {
     MN_FIELD_BOOL(S, scale_embeddings, false, "an embedding is multiplied by sqrt(d_model) when it is read", MN_SPARSE),
     POSITIONS,
     LINEAR,
+    CONDITION,
     BLOCKS,
     MN_FIELD_END};
 static const mn_field plain_fields[] = {
@@ -47,6 +51,7 @@ static const mn_field plain_fields[] = {
     MN_FIELD_FLOAT(S, init_std, 0.02, 0, 10, "standard deviation of learned positions at the start", MN_SPARSE),
     POSITIONS,
     LINEAR,
+    CONDITION,
     BLOCKS,
     MN_FIELD_END};
 static const mn_field type_fields[] = {TYPE, MN_FIELD_END}, no_fields[] = {MN_FIELD_END};
@@ -79,6 +84,7 @@ const mn_port *mn_model_input(const mn_model *m, const char *name) { return find
 const mn_port *mn_model_output(const mn_model *m, const char *name) { return find(m->outputs, name); }
 
 static int64_t decided(const mn_model *m, char axis) {
+  if (axis == 'E') return m->config.condition_width;
   if (m->def->size) return m->def->size(m, axis);
   return axis == 'V' ? m->config.vocab_size : axis == 'D' ? m->config.d_model : 0;
 }
@@ -109,6 +115,8 @@ int64_t mn_model_most(const mn_model *m, char axis) { return m->def->most ? m->d
 
 int64_t mn_model_ids(const mn_model *m, const mn_port *port) {
   if (port->dtype != MN_I32) return 0;
+  if (!strcmp(port->name, "condition")) return m->config.condition_classes;
+  if (!strcmp(port->name, "masks")) return 2;
   if (m->def->ids) return m->def->ids(m, port);
   return !strcmp(port->name, "tokens") ? m->config.vocab_size : 0;
 }
@@ -118,8 +126,11 @@ mn_status mn_model_check_input(const mn_model *m, const mn_port *port, mn_sizes 
   if (port->dtype != MN_I32) return MN_OK;
   for (int64_t i = 0; i < n; i++) {
     if (ids && (x[i] < 0 || x[i] >= ids))
-      return mn_fail(MN_ERR_CONFIG, "%s: %s holds %d (element %lld); the model's vocabulary has %lld", where, port->name, (int)x[i],
-                     (long long)i, (long long)ids);
+      return mn_fail(MN_ERR_CONFIG, "%s: %s holds %d (element %lld); %s %lld", where, port->name, (int)x[i], (long long)i,
+                     !strcmp(port->name, "condition") ? "the model's condition_classes are"
+                     : !strcmp(port->name, "masks")   ? "a place is there (1) or not (0): numbers below"
+                                                      : "the model's vocabulary has",
+                     (long long)ids);
     if (!ids && (x[i] < 0 || x[i] > most))
       return mn_fail(MN_ERR_CONFIG, "%s: %s holds %d (row %lld), and a row has %lld places", where, port->name, (int)x[i], (long long)i,
                      (long long)most);
@@ -213,6 +224,20 @@ mn_tensor *mn_model_read(mn_scope *s, const mn_model *m, const mn_model_io *in) 
   return mn_model_place(s, m, mn_cast(mn_scope_graph(s), x, mn_scope_exact(s)));
 }
 
+mn_tensor *mn_model_condition(mn_scope *s, const mn_model *m, const mn_model_io *in) {
+  mn_graph *g = mn_scope_graph(s);
+  const mn_model_config *c = &m->config;
+  mn_tensor *t = mn_io_get(in, "condition");
+  if (!t || !mn_stack_has_condition(&m->stack)) return NULL;
+  if (c->condition_width) {
+    t = mn_cast(g, t, mn_scope_exact(s));
+    return mn_linear_exact(s, "embed_condition", t, c->d_model, MN_BIAS, (mn_init){MN_INIT_XAVIER_UNIFORM, 1, 0}, MN_ZEROS);
+  }
+  mn_tensor *table = mn_param(s, "embed_condition.weight", MN_SHAPE(c->condition_classes, c->d_model), MN_NORMAL(c->init_std), 0,
+                              "a vector for each class of the condition [condition_classes, d_model]");
+  return mn_cast(g, mn_take(g, table, t, 0), mn_scope_exact(s));
+}
+
 mn_tensor *mn_model_place(mn_scope *s, const mn_model *m, mn_tensor *x) {
   const mn_model_config *c = &m->config;
   if (!x || c->positions == MN_POSITIONS_NONE) return x;
@@ -240,6 +265,7 @@ void mn_model_declare(mn_scope *s, const mn_model *m) {
 
 mn_status mn_model_check_stream(const mn_model *m) {
   const char *why = m->def->not_causal ? m->def->not_causal(m) : NULL;
+  if (!why && mn_stack_has_condition(&m->stack)) why = "its blocks have a condition, and a stream of tokens says none";
   if (!why) why = mn_stack_not_causal(&m->stack);
   if (!why) return MN_OK;
   return mn_fail(MN_ERR_CONFIG, "a model of type %s cannot be run as a stream: %s", m->def->name, why);
@@ -288,9 +314,34 @@ static mn_status resolve_vocabulary(mn_model *m, const mn_value *map, const char
 
 static mn_status parse_stack(mn_model *m, const mn_value *map, const char *where) {
   mn_model_config *c = &m->config;
-  mn_stack_config stack = {m->def->source, c->d_model, c->layers, c->norm, c->norm_eps, c->block, c->blocks};
+  const mn_stack_config stack = {m->def->source, m->def->conditioned, c->d_model, c->layers, c->norm, c->norm_eps, c->block, c->blocks};
   MN_TRY(mn_stack_parse(m->arena, map, where, &stack, &m->stack));
   c->layers = m->stack.n;
+  return MN_OK;
+}
+
+static const mn_port of_class = {"condition", MN_I32, "B", false, "what each row is told: its class"};
+static const mn_port of_numbers = {"condition", MN_F32, "BE", false, "what each row is told: numbers"};
+
+/* Blocks with a condition give the model an input more. */
+static mn_status parse_condition(mn_model *m, const mn_value *map, const char *where) {
+  const mn_model_config *c = &m->config;
+  static const char *const keys[] = {"condition_classes", "condition_width"};
+  const bool has = mn_stack_has_condition(&m->stack);
+  int n = 0;
+  for (int i = 0; i < 2 && !has; i++)
+    if (mn_config_given(map, keys[i])) return mn_config_fail(map, where, keys[i], "has no effect: no block has a condition; leave it out");
+  if (!has) return MN_OK;
+  if (!c->condition_classes == !c->condition_width)
+    return mn_config_fail(map, where, "condition_classes",
+                          "a block has a condition: give condition_classes, or condition_width where it is numbers, and not both");
+  while (m->inputs[n].name) n++;
+  mn_port *inputs = mn_arena_alloc(m->arena, (size_t)(n + 2) * sizeof *inputs);
+  if (!inputs) return MN_ERR_MEMORY;
+  memcpy(inputs, m->inputs, (size_t)n * sizeof *inputs);
+  inputs[n] = c->condition_width ? of_numbers : of_class;
+  inputs[n + 1] = (mn_port){0};
+  m->inputs = inputs;
   return MN_OK;
 }
 
@@ -320,7 +371,8 @@ static mn_status parse(mn_model *m, const mn_value *map, const char *where, int6
   if (m->def->trunk == MN_TRUNK_NONE) return MN_OK;
   MN_TRY(check_positions(m, map, where));
   MN_TRY(mn_linear_rules_parse(m->arena, m->config.linear, where, &m->linear));
-  return parse_stack(m, map, where);
+  MN_TRY(parse_stack(m, map, where));
+  return parse_condition(m, map, where);
 }
 
 mn_status mn_model_parse(const mn_value *map, const char *where, int64_t vocab_size, mn_model **out) {

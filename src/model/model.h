@@ -46,6 +46,7 @@ typedef struct mn_model_def {
   const char *paper;   /* authors, year, arXiv id; NULL                                  */
   mn_trunk trunk;
   bool source;                     /* its blocks have a source to attend to                       */
+  bool conditioned;                /* its blocks may have a condition, which comes by an input of that name (mn_model_condition) */
   size_t config_size;              /* of the keys that are the kind's own; 0: none                 */
   const mn_field *fields;          /* of them; NULL: none                                          */
   const mn_port *inputs, *outputs; /* each list closed by {0}; the first is the main one          */
@@ -82,7 +83,8 @@ typedef struct mn_model_config { /* the keys that kinds share */
   int64_t max_positions;
   int norm; /* mn_norm_kind of the blocks and before the head */
   double norm_eps, init_std;
-  const mn_value *linear, *block, *blocks; /* while parsing: see mn_stack_config */
+  int64_t condition_classes, condition_width; /* what a condition is: one of so many classes, or so many numbers; 0: it is not that */
+  const mn_value *linear, *block, *blocks;    /* while parsing: see mn_stack_config */
 } mn_model_config;
 
 struct mn_model {
@@ -90,7 +92,8 @@ struct mn_model {
   const mn_model_def *def;
   mn_model_config config;
   void *own;                       /* the kind's keys: def->config_size bytes                        */
-  const mn_port *inputs, *outputs; /* def's; a kind whose ports depend on its keys sets them in check */
+  const mn_port *inputs, *outputs; /* def's; a kind whose ports depend on its keys sets them in check. Inputs: with `condition` where
+                                    * blocks have one */
   mn_stack stack;
   mn_linear_rules linear; /* how its projections are made */
   mn_model *base;         /* a model inside, in the scope `base`; NULL: none */
@@ -142,6 +145,23 @@ mn_tensor *mn_model_embed(mn_scope *s, const mn_model *m, mn_tensor *tokens);
 mn_tensor *mn_model_scaled(mn_scope *s, const mn_model *m, mn_tensor *e); /* an embedding, by scale_embeddings */
 /* x [B,T,D] exact type with the positions' vectors added. */
 mn_tensor *mn_model_place(mn_scope *s, const mn_model *m, mn_tensor *x);
+/* What the rows are told, [B,D] exact type, of the input `condition`: the vector of its class, or a projection of its numbers. NULL: the
+ * model's blocks have none. */
+mn_tensor *mn_model_condition(mn_scope *s, const mn_model *m, const mn_model_io *in);
+
+/* Places of a row that are not there, as an input `masks` i32 [B,T] says (1: there) beside `length`. Blocks are shown what is there and
+ * nothing else: places are gathered to the front of their row, which is then so long, and what comes out goes back to where it was. So
+ * every mixer skips what is missing, and writes nothing of it into a state. What precedes a gap stands next to what follows it, for
+ * convolutions and for rotary positions, which count what is there; positions that were added before are those of the whole row. */
+typedef struct mn_places {
+  mn_tensor *rank;   /* i32 [B,T]: where among those that are there; -1: it is not. NULL: all are */
+  mn_tensor *length; /* i32 [B], how many are there; NULL: all */
+} mn_places;
+/* masks and length: NULL where the input is not there. Not of a stream whose model adds positions: they would not know the gaps. */
+mn_places mn_model_places(mn_scope *s, const mn_model *m, mn_tensor *masks, mn_tensor *length);
+mn_tensor *mn_places_gather(mn_scope *s, const mn_places *p, mn_tensor *x); /* [B,T,D], those that are there first */
+mn_tensor *mn_places_spread(mn_scope *s, const mn_places *p, mn_tensor *h); /* [B,T,D] back; zeros where nothing is there */
+
 /* What comes out of the stack, x [B,T,D], after the last norm (where blocks do not end with one) in the compute type. */
 mn_tensor *mn_model_norm(mn_scope *s, const mn_model *m, mn_tensor *x);
 

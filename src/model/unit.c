@@ -34,6 +34,9 @@ mn_status mn_unit_parse(mn_arena *arena, const mn_value *root, int64_t vocab_siz
     return mn_mixer_parse(arena, c.mixer, NULL, c.d_model, &out->mixer);
   }
   out->kind = MN_UNIT_BLOCK;
+  if (mn_config_given(c.block, "condition"))
+    return mn_config_fail(c.block, NULL, "condition",
+                          "needs a model around the block, which says what its rows are told: write model: {...}");
   const mn_value *map =
       mn_value_map(arena, 4, (const char *const[]){"d_model", "vocab_size", "layers", "block"},
                    (const mn_value *const[]){mn_value_int(arena, c.d_model), mn_value_int(arena, 1), mn_value_int(arena, 1), c.block});

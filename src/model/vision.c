@@ -69,7 +69,7 @@ static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_mode
     token = mn_expand(g, mn_reshape(g, mn_cast(g, token, mn_scope_exact(s)), MN_SHAPE(1, 1, D)), MN_SHAPE(B, 1, D));
     x = mn_concat(g, 2, (mn_tensor *[]){token, x}, 1);
   }
-  x = mn_stack_apply(s, &m->stack, mn_model_place(s, m, x), NULL);
+  x = mn_stack_apply(s, &m->stack, mn_model_place(s, m, x), &(mn_beside){.condition = mn_model_condition(s, m, in)});
   mn_tensor *p = mn_pooled(s, c->pooling == CLASS_TOKEN ? MN_POOL_FIRST : MN_POOL_MEAN, mn_model_norm(s, m, x), NULL);
   mn_io_put(out, "logits", mn_linear_exact(s, "classifier", p, c->num_classes, MN_BIAS, MN_NORMAL(0.02), MN_ZEROS));
   mn_io_put(out, "pooled", p);
@@ -90,6 +90,7 @@ const mn_model_def mn_model_vision = {
     .summary = "the class of an image, read as a sequence of patches",
     .paper = "Dosovitskiy et al. 2020, arXiv 2010.11929",
     .trunk = MN_TRUNK_PLAIN,
+    .conditioned = true,
     .config_size = sizeof(vision_config),
     .fields = fields,
     .inputs = inputs,

@@ -148,12 +148,15 @@ static mn_sizes sizes_of(const mn_source *s, const mn_batch *batch) {
 /* Ids of the data within the vocabulary of each input, and a source within the room that a stream has for it. */
 static mn_status match_ids(const mn_value *v, const mn_model *m, const mn_source *s, const mn_batch *batch) {
   for (const mn_port *p = m->inputs; p->name; p++) {
-    const bool source = !strcmp(p->name, "source");
-    const int64_t ids = mn_model_ids(m, p), has = source && s->source_vocab_size ? s->source_vocab_size : s->vocab_size;
+    const bool source = !strcmp(p->name, "source"), condition = !strcmp(p->name, "condition");
+    const int64_t ids = !strcmp(p->name, "masks") ? 0 : mn_model_ids(m, p);
+    const int64_t has = condition ? s->conditions : source && s->source_vocab_size ? s->source_vocab_size : s->vocab_size;
     if (ids && has > ids && mn_batch_find(batch, p->name) >= 0)
-      return mn_value_fail(
-          v, "%s of data.type %s holds ids below %lld, and a model of type %s has a vocabulary of %lld for it: raise its %s", p->name,
-          s->def->name, (long long)has, m->def->name, (long long)ids, source ? "source_vocab_size, or leave that out" : "vocab_size");
+      return mn_value_fail(v, "%s of data.type %s holds ids below %lld, and a model of type %s has %s of %lld for it: raise its %s",
+                           p->name, s->def->name, (long long)has, m->def->name, condition ? "a table" : "a vocabulary", (long long)ids,
+                           condition ? "condition_classes"
+                           : source  ? "source_vocab_size, or leave that out"
+                                     : "vocab_size");
   }
   const int64_t room = mn_model_most(m, 'S');
   if (s->source_len <= room) return MN_OK;

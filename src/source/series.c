@@ -16,6 +16,7 @@ typedef struct config {
   mn_strings columns;
   bool header, scale;
   int64_t input, horizon;
+  double gaps;
   int split;
   mn_floats fractions;
 } config;
@@ -28,6 +29,7 @@ static const mn_field fields[] = {
     MN_FIELD_BOOL(config, scale, true, "each column becomes (x - mean) / deviation of its training rows"),
     MN_FIELD_INT(config, input, 96, 1, 1 << 20, "rows that the model sees"),
     MN_FIELD_INT(config, horizon, 96, 1, 1 << 20, "rows after them that it is to forecast"),
+    MN_FIELD_FLOAT(config, gaps, 0, 0, 0.99, "fraction of the rows seen that are missing, drawn by chance; masks says which are there"),
     MN_FIELD_ENUM(config, split, splits, FRACTIONS, "which rows are for training, validation and test; ett: 12, 4 and 4 months of 30 days"),
     MN_FIELD_FLOATS(config, fractions, 0, 1, "of the rows, in order of time; none: [0.7, 0.1, 0.2]"),
     MN_FIELD_END};
@@ -162,6 +164,7 @@ static mn_status open_series(mn_source *s, const mn_watch *watch) {
   s->seq_len = o->input;
   mn_text_addf(&s->identity, " cut %lld %lld %lld scale %d input %lld horizon %lld", (long long)x->end[0], (long long)x->end[1],
                (long long)x->end[2], o->scale, (long long)o->input, (long long)o->horizon);
+  if (o->gaps > 0) mn_text_addf(&s->identity, " gaps %.17g seed %lld", o->gaps, (long long)s->seed);
   return MN_OK;
 }
 
@@ -177,6 +180,7 @@ static void layout(const mn_source *s, mn_batch *batch) {
   const series *x = s->data;
   mn_batch_add(batch, "series", MN_F32, MN_SHAPE(batch->B, o->input, x->C), "the rows that the model sees");
   mn_batch_add(batch, "target", MN_F32, MN_SHAPE(batch->B, o->horizon, x->C), "the rows that follow");
+  if (o->gaps > 0) mn_batch_add(batch, "masks", MN_I32, MN_SHAPE(batch->B, o->input), "1 where a row is there, 0 where it is missing");
 }
 
 static int64_t count(const mn_source *s, int split) {
@@ -186,13 +190,26 @@ static int64_t count(const mn_source *s, int split) {
   return n > 0 ? n : 0;
 }
 
+/* Rows that are missing from a window, in training others each time it is seen; what would stand there is 0. */
+static void leave_out(const mn_source *s, int split, int64_t index, uint64_t epoch, mn_batch *batch, int64_t b) {
+  const config *o = s->config;
+  const series *x = s->data;
+  const uint64_t key = mn_random_key((uint64_t)s->seed, "gaps");
+  float *seen = mn_batch_row(batch, 0, b);
+  int32_t *there = mn_batch_row(batch, 2, b);
+  for (int64_t t = 0; t < o->input; t++) {
+    there[t] = mn_random_uniform(key, 3 * epoch + (uint64_t)split, (uint64_t)(index * o->input + t)) >= o->gaps;
+    for (int c = 0; c < x->C && !there[t]; c++) seen[t * x->C + c] = 0;
+  }
+}
+
 static mn_status example(mn_source *s, int split, int64_t index, uint64_t epoch, mn_batch *batch, int64_t b) {
-  (void)epoch;
   const config *o = s->config;
   const series *x = s->data;
   const float *from = x->x + (x->begin[split] + index) * x->C;
   memcpy(mn_batch_row(batch, 0, b), from, (size_t)(o->input * x->C) * sizeof *from);
   memcpy(mn_batch_row(batch, 1, b), from + o->input * x->C, (size_t)(o->horizon * x->C) * sizeof *from);
+  if (o->gaps > 0) leave_out(s, split, index, epoch, batch, b);
   return MN_OK;
 }
 

@@ -92,6 +92,7 @@ struct mn_source {
   int64_t source_vocab_size; /* the same of the second sequence; 0: vocab_size */
   int rows;                  /* that one example fills, side by side; 0: one */
   int64_t classes;           /* labels are in [0, classes); 0: there are none */
+  int64_t conditions;        /* the same of what rows are told, where it is a class */
   mn_text identity;
   char hash[MN_HASH_HEX];
 };

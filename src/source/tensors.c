@@ -153,6 +153,9 @@ static mn_status look(mn_source *s, const column *c) {
   if (is_id(c->name) && most > s->vocab_size) s->vocab_size = most;
   if (!strcmp(c->name, "label")) s->classes = most;
   if (!strcmp(c->name, "source")) s->source_vocab_size = most;
+  if (!strcmp(c->name, "condition")) s->conditions = most;
+  if (!strcmp(c->name, "masks") && (c->dtype != MN_I32 || most > 2))
+    return mn_fail(MN_ERR_CONFIG, "data.file: masks must be integers, 1 where a place is there and 0 where it is not");
   return check_places(s, c, most);
 }
 
