@@ -558,7 +558,7 @@ static void test_needle_stream(void) {
 static void test_bad_settings_are_refused(void) {
   const struct {
     const char *name, *setting, *says;
-  } bad[] = {{"mqra", "", "(known: listops"},
+  } bad[] = {{"mqra", "", "(known: babilong, listops"},
              {"mqar", "kvs=4", "did you mean 'kv'"},
              {"mqar", "kv", "kv"},
              {"mqar", "kv=four", "must be an integer"},

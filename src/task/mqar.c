@@ -14,20 +14,21 @@ typedef enum { FILL_ZERO, FILL_RANDOM } fill_kind;
 static const char *const fills[] = {"zero", "random", NULL};
 
 typedef struct mqar_config {
-  int64_t vocab_size, len, kv, update, passes;
+  int64_t vocab_size, len, kv, kv_min, update, passes;
   fill_kind fill;
   double power;
 } mqar_config;
 
 typedef struct mqar_data {
-  int64_t context, slots; /* C tokens of context; S slots of two tokens for the queries */
-  double *log_weight;     /* (S) of the query gaps                                      */
+  int64_t context, slots; /* C tokens of context of the most pairs; S slots of two tokens for the queries of the fewest */
+  double *log_weight;     /* (S) of the query gaps; fewer slots have the first of them                                   */
 } mqar_data;
 
 static const mn_field mqar_fields[] = {
     MN_FIELD_INT(mqar_config, vocab_size, 8192, 4, 1 << 24, "ids: 0 blank, keys below half, values above"),
     MN_FIELD_INT(mqar_config, len, 64, 4, 1 << 24, "tokens of a sample (T, even)"),
     MN_FIELD_INT(mqar_config, kv, 4, 1, 1 << 20, "key-value pairs (n); each key is asked once"),
+    MN_FIELD_INT(mqar_config, kv_min, 0, 0, 1 << 20, "n is drawn for each sample, from this to kv; 0: it is kv", MN_SPARSE),
     MN_FIELD_FLOAT(mqar_config, power, 0.01, 1e-6, 1e3, "gap law p_i ~ a (i+1)^(a-1): 0.01 puts queries near the context, 1 is uniform"),
     MN_FIELD_ENUM(mqar_config, fill, fills, FILL_ZERO, "what stands between queries"),
     MN_FIELD_INT(mqar_config, passes, 1, 1, 64, "times the context is repeated"),
@@ -47,6 +48,10 @@ static mn_status mqar_setup(mn_task *task) {
   if (c->len % 2) return mn_fail(MN_ERR_CONFIG, "task mqar: len = %lld must be even", (long long)c->len);
   if (c->update > c->kv)
     return mn_fail(MN_ERR_CONFIG, "task mqar: update = %lld is more than the kv = %lld keys", (long long)c->update, (long long)c->kv);
+  if (c->kv_min > c->kv)
+    return mn_fail(MN_ERR_CONFIG, "task mqar: kv_min = %lld is more than kv = %lld", (long long)c->kv_min, (long long)c->kv);
+  if (c->kv_min && (c->fill == FILL_RANDOM || c->update))
+    return mn_fail(MN_ERR_CONFIG, "task mqar: with kv_min a blank tells where the context ends: it needs fill = zero and update = 0");
   if (c->kv > half - 1 || values > c->vocab_size - half)
     return mn_fail(MN_ERR_CONFIG, "task mqar: vocab_size = %lld has too few ids for %lld keys and %lld values; use >= %lld",
                    (long long)c->vocab_size, (long long)c->kv, (long long)values, (long long)(2 * (values + 1)));
@@ -62,7 +67,7 @@ static mn_status mqar_setup(mn_task *task) {
   mqar_data *d = task->data = mn_calloc(1, sizeof *d);
   if (!d) return MN_ERR_MEMORY;
   d->context = context;
-  d->slots = (c->len - context) / 2;
+  d->slots = (c->len - (c->kv_min ? 2 * c->kv_min * c->passes : context)) / 2;
   if (!(d->log_weight = gap_log_weights(d->slots, c->power))) return MN_ERR_MEMORY;
   task->seq_len = c->len;
   task->vocab_size = c->vocab_size;
@@ -98,8 +103,8 @@ static mn_status filler_open(filler *f, int64_t vocab_size, int64_t values, cons
 static int32_t filler_draw(const filler *f, mn_rng *rng, bool after_key) { return f->ids[mn_rng_below(rng, after_key ? f->n_keys : f->n)]; }
 
 /* The order of writes: pairs[p] is the key index of write p, each key's first write before its second. */
-static void order_of_writes(mn_rng *rng, const mqar_config *c, int32_t *writes) {
-  int64_t n = c->kv, count = n + c->update;
+static void order_of_writes(mn_rng *rng, const mqar_config *c, int64_t n, int32_t *writes) {
+  int64_t count = n + c->update;
   for (int64_t j = 0; j < n; j++) writes[j] = (int32_t)j;
   for (int64_t j = 0; j < c->update; j++) writes[n + j] = (int32_t)j; /* keys are random, so "the first u" is random */
   if (c->update) mn_rng_shuffle(rng, writes, (size_t)count);
@@ -108,10 +113,12 @@ static void order_of_writes(mn_rng *rng, const mqar_config *c, int32_t *writes) 
 static mn_status mqar_sample(const mn_task *task, mn_rng *rng, int32_t *input, int32_t *target) {
   const mqar_config *c = task->config;
   const mqar_data *d = task->data;
-  int64_t T = c->len, half = c->vocab_size / 2, n = c->kv, count = n + c->update;
+  int64_t T = c->len, half = c->vocab_size / 2;
+  int64_t n = c->kv_min ? c->kv_min + (int64_t)mn_rng_below(rng, (uint64_t)(c->kv - c->kv_min + 1)) : c->kv, count = n + c->update;
+  int64_t context = 2 * count * c->passes, slots = (T - context) / 2;
   size_t ids = (size_t)(c->vocab_size - half);
   int32_t *scratch = mn_alloc((ids + (size_t)(2 * n + 2 * count)) * sizeof *scratch);
-  double *gumbel = mn_alloc((size_t)d->slots * sizeof *gumbel);
+  double *gumbel = mn_alloc((size_t)slots * sizeof *gumbel);
   if (!scratch || !gumbel) {
     free(scratch);
     free(gumbel);
@@ -120,8 +127,8 @@ static mn_status mqar_sample(const mn_task *task, mn_rng *rng, int32_t *input, i
   int32_t *keys = scratch + ids, *gaps = keys + n, *values = gaps + n, *writes = values + count;
   mn_rng_choose(rng, 1, (size_t)(half - 1), (size_t)n, scratch, keys);
   mn_rng_choose(rng, (int32_t)half, ids, (size_t)count, scratch, values);
-  order_of_writes(rng, c, writes);
-  mn_rng_choose_weighted(rng, d->log_weight, (size_t)d->slots, (size_t)n, gumbel, gaps);
+  order_of_writes(rng, c, n, writes);
+  mn_rng_choose_weighted(rng, d->log_weight, (size_t)slots, (size_t)n, gumbel, gaps);
 
   for (int64_t t = 0; t < T; t++) input[t] = 0, target[t] = MN_IGNORE;
   for (int64_t p = 0; p < count * c->passes; p++) {
@@ -129,7 +136,7 @@ static mn_status mqar_sample(const mn_task *task, mn_rng *rng, int32_t *input, i
     input[2 * p + 1] = values[p % count];
   }
   for (int64_t p = 0; p < count; p++) { /* a later write replaces the answer of an earlier one */
-    int64_t at = d->context + 2 * gaps[writes[p]];
+    int64_t at = context + 2 * gaps[writes[p]];
     input[at] = keys[writes[p]];
     target[at] = values[p];
   }
@@ -137,8 +144,8 @@ static mn_status mqar_sample(const mn_task *task, mn_rng *rng, int32_t *input, i
   free(gumbel);
   if (c->fill != FILL_RANDOM) return MN_OK;
   filler f;
-  MN_TRY(filler_open(&f, c->vocab_size, half, input, d->context));
-  for (int64_t t = d->context; t < T; t++)
+  MN_TRY(filler_open(&f, c->vocab_size, half, input, context));
+  for (int64_t t = context; t < T; t++)
     if (!input[t]) input[t] = filler_draw(&f, rng, target[t - 1] != MN_IGNORE);
   free(f.ids);
   return MN_OK;
@@ -150,8 +157,10 @@ static mn_status mqar_oracle(const mn_task *task, const int32_t *input, int32_t 
   const mqar_data *d = task->data;
   int32_t *value_of = mn_calloc((size_t)c->vocab_size, sizeof *value_of);
   if (!value_of) return MN_ERR_MEMORY;
-  for (int64_t t = 0; t < d->context; t += 2) value_of[input[t]] = input[t + 1];
-  for (int64_t t = 0; t < c->len; t++) prediction[t] = t >= d->context && value_of[input[t]] ? value_of[input[t]] : MN_IGNORE;
+  int64_t context = c->kv_min ? 0 : d->context;
+  while (context < d->context && input[context + 1]) context += 2; /* no value: a question, or a blank */
+  for (int64_t t = 0; t < context; t += 2) value_of[input[t]] = input[t + 1];
+  for (int64_t t = 0; t < c->len; t++) prediction[t] = t >= context && value_of[input[t]] ? value_of[input[t]] : MN_IGNORE;
   free(value_of);
   return MN_OK;
 }

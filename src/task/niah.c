@@ -4,8 +4,7 @@
  * the user has (essay) or other needles (needle). The haystack grows, in steps, to the largest at which prompt and
  * answer fit in `len` tokens of the model (mn_task_count_with); a sample is built afresh from its own seed at every
  * size tried, so it depends on its seed and on the token count only. */
-#include "base/file.h"
-#include "task/task.h"
+#include "task/filler.h"
 #include "task/words.h"
 
 #include <ctype.h>
@@ -19,7 +18,7 @@ typedef enum { START_FIRST, START_RANDOM } start_kind;
 static const char *const haystacks[] = {"repeat", "essay", "needle", NULL};
 static const char *const word_kinds[] = {"numbers", "words", "uuids", NULL};
 static const char *const starts[] = {"first", "random", NULL};
-enum { MAX_NEEDLES = 64, DEPTH_POINTS = 40, WORD_MAX = 40, TEXT_LIMIT = 1 << 30, STOP_EVERY = 1 << 14, MAX_TRIES = 1000 };
+enum { MAX_NEEDLES = 64, DEPTH_POINTS = 40, WORD_MAX = 40, STOP_EVERY = 1 << 14, MAX_TRIES = 1000 };
 
 typedef struct niah_config {
   hay_kind haystack;
@@ -30,10 +29,8 @@ typedef struct niah_config {
   const char *text;
 } niah_config;
 
-typedef struct niah_data { /* the user's text, whitespace collapsed to single spaces */
-  char *text;
-  size_t *word_end; /* (n_words) where each word ends; the next begins one later */
-  size_t n_words;
+typedef struct niah_data { /* the user's text */
+  mn_filler filler;
   bool has_needles; /* the text speaks of special magic things itself */
 } niah_data;
 
@@ -110,7 +107,7 @@ static mn_status draw_needles(const mn_task *task, mn_rng *rng, needles *s) {
                        "task %s: text '%s' has needles of its own, for nearly every key that could be asked for; give a text without them",
                        task->def->name, c->text);
       draw_word(rng, c->key, word);
-    } while (is_key(s, k, word) || (d->has_needles && strstr(d->text, word)));
+    } while (is_key(s, k, word) || (d->has_needles && strstr(d->filler.text, word)));
     memcpy(s->key[k], word, WORD_MAX);
     for (int64_t v = 0; v < c->values; v++) {
       do draw_word(rng, c->value, s->value[k][v]);
@@ -174,33 +171,11 @@ static mn_status put_lines(const niah_config *c, mn_rng *rng, const needles *s, 
   return MN_OK;
 }
 
-/* A sentence ends at . ! or ?, with closing quotes or brackets, before a space and something that can open the next. */
-static bool ends_sentence(const char *text, size_t i, size_t n) {
-  size_t j = i;
-  if (j >= n || text[j] != ' ') return false;
-  while (j > 0 && strchr("\"')]*_", text[j - 1])) j--;
-  if (j == 0 || !strchr(".!?", text[j - 1])) return false;
-  unsigned char next = i + 1 < n ? (unsigned char)text[i + 1] : ' ';
-  return isupper(next) || isdigit(next) || next == '"' || next == '\'' || next == '(' || next == '_' || next >= 0x80;
-}
-
-/* The first `words` words from word `first` on, going round at the end of the text. */
-static void put_words(const niah_data *d, size_t first, size_t words, mn_text *out) {
-  while (words) {
-    size_t take = d->n_words - first < words ? d->n_words - first : words;
-    size_t from = first ? d->word_end[first - 1] + 1 : 0;
-    mn_text_add_bytes(out, d->text + from, d->word_end[first + take - 1] - from);
-    words -= take;
-    first = 0;
-    if (words) mn_text_add(out, " ");
-  }
-}
-
 static mn_status put_essay(const niah_config *c, const niah_data *d, mn_rng *rng, const needles *s, size_t words, mn_text *out) {
   int32_t depth[MAX_NEEDLES * 4], scratch[DEPTH_POINTS];
   mn_text hay = {0};
-  size_t first = c->start ? (size_t)mn_rng_below(rng, d->n_words) : 0;
-  put_words(d, first, words, &hay);
+  size_t first = c->start ? (size_t)mn_rng_below(rng, d->filler.n_words) : 0;
+  mn_filler_words(&d->filler, first, words, &hay);
   if (hay.failed) {
     free(hay.data);
     return MN_ERR_MEMORY;
@@ -208,11 +183,11 @@ static mn_status put_essay(const niah_config *c, const niah_data *d, mn_rng *rng
   mn_rng_choose(rng, 0, DEPTH_POINTS, (size_t)s->count, scratch, depth);
   qsort(depth, (size_t)s->count, sizeof *depth, by_value);
   size_t sentences = 1;
-  for (size_t i = 0; i < hay.len; i++) sentences += ends_sentence(hay.data, i, hay.len);
+  for (size_t i = 0; i < hay.len; i++) sentences += mn_ends_sentence(hay.data, i, hay.len);
   size_t sentence = 0, begin = 0;
   int next = 0;
   for (size_t i = 0; i <= hay.len; i++) { /* sentence by sentence, each needle before the sentence of its depth */
-    if (i < hay.len && !ends_sentence(hay.data, i, hay.len)) continue;
+    if (i < hay.len && !mn_ends_sentence(hay.data, i, hay.len)) continue;
     for (int pass = 0; pass < (i == hay.len ? 2 : 1); pass++) {
       for (; next < s->count; next++) {
         double percent = (double)(int)(100.0 * depth[next] / (DEPTH_POINTS - 1) + 0.5);
@@ -292,40 +267,24 @@ static size_t increment(const niah_config *c) {
   return c->len < 4096 ? 5 : 25;
 }
 
-/* Builds the sample at `steps` increments; *fits: does it leave room for the answer? Frees what does not fit. */
-static mn_status try_size(const mn_task *task, uint64_t seed, size_t steps, mn_task_text *out, bool *fits) {
+/* Not fewer lines than needles. */
+static mn_status build_units(const mn_task *task, uint64_t seed, size_t units, mn_task_text *out) {
   const niah_config *c = task->config;
-  size_t units = steps * increment(c);
   if (c->haystack != HAY_ESSAY && units < (size_t)(c->keys * c->values)) units = (size_t)(c->keys * c->values);
-  mn_task_text_free(out);
-  MN_TRY(mn_stop_check("making a sample"));
-  MN_TRY(build(task, seed, units, out));
-  size_t n = task->count_tokens(task->count_ctx, out->prompt, strlen(out->prompt));
-  *fits = n + (size_t)c->new_tokens <= (size_t)c->len;
-  return mn_stop_check("making a sample");
+  return build(task, seed, units, out);
 }
 
 static mn_status sample_text(const mn_task *task, int split, uint64_t seed, mn_task_text *out) {
   (void)split;
   const niah_config *c = task->config;
-  size_t low = 0, high = 1; /* low fits, high does not */
-  for (bool fits = true; fits; high *= 2) {
-    MN_TRY(try_size(task, seed, high, out, &fits));
-    if (fits) low = high;
-    else break;
-  }
-  if (!low)
+  size_t units;
+  MN_TRY(mn_fit_units(task, build_units, seed, increment(c), c->len, c->new_tokens, out, &units));
+  if (!units)
     return mn_fail(MN_ERR_CONFIG, "task %s: len = %lld is too short for a haystack of %zu %s and %lld new tokens; raise len",
                    task->def->name, (long long)c->len, increment(c), c->haystack == HAY_ESSAY ? "words" : "lines",
                    (long long)c->new_tokens);
-  while (high - low > 1) {
-    size_t middle = low + (high - low) / 2;
-    bool fits;
-    MN_TRY(try_size(task, seed, middle, out, &fits));
-    *(fits ? &low : &high) = middle;
-  }
-  bool fits;
-  return try_size(task, seed, low, out, &fits);
+  mn_task_text_free(out);
+  return build_units(task, seed, units, out);
 }
 
 /* Reads the question, then every needle that answers it. */
@@ -372,33 +331,6 @@ static double score_text(const mn_task *task, const mn_task_text *s, const char 
 
 /* ---- opening ---- */
 
-/* Collapses runs of whitespace to one space and notes where the words end. */
-static mn_status collapse(const mn_task *task, niah_data *d, size_t n) {
-  size_t out = 0;
-  for (size_t i = 0; i < n; i++) {
-    char ch = d->text[i] ? d->text[i] : ' '; /* a NUL inside the text would end the prompt */
-    if (isspace((unsigned char)ch)) {
-      if (out && d->text[out - 1] != ' ') d->text[out++] = ' ';
-    } else {
-      d->text[out++] = ch;
-    }
-  }
-  while (out && d->text[out - 1] == ' ') out--;
-  d->text[out] = 0; /* the file's reader leaves room for the end */
-  d->has_needles = strstr(d->text, "special magic") != NULL;
-  d->n_words = out > 0;
-  for (size_t i = 0; i < out; i++) d->n_words += d->text[i] == ' ';
-  const niah_config *c = task->config;
-  if (d->n_words < 100)
-    return mn_fail(MN_ERR_CONFIG, "task %s: text '%s' has only %zu words; give a text of at least 100", task->def->name, c->text,
-                   d->n_words);
-  if (!(d->word_end = mn_alloc(d->n_words * sizeof *d->word_end))) return MN_ERR_MEMORY;
-  size_t w = 0;
-  for (size_t i = 0; i <= out; i++)
-    if (i == out || d->text[i] == ' ') d->word_end[w++] = i;
-  return MN_OK;
-}
-
 static mn_status setup(mn_task *task) {
   const niah_config *c = task->config;
   task->new_tokens = c->new_tokens;
@@ -415,16 +347,14 @@ static mn_status setup(mn_task *task) {
   if (!d) return MN_ERR_MEMORY;
   if (c->haystack != HAY_ESSAY) return MN_OK;
   if (!c->text) return mn_fail(MN_ERR_CONFIG, "task %s: haystack = essay needs a text; set text=FILE (for example data/books/...)", name);
-  size_t n;
-  MN_TRY(mn_context(mn_file_read(c->text, TEXT_LIMIT, &d->text, &n), "task %s", name));
-  if (!n) return mn_fail(MN_ERR_CONFIG, "task %s: text '%s' is empty", name, c->text);
-  return collapse(task, d, n);
+  MN_TRY(mn_filler_open(name, "text", &(mn_strings){&c->text, 1}, &d->filler));
+  d->has_needles = strstr(d->filler.text, "special magic") != NULL;
+  return MN_OK;
 }
 
 static void close_(mn_task *task) {
   niah_data *d = task->data;
-  free(d->text);
-  free(d->word_end);
+  mn_filler_close(&d->filler);
   free(d);
 }
 
