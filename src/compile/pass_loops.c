@@ -3,6 +3,7 @@
  *   - a product of few rows that depends on the slices alone is made of all slices at once, before the loop;
  *   - a product whose result no later step reads, such as the gradient of the slices, is made of all steps at once, after it;
  *   - a sum over the steps of products a_t d_t, such as the gradient of a weight, is one product of the stacked a and d after it.
+ * What an operation is for all steps at once it says itself (mn_over_steps).
  * Stacks take memory: MOST_BYTES a loop at most, beyond which things stay as they are. A gradient of a long loop runs in
  * segments, each a loop, and then this holds for a segment. Loops of one step, and with a live length, are left alone: there
  * what is not live must cost nothing. Inner loops come first, so that what is constant in all leaves all. */
@@ -48,14 +49,15 @@ static int64_t rows_of(const mn_node *product) {
   return columns ? mn_shape_count(s) / columns : 0;
 }
 
-/* Has it a meaning for all steps at once, if its operands have? Of a product only the first operand may vary. */
+/* Has it a meaning for all steps at once, if its operands have? */
 static bool for_all_steps(const loop *l, const mn_node *n) {
   if (n->n_out != 1 || n->op->effect || n->out[0]->shape.ndim + 1 > MN_MAX_DIMS) return false;
   for (int k = 0; k < n->n_in; k++)
     if (n->in[k]->shape.ndim + 1 > MN_MAX_DIMS) return false;
-  if (n->op == &mn_op_matmul) return l->fixed[n->in[1]->node->id] && !l->fixed[n->in[0]->node->id];
-  return n->op->cls == MN_OP_ELEMENTWISE || n->op == &mn_op_reshape || n->op == &mn_op_permute || n->op == &mn_op_expand ||
-         n->op == &mn_op_slice || n->op == &mn_op_identity || n->op == &mn_op_stop_gradient;
+  const mn_over_steps *steps = n->op->steps;
+  for (int k = 0; steps && k < n->n_in; k++)
+    if (steps->same >> k & 1 && !l->fixed[n->in[k]->node->id]) return false;
+  return n->op->cls == MN_OP_ELEMENTWISE || (steps && steps->all);
 }
 
 static void look_forward(loop *l) {
@@ -150,27 +152,21 @@ static mn_tensor *operand_of_all(loop *l, const mn_tensor *t, int ndim) {
   return mn_expand(l->g, mn_reshape(l->g, x, s), one);
 }
 
+/* An operand of all steps, or as it is where it must be the same in each. */
+static mn_tensor *operand_for(loop *l, const mn_node *n, int k) {
+  const mn_tensor *t = n->in[k];
+  return n->op->steps->same >> k & 1 ? fixed_outside(l, t) : operand_of_all(l, t, t->shape.ndim);
+}
+
+enum { MOST_OPERANDS = 4 };
+
 /* Node n of all steps at once. */
 static mn_tensor *node_of_all(loop *l, const mn_node *n) {
-  mn_graph *g = l->g;
   const mn_shape *s = &n->out[0]->shape, all = of_all(l, s);
-  mn_tensor *in[4];
-  if (n->op == &mn_op_matmul) return mn_matmul_as(g, all_steps(l, n->in[0]), fixed_outside(l, n->in[1]), n->out[0]->dtype);
-  if (n->op == &mn_op_expand) return mn_expand(g, operand_of_all(l, n->in[0], s->ndim), all);
-  if (n->op->cls == MN_OP_ELEMENTWISE) {
-    for (int k = 0; k < n->n_in; k++) in[k] = operand_of_all(l, n->in[k], s->ndim);
-    return copy_node(g, n, in, &all, NULL);
-  }
-  mn_tensor *x = all_steps(l, n->in[0]);
-  if (n->op == &mn_op_reshape) return mn_reshape(g, x, all);
-  if (n->op == &mn_op_slice) {
-    const mn_slice_attr *a = n->attr;
-    return mn_slice(g, x, a->axis + 1, a->start, s->dim[a->axis]);
-  }
-  if (n->op != &mn_op_permute) return x; /* identity, stop_gradient: nothing is differentiated here any more */
-  int axes[MN_MAX_DIMS] = {0};
-  for (int i = 0; i < s->ndim; i++) axes[i + 1] = ((const mn_permute_attr *)n->attr)->axes[i] + 1;
-  return mn_permute(g, x, axes);
+  mn_tensor *in[MOST_OPERANDS];
+  const bool elementwise = n->op->cls == MN_OP_ELEMENTWISE;
+  for (int k = 0; k < n->n_in; k++) in[k] = elementwise ? operand_of_all(l, n->in[k], s->ndim) : operand_for(l, n, k);
+  return elementwise ? copy_node(l->g, n, in, &all, NULL) : n->op->steps->all(l->g, n, in, l->a->length);
 }
 
 /* Something that varies, of all steps: a slice's operand, what the loop stacks, or made of such. */
@@ -181,7 +177,7 @@ static mn_tensor *all_steps(loop *l, const mn_tensor *t) {
 }
 
 /* ---- choosing: before the loop ---- */
-static bool few_rows(const mn_node *n) { return n->op == &mn_op_matmul && rows_of(n) < FEW_ROWS; }
+static bool few_rows(const mn_node *n) { return n->op->steps && n->op->steps->product && rows_of(n) < FEW_ROWS; }
 
 static bool take_bytes(loop *l, int64_t bytes) {
   if (bytes > (MOST_BYTES - l->bytes) / l->a->length) return false;
@@ -230,32 +226,41 @@ static bool makes_products_late(const loop *l, const mn_tensor *t) {
   return false;
 }
 
-/* The operand that varies with the steps of a matmul that is a term of a sum over steps, without its exchange of axes. */
-static const mn_tensor *unexchanged(const mn_tensor *t) {
-  const mn_node *n = t->node;
-  return n->op == &mn_op_permute && t->shape.ndim == 2 && ((const mn_permute_attr *)n->attr)->axes[0] == 1 ? n->in[0] : t;
+/* Products take their operands in any order of axes, so a view that only moves what it shows is looked through: what lies below is
+ * stacked, and the view is made of the stack. */
+static bool is_moved(const mn_tensor *t) { return is_view(t->node) && t->node->op->steps && t->node->op->steps->of; }
+
+static bool stack_below(loop *l, const mn_tensor *t) {
+  while (is_moved(t) && mn_ndim(t) == mn_ndim(t->node->in[0]) && for_all_steps(l, t->node)) t = t->node->in[0];
+  return stack_for(l, t);
+}
+
+/* Sums over the steps of what an operation gives: it has one of its own, or lets one of its operand through. A cast does too. */
+static bool sums(const mn_node *n) {
+  const int64_t depth = n->op->steps && n->op->steps->total ? n->op->steps->depth(n) : 0;
+  return depth > 0 && (!n->op->steps->product || depth < FEW_ROWS);
+}
+static bool is_cast(const mn_node *n) { return n->op->cls == MN_OP_ELEMENTWISE && n->op->code == MN_EW_CAST; }
+static bool lets_through(const mn_node *n) {
+  return n->n_in == 1 && mn_dtype_is_float(n->in[0]->dtype) && (is_cast(n) || is_moved(n->out[0]));
 }
 
 /* A term of what a carry sums up over the steps: products, what views and casts make of one, column sums. */
-static bool is_summable(const mn_tensor *t) {
-  const mn_node *n = t->node;
-  if (n->op == &mn_op_matmul) return t->shape.ndim == 2 && n->in[0]->shape.dim[1] < FEW_ROWS;
-  if (n->op == &mn_op_sum) return true;
-  return n->n_in == 1 && (n->op == &mn_op_reshape || n->op == &mn_op_permute || n->op == &mn_op_identity || n->op->code == MN_EW_CAST) &&
-         (is_view(n) || n->op->cls == MN_OP_ELEMENTWISE) && mn_dtype_is_float(n->in[0]->dtype) && is_summable(n->in[0]);
-}
+static bool is_summable(const mn_tensor *t) { return sums(t->node) || (lets_through(t->node) && is_summable(t->node->in[0])); }
 
 static bool is_sum(const mn_node *n) { return n->op->cls == MN_OP_ELEMENTWISE && n->op->code == MN_EW_ADD; }
 
 static bool stack_for_term(loop *l, const mn_tensor *t) {
   const mn_node *n = t->node;
-  if (n->op == &mn_op_matmul) return stack_for(l, unexchanged(n->in[0])) && stack_for(l, unexchanged(n->in[1]));
-  return n->op == &mn_op_sum ? stack_for(l, n->in[0]) : stack_for_term(l, n->in[0]);
+  if (!sums(n)) return stack_for_term(l, n->in[0]);
+  for (int k = 0; k < n->n_in; k++)
+    if (!(n->op->steps->product ? stack_below : stack_for)(l, n->in[k])) return false;
+  return true;
 }
 
 static bool has_product(const mn_tensor *t) {
   const mn_node *n = t->node;
-  return n->op == &mn_op_matmul || (n->op != &mn_op_sum && n->n_in == 1 && has_product(n->in[0]));
+  return sums(n) ? n->op->steps->product : has_product(n->in[0]);
 }
 
 /* The terms of the tree of sums at t that is read by nobody else. */
@@ -312,32 +317,16 @@ static void choose_after(loop *l) {
   }
 }
 
-/* The sum over all steps of a term. */
+/* The sum over all steps of a term. A cast is left out: the sum is rounded once, in the end. */
 static mn_tensor *total(loop *l, const mn_tensor *t, mn_dtype type) {
-  mn_graph *g = l->g;
   const mn_node *n = t->node;
-  if (n->op == &mn_op_matmul) { /* a [M, K] d [K, N]: over the steps and K */
-    mn_tensor *side[2];
-    for (int k = 0; k < 2; k++) {
-      const mn_tensor *x = unexchanged(n->in[k]);
-      mn_tensor *all = l->fixed[x->node->id] ? operand_of_all(l, x, 2) : all_steps(l, x);
-      const bool rows_inside = (x != n->in[k]) == (k == 0); /* [length, K, ...]: the steps follow each other */
-      if (!rows_inside) all = mn_permute(g, all, (int[]){0, 2, 1});
-      side[k] = mn_reshape(g, all, MN_SHAPE(all->shape.dim[0] * all->shape.dim[1], all->shape.dim[2]));
-    }
-    const mn_dtype from = n->in[0]->dtype;
-    return mn_matmul_as(g, mn_transpose(g, side[0], 0, 1), side[1], from == MN_BF16 && type == MN_F32 ? MN_F32 : from);
-  }
-  if (n->op == &mn_op_sum) {
-    const unsigned axes = ((const mn_reduce_attr *)n->attr)->axes;
-    mn_tensor *x = l->fixed[n->in[0]->node->id] ? operand_of_all(l, n->in[0], n->in[0]->shape.ndim) : all_steps(l, n->in[0]);
-    if (x && mn_dtype_size(x->dtype) < mn_dtype_size(type)) x = mn_cast(g, x, type);
-    return mn_reshape(g, mn_sum(g, x, axes << 1 | 1u), t->shape);
+  mn_tensor *in[MOST_OPERANDS];
+  if (sums(n)) {
+    for (int k = 0; k < n->n_in; k++) in[k] = operand_of_all(l, n->in[k], n->in[k]->shape.ndim);
+    return n->op->steps->total(l->g, n, in, type);
   }
   mn_tensor *x = total(l, n->in[0], type);
-  if (n->op == &mn_op_reshape) return mn_reshape(g, x, t->shape);
-  if (n->op == &mn_op_permute) return mn_permute(g, x, ((const mn_permute_attr *)n->attr)->axes);
-  return x; /* a cast: the sum is rounded once, in the end */
+  return is_cast(n) ? x : n->op->steps->of(l->g, n, x);
 }
 
 /* ---- the new loop ---- */

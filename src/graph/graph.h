@@ -62,6 +62,22 @@ typedef struct mn_simplifying { /* what an operation is told when it is asked fo
 #define MN_ATTRS_BEGIN _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic error \"-Wpadded\"")
 #define MN_ATTRS_END   _Pragma("GCC diagnostic pop")
 
+/* What an operation that is run at every step of a loop would be for all steps at once, where it has such a meaning: work that need not be
+ * done step by step leaves loops by it. A stack has the steps along its first axis: [length, ...]. Of element-wise operations the
+ * compiler knows as much. */
+typedef struct mn_over_steps {
+  unsigned same; /* mask of operands that must be the same at every step, and are handed over as they are, not stacked */
+  /* n's result of all steps, from its operands of all steps. */
+  mn_tensor *(*all)(mn_graph *g, const mn_node *n, mn_tensor *const *in, int64_t length);
+  bool product; /* many rows of it cost less than as many times few */
+  /* Its sum over the steps without its results, from its operands of all steps, added up in `type`; `depth` tells over how many rows one
+   * step's result is a sum already (a sum over all pays where they are few), 0: this one cannot. NULL, both: none can. */
+  mn_tensor *(*total)(mn_graph *g, const mn_node *n, mn_tensor *const *in, mn_dtype type);
+  int64_t (*depth)(const mn_node *n);
+  /* It moves numbers and no more: a sum over steps of its results is it of the sum x of its operand. NULL: it does more. */
+  mn_tensor *(*of)(mn_graph *g, const mn_node *n, mn_tensor *x);
+} mn_over_steps;
+
 struct mn_op {
   const char *name;
   mn_op_class cls;
@@ -93,6 +109,7 @@ struct mn_op {
    * it is there, and its other operands are constants, this one is not run. */
   const mn_op *given_by;
   int given_at;
+  const mn_over_steps *steps; /* NULL: it has no meaning for all steps of a loop at once, unless it is element-wise */
 };
 
 /* ---- graphs ---------------------------------------------------------------------------------------------------- */
@@ -158,8 +175,9 @@ typedef enum mn_direction { MN_FORWARD, MN_BACKWARD } mn_direction;
   X(RECIP, recip)                                                                                                                          \
   X(EXP, exp)                                                                                                                              \
   X(LOG, log)                                                                                                                              \
-  X(LOG1P, log1p) X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) \
-      X(SILU, silu) X(SILU_SLOPE, silu_slope)
+  X(LOG1P, log1p)                                                                                                                          \
+  X(SIN, sin) X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu)   \
+      X(SILU_SLOPE, silu_slope)
 #define MN_EW_BINARY(X)                                                                                                                    \
   X(ADD, add)                                                                                                                              \
   X(SUB, sub)                                                                                                                              \

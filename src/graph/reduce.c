@@ -14,8 +14,23 @@ static void sum_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need
   (void)need;
   din[0] = mn_expand(g, dout[0], n->in[0]->shape);
 }
-const mn_op mn_op_sum = {
-    .name = "sum", .cls = MN_OP_CORE, .attr_size = sizeof(mn_reduce_attr), .code = MN_REDUCE_SUM, .grad = sum_grad, .flops = reduce_flops};
+static mn_tensor *sum_total(mn_graph *g, const mn_node *n, mn_tensor *const *in, mn_dtype type) {
+  mn_tensor *x = in[0];
+  if (x && mn_dtype_size(x->dtype) < mn_dtype_size(type)) x = mn_cast(g, x, type);
+  return mn_reshape(g, mn_sum(g, x, ((const mn_reduce_attr *)n->attr)->axes << 1 | 1u), n->out[0]->shape);
+}
+static int64_t sum_depth(const mn_node *n) {
+  (void)n;
+  return 1; /* its operands of all steps cost what those of each do */
+}
+static const mn_over_steps sum_steps = {.total = sum_total, .depth = sum_depth};
+const mn_op mn_op_sum = {.name = "sum",
+                         .cls = MN_OP_CORE,
+                         .attr_size = sizeof(mn_reduce_attr),
+                         .code = MN_REDUCE_SUM,
+                         .grad = sum_grad,
+                         .flops = reduce_flops,
+                         .steps = &sum_steps};
 
 static void max_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   /* shared equally by the elements that attain the maximum */
@@ -107,7 +122,23 @@ static void matmul_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *n
   if (need[0]) din[0] = mn_matmul_as(g, d, mn_transpose(g, b, -1, -2), a->dtype);
   if (need[1]) din[1] = mn_matmul_as(g, mn_transpose(g, a, -1, -2), d, b->dtype);
 }
-const mn_op mn_op_matmul = {.name = "matmul", .cls = MN_OP_CORE, .grad = matmul_grad, .flops = matmul_flops};
+static mn_tensor *matmul_all(mn_graph *g, const mn_node *n, mn_tensor *const *in, int64_t length) {
+  (void)length;
+  return mn_matmul_as(g, in[0], in[1], n->out[0]->dtype);
+}
+/* sum over t of a_t [M,K] d_t [K,N] is one product, over the steps and K. */
+static mn_tensor *matmul_total(mn_graph *g, const mn_node *n, mn_tensor *const *in, mn_dtype type) {
+  if (!in[0] || !in[1]) return NULL;
+  const mn_shape *a = &in[0]->shape, *d = &in[1]->shape; /* [length,M,K], [length,K,N] */
+  const int64_t depth = a->dim[0] * a->dim[2];
+  mn_tensor *rows = mn_reshape(g, mn_permute(g, in[0], (int[]){0, 2, 1}), MN_SHAPE(depth, a->dim[1]));
+  const mn_dtype from = n->in[0]->dtype;
+  return mn_matmul_as(g, mn_transpose(g, rows, 0, 1), mn_reshape(g, in[1], MN_SHAPE(depth, d->dim[2])),
+                      from == MN_BF16 && type == MN_F32 ? MN_F32 : from);
+}
+static int64_t matmul_depth(const mn_node *n) { return n->out[0]->shape.ndim == 2 ? n->in[0]->shape.dim[1] : 0; }
+static const mn_over_steps matmul_steps = {.same = 2, .all = matmul_all, .product = true, .total = matmul_total, .depth = matmul_depth};
+const mn_op mn_op_matmul = {.name = "matmul", .cls = MN_OP_CORE, .grad = matmul_grad, .flops = matmul_flops, .steps = &matmul_steps};
 
 mn_tensor *mn_matmul_as(mn_graph *g, mn_tensor *a, mn_tensor *b, mn_dtype out) {
   mn_tensor *in[2] = {a, b};

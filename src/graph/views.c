@@ -79,7 +79,19 @@ static void reshape_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *
   (void)need;
   din[0] = mn_reshape(g, dout[0], n->in[0]->shape);
 }
-const mn_op mn_op_reshape = {.name = "reshape", .cls = MN_OP_VIEW, .grad = reshape_grad, .view = reshape_view, .simplify = view_simplify};
+static mn_shape stack_of(const mn_node *n, int64_t length) {
+  const mn_shape *s = &n->out[0]->shape;
+  mn_shape all = {.ndim = s->ndim + 1, .dim = {length}};
+  for (int i = 0; i < s->ndim; i++) all.dim[i + 1] = s->dim[i];
+  return all;
+}
+static mn_tensor *reshape_all(mn_graph *g, const mn_node *n, mn_tensor *const *in, int64_t length) {
+  return mn_reshape(g, in[0], stack_of(n, length));
+}
+static mn_tensor *reshape_of(mn_graph *g, const mn_node *n, mn_tensor *x) { return mn_reshape(g, x, n->out[0]->shape); }
+static const mn_over_steps reshape_steps = {.all = reshape_all, .of = reshape_of};
+const mn_op mn_op_reshape = {
+    .name = "reshape", .cls = MN_OP_VIEW, .grad = reshape_grad, .view = reshape_view, .simplify = view_simplify, .steps = &reshape_steps};
 
 mn_tensor *mn_reshape(mn_graph *g, mn_tensor *x, mn_shape s) {
   if (!x) return mn_node1(g, &mn_op_reshape, 1, &x, MN_F32, s, NULL);
@@ -132,12 +144,23 @@ static void permute_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *
   for (int i = 0; i < n->out[0]->shape.ndim; i++) inverse[a->axes[i]] = i;
   din[0] = mn_permute(g, dout[0], inverse);
 }
+static mn_tensor *permute_all(mn_graph *g, const mn_node *n, mn_tensor *const *in, int64_t length) {
+  int axes[MN_MAX_DIMS] = {0};
+  (void)length;
+  for (int i = 0; i < n->out[0]->shape.ndim; i++) axes[i + 1] = ((const mn_permute_attr *)n->attr)->axes[i] + 1;
+  return mn_permute(g, in[0], axes);
+}
+static mn_tensor *permute_of(mn_graph *g, const mn_node *n, mn_tensor *x) {
+  return mn_permute(g, x, ((const mn_permute_attr *)n->attr)->axes);
+}
+static const mn_over_steps permute_steps = {.all = permute_all, .of = permute_of};
 const mn_op mn_op_permute = {.name = "permute",
                              .cls = MN_OP_VIEW,
                              .attr_size = sizeof(mn_permute_attr),
                              .grad = permute_grad,
                              .view = permute_view,
-                             .simplify = view_simplify};
+                             .simplify = view_simplify,
+                             .steps = &permute_steps};
 
 mn_tensor *mn_permute(mn_graph *g, mn_tensor *x, const int *axes) {
   mn_permute_attr a = {{0}};
@@ -181,7 +204,16 @@ static void expand_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *n
   (void)need;
   din[0] = mn_sum_to(g, dout[0], n->in[0]->shape);
 }
-const mn_op mn_op_expand = {.name = "expand", .cls = MN_OP_VIEW, .grad = expand_grad, .view = expand_view, .simplify = view_simplify};
+static mn_tensor *expand_all(mn_graph *g, const mn_node *n, mn_tensor *const *in, int64_t length) {
+  const mn_shape all = stack_of(n, length), *s = &n->in[0]->shape;
+  const int missing = n->out[0]->shape.ndim - s->ndim;
+  mn_shape x = {.ndim = all.ndim, .dim = {length}};
+  for (int i = 0; i + 1 < all.ndim; i++) x.dim[i + 1] = i < missing ? 1 : s->dim[i - missing];
+  return mn_expand(g, mn_reshape(g, in[0], x), all);
+}
+static const mn_over_steps expand_steps = {.all = expand_all};
+const mn_op mn_op_expand = {
+    .name = "expand", .cls = MN_OP_VIEW, .grad = expand_grad, .view = expand_view, .simplify = view_simplify, .steps = &expand_steps};
 
 mn_tensor *mn_expand(mn_graph *g, mn_tensor *x, mn_shape s) {
   if (!x) return mn_node1(g, &mn_op_expand, 1, &x, MN_F32, s, NULL);
@@ -209,12 +241,19 @@ static void slice_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *ne
   int64_t full = n->in[0]->shape.dim[a->axis], len = n->out[0]->shape.dim[a->axis];
   din[0] = mn_pad(g, dout[0], a->axis, a->start, full - a->start - len);
 }
+static mn_tensor *slice_all(mn_graph *g, const mn_node *n, mn_tensor *const *in, int64_t length) {
+  const mn_slice_attr *a = n->attr;
+  (void)length;
+  return mn_slice(g, in[0], a->axis + 1, a->start, n->out[0]->shape.dim[a->axis]);
+}
+static const mn_over_steps slice_steps = {.all = slice_all};
 const mn_op mn_op_slice = {.name = "slice",
                            .cls = MN_OP_VIEW,
                            .attr_size = sizeof(mn_slice_attr),
                            .grad = slice_grad,
                            .view = slice_view,
-                           .simplify = view_simplify};
+                           .simplify = view_simplify,
+                           .steps = &slice_steps};
 
 mn_tensor *mn_slice(mn_graph *g, mn_tensor *x, int axis, int64_t start, int64_t len) {
   if (!x) return NULL;
@@ -237,14 +276,25 @@ static bool same_view(const mn_node *n, const mn_layout *in, mn_layout *out) {
   *out = *in;
   return true;
 }
+/* Where steps are brought together, nothing is differentiated any more. */
+static mn_tensor *same_all(mn_graph *g, const mn_node *n, mn_tensor *const *in, int64_t length) {
+  (void)g, (void)n, (void)length;
+  return in[0];
+}
+static mn_tensor *same_of(mn_graph *g, const mn_node *n, mn_tensor *x) {
+  (void)g, (void)n;
+  return x;
+}
+static const mn_over_steps same_steps = {.all = same_all, .of = same_of};
 const mn_op mn_op_stop_gradient = {
-    .name = "stop_gradient", .cls = MN_OP_VIEW, .no_grad = true, .view = same_view, .simplify = view_simplify};
+    .name = "stop_gradient", .cls = MN_OP_VIEW, .no_grad = true, .view = same_view, .simplify = view_simplify, .steps = &same_steps};
 
 static void identity_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   (void)g, (void)n, (void)need;
   din[0] = dout[0];
 }
-const mn_op mn_op_identity = {.name = "identity", .cls = MN_OP_VIEW, .grad = identity_grad, .view = same_view, .simplify = view_simplify};
+const mn_op mn_op_identity = {
+    .name = "identity", .cls = MN_OP_VIEW, .grad = identity_grad, .view = same_view, .simplify = view_simplify, .steps = &same_steps};
 
 mn_tensor *mn_identity(mn_graph *g, mn_tensor *x) { return x ? mn_node1(g, &mn_op_identity, 1, &x, x->dtype, x->shape, NULL) : NULL; }
 
