@@ -212,6 +212,7 @@ static void rotary_tables(void) {
 }
 
 static void what_a_recipe_may_not_ask_for(void) {
+  mc_refused("{type: attention, heads: 2, window: 8, max_context: 64}", 8, "max_context|no effect|window: 8");
   mc_refused("type: attention\nheads: 5\n", 16, "recipe.yaml:2|heads|must divide d_model 16");
   mc_refused("type: attention\nheads: 4\nkv_heads: 3\n", 16, "recipe.yaml:3|kv_heads|3 does not divide 4");
   mc_refused("type: attention\nheads: 2\nhead_dim: 7\n", 16, "recipe.yaml:3|head_dim|even");

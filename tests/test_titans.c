@@ -371,6 +371,7 @@ static void what_cannot_be_is_refused(void) {
   mc_refused("{type: titans_mag, heads: 2, head_dim: 3}", 8, "head_dim|even");
   mc_refused("{type: titans_lmm, memory_net: deep}", 8, "memory_net|ln_mlp");
   mc_refused("{type: titans_lmm, chunks: 4}", 8, "chunks|chunk");
+  mc_refused("{type: titans_mag, window: 8, max_context: 64}", 8, "max_context|no effect|window: 8");
   mc_refused("{type: titans_lmm, chunk: 0}", 8, "chunk");
 }
 

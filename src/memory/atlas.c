@@ -25,10 +25,11 @@
 #include "nn/mixer.h"
 
 typedef struct atlas_config {
-  int64_t heads, head_dim, memory_expand, chunk, memory_window, ns_every, conv, window, persistent, segment, max_context;
+  mn_beside_attention with; /* first */
+  int64_t memory_expand, chunk, memory_window, ns_every, conv;
   int memory_net, features, ns_steps;
   bool memory_residual, momentum, decay, window_gate, features_normed, output_gate;
-  double lr_max, step_max, grad_clamp, rope_theta;
+  double lr_max, step_max, grad_clamp;
   bool attracts, orthogonal; /* of the type: the loss is -M(k) . v; steps are orthogonal */
 } atlas_config;
 
@@ -39,10 +40,9 @@ static const char *const feature_maps[] = {"plain", "poly2", NULL};
 
 #define S atlas_config
 #define MEMORY(net, features_of)                                                                                                           \
-  MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H, each with a memory of its own"),                                                            \
-      MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),                                                      \
+  MN_KEY_HEADS, MN_KEY_HEAD_DIM,                                                                                                           \
       MN_FIELD_ENUM(S, memory_net, nets, net, "what the memory is: one matrix, an MLP of two, or a gated one of three"),                   \
-      MN_FIELD_INT(S, memory_expand, 4, 1, 64, "hidden width of the memory over head_dim"),                                                \
+      MN_FIELD_INT(S, memory_expand, 4, 1, 64, "hidden width of the memory over head_dim; linear has none"),                               \
       MN_FIELD_BOOL(S, memory_residual, true, "mlp and gated: M(x) = x + ..."),                                                            \
       MN_FIELD_ENUM(S, features, feature_maps, features_of, "keys and queries as they are, or lifted to polynomials of degree 2"),         \
       MN_FIELD_BOOL(S, features_normed, true, "lifted keys and queries have length 1"),                                                    \
@@ -65,16 +65,21 @@ static const mn_field swla_fields[] = {MEMORY(NET_LINEAR, FEATURES_POLY2), WINDO
 static const mn_field omeganet_fields[] = {MEMORY(NET_MLP, FEATURES_POLY2), WINDOWED, MOMENTUM, MN_FIELD_END};
 #define ATLAS_FIELDS MEMORY(NET_MLP, FEATURES_POLY2), WINDOWED, ORTHOGONAL
 static const mn_field atlas_fields[] = {ATLAS_FIELDS, MN_FIELD_END};
-static const mn_field attended_fields[] = {ATLAS_FIELDS,         MN_KEY_WINDOW(S),      MN_KEY_PERSISTENT(S),
-                                           MN_KEY_ROPE_THETA(S), MN_KEY_MAX_CONTEXT(S), MN_FIELD_END}; /* MAG, MAL */
-static const mn_field mac_fields[] = {ATLAS_FIELDS, MN_KEY_PERSISTENT(S), MN_KEY_SEGMENT(S), MN_KEY_ROPE_THETA(S), MN_FIELD_END};
+static const mn_field attended_fields[] = {ATLAS_FIELDS,      MN_KEY_WINDOW,      MN_KEY_PERSISTENT,
+                                           MN_KEY_ROPE_THETA, MN_KEY_MAX_CONTEXT, MN_FIELD_END}; /* MAG, MAL */
+static const mn_field mac_fields[] = {ATLAS_FIELDS, MN_KEY_PERSISTENT, MN_KEY_SEGMENT, MN_KEY_ROPE_THETA, MN_FIELD_END};
 #undef S
 
-static const mn_init projection = {MN_INIT_XAVIER_UNIFORM, 1, 0};
+#define PROJECTION                                                                                                                         \
+  { MN_INIT_XAVIER_UNIFORM, 1, 0 }
+static const mn_init projection = PROJECTION;
 
 /* ---- what a recipe may ask for ---- */
+static const mn_lmm memory;
+
 static mn_status check(const mn_value *map, const char *where, int64_t d_model, atlas_config *c) {
-  MN_TRY(mn_check_heads(map, where, d_model, c->heads, &c->head_dim));
+  c->with.lmm = &memory;
+  MN_TRY(mn_check_heads(map, where, d_model, c->with.heads, &c->with.head_dim));
   MN_TRY(mn_fast_check_lr(map, where, c->chunk, &c->lr_max));
   if (c->ns_every && c->chunk % c->ns_every)
     return mn_config_fail(map, where, "ns_every", "must divide chunk %lld, it is %lld", (long long)c->chunk, (long long)c->ns_every);
@@ -93,14 +98,12 @@ static mn_status check_atlas(const mn_value *map, const char *where, int64_t d_m
   return check(map, where, d_model, config);
 }
 static mn_status check_attended(const mn_value *map, const char *where, int64_t d_model, void *config) {
-  const atlas_config *c = config;
   MN_TRY(check_atlas(map, where, d_model, config));
-  return mn_check_rotary(map, where, c->head_dim);
+  return mn_check_beside(map, where, config);
 }
 static mn_status check_mac(const mn_value *map, const char *where, int64_t d_model, void *config) {
-  const atlas_config *c = config;
   MN_TRY(check_attended(map, where, d_model, config));
-  return mn_check_context_width(map, where, d_model, c->heads, c->head_dim, "atlas_mac");
+  return mn_check_context_width(map, where, d_model, config, "atlas_mac");
 }
 
 /* ---- the memory ---- */
@@ -111,8 +114,8 @@ static mn_fast_config memory_of(mn_scope *s, const void *config) {
                       .depth = 2,
                       .expand = c->memory_expand,
                       .residual = c->memory_residual,
-                      .heads = c->heads,
-                      .head_dim = c->head_dim,
+                      .heads = c->with.heads,
+                      .head_dim = c->with.head_dim,
                       .chunk = c->chunk,
                       .loss = c->attracts ? MN_FAST_DOT : MN_FAST_L2,
                       .step = c->orthogonal ? MN_FAST_ORTHOGONAL : MN_FAST_EVERY_TOKEN,
@@ -124,16 +127,18 @@ static mn_fast_config memory_of(mn_scope *s, const void *config) {
                       .grad_clamp = c->grad_clamp,
                       .lift_normed = c->features_normed};
   if (c->features == FEATURES_POLY2)
-    f.lift = mn_poly2_scales(s, "features.scale", c->heads, "phi's scales of degrees 0, 1 and 2, over those of exp [H,3]");
+    f.lift = mn_poly2_scales(s, "features.scale", c->with.heads, "phi's scales of degrees 0, 1 and 2, over those of exp [H,3]");
   return f;
 }
 
-static mn_fast_projection projection_of(const atlas_config *c) { return (mn_fast_projection){c->heads, c->head_dim, c->conv, projection}; }
+static mn_fast_projection projection_of(const atlas_config *c) {
+  return (mn_fast_projection){c->with.heads, c->with.head_dim, c->conv, projection};
+}
 
 /* gamma [B,T,H,c], the token's own pair last: 0 where there is no such pair yet, and divided by how many there are. */
 static mn_tensor *window_of(mn_scope *s, const atlas_config *c, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
-  const int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), H = c->heads, window = c->memory_window;
+  const int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), H = c->with.heads, window = c->memory_window;
   if (window < 2) return NULL;
   mn_tensor *t = mn_iota(g, MN_I32, MN_SHAPE(1, T, 1, 1), 1), *start = mn_scope_position(s); /* tokens before each */
   if (start) t = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1, 1, 1)), t);
@@ -158,33 +163,7 @@ static mn_tensor *lmm(mn_scope *s, const void *config, mn_tensor *x) {
 static mn_tensor *questions(mn_scope *s, const void *config, mn_tensor *x) {
   return mn_fast_stream(s, projection_of(config), "q", "x_conv", x);
 }
-static mn_beside_attention beside(const atlas_config *c) {
-  return (mn_beside_attention){.heads = c->heads,
-                               .head_dim = c->head_dim,
-                               .persistent = c->persistent,
-                               .window = c->window,
-                               .max_context = c->max_context,
-                               .segment = c->segment,
-                               .rope_theta = c->rope_theta,
-                               .projection = projection,
-                               .config = c,
-                               .lmm = lmm,
-                               .fast = memory_of,
-                               .questions = questions};
-}
-static mn_tensor *apply_lmm(mn_scope *s, const void *config, mn_tensor *x) { return lmm(mn_scope_in(s, "memory"), config, x); }
-static mn_tensor *apply_mag(mn_scope *s, const void *config, mn_tensor *x) {
-  const mn_beside_attention with = beside(config);
-  return mn_memory_as_gate(s, &with, x);
-}
-static mn_tensor *apply_mal(mn_scope *s, const void *config, mn_tensor *x) {
-  const mn_beside_attention with = beside(config);
-  return mn_memory_as_layer(s, &with, x);
-}
-static mn_tensor *apply_mac(mn_scope *s, const void *config, mn_tensor *x) {
-  const mn_beside_attention with = beside(config);
-  return mn_memory_as_context(s, &with, x);
-}
+static const mn_lmm memory = {.projection = PROJECTION, .layer = lmm, .fast = memory_of, .questions = questions};
 
 static void remedy(const void *config, mn_text *out) {
   const atlas_config *c = config;
@@ -201,7 +180,7 @@ const mn_mixer_def mn_mixer_dla = {
     .summary = "deep linear attention: a network that is moved towards each token's value",
     .fields = dla_fields,
     .check = check_dla,
-    .apply = apply_lmm,
+    .apply = mn_memory_alone,
 };
 const mn_mixer_def mn_mixer_swla = {
     .name = "swla",
@@ -209,7 +188,7 @@ const mn_mixer_def mn_mixer_swla = {
     .summary = "sliding-window linear attention: each step writes the last c pairs",
     .fields = swla_fields,
     .check = check_dla,
-    .apply = apply_lmm,
+    .apply = mn_memory_alone,
 };
 const mn_mixer_def mn_mixer_omeganet = {
     .name = "omeganet",
@@ -217,7 +196,7 @@ const mn_mixer_def mn_mixer_omeganet = {
     .summary = "a memory whose weights learn the last c pairs at every token",
     .fields = omeganet_fields,
     .check = check_omeganet,
-    .apply = apply_lmm,
+    .apply = mn_memory_alone,
 };
 const mn_mixer_def mn_mixer_atlas = {
     .name = "atlas",
@@ -225,7 +204,7 @@ const mn_mixer_def mn_mixer_atlas = {
     .summary = "ATLAS: OmegaNet whose steps are orthogonal (Muon); with a gated memory ATLAS++",
     .fields = atlas_fields,
     .check = check_atlas,
-    .apply = apply_lmm,
+    .apply = mn_memory_alone,
 };
 const mn_mixer_def mn_mixer_atlas_mag = {
     .name = "atlas_mag",
@@ -233,7 +212,7 @@ const mn_mixer_def mn_mixer_atlas_mag = {
     .summary = "ATLAS, memory as gate: what attention says is gated by what the memory says",
     .fields = attended_fields,
     .check = check_attended,
-    .apply = apply_mag,
+    .apply = mn_memory_as_gate,
 };
 const mn_mixer_def mn_mixer_atlas_mal = {
     .name = "atlas_mal",
@@ -241,7 +220,7 @@ const mn_mixer_def mn_mixer_atlas_mal = {
     .summary = "ATLAS, memory as layer: attention over what the memory says",
     .fields = attended_fields,
     .check = check_attended,
-    .apply = apply_mal,
+    .apply = mn_memory_as_layer,
 };
 const mn_mixer_def mn_mixer_atlas_mac = {
     .name = "atlas_mac",
@@ -249,5 +228,5 @@ const mn_mixer_def mn_mixer_atlas_mac = {
     .summary = "ATLAS, memory as context: segments attend to what the memory reads for them",
     .fields = mac_fields,
     .check = check_mac,
-    .apply = apply_mac,
+    .apply = mn_memory_as_context,
 };

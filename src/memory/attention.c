@@ -27,7 +27,7 @@ const mn_field mn_attention_fields[] = {
     MN_FIELD_INT(S, window, 0, 0, 1 << 24, "a query sees the last `window` tokens, itself among them; 0: all"),
     MN_FIELD_INT(S, sinks, 0, 0, 65536, "the first tokens of a stream that stay visible"),
     MN_FIELD_INT(S, persistent, 0, 0, 65536, "learned key/value pairs that every query sees"),
-    MN_FIELD_INT(S, max_context, 4096, 1, 1 << 28, "without a window: how many tokens a stream's cache holds"),
+    MN_FIELD_INT(S, max_context, MN_USUAL_CONTEXT, 1, 1 << 28, "without a window: how many tokens a stream's cache holds"),
     MN_FIELD_BOOL(S, rope, true, "rotary position embedding"),
     MN_FIELD_FLOAT(S, rope_theta, 10000, 1, 1e12, "base of the rotary frequencies"),
     MN_FIELD_ENUM(S, rope_scaling, scalings, 0, "how rotary frequencies are stretched for longer contexts"),
@@ -41,6 +41,13 @@ const mn_field mn_attention_fields[] = {
     MN_FIELD_INT(S, relative_distance, 128, 2, 1 << 16, "distance from which on all share one bucket", MN_SPARSE),
     MN_FIELD_END};
 #undef S
+
+mn_status mn_attention_check_context(const mn_value *map, const char *where, int64_t window, int64_t max_context) {
+  if (!window || max_context == MN_USUAL_CONTEXT) return MN_OK;
+  return mn_config_fail(map, where, "max_context",
+                        "has no effect beside window: %lld, which says what a stream's cache holds; leave one of them out",
+                        (long long)window);
+}
 
 mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_model, mn_attention_config *c) {
   if (c->kv_heads == 0) c->kv_heads = c->heads;
@@ -74,7 +81,7 @@ mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_m
     return mn_config_fail(map, where, "relative_bias", "needs at least %d buckets%s", c->causal ? 2 : 4,
                           c->causal ? "" : ", half of them for either side");
   if (c->sinks && !c->window) return mn_config_fail(map, where, "sinks", "need a window: without one every token is seen");
-  return MN_OK;
+  return mn_attention_check_context(map, where, c->window, c->max_context);
 }
 
 static mn_status check(const mn_value *map, const char *where, int64_t d_model, void *config) {
@@ -272,9 +279,10 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
   }
   mn_attention_attr attr = {.scale = 1 / sqrt((double)K), .causal = true, .window = c->window, .prefix = N, .sinks = c->sinks};
   if (c->causal && !c->window) {
-    mn_scope_limit(s, c->max_context, "max_context",
-                   "raise max_context or give the attention a window; or let a model that is run, not trained, forget the oldest tokens "
-                   "(--forget; in the C API forget=true)");
+    mn_scope_limit(
+        s, c->max_context, "max_context",
+        "raise max_context or give the attention a window in its place; or let a model that is run, not trained, forget the oldest tokens "
+        "(--forget; in the C API forget=true)");
     if (T > c->max_context) attr.window = c->max_context; /* as the stream will, where it may */
   }
   if (!c->causal) {

@@ -13,6 +13,9 @@ typedef struct mn_attention_config {
 } mn_attention_config;
 
 extern const mn_field mn_attention_fields[];
+enum { MN_USUAL_CONTEXT = 4096 }; /* max_context that nobody chose */
+/* max_context beside a window has no effect: only its usual value, which every written configuration has, is let pass. */
+mn_status mn_attention_check_context(const mn_value *map, const char *where, int64_t window, int64_t max_context);
 mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_model, mn_attention_config *c);
 mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tensor *x);
 

@@ -6,7 +6,6 @@
 #include "graph/fused_attention.h"
 #include "graph/fused_norm.h"
 #include "graph/fused_rope.h"
-#include "memory/attention.h"
 
 static mn_tensor *attention(mn_scope *s, const mn_beside_attention *c, mn_tensor *x) {
   mn_attention_config a = {.heads = c->heads,
@@ -78,7 +77,7 @@ static mn_tensor *segment_store(mn_scope *s, const mn_beside_attention *c, const
 static mn_tensor *segment_attention(mn_scope *s, const mn_beside_attention *c, mn_tensor *x, mn_tensor *hq, mn_tensor *phase, bool stream) {
   mn_graph *g = mn_scope_graph(s);
   int64_t B = mn_dim(x, 0), n = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, d = c->head_dim, N = c->persistent, Cs = c->segment;
-  const mn_init init = c->projection;
+  const mn_init init = c->lmm->projection;
   mn_tensor *both = mn_concat(g, 2, (mn_tensor *[]){hq, x}, 1), *cos, *sin, *cos_hq, *sin_hq; /* [B,2n,D] */
   mn_tensor *q = mn_split_heads(s, mn_linear(s, "q_proj", x, H * d, MN_NO_BIAS, init), H);
   mn_tensor *k = mn_split_heads(s, mn_linear(s, "k_proj", both, H * d, MN_NO_BIAS, init), H);
@@ -127,39 +126,47 @@ static mn_tensor *mac_piece(mn_scope *s, void *context, mn_tensor *x) {
   const mn_beside_attention *c = in->c;
   mn_graph *g = mn_scope_graph(s);
   mn_scope *memory = mn_scope_in(s, "memory");
-  const mn_fast_config f = c->fast(memory, c->config);
+  const mn_fast_config f = c->lmm->fast(memory, c);
   mn_tensor *phase = mn_fast_phase(s, c->segment);
   const mn_fast_state at = frozen(memory, &f, phase, in->stream);
-  mn_tensor *q = c->questions(memory, c->config, x); /* [B,n,H,d] */
+  mn_tensor *q = c->lmm->questions(memory, c, x); /* [B,n,H,d] */
   mn_tensor *hq = mn_transpose(g, mn_fast_read(g, &f, at.W, mn_transpose(g, q, 1, 2)), 1, 2);
   hq = mn_cast(g, mn_join_heads(s, hq), mn_type(x));
   mn_tensor *y = segment_attention(mn_scope_in(s, "attn"), c, x, hq, phase, in->stream);
-  return gated(s, y, c->lmm(memory, c->config, y));
+  return gated(s, y, c->lmm->layer(memory, c, y));
 }
 
 /* Segments one after the other. A stream whose positions are known to be multiples of some divisor of the segment goes on in
  * pieces of that length, which never cross a segment's end; one of which nothing is known, token by token. */
-mn_tensor *mn_memory_as_context(mn_scope *s, const mn_beside_attention *c, mn_tensor *x) {
+mn_tensor *mn_memory_as_context(mn_scope *s, const void *config, mn_tensor *x) {
+  const mn_beside_attention *c = config;
   mac_context context = {c, mn_scope_is_stream(s)};
   int64_t piece = c->segment;
   while (piece > 1 && (c->segment % piece || !mn_scope_aligned(s, piece))) piece--;
   return mn_scope_loop(s, piece, mac_piece, &context, x);
 }
 
-/* ---- memory as gate, memory as layer ---- */
-static mn_tensor *lmm(mn_scope *s, const mn_beside_attention *c, mn_tensor *x) { return c->lmm(mn_scope_in(s, "memory"), c->config, x); }
-
-mn_tensor *mn_memory_as_gate(mn_scope *s, const mn_beside_attention *c, mn_tensor *x) { return gated(s, attention(s, c, x), lmm(s, c, x)); }
-mn_tensor *mn_memory_as_layer(mn_scope *s, const mn_beside_attention *c, mn_tensor *x) { return attention(s, c, lmm(s, c, x)); }
+/* ---- the memory alone, as gate, as layer ---- */
+mn_tensor *mn_memory_alone(mn_scope *s, const void *config, mn_tensor *x) {
+  const mn_beside_attention *c = config;
+  return c->lmm->layer(mn_scope_in(s, "memory"), c, x);
+}
+mn_tensor *mn_memory_as_gate(mn_scope *s, const void *config, mn_tensor *x) {
+  mn_tensor *y = attention(s, config, x);
+  return gated(s, y, mn_memory_alone(s, config, x));
+}
+mn_tensor *mn_memory_as_layer(mn_scope *s, const void *config, mn_tensor *x) { return attention(s, config, mn_memory_alone(s, config, x)); }
 
 /* ---- what a recipe may not ask for ---- */
-mn_status mn_check_rotary(const mn_value *map, const char *where, int64_t head_dim) {
-  if (head_dim % 2 == 0) return MN_OK;
-  return mn_config_fail(map, where, "head_dim", "must be even for rotary positions, it is %lld", (long long)head_dim);
+mn_status mn_check_beside(const mn_value *map, const char *where, const void *config) {
+  const mn_beside_attention *c = config;
+  if (c->head_dim % 2)
+    return mn_config_fail(map, where, "head_dim", "must be even for rotary positions, it is %lld", (long long)c->head_dim);
+  return mn_attention_check_context(map, where, c->window, c->max_context);
 }
-mn_status mn_check_context_width(const mn_value *map, const char *where, int64_t d_model, int64_t heads, int64_t head_dim,
-                                 const char *type) {
-  if (heads * head_dim == d_model) return MN_OK;
+mn_status mn_check_context_width(const mn_value *map, const char *where, int64_t d_model, const void *config, const char *type) {
+  const mn_beside_attention *c = config;
+  if (c->heads * c->head_dim == d_model) return MN_OK;
   return mn_config_fail(map, where, "head_dim", "times heads must be d_model %lld for %s: what the memory reads stands beside the tokens",
                         (long long)d_model, type);
 }

@@ -35,7 +35,7 @@ static const char *const nets[] = {"linear", "mlp", NULL};
   MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H, each with a memory of its own"),                                                            \
       MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),                                                      \
       MN_FIELD_ENUM(S, memory_net, nets, NET_MLP, "what the memory is: one matrix, or an MLP of two"),                                     \
-      MN_FIELD_INT(S, memory_expand, 4, 1, 64, "hidden width of the memory over head_dim"),                                                \
+      MN_FIELD_INT(S, memory_expand, 4, 1, 64, "hidden width of the memory over head_dim; linear has none"),                               \
       MN_FIELD_INT(S, chunk, 16, 1, 65536, "tokens between anchors; part of the model, keep it when streaming", MN_TOKENS),                \
       MN_FIELD_BOOL(S, normalize, true, "the kernel's values of a query sum to 1"),                                                        \
       MN_FIELD_FLOAT(S, lr_max, 0.1, 0, 1e6, "upper bound of the learned step size"),                                                      \

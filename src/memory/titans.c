@@ -21,10 +21,11 @@
 #include "nn/heads.h"
 
 typedef struct titans_config {
-  int64_t heads, head_dim, memory_depth, memory_expand, chunk, conv, window, persistent, segment, max_context, trunc_bptt;
+  mn_beside_attention with; /* first */
+  int64_t memory_depth, memory_expand, chunk, conv, trunc_bptt;
   int memory_net, granularity, read;
   bool memory_residual, momentum, decay, output_gate;
-  double lr_max, grad_clamp, rope_theta;
+  double lr_max, grad_clamp;
 } titans_config;
 
 static const char *const nets[] = {"linear", "mlp", "ln_mlp", NULL}; /* as mn_fast_net */
@@ -33,11 +34,10 @@ static const char *const reads[] = {"after", "before", NULL};        /* as mn_fa
 
 #define S titans_config
 #define MEMORY                                                                                                                             \
-  MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H, each with a memory of its own"),                                                            \
-      MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),                                                      \
+  MN_KEY_HEADS, MN_KEY_HEAD_DIM,                                                                                                           \
       MN_FIELD_ENUM(S, memory_net, nets, MN_FAST_LINEAR, "what the memory is: one matrix, an MLP, or an MLP with LayerNorm"),              \
       MN_FIELD_INT(S, memory_depth, 2, 1, MN_FAST_DEPTH, "matrices of the memory; linear has one"),                                        \
-      MN_FIELD_INT(S, memory_expand, 4, 1, 64, "hidden width of the memory over head_dim"),                                                \
+      MN_FIELD_INT(S, memory_expand, 4, 1, 64, "hidden width of the memory over head_dim; linear has none"),                               \
       MN_FIELD_BOOL(S, memory_residual, true, "mlp: M(x) = x + ..."),                                                                      \
       MN_FIELD_INT(S, chunk, 64, 1, 65536, "tokens between anchors; part of the model, keep it when streaming", MN_TOKENS),                \
       MN_FIELD_ENUM(S, granularity, granularities, 0, "one step of the memory per token, or per chunk"),                                   \
@@ -49,19 +49,23 @@ static const char *const reads[] = {"after", "before", NULL};        /* as mn_fa
       MN_FIELD_BOOL(S, output_gate, true, "what is read is gated by silu(x W_g)")
 #define TRUNC_BPTT MN_FIELD_INT(S, trunc_bptt, 0, 0, 1 << 24, "the memory's outer gradient stops every so many chunks; 0: never")
 static const mn_field lmm_fields[] = {MEMORY, TRUNC_BPTT, MN_FIELD_END};
-static const mn_field attended_fields[] = {MEMORY,     MN_KEY_WINDOW(S), MN_KEY_PERSISTENT(S), MN_KEY_ROPE_THETA(S), MN_KEY_MAX_CONTEXT(S),
+static const mn_field attended_fields[] = {MEMORY,     MN_KEY_WINDOW, MN_KEY_PERSISTENT, MN_KEY_ROPE_THETA, MN_KEY_MAX_CONTEXT,
                                            TRUNC_BPTT, MN_FIELD_END}; /* MAG, MAL */
-static const mn_field mac_fields[] = {MEMORY, MN_KEY_PERSISTENT(S), MN_KEY_SEGMENT(S), MN_KEY_ROPE_THETA(S), TRUNC_BPTT, MN_FIELD_END};
-static const mn_field written[] = {
-    MEMORY,     MN_KEY_WINDOW(S), MN_KEY_PERSISTENT(S), MN_KEY_SEGMENT(S), MN_KEY_ROPE_THETA(S), MN_KEY_MAX_CONTEXT(S),
-    TRUNC_BPTT, MN_FIELD_END};
+static const mn_field mac_fields[] = {MEMORY, MN_KEY_PERSISTENT, MN_KEY_SEGMENT, MN_KEY_ROPE_THETA, TRUNC_BPTT, MN_FIELD_END};
+static const mn_field written[] = {MEMORY,     MN_KEY_WINDOW, MN_KEY_PERSISTENT, MN_KEY_SEGMENT, MN_KEY_ROPE_THETA, MN_KEY_MAX_CONTEXT,
+                                   TRUNC_BPTT, MN_FIELD_END};
 #undef S
 
-static const mn_init projection = {MN_INIT_XAVIER_UNIFORM, 1, 0}; /* near 1/sqrt(d_model), narrow models too */
+#define PROJECTION                                                                                                                         \
+  { MN_INIT_XAVIER_UNIFORM, 1, 0 }
+static const mn_init projection = PROJECTION; /* near 1/sqrt(d_model), narrow models too */
+
+static const mn_lmm memory;
 
 static mn_status check_lmm(const mn_value *map, const char *where, int64_t d_model, void *config) {
   titans_config *c = config;
-  MN_TRY(mn_check_heads(map, where, d_model, c->heads, &c->head_dim));
+  c->with.lmm = &memory;
+  MN_TRY(mn_check_heads(map, where, d_model, c->with.heads, &c->with.head_dim));
   if (c->memory_net == MN_FAST_LINEAR && c->memory_depth != 1 && mn_config_given(map, "memory_depth"))
     return mn_config_fail(map, where, "memory_depth",
                           "has no effect with memory_net: linear, which is one matrix; leave it out, or choose "
@@ -71,15 +75,13 @@ static mn_status check_lmm(const mn_value *map, const char *where, int64_t d_mod
 }
 
 static mn_status check_attended(const mn_value *map, const char *where, int64_t d_model, void *config) {
-  titans_config *c = config;
   MN_TRY(check_lmm(map, where, d_model, config));
-  return mn_check_rotary(map, where, c->head_dim);
+  return mn_check_beside(map, where, config);
 }
 
 static mn_status check_mac(const mn_value *map, const char *where, int64_t d_model, void *config) {
-  titans_config *c = config;
   MN_TRY(check_attended(map, where, d_model, config));
-  return mn_check_context_width(map, where, d_model, c->heads, c->head_dim, "titans_mac");
+  return mn_check_context_width(map, where, d_model, config, "titans_mac");
 }
 
 /* ---- the neural long-term memory ---- */
@@ -90,8 +92,8 @@ static mn_fast_config memory_of(mn_scope *s, const void *config) {
                           .depth = c->memory_depth,
                           .expand = c->memory_expand,
                           .residual = c->memory_residual,
-                          .heads = c->heads,
-                          .head_dim = c->head_dim,
+                          .heads = c->with.heads,
+                          .head_dim = c->with.head_dim,
                           .chunk = c->chunk,
                           .step = c->granularity,
                           .read = c->read,
@@ -101,7 +103,9 @@ static mn_fast_config memory_of(mn_scope *s, const void *config) {
                           .trunc_bptt = c->trunc_bptt};
 }
 
-static mn_fast_projection projection_of(const titans_config *c) { return (mn_fast_projection){c->heads, c->head_dim, c->conv, projection}; }
+static mn_fast_projection projection_of(const titans_config *c) {
+  return (mn_fast_projection){c->with.heads, c->with.head_dim, c->conv, projection};
+}
 
 static mn_tensor *lmm(mn_scope *s, const void *config, mn_tensor *x) {
   const titans_config *c = config;
@@ -115,34 +119,7 @@ static mn_tensor *questions(mn_scope *s, const void *config, mn_tensor *x) {
   return mn_fast_stream(s, projection_of(config), "q", "x_conv", x);
 }
 
-static mn_beside_attention beside(const titans_config *c) {
-  return (mn_beside_attention){.heads = c->heads,
-                               .head_dim = c->head_dim,
-                               .persistent = c->persistent,
-                               .window = c->window,
-                               .max_context = c->max_context,
-                               .segment = c->segment,
-                               .rope_theta = c->rope_theta,
-                               .projection = projection,
-                               .config = c,
-                               .lmm = lmm,
-                               .fast = memory_of,
-                               .questions = questions};
-}
-
-static mn_tensor *apply_lmm(mn_scope *s, const void *config, mn_tensor *x) { return lmm(mn_scope_in(s, "memory"), config, x); }
-static mn_tensor *apply_mag(mn_scope *s, const void *config, mn_tensor *x) {
-  const mn_beside_attention with = beside(config);
-  return mn_memory_as_gate(s, &with, x);
-}
-static mn_tensor *apply_mal(mn_scope *s, const void *config, mn_tensor *x) {
-  const mn_beside_attention with = beside(config);
-  return mn_memory_as_layer(s, &with, x);
-}
-static mn_tensor *apply_mac(mn_scope *s, const void *config, mn_tensor *x) {
-  const mn_beside_attention with = beside(config);
-  return mn_memory_as_context(s, &with, x);
-}
+static const mn_lmm memory = {.projection = PROJECTION, .layer = lmm, .fast = memory_of, .questions = questions};
 
 static void remedy(const void *config, mn_text *out) {
   const titans_config *c = config;
@@ -154,7 +131,7 @@ static void remedy(const void *config, mn_text *out) {
   .page = "titans", .kind = "state", .paper = "Behrouz, Zhong & Mirrokni 2024, arXiv 2501.00663", .config_size = sizeof(titans_config),    \
   .written = written, .remedy = remedy
 #define LMM                                                                                                                                \
-  .summary = "Titans: a memory whose weights are trained while it reads", .fields = lmm_fields, .check = check_lmm, .apply = apply_lmm
+  .summary = "Titans: a memory whose weights are trained while it reads", .fields = lmm_fields, .check = check_lmm, .apply = mn_memory_alone
 
 const mn_mixer_def mn_mixer_titans = {.name = "titans", TITANS, LMM};
 const mn_mixer_def mn_mixer_titans_lmm = {.name = "titans_lmm", TITANS, LMM};
@@ -164,7 +141,7 @@ const mn_mixer_def mn_mixer_titans_mag = {
     .summary = "Titans, memory as gate: what attention says is gated by what the memory says",
     .fields = attended_fields,
     .check = check_attended,
-    .apply = apply_mag,
+    .apply = mn_memory_as_gate,
 };
 const mn_mixer_def mn_mixer_titans_mal = {
     .name = "titans_mal",
@@ -172,7 +149,7 @@ const mn_mixer_def mn_mixer_titans_mal = {
     .summary = "Titans, memory as layer: attention over what the memory says",
     .fields = attended_fields,
     .check = check_attended,
-    .apply = apply_mal,
+    .apply = mn_memory_as_layer,
 };
 const mn_mixer_def mn_mixer_titans_mac = {
     .name = "titans_mac",
@@ -180,5 +157,5 @@ const mn_mixer_def mn_mixer_titans_mac = {
     .summary = "Titans, memory as context: segments attend to what the memory reads for them",
     .fields = mac_fields,
     .check = check_mac,
-    .apply = apply_mac,
+    .apply = mn_memory_as_context,
 };

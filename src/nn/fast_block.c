@@ -3,8 +3,7 @@
 
 /* ---- lists of parts ---- */
 mn_tensor *mn_fast_beside(mn_graph *g, const mn_fast_config *c, int part, mn_tensor *x) {
-  if (!x) return NULL;
-  const int64_t B = mn_dim(x, 0), H = mn_shape_count(&x->shape) / (B ? B : 1);
+  const int64_t B = mn_dim(x, 0), H = mn_ndim(x) > 1 ? mn_dim(x, 1) : 1;
   return mn_reshape(g, x, mn_fast_is_matrix(c, part) ? MN_SHAPE(B, H, 1, 1) : MN_SHAPE(B, H, 1));
 }
 void mn_fast_choose(mn_graph *g, const mn_fast_config *c, mn_tensor *condition, mn_tensor *const *yes, mn_tensor *const *no,
@@ -37,7 +36,6 @@ mn_tensor *mn_fast_masked(mn_graph *g, mn_tensor *mask, mn_tensor *x) { return m
 /* ---- decays ---- */
 /* exp of differences of a running sum of logs [B,H,n] in the lower triangle: [B,H,n,n] */
 static mn_tensor *products_between(mn_graph *g, mn_tensor *sum) {
-  if (!sum) return NULL;
   const int64_t n = mn_dim(sum, 2);
   mn_tensor *t = mn_iota(g, MN_I32, MN_SHAPE(n, 1), 0), *m = mn_iota(g, MN_I32, MN_SHAPE(1, n), 1);
   mn_tensor *d = mn_sub(g, mn_unsqueeze(g, sum, 3), mn_unsqueeze(g, sum, 2));
@@ -52,7 +50,7 @@ static mn_tensor *last_row(mn_graph *g, mn_tensor *x) { /* of [B,H,n,m]: [B,H,1,
 }
 static mn_tensor *last_row_as_column(mn_graph *g, mn_tensor *x) { return mn_transpose(g, last_row(g, x), 2, 3); }
 static mn_tensor *one_later(mn_graph *g, mn_tensor *x) { /* row t becomes row t - 1's; zeros come in */
-  return x ? mn_pad(g, mn_slice(g, x, 2, 0, mn_dim(x, 2) - 1), 2, 1, 0) : NULL;
+  return mn_pad(g, mn_slice(g, x, 2, 0, mn_dim(x, 2) - 1), 2, 1, 0);
 }
 
 /* Rows of a window stand where their pairs do: [B,H,n,c] -> [B,H,n,n+c-1], row t from column t on. Rows one longer than that, read as if

@@ -43,7 +43,6 @@ static mn_tensor *pieces_and_past(mn_graph *g, mn_tensor *x, int axis, int64_t s
   return joined;
 }
 static mn_tensor *joined_pieces(mn_graph *g, mn_tensor *x) { /* [n,B,len,...] -> [B,n len,...] */
-  if (!x) return NULL;
   mn_shape s = {.ndim = mn_ndim(x) - 1, .dim = {mn_dim(x, 1), mn_dim(x, 0) * mn_dim(x, 2)}};
   for (int i = 2; i < s.ndim; i++) s.dim[i] = mn_dim(x, i + 1);
   return mn_reshape(g, mn_transpose(g, x, 0, 1), s);
@@ -135,7 +134,7 @@ static mn_fast_result walked(mn_graph *g, const walk *w, const mn_fast_state *st
 }
 
 /* ---- blocks: pieces of a chunk, head by head ---- */
-static mn_tensor *by_heads(mn_graph *g, mn_tensor *x) { return x ? mn_transpose(g, x, 1, 2) : NULL; } /* [B,T,H,..] -> [B,H,T,..] */
+static mn_tensor *by_heads(mn_graph *g, mn_tensor *x) { return mn_transpose(g, x, 1, 2); } /* [B,T,H,..] -> [B,H,T,..] */
 
 /* Each block's phase, [n,B]: pieces shorter than a chunk begin at different places of it. */
 static mn_tensor *phases_from(mn_graph *g, const walk *w, int64_t start, int64_t n, int64_t len) {

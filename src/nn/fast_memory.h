@@ -11,6 +11,8 @@
  *     MN_FAST_EVERY_CHUNK  theta_i grad_i are summed over a chunk into one step after its last token, eta and alpha from the gates' mean
  *     MN_FAST_ORTHOGONAL   M_t = (1 - alpha_t) M_{t-1}, and at every `period`-th token + rate_t NS(S_t), S_t made orthogonal: Muon
  *
+ * What a configuration has no use for (a gate, a window, lengths) is NULL, and what is made of it is NULL; a tensor that a fault has made
+ * NULL needs no care, as the graph says what happened.
  * Everything here is a value: a state goes in and another comes out, names and carrying are the caller's (fast_layer.h). */
 #ifndef MN_FAST_MEMORY_H
 #define MN_FAST_MEMORY_H

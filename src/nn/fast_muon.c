@@ -51,7 +51,7 @@ static mn_fast_written gathered(mn_graph *g, const mn_fast_config *c, mn_fast_st
 
 /* ---- a block that begins a chunk ---- */
 /* Tokens [start, start + n) of t, their pairs and gradients. */
-static mn_tensor *rows(mn_graph *g, mn_tensor *x, int64_t start, int64_t n) { return x ? mn_slice(g, x, 2, start, n) : NULL; }
+static mn_tensor *rows(mn_graph *g, mn_tensor *x, int64_t start, int64_t n) { return mn_slice(g, x, 2, start, n); }
 static mn_fast_tokens tokens_at(mn_graph *g, const mn_fast_tokens *t, int64_t start, int64_t n) {
   return (mn_fast_tokens){.q = rows(g, t->q, start, n),
                           .theta = rows(g, t->theta, start, n),
