@@ -7,6 +7,7 @@
 #include "graph/fused_loss.h"
 #include "graph/fused_masked_product.h"
 #include "graph/fused_norm.h"
+#include "graph/fused_product.h"
 #include "graph/fused_recurrence.h"
 #include "graph/fused_rope.h"
 #include "graph/fused_softmax.h"
@@ -99,6 +100,7 @@ static void f_attention_ring(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   y[0] = io.o;
 }
 static void f_masked(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_masked_product(g, x[0], x[1], x[2], x[3]); }
+static void f_scaled(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_scaled_product(g, -0.7, x[0], x[1], x[2]); }
 static void f_ce(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_linear_cross_entropy(g, x[0], x[1], x[2], x[3], &y[1]); }
 static void f_conv(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_causal_conv(g, x[0], x[1], x[2], x[3]); }
 static void recurrence(mn_graph *g, mn_tensor **x, mn_tensor **y, mn_recurrence_attr a) {
@@ -224,6 +226,7 @@ static const gc_case cases[] = {
      {F64(-1, 1, 3, 4, 2, 3), F64(-1, 1, 3, 8, 2, 3), F64(-1, 1, 3, 8, 2, 2), I32(0, 30, 3, 4), I32(0, 20, 3)},
      f_attention_ring},
     {"masked_product", 4, 1, {F64(-1, 1, 2, 3, 4), F64(-1, 1, 2, 5, 4), F64(-1, 1, 2, 3, 5), F64(-1, 1, 2, 5, 2)}, f_masked},
+    {"scaled_product", 3, 1, {F64(-1, 1, 2, 3, 4), F64(-1, 1, 4, 5), F64(-1, 1, 2, 3, 5)}, f_scaled},
     {"linear_cross_entropy", 4, 2, {F64(-1, 1, 5, 3), F64(-1, 1, 7, 3), I32(-1, 6, 5), F64(0, 1, 5)}, f_ce},
     {"causal_conv", 4, 1, {F64(-1, 1, 2, 5, 3), F64(-1, 1, 3, 4), F64(-1, 1, 3), F64(-1, 1, 2, 3, 3)}, f_conv},
     {"recurrence_value", 8, 3, RECURRENCE_X, f_recurrence_value},

@@ -7,8 +7,11 @@
 
 enum { DEPTH = 24 }; /* nodes that are made again, one from the other */
 
+/* Element-wise, and yet dearer than reading its result back: an exponential and a logarithm. */
+static bool is_dear(const mn_node *n) { return n->op->cls == MN_OP_ELEMENTWISE && n->op->code == MN_EW_SOFTPLUS; }
+
 static bool is_cheap(const mn_node *n, mn_activation_policy policy) {
-  if (n->op->effect) return false;
+  if (n->op->effect || is_dear(n)) return false;
   if (n->op->cls == MN_OP_ELEMENTWISE || n->op->cls == MN_OP_VIEW) return true;
   return n->op->remake == MN_REMAKE_CHEAP || (policy == MN_RECOMPUTE_NORMS && n->op->remake == MN_REMAKE_NORM);
 }

@@ -360,6 +360,8 @@ static mn_status run_passes_in(mn_plan *p, const mn_plan_request *q, mn_arena *s
   }
   if (!(q->passes_off & MN_PASS_FUSE) && q->backend->fuse_elementwise) {
     MN_TRY(next_arena(arena, before));
+    MN_TRY(mn_pass_products(q->backend, *arena, &p->program));
+    MN_TRY(next_arena(arena, before));
     MN_TRY(mn_pass_fuse(*arena, &p->program, r));
   }
   r->nodes_fused = count_nodes(&p->program);

@@ -1,8 +1,11 @@
-/* matmul.c - the matmul operation of the CPU backend: from the views of a call to a product (product.h). */
+/* matmul.c - the matmul operation of the CPU backend, and products that are scaled and added to what is there: from the views of a
+ * call to a product (product.h). */
 #include <stdlib.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/copy.h"
 #include "backend/cpu/product.h"
+#include "graph/fused_product.h"
 #include "graph/ops.h"
 
 static bool accepts(const mn_node *n) { /* f32 x f32 -> f32, bf16 x bf16 -> f32 or bf16 */
@@ -10,6 +13,13 @@ static bool accepts(const mn_node *n) { /* f32 x f32 -> f32, bf16 x bf16 -> f32 
   return a == b && ((a == MN_F32 && c == MN_F32) || (a == MN_BF16 && (c == MN_F32 || c == MN_BF16)));
 }
 
+static bool accepts_scaled(const mn_node *n) {
+  for (int i = 0; i < n->n_in; i++)
+    if (n->in[i]->dtype != MN_F32) return false;
+  return true;
+}
+
+static bool is_scaled(const mn_call *c) { return c->node->op == &mn_op_scaled_product; }
 static void plan_of_call(const mn_call *c, mn_product_plan *t) {
   const mn_view *a = &c->in[0], *b = &c->in[1], *out = &c->out[0];
   const int d = out->ndim;
@@ -25,7 +35,8 @@ static void plan_of_call(const mn_call *c, mn_product_plan *t) {
       .ldc = out->dim[d - 1],
       .bf16 = a->dtype == MN_BF16,
       .c_bf16 = out->dtype == MN_BF16,
-      .alpha = 1,
+      .accumulate = is_scaled(c) && c->n_in == 3,
+      .alpha = is_scaled(c) ? (float)((const mn_scaled_product_attr *)c->attr)->alpha : 1,
   };
   /* operands may have fewer batch axes, or axes of size 1: both are broadcast */
   for (int i = 0; i < d - 2; i++) {
@@ -59,6 +70,9 @@ static void release(mn_call *c) {
 }
 
 static mn_status run(mn_call *c) {
+  if (c->n_in == 3 && c->in[2].data != c->out[0].data)
+    mn_cpu_copy(c->pool, mn_cpu_isa(c->backend), sizeof(float), c->out[0].ndim, c->out[0].dim, c->out[0].data, c->out[0].stride,
+                c->in[2].data, c->in[2].stride);
   mn_product_plan t = *(const mn_product_plan *)c->state;
   t.p.a = c->in[t.swapped].data;
   t.p.b = c->in[!t.swapped].data;
@@ -77,9 +91,20 @@ static const mn_kernel matmul = {
     .run = run,
 };
 
+static const mn_kernel scaled = {
+    .op = &mn_op_scaled_product,
+    .name = "cpu.scaled_product",
+    .layout = MN_LAYOUT_MATRIX,
+    .accepts = accepts_scaled,
+    .workspace = workspace,
+    .prepare = prepare,
+    .release = release,
+    .run = run,
+};
+
 const mn_kernel *const *mn_cpu_matmul_kernels(mn_isa isa, int *n) {
-  static const mn_kernel *const kernels[] = {&matmul};
+  static const mn_kernel *const kernels[] = {&matmul, &scaled};
   (void)isa;
-  *n = 1;
+  *n = 2;
   return kernels;
 }
