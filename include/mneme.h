@@ -117,9 +117,9 @@ mn_status mn_stream_tensor(const mn_stream *s, int i, const char **name, const c
  * the model has no tokenizer). Borrowed. false stops. */
 typedef bool (*mn_token_fn)(void *ctx, int32_t token, const char *text, size_t bytes);
 /* Feeds a prompt of n >= 1 tokens, then draws and feeds at most max_tokens. Ends at the document's end, after max_tokens, or
- * when on_token says so (all MN_OK). A limit that n + max_tokens would pass is MN_ERR_CONFIG. The stream must have batch 1. Settings: temperature, top_k, top_p, min_p,
- * repetition_penalty, repetition_window, seed; the same seed gives the same tokens. Ids that the model's tokenizer has no token
- * for are never drawn. */
+ * when on_token says so (all MN_OK). A limit that n + max_tokens would pass is MN_ERR_CONFIG. The stream must have batch 1. Settings:
+ * temperature, top_k, top_p, min_p, repetition_penalty, repetition_window, seed; the same seed gives the same tokens at the same place of
+ * a stream. Ids that the model's tokenizer has no token for are never drawn. */
 mn_status mn_stream_generate(mn_stream *s, const int32_t *prompt, int64_t n, int64_t max_tokens, const char *const *settings,
                              mn_token_fn on_token, void *ctx);
 

@@ -55,12 +55,12 @@ static mn_status training_step(mn_graph *g, const mn_model *m, mn_params *p, mn_
   mn_tensor **params = mn_arena_alloc(g->arena, 2 * (size_t)n * sizeof *params), **grads = params + n;
   for (int i = 0; i < n; i++) params[mn_params_find(p, info[i].name)] = built[i];
   MN_TRY(mn_grad(g, 1, &loss, NULL, n, params, grads));
-  mn_optimizer o = {.config = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8}, .params = p};
+  mn_optimizer o = {.config = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8}, .params = p, .moment = MN_F32};
   o.m = o.v = p->data; /* nothing runs */
   o.group = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *o.group);
   if (!o.group) return MN_ERR_MEMORY;
   mn_update u;
-  mn_optimizer_build(&o, g, params, grads, 1, &u);
+  mn_optimizer_build(&o, s, params, grads, 1, &u);
   MN_TRY(mn_graph_status(g));
   mn_plan_request q = {.graph = g,
                        .n_outputs = 1,

@@ -160,7 +160,7 @@ static void draws_have_tokens(const char *tokenizer, bool hole) {
   CHECK_OK(mn_tokenizer_load(tokenizer, &tok));
   for (int i = 0; tok && i < 5; i++) {
     CHECK(sh(MNEME "generate" MODEL "--prompt abc --tokens 150 --json --ignore-eos %s", options[i]) == 0, "%s", out);
-    json_t *doc = json_loads(out, 0, NULL), *list = json_object_get(doc, "tokens");
+    json_t *doc = json_loads(out, JSON_ALLOW_NUL, NULL), *list = json_object_get(doc, "tokens");
     CHECK(json_array_size(list) == 150, "%s", out);
     size_t bytes;
     for (size_t k = 0; k < json_array_size(list); k++) {
@@ -217,10 +217,10 @@ static void a_sampler_keeps_to_its_tokenizer(void) {
                                      {.temperature = 1e-3, .top_p = 1, .min_p = 0.5, .repetition_penalty = 1}};
   for (int i = 0; tok && i < 5; i++) {
     CHECK_OK(mn_sampler_new(&ways[i], V, &s));
-    if (s) CHECK_OK(mn_sampler_next(s, logits, &token));
+    if (s) CHECK_OK(mn_sampler_next(s, 0, 0, logits, &token));
     CHECK(token == V - 1, "%d", token);
     if (s) CHECK_OK(mn_sampler_keep_to(s, tok));
-    if (s) CHECK_OK(mn_sampler_next(s, logits, &token));
+    if (s) CHECK_OK(mn_sampler_next(s, 0, 0, logits, &token));
     CHECK(token == have - 1, "way %d: %d of %lld", i, token, (long long)have);
     mn_sampler_free(s);
   }

@@ -5,6 +5,7 @@
 #include "nn/mixer.h"
 #include "run/program.h"
 #include "test.h"
+#include "train/optimizer.h"
 
 enum { B = 2, T = 8, D = 64 };
 
@@ -112,8 +113,89 @@ static void test_the_type_of_memory_changes_rounding_alone(void) {
   mn_backend_free(cpu);
 }
 
+/* ---- moving them ---- the gradient of every element is 1, so that AdamW moves each by the learning rate, which here is 1/16 of the
+ * distance of two neighbours in bf16: rounded to the nearest, no element would ever move. */
+enum { MANY = 4096, STEPS = 16 };
+static const double rate = 0x1p-12;
+
+typedef struct moved {
+  mn_optimizer *optimizer;
+  mn_update update;
+} moved;
+
+static mn_status build_update(void *ctx, mn_scope *s, const mn_form *form, mn_parts *parts) {
+  moved *m = ctx;
+  mn_graph *g = mn_scope_graph(s);
+  (void)form;
+  mn_tensor *w = mn_param(s, "w", MN_SHAPE(MANY), (mn_init){MN_INIT_CONSTANT, 1, 0}, MN_PARAM_NO_DECAY, "what is moved");
+  mn_tensor *loss = mn_reshape(g, mn_sum(g, mn_cast(g, w, MN_F32), MN_ALL_AXES), (mn_shape){0}), *grad;
+  if (!m->optimizer) return MN_OK;
+  MN_TRY(mn_grad(g, 1, &loss, NULL, 1, &w, &grad));
+  mn_optimizer_build(m->optimizer, s, &w, &grad, 0, &m->update);
+  MN_TRY(mn_graph_status(g));
+  mn_parts_fed(parts, m->update.rate);
+  for (int i = 0; i < m->update.n_assigns; i++) mn_parts_assign(parts, m->update.variables[i], m->update.values[i]);
+  return MN_OK;
+}
+static void bind_moments(void *ctx, mn_plan *plan) {
+  const moved *m = ctx;
+  mn_optimizer_bind(m->optimizer, &m->update, plan);
+}
+static mn_status declare_moved(void *ctx, const mn_scope *s) { return mn_params_of_scope(s, mn_backend_ref(), MN_BF16, 1, ctx); }
+
+/* After STEPS steps; w in doubles. */
+static void move(uint64_t seed, int type, double w[MANY]) {
+  moved m = {0};
+  mn_program *program = NULL;
+  mn_params *params = NULL;
+  void *host = NULL;
+  mn_optimizer_config config = {.type = type, .lr = rate, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-12, .momentum = 0.9};
+  mn_program_config c = {.backend = mn_backend_ref(),
+                         .build = {.param = MN_BF16, .compute = MN_F32, .training = true, .seed = seed},
+                         .builder = build_update,
+                         .bound = bind_moments,
+                         .ctx = &m};
+  const mn_form form = {.batch = 1, .length = 1};
+  CHECK_OK(mn_program_new(&c, &program));
+  CHECK_OK(mn_program_look(program, &form, declare_moved, &params));
+  if (params) CHECK_OK(mn_optimizer_new(&config, NULL, params, &m.optimizer));
+  if (m.optimizer) mn_program_use(program, params);
+  for (int64_t t = 1; m.optimizer && t <= STEPS; t++) {
+    mn_routine *r = NULL;
+    float rates[3];
+    mn_optimizer_rate(m.optimizer, rate, t, rates);
+    CHECK_OK(mn_program_enter(program, &form, &r));
+    if (!r) break;
+    CHECK_OK(mn_routine_put(r, mn_routine_feed(r, "step"), &t));
+    CHECK_OK(mn_routine_put(r, mn_routine_feed(r, "rate"), rates));
+    CHECK_OK(mn_routine_run(r, NULL));
+    mn_program_leave(program);
+  }
+  if (params) CHECK_OK(mn_params_on_host(params, 0, &host));
+  for (int i = 0; host && i < MANY; i++) w[i] = mn_element_load(host, MN_BF16, i);
+  free(host);
+  mn_optimizer_free(m.optimizer);
+  mn_program_free(program);
+  mn_params_free(params);
+}
+
+static void small_updates_are_not_lost_in_bf16(void) {
+  static double a[MANY], b[MANY], other[MANY];
+  double mean = 0;
+  int at_rest = 0, steps_apart = 0;
+  move(5, MN_OPTIMIZER_ADAMW, a);
+  move(5, MN_OPTIMIZER_ADAMW, b);
+  move(6, MN_OPTIMIZER_ADAMW, other);
+  for (int i = 0; i < MANY; i++) mean += a[i] / MANY, at_rest += a[i] == 1, steps_apart += a[i] < 1 - 0x1p-7;
+  CHECK(fabs(mean - (1 - STEPS * rate)) < 3e-4, "the mean is %g, and should be %g", mean, 1 - STEPS * rate);
+  CHECK(at_rest > MANY / 5 && steps_apart > MANY / 50, "%d elements at rest, %d moved twice and more", at_rest, steps_apart);
+  CHECK(!memcmp(a, b, sizeof a), "one seed, two results");
+  CHECK(memcmp(a, other, sizeof a) != 0, "two seeds, one result");
+}
+
 int main(void) {
   RUN(test_every_mixer_casts_its_parameters);
   RUN(test_the_type_of_memory_changes_rounding_alone);
+  RUN(small_updates_are_not_lost_in_bf16);
   return test_end();
 }

@@ -331,7 +331,7 @@ static void samplers_keep_to_their_sets(void) {
     if (mode == 4) c.temperature = 0, c.repetition_penalty = 10;
     CHECK_OK(mn_sampler_new(&c, 6, &s));
     for (int i = 0; i < 200; i++) {
-      CHECK_OK(mn_sampler_next(s, logits, &t));
+      CHECK_OK(mn_sampler_next(s, 0, i, logits, &t));
       if (mode == 0) CHECK(t == 1, "greedy took %d", t);
       if (mode == 1) CHECK(t == 1 || t == 5, "top-k took %d", t);
       if (mode == 2) CHECK(t == 1 || t == 5, "top-p took %d", t); /* 0.47, 0.29, ... */
@@ -342,8 +342,51 @@ static void samplers_keep_to_their_sets(void) {
   }
   logits[2] = NAN;
   CHECK_OK(mn_sampler_new(&c, 6, &s));
-  CHECK(mn_sampler_next(s, logits, &t) == MN_ERR_NUMERIC, "NaN was sampled from");
+  CHECK(mn_sampler_next(s, 0, 0, logits, &t) == MN_ERR_NUMERIC, "NaN was sampled from");
   mn_sampler_free(s);
+}
+
+/* Tokens drawn one after the other, from the logits after `first`, into drawn[from..N). saved: the session after each. */
+static void draw(mn_session *s, int64_t stream, int32_t first, int from, int32_t drawn[N], const char *saved) {
+  mn_sampling c;
+  mn_sampler *sampler = NULL;
+  const float *logits = NULL;
+  mn_config_defaults(mn_sampling_fields, &c);
+  c.temperature = 1.5;
+  CHECK_OK(mn_sampler_new(&c, VOCAB, &sampler));
+  CHECK_OK(mn_session_feed(s, &first, 1, &logits));
+  for (int i = from; sampler && logits && i < N; i++) {
+    CHECK_OK(mn_sampler_next(sampler, stream, mn_session_position(s), logits, &drawn[i]));
+    if (saved && i == N / 2) CHECK_OK(mn_session_save(s, saved));
+    CHECK_OK(mn_session_feed(s, &drawn[i], 1, &logits));
+  }
+  mn_sampler_free(sampler);
+}
+
+/* A draw is of the seed, the stream and its position, whoever draws and whenever. */
+static void a_stream_that_goes_on_draws_what_it_would_have_drawn(void) {
+  fixture f;
+  const char *path = MN_TEST_BINARY_DIR "/session-drawn.safetensors";
+  int32_t whole[N] = {0}, rest[N] = {0}, other[N] = {0};
+  mn_session *a = NULL, *b = NULL, *c = NULL;
+  int same = 0;
+  if (!set_up(&f, models[0])) return;
+  CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.prefill = 16}, &a));
+  CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.prefill = 16}, &b));
+  CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.prefill = 16}, &c));
+  if (a && b && c) {
+    draw(a, 0, 7, 0, whole, path);
+    CHECK_OK(mn_session_load(b, path));
+    draw(b, 0, whole[N / 2], N / 2 + 1, rest, NULL);
+    draw(c, 1, 7, 0, other, NULL);
+    CHECK(!memcmp(whole + N / 2 + 1, rest + N / 2 + 1, (size_t)(N - N / 2 - 1) * sizeof *rest), "another text after a restart");
+    for (int i = 0; i < N; i++) same += whole[i] == other[i];
+    CHECK(same < N / 2, "two streams draw alike: %d of %d", same, N);
+  }
+  mn_session_free(a);
+  mn_session_free(b);
+  mn_session_free(c);
+  tear_down(&f);
 }
 
 int main(void) {
@@ -356,5 +399,6 @@ int main(void) {
   RUN(wrong_files_are_refused);
   RUN(scores_are_the_logits_likelihoods);
   RUN(samplers_keep_to_their_sets);
+  RUN(a_stream_that_goes_on_draws_what_it_would_have_drawn);
   return test_end();
 }

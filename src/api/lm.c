@@ -232,7 +232,7 @@ static mn_status generate(mn_stream *s, mn_sampler *sampler, const int32_t *prom
   for (int64_t i = 0; i < max_tokens; i++) {
     int32_t token;
     size_t bytes;
-    MN_TRY(mn_sampler_next(sampler, logits, &token));
+    MN_TRY(mn_sampler_next(sampler, 0, mn_session_position(s->session), logits, &token));
     MN_TRY(mn_stream_feed(s, &token, 1, &logits));
     bool last = i + 1 == max_tokens || (end >= 0 && token == end);
     text->len = 0;

@@ -97,7 +97,7 @@ static mn_status build_train(void *ctx, mn_scope *s, const mn_form *form, mn_par
   mn_tensor **grads = mn_arena_alloc(g->arena, (size_t)(n + 1) * sizeof *grads);
   if (!grads) return MN_ERR_MEMORY;
   MN_TRY(mn_grad(g, 1, &loss, NULL, n, params, grads));
-  mn_optimizer_build(p->optimizer, g, params, grads, 1.0, &p->update);
+  mn_optimizer_build(p->optimizer, s, params, grads, 1.0, &p->update);
   MN_TRY(mn_graph_status(g));
   mn_parts_fed(parts, p->update.rate);
   mn_parts_give(parts, "loss", loss);

@@ -121,7 +121,7 @@ static mn_status generate(generation *g, int64_t n) {
   begin = mn_now();
   for (int64_t i = 0; i < n && !g->ended && !mn_cli_interrupted(); i++) {
     int32_t token;
-    MN_TRY(mn_sampler_next(g->sampler, logits, &token));
+    MN_TRY(mn_sampler_next(g->sampler, 0, mn_session_position(g->session), logits, &token));
     mn_status fed = mn_session_feed(g->session, &token, 1, &logits); /* the last one, too: a session holds all that was said */
     if (fed == MN_ERR_CANCELLED && mn_cli_interrupted()) break;
     MN_TRY(fed);

@@ -24,7 +24,7 @@ typedef struct candidate {
 
 struct mn_sampler {
   mn_sampling c;
-  int64_t vocab_size, drawn, n_recent;
+  int64_t vocab_size, n_recent;
   uint64_t key;
   candidate *all;
   double *p;
@@ -92,7 +92,7 @@ static void penalise(mn_sampler *s) {
   }
 }
 
-mn_status mn_sampler_next(mn_sampler *s, const float *logits, int32_t *token) {
+mn_status mn_sampler_next(mn_sampler *s, int64_t stream, int64_t position, const float *logits, int32_t *token) {
   int64_t n = s->vocab_size, best = 0;
   for (int64_t i = 0; i < n; i++) {
     if (!isfinite(logits[i])) return mn_fail(MN_ERR_NUMERIC, "the logit of token %lld is not a number", (long long)i);
@@ -104,7 +104,6 @@ mn_status mn_sampler_next(mn_sampler *s, const float *logits, int32_t *token) {
   if (s->c.temperature == 0) {
     *token = (int32_t)best;
     mn_sampler_note(s, *token);
-    s->drawn++;
     return MN_OK;
   }
   float top = s->all[best].logit;
@@ -124,7 +123,7 @@ mn_status mn_sampler_next(mn_sampler *s, const float *logits, int32_t *token) {
     n = k > 0 ? k : 1;
     sum = k > 0 ? reached : s->p[0];
   }
-  double u = mn_random_uniform(s->key, 0, (uint64_t)s->drawn++) * sum;
+  double u = mn_random_uniform(s->key, (uint64_t)stream, (uint64_t)position) * sum;
   int64_t pick = n - 1;
   for (int64_t i = 0; i < n; i++) {
     if (s->p[i] > 0) pick = i;

@@ -1,5 +1,6 @@
 /* sampler.h - from logits to a token: greedy, temperature, top-k, top-p (Holtzman et al. 2020), min-p (Nguyen et al. 2024),
- * repetition penalty (Keskar et al. 2019). Deterministic: the draw of token i is a function of (seed, i). */
+ * repetition penalty (Keskar et al. 2019). Deterministic: a draw is a function of the seed, of which stream it is for, and of where that
+ * stands. So a stream that was saved and goes on elsewhere draws what it would have drawn. */
 #ifndef MN_SAMPLER_H
 #define MN_SAMPLER_H
 
@@ -24,7 +25,8 @@ void mn_sampler_free(mn_sampler *s);
  * tokenizer may have holes. MN_ERR_CONFIG when no id of the vocabulary has one. */
 mn_status mn_sampler_keep_to(mn_sampler *s, const mn_tokenizer *tok);
 void mn_sampler_note(mn_sampler *s, int32_t token); /* a token of the prompt counts as recent, too */
-/* The next token; it is noted. A logit that is not finite: MN_ERR_NUMERIC. */
-mn_status mn_sampler_next(mn_sampler *s, const float *logits, int32_t *token);
+/* The next token of a stream (its row) that has seen `position` tokens (mn_session_position); it is noted. A logit that is not finite:
+ * MN_ERR_NUMERIC. */
+mn_status mn_sampler_next(mn_sampler *s, int64_t stream, int64_t position, const float *logits, int32_t *token);
 
 #endif

@@ -84,7 +84,7 @@ static mn_status for_each(const mn_train_state *s, visit f, void *ctx) {
     for (int k = 0; k < 2; k++) {
       void *data = k ? s->optimizer->v[i] : s->optimizer->m[i];
       snprintf(name, sizeof name, "%c.%s", "mv"[k], p -> info[i].name);
-      if (data) MN_TRY(f(ctx, name, p->dtype, &p->info[i].shape, data));
+      if (data) MN_TRY(f(ctx, name, s->optimizer->moment, &p->info[i].shape, data));
     }
   for (int i = p->n_model; i < p->n; i++) { /* the others are the model's, in a file of their own */
     snprintf(name, sizeof name, "step.%s", p->info[i].name);

@@ -48,7 +48,9 @@ bool mn_optimizer_moves(const mn_optimizer *o, int i) {
   return o->group[i] ? !o->group[i]->frozen : !(o->params->info[i].flags & MN_PARAM_FROZEN);
 }
 
-static size_t bytes_of(const mn_params *p, int i) { return (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->dtype); }
+static size_t bytes_of(const mn_optimizer *o, int i) {
+  return (size_t)mn_shape_count(&o->params->info[i].shape) * mn_dtype_size(o->moment);
+}
 
 static mn_status zeros(mn_backend *b, size_t bytes, void **out) {
   *out = b->alloc(b, bytes);
@@ -62,15 +64,15 @@ mn_status mn_optimizer_new(const mn_optimizer_config *config, const mn_param_gro
   *out = NULL;
   mn_optimizer *o = mn_calloc(1, sizeof *o);
   if (!o) return MN_ERR_MEMORY;
-  *o = (mn_optimizer){.config = *config, .params = params};
+  *o = (mn_optimizer){.config = *config, .params = params, .moment = params->dtype == MN_BF16 ? MN_F32 : params->dtype};
   o->m = mn_calloc((size_t)params->n + 1, sizeof *o->m);
   o->v = mn_calloc((size_t)params->n + 1, sizeof *o->v);
   o->group = mn_calloc((size_t)params->n + 1, sizeof *o->group);
   mn_status status = o->m && o->v && o->group ? mn_groups_assign(groups, params->info, params->n, o->group) : MN_ERR_MEMORY;
   for (int i = 0; i < params->n && status == MN_OK; i++) {
     if (!mn_optimizer_moves(o, i)) continue;
-    status = zeros(params->backend, bytes_of(params, i), &o->m[i]);
-    if (status == MN_OK && !by_muon(o, i)) status = zeros(params->backend, bytes_of(params, i), &o->v[i]);
+    status = zeros(params->backend, bytes_of(o, i), &o->m[i]);
+    if (status == MN_OK && !by_muon(o, i)) status = zeros(params->backend, bytes_of(o, i), &o->v[i]);
   }
   if (status != MN_OK) mn_optimizer_free(o);
   else *out = o;
@@ -81,8 +83,8 @@ void mn_optimizer_free(mn_optimizer *o) {
   if (!o) return;
   mn_backend *b = o->params->backend;
   for (int i = 0; i < o->params->n; i++) {
-    if (o->m && o->m[i]) b->free(b, o->m[i], bytes_of(o->params, i));
-    if (o->v && o->v[i]) b->free(b, o->v[i], bytes_of(o->params, i));
+    if (o->m && o->m[i]) b->free(b, o->m[i], bytes_of(o, i));
+    if (o->v && o->v[i]) b->free(b, o->v[i], bytes_of(o, i));
   }
   free(o->m);
   free(o->v);
@@ -151,9 +153,10 @@ static void muon(mn_graph *g, const mn_optimizer_config *c, const step_scalars *
   *m1 = mn_select(g, moves, m, m0);
 }
 
-void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *params, mn_tensor *const *grads, double clip_norm,
+void mn_optimizer_build(const mn_optimizer *o, mn_scope *scope, mn_tensor *const *params, mn_tensor *const *grads, double clip_norm,
                         mn_update *out) {
   const mn_optimizer_config *c = &o->config;
+  mn_graph *g = mn_scope_graph(scope);
   int n = o->params->n;
   *out = (mn_update){0};
   mn_tensor **lists = mn_arena_alloc(g->arena, (size_t)(8 * n + 8) * sizeof *lists);
@@ -177,15 +180,16 @@ void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *pa
     if (!grads[i] || !o->m[i]) continue;
     double decay = p->flags & MN_PARAM_NO_DECAY ? 0 : group && group->weight_decay >= 0 ? group->weight_decay : c->weight_decay;
     mn_tensor *scalars = group ? group_scalars(&r, group, decay) : r.shared[!(p->flags & MN_PARAM_NO_DECAY)];
-    mn_tensor *p1 = NULL, *m1 = NULL, *v1 = NULL;
-    out->m[i] = mn_variable(g, mn_arena_format(g->arena, "m.%s", p->name), o->params->dtype, p->shape);
+    mn_tensor *p1 = NULL, *m1 = NULL, *v1 = NULL, *was = mn_cast(g, params[i], o->moment);
+    out->m[i] = mn_variable(g, mn_arena_format(g->arena, "m.%s", p->name), o->moment, p->shape);
     if (by_muon(o, i)) {
       step_scalars own = {group ? at(g, scalars, 0) : s.lr, s.scale};
-      muon(g, c, &own, decay, params[i], grads[i], out->m[i], &p1, &m1);
+      muon(g, c, &own, decay, was, grads[i], out->m[i], &p1, &m1);
     } else {
-      out->v[i] = mn_variable(g, mn_arena_format(g->arena, "v.%s", p->name), o->params->dtype, p->shape);
-      mn_adamw(g, params[i], grads[i], out->m[i], out->v[i], scalars, (mn_adamw_attr){c->beta1, c->beta2, c->eps}, &p1, &m1, &v1);
+      out->v[i] = mn_variable(g, mn_arena_format(g->arena, "v.%s", p->name), o->moment, p->shape);
+      mn_adamw(g, was, grads[i], out->m[i], out->v[i], scalars, (mn_adamw_attr){c->beta1, c->beta2, c->eps}, &p1, &m1, &v1);
     }
+    if (mn_type(params[i]) == MN_BF16) p1 = mn_round_stochastic(mn_scope_in(scope, "optimizer"), p->name, p1, MN_BF16);
     mn_tensor *variables[3] = {params[i], out->m[i], out->v[i]}, *values[3] = {p1, m1, v1};
     for (int k = 0; k < 3; k++) {
       if (!variables[k]) continue;

@@ -41,7 +41,8 @@ typedef struct mn_optimizer {
   mn_optimizer_config config;
   const mn_params *params;
   const mn_param_group **group; /* [params->n]; NULL: none */
-  void **m, **v;                /* [params->n], as the parameter; v is NULL where Muon moves it, both where it is frozen */
+  mn_dtype moment;              /* type of the moments: the parameters', of those in bf16 f32 */
+  void **m, **v;                /* [params->n], of the parameter's shape; v is NULL where Muon moves it, both where it is frozen */
 } mn_optimizer;
 /* Moments are zeros. A group that fits no parameter, or none that an earlier one has not, is MN_ERR_CONFIG with the nearest names. */
 mn_status mn_optimizer_new(const mn_optimizer_config *config, const mn_param_groups *groups, const mn_params *params, mn_optimizer **out);
@@ -58,8 +59,10 @@ typedef struct mn_update { /* made by mn_optimizer_build; arrays live in the gra
 } mn_update;
 /* params[i] and grads[i] are the i-th parameter in mn_params' order; where a gradient is NULL (frozen, or no part of what is
  * trained) nothing moves. clip_norm 0: no clipping. Where the norm of all gradients is
- * not finite nothing moves: parameters and moments stay as they are. */
-void mn_optimizer_build(const mn_optimizer *o, mn_graph *g, mn_tensor *const *params, mn_tensor *const *grads, double clip_norm,
+ * not finite nothing moves: parameters and moments stay as they are. Parameters that are kept in bf16 are moved in f32 and rounded by
+ * chance (mn_round_stochastic), whose draws are of the seed, "optimizer.<parameter>" and the step: most of an update is smaller than half
+ * their last place, and would be lost by rounding to the nearest. */
+void mn_optimizer_build(const mn_optimizer *o, mn_scope *s, mn_tensor *const *params, mn_tensor *const *grads, double clip_norm,
                         mn_update *out);
 void mn_optimizer_bind(const mn_optimizer *o, const mn_update *u, mn_plan *plan);
 /* What goes into u->rate for step t = 1, 2, ... */

@@ -130,9 +130,9 @@ static mn_status move_buffers(mn_trainer *t, mn_parts *parts) {
   return MN_OK;
 }
 
-static void update(const mn_trainer *t, mn_graph *g, mn_parts *parts) {
+static void update(const mn_trainer *t, mn_scope *s, mn_parts *parts) {
   mn_step_graph *x = t->graph;
-  mn_optimizer_build(t->optimizer, g, x->params, x->grads, t->recipe->train.clip_norm, &x->update);
+  mn_optimizer_build(t->optimizer, s, x->params, x->grads, t->recipe->train.clip_norm, &x->update);
   mn_parts_fed(parts, x->update.rate);
   mn_parts_give(parts, "norm", x->update.norm);
   for (int i = 0; i < x->update.n_assigns; i++) mn_parts_assign(parts, x->update.variables[i], x->update.values[i]);
@@ -170,7 +170,7 @@ static mn_status update_from_sums(const mn_trainer *t, mn_scope *s, mn_parts *pa
   x->params = params;
   x->grads = sums;
   mn_parts_no_states(parts);
-  update(t, g, parts);
+  update(t, s, parts);
   for (int i = 0; i < n; i++)
     if (sums[i]) mn_parts_assign(parts, sums[i], mn_zeros_like(g, sums[i]));
   return MN_OK;
@@ -185,7 +185,7 @@ static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *pa
   MN_TRY(differentiate(t, s, parts));
   if (form->what == MN_STEP_LOOK) return mn_diagnose_give(t, parts);
   give_losses(t, parts);
-  if (form->what == MN_STEP_WHOLE) update(t, g, parts);
+  if (form->what == MN_STEP_WHOLE) update(t, s, parts);
   else MN_TRY(add_up(t, g, parts));
   return move_buffers(t, parts);
 }
