@@ -8,7 +8,7 @@
 #include "graph/fused_softmax.h"
 #include "graph/ops.h"
 #include "compile/plan.h"
-#include "test.h"
+#include "gradcheck.h"
 
 enum { B = 2, T = 11, H = 3, K = 8, D = 24, W = 4, VOCAB = 50, MAX_LEAVES = 16, GRADS = 9 };
 
@@ -129,7 +129,46 @@ static void test_kernels_agree_with_compositions(void) {
   }
 }
 
+/* A fused chain of operations in bf16 is rounded once: each result is the bf16 number nearest to the exact one of the same inputs (but for
+ * f32's own errors); on the reference, which rounds after each operation, it is not. A cast in the chain is still a cast. */
+static void test_a_chain_is_rounded_once(void) {
+  enum { N = 2000 };
+  mn_backend *cpu = NULL;
+  double x[N], y[N], *value_of_leaf[2] = {x, y}, worst[2] = {0, 0}, uncast = 0;
+  CHECK_OK(mn_backend_cpu_new(1, &cpu));
+  for (int i = 0; i < N; i++) {
+    float a = (float)mn_random_normal(1, 0, (uint64_t)i), b = (float)mn_random_normal(2, 0, (uint64_t)i);
+    uint16_t s;
+    mn_element_store(&s, MN_BF16, 0, (double)a), x[i] = mn_element_load(&s, MN_BF16, 0);
+    mn_element_store(&s, MN_BF16, 0, (double)b), y[i] = mn_element_load(&s, MN_BF16, 0);
+  }
+  for (int where = 0; where < 2 && cpu; where++) {
+    mn_graph *g = mn_graph_new();
+    mn_tensor *leaf[2] = {mn_input(g, "x", MN_BF16, MN_SHAPE(N)), mn_input(g, "y", MN_BF16, MN_SHAPE(N))}, *out[2];
+    mn_tensor *product = mn_mul(g, leaf[0], leaf[1]);
+    out[0] = mn_sigmoid(g, mn_add(g, mn_mul(g, product, leaf[0]), leaf[1]));
+    mn_tensor *wide = mn_mul(g, mn_cast(g, leaf[0], MN_F32), mn_cast(g, leaf[1], MN_F32));
+    out[1] = mn_mul_scalar(g, mn_cast(g, mn_cast(g, wide, MN_BF16), MN_F32), 1.5);
+    double *got[2];
+    CHECK(gc_run(g, where ? cpu : mn_backend_ref(), 0, MN_KEEP, 2, leaf, value_of_leaf, 2, out, got), "%s", mn_message());
+    for (int i = 0; i < N && got[0] && got[1]; i++) {
+      const double exact = 1 / (1 + exp(-(x[i] * y[i] * x[i] + y[i])));
+      worst[where] = fmax(worst[where], fabs(got[0][i] - exact) / exact);
+      uint16_t cast;
+      mn_element_store(&cast, MN_BF16, 0, x[i] * y[i]);
+      uncast = fmax(uncast, fabs(got[1][i] - 1.5 * mn_element_load(&cast, MN_BF16, 0)));
+    }
+    free(got[0]), free(got[1]);
+    mn_graph_free(g);
+  }
+  CHECK(worst[1] <= 0x1p-8 * 1.01, "a fused chain is off by %g of a result, half a place is %g", worst[1], 0x1p-8);
+  CHECK(worst[0] > 0x1p-8 * 1.5, "the reference rounds as rarely: %g", worst[0]);
+  CHECK(uncast == 0, "a cast to bf16 was dropped: %g", uncast);
+  mn_backend_free(cpu);
+}
+
 int main(void) {
   RUN(test_kernels_agree_with_compositions);
+  RUN(test_a_chain_is_rounded_once);
   return test_end();
 }

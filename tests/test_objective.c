@@ -262,19 +262,21 @@ static void test_masks_are_of_the_step(void) {
 static void test_what_is_refused(void) {
   static const struct {
     const char *text, *part, *more;
-  } bad[] = {{"{type: next_tokens}", "recipe.yaml:1", "did you mean 'next_token'"},
-             {"{typ: next_token}", "typ", "type"},
-             {"[]", "1 to 8", ""},
-             {"next_token", "is a map", ""},
-             {"{type: classification, label_smothing: 0.1}", "label_smothing", "label_smoothing"},
-             {"{type: classification, label_smoothing: 1.5}", "label_smoothing", "0.999"},
-             {"{type: regression, delta: 2}", "delta", "huber"},
-             {"{type: quantile, quantiles: [0.5, 0.1]}", "quantiles", "rise"},
-             {"{type: quantile, quantiles: [0, 0.5]}", "quantiles", "between"},
-             {"[{type: masked_token}, {type: masked_token, fraction: 0.3}]", "masked_token", "changes the batch"},
-             {"{type: masked_token, masked: 0.9, random: 0.2}", "random", "sum"},
-             {"{type: distillation, from: features, temperature: 2}", "temperature", "logits"},
-             {"[{type: next_token, weight: 0}]", "weight", "above 0"}};
+  } bad[] = {
+      {"{type: next_tokens}", "recipe.yaml:1", "did you mean 'next_token'"},
+      {"{typ: next_token}", "typ", "type"},
+      {"[]", "1 to 8", ""},
+      {"next_token", "is a map", ""},
+      {"{type: classification, label_smothing: 0.1}", "label_smothing", "label_smoothing"},
+      {"{type: classification, label_smoothing: 1.5}", "label_smoothing", "0.999"},
+      {"{type: regression, delta: 2}", "delta", "huber"},
+      {"{type: quantile, quantiles: [0.5, 0.1]}", "quantiles", "rise"},
+      {"{type: quantile, quantiles: [0, 0.5]}", "quantiles", "between"},
+      {"[{type: masked_token}, {type: masked_token, fraction: 0.3}]", "masked_token", "changes the batch"},
+      {"[{type: masked_token}, {type: next_token}]", "next_token (number 2) is judged by the field target", "masked_token (number 1)"},
+      {"{type: masked_token, masked: 0.9, random: 0.2}", "random", "sum"},
+      {"{type: distillation, from: features, temperature: 2}", "temperature", "logits"},
+      {"[{type: next_token, weight: 0}]", "weight", "above 0"}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     mn_arena *arena = mn_arena_new();
     mn_objectives o;

@@ -105,6 +105,15 @@ static mn_tensor *bias_by_distance(mn_graph *g, const mn_attention_attr *a, cons
   return mn_select(g, fixed, mn_scalar(g, o->by_distance->dtype, 0), bias);
 }
 
+/* Rows of a key or value x [B,S,G,K] that stand nowhere become 0: nothing was ever written there, and whatever it is times 0 may not be. */
+static mn_tensor *written_rows(mn_graph *g, const mn_attention_attr *a, const operands *o, mn_tensor *x) {
+  if (!o->length && !o->k_pos) return x;
+  const int64_t S = mn_dim(x, 1);
+  mn_tensor *there = mn_le(g, mn_scalar(g, MN_I32, 0), key_positions(g, a, o, S)); /* [B or 1, 1, 1, S] */
+  if (a->prefix) there = mn_or(g, there, mn_lt(g, mn_iota(g, MN_I32, MN_SHAPE(1, 1, 1, S), 3), mn_scalar(g, MN_I32, (double)a->prefix)));
+  return mn_select(g, mn_reshape(g, there, MN_SHAPE(mn_dim(there, 0), S, 1, 1)), x, mn_zeros_like(g, x));
+}
+
 static void attention_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   const mn_attention_attr *a = n->attr;
   if (a->gate) {
@@ -118,8 +127,9 @@ static void attention_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor
   if (a->by_distance) op.bias = bias_by_distance(g, a, &op, T, S);
   /* [B,G,R,T,K], [B,G,1,K,S], [B,G,1,S,V] */
   mn_tensor *q = mn_permute(g, mn_reshape(g, mn_cast(g, in[0], t), MN_SHAPE(B, T, G, R, K)), (int[]){0, 2, 3, 1, 4});
-  mn_tensor *k = mn_unsqueeze(g, mn_permute(g, mn_cast(g, in[1], t), (int[]){0, 2, 3, 1}), 2);
-  mn_tensor *v = mn_unsqueeze(g, mn_permute(g, mn_cast(g, in[2], t), (int[]){0, 2, 1, 3}), 2);
+  mn_tensor *k = mn_cast(g, written_rows(g, a, &op, in[1]), t), *v = mn_cast(g, written_rows(g, a, &op, in[2]), t);
+  k = mn_unsqueeze(g, mn_permute(g, k, (int[]){0, 2, 3, 1}), 2);
+  v = mn_unsqueeze(g, mn_permute(g, v, (int[]){0, 2, 1, 3}), 2);
   mn_tensor *s = mn_mul_scalar(g, mn_matmul(g, q, k), a->scale);
   if (op.bias) s = mn_add(g, s, mn_reshape(g, mn_expand(g, mn_cast(g, op.bias, t), MN_SHAPE(B, H, T, S)), MN_SHAPE(B, G, R, T, S)));
   mn_tensor *seen = visibility(g, a, &op, T, S);

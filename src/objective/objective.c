@@ -47,7 +47,12 @@ static mn_status parse_one(mn_arena *arena, const mn_value *map, const char *whe
 
 extern const mn_objective_def mn_objective_next_token;
 
-/* A batch is one: what one objective hides in it another would hide again, and judge what the first put there. */
+static const char *judged_by(const mn_objective *o) {
+  int axes;
+  return o->def->target ? o->def->target(o->config, &axes) : NULL;
+}
+
+/* A batch is one: what one objective hides in it another would hide again, and judge by what the first put there. */
 static mn_status check_changes(const mn_value *v, const char *where, const mn_objectives *o) {
   int first = -1;
   for (int i = 0; i < o->n; i++) {
@@ -56,6 +61,16 @@ static mn_status check_changes(const mn_value *v, const char *where, const mn_ob
       return mn_value_fail(v->as.items[i], "%s: %s (number %d) changes the batch, and so does %s (number %d): one of a list can", where,
                            o->list[i].def->name, i + 1, o->list[first].def->name, first + 1);
     first = i;
+  }
+  const char *replaced = first >= 0 ? judged_by(&o->list[first]) : NULL;
+  for (int i = 0; replaced && i < o->n; i++) {
+    const char *read = i == first ? NULL : judged_by(&o->list[i]);
+    if (read && strcmp(read, replaced) == 0)
+      return mn_value_fail(
+          v->as.items[i],
+          "%s: %s (number %d) is judged by the field %s, in which %s (number %d) puts what it hid: train for them in stages "
+          "of their own, or leave one of them out",
+          where, o->list[i].def->name, i + 1, read, o->list[first].def->name, first + 1);
   }
   return MN_OK;
 }
