@@ -2,8 +2,8 @@
  * the first-level cache: inputs that lie dense are read where they are, others are gathered into a slot; the last
  * instruction of an output writes it in place. Values that are one number for all elements are computed once per run.
  *
- * Tiles are spread over threads in groups whose size depends on the program only, so results do not depend on the number
- * of threads, and a tensor of one group runs in the calling thread without waking any other. */
+ * Tiles are spread over threads in groups whose size depends on the program and the shape only, so results do not depend on the number
+ * of threads; groups are of some microseconds and alike, and a tensor of one group runs in the calling thread without waking any other. */
 #include "backend/cpu/copy.h"
 #include "backend/cpu/isa/elementwise.h"
 #include "graph/ops.h"
@@ -12,7 +12,10 @@
 #include <string.h>
 
 enum {
-  GROUP = 16384,      /* elements of a task                        */
+  GROUP = 16384,      /* elements of a task, at most               */
+  LEAST = 1024,       /* and at least                              */
+  WORK = 1 << 17,     /* of a task: elements times what one costs  */
+  DEAR = 12,          /* cost of an exponential; of a sum it is 1  */
   SLOT_BYTES = 24576, /* of all slots together: most of an L1 cache */
   TRANSPOSED = 4096   /* elements from which a transposed input is turned beforehand */
 };
@@ -57,8 +60,8 @@ typedef struct plan {
   step once[MAX_REG], steps[MAX_REG * 2 + MN_EW_MAX_OUT]; /* run once per run, and once per tile */
   strided in[MN_EW_MAX_IN];
   number imm[MN_EW_MAX_INSTR];
-  int n_slot, slot_size; /* bytes per element of a slot */
-  int64_t count, tile;
+  int n_slot, slot_size;        /* bytes per element of a slot */
+  int64_t count, tile, tiles;   /* elements; of a tile; tiles of a task */
   int64_t turned[MN_EW_MAX_IN]; /* where in the workspace a transposed input lies dense; NONE */
   uint8_t in_size[MN_EW_MAX_IN], reg_size[MAX_REG], out_size[MN_EW_MAX_OUT];
 } plan;
@@ -377,6 +380,39 @@ static void emit(compiler *c, const mn_call *call) {
 }
 
 /* ---- the kernel ---- */
+static bool is_dear(int code) {
+  switch (code) {
+  case MN_EW_EXP:
+  case MN_EW_LOG:
+  case MN_EW_LOG1P:
+  case MN_EW_SIN:
+  case MN_EW_COS:
+  case MN_EW_TANH:
+  case MN_EW_SIGMOID:
+  case MN_EW_ERF:
+  case MN_EW_POW:
+  case MN_EW_SOFTPLUS:
+  case MN_EW_SILU:
+  case MN_EW_SILU_SLOPE:
+    return true;
+  default:
+    return false;
+  }
+}
+
+static int64_t up_to_64(int64_t n) { return (n + 63) / 64 * 64; }
+static void cut(plan *p, const mn_ew_attr *a) {
+  int64_t cost = a->n_in + a->n_out;
+  for (int i = 0; i < a->n_instr; i++) cost += is_dear(a->instr[i].code) ? DEAR : 1;
+  int64_t group = WORK / cost;
+  group = group < LEAST ? LEAST : group > GROUP ? GROUP : group;
+  const int64_t groups = (p->count + group - 1) / group;
+  if (groups > 0) group = up_to_64((p->count + groups - 1) / groups);
+  if (group < 64) group = 64;
+  p->tiles = (group + p->tile - 1) / p->tile;
+  p->tile = up_to_64((group + p->tiles - 1) / p->tiles);
+}
+
 static mn_status compile(mn_call *call, const mn_ew_attr *a) {
   compiler c = {.vec = MN_ISA_PICK(mn_ew_table, mn_cpu_isa(call->backend)), .a = a};
   plan *p = c.p = mn_calloc(1, sizeof *p);
@@ -416,6 +452,7 @@ static mn_status compile(mn_call *call, const mn_ew_attr *a) {
   int64_t room = SLOT_BYTES / (p->slot_size * (p->n_slot ? p->n_slot : 1)) / 64 * 64;
   int64_t most = p->n_slot ? 1024 : 4096;
   p->tile = room < 64 ? 64 : room > most ? most : room;
+  cut(p, a);
   return MN_OK;
 }
 
@@ -522,7 +559,7 @@ static void run_group(void *ctx, int64_t group, int thread) {
 static mn_status run(mn_call *c) {
   const plan *p = c->state;
   if (p->count == 0) return MN_OK;
-  job j = {.call = c, .plan = p, .tiles = GROUP / p->tile};
+  job j = {.call = c, .plan = p, .tiles = p->tiles};
   for (int i = 0; i < c->n_in; i++) {
     if (p->turned[i] == NONE) continue;
     mn_view x = c->in[i], y = made_dense(&x);
