@@ -255,6 +255,7 @@ static void one_mixer(const char *json, int64_t tokens, mn_backend *cpu) {
 
 static void mixers_lose_little_more_than_rounded_inputs(void) {
   static const char *const variants[] = {
+      /* besides every system at its defaults: what those leave out, at widths where errors show */
       "{\"type\": \"attention\", \"heads\": 4, \"kv_heads\": 2}",
       "{\"type\": \"attention\", \"heads\": 2, \"window\": 40}",
       "{\"type\": \"gated_deltanet\", \"heads\": 2, \"chunk\": 8}",

@@ -5,19 +5,21 @@
 #include "compile/plan.h"
 #include "run/session.h"
 #include "model_fixture.h"
+#include "small_mixers.h"
 
 enum { VOCAB = 48, WIDTH = 24, HIDDEN = 40 };
 
-static const char *const mixers[] = {"type: attention, heads: 2, window: 9, persistent: 2, conv: 3",
-                                     "type: titans_mac, heads: 2, chunk: 4, segment: 8, persistent: 2",
-                                     "type: titans_lmm, heads: 2, chunk: 4, memory_net: mlp",
-                                     "type: titans_lmm, heads: 2, chunk: 4, memory_net: linear",
-                                     "type: gated_deltanet, heads: 2",
-                                     "type: aaren, heads: 2"};
+/* What weights are cast and held is counted in a few; that the bits stay is looked at in all (small_mixers.h). */
+static const char *const mixers[] = {"{type: attention, heads: 2, window: 9, persistent: 2, conv: 3}",
+                                     "{type: titans_mac, heads: 2, chunk: 4, segment: 8, persistent: 2}",
+                                     "{type: titans_lmm, heads: 2, chunk: 4, memory_net: mlp}",
+                                     "{type: titans_lmm, heads: 2, chunk: 4, memory_net: linear}",
+                                     "{type: gated_deltanet, heads: 2}",
+                                     "{type: aaren, heads: 2}"};
 enum { MIXERS = sizeof mixers / sizeof *mixers };
 
 static bool set_up(fixture *f, const char *mixer) {
-  return fixture_open(f, 7, "{vocab_size: %d, d_model: %d, layers: 2, block: {mixer: {%s}, hidden: %d}}", VOCAB, WIDTH, mixer, HIDDEN);
+  return fixture_open(f, 7, "{vocab_size: %d, d_model: %d, layers: 2, block: {mixer: %s, hidden: %d}}", VOCAB, WIDTH, mixer, HIDDEN);
 }
 
 typedef struct made { /* one segment of T tokens, carried */
@@ -82,11 +84,11 @@ static bool same_bits(const made *a, const made *b, int64_t T) {
 }
 
 static void plans_give_the_same_bits(void) {
-  for (int m = 0; m < MIXERS; m++)
+  for (int m = 0; m < MN_SMALL_MIXERS; m++)
     for (int bf16 = 0; bf16 < 2; bf16++) {
       fixture f;
       mn_prologue *p = NULL;
-      if (!set_up(&f, mixers[m])) continue;
+      if (!set_up(&f, mn_small_mixers[m])) continue;
       CHECK_OK(mn_prologue_new(f.backend, &p));
       int held = 0;
       for (int64_t T = 1; T <= 16; T += 15) {
@@ -95,11 +97,11 @@ static void plans_give_the_same_bits(void) {
         for (int run = 0; run < 2; run++) {
           CHECK_OK(mn_plan_run(with.plan));
           CHECK_OK(mn_plan_run(without.plan));
-          CHECK(same_bits(&with, &without, T), "%s, %s, T %d, run %d: other bits", mixers[m], bf16 ? "bf16" : "f32", (int)T, run);
+          CHECK(same_bits(&with, &without, T), "%s, %s, T %d, run %d: other bits", mn_small_mixers[m], bf16 ? "bf16" : "f32", (int)T, run);
         }
         const mn_plan_report *r = mn_plan_get_report(with.plan);
-        CHECK(!bf16 || r->from_prologue > 0, "%s: nothing comes from the prologue", mixers[m]);
-        CHECK(T == 1 || mn_prologue_count(p) <= held + 4, "%s: two plans share %d values, and hold %d", mixers[m], held,
+        CHECK(!bf16 || r->from_prologue > 0, "%s: nothing comes from the prologue", mn_small_mixers[m]);
+        CHECK(T == 1 || mn_prologue_count(p) <= held + 12, "%s: two plans share %d values, and hold %d", mn_small_mixers[m], held,
               mn_prologue_count(p));
         held = mn_prologue_count(p);
         unmake(&with);

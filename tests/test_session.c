@@ -7,6 +7,8 @@
 #include "run/session.h"
 #include "test.h"
 
+/* Two caches, of which one turns over: that any cut of a stream changes nothing is shown for every system by its own test
+ * (mc_cut_anywhere) and for all of them in test_calls.c; what is shown here is a session's. */
 static const char *const models[] = {
     "{vocab_size: 50, d_model: 16, layers: 2, block: {mixer: {type: attention, heads: 2, max_context: 128}, channel: swiglu}}",
     "{vocab_size: 50, d_model: 16, layers: 2, block: {mixer: {type: attention, heads: 4, kv_heads: 2, window: 7, sinks: 2, persistent: 3, "

@@ -10,7 +10,7 @@
 const mn_option mn_cli_common_options[] = {{"set", "KEY=VALUE", NULL, "change one key of the recipe; may be repeated", MN_OPTION_REPEATS},
                                            {"out", "DIR", NULL, "the directory that results are written to", 0},
                                            {"threads", "N", NULL, "threads to use (all usable processors unless given)", 0},
-                                           {"backend", "NAME", "cpu", "what computes: cpu, or ref (plain C, one thread)", 0},
+                                           {"backend", "NAME", NULL, "what computes", 0}, /* and which there are: option_help */
                                            {"seed", "N", NULL, "seed of all random numbers (the recipe's unless given)", 0},
                                            {"json", NULL, NULL, "print JSON for machines; errors too", 0},
                                            {"quiet", NULL, NULL, "no progress and no remarks", 0},
@@ -61,11 +61,20 @@ static int label_of(const mn_option *o, char *label, size_t size) {
   return snprintf(label, size, "--%s%s%s", o->name, o->metavar ? " " : "", o->metavar ? o->metavar : "");
 }
 
+/* With the default; of --backend with the names of those there are, the usual one first. */
+static void option_help(const mn_option *o, char *help, size_t size) {
+  int n = snprintf(help, size, "%s%s%s%s", o->help, o->default_value ? " (default " : "", o->default_value ? o->default_value : "",
+                   o->default_value ? ")" : "");
+  if (strcmp(o->name, "backend") != 0) return;
+  for (int i = 0; i < mn_backend_count() && n > 0 && (size_t)n < size; i++)
+    n += snprintf(help + n, size - (size_t)n, "%s%s", i ? ", " : ": ", mn_backend_name(i));
+  if (n > 0 && (size_t)n < size) snprintf(help + n, size - (size_t)n, " (default %s)", mn_backend_name(0));
+}
+
 static void print_option(FILE *out, const mn_option *o, int label_width, int width) {
   char label[96], help[640];
   int n = label_of(o, label, sizeof label);
-  snprintf(help, sizeof help, "%s%s%s%s", o->help, o->default_value ? " (default " : "", o->default_value ? o->default_value : "",
-           o->default_value ? ")" : "");
+  option_help(o, help, sizeof help);
   int column = 2 + label_width + 2;
   if (n > label_width) fprintf(out, "  %s\n%*s", label, column, "");
   else fprintf(out, "  %-*s  ", label_width, label);
