@@ -546,8 +546,8 @@ static void kernel_equals_composition(void) {
 
 /* ---- ((x y^T) * p) z ---- */
 static void masked_product(void) {
-  const int64_t shapes[][4] = {{16, 16, 64, 64}, {64, 64, 32, 16}, {1, 5, 3, 2}, {130, 70, 20, 33}, {100, 150, 17, 5}};
-  for (size_t c = 0; c < 5; c++)
+  const int64_t shapes[][4] = {{16, 16, 64, 64}, {64, 64, 32, 16}, {1, 5, 3, 2}, {130, 70, 20, 33}, {100, 150, 17, 5}, {70, 150, 32, 16}};
+  for (size_t c = 0; c < sizeof shapes / sizeof *shapes; c++)
     for (int bf16 = 0; bf16 < 2; bf16++)
       for (mn_isa isa = first_isa(); isa <= last_isa(); isa++) {
         const int64_t M = shapes[c][0], N = shapes[c][1], K = shapes[c][2], V = shapes[c][3], B = 3;

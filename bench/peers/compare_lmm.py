@@ -1,7 +1,9 @@
-"""bench/lmm-vs-titans-pytorch, after the shell has prepared the environment: a linear memory's forward and backward.
+"""bench/lmm-vs-titans-pytorch, after the shell has prepared the environment: forward and backward of a linear memory, or of deep ones.
 
 NeuralMemory has neither convolutions on its queries, keys and values nor an output gate, so the bars are held with ours switched
-off, too: the same projections on both sides. The rows "whole layer" are our layer as a model uses it, with both.
+off, too: the same projections on both sides. The rows "whole layer" are our layer as a model uses it, with both. --deep: memories of two
+matrices of expansion 2 instead, Titans' and ATLAS'; beside ATLAS, whose window of past pairs it has no equal of, NeuralMemory makes what it
+writes orthogonal, too.
 """
 import argparse
 import pathlib
@@ -11,7 +13,35 @@ from side_by_side import Bars, Side, alternate, print_table
 
 HERE = pathlib.Path(__file__).resolve().parent
 SPEED_BAR = {16: 3.0, 64: 2.0}
+DEEP_BAR = {16: 10.0, 64: 2.0}
+DEEP = {"Titans": "type: titans_lmm, memory_net: mlp, memory_depth: 2", "ATLAS": "type: atlas, memory_net: mlp, features: plain"}
 LENGTH_BAR = 15.0  # per cent between the shortest and the longest sequence
+
+
+def deep(args):
+    """Memories of two matrices, expansion 2."""
+    bars = Bars()
+    rows = [("memory, chunk, T", "Mneme tok/s", "(min-max)", "titans-pytorch tok/s", "(min-max)", "ratio")]
+    common = ["--steps-on-stdin", "--seq-len", "8192", "--threads", str(args.threads)]
+    for name, memory in DEEP.items():
+        for chunk, bar in DEEP_BAR.items():
+            mixer = f"{{{memory}, memory_expand: 2, memory_residual: false, heads: 4, chunk: {chunk}, grad_clamp: 0, conv: 0, output_gate: false}}"
+            ours = Side("mneme", [args.mneme, "bench", "lmm", "--json", "--mixer", mixer, *common])
+            peer = Side("titans-pytorch", [sys.executable, "-W", "ignore", str(HERE / "titans_lmm.py"), "--depth", "2", "--expand", "2",
+                                           "--chunk", str(chunk), *common] + ["--orthogonal"] * (name == "ATLAS"))
+            if ours.info["tokens_per_step"] != peer.info["tokens_per_step"]:
+                raise SystemExit(f"{name}: the sides take steps of different size")
+            alternate(ours, peer, 1, args.repetitions, warm_up=1)
+            speed = [side.median("tokens_per_second") for side in (ours, peer)]
+            spreads = ["{:.0f}-{:.0f}".format(*side.spread("tokens_per_second")) for side in (ours, peer)]
+            rows.append((f"{name}, {chunk}, 8192", f"{speed[0]:.0f}", spreads[0], f"{speed[1]:.0f}", spreads[1],
+                         f"{speed[0] / speed[1]:.2f}"))
+            bars.at_least(f"{name} with two matrices, forward+backward, chunk {chunk}, T 8192, Mneme over titans-pytorch",
+                          speed[0] / speed[1], bar)
+    print(f"{peer.info['peer']} and Mneme: dim 256, 4 heads of 64, two matrices of expansion 2, f32, {args.threads} threads, by turns, "
+          f"medians of {args.repetitions}")
+    print_table(rows)
+    return bars.close()
 
 
 def main():
@@ -19,9 +49,12 @@ def main():
     parser.add_argument("--mneme", default=str(HERE.parents[1] / "build" / "mneme"))
     parser.add_argument("--repetitions", type=int, default=7, help="timed turns of each side, 5 or more")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--deep", action="store_true", help="memories of two matrices instead of linear ones")
     args = parser.parse_args()
     if args.repetitions < 5:
         parser.error("--repetitions: 5 or more are needed for a median")
+    if args.deep:
+        return deep(args)
 
     def mneme(chunk, seq_len, whole=False):
         mixer = f"{{type: titans_lmm, heads: 4, chunk: {chunk}" + (", grad_clamp: 0}" if whole else ", grad_clamp: 0, conv: 0, output_gate: false}")

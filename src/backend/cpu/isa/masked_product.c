@@ -34,23 +34,36 @@ static void rows_in(float *dst, int64_t ld, const mn_masked_matrix *m, int64_t i
   for (int64_t i = 0; i < n; i++) tile_row_in(dst + i * ld, row(m, i0 + i, j0), m->bf16, width);
 }
 
+/* Rows of f32 and of whole vectors are used where they lie; others are brought into `scratch`. */
+typedef struct mat {
+  float *p;
+  int64_t ld;
+} mat;
+static bool lies_well(const mn_masked_matrix *m, int64_t width) { return !m->bf16 && width % MN_VL == 0; }
+static mat rows_at(const mn_masked_matrix *m, int64_t i0, int64_t n, int64_t j0, int64_t width, float *scratch) {
+  if (lies_well(m, width)) return (mat){(float *)(uintptr_t)row(m, i0, j0), m->stride};
+  rows_in(scratch, tile_pad(width), m, i0, n, j0, width);
+  return (mat){scratch, tile_pad(width)};
+}
+
 static void run(const mn_masked_args *a, int64_t m0, void *scratch) {
   take s = {scratch, 0};
   work w;
   take_work(&w, &s, a);
-  const int64_t kp = tile_pad(a->K), vp = tile_pad(a->V), m = a->M - m0 < MB ? a->M - m0 : MB;
-  rows_in(w.x, kp, &a->x, m0, m, 0, a->K);
+  const int64_t vp = tile_pad(a->V), m = a->M - m0 < MB ? a->M - m0 : MB;
+  const bool in_place = lies_well(&a->o, a->V);
+  const mat x = rows_at(&a->x, m0, m, 0, a->K, w.x);
+  const mat o = in_place ? (mat){(float *)(uintptr_t)row(&a->o, m0, 0), a->o.stride} : (mat){w.o, vp};
   for (int64_t n0 = 0; n0 < a->N; n0 += NB) {
     const int64_t n = a->N - n0 < NB ? a->N - n0 : NB, np = tile_pad(n);
-    rows_in(w.y, kp, &a->y, n0, n, 0, a->K);
-    tile_transpose(w.yt, np, w.y, kp, n, a->K, 0);
-    tile_gemm(m, n, a->K, w.x, kp, 1, w.yt, np, w.g, np, TILE_SET, TILE_FULL);
-    rows_in(w.p, np, &a->p, m0, m, n0, n);
-    for (int64_t i = 0; i < m * np; i += MN_VL) vf_store(w.g + i, vf_load(w.g + i) * vf_load(w.p + i));
-    rows_in(w.z, vp, &a->z, n0, n, 0, a->V);
-    tile_gemm(m, a->V, n, w.g, np, 1, w.z, vp, w.o, vp, n0 ? TILE_ADD : TILE_SET, TILE_FULL);
+    const mat y = rows_at(&a->y, n0, n, 0, a->K, w.y), p = rows_at(&a->p, m0, m, n0, n, w.p), z = rows_at(&a->z, n0, n, 0, a->V, w.z);
+    tile_transpose(w.yt, np, y.p, y.ld, n, a->K, 0);
+    tile_gemm(m, n, a->K, x.p, x.ld, 1, w.yt, np, w.g, np, TILE_SET, TILE_FULL);
+    for (int64_t i = 0; i < m; i++)
+      for (int64_t j = 0; j < np; j += MN_VL) vf_store(w.g + i * np + j, vf_load(w.g + i * np + j) * vf_load(p.p + i * p.ld + j));
+    tile_gemm(m, a->V, n, w.g, np, 1, z.p, z.ld, o.p, o.ld, n0 ? TILE_ADD : TILE_SET, TILE_FULL);
   }
-  for (int64_t i = 0; i < m; i++) tile_row_out((void *)(uintptr_t)row(&a->o, m0 + i, 0), w.o + i * vp, a->o.bf16, a->V);
+  for (int64_t i = 0; i < m && !in_place; i++) tile_row_out((void *)(uintptr_t)row(&a->o, m0 + i, 0), w.o + i * vp, a->o.bf16, a->V);
 }
 
 const mn_masked_product_isa MN_ISA_NAME(mn_masked_product) = {scratch_size, run};
