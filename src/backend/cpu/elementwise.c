@@ -15,6 +15,7 @@ enum {
   GROUP = 16384,      /* elements of a task, at most               */
   LEAST = 1024,       /* and at least                              */
   WORK = 1 << 17,     /* of a task: elements times what one costs  */
+  MANY = 8,           /* tasks that are enough for all threads     */
   DEAR = 12,          /* cost of an exponential; of a sum it is 1  */
   SLOT_BYTES = 24576, /* of all slots together: most of an L1 cache */
   TRANSPOSED = 4096   /* elements from which a transposed input is turned beforehand */
@@ -401,7 +402,10 @@ static bool is_dear(int code) {
 }
 
 static int64_t up_to_64(int64_t n) { return (n + 63) / 64 * 64; }
+/* Where there is enough for all threads, tasks are long, since several streams of memory run better so. */
 static void cut(plan *p, const mn_ew_attr *a) {
+  p->tiles = GROUP / p->tile;
+  if (p->count >= MANY * GROUP) return;
   int64_t cost = a->n_in + a->n_out;
   for (int i = 0; i < a->n_instr; i++) cost += is_dear(a->instr[i].code) ? DEAR : 1;
   int64_t group = WORK / cost;
