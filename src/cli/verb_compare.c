@@ -2,35 +2,23 @@
  * process of its own, so that its peak memory is its own. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/wait.h>
-#include <unistd.h>
-#ifdef __linux__
-#include <sys/prctl.h>
-#endif
 
 #include "base/dir.h"
 #include "base/file.h"
 #include "base/output.h"
 #include "cli/compare.h"
+#include "cli/compare_child.h"
+#include "cli/compare_work.h"
 #include "cli/train_view.h"
 #include "format/plot.h"
 #include "train/checkpoint.h"
 #include "train/runs.h"
 
 /* ---- one training, in a child ---- */
-
-typedef struct report { /* what the child sends through the pipe */
-  mn_status status;
-  char message[1024];
-  mn_train_result result;
-} report;
-_Static_assert(sizeof(report) <= PIPE_BUF, "a report goes through the pipe whole or not at all");
 
 static mn_status read_recipe(mn_comparison *c, int which, int64_t seed, mn_recipe **out) {
   const char **set;
@@ -46,58 +34,29 @@ static mn_status read_recipe(mn_comparison *c, int which, int64_t seed, mn_recip
   return mn_recipe_read(c->cli->args[which], all, n, out);
 }
 
-static void child(mn_comparison *c, mn_compared *r, int pipe_end) {
-  report out = {0};
+typedef struct training { /* what a child is given */
+  mn_comparison *c;
+  mn_compared *r;
+} training;
+
+static mn_status train_in_child(void *ctx, void *out) {
+  const training *t = ctx;
   mn_recipe *recipe = NULL;
-  mn_train_view view = {.cli = c->cli, .label = r->name};
-  mn_train_options o = {.out_dir = r->out_dir,
-                        .resume = mn_cli_given(c->cli, "resume"),
-                        .threads = c->cli->threads,
-                        .db_path = mn_cli_get(c->cli, "db"),
+  mn_train_view view = {.cli = t->c->cli, .label = t->r->name};
+  mn_train_options o = {.out_dir = t->r->out_dir,
+                        .resume = mn_cli_given(t->c->cli, "resume"),
+                        .threads = t->c->cli->threads,
+                        .db_path = mn_cli_get(t->c->cli, "db"),
                         .watch = {mn_cli_stop_flag(), mn_train_view_data, &view},
                         .event = mn_train_view_event};
-  out.status = read_recipe(c, r->recipe, r->seed, &recipe);
-  if (out.status == MN_OK) out.status = mn_train(recipe, &o, &out.result);
+  mn_status status = read_recipe(t->c, t->r->recipe, t->r->seed, &recipe);
+  if (status == MN_OK) status = mn_train(recipe, &o, out);
   mn_train_view_end(&view);
-  snprintf(out.message, sizeof out.message, "%s", out.status == MN_OK ? "" : mn_message());
-  ssize_t written = write(pipe_end, &out, sizeof out); /* below PIPE_BUF: whole or not at all */
-  _exit(written == (ssize_t)sizeof out ? 0 : 1);
+  return status;
 }
 
 static mn_status train_one(mn_comparison *c, mn_compared *r) {
-  int ends[2];
-  if (pipe(ends) != 0) return mn_fail(MN_ERR_IO, "compare: no pipe: %s", strerror(errno));
-  fflush(NULL);
-  pid_t parent = getpid(), pid = fork();
-  if (pid < 0) return mn_fail(MN_ERR_IO, "compare: no process for %s: %s", r->name, strerror(errno));
-  if (pid == 0) {
-    setpgid(0, 0); /* the terminal's interrupt comes once, through the parent */
-#ifdef __linux__
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-#endif
-    if (getppid() != parent) _exit(1);
-    close(ends[0]);
-    child(c, r, ends[1]);
-  }
-  close(ends[1]);
-  report in = {0};
-  ssize_t got;
-  bool told = false;
-  do { /* a signal may come at any moment, between two calls too: so no call waits for long */
-    struct pollfd child_end = {.fd = ends[0], .events = POLLIN};
-    if (mn_cli_interrupted() && !told) told = kill(pid, SIGTERM) == 0;
-    got = poll(&child_end, 1, 200) > 0 ? read(ends[0], &in, sizeof in) : -1;
-  } while (got < 0);
-  close(ends[0]);
-  int status;
-  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
-  if (got != (ssize_t)sizeof in)
-    return WIFSIGNALED(status) ? mn_fail(MN_ERR_IO, "%s: its process was ended by signal %d%s", r->name, WTERMSIG(status),
-                                         WTERMSIG(status) == SIGKILL ? " (out of memory?)" : "")
-                               : mn_fail(MN_ERR_INTERNAL, "%s: its process ended without a result", r->name);
-  if (in.status != MN_OK) return mn_fail(in.status, "%s: %s", r->name, in.message);
-  r->result = in.result;
-  return MN_OK;
+  return mn_compare_child(r->name, train_in_child, &(training){c, r}, &r->result, sizeof r->result);
 }
 
 /* ---- what compares ---- */
@@ -315,6 +274,7 @@ static mn_status plan_runs(mn_comparison *c) {
 static mn_status compare(mn_comparison *c) {
   MN_TRY(mn_cli_only(c->cli, !mn_cli_given(c->cli, "seeds"), "one seed, and --seeds names several", "seed"));
   MN_TRY(read_seeds(c));
+  if (mn_cli_given(c->cli, "tracks")) return mn_compare_work(c->cli, c->arena, c->seeds, c->n_seeds);
   MN_TRY(plan_runs(c));
   MN_TRY(mn_make_dirs_counted(c->cli->out_dir, &c->made));
   MN_TRY(try_outputs(c));
@@ -340,9 +300,10 @@ static mn_status run(mn_cli *cli) {
 }
 
 static const mn_option options[] = {
+    {"tracks", "FILE", NULL, "train every recipe's model on the same works, described in FILE, and measure each", 0},
     {"seeds", "LIST", NULL, "train each recipe once per seed: 1,2,3 (each recipe's own seed unless given)", 0},
     {"resume", NULL, NULL, "go on with what an earlier compare left in DIR", 0},
-    {"db", "FILE", NULL, "the run database ($MNEME_HOME/runs.db or ./runs/mneme.db unless given)", 0},
+    {"db", "FILE", NULL, "the run database ($MNEME_HOME/runs.db or ./runs/mneme.db unless given; with --tracks DIR/compare.db)", 0},
     {0}};
 static const char *const examples[] = {
     "mneme compare recipes/mqar-swa.yaml recipes/mqar-lmm.yaml recipes/mqar-mag.yaml --seeds 1,2 --out runs/recall",
@@ -356,7 +317,10 @@ const mn_verb mn_verb_compare = {
         "Trains the recipes one after the other, each in a process of its own, then prints one table - parameters, losses, every metric of "
         "their objectives, tokens (images, frames, rows) per second, peak memory - with the best of each metric marked, and draws the "
         "curves: of the loss in the terminal, of the loss and every held-out metric as DIR/loss.svg, .png, "
-        "DIR/validation_loss.svg, .png, DIR/validation_accuracy.svg, .png ... DIR/NAME holds each trained model.",
+        "DIR/validation_loss.svg, .png, DIR/validation_accuracy.svg, .png ... DIR/NAME holds each trained model.\n"
+        "With --tracks every recipe, or every recipe of a directory, gives its model to the works that FILE describes, at equal numbers of "
+        "parameters and equal tokens; what FILE asks for is measured, kept in DIR/compare.db, and written as DIR/table.md, table.json and "
+        "pictures. One that fails loses nothing else, and --resume does what is missing. docs/recipes.md describes FILE.",
     .options = options,
     .examples = examples,
     .common = MN_CLI_THREADS | MN_CLI_SEED | MN_CLI_SET | MN_CLI_OUT,

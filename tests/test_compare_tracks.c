@@ -1,0 +1,189 @@
+/* test_compare_tracks.c - `mneme compare --tracks`: every model does the same work at the same size; what was done is not done again;
+ * what fails is said and loses nothing else. */
+#include <jansson.h>
+#include <sqlite3.h>
+
+#include "cli/compare_tracks.h"
+#include "train_helpers.h"
+
+#define MNEME MN_TEST_BINARY_DIR "/mneme"
+
+static void put(const char *file, const char *text) { CHECK_OK(mn_file_write(test_path(file), text, strlen(text))); }
+
+static const char recall[] = "- name: recall\n"
+                             "  parameters: 8000\n"
+                             "  tokens: 2000\n"
+                             "  recipe:\n"
+                             "    data: {task: {name: mqar, vocab_size: 20, len: 16, kv: 2}}\n"
+                             "    train: {batch: 4, validate_every: 10, validation_batches: 2, optimizer: {lr: 1e-2}}\n"
+                             "  measure:\n"
+                             "  - {title: loss, kind: figure, figure: loss}\n"
+                             "  - {title: two pairs, kind: task, task: {name: mqar, vocab_size: 20, len: 16, kv: 2}, examples: 8}\n"
+                             "  - {title: us, kind: speed, positions: [8, 32], repeats: 3}\n";
+
+static void write_tracks(const char *file, const char *more) {
+  char text[4000];
+  snprintf(text, sizeof text, "tracks:\n%s%s", recall, more);
+  put(file, text);
+}
+
+static void write_models(void) {
+  CHECK_OK(mn_make_dirs(test_path("models")));
+  put("models/window.yaml", "model: {d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, window: 8}}}\n");
+  put("models/delta.yaml", "model: {d_model: 8, layers: 1, block: {mixer: {type: deltanet, heads: 2}}}\n");
+  put("models/whole.yaml", "model: {d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, max_context: 20}}}\n");
+}
+
+static char *said;
+static int compare(const char *what, const char *more) {
+  char command[3000];
+  snprintf(command, sizeof command, "cd '%s' && " MNEME " compare %s --threads 1 > said 2>&1 %s", test_dir, what, more);
+  int code = system(command);
+  size_t n;
+  free(said);
+  CHECK_OK(mn_file_read(test_path("said"), 1 << 20, &said, &n));
+  return WEXITSTATUS(code);
+}
+
+static json_t *table_of(const char *out) {
+  char path[200];
+  json_error_t e;
+  snprintf(path, sizeof path, "%s/table.json", out);
+  json_t *doc = json_load_file(test_path(path), 0, &e);
+  CHECK(doc, "%s: %s", path, e.text);
+  return doc;
+}
+static double at(json_t *doc, const char *recipe, const char *track, const char *title) {
+  size_t i;
+  json_t *row;
+  json_array_foreach(json_object_get(doc, "table"), i, row) {
+    if (strcmp(json_string_value(json_object_get(row, "recipe")), recipe)) continue;
+    json_t *x = json_object_get(json_object_get(row, track), title);
+    return json_is_number(x) ? json_number_value(x) : (double)NAN;
+  }
+  return (double)NAN;
+}
+static bool there(const char *file) { return mn_file_exists(test_path(file)); }
+
+static void every_model_does_the_same_work_at_the_same_size(void) {
+  write_models();
+  write_tracks("tracks.yaml", "");
+  CHECK(compare("models --tracks tracks.yaml --out all", "") == 0, "%s", said);
+  json_t *doc = table_of("all");
+  static const char *const names[] = {"window", "delta", "whole"};
+  for (int i = 0; i < 3; i++) {
+    CHECK(fabs(at(doc, names[i], "recall", "parameters") - 8000) <= 400, "%s: %g parameters", names[i],
+          at(doc, names[i], "recall", "parameters"));
+    CHECK(at(doc, names[i], "recall", "loss") > 0 && at(doc, names[i], "recall", "two pairs") >= 0, "%s", names[i]);
+    CHECK(at(doc, names[i], "recall", "us@8") > 0 && at(doc, names[i], "recall", "bytes of state") > 0, "%s", names[i]);
+  }
+  CHECK(isnan(at(doc, "whole", "recall", "us@32")) && at(doc, "whole", "recall", "longest stream") == 20, "a cache ends");
+  CHECK(at(doc, "delta", "recall", "us@32") > 0 && isnan(at(doc, "delta", "recall", "longest stream")), "a state does not");
+  static const char *const files[] = {"all/table.md",
+                                      "all/recall-loss-by-tokens.svg",
+                                      "all/recall-loss-by-time.svg",
+                                      "all/recall-by-state.svg",
+                                      "all/recall-time-per-token.svg",
+                                      "all/recall/delta/model.safetensors"};
+  for (int i = 0; i < 6; i++) CHECK(there(files[i]), "%s", files[i]);
+  json_decref(doc);
+}
+
+/* The same tokens for all, the last step whole; parameters as near as the width alone comes, or nearer by the hidden width. */
+static void tokens_and_parameters_are_solved(void) {
+  mn_arena *arena = mn_arena_new();
+  mn_track *tracks;
+  int n;
+  CHECK_OK(mn_tracks_read(arena, test_path("tracks.yaml"), &tracks, &n));
+  CHECK(n == 1 && tracks[0].n_measures == 3, "%d", n);
+  static const int64_t sizes[] = {3000, 8000, 50000, 300000};
+  for (int i = 0; i < 4; i++) {
+    mn_track_recipe r;
+    tracks[0].parameters = sizes[i];
+    CHECK_OK(mn_track_recipe_read(arena, &tracks[0], test_path("models/window.yaml"), NULL, 0, &r));
+    CHECK(llabs(r.parameters - sizes[i]) * 20 <= sizes[i] && r.d_model % 4 == 0, "%lld of %lld", (long long)r.parameters,
+          (long long)sizes[i]);
+    CHECK(r.recipe->train.steps == 32 && !strcmp(r.recipe->name, "window"), "2000 tokens in steps of 64");
+    mn_recipe_free(r.recipe);
+  }
+  mn_track_recipe r;
+  tracks[0].parameters = 60;
+  CHECK(mn_track_recipe_read(arena, &tracks[0], test_path("models/window.yaml"), NULL, 0, &r) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "no width"),
+        "%s", mn_message());
+  mn_arena_free(arena);
+}
+
+static void what_was_done_is_not_done_again(void) {
+  json_t *before = table_of("all");
+  CHECK(compare("models --tracks tracks.yaml --out all", "") == 2 && strstr(said, "--resume"), "%s", said);
+  write_tracks("tracks.yaml", "  - {title: one pair, kind: task, task: {name: mqar, vocab_size: 20, len: 16, kv: 1}, examples: 8}\n");
+  CHECK(compare("models --tracks tracks.yaml --out all --resume", "") == 0, "%s", said);
+  json_t *after = table_of("all");
+  static const char *const same[] = {"compare.seconds", "us@8", "two pairs"};
+  for (int i = 1; i < 3; i++) CHECK(at(before, "delta", "recall", same[i]) == at(after, "delta", "recall", same[i]), "%s", same[i]);
+  CHECK(at(before, "delta", "recall", "recall: seconds of training") == at(after, "delta", "recall", "recall: seconds of training"),
+        "no second training");
+  CHECK(at(after, "delta", "recall", "one pair") >= 0 && isnan(at(before, "delta", "recall", "one pair")), "the new measure alone");
+  json_decref(before);
+  json_decref(after);
+}
+
+static void one_that_fails_loses_nothing_else(void) {
+  put("models/bad.yaml", "model: {d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, head_dim: 7}}}\n");
+  CHECK(compare("models --tracks tracks.yaml --out some", "") != 0, "%s", said);
+  CHECK(strstr(said, "bad.yaml") && strstr(said, "the others stand"), "%s", said);
+  json_t *doc = table_of("some");
+  CHECK(at(doc, "delta", "recall", "two pairs") >= 0 && isnan(at(doc, "bad.yaml", "recall", "two pairs")), "%s", said);
+  json_decref(doc);
+  CHECK_OK(mn_file_remove(test_path("models/bad.yaml")));
+}
+
+static void a_locked_database_is_said(void) {
+  sqlite3 *db;
+  CHECK(sqlite3_open(test_path("all/compare.db"), &db) == SQLITE_OK, "open");
+  CHECK(sqlite3_exec(db, "PRAGMA journal_mode=DELETE; BEGIN EXCLUSIVE", NULL, NULL, NULL) == SQLITE_OK, "%s", sqlite3_errmsg(db));
+  CHECK(compare("models --tracks tracks.yaml --out all --resume", "") != 0 && strstr(said, "locked"), "%s", said);
+  sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+  sqlite3_close(db);
+}
+
+static void an_interrupted_comparison_goes_on(void) {
+  CHECK(compare("models --tracks tracks.yaml --out cut --set train.steps=32", "& sleep 0.4; kill -INT $! 2>/dev/null; wait") >= 0, "%s",
+        said);
+  CHECK(compare("models --tracks tracks.yaml --out cut --set train.steps=32 --resume", "") == 0, "%s", said);
+  json_t *doc = table_of("cut");
+  CHECK(at(doc, "window", "recall", "two pairs") >= 0 && at(doc, "whole", "recall", "two pairs") >= 0, "%s", said);
+  json_decref(doc);
+}
+
+static void mistakes_are_named(void) {
+  static const struct {
+    const char *text, *says;
+  } bad[] = {{"tracks: []\n", "needs tracks"},
+             {"tracks: [{name: a/b, recipe: {data: 1}}]\n", "plain name"},
+             {"tracks: [{name: a}]\n", "map of sections"},
+             {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: speed}]}]\n", "positions"},
+             {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: task, task: {name: mqra}}]}]\n", "did you mean 'mqar'"},
+             {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: speed, positions: [4, 2]}]}]\n", "must rise"},
+             {"tracks: [{name: a, recipe: {}, measure: [{title: x}, {title: x}]}]\n", "twice"}};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    put("bad.yaml", bad[i].text);
+    CHECK(compare("models --tracks bad.yaml --out none", "") == 2 && strstr(said, bad[i].says), "%s: %s", bad[i].text, said);
+  }
+  CHECK(!there("none"), "nothing is left behind");
+}
+
+int main(void) {
+  test_setup("compare_tracks");
+  RUN(every_model_does_the_same_work_at_the_same_size);
+  RUN(tokens_and_parameters_are_solved);
+  RUN(what_was_done_is_not_done_again);
+  RUN(one_that_fails_loses_nothing_else);
+  RUN(a_locked_database_is_said);
+  RUN(an_interrupted_comparison_goes_on);
+  RUN(mistakes_are_named);
+  free(said);
+  test_cleanup();
+  return test_end();
+}
