@@ -32,6 +32,27 @@ static void test_mqar_agrees_with_an_independent_generator(void) {
   mn_task_close(t);
 }
 
+/* With kv_min every n from it to kv is drawn, the oracle still answers, and what kv_min cannot go with is refused. */
+static void test_mqar_draws_its_number_of_pairs(void) {
+  mn_task *t = open_task("mqar", "vocab_size=40 len=48 kv=8 kv_min=3 power=1");
+  int32_t in[48], target[48], guess[48];
+  int of[9] = {0}, wrong = 0;
+  for (uint64_t i = 0; i < 1200; i++) {
+    int n = 0;
+    CHECK_OK(mn_task_sample(t, MN_SPLIT_TEST, i, in, target));
+    CHECK_OK(mn_task_oracle(t, in, guess));
+    for (int k = 0; k < 48; k++) n += target[k] != MN_IGNORE, wrong += target[k] != MN_IGNORE && guess[k] != target[k];
+    if (n >= 0 && n <= 8) of[n]++;
+  }
+  for (int n = 0; n <= 8; n++) CHECK(n < 3 ? of[n] == 0 : of[n] > 140 && of[n] < 260, "%d samples of %d pairs", of[n], n);
+  CHECK(wrong == 0, "%d wrong answers", wrong);
+  mn_task_close(t);
+  CHECK(mn_task_open_set("mqar", (const char *const[]){"kv_min=5"}, 1, &t) == MN_ERR_CONFIG && strstr(mn_message(), "kv_min"), "%s",
+        mn_message());
+  CHECK(mn_task_open_set("mqar", (const char *const[]){"kv_min=2", "fill=random"}, 2, &t) == MN_ERR_CONFIG && strstr(mn_message(), "fill"),
+        "%s", mn_message());
+}
+
 /* Oracle right on every sample; at chance when the targets of the example are rotated among its questions. */
 static void check_token_task(const char *name, const char *settings, int samples, int asked, int64_t min_len) {
   mn_task *t = open_task(name, settings);
@@ -372,6 +393,7 @@ int main(void) {
   write_essay();
   RUN(test_random_numbers_are_the_published_ones);
   RUN(test_mqar_agrees_with_an_independent_generator);
+  RUN(test_mqar_draws_its_number_of_pairs);
   RUN(test_oracles_solve_token_tasks);
   RUN(test_the_filler_never_answers_a_question);
   RUN(test_oracle_is_at_chance_on_shuffled_answers);
