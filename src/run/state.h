@@ -40,7 +40,7 @@ void mn_states_begun(mn_states *s, const bool *rows);
  * on two backends (mn_backend_transfer) ---- */
 mn_status mn_states_clone(const mn_states *from, mn_states **out);
 mn_status mn_states_clone_on(mn_backend *b, const mn_states *from, mn_states **out); /* the same on another backend */
-mn_status mn_states_copy(mn_states *to, const mn_states *from); /* of the same batch */
+mn_status mn_states_copy(mn_states *to, const mn_states *from);                      /* of the same batch */
 /* Rows where rows[b] is true (NULL: all) begin anew: they are given row b of `first`, or row 0 where `first` has one row. */
 mn_status mn_states_reset(mn_states *s, const mn_states *first, const bool *rows);
 /* Row i of `to` becomes row rows[i] of `from`, for every row of `to`: batches are put together, thinned out, repeated. `to`
