@@ -10,6 +10,7 @@
  * it. With decay the score of a token falls by lambda >= 0 with every token that follows. */
 #include "graph/fused_recurrence.h"
 #include "nn/mixer.h"
+#include "nn/prefix.h"
 
 #include <math.h>
 
@@ -39,9 +40,6 @@ static mn_status check(const mn_value *map, const char *where, int64_t d_model, 
   return mn_check_heads(map, where, d_model, c->heads, &c->head_dim);
 }
 
-/* m of an empty state: below every score, but finite, so that differences stay numbers */
-static const double nothing = -1e30;
-
 /* Scores [B,T,H], exact. The query does not depend on the token, so the key projection is folded into it:
  * s_t = x_t . (W_k^T q) + b_k . q, at D H instead of D^2 per token. */
 static mn_tensor *scores(mn_scope *s, const aaren_config *c, mn_tensor *x) {
@@ -66,12 +64,6 @@ static mn_tensor *scores(mn_scope *s, const aaren_config *c, mn_tensor *x) {
     y = mn_add(g, y, mn_reshape(g, mn_matmul(g, q, mn_reshape(g, b, MN_SHAPE(H, K, 1))), MN_SHAPE(H)));
   }
   return mn_reshape(g, y, MN_SHAPE(B, T, H));
-}
-
-/* x [B,n,H] moved d places later, `fill` in front */
-static mn_tensor *later(mn_graph *g, mn_tensor *x, int64_t d, double fill) {
-  mn_tensor *front = mn_full(g, mn_type(x), MN_SHAPE(mn_dim(x, 0), d, mn_dim(x, 2)), fill);
-  return mn_concat(g, 2, (mn_tensor *[]){front, mn_slice(g, x, 1, 0, mn_dim(x, 1) - d)}, 1);
 }
 
 /* tokens of the segment, [1] or, of rows of different lengths, [B,1], in type t */
@@ -123,12 +115,12 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_init xavier = {MN_INIT_XAVIER_UNIFORM, 1, 0};
   int64_t B = mn_dim(x, 0), T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, K = c->head_dim;
   mn_shape head = MN_SHAPE(B, H), one = MN_SHAPE(B, 1, H);
-  mn_tensor *score = mn_scope_masked(s, scores(s, c, x), nothing), *lambda = NULL, *tokens = tokens_of(s, t, T); /* [B,T,H], [H] */
+  mn_tensor *score = mn_scope_masked(s, scores(s, c, x), MN_NOTHING), *lambda = NULL, *tokens = tokens_of(s, t, T); /* [B,T,H], [H] */
   mn_tensor *v = mn_cast(g, mn_split_heads(s, mn_linear(s, "v_proj", x, H * K, c->bias, xavier), H), t);
   if (c->decay)
     lambda = mn_softplus(g, mn_param_exact(s, "decay", MN_SHAPE(H), (mn_init){MN_INIT_TIME_STEP, 0.001, 0.1}, MN_PARAM_NO_DECAY,
                                            "scores fall by softplus(decay) per token [H]"));
-  mn_tensor *m0 = mn_state(s, "m", t, head, mn_full(g, t, head, nothing), "largest score; -1e30: no token yet");
+  mn_tensor *m0 = mn_state(s, "m", t, head, mn_full(g, t, head, MN_NOTHING), "largest score; -1e30: no token yet");
   mn_tensor *u_was = mn_state(s, "u", MN_F64, head, NULL, "sum of exp(score - m)");
   mn_tensor *w_was = mn_state(s, "w", MN_F64, MN_SHAPE(B, H, K), NULL, "sum of exp(score - m) v; w / u is the average");
   mn_tensor *u0 = mn_cast(g, u_was, t), *w0 = mn_cast(g, w_was, t);
@@ -142,7 +134,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_tensor *m = mn_concat(g, 2, (mn_tensor *[]){mn_stop_gradient(g, mn_reshape(g, m0, one)), ms}, 1);
   mn_tensor *u = mn_concat(g, 2, (mn_tensor *[]){mn_reshape(g, u0, one), mn_exp(g, mn_sub(g, score, ms))}, 1);
   for (int64_t d = 1; d <= T; d *= 2) {
-    mn_tensor *mb = later(g, m, d, nothing), *ub = later(g, u, d, 0);
+    mn_tensor *mb = mn_later(g, m, d, MN_NOTHING), *ub = mn_later(g, u, d, 0);
     if (lambda) mb = mn_sub(g, mb, mn_mul_scalar(g, lambda, (double)d));
     mn_tensor *top = mn_stop_gradient(g, mn_maximum(g, m, mb));
     u = mn_add(g, mn_mul(g, u, mn_exp(g, mn_sub(g, m, top))), mn_mul(g, ub, mn_exp(g, mn_sub(g, mb, top))));

@@ -136,9 +136,11 @@ static void add_distances(mn_scope *s, const mn_attention_config *c, mn_attentio
   io->by_distance = mn_distance_bias_of(s, "relative_bias", &how, &attr->distance_zero);
 }
 
-/* Softmax over two sets of keys from the softmax over each: they are weighed by their sums e^lse. b sees something always. */
-static mn_tensor *softmax_of_both(mn_graph *g, const mn_attention_io *a, const mn_attention_io *b) {
+/* Softmax over two sets of keys from the softmax over each: they are weighed by their sums e^lse, whose own sum is e^*lse. b sees
+ * something always. */
+static mn_tensor *softmax_of_both(mn_graph *g, const mn_attention_io *a, const mn_attention_io *b, mn_tensor **lse) {
   const mn_dtype exact = mn_type(a->lse);
+  *lse = mn_sub(g, b->lse, mn_log_sigmoid(g, mn_sub(g, b->lse, a->lse)));
   mn_tensor *share = mn_sigmoid(g, mn_sub(g, a->lse, b->lse));          /* of a: [B,H,T] */
   mn_tensor *weight = mn_unsqueeze(g, mn_transpose(g, share, 1, 2), 3); /* [B,T,H,1]     */
   mn_tensor *of_a = mn_cast(g, a->o, exact), *of_b = mn_cast(g, b->o, exact);
@@ -155,7 +157,7 @@ typedef struct segment {
 } segment;
 
 /* Several tokens read the cache as it was before them, and each other: what of the window is lost meanwhile is still there. */
-static mn_tensor *read_before_writing(mn_scope *s, const segment *x, mn_tensor *K0, mn_tensor *V0) {
+static mn_tensor *read_before_writing(mn_scope *s, const segment *x, mn_tensor *K0, mn_tensor *V0, mn_tensor **lse) {
   mn_graph *g = mn_scope_graph(s);
   const int64_t N = x->size.persistent, kept = x->size.slots - N, B = mn_dim(x->q, 0), T = mn_dim(x->q, 1);
   mn_attention_attr old = x->attr, new = x->attr;
@@ -177,11 +179,11 @@ static mn_tensor *read_before_writing(mn_scope *s, const segment *x, mn_tensor *
   b.by_distance = a.by_distance, new.distance_zero = old.distance_zero;
   mn_attend(g, &a, old);
   mn_attend(g, &b, new);
-  return softmax_of_both(g, &a, &b);
+  return softmax_of_both(g, &a, &b, lse);
 }
 
 /* One token is written first: the slot that it overwrites has just left the window. */
-static mn_tensor *read_after_writing(mn_scope *s, const segment *x, mn_tensor *K1, mn_tensor *V1) {
+static mn_tensor *read_after_writing(mn_scope *s, const segment *x, mn_tensor *K1, mn_tensor *V1, mn_tensor **lse) {
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *filled = mn_add_scalar(g, x->start, 1);
   mn_attention_attr attr = x->attr;
@@ -189,12 +191,13 @@ static mn_tensor *read_after_writing(mn_scope *s, const segment *x, mn_tensor *K
   mn_attention_io io = {.q = x->q, .k = K1, .v = V1, .q_pos = x->start, .length = filled};
   add_distances(s, x->c, &io, &attr);
   mn_attend(g, &io, attr);
+  *lse = io.lse;
   return io.o;
 }
 
 /* Attention over the cache and the new tokens, and the new tokens into the cache. Its cost is of what is filled, not of the room. */
 static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *pk, mn_tensor *pv,
-                         mn_attention_attr attr) {
+                         mn_attention_attr attr, mn_tensor **lse) {
   mn_graph *g = mn_scope_graph(s);
   cache size = cache_of(s, c);
   mn_dtype t = mn_type(q);
@@ -219,16 +222,16 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
     slots = mn_select(g, stays, slots, mn_scalar(g, MN_I32, -1));
   }
   if (live) slots = mn_select(g, live, slots, mn_scalar(g, MN_I32, -1)); /* padding writes no slot */
-  mn_tensor *o = T > 1 ? read_before_writing(s, &x, K0, V0) : NULL;
+  mn_tensor *o = T > 1 ? read_before_writing(s, &x, K0, V0, lse) : NULL;
   written wk = to_write(g, pk, k, slots, any), wv = to_write(g, pv, v, slots, any);
   mn_tensor *K1 = mn_put(g, K0, wk.slots, wk.rows, 1, MN_PUT_SET), *V1 = mn_put(g, V0, wv.slots, wv.rows, 1, MN_PUT_SET);
   mn_state_set(s, "k", K1);
   mn_state_set(s, "v", V1);
-  return T > 1 ? o : read_after_writing(s, &x, K1, V1);
+  return T > 1 ? o : read_after_writing(s, &x, K1, V1, lse);
 }
 
 /* Every token of the sequence sees every other. */
-static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_attention_attr attr) {
+static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v) {
   mn_graph *g = mn_scope_graph(s);
   if (mn_scope_is_stream(s)) {
     mn_graph_fault(g, MN_ERR_CONFIG, "%sattention with causal: false sees later tokens, so it cannot be run as a stream", mn_scope_path(s));
@@ -237,7 +240,7 @@ static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tenso
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1);
   mn_attention_io io = {.q = q, .k = k, .v = v, .k_pos = mn_key_positions(g, mn_scope_length(s), T)};
   if (io.k_pos) io.q_pos = mn_full(g, MN_I32, MN_SHAPE(B), 0);
-  attr.causal = false;
+  mn_attention_attr attr = {.scale = 1 / sqrt((double)c->head_dim)};
   add_distances(s, c, &io, &attr);
   mn_attend(g, &io, attr);
   return io.o;
@@ -250,13 +253,52 @@ static mn_tensor *rotated(mn_graph *g, const mn_attention_config *c, mn_tensor *
   return mn_concat(g, 2, (mn_tensor *[]){turned, mn_slice(g, x, 3, c->rope_dim, rest)}, 3);
 }
 
-mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tensor *x) {
+void mn_attention_rotate(mn_scope *s, const mn_attention_config *c, mn_tensor **q, mn_tensor **k) {
   mn_graph *g = mn_scope_graph(s);
-  int64_t T = mn_dim(x, 1), D = mn_dim(x, 2), H = c->heads, G = c->kv_heads, K = c->head_dim, N = c->persistent;
-  mn_init init = {MN_INIT_XAVIER_UNIFORM, 1, 0}; /* near 1/sqrt(d_model), narrow models too */
-  mn_tensor *q = mn_linear(s, "q_proj", x, H * K, c->bias, init);
-  mn_tensor *k = mn_linear(s, "k_proj", x, G * K, c->bias, init);
-  mn_tensor *v = mn_linear(s, "v_proj", x, G * K, c->bias, init);
+  mn_tensor *cos, *sin;
+  mn_rope_config r = {c->rope_theta, (mn_rope_scaling)c->rope_scaling, c->rope_factor, c->rope_original_context};
+  mn_rope_tables(s, &r, c->rope_dim ? c->rope_dim : c->head_dim, mn_dim(*q, 1), &cos, &sin);
+  *q = rotated(g, c, *q, cos, sin);
+  *k = rotated(g, c, *k, cos, sin);
+}
+
+/* near 1/sqrt(d_model), narrow models too */
+static const mn_init xavier = {MN_INIT_XAVIER_UNIFORM, 1, 0};
+
+mn_tensor *mn_attention_heads(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor **lse) {
+  mn_graph *g = mn_scope_graph(s);
+  int64_t T = mn_dim(q, 1), G = c->kv_heads, K = c->head_dim, N = c->persistent;
+  mn_tensor *pk = NULL, *pv = NULL, *any;
+  if (!lse) lse = &any;
+  if (N) {
+    pk = mn_param(s, "prefix_k", MN_SHAPE(N, G, K), xavier, MN_PARAM_NO_DECAY, "persistent keys [N,G,K], never rotated");
+    pv = mn_param(s, "prefix_v", MN_SHAPE(N, G, K), xavier, MN_PARAM_NO_DECAY, "persistent values [N,G,K]");
+  }
+  mn_attention_attr attr = {.scale = 1 / sqrt((double)K), .causal = true, .window = c->window, .prefix = N, .sinks = c->sinks};
+  if (!c->window) {
+    mn_scope_limit(
+        s, c->max_context, "max_context",
+        "raise max_context or give the attention a window in its place; or let a model that is run, not trained, forget the oldest tokens "
+        "(--forget; in the C API forget=true)");
+    if (T > c->max_context) attr.window = c->max_context; /* as the stream will, where it may */
+  }
+  if (mn_scope_is_stream(s)) return stream(s, c, q, k, v, pk, pv, attr, lse);
+  if (N) { /* the whole stream is here */
+    k = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pk, k), k}, 1);
+    v = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pv, v), v}, 1);
+  }
+  mn_attention_io io = {.q = q, .k = k, .v = v};
+  add_distances(s, c, &io, &attr);
+  mn_attend(g, &io, attr);
+  *lse = io.lse;
+  return io.o;
+}
+
+mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tensor *x) {
+  int64_t D = mn_dim(x, 2), H = c->heads, G = c->kv_heads, K = c->head_dim;
+  mn_tensor *q = mn_linear(s, "q_proj", x, H * K, c->bias, xavier);
+  mn_tensor *k = mn_linear(s, "k_proj", x, G * K, c->bias, xavier);
+  mn_tensor *v = mn_linear(s, "v_proj", x, G * K, c->bias, xavier);
   if (c->conv) {
     q = mn_conv_layer(s, "q_conv", q, c->conv);
     k = mn_conv_layer(s, "k_conv", k, c->conv);
@@ -265,41 +307,10 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
   q = mn_split_heads(s, q, H);
   k = mn_split_heads(s, k, G);
   v = mn_split_heads(s, v, G);
-  if (c->rope) {
-    mn_tensor *cos, *sin;
-    mn_rope_config r = {c->rope_theta, (mn_rope_scaling)c->rope_scaling, c->rope_factor, c->rope_original_context};
-    mn_rope_tables(s, &r, c->rope_dim ? c->rope_dim : K, T, &cos, &sin);
-    q = rotated(g, c, q, cos, sin);
-    k = rotated(g, c, k, cos, sin);
-  }
-  mn_tensor *pk = NULL, *pv = NULL, *o;
-  if (N) {
-    pk = mn_param(s, "prefix_k", MN_SHAPE(N, G, K), init, MN_PARAM_NO_DECAY, "persistent keys [N,G,K], never rotated");
-    pv = mn_param(s, "prefix_v", MN_SHAPE(N, G, K), init, MN_PARAM_NO_DECAY, "persistent values [N,G,K]");
-  }
-  mn_attention_attr attr = {.scale = 1 / sqrt((double)K), .causal = true, .window = c->window, .prefix = N, .sinks = c->sinks};
-  if (c->causal && !c->window) {
-    mn_scope_limit(
-        s, c->max_context, "max_context",
-        "raise max_context or give the attention a window in its place; or let a model that is run, not trained, forget the oldest tokens "
-        "(--forget; in the C API forget=true)");
-    if (T > c->max_context) attr.window = c->max_context; /* as the stream will, where it may */
-  }
-  if (!c->causal) {
-    o = both_sides(s, c, q, k, v, attr);
-  } else if (mn_scope_is_stream(s)) {
-    o = stream(s, c, q, k, v, pk, pv, attr);
-  } else { /* the whole stream is here */
-    if (N) {
-      k = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pk, k), k}, 1);
-      v = mn_concat(g, 2, (mn_tensor *[]){pairs_of(g, pv, v), v}, 1);
-    }
-    mn_attention_io io = {.q = q, .k = k, .v = v};
-    add_distances(s, c, &io, &attr);
-    mn_attend(g, &io, attr);
-    o = io.o;
-  }
-  return mn_linear(s, "o_proj", mn_join_heads(s, o), D, c->bias, init);
+  if (c->rope) mn_attention_rotate(s, c, &q, &k);
+  mn_tensor *o = c->causal ? mn_attention_heads(s, c, q, k, v, NULL) : both_sides(s, c, q, k, v);
+  mn_share(s, MN_ATTENTION_HEADS, o);
+  return mn_linear(s, "o_proj", mn_join_heads(s, o), D, c->bias, xavier);
 }
 
 static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) { return mn_attention_apply(s, config, x); }

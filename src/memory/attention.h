@@ -18,5 +18,12 @@ enum { MN_USUAL_CONTEXT = 4096 }; /* max_context that nobody chose */
 mn_status mn_attention_check_context(const mn_value *map, const char *where, int64_t window, int64_t max_context);
 mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_model, mn_attention_config *c);
 mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tensor *x);
+/* Its two halves, for who has queries, keys and values already: q [B,T,H,K] and k [B,T,G,K] turned as the rope_ keys say ... */
+void mn_attention_rotate(mn_scope *s, const mn_attention_config *c, mn_tensor **q, mn_tensor **k);
+/* ... and what causal heads read of the segment and of the cache, which they keep: o [B,T,H,K] of values v [B,T,G,K]. *lse (may be
+ * NULL): log of the sum of exp(scores) [B,H,T], exact type. */
+mn_tensor *mn_attention_heads(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor **lse);
+/* What the heads of the last attention gave, [B,T,H,K], before the output projection: shared (mn_shared) under this name. */
+#define MN_ATTENTION_HEADS "attention_heads"
 
 #endif
