@@ -22,6 +22,8 @@ static const char *const mn_small_mixers[] = {
     "{type: mamba2, head_dim: 4, state: 3, groups: 2}",
     "{type: retnet, heads: 2}",
     "{type: linear_attention, heads: 2}",
+    "{type: lizard, heads: 2, kv_heads: 1, window: 3}",
+    "{type: lizard, heads: 2, window: 4, norm: joint, alpha: per_head, features: 3, window_rope: true}",
     "{type: lmu, order: 5, window: 9, channels: 2, input: linear}",
     "{type: lmu_cell, order: 4, window: 7}",
     "{type: ttt_linear, heads: 2, mini_batch: 3}",
