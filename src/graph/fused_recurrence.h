@@ -10,7 +10,7 @@
  *     W_t = diag(a_t) W_{t-1} + S_t                                  (a_t = exp(log_a_t): one number per head, or one per key channel)
  *     o_t = W_t^T q_t   (after)   or   W_{t-1}^T q_t   (before)
  * where the written value is
- *     MN_WRITE_VALUE    u_t = v_t                                     (linear attention, RetNet, GLA, HGRN2, Mamba-2, Aaren, Lizard)
+ *     MN_WRITE_VALUE    u_t = v_t                                     (linear attention, RetNet, GLA, HGRN2, Mamba-2, Aaren, Lizard, synapses)
  *     MN_WRITE_ANCHOR   u_t = v_t - W_anchor^T k_t, anchor = state before the current chunk    (Titans)
  *     MN_WRITE_DELTA    u_t = v_t - W_{t-1}^T (a_t * k_t)             (DeltaNet, Gated DeltaNet, Kimi Delta Attention)
  *     MN_WRITE_ERASE    u_t = v_t, and what the probe f_t reads is taken away along e_t (no momentum):

@@ -38,6 +38,24 @@ static mn_status check_own(const mn_value *map, const char *where, const mn_mixe
   return MN_OK;
 }
 
+mn_mixer *mn_mixer_base(const mn_mixer *m) { return m->def->base ? (mn_mixer *)((char *)m->config + m->def->base) : NULL; }
+
+/* The value of the key `base`, in the config. */
+static const mn_value **base_value(const mn_mixer *m) {
+  return (const mn_value **)((char *)m->config + mn_field_find(m->def->fields, "base")->offset);
+}
+
+static mn_status parse_base(mn_arena *arena, const mn_value *map, const char *where, int64_t d_model, const mn_mixer *m) {
+  const mn_value *v = *base_value(m);
+  if (!v) {
+    const mn_value *attention = mn_value_text(arena, "attention");
+    v = mn_value_map(arena, 1, (const char *[]){"type"}, &attention);
+    if (!v) return MN_ERR_MEMORY;
+  }
+  if (v->kind != MN_MAP) return mn_config_fail(map, where, "base", "must be a mixer, such as {type: attention, window: 64}");
+  return mn_mixer_parse(arena, v, NULL, d_model, mn_mixer_base(m));
+}
+
 mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where, int64_t d_model, mn_mixer *out) {
   const mn_value *type = mn_value_get(map, "type");
   if (!type) MN_TRY(mn_config_misspelt(map, "type"));
@@ -50,12 +68,19 @@ mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where
   MN_TRY(check_own(map, where, d));
   const mn_config_part parts[] = {{type_fields, &t}, {d->fields, out->config}, {written(d), out->config}};
   MN_TRY(mn_config_parse(arena, map, where, parts, d->written ? 3 : 2));
+  if (d->base) MN_TRY(parse_base(arena, map, where, d_model, out));
   return d->check ? d->check(map, where, d_model, out->config) : MN_OK;
 }
 
 const mn_value *mn_mixer_to_value(mn_arena *arena, const mn_mixer *m) {
   type_config t = {m->def->name};
-  const mn_config_part parts[] = {{type_fields, &t}, {written(m->def), m->config}};
+  mn_mixer spelled = *m;
+  if (m->def->base) {
+    if (!(spelled.config = mn_arena_alloc(arena, m->def->config_size))) return NULL;
+    memcpy(spelled.config, m->config, m->def->config_size);
+    if (!(*base_value(&spelled) = mn_mixer_to_value(arena, mn_mixer_base(m)))) return NULL;
+  }
+  const mn_config_part parts[] = {{type_fields, &t}, {written(m->def), spelled.config}};
   return mn_config_to_value(arena, parts, 2);
 }
 
@@ -68,7 +93,7 @@ mn_status mn_mixer_check_lengths(const mn_mixer *m, const mn_value *map, int64_t
     return mn_value_fail(v ? v : map, "%s: its %s of %lld tokens is longer than train.seq_len %lld; lower the one or raise the other",
                          m->def->name, f->name, (long long)length, (long long)seq_len);
   }
-  return MN_OK;
+  return m->def->base ? mn_mixer_check_lengths(mn_mixer_base(m), mn_value_get(map, "base"), seq_len) : MN_OK;
 }
 
 mn_status mn_check_heads(const mn_value *map, const char *where, int64_t d_model, int64_t heads, int64_t *head_dim) {
@@ -82,3 +107,5 @@ mn_status mn_check_heads(const mn_value *map, const char *where, int64_t d_model
 mn_tensor *mn_mixer_apply(mn_scope *s, const mn_mixer *m, mn_tensor *x) {
   return x ? m->def->apply(mn_scope_again(s), m->config, x) : NULL; /* what follows a fault is built no more */
 }
+
+mn_tensor *mn_mixer_apply_base(mn_scope *s, const mn_mixer *base, mn_tensor *x) { return x ? base->def->apply(s, base->config, x) : NULL; }
