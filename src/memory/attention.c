@@ -17,6 +17,7 @@
 #include "memory/attention.h"
 #include "nn/cross_attention.h"
 #include "nn/positions.h"
+#include "nn/prefix.h"
 
 #define S mn_attention_config
 static const char *const scalings[] = {"none", "linear", "ntk", "yarn", "llama3", NULL};
@@ -95,7 +96,7 @@ typedef struct cache {
 } cache;
 
 static cache cache_of(const mn_scope *s, const mn_attention_config *c) {
-  cache k = {.persistent = c->persistent, .sinks = c->sinks, .ring = c->window ? c->window : c->max_context};
+  cache k = {.persistent = c->persistent, .sinks = c->sinks, .ring = c->window ? c->window + c->delay : c->max_context};
   if (mn_scope_longest(s) < k.ring) k.ring = mn_scope_longest(s); /* which then is never full */
   k.slots = k.persistent + k.sinks + k.ring;
   return k;
@@ -136,15 +137,15 @@ static void add_distances(mn_scope *s, const mn_attention_config *c, mn_attentio
   io->by_distance = mn_distance_bias_of(s, "relative_bias", &how, &attr->distance_zero);
 }
 
-/* Softmax over two sets of keys from the softmax over each: they are weighed by their sums e^lse, whose own sum is e^*lse. b sees
- * something always. */
-static mn_tensor *softmax_of_both(mn_graph *g, const mn_attention_io *a, const mn_attention_io *b, mn_tensor **lse) {
-  const mn_dtype exact = mn_type(a->lse);
-  *lse = mn_sub(g, b->lse, mn_log_sigmoid(g, mn_sub(g, b->lse, a->lse)));
-  mn_tensor *share = mn_sigmoid(g, mn_sub(g, a->lse, b->lse));          /* of a: [B,H,T] */
-  mn_tensor *weight = mn_unsqueeze(g, mn_transpose(g, share, 1, 2), 3); /* [B,T,H,1]     */
-  mn_tensor *of_a = mn_cast(g, a->o, exact), *of_b = mn_cast(g, b->o, exact);
-  return mn_cast(g, mn_add(g, of_b, mn_mul(g, weight, mn_sub(g, of_a, of_b))), mn_type(a->o));
+mn_tensor *mn_attention_join(mn_graph *g, mn_tensor *o_a, mn_tensor *lse_a, mn_tensor *o_b, mn_tensor *lse_b, mn_tensor **lse) {
+  const mn_dtype exact = mn_type(lse_a);
+  mn_tensor *blind = mn_lt(g, lse_b, mn_scalar(g, exact, MN_NOTHING / 2)), *a = mn_maximum(g, lse_a, mn_scalar(g, exact, MN_NOTHING));
+  mn_tensor *b = mn_select(g, blind, a, lse_b), *over = mn_sub(g, a, b);               /* [B,H,T] */
+  mn_tensor *share = mn_select(g, blind, mn_scalar(g, exact, 1), mn_sigmoid(g, over)); /* of a */
+  mn_tensor *weight = mn_unsqueeze(g, mn_transpose(g, share, 1, 2), 3);                /* [B,T,H,1] */
+  mn_tensor *of_a = mn_cast(g, o_a, exact), *of_b = mn_cast(g, o_b, exact);
+  *lse = mn_select(g, blind, a, mn_sub(g, b, mn_log_sigmoid(g, mn_neg(g, over))));
+  return mn_cast(g, mn_add(g, of_b, mn_mul(g, weight, mn_sub(g, of_a, of_b))), mn_type(o_a));
 }
 
 /* What one segment of a stream works with. */
@@ -154,6 +155,7 @@ typedef struct segment {
   mn_attention_attr attr;
   mn_tensor *q, *k, *v, *pk, *pv; /* of the segment; the persistent pairs or NULL */
   mn_tensor *start, *pos;         /* i32 [B], [B,T]: of its first token, of each  */
+  mn_tensor *seen;                /* i32 [B]: of the newest token that its first one sees, which is itself without a delay */
 } segment;
 
 /* Several tokens read the cache as it was before them, and each other: what of the window is lost meanwhile is still there. */
@@ -161,7 +163,7 @@ static mn_tensor *read_before_writing(mn_scope *s, const segment *x, mn_tensor *
   mn_graph *g = mn_scope_graph(s);
   const int64_t N = x->size.persistent, kept = x->size.slots - N, B = mn_dim(x->q, 0), T = mn_dim(x->q, 1);
   mn_attention_attr old = x->attr, new = x->attr;
-  mn_attention_io a = {.q = x->q, .q_pos = x->start, .length = x->start}, b = {.q = x->q, .k = x->k, .v = x->v};
+  mn_attention_io a = {.q = x->q, .q_pos = x->seen, .length = x->start}, b = {.q = x->q, .k = x->k, .v = x->v};
   a.k = mn_slice(g, K0, 1, N, kept);
   a.v = mn_slice(g, V0, 1, N, kept);
   old.ring = true;
@@ -179,7 +181,7 @@ static mn_tensor *read_before_writing(mn_scope *s, const segment *x, mn_tensor *
   b.by_distance = a.by_distance, new.distance_zero = old.distance_zero;
   mn_attend(g, &a, old);
   mn_attend(g, &b, new);
-  return softmax_of_both(g, &a, &b, lse);
+  return mn_attention_join(g, a.o, a.lse, b.o, b.lse, lse);
 }
 
 /* One token is written first: the slot that it overwrites has just left the window. */
@@ -188,7 +190,7 @@ static mn_tensor *read_after_writing(mn_scope *s, const segment *x, mn_tensor *K
   mn_tensor *filled = mn_add_scalar(g, x->start, 1);
   mn_attention_attr attr = x->attr;
   attr.ring = true;
-  mn_attention_io io = {.q = x->q, .k = K1, .v = V1, .q_pos = x->start, .length = filled};
+  mn_attention_io io = {.q = x->q, .k = K1, .v = V1, .q_pos = x->seen, .length = filled};
   add_distances(s, x->c, &io, &attr);
   mn_attend(g, &io, attr);
   *lse = io.lse;
@@ -208,8 +210,9 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   mn_tensor *start = mn_scope_position(s);
   if (!start) start = mn_full(g, MN_I32, MN_SHAPE(B), 0);
   mn_tensor *pos = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T), 1)); /* [B,T] */
-  attr.window = size.ring;
-  segment x = {c, size, attr, q, k, v, pk, pv, start, pos};
+  if (!attr.window || attr.window > size.ring) attr.window = size.ring;
+  mn_tensor *seen = c->delay ? mn_add_scalar(g, start, -(double)c->delay) : start;
+  segment x = {c, size, attr, q, k, v, pk, pv, start, pos, seen};
   mn_tensor *slots = slot_of(g, &size, pos), *length = mn_scope_length(s), *live = mn_scope_live(s, T);
   mn_tensor *any = length ? mn_lt(g, mn_full(g, MN_I32, MN_SHAPE(B), 0), length) : NULL;
   int64_t kept = size.ring;
@@ -274,7 +277,8 @@ mn_tensor *mn_attention_heads(mn_scope *s, const mn_attention_config *c, mn_tens
     pk = mn_param(s, "prefix_k", MN_SHAPE(N, G, K), xavier, MN_PARAM_NO_DECAY, "persistent keys [N,G,K], never rotated");
     pv = mn_param(s, "prefix_v", MN_SHAPE(N, G, K), xavier, MN_PARAM_NO_DECAY, "persistent values [N,G,K]");
   }
-  mn_attention_attr attr = {.scale = 1 / sqrt((double)K), .causal = true, .window = c->window, .prefix = N, .sinks = c->sinks};
+  mn_attention_attr attr = {.scale = 1 / sqrt((double)K), .causal = true, .prefix = N, .sinks = c->sinks};
+  attr.window = c->window, attr.q_start = -c->delay;
   if (!c->window) {
     mn_scope_limit(
         s, c->max_context, "max_context",

@@ -7,6 +7,7 @@
 typedef struct mn_attention_config {
   int64_t heads, kv_heads, head_dim, window, sinks, persistent, max_context, conv, rope_original_context;
   int64_t rope_dim, relative_bias, relative_distance;
+  int64_t delay; /* no key: with a window, a query at t sees the tokens (t - delay - window, t - delay]; 0 */
   double rope_theta, rope_factor;
   int rope_scaling; /* mn_rope_scaling */
   bool causal, rope, bias;
@@ -23,6 +24,9 @@ void mn_attention_rotate(mn_scope *s, const mn_attention_config *c, mn_tensor **
 /* ... and what causal heads read of the segment and of the cache, which they keep: o [B,T,H,K] of values v [B,T,G,K]. *lse (may be
  * NULL): log of the sum of exp(scores) [B,H,T], exact type. */
 mn_tensor *mn_attention_heads(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor **lse);
+/* Softmax over two sets of keys from the softmax over each, o [B,T,H,K] and lse [B,H,T] (-inf or -1e30: it sees nothing, and has no
+ * share): both are weighed by their sums e^lse. *lse: log of the sum of the two, -1e30 where neither sees anything; may be lse_b. */
+mn_tensor *mn_attention_join(mn_graph *g, mn_tensor *o_a, mn_tensor *lse_a, mn_tensor *o_b, mn_tensor *lse_b, mn_tensor **lse);
 /* What the heads of the last attention gave, [B,T,H,K], before the output projection: shared (mn_shared) under this name. */
 #define MN_ATTENTION_HEADS "attention_heads"
 
