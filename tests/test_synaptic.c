@@ -293,7 +293,7 @@ static void a_repeated_pair_grows_stronger(void) {
 
 static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: synaptic\nheads: 3\n", 16, "recipe.yaml:2|heads|divide d_model 16");
-  mc_refused("type: synaptic\nbase: attention\n", 16, "recipe.yaml:2|base|{type: attention");
+  mc_refused("type: synaptic\nbase: 3\n", 16, "recipe.yaml:2|base|{type: attention");
   mc_refused("type: synaptic\nbase: {heads: 2}\n", 16, "recipe.yaml:2|type|must name a mixer");
   mc_refused("type: synaptic\nbase: {type: atention}\n", 16, "recipe.yaml:2|attention");
   mc_refused("type: synaptic\nbase: {type: attention, windw: 2}\n", 16, "recipe.yaml:2|windw|window");

@@ -38,22 +38,30 @@ static mn_status check_own(const mn_value *map, const char *where, const mn_mixe
   return MN_OK;
 }
 
-mn_mixer *mn_mixer_base(const mn_mixer *m) { return m->def->base ? (mn_mixer *)((char *)m->config + m->def->base) : NULL; }
+static mn_mixer *base_of(const mn_mixer *m) { return (mn_mixer *)((char *)m->config + m->def->base); }
+mn_mixer *mn_mixer_base(const mn_mixer *m) { return m->def->base && base_of(m)->def ? base_of(m) : NULL; }
 
-/* The value of the key `base`, in the config. */
+static const char *base_key(const mn_mixer_def *d) { return d->base_key ? d->base_key : "base"; }
+/* The value of that key, in the config. */
 static const mn_value **base_value(const mn_mixer *m) {
-  return (const mn_value **)((char *)m->config + mn_field_find(m->def->fields, "base")->offset);
+  return (const mn_value **)((char *)m->config + mn_field_find(m->def->fields, base_key(m->def))->offset);
 }
 
 static mn_status parse_base(mn_arena *arena, const mn_value *map, const char *where, int64_t d_model, const mn_mixer *m) {
+  const mn_mixer_def *d = m->def;
   const mn_value *v = *base_value(m);
-  if (!v) {
-    const mn_value *attention = mn_value_text(arena, "attention");
-    v = mn_value_map(arena, 1, (const char *[]){"type"}, &attention);
+  const char *type = v && v->kind == MN_TEXT ? v->as.text : v ? NULL : d->base_type ? d->base_type : "attention";
+  for (const char *const *word = d->base_words; v && type && word && *word; word++)
+    if (!strcmp(*word, type)) return MN_OK;
+  if (type) {
+    const mn_mixer_def *known;
+    MN_TRY(mn_mixer_find(v, type, &known)); /* an unknown one is refused where it stands */
+    const mn_value *name = mn_value_text(arena, type);
+    v = mn_value_map(arena, 1, (const char *[]){"type"}, &name);
     if (!v) return MN_ERR_MEMORY;
   }
-  if (v->kind != MN_MAP) return mn_config_fail(map, where, "base", "must be a mixer, such as {type: attention, window: 64}");
-  return mn_mixer_parse(arena, v, NULL, d_model, mn_mixer_base(m));
+  if (v->kind != MN_MAP) return mn_config_fail(map, where, base_key(d), "must be a mixer, such as {type: attention, window: 64}");
+  return mn_mixer_parse(arena, v, NULL, d_model, base_of(m));
 }
 
 mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where, int64_t d_model, mn_mixer *out) {
@@ -75,7 +83,7 @@ mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where
 const mn_value *mn_mixer_to_value(mn_arena *arena, const mn_mixer *m) {
   type_config t = {m->def->name};
   mn_mixer spelled = *m;
-  if (m->def->base) {
+  if (mn_mixer_base(m)) {
     if (!(spelled.config = mn_arena_alloc(arena, m->def->config_size))) return NULL;
     memcpy(spelled.config, m->config, m->def->config_size);
     if (!(*base_value(&spelled) = mn_mixer_to_value(arena, mn_mixer_base(m)))) return NULL;
@@ -93,7 +101,8 @@ mn_status mn_mixer_check_lengths(const mn_mixer *m, const mn_value *map, int64_t
     return mn_value_fail(v ? v : map, "%s: its %s of %lld tokens is longer than train.seq_len %lld; lower the one or raise the other",
                          m->def->name, f->name, (long long)length, (long long)seq_len);
   }
-  return m->def->base ? mn_mixer_check_lengths(mn_mixer_base(m), mn_value_get(map, "base"), seq_len) : MN_OK;
+  const mn_mixer *base = mn_mixer_base(m);
+  return base ? mn_mixer_check_lengths(base, mn_value_get(map, base_key(m->def)), seq_len) : MN_OK;
 }
 
 mn_status mn_check_heads(const mn_value *map, const char *where, int64_t d_model, int64_t heads, int64_t *head_dim) {

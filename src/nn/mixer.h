@@ -26,9 +26,11 @@ typedef struct mn_mixer_def {
   void (*remedy)(const void *config, mn_text *out);
   /* Why it is no stream that can be cut anywhere, as the end of a sentence ("it sees later tokens"); NULL: it is one. */
   const char *(*not_causal)(const void *config);
-  /* A mixer around another, which its key `base` (a map; nothing: attention) describes: where in the config the mn_mixer lies that is
-   * made of it before `check`, which is not at its beginning. 0: it stands around none. */
+  /* A mixer around another, which one of its keys describes (a map, or a type alone): where in the config the mn_mixer lies that is made
+   * of it before `check`, which is not at its beginning. 0: it stands around none. */
   size_t base;
+  const char *base_key, *base_type; /* the key and the type that stands there when nothing was said; NULL: `base`, attention */
+  const char *const *base_words;    /* what the key may say instead of a mixer, closed by NULL: the mn_mixer is zeros then; or NULL */
 } mn_mixer_def;
 
 int mn_mixer_count(void);
@@ -48,7 +50,7 @@ mn_status mn_mixer_check_lengths(const mn_mixer *m, const mn_value *map, int64_t
 /* heads and head_dim of a check: a head_dim of 0 becomes d_model / heads. For widths of other names or shares: mn_head_width (heads.h). */
 mn_status mn_check_heads(const mn_value *map, const char *where, int64_t d_model, int64_t heads, int64_t *head_dim);
 mn_tensor *mn_mixer_apply(mn_scope *s, const mn_mixer *m, mn_tensor *x);
-/* The one inside a mixer that stands around another; NULL: it does not. */
+/* The one inside a mixer that stands around another; NULL: it does not, or a word stands there. */
 mn_mixer *mn_mixer_base(const mn_mixer *m);
 /* What stands in the place of another: parameters and states of the base bear the names that they have without what is around it. */
 mn_tensor *mn_mixer_apply_base(mn_scope *s, const mn_mixer *base, mn_tensor *x);
