@@ -26,6 +26,8 @@ static const char *const mn_small_mixers[] = {
     "{type: lizard, heads: 2, window: 4, norm: joint, alpha: per_head, features: 3, window_rope: true}",
     "{type: synaptic, heads: 2, chunk: 4, base: {type: attention, heads: 2, window: 3}}",
     "{type: synaptic, heads: 2, chunk: 3, mode: gated, start: learned, base: {type: retnet, heads: 2}}",
+    "{type: bmojo_f, heads: 2, kv_heads: 1, window: 2}",
+    "{type: bmojo_f, heads: 2, window: 2, tie: false, qk_norm: true, fading: {type: deltanet, heads: 2, conv: 2}}",
     "{type: lmu, order: 5, window: 9, channels: 2, input: linear}",
     "{type: lmu_cell, order: 4, window: 7}",
     "{type: ttt_linear, heads: 2, mini_batch: 3}",
