@@ -9,6 +9,7 @@
 #include "source/mel.h"
 #include "source/source.h"
 #include "train_helpers.h"
+#include "wav_file.h"
 
 static mn_arena *arena;
 static mn_tokenizer *bytes; /* ids are bytes, 256 ends */
@@ -261,30 +262,13 @@ static void test_pictures_are_of_one_kind(void) {
 
 /* ---- sounds ---- */
 
-static void write_wav(const char *name, int rate, double hz, int n) {
-  uint8_t head[44] = "RIFF....WAVEfmt \x10\0\0\0\x01\0\x01\0";
-  int16_t *x = malloc((size_t)n * sizeof *x);
-  uint32_t words[] = {(uint32_t)rate, 2 * (uint32_t)rate, 2 * (uint32_t)n};
-  for (int i = 0; i < n; i++) x[i] = (int16_t)lround(16000 * sin(2 * 3.141592653589793 * hz * i / rate));
-  memcpy(head + 24, words, 8);
-  head[32] = 2, head[34] = 16;
-  memcpy(head + 36, "data", 4);
-  memcpy(head + 40, &words[2], 4);
-  mn_text t = {0};
-  mn_text_add_bytes(&t, (const char *)head, 44);
-  mn_text_add_bytes(&t, (const char *)x, 2 * (size_t)n);
-  CHECK_OK(mn_file_write(test_path(name), t.data, t.len));
-  mn_text_free(&t);
-  free(x);
-}
-
 static void test_audio(void) {
   static const double hz[] = {300, 1000, 2500};
   char name[64];
   CHECK_OK(mn_make_dirs(test_path("sounds")));
   for (int i = 0; i < 18; i++) {
     snprintf(name, sizeof name, "sounds/%s_x_%d.wav", (const char *[]){"low", "middle", "top"}[i % 3], i / 3);
-    write_wav(name, 8000, hz[i % 3], 400 + 200 * (i / 3));
+    wav_write(test_path(name), 8000, hz[i % 3], 400 + 200 * (i / 3));
   }
   const char *files = mn_arena_strdup(arena, test_path("sounds/*.wav"));
   mn_source *s =
@@ -302,7 +286,7 @@ static void test_audio(void) {
   check_pure(s, 12);
   mn_batch_free(&b);
   mn_source_close(s);
-  write_wav("sounds/low_other_9.wav", 16000, 300, 400);
+  wav_write(test_path("sounds/low_other_9.wav"), 16000, 300, 400);
   CHECK(try_open(yaml_of("{type: audio, files: ['%s']%s}", files, ""), &s) == MN_ERR_FORMAT && strstr(mn_message(), "low_other_9.wav") &&
             strstr(mn_message(), "16000") && strstr(mn_message(), "data.rate"),
         "%s", mn_message());

@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-/* DIR/config.json, which must be that of the weights beside it. */
+/* The model of DIR/config.json, which must be that of the weights beside it. */
 static mn_status read_config(const char *dir, mn_arena *arena, const mn_value **root) {
   char *config = mn_path_join(dir, "config.json"), *weights = mn_path_join(dir, "model.safetensors");
   bool sealed = false;
@@ -21,6 +21,8 @@ static mn_status read_config(const char *dir, mn_arena *arena, const mn_value **
     mn_origin_read(st, &origin);
     status = mn_origin_check_config(&origin, weights, config, *root, sealed);
   }
+  const mn_value *model = status == MN_OK ? mn_value_get(*root, "model") : NULL;
+  if (model && !(*root = mn_value_map(arena, 1, (const char *const[]){"model"}, &model))) status = MN_ERR_MEMORY;
   mn_st_close(st);
   free(config);
   free(weights);

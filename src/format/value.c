@@ -284,6 +284,22 @@ const mn_value *mn_value_map(mn_arena *arena, size_t n, const char *const *keys,
   return v;
 }
 
+const mn_value *mn_value_copy(mn_arena *arena, const mn_value *v) {
+  if (v && v->kind == MN_TEXT) return mn_value_text(arena, v->as.text);
+  mn_value *to = v ? mn_arena_alloc(arena, sizeof *to) : NULL;
+  if (!to) return NULL;
+  *to = (mn_value){.kind = v->kind, .path = "", .as = v->as};
+  if (v->kind != MN_LIST && v->kind != MN_MAP) return to;
+  const mn_value **values = mn_arena_alloc(arena, (v->count + 1) * sizeof *values);
+  const char **keys = mn_arena_alloc(arena, (v->count + 1) * sizeof *keys);
+  if (!values || !keys) return NULL;
+  for (size_t i = 0; i < v->count; i++) {
+    if (v->kind == MN_MAP && !(keys[i] = mn_arena_strdup(arena, v->as.entries[i].key))) return NULL;
+    if (!(values[i] = mn_value_copy(arena, v->kind == MN_MAP ? v->as.entries[i].value : v->as.items[i]))) return NULL;
+  }
+  return v->kind == MN_MAP ? mn_value_map(arena, v->count, keys, values) : mn_value_list(arena, v->count, values);
+}
+
 /* ---- JSON --------------------------------------------------------------------------------------------------------- */
 
 static void new_line(mn_text *out, int indent, int depth) {

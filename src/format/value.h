@@ -66,6 +66,7 @@ const mn_value *mn_value_real(mn_arena *arena, double d);
 const mn_value *mn_value_text(mn_arena *arena, const char *s);                          /* copied */
 const mn_value *mn_value_list(mn_arena *arena, size_t n, const mn_value *const *items); /* the arrays are copied */
 const mn_value *mn_value_map(mn_arena *arena, size_t n, const char *const *keys, const mn_value *const *values);
+const mn_value *mn_value_copy(mn_arena *arena, const mn_value *v); /* the whole tree, without places */
 
 /* JSON (RFC 8259) of the tree. indent 0: one line without a newline at its end. Reals are written with the fewest digits
  * that read back the same. NaN and infinities have no JSON: MN_ERR_ARG. */

@@ -1,4 +1,4 @@
-/* wav.c - see wav.h. */
+/* wav.c - see wav.h. A file is a stream that is known to its end. */
 #include "format/wav.h"
 
 #include <math.h>
@@ -50,47 +50,183 @@ static double sample(const layout *f, const uint8_t *p) {
   return (double)x;
 }
 
-static mn_status read_samples(const char *name, const layout *f, const uint8_t *p, size_t bytes, mn_wav *out) {
-  size_t frame = f->channels * f->bits / 8;
-  if (bytes % frame) return mn_fail(MN_ERR_FORMAT, "%s: its %zu bytes of sound end within a frame of %zu", name, bytes, frame);
-  if (!bytes) return mn_fail(MN_ERR_FORMAT, "%s: holds no sound", name);
-  *out = (mn_wav){.rate = f->rate, .channels = (int)f->channels, .n = (int64_t)(bytes / frame)};
-  out->samples = mn_alloc((size_t)out->n * sizeof *out->samples);
-  if (!out->samples) return MN_ERR_MEMORY;
-  for (int64_t i = 0; i < out->n; i++) {
-    double sum = 0;
-    for (uint32_t c = 0; c < f->channels; c++) sum += sample(f, p + (size_t)i * frame + c * (f->bits / 8));
-    if (!isfinite(sum))
-      return mn_fail(MN_ERR_FORMAT, "%s: sample %lld is not a number; repair the file or leave it out", name, (long long)i);
-    out->samples[i] = (float)(sum / f->channels);
+/* ---- a stream of bytes ---- */
+enum { RIFF, HEAD, FORMAT, SOUND, OTHER, DONE }; /* what the next bytes are: the file's head, a chunk's, its content; nothing more */
+enum { FORMAT_READ = 40 };
+struct mn_wav_stream {
+  const char *name;
+  int64_t bytes, at; /* of the file: how many (-1: not known), and how many came */
+  int what;
+  uint8_t held[256]; /* of a head, or of a frame of up to 64 channels, what came of it */
+  size_t n_held;
+  char id[5];
+  int64_t chunk_at, size, left; /* of the chunk: its place, its size as it says, and what is still to come with padding */
+  bool endless;                 /* the sound goes on to the stream's end */
+  layout f;
+  float *samples;
+  int64_t n, cap, count; /* of the last push; in all */
+};
+
+mn_status mn_wav_stream_new(const char *name, int64_t bytes, mn_wav_stream **out) {
+  mn_wav_stream *w = *out = mn_calloc(1, sizeof *w);
+  if (!w) return MN_ERR_MEMORY;
+  w->name = name;
+  w->bytes = bytes;
+  return MN_OK;
+}
+
+void mn_wav_stream_free(mn_wav_stream *w) {
+  if (!w) return;
+  free(w->samples);
+  free(w);
+}
+
+int64_t mn_wav_stream_rate(const mn_wav_stream *w) { return w->f.rate; }
+
+static mn_status cut_short(const mn_wav_stream *w, int64_t there) {
+  return mn_fail(MN_ERR_FORMAT,
+                 "%s: its chunk '%s' at byte %lld has %lld bytes as it says, but the file ends after %lld: it is cut short, or its size is "
+                 "wrong; get the whole file again",
+                 w->name, w->id, (long long)w->chunk_at, (long long)w->size, (long long)there);
+}
+
+/* A program that writes into a pipe cannot know how long the sound will be, and says 0 or the largest number. */
+static mn_status begin_sound(mn_wav_stream *w) {
+  if (!w->f.bits) return mn_fail(MN_ERR_FORMAT, "%s: has sound before it says how it is coded", w->name);
+  w->endless = w->bytes < 0 && (w->size == 0 || w->size == UINT32_MAX);
+  const int64_t follow = w->bytes - w->chunk_at - 8;
+  if (w->bytes >= 0 && (w->size == UINT32_MAX || (w->size == 0 && follow > 8)))
+    return mn_fail(
+        MN_ERR_FORMAT,
+        "%s: its chunk 'data' says %lld bytes, but %lld follow: it was written by a program that could not know its length; give "
+        "it by standard input, where the sound goes on to the end, or have it written anew",
+        w->name, (long long)w->size, (long long)follow);
+  w->what = SOUND;
+  return MN_OK;
+}
+
+static mn_status begin_chunk(mn_wav_stream *w) {
+  for (int i = 0; i < 4; i++) w->id[i] = (char)(w->held[i] >= 32 && w->held[i] < 127 ? w->held[i] : '?');
+  w->chunk_at = w->at - 8;
+  w->size = u32(w->held + 4);
+  w->left = w->size + (w->size & 1);
+  w->n_held = 0;
+  if (!strcmp(w->id, "data")) MN_TRY(begin_sound(w));
+  if (w->bytes >= 0 && w->size > w->bytes - w->at) return cut_short(w, w->bytes - w->at);
+  if (w->what == SOUND) {
+    w->left = w->size;
+    if (!w->size && !w->endless) w->what = DONE;
+  } else {
+    w->what = !strcmp(w->id, "fmt ") ? FORMAT : w->left ? OTHER : HEAD;
   }
   return MN_OK;
 }
 
-mn_status mn_wav_parse(const char *name, const void *data, size_t n, mn_wav *out) {
-  const uint8_t *bytes = data;
-  layout f = {0};
-  *out = (mn_wav){0};
-  if (n < 12 || memcmp(bytes, "RIFF", 4) || memcmp(bytes + 8, "WAVE", 4)) return mn_fail(MN_ERR_FORMAT, "%s: is no RIFF WAVE file", name);
-  for (size_t at = 12; at + 8 <= n;) {
-    const uint8_t *chunk = bytes + at;
-    uint32_t size = u32(chunk + 4);
-    size_t left = n - at - 8;
-    if (size > left)
-      return mn_fail(
-          MN_ERR_FORMAT,
-          "%s: its chunk at byte %zu has %u bytes as it says, but the file ends after %zu: it is cut short; get the whole file again", name,
-          at, size, left);
-    if (!memcmp(chunk, "fmt ", 4)) MN_TRY(read_layout(name, chunk + 8, size, &f));
-    if (!memcmp(chunk, "data", 4)) {
-      if (!f.bits) return mn_fail(MN_ERR_FORMAT, "%s: has sound before it says how it is coded", name);
-      mn_status status = read_samples(name, &f, chunk + 8, size, out);
-      if (status != MN_OK) mn_wav_free(out);
-      return status;
-    }
-    at += 8 + (size_t)size + (size & 1);
+/* Bytes into `held` until there are `want`; true: there are. */
+static bool hold(mn_wav_stream *w, size_t want, const uint8_t **p, size_t *n) {
+  size_t k = want - w->n_held < *n ? want - w->n_held : *n;
+  memcpy(w->held + w->n_held, *p, k);
+  w->n_held += k;
+  w->at += (int64_t)k;
+  *p += k;
+  *n -= k;
+  return w->n_held == want;
+}
+
+static mn_status add_frame(mn_wav_stream *w, const uint8_t *p) {
+  const layout *f = &w->f;
+  double sum = 0;
+  for (uint32_t c = 0; c < f->channels; c++) sum += sample(f, p + c * (f->bits / 8));
+  if (!isfinite(sum))
+    return mn_fail(MN_ERR_FORMAT, "%s: sample %lld is not a number; repair the file or leave it out", w->name, (long long)w->count);
+  if (w->n == w->cap) {
+    float *more = mn_realloc(w->samples, (size_t)(w->cap = w->cap ? 2 * w->cap : 1024) * sizeof *more);
+    if (!more) return MN_ERR_MEMORY;
+    w->samples = more;
   }
-  return mn_fail(MN_ERR_FORMAT, "%s: has no chunk 'data'", name);
+  w->samples[w->n++] = (float)(sum / f->channels);
+  w->count++;
+  return MN_OK;
+}
+
+static mn_status push_sound(mn_wav_stream *w, const uint8_t **p, size_t *n) {
+  const size_t frame = w->f.channels * w->f.bits / 8;
+  while (*n && (w->endless || w->left)) {
+    size_t want = w->endless || (size_t)w->left >= frame - w->n_held ? frame : w->n_held + (size_t)w->left, before = *n;
+    const bool whole = hold(w, want, p, n);
+    if (!w->endless) w->left -= (int64_t)(before - *n);
+    if (!whole || want < frame) continue;
+    w->n_held = 0;
+    MN_TRY(add_frame(w, w->held));
+  }
+  if (!w->endless && !w->left) w->what = DONE;
+  return MN_OK;
+}
+
+static mn_status push_format(mn_wav_stream *w, const uint8_t **p, size_t *n) {
+  const size_t want = w->size < FORMAT_READ ? (size_t)w->size : FORMAT_READ;
+  if (!hold(w, want, p, n)) return MN_OK;
+  MN_TRY(read_layout(w->name, w->held, (uint32_t)w->size, &w->f));
+  w->left -= (int64_t)want;
+  w->n_held = 0;
+  w->what = w->left ? OTHER : HEAD;
+  return MN_OK;
+}
+
+static mn_status no_wave(const mn_wav_stream *w) { return mn_fail(MN_ERR_FORMAT, "%s: is no RIFF WAVE file", w->name); }
+
+mn_status mn_wav_stream_push(mn_wav_stream *w, const void *bytes, size_t n, const float **samples, int64_t *n_samples) {
+  const uint8_t *p = bytes;
+  w->n = 0;
+  while (n && w->what != DONE) {
+    if (w->what == RIFF && hold(w, 12, &p, &n)) {
+      if (memcmp(w->held, "RIFF", 4) || memcmp(w->held + 8, "WAVE", 4)) return no_wave(w);
+      w->n_held = 0;
+      w->what = HEAD;
+    } else if (w->what == HEAD && hold(w, 8, &p, &n)) {
+      MN_TRY(begin_chunk(w));
+      if (w->what == FORMAT && !w->size) MN_TRY(push_format(w, &p, &n));
+    } else if (w->what == FORMAT) {
+      MN_TRY(push_format(w, &p, &n));
+    } else if (w->what == SOUND) {
+      MN_TRY(push_sound(w, &p, &n));
+    } else if (w->what == OTHER) {
+      const size_t k = (size_t)w->left < n ? (size_t)w->left : n;
+      w->left -= (int64_t)k, w->at += (int64_t)k, p += k, n -= k;
+      if (!w->left) w->what = HEAD;
+    }
+  }
+  *samples = w->samples;
+  *n_samples = w->n;
+  return MN_OK;
+}
+
+mn_status mn_wav_stream_end(const mn_wav_stream *w) {
+  if (w->what == RIFF) return no_wave(w);
+  if (w->what == FORMAT || (w->what == SOUND && !w->endless)) return cut_short(w, w->at - w->chunk_at - 8);
+  if (w->n_held && (w->what == DONE || w->what == SOUND))
+    return mn_fail(MN_ERR_FORMAT, "%s: its %lld bytes of sound end within a frame of %u; get the whole file again", w->name,
+                   (long long)(w->at - w->chunk_at - 8), w->f.channels * w->f.bits / 8);
+  if (w->what != DONE && w->what != SOUND) return mn_fail(MN_ERR_FORMAT, "%s: has no chunk 'data'", w->name);
+  return w->count ? MN_OK : mn_fail(MN_ERR_FORMAT, "%s: holds no sound: its chunk 'data' has 0 bytes; leave it out", w->name);
+}
+
+/* ---- a whole file ---- */
+mn_status mn_wav_parse(const char *name, const void *data, size_t n, mn_wav *out) {
+  mn_wav_stream *w;
+  const float *samples;
+  *out = (mn_wav){0};
+  MN_TRY(mn_wav_stream_new(name, (int64_t)n, &w));
+  mn_status status = mn_wav_stream_push(w, data, n, &samples, &out->n);
+  if (status == MN_OK) status = mn_wav_stream_end(w);
+  if (status == MN_OK) {
+    *out = (mn_wav){.rate = w->f.rate, .channels = (int)w->f.channels, .n = w->n, .samples = w->samples};
+    w->samples = NULL;
+  } else {
+    *out = (mn_wav){0};
+  }
+  mn_wav_stream_free(w);
+  return status;
 }
 
 mn_status mn_wav_read(const char *path, mn_wav *out) {

@@ -16,4 +16,14 @@ mn_status mn_wav_read(const char *path, mn_wav *out);
 mn_status mn_wav_parse(const char *name, const void *bytes, size_t n, mn_wav *out);
 void mn_wav_free(mn_wav *w);
 
+/* The same of bytes as they come. `bytes`: how many there will be, so that a size that does not fit is refused where it stands; -1: not
+ * known, as of a pipe; a sound that says a length of 0 or of 2^32 - 1 then goes on to the end. `name` is borrowed. */
+typedef struct mn_wav_stream mn_wav_stream;
+mn_status mn_wav_stream_new(const char *name, int64_t bytes, mn_wav_stream **out);
+void mn_wav_stream_free(mn_wav_stream *w);
+/* The samples that are whole with these bytes: valid until the next call. What follows the sound is not looked at. */
+mn_status mn_wav_stream_push(mn_wav_stream *w, const void *bytes, size_t n, const float **samples, int64_t *n_samples);
+int64_t mn_wav_stream_rate(const mn_wav_stream *w);  /* 0: it has not been said yet */
+mn_status mn_wav_stream_end(const mn_wav_stream *w); /* nothing follows: MN_ERR_FORMAT where more should have, or there was no sound */
+
 #endif

@@ -149,6 +149,8 @@ static mn_tensor *spikes(mn_scope *s, pass *p, const char *name, mn_tensor *x, i
 /* ---- the parts ---- */
 static int64_t delay(const lmuformer_config *c) { return c->embedding == CONVOLUTION && c->lookahead ? CONVOLUTIONS : 0; }
 
+static int64_t late_by(const mn_model *m) { return delay(m->own); }
+
 static mn_tensor *embed(mn_scope *root, pass *p, mn_tensor *x) {
   const lmuformer_config *c = p->config;
   mn_scope *s = mn_scope_in(root, "embedding");
@@ -309,4 +311,5 @@ const mn_model_def mn_model_lmuformer = {
     .size = size,
     .check = check,
     .build = build,
+    .late = late_by,
 };

@@ -68,6 +68,8 @@ typedef struct mn_model_def {
   /* Why this model is no stream, as the end of a sentence ("its classes are pooled from a whole sequence"); NULL: it is one, as
    * far as the kind is concerned. No function: it is. */
   const char *(*not_causal)(const mn_model *m);
+  /* A kind with the output `running`: how many places it is behind, so that the first so many say nothing. NULL: 0. */
+  int64_t (*late)(const mn_model *m);
 } mn_model_def;
 
 int mn_model_count(void);
@@ -97,6 +99,8 @@ struct mn_model {
   mn_stack stack;
   mn_linear_rules linear; /* how its projections are made */
   mn_model *base;         /* a model inside, in the scope `base`; NULL: none */
+  const mn_value *reads;  /* what its inputs were made of in training, and what its classes are called (source/features.h); a training sets
+                           * it, config.json keeps it; NULL: nobody said */
 };
 
 extern const mn_field mn_model_fields[]; /* of MN_TRUNK_TOKENS */
@@ -107,7 +111,7 @@ const mn_field *mn_trunk_fields(mn_trunk t);
 mn_status mn_model_parse(const mn_value *map, const char *where, int64_t vocab_size, mn_model **out);
 void mn_model_free(mn_model *m);
 const mn_value *mn_model_to_value(mn_arena *arena, const mn_model *m);  /* reading it back gives the same model */
-const mn_value *mn_model_to_config(mn_arena *arena, const mn_model *m); /* config.json's content: {model: ...} */
+const mn_value *mn_model_to_config(mn_arena *arena, const mn_model *m); /* config.json's content: {model: ..., reads: ...} */
 
 const mn_port *mn_model_input(const mn_model *m, const char *name); /* NULL: it has none of that name */
 const mn_port *mn_model_output(const mn_model *m, const char *name);

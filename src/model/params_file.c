@@ -198,8 +198,8 @@ mn_status mn_params_map(mn_params *p, const char *path) {
 }
 
 const mn_value *mn_model_to_config(mn_arena *arena, const mn_model *m) {
-  const mn_value *model = mn_model_to_value(arena, m);
-  return model ? mn_value_map(arena, 1, (const char *const[]){"model"}, &model) : NULL;
+  const mn_value *parts[] = {mn_model_to_value(arena, m), m->reads};
+  return parts[0] ? mn_value_map(arena, m->reads ? 2 : 1, (const char *const[]){"model", "reads"}, parts) : NULL;
 }
 
 mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir) {
@@ -244,15 +244,16 @@ static mn_status keep_origin(mn_params *p, const mn_st *st) {
   return MN_OK;
 }
 
-/* config.json's model, and nothing else. */
+/* config.json's model, perhaps what it reads, and nothing else. */
 static mn_status read_config(mn_arena *arena, const char *path, const mn_value **root, bool *sealed) {
   MN_TRY(mn_json_read_sealed(arena, path, root, sealed));
   if (!mn_value_get(*root, "model")) return mn_fail(MN_ERR_FORMAT, "%s: has no 'model'; is it a directory made by mneme train?", path);
   for (size_t i = 0; i < (*root)->count; i++) {
     const mn_entry *e = &(*root)->as.entries[i];
     char shown[MN_PRINTABLE];
-    if (strcmp(e->key, "model") != 0)
-      return mn_fail(MN_ERR_FORMAT, "%s:%d: unknown key '%s'; it has a model and a checksum", path, e->line, mn_printable(e->key, shown));
+    if (strcmp(e->key, "model") != 0 && strcmp(e->key, "reads") != 0)
+      return mn_fail(MN_ERR_FORMAT, "%s:%d: unknown key '%s'; it has a model, reads and a checksum", path, e->line,
+                     mn_printable(e->key, shown));
   }
   return MN_OK;
 }
@@ -271,6 +272,8 @@ static mn_status from_dir(const char *dir, mn_backend *b, mn_dtype dtype, bool m
   if (status == MN_OK) mn_origin_read(st, &origin);
   if (status == MN_OK) status = mn_origin_check_config(&origin, weights, config, root, sealed);
   if (status == MN_OK) status = mn_model_parse(mn_value_get(root, "model"), NULL, 0, model);
+  const mn_value *reads = status == MN_OK ? mn_value_get(root, "reads") : NULL;
+  if (reads && !((*model)->reads = mn_value_copy((*model)->arena, reads))) status = MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_params_declare(*model, b, dtype, params);
   if (status == MN_OK) status = keep_digests(*params);
   if (status == MN_OK) status = keep_origin(*params, st);

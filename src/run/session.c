@@ -21,6 +21,7 @@ static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *pa
   const int64_t B = form->batch, T = form->length, D = m->config.d_model;
   mn_model_io in = {0}, out = {0};
   if (form->what == MN_SOURCE) return mn_session_build_source(m, s, form, parts);
+  if (mn_session_reads_frames(m)) return mn_session_build_frames(m, s, form, parts);
   mn_io_put(&in, "tokens", mn_parts_feed(parts, "tokens", MN_I32, MN_SHAPE(B, T)));
   mn_model_build(s, m, &in, &out);
   mn_tensor *h = mn_io_get(&out, "hidden"), *w = mn_io_get(&out, "head");
@@ -66,7 +67,8 @@ static mn_status open_session(mn_session *s) {
   s->config.program = s->program;
   MN_TRY(mn_program_limit(s->program, &s->limit));
   if (!c->forget && c->prefill > s->limit.tokens) s->config.prefill = s->limit.tokens; /* no segment is longer */
-  s->logits = mn_calloc((size_t)(c->batch * s->model->config.vocab_size), sizeof *s->logits);
+  s->outputs = mn_session_reads_frames(s->model) ? mn_session_classes(s) : s->model->config.vocab_size;
+  s->logits = mn_calloc((size_t)(c->batch * s->outputs), sizeof *s->logits);
   s->segment = mn_alloc((size_t)(c->batch * c->prefill) * sizeof *s->segment);
   s->length = mn_alloc((size_t)c->batch * sizeof *s->length);
   s->sourced = mn_calloc((size_t)c->batch, sizeof *s->sourced);
@@ -203,6 +205,8 @@ static mn_status check_source(const mn_session *s, int64_t row) {
 }
 
 static mn_status check_tokens(const mn_session *s, const int32_t *tokens, int64_t count) {
+  if (mn_session_reads_frames(s->model))
+    return mn_fail(MN_ERR_CONFIG, "this model of type %s reads frames of numbers, not tokens", s->model->def->name);
   for (int64_t i = 0; i < count; i++)
     if (tokens[i] < 0 || tokens[i] >= s->model->config.vocab_size)
       return mn_fail(MN_ERR_ARG, "token %lld is %d; the vocabulary has %lld", (long long)i, tokens[i],
@@ -210,7 +214,7 @@ static mn_status check_tokens(const mn_session *s, const int32_t *tokens, int64_
   return MN_OK;
 }
 
-static mn_status not_a_number(int64_t position, int64_t row, int64_t B, const char *what, int64_t token, const float *x) {
+mn_status mn_session_not_a_number(int64_t position, int64_t row, int64_t B, const char *what, int64_t token, const float *x) {
   char of[64] = "", in[48] = "";
   if (token >= 0) snprintf(of, sizeof of, " of token %lld", (long long)token);
   if (B > 1) snprintf(in, sizeof in, " in row %lld", (long long)row);
@@ -223,14 +227,14 @@ static mn_status take_logits(const mn_session *s, const mn_routine *r, int64_t b
   float *to = s->logits + b * V;
   MN_TRY(mn_routine_get(r, 0, b * V, V, to));
   const int64_t k = mn_first_not_finite(MN_F32, to, V);
-  return k < 0 ? MN_OK : not_a_number(mn_session_row_position(s, b), b, s->config.batch, "the logit", k, to + k);
+  return k < 0 ? MN_OK : mn_session_not_a_number(mn_session_row_position(s, b), b, s->config.batch, "the logit", k, to + k);
 }
 
 /* Of row b, n tokens of which count. */
 static mn_status take_nll(const mn_session *s, const mn_routine *r, int64_t b, int64_t n, float *to) {
   MN_TRY(mn_routine_get(r, 0, b * mn_routine_form(r)->length, n, to));
   const int64_t k = mn_first_not_finite(MN_F32, to, n);
-  return k < 0 ? MN_OK : not_a_number(mn_session_row_position(s, b) - n + k + 1, b, s->config.batch, "the loss", -1, to + k);
+  return k < 0 ? MN_OK : mn_session_not_a_number(mn_session_row_position(s, b) - n + k + 1, b, s->config.batch, "the loss", -1, to + k);
 }
 
 /* ---- reports ---- */
@@ -301,14 +305,8 @@ static mn_status take_reports(mn_session *s, const mn_routine *r, int64_t at, in
 }
 
 /* ---- running ---- */
-typedef struct feeding {                   /* what is fed: [batch, n], of row b the first count[b] */
-  const int32_t *tokens, *targets, *count; /* targets NULL: none; count NULL: all */
-  int64_t n;
-  float *nll;
-} feeding;
-
 /* Columns [at, at + T) for the feed of that name; what does not count becomes `padding`. */
-static mn_status put_segment(mn_session *s, mn_routine *r, const char *name, const int32_t *x, const feeding *f, int64_t at,
+static mn_status put_segment(mn_session *s, mn_routine *r, const char *name, const int32_t *x, const mn_feeding *f, int64_t at,
                              int32_t padding) {
   const int64_t T = mn_routine_form(r)->length;
   if (T == f->n && !mn_routine_form(r)->lengths) return mn_routine_put(r, mn_routine_feed(r, name), x);
@@ -321,13 +319,14 @@ static mn_status put_segment(mn_session *s, mn_routine *r, const char *name, con
 }
 
 /* The segment at `at`, and what it gave. */
-static mn_status run_segment(mn_session *s, mn_routine *r, const feeding *f, int64_t at) {
+static mn_status run_segment(mn_session *s, mn_routine *r, const mn_feeding *f, int64_t at) {
   if (s->report) MN_TRY(check_reports(s, r));
-  MN_TRY(put_segment(s, r, "tokens", f->tokens, f, at, 0));
+  MN_TRY(f->frames ? mn_session_put_frames(s, r, f, at) : put_segment(s, r, "tokens", f->tokens, f, at, 0));
   if (f->targets) MN_TRY(put_segment(s, r, "targets", f->targets, f, at, -1));
   /* the state stands behind it then, whatever the output is */
   MN_TRY(mn_routine_form(r)->lengths ? mn_routine_run_rows(r, s->states, s->length) : mn_routine_run(r, s->states));
   MN_TRY(take_reports(s, r, at, f->n));
+  if (f->frames) return f->running ? mn_session_take_running(s, r, f, at) : MN_OK;
   for (int64_t b = 0; b < s->config.batch; b++) {
     const int64_t end = f->count ? f->count[b] : f->n, done = s->length[b];
     if (f->targets) MN_TRY(take_nll(s, r, b, done, f->nll + b * f->n + at));
@@ -337,7 +336,7 @@ static mn_status run_segment(mn_session *s, mn_routine *r, const feeding *f, int
 }
 
 /* How many tokens of each row a segment of T takes; true: all of them T. */
-static bool cut(mn_session *s, const feeding *f, int64_t at, int64_t T) {
+static bool cut(mn_session *s, const mn_feeding *f, int64_t at, int64_t T) {
   bool all = true;
   for (int64_t b = 0; b < s->config.batch; b++) {
     int64_t left = (f->count ? f->count[b] : f->n) - at;
@@ -347,7 +346,7 @@ static bool cut(mn_session *s, const feeding *f, int64_t at, int64_t T) {
   return all;
 }
 
-static mn_status check_room(const mn_session *s, const feeding *f) {
+static mn_status check_room(const mn_session *s, const mn_feeding *f) {
   if (!f->count) return mn_session_fits(s, f->n);
   for (int64_t b = 0; b < s->config.batch; b++) {
     if (f->count[b] < 0 || f->count[b] > f->n)
@@ -357,8 +356,7 @@ static mn_status check_room(const mn_session *s, const feeding *f) {
   return MN_OK;
 }
 
-/* Feeds it in the ladder's segments. */
-static mn_status run(mn_session *s, const feeding *f) {
+mn_status mn_session_run(mn_session *s, const mn_feeding *f) {
   const int64_t B = s->config.batch, longest = s->config.prefill;
   int64_t alignment = 1, n = 0;
   for (int64_t b = 0; b < B; b++) n = f->count && f->count[b] > n ? f->count[b] : n;
@@ -391,20 +389,20 @@ mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const
   if (n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one token");
   for (int64_t b = 0; b < s->config.batch; b++) MN_TRY(check_source(s, b));
   MN_TRY(check_tokens(s, tokens, n * s->config.batch));
-  MN_TRY(run(s, &(feeding){.tokens = tokens, .n = n}));
+  MN_TRY(mn_session_run(s, &(mn_feeding){.tokens = tokens, .n = n}));
   if (logits) *logits = s->logits;
   return MN_OK;
 }
 
 mn_status mn_session_feed_rows(mn_session *s, const int32_t *tokens, int64_t n, const int32_t *count, const float **logits) {
-  const feeding f = {.tokens = tokens, .count = count, .n = n};
+  const mn_feeding f = {.tokens = tokens, .count = count, .n = n};
   if (n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one token");
   MN_TRY(check_room(s, &f));
   for (int64_t b = 0; b < s->config.batch; b++) {
     if (count[b]) MN_TRY(check_source(s, b));
     MN_TRY(check_tokens(s, tokens + b * n, count[b]));
   }
-  MN_TRY(run(s, &f));
+  MN_TRY(mn_session_run(s, &f));
   if (logits) *logits = s->logits;
   return MN_OK;
 }
@@ -415,7 +413,7 @@ mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *
   MN_TRY(check_tokens(s, tokens, n * s->config.batch));
   for (int64_t i = 0; i < n * s->config.batch; i++)
     if (targets[i] >= s->model->config.vocab_size) return mn_fail(MN_ERR_ARG, "target %lld is %d", (long long)i, targets[i]);
-  return run(s, &(feeding){.tokens = tokens, .targets = targets, .n = n, .nll = nll});
+  return mn_session_run(s, &(mn_feeding){.tokens = tokens, .targets = targets, .n = n, .nll = nll});
 }
 
 mn_status mn_session_warm_up(mn_session *s, bool scores, int64_t most) {

@@ -4,7 +4,15 @@
 
 #include "run/session.h"
 
-enum { MN_FEED, MN_SCORE, MN_SOURCE }; /* mn_form.what */
+enum { MN_FEED, MN_SCORE, MN_SOURCE, MN_JUDGE }; /* mn_form.what */
+
+typedef struct mn_feeding {                /* what is fed: [batch, n], of row b the first count[b] */
+  const int32_t *tokens, *targets, *count; /* targets NULL: none; count NULL: all */
+  int64_t n;
+  float *nll;
+  const float *frames; /* [batch, n, C] in place of tokens; NULL: tokens */
+  float *running;      /* frames: [batch, n, N]; NULL: nobody asks */
+} mn_feeding;
 
 struct mn_session {
   const mn_model *model;
@@ -14,7 +22,8 @@ struct mn_session {
   char fingerprint[33];
   mn_arena *arena;
   mn_states *states;
-  float *logits;    /* [batch, vocab_size] */
+  int64_t outputs;  /* numbers that a row is given: vocab_size, or the classes of a model that judges */
+  float *logits;    /* [batch, outputs] */
   int32_t *segment; /* [batch, prefill] tokens of a segment */
   int32_t *length;  /* [batch] those that count             */
   mn_limit limit;
@@ -25,6 +34,19 @@ struct mn_session {
   float **report_values; /* each [batch, report_room] */
   int64_t report_room;
 };
+
+/* Feeds it in the ladder's segments (session.c). */
+mn_status mn_session_run(mn_session *s, const mn_feeding *f);
+
+/* ---- a model that reads frames and judges them (session_frames.c) ---- */
+bool mn_session_reads_frames(const mn_model *m);
+/* The program's computations: MN_FEED gives `running` where the model has it, MN_JUDGE `logits` alone. */
+mn_status mn_session_build_frames(const mn_model *m, mn_scope *s, const mn_form *form, mn_parts *parts);
+/* Of a segment at `at`: what it reads, and what it said. */
+mn_status mn_session_put_frames(mn_session *s, mn_routine *r, const mn_feeding *f, int64_t at);
+mn_status mn_session_take_running(const mn_session *s, const mn_routine *r, const mn_feeding *f, int64_t at);
+/* The message for an output that is no number. */
+mn_status mn_session_not_a_number(int64_t position, int64_t row, int64_t B, const char *what, int64_t token, const float *x);
 
 /* The program's computation that takes a source (session_source.c). */
 mn_status mn_session_build_source(const mn_model *m, mn_scope *s, const mn_form *form, mn_parts *parts);

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "format/wav.h"
 #include "source/examples.h"
+#include "source/features.h"
 #include "source/mel.h"
 
 typedef struct config {
@@ -46,7 +47,7 @@ typedef struct audio {
   int64_t n[2];
   const char *name[4096]; /* of classes, in rising order */
   mn_held_out held_out;
-  double *mean, *deviation; /* [bands] */
+  mn_features features; /* how a file becomes frames */
 } audio;
 enum { CLASSES = 4096 };
 
@@ -156,9 +157,7 @@ static mn_status measure(mn_source *s, audio *x) {
   size_t C = (size_t)o->bands;
   double n = 0, *sum = mn_arena_alloc(s->arena, 4 * C * sizeof *sum);
   if (!sum) return MN_ERR_MEMORY;
-  double *square = sum + C;
-  x->mean = sum + 2 * C;
-  x->deviation = sum + 3 * C;
+  double *square = sum + C, *mean = sum + 2 * C, *deviation = sum + 3 * C;
   for (int64_t i = 0, count = mn_held_out_count(&x->held_out, false); i < count; i++) {
     const sound *p = &x->list[0][mn_held_out_at(&x->held_out, false, i)];
     n += p->length;
@@ -169,10 +168,12 @@ static mn_status measure(mn_source *s, audio *x) {
     }
   }
   for (size_t c = 0; c < C; c++) {
-    x->mean[c] = n > 0 ? sum[c] / n : 0;
-    double variance = n > 0 ? square[c] / n - x->mean[c] * x->mean[c] : 0;
-    x->deviation[c] = variance > 1e-12 ? sqrt(variance) : 1;
+    mean[c] = n > 0 ? sum[c] / n : 0;
+    double variance = n > 0 ? square[c] / n - mean[c] * mean[c] : 0;
+    deviation[c] = variance > 1e-12 ? sqrt(variance) : 1;
   }
+  x->features.band_mean = (mn_floats){mean, (int)C};
+  x->features.band_deviation = (mn_floats){deviation, (int)C};
   return MN_OK;
 }
 
@@ -184,8 +185,17 @@ static mn_status open_audio(mn_source *s, const mn_watch *watch) {
   mn_hasher *h = NULL;
   if (!x) return MN_ERR_MEMORY;
   MN_TRY(list_sounds(s, x));
-  mn_status status = mn_mel_new(o->rate, llround(o->window_ms * (double)o->rate / 1000), llround(o->hop_ms * (double)o->rate / 1000),
-                                (int)o->bands, o->low_hz, o->high_hz, &mel);
+  mn_features *f = &x->features;
+  *f = (mn_features){.type = MN_FEATURES_AUDIO,
+                     .labels = {x->name, (int)s->classes},
+                     .rate = o->rate,
+                     .frames = o->frames,
+                     .bands = o->bands,
+                     .window_ms = o->window_ms,
+                     .hop_ms = o->hop_ms,
+                     .low_hz = o->low_hz,
+                     .high_hz = o->high_hz};
+  mn_status status = mn_mel_new(o->rate, mn_features_window(f), mn_features_hop(f), (int)o->bands, o->low_hz, o->high_hz, &mel);
   if (status == MN_OK && !(h = mn_hasher_new())) status = MN_ERR_MEMORY;
   for (int k = 0; k < 2; k++)
     for (int64_t i = 0; i < x->n[k] && status == MN_OK; i++) status = mn_context(read_sound(o, mel, &x->list[k][i], h), "data.files");
@@ -229,11 +239,15 @@ static mn_status example(mn_source *s, int split, int64_t index, uint64_t epoch,
   const sound *p = &x->list[test][test ? index : mn_held_out_at(&x->held_out, split == MN_SPLIT_VALIDATION, index)];
   float *to = mn_batch_row(batch, 0, b);
   int64_t n = p->length * o->bands;
-  for (int64_t k = 0; k < n; k++) to[k] = (float)(((double)p->frame[k] - x->mean[k % o->bands]) / x->deviation[k % o->bands]);
+  for (int64_t k = 0; k < n; k += o->bands) mn_features_scale(&x->features, p->frame + k, to + k);
   memset(to + n, 0, (size_t)(o->frames * o->bands - n) * sizeof *to);
   *(int32_t *)mn_batch_row(batch, 1, b) = p->length;
   *(int32_t *)mn_batch_row(batch, 2, b) = p->label;
   return MN_OK;
+}
+
+static const mn_value *reads(const mn_source *s, mn_arena *arena) {
+  return mn_features_to_value(arena, &((const audio *)s->data)->features);
 }
 
 const mn_source_def mn_source_audio = {
@@ -245,6 +259,7 @@ const mn_source_def mn_source_audio = {
     .seq_len = seq_len,
     .open = open_audio,
     .close = close_audio,
+    .reads = reads,
     .layout = layout,
     .count = count,
     .example = example,

@@ -11,6 +11,7 @@
 #include "format/idx.h"
 #include "format/png.h"
 #include "source/examples.h"
+#include "source/features.h"
 
 typedef struct config {
   const char *images, *labels, *test_images, *test_labels, *folder, *test_folder;
@@ -44,8 +45,8 @@ typedef struct images {
   int64_t H, W, C;
   pictures part[2];
   mn_held_out held_out;
-  double mean, deviation;
-  mn_strings classes; /* of folders */
+  mn_features features; /* how bytes become numbers */
+  mn_strings classes;   /* of folders */
 } images;
 
 static mn_status check(const mn_value *map, const char *where, void *c) {
@@ -196,9 +197,9 @@ static void measure(const config *o, images *x) {
     for (size_t k = 0; k < size; k++) histogram[p[k]]++;
   }
   for (int v = 0; v < 256; v++) n += histogram[v], sum += histogram[v] * v / 255.0;
-  x->mean = o->mean >= 0 ? o->mean : n > 0 ? sum / n : 0;
-  for (int v = 0; v < 256; v++) square += histogram[v] * (v / 255.0 - x->mean) * (v / 255.0 - x->mean);
-  x->deviation = o->deviation > 0 ? o->deviation : n > 0 && square > 0 ? sqrt(square / n) : 1;
+  x->features.mean = o->mean >= 0 ? o->mean : n > 0 ? sum / n : 0;
+  for (int v = 0; v < 256; v++) square += histogram[v] * (v / 255.0 - x->features.mean) * (v / 255.0 - x->features.mean);
+  x->features.deviation = o->deviation > 0 ? o->deviation : n > 0 && square > 0 ? sqrt(square / n) : 1;
 }
 
 static mn_status identify(mn_source *s, const images *x) {
@@ -212,8 +213,8 @@ static mn_status identify(mn_source *s, const images *x) {
     mn_text_addf(&s->identity, "%s ", hex);
   }
   const config *o = s->config;
-  mn_text_addf(&s->identity, "held out %lld mean %.17g deviation %.17g shift %lld mirror %d", (long long)x->held_out.held, x->mean,
-               x->deviation, (long long)o->shift, o->mirror);
+  mn_text_addf(&s->identity, "held out %lld mean %.17g deviation %.17g shift %lld mirror %d", (long long)x->held_out.held, x->features.mean,
+               x->features.deviation, (long long)o->shift, o->mirror);
   return MN_OK;
 }
 
@@ -233,6 +234,8 @@ static mn_status open_images(mn_source *s, const mn_watch *watch) {
   if (o->rows && o->rows != x->H)
     return mn_fail(MN_ERR_CONFIG, "data.rows is %lld, but the pictures have %lld rows", (long long)o->rows, (long long)x->H);
   x->held_out = mn_hold_out(x->part[0].n, o->validation);
+  x->features =
+      (mn_features){.type = MN_FEATURES_IMAGES, .labels = x->classes, .height = x->H, .width = x->W, .channels = x->C, .rows = o->rows > 0};
   measure(o, x);
   s->seq_len = o->rows ? o->rows : 1;
   return identify(s, x);
@@ -282,12 +285,15 @@ static mn_status example(mn_source *s, int split, int64_t index, uint64_t epoch,
       int64_t sy = y + dy, sx = (mirrored ? x->W - 1 - w : w) + dx;
       bool inside = sy >= 0 && sy < x->H && sx >= 0 && sx < x->W;
       for (int64_t c = 0; c < x->C; c++) {
-        double v = inside ? from[(sy * x->W + sx) * x->C + c] / 255.0 : 0;
-        *to++ = (float)((v - x->mean) / x->deviation);
+        *to++ = mn_features_pixel(&x->features, inside ? from[(sy * x->W + sx) * x->C + c] : 0);
       }
     }
   *(int32_t *)mn_batch_row(batch, 1, b) = p->label[i];
   return MN_OK;
+}
+
+static const mn_value *reads(const mn_source *s, mn_arena *arena) {
+  return mn_features_to_value(arena, &((const images *)s->data)->features);
 }
 
 const mn_source_def mn_source_images = {
@@ -299,6 +305,7 @@ const mn_source_def mn_source_images = {
     .seq_len = seq_len,
     .open = open_images,
     .close = close_images,
+    .reads = reads,
     .layout = layout,
     .count = count,
     .example = example,

@@ -83,21 +83,78 @@ void mn_mel_free(mn_mel *m) {
 
 int64_t mn_mel_frames(const mn_mel *m, int64_t n) { return n <= m->window ? 1 : (n - m->window) / m->hop + 1; }
 
-mn_status mn_mel_run(const mn_mel *m, const float *samples, int64_t n, int64_t frames, float *out) {
-  double *re = mn_alloc((size_t)(2 * m->n) * sizeof *re), *im = re + m->n;
+/* Of the window that begins at x, of which n samples are there (silence follows): out[bands]. re, im [n]. */
+static void run_window(const mn_mel *m, const float *x, int64_t n, double *re, double *im, float *out) {
   int64_t bins = m->n / 2 + 1;
-  if (!re) return MN_ERR_MEMORY;
-  for (int64_t f = 0; f < frames; f++) {
-    memset(re, 0, (size_t)(2 * m->n) * sizeof *re);
-    for (int64_t i = 0; i < m->window && f * m->hop + i < n; i++) re[i] = m->hann[i] * (double)samples[f * m->hop + i];
-    mn_fft(m->n, re, im);
-    for (int64_t k = 0; k < bins; k++) re[k] = re[k] * re[k] + im[k] * im[k];
-    for (int b = 0; b < m->bands; b++) {
-      double energy = 0;
-      for (int64_t k = 0; k < bins; k++) energy += m->filters[b * bins + k] * re[k];
-      out[f * m->bands + b] = (float)log10(fmax(energy, 1e-10));
-    }
+  memset(re, 0, (size_t)m->n * sizeof *re);
+  memset(im, 0, (size_t)m->n * sizeof *im);
+  for (int64_t i = 0; i < m->window && i < n; i++) re[i] = m->hann[i] * (double)x[i];
+  mn_fft(m->n, re, im);
+  for (int64_t k = 0; k < bins; k++) re[k] = re[k] * re[k] + im[k] * im[k];
+  for (int b = 0; b < m->bands; b++) {
+    double energy = 0;
+    for (int64_t k = 0; k < bins; k++) energy += m->filters[b * bins + k] * re[k];
+    out[b] = (float)log10(fmax(energy, 1e-10));
   }
+}
+
+mn_status mn_mel_run(const mn_mel *m, const float *samples, int64_t n, int64_t frames, float *out) {
+  double *re = mn_alloc((size_t)(2 * m->n) * sizeof *re);
+  if (!re) return MN_ERR_MEMORY;
+  for (int64_t f = 0; f < frames; f++) run_window(m, samples + f * m->hop, n - f * m->hop, re, re + m->n, out + f * m->bands);
   free(re);
   return MN_OK;
+}
+
+/* ---- as samples come ---- */
+struct mn_mel_stream {
+  const mn_mel *mel;
+  int64_t n, skip, frames; /* samples held; still to be left out; frames made */
+  float *held;             /* [window] */
+  double *re;              /* [2, n] */
+};
+
+mn_status mn_mel_stream_new(const mn_mel *mel, mn_mel_stream **out) {
+  mn_mel_stream *s = *out = mn_calloc(1, sizeof *s);
+  if (!s) return MN_ERR_MEMORY;
+  s->mel = mel;
+  s->held = mn_alloc((size_t)mel->window * sizeof *s->held);
+  s->re = mn_alloc((size_t)(2 * mel->n) * sizeof *s->re);
+  if (s->held && s->re) return MN_OK;
+  mn_mel_stream_free(s);
+  *out = NULL;
+  return MN_ERR_MEMORY;
+}
+
+void mn_mel_stream_free(mn_mel_stream *s) {
+  if (!s) return;
+  free(s->held);
+  free(s->re);
+  free(s);
+}
+
+static void make_frame(mn_mel_stream *s, float *frame) {
+  const mn_mel *m = s->mel;
+  const int64_t gone = m->hop < s->n ? m->hop : s->n;
+  run_window(m, s->held, s->n, s->re, s->re + m->n, frame);
+  memmove(s->held, s->held + gone, (size_t)(s->n - gone) * sizeof *s->held);
+  s->n -= gone;
+  s->skip = m->hop - gone;
+  s->frames++;
+}
+
+int64_t mn_mel_stream_push(mn_mel_stream *s, const float *samples, int64_t n, float *frame, bool *made) {
+  int64_t gone = s->skip < n ? s->skip : n, room = s->mel->window - s->n, take = n - gone < room ? n - gone : room;
+  s->skip -= gone;
+  memcpy(s->held + s->n, samples + gone, (size_t)take * sizeof *samples);
+  s->n += take;
+  *made = s->n == s->mel->window;
+  if (*made) make_frame(s, frame);
+  return gone + take;
+}
+
+bool mn_mel_stream_end(mn_mel_stream *s, float *frame) {
+  if (s->frames || !s->n) return false;
+  make_frame(s, frame);
+  return true;
 }

@@ -13,6 +13,16 @@ void mn_mel_free(mn_mel *m);
 int64_t mn_mel_frames(const mn_mel *m, int64_t n);
 /* The first `frames` of them: out[frames, bands]. */
 mn_status mn_mel_run(const mn_mel *m, const float *samples, int64_t n, int64_t frames, float *out);
+
+/* The same frames, bit for bit, as the samples come. `mel` must outlive it. */
+typedef struct mn_mel_stream mn_mel_stream;
+mn_status mn_mel_stream_new(const mn_mel *mel, mn_mel_stream **out);
+void mn_mel_stream_free(mn_mel_stream *s);
+/* Takes samples until a frame is made, frame[bands], or all are taken: returns how many it took. */
+int64_t mn_mel_stream_push(mn_mel_stream *s, const float *samples, int64_t n, float *frame, bool *made);
+/* The sound ends: true where it was shorter than a window, and its only frame is made now. */
+bool mn_mel_stream_end(mn_mel_stream *s, float *frame);
+
 /* In place: X_k = sum over t of x_t exp(-2 pi i k t / n), n a power of two; re, im [n]. */
 void mn_fft(int64_t n, double *re, double *im);
 

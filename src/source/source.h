@@ -53,6 +53,9 @@ typedef struct mn_source_def {
    * s->identity all that batches depend on. `watch` (or NULL) is told what takes long: of text that is tokenised, file and bytes. */
   mn_status (*open)(mn_source *s, const mn_watch *watch);
   void (*close)(mn_source *s);
+  /* What the fields of a model's inputs were made of, for whoever makes them anew of a file (features.h); kept with the model. NULL:
+   * nothing need be known. */
+  const mn_value *(*reads)(const mn_source *s, mn_arena *arena);
   /* The fields of a batch of B rows, of T tokens where that is free: calls of mn_batch_add. */
   void (*layout)(const mn_source *s, mn_batch *batch);
   /* A list of examples: how many a split has, and one of them as row b. `epoch` counts how often the list was gone through (0 in

@@ -86,6 +86,15 @@ static mn_status make_batches(mn_trainer *t) {
   return MN_OK;
 }
 
+/* What whoever uses the model must know of the data it was trained on. Stages that differ in it leave nothing to be said. */
+static mn_status say_reads(mn_trainer *t, const mn_source *source, bool first) {
+  mn_model *m = t->model;
+  const mn_value *reads = source->def->reads ? source->def->reads(source, m->arena) : NULL;
+  if (source->def->reads && !reads) return MN_ERR_MEMORY;
+  m->reads = first || mn_value_equal(m->reads, reads) ? reads : NULL;
+  return MN_OK;
+}
+
 /* ---- stages: what each has of its own ---- */
 
 static mn_status check_data(const mn_trainer *t, const mn_recipe *r, mn_source *source) {
@@ -121,6 +130,7 @@ static mn_status check_later_stages(mn_trainer *t) {
     mn_status status = mn_source_open(&r->source, t->tok, &t->watch, &source);
     if (status == MN_OK) status = check_data(t, r, source);
     if (status == MN_OK) status = match(t, r, source);
+    if (status == MN_OK) status = say_reads(t, source, false);
     mn_teachers teachers = {0};
     if (status == MN_OK) status = open_teachers(t, r, &teachers);
     mn_teachers_close(&teachers);
@@ -214,6 +224,7 @@ static mn_status open_parts(mn_trainer *t, const char *saved_tokenizer) {
   MN_TRY(check_data(t, r, t->source));
   MN_TRY(mn_recipe_model(r, t->source->vocab_size, &t->model));
   MN_TRY(match(t, r, t->source));
+  MN_TRY(say_reads(t, t->source, true));
   MN_TRY(check_memory(t->model));
   MN_TRY(mn_backend_open(NULL, t->threads > 0 ? t->threads : (int)r->train.threads, &t->backend));
   MN_TRY(mn_params_declare(t->model, t->backend, MN_F32, &t->params));
