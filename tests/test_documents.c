@@ -15,6 +15,7 @@
 #include "cli/cli.h"
 #include "program.h"
 #include "test.h"
+#include "wav_file.h"
 
 #define SOURCE MN_TEST_SOURCE_DIR
 static char dir[] = MN_TEST_BINARY_DIR "/documents-XXXXXX";
@@ -50,6 +51,12 @@ static void make_tree(const char *name) {
            "chmod +x bin/* build/mneme",
            dir, name, name, name, name) == 0,
         "%s", out);
+  CHECK(sh("mkdir -p %s/%s/data/fsdd", dir, name) == 0, "%s", out);
+  for (int i = 0; i < 30; i++) { /* ten digits; of each one to be tested and two to learn from */
+    char path[400];
+    snprintf(path, sizeof path, "%s/%s/data/fsdd/%d_jackson_%d.wav", dir, name, i / 3, i % 3 ? 4 + i % 3 : 0);
+    wav_write(path, 8000, 300 + 200 * (i / 3) + 5 * (i % 3), 1200);
+  }
 }
 
 static int run_in(const char *tree, const char *command) {
@@ -80,6 +87,7 @@ static void set_up(const char *tree) {
       "runs/needles",
       "mneme train recipes/quick.yaml --set name=titans --out runs/titans",
       "mneme train recipes/quick.yaml --set name=attention --set 'model.block.mixer={type: attention}' --out runs/attention",
+      "mneme train recipes/digits-lmuformer.yaml --out runs/digits",
       "mneme stream --model runs/quick data/books/moby-dick.txt --session-out book.safetensors",
       "cp recipes/quick.yaml a.yaml && sed 's/^name:.*/name: b/' recipes/quick.yaml >b.yaml && cp data/books/*.txt . && mv moby-dick.txt a.log",
       "echo '{d_model: 32, mixer: {type: titans_lmm, heads: 2}}' >titans.yaml",

@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "cli/cli.h"
 #include "test.h"
+#include "wav_file.h"
 
 #define ROOT    MN_TEST_BINARY_DIR "/traps"
 #define WORK    ROOT "/work"
@@ -98,6 +99,10 @@ static const scenario scenarios[] = {
     {.verb = "inspect", .home = "home", .command = "inspect model --mode step"},
     {.verb = "runs", .home = "done", .command = "runs plot 1 --out r.svg --out r.png"},
     {.verb = "runs", .home = "done", .command = "runs delete 1"},
+    {.verb = "classify",
+     .home = "home",
+     .prepare = MNEME "train heard.yaml --quiet --out heard >/dev/null",
+     .command = "classify heard low_0.wav high_1.wav"},
     {.verb = "bench", .home = "home", .command = "bench lmm --seq-len 64 --chunk 16 --steps 1"},
 };
 enum { N_SCENARIOS = sizeof scenarios / sizeof *scenarios };
@@ -111,6 +116,11 @@ static const char small_text[] = "name: small\n"
                                  "data: {files: [text.txt]}\n"
                                  "model: {d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 1}, hidden: 8}}\n"
                                  "train: {steps: 4, batch: 2, seq_len: 16, validation_batches: 1, log_every: 1, validate_every: 2}\n";
+static const char heard_text[] = "name: heard\n"
+                                 "data: {type: audio, files: ['*.wav'], frames: 9, bands: 4, validation: 0}\n"
+                                 "model: {type: lmuformer, channels: 4, num_classes: 2, d_model: 4, window: 9}\n"
+                                 "objective: {type: classification}\n"
+                                 "train: {steps: 2, batch: 2, validate_every: 0}\n";
 static const char unit_text[] = "{d_model: 8, mixer: {type: titans_lmm, heads: 1, chunk: 4}}\n";
 
 /* ---- the folder and what is around it ----------------------------------------------------------------------------- */
@@ -174,6 +184,12 @@ static void make_template(void) {
   CHECK_OK(mn_file_write(WORK "/recipe.yaml", recipe_text, sizeof recipe_text - 1));
   CHECK_OK(mn_file_write(WORK "/small.yaml", small_text, sizeof small_text - 1));
   CHECK_OK(mn_file_write(WORK "/unit.yaml", unit_text, sizeof unit_text - 1));
+  CHECK_OK(mn_file_write(WORK "/heard.yaml", heard_text, sizeof heard_text - 1));
+  for (int i = 0; i < 4; i++) {
+    char path[600];
+    snprintf(path, sizeof path, WORK "/%s_%d.wav", i % 2 ? "high" : "low", i);
+    wav_write(path, 8000, i % 2 ? 2000 : 400, 700);
+  }
   CHECK(sh("MNEME_HOME=done " MNEME "train small.yaml --quiet --out model >/dev/null && rm -rf done/cache model/checkpoints") == 0, "%s",
         out);
   /* x [1, 4, 8] as safetensors, by hand */

@@ -301,9 +301,9 @@ static const mn_option options[] = {
     {"frames", "N", NULL, "read at most so many; absent: of a sound as many as in training", 0},
     {"precision", "WORD", "f32", "f32 or bf16", 0},
     {0}};
-static const char *const examples[] = {"mneme classify runs/digits-audio data/fsdd/7_jackson_0.wav --top 3",
-                                       "arecord -f S16_LE -r 8000 -t raw | mneme classify runs/words --as s16 --confidence 0.9 -",
-                                       "mneme classify runs/lmuformer --every 7 rows.csv", NULL};
+static const char *const examples[] = {"mneme classify runs/digits data/fsdd/7_jackson_0.wav --top 3",
+                                       "tail -c +45 data/fsdd/3_jackson_0.wav | mneme classify runs/digits --as s16 --confidence 0.9 -",
+                                       "mneme classify runs/digits --every 10 --json data/fsdd/*_0.wav", NULL};
 const mn_verb mn_verb_classify = {
     .name = "classify",
     .purpose = MN_VERB_USE,

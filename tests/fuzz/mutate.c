@@ -84,6 +84,8 @@ typedef struct operation {
               ONE},                                                                                                                        \
         {"y.safetensors", "state2.safetensors"}, false                                                                                     \
   }
+#define CLASSIFY                                                                                                                           \
+  { "classify", {"classify", HEARD, "wav/low_2.wav", "wav/high_1.wav", "--json", ONE}, {0}, true }
 #define RUNS(verb, ...)                                                                                                                    \
   { "runs-" verb, {"runs", verb, __VA_ARGS__ "--db", "runs.db", "--json"}, {0}, true }
 #define INSPECT_RECIPE(r)                                                                                                                  \
@@ -106,6 +108,7 @@ typedef struct kind {
 
 #define A                "bytes" /* the two models; other/NAME is the same recipe from another seed */
 #define B                "bpe"
+#define HEARD            "heard" /* a classifier of sounds */
 #define STEP(m, n, file) m "/checkpoints/step-" #n "/" file ".safetensors"
 #define TRAINER(m, n)    m "/checkpoints/step-" #n "/trainer.json"
 
@@ -176,7 +179,9 @@ static const kind kinds[] = {
     {"idx-pictures", "pictures.idx", {"labels.idx"}, PEOPLE | ALONE, 3, {TRAIN("idx.yaml")}},
     {"idx-labels", "labels.idx", {"pictures.idx"}, PEOPLE | ALONE, 2, {TRAIN("idx.yaml")}},
     {"png", "png/dark/2.png", {"png/light/1.png"}, PEOPLE | ALONE, 3, {TRAIN("png.yaml")}},
-    {"wav", "wav/low_2.wav", {"wav/high_1.wav"}, PEOPLE | ALONE, 3, {TRAIN("wav.yaml")}},
+    {"wav", "wav/low_2.wav", {"wav/high_1.wav"}, PEOPLE | ALONE, 3, {TRAIN("wav.yaml"), CLASSIFY}},
+    {"config-heard", HEARD "/config.json", {"other/" HEARD "/config.json", A "/config.json"}, 0, 4, {CLASSIFY, INSPECT(HEARD)}},
+    {"model-heard", HEARD "/model.safetensors", {"other/" HEARD "/model.safetensors"}, ALONE, 3, {CLASSIFY}},
     {"pairs", "pairs.tsv", {"series.csv"}, PEOPLE | ALONE, 2, {TRAIN("pairs.yaml")}},
     {"dialogues", "dialogues.jsonl", {"pairs.tsv"}, PEOPLE | ALONE, 2, {TRAIN("dialogues.yaml")}},
     {"apply-recipe", "apply.yaml", {"bytes.yaml"}, PEOPLE | ALONE, 3, {APPLY, INSPECT_RECIPE("apply.yaml")}},
@@ -290,6 +295,8 @@ static void make_all(void) {
   mkdir("other", 0755);
   MAKE("training", "train", "bytes.yaml", "--out", "other/" A, "--quiet", "--db", "runs2.db", "--seed", "4", ONE);
   MAKE("training", "train", "bpe.yaml", "--out", "other/" B, "--quiet", "--db", "runs2.db", "--seed", "4", ONE);
+  MAKE("training", "train", "wav.yaml", "--out", HEARD, "--quiet", "--db", "runs2.db", ONE);
+  MAKE("training", "train", "wav.yaml", "--out", "other/" HEARD, "--quiet", "--db", "runs2.db", "--set", "data.low_hz=50", ONE);
   MAKE("a session", "stream", "--model", A, "--quiet", "--tokens", "40", "--session-out", "session.safetensors", "text.txt", ONE);
   MAKE("a session", "stream", "--model", A, "--quiet", "--tokens", "50", "--session-out", "session2.safetensors", "text2.txt", ONE);
   MAKE("a session", "stream", "--model", B, "--quiet", "--tokens", "40", "--session-out", "memory.safetensors", "text.txt", ONE);
