@@ -31,9 +31,8 @@ static json_t *to_json(const mn_value *v) {
   return out ? out : json_null();
 }
 
-/* A result's line without its metric; *out NULL and a status when that fails. */
-static mn_status new_line(const mn_eval_view *v, const char *task, const mn_field *fields, void *settings, uint64_t seed,
-                          size_t state_bytes, json_t **out) {
+mn_status mn_eval_line(const mn_eval_view *v, const char *task, const mn_field *fields, void *settings, uint64_t seed, size_t state_bytes,
+                       json_t **out) {
   char hex[33];
   *out = NULL;
   MN_TRY(mn_model_fingerprint(v->bundle->model, v->bundle->params, hex));
@@ -46,7 +45,7 @@ static mn_status new_line(const mn_eval_view *v, const char *task, const mn_fiel
   return MN_OK;
 }
 
-static void set_metric(json_t *line, const char *metric, double value) {
+void mn_eval_metric(json_t *line, const char *metric, double value) {
   json_object_set_new(line, "metric", json_string(metric));
   json_object_set_new(line, "value", mn_cli_number(value));
 }
@@ -56,8 +55,7 @@ static mn_status set(const mn_eval_view *v, const mn_value **settings, const cha
   return assignment ? mn_value_set(v->arena, *settings, assignment, settings) : MN_ERR_MEMORY;
 }
 
-/* --seed is a task's seed. */
-static mn_status with_seed(const mn_eval_view *v, const mn_value **settings) {
+mn_status mn_eval_with_seed(const mn_eval_view *v, const mn_value **settings) {
   char number[32];
   snprintf(number, sizeof number, "%" PRIu64, v->cli->seed);
   return v->cli->seed_given ? set(v, settings, "seed", number) : MN_OK;
@@ -128,13 +126,13 @@ static mn_status text_lines(const mn_eval_view *v, const char *name, const mn_gr
     mn_task *task = NULL;
     json_t *line = NULL;
     MN_TRY(mn_task_open(name, g->settings[i], &task));
-    mn_status status = new_line(v, name, task->def->fields, task->config, task->seed, state_bytes, &line);
+    mn_status status = mn_eval_line(v, name, task->def->fields, task->config, task->seed, state_bytes, &line);
     const json_t *len = json_object_get(json_object_get(line, "settings"), "len"); /* the length that was asked for */
     int64_t T = json_is_integer(len) ? json_integer_value(len) : c->longest;
     bool partial = task->several_answers;
     mn_task_close(task);
     MN_TRY(status);
-    set_metric(line, partial ? "string_match_all" : "accuracy", c->score);
+    mn_eval_metric(line, partial ? "string_match_all" : "accuracy", c->score);
     json_t *more = json_pack("{s:I,s:f,s:s,s:I,s:I,s:f,s:[f,f]}", "T", (json_int_t)T, "prompt_tokens", c->prompt_tokens, "depth",
                              g->depth_names[i % g->columns], "examples", (json_int_t)c->examples, "right", (json_int_t)c->right,
                              "all_right", (double)c->right / (double)c->examples, "interval", c->low, c->high);
@@ -171,7 +169,7 @@ mn_status mn_eval_view_text(const mn_eval_view *v, const char *name, const mn_va
   mn_grid_config c = {.each = {.split = MN_SPLIT_TEST, .watch = {mn_cli_stop_flag(), mn_progress_told, NULL}}};
   MN_TRY(mn_bundle_need_tokenizer(v->bundle, mn_cli_get(v->cli, "model")));
   MN_TRY(grid_options(v, &c));
-  MN_TRY(with_seed(v, &settings));
+  MN_TRY(mn_eval_with_seed(v, &settings));
   MN_TRY(mn_generator_new(v->bundle->model, v->bundle->params, v->bundle->tokenizer, v->prefill, v->compute, v->forget, &generator));
   mn_responder who = mn_generator_responder(generator);
   mn_progress *progress =
@@ -197,8 +195,8 @@ static mn_status parity_lines(const mn_eval_view *v, const mn_task *task, const 
   for (int k = 0; k < 2; k++) {
     const mn_task_score *s = k ? &e->streamed : &e->parallel;
     json_t *line = NULL;
-    MN_TRY(new_line(v, task->def->name, task->def->fields, task->config, task->seed, e->state_bytes, &line));
-    set_metric(line, "acc", mn_task_acc(s));
+    MN_TRY(mn_eval_line(v, task->def->name, task->def->fields, task->config, task->seed, e->state_bytes, &line));
+    mn_eval_metric(line, "acc", mn_task_acc(s));
     json_t *more = json_pack("{s:I,s:s,s:I,s:f,s:f,s:b}", "T", (json_int_t)task->seq_len, "form", k ? "streamed" : "parallel", "examples",
                              (json_int_t)s->examples, "seq_acc", mn_task_seq_acc(s), "logits_difference", e->difference, "parity", equal);
     json_object_update(line, more);
@@ -217,7 +215,7 @@ mn_status mn_eval_view_parity(const mn_eval_view *v, const char *name, const mn_
                              .compute = v->compute,
                              .forget = v->forget,
                              .watch = {mn_cli_stop_flag(), mn_progress_told, NULL}};
-  MN_TRY(with_seed(v, &settings));
+  MN_TRY(mn_eval_with_seed(v, &settings));
   MN_TRY(mn_task_open(name, settings, &task));
   c.watch.ctx = mn_progress_new(v->cli, name, "examples", c.examples);
   mn_status status = scratch_new(v, &c.scratch);
@@ -276,15 +274,15 @@ static mn_status needle_lines(const mn_eval_view *v, mn_needle_eval_config *c, c
   json_t *line = NULL;
   for (int o = 0; o < MN_OCTAVES; o++) {
     if (!e->octave[o].asked) continue;
-    MN_TRY(new_line(v, "stream", mn_needle_eval_fields, c, (uint64_t)c->seed, e->state_bytes, &line));
-    set_metric(line, "seq_acc", part(&e->octave[o]));
+    MN_TRY(mn_eval_line(v, "stream", mn_needle_eval_fields, c, (uint64_t)c->seed, e->state_bytes, &line));
+    mn_eval_metric(line, "seq_acc", part(&e->octave[o]));
     json_object_set_new(line, "T", json_integer(e->tokens));
     json_object_set_new(line, "distance", json_pack("[f,f]", exp2(o), exp2(o + 1)));
     json_object_update_new(line, octave_json(&e->octave[o]));
     mn_cli_json_line(v->cli, line);
   }
-  MN_TRY(new_line(v, "stream", mn_needle_eval_fields, c, (uint64_t)c->seed, e->state_bytes, &line));
-  set_metric(line, "half_life", e->half_life);
+  MN_TRY(mn_eval_line(v, "stream", mn_needle_eval_fields, c, (uint64_t)c->seed, e->state_bytes, &line));
+  mn_eval_metric(line, "half_life", e->half_life);
   json_t *tenths = json_array();
   for (int i = 0; i < 10; i++)
     json_array_append_new(tenths, json_pack("{s:I,s:f,s:o}", "end", (json_int_t)e->tenth[i].end, "tokens_per_second",
@@ -378,7 +376,7 @@ mn_status mn_eval_view_needles(const mn_eval_view *v, const mn_value *settings) 
                             .restart = mn_cli_given(v->cli, "restart-at"),
                             .watch = {mn_cli_stop_flag(), mn_progress_told, NULL}};
   const char *tokens = mn_cli_get(v->cli, "tokens");
-  MN_TRY(with_seed(v, &settings));
+  MN_TRY(mn_eval_with_seed(v, &settings));
   if (tokens) MN_TRY(set(v, &settings, "tokens", tokens));
   MN_TRY(mn_cli_int(v->cli, "restart-at", 0, INT32_MAX, &run.restart_at));
   mn_config_defaults(mn_needle_eval_fields, &c);

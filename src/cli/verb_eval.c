@@ -31,17 +31,18 @@ static mn_status task_settings(mn_eval_run *e, const char *name, const mn_value 
 
 /* Every task has its own options; one that would be passed over is a mistake. An unknown task is refused later, by name. */
 static mn_status check_task_options(const mn_cli *cli, const char *name) {
-  bool stream = strcmp(name, "stream") == 0;
+  bool stream = strcmp(name, "stream") == 0, verbatim = strcmp(name, "verbatim") == 0;
   const mn_task_def *def = mn_task_find(name);
   bool text = def && def->sample_text, ids = def && !def->sample_text;
   MN_TRY(mn_cli_only(cli, false, "text: --data, or what the recipe held out", "carry"));
   MN_TRY(mn_cli_only(cli, mn_cli_given(cli, "soft-targets"), "text: --data, or what the recipe held out", "batches"));
-  MN_TRY(mn_cli_only(cli, !ids && !stream, "tasks of text", "lengths vary new-tokens depths"));
-  MN_TRY(mn_cli_only(cli, !ids, "tasks of text and --task stream", "plot"));
-  MN_TRY(mn_cli_only(cli, !ids && !text, "--task stream", "tokens restart-at"));
+  MN_TRY(mn_cli_only(cli, !ids && !stream && !verbatim, "tasks of text", "lengths vary new-tokens depths"));
+  MN_TRY(mn_cli_only(cli, !ids, "tasks of text, --task stream and --task verbatim", "plot"));
+  MN_TRY(mn_cli_only(cli, !ids && !text && !verbatim, "--task stream", "tokens restart-at"));
   MN_TRY(mn_cli_only(cli, !stream, "tasks of single examples", "examples"));
-  MN_TRY(mn_cli_only(cli, !text && !stream, "tasks of token ids", "stream"));
-  return mn_cli_only(cli, ids && !mn_cli_given(cli, "stream"), "text, and tasks of token ids in whole segments", "batch");
+  MN_TRY(mn_cli_only(cli, !text && !stream && !verbatim, "tasks of token ids", "stream"));
+  return mn_cli_only(cli, verbatim || (ids && !mn_cli_given(cli, "stream")),
+                     "text, --task verbatim, and tasks of token ids in whole segments", "batch");
 }
 
 /* Text and streams go through a session, whole segments of token ids do not need one. */
@@ -57,6 +58,7 @@ static mn_status on_task_settings(mn_eval_run *e, const char *name, const mn_val
   MN_TRY(check_task_options(e->cli, name));
   e->what = name;
   if (stream) return mn_eval_view_needles(&view, settings);
+  if (strcmp(name, "verbatim") == 0) return mn_eval_view_verbatim(&view, settings);
   mn_task *task; /* refuses an unknown name and wrong settings */
   MN_TRY(mn_task_open(name, settings, &task));
   bool text = task->def->sample_text != NULL;
@@ -198,7 +200,7 @@ static const mn_option options[] = {
     {"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
     {"data", "FILE", NULL, "a text to measure perplexity on; may be repeated (what the recipe held out unless given)", MN_OPTION_REPEATS},
     {"task", "NAME", NULL,
-     "a memory task instead: mqar, niah_mini, passkey, niah_single_1 ... or stream; --set KEY=VALUE changes its settings", 0},
+     "a memory task instead: mqar, niah_mini, passkey, niah_single_1 ... stream or verbatim; --set KEY=VALUE changes its settings", 0},
     {"lengths", "LIST", NULL, "tasks of text: prompt and answer in so many tokens of the model, such as 256,1024,4096: rows of a grid", 0},
     {"vary", "KEY=LIST", NULL, "tasks of text: the rows are values of a setting instead, such as garbage=0,100,500", 0},
     {"depths", "N", "1", "tasks of text: columns of the grid, needles at N depths from 0 to 100 %", 0},
@@ -206,13 +208,14 @@ static const mn_option options[] = {
     {"stream", NULL, NULL, "tasks of token ids: also token by token, saved and restored on the way; both forms must agree", 0},
     {"tokens", "N", NULL, "stream: its length (10000000)", 0},
     {"restart-at", "N", NULL, "stream: crash test, go on from a saved file at this token", 0},
-    {"plot", "FILE", NULL, "tasks of text: heat map; stream: recall against distance (.svg or .png); may be repeated",
+    {"plot", "FILE", NULL, "tasks of text: heat map; stream: recall against distance; verbatim: surprisal (.svg or .png); may be repeated",
      MN_OPTION_REPEATS | MN_OPTION_PICTURE},
     {"seq-len", "T", NULL, "tokens of a segment (as trained)", 0},
     {"batch", "B", NULL, "segments at once (as trained)", 0},
     {"batches", "N", "0", "text and data of examples: at most N batches; 0: all", 0},
     {"examples", "N", NULL,
-     "how many examples: of tasks and --answers 512, of tasks of text 50, 20 in each cell of a grid, --stream 128, else all", 0},
+     "how many examples: of tasks and --answers 512, of tasks of text 50, 20 in each cell of a grid, --stream 128, verbatim 230, else all",
+     0},
     {"answers", NULL, NULL, "pairs: how many answers are right as a whole, said token by token while looking at the source", 0},
     {"beams", "N", "1", "answers: beginnings that are kept; 1: greedy", 0},
     {"soft-targets", "FILE", NULL,
@@ -230,18 +233,21 @@ static const char *const examples[] = {
     "mneme eval --model runs/quick --task passkey --lengths 512,1024,4096 --depths 11 --plot passkey.svg",
     "mneme eval --model runs/mqar --task mqar --set vocab_size=64 --stream",
     "mneme eval --model runs/needles --task stream --tokens 1000000",
+    "mneme eval --model runs/quick --task verbatim --set 'delays=[26,99,435]' --plot lists.svg",
     NULL};
 const mn_verb mn_verb_eval = {
     .name = "eval",
     .purpose = MN_VERB_USE,
     .summary = "perplexity on text, accuracy on memory tasks",
     .usage = "--model DIR [--data FILE | --task NAME] [options]",
-    .about = "Text is read in segments, each from a fresh state, or with --carry in long streams; the figures are the loss per token, "
-             "perplexity, and bits per byte, which compare across tokenizers. Tasks of token ids report the accuracy of the likeliest "
-             "token; in tasks "
-             "of text the model reads the prompt as a stream and goes on greedily; the task stream asks for needles up to millions of "
-             "tokens back in one pass at "
-             "constant memory. With --json each result of the last two, and of --stream, is one line. docs/tasks.md describes every task.",
+    .about =
+        "Text is read in segments, each from a fresh state, or with --carry in long streams; the figures are the loss per token, "
+        "perplexity, and bits per byte, which compare across tokenizers. Tasks of token ids report the accuracy of the likeliest "
+        "token; in tasks "
+        "of text the model reads the prompt as a stream and goes on greedily; the task stream asks for needles up to millions of "
+        "tokens back in one pass at "
+        "constant memory; the task verbatim asks how much less a list of words surprises when it comes again. With --json each result of "
+        "the last three, and of --stream, is one line. docs/tasks.md describes every task.",
     .options = options,
     .examples = examples,
     .common = MN_CLI_BACKEND | MN_CLI_THREADS | MN_CLI_SEED | MN_CLI_SET,

@@ -158,7 +158,7 @@ void mn_task_text_free(mn_task_text *sample) {
 }
 
 mn_status mn_task_oracle(const mn_task *task, const int32_t *input, int32_t *prediction) {
-  if (!task->def->oracle) return mn_fail(MN_ERR_ARG, "task %s makes text; use its text oracle", task->def->name);
+  if (!task->def->oracle) return mn_fail(MN_ERR_ARG, "task %s has no oracle of token ids", task->def->name);
   return task->def->oracle(task, input, prediction);
 }
 
