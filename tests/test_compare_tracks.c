@@ -157,6 +157,32 @@ static void an_interrupted_comparison_goes_on(void) {
   json_decref(doc);
 }
 
+/* Lists that come again, in the language of the task `recurring` and in bytes: a column is one cell. */
+static void lists_that_come_again_are_a_column(void) {
+  put("lists.yaml", "tracks:\n"
+                    "- name: copies\n"
+                    "  tokens: 256\n"
+                    "  recipe:\n"
+                    "    data: {task: {name: recurring, len: 64}}\n"
+                    "    train: {batch: 2, validate_every: 10, validation_batches: 2}\n"
+                    "  measure:\n"
+                    "  - {title: repeat, kind: verbatim, verbatim: {delays: [5], seconds: [repeat]}, examples: 8}\n"
+                    "  - {title: novel, kind: verbatim, verbatim: {delays: [5], seconds: [novel], seed: 2}, examples: 8}\n"
+                    "- name: text\n"
+                    "  tokens: 256\n"
+                    "  recipe:\n"
+                    "    tokenizer: {type: bytes}\n"
+                    "    data: {files: [text.txt]}\n"
+                    "    train: {batch: 2, seq_len: 32, validate_every: 10, validation_batches: 2}\n"
+                    "  measure:\n"
+                    "  - {title: words, kind: verbatim, verbatim: {delays: [30], seconds: [repeat]}, examples: 4}\n");
+  CHECK(compare("models/delta.yaml --tracks lists.yaml --out lists", "") == 0, "%s", said);
+  json_t *doc = table_of("lists");
+  CHECK(at(doc, "delta", "copies", "repeat") > 50 && at(doc, "delta", "copies", "novel") > 50 && at(doc, "delta", "text", "words") > 50,
+        "%s", said);
+  json_decref(doc);
+}
+
 static void mistakes_are_named(void) {
   static const struct {
     const char *text, *says;
@@ -166,6 +192,9 @@ static void mistakes_are_named(void) {
              {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: speed}]}]\n", "positions"},
              {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: task, task: {name: mqra}}]}]\n", "did you mean 'mqar'"},
              {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: speed, positions: [4, 2]}]}]\n", "must rise"},
+             {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: verbatim}]}]\n", "name a cell"},
+             {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: verbatim, verbatim: {delays: [5]}}]}]\n", "names 3 cells"},
+             {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: verbatim, verbatim: {delay: [5]}}]}]\n", "did you mean 'delays'"},
              {"tracks: [{name: a, recipe: {}, measure: [{title: x}, {title: x}]}]\n", "twice"}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     put("bad.yaml", bad[i].text);
@@ -182,6 +211,7 @@ int main(void) {
   RUN(one_that_fails_loses_nothing_else);
   RUN(a_locked_database_is_said);
   RUN(an_interrupted_comparison_goes_on);
+  RUN(lists_that_come_again_are_a_column);
   RUN(mistakes_are_named);
   free(said);
   test_cleanup();

@@ -9,6 +9,7 @@
 #include "cli/progress.h"
 #include "eval/evaluate.h"
 #include "eval/task_eval.h"
+#include "eval/verbatim_eval.h"
 #include "model/bundle.h"
 
 enum { EVAL_BATCH = 8, PREFILL = 256 };
@@ -80,6 +81,25 @@ static mn_status of_task(const mn_measuring *w, const mn_bundle *b, mn_watch wat
   }
   mn_arena_free(arena);
   return status;
+}
+
+/* ---- lists that come again ---- */
+
+static mn_status of_verbatim(const mn_measuring *w, const mn_bundle *b, mn_watch watch, mn_measured_list *out) {
+  mn_verbatim_config c;
+  mn_verbatim_eval e;
+  mn_arena *arena = mn_arena_new();
+  mn_status status = arena ? mn_config_read(arena, w->measure->verbatim, "verbatim", mn_verbatim_fields, &c) : MN_ERR_MEMORY;
+  if (status == MN_OK)
+    status =
+        mn_eval_verbatim(b->model, b->params, b->tokenizer, &c, &(mn_verbatim_run){.vignettes = w->measure->examples, .watch = watch}, &e);
+  mn_arena_free(arena);
+  MN_TRY(status);
+  give(out, e.cells[0].repeat.value, w->measure->title, "");
+  give(out, e.cells[0].repeat.low, w->measure->title, ".low");
+  give(out, e.cells[0].repeat.high, w->measure->title, ".high");
+  mn_verbatim_free(&e);
+  return MN_OK;
 }
 
 /* ---- speed ---- */
@@ -162,6 +182,9 @@ mn_status mn_compare_measure(void *ctx, void *out) {
     switch (w->measure->kind) {
     case MN_MEASURE_TASK:
       status = of_task(w, &b, watch, list);
+      break;
+    case MN_MEASURE_VERBATIM:
+      status = of_verbatim(w, &b, watch, list);
       break;
     case MN_MEASURE_SPEED:
       status = of_speed(w, &b, watch, list);

@@ -21,7 +21,7 @@ typedef struct mn_measuring {
 } mn_measuring;
 
 /* For mn_compare_child: ctx is an mn_measuring, out an mn_measured_list. The first value is the measure's own and has its title for a
- * name. Of a task also TITLE.low and TITLE.high (95 %); of speed, in the place of the first, TITLE@POSITION in microseconds per token for
+ * name. Of a task, and of verbatim, also TITLE.low and TITLE.high (95 %); of speed, in the place of the first, TITLE@POSITION in microseconds per token for
  * each position, then TITLE.state_bytes and TITLE.limit (tokens of the longest stream, NaN: it never ends). */
 mn_status mn_compare_measure(void *ctx, void *out);
 

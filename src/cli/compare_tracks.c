@@ -8,10 +8,11 @@
 
 #include "base/dir.h"
 #include "base/file.h"
+#include "eval/verbatim_eval.h"
 #include "format/yaml.h"
 #include "model/params.h"
 
-static const char *const kinds[] = {"figure", "task", "speed", NULL}; /* in the order of mn_measure_kind */
+static const char *const kinds[] = {"figure", "task", "speed", "verbatim", NULL}; /* in the order of mn_measure_kind */
 #define S mn_track
 const mn_field mn_track_fields[] = {
     MN_FIELD_STRING_REQUIRED(S, name, "of the track, and of a directory in --out"),
@@ -28,10 +29,11 @@ const mn_field mn_track_fields[] = {
 #define S mn_measure
 const mn_field mn_measure_fields[] = {
     MN_FIELD_STRING_REQUIRED(S, title, "of the column"),
-    MN_FIELD_ENUM(S, kind, kinds, MN_MEASURE_FIGURE, "a figure of the last validation, a task, or speed"),
+    MN_FIELD_ENUM(S, kind, kinds, MN_MEASURE_FIGURE, "a figure of the last validation, a task, speed, or lists that come again"),
     MN_FIELD_STRING(S, figure, "loss", "figure: its name, such as bits_per_byte or accuracy"),
     MN_FIELD_VALUE(S, task, "task: {name: ..., settings}"),
-    MN_FIELD_INT(S, examples, 128, 1, 1 << 30, "task: so many examples of the test split"),
+    MN_FIELD_VALUE(S, verbatim, "verbatim: settings of that task which name one cell: {delays: [26], seconds: [repeat]}"),
+    MN_FIELD_INT(S, examples, 128, 1, 1 << 30, "task: so many examples of the test split; verbatim: so many vignettes"),
     MN_FIELD_INT(S, repeats, 32, 1, 1 << 20, "speed: tokens that are timed one by one at each position; their median counts"),
     MN_FIELD_INTS(S, positions, 1, 1 << 30, "speed: tokens of the stream before the timed ones, rising"),
     MN_FIELD_END};
@@ -39,9 +41,32 @@ const mn_field mn_measure_fields[] = {
 
 /* ---- reading ---- */
 
+/* A column is one number, and so one cell. */
+static mn_status check_verbatim(mn_arena *arena, const mn_value *v, const char *where, const mn_measure *m) {
+  mn_verbatim_config c;
+  int64_t cells;
+  if (!m->verbatim || m->verbatim->kind != MN_MAP)
+    return mn_config_fail(v, where, "verbatim", "is missing: name a cell, as in {delays: [26], seconds: [repeat]}");
+  char *at = mn_arena_format(arena, "%s.verbatim", where);
+  if (!at) return MN_ERR_MEMORY;
+  MN_TRY(mn_config_read(arena, m->verbatim, at, mn_verbatim_fields, &c));
+  MN_TRY(mn_context(mn_verbatim_count(&c, &(mn_verbatim_run){.vignettes = 1}, &cells), "%s", at));
+  if (cells != 1)
+    return mn_config_fail(v, where, "verbatim",
+                          "names %" PRId64 " cells, and a column shows one: give one of lists, lengths, delays, contexts and seconds",
+                          cells);
+  return m->examples <= MN_VIGNETTES ? MN_OK
+                                     : mn_config_fail(v, where, "examples", "must be at most %d, which is all there are", MN_VIGNETTES);
+}
+
 static mn_status read_measure(mn_arena *arena, const mn_value *v, const char *where, mn_measure *m) {
-  static const mn_key_use uses[] = {{"figure", "figure"}, {"task", "task"},       {"examples", "task"},
-                                    {"repeats", "speed"}, {"positions", "speed"}, {0}};
+  static const mn_key_use uses[] = {{"figure", "figure"},
+                                    {"task", "task"},
+                                    {"examples", "task verbatim"},
+                                    {"repeats", "speed"},
+                                    {"positions", "speed"},
+                                    {"verbatim", "verbatim"},
+                                    {0}};
   MN_TRY(mn_config_read(arena, v, where, mn_measure_fields, m));
   MN_TRY(mn_config_uses(v, where, uses, kinds[m->kind]));
   m->at = v;
@@ -50,6 +75,7 @@ static mn_status read_measure(mn_arena *arena, const mn_value *v, const char *wh
     if (!name || name->kind != MN_TEXT) return mn_config_fail(v, where, "task", "needs a name, as in {name: mqar, len: 64}");
     MN_TRY(mn_task_check(name->as.text, m->task));
   }
+  if (m->kind == MN_MEASURE_VERBATIM) MN_TRY(check_verbatim(arena, v, where, m));
   if (m->kind != MN_MEASURE_SPEED) return MN_OK;
   if (!m->positions.count) return mn_config_fail(v, where, "positions", "is missing: name tokens of a stream, such as [1024, 4096]");
   if (m->positions.count > MN_SPEED_POSITIONS)

@@ -8,9 +8,10 @@
 #include "train/recipe.h"
 
 typedef enum mn_measure_kind {
-  MN_MEASURE_FIGURE, /* of the training's last validation: bits_per_byte, loss, accuracy ...   */
-  MN_MEASURE_TASK,   /* examples of a task: acc, or the score of generated text                */
-  MN_MEASURE_SPEED   /* time per token and bytes of state after so many tokens of one stream   */
+  MN_MEASURE_FIGURE,  /* of the training's last validation: bits_per_byte, loss, accuracy ...   */
+  MN_MEASURE_TASK,    /* examples of a task: acc, or the score of generated text                */
+  MN_MEASURE_SPEED,   /* time per token and bytes of state after so many tokens of one stream   */
+  MN_MEASURE_VERBATIM /* surprisal of a list that comes again, per cent of the first time's     */
 } mn_measure_kind;
 
 enum { MN_SPEED_POSITIONS = 8 };
@@ -19,7 +20,8 @@ typedef struct mn_measure {
   const char *title; /* of the column */
   int kind;          /* mn_measure_kind */
   const char *figure;
-  const mn_value *task; /* {name: ..., settings} */
+  const mn_value *task;     /* {name: ..., settings} */
+  const mn_value *verbatim; /* settings of eval/verbatim_eval.h, of one cell */
   int64_t examples, repeats;
   mn_ints positions;
   const mn_value *at; /* where it stands, and all its settings */

@@ -87,7 +87,8 @@ typedef struct drawing {
 static void draw_line(drawing *d, int at, size_t n, const char *label) {
   if (!n) return;
   for (int k = 0; k < 3; k++)
-    d->series[d->plot.n_series++] = (mn_plot_series){.label = k ? NULL : label, .x = d->x[at], .y = d->y[at][k], .n = n, .dashed = k > 0};
+    d->series[d->plot.n_series++] =
+        (mn_plot_series){.label = k ? NULL : label, .x = d->x[at], .y = d->y[at][k], .n = n, .dashed = k > 0, .beside = k > 0};
 }
 
 static void set_point(drawing *d, int at, size_t n, double x, const mn_estimate *y) {

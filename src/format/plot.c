@@ -147,7 +147,7 @@ static void paint_plot(mn_canvas *c, const void *what) {
   cairo_save(c->cr);
   cairo_rectangle(c->cr, f.left - 2, f.top - 2, f.right - f.left + 4, f.bottom - f.top + 4);
   cairo_clip(c->cr);
-  for (int i = 0; i < p->n_series; i++) draw_series(c, &f, &p->series[i], i);
+  for (int i = 0, own = 0; i < p->n_series; i++) draw_series(c, &f, &p->series[i], p->series[i].beside ? own : (own = i));
   cairo_restore(c->cr);
 }
 

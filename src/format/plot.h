@@ -14,6 +14,7 @@ typedef struct mn_plot_series {
   size_t n;
   size_t smooth; /* > 1: a moving average over so many points is drawn, and the points faintly behind it */
   bool dashed;   /* for a reference                                                                   */
+  bool beside;   /* in the colour of the last series before it that is not: a bound of its interval   */
 } mn_plot_series;
 
 typedef struct mn_plot {

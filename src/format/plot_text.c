@@ -174,7 +174,7 @@ char *mn_plot_text(const mn_plot *p, int columns, int rows, bool color) {
     return NULL;
   }
   memset(g.series, -1, cells);
-  for (int i = 0; i < p->n_series; i++) draw_series(&g, &x, &y, &p->series[i], i);
+  for (int i = 0, own = 0; i < p->n_series; i++) draw_series(&g, &x, &y, &p->series[i], p->series[i].beside ? own : (own = i));
 
   if (p->title && *p->title) {
     if (color) put(&t, "\033[1m");
