@@ -17,6 +17,7 @@ const mn_field mn_verbatim_fields[] = {
     MN_FIELD_INTS(S, delays, 0, 1 << 24, "tokens of the model between the lists, 0: the fewest there can be; 26, 99, 435"),
     MN_FIELD_STRINGS(S, contexts, "what stands between: intact, scrambled, incongruent, short; intact"),
     MN_FIELD_STRINGS(S, seconds, "the second list: repeat, permuted, novel; all three"),
+    MN_FIELD_ENUM(S, control, mn_vignette_controls, MN_CONTROL_NONE, "a change of the words around the lists, which should not matter"),
     MN_FIELD_INT(S, from, 2, 1, MN_VIGNETTE_NOUNS, "the first noun that counts; nothing foretells the first of a list"),
     MN_FIELD_INT(S, resamples, 1000, 1, 1000000, "draws of the bootstrap"),
     MN_FIELD_INT(S, seed, 1, 0, INT64_MAX, "of lists, orders, stories and the bootstrap"),
@@ -91,6 +92,7 @@ static mn_status make_grid(const mn_verbatim_config *c, mn_verbatim_cell **out, 
             cells[(*n)++].of = (mn_vignette_cell){.kind = (int)kinds.of[k],
                                                   .second = (int)seconds.of[s],
                                                   .context = (int)contexts.of[x],
+                                                  .control = c->control,
                                                   .length = (int)lengths.of[l],
                                                   .delay = contexts.of[x] == MN_CONTEXT_SHORT ? 0 : delays.of[d]};
   *out = cells;

@@ -17,6 +17,7 @@
 typedef struct mn_verbatim_config { /* the settings of the task `verbatim`; every list empty: its default */
   mn_strings lists, seconds, contexts;
   mn_ints lengths, delays;
+  int control; /* mn_vignette_control */
   int64_t from, resamples, seed;
 } mn_verbatim_config;
 extern const mn_field mn_verbatim_fields[];

@@ -14,6 +14,7 @@ enum { MOST_OFF = 24 };
 
 const char *const mn_vignette_kinds[] = {"arbitrary", "semantic", NULL};
 const char *const mn_vignette_seconds[] = {"repeat", "permuted", "novel", NULL};
+const char *const mn_vignette_controls[] = {"none", "preface", "comma", "protagonist", "prompt", NULL};
 const char *const mn_vignette_contexts[] = {"intact", "scrambled", "incongruent", "short", NULL};
 
 static const char PREFACE[] = "One morning Clara wrote down a list of words: ",
@@ -28,7 +29,7 @@ struct mn_vignettes {
   mn_ids ids;
   mn_text between;
   int64_t between_delay; /* what `between` was made for; -1: nothing yet */
-  int between_context;
+  int between_context, between_control;
 };
 
 /* ---- lists ---- */
@@ -123,6 +124,8 @@ static mn_status build_ids(mn_vignettes *v, const mn_vignette_cell *c, int index
   if (c->context != MN_CONTEXT_INTACT)
     return mn_fail(MN_ERR_CONFIG, "the context %s needs words, and this model reads token ids; only intact ones can be made of them",
                    mn_vignette_contexts[c->context]);
+  if (c->control != MN_CONTROL_NONE)
+    return mn_fail(MN_ERR_CONFIG, "the control %s changes words, and this model reads token ids", mn_vignette_controls[c->control]);
   mn_rng rng = stream(v, "verbatim.prose", (uint64_t)index); /* the same whatever the second list is */
   MN_TRY(room(out, ID_PREFACE + c->delay + 2 * c->length));
   out->n = 0;
@@ -141,7 +144,7 @@ static mn_status encode(mn_vignettes *v, const mn_text *text) {
 }
 
 /* ". <words of the story> She read it again: " */
-static mn_status write_between(mn_vignettes *v, int context, size_t words) {
+static mn_status write_between(mn_vignettes *v, int context, int control, size_t words) {
   mn_text story = {0};
   mn_rng rng = stream(v, "verbatim.story", 0), order = stream(v, "verbatim.scramble", 0);
   v->between.len = 0;
@@ -155,12 +158,19 @@ static mn_status write_between(mn_vignettes *v, int context, size_t words) {
     MN_TRY(status);
     mn_text_add(&v->between, " ");
   }
-  mn_text_add(&v->between, context == MN_CONTEXT_SHORT ? PROMPT_SHORT : PROMPT);
-  return mn_text_status(&v->between);
+  mn_text prompt = {0};
+  mn_text_add(&prompt, context == MN_CONTEXT_SHORT ? PROMPT_SHORT : PROMPT);
+  mn_rng words_of = stream(v, "verbatim.prompt", 0);
+  mn_status status = control == MN_CONTROL_PROMPT ? mn_vignette_change(&words_of, control, &prompt) : mn_text_status(&prompt);
+  if (status == MN_OK) mn_text_add(&v->between, prompt.data);
+  mn_text_free(&prompt);
+  MN_TRY(status);
+  return control == MN_CONTROL_COMMA || control == MN_CONTROL_PROTAGONIST ? mn_vignette_change(NULL, control, &v->between)
+                                                                          : mn_text_status(&v->between);
 }
 
-static mn_status gap_of(mn_vignettes *v, int context, size_t words, int64_t *gap) {
-  MN_TRY(write_between(v, context, words));
+static mn_status gap_of(mn_vignettes *v, const mn_vignette_cell *c, size_t words, int64_t *gap) {
+  MN_TRY(write_between(v, c->context, c->control, words));
   v->between.data[--v->between.len] = 0; /* its last space belongs to the noun that follows, as most tokenizers see it */
   mn_status status = encode(v, &v->between);
   mn_text_add(&v->between, " ");
@@ -171,11 +181,11 @@ static mn_status gap_of(mn_vignettes *v, int context, size_t words, int64_t *gap
 /* As many words as bring the lists nearest to `delay` tokens apart. */
 static mn_status fit_between(mn_vignettes *v, const mn_vignette_cell *c) {
   const int64_t delay = c->context == MN_CONTEXT_SHORT ? 0 : c->delay;
-  if (v->between_delay == delay && v->between_context == c->context) return MN_OK;
+  if (v->between_delay == delay && v->between_context == c->context && v->between_control == c->control) return MN_OK;
   v->between_delay = -1;
   size_t low = 0, high = 1; /* gap(low) <= delay < gap(high) */
   int64_t least, below, above;
-  MN_TRY(gap_of(v, c->context, 0, &least));
+  MN_TRY(gap_of(v, c, 0, &least));
   if (delay && least > delay)
     return mn_fail(MN_ERR_CONFIG,
                    "delay %" PRId64 ": the full stop and \"%.18s\" between the lists are %" PRId64
@@ -183,14 +193,14 @@ static mn_status fit_between(mn_vignettes *v, const mn_vignette_cell *c) {
                    delay, PROMPT, least);
   if (delay) {
     for (below = least;; high *= 2) {
-      MN_TRY(gap_of(v, c->context, high, &above));
+      MN_TRY(gap_of(v, c, high, &above));
       if (above > delay) break;
       low = high, below = above;
     }
     while (high - low > 1) {
       const size_t middle = low + (high - low) / 2;
       int64_t gap;
-      MN_TRY(gap_of(v, c->context, middle, &gap));
+      MN_TRY(gap_of(v, c, middle, &gap));
       if (gap <= delay) low = middle, below = gap;
       else high = middle, above = gap;
     }
@@ -198,10 +208,11 @@ static mn_status fit_between(mn_vignettes *v, const mn_vignette_cell *c) {
     if (below - delay > MOST_OFF || delay - below > MOST_OFF)
       return mn_fail(MN_ERR_CONFIG, "delay %" PRId64 " cannot be met: with whole words the lists stand %" PRId64 " tokens apart", delay,
                      below);
-    MN_TRY(write_between(v, c->context, low));
+    MN_TRY(write_between(v, c->context, c->control, low));
   }
   v->between_delay = delay;
   v->between_context = c->context;
+  v->between_control = c->control;
   return MN_OK;
 }
 
@@ -259,6 +270,8 @@ static mn_status build_text(mn_vignettes *v, const mn_vignette_cell *c, const in
   MN_TRY(fit_between(v, c));
   out->text.len = 0;
   mn_text_add(&out->text, c->context == MN_CONTEXT_SHORT ? PREFACE_OF_TWO : PREFACE);
+  mn_rng words = stream(v, "verbatim.preface", 0);
+  if (c->control != MN_CONTROL_PROMPT) MN_TRY(mn_vignette_change(&words, c->control, &out->text));
   write_list(first, c->length, &out->text, at);
   mn_text_add_bytes(&out->text, v->between.data, v->between.len);
   write_list(second, c->length, &out->text, at + c->length);

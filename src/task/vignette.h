@@ -29,13 +29,21 @@ typedef enum mn_vignette_context {
   MN_CONTEXT_INCONGRUENT, /* sentences about the sea */
   MN_CONTEXT_SHORT,       /* nothing but "And the other:"; the preface speaks of two lists */
 } mn_vignette_context;
-extern const char *const mn_vignette_kinds[], *const mn_vignette_seconds[],
-                                                  *const mn_vignette_contexts[]; /* in that order; end with NULL */
+typedef enum mn_vignette_control { /* a small change of the words around the lists, which should not matter */
+                                   MN_CONTROL_NONE,
+                                   MN_CONTROL_PREFACE,     /* the preface's words in another order */
+                                   MN_CONTROL_COMMA,       /* commas for colons                    */
+                                   MN_CONTROL_PROTAGONIST, /* Peter for Clara, he for she          */
+                                   MN_CONTROL_PROMPT       /* the prompt's words in another order  */
+} mn_vignette_control;
+extern const char *const mn_vignette_controls[],
+    *const mn_vignette_kinds[], *const mn_vignette_seconds[], *const mn_vignette_contexts[]; /* in that order; end with NULL */
 
 typedef struct mn_vignette_cell { /* what the vignettes of one cell share */
-  int kind, second, context;      /* of the three above */
-  int length;                     /* nouns of a list, 3 to 10 */
-  int64_t delay;                  /* tokens between the lists; 0: the fewest there can be. Without meaning in a short context */
+  int kind, second, context;      /* as above */
+  int control;
+  int length;    /* nouns of a list, 3 to 10 */
+  int64_t delay; /* tokens between the lists; 0: the fewest there can be. Without meaning in a short context */
 } mn_vignette_cell;
 
 typedef struct mn_vignette { /* zero-initialise; build again into the same, mn_vignette_free in the end */
@@ -62,6 +70,8 @@ extern const char *const mn_vignette_nouns[MN_VIGNETTE_LISTS][MN_VIGNETTE_NOUNS]
 static inline const char *mn_vignette_noun(int i) { return mn_vignette_nouns[i / MN_VIGNETTE_NOUNS][i % MN_VIGNETTE_NOUNS]; }
 /* Appends so many words of sentences, the last of which ends where the words do. None of them is a noun of a list. */
 void mn_vignette_story(mn_rng *rng, bool incongruent, size_t words, mn_text *out);
+/* The words before the last colon in another order; commas for colons; a man in the woman's place. */
+mn_status mn_vignette_change(mn_rng *rng, int control, mn_text *text);
 mn_status mn_vignette_scramble(mn_rng *rng, const char *text, mn_text *out);
 
 #endif

@@ -126,3 +126,60 @@ mn_status mn_vignette_scramble(mn_rng *rng, const char *text, mn_text *out) {
   free(place);
   return status == MN_OK ? mn_text_status(out) : status;
 }
+
+/* ---- controls ---- */
+
+static mn_status replace_all(mn_text *text, const char *from, const char *to) {
+  mn_text out = {0};
+  const char *s = text->data ? text->data : "";
+  for (const char *at; (at = strstr(s, from)); s = at + strlen(from)) {
+    mn_text_add_bytes(&out, s, (size_t)(at - s));
+    mn_text_add(&out, to);
+  }
+  mn_text_add(&out, s);
+  MN_TRY(mn_text_status(&out));
+  mn_text_free(text);
+  *text = out;
+  return MN_OK;
+}
+
+/* "One morning Clara wrote: " -> "Wrote one Clara morning: ", letters as they were. */
+static mn_status shuffle_words(mn_rng *rng, mn_text *text) {
+  enum { MOST = 16 };
+  const char *word[MOST], *before[MOST];
+  char *colon = strrchr(text->data, ':');
+  int32_t order[MOST];
+  int n = 0;
+  if (!colon) return mn_fail(MN_ERR_INTERNAL, "no colon in '%s'", text->data);
+  mn_text out = {0};
+  char *copy = mn_strdup(text->data);
+  if (!copy) return MN_ERR_MEMORY;
+  copy[colon - text->data] = 0;
+  for (char *w = copy, *end; w && n < MOST; w = end) {
+    if ((end = strchr(w, ' '))) *end++ = 0;
+    order[n] = n;
+    word[n++] = w;
+  }
+  do {
+    mn_rng_shuffle(rng, order, (size_t)n);
+    for (int k = 0; k < n; k++) before[k] = word[order[k]];
+  } while (n > 1 && !memcmp(before, word, (size_t)n * sizeof *word));
+  for (int k = 0; k < n; k++) mn_text_addf(&out, "%s%s", k ? " " : "", before[k]);
+  mn_text_add(&out, colon);
+  free(copy);
+  MN_TRY(mn_text_status(&out));
+  mn_text_free(text);
+  *text = out;
+  return MN_OK;
+}
+
+mn_status mn_vignette_change(mn_rng *rng, int control, mn_text *text) {
+  static const char *const pairs[][2] = {{"Clara", "Peter"}, {"asked her", "asked him"}, {"told her", "told him"},
+                                         {" her ", " his "}, {" she ", " he "},          {" She ", " He "}};
+  MN_TRY(mn_text_status(text));
+  if (control == MN_CONTROL_COMMA) return replace_all(text, ":", ",");
+  if (control == MN_CONTROL_PREFACE || control == MN_CONTROL_PROMPT) return shuffle_words(rng, text);
+  for (size_t i = 0; control == MN_CONTROL_PROTAGONIST && i < sizeof pairs / sizeof *pairs; i++)
+    MN_TRY(replace_all(text, pairs[i][0], pairs[i][1]));
+  return MN_OK;
+}
