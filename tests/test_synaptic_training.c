@@ -140,6 +140,53 @@ static void they_are_put_around_a_trained_model(void) {
   CHECK(moved >= 2 * 8, "%d of the new tensors moved", moved);
 }
 
+/* The verb writes that recipe. */
+static void graft_makes_the_recipe(void) {
+  char base[200], grafted[200];
+  int own, moved;
+  CHECK(sh(MNEME "graft --base " DIR "/base --mixer '{type: synaptic, heads: 2, chunk: 4}' --output " DIR "/g.json 2>&1") == 0 &&
+            strstr(out, "26 tensors"),
+        "%s", out);
+  CHECK(sh(MNEME "train " DIR "/g.json --quiet --db " DIR "/runs.db --out " DIR
+                 "/still --set train.steps=1 --set train.optimizer.lr=0 2>&1") == 0,
+        "%s", out);
+  eval_of("base", base);
+  eval_of("still", grafted);
+  CHECK(!strcmp(base, grafted), "around it the model is another: %s and %s", base, grafted);
+  CHECK(sh(MNEME "train " DIR "/g.json --quiet --db " DIR "/runs.db --out " DIR "/new 2>&1") == 0, "%s", out);
+  same_tensors(DIR "/new/model.safetensors", DIR "/trained/model.safetensors", &own, &moved);
+  CHECK(own == 0 && moved == 0, "it is another training: %d tensors are new, %d differ", own, moved);
+  CHECK(sh(MNEME "graft --base " DIR "/base --mixer '{type: synaptic, heads: 2}' --train-only all --output " DIR "/all.json 2>&1") == 0,
+        "%s", out);
+  CHECK(sh(MNEME "train " DIR "/all.json --quiet --db " DIR "/runs.db --out " DIR "/all 2>&1") == 0, "%s", out);
+  same_tensors(DIR "/base/model.safetensors", DIR "/all/model.safetensors", &own, &moved);
+  CHECK(own == 26 && moved > 10, "%d are new, of the base's %d moved", own, moved);
+}
+
+static void graft_says_what_does_not_fit(void) {
+  static const struct {
+    const char *arguments, *expect;
+  } cases[] = {
+      {"--mixer synaptic --output " DIR "/x.json", "--base DIR"},
+      {"--base " DIR "/base --output " DIR "/x.json", "--mixer MAP"},
+      {"--base " DIR "/base --mixer synaptic", "--output FILE.json"},
+      {"--base " DIR "/base --mixer synaptic --output " DIR "/x.yaml", "must end in .json"},
+      {"--base " DIR "/base --mixer gla --output " DIR "/x.json", "gla is not made to be put around a trained mixer; synaptic is"},
+      {"--base " DIR "/base --mixer synaptc --output " DIR "/x.json", "synaptic"},
+      {"--base " DIR "/base --mixer '[1]' --output " DIR "/x.json", "needs a mixer"},
+      {"--base " DIR "/base --mixer '{type: synaptic, base: {type: gla}}' --output " DIR "/x.json", "leave out base"},
+      {"--base " DIR "/base --mixer '{type: synaptic, heds: 2}' --output " DIR "/x.json", "did you mean 'heads'"},
+      {"--base " DIR "/base --mixer '{type: synaptic, heads: 3}' --output " DIR "/x.json", "divide d_model 16"},
+      {"--base " DIR "/base --mixer '{type: synaptic, mode: static, chunk: 4}' --output " DIR "/x.json", "no effect with mode: static"},
+      {"--base " DIR "/base --mixer synaptic --train-only old --output " DIR "/x.json", "new"},
+      {"--base " DIR "/trained --mixer synaptic --output " DIR "/x.json", "around its mixer already"},
+      {"--base " DIR "/nothing --mixer synaptic --output " DIR "/x.json", "nothing: there is no recipe.json"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    CHECK(sh(MNEME "graft %s 2>&1", cases[i].arguments) == 2 && strstr(out, cases[i].expect), "%s: %s", cases[i].arguments, out);
+  CHECK(sh("test -e " DIR "/x.json") != 0, "something was written");
+}
+
 static void a_graft_that_does_not_fit_is_refused(void) {
   CHECK(sh(TRAIN AROUND "--set init.missing=refuse --out " DIR "/x 2>&1") == 2 && strstr(out, "layers.0.mixer.synaptic.") &&
             strstr(out, "init.missing: draw"),
@@ -172,6 +219,8 @@ static void slow_synapses_are_kept_with_the_model(void) {
 int main(void) {
   RUN(slow_synapses_follow_the_fast_ones);
   RUN(they_are_put_around_a_trained_model);
+  RUN(graft_makes_the_recipe);
+  RUN(graft_says_what_does_not_fit);
   RUN(a_graft_that_does_not_fit_is_refused);
   RUN(slow_synapses_are_kept_with_the_model);
   CHECK(sh("rm -rf " DIR) == 0, "%s", out);

@@ -27,7 +27,8 @@ typedef struct mn_mixer_def {
   /* Why it is no stream that can be cut anywhere, as the end of a sentence ("it sees later tokens"); NULL: it is one. */
   const char *(*not_causal)(const void *config);
   /* A mixer around another, which one of its keys describes (a map, or a type alone): where in the config the mn_mixer lies that is made
-   * of it before `check`, which is not at its beginning. 0: it stands around none. */
+   * of it before `check`, which is not at its beginning. 0: it stands around none. One whose key is `base` can be put around a trained
+   * mixer: its own parameters lie in the scope of its name, and those of the base where they would lie without it. */
   size_t base;
   const char *base_key, *base_type; /* the key and the type that stands there when nothing was said; NULL: `base`, attention */
   const char *const *base_words;    /* what the key may say instead of a mixer, closed by NULL: the mn_mixer is zeros then; or NULL */
