@@ -1,5 +1,5 @@
 /* noised.c - what a language model says of a text in which some tokens are others: loss of the true next token, where each token that is
- * read was replaced with probability R by any token; and, where its mixers tell how much they write (`rho`), the mean of it, how far it
+ * read was replaced with probability R by any token; and, where its mixers tell how much they write (`rho_heads`), the mean of it, how far it
  * varies, and whether it goes with how surprising a token is.
  *
  *     bench-noised MODEL TEXT [--rates "0.05 0.1 0.2"] [--seq-len T] [--segments N] [--seed S]
@@ -46,7 +46,7 @@ typedef struct judged {
   int n_layers;
 } judged;
 
-/* rho [B,T,H] beside the surprise of the token that is read: -log p said one place before. */
+/* rho_heads [B,T,H] beside the surprise of the token that is read: -log p said one place before. */
 static void add_rho(sums *x, const float *rho, int64_t H, const float *each, int64_t rows, int64_t T) {
   for (int64_t b = 0; b < rows; b++)
     for (int64_t t = 0; t < T; t++) {
@@ -69,7 +69,7 @@ static mn_status loss_at(judged *j, mn_program *p, double rate, double *loss) {
   int32_t *x = mn_alloc((size_t)n * sizeof *x), *y = mn_alloc((size_t)n * sizeof *y);
   float *each = mn_alloc((size_t)n * sizeof *each);
   if (!x || !y || !each) return MN_ERR_MEMORY;
-  MN_TRY(mn_program_enter(p, &(mn_form){.batch = BATCH, .length = T, .report = "rho"}, &r));
+  MN_TRY(mn_program_enter(p, &(mn_form){.batch = BATCH, .length = T, .report = "rho_heads"}, &r));
   double sum = 0;
   for (int64_t first = 0; first < j->segments; first += BATCH) {
     const int64_t rows = j->segments - first < BATCH ? j->segments - first : BATCH;

@@ -130,6 +130,12 @@ static void consolidate(mn_scope *s, const synaptic_config *c, mn_tensor *P) {
   mn_model_buffer_set(s, "P0", mn_add(g, was, mn_mul_scalar(g, mn_sub(g, now, was), c->consolidate_rate)));
 }
 
+/* What is said about each token, x [B,T,H]: the mean of the heads, [B,T]. */
+static void say(mn_scope *s, const char *name, mn_tensor *x) {
+  mn_graph *g = mn_scope_graph(s);
+  mn_report(s, name, mn_reshape(g, mn_mean(g, x, MN_AXIS(2)), MN_SHAPE(mn_dim(x, 0), mn_dim(x, 1))));
+}
+
 /* ---- activity, context ---- */
 static mn_tensor *activity(mn_scope *s, const synaptic_config *c, const char *name, mn_tensor *x, bool unit) { /* [B,T,H,d], exact */
   char proj[16], conv[16];
@@ -180,7 +186,7 @@ static mn_tensor *resonance(mn_scope *s, const synaptic_config *c, mn_tensor *an
   mn_tensor *size = mn_add_scalar(g, mn_mul(g, length_of(g, p), length_of(g, v)), 1e-3);
   mn_tensor *res = without_last(g, mn_div(g, agree, size));
   if (c->detach_resonance) res = mn_stop_gradient(g, res);
-  mn_report(s, "res", res);
+  say(s, "res", res);
   return res;
 }
 
@@ -219,7 +225,8 @@ static void piece(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out)
   mn_tensor *rho = mn_sigmoid(g, z), *delta = mn_sigmoid(g, by_head(s, c, "delta_logit", c->delta_bias, "delta is its sigmoid [H]"));
   mn_tensor *fade = mn_mul(g, delta, mn_sigmoid(g, mn_neg(g, z))); /* 1 - lambda */
   fade = mn_minimum(g, fade, mn_scalar(g, t, 1 - exp(-4)));
-  mn_report(s, "rho", rho);
+  say(s, "rho", rho);
+  mn_report(s, "rho_heads", rho);
   mn_recurrence_io io = {.q = in[R],
                          .k = in[U],
                          .v = in[V],
@@ -245,7 +252,7 @@ static mn_tensor *plastic(mn_scope *s, const synaptic_config *c, mn_tensor *x) {
   else in[DRIVE] = mn_linear_exact(s, "rho_proj", x, H, MN_BIAS, MN_ZEROS, at(c->rho_bias));
   if (c->mode == RESONANCE) {
     mn_tensor *rel = relevance(s, c, activity(s, c, "e", x, true));
-    mn_report(s, "rel", rel);
+    say(s, "rel", rel);
     in[DRIVE] = mn_add(g, in[DRIVE], mn_mul(g, rel, by_head(s, c, "beta_rel", c->beta_rel, "weight of relevance [H]")));
   }
   int64_t length = c->chunk;
