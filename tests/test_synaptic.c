@@ -298,7 +298,7 @@ static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: synaptic\nbase: {type: atention}\n", 16, "recipe.yaml:2|attention");
   mc_refused("type: synaptic\nbase: {type: attention, windw: 2}\n", 16, "recipe.yaml:2|windw|window");
   mc_refused("type: synaptic\nbase: {type: attention, heads: 3}\n", 16, "recipe.yaml:2|heads|divide d_model 16");
-  mc_refused("type: synaptic\nbase: {type: synaptic}\n", 16, "recipe.yaml:2|base|around a mixer itself");
+  mc_refused("type: synaptic\nbase: {type: synaptic}\n", 16, "recipe.yaml:2|base|has these synapses already");
   mc_refused("type: synaptic\nmode: off\nheads: 2\n", 16, "recipe.yaml:3|heads|mode: off");
   mc_refused("type: synaptic\nmode: static\nchunk: 2\n", 16, "recipe.yaml:3|chunk|mode: static");
   mc_refused("type: synaptic\nmode: hebb\nrho_bias: 2\n", 16, "recipe.yaml:3|rho_bias|mode: hebb");

@@ -20,6 +20,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 typedef struct synaptic_config {
   const mn_value *base; /* while parsing */
@@ -86,8 +87,8 @@ static mn_status check_mode(const mn_value *map, const char *where, const synapt
 
 static mn_status check(const mn_value *map, const char *where, int64_t d_model, void *config) {
   synaptic_config *c = config;
-  if (mn_mixer_base(&c->inner))
-    return mn_config_fail(map, where, "base", "is %s, which stands around a mixer itself; one is enough", c->inner.def->name);
+  if (!strcmp(c->inner.def->name, "synaptic"))
+    return mn_config_fail(map, where, "base", "is synaptic, which has these synapses already; name the mixer inside it");
   MN_TRY(check_mode(map, where, c));
   if (c->start == LEARNED && c->consolidate_rate > 0)
     return mn_config_fail(map, where, "consolidate_rate",
