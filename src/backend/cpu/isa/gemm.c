@@ -85,14 +85,17 @@ static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float 
 }
 
 /* Units of K in a slice, and tiles of A that are packed together: B and a group stay in the second cache. Slices of bf16 are
- * longer, so that a C in bf16 seldom has to be summed in f32 apart. PASS: so many tiles of packed A pass over a panel of B
- * before the next panel; with 1, a tile of A stays in the first cache and all of B passes over it, as always where A is read in
- * place. Tiles of few rows are read again sooner than panels are, and packed for 6 rows every line of A is used up at once: so
- * there the panel stays, and a transposed operand is worth packing. */
+ * longer, so that a C in bf16 seldom has to be summed in f32 apart; then a panel of B comes from the second cache as fast as it is needed.
+ * PASS: so many tiles of packed A pass over a panel of B before the next panel; with 1, a tile of A stays in the first cache and all
+ * of B passes over it, as always where A is read in place. Where bf16 is widened all of A is packed, and the panel stays, so that B may
+ * be larger than the second cache; under AVX2 tiles have few rows and are read again sooner than panels are, and packed for 6 rows every
+ * line of A is used up at once: so there a transposed operand is worth packing, too. */
 #if defined(MN_VEC_256)
-enum { KC = 512, KC_BF16 = 512, GROUP = 8, PASS = GROUP, COLUMNS_WHERE_THEY_LIE = 0, SHARES_B = 1, PACKS_LATE = 1 };
-#else
+enum { KC = 512, KC_BF16 = 896, GROUP = 8, PASS = GROUP, COLUMNS_WHERE_THEY_LIE = 0, SHARES_B = 1, PACKS_LATE = 1 };
+#elif defined(MN_ISA_avx512_bf16)
 enum { KC = 512, KC_BF16 = 704, GROUP = 8, PASS = 1, COLUMNS_WHERE_THEY_LIE = 1, SHARES_B = 0, PACKS_LATE = 0 };
+#else
+enum { KC = 512, KC_BF16 = 896, GROUP = 8, PASS = GROUP, COLUMNS_WHERE_THEY_LIE = 1, SHARES_B = 0, PACKS_LATE = 0 };
 #endif
 enum { NEAR_UNITS = 72 << 10 }; /* of B, that stay in the second cache (512 KiB) while tiles of A pass */
 

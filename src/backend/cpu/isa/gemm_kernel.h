@@ -183,7 +183,26 @@ INLINE void pack(unit_kind kind, int W, int step, uint32_t *dst, int64_t panels,
         const int64_t first = p * step + w, rows = n - first < 0 ? 0 : n - first < VW ? n - first : VW;
         const char *row = s + size * first * w_stride;
         const int64_t pitch = size * w_stride;
-        for (int64_t u = 0; u < U; u += VW) {
+        int64_t u = 0;
+        if (kind == UNIT_BF16_AS_F32) { /* pairs are transposed as one unit, and widened where they stand: half the work */
+          for (; u + 2 * VW <= U; u += 2 * VW) {
+            const char *at = row + u * size;
+            vu r[VW];
+            UNROLL for (int i = 0; i < VW; i++) __builtin_prefetch(at + (VW + i) * pitch, 0, 2); /* the next lanes */
+            if (rows == VW) {
+              UNROLL for (int i = 0; i < VW; i++) r[i] = vu_load(at + i * pitch);
+            } else {
+              UNROLL for (int i = 0; i < VW; i++) r[i] = i < rows ? vu_load(at + i * pitch) : (vu){0};
+            }
+            transpose(r);
+            uint32_t *d = dst + p * panel_size + u * W + w;
+            UNROLL for (int i = 0; i < VW; i++) {
+              vu_store(d + 2 * i * W, r[i] << 16);
+              vu_store(d + (2 * i + 1) * W, r[i] & 0xffff0000u);
+            }
+          }
+        }
+        for (; u < U; u += VW) {
           const int64_t left = K - u * per_unit; /* elements */
           const char *at = row + u * per_unit * size;
           vu r[VW];
