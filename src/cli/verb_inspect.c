@@ -17,13 +17,13 @@ static const mn_option options[] = {
     {"seq-len", "T", NULL, "tokens of a sequence (512, or what the model holds where that is less)", 0},
     {"dtype", "TYPE", "f32", "type of products: f32 or bf16", 0},
     {"activations", "POLICY", "recompute_norms", "keep, recompute (cheap results) or recompute_norms (norms and rotations too)", 0},
-    {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory, loops", MN_OPTION_REPEATS},
+    {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory, loops, parts", MN_OPTION_REPEATS},
     {0}};
 static const char *const examples[] = {"mneme inspect recipes/quick.yaml", "mneme inspect titans.yaml --params --json",
                                        "mneme inspect runs/quick --mode step --plan", NULL};
 static const char *const modes[] = {"train", "forward", "step", NULL};
 static const char *const policies[] = {"keep", "recompute", "recompute_norms", NULL};
-static const char *const passes[] = {"simplify", "recompute", "fuse", "inplace", "share_memory", "loops", NULL};
+static const char *const passes[] = {"simplify", "recompute", "fuse", "inplace", "share_memory", "loops", "parts", NULL};
 
 typedef struct inspection {
   mn_cli *cli;
@@ -275,7 +275,7 @@ static mn_status report(inspection *x) {
            (long long)x->T);
   mn_print("pass            effect\n");
   mn_print("  lower         %d operations -> %d\n", r->nodes_given, r->nodes_lowered);
-  mn_print("  loops         %d operations left their loops\n", r->nodes_moved);
+  mn_print("  loops         %d operations left their loops; %d loops run part by part\n", r->nodes_moved, r->loops_in_parts);
   mn_print("  simplify      %d -> %d\n", r->nodes_lowered, r->nodes_simplified);
   mn_print("  recompute     %d results made again instead of kept; %.1f MiB of activations kept for the backward pass\n",
            r->nodes_recomputed, mib(r->bytes_activations));

@@ -155,6 +155,7 @@ static void report_body(mn_plan_report *r, const mn_plan_report *body) {
   r->nodes_given += body->nodes_given;
   r->nodes_lowered += body->nodes_lowered;
   r->nodes_moved += body->nodes_moved;
+  r->loops_in_parts += body->loops_in_parts;
   r->nodes_simplified += body->nodes_simplified;
   r->nodes_recomputed += body->nodes_recomputed;
   r->nodes_fused += body->nodes_fused;
@@ -213,6 +214,8 @@ static mn_status compile_body(builder *b, mn_plan_step *s) {
     bind->y_bytes[j] = tensor_bytes(a->body_out[a->n_carry + j]);
   }
   s->call.state = bind;
+  if (!(b->q.passes_off & MN_PASS_PARTS)) MN_TRY(mn_plan_into_parts(b->p, s));
+  b->p->report.loops_in_parts += s->parts != NULL;
   return MN_OK;
 }
 
@@ -502,7 +505,11 @@ static mn_status first_change(const mn_plan *p, const mn_plan_request *q, int *f
 static void may_be_left(mn_plan *p, int before) {
   p->left_before = before;
   for (int t = 0; t < before; t++)
-    if (p->steps[t]->body) may_be_left(p->steps[t]->body, p->steps[t]->body->n_steps);
+    if (p->steps[t]->body) {
+      may_be_left(p->steps[t]->body, p->steps[t]->body->n_steps);
+      const mn_parts *parts = p->steps[t]->parts;
+      for (int i = 0; parts && i < parts->n; i++) may_be_left(parts->plans[i], parts->plans[i]->n_steps);
+    }
 }
 
 mn_status mn_plan_compile(const mn_plan_request *q, mn_plan **out) {

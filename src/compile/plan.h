@@ -10,6 +10,7 @@
  *   fuse       chains of element-wise operations become one kernel
  *   layout     views get strides; copies are put where a kernel wants another layout  (never off)
  *   memory     outputs run in place where safe; buffers share memory by lifetime
+ *   parts      what a loop does to each head, apart from the others, a thread does to one head through all steps
  * A compiled plan runs without allocating and without looking anything up. A plan (and a graph while it is built) belongs
  * to one thread at a time; different plans of one backend may run, and be compiled, in different threads at once: nothing
  * in the floors below is static and mutable, and the backend's threads serve one plan while the other runs alone. */
@@ -26,7 +27,8 @@ typedef enum mn_pass {
   MN_PASS_INPLACE = 8,
   MN_PASS_SHARE_MEMORY = 16,
   MN_PASS_LOOPS = 32,
-  MN_PASS_ALL = 63
+  MN_PASS_PARTS = 64,
+  MN_PASS_ALL = 127
 } mn_pass;
 
 /* How activations of the forward pass reach the backward pass. Compressing and off-loading are further values of this
@@ -78,6 +80,7 @@ const mn_view *mn_plan_output(const mn_plan *plan, int j);
 typedef struct mn_plan_report {
   int nodes_given, nodes_lowered, nodes_moved, nodes_simplified, nodes_recomputed, nodes_fused, steps, copies, in_place;
   int elementwise_before, elementwise_after;
+  int loops_in_parts;    /* whose heads (or rows) run one by one through all steps */
   size_t bytes_unshared; /* all intermediate buffers side by side */
   size_t bytes_alive;    /* the most that is alive at one step: what no placement can undercut; workspaces not counted */
   size_t bytes_planned;  /* what the plan takes, workspaces of its kernels included */

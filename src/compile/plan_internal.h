@@ -2,6 +2,8 @@
 #ifndef MN_PLAN_INTERNAL_H
 #define MN_PLAN_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "base/table.h"
 #include "compile/draft.h"
 
@@ -15,6 +17,7 @@ typedef enum mn_storage_kind {
 typedef struct mn_patch { /* a pointer somewhere in a call that follows a storage */
   void **at;
   size_t offset;
+  size_t part; /* of a plan that runs one part of a loop at a time: bytes from one part to the next */
 } mn_patch;
 
 typedef struct mn_storage {
@@ -40,10 +43,12 @@ typedef struct mn_plan_step {
   mn_call call;
   int *in_storage, *out_storage; /* out: -1 where call.unread says that there is none */
   mn_layout *in_layout;
-  struct mn_plan *body;     /* of a scan */
-  int buffer;               /* workspace: index among lifetimes */
-  size_t workspace_offset;  /* in the plan's block */
-  double seconds, shortest; /* of all runs since profiling began, and of the fastest */
+  struct mn_plan *body;       /* of a scan */
+  struct mn_parts *parts;     /* of a scan whose parts run apart from each other, or NULL */
+  size_t *in_part, *out_part; /* of a plan that runs one part at a time: bytes from one part of an operand to the next; or NULL */
+  int buffer;                 /* workspace: index among lifetimes */
+  size_t workspace_offset;    /* in the plan's block */
+  double seconds, shortest;   /* of all runs since profiling began, and of the fastest */
   int64_t runs;
   bool dropped;
 } mn_plan_step;
@@ -52,6 +57,15 @@ typedef struct mn_scan_binding { /* storages of the body, -1 where the body does
   int *carry, *xs, *consts, *ys;
   size_t *x_bytes, *y_bytes, *carry_bytes;
 } mn_scan_binding;
+
+/* A loop whose body does the same to each slice of a leading axis (rows of a batch, heads), apart from the others, through all steps: each
+ * slice is a part. A thread runs a part from the first step to the last, on a plan of its own of calls that see that part alone. */
+typedef struct mn_parts {
+  int64_t count;
+  int n; /* plans: one for each part that can run at a time */
+  mn_plan **plans;
+  atomic_bool *taken;
+} mn_parts;
 
 struct mn_plan {
   mn_arena *arena;
@@ -71,6 +85,7 @@ struct mn_plan {
   void *block, *output_block, *const_block;
   size_t block_bytes, output_bytes, const_bytes;
   bool is_body, profiling;
+  int64_t part;    /* the part of a loop that it runs */
   int left_before; /* when the thread is to stop, a run may be left before any of its first so many steps: nothing has changed yet */
   int unbound;
   mn_plan_report report;
@@ -81,6 +96,9 @@ mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn
                                bool is_body, mn_plan **out);
 int mn_plan_leaf_storage(const mn_plan *p, const mn_tensor *leaf);
 void mn_storage_bind(mn_plan *p, int s, void *base);
+size_t mn_plan_step_bytes(const mn_plan_step *s); /* of a scan: what its body, or the plans of its parts, take */
+/* Whether the loop of step s, whose body is compiled and bound, has parts that run apart from each other: then s->parts. (plan_parts.c) */
+mn_status mn_plan_into_parts(mn_plan *p, mn_plan_step *s);
 void mn_plan_place(mn_plan *p, void *block); /* gives temporaries and workspaces their addresses, bodies included */
 
 /* The passes on steps and storages, in the order in which plan.c runs them. */

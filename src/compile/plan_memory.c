@@ -12,12 +12,12 @@ void *mn_plan_grow(void *p, int n, int *cap, size_t size) {
   return q;
 }
 
-static mn_status patch_add(mn_plan *p, int s, void **at, size_t offset) {
+static mn_status patch_add(mn_plan *p, int s, void **at, size_t offset, size_t part) {
   mn_storage *m = &p->storages[mn_storage_root(p, s)];
   mn_patch *q = mn_plan_grow(m->patches, m->n_patches, &m->cap_patches, sizeof *q);
   if (!q) return MN_ERR_MEMORY;
   m->patches = q;
-  m->patches[m->n_patches++] = (mn_patch){at, offset};
+  m->patches[m->n_patches++] = (mn_patch){at, offset, part};
   return MN_OK;
 }
 
@@ -26,11 +26,12 @@ mn_status mn_plan_connect(mn_plan *p) {
     mn_plan_step *s = p->steps[t];
     if (s->dropped) continue;
     for (int i = 0; i < s->call.n_in; i++)
-      MN_TRY(patch_add(p, s->in_storage[i], &s->call.in[i].data, (size_t)s->in_layout[i].offset * mn_dtype_size(s->call.in[i].dtype)));
+      MN_TRY(patch_add(p, s->in_storage[i], &s->call.in[i].data, (size_t)s->in_layout[i].offset * mn_dtype_size(s->call.in[i].dtype),
+                       s->in_part ? s->in_part[i] : 0));
     for (int j = 0; j < s->call.n_out; j++)
-      if (s->out_storage[j] >= 0) MN_TRY(patch_add(p, s->out_storage[j], &s->call.out[j].data, 0));
+      if (s->out_storage[j] >= 0) MN_TRY(patch_add(p, s->out_storage[j], &s->call.out[j].data, 0, s->out_part ? s->out_part[j] : 0));
   }
-  for (int j = 0; j < p->n_outputs; j++) MN_TRY(patch_add(p, p->output_storage[j], &p->outputs[j].data, 0));
+  for (int j = 0; j < p->n_outputs; j++) MN_TRY(patch_add(p, p->output_storage[j], &p->outputs[j].data, 0, 0));
   return MN_OK;
 }
 
@@ -52,6 +53,10 @@ static mn_status most_alive(int n, const mn_lifetime *life, int steps, size_t *m
   return ok ? MN_OK : MN_ERR_MEMORY;
 }
 
+size_t mn_plan_step_bytes(const mn_plan_step *s) {
+  return s->parts ? mn_align(s->body->block_bytes, 64) * (size_t)s->parts->n : s->body->block_bytes;
+}
+
 mn_status mn_plan_memory(mn_plan *p, bool share) {
   mn_lifetime *life = mn_calloc((size_t)p->n_storages + (size_t)p->n_steps + 1, sizeof *life);
   int *of = mn_alloc(((size_t)p->n_storages + 1) * sizeof *of), n = 0;
@@ -68,7 +73,7 @@ mn_status mn_plan_memory(mn_plan *p, bool share) {
   for (int t = 0; t < p->n_steps && status == MN_OK; t++) {
     mn_plan_step *s = p->steps[t];
     if (s->dropped) continue;
-    size_t bytes = s->body ? s->body->block_bytes : s->call.kernel->workspace ? s->call.kernel->workspace(&s->call) : 0;
+    size_t bytes = s->body ? mn_plan_step_bytes(s) : s->call.kernel->workspace ? s->call.kernel->workspace(&s->call) : 0;
     if (!bytes) continue;
     if (bytes > p->report.bytes_workspace) p->report.bytes_workspace = bytes;
     s->buffer = n;
@@ -94,7 +99,7 @@ void mn_plan_place(mn_plan *p, void *block) {
     mn_plan_step *s = p->steps[t];
     if (s->dropped || s->buffer < 0) continue;
     s->call.workspace = (char *)block + s->workspace_offset;
-    if (s->body) mn_plan_place(s->body, s->call.workspace);
+    if (s->body && !s->parts) mn_plan_place(s->body, s->call.workspace);
   }
 }
 

@@ -1,6 +1,7 @@
 /* plan_run.c - running a plan: binding memory, the list of steps, loops, and what is told about it. */
 #include "compile/plan_internal.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,7 @@
 void mn_storage_bind(mn_plan *p, int s, void *base) {
   mn_storage *m = &p->storages[s];
   m->base = base;
-  for (int i = 0; i < m->n_patches; i++) *m->patches[i].at = (char *)base + m->patches[i].offset;
+  for (int i = 0; i < m->n_patches; i++) *m->patches[i].at = (char *)base + m->patches[i].offset + (size_t)p->part * m->patches[i].part;
 }
 
 int mn_plan_leaf_storage(const mn_plan *p, const mn_tensor *leaf) {
@@ -92,27 +93,25 @@ static mn_status zero_rows_beyond(const mn_call *c, const mn_scan_attr *a, const
   return MN_OK;
 }
 
-static mn_status scan_run(mn_call *c) {
+/* The steps of the loop: of all of it on its body, or of one part of it on a plan that sees that part alone. */
+static mn_status run_loop(mn_call *c, mn_plan *body, int64_t parts, int64_t length, const atomic_bool *left) {
   const mn_scan_attr *a = c->attr;
   const mn_scan_binding *b = c->state;
-  mn_plan *body = step_of(c)->body;
   mn_backend *be = c->backend;
-  int64_t length;
-  MN_TRY(live_length(c, a, &length));
-  MN_TRY(zero_rows_beyond(c, a, b, length));
-  for (int i = 0; i < a->n_carry; i++) {
-    if (c->in[i].data != c->out[i].data) MN_TRY(be->copy(be, c->out[i].data, c->in[i].data, b->carry_bytes[i]));
+  for (int i = 0; i < a->n_carry; i++)
     if (b->carry[i] >= 0) mn_storage_bind(body, b->carry[i], c->out[i].data);
-  }
   for (int i = 0; i < a->n_const; i++)
     if (b->consts[i] >= 0) mn_storage_bind(body, b->consts[i], c->in[a->n_carry + a->n_xs + i].data);
   for (int64_t e = 0; e < length; e++) {
     int64_t t = a->reverse ? length - 1 - e : e;
+    if (left && atomic_load_explicit(left, memory_order_relaxed)) return MN_OK;
     if (a->save_every) {
       bool enters = a->reverse ? (t + 1) % a->save_every == 0 || t == length - 1 : t % a->save_every == 0;
-      for (int i = 0; enters && i < a->n_carry; i++)
-        MN_TRY(be->copy(be, (char *)c->out[a->n_carry + a->n_ys + i].data + (size_t)(t / a->save_every) * b->carry_bytes[i], c->out[i].data,
-                        b->carry_bytes[i]));
+      for (int i = 0; enters && i < a->n_carry; i++) {
+        const size_t bytes = b->carry_bytes[i] / (size_t)parts, from = (size_t)body->part * bytes;
+        MN_TRY(be->copy(be, (char *)c->out[a->n_carry + a->n_ys + i].data + (size_t)(t / a->save_every) * b->carry_bytes[i] + from,
+                        (char *)c->out[i].data + from, bytes));
+      }
     }
     for (int i = 0; i < a->n_xs; i++)
       if (b->xs[i] >= 0) mn_storage_bind(body, b->xs[i], (char *)c->in[a->n_carry + i].data + (ptrdiff_t)t * (ptrdiff_t)b->x_bytes[i]);
@@ -121,6 +120,49 @@ static mn_status scan_run(mn_call *c) {
     if (status != MN_OK) return mn_context(status, "step %lld of a loop of %lld", (long long)t, (long long)length);
   }
   return MN_OK;
+}
+
+typedef struct parts_job {
+  mn_call *c;
+  int64_t length;
+  atomic_bool left;  /* a part failed: the others end where they are */
+  atomic_int status; /* of the first that failed */
+  char message[512];
+} parts_job;
+
+static void part_task(void *ctx, int64_t part, int thread) {
+  parts_job *j = ctx;
+  const mn_plan_step *s = step_of(j->c);
+  (void)thread;
+  int i = 0; /* there are as many plans as parts that run at a time, so one is free */
+  while (atomic_exchange_explicit(&s->parts->taken[i], true, memory_order_acquire)) i = (i + 1) % s->parts->n;
+  mn_plan *p = s->parts->plans[i];
+  p->part = part;
+  mn_plan_place(p, (char *)j->c->workspace + (size_t)i * mn_align(s->body->block_bytes, 64));
+  for (int k = 0; k < p->n_storages; k++)
+    if (p->storages[k].kind == MN_STORAGE_CONST) mn_storage_bind(p, k, s->body->storages[k].base);
+  const mn_status status = run_loop(j->c, p, s->parts->count, j->length, &j->left);
+  atomic_store_explicit(&s->parts->taken[i], false, memory_order_release);
+  int none = MN_OK;
+  if (status == MN_OK || !atomic_compare_exchange_strong(&j->status, &none, (int)status)) return;
+  snprintf(j->message, sizeof j->message, "%s", mn_message()); /* a thread's message is its own */
+  atomic_store(&j->left, true);
+}
+
+static mn_status scan_run(mn_call *c) {
+  const mn_scan_attr *a = c->attr;
+  const mn_scan_binding *b = c->state;
+  const mn_plan_step *s = step_of(c);
+  int64_t length;
+  MN_TRY(live_length(c, a, &length));
+  MN_TRY(zero_rows_beyond(c, a, b, length));
+  for (int i = 0; i < a->n_carry; i++)
+    if (c->in[i].data != c->out[i].data) MN_TRY(c->backend->copy(c->backend, c->out[i].data, c->in[i].data, b->carry_bytes[i]));
+  if (!s->parts) return run_loop(c, s->body, 1, length, NULL);
+  parts_job job = {.c = c, .length = length};
+  mn_pool_run(c->pool, s->parts->count, part_task, &job);
+  const mn_status status = (mn_status)atomic_load(&job.status);
+  return status == MN_OK ? MN_OK : mn_fail(status, "%s", job.message);
 }
 
 const mn_kernel mn_kernel_scan = {.op = &mn_op_scan, .name = "loop", .layout = MN_LAYOUT_ANY, .run = scan_run};
@@ -134,10 +176,13 @@ void mn_plan_profile(mn_plan *p, bool on) {
   for (int t = 0; t < p->n_steps; t++) {
     if (on) p->steps[t]->seconds = 0, p->steps[t]->runs = 0;
     if (p->steps[t]->body) mn_plan_profile(p->steps[t]->body, on);
+    const mn_parts *parts = p->steps[t]->parts;
+    for (int i = 0; parts && i < parts->n; i++) mn_plan_profile(parts->plans[i], on);
   }
 }
 
-static void describe(const mn_plan *p, int depth, void (*line)(void *ctx, const char *text), void *ctx) {
+/* parts: of the loop whose body it is, of which p runs one at a time */
+static void describe(const mn_plan *p, int depth, int64_t parts, void (*line)(void *ctx, const char *text), void *ctx) {
   char text[512], shape[96];
   for (int t = 0; t < p->n_steps; t++) {
     const mn_plan_step *s = p->steps[t];
@@ -151,6 +196,7 @@ static void describe(const mn_plan *p, int depth, void (*line)(void *ctx, const 
                     ((const mn_ew_attr *)n->attr)->n_instr);
     if (n->op == &mn_op_scan && k < (int)sizeof text)
       k += snprintf(text + k, sizeof text - (size_t)k, " %lld times", (long long)((const mn_scan_attr *)n->attr)->length);
+    if (s->parts && k < (int)sizeof text) k += snprintf(text + k, sizeof text - (size_t)k, " in %lld parts", (long long)s->parts->count);
     if (s->runs && k < (int)sizeof text) {
       double seconds = s->seconds / (double)s->runs;
       /* a loop's own rule would look into the user's graph, which may be gone */
@@ -158,18 +204,19 @@ static void describe(const mn_plan *p, int depth, void (*line)(void *ctx, const 
                       : s->body          ? s->body->report.flops * ((const mn_scan_attr *)n->attr)->length
                       : n->op->flops     ? n->op->flops(n)
                                          : 0;
+      flops /= parts;
       k += snprintf(text + k, sizeof text - (size_t)k, " %9.1f us", 1e6 * seconds);
       if (s->runs > 1 && k < (int)sizeof text) k += snprintf(text + k, sizeof text - (size_t)k, " %9.1f us at best", 1e6 * s->shortest);
       if (flops && k < (int)sizeof text)
         snprintf(text + k, sizeof text - (size_t)k, " %7.1f GFLOP/s", 1e-9 * (double)flops / (s->runs > 1 ? s->shortest : seconds));
     }
     line(ctx, text);
-    if (s->body) describe(s->body, depth + 1, line, ctx);
+    if (s->body) describe(s->parts ? s->parts->plans[0] : s->body, depth + 1, s->parts ? s->parts->count : 1, line, ctx);
   }
 }
 
 void mn_plan_describe(const mn_plan *p, void (*line)(void *ctx, const char *text), void *ctx) {
-  describe(p, 0, line, ctx);
+  describe(p, 0, 1, line, ctx);
   double mean = 0, shortest = 0; /* what lies between them is what the machine did besides */
   for (int t = 0; t < p->n_steps; t++)
     if (!p->steps[t]->dropped && p->steps[t]->runs) {
@@ -188,6 +235,7 @@ void mn_plan_free(mn_plan *p) {
   if (!p) return;
   for (int t = 0; t < p->n_steps; t++) {
     mn_plan_step *s = p->steps[t];
+    for (int i = 0; s->parts && i < s->parts->n; i++) mn_plan_free(s->parts->plans[i]);
     if (s->body) mn_plan_free(s->body);
     else if (s->call.kernel->release && s->call.state) s->call.kernel->release(&s->call);
   }

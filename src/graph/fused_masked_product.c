@@ -18,8 +18,12 @@ static void masked_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *n
 static int64_t masked_flops(const mn_node *n) {
   return 2 * mn_shape_count(&n->in[2]->shape) * (mn_dim(n->in[0], -1) + mn_dim(n->in[3], -1));
 }
-const mn_op mn_op_masked_product = {
-    .name = "masked_product", .cls = MN_OP_FUSED, .grad = masked_grad, .compose = masked_compose, .flops = masked_flops};
+const mn_op mn_op_masked_product = {.name = "masked_product",
+                                    .cls = MN_OP_FUSED,
+                                    .grad = masked_grad,
+                                    .compose = masked_compose,
+                                    .flops = masked_flops,
+                                    .slices = mn_product_slices};
 
 mn_tensor *mn_masked_product(mn_graph *g, mn_tensor *x, mn_tensor *y, mn_tensor *p, mn_tensor *z) {
   mn_tensor *in[4] = {x, y, p, z};

@@ -28,19 +28,25 @@ static void norm_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   mn_node *d = mn_node_new(g, &mn_op_norm_grad, n->n_in + 1, in, n->n_in, types, shapes, n->attr);
   for (int i = 0; d && i < n->n_in; i++) din[i] = d->out[i];
 }
+static bool norm_slices(const mn_node *n, int axis, int *in_axis) { /* a gradient of weights sums over all rows */
+  for (int i = 0; i < n->n_in; i++) in_axis[i] = i == 0 || n->in[i]->shape.ndim == n->out[0]->shape.ndim ? axis : -1;
+  return n->n_out == 1 && axis != n->out[0]->shape.ndim - 1;
+}
 const mn_op mn_op_norm = {.name = "norm",
                           .cls = MN_OP_FUSED,
                           .attr_size = sizeof(mn_norm_attr),
                           .grad = norm_grad,
                           .compose = norm_compose,
-                          .remake = MN_REMAKE_NORM};
+                          .remake = MN_REMAKE_NORM,
+                          .slices = norm_slices};
 
 static void norm_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   int k = n->n_in - 1;
   bool need[3] = {true, true, true};
   mn_vjp_of(g, &mn_op_norm, n->attr, k, in, 1, &in[k]->dtype, &in[k]->shape, &in[k], need, out, NULL);
 }
-const mn_op mn_op_norm_grad = {.name = "norm_grad", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_norm_attr), .compose = norm_grad_compose};
+const mn_op mn_op_norm_grad = {
+    .name = "norm_grad", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_norm_attr), .compose = norm_grad_compose, .slices = norm_slices};
 
 mn_tensor *mn_norm(mn_graph *g, mn_norm_kind kind, mn_tensor *x, mn_tensor *weight, mn_tensor *bias, double eps, mn_dtype out) {
   mn_tensor *in[3] = {x};

@@ -16,7 +16,8 @@ const mn_op mn_op_scaled_product = {.name = "scaled_product",
                                     .attr_size = sizeof(mn_scaled_product_attr),
                                     .compose = product_compose,
                                     .inplace = on_c,
-                                    .flops = product_flops};
+                                    .flops = product_flops,
+                                    .slices = mn_product_slices};
 
 mn_tensor *mn_scaled_product(mn_graph *g, double alpha, mn_tensor *a, mn_tensor *b, mn_tensor *c) {
   const mn_tensor *y = mn_matmul(g, a, b); /* its rule says what fits */

@@ -11,7 +11,12 @@ static void copy_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   (void)g, (void)n, (void)need;
   din[0] = dout[0];
 }
-const mn_op mn_op_copy = {.name = "copy", .cls = MN_OP_CORE, .grad = copy_grad};
+static bool copy_slices(const mn_node *n, int axis, int *in_axis) {
+  (void)n;
+  in_axis[0] = axis;
+  return true;
+}
+const mn_op mn_op_copy = {.name = "copy", .cls = MN_OP_CORE, .grad = copy_grad, .slices = copy_slices};
 mn_tensor *mn_copy(mn_graph *g, mn_tensor *x) {
   return mn_node1(g, &mn_op_copy, 1, &x, x ? x->dtype : MN_F32, x ? x->shape : (mn_shape){0}, NULL);
 }
@@ -26,7 +31,12 @@ static void concat_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *n
     at += len;
   }
 }
-const mn_op mn_op_concat = {.name = "concat", .cls = MN_OP_CORE, .attr_size = sizeof(mn_axis_attr), .grad = concat_grad};
+static bool concat_slices(const mn_node *n, int axis, int *in_axis) {
+  for (int i = 0; i < n->n_in; i++) in_axis[i] = axis;
+  return ((const mn_axis_attr *)n->attr)->axis != axis;
+}
+const mn_op mn_op_concat = {
+    .name = "concat", .cls = MN_OP_CORE, .attr_size = sizeof(mn_axis_attr), .grad = concat_grad, .slices = concat_slices};
 
 mn_tensor *mn_concat(mn_graph *g, int n, mn_tensor *const *xs, int axis) {
   if (n < 1) {
@@ -63,7 +73,11 @@ static void pad_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need
   const mn_pad_attr *a = n->attr;
   din[0] = mn_slice(g, dout[0], a->axis, a->before, n->in[0]->shape.dim[a->axis]);
 }
-const mn_op mn_op_pad = {.name = "pad", .cls = MN_OP_CORE, .attr_size = sizeof(mn_pad_attr), .grad = pad_grad};
+static bool pad_slices(const mn_node *n, int axis, int *in_axis) {
+  in_axis[0] = axis;
+  return ((const mn_pad_attr *)n->attr)->axis != axis;
+}
+const mn_op mn_op_pad = {.name = "pad", .cls = MN_OP_CORE, .attr_size = sizeof(mn_pad_attr), .grad = pad_grad, .slices = pad_slices};
 
 mn_tensor *mn_pad(mn_graph *g, mn_tensor *x, int axis, int64_t before, int64_t after) {
   if (!x || (before == 0 && after == 0)) return x;

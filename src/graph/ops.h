@@ -79,6 +79,7 @@ typedef struct mn_cumsum_attr {
   uint8_t unused[3];
 } mn_cumsum_attr;
 
+bool mn_product_slices(const mn_node *n, int axis, int *in_axis); /* of what is a batch of products */
 extern const mn_op mn_op_matmul; /* (a [...,M,K], b [...,K,N]) -> [...,M,N]; batch axes equal or broadcast (stride 0) */
 
 extern const mn_op mn_op_scan; /* (carries.., xs.., consts.., [live i32 []]) -> (carries.., ys..); attr mn_scan_attr */

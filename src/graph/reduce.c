@@ -23,6 +23,10 @@ static int64_t sum_depth(const mn_node *n) {
   (void)n;
   return 1; /* its operands of all steps cost what those of each do */
 }
+static bool reduce_slices(const mn_node *n, int axis, int *in_axis) {
+  in_axis[0] = axis;
+  return !(((const mn_reduce_attr *)n->attr)->axes >> axis & 1);
+}
 static const mn_over_steps sum_steps = {.total = sum_total, .depth = sum_depth};
 const mn_op mn_op_sum = {.name = "sum",
                          .cls = MN_OP_CORE,
@@ -30,7 +34,8 @@ const mn_op mn_op_sum = {.name = "sum",
                          .code = MN_REDUCE_SUM,
                          .grad = sum_grad,
                          .flops = reduce_flops,
-                         .steps = &sum_steps};
+                         .steps = &sum_steps,
+                         .slices = reduce_slices};
 
 static void max_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   /* shared equally by the elements that attain the maximum */
@@ -40,8 +45,13 @@ static void max_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need
   mn_tensor *hit = mn_cast(g, mn_eq(g, x, n->out[0]), x->dtype);
   din[0] = mn_mul(g, hit, mn_div(g, dout[0], mn_sum(g, hit, axes)));
 }
-const mn_op mn_op_max = {
-    .name = "max", .cls = MN_OP_CORE, .attr_size = sizeof(mn_reduce_attr), .code = MN_REDUCE_MAX, .grad = max_grad, .flops = reduce_flops};
+const mn_op mn_op_max = {.name = "max",
+                         .cls = MN_OP_CORE,
+                         .attr_size = sizeof(mn_reduce_attr),
+                         .code = MN_REDUCE_MAX,
+                         .grad = max_grad,
+                         .flops = reduce_flops,
+                         .slices = reduce_slices};
 
 static mn_tensor *reduce(mn_graph *g, const mn_op *op, mn_tensor *x, unsigned axes) {
   if (!x) return NULL;
@@ -87,7 +97,12 @@ static void cumsum_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *n
   const mn_cumsum_attr *a = n->attr;
   din[0] = mn_cumsum(g, dout[0], a->axis, a->reverse ? MN_FORWARD : MN_BACKWARD);
 }
-const mn_op mn_op_cumsum = {.name = "cumsum", .cls = MN_OP_CORE, .attr_size = sizeof(mn_cumsum_attr), .grad = cumsum_grad};
+static bool cumsum_slices(const mn_node *n, int axis, int *in_axis) {
+  in_axis[0] = axis;
+  return ((const mn_cumsum_attr *)n->attr)->axis != axis;
+}
+const mn_op mn_op_cumsum = {
+    .name = "cumsum", .cls = MN_OP_CORE, .attr_size = sizeof(mn_cumsum_attr), .grad = cumsum_grad, .slices = cumsum_slices};
 mn_tensor *mn_cumsum(mn_graph *g, mn_tensor *x, int axis, mn_direction direction) {
   if (!x) return NULL;
   if (axis < 0) axis += x->shape.ndim;
@@ -116,6 +131,17 @@ mn_tensor *mn_sumsq(mn_graph *g, mn_tensor *x) {
 /* ---- matrix product ---- */
 static int64_t matmul_flops(const mn_node *n) { return 2 * mn_shape_count(&n->out[0]->shape) * mn_dim(n->in[0], -1); }
 
+/* Products of a batch are apart where each has operands of its own: one matrix for all is better read once. */
+bool mn_product_slices(const mn_node *n, int axis, int *in_axis) {
+  const mn_shape *y = &n->out[0]->shape;
+  if (axis >= y->ndim - 2) return false;
+  for (int i = 0; i < n->n_in; i++) {
+    in_axis[i] = axis - (y->ndim - n->in[i]->shape.ndim);
+    if (in_axis[i] < 0 || n->in[i]->shape.dim[in_axis[i]] != y->dim[axis]) return false;
+  }
+  return true;
+}
+
 /* The gradient of a batch-broadcast operand sums over the batch. */
 static void matmul_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   mn_tensor *a = n->in[0], *b = n->in[1], *d = mn_cast(g, dout[0], a->dtype);
@@ -138,7 +164,8 @@ static mn_tensor *matmul_total(mn_graph *g, const mn_node *n, mn_tensor *const *
 }
 static int64_t matmul_depth(const mn_node *n) { return n->out[0]->shape.ndim == 2 ? n->in[0]->shape.dim[1] : 0; }
 static const mn_over_steps matmul_steps = {.same = 2, .all = matmul_all, .product = true, .total = matmul_total, .depth = matmul_depth};
-const mn_op mn_op_matmul = {.name = "matmul", .cls = MN_OP_CORE, .grad = matmul_grad, .flops = matmul_flops, .steps = &matmul_steps};
+const mn_op mn_op_matmul = {
+    .name = "matmul", .cls = MN_OP_CORE, .grad = matmul_grad, .flops = matmul_flops, .steps = &matmul_steps, .slices = mn_product_slices};
 
 mn_tensor *mn_matmul_as(mn_graph *g, mn_tensor *a, mn_tensor *b, mn_dtype out) {
   mn_tensor *in[2] = {a, b};
