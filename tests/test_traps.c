@@ -57,6 +57,7 @@ typedef struct scenario {
 #define RESUME                                                                                                                             \
   MNEME "train recipe.yaml --quiet --out out >/dev/null && rm -r out/checkpoints/step-8 && mkdir out/checkpoints/writing-x && "            \
         "touch out/checkpoints/writing-x/model.safetensors"
+#define LINEARIZE "adapt linearize model --out out --match-steps 2 --tune-steps 2 --mixer window=4 --quiet --threads 1"
 static const scenario scenarios[] = {
     {.verb = "train",
      .home = "home",
@@ -78,6 +79,15 @@ static const scenario scenarios[] = {
      .named = "out",
      .below = "out",
      .more = {"out/small/.lock"}},
+    {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/match"},
+    {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/tune.json"},
+    {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/linearize.json"},
+    {.verb = "adapt",
+     .home = "home",
+     .prepare = MNEME "train small.yaml --quiet --out lora --set 'model.linear=[{match: \"*.q_proj\", type: lora}]' >/dev/null",
+     .command = "adapt merge lora --out out",
+     .named = "out",
+     .below = "out"},
     {.verb = "eval", .home = "home", .command = "eval --model model --data text.txt --batches 1"},
     {.verb = "eval", .home = "home", .command = "eval --model model --data text.txt --batches 1 --soft-targets soft.safetensors --top 2"},
     {.verb = "eval",

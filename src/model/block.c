@@ -235,7 +235,9 @@ static mn_tensor *moved(mn_scope *s, mn_tensor *x, mn_tensor *scale, mn_tensor *
 
 /* ---- the parts ---- h: what they read; what they say is ready to be added. */
 static mn_tensor *mixer_branch(mn_scope *s, const mn_block *b, mn_tensor *h, const modulation *m) {
-  mn_tensor *y = mn_mixer_apply(mn_scope_in(s, "mixer"), &b->mixer, moved(s, h, m->read_scale, m->read_shift));
+  mn_tensor *x = moved(s, h, m->read_scale, m->read_shift), *y = mn_mixer_apply(mn_scope_in(s, "mixer"), &b->mixer, x);
+  mn_share(s, MN_MIXER_INPUT, x);
+  mn_share(s, MN_MIXER_OUTPUT, y);
   mn_report(s, "mixer.output", y);
   return moved(s, after(s, b, "mixer", "mixer_post_norm", y), m->said_scale, m->said_shift);
 }

@@ -70,7 +70,10 @@ typedef struct mn_beside {       /* what blocks read beside x; NULL: there is no
 } mn_beside;
 
 bool mn_stack_has_condition(const mn_stack *stack); /* some block does */
-/* x [B,T,D] exact type -> [B,T,D]. beside: NULL where there is nothing. */
+/* x [B,T,D] exact type -> [B,T,D]. beside: NULL where there is nothing. What the mixer read and what it said, [B,T,D], are shared
+ * (mn_shared) for who compares. */
+#define MN_MIXER_INPUT  "mixer_input"
+#define MN_MIXER_OUTPUT "mixer_output"
 mn_tensor *mn_block_apply(mn_scope *s, const mn_block *b, mn_tensor *x, const mn_beside *beside);
 /* The blocks in order, in scopes layers.0, layers.1, ... */
 mn_tensor *mn_stack_apply(mn_scope *s, const mn_stack *stack, mn_tensor *x, const mn_beside *beside);

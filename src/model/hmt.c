@@ -61,22 +61,8 @@ static mn_status check_room(const mn_model *m, const mn_value *map, const char *
 
 static mn_status check(mn_model *m, const mn_value *map, const char *where) {
   hmt_config *c = m->own;
-  if (!c->base || c->base->kind != MN_MAP)
-    return mn_config_fail(map, where, "base", "must be a map: {d_model: 64, layers: 2, block: {...}}");
-  if (mn_value_get(c->base, "from"))
-    return mn_config_fail(c->base, where, "from",
-                          "has no meaning here: describe the decoder, and take its weights in by the recipe's init: "
-                          "{from: DIR, rename: {\"*\": \"base.*\"}, missing: draw}");
-  MN_TRY(mn_model_parse(c->base, NULL, m->config.vocab_size, &m->base));
+  MN_TRY(mn_model_parse_base(m, map, where, c->base));
   c->base = NULL;
-  if (strcmp(m->base->def->name, "decoder") != 0)
-    return mn_config_fail(map, where, "base", "must be a decoder, but is of type %s", m->base->def->name);
-  if (mn_stack_has_condition(&m->base->stack))
-    return mn_config_fail(map, where, "base", "has blocks with a condition, and nothing here says what their rows are told; leave it out");
-  const char *why = mn_stack_not_causal(&m->base->stack);
-  if (why) return mn_config_fail(map, where, "base", "must be causal: %s", why);
-  m->config.vocab_size = m->base->config.vocab_size;
-  m->config.d_model = m->base->config.d_model;
   if (!c->summary_tokens) c->summary_tokens = (c->segment + 1) / 2;
   if (!c->key_dim) c->key_dim = m->config.d_model;
   if (c->summary_tokens > c->segment)

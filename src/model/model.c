@@ -391,6 +391,24 @@ mn_status mn_model_parse(const mn_value *map, const char *where, int64_t vocab_s
   return status;
 }
 
+mn_status mn_model_parse_base(mn_model *m, const mn_value *map, const char *where, const mn_value *base) {
+  if (!base || base->kind != MN_MAP) return mn_config_fail(map, where, "base", "must be a map: {d_model: 64, layers: 2, block: {...}}");
+  if (mn_value_get(base, "from"))
+    return mn_config_fail(base, where, "from",
+                          "has no meaning here: describe the decoder, and take its weights in by the recipe's init: "
+                          "{from: DIR, rename: {\"*\": \"base.*\"}, missing: draw}");
+  MN_TRY(mn_model_parse(base, NULL, m->config.vocab_size, &m->base));
+  if (strcmp(m->base->def->name, "decoder") != 0)
+    return mn_config_fail(map, where, "base", "must be a decoder, but is of type %s", m->base->def->name);
+  if (mn_stack_has_condition(&m->base->stack))
+    return mn_config_fail(map, where, "base", "has blocks with a condition, and nothing here says what their rows are told; leave it out");
+  const char *why = mn_stack_not_causal(&m->base->stack);
+  if (why) return mn_config_fail(map, where, "base", "must be causal: %s", why);
+  m->config.vocab_size = m->base->config.vocab_size;
+  m->config.d_model = m->base->config.d_model;
+  return MN_OK;
+}
+
 void mn_model_free(mn_model *m) {
   if (!m) return;
   mn_model_free(m->base);

@@ -141,6 +141,9 @@ mn_status mn_model_check_stream(const mn_model *m);
 const mn_mixer *mn_model_owner(const mn_model *m, const char *name);
 
 /* ---- what kinds build with ---- */
+/* In check, for a kind around a causal decoder: m->base from the key `base`, and from it m's vocabulary and width. Refused by name: what
+ * is none, is not causal, or has a condition. */
+mn_status mn_model_parse_base(mn_model *m, const mn_value *map, const char *where, const mn_value *base);
 /* What `tokens`, or `frames` [B,T,C], are as the stack reads them: [B,T,D], exact type. */
 mn_tensor *mn_model_read(mn_scope *s, const mn_model *m, const mn_model_io *in);
 mn_tensor *mn_model_embedding(mn_scope *s, const mn_model *m); /* [vocab_size, D], memory's type */

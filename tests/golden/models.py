@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+import lizard
 from golden_lib import legendre_step, write_safetensors
 
 HERE = Path(__file__).resolve().parent
@@ -442,6 +443,47 @@ def hmt(name, config, T=14, zero_query=False):
     m.save({"tokens": tokens}, {"hidden": hidden, "head": table})
 
 
+class Matched(Base):
+    """What each attention reads, and its heads before the output projection."""
+
+    def stack(self, prefix, x, c, length, source=None):
+        self.read_by, self.heads_of = {}, {}
+        return super().stack(prefix, x, c, length, source)
+
+    def linear(self, name, x, out, bias):
+        if name.endswith(".q_proj"):
+            self.read_by[int(name.split(".")[2])] = x
+        if name.endswith(".o_proj"):
+            self.heads_of[int(name.split(".")[2])] = x
+        return super().linear(name, x, out, bias)
+
+
+def matching(name, config, T=9):
+    """Heads of Lizard are what its program says with the identity for W_o."""
+    m = Model(name, config)
+    c, D = config["base"], config["base"]["d_model"]
+    base = Matched(m, c)
+    table, tokens = m.param("base.embed_tokens.weight", c["vocab_size"], D), m.rng.integers(0, c["vocab_size"], (2, T))
+    students = sorted((layer, s["mixer"]) for s in config["students"] for layer in s["layers"])
+    hidden, error, size = np.zeros((2, T, D)), np.zeros((2, T, len(students))), np.zeros((2, T, len(students)))
+    for b in range(2):
+        hidden[b] = base.run(table[tokens[b]])
+        for n, (layer, own) in enumerate(students):
+            at, H, G, d = f"base.layers.{layer}.mixer", own["heads"], own["kv_heads"], own["head_dim"]
+            p = {f"{k}_proj.weight": m.param(f"{at}.{k}_proj.weight", (H if k == "q" else G) * d, D) for k in "qkv"}
+            p["feature_q"], p["feature_k"] = m.param(f"{at}.feature_q", H, own["features"], d), m.param(f"{at}.feature_k", G, own["features"], d)
+            p["gate_proj.weight"], p["gate_proj.bias"] = m.param(f"{at}.gate_proj.weight", 1, D), m.param(f"{at}.gate_proj.bias", 1)
+            p["meta_logits"], p["alpha"] = m.param(f"{at}.meta_logits", own["meta_tokens"]), m.param(f"{at}.alpha", 1)
+            if config.get("of") == "output":
+                p["o_proj.weight"] = m.param(f"{at}.o_proj.weight", D, H * d)
+                y = base.heads_of[layer] @ p["o_proj.weight"].T
+            else:
+                p["o_proj.weight"], y = np.eye(H * d), base.heads_of[layer]
+            z = lizard.token_by_token(base.read_by[layer][None], p, own)[0][0]
+            error[b, :, n], size[b, :, n] = ((z - y) ** 2).mean(-1), (y**2).mean(-1)
+    m.save({"tokens": tokens}, {"match_error": error, "match_size": size, "hidden": hidden, "head": table})
+
+
 def seen(**more):
     return {"type": "attention", "heads": 2, "causal": False, **more}
 
@@ -470,6 +512,12 @@ def main():
                       "mean": {"sensory": 0, "cache": 9}}.items():
         hmt(f"hmt_{how}", {"type": "hmt", "segment": 4, "sensory": 2, "summary_tokens": 3, "cache": 2, "key_dim": 5, "query": "prev_tail",
                            "base": inner, **more}, zero_query=how == "mean")
+    pair = {"mixer": {"type": "attention", "heads": 2, "kv_heads": 1}, "hidden": 12}
+    own = {"type": "lizard", "heads": 2, "kv_heads": 1, "head_dim": 4, "features": 4, "window": 3, "meta_tokens": 2, "norm": "row",
+           "feature_act": "exp", "feature_per_head": True, "alpha": "learned", "window_rope": False}
+    matching("matching_heads", {"type": "matching", "base": {**base, "blocks": [pair, pair]}, "students": [{"layers": [0, 1], "mixer": own}]})
+    matching("matching_output", {"type": "matching", "of": "output", "base": {**base, "blocks": [pair, {**pair, "norm_position": "post"}]},
+                                 "students": [{"layers": [1], "mixer": {**own, "window_rope": True, "rope_theta": 10000}}]})
     encoder("encoder_tokens", {"type": "encoder", **base, "layers": 2, "positions": "sinusoidal",
                                "block": {"mixer": seen(relative_bias=8, relative_distance=6, rope=False), "hidden": 12}})
     encoder("encoder_frames", {"type": "encoder", "channels": 3, "d_model": 8, "layers": 1, "positions": "learned", "max_positions": 9,

@@ -151,6 +151,14 @@ def distillation(rng):
     case("distillation_sparse", {"logits": x}, {"soft_ids": ids, "soft_weights": soft}, each, {})
 
 
+def match(rng):
+    B, T, L = 3, 4, 2
+    error, size = rng.uniform(0, 1, (B, T, L)), rng.uniform(0.5, 2, (B, T, L))
+    each = [sum(row.reshape(-1)) / (T * L) for row in error]
+    relative = [e / (sum(row.reshape(-1)) / (T * L)) for e, row in zip(each, size)]
+    case("match", {"match_error": error, "match_size": size}, {}, each, {"relative": relative})
+
+
 def main():
     rng = np.random.default_rng(7)
     tokens("next_token", rng, False)
@@ -168,6 +176,7 @@ def main():
     contrastive("contrastive", rng, False)
     contrastive("contrastive_other_side", rng, True)
     distillation(rng)
+    match(rng)
     header, offset = {"__metadata__": {"system": "objectives"}}, 0
     for name, value in TENSORS.items():
         TENSORS[name] = value = np.ascontiguousarray(value, dtype="<f8")
