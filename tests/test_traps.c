@@ -50,7 +50,7 @@ typedef struct scenario {
   const char *prepare; /* a shell line before the traps are set                                  */
   const char *command; /* what follows `mneme`                                                   */
   const char *named;   /* a directory that the command names: a link there is the user's choice  */
-  const char *below;   /* traps only here, where the rest is as in another command; NULL: everywhere */
+  const char *below;   /* traps only here, where the rest is as in another command; with $ at its end that name alone; NULL: everywhere */
   const char *more[8]; /* names that are made and gone again, or that a killed process leaves    */
 } scenario;
 
@@ -79,9 +79,10 @@ static const scenario scenarios[] = {
      .named = "out",
      .below = "out",
      .more = {"out/small/.lock"}},
-    {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/match"},
-    {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/tune.json"},
-    {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/linearize.json"},
+    {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/match$"},
+    {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/match.json$"},
+    {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/tune$"},
+    {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/linearize.json$"},
     {.verb = "adapt",
      .home = "home",
      .prepare = MNEME "train small.yaml --quiet --out lora --set 'model.linear=[{match: \"*.q_proj\", type: lora}]' >/dev/null",
@@ -295,6 +296,11 @@ static void try_trap(const scenario *s, const char *path, int kind) {
   free(after);
 }
 
+static bool is_below(const char *path, const char *below) {
+  const size_t n = strlen(below);
+  return below[n - 1] == '$' ? strlen(path) == n - 1 && !strncmp(path, below, n - 1) : !strncmp(path, below, n);
+}
+
 static void try_scenario(const scenario *s) {
   made m = {0};
   fresh(s);
@@ -304,7 +310,7 @@ static void try_scenario(const scenario *s) {
   for (int i = 0; i < m.n; i++)
     for (int kind = 0; kind < TRAPS; kind++) {
       bool users_choice = kind == LINK_TO_DIR && s->named && !strcmp(s->named, m.paths[i]);
-      if (!users_choice && (!s->below || !strncmp(m.paths[i], s->below, strlen(s->below)))) try_trap(s, m.paths[i], kind);
+      if (!users_choice && (!s->below || is_below(m.paths[i], s->below))) try_trap(s, m.paths[i], kind);
     }
   for (int i = 0; i < m.n; i++) free(m.paths[i]);
 }
