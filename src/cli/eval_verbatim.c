@@ -10,33 +10,30 @@
 #include "eval/verbatim_eval.h"
 #include "format/plot.h"
 
-static const char *const titles[MN_SECONDS] = {"repeat", "permuted", "novel"};
-
 /* ---- the table ---- */
 
-static void print_cells(const mn_eval_view *v, const mn_verbatim_eval *e) {
+static void print_cells(const mn_verbatim_eval *e) {
   char rate[16], time[16];
   int64_t flagged = 0, nothing = 0;
   mn_print("verbatim: %" PRId64 " vignettes each, %s tokens/s, %s; %zu bytes of state\n", e->vignettes,
            mn_human_count((double)e->tokens / e->seconds, rate), mn_human_time(e->seconds, time), e->state_bytes);
   mn_print("surprisal of the second list, per cent of the first's: median, and 95 %% of its bootstrap\n\n");
-  mn_print("  %-9s  %5s  %-11s  %7s  %-8s  %7s  %16s  %6s  %7s  %7s\n", "lists", "nouns", "context", "between", "second", "repeat", "95 %",
-           "MAD", "first", "second");
+  mn_print("  %-9s  %5s  %-11s  %7s  %-8s  %8s  %16s  %6s  %8s  %8s\n", "lists", "nouns", "context", "between", "second", "per cent",
+           "95 %", "MAD", "nats 1st", "nats 2nd");
   for (int i = 0; i < e->n; i++) {
     const mn_verbatim_cell *c = &e->cells[i];
     char interval[32];
     snprintf(interval, sizeof interval, "%.1f to %.1f", c->repeat.low, c->repeat.high);
-    mn_print("  %-9s  %5d  %-11s  %7.0f  %-8s  %7.1f  %16s  %6.1f  %7.2f  %7.2f%s\n", mn_vignette_kinds[c->of.kind], c->of.length,
-             mn_vignette_contexts[c->of.context], c->gap, titles[c->of.second], c->repeat.value, interval, c->deviation, c->first,
-             c->second, c->flagged ? " !" : "");
+    mn_print("  %-9s  %5d  %-11s  %7.0f  %-8s  %8.1f  %16s  %6.1f  %8.2f  %8.2f%s\n", mn_vignette_kinds[c->of.kind], c->of.length,
+             mn_vignette_contexts[c->of.context], c->gap, mn_vignette_seconds[c->of.second], c->repeat.value, interval, c->deviation,
+             c->first, c->second, c->flagged ? " !" : "");
     flagged += c->flagged;
     nothing += c->nothing;
   }
-  mn_print("\nbetween: tokens between the lists; first, second: nats a noun (median)\n");
+  mn_print("\nbetween: tokens between the lists; nats: of a noun, in the first and the second list (median)\n");
   if (flagged)
     mn_print("! %" PRId64 " vignettes whose first list has under 1 nat a noun: their ratio says little%s\n", flagged,
              nothing ? "; where it has none there is no ratio" : "");
-  (void)v;
 }
 
 /* ---- JSON ---- */
@@ -113,7 +110,7 @@ static void draw_delays(drawing *d, const mn_verbatim_eval *e) {
       if (of->second == s && of->kind == first->kind && of->length == first->length && of->context == first->context)
         set_point(d, s, n++, fmax(e->cells[i].gap, 1), &e->cells[i].repeat);
     }
-    draw_line(d, s, n, titles[s]);
+    draw_line(d, s, n, mn_vignette_seconds[s]);
   }
 }
 
@@ -129,7 +126,7 @@ static void draw_places(drawing *d, const mn_verbatim_eval *e) {
     if (c->of.kind != first->kind || c->of.length != first->length || c->of.context != first->context || c->of.delay != first->delay)
       continue;
     for (int k = 0; k < c->of.length; k++) set_point(d, c->of.second, (size_t)k, k + 1, &c->at[1][k]);
-    draw_line(d, c->of.second, (size_t)c->of.length, titles[c->of.second]);
+    draw_line(d, c->of.second, (size_t)c->of.length, mn_vignette_seconds[c->of.second]);
   }
 }
 
@@ -215,7 +212,7 @@ mn_status mn_eval_view_verbatim(const mn_eval_view *v, const mn_value *settings)
   mn_progress_free(run.watch.ctx);
   MN_TRY(status);
   if (v->cli->json) status = lines(v, &c, also.shuffle, &e);
-  else print_cells(v, &e);
+  else print_cells(&e);
   if (status == MN_OK) status = note_windows(v, &e);
   if (status == MN_OK) status = draw(v, &e);
   mn_verbatim_free(&e);

@@ -137,11 +137,14 @@ typedef struct work {
 
 static double *noun_at(const work *w, int list, int k) { return w->noun + (int64_t)(list * MN_VIGNETTE_NOUNS + k) * w->out->vignettes; }
 
+/* Few of them are spread over all groups and rotations. */
+static int vignette_at(const mn_verbatim_eval *e, int64_t v) { return (int)(v * MN_VIGNETTES / e->vignettes); }
+
 /* Vignettes `from` to from + rows of a cell, read side by side; what their nouns have is added up. */
 static mn_status read_some(work *w, mn_verbatim_cell *cell, int64_t from, int64_t rows) {
   int64_t n = 0;
   for (int64_t b = 0; b < rows; b++) {
-    MN_TRY(mn_vignettes_build(w->vignettes, &cell->of, (int)(from + b), &w->made[b]));
+    MN_TRY(mn_vignettes_build(w->vignettes, &cell->of, vignette_at(w->out, from + b), &w->made[b]));
     cell->gap += (double)w->made[b].gap / (double)w->out->vignettes;
     if (w->made[b].n > n) n = w->made[b].n;
   }
@@ -215,7 +218,8 @@ static mn_status longest(mn_vignettes *from, const mn_verbatim_eval *e, int64_t 
   mn_status status = MN_OK;
   for (int i = 0; i < e->n && status == MN_OK; i++)
     for (int v = 0; v < e->vignettes && status == MN_OK; v++)
-      if ((status = mn_vignettes_build(from, &e->cells[i].of, v, &made)) == MN_OK && made.n > *out) *out = made.n, *delay = made.gap;
+      if ((status = mn_vignettes_build(from, &e->cells[i].of, vignette_at(e, v), &made)) == MN_OK && made.n > *out)
+        *out = made.n, *delay = made.gap;
   mn_vignette_free(&made);
   return status;
 }

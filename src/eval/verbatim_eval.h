@@ -32,7 +32,7 @@ typedef struct mn_verbatim_reader {
 } mn_verbatim_reader;
 
 typedef struct mn_verbatim_run {
-  int64_t vignettes; /* of each cell; 0: all 230. The first of them */
+  int64_t vignettes; /* of each cell, spread over the 230 there are; 0: all */
   int64_t batch;     /* texts side by side in a model; 0: 16 */
   int64_t prefill;   /* 0: 256 */
   mn_dtype compute;
