@@ -28,6 +28,8 @@ static const char *const mn_small_mixers[] = {
     "{type: synaptic, heads: 2, chunk: 3, mode: gated, start: learned, base: {type: retnet, heads: 2}}",
     "{type: bmojo_f, heads: 2, kv_heads: 1, window: 2}",
     "{type: bmojo_f, heads: 2, window: 2, tie: false, qk_norm: true, fading: {type: deltanet, heads: 2, conv: 2}}",
+    "{type: bmojo, heads: 2, window: 1, slots: 2, predict_dim: 3}",
+    "{type: bmojo, heads: 2, kv_heads: 1, window: 1, chunk: 2, slots: 1, fading: none, test: output, taps: 2, store: 3, retrieve: 1}",
     "{type: lmu, order: 5, window: 9, channels: 2, input: linear}",
     "{type: lmu_cell, order: 4, window: 7}",
     "{type: ttt_linear, heads: 2, mini_batch: 3}",

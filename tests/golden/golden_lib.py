@@ -67,9 +67,10 @@ def second_in_numpy(x, params, dy, config, forward):
     return y, state, grads
 
 
-def emit(name, system, config, x, params, numpy_forward, torch_forward=None, numpy_second=None):
+def emit(name, system, config, x, params, numpy_forward, torch_forward=None, numpy_second=None, only_chooses=()):
     """Runs the NumPy program and the second one, in torch or in NumPy, on (x, params, config), checks them against each other, writes
-    HERE/SCRIPT/name.safetensors: a folder for each script. A program takes (x, params, config) and gives y and the states by name."""
+    HERE/SCRIPT/name.safetensors: a folder for each script. A program takes (x, params, config) and gives y and the states by name. only_chooses: names of
+    parameters that y depends on by choices alone, whose gradient is 0."""
     y, state = numpy_forward(x, params, config)
     dy = rng_of(name + ".dy").standard_normal(y.shape)
     second = second_in_torch if torch_forward else second_in_numpy
@@ -82,7 +83,7 @@ def emit(name, system, config, x, params, numpy_forward, torch_forward=None, num
     assert worst <= TOLERANCE, f"{name}: the two programs differ by {worst:.1e}"
     assert np.isfinite(y).all() and np.abs(y).max() < 1e3, f"{name}: not a usable example"
     for key in params:
-        assert np.abs(grads[key]).max() > 0, f"{name}: no gradient reaches {key}"
+        assert (np.abs(grads[key]).max() > 0) != (key in only_chooses), f"{name}: no gradient reaches {key}, or one that should not"
     error = check_by_differences(name, x, params, dy, grads, config, numpy_forward)
 
     tensors = {"x": x, "dy": dy, "y": y, **params}
