@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cli/train_view.h"
+#include "eval/acting.h"
 #include "eval/answers.h"
 #include "eval/soft_targets.h"
 #include "objective/teacher.h"
@@ -147,6 +148,24 @@ static mn_status answer(mn_eval_run *e, mn_source *source) {
   return MN_OK;
 }
 
+/* In the world that the data is from. */
+static mn_status act(mn_eval_run *e, const mn_source *source) {
+  mn_acting r;
+  mn_acting_config c = {.compute = e->compute, .ask = 1, .watch = {.stop = mn_cli_stop_flag()}};
+  MN_TRY(mn_cli_int(e->cli, "act", 1, 1 << 24, &c.episodes));
+  MN_TRY(mn_cli_float(e->cli, "ask", -10, 10, &c.ask));
+  MN_TRY(mn_eval_acting(e->bundle.model, e->bundle.params, source, &c, &r));
+  if (e->cli->json)
+    return mn_cli_json(e->cli,
+                       json_pack("{s:I,s:f,s:f,s:o,s:f,s:f,s:f}", "episodes", (json_int_t)r.episodes, "ask", c.ask, "score", r.score,
+                                 "error", mn_cli_number(r.error), "return", r.achieved, "chance", r.chance, "expert", r.expert));
+  mn_print("%s: return %.3f on average over %" PRId64 " episodes; by chance %.3f, who knows the world %.3f: score %.1f of 100", e->what,
+           r.achieved, r.episodes, r.chance, r.expert, r.score);
+  if (isfinite(r.error)) mn_print(" (standard error %.1f)", r.error);
+  mn_print("\n");
+  return MN_OK;
+}
+
 /* What the model says of its training data, into a file. */
 static mn_status keep_soft_targets(mn_eval_run *e, mn_source *source) {
   const char *path = mn_cli_get(e->cli, "soft-targets");
@@ -180,6 +199,11 @@ mn_status mn_eval_on_source(mn_eval_run *e, const mn_source_config *config) {
   mn_evaluation r;
   mn_status status = mn_source_open(config, e->bundle.tokenizer, &(mn_watch){mn_cli_stop_flag(), mn_train_view_data, &view}, &source);
   mn_train_view_end(&view);
+  if (status == MN_OK && mn_cli_given(e->cli, "act")) {
+    status = act(e, source);
+    mn_source_close(source);
+    return status;
+  }
   const bool answers = mn_cli_given(e->cli, "answers"), soft = mn_cli_given(e->cli, "soft-targets");
   if (status == MN_OK && (answers || soft)) {
     mn_teachers teachers;

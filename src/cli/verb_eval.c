@@ -151,6 +151,11 @@ static mn_status read_options(mn_eval_run *e) {
   if (!task) MN_TRY(mn_cli_only(cli, made, "tasks and data of examples, and this is text", "examples"));
   MN_TRY(mn_cli_only(cli, made, "data of pairs", "answers"));
   MN_TRY(mn_cli_only(cli, mn_cli_given(cli, "answers"), "whole answers: --answers", "beams"));
+  MN_TRY(mn_cli_only(cli, made, "data of a world to act in (rollouts)", "act"));
+  MN_TRY(mn_cli_only(cli, mn_cli_given(cli, "act"), "acting: --act", "ask"));
+  MN_TRY(mn_cli_only(cli, !mn_cli_given(cli, "act"), "judging rows, and not for --act",
+                     "batch batches carry examples forget seq-len answers "
+                     "soft-targets"));
   MN_TRY(
       mn_cli_only(cli, !mn_cli_given(cli, "answers"), "what is read in segments, and not for --answers", "carry forget batches seq-len"));
   MN_TRY(mn_cli_only(cli, !mn_cli_given(cli, "examples"), "all there is, and not for --examples", "batches"));
@@ -218,6 +223,8 @@ static const mn_option options[] = {
      0},
     {"answers", NULL, NULL, "pairs: how many answers are right as a whole, said token by token while looking at the source", 0},
     {"beams", "N", "1", "answers: beginnings that are kept; 1: greedy", 0},
+    {"act", "N", NULL, "rollouts: acts in their world through a session, in N episodes that nobody has seen", 0},
+    {"ask", "P", "1", "act: the return that is asked for, from chance (0) to who knows the world (1)", 0},
     {"soft-targets", "FILE", NULL,
      "instead: what the model says of the text it was trained on (or --data), for a student: a file for data: {type: tensors}",
      MN_OPTION_OUTPUT},

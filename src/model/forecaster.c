@@ -2,13 +2,17 @@
  * are tokens, and all that the blocks make of them is projected to the horizon.
  *     x' = (x - mean) / sqrt(var + 1e-5)      per row and channel, over the window (Kim et al. 2022, RevIN without gains)
  *     h = Norm(blocks(W patches(x') + b + positions))      forecast = (W' vec(h) + b') sqrt(var + 1e-5) + mean
+ *     head: last                                           forecast = (W' h_last + b') ..., where the mixers let it see all before
  * Channels are read one by one with the same weights, or together, a token holding a patch of all of them. */
 #include "model/model.h"
 
 typedef struct forecaster_config {
   int64_t context, horizon, channels, patch;
+  int head;
   bool instance_norm, independent;
 } forecaster_config;
+enum { ALL, LAST };
+static const char *const heads[] = {"all", "last", NULL};
 #define S forecaster_config
 static const mn_field fields[] = {
     MN_FIELD_INT_REQUIRED(S, context, 1, 1 << 24, "values T of the past"),
@@ -17,6 +21,7 @@ static const mn_field fields[] = {
     MN_FIELD_INT(S, patch, 16, 1, 1 << 20, "values of a patch, a divisor of context"),
     MN_FIELD_BOOL(S, instance_norm, true, "each window is read with mean 0 and variance 1, and the forecast brought back"),
     MN_FIELD_BOOL(S, independent, true, "each channel is read alone, by the same weights"),
+    MN_FIELD_ENUM(S, head, heads, ALL, "what is projected to the horizon: all of h, or the last patch's, which has seen all", MN_SPARSE),
     MN_FIELD_END};
 #undef S
 
@@ -69,8 +74,9 @@ static mn_tensor *for_rows(mn_graph *g, mn_tensor *x, int64_t rows) {
   return mn_reshape(g, mn_expand(g, mn_reshape(g, x, MN_SHAPE(B, 1, n)), MN_SHAPE(B, each, n)), MN_SHAPE(rows, n));
 }
 
-/* [rows,P,values] -> [rows, P D]. masks i32 [B,P], condition [B,D]; NULL where there are none. */
+/* [rows,P,values] -> [rows, P D], or the last there is [rows, D]. masks i32 [B,P], condition [B,D]; NULL where there are none. */
 static mn_tensor *encoded(mn_scope *s, const mn_model *m, mn_tensor *x, mn_tensor *masks, mn_tensor *condition) {
+  const forecaster_config *c = m->own;
   mn_graph *g = mn_scope_graph(s);
   mn_dtype t = mn_scope_compute(s);
   int64_t rows = mn_dim(x, 0), P = mn_dim(x, 1), D = m->config.d_model;
@@ -80,7 +86,9 @@ static mn_tensor *encoded(mn_scope *s, const mn_model *m, mn_tensor *x, mn_tenso
   mn_scope_set_length(s, there.length);
   x = mn_places_gather(s, &there, mn_model_place(s, m, mn_cast(g, x, mn_scope_exact(s))));
   x = mn_stack_apply(s, &m->stack, x, &beside);
-  return mn_reshape(g, mn_places_spread(s, &there, mn_model_norm(s, m, x)), MN_SHAPE(rows, P * D));
+  x = mn_model_norm(s, m, x);
+  if (c->head == LAST) return mn_pooled(s, MN_POOL_LAST, x, there.length);
+  return mn_reshape(g, mn_places_spread(s, &there, x), MN_SHAPE(rows, P * D));
 }
 
 static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out) {

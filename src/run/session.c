@@ -67,7 +67,7 @@ static mn_status open_session(mn_session *s) {
   s->config.program = s->program;
   MN_TRY(mn_program_limit(s->program, &s->limit));
   if (!c->forget && c->prefill > s->limit.tokens) s->config.prefill = s->limit.tokens; /* no segment is longer */
-  s->outputs = mn_session_reads_frames(s->model) ? mn_session_classes(s) : s->model->config.vocab_size;
+  s->outputs = mn_session_reads_frames(s->model) ? mn_session_outputs(s) : s->model->config.vocab_size;
   s->logits = mn_calloc((size_t)(c->batch * s->outputs), sizeof *s->logits);
   s->segment = mn_alloc((size_t)(c->batch * c->prefill) * sizeof *s->segment);
   s->length = mn_alloc((size_t)c->batch * sizeof *s->length);

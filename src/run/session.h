@@ -61,14 +61,16 @@ mn_status mn_session_feed_rows(mn_session *s, const int32_t *tokens, int64_t n, 
  * p(target[t] | tokens up to t). A negative target is ignored (0). */
 mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll);
 
-/* Of a model that reads frames and says what a sequence of them is (lmuformer, classifier): n frames of C numbers, [batch, n, C]. `running`
- * [batch, n, N] receives the logits of what came up to each place, of a model that has them (mn_session_late); NULL: nobody asks. */
-mn_status mn_session_feed_frames(mn_session *s, const float *frames, int64_t n, float *running);
+/* Of a model that reads frames: n frames of C numbers, [batch, n, C]. `said` [batch, n, N] receives what it says at each place: of one that
+ * judges (lmuformer, classifier) the logits of what came up to there (`running`), where it has them (mn_session_late); of one that acts
+ * (decision_transformer) what to do (`forecast`). NULL: nobody asks. */
+mn_status mn_session_feed_frames(mn_session *s, const float *frames, int64_t n, float *said);
 /* What the streams are if they end here: logits [batch, N], valid until the next call. The streams stay as they are. */
 mn_status mn_session_judge(mn_session *s, const float **logits);
 /* By how many places `running` is behind: what it says at the first so many is of no frame. -1: the model has none. */
 int64_t mn_session_late(const mn_session *s);
-int64_t mn_session_classes(const mn_session *s);  /* N; 0: of a model that judges nothing */
+int64_t mn_session_classes(const mn_session *s);  /* N of one that judges; 0: it does not */
+int64_t mn_session_outputs(const mn_session *s);  /* N of what a model of frames says; 0: nothing */
 int64_t mn_session_channels(const mn_session *s); /* C; 0: of a model that reads tokens */
 
 /* From now on every feed and score also gives what the model tells about each token under this name (scope.h), e.g. "surprise";

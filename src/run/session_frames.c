@@ -1,5 +1,5 @@
-/* session_frames.c - a model that reads frames and says what a sequence of them is: what came so far at each place, and what it all is if it
- * ends here, which is asked of a segment in which no row has a frame. */
+/* session_frames.c - a model that reads frames. It judges them: what came so far at each place, and what it all is if it ends here, which is
+ * asked of a segment in which no row has a frame. Or it says what to do, or what follows, at each place (`forecast`). */
 #include "base/element.h"
 #include "base/finite.h"
 #include "run/session_internal.h"
@@ -11,8 +11,9 @@
 bool mn_session_reads_frames(const mn_model *m) { return m->inputs[0].name && strcmp(m->inputs[0].name, "frames") == 0; }
 
 static int64_t last_of(const mn_model *m, const mn_port *p) {
+  if (!p) return 0;
   const mn_shape s = mn_model_shape(m, p, (mn_sizes){1, 1, 1});
-  return p && s.ndim ? s.dim[s.ndim - 1] : 0;
+  return s.ndim ? s.dim[s.ndim - 1] : 0;
 }
 
 int64_t mn_session_channels(const mn_session *s) { return mn_session_reads_frames(s->model) ? last_of(s->model, &s->model->inputs[0]) : 0; }
@@ -25,8 +26,16 @@ static const mn_port *judged(const mn_model *m) {
 
 int64_t mn_session_classes(const mn_session *s) { return judged(s->model) ? last_of(s->model, judged(s->model)) : 0; }
 
+/* What it says at each place, [B,T,N]; NULL: nothing. */
+static const mn_port *at_places(const mn_model *m) {
+  const mn_port *p = mn_model_output(m, judged(m) ? "running" : "forecast");
+  return mn_session_reads_frames(m) && p && strlen(p->axes) == 3 && p->axes[1] == 'T' ? p : NULL;
+}
+
+int64_t mn_session_outputs(const mn_session *s) { return last_of(s->model, judged(s->model) ? judged(s->model) : at_places(s->model)); }
+
 int64_t mn_session_late(const mn_session *s) {
-  if (!judged(s->model) || !mn_model_output(s->model, "running")) return -1;
+  if (!at_places(s->model)) return -1;
   return s->model->def->late ? s->model->def->late(s->model) : 0;
 }
 
@@ -35,12 +44,13 @@ mn_status mn_session_build_frames(const mn_model *m, mn_scope *s, const mn_form 
   mn_model_io in = {0}, out = {0};
   mn_graph *g = mn_scope_graph(s);
   const mn_shape shape = mn_model_shape(m, &m->inputs[0], (mn_sizes){.B = form->batch, .T = form->length});
-  if (!judged(m))
+  if (!judged(m) && !at_places(m))
     return mn_fail(MN_ERR_CONFIG, "a model of type %s does not say what a sequence is: it cannot be run as a session", m->def->name);
   mn_io_put(&in, "frames", mn_parts_feed(parts, "frames", mn_scope_exact(s), shape));
   mn_model_build(s, m, &in, &out);
   MN_TRY(mn_graph_status(g));
-  mn_tensor *said = mn_io_get(&out, form->what == MN_JUDGE ? "logits" : "running");
+  const mn_port *p = form->what == MN_JUDGE ? judged(m) : at_places(m);
+  mn_tensor *said = p ? mn_io_get(&out, p->name) : NULL;
   if (said) mn_parts_give(parts, "said", mn_cast(g, said, MN_F32));
   return MN_OK;
 }
@@ -74,13 +84,9 @@ mn_status mn_session_take_running(const mn_session *s, const mn_routine *r, cons
 }
 
 /* ---- the calls ---- */
-static mn_status check(const mn_session *s) {
-  if (mn_session_classes(s)) return MN_OK;
-  return mn_fail(MN_ERR_CONFIG, "a model of type %s does not say what a sequence of frames is", s->model->def->name);
-}
-
 mn_status mn_session_feed_frames(mn_session *s, const float *frames, int64_t n, float *running) {
-  MN_TRY(check(s));
+  if (!mn_session_outputs(s))
+    return mn_fail(MN_ERR_CONFIG, "a model of type %s reads no frames that a stream could be fed", s->model->def->name);
   if (n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one frame");
   if (running && mn_session_late(s) < 0)
     return mn_fail(MN_ERR_CONFIG, "a model of type %s says nothing before a sequence ends", s->model->def->name);
@@ -93,7 +99,8 @@ mn_status mn_session_feed_frames(mn_session *s, const float *frames, int64_t n, 
 
 mn_status mn_session_judge(mn_session *s, const float **logits) {
   mn_routine *r;
-  MN_TRY(check(s));
+  if (!mn_session_classes(s))
+    return mn_fail(MN_ERR_CONFIG, "a model of type %s does not say what a sequence of frames is", s->model->def->name);
   const mn_form form = {.batch = s->config.batch, .length = 1, .what = MN_JUDGE, .lengths = true};
   for (int64_t b = 0; b < s->config.batch; b++) {
     s->length[b] = 0;

@@ -310,7 +310,8 @@ def forecaster(name, config):
         rows = [x[:, [c]] for c in range(C)] if config.get("independent", True) else [x]
         for c, row in enumerate(rows):
             z = m.linear("embed_patches", row.reshape(T // p, -1), config["d_model"], True)
-            h = m.stack("", m.place("", z, T // p), config, T // p).reshape(-1)
+            h = m.stack("", m.place("", z, T // p), config, T // p)
+            h = h[-1] if config.get("head") == "last" else h.reshape(-1)
             y = m.linear("forecast", h, H * (C // len(rows)), True)
             if config.get("independent", True):
                 forecast[b, :, c] = y
@@ -318,6 +319,35 @@ def forecaster(name, config):
                 forecast[b] = y.reshape(H, C)
         forecast[b] = forecast[b] * deviation + mean
     m.save({"series": series}, {"forecast": forecast})
+
+
+def event_forecaster(name, config, T=9):
+    m = Model(name, config)
+    K, V, D = config["components"], config["vocab_size"], config["d_model"]
+    tokens, gaps = m.rng.integers(0, V, (2, T)), np.exp(m.rng.standard_normal((2, T)))
+    density, logits = [], []
+    for b in range(2):
+        x = m.read(tokens[b], None) + m.linear("embed_gaps", np.stack([np.log(gaps[b]), gaps[b]], 1), D, True)
+        h = m.stack("", x, config, T)
+        z = m.linear("gap", h, 3 * K, True)
+        z[:, 2 * K:] = -3 + 4 / (1 + np.exp(-z[:, 2 * K:]))
+        density.append(z)
+        logits.append(m.linear("mark", h, V, True))
+    m.save({"tokens": tokens, "gaps": gaps}, {"density": np.stack(density), "logits": np.stack(logits)})
+
+
+def decision_transformer(name, config, T=6):
+    m = Model(name, config)
+    A, S, D = config["actions"], config["states"], config["d_model"]
+    frames, said = m.rng.standard_normal((2, T, A + 1 + S)), []
+    for f in frames:
+        e = m.place("", np.zeros((T, D)), T)
+        parts = [m.linear("embed_action", f[:, :A], D, True), m.linear("embed_return", f[:, A:A + 1], D, True),
+                 m.linear("embed_state", f[:, A + 1:], D, True)]
+        x = np.stack([part + e for part in parts], 1).reshape(3 * T, D)
+        h = m.stack("", x, config, 3 * T)[2::3]
+        said.append(np.tanh(m.linear("action", h, A, True)))
+    m.save({"frames": frames}, {"forecast": np.stack(said)})
 
 
 class Lmuformer(Model):
@@ -542,6 +572,14 @@ def main():
                    {"type": "forecaster", "context": 12, "horizon": 5, "channels": 3, "patch": 4, "independent": independent,
                     "instance_norm": independent, "d_model": 8, "layers": 1, "positions": "learned",
                     "block": {"mixer": seen(rope=False), "hidden": 12}})
+    forecaster("forecaster_last", {"type": "forecaster", "context": 8, "horizon": 3, "channels": 2, "patch": 2, "independent": False,
+                                   "head": "last", "d_model": 8, "layers": 1, "positions": "sinusoidal",
+                                   "block": {"mixer": {"type": "attention", "heads": 2}, "hidden": 12}})
+    event_forecaster("event_forecaster", {"type": "event_forecaster", "vocab_size": 3, "components": 2, "d_model": 8, "layers": 1,
+                                          "block": {"mixer": {"type": "attention", "heads": 2}, "hidden": 12}})
+    decision_transformer("decision_transformer", {"type": "decision_transformer", "actions": 2, "states": 3, "d_model": 8, "layers": 1,
+                                                  "positions": "sinusoidal",
+                                                  "block": {"mixer": {"type": "attention", "heads": 2}, "hidden": 12}})
     for how, more in {"": {}, "_causal": {"lookahead": False, "layers": 2, "mix": False}, "_linear": {"embedding": "linear"},
                       "_spiking": {"spiking": True}, "_spiking_linear": {"spiking": True, "embedding": "linear"}}.items():
         lmuformer("lmuformer" + how, {"type": "lmuformer", "channels": 3, "num_classes": 4, "d_model": 6, "layers": 1, "order": 5, "window": 7.0,
