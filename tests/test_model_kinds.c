@@ -25,7 +25,8 @@ static const char *const files[] = {"decoder_post",
                                     "vision_class_token",
                                     "vision_mean",
                                     "forecaster_each",
-                                    "forecaster_all"};
+                                    "forecaster_all",
+                                    "forecaster_last"};
 enum { FILES = sizeof files / sizeof *files };
 
 static void golden_vectors(void) {
