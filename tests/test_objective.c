@@ -27,6 +27,7 @@ static const golden cases[] = {
     {"distillation_features", "{type: distillation, from: features}"},
     {"distillation_sparse", "{type: distillation, from: sparse}"},
     {"match", "{type: match}"},
+    {"events", "{type: events}"},
 };
 enum { CASES = sizeof cases / sizeof *cases, LEAVES = 8 };
 

@@ -159,6 +159,28 @@ def match(rng):
     case("match", {"match_error": error, "match_size": size}, {}, each, {"relative": relative})
 
 
+def events(rng):
+    B, T, K, M = 2, 3, 3, 4
+    density, logits = 0.5 * rng.standard_normal((B, T, 3 * K)), rng.standard_normal((B, T, M))
+    gaps, marks = np.exp(rng.standard_normal((B, T))), rng.integers(0, M, (B, T))
+    marks[1, 2] = -100
+    each, of_gap, square, right = [], [], [], []
+    for d, l, s, y in zip(density.reshape(-1, 3 * K), logits.reshape(-1, M), gaps.reshape(-1), marks.reshape(-1)):
+        w = [math.exp(v) for v in log_softmax(list(d[:K]))]
+        p, mean = 0.0, 0.0
+        for k in range(K):
+            deviation = math.exp(d[2 * K + k])
+            z = (math.log(s) - d[K + k]) / deviation
+            p += w[k] * math.exp(-z * z / 2) / (deviation * math.sqrt(2 * math.pi) * s)
+            mean += w[k] * math.exp(d[K + k] + deviation**2 / 2)
+        of_gap.append(-math.log(p))
+        each.append(-math.log(p) - (log_softmax(list(l))[y] if y >= 0 else 0))
+        square.append((mean - s) ** 2)
+        right.append(float(int(np.argmax(l)) == y))
+    case("events", {"density": density, "logits": logits}, {"target": marks, "target_gaps": gaps}, each,
+         {"gap_nll": of_gap, "gap_rmse": square, "mark_accuracy": right}, marks.reshape(-1) >= 0)
+
+
 def main():
     rng = np.random.default_rng(7)
     tokens("next_token", rng, False)
@@ -177,6 +199,7 @@ def main():
     contrastive("contrastive_other_side", rng, True)
     distillation(rng)
     match(rng)
+    events(rng)
     header, offset = {"__metadata__": {"system": "objectives"}}, 0
     for name, value in TENSORS.items():
         TENSORS[name] = value = np.ascontiguousarray(value, dtype="<f8")
