@@ -142,7 +142,7 @@ static void it_acts_better_than_those_it_watched(void) {
   const char *at = strstr(out, "\"score\": ");
   double watched = 0, chance = 0, expert = 0;
   for (uint64_t e = 0; e < 100; e++) {
-    watched += mn_rollout_return(7, e, 20, 0.5);
+    watched += mn_rollout_return(7, e, 20, MN_ROLLOUT_MEDIUM);
     chance += mn_rollout_return(7, e, 20, 0);
     expert += mn_rollout_return(7, e, 20, 1);
   }

@@ -1,7 +1,8 @@
 /* rollouts.c - what others did in a world, and what came of it, for who learns to act from that alone (Chen et al. 2021, arXiv 2106.01345):
  * at each step the action before it, the return that is still to come, and the state; what is learned is the action then taken. The world
  * is a point on a plane (task/point_mass.h). Who acts has a skill s from 0 to 1: a = s expert + (1 - s) noise, noise that lasts some steps.
- *     medium: skill 0.5        replay: a skill drawn from 0 to 0.5 for each episode        expert: 0.5 or 1, half of the episodes each */
+ *     medium: skill 0.2        replay: a skill drawn from 0 to 0.2 for each episode        expert: 0.2 or 1, half of the episodes each
+ * Skill 0.2 comes about half of the way from chance to the expert's return. */
 #include <math.h>
 #include <string.h>
 
@@ -36,7 +37,7 @@ static mn_status open_rollouts(mn_source *s, const mn_watch *watch) {
 /* ---- episodes ---- */
 static double skill_of(const config *o, uint64_t key, uint64_t episode) {
   const double u = mn_random_uniform(key, episode, 3);
-  return o->quality == MEDIUM ? 0.5 : o->quality == REPLAY ? 0.5 * u : u < 0.5 ? 0.5 : 1;
+  return o->quality == MEDIUM ? MN_ROLLOUT_MEDIUM : o->quality == REPLAY ? MN_ROLLOUT_MEDIUM * u : u < 0.5 ? MN_ROLLOUT_MEDIUM : 1;
 }
 
 static void act(const mn_point *w, double skill, uint64_t key, uint64_t episode, int64_t t, double action[MN_POINT_ACTION]) {

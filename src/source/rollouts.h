@@ -6,6 +6,7 @@
 #include "task/point_mass.h"
 
 enum { MN_ROLLOUT_FRAME = MN_POINT_ACTION + 1 + MN_POINT_STATE };
+#define MN_ROLLOUT_MEDIUM 0.2 /* the skill of those who act neither well nor badly */
 extern const mn_source_def mn_source_rollouts;
 
 int64_t mn_rollout_steps(const mn_source *s); /* T of an episode; 0: it is another source */
