@@ -1,4 +1,5 @@
-/* program.h - a test that runs the program as a user would: a shell command, its exit code, and what it printed. */
+/* program.h - a test that runs the program as a user would: a shell command, its exit code, and what it printed. It runs in
+ * the test's own folder (scratch.h). */
 #ifndef MN_TEST_PROGRAM_H
 #define MN_TEST_PROGRAM_H
 
@@ -8,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "base/base.h"
+#include "scratch.h"
 
 #define MNEME MN_TEST_BINARY_DIR "/mneme "
 

@@ -3,11 +3,12 @@
 #define MN_TASK_HELPERS_H
 
 #include "base/base.h"
+#include "scratch.h"
 #include "task/task.h"
 #include "task/words.h"
 #include "test.h"
 
-static char essay_path[256];
+static const char essay_path[] = "essay.txt";
 
 static inline mn_task *open_task(const char *name, const char *settings) { /* "a=1 b=2"; '@' stands for the essay's path */
   char copy[700], text[300], *argv[16];
@@ -26,7 +27,6 @@ static inline mn_task *open_task(const char *name, const char *settings) { /* "a
 
 /* Prose with a known sentence count: sentence i is "S<i> plain words stand here." */
 static inline void write_essay(void) {
-  snprintf(essay_path, sizeof essay_path, "%s/task_essay.txt", MN_TEST_BINARY_DIR);
   FILE *f = fopen(essay_path, "w");
   for (int i = 0; f && i < 4000; i++) fprintf(f, "S%d plain words stand here.%s", i, i % 7 == 6 ? "\n\n" : "  ");
   if (f) fclose(f);
@@ -34,8 +34,7 @@ static inline void write_essay(void) {
 
 /* A user's text that is made of needles: one for every second adjective with every noun. */
 static inline const char *test_trap_text(void) {
-  static char path[256];
-  snprintf(path, sizeof path, "%s/task_trap.txt", MN_TEST_BINARY_DIR);
+  static const char path[] = "trap.txt";
   FILE *f = fopen(path, "w");
   for (int i = 0; f && i < MN_ADJECTIVES; i += 2)
     for (int j = 0; j < MN_NOUNS; j++) fprintf(f, "One of the special magic numbers for %s-%s is: 7. ", mn_adjectives[i], mn_nouns[j]);

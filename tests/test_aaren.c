@@ -4,6 +4,7 @@
 #include "mixer_suite.h"
 #include "model/model.h"
 #include "run/session.h"
+#include "scratch.h"
 
 static const char *const forms[] = {
     "{\"type\": \"aaren\", \"heads\": 2}",
@@ -404,8 +405,8 @@ static void a_saved_session_goes_on_to_the_same_bits(void) {
   CHECK_OK(mn_session_new(model, params, &(mn_session_config){.prefill = 16}, &a));
   CHECK_OK(mn_session_new(model, params, &(mn_session_config){.prefill = 16}, &b));
   CHECK_OK(mn_session_feed(a, tokens, 37, NULL));
-  CHECK_OK(mn_session_save(a, MN_TEST_BINARY_DIR "/aaren-session.safetensors"));
-  CHECK_OK(mn_session_load(b, MN_TEST_BINARY_DIR "/aaren-session.safetensors"));
+  CHECK_OK(mn_session_save(a, "aaren-session.safetensors"));
+  CHECK_OK(mn_session_load(b, "aaren-session.safetensors"));
   for (int i = 37; i < 60; i++) {
     CHECK_OK(mn_session_feed(a, tokens + i, 1, &x));
     CHECK_OK(mn_session_feed(b, tokens + i, 1, &y));

@@ -9,9 +9,8 @@
 #include "format/safetensors.h"
 #include "format/yaml.h"
 #include "run/session.h"
+#include "scratch.h"
 #include "small_mixers.h"
-
-#define DIR MN_TEST_BINARY_DIR "/apart"
 
 /* ---- whatever backend the library opens ---- */
 static bool is_apart;          /* it lies apart                      */
@@ -24,10 +23,10 @@ mn_status __wrap_mn_backend_open(const char *name, int threads, mn_backend **out
   MN_TRY(__real_mn_backend_open(of_backend ? of_backend : name, threads, out));
   if (!is_apart) return MN_OK;
   *out = apart_over(*out);
-  return *out ? mn_file_write(DIR "/was-apart", "", 0) : MN_ERR_MEMORY;
+  return *out ? mn_file_write("was-apart", "", 0) : MN_ERR_MEMORY;
 }
 
-/* ---- commands ---- words apart by one space; what it prints goes to DIR/NAME. The exit code; 128 + the signal that ended it. */
+/* ---- commands ---- words apart by one space; what it prints goes to the file NAME. The exit code; 128 + the signal that ended it. */
 static int mneme(bool apart, const char *backend, const char *printed, const char *fmt, ...) MN_PRINTF(4, 5);
 static int mneme(bool apart, const char *backend, const char *printed, const char *fmt, ...) {
   char text[2000], *argv[64] = {"mneme"};
@@ -43,8 +42,8 @@ static int mneme(bool apart, const char *backend, const char *printed, const cha
   if (child == 0) {
     is_apart = apart;
     of_backend = backend;
-    if (chdir(DIR) != 0 || !freopen(printed, "w", stdout) || !freopen("errors", "w", stderr)) _exit(99);
-    setenv("MNEME_HOME", DIR, 1);
+    if (!freopen(printed, "w", stdout) || !freopen("errors", "w", stderr)) _exit(99);
+    setenv("MNEME_HOME", scratch_dir, 1);
     const int code = mn_cli_main(argc, argv, mn_verbs, mn_n_verbs);
     fflush(NULL);
     _exit(code);
@@ -55,18 +54,15 @@ static int mneme(bool apart, const char *backend, const char *printed, const cha
 }
 
 static char *text_of(const char *name) {
-  char path[600], *text = NULL;
+  char *text = NULL;
   size_t n;
-  snprintf(path, sizeof path, DIR "/%s", name);
-  return mn_file_read(path, 1 << 24, &text, &n) == MN_OK ? text : NULL;
+  return mn_file_read(name, 1 << 24, &text, &n) == MN_OK ? text : NULL;
 }
 
 static void same_tensors(const char *a, const char *b, const char *what) {
-  char path[2][600];
   mn_st *st[2] = {NULL, NULL};
-  snprintf(path[0], sizeof path[0], DIR "/%s", a);
-  snprintf(path[1], sizeof path[1], DIR "/%s", b);
-  for (int k = 0; k < 2; k++) CHECK_OK(mn_st_open(path[k], &st[k]));
+  CHECK_OK(mn_st_open(a, &st[0]));
+  CHECK_OK(mn_st_open(b, &st[1]));
   CHECK(st[0] && st[1] && mn_st_count(st[0]) > 0 && mn_st_count(st[0]) == mn_st_count(st[1]), "%s", what);
   for (int i = 0; st[0] && st[1] && i < mn_st_count(st[0]); i++) {
     const mn_st_tensor *t = mn_st_at(st[0], i), *u = mn_st_find(st[1], t->name);
@@ -79,11 +75,11 @@ static void same_tensors(const char *a, const char *b, const char *what) {
 static bool both(const char *backend, const char *fmt_plain, const char *fmt_apart, const char *what) {
   bool ok = true;
   for (int k = 0; k < 2; k++) {
-    remove(DIR "/was-apart");
+    remove("was-apart");
     const int code = mneme(k, backend, k ? "printed-apart" : "printed-plain", "%s", k ? fmt_apart : fmt_plain);
     char *errors = text_of("errors");
     CHECK(code == 0, "%s, %s: %d: %s", what, k ? "apart" : "plain", code, errors ? errors : "");
-    CHECK((access(DIR "/was-apart", F_OK) == 0) == k, "%s: the backend was not the one to be tested", what);
+    CHECK((access("was-apart", F_OK) == 0) == k, "%s: the backend was not the one to be tested", what);
     ok = ok && code == 0;
     free(errors);
   }
@@ -102,11 +98,7 @@ static bool both_of(const char *backend, const char *what, const char *const as[
   return both(backend, command[0], command[1], what);
 }
 
-static void write_file(const char *name, const char *text) {
-  char path[600];
-  snprintf(path, sizeof path, DIR "/%s", name);
-  CHECK_OK(mn_file_write(path, text, strlen(text)));
-}
+static void write_file(const char *name, const char *text) { CHECK_OK(mn_file_write(name, text, strlen(text))); }
 
 static void the_host_cannot_read_it(void) {
   mn_backend *b = apart_over(mn_backend_ref());
@@ -140,7 +132,7 @@ static void apply_gives_the_same_bits(void) {
   for (int i = 0; i < ROWS * T * WIDTH; i++) x[i] = (float)mn_random_normal(3, 1, (uint64_t)i);
   mn_st_writer *w = mn_st_writer_new();
   CHECK_OK(mn_st_writer_add(w, "x", MN_F32, &shape, x));
-  CHECK_OK(mn_st_writer_save(w, DIR "/x.safetensors"));
+  CHECK_OK(mn_st_writer_save(w, "x.safetensors"));
   mn_st_writer_free(w);
   for (int i = 0; i < MN_SMALL_MIXERS; i++) {
     char recipe[700];
@@ -187,7 +179,7 @@ static void write_text(void) {
   static const char *const words[] = {"the ", "whale ", "sea ", "ship ", "and ", "of ", "old ", "far.\n"};
   mn_text text = {0};
   for (uint64_t i = 0, x = 1; i < 1500; i++) mn_text_add(&text, words[(x = mn_splitmix64(x)) % 8]);
-  CHECK_OK(mn_file_write(DIR "/text.txt", text.data, text.len));
+  CHECK_OK(mn_file_write("text.txt", text.data, text.len));
   mn_text_free(&text);
 }
 
@@ -203,7 +195,7 @@ static void training_gives_the_same_bits(void) {
   for (size_t i = 0; i < sizeof trainings / sizeof *trainings; i++) {
     const char *name = trainings[i].name, *backend = trainings[i].backend;
     write_file("r.yaml", trainings[i].recipe);
-    CHECK(system("rm -rf '" DIR "/run-plain' '" DIR "/run-apart'") == 0, "cleared");
+    CHECK(system("rm -rf run-plain run-apart") == 0, "cleared");
     if (!BOTH(backend, name, "train r.yaml --threads 2 --out run-@ --quiet")) continue;
     same_tensors("run-plain/model.safetensors", "run-apart/model.safetensors", name);
     if (!trainings[i].more) continue;
@@ -281,9 +273,9 @@ static void sessions_go_from_place_to_place(void) {
     feed(other.session, 3, 3, c);
     CHECK(memcmp(a, b, sizeof a) == 0 && memcmp(a, c, sizeof a) == 0, "streams that were moved go on");
     CHECK_OK(mn_session_copy(here.session, other.session)); /* and back */
-    CHECK_OK(mn_session_save(apart.session, DIR "/moved.safetensors"));
+    CHECK_OK(mn_session_save(apart.session, "moved.safetensors"));
     CHECK_OK(mn_session_reset(apart.session));
-    CHECK_OK(mn_session_load(apart.session, DIR "/moved.safetensors"));
+    CHECK_OK(mn_session_load(apart.session, "moved.safetensors"));
     feed(here.session, 2, 4, a);
     feed(apart.session, 2, 4, b);
     CHECK(memcmp(a, b, sizeof a) == 0, "saved and loaded");
@@ -347,7 +339,6 @@ static void copies_between_places(void) {
 }
 
 int main(void) {
-  CHECK(system("rm -rf '" DIR "' && mkdir -p '" DIR "'") == 0, "%s", DIR);
   small_mixers_are_all_systems();
   RUN(the_host_cannot_read_it);
   RUN(copies_between_places);

@@ -6,9 +6,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "scratch.h"
 #include "test.h"
 
-#define DIR    MN_TEST_BINARY_DIR "/api"
+#define DIR    "api"
 #define MODEL  DIR "/model"
 #define RECIPE DIR "/recipe.yaml"
 

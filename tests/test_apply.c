@@ -5,9 +5,10 @@
 #include "base/file.h"
 #include "mixer_check.h"
 #include "program.h"
+#include "scratch.h"
 #include "small_mixers.h"
 
-#define DIR MN_TEST_BINARY_DIR "/apply"
+#define DIR "apply"
 enum { B = 2, D = 8, FIRST = 5, SECOND = 6 };
 
 static int load(const char *name, mc_bag *b) {

@@ -3,8 +3,9 @@
 #include "base/file.h"
 #include "mixer_check.h"
 #include "program.h"
+#include "scratch.h"
 
-#define DIR   MN_TEST_BINARY_DIR "/apply-models"
+#define DIR   "apply-models"
 #define BLOCK "d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, causal: false}, channel: swiglu, hidden: 8}"
 enum { B = 2 };
 

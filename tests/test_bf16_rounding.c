@@ -1,8 +1,6 @@
 /* test_bf16_rounding.c - rounding to bf16 is one function, whoever does it: a constant of a graph, the reference, the vector kernels at any
  * width, a file that is read. To nearest, ties to even; infinity where it overflows; a NaN stays a NaN, quiet, of the same sign, even
  * one whose payload lies in the bits that go. And no kernel that writes bf16 turns a NaN into a number. */
-#include <unistd.h>
-
 #include "base/bf16.h"
 #include "base/file.h"
 #include "format/safetensors.h"
@@ -14,6 +12,7 @@
 #include "graph/fused_rope.h"
 #include "graph/fused_softmax.h"
 #include "graph/ops.h"
+#include "scratch.h"
 
 static const struct {
   uint32_t f32;
@@ -111,8 +110,7 @@ static void a_file_that_is_read(void) {
   uint32_t bits[N];
   uint16_t y[N];
   for (int i = 0; i < N; i++) bits[i] = table[i].f32;
-  char path[256];
-  snprintf(path, sizeof path, MN_TEST_BINARY_DIR "/bf16-rounding-%d.safetensors", (int)getpid());
+  static const char path[] = "x.safetensors";
   mn_st_writer *w = mn_st_writer_new();
   const mn_shape shape = MN_SHAPE(N);
   CHECK_OK(mn_st_writer_add(w, "x", MN_F32, &shape, bits));
@@ -123,7 +121,6 @@ static void a_file_that_is_read(void) {
   CHECK_OK(mn_st_read(st, mn_st_find(st, "x"), MN_BF16, y));
   for (int i = 0; i < N; i++) CHECK(y[i] == table[i].bf16, "%08x gives %04x", table[i].f32, y[i]);
   mn_st_close(st);
-  unlink(path);
 }
 
 /* ---- NaN in, NaN out ---- */

@@ -10,8 +10,9 @@
 #include "source/mel.h"
 #include "test.h"
 #include "wav_file.h"
+#include "scratch.h"
 
-#define DIR      MN_TEST_BINARY_DIR "/classify"
+#define DIR      "classify"
 #define CLASSIFY MNEME "classify " DIR
 enum { SOUNDS = 36, BANDS = 12 };
 

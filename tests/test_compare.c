@@ -47,7 +47,7 @@ static int run_compare(const char *what, const char *out, const char *more) {
   size_t n;
   free(said);
   CHECK_OK(mn_file_read(test_path("said"), 1 << 20, &said, &n));
-  return code;
+  return WEXITSTATUS(code);
 }
 
 static json_t *row(const char *out, const char *what, int which) {
@@ -139,6 +139,28 @@ static void what_does_not_compare_is_not_judged(void) {
   CHECK(strstr(said, " images/s ") && strstr(said, "different objectives"), "every row says its unit: %s", said);
 }
 
+/* One that leaves the numbers, in the middle of three: the others are trained and shown, and the end says what is missing. */
+static void one_that_fails_does_not_stop_the_others(void) {
+  write_language("first", "type: bytes", "1e-2");
+  write_language("wild", "type: bytes", "100");
+  write_language("last", "type: bytes", "1e-2");
+  CHECK(run_compare("first.yaml wild.yaml last.yaml", "f0", "2>&1") == 1, "%s", said);
+  CHECK(strstr(said, "wild: ") && strstr(said, "1 of 3 trainings failed") && strstr(said, "the others stand"), "%s", said);
+  CHECK(strstr(said, "\nfirst ") && strstr(said, "\nlast ") && there("f0", "last/model.safetensors") && there("f0", "validation_loss.svg"),
+        "the others are there: %s", said);
+  CHECK(run_compare("first.yaml wild.yaml last.yaml", "f1", "--json --quiet") == 1, "%s", said);
+  json_error_t e;
+  json_t *doc = json_loads(said, 0, &e), *table = json_object_get(doc, "table"), *runs = json_object_get(doc, "runs");
+  CHECK(json_array_size(table) == 3 && mean_of(json_array_get(table, 2), "validation_loss") > 0, "%s: %s", e.text, said);
+  CHECK(json_is_null(json_object_get(json_array_get(table, 1), "validation_loss")) &&
+            json_is_null(json_object_get(json_array_get(table, 1), "parameters")),
+        "nothing is said of one that failed: %s", said);
+  CHECK(json_is_string(json_object_get(json_array_get(runs, 1), "error")) && !json_object_get(json_array_get(runs, 0), "error"), "%s",
+        said);
+  json_decref(doc);
+  CHECK(run_compare("wild.yaml", "f2", "2>&1") == 1 && strstr(said, "1 of 1 trainings failed"), "alone: %s", said);
+}
+
 static void a_picture_of_a_metric_is_no_name(void) {
   write_classifier("Validation_Accuracy.svg", "1e-2");
   CHECK(run_compare("Validation_Accuracy.svg.yaml", "n", "2>&1") != 0 && strstr(said, "as a picture of compare is"), "%s", said);
@@ -149,6 +171,7 @@ int main(void) {
   RUN(classifiers_are_compared_by_accuracy);
   RUN(language_models_are_compared_by_perplexity_and_bits);
   RUN(what_does_not_compare_is_not_judged);
+  RUN(one_that_fails_does_not_stop_the_others);
   RUN(a_picture_of_a_metric_is_no_name);
   free(said);
   test_cleanup();

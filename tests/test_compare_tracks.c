@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 
 #include "cli/compare_tracks.h"
+#include "base/dir.h"
 #include "train_helpers.h"
 
 #define MNEME MN_TEST_BINARY_DIR "/mneme"
@@ -37,7 +38,7 @@ static void write_models(void) {
 static char *said;
 static int compare(const char *what, const char *more) {
   char command[3000];
-  snprintf(command, sizeof command, "cd '%s' && " MNEME " compare %s --threads 1 > said 2>&1 %s", test_dir, what, more);
+  snprintf(command, sizeof command, "cd '%s' || exit 99; " MNEME " compare %s --threads 1 > said 2>&1 %s", test_dir, what, more);
   int code = system(command);
   size_t n;
   free(said);
@@ -148,12 +149,28 @@ static void a_locked_database_is_said(void) {
   sqlite3_close(db);
 }
 
+/* Interrupted inside a training: its metrics are there, its end is not. (A shell lets what runs behind it ignore SIGINT: SIGTERM.) */
 static void an_interrupted_comparison_goes_on(void) {
-  CHECK(compare("models --tracks tracks.yaml --out cut --set train.steps=32", "& sleep 0.4; kill -INT $! 2>/dev/null; wait") >= 0, "%s",
-        said);
-  CHECK(compare("models --tracks tracks.yaml --out cut --set train.steps=32 --resume", "") == 0, "%s", said);
+  CHECK_OK(mn_make_dirs(test_path("two")));
+  put("two/delta.yaml", "model: {d_model: 8, layers: 1, block: {mixer: {type: deltanet, heads: 2}}}\n");
+  put("two/window.yaml", "model: {d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, window: 8}}}\n");
+  put("long.yaml", "tracks:\n- name: recall\n  parameters: 8000\n  tokens: 128000\n  recipe:\n"
+                   "    data: {task: {name: mqar, vocab_size: 20, len: 16, kv: 2}}\n"
+                   "    train: {batch: 4, log_every: 1, validate_every: 0, validation_batches: 2, optimizer: {lr: 1e-3}}\n"
+                   "  measure: [{title: pairs, kind: task, task: {name: mqar, vocab_size: 20, len: 16, kv: 2}, examples: 8}]\n");
+  const int code = compare("two --tracks long.yaml --out cut --json",
+                           "& p=$!; until [ -s cut/recall/delta/metrics.jsonl ] || ! kill -0 $p 2>/dev/null; do sleep 0.01; done; "
+                           "kill -TERM $p; wait $p");
+  CHECK(code == 3 && strstr(said, "--resume goes on"), "%d: %s", code, said);
+  char **names;
+  size_t n;
+  CHECK_OK(mn_dir_list(test_path("cut/recall/delta/checkpoints"), &names, &n));
+  const long long at_step = n == 1 && !strncmp(names[0], "step-", 5) ? atoll(names[0] + 5) : 0;
+  CHECK(at_step > 0 && at_step < 2000 && !there("cut/recall/window/metrics.jsonl"), "step %lld of 2000", at_step);
+  mn_dir_list_free(names, n);
+  CHECK(compare("two --tracks long.yaml --out cut --resume", "") == 0, "%s", said);
   json_t *doc = table_of("cut");
-  CHECK(at(doc, "window", "recall", "two pairs") >= 0 && at(doc, "whole", "recall", "two pairs") >= 0, "%s", said);
+  CHECK(at(doc, "window", "recall", "pairs") >= 0 && at(doc, "delta", "recall", "pairs") >= 0, "%s", said);
   json_decref(doc);
 }
 
@@ -183,22 +200,65 @@ static void lists_that_come_again_are_a_column(void) {
   json_decref(doc);
 }
 
+/* A disk that is full, or a limit on files: said by the one that does not fit; what fits stands, and once there is room the rest is done. */
+static void a_full_disk_loses_nothing_else(void) {
+  char command[3000], text[4000];
+  put("two/wide.yaml", "model: {d_model: 64, layers: 2, block: {mixer: {type: attention, heads: 2}, hidden: 512}}\n");
+  snprintf(text, sizeof text, "tracks:\n%s", recall);
+  memset(strstr(text, "  parameters: 8000"), ' ', strlen("  parameters: 8000"));
+  put("sizes.yaml", text);
+  /* blocks of 512 bytes; the wide model has 900 KB, all else together less than half of the limit */
+  snprintf(command, sizeof command,
+           "cd '%s' && ulimit -f 800 && " MNEME " compare two --tracks sizes.yaml --out full --threads 1 >said 2>&1", test_dir);
+  CHECK(WEXITSTATUS(system(command)) == 1, "a limit");
+  free(said);
+  size_t n;
+  CHECK_OK(mn_file_read(test_path("said"), 1 << 20, &said, &n));
+  CHECK(strstr(said, "recall/wide: ") && strstr(said, "File too large") && strstr(said, "1 trainings or measurements failed"), "%s", said);
+  json_t *doc = table_of("full");
+  CHECK(at(doc, "delta", "recall", "two pairs") >= 0 && at(doc, "window", "recall", "loss") > 0, "%s", said);
+  CHECK(isnan(at(doc, "wide", "recall", "loss")) && !there("full/recall/wide/model.safetensors"), "what failed has no figure: %s", said);
+  json_decref(doc);
+  CHECK(compare("two --tracks sizes.yaml --out full --resume", "") == 0, "there is room: %s", said);
+  doc = table_of("full");
+  CHECK(at(doc, "wide", "recall", "loss") > 0 && at(doc, "wide", "recall", "two pairs") >= 0, "%s", said);
+  json_decref(doc);
+  snprintf(command, sizeof command, "cd '%s' && ulimit -f 20 && " MNEME " compare two --tracks sizes.yaml --out none >said 2>&1", test_dir);
+  CHECK(WEXITSTATUS(system(command)) == 1 && !there("none"), "no room for anything: nothing is left behind");
+}
+
 static void mistakes_are_named(void) {
   static const struct {
     const char *text, *says;
-  } bad[] = {{"tracks: []\n", "needs tracks"},
-             {"tracks: [{name: a/b, recipe: {data: 1}}]\n", "plain name"},
-             {"tracks: [{name: a}]\n", "map of sections"},
-             {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: speed}]}]\n", "positions"},
-             {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: task, task: {name: mqra}}]}]\n", "did you mean 'mqar'"},
-             {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: speed, positions: [4, 2]}]}]\n", "must rise"},
-             {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: verbatim}]}]\n", "name a cell"},
-             {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: verbatim, verbatim: {delays: [5]}}]}]\n", "names 3 cells"},
-             {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: verbatim, verbatim: {delay: [5]}}]}]\n", "did you mean 'delays'"},
-             {"tracks: [{name: a, recipe: {}, measure: [{title: x}, {title: x}]}]\n", "twice"}};
+  } bad[] = {
+      {"tracks: []\n", "needs tracks"},
+      {"tracks: [{name: a/b, recipe: {data: 1}}]\n", "plain name"},
+      {"tracks: [{name: a}]\n", "map of sections"},
+      {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: speed}]}]\n", "positions"},
+      {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: task, task: {name: mqra}}]}]\n", "did you mean 'mqar'"},
+      {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: speed, positions: [4, 2]}]}]\n", "must rise"},
+      {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: verbatim}]}]\n", "name a cell"},
+      {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: verbatim, verbatim: {delays: [5]}}]}]\n", "names 3 cells"},
+      {"tracks: [{name: a, recipe: {}, measure: [{title: x, kind: verbatim, verbatim: {delay: [5]}}]}]\n", "did you mean 'delays'"},
+      {"tracks: [{name: a, recipe: {}, measure: [{title: x}, {title: x}]}]\n", "twice"},
+      {"tracks: [{name: a, parameters: 8000, recipe: {data: {task: {name: mqar, vocab_size: 20, len: 16, kv: 2}}}, measure: [{title: "
+       "x, figure: lss}]}]\n",
+       "did you mean 'loss'"},
+      {"tracks: [{name: a, tokens: 100, recipe: {train: {steps: 3}}}]\n", "keep one"},
+      {"tracks: [{name: a, parameters: 100, recipe: {model: {d_model: 8}}}]\n", "keep one"},
+      {"tracks: [{name: Table.md, recipe: {data: {task: {name: mqar}}, train: {seq_len: 64}}}]\n", "another `name`"},
+      {"tracks: [{name: compare.db, recipe: {data: {task: {name: mqar}}, train: {seq_len: 64}}}]\n", "another `name`"}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     put("bad.yaml", bad[i].text);
     CHECK(compare("models --tracks bad.yaml --out none", "") == 2 && strstr(said, bad[i].says), "%s: %s", bad[i].text, said);
+  }
+  CHECK(!there("none"), "nothing is left behind");
+  static const char *const sets[] = {"train.steps=3", "train={steps: 3, seq_len: 16}", "model.d_model=8"};
+  write_tracks("tracks.yaml", "");
+  for (int i = 0; i < 3; i++) {
+    char more[100];
+    snprintf(more, sizeof more, "models --tracks tracks.yaml --out none --set '%s'", sets[i]);
+    CHECK(compare(more, "") == 2 && strstr(said, sets[i]) && strstr(said, "the track has"), "%s: %s", sets[i], said);
   }
   CHECK(!there("none"), "nothing is left behind");
 }
@@ -211,6 +271,7 @@ int main(void) {
   RUN(one_that_fails_loses_nothing_else);
   RUN(a_locked_database_is_said);
   RUN(an_interrupted_comparison_goes_on);
+  RUN(a_full_disk_loses_nothing_else);
   RUN(lists_that_come_again_are_a_column);
   RUN(mistakes_are_named);
   free(said);

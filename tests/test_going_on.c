@@ -4,9 +4,10 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "program.h"
+#include "scratch.h"
 #include "test.h"
 
-#define DIR MN_TEST_BINARY_DIR "/going-on"
+#define DIR "going-on"
 
 static const char recipe[] = "seed: 1\ntokenizer: {type: bytes}\ndata: {files: [" DIR "/text.txt], cache: " DIR "/cache}\n"
                              "model: {d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2}}}\n"

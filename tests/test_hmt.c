@@ -4,6 +4,7 @@
 #include "model_check.h"
 #include "program.h"
 #include "run/session.h"
+#include "scratch.h"
 
 #define HMT(more)                                                                                                                          \
   "{type: hmt, segment: 5, sensory: 2, " more                                                                                              \
@@ -299,7 +300,7 @@ static void rows_are_read_each_at_its_own_place(void) {
       if (counts[step][b]) memcpy(last[b], logits + b * V, sizeof last[b]);
     }
     if (step == 2) { /* goes on in another session, from a file */
-      const char *path = MN_TEST_BINARY_DIR "/hmt-session.safetensors";
+      const char *path = "hmt-session.safetensors";
       CHECK_OK(mn_session_save(s, path));
       CHECK_OK(mn_session_load(again, path));
       mn_session *t = s;
@@ -410,7 +411,7 @@ static void what_a_recipe_may_not_ask_for(void) {
 
 /* A decoder that was trained alone is taken in, in a training of two stages. */
 static void a_trained_decoder_is_wrapped(void) {
-  static const char run[] = MN_TEST_BINARY_DIR "/hmt-wrap";
+  static const char run[] = "hmt-wrap";
   static const char base[] = "d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2, max_context: 64}, hidden: 16}";
   sh("rm -rf %s && mkdir -p %s", run, run);
   CHECK(sh("cat >%s/base.yaml <<E\ndata: {task: {name: topics}}\nmodel: {%s}\ntrain: {steps: 2, batch: 2}\nE\n", run, base) == 0, "%s",

@@ -137,6 +137,30 @@ static void streams_of_tests_are_run_by_programs(void) {
   globfree(&found);
 }
 
+/* A test runs beside others, and beside itself on another instruction set: what it writes is its own (scratch.h, a folder by mkdtemp). In
+ * the folder of the build it names programs, and patterns of names, alone. */
+static void tests_write_where_no_other_does(void) {
+  static const char *const patterns[] = {"tests/*.[ch]"}, *const programs[] = {"mneme", "example-", "api-cpp"};
+  const char *const build = "MN_TEST_BINARY_DIR "
+                            "\"/";
+  glob_t found = files(patterns, 1);
+  int named = 0;
+  for (size_t i = 0; i < found.gl_pathc; i++) {
+    char *text = read_all(found.gl_pathv[i]);
+    for (const char *at = text; at && (at = strstr(at, build)); named++) {
+      at += strlen(build);
+      const size_t length = strcspn(at, "\"\n");
+      bool may = length > 6 && !strncmp(at + length - 6, "XXXXXX", 6);
+      for (size_t k = 0; k < sizeof programs / sizeof *programs; k++) may = may || !strncmp(at, programs[k], strlen(programs[k]));
+      CHECK(may, "%s writes %.*s in the folder of the build, where another run may write too: include scratch.h", found.gl_pathv[i],
+            (int)length, at);
+    }
+    free(text);
+  }
+  CHECK(named > 5, "%d names in the folder of the build", named);
+  globfree(&found);
+}
+
 /* src/memory/NAME.c or src/memory/NAME/: one of the types that stand there begins with NAME. */
 static void a_system_is_found_by_its_name(void) {
   static const char *const patterns[] = {"src/memory/*.c", "src/memory/*/*.c"};
@@ -246,6 +270,7 @@ int main(void) {
   RUN(a_room_has_one_subject);
   RUN(only_programs_make_plans);
   RUN(streams_of_tests_are_run_by_programs);
+  RUN(tests_write_where_no_other_does);
   RUN(a_system_is_found_by_its_name);
   read_the_sources();
   RUN(documents_name_what_is_there);

@@ -6,6 +6,7 @@
 #include "mixer_suite.h"
 #include "model/model.h"
 #include "run/session.h"
+#include "scratch.h"
 
 static const char *const forms[] = {
     "{\"type\": \"lizard\", \"heads\": 2, \"window\": 4}",
@@ -71,8 +72,8 @@ static void a_saved_session_goes_on_to_the_same_bits(void) {
   CHECK_OK(mn_session_new(model, params, &(mn_session_config){.prefill = 16}, &a));
   CHECK_OK(mn_session_new(model, params, &(mn_session_config){.prefill = 16}, &b));
   CHECK_OK(mn_session_feed(a, tokens, 37, NULL));
-  CHECK_OK(mn_session_save(a, MN_TEST_BINARY_DIR "/lizard-session.safetensors"));
-  CHECK_OK(mn_session_load(b, MN_TEST_BINARY_DIR "/lizard-session.safetensors"));
+  CHECK_OK(mn_session_save(a, "lizard-session.safetensors"));
+  CHECK_OK(mn_session_load(b, "lizard-session.safetensors"));
   for (int i = 37; i < 60; i++) {
     CHECK_OK(mn_session_feed(a, tokens + i, 1, &x));
     CHECK_OK(mn_session_feed(b, tokens + i, 1, &y));

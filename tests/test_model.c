@@ -7,6 +7,7 @@
 #include "format/safetensors.h"
 #include "format/yaml.h"
 #include "run/program.h"
+#include "scratch.h"
 #include "test.h"
 
 static mn_status parse(mn_arena *arena, const char *yaml, int64_t vocab_size, mn_model **m) {
@@ -341,7 +342,7 @@ static void a_looped_model_streams(void) {
 /* ---- files ---- */
 static void a_directory_gives_the_model_back(void) {
   fixture f;
-  const char *dir = MN_TEST_BINARY_DIR "/model-dir";
+  const char *dir = "model-dir";
   mn_model *m = NULL;
   mn_params *p = NULL;
   if (!set_up(&f, mixed, MN_F32)) return;
@@ -367,7 +368,7 @@ static void a_directory_gives_the_model_back(void) {
 /* model.safetensors with one tensor dropped, one added, or one of another shape */
 static void wrong_files_are_refused(void) {
   fixture f;
-  const char *path = MN_TEST_BINARY_DIR "/model-wrong.safetensors";
+  const char *path = "model-wrong.safetensors";
   static const char *const words[] = {"missing.weight", "layers.2.mixer.prefix_k", "layers.0.mixer.A_log"};
   if (!set_up(&f, mixed, MN_F32)) return;
   float *first = f.params->data[0], more[4] = {0};
@@ -394,8 +395,8 @@ static void wrong_files_are_refused(void) {
   CHECK(mn_params_load(f.params, path) == MN_ERR_FORMAT, "a cut file: %s", mn_message());
   mn_model *m = NULL;
   mn_params *p = NULL;
-  CHECK(mn_model_load_dir(MN_TEST_BINARY_DIR "/no-such-model", f.backend, MN_F32, &m, &p) != MN_OK && strstr(mn_message(), "no-such-model"),
-        "%s", mn_message());
+  CHECK(mn_model_load_dir("no-such-model", f.backend, MN_F32, &m, &p) != MN_OK && strstr(mn_message(), "no-such-model"), "%s",
+        mn_message());
   tear_down(&f);
 }
 
@@ -413,7 +414,7 @@ static void parameters_that_are_not_finite_are_named(void) {
 /* Wherever in a file it stands, a value that is no number is refused by its tensor, element and kind. */
 static void weights_that_are_not_finite_are_refused(void) {
   fixture f;
-  const char *path = MN_TEST_BINARY_DIR "/model-not-finite.safetensors";
+  const char *path = "model-not-finite.safetensors";
   static const float values[] = {NAN, INFINITY, -INFINITY};
   static const char *const kinds[] = {"is NaN", "is infinity", "is -infinity"};
   if (!set_up(&f, mixed, MN_F32)) return;

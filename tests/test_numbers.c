@@ -11,8 +11,9 @@
 #include "run/session.h"
 #include "program.h"
 #include "model_fixture.h"
+#include "scratch.h"
 
-#define DIR   MN_TEST_BINARY_DIR "/numbers"
+#define DIR   "numbers"
 #define MODEL " --model " DIR "/model "
 
 static const char recipe[] = "{model: {vocab_size: 2000, d_model: 16, layers: 2, blocks: [{mixer: {type: attention, heads: 2, window: 8}},"

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "format/yaml.h"
 #include "run/session.h"
+#include "scratch.h"
 #include "test.h"
 
 enum { D = 4 };
@@ -48,7 +49,7 @@ static void run(mn_backend *b, const mn_params *p, mn_graph *g, mn_scope *s, mn_
 }
 
 static void buffers_lie_beside_parameters(void) {
-  const char *path = MN_TEST_BINARY_DIR "/buffers.safetensors";
+  const char *path = "buffers.safetensors";
   mn_backend *b = mn_backend_ref();
   mn_scope *s;
   mn_tensor *x, *y;
@@ -80,7 +81,7 @@ static void buffers_lie_beside_parameters(void) {
 }
 
 static void a_file_without_its_buffers_is_refused(void) {
-  const char *path = MN_TEST_BINARY_DIR "/no-buffers.safetensors";
+  const char *path = "no-buffers.safetensors";
   mn_scope *s;
   mn_tensor *x, *y;
   mn_graph *g = mn_graph_new();

@@ -8,9 +8,10 @@
 #include "run/session.h"
 
 #include "model_fixture.h"
+#include "scratch.h"
 
 enum { D = 4 };
-#define IN(name) MN_TEST_BINARY_DIR "/params-owner-" name
+#define IN(name) "params-owner-" name
 
 /* ---- memory that is counted ---- */
 static size_t held;

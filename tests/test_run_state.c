@@ -2,6 +2,7 @@
  * back what was saved, row by row, or is refused and nothing has changed. */
 #include "base/file.h"
 #include "run/state.h"
+#include "scratch.h"
 #include "test.h"
 
 enum { B = 3, W = 5 };
@@ -96,7 +97,7 @@ static mn_status load_from(const char *path, mn_states *s) {
 }
 
 static void files_give_back_every_row(void) {
-  const char *path = MN_TEST_BINARY_DIR "/states.safetensors";
+  const char *path = "states.safetensors";
   mn_states *a = NULL, *b = NULL, *two = NULL;
   CHECK_OK(make(B, &a));
   CHECK_OK(make(B, &b));
@@ -130,7 +131,7 @@ static void files_give_back_every_row(void) {
 /* A file whose tensors are whole, but which says other positions than they hold. */
 static void positions_of_every_row_are_checked(void) {
   static const char *const says[] = {"4,5,7", "4,5", "4,5,6,7", "4", "4,5,x", "", "-4,5,6", "4,5,6"};
-  const char *path = MN_TEST_BINARY_DIR "/states-said.safetensors";
+  const char *path = "states-said.safetensors";
   mn_states *a = NULL, *b = NULL;
   CHECK_OK(make(B, &a));
   CHECK_OK(make(B, &b));
@@ -144,7 +145,7 @@ static void positions_of_every_row_are_checked(void) {
       CHECK_OK(mn_st_writer_add(w, mn_st_at(st, t)->name, mn_st_at(st, t)->dtype, &mn_st_at(st, t)->shape, mn_st_at(st, t)->data));
     CHECK_OK(mn_st_writer_meta(w, "digest", mn_st_meta(st, "digest")));
     CHECK_OK(mn_st_writer_meta(w, "position", says[i]));
-    const char *other = MN_TEST_BINARY_DIR "/states-other.safetensors";
+    const char *other = "states-other.safetensors";
     CHECK_OK(mn_st_writer_save(w, other));
     mn_st_writer_free(w);
     mn_st_close(st);

@@ -5,6 +5,7 @@
 #include "format/yaml.h"
 #include "run/sampler.h"
 #include "run/session.h"
+#include "scratch.h"
 #include "test.h"
 
 /* Two caches, of which one turns over: that any cut of a stream changes nothing is shown for every system by its own test
@@ -98,7 +99,7 @@ static void a_saved_session_goes_on_to_the_same_bits(void) {
   if (!set_up(&f, models[1])) return;
   mn_session *a = NULL, *b = NULL, *c = NULL;
   const float *x = NULL, *y = NULL;
-  const char *path = MN_TEST_BINARY_DIR "/session.safetensors";
+  const char *path = "session.safetensors";
   CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.prefill = 16}, &a));
   CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.prefill = 16}, &b));
   CHECK_OK(mn_session_feed(a, f.tokens, 40, NULL));
@@ -170,7 +171,7 @@ static void rows_stand_where_they_stand(void) {
   for (int k = 0; k < KINDS; k++) {
     fixture f;
     if (!set_up_kind(&f, k)) continue;
-    const char *path = MN_TEST_BINARY_DIR "/rows.safetensors";
+    const char *path = "rows.safetensors";
     mn_session *one[3] = {NULL}, *all = NULL, *again = NULL;
     const float *x = NULL, *y = NULL;
     CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.batch = 3, .prefill = 16}, &all));
@@ -273,7 +274,7 @@ static void wrong_files_are_refused(void) {
   fixture f, other;
   if (!set_up(&f, models[1]) || !set_up(&other, models[0])) return;
   mn_session *a = NULL, *b = NULL;
-  const char *path = MN_TEST_BINARY_DIR "/session-bad.safetensors";
+  const char *path = "session-bad.safetensors";
   CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){0}, &a));
   CHECK_OK(mn_session_new(other.model, other.params, &(mn_session_config){0}, &b));
   CHECK_OK(mn_session_feed(a, f.tokens, 20, NULL));
@@ -368,7 +369,7 @@ static void draw(mn_session *s, int64_t stream, int32_t first, int from, int32_t
 /* A draw is of the seed, the stream and its position, whoever draws and whenever. */
 static void a_stream_that_goes_on_draws_what_it_would_have_drawn(void) {
   fixture f;
-  const char *path = MN_TEST_BINARY_DIR "/session-drawn.safetensors";
+  const char *path = "session-drawn.safetensors";
   int32_t whole[N] = {0}, rest[N] = {0}, other[N] = {0};
   mn_session *a = NULL, *b = NULL, *c = NULL;
   int same = 0;

@@ -4,6 +4,7 @@
 #include "model_check.h"
 #include "run/session.h"
 #include "run/whole.h"
+#include "scratch.h"
 
 enum { C = 3, N = 4, T = 19 };
 
@@ -118,11 +119,11 @@ static void copies_forks_and_files_go_on(void) {
     mn_session *s = open_session(&f, 1), *other = open_session(&f, 1);
     CHECK_OK(mn_session_feed_frames(s, f.frames, 9, NULL));
     CHECK_OK(mn_session_fork(s, &fork));
-    CHECK_OK(mn_session_save(s, MN_TEST_BINARY_DIR "/session-frames.safetensors"));
+    CHECK_OK(mn_session_save(s, "session-frames.safetensors"));
     CHECK_OK(mn_session_feed_frames(s, f.frames + 9 * C, 6, NULL));
     CHECK_OK(mn_session_judge(s, &logits));
     memcpy(straight, logits, sizeof straight);
-    CHECK_OK(mn_session_load(other, MN_TEST_BINARY_DIR "/session-frames.safetensors"));
+    CHECK_OK(mn_session_load(other, "session-frames.safetensors"));
     mn_session *going[] = {fork, other};
     for (int i = 0; i < 2; i++) {
       CHECK_OK(mn_session_feed_frames(going[i], f.frames + 9 * C, 6, NULL));

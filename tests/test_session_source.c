@@ -8,6 +8,7 @@
 #include "program.h"
 #include "run/ladder.h"
 #include "run/session.h"
+#include "scratch.h"
 #include "test.h"
 
 enum { V = 7, SOURCES = 5, MOST = 24 };
@@ -152,7 +153,7 @@ static void every_row_has_its_own(void) {
   sourced(b, "010", "copies that failed");
   CHECK_OK(mn_session_fork(b, &fork));
   if (fork) sourced(fork, "010", "a fork");
-  static const char path[] = MN_TEST_BINARY_DIR "/session-source.safetensors";
+  static const char path[] = "session-source.safetensors";
   CHECK_OK(mn_session_save(b, path));
   CHECK_OK(mn_session_load(a, path));
   sourced(a, "010", "loaded");
@@ -174,7 +175,7 @@ static void every_row_has_its_own(void) {
 }
 
 /* ---- the program ---- */
-#define DIR MN_TEST_BINARY_DIR "/session-source"
+#define DIR "session-source"
 
 /* A model of frames that was never trained; what matters is what it can be given. */
 static void write_speaker(void) {

@@ -12,6 +12,7 @@
 #include "mneme.h"
 #include "run/session.h"
 #include "program.h"
+#include "scratch.h"
 #include "test.h"
 #include "train/trainer.h"
 
@@ -171,7 +172,7 @@ static void far_positions_are_right(void) {
 }
 
 /* ---- the program ---- */
-#define DIR  MN_TEST_BINARY_DIR "/stream-limits"
+#define DIR  "stream-limits"
 #define SAID "exec 2>&1; " /* messages are read, too */
 
 static void is_refused(const char *what, int rc) {

@@ -12,9 +12,10 @@
 #include "run/meter.h"
 #include "run/text_tokens.h"
 #include "program.h"
+#include "scratch.h"
 #include "test.h"
 
-#define DIR   MN_TEST_BINARY_DIR "/stream-verbs"
+#define DIR   "stream-verbs"
 #define MODEL " --model " DIR "/model "
 #define TEXT  DIR "/text.txt"
 

@@ -10,9 +10,10 @@
 #include "eval/task_eval.h"
 #include "task/prose.h"
 #include "model_fixture.h"
+#include "scratch.h"
 
-#define SCRATCH MN_TEST_BINARY_DIR "/task-eval.session"
-#define TEXT    MN_TEST_BINARY_DIR "/task-eval.txt"
+#define SCRATCH "task-eval.session"
+#define TEXT    "task-eval.txt"
 
 static bool set_up(fixture *f, const char *text) { return fixture_open(f, 7, "%s", text); }
 
@@ -93,7 +94,7 @@ static void a_short_memory_shows_as_an_edge_in_the_heat_map(void) {
   CHECK(map.n_x == 11 && map.n_y == 2 && map.values[11] == 0 && map.values[21] == 1, "wrong map");
   char *text = mn_heatmap_text(&map, 100, false);
   CHECK(text && strstr(text, "1000") && strstr(text, "50"), "%s", text ? text : "none");
-  CHECK_OK(mn_heatmap_write(&map, MN_TEST_BINARY_DIR "/task-eval.svg"));
+  CHECK_OK(mn_heatmap_write(&map, "task-eval.svg"));
   free(text);
   mn_grid_free(&g);
   mn_task_close(task);
@@ -416,7 +417,7 @@ static void a_restart_from_a_file_changes_no_bit(void) {
 }
 
 /* ---- the program ---- */
-#define EVAL MN_TEST_BINARY_DIR "/mneme eval --json --model " MN_TEST_BINARY_DIR "/task-eval-model "
+#define EVAL MN_TEST_BINARY_DIR "/mneme eval --json --model task-eval-model "
 
 static char out[1 << 16];
 
@@ -449,16 +450,15 @@ static void the_program_reports_a_line_for_each_result(void) {
   mn_tokenizer *tok = NULL;
   json_t *line;
   if (!set_up(&f, streamer)) return; /* its vocabulary holds the bytes, the small needles and the stream */
-  CHECK_OK(mn_make_dirs(MN_TEST_BINARY_DIR "/task-eval-model"));
-  CHECK_OK(mn_model_save_dir(f.model, f.params, MN_TEST_BINARY_DIR "/task-eval-model"));
+  CHECK_OK(mn_make_dirs("task-eval-model"));
+  CHECK_OK(mn_model_save_dir(f.model, f.params, "task-eval-model"));
   CHECK_OK(mn_tokenizer_bytes(NULL, 0, &tok));
-  CHECK_OK(mn_tokenizer_save(tok, MN_TEST_BINARY_DIR "/task-eval-model/tokenizer.json"));
+  CHECK_OK(mn_tokenizer_save(tok, "task-eval-model/tokenizer.json"));
   mn_tokenizer_free(tok);
   fixture_close(&f);
 
-  CHECK(sh(EVAL "--task passkey --lengths 350,500 --depths 3 --examples 1 --plot " MN_TEST_BINARY_DIR "/task-eval-map.png") == 0, "%s",
-        out);
-  CHECK(lines("passkey", &line) == 6 && mn_file_exists(MN_TEST_BINARY_DIR "/task-eval-map.png"), "%s", out);
+  CHECK(sh(EVAL "--task passkey --lengths 350,500 --depths 3 --examples 1 --plot task-eval-map.png") == 0, "%s", out);
+  CHECK(lines("passkey", &line) == 6 && mn_file_exists("task-eval-map.png"), "%s", out);
   CHECK(json_integer_value(json_object_get(line, "T")) > 470, "%s", out);
   json_decref(line);
   CHECK(sh(EVAL "--task niah_mini --set len=80 --stream --examples 3") == 0, "%s", out);

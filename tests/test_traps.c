@@ -14,12 +14,11 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/cli.h"
-#include "test.h"
+#include "scratch.h"
 #include "wav_file.h"
 
-#define ROOT    MN_TEST_BINARY_DIR "/traps"
-#define WORK    ROOT "/work"
-#define OUTSIDE ROOT "/outside"
+#define WORK    "work"
+#define OUTSIDE "outside"
 #define MNEME   "timeout -k 2 60 " MN_TEST_BINARY_DIR "/mneme "
 
 static char out[1 << 16];
@@ -79,6 +78,12 @@ static const scenario scenarios[] = {
      .named = "out",
      .below = "out",
      .more = {"out/small/.lock"}},
+    {.verb = "compare",
+     .home = "home",
+     .command = "compare small.yaml --tracks tracks.yaml --quiet --out out",
+     .named = "out",
+     .below = "out",
+     .more = {"out/track/small/.lock", "out/compare.db-wal"}},
     {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/match$"},
     {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/match.json$"},
     {.verb = "adapt", .home = "home", .command = LINEARIZE, .named = "out", .below = "out/tune$"},
@@ -133,6 +138,14 @@ static const char heard_text[] = "name: heard\n"
                                  "model: {type: lmuformer, channels: 4, num_classes: 2, d_model: 4, window: 9}\n"
                                  "objective: {type: classification}\n"
                                  "train: {steps: 2, batch: 2, validate_every: 0}\n";
+static const char tracks_text[] = "tracks:\n"
+                                  "- name: track\n"
+                                  "  parameters: 2600\n"
+                                  "  tokens: 128\n"
+                                  "  recipe: {data: {files: [text.txt]}, train: {batch: 2, seq_len: 16, validation_batches: 1}}\n"
+                                  "  measure:\n"
+                                  "  - {title: loss, kind: figure, figure: loss}\n"
+                                  "  - {title: us, kind: speed, positions: [4, 8], repeats: 1}\n";
 static const char unit_text[] = "{d_model: 8, mixer: {type: titans_lmm, heads: 1, chunk: 4}}\n";
 
 /* ---- the folder and what is around it ----------------------------------------------------------------------------- */
@@ -140,6 +153,13 @@ static const char unit_text[] = "{d_model: 8, mixer: {type: titans_lmm, heads: 1
 enum { LINK_TO_FILE, LINK_TO_NOTHING, LINK_TO_DIR, SECOND_NAME, PIPE, DIRECTORY, READ_ONLY, TRAPS };
 static const char *const trap_names[TRAPS] = {"a link to a file", "a link to nothing", "a link to a directory", "a second name of a file",
                                               "a pipe",           "a directory",       "a read-only file"};
+
+/* Where a link leads: by its whole path, for it may stand at any depth. */
+static const char *outside(const char *name) {
+  static char path[PATH_MAX + 64];
+  snprintf(path, sizeof path, "%s/" OUTSIDE "/%s", scratch_dir, name);
+  return path;
+}
 
 static void make_outside(void) {
   static const char *const files[] = {"file",
@@ -151,7 +171,7 @@ static void make_outside(void) {
                                       "dir/checkpoints/step-4/trainer.json"};
   struct timespec old[2] = {{1000000000, 5}, {1000000000, 7}};
   char path[600];
-  CHECK(sh("rm -rf " OUTSIDE " && mkdir -p " OUTSIDE "/dir/checkpoints/step-4 " OUTSIDE "/dir/empty") == 0, "%s", out);
+  CHECK(system("mkdir -p " OUTSIDE "/dir/checkpoints/step-4 " OUTSIDE "/dir/empty") == 0, "a folder");
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
     snprintf(path, sizeof path, OUTSIDE "/%s", files[i]);
     CHECK_OK(mn_file_write(path, "mine\n", 5));
@@ -189,12 +209,13 @@ static char *outside_now(void) {
 /* The folder as every command finds it: recipes, a text, a trained model, a database with its run. */
 static void make_template(void) {
   mn_text text = {0};
-  CHECK(system("rm -rf " ROOT " && mkdir -p " WORK "/home " WORK "/done") == 0, "a folder");
+  CHECK(system("mkdir -p " WORK "/home " WORK "/done") == 0, "a folder");
   for (int i = 0; i < 900; i++) mn_text_addf(&text, "%s%s", i % 3 ? "the whale " : "an old ship ", i % 11 ? "sailed " : "far.\n");
   CHECK_OK(mn_file_write(WORK "/text.txt", text.data, text.len));
   mn_text_free(&text);
   CHECK_OK(mn_file_write(WORK "/recipe.yaml", recipe_text, sizeof recipe_text - 1));
   CHECK_OK(mn_file_write(WORK "/small.yaml", small_text, sizeof small_text - 1));
+  CHECK_OK(mn_file_write(WORK "/tracks.yaml", tracks_text, sizeof tracks_text - 1));
   CHECK_OK(mn_file_write(WORK "/unit.yaml", unit_text, sizeof unit_text - 1));
   CHECK_OK(mn_file_write(WORK "/heard.yaml", heard_text, sizeof heard_text - 1));
   for (int i = 0; i < 4; i++) {
@@ -212,11 +233,11 @@ static void make_template(void) {
   memcpy(x + 8, header, (size_t)n);
   CHECK_OK(mn_file_write(WORK "/x.safetensors", x, (size_t)(8 + n + 128)));
   make_outside();
-  CHECK(system("cp -a " WORK " " ROOT "/template && cp -a " OUTSIDE " " ROOT "/around") == 0, "templates");
+  CHECK(system("cp -a " WORK " template && cp -a " OUTSIDE " around") == 0, "templates");
 }
 
 static void fresh(const scenario *s) {
-  CHECK(system("rm -rf " WORK " " OUTSIDE " && cp -a " ROOT "/template " WORK " && cp -a " ROOT "/around " OUTSIDE) == 0, "a fresh folder");
+  CHECK(system("rm -rf " WORK " " OUTSIDE " && cp -a template " WORK " && cp -a around " OUTSIDE) == 0, "a fresh folder");
   if (s && s->prepare) CHECK(sh("export MNEME_HOME=%s; %s", s->home, s->prepare) == 0, "%s: %s", s->prepare, out);
 }
 
@@ -240,7 +261,7 @@ static void find_made(made *m, const char *dir) {
   for (size_t i = 0; i < n; i++) {
     snprintf(path, sizeof path, "%s/%s", dir, names[i]);
     const char *inside = path + strlen(WORK) + 1;
-    snprintf(before, sizeof before, "%s/%s", ROOT "/template", inside);
+    snprintf(before, sizeof before, "%s/%s", "template", inside);
     if (lstat(path, &st) != 0) continue;
     if (lstat(before, &old) != 0 && m->n < 200) {
       m->is_dir[m->n] = S_ISDIR(st.st_mode);
@@ -254,17 +275,17 @@ static void find_made(made *m, const char *dir) {
 static void plant(const char *inside, int kind) {
   char path[1200];
   snprintf(path, sizeof path, WORK "/%s", inside);
-  CHECK(sh("rm -rf '%s' && mkdir -p \"$(dirname '%s')\"", path, path) == 0, "%s", out);
+  CHECK(sh("rm -rf '%s' && mkdir -p \"$(dirname '%s')\"", inside, inside) == 0, "%s", out);
   int rc = 0;
   switch (kind) {
   case LINK_TO_FILE:
-    rc = symlink(OUTSIDE "/file", path);
+    rc = symlink(outside("file"), path);
     break;
   case LINK_TO_NOTHING:
-    rc = symlink(OUTSIDE "/new", path);
+    rc = symlink(outside("new"), path);
     break;
   case LINK_TO_DIR:
-    rc = symlink(OUTSIDE "/dir", path);
+    rc = symlink(outside("dir"), path);
     break;
   case SECOND_NAME:
     rc = link(OUTSIDE "/file", path);
@@ -393,15 +414,15 @@ static void a_pipe_in_a_models_directory_hangs_no_verb(void) {
 /* The demo empties its directory: that must be one that it has made. */
 static void the_demo_empties_only_its_own_directory(void) {
   fresh(NULL);
-  CHECK(sh("mkdir mine marked linked && touch mine/x marked/.mneme-demo marked/x && ln -s " OUTSIDE "/file linked/.mneme-demo && "
-           "ln -s mine link && ln -s " OUTSIDE "/dir away && ln -s nowhere nothing && touch file && mkfifo pipe") == 0,
+  CHECK(sh("mkdir mine marked linked && touch mine/x marked/.mneme-demo marked/x && ln -s ../outside/file linked/.mneme-demo && "
+           "ln -s mine link && ln -s ../outside/dir away && ln -s nowhere nothing && touch file && mkfifo pipe") == 0,
         "%s", out);
-  CHECK(sh("touch " OUTSIDE "/dir/.mneme-demo") == 0, "%s", out);
+  CHECK(sh("touch ../outside/dir/.mneme-demo") == 0, "%s", out);
   static const char *const bad[] = {"mine",    "marked", "linked", "link", "link/", "away",   "away/",
                                     "nothing", "file",   "pipe",   ".",    "..",    "mine/.."};
   char *before = outside_now();
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-    int rc = sh("timeout -k 2 30 bash " MN_TEST_SOURCE_DIR "/scripts/demo --no-install --out " WORK "/%s", bad[i]);
+    int rc = sh("timeout -k 2 30 bash " MN_TEST_SOURCE_DIR "/scripts/demo --no-install --out %s/" WORK "/%s", scratch_dir, bad[i]);
     CHECK(rc == 2 && strstr(out, "--out"), "%s: %d %s", bad[i], rc, out);
   }
   CHECK(sh("timeout -k 2 30 bash " MN_TEST_SOURCE_DIR "/scripts/demo --no-install --out /") == 2, "%s", out);
@@ -422,6 +443,5 @@ int main(void) {
   RUN(all_other_verbs_leave_everything_around_them_alone);
   RUN(compare_leaves_everything_around_it_alone);
   RUN(train_leaves_everything_around_it_alone);
-  if (system("rm -rf " ROOT) != 0) printf("%s was left behind\n", ROOT);
   return test_end();
 }

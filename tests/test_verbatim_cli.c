@@ -7,8 +7,9 @@
 #include "model/params.h"
 #include "model_fixture.h"
 #include "program.h"
+#include "scratch.h"
 
-#define DIR  MN_TEST_BINARY_DIR "/verbatim-cli"
+#define DIR  "verbatim-cli"
 #define EVAL MNEME "eval --task verbatim --threads 1 "
 #define FEW  " --examples 4 --set 'delays=[40]' "
 

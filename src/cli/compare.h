@@ -13,6 +13,7 @@ typedef struct mn_compared { /* one training */
   int64_t seed;
   const char *name, *out_dir;
   mn_train_result result;
+  const char *fault; /* why there is no result; NULL: there is one */
 } mn_compared;
 
 typedef struct mn_comparison {
@@ -24,12 +25,15 @@ typedef struct mn_comparison {
   mn_recipe *recipes[MN_COMPARE_RECIPES]; /* as read with the first seed */
   bool same_objectives, same_tokens;      /* of all recipes: losses compare only then */
   mn_compared *runs;
+  int faults;            /* trainings that failed */
+  mn_status first_fault; /* what was the matter with the first of them */
   int n_curves;
   const char *curves[MN_COMPARE_CURVES]; /* as the run log calls them */
 } mn_comparison;
 
 /* A row for each recipe: parameters, the last loss of the training, every figure of the evaluations (evaluate.h), rate and memory. Over
- * several seeds means, with the lowest and the highest. The best recipe of each figure that compares is marked. */
+ * several seeds means, with the lowest and the highest. The best recipe of each figure that compares is marked. Trainings that failed have
+ * no part in it. */
 mn_status mn_compare_print(const mn_comparison *c);
 mn_status mn_compare_json(const mn_comparison *c, json_t **out);
 

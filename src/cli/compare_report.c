@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/file.h"
+#include "base/output.h"
 #include "cli/compare_measure.h"
 #include "cli/compare_work.h"
 #include "format/plot.h"
@@ -113,8 +115,19 @@ static mn_status write_file(const mn_work *w, const char *name, const char *data
 
 /* ---- pictures ---- */
 
+/* recall-loss-by-time.svg: what each track has. */
+static const char *const of_track[] = {"loss-by-tokens", "loss-by-time", "by-state", "time-per-token"};
+enum { LOSS_BY_TOKENS, LOSS_BY_TIME, BY_STATE, TIME_PER_TOKEN, PICTURES };
+
+/* The second measure of speed in a track has its own picture: time-per-token-2. */
+static char *picture_name(const mn_work *w, int track, int which, int number) {
+  char more[16] = "";
+  if (number > 1) snprintf(more, sizeof more, "-%d", number);
+  return mn_arena_format(w->arena, "%s-%s%s.svg", w->tracks[track].name, of_track[which], more);
+}
+
 static mn_status draw(const mn_work *w, const mn_plot *plot, const char *name) {
-  char *path = mn_arena_format(w->arena, "%s/%s.svg", w->cli->out_dir, name);
+  char *path = mn_arena_format(w->arena, "%s/%s", w->cli->out_dir, name);
   if (!path) return MN_ERR_MEMORY;
   if (!plot->n_series) return MN_OK;
   MN_TRY(mn_plot_write(plot, path));
@@ -127,7 +140,7 @@ static mn_status draw_losses(const mn_work *w, mn_runs *db, int track, bool by_t
   mn_plot_series *series = mn_arena_alloc(w->arena, (size_t)w->n_runs * sizeof *series);
   mn_plot plot = {.x_label = by_time ? "seconds" : "tokens seen", .y_label = "held-out loss, nats", .series = series, .height = 640};
   plot.title = mn_arena_format(w->arena, "%s: held-out loss against %s", w->tracks[track].name, by_time ? "time" : "tokens");
-  char *name = mn_arena_format(w->arena, "%s-loss-by-%s", w->tracks[track].name, by_time ? "time" : "tokens");
+  char *name = picture_name(w, track, by_time ? LOSS_BY_TIME : LOSS_BY_TOKENS, 1);
   if (!series || !plot.title || !name) return MN_ERR_MEMORY;
   for (int i = 0; i < w->n_runs; i++) {
     const mn_work_run *r = &w->runs[i];
@@ -141,11 +154,11 @@ static mn_status draw_losses(const mn_work *w, mn_runs *db, int track, bool by_t
 }
 
 /* Time per token by position, a line for each recipe. */
-static mn_status draw_speed(const mn_work *w, int track, const mn_measure *m) {
+static mn_status draw_speed(const mn_work *w, int track, const mn_measure *m, int number) {
   const int n = m->positions.count;
   mn_plot_series *series = mn_arena_alloc(w->arena, (size_t)w->n_recipes * sizeof *series);
   double *x = mn_arena_alloc(w->arena, (size_t)n * sizeof *x);
-  char *name = mn_arena_format(w->arena, "%s-time-per-token", w->tracks[track].name);
+  char *name = picture_name(w, track, TIME_PER_TOKEN, number);
   if (!series || !x || !name) return MN_ERR_MEMORY;
   mn_plot plot = {.title = "time per token against position",
                   .x_label = "tokens of the stream",
@@ -183,7 +196,7 @@ static int by_bytes(const void *a, const void *b) {
 static mn_status draw_recall(const mn_work *w, int track, const char *state_bytes, int state_track) {
   const mn_track *t = &w->tracks[track];
   mn_plot_series *series = mn_arena_alloc(w->arena, (size_t)(t->n_measures + 1) * sizeof *series);
-  char *name = mn_arena_format(w->arena, "%s-by-state", t->name);
+  char *name = picture_name(w, track, BY_STATE, 1);
   if (!series || !name) return MN_ERR_MEMORY;
   mn_plot plot = {.title = "recall against bytes of state",
                   .x_label = "bytes of state",
@@ -222,6 +235,27 @@ static const char *state_measure(const mn_work *w, int track, int *of) {
   return NULL;
 }
 
+/* A file of the report: it can be written, and no track's folder has its name, not even where the file system takes A for a. */
+static mn_status try_file(const mn_work *w, const char *name) {
+  if (!name) return MN_ERR_MEMORY;
+  for (int k = 0; k < w->n_tracks; k++)
+    if (!strcasecmp(w->tracks[k].name, name))
+      return mn_fail(MN_ERR_CONFIG, "track %s is called as a file of compare is; give it another `name`", w->tracks[k].name);
+  char *path = mn_arena_format(w->arena, "%s/%s", w->cli->out_dir, name);
+  return path ? mn_output_try(path, 0) : MN_ERR_MEMORY;
+}
+
+mn_status mn_work_try_report(const mn_work *w) {
+  MN_TRY(try_file(w, "table.md"));
+  MN_TRY(try_file(w, "table.json"));
+  for (int k = 0; k < w->n_tracks; k++) {
+    for (int which = 0; which < TIME_PER_TOKEN; which++) MN_TRY(try_file(w, picture_name(w, k, which, 1)));
+    for (int i = 0, speeds = 0; i < w->tracks[k].n_measures; i++)
+      if (w->tracks[k].measures[i].kind == MN_MEASURE_SPEED) MN_TRY(try_file(w, picture_name(w, k, TIME_PER_TOKEN, ++speeds)));
+  }
+  return MN_OK;
+}
+
 mn_status mn_work_report(mn_work *w, mn_runs *db) {
   table t;
   mn_text text = {0};
@@ -243,8 +277,8 @@ mn_status mn_work_report(mn_work *w, mn_runs *db) {
     status = draw_losses(w, db, k, false);
     if (status == MN_OK) status = draw_losses(w, db, k, true);
     if (status == MN_OK && state) status = draw_recall(w, k, state, of);
-    for (int i = 0; i < w->tracks[k].n_measures && status == MN_OK; i++)
-      if (w->tracks[k].measures[i].kind == MN_MEASURE_SPEED) status = draw_speed(w, k, &w->tracks[k].measures[i]);
+    for (int i = 0, speeds = 0; i < w->tracks[k].n_measures && status == MN_OK; i++)
+      if (w->tracks[k].measures[i].kind == MN_MEASURE_SPEED) status = draw_speed(w, k, &w->tracks[k].measures[i], ++speeds);
   }
   return status;
 }

@@ -44,17 +44,21 @@ static double of_figure(const mn_train_result *r, const char *name) {
 
 /* ---- the columns ---- */
 
-static const char *unit_of(const mn_comparison *c, int recipe) {
-  int i = 0;
-  while (c->runs[i].recipe != recipe) i++;
-  return c->runs[i].result.unit;
+static const char *unit_of(const mn_comparison *c, int recipe) { /* NULL: none of its trainings has come to an end */
+  for (int i = 0; i < c->n_runs; i++)
+    if (c->runs[i].recipe == recipe && !c->runs[i].fault) return c->runs[i].result.unit;
+  return NULL;
 }
 
 /* "images/s"; where units differ every row says its own. */
 static const char *rate_title(const mn_comparison *c) {
-  for (int r = 1; r < c->n_recipes; r++)
-    if (strcmp(unit_of(c, 0), unit_of(c, r))) return MIXED;
-  return mn_arena_format(c->arena, "%s/s", unit_of(c, 0));
+  const char *unit = NULL;
+  for (int r = 0; r < c->n_recipes; r++) {
+    const char *own = unit_of(c, r);
+    if (unit && own && strcmp(unit, own)) return MIXED;
+    if (own) unit = own;
+  }
+  return mn_arena_format(c->arena, "%s/s", unit ? unit : "tokens");
 }
 
 static bool compares(const mn_comparison *c, mn_figure_kind kind) {
@@ -84,6 +88,7 @@ static mn_status list_columns(const mn_comparison *c, table *t) {
   t->columns[t->n++] = (column){"loss", "loss", "%.4f", .of = of_loss, .spread = true};
   for (int i = 0; i < c->n_runs; i++) {
     mn_figure figures[MN_EVALUATION_FIGURES];
+    if (c->runs[i].fault) continue;
     for (int k = 0, n = mn_evaluation_figures(&c->runs[i].result.validation, figures); k < n; k++) {
       const mn_figure *f = &figures[k];
       if (has_figure(t, f->name)) continue;
@@ -106,7 +111,7 @@ static summary summarise(const table *t, int recipe, const column *of) {
   summary s = {0, INFINITY, -INFINITY, 0};
   for (int i = 0; i < t->c->n_runs; i++) {
     const mn_compared *r = &t->c->runs[i];
-    if (r->recipe != recipe) continue;
+    if (r->recipe != recipe || r->fault) continue;
     double x = of->of ? of->of(&r->result) : of_figure(&r->result, of->figure);
     if (!isfinite(x)) continue;
     s.mean += x;
@@ -164,7 +169,7 @@ static bool fill_column(const table *t, int k, char (*cells)[CELL]) {
     else write_cell(t, r - 1, of, text);
     size_t used = strlen(text);
     any = any || (r && strcmp(text, "-"));
-    if (r && own_unit) used += (size_t)snprintf(text + used, CELL - used, " %s/s", unit_of(c, r - 1));
+    if (r && own_unit && unit_of(c, r - 1)) used += (size_t)snprintf(text + used, CELL - used, " %s/s", unit_of(c, r - 1));
     width = (int)used > width ? (int)used : width;
   }
   for (int r = 0; r <= c->n_recipes; r++) {
@@ -201,7 +206,7 @@ mn_status mn_compare_print(const mn_comparison *c) {
 static json_t *row_json(const table *t, int r) {
   const mn_comparison *c = t->c;
   json_t *row =
-      json_pack("{s:o,s:o,s:s}", "recipe", mn_cli_text(c->cli->args[r]), "name", mn_cli_text(c->recipes[r]->name), "unit", unit_of(c, r));
+      json_pack("{s:o,s:o,s:s?}", "recipe", mn_cli_text(c->cli->args[r]), "name", mn_cli_text(c->recipes[r]->name), "unit", unit_of(c, r));
   for (int k = 0; k < t->n; k++) {
     const column *of = &t->columns[k];
     summary s = summarise(t, r, of);
@@ -219,6 +224,11 @@ mn_status mn_compare_json(const mn_comparison *c, json_t **out) {
   for (int r = 0; r < c->n_recipes; r++) json_array_append_new(rows, row_json(&t, r));
   for (int i = 0; i < c->n_runs; i++) {
     const mn_compared *r = &c->runs[i];
+    if (r->fault) {
+      json_array_append_new(runs, json_pack("{s:o,s:I,s:o,s:o}", "name", mn_cli_text(r->name), "seed", (json_int_t)r->seed, "out_dir",
+                                            mn_cli_text(r->out_dir), "error", mn_cli_text(r->fault)));
+      continue;
+    }
     json_array_append_new(runs, json_pack("{s:o,s:I,s:I,s:o,s:I,s:o}", "name", mn_cli_text(r->name), "seed", (json_int_t)r->seed, "run",
                                           (json_int_t)r->result.run, "out_dir", mn_cli_text(r->out_dir), "tokens",
                                           (json_int_t)r->result.tokens, "validation", mn_evaluation_json(&r->result.validation)));

@@ -93,6 +93,10 @@ static mn_status read_track(mn_arena *arena, const mn_value *v, const char *wher
   if (fault) return mn_config_fail(v, where, "name", "%s; give the track a plain name", fault);
   if (!t->recipe || t->recipe->kind != MN_MAP)
     return mn_config_fail(v, where, "recipe", "must be a map of sections: {data: ..., train: ...}");
+  if (t->tokens && mn_value_find(t->recipe, "train.steps"))
+    return mn_config_fail(v, where, "tokens", "make the steps, and recipe.train.steps is given too; keep one");
+  if (t->parameters && mn_value_find(t->recipe, "model.d_model"))
+    return mn_config_fail(v, where, "parameters", "make the width, and recipe.model.d_model is given too; keep one");
   const mn_value *list = t->measure_list;
   if (!list) return MN_OK;
   if (list->kind != MN_LIST) return mn_config_fail(v, where, "measure", "must be a list of {title: ..., kind: ...}");
@@ -265,6 +269,23 @@ static mn_status named(mn_arena *arena, const char *path, const mn_value **root)
   return assignment ? mn_value_set(arena, *root, assignment, root) : MN_ERR_MEMORY;
 }
 
+/* What the track works out is nobody's to set: it would have no effect. section.key, by itself or with the whole section. */
+static bool sets(const char *assignment, const mn_value *after, const char *section, const char *key) {
+  const size_t n = strlen(section), m = strlen(key);
+  if (strncmp(assignment, section, n) != 0) return false;
+  if (assignment[n] == '=') return mn_value_get(mn_value_get(after, section), key) != NULL;
+  return assignment[n] == '.' && !strncmp(assignment + n + 1, key, m) && assignment[n + 1 + m] == '=';
+}
+
+static mn_status set_by_user(mn_arena *arena, const mn_track *track, const char *assignment, const mn_value **root) {
+  static const char why[] = "--set %s: the track has `%s`, which make the %s; change them, or leave them out of the track";
+  MN_TRY(mn_value_set(arena, *root, assignment, root));
+  if (track->tokens && sets(assignment, *root, "train", "steps")) return mn_fail(MN_ERR_CONFIG, why, assignment, "tokens", "steps");
+  if (track->parameters && sets(assignment, *root, "model", "d_model"))
+    return mn_fail(MN_ERR_CONFIG, why, assignment, "parameters", "width");
+  return MN_OK;
+}
+
 static mn_status derive(mn_arena *arena, const mn_track *track, const char *path, const char *const *set, int n, mn_track_recipe *out) {
   const mn_value *root;
   int64_t vocab_size;
@@ -272,7 +293,7 @@ static mn_status derive(mn_arena *arena, const mn_track *track, const char *path
   if (root->kind != MN_MAP) return mn_value_fail(root, "must be a recipe: a map with a model");
   MN_TRY(named(arena, path, &root));
   if (!(root = overlay(arena, root, track->recipe, "model"))) return MN_ERR_MEMORY;
-  for (int i = 0; i < n; i++) MN_TRY(mn_value_set(arena, root, set[i], &root));
+  for (int i = 0; i < n; i++) MN_TRY(set_by_user(arena, track, set[i], &root));
   MN_TRY(mn_recipe_vocabulary(root, &vocab_size));
   if (track->parameters) {
     MN_TRY(solve(arena, track, vocab_size, &root, out));

@@ -11,11 +11,15 @@
 
 #include "base/dir.h"
 #include "base/file.h"
+#include "base/nearest.h"
 #include "base/output.h"
 #include "cli/compare_child.h"
 #include "cli/compare_measure.h"
 #include "cli/train_view.h"
+#include "eval/evaluate.h"
 #include "train/checkpoint.h"
+
+#define DB_NAME "compare.db"
 
 /* ---- recipes, also by directories ---- */
 
@@ -55,10 +59,10 @@ static mn_status add_paths(mn_work *w, const char *path) {
 /* ---- what is to be done ---- */
 
 /* A recipe that cannot be had is said now, and the others are trained. */
-static void fault(mn_work *w, const char *label) {
-  w->faults++;
-  mn_cli_note(w->cli, "%s: %s", label, mn_message());
-  if (!w->first_fault) w->first_fault = mn_arena_format(w->arena, "%s: %s", label, mn_message());
+static void fault(mn_work *w, mn_status status) {
+  if (!w->faults++) w->first_status = status;
+  mn_log_write(MN_LOG_WARN, "%s; the others go on", mn_message());
+  if (!w->first_fault) w->first_fault = mn_arena_strdup(w->arena, mn_message());
 }
 
 static mn_status settings_of(const mn_work *w, int64_t seed, const char ***out, int *n) {
@@ -73,6 +77,34 @@ static mn_status settings_of(const mn_work *w, int64_t seed, const char ***out, 
   return (*out)[(*n)++] ? MN_OK : MN_ERR_MEMORY;
 }
 
+/* A figure that the last validation of this recipe's training will not have is a mistake, and known before it. */
+static mn_status check_figures(const mn_track *t, const mn_recipe *recipe) {
+  enum { MOST = 3 + MN_EVALUATION_FIGURES };
+  const mn_recipe *last = recipe->n_stages ? recipe->stages[recipe->n_stages - 1].recipe : recipe;
+  const mn_objectives *o = &last->objectives;
+  const char *names[MOST] = {"loss"};
+  char titles[MOST][72];
+  int n = 1;
+  if (last->data.task) names[n++] = "accuracy", names[n++] = "sequence_accuracy";
+  else if (mn_source_is_tokens(&last->source)) names[n++] = "bits_per_byte";
+  for (int k = 0; k < o->n; k++)
+    for (int i = o->n > 1 ? -1 : 0; n < MOST && (i < 0 || (o->list[k].def->metrics && o->list[k].def->metrics[i].name)); i++) {
+      mn_metric_title(o, k, i < 0 ? NULL : &o->list[k].def->metrics[i], titles[n]);
+      names[n] = titles[n];
+      n++;
+    }
+  for (int k = 0; k < t->n_measures; k++) {
+    const mn_measure *m = &t->measures[k];
+    bool there = m->kind != MN_MEASURE_FIGURE;
+    for (int i = 0; i < n; i++) there = there || !strcmp(names[i], m->figure);
+    if (there) continue;
+    const char *near = mn_nearest(m->figure, names, n);
+    return mn_fail(MN_ERR_CONFIG, "track %s asks for the figure '%s', and %s has none of that name%s%s%s", t->name, m->figure, recipe->name,
+                   near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+  }
+  return MN_OK;
+}
+
 static mn_status plan_run(mn_work *w, int track, int recipe, int64_t seed) {
   mn_work_run *r = &w->runs[w->n_runs++];
   const char **set;
@@ -80,15 +112,16 @@ static mn_status plan_run(mn_work *w, int track, int recipe, int64_t seed) {
   *r = (mn_work_run){.track = track, .recipe = recipe, .seed = seed, .name = w->names[recipe]};
   MN_TRY(settings_of(w, seed, &set, &n));
   mn_status status = mn_track_recipe_read(w->arena, &w->tracks[track], w->paths[recipe], set, n, &r->of);
+  if (status == MN_OK) status = check_figures(&w->tracks[track], r->of.recipe);
   if (status == MN_ERR_MEMORY || status == MN_ERR_CANCELLED) return status;
-  if (status == MN_OK && !r->name) w->names[recipe] = r->name = r->of.recipe->name;
+  if (r->of.recipe && !r->name) w->names[recipe] = r->name = r->of.recipe->name;
   const char *name = r->name ? r->name : mn_path_base(w->paths[recipe]), *t = w->tracks[track].name;
   r->label = w->n_seeds > 1 ? mn_arena_format(w->arena, "%s/%s-seed%" PRId64, t, name, seed) : mn_arena_format(w->arena, "%s/%s", t, name);
   r->out_dir = r->label ? mn_arena_format(w->arena, "%s/%s", w->cli->out_dir, r->label) : NULL;
   if (!r->out_dir) return MN_ERR_MEMORY;
   if (status == MN_OK) return MN_OK;
   r->fault = mn_arena_strdup(w->arena, mn_message());
-  fault(w, r->label);
+  fault(w, status);
   return r->fault ? MN_OK : MN_ERR_MEMORY;
 }
 
@@ -133,6 +166,10 @@ static mn_status try_outputs(const mn_work *w) {
     if (n && !mn_cli_given(w->cli, "resume"))
       return mn_fail(MN_ERR_CONFIG, "%s already holds a run: --resume goes on with it; choose another --out for a new one", r->out_dir);
   }
+  MN_TRY(mn_work_try_report(w));
+  for (int t = 0; t < w->n_tracks && !mn_cli_given(w->cli, "db"); t++)
+    if (!strcasecmp(w->tracks[t].name, DB_NAME))
+      return mn_fail(MN_ERR_CONFIG, "track %s is called as the run database is; give it another `name`", w->tracks[t].name);
   return mn_context(mn_runs_try(w->db_path), "--db");
 }
 
@@ -149,7 +186,7 @@ double mn_work_mean(const mn_work *w, int track, int recipe, const char *name) {
   int n = 0;
   for (int i = 0; i < w->n_runs; i++) {
     const mn_work_run *r = &w->runs[i];
-    const double x = r->track == track && r->recipe == recipe ? mn_work_value(r, name) : (double)NAN;
+    const double x = r->track == track && r->recipe == recipe && !r->fault ? mn_work_value(r, name) : (double)NAN;
     if (isfinite(x)) sum += x, n++;
   }
   return n ? sum / n : (double)NAN;
@@ -253,13 +290,13 @@ static mn_status all_of(mn_work *w, mn_work_run *r) {
   for (int k = 0; status == MN_OK && k < w->tracks[r->track].n_measures; k++) {
     status = measure_one(w, r, &w->tracks[r->track].measures[k]);
     if (status == MN_ERR_CANCELLED || status == MN_ERR_MEMORY || mn_cli_interrupted()) return status;
-    if (status != MN_OK) fault(w, r->label);
+    if (status != MN_OK) fault(w, status);
     status = MN_OK;
   }
   if (status == MN_ERR_CANCELLED || status == MN_ERR_MEMORY || mn_cli_interrupted()) return status;
   if (status != MN_OK) {
     r->fault = mn_arena_strdup(w->arena, mn_message());
-    fault(w, r->label);
+    fault(w, status);
   }
   return MN_OK;
 }
@@ -284,7 +321,7 @@ static mn_status work(mn_work *w, int *made) {
   if (status == MN_OK && mn_cli_interrupted()) status = mn_fail(MN_ERR_CANCELLED, "interrupted; --resume goes on where it stopped");
   if (status != MN_OK) return status;
   MN_TRY(report(w));
-  return w->faults ? mn_fail(MN_ERR_CONFIG, "%d trainings or measurements failed, the others stand; the first: %s", w->faults,
+  return w->faults ? mn_fail(w->first_status, "%d trainings or measurements failed, the others stand; the first: %s", w->faults,
                              w->first_fault ? w->first_fault : "")
                    : MN_OK;
 }
@@ -293,7 +330,7 @@ mn_status mn_compare_work(mn_cli *cli, mn_arena *arena, const int64_t *seeds, in
   mn_work w = {.cli = cli, .arena = arena, .n_seeds = n_seeds, .db_path = mn_cli_get(cli, "db")};
   int made = 0;
   w.seeds = mn_arena_alloc(arena, (size_t)n_seeds * sizeof *w.seeds);
-  if (!w.db_path) w.db_path = mn_arena_format(arena, "%s/compare.db", cli->out_dir);
+  if (!w.db_path) w.db_path = mn_arena_format(arena, "%s/" DB_NAME, cli->out_dir);
   if (!w.seeds || !w.db_path) return MN_ERR_MEMORY;
   memcpy(w.seeds, seeds, (size_t)n_seeds * sizeof *seeds);
   mn_status status = work(&w, &made);

@@ -30,7 +30,8 @@ typedef struct mn_work {
   int64_t *seeds;              /* -1: the recipe's */
   mn_work_run *runs;           /* track by track, recipe by recipe */
   int faults;                  /* trainings and measurements that failed */
-  char *first_fault;
+  char *first_fault;           /* what was said of the first, and its status */
+  mn_status first_status;
 } mn_work;
 
 /* The whole verb. `seeds` as the verb read them. */
@@ -43,6 +44,8 @@ double mn_work_mean(const mn_work *w, int track, int recipe, const char *name);
 /* The name under which a measure's value lies in the database; in the arena. */
 const char *mn_work_metric(mn_arena *arena, const mn_measure *m);
 
+/* Before any work: can what mn_work_report writes be written? */
+mn_status mn_work_try_report(const mn_work *w);
 /* table.md, table.json and the pictures in --out, from what there is by now; the table also on the terminal. */
 mn_status mn_work_report(mn_work *w, mn_runs *db);
 

@@ -55,8 +55,23 @@ static mn_status train_in_child(void *ctx, void *out) {
   return status;
 }
 
+/* One that fails is said, and the others are trained; only an interruption and a lack of memory end all. */
 static mn_status train_one(mn_comparison *c, mn_compared *r) {
-  return mn_compare_child(r->name, train_in_child, &(training){c, r}, &r->result, sizeof r->result);
+  const mn_status status = mn_compare_child(r->name, train_in_child, &(training){c, r}, &r->result, sizeof r->result);
+  if (status == MN_OK || status == MN_ERR_CANCELLED || status == MN_ERR_MEMORY || mn_cli_interrupted()) return status;
+  if (!c->faults++) c->first_fault = status;
+  r->fault = mn_arena_strdup(c->arena, mn_message());
+  if (!r->fault) return MN_ERR_MEMORY;
+  mn_log_write(MN_LOG_WARN, "%s; the others go on", r->fault);
+  return MN_OK;
+}
+
+/* The exit code is that of the first that failed. */
+static mn_status say_faults(const mn_comparison *c) {
+  const mn_compared *r = c->runs;
+  if (!c->faults) return MN_OK;
+  while (!r->fault) r++;
+  return mn_fail(c->first_fault, "%d of %d trainings failed, the others stand; the first: %s", c->faults, c->n_runs, r->fault);
 }
 
 /* ---- what compares ---- */
@@ -280,12 +295,13 @@ static mn_status compare(mn_comparison *c) {
   MN_TRY(try_outputs(c));
   MN_TRY(note_differences(c));
   for (int i = 0; i < c->n_runs; i++) MN_TRY(train_one(c, &c->runs[i]));
+  if (c->faults == c->n_runs) return say_faults(c);
   if (!c->cli->json) MN_TRY(mn_compare_print(c));
   MN_TRY(draw_all(c));
-  if (!c->cli->json) return MN_OK;
-  json_t *table;
-  MN_TRY(mn_compare_json(c, &table));
-  return mn_cli_json(c->cli, table);
+  json_t *table = NULL;
+  if (c->cli->json) MN_TRY(mn_compare_json(c, &table));
+  if (table) MN_TRY(mn_cli_json(c->cli, table));
+  return say_faults(c);
 }
 
 static mn_status run(mn_cli *cli) {
