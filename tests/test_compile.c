@@ -76,6 +76,15 @@ static mn_status training_step(mn_graph *g, const mn_model *m, mn_params *p, mn_
   return MN_OK;
 }
 
+/* Nodes of a graph with all bodies of its loops, and what they lie in: work that can be counted. */
+static struct { size_t nodes, bytes; } counted;
+static size_t nodes_in(const mn_graph *g) {
+  size_t n = (size_t)g->n_nodes;
+  for (int i = 0; i < g->n_nodes; i++)
+    if (g->nodes[i]->op == &mn_op_scan) n += nodes_in(((const mn_scan_attr *)g->nodes[i]->attr)->body);
+  return n;
+}
+
 static double train_layers(int layers, const void *mixer) {
   char text[512];
   snprintf(text, sizeof text, "{vocab_size: 32, d_model: 16, layers: %d, block: {mixer: %s, channel: swiglu, hidden: 16}}", layers,
@@ -92,6 +101,8 @@ static double train_layers(int layers, const void *mixer) {
   double start = now();
   if (status == MN_OK) status = training_step(g, m, p, &plan);
   double seconds = status == MN_OK ? now() - start : -1;
+  counted.nodes = nodes_in(g);
+  counted.bytes = mn_arena_used(g->arena);
   mn_plan_free(plan);
   mn_graph_free(g);
   mn_params_free(p);
@@ -114,6 +125,24 @@ static void twice_the_layers_take_twice_the_time(void) {
                  {"{type: aaren, heads: 2}", 200}};
   for (size_t i = 0; i < sizeof systems / sizeof *systems; i++)
     takes_time_in_proportion(systems[i].mixer, train_layers, systems[i].layers, systems[i].mixer);
+}
+
+/* The same by counting: each layer adds the same nodes, and a node costs little memory (250 to 300 bytes), which every pass of the
+ * compiler spends again. */
+static void every_layer_adds_the_same_work(void) {
+  static const char *const mixers[] = {"{type: attention, heads: 2}", "{type: titans_mac, heads: 2}", "{type: gated_deltanet, heads: 2}",
+                                       "{type: atlas, heads: 2}", "{type: lizard, heads: 2}"};
+  for (size_t i = 0; i < sizeof mixers / sizeof *mixers; i++) {
+    size_t nodes[3], bytes[3];
+    for (int k = 0; k < 3; k++) {
+      CHECK(train_layers(4 * (k + 1), mixers[i]) >= 0, "%s: %s", mixers[i], mn_message());
+      nodes[k] = counted.nodes;
+      bytes[k] = counted.bytes;
+    }
+    CHECK(nodes[2] - nodes[1] == nodes[1] - nodes[0], "%s: 4 layers have %zu nodes, the next 4 %zu, the next %zu", mixers[i], nodes[0],
+          nodes[1] - nodes[0], nodes[2] - nodes[1]);
+    CHECK(bytes[2] < 360 * nodes[2], "%s: %zu bytes for each node", mixers[i], bytes[2] / nodes[2]);
+  }
 }
 
 /* ---- where lists were searched ---- */
@@ -308,6 +337,7 @@ static void a_profile_tells_mean_and_shortest_times(void) {
 
 int main(void) {
   if (mn_backend_cpu_new(1, &cpu) != MN_OK) return 1;
+  RUN(every_layer_adds_the_same_work);
   RUN(twice_the_layers_take_twice_the_time);
   RUN(what_is_looked_up_often_is_found_at_once);
   RUN(a_gradient_costs_what_it_differentiates);

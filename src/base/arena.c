@@ -1,11 +1,12 @@
-/* arena.c - a bump allocator: blocks are taken from malloc, zeroed, and freed all at once. */
+/* arena.c - a bump allocator: blocks are taken from malloc, zeroed, and freed all at once. The first is small and each is as long as all
+ * before it, up to BLOCK: the body of every loop of every layer has arenas of its own, and most hold little. */
 #include "base/base.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 1 << 16, ALIGN = 16 };
+enum { FIRST = 1 << 11, BLOCK = 1 << 16, ALIGN = 16 };
 
 typedef struct block {
   struct block *next;
@@ -37,7 +38,8 @@ void *mn_arena_alloc(mn_arena *arena, size_t n) {
   const size_t header = mn_align(sizeof(block), ALIGN);
   block *b = arena->head;
   if (!b || b->size - b->used < n) {
-    size_t size = header + (n > BLOCK ? n : BLOCK);
+    size_t size = arena->used < FIRST ? FIRST : arena->used < BLOCK ? arena->used : BLOCK;
+    size = header + (n > size ? n : size);
     b = mn_calloc(1, size);
     if (!b) return NULL;
     b->size = size;

@@ -35,6 +35,9 @@ mn_status mn_rebuild_begin(mn_rebuild *r, const mn_draft *old, mn_draft *now, mn
   int total = 0, n = old->g->n_nodes;
   r->base = mn_alloc(((size_t)n + 1) * sizeof *r->base);
   if (!now->g || !now->roots || !now->leaves || !r->base) return MN_ERR_MEMORY;
+  now->g->nodes = mn_arena_alloc(arena, ((size_t)n + 1) * sizeof *now->g->nodes); /* most passes keep as many */
+  if (!now->g->nodes) return MN_ERR_MEMORY;
+  now->g->cap_nodes = n + 1;
   for (int i = 0; i < n; i++) r->base[i] = total, total += old->g->nodes[i]->n_out;
   r->base[n] = total;
   r->at = mn_calloc((size_t)total + 1, sizeof *r->at);

@@ -96,15 +96,19 @@ mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *i
     }
   for (int j = 0; j < n_out; j++)
     if (!shape_is_valid(g, op, &shapes[j], dtypes[j])) return NULL;
-  mn_node *n = mn_arena_alloc(g->arena, sizeof *n);
-  mn_tensor **ins = mn_arena_alloc(g->arena, (size_t)(n_in + 1) * sizeof *ins);
-  mn_tensor **outs = mn_arena_alloc(g->arena, (size_t)(n_out + 1) * sizeof *outs);
-  mn_tensor *values = mn_arena_alloc(g->arena, (size_t)(n_out + 1) * sizeof *values);
-  void *a = op->attr_size ? mn_arena_alloc(g->arena, op->attr_size) : NULL;
-  if (!n || !ins || !outs || !values || (op->attr_size && !a)) {
+  /* In one piece, as small as it can be: a model has thousands of nodes in each layer, and every pass of the compiler copies them. */
+  enum { ALIGNED = 16 };
+  const size_t at_values = mn_align(sizeof(mn_node), ALIGNED), at_ins = at_values + (size_t)n_out * sizeof(mn_tensor),
+               at_outs = at_ins + (size_t)n_in * sizeof(mn_tensor *),
+               at_attr = mn_align(at_outs + (size_t)n_out * sizeof(mn_tensor *), ALIGNED);
+  char *piece = mn_arena_alloc(g->arena, at_attr + op->attr_size);
+  if (!piece) {
     mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
     return NULL;
   }
+  mn_node *n = (mn_node *)piece;
+  mn_tensor *values = (mn_tensor *)(piece + at_values), **ins = (mn_tensor **)(piece + at_ins), **outs = (mn_tensor **)(piece + at_outs);
+  void *a = op->attr_size ? piece + at_attr : NULL;
   *n = (mn_node){.op = op, .graph = g, .n_in = n_in, .n_out = n_out, .in = ins, .out = outs, .attr = a};
   n->phase = g->phase;
   n->mute = g->mute;

@@ -88,6 +88,10 @@ typedef struct operation {
   { "classify", {"classify", HEARD, "wav/low_2.wav", "wav/high_1.wav", "--json", ONE}, {0}, true }
 #define RUNS(verb, ...)                                                                                                                    \
   { "runs-" verb, {"runs", verb, __VA_ARGS__ "--db", "runs.db", "--json"}, {0}, true }
+#define RUNS_OF(db)                                                                                                                        \
+  { "runs-list", {"runs", "list", "--db", db, "--json"}, {0}, true }
+#define COMPARE                                                                                                                            \
+  { "compare", {"compare", "bytes.yaml", "--tracks", "tracks.yaml", "--out", "compared", "--resume", "--json", ONE}, {0}, true }
 #define INSPECT_RECIPE(r)                                                                                                                  \
   { "inspect-recipe", {"inspect", r, "--seq-len", "64", "--json"}, {0}, true }
 
@@ -172,6 +176,9 @@ static const kind kinds[] = {
     {"text", "text.txt", {"text2.txt"}, PEOPLE | ALONE, 3, {EVAL_DATA(A), STREAM(B), EVAL_DATA(B)}},
     {"metrics", A "/metrics.jsonl", {B "/metrics.jsonl"}, ALONE, 3, {RESUME(A), EVAL_TASK(A)}},
     {"runs-db", "runs.db", {"runs2.db"}, ALONE, 6, {RUNS("show", A, ), RUNS("list", ), RESUME(A)}},
+    {"compare-db", "compared/compare.db", {"runs2.db"}, ALONE, 5, {COMPARE, RUNS_OF("compared/compare.db")}},
+    {"compare-model", "compared/text/bytes/model.safetensors", {A "/model.safetensors"}, ALONE, 2, {EVAL("compared/text/bytes")}},
+    {"tracks", "tracks.yaml", {"bytes.yaml"}, PEOPLE | ALONE, 3, {COMPARE}},
     {"lock", A "/.lock", {"text.txt"}, ALONE, 1, {RESUME(A)}},
     {"recipe", "bytes.yaml", {"bpe.yaml", "apply.yaml"}, PEOPLE | ALONE, 5, {INSPECT_RECIPE("bytes.yaml")}},
     {"recipe-bpe", "bpe.yaml", {"bytes.yaml"}, PEOPLE | ALONE, 4, {INSPECT_RECIPE("bpe.yaml")}},
@@ -225,6 +232,8 @@ static void put(const char *path, const char *text) {
 #define DATA "data: {files: [text.txt], cache: cache-dir"
 #define STEPS                                                                                                                              \
   "train: {steps: 6, batch: 2, seq_len: 16, checkpoint_every: 2, keep_last: 9, validation_batches: 1, log_every: 1, optimizer: {lr: 3e-3}"
+
+#define TRACK_STEPS "train: {batch: 2, seq_len: 16, validation_batches: 1, log_every: 1}"
 
 /* A safetensors file as another program writes it: no metadata. */
 static void put_input(const char *path, int t, int d) {
@@ -286,6 +295,9 @@ static void make_all(void) {
       "  block: {mixer: {type: gated_deltanet, heads: 1}, hidden: 8}\n" STEPS ", carry_state: true, accumulate: 2}\n");
   put("apply.yaml", "d_model: 8\nmixer: {type: titans_lmm, chunk: 4}\n");
   put_input("x.safetensors", 8, 8);
+  put("tracks.yaml", "tracks:\n- name: text\n  parameters: 2800\n  tokens: 64\n  recipe: {" DATA "}, " TRACK_STEPS "}\n  measure:\n"
+                     "  - {title: loss, kind: figure, figure: loss}\n"
+                     "  - {title: passkey, kind: task, task: {name: passkey, garbage: 0}, examples: 1}\n");
   media_make();
   MAKE("training", "train", "bytes.yaml", "--out", A, "--quiet", "--db", "runs.db", ONE);
   find_cached(".shard", 0);
@@ -306,6 +318,7 @@ static void make_all(void) {
   MAKE("apply", "apply", "apply.yaml", "--input", "x.safetensors", "--output", "y.safetensors", "--params-out", "params2.safetensors",
        "--state-out", "state2.in.safetensors", "--state-in", "state.safetensors", "--seed", "9", ONE);
   remove("y.safetensors");
+  MAKE("comparing", "compare", "bytes.yaml", "--tracks", "tracks.yaml", "--out", "compared", "--quiet", ONE);
   cut_short(A);
   cut_short(B);
   put(A "/.lock", "");

@@ -58,14 +58,20 @@ typedef union number {
 typedef struct plan {
   const mn_ew_vec *vec;
   int n_once, n_step;
-  step once[MAX_REG], steps[MAX_REG * 2 + MN_EW_MAX_OUT]; /* run once per run, and once per tile */
-  strided in[MN_EW_MAX_IN];
-  number imm[MN_EW_MAX_INSTR];
+  step *once, *steps;           /* run once per run, and once per tile */
+  strided *in;                  /* per input                           */
+  number *imm;                  /* per instruction                     */
   int n_slot, slot_size;        /* bytes per element of a slot */
   int64_t count, tile, tiles;   /* elements; of a tile; tiles of a task */
   int64_t turned[MN_EW_MAX_IN]; /* where in the workspace a transposed input lies dense; NONE */
   uint8_t in_size[MN_EW_MAX_IN], reg_size[MAX_REG], out_size[MN_EW_MAX_OUT];
 } plan;
+
+typedef struct room { /* for what the largest program needs; a plan keeps what its own does, for there is one for each step of a model */
+  step once[MAX_REG], steps[MAX_REG * 2 + MN_EW_MAX_OUT];
+  strided in[MN_EW_MAX_IN];
+  number imm[MN_EW_MAX_INSTR];
+} room;
 
 /* ---- types ---- registers hold bf16 as f32 */
 static mn_dtype held(int t) { return t == MN_BF16 ? MN_F32 : (mn_dtype)t; }
@@ -417,11 +423,24 @@ static void cut(plan *p, const mn_ew_attr *a) {
   p->tile = up_to_64((group + p->tiles - 1) / p->tiles);
 }
 
+/* In one piece of memory, as long as it need be. */
+static plan *packed(const plan *from, int n_in, int n_instr) {
+  const size_t in = (size_t)n_in * sizeof *from->in, once = (size_t)from->n_once * sizeof *from->once,
+               steps = (size_t)from->n_step * sizeof *from->steps, imm = (size_t)n_instr * sizeof *from->imm;
+  plan *p = mn_alloc(sizeof *p + in + once + steps + imm);
+  if (!p) return NULL;
+  *p = *from;
+  p->in = memcpy(p + 1, from->in, in);
+  p->once = memcpy((char *)p->in + in, from->once, once);
+  p->steps = memcpy((char *)p->once + once, from->steps, steps);
+  p->imm = memcpy((char *)p->steps + steps, from->imm, imm);
+  return p;
+}
+
 static mn_status compile(mn_call *call, const mn_ew_attr *a) {
-  compiler c = {.vec = MN_ISA_PICK(mn_ew_table, mn_cpu_isa(call->backend)), .a = a};
-  plan *p = c.p = mn_calloc(1, sizeof *p);
-  if (!p) return MN_ERR_MEMORY;
-  call->state = p;
+  room space;
+  plan made = {.once = space.once, .steps = space.steps, .in = space.in, .imm = space.imm}, *p = &made;
+  compiler c = {.p = p, .vec = MN_ISA_PICK(mn_ew_table, mn_cpu_isa(call->backend)), .a = a};
   p->vec = c.vec;
   p->count = mn_view_count(&call->out[0]);
   place_turned(call, p->turned);
@@ -453,11 +472,12 @@ static mn_status compile(mn_call *call, const mn_ew_attr *a) {
                                     .src[2] = (uint8_t)(PLACE_IN + i),
                                     .gather = NONE};
   emit(&c, call);
-  int64_t room = SLOT_BYTES / (p->slot_size * (p->n_slot ? p->n_slot : 1)) / 64 * 64;
+  int64_t left = SLOT_BYTES / (p->slot_size * (p->n_slot ? p->n_slot : 1)) / 64 * 64;
   int64_t most = p->n_slot ? 1024 : 4096;
-  p->tile = room < 64 ? 64 : room > most ? most : room;
+  p->tile = left < 64 ? 64 : left > most ? most : left;
   cut(p, a);
-  return MN_OK;
+  call->state = packed(p, call->n_in, a->n_instr);
+  return call->state ? MN_OK : MN_ERR_MEMORY;
 }
 
 static void release_plan(mn_call *call) {
