@@ -12,7 +12,7 @@
 #include "wav_file.h"
 #include "scratch.h"
 
-#define DIR      "classify"
+#define DIR      "."
 #define CLASSIFY MNEME "classify " DIR
 enum { SOUNDS = 36, BANDS = 12 };
 
@@ -44,7 +44,7 @@ static void put(const char *path, const char *a, const char *b, const char *c) {
 }
 
 static void make_models(void) {
-  CHECK(sh("rm -rf " DIR " && mkdir -p " DIR "/sounds") == 0, "%s", out);
+  CHECK(sh("mkdir " DIR "/sounds") == 0, "%s", out);
   for (int i = 0; i < SOUNDS; i++) write_sound(i);
   put(DIR "/early.yaml", data, "model: {type: lmuformer, channels: 12, num_classes: 3, d_model: 12, window: 40}\n", train);
   put(DIR "/whole.yaml", data,
