@@ -104,14 +104,21 @@ static mn_shape of_all(const loop *l, const mn_shape *s) {
   return all;
 }
 
+/* In the graph's arena; a lack of memory is the graph's fault, so that nobody takes what was not made for something left out. */
+static void *some(mn_graph *g, size_t n, size_t size) {
+  void *p = mn_arena_alloc(g->arena, (n + 1) * size);
+  if (!p) mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+  return p;
+}
+
 static mn_tensor *copy_node(mn_graph *g, const mn_node *n, mn_tensor **in, const mn_shape *shape, mn_tensor **out) {
   const mn_const_attr *constant = n->op == &mn_op_const ? n->attr : NULL;
   if (constant && constant->is_full && n->out[0]->shape.ndim == 0) { /* a pass may have made it: its memory goes with it */
     mn_tensor *t = mn_scalar(g, n->out[0]->dtype, constant->value);
     return out ? *out = t : t;
   }
-  mn_dtype *types = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *types);
-  mn_shape *shapes = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *shapes);
+  mn_dtype *types = some(g, (size_t)n->n_out, sizeof *types);
+  mn_shape *shapes = some(g, (size_t)n->n_out, sizeof *shapes);
   for (int j = 0; types && shapes && j < n->n_out; j++) {
     types[j] = n->out[j]->dtype;
     shapes[j] = shape ? *shape : n->out[j]->shape;
@@ -131,7 +138,7 @@ static mn_tensor *fixed_outside(loop *l, const mn_tensor *t) {
   mn_tensor **known = &l->outside[at(l, t)];
   const mn_node *n = t->node;
   if (*known) return *known;
-  mn_tensor **in = mn_arena_alloc(l->g->arena, (size_t)(n->n_in + 1) * sizeof *in);
+  mn_tensor **in = some(l->g, (size_t)n->n_in, sizeof *in);
   for (int k = 0; in && k < n->n_in; k++)
     if (!(in[k] = fixed_outside(l, n->in[k]))) return NULL;
   if (!in || (!copy_node(l->g, n, in, NULL, &l->outside[l->base[n->id]]) && l->g->status != MN_OK)) return NULL;
@@ -395,7 +402,7 @@ static void fill_body(loop *l, rebuilt_body *r, const bool *needed, const bool *
       for (int j = 0; j < n->n_out; j++)
         if (l->readers[l->base[i] + j]) r->now[l->base[i] + j] = mn_capture(r->g, fixed_outside(l, n->out[j]));
     } else {
-      mn_tensor **in = mn_arena_alloc(r->g->arena, (size_t)(n->n_in + 1) * sizeof *in);
+      mn_tensor **in = some(r->g, (size_t)n->n_in, sizeof *in);
       for (int k = 0; in && k < n->n_in; k++) in[k] = r->now[at(l, n->in[k])];
       if (!in) return;
       r->g->phase = n->phase;
