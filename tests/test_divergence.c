@@ -147,6 +147,35 @@ static void test_a_memory_that_runs_away_is_named(void) {
   }
 }
 
+/* A memory whose chunks overshoot from the start, and which nothing holds, is said before the first step; the rest is trusted. */
+static void test_a_memory_that_may_run_away_is_said_before(void) {
+  static const struct {
+    const char *block, *says; /* NULL: nothing */
+  } cases[] = {
+      {"{mixer: {type: titans_lmm, heads: 2, grad_clamp: 0, lr_max: 0.1}}", "titans_lmm: a chunk is one step of up to 6.4 at the start"},
+      {"{mixer: {type: titans_mac, heads: 2, grad_clamp: 0, lr_max: 0.1, chunk: 32, segment: 32}}", "up to 3.2 at the start"},
+      {"{mixer: {type: dla, heads: 2, grad_clamp: 0, lr_max: 0.1, chunk: 64}}", "dla: a chunk is one step of up to 3.2"},
+      {"{mixer: {type: titans_lmm, heads: 2, grad_clamp: 0, lr_max: 0.1, momentum: false, chunk: 32}}", NULL},
+      {"{mixer: {type: titans_lmm, heads: 2, grad_clamp: 0}}", NULL},
+      {"{mixer: {type: titans_lmm, heads: 2, lr_max: 0.1}}", NULL},
+      {"{mixer: {type: attention, heads: 2}}", NULL}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char block[200];
+    mn_text said = {0};
+    snprintf(block, sizeof block, "model.block=%s", cases[i].block);
+    mn_recipe *r = RECIPE(block, "train.seq_len=64");
+    mn_trainer *t = NULL;
+    CHECK_OK(mn_trainer_new(r, 1, NULL, NULL, &t));
+    if (t) mn_model_doubt(t->model, &said);
+    CHECK_OK(mn_text_status(&said));
+    CHECK(cases[i].says ? said.data && strstr(said.data, cases[i].says) && strstr(said.data, "grad_clamp: 1") : !said.len, "%s: %s", block,
+          said.len ? said.data : "nothing");
+    mn_text_free(&said);
+    mn_trainer_free(t);
+    mn_recipe_free(r);
+  }
+}
+
 static void test_what_is_not_finite_is_named(void) {
   mn_recipe *r = RECIPE("train.steps=5");
   mn_trainer *t = NULL;
@@ -183,6 +212,7 @@ int main(void) {
   RUN(test_what_is_not_finite_is_named);
   RUN(test_the_system_that_blew_up_is_named);
   RUN(test_a_memory_that_runs_away_is_named);
+  RUN(test_a_memory_that_may_run_away_is_said_before);
   RUN(test_a_rate_that_is_too_high_ends_the_training);
   test_cleanup();
   return test_end();

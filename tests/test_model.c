@@ -154,6 +154,13 @@ static void a_type_owns_its_keys(void) {
   } cases[] = {
       {"{type: titans_lmm, segment: 128}", "segment has no effect with type titans_lmm (it is for titans_mac); leave it out"},
       {"{type: titans_lmm, memory_depth: 4}", "memory_depth has no effect with memory_net: linear"},
+      {"{type: titans_lmm, memory_expand: 2}", "memory_expand has no effect on a memory of one matrix"},
+      {"{type: titans_lmm, memory_net: mlp, memory_depth: 1, memory_expand: 2}", "memory_expand has no effect on a memory of one matrix"},
+      {"{type: titans_mag, memory_residual: false}", "memory_residual has no effect with this memory_net"},
+      {"{type: titans_lmm, memory_net: ln_mlp, memory_residual: false}", "memory_residual has no effect with this memory_net"},
+      {"{type: atlas, memory_net: linear, memory_expand: 1}", "memory_expand has no effect on a memory of one matrix"},
+      {"{type: swla, memory_residual: false}", "memory_residual has no effect with this memory_net"},
+      {"{type: dot, memory_net: linear, memory_expand: 1}", "memory_expand has no effect on a memory of one matrix"},
       {"{type: titans, window: 8}", "window has no effect with type titans (it is for titans_mag, titans_mal); leave it out"},
       {"{type: titans_mac, max_context: 8}", "max_context has no effect with type titans_mac"},
       {"{type: titans_mag, segment: 8}", "segment has no effect with type titans_mag"},

@@ -61,15 +61,15 @@ static void the_chunk_form_is_the_recurrence(void) {
   static const char *const nets[] = {"'memory_net': 'linear'",
                                      "'memory_net': 'linear', 'grad_clamp': 1",
                                      "'memory_net': 'mlp', 'memory_depth': 1",
-                                     "'memory_net': 'mlp', 'memory_depth': 2",
-                                     "'memory_net': 'mlp', 'memory_depth': 3",
-                                     "'memory_net': 'ln_mlp', 'memory_depth': 2"};
+                                     "'memory_net': 'mlp', 'memory_depth': 2, 'memory_expand': 2",
+                                     "'memory_net': 'mlp', 'memory_depth': 3, 'memory_expand': 2",
+                                     "'memory_net': 'ln_mlp', 'memory_depth': 2, 'memory_expand': 2"};
   int64_t chunks[] = {1, 4, 16, 19}, T = 19, tokens[18];
   for (int64_t i = 0; i < T - 1; i++) tokens[i] = i + 1;
   for (int n = 0; n < 6; n++)
     for (int c = 0; c < 4; c++) {
       char keys[256];
-      snprintf(keys, sizeof keys, "'type': 'titans_lmm', 'heads': 2, 'memory_expand': 2, 'chunk': %d, %s", (int)chunks[c], nets[n]);
+      snprintf(keys, sizeof keys, "'type': 'titans_lmm', 'heads': 2, 'chunk': %d, %s", (int)chunks[c], nets[n]);
       mc_mixer m;
       mc_whole whole = {0};
       double e = INFINITY;
@@ -157,8 +157,8 @@ static void bf16_products_stay_near_f32(void) {
     int64_t T = 40, n = 2 * T * 16, cuts[] = {7, 8, 24};
     double *y = malloc((size_t)n * sizeof *y), mean = INFINITY;
     mc_bag state = {0};
-    snprintf(keys, sizeof keys, "'type': '%s', 'heads': 2, 'chunk': 8, 'memory_net': '%s', 'memory_expand': 2, 'lr_max': 0.05%s",
-             types[k % 4], k < 4 ? "linear" : "mlp", k % 4 == 3 ? ", 'segment': 16" : "");
+    snprintf(keys, sizeof keys, "'type': '%s', 'heads': 2, 'chunk': 8, 'memory_net': '%s', 'lr_max': 0.05%s", types[k % 4],
+             k < 4 ? "linear" : "mlp", k % 4 == 3 ? ", 'segment': 16" : "");
     if (ms_open(&m, keys, 16, 2, MN_F32, cpu) && mc_random_params(&m, 4) && mc_whole_of(&m, T, 7, &exact)) {
       m.bf16 = true;
       if (mc_pieces(&m, T, exact.x, 3, cuts, y, &state)) {

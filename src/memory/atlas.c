@@ -33,6 +33,7 @@ typedef struct atlas_config {
   bool attracts, orthogonal; /* of the type: the loss is -M(k) . v; steps are orthogonal */
 } atlas_config;
 
+enum { EXPAND = 4 };
 enum { NET_LINEAR, NET_MLP, NET_GATED };
 static const char *const nets[] = {"linear", "mlp", "gated", NULL};
 enum { FEATURES_PLAIN, FEATURES_POLY2 };
@@ -42,7 +43,7 @@ static const char *const feature_maps[] = {"plain", "poly2", NULL};
 #define MEMORY(net, features_of)                                                                                                           \
   MN_KEY_HEADS, MN_KEY_HEAD_DIM,                                                                                                           \
       MN_FIELD_ENUM(S, memory_net, nets, net, "what the memory is: one matrix, an MLP of two, or a gated one of three"),                   \
-      MN_FIELD_INT(S, memory_expand, 4, 1, 64, "hidden width of the memory over head_dim; linear has none"),                               \
+      MN_FIELD_INT(S, memory_expand, EXPAND, 1, 64, "hidden width of the memory over head_dim; linear has none"),                          \
       MN_FIELD_BOOL(S, memory_residual, true, "mlp and gated: M(x) = x + ..."),                                                            \
       MN_FIELD_ENUM(S, features, feature_maps, features_of, "keys and queries as they are, or lifted to polynomials of degree 2"),         \
       MN_FIELD_BOOL(S, features_normed, true, "lifted keys and queries have length 1"),                                                    \
@@ -81,6 +82,8 @@ static mn_status check(const mn_value *map, const char *where, int64_t d_model, 
   c->with.lmm = &memory;
   MN_TRY(mn_check_heads(map, where, d_model, c->with.heads, &c->with.head_dim));
   MN_TRY(mn_fast_check_lr(map, where, c->chunk, &c->lr_max));
+  const bool linear = c->memory_net == NET_LINEAR;
+  MN_TRY(mn_fast_check_net(map, where, linear, c->memory_expand, EXPAND, !linear, c->memory_residual));
   if (c->ns_every && c->chunk % c->ns_every)
     return mn_config_fail(map, where, "ns_every", "must divide chunk %lld, it is %lld", (long long)c->chunk, (long long)c->ns_every);
   return MN_OK;
@@ -171,9 +174,14 @@ static void remedy(const void *config, mn_text *out) {
   if (c->orthogonal) mn_text_addf(out, ", or lower step_max (%g now)", c->step_max);
 }
 
+static void doubt(const void *config, mn_text *out) { /* orthogonal steps have a size of their own */
+  const atlas_config *c = config;
+  if (!c->orthogonal) mn_fast_doubt(c->grad_clamp, c->lr_max, c->chunk, c->momentum, out);
+}
+
 #define ATLAS                                                                                                                              \
   .page = "atlas", .kind = "state", .paper = "Behrouz, Li, Kacham, Daliri, Deng, Zhong, Razaviyayn & Mirrokni 2025, arXiv 2505.23735",     \
-  .config_size = sizeof(atlas_config), .remedy = remedy
+  .config_size = sizeof(atlas_config), .remedy = remedy, .doubt = doubt
 const mn_mixer_def mn_mixer_dla = {
     .name = "dla",
     ATLAS,

@@ -30,12 +30,13 @@ typedef struct kernel_config {
 enum { NET_LINEAR, NET_MLP };
 static const char *const nets[] = {"linear", "mlp", NULL};
 
+enum { EXPAND = 4 };
 #define S kernel_config
 #define MEMORY                                                                                                                             \
   MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H, each with a memory of its own"),                                                            \
       MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),                                                      \
       MN_FIELD_ENUM(S, memory_net, nets, NET_MLP, "what the memory is: one matrix, or an MLP of two"),                                     \
-      MN_FIELD_INT(S, memory_expand, 4, 1, 64, "hidden width of the memory over head_dim; linear has none"),                               \
+      MN_FIELD_INT(S, memory_expand, EXPAND, 1, 64, "hidden width of the memory over head_dim; linear has none"),                          \
       MN_FIELD_INT(S, chunk, 16, 1, 65536, "tokens between anchors; part of the model, keep it when streaming", MN_TOKENS),                \
       MN_FIELD_BOOL(S, normalize, true, "the kernel's values of a query sum to 1"),                                                        \
       MN_FIELD_FLOAT(S, lr_max, 0.1, 0, 1e6, "upper bound of the learned step size"),                                                      \
@@ -50,6 +51,7 @@ static const mn_init projection = {MN_INIT_XAVIER_UNIFORM, 1, 0};
 
 static mn_status check(const mn_value *map, const char *where, int64_t d_model, void *config) {
   kernel_config *c = config;
+  MN_TRY(mn_fast_check_net(map, where, c->memory_net == NET_LINEAR, c->memory_expand, EXPAND, true, true));
   return mn_check_heads(map, where, d_model, c->heads, &c->head_dim);
 }
 static mn_status check_attracts(const mn_value *map, const char *where, int64_t d_model, void *config) {

@@ -32,12 +32,13 @@ static const char *const nets[] = {"linear", "mlp", "ln_mlp", NULL}; /* as mn_fa
 static const char *const granularities[] = {"token", "chunk", NULL}; /* as mn_fast_step    */
 static const char *const reads[] = {"after", "before", NULL};        /* as mn_fast_reading */
 
+enum { EXPAND = 4 };
 #define S titans_config
 #define MEMORY                                                                                                                             \
   MN_KEY_HEADS, MN_KEY_HEAD_DIM,                                                                                                           \
       MN_FIELD_ENUM(S, memory_net, nets, MN_FAST_LINEAR, "what the memory is: one matrix, an MLP, or an MLP with LayerNorm"),              \
       MN_FIELD_INT(S, memory_depth, 2, 1, MN_FAST_DEPTH, "matrices of the memory; linear has one"),                                        \
-      MN_FIELD_INT(S, memory_expand, 4, 1, 64, "hidden width of the memory over head_dim; linear has none"),                               \
+      MN_FIELD_INT(S, memory_expand, EXPAND, 1, 64, "hidden width of the memory over head_dim; linear has none"),                          \
       MN_FIELD_BOOL(S, memory_residual, true, "mlp: M(x) = x + ..."),                                                                      \
       MN_FIELD_INT(S, chunk, 64, 1, 65536, "tokens between anchors; part of the model, keep it when streaming", MN_TOKENS),                \
       MN_FIELD_ENUM(S, granularity, granularities, 0, "one step of the memory per token, or per chunk"),                                   \
@@ -71,6 +72,7 @@ static mn_status check_lmm(const mn_value *map, const char *where, int64_t d_mod
                           "has no effect with memory_net: linear, which is one matrix; leave it out, or choose "
                           "memory_net: mlp");
   if (c->memory_net == MN_FAST_LINEAR) c->memory_depth = 1;
+  MN_TRY(mn_fast_check_net(map, where, c->memory_depth == 1, c->memory_expand, EXPAND, c->memory_net == MN_FAST_MLP, c->memory_residual));
   return mn_fast_check_lr(map, where, c->chunk, &c->lr_max);
 }
 
@@ -127,9 +129,14 @@ static void remedy(const void *config, mn_text *out) {
   if (c->chunk > 16) mn_text_addf(out, ", or take a smaller chunk (%lld now), over which steps add up", (long long)c->chunk);
 }
 
+static void doubt(const void *config, mn_text *out) {
+  const titans_config *c = config;
+  mn_fast_doubt(c->grad_clamp, c->lr_max, c->chunk, c->momentum, out);
+}
+
 #define TITANS                                                                                                                             \
   .page = "titans", .kind = "state", .paper = "Behrouz, Zhong & Mirrokni 2024, arXiv 2501.00663", .config_size = sizeof(titans_config),    \
-  .written = written, .remedy = remedy
+  .written = written, .remedy = remedy, .doubt = doubt
 #define LMM                                                                                                                                \
   .summary = "Titans: a memory whose weights are trained while it reads", .fields = lmm_fields, .check = check_lmm, .apply = mn_memory_alone
 

@@ -283,6 +283,11 @@ const mn_mixer *mn_model_owner(const mn_model *m, const char *name) {
   return &m->stack.blocks[layer].mixer;
 }
 
+void mn_model_doubt(const mn_model *m, mn_text *out) {
+  if (m->base) mn_model_doubt(m->base, out);
+  for (int i = 0; i < m->stack.n && !out->len; i++) mn_mixer_doubt(&m->stack.blocks[i].mixer, out);
+}
+
 /* ---- reading ---- */
 static const char *name_at(int i) { return mn_model_at(i)->name; }
 

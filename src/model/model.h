@@ -137,6 +137,8 @@ void mn_model_declare(mn_scope *s, const mn_model *m);
 mn_status mn_model_check_lengths(const mn_model *m, const mn_value *map, int64_t seq_len);
 /* MN_OK when the model is a stream that can be cut anywhere; else MN_ERR_CONFIG with the reason. */
 mn_status mn_model_check_stream(const mn_model *m);
+/* What a training of this model has to fear before it begins: the first layer's doubt that there is (mixer.h), or nothing. */
+void mn_model_doubt(const mn_model *m, mn_text *out);
 /* The mixer that the parameter, state or report `name` belongs to ("layers.3.mixer.q_proj.weight"); NULL: none. */
 const mn_mixer *mn_model_owner(const mn_model *m, const char *name);
 

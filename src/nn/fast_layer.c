@@ -152,3 +152,23 @@ void mn_fast_remedy(double grad_clamp, double lr_max, mn_text *out) {
   if (grad_clamp > 0) mn_text_addf(out, "lower grad_clamp (%g now) or lr_max (%g now)", grad_clamp, lr_max);
   else mn_text_addf(out, "set grad_clamp: 1 (off now) or lower lr_max (%g now)", lr_max);
 }
+
+void mn_fast_doubt(double grad_clamp, double lr_max, int64_t chunk, bool momentum, mn_text *out) {
+  const double step = lr_max * (double)chunk * (momentum ? 1 : 0.5);
+  if (grad_clamp > 0 || step <= 2) return;
+  mn_text_addf(out,
+               "a chunk is one step of up to %.3g at the start (lr_max %g, chunk %lld), and above 2 a memory overshoots: without a clamp "
+               "(grad_clamp is 0) a long stream may run away; set grad_clamp: 1, or lr_max to at most %.3g",
+               step, lr_max, (long long)chunk, lr_max * 1.6 / step);
+}
+
+mn_status mn_fast_check_net(const mn_value *map, const char *where, bool one_matrix, int64_t expand, int64_t standard, bool free,
+                            bool residual) {
+  if (one_matrix && expand != standard)
+    return mn_config_fail(
+        map, where, "memory_expand",
+        "has no effect on a memory of one matrix (memory_net: linear, or memory_depth: 1): it has no hidden width; leave it out");
+  if (!free && !residual)
+    return mn_config_fail(map, where, "memory_residual", "has no effect with this memory_net; leave it out, or choose memory_net: mlp");
+  return MN_OK;
+}

@@ -44,6 +44,13 @@ mn_tensor *mn_fast_lmm(mn_scope *s, const mn_fast_config *c, const mn_fast_lmm_c
 mn_status mn_fast_check_lr(const mn_value *map, const char *where, int64_t chunk, double *lr_max);
 /* The first half of a remedy: of the clamp and the step size. */
 void mn_fast_remedy(double grad_clamp, double lr_max, mn_text *out);
+/* The doubt of a memory without a clamp whose chunks are steps above 2 from the start: theta half of lr_max, eta half where there is
+ * momentum. */
+void mn_fast_doubt(double grad_clamp, double lr_max, int64_t chunk, bool momentum, mn_text *out);
+/* A memory of one matrix has no hidden width: memory_expand, `standard` unless given, is refused beside it; and memory_residual: false where the
+ * network has no choice (free: it has). */
+mn_status mn_fast_check_net(const mn_value *map, const char *where, bool one_matrix, int64_t expand, int64_t standard, bool free,
+                            bool residual);
 /* A state of a part under a name of its own, "F.<part>": zeros at the start of a stream. */
 mn_tensor *mn_fast_part(mn_scope *s, const mn_fast_config *c, char kind, int part, const char *help);
 void mn_fast_part_set(mn_scope *s, const mn_fast_config *c, char kind, int part, mn_tensor *value);

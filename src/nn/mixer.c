@@ -41,6 +41,15 @@ static mn_status check_own(const mn_value *map, const char *where, const mn_mixe
 static mn_mixer *base_of(const mn_mixer *m) { return (mn_mixer *)((char *)m->config + m->def->base); }
 mn_mixer *mn_mixer_base(const mn_mixer *m) { return m->def->base && base_of(m)->def ? base_of(m) : NULL; }
 
+void mn_mixer_doubt(const mn_mixer *m, mn_text *out) {
+  mn_text own = {0};
+  if (m->def->doubt) m->def->doubt(m->config, &own);
+  if (own.len) mn_text_addf(out, "%s: %s", m->def->name, own.data);
+  out->failed = out->failed || own.failed;
+  mn_text_free(&own);
+  if (mn_mixer_base(m)) mn_mixer_doubt(mn_mixer_base(m), out);
+}
+
 static const char *base_key(const mn_mixer_def *d) { return d->base_key ? d->base_key : "base"; }
 /* The value of that key, in the config. */
 static const mn_value **base_value(const mn_mixer *m) {

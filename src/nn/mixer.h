@@ -24,6 +24,9 @@ typedef struct mn_mixer_def {
   /* What to do when a training diverges inside this mixer, keys with their values now: "lower lr_max (0.1 now)". NULL: nothing of
    * its own, the outer step is too large. */
   void (*remedy)(const void *config, mn_text *out);
+  /* What a training with this config has to fear before it begins, a sentence with the keys and their values; nothing is added where there
+   * is nothing to fear. NULL: there never is. */
+  void (*doubt)(const void *config, mn_text *out);
   /* Why it is no stream that can be cut anywhere, as the end of a sentence ("it sees later tokens"); NULL: it is one. */
   const char *(*not_causal)(const void *config);
   /* A mixer around another, which one of its keys describes (a map, or a type alone): where in the config the mn_mixer lies that is made
@@ -53,6 +56,8 @@ mn_status mn_check_heads(const mn_value *map, const char *where, int64_t d_model
 mn_tensor *mn_mixer_apply(mn_scope *s, const mn_mixer *m, mn_tensor *x);
 /* The one inside a mixer that stands around another; NULL: it does not, or a word stands there. */
 mn_mixer *mn_mixer_base(const mn_mixer *m);
+/* Its doubt, and of what it stands around: "titans_lmm: ..."; nothing is added where there is none. */
+void mn_mixer_doubt(const mn_mixer *m, mn_text *out);
 /* What stands in the place of another: parameters and states of the base bear the names that they have without what is around it. */
 mn_tensor *mn_mixer_apply_base(mn_scope *s, const mn_mixer *base, mn_tensor *x);
 

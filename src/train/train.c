@@ -351,6 +351,10 @@ static mn_status open_loop(loop *l) {
       remark(l, "train.steps was %lld and is %lld now: from step %lld on the schedule is that of the longer run",
              (long long)s->steps_before, (long long)l->recipe->train.steps, (long long)s->step);
   }
+  mn_text doubt = {0};
+  mn_model_doubt(l->t->model, &doubt);
+  if (doubt.len && mn_text_status(&doubt) == MN_OK) remark(l, "%s", doubt.data);
+  mn_text_free(&doubt);
   if (l->recipe->init.from && resume_step < 0)
     remark(l, "the weights to begin with are those of %s%s", l->recipe->init.from, l->t->drawn ? "; what it lacks is drawn" : "");
   if (l->recipe->train.from && resume_step < 0) remark(l, "the weights to begin with are those of %s", l->recipe->train.from);

@@ -308,6 +308,8 @@ def config(kind, **keys):
     if kind == "atlas_mag":
         c.update({"window": 6, "persistent": 0, "rope_theta": 10000.0, "max_context": 4096})
     c.update(keys)
+    if c["memory_net"] == "linear":
+        c["memory_expand"] = 4  # the default: a linear memory has no hidden width
     return c
 
 

@@ -153,6 +153,8 @@ def main():
              "grad_clamp": 0}
         c.update({"memory_window": 0} if kind == "swdt" else {"max_context": 24})
         c.update(keys)
+        if c["memory_net"] == "linear":
+            c["memory_expand"] = 4  # the default: a linear memory has no hidden width
         rng = rng_of(name)
         p = {n + "_proj.weight": rng.standard_normal((D, D)) / math.sqrt(D) for n in "qkvo"}
         p.update({"lr_proj.weight": rng.standard_normal((H, D)) * 0.3, "lr_proj.bias": rng.standard_normal(H) * 0.3,

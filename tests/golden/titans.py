@@ -408,7 +408,7 @@ def parameters(rng, c, D):
 
 
 def linear(chunk, lr_max=0.3, **other):
-    return dict(memory_net="linear", memory_depth=1, memory_residual=False, chunk=chunk, lr_max=lr_max, **other)
+    return dict(memory_net="linear", memory_depth=1, chunk=chunk, lr_max=lr_max, **other)
 
 
 def mlp(depth, chunk, residual=True, **other):
@@ -416,7 +416,7 @@ def mlp(depth, chunk, residual=True, **other):
 
 
 def ln_mlp(depth, chunk, **other):
-    return dict(memory_net="ln_mlp", memory_depth=depth, memory_residual=False, chunk=chunk, **other)
+    return dict(memory_net="ln_mlp", memory_depth=depth, memory_residual=True, chunk=chunk, **other)
 
 
 LMM = {
@@ -456,7 +456,12 @@ def config_of(kind, keys, D, H):
     if kind == "titans_mac":
         config.update(segment=8, persistent=0, rope_theta=10000.0)
     assert set(keys) <= set(config), keys
-    return {**config, **keys}
+    config.update(keys)
+    if config["memory_depth"] == 1:  # one matrix has no hidden width, and a linear memory no residual: the defaults stand there
+        config["memory_expand"] = 4
+    if config["memory_net"] == "linear":
+        config["memory_residual"] = True
+    return config
 
 
 def main():
