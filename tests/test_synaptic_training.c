@@ -7,8 +7,9 @@
 #include "gradcheck.h"
 #include "nn/mixer.h"
 #include "program.h"
+#include "scratch.h"
 
-#define DIR MN_TEST_BINARY_DIR "/synaptic"
+#define DIR "synaptic"
 
 /* ---- consolidation, of one mixer ---- */
 enum { B = 3, T = 11, D = 4, H = 2, HEAD = D / H, PARTS = H * HEAD * HEAD };
