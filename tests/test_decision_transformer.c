@@ -6,6 +6,7 @@
 #include "program.h"
 #include "run/session.h"
 #include "source/rollouts.h"
+#include "scratch.h"
 
 static void golden_vectors_and_gradients(void) {
   mk_golden f;
@@ -130,7 +131,7 @@ static void what_is_shown_is_what_happened(void) {
 }
 
 /* ---- acting ---- */
-#define DIR MN_TEST_BINARY_DIR "/acting"
+#define DIR "acting"
 
 static void it_acts_better_than_those_it_watched(void) {
   CHECK(sh("rm -rf " DIR " && mkdir -p " DIR " && MNEME_HOME=" DIR " " MNEME "train " MN_TEST_SOURCE_DIR
