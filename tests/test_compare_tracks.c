@@ -174,6 +174,36 @@ static void an_interrupted_comparison_goes_on(void) {
   json_decref(doc);
 }
 
+/* Killed while it trains the first model, then between two, then while it trains the second: the models have the bits of the one that was
+ * left alone, and nothing is left behind. (The process that trains may live a moment longer than its parent, and hold its directory.) */
+static void a_killed_comparison_goes_on(void) {
+  static const char *const when[] = {"killed/recall/delta/metrics.jsonl", "killed/recall/delta/model.safetensors",
+                                     "killed/recall/window/metrics.jsonl"};
+  char more[400];
+  for (int k = 0; k < 3; k++) {
+    snprintf(more, sizeof more,
+             "& p=$!; until [ -s %s ] || ! kill -0 $p 2>/dev/null; do sleep 0.01; done; kill -KILL $p 2>/dev/null; wait $p; "
+             "for d in killed/recall/*; do until [ ! -e $d/.lock ] || flock -n $d/.lock true; do sleep 0.01; done; done",
+             when[k]);
+    compare("two --tracks long.yaml --out killed --resume", more);
+    CHECK(there(when[k]), "%s: %s", when[k], said);
+  }
+  CHECK(compare("two --tracks long.yaml --out killed --resume", "") == 0, "%s", said);
+  static const char *const models[] = {"delta", "window"};
+  for (int i = 0; i < 2; i++) {
+    char line[600];
+    snprintf(line, sizeof line, "cd '%s' && cmp cut/recall/%s/model.safetensors killed/recall/%s/model.safetensors", test_dir, models[i],
+             models[i]);
+    CHECK(system(line) == 0, "%s: another model", models[i]);
+  }
+  char line[600];
+  snprintf(
+      line, sizeof line,
+      "cd '%s' && for d in cut killed; do (cd $d && find . ! -path '*/checkpoints/*' | sort) >$d.names; done; diff cut.names killed.names",
+      test_dir);
+  CHECK(system(line) == 0, "other files");
+}
+
 /* Lists that come again, in the language of the task `recurring` and in bytes: a column is one cell. */
 static void lists_that_come_again_are_a_column(void) {
   put("lists.yaml", "tracks:\n"
@@ -271,6 +301,7 @@ int main(void) {
   RUN(one_that_fails_loses_nothing_else);
   RUN(a_locked_database_is_said);
   RUN(an_interrupted_comparison_goes_on);
+  RUN(a_killed_comparison_goes_on);
   RUN(a_full_disk_loses_nothing_else);
   RUN(lists_that_come_again_are_a_column);
   RUN(mistakes_are_named);
