@@ -131,9 +131,9 @@ static inline bool mk_bind(mk_model *m, mk_built *b) {
   return mk_bind_buffers(m, b, b->plan);
 }
 
-/* A fixed random weight for every entry of every output. */
+/* A fixed random weight for every entry of every output, and the model's own losses. */
 static inline mn_tensor *mk_objective(mk_built *b) {
-  mn_tensor *total = mn_scalar(b->g, MN_F64, 0);
+  mn_tensor *own = mn_scope_total_loss(b->s), *total = own ? own : mn_scalar(b->g, MN_F64, 0);
   for (int i = 0; i < b->out.n; i++) {
     mn_tensor *y = b->out.tensor[i];
     double *w = mc_normal(mn_shape_count(&y->shape), 1, mn_random_key(77, b->out.name[i]));

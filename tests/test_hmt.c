@@ -179,6 +179,49 @@ static void two_segments_have_nothing_to_look_up(void) {
   mc_bag_free(&b);
 }
 
+/* The model's own loss on tokens and evidence; NaN with the message said when it cannot be. */
+static double own_loss(mk_model *m, const mc_bag *in) {
+  mk_built b;
+  double value = NAN;
+  if (mk_build(m, in, false, &b)) {
+    mn_tensor *loss = mn_scope_total_loss(b.s);
+    CHECK(loss != NULL, "there is a loss");
+    mn_plan_request q = {.graph = b.g, .n_outputs = 1, .outputs = &loss, .backend = mn_backend_ref()};
+    const bool ok = loss && mn_plan_compile(&q, &b.plan) == MN_OK && mk_bind(m, &b) && mn_plan_run(b.plan) == MN_OK;
+    CHECK(ok, "%s", mn_message());
+    if (ok) value = *(const double *)mn_plan_output(b.plan, 0)->data;
+  }
+  mk_free(&b);
+  return value;
+}
+
+/* retrieval_loss: the surprise at the segments where evidence lies, a mean over what is asked for. With W_q = 0 all memories that are
+ * held are as likely. Evidence of a segment that is forgotten, of this one or of none teaches nothing, but counts as asked. */
+static void look_ups_are_taught(void) {
+  enum { B = 2, T = 25 };
+  static const struct {
+    int b, t, evidence, held; /* memories held when t is read; 0: evidence is not among them */
+  } asked[] = {{0, 6, 4, 1}, {0, 13, 1, 2}, {0, 24, 8, 3}, {0, 23, 19, 3}, {1, 22, 2, 0}, {1, 17, 16, 0}, {1, 18, 0, 3}};
+  const int n = sizeof asked / sizeof *asked;
+  static const char *const recipe = ATTENTION("summary_tokens: 3, cache: 3, query: head, retrieval_loss: 0.7, ");
+  mk_model m;
+  mc_bag in = {0};
+  mk_tokens(&in, "tokens", B, T, 11, 6);
+  double *evidence = mc_put(&in, "evidence", MN_SHAPE(B, T), NULL), want = 0;
+  for (int i = 0; i < B * T; i++) evidence[i] = -1;
+  for (int i = 0; i < n; i++) evidence[asked[i].b * T + asked[i].t] = asked[i].evidence, want += asked[i].held ? log(asked[i].held) : 0;
+  if (mk_open(&m, recipe, 8)) {
+    const double e = mk_gradient_error(&m, &in, 12, 1);
+    CHECK(e < 1e-6, "gradients differ by %g", e);
+    mc_tensor *q = mc_get(&m.params, "q_proj.weight");
+    for (int64_t i = 0; i < mn_shape_count(&q->shape); i++) q->x[i] = 0;
+    const double got = own_loss(&m, &in);
+    CHECK(fabs(got - 0.7 * want / n) < 1e-12, "%.15g, not %.15g", got, 0.7 * want / n);
+  }
+  mk_close(&m);
+  mc_bag_free(&in);
+}
+
 /* What is found does not depend on where memories lie in the cache, only on what they are. */
 static void the_order_of_memories_does_not_matter(void) {
   enum { L = 5, N = 3, D = 8, BEFORE = 3 * L };
@@ -397,6 +440,8 @@ static void what_a_recipe_may_not_ask_for(void) {
       "recipe.yaml:2|segment makes 12 vectors|max_positions is 11");
   mk_refused("type: hmt\nsegment: 8\nsensory: 2\nretrieval: false\ncache: 4\nbase: {vocab_size: 9, block: {mixer: {type: attention}}}\n",
              "recipe.yaml:5|cache has no effect with retrieval: false");
+  mk_refused("type: hmt\nretrieval: false\nretrieval_loss: 1\nbase: {vocab_size: 9, block: {mixer: {type: attention}}}\n",
+             "recipe.yaml:3|retrieval_loss has no effect with retrieval: false");
   mk_refused("type: hmt\nbase: {vocab_size: 9, block: {mixer: {type: attentio}}}\n", "recipe.yaml:2|did you mean 'attention'");
   mk_model m; /* what is just long enough is taken */
   if (mk_open(&m, "{type: hmt, segment: 8, sensory: 2, base: {vocab_size: 9, block: {mixer: {type: attention, max_context: 12}}}}", 1)) {
@@ -424,6 +469,15 @@ static void a_trained_decoder_is_wrapped(void) {
         "%s", out);
   CHECK(sh(MNEME "train %s/base.yaml --set model.block.mixer.max_context=512 --out %s/base 2>&1", run, run) == 0, "%s", out);
   CHECK(sh(MNEME "train %s/hmt.yaml --out %s/hmt 2>&1", run, run) == 0, "%s", out);
+  CHECK(sh(MNEME "train %s/hmt.yaml --set model.retrieval_loss=0.05 --out %s/taught 2>&1", run, run) == 0, "%s", out);
+  CHECK(sh(MNEME "eval --model %s/taught --task mqar --set vocab_size=256 --examples 2 2>&1", run) == 0,
+        "who is judged needs no evidence: %s", out);
+  CHECK(
+      sh(MNEME
+         "train %s/base.yaml --set 'data.task={name: mqar}' --set 'model={type: hmt, segment: 32, sensory: 4, retrieval_loss: 1, base: {%s}}' --out %s/no 2>&1",
+         run, base, run) != 0 &&
+          strstr(out, "a model of type hmt needs the field evidence"),
+      "%s", out);
   CHECK(sh(MNEME "eval --model %s/hmt --stream --examples 2 2>&1", run) == 0, "%s", out);
   CHECK(sh(MNEME "train %s/hmt.yaml --out %s/wide --set model.base.d_model=32 2>&1", run, run) != 0 && strstr(out, "base."), "%s", out);
   sh("rm -rf %s", run);
@@ -433,6 +487,7 @@ int main(void) {
   RUN(gradients_are_those_of_the_whole_graph);
   RUN(a_training_keeps_no_activations);
   RUN(gradients_stop_where_a_recipe_says);
+  RUN(look_ups_are_taught);
   RUN(one_slot_is_recurrent_memory);
   RUN(two_segments_have_nothing_to_look_up);
   RUN(the_order_of_memories_does_not_matter);

@@ -53,6 +53,16 @@ static void test_mqar_draws_its_number_of_pairs(void) {
         "%s", mn_message());
 }
 
+/* Every token that is asked for was said before, where the task says so; of others it says nothing. */
+static int wrong_evidence(const mn_task *t, const int32_t *in, const int32_t *target, int32_t *at) {
+  int wrong = 0;
+  if (!t->def->evidence) return 0;
+  t->def->evidence(t, in, at);
+  for (int64_t k = 0; k < t->seq_len; k++)
+    wrong += target[k] == MN_IGNORE ? at[k] != -1 : at[k] < 0 || at[k] >= k || in[at[k]] != target[k];
+  return wrong;
+}
+
 /* Oracle right on every sample; at chance when the targets of the example are rotated among its questions. */
 static void check_token_task(const char *name, const char *settings, int samples, int asked, int64_t min_len) {
   mn_task *t = open_task(name, settings);
@@ -61,8 +71,10 @@ static void check_token_task(const char *name, const char *settings, int samples
   int32_t *in = malloc(T * 4), *target = malloc(T * 4), *guess = malloc(T * 4);
   mn_task_score score = {0};
   bool in_range = true, masks = true;
+  int wrong = 0;
   for (int i = 0; i < samples; i++) {
     CHECK(mn_task_sample(t, MN_SPLIT_TEST, (uint64_t)i, in, target) == MN_OK, "%s", mn_message());
+    wrong += wrong_evidence(t, in, target, guess);
     mn_task_oracle(t, in, guess);
     mn_task_score_add(&score, target, guess, (int64_t)T);
     int n = 0;
@@ -76,6 +88,7 @@ static void check_token_task(const char *name, const char *settings, int samples
     masks &= !min_len || last + 1 >= min_len;
   }
   CHECK(mn_task_seq_acc(&score) == 1.0 && score.examples == samples, "%s %s: oracle scores %g", name, settings, mn_task_seq_acc(&score));
+  CHECK(wrong == 0, "%s %s: %d answers do not stand where the task says", name, settings, wrong);
   CHECK(in_range, "%s %s: ids out of range", name, settings);
   CHECK(masks, "%s %s: wrong number of targets", name, settings);
   free(in);

@@ -18,6 +18,7 @@
 typedef struct hmt_config {
   const mn_value *base; /* while parsing */
   int64_t segment, sensory, summary_tokens, cache, key_dim, truncate;
+  double retrieval_loss;
   int query;
   bool retrieval;
 } hmt_config;
@@ -34,9 +35,17 @@ static const mn_field fields[] = {
     MN_FIELD_ENUM(S, query, queries, PREV_TAIL,
                   "the look-up is made from a segment's first tokens (the paper's), or from the last before it"),
     MN_FIELD_BOOL(S, retrieval, true, "false: the prompt is the last segment's memory (RMT)"),
+    MN_FIELD_FLOAT(S, retrieval_loss, 0, 0, 1e6, "weight of the look-up's own loss: the segment that the data's `evidence` names; 0: none",
+                   MN_SPARSE),
     MN_FIELD_INT(S, truncate, 0, 0, 1 << 20, "gradients stop at every so many segments' starts; 0: they go through all", MN_SPARSE),
     MN_FIELD_END};
 #undef S
+
+static const mn_port plain[] = {{"tokens", MN_I32, "BT", false, "token ids"}, {0}};
+static const mn_port with_evidence[] = {{"tokens", MN_I32, "BT", false, "token ids"},
+                                        {"evidence", MN_I32, "BT", MN_PORT_TAUGHT,
+                                         "where in the row what is asked for at a token was said, or -1: what look-ups are taught by"},
+                                        {0}};
 
 /* The base reads a segment, the tokens before it and two prompts as one stream: it must have room for them. */
 static mn_status check_room(const mn_model *m, const mn_value *map, const char *where) {
@@ -68,10 +77,11 @@ static mn_status check(mn_model *m, const mn_value *map, const char *where) {
   if (c->summary_tokens > c->segment)
     return mn_config_fail(map, where, "summary_tokens", "must be at most segment %lld", (long long)c->segment);
   if (c->sensory > c->segment) return mn_config_fail(map, where, "sensory", "must be at most segment %lld", (long long)c->segment);
-  static const char *const of_retrieval[] = {"summary_tokens", "key_dim", "query", "cache"};
-  for (int i = 0; i < 4 && !c->retrieval; i++)
+  static const char *const of_retrieval[] = {"summary_tokens", "key_dim", "query", "cache", "retrieval_loss"};
+  for (int i = 0; i < 5 && !c->retrieval; i++)
     if (mn_config_given(map, of_retrieval[i]))
       return mn_config_fail(map, where, of_retrieval[i], "has no effect with retrieval: false; leave it out");
+  if (c->retrieval_loss > 0) m->inputs = with_evidence;
   if (!c->retrieval) c->cache = c->summary_tokens = 1; /* as little as can be: nothing else is read */
   return check_room(m, map, where);
 }
@@ -145,23 +155,49 @@ static mn_tensor *prompt_of(mn_scope *s, const mn_model *m, int64_t B) { /* P_n 
   return mn_state(s, "prompt", mn_scope_exact(s), MN_SHAPE(B, 1, m->config.d_model), NULL, "what stands at both ends of the segment");
 }
 
-/* Which memory the query q [B,1,1,d_h] weighs most, in segments back: f32 [B,1]; k [B,N,1,d_h], k_pos i32 [B,N], -1 for none. */
-static mn_tensor *distance(mn_scope *s, const hmt_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *k_pos, const place *p) {
+/* How well each memory fits the query q [B,1,1,d_h]: [B,N], exact; k [B,N,1,d_h], k_pos i32 [B,N], -1 for none. */
+static mn_tensor *scores(mn_scope *s, const hmt_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *k_pos) {
   mn_graph *g = mn_scope_graph(s);
   int64_t B = mn_dim(k, 0), N = c->cache, H = c->key_dim;
   mn_dtype exact = mn_scope_exact(s);
   mn_tensor *score = mn_matmul_as(g, mn_reshape(g, k, MN_SHAPE(B, N, H)), mn_reshape(g, q, MN_SHAPE(B, H, 1)), exact);
+  score = mn_mul_scalar(g, mn_reshape(g, score, MN_SHAPE(B, N)), 1 / sqrt((double)H));
   mn_tensor *there = mn_le(g, mn_scalar(g, MN_I32, 0), k_pos);
-  score = mn_select(g, there, mn_reshape(g, score, MN_SHAPE(B, N)), mn_full(g, exact, MN_SHAPE(B, N), -1e30));
+  return mn_select(g, there, score, mn_full(g, exact, MN_SHAPE(B, N), -1e30));
+}
+
+/* The memory of the highest score, in segments back: f32 [B,1]. */
+static mn_tensor *distance(mn_scope *s, const hmt_config *c, mn_tensor *score, const place *p) {
+  mn_graph *g = mn_scope_graph(s);
+  int64_t B = mn_dim(score, 0), N = c->cache;
   mn_tensor *slot = mn_argmax(g, score), *size = mn_scalar(g, MN_I32, (double)N); /* the latest segment before this in that slot: */
   mn_tensor *back = mn_add_scalar(g, mn_mod(g, mn_sub(g, mn_add_scalar(g, p->segment, -1), slot), size), 1);
   back = mn_select(g, p->first, mn_scalar(g, MN_I32, 0), back);
   return mn_reshape(g, mn_cast(g, back, MN_F32), MN_SHAPE(B, 1));
 }
 
+/* What a segment's look-up should have found: segments i32 [B,n], -1 for none, and how much each counts [B,n]. */
+typedef struct lesson {
+  mn_tensor *segment, *weight;
+} lesson;
+
+/* -sum weight log softmax(score) at the segments that the lesson names, of those that are remembered. */
+static void teach(mn_scope *s, const hmt_config *c, mn_tensor *score, mn_tensor *k_pos, const lesson *l) {
+  mn_graph *g = mn_scope_graph(s);
+  int64_t B = mn_dim(score, 0), N = c->cache, n = mn_dim(l->segment, 1);
+  mn_dtype exact = mn_type(score);
+  mn_tensor *held = mn_reshape(g, k_pos, MN_SHAPE(B, 1, N)), *named = mn_reshape(g, l->segment, MN_SHAPE(B, n, 1));
+  mn_tensor *hit = mn_and(g, mn_eq(g, held, named), mn_le(g, mn_scalar(g, MN_I32, 0), named));
+  mn_tensor *weight = mn_mul(g, mn_cast(g, hit, exact), mn_reshape(g, l->weight, MN_SHAPE(B, n, 1)));
+  weight = mn_reshape(g, mn_sum(g, weight, MN_AXIS(1)), MN_SHAPE(B, N));
+  mn_tensor *top = mn_stop_gradient(g, mn_max(g, score, MN_AXIS(1))), *all = mn_sum(g, mn_exp(g, mn_sub(g, score, top)), MN_AXIS(1));
+  mn_tensor *surprise = mn_sub(g, mn_add(g, mn_log(g, all), top), score);
+  mn_loss(s, "retrieval", mn_reshape(g, mn_sum(g, mn_mul(g, weight, surprise), MN_ALL_AXES), (mn_shape){0}), c->retrieval_loss);
+}
+
 /* What is found in the cache for the first `have` of tokens i32 [B,j]: [B,1,D], and how far back it was found, [B,1]. */
 static mn_tensor *looked_up(mn_scope *s, const mn_model *m, mn_tensor *cache, mn_tensor *tokens, int64_t have, const place *p,
-                            mn_tensor **back) {
+                            const lesson *taught, mn_tensor **back) {
   const hmt_config *c = m->own;
   mn_graph *g = mn_scope_graph(s);
   mn_init init = {MN_INIT_UNIFORM, 1 / sqrt((double)m->config.d_model), 0};
@@ -177,7 +213,9 @@ static mn_tensor *looked_up(mn_scope *s, const mn_model *m, mn_tensor *cache, mn
   mn_tensor *k_pos = mn_key_positions(g, p->segment, N), *q_pos = mn_full(g, MN_I32, MN_SHAPE(B), 0);
   mn_attention_attr attr = {.scale = 1 / sqrt((double)c->key_dim)};
   mn_tensor *found = mn_attention(g, q, k, mn_reshape(g, rows, MN_SHAPE(B, N, 1, D)), q_pos, k_pos, NULL, attr, NULL);
-  *back = distance(s, c, q, k, k_pos, p);
+  mn_tensor *score = scores(s, c, q, k, k_pos);
+  *back = distance(s, c, score, p);
+  if (taught) teach(s, c, score, k_pos, taught);
   return mn_cast(g, mn_reshape(g, found, MN_SHAPE(B, 1, D)), mn_scope_exact(s));
 }
 
@@ -189,12 +227,12 @@ static mn_tensor *last_memory(mn_scope *s, const hmt_config *c, mn_tensor *cache
 
 /* P_n [B,1,D] from what is asked for, the first `have` of i32 [B,j]; *back [B,1] as above, 0 where nothing is looked up. */
 static mn_tensor *recalled(mn_scope *s, const mn_model *m, mn_tensor *cache, mn_tensor *asked, int64_t have, const place *p,
-                           mn_tensor **back) {
+                           const lesson *taught, mn_tensor **back) {
   const hmt_config *c = m->own;
   mn_graph *g = mn_scope_graph(s);
   int64_t B = mn_dim(cache, 0);
   *back = mn_full(g, MN_F32, MN_SHAPE(B, 1), 0);
-  mn_tensor *found = c->retrieval ? looked_up(s, m, cache, asked, have, p, back) : last_memory(s, c, cache, p);
+  mn_tensor *found = c->retrieval ? looked_up(s, m, cache, asked, have, p, taught, back) : last_memory(s, c, cache, p);
   mn_tensor *first = learned(s, m, "first_prompt", "P of a stream's first segment [D]", B);
   return mn_select(g, mn_reshape(g, p->first, MN_SHAPE(B, 1, 1)), first, found);
 }
@@ -234,7 +272,7 @@ static mn_tensor *arranged(mn_scope *s, const hmt_config *c, mn_tensor *prompt, 
 
 /* n <= L tokens i32 [B,n] from the start of a segment; fewer than L only where nothing follows them. Of a loop's pieces the last is
  * filled up, as what its parts report must be of one shape. */
-static mn_tensor *whole_segment(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
+static mn_tensor *whole_segment(mn_scope *s, const mn_model *m, mn_tensor *tokens, const lesson *taught) {
   const hmt_config *c = m->own;
   mn_graph *g = mn_scope_graph(s);
   int64_t B = mn_dim(tokens, 0), n = mn_dim(tokens, 1), L = c->segment, k = c->sensory, j = c->summary_tokens, full = n;
@@ -247,7 +285,7 @@ static mn_tensor *whole_segment(mn_scope *s, const mn_model *m, mn_tensor *token
   }
   bool head = c->query == HEAD;
   mn_tensor *asked = head ? mn_slice(g, filled, 1, 0, j) : last_of(s, x.recent, j), *back;
-  mn_tensor *prompt = recalled(s, m, x.cache, asked, head && n < j ? n : j, &p, &back);
+  mn_tensor *prompt = recalled(s, m, x.cache, asked, head && n < j ? n : j, &p, taught, &back);
   mn_tensor *sensory = k ? embedded(s, m, last_of(s, x.recent, k)) : NULL;
   mn_tensor *y = run_base(s, m, "segment", arranged(s, c, prompt, sensory, embedded(s, m, filled), &p));
   mn_tensor *offset = mn_select(g, p.first, mn_scalar(g, MN_I32, 1), mn_scalar(g, MN_I32, (double)(k + 1))); /* of the tokens in y */
@@ -268,7 +306,7 @@ static void begin(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out)
   int64_t B = mn_dim(begins, 0), k = c->sensory;
   memory x = memory_of(s, m, B);
   place p = place_of(s, c, B);
-  mn_tensor *prompt = recalled(s, m, x.cache, last_of(s, x.recent, c->summary_tokens), c->summary_tokens, &p, &out[0]);
+  mn_tensor *prompt = recalled(s, m, x.cache, last_of(s, x.recent, c->summary_tokens), c->summary_tokens, &p, NULL, &out[0]);
   mn_tensor *head[] = {prompt, k ? embedded(s, m, last_of(s, x.recent, k)) : NULL};
   mn_tensor *length = mn_select(g, p.first, one, mn_scalar(g, MN_I32, (double)(k + 1)));
   length = mn_select(g, begins, length, mn_scalar(g, MN_I32, 0));
@@ -318,6 +356,7 @@ static mn_tensor *part(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
 typedef struct reading {
   const mn_model *m;
   bool goes_on; /* tokens may follow that belong to the same stream */
+  bool taught;  /* a lesson comes beside the tokens */
 } reading;
 
 static void piece(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out) {
@@ -333,17 +372,34 @@ static void piece(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out)
     prompt_of(s, m, B);
     mn_scope_foresee(s, begin, (void *)m, 1, &all, 1);
   }
-  out[0] = whole || (begins && !r->goes_on) ? whole_segment(s, m, in[0]) : part(s, m, in[0]);
+  if (r->taught && !whole && (!begins || r->goes_on))
+    mn_graph_fault(mn_scope_graph(s), MN_ERR_CONFIG, "retrieval_loss teaches whole segments, and here one of %lld tokens comes in pieces",
+                   (long long)c->segment);
+  out[0] = whole || (begins && !r->goes_on) ? whole_segment(s, m, in[0], r->taught ? &(lesson){in[1], in[2]} : NULL) : part(s, m, in[0]);
+}
+
+/* The segments that evidence i32 [B,T] lies in; each counts so that all that is asked for in a batch counts one. */
+static lesson lesson_of(mn_scope *s, const hmt_config *c, mn_tensor *evidence) {
+  mn_graph *g = mn_scope_graph(s);
+  int64_t B = mn_dim(evidence, 0);
+  mn_tensor *start = mn_scope_position(s), *at = evidence, *none = mn_scalar(g, MN_I32, -1);
+  if (start) at = mn_add(g, at, mn_reshape(g, start, MN_SHAPE(B, 1)));
+  mn_tensor *asked = mn_lt(g, none, evidence), *weight = mn_cast(g, asked, mn_scope_exact(s));
+  mn_tensor *number = mn_maximum(g, mn_sum(g, weight, MN_ALL_AXES), mn_scalar(g, mn_type(weight), 1));
+  at = mn_select(g, asked, mn_div(g, at, mn_scalar(g, MN_I32, (double)c->segment)), none);
+  return (lesson){at, mn_div(g, weight, number)};
 }
 
 static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_model_io *out) {
   const hmt_config *c = m->own;
-  mn_tensor *tokens = mn_io_get(in, "tokens"), *hidden = NULL;
-  reading r = {m, mn_scope_is_stream(s)};
+  mn_tensor *tokens = mn_io_get(in, "tokens"), *evidence = mn_io_get(in, "evidence"), *hidden = NULL;
+  const lesson taught = evidence ? lesson_of(s, c, evidence) : (lesson){0};
+  mn_tensor *read[] = {tokens, taught.segment, taught.weight};
+  reading r = {m, mn_scope_is_stream(s), evidence != NULL};
   int64_t length = c->segment; /* pieces never cross the end of a segment */
   while (length > 1 && (c->segment % length || !mn_scope_aligned(s, length))) length--;
   mn_loop how = {.length = length, .stop_every = c->truncate * (c->segment / length)};
-  mn_scope_loop_n(s, how, piece, &r, 1, &tokens, 1, &hidden);
+  mn_scope_loop_n(s, how, piece, &r, evidence ? 3 : 1, read, 1, &hidden);
   mn_scope_advance(s, mn_dim(tokens, 1));
   mn_io_put(out, "hidden", hidden);
   mn_io_put(out, "head", mn_model_head(mn_scope_in(s, "base"), m->base));
@@ -355,7 +411,6 @@ static const char *not_causal(const mn_model *m) {
                                           : NULL;
 }
 
-static const mn_port inputs[] = {{"tokens", MN_I32, "BT", false, "token ids"}, {0}};
 static const mn_port outputs[] = {
     {"hidden", MN_F32, "BTD", false, "after the base's last norm, in the compute type: what the head projects"},
     {"head", MN_F32, "VD", false, "the projection to the vocabulary"},
@@ -368,7 +423,7 @@ const mn_model_def mn_model_hmt = {
     .trunk = MN_TRUNK_NONE,
     .config_size = sizeof(hmt_config),
     .fields = fields,
-    .inputs = inputs,
+    .inputs = plain,
     .outputs = outputs,
     .check = check,
     .spell = spell,

@@ -11,12 +11,14 @@
 typedef struct mn_model mn_model;
 
 /* ---- ports: what goes into a model and comes out, by name ---- */
+enum { MN_PORT_TAUGHT = 2 };
 typedef struct mn_port {
   const char *name; /* "tokens"                                                                                     */
   mn_dtype dtype;   /* f32 stands for the scope's exact type                                                        */
   const char *axes; /* a letter for each axis: "BT", "BTC". B, T (tokens) and S (source) are chosen by who builds, the
                      * others by the model (mn_model_def.size)                                                      */
-  bool optional;    /* an input that may be left out; an output that is not always there                            */
+  int optional;     /* true: an input that may be left out; an output that is not always there. MN_PORT_TAUGHT: an input that training
+                     * must have and nobody else needs                                                              */
   const char *help; /* one line                                                                                     */
 } mn_port;
 

@@ -196,7 +196,7 @@ mn_status mn_objectives_match(const mn_objectives *o, const mn_value *v, const m
   for (const mn_port *p = m->inputs; p->name; p++) {
     int i = mn_batch_find(batch, p->name);
     mn_shape want = mn_model_shape(m, p, sizes);
-    if (i < 0 && !p->optional) return field_missing(v, who, p, s, batch);
+    if (i < 0 && (!p->optional || (v && p->optional == MN_PORT_TAUGHT))) return field_missing(v, who, p, s, batch);
     if (i >= 0) MN_TRY(check_field(v, who, p, &want, s, batch, i));
   }
   for (int k = 0; k < o->n; k++) {

@@ -88,7 +88,8 @@ const char *mn_objective_title(const mn_objectives *o, int k, char buf[64]);
 bool mn_objectives_usual(const mn_objectives *o);
 
 /* Does the source have every field that model and objectives need, of their types and shapes, and the model every output? Else
- * MN_ERR_CONFIG, which names both sides. `v` is where the recipe says what is judged (NULL: nowhere). */
+ * MN_ERR_CONFIG, which names both sides. `v` is where the recipe says what is trained for; NULL: it is judged only, and inputs that training
+ * alone has may be missing. */
 mn_status mn_objectives_match(const mn_objectives *o, const mn_value *v, const mn_model *m, const mn_source *s, const mn_batch *batch);
 
 /* ---- units ---- */

@@ -23,6 +23,11 @@ static bool spans(const mn_source *s) {
   return task && task->def->sample_span;
 }
 
+static bool shows_evidence(const mn_source *s) {
+  const mn_task *task = mn_corpus_task(s->data);
+  return task && task->def->evidence;
+}
+
 /* Keys of text have no effect on a task, and what is held out by name is not held out by a fraction. */
 static mn_status check(const mn_value *map, const char *where, void *config) {
   static const char *const of_text[] = {"validation_files", "validation", "separator", "order", "documents"};
@@ -93,6 +98,7 @@ static void layout(const mn_source *s, mn_batch *batch) {
     mn_batch_add(batch, "target", MN_I32, MN_SHAPE(B, T), "the token after each, or MN_IGNORE");
     mn_batch_add(batch, "reset", MN_BOOL, MN_SHAPE(B), "rows that do not continue the row of the step before");
     if (mn_corpus_separate(s->data)) mn_batch_add(batch, "length", MN_I32, MN_SHAPE(B), "tokens of the row that are there");
+    if (shows_evidence(s)) mn_batch_add(batch, "evidence", MN_I32, MN_SHAPE(B, T), "where in the row what is asked for was said, or -1");
   }
 }
 
@@ -114,6 +120,8 @@ static mn_status fill(mn_source *s, int split, int64_t step, mn_batch *batch) {
   if (!labels(s) && !spans(s)) {
     MN_TRY(mn_corpus_batch(s->data, split, step, batch->B, batch->T, batch->data[0], batch->data[1], batch->data[2]));
     if (mn_corpus_separate(s->data)) add_lengths(batch);
+    int32_t *evidence = mn_batch_get(batch, "evidence");
+    for (int64_t b = 0; evidence && b < batch->B; b++) task->def->evidence(task, tokens + b * batch->T, evidence + b * batch->T);
     return MN_OK;
   }
   for (int64_t b = 0; b < batch->B; b++)

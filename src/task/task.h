@@ -31,6 +31,8 @@ typedef struct mn_task_def {
   /* token tasks; NULL in text tasks */
   mn_status (*sample)(const mn_task *task, mn_rng *rng, int32_t *input, int32_t *target);
   mn_status (*oracle)(const mn_task *task, const int32_t *input, int32_t *prediction);
+  /* Where what is asked for at each token was said: its position in input, -1 where nothing is asked. NULL: the task does not say. */
+  void (*evidence)(const mn_task *task, const int32_t *input, int32_t *position);
   /* labelled sequences: input[seq_len], 0 from *length on, and a label in [0, n_classes); NULL in others. The oracle gives the label. */
   mn_status (*sample_label)(const mn_task *task, int split, mn_rng *rng, int32_t *input, int32_t *length, int32_t *label);
   mn_status (*oracle_label)(const mn_task *task, const int32_t *input, int32_t length, int32_t *label);

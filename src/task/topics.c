@@ -8,6 +8,8 @@
  * The distance of a question is the number of segments since its fact. Half of the filler is the same in every sample. */
 #include "task/task.h"
 
+#include <string.h>
+
 enum { ARROW = 1, TAGS = 2, KEYS = 18, VALUES = 50, FILLER = 82, N_TAGS = KEYS - TAGS, N_KEYS = VALUES - KEYS, N_VALUES = FILLER - VALUES };
 
 typedef struct topics_config {
@@ -86,18 +88,24 @@ static mn_status sample(const mn_task *task, mn_rng *rng, int32_t *input, int32_
   return MN_OK;
 }
 
-/* A table by tag and key, filled and asked in the order of the text. */
-static mn_status oracle(const mn_task *task, const int32_t *input, int32_t *prediction) {
+/* A table by tag and key, filled and asked in the order of the text: where the value stands that is asked for at each token, or -1. */
+static void evidence(const mn_task *task, const int32_t *input, int32_t *position) {
   const topics_config *c = task->config;
-  int32_t value[N_TAGS][N_KEYS] = {{0}};
+  int32_t stated[N_TAGS][N_KEYS];
+  memset(stated, 0xff, sizeof stated);
   for (int64_t t = 0; t < task->seq_len; t++) {
     const int32_t *x = input + t;
     int32_t tag = input[t / c->segment * c->segment] - TAGS;
-    prediction[t] = MN_IGNORE;
+    position[t] = -1;
     if (t % c->segment < 2 || x[-1] < KEYS || x[-1] >= VALUES || tag < 0 || tag >= N_TAGS) continue;
-    if (x[0] >= VALUES && x[0] < FILLER) value[tag][x[-1] - KEYS] = x[0];
-    if (x[0] == ARROW) prediction[t] = value[tag][x[-1] - KEYS];
+    if (x[0] >= VALUES && x[0] < FILLER) stated[tag][x[-1] - KEYS] = (int32_t)t;
+    if (x[0] == ARROW) position[t] = stated[tag][x[-1] - KEYS];
   }
+}
+
+static mn_status oracle(const mn_task *task, const int32_t *input, int32_t *prediction) {
+  evidence(task, input, prediction);
+  for (int64_t t = 0; t < task->seq_len; t++) prediction[t] = prediction[t] < 0 ? MN_IGNORE : input[prediction[t]];
   return MN_OK;
 }
 
@@ -109,4 +117,5 @@ const mn_task_def mn_task_topics = {
     .setup = setup,
     .sample = sample,
     .oracle = oracle,
+    .evidence = evidence,
 };
