@@ -37,6 +37,7 @@ static const char small[] =
     "    --set train.validation_batches=1 --set train.batch=1 --set model.d_model=32 --set model.layers=1) ;;\n"
     "  eval) has --task && ! has stream && ! has --examples && args+=(--examples 1)\n"
     "    has --task || has --data || has runs/mag || args+=(--batches 1) ;;\n"
+    "  adapt) has linearize && ! has --resume && args+=(--match-steps 2 --tune-steps 2) ;;\n"
     "  bench) has machine || { has --steps || args+=(--steps 1); has --seq-len || args+=(--seq-len 64); has --batch || args+=(--batch 1); } ;;\n"
     "esac\n"
     "exec " MN_TEST_BINARY_DIR "/mneme \"${args[@]}\"\n";
@@ -88,6 +89,9 @@ static void set_up(const char *tree) {
       "mneme train recipes/quick.yaml --set name=titans --out runs/titans",
       "mneme train recipes/quick.yaml --set name=attention --set 'model.block.mixer={type: attention}' --out runs/attention",
       "mneme train recipes/digits-lmuformer.yaml --out runs/digits",
+      MN_TEST_BINARY_DIR "/mneme train recipes/quick.yaml --set name=teacher --set 'model={d_model: 32, layers: 4, block: {mixer: {type: "
+                         "attention, heads: 2}}}' --set 'train={steps: 2, batch: 2, validation_batches: 1}' --out runs/teacher",
+      "mneme train recipes/quick.yaml --set name=lora --set 'model.linear=[{match: \"*.q_proj\", type: lora}]' --out runs/lora",
       "mneme stream --model runs/quick data/books/moby-dick.txt --session-out book.safetensors",
       "cp recipes/quick.yaml a.yaml && sed 's/^name:.*/name: b/' recipes/quick.yaml >b.yaml && cp data/books/*.txt . && mv moby-dick.txt a.log",
       "echo '{d_model: 32, mixer: {type: titans_lmm, heads: 2}}' >titans.yaml",
