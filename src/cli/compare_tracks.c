@@ -190,6 +190,9 @@ static mn_status count(const mn_value *root, int64_t vocab_size, int64_t *out) {
   return status;
 }
 
+/* What is no answer to whether a model can have this width. */
+static bool ends_all(mn_status status) { return status == MN_ERR_MEMORY || status == MN_ERR_CANCELLED; }
+
 enum { WIDTH_STEP = 4, WIDEST = 1 << 14, HIDDEN_STEP = 4 };
 
 static double apart(const mn_track *track, int64_t parameters) {
@@ -207,7 +210,11 @@ static mn_status solve_width(const mn_track *track, const mn_value *root, int64_
     mn_status status = arena ? with_int(arena, root, "model.d_model", d, &tried) : MN_ERR_MEMORY;
     if (status == MN_OK) status = count(tried, vocab_size, &found);
     mn_arena_free(arena);
-    if (status == MN_ERR_MEMORY) return status;
+    if (status == MN_OK) status = mn_stop_check("looking for a width");
+    if (ends_all(status)) {
+      free(why);
+      return status;
+    }
     if (status != MN_OK) {
       free(why);
       if (!(why = mn_strdup(mn_message()))) return MN_ERR_MEMORY;
@@ -229,13 +236,15 @@ static mn_status solve_hidden(mn_arena *arena, const mn_track *track, int64_t vo
   if (!block || block->kind != MN_MAP) return MN_OK;
   for (int i = 0; i < 2; i++) {
     MN_TRY(with_int(arena, *root, "model.block.hidden", hidden + i * HIDDEN_STEP, &tried));
-    if (count(tried, vocab_size, &at[i]) != MN_OK) return MN_OK;
+    const mn_status status = count(tried, vocab_size, &at[i]);
+    if (status != MN_OK) return ends_all(status) ? status : MN_OK;
   }
   if (at[1] <= at[0]) return MN_OK;
   hidden += HIDDEN_STEP * (int64_t)llround((double)(track->parameters - at[0]) / (double)(at[1] - at[0]));
   if (hidden < HIDDEN_STEP) return MN_OK;
   MN_TRY(with_int(arena, *root, "model.block.hidden", hidden, &tried));
-  if (count(tried, vocab_size, &at[0]) != MN_OK || apart(track, at[0]) >= apart(track, *parameters)) return MN_OK;
+  const mn_status status = count(tried, vocab_size, &at[0]);
+  if (status != MN_OK || apart(track, at[0]) >= apart(track, *parameters)) return ends_all(status) ? status : MN_OK;
   *root = tried;
   *parameters = at[0];
   return MN_OK;
