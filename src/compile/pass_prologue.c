@@ -238,8 +238,10 @@ static mn_status provide(mn_prologue *p, finder *f) {
 
 /* ---- the draft without them ---- */
 static mn_status leaf_instead(mn_rebuild *r, mn_arena *keep, const mn_node *n, mn_draft *now, mn_tensor **given) {
-  mn_tensor *old = n->out[0], *t = mn_variable(now->g, "a value of the prologue", old->dtype, old->shape);
+  static const char name[] = "a value of the prologue";
+  mn_tensor *old = n->out[0], *t = mn_variable(now->g, name, old->dtype, old->shape);
   if (!t) return mn_graph_status(now->g);
+  t->name = name; /* later passes hand it on, and this graph is gone before the last has done */
   *mn_rebuilt(r, old) = t;
   *given = mn_arena_alloc(keep, sizeof **given); /* an address that is the plan's own */
   if (!*given) return MN_ERR_MEMORY;
