@@ -142,6 +142,11 @@ static void one_that_fails_loses_nothing_else(void) {
   CHECK(at(doc, "delta", "recall", "two pairs") >= 0 && isnan(at(doc, "bad.yaml", "recall", "two pairs")), "%s", said);
   json_decref(doc);
   CHECK_OK(mn_file_remove(test_path("models/bad.yaml")));
+  write_tracks("taken.yaml", "  - {title: loss, kind: task, task: {name: mqar, vocab_size: 20, len: 16, kv: 1}, examples: 8}\n");
+  CHECK(compare("models/delta.yaml --tracks taken.yaml --out taken", "") == 2 && strstr(said, "twice"), "%s", said);
+  write_tracks("taken.yaml", "  - {title: grad_norm, kind: task, task: {name: mqar, vocab_size: 20, len: 16, kv: 1}, examples: 8}\n");
+  CHECK(compare("models/delta.yaml --tracks taken.yaml --out taken", "") == 2 && strstr(said, "the training itself has a metric"), "%s",
+        said);
 }
 
 static void a_locked_database_is_said(void) {
@@ -278,6 +283,11 @@ static void mistakes_are_named(void) {
       {"tracks: [{name: a, parameters: 8000, recipe: {data: {task: {name: mqar, vocab_size: 20, len: 16, kv: 2}}}, measure: [{title: "
        "x, figure: lss}]}]\n",
        "did you mean 'loss'"},
+      {"tracks: [{name: a, recipe: {data: {task: {name: mqar}}}}]\nmore: 3\n", "unknown key 'more'"},
+      {"tracks: [{name: a, recipe: {}, measure: [{title: \"x\\e[31m\"}]}]\n", "can be shown"},
+      {"tracks: [{name: a, recipe: {}, measure: [{title: \"x|y\"}]}]\n", "can be shown"},
+      {"tracks: [{name: a, recipe: {}, measure: [{title: x}, {title: x.low}]}]\n", "a part of 'x'"},
+      {"tracks: [{name: a, recipe: {}, measure: [{title: us@4}, {title: us}]}]\n", "a part of 'us'"},
       {"tracks: [{name: a, tokens: 100, recipe: {train: {steps: 3}}}]\n", "keep one"},
       {"tracks: [{name: a, parameters: 100, recipe: {model: {d_model: 8}}}]\n", "keep one"},
       {"tracks: [{name: Table.md, recipe: {data: {task: {name: mqar}}, train: {seq_len: 64}}}]\n", "another `name`"},

@@ -59,6 +59,21 @@ static mn_status check_verbatim(mn_arena *arena, const mn_value *v, const char *
                                      : mn_config_fail(v, where, "examples", "must be at most %d, which is all there are", MN_VIGNETTES);
 }
 
+/* It heads a column of a table that a terminal shows. */
+static bool is_title(const char *title) {
+  mn_text shown = {0};
+  mn_text_add_shown(&shown, title, strlen(title), false);
+  const bool same = shown.data && !strcmp(shown.data, title) && !strchr(title, '|');
+  mn_text_free(&shown);
+  return same;
+}
+
+/* What is kept of a measure bears its title and an end, as "us@1024" or "recall.low": no other title may be such a name. */
+static bool is_part_of(const char *title, const char *whole) {
+  const size_t n = strlen(whole);
+  return !strncmp(title, whole, n) && (!title[n] || title[n] == '.' || title[n] == '@');
+}
+
 static mn_status read_measure(mn_arena *arena, const mn_value *v, const char *where, mn_measure *m) {
   static const mn_key_use uses[] = {{"figure", "figure"},
                                     {"task", "task"},
@@ -70,6 +85,7 @@ static mn_status read_measure(mn_arena *arena, const mn_value *v, const char *wh
   MN_TRY(mn_config_read(arena, v, where, mn_measure_fields, m));
   MN_TRY(mn_config_uses(v, where, uses, kinds[m->kind]));
   m->at = v;
+  if (!is_title(m->title)) return mn_config_fail(v, where, "title", "must be signs that can be shown, and not |");
   const mn_value *name = mn_value_get(m->task, "name");
   if (m->kind == MN_MEASURE_TASK) {
     if (!name || name->kind != MN_TEXT) return mn_config_fail(v, where, "task", "needs a name, as in {name: mqar, len: 64}");
@@ -106,9 +122,13 @@ static mn_status read_track(mn_arena *arena, const mn_value *v, const char *wher
     char *at = mn_arena_format(arena, "%s.measure[%zu]", where, i);
     if (!at) return MN_ERR_MEMORY;
     MN_TRY(read_measure(arena, list->as.items[i], at, &t->measures[t->n_measures]));
-    for (int k = 0; k < t->n_measures; k++)
-      if (!strcmp(t->measures[k].title, t->measures[t->n_measures].title))
-        return mn_config_fail(list->as.items[i], at, "title", "'%s' is there twice; titles differ", t->measures[k].title);
+    for (int k = 0; k < t->n_measures; k++) {
+      const char *old = t->measures[k].title, *new = t->measures[t->n_measures].title;
+      if (!strcmp(old, new)) return mn_config_fail(list->as.items[i], at, "title", "'%s' is there twice; titles differ", old);
+      if (is_part_of(new, old) || is_part_of(old, new))
+        return mn_config_fail(list->as.items[i], at, "title", "'%s' reads as a part of '%s'; choose another",
+                              is_part_of(new, old) ? new : old, is_part_of(new, old) ? old : new);
+    }
     t->n_measures++;
   }
   return MN_OK;
@@ -120,6 +140,10 @@ mn_status mn_tracks_read(mn_arena *arena, const char *path, mn_track **out, int 
   list = mn_value_get(root, "tracks");
   if (!list || list->kind != MN_LIST || !list->count)
     return mn_value_fail(root, "needs tracks: a list of {name: ..., recipe: {...}, measure: [...]}");
+  for (size_t i = 0; i < root->count; i++)
+    if (strcmp(root->as.entries[i].key, "tracks") != 0)
+      return mn_value_fail(root->as.entries[i].value, "unknown key '%s' beside tracks; leave it out, or put it where it belongs",
+                           root->as.entries[i].key);
   mn_track *tracks = mn_arena_alloc(arena, list->count * sizeof *tracks);
   if (!tracks) return MN_ERR_MEMORY;
   for (size_t i = 0; i < list->count; i++) {

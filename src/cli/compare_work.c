@@ -278,6 +278,8 @@ static mn_status measure_one(mn_work *w, mn_work_run *r, const mn_measure *m) {
   mn_metric metrics[MN_MEASURED + 1];
   if (!mark_name || !label) return MN_ERR_MEMORY;
   if (m->kind == MN_MEASURE_FIGURE || mn_work_value(r, mark_name) == mark) return MN_OK;
+  if (isfinite(mn_work_value(r, m->title)) && !isfinite(mn_work_value(r, mark_name)))
+    return mn_fail(MN_ERR_CONFIG, "%s: the training itself has a metric of that name; give the measure another title", label);
   MN_TRY(mn_compare_child(label, mn_compare_measure, &(mn_measuring){w->cli, label, r->out_dir, m}, &found, sizeof found));
   for (int i = 0; i < found.n; i++) metrics[i] = (mn_metric){r->found.steps, r->found.tokens, found.item[i].name, found.item[i].value, now};
   metrics[found.n] = (mn_metric){r->found.steps, r->found.tokens, mark_name, mark, now};
