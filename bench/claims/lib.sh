@@ -92,7 +92,7 @@ mean() {
 minus() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.4f", a - b }'; }
 bar() {
   local verdict=ok op=${4:->=}
-  awk -v v="$2" -v b="$3" -v op="$op" 'BEGIN { exit !(op == ">=" ? v >= b : op == ">" ? v > b : v <= b) }' || { verdict=short; claim_short=1; }
+  awk -v v="$2" -v b="$3" -v op="$op" 'BEGIN { if (v !~ /^[-+]?[0-9.]+([eE][-+]?[0-9]+)?$/) exit 1; exit !(op == ">=" ? v >= b : op == ">" ? v > b : v <= b) }' || { verdict=short; claim_short=1; }
   printf '%s: %s (%s %s) %s\n' "$1" "$2" "$op" "$3" "$verdict"
 }
 claim_end() { exit "$claim_short"; }
