@@ -346,6 +346,16 @@ static void interrupted_it_says_how_to_go_on(void) {
   CHECK(sh(MNEME "adapt linearize teacher --out long") == 2 && strstr(said, "--resume goes on with it"), "%s", said);
 }
 
+/* The recipes are ordinary ones, which may be changed before they are trained by. */
+static void recipes_alone(void) {
+  CHECK(sh(MNEME "adapt linearize teacher --out recipes --recipes-only --json" SMALL) == 0 && strstr(said, "match.json"), "%s", said);
+  CHECK(!mn_file_exists(test_path("recipes/match")), "something was trained");
+  CHECK(sh(MNEME "train recipes/match.json --out recipes/match --quiet --threads 2") == 0, "%s", said);
+  CHECK(sh("cmp lizard/match/config.json recipes/match/config.json") == 0, "%s", said);
+  CHECK(sh(MNEME "adapt linearize --resume --out recipes --quiet --threads 2") == 0, "%s", said);
+  CHECK(sh(MNEME "eval --model recipes --json --quiet") == 0, "%s", said);
+}
+
 /* Some layers stay what they were. */
 static void of_some_layers_the_others_stay(void) {
   CHECK(sh(MNEME "adapt linearize teacher --out some --layers 1 --mixer window_rope=true --json" SMALL) == 0, "%s", said);
@@ -414,6 +424,7 @@ static void what_is_refused(void) {
   refused("linearize teacher --out x --set model.d_model=4", "--set model.d_model=4|comes from the teacher");
   refused("linearize teacher --out x --tune tokenizer.type=bytes", "--tune tokenizer.type=bytes|comes from the teacher");
   refused("linearize teacher --out x --match train.lr=1", "match.json|lr");
+  refused("linearize teacher --out x --tune train.lr=1", "tune.json|lr");
   refused("linearize teacher --out lizard", "holds a linearization already");
   refused("linearize --resume --out nothing", "no linearization to resume");
   refused("linearize teacher --resume --out lizard", "leave out teacher");
@@ -442,6 +453,7 @@ int main(void) {
   RUN(the_merged_model_is_the_trained_one);
   RUN(what_was_stopped_ends_in_the_same_bits);
   RUN(interrupted_it_says_how_to_go_on);
+  RUN(recipes_alone);
   RUN(of_some_layers_the_others_stay);
   RUN(a_task_is_learned_again);
   RUN(what_is_refused);

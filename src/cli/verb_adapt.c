@@ -140,6 +140,8 @@ static mn_status linearize_in(mn_cli *cli, bool resume) {
   if (!there && resume)
     return mn_fail(MN_ERR_CONFIG, "%s: there is no linearization to resume; name its teacher to begin one", cli->out_dir);
   if (!resume) MN_TRY(begin(cli));
+  if (mn_cli_given(cli, "recipes-only") && cli->json)
+    return mn_cli_json(cli, json_pack("{s:o,s:[s,s]}", "out_dir", mn_cli_text(cli->out_dir), "recipes", "match.json", "tune.json"));
   if (mn_cli_given(cli, "recipes-only")) {
     mn_print("recipes: %s/match.json, %s/tune.json; --resume trains by them\n", cli->out_dir, cli->out_dir);
     return MN_OK;

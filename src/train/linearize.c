@@ -93,9 +93,9 @@ static mn_status check_policies(const plan *p) {
   return MN_OK;
 }
 
-static mn_status open_teacher(plan *p, int threads) {
+static mn_status open_teacher(plan *p) {
   char *path = mn_path_join(p->c->teacher, "recipe.json");
-  mn_status status = path ? mn_bundle_open(p->c->teacher, NULL, threads, &p->teacher) : MN_ERR_MEMORY;
+  mn_status status = path ? mn_bundle_open(p->c->teacher, NULL, 1, &p->teacher) : MN_ERR_MEMORY;
   if (status == MN_OK && strcmp(p->teacher.model->def->name, "decoder") != 0)
     status = mn_fail(MN_ERR_CONFIG, "%s is a model of type %s; only a decoder is linearized", p->c->teacher, p->teacher.model->def->name);
   if (status == MN_OK && mn_file_exists(path)) status = mn_recipe_read(path, NULL, 0, &p->recipe);
@@ -296,13 +296,14 @@ static void add_train(const plan *p, bool match, mn_text *t) {
   mn_text_add(t, "{\"match\": \"*\", \"frozen\": true}]}");
 }
 
-static mn_status write_recipe(const plan *p, bool match) {
+/* One of the two recipes, checked as a training would. */
+static mn_status recipe_of(const plan *p, bool match, const mn_value **out) {
   const mn_linearize_config *c = p->c;
   const char *word = match ? "match" : "tune";
   mn_text t = {0};
-  char *dir = mn_path_join(c->out_dir, "match"), *file = mn_path_join(c->out_dir, match ? "match.json" : "tune.json");
-  char *tokenizer = dir ? mn_path_join(match ? c->teacher : dir, "tokenizer.json") : NULL;
-  if (!dir || !file || !tokenizer) goto end;
+  const char *dir = mn_arena_format(p->arena, "%s/match", c->out_dir);
+  const char *tokenizer = mn_arena_format(p->arena, "%s/tokenizer.json", match ? c->teacher : dir);
+  if (!dir || !tokenizer) return MN_ERR_MEMORY;
   mn_text_add(&t, "{\"name\": ");
   mn_json_quote(&t, word);
   mn_text_addf(&t, ", \"seed\": %llu, \"data\": ", (unsigned long long)c->seed);
@@ -326,21 +327,28 @@ static mn_status write_recipe(const plan *p, bool match) {
   mn_text_add(&t, ", \"train\": ");
   add_train(p, match, &t);
   mn_text_add(&t, "}");
-end:;
-  const mn_value *v = dir && file && tokenizer ? parsed(p, match ? "match.json" : "tune.json", &t) : NULL;
+  const mn_value *v = parsed(p, match ? "match.json" : "tune.json", &t);
   mn_status status = v ? changed(p, c->set, c->n_set, &v) : MN_ERR_MEMORY;
   if (status == MN_OK) status = match ? changed(p, c->match, c->n_match, &v) : changed(p, c->tune, c->n_tune, &v);
   mn_recipe *checked = NULL;
   mn_model *model = NULL;
   if (status == MN_OK) status = mn_recipe_parse(v, &checked);
   if (status == MN_OK) status = mn_recipe_model(checked, 0, &model);
-  if (status == MN_OK) status = mn_json_write(file, v);
   mn_model_free(model);
   mn_recipe_free(checked);
-  free(dir);
-  free(file);
-  free(tokenizer);
+  *out = v;
   return mn_context(status, "the recipe %s.json", word);
+}
+
+static mn_status write_recipes(const plan *p) {
+  const mn_value *match, *tune; /* both are right before one is written, and the second says that both are there */
+  const char *first = mn_arena_format(p->arena, "%s/match.json", p->c->out_dir);
+  const char *second = mn_arena_format(p->arena, "%s/tune.json", p->c->out_dir);
+  if (!first || !second) return MN_ERR_MEMORY;
+  MN_TRY(recipe_of(p, true, &match));
+  MN_TRY(recipe_of(p, false, &tune));
+  MN_TRY(mn_json_write(first, match));
+  return mn_json_write(second, tune);
 }
 
 static mn_status begin(plan *p) {
@@ -359,12 +367,11 @@ static mn_status begin(plan *p) {
           return mn_fail(MN_ERR_CONFIG, "--%s %s: the %s comes from the teacher; data and train may be changed", sets[k].option,
                          sets[k].list[i], theirs[j]);
       }
-  MN_TRY(open_teacher(p, 1));
+  MN_TRY(open_teacher(p));
   for (int i = 0; i < p->n; i++)
     if (p->chosen[i]) MN_TRY(student_of(p, i));
   MN_TRY(find_trained(p));
-  MN_TRY(write_recipe(p, true));
-  return write_recipe(p, false);
+  return write_recipes(p);
 }
 
 mn_status mn_linearize_begin(const mn_linearize_config *c) {
