@@ -35,6 +35,8 @@ static const char small[] =
     "case $1 in\n"
     "  train | compare) has --keys || args+=(--set train.steps=2 --set train.schedule.warmup_steps=0\n"
     "    --set train.validation_batches=1 --set train.batch=1 --set model.d_model=32 --set model.layers=1) ;;\n"
+    "  adapt) has linearize && ! has --resume && { args+=(--set train.validation_batches=1)\n"
+    "    has --match-steps || args+=(--match-steps 2 --tune-steps 2); } ;;\n"
     "  eval) has --task && ! has stream && ! has --examples && args+=(--examples 1)\n"
     "    has --task || has --data || has runs/mag || args+=(--batches 1) ;;\n"
     "  adapt) has linearize && ! has --resume && args+=(--match-steps 2 --tune-steps 2) ;;\n"

@@ -233,9 +233,9 @@ static const mn_option options[] = {
     {"db", "FILE", NULL, "the run database ($MNEME_HOME/runs.db or ./runs/mneme.db unless given)", 0},
     {0}};
 static const char *const examples[] = {
-    "mneme adapt linearize runs/teacher --out runs/lizard",
-    "mneme adapt linearize runs/teacher --layers 1-3 --mixer window=32 --mixer window_rope=true --out runs/hybrid",
-    "mneme adapt linearize --resume --out runs/lizard", "mneme adapt merge runs/lora --out runs/merged", NULL};
+    "mneme adapt linearize runs/attention --out runs/fixed",
+    "mneme adapt linearize runs/attention --layers 0 --mixer window=32 --mixer window_rope=true --mixer norm=joint --out runs/hybrid",
+    "mneme adapt linearize --resume --out runs/fixed", "mneme adapt merge runs/fixed/tune --out runs/merged", NULL};
 const mn_verb mn_verb_adapt = {
     .name = "adapt",
     .purpose = MN_VERB_TRAIN,
