@@ -63,6 +63,35 @@ static int wrong_evidence(const mn_task *t, const int32_t *in, const int32_t *ta
   return wrong;
 }
 
+/* With scatter pairs lie anywhere among the blanks of the context, at even places, and questions behind it. */
+static void test_mqar_scatters_its_pairs(void) {
+  enum { T = 64, CONTEXT = 48, PAIRS = 4 };
+  mn_task *t = open_task("mqar", "vocab_size=40 len=64 kv=4 scatter=48 power=1");
+  int32_t in[T], target[T], guess[T];
+  int at[CONTEXT / 2] = {0}, wrong = 0;
+  for (uint64_t i = 0; i < 1200; i++) {
+    int pairs = 0, asked = 0;
+    CHECK_OK(mn_task_sample(t, MN_SPLIT_TEST, i, in, target));
+    CHECK_OK(mn_task_oracle(t, in, guess));
+    for (int k = 0; k < CONTEXT; k += 2) {
+      CHECK(!in[k] == !in[k + 1] && target[k] == MN_IGNORE && target[k + 1] == MN_IGNORE, "place %d holds half a pair", k);
+      pairs += in[k] != 0, at[k / 2] += in[k] != 0;
+    }
+    for (int k = CONTEXT; k < T; k++) asked += target[k] != MN_IGNORE, wrong += target[k] != MN_IGNORE && guess[k] != target[k];
+    CHECK(pairs == PAIRS && asked == PAIRS, "%d pairs, %d questions", pairs, asked);
+  }
+  for (int k = 0; k < CONTEXT / 2; k++) CHECK(at[k] > 140 && at[k] < 260, "place %d holds a pair %d times of 200", k, at[k]);
+  CHECK(wrong == 0, "%d wrong answers", wrong);
+  mn_task_close(t);
+  static const char *const bad[][2] = {{"scatter=49", "even"}, {"scatter=6", "hold"}};
+  for (int i = 0; i < 2; i++)
+    CHECK(mn_task_open_set("mqar", (const char *const[]){bad[i][0]}, 1, &t) == MN_ERR_CONFIG && strstr(mn_message(), bad[i][1]), "%s: %s",
+          bad[i][0], mn_message());
+  CHECK(mn_task_open_set("mqar", (const char *const[]){"scatter=40", "fill=random"}, 2, &t) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "fill"),
+        "%s", mn_message());
+}
+
 /* Oracle right on every sample; at chance when the targets of the example are rotated among its questions. */
 static void check_token_task(const char *name, const char *settings, int samples, int asked, int64_t min_len) {
   mn_task *t = open_task(name, settings);
@@ -407,6 +436,7 @@ int main(void) {
   RUN(test_random_numbers_are_the_published_ones);
   RUN(test_mqar_agrees_with_an_independent_generator);
   RUN(test_mqar_draws_its_number_of_pairs);
+  RUN(test_mqar_scatters_its_pairs);
   RUN(test_oracles_solve_token_tasks);
   RUN(test_the_filler_never_answers_a_question);
   RUN(test_oracle_is_at_chance_on_shuffled_answers);

@@ -2,6 +2,7 @@
  *
  * A context of key-value pairs, then each key once more: the answer is the value that followed it.
  *     k1 v1 k2 v2 ... kn vn | . . k2 . . . k1 . ...        target v_j on the position that holds the query key k_j
+ *     . . k1 v1 . . . . k2 v2 . . | . k2 . . k1 . ...      with `scatter`, pairs at random even places of so many tokens
  * The true value is never shown after a query. Also here: update MQAR (some keys get a second value; the last counts)
  * and compositional MQAR (a key is two tokens, neither of which suffices). */
 #include "task/task.h"
@@ -14,7 +15,7 @@ typedef enum { FILL_ZERO, FILL_RANDOM } fill_kind;
 static const char *const fills[] = {"zero", "random", NULL};
 
 typedef struct mqar_config {
-  int64_t vocab_size, len, kv, kv_min, update, passes;
+  int64_t vocab_size, len, kv, kv_min, update, passes, scatter;
   fill_kind fill;
   double power;
 } mqar_config;
@@ -33,6 +34,8 @@ static const mn_field mqar_fields[] = {
     MN_FIELD_ENUM(mqar_config, fill, fills, FILL_ZERO, "what stands between queries"),
     MN_FIELD_INT(mqar_config, passes, 1, 1, 64, "times the context is repeated"),
     MN_FIELD_INT(mqar_config, update, 0, 0, 1 << 20, "keys written a second time with a new value; the last counts"),
+    MN_FIELD_INT(mqar_config, scatter, 0, 0, 1 << 24,
+                 "tokens of the context, among whose blanks the pairs lie anywhere; 0: they are all of it", MN_SPARSE),
     MN_FIELD_END};
 
 static double *gap_log_weights(int64_t slots, double power) {
@@ -61,6 +64,15 @@ static mn_status mqar_setup(mn_task *task) {
                    "use vocab_size >= %lld, or fill = zero",
                    (long long)c->kv, (long long)(2 * (c->kv + 2)));
   int64_t context = 2 * values * c->passes;
+  if (c->scatter && (c->fill == FILL_RANDOM || c->update || c->kv_min || c->passes > 1))
+    return mn_fail(MN_ERR_CONFIG,
+                   "task mqar: with scatter = %lld pairs lie among blanks, each once: it needs fill = zero, update = 0, "
+                   "kv_min = 0 and passes = 1",
+                   (long long)c->scatter);
+  if (c->scatter && (c->scatter % 2 || c->scatter < context))
+    return mn_fail(MN_ERR_CONFIG, "task mqar: scatter = %lld must be even and hold %lld pairs, %lld tokens", (long long)c->scatter,
+                   (long long)c->kv, (long long)context);
+  if (c->scatter) context = c->scatter;
   if (context + 2 * c->kv > c->len)
     return mn_fail(MN_ERR_CONFIG, "task mqar: len = %lld is too short: the context takes %lld tokens and %lld queries take %lld",
                    (long long)c->len, (long long)context, (long long)c->kv, (long long)(2 * c->kv));
@@ -115,25 +127,29 @@ static mn_status mqar_sample(const mn_task *task, mn_rng *rng, int32_t *input, i
   const mqar_data *d = task->data;
   int64_t T = c->len, half = c->vocab_size / 2;
   int64_t n = c->kv_min ? c->kv_min + (int64_t)mn_rng_below(rng, (uint64_t)(c->kv - c->kv_min + 1)) : c->kv, count = n + c->update;
-  int64_t context = 2 * count * c->passes, slots = (T - context) / 2;
+  int64_t context = c->scatter ? c->scatter : 2 * count * c->passes, slots = (T - context) / 2;
   size_t ids = (size_t)(c->vocab_size - half);
-  int32_t *scratch = mn_alloc((ids + (size_t)(2 * n + 2 * count)) * sizeof *scratch);
+  const size_t room = ids > (size_t)(context / 2) ? ids : (size_t)(context / 2);
+  int32_t *scratch = mn_alloc((room + (size_t)(2 * n + 3 * count)) * sizeof *scratch);
   double *gumbel = mn_alloc((size_t)slots * sizeof *gumbel);
   if (!scratch || !gumbel) {
     free(scratch);
     free(gumbel);
     return MN_ERR_MEMORY;
   }
-  int32_t *keys = scratch + ids, *gaps = keys + n, *values = gaps + n, *writes = values + count;
+  int32_t *keys = scratch + room, *gaps = keys + n, *values = gaps + n, *writes = values + count, *places = writes + count;
   mn_rng_choose(rng, 1, (size_t)(half - 1), (size_t)n, scratch, keys);
   mn_rng_choose(rng, (int32_t)half, ids, (size_t)count, scratch, values);
   order_of_writes(rng, c, n, writes);
   mn_rng_choose_weighted(rng, d->log_weight, (size_t)slots, (size_t)n, gumbel, gaps);
 
+  if (c->scatter) mn_rng_choose(rng, 0, (size_t)(context / 2), (size_t)count, scratch, places);
+
   for (int64_t t = 0; t < T; t++) input[t] = 0, target[t] = MN_IGNORE;
   for (int64_t p = 0; p < count * c->passes; p++) {
-    input[2 * p] = keys[writes[p % count]];
-    input[2 * p + 1] = values[p % count];
+    const int64_t at = c->scatter ? 2 * places[p] : 2 * p;
+    input[at] = keys[writes[p % count]];
+    input[at + 1] = values[p % count];
   }
   for (int64_t p = 0; p < count; p++) { /* a later write replaces the answer of an earlier one */
     int64_t at = context + 2 * gaps[writes[p]];
@@ -158,8 +174,8 @@ static mn_status mqar_oracle(const mn_task *task, const int32_t *input, int32_t 
   int32_t *value_of = mn_calloc((size_t)c->vocab_size, sizeof *value_of);
   if (!value_of) return MN_ERR_MEMORY;
   int64_t context = c->kv_min ? 0 : d->context;
-  while (context < d->context && input[context + 1]) context += 2; /* no value: a question, or a blank */
-  for (int64_t t = 0; t < context; t += 2) value_of[input[t]] = input[t + 1];
+  while (context < d->context && input[context + 1]) context += 2;            /* no value: a question, or a blank */
+  for (int64_t t = 0; t < context; t += 2) value_of[input[t]] = input[t + 1]; /* a blank is followed by one */
   for (int64_t t = 0; t < c->len; t++) prediction[t] = t >= context && value_of[input[t]] ? value_of[input[t]] : MN_IGNORE;
   free(value_of);
   return MN_OK;

@@ -5,7 +5,7 @@ tokens, and all tokens at once with masks, where the memory that fades is produc
     f = fading(x)    q, k, v = W_q x, W_k x, W_v x    k', v' = W_k f, W_v f (or matrices of their own, q' too), rotated at their positions
     o_t = softmax over {k_i : t - w < i <= t} and {k'_i : t - 2w < i <= t - w} of their v, v', and in bmojo over the k_j of E;   y = W_o o
     E of the chunk that begins at b: the M largest e_j of j <= b - s (s = 2w, or w when nothing fades), and R of those that had to go
-    token: e_t = |R x_t - P f_{t-1}|^2 / D'     output: e_t = |f_t - sum_j c_j f_{t-j}|^2 / (|f_t|^2 + 1e-3)
+    token: e_t = |R x_t - P rms(f_{t-1})|^2 / D'     output: e_t = |f_t - sum_j c_j f_{t-j}|^2 / (|f_t|^2 + 1e-3)
 """
 import math
 
@@ -176,7 +176,7 @@ def token_by_token(x, p, c):
             y[b, t] = p["o_proj.weight"] @ o.reshape(-1)
             if full and c["test"] == "token":
                 past = f[b, t - 1] if t else np.zeros(D)
-                r = (p["predicted"] @ x[b, t] if c["predict_dim"] else x[b, t]) - p["predict_proj.weight"] @ past
+                r = (p["predicted"] @ x[b, t] if c["predict_dim"] else x[b, t]) - p["predict_proj.weight"] @ rms(past, 1)
                 e[b, t] = (r * r).mean()
             elif full:
                 r = f[b, t] - sum(p["taps"][j - 1] * f[b, t - j] for j in range(1, J + 1) if t >= j)
@@ -266,7 +266,7 @@ def chosen(x, p, c, f, asks, keys, v):
     shifted = [np.concatenate((np.zeros((B, j, D)), f[:, : T - j]), 1) for j in range(1, J + 1)]
     if c["test"] == "token":
         want = np.einsum("btd,rd->btr", x, p["predicted"]) if c["predict_dim"] else x
-        e = ((want - np.einsum("btd,rd->btr", shifted[0], p["predict_proj.weight"])) ** 2).mean(-1)
+        e = ((want - np.einsum("btd,rd->btr", rms(shifted[0], 1), p["predict_proj.weight"])) ** 2).mean(-1)
     else:
         e = ((f - np.einsum("j,jbtd->btd", p["taps"], np.array(shifted))) ** 2).sum(-1) / ((f * f).sum(-1) + 1e-3)
     size = e.real

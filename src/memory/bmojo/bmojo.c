@@ -13,7 +13,7 @@
  *
  * E holds what surprises most, which is measured by a small predictor that is trained beside the model, by its own loss alone (sg: no
  * gradient):
- *     token     e_t = |sg(R x_t) - P sg(f_{t-1})|^2 / D'              R: the identity, or fixed and drawn, [D',D]
+ *     token     e_t = |sg(R x_t) - P rms(sg(f_{t-1}))|^2 / D'         R: the identity, or fixed and drawn, [D',D]; rms: f at length sqrt(D)
  *     output    e_t = |f_t - sum_{j=1..J} c_j f_{t-j}|^2 / (|f_t|^2 + 1e-3)
  *     loss      predict_weight * mean e_t
  * bmojo_f is B'MOJO-F: there is no E. */
@@ -155,7 +155,8 @@ static mn_tensor *error_of(mn_scope *s, const bmojo_config *c, mn_tensor *x, mn_
                                     MN_PARAM_NO_DECAY | MN_PARAM_FROZEN, "R: what of a token is predicted [D',D]; it stays as it is drawn");
       want = mn_matmul(g, x, mn_unsqueeze(g, mn_transpose(g, R, 0, 1), 0));
     }
-    mn_tensor *said = mn_linear_exact(s, "predict_proj", mn_slice(g, f, 1, 0, T), mn_dim(want, 2), MN_NO_BIAS, xavier, MN_ZEROS);
+    mn_tensor *past = mn_norm(g, MN_NORM_RMS, mn_slice(g, f, 1, 0, T), NULL, NULL, 1e-6, mn_scope_exact(s));
+    mn_tensor *said = mn_linear_exact(s, "predict_proj", past, mn_dim(want, 2), MN_NO_BIAS, xavier, MN_ZEROS);
     return mn_reshape(g, mn_mean(g, mn_square(g, mn_sub(g, want, said)), MN_AXIS(2)), MN_SHAPE(B, T));
   }
   mn_tensor *weight = mn_param_exact(s, "taps", MN_SHAPE(J), (mn_init){MN_INIT_CONSTANT, 1 / (double)J, 0}, MN_PARAM_NO_DECAY,
