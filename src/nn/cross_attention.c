@@ -42,6 +42,23 @@ static pairs projected(mn_scope *s, const mn_cross_config *c, const mn_cross_sou
   return p;
 }
 
+/* What a stream keeps that has a source from the first: room for as many, and nothing beyond them. */
+static pairs kept_full(mn_scope *s, const mn_cross_config *c, const mn_cross_source *source) {
+  const pairs first = projected(s, c, &(mn_cross_source){.x = source->first});
+  const mn_dtype t = mn_scope_compute(s);
+  if (!first.k || !first.v) return first;
+  return (pairs){.k = mn_state(s, "k", t, first.k->shape, first.k, "keys of the source"),
+                 .v = mn_state(s, "v", t, first.v->shape, first.v, "values of the source")};
+}
+
+void mn_cross_give(mn_scope *s, const mn_cross_config *c, const mn_cross_source *source, mn_tensor *rows) {
+  mn_graph *g = mn_scope_graph(s);
+  const pairs before = kept_full(s, c, source), new = projected(s, c, source);
+  mn_tensor *one = mn_reshape(g, rows, MN_SHAPE(mn_dim(rows, 0), 1, 1, 1));
+  mn_state_set(s, "k", mn_select(g, one, new.k, before.k));
+  mn_state_set(s, "v", mn_select(g, one, new.v, before.v));
+}
+
 /* What a stream keeps: set where the source is given, read where it is not. */
 static pairs kept(mn_scope *s, const mn_cross_config *c, const mn_cross_source *source, int64_t B) {
   mn_graph *g = mn_scope_graph(s);
@@ -66,16 +83,24 @@ static pairs kept(mn_scope *s, const mn_cross_config *c, const mn_cross_source *
   return p;
 }
 
+static mn_tensor *turned(mn_scope *s, const mn_cross_config *c, mn_tensor *q) {
+  mn_tensor *cos, *sin;
+  mn_rope_tables(s, &(mn_rope_config){.theta = 10000}, c->head_dim, mn_dim(q, 1), &cos, &sin);
+  return mn_rope(mn_scope_graph(s), q, cos, sin, MN_ROPE_HALVES);
+}
+
 mn_tensor *mn_cross_attention(mn_scope *s, const mn_cross_config *c, mn_tensor *x, const mn_cross_source *source) {
   mn_graph *g = mn_scope_graph(s);
   mn_init init = {MN_INIT_XAVIER_UNIFORM, 1, 0};
-  if (!source->x && !mn_scope_is_stream(s)) {
+  const bool stream = mn_scope_is_stream(s);
+  if (!source->x && !stream) {
     mn_graph_fault(g, MN_ERR_CONFIG, "cross-attention needs its source");
     return NULL;
   }
   int64_t B = mn_dim(x, 0);
   mn_tensor *q = mn_split_heads(s, mn_linear(s, "q_proj", x, c->heads * c->head_dim, c->bias, init), c->heads);
-  pairs p = mn_scope_is_stream(s) ? kept(s, c, source, B) : projected(s, c, source);
+  if (source->turned) q = turned(s, c, q);
+  pairs p = !stream ? projected(s, c, source) : source->first ? kept_full(s, c, source) : kept(s, c, source, B);
   mn_tensor *k_pos = mn_key_positions(g, p.length, mn_dim(p.k, 1)), *q_pos = k_pos ? mn_full(g, MN_I32, MN_SHAPE(B), 0) : NULL;
   mn_tensor *y = mn_attention(g, q, p.k, p.v, q_pos, k_pos, NULL, (mn_attention_attr){.scale = 1 / sqrt((double)c->head_dim)}, NULL);
   return mn_linear(s, "o_proj", mn_join_heads(s, y), mn_dim(x, -1), c->bias, init);

@@ -19,7 +19,12 @@ typedef struct mn_cross_source {
   mn_tensor *x;      /* [B,S,D]; NULL: a stream goes on with the source it was given before */
   mn_tensor *length; /* i32 [B], tokens of it that are no padding; NULL: all               */
   int64_t most;      /* tokens that a stream has room for                                   */
+  mn_tensor *first;  /* [B,most,D]: a stream reads this until it is given another, and is always full; NULL: it is given one */
+  bool turned;       /* queries are turned by where they stand (rotary, base 10000); keys are not: the source has no order */
 } mn_cross_source;
+
+/* In a stream: from the next segment on the rows that are true (bool [B]) read source->x. */
+void mn_cross_give(mn_scope *s, const mn_cross_config *c, const mn_cross_source *source, mn_tensor *rows);
 
 /* x [B,T,D] compute type -> [B,T,D]. */
 mn_tensor *mn_cross_attention(mn_scope *s, const mn_cross_config *c, mn_tensor *x, const mn_cross_source *source);

@@ -132,6 +132,10 @@ typedef mn_tensor *(*mn_state_start)(mn_scope *s, const void *ctx);
 mn_tensor *mn_state_from(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_state_start start, const void *ctx,
                          const char *help);
 
+/* After everything is built: rows that are true (bool [B]) begin anew after this segment, position and states of the stream and of what
+ * it calls, but for the states that last. */
+void mn_scope_restart(mn_scope *s, mn_tensor *rows, bool (*lasts)(const char *state));
+
 /* Tokens of each stream before this segment: i32 [B]; NULL when it is 0 for all, known at building time. */
 mn_tensor *mn_scope_position(mn_scope *s);
 /* Must state be kept for a later segment (a carried build, or inside a loop)? A mixer that needs none within one segment may

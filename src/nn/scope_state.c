@@ -107,6 +107,12 @@ void mn_state_set(mn_scope *s, const char *name, mn_tensor *value) {
   else e->value = value;
 }
 
+void mn_scope_restart(mn_scope *s, mn_tensor *rows, bool (*lasts)(const char *state)) {
+  mn_state_store *t = s->frame->store;
+  for (int i = 0; i < t->n; i++)
+    if (!lasts(t->states[i].info.name)) t->states[i].value = chosen(s->r->graph, rows, &t->states[i], t->states[i].value);
+}
+
 int mn_scope_states(const mn_scope *s, const mn_built_state **states) {
   *states = s->frame->store->states;
   return s->frame->store->n;

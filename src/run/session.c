@@ -22,6 +22,7 @@ static mn_status build(void *ctx, mn_scope *s, const mn_form *form, mn_parts *pa
   mn_model_io in = {0}, out = {0};
   if (form->what == MN_SOURCE) return mn_session_build_source(m, s, form, parts);
   if (mn_session_reads_frames(m)) return mn_session_build_frames(m, s, form, parts);
+  if (form->what == MN_TURN) return mn_session_build_turn(m, s, form, parts);
   mn_io_put(&in, "tokens", mn_parts_feed(parts, "tokens", MN_I32, MN_SHAPE(B, T)));
   mn_model_build(s, m, &in, &out);
   mn_tensor *h = mn_io_get(&out, "hidden"), *w = mn_io_get(&out, "head");

@@ -51,6 +51,13 @@ mn_status mn_session_source(mn_session *s, const int32_t *source, int64_t n, con
 /* The same for a model whose source is frames, such as a sound's: n places of C numbers, [batch, n, C]. */
 mn_status mn_session_source_frames(mn_session *s, const float *frames, int64_t n, const int32_t *length);
 
+/* Of a model that answers in turns (rxt): rows that are true (NULL: all) have said all of their turn. Its memory takes the turn in, the
+ * row stands at position 0 of the next, and nothing of the turn is left but that. A row that has said nothing is MN_ERR_ARG. What is fed
+ * next waits for nobody: whoever ends turns in a thread of its own joins it first. */
+mn_status mn_session_end_turn(mn_session *s, const bool *rows);
+bool mn_session_has_turns(const mn_session *s);
+mn_status mn_session_turns(const mn_session *s, int64_t row, int64_t *out); /* that are over */
+
 /* Feeds n tokens [batch, n] (row-major) and gives the logits [batch, vocab_size] (f32) after the last one: valid until the
  * next call. logits may be NULL. Tokens outside [0, vocab_size) are refused. */
 mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const float **logits);

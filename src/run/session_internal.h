@@ -4,7 +4,7 @@
 
 #include "run/session.h"
 
-enum { MN_FEED, MN_SCORE, MN_SOURCE, MN_JUDGE }; /* mn_form.what */
+enum { MN_FEED, MN_SCORE, MN_SOURCE, MN_JUDGE, MN_TURN }; /* mn_form.what */
 
 typedef struct mn_feeding {                /* what is fed: [batch, n], of row b the first count[b] */
   const int32_t *tokens, *targets, *count; /* targets NULL: none; count NULL: all */
@@ -50,5 +50,7 @@ mn_status mn_session_not_a_number(int64_t position, int64_t row, int64_t B, cons
 
 /* The program's computation that takes a source (session_source.c). */
 mn_status mn_session_build_source(const mn_model *m, mn_scope *s, const mn_form *form, mn_parts *parts);
+/* And the one that ends turns (session_turn.c). */
+mn_status mn_session_build_turn(const mn_model *m, mn_scope *s, const mn_form *form, mn_parts *parts);
 
 #endif
