@@ -94,6 +94,7 @@ static void set_up(const char *tree) {
       MN_TEST_BINARY_DIR "/mneme train recipes/quick.yaml --set name=teacher --set 'model={d_model: 32, layers: 4, block: {mixer: {type: "
                          "attention, heads: 2}}}' --set 'train={steps: 2, batch: 2, validation_batches: 1}' --out runs/teacher",
       "mneme train recipes/quick.yaml --set name=lora --set 'model.linear=[{match: \"*.q_proj\", type: lora}]' --out runs/lora",
+      "mneme train recipes/rxt.yaml --set stages=null --set train.steps=40 --out runs/rxt && echo anna has red | mneme chat runs/rxt --session anna",
       "mneme stream --model runs/quick data/books/moby-dick.txt --session-out book.safetensors",
       "cp recipes/quick.yaml a.yaml && sed 's/^name:.*/name: b/' recipes/quick.yaml >b.yaml && cp data/books/*.txt . && mv moby-dick.txt a.log",
       "echo '{d_model: 32, mixer: {type: titans_lmm, heads: 2}}' >titans.yaml",

@@ -441,6 +441,55 @@ static void test_dialogues(void) {
   }
 }
 
+/* Turn by turn in places of its own: what stands where, what is asked for, and what a turn must have. */
+static void test_turns_of_dialogues(void) {
+  const char *path =
+      write_text("turns.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"H\"}, {\"role\": \"assistant\", \"content\": \"Yo\"}, "
+                                "{\"role\": \"user\", \"content\": \"\"}, {\"role\": \"assistant\", \"content\": \"\"}]}\n");
+#define OF(more) yaml_of("{type: dialogues, files: ['%s'], user: 'U', assistant: 'A', validation: 0%s}", path, more)
+  mn_source *s = open_source(OF(", turn: 10"));
+  mn_batch b;
+  if (!s) return;
+  CHECK_OK(mn_batch_new(s, 1, 32, &b));
+  CHECK_OK(mn_source_fill(s, MN_SPLIT_TRAIN, 0, &b));
+  static const int32_t first[] = {'U', 'H', '\n', 'A', 'Y', 'o', 256, '\n'}, second[] = {'U', '\n', 'A', 256, '\n'};
+  const int32_t *tokens = mn_batch_get(&b, "tokens"), *target = mn_batch_get(&b, "target"), *masks = mn_batch_get(&b, "masks");
+  const int32_t *masked = mn_batch_get(&b, "masked"), *hidden = mn_batch_get(&b, "masked_target");
+  CHECK(masks && masked && hidden && *(const int32_t *)mn_batch_get(&b, "length") == 20, "two turns of ten places");
+  for (int t = 0; t < 32 && masks; t++) {
+    const int n = t < 10 ? 8 : t < 20 ? 5 : 0, k = t % 10;
+    const int32_t *want = t < 10 ? first : second;
+    const int32_t asked = t == 3 ? 'Y' : t == 4 ? 'o' : t == 5 || t == 12 ? 256 : MN_IGNORE;
+    CHECK(masks[t] == (k < n && t < 20) && tokens[t] == (k < n ? want[k] : 0) && masked[t] == tokens[t] && hidden[t] == MN_IGNORE,
+          "place %d", t);
+    CHECK(target[t] == asked, "at %d %d is asked for, must be %d", t, target[t], asked);
+  }
+  mn_batch_free(&b);
+  CHECK_OK(mn_batch_new(s, 1, 10, &b));
+  CHECK(mn_source_fill(s, MN_SPLIT_TRAIN, 0, &b) == MN_ERR_CONFIG && strstr(mn_message(), "2 turns") && strstr(mn_message(), "room for 1"),
+        "%s", mn_message());
+  mn_batch_free(&b);
+  mn_source_close(s);
+  CHECK(try_open(OF(", turn: 7"), &s) == MN_ERR_CONFIG && strstr(mn_message(), "turns.jsonl:1") &&
+            strstr(mn_message(), "turn 1 has 8 tokens"),
+        "%s", mn_message());
+  s = open_source(OF(", turn: 7, too_long: cut"));
+  if (s) {
+    CHECK_OK(mn_batch_new(s, 1, 7, &b));
+    CHECK_OK(mn_source_fill(s, MN_SPLIT_TRAIN, 0, &b));
+    CHECK(!memcmp(mn_batch_get(&b, "tokens"), first, 7 * sizeof *first), "cut behind its places");
+    mn_batch_free(&b);
+  }
+  mn_source_close(s);
+#undef OF
+  const char *open =
+      write_text("open.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"H\"}, {\"role\": \"assistant\", \"content\": \"Y\"}, "
+                               "{\"role\": \"user\", \"content\": \"and\"}]}\n");
+  CHECK(try_open(yaml_of("{type: dialogues, files: ['%s'], turn: 30%s}", open, ""), &s) == MN_ERR_FORMAT &&
+            strstr(mn_message(), "open.jsonl:1") && strstr(mn_message(), "a turn without an end"),
+        "%s", mn_message());
+}
+
 /* ---- which source ---- */
 
 static void test_sources_by_name(void) {
@@ -478,6 +527,7 @@ int main(void) {
   RUN(test_pairs);
   RUN(test_twins_stand_side_by_side);
   RUN(test_dialogues);
+  RUN(test_turns_of_dialogues);
   RUN(test_sources_by_name);
   mn_arena_free(arena);
   mn_tokenizer_free(bytes);

@@ -100,6 +100,7 @@ static const scenario scenarios[] = {
      .home = "home",
      .command = "eval --model model --task passkey --examples 1 --set garbage=20 --plot e.svg --plot e.png"},
     {.verb = "generate", .home = "home", .command = "generate --model model --prompt the --tokens 4 --session-out g.safetensors"},
+    {.verb = "chat", .home = "home", .command = "chat model --session a --tokens 4 <small.yaml"},
     {.verb = "stream",
      .home = "home",
      .command = "stream --model model --score --tokens 300 --session-out s.safetensors --csv s.csv --plot s.svg text.txt",

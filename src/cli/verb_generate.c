@@ -9,10 +9,10 @@
 #include "base/output.h"
 #include "cli/cli.h"
 #include "cli/remarks.h"
+#include "cli/sampling_options.h"
 #include "format/safetensors.h"
 #include "model/bundle.h"
 #include "run/beam.h"
-#include "run/sampler.h"
 #include "run/session.h"
 
 enum { PROMPT_LIMIT = 64 << 20 }; /* bytes: the tokens of a prompt are kept */
@@ -30,19 +30,6 @@ typedef struct generation {
   double prefill_seconds, seconds;
   bool ended; /* by the token that ends a document */
 } generation;
-
-static mn_status read_sampling(const mn_cli *cli, mn_sampling *c) {
-  mn_config_defaults(mn_sampling_fields, c);
-  MN_TRY(mn_cli_float(cli, "temperature", 0, 100, &c->temperature));
-  MN_TRY(mn_cli_int(cli, "top-k", 0, 1 << 26, &c->top_k));
-  MN_TRY(mn_cli_float(cli, "top-p", 0, 1, &c->top_p));
-  MN_TRY(mn_cli_float(cli, "min-p", 0, 1, &c->min_p));
-  MN_TRY(mn_cli_float(cli, "repetition-penalty", 0.01, 100, &c->repetition_penalty));
-  if (cli->seed_given) c->seed = (int64_t)cli->seed;
-  bool drawn = c->temperature > 0;
-  if (!drawn && cli->seed_given) mn_cli_note(cli, "--seed changes nothing at temperature 0: nothing is drawn");
-  return mn_cli_only(cli, drawn, "a temperature above 0; at 0 the likeliest token is taken", "top-k top-p min-p");
-}
 
 /* The prompt's tokens; without a prompt, the token that ends a document: what follows is a new one. */
 static mn_status read_prompt(generation *g) {
@@ -202,7 +189,7 @@ static mn_status set_up(generation *g, int64_t n) {
   mn_dtype compute;
   mn_sampling sampling;
   if (!dir) return mn_fail(MN_ERR_CONFIG, "which model? --model DIR names the directory that mneme train --out made");
-  MN_TRY(read_sampling(cli, &sampling));
+  MN_TRY(mn_cli_sampling(cli, &sampling));
   MN_TRY(mn_cli_precision(cli, "precision", false, &compute));
   MN_TRY(mn_bundle_open(dir, cli->backend, cli->threads, &g->bundle));
   MN_TRY(mn_bundle_need_tokenizer(&g->bundle, dir));
@@ -257,11 +244,7 @@ static const mn_option options[] = {
     {"source", "TEXT", NULL,
      "what a model of a source and a target reads: it says the target; where it reads numbers, a safetensors file with source [S, C]", 0},
     {"tokens", "N", "200", "how many tokens to generate at most", 0},
-    {"temperature", "X", "0.8", "spread of the draw; 0: always the likeliest token", 0},
-    {"top-k", "N", "0", "draw from the k likeliest tokens; 0: from all", 0},
-    {"top-p", "X", "1", "draw from the smallest set of tokens with this probability; 1: from all", 0},
-    {"min-p", "X", "0", "leave out tokens below this fraction of the best one's probability", 0},
-    {"repetition-penalty", "X", "1", "makes recent tokens less likely; 1: off", 0},
+    MN_SAMPLING_OPTIONS("0.8"),
     {"beams", "N", "0", "beam search for the likeliest whole answer, so many beginnings; 0: draw", 0},
     {"ignore-eos", NULL, NULL, "go on after the token that ends a document", 0},
     {"session-in", "FILE", NULL, "go on from a saved session: it remembers what it was fed", 0},

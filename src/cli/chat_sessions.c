@@ -1,0 +1,73 @@
+/* chat_sessions.c - see chat_sessions.h. */
+#include "cli/chat_sessions.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/dir.h"
+#include "base/file.h"
+
+static const char ending[] = ".safetensors";
+
+mn_status mn_chat_path(const char *folder, const char *name, char **out) {
+  *out = NULL;
+  const char *fault = *name ? mn_name_fault(name) : "is empty";
+  if (fault) return mn_fail(MN_ERR_CONFIG, "the name of a session, '%.80s', %s", name, fault);
+  char *path = mn_path_join(folder, name);
+  if (path) *out = mn_alloc(strlen(path) + sizeof ending);
+  if (*out) strcpy(*out, path), strcat(*out, ending);
+  free(path);
+  return *out ? MN_OK : MN_ERR_MEMORY;
+}
+
+mn_status mn_chat_folder(const char *folder) {
+  MN_TRY(mn_dir_need_real(folder));
+  return mn_make_dirs(folder);
+}
+
+/* One of them: what it holds, or why it cannot be read. */
+static void list_one(const mn_cli *cli, const char *path, const char *name, mn_session *s, json_t *all) {
+  int64_t turns = 0;
+  mn_status status = mn_session_load(s, path);
+  const bool counts = mn_session_has_turns(s);
+  if (status == MN_OK && counts) status = mn_session_turns(s, 0, &turns);
+  const char *why = status == MN_OK ? NULL : mn_message();
+  const long long tokens = why ? 0 : (long long)mn_session_position(s);
+  if (cli->json) {
+    json_t *j = json_pack("{s:o}", "session", mn_cli_text(name));
+    if (why) json_object_set_new(j, "fault", mn_cli_text(why));
+    else if (counts) json_object_set_new(j, "turns", json_integer((json_int_t)turns));
+    else json_object_set_new(j, "tokens", json_integer((json_int_t)tokens));
+    json_array_append_new(all, j);
+  } else if (why) {
+    mn_print("%s: %s\n", name, why);
+  } else if (counts) {
+    mn_print("%s: %lld turns\n", name, (long long)turns);
+  } else {
+    mn_print("%s: %lld tokens\n", name, tokens);
+  }
+}
+
+mn_status mn_chat_list(mn_cli *cli, const char *folder, mn_session *s) {
+  char **names = NULL;
+  size_t n = 0, found = 0;
+  mn_path_kind kind;
+  MN_TRY(mn_path_look(folder, &kind));
+  if (kind != MN_PATH_NONE) MN_TRY(mn_dir_list(folder, &names, &n));
+  json_t *all = json_array();
+  for (size_t i = 0; i < n && !mn_cli_interrupted(); i++) {
+    const size_t length = strlen(names[i]), at = length > sizeof ending - 1 ? length - (sizeof ending - 1) : 0;
+    if (!at || strcmp(names[i] + at, ending) != 0 || names[i][0] == '.') continue;
+    char *path = mn_path_join(folder, names[i]);
+    names[i][at] = 0;
+    if (path) list_one(cli, path, names[i], s, all);
+    free(path);
+    found++;
+  }
+  mn_dir_list_free(names, n);
+  if (cli->json) return mn_cli_json(cli, json_pack("{s:o}", "sessions", all));
+  json_decref(all);
+  if (!found) mn_cli_note(cli, "%s holds no session yet: --session NAME begins one", folder);
+  return MN_OK;
+}

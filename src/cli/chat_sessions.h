@@ -1,0 +1,15 @@
+/* chat_sessions.h - the dialogues of a model by name: FOLDER/NAME.safetensors, each a session (run/session.h). */
+#ifndef MN_CHAT_SESSIONS_H
+#define MN_CHAT_SESSIONS_H
+
+#include "cli/cli.h"
+#include "run/session.h"
+
+/* The file of a dialogue; free it. A name that is no plain name is refused. */
+mn_status mn_chat_path(const char *folder, const char *name, char **out);
+/* Makes the folder where it is missing; a link in its place is refused. */
+mn_status mn_chat_folder(const char *folder);
+/* What the folder holds, for people or as JSON. `s`: of the model, for what each holds. */
+mn_status mn_chat_list(mn_cli *cli, const char *folder, mn_session *s);
+
+#endif

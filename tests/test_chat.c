@@ -1,0 +1,120 @@
+/* test_chat.c - what must be true of `mneme chat`, in order: a dialogue goes on after a restart as if there had been none, to the bit;
+ * what is kept is of whole turns and of one size; sessions are listed and forked; an interruption is a clean end; any model that is a
+ * stream may be talked with; what is refused, and that it leaves what is kept as it was. */
+#include "base/file.h"
+#include "program.h"
+#include "test.h"
+
+#define ROOT MN_TEST_BINARY_DIR "/chat"
+#define CHAT "cd " ROOT " && " MNEME "chat "
+
+static const char data_text[] =
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"a b\"}, {\"role\": \"assistant\", \"content\": \"ok\"}, {\"role\": \"user\", \"content\": "
+    "\"b a\"}, {\"role\": \"assistant\", \"content\": \"no\"}]}\n"
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"c\"}, {\"role\": \"assistant\", \"content\": \"ok\"}]}\n";
+#define DATA "data: {type: dialogues, files: [d.jsonl], user: 'Q', assistant: 'A', validation: 0"
+static const char rxt_text[] =
+    "name: rxt\ntokenizer: {type: bytes}\n" DATA ", turn: 12}\n"
+    "model: {type: rxt, d_model: 8, turn: 12, slots: 4, memory: {heads: 2}, layers: 1, block: {mixer: {type: attention, "
+    "heads: 2}, cross: {heads: 2}, hidden: 8}, encoder: {layers: 1, block: {mixer: {type: attention, heads: 2, causal: "
+    "false}, hidden: 8}}}\n"
+    "train: {steps: 3, batch: 2, seq_len: 24}\n";
+static const char decoder_text[] =
+    "name: decoder\ntokenizer: {type: bytes}\n" DATA "}\n"
+    "model: {d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, max_context: 80}, hidden: 8}}\n"
+    "train: {steps: 3, batch: 2, seq_len: 24}\n";
+
+static void prepare(void) {
+  CHECK(sh("rm -rf " ROOT " && mkdir -p " ROOT) == 0, "%s", out);
+  CHECK_OK(mn_file_write(ROOT "/d.jsonl", data_text, sizeof data_text - 1));
+  CHECK_OK(mn_file_write(ROOT "/rxt.yaml", rxt_text, sizeof rxt_text - 1));
+  CHECK_OK(mn_file_write(ROOT "/decoder.yaml", decoder_text, sizeof decoder_text - 1));
+  CHECK(sh("cd " ROOT " && export MNEME_HOME=home && " MNEME "train rxt.yaml --out rxt --quiet 2>&1 && " MNEME
+           "train rxt.yaml --seed 2 --out other --quiet 2>&1 && " MNEME "train decoder.yaml --out decoder --quiet 2>&1") == 0,
+        "%s", out);
+}
+
+static void a_dialogue_goes_on_after_a_restart(void) {
+  char whole[4096];
+  CHECK(sh("printf 'a b\\nc\\n\\nb\\r\\na' | (" CHAT "rxt --session whole --temperature 0.9 --seed 4 --json 2>/dev/null)") == 0, "%s", out);
+  snprintf(whole, sizeof whole, "%.4000s", out);
+  int lines = 0;
+  for (const char *p = whole; (p = strchr(p, '\n')); p++) lines++;
+  CHECK(lines == 4 && strstr(whole, "\"answer\"") && strstr(whole, "\"stopped_by\""), "%d lines: %s", lines, whole);
+  CHECK(sh("for m in 'a b' c b a; do printf '%%s\\n' \"$m\" | (" CHAT
+           "rxt --session parts --temperature 0.9 --seed 4 --json 2>/dev/null) || exit 1; done") == 0,
+        "%s", out);
+  CHECK(!strcmp(out, whole), "in four programs: %s\nin one: %s", out, whole);
+  CHECK(sh("cd " ROOT "/rxt/sessions && cmp whole.safetensors parts.safetensors") == 0, "%s", out);
+}
+
+static void sessions_are_listed_and_forked(void) {
+  CHECK(sh(CHAT "rxt --list 2>&1") == 0 && strstr(out, "whole: 4 turns") && strstr(out, "parts: 4 turns"), "%s", out);
+  CHECK(sh("printf 'c\\n' | (" CHAT "rxt --session forked --fork whole 2>&1)") == 0 && strstr(out, "goes on after 4 turns"), "%s", out);
+  CHECK(sh(CHAT "rxt --list --json 2>&1") == 0 && strstr(out, "\"forked\"") && strstr(out, "5"), "%s", out);
+  CHECK(sh("cd " ROOT
+           "/rxt/sessions && cmp whole.safetensors parts.safetensors && test $(stat -c %%s whole.safetensors) -le $(( $(stat -c %%s "
+           "forked.safetensors) + 16 ))") == 0,
+        "what is kept does not grow: %s", out);
+  CHECK(sh("printf 'c\\n' | (" CHAT "rxt --session begun --new --sessions elsewhere 2>&1)") == 0 &&
+            strstr(out, "elsewhere/begun.safetensors begins"),
+        "%s", out);
+  CHECK(sh(CHAT "rxt --list --sessions nowhere 2>&1") == 0 && strstr(out, "holds no session yet"), "%s", out);
+}
+
+/* The program waits for a line when it is interrupted: what was answered is kept. */
+static void an_interruption_is_a_clean_end(void) {
+  CHECK(sh("cd " ROOT " && mkfifo pipe && { " MNEME
+           "chat rxt --session left <pipe >left.txt 2>&1 & } && pid=$! && exec 3>pipe && printf 'a b\\n' >&3 && "
+           "until test -s rxt/sessions/left.safetensors; do sleep 0.05; done && kill -INT $pid; wait $pid; test $? = 3 && cat left.txt") ==
+                0 &&
+            strstr(out, "holds all turns that were answered"),
+        "%s", out);
+  CHECK(sh(CHAT "rxt --list 2>&1") == 0 && strstr(out, "left: 1 turns"), "%s", out);
+}
+
+static void any_stream_may_be_talked_with(void) {
+  CHECK(sh("printf 'a b\\nc\\n' | (" CHAT "decoder --session a --tokens 4 2>&1)") == 0 && strstr(out, "begins"), "%s", out);
+  CHECK(sh("printf 'b\\n' | (" CHAT "decoder --session a --tokens 4 2>&1)") == 0 && strstr(out, "goes on after"), "%s", out);
+  CHECK(sh(CHAT "decoder --list 2>&1") == 0 && strstr(out, " tokens"), "%s", out);
+  CHECK(sh("for i in 1 2 3 4 5 6 7 8 9 10; do echo b; done | (" CHAT "decoder --session a --tokens 4 2>&1)") == 2 &&
+            strstr(out, "max_context is 80"),
+        "%s", out);
+}
+
+static void what_is_refused(void) {
+  static const struct {
+    const char *command, *says;
+  } cases[] = {
+      {"printf 'one that is far too long\\n' | (" CHAT "rxt --session whole 2>&1)", "a turn of this model has room for 12"},
+      {"echo a | (" CHAT "other --session whole --sessions rxt/sessions 2>&1)",
+       "rxt/sessions/whole.safetensors was saved with another model"},
+      {"echo a | (" CHAT "rxt --session whole --new 2>&1)", "would be overwritten"},
+      {"echo a | (" CHAT "rxt --session whole --fork parts 2>&1)", "would be overwritten"},
+      {"echo a | (" CHAT "rxt --session fresh --fork nobody 2>&1)", "nobody.safetensors"},
+      {"echo a | (" CHAT "rxt --session ../x 2>&1)", "the name of a session, '../x'"},
+      {"echo a | (" CHAT "rxt --session a/b 2>&1)", "a name is no path"},
+      {"echo a | (" CHAT "rxt --new 2>&1)", "--new has no effect"},
+      {"echo a | (" CHAT "rxt --list --session a 2>&1)", "--session has no effect"},
+      {"cd " ROOT "/rxt/sessions && head -c 900 whole.safetensors >cut.safetensors && echo a | (" CHAT "rxt --session cut 2>&1)",
+       "cut.safetensors"},
+      {"cd " ROOT " && ln -s rxt/sessions links && echo a | (" CHAT "rxt --session a --sessions links 2>&1)", "links"},
+  };
+  CHECK(sh("cd " ROOT "/rxt/sessions && cp whole.safetensors ../before") == 0, "%s", out);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const int rc = sh("%s", cases[i].command);
+    CHECK((rc == 1 || rc == 2) && strstr(out, cases[i].says), "%s: %d: %s", cases[i].command, rc, out);
+  }
+  CHECK(sh("cd " ROOT "/rxt && cmp before sessions/whole.safetensors && test ! -e sessions/fresh.safetensors") == 0, "%s", out);
+  CHECK(sh(CHAT "rxt --list 2>&1") == 0 && strstr(out, "cut: "), "and the list says which cannot be read: %s", out);
+}
+
+int main(void) {
+  RUN(prepare);
+  RUN(a_dialogue_goes_on_after_a_restart);
+  RUN(sessions_are_listed_and_forked);
+  RUN(an_interruption_is_a_clean_end);
+  RUN(any_stream_may_be_talked_with);
+  RUN(what_is_refused);
+  return test_end();
+}
