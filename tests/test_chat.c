@@ -3,9 +3,10 @@
  * stream may be talked with; what is refused, and that it leaves what is kept as it was. */
 #include "base/file.h"
 #include "program.h"
+#include "scratch.h"
 #include "test.h"
 
-#define ROOT MN_TEST_BINARY_DIR "/chat"
+#define ROOT "chat"
 #define CHAT "cd " ROOT " && " MNEME "chat "
 
 static const char data_text[] =
@@ -96,9 +97,9 @@ static void what_is_refused(void) {
       {"echo a | (" CHAT "rxt --session a/b 2>&1)", "a name is no path"},
       {"echo a | (" CHAT "rxt --new 2>&1)", "--new has no effect"},
       {"echo a | (" CHAT "rxt --list --session a 2>&1)", "--session has no effect"},
-      {"cd " ROOT "/rxt/sessions && head -c 900 whole.safetensors >cut.safetensors && echo a | (" CHAT "rxt --session cut 2>&1)",
+      {"(cd " ROOT "/rxt/sessions && head -c 900 whole.safetensors >cut.safetensors) && echo a | (" CHAT "rxt --session cut 2>&1)",
        "cut.safetensors"},
-      {"cd " ROOT " && ln -s rxt/sessions links && echo a | (" CHAT "rxt --session a --sessions links 2>&1)", "links"},
+      {"(cd " ROOT " && ln -s rxt/sessions links) && echo a | (" CHAT "rxt --session a --sessions links 2>&1)", "links"},
   };
   CHECK(sh("cd " ROOT "/rxt/sessions && cp whole.safetensors ../before") == 0, "%s", out);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -49,7 +49,8 @@ static const char small[] =
 static void make_tree(const char *name) {
   CHECK(sh("cd %s && mkdir -p %s/bin %s/build %s/data/books && cd %s && ln -s " SOURCE "/recipes recipes && "
            "head -c 30000 " SOURCE "/data/books/moby-dick.txt >data/books/moby-dick.txt && "
-           "head -c 30000 " SOURCE "/data/books/pride-and-prejudice.txt >data/books/pride-and-prejudice.txt && "
+           "head -c 30000 " SOURCE "/data/books/pride-and-prejudice.txt >data/books/pride-and-prejudice.txt && ln -s " SOURCE
+           "/data/dialogues data/dialogues && "
            "cp ../small.sh build/mneme && cp ../small.sh bin/mneme && printf '#!/bin/sh\\n' >bin/cmake && cp bin/cmake bin/ninja && "
            "chmod +x bin/* build/mneme",
            dir, name, name, name, name) == 0,
@@ -94,7 +95,7 @@ static void set_up(const char *tree) {
       MN_TEST_BINARY_DIR "/mneme train recipes/quick.yaml --set name=teacher --set 'model={d_model: 32, layers: 4, block: {mixer: {type: "
                          "attention, heads: 2}}}' --set 'train={steps: 2, batch: 2, validation_batches: 1}' --out runs/teacher",
       "mneme train recipes/quick.yaml --set name=lora --set 'model.linear=[{match: \"*.q_proj\", type: lora}]' --out runs/lora",
-      "mneme train recipes/rxt.yaml --set stages=null --set train.steps=40 --out runs/rxt && echo anna has red | mneme chat runs/rxt --session anna",
+      "mneme train recipes/rxt.yaml --set stages=null --set model.encoder.layers=1 --out runs/rxt && echo anna has red | mneme chat runs/rxt --session anna",
       "mneme stream --model runs/quick data/books/moby-dick.txt --session-out book.safetensors",
       "cp recipes/quick.yaml a.yaml && sed 's/^name:.*/name: b/' recipes/quick.yaml >b.yaml && cp data/books/*.txt . && mv moby-dick.txt a.log",
       "echo '{d_model: 32, mixer: {type: titans_lmm, heads: 2}}' >titans.yaml",

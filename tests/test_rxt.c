@@ -6,6 +6,7 @@
 
 #include "model_check.h"
 #include "run/session.h"
+#include "scratch.h"
 
 static const char *const files[] = {"../rxt/interlayer", "../rxt/self_interlayer", "../rxt/self", "../rxt/simple"};
 enum { FILES = sizeof files / sizeof *files };
@@ -452,7 +453,7 @@ static void a_dialogue_goes_on(void) {
   float want[44] = {0}, got[44] = {0};
   mn_session *a = NULL, *b = NULL, *c = NULL, *d = NULL;
   int64_t turns;
-  const char *path = MN_TEST_BINARY_DIR "/rxt-dialogue.safetensors";
+  const char *path = "dialogue.safetensors";
   mn_backend *cpu = NULL;
   CHECK_OK(mn_backend_open("cpu", 2, &cpu));
   if (!cpu || !talk_open(&t, RXT(2, ""), cpu, 5)) return;
@@ -528,7 +529,7 @@ static void rows_end_their_turns_alone(void) {
 static void what_a_session_refuses(void) {
   talk t, other;
   mn_session *s = NULL, *o = NULL;
-  const char *path = MN_TEST_BINARY_DIR "/rxt-refused.safetensors";
+  const char *path = "refused.safetensors";
   int64_t turns;
   if (!talk_open(&t, RXT(2, ""), mn_backend_ref(), 5) || !talk_open(&other, RXT(2, ""), mn_backend_ref(), 6)) return;
   CHECK_OK(mn_session_new(t.m.model, t.params, &(mn_session_config){0}, &s));
