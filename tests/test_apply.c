@@ -137,7 +137,7 @@ enum { N = MN_SMALL_MIXERS };
 /* Along a random direction in t: what the gradient says against central differences, relative to the gradient's length. */
 static double slope_error(stream *s, mc_tensor *t, const double *grad, uint64_t seed) {
   int64_t n = mn_shape_count(&t->shape);
-  double *d = mc_normal(n, 1, seed), *old = malloc((size_t)(n + 1) * sizeof *old), l[2], said = 0, length = 0, step = 1e-5;
+  double *d = mc_normal(n, 1, seed), *old = malloc((size_t)(n + 1) * sizeof *old), l[2], said = 0, length = 0, step = 3e-6;
   memcpy(old, t->x, (size_t)n * sizeof *old);
   for (int i = 0; i < 2; i++) {
     for (int64_t k = 0; k < n; k++) t->x[k] = old[k] + (i ? step : -step) * d[k];
