@@ -39,7 +39,6 @@ static const char small[] =
     "    has --match-steps || args+=(--match-steps 2 --tune-steps 2); } ;;\n"
     "  eval) has --task && ! has stream && ! has --examples && args+=(--examples 1)\n"
     "    has --task || has --data || has runs/mag || args+=(--batches 1) ;;\n"
-    "  adapt) has linearize && ! has --resume && args+=(--match-steps 2 --tune-steps 2) ;;\n"
     "  bench) has machine || { has --steps || args+=(--steps 1); has --seq-len || args+=(--seq-len 64); has --batch || args+=(--batch 1); } ;;\n"
     "esac\n"
     "exec " MN_TEST_BINARY_DIR "/mneme \"${args[@]}\"\n";
