@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "mixer_check.h"
 #include "program.h"
+#define SCRATCH_IN_MEMORY 1
 #include "scratch.h"
 #include "small_mixers.h"
 
