@@ -4,7 +4,7 @@
  * What is said is a stream: the source comes with its first segment, every block keeps the source's keys and values, and later
  * segments leave the source out. */
 #include "graph/fused_norm.h"
-#include "model/model.h"
+#include "model/encoder_keys.h"
 
 #include <string.h>
 
@@ -20,13 +20,6 @@ static const mn_field fields[] = {
     MN_FIELD_INT(S, channels, 0, 0, 1 << 20, "the source is frames of so many numbers; 0: tokens"),
     MN_FIELD_INT(S, max_source, 1024, 1, 1 << 24, "places of a source that a stream has room for"), MN_FIELD_END};
 #undef S
-typedef struct stack_keys {
-  int64_t layers;
-  const mn_value *block, *blocks;
-} stack_keys;
-static const mn_field stack_fields[] = {MN_FIELD_INT(stack_keys, layers, 2, 1, 4096, "how many times `block` stands in the encoder"),
-                                        MN_FIELD_VALUE(stack_keys, block, "one block"),
-                                        MN_FIELD_VALUE(stack_keys, blocks, "several: a list of blocks, each with repeat: n"), MN_FIELD_END};
 
 static int64_t size(const mn_model *m, char axis) {
   const encoder_decoder_config *c = m->own;
@@ -59,20 +52,10 @@ static const mn_port outputs[] = {{"hidden", MN_F32, "BTD", false, "after the la
 
 static mn_status check(mn_model *m, const mn_value *map, const char *where) {
   encoder_decoder_config *c = m->own;
-  stack_keys keys;
-  if (!c->encoder || c->encoder->kind != MN_MAP)
-    return mn_config_fail(map, where, "encoder", "must be a map: {layers: 2, block: {mixer: {type: attention, causal: false}}}");
   if (c->channels && c->source_vocab_size)
     return mn_config_fail(map, where, "source_vocab_size",
                           "has no effect beside channels, which make the source frames; leave one of them out");
-  MN_TRY(mn_config_read(m->arena, c->encoder, NULL, stack_fields, &keys));
-  const mn_stack_config stack = {.d_model = m->config.d_model,
-                                 .layers = keys.layers,
-                                 .norm = m->config.norm,
-                                 .norm_eps = m->config.norm_eps,
-                                 .block = keys.block,
-                                 .blocks = keys.blocks};
-  MN_TRY(mn_stack_parse(m->arena, c->encoder, NULL, &stack, &c->stack));
+  MN_TRY(mn_encoder_parse(m, map, where, c->encoder, &c->stack));
   c->encoder = NULL;
   m->inputs = c->channels ? of_frames : of_tokens;
   return MN_OK;
@@ -80,9 +63,7 @@ static mn_status check(mn_model *m, const mn_value *map, const char *where) {
 
 static mn_status spell(mn_arena *arena, const mn_model *m, void *own) {
   const encoder_decoder_config *c = m->own;
-  stack_keys keys = {.layers = c->stack.n, .blocks = mn_stack_to_value(arena, &c->stack)};
-  const mn_config_part part = {stack_fields, &keys};
-  ((encoder_decoder_config *)own)->encoder = keys.blocks ? mn_config_to_value(arena, &part, 1) : NULL;
+  ((encoder_decoder_config *)own)->encoder = mn_encoder_to_value(arena, &c->stack);
   return ((encoder_decoder_config *)own)->encoder ? MN_OK : MN_ERR_MEMORY;
 }
 

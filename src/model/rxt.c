@@ -13,7 +13,7 @@
  * looks at what the encoder made of its own turn in place of the memory, and the encoder says what was hidden. */
 #include "nn/memory_attention.h"
 #include "graph/fused_norm.h"
-#include "model/model.h"
+#include "model/encoder_keys.h"
 
 #include <string.h>
 
@@ -43,13 +43,6 @@ static const mn_field fields[] = {
     MN_FIELD_FLOAT(S, write_noise, 0.05, 0, 100, "in training of the memory alone: of the noise on what was read"),
     MN_FIELD_END};
 #undef S
-typedef struct stack_keys {
-  int64_t layers;
-  const mn_value *block, *blocks;
-} stack_keys;
-static const mn_field stack_fields[] = {MN_FIELD_INT(stack_keys, layers, 2, 1, 4096, "how many times `block` stands in the encoder"),
-                                        MN_FIELD_VALUE(stack_keys, block, "one block"),
-                                        MN_FIELD_VALUE(stack_keys, blocks, "several: a list of blocks, each with repeat: n"), MN_FIELD_END};
 
 static const mn_port inputs[] = {
     {"tokens", MN_I32, "BT", false, "token ids: turns of L places each; of a stream, the next of the present turn"},
@@ -69,22 +62,6 @@ static const mn_port outputs[] = {{"hidden", MN_F32, "BTD", false, "after the la
                                   {0}};
 
 /* ---- keys ---- */
-static mn_status parse_encoder(mn_model *m, const mn_value *map, const char *where) {
-  rxt_config *c = m->own;
-  stack_keys keys;
-  if (!c->encoder || c->encoder->kind != MN_MAP)
-    return mn_config_fail(map, where, "encoder", "must be a map: {layers: 2, block: {mixer: {type: attention, causal: false}}}");
-  MN_TRY(mn_config_read(m->arena, c->encoder, NULL, stack_fields, &keys));
-  const mn_stack_config stack = {.d_model = m->config.d_model,
-                                 .layers = keys.layers,
-                                 .norm = m->config.norm,
-                                 .norm_eps = m->config.norm_eps,
-                                 .block = keys.block,
-                                 .blocks = keys.blocks};
-  MN_TRY(mn_stack_parse(m->arena, c->encoder, NULL, &stack, &c->stack));
-  c->encoder = NULL;
-  return MN_OK;
-}
 
 /* A memory for each of the encoder's layers, and for each block of the decoder that looks at one. */
 static mn_status count_layers(mn_model *m, const mn_value *map, const char *where) {
@@ -124,7 +101,9 @@ static mn_status check_write(mn_model *m, const mn_value *map, const char *where
 }
 
 static mn_status check(mn_model *m, const mn_value *map, const char *where) {
-  MN_TRY(parse_encoder(m, map, where));
+  rxt_config *c = m->own;
+  MN_TRY(mn_encoder_parse(m, map, where, c->encoder, &c->stack));
+  c->encoder = NULL;
   MN_TRY(count_layers(m, map, where));
   return check_write(m, map, where);
 }
@@ -132,10 +111,9 @@ static mn_status check(mn_model *m, const mn_value *map, const char *where) {
 static mn_status spell(mn_arena *arena, const mn_model *m, void *own) {
   const rxt_config *c = m->own;
   rxt_config *to = own;
-  stack_keys keys = {.layers = c->stack.n, .blocks = mn_stack_to_value(arena, &c->stack)};
   mn_cross_config heads = c->attention.heads;
-  const mn_config_part encoder = {stack_fields, &keys}, memory = {mn_cross_fields, &heads};
-  to->encoder = keys.blocks ? mn_config_to_value(arena, &encoder, 1) : NULL;
+  const mn_config_part memory = {mn_cross_fields, &heads};
+  to->encoder = mn_encoder_to_value(arena, &c->stack);
   to->memory = mn_config_to_value(arena, &memory, 1);
   return to->encoder && to->memory ? MN_OK : MN_ERR_MEMORY;
 }

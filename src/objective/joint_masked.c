@@ -1,7 +1,6 @@
 /* joint_masked.c - tokens that are hidden from an encoder, while the decoder beside it sees all of them (joint_token): the field `masked`
  * is a copy of the tokens, in which a fraction of the places is given the mask; the loss is that of the tokens that stood there. */
-#include "graph/fused_loss.h"
-#include "objective/objective.h"
+#include "objective/token_loss.h"
 
 typedef struct config {
   double fraction;
@@ -48,19 +47,12 @@ static mn_status prepare(const void *c, const mn_model *m, uint64_t key, mn_batc
 static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {
   const config *o = c;
   mn_graph *g = mn_scope_graph(s);
-  mn_tensor *h = mn_io_get(judge->outputs, "masked_hidden"), *head = mn_io_get(judge->outputs, "masked_head");
-  if (!h || !head) return;
-  if (o->mask_id >= mn_dim(head, 0)) {
-    mn_graph_fault(g, MN_ERR_CONFIG, "objective.mask_id is %lld, and the model has %lld tokens: the last is %lld", (long long)o->mask_id,
-                   (long long)mn_dim(head, 0), (long long)mn_dim(head, 0) - 1);
-    return;
-  }
-  const int64_t N = mn_dim(h, 0) * mn_dim(h, 1);
-  h = mn_reshape(g, h, MN_SHAPE(N, mn_dim(h, 2)));
-  mn_tensor *wanted = mn_reshape(g, mn_io_get(judge->data, "masked_target"), MN_SHAPE(N));
-  out->loss = mn_linear_cross_entropy(g, h, head, wanted, judge->weight, &out->each);
-  if (!judge->measure) return;
-  mn_tensor *said = mn_argmax(g, mn_matmul_as(g, h, mn_transpose(g, mn_cast(g, head, mn_type(h)), 0, 1), mn_scope_exact(s)));
+  mn_tensor *h = mn_io_get(judge->outputs, "masked_hidden"), *head = mn_io_get(judge->outputs, "masked_head"),
+            *wanted = mn_io_get(judge->data, "masked_target");
+  if (!h || !head || !mn_mask_exists(g, head, o->mask_id)) return;
+  mn_tensor *said = mn_token_loss(s, judge, "masked_hidden", "masked_head", "masked_target", judge->measure, out);
+  if (!said) return;
+  wanted = mn_reshape(g, wanted, MN_SHAPE(mn_dim(h, 0) * mn_dim(h, 1)));
   out->metric[1] = mn_cast(g, mn_eq(g, said, wanted), mn_scope_exact(s));
 }
 

@@ -1,7 +1,6 @@
 /* joint_token.c - the next token of every token, said while looking at what an encoder made of the same turn (a model's joint_hidden): the
  * decoder's part of joint training (Filipek 2025, arXiv 2510.03561). Beside joint_masked, which is the encoder's. */
-#include "graph/fused_loss.h"
-#include "objective/objective.h"
+#include "objective/token_loss.h"
 
 static void needs(const void *config, const mn_port **outputs, const mn_port **data) {
   static const mn_port out[] = {
@@ -24,13 +23,7 @@ static const char *target(const void *config, int *axes) {
 
 static void build(mn_scope *s, const void *config, const mn_judge *judge, mn_verdict *out) {
   (void)config;
-  mn_graph *g = mn_scope_graph(s);
-  mn_tensor *h = mn_io_get(judge->outputs, "joint_hidden");
-  if (!h) return;
-  int64_t N = mn_dim(h, 0) * mn_dim(h, 1);
-  mn_tensor *wanted = mn_reshape(g, mn_io_get(judge->data, "target"), MN_SHAPE(N));
-  out->loss = mn_linear_cross_entropy(g, mn_reshape(g, h, MN_SHAPE(N, mn_dim(h, 2))), mn_io_get(judge->outputs, "head"), wanted,
-                                      judge->weight, &out->each);
+  if (mn_io_get(judge->outputs, "joint_hidden")) mn_token_loss(s, judge, "joint_hidden", "head", "target", false, out);
 }
 
 static const mn_metric_def metrics[] = {{"perplexity", MN_METRIC_EXP, true, false, "exp of the mean loss per token"}, {0}};

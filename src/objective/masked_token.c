@@ -1,8 +1,7 @@
 /* masked_token.c - tokens that were hidden (Devlin et al. 2019, arXiv:1810.04805): a fraction of the positions is chosen; of these
  * 80 % become the mask, 10 % another token, 10 % stay; the loss is the next-token loss at the chosen positions, of the token that
  * stands there. The choice is a pure function of (seed, split, step). */
-#include "graph/fused_loss.h"
-#include "objective/objective.h"
+#include "objective/token_loss.h"
 
 typedef struct config {
   double fraction, masked, random;
@@ -60,19 +59,11 @@ static mn_status prepare(const void *c, const mn_model *m, uint64_t key, mn_batc
 static void build(mn_scope *s, const void *c, const mn_judge *judge, mn_verdict *out) {
   const config *o = c;
   mn_graph *g = mn_scope_graph(s);
-  mn_tensor *h = mn_io_get(judge->outputs, "hidden"), *head = mn_io_get(judge->outputs, "head");
-  if (!h || !head) return;
-  if (o->mask_id >= mn_dim(head, 0)) {
-    mn_graph_fault(g, MN_ERR_CONFIG, "objective.mask_id is %lld, and the model has %lld tokens: the last is %lld", (long long)o->mask_id,
-                   (long long)mn_dim(head, 0), (long long)mn_dim(head, 0) - 1);
-    return;
-  }
-  int64_t N = mn_dim(h, 0) * mn_dim(h, 1);
-  h = mn_reshape(g, h, MN_SHAPE(N, mn_dim(h, 2)));
-  mn_tensor *wanted = mn_reshape(g, mn_io_get(judge->data, "target"), MN_SHAPE(N));
-  out->loss = mn_linear_cross_entropy(g, h, head, wanted, judge->weight, &out->each);
-  if (!judge->measure) return;
-  mn_tensor *said = mn_argmax(g, mn_matmul_as(g, h, mn_transpose(g, mn_cast(g, head, mn_type(h)), 0, 1), mn_scope_exact(s)));
+  mn_tensor *h = mn_io_get(judge->outputs, "hidden"), *head = mn_io_get(judge->outputs, "head"), *wanted = mn_io_get(judge->data, "target");
+  if (!h || !head || !mn_mask_exists(g, head, o->mask_id)) return;
+  mn_tensor *said = mn_token_loss(s, judge, "hidden", "head", "target", judge->measure, out);
+  if (!said) return;
+  wanted = mn_reshape(g, wanted, MN_SHAPE(mn_dim(h, 0) * mn_dim(h, 1)));
   out->metric[1] = mn_cast(g, mn_eq(g, said, wanted), mn_scope_exact(s));
 }
 
