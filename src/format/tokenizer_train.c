@@ -411,7 +411,7 @@ static mn_status learn_merges(trainer *t) {
     if (top.count < least) break;
     status = merge_pair(t, top.pair, &fresh);
     if (status == MN_OK && !mn_watch_tell(c->watch, mn_progress_vocabulary, t->n_tokens - first, c->vocab_size - first))
-      status = mn_fail(MN_ERR_CANCELLED, "training a tokenizer: stopped after %d merges", (int)t->n_merges);
+      status = mn_fail(MN_ERR_CANCELLED, "training a tokenizer: interrupted after %d merges", (int)t->n_merges);
   }
   mn_ids_free(&fresh);
   return status;

@@ -159,7 +159,7 @@ static mn_status write_documents(const shard_options *o, const char *path, const
       reported = at;
       status = mn_map_check(text);
       if (status == MN_OK && !mn_watch_tell(o->watch, path, (int64_t)at, (int64_t)text->size))
-        status = mn_fail(MN_ERR_CANCELLED, "stopped while tokenising %s", path);
+        status = mn_fail(MN_ERR_CANCELLED, "interrupted while tokenising %s", path);
     }
   }
   if (status == MN_OK && spelled.count >= MN_SPELLED_MANY)
