@@ -30,7 +30,7 @@ typedef double (*work)(int n, const void *ctx); /* seconds that n of something t
 /* Work that grows with the square of n takes four times as long for 2n. Caches shared with others only ever make a try slower, so
  * that the best of each counts. */
 static void takes_time_in_proportion(const char *what, work f, int n, const void *ctx) {
-  enum { TRIES = 6 };
+  enum { TRIES = 12 };
   double one = 0, two = 0;
   for (int k = 0; k < TRIES && (k < 2 || two > 3.3 * one); k++) {
     double x = f(n, ctx), y = f(2 * n, ctx);
