@@ -230,6 +230,7 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   mn_tensor *K1 = mn_put(g, K0, wk.slots, wk.rows, 1, MN_PUT_SET), *V1 = mn_put(g, V0, wv.slots, wv.rows, 1, MN_PUT_SET);
   mn_state_set(s, "k", K1);
   mn_state_set(s, "v", V1);
+  if (!c->window) mn_state_appended(s, "k", size.persistent), mn_state_appended(s, "v", size.persistent);
   return T > 1 ? o : read_after_writing(s, &x, K1, V1, lse);
 }
 

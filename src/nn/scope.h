@@ -64,6 +64,7 @@ typedef struct mn_state_info {
   mn_dtype dtype;
   mn_shape shape; /* first axis: batch */
   const char *help;
+  int64_t appended; /* 0, or of a cache that is only appended to, axis 1: one more than the row of position 0 (mn_state_appended) */
 } mn_state_info;
 
 /* ---- scopes ---- */
@@ -131,6 +132,11 @@ void mn_state_set(mn_scope *s, const char *name, mn_tensor *value);
 typedef mn_tensor *(*mn_state_start)(mn_scope *s, const void *ctx);
 mn_tensor *mn_state_from(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_state_start start, const void *ctx,
                          const char *help);
+
+/* The state, of axes [B, rows, ...], is a cache whose row `first` + p is written when its stream's token p is read and never again, as long
+ * as nothing is forgotten; rows of later tokens are not looked at, and those before `first` need not be kept. So a stream goes back to
+ * position p by saying so. Of a call with a stream of its own this is not noted: its position is not the model's. */
+void mn_state_appended(mn_scope *s, const char *name, int64_t first);
 
 /* After everything is built: rows that are true (bool [B]) begin anew after this segment, position and states of the stream and of what
  * it calls, but for the states that last. */

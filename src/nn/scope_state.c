@@ -68,7 +68,7 @@ static mn_built_state *new_state(mn_scope *s, const char *full, mn_dtype dtype, 
       !join_groups(r, t, full, t->n))
     return NULL;
   mn_built_state *e = &t->states[t->n++];
-  *e = (mn_built_state){.info = {full, dtype, shape, help}};
+  *e = (mn_built_state){.info = {full, dtype, shape, help, 0}};
   e->init = init ? mn_capture(t->home, init) : mn_full(t->home, dtype, shape, 0);
   e->leaf = t->carried ? mn_variable(t->home, full, dtype, shape) : NULL;
   e->before = e->leaf ? e->leaf : e->init;
@@ -105,6 +105,12 @@ void mn_state_set(mn_scope *s, const char *name, mn_tensor *value) {
     mn_graph_fault(r->graph, MN_ERR_INTERNAL, "state %s changes from %s %s to %s %s", full, mn_dtype_name(e->info.dtype),
                    mn_shape_str(&e->info.shape, a), mn_dtype_name(value->dtype), mn_shape_str(&value->shape, b));
   else e->value = value;
+}
+
+void mn_state_appended(mn_scope *s, const char *name, int64_t first) {
+  const char *full = mn_scope_full_state(s, name);
+  const int i = full ? mn_state_find(s->frame->store, full) : -1;
+  if (i >= 0 && !s->frame->parent) s->frame->store->states[i].info.appended = first + 1;
 }
 
 void mn_scope_restart(mn_scope *s, mn_tensor *rows, bool (*lasts)(const char *state)) {
