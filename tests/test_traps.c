@@ -109,6 +109,7 @@ static const scenario scenarios[] = {
      .home = "home",
      .prepare = MNEME "train small.yaml --quiet --out wise --set 'model.block.mixer={type: titans_lmm, heads: 1, chunk: 4}' >/dev/null",
      .command = "stream --model wise --tokens 50 --report surprise --report-out r.csv text.txt"},
+    {.verb = "tokenize", .home = "home", .command = "tokenize model text"},
     {.verb = "graft", .home = "home", .command = "graft --base model --mixer '{type: synaptic, heads: 1}' --output g.json"},
     {.verb = "apply",
      .home = "home",
