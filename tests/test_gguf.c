@@ -5,8 +5,6 @@
 #include "base/file.h"
 #include "test.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static char scratch[] = P_tmpdir "/mneme-test-gguf-XXXXXX";

@@ -137,4 +137,31 @@ mn_status mn_gguf_strings(const mn_gguf *g, const char *key, mn_arena *arena, co
 mn_status mn_gguf_ints(const mn_gguf *g, const char *key, mn_arena *arena, const int64_t **out, size_t *n);
 mn_status mn_gguf_floats(const mn_gguf *g, const char *key, mn_arena *arena, const float **out, size_t *n);
 
+/* ---- writing ---- the list first, then everything at once through mn_file_writer: whole or not at all. The same list gives the
+ * same bytes. Version 3; tensors lie in the order they were added, aligned to general.alignment where that was given, else to 32. */
+typedef struct mn_gguf_writer mn_gguf_writer;
+/* Puts bytes [offset, offset + n) of the tensor into dst; both ends are ends of blocks. */
+typedef mn_status (*mn_gguf_source)(void *ctx, size_t offset, size_t n, void *dst);
+
+mn_gguf_writer *mn_gguf_writer_new(void);
+void mn_gguf_writer_free(mn_gguf_writer *w);
+/* Metadata; keys and values are copied. A key given twice is refused, as are those of the checksums. */
+mn_status mn_gguf_writer_u32(mn_gguf_writer *w, const char *key, uint32_t value);
+mn_status mn_gguf_writer_u64(mn_gguf_writer *w, const char *key, uint64_t value);
+mn_status mn_gguf_writer_i32(mn_gguf_writer *w, const char *key, int32_t value);
+mn_status mn_gguf_writer_f32(mn_gguf_writer *w, const char *key, float value);
+mn_status mn_gguf_writer_bool(mn_gguf_writer *w, const char *key, bool value);
+mn_status mn_gguf_writer_string(mn_gguf_writer *w, const char *key, const char *value);
+mn_status mn_gguf_writer_strings(mn_gguf_writer *w, const char *key, const mn_gguf_bytes *values, size_t n);
+mn_status mn_gguf_writer_i32s(mn_gguf_writer *w, const char *key, const int32_t *values, size_t n);
+mn_status mn_gguf_writer_f32s(mn_gguf_writer *w, const char *key, const float *values, size_t n);
+mn_status mn_gguf_writer_bools(mn_gguf_writer *w, const char *key, const bool *values, size_t n);
+mn_status mn_gguf_writer_copy(mn_gguf_writer *w, const mn_gguf_meta *m); /* an entry of another file, as it is there */
+bool mn_gguf_is_checksum(const char *key);                               /* the keys that copying a file's entries leaves out */
+/* Name and shape are copied; `data` must stay valid until the file is saved. */
+mn_status mn_gguf_writer_add(mn_gguf_writer *w, const char *name, mn_gguf_type type, const mn_shape *shape, const void *data);
+mn_status mn_gguf_writer_add_source(mn_gguf_writer *w, const char *name, mn_gguf_type type, const mn_shape *shape, mn_gguf_source source,
+                                    void *ctx);
+mn_status mn_gguf_writer_save(mn_gguf_writer *w, const char *path);
+
 #endif
