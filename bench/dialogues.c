@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 #include "run/session.h"
 
 enum { TURNS = 6, NAMES = 64, COLOURS = 32, FURTHEST = 4, BATCH = 64, ROOM = 32 };

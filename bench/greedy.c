@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 #include "run/session.h"
 
 enum { MAX_LINE = 1 << 20, MAX_IDS = 1 << 17, MAX_TOKENS = 4096 };

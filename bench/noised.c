@@ -13,7 +13,7 @@
 
 #include "base/file.h"
 #include "graph/fused_loss.h"
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 #include "run/program.h"
 
 enum { BATCH = 8, MOST_RATES = 8 };

@@ -3,7 +3,7 @@
 #include <jansson.h>
 #include <signal.h>
 
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 #include "train/checkpoint.h"
 #include "train/runlog_line.h"
 #include "train/runs.h"

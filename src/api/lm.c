@@ -2,7 +2,7 @@
  * may get wrong. */
 #include "api/settings.h"
 #include "base/precision.h"
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 #include "run/sampler.h"
 #include "run/session.h"
 

@@ -10,7 +10,7 @@
 #include "eval/evaluate.h"
 #include "eval/task_eval.h"
 #include "eval/verbatim_eval.h"
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 
 enum { EVAL_BATCH = 8, PREFILL = 256 };
 

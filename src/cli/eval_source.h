@@ -4,7 +4,7 @@
 #define MN_EVAL_SOURCE_H
 
 #include "cli/cli.h"
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 #include "train/recipe.h"
 
 typedef struct mn_eval_run { /* what the command line and the model say */

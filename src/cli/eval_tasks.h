@@ -4,7 +4,7 @@
 #define MN_EVAL_TASKS_H
 
 #include "cli/progress.h"
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 
 typedef struct mn_eval_view {
   mn_cli *cli;

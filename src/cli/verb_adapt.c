@@ -8,7 +8,7 @@
 #include "base/nearest.h"
 #include "cli/train_view.h"
 #include "format/json.h"
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 #include "run/merge.h"
 #include "train/linearize.h"
 #include "train/out_dir.h"

@@ -18,7 +18,7 @@
 #include "cli/cli.h"
 #include "cli/sampling_options.h"
 #include "format/json.h"
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 #include "run/session.h"
 
 enum { LINE = 1 << 20 }; /* bytes of a message */

@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "cli/cli.h"
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 #include "run/session.h"
 #include "run/whole.h"
 #include "source/frame_reader.h"

@@ -11,7 +11,7 @@
 #include "cli/remarks.h"
 #include "cli/sampling_options.h"
 #include "format/safetensors.h"
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 #include "run/beam.h"
 #include "run/session.h"
 

@@ -11,7 +11,7 @@
 #include "cli/progress.h"
 #include "cli/remarks.h"
 #include "format/plot.h"
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 #include "run/meter.h"
 #include "run/session.h"
 #include "run/text_tokens.h"

@@ -23,6 +23,13 @@ typedef enum mn_param_owner {
   MN_PARAM_SHARED     /* another set (or another tensor of this one), through which alone it is written           */
 } mn_param_owner;
 
+typedef struct mn_param_file { /* whose bytes are mapped; zeros: none are */
+  void *file;
+  const char *path; /* lives as long as the file */
+  mn_status (*intact)(const void *file);
+  void (*close)(void *file);
+} mn_param_file;
+
 typedef struct mn_params mn_params;
 struct mn_params {
   mn_backend *backend; /* outlives the set */
@@ -35,7 +42,7 @@ struct mn_params {
   mn_dtype *type;        /* [n_all] of each tensor's memory: dtype, or a buffer's own */
   void **data;           /* [n_all] each mn_shape_count(shape) elements of its type; NULL while it is empty */
   mn_param_owner *owner; /* [n_all] */
-  mn_st *file;           /* whose bytes are mapped: it is closed with the set; NULL: none are */
+  mn_param_file file;    /* closed with the set */
   mn_params **lender;    /* [n_lenders] sets that tensors are shared from; they are kept alive */
   int n_lenders;
   atomic_int holders;  /* who asked for the set, and the sets that share from it: the last one that lets go frees it */
@@ -103,6 +110,8 @@ mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *d
 mn_status mn_model_load_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params);
 /* The same with weights that are mapped where they can be (mn_params_map): for what reads them. */
 mn_status mn_model_open_dir(const char *dir, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params);
+/* Of values that never change, each one's content hash is worked out once, when it is first asked for: for sets that are opened. */
+mn_status mn_params_keep_digests(mn_params *p);
 /* Of configuration, names, shapes and values, 32 hexadecimal digits: what a session file must match. */
 mn_status mn_model_fingerprint(const mn_model *m, const mn_params *p, char hex[33]);
 

@@ -174,6 +174,9 @@ mn_status mn_params_load(mn_params *p, const char *path) {
   return status;
 }
 
+static mn_status st_intact(const void *st) { return mn_st_intact(st); }
+static void st_close(void *st) { mn_st_close(st); }
+
 /* Takes the file over. */
 static mn_status map(mn_params *p, mn_st *st) {
   mn_status status = MN_OK;
@@ -186,7 +189,7 @@ static mn_status map(mn_params *p, mn_st *st) {
     if (status != MN_OK) let_go(p);
   }
   for (int i = 0; i < p->n_all && status == MN_OK; i++) any = any || p->owner[i] == MN_PARAM_MAPPED;
-  if (any) p->file = st;
+  if (any) p->file = (mn_param_file){st, mn_st_path(st), st_intact, st_close};
   else mn_st_close(st);
   return status;
 }
@@ -217,8 +220,7 @@ mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *d
   return status;
 }
 
-/* Of values that never change, each is worked out once, when it is first asked for. */
-static mn_status keep_digests(mn_params *p) {
+mn_status mn_params_keep_digests(mn_params *p) {
   p->digests = mn_arena_alloc(p->arena, (size_t)(p->n_all + 1) * sizeof *p->digests);
   return p->digests ? MN_OK : MN_ERR_MEMORY;
 }
@@ -275,7 +277,7 @@ static mn_status from_dir(const char *dir, mn_backend *b, mn_dtype dtype, bool m
   const mn_value *reads = status == MN_OK ? mn_value_get(root, "reads") : NULL;
   if (reads && !((*model)->reads = mn_value_copy((*model)->arena, reads))) status = MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_params_declare(*model, b, dtype, params);
-  if (status == MN_OK) status = keep_digests(*params);
+  if (status == MN_OK) status = mn_params_keep_digests(*params);
   if (status == MN_OK) status = keep_origin(*params, st);
   if (status == MN_OK && mapped) {
     status = map(*params, st);

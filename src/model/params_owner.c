@@ -1,5 +1,4 @@
 /* params_owner.c - whose a parameter's bytes are: memory of the set, of a mapped file, or of another set; and when each goes. */
-#include "format/safetensors.h"
 #include "model/params.h"
 
 #include <stdlib.h>
@@ -15,7 +14,7 @@ mn_status mn_params_need(const mn_params *p, int i) {
 mn_status mn_params_writable(const mn_params *p, int i) {
   if (p->owner[i] == MN_PARAM_MAPPED)
     return mn_fail(MN_ERR_ARG, "parameter %s is mapped from %s and is not written: copy it first (mn_params_own), or load the file",
-                   p->info[i].name, mn_st_path(p->file));
+                   p->info[i].name, p->file.path);
   if (p->owner[i] == MN_PARAM_SHARED)
     return mn_fail(MN_ERR_ARG, "parameter %s is shared and is written through its owner alone: copy it first (mn_params_own)",
                    p->info[i].name);
@@ -94,12 +93,16 @@ static mn_status own(mn_params *p, int i) {
   return MN_OK;
 }
 
+static void close_file(mn_params *p) {
+  if (p->file.file) p->file.close(p->file.file);
+  p->file = (mn_param_file){0};
+}
+
 mn_status mn_params_own(mn_params *p) {
   if (atomic_load(&p->holders) > 1) return mn_fail(MN_ERR_ARG, "parameters that other sets share stay where they are");
   for (int i = 0; i < p->n_all; i++)
     if (p->owner[i] == MN_PARAM_MAPPED || p->owner[i] == MN_PARAM_SHARED) MN_TRY(own(p, i));
-  mn_st_close(p->file);
-  p->file = NULL;
+  close_file(p);
   let_lenders_go(p);
   return MN_OK;
 }
@@ -107,7 +110,7 @@ mn_status mn_params_own(mn_params *p) {
 /* ---- lasting and ending ---- */
 
 mn_status mn_params_check_files(const mn_params *p) {
-  if (p->file) MN_TRY(mn_st_intact(p->file));
+  if (p->file.file) MN_TRY(p->file.intact(p->file.file));
   for (int i = 0; i < p->n_lenders; i++) MN_TRY(mn_params_check_files(p->lender[i]));
   return MN_OK;
 }
@@ -116,7 +119,7 @@ void mn_params_free(mn_params *p) {
   if (!p || atomic_fetch_sub(&p->holders, 1) > 1) return;
   for (int i = 0; i < p->n_all; i++)
     if (p->owner[i] == MN_PARAM_ALLOCATED) p->backend->free(p->backend, p->data[i], mn_params_bytes(p, i));
-  mn_st_close(p->file);
+  close_file(p);
   let_lenders_go(p);
   mn_arena_free(p->arena);
   free(p);

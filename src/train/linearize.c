@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "format/json.h"
 #include "memory/attention.h"
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 
 typedef struct plan {
   const mn_linearize_config *c;

@@ -1,0 +1,240 @@
+/* arch.c - which architecture a checkpoint has, and which of its tensors is which parameter. */
+#include "checkpoint/arch.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/nearest.h"
+#include "base/table.h"
+#include "base/text.h"
+#include "memory/attention.h"
+
+/* ---- which ---- */
+static bool is_word(const char *words, const char *word) {
+  const size_t n = strlen(word);
+  for (const char *at = words; at && n && (at = strstr(at, word)); at += n)
+    if ((at == words || at[-1] == ' ') && (at[n] == ' ' || !at[n])) return true;
+  return false;
+}
+
+static mn_status unknown(const mn_settings *s, const char *key, const char *word) {
+  mn_text names = {0};
+  char shown[MN_PRINTABLE];
+  for (int i = 0; i < mn_arch_count(); i++) {
+    const mn_arch_def *a = mn_arch_at(i);
+    const char *words = s->form == MN_FORM_HF ? a->types : a->gguf;
+    if (words) mn_text_addf(&names, "%s%s", names.len ? " " : "", words);
+  }
+  mn_status status = mn_text_status(&names);
+  if (status == MN_OK)
+    status = mn_fail(MN_ERR_UNSUPPORTED, "%s: %s is '%s', which is not opened; these are: %s", s->file, key, mn_printable(word, shown),
+                     names.data ? names.data : "none");
+  mn_text_free(&names);
+  return status;
+}
+
+/* The head counts: a LlamaForSequenceClassification is no language model. */
+static mn_status check_class(const mn_settings *s, const mn_arch_def *a) {
+  const mn_value *list = mn_value_get(s->map, "architectures"),
+                 *first = list && list->kind == MN_LIST && list->count ? list->as.items[0] : NULL;
+  char shown[MN_PRINTABLE];
+  if (!first || first->kind != MN_TEXT || is_word(a->classes, first->as.text)) return MN_OK;
+  return mn_fail(MN_ERR_UNSUPPORTED, "%s: architectures is '%s', which is not opened; of this model_type these are: %s", s->file,
+                 mn_printable(first->as.text, shown), a->classes);
+}
+
+mn_status mn_arch_of(const mn_settings *s, const mn_arch_def **out) {
+  const bool hf = s->form == MN_FORM_HF;
+  const mn_value *type = hf ? mn_value_get(s->map, "model_type") : NULL;
+  if (hf && (!type || type->kind != MN_TEXT)) return mn_fail(MN_ERR_FORMAT, "%s: model_type is not there, or no text", s->file);
+  const char *word = hf ? type->as.text : s->word;
+  for (int i = 0; i < mn_arch_count(); i++) {
+    const mn_arch_def *a = mn_arch_at(i);
+    if (!is_word(hf ? a->types : a->gguf, word)) continue;
+    *out = a;
+    return hf ? check_class(s, a) : MN_OK;
+  }
+  return unknown(s, hf ? "model_type" : "general.architecture", word);
+}
+
+/* ---- names ---- */
+
+/* Does the name fit the pattern, whose # is a layer's number? layer: that number, -1 where there is none. */
+static bool fits(const char *pattern, const char *name, int *layer) {
+  *layer = -1;
+  for (; *pattern; pattern++) {
+    if (*pattern != '#') {
+      if (*name++ != *pattern) return false;
+      continue;
+    }
+    if (!isdigit((unsigned char)*name)) return false;
+    int n = 0;
+    for (; isdigit((unsigned char)*name) && n < 100000; name++) n = 10 * n + (*name - '0');
+    *layer = n;
+  }
+  return !*name;
+}
+
+enum { NAME = 256 };
+static const char *filled(const char *pattern, int layer, char buf[NAME]) {
+  const char *at = strchr(pattern, '#');
+  if (at) snprintf(buf, NAME, "%.*s%d%s", (int)(at - pattern), pattern, layer, at + 1);
+  else snprintf(buf, NAME, "%s", pattern);
+  return buf;
+}
+
+typedef struct matching {
+  const mn_arch_def *a;
+  const mn_checkpoint *c;
+  const mn_model *m;
+  const mn_params *p;
+  mn_arch_piece *pieces;
+  bool *known; /* of each tensor of the checkpoint */
+} matching;
+
+static const char *pattern_of(const matching *x, const mn_arch_tensor *row) {
+  return mn_checkpoint_form_of(x->c) == MN_FORM_HF ? row->hf : row->gguf;
+}
+static unsigned how_of(const matching *x, const mn_arch_tensor *row) {
+  return mn_checkpoint_form_of(x->c) == MN_FORM_HF ? row->hf_how : row->gguf_how;
+}
+
+/* The architecture's prefix may be missing from all names of a file. */
+static const mn_checkpoint_tensor *find(const matching *x, const char *name) {
+  const mn_checkpoint_tensor *t = mn_checkpoint_find(x->c, name);
+  const size_t n = x->a->prefix && mn_checkpoint_form_of(x->c) == MN_FORM_HF ? strlen(x->a->prefix) : 0;
+  return !t && n && !strncmp(name, x->a->prefix, n) ? mn_checkpoint_find(x->c, name + n) : t;
+}
+
+static mn_status missing(const matching *x, const char *param, const char *name) {
+  const int n = mn_checkpoint_count(x->c);
+  const char **names = mn_alloc((size_t)(n + 1) * sizeof *names), *near = NULL;
+  char shown[MN_PRINTABLE], other[MN_PRINTABLE];
+  if (!names) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++) names[i] = mn_checkpoint_at(x->c, i)->name;
+  near = mn_nearest(name, names, n);
+  free(names);
+  return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' (%s) is missing%s%s%s", mn_checkpoint_path(x->c), mn_printable(name, shown), param,
+                 near ? "; there is '" : "", near ? mn_printable(near, other) : "", near ? "'" : "");
+}
+
+/* Rows of the file's tensor before this parameter's, and of all its parameters. */
+static mn_status parts_of(const matching *x, const mn_arch_tensor *row, int layer, int64_t *before, int64_t *all) {
+  char name[NAME];
+  *before = *all = 0;
+  for (const mn_arch_tensor *r = x->a->tensors; r->param || r->hf || r->gguf; r++) {
+    const char *pattern = pattern_of(x, r);
+    if (!r->param || !pattern || strcmp(pattern, pattern_of(x, row)) != 0) continue;
+    const int i = mn_params_find(x->p, filled(r->param, layer, name));
+    if (i < 0) continue;
+    if (r == row) *before = *all;
+    *all += x->p->info[i].shape.dim[0];
+  }
+  return *all ? MN_OK : mn_fail(MN_ERR_INTERNAL, "no part of %s", row->hf);
+}
+
+/* Equal, but for axes of size 1. */
+static bool same_shape(const mn_shape *a, const mn_shape *b) {
+  int i = 0, k = 0;
+  for (;;) {
+    while (i < a->ndim && a->dim[i] == 1) i++;
+    while (k < b->ndim && b->dim[k] == 1) k++;
+    if (i == a->ndim || k == b->ndim) return i == a->ndim && k == b->ndim;
+    if (a->dim[i++] != b->dim[k++]) return false;
+  }
+}
+
+static mn_status check_shape(const matching *x, int i, const mn_arch_piece *piece, int64_t rows) {
+  const mn_checkpoint_tensor *t = piece->tensor;
+  mn_shape want = x->p->info[i].shape;
+  char is[96], should[96], shown[MN_PRINTABLE];
+  if (piece->how & MN_T_PART) want.dim[0] = rows;
+  if (piece->how & MN_T_TRANSPOSED && want.ndim == 2) {
+    const int64_t out = want.dim[0];
+    want.dim[0] = want.dim[1];
+    want.dim[1] = out;
+  }
+  if (same_shape(&want, &t->shape)) return MN_OK;
+  return mn_fail(MN_ERR_SHAPE, "%s: tensor '%s' is %s, and the settings make it %s (%s)", t->file, mn_printable(t->name, shown),
+                 mn_shape_str(&t->shape, is), mn_shape_str(&want, should), x->p->info[i].name);
+}
+
+static mn_status rotary_rows(const matching *x, int i, int64_t *out) {
+  const mn_mixer *mixer = mn_model_owner(x->m, x->p->info[i].name);
+  if (!mixer || strcmp(mixer->def->name, "attention") != 0)
+    return mn_fail(MN_ERR_INTERNAL, "%s has no heads to be rotated", x->p->info[i].name);
+  *out = ((const mn_attention_config *)mixer->config)->head_dim;
+  return MN_OK;
+}
+
+/* A tensor that a file may hold again under another name must be the same twice, or the model is not what its settings say. */
+static mn_status check_copy(const matching *x, int i, const mn_arch_piece *piece) {
+  char name[NAME], shown[MN_PRINTABLE];
+  int layer;
+  for (const mn_arch_tensor *r = x->a->tensors; x->p->info[i].copy && (r->param || r->hf || r->gguf); r++) {
+    if (!r->param || !fits(r->param, x->p->info[i].copy, &layer) || !pattern_of(x, r)) continue;
+    const mn_checkpoint_tensor *t = find(x, filled(pattern_of(x, r), layer, name));
+    if (!t) continue;
+    x->known[t - mn_checkpoint_at(x->c, 0)] = true;
+    if (t->bytes == piece->tensor->bytes && !memcmp(t->data, piece->tensor->data, t->bytes)) continue;
+    return mn_fail(MN_ERR_FORMAT,
+                   "%s: tensor '%s' should repeat '%s', which this model uses in its place, but differs from it; the settings tie the two",
+                   t->file, mn_printable(t->name, shown), piece->tensor->name);
+  }
+  return MN_OK;
+}
+
+static mn_status match_one(const matching *x, int i) {
+  const char *param = x->p->info[i].name;
+  char name[NAME];
+  for (const mn_arch_tensor *r = x->a->tensors; r->param || r->hf || r->gguf; r++) {
+    int layer;
+    int64_t rows = 0;
+    if (!r->param || !pattern_of(x, r) || !fits(r->param, param, &layer)) continue;
+    mn_arch_piece *piece = &x->pieces[i];
+    *piece = (mn_arch_piece){.row = r, .how = how_of(x, r)};
+    piece->tensor = find(x, filled(pattern_of(x, r), layer, name));
+    if (!piece->tensor) return missing(x, param, name);
+    if (piece->how & MN_T_PART) MN_TRY(parts_of(x, r, layer, &piece->first, &rows));
+    if (piece->how & MN_T_ROTARY) MN_TRY(rotary_rows(x, i, &piece->rotary));
+    MN_TRY(check_shape(x, i, piece, rows));
+    MN_TRY(mn_checkpoint_readable(piece->tensor));
+    x->known[piece->tensor - mn_checkpoint_at(x->c, 0)] = true;
+    return check_copy(x, i, piece);
+  }
+  return mn_fail(MN_ERR_UNSUPPORTED, "%s: %s of this model has no place in a checkpoint of %s", mn_checkpoint_path(x->c), param,
+                 x->a->name);
+}
+
+static bool is_left_aside(const matching *x, const char *name) {
+  const size_t n = x->a->prefix ? strlen(x->a->prefix) : 0;
+  int layer;
+  for (const mn_arch_tensor *r = x->a->tensors; r->param || r->hf || r->gguf; r++) {
+    const char *pattern = pattern_of(x, r);
+    if (r->param || !pattern) continue;
+    if (fits(pattern, name, &layer) || (n && !strncmp(pattern, x->a->prefix, n) && fits(pattern + n, name, &layer))) return true;
+  }
+  return false;
+}
+
+static mn_status check_rest(const matching *x) {
+  char shown[MN_PRINTABLE];
+  for (int i = 0; i < mn_checkpoint_count(x->c); i++) {
+    const mn_checkpoint_tensor *t = mn_checkpoint_at(x->c, i);
+    if (x->known[i] || is_left_aside(x, t->name)) continue;
+    return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' has no place in a model of type %s with these settings", t->file,
+                   mn_printable(t->name, shown), x->a->name);
+  }
+  return MN_OK;
+}
+
+mn_status mn_arch_match(const mn_arch_def *a, const mn_checkpoint *c, const mn_model *m, const mn_params *p, mn_arch_piece *pieces) {
+  matching x = {a, c, m, p, pieces, mn_calloc((size_t)mn_checkpoint_count(c) + 1, sizeof *x.known)};
+  mn_status status = x.known ? MN_OK : MN_ERR_MEMORY;
+  for (int i = 0; i < p->n_all && status == MN_OK; i++) status = match_one(&x, i);
+  if (status == MN_OK) status = check_rest(&x);
+  free(x.known);
+  return status;
+}

@@ -1,0 +1,66 @@
+/* arch.h - the contract of an architecture: what a checkpoint of some program's model is as a model of ours. An architecture is one file
+ * src/checkpoint/arch_<name>.c with `const mn_arch_def mn_arch_<name> = {`; the build finds it.
+ *
+ * It says which names it answers to, makes a recipe's `model` of the settings, and lists tensors: what each of our parameters is called
+ * in either form, and how its numbers differ there. The list is read both ways, to open a checkpoint and to write one. */
+#ifndef MN_ARCH_H
+#define MN_ARCH_H
+
+#include "checkpoint/settings.h"
+#include "model/params.h"
+
+/* How a file's tensor differs from the parameter [out, ...]. Several may hold. */
+enum {
+  MN_T_TRANSPOSED = 1, /* it is [in, out]                                                                          */
+  MN_T_LESS_ONE = 2,   /* it holds the parameter - 1: norms whose gain is 1 + w                                    */
+  MN_T_ROTARY = 4,     /* rows of a head are ordered for rotations of neighbours: 0, K/2, 1, K/2 + 1, ... of ours  */
+  MN_T_PART = 8        /* it holds several parameters of the list, one behind the other along their first axis     */
+};
+
+/* In names # is a layer's number. A row without a parameter is of a tensor that may be there and is not needed. */
+typedef struct mn_arch_tensor {
+  const char *param; /* "layers.#.mixer.q_proj.weight"              */
+  const char *hf;    /* "model.layers.#.self_attn.q_proj.weight"    */
+  const char *gguf;  /* "blk.#.attn_q.weight"; NULL: it has none    */
+  unsigned hf_how, gguf_how;
+} mn_arch_tensor;
+
+typedef struct mn_arch_def {
+  const char *name;    /* "llama"                                         */
+  const char *summary; /* one line: which models                          */
+  const char *types;   /* config.json's model_type: words, a space between */
+  const char *classes; /* of config.json's architectures: what is opened, where there are several (heads for other ends are refused) */
+  const char *gguf;    /* general.architecture: words; NULL: no GGUF     */
+  const char *idle;    /* settings that it has and that do not change what the model says: words of both forms; NULL: none */
+  const char *prefix;  /* of tensor names in Hugging Face's form, which may be left out: "transformer."; NULL: none */
+  /* The recipe's `model`, in s->arena. */
+  mn_status (*recipe)(mn_settings *s, const mn_value **out);
+  const mn_arch_tensor *tensors; /* closed by {0} */
+} mn_arch_def;
+
+int mn_arch_count(void);
+const mn_arch_def *mn_arch_at(int i);
+
+/* The one that the checkpoint says it is; an unknown one is refused with all that are known. */
+mn_status mn_arch_of(const mn_settings *s, const mn_arch_def **out);
+
+/* ---- tensors of a model ---- */
+typedef struct mn_arch_piece { /* where a parameter's numbers are */
+  const mn_arch_tensor *row;
+  const mn_checkpoint_tensor *tensor;
+  unsigned how;
+  int64_t first;  /* MN_T_PART: its first row there, else 0            */
+  int64_t rotary; /* MN_T_ROTARY: rows of a head, K; else 0            */
+} mn_arch_piece;
+
+/* For each of the set's tensors its place; all tensors of the checkpoint are known. pieces: [p->n_all]. Names, shapes and types are
+ * checked, and what is missing, not known or of another shape is named with its file. */
+mn_status mn_arch_match(const mn_arch_def *a, const mn_checkpoint *c, const mn_model *m, const mn_params *p, mn_arch_piece *pieces);
+/* Fills the empty set: tensors that lie in the file as they are wanted are mapped, others are converted. The set takes the checkpoint
+ * over, and closes it when it was of no further use. */
+mn_status mn_arch_fill(const mn_arch_def *a, mn_checkpoint *c, const mn_model *m, mn_params *p);
+
+/* A checkpoint as a model: mn_model_open_dir's counterpart. */
+mn_status mn_checkpoint_model(const char *path, mn_backend *b, mn_dtype dtype, mn_model **model, mn_params **params);
+
+#endif

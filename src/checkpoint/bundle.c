@@ -1,0 +1,70 @@
+/* bundle.c - see bundle.h. */
+#include "checkpoint/bundle.h"
+
+#include "base/file.h"
+#include "checkpoint/arch.h"
+#include "checkpoint/speech.h"
+
+#include <stdlib.h>
+
+static mn_status check_tokenizer(const char *path, const char *weights, const mn_bundle *b) {
+  char hash[33];
+  mn_tokenizer_hash(b->tokenizer, hash);
+  MN_TRY(mn_origin_check_tokenizer(&b->params->origin, weights, path, hash));
+  const long long have = mn_tokenizer_vocab_size(b->tokenizer), room = b->model->config.vocab_size;
+  if (have <= room) return MN_OK;
+  return mn_fail(MN_ERR_CONFIG, "%s has %lld tokens, but the model beside it has room for %lld: it belongs to another model", path, have,
+                 room);
+}
+
+/* A checkpoint whose tokenizer cannot be read is still a model of token ids: why is said to who needs text. */
+static mn_status open_tokenizer(const char *dir, mn_bundle *b) {
+  char *path = mn_path_join(dir, "tokenizer.json"), *weights = mn_path_join(dir, "model.safetensors");
+  mn_status status = path && weights ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK && mn_file_exists(path)) {
+    status = mn_tokenizer_load(path, &b->tokenizer);
+    if (status == MN_OK && b->form == MN_FORM_MNEME) status = check_tokenizer(path, weights, b);
+    if (status != MN_OK && status != MN_ERR_MEMORY && b->form == MN_FORM_HF) {
+      b->no_tokenizer = mn_strdup(mn_message());
+      status = b->no_tokenizer ? MN_OK : MN_ERR_MEMORY;
+    }
+  }
+  free(path);
+  free(weights);
+  return status;
+}
+
+mn_status mn_bundle_open(const char *path, const char *backend, int threads, mn_bundle *out) {
+  *out = (mn_bundle){.speech.bos = -1};
+  MN_TRY(mn_checkpoint_form_at(path, &out->form));
+  mn_status status = mn_backend_open(backend, threads, &out->backend);
+  if (status == MN_OK && out->form == MN_FORM_MNEME) status = mn_model_open_dir(path, out->backend, MN_F32, &out->model, &out->params);
+  else if (status == MN_OK) status = mn_checkpoint_model(path, out->backend, MN_F32, &out->model, &out->params);
+  if (status == MN_OK && out->form != MN_FORM_GGUF) status = open_tokenizer(path, out);
+  if (status == MN_OK && out->form == MN_FORM_HF) status = mn_speech_read_hf(path, out->tokenizer, &out->speech);
+  if (status != MN_OK) mn_bundle_close(out);
+  return status;
+}
+
+void mn_bundle_close(mn_bundle *b) {
+  mn_tokenizer_free(b->tokenizer);
+  mn_params_free(b->params);
+  mn_model_free(b->model);
+  mn_backend_free(b->backend);
+  free(b->no_tokenizer);
+  free(b->speech.chat_template);
+  *b = (mn_bundle){0};
+}
+
+mn_status mn_bundle_need_tokenizer(const mn_bundle *b, const char *path) {
+  if (b->tokenizer) return MN_OK;
+  if (b->no_tokenizer) return mn_fail(MN_ERR_UNSUPPORTED, "%s", b->no_tokenizer);
+  return mn_fail(MN_ERR_CONFIG, "%s has no tokenizer.json, so this model knows token ids only; put the tokenizer it was trained with there",
+                 path);
+}
+
+bool mn_bundle_ends(const mn_bundle *b, int32_t token) {
+  for (int i = 0; i < b->speech.n_eos; i++)
+    if (b->speech.eos[i] == token) return true;
+  return !b->speech.n_eos && b->tokenizer && token >= 0 && token == mn_tokenizer_eos(b->tokenizer);
+}

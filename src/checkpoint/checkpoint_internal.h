@@ -1,0 +1,26 @@
+/* checkpoint_internal.h - what the readers of the forms fill in. */
+#ifndef MN_CHECKPOINT_INTERNAL_H
+#define MN_CHECKPOINT_INTERNAL_H
+
+#include "base/table.h"
+#include "checkpoint/checkpoint.h"
+#include "format/safetensors.h"
+
+struct mn_checkpoint {
+  mn_arena *arena;
+  mn_checkpoint_form form;
+  const char *path, *settings_path;
+  const mn_value *settings;
+  int n, room;
+  mn_checkpoint_tensor *tensors;
+  mn_table at; /* name -> number */
+  mn_st **shards;
+  int n_shards;
+};
+
+enum mn_how { MN_HOW_NONE, MN_HOW_F32, MN_HOW_F64, MN_HOW_F16, MN_HOW_BF16 }; /* of mn_checkpoint_tensor.how */
+
+mn_status mn_checkpoint_add(mn_checkpoint *c, const mn_checkpoint_tensor *t); /* a name that is there already is refused */
+mn_status mn_checkpoint_open_hf(mn_checkpoint *c);                            /* hf.c */
+
+#endif

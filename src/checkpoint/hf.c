@@ -1,0 +1,119 @@
+/* hf.c - a directory as Hugging Face's programs write it: config.json, and model.safetensors, or shards and the list of what is in
+ * which (model.safetensors.index.json). */
+#include "base/file.h"
+#include "base/text.h"
+#include "checkpoint/checkpoint_internal.h"
+#include "format/json.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_SHARDS = 4096 };
+
+static int how_of(const char *type) {
+  return !strcmp(type, "F32")    ? MN_HOW_F32
+         : !strcmp(type, "BF16") ? MN_HOW_BF16
+         : !strcmp(type, "F16")  ? MN_HOW_F16
+         : !strcmp(type, "F64")  ? MN_HOW_F64
+                                 : MN_HOW_NONE;
+}
+
+static mn_status add_tensors(mn_checkpoint *c, const mn_st *st) {
+  for (int i = 0; i < mn_st_count(st); i++) {
+    const mn_st_tensor *t = mn_st_at(st, i);
+    const mn_checkpoint_tensor as = {.name = t->name,
+                                     .file = mn_st_path(st),
+                                     .type = t->file_dtype,
+                                     .dtype = t->dtype,
+                                     .shape = t->shape,
+                                     .data = t->data,
+                                     .bytes = t->bytes,
+                                     .how = how_of(t->file_dtype)};
+    MN_TRY(mn_checkpoint_add(c, &as));
+  }
+  return MN_OK;
+}
+
+static mn_status open_shard(mn_checkpoint *c, const char *name) {
+  char *path = mn_path_join(c->path, name);
+  mn_status status = path ? mn_st_open(path, &c->shards[c->n_shards]) : MN_ERR_MEMORY;
+  free(path);
+  if (status == MN_OK) status = add_tensors(c, c->shards[c->n_shards++]);
+  return status;
+}
+
+/* A file beside the index, and nothing else. */
+static mn_status check_name(const mn_value *v) {
+  char shown[MN_PRINTABLE];
+  if (v->kind != MN_TEXT) return mn_value_fail(v, "a tensor's file must be a name");
+  const char *name = v->as.text;
+  const size_t n = strlen(name);
+  if (strchr(name, '/') || strchr(name, '\\') || n < 13 || strcmp(name + n - 12, ".safetensors") != 0)
+    return mn_value_fail(v, "'%s' is no name of a safetensors file beside the index", mn_printable(name, shown));
+  return MN_OK;
+}
+
+/* Every tensor stands in the shard that the index says, and none is in a shard that the index does not know. */
+static mn_status check_index(const mn_checkpoint *c, const mn_value *map) {
+  char shown[MN_PRINTABLE];
+  for (size_t i = 0; i < map->count; i++) {
+    const mn_entry *e = &map->as.entries[i];
+    const mn_checkpoint_tensor *t = mn_checkpoint_find(c, e->key);
+    if (!t)
+      return mn_value_fail(e->value, "tensor '%s' is not in %s; a file was changed or cut short", mn_printable(e->key, shown),
+                           e->value->as.text);
+    if (strcmp(mn_path_base(t->file), e->value->as.text) != 0)
+      return mn_value_fail(e->value, "tensor '%s' is said to be in %s, and is in %s", mn_printable(e->key, shown), e->value->as.text,
+                           t->file);
+  }
+  if ((size_t)c->n == map->count) return MN_OK;
+  for (int i = 0; i < c->n; i++)
+    if (!mn_value_get(map, c->tensors[i].name))
+      return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' is not in the index; the shards are not all of one model", c->tensors[i].file,
+                     mn_printable(c->tensors[i].name, shown));
+  return MN_OK;
+}
+
+static mn_status open_index(mn_checkpoint *c, const char *path) {
+  const mn_value *root;
+  const char *names[MOST_SHARDS];
+  int n = 0;
+  MN_TRY(mn_json_read(c->arena, path, &root));
+  const mn_value *map = mn_value_get(root, "weight_map");
+  if (!map || map->kind != MN_MAP || !map->count)
+    return mn_fail(MN_ERR_FORMAT, "%s: must have the map 'weight_map', from tensors to files", path);
+  for (size_t i = 0; i < map->count; i++) {
+    const mn_value *v = map->as.entries[i].value;
+    int k = 0;
+    MN_TRY(check_name(v));
+    while (k < n && strcmp(names[k], v->as.text) != 0) k++;
+    if (k < n) continue;
+    if (n == MOST_SHARDS) return mn_value_fail(v, "more than %d files", MOST_SHARDS);
+    names[n++] = v->as.text;
+  }
+  if (!(c->shards = mn_arena_alloc(c->arena, (size_t)n * sizeof *c->shards))) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++) MN_TRY(open_shard(c, names[i]));
+  return check_index(c, map);
+}
+
+mn_status mn_checkpoint_open_hf(mn_checkpoint *c) {
+  char *config = mn_path_join(c->path, "config.json"), *single = mn_path_join(c->path, "model.safetensors");
+  char *index = mn_path_join(c->path, "model.safetensors.index.json"), *pickle = mn_path_join(c->path, "pytorch_model.bin");
+  mn_status status = config && single && index && pickle && (c->settings_path = mn_arena_strdup(c->arena, config)) ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_json_read(c->arena, config, &c->settings);
+  if (status == MN_OK && mn_file_exists(index)) {
+    status = open_index(c, index);
+  } else if (status == MN_OK && mn_file_exists(single)) {
+    c->shards = mn_arena_alloc(c->arena, sizeof *c->shards);
+    status = c->shards ? open_shard(c, "model.safetensors") : MN_ERR_MEMORY;
+  } else if (status == MN_OK) {
+    status = mn_fail(
+        MN_ERR_IO, "%s has neither model.safetensors nor model.safetensors.index.json%s", c->path,
+        mn_file_exists(pickle) ? "; pytorch_model.bin is a program as much as data and is not opened: save the model as safetensors" : "");
+  }
+  free(config);
+  free(single);
+  free(index);
+  free(pickle);
+  return status;
+}

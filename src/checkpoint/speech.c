@@ -1,0 +1,94 @@
+/* speech.c - see speech.h. */
+#include "checkpoint/speech.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "format/json.h"
+
+enum { TEMPLATE_LIMIT = 1 << 22 };
+
+/* DIR/name as a tree; NULL where it is not there. */
+static mn_status read_beside(mn_arena *arena, const char *dir, const char *name, const mn_value **out) {
+  char *path = mn_path_join(dir, name);
+  *out = NULL;
+  mn_status status = path ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK && mn_file_exists(path)) status = mn_json_read(arena, path, out);
+  free(path);
+  return status;
+}
+
+static void add_eos(mn_speech *s, int64_t id) {
+  for (int i = 0; i < s->n_eos; i++)
+    if (s->eos[i] == id) return;
+  if (s->n_eos < MN_EOS_MOST && id >= 0 && id <= INT32_MAX) s->eos[s->n_eos++] = (int32_t)id;
+}
+
+/* eos_token_id is a number or a list of them. */
+static mn_status take_ids(const mn_value *root, mn_speech *s) {
+  const mn_value *eos = mn_value_get(root, "eos_token_id"), *bos = mn_value_get(root, "bos_token_id");
+  const mn_value *const *items = eos && eos->kind == MN_LIST ? eos->as.items : &eos;
+  const size_t n = !eos || eos->kind == MN_NULL ? 0 : eos->kind == MN_LIST ? eos->count : 1;
+  const bool first = !s->n_eos;
+  for (size_t i = 0; i < n && first; i++) {
+    if (items[i]->kind != MN_INTEGER) return mn_value_fail(eos, "eos_token_id must be a token's id, or a list of them");
+    add_eos(s, items[i]->as.integer);
+  }
+  if (s->bos < 0 && bos && bos->kind == MN_INTEGER && bos->as.integer >= 0 && bos->as.integer <= INT32_MAX)
+    s->bos = (int32_t)bos->as.integer;
+  return MN_OK;
+}
+
+/* A token is a text, or a map whose `content` is one. */
+static int32_t token_of(const mn_value *root, const char *key, const mn_tokenizer *tok) {
+  const mn_value *v = mn_value_get(root, key);
+  if (v && v->kind == MN_MAP) v = mn_value_get(v, "content");
+  return tok && v && v->kind == MN_TEXT ? mn_tokenizer_find(tok, v->as.text) : -1;
+}
+
+/* chat_template is a text, or a list of {name, template} of which `default` counts. */
+static const char *template_of(const mn_value *root) {
+  const mn_value *v = mn_value_get(root, "chat_template");
+  for (size_t i = 0; v && v->kind == MN_LIST && i < v->count; i++) {
+    const mn_value *name = mn_value_get(v->as.items[i], "name"), *text = mn_value_get(v->as.items[i], "template");
+    if (name && name->kind == MN_TEXT && !strcmp(name->as.text, "default") && text && text->kind == MN_TEXT) return text->as.text;
+  }
+  return v && v->kind == MN_TEXT ? v->as.text : NULL;
+}
+
+static mn_status take_template(mn_arena *arena, const char *dir, const mn_value *tokenizer_config, mn_speech *s) {
+  char *path = mn_path_join(dir, "chat_template.jinja");
+  const mn_value *beside = NULL;
+  size_t n;
+  mn_status status = path ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK && mn_file_exists(path)) {
+    status = mn_file_read(path, TEMPLATE_LIMIT, &s->chat_template, &n);
+  } else if (status == MN_OK) {
+    status = read_beside(arena, dir, "chat_template.json", &beside);
+    const char *text = status == MN_OK && beside ? template_of(beside) : template_of(tokenizer_config);
+    if (status == MN_OK && text && !(s->chat_template = mn_strdup(text))) status = MN_ERR_MEMORY;
+  }
+  free(path);
+  return status;
+}
+
+mn_status mn_speech_read_hf(const char *dir, const mn_tokenizer *tok, mn_speech *s) {
+  mn_arena *arena = mn_arena_new();
+  const mn_value *generation = NULL, *config = NULL, *tokenizer = NULL;
+  s->bos = -1;
+  mn_status status = arena ? read_beside(arena, dir, "generation_config.json", &generation) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = read_beside(arena, dir, "config.json", &config);
+  if (status == MN_OK) status = read_beside(arena, dir, "tokenizer_config.json", &tokenizer);
+  if (status == MN_OK) status = take_ids(generation, s);
+  if (status == MN_OK) status = take_ids(config, s);
+  const mn_value *add = mn_value_get(tokenizer, "add_bos_token");
+  if (status == MN_OK) {
+    if (!s->n_eos) add_eos(s, token_of(tokenizer, "eos_token", tok));
+    if (s->bos < 0) s->bos = token_of(tokenizer, "bos_token", tok);
+    s->add_bos = s->bos >= 0 && add && add->kind == MN_BOOLEAN && add->as.boolean;
+    status = take_template(arena, dir, tokenizer, s);
+  }
+  mn_arena_free(arena);
+  return status;
+}

@@ -1,0 +1,10 @@
+/* speech.h - what a checkpoint says of texts and dialogues: which tokens begin and end them, and its chat template. */
+#ifndef MN_SPEECH_H
+#define MN_SPEECH_H
+
+#include "checkpoint/bundle.h"
+
+/* generation_config.json, config.json, tokenizer_config.json, chat_template.jinja (or .json), as far as they are there. tok may be NULL. */
+mn_status mn_speech_read_hf(const char *dir, const mn_tokenizer *tok, mn_speech *out);
+
+#endif

@@ -1,0 +1,135 @@
+"""Golden checkpoints: tiny models of Hugging Face's `transformers` with what they say, in float64.
+
+Each folder of checkpoints/ is a model as `save_pretrained` writes it (config.json and safetensors, weights in BF16), every weight drawn
+from its name, and expected.safetensors: `tokens` [B,T], and what transformers makes of them in float64 from the same weights, `logits`
+[B,T,V] (of encoders `hidden` [B,T,D]), kept in F32. Same script, same bytes.
+
+    build/golden/bin/pip install numpy torch transformers safetensors
+    build/golden/bin/python checkpoints.py [NAME ...]
+"""
+import json
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import save_file
+
+HERE = Path(__file__).resolve().parent / "checkpoints"
+SMALL = dict(vocab_size=48, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+
+CASES = {}
+
+
+def case(name, cls, config, shards=1, edit=None, tokens=18):
+    CASES[name] = (cls, config, shards, edit, tokens)
+
+
+case(
+    "llama",
+    "LlamaForCausalLM",
+    dict(
+        SMALL,
+        max_position_embeddings=64,
+        rope_parameters={
+            "rope_type": "llama3",
+            "rope_theta": 500.0,
+            "factor": 4.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+    ),
+    shards=2,
+)
+
+
+def old_keys(c):
+    """config.json as programs before transformers 5 wrote it."""
+    rope = c.pop("rope_parameters")
+    c["rope_theta"] = rope["rope_theta"]
+    c["rope_scaling"] = None
+    c["torch_dtype"] = c.pop("dtype")
+
+
+case("smollm", "LlamaForCausalLM", dict(SMALL, tie_word_embeddings=True, attention_bias=True, rms_norm_eps=1e-5), edit=old_keys)
+case("mistral", "MistralForCausalLM", dict(SMALL, head_dim=6, sliding_window=5, max_position_embeddings=32))
+
+
+def draw(model):
+    """Every weight from its name, in the shape's usual size; rounded to BF16, so that the file holds what was computed with."""
+    for name, p in list(model.named_parameters()) + list(model.named_buffers()):
+        if not p.is_floating_point() or "inv_freq" in name:
+            continue
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        x = rng.standard_normal(tuple(p.shape))
+        if p.ndim == 1:
+            x = 0.2 * x + (1.0 if "weight" in name and float(p.detach().double().mean()) > 0.5 else 0.0)
+        else:
+            x = x / np.sqrt(p.shape[-1])
+        p.data = torch.tensor(x, dtype=torch.bfloat16).double()
+
+
+def make(name):
+    cls, config, shards, edit, T = CASES[name]
+    kind = getattr(transformers, cls)
+    cfg = kind.config_class(**config)
+    cfg._attn_implementation = "eager"
+    model = kind(cfg).double().eval()
+    draw(model)
+    folder = HERE / name
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    tokens = torch.tensor(rng.integers(0, cfg.vocab_size, (2, T)))
+    with torch.no_grad():
+        out = model(tokens)
+    said = {"tokens": tokens.int()}
+    if "logits" in out:
+        said["logits"] = out.logits.float()
+    else:
+        said["hidden"] = out.last_hidden_state.float()
+    save_file(said, folder / "expected.safetensors")
+    cfg.architectures = [cls]
+    cfg.dtype = "bfloat16"
+    c = json.loads(cfg.to_json_string(use_diff=False))
+    c = {k: v for k, v in sorted(c.items()) if k in WRITTEN or k in config or k.startswith("rope")}
+    c["model_type"] = cfg.model_type
+    if edit:
+        edit(c)
+    (folder / "config.json").write_text(json.dumps(c, indent=2) + "\n")
+    save_weights(model, folder, shards, cfg)
+    for f in folder.iterdir():
+        f.chmod(0o644)
+    print(name, sum(f.stat().st_size for f in folder.iterdir()))
+
+
+# What save_pretrained writes of any model, beside what is set above.
+WRITTEN = set(
+    "architectures dtype transformers_version hidden_act activation_function rms_norm_eps layer_norm_eps layer_norm_epsilon head_dim "
+    "attention_bias mlp_bias attention_dropout tie_word_embeddings initializer_range use_cache bos_token_id eos_token_id pad_token_id "
+    "sliding_window layer_types max_position_embeddings use_sliding_window max_window_layers".split()
+)
+
+
+def save_weights(model, folder, shards, cfg):
+    state = {k: v.to(torch.bfloat16).contiguous() for k, v in model.state_dict().items() if not k.endswith("inv_freq")}
+    if getattr(cfg, "tie_word_embeddings", False):
+        state.pop("lm_head.weight", None)
+    names = sorted(state)
+    if shards == 1:
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        return
+    index = {"metadata": {"total_size": sum(v.numel() * 2 for v in state.values())}, "weight_map": {}}
+    for i in range(shards):
+        file = f"model-{i + 1:05}-of-{shards:05}.safetensors"
+        part = {n: state[n] for n in names[i::shards]}
+        save_file(part, folder / file, metadata={"format": "pt"})
+        index["weight_map"].update({n: file for n in part})
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=0, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or CASES:
+        make(name)

@@ -1,0 +1,174 @@
+/* test_checkpoints.c - checkpoints of other programs as models of ours: each of tests/golden/checkpoints says what transformers made of
+ * it, in f64 and in f32, cut anywhere and token by token; what is mapped and what a session file is held to; and what is refused, by
+ * name: damaged shards, an index that lies, tensors that are missing, unknown or of another shape, settings that are not done. */
+#include "checkpoint/arch.h"
+#include "checkpoint/bundle.h"
+#include "format/safetensors.h"
+#include "run/session.h"
+#include "program.h"
+
+#define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/checkpoints/"
+
+static const char *const decoders[] = {"llama", "smollm", "mistral"};
+enum { DECODERS = sizeof decoders / sizeof *decoders };
+
+typedef struct said { /* what transformers made of a checkpoint */
+  mn_st *st;
+  int64_t B, T, V;
+  int32_t *tokens;
+  float *logits;
+} said;
+
+static bool open_said(const char *name, const char *what, said *e) {
+  char path[512];
+  const mn_st_tensor *tokens, *logits;
+  *e = (said){0};
+  snprintf(path, sizeof path, GOLDEN "%s/expected.safetensors", name);
+  CHECK_OK(mn_st_open(path, &e->st));
+  if (!e->st || mn_st_need(e->st, "tokens", NULL, &tokens) != MN_OK || mn_st_need(e->st, what, NULL, &logits) != MN_OK) return false;
+  e->B = logits->shape.dim[0], e->T = logits->shape.dim[1], e->V = logits->shape.dim[2];
+  e->tokens = malloc((size_t)(e->B * e->T) * sizeof *e->tokens);
+  e->logits = malloc((size_t)(e->B * e->T * e->V) * sizeof *e->logits);
+  CHECK_OK(mn_st_read(e->st, tokens, MN_I32, e->tokens));
+  CHECK_OK(mn_st_read(e->st, logits, MN_F32, e->logits));
+  return true;
+}
+
+static void close_said(said *e) {
+  mn_st_close(e->st);
+  free(e->tokens);
+  free(e->logits);
+}
+
+/* The greatest difference of logits from what was expected of place t, against the greatest of all. */
+static double error_at(const said *e, int64_t t, const float *logits) {
+  double worst = 0, most = 0;
+  for (int64_t i = 0; i < e->B * e->T * e->V; i++) most = fmax(most, fabs((double)e->logits[i]));
+  for (int64_t b = 0; b < e->B; b++)
+    for (int64_t v = 0; v < e->V; v++)
+      worst = fmax(worst, fabs((double)logits[b * e->V + v] - (double)e->logits[(b * e->T + t) * e->V + v]));
+  return worst / most;
+}
+
+/* Pieces of `piece` tokens, after a first one of `first`: each one's last logits. */
+static double run(const said *e, mn_session *s, int64_t first, int64_t piece) {
+  double worst = 0;
+  int32_t part[64];
+  CHECK_OK(mn_session_reset(s));
+  for (int64_t at = 0; at < e->T;) {
+    int64_t n = at ? piece : first;
+    const float *logits = NULL;
+    if (n > e->T - at) n = e->T - at;
+    for (int64_t b = 0; b < e->B; b++) memcpy(part + b * n, e->tokens + b * e->T + at, (size_t)n * sizeof *part);
+    CHECK_OK(mn_session_feed(s, part, n, &logits));
+    at += n;
+    if (!logits) return INFINITY;
+    worst = fmax(worst, error_at(e, at - 1, logits));
+  }
+  return worst;
+}
+
+static void each_says_what_it_said_in(mn_dtype dtype, const char *backend, double most) {
+  mn_backend *b = NULL;
+  CHECK_OK(mn_backend_open(backend, 1, &b));
+  for (int i = 0; i < DECODERS; i++) {
+    said e;
+    mn_model *m = NULL;
+    mn_params *p = NULL;
+    mn_session *s = NULL;
+    char path[512];
+    snprintf(path, sizeof path, GOLDEN "%s", decoders[i]);
+    if (!open_said(decoders[i], "logits", &e)) continue;
+    CHECK_OK(mn_checkpoint_model(path, b, dtype, &m, &p));
+    if (m) CHECK_OK(mn_session_new(m, p, &(mn_session_config){.batch = e.B}, &s));
+    const int64_t cuts[][2] = {{e.T, 1}, {1, 1}, {5, 7}, {7, 1}, {3, 16}};
+    for (int k = 0; s && k < 5; k++) {
+      double error = run(&e, s, cuts[k][0], cuts[k][1]);
+      CHECK(error <= most, "%s: %g at pieces of %lld and %lld", decoders[i], error, (long long)cuts[k][0], (long long)cuts[k][1]);
+    }
+    mn_session_free(s);
+    mn_params_free(p);
+    mn_model_free(m);
+    close_said(&e);
+  }
+  mn_backend_free(b);
+}
+
+static void each_says_what_it_said_in_f64(void) { each_says_what_it_said_in(MN_F64, "ref", 1e-6); }
+static void each_says_what_it_said_in_f32(void) { each_says_what_it_said_in(MN_F32, NULL, 1e-4); }
+
+/* ---- what is refused ---- */
+
+/* The golden checkpoint as `copy`, changed by a shell command there; opening it says why not. */
+static void refused(const char *name, const char *change, const char *why) {
+  mn_bundle b;
+  CHECK(sh("rm -rf copy && cp -r " GOLDEN "%s copy && cd copy && %s", name, change) == 0, "%s: %s", change, out);
+  mn_status status = mn_bundle_open("copy", NULL, 1, &b);
+  CHECK(status != MN_OK && strstr(mn_message(), why), "%s: %s: %s", name, change, status == MN_OK ? "opened" : mn_message());
+  if (status == MN_OK) mn_bundle_close(&b);
+}
+
+static void damage_is_named(void) {
+  refused("llama", "truncate -s -9 model-00001-of-00002.safetensors", "copy/model-00001-of-00002.safetensors");
+  refused("llama", "rm model-00002-of-00002.safetensors", "copy/model-00002-of-00002.safetensors");
+  refused("llama", "sed -i 's/model-00001-of/model-00003-of/' model.safetensors.index.json", "model-00003-of-00002.safetensors");
+  refused("llama", "sed -i 's#\"model-00001#\"../model-00001#' model.safetensors.index.json",
+          "is no name of a safetensors file beside the index");
+  refused("llama", "sed -i 's/model.norm.weight/model.norms.weight/' model.safetensors.index.json",
+          "tensor 'model.norms.weight' is not in");
+  refused("llama", "sed -i '/model.norm.weight/s/0000[12]-of/00003-of/' model.safetensors.index.json", "model-00003-of-00002.safetensors");
+  refused("llama", "sed -i '/model.norm.weight/d' model.safetensors.index.json && sed -i 'N;s/,\\n}/}/;P;D' model.safetensors.index.json",
+          "tensor 'model.norm.weight' is not in the index");
+  refused(
+      "mistral", "sed -i 's/mlp.up_proj/mlp.op_proj/' model.safetensors",
+      "tensor 'model.layers.0.mlp.up_proj.weight' (layers.0.channel.up_proj.weight) is missing; there is 'model.layers.0.mlp.op_proj.weight'");
+  refused("mistral", "rm model.safetensors && touch pytorch_model.bin", "save the model as safetensors");
+  refused("mistral", "echo '{' > config.json", "copy/config.json");
+}
+
+static void settings_are_held_against_tensors(void) {
+  refused(
+      "mistral", "sed -i 's/\"intermediate_size\": 24/\"intermediate_size\": 32/' config.json",
+      "tensor 'model.layers.0.mlp.gate_proj.weight' is [24, 16], and the settings make it [32, 16] (layers.0.channel.gate_proj.weight)");
+  refused("mistral", "sed -i 's/\"num_hidden_layers\": 2/\"num_hidden_layers\": 1/' config.json", "has no place in a model of type llama");
+  refused("mistral", "sed -i 's/\"num_hidden_layers\": 2/\"num_hidden_layers\": 3/' config.json", "tensor 'model.layers.2.");
+  refused("mistral", "sed -i 's/\"vocab_size\": 48/\"vocab_size\": 1000000000000/' config.json", "vocab_size");
+  refused("mistral", "sed -i 's/\"hidden_size\": 16/\"hidden_size\": -16/' config.json",
+          "config.json:11: hidden_size must be an integer from 0 to 2^40");
+  refused("mistral", "sed -i 's/\"hidden_size\": 16/\"hidden_size\": 1048576/' config.json", "and the settings make it [48, 1048576]");
+  refused("mistral", "sed -i '/\"hidden_size\"/d' config.json", "hidden_size is missing");
+  refused("mistral", "sed -i 's/\"num_hidden_layers\": 2/\"num_hidden_layers\": 1000000/' config.json", "layers");
+  refused("mistral", "sed -i 's/\"num_key_value_heads\": 2/\"num_key_value_heads\": 3/' config.json", "kv_heads");
+  refused("smollm", "sed -i 's/\"tie_word_embeddings\": true/\"tie_word_embeddings\": false/' config.json",
+          "tensor 'lm_head.weight' (lm_head.weight) is missing");
+}
+
+static void what_is_not_done_is_named(void) {
+  refused("llama", "sed -i 's/\"model_type\": \"llama\"/\"model_type\": \"llamas\"/' config.json",
+          "model_type is 'llamas', which is not opened; these are: ");
+  refused("llama", "sed -i 's/LlamaForCausalLM/LlamaForSequenceClassification/' config.json", "LlamaForSequenceClassification");
+  refused("llama", "sed -i 's/\"silu\"/\"relu6\"/' config.json", "hidden_act is 'relu6', which is not done");
+  refused("llama", "sed -i 's/\"llama3\"/\"dynamic\"/' config.json", "rope_parameters is of type 'dynamic', which is not done");
+  refused("llama", "sed -i 's/\"high_freq_factor\": 4.0/\"high_freq_factor\": 8.0/' config.json", "high_freq_factor: 8");
+  refused("smollm", "sed -i 's/\"rope_scaling\": null/\"rope_scaling\": {\"type\": \"linear\", \"mystery\": 2}/' config.json", "mystery");
+  refused("llama", "sed -i 's/\"mlp_bias\": false/\"mlp_bias\": true/' config.json", "mlp_bias is true");
+}
+
+static void what_lies_there_is_no_model(void) {
+  mn_bundle b;
+  CHECK(mn_bundle_open("nowhere", NULL, 1, &b) == MN_ERR_IO && strstr(mn_message(), "nowhere does not exist"), "%s", mn_message());
+  CHECK(sh("mkdir -p empty && echo '{}' > text && mkdir -p other && echo '{\"a\": 1}' > other/config.json") == 0, "%s", out);
+  CHECK(mn_bundle_open("empty", NULL, 1, &b) == MN_ERR_IO && strstr(mn_message(), "has no config.json"), "%s", mn_message());
+  CHECK(mn_bundle_open("text", NULL, 1, &b) == MN_ERR_FORMAT && strstr(mn_message(), "is not a model"), "%s", mn_message());
+  CHECK(mn_bundle_open("other", NULL, 1, &b) == MN_ERR_FORMAT && strstr(mn_message(), "model_type"), "%s", mn_message());
+}
+
+int main(void) {
+  RUN(each_says_what_it_said_in_f64);
+  RUN(each_says_what_it_said_in_f32);
+  RUN(damage_is_named);
+  RUN(settings_are_held_against_tensors);
+  RUN(what_is_not_done_is_named);
+  RUN(what_lies_there_is_no_model);
+  return test_end();
+}
