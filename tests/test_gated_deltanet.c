@@ -1,11 +1,12 @@
 /* test_gated_deltanet.c - what must be true of Gated DeltaNet, in order: golden vectors; a stream cut anywhere is the stream;
- * the chunk is a knob of speed alone; gradients; bf16; a long stream stays finite; what a recipe may not ask for. */
+ * the chunk is a knob of speed alone; gradients; bf16; a long stream stays finite; heads that share keys; what a recipe may not ask for. */
 #include "mixer_suite.h"
 
 static const char *const forms[] = {
     "{\"type\": \"gated_deltanet\", \"heads\": 2, \"chunk\": 8}",
     "{\"type\": \"gated_deltanet\", \"heads\": 4, \"conv\": 2, \"chunk\": 64}",
     "{\"type\": \"gated_deltanet\", \"heads\": 2, \"head_dim\": 6, \"conv\": 1, \"chunk\": 5}",
+    "{\"type\": \"gated_deltanet\", \"heads\": 4, \"head_dim\": 3, \"key_heads\": 2, \"value_dim\": 5, \"chunk\": 8, \"norm_eps\": 1e-3}",
 };
 enum { FORMS = sizeof forms / sizeof *forms };
 
@@ -62,12 +63,39 @@ static void one_token_repeated_for_ever_converges(void) {
   mn_backend_free(cpu);
 }
 
+/* Two value heads on one key head are two heads whose queries and keys are equal. */
+static void equal_keys(mc_bag *p) {
+  static const char *const names[] = {"q_proj.weight", "k_proj.weight", "q_conv.weight", "k_conv.weight"};
+  for (int i = 0; i < 4; i++) { /* rows of heads: 0 0 1 1 */
+    mc_tensor *t = mc_get(p, names[i]);
+    int64_t head = t ? mn_shape_count(&t->shape) / 4 : 0;
+    for (int64_t k = 0; t && k < head; k++) t->x[head + k] = t->x[k], t->x[3 * head + k] = t->x[2 * head + k];
+  }
+}
+static mc_bag *shared_from;
+static void shared_keys(mc_bag *p) {
+  static const char *const names[] = {"q_proj.weight", "k_proj.weight", "q_conv.weight", "k_conv.weight"};
+  for (int i = 0; i < 4; i++) {
+    mc_tensor *t = mc_get(p, names[i]), *from = mc_get(shared_from, names[i]);
+    int64_t head = t ? mn_shape_count(&t->shape) / 2 : 0;
+    for (int64_t k = 0; t && from && k < head; k++) t->x[k] = from->x[k], t->x[head + k] = from->x[2 * head + k];
+  }
+}
+static void remember(mc_bag *p) { equal_keys(p), shared_from = p; }
+static void key_heads_are_heads_with_equal_keys(void) {
+  static const char each[] = "{\"type\": \"gated_deltanet\", \"heads\": 4, \"head_dim\": 3, \"value_dim\": 5}";
+  static const char shared[] = "{\"type\": \"gated_deltanet\", \"heads\": 4, \"head_dim\": 3, \"value_dim\": 5, \"key_heads\": 2}";
+  double e = ms_difference(each, shared, 8, 30, remember, shared_keys);
+  CHECK(e < 1e-12, "y differs by %g", e);
+}
+
 static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: gated_deltanet\nheads: 3\n", 16, "recipe.yaml:2|heads|must divide d_model 16");
   mc_refused("type: gated_deltanet\nchunk: 0\n", 16, "recipe.yaml:2|chunk");
   mc_refused("type: gated_deltanet\nconv: 0\n", 16, "recipe.yaml:2|conv");
   mc_refused("type: gated_deltanet\nchunks: 8\n", 16, "recipe.yaml:2|chunks|chunk");
   mc_refused("type: gated_deltanet\nheads: 2.5\n", 16, "recipe.yaml:2|heads|2.5");
+  mc_refused("type: gated_deltanet\nkey_heads: 3\n", 16, "recipe.yaml:2|key_heads|3 does not divide 4");
   mc_refused("type: gated_delta_net\n", 16, "recipe.yaml:1|gated_deltanet");
 }
 
@@ -78,6 +106,7 @@ int main(void) {
   RUN(gradients_agree_with_differences);
   RUN(bf16_is_close);
   RUN(one_token_repeated_for_ever_converges);
+  RUN(key_heads_are_heads_with_equal_keys);
   RUN(what_a_recipe_may_not_ask_for);
   return test_end();
 }

@@ -58,6 +58,7 @@ static void a_rate_of_one_erases_what_it_reads(void) {
 static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: rwkv7\nheads: 3\n", 16, "recipe.yaml:2|heads|must divide d_model 16");
   mc_refused("type: rwkv7\ndecay_rank: 0\n", 16, "recipe.yaml:2|decay_rank");
+  mc_refused("type: rwkv7\nvalue_rank: 4\n", 16, "recipe.yaml:2|value_rank|values: mixed");
   mc_refused("type: rwkv\n", 16, "recipe.yaml:1|rwkv7");
 }
 

@@ -13,13 +13,17 @@
 
 typedef struct kimi_delta_config {
   int64_t heads, head_dim, conv, rank;
+  double norm_eps;
 } kimi_delta_config;
 
 #define S kimi_delta_config
 static const mn_field fields[] = {
-    MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H"), MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),
+    MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H"),
+    MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width d of a head; 0: d_model / heads"),
     MN_FIELD_INT(S, conv, 4, 1, 1 << 20, "kernel of the causal depthwise convolution on q, k and v; 1: a gain alone"),
-    MN_FIELD_INT(S, rank, 0, 0, 4096, "width between the two projections of the decay, and of the gate; 0: head_dim"), MN_FIELD_END};
+    MN_FIELD_INT(S, rank, 0, 0, 4096, "width between the two projections of the decay, and of the gate; 0: head_dim"),
+    MN_FIELD_FLOAT(S, norm_eps, 1e-6, DBL_MIN, 1, "of the norm of what is read", MN_SPARSE),
+    MN_FIELD_END};
 #undef S
 
 static mn_status check(const mn_value *map, const char *where, int64_t d_model, void *config) {
@@ -53,7 +57,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = 64});
   mn_state_set(s, "W", io.w);
   mn_tensor *gate = mn_linear(s, "gate_up", mn_linear(s, "gate_down", x, c->rank, MN_NO_BIAS, init), H * d, MN_NO_BIAS, init);
-  return mn_linear(s, "o_proj", mn_mul(g, mn_normed_heads(s, io.o), mn_sigmoid(g, gate)), D, MN_NO_BIAS, init);
+  return mn_linear(s, "o_proj", mn_mul(g, mn_normed_heads_by(s, io.o, c->norm_eps), mn_sigmoid(g, gate)), D, MN_NO_BIAS, init);
 }
 
 const mn_mixer_def mn_mixer_kimi_delta = {

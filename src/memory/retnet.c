@@ -59,7 +59,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   };
   mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .chunk = 64});
   mn_state_set(s, "W", io.w);
-  return mn_gated_heads(s, io.o, x);
+  return mn_gated_heads(s, io.o, x, 1e-6);
 }
 
 const mn_mixer_def mn_mixer_retnet = {

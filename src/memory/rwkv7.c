@@ -7,27 +7,42 @@
  *     kappa = l2norm(k * xi)    k~ = k * (1 + (a - 1) * alpha)
  *     W_t = diag(w_t) W_{t-1} - (a_t * kappa_t)^T (kappa_t W_{t-1}) + k~_t^T v_t  (rows: o_t = r_t W_t; the paper's S is W transposed)
  *     y_t = W_o [ g_t * (GroupNorm(r_t W_t) + (sum r_t * rho * k~_t) v_t) ]
- * The paper's value residual, which mixes in the first layer's values, is left out: a mixer does not see other layers. */
+ * The paper's value residual mixes in the first layer's values: that layer says `values: first`, which hands its v to those above, and
+ * they say `values: mixed`:
+ *     v_t <- v_t + (v^first_t - v_t) * sigmoid(v_0 + V_2 V_1 x^v)
+ * Its channel part sees the token before, too:   out = W_v relu(W_k (x_t + mu * (x_{t-1} - x_t)))^2 */
 #include "graph/fused_norm.h"
 #include "graph/fused_recurrence.h"
+#include "nn/channel.h"
 #include "nn/heads.h"
 #include "nn/mixer.h"
 
 typedef struct rwkv7_config {
-  int64_t heads, head_dim, decay_rank, rate_rank, gate_rank;
+  int64_t heads, head_dim, decay_rank, rate_rank, gate_rank, value_rank;
+  int values; /* VALUES_... */
 } rwkv7_config;
 
+enum { VALUES_OWN, VALUES_FIRST, VALUES_MIXED };
+static const char *const values_words[] = {"own", "first", "mixed", NULL};
+#define FIRST_VALUES "rwkv7_values" /* shared by the layer that says so: [B,T,H,K], exact type */
+
 #define S rwkv7_config
-static const mn_field fields[] = {MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H"),
-                                  MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width K of a head; 0: d_model / heads"),
-                                  MN_FIELD_INT(S, decay_rank, 32, 1, 4096, "width between the two projections of the decay w"),
-                                  MN_FIELD_INT(S, rate_rank, 32, 1, 4096, "width between the two projections of the rate a"),
-                                  MN_FIELD_INT(S, gate_rank, 64, 1, 4096, "width between the two projections of the gate g"),
-                                  MN_FIELD_END};
+static const mn_field fields[] = {
+    MN_FIELD_INT(S, heads, 4, 1, 4096, "heads H"),
+    MN_FIELD_INT(S, head_dim, 0, 0, 4096, "width K of a head; 0: d_model / heads"),
+    MN_FIELD_INT(S, decay_rank, 32, 1, 4096, "width between the two projections of the decay w"),
+    MN_FIELD_INT(S, rate_rank, 32, 1, 4096, "width between the two projections of the rate a"),
+    MN_FIELD_INT(S, gate_rank, 64, 1, 4096, "width between the two projections of the gate g"),
+    MN_FIELD_ENUM(S, values, values_words, VALUES_OWN,
+                  "own: of this layer alone; first: and layers above may mix them in; mixed: they are mixed in", MN_SPARSE),
+    MN_FIELD_INT(S, value_rank, 32, 1, 4096, "values mixed: width between the two projections of their share", MN_SPARSE),
+    MN_FIELD_END};
 #undef S
 
 static mn_status check(const mn_value *map, const char *where, int64_t d_model, void *config) {
   rwkv7_config *c = config;
+  if (c->values != VALUES_MIXED && mn_config_given(map, "value_rank"))
+    return mn_config_fail(map, where, "value_rank", "has no effect without values: mixed; leave it out");
   return mn_check_heads(map, where, d_model, c->heads, &c->head_dim);
 }
 
@@ -54,6 +69,23 @@ static mn_tensor *by_channel(mn_scope *s, const char *name, const rwkv7_config *
   return mn_param_exact(s, name, MN_SHAPE(c->heads, c->head_dim), (mn_init){MN_INIT_CONSTANT, start, 0}, MN_PARAM_NO_DECAY, help);
 }
 
+/* Values v [B,T,H,K] of x^v with those of the first layer, as the keys say. */
+static mn_tensor *values_of(mn_scope *s, const rwkv7_config *c, mn_tensor *v, mn_tensor *xv) {
+  mn_graph *g = mn_scope_graph(s);
+  if (c->values == VALUES_FIRST) mn_share(s, FIRST_VALUES, v);
+  if (c->values != VALUES_MIXED) return v;
+  mn_tensor *first = mn_shared(s, FIRST_VALUES);
+  if (!first || !mn_shape_equal(&first->shape, &v->shape)) {
+    mn_graph_fault(g, MN_ERR_CONFIG,
+                   "%s with values: mixed needs a layer below it with values: first, and as many heads of the same head_dim",
+                   mn_scope_path(s));
+    return v;
+  }
+  mn_tensor *share = mn_linear_exact(s, "v_up", mn_linear(s, "v_down", xv, c->value_rank, MN_NO_BIAS, init), c->heads * c->head_dim,
+                                     MN_BIAS, init, MN_ZEROS);
+  return mn_add(g, v, mn_mul(g, mn_sub(g, first, v), mn_split_heads(s, mn_sigmoid(g, share), c->heads)));
+}
+
 static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   const rwkv7_config *c = config;
   mn_graph *g = mn_scope_graph(s);
@@ -66,6 +98,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_tensor *r = mn_split_heads(s, mn_linear_exact(s, "r_proj", xs[R], H * K, MN_NO_BIAS, init, MN_ZEROS), H); /* [B,T,H,K] */
   mn_tensor *k = mn_split_heads(s, mn_linear_exact(s, "k_proj", xs[K_], H * K, MN_NO_BIAS, init, MN_ZEROS), H);
   mn_tensor *v = mn_split_heads(s, mn_linear_exact(s, "v_proj", xs[V], H * K, MN_NO_BIAS, init, MN_ZEROS), H);
+  v = values_of(s, c, v, xs[V]);
   mn_tensor *low = mn_tanh(g, mn_linear(s, "w_down", xs[W], c->decay_rank, MN_NO_BIAS, init));
   mn_tensor *w = mn_linear_exact(s, "w_up", low, H * K, MN_BIAS, init, (mn_init){MN_INIT_CONSTANT, -2, 0});
   mn_tensor *log_w = mn_mul_scalar(g, mn_split_heads(s, mn_sigmoid(g, w), H), -0.60653065971263342360); /* exp(-1/2) */
@@ -106,4 +139,21 @@ const mn_mixer_def mn_mixer_rwkv7 = {
     .fields = fields,
     .check = check,
     .apply = apply,
+};
+
+static mn_tensor *channel_mix(mn_scope *s, const void *config, int64_t hidden, mn_tensor *x) {
+  (void)config;
+  static const char *const names[] = {"mu_k"};
+  mn_tensor *xk;
+  mixed(s, x, 1, names, &xk);
+  mn_graph *g = mn_scope_graph(s);
+  mn_tensor *k = mn_relu(g, mn_linear(s, "k_proj", xk, hidden, MN_NO_BIAS, init));
+  return mn_linear(s, "v_proj", mn_mul(g, k, k), mn_dim(x, 2), MN_NO_BIAS, init);
+}
+
+const mn_channel_def mn_channel_channel_mix = {
+    .name = "channel_mix",
+    .summary = "RWKV's: squared relu of a mix with the token before, which is its state",
+    .expand = 4,
+    .apply = channel_mix,
 };

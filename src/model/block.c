@@ -23,7 +23,7 @@ typedef struct block_config {
 const mn_field mn_block_fields[] = {
     MN_FIELD_VALUE(S, mixer, "how tokens meet the past: {type: attention, ...}"),
     MN_FIELD_VALUE(S, cross, "encoder_decoder: attention to the source, {heads: 4, ...}, or none", MN_SPARSE),
-    MN_FIELD_VALUE(S, channel, "the part that looks at one token alone: none, swiglu (the default), geglu, mlp; or {type: mlp, ...}"),
+    MN_FIELD_VALUE(S, channel, "after the mixer: none, swiglu (the default), geglu, mlp, channel_mix; or {type: mlp, ...}"),
     MN_FIELD_INT(S, hidden, 0, 0, 1 << 24, "its width F; 0: 8/3 d_model (gated) or 4 d_model, rounded up to 32"),
     MN_FIELD_ENUM(S, norm_position, norm_positions, MN_PRE_NORM, "before each part, after the sum, or before and after", MN_SPARSE),
     MN_FIELD_BOOL(S, parallel, false, "mixer and channel part read the same input and are added at once", MN_SPARSE),

@@ -25,12 +25,14 @@ mn_tensor *mn_conv_heads(mn_scope *s, const char *name, mn_tensor *x, int64_t he
   return mn_split_heads(s, mn_silu(mn_scope_graph(s), y), heads);
 }
 
-mn_tensor *mn_normed_heads(mn_scope *s, mn_tensor *o) {
-  return mn_join_heads(s, mn_norm_layer(s, "norm", MN_NORM_RMS, o, 1e-6, mn_scope_compute(s)));
+mn_tensor *mn_normed_heads_by(mn_scope *s, mn_tensor *o, double eps) {
+  return mn_join_heads(s, mn_norm_layer(s, "norm", MN_NORM_RMS, o, eps, mn_scope_compute(s)));
 }
 
-mn_tensor *mn_gated_heads(mn_scope *s, mn_tensor *o, mn_tensor *x) {
+mn_tensor *mn_normed_heads(mn_scope *s, mn_tensor *o) { return mn_normed_heads_by(s, o, 1e-6); }
+
+mn_tensor *mn_gated_heads(mn_scope *s, mn_tensor *o, mn_tensor *x, double eps) {
   mn_graph *g = mn_scope_graph(s);
-  mn_tensor *y = mn_normed_heads(s, o), *gate = mn_linear(s, "gate_proj", x, mn_dim(y, -1), MN_NO_BIAS, init);
+  mn_tensor *y = mn_normed_heads_by(s, o, eps), *gate = mn_linear(s, "gate_proj", x, mn_dim(y, -1), MN_NO_BIAS, init);
   return mn_linear(s, "o_proj", mn_mul(g, y, mn_silu(g, gate)), mn_dim(x, -1), MN_NO_BIAS, init);
 }
