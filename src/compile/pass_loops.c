@@ -38,7 +38,7 @@ typedef struct loop {
   int64_t bytes;       /* of stacks so far */
 } loop;
 
-static int64_t bytes_of(const mn_tensor *t) { return mn_shape_count(&t->shape) * (int64_t)mn_dtype_size(t->dtype); }
+static int64_t bytes_of(const mn_tensor *t) { return (int64_t)mn_shape_bytes(&t->shape, t->dtype); }
 static int at(const loop *l, const mn_tensor *t) { return l->base[t->node->id] + t->out; }
 static bool is_view(const mn_node *n) { return n->op->cls == MN_OP_VIEW; }
 

@@ -79,7 +79,7 @@ static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tens
   return copy->out[t->out];
 }
 
-static size_t bytes_of(const mn_tensor *t) { return mn_dtype_size(t->dtype) * (size_t)mn_shape_count(&t->shape); }
+static size_t bytes_of(const mn_tensor *t) { return mn_shape_bytes(&t->shape, t->dtype); }
 
 /* A sum in f32 of a kept value and a product in bf16 (a residual stream) is larger than the product: then the product is
  * kept and the sum is made again. Chains of such sums stay short: all of a chain is there at once when its last is needed. */

@@ -28,7 +28,7 @@ static int storage_new(mn_plan *p, mn_storage_kind kind, size_t bytes) {
   return p->n_storages++;
 }
 
-static size_t tensor_bytes(const mn_tensor *t) { return (size_t)mn_shape_count(&t->shape) * mn_dtype_size(t->dtype); }
+static size_t tensor_bytes(const mn_tensor *t) { return mn_shape_bytes(&t->shape, t->dtype); }
 
 static mn_layout dense_layout(const mn_shape *s) {
   mn_layout l = {0};
@@ -206,7 +206,7 @@ static mn_status compile_body(builder *b, mn_plan_step *s) {
   for (int i = 0; i < a->n_xs; i++) {
     const mn_view *x = &s->call.in[a->n_carry + i];
     bind->xs[i] = mn_plan_leaf_storage(s->body, a->body_in[a->n_carry + i]);
-    bind->x_bytes[i] = (size_t)x->stride[0] * mn_dtype_size(x->dtype);
+    bind->x_bytes[i] = mn_dtype_bytes(x->dtype, x->stride[0]);
   }
   for (int i = 0; i < a->n_const; i++) bind->consts[i] = mn_plan_leaf_storage(s->body, a->body_in[a->n_carry + a->n_xs + i]);
   for (int j = 0; j < a->n_ys; j++) {

@@ -56,7 +56,7 @@ mn_status mn_plan_run(mn_plan *p) {
     if (s < 0 || !p->storages[s].n_patches) continue;
     const mn_tensor *leaf = p->program.leaves[i];
     const char *name = leaf->name ? leaf->name : "?";
-    size_t size = mn_dtype_size(leaf->dtype);
+    size_t size = mn_dtype_align(leaf->dtype);
     if (!p->storages[s].base) return mn_fail(MN_ERR_ARG, "plan: input '%s' was not bound", name);
     if ((uintptr_t)p->storages[s].base % size)
       return mn_fail(MN_ERR_ARG, "plan: input '%s' is bound to memory that is not aligned to its elements of %zu bytes; copy it", name,

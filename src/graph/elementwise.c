@@ -1,6 +1,7 @@
 /* elementwise.c - the element-wise operations: table, broadcasting builders, gradients, and the activations made of them. */
 #include "graph/fused_loss.h"
 #include "graph/ops.h"
+#include "graph/stored.h"
 
 #include <math.h>
 
@@ -291,6 +292,7 @@ mn_tensor *mn_select(mn_graph *g, mn_tensor *cond, mn_tensor *a, mn_tensor *b) {
 
 mn_tensor *mn_cast(mn_graph *g, mn_tensor *x, mn_dtype t) {
   if (x && x->dtype == t) return x;
+  if (x && mn_dtype_is_stored(x->dtype) && mn_dtype_is_float(t)) return mn_node1(g, &mn_op_unpack, 1, &x, t, x->shape, NULL);
   return mn_node1(g, &mn_op_ew_table[MN_EW_CAST], 1, &x, t, x ? x->shape : (mn_shape){0}, NULL);
 }
 

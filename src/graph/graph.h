@@ -110,6 +110,7 @@ struct mn_op {
   const mn_op *given_by;
   int given_at;
   const mn_over_steps *steps; /* NULL: it has no meaning for all steps of a loop at once, unless it is element-wise */
+  unsigned stored;            /* mask of operands that may be of a type of storage (types.h); bit 31 stands for all from the 31st on */
   /* Does it do the same to each slice along `axis` of its results, apart from the other slices? Then in_axis[i] is the axis of operand i
    * that goes with it, -1 where all of that operand is read. NULL: it does not, unless it is element-wise. */
   bool (*slices)(const mn_node *n, int axis, int *in_axis);
@@ -180,8 +181,8 @@ typedef enum mn_direction { MN_FORWARD, MN_BACKWARD } mn_direction;
   X(LOG, log)                                                                                                                              \
   X(LOG1P, log1p)                                                                                                                          \
   X(SIN, sin)                                                                                                                              \
-  X(COS, cos) X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu)               \
-      X(SILU_SLOPE, silu_slope)
+  X(COS, cos)                                                                                                                              \
+  X(TANH, tanh) X(SIGMOID, sigmoid) X(ERF, erf) X(FLOOR, floor) X(NOT, not ) X(SOFTPLUS, softplus) X(SILU, silu) X(SILU_SLOPE, silu_slope)
 #define MN_EW_BINARY(X)                                                                                                                    \
   X(ADD, add)                                                                                                                              \
   X(SUB, sub)                                                                                                                              \

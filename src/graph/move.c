@@ -1,5 +1,6 @@
 /* move.c - operations that move elements: copy, concat, pad, take, put, top-k. */
 #include "graph/ops.h"
+#include "graph/stored.h"
 
 static int on_first(const mn_node *n, int j) {
   (void)n, (void)j;
@@ -124,6 +125,7 @@ static bool index_fits(mn_graph *g, const char *op, mn_tensor *x, mn_tensor *idx
 
 mn_tensor *mn_take(mn_graph *g, mn_tensor *x, mn_tensor *idx, int batch_dims) {
   if (!x || !idx) return mn_node1(g, &mn_op_take, 2, (mn_tensor *[]){x, idx}, MN_F32, (mn_shape){0}, NULL);
+  if (mn_dtype_is_stored(x->dtype) && batch_dims == 0) return mn_stored_rows(g, x, idx, MN_F32);
   if (!index_fits(g, "take", x, idx, batch_dims)) return NULL;
   mn_shape s = idx->shape;
   for (int i = batch_dims + 1; i < x->shape.ndim; i++) {

@@ -561,5 +561,10 @@ static int64_t scan_flops(const mn_node *n) {
   return total * a->length;
 }
 
-const mn_op mn_op_scan = {
-    .name = "scan", .cls = MN_OP_CORE, .attr_size = sizeof(mn_scan_attr), .distinct = true, .grad = scan_grad, .flops = scan_flops};
+const mn_op mn_op_scan = {.name = "scan",
+                          .cls = MN_OP_CORE,
+                          .attr_size = sizeof(mn_scan_attr),
+                          .distinct = true,
+                          .grad = scan_grad,
+                          .flops = scan_flops,
+                          .stored = ~0u};

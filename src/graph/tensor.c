@@ -61,9 +61,14 @@ static bool graph_push(mn_graph *g, mn_node *n) {
 
 static bool shape_is_valid(mn_graph *g, const mn_op *op, const mn_shape *s, mn_dtype t) {
   char buf[96];
-  size_t bytes = mn_dtype_size(t); /* as if no axis were empty: strides must be representable, too */
+  size_t bytes = mn_block_bytes(t); /* as if no axis were empty, or all were of single values: strides must be representable, too */
   if (s->ndim < 0 || s->ndim > MN_MAX_DIMS || bytes == 0) {
     mn_graph_fault(g, MN_ERR_SHAPE, "%s: a tensor has 0 to %d dimensions and a known type", op->name, MN_MAX_DIMS);
+    return false;
+  }
+  if (!mn_shape_holds(s, t)) {
+    mn_graph_fault(g, MN_ERR_SHAPE, "%s: %s cannot be kept as %s, whose blocks are %lld values of the last axis", op->name,
+                   mn_shape_str(s, buf), mn_dtype_name(t), (long long)mn_block_values(t));
     return false;
   }
   for (int i = 0; i < s->ndim; i++)
@@ -86,6 +91,23 @@ static bool told_to_stop(mn_graph *g) {
   return true;
 }
 
+/* Nothing is computed with types of storage: few operations read them, and only leaves have them. */
+static bool reads_types(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in) {
+  for (int i = 0; i < n_in; i++) {
+    if (!mn_dtype_is_stored(in[i]->dtype) || op->stored >> (i < 31 ? i : 31) & 1) continue;
+    const char *name = in[i]->name;
+    mn_graph_fault(g, MN_ERR_UNSUPPORTED, "%s: operand %d%s%s is kept as %s, which is a type of storage: cast it first", op->name, i,
+                   name ? ", " : "", name ? name : "", mn_dtype_name(in[i]->dtype));
+    return false;
+  }
+  return true;
+}
+static bool gives_type(mn_graph *g, const mn_op *op, mn_dtype t) {
+  if (!mn_dtype_is_stored(t) || op->bound) return true;
+  mn_graph_fault(g, MN_ERR_UNSUPPORTED, "%s: nothing is computed in %s, which is a type of storage", op->name, mn_dtype_name(t));
+  return false;
+}
+
 mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, int n_out, const mn_dtype *dtypes,
                      const mn_shape *shapes, const void *attr) {
   if (g->status != MN_OK || told_to_stop(g)) return NULL;
@@ -94,8 +116,9 @@ mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *i
       mn_graph_fault(g, MN_ERR_ARG, "%s: operand %d is missing", op->name, i);
       return NULL;
     }
+  if (!reads_types(g, op, n_in, in)) return NULL;
   for (int j = 0; j < n_out; j++)
-    if (!shape_is_valid(g, op, &shapes[j], dtypes[j])) return NULL;
+    if (!shape_is_valid(g, op, &shapes[j], dtypes[j]) || !gives_type(g, op, dtypes[j])) return NULL;
   /* In one piece, as small as it can be: a model has thousands of nodes in each layer, and every pass of the compiler copies them. */
   enum { ALIGNED = 16 };
   const size_t at_values = mn_align(sizeof(mn_node), ALIGNED), at_ins = at_values + (size_t)n_out * sizeof(mn_tensor),

@@ -2,6 +2,7 @@
  *     h = Norm(blocks(E[tokens]))     logits = h W^T,  W the embedding E or a head of its own
  * The logits of a training are never kept: the outputs are h and W, and losses multiply them piece by piece. */
 #include "graph/fused_loss.h"
+#include "graph/stored.h"
 #include "model/model.h"
 
 /* x as placed -> what the head projects. */
@@ -30,8 +31,9 @@ mn_tensor *mn_model_head(mn_scope *s, const mn_model *m) {
 mn_tensor *mn_logits(mn_scope *s, mn_tensor *h, mn_tensor *w) {
   mn_graph *g = mn_scope_graph(s);
   int64_t B = mn_dim(h, 0), T = mn_dim(h, 1), D = mn_dim(h, 2), V = mn_dim(w, 0);
-  w = mn_transpose(g, mn_cast(g, w, mn_type(h)), 0, 1);
-  mn_tensor *logits = mn_matmul_as(g, mn_reshape(g, h, MN_SHAPE(B * T, D)), w, mn_scope_exact(s));
+  mn_tensor *rows = mn_reshape(g, h, MN_SHAPE(B * T, D)), *logits;
+  if (w && mn_dtype_is_stored(w->dtype)) logits = mn_stored_product(g, rows, 1, &w, mn_scope_exact_products(s), mn_scope_exact(s));
+  else logits = mn_matmul_as(g, rows, mn_transpose(g, mn_cast(g, w, mn_type(h)), 0, 1), mn_scope_exact(s));
   return mn_reshape(g, logits, MN_SHAPE(B, T, V));
 }
 

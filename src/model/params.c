@@ -34,7 +34,7 @@ static double initial_value(const mn_param_info *p, uint64_t key, int64_t i) {
   return 0;
 }
 
-size_t mn_params_bytes(const mn_params *p, int i) { return (size_t)mn_shape_count(&p->info[i].shape) * mn_dtype_size(p->type[i]); }
+size_t mn_params_bytes(const mn_params *p, int i) { return mn_shape_bytes(&p->info[i].shape, p->type[i]); }
 
 /* ---- making ---- */
 
@@ -83,8 +83,13 @@ static void draw_piece(void *ctx, int64_t piece, int thread) {
 static mn_status draw(mn_params *p, int begin, int end, uint64_t seed) {
   int threads = mn_pool_threads(p->backend->pool);
   drawing d = {.p = p, .begin = begin, .end = end};
-  for (int i = begin; i < end; i++)
-    if (p->owner[i] != MN_PARAM_SHARED) MN_TRY(mn_params_writable(p, i));
+  for (int i = begin; i < end; i++) {
+    if (p->owner[i] == MN_PARAM_SHARED) continue;
+    if (mn_dtype_is_stored(p->type[i]))
+      return mn_fail(MN_ERR_ARG, "parameter %s is kept as %s: such values are read from a file, never drawn", p->info[i].name,
+                     mn_dtype_name(p->type[i]));
+    MN_TRY(mn_params_writable(p, i));
+  }
   d.key = mn_alloc((size_t)(p->n_all + 1) * sizeof *d.key);
   d.first = mn_alloc((size_t)(p->n_all + 1) * sizeof *d.first);
   d.status = mn_calloc((size_t)threads, sizeof *d.status);
@@ -129,14 +134,15 @@ static mn_status declare(mn_params *p, const mn_param_info *info, mn_dtype type)
 static mn_status declare_all(mn_params *p, const mn_scope *s) {
   const mn_param_info *info;
   const mn_built_buffer *buffers;
-  const int n = mn_scope_params(s, &info, NULL), m = mn_scope_buffers(s, &buffers);
+  mn_tensor *const *tensors;
+  const int n = mn_scope_params(s, &info, &tensors), m = mn_scope_buffers(s, &buffers);
   p->info = mn_arena_alloc(p->arena, (size_t)(n + m + 1) * sizeof *p->info);
   p->type = mn_arena_alloc(p->arena, (size_t)(n + m + 1) * sizeof *p->type);
   p->data = mn_arena_alloc(p->arena, (size_t)(n + m + 1) * sizeof *p->data);
   p->owner = mn_arena_alloc(p->arena, (size_t)(n + m + 1) * sizeof *p->owner);
   if (!p->info || !p->type || !p->data || !p->owner) return MN_ERR_MEMORY;
   for (int i = 0; i < n; i++) {
-    MN_TRY(declare(p, &info[i], p->dtype));
+    MN_TRY(declare(p, &info[i], tensors[i] ? tensors[i]->dtype : p->dtype));
     p->n = p->n_model = i + 1;
   }
   for (int i = 0; i < m; i++) {
@@ -273,6 +279,9 @@ int mn_params_find(const mn_params *p, const char *name) { return mn_table_find(
 
 static mn_status bind(const mn_params *p, int i, const mn_tensor *leaf, mn_plan *plan) {
   if (i < 0) return MN_OK;
+  if (leaf->dtype != p->type[i])
+    return mn_fail(MN_ERR_ARG, "parameter %s is kept as %s, and the graph reads it as %s", p->info[i].name, mn_dtype_name(p->type[i]),
+                   mn_dtype_name(leaf->dtype));
   const bool assigned = mn_plan_assigns(plan, leaf);
   MN_TRY(assigned ? mn_params_writable(p, i) : mn_params_need(p, i));
   if (assigned && p->digests) p->digests[i][0] = MN_DIGEST_CHANGES;
@@ -290,6 +299,13 @@ mn_status mn_params_bind(const mn_params *p, const mn_scope *s, mn_plan *plan) {
   for (int i = 0; i < n; i++) MN_TRY(bind(p, mn_params_find(p, buffers[i].info.name), buffers[i].leaf, plan));
   return MN_OK;
 }
+
+static mn_dtype type_of(const void *ctx, const char *name, mn_dtype otherwise) {
+  const mn_params *p = ctx;
+  const int i = mn_params_find(p, name);
+  return i >= 0 && i < p->n ? p->type[i] : otherwise;
+}
+mn_param_types mn_params_types(const mn_params *p) { return (mn_param_types){p ? type_of : NULL, p}; }
 
 mn_status mn_params_on_host(const mn_params *p, int i, void **host) {
   *host = NULL;

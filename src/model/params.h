@@ -65,6 +65,8 @@ int64_t mn_params_count(const mn_params *p);       /* elements of the model's pa
 size_t mn_params_bytes(const mn_params *p, int i); /* of tensor i's memory */
 mn_status mn_params_on_host(const mn_params *p, int i, void **host); /* a copy to free */
 int mn_params_find(const mn_params *p, const char *name);            /* a parameter or a buffer; -1: none */
+/* For a build that binds the set's parameters: each in the type that it has here. While the set lives; of NULL: no types. */
+mn_param_types mn_params_types(const mn_params *p);
 /* Parameters of the scope that the set does not have, drawn from the seed: those of a training step alone, such as the head of an
  * auxiliary loss. They stand behind the model's, train as all others do, and are no part of the model that is saved (a checkpoint
  * keeps them). The numbers of buffers move. A buffer that the set does not have is MN_ERR_CONFIG. */

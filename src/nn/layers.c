@@ -8,6 +8,7 @@
 #include "graph/fused_norm.h"
 #include "graph/fused_recurrence.h"
 #include "graph/fused_rope.h"
+#include "graph/stored.h"
 #include "nn/linear.h"
 
 static mn_tensor *named_param(mn_scope *s, const char *name, const char *what, mn_shape shape, mn_init init, unsigned flags,
@@ -51,15 +52,22 @@ static void linears(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_proj
   mn_dtype t = mn_scope_compute(s);
   int64_t in = mn_dim(x, -1);
   mn_tensor *w[MOST], *b[MOST] = {NULL};
+  bool stored = true;
   for (int i = 0; i < n; i++) {
     w[i] = named_param(s, p[i].name, "weight", MN_SHAPE(out, in), p[i].init, MN_PARAM_MATRIX, "projection [out, in]");
-    w[i] = mn_cast(g, w[i], t);
+    stored = stored && w[i] && mn_dtype_is_stored(w[i]->dtype);
     if (p[i].bias) b[i] = named_param(s, p[i].name, "bias", MN_SHAPE(out), p[i].bias_init, MN_PARAM_NO_DECAY, "bias [out]");
   }
   mn_shape rows = MN_SHAPE(mn_shape_count(&x->shape) / (in ? in : 1), in), shape = x->shape;
   shape.dim[shape.ndim - 1] = out;
-  mn_tensor *all =
-      mn_matmul_as(g, mn_reshape(g, mn_cast(g, x, t), rows), mn_transpose(g, n == 1 ? w[0] : mn_concat(g, n, w, 0), 0, 1), result);
+  mn_tensor *all;
+  x = mn_reshape(g, mn_cast(g, x, t), rows);
+  if (stored) {
+    all = mn_stored_product(g, x, n, w, mn_scope_exact_products(s), result);
+  } else {
+    for (int i = 0; i < n; i++) w[i] = mn_cast(g, w[i], t);
+    all = mn_matmul_as(g, x, mn_transpose(g, n == 1 ? w[0] : mn_concat(g, n, w, 0), 0, 1), result);
+  }
   for (int i = 0; i < n; i++) {
     y[i] = mn_reshape(g, n == 1 ? all : mn_slice(g, all, 1, i * out, out), shape);
     if (b[i]) y[i] = mn_add(g, y[i], mn_cast(g, b[i], result));

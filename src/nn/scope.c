@@ -97,6 +97,7 @@ mn_graph *mn_scope_graph(mn_scope *s) { return s->r->graph; }
 int64_t mn_scope_batch(const mn_scope *s) { return s->frame->batch; }
 mn_dtype mn_scope_compute(const mn_scope *s) { return s->r->build.compute; }
 mn_dtype mn_scope_exact(const mn_scope *s) { return s->r->build.exact == MN_F64 || s->r->build.param == MN_F64 ? MN_F64 : MN_F32; }
+bool mn_scope_exact_products(const mn_scope *s) { return s->r->build.exact_products; }
 bool mn_scope_training(const mn_scope *s) { return s->r->build.training; }
 const char *mn_scope_path(const mn_scope *s) { return s->path; }
 
@@ -113,7 +114,9 @@ mn_tensor *mn_param(mn_scope *s, const char *name, mn_shape shape, mn_init init,
         !mn_scope_grow(r, &r->params, i, &r->cap_params, sizeof *r->params) || !mn_scope_remember(r, &r->param_at, full, i))
       return NULL;
     r->params[i] = (mn_param_info){full, shape, init, flags, help, NULL};
-    r->param_tensors[r->n_params++] = mn_variable(r->outer, full, r->build.param, shape);
+    const mn_param_types *types = &r->build.types;
+    const mn_dtype type = types->of ? types->of(types->ctx, full, r->build.param) : r->build.param;
+    r->param_tensors[r->n_params++] = mn_variable(r->outer, full, type, shape);
   } else if (!mn_shape_equal(&r->params[i].shape, &shape)) {
     mn_graph_fault(r->graph, MN_ERR_INTERNAL, "parameter %s is used with two shapes", full);
   }

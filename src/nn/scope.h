@@ -70,8 +70,15 @@ typedef struct mn_state_info {
 /* ---- scopes ---- */
 typedef struct mn_scope mn_scope;
 
+typedef struct mn_param_types { /* of parameters that are not all of one type, as those of a file of blocks */
+  mn_dtype (*of)(const void *ctx, const char *name, mn_dtype otherwise);
+  const void *ctx;
+} mn_param_types;
+
 typedef struct mn_build {    /* how a model is built */
   mn_dtype param;            /* type of the parameters' memory: f32, bf16 or f64                */
+  mn_param_types types;      /* of NULL: all have that type                                     */
+  bool exact_products;       /* products with weights that are kept in blocks are of f32 activations, never rounded to 8 bits */
   mn_dtype compute;          /* type of activations in products: f32, bf16 or f64               */
   mn_dtype exact;            /* of residuals, norms, states: f64, or left at 0: f64 with parameters in f64, else f32 */
   bool carried;              /* state and position come from variables and are assigned         */
@@ -96,6 +103,7 @@ mn_graph *mn_scope_graph(mn_scope *s); /* ask anew inside a loop: the body is a 
 int64_t mn_scope_batch(const mn_scope *s);
 mn_dtype mn_scope_compute(const mn_scope *s); /* type of activations in products          */
 mn_dtype mn_scope_exact(const mn_scope *s);   /* f32 (f64): residuals, norms, inner loops */
+bool mn_scope_exact_products(const mn_scope *s);
 bool mn_scope_training(const mn_scope *s);
 const char *mn_scope_path(const mn_scope *s);
 

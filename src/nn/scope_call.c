@@ -64,6 +64,7 @@ static mn_scope_root *root_beside(const mn_scope *s) {
   *own = (mn_scope_root){.arena = r->arena, .build = r->build, .graph = r->graph, .outer = r->outer};
   own->build.training = false;
   own->build.param = mn_scope_exact(s);
+  own->build.types = (mn_param_types){0};
   own->param_at = own->buffer_at = own->feed_at = (mn_table){.arena = r->arena, .names = true};
   return own;
 }
