@@ -39,7 +39,7 @@ mn_status mn_checkpoint_form_at(const char *path, mn_checkpoint_form *out) {
   if (info.is_dir) return form_of_dir(path, out);
   mn_map map;
   MN_TRY(mn_map_open(path, &map));
-  const bool gguf = map.size >= 4 && !memcmp(map.data, "GGUF", 4);
+  const bool gguf = mn_gguf_is(map.data, map.size);
   mn_map_close(&map);
   *out = MN_FORM_GGUF;
   if (gguf) return MN_OK;
@@ -76,7 +76,7 @@ mn_status mn_checkpoint_open(const char *path, mn_checkpoint **out) {
   c->form = form;
   c->at = (mn_table){.arena = c->arena, .names = true};
   mn_status status = c->arena && (c->path = mn_arena_strdup(c->arena, path)) ? MN_OK : MN_ERR_MEMORY;
-  if (status == MN_OK && form == MN_FORM_GGUF) status = mn_fail(MN_ERR_UNSUPPORTED, "%s: GGUF files are not opened as models", path);
+  if (status == MN_OK && form == MN_FORM_GGUF) status = mn_checkpoint_open_gguf(c);
   if (status == MN_OK && form == MN_FORM_HF) status = mn_checkpoint_open_hf(c);
   if (status != MN_OK) mn_checkpoint_close(c);
   else *out = c;
@@ -86,6 +86,7 @@ mn_status mn_checkpoint_open(const char *path, mn_checkpoint **out) {
 void mn_checkpoint_close(mn_checkpoint *c) {
   if (!c) return;
   for (int i = 0; i < c->n_shards; i++) mn_st_close(c->shards[i]);
+  mn_gguf_close(c->gguf);
   mn_arena_free(c->arena);
   free(c);
 }
@@ -104,7 +105,7 @@ const mn_checkpoint_tensor *mn_checkpoint_find(const mn_checkpoint *c, const cha
 
 mn_status mn_checkpoint_intact(const mn_checkpoint *c) {
   for (int i = 0; i < c->n_shards; i++) MN_TRY(mn_st_intact(c->shards[i]));
-  return MN_OK;
+  return c->gguf ? mn_gguf_intact(c->gguf) : MN_OK;
 }
 
 /* ---- elements ---- */

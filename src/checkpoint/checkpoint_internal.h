@@ -4,6 +4,7 @@
 
 #include "base/table.h"
 #include "checkpoint/checkpoint.h"
+#include "format/gguf.h"
 #include "format/safetensors.h"
 
 struct mn_checkpoint {
@@ -16,11 +17,13 @@ struct mn_checkpoint {
   mn_table at; /* name -> number */
   mn_st **shards;
   int n_shards;
+  mn_gguf *gguf;
 };
 
-enum mn_how { MN_HOW_NONE, MN_HOW_F32, MN_HOW_F64, MN_HOW_F16, MN_HOW_BF16 }; /* of mn_checkpoint_tensor.how */
+typedef enum mn_how { MN_HOW_NONE, MN_HOW_F32, MN_HOW_F64, MN_HOW_F16, MN_HOW_BF16 } mn_how; /* of mn_checkpoint_tensor.how */
 
 mn_status mn_checkpoint_add(mn_checkpoint *c, const mn_checkpoint_tensor *t); /* a name that is there already is refused */
 mn_status mn_checkpoint_open_hf(mn_checkpoint *c);                            /* hf.c */
+mn_status mn_checkpoint_open_gguf(mn_checkpoint *c);                          /* gguf.c */
 
 #endif
