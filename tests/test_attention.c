@@ -13,6 +13,8 @@ static const char *const forms[] = {
     "{\"type\": \"attention\", \"heads\": 2, \"rope\": false, \"window\": 64}",
     "{\"type\": \"attention\", \"heads\": 2, \"rope_dim\": 2, \"relative_bias\": 6, \"relative_distance\": 12, \"window\": 9}",
     "{\"type\": \"attention\", \"heads\": 4, \"kv_heads\": 2, \"rope\": false, \"relative_bias\": 5, \"window\": 6, \"sinks\": 2}",
+    "{\"type\": \"attention\", \"heads\": 4, \"kv_heads\": 2, \"qk_norm\": \"heads\", \"qk_norm_eps\": 1e-3, \"output_gate\": true}",
+    "{\"type\": \"attention\", \"heads\": 2, \"kv_heads\": 1, \"qk_norm\": \"all\", \"score_scale\": 0.7, \"window\": 6}",
 };
 enum { FORMS = sizeof forms / sizeof *forms };
 
@@ -209,6 +211,40 @@ static void rotary_tables(void) {
     CHECK(fabs(cosine[i] - cos(1e7 * plain[i])) < 1e-6 && fabs(sine[i] - sin(1e7 * plain[i])) < 1e-6, "position 10,000,000, pair %d", i);
 }
 
+/* A scale of 1/sqrt(K) that is said is the one that is not; a gate of 1 is none. */
+static void open_gates(mc_bag *p) {
+  ms_set(p, "gate_proj.weight", 0);
+  ms_set(p, "gate_proj.bias", 800);
+}
+static void scales_and_gates_that_do_nothing(void) {
+  static const char plain[] = "{\"type\": \"attention\", \"heads\": 2, \"bias\": true}";
+  double e = ms_difference(plain, "{\"type\": \"attention\", \"heads\": 2, \"bias\": true, \"score_scale\": 0.5}", 8, 30, NULL, NULL);
+  CHECK(e < 1e-13, "1/sqrt(4) said and not said differ by %g", e);
+  static const char gated[] = "{\"type\": \"attention\", \"heads\": 2, \"bias\": true, \"output_gate\": true}";
+  e = ms_difference(plain, gated, 8, 30, NULL, open_gates);
+  CHECK(e < 1e-13, "an open gate changes y by %g", e);
+  e = ms_difference(plain, gated, 8, 30, NULL, NULL);
+  CHECK(e > 1e-2, "a gate changes nothing: %g", e);
+}
+
+/* With a norm queries and keys have no length: that of what projects them has no say. */
+static void seven_times(mc_bag *p) {
+  static const char *const names[] = {"q_proj.weight", "k_proj.weight"};
+  for (int i = 0; i < 2; i++) {
+    mc_tensor *t = mc_get(p, names[i]);
+    for (int64_t k = 0; t && k < mn_shape_count(&t->shape); k++) t->x[k] *= 7;
+  }
+}
+static void normalised_queries_have_no_length(void) {
+  static const char *const kinds[] = {"heads", "all"};
+  for (int i = 0; i < 2; i++) {
+    char form[128];
+    snprintf(form, sizeof form, "{\"type\": \"attention\", \"heads\": 2, \"qk_norm\": \"%s\", \"qk_norm_eps\": 1e-300}", kinds[i]);
+    double e = ms_difference(form, form, 8, 30, NULL, seven_times);
+    CHECK(e < 1e-12, "%s: y differs by %g", kinds[i], e);
+  }
+}
+
 static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("{type: attention, heads: 2, window: 8, max_context: 64}", 8, "max_context|no effect|window: 8");
   mc_refused("type: attention\nheads: 5\n", 16, "recipe.yaml:2|heads|must divide d_model 16");
@@ -223,6 +259,8 @@ static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: atention\nheads: 2\n", 16, "recipe.yaml:1|atention|attention");
   mc_refused("heads: 2\n", 16, "type");
   mc_refused("type: attention\nheads: 2\ncausal: false\nwindow: 4\n", 16, "recipe.yaml:4|window|causal: false");
+  mc_refused("type: attention\nheads: 2\nqk_norm_eps: 1e-5\n", 16, "recipe.yaml:3|qk_norm_eps|qk_norm");
+  mc_refused("type: attention\nheads: 2\nqk_norm: head\n", 16, "recipe.yaml:3|qk_norm|heads");
   mc_refused("type: attention\nheads: 2\nrope_dim: 10\n", 16, "recipe.yaml:3|rope_dim|at most head_dim, which is 8");
   mc_refused("type: attention\nheads: 2\nrope_dim: 3\n", 16, "recipe.yaml:3|rope_dim|even");
   mc_refused("type: attention\nheads: 2\nrelative_distance: 9\n", 16, "recipe.yaml:3|relative_distance|relative_bias");
@@ -240,6 +278,8 @@ int main(void) {
   RUN(gradients_agree_with_differences);
   RUN(bf16_is_close);
   RUN(rotary_tables);
+  RUN(scales_and_gates_that_do_nothing);
+  RUN(normalised_queries_have_no_length);
   RUN(what_a_recipe_may_not_ask_for);
   return test_end();
 }

@@ -6,7 +6,8 @@
  * every query sees.
  *     q_t = R_t W_Q x_t,  k_t = R_t W_K x_t,  v_t = W_V x_t
  *     y_t = W_O concat_h softmax_j(q_t . k_j / sqrt(K) + b_h(t - j)) v_j,   j visible to t
- * b is a learned bias by distance where one is asked for. With causal: false every token of a sequence sees every other, and
+ * b is a learned bias by distance where one is asked for. Queries and keys may be normalised before they are rotated (Henry et al. 2020,
+ * arXiv 2010.04245), and what the heads read may be let through by sigmoid(W_G x_t) (Qiu et al. 2025, arXiv 2505.06708). With causal: false every token of a sequence sees every other, and
  * nothing is remembered; the padding behind what is shared as `length` (i32 [B]) is seen by nobody. */
 #include "graph/fused_attention.h"
 #include "graph/fused_rope.h"
@@ -20,6 +21,7 @@
 #include "nn/prefix.h"
 
 #define S mn_attention_config
+static const char *const qk_norms[] = {"none", "heads", "all", NULL}; /* in the order of mn_qk_norm */
 static const char *const scalings[] = {"none", "linear", "ntk", "yarn", "llama3", NULL};
 const mn_field mn_attention_fields[] = {
     MN_FIELD_INT(S, heads, 4, 1, 4096, "query heads H"),
@@ -40,6 +42,11 @@ const mn_field mn_attention_fields[] = {
     MN_FIELD_INT(S, rope_dim, 0, 0, 4096, "entries of a head that are rotated, the first ones; 0: all", MN_SPARSE),
     MN_FIELD_INT(S, relative_bias, 0, 0, 4096, "a learned bias of scores by distance, in so many buckets; 0: none", MN_SPARSE),
     MN_FIELD_INT(S, relative_distance, 128, 2, 1 << 16, "distance from which on all share one bucket", MN_SPARSE),
+    MN_FIELD_ENUM(S, qk_norm, qk_norms, MN_QK_PLAIN,
+                  "RMS norm of queries and keys before they are rotated: of each head, or of all heads at once", MN_SPARSE),
+    MN_FIELD_FLOAT(S, qk_norm_eps, 1e-6, DBL_MIN, 1, "added to its mean square", MN_SPARSE),
+    MN_FIELD_FLOAT(S, score_scale, 0, 0, 1e6, "what scores are multiplied by; 0: 1 / sqrt(head_dim)", MN_SPARSE),
+    MN_FIELD_BOOL(S, output_gate, false, "what the heads read is let through by a sigmoid of the input", MN_SPARSE),
     MN_FIELD_END};
 #undef S
 
@@ -81,6 +88,8 @@ mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_m
   if (c->relative_bias && c->relative_bias < (c->causal ? 2 : 4))
     return mn_config_fail(map, where, "relative_bias", "needs at least %d buckets%s", c->causal ? 2 : 4,
                           c->causal ? "" : ", half of them for either side");
+  if (!c->qk_norm && mn_config_given(map, "qk_norm_eps"))
+    return mn_config_fail(map, where, "qk_norm_eps", "has no effect without a qk_norm; choose heads or all, or leave it out");
   if (c->sinks && !c->window) return mn_config_fail(map, where, "sinks", "need a window: without one every token is seen");
   return mn_attention_check_context(map, where, c->window, c->max_context);
 }
@@ -234,6 +243,8 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   return T > 1 ? o : read_after_writing(s, &x, K1, V1, lse);
 }
 
+static double scale_of(const mn_attention_config *c) { return c->score_scale > 0 ? c->score_scale : 1 / sqrt((double)c->head_dim); }
+
 /* Every token of the sequence sees every other. */
 static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v) {
   mn_graph *g = mn_scope_graph(s);
@@ -244,7 +255,7 @@ static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tenso
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1);
   mn_attention_io io = {.q = q, .k = k, .v = v, .k_pos = mn_key_positions(g, mn_scope_length(s), T)};
   if (io.k_pos) io.q_pos = mn_full(g, MN_I32, MN_SHAPE(B), 0);
-  mn_attention_attr attr = {.scale = 1 / sqrt((double)c->head_dim)};
+  mn_attention_attr attr = {.scale = scale_of(c)};
   add_distances(s, c, &io, &attr);
   mn_attend(g, &io, attr);
   return io.o;
@@ -278,7 +289,7 @@ mn_tensor *mn_attention_heads(mn_scope *s, const mn_attention_config *c, mn_tens
     pk = mn_param(s, "prefix_k", MN_SHAPE(N, G, K), xavier, MN_PARAM_NO_DECAY, "persistent keys [N,G,K], never rotated");
     pv = mn_param(s, "prefix_v", MN_SHAPE(N, G, K), xavier, MN_PARAM_NO_DECAY, "persistent values [N,G,K]");
   }
-  mn_attention_attr attr = {.scale = 1 / sqrt((double)K), .causal = true, .prefix = N, .sinks = c->sinks};
+  mn_attention_attr attr = {.scale = scale_of(c), .causal = true, .prefix = N, .sinks = c->sinks};
   attr.window = c->window, attr.q_start = -c->delay;
   if (!c->window) {
     mn_scope_limit(
@@ -299,6 +310,13 @@ mn_tensor *mn_attention_heads(mn_scope *s, const mn_attention_config *c, mn_tens
   return io.o;
 }
 
+/* Queries or keys by heads, normalised where that is asked for. */
+static mn_tensor *split(mn_scope *s, const mn_attention_config *c, const char *norm, mn_tensor *x, int64_t heads) {
+  if (c->qk_norm == MN_QK_NORM_ALL) x = mn_norm_layer(s, norm, MN_NORM_RMS, x, c->qk_norm_eps, mn_type(x));
+  x = mn_split_heads(s, x, heads);
+  return c->qk_norm == MN_QK_NORM_HEADS ? mn_norm_layer(s, norm, MN_NORM_RMS, x, c->qk_norm_eps, mn_type(x)) : x;
+}
+
 mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tensor *x) {
   int64_t D = mn_dim(x, 2), H = c->heads, G = c->kv_heads, K = c->head_dim;
   mn_tensor *q = mn_linear(s, "q_proj", x, H * K, c->bias, xavier);
@@ -309,13 +327,18 @@ mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tens
     k = mn_conv_layer(s, "k_conv", k, c->conv);
     v = mn_conv_layer(s, "v_conv", v, c->conv);
   }
-  q = mn_split_heads(s, q, H);
-  k = mn_split_heads(s, k, G);
+  q = split(s, c, "q_norm", q, H);
+  k = split(s, c, "k_norm", k, G);
   v = mn_split_heads(s, v, G);
   if (c->rope) mn_attention_rotate(s, c, &q, &k);
   mn_tensor *o = c->causal ? mn_attention_heads(s, c, q, k, v, NULL) : both_sides(s, c, q, k, v);
   mn_share(s, MN_ATTENTION_HEADS, o);
-  return mn_linear(s, "o_proj", mn_join_heads(s, o), D, c->bias, xavier);
+  o = mn_join_heads(s, o);
+  if (c->output_gate) {
+    mn_graph *g = mn_scope_graph(s);
+    o = mn_mul(g, o, mn_cast(g, mn_sigmoid(g, mn_linear_exact(s, "gate_proj", x, H * K, c->bias, xavier, MN_ZEROS)), mn_type(o)));
+  }
+  return mn_linear(s, "o_proj", o, D, c->bias, xavier);
 }
 
 static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) { return mn_attention_apply(s, config, x); }

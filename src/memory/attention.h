@@ -8,10 +8,13 @@ typedef struct mn_attention_config {
   int64_t heads, kv_heads, head_dim, window, sinks, persistent, max_context, conv, rope_original_context;
   int64_t rope_dim, relative_bias, relative_distance;
   int64_t delay; /* no key: with a window, a query at t sees the tokens (t - delay - window, t - delay]; 0 */
-  double rope_theta, rope_factor;
+  double rope_theta, rope_factor, qk_norm_eps, score_scale;
   int rope_scaling; /* mn_rope_scaling */
-  bool causal, rope, bias;
+  int qk_norm;      /* mn_qk_norm */
+  bool causal, rope, bias, output_gate;
 } mn_attention_config;
+
+typedef enum mn_qk_norm { MN_QK_PLAIN, MN_QK_NORM_HEADS, MN_QK_NORM_ALL } mn_qk_norm;
 
 extern const mn_field mn_attention_fields[];
 enum { MN_USUAL_CONTEXT = 4096 }; /* max_context that nobody chose */

@@ -70,7 +70,10 @@ static mn_status check_layer(const plan *p, int i) {
              {"conv", a->conv > 0},
              {"persistent", a->persistent > 0},
              {"relative_bias", a->relative_bias > 0},
-             {"sinks", a->sinks > 0}};
+             {"sinks", a->sinks > 0},
+             {"qk_norm", a->qk_norm != MN_QK_PLAIN},
+             {"score_scale", a->score_scale > 0},
+             {"output_gate", a->output_gate}};
   for (size_t k = 0; k < sizeof own / sizeof *own; k++)
     if (own[k].there) return cannot(p, i, mn_arena_format(p->arena, "is an attention with %s, which Lizard has no place for", own[k].key));
   return MN_OK;
