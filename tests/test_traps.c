@@ -122,6 +122,7 @@ static const scenario scenarios[] = {
      .home = "home",
      .prepare = MNEME "train heard.yaml --quiet --out heard >/dev/null",
      .command = "classify heard low_0.wav high_1.wav"},
+    {.verb = "serve", .home = "home", .command = "serve model --port 0 --check --access-log access.log", .below = "access.log$"},
     {.verb = "bench", .home = "home", .command = "bench lmm --seq-len 64 --chunk 16 --steps 1"},
 };
 enum { N_SCENARIOS = sizeof scenarios / sizeof *scenarios };

@@ -1,0 +1,332 @@
+/* ask.c - see ask.h. */
+#include "serve/ask.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/nearest.h"
+#include "format/json.h"
+
+bool mn_refuse(mn_refusal *why, int status, const char *param, const char *code, const char *fmt, ...) {
+  va_list ap;
+  *why = (mn_refusal){.status = status, .code = code};
+  snprintf(why->param, sizeof why->param, "%s", param ? param : "");
+  va_start(ap, fmt);
+  vsnprintf(why->message, sizeof why->message, fmt, ap);
+  va_end(ap);
+  return false;
+}
+
+/* ---- keys ---- */
+enum { ALL = MN_ASK_COMPLETION | MN_ASK_CHAT | MN_ASK_EMBEDDING, TEXT = MN_ASK_COMPLETION | MN_ASK_CHAT };
+typedef struct known {
+  const char *key;
+  int kinds;
+  const char *only; /* NULL: it is read. "": a label. Else the one value, as JSON, that says what is done anyway */
+} known;
+static const known keys[] = {
+    {"model", ALL, NULL},
+    {"prompt", MN_ASK_COMPLETION, NULL},
+    {"messages", MN_ASK_CHAT, NULL},
+    {"input", MN_ASK_EMBEDDING, NULL},
+    {"encoding_format", MN_ASK_EMBEDDING, NULL},
+    {"dimensions", MN_ASK_EMBEDDING, NULL},
+    {"max_tokens", TEXT, NULL},
+    {"max_completion_tokens", MN_ASK_CHAT, NULL},
+    {"temperature", TEXT, NULL},
+    {"top_p", TEXT, NULL},
+    {"top_k", TEXT, NULL},
+    {"min_p", TEXT, NULL},
+    {"repetition_penalty", TEXT, NULL},
+    {"presence_penalty", TEXT, NULL},
+    {"frequency_penalty", TEXT, NULL},
+    {"seed", TEXT, NULL},
+    {"n", TEXT, NULL},
+    {"stop", TEXT, NULL},
+    {"stream", TEXT, NULL},
+    {"stream_options", TEXT, NULL},
+    {"logprobs", TEXT, NULL},
+    {"top_logprobs", MN_ASK_CHAT, NULL},
+    {"logit_bias", TEXT, NULL},
+    {"echo", MN_ASK_COMPLETION, NULL},
+    {"ignore_eos", TEXT, NULL},
+    {"best_of", MN_ASK_COMPLETION, "1"},
+    {"suffix", MN_ASK_COMPLETION, "null"},
+    {"modalities", MN_ASK_CHAT, "[\"text\"]"},
+    {"user", ALL, ""},
+    {"metadata", TEXT, ""},
+    {"store", MN_ASK_CHAT, "false"},
+    {"service_tier", MN_ASK_CHAT, ""},
+    {"safety_identifier", MN_ASK_CHAT, ""},
+    {"prompt_cache_key", MN_ASK_CHAT, ""},
+};
+enum { N_KEYS = sizeof keys / sizeof *keys };
+
+typedef struct reader {
+  mn_arena *arena;
+  const mn_value *map;
+  mn_ask *out;
+  mn_refusal *why;
+  const mn_ask_limits *limits;
+} reader;
+
+static bool no_memory(mn_refusal *why) { return mn_refuse(why, 503, NULL, NULL, "the server is out of memory"); }
+
+static bool unknown_key(reader *r, const char *key) {
+  const char *names[N_KEYS];
+  char shown[MN_PRINTABLE];
+  int n = 0;
+  for (int i = 0; i < N_KEYS; i++)
+    if (keys[i].kinds & (int)r->out->kind) names[n++] = keys[i].key;
+  const char *near = mn_nearest(key, names, n);
+  return mn_refuse(r->why, 400, mn_printable(key, shown), "unknown_parameter", "unknown parameter '%s'%s%s%s", shown,
+                   near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
+
+/* Is the value what is done anyway? */
+static bool is_only(reader *r, const mn_value *v, const char *only, bool *same) {
+  const mn_value *wanted;
+  if (mn_json_parse(r->arena, "only", only, strlen(only), &wanted) != MN_OK) return no_memory(r->why);
+  *same = v->kind == MN_NULL || mn_value_equal(v, wanted);
+  return true;
+}
+
+static bool check_keys(reader *r) {
+  for (size_t i = 0; i < r->map->count; i++) {
+    const mn_entry *e = &r->map->as.entries[i];
+    const known *k = NULL;
+    bool same = true;
+    for (int j = 0; j < N_KEYS && !k; j++)
+      if (!strcmp(keys[j].key, e->key) && (keys[j].kinds & (int)r->out->kind)) k = &keys[j];
+    if (!k) return unknown_key(r, e->key);
+    if (k->only && *k->only && !is_only(r, e->value, k->only, &same)) return false;
+    if (!same) return mn_refuse(r->why, 400, k->key, "unsupported_parameter", "'%s' is not supported here: leave it out", k->key);
+    if (k->only && !*k->only && e->value->kind != MN_NULL && r->out->n_labels < MN_ASK_LABELS) r->out->labels[r->out->n_labels++] = k->key;
+  }
+  return true;
+}
+
+/* ---- values ---- absent and null: *out stays */
+static const mn_value *given(const mn_value *map, const char *key) {
+  const mn_value *v = mn_value_get(map, key);
+  return v && v->kind != MN_NULL ? v : NULL;
+}
+
+static bool wrong(const reader *r, const char *key, const mn_value *v, const char *expected) {
+  char shown[MN_PLACE];
+  return mn_refuse(r->why, 400, key, "invalid_type", "'%s' is %s; it must be %s", key, mn_value_show(v, shown), expected);
+}
+
+static bool read_bool(const reader *r, const char *key, bool *out) {
+  const mn_value *v = given(r->map, key);
+  if (v && v->kind != MN_BOOLEAN) return wrong(r, key, v, "true or false");
+  if (v) *out = v->as.boolean;
+  return true;
+}
+
+static bool read_int(const reader *r, const char *key, int64_t min, int64_t max, int64_t *out) {
+  const mn_value *v = given(r->map, key);
+  if (v && v->kind != MN_INTEGER) return wrong(r, key, v, "an integer");
+  if (v && (v->as.integer < min || v->as.integer > max))
+    return mn_refuse(r->why, 400, key, "invalid_value", "'%s' is %lld; it must be from %lld to %lld", key, (long long)v->as.integer,
+                     (long long)min, (long long)max);
+  if (v) *out = v->as.integer;
+  return true;
+}
+
+static bool read_number(const reader *r, const char *key, double min, double max, double *out) {
+  const mn_value *v = given(r->map, key);
+  double x;
+  if (!v) return true;
+  if (!mn_value_number(v, &x)) return wrong(r, key, v, "a number");
+  if (!(x >= min && x <= max))
+    return mn_refuse(r->why, 400, key, "invalid_value", "'%s' is %g; it must be from %g to %g", key, x, min, max);
+  *out = x;
+  return true;
+}
+
+static bool read_text(const reader *r, const char *key, const char **out) {
+  const mn_value *v = given(r->map, key);
+  if (v && v->kind != MN_TEXT) return wrong(r, key, v, "a text");
+  if (v) *out = v->as.text;
+  return true;
+}
+
+/* ---- prompts ---- */
+static bool read_ids(const reader *r, const char *key, const mn_value *list, mn_ask_prompt *out) {
+  int32_t *ids = mn_arena_alloc(r->arena, (list->count + 1) * sizeof *ids);
+  if (!ids) return no_memory(r->why);
+  for (size_t i = 0; i < list->count; i++) {
+    const mn_value *v = list->as.items[i];
+    if (v->kind != MN_INTEGER) return wrong(r, key, v, "a token id, beside others");
+    if (v->as.integer < 0 || v->as.integer >= r->limits->vocab_size)
+      return mn_refuse(r->why, 400, key, "invalid_value", "'%s' has the token %lld; this model has tokens from 0 to %lld", key,
+                       (long long)v->as.integer, (long long)r->limits->vocab_size - 1);
+    ids[i] = (int32_t)v->as.integer;
+  }
+  *out = (mn_ask_prompt){.ids = ids, .n_ids = (int64_t)list->count};
+  return true;
+}
+
+static bool read_prompt(const reader *r, const char *key, const mn_value *v, mn_ask_prompt *out) {
+  if (v->kind == MN_LIST) return read_ids(r, key, v, out);
+  if (v->kind != MN_TEXT) return wrong(r, key, v, "a text, a list of token ids, or a list of these");
+  *out = (mn_ask_prompt){.text = v->as.text, .n = v->count};
+  return true;
+}
+
+/* A text, ids, or a list of texts or of lists of ids. */
+static bool read_prompts(const reader *r, const char *key) {
+  const mn_value *v = given(r->map, key);
+  if (!v) return mn_refuse(r->why, 400, key, "missing_required_parameter", "'%s' is missing", key);
+  const bool several = v->kind == MN_LIST && v->count && v->as.items[0]->kind != MN_INTEGER;
+  const size_t n = several ? v->count : 1;
+  if (v->kind == MN_LIST && !v->count) return mn_refuse(r->why, 400, key, "invalid_value", "'%s' is an empty list", key);
+  if ((int64_t)n > r->limits->most_prompts)
+    return mn_refuse(r->why, 400, key, "invalid_value", "'%s' has %zu texts; at most %lld are taken at once", key, n,
+                     (long long)r->limits->most_prompts);
+  mn_ask_prompt *p = mn_arena_alloc(r->arena, n * sizeof *p);
+  if (!p) return no_memory(r->why);
+  for (size_t i = 0; i < n; i++)
+    if (!read_prompt(r, key, several ? v->as.items[i] : v, &p[i])) return false;
+  r->out->prompts = p;
+  r->out->n_prompts = (int64_t)n;
+  return true;
+}
+
+/* ---- how it is drawn ---- */
+static bool read_stops(const reader *r) {
+  const mn_value *v = given(r->map, "stop");
+  if (!v) return true;
+  const size_t n = v->kind == MN_LIST ? v->count : 1;
+  if (v->kind != MN_TEXT && v->kind != MN_LIST) return wrong(r, "stop", v, "a text or a list of texts");
+  if (n > MN_ASK_STOPS)
+    return mn_refuse(r->why, 400, "stop", "invalid_value", "'stop' has %zu texts; at most %d are taken", n, MN_ASK_STOPS);
+  const char **stops = mn_arena_alloc(r->arena, (n + 1) * sizeof *stops);
+  if (!stops) return no_memory(r->why);
+  for (size_t i = 0; i < n; i++) {
+    const mn_value *s = v->kind == MN_LIST ? v->as.items[i] : v;
+    if (s->kind != MN_TEXT) return wrong(r, "stop", s, "a text");
+    if (!s->count) return mn_refuse(r->why, 400, "stop", "invalid_value", "'stop' has an empty text, which everything holds");
+    stops[i] = s->as.text;
+  }
+  r->out->manner.stops = stops;
+  r->out->manner.n_stops = (int)n;
+  return true;
+}
+
+static bool read_bias(const reader *r) {
+  const mn_value *v = given(r->map, "logit_bias");
+  if (!v) return true;
+  if (v->kind != MN_MAP) return wrong(r, "logit_bias", v, "a map from token ids to numbers");
+  mn_bias *bias = mn_arena_alloc(r->arena, (v->count + 1) * sizeof *bias);
+  if (!bias) return no_memory(r->why);
+  for (size_t i = 0; i < v->count; i++) {
+    const mn_entry *e = &v->as.entries[i];
+    char shown[MN_PRINTABLE], *end;
+    const long long id = strtoll(e->key, &end, 10);
+    if (e->key[0] < '0' || e->key[0] > '9' || *end || id >= r->limits->vocab_size)
+      return mn_refuse(r->why, 400, "logit_bias", "invalid_value", "'logit_bias' has the key '%s'; keys are token ids from 0 to %lld",
+                       mn_printable(e->key, shown), (long long)r->limits->vocab_size - 1);
+    if (!mn_value_number(e->value, &bias[i].bias) || !(bias[i].bias >= -100 && bias[i].bias <= 100))
+      return mn_refuse(r->why, 400, "logit_bias", "invalid_value", "'logit_bias' of %lld must be a number from -100 to 100", id);
+    bias[i].token = (int32_t)id;
+  }
+  r->out->manner.bias = bias;
+  r->out->manner.n_bias = (int)v->count;
+  return true;
+}
+
+static bool read_logprobs(const reader *r) {
+  int64_t top = -1;
+  bool asked = false;
+  if (r->out->kind == MN_ASK_COMPLETION) { /* a number */
+    if (!read_int(r, "logprobs", 0, MN_TOP, &top)) return false;
+  } else {
+    if (!read_bool(r, "logprobs", &asked)) return false;
+    if (asked) top = 0;
+    if (given(r->map, "top_logprobs") && !asked)
+      return mn_refuse(r->why, 400, "top_logprobs", "invalid_value", "'top_logprobs' has no effect without 'logprobs': true");
+    if (!read_int(r, "top_logprobs", 0, MN_TOP, &top)) return false;
+  }
+  r->out->manner.top = (int)top;
+  return true;
+}
+
+static bool read_stream(const reader *r) {
+  if (!read_bool(r, "stream", &r->out->stream)) return false;
+  const mn_value *v = given(r->map, "stream_options");
+  if (!v) return true;
+  if (!r->out->stream)
+    return mn_refuse(r->why, 400, "stream_options", "invalid_value", "'stream_options' has no effect without 'stream': true");
+  if (v->kind != MN_MAP) return wrong(r, "stream_options", v, "a map");
+  for (size_t i = 0; i < v->count; i++) {
+    const mn_entry *e = &v->as.entries[i];
+    char shown[MN_PRINTABLE];
+    const bool usage = !strcmp(e->key, "include_usage"), blur = !strcmp(e->key, "include_obfuscation");
+    if (!usage && !blur)
+      return mn_refuse(r->why, 400, "stream_options", "unknown_parameter", "'stream_options' has an unknown key '%s'",
+                       mn_printable(e->key, shown));
+    if (e->value->kind != MN_BOOLEAN) return wrong(r, "stream_options", e->value, "a map of true and false");
+    if (usage) r->out->include_usage = e->value->as.boolean;
+    else if (e->value->as.boolean)
+      return mn_refuse(r->why, 400, "stream_options", "unsupported_parameter", "'include_obfuscation' is not supported here");
+  }
+  return true;
+}
+
+static bool read_manner(const reader *r) {
+  mn_ask *a = r->out;
+  mn_sampling *s = &a->manner.sampling;
+  int64_t limit = r->limits->most_tokens;
+  mn_config_defaults(mn_sampling_fields, s);
+  s->temperature = 1;
+  a->n = 1;
+  a->manner.most = -1;
+  a->seeded = given(r->map, "seed") != NULL;
+  return read_int(r, "max_tokens", a->kind == MN_ASK_CHAT ? 1 : 0, limit, &a->manner.most) &&
+         read_int(r, "max_completion_tokens", 1, limit, &a->manner.most) && read_number(r, "temperature", 0, 2, &s->temperature) &&
+         read_number(r, "top_p", 0, 1, &s->top_p) && read_int(r, "top_k", 0, 1 << 26, &s->top_k) &&
+         read_number(r, "min_p", 0, 1, &s->min_p) && read_number(r, "repetition_penalty", 0.01, 100, &s->repetition_penalty) &&
+         read_number(r, "presence_penalty", -2, 2, &a->manner.presence_penalty) &&
+         read_number(r, "frequency_penalty", -2, 2, &a->manner.frequency_penalty) && read_int(r, "seed", INT64_MIN, INT64_MAX, &s->seed) &&
+         read_int(r, "n", 1, r->limits->most_answers, &a->n) && read_bool(r, "ignore_eos", &a->ignore_eos) && read_stops(r) &&
+         read_bias(r) && read_logprobs(r) && read_stream(r);
+}
+
+static bool read_completion(const reader *r) {
+  mn_ask *a = r->out;
+  if (!read_prompts(r, "prompt") || !read_manner(r) || !read_bool(r, "echo", &a->echo)) return false;
+  if (a->echo && a->manner.top >= 0)
+    return mn_refuse(r->why, 400, "echo", "unsupported_parameter", "'echo' beside 'logprobs' is not supported here: leave one of them out");
+  if (a->manner.most < 0) a->manner.most = 16;
+  return true;
+}
+
+static bool read_chat(const reader *r) {
+  r->out->messages = given(r->map, "messages");
+  if (!r->out->messages) return mn_refuse(r->why, 400, "messages", "missing_required_parameter", "'messages' is missing");
+  if (r->out->messages->kind != MN_LIST || !r->out->messages->count) return wrong(r, "messages", r->out->messages, "a list of messages");
+  return read_manner(r);
+}
+
+static bool read_embedding(const reader *r) {
+  const char *format = "float";
+  if (!read_prompts(r, "input") || !read_text(r, "encoding_format", &format) || !read_int(r, "dimensions", 1, 1 << 20, &r->out->dimensions))
+    return false;
+  r->out->as_base64 = !strcmp(format, "base64");
+  if (!r->out->as_base64 && strcmp(format, "float") != 0)
+    return mn_refuse(r->why, 400, "encoding_format", "invalid_value", "'encoding_format' must be float or base64");
+  return true;
+}
+
+bool mn_ask_read(mn_arena *arena, mn_ask_kind kind, const char *body, size_t n, const mn_ask_limits *limits, mn_ask *out, mn_refusal *why) {
+  *out = (mn_ask){.kind = kind};
+  reader r = {arena, NULL, out, why, limits};
+  if (mn_json_parse(arena, "body", body, n, &r.map) != MN_OK) return mn_refuse(why, 400, NULL, "invalid_json", "%s", mn_message());
+  if (r.map->kind != MN_MAP)
+    return mn_refuse(why, 400, NULL, "invalid_json", "the body is %s; it must be a JSON object", mn_kind_name(r.map->kind));
+  if (!check_keys(&r) || !read_text(&r, "model", &out->model)) return false;
+  return kind == MN_ASK_COMPLETION ? read_completion(&r) : kind == MN_ASK_CHAT ? read_chat(&r) : read_embedding(&r);
+}

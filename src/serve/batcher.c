@@ -1,0 +1,473 @@
+/* batcher.c - see batcher.h. */
+#include "serve/batcher.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "serve/clients.h"
+
+typedef struct row { /* of the batch; task NULL: empty */
+  mn_task *task;
+  int64_t answer;
+  mn_voice *voice;
+  int32_t token; /* was drawn, and is fed next */
+} row;
+
+typedef struct call {
+  struct call *next;
+  void (*fn)(void *arg);
+  void *arg;
+} call;
+
+struct mn_batcher {
+  mn_batcher_config config;
+  mn_program *program;
+  mn_limit limit;
+  size_t stream_bytes;
+  pthread_t thread;
+  bool runs;
+  volatile sig_atomic_t stop;
+  pthread_mutex_t mutex; /* of what others than the worker touch: */
+  pthread_cond_t wake;
+  mn_task *posted, **posted_end;
+  call *calls, **calls_end;
+  mn_batcher_counts counts;
+  /* the worker's own: */
+  mn_task *waiting, *reading; /* in the order of posting */
+  mn_clients clients;
+  mn_session *batch, *spare; /* NULL: none */
+  int64_t room, live;        /* rows of the batch; of them full */
+  int64_t promised;          /* answers of the prompts that are read */
+  row *rows;
+  int32_t *tokens, *count; /* [config.rows] */
+  float *scratch;          /* [vocab_size] */
+};
+
+/* ---- what becomes of a task ---- */
+static void end_task(mn_batcher *b, mn_task *t, mn_status status) {
+  char why[1024] = "";
+  if (status != MN_OK) snprintf(why, sizeof why, "%s", mn_message());
+  if (t->reader) b->promised -= t->answers;
+  if (t->reader && !b->spare) b->spare = t->reader;
+  else mn_session_free(t->reader);
+  t->reader = NULL;
+  mn_clients_end(&b->clients, t->client);
+  t->times.over = mn_now();
+  t->over(t->ctx, status, why);
+}
+
+static void take_out(mn_task **list, const mn_task *t) {
+  for (; *list; list = &(*list)->next)
+    if (*list == t) {
+      *list = t->next;
+      return;
+    }
+}
+
+static void leave_row(mn_batcher *b, row *r) {
+  mn_voice_free(r->voice);
+  *r = (row){0};
+  b->live--;
+}
+
+/* All that a task has, wherever it is. */
+static void drop(mn_batcher *b, mn_task *t, mn_status status) {
+  take_out(&b->waiting, t);
+  take_out(&b->reading, t);
+  for (int64_t i = 0; i < b->room; i++)
+    if (b->rows[i].task == t) leave_row(b, &b->rows[i]);
+  end_task(b, t, status);
+}
+
+/* ---- rows ---- */
+static mn_status new_session(mn_batcher *b, int64_t rows, mn_session **out) {
+  const mn_session_config c = {.batch = rows, .prefill = b->config.piece, .program = b->program};
+  return mn_session_new(b->config.model, b->config.params, &c, out);
+}
+
+/* The batch has `room` rows from now on, which hold all that are full. */
+static mn_status resize(mn_batcher *b, int64_t room) {
+  mn_session *to = NULL;
+  int64_t n = 0;
+  mn_status status = room ? new_session(b, room, &to) : MN_OK;
+  for (int64_t i = 0; i < b->room && status == MN_OK; i++) {
+    if (!b->rows[i].task) continue;
+    status = mn_session_copy_row(to, n, b->batch, i);
+    if (status == MN_OK && n != i) b->rows[n] = b->rows[i], b->rows[i] = (row){0};
+    if (status == MN_OK) n++;
+  }
+  if (status != MN_OK) {
+    mn_session_free(to);
+    return status;
+  }
+  mn_session_free(b->batch);
+  b->batch = to;
+  b->room = room;
+  return MN_OK;
+}
+
+static mn_status find_room(mn_batcher *b, int64_t *at) {
+  if (b->live == b->room) {
+    const int64_t more = b->room ? b->room * 2 : 1;
+    MN_TRY(resize(b, more < b->config.rows ? more : b->config.rows));
+  }
+  for (*at = 0; b->rows[*at].task; ++*at) continue;
+  return MN_OK;
+}
+
+static mn_status shrink(mn_batcher *b) { /* not at once: who leaves may be followed */
+  int64_t room = b->room;
+  while (room > 1 && b->live * 4 <= room) room /= 2;
+  return b->live == 0 ? resize(b, 0) : room < b->room ? resize(b, room) : MN_OK;
+}
+
+/* ---- a token ---- */
+/* Draws one from logits, tells it, and says whether the answer is whole. */
+static mn_status draw(mn_batcher *b, mn_task *t, int64_t answer, mn_voice *v, int64_t position, const float *logits, int32_t *token,
+                      bool *whole) {
+  mn_ending ending;
+  size_t n;
+  MN_TRY(mn_voice_next(v, position, logits, b->scratch, token, &ending));
+  t->made++;
+  if (t->times.first == 0) t->times.first = mn_now();
+  const char *text = mn_voice_text(v, &n);
+  t->told(t->ctx, answer, mn_voice_said(v), text, n);
+  mn_clients_serve(&b->clients, t->client, 1);
+  if (ending == MN_END_NOT_YET && !b->config.forget && position + 1 > b->limit.tokens) {
+    ending = MN_END_ROOM; /* the token has no place */
+    MN_TRY(mn_voice_cut(v));
+    text = mn_voice_text(v, &n);
+    if (n) t->told(t->ctx, answer, NULL, text, n);
+  }
+  *whole = ending != MN_END_NOT_YET;
+  if (*whole) t->ended(t->ctx, answer, ending);
+  return MN_OK;
+}
+
+/* The prompt is read, and logits are what follows it: its answers begin. */
+static mn_status begin_answers(mn_batcher *b, mn_task *t, const float *logits) {
+  const int64_t position = mn_session_position(t->reader);
+  for (int64_t k = 0; k < t->answers; k++) {
+    mn_voice *v = NULL;
+    int32_t token;
+    int64_t at = 0;
+    bool whole = true;
+    if (t->manner.most == 0) {
+      t->ended(t->ctx, k, MN_END_LENGTH);
+      continue;
+    }
+    mn_status status = mn_voice_new(&t->manner, b->config.tokenizer, b->config.model->config.vocab_size, k, &v);
+    if (status == MN_OK) status = draw(b, t, k, v, position, logits, &token, &whole);
+    if (status == MN_OK && !whole) status = find_room(b, &at);
+    if (status == MN_OK && !whole) status = mn_session_copy_row(b->batch, at, t->reader, 0);
+    if (status != MN_OK || whole) mn_voice_free(v);
+    else b->rows[at] = (row){t, k, v, token}, b->live++, t->live++;
+    MN_TRY(status);
+  }
+  return MN_OK;
+}
+
+static void lose_all(mn_batcher *b, mn_status status) { /* what is in the batch cannot go on */
+  while (b->live > 0)
+    for (int64_t i = 0; i < b->room; i++)
+      if (b->rows[i].task) drop(b, b->rows[i].task, status);
+}
+
+static void step(mn_batcher *b) {
+  const float *logits;
+  const double began = mn_now();
+  const int64_t V = b->config.model->config.vocab_size, rows = b->live;
+  for (int64_t i = 0; i < b->room; i++) b->tokens[i] = b->rows[i].token, b->count[i] = b->rows[i].task != NULL;
+  mn_status status = mn_session_feed_rows(b->batch, b->tokens, 1, b->count, &logits);
+  if (status != MN_OK) {
+    lose_all(b, status);
+    return;
+  }
+  for (int64_t i = 0; i < b->room; i++) {
+    row *r = &b->rows[i];
+    mn_task *t = r->task;
+    bool whole = false;
+    if (!t) continue;
+    status = draw(b, t, r->answer, r->voice, mn_session_row_position(b->batch, i), logits + i * V, &r->token, &whole);
+    if (status != MN_OK) drop(b, t, status);
+    else if (whole) {
+      leave_row(b, r);
+      if (--t->live == 0) end_task(b, t, MN_OK);
+    }
+  }
+  pthread_mutex_lock(&b->mutex);
+  int size = 0;
+  while ((int64_t)1 << size < rows && size < MN_BATCH_SIZES - 1) size++;
+  b->counts.steps++, b->counts.steps_of[size]++, b->counts.row_steps += rows, b->counts.tokens_made += rows;
+  b->counts.step_seconds += mn_now() - began;
+  pthread_mutex_unlock(&b->mutex);
+  status = shrink(b);
+  if (status != MN_OK) lose_all(b, status);
+}
+
+/* ---- a prompt ---- */
+static bool sooner(const mn_batcher *b, const mn_task *x, const mn_task *than) {
+  const int64_t a = mn_clients_served(&b->clients, x->client), c = mn_clients_served(&b->clients, than->client);
+  return a != c ? a < c : x->client != than->client ? false : x->read < than->read;
+}
+
+static mn_task *choose(const mn_batcher *b, mn_task *list) {
+  mn_task *best = list;
+  for (mn_task *t = list; t; t = t->next)
+    if (t != best && sooner(b, t, best)) best = t;
+  return best;
+}
+
+static mn_status begin_reading(mn_batcher *b, mn_task *t) {
+  if (b->spare) {
+    t->reader = b->spare;
+    b->spare = NULL;
+    b->promised += t->answers;
+    return mn_session_reset(t->reader);
+  }
+  MN_TRY(new_session(b, 1, &t->reader));
+  b->promised += t->answers;
+  return MN_OK;
+}
+
+static void admit(mn_batcher *b) {
+  while (b->waiting) {
+    mn_task *t = choose(b, b->waiting);
+    if (b->live + b->promised + t->answers > b->config.rows) return; /* it is its turn, however small the others are */
+    take_out(&b->waiting, t);
+    mn_task **end = &b->reading;
+    while (*end) end = &(*end)->next;
+    t->next = NULL, *end = t;
+    t->times.admitted = mn_now();
+    mn_status status = begin_reading(b, t);
+    if (status != MN_OK) drop(b, t, status);
+  }
+}
+
+static void read_piece(mn_batcher *b) {
+  mn_task *t = choose(b, b->reading);
+  const double began = mn_now();
+  const int64_t left = t->n_prompt - t->read, n = left < b->config.piece ? left : b->config.piece;
+  const float *logits;
+  mn_status status = mn_session_feed(t->reader, t->prompt + t->read, n, &logits);
+  t->read += n;
+  mn_clients_serve(&b->clients, t->client, n);
+  pthread_mutex_lock(&b->mutex);
+  b->counts.pieces++, b->counts.tokens_read += n, b->counts.piece_seconds += mn_now() - began;
+  pthread_mutex_unlock(&b->mutex);
+  if (status == MN_OK && t->read < t->n_prompt) return;
+  if (status == MN_OK) status = begin_answers(b, t, logits);
+  if (status != MN_OK) {
+    drop(b, t, status);
+    return;
+  }
+  pthread_mutex_lock(&b->mutex);
+  b->counts.tokens_made += t->made; /* the first of each answer */
+  pthread_mutex_unlock(&b->mutex);
+  take_out(&b->reading, t);
+  if (t->live == 0) end_task(b, t, MN_OK);
+  else { /* its rows go on without the reader */ b->promised -= t->answers;
+    if (b->spare) mn_session_free(t->reader);
+    else b->spare = t->reader;
+    t->reader = NULL;
+  }
+}
+
+/* ---- the worker ---- */
+static void drop_cancelled(mn_batcher *b) {
+  for (mn_task *t = b->waiting, *next; t; t = next) {
+    next = t->next;
+    if (atomic_load(&t->cancelled)) drop(b, t, mn_fail(MN_ERR_CANCELLED, "the client has left"));
+  }
+  for (mn_task *t = b->reading, *next; t; t = next) {
+    next = t->next;
+    if (atomic_load(&t->cancelled)) drop(b, t, mn_fail(MN_ERR_CANCELLED, "the client has left"));
+  }
+  for (int64_t i = 0; i < b->room; i++)
+    if (b->rows[i].task && atomic_load(&b->rows[i].task->cancelled))
+      drop(b, b->rows[i].task, mn_fail(MN_ERR_CANCELLED, "the client has left"));
+}
+
+static void take_posted(mn_batcher *b) {
+  mn_task **end = &b->waiting;
+  while (*end) end = &(*end)->next;
+  for (mn_task *t = b->posted; t; t = t->next)
+    if (mn_clients_begin(&b->clients, t->client) != MN_OK)
+      mn_log_write(MN_LOG_WARN, "a client is served without its turn: %s", mn_message());
+  *end = b->posted;
+  b->posted = NULL, b->posted_end = &b->posted;
+}
+
+static void make_calls(mn_batcher *b) { /* with the mutex, which is let go meanwhile */
+  while (b->calls) {
+    call *c = b->calls;
+    b->calls = c->next;
+    if (!b->calls) b->calls_end = &b->calls;
+    pthread_mutex_unlock(&b->mutex);
+    c->fn(c->arg);
+    free(c);
+    pthread_mutex_lock(&b->mutex);
+  }
+}
+
+static void count(mn_batcher *b) {
+  mn_batcher_counts *c = &b->counts;
+  c->waiting = c->reading = 0;
+  for (mn_task *t = b->waiting; t; t = t->next) c->waiting++;
+  for (mn_task *t = b->reading; t; t = t->next) c->reading++;
+  c->rows = b->live, c->room = b->room;
+  c->state_bytes = (size_t)(b->room + c->reading + (b->spare != NULL)) * b->stream_bytes;
+}
+
+static bool idle(const mn_batcher *b) { return !b->waiting && !b->reading && !b->live; }
+
+static void *work(void *arg) {
+  mn_batcher *b = arg;
+  mn_stop_watch(&b->stop);
+  pthread_mutex_lock(&b->mutex);
+  while (!b->stop) {
+    while (!b->stop && !b->posted && !b->calls && idle(b)) {
+      count(b);
+      pthread_cond_wait(&b->wake, &b->mutex);
+    }
+    take_posted(b);
+    make_calls(b);
+    pthread_mutex_unlock(&b->mutex);
+    drop_cancelled(b);
+    if (b->room && !b->live) resize(b, 0);
+    admit(b);
+    if (b->live) step(b);
+    if (b->reading) read_piece(b);
+    pthread_mutex_lock(&b->mutex);
+    count(b);
+  }
+  take_posted(b);
+  make_calls(b);
+  pthread_mutex_unlock(&b->mutex);
+  const mn_status status = mn_fail(MN_ERR_CANCELLED, "the server has ended");
+  while (b->waiting) drop(b, b->waiting, status);
+  while (b->reading) drop(b, b->reading, status);
+  lose_all(b, status);
+  return NULL;
+}
+
+/* ---- making and ending ---- */
+static mn_status open_batcher(mn_batcher *b) {
+  mn_batcher_config *c = &b->config;
+  if (!c->model) return MN_OK;
+  if (c->rows < 1 || c->piece < 1) return mn_fail(MN_ERR_ARG, "a batcher needs a row and a piece of at least 1");
+  if (!c->tokenizer) return mn_fail(MN_ERR_ARG, "a batcher needs a tokenizer");
+  if (c->model->def->kept)
+    return mn_fail(MN_ERR_CONFIG, "a model of type %s says something about a %s, which no request has", c->model->def->name,
+                   c->model->def->kept);
+  MN_TRY(mn_session_program_new(c->model, c->params, c->compute, c->forget, &b->program));
+  mn_session *one = NULL;
+  MN_TRY(new_session(b, 1, &one));
+  b->spare = one;
+  if (mn_session_has_turns(one))
+    return mn_fail(MN_ERR_CONFIG, "a model of type %s answers in turns: mneme chat talks with it", c->model->def->name);
+  if (mn_session_channels(one))
+    return mn_fail(MN_ERR_CONFIG, "a model of type %s reads frames, and requests are text", c->model->def->name);
+  b->limit = mn_session_limit(one);
+  b->stream_bytes = mn_session_state_bytes(one);
+  if (c->state_bytes) {
+    const int64_t most = (int64_t)(c->state_bytes / (b->stream_bytes ? b->stream_bytes : 1));
+    if (most < 1)
+      return mn_fail(MN_ERR_CONFIG, "a stream's state has %zu bytes, and all streams together may have %zu: allow more", b->stream_bytes,
+                     c->state_bytes);
+    if (c->rows > most) c->rows = most;
+  }
+  b->rows = mn_calloc((size_t)c->rows, sizeof *b->rows);
+  b->tokens = mn_calloc((size_t)c->rows, sizeof *b->tokens);
+  b->count = mn_calloc((size_t)c->rows, sizeof *b->count);
+  b->scratch = mn_alloc((size_t)c->model->config.vocab_size * sizeof *b->scratch);
+  return b->rows && b->tokens && b->count && b->scratch ? MN_OK : MN_ERR_MEMORY;
+}
+
+mn_status mn_batcher_new(const mn_batcher_config *config, mn_batcher **out) {
+  *out = NULL;
+  mn_batcher *b = mn_calloc(1, sizeof *b);
+  if (!b) return MN_ERR_MEMORY;
+  b->config = *config;
+  b->posted_end = &b->posted, b->calls_end = &b->calls;
+  pthread_mutex_init(&b->mutex, NULL);
+  pthread_cond_init(&b->wake, NULL);
+  mn_status status = open_batcher(b);
+  if (status == MN_OK && pthread_create(&b->thread, NULL, work, b) != 0) status = mn_fail(MN_ERR_MEMORY, "no thread for the batcher");
+  else b->runs = status == MN_OK;
+  if (status != MN_OK) mn_batcher_free(b);
+  else *out = b;
+  return status;
+}
+
+void mn_batcher_free(mn_batcher *b) {
+  if (!b) return;
+  if (b->runs) {
+    pthread_mutex_lock(&b->mutex);
+    b->stop = 1;
+    pthread_cond_signal(&b->wake);
+    pthread_mutex_unlock(&b->mutex);
+    pthread_join(b->thread, NULL);
+  }
+  mn_session_free(b->batch);
+  mn_session_free(b->spare);
+  mn_program_free(b->program);
+  mn_clients_free(&b->clients);
+  free(b->rows);
+  free(b->tokens);
+  free(b->count);
+  free(b->scratch);
+  pthread_cond_destroy(&b->wake);
+  pthread_mutex_destroy(&b->mutex);
+  free(b);
+}
+
+mn_status mn_batcher_post(mn_batcher *b, mn_task *t, bool *full) {
+  *full = false;
+  if (t->n_prompt < 1) return mn_fail(MN_ERR_ARG, "a prompt has at least one token");
+  if (t->answers < 1 || t->answers > b->config.rows)
+    return mn_fail(MN_ERR_CONFIG, "%lld answers at once, and this server makes %lld at most", (long long)t->answers,
+                   (long long)b->config.rows);
+  t->made = t->read = t->live = 0;
+  t->reader = NULL;
+  t->next = NULL;
+  t->times = (mn_task_times){.posted = mn_now()};
+  pthread_mutex_lock(&b->mutex);
+  int64_t n = b->counts.waiting;
+  for (mn_task *p = b->posted; p; p = p->next) n++;
+  *full = n >= b->config.waiting;
+  if (!*full) *b->posted_end = t, b->posted_end = &t->next;
+  pthread_cond_signal(&b->wake);
+  pthread_mutex_unlock(&b->mutex);
+  return *full ? mn_fail(MN_ERR_MEMORY, "%lld requests wait already", (long long)n) : MN_OK;
+}
+
+void mn_batcher_cancel(mn_batcher *b, mn_task *t) {
+  (void)b; /* the worker looks after every step, and without a step there is nothing to cancel */
+  atomic_store(&t->cancelled, true);
+}
+
+mn_status mn_batcher_call(mn_batcher *b, void (*fn)(void *arg), void *arg) {
+  call *c = mn_alloc(sizeof *c);
+  if (!c) return MN_ERR_MEMORY;
+  *c = (call){NULL, fn, arg};
+  pthread_mutex_lock(&b->mutex);
+  *b->calls_end = c, b->calls_end = &c->next;
+  pthread_cond_signal(&b->wake);
+  pthread_mutex_unlock(&b->mutex);
+  return MN_OK;
+}
+
+int64_t mn_batcher_context(const mn_batcher *b) { return b->config.forget ? MN_LIMIT_NONE : b->limit.tokens; }
+size_t mn_batcher_stream_bytes(const mn_batcher *b) { return b->stream_bytes; }
+mn_program *mn_batcher_program(const mn_batcher *b) { return b->program; }
+int64_t mn_batcher_rows(const mn_batcher *b) { return b->config.rows; }
+
+mn_batcher_counts mn_batcher_count(mn_batcher *b) {
+  pthread_mutex_lock(&b->mutex);
+  const mn_batcher_counts c = b->counts;
+  pthread_mutex_unlock(&b->mutex);
+  return c;
+}

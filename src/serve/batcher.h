@@ -1,0 +1,87 @@
+/* batcher.h - many streams of one model at once: continuous batching. One thread, the worker, owns every session.
+ *
+ * Streams join and leave between steps. A step feeds one token to every row of a batch; between two steps one prompt is read on by one
+ * piece in a session of its own, so that a long prompt keeps no answer waiting for longer than a piece takes. When a prompt is read its
+ * state is copied into as many rows as it has answers. A batch has 1, 2, 4, ... rows, as few as hold all; a row that is empty is fed no
+ * token and costs its part of the products, and a stream's logits do not depend on who its neighbours are, up to the order of sums.
+ *
+ * Who is next is decided by counters of tokens (Sheng et al. 2024, "Fairness in Serving Large Language Models", arXiv 2401.00588): each client
+ * has one, which grows with what is read and made for it; of those that want something the least served goes first, and whoever comes
+ * anew begins where the least served stands. Of one client's prompts the one that was read least goes first. */
+#ifndef MN_SERVE_BATCHER_H
+#define MN_SERVE_BATCHER_H
+
+#include <stdatomic.h>
+
+#include "run/session.h"
+#include "serve/voice.h"
+
+typedef struct mn_batcher mn_batcher;
+
+typedef struct mn_batcher_config {
+  const mn_model *model; /* these three outlive it */
+  const mn_params *params;
+  const mn_tokenizer *tokenizer;
+  mn_dtype compute;
+  bool forget;        /* a stream may outgrow its cache (session.h) */
+  int64_t rows;       /* streams at once, at most              */
+  int64_t piece;      /* tokens of a prompt between two steps  */
+  int64_t waiting;    /* tasks that wait, at most              */
+  size_t state_bytes; /* for the states of all streams; 0: any */
+} mn_batcher_config;
+
+typedef struct mn_task_times { /* seconds of mn_now; 0: not yet */
+  double posted, admitted, first, over;
+} mn_task_times;
+
+/* A prompt and its answers: made and owned by who asks; from mn_batcher_post on the worker's, until `over` was called. */
+typedef struct mn_task {
+  const int32_t *prompt;
+  int64_t n_prompt;
+  int64_t answers;  /* at least 1; each is a stream */
+  mn_manner manner; /* most 0: nothing is made, the prompt is read */
+  uint64_t client;
+  /* All three are called by the worker, and must not wait. A token of an answer, and the text that is certain by it; said is NULL where
+   * manner.top is -1. */
+  void (*told)(void *ctx, int64_t answer, const mn_said *said, const char *text, size_t n);
+  void (*ended)(void *ctx, int64_t answer, mn_ending why);
+  /* The last call. `why`: of a failure; MN_ERR_CANCELLED after mn_batcher_cancel. */
+  void (*over)(void *ctx, mn_status status, const char *why);
+  void *ctx;
+  /* Filled in by the worker: */
+  int64_t made; /* tokens of all answers */
+  mn_task_times times;
+  atomic_bool cancelled;
+  struct mn_task *next; /* from here on the worker's own */
+  mn_session *reader;
+  int64_t read, live; /* tokens of the prompt; answers that are being made */
+} mn_task;
+
+/* model NULL: a worker that only makes calls. MN_ERR_CONFIG for a model that makes no text, with the reason. */
+mn_status mn_batcher_new(const mn_batcher_config *config, mn_batcher **out);
+/* Whatever is not over ends with MN_ERR_CANCELLED. */
+void mn_batcher_free(mn_batcher *b);
+
+/* MN_ERR_MEMORY with *full: as many wait already as may. After MN_OK `over` is called once, whatever happens. */
+mn_status mn_batcher_post(mn_batcher *b, mn_task *task, bool *full);
+void mn_batcher_cancel(mn_batcher *b, mn_task *task); /* while the task is there */
+/* fn(arg) is called by the worker between two steps, in the order of posting: for whatever else uses the model. */
+mn_status mn_batcher_call(mn_batcher *b, void (*fn)(void *arg), void *arg);
+
+/* How many tokens a stream may have; MN_LIMIT_NONE: any number. */
+int64_t mn_batcher_context(const mn_batcher *b);
+size_t mn_batcher_stream_bytes(const mn_batcher *b); /* the state of one */
+mn_program *mn_batcher_program(const mn_batcher *b);
+int64_t mn_batcher_rows(const mn_batcher *b); /* that there may be, for the bytes of state that there may be */
+
+enum { MN_BATCH_SIZES = 12 };
+typedef struct mn_batcher_counts {      /* now, and since the start */
+  int64_t waiting, reading, rows, room; /* tasks; prompts; answers that are being made; rows of the batch */
+  int64_t tokens_read, tokens_made, steps, pieces, row_steps;
+  int64_t steps_of[MN_BATCH_SIZES]; /* steps with up to 1, 2, 4 ... rows */
+  double step_seconds, piece_seconds;
+  size_t state_bytes;
+} mn_batcher_counts;
+mn_batcher_counts mn_batcher_count(mn_batcher *b);
+
+#endif

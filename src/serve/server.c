@@ -1,0 +1,322 @@
+/* server.c - see server.h. Who may ask what, and where each request goes. */
+#include "serve/server_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "serve/answer.h"
+
+/* ---- small endpoints ---- */
+static void reply_text(mn_exchange *x, const char *type, mn_text *body) {
+  if (body->failed) mn_serve_failed(x, MN_ERR_MEMORY, "out of memory");
+  else mn_exchange_reply(x, 200, type, body->data ? body->data : "", body->len);
+  mn_text_free(body);
+}
+
+static void health(mn_server *s, const mn_request *r) {
+  mn_text out = {0};
+  const mn_batcher_counts c = mn_batcher_count(s->batcher);
+  mn_text_addf(&out, "{\"status\": \"%s\", \"waiting\": %lld, \"running\": %lld}\n", s->drains_until > 0 ? "ending" : "ok",
+               (long long)c.waiting, (long long)(c.reading + c.rows));
+  reply_text(r->x, "application/json", &out);
+}
+
+static void metrics(mn_server *s, const mn_request *r) {
+  mn_text out = {0};
+  const mn_metrics_now now = {
+      .batch = mn_batcher_count(s->batcher), .connections = mn_web_connections(s->web), .text = mn_batcher_program(s->batcher) != NULL};
+  mn_metrics_write(&s->metrics, &now, &out);
+  reply_text(r->x, "text/plain; version=0.0.4; charset=utf-8", &out);
+}
+
+static void add_model(const mn_server *s, mn_text *out) {
+  const int64_t context = mn_batcher_context(s->batcher);
+  mn_text_add(out, "{\"id\": ");
+  mn_answer_quote(out, s->config.name, strlen(s->config.name));
+  mn_text_addf(out, ", \"object\": \"model\", \"created\": %lld, \"owned_by\": \"mneme\"", (long long)s->created);
+  if (mn_batcher_program(s->batcher)) {
+    if (context != MN_LIMIT_NONE) mn_text_addf(out, ", \"context_length\": %lld", (long long)context);
+    mn_text_addf(out, ", \"state_bytes\": %zu", mn_batcher_stream_bytes(s->batcher));
+  }
+  mn_text_add(out, "}");
+}
+
+static void models(mn_server *s, const mn_request *r) {
+  mn_text out = {0};
+  mn_refusal why;
+  if (!*r->rest) {
+    mn_text_add(&out, "{\"object\": \"list\", \"data\": [");
+    add_model(s, &out);
+    mn_text_add(&out, "]}\n");
+  } else if (!strcmp(r->rest, s->config.name)) {
+    add_model(s, &out);
+    mn_text_add(&out, "\n");
+  } else {
+    char shown[MN_PRINTABLE];
+    mn_refuse(&why, 404, "model", "model_not_found", "there is no model '%s' here; this server has '%s'", mn_printable(r->rest, shown),
+              s->config.name);
+    mn_serve_refuse(r->x, &why);
+    return;
+  }
+  reply_text(r->x, "application/json", &out);
+}
+
+static void completions(mn_server *s, const mn_request *r) { mn_serve_generate(s, r, MN_ASK_COMPLETION); }
+static void chat(mn_server *s, const mn_request *r) { mn_serve_generate(s, r, MN_ASK_CHAT); }
+
+/* ---- the table ---- */
+typedef struct endpoint {
+  const char *method, *path;
+  bool below;    /* what follows the path, behind a '/', too */
+  bool open;     /* without a key */
+  bool computes; /* counts against a key's limit */
+  void (*serve)(mn_server *s, const mn_request *r);
+} endpoint;
+static const endpoint endpoints[] = {
+    {"GET", "/health", false, true, false, health},
+    {"GET", "/metrics", false, false, false, metrics},
+    {"GET", "/v1/models", true, false, false, models},
+    {"POST", "/v1/completions", false, false, true, completions},
+    {"POST", "/v1/chat/completions", false, false, true, chat},
+};
+enum { N_ENDPOINTS = sizeof endpoints / sizeof *endpoints };
+
+static const endpoint *find(const char *method, const char *path, const char **rest, bool *other_method) {
+  *other_method = false;
+  if (!strcmp(method, "HEAD")) method = "GET";
+  for (int i = 0; i < N_ENDPOINTS; i++) {
+    const endpoint *e = &endpoints[i];
+    const size_t n = strlen(e->path);
+    if (strncmp(path, e->path, n) != 0 || (path[n] && !(e->below && path[n] == '/'))) continue;
+    *rest = path[n] ? path + n + 1 : "";
+    if (!strcmp(e->method, method)) return e;
+    *other_method = true;
+  }
+  return NULL;
+}
+
+static void refuse_path(mn_exchange *x, bool other_method) {
+  const mn_http_head *h = mn_exchange_head(x);
+  char path[MN_PRINTABLE], method[MN_PRINTABLE];
+  mn_refusal why;
+  if (other_method)
+    mn_refuse(&why, 405, NULL, "method_not_allowed", "%s is not for the method %s", mn_printable(h->path, path),
+              mn_printable(h->method, method));
+  else mn_refuse(&why, 404, NULL, "unknown_url", "there is nothing at %s; docs/server.md lists the endpoints", mn_printable(h->path, path));
+  mn_serve_refuse(x, &why);
+}
+
+/* ---- who asks ---- */
+static bool admit(mn_server *s, mn_exchange *x, const endpoint *e, uint64_t *client) {
+  mn_refusal why;
+  *client = mn_hash_str(mn_exchange_peer(x));
+  if (!s->keys || e->open) return true;
+  const int key = mn_keys_find(s->keys, mn_http_header_of(mn_exchange_head(x), "authorization"));
+  if (key < 0) {
+    mn_exchange_header(x, "WWW-Authenticate", "Bearer");
+    mn_refuse(&why, 401, NULL, "invalid_api_key", "this server wants an API key that it knows, in the header Authorization: Bearer KEY");
+    mn_serve_refuse(x, &why);
+    return false;
+  }
+  *client = (uint64_t)key + 1;
+  const double wait = e->computes ? mn_keys_spend(s->keys, key, mn_now()) : 0;
+  if (wait <= 0) return true;
+  char seconds[32];
+  snprintf(seconds, sizeof seconds, "%lld", (long long)wait + 1);
+  mn_exchange_header(x, "Retry-After", seconds);
+  mn_refuse(&why, 429, NULL, "rate_limit_exceeded", "this key has asked as often as it may; try again in %s s", seconds);
+  mn_serve_refuse(x, &why);
+  return false;
+}
+
+static void preflight(mn_exchange *x) {
+  mn_exchange_header(x, "Access-Control-Allow-Methods", "GET, POST, DELETE");
+  mn_exchange_header(x, "Access-Control-Allow-Headers", "authorization, content-type");
+  mn_exchange_header(x, "Access-Control-Max-Age", "86400");
+  mn_exchange_reply(x, 204, "text/plain", "", 0);
+}
+
+static void handle(void *ctx, mn_exchange *x) {
+  mn_server *s = ctx;
+  const mn_http_head *h = mn_exchange_head(x);
+  mn_request r = {.x = x, .rest = ""};
+  bool other;
+  if (s->config.cors && !strcmp(h->method, "OPTIONS")) {
+    preflight(x);
+    return;
+  }
+  const endpoint *e = find(h->method, h->path, &r.rest, &other);
+  if (!e) refuse_path(x, other);
+  else if (s->drains_until > 0 && e->computes) mn_serve_refuse(x, &(mn_refusal){.status = 503, .message = "the server is ending"});
+  else if (admit(s, x, e, &r.client)) e->serve(s, &r);
+}
+
+static void replied(void *ctx, const mn_exchange *x) {
+  mn_server *s = ctx;
+  const mn_http_head *h = mn_exchange_head(x);
+  const mn_exchange_record so_far = mn_exchange_so_far(x);
+  const char *rest;
+  bool other;
+  const endpoint *e = h->path ? find(h->method, h->path, &rest, &other) : NULL;
+  mn_metrics_reply(&s->metrics, e ? e->path : "other", so_far.status ? so_far.status : 499);
+  s->metrics.left += so_far.left;
+  if (!s->log) return;
+  char when[40];
+  const time_t now = time(NULL);
+  struct tm at;
+  mn_text line = {0};
+  strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &at));
+  mn_text_addf(&line, "%s %s %d %zu %.3f%s ", when, mn_exchange_peer(x), so_far.status, so_far.bytes, so_far.seconds,
+               so_far.left ? " left" : "");
+  if (h->path) {
+    mn_text_add_shown(&line, h->method, strlen(h->method), false);
+    mn_text_add(&line, " ");
+    mn_text_add_shown(&line, h->path, strlen(h->path), false);
+  } else mn_text_add(&line, "-");
+  if (!line.failed) fprintf(s->log, "%s\n", line.data), fflush(s->log);
+  mn_text_free(&line);
+}
+
+/* ---- refusals ---- */
+int mn_serve_http_status(mn_status status) {
+  switch (status) {
+  case MN_OK:
+    return 200;
+  case MN_ERR_ARG:
+  case MN_ERR_CONFIG:
+  case MN_ERR_SHAPE:
+  case MN_ERR_FORMAT:
+    return 400;
+  case MN_ERR_UNSUPPORTED:
+    return 501;
+  case MN_ERR_MEMORY:
+  case MN_ERR_CANCELLED:
+    return 503;
+  default:
+    return 500;
+  }
+}
+
+void mn_serve_refuse(mn_exchange *x, const mn_refusal *why) {
+  const char *type = why->status == 401   ? "authentication_error"
+                     : why->status == 429 ? "rate_limit_error"
+                     : why->status >= 500 ? "server_error"
+                                          : "invalid_request_error";
+  mn_exchange_refuse(x, why->status, type, *why->param ? why->param : NULL, why->code, why->message);
+}
+
+void mn_serve_failed(mn_exchange *x, mn_status status, const char *message) {
+  mn_refusal why;
+  mn_refuse(&why, mn_serve_http_status(status), NULL, NULL, "%s", message);
+  mn_serve_refuse(x, &why);
+}
+
+bool mn_serve_check_model(const mn_server *s, const mn_ask *ask, mn_refusal *why) {
+  char shown[MN_PRINTABLE];
+  if (!ask->model || !strcmp(ask->model, s->config.name)) return true;
+  return mn_refuse(why, 404, "model", "model_not_found", "there is no model '%s' here; this server has '%s'",
+                   mn_printable(ask->model, shown), s->config.name);
+}
+
+/* ---- the server ---- */
+static mn_status open_log(mn_server *s) {
+  const char *path = s->config.log;
+  if (!path) return MN_OK;
+  if (!strcmp(path, "-")) s->log = stderr;
+  else { /* lines are added to an ordinary file of its own name, and to nothing else */
+    struct stat st;
+    const int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+    const bool ours = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1;
+    if (fd >= 0 && !ours) {
+      close(fd);
+      return mn_fail(MN_ERR_IO, "--access-log %s is no ordinary file, or has a second name; choose another", path);
+    }
+    s->log = fd >= 0 ? fdopen(fd, "a") : NULL;
+  }
+  return s->log ? MN_OK : mn_fail(MN_ERR_IO, "--access-log %s: %s", path, strerror(errno));
+}
+
+static mn_status open_server(mn_server *s) {
+  const mn_server_config *c = &s->config;
+  s->headers =
+      c->cors ? mn_format("Access-Control-Allow-Origin: %s\r\n%s", c->cors, strcmp(c->cors, "*") ? "Vary: Origin\r\n" : "") : mn_strdup("");
+  if (!s->headers) return MN_ERR_MEMORY;
+  if (c->cors && strpbrk(c->cors, "\r\n ")) return mn_fail(MN_ERR_CONFIG, "--cors is one origin, such as https://example.org, or *");
+  MN_TRY(open_log(s));
+  if (c->keys) MN_TRY(mn_keys_read(c->keys, c->rate, &s->keys));
+  const bool text = mn_model_check_stream(c->model) == MN_OK;
+  const mn_batcher_config batch = {.model = text ? c->model : NULL,
+                                   .params = c->params,
+                                   .tokenizer = c->tokenizer,
+                                   .compute = c->compute,
+                                   .forget = c->forget,
+                                   .rows = c->rows,
+                                   .piece = c->piece,
+                                   .waiting = c->waiting,
+                                   .state_bytes = c->state_bytes};
+  MN_TRY(mn_batcher_new(&batch, &s->batcher));
+  const mn_web_config web = {.host = c->host,
+                             .port = c->port,
+                             .tls_cert = c->tls_cert,
+                             .tls_key = c->tls_key,
+                             .most_head = c->most_head,
+                             .most_body = c->most_body,
+                             .most_connections = c->most_connections,
+                             .request_seconds = c->request_seconds,
+                             .idle_seconds = c->idle_seconds,
+                             .headers = s->headers,
+                             .handle = handle,
+                             .over = replied,
+                             .ctx = s};
+  return mn_web_new(&web, &s->web);
+}
+
+mn_status mn_server_new(const mn_server_config *config, mn_server **out) {
+  *out = NULL;
+  mn_server *s = mn_calloc(1, sizeof *s);
+  if (!s) return MN_ERR_MEMORY;
+  s->config = *config;
+  s->created = time(NULL);
+  if (getrandom(&s->salt, sizeof s->salt, 0) < 0) s->salt = (uint64_t)s->created;
+  mn_status status = open_server(s);
+  if (status != MN_OK) mn_server_free(s);
+  else *out = s;
+  return status;
+}
+
+void mn_server_free(mn_server *s) {
+  if (!s) return;
+  mn_batcher_free(s->batcher);
+  if (s->web) mn_web_settle(s->web);
+  mn_web_free(s->web);
+  mn_keys_free(s->keys);
+  if (s->log && s->log != stderr) fclose(s->log);
+  free(s->headers);
+  free(s);
+}
+
+int mn_server_port(const mn_server *s) { return mn_web_port(s->web); }
+int64_t mn_server_rows(const mn_server *s) { return mn_batcher_program(s->batcher) ? mn_batcher_rows(s->batcher) : 0; }
+
+static void tick(void *ctx) {
+  mn_server *s = ctx;
+  mn_serve_check_times(s);
+  if (s->stop && *s->stop && s->drains_until == 0) {
+    s->drains_until = mn_now() + s->config.drain_seconds;
+    mn_web_drain(s->web);
+  }
+  if (s->drains_until == 0) return;
+  if (mn_now() >= s->drains_until) mn_serve_cancel_all(s);
+  if (!s->talks && mn_web_connections(s->web) == 0) mn_web_stop(s->web);
+  else if (!s->talks && mn_now() >= s->drains_until) mn_web_stop(s->web);
+}
+
+mn_status mn_server_run(mn_server *s, const volatile sig_atomic_t *stop) {
+  s->stop = stop;
+  return mn_web_run(s->web, tick, s);
+}

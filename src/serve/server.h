@@ -1,0 +1,43 @@
+/* server.h - an HTTP server of one model, whose interface is OpenAI's: completions, streams of tokens, embeddings, sessions that are kept
+ * (docs/server.md). The loop's thread reads requests and writes replies; the batcher's worker computes. */
+#ifndef MN_SERVE_SERVER_H
+#define MN_SERVE_SERVER_H
+
+#include "serve/batcher.h"
+#include "serve/connection.h"
+
+typedef struct mn_server mn_server;
+
+typedef struct mn_server_config {
+  /* The model; all of it outlives the server. */
+  const mn_model *model;
+  const mn_params *params;
+  const mn_tokenizer *tokenizer;
+  const char *name; /* what the interface calls it */
+  /* How it is run: batcher.h. */
+  mn_dtype compute;
+  bool forget;
+  int64_t rows, piece, waiting;
+  size_t state_bytes;
+  int64_t most_tokens; /* of an answer where the request says nothing; 0: as many as fit */
+  double most_seconds; /* of a generation; 0: any */
+  /* Who may ask, and from where: connection.h. */
+  const char *host, *tls_cert, *tls_key;
+  int port, most_connections;
+  size_t most_head, most_body;
+  double request_seconds, idle_seconds, drain_seconds;
+  const char *keys; /* a file of API keys; NULL: everybody may ask */
+  double rate;      /* requests per minute of a key that says none; 0: any */
+  const char *cors; /* an origin whose pages may ask, or "*"; NULL: none */
+  const char *log;  /* a file that gets a line for each reply, "-" for standard error; NULL: none */
+} mn_server_config;
+
+/* Listens when it returns. */
+mn_status mn_server_new(const mn_server_config *config, mn_server **out);
+void mn_server_free(mn_server *s);
+int mn_server_port(const mn_server *s);
+int64_t mn_server_rows(const mn_server *s);
+/* Serves until *stop is not 0, and what is being answered then to its end, drain_seconds at most. */
+mn_status mn_server_run(mn_server *s, const volatile sig_atomic_t *stop);
+
+#endif

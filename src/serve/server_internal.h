@@ -1,0 +1,47 @@
+/* server_internal.h - what the rooms of a server share. */
+#ifndef MN_SERVE_SERVER_INTERNAL_H
+#define MN_SERVE_SERVER_INTERNAL_H
+
+#include <stdio.h>
+#include <time.h>
+
+#include "serve/ask.h"
+#include "serve/keys.h"
+#include "serve/metrics.h"
+#include "serve/server.h"
+
+typedef struct mn_talk mn_talk; /* a request that a model answers (talk.c) */
+
+struct mn_server {
+  mn_server_config config;
+  mn_web *web;
+  mn_batcher *batcher;
+  mn_keys *keys; /* NULL: everybody */
+  mn_metrics metrics;
+  mn_talk *talks; /* that are not over */
+  char *headers;  /* of every reply */
+  FILE *log;
+  time_t created;
+  uint64_t number, salt; /* of the next reply; what ids begin with */
+  const volatile sig_atomic_t *stop;
+  double drains_until; /* 0: it does not end yet */
+};
+
+/* ---- endpoints: each replies, now or later ---- */
+typedef struct mn_request {
+  mn_exchange *x;
+  uint64_t client;  /* whose turn it is: the key, or the address */
+  const char *rest; /* of the path, behind that of the endpoint: a session's name; "" */
+} mn_request;
+void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind);
+/* Every generation ends now: the server does. */
+void mn_serve_cancel_all(mn_server *s);
+void mn_serve_check_times(mn_server *s); /* those that took too long */
+
+void mn_serve_refuse(mn_exchange *x, const mn_refusal *why);
+/* The refusal for a status of the library. */
+void mn_serve_failed(mn_exchange *x, mn_status status, const char *message);
+int mn_serve_http_status(mn_status status);
+bool mn_serve_check_model(const mn_server *s, const mn_ask *ask, mn_refusal *why);
+
+#endif
