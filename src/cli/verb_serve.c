@@ -4,7 +4,7 @@
 
 #include "base/file.h"
 #include "cli/cli.h"
-#include "model/bundle.h"
+#include "checkpoint/bundle.h"
 #include "serve/server.h"
 
 static mn_status read_limits(const mn_cli *cli, mn_server_config *c) {
@@ -57,7 +57,7 @@ static mn_status serve(mn_cli *cli, mn_server_config *c, const char *dir) {
   mn_bundle bundle;
   mn_server *s = NULL;
   MN_TRY(mn_bundle_open(dir, cli->backend, cli->threads, &bundle));
-  c->model = bundle.model, c->params = bundle.params, c->tokenizer = bundle.tokenizer;
+  c->bundle = &bundle;
   mn_status status = mn_bundle_need_tokenizer(&bundle, dir);
   if (status == MN_OK) status = mn_server_new(c, &s);
   if (status == MN_OK) greet(cli, c, s);

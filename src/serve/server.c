@@ -228,8 +228,7 @@ static mn_status open_log(mn_server *s) {
   const char *path = s->config.log;
   if (!path) return MN_OK;
   if (!strcmp(path, "-")) s->log = stderr;
-  else { /* lines are added to an ordinary file of its own name, and to nothing else */
-    struct stat st;
+  else { /* lines are added to an ordinary file of its own name, and to nothing else */ struct stat st;
     const int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
     const bool ours = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1;
     if (fd >= 0 && !ours) {
@@ -249,10 +248,10 @@ static mn_status open_server(mn_server *s) {
   if (c->cors && strpbrk(c->cors, "\r\n ")) return mn_fail(MN_ERR_CONFIG, "--cors is one origin, such as https://example.org, or *");
   MN_TRY(open_log(s));
   if (c->keys) MN_TRY(mn_keys_read(c->keys, c->rate, &s->keys));
-  const bool text = mn_model_check_stream(c->model) == MN_OK;
-  const mn_batcher_config batch = {.model = text ? c->model : NULL,
-                                   .params = c->params,
-                                   .tokenizer = c->tokenizer,
+  const bool text = mn_model_check_stream(c->bundle->model) == MN_OK;
+  const mn_batcher_config batch = {.model = text ? c->bundle->model : NULL,
+                                   .params = c->bundle->params,
+                                   .tokenizer = c->bundle->tokenizer,
                                    .compute = c->compute,
                                    .forget = c->forget,
                                    .rows = c->rows,

@@ -3,17 +3,15 @@
 #ifndef MN_SERVE_SERVER_H
 #define MN_SERVE_SERVER_H
 
+#include "checkpoint/bundle.h"
 #include "serve/batcher.h"
 #include "serve/connection.h"
 
 typedef struct mn_server mn_server;
 
 typedef struct mn_server_config {
-  /* The model; all of it outlives the server. */
-  const mn_model *model;
-  const mn_params *params;
-  const mn_tokenizer *tokenizer;
-  const char *name; /* what the interface calls it */
+  const mn_bundle *bundle; /* the model, which outlives the server; with its tokenizer */
+  const char *name;        /* what the interface calls it */
   /* How it is run: batcher.h. */
   mn_dtype compute;
   bool forget;

@@ -121,7 +121,7 @@ static void send_piece(mn_talk *t, int64_t i, const char *text, size_t n, bool l
 /* ---- what the worker tells ---- in the loop */
 static void heard(mn_talk *t, const event_of *e, int64_t i) {
   choice *c = &t->choices[i];
-  if (e->has_said) mn_answer_log(&c->logs, t->ask.kind, t->server->config.tokenizer, &e->said);
+  if (e->has_said) mn_answer_log(&c->logs, t->ask.kind, t->server->config.bundle->tokenizer, &e->said);
   if (!t->ask.stream) mn_text_add_bytes(&c->text, e->text, e->n);
   else if (e->n || e->has_said) send_piece(t, i, e->text, e->n, false);
   if (mn_exchange_behind(t->x) > BEHIND) { /* a client that does not read */
@@ -247,7 +247,7 @@ static bool encode(mn_talk *t, int64_t i, mn_refusal *why) {
   const int64_t context = mn_batcher_context(t->server->batcher);
   mn_status status = MN_OK;
   for (int64_t k = 0; p->ids && k < p->n_ids && status == MN_OK; k++) status = mn_ids_add(ids, p->ids[k]);
-  if (!p->ids) status = mn_tokenizer_encode(t->server->config.tokenizer, p->text, p->n, MN_ENCODE_TEMPLATE, ids);
+  if (!p->ids) status = mn_tokenizer_encode(t->server->config.bundle->tokenizer, p->text, p->n, MN_ENCODE_TEMPLATE, ids);
   if (status != MN_OK) return mn_refuse(why, mn_serve_http_status(status), "prompt", NULL, "%s", mn_message());
   if (!ids->len) return mn_refuse(why, 400, "prompt", "invalid_value", "the prompt is empty: there is nothing to go on from");
   const int64_t wanted = t->ask.manner.most > 0 ? t->ask.manner.most : 1;
@@ -263,8 +263,10 @@ static bool encode(mn_talk *t, int64_t i, mn_refusal *why) {
 
 static bool set_up(mn_talk *t, mn_refusal *why) {
   mn_ask *a = &t->ask;
-  t->end = mn_tokenizer_eos(t->server->config.tokenizer);
-  if (t->end >= 0 && !a->ignore_eos) a->manner.ends = &t->end, a->manner.n_ends = 1;
+  const mn_bundle *bundle = t->server->config.bundle;
+  t->end = mn_tokenizer_eos(bundle->tokenizer);
+  if (!a->ignore_eos && bundle->speech.n_eos) a->manner.ends = bundle->speech.eos, a->manner.n_ends = bundle->speech.n_eos;
+  else if (!a->ignore_eos && t->end >= 0) a->manner.ends = &t->end, a->manner.n_ends = 1;
   if (!a->seeded && getrandom(&a->manner.sampling.seed, sizeof a->manner.sampling.seed, 0) < 0)
     a->manner.sampling.seed = (int64_t)t->server->number;
   t->n_parts = a->n_prompts;
@@ -282,7 +284,7 @@ static void echo(mn_talk *t) {
     const mn_ids *ids = &t->parts[i / t->ask.n].ids;
     choice *c = &t->choices[i];
     mn_text text = {0};
-    if (mn_tokenizer_decode(t->server->config.tokenizer, ids->data, ids->len, true, &text) == MN_OK) {
+    if (mn_tokenizer_decode(t->server->config.bundle->tokenizer, ids->data, ids->len, true, &text) == MN_OK) {
       if (t->ask.stream) send_piece(t, i, text.data ? text.data : "", text.len, false);
       else mn_text_add_utf8(&c->text, text.data ? text.data : "", text.len);
     }
@@ -338,7 +340,7 @@ void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
   size_t n;
   const char *body = mn_exchange_body(r->x, &n);
   const int64_t rows = s->batcher ? mn_batcher_rows(s->batcher) : 1;
-  const mn_ask_limits limits = {s->config.model->config.vocab_size, rows < 128 ? rows : 128, 128, INT32_MAX};
+  const mn_ask_limits limits = {s->config.bundle->model->config.vocab_size, rows < 128 ? rows : 128, 128, INT32_MAX};
   mn_talk *t = mn_calloc(1, sizeof *t);
   if (t) *t = (mn_talk){.server = s, .x = r->x, .arena = mn_arena_new(), .created = time(NULL), .began = mn_now(), .next = s->talks};
   if (!t || !t->arena) {
@@ -349,7 +351,7 @@ void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
   s->talks = t;
   snprintf(t->id, sizeof t->id, "%s-%012llx%08llx", kind == MN_ASK_CHAT ? "chatcmpl" : "cmpl",
            (unsigned long long)(s->salt & 0xffffffffffff), (unsigned long long)s->number++);
-  if (!s->config.tokenizer || !mn_batcher_program(s->batcher))
+  if (!s->config.bundle->tokenizer || !mn_batcher_program(s->batcher))
     mn_refuse(&why, 400, "model", "unsupported_model", "this model makes no text");
   else if (kind == MN_ASK_CHAT) mn_refuse(&why, 400, "model", "unsupported_model", "this model has no chat template: ask /v1/completions");
   else if (mn_ask_read(t->arena, kind, body, n, &limits, &t->ask, &why) && mn_serve_check_model(s, &t->ask, &why) && set_up(t, &why)) {
