@@ -41,10 +41,12 @@ typedef struct mn_gguf_type_info {
   const char *name; /* "Q4_K" */
   int block;        /* elements of a block; 1 for plain numbers */
   int bytes;        /* of a block */
+  mn_dtype dtype;   /* the same type as the rest of Mneme calls it; MN_DTYPES for I8 and I16, which it has not */
 } mn_gguf_type_info;
 
 const mn_gguf_type_info *mn_gguf_type_find(uint32_t type); /* NULL: none that Mneme reads */
 const mn_gguf_type_info *mn_gguf_type_at(int i);           /* all of them in turn; NULL after the last */
+const mn_gguf_type_info *mn_gguf_type_of(mn_dtype dtype);  /* NULL: none, as for bool */
 /* By name, in capitals or not ("q4_k"); a wrong one is MN_ERR_ARG with the nearest. */
 mn_status mn_gguf_type_named(const char *name, const mn_gguf_type_info **out);
 
