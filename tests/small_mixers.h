@@ -24,6 +24,7 @@ static const char *const mn_small_mixers[] = {
     "{type: mamba2, head_dim: 4, state: 3, groups: 2}",
     "{type: mamba2, inner: 8, head_dim: 4, state: 3, norm: before_gate, norm_groups: 2, bias: true, dt_min: 0.01, dt_max: 1}",
     "{type: retnet, heads: 2}",
+    "{type: parallel, mixers: [{type: attention, heads: 2, window: 4}, {type: mamba2, head_dim: 4, state: 3}]}",
     "{type: short_conv}",
     "{type: short_conv, conv: 2, bias: true}",
     "{type: linear_attention, heads: 2}",

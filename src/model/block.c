@@ -16,14 +16,14 @@ typedef struct block_config {
   int norm_position;
   bool parallel;
   int condition;
-  double dropout, drop_path;
+  double dropout, drop_path, residual_scale;
   int64_t hidden, repeat;
 } block_config;
 #define S block_config
 const mn_field mn_block_fields[] = {
     MN_FIELD_VALUE(S, mixer, "how tokens meet the past: {type: attention, ...}"),
     MN_FIELD_VALUE(S, cross, "encoder_decoder: attention to the source, {heads: 4, ...}, or none", MN_SPARSE),
-    MN_FIELD_VALUE(S, channel, "after the mixer: none, swiglu (the default), geglu, mlp, channel_mix; or {type: mlp, ...}"),
+    MN_FIELD_VALUE(S, channel, "after the mixer: none, swiglu (the default), geglu, mlp, channel_mix, moe; or {type: mlp, ...}"),
     MN_FIELD_INT(S, hidden, 0, 0, 1 << 24, "its width F; 0: 8/3 d_model (gated) or 4 d_model, rounded up to 32"),
     MN_FIELD_ENUM(S, norm_position, norm_positions, MN_PRE_NORM, "before each part, after the sum, or before and after", MN_SPARSE),
     MN_FIELD_BOOL(S, parallel, false, "mixer and channel part read the same input and are added at once", MN_SPARSE),
@@ -34,6 +34,7 @@ const mn_field mn_block_fields[] = {
         MN_SPARSE),
     MN_FIELD_FLOAT(S, dropout, 0, 0, 0.999, "of what each part adds, in training: elements", MN_SPARSE),
     MN_FIELD_FLOAT(S, drop_path, 0, 0, 0.999, "of what each part adds, in training: whole rows of the batch (stochastic depth)", MN_SPARSE),
+    MN_FIELD_FLOAT(S, residual_scale, 1, DBL_MIN, 1e6, "what each part adds is multiplied by it", MN_SPARSE),
     MN_FIELD_INT(S, repeat, 1, 1, MOST_LAYERS, "how many times this block stands here"),
     MN_FIELD_END};
 #undef S
@@ -62,7 +63,8 @@ static mn_status parse_block(mn_arena *arena, const mn_value *map, const mn_stac
                     .parallel = c.parallel,
                     .condition = c.condition,
                     .dropout = c.dropout,
-                    .drop_path = c.drop_path};
+                    .drop_path = c.drop_path,
+                    .residual_scale = c.residual_scale};
   *repeat = c.repeat;
   MN_TRY(mn_channel_parse(arena, map, NULL, stack->d_model, c.hidden, &out->channel));
   MN_TRY(parse_cross(arena, map, c.cross, stack, &out->cross));
@@ -149,6 +151,7 @@ static const mn_value *block_value(mn_arena *arena, const mn_block *b, bool sour
                     .condition = b->condition,
                     .dropout = b->dropout,
                     .drop_path = b->drop_path,
+                    .residual_scale = b->residual_scale,
                     .hidden = b->channel.hidden,
                     .repeat = repeat};
   const mn_config_part part = {mn_block_fields, &c};
@@ -190,6 +193,7 @@ static mn_tensor *after(mn_scope *s, const mn_block *b, const char *part, const 
   mn_dtype exact = mn_scope_exact(s);
   mn_scope *chance = mn_scope_in(s, "%s_output", part); /* not the part's own: it may draw, too */
   y = b->norm_position == MN_SANDWICH_NORM ? norm(s, norm_name, b, y, exact) : mn_cast(mn_scope_graph(s), y, exact);
+  if (b->residual_scale != 1) y = mn_mul_scalar(mn_scope_graph(s), y, b->residual_scale);
   return mn_drop_path(chance, "drop_path", mn_dropout(chance, "dropout", y, b->dropout), b->drop_path);
 }
 

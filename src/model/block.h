@@ -30,6 +30,7 @@ typedef struct mn_block {
   bool parallel;
   int condition;             /* mn_condition_kind */
   double dropout, drop_path; /* probabilities; 0: nothing is dropped */
+  double residual_scale;     /* of what a part adds; 1 */
 } mn_block;
 
 typedef struct mn_stack {

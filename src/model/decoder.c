@@ -5,13 +5,25 @@
 #include "graph/stored.h"
 #include "model/model.h"
 
+typedef struct decoder_config {
+  double logit_scale;
+} decoder_config;
+static const mn_field fields[] = {MN_FIELD_FLOAT(decoder_config, logit_scale, 1, DBL_MIN, 1e6, "what logits are multiplied by", MN_SPARSE),
+                                  MN_FIELD_END};
+
+mn_tensor *mn_decoder_norm(mn_scope *s, const mn_model *m, mn_tensor *x) {
+  const double scale = ((const decoder_config *)m->own)->logit_scale;
+  mn_tensor *h = mn_model_norm(s, m, x);
+  return scale == 1 ? h : mn_mul_scalar(mn_scope_graph(s), h, scale); /* the head has no bias */
+}
+
 /* x as placed -> what the head projects. */
 static mn_tensor *through(mn_scope *s, const mn_model *m, mn_tensor *x, mn_tensor *condition) {
   const mn_linear_rules *before = mn_scope_set_linear(s, m->linear.n ? &m->linear : NULL);
   mn_tensor *y = mn_stack_apply(s, &m->stack, x, &(mn_beside){.condition = condition}); /* [B,T,D] */
   mn_scope_set_linear(s, before);
   mn_scope_advance(s, mn_dim(x, 1));
-  return mn_model_norm(s, m, y);
+  return mn_decoder_norm(s, m, y);
 }
 
 mn_tensor *mn_decoder_run(mn_scope *s, const mn_model *m, mn_tensor *x) { return through(s, m, mn_model_place(s, m, x), NULL); }
@@ -69,6 +81,8 @@ const mn_model_def mn_model_decoder = {
     .summary = "a causal stack of blocks over tokens, which expects the next one",
     .trunk = MN_TRUNK_TOKENS,
     .conditioned = true,
+    .config_size = sizeof(decoder_config),
+    .fields = fields,
     .inputs = inputs,
     .outputs = outputs,
     .build = build,

@@ -153,7 +153,7 @@ static void build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_mode
   mn_scope_advance(s, mn_dim(x, 1));
   mn_io_put(out, "match_error", mn_concat(g, c->n, error, 2));
   mn_io_put(out, "match_size", mn_concat(g, c->n, size, 2));
-  mn_io_put(out, "hidden", mn_model_norm(base, m->base, x));
+  mn_io_put(out, "hidden", mn_decoder_norm(base, m->base, x));
   mn_io_put(out, "head", mn_model_head(base, m->base));
 }
 

@@ -38,6 +38,8 @@ const mn_field mn_model_fields[] = {
     NORM,
     MN_FIELD_FLOAT(S, init_std, 0.02, 0, 10, "standard deviation of the embedding at the start"),
     MN_FIELD_BOOL(S, scale_embeddings, false, "an embedding is multiplied by sqrt(d_model) when it is read", MN_SPARSE),
+    MN_FIELD_FLOAT(S, embedding_scale, 0, 0, 1e6, "what an embedding is multiplied by when it is read; 0: as scale_embeddings says",
+                   MN_SPARSE),
     POSITIONS,
     LINEAR,
     CONDITION,
@@ -213,6 +215,7 @@ mn_tensor *mn_model_embed(mn_scope *s, const mn_model *m, mn_tensor *tokens) {
 }
 
 mn_tensor *mn_model_scaled(mn_scope *s, const mn_model *m, mn_tensor *e) {
+  if (m->config.embedding_scale > 0) return mn_mul_scalar(mn_scope_graph(s), e, m->config.embedding_scale);
   return m->config.scale_embeddings ? mn_mul_scalar(mn_scope_graph(s), e, sqrt((double)m->config.d_model)) : e;
 }
 
@@ -301,15 +304,18 @@ static mn_status find_kind(const mn_value *map, const char *where, const mn_mode
 }
 
 static mn_status resolve_vocabulary(mn_model *m, const mn_value *map, const char *where, int64_t vocab_size) {
-  static const char *const of_tokens[] = {"vocab_size", "tie_embeddings", "scale_embeddings"};
+  static const char *const of_tokens[] = {"vocab_size", "tie_embeddings", "scale_embeddings", "embedding_scale"};
   int64_t *size = &m->config.vocab_size;
-  for (int i = 0; i < 3 && m->def->reads_tokens && !m->def->reads_tokens(m); i++)
+  for (int i = 0; i < 4 && m->def->reads_tokens && !m->def->reads_tokens(m); i++)
     if (mn_config_given(map, of_tokens[i]))
       return mn_config_fail(map, where, of_tokens[i], "has no effect: this model reads no tokens; leave it out");
   if (m->def->reads_tokens && !m->def->reads_tokens(m)) {
     *size = 0;
     return MN_OK;
   }
+  if (m->config.embedding_scale > 0 && m->config.scale_embeddings)
+    return mn_config_fail(map, where, "scale_embeddings", "has no effect beside embedding_scale: %g; leave one of them out",
+                          m->config.embedding_scale);
   if (*size == 0) *size = vocab_size;
   if (*size <= 0) return mn_config_fail(map, where, "vocab_size", "must be given: there is no tokenizer to take it from");
   if (vocab_size > *size)

@@ -86,7 +86,7 @@ typedef struct mn_model_config { /* the keys that kinds share */
   int positions; /* mn_position_kind */
   int64_t max_positions;
   int norm; /* mn_norm_kind of the blocks and before the head */
-  double norm_eps, init_std;
+  double norm_eps, init_std, embedding_scale;
   int64_t condition_classes, condition_width; /* what a condition is: one of so many classes, or so many numbers; 0: it is not that */
   const mn_value *linear, *block, *blocks;    /* while parsing: see mn_stack_config */
 } mn_model_config;
@@ -153,7 +153,7 @@ mn_tensor *mn_model_read(mn_scope *s, const mn_model *m, const mn_model_io *in);
 mn_tensor *mn_model_embedding(mn_scope *s, const mn_model *m); /* [vocab_size, D], memory's type */
 /* tokens i32 [B,T] -> what the stack reads [B,T,D], exact type: embedded, scaled and placed as the keys say. */
 mn_tensor *mn_model_embed(mn_scope *s, const mn_model *m, mn_tensor *tokens);
-mn_tensor *mn_model_scaled(mn_scope *s, const mn_model *m, mn_tensor *e); /* an embedding, by scale_embeddings */
+mn_tensor *mn_model_scaled(mn_scope *s, const mn_model *m, mn_tensor *e); /* an embedding, by scale_embeddings or embedding_scale */
 /* x [B,T,D] exact type with the positions' vectors added. */
 mn_tensor *mn_model_place(mn_scope *s, const mn_model *m, mn_tensor *x);
 /* What the rows are told, [B,D] exact type, of the input `condition`: the vector of its class, or a projection of its numbers. NULL: the
@@ -181,6 +181,8 @@ typedef enum mn_pooling { MN_POOL_MEAN, MN_POOL_LAST, MN_POOL_FIRST, MN_POOL_NON
 /* h [B,T,D] -> [B,D], of the first `length` (i32 [B]; NULL: all) positions; MN_POOL_NONE: h. */
 mn_tensor *mn_pooled(mn_scope *s, mn_pooling how, mn_tensor *h, mn_tensor *length);
 
+/* Of a decoder: what comes out of its stack as its head projects it, in the compute type: normed, and scaled by logit_scale. */
+mn_tensor *mn_decoder_norm(mn_scope *s, const mn_model *m, mn_tensor *x);
 /* A decoder over what is embedded already, x [B,T,D] exact type -> h [B,T,D] after the last norm, compute type. */
 mn_tensor *mn_decoder_run(mn_scope *s, const mn_model *m, mn_tensor *x);
 

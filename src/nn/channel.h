@@ -1,4 +1,5 @@
-/* channel.h - the contract of a channel part: what a block does with one token alone. A part is a definition
+/* channel.h - the contract of a channel part: what a block does with one token alone, or (RWKV) with it and the one before, which then is
+ * its state. A part is a definition
  * `const mn_channel_def mn_channel_<name> = {` in a file of src/nn or src/memory; the build finds it.
  *
  * In a recipe a block says `channel: swiglu`, or `channel: {type: mlp, activation: relu}` where the part has keys of its own. */
@@ -40,5 +41,7 @@ mn_tensor *mn_channel_apply(mn_scope *s, const mn_channel *c, mn_tensor *x);
 typedef enum mn_activation { MN_GELU, MN_GELU_TANH, MN_RELU, MN_SILU } mn_activation;
 extern const char *const mn_activation_names[]; /* closed by NULL */
 mn_tensor *mn_activate(mn_graph *g, mn_activation a, mn_tensor *x);
+/* down_proj (act(gate_proj x) * up_proj x), without biases: x [B,T,D] -> [B,T,D]. */
+mn_tensor *mn_gated_units(mn_scope *s, int64_t hidden, mn_activation activation, mn_tensor *x);
 
 #endif

@@ -5,7 +5,7 @@
 
 static const mn_init small = {MN_INIT_NORMAL, 0.02, 0};
 
-static mn_tensor *gated(mn_scope *s, int64_t hidden, mn_activation activation, mn_tensor *x) {
+mn_tensor *mn_gated_units(mn_scope *s, int64_t hidden, mn_activation activation, mn_tensor *x) {
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *gate = mn_linear(s, "gate_proj", x, hidden, MN_NO_BIAS, small), *up = mn_linear(s, "up_proj", x, hidden, MN_NO_BIAS, small);
   return mn_linear(s, "down_proj", mn_mul(g, mn_activate(g, activation, gate), up), mn_dim(x, -1), MN_NO_BIAS, small);
@@ -13,12 +13,12 @@ static mn_tensor *gated(mn_scope *s, int64_t hidden, mn_activation activation, m
 
 static mn_tensor *swiglu(mn_scope *s, const void *config, int64_t hidden, mn_tensor *x) {
   (void)config;
-  return gated(s, hidden, MN_SILU, x);
+  return mn_gated_units(s, hidden, MN_SILU, x);
 }
 
 static mn_tensor *geglu(mn_scope *s, const void *config, int64_t hidden, mn_tensor *x) {
   (void)config;
-  return gated(s, hidden, MN_GELU, x);
+  return mn_gated_units(s, hidden, MN_GELU, x);
 }
 
 typedef struct mlp_config {

@@ -41,6 +41,10 @@ static mn_status check_own(const mn_value *map, const char *where, const mn_mixe
 static mn_mixer *base_of(const mn_mixer *m) { return (mn_mixer *)((char *)m->config + m->def->base); }
 mn_mixer *mn_mixer_base(const mn_mixer *m) { return m->def->base && base_of(m)->def ? base_of(m) : NULL; }
 
+static mn_mixer_list *list_of(const mn_mixer *m) { return (mn_mixer_list *)((char *)m->config + m->def->list); }
+const mn_mixer_list *mn_mixer_parts(const mn_mixer *m) { return m->def->list ? list_of(m) : NULL; }
+static mn_mixer_list parts(const mn_mixer *m) { return m->def->list ? *list_of(m) : (mn_mixer_list){0}; }
+
 void mn_mixer_doubt(const mn_mixer *m, mn_text *out) {
   mn_text own = {0};
   if (m->def->doubt) m->def->doubt(m->config, &own);
@@ -48,13 +52,16 @@ void mn_mixer_doubt(const mn_mixer *m, mn_text *out) {
   out->failed = out->failed || own.failed;
   mn_text_free(&own);
   if (mn_mixer_base(m)) mn_mixer_doubt(mn_mixer_base(m), out);
+  for (int i = 0; i < parts(m).n && !out->len; i++) mn_mixer_doubt(&parts(m).items[i], out);
+}
+
+/* The value of the key `name`, in the config. */
+static const mn_value **value_at(const mn_mixer *m, const char *name) {
+  return (const mn_value **)((char *)m->config + mn_field_find(m->def->fields, name)->offset);
 }
 
 static const char *base_key(const mn_mixer_def *d) { return d->base_key ? d->base_key : "base"; }
-/* The value of that key, in the config. */
-static const mn_value **base_value(const mn_mixer *m) {
-  return (const mn_value **)((char *)m->config + mn_field_find(m->def->fields, base_key(m->def))->offset);
-}
+static const mn_value **base_value(const mn_mixer *m) { return value_at(m, base_key(m->def)); }
 
 static mn_status parse_base(mn_arena *arena, const mn_value *map, const char *where, int64_t d_model, const mn_mixer *m) {
   const mn_mixer_def *d = m->def;
@@ -73,6 +80,22 @@ static mn_status parse_base(mn_arena *arena, const mn_value *map, const char *wh
   return mn_mixer_parse(arena, v, NULL, d_model, base_of(m));
 }
 
+static mn_status parse_list(mn_arena *arena, const mn_value *map, const char *where, int64_t d_model, const mn_mixer *m) {
+  enum { MOST = 16 };
+  const mn_value *v = *value_at(m, m->def->list_key);
+  mn_mixer_list *list = list_of(m);
+  if (!v || v->kind != MN_LIST || v->count < 2 || v->count > MOST)
+    return mn_config_fail(map, where, m->def->list_key, "must be a list of 2 to %d mixers, such as [{type: attention}, {type: mamba2}]",
+                          MOST);
+  if (!(list->items = mn_arena_alloc(arena, v->count * sizeof *list->items))) return MN_ERR_MEMORY;
+  for (list->n = 0; list->n < (int)v->count; list->n++) {
+    const mn_value *item = v->as.items[list->n];
+    if (item->kind != MN_MAP) return mn_value_fail(item, "must be a mixer, such as {type: attention, window: 64}");
+    MN_TRY(mn_mixer_parse(arena, item, NULL, d_model, &list->items[list->n]));
+  }
+  return MN_OK;
+}
+
 mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where, int64_t d_model, mn_mixer *out) {
   const mn_value *type = mn_value_get(map, "type");
   if (!type) MN_TRY(mn_config_misspelt(map, "type"));
@@ -86,16 +109,25 @@ mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where
   const mn_config_part parts[] = {{type_fields, &t}, {d->fields, out->config}, {written(d), out->config}};
   MN_TRY(mn_config_parse(arena, map, where, parts, d->written ? 3 : 2));
   if (d->base) MN_TRY(parse_base(arena, map, where, d_model, out));
+  if (d->list) MN_TRY(parse_list(arena, map, where, d_model, out));
   return d->check ? d->check(map, where, d_model, out->config) : MN_OK;
+}
+
+static const mn_value *list_to_value(mn_arena *arena, mn_mixer_list list) {
+  const mn_value **items = mn_arena_alloc(arena, (size_t)list.n * sizeof *items);
+  for (int i = 0; items && i < list.n; i++)
+    if (!(items[i] = mn_mixer_to_value(arena, &list.items[i]))) return NULL;
+  return items ? mn_value_list(arena, (size_t)list.n, items) : NULL;
 }
 
 const mn_value *mn_mixer_to_value(mn_arena *arena, const mn_mixer *m) {
   type_config t = {m->def->name};
   mn_mixer spelled = *m;
-  if (mn_mixer_base(m)) {
+  if (mn_mixer_base(m) || m->def->list) {
     if (!(spelled.config = mn_arena_alloc(arena, m->def->config_size))) return NULL;
     memcpy(spelled.config, m->config, m->def->config_size);
-    if (!(*base_value(&spelled) = mn_mixer_to_value(arena, mn_mixer_base(m)))) return NULL;
+    if (mn_mixer_base(m) && !(*base_value(&spelled) = mn_mixer_to_value(arena, mn_mixer_base(m)))) return NULL;
+    if (m->def->list && !(*value_at(&spelled, m->def->list_key) = list_to_value(arena, parts(m)))) return NULL;
   }
   const mn_config_part parts[] = {{type_fields, &t}, {written(m->def), spelled.config}};
   return mn_config_to_value(arena, parts, 2);
@@ -111,6 +143,9 @@ mn_status mn_mixer_check_lengths(const mn_mixer *m, const mn_value *map, int64_t
                          m->def->name, f->name, (long long)length, (long long)seq_len);
   }
   const mn_mixer *base = mn_mixer_base(m);
+  const mn_value *list = m->def->list ? mn_value_get(map, m->def->list_key) : NULL;
+  for (int i = 0; i < parts(m).n; i++)
+    MN_TRY(mn_mixer_check_lengths(&parts(m).items[i], list && list->kind == MN_LIST ? list->as.items[i] : NULL, seq_len));
   return base ? mn_mixer_check_lengths(base, mn_value_get(map, base_key(m->def)), seq_len) : MN_OK;
 }
 

@@ -35,6 +35,10 @@ typedef struct mn_mixer_def {
   size_t base;
   const char *base_key, *base_type; /* the key and the type that stands there when nothing was said; NULL: `base`, attention */
   const char *const *base_words;    /* what the key may say instead of a mixer, closed by NULL: the mn_mixer is zeros then; or NULL */
+  /* A mixer of several others, which the key `list_key` lists: where in the config the mn_mixer_list lies that is made of it before
+   * `check`, which is not at its beginning. 0: it has none. */
+  size_t list;
+  const char *list_key;
 } mn_mixer_def;
 
 int mn_mixer_count(void);
@@ -46,6 +50,10 @@ typedef struct mn_mixer { /* a mixer as configured */
   const mn_mixer_def *def;
   void *config;
 } mn_mixer;
+typedef struct mn_mixer_list {
+  int n;
+  mn_mixer *items;
+} mn_mixer_list;
 /* map: {type: ..., keys}. Lives in the arena. */
 mn_status mn_mixer_parse(mn_arena *arena, const mn_value *map, const char *where, int64_t d_model, mn_mixer *out);
 const mn_value *mn_mixer_to_value(mn_arena *arena, const mn_mixer *m);
@@ -56,7 +64,9 @@ mn_status mn_check_heads(const mn_value *map, const char *where, int64_t d_model
 mn_tensor *mn_mixer_apply(mn_scope *s, const mn_mixer *m, mn_tensor *x);
 /* The one inside a mixer that stands around another; NULL: it does not, or a word stands there. */
 mn_mixer *mn_mixer_base(const mn_mixer *m);
-/* Its doubt, and of what it stands around: "titans_lmm: ..."; nothing is added where there is none. */
+/* Those that it is made of; NULL: it is not made of others. */
+const mn_mixer_list *mn_mixer_parts(const mn_mixer *m);
+/* Its doubt, and of what it stands around or is made of: "titans_lmm: ..."; nothing is added where there is none. */
 void mn_mixer_doubt(const mn_mixer *m, mn_text *out);
 /* What stands in the place of another: parameters and states of the base bear the names that they have without what is around it. */
 mn_tensor *mn_mixer_apply_base(mn_scope *s, const mn_mixer *base, mn_tensor *x);
