@@ -4,10 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bf16.h"
+#include "base/element.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "format/json.h"
+#include "format/quant.h"
 
 /* ---- what lies there ---- */
 static mn_status form_of_dir(const char *dir, mn_checkpoint_form *out) {
@@ -109,66 +110,45 @@ mn_status mn_checkpoint_intact(const mn_checkpoint *c) {
 }
 
 /* ---- elements ---- */
+static bool is_number(mn_dtype t) { return t == MN_F64 || mn_quant_knows(t); }
+
 mn_status mn_checkpoint_readable(const mn_checkpoint_tensor *t) {
   char shown[MN_PRINTABLE];
-  if (t->how != MN_HOW_NONE) return MN_OK;
-  return mn_fail(MN_ERR_UNSUPPORTED, "%s: tensor '%s' is of type %s, which is not read as numbers; F64, F32, F16 and BF16 are", t->file,
+  if (is_number(t->dtype)) return MN_OK;
+  return mn_fail(MN_ERR_UNSUPPORTED,
+                 "%s: tensor '%s' is of type %s, which is not read as numbers; F64, F32, F16, BF16 and GGUF's blocks are", t->file,
                  mn_printable(t->name, shown), t->type);
 }
 
-/* IEEE's half precision: the exponent moved, and what has none (zeros and subnormal numbers) by a product. */
-static float half(uint16_t h) {
-  uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7FFF) << 13, bits;
-  float f;
-  if (rest >= 0x7C00u << 13) {
-    bits = rest + ((uint32_t)(255 - 31) << 23);
-  } else {
-    memcpy(&f, &rest, 4);
-    f *= 0x1p112f;
-    memcpy(&bits, &f, 4);
+/* Whole blocks that lie next to one another go straight to their place; of others, and for f64, what is wanted of each is copied. */
+static void read_blocks(const mn_checkpoint_tensor *t, int64_t first, int64_t n, mn_dtype dtype, void *dst) {
+  const int64_t block = mn_block_values(t->dtype);
+  const size_t bytes = mn_block_bytes(t->dtype);
+  const uint8_t *from = t->data;
+  float values[256];
+  if (dtype == MN_F32 && first % block == 0 && n % block == 0) {
+    mn_dequantize(t->dtype, from + (size_t)(first / block) * bytes, n, dst);
+    return;
   }
-  bits |= sign;
-  memcpy(&f, &bits, 4);
-  return f;
+  for (int64_t i = first; i < first + n;) {
+    const int64_t at = i % block, end = first + n - i < block - at ? at + first + n - i : block;
+    mn_dequantize(t->dtype, from + (size_t)(i / block) * bytes, block, values);
+    for (int64_t k = at; k < end; k++, i++) mn_element_store(dst, dtype, i - first, (double)values[k]);
+  }
 }
 
 mn_status mn_checkpoint_read(const mn_checkpoint_tensor *t, int64_t first, int64_t n, mn_dtype dtype, void *dst) {
-  float *f = dst;
-  double *d = dst;
-  const bool wide = dtype == MN_F64;
-  if (dtype != MN_F32 && !wide) return mn_fail(MN_ERR_ARG, "tensors of checkpoints are read as f32 or f64, not %s", mn_dtype_name(dtype));
-  const uint8_t *p = t->data;
-  switch (t->how) {
-  case MN_HOW_F32:
-    p += first * 4;
-    for (int64_t i = 0; i < n && wide; i++) {
-      float x;
-      memcpy(&x, p + i * 4, 4);
-      d[i] = (double)x;
-    }
-    if (!wide) memcpy(f, p, (size_t)n * 4);
+  if (dtype != MN_F32 && dtype != MN_F64)
+    return mn_fail(MN_ERR_ARG, "tensors of checkpoints are read as f32 or f64, not %s", mn_dtype_name(dtype));
+  MN_TRY(mn_checkpoint_readable(t));
+  if (t->dtype != MN_F64) {
+    read_blocks(t, first, n, dtype, dst);
     return MN_OK;
-  case MN_HOW_F64:
-    p += first * 8;
-    if (wide) memcpy(d, p, (size_t)n * 8);
-    for (int64_t i = 0; i < n && !wide; i++) {
-      double x;
-      memcpy(&x, p + i * 8, 8);
-      f[i] = (float)x;
-    }
-    return MN_OK;
-  case MN_HOW_F16:
-  case MN_HOW_BF16:
-    p += first * 2;
-    for (int64_t i = 0; i < n; i++) {
-      uint16_t h;
-      memcpy(&h, p + i * 2, 2);
-      const float x = t->how == MN_HOW_F16 ? half(h) : mn_bf16_to_float(h);
-      if (wide) d[i] = (double)x;
-      else f[i] = x;
-    }
-    return MN_OK;
-  default:
-    return mn_checkpoint_readable(t);
   }
+  for (int64_t i = 0; i < n; i++) {
+    double x;
+    memcpy(&x, (const uint8_t *)t->data + (first + i) * 8, 8);
+    mn_element_store(dst, dtype, i, x);
+  }
+  return MN_OK;
 }

@@ -22,11 +22,10 @@ typedef struct mn_checkpoint_tensor {
   const char *name;
   const char *file; /* that holds it, for messages            */
   const char *type; /* as the file spells it: "BF16", "Q4_K"  */
-  mn_dtype dtype;   /* MN_DTYPES where graphs have no such type */
+  mn_dtype dtype;   /* MN_DTYPES where Mneme has no such type   */
   mn_shape shape;   /* row-major                              */
   const void *data; /* mapped; may be unaligned               */
   size_t bytes;
-  int how; /* how its elements are read: the readers' business */
 } mn_checkpoint_tensor;
 
 /* What lies at `path`; nothing that is known is an error. */
@@ -46,8 +45,7 @@ const mn_checkpoint_tensor *mn_checkpoint_find(const mn_checkpoint *c, const cha
 
 /* Can its elements be read as numbers? Else MN_ERR_UNSUPPORTED names tensor and type. */
 mn_status mn_checkpoint_readable(const mn_checkpoint_tensor *t);
-/* Elements [first, first + n) as f32 or f64 (dtype). Where a type keeps elements in blocks, first and n are multiples of a block, which a
- * row's length always is. */
+/* Elements [first, first + n) as f32 or f64 (dtype). */
 mn_status mn_checkpoint_read(const mn_checkpoint_tensor *t, int64_t first, int64_t n, mn_dtype dtype, void *dst);
 
 /* The files are still what was opened. */

@@ -20,8 +20,6 @@ struct mn_checkpoint {
   mn_gguf *gguf;
 };
 
-typedef enum mn_how { MN_HOW_NONE, MN_HOW_F32, MN_HOW_F64, MN_HOW_F16, MN_HOW_BF16 } mn_how; /* of mn_checkpoint_tensor.how */
-
 mn_status mn_checkpoint_add(mn_checkpoint *c, const mn_checkpoint_tensor *t); /* a name that is there already is refused */
 mn_status mn_checkpoint_open_hf(mn_checkpoint *c);                            /* hf.c */
 mn_status mn_checkpoint_open_gguf(mn_checkpoint *c);                          /* gguf.c */

@@ -8,36 +8,16 @@
 
 enum { MOST_ITEMS = 4096 }; /* of a list among the settings: what is longer is a vocabulary */
 
-static mn_how how_of(mn_gguf_type type) {
-  switch (type) {
-  case MN_GGUF_F32:
-    return MN_HOW_F32;
-  case MN_GGUF_F64:
-    return MN_HOW_F64;
-  case MN_GGUF_F16:
-    return MN_HOW_F16;
-  case MN_GGUF_BF16:
-    return MN_HOW_BF16;
-  default:
-    return MN_HOW_NONE;
-  }
-}
-
-static mn_dtype dtype_of(mn_gguf_type type) {
-  return type == MN_GGUF_F32 ? MN_F32 : type == MN_GGUF_F64 ? MN_F64 : type == MN_GGUF_BF16 ? MN_BF16 : MN_DTYPES;
-}
-
 static mn_status add_tensors(mn_checkpoint *c) {
   for (int i = 0; i < mn_gguf_count(c->gguf); i++) {
     const mn_gguf_tensor *t = mn_gguf_at(c->gguf, i);
     const mn_checkpoint_tensor as = {.name = t->name,
                                      .file = c->path,
                                      .type = t->type->name,
-                                     .dtype = dtype_of(t->type->type),
+                                     .dtype = t->type->dtype,
                                      .shape = t->shape,
                                      .data = t->data,
-                                     .bytes = t->bytes,
-                                     .how = (int)how_of(t->type->type)};
+                                     .bytes = t->bytes};
     MN_TRY(mn_gguf_check(c->gguf, t));
     MN_TRY(mn_checkpoint_add(c, &as));
   }
@@ -107,13 +87,8 @@ static mn_status read_settings(mn_checkpoint *c) {
 }
 
 mn_status mn_checkpoint_open_gguf(mn_checkpoint *c) {
-  uint64_t pieces, one = 1;
   MN_TRY(mn_gguf_open(c->path, &c->gguf));
   c->settings_path = c->path;
-  MN_TRY(mn_gguf_u64(c->gguf, "split.count", &one, &pieces));
-  if (pieces > 1)
-    return mn_fail(MN_ERR_UNSUPPORTED, "%s: is one of %llu pieces (split.count); join them into one file first", c->path,
-                   (unsigned long long)pieces);
   MN_TRY(read_settings(c));
   return add_tensors(c);
 }

@@ -10,25 +10,16 @@
 
 enum { MOST_SHARDS = 4096 };
 
-static int how_of(const char *type) {
-  return !strcmp(type, "F32")    ? MN_HOW_F32
-         : !strcmp(type, "BF16") ? MN_HOW_BF16
-         : !strcmp(type, "F16")  ? MN_HOW_F16
-         : !strcmp(type, "F64")  ? MN_HOW_F64
-                                 : MN_HOW_NONE;
-}
-
 static mn_status add_tensors(mn_checkpoint *c, const mn_st *st) {
   for (int i = 0; i < mn_st_count(st); i++) {
     const mn_st_tensor *t = mn_st_at(st, i);
     const mn_checkpoint_tensor as = {.name = t->name,
                                      .file = mn_st_path(st),
                                      .type = t->file_dtype,
-                                     .dtype = t->dtype,
+                                     .dtype = !strcmp(t->file_dtype, "F16") ? MN_F16 : t->dtype,
                                      .shape = t->shape,
                                      .data = t->data,
-                                     .bytes = t->bytes,
-                                     .how = how_of(t->file_dtype)};
+                                     .bytes = t->bytes};
     MN_TRY(mn_checkpoint_add(c, &as));
   }
   return MN_OK;
