@@ -91,7 +91,7 @@ static bool told_to_stop(mn_graph *g) {
   return true;
 }
 
-/* Nothing is computed with types of storage: few operations read them, and only leaves have them. */
+/* Nothing is computed with types of storage: few operations read them, and only leaves have them, and views that are the leaf itself. */
 static bool reads_types(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in) {
   for (int i = 0; i < n_in; i++) {
     if (!mn_dtype_is_stored(in[i]->dtype) || op->stored >> (i < 31 ? i : 31) & 1) continue;
@@ -103,7 +103,7 @@ static bool reads_types(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const
   return true;
 }
 static bool gives_type(mn_graph *g, const mn_op *op, mn_dtype t) {
-  if (!mn_dtype_is_stored(t) || op->bound) return true;
+  if (!mn_dtype_is_stored(t) || op->bound || op->cls == MN_OP_VIEW) return true;
   mn_graph_fault(g, MN_ERR_UNSUPPORTED, "%s: nothing is computed in %s, which is a type of storage", op->name, mn_dtype_name(t));
   return false;
 }

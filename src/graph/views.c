@@ -286,15 +286,25 @@ static mn_tensor *same_of(mn_graph *g, const mn_node *n, mn_tensor *x) {
   return x;
 }
 static const mn_over_steps same_steps = {.all = same_all, .of = same_of};
-const mn_op mn_op_stop_gradient = {
-    .name = "stop_gradient", .cls = MN_OP_VIEW, .no_grad = true, .view = same_view, .simplify = view_simplify, .steps = &same_steps};
+const mn_op mn_op_stop_gradient = {.name = "stop_gradient",
+                                   .cls = MN_OP_VIEW,
+                                   .no_grad = true,
+                                   .view = same_view,
+                                   .simplify = view_simplify,
+                                   .steps = &same_steps,
+                                   .stored = 1};
 
 static void identity_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   (void)g, (void)n, (void)need;
   din[0] = dout[0];
 }
-const mn_op mn_op_identity = {
-    .name = "identity", .cls = MN_OP_VIEW, .grad = identity_grad, .view = same_view, .simplify = view_simplify, .steps = &same_steps};
+const mn_op mn_op_identity = {.name = "identity",
+                              .cls = MN_OP_VIEW,
+                              .grad = identity_grad,
+                              .view = same_view,
+                              .simplify = view_simplify,
+                              .steps = &same_steps,
+                              .stored = 1};
 
 mn_tensor *mn_identity(mn_graph *g, mn_tensor *x) { return x ? mn_node1(g, &mn_op_identity, 1, &x, x->dtype, x->shape, NULL) : NULL; }
 

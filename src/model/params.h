@@ -81,6 +81,9 @@ mn_status mn_params_bind(const mn_params *p, const mn_scope *s, mn_plan *plan);
 /* ---- owners ---- (params_owner.c) */
 /* Tensor i has memory: it is given some where it was empty. */
 mn_status mn_params_need(const mn_params *p, int i);
+/* Parameter i, which is empty, is kept in a type of its own: of storage (types.h), as the file has it whose bytes it will be. Graphs
+ * that are built with mn_params_types read it so; nothing is drawn in such a type, and no training assigns it. */
+mn_status mn_params_store(mn_params *p, int i, mn_dtype type);
 /* The same, for writing to it: a mapped or a shared tensor is refused by name (MN_ERR_ARG), since it is not this set's. */
 mn_status mn_params_writable(const mn_params *p, int i);
 /* The empty tensor `name` of `to` is from now on tensor `of` of `from`, which has values: what is written through `from` is what both

@@ -11,6 +11,16 @@ mn_status mn_params_need(const mn_params *p, int i) {
   return MN_OK;
 }
 
+mn_status mn_params_store(mn_params *p, int i, mn_dtype type) {
+  char shape[96];
+  if (p->owner[i] != MN_PARAM_EMPTY) return mn_fail(MN_ERR_ARG, "parameter %s has a value already, in another type", p->info[i].name);
+  if (!mn_shape_holds(&p->info[i].shape, type))
+    return mn_fail(MN_ERR_SHAPE, "parameter %s is %s and cannot be kept as %s, whose blocks are %lld values of a row", p->info[i].name,
+                   mn_shape_str(&p->info[i].shape, shape), mn_dtype_name(type), (long long)mn_block_values(type));
+  p->type[i] = type;
+  return MN_OK;
+}
+
 mn_status mn_params_writable(const mn_params *p, int i) {
   if (p->owner[i] == MN_PARAM_MAPPED)
     return mn_fail(MN_ERR_ARG, "parameter %s is mapped from %s and is not written: copy it first (mn_params_own), or load the file",

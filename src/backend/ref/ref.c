@@ -3,7 +3,9 @@
  * accurate as any other backend. Nothing here is fast, everything is obvious. */
 #include "backend/backend.h"
 #include "base/element.h"
+#include "format/quant.h"
 #include "graph/ops.h"
+#include "graph/stored.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -302,6 +304,18 @@ static mn_status run_cumsum(mn_call *c) {
 }
 
 /* ---- product ---- */
+/* ---- types of storage ---- */
+static mn_status run_unpack(mn_call *c) { /* dense */
+  const mn_view *x = &c->in[0];
+  const int64_t block = mn_block_values(x->dtype), n = mn_view_count(x);
+  float values[256];
+  for (int64_t i = 0; i < n; i += block) {
+    mn_dequantize(x->dtype, (const char *)x->data + mn_dtype_bytes(x->dtype, i), block, values);
+    for (int64_t k = 0; k < block; k++) mn_element_store(c->out[0].data, c->out[0].dtype, i + k, (double)values[k]);
+  }
+  return MN_OK;
+}
+
 static mn_status run_matmul(mn_call *c) {
   int n = c->out[0].ndim;
   int64_t K = c->in[0].dim[n - 1];
@@ -328,7 +342,8 @@ static const mn_kernel table[] = {
     KERNEL(mn_op_iota, run_iota) KERNEL(mn_op_random, run_random) KERNEL(mn_op_copy, run_copy) KERNEL(mn_op_concat, run_concat)
         KERNEL(mn_op_pad, run_pad) KERNEL(mn_op_take, run_take) KERNEL(mn_op_put, run_put) KERNEL(mn_op_topk, run_topk)
             KERNEL(mn_op_sum, run_reduce) KERNEL(mn_op_max, run_reduce) KERNEL(mn_op_argmax, run_argmax) KERNEL(mn_op_cumsum, run_cumsum)
-                KERNEL(mn_op_matmul, run_matmul) MN_EW_UNARY(X) MN_EW_BINARY(X) X(SELECT, select) X(CAST, cast)};
+                KERNEL(mn_op_matmul, run_matmul) KERNEL(mn_op_unpack, run_unpack) MN_EW_UNARY(X) MN_EW_BINARY(X) X(SELECT, select)
+                    X(CAST, cast)};
 #undef X
 enum { N_KERNELS = sizeof table / sizeof *table };
 

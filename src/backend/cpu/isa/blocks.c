@@ -1,0 +1,460 @@
+/* blocks.c - products with weights in blocks, and their values.
+ *
+ * Whatever the type, 32 consecutive values of a row are codes c (whole numbers of at most 8 bits), and a scale s and an offset o for all of
+ * them or for each half: w = s c + o. So with x = d q in 8 bits, a row's product is, over its units of 32 values (or halves of them),
+ *     sum_u s_u d_u (sum_k c_k q_k) + sum_u o_u (sum_k x_k),
+ * where the inner sum is of whole numbers and the last one is known before any weight is read. For each row scales and offsets are taken
+ * out of its blocks first, then the codes follow. d q within a block and 16 bits of a scale times few bits are exact in f32, so values
+ * that are unpacked have the bits that the layouts say, however they are rounded. */
+#include "backend/cpu/isa/blocks.h"
+
+#include "backend/cpu/isa/vec.h"
+#include "base/blocks.h"
+#include "base/f16.h"
+
+#if !defined(__AVX2__) /* plain loops over bytes: nothing to gain, and much to compile */
+#define UNROLL
+#pragma GCC diagnostic ignored "-Wpsabi" /* vectors are handed on within this file alone */
+#elif defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+#define INLINE static inline __attribute__((always_inline, unused))
+
+enum { UNIT = 32, PIECE = 4096, UNITS = PIECE / UNIT, HALVES = PIECE / 16, LINES = 4 /* rows of x at a time */ };
+
+typedef uint8_t vb __attribute__((vector_size(32)));  /* codes of a unit */
+typedef int8_t vs __attribute__((vector_size(32)));   /* the same, signed, or 8 bits of x */
+typedef int32_t v8i __attribute__((vector_size(32))); /* sums of four in a row: the first four lanes are of the first half */
+typedef float v8f __attribute__((vector_size(32)));
+
+INLINE float half(const uint16_t *h) {
+#if defined(__F16C__)
+  return _cvtsh_ss(*h);
+#else
+  return mn_f16_to_float(*h);
+#endif
+}
+INLINE vb load32(const void *p) {
+  vb r;
+  memcpy(&r, p, sizeof r);
+  return r;
+}
+INLINE v8f load8f(const float *p) {
+  v8f r;
+  memcpy(&r, p, sizeof r);
+  return r;
+}
+INLINE v8f splat(float x) { return (v8f){0} + x; }
+
+/* ---- whole numbers ---- */
+/* 16 bytes: their low halves, then their high ones */
+INLINE vb nibbles(const uint8_t *p) {
+#if defined(__AVX2__)
+  const __m128i n = _mm_loadu_si128((const __m128i *)(const void *)p);
+  return (vb)_mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(n, 4), n), _mm256_set1_epi8(15));
+#else
+  vb r;
+  for (int i = 0; i < 16; i++) r[i] = p[i] & 15, r[i + 16] = p[i] >> 4;
+  return r;
+#endif
+}
+/* bit j of 32 as `value` in byte j */
+INLINE vb bits(const uint8_t *p, uint8_t value) {
+  uint32_t all;
+  memcpy(&all, p, 4);
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+  return (vb)_mm256_maskz_set1_epi8(all, (char)value);
+#elif defined(__AVX2__)
+  const __m256i spread =
+      _mm256_shuffle_epi8(_mm256_set1_epi32((int)all), _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
+  const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201ull);
+  return (vb)_mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit), _mm256_set1_epi8((char)value));
+#else
+  vb r;
+  for (int i = 0; i < 32; i++) r[i] = all >> i & 1 ? value : 0;
+  return r;
+#endif
+}
+INLINE vb looked_up(const int8_t table[16], vb at) {
+#if defined(__AVX2__)
+  return (vb)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)table)), (__m256i)at);
+#else
+  vb r;
+  for (int i = 0; i < 32; i++) r[i] = (uint8_t)table[at[i]];
+  return r;
+#endif
+}
+
+/* Sums of four products in a row, of codes below 128 in magnitude; their sum of two is below 2^15. */
+INLINE v8i dot(vb w, vs x) {
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+  return (v8i)_mm256_dpbusd_epi32(_mm256_setzero_si256(), (__m256i)w, (__m256i)x);
+#elif defined(__AVX2__)
+  return (v8i)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)w, (__m256i)x), _mm256_set1_epi16(1));
+#else
+  v8i r;
+  for (int i = 0; i < 8; i++) {
+    int32_t sum = 0;
+    for (int k = 4 * i; k < 4 * i + 4; k++) sum += w[k] * x[k];
+    r[i] = sum;
+  }
+  return r;
+#endif
+}
+INLINE v8i dot_signed(vs w, vs x) { /* |w| (x with the sign of w) */
+#if defined(__AVX2__)
+  return dot((vb)_mm256_abs_epi8((__m256i)w), (vs)_mm256_sign_epi8((__m256i)x, (__m256i)w));
+#else
+  v8i r;
+  for (int i = 0; i < 8; i++) {
+    int32_t sum = 0;
+    for (int k = 4 * i; k < 4 * i + 4; k++) sum += w[k] * x[k];
+    r[i] = sum;
+  }
+  return r;
+#endif
+}
+
+/* ---- types ---- */
+INLINE bool is_super(const mn_dtype t) {
+  return t == MN_Q2_K || t == MN_Q3_K || t == MN_Q4_K || t == MN_Q5_K || t == MN_Q6_K || t == MN_IQ4_XS;
+}
+INLINE bool is_signed(const mn_dtype t) { return t == MN_Q8_0 || t == MN_IQ4_NL || t == MN_IQ4_XS || t == MN_MXFP4; } /* no offsets */
+INLINE bool by_halves(const mn_dtype t) { return t == MN_Q2_K || t == MN_Q3_K || t == MN_Q6_K; }
+
+/* Codes of the g-th 32 values of a block. */
+INLINE vb codes(const mn_dtype t, const void *block, const int g) {
+  switch (t) {
+  case MN_Q4_0:
+    return nibbles(((const mn_q4_0 *)block)->qs);
+  case MN_Q4_1:
+    return nibbles(((const mn_q4_1 *)block)->qs);
+  case MN_Q5_0:
+    return nibbles(((const mn_q5_0 *)block)->qs) | bits(((const mn_q5_0 *)block)->qh, 16);
+  case MN_Q5_1:
+    return nibbles(((const mn_q5_1 *)block)->qs) | bits(((const mn_q5_1 *)block)->qh, 16);
+  case MN_Q8_0:
+    return load32(((const mn_q8_0 *)block)->qs);
+  case MN_IQ4_NL:
+    return looked_up(mn_iq4_values, nibbles(((const mn_iq4_nl *)block)->qs));
+  case MN_IQ4_XS:
+    return looked_up(mn_iq4_values, nibbles(((const mn_iq4_xs *)block)->qs + 16 * g));
+  case MN_MXFP4:
+    return looked_up(mn_fp4_values, nibbles(((const mn_mxfp4 *)block)->qs));
+  case MN_Q2_K:
+    return load32(((const mn_q2_k *)block)->qs + 32 * (g / 4)) >> 2 * (g % 4) & 3;
+  case MN_Q3_K: {
+    const mn_q3_k *b = block;
+    return (load32(b->qs + 32 * (g / 4)) >> 2 * (g % 4) & 3) | (load32(b->hmask) >> g & 1) << 2;
+  }
+  case MN_Q4_K:
+    return load32(((const mn_q4_k *)block)->qs + 32 * (g / 2)) >> 4 * (g % 2) & 15;
+  case MN_Q5_K: {
+    const mn_q5_k *b = block;
+    return (load32(b->qs + 32 * (g / 2)) >> 4 * (g % 2) & 15) | (load32(b->qh) >> g & 1) << 4;
+  }
+  default: { /* MN_Q6_K */
+    const mn_q6_k *b = block;
+    const vb low = load32(b->ql + 64 * (g / 4) + 32 * (g % 2)) >> 4 * (g % 4 / 2) & 15;
+    return low | (load32(b->qh + 32 * (g / 4)) >> 2 * (g % 4) & 3) << 4;
+  }
+  }
+}
+
+/* Scales and offsets of one block: of its units, or of their halves. */
+INLINE void scales(const mn_dtype t, const void *block, float *s, float *o) {
+  switch (t) {
+  case MN_Q4_0:
+    s[0] = half(&((const mn_q4_0 *)block)->d);
+    o[0] = -8 * s[0];
+    break;
+  case MN_Q4_1:
+    s[0] = half(&((const mn_q4_1 *)block)->d);
+    o[0] = half(&((const mn_q4_1 *)block)->m);
+    break;
+  case MN_Q5_0:
+    s[0] = half(&((const mn_q5_0 *)block)->d);
+    o[0] = -16 * s[0];
+    break;
+  case MN_Q5_1:
+    s[0] = half(&((const mn_q5_1 *)block)->d);
+    o[0] = half(&((const mn_q5_1 *)block)->m);
+    break;
+  case MN_Q8_0:
+    s[0] = half(&((const mn_q8_0 *)block)->d);
+    break;
+  case MN_IQ4_NL:
+    s[0] = half(&((const mn_iq4_nl *)block)->d);
+    break;
+  case MN_MXFP4: { /* 2^(e - 128), which for the least two is below the least normal number */
+    const uint32_t e = ((const mn_mxfp4 *)block)->e, u = e < 2 ? 0x200000u << e : (e - 1) << 23;
+    memcpy(s, &u, 4);
+    break;
+  }
+  case MN_Q2_K: {
+    const mn_q2_k *b = block;
+    const float d = half(&b->d), m = -half(&b->dmin);
+    for (int i = 0; i < 16; i++) s[i] = d * (float)(b->scales[i] & 15), o[i] = m * (float)(b->scales[i] >> 4);
+    break;
+  }
+  case MN_Q3_K: {
+    const mn_q3_k *b = block;
+    const float d = half(&b->d);
+    for (int i = 0; i < 16; i++) s[i] = d * (float)mn_k3_scale(b->scales, i), o[i] = -4 * s[i];
+    break;
+  }
+  case MN_Q4_K:
+  case MN_Q5_K: { /* the two begin alike; six bits each, eight at a time: see mn_k4_scale */
+    const mn_q4_k *b = block;
+    const float d = half(&b->d), m = -half(&b->dmin);
+    uint32_t a[3];
+    memcpy(a, b->scales, 12);
+    const uint32_t six = 0x3F3F3F3Fu, four = 0x0F0F0F0Fu, two = 0x03030303u;
+    const uint32_t all[4] = {a[0] & six, (a[2] & four) | (a[0] >> 6 & two) << 4, a[1] & six, (a[2] >> 4 & four) | (a[1] >> 6 & two) << 4};
+    uint8_t byte[16];
+    memcpy(byte, all, 16);
+    for (int i = 0; i < 8; i++) s[i] = d * (float)byte[i], o[i] = m * (float)byte[8 + i];
+    break;
+  }
+  case MN_Q6_K: {
+    const mn_q6_k *b = block;
+    const float d = half(&b->d);
+    for (int i = 0; i < 16; i++) s[i] = d * (float)b->scales[i], o[i] = -32 * s[i];
+    break;
+  }
+  default: { /* MN_IQ4_XS */
+    const mn_iq4_xs *b = block;
+    const float d = half(&b->d);
+    for (int i = 0; i < 8; i++) s[i] = d * (float)mn_iq4_scale(b, i);
+    break;
+  }
+  }
+}
+INLINE int parts(const mn_dtype t) { return is_super(t) ? by_halves(t) ? 16 : 8 : 1; } /* scales of a block */
+
+/* ---- values ---- */
+INLINE void unpack_unit(const mn_dtype t, vb c, const float *s, const float *o, float *to) {
+  UNROLL for (int i = 0; i < 4; i++) {
+    v8f x;
+#if defined(__AVX2__)
+    uint64_t eight;
+    memcpy(&eight, (const char *)&c + 8 * i, 8);
+    const __m128i e = _mm_cvtsi64_si128((long long)eight);
+    x = (v8f)_mm256_cvtepi32_ps(is_signed(t) ? _mm256_cvtepi8_epi32(e) : _mm256_cvtepu8_epi32(e));
+#else
+    for (int k = 0; k < 8; k++) x[k] = is_signed(t) ? (float)(int8_t)c[8 * i + k] : (float)c[8 * i + k];
+#endif
+    const int at = by_halves(t) ? i / 2 : 0;
+    x *= s[at];
+    if (!is_signed(t)) x += o[at];
+    memcpy(to + 8 * i, &x, sizeof x);
+  }
+}
+INLINE void unpack_of(const mn_dtype t, const void *from, int64_t n, float *to) {
+  const int units = is_super(t) ? 8 : 1, per = by_halves(t) ? 2 : 1;
+  const char *block = from;
+  for (int64_t at = 0; at < n; at += units * UNIT, block += mn_block_bytes(t)) {
+    float s[16], o[16];
+    scales(t, block, s, o);
+    UNROLL for (int g = 0; g < units; g++) unpack_unit(t, codes(t, block, g), s + g * per, o + g * per, to + at + g * UNIT);
+  }
+}
+
+/* ---- activations in 8 bits ---- */
+static void round_row(const float *x, int64_t K, int8_t *q, float *d, float *sum, float *sum_of_half) {
+  for (int64_t u = 0; u < K / UNIT; u++, x += UNIT, q += UNIT) {
+    vf most = vf_zero();
+    for (int i = 0; i < UNIT; i += MN_VL) most = vf_max(most, vf_abs(vf_load(x + i)));
+    const float max = vf_hmax(most), scale = max > 0 ? 127 / max : 0;
+    int whole[2] = {0};
+    d[u] = max / 127;
+    for (int i = 0; i < UNIT; i += MN_VL) {
+      const vi c = vi_of(vf_round(vf_load(x + i) * scale));
+      int32_t each[MN_VL];
+      vi_store(each, c);
+      for (int k = 0; k < MN_VL; k++) q[i + k] = (int8_t)each[k], whole[i / 16] += each[k];
+    }
+    sum_of_half[2 * u] = d[u] * (float)whole[0];
+    sum_of_half[2 * u + 1] = d[u] * (float)whole[1];
+    sum[u] = d[u] * (float)(whole[0] + whole[1]);
+  }
+}
+static void round_rows(const float *x, int64_t x_stride, mn_rounded *r) {
+  const int64_t units = r->K / UNIT;
+  for (int64_t i = 0; i < r->M; i++)
+    round_row(x + i * x_stride, r->K, r->q + i * r->K, r->d + i * units, r->sum + i * units, r->sum_of_half + 2 * i * units);
+}
+
+/* ---- products ---- */
+typedef struct piece { /* of one row of weights: its scales, those times the rows' own, and what the offsets come to */
+  float s[HALVES], o[HALVES], by[LINES][HALVES], rest[LINES];
+} piece;
+
+INLINE void prepare(const mn_dtype t, const int M, const char *w, int64_t units, const mn_rounded *x, int64_t i, int64_t first, piece *p) {
+  const int per = by_halves(t) ? 2 : 1;
+  const int64_t blocks = units / (is_super(t) ? 8 : 1), n = units * per, all = x->K / UNIT;
+  for (int64_t b = 0; b < blocks; b++) scales(t, w + b * (int64_t)mn_block_bytes(t), p->s + b * parts(t), p->o + b * parts(t));
+  UNROLL for (int m = 0; m < M; m++) {
+    const float *d = x->d + (i + m) * all + first;
+    const float *sum = (per == 2 ? x->sum_of_half + 2 * ((i + m) * all + first) : x->sum + (i + m) * all + first);
+    for (int64_t k = 0; k < n; k++) p->by[m][k] = p->s[k] * d[k / per];
+    p->rest[m] = 0;
+    if (is_signed(t)) continue;
+    vf rest = vf_zero();
+    int64_t k = 0;
+    for (; k + MN_VL <= n; k += MN_VL) rest += vf_load(p->o + k) * vf_load(sum + k);
+    if (k < n) rest += vf_loadn(p->o + k, (int)(n - k)) * vf_loadn(sum + k, (int)(n - k));
+    p->rest[m] = vf_sum(rest);
+  }
+}
+
+INLINE v8f of_unit(const mn_dtype t, const float *by, int64_t u) {
+  if (!by_halves(t)) return splat(by[u]);
+#if defined(__AVX2__)
+  double two;
+  memcpy(&two, by + 2 * u, 8);
+  return (v8f)_mm256_permutevar_ps((__m256)_mm256_set1_pd(two), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+#else
+  const float a = by[2 * u], b = by[2 * u + 1];
+  return (v8f){a, a, a, a, b, b, b, b};
+#endif
+}
+INLINE v8f real(v8i x) {
+#if defined(__AVX2__)
+  return (v8f)_mm256_cvtepi32_ps((__m256i)x);
+#else
+  return __builtin_convertvector(x, v8f);
+#endif
+}
+INLINE void one_unit(const mn_dtype t, const int M, const void *block, const int g, int64_t u, const int8_t *q, int64_t K, const piece *p,
+                     v8f *acc) {
+  const vb c = codes(t, block, g);
+  UNROLL for (int m = 0; m < M; m++) {
+    const vs x = (vs)load32(q + m * K + u * UNIT);
+    acc[m] += real(is_signed(t) ? dot_signed((vs)c, x) : dot(c, x)) * of_unit(t, p->by[m], u);
+  }
+}
+INLINE float sum8(v8f x) {
+#if defined(__AVX2__)
+  __m128 q = _mm_add_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+  q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+  return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+#else
+  return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
+#endif
+}
+
+/* One row of weights by M rows of x, PIECE values of K at a time. */
+INLINE void row(const mn_dtype t, const int M, const char *w, const mn_rounded *x, int64_t i, float *y, int64_t y_stride) {
+  enum { BY = 2 /* sums, so that they need not wait for each other */ };
+  piece p;
+  float out[LINES] = {0};
+  for (int64_t at = 0; at < x->K; at += PIECE) {
+    const int64_t units = (x->K - at < PIECE ? x->K - at : PIECE) / UNIT, bytes = (int64_t)mn_block_bytes(t);
+    const int8_t *q = x->q + i * x->K + at;
+    v8f acc[BY * LINES] = {{0}};
+    prepare(t, M, w, units, x, i, at / UNIT, &p);
+    if (is_super(t)) {
+      for (int64_t u = 0; u < units; u += 8, w += bytes)
+        UNROLL for (int g = 0; g < 8; g++) one_unit(t, M, w, g, u + g, q, x->K, &p, acc + g % BY * M);
+    } else {
+      int64_t u = 0;
+      for (; u + BY <= units; u += BY, w += BY * bytes)
+        UNROLL for (int b = 0; b < BY; b++) one_unit(t, M, w + b * bytes, 0, u + b, q, x->K, &p, acc + b * M);
+      for (; u < units; u++, w += bytes) one_unit(t, M, w, 0, u, q, x->K, &p, acc);
+    }
+    UNROLL for (int m = 0; m < M; m++) out[m] += sum8(acc[m] + acc[M + m]) + p.rest[m];
+  }
+  UNROLL for (int m = 0; m < M; m++) y[m * y_stride] = out[m];
+}
+INLINE void rows_of(const mn_dtype t, const char *w, int64_t N, const mn_rounded *x, float *y, int64_t y_stride) {
+  const int64_t bytes = (int64_t)mn_dtype_bytes(t, x->K);
+  for (int64_t j = 0; j < N; j++, w += bytes) {
+    int64_t i = 0;
+#if defined(__AVX2__)
+    for (; i + LINES <= x->M; i += LINES) row(t, LINES, w, x, i, y + i * y_stride + j, y_stride);
+    for (; i + 2 <= x->M; i += 2) row(t, 2, w, x, i, y + i * y_stride + j, y_stride);
+#endif
+    for (; i < x->M; i++) row(t, 1, w, x, i, y + i * y_stride + j, y_stride);
+  }
+}
+
+#define TYPES(X)                                                                                                                           \
+  X(MN_Q4_0)                                                                                                                               \
+  X(MN_Q4_1)                                                                                                                               \
+  X(MN_Q5_0)                                                                                                                               \
+  X(MN_Q5_1)                                                                                                                               \
+  X(MN_Q8_0) X(MN_Q2_K) X(MN_Q3_K) X(MN_Q4_K) X(MN_Q5_K) X(MN_Q6_K) X(MN_IQ4_NL) X(MN_IQ4_XS) X(MN_MXFP4)
+#define X(t)                                                                                                                               \
+  static void unpack_##t(const void *from, int64_t n, float *to) { unpack_of(t, from, n, to); }                                            \
+  static void product_##t(const void *w, int64_t N, const mn_rounded *x, float *y, int64_t y_stride) { rows_of(t, w, N, x, y, y_stride); }
+TYPES(X)
+#undef X
+
+/* ---- f16 ---- */
+INLINE v8f from_f16(const uint16_t *h) {
+#if defined(__F16C__)
+  return (v8f)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)h));
+#else
+  v8f r;
+  for (int i = 0; i < 8; i++) r[i] = mn_f16_to_float(h[i]);
+  return r;
+#endif
+}
+static void unpack_f16(const void *from, int64_t n, float *to) {
+  const uint16_t *h = from;
+  int64_t k = 0;
+  for (; k + 8 <= n; k += 8) {
+    const v8f x = from_f16(h + k);
+    memcpy(to + k, &x, sizeof x);
+  }
+  for (; k < n; k++) to[k] = half(h + k);
+}
+INLINE void row_f16(const int M, const uint16_t *w, int64_t K, const float *x, int64_t x_stride, float *y, int64_t y_stride) {
+  enum { BY = 4 };
+  v8f acc[BY * LINES] = {{0}};
+  float out[LINES];
+  int64_t k = 0;
+  for (; k + 8 * BY <= K; k += 8 * BY) UNROLL for (int b = 0; b < BY; b++) {
+      const v8f v = from_f16(w + k + 8 * b);
+      UNROLL for (int m = 0; m < M; m++) acc[b * M + m] += v * load8f(x + m * x_stride + k + 8 * b);
+    }
+  UNROLL for (int m = 0; m < M; m++) out[m] = sum8((acc[m] + acc[M + m]) + (acc[2 * M + m] + acc[3 * M + m]));
+  for (; k < K; k++) UNROLL for (int m = 0; m < M; m++) out[m] += half(w + k) * x[m * x_stride + k];
+  UNROLL for (int m = 0; m < M; m++) y[m * y_stride] = out[m];
+}
+static void product_f16(const uint16_t *w, int64_t N, int64_t K, const float *x, int64_t x_stride, int64_t M, float *y, int64_t y_stride) {
+  for (int64_t j = 0; j < N; j++, w += K) {
+    int64_t i = 0;
+    for (; i + LINES <= M; i += LINES) row_f16(LINES, w, K, x + i * x_stride, x_stride, y + i * y_stride + j, y_stride);
+    for (; i < M; i++) row_f16(1, w, K, x + i * x_stride, x_stride, y + i * y_stride + j, y_stride);
+  }
+}
+
+static void narrow(const float *from, int64_t n, uint16_t *to) {
+  int64_t i = 0;
+  for (; i + MN_VL <= n; i += MN_VL) vf_store_bf16(to + i, vf_load(from + i));
+  if (i < n) vf_store_bf16n(to + i, vf_loadn(from + i, (int)(n - i)), (int)(n - i));
+}
+static void widen(const uint16_t *from, int64_t n, float *to) {
+  int64_t i = 0;
+  for (; i + MN_VL <= n; i += MN_VL) vf_store(to + i, vf_load_bf16(from + i));
+  if (i < n) vf_storen(to + i, vf_load_bf16n(from + i, (int)(n - i)), (int)(n - i));
+}
+
+static void unpack(mn_dtype type, const void *from, int64_t n, float *to) {
+#define X(t) [t] = unpack_##t,
+  static void (*const of[MN_ALL_TYPES])(const void *, int64_t, float *) = {[MN_F16] = unpack_f16, TYPES(X)};
+#undef X
+  of[type](from, n, to);
+}
+static void product(mn_dtype type, const void *w, int64_t N, const mn_rounded *x, float *y, int64_t y_stride) {
+#define X(t) [t] = product_##t,
+  static void (*const of[MN_ALL_TYPES])(const void *, int64_t, const mn_rounded *, float *, int64_t) = {TYPES(X)};
+#undef X
+  of[type](w, N, x, y, y_stride);
+}
+
+const mn_blocks_vec MN_ISA_NAME(mn_blocks_table) = {unpack, narrow, widen, round_rows, product, product_f16};

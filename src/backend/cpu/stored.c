@@ -1,0 +1,251 @@
+/* stored.c - parameters in types of storage on the CPU: their values, rows of them, and products that read them where they lie.
+ *
+ * A product of few rows reads each weight once, and that is its time: the rows of x are rounded to 8 bits (mn_rounded), and blocks meet
+ * them in whole numbers. With many rows, or where products are to be exact, so many rows of weights as stay in a near cache are unpacked
+ * and multiplied as any other matrix; nobody ever holds all of them. Then x and the values are in bf16 where the processor multiplies that
+ * faster, and in f32 where products are to be exact. An output depends on its own row of weights and of x alone, so the bits are the same
+ * with any number of threads. */
+#include "graph/stored.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/isa/blocks.h"
+#include "backend/cpu/isa/gemm.h"
+#include "backend/cpu/isa/thin.h"
+#include "base/blocks.h"
+
+enum { VALUES = 4096 /* unpacked at a time, of whole blocks */ };
+
+static bool gives_real(const mn_node *n) { return n->out[0]->dtype == MN_F32 || n->out[0]->dtype == MN_BF16; }
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static const mn_blocks_vec *vec_of(const mn_call *c) { return MN_ISA_PICK(mn_blocks_table, mn_cpu_isa(c->backend)); }
+
+/* n values from the first of a block on, to element `at` of y. */
+static void unpack_to(const mn_blocks_vec *vec, mn_dtype type, const char *from, int64_t n, mn_dtype to, void *y, int64_t at) {
+  float wide[VALUES];
+  if (to == MN_F32) {
+    vec->unpack(type, from, n, (float *)y + at);
+    return;
+  }
+  for (int64_t k = 0; k < n; k += VALUES) {
+    const int64_t m = min64(VALUES, n - k);
+    vec->unpack(type, from + mn_dtype_bytes(type, k), m, wide);
+    vec->narrow(wide, m, (uint16_t *)y + at + k);
+  }
+}
+
+/* ---- values ---- */
+static void unpack_task(void *ctx, int64_t task, int thread) {
+  const mn_call *c = ctx;
+  const mn_view *x = &c->in[0];
+  const int64_t at = task * VALUES, n = min64(VALUES, mn_view_count(x) - at);
+  (void)thread;
+  unpack_to(vec_of(c), x->dtype, (const char *)x->data + mn_dtype_bytes(x->dtype, at), n, c->out[0].dtype, c->out[0].data, at);
+}
+static mn_status unpack_run(mn_call *c) {
+  mn_pool_run(c->pool, (mn_view_count(&c->in[0]) + VALUES - 1) / VALUES, unpack_task, c);
+  return MN_OK;
+}
+
+/* ---- rows ---- */
+static void row_task(void *ctx, int64_t i, int thread) {
+  const mn_call *c = ctx;
+  const mn_view *x = &c->in[0], *y = &c->out[0];
+  const int32_t s = ((const int32_t *)c->in[1].data)[i];
+  const int64_t K = x->dim[1];
+  const size_t size = mn_dtype_size(y->dtype);
+  (void)thread;
+  if (s < 0 || s >= x->dim[0]) memset((char *)y->data + (size_t)(i * K) * size, 0, (size_t)K * size);
+  else unpack_to(vec_of(c), x->dtype, (const char *)x->data + mn_dtype_bytes(x->dtype, s * K), K, y->dtype, y->data, i * K);
+}
+static mn_status rows_run(mn_call *c) {
+  mn_pool_run(c->pool, mn_view_count(&c->in[1]), row_task, c);
+  return MN_OK;
+}
+
+/* ---- products ---- (x, w0 .. wn-1) -> y */
+enum { FEW = 8 /* rows */, TILE = 64 /* rows of weights */, SLICE = 24 << 10 /* bytes of weights in a task */ };
+
+typedef struct plan {
+  int64_t M, N, K;
+  bool few;                                                                  /* by blocks; else by tiles */
+  bool bf16;                                                                 /* tiles, and x for them */
+  bool rounds, widens, narrows;                                              /* x has a copy in 8 bits; in f32; in bf16 */
+  int64_t rows[MN_STORED_MOST];                                              /* of each matrix in a task */
+  int64_t first[MN_STORED_MOST + 1];                                         /* its first task */
+  int64_t widest;                                                            /* of rows */
+  mn_product part;                                                           /* a tile's, without pointers */
+  size_t at_q, at_d, at_sum, at_half, at_x, at_own, own, own_product, own_y; /* places in the workspace; of each thread */
+} plan;
+
+static size_t place(size_t *at, size_t bytes) {
+  const size_t here = *at;
+  *at += mn_align(bytes, 64);
+  return here;
+}
+
+static void plan_of(const mn_call *c, plan *p) {
+  const mn_view *x = &c->in[0], *y = &c->out[0];
+  const mn_isa isa = mn_cpu_isa(c->backend);
+  const bool exact = ((const mn_stored_product_attr *)c->attr)->exact;
+  const int threads = mn_pool_threads(c->pool);
+  *p = (plan){.M = x->dim[0], .K = x->dim[1], .N = y->dim[1]};
+  bool blocks = false, halves = false;
+  for (int i = 1; i < c->n_in; i++) *(c->in[i].dtype == MN_F16 ? &halves : &blocks) = true;
+  p->few = p->M <= FEW && !(exact && blocks);
+  p->bf16 = !p->few && !exact && isa >= MN_ISA_LEVEL_AVX512_BF16;
+  for (int i = 1; i < c->n_in; i++) {
+    const mn_view *w = &c->in[i];
+    const int64_t bytes = (int64_t)mn_dtype_bytes(w->dtype, p->K), tiles = (w->dim[0] + TILE - 1) / TILE;
+    int64_t rows = p->few ? SLICE / (bytes ? bytes : 1) : tiles < 8 * threads ? TILE / 2 : TILE;
+    if (rows < 1) rows = 1;
+    p->rows[i - 1] = rows;
+    p->first[i] = p->first[i - 1] + (w->dim[0] + rows - 1) / rows;
+    if (rows > p->widest) p->widest = rows;
+  }
+  size_t at = 0;
+  p->rounds = p->few && blocks;
+  p->widens = !p->bf16 && (x->dtype == MN_BF16 || !p->few); /* a tile's rows follow each other */
+  if (p->widens && x->dtype == MN_F32 && x->stride[0] == p->K) p->widens = false;
+  p->narrows = p->bf16 && (x->dtype == MN_F32 || x->stride[0] != p->K);
+  if (p->rounds) {
+    p->at_q = place(&at, (size_t)(p->M * p->K));
+    p->at_d = place(&at, sizeof(float) * (size_t)(p->M * p->K / 32));
+    p->at_sum = place(&at, sizeof(float) * (size_t)(p->M * p->K / 32));
+    p->at_half = place(&at, sizeof(float) * (size_t)(p->M * p->K / 16));
+  }
+  p->at_x = place(&at, p->widens ? sizeof(float) * (size_t)(p->M * p->K) : p->narrows ? sizeof(uint16_t) * (size_t)(p->M * p->K) : 0);
+  p->at_own = at;
+  p->part =
+      (mn_product){.M = p->M, .N = p->widest, .K = p->K, .a_rs = p->K, .a_cs = 1, .b_rs = 1, .b_cs = p->K, .bf16 = p->bf16, .alpha = 1};
+  at = 0;
+  if (!p->few) {
+    const mn_gemm *gemm = MN_ISA_PICK(mn_gemm_table, isa);
+    place(&at, (p->bf16 ? sizeof(uint16_t) : sizeof(float)) * (size_t)(p->widest * p->K));
+    p->own_product = place(&at, gemm->block_scratch(&p->part, false));
+  }
+  p->own_y = place(&at, y->dtype == MN_BF16 ? sizeof(float) * (size_t)(p->M * p->widest) : 0);
+  p->own = at;
+}
+
+static size_t product_workspace(const mn_call *c) {
+  plan p;
+  plan_of(c, &p);
+  return p.at_own + p.own * (size_t)mn_pool_threads(c->pool);
+}
+static mn_status product_prepare(mn_call *c) {
+  plan *p = mn_alloc(sizeof *p);
+  if (!p) return MN_ERR_MEMORY;
+  plan_of(c, p);
+  c->state = p;
+  return MN_OK;
+}
+static void product_release(mn_call *c) {
+  free(c->state);
+  c->state = NULL;
+}
+
+typedef struct product_job {
+  const mn_call *c;
+  const plan *p;
+  const mn_blocks_vec *vec;
+  mn_rounded rounded;
+  const void *x; /* rows in f32, or in bf16 for tiles of bf16 */
+  int64_t x_stride;
+} product_job;
+
+/* Rows [j, j + n) of a matrix, unpacked and multiplied. */
+static void tile(const product_job *t, const mn_view *w, int64_t j, int64_t n, char *own, float *y, int64_t y_stride) {
+  const plan *p = t->p;
+  const mn_isa isa = mn_cpu_isa(t->c->backend);
+  mn_product part = p->part;
+  unpack_to(t->vec, w->dtype, (const char *)w->data + mn_dtype_bytes(w->dtype, j * p->K), n * p->K, p->bf16 ? MN_BF16 : MN_F32, own, 0);
+  part.N = n;
+  part.a = t->x;
+  part.b = own;
+  part.c = y;
+  part.ldc = y_stride;
+  if (p->M <= FEW && !p->bf16) MN_ISA_PICK(mn_thin_table, isa)->run(&part, t->x);
+  else MN_ISA_PICK(mn_gemm_table, isa)->block(&part, NULL, own + p->own_product);
+}
+
+static void product_task(void *ctx, int64_t task, int thread) {
+  const product_job *t = ctx;
+  const plan *p = t->p;
+  const mn_view *out = &t->c->out[0];
+  char *own = (char *)t->c->workspace + p->at_own + (size_t)thread * p->own;
+  int i = 0;
+  int64_t column = 0;
+  for (; task >= p->first[i + 1]; i++) column += t->c->in[1 + i].dim[0];
+  const mn_view *w = &t->c->in[1 + i];
+  const int64_t j = (task - p->first[i]) * p->rows[i], n = min64(p->rows[i], w->dim[0] - j);
+  const bool direct = out->dtype == MN_F32;
+  float *y = direct ? (float *)out->data + column + j : (float *)(void *)(own + p->own_y);
+  const int64_t y_stride = direct ? p->N : p->widest;
+  const char *from = (const char *)w->data + mn_dtype_bytes(w->dtype, j * p->K);
+  if (!p->few) tile(t, w, j, n, own, y, y_stride);
+  else if (w->dtype == MN_F16) t->vec->product_f16((const uint16_t *)(const void *)from, n, p->K, t->x, t->x_stride, p->M, y, y_stride);
+  else t->vec->product(w->dtype, from, n, &t->rounded, y, y_stride);
+  for (int64_t m = 0; !direct && m < p->M; m++) t->vec->narrow(y + m * y_stride, n, (uint16_t *)out->data + m * p->N + column + j);
+}
+
+/* x in the type and order that products take. */
+static void prepare_x(product_job *t) {
+  const plan *p = t->p;
+  const mn_view *x = &t->c->in[0];
+  char *work = t->c->workspace;
+  const bool bf16 = x->dtype == MN_BF16;
+  t->x = x->data;
+  t->x_stride = x->stride[0];
+  if (p->widens || p->narrows) {
+    for (int64_t m = 0; m < p->M; m++) {
+      void *to = work + p->at_x + (size_t)(m * p->K) * (p->widens ? sizeof(float) : sizeof(uint16_t));
+      const void *from = (const char *)x->data + m * x->stride[0] * (bf16 ? 2 : 4);
+      if (p->widens && bf16) t->vec->widen(from, p->K, to);
+      else if (p->narrows && !bf16) t->vec->narrow(from, p->K, to);
+      else memcpy(to, from, (size_t)p->K * (bf16 ? 2 : 4));
+    }
+    t->x = work + p->at_x;
+    t->x_stride = p->K;
+  }
+  if (!p->rounds) return;
+  t->rounded = (mn_rounded){.M = p->M,
+                            .K = p->K,
+                            .q = (int8_t *)(work + p->at_q),
+                            .d = (float *)(void *)(work + p->at_d),
+                            .sum = (float *)(void *)(work + p->at_sum),
+                            .sum_of_half = (float *)(void *)(work + p->at_half)};
+  t->vec->round(t->x, t->x_stride, &t->rounded);
+}
+
+static mn_status product_run(mn_call *c) {
+  const plan *p = c->state;
+  product_job t = {.c = c, .p = p, .vec = vec_of(c)};
+  if (!p->M || !p->N) return MN_OK;
+  prepare_x(&t);
+  mn_pool_run(c->pool, p->first[c->n_in - 1], product_task, &t);
+  return MN_OK;
+}
+
+static const mn_kernel unpack = {
+    .op = &mn_op_unpack, .name = "cpu.unpack", .layout = MN_LAYOUT_DENSE, .accepts = gives_real, .run = unpack_run};
+static const mn_kernel rows = {
+    .op = &mn_op_stored_rows, .name = "cpu.stored_rows", .layout = MN_LAYOUT_DENSE, .accepts = gives_real, .run = rows_run};
+static bool accepts_product(const mn_node *n) { return gives_real(n) && (n->in[0]->dtype == MN_F32 || n->in[0]->dtype == MN_BF16); }
+static const mn_kernel product = {.op = &mn_op_stored_product,
+                                  .name = "cpu.stored_product",
+                                  .layout = MN_LAYOUT_ROWS,
+                                  .accepts = accepts_product,
+                                  .workspace = product_workspace,
+                                  .prepare = product_prepare,
+                                  .release = product_release,
+                                  .run = product_run};
+
+const mn_kernel *const *mn_cpu_stored_kernels(mn_isa isa, int *n) {
+  static const mn_kernel *const kernels[] = {&unpack, &rows, &product};
+  (void)isa;
+  *n = 3;
+  return kernels;
+}

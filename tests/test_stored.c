@@ -1,0 +1,288 @@
+/* test_stored.c - types of storage: what blocks unpack to, rows of tables, and products that read them where they lie, on each instruction
+ * set, against the values that format/quant.h reads one by one. */
+#include "graph/stored.h"
+
+#include "base/blocks.h"
+#include "base/f16.h"
+#include "compile/plan.h"
+#include "cpu_kernel.h"
+#include "format/quant.h"
+
+static mn_isa isa;
+
+/* Bytes of any kind, with scales that are small numbers: every code of every type occurs. */
+static void *random_blocks(mn_dtype t, int64_t n, uint64_t key) {
+  const size_t bytes = mn_dtype_bytes(t, n), block = mn_block_bytes(t);
+  uint8_t *p = mn_alloc_aligned(bytes);
+  for (size_t i = 0; i < bytes; i++) p[i] = (uint8_t)(mn_random_uniform(key, 1, i) * 256);
+  for (size_t b = 0; b * block < bytes; b++) {
+    const double size = 0.002 * (1 + mn_random_uniform(key, 2, b)), sign = b % 3 ? 1 : -1;
+    const uint16_t d = mn_float_to_f16((float)(sign * size)), m = mn_float_to_f16((float)(size * 3 * (0.5 - mn_random_uniform(key, 3, b))));
+    uint8_t *x = p + b * block;
+    switch (t) {
+    case MN_F16: {
+      const uint16_t h = mn_float_to_f16((float)mn_random_normal(key, 4, b));
+      memcpy(x, &h, 2);
+      break;
+    }
+    case MN_MXFP4:
+      x[0] = (uint8_t)(120 + b % 5);
+      break;
+    case MN_Q2_K:
+      ((mn_q2_k *)(void *)x)->d = d, ((mn_q2_k *)(void *)x)->dmin = m;
+      break;
+    case MN_Q3_K:
+      ((mn_q3_k *)(void *)x)->d = d;
+      break;
+    case MN_Q6_K:
+      ((mn_q6_k *)(void *)x)->d = d;
+      break;
+    default:
+      memcpy(x, &d, 2);
+      if (t == MN_Q4_1 || t == MN_Q5_1 || t == MN_Q4_K || t == MN_Q5_K) memcpy(x + 2, &m, 2);
+    }
+  }
+  return p;
+}
+
+static mn_view stored(mn_dtype t, int64_t n, int64_t k, uint64_t key) {
+  return (mn_view){.data = random_blocks(t, n * k, key), .dtype = t, .ndim = 2, .dim = {n, k}, .stride = {k, 1}};
+}
+static float *values_of(const mn_view *w) {
+  float *y = mn_alloc(sizeof(float) * (size_t)(mn_view_count(w) + 1));
+  mn_dequantize(w->dtype, w->data, mn_view_count(w), y);
+  return y;
+}
+static int64_t some_columns(mn_dtype t) { return mn_block_values(t) == 256 ? 768 : mn_block_values(t) == 32 ? 352 : 77; }
+
+/* ---- values and rows ---- */
+static void values(mn_dtype t) {
+  enum { N = 37 };
+  const int64_t K = some_columns(t);
+  mn_view w = stored(t, N, K, 5);
+  float *expect = values_of(&w);
+  for (int bf16 = 0; bf16 < 2; bf16++) {
+    mn_view y = TENSOR(bf16 ? MN_BF16 : MN_F32, 0, N, K);
+    kernel_check_run(mn_cpu_stored_kernels, &mn_op_unpack, NULL, isa, 1, &w, 1, &y);
+    int wrong = 0;
+    for (int64_t i = 0; i < N * K; i++) {
+      uint16_t narrow;
+      element_set(&narrow, MN_BF16, 0, (double)expect[i]);
+      wrong += tensor_get(&y, i) != (bf16 ? element_get(&narrow, MN_BF16, 0) : (double)expect[i]);
+    }
+    CHECK(!wrong, "%s to %s: %d values differ from those of its layout", mn_dtype_name(t), mn_dtype_name(y.dtype), wrong);
+    free(y.data);
+  }
+  mn_view idx = TENSOR(MN_I32, 0, 2, 3), io[2] = {w, idx}, y = TENSOR(MN_F32, 0, 2, 3, K);
+  const int at[] = {36, 0, -1, 7, 37, 7};
+  for (int i = 0; i < 6; i++) tensor_set(&idx, i, at[i]);
+  kernel_check_run(mn_cpu_stored_kernels, &mn_op_stored_rows, NULL, isa, 2, io, 1, &y);
+  int wrong = 0;
+  for (int64_t i = 0; i < 6 * K; i++) {
+    const int row = at[i / K];
+    wrong += tensor_get(&y, i) != (row < 0 || row >= N ? 0 : (double)expect[row * K + i % K]);
+  }
+  CHECK(!wrong, "%s: rows of a table, %d values", mn_dtype_name(t), wrong);
+  free(y.data);
+  free(idx.data);
+  free(w.data);
+  free(expect);
+}
+
+/* ---- products ---- */
+enum { MATRICES = 2 };
+typedef struct shape_case {
+  int64_t M, N[MATRICES], K;
+} shape_case;
+
+/* Whole numbers up to 127 of a power of two, and 127 in every 32: 8 bits hold them without loss. */
+static void fill(mn_view *x, bool whole, uint64_t key) {
+  const int64_t K = x->dim[1];
+  for (int64_t i = 0; i < mn_view_count(x); i++) {
+    double v = mn_random_normal(key, 0, (uint64_t)i);
+    if (whole) v = i % K % 32 == 5 ? 127 * 0x1p-6 : floor(mn_random_uniform(key, 0, (uint64_t)i) * 255 - 127) * 0x1p-6;
+    tensor_set(x, i, v);
+  }
+}
+
+typedef struct outcome { /* the largest error, in units of what is allowed */
+  double rounding, step, half;
+} outcome;
+
+static outcome compare(const mn_view *x, const mn_view *w, const mn_view *y) {
+  outcome worst = {0};
+  const int64_t M = x->dim[0], K = x->dim[1], columns = y->dim[1];
+  int64_t column = 0;
+  for (int k = 0; k < MATRICES; column += w[k++].dim[0]) {
+    float *v = values_of(&w[k]);
+    for (int64_t i = 0; i < M; i++)
+      for (int64_t j = 0; j < w[k].dim[0]; j++) {
+        double sum = 0, size = 0, step = 0;
+        for (int64_t u = 0; u < K; u += 32) {
+          double most = 0, weights = 0;
+          for (int64_t c = u; c < K && c < u + 32; c++) {
+            const double a = tensor_get(x, i * K + c), b = (double)v[j * K + c];
+            sum += a * b;
+            size += fabs(a * b);
+            most = fmax(most, fabs(a));
+            weights += fabs(b);
+          }
+          step += weights * most / 127 / 2;
+        }
+        const double off = fabs(tensor_get(y, i * columns + column + j) - sum), eps = y->dtype == MN_BF16 ? 0x1p-8 * fabs(sum) : 0;
+        /* offsets add sums of both signs that the values' own sum does not have */
+        worst.rounding = fmax(worst.rounding, fmax(0, off - eps) / (size * 0x1p-20 + 1e-6));
+        worst.step = fmax(worst.step, fmax(0, off - eps) / (step + size * 0x1p-20 + 1e-6));
+        worst.half = fmax(worst.half, fmax(0, off - eps) / (size * 0x1p-7 + 1e-6));
+      }
+    free(v);
+  }
+  return worst;
+}
+
+static void product(mn_dtype t, mn_dtype second, const shape_case *s, mn_dtype x_type, mn_dtype y_type, bool whole, bool exact) {
+  mn_view x = TENSOR(x_type, whole ? 0 : 3, s->M, s->K), y = TENSOR(y_type, 0, s->M, s->N[0] + s->N[1]);
+  mn_view io[1 + MATRICES] = {x, stored(t, s->N[0], s->K, 11), stored(second, s->N[1], s->K, 12)};
+  fill(&io[0], whole, 3);
+  const mn_stored_product_attr attr = {exact};
+  kernel_check_run(mn_cpu_stored_kernels, &mn_op_stored_product, &attr, isa, 1 + MATRICES, io, 1, &y);
+  const outcome o = compare(&io[0], io + 1, &y);
+  const bool tiles_of_bf16 = s->M > 8 && !exact && isa >= MN_ISA_LEVEL_AVX512_BF16;
+  const double worst = exact || (whole && !tiles_of_bf16) ? o.rounding : tiles_of_bf16 ? o.half : o.step;
+  CHECK(worst <= 1, "%s and %s, %lld x %lld, %s to %s%s%s: off by %.3g of what is allowed", mn_dtype_name(t), mn_dtype_name(second),
+        (long long)s->M, (long long)s->K, mn_dtype_name(x_type), mn_dtype_name(y_type), whole ? ", whole numbers" : "",
+        exact ? ", exact" : "", worst);
+  tensors_free(1 + MATRICES, io);
+  free(y.data);
+}
+
+static void products(mn_dtype t) {
+  const int64_t block = mn_block_values(t);
+  const shape_case cases[] = {{1, {70, 1}, 2 * 256}, {2, {5, 40}, 256 * 3},   {3, {7, 1}, 256},   {5, {33, 3}, 4096 + 512},
+                              {8, {64, 9}, 256 * 3}, {9, {100, 40}, 256 * 3}, {33, {40, 70}, 512}};
+  const mn_dtype seconds[] = {MN_Q6_K, MN_F16, MN_Q4_1};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (int how = 0; how < 4; how++) product(t, seconds[(i + (size_t)how) % 3], &cases[i], MN_F32, MN_F32, how & 1, how & 2);
+  product(t, MN_Q8_0, &cases[1], MN_BF16, MN_BF16, false, false);
+  product(t, MN_Q8_0, &cases[6], MN_BF16, MN_F32, false, false);
+  product(t, MN_Q8_0, &cases[6], MN_F32, MN_BF16, false, false);
+  product(t, MN_Q8_0, &cases[2], MN_BF16, MN_F32, true, true);
+  const shape_case odd = {1, {3, 65}, block == 256 ? 256 : 32 * 7};
+  product(t, t, &odd, MN_F32, MN_F32, true, false);
+  product(t, t, &odd, MN_F32, MN_F32, false, false);
+}
+
+/* A row of zeros has no scale. */
+static void nothing(void) {
+  mn_view x = TENSOR(MN_F32, 0, 2, 64), y = TENSOR(MN_F32, 0, 2, 9);
+  for (int i = 0; i < 128; i++) tensor_set(&x, i, i < 32 ? 1 : 0);
+  mn_view io[2] = {x, stored(MN_Q4_0, 9, 64, 2)};
+  kernel_check_run(mn_cpu_stored_kernels, &mn_op_stored_product, &(mn_stored_product_attr){0}, isa, 2, io, 1, &y);
+  for (int i = 9; i < 18; i++) CHECK(tensor_get(&y, i) == 0, "a row of zeros gives %g", tensor_get(&y, i));
+  tensors_free(2, io);
+  free(y.data);
+}
+
+/* ---- the language ---- */
+static mn_status fault(mn_graph *g) {
+  mn_status s = mn_graph_status(g);
+  mn_graph_free(g);
+  return s;
+}
+static void refusals(void) {
+  mn_graph *g = mn_graph_new();
+  mn_tensor *w = mn_variable(g, "weight", MN_Q4_K, MN_SHAPE(4, 256));
+  CHECK(mn_dtype_is_stored(w->dtype) && !mn_dtype_is_float(w->dtype), "a type of storage");
+  mn_add(g, w, w);
+  CHECK(fault(g) == MN_ERR_UNSUPPORTED && strstr(mn_message(), "operand 0, weight is kept as q4_k") &&
+            strstr(mn_message(), "cast it first"),
+        "%s", mn_message());
+  g = mn_graph_new();
+  mn_variable(g, "weight", MN_Q4_K, MN_SHAPE(4, 128));
+  CHECK(fault(g) == MN_ERR_SHAPE && strstr(mn_message(), "[4, 128] cannot be kept as q4_k, whose blocks are 256 values"), "%s",
+        mn_message());
+  g = mn_graph_new();
+  mn_cast(g, mn_input(g, "x", MN_F32, MN_SHAPE(4, 32)), MN_Q8_0);
+  CHECK(fault(g) == MN_ERR_UNSUPPORTED && strstr(mn_message(), "nothing is computed in q8_0"), "%s", mn_message());
+  g = mn_graph_new();
+  w = mn_variable(g, "w", MN_Q8_0, MN_SHAPE(4, 32));
+  mn_stored_product(g, mn_input(g, "x", MN_F32, MN_SHAPE(3, 64)), 1, &w, false, MN_F32);
+  CHECK(fault(g) == MN_ERR_SHAPE && strstr(mn_message(), "stored_product"), "%s", mn_message());
+  g = mn_graph_new();
+  w = mn_input(g, "w", MN_F32, MN_SHAPE(4, 64));
+  mn_stored_product(g, mn_input(g, "x", MN_F32, MN_SHAPE(3, 64)), 1, &w, false, MN_F32);
+  CHECK(fault(g) == MN_ERR_SHAPE, "%s", mn_message());
+  g = mn_graph_new();
+  mn_take(g, mn_variable(g, "w", MN_F16, MN_SHAPE(2, 4, 32)), mn_input(g, "i", MN_I32, MN_SHAPE(2, 3)), 1);
+  CHECK(fault(g) == MN_ERR_UNSUPPORTED, "%s", mn_message());
+}
+
+/* Through a plan: y = product, d sum(y c) / dx, and the rows of a table, on both backends. The gradient is c W. */
+static void plans(mn_dtype t) {
+  enum { M = 3, N = 6 };
+  const int64_t K = mn_block_values(t) == 1 ? 32 : mn_block_values(t);
+  void *blocks = random_blocks(t, N * K, 8);
+  float *x = mn_alloc_aligned(sizeof(float) * (size_t)(M * K)), *v = mn_alloc(sizeof(float) * (size_t)(N * K)), *got[2][3];
+  int32_t at[2] = {5, 2};
+  for (int64_t i = 0; i < M * K; i++) x[i] = (float)mn_random_normal(9, 0, (uint64_t)i);
+  mn_dequantize(t, blocks, N * K, v);
+  for (int b = 0; b < 2; b++) {
+    mn_backend *backend = NULL;
+    CHECK_OK(mn_backend_open(b ? "cpu" : "ref", b ? 2 : 1, &backend));
+    mn_graph *g = mn_graph_new();
+    mn_tensor *w = mn_variable(g, "w", t, MN_SHAPE(N, K)), *in = mn_input(g, "x", MN_F32, MN_SHAPE(M, K));
+    mn_tensor *idx = mn_input(g, "i", MN_I32, MN_SHAPE(2));
+    mn_tensor *y = mn_stored_product(g, in, 1, &w, true, MN_F32), *dx, *out[3];
+    mn_tensor *loss = mn_sum(g, mn_mul(g, y, mn_add_scalar(g, mn_cast(g, mn_iota(g, MN_I32, MN_SHAPE(M, N), 1), MN_F32), 1)), MN_ALL_AXES);
+    CHECK_OK(mn_grad(g, 1, &loss, NULL, 1, &in, &dx));
+    out[0] = y, out[1] = dx, out[2] = mn_take(g, w, idx, 0);
+    CHECK_OK(mn_graph_status(g));
+    if (mn_graph_status(g) != MN_OK) exit(test_end());
+    mn_plan *p = NULL;
+    CHECK_OK(mn_plan_compile(&(mn_plan_request){.graph = g, .n_outputs = 3, .outputs = out, .backend = backend}, &p));
+    if (p) {
+      mn_plan_bind(p, w, blocks), mn_plan_bind(p, in, x), mn_plan_bind(p, idx, at);
+      CHECK_OK(mn_plan_run(p));
+    }
+    for (int j = 0; j < 3; j++) {
+      const size_t bytes = sizeof(float) * (size_t)mn_shape_count(&out[j]->shape);
+      got[b][j] = mn_alloc(bytes);
+      if (p) memcpy(got[b][j], mn_plan_output(p, j)->data, bytes);
+    }
+    mn_plan_free(p);
+    mn_graph_free(g);
+    mn_backend_free(backend);
+  }
+  double worst[3] = {0};
+  for (int b = 0; b < 2; b++) {
+    for (int i = 0; i < M * N; i++) {
+      double sum = 0;
+      for (int64_t k = 0; k < K; k++) sum += (double)x[i / N * K + k] * (double)v[i % N * K + k];
+      worst[0] = fmax(worst[0], fabs((double)got[b][0][i] - sum));
+    }
+    for (int64_t i = 0; i < M * K; i++) {
+      double sum = 0;
+      for (int n = 0; n < N; n++) sum += (n + 1) * (double)v[n * K + i % K];
+      worst[1] = fmax(worst[1], fabs((double)got[b][1][i] - sum));
+    }
+    for (int64_t i = 0; i < 2 * K; i++) worst[2] = fmax(worst[2], fabs((double)got[b][2][i] - (double)v[at[i / K] * K + i % K]));
+  }
+  CHECK(worst[0] < 1e-4 && worst[1] < 1e-4 && worst[2] == 0, "%s in plans: %g %g %g", mn_dtype_name(t), worst[0], worst[1], worst[2]);
+  for (int b = 0; b < 2; b++)
+    for (int j = 0; j < 3; j++) free(got[b][j]);
+  free(v);
+  free(x);
+  free(blocks);
+}
+
+int main(void) {
+  isa = last_tested_isa();
+  for (mn_dtype t = MN_F16; t < MN_ALL_TYPES; t++) {
+    values(t);
+    products(t);
+    plans(t);
+  }
+  nothing();
+  refusals();
+  return test_end();
+}
