@@ -76,7 +76,7 @@ static void what_is_written_is_read(void) {
     mn_text_add(&shown, ";");
   }
   CHECK(!strcmp(shown.data,
-                "general.architecture=\"test\";u32=7;u64=18446744073709551615;i32=-7;f32=0.100000001;bool=true;"
+                "general.architecture=\"test\";u32=7;u64=18446744073709551615;i32=-7;f32=0.1;bool=true;"
                 "tokens=[\"a\", \"\\x00\\xff\", \"\"];types=[1, -2];scores=[0.5, -1];flags=[true, false, true];general.alignment=64;"),
         "%s", shown.data);
   mn_text_free(&shown);

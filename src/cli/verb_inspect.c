@@ -2,6 +2,7 @@
  * compiler did. */
 #include "model/params.h"
 #include "base/file.h"
+#include "cli/inspect_checkpoint.h"
 #include "cli/inspect_files.h"
 #include "cli/unit_arg.h"
 #include "run/program.h"
@@ -20,7 +21,7 @@ static const mn_option options[] = {
     {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory, loops, parts", MN_OPTION_REPEATS},
     {0}};
 static const char *const examples[] = {"mneme inspect recipes/quick.yaml", "mneme inspect titans.yaml --params --json",
-                                       "mneme inspect runs/quick --mode step --plan", NULL};
+                                       "mneme inspect runs/quick --mode step --plan", "mneme inspect model.gguf", NULL};
 static const char *const modes[] = {"train", "forward", "step", NULL};
 static const char *const policies[] = {"keep", "recompute", "recompute_norms", NULL};
 static const char *const passes[] = {"simplify", "recompute", "fuse", "inplace", "share_memory", "loops", "parts", NULL};
@@ -323,8 +324,17 @@ static mn_status inspect_tensors(mn_cli *cli) {
   return status;
 }
 
+/* Other programs' models: what the files hold. */
+static mn_status inspect_checkpoint(mn_cli *cli) {
+  for (const mn_option *o = options; o->name; o++)
+    if (strcmp(o->name, "params") != 0) MN_TRY(mn_cli_only(cli, false, "recipes and directories of a model of Mneme's", o->name));
+  if (cli->n_set) return mn_fail(MN_ERR_CONFIG, "--set changes a recipe, and %s is another program's model", cli->args[0]);
+  return mn_inspect_checkpoint(cli);
+}
+
 static mn_status run(mn_cli *cli) {
   if (mn_is_safetensors(cli->args[0])) return inspect_tensors(cli);
+  if (mn_is_checkpoint(cli->args[0])) return inspect_checkpoint(cli);
   inspection x = {.cli = cli, .arena = mn_arena_new()};
   mn_file_info info = {0};
   mn_status status = x.arena ? read_options(&x) : MN_ERR_MEMORY;
@@ -348,7 +358,7 @@ const mn_verb mn_verb_inspect = {
     .name = "inspect",
     .purpose = MN_VERB_LOOK,
     .summary = "parameters, states, FLOPs per token, and what each pass of the compiler did",
-    .usage = "RECIPE.yaml | MODEL_DIR | FILE.safetensors [options]",
+    .usage = "RECIPE.yaml | MODEL_DIR | FILE.gguf | FILE.safetensors [options]",
     .about =
         "Compiles the recipe's model (or a single mixer or block, see mneme apply) and prints what came of it. The passes: lower "
         "replaces fused "
@@ -357,7 +367,9 @@ const mn_verb mn_verb_inspect = {
         "kept for the backward pass (compressing and off-loading are further values of that policy); fuse joins element-wise chains; "
         "memory "
         "lets buffers share by lifetime. Of a model's directory it also checks every checksum and that the files belong together; of "
-        "a file of tensors (weights, a checkpoint's optimizer, a session) it says that only, and what the file belongs to.",
+        "a file of tensors (weights, a checkpoint's optimizer, a session) it says that only, and what the file belongs to. Of a GGUF file or a "
+        "directory of Hugging Face's it shows metadata, how many tensors of which type there are, with --params each of them, and whether Mneme "
+        "opens it as a model.",
     .options = options,
     .examples = examples,
     .common = MN_CLI_BACKEND | MN_CLI_THREADS | MN_CLI_SET,

@@ -5,6 +5,7 @@
 #include "format/gguf_internal.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -207,11 +208,23 @@ static void show_string(const char *s, size_t n, size_t width, mn_text *out) {
   mn_text_addf(out, "\"%s", shown < n ? "..." : "");
 }
 
+/* With the fewest digits that read back the same. */
+static void show_float(mn_gguf_kind kind, double v, mn_text *out) {
+  const bool wide = kind == MN_GGUF_FLOAT64;
+  char digits[40];
+  for (int n = 6; n <= (wide ? 17 : 9); n++) {
+    snprintf(digits, sizeof digits, "%.*g", n, v);
+    const double back = strtod(digits, NULL);
+    if (wide ? back == v : (float)back == (float)v) break;
+  }
+  mn_text_add(out, digits);
+}
+
 static void show_number(mn_gguf_kind kind, const uint8_t *p, mn_text *out) {
   bool negative;
   uint64_t bits = is_float(kind) ? 0 : load_int(kind, p, &negative);
   if (kind == MN_GGUF_BOOL) mn_text_add(out, bits ? "true" : "false");
-  else if (is_float(kind)) mn_text_addf(out, "%.*g", kind == MN_GGUF_FLOAT64 ? 17 : 9, load_float(kind, p));
+  else if (is_float(kind)) show_float(kind, load_float(kind, p), out);
   else if (negative) mn_text_addf(out, "%lld", (long long)bits);
   else mn_text_addf(out, "%llu", (unsigned long long)bits);
 }
