@@ -185,6 +185,12 @@ static void step(mn_batcher *b) {
     lose_all(b, status);
     return;
   }
+  pthread_mutex_lock(&b->mutex);
+  int size = 0;
+  while ((int64_t)1 << size < rows && size < MN_BATCH_SIZES - 1) size++;
+  b->counts.steps++, b->counts.steps_of[size]++, b->counts.row_steps += rows, b->counts.tokens_made += rows;
+  b->counts.step_seconds += mn_now() - began;
+  pthread_mutex_unlock(&b->mutex);
   for (int64_t i = 0; i < b->room; i++) {
     row *r = &b->rows[i];
     mn_task *t = r->task;
@@ -197,12 +203,6 @@ static void step(mn_batcher *b) {
       if (--t->live == 0) end_task(b, t, MN_OK);
     }
   }
-  pthread_mutex_lock(&b->mutex);
-  int size = 0;
-  while ((int64_t)1 << size < rows && size < MN_BATCH_SIZES - 1) size++;
-  b->counts.steps++, b->counts.steps_of[size]++, b->counts.row_steps += rows, b->counts.tokens_made += rows;
-  b->counts.step_seconds += mn_now() - began;
-  pthread_mutex_unlock(&b->mutex);
   status = shrink(b);
   if (status != MN_OK) lose_all(b, status);
 }
