@@ -119,7 +119,7 @@ static void each_says_what_it_says_alone(void) {
     CHECK(differ == 0, "%lld rows: %d probabilities differ", (long long)rows, differ);
     if (bits) printf("  %lld rows: %d probabilities differ in their last bits\n", (long long)rows, bits);
     const mn_batcher_counts c = mn_batcher_count(b);
-    CHECK(c.tokens_made == n_made && c.rows == 0 && c.waiting == 0 && c.row_steps >= c.steps, "%lld made", (long long)c.tokens_made);
+    CHECK(c.tokens_made == n_made && c.row_steps >= c.steps, "%lld made", (long long)c.tokens_made);
     mn_batcher_free(b);
   }
   for (int i = 0; i < N; i++) mn_text_free(&alone[i].text[0]);

@@ -4,6 +4,7 @@
 #include <ctype.h>
 
 #include "base/file.h"
+#include "format/json.h"
 #include "serve_helpers.h"
 
 static const char recipe[] = "name: tiny\n"
@@ -116,6 +117,40 @@ static void several_answers_are_in_order(void) {
   CHECK(!strcmp(first, http_text(http_body(), "text")), "beside others: %s\nalone: %s", first, http_reply);
 }
 
+static void answers_have_the_form_that_is_asked_for(void) {
+#define FORM                                                                                                                                               \
+  "\"max_tokens\": 120, \"seed\": %d, \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"name\": \"x\", \"schema\": "                    \
+  "{\"type\": \"object\", \"properties\": {\"colour\": {\"enum\": [\"red\", \"blue\"]}, \"n\": {\"type\": \"integer\", \"minimum\": 1, \"maximum\": 30}, " \
+  "\"name\": {\"type\": \"string\", \"maxLength\": 4}}, \"required\": [\"colour\", \"n\", \"name\"]}}}"
+  for (int seed = 0; seed < 8; seed++) {
+    mn_arena *arena = mn_arena_new();
+    const mn_value *v = NULL;
+    CHECK(http_post("/v1/completions", "{\"prompt\": \"a\", \"n\": 2, " FORM "}", seed) == 200 &&
+              http_times("\"finish_reason\": \"stop\"") == 2,
+          "%s", http_reply);
+    CHECK_OK(mn_json_parse(arena, "reply", http_body(), strlen(http_body()), &v));
+    for (int k = 0; v && k < 2; k++) {
+      const mn_value *text = mn_value_find(v, k ? "choices.1.text" : "choices.0.text"), *said = NULL, *n;
+      CHECK(text && text->kind == MN_TEXT, "%s", http_reply);
+      mn_status status = text ? mn_json_parse(arena, "text", text->as.text, text->count, &said) : MN_ERR_FORMAT;
+      if (status != MN_OK && strstr(mn_message(), "u0000")) continue; /* JSON, but not what our reader takes */
+      CHECK(status == MN_OK, "%s: %s", mn_message(), text ? text->as.text : "");
+      n = said ? mn_value_get(said, "n") : NULL;
+      CHECK(n && n->kind == MN_INTEGER && n->as.integer >= 1 && n->as.integer <= 30 && said->count == 3, "%s", text ? text->as.text : "");
+    }
+    mn_arena_free(arena);
+  }
+  CHECK(http_post("/v1/completions",
+                  "{\"prompt\": \"a\", \"response_format\": {\"type\": \"json_object\"}, \"max_tokens\": 3, \"temperature\": 0}") == 200 &&
+            !strncmp(http_text(http_body(), "text"), "{", 1),
+        "%s", http_reply);
+  CHECK(http_post("/v1/completions",
+                  "{\"prompt\": \"a\", \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": {\"pattern\": "
+                  "\"a\"}}}}") == 400 &&
+            strstr(http_reply, "'pattern', which is not known"),
+        "%s", http_reply);
+}
+
 /* ---- what is asked wrongly ---- */
 static void wrong_requests_are_refused_by_name(void) {
   static const struct {
@@ -160,6 +195,8 @@ static void wrong_requests_are_refused_by_name(void) {
       {"{\"prompt\": \"\xff\xfe\"}", 400, "not valid JSON"},
       {"{\"prompt\": \"a\\u0000b\"}", 400, "not valid JSON"},
       {"{\"prompt\": \"\\ud800\"}", 400, "not valid JSON"},
+      {"{\"prompt\": \"a\", \"response_format\": \"json\"}", 400, "a map with a type"},
+      {"{\"prompt\": \"a\", \"response_format\": {\"type\": \"xml\"}}", 400, "text, json_object or json_schema"},
       {"{\"messages\": []}", 400, "unknown parameter 'messages'"},
   };
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -386,6 +423,7 @@ int main(void) {
     RUN(a_stream_is_the_whole_in_pieces);
     RUN(a_stop_ends_it_wherever_tokens_end);
     RUN(several_answers_are_in_order);
+    RUN(answers_have_the_form_that_is_asked_for);
     RUN(wrong_requests_are_refused_by_name);
     RUN(what_is_no_request_is_refused);
     RUN(clients_that_leave_are_let_go);

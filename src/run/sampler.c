@@ -30,6 +30,7 @@ struct mn_sampler {
   double *p;
   int32_t *recent; /* ring */
   bool *barred;    /* [vocab_size] ids that are never drawn; NULL: none */
+  const uint64_t *only;
 };
 
 mn_status mn_sampler_new(const mn_sampling *c, int64_t vocab_size, mn_sampler **out) {
@@ -71,6 +72,12 @@ mn_status mn_sampler_keep_to(mn_sampler *s, const mn_tokenizer *tok) {
   return any ? MN_OK : mn_fail(MN_ERR_CONFIG, "the tokenizer has no token for any of the model's %lld ids", (long long)s->vocab_size);
 }
 
+void mn_sampler_only(mn_sampler *s, const uint64_t *mask) { s->only = mask; }
+
+static bool may_be_drawn(const mn_sampler *s, int64_t i) {
+  return !(s->barred && s->barred[i]) && (!s->only || (s->only[i / 64] >> (i % 64) & 1));
+}
+
 void mn_sampler_note(mn_sampler *s, int32_t token) {
   if (s->c.repetition_window > 0) s->recent[s->n_recent++ % s->c.repetition_window] = token;
 }
@@ -96,7 +103,7 @@ mn_status mn_sampler_next(mn_sampler *s, int64_t stream, int64_t position, const
   int64_t n = s->vocab_size, best = 0;
   for (int64_t i = 0; i < n; i++) {
     if (!isfinite(logits[i])) return mn_fail(MN_ERR_NUMERIC, "the logit of token %lld is not a number", (long long)i);
-    s->all[i] = (candidate){s->barred && s->barred[i] ? -INFINITY : logits[i], (int32_t)i}; /* a chance of exactly 0 */
+    s->all[i] = (candidate){may_be_drawn(s, i) ? logits[i] : -INFINITY, (int32_t)i}; /* a chance of exactly 0 */
   }
   if (s->c.repetition_penalty != 1) penalise(s);
   for (int64_t i = 1; i < n; i++)

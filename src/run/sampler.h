@@ -24,6 +24,8 @@ void mn_sampler_free(mn_sampler *s);
 /* Only ids that the tokenizer has a token for are drawn from now on, greedily too: a model may have room for more, and its
  * tokenizer may have holes. MN_ERR_CONFIG when no id of the vocabulary has one. */
 mn_status mn_sampler_keep_to(mn_sampler *s, const mn_tokenizer *tok);
+/* At the next draw only tokens whose bit stands in mask[token / 64] are drawn; NULL: all. It is borrowed. */
+void mn_sampler_only(mn_sampler *s, const uint64_t *mask);
 void mn_sampler_note(mn_sampler *s, int32_t token); /* a token of the prompt counts as recent, too */
 /* The next token of a stream (its row) that has seen `position` tokens (mn_session_position); it is noted. A logit that is not finite:
  * MN_ERR_NUMERIC. */

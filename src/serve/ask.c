@@ -51,6 +51,7 @@ static const known keys[] = {
     {"logit_bias", TEXT, NULL},
     {"echo", MN_ASK_COMPLETION, NULL},
     {"ignore_eos", TEXT, NULL},
+    {"response_format", TEXT, NULL},
     {"best_of", MN_ASK_COMPLETION, "1"},
     {"suffix", MN_ASK_COMPLETION, "null"},
     {"modalities", MN_ASK_CHAT, "[\"text\"]"},
@@ -276,6 +277,34 @@ static bool read_stream(const reader *r) {
   return true;
 }
 
+static bool read_format(const reader *r) {
+  const mn_value *v = given(r->map, "response_format"), *type = v ? mn_value_get(v, "type") : NULL,
+                 *named = v ? mn_value_get(v, "json_schema") : NULL;
+  if (!v) return true;
+  if (v->kind != MN_MAP || !type || type->kind != MN_TEXT) return wrong(r, "response_format", v, "a map with a type");
+  const bool schema = !strcmp(type->as.text, "json_schema");
+  for (size_t i = 0; i < v->count; i++) {
+    const char *key = v->as.entries[i].key;
+    char shown[MN_PRINTABLE];
+    if (strcmp(key, "type") != 0 && !(schema && !strcmp(key, "json_schema")))
+      return mn_refuse(r->why, 400, "response_format", "unknown_parameter", "'response_format' has an unknown key '%s'",
+                       mn_printable(key, shown));
+  }
+  if (!strcmp(type->as.text, "text")) return true;
+  if (!strcmp(type->as.text, "json_object")) {
+    r->out->format = MN_FORMAT_OBJECT;
+    return true;
+  }
+  if (!schema)
+    return mn_refuse(r->why, 400, "response_format", "invalid_value", "'response_format' must be of type text, json_object or json_schema");
+  r->out->format = MN_FORMAT_SCHEMA;
+  r->out->schema = named ? mn_value_get(named, "schema") : NULL;
+  if (!r->out->schema)
+    return mn_refuse(r->why, 400, "response_format", "missing_required_parameter",
+                     "'response_format' of type json_schema holds it as json_schema.schema");
+  return true;
+}
+
 static bool read_manner(const reader *r) {
   mn_ask *a = r->out;
   mn_sampling *s = &a->manner.sampling;
@@ -292,7 +321,7 @@ static bool read_manner(const reader *r) {
          read_number(r, "presence_penalty", -2, 2, &a->manner.presence_penalty) &&
          read_number(r, "frequency_penalty", -2, 2, &a->manner.frequency_penalty) && read_int(r, "seed", INT64_MIN, INT64_MAX, &s->seed) &&
          read_int(r, "n", 1, r->limits->most_answers, &a->n) && read_bool(r, "ignore_eos", &a->ignore_eos) && read_stops(r) &&
-         read_bias(r) && read_logprobs(r) && read_stream(r);
+         read_bias(r) && read_logprobs(r) && read_format(r) && read_stream(r);
 }
 
 static bool read_completion(const reader *r) {

@@ -36,7 +36,9 @@ typedef struct mn_ask {
   const mn_value *messages;
   mn_manner manner; /* `most` is -1 where the request does not say; ends are the server's */
   bool stream, include_usage, echo, ignore_eos;
-  bool seeded;                       /* the request says its seed */
+  bool seeded;                                                        /* the request says its seed */
+  enum { MN_FORMAT_TEXT, MN_FORMAT_OBJECT, MN_FORMAT_SCHEMA } format; /* what the answer must be */
+  const mn_value *schema;
   bool as_base64;                    /* embeddings */
   int64_t dimensions;                /* embeddings; 0: all */
   const char *labels[MN_ASK_LABELS]; /* keys that have no effect */

@@ -294,6 +294,7 @@ void mn_server_free(mn_server *s) {
   if (s->web) mn_web_settle(s->web);
   mn_web_free(s->web);
   mn_keys_free(s->keys);
+  mn_lexicon_free(s->lexicon);
   if (s->log && s->log != stderr) fclose(s->log);
   free(s->headers);
   free(s);

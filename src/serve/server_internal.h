@@ -18,8 +18,9 @@ struct mn_server {
   mn_batcher *batcher;
   mn_keys *keys; /* NULL: everybody */
   mn_metrics metrics;
-  mn_talk *talks; /* that are not over */
-  char *headers;  /* of every reply */
+  mn_lexicon *lexicon; /* of the vocabulary, when it was first needed */
+  mn_talk *talks;      /* that are not over */
+  char *headers;       /* of every reply */
   FILE *log;
   time_t created;
   uint64_t number, salt; /* of the next reply; what ids begin with */

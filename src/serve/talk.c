@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "serve/answer.h"
+#include "serve/json_schema.h"
 #include "serve/server_internal.h"
 
 enum { BEHIND = 8 << 20 }; /* bytes that a client may leave untaken */
@@ -34,6 +35,8 @@ struct mn_talk {
   part *parts;
   choice *choices;                  /* [n_prompts * n] */
   int64_t n_parts, n_choices, open; /* parts that are not over */
+  mn_grammar *grammar;              /* what answers must be; NULL: any text */
+  mn_machine *machine;
   char id[48];
   int64_t created;
   double began;
@@ -61,6 +64,8 @@ static void free_talk(mn_talk *t) {
     }
   for (int64_t i = 0; i < t->n_parts; i++) mn_ids_free(&t->parts[i].ids);
   for (int64_t i = 0; i < t->n_choices; i++) mn_text_free(&t->choices[i].text), mn_answer_logs_free(&t->choices[i].logs);
+  mn_machine_free(t->machine);
+  mn_grammar_free(t->grammar);
   free(t->parts);
   free(t->choices);
   mn_arena_free(t->arena);
@@ -261,6 +266,26 @@ static bool encode(mn_talk *t, int64_t i, mn_refusal *why) {
   return true;
 }
 
+/* What may be said: tokens that are not special. */
+static const char *sayable(void *ctx, int32_t i, size_t *bytes) {
+  return mn_tokenizer_is_special(ctx, i) ? NULL : mn_tokenizer_token(ctx, i, bytes);
+}
+
+static bool want_form(mn_talk *t, mn_refusal *why) {
+  mn_server *s = t->server;
+  if (t->ask.format == MN_FORMAT_TEXT) return true;
+  mn_status status =
+      t->ask.format == MN_FORMAT_OBJECT ? mn_grammar_of_json(true, &t->grammar) : mn_grammar_of_schema(t->ask.schema, &t->grammar);
+  if (status == MN_OK) status = mn_machine_new(t->grammar, &t->machine);
+  void *tok;
+  memcpy(&tok, &s->config.bundle->tokenizer, sizeof tok);
+  if (status == MN_OK && !s->lexicon) status = mn_lexicon_new(s->config.bundle->model->config.vocab_size, sayable, tok, &s->lexicon);
+  if (status != MN_OK) return mn_refuse(why, mn_serve_http_status(status), "response_format", "invalid_value", "%s", mn_message());
+  t->ask.manner.machine = t->machine;
+  t->ask.manner.lexicon = s->lexicon;
+  return true;
+}
+
 static bool set_up(mn_talk *t, mn_refusal *why) {
   mn_ask *a = &t->ask;
   const mn_bundle *bundle = t->server->config.bundle;
@@ -269,6 +294,7 @@ static bool set_up(mn_talk *t, mn_refusal *why) {
   else if (!a->ignore_eos && t->end >= 0) a->manner.ends = &t->end, a->manner.n_ends = 1;
   if (!a->seeded && getrandom(&a->manner.sampling.seed, sizeof a->manner.sampling.seed, 0) < 0)
     a->manner.sampling.seed = (int64_t)t->server->number;
+  if (!want_form(t, why)) return false;
   t->n_parts = a->n_prompts;
   t->n_choices = a->n_prompts * a->n;
   t->parts = mn_calloc((size_t)t->n_parts, sizeof *t->parts);

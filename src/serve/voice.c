@@ -15,6 +15,8 @@ struct mn_voice {
   mn_text held;     /* text that may turn out to be the beginning of a stop */
   mn_text text;     /* of the last step */
   mn_said said;
+  int32_t state;  /* of the machine */
+  uint64_t *mask; /* [vocab_size / 64] where ends may come, too */
 };
 
 mn_status mn_voice_new(const mn_manner *manner, const mn_tokenizer *tok, int64_t vocab_size, int64_t i, mn_voice **out) {
@@ -28,6 +30,11 @@ mn_status mn_voice_new(const mn_manner *manner, const mn_tokenizer *tok, int64_t
     v->counted = mn_calloc((size_t)vocab_size, sizeof *v->counted);
     if (!v->counted) status = MN_ERR_MEMORY;
   }
+  if (status == MN_OK && manner->machine) {
+    v->state = mn_machine_begin(manner->machine);
+    v->mask = mn_alloc((size_t)(vocab_size + 63) / 64 * sizeof *v->mask);
+    if (!v->mask) status = MN_ERR_MEMORY;
+  }
   if (status != MN_OK) mn_voice_free(v);
   else *out = v;
   return status;
@@ -39,6 +46,7 @@ void mn_voice_free(mn_voice *v) {
   mn_text_free(&v->held);
   mn_text_free(&v->text);
   free(v->counted);
+  free(v->mask);
   free(v);
 }
 
@@ -50,6 +58,29 @@ static const float *lean(const mn_voice *v, const float *logits, float *scratch)
   for (int64_t i = 0; v->counted && i < v->vocab_size; i++)
     if (v->counted[i]) scratch[i] -= (float)(v->c.presence_penalty + v->c.frequency_penalty * v->counted[i]);
   return scratch;
+}
+
+/* The tokens that what must be said allows next. */
+static mn_status allow(mn_voice *v) {
+  const mn_manner *c = &v->c;
+  const size_t n = (size_t)(v->vocab_size + 63) / 64;
+  const uint64_t *mask = mn_machine_mask(c->machine, v->state, c->lexicon);
+  uint64_t any = 0;
+  if (!mask) return mn_machine_status(c->machine);
+  memcpy(v->mask, mask, n * sizeof *mask);
+  for (int i = 0; i < c->n_ends && mn_machine_whole(c->machine, v->state); i++)
+    if (c->ends[i] >= 0 && c->ends[i] < v->vocab_size) v->mask[c->ends[i] / 64] |= (uint64_t)1 << (c->ends[i] % 64);
+  for (size_t i = 0; i < n; i++) any |= v->mask[i];
+  mn_sampler_only(v->sampler, v->mask);
+  return any ? MN_OK : mn_fail(MN_ERR_CONFIG, "no token of the vocabulary goes on with what the grammar wants next");
+}
+
+/* Is what must be said whole with this token? */
+static bool completes(mn_voice *v, int32_t token) {
+  size_t n;
+  const char *bytes = mn_tokenizer_token(v->decoder.tok, token, &n);
+  for (size_t i = 0; bytes && i < n; i++) v->state = mn_machine_next(v->c.machine, v->state, (unsigned char)bytes[i]);
+  return mn_machine_whole(v->c.machine, v->state) && (!v->c.n_ends || !mn_machine_goes_on(v->c.machine, v->state));
 }
 
 /* log p of the token, and of the likeliest. */
@@ -137,8 +168,9 @@ static mn_status hear(mn_voice *v, int32_t token, mn_ending *ending) {
     empty(&v->held);
     return mn_text_status(&v->text);
   }
-  if (v->count >= v->c.most) {
-    *ending = MN_END_LENGTH;
+  const bool whole = v->c.machine && completes(v, token);
+  if (whole || v->count >= v->c.most) {
+    *ending = whole ? MN_END_STOP : MN_END_LENGTH;
     return finish(v);
   }
   *ending = MN_END_NOT_YET;
@@ -147,6 +179,7 @@ static mn_status hear(mn_voice *v, int32_t token, mn_ending *ending) {
 }
 
 mn_status mn_voice_next(mn_voice *v, int64_t position, const float *logits, float *scratch, int32_t *token, mn_ending *ending) {
+  if (v->c.machine) MN_TRY(allow(v));
   MN_TRY(mn_sampler_next(v->sampler, v->number, position, lean(v, logits, scratch), token));
   v->count++;
   if (v->counted) v->counted[*token]++;

@@ -4,6 +4,7 @@
 #define MN_SERVE_VOICE_H
 
 #include "run/sampler.h"
+#include "serve/grammar.h"
 
 typedef struct mn_bias {
   int32_t token;
@@ -20,8 +21,10 @@ typedef struct mn_manner { /* how an answer is made; all of it is borrowed */
   int n_stops;
   const int32_t *ends; /* tokens that end it; they are not part of its text */
   int n_ends;
-  int64_t most; /* tokens */
-  int top;      /* of each token its log-probability, and those of so many likeliest ones; -1: none */
+  mn_machine *machine;       /* what the text must be: of the voice's thread; NULL: any. It ends when it is whole and cannot go on */
+  const mn_lexicon *lexicon; /* of the vocabulary, where there is a machine */
+  int64_t most;              /* tokens */
+  int top;                   /* of each token its log-probability, and those of so many likeliest ones; -1: none */
 } mn_manner;
 
 enum { MN_TOP = 20 };

@@ -1,0 +1,213 @@
+/* json_rules.c - see json_rules.h. */
+#include "serve/json_rules.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static mn_bytes_node text(mn_grammar *g, const char *s, mn_bytes_node next) { return mn_grammar_text(g, s, strlen(s), next); }
+static mn_bytes_node digit(mn_grammar *g, mn_bytes_node next) { return mn_grammar_range(g, '0', '9', next); }
+static mn_bytes_node hex(mn_grammar *g, mn_bytes_node next) {
+  return mn_grammar_either(g, digit(g, next),
+                           mn_grammar_either(g, mn_grammar_range(g, 'a', 'f', next), mn_grammar_range(g, 'A', 'F', next)));
+}
+
+/* digit* next */
+static mn_bytes_node digits(mn_grammar *g, mn_bytes_node next) {
+  const mn_bytes_node around = mn_grammar_place(g);
+  mn_grammar_put(g, around, mn_grammar_either(g, digit(g, around), next));
+  return around;
+}
+
+/* ---- between values ---- */
+enum { MOST_INDENT = 24 };
+static mn_bytes_node space(mn_grammar *g, mn_bytes_node next) {
+  mn_bytes_node indent = next;
+  for (int i = 0; i < MOST_INDENT; i++) indent = mn_grammar_either(g, mn_grammar_range(g, ' ', ' ', indent), next);
+  return mn_grammar_either(g, next, mn_grammar_either(g, mn_grammar_range(g, ' ', ' ', next), mn_grammar_range(g, '\n', '\n', indent)));
+}
+
+/* ---- strings ---- */
+/* \uD800 to \uDFFF come as a pair, a high half first. */
+static mn_bytes_node unicode_escape(mn_grammar *g, mn_bytes_node next) {
+  const mn_bytes_node two = hex(g, hex(g, next));
+  const mn_bytes_node plain = mn_grammar_either(
+      g,
+      mn_grammar_either(g, mn_grammar_either(g, digit(g, hex(g, two)), mn_grammar_set(g, "abcefABCEF", hex(g, two))),
+                        mn_grammar_set(g, "dD", mn_grammar_range(g, '0', '7', two))),
+      mn_grammar_set(
+          g, "dD",
+          mn_grammar_set(g, "89abAB", hex(g, hex(g, text(g, "\\u", mn_grammar_set(g, "dD", mn_grammar_set(g, "cdefCDEF", two))))))));
+  return plain;
+}
+
+/* RFC 3629, and escapes. */
+static mn_bytes_node sign(mn_grammar *g, mn_bytes_node next) {
+  const mn_bytes_node one = mn_grammar_range(g, 0x80, 0xbf, next), two = mn_grammar_range(g, 0x80, 0xbf, one),
+                      three = mn_grammar_range(g, 0x80, 0xbf, two);
+  const mn_bytes_node all[] = {
+      mn_grammar_range(g, 0x20, 0x21, next),
+      mn_grammar_range(g, 0x23, 0x5b, next),
+      mn_grammar_range(g, 0x5d, 0x7e, next),
+      mn_grammar_range(g, 0xc2, 0xdf, one),
+      mn_grammar_range(g, 0xe0, 0xe0, mn_grammar_range(g, 0xa0, 0xbf, one)),
+      mn_grammar_range(g, 0xe1, 0xec, two),
+      mn_grammar_range(g, 0xed, 0xed, mn_grammar_range(g, 0x80, 0x9f, one)),
+      mn_grammar_range(g, 0xee, 0xef, two),
+      mn_grammar_range(g, 0xf0, 0xf0, mn_grammar_range(g, 0x90, 0xbf, two)),
+      mn_grammar_range(g, 0xf1, 0xf3, three),
+      mn_grammar_range(g, 0xf4, 0xf4, mn_grammar_range(g, 0x80, 0x8f, two)),
+      text(g, "\\", mn_grammar_either(g, mn_grammar_set(g, "\"\\/bfnrt", next), text(g, "u", unicode_escape(g, next)))),
+  };
+  mn_bytes_node out = all[0];
+  for (size_t i = 1; i < sizeof all / sizeof *all; i++) out = mn_grammar_either(g, out, all[i]);
+  return out;
+}
+
+/* ---- numbers ---- */
+static mn_bytes_node integer(mn_grammar *g, mn_bytes_node next) {
+  const mn_bytes_node whole = mn_grammar_either(g, text(g, "0", next), mn_grammar_range(g, '1', '9', digits(g, next)));
+  return mn_grammar_either(g, text(g, "-", whole), whole);
+}
+
+static mn_bytes_node number(mn_grammar *g, mn_bytes_node next) {
+  const mn_bytes_node power = digit(g, digits(g, next));
+  const mn_bytes_node exponent = mn_grammar_set(g, "eE", mn_grammar_either(g, mn_grammar_set(g, "+-", power), power));
+  const mn_bytes_node end = mn_grammar_either(g, next, exponent);
+  const mn_bytes_node fraction = text(g, ".", digit(g, digits(g, end)));
+  return integer(g, mn_grammar_either(g, end, fraction));
+}
+
+/* ---- values ---- */
+/* open, and between commas any number of what `rule` says before it, close */
+static mn_bytes_node listed(mn_grammar *g, const json_rules *r, const char *open, const char *close, int32_t key, mn_bytes_node next) {
+  const mn_bytes_node more = mn_grammar_place(g), end = mn_grammar_call(g, r->space, text(g, close, next));
+  mn_bytes_node item = mn_grammar_call(g, r->value, more);
+  if (key >= 0) item = mn_grammar_call(g, key, mn_grammar_call(g, r->colon, item));
+  mn_grammar_put(g, more, mn_grammar_either(g, mn_grammar_call(g, r->comma, item), end));
+  return text(g, open, mn_grammar_either(g, mn_grammar_call(g, r->space, item), end));
+}
+
+static mn_bytes_node returned(mn_grammar *g) { return mn_grammar_return(g); }
+
+json_rules json_rules_of(mn_grammar *g) {
+  json_rules r = {mn_grammar_rule(g), mn_grammar_rule(g), mn_grammar_rule(g), mn_grammar_rule(g), mn_grammar_rule(g),
+                  mn_grammar_rule(g), mn_grammar_rule(g), mn_grammar_rule(g), mn_grammar_rule(g), mn_grammar_rule(g)};
+  mn_grammar_define(g, r.space, space(g, returned(g)));
+  mn_grammar_define(g, r.comma, mn_grammar_call(g, r.space, text(g, ",", space(g, returned(g)))));
+  mn_grammar_define(g, r.colon, text(g, ":", mn_grammar_either(g, text(g, " ", returned(g)), returned(g))));
+  mn_grammar_define(g, r.sign, sign(g, returned(g)));
+  const mn_bytes_node around = mn_grammar_place(g);
+  mn_grammar_put(g, around, mn_grammar_either(g, sign(g, around), text(g, "\"", returned(g))));
+  mn_grammar_define(g, r.string, text(g, "\"", around));
+  mn_grammar_define(g, r.integer, integer(g, returned(g)));
+  mn_grammar_define(g, r.number, number(g, returned(g)));
+  mn_grammar_define(g, r.object, listed(g, &r, "{", "}", r.string, returned(g)));
+  mn_grammar_define(g, r.array, listed(g, &r, "[", "]", -1, returned(g)));
+  const mn_bytes_node end = returned(g), all[] = {mn_grammar_call(g, r.object, end),
+                                                  mn_grammar_call(g, r.array, end),
+                                                  mn_grammar_call(g, r.string, end),
+                                                  mn_grammar_call(g, r.number, end),
+                                                  text(g, "true", end),
+                                                  text(g, "false", end),
+                                                  text(g, "null", end)};
+  mn_bytes_node any = all[0];
+  for (size_t i = 1; i < sizeof all / sizeof *all; i++) any = mn_grammar_either(g, any, all[i]);
+  mn_grammar_define(g, r.value, any);
+  return r;
+}
+
+/* ---- formats ---- */
+static mn_bytes_node count(mn_grammar *g, int n, mn_bytes_node (*one)(mn_grammar *g, mn_bytes_node next), mn_bytes_node next) {
+  while (n-- > 0) next = one(g, next);
+  return next;
+}
+static mn_bytes_node two_digits(mn_grammar *g, char most, char last, mn_bytes_node next) { /* 00 to most-last */
+  const mn_bytes_node below = mn_grammar_range(g, '0', most - 1, digit(g, next));
+  return mn_grammar_either(g, below, mn_grammar_range(g, most, most, mn_grammar_range(g, '0', last, next)));
+}
+static mn_bytes_node date(mn_grammar *g, mn_bytes_node next) { /* RFC 3339, without knowing how long months are */
+  const mn_bytes_node day = mn_grammar_either(
+      g, text(g, "0", mn_grammar_range(g, '1', '9', next)),
+      mn_grammar_either(g, mn_grammar_range(g, '1', '2', digit(g, next)), text(g, "3", mn_grammar_range(g, '0', '1', next))));
+  const mn_bytes_node rest = text(g, "-", day);
+  const mn_bytes_node month =
+      mn_grammar_either(g, text(g, "0", mn_grammar_range(g, '1', '9', rest)), text(g, "1", mn_grammar_range(g, '0', '2', rest)));
+  return count(g, 4, digit, text(g, "-", month));
+}
+static mn_bytes_node time_of_day(mn_grammar *g, mn_bytes_node next) {
+  const mn_bytes_node zone = mn_grammar_either(
+      g, text(g, "Z", next), mn_grammar_set(g, "+-", two_digits(g, '2', '3', text(g, ":", two_digits(g, '5', '9', next)))));
+  const mn_bytes_node part = mn_grammar_either(g, zone, text(g, ".", digit(g, digits(g, zone))));
+  return two_digits(g, '2', '3', text(g, ":", two_digits(g, '5', '9', text(g, ":", two_digits(g, '5', '9', part)))));
+}
+static mn_bytes_node uuid(mn_grammar *g, mn_bytes_node next) {
+  next = count(g, 12, hex, next);
+  for (int i = 0; i < 3; i++) next = count(g, 4, hex, text(g, "-", next));
+  return count(g, 8, hex, text(g, "-", next));
+}
+
+int32_t json_format(mn_grammar *g, const char *name) {
+  const mn_bytes_node end = text(g, "\"", returned(g));
+  mn_bytes_node at;
+  if (!strcmp(name, "date")) at = date(g, end);
+  else if (!strcmp(name, "time")) at = time_of_day(g, end);
+  else if (!strcmp(name, "date-time")) at = date(g, text(g, "T", time_of_day(g, end)));
+  else if (!strcmp(name, "uuid")) at = uuid(g, end);
+  else return -1;
+  const int32_t rule = mn_grammar_rule(g);
+  mn_grammar_define(g, rule, text(g, "\"", at));
+  return rule;
+}
+
+/* ---- integers within bounds ---- */
+static mn_bytes_node add(mn_grammar *g, mn_bytes_node all, mn_bytes_node one) {
+  return one == MN_NO_NODE ? all : all == MN_NO_NODE ? one : mn_grammar_either(g, all, one);
+}
+
+/* Digits of the same number as in low and high, from low to high. */
+static mn_bytes_node between(mn_grammar *g, const char *low, const char *high, mn_bytes_node next) {
+  if (!*low) return next;
+  if (*low == *high) return mn_grammar_range(g, *low, *low, between(g, low + 1, high + 1, next));
+  const size_t rest = strlen(low + 1);
+  char nines[24], zeros[24];
+  memset(nines, '9', rest), memset(zeros, '0', rest);
+  nines[rest] = zeros[rest] = 0;
+  mn_bytes_node out = mn_grammar_range(g, *low, *low, between(g, low + 1, nines, next));
+  if (*high - *low > 1) out = mn_grammar_either(g, out, mn_grammar_range(g, *low + 1, *high - 1, count(g, (int)rest, digit, next)));
+  return mn_grammar_either(g, out, mn_grammar_range(g, *high, *high, between(g, zeros, high + 1, next)));
+}
+
+static mn_bytes_node naturals(mn_grammar *g, uint64_t low, uint64_t high, bool any, mn_bytes_node next) { /* any: from low on */
+  char from[24], to[24];
+  mn_bytes_node out = MN_NO_NODE;
+  if (!any && low > high) return MN_NO_NODE;
+  if (low == 0) {
+    out = text(g, "0", next);
+    low = 1;
+    if (!any && high == 0) return out;
+  }
+  snprintf(from, sizeof from, "%llu", (unsigned long long)low);
+  snprintf(to, sizeof to, "%llu", (unsigned long long)high);
+  for (size_t n = strlen(from); any || n <= strlen(to); n++) {
+    char least[24], most[24];
+    memset(least, '0', n), memset(most, '9', n);
+    least[0] = '1', least[n] = most[n] = 0;
+    const bool last = any ? n > strlen(from) : n == strlen(to);
+    if (any && last)
+      return add(g, out, mn_grammar_range(g, '1', '9', count(g, (int)n - 1, digit, digits(g, next)))); /* and all longer ones */
+    out = add(g, out, between(g, n == strlen(from) ? from : least, last ? to : most, next));
+  }
+  return out;
+}
+
+mn_bytes_node json_integers(mn_grammar *g, int64_t low, int64_t high, mn_bytes_node next) {
+  const bool from_anywhere = low == INT64_MIN, to_anywhere = high == INT64_MAX;
+  mn_bytes_node out = MN_NO_NODE;
+  if (low > high) return MN_NO_NODE;
+  if (high >= 0) out = naturals(g, low > 0 ? (uint64_t)low : 0, (uint64_t)high, to_anywhere, next);
+  if (low < 0) {
+    const uint64_t least = high < 0 ? (uint64_t) - (high + 1) + 1 : 1;
+    out = add(g, out, text(g, "-", naturals(g, least, from_anywhere ? 0 : (uint64_t) - (low + 1) + 1, from_anywhere, next)));
+  }
+  return out;
+}

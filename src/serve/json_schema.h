@@ -1,0 +1,21 @@
+/* json_schema.h - a JSON schema as a grammar: the texts of JSON that it allows.
+ *
+ * Known are: type (one or a list), enum, const, properties, required, additionalProperties, items, prefixItems, minItems, maxItems, minLength,
+ * maxLength, format (date, time, date-time, uuid), minimum and maximum of integers, anyOf, oneOf (as anyOf), allOf of one, $ref within the
+ * schema, $defs and definitions. What only describes (title, description, default, examples, $schema, $id, $comment) changes nothing. Any
+ * other key would be broken silently, and is refused by name.
+ *
+ * Properties come in the schema's order, required ones always; others only where additionalProperties says so, or no properties are
+ * named. Between values stand at most a line's end and spaces. */
+#ifndef MN_SERVE_JSON_SCHEMA_H
+#define MN_SERVE_JSON_SCHEMA_H
+
+#include "format/value.h"
+#include "serve/grammar.h"
+
+/* Any value of JSON; only_object: any object. MN_ERR_MEMORY or MN_OK. */
+mn_status mn_grammar_of_json(bool only_object, mn_grammar **out);
+/* MN_ERR_CONFIG: a key that is not known, a value that does not fit, or a schema that explodes; the message names the place. */
+mn_status mn_grammar_of_schema(const mn_value *schema, mn_grammar **out);
+
+#endif

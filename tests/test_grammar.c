@@ -1,0 +1,306 @@
+/* test_grammar.c - what must be true of grammars, in order: JSON is what a parser of JSON takes; a schema's grammar takes what fits it and
+ * nothing else; whatever it can say is JSON; a mask of tokens is what each token alone would do; what explodes or calls itself is refused. */
+#include "base/text.h"
+#include "format/json.h"
+#include "serve/json_schema.h"
+#include "test.h"
+
+static bool takes(mn_machine *m, const char *s, size_t n) {
+  int32_t at = mn_machine_begin(m);
+  for (size_t i = 0; i < n && at >= 0; i++) at = mn_machine_next(m, at, (unsigned char)s[i]);
+  return mn_machine_whole(m, at);
+}
+
+static mn_machine *machine_of(const char *schema, mn_grammar **g, mn_arena *arena) {
+  const mn_value *v = NULL;
+  mn_machine *m = NULL;
+  CHECK_OK(mn_json_parse(arena, "schema", schema, strlen(schema), &v));
+  mn_status status = v ? mn_grammar_of_schema(v, g) : MN_ERR_FORMAT;
+  CHECK(status == MN_OK, "%s: %s", schema, mn_message());
+  if (status == MN_OK) CHECK_OK(mn_machine_new(*g, &m));
+  return m;
+}
+
+static void json_is_what_a_parser_takes(void) {
+  static const char *const good[] = {"{}",
+                                     "[]",
+                                     "0",
+                                     "-0",
+                                     "-12.5e+3",
+                                     "1E9",
+                                     "\"\"",
+                                     "true",
+                                     "false",
+                                     "null",
+                                     "[1, 2,3]",
+                                     "[[], {\"a\": {}}]",
+                                     "{\"a\":1,\"b\": [true, null]}",
+                                     "{\n  \"a\": \"x\"\n}",
+                                     "\"\\u00e9\\n\\\"\\\\\"",
+                                     "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x90\x8b\"",
+                                     "\"\\ud83d\\udc0b\"",
+                                     "[ 1 ]"};
+  static const char *const bad[] = {"",
+                                    "{",
+                                    "}",
+                                    "[1,]",
+                                    "{\"a\"}",
+                                    "{a: 1}",
+                                    "01",
+                                    "1.",
+                                    ".5",
+                                    "+1",
+                                    "-",
+                                    "1e",
+                                    "tru",
+                                    "nul",
+                                    "'a'",
+                                    "\"a",
+                                    "\"\n\"",
+                                    "\"\\x\"",
+                                    "\"\xff\"",
+                                    "\"\xc0\x80\"",
+                                    "\"\xed\xa0\x80\"",
+                                    "\"\\ud83d\"",
+                                    "\"\\udc0b\"",
+                                    "1 2",
+                                    "{\"a\": 1,}",
+                                    "[1 2]",
+                                    "\"\xf4\x90\x80\x80\""};
+  mn_grammar *g;
+  mn_machine *m;
+  CHECK_OK(mn_grammar_of_json(false, &g));
+  CHECK_OK(mn_machine_new(g, &m));
+  for (size_t i = 0; i < sizeof good / sizeof *good; i++) CHECK(takes(m, good[i], strlen(good[i])), "%s", good[i]);
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK(!takes(m, bad[i], strlen(bad[i])), "%s", bad[i]);
+  mn_machine_free(m), mn_grammar_free(g);
+  CHECK_OK(mn_grammar_of_json(true, &g));
+  CHECK_OK(mn_machine_new(g, &m));
+  CHECK(takes(m, "{\"a\": [1]}", 10) && !takes(m, "[1]", 3) && !takes(m, "1", 1), "an object alone");
+  const int32_t end = mn_machine_next(m, mn_machine_next(m, mn_machine_begin(m), '{'), '}');
+  CHECK(mn_machine_whole(m, end) && !mn_machine_goes_on(m, end), "an object ends with its brace");
+  mn_machine_free(m), mn_grammar_free(g);
+}
+
+static void a_schema_takes_what_fits(void) {
+  static const struct {
+    const char *schema, *good[8], *bad[8];
+  } all[] = {
+      {"{\"type\": \"string\"}", {"\"a\"", "\"\""}, {"1", "a"}},
+      {"{\"type\": \"string\", \"minLength\": 2, \"maxLength\": 3}",
+       {"\"ab\"", "\"\xc3\xa9\\n\xc3\xa9\""},
+       {"\"a\"", "\"abcd\"", "\"\\u0\""}},
+      {"{\"type\": \"string\", \"minLength\": 2}", {"\"ab\"", "\"abcdefg\""}, {"\"a\"", "\"\""}},
+      {"{\"type\": \"boolean\"}", {"true", "false"}, {"1", "null"}},
+      {"{\"type\": [\"integer\", \"null\"]}", {"12", "null"}, {"1.5", "\"a\""}},
+      {"{\"type\": \"number\"}", {"12", "-1.5e3"}, {"null"}},
+      {"{\"enum\": [\"red\", 3, null, {\"a\": [1]}]}", {"\"red\"", "3", "null", "{\"a\": [1]}"}, {"\"green\"", "4"}},
+      {"{\"type\": \"string\", \"enum\": [\"a\\n\"]}", {"\"a\\n\""}, {"\"a\""}},
+      {"{\"const\": \"x\"}", {"\"x\""}, {"\"y\""}},
+      {"{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\"}, \"b\": {\"type\": \"string\"}, \"c\": {\"type\": \"null\"}}, \"required\": [\"b\"]}",
+       {"{\"a\": 1, \"b\": \"x\"}", "{\"b\": \"x\"}", "{\"b\":\"x\",\"c\":null}", "{\"a\": 1, \"b\": \"\", \"c\": null}",
+        "{\n  \"b\": \"\"\n}"},
+       {"{}", "{\"a\": 1}", "{\"b\": \"x\", \"a\": 1}", "{\"b\": 1}", "{\"b\": \"x\", \"d\": 1}", "{, \"b\": \"x\"}", "{\"b\": \"x\",}"}},
+      {"{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\"}}, \"additionalProperties\": {\"type\": \"boolean\"}}",
+       {"{}", "{\"a\": 1}", "{\"a\": 1, \"z\": true}", "{\"z\": true, \"y\": false}"},
+       {"{\"z\": 1}", "{\"z\": true,}"}},
+      {"{\"type\": \"object\"}", {"{}", "{\"x\": [1]}"}, {"[]"}},
+      {"{\"type\": \"object\", \"additionalProperties\": false}", {"{}", "{ }"}, {"{\"x\": 1}"}},
+      {"{\"type\": \"array\", \"items\": {\"type\": \"integer\"}}", {"[]", "[1]", "[1, 2]", "[1,2,3]"}, {"[\"a\"]", "[1,]", "1"}},
+      {"{\"type\": \"array\", \"items\": {\"type\": \"integer\"}, \"minItems\": 2, \"maxItems\": 3}",
+       {"[1, 2]", "[1, 2, 3]"},
+       {"[]", "[1]", "[1, 2, 3, 4]"}},
+      {"{\"type\": \"array\", \"minItems\": 1}", {"[{}]", "[1, \"a\"]"}, {"[]"}},
+      {"{\"type\": \"array\", \"prefixItems\": [{\"type\": \"string\"}, {\"type\": \"integer\"}], \"items\": false}",
+       {"[]", "[\"a\"]", "[\"a\", 1]"},
+       {"[1]", "[\"a\", 1, 2]"}},
+      {"{\"anyOf\": [{\"type\": \"integer\"}, {\"type\": \"object\", \"properties\": {\"x\": {\"type\": \"null\"}}}]}",
+       {"4", "{\"x\": null}", "{}"},
+       {"\"a\"", "{\"x\": 1}"}},
+      {"{\"$defs\": {\"tree\": {\"type\": \"object\", \"properties\": {\"v\": {\"type\": \"integer\"}, \"kids\": {\"type\": \"array\", \"items\": {\"$ref\": "
+       "\"#/$defs/tree\"}}}, \"required\": [\"v\"]}}, \"$ref\": \"#/$defs/tree\"}",
+       {"{\"v\": 1}", "{\"v\": 1, \"kids\": [{\"v\": 2, \"kids\": [{\"v\": 3}]}, {\"v\": 4}]}"},
+       {"{\"kids\": []}", "{\"v\": 1, \"kids\": [1]}"}},
+      {"{\"type\": \"object\", \"properties\": {\"next\": {\"anyOf\": [{\"$ref\": \"#\"}, {\"type\": \"null\"}]}}, \"required\": [\"next\"]}",
+       {"{\"next\": {\"next\": null}}"},
+       {"{\"next\": 1}", "{}"}},
+      {"{\"type\": \"string\", \"format\": \"date-time\"}",
+       {"\"2024-02-29T23:59:59.5Z\"", "\"1999-12-31T00:00:00+01:30\""},
+       {"\"2024-13-01T00:00:00Z\"", "\"2024-01-01\"", "\"2024-01-32T00:00:00Z\"", "\"2024-01-01T24:00:00Z\""}},
+      {"{\"type\": \"string\", \"format\": \"uuid\"}", {"\"123e4567-e89b-12d3-a456-426614174000\""}, {"\"123e4567\""}},
+      {"true", {"1", "{\"a\": []}"}, {"x"}},
+      {"{}", {"1", "{\"a\": []}"}, {"x"}},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_arena *arena = mn_arena_new();
+    mn_grammar *g = NULL;
+    mn_machine *m = machine_of(all[i].schema, &g, arena);
+    for (int k = 0; m && k < 8 && all[i].good[k]; k++)
+      CHECK(takes(m, all[i].good[k], strlen(all[i].good[k])), "%s: %s", all[i].schema, all[i].good[k]);
+    for (int k = 0; m && k < 8 && all[i].bad[k]; k++)
+      CHECK(!takes(m, all[i].bad[k], strlen(all[i].bad[k])), "%s: %s", all[i].schema, all[i].bad[k]);
+    mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+  }
+}
+
+static void bounds_of_integers_hold(void) {
+  static const struct {
+    int64_t low, high;
+  } all[] = {{0, 0},    {0, 9},  {1, 1},      {3, 17},      {-5, 5},         {-120, -7},      {99, 101},
+             {0, 1000}, {-1, 0}, {123, 4567}, {-1000, 999}, {INT64_MIN, -3}, {42, INT64_MAX}, {INT64_MIN, 12}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    char schema[200], from[40] = "", to[40] = "", text[40];
+    mn_arena *arena = mn_arena_new();
+    mn_grammar *g = NULL;
+    int wrong = 0;
+    if (all[i].low != INT64_MIN) snprintf(from, sizeof from, ", \"minimum\": %lld", (long long)all[i].low);
+    if (all[i].high != INT64_MAX) snprintf(to, sizeof to, ", \"maximum\": %lld", (long long)all[i].high);
+    snprintf(schema, sizeof schema, "{\"type\": \"integer\"%s%s}", from, to);
+    mn_machine *m = machine_of(schema, &g, arena);
+    for (int64_t x = -12000; m && x <= 12000; x++) {
+      const int n = snprintf(text, sizeof text, "%lld", (long long)x);
+      wrong += takes(m, text, (size_t)n) != (x >= all[i].low && x <= all[i].high);
+    }
+    CHECK(wrong == 0 && m && !takes(m, "007", 3), "%s: %d numbers are judged wrongly", schema, wrong);
+    mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+  }
+}
+
+/* Walks at random, shortest ways last; what comes out is parsed. */
+static void what_it_says_is_json(void) {
+  const char *const schema =
+      "{\"type\": \"object\", \"properties\": {\"name\": {\"type\": \"string\", \"maxLength\": 6}, \"n\": {\"type\": \"integer\", \"minimum\": -3, "
+      "\"maximum\": 40}, \"tags\": {\"type\": \"array\", \"items\": {\"enum\": [\"a\", \"b\"]}, \"maxItems\": 3}, \"any\": {}}, \"required\": "
+      "[\"name\", \"tags\"]}";
+  mn_arena *arena = mn_arena_new();
+  mn_grammar *g = NULL;
+  mn_machine *m = machine_of(schema, &g, arena);
+  const uint64_t key = mn_random_key(5, "walk");
+  int whole = 0;
+  for (uint64_t walk = 0; m && walk < 300; walk++) {
+    mn_text t = {0};
+    int32_t at = mn_machine_begin(m);
+    while (t.len < 400 && mn_machine_goes_on(m, at)) {
+      unsigned char can[256];
+      int n = 0;
+      for (int b = 0; b < 256; b++)
+        if (mn_machine_next(m, at, (unsigned char)b) >= 0) can[n++] = (unsigned char)b;
+      const unsigned char b = can[(int)(mn_random_uniform(key, walk, t.len) * n)];
+      at = mn_machine_next(m, at, b);
+      mn_text_add_bytes(&t, &b, 1);
+    }
+    if (mn_machine_whole(m, at)) {
+      const mn_value *v = NULL;
+      whole++;
+      /* escaped zeros and doubled keys of "any" are JSON that our reader refuses */
+      const mn_status status = mn_json_parse(arena, "walk", t.data, t.len, &v);
+      CHECK(status == MN_OK || strstr(mn_message(), "u0000") || strstr(mn_message(), "duplicate") || strstr(mn_message(), "large") ||
+                strstr(mn_message(), "overflow"),
+            "%.*s: %s", (int)t.len, t.data, mn_message());
+      if (status == MN_OK) CHECK(mn_value_get(v, "name") && mn_value_get(v, "tags"), "%.*s", (int)t.len, t.data);
+    }
+    mn_text_free(&t);
+  }
+  CHECK(whole > 100, "%d of 300 walks came to an end", whole);
+  CHECK_OK(mn_machine_status(m));
+  mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+}
+
+static const char *const words[] = {"{",     "}",    "{\"",  "\"",       "\": ", "a", "b",    "\"a\"",      "ab", "1",
+                                    "12",    "-",    ",",    ", ",       "\n",   " ", "[",    "]",          "tr", "ue",
+                                    "true}", "\xc3", "\xa9", "\xc3\xa9", "a",    "",  "null", "{\"a\": 1}", "0"};
+enum { WORDS = sizeof words / sizeof *words };
+static const char *word(void *ctx, int32_t i, size_t *n) {
+  (void)ctx;
+  *n = strlen(words[i]);
+  return i == 9 ? NULL : words[i]; /* one that may not be said */
+}
+
+static void a_mask_is_what_each_token_would_do(void) {
+  mn_arena *arena = mn_arena_new();
+  mn_grammar *g = NULL;
+  mn_machine *m = machine_of(
+      "{\"type\": \"object\", \"properties\": {\"a\": {\"type\": [\"integer\", \"boolean\"]}, \"ab\": {\"type\": \"string\"}}}", &g, arena);
+  mn_lexicon *l = NULL;
+  CHECK_OK(mn_lexicon_new(WORDS, word, NULL, &l));
+  const char *const before[] = {"",          "{", "{\"", "{\"a", "{\"a\": ", "{\"a\": 1", "{\"a\": tr", "{\"ab\": \"", "{\"ab\": \"\xc3",
+                                "{\"a\": 1}"};
+  for (size_t i = 0; m && l && i < sizeof before / sizeof *before; i++) {
+    int32_t at = mn_machine_begin(m);
+    for (const char *c = before[i]; *c; c++) at = mn_machine_next(m, at, (unsigned char)*c);
+    CHECK(at >= 0, "%s", before[i]);
+    const uint64_t *mask = mn_machine_mask(m, at, l);
+    for (int32_t w = 0; mask && w < WORDS; w++) {
+      int32_t to = at;
+      for (const char *c = words[w]; *c && to >= 0; c++) to = mn_machine_next(m, to, (unsigned char)*c);
+      const bool may = to >= 0 && *words[w] && w != 9;
+      CHECK(may == (mask[w / 64] >> (w % 64) & 1), "after %s: %s", before[i], words[w]);
+    }
+    CHECK(mask == mn_machine_mask(m, at, l), "found once");
+  }
+  mn_lexicon_free(l), mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+}
+
+static void what_cannot_be_kept_is_refused(void) {
+  static const struct {
+    const char *schema, *said;
+  } all[] = {
+      {"3", "is not a map"},
+      {"{\"type\": \"strin\"}", "unknown type"},
+      {"{\"type\": 3}", "neither a word nor a list"},
+      {"{\"type\": \"string\", \"pattern\": \"a*\"}", "'pattern', which is not known"},
+      {"{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"string\", \"format\": \"email\"}}}", "at properties.a"},
+      {"{\"type\": \"object\", \"properties\": {}, \"required\": [\"a\"]}", "does not describe"},
+      {"{\"type\": \"string\", \"minItems\": 3}", "of another type"},
+      {"{\"minItems\": 3, \"minLength\": 3}", "keys of two"},
+      {"{\"type\": \"string\", \"minLength\": 3, \"maxLength\": 2}", "below its minLength"},
+      {"{\"type\": \"string\", \"maxLength\": 100000}", "explode"},
+      {"{\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"string\", \"maxLength\": 1000}, \"maxItems\": 1000}, \"maxItems\": 1000}",
+       "more than"},
+      {"{\"type\": \"integer\", \"minimum\": 3, \"maximum\": 2}", "no integer"},
+      {"{\"type\": \"number\", \"minimum\": 3}", "bounds of a number"},
+      {"{\"enum\": []}", "not a list of values"},
+      {"{\"anyOf\": []}", "not a list of schemas"},
+      {"{\"$ref\": \"#/nowhere\"}", "leads nowhere"},
+      {"{\"$ref\": \"http://x\"}", "leads nowhere"},
+      {"{\"anyOf\": [{}], \"type\": \"string\"}", "in two ways"},
+      {"{\"allOf\": [{}, {}]}", "other than one"},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_arena *arena = mn_arena_new();
+    const mn_value *v = NULL;
+    mn_grammar *g = NULL;
+    CHECK_OK(mn_json_parse(arena, "schema", all[i].schema, strlen(all[i].schema), &v));
+    CHECK(mn_grammar_of_schema(v, &g) == MN_ERR_CONFIG && !g && strstr(mn_message(), all[i].said), "%s: %s", all[i].schema, mn_message());
+    mn_arena_free(arena);
+  }
+  /* a rule that begins with itself, and a way around without a byte: failures of the machine, in time */
+  mn_arena *arena = mn_arena_new();
+  const char *const self = "{\"$defs\": {\"a\": {\"anyOf\": [{\"$ref\": \"#/$defs/a\"}, {\"type\": \"null\"}]}}, \"$ref\": \"#/$defs/a\"}";
+  const mn_value *v = NULL;
+  mn_grammar *g = NULL;
+  mn_machine *m = NULL;
+  CHECK_OK(mn_json_parse(arena, "schema", self, strlen(self), &v));
+  CHECK_OK(mn_grammar_of_schema(v, &g));
+  CHECK(mn_machine_new(g, &m) == MN_ERR_CONFIG && !m, "%s", mn_message());
+  mn_grammar_free(g);
+  CHECK_OK(mn_grammar_new(&g));
+  const mn_bytes_node around = mn_grammar_place(g);
+  mn_grammar_put(g, around, mn_grammar_either(g, around, mn_grammar_return(g)));
+  const int32_t rule = mn_grammar_rule(g);
+  mn_grammar_define(g, rule, around);
+  CHECK_OK(mn_grammar_end(g, rule));
+  CHECK(mn_machine_new(g, &m) == MN_ERR_CONFIG && !m, "%s", mn_message());
+  mn_grammar_free(g);
+  mn_arena_free(arena);
+}
+
+int main(void) {
+  RUN(json_is_what_a_parser_takes);
+  RUN(a_schema_takes_what_fits);
+  RUN(bounds_of_integers_hold);
+  RUN(what_it_says_is_json);
+  RUN(a_mask_is_what_each_token_would_do);
+  RUN(what_cannot_be_kept_is_refused);
+  return test_end();
+}
