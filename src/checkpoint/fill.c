@@ -61,6 +61,23 @@ static mn_status check_finite(const mn_arch_piece *x, mn_dtype type, const void 
                  x->tensor->file, mn_printable(x->tensor->name, shown), mn_not_finite_name(type, data, bad), (long long)(first + bad));
 }
 
+/* Rows in their type of storage, which are moved and never read. */
+static mn_status copy_rows(const filling *f, const work *w) {
+  const mn_arch_piece *x = &f->pieces[w->param];
+  const mn_dtype type = f->p->type[w->param];
+  const int64_t width = width_of(&f->p->info[w->param].shape);
+  const size_t row = mn_dtype_bytes(type, width);
+  uint8_t *rows = mn_alloc((size_t)w->rows * row + 1);
+  if (!rows) return MN_ERR_MEMORY;
+  for (int64_t r = 0; r < w->rows; r++)
+    memcpy(rows + (size_t)r * row, (const char *)x->tensor->data + (size_t)place_of(x, w->begin + r) * row, row);
+  mn_status status = check_finite(x, type, rows, w->rows * width, w->begin * width);
+  mn_backend *b = f->p->backend;
+  if (status == MN_OK) status = b->upload(b, (char *)f->p->data[w->param] + (size_t)w->begin * row, rows, (size_t)w->rows * row);
+  free(rows);
+  return status;
+}
+
 static mn_status fill_some(const filling *f, const work *w, mn_dtype exact, void *values, void *extra) {
   const mn_arch_piece *x = &f->pieces[w->param];
   const mn_shape *shape = &f->p->info[w->param].shape;
@@ -83,13 +100,12 @@ static mn_status fill_some(const filling *f, const work *w, mn_dtype exact, void
 }
 
 static mn_status fill(const filling *f, const work *w) {
-  const mn_dtype exact = mn_inner_type(f->p->type[w->param]);
-  const int64_t n = w->rows * width_of(&f->p->info[w->param].shape);
+  const mn_dtype type = f->p->type[w->param], exact = mn_inner_type(type);
+  const int64_t width = width_of(&f->p->info[w->param].shape), n = w->rows * width;
   if (f->p->owner[w->param] == MN_PARAM_MAPPED) /* it stays where it lies */
-    return check_finite(&f->pieces[w->param], f->p->type[w->param],
-                        (const char *)f->p->data[w->param] +
-                            (size_t)(w->begin * width_of(&f->p->info[w->param].shape)) * mn_dtype_size(f->p->type[w->param]),
-                        n, w->begin * width_of(&f->p->info[w->param].shape));
+    return check_finite(&f->pieces[w->param], type, (const char *)f->p->data[w->param] + mn_dtype_bytes(type, w->begin * width), n,
+                        w->begin * width);
+  if (mn_dtype_is_stored(type)) return copy_rows(f, w);
   void *values = mn_alloc((size_t)(n + 1) * mn_dtype_size(exact)), *extra = mn_alloc((size_t)(n + w->rows + 1) * sizeof(double));
   mn_status status = values && extra ? fill_some(f, w, exact, values, extra) : MN_ERR_MEMORY;
   free(values);
@@ -137,9 +153,18 @@ static mn_status fill_all(mn_params *p, const mn_arch_piece *pieces) {
 }
 
 /* ---- where values lie ---- */
+/* A matrix that only products and rows read stays in the type that the file has it in, if that is one of storage. */
+static mn_status choose_type(mn_params *p, int i, const mn_arch_piece *x) {
+  const unsigned plain = MN_T_PART | MN_T_ROTARY; /* whole rows are moved */
+  if (i >= p->n || !(p->info[i].flags & MN_PARAM_STORED) || x->how & ~plain || p->dtype == MN_F64) return MN_OK;
+  if (!mn_dtype_is_stored(x->tensor->dtype) || !mn_shape_holds(&p->info[i].shape, x->tensor->dtype)) return MN_OK;
+  return mn_params_store(p, i, x->tensor->dtype);
+}
+
 static mn_status take_place(mn_params *p, int i, const mn_arch_piece *x) {
-  const size_t size = mn_dtype_size(p->type[i]);
-  const char *data = (const char *)x->tensor->data + (size_t)(x->first * width_of(&p->info[i].shape)) * size;
+  MN_TRY(choose_type(p, i, x));
+  const size_t size = mn_dtype_align(p->type[i]);
+  const char *data = (const char *)x->tensor->data + mn_dtype_bytes(p->type[i], x->first * width_of(&p->info[i].shape));
   const bool as_it_is = !(x->how & ~(unsigned)MN_T_PART) && x->tensor->dtype == p->type[i];
   if (!as_it_is || (uintptr_t)data % size || !mn_params_bytes(p, i) || !p->backend->on_host) return mn_params_writable(p, i);
   p->data[i] = (void *)(uintptr_t)data; /* no plan that writes is bound to it (mn_params_writable) */

@@ -36,7 +36,7 @@ mn_tensor *mn_model_head(mn_scope *s, const mn_model *m) {
     mn_param_copy(s, "embed_tokens.weight", "lm_head.weight");
     return e;
   }
-  return mn_param(s, "lm_head.weight", MN_SHAPE(m->config.vocab_size, m->config.d_model), MN_NORMAL(m->config.init_std), 0,
+  return mn_param(s, "lm_head.weight", MN_SHAPE(m->config.vocab_size, m->config.d_model), MN_NORMAL(m->config.init_std), MN_PARAM_STORED,
                   "output projection [vocab_size, d_model]");
 }
 

@@ -204,8 +204,8 @@ void mn_model_build(mn_scope *s, const mn_model *m, const mn_model_io *in, mn_mo
 }
 
 mn_tensor *mn_model_embedding(mn_scope *s, const mn_model *m) {
-  return mn_param(s, "embed_tokens.weight", MN_SHAPE(m->config.vocab_size, m->config.d_model), MN_NORMAL(m->config.init_std), 0,
-                  "token embedding [vocab_size, d_model]");
+  return mn_param(s, "embed_tokens.weight", MN_SHAPE(m->config.vocab_size, m->config.d_model), MN_NORMAL(m->config.init_std),
+                  MN_PARAM_STORED, "token embedding [vocab_size, d_model]");
 }
 
 mn_tensor *mn_model_embed(mn_scope *s, const mn_model *m, mn_tensor *tokens) {

@@ -54,7 +54,7 @@ static void linears(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_proj
   mn_tensor *w[MOST], *b[MOST] = {NULL};
   bool stored = true;
   for (int i = 0; i < n; i++) {
-    w[i] = named_param(s, p[i].name, "weight", MN_SHAPE(out, in), p[i].init, MN_PARAM_MATRIX, "projection [out, in]");
+    w[i] = named_param(s, p[i].name, "weight", MN_SHAPE(out, in), p[i].init, MN_PARAM_MATRIX | MN_PARAM_STORED, "projection [out, in]");
     stored = stored && w[i] && mn_dtype_is_stored(w[i]->dtype);
     if (p[i].bias) b[i] = named_param(s, p[i].name, "bias", MN_SHAPE(out), p[i].bias_init, MN_PARAM_NO_DECAY, "bias [out]");
   }

@@ -32,7 +32,8 @@ typedef struct mn_init {
 enum {
   MN_PARAM_NO_DECAY = 1, /* weight decay does not apply: norms, biases   */
   MN_PARAM_MATRIX = 2,   /* a hidden weight matrix: Muon applies         */
-  MN_PARAM_FROZEN = 4    /* does not train, unless a group of the recipe says so */
+  MN_PARAM_FROZEN = 4,   /* does not train, unless a group of the recipe says so */
+  MN_PARAM_STORED = 8    /* only products, rows and casts read it: it may be kept in a type of storage (graph/stored.h) */
 };
 
 typedef struct mn_param_info {
