@@ -68,6 +68,7 @@ static mn_status build(const mn_program *p, const mn_form *form, built *b) {
   b->parts.g = b->g;
   mn_build how = p->config.build;
   if (!how.types.of) how.types = mn_params_types(p->config.params);
+  how.exact_products |= p->config.params && p->config.params->exact_products;
   how.position_multiple = form->multiple;
   if (form->lengths) how.length = mn_parts_feed(&b->parts, "length", MN_I32, MN_SHAPE(form->batch));
   if (form->resets) how.reset = mn_parts_feed(&b->parts, "reset", MN_BOOL, MN_SHAPE(form->batch));

@@ -124,6 +124,22 @@ INLINE bool is_super(const mn_dtype t) {
 INLINE bool is_signed(const mn_dtype t) { return t == MN_Q8_0 || t == MN_IQ4_NL || t == MN_IQ4_XS || t == MN_MXFP4; } /* no offsets */
 INLINE bool by_halves(const mn_dtype t) { return t == MN_Q2_K || t == MN_Q3_K || t == MN_Q6_K; }
 
+INLINE int64_t size_of(const mn_dtype t) {
+  return t == MN_Q4_0     ? (int64_t)sizeof(mn_q4_0)
+         : t == MN_Q4_1   ? (int64_t)sizeof(mn_q4_1)
+         : t == MN_Q5_0   ? (int64_t)sizeof(mn_q5_0)
+         : t == MN_Q5_1   ? (int64_t)sizeof(mn_q5_1)
+         : t == MN_Q8_0   ? (int64_t)sizeof(mn_q8_0)
+         : t == MN_IQ4_NL ? (int64_t)sizeof(mn_iq4_nl)
+         : t == MN_MXFP4  ? (int64_t)sizeof(mn_mxfp4)
+         : t == MN_Q2_K   ? (int64_t)sizeof(mn_q2_k)
+         : t == MN_Q3_K   ? (int64_t)sizeof(mn_q3_k)
+         : t == MN_Q4_K   ? (int64_t)sizeof(mn_q4_k)
+         : t == MN_Q5_K   ? (int64_t)sizeof(mn_q5_k)
+         : t == MN_Q6_K   ? (int64_t)sizeof(mn_q6_k)
+                          : (int64_t)sizeof(mn_iq4_xs);
+}
+
 /* Codes of the g-th 32 values of a block. */
 INLINE vb codes(const mn_dtype t, const void *block, const int g) {
   switch (t) {
@@ -255,7 +271,7 @@ INLINE void unpack_unit(const mn_dtype t, vb c, const float *s, const float *o, 
 INLINE void unpack_of(const mn_dtype t, const void *from, int64_t n, float *to) {
   const int units = is_super(t) ? 8 : 1, per = by_halves(t) ? 2 : 1;
   const char *block = from;
-  for (int64_t at = 0; at < n; at += units * UNIT, block += mn_block_bytes(t)) {
+  for (int64_t at = 0; at < n; at += units * UNIT, block += size_of(t)) {
     float s[16], o[16];
     scales(t, block, s, o);
     UNROLL for (int g = 0; g < units; g++) unpack_unit(t, codes(t, block, g), s + g * per, o + g * per, to + at + g * UNIT);
@@ -295,7 +311,7 @@ typedef struct piece { /* of one row of weights: its scales, those times the row
 INLINE void prepare(const mn_dtype t, const int M, const char *w, int64_t units, const mn_rounded *x, int64_t i, int64_t first, piece *p) {
   const int per = by_halves(t) ? 2 : 1;
   const int64_t blocks = units / (is_super(t) ? 8 : 1), n = units * per, all = x->K / UNIT;
-  for (int64_t b = 0; b < blocks; b++) scales(t, w + b * (int64_t)mn_block_bytes(t), p->s + b * parts(t), p->o + b * parts(t));
+  for (int64_t b = 0; b < blocks; b++) scales(t, w + b * size_of(t), p->s + b * parts(t), p->o + b * parts(t));
   UNROLL for (int m = 0; m < M; m++) {
     const float *d = x->d + (i + m) * all + first;
     const float *sum = (per == 2 ? x->sum_of_half + 2 * ((i + m) * all + first) : x->sum + (i + m) * all + first);
@@ -352,7 +368,7 @@ INLINE void row(const mn_dtype t, const int M, const char *w, const mn_rounded *
   piece p;
   float out[LINES] = {0};
   for (int64_t at = 0; at < x->K; at += PIECE) {
-    const int64_t units = (x->K - at < PIECE ? x->K - at : PIECE) / UNIT, bytes = (int64_t)mn_block_bytes(t);
+    const int64_t units = (x->K - at < PIECE ? x->K - at : PIECE) / UNIT, bytes = size_of(t);
     const int8_t *q = x->q + i * x->K + at;
     v8f acc[BY * LINES] = {{0}};
     prepare(t, M, w, units, x, i, at / UNIT, &p);

@@ -1,0 +1,124 @@
+/* decode.c - a token of a model that is read from a file, beside the rate at which this machine reads memory: every weight is read once for
+ * each token, so that rate is the limit.
+ *
+ *     bench-decode MODEL [--threads N] [--context N] [--tokens N] [--turns N] [--prefill N] [--batch N] [--exact] [--profile]
+ *
+ * MODEL is any that mneme opens. In each turn, by turns: `prefill` tokens into a fresh stream; `context` tokens and then `tokens` more, one
+ * at a time; the machine's read bandwidth. The shortest of each counts. `of bandwidth` is the bytes of weights that a token reads, over its
+ * time, over the bandwidth. --exact: activations are never rounded to 8 bits. --profile: each step of a token's plan. */
+#include "backend/cpu/machine.h"
+#include "checkpoint/bundle.h"
+#include "run/session.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct setting {
+  const char *model;
+  int64_t threads, context, tokens, turns, prefill, batch;
+  bool exact, profile;
+} setting;
+
+/* Bytes that a token reads: all parameters, of a table of embeddings that is no head one row. */
+static double weights_read(const mn_bundle *b) {
+  double bytes = 0;
+  for (int i = 0; i < b->params->n_model; i++) {
+    const bool table = !strcmp(b->params->info[i].name, "embed_tokens.weight") && !b->model->config.tie_embeddings;
+    if (!table) bytes += (double)mn_params_bytes(b->params, i);
+  }
+  return bytes;
+}
+
+static void line(void *ctx, const char *text) {
+  (void)ctx;
+  printf("%s\n", text);
+}
+
+static mn_status show_profile(mn_session *s, const int32_t *tokens, int64_t batch) {
+  mn_program *p = mn_session_program(s);
+  mn_routine *r;
+  for (int pass = 0; pass < 2; pass++) {
+    MN_TRY(mn_program_enter(p, &(mn_form){.batch = batch, .length = 1, .multiple = 1}, &r));
+    if (pass == 0) mn_plan_profile(mn_routine_plan(r), true);
+    else mn_plan_describe(mn_routine_plan(r), line, NULL);
+    mn_program_leave(p);
+    for (int i = 0; pass == 0 && i < 20; i++) MN_TRY(mn_session_feed(s, tokens, 1, NULL));
+  }
+  return MN_OK;
+}
+
+static mn_status feed(mn_session *s, const int32_t *tokens, int64_t n) { return mn_session_feed(s, tokens, n, NULL); }
+
+static mn_status measure(const setting *o, const mn_bundle *b, mn_session *s, int32_t *tokens) {
+  double prefill = INFINITY, token = INFINITY, bandwidth = 0;
+  MN_TRY(mn_session_warm_up(s, false, INT64_MAX));
+  for (int64_t t = 0; t < o->turns; t++) {
+    MN_TRY(mn_session_reset(s));
+    double began = mn_now();
+    if (o->prefill) MN_TRY(feed(s, tokens, o->prefill));
+    prefill = fmin(prefill, mn_now() - began);
+    MN_TRY(mn_session_reset(s));
+    MN_TRY(feed(s, tokens, o->context));
+    began = mn_now();
+    for (int64_t i = 0; i < o->tokens; i++) MN_TRY(feed(s, tokens, 1));
+    token = fmin(token, (mn_now() - began) / (double)o->tokens);
+    bandwidth = fmax(bandwidth, mn_machine_bandwidth(b->backend->pool));
+  }
+  const double bytes = weights_read(b);
+  printf("weights          %10.1f MB\n", bytes / 1e6);
+  printf("a token          %10.3f ms  %8.1f tokens/s  %6.2f GB/s of %.2f, of bandwidth %.2f\n", token * 1e3, (double)o->batch / token,
+         bytes / token / 1e9, bandwidth, bytes / token / 1e9 / bandwidth);
+  if (o->prefill)
+    printf("%5lld tokens      %10.3f ms  %8.1f tokens/s\n", (long long)o->prefill, prefill * 1e3,
+           (double)(o->prefill * o->batch) / prefill);
+  return o->profile ? show_profile(s, tokens, o->batch) : MN_OK;
+}
+
+static mn_status run(const setting *o) {
+  mn_bundle b;
+  mn_session *s = NULL;
+  const int64_t most = o->context > o->prefill ? o->context : o->prefill;
+  int32_t *tokens = mn_alloc(sizeof *tokens * (size_t)(o->batch * (most + 1)));
+  mn_status status = tokens ? mn_bundle_open(o->model, NULL, (int)o->threads, &b) : MN_ERR_MEMORY;
+  if (status == MN_OK) {
+    b.params->exact_products = o->exact;
+    for (int64_t i = 0; i < o->batch * (most + 1); i++)
+      tokens[i] = (int32_t)(mn_random_uniform(3, 0, (uint64_t)i) * (double)b.model->config.vocab_size);
+    status = mn_session_new(b.model, b.params, &(mn_session_config){.batch = o->batch, .prefill = 512}, &s);
+    if (status == MN_OK) status = measure(o, &b, s, tokens);
+    mn_session_free(s);
+    mn_bundle_close(&b);
+  }
+  free(tokens);
+  return status;
+}
+
+int main(int argc, char **argv) {
+  setting o = {.context = 128, .tokens = 64, .turns = 5, .prefill = 512, .batch = 1};
+  struct {
+    const char *name;
+    int64_t *value;
+  } numbers[] = {{"--threads", &o.threads}, {"--context", &o.context}, {"--tokens", &o.tokens},
+                 {"--turns", &o.turns},     {"--prefill", &o.prefill}, {"--batch", &o.batch}};
+  for (int i = 1; i < argc; i++) {
+    bool known = false;
+    for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++)
+      if (!strcmp(argv[i], numbers[k].name) && i + 1 < argc) *numbers[k].value = strtoll(argv[++i], NULL, 10), known = true;
+    if (!strcmp(argv[i], "--exact")) o.exact = known = true;
+    if (!strcmp(argv[i], "--profile")) o.profile = known = true;
+    if (argv[i][0] != '-' && !known && !o.model) o.model = argv[i], known = true;
+    if (!known) {
+      fprintf(stderr, "bench-decode: %s is no option; see the head of bench/decode.c\n", argv[i]);
+      return 2;
+    }
+  }
+  if (!o.model) {
+    fprintf(stderr, "bench-decode MODEL\n");
+    return 2;
+  }
+  if (run(&o) == MN_OK) return 0;
+  fprintf(stderr, "bench-decode: %s\n", mn_message());
+  return 1;
+}
