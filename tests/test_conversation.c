@@ -1,10 +1,12 @@
 /* What must be true of a conversation: asked to stand at a list of tokens it computes only those that are new; going back, by one turn or by
  * three, gives the bits of never having said them; a fork goes on alone; what is cut and what is kept in a snapshot is for each kind of
- * memory what it must be; a row of a batch takes it over and gives it back. */
+ * memory what it must be; a row of a batch takes it over and gives it back; a file holds all of it, or is refused. */
 #include "run/conversation.h"
 
 #include "model_fixture.h"
 #include "run/conversation_internal.h"
+#include "base/file.h"
+#include "scratch.h"
 #include "test.h"
 
 enum { VOCAB = 50, N = 160 };
@@ -208,6 +210,79 @@ static void a_row_of_a_batch_takes_it_over_and_gives_it_back(void) {
   }
 }
 
+/* Saved after every turn, and gone on with elsewhere: what is said then, and what is gone back to, has the bits of never having stopped. */
+static void a_file_goes_on_as_if_it_had_never_stopped(void) {
+  for (int m = 0; m < N_MODELS; m++) {
+    fixture f;
+    if (!open_model(&f, m)) continue;
+    mn_conversation *a = make(&f, 16), *b = make(&f, 16);
+    float x[VOCAB] = {0}, y[VOCAB] = {1};
+    CHECK_OK(mn_conversation_save(b, "c.safetensors", NULL)); /* of no tokens, too */
+    for (int turn = 0; turn < 6; turn++) {
+      mn_text note = {0};
+      mn_conversation *next_one = NULL;
+      CHECK_OK(mn_conversation_open(f.model, f.params, NULL, &(mn_conversation_config){.every = 16}, "c.safetensors", &note, &next_one));
+      if (!next_one) break;
+      mn_conversation_free(b);
+      b = next_one;
+      CHECK(turn == 0 ? !note.len : !strcmp(note.data, "turn \"five\" – 日本"), "the note: %s", note.data ? note.data : "");
+      mn_text_free(&note);
+      CHECK(mn_conversation_length(b) == 13 * turn && mn_conversation_common(b, tokens, N) == 13 * turn, "its tokens");
+      if (turn) next(a, 3, x), next(b, 3, y);
+      CHECK(!turn || same(x, y), "model %d, turn %d", m, turn);
+      CHECK_OK(mn_conversation_feed(a, tokens + 13 * turn, 13, NULL));
+      CHECK_OK(mn_conversation_feed(b, tokens + 13 * turn, 13, NULL));
+      CHECK_OK(mn_conversation_mark(a));
+      CHECK_OK(mn_conversation_mark(b));
+      CHECK_OK(mn_conversation_save(b, "c.safetensors", "turn \"five\" – 日本"));
+    }
+    CHECK(mn_conversation_snapshots(a) == mn_conversation_snapshots(b), "as many snapshots");
+    CHECK_OK(mn_conversation_back(a, 39));
+    CHECK_OK(mn_conversation_back(b, 39));
+    CHECK(mn_conversation_fed(b) == 13, "nothing is read again: %d", (int)mn_conversation_fed(b));
+    next(a, 9, x), next(b, 9, y);
+    CHECK(same(x, y), "model %d goes back in what it was before it was saved", m);
+    /* a cache that is only appended to is saved as far as it was written */
+    mn_file_info info = {0};
+    CHECK_OK(mn_file_stat("c.safetensors", &info));
+    if (m == 0) CHECK(info.size < mn_session_state_bytes(mn_conversation_session(b)) / 2, "%d bytes", (int)info.size);
+    mn_conversation_free(a), mn_conversation_free(b);
+    fixture_close(&f);
+  }
+}
+
+static void damaged_and_foreign_files_are_refused(void) {
+  fixture f, other;
+  if (!open_model(&f, 2) || !open_model(&other, 3)) return;
+  mn_conversation *c = make(&f, 16), *d = NULL;
+  CHECK_OK(mn_conversation_feed(c, tokens, 50, NULL));
+  CHECK_OK(mn_conversation_save(c, "c.safetensors", "note"));
+  CHECK(mn_conversation_open(other.model, other.params, NULL, NULL, "c.safetensors", NULL, &d) == MN_ERR_CONFIG && !d &&
+            strstr(mn_message(), "another model"),
+        "%s", mn_message());
+  CHECK_OK(mn_session_save(mn_conversation_session(c), "s.safetensors"));
+  CHECK(mn_conversation_open(f.model, f.params, NULL, NULL, "s.safetensors", NULL, &d) == MN_ERR_FORMAT && !d, "a session: %s",
+        mn_message());
+  CHECK(mn_conversation_open(f.model, f.params, &(mn_session_config){.forget = true}, NULL, "c.safetensors", NULL, &d) != MN_OK && !d,
+        "its cache is kept otherwise: %s", mn_message());
+  char *bytes = NULL;
+  size_t n = 0;
+  CHECK_OK(mn_file_read("c.safetensors", 1 << 24, &bytes, &n));
+  int refused = 0, tried = 0;
+  for (size_t at = 8; bytes && at < n; at += n / 199 + 1, tried++) {
+    bytes[at] ^= 4;
+    CHECK_OK(mn_file_write("d.safetensors", bytes, n));
+    refused += mn_conversation_open(f.model, f.params, NULL, NULL, "d.safetensors", NULL, &d) != MN_OK && !d;
+    bytes[at] ^= 4;
+  }
+  CHECK(refused == tried && tried > 150, "%d of %d flipped bits are refused", refused, tried);
+  CHECK_OK(mn_file_write("d.safetensors", bytes, n / 2));
+  CHECK(mn_conversation_open(f.model, f.params, NULL, NULL, "d.safetensors", NULL, &d) != MN_OK && !d, "half of it");
+  free(bytes);
+  mn_conversation_free(c);
+  fixture_close(&f), fixture_close(&other);
+}
+
 static void what_it_is_not_for_is_refused(void) {
   fixture f;
   if (!open_model(&f, 0)) return;
@@ -234,6 +309,8 @@ int main(void) {
   RUN(a_snapshot_holds_what_cannot_be_cut);
   RUN(old_snapshots_are_thinned_out);
   RUN(a_row_of_a_batch_takes_it_over_and_gives_it_back);
+  RUN(a_file_goes_on_as_if_it_had_never_stopped);
+  RUN(damaged_and_foreign_files_are_refused);
   RUN(what_it_is_not_for_is_refused);
   return test_end();
 }

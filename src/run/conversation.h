@@ -12,6 +12,7 @@
 #ifndef MN_CONVERSATION_H
 #define MN_CONVERSATION_H
 
+#include "base/text.h"
 #include "run/session.h"
 
 typedef struct mn_conversation mn_conversation;
@@ -70,5 +71,13 @@ mn_status mn_conversation_to_row(const mn_conversation *c, mn_session *batch, in
 /* The conversation stands where the row stands, which since mn_conversation_to_row was fed these n tokens. A snapshot is taken when
  * `mark`. */
 mn_status mn_conversation_from_row(mn_conversation *c, const mn_session *batch, int64_t row, const int32_t *tokens, int64_t n, bool mark);
+
+/* ---- files ---- One safetensors file, whole or not at all, with a checksum of every part: the tokens, the state, of caches only the rows
+ * that were written, the snapshots, and a note of whoever saves it: a text such as the messages as they were said. */
+mn_status mn_conversation_save(mn_conversation *c, const char *path, const char *note);
+/* A new conversation that stands where the saved one stood; what follows has the same bits. A file of another model or tokenizer, of another
+ * precision, that was cut, changed, or has no checksums is refused. note: the note is appended; may be NULL. */
+mn_status mn_conversation_open(const mn_model *model, const mn_params *params, const mn_session_config *session,
+                               const mn_conversation_config *config, const char *path, mn_text *note, mn_conversation **out);
 
 #endif

@@ -480,6 +480,11 @@ mn_status mn_session_at(const mn_session *s, int i, mn_session_tensor *out) {
 /* ---- files ---- */
 static mn_status need_fingerprint(mn_session *s) { return fingerprint_of(s, s->fingerprint); }
 
+mn_status mn_session_fingerprint(mn_session *s, const char **out) {
+  *out = s->fingerprint;
+  return need_fingerprint(s);
+}
+
 mn_status mn_session_save(mn_session *s, const char *path) {
   MN_TRY(need_fingerprint(s));
   const char *tokenizer = s->params->origin.tokenizer;

@@ -35,6 +35,8 @@ struct mn_session {
   int64_t report_room;
 };
 
+/* The model's fingerprint, worked out where it is not known. */
+mn_status mn_session_fingerprint(mn_session *s, const char **out);
 /* Feeds it in the ladder's segments (session.c). */
 mn_status mn_session_run(mn_session *s, const mn_feeding *f);
 

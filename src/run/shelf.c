@@ -1,0 +1,364 @@
+/* shelf.c - see shelf.h. One lock for the list; files are read and written outside of it, while their conversation is marked as busy. */
+#include "run/shelf.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/dir.h"
+#include "base/file.h"
+#include "format/safetensors.h"
+
+static const char ending[] = ".safetensors";
+
+typedef struct entry {
+  char *name, *note;
+  mn_conversation *c; /* NULL: taken, or in its file */
+  bool taken, busy;   /* busy: a file of it is being written */
+  bool saved, wrote;  /* its file is as it is; the file is ours */
+  uint64_t used;
+  size_t bytes;
+} entry;
+
+struct mn_shelf {
+  mn_shelf_config config;
+  char *folder, fingerprint[33];
+  pthread_mutex_t lock;
+  pthread_cond_t idle; /* nobody is busy with something */
+  uint64_t clock;
+  entry **at;
+  int n, room;
+};
+
+/* ---- the list: all below this line and above the next is called with the lock ---- */
+static entry *find(const mn_shelf *s, const char *name) {
+  for (int i = 0; i < s->n; i++)
+    if (!strcmp(s->at[i]->name, name)) return s->at[i];
+  return NULL;
+}
+
+/* The same when nobody is busy with it. */
+static entry *find_idle(mn_shelf *s, const char *name) {
+  entry *e;
+  while ((e = find(s, name)) && e->busy) pthread_cond_wait(&s->idle, &s->lock);
+  return e;
+}
+
+static entry *add(mn_shelf *s, const char *name) {
+  if (s->n == s->room) {
+    const int room = s->room ? 2 * s->room : 16;
+    entry **more = mn_realloc(s->at, (size_t)room * sizeof(entry *));
+    if (!more) return NULL;
+    s->at = more, s->room = room;
+  }
+  entry *e = mn_calloc(1, sizeof *e);
+  if (e && !(e->name = mn_strdup(name))) free(e), e = NULL;
+  if (e) s->at[s->n++] = e;
+  return e;
+}
+
+static void drop(mn_shelf *s, entry *e) {
+  for (int i = 0; i < s->n; i++)
+    if (s->at[i] == e) s->at[i] = s->at[--s->n];
+  mn_conversation_free(e->c);
+  free(e->name);
+  free(e->note);
+  free(e);
+}
+
+static mn_status path_of(const mn_shelf *s, const char *name, char **out) {
+  char *file = mn_format("%s%s", name, ending);
+  *out = file && s->folder ? mn_path_join(s->folder, file) : NULL;
+  free(file);
+  return *out || !s->folder ? MN_OK : MN_ERR_MEMORY;
+}
+
+/* What its file was called, beside the entry, so that one can go without the other. */
+static mn_status save(mn_shelf *s, entry *e) {
+  char *path = NULL;
+  mn_status status = path_of(s, e->name, &path);
+  e->busy = true;
+  pthread_mutex_unlock(&s->lock);
+  if (status == MN_OK) status = mn_dir_need_real(s->folder);
+  if (status == MN_OK) status = mn_make_dirs(s->folder);
+  if (status == MN_OK) status = mn_conversation_save(e->c, path, e->note);
+  pthread_mutex_lock(&s->lock);
+  e->busy = false;
+  if (status == MN_OK) e->saved = e->wrote = true;
+  pthread_cond_broadcast(&s->idle);
+  free(path);
+  return status;
+}
+
+static size_t idle_bytes(const mn_shelf *s, entry **oldest) {
+  size_t bytes = 0;
+  *oldest = NULL;
+  for (int i = 0; i < s->n; i++) {
+    entry *e = s->at[i];
+    if (!e->c || e->taken || e->busy) continue;
+    bytes += e->bytes;
+    if (!*oldest || e->used < (*oldest)->used) *oldest = e;
+  }
+  return bytes;
+}
+
+/* The first failure; what cannot be put away stays. */
+static mn_status make_room(mn_shelf *s) {
+  for (entry *e; idle_bytes(s, &e) > s->config.bytes && e;) {
+    const uint64_t used = e->used;
+    if (!s->folder) {
+      drop(s, e);
+      continue;
+    }
+    if (!e->saved) MN_TRY(save(s, e));
+    if (!e->saved || e->taken || e->used != used) continue; /* taken meanwhile */
+    mn_conversation_free(e->c);
+    e->c = NULL;
+  }
+  return MN_OK;
+}
+
+static entry *use(mn_shelf *s, entry *e) {
+  e->taken = true, e->saved = false, e->used = ++s->clock;
+  return e;
+}
+
+/* ---- outside the lock ---- */
+static mn_status check_name(const char *name) {
+  const char *fault = *name ? mn_name_fault(name) : "is empty";
+  if (!fault && *name == '.') fault = "begins with a dot";
+  return fault ? mn_fail(MN_ERR_CONFIG, "the name of a conversation, '%.80s', %s", name, fault) : MN_OK;
+}
+
+mn_status mn_shelf_new(const mn_shelf_config *config, mn_shelf **out) {
+  *out = NULL;
+  if (config->keeps && !config->folder) return mn_fail(MN_ERR_ARG, "conversations that are kept need a folder");
+  mn_shelf *s = mn_calloc(1, sizeof *s);
+  if (!s) return MN_ERR_MEMORY;
+  s->config = *config;
+  s->config.session.program = NULL;
+  if (!s->config.bytes) s->config.bytes = (size_t)4 << 30;
+  pthread_mutex_init(&s->lock, NULL);
+  pthread_cond_init(&s->idle, NULL);
+  const mn_session_config *how = &config->session;
+  mn_status status = MN_OK;
+  if (how->program) s->config.session.program = mn_program_share(how->program);
+  else status = mn_session_program_new(config->model, config->params, how->compute, how->forget, &s->config.session.program);
+  if (status == MN_OK && config->folder && !(s->folder = mn_strdup(config->folder))) status = MN_ERR_MEMORY;
+  if (status == MN_OK && config->folder) status = mn_model_fingerprint(config->model, config->params, s->fingerprint);
+  if (status == MN_OK && config->folder) s->config.session.fingerprint = s->fingerprint;
+  if (status == MN_OK) *out = s;
+  else mn_shelf_free(s);
+  return status;
+}
+
+void mn_shelf_free(mn_shelf *s) {
+  if (!s) return;
+  while (s->n) {
+    char *path = NULL;
+    if (s->at[0]->wrote && !s->config.keeps && path_of(s, s->at[0]->name, &path) == MN_OK) mn_file_remove(path);
+    free(path);
+    drop(s, s->at[0]);
+  }
+  mn_program_free(s->config.session.program);
+  pthread_cond_destroy(&s->idle);
+  pthread_mutex_destroy(&s->lock);
+  free(s->at);
+  free(s->folder);
+  free(s);
+}
+
+/* From its file, or anew; *c NULL: there is no such file, and none is wanted. */
+static mn_status open_one(mn_shelf *s, const char *name, bool make, mn_text *note, mn_conversation **c) {
+  const mn_shelf_config *how = &s->config;
+  char *path = NULL;
+  *c = NULL;
+  MN_TRY(path_of(s, name, &path));
+  mn_status status = MN_OK;
+  if (path && mn_file_exists(path))
+    status = mn_conversation_open(how->model, how->params, &how->session, &how->conversation, path, note, c);
+  else if (make) status = mn_conversation_new(how->model, how->params, &how->session, &how->conversation, c);
+  free(path);
+  return status;
+}
+
+mn_status mn_shelf_take(mn_shelf *s, const char *name, bool make, mn_conversation **out) {
+  *out = NULL;
+  MN_TRY(check_name(name));
+  pthread_mutex_lock(&s->lock);
+  entry *e = find_idle(s, name);
+  mn_status status = MN_OK;
+  if (e && e->taken) {
+    status = mn_fail(MN_ERR_CONFIG, "conversation %s is in use", name);
+  } else if (e && e->c) {
+    *out = use(s, e)->c;
+    e->c = NULL;
+  } else if (!e && !(e = add(s, name))) {
+    status = MN_ERR_MEMORY;
+  } else {
+    mn_text note = {0};
+    use(s, e);
+    pthread_mutex_unlock(&s->lock);
+    status = open_one(s, name, make, &note, out);
+    pthread_mutex_lock(&s->lock);
+    free(e->note);
+    e->note = note.data; /* NULL: none */
+    if (!*out) drop(s, e);
+  }
+  pthread_mutex_unlock(&s->lock);
+  return status;
+}
+
+mn_status mn_shelf_give(mn_shelf *s, const char *name, mn_conversation *c, const char *note) {
+  char *copy = note ? mn_strdup(note) : NULL;
+  pthread_mutex_lock(&s->lock);
+  entry *e = find(s, name);
+  mn_status status = note && !copy ? MN_ERR_MEMORY : MN_OK;
+  if (!e || !e->taken) {
+    pthread_mutex_unlock(&s->lock);
+    free(copy);
+    return mn_fail(MN_ERR_ARG, "conversation %s was not taken, and is given back", name);
+  }
+  if (copy) free(e->note), e->note = copy;
+  e->c = c, e->bytes = mn_conversation_bytes(c), e->used = ++s->clock, e->taken = false;
+  if (status == MN_OK && s->config.keeps) status = save(s, e);
+  const mn_status room = make_room(s);
+  pthread_mutex_unlock(&s->lock);
+  return status == MN_OK ? room : status;
+}
+
+mn_status mn_shelf_note(mn_shelf *s, const char *name, mn_text *out) {
+  MN_TRY(check_name(name));
+  pthread_mutex_lock(&s->lock);
+  const entry *e = find_idle(s, name);
+  if (e && e->note) mn_text_add(out, e->note);
+  pthread_mutex_unlock(&s->lock);
+  if (e || !s->folder) return mn_text_status(out);
+  char *path = NULL;
+  mn_st *st = NULL;
+  MN_TRY(path_of(s, name, &path));
+  mn_status status = mn_file_exists(path) ? mn_st_open(path, &st) : MN_OK;
+  if (st && mn_st_meta(st, "note")) mn_text_add(out, mn_st_meta(st, "note"));
+  mn_st_close(st);
+  free(path);
+  return status == MN_OK ? mn_text_status(out) : status;
+}
+
+mn_status mn_shelf_nearest(mn_shelf *s, const int32_t *tokens, int64_t n, int64_t least, mn_text *name, mn_conversation **out) {
+  entry *best = NULL;
+  int64_t known = least > 0 ? least - 1 : 0;
+  *out = NULL;
+  pthread_mutex_lock(&s->lock);
+  for (int i = 0; i < s->n; i++) {
+    entry *e = s->at[i];
+    const int64_t common = e->c && !e->taken && !e->busy ? mn_conversation_common(e->c, tokens, n) : 0;
+    if (common > known) best = e, known = common;
+  }
+  if (best) {
+    mn_text_add(name, best->name);
+    *out = use(s, best)->c;
+    best->c = NULL;
+  }
+  pthread_mutex_unlock(&s->lock);
+  return mn_text_status(name);
+}
+
+mn_status mn_shelf_fork(mn_shelf *s, const char *from, const char *to) {
+  mn_conversation *c = NULL, *other = NULL, *fork = NULL;
+  mn_text note = {0};
+  MN_TRY(mn_shelf_take(s, to, false, &other)); /* is it there? */
+  if (other) {
+    mn_status status = mn_shelf_give(s, to, other, NULL);
+    return status == MN_OK ? mn_fail(MN_ERR_CONFIG, "conversation %s is there already: choose another name", to) : status;
+  }
+  MN_TRY(mn_shelf_take(s, from, false, &c));
+  if (!c) return mn_fail(MN_ERR_CONFIG, "there is no conversation %s", from);
+  mn_status status = mn_conversation_fork(c, &fork);
+  mn_status last = mn_shelf_note(s, from, &note);
+  if (status == MN_OK) status = last;
+  last = mn_shelf_give(s, from, c, NULL);
+  if (status == MN_OK) status = last;
+  if (status == MN_OK) status = mn_shelf_take(s, to, true, &other); /* its place */
+  if (status == MN_OK) {
+    mn_conversation_free(other);
+    status = mn_shelf_give(s, to, fork, note.data);
+    fork = NULL;
+  }
+  mn_conversation_free(fork);
+  mn_text_free(&note);
+  return status;
+}
+
+mn_status mn_shelf_remove(mn_shelf *s, const char *name) {
+  char *path = NULL;
+  MN_TRY(check_name(name));
+  MN_TRY(path_of(s, name, &path));
+  pthread_mutex_lock(&s->lock);
+  entry *e = find_idle(s, name);
+  mn_status status = e && e->taken ? mn_fail(MN_ERR_CONFIG, "conversation %s is in use", name) : MN_OK;
+  if (status == MN_OK && path) status = mn_file_remove(path);
+  if (status == MN_OK && e) drop(s, e);
+  pthread_mutex_unlock(&s->lock);
+  free(path);
+  return status;
+}
+
+/* ---- listing ---- */
+static int by_name(const void *a, const void *b) {
+  const mn_shelf_entry *x = a, *y = b;
+  return strcmp(x->name, y->name);
+}
+
+/* Names of files that are conversations' lose their ending; others become "". */
+static size_t list_files(const mn_shelf *s, char ***names, mn_status *status) {
+  mn_path_kind kind = MN_PATH_NONE;
+  size_t n = 0;
+  *names = NULL;
+  *status = s->folder ? mn_path_look(s->folder, &kind) : MN_OK;
+  if (*status == MN_OK && kind == MN_PATH_DIR) *status = mn_dir_list(s->folder, names, &n);
+  for (size_t i = 0; *names && i < n; i++) {
+    const size_t length = strlen((*names)[i]), at = length > sizeof ending - 1 ? length - (sizeof ending - 1) : 0;
+    (*names)[i][at && (*names)[i][0] != '.' && !strcmp((*names)[i] + at, ending) ? at : 0] = 0;
+  }
+  return n;
+}
+
+static size_t file_bytes(const mn_shelf *s, const char *name) {
+  char *path = NULL;
+  mn_file_info info = {0};
+  if (path_of(s, name, &path) == MN_OK) mn_file_stat(path, &info);
+  free(path);
+  return info.exists ? (size_t)info.size : 0;
+}
+
+mn_status mn_shelf_each(mn_shelf *s, void (*tell)(void *ctx, const mn_shelf_entry *e), void *ctx) {
+  char **names;
+  mn_status status;
+  const size_t files = list_files(s, &names, &status);
+  if (status != MN_OK) return status;
+  pthread_mutex_lock(&s->lock);
+  mn_shelf_entry *all = mn_calloc((size_t)s->n + files + 1, sizeof *all);
+  size_t n = 0;
+  for (int i = 0; all && i < s->n; i++) {
+    const entry *e = s->at[i];
+    all[n++] = (mn_shelf_entry){e->name, e->taken, e->c != NULL || e->taken, e->c ? mn_conversation_length(e->c) : -1,
+                                e->c || e->taken ? e->bytes : file_bytes(s, e->name)};
+  }
+  for (size_t i = 0; all && i < files; i++)
+    if (*names[i] && !find(s, names[i])) all[n++] = (mn_shelf_entry){names[i], false, false, -1, file_bytes(s, names[i])};
+  if (all) qsort(all, n, sizeof *all, by_name);
+  for (size_t i = 0; i < n; i++) tell(ctx, &all[i]);
+  pthread_mutex_unlock(&s->lock);
+  status = all ? MN_OK : MN_ERR_MEMORY;
+  free(all);
+  mn_dir_list_free(names, files);
+  return status;
+}
+
+size_t mn_shelf_bytes(mn_shelf *s) {
+  size_t bytes = 0;
+  pthread_mutex_lock(&s->lock);
+  for (int i = 0; i < s->n; i++) bytes += s->at[i]->c || s->at[i]->taken ? s->at[i]->bytes : 0;
+  pthread_mutex_unlock(&s->lock);
+  return bytes;
+}

@@ -1,0 +1,53 @@
+/* shelf.h - conversations by name, in as much memory as there is for them: those that were used least lately go to files and come back when
+ * they are asked for.
+ *
+ * Who takes a conversation has it alone until it is given back. The folder holds NAME.safetensors for each (conversation_file.c): what was
+ * put away, or saved. Without a folder the least lately used are forgotten when the memory is full. Any number of threads may ask. */
+#ifndef MN_SHELF_H
+#define MN_SHELF_H
+
+#include "run/conversation.h"
+
+typedef struct mn_shelf mn_shelf;
+
+typedef struct mn_shelf_config {
+  const mn_model *model; /* these three outlive it */
+  const mn_params *params;
+  mn_session_config session; /* its program is shared by all; NULL: one is made */
+  mn_conversation_config conversation;
+  const char *folder; /* copied; NULL: none. Made when the first file is written */
+  size_t bytes;       /* for conversations that nobody has taken; 0: 4 GiB */
+  bool keeps;         /* all that are given back are saved, and stay when the program ends; else files are there for room alone, and
+                       * mn_shelf_free removes those it wrote */
+} mn_shelf_config;
+
+mn_status mn_shelf_new(const mn_shelf_config *config, mn_shelf **out);
+void mn_shelf_free(mn_shelf *s); /* nobody has a conversation any more; may be NULL */
+
+/* The one of that name; where there is none, a new one when `make`, else NULL in *out. Names are as those of files (mn_name_fault).
+ * MN_ERR_CONFIG: somebody has it. */
+mn_status mn_shelf_take(mn_shelf *s, const char *name, bool make, mn_conversation **out);
+/* What was taken comes back: note (or NULL) is kept with it, as mn_conversation_save does. The conversation is the shelf's also when this
+ * fails: it could not be saved then. */
+mn_status mn_shelf_give(mn_shelf *s, const char *name, mn_conversation *c, const char *note);
+/* The note it was given back with; NULL: none. Copied into `out`. */
+mn_status mn_shelf_note(mn_shelf *s, const char *name, mn_text *out);
+/* Takes the one of which most of these tokens are known, at least `least` of them; its name is copied into `name`. NULL in *out: none.
+ * Only those in memory are looked at. */
+mn_status mn_shelf_nearest(mn_shelf *s, const int32_t *tokens, int64_t n, int64_t least, mn_text *name, mn_conversation **out);
+/* `to` begins as a copy of `from`; there is no `to` yet. */
+mn_status mn_shelf_fork(mn_shelf *s, const char *from, const char *to);
+/* Out of memory and off the disk. There being none is no error. */
+mn_status mn_shelf_remove(mn_shelf *s, const char *name);
+
+typedef struct mn_shelf_entry {
+  const char *name;
+  bool taken, in_memory;
+  int64_t length; /* in tokens; -1: it is a file that nobody has opened yet */
+  size_t bytes;   /* in memory, or of the file */
+} mn_shelf_entry;
+/* Each once, by name; the text is valid inside `tell` only. */
+mn_status mn_shelf_each(mn_shelf *s, void (*tell)(void *ctx, const mn_shelf_entry *e), void *ctx);
+size_t mn_shelf_bytes(mn_shelf *s); /* in memory, those that are taken among them */
+
+#endif

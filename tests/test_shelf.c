@@ -1,0 +1,229 @@
+/* What must be true of a shelf of conversations: they come back as they were, from memory and from files; as many stay in memory as there
+ * is room for, the least lately used go; one is had by one at a time; forks, notes, removal; what is kept is there for the next program. */
+#include "run/shelf.h"
+
+#include <pthread.h>
+
+#include "base/file.h"
+#include "model_fixture.h"
+#include "scratch.h"
+#include "test.h"
+
+enum { VOCAB = 50 };
+
+static bool open_model(fixture *f) {
+  return fixture_open(
+      f, 7,
+      "{vocab_size: %d, d_model: 16, blocks: [{mixer: {type: gated_deltanet, heads: 2}}, {mixer: {type: attention, heads: 2, "
+      "max_context: 256}}]}",
+      VOCAB);
+}
+
+static mn_shelf *make(const fixture *f, const char *folder, size_t bytes, bool keeps) {
+  mn_shelf *s = NULL;
+  const mn_shelf_config config = {.model = f->model, .params = f->params, .folder = folder, .bytes = bytes, .keeps = keeps};
+  CHECK_OK(mn_shelf_new(&config, &s));
+  return s;
+}
+
+static mn_conversation *take(mn_shelf *s, const char *name, bool anew) {
+  mn_conversation *c = NULL;
+  CHECK_OK(mn_shelf_take(s, name, anew, &c));
+  return c;
+}
+
+/* n tokens more, which depend on the name and the place. */
+static void talk(mn_shelf *s, const char *name, int n) {
+  mn_conversation *c = take(s, name, true);
+  for (int i = 0; c && i < n; i++) {
+    const int32_t token = (int32_t)((mn_hash_str(name) + (uint64_t)mn_conversation_length(c) * 7) % VOCAB);
+    CHECK_OK(mn_conversation_feed(c, &token, 1, NULL));
+  }
+  if (c) CHECK_OK(mn_conversation_mark(c));
+  if (c) CHECK_OK(mn_shelf_give(s, name, c, name));
+}
+
+static void says(mn_shelf *s, const char *name, float out[VOCAB]) {
+  mn_conversation *c = take(s, name, false), *fork = NULL;
+  const int32_t token = 1;
+  const float *logits = NULL;
+  if (c) CHECK_OK(mn_conversation_fork(c, &fork));
+  if (fork) CHECK_OK(mn_conversation_feed(fork, &token, 1, &logits));
+  if (logits) memcpy(out, logits, VOCAB * sizeof *out);
+  mn_conversation_free(fork);
+  if (c) CHECK_OK(mn_shelf_give(s, name, c, NULL));
+}
+
+typedef struct seen {
+  int n, in_memory;
+  char names[200];
+} seen;
+static void note(void *ctx, const mn_shelf_entry *e) {
+  seen *x = ctx;
+  x->n++, x->in_memory += e->in_memory;
+  snprintf(x->names + strlen(x->names), sizeof x->names - strlen(x->names), "%s ", e->name);
+}
+static seen look(mn_shelf *s) {
+  seen x = {0};
+  CHECK_OK(mn_shelf_each(s, note, &x));
+  return x;
+}
+
+static void the_least_lately_used_go_to_files_and_come_back(void) {
+  fixture f;
+  if (!open_model(&f)) return;
+  mn_shelf *roomy = make(&f, NULL, 0, false), *s;
+  talk(roomy, "a", 5), talk(roomy, "b", 6), talk(roomy, "c", 7);
+  const size_t one = mn_shelf_bytes(roomy) / 3;
+  s = make(&f, "shelf", 2 * one + one / 2, false);
+  talk(s, "a", 5), talk(s, "b", 6), talk(s, "c", 7);
+  CHECK(look(s).n == 3 && look(s).in_memory == 2 && mn_file_exists("shelf/a.safetensors") && !mn_file_exists("shelf/c.safetensors"),
+        "a was used least lately");
+  talk(roomy, "a", 4), talk(s, "a", 4); /* comes back, and b goes */
+  CHECK(look(s).in_memory == 2 && mn_file_exists("shelf/b.safetensors"), "b goes");
+  for (int i = 0; i < 3; i++) {
+    float x[VOCAB] = {0}, y[VOCAB] = {1};
+    const char name[2] = {(char)('a' + i), 0};
+    mn_text kept = {0};
+    says(roomy, name, x), says(s, name, y);
+    CHECK(!memcmp(x, y, sizeof x), "%s says what it would have said", name);
+    CHECK_OK(mn_shelf_note(s, name, &kept));
+    CHECK(kept.data && !strcmp(kept.data, name), "and has its note");
+    mn_text_free(&kept);
+  }
+  CHECK(mn_shelf_bytes(s) <= 2 * one + one / 2, "%zu bytes", mn_shelf_bytes(s));
+  mn_shelf_free(s);
+  CHECK(!mn_file_exists("shelf/a.safetensors") && !mn_file_exists("shelf/b.safetensors"), "files for room alone go with it");
+  mn_shelf *small = make(&f, NULL, one + one / 2, false); /* without files the oldest are forgotten */
+  talk(small, "a", 3), talk(small, "b", 3);
+  CHECK(look(small).n == 1 && !take(small, "a", false), "a is forgotten");
+  mn_shelf_free(small);
+  mn_shelf_free(roomy);
+  fixture_close(&f);
+}
+
+static void what_is_kept_is_there_for_the_next_program(void) {
+  fixture f;
+  if (!open_model(&f)) return;
+  float x[VOCAB] = {0}, y[VOCAB] = {1};
+  mn_shelf *s = make(&f, "kept/deep", 0, true);
+  talk(s, "anna", 9);
+  says(s, "anna", x);
+  CHECK_OK(mn_shelf_fork(s, "anna", "bela"));
+  CHECK(mn_shelf_fork(s, "anna", "bela") == MN_ERR_CONFIG, "%s", mn_message());
+  CHECK(mn_shelf_fork(s, "nobody", "x") == MN_ERR_CONFIG, "%s", mn_message());
+  talk(s, "bela", 3);
+  mn_shelf_free(s);
+  s = make(&f, "kept/deep", 0, true);
+  CHECK(!strcmp(look(s).names, "anna bela "), "%s", look(s).names);
+  says(s, "anna", y);
+  CHECK(!memcmp(x, y, sizeof x), "anna is as she was");
+  mn_conversation *c = take(s, "bela", false);
+  if (c) CHECK_OK(mn_conversation_back(c, 9));
+  if (c) CHECK(mn_conversation_fed(c) == 0, "to where it was forked");
+  if (c) CHECK_OK(mn_shelf_give(s, "bela", c, NULL));
+  says(s, "bela", y);
+  CHECK(!memcmp(x, y, sizeof x), "bela was anna");
+  CHECK_OK(mn_shelf_remove(s, "anna"));
+  CHECK_OK(mn_shelf_remove(s, "anna"));
+  CHECK(!mn_file_exists("kept/deep/anna.safetensors") && !take(s, "anna", false) && look(s).n == 1, "removed");
+  CHECK_OK(mn_file_write("kept/deep/broken.safetensors", "none", 4));
+  CHECK(mn_shelf_take(s, "broken", true, &c) != MN_OK && !c, "a broken file is not begun anew: %s", mn_message());
+  CHECK(mn_file_exists("kept/deep/broken.safetensors"), "and stays");
+  mn_shelf_free(s);
+  fixture_close(&f);
+}
+
+static void one_is_had_by_one_at_a_time(void) {
+  fixture f;
+  if (!open_model(&f)) return;
+  mn_shelf *s = make(&f, NULL, 0, false);
+  mn_conversation *c = take(s, "a", true), *again = NULL;
+  CHECK(mn_shelf_take(s, "a", true, &again) == MN_ERR_CONFIG && !again && strstr(mn_message(), "in use"), "%s", mn_message());
+  CHECK(mn_shelf_remove(s, "a") == MN_ERR_CONFIG, "%s", mn_message());
+  CHECK_OK(mn_shelf_give(s, "a", c, NULL));
+  CHECK(mn_shelf_give(s, "a", c, NULL) == MN_ERR_ARG, "%s", mn_message());
+  static const char *const bad[] = {"", "a/b", "..", ".hidden"};
+  for (int i = 0; i < 4; i++) CHECK(mn_shelf_take(s, bad[i], true, &again) == MN_ERR_CONFIG && !again, "'%s'", bad[i]);
+  mn_shelf *wrong = NULL;
+  CHECK(mn_shelf_new(&(mn_shelf_config){.model = f.model, .params = f.params, .keeps = true}, &wrong) == MN_ERR_ARG && !wrong, "%s",
+        mn_message());
+  mn_shelf_free(s);
+  fixture_close(&f);
+}
+
+static void the_nearest_is_found_by_its_tokens(void) {
+  fixture f;
+  if (!open_model(&f)) return;
+  mn_shelf *s = make(&f, NULL, 0, false);
+  static const int32_t tokens[] = {1, 2, 3, 4, 5, 6};
+  for (int n = 2; n <= 4; n += 2) {
+    const char name[2] = {(char)('0' + n), 0};
+    mn_conversation *c = take(s, name, true);
+    if (c) CHECK_OK(mn_conversation_feed(c, tokens, n, NULL));
+    if (c) CHECK_OK(mn_shelf_give(s, name, c, NULL));
+  }
+  mn_text name = {0};
+  mn_conversation *c = NULL, *second = NULL;
+  CHECK_OK(mn_shelf_nearest(s, tokens, 6, 3, &name, &c));
+  CHECK(c && !strcmp(name.data, "4") && mn_conversation_length(c) == 4, "4 of 6");
+  CHECK_OK(mn_shelf_nearest(s, tokens, 6, 3, &name, &second));
+  CHECK(!second, "the other knows 2, and 4 is in use");
+  if (c) CHECK_OK(mn_shelf_give(s, "4", c, NULL));
+  mn_text_free(&name);
+  mn_shelf_free(s);
+  fixture_close(&f);
+}
+
+typedef struct worker {
+  mn_shelf *shelf;
+  int id, done;
+} worker;
+static void *work(void *ctx) {
+  worker *w = ctx;
+  for (int i = 0; i < 30; i++) {
+    char name[8];
+    mn_conversation *c = NULL;
+    snprintf(name, sizeof name, "n%d", (w->id * 7 + i * 5) % 6);
+    if (mn_shelf_take(w->shelf, name, true, &c) != MN_OK) continue; /* another has it */
+    const int32_t token = (int32_t)(mn_hash_str(name) % VOCAB);
+    if (mn_conversation_feed(c, &token, 1, NULL) == MN_OK) w->done++;
+    if (mn_shelf_give(w->shelf, name, c, name) != MN_OK) w->done = -1000;
+  }
+  return NULL;
+}
+
+static void any_number_of_threads_may_ask(void) {
+  fixture f;
+  if (!open_model(&f)) return;
+  mn_shelf *s = make(&f, "threads", 1, false); /* all go to files at once */
+  worker w[3];
+  pthread_t t[3];
+  int done = 0;
+  int64_t n = 0;
+  for (int i = 0; i < 3; i++) {
+    w[i] = (worker){s, i, 0};
+    CHECK(pthread_create(&t[i], NULL, work, &w[i]) == 0, "thread");
+  }
+  for (int i = 0; i < 3; i++) pthread_join(t[i], NULL), done += w[i].done;
+  for (int i = 0; i < 6; i++) {
+    char name[8];
+    mn_conversation *c = NULL;
+    snprintf(name, sizeof name, "n%d", i);
+    CHECK_OK(mn_shelf_take(s, name, false, &c));
+    if (c) n += mn_conversation_length(c);
+    if (c) CHECK_OK(mn_shelf_give(s, name, c, NULL));
+  }
+  CHECK(n == done && done > 30, "%d tokens of %d", (int)n, done);
+  mn_shelf_free(s);
+  fixture_close(&f);
+}
+
+int main(void) {
+  RUN(the_least_lately_used_go_to_files_and_come_back);
+  RUN(what_is_kept_is_there_for_the_next_program);
+  RUN(one_is_had_by_one_at_a_time);
+  RUN(the_nearest_is_found_by_its_tokens);
+  RUN(any_number_of_threads_may_ask);
+  return test_end();
+}
