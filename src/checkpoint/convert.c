@@ -1,0 +1,201 @@
+/* convert.c - see convert.h. */
+#include "checkpoint/convert_internal.h"
+
+#include "base/file.h"
+#include "base/text.h"
+#include "format/quant.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- one tensor ---- */
+
+static int64_t count_of(const mn_target *t) { return mn_shape_count(&t->shape); }
+
+mn_status mn_target_read(const mn_target *t, int64_t first, int64_t n, float *to) {
+  return mn_checkpoint_read(t->same, first, n, MN_F32, to);
+}
+
+/* What is lost, of the values that were made from `from`. */
+static mn_status note_error(mn_converting *job, mn_dtype type, const float *from, const void *made, int64_t n) {
+  float *back = mn_alloc((size_t)n * sizeof *back);
+  if (!back) return MN_ERR_MEMORY;
+  double squares = 0, errors = 0;
+  mn_dequantize(type, made, n, back);
+  for (int64_t i = 0; i < n; i++) {
+    const double x = (double)from[i], r = x - (double)back[i];
+    squares += x * x;
+    errors += r * r;
+  }
+  job->squares += squares;
+  job->errors += errors;
+  free(back);
+  return MN_OK;
+}
+
+static mn_status make(const mn_target *t, int64_t first, int64_t n, void *to) {
+  mn_converting *job = t->job;
+  float *values = mn_alloc((size_t)n * sizeof *values);
+  if (!values) return MN_ERR_MEMORY;
+  mn_status status = mn_target_read(t, first, n, values);
+  if (status == MN_OK) {
+    status = mn_quantize(job->options->pool, t->type, values, n, to);
+    if (status != MN_OK && first) status = mn_context(status, "from element %lld", (long long)first);
+  }
+  if (status == MN_OK) status = note_error(job, t->type, values, to, n);
+  free(values);
+  return status;
+}
+
+mn_status mn_target_source(void *ctx, size_t offset, size_t n, void *to) {
+  const mn_target *t = ctx;
+  mn_converting *job = t->job;
+  const int64_t block = mn_block_values(t->type);
+  const size_t bytes = mn_block_bytes(t->type);
+  const int64_t first = (int64_t)(offset / bytes) * block, values = (int64_t)(n / bytes) * block;
+  if (t->same && t->same->dtype == t->type) memcpy(to, (const uint8_t *)t->same->data + offset, n);
+  else MN_TRY(make(t, first, values, to));
+  job->done += values;
+  if (mn_watch_stops(&job->options->watch) || !mn_watch_tell(&job->options->watch, t->name, job->done, job->total))
+    return mn_fail(MN_ERR_CANCELLED, "interrupted while converting");
+  return mn_stop_check("converting");
+}
+
+/* ---- which tensors, of which types ---- */
+
+static mn_dtype type_of(const mn_convert_options *o, const mn_target *t, mn_dtype has) {
+  for (int i = 0; i < o->n_rules; i++)
+    if (mn_name_matches(o->rules[i].pattern, t->name)) return o->rules[i].type;
+  return o->type == MN_DTYPES || !mn_quant_knows(has) ? has : mn_convert_type(o->type, t->name, &t->shape);
+}
+
+/* Types that are no weights (I32 ...) go as they are, and only so. */
+static mn_status check_type(const mn_target *t, mn_dtype has) {
+  char shape[96];
+  if (!mn_quant_knows(has) && t->type != has)
+    return mn_fail(MN_ERR_UNSUPPORTED, "%s: tensor '%s' is of type %s and cannot become %s", t->same->file, t->name, t->same->type,
+                   mn_dtype_name(t->type));
+  if (mn_shape_holds(&t->shape, t->type)) return MN_OK;
+  return mn_fail(MN_ERR_CONFIG, "tensor '%s' %s has no form in %s, whose rows are multiples of %lld", t->name,
+                 mn_shape_str(&t->shape, shape), mn_dtype_name(t->type), (long long)mn_block_values(t->type));
+}
+
+static mn_status list_same(mn_converting *job) {
+  for (int i = 0; i < mn_checkpoint_count(job->from); i++) {
+    const mn_checkpoint_tensor *s = mn_checkpoint_at(job->from, i);
+    mn_target *t = &job->targets[job->n++];
+    *t = (mn_target){.job = job, .name = s->name, .shape = s->shape, .same = s};
+    t->type = type_of(job->options, t, s->dtype);
+    MN_TRY(check_type(t, s->dtype));
+  }
+  return MN_OK;
+}
+
+static void count(mn_converting *job) {
+  mn_convert_report *r = job->report;
+  for (int i = 0; i < mn_checkpoint_count(job->from); i++) r->bytes_before += mn_checkpoint_at(job->from, i)->bytes;
+  for (int i = 0; i < job->n; i++) {
+    const mn_target *t = &job->targets[i];
+    const size_t bytes = mn_dtype_bytes(t->type, count_of(t));
+    job->total += count_of(t);
+    r->bytes += bytes;
+    r->tensors_of[t->type]++;
+    r->bytes_of[t->type] += bytes;
+    r->rewritten += !t->same || t->same->dtype != t->type;
+  }
+  r->tensors = job->n;
+  r->values = job->total;
+}
+
+/* ---- GGUF ---- */
+
+/* The number that llama.cpp's programs give to a file of mostly that type. */
+static uint32_t file_type(mn_dtype type) {
+  static const struct {
+    mn_dtype type;
+    uint32_t number;
+  } known[] = {{MN_F32, 0},   {MN_F16, 1},   {MN_Q4_0, 2},  {MN_Q4_1, 3},  {MN_Q8_0, 7},    {MN_Q5_0, 8},    {MN_Q5_1, 9},  {MN_Q2_K, 10},
+               {MN_Q3_K, 11}, {MN_Q4_K, 14}, {MN_Q5_K, 16}, {MN_Q6_K, 18}, {MN_IQ4_NL, 25}, {MN_IQ4_XS, 30}, {MN_BF16, 32}, {MN_MXFP4, 38}};
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (known[i].type == type) return known[i].number;
+  return 0;
+}
+
+static mn_dtype most_of(const mn_convert_report *r) { /* by bytes */
+  mn_dtype most = MN_F32;
+  for (mn_dtype t = 0; t < MN_ALL_TYPES; t++)
+    if (r->bytes_of[t] > r->bytes_of[most]) most = t;
+  return most;
+}
+
+static mn_status copy_metadata(const mn_converting *job, mn_gguf_writer *w) {
+  const mn_gguf *g = job->from->gguf;
+  static const char *const anew[] = {"general.file_type", "general.quantization_version", NULL};
+  for (int i = 0; i < mn_gguf_meta_count(g); i++) {
+    const mn_gguf_meta *m = mn_gguf_meta_at(g, i);
+    bool skip = mn_gguf_is_checksum(m->key);
+    for (int k = 0; anew[k]; k++) skip = skip || (job->report->rewritten && !strcmp(m->key, anew[k]));
+    if (!skip) MN_TRY(mn_gguf_writer_copy(w, m));
+  }
+  if (!job->report->rewritten) return MN_OK;
+  MN_TRY(mn_gguf_writer_u32(w, "general.quantization_version", 2));
+  return mn_gguf_writer_u32(
+      w, "general.file_type",
+      file_type(job->options->type < MN_ALL_TYPES && job->options->type != MN_DTYPES ? job->options->type : most_of(job->report)));
+}
+
+static mn_status write_gguf(mn_converting *job, const char *to) {
+  mn_gguf_writer *w = mn_gguf_writer_new();
+  mn_status status = w ? copy_metadata(job, w) : MN_ERR_MEMORY;
+  for (int i = 0; i < job->n && status == MN_OK; i++) {
+    mn_target *t = &job->targets[i];
+    const mn_gguf_type_info *type = mn_gguf_type_of(t->type);
+    if (type) status = mn_gguf_writer_add_source(w, t->name, type->type, &t->shape, mn_target_source, t);
+    else status = mn_fail(MN_ERR_UNSUPPORTED, "tensor '%s': GGUF has no type for %s", t->name, mn_dtype_name(t->type));
+  }
+  if (status == MN_OK) status = mn_gguf_writer_save(w, to);
+  mn_gguf_writer_free(w);
+  return status;
+}
+
+/* ---- the whole ---- */
+
+static bool ends_with(const char *s, const char *end) {
+  const size_t n = strlen(s), m = strlen(end);
+  return n >= m && !strcmp(s + n - m, end);
+}
+
+static mn_status refuse_itself(const char *from, const char *to) {
+  char *a = realpath(from, NULL), *b = realpath(to, NULL);
+  const bool same = a && b && !strcmp(a, b);
+  free(a);
+  free(b);
+  return same ? mn_fail(MN_ERR_ARG, "%s is what is read; write to another name", to) : MN_OK;
+}
+
+static mn_status convert(mn_converting *job, const char *to) {
+  job->targets = mn_arena_alloc(job->arena, (size_t)(mn_checkpoint_count(job->from) + 1) * sizeof *job->targets);
+  if (!job->targets) return MN_ERR_MEMORY;
+  MN_TRY(list_same(job));
+  count(job);
+  MN_TRY(write_gguf(job, to));
+  if (job->squares > 0) job->report->error = sqrt(job->errors / job->squares);
+  return mn_checkpoint_intact(job->from);
+}
+
+mn_status mn_convert(const char *from, const char *to, const mn_convert_options *options, mn_convert_report *report) {
+  mn_converting job = {.options = options, .report = report};
+  *report = (mn_convert_report){0};
+  MN_TRY(refuse_itself(from, to));
+  MN_TRY(mn_checkpoint_open(from, &job.from));
+  job.arena = mn_arena_new();
+  mn_status status = job.arena ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK && (mn_checkpoint_form_of(job.from) != MN_FORM_GGUF || !ends_with(to, ".gguf")))
+    status = mn_fail(MN_ERR_UNSUPPORTED, "a GGUF file is made from another one; %s is none",
+                     mn_checkpoint_form_of(job.from) != MN_FORM_GGUF ? from : to);
+  if (status == MN_OK) status = convert(&job, to);
+  mn_checkpoint_close(job.from);
+  if (job.arena) mn_arena_free(job.arena);
+  return status;
+}
