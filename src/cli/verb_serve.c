@@ -58,6 +58,7 @@ static mn_status serve(mn_cli *cli, mn_server_config *c, const char *dir) {
   mn_server *s = NULL;
   MN_TRY(mn_bundle_open(dir, cli->backend, cli->threads, &bundle));
   c->bundle = &bundle;
+  c->dir = bundle.form == MN_FORM_MNEME ? dir : NULL;
   mn_status status = mn_bundle_need_tokenizer(&bundle, dir);
   if (status == MN_OK) status = mn_server_new(c, &s);
   if (status == MN_OK) greet(cli, c, s);
@@ -74,6 +75,7 @@ static mn_status run(mn_cli *cli) {
                         .keys = mn_cli_get(cli, "api-key-file"),
                         .cors = mn_cli_get(cli, "cors"),
                         .log = mn_cli_get(cli, "access-log"),
+                        .template = mn_cli_get(cli, "chat-template"),
                         .forget = mn_cli_given(cli, "forget")};
   char *name = name_of(cli);
   if (!name) return MN_ERR_MEMORY;
@@ -90,6 +92,7 @@ static const mn_option options[] = {
     {"port", "N", "8080", "where to listen; 0: any port that is free", 0},
     {"host", "ADDRESS", "127.0.0.1", "at which address; 0.0.0.0: all of this machine", 0},
     {"name", "WORD", NULL, "what clients call the model; otherwise the last name of its path", 0},
+    {"chat-template", "FILE", NULL, "a chat template (Jinja) instead of the model's own", 0},
     {"tls-cert", "FILE", NULL, "a certificate (PEM): HTTPS instead of HTTP", 0},
     {"tls-key", "FILE", NULL, "its private key (PEM)", 0},
     {"api-key-file", "FILE", NULL, "who may ask: a key in each line, and behind it requests per minute if it has a limit of its own", 0},

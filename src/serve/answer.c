@@ -124,10 +124,12 @@ static void add_logs(mn_text *out, mn_ask_kind kind, const mn_answer_logs *l) {
 static void add_message(mn_text *out, const mn_answer_head *h, const mn_answer_choice *c) {
   mn_text_addf(out, "\"%s\": {", h->stream ? "delta" : "message");
   if (!h->stream || c->begins) mn_text_add(out, "\"role\": \"assistant\", ");
-  if (!h->stream || c->begins || c->n) {
+  if (!h->stream || c->begins || c->n || (c->calls && !c->begins)) {
     mn_text_add(out, "\"content\": ");
-    mn_answer_quote(out, c->text, c->n);
+    if (c->calls && !c->n) mn_text_add(out, "null");
+    else mn_answer_quote(out, c->text, c->n);
   }
+  if (c->calls) mn_text_addf(out, ", \"tool_calls\": ["), mn_text_add(out, c->calls), mn_text_add(out, "]");
   if (!h->stream) mn_text_add(out, ", \"refusal\": null");
   mn_text_add(out, "}");
 }

@@ -27,6 +27,7 @@ typedef struct mn_answer_choice {
   size_t n;
   bool begins;                /* the first piece of a chat: says the role */
   const mn_answer_logs *logs; /* NULL: none */
+  const char *calls;          /* of functions, as the items of a list; NULL: none */
   const char *finish;         /* "stop"; NULL: it goes on */
 } mn_answer_choice;
 

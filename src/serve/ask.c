@@ -7,6 +7,7 @@
 
 #include "base/nearest.h"
 #include "format/json.h"
+#include "serve/tools.h"
 
 bool mn_refuse(mn_refusal *why, int status, const char *param, const char *code, const char *fmt, ...) {
   va_list ap;
@@ -52,6 +53,10 @@ static const known keys[] = {
     {"echo", MN_ASK_COMPLETION, NULL},
     {"ignore_eos", TEXT, NULL},
     {"response_format", TEXT, NULL},
+    {"tools", MN_ASK_CHAT, NULL},
+    {"tool_choice", MN_ASK_CHAT, NULL},
+    {"parallel_tool_calls", MN_ASK_CHAT, NULL},
+    {"chat_template_kwargs", MN_ASK_CHAT, NULL},
     {"best_of", MN_ASK_COMPLETION, "1"},
     {"suffix", MN_ASK_COMPLETION, "null"},
     {"modalities", MN_ASK_CHAT, "[\"text\"]"},
@@ -333,11 +338,56 @@ static bool read_completion(const reader *r) {
   return true;
 }
 
+static bool read_tools(const reader *r) {
+  const mn_value *v = given(r->map, "tools");
+  if (!v) return true;
+  if (v->kind != MN_LIST) return wrong(r, "tools", v, "a list of tools");
+  for (size_t i = 0; i < v->count; i++) {
+    const mn_value *type = mn_value_get(v->as.items[i], "type"), *f = mn_value_get(v->as.items[i], "function"),
+                   *name = mn_value_get(f, "name"), *parameters = mn_value_get(f, "parameters");
+    if (!type || type->kind != MN_TEXT || strcmp(type->as.text, "function") != 0 || !name || name->kind != MN_TEXT || !name->count ||
+        (parameters && parameters->kind != MN_MAP))
+      return mn_refuse(r->why, 400, "tools", "invalid_value",
+                       "tool %zu is not {\"type\": \"function\", \"function\": {\"name\": ..., \"parameters\": {...}}}", i);
+  }
+  if (v->count) r->out->tools = v;
+  return true;
+}
+
+/* "auto", "none", "required", or {"type": "function", "function": {"name": ...}}. */
+static bool read_choice(const reader *r) {
+  const mn_value *v = given(r->map, "tool_choice"), *name = mn_value_get(mn_value_get(v, "function"), "name");
+  const char *word = v && v->kind == MN_TEXT ? v->as.text : "";
+  bool several = true;
+  if (!read_bool(r, "parallel_tool_calls", &several)) return false;
+  r->out->one_call = !several;
+  if (!v || !strcmp(word, "auto")) return true;
+  if (!strcmp(word, "none")) {
+    r->out->choice = MN_TOOLS_NONE;
+    return true;
+  }
+  if (strcmp(word, "required") != 0 && !(v->kind == MN_MAP && name && name->kind == MN_TEXT))
+    return wrong(r, "tool_choice", v, "none, auto, required, or a map with function.name");
+  if (!r->out->tools)
+    return mn_refuse(r->why, 400, "tool_choice", "invalid_value", "'tool_choice' asks for a call, and there are no 'tools'");
+  r->out->choice = MN_TOOLS_MUST;
+  if (v->kind == MN_MAP) r->out->function = name->as.text;
+  if (r->out->function && !mn_tools_function(r->out->tools, r->out->function))
+    return mn_refuse(r->why, 400, "tool_choice", "invalid_value", "'tool_choice' names a function that 'tools' does not have");
+  if (r->out->format != MN_FORMAT_TEXT)
+    return mn_refuse(r->why, 400, "response_format", "invalid_value",
+                     "'response_format' has no effect beside a 'tool_choice' that asks for a call");
+  return true;
+}
+
 static bool read_chat(const reader *r) {
   r->out->messages = given(r->map, "messages");
   if (!r->out->messages) return mn_refuse(r->why, 400, "messages", "missing_required_parameter", "'messages' is missing");
   if (r->out->messages->kind != MN_LIST || !r->out->messages->count) return wrong(r, "messages", r->out->messages, "a list of messages");
-  return read_manner(r);
+  r->out->template_values = given(r->map, "chat_template_kwargs");
+  if (r->out->template_values && r->out->template_values->kind != MN_MAP)
+    return wrong(r, "chat_template_kwargs", r->out->template_values, "a map");
+  return read_manner(r) && read_tools(r) && read_choice(r);
 }
 
 static bool read_embedding(const reader *r) {

@@ -39,6 +39,11 @@ typedef struct mn_ask {
   bool seeded;                                                        /* the request says its seed */
   enum { MN_FORMAT_TEXT, MN_FORMAT_OBJECT, MN_FORMAT_SCHEMA } format; /* what the answer must be */
   const mn_value *schema;
+  const mn_value *tools; /* chats; NULL: none */
+  enum { MN_TOOLS_AUTO, MN_TOOLS_NONE, MN_TOOLS_MUST } choice;
+  const char *function;              /* the one that must be called; NULL: any */
+  bool one_call;                     /* of several calls the first alone */
+  const mn_value *template_values;   /* more for the chat template; NULL: none */
   bool as_base64;                    /* embeddings */
   int64_t dimensions;                /* embeddings; 0: all */
   const char *labels[MN_ASK_LABELS]; /* keys that have no effect */

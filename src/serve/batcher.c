@@ -49,7 +49,10 @@ struct mn_batcher {
 static void end_task(mn_batcher *b, mn_task *t, mn_status status) {
   char why[1024] = "";
   if (status != MN_OK) snprintf(why, sizeof why, "%s", mn_message());
-  if (t->reader) b->promised -= t->answers;
+  if (t->promised) b->promised -= t->answers;
+  t->promised = false;
+  if (t->conversation) t->give(t->ctx, t->conversation);
+  t->conversation = NULL;
   if (t->reader && !b->spare) b->spare = t->reader;
   else mn_session_free(t->reader);
   t->reader = NULL;
@@ -131,6 +134,7 @@ static mn_status draw(mn_batcher *b, mn_task *t, int64_t answer, mn_voice *v, in
   size_t n;
   MN_TRY(mn_voice_next(v, position, logits, b->scratch, token, &ending));
   t->made++;
+  if (t->take) MN_TRY(mn_ids_add(&t->drawn, *token));
   if (t->times.first == 0) t->times.first = mn_now();
   const char *text = mn_voice_text(v, &n);
   t->told(t->ctx, answer, mn_voice_said(v), text, n);
@@ -148,7 +152,7 @@ static mn_status draw(mn_batcher *b, mn_task *t, int64_t answer, mn_voice *v, in
 
 /* The prompt is read, and logits are what follows it: its answers begin. */
 static mn_status begin_answers(mn_batcher *b, mn_task *t, const float *logits) {
-  const int64_t position = mn_session_position(t->reader);
+  const int64_t position = t->conversation ? mn_conversation_length(t->conversation) : mn_session_position(t->reader);
   for (int64_t k = 0; k < t->answers; k++) {
     mn_voice *v = NULL;
     int32_t token;
@@ -161,7 +165,8 @@ static mn_status begin_answers(mn_batcher *b, mn_task *t, const float *logits) {
     mn_status status = mn_voice_new(&t->manner, b->config.tokenizer, b->config.model->config.vocab_size, k, &v);
     if (status == MN_OK) status = draw(b, t, k, v, position, logits, &token, &whole);
     if (status == MN_OK && !whole) status = find_room(b, &at);
-    if (status == MN_OK && !whole) status = mn_session_copy_row(b->batch, at, t->reader, 0);
+    if (status == MN_OK && !whole)
+      status = t->conversation ? mn_conversation_to_row(t->conversation, b->batch, at) : mn_session_copy_row(b->batch, at, t->reader, 0);
     if (status != MN_OK || whole) mn_voice_free(v);
     else b->rows[at] = (row){t, k, v, token}, b->live++, t->live++;
     MN_TRY(status);
@@ -199,8 +204,9 @@ static void step(mn_batcher *b) {
     status = draw(b, t, r->answer, r->voice, mn_session_row_position(b->batch, i), logits + i * V, &r->token, &whole);
     if (status != MN_OK) drop(b, t, status);
     else if (whole) {
+      if (t->conversation) status = mn_conversation_from_row(t->conversation, b->batch, i, t->drawn.data, (int64_t)t->drawn.len - 1, true);
       leave_row(b, r);
-      if (--t->live == 0) end_task(b, t, MN_OK);
+      if (--t->live == 0) end_task(b, t, status);
     }
   }
   status = shrink(b);
@@ -221,15 +227,18 @@ static mn_task *choose(const mn_batcher *b, mn_task *list) {
 }
 
 static mn_status begin_reading(mn_batcher *b, mn_task *t) {
-  if (b->spare) {
-    t->reader = b->spare;
-    b->spare = NULL;
-    b->promised += t->answers;
-    return mn_session_reset(t->reader);
-  }
-  MN_TRY(new_session(b, 1, &t->reader));
   b->promised += t->answers;
-  return MN_OK;
+  t->promised = true;
+  if (t->take) {
+    MN_TRY(t->take(t->ctx, &t->conversation));
+    MN_TRY(mn_conversation_prepare(t->conversation, t->prompt, t->n_prompt, &t->cached));
+    t->read = t->cached;
+    return MN_OK;
+  }
+  if (!b->spare) return new_session(b, 1, &t->reader);
+  t->reader = b->spare;
+  b->spare = NULL;
+  return mn_session_reset(t->reader);
 }
 
 static void admit(mn_batcher *b) {
@@ -251,13 +260,15 @@ static void read_piece(mn_batcher *b) {
   const double began = mn_now();
   const int64_t left = t->n_prompt - t->read, n = left < b->config.piece ? left : b->config.piece;
   const float *logits;
-  mn_status status = mn_session_feed(t->reader, t->prompt + t->read, n, &logits);
+  mn_status status = t->conversation ? mn_conversation_feed(t->conversation, t->prompt + t->read, n, &logits)
+                                     : mn_session_feed(t->reader, t->prompt + t->read, n, &logits);
   t->read += n;
   mn_clients_serve(&b->clients, t->client, n);
   pthread_mutex_lock(&b->mutex);
   b->counts.pieces++, b->counts.tokens_read += n, b->counts.piece_seconds += mn_now() - began;
   pthread_mutex_unlock(&b->mutex);
   if (status == MN_OK && t->read < t->n_prompt) return;
+  if (status == MN_OK && t->conversation) status = mn_conversation_mark(t->conversation);
   if (status == MN_OK) status = begin_answers(b, t, logits);
   if (status != MN_OK) {
     drop(b, t, status);
@@ -430,8 +441,8 @@ mn_status mn_batcher_post(mn_batcher *b, mn_task *t, bool *full) {
   if (t->answers < 1 || t->answers > b->config.rows)
     return mn_fail(MN_ERR_CONFIG, "%lld answers at once, and this server makes %lld at most", (long long)t->answers,
                    (long long)b->config.rows);
-  t->made = t->read = t->live = 0;
-  t->reader = NULL;
+  t->made = t->read = t->live = t->cached = 0;
+  t->reader = NULL, t->conversation = NULL, t->promised = false;
   t->next = NULL;
   t->times = (mn_task_times){.posted = mn_now()};
   pthread_mutex_lock(&b->mutex);

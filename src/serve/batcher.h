@@ -13,7 +13,7 @@
 
 #include <stdatomic.h>
 
-#include "run/session.h"
+#include "run/conversation.h"
 #include "serve/voice.h"
 
 typedef struct mn_batcher mn_batcher;
@@ -41,6 +41,11 @@ typedef struct mn_task {
   int64_t answers;  /* at least 1; each is a stream */
   mn_manner manner; /* most 0: nothing is made, the prompt is read */
   uint64_t client;
+  /* Where the prompt is read by a conversation that is kept, of one answer: it reads what it does not know yet, and has heard the answer
+   * when it is given back, all but the last token that was drawn. `take` is called when the prompt's turn has come, `give` before `over`,
+   * whatever happens; both by the worker. NULL: a stream that is forgotten. */
+  mn_status (*take)(void *ctx, mn_conversation **out);
+  void (*give)(void *ctx, mn_conversation *c);
   /* All three are called by the worker, and must not wait. A token of an answer, and the text that is certain by it; said is NULL where
    * manner.top is -1. */
   void (*told)(void *ctx, int64_t answer, const mn_said *said, const char *text, size_t n);
@@ -49,11 +54,15 @@ typedef struct mn_task {
   void (*over)(void *ctx, mn_status status, const char *why);
   void *ctx;
   /* Filled in by the worker: */
-  int64_t made; /* tokens of all answers */
+  int64_t made;   /* tokens of all answers */
+  int64_t cached; /* of the prompt those that its conversation knew */
+  mn_ids drawn;   /* tokens of the answer, where there is a conversation; the asker frees it */
   mn_task_times times;
   atomic_bool cancelled;
   struct mn_task *next; /* from here on the worker's own */
   mn_session *reader;
+  mn_conversation *conversation;
+  bool promised;      /* rows are kept for its answers */
   int64_t read, live; /* tokens of the prompt; answers that are being made */
 } mn_task;
 

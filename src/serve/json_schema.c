@@ -371,3 +371,31 @@ mn_status mn_grammar_of_schema(const mn_value *schema, mn_grammar **out) {
   free(c.refs);
   return finish(c.g, c.status, rule, out);
 }
+
+mn_status mn_grammar_of_calls(const mn_value *tools, const char *only, mn_grammar **out) {
+  compiler c = {0};
+  mn_bytes_node any = MN_NO_NODE;
+  *out = NULL;
+  MN_TRY(mn_grammar_new(&c.g));
+  c.refs = mn_calloc(MOST_REFS, sizeof *c.refs);
+  if (!c.refs) {
+    mn_grammar_free(c.g);
+    return MN_ERR_MEMORY;
+  }
+  c.rules = json_rules_of(c.g);
+  const int32_t rule = mn_grammar_rule(c.g);
+  for (size_t i = 0; i < tools->count && c.status == MN_OK; i++) {
+    const mn_value *f = mn_value_get(tools->as.items[i], "function"), *name = mn_value_get(f, "name"),
+                   *parameters = mn_value_get(f, "parameters");
+    if (only && strcmp(name->as.text, only) != 0) continue;
+    mn_bytes_node at = mn_grammar_text(c.g, "}", 1, mn_grammar_return(c.g));
+    c.root = parameters; /* $ref is within one function's */
+    at = parameters ? value_of(&c, parameters, at) : mn_grammar_text(c.g, "{}", 2, at);
+    at = mn_grammar_text(c.g, ", \"arguments\": ", 15, at);
+    at = mn_grammar_text(c.g, "{\"name\": ", 9, literal(&c, name, at));
+    any = any == MN_NO_NODE ? at : mn_grammar_either(c.g, any, at);
+  }
+  mn_grammar_define(c.g, rule, any);
+  free(c.refs);
+  return finish(c.g, c.status, rule, out);
+}

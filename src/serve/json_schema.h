@@ -18,4 +18,7 @@ mn_status mn_grammar_of_json(bool only_object, mn_grammar **out);
 /* MN_ERR_CONFIG: a key that is not known, a value that does not fit, or a schema that explodes; the message names the place. */
 mn_status mn_grammar_of_schema(const mn_value *schema, mn_grammar **out);
 
+/* {"name": NAME, "arguments": ...} of one of a request's tools, or of the one that `only` names (NULL: any). */
+mn_status mn_grammar_of_calls(const mn_value *tools, const char *only, mn_grammar **out);
+
 #endif

@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "serve/answer.h"
+#include "serve/chat.h"
 
 /* ---- small endpoints ---- */
 static void reply_text(mn_exchange *x, const char *type, mn_text *body) {
@@ -240,6 +242,30 @@ static mn_status open_log(mn_server *s) {
   return s->log ? MN_OK : mn_fail(MN_ERR_IO, "--access-log %s: %s", path, strerror(errno));
 }
 
+/* A file's, the model's own, or of a model of ours the form of the dialogues that it was trained on. */
+static mn_status open_template(mn_server *s) {
+  const mn_server_config *c = &s->config;
+  const mn_speech *speech = &c->bundle->speech;
+  char *text = NULL;
+  size_t n;
+  if (c->template) {
+    MN_TRY(mn_file_read(c->template, MN_TEMPLATE_BYTES, &text, &n));
+    mn_status status = mn_template_parse(c->template, text, n, &s->template);
+    free(text);
+    return status;
+  }
+  if (speech->chat_template) {
+    if (mn_template_parse("chat_template", speech->chat_template, strlen(speech->chat_template), &s->template) == MN_OK) return MN_OK;
+    mn_log_write(MN_LOG_WARN, "no chats: %s", mn_message()); /* completions can be served */
+    return MN_OK;
+  }
+  if (!c->dir) return MN_OK;
+  MN_TRY(mn_chat_form(c->dir, c->bundle->tokenizer, &text, &s->chat_end));
+  mn_status status = text ? mn_template_parse("the recipe's dialogues", text, strlen(text), &s->template) : MN_OK;
+  free(text);
+  return status;
+}
+
 static mn_status open_server(mn_server *s) {
   const mn_server_config *c = &s->config;
   s->headers =
@@ -247,6 +273,7 @@ static mn_status open_server(mn_server *s) {
   if (!s->headers) return MN_ERR_MEMORY;
   if (c->cors && strpbrk(c->cors, "\r\n ")) return mn_fail(MN_ERR_CONFIG, "--cors is one origin, such as https://example.org, or *");
   MN_TRY(open_log(s));
+  MN_TRY(open_template(s));
   if (c->keys) MN_TRY(mn_keys_read(c->keys, c->rate, &s->keys));
   const bool text = mn_model_check_stream(c->bundle->model) == MN_OK;
   const mn_batcher_config batch = {.model = text ? c->bundle->model : NULL,
@@ -295,6 +322,8 @@ void mn_server_free(mn_server *s) {
   mn_web_free(s->web);
   mn_keys_free(s->keys);
   mn_lexicon_free(s->lexicon);
+  mn_template_free(s->template);
+  free(s->chat_end);
   if (s->log && s->log != stderr) fclose(s->log);
   free(s->headers);
   free(s);

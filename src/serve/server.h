@@ -12,6 +12,8 @@ typedef struct mn_server mn_server;
 typedef struct mn_server_config {
   const mn_bundle *bundle; /* the model, which outlives the server; with its tokenizer */
   const char *name;        /* what the interface calls it */
+  const char *template;    /* a file with a chat template, instead of the model's own; NULL */
+  const char *dir;         /* of a model of ours: its recipe.json says how its dialogues were written; NULL */
   /* How it is run: batcher.h. */
   mn_dtype compute;
   bool forget;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "format/template.h"
 #include "serve/ask.h"
 #include "serve/keys.h"
 #include "serve/metrics.h"
@@ -18,9 +19,11 @@ struct mn_server {
   mn_batcher *batcher;
   mn_keys *keys; /* NULL: everybody */
   mn_metrics metrics;
-  mn_lexicon *lexicon; /* of the vocabulary, when it was first needed */
-  mn_talk *talks;      /* that are not over */
-  char *headers;       /* of every reply */
+  mn_lexicon *lexicon;   /* of the vocabulary, when it was first needed */
+  mn_template *template; /* of chats; NULL: there is none */
+  char *chat_end;        /* a text that ends answers of chats, where no token does; NULL */
+  mn_talk *talks;        /* that are not over */
+  char *headers;         /* of every reply */
   FILE *log;
   time_t created;
   uint64_t number, salt; /* of the next reply; what ids begin with */

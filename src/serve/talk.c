@@ -1,62 +1,15 @@
 /* talk.c - requests that the model answers: from the body to tasks of the batcher, and from what the worker tells to a reply, whole or
  * as a stream of events (SSE). The worker's three callbacks only post; all else is in the loop's thread. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
-#include "serve/answer.h"
+#include "serve/chat.h"
 #include "serve/json_schema.h"
-#include "serve/server_internal.h"
-
-enum { BEHIND = 8 << 20 }; /* bytes that a client may leave untaken */
-
-typedef struct choice {
-  mn_text text;
-  mn_answer_logs logs;
-  mn_ending ending;
-  bool begun; /* its first piece has gone out */
-} choice;
-
-typedef struct part { /* a prompt */
-  mn_talk *talk;
-  mn_task task;
-  mn_ids ids;
-  int64_t index;
-} part;
-
-struct mn_talk {
-  mn_server *server;
-  mn_talk *next;
-  mn_exchange *x; /* NULL: the client has left */
-  mn_arena *arena;
-  mn_ask ask;
-  int32_t end; /* the token that ends answers */
-  part *parts;
-  choice *choices;                  /* [n_prompts * n] */
-  int64_t n_parts, n_choices, open; /* parts that are not over */
-  mn_grammar *grammar;              /* what answers must be; NULL: any text */
-  mn_machine *machine;
-  char id[48];
-  int64_t created;
-  double began;
-  bool started, failed, timed_out; /* the reply has begun; a part has failed, and the client knows */
-};
-
-typedef struct event_of { /* what the worker tells */
-  part *part;
-  int64_t answer;
-  enum { TOLD, ENDED, OVER } what;
-  bool has_said;
-  mn_said said;
-  mn_ending ending;
-  mn_status status;
-  size_t n;
-  char text[];
-} event_of;
+#include "serve/talk_internal.h"
 
 /* ---- ending ---- */
-static void free_talk(mn_talk *t) {
+void talk_free(mn_talk *t) {
   for (mn_talk **at = &t->server->talks; *at; at = &(*at)->next)
     if (*at == t) {
       *at = t->next;
@@ -76,146 +29,10 @@ static void cancel(mn_talk *t) {
   for (int64_t i = 0; i < t->n_parts; i++) mn_batcher_cancel(t->server->batcher, &t->parts[i].task);
 }
 
-static void left(void *arg) {
+void talk_left(void *arg) {
   mn_talk *t = arg;
   t->x = NULL;
   cancel(t);
-}
-
-/* ---- pieces of a stream ---- */
-static mn_answer_head head_of(const mn_talk *t) {
-  return (mn_answer_head){.kind = t->ask.kind,
-                          .id = t->id,
-                          .model = t->server->config.name,
-                          .created = t->created,
-                          .stream = t->ask.stream,
-                          .usage = t->ask.include_usage};
-}
-
-static void send_event(mn_talk *t, const char *data, size_t n) {
-  mn_text line = {0};
-  mn_text_add(&line, "data: ");
-  mn_text_add_bytes(&line, data, n);
-  mn_text_add(&line, "\n\n");
-  if (!line.failed) mn_exchange_send(t->x, line.data, line.len);
-  mn_text_free(&line);
-}
-
-static void begin_stream(mn_talk *t) {
-  if (t->started) return;
-  t->started = true;
-  mn_exchange_header(t->x, "Cache-Control", "no-cache");
-  mn_exchange_begin(t->x, 200, "text/event-stream");
-}
-
-static const char *finish_of(mn_ending e) { return e == MN_END_NOT_YET ? NULL : e == MN_END_STOP ? "stop" : "length"; }
-
-static void send_piece(mn_talk *t, int64_t i, const char *text, size_t n, bool last) {
-  choice *c = &t->choices[i];
-  const mn_answer_head head = head_of(t);
-  const mn_answer_choice one = {i, text, n, !c->begun, t->ask.manner.top >= 0 ? &c->logs : NULL, last ? finish_of(c->ending) : NULL};
-  mn_text out = {0};
-  begin_stream(t);
-  mn_answer_write(&out, &head, &one, 1, NULL);
-  if (!out.failed) send_event(t, out.data, out.len);
-  c->begun = true;
-  mn_answer_logs_clear(&c->logs);
-  mn_text_free(&out);
-}
-
-/* ---- what the worker tells ---- in the loop */
-static void heard(mn_talk *t, const event_of *e, int64_t i) {
-  choice *c = &t->choices[i];
-  if (e->has_said) mn_answer_log(&c->logs, t->ask.kind, t->server->config.bundle->tokenizer, &e->said);
-  if (!t->ask.stream) mn_text_add_bytes(&c->text, e->text, e->n);
-  else if (e->n || e->has_said) send_piece(t, i, e->text, e->n, false);
-  if (mn_exchange_behind(t->x) > BEHIND) { /* a client that does not read */
-    mn_exchange_drop(t->x);
-    left(t);
-  }
-}
-
-static mn_answer_usage usage_of(const mn_talk *t) {
-  mn_answer_usage u = {0};
-  for (int64_t i = 0; i < t->n_parts; i++) u.prompt += (int64_t)t->parts[i].ids.len, u.made += t->parts[i].task.made;
-  return u;
-}
-
-static void finish_stream(mn_talk *t) {
-  if (t->ask.include_usage) {
-    const mn_answer_head head = head_of(t);
-    const mn_answer_usage usage = usage_of(t);
-    mn_text out = {0};
-    mn_answer_write(&out, &head, NULL, 0, &usage);
-    if (!out.failed) send_event(t, out.data, out.len);
-    mn_text_free(&out);
-  }
-  begin_stream(t);
-  send_event(t, "[DONE]", 6);
-  mn_exchange_end(t->x);
-}
-
-static void finish_whole(mn_talk *t) {
-  const mn_answer_head head = head_of(t);
-  const mn_answer_usage usage = usage_of(t);
-  mn_text out = {0};
-  mn_answer_choice *list = mn_arena_alloc(t->arena, (size_t)t->n_choices * sizeof *list);
-  for (int64_t i = 0; list && i < t->n_choices; i++) {
-    const choice *c = &t->choices[i];
-    out.failed = out.failed || c->text.failed;
-    list[i] = (mn_answer_choice){i,    c->text.data ? c->text.data : "",         c->text.len,
-                                 true, t->ask.manner.top >= 0 ? &c->logs : NULL, finish_of(c->ending)};
-  }
-  if (list) mn_answer_write(&out, &head, list, t->n_choices, &usage);
-  mn_text_add(&out, "\n");
-  if (!list || out.failed) mn_serve_failed(t->x, MN_ERR_MEMORY, "out of memory");
-  else mn_exchange_reply(t->x, 200, "application/json", out.data, out.len);
-  mn_text_free(&out);
-}
-
-/* A part failed: the client is told, once. */
-static void fail(mn_talk *t, mn_status status, const char *why) {
-  if (!t->x) return;
-  mn_exchange_on_leave(t->x, NULL, NULL);
-  if (!t->started) mn_serve_failed(t->x, status, why);
-  else {
-    mn_text out = {0};
-    mn_text_add(&out, "{\"error\": {\"message\": ");
-    mn_answer_quote(&out, why, strlen(why));
-    mn_text_add(&out, ", \"type\": \"server_error\", \"param\": null, \"code\": null}}");
-    if (!out.failed) send_event(t, out.data, out.len);
-    mn_text_free(&out);
-    mn_exchange_end(t->x);
-  }
-  left(t);
-}
-
-static void part_over(mn_talk *t, const event_of *e) {
-  mn_metrics_task(&t->server->metrics, &e->part->task);
-  const char *why = t->timed_out                    ? "the answer took longer than this server allows"
-                    : e->status == MN_ERR_CANCELLED ? "the server is ending"
-                                                    : e->text;
-  if (e->status != MN_OK) fail(t, e->status, why);
-  if (--t->open > 0) return;
-  if (t->x) {
-    mn_exchange_on_leave(t->x, NULL, NULL);
-    if (t->ask.stream) finish_stream(t);
-    else finish_whole(t);
-  }
-  free_talk(t);
-}
-
-static void deliver(void *arg) {
-  event_of *e = arg;
-  mn_talk *t = e->part->talk;
-  const int64_t i = e->part->index * t->ask.n + e->answer;
-  if (e->what == OVER) part_over(t, e);
-  else if (t->x && e->what == TOLD) heard(t, e, i);
-  else if (t->x) {
-    t->choices[i].ending = e->ending;
-    if (t->ask.stream) send_piece(t, i, "", 0, true);
-  }
-  free(e);
 }
 
 /* ---- the worker's side ---- */
@@ -226,7 +43,7 @@ static void post(part *p, event_of event, const char *text, size_t n) {
     e->part = p, e->n = n;
     memcpy(e->text, text, n);
     e->text[n] = 0;
-    if (mn_web_post(p->talk->server->web, deliver, e)) return;
+    if (mn_web_post(p->talk->server->web, talk_deliver, e)) return;
     free(e);
   }
   mn_log_write(MN_LOG_ERROR, "out of memory: a client waits in vain");
@@ -248,17 +65,20 @@ static void over(void *ctx, mn_status status, const char *why) { post(ctx, (even
 /* ---- a request ---- */
 static bool encode(mn_talk *t, int64_t i, mn_refusal *why) {
   const mn_ask_prompt *p = &t->ask.prompts[i];
+  const bool chat = t->ask.kind == MN_ASK_CHAT; /* the template spells the special tokens, that of the beginning among them */
   mn_ids *ids = &t->parts[i].ids;
   const int64_t context = mn_batcher_context(t->server->batcher);
   mn_status status = MN_OK;
   for (int64_t k = 0; p->ids && k < p->n_ids && status == MN_OK; k++) status = mn_ids_add(ids, p->ids[k]);
-  if (!p->ids) status = mn_tokenizer_encode(t->server->config.bundle->tokenizer, p->text, p->n, MN_ENCODE_TEMPLATE, ids);
-  if (status != MN_OK) return mn_refuse(why, mn_serve_http_status(status), "prompt", NULL, "%s", mn_message());
-  if (!ids->len) return mn_refuse(why, 400, "prompt", "invalid_value", "the prompt is empty: there is nothing to go on from");
+  if (!p->ids)
+    status = mn_tokenizer_encode(t->server->config.bundle->tokenizer, p->text, p->n, chat ? MN_ENCODE_SPECIAL : MN_ENCODE_TEMPLATE, ids);
+  if (status != MN_OK) return mn_refuse(why, mn_serve_http_status(status), chat ? "messages" : "prompt", NULL, "%s", mn_message());
+  if (!ids->len)
+    return mn_refuse(why, 400, chat ? "messages" : "prompt", "invalid_value", "the prompt is empty: there is nothing to go on from");
   const int64_t wanted = t->ask.manner.most > 0 ? t->ask.manner.most : 1;
   if ((int64_t)ids->len > context)
-    return mn_refuse(why, 400, "prompt", "context_length_exceeded", "this model's context is %lld tokens, and the prompt has %zu",
-                     (long long)context, ids->len);
+    return mn_refuse(why, 400, chat ? "messages" : "prompt", "context_length_exceeded",
+                     "this model's context is %lld tokens, and the prompt has %zu", (long long)context, ids->len);
   if (context != MN_LIMIT_NONE && wanted > context - (int64_t)ids->len + 1)
     return mn_refuse(why, 400, "max_tokens", "context_length_exceeded",
                      "this model's context is %lld tokens; the prompt has %zu, and %lld more are asked for", (long long)context, ids->len,
@@ -273,16 +93,45 @@ static const char *sayable(void *ctx, int32_t i, size_t *bytes) {
 
 static bool want_form(mn_talk *t, mn_refusal *why) {
   mn_server *s = t->server;
-  if (t->ask.format == MN_FORMAT_TEXT) return true;
-  mn_status status =
-      t->ask.format == MN_FORMAT_OBJECT ? mn_grammar_of_json(true, &t->grammar) : mn_grammar_of_schema(t->ask.schema, &t->grammar);
+  const bool call = t->ask.choice == MN_TOOLS_MUST;
+  mn_status status = MN_OK;
+  if (t->ask.format == MN_FORMAT_TEXT && !call) return true;
+  if (call) status = mn_grammar_of_calls(t->ask.tools, t->ask.function, &t->grammar);
+  else
+    status = t->ask.format == MN_FORMAT_OBJECT ? mn_grammar_of_json(true, &t->grammar) : mn_grammar_of_schema(t->ask.schema, &t->grammar);
   if (status == MN_OK) status = mn_machine_new(t->grammar, &t->machine);
   void *tok;
   memcpy(&tok, &s->config.bundle->tokenizer, sizeof tok);
   if (status == MN_OK && !s->lexicon) status = mn_lexicon_new(s->config.bundle->model->config.vocab_size, sayable, tok, &s->lexicon);
-  if (status != MN_OK) return mn_refuse(why, mn_serve_http_status(status), "response_format", "invalid_value", "%s", mn_message());
+  if (status != MN_OK)
+    return mn_refuse(why, mn_serve_http_status(status), call ? "tools" : "response_format", "invalid_value", "%s", mn_message());
   t->ask.manner.machine = t->machine;
   t->ask.manner.lexicon = s->lexicon;
+  return true;
+}
+
+/* The one prompt of a chat: its messages, as the template writes them. */
+static bool render(mn_talk *t, mn_refusal *why) {
+  const mn_server *s = t->server;
+  mn_text text = {0};
+  mn_ask_prompt *p = mn_arena_alloc(t->arena, sizeof *p);
+  const mn_value *messages = p ? mn_chat_messages(t->arena, t->ask.messages, why) : NULL;
+  if (!p) return mn_refuse(why, 503, NULL, NULL, "the server is out of memory");
+  if (!messages || !mn_chat_render(t->arena, s->template, s->config.bundle, messages, &t->ask, &text, why)) return false;
+  *p = (mn_ask_prompt){.text = mn_arena_strdup(t->arena, text.data ? text.data : ""), .n = text.len};
+  mn_text_free(&text);
+  t->ask.prompts = p, t->ask.n_prompts = 1;
+  return p->text || mn_refuse(why, 503, NULL, NULL, "the server is out of memory");
+}
+
+/* A model whose answers end by a text, and not by a token. */
+static bool stop_at_end(mn_talk *t, mn_refusal *why) {
+  mn_manner *m = &t->ask.manner;
+  const char **stops = mn_arena_alloc(t->arena, (size_t)(m->n_stops + 1) * sizeof *stops);
+  if (!stops) return mn_refuse(why, 503, NULL, NULL, "the server is out of memory");
+  for (int i = 0; i < m->n_stops; i++) stops[i] = m->stops[i];
+  stops[m->n_stops++] = t->server->chat_end;
+  m->stops = stops;
   return true;
 }
 
@@ -295,6 +144,8 @@ static bool set_up(mn_talk *t, mn_refusal *why) {
   if (!a->seeded && getrandom(&a->manner.sampling.seed, sizeof a->manner.sampling.seed, 0) < 0)
     a->manner.sampling.seed = (int64_t)t->server->number;
   if (!want_form(t, why)) return false;
+  if (a->kind == MN_ASK_CHAT && !render(t, why)) return false;
+  if (a->kind == MN_ASK_CHAT && t->server->chat_end && !a->ignore_eos && !stop_at_end(t, why)) return false;
   t->n_parts = a->n_prompts;
   t->n_choices = a->n_prompts * a->n;
   t->parts = mn_calloc((size_t)t->n_parts, sizeof *t->parts);
@@ -311,7 +162,7 @@ static void echo(mn_talk *t) {
     choice *c = &t->choices[i];
     mn_text text = {0};
     if (mn_tokenizer_decode(t->server->config.bundle->tokenizer, ids->data, ids->len, true, &text) == MN_OK) {
-      if (t->ask.stream) send_piece(t, i, text.data ? text.data : "", text.len, false);
+      if (t->ask.stream) talk_send(t, i, text.data ? text.data : "", text.len, false);
       else mn_text_add_utf8(&c->text, text.data ? text.data : "", text.len);
     }
     mn_text_free(&text);
@@ -351,7 +202,7 @@ static void refuse_talk(mn_talk *t, const mn_refusal *why) {
   mn_exchange_on_leave(x, NULL, NULL);
   mn_serve_refuse(x, why);
   if (t->open) cancel(t); /* those of its prompts that wait already; the last of them frees it */
-  else free_talk(t);
+  else talk_free(t);
 }
 
 static void name_labels(mn_talk *t) {
@@ -379,10 +230,12 @@ void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
            (unsigned long long)(s->salt & 0xffffffffffff), (unsigned long long)s->number++);
   if (!s->config.bundle->tokenizer || !mn_batcher_program(s->batcher))
     mn_refuse(&why, 400, "model", "unsupported_model", "this model makes no text");
-  else if (kind == MN_ASK_CHAT) mn_refuse(&why, 400, "model", "unsupported_model", "this model has no chat template: ask /v1/completions");
+  else if (kind == MN_ASK_CHAT && !s->template)
+    mn_refuse(&why, 400, "model", "unsupported_model",
+              "this model has no chat template: ask /v1/completions, or give it one with --chat-template");
   else if (mn_ask_read(t->arena, kind, body, n, &limits, &t->ask, &why) && mn_serve_check_model(s, &t->ask, &why) && set_up(t, &why)) {
     name_labels(t);
-    mn_exchange_on_leave(t->x, left, t);
+    mn_exchange_on_leave(t->x, talk_left, t);
     if (post_all(t, r->client, &why)) {
       if (t->ask.echo) echo(t);
       return;

@@ -1,0 +1,61 @@
+/* talk_internal.h - what the two rooms of a talk share: talk.c (a request becomes tasks), talk_reply.c (what is told becomes a reply). */
+#ifndef MN_SERVE_TALK_INTERNAL_H
+#define MN_SERVE_TALK_INTERNAL_H
+
+#include "serve/answer.h"
+#include "serve/server_internal.h"
+
+typedef struct choice {
+  mn_text text; /* all of it, or in a stream with tools what has not gone out */
+  mn_answer_logs logs;
+  mn_ending ending;
+  bool begun;  /* its first piece has gone out */
+  bool called; /* it was a call of a function */
+} choice;
+
+typedef struct part { /* a prompt */
+  mn_talk *talk;
+  mn_task task;
+  mn_ids ids;
+  int64_t index;
+} part;
+
+struct mn_talk {
+  mn_server *server;
+  mn_talk *next;
+  mn_exchange *x; /* NULL: the client has left */
+  mn_arena *arena;
+  mn_ask ask;
+  int32_t end; /* the token that ends answers */
+  part *parts;
+  choice *choices;                  /* [n_prompts * n] */
+  int64_t n_parts, n_choices, open; /* parts that are not over */
+  mn_grammar *grammar;              /* what answers must be; NULL: any text */
+  mn_machine *machine;
+  char id[48];
+  int64_t created;
+  double began;
+  bool started, timed_out; /* the reply has begun */
+};
+
+typedef struct event_of { /* what the worker tells */
+  part *part;
+  int64_t answer;
+  enum { TOLD, ENDED, OVER } what;
+  bool has_said;
+  mn_said said;
+  mn_ending ending;
+  mn_status status;
+  size_t n;
+  char text[];
+} event_of;
+
+/* In the loop, in the order of telling; the event is freed. */
+void talk_deliver(void *event);
+/* A piece of a stream. last: it says why the answer ended. */
+void talk_send(mn_talk *t, int64_t i, const char *text, size_t n, bool last);
+/* The client has left: nothing is made for it any more. */
+void talk_left(void *talk);
+void talk_free(mn_talk *t);
+
+#endif

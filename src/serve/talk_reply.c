@@ -1,0 +1,196 @@
+/* talk_reply.c - what the worker tells becomes a reply: whole, or a stream of events (SSE). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "serve/talk_internal.h"
+#include "serve/tools.h"
+
+enum { BEHIND = 8 << 20 }; /* bytes that a client may leave untaken */
+
+/* ---- pieces of a stream ---- */
+static mn_answer_head head_of(const mn_talk *t) {
+  return (mn_answer_head){.kind = t->ask.kind,
+                          .id = t->id,
+                          .model = t->server->config.name,
+                          .created = t->created,
+                          .stream = t->ask.stream,
+                          .usage = t->ask.include_usage};
+}
+
+static void send_event(mn_talk *t, const char *data, size_t n) {
+  mn_text line = {0};
+  mn_text_add(&line, "data: ");
+  mn_text_add_bytes(&line, data, n);
+  mn_text_add(&line, "\n\n");
+  if (!line.failed) mn_exchange_send(t->x, line.data, line.len);
+  mn_text_free(&line);
+}
+
+static void begin_stream(mn_talk *t) {
+  if (t->started) return;
+  t->started = true;
+  mn_exchange_header(t->x, "Cache-Control", "no-cache");
+  mn_exchange_begin(t->x, 200, "text/event-stream");
+}
+
+static const char *finish_of(const choice *c) {
+  return c->ending == MN_END_NOT_YET ? NULL : c->ending != MN_END_STOP ? "length" : c->called ? "tool_calls" : "stop";
+}
+
+/* What was said, looked at for calls of functions: them as items of a list, NULL where it is text. *content: bytes before them. */
+static const char *calls_in(mn_talk *t, choice *c, size_t *content) {
+  mn_tool_call calls[MN_TOOL_CALLS];
+  mn_text out = {0};
+  *content = c->text.len;
+  if (!t->ask.tools || t->ask.choice == MN_TOOLS_NONE || !c->text.len || c->ending != MN_END_STOP) return NULL;
+  int n = mn_tools_find(t->arena, t->ask.tools, c->text.data, c->text.len, calls, content);
+  if (n > 1 && t->ask.one_call) n = 1;
+  for (int k = 0; k < n; k++) {
+    mn_text_addf(&out, "%s{", k ? ", " : "");
+    if (t->ask.stream) mn_text_addf(&out, "\"index\": %d, ", k);
+    mn_text_addf(&out, "\"id\": \"call_%s_%d\", \"type\": \"function\", \"function\": {\"name\": ", t->id + strlen("chatcmpl-"), k);
+    mn_answer_quote(&out, calls[k].name, strlen(calls[k].name));
+    mn_text_add(&out, ", \"arguments\": ");
+    mn_answer_quote(&out, calls[k].arguments, strlen(calls[k].arguments));
+    mn_text_add(&out, "}}");
+  }
+  const char *list = n && !out.failed ? mn_arena_strdup(t->arena, out.data) : NULL;
+  mn_text_free(&out);
+  c->called = list != NULL;
+  return list;
+}
+
+static void send(mn_talk *t, int64_t i, const char *text, size_t n, const char *calls, bool last) {
+  choice *c = &t->choices[i];
+  const mn_answer_head head = head_of(t);
+  const mn_answer_choice one = {i, text, n, !c->begun, t->ask.manner.top >= 0 ? &c->logs : NULL, calls, last ? finish_of(c) : NULL};
+  mn_text out = {0};
+  begin_stream(t);
+  mn_answer_write(&out, &head, &one, 1, NULL);
+  if (!out.failed) send_event(t, out.data, out.len);
+  c->begun = true;
+  mn_answer_logs_clear(&c->logs);
+  mn_text_free(&out);
+}
+
+void talk_send(mn_talk *t, int64_t i, const char *text, size_t n, bool last) { send(t, i, text, n, NULL, last); }
+
+/* With tools, what may be the beginning of a call is held back. */
+static void send_certain(mn_talk *t, int64_t i) {
+  choice *c = &t->choices[i];
+  const size_t n = c->text.len ? mn_tools_certain(c->text.data, c->text.len) : 0;
+  if (!n && !c->logs.n) return;
+  talk_send(t, i, n ? c->text.data : "", n, false);
+  if (!n) return;
+  memmove(c->text.data, c->text.data + n, c->text.len - n);
+  c->text.len -= n;
+}
+
+static void end_stream(mn_talk *t, int64_t i) {
+  choice *c = &t->choices[i];
+  size_t n;
+  const char *calls = calls_in(t, c, &n);
+  if (n) send(t, i, c->text.data, n, NULL, false);
+  if (calls) send(t, i, "", 0, calls, false);
+  talk_send(t, i, "", 0, true);
+}
+
+/* ---- what the worker tells ---- in the loop */
+static void heard(mn_talk *t, const event_of *e, int64_t i) {
+  choice *c = &t->choices[i];
+  if (e->has_said) mn_answer_log(&c->logs, t->ask.kind, t->server->config.bundle->tokenizer, &e->said);
+  const bool tools = t->ask.tools && t->ask.choice != MN_TOOLS_NONE;
+  if (!t->ask.stream || tools) mn_text_add_bytes(&c->text, e->text, e->n);
+  if (t->ask.stream && tools) send_certain(t, i);
+  else if (!t->ask.stream) return;
+  else if (e->n || e->has_said) talk_send(t, i, e->text, e->n, false);
+  if (mn_exchange_behind(t->x) > BEHIND) { /* a client that does not read */
+    mn_exchange_drop(t->x);
+    talk_left(t);
+  }
+}
+
+static mn_answer_usage usage_of(const mn_talk *t) {
+  mn_answer_usage u = {0};
+  for (int64_t i = 0; i < t->n_parts; i++)
+    u.prompt += (int64_t)t->parts[i].ids.len, u.made += t->parts[i].task.made, u.cached += t->parts[i].task.cached;
+  return u;
+}
+
+static void finish_stream(mn_talk *t) {
+  begin_stream(t);
+  if (t->ask.include_usage) {
+    const mn_answer_head head = head_of(t);
+    const mn_answer_usage usage = usage_of(t);
+    mn_text out = {0};
+    mn_answer_write(&out, &head, NULL, 0, &usage);
+    if (!out.failed) send_event(t, out.data, out.len);
+    mn_text_free(&out);
+  }
+  send_event(t, "[DONE]", 6);
+  mn_exchange_end(t->x);
+}
+
+static void finish_whole(mn_talk *t) {
+  const mn_answer_head head = head_of(t);
+  const mn_answer_usage usage = usage_of(t);
+  mn_text out = {0};
+  mn_answer_choice *list = mn_arena_alloc(t->arena, (size_t)t->n_choices * sizeof *list);
+  for (int64_t i = 0; list && i < t->n_choices; i++) {
+    choice *c = &t->choices[i];
+    size_t content;
+    const char *calls = calls_in(t, c, &content), *text = c->text.data ? c->text.data : "";
+    out.failed = out.failed || c->text.failed;
+    list[i] = (mn_answer_choice){i, text, content, true, t->ask.manner.top >= 0 ? &c->logs : NULL, calls, finish_of(c)};
+  }
+  if (list) mn_answer_write(&out, &head, list, t->n_choices, &usage);
+  mn_text_add(&out, "\n");
+  if (!list || out.failed) mn_serve_failed(t->x, MN_ERR_MEMORY, "out of memory");
+  else mn_exchange_reply(t->x, 200, "application/json", out.data, out.len);
+  mn_text_free(&out);
+}
+
+/* A part failed: the client is told, once. */
+static void fail(mn_talk *t, mn_status status, const char *why) {
+  if (!t->x) return;
+  mn_exchange_on_leave(t->x, NULL, NULL);
+  if (!t->started) mn_serve_failed(t->x, status, why);
+  else {
+    mn_text out = {0};
+    mn_text_add(&out, "{\"error\": {\"message\": ");
+    mn_answer_quote(&out, why, strlen(why));
+    mn_text_add(&out, ", \"type\": \"server_error\", \"param\": null, \"code\": null}}");
+    if (!out.failed) send_event(t, out.data, out.len);
+    mn_text_free(&out);
+    mn_exchange_end(t->x);
+  }
+  talk_left(t);
+}
+
+static void part_over(mn_talk *t, const event_of *e) {
+  mn_metrics_task(&t->server->metrics, &e->part->task);
+  const char *why = t->timed_out                    ? "the answer took longer than this server allows"
+                    : e->status == MN_ERR_CANCELLED ? "the server is ending"
+                                                    : e->text;
+  if (e->status != MN_OK) fail(t, e->status, why);
+  if (--t->open > 0) return;
+  if (t->x) {
+    mn_exchange_on_leave(t->x, NULL, NULL);
+    if (t->ask.stream) finish_stream(t);
+    else finish_whole(t);
+  }
+  talk_free(t);
+}
+
+void talk_deliver(void *arg) {
+  event_of *e = arg;
+  mn_talk *t = e->part->talk;
+  const int64_t i = e->part->index * t->ask.n + e->answer;
+  if (e->what == OVER) part_over(t, e);
+  else if (t->x && e->what == TOLD) heard(t, e, i);
+  else if (t->x) {
+    t->choices[i].ending = e->ending;
+    if (t->ask.stream) end_stream(t, i);
+  }
+  free(e);
+}
