@@ -42,7 +42,7 @@ static void told(void *ctx, int64_t answer, const mn_said *said, const char *tex
 static void ended(void *ctx, int64_t answer, mn_ending why) { ((heard *)ctx)->ending[answer] = why; }
 static void over(void *ctx, mn_status status, const char *why) {
   heard *h = ctx;
-  (void)why;
+  if (status != MN_OK && status != MN_ERR_CANCELLED) printf("  %s\n", why);
   h->status = status, h->overs++, h->order = n_over++;
   sem_post(&over_sem);
 }

@@ -279,9 +279,12 @@ static void read_piece(mn_batcher *b) {
   pthread_mutex_unlock(&b->mutex);
   take_out(&b->reading, t);
   if (t->live == 0) end_task(b, t, MN_OK);
-  else { /* its rows go on without the reader */ b->promised -= t->answers;
-    if (b->spare) mn_session_free(t->reader);
-    else b->spare = t->reader;
+  else {
+    /* its rows go on without the reader */
+    b->promised -= t->answers;
+    t->promised = false;
+    if (!b->spare) b->spare = t->reader;
+    else mn_session_free(t->reader);
     t->reader = NULL;
   }
 }

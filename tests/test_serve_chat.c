@@ -1,0 +1,204 @@
+/* test_serve_chat.c - what must be true of chats, in order: calls of functions are found in every form that models write, and text is left
+ * alone; messages become what templates read, or are refused by their number; a model of ours that was trained on dialogues has its own
+ * template; answers come whole and in pieces; a call that is asked for is made, with arguments as its schema wants them. */
+#include "base/file.h"
+#include "format/json.h"
+#include "serve/chat.h"
+#include "serve/tools.h"
+#include "serve_helpers.h"
+
+#define TOOLS                                                                                                                              \
+  "[{\"type\": \"function\", \"function\": {\"name\": \"add\", \"parameters\": {\"type\": \"object\", \"properties\": {\"a\": {\"type\": " \
+  "\"integer\", \"minimum\": 0, \"maximum\": 99}, \"b\": {\"$ref\": \"#/$defs/small\"}}, \"required\": [\"a\", \"b\"], \"$defs\": "        \
+  "{\"small\": {\"enum\": [1, 2]}}}}}, {\"type\": \"function\", \"function\": {\"name\": \"now\"}}]"
+
+static const mn_value *parse(mn_arena *arena, const char *text) {
+  const mn_value *v = NULL;
+  CHECK(mn_json_parse(arena, "test", text, strlen(text), &v) == MN_OK, "%s: %s", text, mn_message());
+  return v;
+}
+
+static void calls_are_found_in_every_form(void) {
+  static const struct {
+    const char *said, *before, *calls;
+  } all[] = {
+      {"hello", "hello", ""},
+      {"<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1, \"b\": 2}}\n</tool_call>", "", "add{\"a\": 1, \"b\": 2};"},
+      {"Let me see.\n<tool_call>{\"name\": \"now\", \"arguments\": {}}</tool_call>\n<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": 3}}</tool_call>",
+       "Let me see.", "now{};add{\"a\": 3};"},
+      {"<tool_call>[{\"name\": \"now\", \"arguments\": {}}, {\"name\": \"now\", \"arguments\": {}}]</tool_call>", "", "now{};now{};"},
+      {"<tool_call>{\"name\": \"now\", \"arguments\": {}}", "", "now{};"},
+      {"[TOOL_CALLS] [{\"name\": \"add\", \"arguments\": {\"a\": 5}}]", "", "add{\"a\": 5};"},
+      {"<function=add>{\"a\": 6}</function>", "", "add{\"a\": 6};"},
+      {"<|python_tag|>{\"name\": \"add\", \"parameters\": {\"a\": 7}}", "", "add{\"a\": 7};"},
+      {"{\"name\": \"add\", \"parameters\": {\"a\": 8}}", "", "add{\"a\": 8};"},
+      {" {\"type\": \"function\", \"function\": {\"name\": \"now\"}} ", "", "now{};"},
+      {"{\"name\": \"add\", \"arguments\": \"{\\\"a\\\": 9}\"}", "", "add{\"a\": 9};"},
+      {"<tool_call>{\"name\": \"unknown\", \"arguments\": {}}</tool_call>", NULL, ""},
+      {"<tool_call>{not json</tool_call>", NULL, ""},
+      {"a < b, {\"name\": \"add\"}", NULL, ""},
+      {"<function=add", NULL, ""},
+      {"[1, 2]", NULL, ""},
+  };
+  mn_arena *arena = mn_arena_new();
+  const mn_value *tools = parse(arena, TOOLS);
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_tool_call calls[MN_TOOL_CALLS];
+    size_t content;
+    char said[1000] = "";
+    const int n = mn_tools_find(arena, tools, all[i].said, strlen(all[i].said), calls, &content);
+    for (int k = 0; k < n; k++) snprintf(said + strlen(said), sizeof said - strlen(said), "%s%s;", calls[k].name, calls[k].arguments);
+    const char *before = all[i].before ? all[i].before : all[i].said;
+    CHECK(!strcmp(said, all[i].calls) && content == strlen(before) && !strncmp(all[i].said, before, content), "%s: %s, %zu", all[i].said,
+          said, content);
+    for (size_t at = 0; at <= strlen(all[i].said); at++) /* what goes out early is never part of a call */
+      CHECK(mn_tools_certain(all[i].said, at) <= content || !n, "%.*s", (int)at, all[i].said);
+  }
+  CHECK(mn_tools_certain("hello <b", 8) == 8 && mn_tools_certain("hello <to", 9) == 5 && mn_tools_certain(" {", 2) == 0,
+        "what is held back");
+  mn_arena_free(arena);
+}
+
+static void messages_become_what_templates_read(void) {
+  static const struct {
+    const char *messages, *said; /* said NULL: as it was */
+  } all[] = {
+      {"[{\"role\": \"user\", \"content\": \"a\"}]", NULL},
+      {"[{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"a\"}, {\"type\": \"text\", \"text\": \"b\"}]}]",
+       "\"content\": \"ab\""},
+      {"[{\"role\": \"developer\", \"content\": \"a\"}]", "\"role\": \"system\""},
+      {"[{\"role\": \"assistant\", \"content\": null, \"tool_calls\": [{\"id\": \"x\", \"type\": \"function\", \"function\": {\"name\": \"add\", \"arguments\": "
+       "\"{\\\"a\\\": 1}\"}}]}, {\"role\": \"tool\", \"tool_call_id\": \"x\", \"content\": \"3\"}]",
+       "\"arguments\": {\"a\": 1}"},
+      {"[3]", "message 0 has no role"},
+      {"[{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"king\", \"content\": \"a\"}]", "message 1 has a role"},
+      {"[{\"role\": \"user\", \"content\": 3}]", "neither a text nor a list"},
+      {"[{\"role\": \"user\", \"content\": [{\"type\": \"image_url\", \"image_url\": {}}]}]", "read text alone"},
+      {"[{\"role\": \"user\", \"content\": \"a\", \"tool_calls\": [{}]}]", "is not the assistant's"},
+      {"[{\"role\": \"assistant\", \"content\": \"a\", \"tool_calls\": [{}]}]", "without function.name"},
+      {"[{\"role\": \"user\", \"content\": \"a\", \"colour\": 1}]", "a key that is not known"},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_arena *arena = mn_arena_new();
+    mn_refusal why = {0};
+    mn_text t = {0};
+    const mn_value *in = parse(arena, all[i].messages), *v = mn_chat_messages(arena, in, &why);
+    if (v) CHECK_OK(mn_value_to_json(v, 0, &t));
+    if (!all[i].said) CHECK(v && mn_value_equal(v, in), "%s: %s", all[i].messages, why.message);
+    else CHECK(strstr(v ? t.data : why.message, all[i].said), "%s: %s%s", all[i].messages, v ? t.data : "", why.message);
+    mn_text_free(&t), mn_arena_free(arena);
+  }
+}
+
+/* ---- the server ---- */
+static server_process server;
+static const char dialogues[] =
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"ok\"}, {\"role\": \"user\", \"content\": \"b\"}, "
+    "{\"role\": \"assistant\", \"content\": \"no\"}]}\n";
+static const char recipe[] =
+    "name: talks\ntokenizer: {type: bytes}\ndata: {type: dialogues, files: [d.jsonl], user: 'Q', assistant: 'A', validation: 0}\n"
+    "model: {d_model: 24, layers: 1, block: {mixer: {type: attention, heads: 2, max_context: 900}, hidden: 24}}\n"
+    "train: {steps: 150, batch: 4, seq_len: 16, optimizer: {lr: 0.01}}\n";
+static const char jinja[] =
+    "{%- if tools %}T{{ tools | tojson }}\n{% endif %}{%- for m in messages %}{{ m.role[0] }}{{ m.content }}\n{%- if m.content == 'refuse' %}"
+    "{{ raise_exception('no such thing') }}{% endif %}{%- endfor %}{% if add_generation_prompt %}a{% endif %}{{ flag }}";
+
+static void prepare(void) {
+  CHECK_OK(mn_file_write("d.jsonl", dialogues, sizeof dialogues - 1));
+  CHECK_OK(mn_file_write("r.yaml", recipe, sizeof recipe - 1));
+  CHECK_OK(mn_file_write("t.jinja", jinja, sizeof jinja - 1));
+  CHECK(sh("MNEME_HOME=home " MNEME "train r.yaml --out talks --quiet 2>&1") == 0, "%s", out);
+  CHECK(server_begin(&server, "talks"), "no server");
+}
+
+static void a_model_of_ours_answers(void) {
+  CHECK(http_post("/v1/chat/completions",
+                  "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"temperature\": 0, \"max_tokens\": 20}") == 200,
+        "%s", http_reply);
+  CHECK(strstr(http_reply, "\"object\": \"chat.completion\"") && strstr(http_reply, "\"message\": {\"role\": \"assistant\"") &&
+            !strcmp(http_text(http_body(), "content"), "ok") && strstr(http_reply, "\"finish_reason\": \"stop\""),
+        "%s", http_reply);
+  CHECK(http_number("prompt_tokens") == 4, "Qa, a line's end, A: %s", http_reply);
+  CHECK(http_post("/v1/chat/completions",
+                  "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"temperature\": 0, \"logprobs\": true, \"top_logprobs\": 2, "
+                  "\"stream\": true, \"stream_options\": {\"include_usage\": true}}") == 200,
+        "%s", http_reply);
+  CHECK(http_times("\"delta\": {\"role\": \"assistant\"") == 1 && strstr(http_reply, "chat.completion.chunk") &&
+            strstr(http_reply, "\"bytes\": [111]") && http_times("\"usage\": null") >= 2 &&
+            http_times("\"finish_reason\": \"stop\"") == 1 && strstr(http_reply, "[DONE]"),
+        "%s", http_reply);
+  CHECK(http_post("/v1/chat/completions", "{\"messages\": [{\"role\": \"system\", \"content\": \"a\"}]}") == 400 &&
+            strstr(http_reply, "user and assistant alone"),
+        "%s", http_reply);
+  CHECK(http_post("/v1/chat/completions", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"tools\": " TOOLS "}") == 400 &&
+            strstr(http_reply, "no place for tools"),
+        "%s", http_reply);
+  CHECK(server_end(&server) == 0, "not well");
+}
+
+static void calls_are_made_as_asked(void) {
+  CHECK(server_begin(&server, "talks --chat-template t.jinja"), "no server");
+#define ASK "\"messages\": [{\"role\": \"user\", \"content\": \"1+2\"}], \"max_tokens\": 120, \"tools\": " TOOLS
+  for (int seed = 0; seed < 6; seed++) {
+    mn_arena *arena = mn_arena_new();
+    const char *choice = seed % 2 ? "\"required\"" : "{\"type\": \"function\", \"function\": {\"name\": \"add\"}}";
+    CHECK(http_post("/v1/chat/completions", "{" ASK ", \"seed\": %d, \"tool_choice\": %s}", seed, choice) == 200, "%s", http_reply);
+    CHECK(strstr(http_reply, "\"finish_reason\": \"tool_calls\"") && strstr(http_reply, "\"content\": null"), "%s", http_reply);
+    const mn_value *v = parse(arena, http_body()), *call = mn_value_find(v, "choices.0.message.tool_calls.0.function");
+    const mn_value *name = mn_value_get(call, "name"), *arguments = mn_value_get(call, "arguments");
+    CHECK(name && arguments && arguments->kind == MN_TEXT, "%s", http_reply);
+    if (name && arguments && !strcmp(name->as.text, "add")) {
+      const mn_value *a = parse(arena, arguments->as.text), *x = mn_value_get(a, "a"), *y = mn_value_get(a, "b");
+      CHECK(x && x->kind == MN_INTEGER && x->as.integer >= 0 && x->as.integer <= 99 && y && (y->as.integer == 1 || y->as.integer == 2),
+            "%s", arguments->as.text);
+    } else CHECK(seed % 2 == 1, "the other function: %s", http_reply);
+    CHECK(http_post("/v1/chat/completions", "{" ASK ", \"seed\": %d, \"tool_choice\": %s, \"stream\": true}", seed, choice) == 200, "%s",
+          http_reply);
+    CHECK(http_times("\"tool_calls\": [{\"index\": 0, \"id\": \"call_") == 1 && http_times("\"finish_reason\": \"tool_calls\"") == 1, "%s",
+          http_reply);
+    mn_arena_free(arena);
+  }
+  CHECK(http_post("/v1/chat/completions", "{" ASK ", \"tool_choice\": \"none\", \"temperature\": 0}") == 200 &&
+            !strstr(http_reply, "tool_calls"),
+        "%s", http_reply);
+  static const struct {
+    const char *more, *said;
+  } all[] = {
+      {", \"tool_choice\": \"often\"", "none, auto, required"},
+      {", \"tool_choice\": {\"type\": \"function\", \"function\": {\"name\": \"fly\"}}", "does not have"},
+      {", \"tool_choice\": \"required\", \"response_format\": {\"type\": \"json_object\"}", "no effect beside"},
+      {", \"chat_template_kwargs\": {\"colour\": 1}", "does not know 'colour'"},
+      {", \"chat_template_kwargs\": {\"messages\": 1}", "cannot say 'messages'"},
+      {", \"top_logprobs\": 3", "no effect without 'logprobs'"},
+      {", \"max_tokens\": 0", "duplicate"},
+      {", \"functions\": []", "unknown parameter 'functions'"},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    CHECK(http_post("/v1/chat/completions", "{" ASK "%s}", all[i].more) == 400 && strstr(http_reply, all[i].said), "%s: %s", all[i].more,
+          http_reply);
+  CHECK(http_post("/v1/chat/completions", "{\"messages\": [{\"role\": \"user\", \"content\": \"refuse\"}]}") == 400 &&
+            strstr(http_reply, "no such thing"),
+        "%s", http_reply);
+  CHECK(http_post("/v1/chat/completions", "{\"messages\": []}") == 400 && http_post("/v1/chat/completions", "{}") == 400, "%s", http_reply);
+  CHECK(
+      http_post(
+          "/v1/chat/completions",
+          "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"max_tokens\": 1, \"chat_template_kwargs\": {\"flag\": \"xyz\"}}") ==
+              200 &&
+          http_number("prompt_tokens") == 6,
+      "ua, a, xyz: %s", http_reply);
+  CHECK(server_end(&server) == 0, "not well");
+}
+
+int main(void) {
+  signal(SIGPIPE, SIG_IGN);
+  RUN(calls_are_found_in_every_form);
+  RUN(messages_become_what_templates_read);
+  RUN(prepare);
+  if (server.port) {
+    RUN(a_model_of_ours_answers);
+    RUN(calls_are_made_as_asked);
+  }
+  if (server.pid) server_end(&server);
+  return test_end();
+}
