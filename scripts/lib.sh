@@ -27,14 +27,13 @@ find_missing() { # mode
   need_command pkg-config pkg-config
   need_library yaml-0.1 libyaml-dev
   need_library jansson libjansson-dev
-  need_library libpcre2-8 libpcre2-dev
+  need_library libutf8proc libutf8proc-dev
   need_library sqlite3 libsqlite3-dev
   need_library cairo libcairo2-dev
   need_library libxxhash libxxhash-dev
   need_library zlib zlib1g-dev
   need_library libevent_openssl libevent-dev
   need_library openssl libssl-dev
-  need_library libutf8proc libutf8proc-dev
   if [ "$mode" = clang ] || [ "$mode" = fuzz ]; then need_command clang clang; fi
   # libFuzzer comes with clang on Ubuntu 22.04, in a package of clang's version elsewhere.
   if [ "$mode" = fuzz ] && command -v clang >/dev/null && ! libfuzzer_works; then

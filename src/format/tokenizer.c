@@ -1,8 +1,9 @@
-/* tokenizer.c - the vocabulary: bytes and their printable code, tokens by id and by bytes, decoding. */
+/* tokenizer.c - the vocabulary: bytes and their printable code, tokens by id and by key, what is known of them. */
 #include "format/tokenizer_internal.h"
 
 #include "base/file.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,39 +28,233 @@ int mn_char_to_byte(unsigned c) {
   return -1;
 }
 
-unsigned mn_utf8_next(const char *s, size_t n, size_t *len) {
-  const unsigned char *p = (const unsigned char *)s;
-  size_t want = p[0] < 0x80 ? 1 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
-  if (want > n) want = 1;
-  *len = want;
-  unsigned c = want == 1 ? p[0] : p[0] & (0xFFu >> (want + 1));
-  for (size_t i = 1; i < want; i++) c = c << 6 | (p[i] & 0x3F);
-  return c;
+int mn_fallback_byte(const char *key, size_t n) {
+  if (n != 6 || memcmp(key, "<0x", 3) != 0 || key[5] != '>') return -1;
+  int byte = 0;
+  for (int i = 3; i < 5; i++) {
+    char c = key[i];
+    if (c >= '0' && c <= '9') byte = byte << 4 | (c - '0');
+    else if (c >= 'A' && c <= 'F') byte = byte << 4 | (c - 'A' + 10);
+    else return -1;
+  }
+  return byte;
 }
 
-size_t mn_utf8_put(char out[4], unsigned c) {
-  if (c < 0x80) return out[0] = (char)c, 1;
-  size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-  for (size_t i = n - 1; i > 0; i--, c >>= 6) out[i] = (char)(0x80 | (c & 0x3F));
-  out[0] = (char)((0xF00 >> n & 0xFF) | c);
-  return n;
+/* ---- making ---- */
+
+mn_tokenizer *mn_tokenizer_blank(void) {
+  mn_tokenizer *tok = mn_calloc(1, sizeof *tok);
+  if (!tok) return NULL;
+  pthread_mutex_init(&tok->source_lock, NULL);
+  tok->unk = tok->bos = -1;
+  tok->eos = -2;
+  for (int b = 0; b < 256; b++) tok->byte_id[b] = -1;
+  if ((tok->arena = mn_arena_new())) return tok;
+  mn_tokenizer_free(tok);
+  return NULL;
 }
 
-/* ---- lookups ---- */
+static mn_status empty_table(void **table, size_t size, size_t *mask, size_t n, int fill) {
+  size_t slots = 16;
+  while (slots < 2 * n) slots *= 2;
+  if (!(*table = mn_alloc(slots * size))) return MN_ERR_MEMORY;
+  memset(*table, fill, slots * size);
+  *mask = slots - 1;
+  return MN_OK;
+}
 
-int32_t mn_vocab_find(const mn_tokenizer *tok, const char *bytes, size_t n) {
-  for (size_t i = (size_t)mn_splitmix64(mn_hash_bytes(bytes, n, 0)) & tok->by_bytes_mask;; i = (i + 1) & tok->by_bytes_mask) {
-    int32_t id = tok->by_bytes[i];
+mn_status mn_vocab_table(mn_tokenizer *tok, size_t n) {
+  return empty_table((void **)&tok->by_key, sizeof *tok->by_key, &tok->by_key_mask, n, 0xFF);
+}
+
+static inline size_t key_slot(const mn_tokenizer *tok, const char *key, size_t n) {
+  return (size_t)mn_splitmix64(mn_hash_bytes(key, n, 0)) & tok->by_key_mask;
+}
+
+void mn_vocab_enter(mn_tokenizer *tok, int32_t id) {
+  const token *t = &tok->tokens[id];
+  size_t at = key_slot(tok, t->key, t->key_n);
+  while (tok->by_key[at] >= 0) at = (at + 1) & tok->by_key_mask;
+  tok->by_key[at] = id;
+  if (t->key_n > tok->longest_key) tok->longest_key = t->key_n;
+}
+
+int32_t mn_vocab_find(const mn_tokenizer *tok, const char *key, size_t n) {
+  for (size_t i = key_slot(tok, key, n);; i = (i + 1) & tok->by_key_mask) {
+    int32_t id = tok->by_key[i];
     if (id < 0) return -1;
-    if (tok->tokens[id].n == n && !memcmp(tok->tokens[id].bytes, bytes, n)) return id;
+    if (tok->tokens[id].key_n == n && !memcmp(tok->tokens[id].key, key, n)) return id;
   }
 }
+
+mn_status mn_merge_table(mn_tokenizer *tok, size_t n) {
+  return empty_table((void **)&tok->merges, sizeof *tok->merges, &tok->merges_mask, n, 0xFF);
+}
+
+void mn_merge_enter(mn_tokenizer *tok, int32_t left, int32_t right, uint32_t rank, int32_t id) {
+  uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+  size_t at = (size_t)mn_splitmix64(key) & tok->merges_mask;
+  while (tok->merges[at].key != UINT64_MAX && tok->merges[at].key != key) at = (at + 1) & tok->merges_mask;
+  if (tok->merges[at].key == key) return;
+  tok->merges[at] = (merge){key, rank, id};
+  tok->n_merges++;
+}
+
+/* Two neighbouring characters that stand in no token are never merged and never spelled by one: a piece may be cut there. */
+mn_status mn_pairs_make(mn_tokenizer *tok) {
+  if (!(tok->pairs = mn_calloc((1u << 21) / 64, sizeof *tok->pairs))) return MN_ERR_MEMORY;
+  for (int32_t id = 0; id < tok->n_ids; id++) {
+    const token *t = &tok->tokens[id];
+    if (!(t->flags & TOKEN_EXISTS) || !t->key_n || mn_utf8_valid(t->key, t->key_n) != t->key_n) continue;
+    size_t len;
+    uint32_t left = mn_utf8_next(t->key, t->key_n, &len);
+    for (size_t i = len; i < t->key_n; i += len) {
+      uint32_t right = mn_utf8_next(t->key + i, t->key_n - i, &len);
+      uint64_t bit = mn_pair_bit(left, right);
+      tok->pairs[bit >> 6] |= 1ull << (bit & 63);
+      left = right;
+    }
+  }
+  return MN_OK;
+}
+
+static _Thread_local const float *sort_scores; /* qsort takes no context */
+static int best_first(const void *a, const void *b) {
+  float x = sort_scores[*(const int32_t *)a], y = sort_scores[*(const int32_t *)b];
+  return (x < y) - (x > y);
+}
+
+/* Equal scores are equal ranks: among pairs of such the left one is merged first. */
+mn_status mn_scores_set(mn_tokenizer *tok, const float *score) {
+  int32_t n = tok->n_ids, *order = mn_alloc((size_t)n * sizeof *order);
+  tok->rank = mn_alloc((size_t)n * sizeof *tok->rank);
+  tok->score = mn_alloc((size_t)n * sizeof *tok->score);
+  if (!order || !tok->rank || !tok->score) {
+    free(order);
+    return MN_ERR_MEMORY;
+  }
+  for (int32_t id = 0; id < n; id++) {
+    order[id] = id;
+    tok->score[id] = score[id];
+  }
+  sort_scores = score;
+  qsort(order, (size_t)n, sizeof *order, best_first);
+  for (int32_t i = 0; i < n; i++) tok->rank[order[i]] = i && score[order[i]] == score[order[i - 1]] ? tok->rank[order[i - 1]] : (uint32_t)i;
+  free(order);
+  return MN_OK;
+}
+
+static mn_status add_added(mn_tokenizer *tok, mn_norm_work *work, int32_t id) {
+  const token *t = &tok->tokens[id];
+  if (!(t->flags & TOKEN_NORMALIZED) || !tok->n_norms) {
+    tok->added_first[(unsigned char)*t->key] = true;
+    return mn_trie_add(&tok->added_raw, t->key, t->key_n, id);
+  }
+  const char *s;
+  size_t n;
+  MN_TRY(mn_normalize(tok, work, t->key, t->key_n, true, true, &s, &n));
+  return n ? mn_trie_add(&tok->added_normalized, s, n, id) : MN_OK;
+}
+
+/* Without a normaliser, tokens that are looked for in normalised text come after the others all the same. */
+static mn_status find_added(mn_tokenizer *tok) {
+  bool both = false, any_raw = false;
+  for (int i = 0; i < tok->n_added; i++) {
+    bool normalized = tok->tokens[tok->added[i]].flags & TOKEN_NORMALIZED;
+    both |= normalized;
+    any_raw |= !normalized;
+  }
+  both &= any_raw || tok->n_norms;
+  mn_norm_work work = {0};
+  mn_status status = MN_OK;
+  for (int i = 0; i < tok->n_added && status == MN_OK; i++) {
+    int32_t id = tok->added[i];
+    const token *t = &tok->tokens[id];
+    if (both && (t->flags & TOKEN_NORMALIZED) && !tok->n_norms) status = mn_trie_add(&tok->added_normalized, t->key, t->key_n, id);
+    else status = add_added(tok, &work, id);
+  }
+  mn_norm_work_free(&work);
+  return status;
+}
+
+static mn_status decoded_bytes(mn_tokenizer *tok) {
+  mn_text text = {0};
+  mn_status status = MN_OK;
+  for (int32_t id = 0; id < tok->n_ids && status == MN_OK; id++) {
+    token *t = &tok->tokens[id];
+    if (!(t->flags & TOKEN_EXISTS)) continue;
+    text.len = 0;
+    mn_decode_token(tok, id, false, false, &text);
+    status = mn_text_status(&text);
+    if (status != MN_OK || (text.len == t->key_n && (!text.len || !memcmp(text.data, t->key, text.len)))) continue;
+    char *bytes = mn_arena_alloc(tok->arena, text.len + 1);
+    if (!bytes) status = MN_ERR_MEMORY;
+    else if (text.len) memcpy(bytes, text.data, text.len);
+    t->bytes = bytes;
+    t->n = (uint32_t)text.len;
+  }
+  mn_text_free(&text);
+  return status;
+}
+
+static mn_status unigram_tables(mn_tokenizer *tok) {
+  double least = 0;
+  bool any = false;
+  for (int32_t id = 0; id < tok->n_ids; id++) {
+    const token *t = &tok->tokens[id];
+    if (!(t->flags & TOKEN_EXISTS) || !t->key_n || tok->score[id] > 1e300) continue; /* added ones have none */
+    if (!any || tok->score[id] < least) least = tok->score[id];
+    any = true;
+    MN_TRY(mn_trie_add(&tok->trie, t->key, t->key_n, id));
+  }
+  tok->unk_score = least - 10;
+  return tok->trie.cap ? MN_OK : mn_trie_add(&tok->trie, "\xFF", 1, -1);
+}
+
+/* Tokens after which a model has ended its answer. */
+static void find_ends(mn_tokenizer *tok) {
+  static const char *const names[] = {"<|eot_id|>",     "<|eom_id|>",      "<|im_end|>", "<end_of_turn>", "<turn|>",
+                                      "<|end|>",        "<|end_of_turn|>", "<|return|>", "<|call|>",      "<|END_OF_TURN_TOKEN|>",
+                                      "<|eot|>",        "<|user_end|>",    "</s>",       "<eos>",         "<|endoftext|>",
+                                      "<|end_of_text|>"};
+  int32_t eos = mn_tokenizer_eos(tok);
+  if (eos >= 0) tok->ends[tok->n_ends++] = eos;
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    for (int k = 0; k < tok->n_added && tok->n_ends < MAX_ENDS; k++) {
+      const token *t = &tok->tokens[tok->added[k]];
+      bool there = false;
+      for (int j = 0; j < tok->n_ends; j++) there |= tok->ends[j] == tok->added[k];
+      if (!there && (t->flags & TOKEN_SPECIAL) && t->key_n == strlen(names[i]) && !memcmp(t->key, names[i], t->key_n))
+        tok->ends[tok->n_ends++] = tok->added[k];
+    }
+}
+
+mn_status mn_tokenizer_complete(mn_tokenizer *tok, const char *name) {
+  if (tok->n_ids == 0) return mn_fail(MN_ERR_FORMAT, "%s: the vocabulary has no token", name);
+  if (!tok->byte_level)
+    for (int b = 0; b < 256 && tok->byte_fallback; b++) {
+      char key[8];
+      snprintf(key, sizeof key, "<0x%02X>", b);
+      tok->byte_id[b] = mn_vocab_find(tok, key, 6);
+    }
+  for (int i = 0; i < tok->n_decode; i++) tok->decode_first |= tok->decode[i].kind == DECODE_WORDPIECE || tok->decode[i].skip_first;
+  tok->decode_first |= tok->join_by_space;
+  if (tok->n_decode || tok->join_by_space) MN_TRY(decoded_bytes(tok));
+  if (tok->model == MODEL_UNIGRAM) MN_TRY(unigram_tables(tok));
+  if (!tok->byte_level && !tok->prefix && !tok->suffix && (tok->model == MODEL_BPE || tok->model == MODEL_UNIGRAM))
+    MN_TRY(mn_pairs_make(tok));
+  MN_TRY(find_added(tok));
+  if (!tok->n_ends) find_ends(tok);
+  return MN_OK;
+}
+
+/* ---- asking ---- */
 
 static bool exists(const mn_tokenizer *tok, int32_t id) { return id >= 0 && id < tok->n_ids && (tok->tokens[id].flags & TOKEN_EXISTS); }
 
 int32_t mn_tokenizer_vocab_size(const mn_tokenizer *tok) { return tok->n_ids; }
 
-bool mn_tokenizer_is_bytes(const mn_tokenizer *tok) { return tok->n_merges == 0; }
+bool mn_tokenizer_is_bytes(const mn_tokenizer *tok) { return tok->byte_level && tok->n_merges == 0; }
 
 bool mn_tokenizer_is_special(const mn_tokenizer *tok, int32_t id) { return exists(tok, id) && (tok->tokens[id].flags & TOKEN_SPECIAL); }
 
@@ -74,7 +269,7 @@ int32_t mn_tokenizer_find(const mn_tokenizer *tok, const char *content) {
   size_t n = strlen(content);
   for (int i = 0; i < tok->n_added; i++) {
     const token *t = &tok->tokens[tok->added[i]];
-    if (t->n == n && !memcmp(t->bytes, content, n)) return tok->added[i];
+    if (t->key_n == n && !memcmp(t->key, content, n)) return tok->added[i];
   }
   return mn_vocab_find(tok, content, n);
 }
@@ -82,31 +277,89 @@ int32_t mn_tokenizer_find(const mn_tokenizer *tok, const char *content) {
 int32_t mn_tokenizer_eos(const mn_tokenizer *tok) {
   static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>",       "</s>",      "<eos>", "<|eos|>",
                                       "[EOS]",         "<｜end▁of▁sentence｜>", "<|im_end|>"};
+  if (tok->eos != -2) return tok->eos;
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     for (int k = 0; k < tok->n_added; k++) {
       const token *t = &tok->tokens[tok->added[k]];
-      if ((t->flags & TOKEN_SPECIAL) && t->n == strlen(names[i]) && !memcmp(t->bytes, names[i], t->n)) return tok->added[k];
+      if ((t->flags & TOKEN_SPECIAL) && t->key_n == strlen(names[i]) && !memcmp(t->key, names[i], t->key_n)) return tok->added[k];
     }
   return -1;
 }
 
-const char *mn_tokenizer_json(const mn_tokenizer *tok, size_t *n) {
-  *n = tok->source_len;
-  return tok->source;
+int32_t mn_tokenizer_bos(const mn_tokenizer *tok) { return tok->bos >= 0 ? tok->bos : tok->n_before ? tok->before[0] : -1; }
+
+size_t mn_tokenizer_ends(const mn_tokenizer *tok, const int32_t **ids) {
+  *ids = tok->ends;
+  return (size_t)tok->n_ends;
 }
 
-void mn_tokenizer_hash(const mn_tokenizer *tok, char hex[33]) { mn_content_hash(tok->source, tok->source_len, hex); }
+bool mn_tokenizer_is_end(const mn_tokenizer *tok, int32_t id) {
+  for (int i = 0; i < tok->n_ends; i++)
+    if (tok->ends[i] == id) return true;
+  return false;
+}
 
-mn_status mn_tokenizer_save(const mn_tokenizer *tok, const char *path) { return mn_file_write(path, tok->source, tok->source_len); }
+mn_status mn_tokenizer_set_ends(mn_tokenizer *tok, const int32_t *ids, size_t n) {
+  if (n > MAX_ENDS) return mn_fail(MN_ERR_ARG, "%zu tokens that end an answer are too many; at most %d", n, MAX_ENDS);
+  for (size_t i = 0; i < n; i++)
+    if (!exists(tok, ids[i]))
+      return mn_fail(MN_ERR_FORMAT, "token %d is said to end an answer, but the vocabulary has no such token", ids[i]);
+  tok->n_ends = 0;
+  for (size_t i = 0; i < n; i++) tok->ends[tok->n_ends++] = ids[i];
+  if (n) tok->eos = ids[0];
+  return MN_OK;
+}
+
+/* The text of a tokenizer that came as one is there; that of another is written when it is first asked for. */
+static mn_status source_of(const mn_tokenizer *shared) {
+  mn_tokenizer *tok = (mn_tokenizer *)shared;
+  mn_status status = MN_OK;
+  pthread_mutex_lock(&tok->source_lock);
+  if (!tok->source) {
+    mn_text text = {0};
+    status = mn_tokenizer_write(tok, &text);
+    tok->source_len = text.len;
+    if (status == MN_OK) tok->source = mn_text_take(&text);
+    mn_text_free(&text);
+  }
+  pthread_mutex_unlock(&tok->source_lock);
+  return status;
+}
+
+const char *mn_tokenizer_json(const mn_tokenizer *tok, size_t *n) {
+  bool there = source_of(tok) == MN_OK;
+  *n = there ? tok->source_len : 0;
+  return there ? tok->source : "";
+}
+
+void mn_tokenizer_hash(const mn_tokenizer *tok, char hex[33]) {
+  size_t n;
+  const char *json = mn_tokenizer_json(tok, &n);
+  mn_content_hash(json, n, hex);
+}
+
+mn_status mn_tokenizer_save(const mn_tokenizer *tok, const char *path) {
+  MN_TRY(source_of(tok));
+  return mn_file_write(path, tok->source, tok->source_len);
+}
 
 void mn_tokenizer_free(mn_tokenizer *tok) {
   if (!tok) return;
-  for (int i = 0; i < tok->n_steps; i++) pcre2_code_free(tok->steps[i].regex);
+  for (int i = 0; i < tok->n_steps; i++) mn_regex_free(tok->steps[i].regex);
+  for (int i = 0; i < tok->n_norms; i++) mn_regex_free(tok->norms[i].regex);
+  for (int i = 0; i < tok->n_decode; i++) mn_regex_free(tok->decode[i].regex);
   if (tok->arena) mn_arena_free(tok->arena);
+  pthread_mutex_destroy(&tok->source_lock);
+  mn_trie_free(&tok->trie);
+  mn_trie_free(&tok->added_raw);
+  mn_trie_free(&tok->added_normalized);
   free(tok->source);
   free(tok->tokens);
-  free(tok->by_bytes);
+  free(tok->by_key);
   free(tok->merges);
+  free(tok->rank);
+  free(tok->pairs);
+  free(tok->score);
   free(tok->added);
   free(tok);
 }
@@ -157,66 +410,4 @@ void mn_ids_free(mn_ids *ids) {
   free(ids->data);
   ids->data = NULL;
   ids->len = ids->cap = 0;
-}
-
-/* ---- decoding ---- */
-
-mn_status mn_tokenizer_decode(const mn_tokenizer *tok, const int32_t *ids, size_t n, bool skip_special, mn_text *out) {
-  for (size_t i = 0; i < n; i++) {
-    if (!exists(tok, ids[i]))
-      return mn_fail(MN_ERR_ARG, "token id %d at position %zu does not exist in a vocabulary of %d", ids[i], i, tok->n_ids);
-    const token *t = &tok->tokens[ids[i]];
-    if (!skip_special || !(t->flags & TOKEN_SPECIAL)) mn_text_add_bytes(out, t->bytes, t->n);
-  }
-  return mn_text_status(out);
-}
-
-/* How many bytes does the character that starts with held[0 ... n) take? 0: it can no longer become one. */
-static int character_length(const unsigned char *held, int n) {
-  unsigned char b = held[0];
-  int want = b < 0x80 ? 1 : b >= 0xC2 && b < 0xE0 ? 2 : b >= 0xE0 && b < 0xF0 ? 3 : b >= 0xF0 && b < 0xF5 ? 4 : 0;
-  for (int i = 1; i < n && want; i++) {
-    unsigned char low = 0x80, high = 0xBF;
-    if (i == 1 && b == 0xE0) low = 0xA0;  /* overlong   */
-    if (i == 1 && b == 0xED) high = 0x9F; /* surrogates */
-    if (i == 1 && b == 0xF0) low = 0x90;
-    if (i == 1 && b == 0xF4) high = 0x8F; /* > U+10FFFF */
-    if (held[i] < low || held[i] > high) want = 0;
-  }
-  return want;
-}
-
-static const char replacement[] = "\xEF\xBF\xBD";
-
-mn_status mn_decoder_push(mn_decoder *dec, int32_t id, mn_text *out) {
-  if (!exists(dec->tok, id)) return mn_fail(MN_ERR_ARG, "token id %d does not exist in a vocabulary of %d", id, dec->tok->n_ids);
-  const token *t = &dec->tok->tokens[id];
-  if (dec->skip_special && (t->flags & TOKEN_SPECIAL)) return MN_OK;
-  for (uint32_t i = 0; i < t->n; i++) {
-    dec->held[dec->n_held++] = (unsigned char)t->bytes[i];
-    int want = character_length(dec->held, dec->n_held);
-    if (want == dec->n_held) {
-      mn_text_add_bytes(out, dec->held, (size_t)want);
-      dec->n_held = 0;
-    } else if (!want) { /* what came before the last byte is one broken character; the last byte may begin another */
-      unsigned char last = dec->held[dec->n_held - 1];
-      mn_text_add(out, replacement);
-      bool alone = dec->n_held == 1;
-      dec->n_held = 0;
-      if (!alone) {
-        dec->held[dec->n_held++] = last;
-        want = character_length(dec->held, 1);
-        if (want == 1) mn_text_add_bytes(out, dec->held, 1);
-        else if (!want) mn_text_add(out, replacement);
-        if (want < 2) dec->n_held = 0;
-      }
-    }
-  }
-  return mn_text_status(out);
-}
-
-mn_status mn_decoder_finish(mn_decoder *dec, mn_text *out) {
-  if (dec->n_held) mn_text_add(out, replacement);
-  dec->n_held = 0;
-  return mn_text_status(out);
 }

@@ -34,6 +34,13 @@ const char *mn_tokenizer_token(const mn_tokenizer *tok, int32_t id, size_t *n);
 int32_t mn_tokenizer_find(const mn_tokenizer *tok, const char *content);
 /* The token that ends a document, by its usual names ("<|endoftext|>", "</s>", "<eos>" ...); -1 when there is none. */
 int32_t mn_tokenizer_eos(const mn_tokenizer *tok);
+int32_t mn_tokenizer_bos(const mn_tokenizer *tok); /* the token that begins a text; -1 when there is none */
+/* The tokens after which a model has ended its answer (end of text, of turn, of message), the first the eos: where a file says
+ * which they are, those, else those that have usual names. */
+size_t mn_tokenizer_ends(const mn_tokenizer *tok, const int32_t **ids);
+bool mn_tokenizer_is_end(const mn_tokenizer *tok, int32_t id);
+/* For who has read them elsewhere (generation_config.json). The first becomes the eos; none: there is no end. */
+mn_status mn_tokenizer_set_ends(mn_tokenizer *tok, const int32_t *ids, size_t n);
 void mn_tokenizer_hash(const mn_tokenizer *tok, char hex[33]); /* of the tokenizer.json: 32 hexadecimal digits */
 
 /* ---- encoding ---- */
@@ -59,6 +66,11 @@ void mn_encoder_free(mn_encoder *enc);
 void mn_encoder_reserve(mn_encoder *enc);
 /* Appends the ids of text[0..n). */
 mn_status mn_encoder_add(mn_encoder *enc, const char *text, size_t n, unsigned flags, mn_ids *out);
+/* The same text in pieces, at bounded memory: ids come as soon as nothing that follows can change them, and together they are
+ * those of the whole text. `flags` stay the same for a text; finish ends it, and the next may begin. */
+mn_status mn_encoder_push(mn_encoder *enc, const char *text, size_t n, unsigned flags, mn_ids *out);
+mn_status mn_encoder_finish(mn_encoder *enc, unsigned flags, mn_ids *out);
+size_t mn_encoder_held(const mn_encoder *enc); /* bytes that wait for what follows */
 /* The same with a fresh encoder, for single texts. */
 mn_status mn_tokenizer_encode(const mn_tokenizer *tok, const char *text, size_t n, unsigned flags, mn_ids *out);
 
@@ -73,9 +85,12 @@ typedef struct mn_decoder {
   bool skip_special;
   unsigned char held[4];
   int n_held;
+  bool begun;         /* a token has been given: the first may stand for other bytes */
+  int stripped, tail; /* taken from the beginning; held back at the end, where it may have to go */
+  int32_t waiting;    /* id + 1 of a token that stands for other bytes if it is the last */
 } mn_decoder;
 mn_status mn_decoder_push(mn_decoder *dec, int32_t id, mn_text *out);
-mn_status mn_decoder_finish(mn_decoder *dec, mn_text *out); /* what is still held */
+mn_status mn_decoder_finish(mn_decoder *dec, mn_text *out); /* what is still held; the next text may begin */
 
 /* ---- training ---- */
 typedef enum { MN_PATTERN_GPT2, MN_PATTERN_CL100K, MN_PATTERN_LLAMA3 } mn_pattern;

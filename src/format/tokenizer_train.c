@@ -131,7 +131,7 @@ static mn_status count_piece(trainer *t, const char *s, size_t n) {
   return count_word(t, s, n);
 }
 
-static mn_status count_text(trainer *t, matcher *m, const pcre2_code *regex, const mn_span *text) {
+static mn_status count_text(trainer *t, mn_matcher *m, const mn_regex *regex, const mn_span *text) {
   const char *s = text->data;
   size_t n = text->size;
   while (n) {
@@ -153,17 +153,14 @@ static mn_status count_text(trainer *t, matcher *m, const pcre2_code *regex, con
 }
 
 static mn_status count_words(trainer *t, const mn_span *texts, size_t n_texts) {
-  pcre2_code *regex;
-  matcher m;
+  mn_regex *regex;
+  mn_matcher m = {0};
   const char *pattern = mn_pattern_regex(t->config->pattern);
-  MN_TRY(mn_pattern_compile("training a tokenizer", pattern, strlen(pattern), false, &regex));
-  mn_status status = mn_matcher_open(&m);
-  if (status == MN_OK) {
-    status = make_word_table(t, 1 << 12);
-    for (size_t i = 0; i < n_texts && status == MN_OK; i++) status = count_text(t, &m, regex, &texts[i]);
-    mn_matcher_close(&m);
-  }
-  pcre2_code_free(regex);
+  MN_TRY(mn_regex_compile("training a tokenizer", pattern, strlen(pattern), false, &regex));
+  mn_status status = make_word_table(t, 1 << 12);
+  for (size_t i = 0; i < n_texts && status == MN_OK; i++) status = count_text(t, &m, regex, &texts[i]);
+  mn_matcher_close(&m);
+  mn_regex_free(regex);
   return status;
 }
 

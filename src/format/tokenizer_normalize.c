@@ -1,0 +1,252 @@
+/* tokenizer_normalize.c - normalisers: a part of a text, valid UTF-8, becomes another. Composition is utf8proc's; each other one is
+ * written here, character by character. A long text is normalised part by part, cut where no normaliser joins two characters. */
+#define _GNU_SOURCE /* memmem */
+
+#include "format/tokenizer_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#define BIT(x) (1u << MN_CAT_##x)
+
+static void put_char(mn_text *out, uint32_t c) {
+  char utf8[4];
+  mn_text_add_bytes(out, utf8, mn_utf8_put(utf8, c));
+}
+
+static bool is_ascii(const char *s, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if ((unsigned char)s[i] >= 0x80) return false;
+  return true;
+}
+
+/* ---- composition: ASCII stays as it is; a run of other characters goes through utf8proc with the character before it ---- */
+
+static void compose_run(const char *s, size_t n, utf8proc_option_t options, mn_text *out) {
+  utf8proc_uint8_t *mapped = NULL;
+  utf8proc_ssize_t len = utf8proc_map((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &mapped, options);
+  if (len < 0) out->failed = true; /* memory: the text is valid */
+  else mn_text_add_bytes(out, mapped, (size_t)len);
+  free(mapped);
+}
+
+static void compose(const char *s, size_t n, mn_norm_kind kind, mn_text *out) {
+  utf8proc_option_t options = UTF8PROC_STABLE | (kind == NORM_NFC || kind == NORM_NFKC ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE);
+  if (kind == NORM_NFKC || kind == NORM_NFKD) options |= UTF8PROC_COMPAT;
+  for (size_t at = 0; at < n;) {
+    size_t end = at;
+    while (end < n && (unsigned char)s[end] < 0x80) end++;
+    if (end < n && end > at) end--; /* a mark after it may join it */
+    mn_text_add_bytes(out, s + at, end - at);
+    at = end;
+    while (end < n && ((unsigned char)s[end] >= 0x80 || end == at)) end++;
+    if (end > at) compose_run(s + at, end - at, options, out);
+    at = end;
+  }
+}
+
+/* ---- character by character ---- */
+
+static void lower(const char *s, size_t n, mn_text *out) {
+  for (size_t i = 0, len; i < n; i += len) {
+    uint32_t c = mn_utf8_next(s + i, n - i, &len);
+    if (c < 0x80) mn_text_add_bytes(out, &(char){(char)(c >= 'A' && c <= 'Z' ? c + 32 : c)}, 1);
+    else if (c == 0x130) mn_text_add(out, "i\xCC\x87"); /* the only one that becomes two */
+    else put_char(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)c));
+  }
+}
+
+static void drop(const char *s, size_t n, uint32_t categories, mn_text *out) {
+  for (size_t i = 0, len; i < n; i += len)
+    if (!mn_unicode_in(mn_utf8_next(s + i, n - i, &len), categories)) mn_text_add_bytes(out, s + i, len);
+}
+
+static bool is_chinese(uint32_t c) {
+  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
+         (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) || (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
+static void bert_clean(const mn_norm *norm, const char *s, size_t n, mn_text *out) {
+  for (size_t i = 0, len; i < n; i += len) {
+    uint32_t c = mn_utf8_next(s + i, n - i, &len);
+    if (norm->clean) {
+      bool blank = mn_unicode_space(c);
+      bool control = !blank && mn_unicode_in(c, BIT(CC) | BIT(CF) | BIT(CO) | BIT(CS) | BIT(CN));
+      if (c == 0 || c == 0xFFFD || (control && c != '\t' && c != '\n' && c != '\r')) continue;
+      if (blank) {
+        mn_text_add(out, " ");
+        continue;
+      }
+    }
+    bool chinese = norm->chinese && is_chinese(c);
+    if (chinese) mn_text_add(out, " ");
+    mn_text_add_bytes(out, s + i, len);
+    if (chinese) mn_text_add(out, " ");
+  }
+}
+
+static void nmt(const char *s, size_t n, mn_text *out) { /* the controls go, and what looks like a space is one */
+  for (size_t i = 0, len; i < n; i += len) {
+    uint32_t c = mn_utf8_next(s + i, n - i, &len);
+    if ((c >= 1 && c <= 8) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F) continue;
+    bool blank = c == 9 || c == 10 || c == 12 || c == 13 || c == 0x1680 || (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 ||
+                 c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
+    if (blank) mn_text_add(out, " ");
+    else mn_text_add_bytes(out, s + i, len);
+  }
+}
+
+static void replace(const mn_norm *norm, mn_matcher *m, const char *s, size_t n, mn_text *out) {
+  if (norm->regex) {
+    for (size_t at = 0, begin, end; at < n; at = end) {
+      mn_matcher_next(m, norm->regex, s, n, at, &begin, &end);
+      mn_text_add_bytes(out, s + at, begin - at);
+      if (begin < n) mn_text_add_bytes(out, norm->to, norm->to_n);
+    }
+    return;
+  }
+  const char *end = s + n, *at;
+  while (s < end && (at = memmem(s, (size_t)(end - s), norm->from, norm->from_n))) {
+    mn_text_add_bytes(out, s, (size_t)(at - s));
+    mn_text_add_bytes(out, norm->to, norm->to_n);
+    s = at + norm->from_n;
+  }
+  if (s < end) mn_text_add_bytes(out, s, (size_t)(end - s));
+}
+
+static void squeeze(const char *s, size_t n, bool first, bool last, mn_text *out) {
+  size_t at = 0, end = n;
+  while (first && at < end && s[at] == ' ') at++;
+  while (last && end > at && s[end - 1] == ' ') end--;
+  for (; at < end; at++)
+    if (s[at] != ' ' || at + 1 == end || s[at + 1] != ' ') mn_text_add_bytes(out, s + at, 1);
+}
+
+static void strip(const mn_norm *norm, const char *s, size_t n, bool first, bool last, mn_text *out) {
+  size_t begin = 0, end = n, len;
+  while (norm->left && first && begin < end && mn_unicode_space(mn_utf8_next(s + begin, end - begin, &len))) begin += len;
+  while (norm->right && last && end > begin) {
+    size_t at = mn_utf8_before(s, end);
+    if (!mn_unicode_space(mn_utf8_next(s + at, end - at, &len))) break;
+    end = at;
+  }
+  mn_text_add_bytes(out, s + begin, end - begin);
+}
+
+static void bert(const mn_norm *norm, const char *s, size_t n, mn_text *out) {
+  mn_text a = {0}, b = {0};
+  bert_clean(norm, s, n, &a);
+  if (norm->accents && a.len) {
+    compose(a.data, a.len, NORM_NFD, &b);
+    a.len = 0;
+    if (b.len) drop(b.data, b.len, BIT(MN), &a);
+  }
+  if (a.len && norm->lower) lower(a.data, a.len, out);
+  else if (a.len) mn_text_add_bytes(out, a.data, a.len);
+  out->failed |= a.failed || b.failed;
+  mn_text_free(&a);
+  mn_text_free(&b);
+}
+
+static void run(const mn_norm *norm, mn_norm_work *w, const char *s, size_t n, bool first, bool last, mn_text *out) {
+  switch (norm->kind) {
+  case NORM_NFC:
+  case NORM_NFD:
+  case NORM_NFKC:
+  case NORM_NFKD:
+    compose(s, n, norm->kind, out);
+    break;
+  case NORM_LOWERCASE:
+    lower(s, n, out);
+    break;
+  case NORM_STRIP_ACCENTS:
+    drop(s, n, BIT(MN) | BIT(MC) | BIT(ME), out);
+    break;
+  case NORM_BERT:
+    bert(norm, s, n, out);
+    break;
+  case NORM_REPLACE:
+    replace(norm, &w->matcher, s, n, out);
+    break;
+  case NORM_PREPEND:
+    if (first && n) mn_text_add_bytes(out, norm->to, norm->to_n);
+    mn_text_add_bytes(out, s, n);
+    break;
+  case NORM_STRIP:
+    strip(norm, s, n, first, last, out);
+    break;
+  case NORM_NMT:
+    nmt(s, n, out);
+    break;
+  case NORM_CHARSMAP:
+    mn_charsmap_run(norm, s, n, out);
+    break;
+  case NORM_SQUEEZE:
+    squeeze(s, n, first, last, out);
+    break;
+  }
+}
+
+mn_status mn_normalize(const mn_tokenizer *tok, mn_norm_work *w, const char *s, size_t n, bool first, bool last, const char **out,
+                       size_t *out_n) {
+  for (int i = 0; i < tok->n_norms && n; i++) {
+    const mn_norm *norm = &tok->norms[i];
+    if (norm->kind <= NORM_NFKD && is_ascii(s, n)) continue;
+    mn_text *to = &w->text[i & 1];
+    if (to->len && s == to->data) to = &w->text[~i & 1];
+    to->len = 0;
+    run(norm, w, s, n, first, last, to);
+    MN_TRY(mn_text_status(to));
+    s = to->len ? to->data : "";
+    n = to->len;
+  }
+  *out = s;
+  *out_n = n;
+  return MN_OK;
+}
+
+void mn_norm_work_free(mn_norm_work *w) {
+  mn_matcher_close(&w->matcher);
+  mn_text_free(&w->text[0]);
+  mn_text_free(&w->text[1]);
+}
+
+/* ---- where to cut ---- */
+
+static bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); }
+
+/* Does a replacement reach over s[at]? Looked for around it: what is replaced is short, or a run of blanks. */
+static bool reaches_over(const mn_norm *norm, mn_matcher *m, const char *s, size_t n, size_t at) {
+  enum { AROUND = 64 };
+  size_t begin = at > AROUND ? at - AROUND : 0, end = n - at > AROUND ? at + AROUND : n, b, e;
+  while (begin < at && ((unsigned char)s[begin] & 0xC0) == 0x80) begin++;
+  while (end > at && end < n && ((unsigned char)s[end] & 0xC0) == 0x80) end--;
+  if (!norm->regex) {
+    if (at + norm->from_n < end) end = at + norm->from_n - 1;
+    for (const char *p = s + begin; (p = memmem(p, (size_t)(s + end - p), norm->from, norm->from_n)) && p < s + at; p++)
+      if (p + norm->from_n > s + at) return true;
+    return false;
+  }
+  for (size_t from = begin; from < end; from = e) {
+    mn_matcher_next(m, norm->regex, s, end, from, &b, &e);
+    if (b >= at) return false;
+    if (e > at) return true;
+  }
+  return false;
+}
+
+/* Between a letter and a single blank before a letter, all ASCII: no normaliser joins these. */
+size_t mn_normalize_cut(const mn_tokenizer *tok, const char *s, size_t n) {
+  mn_matcher m = {0};
+  size_t found = 0;
+  for (size_t at = n > 2 ? n - 2 : 0; at > 0 && !found; at--) {
+    if ((s[at] != ' ' && s[at] != '\n') || !is_letter(s[at - 1]) || !is_letter(s[at + 1])) continue;
+    bool joined = false;
+    for (int i = 0; i < tok->n_norms && !joined; i++)
+      joined = tok->norms[i].kind == NORM_REPLACE && reaches_over(&tok->norms[i], &m, s, n, at);
+    if (!joined) found = at;
+  }
+  mn_matcher_close(&m);
+  return found;
+}
