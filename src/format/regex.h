@@ -23,6 +23,7 @@ bool mn_regex_looks_back(const mn_regex *re);
 typedef struct mn_matcher {
   struct mn_regex_try *stack;
   size_t n, cap;
+  bool failed;   /* out of memory, with its message: what was found does not count */
   bool touched;  /* did the last attempt look past the end of the text?                                             */
   size_t unsure; /* where the first attempt of the last search began that did: with more text the search might end otherwise */
 } mn_matcher;

@@ -16,8 +16,12 @@ void mn_matcher_close(mn_matcher *m) {
 static bool push(mn_matcher *m, mn_regex_try t) {
   if (m->n == m->cap) {
     size_t cap = m->cap ? m->cap * 2 : 64;
-    mn_regex_try *stack = cap > MOST_TRIES ? NULL : realloc(m->stack, cap * sizeof *stack);
-    if (!stack) return false;
+    if (cap > MOST_TRIES) return false;
+    mn_regex_try *stack = mn_realloc(m->stack, cap * sizeof *stack);
+    if (!stack) {
+      m->failed = true;
+      return false;
+    }
     m->stack = stack;
     m->cap = cap;
   }
@@ -27,7 +31,10 @@ static bool push(mn_matcher *m, mn_regex_try t) {
 
 static bool word_at(const char *s, size_t n, size_t at) {
   size_t len;
-  return at < n && mn_unicode_word(mn_utf8_next(s + at, n - at, &len));
+  if (at >= n) return false;
+  uint32_t c = mn_utf8_next(s + at, n - at, &len);
+  if (c == 0xB2 || c == 0xB3 || c == 0xB9 || (c >= 0xBC && c <= 0xBE)) return true; /* \w of this language, as in regex_parse.c */
+  return mn_unicode_word(c) && c != 0x200C && c != 0x200D;
 }
 
 static bool is_place(mn_matcher *m, mn_place place, const char *s, size_t n, size_t at) {

@@ -74,7 +74,8 @@ static inline size_t key_slot(const mn_tokenizer *tok, const char *key, size_t n
 void mn_vocab_enter(mn_tokenizer *tok, int32_t id) {
   const token *t = &tok->tokens[id];
   size_t at = key_slot(tok, t->key, t->key_n);
-  while (tok->by_key[at] >= 0) at = (at + 1) & tok->by_key_mask;
+  for (int32_t there; (there = tok->by_key[at]) >= 0; at = (at + 1) & tok->by_key_mask)
+    if (tok->tokens[there].key_n == t->key_n && !memcmp(tok->tokens[there].key, t->key, t->key_n)) break; /* the later one counts */
   tok->by_key[at] = id;
   if (t->key_n > tok->longest_key) tok->longest_key = t->key_n;
 }
@@ -144,34 +145,28 @@ mn_status mn_scores_set(mn_tokenizer *tok, const float *score) {
   return MN_OK;
 }
 
-static mn_status add_added(mn_tokenizer *tok, mn_norm_work *work, int32_t id) {
-  const token *t = &tok->tokens[id];
-  if (!(t->flags & TOKEN_NORMALIZED) || !tok->n_norms) {
-    tok->added_first[(unsigned char)*t->key] = true;
-    return mn_trie_add(&tok->added_raw, t->key, t->key_n, id);
-  }
-  const char *s;
-  size_t n;
-  MN_TRY(mn_normalize(tok, work, t->key, t->key_n, true, true, &s, &n));
-  return n ? mn_trie_add(&tok->added_normalized, s, n, id) : MN_OK;
-}
-
-/* Without a normaliser, tokens that are looked for in normalised text come after the others all the same. */
+/* Tokens that are looked for in normalised text come after the others, and stand for what their content becomes. */
 static mn_status find_added(mn_tokenizer *tok) {
-  bool both = false, any_raw = false;
-  for (int i = 0; i < tok->n_added; i++) {
-    bool normalized = tok->tokens[tok->added[i]].flags & TOKEN_NORMALIZED;
-    both |= normalized;
-    any_raw |= !normalized;
-  }
-  both &= any_raw || tok->n_norms;
   mn_norm_work work = {0};
   mn_status status = MN_OK;
   for (int i = 0; i < tok->n_added && status == MN_OK; i++) {
     int32_t id = tok->added[i];
     const token *t = &tok->tokens[id];
-    if (both && (t->flags & TOKEN_NORMALIZED) && !tok->n_norms) status = mn_trie_add(&tok->added_normalized, t->key, t->key_n, id);
-    else status = add_added(tok, &work, id);
+    const char *s = t->key;
+    size_t n = t->key_n;
+    if (!(t->flags & TOKEN_NORMALIZED)) {
+      tok->added_first[(unsigned char)*s] = true;
+      status = mn_trie_add(&tok->added_raw, s, n, id);
+      continue;
+    }
+    if (tok->n_norms && !tok->normal && !(tok->normal = mn_calloc((size_t)tok->n_ids, sizeof *tok->normal))) status = MN_ERR_MEMORY;
+    if (status == MN_OK) status = mn_normalize(tok, &work, s, n, true, true, &s, &n);
+    if (status == MN_OK && n) status = mn_trie_add(&tok->added_normalized, s, n, id);
+    if (status != MN_OK || !tok->normal) continue;
+    char *copy = mn_arena_alloc(tok->arena, n + 1);
+    if (copy) memcpy(copy, s, n);
+    else status = MN_ERR_MEMORY;
+    tok->normal[id] = copy;
   }
   mn_norm_work_free(&work);
   return status;
@@ -205,7 +200,7 @@ static mn_status unigram_tables(mn_tokenizer *tok) {
     if (!(t->flags & TOKEN_EXISTS) || !t->key_n || tok->score[id] > 1e300) continue; /* added ones have none */
     if (!any || tok->score[id] < least) least = tok->score[id];
     any = true;
-    MN_TRY(mn_trie_add(&tok->trie, t->key, t->key_n, id));
+    MN_TRY(mn_trie_add(&tok->trie, t->key, t->key_n, mn_vocab_find(tok, t->key, t->key_n)));
   }
   tok->unk_score = least - 10;
   return tok->trie.cap ? MN_OK : mn_trie_add(&tok->trie, "\xFF", 1, -1);
@@ -239,11 +234,12 @@ mn_status mn_tokenizer_complete(mn_tokenizer *tok, const char *name) {
     }
   for (int i = 0; i < tok->n_decode; i++) tok->decode_first |= tok->decode[i].kind == DECODE_WORDPIECE || tok->decode[i].skip_first;
   tok->decode_first |= tok->join_by_space;
-  if (tok->n_decode || tok->join_by_space) MN_TRY(decoded_bytes(tok));
-  if (tok->model == MODEL_UNIGRAM) MN_TRY(unigram_tables(tok));
-  if (!tok->byte_level && !tok->prefix && !tok->suffix && (tok->model == MODEL_BPE || tok->model == MODEL_UNIGRAM))
-    MN_TRY(mn_pairs_make(tok));
   MN_TRY(find_added(tok));
+  if (tok->n_decode || tok->join_by_space || tok->normal) MN_TRY(decoded_bytes(tok));
+  if (tok->model == MODEL_UNIGRAM) MN_TRY(unigram_tables(tok));
+  /* Where nothing stands for what no token spells, it vanishes, and its neighbours meet. */
+  bool all_spelled = tok->unk >= 0 || tok->rank;
+  if (tok->model == MODEL_BPE && !tok->byte_level && !tok->prefix && !tok->suffix && all_spelled) MN_TRY(mn_pairs_make(tok));
   if (!tok->n_ends) find_ends(tok);
   return MN_OK;
 }
@@ -361,6 +357,7 @@ void mn_tokenizer_free(mn_tokenizer *tok) {
   free(tok->pairs);
   free(tok->score);
   free(tok->added);
+  free(tok->normal);
   free(tok);
 }
 

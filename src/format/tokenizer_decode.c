@@ -34,7 +34,7 @@ static void replace_matches(mn_text *t, const mn_decode_op *op) {
     mn_text_add_bytes(&out, t->data + at, begin - at);
     if (end > begin) mn_text_add_bytes(&out, op->to, op->to_n);
   }
-  out.failed |= t->failed;
+  out.failed |= t->failed || m.failed;
   mn_matcher_close(&m);
   mn_text_free(t);
   *t = out;
@@ -75,7 +75,8 @@ void mn_decode_token(const mn_tokenizer *tok, int32_t id, bool first, bool last,
   const token *t0 = &tok->tokens[id];
   mn_text t = {0};
   if (tok->join_by_space && !first) mn_text_add(&t, " ");
-  mn_text_add_bytes(&t, t0->key, t0->key_n);
+  if (tok->normal && tok->normal[id]) mn_text_add(&t, tok->normal[id]);
+  else mn_text_add_bytes(&t, t0->key, t0->key_n);
   for (int i = 0; i < tok->n_decode; i++) {
     const mn_decode_op *op = &tok->decode[i];
     switch (op->kind) {

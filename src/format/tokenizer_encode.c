@@ -128,9 +128,15 @@ static size_t blanks_after(const char *s, size_t n, size_t at) {
   return at;
 }
 
-static bool alone(const char *s, size_t n, size_t begin, size_t end) {
-  size_t len, before = begin ? mn_utf8_before(s, begin) : 0;
-  if (begin && mn_unicode_word(mn_utf8_next(s + before, begin - before, &len))) return false;
+static bool word_ends(const char *s, size_t at) {
+  size_t len, before = at ? mn_utf8_before(s, at) : 0;
+  return at && mn_unicode_word(mn_utf8_next(s + before, at - before, &len));
+}
+
+/* `word_before`: a sign of a word stands before s[0]. */
+static bool alone(const char *s, size_t n, size_t begin, size_t end, bool word_before) {
+  size_t len;
+  if (begin ? word_ends(s, begin) : word_before) return false;
   return end == n || !mn_unicode_word(mn_utf8_next(s + end, n - end, &len));
 }
 
@@ -148,7 +154,7 @@ static int32_t added_at(const mn_tokenizer *tok, const mn_trie *trie, const char
 
 /* The next added token in s[from..n). */
 static bool next_added(const mn_tokenizer *tok, const mn_trie *trie, const bool *first, const char *s, size_t n, size_t from,
-                       unsigned flags, found *out) {
+                       unsigned flags, bool word_before, found *out) {
   if (!trie->cap) return false;
   for (size_t at = from; at < n;) {
     size_t end;
@@ -158,7 +164,7 @@ static bool next_added(const mn_tokenizer *tok, const mn_trie *trie, const bool 
       continue;
     }
     uint8_t kind = tok->tokens[id].flags;
-    if ((kind & TOKEN_SINGLE_WORD) && !alone(s, n, at, end)) {
+    if ((kind & TOKEN_SINGLE_WORD) && !alone(s, n, at, end, word_before)) {
       at = end;
       continue;
     }
@@ -193,7 +199,7 @@ static mn_status normalized(mn_encoder *e, const char *s, size_t n, unsigned fla
   size_t at = 0, some, certain = last ? n : certain_end(tok, trie, s, n);
   found x;
   *used = 0;
-  while (next_added(tok, trie, NULL, s, n, at, flags, &x)) {
+  while (next_added(tok, trie, NULL, s, n, at, flags, e->word_before_held, &x)) {
     if (!last && (x.begin >= certain || x.end + 4 > n)) break;
     MN_TRY(run_steps(e, s + at, x.begin - at, true, &some, out));
     e->in_text = true;
@@ -203,7 +209,17 @@ static mn_status normalized(mn_encoder *e, const char *s, size_t n, unsigned fla
   if (certain < at) certain = at;
   MN_TRY(run_steps(e, s + at, certain - at, last, &some, out));
   *used = at + some;
+  if (last) e->word_before_held = false;
+  else if (*used) e->word_before_held = word_ends(s, *used);
   return MN_OK;
+}
+
+/* Does the text no longer begin where it began? Then it is no "first" piece, either. */
+static bool loses_beginning(const mn_tokenizer *tok, const char *s, size_t n) {
+  size_t len;
+  for (int i = 0; i < tok->n_norms; i++)
+    if (tok->norms[i].kind == NORM_STRIP && tok->norms[i].left) return n && mn_unicode_space(mn_utf8_next(s, n, &len));
+  return false;
 }
 
 static mn_status run_of_text(mn_encoder *e, const char *s, size_t n, unsigned flags, bool last, size_t *used, mn_ids *out) {
@@ -223,6 +239,7 @@ static mn_status run_of_text(mn_encoder *e, const char *s, size_t n, unsigned fl
     const char *text;
     size_t text_n;
     MN_TRY(mn_normalize(tok, &e->norm, s + *used, part, !e->in_section, end, &text, &text_n));
+    if (!e->in_section && loses_beginning(tok, s + *used, part)) e->in_text = true;
     e->in_section = true;
     *used += part;
     most = PART;
@@ -286,7 +303,7 @@ static mn_status text_part(mn_encoder *e, const char *s, size_t n, unsigned flag
   size_t at = 0, some, certain = last ? n : certain_end(tok, &tok->added_raw, s, n);
   found x;
   *used = 0;
-  while (next_added(tok, &tok->added_raw, tok->added_first, s, n, at, flags, &x)) {
+  while (next_added(tok, &tok->added_raw, tok->added_first, s, n, at, flags, e->word_before_raw, &x)) {
     if (!last && (x.begin >= certain || x.end + 4 > n)) break;
     MN_TRY(section(e, s + at, x.begin - at, flags, true, &some, out));
     e->in_text = true;
@@ -296,6 +313,7 @@ static mn_status text_part(mn_encoder *e, const char *s, size_t n, unsigned flag
   if (certain < at) certain = at;
   MN_TRY(section(e, s + at, certain - at, flags, last, &some, out));
   *used = at + some;
+  if (*used) e->word_before_raw = word_ends(s, *used);
   for (int i = 0; i < tok->n_after && last && (flags & MN_ENCODE_TEMPLATE); i++) MN_TRY(mn_ids_add(out, tok->after[i]));
   return MN_OK;
 }
@@ -304,6 +322,8 @@ static void forget(mn_encoder *e) { /* the text has ended, or failed */
   e->begun = e->in_text = e->in_section = e->unk_before = false;
   e->raw.len = e->held.len = 0;
   e->raw_tried = 0;
+  e->unigram_score = 0;
+  e->word_before_raw = e->word_before_held = false;
   memset(e->open, 0, sizeof e->open);
 }
 

@@ -158,6 +158,7 @@ struct mn_tokenizer {
 
   int32_t *added; /* ids of added tokens */
   int n_added;
+  const char **normal; /* (n_ids) what added tokens become when they are normalised; NULL: as they are */
   mn_trie added_raw, added_normalized;
   bool added_first[256]; /* can one of added_raw begin with this byte? */
   int32_t before[MAX_TEMPLATE], after[MAX_TEMPLATE];
@@ -241,12 +242,13 @@ struct mn_encoder {
   mn_matcher match[MAX_STEPS];
   mn_norm_work norm;
   /* of a text in pieces */
-  mn_text raw, held;        /* what waits for more: text, and normalised text */
-  size_t raw_tried;         /* so much of it has been tried in vain */
-  bool begun, in_text;      /* the text has begun; something of it has been given */
-  bool in_section;          /* the section between two added tokens has begun */
-  bool open[MAX_STEPS + 1]; /* the piece that this step is given has begun in a call before this one */
-  mn_text step[MAX_STEPS];  /* what a step makes of its piece */
+  mn_text raw, held;                      /* what waits for more: text, and normalised text */
+  size_t raw_tried;                       /* so much of it has been tried in vain */
+  bool begun, in_text;                    /* the text has begun; something of it has been given */
+  bool word_before_raw, word_before_held; /* a sign of a word stands before what waits */
+  bool in_section;                        /* the section between two added tokens has begun */
+  bool open[MAX_STEPS + 1];               /* the piece that this step is given has begun in a call before this one */
+  mn_text step[MAX_STEPS];                /* what a step makes of its piece */
   size_t step_tried[MAX_STEPS];
   bool unk_before; /* the piece's last id was the unknown token */
   /* of the models */
@@ -255,6 +257,7 @@ struct mn_encoder {
   size_t cap, n_heap;
   mn_best *best;
   size_t cap_best;
+  double unigram_score; /* of what has been given of a piece that goes on */
   mn_ids path;
   mn_cached *cache;
   size_t n_cached;

@@ -120,7 +120,7 @@ static mn_status read_scored(reader *r, const json_t *vocab) { /* [["piece", sco
     if (!json_is_string(key) || !json_is_number(score)) return REFUSE(r, "model.vocab[%zu] is not [\"token\", score]", i);
     MN_TRY(set_token(r, (int32_t)i, json_string_value(key), json_string_length(key), false, 0));
     tok->score[i] = json_number_value(score);
-    mn_vocab_enter(tok, (int32_t)i);
+    mn_vocab_enter(tok, (int32_t)i); /* of two that are spelled alike the later one counts */
   }
   return MN_OK;
 }
@@ -303,9 +303,10 @@ static mn_status read_added(reader *r, const json_t *added) {
     uint8_t flags = TOKEN_ADDED;
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
       if (json_is_true(json_object_get(a, kinds[k].key))) flags |= kinds[k].flag;
-    const token *t = &tok->tokens[id];
     int32_t in_vocab = find(r, json_object_get(json_object_get(r->root, "model"), "vocab"), content, n);
-    if (in_vocab >= 0 && in_vocab != id && tok->model != MODEL_UNIGRAM)
+    if (in_vocab >= 0 && tok->model == MODEL_UNIGRAM) id = in_vocab; /* of two pieces that are spelled alike the later one counts */
+    const token *t = &tok->tokens[id];
+    if (in_vocab >= 0 && in_vocab != id)
       return REFUSE(r, "added token '%s' has id %d, but the vocabulary gives it %d", show(r, content), id, in_vocab);
     if (in_vocab < 0 && t->flags) return REFUSE(r, "added token '%s' has id %d, which another token has too", show(r, content), id);
     if (t->flags & TOKEN_ADDED) return REFUSE(r, "added token '%s' is there twice", show(r, content));

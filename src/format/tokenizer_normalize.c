@@ -31,16 +31,27 @@ static void compose_run(const char *s, size_t n, utf8proc_option_t options, mn_t
   free(mapped);
 }
 
+/* What was given a decomposition after the reference's tables (Unicode 12) were made stays as it is. */
+static bool is_later(uint32_t c) {
+  return c == 0x32FF || (c >= 0xA7F2 && c <= 0xA7F4) || c == 0xAB69 || (c >= 0x10781 && c <= 0x107BA) || c == 0x11938 || c == 0x1F16C ||
+         (c >= 0x1FBF0 && c <= 0x1FBF9);
+}
+
 static void compose(const char *s, size_t n, mn_norm_kind kind, mn_text *out) {
   utf8proc_option_t options = UTF8PROC_STABLE | (kind == NORM_NFC || kind == NORM_NFKC ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE);
   if (kind == NORM_NFKC || kind == NORM_NFKD) options |= UTF8PROC_COMPAT;
   for (size_t at = 0; at < n;) {
-    size_t end = at;
+    size_t end = at, len;
     while (end < n && (unsigned char)s[end] < 0x80) end++;
     if (end < n && end > at) end--; /* a mark after it may join it */
     mn_text_add_bytes(out, s + at, end - at);
     at = end;
-    while (end < n && ((unsigned char)s[end] >= 0x80 || end == at)) end++;
+    for (; end < n && ((unsigned char)s[end] >= 0x80 || end == at); end += len) {
+      if (!is_later(mn_utf8_next(s + end, n - end, &len))) continue;
+      if (end > at) compose_run(s + at, end - at, options, out);
+      mn_text_add_bytes(out, s + end, len);
+      at = end + len;
+    }
     if (end > at) compose_run(s + at, end - at, options, out);
     at = end;
   }
@@ -51,15 +62,14 @@ static void compose(const char *s, size_t n, mn_norm_kind kind, mn_text *out) {
 static void lower(const char *s, size_t n, mn_text *out) {
   for (size_t i = 0, len; i < n; i += len) {
     uint32_t c = mn_utf8_next(s + i, n - i, &len);
-    if (c < 0x80) mn_text_add_bytes(out, &(char){(char)(c >= 'A' && c <= 'Z' ? c + 32 : c)}, 1);
-    else if (c == 0x130) mn_text_add(out, "i\xCC\x87"); /* the only one that becomes two */
-    else put_char(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)c));
+    if (c == 0x130) mn_text_add(out, "i\xCC\x87"); /* the only one that becomes two */
+    else put_char(out, mn_unicode_lower(c));
   }
 }
 
-static void drop(const char *s, size_t n, uint32_t categories, mn_text *out) {
+static void drop(const char *s, size_t n, bool (*goes)(uint32_t), mn_text *out) {
   for (size_t i = 0, len; i < n; i += len)
-    if (!mn_unicode_in(mn_utf8_next(s + i, n - i, &len), categories)) mn_text_add_bytes(out, s + i, len);
+    if (!goes(mn_utf8_next(s + i, n - i, &len))) mn_text_add_bytes(out, s + i, len);
 }
 
 static bool is_chinese(uint32_t c) {
@@ -67,17 +77,19 @@ static bool is_chinese(uint32_t c) {
          (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) || (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
+/* Controls and formats, but for those that the reference's tables do not know yet. */
+static bool bert_control(uint32_t c) {
+  if (!mn_unicode_in(c, BIT(CC) | BIT(CF)) || c == '\t' || c == '\n' || c == '\r') return c == 0 || c == 0xFFFD;
+  return c != 0x890 && c != 0x891 && c != 0x8E2 && c != 0x110CD && !(c >= 0x13430 && c <= 0x1343F);
+}
+
 static void bert_clean(const mn_norm *norm, const char *s, size_t n, mn_text *out) {
   for (size_t i = 0, len; i < n; i += len) {
     uint32_t c = mn_utf8_next(s + i, n - i, &len);
-    if (norm->clean) {
-      bool blank = mn_unicode_space(c);
-      bool control = !blank && mn_unicode_in(c, BIT(CC) | BIT(CF) | BIT(CO) | BIT(CS) | BIT(CN));
-      if (c == 0 || c == 0xFFFD || (control && c != '\t' && c != '\n' && c != '\r')) continue;
-      if (blank) {
-        mn_text_add(out, " ");
-        continue;
-      }
+    if (norm->clean && bert_control(c)) continue;
+    if (norm->clean && mn_unicode_space(c)) {
+      mn_text_add(out, " ");
+      continue;
     }
     bool chinese = norm->chinese && is_chinese(c);
     if (chinese) mn_text_add(out, " ");
@@ -104,6 +116,7 @@ static void replace(const mn_norm *norm, mn_matcher *m, const char *s, size_t n,
       mn_text_add_bytes(out, s + at, begin - at);
       if (begin < n) mn_text_add_bytes(out, norm->to, norm->to_n);
     }
+    out->failed |= m->failed;
     return;
   }
   const char *end = s + n, *at;
@@ -140,7 +153,7 @@ static void bert(const mn_norm *norm, const char *s, size_t n, mn_text *out) {
   if (norm->accents && a.len) {
     compose(a.data, a.len, NORM_NFD, &b);
     a.len = 0;
-    if (b.len) drop(b.data, b.len, BIT(MN), &a);
+    if (b.len) drop(b.data, b.len, mn_unicode_nonspacing, &a);
   }
   if (a.len && norm->lower) lower(a.data, a.len, out);
   else if (a.len) mn_text_add_bytes(out, a.data, a.len);
@@ -161,7 +174,7 @@ static void run(const mn_norm *norm, mn_norm_work *w, const char *s, size_t n, b
     lower(s, n, out);
     break;
   case NORM_STRIP_ACCENTS:
-    drop(s, n, BIT(MN) | BIT(MC) | BIT(ME), out);
+    drop(s, n, mn_unicode_accent, out);
     break;
   case NORM_BERT:
     bert(norm, s, n, out);

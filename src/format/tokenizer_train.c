@@ -144,6 +144,7 @@ static mn_status count_text(trainer *t, mn_matcher *m, const mn_regex *regex, co
       mn_matcher_next(m, regex, s, valid, at, &begin, &end);
       if (begin > at) MN_TRY(count_piece(t, s + at, begin - at));
       if (end > begin) MN_TRY(count_piece(t, s + begin, end - begin));
+      if (m->failed) return MN_ERR_MEMORY;
     }
     if (valid < n) valid++; /* a byte that is no UTF-8 is a word of its own */
     s += valid;

@@ -22,12 +22,13 @@ static inline void offer(mn_best *to, double score, size_t start, int32_t id) {
   if (to->id == NOT_REACHED || score > to->score) *to = (mn_best){score, id, (uint32_t)start};
 }
 
-static void find_best(mn_encoder *e, const char *s, size_t n) {
+/* `score`: of what lies before, so that sums are rounded as they are over the whole piece. */
+static void find_best(mn_encoder *e, const char *s, size_t n, double score) {
   const mn_tokenizer *tok = e->tok;
   const mn_trie *trie = &tok->trie;
   mn_best *best = e->best;
   for (size_t i = 1; i <= n; i++) best[i].id = NOT_REACHED;
-  best[0] = (mn_best){0, UNKNOWN, 0};
+  best[0] = (mn_best){score, UNKNOWN, 0};
   for (size_t at = 0, len; at < n; at += len) {
     mn_utf8_next(s + at, n - at, &len);
     double here = best[at].score;
@@ -74,21 +75,24 @@ static size_t common_place(const mn_encoder *e, size_t n) {
 
 mn_status mn_unigram_encode(mn_encoder *e, const char *s, size_t n, bool last, size_t *used, mn_ids *out) {
   size_t window = MN_WINDOW;
+  double score = e->unigram_score;
   *used = 0;
   while (n - *used > window) {
     MN_TRY(mn_stop_check("tokenising"));
     size_t part = window;
     while (((unsigned char)s[*used + part] & 0xC0) == 0x80) part--;
     MN_TRY(reserve(e, part));
-    find_best(e, s + *used, part);
+    find_best(e, s + *used, part, score);
     size_t common = common_place(e, part);
     MN_TRY(give(e, s + *used, common, out));
     *used += common;
+    score = e->best[common].score;
     window = common ? MN_WINDOW : window * 2;
   }
+  e->unigram_score = last ? 0 : score;
   if (!last) return MN_OK;
   MN_TRY(reserve(e, n - *used));
-  find_best(e, s + *used, n - *used);
+  find_best(e, s + *used, n - *used, score);
   MN_TRY(give(e, s + *used, n - *used, out));
   *used = n;
   return MN_OK;

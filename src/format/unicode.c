@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <utf8proc.h>
 
 enum { POINTS = 0x110000, BLOCK = 256, BLOCKS = POINTS / BLOCK };
 
@@ -105,6 +106,45 @@ static bool circled_letter(uint32_t c) {
 
 bool mn_unicode_word(uint32_t c) {
   return mn_unicode_in(c, LETTERS | MARKS | BIT(ND) | BIT(NL) | BIT(PC)) || c == 0x200C || c == 0x200D || circled_letter(c);
+}
+
+static bool among(const uint32_t (*ranges)[2], int n, uint32_t c) { /* sorted */
+  int low = 0;
+  while (n > 0) {
+    int half = n / 2;
+    if (c > ranges[low + half][1]) {
+      low += half + 1;
+      n -= half + 1;
+    } else if (c >= ranges[low + half][0]) {
+      return true;
+    } else {
+      n = half;
+    }
+  }
+  return false;
+}
+
+bool mn_unicode_accent(uint32_t c) {
+  if (c < 0x300) return false;
+  return (c == 0x1CF2 || c == 0x1CF3 || mn_unicode_in(c, MARKS)) && !among(mn_unicode_later_accents, mn_unicode_n_later_accents, c);
+}
+
+bool mn_unicode_nonspacing(uint32_t c) {
+  if (c < 0x300) return false;
+  return (c == 0x1734 || c == 0x1171E || mn_unicode_in(c, BIT(MN))) &&
+         !among(mn_unicode_later_nonspacing, mn_unicode_n_later_nonspacing, c);
+}
+
+uint32_t mn_unicode_lower(uint32_t c) {
+  static const uint32_t later[][2] = {{0x1C89, 0x1C8A}, {0xA7CB, 0x264},  {0xA7CC, 0xA7CD}, {0xA7CE, 0xA7CF},
+                                      {0xA7D2, 0xA7D3}, {0xA7D4, 0xA7D5}, {0xA7DA, 0xA7DB}, {0xA7DC, 0x19B}}; /* Unicode 16 and 17 */
+  if (c < 0x80) return c >= 'A' && c <= 'Z' ? c + 32 : c;
+  if (c == 0x130) return c;
+  if (c >= 0x10D50 && c <= 0x10D65) return c + 0x20;
+  if (c >= 0x16EA0 && c <= 0x16EB8) return c + 0x1B;
+  for (size_t i = 0; c >= 0x1C89 && c <= 0xA7DC && i < sizeof later / sizeof *later; i++)
+    if (later[i][0] == c) return later[i][1];
+  return (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
 }
 
 size_t mn_utf8_put(char out[4], uint32_t c) {

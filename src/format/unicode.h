@@ -51,6 +51,10 @@ static inline bool mn_unicode_in(uint32_t c, uint32_t mask) { return mask >> mn_
 bool mn_unicode_space(uint32_t c); /* White_Space: \s */
 bool mn_unicode_word(uint32_t c);  /* \w: letters, marks, decimal and letter numbers, connectors, circled letters, joiners */
 
+bool mn_unicode_accent(uint32_t c);     /* what StripAccents takes away: marks, as of the reference's older tables */
+bool mn_unicode_nonspacing(uint32_t c); /* what BERT's normaliser takes away */
+uint32_t mn_unicode_lower(uint32_t c);  /* one character; U+0130 is left as it is */
+
 /* Ranges, for sets of characters: calls add(ctx, first, last) for each. */
 typedef void (*mn_range_fn)(void *ctx, uint32_t first, uint32_t last);
 void mn_unicode_category_ranges(uint32_t mask, mn_range_fn add, void *ctx);

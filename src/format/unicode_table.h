@@ -15,5 +15,8 @@ extern const int mn_unicode_n_ranges;
 extern const char *const mn_unicode_scripts[]; /* ends with NULL */
 extern const mn_script_range mn_unicode_script_ranges[];
 extern const int mn_unicode_n_script_ranges;
+/* Marks that the reference's StripAccents, and BERT's, do not know yet and keep. */
+extern const uint32_t mn_unicode_later_accents[][2], mn_unicode_later_nonspacing[][2];
+extern const int mn_unicode_n_later_accents, mn_unicode_n_later_nonspacing;
 
 #endif

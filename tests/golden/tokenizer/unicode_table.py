@@ -6,7 +6,7 @@ what matches, so the table cannot differ from what the golden vectors were made 
     python tests/golden/tokenizer/unicode_table.py > src/format/unicode_table.c
 """
 import sys
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
 CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co Cs Cn".split()
 SCRIPTS = "Han Hiragana Katakana Hangul Latin Greek Cyrillic Arabic Hebrew Thai Devanagari".split()
@@ -19,6 +19,21 @@ def matches(name, text="".join(map(chr, POINTS))):
     for piece, _ in rest:
         out.difference_update(map(ord, piece))
     return out
+
+
+def ranges(points):
+    out = []
+    for c in sorted(points):
+        if out and out[-1][1] == c - 1:
+            out[-1][1] = c
+        else:
+            out.append([c, c])
+    return out
+
+
+def kept(normalizer, points):
+    """The marks of later Unicode versions than the normalizer knows: it keeps them."""
+    return ranges(c for c in points if normalizer.normalize_str("a" + chr(c) + "b") != "ab")
 
 
 def rows(items, form, width=124):
@@ -38,14 +53,10 @@ def main():
         if name != "Cs":
             category.update((c, i) for c in matches(name))
     starts = [c for c in range(0x110000) if c == 0 or category[c] != category[c - 1]]
-    scripts = []
-    for i, name in enumerate(SCRIPTS):
-        points = matches(name)
-        for c in sorted(points):
-            if c - 1 in points:
-                scripts[-1][1] = c
-            else:
-                scripts.append([c, c, i])
+    scripts = [r + [i] for i, name in enumerate(SCRIPTS) for r in ranges(matches(name))]
+    marks = {k: matches(k) for k in ("Mn", "Mc", "Me")}
+    bert = normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=False, strip_accents=True, lowercase=False)
+    later = [("accents", kept(normalizers.StripAccents(), marks["Mn"] | marks["Mc"] | marks["Me"])), ("nonspacing", kept(bert, marks["Mn"]))]
     print("/* unicode_table.c - made by tests/golden/tokenizer/unicode_table.py; see unicode.h. Each number is the first code point of a")
     print(" * range << 5 | its category. */")
     print('#include "format/unicode_table.h"\n')
@@ -57,6 +68,10 @@ def main():
     print("    NULL};\n\nconst mn_script_range mn_unicode_script_ranges[] = {")
     rows(scripts, lambda r: "{%#x, %#x, %d}" % tuple(r))
     print("};\nconst int mn_unicode_n_script_ranges = %d;" % len(scripts))
+    for name, found in later:
+        print("\nconst uint32_t mn_unicode_later_%s[][2] = {" % name)
+        rows(found, lambda r: "{%#x, %#x}" % tuple(r))
+        print("};\nconst int mn_unicode_n_later_%s = %d;" % (name, len(found)))
 
 
 if __name__ == "__main__":
