@@ -190,6 +190,124 @@ static void calls_are_made_as_asked(void) {
   CHECK(server_end(&server) == 0, "not well");
 }
 
+/* ---- sessions ---- */
+static void say(const char *session, const char *content, char answer[64]) {
+  CHECK(http_post("/v1/chat/completions",
+                  "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\"}], \"temperature\": 0%s%s%s, \"max_tokens\": 12}", content,
+                  session ? ", \"session_id\": \"" : "", session ? session : "", session ? "\"" : "") == 200,
+        "%s", http_reply);
+  snprintf(answer, 64, "%s", http_text(http_body(), "content"));
+}
+
+static void a_session_goes_on(void) {
+  char one[64], two[64], whole[64];
+  CHECK(server_begin(&server, "talks --sessions kept"), "no server");
+  CHECK(http_get("/sessions") == 200 && strstr(http_reply, "\"data\": []"), "%s", http_reply);
+  say("anna", "a", one), say("anna", "b", two);
+  CHECK(http_number("cached_tokens") >= 6, "what was read before is not read again: %s", http_reply);
+  /* the same as a client that sends all of it, with a session and without */
+  char all[500];
+  snprintf(all, sizeof all,
+           "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"%s\"}, {\"role\": \"user\", "
+           "\"content\": \"b\"}], \"temperature\": 0, \"max_tokens\": 12",
+           one);
+  CHECK(http_post("/v1/chat/completions", "%s}", all) == 200 && !strcmp(http_text(http_body(), "content"), two), "%s, %s", two, http_reply);
+  const long read_whole = http_number("prompt_tokens");
+  say("berta", "a", whole);
+  CHECK(http_post("/v1/chat/completions", "%s, \"session_id\": \"berta\"}", all) == 200 &&
+            !strcmp(http_text(http_body(), "content"), two) && http_number("prompt_tokens") == read_whole &&
+            http_number("cached_tokens") > 0,
+        "%s, %s", two, http_reply);
+  CHECK(http_get("/sessions") == 200 && http_times("\"object\": \"session\"") == 2 && strstr(http_reply, "\"id\": \"anna\"") &&
+            http_number("tokens") > 8 && strstr(http_reply, "\"messages\": 4"),
+        "%s", http_reply);
+  CHECK(http_get("/sessions/anna") == 200 && http_times("\"role\": \"user\"") == 2 && http_times("\"role\": \"assistant\"") == 2, "%s",
+        http_reply);
+  /* a fork goes its own way; one that is rolled back says the same again */
+  CHECK(http_post("/sessions/anna/fork", "{\"to\": \"carla\"}") == 200 && strstr(http_reply, "\"parent\": \"anna\""), "%s", http_reply);
+  CHECK(http_post("/sessions/anna/fork", "{\"to\": \"carla\"}") == 409, "%s", http_reply);
+  CHECK(http_post("/sessions/carla/rollback", "{\"messages\": 2}") == 200 && http_times("\"role\": ") == 2, "%s", http_reply);
+  say("carla", "b", whole);
+  CHECK(!strcmp(whole, two), "%s, %s", whole, two);
+  CHECK(http_get("/sessions/anna") == 200 && http_times("\"role\": \"user\"") == 2, "%s", http_reply);
+  CHECK(http_post("/sessions/anna/save", "%s", "") == 200, "%s", http_reply);
+  CHECK(http_ask("DELETE", "/sessions/berta", "", "") == 200 && strstr(http_reply, "\"deleted\": true"), "%s", http_reply);
+  CHECK(http_get("/sessions/berta") == 404 && http_ask("DELETE", "/sessions/berta", "", "") == 404, "%s", http_reply);
+  CHECK(server_end(&server) == 0, "not well");
+}
+
+static void a_session_outlives_the_server(void) {
+  char one[64], two[64];
+  CHECK(server_begin(&server, "talks --sessions kept"), "no server");
+  CHECK(http_get("/sessions") == 200 && http_times("\"object\": \"session\"") == 2, "%s", http_reply);
+  say("carla", "a", one);
+  CHECK(http_number("cached_tokens") > 8, "%s", http_reply);
+  say("anna", "a", two);
+  CHECK(!strcmp(one, two), "carla said %s, and anna %s", one, two);
+  CHECK(server_end(&server) == 0, "not well");
+}
+
+static void texts_go_on_too(void) {
+  char whole[200], parts[200];
+  CHECK(server_begin(&server, "talks"), "no server");
+#define GREEDY "\"temperature\": 0, \"ignore_eos\": true"
+  CHECK(http_post("/v1/completions", "{\"prompt\": \"Qa\", \"max_tokens\": 5, \"session_id\": \"t\", " GREEDY "}") == 200, "%s",
+        http_reply);
+  snprintf(parts, sizeof parts, "Qa%sx", http_text(http_body(), "text"));
+  CHECK(http_post("/v1/completions", "{\"prompt\": \"x\", \"max_tokens\": 5, \"session_id\": \"t\", " GREEDY "}") == 200 &&
+            http_number("cached_tokens") == 7,
+        "two, and five more: %s", http_reply);
+  char said[100];
+  snprintf(said, sizeof said, "%s", http_text(http_body(), "text"));
+  CHECK(!strchr(parts, '\\') && http_post("/v1/completions", "{\"prompt\": \"%s\", \"max_tokens\": 5, " GREEDY "}", parts) == 200, "%s: %s",
+        parts, http_reply);
+  snprintf(whole, sizeof whole, "%s", http_text(http_body(), "text"));
+  CHECK(!strcmp(whole, said), "in one: %s; in two: %s", whole, said);
+  CHECK(http_post("/sessions/t/rollback", "{\"tokens\": 7}") == 200 && http_number("tokens") == 7, "%s", http_reply);
+  CHECK(http_post("/v1/completions", "{\"prompt\": \"x\", \"max_tokens\": 5, \"session_id\": \"t\", " GREEDY "}") == 200 &&
+            !strcmp(http_text(http_body(), "text"), said),
+        "%s: %s", said, http_reply);
+  static const struct {
+    const char *method, *path, *body;
+    int status;
+  } all[] = {
+      {"GET", "/sessions/nobody", "", 404},
+      {"POST", "/sessions/nobody/fork", "{\"to\": \"x\"}", 409},
+      {"POST", "/sessions/t/fork", "{}", 400},
+      {"POST", "/sessions/t/fork", "{\"to\": 3}", 400},
+      {"POST", "/sessions/t/fork", "{\"to\": \"a/b\"}", 400},
+      {"POST", "/sessions/t/fork", "{\"to\": \".x\"}", 400},
+      {"POST", "/sessions/t/rollback", "{\"tokens\": -1}", 400},
+      {"POST", "/sessions/t/rollback", "{\"tokens\": 99999}", 400},
+      {"POST", "/sessions/t/rollback", "{\"hours\": 1}", 400},
+      {"POST", "/sessions/t/save", "", 400},
+      {"POST", "/sessions/t/paint", "", 404},
+      {"POST", "/sessions", "", 400},
+      {"DELETE", "/sessions/%2e%2e%2fx", "", 400},
+      {"GET", "/sessions/a%20b", "", 400},
+      {"POST", "/v1/completions", "{\"prompt\": \"a\", \"session_id\": \"a/b\"}", 400},
+      {"POST", "/v1/completions", "{\"prompt\": \"a\", \"session_id\": \"x\", \"n\": 2}", 400},
+      {"POST", "/v1/completions", "{\"prompt\": [\"a\", \"b\"], \"session_id\": \"x\"}", 400},
+      {"POST", "/v1/completions", "{\"prompt\": \"a\", \"session_id\": 3}", 400},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    const int status = http_ask(all[i].method, all[i].path, "", all[i].body);
+    CHECK(status == all[i].status && strstr(http_body(), "\"error\""), "%s %s %s: %d, %s", all[i].method, all[i].path, all[i].body, status,
+          http_reply);
+  }
+  /* one that is answering cannot be asked meanwhile */
+  char *text = http_request("POST", "/v1/completions", "",
+                            "{\"prompt\": \"a\", \"max_tokens\": 800, \"session_id\": \"slow\", \"ignore_eos\": true, \"stream\": true}");
+  const int fd = http_open();
+  http_say(fd, text, strlen(text));
+  http_hear(fd, "data: ");
+  const bool over = strstr(http_reply, "[DONE]") != NULL;
+  const int status = http_post("/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 1, \"session_id\": \"slow\"}");
+  CHECK(status == 409 || status == 200 || over, "%s", http_reply); /* 200: a fast machine was done */
+  free(text), close(fd);
+  CHECK(server_end(&server) == 0, "not well");
+}
+
 int main(void) {
   signal(SIGPIPE, SIG_IGN);
   RUN(calls_are_found_in_every_form);
@@ -198,6 +316,9 @@ int main(void) {
   if (server.port) {
     RUN(a_model_of_ours_answers);
     RUN(calls_are_made_as_asked);
+    RUN(a_session_goes_on);
+    RUN(a_session_outlives_the_server);
+    RUN(texts_go_on_too);
   }
   if (server.pid) server_end(&server);
   return test_end();

@@ -8,12 +8,13 @@
 #include "serve/server.h"
 
 static mn_status read_limits(const mn_cli *cli, mn_server_config *c) {
-  int64_t port = 0, connections = 0, head = 0, body = 0, state = 0;
+  int64_t port = 0, connections = 0, head = 0, body = 0, state = 0, kept = 0;
   MN_TRY(mn_cli_int(cli, "port", 0, 65535, &port));
   MN_TRY(mn_cli_int(cli, "streams", 1, 4096, &c->rows));
   MN_TRY(mn_cli_int(cli, "piece", 1, 65536, &c->piece));
   MN_TRY(mn_cli_int(cli, "queue", 0, 1 << 20, &c->waiting));
   MN_TRY(mn_cli_int(cli, "state-mib", 0, 1 << 24, &state));
+  MN_TRY(mn_cli_int(cli, "session-mib", 1, 1 << 24, &kept));
   MN_TRY(mn_cli_int(cli, "max-tokens", 1, INT32_MAX, &c->most_tokens));
   MN_TRY(mn_cli_int(cli, "connections", 1, 1 << 20, &connections));
   MN_TRY(mn_cli_int(cli, "max-head-kib", 1, 1024, &head));
@@ -29,6 +30,7 @@ static mn_status read_limits(const mn_cli *cli, mn_server_config *c) {
   c->most_head = (size_t)head << 10;
   c->most_body = (size_t)body << 10;
   c->state_bytes = (size_t)state << 20;
+  c->session_bytes = (size_t)kept << 20;
   return mn_cli_precision(cli, "precision", false, &c->compute);
 }
 
@@ -75,6 +77,7 @@ static mn_status run(mn_cli *cli) {
                         .keys = mn_cli_get(cli, "api-key-file"),
                         .cors = mn_cli_get(cli, "cors"),
                         .log = mn_cli_get(cli, "access-log"),
+                        .sessions = mn_cli_get(cli, "sessions"),
                         .template = mn_cli_get(cli, "chat-template"),
                         .forget = mn_cli_given(cli, "forget")};
   char *name = name_of(cli);
@@ -102,6 +105,8 @@ static const mn_option options[] = {
     {"piece", "N", "128", "tokens of a prompt that are read between two steps", 0},
     {"queue", "N", "256", "prompts that may wait; more are refused with 429", 0},
     {"state-mib", "N", "0", "MiB for the states of all streams; fewer run at once then; 0: any", 0},
+    {"sessions", "DIR", NULL, "keep sessions in this folder, too; otherwise they end with the server", 0},
+    {"session-mib", "N", "1024", "MiB in memory for kept sessions that nobody uses just now", 0},
     {"max-tokens", "N", "4096", "of a chat's answer, where the request says nothing", 0},
     {"answer-seconds", "X", "0", "an answer that takes longer is ended; 0: none is", 0},
     {"max-body-kib", "N", "4096", "of a request", 0},

@@ -57,6 +57,7 @@ static const known keys[] = {
     {"tool_choice", MN_ASK_CHAT, NULL},
     {"parallel_tool_calls", MN_ASK_CHAT, NULL},
     {"chat_template_kwargs", MN_ASK_CHAT, NULL},
+    {"session_id", TEXT, NULL},
     {"best_of", MN_ASK_COMPLETION, "1"},
     {"suffix", MN_ASK_COMPLETION, "null"},
     {"modalities", MN_ASK_CHAT, "[\"text\"]"},
@@ -319,6 +320,7 @@ static bool read_manner(const reader *r) {
   a->n = 1;
   a->manner.most = -1;
   a->seeded = given(r->map, "seed") != NULL;
+  if (!read_text(r, "session_id", &a->session)) return false;
   return read_int(r, "max_tokens", a->kind == MN_ASK_CHAT ? 1 : 0, limit, &a->manner.most) &&
          read_int(r, "max_completion_tokens", 1, limit, &a->manner.most) && read_number(r, "temperature", 0, 2, &s->temperature) &&
          read_number(r, "top_p", 0, 1, &s->top_p) && read_int(r, "top_k", 0, 1 << 26, &s->top_k) &&

@@ -51,8 +51,9 @@ static void end_task(mn_batcher *b, mn_task *t, mn_status status) {
   if (status != MN_OK) snprintf(why, sizeof why, "%s", mn_message());
   if (t->promised) b->promised -= t->answers;
   t->promised = false;
-  if (t->conversation) t->give(t->ctx, t->conversation);
+  if (t->conversation) t->give(t->ctx, t->conversation, status);
   t->conversation = NULL;
+  if (t->whole) free(t->whole), t->whole = NULL, t->prompt = NULL;
   if (t->reader && !b->spare) b->spare = t->reader;
   else mn_session_free(t->reader);
   t->reader = NULL;
@@ -180,6 +181,25 @@ static void lose_all(mn_batcher *b, mn_status status) { /* what is in the batch 
       if (b->rows[i].task) drop(b, b->rows[i].task, status);
 }
 
+static bool ends(const mn_task *t, int32_t token) {
+  for (int i = 0; i < t->manner.n_ends; i++)
+    if (t->manner.ends[i] == token) return true;
+  return false;
+}
+
+/* The last token that was drawn was not fed: a conversation that is kept hears it, too, but for the end of a text that others may follow. */
+static mn_status hear_last(mn_batcher *b, mn_task *t) {
+  mn_conversation *c = t->conversation;
+  if (!t->drawn.len || (t->appends && ends(t, t->drawn.data[t->drawn.len - 1]))) return MN_OK;
+  if (mn_conversation_length(c) + 1 > mn_batcher_context(b)) return MN_OK;
+  return mn_conversation_feed(c, &t->drawn.data[t->drawn.len - 1], 1, NULL);
+}
+
+static mn_status keep_row(mn_batcher *b, mn_task *t, int64_t row_number) {
+  MN_TRY(mn_conversation_from_row(t->conversation, b->batch, row_number, t->drawn.data, (int64_t)t->drawn.len - 1, true));
+  return hear_last(b, t);
+}
+
 static void step(mn_batcher *b) {
   const float *logits;
   const double began = mn_now();
@@ -204,7 +224,7 @@ static void step(mn_batcher *b) {
     status = draw(b, t, r->answer, r->voice, mn_session_row_position(b->batch, i), logits + i * V, &r->token, &whole);
     if (status != MN_OK) drop(b, t, status);
     else if (whole) {
-      if (t->conversation) status = mn_conversation_from_row(t->conversation, b->batch, i, t->drawn.data, (int64_t)t->drawn.len - 1, true);
+      if (t->conversation) status = keep_row(b, t, i);
       leave_row(b, r);
       if (--t->live == 0) end_task(b, t, status);
     }
@@ -226,12 +246,27 @@ static mn_task *choose(const mn_batcher *b, mn_task *list) {
   return best;
 }
 
+/* The prompt follows what the conversation has read. */
+static mn_status append(mn_batcher *b, mn_task *t) {
+  const int64_t known = mn_conversation_length(t->conversation), n = t->n_prompt, most = mn_batcher_context(b);
+  if (most != MN_LIMIT_NONE && n > most - known)
+    return mn_fail(MN_ERR_CONFIG, "this model's context is %lld tokens; the session has %lld, and the prompt %lld more", (long long)most,
+                   (long long)known, (long long)n);
+  t->whole = mn_alloc((size_t)(known + n) * sizeof *t->whole);
+  if (!t->whole) return MN_ERR_MEMORY;
+  memcpy(t->whole, mn_conversation_tokens(t->conversation), (size_t)known * sizeof *t->whole);
+  memcpy(t->whole + known, t->prompt, (size_t)n * sizeof *t->whole);
+  t->prompt = t->whole, t->n_prompt = known + n, t->cached = known;
+  return MN_OK;
+}
+
 static mn_status begin_reading(mn_batcher *b, mn_task *t) {
   b->promised += t->answers;
   t->promised = true;
   if (t->take) {
     MN_TRY(t->take(t->ctx, &t->conversation));
-    MN_TRY(mn_conversation_prepare(t->conversation, t->prompt, t->n_prompt, &t->cached));
+    if (t->appends) MN_TRY(append(b, t));
+    else MN_TRY(mn_conversation_prepare(t->conversation, t->prompt, t->n_prompt, &t->cached));
     t->read = t->cached;
     return MN_OK;
   }
@@ -278,7 +313,7 @@ static void read_piece(mn_batcher *b) {
   b->counts.tokens_made += t->made; /* the first of each answer */
   pthread_mutex_unlock(&b->mutex);
   take_out(&b->reading, t);
-  if (t->live == 0) end_task(b, t, MN_OK);
+  if (t->live == 0) end_task(b, t, t->conversation ? hear_last(b, t) : MN_OK);
   else {
     /* its rows go on without the reader */
     b->promised -= t->answers;
@@ -445,7 +480,7 @@ mn_status mn_batcher_post(mn_batcher *b, mn_task *t, bool *full) {
     return mn_fail(MN_ERR_CONFIG, "%lld answers at once, and this server makes %lld at most", (long long)t->answers,
                    (long long)b->config.rows);
   t->made = t->read = t->live = t->cached = 0;
-  t->reader = NULL, t->conversation = NULL, t->promised = false;
+  t->reader = NULL, t->conversation = NULL, t->whole = NULL, t->promised = false;
   t->next = NULL;
   t->times = (mn_task_times){.posted = mn_now()};
   pthread_mutex_lock(&b->mutex);

@@ -42,10 +42,11 @@ typedef struct mn_task {
   mn_manner manner; /* most 0: nothing is made, the prompt is read */
   uint64_t client;
   /* Where the prompt is read by a conversation that is kept, of one answer: it reads what it does not know yet, and has heard the answer
-   * when it is given back, all but the last token that was drawn. `take` is called when the prompt's turn has come, `give` before `over`,
+   * when it is given back. `appends`: the prompt follows what it has read; else it is all that it shall have read. `take` is called when the prompt's turn has come, `give` before `over`,
    * whatever happens; both by the worker. NULL: a stream that is forgotten. */
   mn_status (*take)(void *ctx, mn_conversation **out);
-  void (*give)(void *ctx, mn_conversation *c);
+  void (*give)(void *ctx, mn_conversation *c, mn_status status);
+  bool appends;
   /* All three are called by the worker, and must not wait. A token of an answer, and the text that is certain by it; said is NULL where
    * manner.top is -1. */
   void (*told)(void *ctx, int64_t answer, const mn_said *said, const char *text, size_t n);
@@ -62,6 +63,7 @@ typedef struct mn_task {
   struct mn_task *next; /* from here on the worker's own */
   mn_session *reader;
   mn_conversation *conversation;
+  int32_t *whole;     /* what it had read, and the prompt */
   bool promised;      /* rows are kept for its answers */
   int64_t read, live; /* tokens of the prompt; answers that are being made */
 } mn_task;

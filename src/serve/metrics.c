@@ -68,7 +68,6 @@ void mn_metrics_write(const mn_metrics *m, const mn_metrics_now *now, mn_text *o
   number(out, "clients_left_total", "counter", "Clients that did not wait for the end of their reply.", (double)m->left);
   number(out, "requests_refused_total", "counter", "Requests refused because as many waited as may.", (double)m->refused);
   number(out, "connections", "gauge", "Open connections.", now->connections);
-  number(out, "sessions", "gauge", "Kept sessions.", (double)now->sessions);
   number(out, "session_bytes", "gauge", "Bytes of the states of kept sessions.", (double)now->session_bytes);
   if (!now->text) return;
   number(out, "requests_waiting", "gauge", "Prompts that wait.", (double)b->waiting);

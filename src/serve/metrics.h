@@ -30,7 +30,6 @@ void mn_metrics_task(mn_metrics *m, const mn_task *t);
 typedef struct mn_metrics_now {
   mn_batcher_counts batch;
   int connections;
-  int64_t sessions;
   size_t session_bytes;
   bool text; /* the model makes text: there is a batch */
 } mn_metrics_now;

@@ -30,8 +30,10 @@ static void health(mn_server *s, const mn_request *r) {
 
 static void metrics(mn_server *s, const mn_request *r) {
   mn_text out = {0};
-  const mn_metrics_now now = {
-      .batch = mn_batcher_count(s->batcher), .connections = mn_web_connections(s->web), .text = mn_batcher_program(s->batcher) != NULL};
+  const mn_metrics_now now = {.batch = mn_batcher_count(s->batcher),
+                              .connections = mn_web_connections(s->web),
+                              .text = mn_batcher_program(s->batcher) != NULL,
+                              .session_bytes = s->shelf ? mn_shelf_bytes(s->shelf) : 0};
   mn_metrics_write(&s->metrics, &now, &out);
   reply_text(r->x, "text/plain; version=0.0.4; charset=utf-8", &out);
 }
@@ -85,6 +87,9 @@ static const endpoint endpoints[] = {
     {"GET", "/v1/models", true, false, false, models},
     {"POST", "/v1/completions", false, false, true, completions},
     {"POST", "/v1/chat/completions", false, false, true, chat},
+    {"GET", "/sessions", true, false, false, mn_serve_sessions},
+    {"POST", "/sessions", true, false, false, mn_serve_sessions},
+    {"DELETE", "/sessions", true, false, false, mn_serve_sessions},
 };
 enum { N_ENDPOINTS = sizeof endpoints / sizeof *endpoints };
 
@@ -266,6 +271,17 @@ static mn_status open_template(mn_server *s) {
   return status;
 }
 
+static mn_status open_shelf(mn_server *s) {
+  const mn_server_config *c = &s->config;
+  const mn_shelf_config shelf = {.model = c->bundle->model,
+                                 .params = c->bundle->params,
+                                 .session = {.prefill = c->piece, .program = mn_batcher_program(s->batcher)},
+                                 .folder = c->sessions,
+                                 .bytes = c->session_bytes ? c->session_bytes : (size_t)1 << 30,
+                                 .keeps = c->sessions != NULL};
+  return mn_shelf_new(&shelf, &s->shelf);
+}
+
 static mn_status open_server(mn_server *s) {
   const mn_server_config *c = &s->config;
   s->headers =
@@ -286,6 +302,7 @@ static mn_status open_server(mn_server *s) {
                                    .waiting = c->waiting,
                                    .state_bytes = c->state_bytes};
   MN_TRY(mn_batcher_new(&batch, &s->batcher));
+  if (text) MN_TRY(open_shelf(s));
   const mn_web_config web = {.host = c->host,
                              .port = c->port,
                              .tls_cert = c->tls_cert,
@@ -318,8 +335,10 @@ mn_status mn_server_new(const mn_server_config *config, mn_server **out) {
 void mn_server_free(mn_server *s) {
   if (!s) return;
   mn_batcher_free(s->batcher);
+  s->batcher = NULL; /* what it posted is heard, and begins nothing */
   if (s->web) mn_web_settle(s->web);
   mn_web_free(s->web);
+  mn_shelf_free(s->shelf);
   mn_keys_free(s->keys);
   mn_lexicon_free(s->lexicon);
   mn_template_free(s->template);
@@ -341,7 +360,7 @@ static void tick(void *ctx) {
   }
   if (s->drains_until == 0) return;
   if (mn_now() >= s->drains_until) mn_serve_cancel_all(s);
-  if (!s->talks && mn_web_connections(s->web) == 0) mn_web_stop(s->web);
+  if (!s->talks && !s->errands && mn_web_connections(s->web) == 0) mn_web_stop(s->web);
   else if (!s->talks && mn_now() >= s->drains_until) mn_web_stop(s->web);
 }
 

@@ -19,8 +19,10 @@ typedef struct mn_server_config {
   bool forget;
   int64_t rows, piece, waiting;
   size_t state_bytes;
-  int64_t most_tokens; /* of an answer where the request says nothing; 0: as many as fit */
-  double most_seconds; /* of a generation; 0: any */
+  int64_t most_tokens;  /* of an answer where the request says nothing; 0: as many as fit */
+  double most_seconds;  /* of a generation; 0: any */
+  const char *sessions; /* a folder of kept sessions; NULL: they are kept in memory, and end with the server */
+  size_t session_bytes; /* for those that nobody uses just now; 0: 1 GiB */
   /* Who may ask, and from where: connection.h. */
   const char *host, *tls_cert, *tls_key;
   int port, most_connections;

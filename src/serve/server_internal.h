@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "format/template.h"
+#include "run/shelf.h"
 #include "serve/ask.h"
 #include "serve/keys.h"
 #include "serve/metrics.h"
@@ -22,6 +23,8 @@ struct mn_server {
   mn_lexicon *lexicon;   /* of the vocabulary, when it was first needed */
   mn_template *template; /* of chats; NULL: there is none */
   char *chat_end;        /* a text that ends answers of chats, where no token does; NULL */
+  mn_shelf *shelf;       /* of kept sessions; NULL: the model makes no text */
+  int errands;           /* of sessions, that are under way */
   mn_talk *talks;        /* that are not over */
   char *headers;         /* of every reply */
   FILE *log;
@@ -38,6 +41,7 @@ typedef struct mn_request {
   const char *rest; /* of the path, behind that of the endpoint: a session's name; "" */
 } mn_request;
 void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind);
+void mn_serve_sessions(mn_server *s, const mn_request *r);
 /* Every generation ends now: the server does. */
 void mn_serve_cancel_all(mn_server *s);
 void mn_serve_check_times(mn_server *s); /* those that took too long */

@@ -6,6 +6,7 @@
 
 #include "serve/chat.h"
 #include "serve/json_schema.h"
+#include "serve/kept.h"
 #include "serve/talk_internal.h"
 
 /* ---- ending ---- */
@@ -15,8 +16,9 @@ void talk_free(mn_talk *t) {
       *at = t->next;
       break;
     }
-  for (int64_t i = 0; i < t->n_parts; i++) mn_ids_free(&t->parts[i].ids);
+  for (int64_t i = 0; i < t->n_parts; i++) mn_ids_free(&t->parts[i].ids), mn_ids_free(&t->parts[i].task.drawn);
   for (int64_t i = 0; i < t->n_choices; i++) mn_text_free(&t->choices[i].text), mn_answer_logs_free(&t->choices[i].logs);
+  mn_text_free(&t->note), mn_text_free(&t->next_note), mn_text_free(&t->said);
   mn_machine_free(t->machine);
   mn_grammar_free(t->grammar);
   free(t->parts);
@@ -52,7 +54,9 @@ static void post(part *p, event_of event, const char *text, size_t n) {
 
 static void told(void *ctx, int64_t answer, const mn_said *said, const char *text, size_t n) {
   event_of e = {.answer = answer, .what = TOLD, .has_said = said != NULL};
+  mn_talk *t = ((part *)ctx)->talk;
   if (said) e.said = *said;
+  if (t->ask.session) mn_text_add_bytes(&t->said, text, n);
   if (said || n) post(ctx, e, text, n);
 }
 
@@ -61,6 +65,22 @@ static void ended(void *ctx, int64_t answer, mn_ending why) {
 }
 
 static void over(void *ctx, mn_status status, const char *why) { post(ctx, (event_of){.what = OVER, .status = status}, why, strlen(why)); }
+
+/* ---- a kept session ---- in the worker */
+static mn_status take(void *ctx, mn_conversation **out) {
+  const mn_talk *t = ((part *)ctx)->talk;
+  return mn_shelf_take(t->server->shelf, t->ask.session, true, out);
+}
+
+/* With what was said, if all went well; else as it was. */
+static void give(void *ctx, mn_conversation *c, mn_status status) {
+  mn_talk *t = ((part *)ctx)->talk;
+  const bool spoke = status == MN_OK && t->next_note.len && !t->said.failed;
+  if (spoke) mn_kept_close_note(&t->next_note, t->said.data ? t->said.data : "", t->said.len);
+  const mn_text *note = spoke && !t->next_note.failed ? &t->next_note : &t->note;
+  if (mn_shelf_give(t->server->shelf, t->ask.session, c, note->len ? note->data : NULL) != MN_OK)
+    mn_log_write(MN_LOG_WARN, "session %s: %s", t->ask.session, mn_message());
+}
 
 /* ---- a request ---- */
 static bool encode(mn_talk *t, int64_t i, mn_refusal *why) {
@@ -117,6 +137,11 @@ static bool render(mn_talk *t, mn_refusal *why) {
   mn_ask_prompt *p = mn_arena_alloc(t->arena, sizeof *p);
   const mn_value *messages = p ? mn_chat_messages(t->arena, t->ask.messages, why) : NULL;
   if (!p) return mn_refuse(why, 503, NULL, NULL, "the server is out of memory");
+  if (messages && t->ask.session) {
+    messages = mn_kept_messages(t->arena, t->note.data ? t->note.data : "", messages);
+    if (!messages || mn_kept_open_note(t->note.data ? t->note.data : "", messages, &t->next_note) != MN_OK)
+      return mn_refuse(why, 503, NULL, NULL, "the server is out of memory");
+  }
   if (!messages || !mn_chat_render(t->arena, s->template, s->config.bundle, messages, &t->ask, &text, why)) return false;
   *p = (mn_ask_prompt){.text = mn_arena_strdup(t->arena, text.data ? text.data : ""), .n = text.len};
   mn_text_free(&text);
@@ -177,7 +202,7 @@ static int64_t most_of(const mn_talk *t, int64_t i) {
   return usual && usual < room ? usual : room;
 }
 
-static bool post_all(mn_talk *t, uint64_t client, mn_refusal *why) {
+static bool post_all(mn_talk *t, mn_refusal *why) {
   for (int64_t i = 0; i < t->n_parts; i++) {
     part *p = &t->parts[i];
     bool full;
@@ -185,8 +210,9 @@ static bool post_all(mn_talk *t, uint64_t client, mn_refusal *why) {
     p->task.prompt = p->ids.data, p->task.n_prompt = (int64_t)p->ids.len, p->task.answers = t->ask.n;
     p->task.manner = t->ask.manner;
     p->task.manner.most = most_of(t, i);
-    p->task.client = client;
+    p->task.client = t->client;
     p->task.told = told, p->task.ended = ended, p->task.over = over, p->task.ctx = p;
+    if (t->ask.session) p->task.take = take, p->task.give = give, p->task.appends = t->ask.kind == MN_ASK_COMPLETION;
     const mn_status status = mn_batcher_post(t->server->batcher, &p->task, &full);
     if (status == MN_OK) t->open++;
     else if (full) return mn_refuse(why, 429, NULL, "queue_full", "the server is busy: %s; try again later", mn_message());
@@ -212,6 +238,40 @@ static void name_labels(mn_talk *t) {
   mn_text_free(&list);
 }
 
+/* All is known: the prompts wait for their turn. */
+static void begin(mn_talk *t) {
+  mn_refusal why = {0};
+  if (!set_up(t, &why) || !post_all(t, &why)) refuse_talk(t, &why);
+  else if (t->ask.echo) echo(t);
+}
+
+static void note_is_read(void *talk) { /* in the loop */
+  mn_talk *t = talk;
+  t->open = 0;
+  if (t->x && t->server->batcher) begin(t);
+  else if (t->x) refuse_talk(t, &(mn_refusal){.status = 503, .message = "the server is ending"});
+  else talk_free(t);
+}
+
+static void read_note(void *talk) { /* in the worker */
+  mn_talk *t = talk;
+  if (mn_shelf_note(t->server->shelf, t->ask.session, &t->note) != MN_OK)
+    mn_log_write(MN_LOG_WARN, "session %s: %s", t->ask.session, mn_message());
+  if (!mn_web_post(t->server->web, note_is_read, t)) mn_log_write(MN_LOG_ERROR, "out of memory: a client waits in vain");
+}
+
+static bool check_session(mn_talk *t, mn_refusal *why) {
+  const mn_ask *a = &t->ask;
+  if (!a->session) return true;
+  if (!mn_kept_name(a->session, why)) return false;
+  if (a->n != 1 || (a->kind == MN_ASK_COMPLETION && a->n_prompts != 1))
+    return mn_refuse(why, 400, "session_id", "invalid_value", "a session goes on with one prompt and one answer");
+  for (const mn_talk *other = t->server->talks; other; other = other->next)
+    if (other != t && other->ask.session && !strcmp(other->ask.session, a->session))
+      return mn_refuse(why, 409, "session_id", "session_busy", "session '%s' is answering another request", a->session);
+  return true;
+}
+
 void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
   mn_refusal why = {0};
   size_t n;
@@ -219,7 +279,9 @@ void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
   const int64_t rows = s->batcher ? mn_batcher_rows(s->batcher) : 1;
   const mn_ask_limits limits = {s->config.bundle->model->config.vocab_size, rows < 128 ? rows : 128, 128, INT32_MAX};
   mn_talk *t = mn_calloc(1, sizeof *t);
-  if (t) *t = (mn_talk){.server = s, .x = r->x, .arena = mn_arena_new(), .created = time(NULL), .began = mn_now(), .next = s->talks};
+  if (t)
+    *t = (mn_talk){
+        .server = s, .x = r->x, .arena = mn_arena_new(), .client = r->client, .created = time(NULL), .began = mn_now(), .next = s->talks};
   if (!t || !t->arena) {
     free(t);
     mn_serve_failed(r->x, MN_ERR_MEMORY, "out of memory");
@@ -233,13 +295,18 @@ void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
   else if (kind == MN_ASK_CHAT && !s->template)
     mn_refuse(&why, 400, "model", "unsupported_model",
               "this model has no chat template: ask /v1/completions, or give it one with --chat-template");
-  else if (mn_ask_read(t->arena, kind, body, n, &limits, &t->ask, &why) && mn_serve_check_model(s, &t->ask, &why) && set_up(t, &why)) {
+  else if (mn_ask_read(t->arena, kind, body, n, &limits, &t->ask, &why) && mn_serve_check_model(s, &t->ask, &why) &&
+           check_session(t, &why)) {
     name_labels(t);
     mn_exchange_on_leave(t->x, talk_left, t);
-    if (post_all(t, r->client, &why)) {
-      if (t->ask.echo) echo(t);
+    if (!t->ask.session) {
+      begin(t);
       return;
     }
+    t->open = 1; /* the look at the note */
+    if (mn_batcher_call(s->batcher, read_note, t) == MN_OK) return;
+    t->open = 0;
+    mn_refuse(&why, 503, NULL, NULL, "the server is out of memory");
   }
   refuse_talk(t, &why);
 }

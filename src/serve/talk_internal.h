@@ -32,6 +32,9 @@ struct mn_talk {
   int64_t n_parts, n_choices, open; /* parts that are not over */
   mn_grammar *grammar;              /* what answers must be; NULL: any text */
   mn_machine *machine;
+  mn_text note; /* of its kept session, as it was; and the next, as far as it is known: kept.h */
+  mn_text next_note, said;
+  uint64_t client;
   char id[48];
   int64_t created;
   double began;

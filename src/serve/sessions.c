@@ -1,0 +1,256 @@
+/* sessions.c - the endpoints of kept sessions: a list of them, one of them, fork, roll back, save, delete. The worker does each between two
+ * steps of the batch, as it owns all streams. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/json.h"
+#include "serve/answer.h"
+#include "serve/kept.h"
+#include "serve/server_internal.h"
+
+typedef enum what { LIST, SHOW, FORK, BACK, SAVE, REMOVE } what;
+
+typedef struct errand {
+  mn_server *server;
+  mn_exchange *x; /* NULL: the client has left */
+  what what;
+  char name[MN_KEPT_NAME + 1], to[MN_KEPT_NAME + 1];
+  int64_t messages, tokens; /* BACK: the first so many; -1: not said */
+  mn_refusal why;           /* status 0: it went well */
+  mn_text out;
+} errand;
+
+static void left(void *arg) { ((errand *)arg)->x = NULL; }
+
+static void failed(errand *e, mn_status status, int http) {
+  if (status != MN_OK && !e->why.status) mn_refuse(&e->why, http ? http : mn_serve_http_status(status), NULL, NULL, "%s", mn_message());
+}
+
+/* ---- looking ---- in the worker */
+typedef struct entries {
+  mn_shelf_entry *list;
+  size_t n, cap;
+  bool failed;
+} entries;
+
+static void collect(void *ctx, const mn_shelf_entry *e) {
+  entries *all = ctx;
+  if (all->n == all->cap) {
+    const size_t cap = all->cap ? all->cap * 2 : 16;
+    mn_shelf_entry *more = mn_realloc(all->list, cap * sizeof *more);
+    if (!more) {
+      all->failed = true;
+      return;
+    }
+    all->list = more, all->cap = cap;
+  }
+  char *name = mn_strdup(e->name);
+  if (!name) all->failed = true;
+  else all->list[all->n] = *e, all->list[all->n++].name = name;
+}
+
+/* Its parent and messages, as far as they are in memory: a list opens no files. */
+static void describe(errand *e, const mn_shelf_entry *s, bool whole) {
+  mn_text note = {0};
+  mn_arena *arena = mn_arena_new();
+  const mn_value *root = NULL;
+  if (arena && (whole || s->in_memory) && mn_shelf_note(e->server->shelf, s->name, &note) == MN_OK && note.len)
+    if (mn_json_parse(arena, "note", note.data, note.len, &root) != MN_OK) root = NULL;
+  const mn_value *parent = mn_value_get(root, "parent"), *messages = mn_value_get(root, "messages");
+  mn_text_add(&e->out, "{\"id\": ");
+  mn_json_quote(&e->out, s->name);
+  mn_text_add(&e->out, ", \"object\": \"session\", \"tokens\": ");
+  if (s->length < 0) mn_text_add(&e->out, "null");
+  else mn_text_addf(&e->out, "%lld", (long long)s->length);
+  mn_text_addf(&e->out, ", \"bytes\": %zu, \"in_memory\": %s, \"busy\": %s, \"parent\": ", s->bytes, s->in_memory ? "true" : "false",
+               s->taken ? "true" : "false");
+  if (parent && parent->kind == MN_TEXT) mn_json_quote(&e->out, parent->as.text);
+  else mn_text_add(&e->out, "null");
+  if (whole) {
+    mn_text_add(&e->out, ", \"messages\": ");
+    if (!messages || mn_value_to_json(messages, 0, &e->out) != MN_OK) mn_text_add(&e->out, "[]");
+  } else if (messages && messages->kind == MN_LIST) mn_text_addf(&e->out, ", \"messages\": %zu", messages->count);
+  mn_text_add(&e->out, "}");
+  mn_text_free(&note);
+  mn_arena_free(arena);
+}
+
+static void look(errand *e) {
+  entries all = {0};
+  bool found = false;
+  failed(e, mn_shelf_each(e->server->shelf, collect, &all), 0);
+  if (all.failed) mn_refuse(&e->why, 503, NULL, NULL, "the server is out of memory");
+  if (e->what == LIST) mn_text_add(&e->out, "{\"object\": \"list\", \"data\": [");
+  for (size_t i = 0; i < all.n; i++) {
+    if (e->what == LIST) {
+      if (i) mn_text_add(&e->out, ", ");
+      describe(e, &all.list[i], false);
+    } else if (!strcmp(all.list[i].name, e->name)) describe(e, &all.list[i], true), found = true;
+  }
+  mn_text_add(&e->out, e->what == LIST ? "]}\n" : "\n");
+  if (e->what != LIST && !found && !e->why.status)
+    mn_refuse(&e->why, 404, "session_id", "session_not_found", "there is no session '%s'", e->name);
+  for (size_t i = 0; i < all.n; i++) free((void *)(uintptr_t)all.list[i].name);
+  free(all.list);
+}
+
+/* ---- changing ---- in the worker */
+/* Takes the session; false: it is not there, or somebody has it. */
+static bool take(errand *e, mn_conversation **c, mn_text *note) {
+  *c = NULL;
+  mn_status status = mn_shelf_note(e->server->shelf, e->name, note);
+  if (status == MN_OK) status = mn_shelf_take(e->server->shelf, e->name, false, c);
+  if (status != MN_OK) failed(e, status, status == MN_ERR_CONFIG ? 409 : 0);
+  else if (!*c) mn_refuse(&e->why, 404, "session_id", "session_not_found", "there is no session '%s'", e->name);
+  return *c != NULL;
+}
+
+static void give(errand *e, const char *name, mn_conversation *c, const mn_text *note) {
+  failed(e, mn_shelf_give(e->server->shelf, name, c, note->len ? note->data : NULL), 0);
+}
+
+static void roll_back(errand *e) {
+  mn_text note = {0}, cut = {0};
+  mn_conversation *c;
+  if (take(e, &c, &note)) {
+    mn_status status = MN_OK;
+    if (e->tokens >= 0 && e->tokens > mn_conversation_length(c))
+      mn_refuse(&e->why, 400, "tokens", "invalid_value", "session '%s' has %lld tokens", e->name, (long long)mn_conversation_length(c));
+    else if (e->tokens >= 0) status = mn_conversation_back(c, e->tokens);
+    else status = mn_kept_cut_note(note.data ? note.data : "", e->messages, NULL, &cut);
+    failed(e, status, 0);
+    give(e, e->name, c, cut.len ? &cut : &note);
+  }
+  mn_text_free(&note), mn_text_free(&cut);
+}
+
+static void fork_it(errand *e) {
+  mn_text note = {0}, born = {0};
+  mn_conversation *c = NULL;
+  failed(e, mn_shelf_fork(e->server->shelf, e->name, e->to), 409);
+  if (!e->why.status) failed(e, mn_shelf_note(e->server->shelf, e->name, &note), 0);
+  if (!e->why.status) failed(e, mn_kept_cut_note(note.data ? note.data : "", INT64_MAX, e->name, &born), 0);
+  if (!e->why.status) failed(e, mn_shelf_take(e->server->shelf, e->to, false, &c), 0);
+  if (c) give(e, e->to, c, &born);
+  mn_text_free(&note), mn_text_free(&born);
+}
+
+static void done(void *arg);
+static void work(void *arg) {
+  errand *e = arg;
+  mn_text note = {0};
+  mn_conversation *c;
+  switch (e->what) {
+  case LIST:
+  case SHOW:
+    break;
+  case FORK:
+    fork_it(e);
+    break;
+  case BACK:
+    roll_back(e);
+    break;
+  case SAVE: /* what is given back is saved */
+    if (take(e, &c, &note)) give(e, e->name, c, &note);
+    break;
+  case REMOVE:
+    if (take(e, &c, &note)) {
+      give(e, e->name, c, &note);
+      failed(e, mn_shelf_remove(e->server->shelf, e->name), 0);
+      if (!e->why.status) mn_text_addf(&e->out, "{\"id\": \"%s\", \"object\": \"session\", \"deleted\": true}\n", e->name);
+    }
+    break;
+  }
+  mn_text_free(&note);
+  if (e->what == FORK) snprintf(e->name, sizeof e->name, "%s", e->to);
+  if (!e->why.status && e->what != REMOVE) look(e);
+  if (!mn_web_post(e->server->web, done, e)) mn_log_write(MN_LOG_ERROR, "out of memory: a client waits in vain");
+}
+
+static void done(void *arg) { /* in the loop */
+  errand *e = arg;
+  if (e->x) {
+    mn_exchange_on_leave(e->x, NULL, NULL);
+    if (e->why.status) mn_serve_refuse(e->x, &e->why);
+    else if (e->out.failed) mn_serve_failed(e->x, MN_ERR_MEMORY, "out of memory");
+    else mn_exchange_reply(e->x, 200, "application/json", e->out.data, e->out.len);
+  }
+  e->server->errands--;
+  mn_text_free(&e->out);
+  free(e);
+}
+
+/* ---- requests ---- */
+static bool read_numbers(const mn_value *body, errand *e, mn_refusal *why) {
+  const mn_value *messages = mn_value_get(body, "messages"), *tokens = mn_value_get(body, "tokens"), *n = messages ? messages : tokens;
+  if (!n || (messages && tokens) || n->kind != MN_INTEGER || n->as.integer < 0)
+    return mn_refuse(why, 400, NULL, "invalid_value",
+                     "a session is rolled back to {\"messages\": N}, the first N of them, or to {\"tokens\": N}");
+  *(messages ? &e->messages : &e->tokens) = n->as.integer;
+  return true;
+}
+
+static bool read_body(const mn_request *r, errand *e, mn_refusal *why) {
+  mn_arena *arena = mn_arena_new();
+  const mn_value *body = NULL;
+  size_t n;
+  const char *text = mn_exchange_body(r->x, &n);
+  bool fine = arena != NULL || mn_refuse(why, 503, NULL, NULL, "the server is out of memory");
+  if (fine && n && mn_json_parse(arena, "body", text, n, &body) != MN_OK)
+    fine = mn_refuse(why, 400, NULL, "invalid_json", "%s", mn_message());
+  const size_t wanted = e->what == FORK || e->what == BACK;
+  if (fine && (wanted ? !body || body->kind != MN_MAP || body->count != 1 : n && (!body || body->count)))
+    fine = mn_refuse(why, 400, NULL, "invalid_value", wanted ? "the body holds one key" : "this asks for no body");
+  const mn_value *to = mn_value_get(body, "to");
+  if (fine && e->what == FORK && (!to || to->kind != MN_TEXT))
+    fine = mn_refuse(why, 400, "to", "missing_required_parameter", "a fork says {\"to\": NAME}");
+  if (fine && e->what == FORK) fine = mn_kept_name(to->as.text, why);
+  if (fine && e->what == FORK) snprintf(e->to, sizeof e->to, "%s", to->as.text);
+  if (fine && e->what == BACK) fine = read_numbers(body, e, why);
+  mn_arena_free(arena);
+  return fine;
+}
+
+/* "NAME/fork" and the like, after the method. */
+static bool understand(const mn_request *r, errand *e, mn_refusal *why) {
+  static const struct {
+    const char *method, *verb;
+    what what;
+  } all[] = {{"GET", "", SHOW}, {"DELETE", "", REMOVE}, {"POST", "fork", FORK}, {"POST", "rollback", BACK}, {"POST", "save", SAVE}};
+  const char *method = mn_exchange_head(r->x)->method, *slash = strchr(r->rest, '/'), *verb = slash ? slash + 1 : "";
+  const size_t n = slash ? (size_t)(slash - r->rest) : strlen(r->rest);
+  char name[MN_KEPT_NAME + 2];
+  if (!strcmp(method, "HEAD")) method = "GET";
+  if (!n && !slash && !strcmp(method, "GET")) return e->what = LIST, true;
+  snprintf(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : sizeof name), r->rest);
+  if (!mn_kept_name(name, why)) return false;
+  memcpy(e->name, name, n + 1);
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    if (!strcmp(method, all[i].method) && !strcmp(verb, all[i].verb)) {
+      e->what = all[i].what;
+      if (e->what == SAVE && !e->server->config.sessions)
+        return mn_refuse(why, 400, NULL, "unsupported", "this server keeps sessions in memory alone: start it with --sessions DIR");
+      return read_body(r, e, why);
+    }
+  return mn_refuse(why, 404, NULL, "unknown_url", "a session knows GET, DELETE, and POST of fork, rollback and save");
+}
+
+void mn_serve_sessions(mn_server *s, const mn_request *r) {
+  mn_refusal why = {0};
+  errand *e = mn_calloc(1, sizeof *e);
+  if (!e) {
+    mn_serve_failed(r->x, MN_ERR_MEMORY, "out of memory");
+    return;
+  }
+  *e = (errand){.server = s, .x = r->x, .messages = -1, .tokens = -1};
+  bool fine =
+      s->shelf ? understand(r, e, &why) : mn_refuse(&why, 400, NULL, "unsupported_model", "this model makes no text: it has no sessions");
+  if (fine) mn_exchange_on_leave(r->x, left, e);
+  if (fine && mn_batcher_call(s->batcher, work, e) == MN_OK) {
+    s->errands++;
+    return;
+  }
+  if (fine) mn_exchange_on_leave(r->x, NULL, NULL), mn_refuse(&why, 503, NULL, NULL, "the server is out of memory");
+  free(e);
+  mn_serve_refuse(r->x, &why);
+}
