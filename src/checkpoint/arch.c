@@ -61,8 +61,7 @@ mn_status mn_arch_of(const mn_settings *s, const mn_arch_def **out) {
 
 /* ---- names ---- */
 
-/* Does the name fit the pattern, whose # is a layer's number? layer: that number, -1 where there is none. */
-static bool fits(const char *pattern, const char *name, int *layer) {
+bool mn_arch_fits(const char *pattern, const char *name, int *layer) {
   *layer = -1;
   for (; *pattern; pattern++) {
     if (*pattern != '#') {
@@ -77,11 +76,10 @@ static bool fits(const char *pattern, const char *name, int *layer) {
   return !*name;
 }
 
-enum { NAME = 256 };
-static const char *filled(const char *pattern, int layer, char buf[NAME]) {
+const char *mn_arch_filled(const char *pattern, int layer, char buf[MN_ARCH_NAME]) {
   const char *at = strchr(pattern, '#');
-  if (at) snprintf(buf, NAME, "%.*s%d%s", (int)(at - pattern), pattern, layer, at + 1);
-  else snprintf(buf, NAME, "%s", pattern);
+  if (at) snprintf(buf, MN_ARCH_NAME, "%.*s%d%s", (int)(at - pattern), pattern, layer, at + 1);
+  else snprintf(buf, MN_ARCH_NAME, "%s", pattern);
   return buf;
 }
 
@@ -122,12 +120,12 @@ static mn_status missing(const matching *x, const char *param, const char *name)
 
 /* Rows of the file's tensor before this parameter's, and of all its parameters. */
 static mn_status parts_of(const matching *x, const mn_arch_tensor *row, int layer, int64_t *before, int64_t *all) {
-  char name[NAME];
+  char name[MN_ARCH_NAME];
   *before = *all = 0;
   for (const mn_arch_tensor *r = x->a->tensors; r->param || r->hf || r->gguf; r++) {
     const char *pattern = pattern_of(x, r);
     if (!r->param || !pattern || strcmp(pattern, pattern_of(x, row)) != 0) continue;
-    const int i = mn_params_find(x->p, filled(r->param, layer, name));
+    const int i = mn_params_find(x->p, mn_arch_filled(r->param, layer, name));
     if (i < 0) continue;
     if (r == row) *before = *all;
     *all += x->p->info[i].shape.dim[0];
@@ -161,21 +159,20 @@ static mn_status check_shape(const matching *x, int i, const mn_arch_piece *piec
                  mn_shape_str(&t->shape, is), mn_shape_str(&want, should), x->p->info[i].name);
 }
 
-static mn_status rotary_rows(const matching *x, int i, int64_t *out) {
-  const mn_mixer *mixer = mn_model_owner(x->m, x->p->info[i].name);
-  if (!mixer || strcmp(mixer->def->name, "attention") != 0)
-    return mn_fail(MN_ERR_INTERNAL, "%s has no heads to be rotated", x->p->info[i].name);
+mn_status mn_arch_rotary(const mn_model *m, const char *param, int64_t *out) {
+  const mn_mixer *mixer = mn_model_owner(m, param);
+  if (!mixer || strcmp(mixer->def->name, "attention") != 0) return mn_fail(MN_ERR_INTERNAL, "%s has no heads to be rotated", param);
   *out = ((const mn_attention_config *)mixer->config)->head_dim;
   return MN_OK;
 }
 
 /* A tensor that a file may hold again under another name must be the same twice, or the model is not what its settings say. */
 static mn_status check_copy(const matching *x, int i, const mn_arch_piece *piece) {
-  char name[NAME], shown[MN_PRINTABLE];
+  char name[MN_ARCH_NAME], shown[MN_PRINTABLE];
   int layer;
   for (const mn_arch_tensor *r = x->a->tensors; x->p->info[i].copy && (r->param || r->hf || r->gguf); r++) {
-    if (!r->param || !fits(r->param, x->p->info[i].copy, &layer) || !pattern_of(x, r)) continue;
-    const mn_checkpoint_tensor *t = find(x, filled(pattern_of(x, r), layer, name));
+    if (!r->param || !mn_arch_fits(r->param, x->p->info[i].copy, &layer) || !pattern_of(x, r)) continue;
+    const mn_checkpoint_tensor *t = find(x, mn_arch_filled(pattern_of(x, r), layer, name));
     if (!t) continue;
     x->known[t - mn_checkpoint_at(x->c, 0)] = true;
     if (t->bytes == piece->tensor->bytes && !memcmp(t->data, piece->tensor->data, t->bytes)) continue;
@@ -188,17 +185,17 @@ static mn_status check_copy(const matching *x, int i, const mn_arch_piece *piece
 
 static mn_status match_one(const matching *x, int i) {
   const char *param = x->p->info[i].name;
-  char name[NAME];
+  char name[MN_ARCH_NAME];
   for (const mn_arch_tensor *r = x->a->tensors; r->param || r->hf || r->gguf; r++) {
     int layer;
     int64_t rows = 0;
-    if (!r->param || !pattern_of(x, r) || !fits(r->param, param, &layer)) continue;
+    if (!r->param || !pattern_of(x, r) || !mn_arch_fits(r->param, param, &layer)) continue;
     mn_arch_piece *piece = &x->pieces[i];
     *piece = (mn_arch_piece){.row = r, .how = how_of(x, r)};
-    piece->tensor = find(x, filled(pattern_of(x, r), layer, name));
+    piece->tensor = find(x, mn_arch_filled(pattern_of(x, r), layer, name));
     if (!piece->tensor) return missing(x, param, name);
     if (piece->how & MN_T_PART) MN_TRY(parts_of(x, r, layer, &piece->first, &rows));
-    if (piece->how & MN_T_ROTARY) MN_TRY(rotary_rows(x, i, &piece->rotary));
+    if (piece->how & MN_T_ROTARY) MN_TRY(mn_arch_rotary(x->m, x->p->info[i].name, &piece->rotary));
     MN_TRY(check_shape(x, i, piece, rows));
     MN_TRY(mn_checkpoint_readable(piece->tensor));
     x->known[piece->tensor - mn_checkpoint_at(x->c, 0)] = true;
@@ -214,7 +211,8 @@ static bool is_left_aside(const matching *x, const char *name) {
   for (const mn_arch_tensor *r = x->a->tensors; r->param || r->hf || r->gguf; r++) {
     const char *pattern = pattern_of(x, r);
     if (r->param || !pattern) continue;
-    if (fits(pattern, name, &layer) || (n && !strncmp(pattern, x->a->prefix, n) && fits(pattern + n, name, &layer))) return true;
+    if (mn_arch_fits(pattern, name, &layer) || (n && !strncmp(pattern, x->a->prefix, n) && mn_arch_fits(pattern + n, name, &layer)))
+      return true;
   }
   return false;
 }

@@ -45,6 +45,11 @@ const mn_arch_def *mn_arch_at(int i);
 mn_status mn_arch_of(const mn_settings *s, const mn_arch_def **out);
 
 /* ---- tensors of a model ---- */
+/* Does the name fit the pattern, whose # is a layer's number? layer: that number, -1 where there is none. */
+bool mn_arch_fits(const char *pattern, const char *name, int *layer);
+enum { MN_ARCH_NAME = 256 };
+const char *mn_arch_filled(const char *pattern, int layer, char buf[MN_ARCH_NAME]); /* with the number in its place */
+
 typedef struct mn_arch_piece { /* where a parameter's numbers are */
   const mn_arch_tensor *row;
   const mn_checkpoint_tensor *tensor;
@@ -56,6 +61,10 @@ typedef struct mn_arch_piece { /* where a parameter's numbers are */
 /* For each of the set's tensors its place; all tensors of the checkpoint are known. pieces: [p->n_all]. Names, shapes and types are
  * checked, and what is missing, not known or of another shape is named with its file. */
 mn_status mn_arch_match(const mn_arch_def *a, const mn_checkpoint *c, const mn_model *m, const mn_params *p, mn_arch_piece *pieces);
+/* Rows of a head of the parameter, K: what MN_T_ROTARY orders. */
+mn_status mn_arch_rotary(const mn_model *m, const char *param, int64_t *out);
+/* Row r of the parameter that stands there, whose rows are of `width` elements, as f32 or f64 (type). */
+mn_status mn_arch_read_row(const mn_arch_piece *piece, int64_t r, int64_t width, mn_dtype type, void *dst);
 /* Fills the empty set: tensors that lie in the file as they are wanted are mapped, others are converted. The set takes the checkpoint
  * over, and closes it when it was of no further use. */
 mn_status mn_arch_fill(const mn_arch_def *a, mn_checkpoint *c, const mn_model *m, mn_params *p);

@@ -14,7 +14,7 @@
 static int64_t count_of(const mn_target *t) { return mn_shape_count(&t->shape); }
 
 mn_status mn_target_read(const mn_target *t, int64_t first, int64_t n, float *to) {
-  return mn_checkpoint_read(t->same, first, n, MN_F32, to);
+  return t->same ? mn_checkpoint_read(t->same, first, n, MN_F32, to) : mn_pieces_read(t, first, n, to);
 }
 
 /* What is lost, of the values that were made from `from`. */
@@ -64,17 +64,25 @@ mn_status mn_target_source(void *ctx, size_t offset, size_t n, void *to) {
 
 /* ---- which tensors, of which types ---- */
 
-static mn_dtype type_of(const mn_convert_options *o, const mn_target *t, mn_dtype has) {
+static mn_dtype type_of(const mn_target *t, mn_dtype has) {
+  const mn_converting *job = t->job;
+  const mn_convert_options *o = job->options;
   for (int i = 0; i < o->n_rules; i++)
     if (mn_name_matches(o->rules[i].pattern, t->name)) return o->rules[i].type;
-  return o->type == MN_DTYPES || !mn_quant_knows(has) ? has : mn_convert_type(o->type, t->name, &t->shape);
+  if (!mn_quant_knows(has)) return has;
+  if (job->form == MN_FORM_HF) return o->type != MN_DTYPES ? o->type : has == MN_F16 || has == MN_BF16 ? has : MN_F32;
+  if (o->type != MN_DTYPES) return mn_convert_type(o->type, t->name, &t->shape);
+  return job->arch ? mn_convert_type(has, t->name, &t->shape) : has;
 }
 
-/* Types that are no weights (I32 ...) go as they are, and only so. */
-static mn_status check_type(const mn_target *t, mn_dtype has) {
+mn_status mn_target_choose(mn_target *t, mn_dtype has) {
   char shape[96];
+  t->type = type_of(t, has);
   if (!mn_quant_knows(has) && t->type != has)
-    return mn_fail(MN_ERR_UNSUPPORTED, "%s: tensor '%s' is of type %s and cannot become %s", t->same->file, t->name, t->same->type,
+    return mn_fail(MN_ERR_UNSUPPORTED, "tensor '%s' is of type %s and cannot become %s", t->name, mn_dtype_name(has),
+                   mn_dtype_name(t->type));
+  if (t->job->form == MN_FORM_HF && t->type != MN_F32 && t->type != MN_F16 && t->type != MN_BF16)
+    return mn_fail(MN_ERR_CONFIG, "tensor '%s': a directory of Hugging Face's holds f32, f16 and bf16, no %s; write a GGUF file", t->name,
                    mn_dtype_name(t->type));
   if (mn_shape_holds(&t->shape, t->type)) return MN_OK;
   return mn_fail(MN_ERR_CONFIG, "tensor '%s' %s has no form in %s, whose rows are multiples of %lld", t->name,
@@ -82,12 +90,13 @@ static mn_status check_type(const mn_target *t, mn_dtype has) {
 }
 
 static mn_status list_same(mn_converting *job) {
+  job->targets = mn_arena_alloc(job->arena, (size_t)(mn_checkpoint_count(job->from) + 1) * sizeof *job->targets);
+  if (!job->targets) return MN_ERR_MEMORY;
   for (int i = 0; i < mn_checkpoint_count(job->from); i++) {
     const mn_checkpoint_tensor *s = mn_checkpoint_at(job->from, i);
     mn_target *t = &job->targets[job->n++];
     *t = (mn_target){.job = job, .name = s->name, .shape = s->shape, .same = s};
-    t->type = type_of(job->options, t, s->dtype);
-    MN_TRY(check_type(t, s->dtype));
+    MN_TRY(mn_target_choose(t, s->dtype));
   }
   return MN_OK;
 }
@@ -129,6 +138,12 @@ static mn_dtype most_of(const mn_convert_report *r) { /* by bytes */
   return most;
 }
 
+static mn_status put_type(const mn_converting *job, mn_gguf_writer *w) {
+  const mn_dtype asked = job->options->type;
+  MN_TRY(mn_gguf_writer_u32(w, "general.quantization_version", 2));
+  return mn_gguf_writer_u32(w, "general.file_type", file_type(asked != MN_DTYPES ? asked : most_of(job->report)));
+}
+
 static mn_status copy_metadata(const mn_converting *job, mn_gguf_writer *w) {
   const mn_gguf *g = job->from->gguf;
   static const char *const anew[] = {"general.file_type", "general.quantization_version", NULL};
@@ -138,16 +153,18 @@ static mn_status copy_metadata(const mn_converting *job, mn_gguf_writer *w) {
     for (int k = 0; anew[k]; k++) skip = skip || (job->report->rewritten && !strcmp(m->key, anew[k]));
     if (!skip) MN_TRY(mn_gguf_writer_copy(w, m));
   }
-  if (!job->report->rewritten) return MN_OK;
-  MN_TRY(mn_gguf_writer_u32(w, "general.quantization_version", 2));
-  return mn_gguf_writer_u32(
-      w, "general.file_type",
-      file_type(job->options->type < MN_ALL_TYPES && job->options->type != MN_DTYPES ? job->options->type : most_of(job->report)));
+  return job->report->rewritten ? put_type(job, w) : MN_OK;
+}
+
+static mn_status put_metadata(const mn_converting *job, mn_gguf_writer *w) {
+  if (!job->arch) return copy_metadata(job, w);
+  MN_TRY(mn_convert_metadata(job, w));
+  return put_type(job, w);
 }
 
 static mn_status write_gguf(mn_converting *job, const char *to) {
   mn_gguf_writer *w = mn_gguf_writer_new();
-  mn_status status = w ? copy_metadata(job, w) : MN_ERR_MEMORY;
+  mn_status status = w ? put_metadata(job, w) : MN_ERR_MEMORY;
   for (int i = 0; i < job->n && status == MN_OK; i++) {
     mn_target *t = &job->targets[i];
     const mn_gguf_type_info *type = mn_gguf_type_of(t->type);
@@ -157,6 +174,55 @@ static mn_status write_gguf(mn_converting *job, const char *to) {
   if (status == MN_OK) status = mn_gguf_writer_save(w, to);
   mn_gguf_writer_free(w);
   return status;
+}
+
+/* ---- Hugging Face ---- */
+
+static mn_status save_safetensors(mn_converting *job, const char *dir) {
+  char *path = mn_path_join(dir, "model.safetensors");
+  mn_st_writer *w = mn_st_writer_new();
+  mn_status status = path && w ? mn_st_writer_meta(w, "format", "pt") : MN_ERR_MEMORY; /* what transformers wants to read there */
+  for (int i = 0; i < job->n && status == MN_OK; i++) {
+    mn_target *t = &job->targets[i];
+    status = mn_st_writer_add_source(w, t->name, t->type, &t->shape, mn_target_source, t);
+  }
+  if (status == MN_OK) status = mn_st_writer_save(w, path);
+  mn_st_writer_free(w);
+  free(path);
+  return status;
+}
+
+/* A directory that is not there, or holds nothing. */
+static mn_status need_empty(const char *dir) {
+  mn_file_info info;
+  char **names = NULL;
+  size_t n = 0;
+  MN_TRY(mn_file_stat(dir, &info));
+  if (!info.exists) return mn_make_dirs(dir);
+  if (!info.is_dir) return mn_fail(MN_ERR_CONFIG, "%s is a file; a GGUF file's name ends in .gguf, and else a directory is made", dir);
+  MN_TRY(mn_dir_list(dir, &names, &n));
+  mn_dir_list_free(names, n);
+  return n ? mn_fail(MN_ERR_CONFIG, "%s holds %zu files; a model is written to a new or an empty directory", dir, n) : MN_OK;
+}
+
+static mn_status write_hf(mn_converting *job, const char *dir) {
+  MN_TRY(save_safetensors(job, dir));
+  return mn_convert_config(job, dir);
+}
+
+/* Takes away what was written. */
+static void take_back(const mn_converting *job, const char *to) {
+  static const char *const names[] = {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json",
+                                      "generation_config.json"};
+  char *why = mn_strdup(mn_message());
+  if (job->form == MN_FORM_GGUF) (void)mn_file_remove(to);
+  for (size_t i = 0; job->form == MN_FORM_HF && i < sizeof names / sizeof *names; i++) {
+    char *path = mn_path_join(to, names[i]);
+    if (path) (void)mn_file_remove(path);
+    free(path);
+  }
+  if (why) mn_fail(MN_ERR_INTERNAL, "%s", why); /* the message stays that of the fault */
+  free(why);
 }
 
 /* ---- the whole ---- */
@@ -174,27 +240,40 @@ static mn_status refuse_itself(const char *from, const char *to) {
   return same ? mn_fail(MN_ERR_ARG, "%s is what is read; write to another name", to) : MN_OK;
 }
 
+static mn_status write_checked(mn_converting *job, const char *to) {
+  mn_status status = job->form == MN_FORM_GGUF ? write_gguf(job, to) : write_hf(job, to);
+  const bool written = status == MN_OK;
+  if (status == MN_OK) status = mn_checkpoint_intact(job->from);
+  if (status == MN_OK && job->arch) status = mn_convert_verify(job, to);
+  if (status != MN_OK && (written || job->form == MN_FORM_HF)) take_back(job, to);
+  return status;
+}
+
 static mn_status convert(mn_converting *job, const char *to) {
-  job->targets = mn_arena_alloc(job->arena, (size_t)(mn_checkpoint_count(job->from) + 1) * sizeof *job->targets);
-  if (!job->targets) return MN_ERR_MEMORY;
-  MN_TRY(list_same(job));
+  const bool same = mn_checkpoint_form_of(job->from) == job->form;
+  if (job->form == MN_FORM_HF) MN_TRY(need_empty(to));
+  if (same && job->form == MN_FORM_HF)
+    return mn_fail(MN_ERR_UNSUPPORTED, "%s is a directory of Hugging Face's already; --out FILE.gguf makes a GGUF file of it",
+                   mn_checkpoint_path(job->from));
+  if (!same) MN_TRY(mn_convert_open_model(job));
+  MN_TRY(same ? list_same(job) : mn_convert_list_pieces(job));
   count(job);
-  MN_TRY(write_gguf(job, to));
+  MN_TRY(write_checked(job, to));
   if (job->squares > 0) job->report->error = sqrt(job->errors / job->squares);
-  return mn_checkpoint_intact(job->from);
+  return MN_OK;
 }
 
 mn_status mn_convert(const char *from, const char *to, const mn_convert_options *options, mn_convert_report *report) {
-  mn_converting job = {.options = options, .report = report};
+  mn_converting job = {.options = options, .report = report, .form = ends_with(to, ".gguf") ? MN_FORM_GGUF : MN_FORM_HF};
   *report = (mn_convert_report){0};
   MN_TRY(refuse_itself(from, to));
   MN_TRY(mn_checkpoint_open(from, &job.from));
   job.arena = mn_arena_new();
-  mn_status status = job.arena ? MN_OK : MN_ERR_MEMORY;
-  if (status == MN_OK && (mn_checkpoint_form_of(job.from) != MN_FORM_GGUF || !ends_with(to, ".gguf")))
-    status = mn_fail(MN_ERR_UNSUPPORTED, "a GGUF file is made from another one; %s is none",
-                     mn_checkpoint_form_of(job.from) != MN_FORM_GGUF ? from : to);
-  if (status == MN_OK) status = convert(&job, to);
+  mn_status status = job.arena ? convert(&job, to) : MN_ERR_MEMORY;
+  mn_params_free(job.params);
+  mn_model_free(job.model);
+  mn_backend_free(job.backend);
+  free(job.turned);
   mn_checkpoint_close(job.from);
   if (job.arena) mn_arena_free(job.arena);
   return status;

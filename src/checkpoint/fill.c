@@ -53,6 +53,14 @@ static mn_status read_columns(const mn_arch_piece *x, int64_t begin, int64_t n, 
   return MN_OK;
 }
 
+mn_status mn_arch_read_row(const mn_arch_piece *x, int64_t r, int64_t width, mn_dtype type, void *dst) {
+  double column;
+  if (x->how & MN_T_TRANSPOSED && x->tensor->shape.ndim == 2) MN_TRY(read_columns(x, r, 1, width, type, &column, dst));
+  else MN_TRY(read_row(x, r, width, type, dst));
+  for (int64_t i = 0; i < width && x->how & MN_T_LESS_ONE; i++) mn_element_store(dst, type, i, mn_element_load(dst, type, i) + 1);
+  return MN_OK;
+}
+
 static mn_status check_finite(const mn_arch_piece *x, mn_dtype type, const void *data, int64_t n, int64_t first) {
   const int64_t bad = mn_first_not_finite(type, data, n);
   char shown[MN_PRINTABLE];

@@ -29,25 +29,27 @@ static const char *key_of(const mn_settings *s, const char *hf, const char *gguf
   return gguf;
 }
 
-static void note(mn_settings *s, const char *key) {
+static void note(mn_settings *s, mn_setting_seen what) {
   if (s->n_seen == s->room) {
     const int room = s->room ? 2 * s->room : 64;
-    const char **more = mn_arena_alloc(s->arena, (size_t)room * sizeof *more);
+    mn_setting_seen *more = mn_arena_alloc(s->arena, (size_t)room * sizeof *more);
     if (!more) return; /* a warning too many is all that comes of it */
     if (s->n_seen) memcpy(more, s->seen, (size_t)s->n_seen * sizeof *more);
     s->seen = more;
     s->room = room;
   }
-  s->seen[s->n_seen++] = key;
+  s->seen[s->n_seen++] = what;
 }
 
-const mn_value *mn_setting(mn_settings *s, const char *hf, const char *gguf) {
+static const mn_value *ask(mn_settings *s, const char *hf, const char *gguf, bool real) {
   const char *key = key_of(s, hf, gguf);
   if (!key) return NULL;
-  note(s, key);
+  note(s, (mn_setting_seen){key, hf, gguf, real});
   const mn_value *v = mn_value_get(s->map, key);
   return v && v->kind == MN_NULL ? NULL : v;
 }
+
+const mn_value *mn_setting(mn_settings *s, const char *hf, const char *gguf) { return ask(s, hf, gguf, false); }
 
 static mn_status fault(const mn_settings *s, mn_status status, const char *key, const char *text) {
   const mn_value *v = mn_value_get(s->map, key);
@@ -82,7 +84,7 @@ mn_status mn_setting_int(mn_settings *s, const char *hf, const char *gguf, int64
 }
 
 mn_status mn_setting_real(mn_settings *s, const char *hf, const char *gguf, double otherwise, double *out) {
-  const mn_value *v = mn_setting(s, hf, gguf);
+  const mn_value *v = ask(s, hf, gguf, true);
   *out = otherwise;
   if (!v) return otherwise == MN_NEEDED_REAL ? missing(s, hf, gguf) : MN_OK;
   if (!mn_value_number(v, out) || !isfinite(*out)) return fault(s, MN_ERR_FORMAT, key_of(s, hf, gguf), "must be a number");
@@ -151,7 +153,7 @@ static bool is_word(const char *words, const char *word) {
 
 static bool is_seen(const mn_settings *s, const char *key) {
   for (int i = 0; i < s->n_seen; i++)
-    if (!strcmp(s->seen[i], key)) return true;
+    if (!strcmp(s->seen[i].key, key)) return true;
   return false;
 }
 

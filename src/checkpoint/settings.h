@@ -9,13 +9,18 @@
 
 #include "checkpoint/checkpoint.h"
 
+typedef struct mn_setting_seen { /* what was asked for: its name here, and both its names */
+  const char *key, *hf, *gguf;
+  bool real; /* a number with a point, however it is written */
+} mn_setting_seen;
+
 typedef struct mn_settings {
   mn_arena *arena; /* where recipes are built */
   const mn_checkpoint *from;
   mn_checkpoint_form form;
   const mn_value *map;     /* config.json or what is read of it; GGUF: all metadata */
   const char *file, *word; /* for messages; GGUF: general.architecture */
-  const char **seen;       /* names that were asked for */
+  mn_setting_seen *seen;
   int n_seen, room;
 } mn_settings;
 

@@ -8,11 +8,13 @@
 #include <string.h>
 
 static const mn_option options[] = {
-    {"out", "FILE.gguf", NULL, "the file that is made", 0},
+    {"out", "PATH", NULL, "what is made: a GGUF file where the name ends so (.gguf), else a directory of Hugging Face's", 0},
     {"type", "TYPE", NULL, "of the weights: f32, f16, bf16, q8_0, q6_k, q5_k, q4_k ... (each keeps its own unless given)", 0},
     {"tensor", "PATTERN=TYPE", NULL, "tensors whose name fits are of that type, such as 'blk.*.ffn_down.weight=q6_k'", MN_OPTION_REPEATS},
     {0}};
 static const char *const examples[] = {"mneme convert model.gguf --out small.gguf --type q4_k",
+                                       "mneme convert downloads/llama --out llama.gguf --type q8_0",
+                                       "mneme convert model.gguf --out directory",
                                        "mneme convert model.gguf --out small.gguf --type q3_k --tensor '*attn_v.weight=q5_k'", NULL};
 
 static mn_status read_type(const char *name, mn_dtype *out) {
@@ -66,7 +68,7 @@ static mn_status run(mn_cli *cli) {
   const char *to = mn_cli_get(cli, "out"), *type = mn_cli_get(cli, "type");
   mn_convert_options o = {.type = MN_DTYPES};
   mn_convert_report report;
-  if (!to) return mn_fail(MN_ERR_CONFIG, "--out is missing: the name of the file that is to be made, such as model.gguf");
+  if (!to) return mn_fail(MN_ERR_CONFIG, "--out is missing: what is to be made, such as model.gguf");
   if (type) MN_TRY(mn_context(read_type(type, &o.type), "--type"));
   mn_arena *arena = mn_arena_new();
   mn_progress *line = mn_progress_new(cli, "convert", "values", 0);
@@ -83,8 +85,8 @@ static mn_status run(mn_cli *cli) {
 const mn_verb mn_verb_convert = {
     .name = "convert",
     .purpose = MN_VERB_USE,
-    .summary = "make a model's file from another one, in other types of numbers",
-    .usage = "MODEL --out FILE.gguf [--type TYPE] [options]",
+    .summary = "make a model's file from another one, in other types of numbers or another form",
+    .usage = "MODEL --out FILE.gguf | DIR [--type TYPE] [options]",
     .about =
         "Weights become numbers of fewer bits: q8_0 loses next to nothing, q4_k little, q2_k much (docs/formats-gguf.md has figures). Vectors, "
         "norms, routers and small convolutions stay f32; embeddings and heads get more bits than the type says, and rows that are no whole "

@@ -1,0 +1,304 @@
+/* convert_settings.c - settings in the other form. Which name there says the same is what the architecture's own reading asked for: each
+ * setting has both its names. Afterwards what was written is read again: it must make the same recipe. */
+#include "checkpoint/convert_internal.h"
+
+#include "base/file.h"
+#include "base/text.h"
+#include "checkpoint/speech.h"
+#include "format/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TOKENIZER_LIMIT = 1 << 28 };
+static const char tokenizer_key[] = "tokenizer.huggingface.json";
+
+/* The i-th word of words with a space between; the last one where there are fewer. */
+static bool word_of(const char *words, int i, char *to, size_t room) {
+  size_t n = words ? strcspn(words, " ") : 0;
+  for (; i > 0 && words && words[n]; i--) {
+    words += n + 1;
+    n = strcspn(words, " ");
+  }
+  if (!n || n >= room) return false;
+  memcpy(to, words, n);
+  to[n] = 0;
+  return true;
+}
+
+/* Attention's keys in the recipe: of one block, or of the first of several. */
+static const mn_value *attention_of(const mn_value *model) {
+  const mn_value *blocks = mn_value_get(model, "blocks"), *block = mn_value_get(model, "block");
+  if (!block && blocks && blocks->kind == MN_LIST && blocks->count) block = blocks->as.items[0];
+  return mn_value_get(block, "mixer");
+}
+
+static double number_of(const mn_value *map, const char *key, double otherwise) {
+  const mn_value *v = mn_value_get(map, key);
+  double number = otherwise;
+  if (v) (void)mn_value_number(v, &number);
+  return number;
+}
+
+/* ---- to GGUF ---- */
+
+static mn_status put_list(mn_gguf_writer *w, mn_arena *arena, const char *key, const mn_value *v, bool real) {
+  int32_t *ints = mn_arena_alloc(arena, (v->count + 1) * sizeof *ints);
+  float *reals = mn_arena_alloc(arena, (v->count + 1) * sizeof *reals);
+  bool *flags = mn_arena_alloc(arena, (v->count + 1) * sizeof *flags), all_flags = true;
+  if (!ints || !reals || !flags) return MN_ERR_MEMORY;
+  for (size_t i = 0; i < v->count; i++) {
+    const mn_value *item = v->as.items[i];
+    double number = 0;
+    if (item->kind == MN_BOOLEAN) flags[i] = item->as.boolean;
+    else if (!mn_value_number(item, &number)) return MN_OK; /* words: no form there; the recipe is compared afterwards */
+    all_flags = all_flags && item->kind == MN_BOOLEAN;
+    real = real || item->kind == MN_REAL;
+    ints[i] = (int32_t)number;
+    reals[i] = (float)number;
+  }
+  if (all_flags) return mn_gguf_writer_bools(w, key, flags, v->count);
+  return real ? mn_gguf_writer_f32s(w, key, reals, v->count) : mn_gguf_writer_i32s(w, key, ints, v->count);
+}
+
+static mn_status put_value(mn_gguf_writer *w, mn_arena *arena, const char *key, const mn_value *v, bool real) {
+  double number = 0;
+  switch (v->kind) {
+  case MN_BOOLEAN:
+    return mn_gguf_writer_bool(w, key, v->as.boolean);
+  case MN_INTEGER:
+    if (!real && v->as.integer >= 0 && v->as.integer <= UINT32_MAX) return mn_gguf_writer_u32(w, key, (uint32_t)v->as.integer);
+    if (!real && v->as.integer >= 0) return mn_gguf_writer_u64(w, key, (uint64_t)v->as.integer);
+    (void)mn_value_number(v, &number);
+    return mn_gguf_writer_f32(w, key, (float)number);
+  case MN_REAL:
+    return mn_gguf_writer_f32(w, key, (float)v->as.real);
+  case MN_TEXT:
+    return mn_gguf_writer_string(w, key, v->as.text);
+  case MN_LIST:
+    return put_list(w, arena, key, v, real);
+  default:
+    return MN_OK;
+  }
+}
+
+/* Was the pair asked for before? */
+static bool again(const mn_settings *s, int i) {
+  for (int k = 0; k < i; k++)
+    if (!strcmp(s->seen[k].key, s->seen[i].key)) return true;
+  return false;
+}
+
+static bool was_asked(const mn_settings *s, const char *gguf) {
+  for (int i = 0; i < s->n_seen; i++)
+    if (s->seen[i].gguf && s->seen[i].hf && !strcmp(s->seen[i].gguf, gguf) && mn_value_get(s->map, s->seen[i].key)) return true;
+  return false;
+}
+
+/* Rotary positions stand in maps of their own in config.json: what they say is read from the recipe. */
+static mn_status put_gguf_rope(const mn_converting *job, mn_gguf_writer *w, const char *word) {
+  static const char *const names[] = {"rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length"};
+  const mn_value *attention = attention_of(job->recipe), *how = mn_value_get(attention, "rope_scaling");
+  const char *key[4];
+  for (int i = 0; i < 4; i++)
+    if (!(key[i] = mn_arena_format(job->arena, "%s.%s", word, names[i]))) return MN_ERR_MEMORY;
+  const double theta = number_of(attention, "rope_theta", 0), original = number_of(attention, "rope_original_context", 0);
+  if (theta > 0 && !was_asked(&job->settings, names[0])) MN_TRY(mn_gguf_writer_f32(w, key[0], (float)theta));
+  if (!how || how->kind != MN_TEXT) return MN_OK;
+  if (strcmp(how->as.text, "linear") != 0 && strcmp(how->as.text, "yarn") != 0)
+    return mn_fail(MN_ERR_UNSUPPORTED, "%s: rotary positions that are scaled as '%s' are a table in GGUF files, which is not written",
+                   mn_checkpoint_settings_path(job->from), how->as.text);
+  MN_TRY(mn_gguf_writer_string(w, key[1], how->as.text));
+  MN_TRY(mn_gguf_writer_f32(w, key[2], (float)number_of(attention, "rope_factor", 1)));
+  return original > 0 ? mn_gguf_writer_u32(w, key[3], (uint32_t)original) : MN_OK;
+}
+
+static mn_status put_settings(const mn_converting *job, mn_gguf_writer *w, const char *word) {
+  const mn_settings *s = &job->settings;
+  for (int i = 0; i < s->n_seen; i++) {
+    const mn_setting_seen *seen = &s->seen[i];
+    const mn_value *v = mn_value_get(s->map, seen->key);
+    if (!seen->hf || !seen->gguf || !v || v->kind == MN_NULL || again(s, i)) continue;
+    const bool general = !strncmp(seen->gguf, "general.", 8);
+    const char *key = general ? seen->gguf : mn_arena_format(job->arena, "%s.%s", word, seen->gguf);
+    if (!key) return MN_ERR_MEMORY;
+    MN_TRY(put_value(w, job->arena, key, v, seen->real));
+  }
+  return put_gguf_rope(job, w, word);
+}
+
+/* The whole tokenizer.json, and what is said of texts. */
+static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w) {
+  const char *dir = mn_checkpoint_path(job->from);
+  char *path = mn_path_join(dir, "tokenizer.json"), *json = NULL;
+  mn_tokenizer *tok = NULL;
+  mn_speech speech = {0};
+  size_t n;
+  mn_status status = path ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK && mn_file_exists(path)) {
+    status = mn_file_read(path, TOKENIZER_LIMIT, &json, &n);
+    if (status == MN_OK && mn_tokenizer_parse(path, json, n, &tok) != MN_OK) tok = NULL; /* it is kept all the same */
+    if (status == MN_OK) status = mn_gguf_writer_string(w, tokenizer_key, json);
+  }
+  if (status == MN_OK) status = mn_speech_read_hf(dir, tok, &speech);
+  if (status == MN_OK && speech.bos >= 0) status = mn_gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)speech.bos);
+  if (status == MN_OK && speech.n_eos) status = mn_gguf_writer_u32(w, "tokenizer.ggml.eos_token_id", (uint32_t)speech.eos[0]);
+  if (status == MN_OK && json) status = mn_gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", speech.add_bos);
+  if (status == MN_OK && speech.chat_template) status = mn_gguf_writer_string(w, "tokenizer.chat_template", speech.chat_template);
+  mn_tokenizer_free(tok);
+  free(speech.chat_template);
+  free(json);
+  free(path);
+  return status;
+}
+
+mn_status mn_convert_metadata(const mn_converting *job, mn_gguf_writer *w) {
+  char word[64];
+  if (!word_of(job->arch->gguf, 0, word, sizeof word)) return mn_fail(MN_ERR_INTERNAL, "%s has no word for GGUF", job->arch->name);
+  MN_TRY(mn_gguf_writer_string(w, "general.architecture", word));
+  MN_TRY(mn_gguf_writer_string(w, "general.type", "model"));
+  char *whole = realpath(mn_checkpoint_path(job->from), NULL);
+  mn_status status = mn_gguf_writer_string(w, "general.name", mn_path_base(whole ? whole : mn_checkpoint_path(job->from)));
+  free(whole);
+  if (status == MN_OK) status = put_settings(job, w, word);
+  return status == MN_OK ? put_tokenizer(job, w) : status;
+}
+
+/* ---- to Hugging Face's ---- */
+
+static const mn_value *words_list(mn_arena *arena, const char *word) {
+  const mn_value *text = mn_value_text(arena, word);
+  return text ? mn_value_list(arena, 1, &text) : NULL;
+}
+
+static const char *dtype_name(const mn_converting *job) {
+  mn_dtype most = MN_F32;
+  for (mn_dtype t = 0; t < MN_ALL_TYPES; t++)
+    if (job->report->bytes_of[t] > job->report->bytes_of[most]) most = t;
+  return most == MN_BF16 ? "bfloat16" : most == MN_F16 ? "float16" : "float32";
+}
+
+static mn_status write_json(const char *dir, const char *name, const mn_value *map) {
+  mn_text text = {0};
+  char *path = mn_path_join(dir, name);
+  mn_status status = path && map ? mn_value_to_json(map, 2, &text) : MN_ERR_MEMORY;
+  mn_text_add(&text, "\n");
+  if (status == MN_OK) status = mn_text_status(&text);
+  if (status == MN_OK) status = mn_file_write(path, text.data, text.len);
+  mn_text_free(&text);
+  free(path);
+  return status;
+}
+
+/* A number of single precision with the fewest digits that read back the same. */
+static const mn_value *shortest(mn_arena *arena, const mn_value *v) {
+  char digits[40];
+  if (v->kind != MN_REAL) return v;
+  for (int n = 6; n <= 9; n++) {
+    snprintf(digits, sizeof digits, "%.*g", n, v->as.real);
+    if ((float)strtod(digits, NULL) == (float)v->as.real) break;
+  }
+  return mn_value_real(arena, strtod(digits, NULL));
+}
+
+static void put_rope(const mn_converting *job, mn_keys *config) {
+  const mn_value *attention = attention_of(job->recipe), *how = mn_value_get(attention, "rope_scaling");
+  if (!how || how->kind != MN_TEXT) return;
+  mn_keys k = {.arena = job->arena};
+  mn_keys_text(&k, "rope_type", how->as.text);
+  mn_keys_real(&k, "factor", number_of(attention, "rope_factor", 1));
+  const double length = number_of(attention, "rope_original_context", 0);
+  if (length > 0) mn_keys_int(&k, "original_max_position_embeddings", (int64_t)length);
+  mn_keys_put(config, "rope_scaling", mn_keys_map(&k));
+}
+
+static mn_status id_of(const mn_gguf *g, const char *key, int64_t *out) {
+  const int64_t none = -1;
+  return mn_gguf_i64(g, key, &none, out);
+}
+
+/* tokenizer.json where the file has it whole; tokenizer_config.json and generation_config.json. */
+static mn_status write_tokenizer(const mn_converting *job, const char *dir) {
+  const mn_gguf *g = job->from->gguf;
+  const mn_gguf_meta *json = mn_gguf_meta_find(g, tokenizer_key);
+  const bool no = false;
+  const char *chat = NULL;
+  bool add_bos = false;
+  int64_t bos = -1, eos = -1;
+  MN_TRY(id_of(g, "tokenizer.ggml.bos_token_id", &bos));
+  MN_TRY(id_of(g, "tokenizer.ggml.eos_token_id", &eos));
+  MN_TRY(mn_gguf_bool(g, "tokenizer.ggml.add_bos_token", &no, &add_bos));
+  if (mn_gguf_meta_find(g, "tokenizer.chat_template")) MN_TRY(mn_gguf_string(g, "tokenizer.chat_template", NULL, job->arena, &chat));
+  if (json && json->kind == MN_GGUF_STRING) {
+    char *path = mn_path_join(dir, "tokenizer.json");
+    mn_status status = path ? mn_file_write(path, json->data, json->bytes) : MN_ERR_MEMORY;
+    free(path);
+    MN_TRY(status);
+  }
+  mn_keys texts = {.arena = job->arena}, ends = {.arena = job->arena};
+  mn_keys_bool(&texts, "add_bos_token", add_bos);
+  if (chat) mn_keys_text(&texts, "chat_template", chat);
+  if (bos >= 0) mn_keys_int(&ends, "bos_token_id", bos);
+  if (eos >= 0) mn_keys_int(&ends, "eos_token_id", eos);
+  MN_TRY(write_json(dir, "tokenizer_config.json", mn_keys_map(&texts)));
+  return write_json(dir, "generation_config.json", mn_keys_map(&ends));
+}
+
+mn_status mn_convert_config(const mn_converting *job, const char *dir) {
+  const mn_settings *s = &job->settings;
+  mn_keys k = {.arena = job->arena};
+  char word[128];
+  /* Of Llama's kin, the one that looks back over a window only is Mistral. */
+  const int which = !strcmp(job->arch->name, "llama") && mn_value_get(attention_of(job->recipe), "window") ? 1 : 0;
+  if (word_of(job->arch->classes, which, word, sizeof word)) mn_keys_put(&k, "architectures", words_list(job->arena, word));
+  if (word_of(job->arch->types, which, word, sizeof word)) mn_keys_text(&k, "model_type", word);
+  mn_keys_text(&k, "torch_dtype", dtype_name(job));
+  const mn_value *tied = mn_value_get(job->recipe, "tie_embeddings"), *vocabulary = mn_value_get(job->recipe, "vocab_size");
+  if (tied) mn_keys_put(&k, "tie_word_embeddings", tied);
+  if (vocabulary && !mn_value_get(s->map, mn_arena_format(job->arena, "%s.vocab_size", s->word))) mn_keys_put(&k, "vocab_size", vocabulary);
+  for (int i = 0; i < s->n_seen; i++) {
+    const mn_value *v = mn_value_get(s->map, s->seen[i].key);
+    if (s->seen[i].hf && s->seen[i].gguf && v && v->kind != MN_NULL && !again(s, i))
+      mn_keys_put(&k, s->seen[i].hf, shortest(job->arena, v));
+  }
+  put_rope(job, &k);
+  MN_TRY(write_tokenizer(job, dir));
+  return write_json(dir, "config.json", mn_keys_map(&k));
+}
+
+/* ---- the same model? ---- */
+
+/* Where two recipes differ; "" where they do not. Numbers with a point are of single precision in GGUF. */
+static const char *difference(mn_arena *arena, const mn_value *a, const mn_value *b, const char *path) {
+  double x, y;
+  if (!a || !b) return a == b ? "" : path;
+  if (mn_value_number(a, &x) && mn_value_number(b, &y)) return (float)x == (float)y ? "" : path;
+  if (a->kind != b->kind || a->kind == MN_BOOLEAN || a->kind == MN_TEXT || a->kind == MN_NULL) return mn_value_equal(a, b) ? "" : path;
+  if (a->count != b->count) return path;
+  for (size_t i = 0; i < a->count; i++) {
+    const char *at =
+        a->kind == MN_LIST ? mn_arena_format(arena, "%s[%zu]", path, i) : mn_arena_format(arena, "%s.%s", path, a->as.entries[i].key);
+    if (!at) return path;
+    const char *where = a->kind == MN_LIST ? difference(arena, a->as.items[i], b->as.items[i], at)
+                                           : difference(arena, a->as.entries[i].value, mn_value_get(b, a->as.entries[i].key), at);
+    if (*where) return where;
+  }
+  return "";
+}
+
+mn_status mn_convert_verify(const mn_converting *job, const char *path) {
+  mn_checkpoint *c = NULL;
+  mn_settings s = {0};
+  const mn_arch_def *a = NULL;
+  const mn_value *recipe = NULL;
+  mn_status status = mn_checkpoint_open(path, &c);
+  if (status == MN_OK) status = mn_settings_open(job->arena, c, &s);
+  if (status == MN_OK) status = mn_arch_of(&s, &a);
+  if (status == MN_OK) status = a->recipe(&s, &recipe);
+  const char *where = status == MN_OK ? difference(job->arena, job->recipe, recipe, "model") : "";
+  mn_checkpoint_close(c);
+  if (status != MN_OK) return mn_context(status, "what was written cannot be opened");
+  if (!*where) return MN_OK;
+  return mn_fail(MN_ERR_UNSUPPORTED, "%s: the other form has no way to say %s of this model", mn_checkpoint_path(job->from), where);
+}

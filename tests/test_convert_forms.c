@@ -1,0 +1,194 @@
+/* `mneme convert` from one form to the other: a directory of Hugging Face's and the GGUF file made of it are the same model, there and
+ * back to the same bits; in blocks it says nearly the same; and what the other form cannot say is refused, with nothing left behind. */
+#include "base/file.h"
+#include "checkpoint/bundle.h"
+#include "format/gguf.h"
+#include "format/safetensors.h"
+#include "program.h"
+#include "run/session.h"
+#include "test.h"
+
+#define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/checkpoints/"
+
+enum { VOCAB = 96, WIDTH = 256, HIDDEN = 256, TOKENS = 24 };
+static float logits[2][TOKENS * VOCAB];
+static int32_t tokens[TOKENS];
+
+/* All logits of a model, token by token. */
+static bool said(const char *path, float *to) {
+  mn_bundle b;
+  mn_session *s = NULL;
+  CHECK_OK(mn_bundle_open(path, NULL, 1, &b));
+  if (b.model) CHECK_OK(mn_session_new(b.model, b.params, &(mn_session_config){.batch = 1}, &s));
+  for (int t = 0; s && t < TOKENS; t++) {
+    const float *row = NULL;
+    const int32_t token = tokens[t] % (int32_t)b.model->config.vocab_size;
+    CHECK_OK(mn_session_feed(s, &token, 1, &row));
+    if (row) memcpy(to + t * b.model->config.vocab_size, row, (size_t)b.model->config.vocab_size * sizeof *to);
+  }
+  const bool ran = s != NULL;
+  mn_session_free(s);
+  mn_bundle_close(&b);
+  return ran;
+}
+
+static double apart(const float *a, const float *b, int n) { /* the greatest difference, against the greatest value */
+  double worst = 0, most = 0;
+  for (int i = 0; i < n; i++) {
+    worst = fmax(worst, fabs((double)a[i] - (double)b[i]));
+    most = fmax(most, fabs((double)a[i]));
+  }
+  return worst / most;
+}
+
+/* Bits for each token by those before it. */
+static double bits(const float *l) {
+  double sum = 0;
+  for (int t = 0; t + 1 < TOKENS; t++) {
+    double top = -INFINITY, all = 0;
+    for (int v = 0; v < VOCAB; v++) top = fmax(top, (double)l[t * VOCAB + v]);
+    for (int v = 0; v < VOCAB; v++) all += exp((double)l[t * VOCAB + v] - top);
+    sum += log(all) + top - (double)l[t * VOCAB + tokens[t + 1]];
+  }
+  return sum / log(2) / (TOKENS - 1);
+}
+
+/* ---- a small Llama ---- */
+
+static void add(mn_st_writer *w, const char *name, int64_t rows, int64_t columns, double scale, float *data, uint64_t *drawn) {
+  for (int64_t i = 0; i < rows * columns; i++) data[i] = (float)(scale * mn_random_normal(11, 0, (*drawn)++) + (rows == 1));
+  const mn_shape shape = rows == 1 ? MN_SHAPE(columns) : MN_SHAPE(rows, columns);
+  CHECK_OK(mn_st_writer_add(w, name, MN_F32, &shape, data));
+}
+
+static void put_llama(const char *dir) {
+  static const char config[] =
+      "{\"model_type\": \"llama\", \"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 256, \"intermediate_size\": 256,\n"
+      "\"num_hidden_layers\": 1, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"vocab_size\": 96,\n"
+      "\"rms_norm_eps\": 1e-5, \"rope_theta\": 10000.0, \"max_position_embeddings\": 64, \"eos_token_id\": 7,\n"
+      "\"tie_word_embeddings\": false}\n";
+  static const struct {
+    const char *name;
+    int64_t rows, columns;
+    double scale;
+  } list[] = {{"model.embed_tokens.weight", VOCAB, WIDTH, 1},
+              {"model.layers.0.input_layernorm.weight", 1, WIDTH, 0.1},
+              {"model.layers.0.self_attn.q_proj.weight", WIDTH, WIDTH, 0.1},
+              {"model.layers.0.self_attn.k_proj.weight", WIDTH / 2, WIDTH, 0.1},
+              {"model.layers.0.self_attn.v_proj.weight", WIDTH / 2, WIDTH, 0.06},
+              {"model.layers.0.self_attn.o_proj.weight", WIDTH, WIDTH, 0.06},
+              {"model.layers.0.post_attention_layernorm.weight", 1, WIDTH, 0.1},
+              {"model.layers.0.mlp.gate_proj.weight", HIDDEN, WIDTH, 0.06},
+              {"model.layers.0.mlp.up_proj.weight", HIDDEN, WIDTH, 0.06},
+              {"model.layers.0.mlp.down_proj.weight", WIDTH, HIDDEN, 0.06},
+              {"model.norm.weight", 1, WIDTH, 0.1},
+              {"lm_head.weight", VOCAB, WIDTH, 0.1}};
+  enum { N = sizeof list / sizeof *list };
+  static float data[N][WIDTH * WIDTH];
+  char path[600];
+  uint64_t drawn = 0;
+  mn_st_writer *w = mn_st_writer_new();
+  CHECK_OK(mn_make_dirs(dir));
+  for (int i = 0; i < N; i++) add(w, list[i].name, list[i].rows, list[i].columns, list[i].scale, data[i], &drawn);
+  snprintf(path, sizeof path, "%s/model.safetensors", dir);
+  CHECK_OK(mn_st_writer_save(w, path));
+  mn_st_writer_free(w);
+  snprintf(path, sizeof path, "%s/config.json", dir);
+  CHECK_OK(mn_file_write(path, config, sizeof config - 1));
+  for (int t = 0; t < TOKENS; t++) tokens[t] = (int32_t)(mn_splitmix64((uint64_t)t) % VOCAB);
+}
+
+static void there_and_back_is_the_same_model(void) {
+  put_llama("hf");
+  CHECK(sh(MNEME "convert hf --out a.gguf --quiet 2>&1") == 0, "%s", out);
+  CHECK(said("hf", logits[0]) && said("a.gguf", logits[1]), "both are opened");
+  CHECK(apart(logits[0], logits[1], TOKENS * VOCAB) < 1e-5, "%g apart", apart(logits[0], logits[1], TOKENS * VOCAB));
+  mn_gguf *g = NULL;
+  uint32_t eos = 0, length = 0;
+  CHECK_OK(mn_gguf_open("a.gguf", &g));
+  if (!g) return;
+  CHECK_OK(mn_gguf_u32(g, "tokenizer.ggml.eos_token_id", NULL, &eos));
+  CHECK_OK(mn_gguf_u32(g, "llama.context_length", NULL, &length));
+  CHECK(eos == 7 && length == 64 && mn_gguf_find(g, "blk.0.attn_q.weight") && mn_gguf_checksum(g), "names of GGUF");
+  mn_gguf_close(g);
+  CHECK(sh(MNEME "convert a.gguf --out back --quiet 2>&1") == 0, "%s", out);
+  mn_st *was = NULL, *is = NULL;
+  CHECK_OK(mn_st_open("hf/model.safetensors", &was));
+  CHECK_OK(mn_st_open("back/model.safetensors", &is));
+  if (!was || !is) return;
+  CHECK(mn_st_count(was) == mn_st_count(is), "%d tensors", mn_st_count(is));
+  for (int i = 0; i < mn_st_count(was); i++) {
+    const mn_st_tensor *a = mn_st_at(was, i), *b = mn_st_find(is, a->name);
+    CHECK(b && mn_shape_equal(&a->shape, &b->shape) && a->bytes == b->bytes && !memcmp(a->data, b->data, a->bytes), "%s", a->name);
+  }
+  mn_st_close(was);
+  mn_st_close(is);
+  CHECK(said("back", logits[1]) && apart(logits[0], logits[1], TOKENS * VOCAB) < 1e-6, "and says the same");
+  CHECK(sh("grep -c '\"eos_token_id\": 7' back/generation_config.json") == 0, "%s", out);
+}
+
+static void in_blocks_it_says_nearly_the_same(void) {
+  static const struct {
+    const char *type;
+    double bits, apart;
+  } most[] = {{"bf16", 0.02, 0.02}, {"q8_0", 0.02, 0.03},   {"q6_k", 0.08, 0.08}, {"q5_k", 0.15, 0.15}, {"q4_k", 0.25, 0.25},
+              {"q4_0", 0.25, 0.25}, {"iq4_xs", 0.25, 0.25}, {"q3_k", 0.5, 0.5},   {"q2_k", 1.2, 0.9}};
+  const double before = bits(logits[0]);
+  double last = 0;
+  for (size_t i = 0; i < sizeof most / sizeof *most; i++) {
+    CHECK(sh(MNEME "convert hf --out b.gguf --type %s --quiet 2>&1", most[i].type) == 0, "%s", out);
+    if (!said("b.gguf", logits[1])) continue;
+    const double after = bits(logits[1]), far = apart(logits[0], logits[1], TOKENS * VOCAB);
+    CHECK(fabs(after - before) < most[i].bits && far < most[i].apart, "%s: %.4f bits, before %.4f; %g apart", most[i].type, after, before,
+          far);
+    last = far;
+  }
+  CHECK(last > 0.05, "q2_k is no copy: %g apart", last);
+}
+
+static void checkpoints_of_others_stay_what_they_are(void) {
+  static const char *const names[] = {"mistral"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    static float a[TOKENS * 512], b[TOKENS * 512];
+    CHECK(sh("rm -rf c.gguf d && " MNEME "convert " GOLDEN "%s --out c.gguf --quiet 2>&1", names[i]) == 0, "%s: %s", names[i], out);
+    CHECK(sh(MNEME "convert c.gguf --out d --quiet 2>&1") == 0, "%s: %s", names[i], out);
+    char path[600];
+    snprintf(path, sizeof path, GOLDEN "%s", names[i]);
+    if (!said(path, a) || !said("c.gguf", b)) continue;
+    CHECK(apart(a, b, TOKENS * 48) < 1e-5, "%s as GGUF: %g apart", names[i], apart(a, b, TOKENS * 48));
+    CHECK(said("d", b) && apart(a, b, TOKENS * 48) < 1e-5, "%s and back: %g apart", names[i], apart(a, b, TOKENS * 48));
+  }
+}
+
+static void what_has_no_form_there_is_refused_and_leaves_nothing(void) {
+  static const struct {
+    const char *change, *arguments, *says;
+    int code;
+  } cases[] = {
+      {"true", "bad --out x.gguf --type q4_k --tensor '*ffn_up*=i8'", "no type of weights", 2},
+      {"true", "a.gguf --out x --type q8_0", "holds f32, f16 and bf16", 2},
+      {"true", "bad --out x", "is a directory of Hugging Face's already", 1},
+      {"mkdir -p full && touch full/mine", "a.gguf --out full", "to a new or an empty directory", 2},
+      {"touch file", "a.gguf --out file", "a GGUF file's name ends in .gguf", 2},
+      {"sed -i 's/\"rope_theta\": 10000.0/\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, "
+       "\"original_max_position_embeddings\": 16}/' bad/config.json",
+       "bad --out x.gguf", "'llama3' are a table", 1},
+      {"sed -i 's/model.norm.weight/model.nose.weight/' bad/model.safetensors", "bad --out x.gguf", "does not match its checksum", 1},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    CHECK(sh("rm -rf bad && cp -r hf bad && %s", cases[i].change) == 0, "%s", out);
+    CHECK(sh(MNEME "convert %s --quiet 2>&1", cases[i].arguments) == cases[i].code && strstr(out, cases[i].says), "%s: %s",
+          cases[i].arguments, out);
+    CHECK(!mn_file_exists("x.gguf") && sh("ls x/* full 2>/dev/null | grep -v -e '^full' -e mine -e '^$'") == 1, "%s leaves %s",
+          cases[i].arguments, out);
+  }
+}
+
+int main(void) {
+  setenv("MNEME_LOG", "error", 1);
+  RUN(there_and_back_is_the_same_model);
+  RUN(in_blocks_it_says_nearly_the_same);
+  RUN(checkpoints_of_others_stay_what_they_are);
+  RUN(what_has_no_form_there_is_refused_and_leaves_nothing);
+  return test_end();
+}
