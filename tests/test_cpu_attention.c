@@ -85,18 +85,24 @@ static answer define(const problem *p, const double *q, const double *k, const d
   answer r = {calloc((size_t)(B * T * H * V), 8), calloc((size_t)(B * H * T), 8),
               calloc((size_t)(B * T * H * K), 8), calloc((size_t)(B * S * G * K), 8),
               calloc((size_t)(B * S * G * V), 8), calloc((size_t)(p->attr.has_bias ? bias_count(p) : 1), 8)};
-  double *s = malloc(sizeof(double) * (size_t)S);
+  double *s = malloc(sizeof(double) * (size_t)S), *slope = malloc(sizeof(double) * (size_t)S);
   for (int64_t b = 0; b < B; b++)
     for (int64_t h = 0; h < H; h++)
       for (int64_t t = 0; t < T; t++) {
         const int64_t g = h / (H / G), row = (b * T + t) * H + h, line = (b * H + h) * T + t;
         double m = -INFINITY, l = 0;
+        const double cap = p->attr.softcap;
         for (int64_t j = 0; j < S; j++) {
+          slope[j] = 1;
           s[j] = -INFINITY;
           if (!visible(p, b, h, t, j)) continue;
           s[j] = 0;
           for (int64_t x = 0; x < K; x++) s[j] += q[row * K + x] * k[((b * S + j) * G + g) * K + x];
           s[j] *= p->attr.scale;
+          if (cap > 0) {
+            const double y = tanh(s[j] / cap);
+            s[j] = cap * y, slope[j] = 1 - y * y;
+          }
           if (p->attr.has_bias) s[j] += bias[bias_at(p, b, h, t, j)];
           m = fmax(m, s[j]);
         }
@@ -117,13 +123,14 @@ static answer define(const problem *p, const double *q, const double *k, const d
           }
           d = s[j] * (d - delta);
           if (p->attr.has_bias) r.dbias[bias_at(p, b, h, t, j)] += d;
+          d *= slope[j];
           for (int64_t x = 0; x < K; x++) {
             r.dq[row * K + x] += p->attr.scale * d * k[kr * K + x];
             r.dk[kr * K + x] += p->attr.scale * d * q[row * K + x];
           }
         }
       }
-  free(s);
+  free(s), free(slope);
   return r;
 }
 static double *widen(const float *x, int64_t n) {
@@ -266,6 +273,8 @@ static void masks(mn_dtype type, double tolerance) {
       {.causal = true, .prefix = 70, .window = 9},
       {.window = 30},
       {.causal = true, .scale = -0.4},
+      {.causal = true, .softcap = 1.5},
+      {.causal = true, .softcap = 3, .window = 20, .scale = -0.4},
   };
   const int64_t shapes[][7] = {/* T, S - prefix, H, G, K, V, q_start */
                                {150, 150, 2, 2, 16, 16, 0},
@@ -388,6 +397,7 @@ static void rings(void) {
                           .ring = true,
                           .has_length = true,
                           .has_q_pos = true,
+                          .softcap = c % 7 == 2 ? 1.5 : 0,
                           .window = c % 2 ? size - 20 : 0,
                           .sinks = sinks,
                           .prefix = prefix}};

@@ -1,6 +1,7 @@
 /* test_model_kinds.c - what must be true of every kind of model and of the forms of a block, in order: golden vectors from NumPy;
  * gradients; what is a stream can be cut anywhere, and what is none says why; padding is seen by nobody; a recipe comes back from
  * its tree; what a recipe may not ask for. */
+#include "graph/fused_loss.h"
 #include "model_check.h"
 #include "run/session.h"
 
@@ -72,6 +73,69 @@ static void a_stream_cut_anywhere_is_the_stream(void) {
     mk_golden_close(&f);
   }
   CHECK(streams == 9, "%d of the files are streams", streams);
+}
+
+/* What checkpoints of other programs have: gradients, and cuts. What each of them says is held against its own program in
+ * test_checkpoints. */
+static void forms_of_trained_models(void) {
+#define ATTENTION "{type: attention, heads: 4, kv_heads: 2, head_dim: 6, max_context: 32"
+  static const char *const forms[] = {
+      "{vocab_size: 9, d_model: 8, layers: 1, embed_norm: true, embedding_scale: 3, logit_scale: 0.5, logit_softcap: 1.5, block: "
+      "{mixer: " ATTENTION
+      ", qkv_bias: true, softcap: 0.7, score_scale: 0.9}, channel: {type: glu, activation: gelu_tanh, bias: true}, hidden: "
+      "12, residual_scale: 0.4}}",
+      "{vocab_size: 9, d_model: 8, layers: 1, tie_embeddings: false, logit_softcap: 2, block: {mixer: " ATTENTION
+      ", qk_norm: heads, qk_norm_eps: 0.001, rope_divisors: [1, 2, 4], rope_gain: 1.3}, norm_position: sandwich}}",
+      "{vocab_size: 9, d_model: 8, layers: 1, logit_scale: 2, block: {mixer: {type: attention, heads: 2, window: 3, softcap: 1.1, qk_norm: "
+      "all}}}",
+  };
+  for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+    mk_model m;
+    mc_bag in = {0};
+    int64_t each[8] = {1, 2, 3, 4, 5, 6};
+    if (!mk_open(&m, forms[i], 3)) continue;
+    mk_tokens(&in, "tokens", 2, 7, 9, 5);
+    double e = mk_gradient_error(&m, &in, 30, 3);
+    CHECK(e < 1e-7, "%s: gradients differ by %g", forms[i], e);
+    e = mk_split_error(&m, &in, "hidden", 7, 6, each);
+    CHECK(e < 1e-11, "%s: token by token %g", forms[i], e);
+    mc_bag_free(&in);
+    mk_close(&m);
+  }
+}
+
+/* Logits of a head with a cap, and the loss over them, against their meaning. */
+static void a_head_may_have_a_cap(void) {
+  enum { N = 3, D = 4, V = 5 };
+  const double cap = 0.8;
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, 1);
+  double *h = mc_normal(N * D, 1, 5), *w = mc_normal(V * D, 1, 6), logits[N * V] = {0}, loss = 0, want = 0;
+  mn_tensor *head = mn_head_capped(g, mn_const(g, MN_F64, MN_SHAPE(V, D), w), cap);
+  mn_tensor *x = mn_const(g, MN_F64, MN_SHAPE(N, D), h), *target = mn_const(g, MN_I32, MN_SHAPE(N), (int32_t[]){4, 0, 2});
+  mn_tensor *out[2] = {mn_logits(s, mn_reshape(g, x, MN_SHAPE(1, N, D)), head), mn_linear_cross_entropy(g, x, head, target, NULL, NULL)};
+  mn_plan *plan = NULL;
+  CHECK_OK(mn_plan_compile(&(mn_plan_request){.graph = g, .n_outputs = 2, .outputs = out, .backend = mn_backend_ref()}, &plan));
+  if (plan) {
+    CHECK_OK(mn_plan_run(plan));
+    memcpy(logits, mn_plan_output(plan, 0)->data, sizeof logits);
+    loss = *(const double *)mn_plan_output(plan, 1)->data;
+  }
+  for (int n = 0; n < N; n++) {
+    double sum = 0, z[V];
+    for (int v = 0; v < V; v++) {
+      z[v] = 0;
+      for (int d = 0; d < D; d++) z[v] += h[n * D + d] * w[v * D + d];
+      z[v] = cap * tanh(z[v] / cap);
+      CHECK(fabs(logits[n * V + v] - z[v]) < 1e-12, "%g for %g", logits[n * V + v], z[v]);
+      sum += exp(z[v]);
+    }
+    want += log(sum) - z[((int[]){4, 0, 2})[n]];
+  }
+  CHECK(fabs(loss - want) < 1e-12, "%g for %g", loss, want);
+  mn_plan_free(plan);
+  mn_graph_free(g);
+  free(h), free(w);
 }
 
 static void what_is_no_stream_says_why(void) {
@@ -242,6 +306,17 @@ static void a_recipe_comes_back(void) {
 }
 
 static void what_a_recipe_may_not_ask_for(void) {
+#define DECODER "vocab_size: 9\nd_model: 8\nblock: {mixer: {type: attention, heads: 2, "
+  mk_refused(DECODER "bias: true, qkv_bias: true}}\n", "recipe.yaml:3|qkv_bias|has no effect beside bias: true");
+  mk_refused(DECODER "qk_norm_eps: 0.1}}\n", "qk_norm_eps|has no effect without a qk_norm");
+  mk_refused(DECODER "rope_divisors: [1, 2, 3]}}\n", "rope_divisors|must be 2 numbers, one for each pair that is rotated, and are 3");
+  mk_refused(DECODER "rope: false, rope_divisors: [1, 2]}}\n", "rope_divisors|has no effect with rope: false");
+  mk_refused(DECODER "rope: false, rope_gain: 2}}\n", "rope_gain|has no effect with rope: false");
+  mk_refused(DECODER "softcap: 2, relative_bias: 8}}\n", "softcap|is not done beside a relative_bias");
+  mk_refused(DECODER "qk_norm: each}}\n", "qk_norm|none, heads, all");
+  mk_refused("type: classifier\nvocab_size: 9\nnum_classes: 2\nlogit_softcap: 3\nblock: {mixer: {type: attention}}\n",
+             "recipe.yaml:4|logit_softcap|has no effect: a model of type classifier says no next token");
+  mk_refused("type: encoder\nchannels: 3\nembed_norm: true\nblock: {mixer: {type: attention}}\n", "embed_norm|reads no tokens");
   mk_refused("type: encodr\nvocab_size: 9\n", "recipe.yaml:1|unknown model type 'encodr'|did you mean 'encoder'");
   mk_refused("type: encoder\nvocab_size: 9\nchannels: 3\nblock: {mixer: {type: attention}}\n", "recipe.yaml:2|vocab_size|reads no tokens");
   mk_refused("type: encoder\nblock: {mixer: {type: attention}}\n", "vocab_size must be given");
@@ -360,6 +435,8 @@ int main(void) {
   RUN(golden_vectors);
   RUN(gradients_agree_with_differences);
   RUN(a_stream_cut_anywhere_is_the_stream);
+  RUN(forms_of_trained_models);
+  RUN(a_head_may_have_a_cap);
   RUN(what_is_no_stream_says_why);
   RUN(padding_is_seen_by_nobody);
   RUN(a_source_has_room);

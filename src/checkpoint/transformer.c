@@ -1,6 +1,7 @@
 /* transformer.c - see transformer.h. */
 #include "checkpoint/transformer.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -15,6 +16,8 @@ mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *t) {
   MN_TRY(read_vocabulary(s, &t->vocab_size));
   MN_TRY(mn_setting_int(s, "hidden_size", "embedding_length", MN_NEEDED, &t->d_model));
   MN_TRY(mn_setting_int(s, "num_hidden_layers", "block_count", MN_NEEDED, &t->layers));
+  if (t->layers > 4096)
+    return mn_setting_refuse(s, "num_hidden_layers", "block_count", "is %lld layers; 4096 are the most", (long long)t->layers);
   MN_TRY(mn_setting_int(s, "num_attention_heads", "attention.head_count", MN_NEEDED, &t->heads));
   MN_TRY(mn_setting_int(s, "num_key_value_heads", "attention.head_count_kv", t->heads, &t->kv_heads));
   MN_TRY(mn_setting_int(s, "head_dim", "attention.key_length", t->heads ? t->d_model / t->heads : 0, &t->head_dim));
@@ -29,105 +32,179 @@ mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *t) {
 /* ---- rotary positions ---- */
 typedef struct scaling {
   const char *kind;
-  double factor, original;
+  double factor, original, gain, partial;
+  const mn_value *divisors; /* a list; NULL: none */
 } scaling;
 
+typedef struct rope_map { /* a map of settings, and the key that it stands at */
+  mn_settings *s;
+  const char *of;
+  const mn_value *map;
+} rope_map;
+
 /* The map's number by name; `otherwise` where it has none. */
-static mn_status number(const mn_settings *s, const char *of, const mn_value *map, const char *key, double otherwise, double *out) {
-  const mn_value *v = mn_value_get(map, key);
+static mn_status number(const rope_map *r, const char *key, double otherwise, double *out) {
+  const mn_value *v = mn_value_get(r->map, key);
   *out = otherwise;
   if (!v || v->kind == MN_NULL || mn_value_number(v, out)) return MN_OK;
-  return mn_setting_refuse(s, of, NULL, "has a %s that is no number", key);
+  return mn_setting_refuse(r->s, r->of, NULL, "has a %s that is no number", key);
 }
 
-static mn_status only(const mn_settings *s, const char *of, const mn_value *map, const char *key, double what) {
+static mn_status only(const rope_map *r, const char *key, double what) {
   double is;
-  MN_TRY(number(s, of, map, key, what, &is));
-  return is == what ? MN_OK : mn_setting_refuse(s, of, NULL, "has %s: %g, which is not done; only %g is", key, is, what);
+  MN_TRY(number(r, key, what, &is));
+  return is == what ? MN_OK : mn_setting_refuse(r->s, r->of, NULL, "has %s: %g, which is not done; only %g is", key, is, what);
 }
 
-/* Every key of the map has a meaning here. */
-static mn_status known(const mn_settings *s, const char *of, const mn_value *map, const char *const *keys) {
+/* Every key of the map has a meaning here: words, a space between. */
+static mn_status known(const rope_map *r, const char *words) {
   char shown[MN_PRINTABLE];
-  for (size_t i = 0; i < map->count; i++) {
-    int k = 0;
-    while (keys[k] && strcmp(keys[k], map->as.entries[i].key) != 0) k++;
-    if (!keys[k] && map->as.entries[i].value->kind != MN_NULL)
-      return mn_setting_refuse(s, of, NULL, "has the key '%s', which is not done", mn_printable(map->as.entries[i].key, shown));
+  for (size_t i = 0; i < r->map->count; i++) {
+    const char *key = r->map->as.entries[i].key, *at = strstr(words, key);
+    const size_t n = strlen(key);
+    while (at && ((at != words && at[-1] != ' ') || (at[n] && at[n] != ' '))) at = strstr(at + 1, key);
+    if (!at && r->map->as.entries[i].value->kind != MN_NULL)
+      return mn_setting_refuse(r->s, r->of, NULL, "has the key '%s', which is not done", mn_printable(key, shown));
   }
   return MN_OK;
 }
 
-static mn_status read_hf(mn_settings *s, const mn_transformer *t, const char *of, const mn_value *map, double *theta, scaling *out) {
-  static const char *const plain[] = {"rope_type", "type", "rope_theta", "partial_rotary_factor", NULL};
-  static const char *const stretched[] = {
-      "rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "original_max_position_embeddings", NULL};
-  static const char *const llama3[] = {
-      "rope_type",        "type", "rope_theta", "partial_rotary_factor", "factor", "original_max_position_embeddings", "low_freq_factor",
-      "high_freq_factor", NULL};
-  static const char *const yarn[] = {
-      "rope_type", "type",     "rope_theta", "partial_rotary_factor", "factor", "original_max_position_embeddings", "beta_fast",
-      "beta_slow", "truncate", NULL};
+/* Frequencies of their own for streams up to the original context, and others for longer ones, which would turn keys that are kept already:
+ * the first are taken, and a stream ends there. All is multiplied by what the longest context asks for (Ding et al. 2024, LongRoPE). */
+static mn_status long_rope(const rope_map *r, mn_transformer *t, scaling *out) {
+  double factor;
+  MN_TRY(known(r, "rope_type type rope_theta partial_rotary_factor factor short_factor long_factor attention_factor "
+                  "original_max_position_embeddings"));
+  MN_TRY(number(r, "factor", (double)t->context / out->original, &factor));
+  const double usual = factor > 1 && out->original > 1 ? sqrt(1 + log(factor) / log(out->original)) : 1;
+  MN_TRY(number(r, "attention_factor", usual, &out->gain));
+  out->divisors = mn_value_get(r->map, "short_factor");
+  if (!out->divisors || out->divisors->kind != MN_LIST) return mn_setting_refuse(r->s, r->of, NULL, "has no list short_factor");
+  if (out->original < (double)t->context) t->context = (int64_t)out->original;
+  out->kind = "none";
+  return MN_OK;
+}
+
+static mn_status read_hf(const rope_map *r, mn_transformer *t, double *theta, scaling *out) {
+#define USUAL "rope_type type rope_theta partial_rotary_factor factor original_max_position_embeddings"
   char shown[MN_PRINTABLE];
-  if (map->kind != MN_MAP) return mn_setting_refuse(s, of, NULL, "must be a map");
-  const mn_value *kind = mn_value_get(map, "rope_type");
-  if (!kind) kind = mn_value_get(map, "type");
-  if (kind && kind->kind != MN_TEXT) return mn_setting_refuse(s, of, NULL, "has a rope_type that is no text");
+  if (r->map->kind != MN_MAP) return mn_setting_refuse(r->s, r->of, NULL, "must be a map");
+  const mn_value *kind = mn_value_get(r->map, "rope_type");
+  if (!kind) kind = mn_value_get(r->map, "type");
+  if (kind && kind->kind != MN_TEXT) return mn_setting_refuse(r->s, r->of, NULL, "has a rope_type that is no text");
   out->kind = kind ? kind->as.text : "default";
-  MN_TRY(number(s, of, map, "rope_theta", *theta, theta));
-  MN_TRY(number(s, of, map, "factor", 1, &out->factor));
-  MN_TRY(number(s, of, map, "original_max_position_embeddings", (double)t->context, &out->original));
-  MN_TRY(only(s, of, map, "partial_rotary_factor", 1));
+  MN_TRY(number(r, "rope_theta", *theta, theta));
+  MN_TRY(number(r, "factor", 1, &out->factor));
+  MN_TRY(number(r, "original_max_position_embeddings", out->original, &out->original));
+  MN_TRY(number(r, "partial_rotary_factor", out->partial, &out->partial));
+  if (!(out->original >= 1 && out->original <= 1e9))
+    return mn_setting_refuse(r->s, r->of, NULL, "has original_max_position_embeddings: %g", out->original);
   if (!strcmp(out->kind, "default")) {
     out->kind = "none";
-    return known(s, of, map, plain);
+    return known(r, USUAL);
   }
-  if (!strcmp(out->kind, "linear")) return known(s, of, map, stretched);
+  if (!strcmp(out->kind, "linear")) return known(r, USUAL);
+  if (!strcmp(out->kind, "longrope") || !strcmp(out->kind, "su")) return long_rope(r, t, out);
   if (!strcmp(out->kind, "llama3")) {
-    MN_TRY(only(s, of, map, "low_freq_factor", 1));
-    MN_TRY(only(s, of, map, "high_freq_factor", 4));
-    return known(s, of, map, llama3);
+    MN_TRY(only(r, "low_freq_factor", 1));
+    MN_TRY(only(r, "high_freq_factor", 4));
+    return known(r, USUAL " low_freq_factor high_freq_factor");
   }
   if (!strcmp(out->kind, "yarn")) {
-    const mn_value *truncate = mn_value_get(map, "truncate");
-    MN_TRY(only(s, of, map, "beta_fast", 32));
-    MN_TRY(only(s, of, map, "beta_slow", 1));
+    const mn_value *truncate = mn_value_get(r->map, "truncate");
+    MN_TRY(only(r, "beta_fast", 32));
+    MN_TRY(only(r, "beta_slow", 1));
+    MN_TRY(number(r, "attention_factor", 0, &out->gain));
     if (truncate && (truncate->kind != MN_BOOLEAN || !truncate->as.boolean))
-      return mn_setting_refuse(s, of, NULL, "has truncate: false, which is not done");
-    return known(s, of, map, yarn);
+      return mn_setting_refuse(r->s, r->of, NULL, "has truncate: false, which is not done");
+    return known(r, USUAL " beta_fast beta_slow truncate attention_factor");
   }
-  return mn_setting_refuse(s, of, NULL, "is of type '%s', which is not done; default, linear, yarn and llama3 are",
+  return mn_setting_refuse(r->s, r->of, NULL, "is of type '%s', which is not done; default, linear, yarn, llama3 and longrope are",
                            mn_printable(out->kind, shown));
+#undef USUAL
 }
 
-static mn_status read_gguf(mn_settings *s, const mn_transformer *t, scaling *out) {
-  const char *kind;
-  MN_TRY(mn_setting_text(s, NULL, "rope.scaling.type", "none", &kind));
+/* Numbers of a tensor as a list of values. */
+static mn_status list_of(mn_settings *s, const mn_checkpoint_tensor *t, const mn_value **out) {
+  enum { MOST = 4096 };
+  const mn_value *items[MOST];
+  double x[MOST];
+  const int64_t n = mn_shape_count(&t->shape);
+  char shown[MN_PRINTABLE];
+  if (n > MOST) return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' has more than %d numbers", t->file, mn_printable(t->name, shown), MOST);
+  MN_TRY(mn_checkpoint_readable(t));
+  MN_TRY(mn_checkpoint_read(t, 0, n, MN_F64, x));
+  for (int64_t i = 0; i < n; i++) items[i] = mn_value_real(s->arena, x[i]);
+  return (*out = mn_value_list(s->arena, (size_t)n, items)) ? MN_OK : MN_ERR_MEMORY;
+}
+
+static mn_status read_gguf(mn_settings *s, mn_transformer *t, scaling *out) {
+  static const char *const words[] = {"none", "linear", "yarn", "longrope"};
+  const mn_checkpoint_tensor *near = mn_checkpoint_find(s->from, "rope_factors_short.weight"),
+                             *far = mn_checkpoint_find(s->from, "rope_freqs.weight");
+  int i = 0;
+  MN_TRY(mn_setting_text(s, NULL, "rope.scaling.type", "none", &out->kind));
   MN_TRY(mn_setting_real(s, NULL, "rope.scaling.factor", 1, &out->factor));
-  MN_TRY(mn_setting_real(s, NULL, "rope.scaling.original_context_length", (double)t->context, &out->original));
-  out->kind = kind;
-  if (!strcmp(kind, "none") || !strcmp(kind, "linear") || !strcmp(kind, "yarn")) return MN_OK;
-  return mn_setting_refuse(s, "rope_scaling", "rope.scaling.type", "is '%s', which is not done; none, linear and yarn are", kind);
+  MN_TRY(mn_setting_real(s, NULL, "rope.scaling.original_context_length", out->original, &out->original));
+  MN_TRY(mn_setting_real(s, NULL, "rope.scaling.attn_factor", 0, &out->gain));
+  while (i < 4 && strcmp(out->kind, words[i]) != 0) i++;
+  if (i == 4)
+    return mn_setting_refuse(s, NULL, "rope.scaling.type", "is '%s', which is not done; none, linear, yarn and longrope are", out->kind);
+  if (i == 3 && !near)
+    return mn_setting_refuse(s, NULL, "rope.scaling.type", "is longrope, and there is no tensor 'rope_factors_short.weight'");
+  if (i == 3) out->kind = "none";
+  if (near && out->original < (double)t->context) t->context = (int64_t)out->original; /* as above */
+  return near || far ? list_of(s, near ? near : far, &out->divisors) : MN_OK;
 }
 
-mn_status mn_transformer_rope(mn_settings *s, const mn_transformer *t, double theta, mn_keys *attention) {
-  scaling how = {"none", 1, 0};
-  const mn_value *old = mn_setting(s, "rope_scaling", NULL), *new = mn_setting(s, "rope_parameters", NULL);
+mn_status mn_transformer_rope(mn_settings *s, mn_transformer *t, double theta, const char *kind, mn_keys *attention) {
+  scaling how = {.kind = "none", .factor = 1, .partial = 1};
+  const mn_value *old = mn_setting(s, "rope_scaling", NULL), *map = mn_setting(s, "rope_parameters", NULL);
+  rope_map r = {s, map ? "rope_parameters" : "rope_scaling", map ? map : old};
+  int64_t rotated = t->head_dim;
+  if (map && kind && mn_value_get(map, kind)) r.map = mn_value_get(map, kind);
   MN_TRY(mn_setting_real(s, "rope_theta", "rope.freq_base", theta, &theta));
-  MN_TRY(mn_setting_only_real(s, "partial_rotary_factor", NULL, 1));
+  MN_TRY(mn_setting_real(s, "partial_rotary_factor", NULL, 1, &how.partial));
+  MN_TRY(mn_setting_real(s, "original_max_position_embeddings", NULL, (double)t->context, &how.original));
   if (s->form == MN_FORM_GGUF) {
-    int64_t rotated;
     MN_TRY(mn_setting_int(s, NULL, "rope.dimension_count", t->head_dim, &rotated));
-    if (rotated != t->head_dim) mn_keys_int(attention, "rope_dim", rotated);
     MN_TRY(read_gguf(s, t, &how));
-  } else if (new || old) {
-    MN_TRY(read_hf(s, t, new ? "rope_parameters" : "rope_scaling", new ? new : old, &theta, &how));
+  } else if (r.map && r.map->kind != MN_NULL) {
+    MN_TRY(read_hf(&r, t, &theta, &how));
   }
+  if (how.partial != 1) rotated = (int64_t)((double)t->head_dim * how.partial);
+  if (rotated != t->head_dim) mn_keys_int(attention, "rope_dim", rotated);
   mn_keys_real(attention, "rope_theta", theta);
+  if (how.divisors) mn_keys_put(attention, "rope_divisors", mn_value_copy(s->arena, how.divisors));
+  if (how.gain > 0 && how.gain != 1) mn_keys_real(attention, "rope_gain", how.gain);
   if (!strcmp(how.kind, "none")) return MN_OK;
   mn_keys_text(attention, "rope_scaling", how.kind);
   mn_keys_real(attention, "rope_factor", how.factor);
   if (strcmp(how.kind, "linear") != 0) mn_keys_int(attention, "rope_original_context", (int64_t)how.original);
+  return MN_OK;
+}
+
+/* ---- layers ---- */
+mn_status mn_transformer_local(mn_settings *s, const mn_transformer *t, int64_t period, const bool **out) {
+  const mn_value *types = mn_setting(s, "layer_types", NULL), *pattern = mn_setting(s, NULL, "attention.sliding_window_pattern");
+  if (pattern && pattern->kind == MN_INTEGER) period = pattern->as.integer;
+  const mn_value *list = types ? types : pattern && pattern->kind == MN_LIST ? pattern : NULL;
+  bool *local = mn_arena_alloc(s->arena, (size_t)(t->layers + 1) * sizeof *local);
+  if (!local) return MN_ERR_MEMORY;
+  if (list && (list->kind != MN_LIST || list->count < (size_t)t->layers))
+    return mn_setting_refuse(s, "layer_types", "attention.sliding_window_pattern", "must be a list of %lld", (long long)t->layers);
+  for (int64_t i = 0; i < t->layers; i++) {
+    const mn_value *v = list ? list->as.items[i] : NULL;
+    local[i] = period > 0 && (i + 1) % period != 0;
+    if (!v) continue;
+    const bool word = v->kind == MN_TEXT;
+    local[i] = word                    ? !strcmp(v->as.text, "sliding_attention")
+               : v->kind == MN_BOOLEAN ? v->as.boolean
+                                       : v->kind == MN_INTEGER && v->as.integer;
+    if (word && !local[i] && strcmp(v->as.text, "full_attention") != 0)
+      return mn_setting_refuse(s, "layer_types", NULL, "has a layer of another kind than full_attention and sliding_attention");
+  }
+  *out = local;
   return MN_OK;
 }
 
@@ -140,11 +217,54 @@ void mn_transformer_heads(const mn_transformer *t, int64_t window, mn_keys *atte
   else mn_keys_int(attention, "max_context", t->context);
 }
 
-void mn_transformer_model(const mn_transformer *t, mn_keys *model) {
-  mn_keys_text(model, "type", "decoder");
+const mn_value *mn_transformer_block(mn_settings *s, const mn_transformer *t, const mn_keys *attention, const char *word,
+                                     const mn_value *channel, const char *norm_position) {
+  mn_keys block = {.arena = s->arena};
+  mn_keys_put(&block, "mixer", mn_keys_map(attention));
+  mn_keys_put(&block, "channel", word ? mn_value_text(s->arena, word) : channel);
+  mn_keys_int(&block, "hidden", t->hidden);
+  if (norm_position) mn_keys_text(&block, "norm_position", norm_position);
+  return mn_keys_map(&block);
+}
+
+void mn_transformer_blocks(mn_settings *s, const mn_transformer *t, const mn_value *const *block, const bool *local, mn_keys *model) {
+  const mn_value **items = mn_arena_alloc(s->arena, (size_t)(t->layers + 1) * sizeof *items);
+  size_t n = 0;
+  for (int64_t i = 0; items && i < t->layers;) {
+    const int which = local && local[i];
+    int64_t k = i + 1;
+    while (k < t->layers && (local && local[k]) == which) k++;
+    const mn_value *of = block[which];
+    mn_keys keys = {.arena = s->arena};
+    for (size_t j = 0; of && j < of->count; j++) mn_keys_put(&keys, of->as.entries[j].key, of->as.entries[j].value);
+    mn_keys_int(&keys, "repeat", k - i);
+    items[n++] = of ? mn_keys_map(&keys) : NULL;
+    if (!items[n - 1]) items = NULL;
+    i = k;
+  }
+  mn_keys_put(model, "blocks", items ? mn_value_list(s->arena, n, items) : NULL);
+}
+
+void mn_transformer_model(const mn_transformer *t, const char *type, const char *norm, mn_keys *model) {
+  mn_keys_text(model, "type", type);
   mn_keys_int(model, "vocab_size", t->vocab_size);
   mn_keys_int(model, "d_model", t->d_model);
   mn_keys_bool(model, "tie_embeddings", t->tied);
-  mn_keys_text(model, "norm", "rms");
+  mn_keys_text(model, "norm", norm);
   mn_keys_real(model, "norm_eps", t->norm_eps);
+}
+
+mn_status mn_transformer_activation(mn_settings *s, const char *hf, const char *otherwise, const char **out) {
+  static const char *const words[][2] = {{"gelu", "gelu"}, {"gelu_new", "gelu_tanh"}, {"gelu_pytorch_tanh", "gelu_tanh"}, {"relu", "relu"},
+                                         {"silu", "silu"}, {"swish", "silu"},         {"gelu_fast", "gelu_tanh"}};
+  const char *is;
+  char shown[MN_PRINTABLE];
+  MN_TRY(mn_setting_text(s, hf, NULL, otherwise, &is));
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+    if (strcmp(words[i][0], is) != 0) continue;
+    *out = words[i][1];
+    return MN_OK;
+  }
+  return mn_setting_refuse(s, hf, NULL, "is '%s', which is not done; gelu, gelu_new, gelu_pytorch_tanh, relu and silu are",
+                           mn_printable(is, shown));
 }

@@ -131,6 +131,7 @@ static void attention_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor
   k = mn_unsqueeze(g, mn_permute(g, k, (int[]){0, 2, 3, 1}), 2);
   v = mn_unsqueeze(g, mn_permute(g, v, (int[]){0, 2, 1, 3}), 2);
   mn_tensor *s = mn_mul_scalar(g, mn_matmul(g, q, k), a->scale);
+  if (a->softcap > 0) s = mn_mul_scalar(g, mn_tanh(g, mn_mul_scalar(g, s, 1 / a->softcap)), a->softcap);
   if (op.bias) s = mn_add(g, s, mn_reshape(g, mn_expand(g, mn_cast(g, op.bias, t), MN_SHAPE(B, H, T, S)), MN_SHAPE(B, G, R, T, S)));
   mn_tensor *seen = visibility(g, a, &op, T, S);
   const bool by_head = mn_dim(seen, 1) == H;
@@ -231,7 +232,7 @@ static bool operands_fit(mn_graph *g, const mn_attention_io *io, const mn_attent
     return false;
   }
   if (a->gate && (a->gate < 2 || S % a->gate || !a->causal || a->window || a->prefix || a->sinks || a->ring || io->q_pos || io->k_pos ||
-                  io->length || l || io->bias || far)) {
+                  io->length || l || io->bias || far || a->softcap > 0)) {
     mn_graph_fault(g, MN_ERR_SHAPE,
                    "attention: gated blocks of %lld keys (of %lld) have at least 2 and fill S, and go with causal and q_start alone",
                    (long long)a->gate, (long long)S);

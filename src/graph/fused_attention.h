@@ -16,10 +16,11 @@
  * queries of block i see, of the keys after the prefix, only those of the n blocks of block_k keys that blocks[b,h,i] lists (in any
  * order; a number that is none of a block lists nothing; twice is once): what is not listed costs nothing. A query that sees nothing gives zeros and lse = -inf.
  * By distance: with by_distance (f32, [H,N]; instead of a bias) the score of a key after the prefix gets by_distance[h, i], i = q_pos -
- * k_pos + distance_zero, at least 0 and at most N - 1. No [T,S] is made of it, in its gradient neither. gate: see mn_gated_attention. */
+ * k_pos + distance_zero, at least 0 and at most N - 1. No [T,S] is made of it, in its gradient neither. softcap c > 0: scaled scores s
+ * become c tanh(s / c) before a bias is added; not with a gate. gate: see mn_gated_attention. */
 MN_ATTRS_BEGIN
 typedef struct mn_attention_attr {
-  double scale;
+  double scale, softcap;
   int64_t window, prefix, sinks, q_start;
   int64_t block_q, block_k; /* with blocks */
   int64_t distance_zero;    /* with by_distance */

@@ -3,11 +3,39 @@
 #include "graph/fused_loss.h"
 #include "graph/ops.h"
 
+/* ---- heads with a cap ---- */
+static void capped_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
+  (void)g, (void)n;
+  out[0] = in[0];
+}
+static void capped_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  (void)g, (void)n, (void)need;
+  din[0] = dout[0];
+}
+const mn_op mn_op_capped_head = {
+    .name = "capped_head", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_loss_attr), .grad = capped_grad, .compose = capped_compose};
+
+mn_tensor *mn_head_capped(mn_graph *g, mn_tensor *w, double cap) {
+  if (!w || cap <= 0) return w;
+  mn_node *n = mn_node_new(g, &mn_op_capped_head, 1, &w, 1, &w->dtype, &w->shape, &(mn_loss_attr){cap});
+  return n ? n->out[0] : NULL;
+}
+
+double mn_head_cap(mn_tensor **w) {
+  if (!*w || !(*w)->node || (*w)->node->op != &mn_op_capped_head) return 0;
+  const double cap = ((const mn_loss_attr *)(*w)->node->attr)->cap;
+  *w = (*w)->node->in[0];
+  return cap;
+}
+
+/* ---- the loss ---- */
 static void ce_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   mn_dtype t = n->out[0]->dtype;
   int64_t N = mn_dim(in[0], 0), vocab_size = mn_dim(in[1], 0);
   mn_tensor *zero = mn_scalar(g, t, 0), *w = mn_cast(g, mn_cast(g, in[1], in[0]->dtype), t);
   mn_tensor *logits = mn_matmul(g, mn_cast(g, in[0], t), mn_transpose(g, w, 0, 1)); /* [N,vocab] */
+  const double cap = ((const mn_loss_attr *)n->attr)->cap;
+  if (cap > 0) logits = mn_mul_scalar(g, mn_tanh(g, mn_mul_scalar(g, logits, 1 / cap)), cap);
   mn_tensor *m = mn_stop_gradient(g, mn_max(g, logits, MN_AXIS(1)));
   mn_tensor *lse = mn_add(g, m, mn_log(g, mn_sum(g, mn_exp(g, mn_sub(g, logits, m)), MN_AXIS(1))));
   mn_tensor *target = mn_reshape(g, in[2], MN_SHAPE(N, 1));
@@ -26,7 +54,7 @@ static void ce_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need,
   mn_tensor *in[6] = {h, w, n->in[2], n->in[3], dloss, dnll};
   mn_dtype types[4] = {h->dtype, t, t, t}; /* the gradient of w is summed over all tokens: in f32, and rounded once */
   mn_shape shapes[4] = {h->shape, w->shape, n->out[0]->shape, n->out[1]->shape};
-  mn_node *d = mn_node_new(g, &mn_op_linear_ce_grad, 6, in, 4, types, shapes, NULL);
+  mn_node *d = mn_node_new(g, &mn_op_linear_ce_grad, 6, in, 4, types, shapes, n->attr);
   if (!d) return;
   din[0] = d->out[0];
   din[1] = mn_cast(g, d->out[1], w->dtype);
@@ -36,6 +64,7 @@ static int64_t ce_flops(const mn_node *n) { return 2 * mn_dim(n->in[0], 0) * mn_
 static int64_t ce_grad_flops(const mn_node *n) { return 3 * ce_flops(n); }
 const mn_op mn_op_linear_ce = {.name = "linear_cross_entropy",
                                .cls = MN_OP_FUSED,
+                               .attr_size = sizeof(mn_loss_attr),
                                .grad = ce_grad,
                                .compose = ce_compose,
                                .flops = ce_flops,
@@ -47,18 +76,22 @@ static void ce_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor *
   mn_tensor *din[4] = {NULL}, *values[2] = {NULL};
   mn_dtype types[2] = {n->out[2]->dtype, n->out[3]->dtype};
   mn_shape shapes[2] = {n->out[2]->shape, n->out[3]->shape};
-  mn_vjp_of(g, &mn_op_linear_ce, NULL, 4, in, 2, types, shapes, &in[4], need, din, values);
+  mn_vjp_of(g, &mn_op_linear_ce, n->attr, 4, in, 2, types, shapes, &in[4], need, din, values);
   out[0] = din[0];
   out[1] = mn_cast(g, din[1], n->out[1]->dtype);
   out[2] = values[0];
   out[3] = values[1];
 }
-const mn_op mn_op_linear_ce_grad = {
-    .name = "linear_cross_entropy_grad", .cls = MN_OP_FUSED, .compose = ce_grad_compose, .flops = ce_grad_flops};
+const mn_op mn_op_linear_ce_grad = {.name = "linear_cross_entropy_grad",
+                                    .cls = MN_OP_FUSED,
+                                    .attr_size = sizeof(mn_loss_attr),
+                                    .compose = ce_grad_compose,
+                                    .flops = ce_grad_flops};
 
 mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight, mn_tensor **nll) {
   if (nll) *nll = NULL;
   if (!h || !w || !target) return NULL;
+  const mn_loss_attr attr = {mn_head_cap(&w)};
   mn_dtype t = h->dtype == MN_F64 ? MN_F64 : MN_F32;
   if (!weight) weight = mn_full(g, t, target->shape, 1);
   bool ok = h->shape.ndim == 2 && w->shape.ndim == 2 && mn_dim(h, 1) == mn_dim(w, 1) && (h->dtype == w->dtype || w->dtype == t) &&
@@ -71,7 +104,7 @@ mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_t
     return NULL;
   }
   mn_node *n = mn_node_new(g, &mn_op_linear_ce, 4, (mn_tensor *[]){h, w, target, weight}, 2, (mn_dtype[]){t, t},
-                           (mn_shape[]){{0}, target->shape}, NULL);
+                           (mn_shape[]){{0}, target->shape}, &attr);
   if (!n) return NULL;
   if (nll) *nll = n->out[1];
   return n->out[0];

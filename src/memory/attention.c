@@ -5,7 +5,8 @@
  * sinks (Xiao et al. 2023) keep the first `sinks`, too; persistent tokens (Titans, 2.4) are learned keys and values that
  * every query sees.
  *     q_t = R_t W_Q x_t,  k_t = R_t W_K x_t,  v_t = W_V x_t
- *     y_t = W_O concat_h softmax_j(q_t . k_j / sqrt(K) + b_h(t - j)) v_j,   j visible to t
+ *     y_t = W_O concat_h softmax_j(f(q_t . k_j / sqrt(K)) + b_h(t - j)) v_j,   j visible to t
+ * f(s) is s, or with softcap: c it is c tanh(s / c) (Riviere et al. 2024, arXiv 2408.00118).
  * b is a learned bias by distance where one is asked for. Queries and keys may be normalised before they are rotated (Henry et al. 2020,
  * arXiv 2010.04245), and what the heads read may be let through by sigmoid(W_G x_t) (Qiu et al. 2025, arXiv 2505.06708). With causal: false every token of a sequence sees every other, and
  * nothing is remembered; the padding behind what is shared as `length` (i32 [B]) is seen by nobody. */
@@ -47,8 +48,24 @@ const mn_field mn_attention_fields[] = {
     MN_FIELD_FLOAT(S, qk_norm_eps, 1e-6, DBL_MIN, 1, "added to its mean square", MN_SPARSE),
     MN_FIELD_FLOAT(S, score_scale, 0, 0, 1e6, "what scores are multiplied by; 0: 1 / sqrt(head_dim)", MN_SPARSE),
     MN_FIELD_BOOL(S, output_gate, false, "what the heads read is let through by a sigmoid of the input", MN_SPARSE),
+    MN_FIELD_BOOL(S, qkv_bias, false, "biases in the projections to queries, keys and values, and none in the output's", MN_SPARSE),
+    MN_FIELD_FLOAT(S, softcap, 0, 0, 1e6, "c: scores s become c tanh(s / c); 0: they stay", MN_SPARSE),
+    MN_FIELD_FLOATS(S, rope_divisors, DBL_MIN, 1e9, "a number for each pair that is rotated: its frequency is divided by it", MN_SPARSE),
+    MN_FIELD_FLOAT(S, rope_gain, 0, 0, 1e3, "what is rotated is multiplied by it; 0: as rope_scaling says", MN_SPARSE),
     MN_FIELD_END};
 #undef S
+
+/* Keys that say something of others, which must then be there. */
+static mn_status check_pairs(const mn_value *map, const char *where, const mn_attention_config *c) {
+  const int64_t pairs = (c->rope_dim ? c->rope_dim : c->head_dim) / 2;
+  if (c->bias && c->qkv_bias) return mn_config_fail(map, where, "qkv_bias", "has no effect beside bias: true; leave it out");
+  if (c->rope_divisors.count && c->rope_divisors.count != pairs)
+    return mn_config_fail(map, where, "rope_divisors", "must be %lld numbers, one for each pair that is rotated, and are %d",
+                          (long long)pairs, c->rope_divisors.count);
+  if (c->softcap > 0 && c->relative_bias)
+    return mn_config_fail(map, where, "softcap", "is not done beside a relative_bias; leave one of them out");
+  return MN_OK;
+}
 
 mn_status mn_attention_check_context(const mn_value *map, const char *where, int64_t window, int64_t max_context) {
   if (!window || max_context == MN_USUAL_CONTEXT) return MN_OK;
@@ -68,11 +85,12 @@ mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_m
   if (c->rope_dim % 2) return mn_config_fail(map, where, "rope_dim", "must be even, it is %lld", (long long)c->rope_dim);
   if (c->rope && !c->rope_dim && c->head_dim % 2)
     return mn_config_fail(map, where, "head_dim", "must be even for rotary positions, it is %lld", (long long)c->head_dim);
-  static const char *const of_rope[] = {"rope_dim", "rope_theta", "rope_scaling", "rope_factor", "rope_original_context"};
-  for (int i = 0; i < 5; i++) {
+  static const char *const of_rope[] = {"rope_dim",  "rope_theta",  "rope_scaling",         "rope_divisors",
+                                        "rope_gain", "rope_factor", "rope_original_context"};
+  for (int i = 0; i < 7; i++) {
     if (!mn_config_given(map, of_rope[i])) continue;
     if (!c->rope) return mn_config_fail(map, where, of_rope[i], "has no effect with rope: false; leave it out");
-    if (i >= 3 && c->rope_scaling == 0)
+    if (i >= 5 && c->rope_scaling == 0)
       return mn_config_fail(map, where, of_rope[i],
                             "has no effect without a rope_scaling; choose linear, ntk, yarn or llama3, or leave it out");
   }
@@ -88,6 +106,7 @@ mn_status mn_attention_check(const mn_value *map, const char *where, int64_t d_m
   if (c->relative_bias && c->relative_bias < (c->causal ? 2 : 4))
     return mn_config_fail(map, where, "relative_bias", "needs at least %d buckets%s", c->causal ? 2 : 4,
                           c->causal ? "" : ", half of them for either side");
+  MN_TRY(check_pairs(map, where, c));
   if (!c->qk_norm && mn_config_given(map, "qk_norm_eps"))
     return mn_config_fail(map, where, "qk_norm_eps", "has no effect without a qk_norm; choose heads or all, or leave it out");
   if (c->sinks && !c->window) return mn_config_fail(map, where, "sinks", "need a window: without one every token is seen");
@@ -255,7 +274,7 @@ static mn_tensor *both_sides(mn_scope *s, const mn_attention_config *c, mn_tenso
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1);
   mn_attention_io io = {.q = q, .k = k, .v = v, .k_pos = mn_key_positions(g, mn_scope_length(s), T)};
   if (io.k_pos) io.q_pos = mn_full(g, MN_I32, MN_SHAPE(B), 0);
-  mn_attention_attr attr = {.scale = scale_of(c)};
+  mn_attention_attr attr = {.scale = scale_of(c), .softcap = c->softcap};
   add_distances(s, c, &io, &attr);
   mn_attend(g, &io, attr);
   return io.o;
@@ -271,7 +290,8 @@ static mn_tensor *rotated(mn_graph *g, const mn_attention_config *c, mn_tensor *
 void mn_attention_rotate(mn_scope *s, const mn_attention_config *c, mn_tensor **q, mn_tensor **k) {
   mn_graph *g = mn_scope_graph(s);
   mn_tensor *cos, *sin;
-  mn_rope_config r = {c->rope_theta, (mn_rope_scaling)c->rope_scaling, c->rope_factor, c->rope_original_context};
+  mn_rope_config r = {c->rope_theta, (mn_rope_scaling)c->rope_scaling, c->rope_factor, c->rope_original_context, c->rope_divisors,
+                      c->rope_gain};
   mn_rope_tables(s, &r, c->rope_dim ? c->rope_dim : c->head_dim, mn_dim(*q, 1), &cos, &sin);
   *q = rotated(g, c, *q, cos, sin);
   *k = rotated(g, c, *k, cos, sin);
@@ -289,7 +309,7 @@ mn_tensor *mn_attention_heads(mn_scope *s, const mn_attention_config *c, mn_tens
     pk = mn_param(s, "prefix_k", MN_SHAPE(N, G, K), xavier, MN_PARAM_NO_DECAY, "persistent keys [N,G,K], never rotated");
     pv = mn_param(s, "prefix_v", MN_SHAPE(N, G, K), xavier, MN_PARAM_NO_DECAY, "persistent values [N,G,K]");
   }
-  mn_attention_attr attr = {.scale = scale_of(c), .causal = true, .prefix = N, .sinks = c->sinks};
+  mn_attention_attr attr = {.scale = scale_of(c), .softcap = c->softcap, .causal = true, .prefix = N, .sinks = c->sinks};
   attr.window = c->window, attr.q_start = -c->delay;
   if (!c->window) {
     mn_scope_limit(
@@ -319,9 +339,10 @@ static mn_tensor *split(mn_scope *s, const mn_attention_config *c, const char *n
 
 mn_tensor *mn_attention_apply(mn_scope *s, const mn_attention_config *c, mn_tensor *x) {
   int64_t D = mn_dim(x, 2), H = c->heads, G = c->kv_heads, K = c->head_dim;
-  mn_tensor *q = mn_linear(s, "q_proj", x, H * K, c->bias, xavier);
-  mn_tensor *k = mn_linear(s, "k_proj", x, G * K, c->bias, xavier);
-  mn_tensor *v = mn_linear(s, "v_proj", x, G * K, c->bias, xavier);
+  const bool bias = c->bias || c->qkv_bias;
+  mn_tensor *q = mn_linear(s, "q_proj", x, H * K, bias, xavier);
+  mn_tensor *k = mn_linear(s, "k_proj", x, G * K, bias, xavier);
+  mn_tensor *v = mn_linear(s, "v_proj", x, G * K, bias, xavier);
   if (c->conv) {
     q = mn_conv_layer(s, "q_conv", q, c->conv);
     k = mn_conv_layer(s, "k_conv", k, c->conv);

@@ -8,10 +8,11 @@ typedef struct mn_attention_config {
   int64_t heads, kv_heads, head_dim, window, sinks, persistent, max_context, conv, rope_original_context;
   int64_t rope_dim, relative_bias, relative_distance;
   int64_t delay; /* no key: with a window, a query at t sees the tokens (t - delay - window, t - delay]; 0 */
-  double rope_theta, rope_factor, qk_norm_eps, score_scale;
+  double rope_theta, rope_factor, rope_gain, qk_norm_eps, score_scale, softcap;
+  mn_floats rope_divisors;
   int rope_scaling; /* mn_rope_scaling */
   int qk_norm;      /* mn_qk_norm */
-  bool causal, rope, bias, output_gate;
+  bool causal, rope, bias, qkv_bias, output_gate;
 } mn_attention_config;
 
 typedef enum mn_qk_norm { MN_QK_PLAIN, MN_QK_NORM_HEADS, MN_QK_NORM_ALL } mn_qk_norm;

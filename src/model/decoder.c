@@ -1,5 +1,6 @@
 /* decoder.c - a causal stack of blocks over tokens: what it says about a token is what it expects next.
  *     h = Norm(blocks(E[tokens]))     logits = h W^T,  W the embedding E or a head of its own
+ * With logit_softcap c they are c tanh(h W^T / c); the head says so (fused_loss.h).
  * The logits of a training are never kept: the outputs are h and W, and losses multiply them piece by piece. */
 #include "graph/fused_loss.h"
 #include "graph/stored.h"
@@ -34,18 +35,21 @@ mn_tensor *mn_model_head(mn_scope *s, const mn_model *m) {
   if (m->config.tie_embeddings) {
     mn_tensor *e = mn_model_embedding(s, m);
     mn_param_copy(s, "embed_tokens.weight", "lm_head.weight");
-    return e;
+    return mn_head_capped(mn_scope_graph(s), e, m->config.logit_softcap);
   }
-  return mn_param(s, "lm_head.weight", MN_SHAPE(m->config.vocab_size, m->config.d_model), MN_NORMAL(m->config.init_std), MN_PARAM_STORED,
-                  "output projection [vocab_size, d_model]");
+  mn_tensor *w = mn_param(s, "lm_head.weight", MN_SHAPE(m->config.vocab_size, m->config.d_model), MN_NORMAL(m->config.init_std),
+                          MN_PARAM_STORED, "output projection [vocab_size, d_model]");
+  return mn_head_capped(mn_scope_graph(s), w, m->config.logit_softcap);
 }
 
 mn_tensor *mn_logits(mn_scope *s, mn_tensor *h, mn_tensor *w) {
   mn_graph *g = mn_scope_graph(s);
   int64_t B = mn_dim(h, 0), T = mn_dim(h, 1), D = mn_dim(h, 2), V = mn_dim(w, 0);
   mn_tensor *rows = mn_reshape(g, h, MN_SHAPE(B * T, D)), *logits;
+  const double cap = mn_head_cap(&w);
   if (w && mn_dtype_is_stored(w->dtype)) logits = mn_stored_product(g, rows, 1, &w, mn_scope_exact_products(s), mn_scope_exact(s));
   else logits = mn_matmul_as(g, rows, mn_transpose(g, mn_cast(g, w, mn_type(h)), 0, 1), mn_scope_exact(s));
+  if (cap > 0) logits = mn_mul_scalar(g, mn_tanh(g, mn_mul_scalar(g, logits, 1 / cap)), cap);
   return mn_reshape(g, logits, MN_SHAPE(B, T, V));
 }
 

@@ -38,6 +38,8 @@ const mn_field mn_model_fields[] = {
     NORM,
     MN_FIELD_FLOAT(S, init_std, 0.02, 0, 10, "standard deviation of the embedding at the start"),
     MN_FIELD_BOOL(S, scale_embeddings, false, "an embedding is multiplied by sqrt(d_model) when it is read", MN_SPARSE),
+    MN_FIELD_FLOAT(S, logit_softcap, 0, 0, 1e6, "c: logits z become c tanh(z / c); 0: they stay", MN_SPARSE),
+    MN_FIELD_BOOL(S, embed_norm, false, "a norm of what was read, with its positions, before the blocks", MN_SPARSE),
     MN_FIELD_FLOAT(S, embedding_scale, 0, 0, 1e6, "what an embedding is multiplied by when it is read; 0: as scale_embeddings says",
                    MN_SPARSE),
     POSITIONS,
@@ -243,12 +245,13 @@ mn_tensor *mn_model_condition(mn_scope *s, const mn_model *m, const mn_model_io 
 
 mn_tensor *mn_model_place(mn_scope *s, const mn_model *m, mn_tensor *x) {
   const mn_model_config *c = &m->config;
-  if (!x || c->positions == MN_POSITIONS_NONE) return x;
-  int64_t T = mn_dim(x, 1);
-  mn_tensor *p = c->positions == MN_POSITIONS_LEARNED
-                     ? mn_learned_positions(s, "embed_positions.weight", c->max_positions, c->d_model, T, c->init_std)
-                     : mn_sinusoidal_positions(s, c->d_model, T);
-  return mn_add(mn_scope_graph(s), x, p);
+  int64_t T = x ? mn_dim(x, 1) : 0;
+  mn_tensor *p = NULL;
+  if (x && c->positions == MN_POSITIONS_LEARNED)
+    p = mn_learned_positions(s, "embed_positions.weight", c->max_positions, c->d_model, T, c->init_std);
+  if (x && c->positions == MN_POSITIONS_SINUSOIDAL) p = mn_sinusoidal_positions(s, c->d_model, T);
+  if (p) x = mn_add(mn_scope_graph(s), x, p);
+  return x && c->embed_norm ? mn_norm_layer(s, "embed_norm", (mn_norm_kind)c->norm, x, c->norm_eps, mn_scope_exact(s)) : x;
 }
 
 mn_tensor *mn_model_norm(mn_scope *s, const mn_model *m, mn_tensor *x) {
@@ -304,9 +307,10 @@ static mn_status find_kind(const mn_value *map, const char *where, const mn_mode
 }
 
 static mn_status resolve_vocabulary(mn_model *m, const mn_value *map, const char *where, int64_t vocab_size) {
-  static const char *const of_tokens[] = {"vocab_size", "tie_embeddings", "scale_embeddings", "embedding_scale"};
+  static const char *const of_tokens[] = {"vocab_size",      "tie_embeddings", "scale_embeddings",
+                                          "embedding_scale", "logit_softcap",  "embed_norm"};
   int64_t *size = &m->config.vocab_size;
-  for (int i = 0; i < 4 && m->def->reads_tokens && !m->def->reads_tokens(m); i++)
+  for (int i = 0; i < 6 && m->def->reads_tokens && !m->def->reads_tokens(m); i++)
     if (mn_config_given(map, of_tokens[i]))
       return mn_config_fail(map, where, of_tokens[i], "has no effect: this model reads no tokens; leave it out");
   if (m->def->reads_tokens && !m->def->reads_tokens(m)) {
@@ -321,6 +325,12 @@ static mn_status resolve_vocabulary(mn_model *m, const mn_value *map, const char
   if (vocab_size > *size)
     return mn_config_fail(map, where, "vocab_size", "is %lld, but the tokenizer has %lld tokens", (long long)*size, (long long)vocab_size);
   return MN_OK;
+}
+
+/* Logits are made of a head. */
+static mn_status check_logits(const mn_model *m, const mn_value *map, const char *where) {
+  if (mn_model_output(m, "head") || !mn_config_given(map, "logit_softcap")) return MN_OK;
+  return mn_config_fail(map, where, "logit_softcap", "has no effect: a model of type %s says no next token; leave it out", m->def->name);
 }
 
 static mn_status parse_stack(mn_model *m, const mn_value *map, const char *where) {
@@ -381,6 +391,7 @@ static mn_status parse(mn_model *m, const mn_value *map, const char *where, int6
   if (m->def->check) MN_TRY(m->def->check(m, map, where));
   if (m->def->trunk == MN_TRUNK_NONE) return MN_OK;
   MN_TRY(check_positions(m, map, where));
+  MN_TRY(check_logits(m, map, where));
   MN_TRY(mn_linear_rules_parse(m->arena, m->config.linear, where, &m->linear));
   MN_TRY(parse_stack(m, map, where));
   return parse_condition(m, map, where);

@@ -82,11 +82,11 @@ typedef enum mn_position_kind { MN_POSITIONS_NONE, MN_POSITIONS_LEARNED, MN_POSI
 typedef struct mn_model_config { /* the keys that kinds share */
   const char *type;
   int64_t vocab_size, d_model, layers;
-  bool tie_embeddings, scale_embeddings;
+  bool tie_embeddings, scale_embeddings, embed_norm;
   int positions; /* mn_position_kind */
   int64_t max_positions;
   int norm; /* mn_norm_kind of the blocks and before the head */
-  double norm_eps, init_std, embedding_scale;
+  double norm_eps, init_std, embedding_scale, logit_softcap;
   int64_t condition_classes, condition_width; /* what a condition is: one of so many classes, or so many numbers; 0: it is not that */
   const mn_value *linear, *block, *blocks;    /* while parsing: see mn_stack_config */
 } mn_model_config;
@@ -154,7 +154,7 @@ mn_tensor *mn_model_embedding(mn_scope *s, const mn_model *m); /* [vocab_size, D
 /* tokens i32 [B,T] -> what the stack reads [B,T,D], exact type: embedded, scaled and placed as the keys say. */
 mn_tensor *mn_model_embed(mn_scope *s, const mn_model *m, mn_tensor *tokens);
 mn_tensor *mn_model_scaled(mn_scope *s, const mn_model *m, mn_tensor *e); /* an embedding, by scale_embeddings or embedding_scale */
-/* x [B,T,D] exact type with the positions' vectors added. */
+/* x [B,T,D] exact type with the positions' vectors added, and normed where embed_norm says so. */
 mn_tensor *mn_model_place(mn_scope *s, const mn_model *m, mn_tensor *x);
 /* What the rows are told, [B,D] exact type, of the input `condition`: the vector of its class, or a projection of its numbers. NULL: the
  * model's blocks have none. */

@@ -41,7 +41,7 @@ mn_tensor *mn_channel_apply(mn_scope *s, const mn_channel *c, mn_tensor *x);
 typedef enum mn_activation { MN_GELU, MN_GELU_TANH, MN_RELU, MN_SILU } mn_activation;
 extern const char *const mn_activation_names[]; /* closed by NULL */
 mn_tensor *mn_activate(mn_graph *g, mn_activation a, mn_tensor *x);
-/* down_proj (act(gate_proj x) * up_proj x), without biases: x [B,T,D] -> [B,T,D]. */
-mn_tensor *mn_gated_units(mn_scope *s, int64_t hidden, mn_activation activation, mn_tensor *x);
+/* down_proj (act(gate_proj x) * up_proj x), with biases or without: x [B,T,D] -> [B,T,D]. */
+mn_tensor *mn_gated_units(mn_scope *s, int64_t hidden, mn_activation activation, bool bias, mn_tensor *x);
 
 #endif

@@ -113,7 +113,7 @@ mn_tensor *mn_conv_layer_of(mn_scope *s, const char *name, const char *state, mn
 }
 
 /* ---- rotary tables ---- */
-static double inverse_frequency(const mn_rope_config *c, int64_t head_dim, int64_t i) {
+static double scaled_frequency(const mn_rope_config *c, int64_t head_dim, int64_t i) {
   const double two_pi = 6.283185307179586476925;
   double d = (double)head_dim, theta = c->theta, f = pow(theta, -2.0 * (double)i / d), L = (double)c->original_context;
   switch (c->scaling) {
@@ -140,6 +140,11 @@ static double inverse_frequency(const mn_rope_config *c, int64_t head_dim, int64
   }
 }
 
+static double inverse_frequency(const mn_rope_config *c, int64_t head_dim, int64_t i) {
+  const double f = scaled_frequency(c, head_dim, i);
+  return i < c->divisors.count ? f / c->divisors.items[i] : f;
+}
+
 static mn_tensor *table_const(mn_graph *g, mn_dtype t, mn_shape s, const double *x) {
   int64_t n = mn_shape_count(&s);
   if (t == MN_F64) return mn_const(g, t, s, x);
@@ -153,7 +158,7 @@ void mn_rope_tables_at(mn_scope *s, const mn_rope_config *c, int64_t head_dim, i
   mn_graph *g = mn_scope_graph(s);
   mn_dtype t = mn_scope_exact(s);
   int64_t half = head_dim / 2;
-  double gain = c->scaling == MN_ROPE_YARN && c->factor > 1 ? 0.1 * log(c->factor) + 1 : 1;
+  double gain = c->gain ? c->gain : c->scaling == MN_ROPE_YARN && c->factor > 1 ? 0.1 * log(c->factor) + 1 : 1;
   *cos_out = *sin_out = NULL;
   double *cosine = mn_arena_alloc(g->arena, (size_t)((T + 1) * half + 1) * sizeof *cosine);
   double *sine = mn_arena_alloc(g->arena, (size_t)((T + 1) * half + 1) * sizeof *sine);

@@ -3,6 +3,7 @@
 #ifndef MN_LAYERS_H
 #define MN_LAYERS_H
 
+#include "format/config.h"
 #include "graph/fused_norm.h"
 #include "graph/fused_recurrence.h"
 #include "graph/fused_rope.h"
@@ -42,6 +43,8 @@ typedef struct mn_rope_config {
   mn_rope_scaling scaling;
   double factor;            /* how many times longer than the original context */
   int64_t original_context; /* yarn, llama3                                    */
+  mn_floats divisors;       /* each frequency is divided by its own, too, [head_dim/2]; empty: by 1 */
+  double gain;              /* what is turned grows so much, too; 0: yarn's own, else 1 */
 } mn_rope_config;
 void mn_rope_tables(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor **cos, mn_tensor **sin);
 /* The same for tokens start, start + 1, ...: i32 [B], or NULL for 0, 1, ... */

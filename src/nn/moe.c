@@ -94,7 +94,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, int64_t hidden, mn_tens
                             mn_reshape(g, weight, MN_SHAPE(B * T, k)));
   y = mn_reshape(g, y, MN_SHAPE(B, T, D));
   if (!c->shared) return y;
-  mn_tensor *also = mn_gated_units(mn_scope_in(s, "shared"), c->shared, MN_SILU, x);
+  mn_tensor *also = mn_gated_units(mn_scope_in(s, "shared"), c->shared, MN_SILU, MN_NO_BIAS, x);
   if (c->shared_gate) {
     mn_tensor *open = mn_sigmoid(g, mn_linear_exact(s, "shared_gate", x, 1, MN_NO_BIAS, init, MN_ZEROS));
     also = mn_mul(g, also, mn_cast(g, open, mn_type(also)));

@@ -66,14 +66,10 @@ static mn_status check_layer(const plan *p, int i) {
   const struct {
     const char *key;
     bool there;
-  } own[] = {{"causal: false", !a->causal},
-             {"conv", a->conv > 0},
-             {"persistent", a->persistent > 0},
-             {"relative_bias", a->relative_bias > 0},
-             {"sinks", a->sinks > 0},
-             {"qk_norm", a->qk_norm != MN_QK_PLAIN},
-             {"score_scale", a->score_scale > 0},
-             {"output_gate", a->output_gate}};
+  } own[] = {{"causal: false", !a->causal},           {"conv", a->conv > 0},       {"persistent", a->persistent > 0},
+             {"relative_bias", a->relative_bias > 0}, {"sinks", a->sinks > 0},     {"qk_norm", a->qk_norm != MN_QK_PLAIN},
+             {"score_scale", a->score_scale > 0},     {"qkv_bias", a->qkv_bias},   {"rope_divisors", a->rope_divisors.count > 0},
+             {"rope_gain", a->rope_gain > 0},         {"softcap", a->softcap > 0}, {"output_gate", a->output_gate}};
   for (size_t k = 0; k < sizeof own / sizeof *own; k++)
     if (own[k].there) return cannot(p, i, mn_arena_format(p->arena, "is an attention with %s, which Lizard has no place for", own[k].key));
   return MN_OK;

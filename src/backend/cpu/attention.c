@@ -46,6 +46,7 @@ static mn_attn_args args_of(const mn_call *c, bool backward) {
       .G = in[1].dim[2],
       .V = in[2].dim[3],
       .scale = (float)attr->scale,
+      .softcap = attr->softcap > 0 ? (float)attr->softcap : 0,
       .window = attr->window,
       .prefix = attr->prefix,
       .sinks = attr->sinks,
@@ -122,6 +123,7 @@ static bool accepts(const mn_node *n) { /* one type, f32 or bf16; positions i32;
   int i = mn_attention_operands(attr);
   if (n->in[1]->dtype != t || n->in[2]->dtype != t) return false;
   if (attr->gate > MN_ATTN_KEYS) return false; /* a gated block is done at once */
+  if (attr->softcap > 0 && mn_attention_biased(attr)) return false;
   if (mn_attention_biased(attr) && n->in[i++]->dtype != MN_F32) return false;
   if (i == n->n_in) return n->out[0]->dtype == t && n->out[1]->dtype == MN_F32;
   if (n->in[i]->dtype != t || n->in[i + 1]->dtype != MN_F32 || n->in[i + 2]->dtype != t || n->in[i + 3]->dtype != MN_F32) return false;

@@ -379,6 +379,7 @@ static mn_status ce_prepare(mn_call *c) {
 }
 
 static bool ce_accepts(const mn_node *n) {
+  if (((const mn_loss_attr *)n->attr)->cap > 0) return false;
   mn_dtype t = n->in[0]->dtype;
   if ((t != MN_F32 && t != MN_BF16) || (n->in[1]->dtype != t && n->in[1]->dtype != MN_F32)) return false;
   for (int i = 3; i < n->n_in; i++)

@@ -96,11 +96,12 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen 
 #endif
     tile_gemm(n, lanes, p->K, k.f + j0 * k.stride, k.stride, 1, w->qt + t0, N, st + t0, N, TILE_SET, TILE_FULL);
   float c = p->scale;
-  if (see == SEEN_SOME || attn_biased(p) || p->gate || p->scale <= 0) { /* the softmax below wants a positive scale */
+  if (see == SEEN_SOME || attn_biased(p) || p->gate || p->softcap > 0 || p->scale <= 0) { /* the softmax below wants a positive scale */
     for (int64_t j = j0; j < j1; j++) {
       float *row = w->st + j * N;
       for (int64_t t = t0; t < t1; t += MN_VL) {
         vf x = vf_load(row + t) * c;
+        if (p->softcap > 0) x = vf_tanh(x / p->softcap) * p->softcap;
         if (attn_biased(p)) x = vf_max(vf_set1(HIDDEN), x + vf_load(w->bt + j * N + t)); /* a bias may be -inf */
         vf_store(row + t, x);
       }
@@ -284,6 +285,8 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
       }
     for (int64_t h = 0; h < H; h++) {
       float *ml = partial + h * one + V, *sc = score + h * KB;
+      for (int64_t j = 0; p->softcap > 0 && j < n; j += MN_VL)
+        vf_store(sc + j, vf_tanh(vf_load(sc + j) / (p->softcap * LOG2E)) * (p->softcap * LOG2E));
       for (int64_t j = 0; p->bias && j < n; j++) {
         float y = sc[j] + LOG2E * p->bias[b * p->bias_b + h * p->bias_h + list[j] * p->bias_s];
         sc[j] = y < HIDDEN ? HIDDEN : y;

@@ -17,7 +17,7 @@ typedef struct mn_attn_tensor { /* [B,T,H,*] with the last axis dense; strides i
 
 typedef struct mn_attn_args {
   int64_t B, T, S, H, G, K, V;
-  float scale;
+  float scale, softcap; /* 0: none */
   int64_t window, prefix, sinks, q_start;
   int64_t gate;                                   /* keys of a gated block; 0: none */
   bool causal, ring, has_bias, by_distance, bf16; /* bf16: type of q, k, v, o and their gradients; else f32 */

@@ -132,6 +132,15 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
     attn_gate_scores(p, base, w->q_pos, w->st, N, t0, t0 + lanes, j0, j1);
     c = LOG2E;
   }
+  for (int64_t j = 0; p->softcap > 0 && j < n; j++) { /* y = c tanh(s / c), and dP - delta falls by dy / ds = 1 - (y / c)^2 */
+    float *s = st + j * N, *d = dst + j * N;
+    for (int64_t t = 0; t < lanes; t += MN_VL) {
+      const vf y = vf_tanh(vf_load(s + t) * (p->scale / p->softcap));
+      vf_store(s + t, y * p->softcap);
+      vf_store(d + t, (vf_load(d + t) - vf_load(w->delta + t0 + t)) * (vf_set1(1) - y * y));
+    }
+    c = LOG2E;
+  }
   for (int64_t j = 0; j < n; j++) {
     float *s = st + j * N, *d = dst + j * N;
     for (int64_t t = 0; t < lanes; t += MN_VL) {
@@ -141,7 +150,10 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
     }
     if (see == SEEN_SOME) attn_mask_row(p, b, base + j0 + j, w->q_pos + t0, q_span, s, lanes, vf_zero());
     if (see == SEEN_SOME && p->has_blocks) attn_hide_unlisted(p, w->listed, base + j0 + j, t0, s, lanes, vf_zero());
-    for (int64_t t = 0; t < lanes; t += MN_VL) vf_store(d + t, vf_load(s + t) * (vf_load(d + t) - vf_load(w->delta + t0 + t)) * scale);
+    for (int64_t t = 0; t < lanes; t += MN_VL) {
+      const vf slope = p->softcap > 0 ? vf_load(d + t) : vf_load(d + t) - vf_load(w->delta + t0 + t);
+      vf_store(d + t, vf_load(s + t) * slope * scale);
+    }
   }
   if (p->gate) attn_gate_back(p, base, w->q_pos, w->st, w->dst, N, t0, t0 + lanes, j0, j1);
   if (p->dbias) {

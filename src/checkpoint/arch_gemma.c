@@ -1,0 +1,135 @@
+/* arch_gemma.c - Gemma: embeddings times sqrt(d_model), geglu, norms whose gain is 1 + w (GGUF holds the sum). Gemma 2 (Riviere et al. 2024,
+ * arXiv 2408.00118): norms before and after each part, capped scores and logits, every other layer sees a window. Gemma 3 (Kamath et al.
+ * 2025, arXiv 2503.19786): norms of queries and keys instead of caps, five layers of six see a window and rotate with a base of their own. */
+#include "checkpoint/transformer.h"
+
+#include <math.h>
+
+typedef struct gemma {
+  int generation; /* 1 to 3 */
+  mn_transformer t;
+  double scale, score_cap, logit_cap;
+  int64_t window;
+  const bool *local;
+} gemma;
+
+/* GGUF does not say what scores are multiplied by: it is 1 / sqrt(head_dim), but for the models with this many layers. */
+static mn_status read_scale(mn_settings *s, gemma *m) {
+  const mn_transformer *t = &m->t;
+  const bool odd = s->form == MN_FORM_GGUF && t->layers == (m->generation == 2 ? 46 : 62) && t->heads;
+  double of;
+  MN_TRY(mn_setting_real(s, "query_pre_attn_scalar", NULL,
+                         odd ? (double)t->d_model / (double)t->heads : (double)(s->form == MN_FORM_HF ? 256 : t->head_dim), &of));
+  if (!(of > 0)) return mn_setting_refuse(s, "query_pre_attn_scalar", NULL, "is %g, and must be above 0", of);
+  m->scale = 1 / sqrt(of);
+  return MN_OK;
+}
+
+static mn_status read_settings(mn_settings *s, gemma *m) {
+  const bool hf = s->form == MN_FORM_HF, second = m->generation == 2;
+  MN_TRY(mn_transformer_read(s, true, &m->t));
+  if (!mn_setting(s, "head_dim", "attention.key_length")) m->t.head_dim = 256;
+  MN_TRY(mn_setting_only_bool(s, "attention_bias", NULL, false));
+  if (m->generation == 1) return MN_OK;
+  MN_TRY(mn_setting_only_bool(s, "use_bidirectional_attention", NULL, false));
+  MN_TRY(mn_setting_int(s, "sliding_window", "attention.sliding_window", 4096, &m->window));
+  MN_TRY(mn_setting_real(s, "attn_logit_softcapping", "attn_logit_softcapping", second && !hf ? 50 : 0, &m->score_cap));
+  MN_TRY(mn_setting_real(s, "final_logit_softcapping", "final_logit_softcapping", second && !hf ? 30 : 0, &m->logit_cap));
+  int64_t period;
+  MN_TRY(mn_setting_int(s, "sliding_window_pattern", NULL, second ? 2 : 6, &period));
+  MN_TRY(mn_transformer_local(s, &m->t, period, &m->local));
+  return read_scale(s, m);
+}
+
+/* Attention of layers that see all, or a window. */
+static mn_status attention_of(mn_settings *s, gemma *m, bool local, mn_keys *attention) {
+  const mn_keys empty = *attention;
+  double theta = 10000;
+  MN_TRY(
+      mn_transformer_rope(s, &m->t, m->generation == 3 && !local ? 1e6 : 10000, local ? "sliding_attention" : "full_attention", attention));
+  const mn_value *map = mn_setting(s, "rope_parameters", NULL);
+  if (local && m->generation == 3 && !(map && mn_value_get(map, "sliding_attention"))) { /* not rope_theta and rope_scaling, but its own */
+    *attention = empty;
+    MN_TRY(mn_setting_real(s, "rope_local_base_freq", "rope.freq_base_swa", 10000, &theta));
+    mn_keys_real(attention, "rope_theta", theta);
+  }
+  mn_transformer_heads(&m->t, local ? m->window : 0, attention);
+  if (m->scale > 0) mn_keys_real(attention, "score_scale", m->scale);
+  if (m->score_cap > 0) mn_keys_real(attention, "softcap", m->score_cap);
+  if (m->generation < 3) return MN_OK;
+  mn_keys_text(attention, "qk_norm", "heads");
+  mn_keys_real(attention, "qk_norm_eps", m->t.norm_eps);
+  return MN_OK;
+}
+
+static mn_status recipe(mn_settings *s, int generation, const mn_value **out) {
+  gemma m = {.generation = generation};
+  mn_keys model = {.arena = s->arena}, gated = model;
+  const mn_value *block[2] = {NULL, NULL};
+  const char *activation = "gelu_tanh", *of = mn_setting(s, "hidden_activation", NULL) ? "hidden_activation" : NULL;
+  MN_TRY(read_settings(s, &m));
+  if (of) MN_TRY(mn_transformer_activation(s, of, "gelu_pytorch_tanh", &activation)); /* hidden_act is of before, and means the same */
+  mn_keys_text(&gated, "type", "glu");
+  mn_keys_text(&gated, "activation", activation);
+  for (int i = 0; i < (m.local ? 2 : 1); i++) {
+    mn_keys attention = {.arena = s->arena};
+    MN_TRY(attention_of(s, &m, i, &attention));
+    block[i] = mn_transformer_block(s, &m.t, &attention, NULL, mn_keys_map(&gated), generation > 1 ? "sandwich" : NULL);
+  }
+  mn_transformer_model(&m.t, "decoder", "rms", &model);
+  mn_keys_bool(&model, "scale_embeddings", true);
+  if (m.logit_cap > 0) mn_keys_real(&model, "logit_softcap", m.logit_cap);
+  mn_transformer_blocks(s, &m.t, block, m.local, &model);
+  *out = mn_keys_map(&model);
+  return MN_OK;
+}
+
+static mn_status first_recipe(mn_settings *s, const mn_value **out) { return recipe(s, 1, out); }
+static mn_status second_recipe(mn_settings *s, const mn_value **out) { return recipe(s, 2, out); }
+static mn_status third_recipe(mn_settings *s, const mn_value **out) { return recipe(s, 3, out); }
+
+static const mn_arch_tensor first[] = {
+    MN_ROWS_TRUNK(MN_T_LESS_ONE), MN_ROWS_PRE_NORMS(MN_T_LESS_ONE), MN_ROWS_ATTENTION(0), MN_ROWS_GATED, {0}};
+static const mn_arch_tensor later[] = {
+    MN_ROWS_TRUNK(MN_T_LESS_ONE),
+    MN_ROWS_ATTENTION(0),
+    MN_ROWS_QK_NORM(MN_T_LESS_ONE),
+    MN_ROWS_GATED,
+    MN_ROW("layers.#.mixer_norm", "model.layers.#.input_layernorm", "blk.#.attn_norm", MN_T_LESS_ONE, 0),
+    MN_ROW("layers.#.mixer_post_norm", "model.layers.#.post_attention_layernorm", "blk.#.post_attention_norm", MN_T_LESS_ONE, 0),
+    MN_ROW("layers.#.channel_norm", "model.layers.#.pre_feedforward_layernorm", "blk.#.ffn_norm", MN_T_LESS_ONE, 0),
+    MN_ROW("layers.#.channel_post_norm", "model.layers.#.post_feedforward_layernorm", "blk.#.post_ffw_norm", MN_T_LESS_ONE, 0),
+    {0}};
+
+const mn_arch_def mn_arch_gemma = {
+    .name = "gemma",
+    .summary = "Gemma 1",
+    .types = "gemma",
+    .classes = "GemmaForCausalLM",
+    .gguf = "gemma",
+    .idle = "hidden_act",
+    .recipe = first_recipe,
+    .tensors = first,
+};
+
+const mn_arch_def mn_arch_gemma2 = {
+    .name = "gemma2",
+    .summary = "Gemma 2",
+    .types = "gemma2",
+    .classes = "Gemma2ForCausalLM",
+    .gguf = "gemma2",
+    .idle = "hidden_act attention.value_length",
+    .recipe = second_recipe,
+    .tensors = later,
+};
+
+const mn_arch_def mn_arch_gemma3 = {
+    .name = "gemma3",
+    .summary = "Gemma 3, its models of text",
+    .types = "gemma3_text",
+    .classes = "Gemma3ForCausalLM",
+    .gguf = "gemma3",
+    .idle = "hidden_act attention.value_length",
+    .recipe = third_recipe,
+    .tensors = later,
+};

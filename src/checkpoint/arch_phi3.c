@@ -1,0 +1,50 @@
+/* arch_phi3.c - Phi-3, Phi-3.5 and Phi-4 (Abdin et al. 2024, arXiv 2404.14219): as Llama, with queries, keys and values in one matrix, and
+ * the two halves of swiglu in another. */
+#include "checkpoint/transformer.h"
+
+static mn_status recipe(mn_settings *s, const mn_value **out) {
+  mn_transformer t;
+  mn_keys model = {.arena = s->arena}, attention = model, gated = model;
+  const char *activation;
+  int64_t window;
+  MN_TRY(mn_transformer_read(s, false, &t));
+  const int64_t told = t.context;
+  MN_TRY(mn_setting_only_bool(s, "attention_bias", NULL, false));
+  MN_TRY(mn_setting_int(s, "sliding_window", "attention.sliding_window", 0, &window));
+  MN_TRY(mn_transformer_activation(s, "hidden_act", "silu", &activation));
+  MN_TRY(mn_transformer_rope(s, &t, 10000, NULL, &attention));
+  if (window >= told || t.context < told) window = 0; /* it would never be left; and with longrope the context ends first */
+  mn_transformer_heads(&t, window, &attention);
+  mn_keys_text(&gated, "type", "glu");
+  mn_keys_text(&gated, "activation", activation);
+  const mn_value *block = mn_transformer_block(s, &t, &attention, NULL, mn_keys_map(&gated), NULL);
+  mn_transformer_model(&t, "decoder", "rms", &model);
+  mn_transformer_blocks(s, &t, &block, NULL, &model);
+  *out = mn_keys_map(&model);
+  return MN_OK;
+}
+
+#define PART(param, hf, gguf) MN_ROW(param, hf, gguf, MN_T_PART, MN_T_PART)
+static const mn_arch_tensor tensors[] = {MN_ROWS_TRUNK(0),
+                                         MN_ROWS_PRE_NORMS(0),
+                                         PART("layers.#.mixer.q_proj", "model.layers.#.self_attn.qkv_proj", "blk.#.attn_qkv"),
+                                         PART("layers.#.mixer.k_proj", "model.layers.#.self_attn.qkv_proj", "blk.#.attn_qkv"),
+                                         PART("layers.#.mixer.v_proj", "model.layers.#.self_attn.qkv_proj", "blk.#.attn_qkv"),
+                                         MN_ROW("layers.#.mixer.o_proj", "model.layers.#.self_attn.o_proj", "blk.#.attn_output", 0, 0),
+                                         PART("layers.#.channel.gate_proj", "model.layers.#.mlp.gate_up_proj", "blk.#.ffn_up"),
+                                         PART("layers.#.channel.up_proj", "model.layers.#.mlp.gate_up_proj", "blk.#.ffn_up"),
+                                         MN_ROW("layers.#.channel.down_proj", "model.layers.#.mlp.down_proj", "blk.#.ffn_down", 0, 0),
+                                         {NULL, NULL, "rope_factors_long.weight", 0, 0}, /* of streams beyond the original context */
+                                         {NULL, NULL, "rope_factors_short.weight", 0, 0},
+                                         {0}};
+
+const mn_arch_def mn_arch_phi3 = {
+    .name = "phi3",
+    .summary = "Phi-3, Phi-3.5, Phi-4",
+    .types = "phi3",
+    .classes = "Phi3ForCausalLM",
+    .gguf = "phi3",
+    .idle = "embd_pdrop resid_pdrop hidden_dropout",
+    .recipe = recipe,
+    .tensors = tensors,
+};
