@@ -4,6 +4,8 @@
 #include "cpu_kernel.h"
 #include "graph/fused_loss.h"
 
+static mn_loss_attr no_cap;
+
 typedef struct ce_sizes {
   int64_t N, D, vocab, pad;
   double scale; /* of h: how large logits are */
@@ -55,10 +57,10 @@ static void ce_case(mn_isa isa, mn_dtype t, ce_sizes n) {
   double tol = t == MN_F32 ? 1e-5 : 2e-2, value = 1e-5 * fmax(1, n.scale / 10);
   /* where exp is steep, the logits' rounding is the gradient's error */
   double grad_tol = tol * fmax(1, n.scale / 10);
-  kernel_check_run(mn_cpu_loss_kernels, &mn_op_linear_ce, NULL, isa, 4, in, 2, fwd);
+  kernel_check_run(mn_cpu_loss_kernels, &mn_op_linear_ce, &no_cap, isa, 4, in, 2, fwd);
   CHECK(tensor_error(&fwd[0], &loss, total + 1) < value, "%s: loss %g, not %g", mn_isa_name(isa), tensor_get(&fwd[0], 0), loss);
   CHECK(tensor_error(&fwd[1], nll, 1) < value, "%s: nll %g", mn_isa_name(isa), tensor_error(&fwd[1], nll, 1));
-  kernel_check_run(mn_cpu_loss_kernels, &mn_op_linear_ce_grad, NULL, isa, 6, in, 4, bwd);
+  kernel_check_run(mn_cpu_loss_kernels, &mn_op_linear_ce_grad, &no_cap, isa, 6, in, 4, bwd);
   CHECK(tensor_error(&bwd[0], dh, 0.1) < grad_tol, "%s type %d N %d: dh %g", mn_isa_name(isa), t, (int)N, tensor_error(&bwd[0], dh, 0.1));
   CHECK(tensor_error(&bwd[1], dw, 0.1) < grad_tol, "%s type %d N %d: dw %g", mn_isa_name(isa), t, (int)N, tensor_error(&bwd[1], dw, 0.1));
   CHECK(tensor_get(&bwd[2], 0) == tensor_get(&fwd[0], 0), "loss %g beside its gradient, %g alone", tensor_get(&bwd[2], 0),
@@ -88,7 +90,7 @@ static void test_target_outside(void) {
                    tensor_random(TENSOR(MN_F32, 0, 3), 3, 0, 1)};
   mn_view out[2] = {SCALAR(MN_F32), TENSOR(MN_F32, 0, 3)};
   for (int64_t i = 0; i < 3; i++) tensor_set(&in[2], i, i == 1 ? 5 : 4);
-  mn_status status = kernel_run(mn_cpu_loss_kernels, &mn_op_linear_ce, NULL, last_tested_isa(), 1, 4, in, 2, out);
+  mn_status status = kernel_run(mn_cpu_loss_kernels, &mn_op_linear_ce, &no_cap, last_tested_isa(), 1, 4, in, 2, out);
   CHECK(status == MN_ERR_ARG && strstr(mn_message(), "target 5 of token 1"), "%s: %s", mn_status_name(status), mn_message());
   tensors_free(4, in), tensors_free(2, out);
 }
