@@ -33,6 +33,13 @@ static void it_says_what_it_is(void) {
   CHECK(http_ask("HEAD", "/health", "", "") == 200 && !*http_body(), "%s", http_reply);
 }
 
+static void there_is_a_page(void) {
+  CHECK(http_get("/") == 200 && strstr(http_reply, "text/html") && strstr(http_reply, "Content-Security-Policy") &&
+            strstr(http_body(), "</html>"),
+        "%.300s", http_reply);
+  CHECK(!strstr(http_body(), "http://") && !strstr(http_body(), "https://"), "it asks nobody else");
+}
+
 static void it_says_what_generate_says(void) {
   char said[4096];
   CHECK(http_post("/v1/completions", "{\"prompt\": \"Call me\", \"max_tokens\": 30, \"seed\": 3, \"temperature\": 0}") == 200, "%s",
@@ -419,6 +426,7 @@ int main(void) {
   RUN(prepare);
   if (!test_failed) {
     RUN(it_says_what_it_is);
+    RUN(there_is_a_page);
     RUN(it_says_what_generate_says);
     RUN(a_stream_is_the_whole_in_pieces);
     RUN(a_stop_ends_it_wherever_tokens_end);

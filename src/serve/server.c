@@ -45,7 +45,7 @@ static void add_model(const mn_server *s, mn_text *out) {
   mn_text_addf(out, ", \"object\": \"model\", \"created\": %lld, \"owned_by\": \"mneme\"", (long long)s->created);
   if (mn_batcher_program(s->batcher)) {
     if (context != MN_LIMIT_NONE) mn_text_addf(out, ", \"context_length\": %lld", (long long)context);
-    mn_text_addf(out, ", \"state_bytes\": %zu", mn_batcher_stream_bytes(s->batcher));
+    mn_text_addf(out, ", \"state_bytes\": %zu, \"chat\": %s", mn_batcher_stream_bytes(s->batcher), s->template ? "true" : "false");
   }
   mn_text_add(out, "}");
 }
@@ -73,6 +73,19 @@ static void models(mn_server *s, const mn_request *r) {
 static void completions(mn_server *s, const mn_request *r) { mn_serve_generate(s, r, MN_ASK_COMPLETION); }
 static void chat(mn_server *s, const mn_request *r) { mn_serve_generate(s, r, MN_ASK_CHAT); }
 
+/* src/serve/page.html: it asks this server alone, and nobody may put it into another page. */
+static void page(mn_server *s, const mn_request *r) {
+  static const char bytes[] = {
+#include "page.inc"
+  };
+  (void)s;
+  mn_exchange_header(
+      r->x, "Content-Security-Policy",
+      "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'");
+  mn_exchange_header(r->x, "X-Content-Type-Options", "nosniff");
+  mn_exchange_reply(r->x, 200, "text/html; charset=utf-8", bytes, sizeof bytes);
+}
+
 /* ---- the table ---- */
 typedef struct endpoint {
   const char *method, *path;
@@ -82,6 +95,7 @@ typedef struct endpoint {
   void (*serve)(mn_server *s, const mn_request *r);
 } endpoint;
 static const endpoint endpoints[] = {
+    {"GET", "/", false, true, false, page},
     {"GET", "/health", false, true, false, health},
     {"GET", "/metrics", false, false, false, metrics},
     {"GET", "/v1/models", true, false, false, models},
