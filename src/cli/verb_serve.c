@@ -49,7 +49,8 @@ static void greet(mn_cli *cli, const mn_server_config *c, const mn_server *s) {
   snprintf(url, sizeof url, "http%s://%s%s%s:%d", c->tls_cert ? "s" : "", strchr(c->host, ':') ? "[" : "", c->host,
            strchr(c->host, ':') ? "]" : "", mn_server_port(s));
   if (cli->json) mn_cli_json_line(cli, json_pack("{s:s,s:s,s:I}", "url", url, "model", c->name, "streams", (json_int_t)mn_server_rows(s)));
-  else mn_print("%s serves %s: %lld streams at once\n", url, c->name, (long long)mn_server_rows(s));
+  else if (mn_server_rows(s)) mn_print("%s serves %s: %lld streams at once\n", url, c->name, (long long)mn_server_rows(s));
+  else mn_print("%s serves %s: vectors of texts\n", url, c->name);
   mn_print_flush();
   if (!c->keys && strcmp(c->host, "127.0.0.1") != 0 && strcmp(c->host, "localhost") != 0 && strcmp(c->host, "::1") != 0)
     mn_cli_note(cli, "whoever reaches %s may ask; --api-key-file FILE lets in those with a key alone", url);

@@ -47,6 +47,9 @@ static void add_model(const mn_server *s, mn_text *out) {
     if (context != MN_LIMIT_NONE) mn_text_addf(out, ", \"context_length\": %lld", (long long)context);
     mn_text_addf(out, ", \"state_bytes\": %zu, \"chat\": %s", mn_batcher_stream_bytes(s->batcher), s->template ? "true" : "false");
   }
+  if (s->embedder)
+    mn_text_addf(out, ", \"context_length\": %lld, \"dimensions\": %lld", (long long)mn_embedder_most(s->embedder),
+                 (long long)mn_embedder_width(s->embedder));
   mn_text_add(out, "}");
 }
 
@@ -101,6 +104,7 @@ static const endpoint endpoints[] = {
     {"GET", "/v1/models", true, false, false, models},
     {"POST", "/v1/completions", false, false, true, completions},
     {"POST", "/v1/chat/completions", false, false, true, chat},
+    {"POST", "/v1/embeddings", false, false, true, mn_serve_embeddings},
     {"GET", "/sessions", true, false, false, mn_serve_sessions},
     {"POST", "/sessions", true, false, false, mn_serve_sessions},
     {"DELETE", "/sessions", true, false, false, mn_serve_sessions},
@@ -231,6 +235,13 @@ void mn_serve_refuse(mn_exchange *x, const mn_refusal *why) {
   mn_exchange_refuse(x, why->status, type, *why->param ? why->param : NULL, why->code, why->message);
 }
 
+void mn_serve_name_labels(mn_exchange *x, const mn_ask *ask) {
+  mn_text list = {0};
+  for (int i = 0; i < ask->n_labels; i++) mn_text_addf(&list, "%s%s", i ? ", " : "", ask->labels[i]);
+  if (list.len && !list.failed) mn_exchange_header(x, "Mneme-No-Effect", list.data);
+  mn_text_free(&list);
+}
+
 void mn_serve_failed(mn_exchange *x, mn_status status, const char *message) {
   mn_refusal why;
   mn_refuse(&why, mn_serve_http_status(status), NULL, NULL, "%s", message);
@@ -317,6 +328,7 @@ static mn_status open_server(mn_server *s) {
                                    .state_bytes = c->state_bytes};
   MN_TRY(mn_batcher_new(&batch, &s->batcher));
   if (text) MN_TRY(open_shelf(s));
+  else MN_TRY(mn_embedder_new(c->bundle->model, c->bundle->params, c->compute, &s->embedder));
   const mn_web_config web = {.host = c->host,
                              .port = c->port,
                              .tls_cert = c->tls_cert,
@@ -353,6 +365,7 @@ void mn_server_free(mn_server *s) {
   if (s->web) mn_web_settle(s->web);
   mn_web_free(s->web);
   mn_shelf_free(s->shelf);
+  mn_embedder_free(s->embedder);
   mn_keys_free(s->keys);
   mn_lexicon_free(s->lexicon);
   mn_template_free(s->template);

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "format/template.h"
+#include "run/embedder.h"
 #include "run/shelf.h"
 #include "serve/ask.h"
 #include "serve/keys.h"
@@ -24,6 +25,7 @@ struct mn_server {
   mn_template *template; /* of chats; NULL: there is none */
   char *chat_end;        /* a text that ends answers of chats, where no token does; NULL */
   mn_shelf *shelf;       /* of kept sessions; NULL: the model makes no text */
+  mn_embedder *embedder; /* NULL: the model is no encoder of texts */
   int errands;           /* of sessions, that are under way */
   mn_talk *talks;        /* that are not over */
   char *headers;         /* of every reply */
@@ -41,6 +43,7 @@ typedef struct mn_request {
   const char *rest; /* of the path, behind that of the endpoint: a session's name; "" */
 } mn_request;
 void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind);
+void mn_serve_embeddings(mn_server *s, const mn_request *r);
 void mn_serve_sessions(mn_server *s, const mn_request *r);
 /* Every generation ends now: the server does. */
 void mn_serve_cancel_all(mn_server *s);
@@ -49,6 +52,8 @@ void mn_serve_check_times(mn_server *s); /* those that took too long */
 void mn_serve_refuse(mn_exchange *x, const mn_refusal *why);
 /* The refusal for a status of the library. */
 void mn_serve_failed(mn_exchange *x, mn_status status, const char *message);
+/* Names keys that have no effect in the reply's header. */
+void mn_serve_name_labels(mn_exchange *x, const mn_ask *ask);
 int mn_serve_http_status(mn_status status);
 bool mn_serve_check_model(const mn_server *s, const mn_ask *ask, mn_refusal *why);
 

@@ -231,13 +231,6 @@ static void refuse_talk(mn_talk *t, const mn_refusal *why) {
   else talk_free(t);
 }
 
-static void name_labels(mn_talk *t) {
-  mn_text list = {0};
-  for (int i = 0; i < t->ask.n_labels; i++) mn_text_addf(&list, "%s%s", i ? ", " : "", t->ask.labels[i]);
-  if (list.len && !list.failed) mn_exchange_header(t->x, "Mneme-No-Effect", list.data);
-  mn_text_free(&list);
-}
-
 /* All is known: the prompts wait for their turn. */
 static void begin(mn_talk *t) {
   mn_refusal why = {0};
@@ -297,7 +290,7 @@ void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
               "this model has no chat template: ask /v1/completions, or give it one with --chat-template");
   else if (mn_ask_read(t->arena, kind, body, n, &limits, &t->ask, &why) && mn_serve_check_model(s, &t->ask, &why) &&
            check_session(t, &why)) {
-    name_labels(t);
+    mn_serve_name_labels(t->x, &t->ask);
     mn_exchange_on_leave(t->x, talk_left, t);
     if (!t->ask.session) {
       begin(t);
