@@ -7,6 +7,8 @@
 
 #include "base/dir.h"
 #include "base/file.h"
+#include "cli/chat_dialogue.h"
+#include "format/safetensors.h"
 
 static const char ending[] = ".safetensors";
 
@@ -26,26 +28,53 @@ mn_status mn_chat_folder(const char *folder) {
   return mn_make_dirs(folder);
 }
 
+/* A dialogue with its text, without the model; *is false: the file is of another kind. */
+static mn_status look_dialogue(const char *path, bool *is, int64_t *turns) {
+  mn_st *st;
+  mn_dialogue said = {0};
+  mn_text note = {0};
+  MN_TRY(mn_st_open(path, &st));
+  const char *format = mn_st_meta(st, "format"), *text = mn_st_meta(st, "note");
+  *is = format && !strncmp(format, "mneme conversation", 18);
+  if (*is && text) mn_text_add(&note, text);
+  mn_status status = *is ? mn_dialogue_read(path, &note, INT64_MAX, &said) : MN_OK;
+  *turns = said.n;
+  mn_dialogue_free(&said);
+  mn_text_free(&note);
+  mn_st_close(st);
+  return status;
+}
+
+/* How many turns a file holds, or where it has none (-1) how many tokens. */
+static mn_status look(const char *path, mn_session *s, int64_t *turns, int64_t *tokens) {
+  bool is;
+  *turns = -1, *tokens = 0;
+  MN_TRY(look_dialogue(path, &is, turns));
+  if (is) return MN_OK;
+  *turns = -1;
+  if (!s) return mn_fail(MN_ERR_FORMAT, "%s holds no dialogue in a template's form", path);
+  MN_TRY(mn_session_load(s, path));
+  *tokens = mn_session_position(s);
+  return mn_session_has_turns(s) ? mn_session_turns(s, 0, turns) : MN_OK;
+}
+
 /* One of them: what it holds, or why it cannot be read. */
 static void list_one(const mn_cli *cli, const char *path, const char *name, mn_session *s, json_t *all) {
-  int64_t turns = 0;
-  mn_status status = mn_session_load(s, path);
-  const bool counts = mn_session_has_turns(s);
-  if (status == MN_OK && counts) status = mn_session_turns(s, 0, &turns);
+  int64_t turns, tokens;
+  const mn_status status = look(path, s, &turns, &tokens);
   const char *why = status == MN_OK ? NULL : mn_message();
-  const long long tokens = why ? 0 : (long long)mn_session_position(s);
   if (cli->json) {
     json_t *j = json_pack("{s:o}", "session", mn_cli_text(name));
     if (why) json_object_set_new(j, "fault", mn_cli_text(why));
-    else if (counts) json_object_set_new(j, "turns", json_integer((json_int_t)turns));
+    else if (turns >= 0) json_object_set_new(j, "turns", json_integer((json_int_t)turns));
     else json_object_set_new(j, "tokens", json_integer((json_int_t)tokens));
     json_array_append_new(all, j);
   } else if (why) {
     mn_print("%s: %s\n", name, why);
-  } else if (counts) {
+  } else if (turns >= 0) {
     mn_print("%s: %lld turns\n", name, (long long)turns);
   } else {
-    mn_print("%s: %lld tokens\n", name, tokens);
+    mn_print("%s: %lld tokens\n", name, (long long)tokens);
   }
 }
 

@@ -9,7 +9,7 @@
 mn_status mn_chat_path(const char *folder, const char *name, char **out);
 /* Makes the folder where it is missing; a link in its place is refused. */
 mn_status mn_chat_folder(const char *folder);
-/* What the folder holds, for people or as JSON. `s`: of the model, for what each holds. */
+/* What the folder holds, for people or as JSON. `s`: of the model, for what each session holds; NULL: dialogues in a template's form alone. */
 mn_status mn_chat_list(mn_cli *cli, const char *folder, mn_session *s);
 
 #endif

@@ -22,8 +22,13 @@ typedef struct mn_cli_value {
 /* ---- interruption ------------------------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t stop_flag, signalled; /* asked to stop at all; by a signal */
+static volatile sig_atomic_t in_part, part_stops;  /* SIGINT is for a part of the verb (mn_cli_part_begin); it came */
 
 static void on_signal(int sig) {
+  if (sig == SIGINT && in_part && !stop_flag) {
+    stop_flag = part_stops = 1;
+    return;
+  }
   if (signalled) { /* asked twice: end at once, by the signal itself, so that the parent process sees it */
     signal(sig, SIG_DFL);
     raise(sig);
@@ -64,6 +69,14 @@ static void catch_signals(void) {
   leave_time_to_end();
   signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit of a file's size (ulimit -f) fails and says so */
   signal(SIGPIPE, SIG_IGN);
+}
+
+void mn_cli_part_begin(void) { part_stops = 0, in_part = 1; }
+bool mn_cli_part_end(void) {
+  const bool stopped = part_stops;
+  in_part = part_stops = 0;
+  if (stopped && !signalled) stop_flag = 0;
+  return stopped;
 }
 
 void mn_cli_ask_to_stop(void) { stop_flag = 1; }

@@ -143,6 +143,11 @@ int mn_cli_columns(FILE *stream); /* its width, or 80                           
 bool mn_cli_interrupted(void);
 const volatile sig_atomic_t *mn_cli_stop_flag(void); /* non-zero once interrupted; for loops inside the library        */
 
+/* Of a verb that somebody talks with: from begin to end the first SIGINT asks only what runs there to stop; then mn_cli_interrupted() is true
+ * until the end, which says so and takes it back. All else ends the verb as always. */
+void mn_cli_part_begin(void);
+bool mn_cli_part_end(void);
+
 /* For the frame. mn_print_end: what became of standard output; a reader that left is no fault. */
 void mn_print_begin(void);
 mn_status mn_print_end(bool *reader_left);

@@ -3,8 +3,6 @@
  * A line is a turn: the model reads it in the form it was trained on, answers, and the answer is shown as it is made. Then, while the
  * reader reads, another thread ends the turn (a model that answers in turns writes its memory) and saves the session; the next turn waits
  * for it. So a session's file is always that of a whole number of turns, whenever the program ends. */
-#include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,20 +12,14 @@
 #include "base/dir.h"
 #include "base/file.h"
 #include "base/output.h"
+#include "cli/chat_lines.h"
 #include "cli/chat_sessions.h"
+#include "cli/chat_text.h"
 #include "cli/cli.h"
 #include "cli/sampling_options.h"
 #include "format/json.h"
 #include "checkpoint/bundle.h"
 #include "run/session.h"
-
-enum { LINE = 1 << 20 }; /* bytes of a message */
-
-typedef struct lines { /* standard input, which can be waited for and interrupted */
-  char *data;
-  size_t len, from; /* what was read, and how much of it was used */
-  bool ended;
-} lines;
 
 typedef struct chat {
   mn_cli *cli;
@@ -39,7 +31,7 @@ typedef struct chat {
   char *path; /* of the session's file; NULL: it is not kept */
   int64_t most;
   mn_ids closing; /* the tokens behind an answer */
-  lines in;
+  mn_lines in;
   bool asks; /* somebody sits at a terminal */
   pthread_t thread;
   bool works; /* the thread does */
@@ -78,35 +70,6 @@ static mn_status read_form(chat *c, const char *dir) {
 
 static mn_status add(const chat *c, const char *text, size_t n, mn_ids *out) {
   return n ? mn_tokenizer_encode(c->bundle.tokenizer, text, n, 0, out) : MN_OK;
-}
-
-/* ---- lines ---- */
-/* The next line without its end; *n -1: there is none. Waits for it, and not longer than until it is interrupted. */
-static mn_status next_line(chat *c, const char **line, int64_t *n) {
-  lines *in = &c->in;
-  *n = -1;
-  if (!in->data && !(in->data = mn_alloc(LINE))) return MN_ERR_MEMORY;
-  for (;;) {
-    char *end = in->len > in->from ? memchr(in->data + in->from, '\n', in->len - in->from) : NULL;
-    if (!end && in->ended && in->from < in->len) end = in->data + in->len; /* a last line without its end */
-    if (end) {
-      *line = in->data + in->from;
-      *n = end - *line;
-      in->from = (size_t)(end - in->data) + (end < in->data + in->len);
-      return MN_OK;
-    }
-    if (in->ended) return MN_OK;
-    memmove(in->data, in->data + in->from, in->len -= in->from);
-    in->from = 0;
-    if (in->len == LINE) return mn_fail(MN_ERR_CONFIG, "a message is longer than %d bytes: say it in several", LINE);
-    struct pollfd wait = {.fd = STDIN_FILENO, .events = POLLIN};
-    while (!mn_cli_interrupted() && poll(&wait, 1, 100) <= 0) continue;
-    if (mn_cli_interrupted()) return MN_OK;
-    ssize_t got = read(STDIN_FILENO, in->data + in->len, LINE - in->len);
-    if (got < 0 && errno != EINTR && errno != EAGAIN) return mn_fail(MN_ERR_IO, "standard input: %s", strerror(errno));
-    if (got == 0) in->ended = true;
-    if (got > 0) in->len += (size_t)got;
-  }
 }
 
 /* ---- after the answer ---- in another thread, which nothing stops */
@@ -253,7 +216,7 @@ static mn_status talk(chat *c) {
     const char *line = NULL;
     int64_t n;
     if (c->asks) mn_print("> "), mn_print_flush();
-    MN_TRY(next_line(c, &line, &n));
+    MN_TRY(mn_lines_next(&c->in, &line, &n));
     MN_TRY(wait_for_work(c));
     if (mn_cli_interrupted() || n < 0) break;
     if (n && line[n - 1] == '\r') n--;
@@ -303,14 +266,25 @@ static void greet(const chat *c) {
   else mn_cli_note(c->cli, "%s begins", c->path);
 }
 
+/* A model that reads text and has a template, its own or one that is given. */
+static bool has_template(const chat *c) {
+  return !mn_model_input(c->bundle.model, "turn_ends") && (c->bundle.speech.chat_template || mn_cli_get(c->cli, "template"));
+}
+
+static mn_status open_bundle(chat *c, const char *path) {
+  MN_TRY(mn_bundle_open(path, c->cli->backend, c->cli->threads, &c->bundle));
+  MN_TRY(mn_bundle_need_tokenizer(&c->bundle, path));
+  const char *what = mn_model_input(c->bundle.model, "turn_ends") ? "a model that reads text; this one answers in turns"
+                                                                  : "a model with a chat template; --template FILE gives one";
+  return mn_cli_only(c->cli, has_template(c), what, "template system with verbose");
+}
+
 static mn_status set_up(chat *c, const char *dir, const char *folder) {
   mn_sampling sampling;
   mn_dtype compute;
   MN_TRY(mn_cli_sampling(c->cli, &sampling));
   MN_TRY(mn_cli_int(c->cli, "tokens", 1, INT32_MAX, &c->most));
   MN_TRY(mn_cli_precision(c->cli, "precision", false, &compute));
-  MN_TRY(mn_bundle_open(dir, c->cli->backend, c->cli->threads, &c->bundle));
-  MN_TRY(mn_bundle_need_tokenizer(&c->bundle, dir));
   MN_TRY(mn_session_new(c->bundle.model, c->bundle.params, &(mn_session_config){.compute = compute}, &c->session));
   if (mn_cli_given(c->cli, "list")) return MN_OK;
   MN_TRY(read_form(c, dir));
@@ -321,17 +295,33 @@ static mn_status set_up(chat *c, const char *dir, const char *folder) {
   return mn_sampler_keep_to(c->sampler, c->bundle.tokenizer);
 }
 
+/* Messages in the form of training, or one like it. */
+static mn_status by_form(chat *c, const char *dir, const char *folder, bool lists) {
+  MN_TRY(set_up(c, dir, folder));
+  if (lists) return mn_chat_list(c->cli, folder, c->session);
+  greet(c);
+  return talk(c);
+}
+
+/* In the model's directory, or beside its file. */
+static char *folder_of(const char *model) {
+  mn_file_info info;
+  const size_t n = strlen(model), end = n > 5 && !strcmp(model + n - 5, ".gguf") ? n - 5 : n;
+  if (mn_file_stat(model, &info) == MN_OK && info.is_regular) return mn_format("%.*s.sessions", (int)end, model);
+  return mn_path_join(model, "sessions");
+}
+
 static mn_status run(mn_cli *cli) {
   chat c = {.cli = cli, .arena = mn_arena_new(), .asks = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && !cli->json};
   const char *dir = cli->args[0], *given = mn_cli_get(cli, "sessions");
-  char *folder = given ? mn_strdup(given) : mn_path_join(dir, "sessions");
+  char *folder = given ? mn_strdup(given) : folder_of(dir);
   const bool lists = mn_cli_given(cli, "list");
   mn_status status = c.arena && folder ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK)
-    status = mn_cli_only(cli, !lists, "a dialogue; --list only shows which there are", "session new fork temperature tokens");
-  if (status == MN_OK) status = set_up(&c, dir, folder);
-  if (status == MN_OK && lists) status = mn_chat_list(cli, folder, c.session);
-  else if (status == MN_OK) greet(&c), status = talk(&c);
+    status = mn_cli_only(cli, !lists, "a dialogue; --list only shows which there are",
+                         "session new fork temperature tokens template system with verbose");
+  if (status == MN_OK) status = open_bundle(&c, dir);
+  if (status == MN_OK) status = has_template(&c) ? mn_chat_text_run(cli, &c.bundle, folder) : by_form(&c, dir, folder, lists);
   const mn_status last = wait_for_work(&c);
   if (status == MN_OK) status = last;
   mn_sampler_free(c.sampler);
@@ -339,7 +329,7 @@ static mn_status run(mn_cli *cli) {
   mn_bundle_close(&c.bundle);
   mn_ids_free(&c.closing);
   mn_arena_free(c.arena);
-  free(c.in.data);
+  mn_lines_free(&c.in);
   free(c.path);
   free(folder);
   return status;
@@ -350,23 +340,29 @@ static const mn_option options[] = {
     {"new", NULL, NULL, "the session must not be there yet", 0},
     {"fork", "OTHER", NULL, "the session begins as a copy of this one, and must not be there yet", 0},
     {"list", NULL, NULL, "which sessions there are, in place of a dialogue", 0},
-    {"sessions", "FOLDER", NULL, "where sessions are kept (DIR/sessions)", 0},
+    {"sessions", "FOLDER", NULL, "where sessions are kept (MODEL/sessions; of a GGUF file beside it)", 0},
+    {"system", "TEXT", NULL, "what the model is told before the dialogue", 0},
+    {"template", "FILE", NULL, "a chat template (Jinja) in place of the model's own", 0},
+    {"with", "KEY=VALUE", NULL, "a value that the template asks for, such as enable_thinking=false", MN_OPTION_REPEATS},
+    {"verbose", NULL, NULL, "say how many tokens of a dialogue were known and how many are read", 0},
     {"tokens", "N", "512", "how long an answer may be; of a model that answers in turns a turn's room is the end in any case", 0},
     MN_SAMPLING_OPTIONS("0.8"),
     {"precision", "WORD", "f32", "f32 or bf16", 0},
     {0}};
-static const char *const examples[] = {"mneme chat runs/rxt --session anna", "mneme chat runs/rxt --list",
-                                       "mneme chat runs/rxt --session bela --fork anna --temperature 0", NULL};
+static const char *const examples[] = {"mneme chat model.gguf --system \"Be brief.\" --session anna",
+                                       "mneme chat runs/rxt --session bela --fork anna --temperature 0",
+                                       "mneme chat runs/quick --template chat.jinja", "mneme chat runs/rxt --list", NULL};
 const mn_verb mn_verb_chat = {
     .name = "chat",
     .purpose = MN_VERB_USE,
-    .summary = "talk with a trained model that remembers the dialogue",
-    .usage = "DIR [--session NAME] [options]",
+    .summary = "talk with a model that remembers the dialogue",
+    .usage = "MODEL [--session NAME] [options]",
     .about =
-        "A line of standard input is a message, from a terminal or a pipe; the answer goes to standard output. The form of messages is "
-        "that of the dialogues that the model was trained on.\nA session is saved after every turn, while the answer is read: "
-        "a model that answers in turns (rxt) keeps a memory of fixed size and no text, others their state. The same command goes on with it. "
-        "Ctrl-C and the end of input end the dialogue; a turn that was not answered to its end is left out.",
+        "MODEL is a directory that mneme train made, one of Hugging Face's, or a GGUF file. A line of standard input is a message, from a "
+        "terminal or a pipe; the answer goes to standard output. Messages are put into the form of the model's chat template, or of the dialogues that it was "
+        "trained on; of a dialogue in a template's form only what is new is read, and lines that begin with / are commands: /help lists them.\n"
+        "A session is saved after every turn: the same command goes on with it. A model that answers in turns (rxt) keeps a memory of fixed "
+        "size and no text, others their state. Ctrl-C ends an answer in a terminal, else the dialogue; a turn that was not answered to its end is left out then.",
     .options = options,
     .examples = examples,
     .common = MN_CLI_BACKEND | MN_CLI_THREADS | MN_CLI_SEED,
