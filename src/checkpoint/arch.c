@@ -64,6 +64,7 @@ mn_status mn_arch_of(const mn_settings *s, const mn_arch_def **out) {
 bool mn_arch_fits(const char *pattern, const char *name, int *layer) {
   *layer = -1;
   for (; *pattern; pattern++) {
+    if (*pattern == '*') return true;
     if (*pattern != '#') {
       if (*name++ != *pattern) return false;
       continue;
@@ -76,12 +77,17 @@ bool mn_arch_fits(const char *pattern, const char *name, int *layer) {
   return !*name;
 }
 
-const char *mn_arch_filled(const char *pattern, int layer, char buf[MN_ARCH_NAME]) {
-  const char *at = strchr(pattern, '#');
-  if (at) snprintf(buf, MN_ARCH_NAME, "%.*s%d%s", (int)(at - pattern), pattern, layer, at + 1);
-  else snprintf(buf, MN_ARCH_NAME, "%s", pattern);
+static const char *filled_with(const char *pattern, int layer, int64_t expert, char buf[MN_ARCH_NAME]) {
+  size_t n = 0;
+  for (; *pattern && n + 24 < MN_ARCH_NAME; pattern++) {
+    if (*pattern == '#') n += (size_t)snprintf(buf + n, MN_ARCH_NAME - n, "%d", layer);
+    else if (*pattern == '@') n += (size_t)snprintf(buf + n, MN_ARCH_NAME - n, "%lld", (long long)expert);
+    else buf[n++] = *pattern;
+  }
+  buf[n] = 0;
   return buf;
 }
+const char *mn_arch_filled(const char *pattern, int layer, char buf[MN_ARCH_NAME]) { return filled_with(pattern, layer, 0, buf); }
 
 typedef struct matching {
   const mn_arch_def *a;
@@ -148,13 +154,18 @@ static mn_status check_shape(const matching *x, int i, const mn_arch_piece *piec
   const mn_checkpoint_tensor *t = piece->tensor;
   mn_shape want = x->p->info[i].shape;
   char is[96], should[96], shown[MN_PRINTABLE];
-  if (piece->how & MN_T_PART) want.dim[0] = rows;
+  if (piece->how & (MN_T_PART | MN_T_ROWS)) want.dim[0] = rows;
+  if (piece->each) {
+    want.ndim--;
+    for (int k = 0; k < want.ndim; k++) want.dim[k] = want.dim[k + 1];
+  }
   if (piece->how & MN_T_TRANSPOSED && want.ndim == 2) {
     const int64_t out = want.dim[0];
     want.dim[0] = want.dim[1];
     want.dim[1] = out;
   }
   if (same_shape(&want, &t->shape)) return MN_OK;
+  if (piece->how & MN_T_RESHAPED && mn_shape_count(&want) == mn_shape_count(&t->shape)) return MN_OK;
   return mn_fail(MN_ERR_SHAPE, "%s: tensor '%s' is %s, and the settings make it %s (%s)", t->file, mn_printable(t->name, shown),
                  mn_shape_str(&t->shape, is), mn_shape_str(&want, should), x->p->info[i].name);
 }
@@ -183,24 +194,50 @@ static mn_status check_copy(const matching *x, int i, const mn_arch_piece *piece
   return MN_OK;
 }
 
+/* The tensors of all experts, one for each slice of the parameter. */
+static mn_status match_each(const matching *x, int i, int layer, mn_arch_piece *piece) {
+  const int64_t n = x->p->info[i].shape.dim[0];
+  char name[MN_ARCH_NAME];
+  if (!(piece->each = mn_calloc((size_t)n + 1, sizeof *piece->each))) return MN_ERR_MEMORY;
+  for (int64_t e = 0; e < n; e++) {
+    piece->tensor = piece->each[e] = find(x, filled_with(pattern_of(x, piece->row), layer, e, name));
+    if (!piece->tensor) return missing(x, x->p->info[i].name, name);
+    MN_TRY(check_shape(x, i, piece, 0));
+    MN_TRY(mn_checkpoint_readable(piece->tensor));
+    x->known[piece->tensor - mn_checkpoint_at(x->c, 0)] = true;
+  }
+  piece->tensor = piece->each[0];
+  return MN_OK;
+}
+
+void mn_arch_pieces_free(int n, mn_arch_piece *pieces) {
+  for (int i = 0; pieces && i < n; i++) free(pieces[i].each);
+  free(pieces);
+}
+
 static mn_status match_one(const matching *x, int i) {
   const char *param = x->p->info[i].name;
-  char name[MN_ARCH_NAME];
+  char name[MN_ARCH_NAME], absent[MN_ARCH_NAME] = "";
   for (const mn_arch_tensor *r = x->a->tensors; r->param || r->hf || r->gguf; r++) {
     int layer;
     int64_t rows = 0;
     if (!r->param || !pattern_of(x, r) || !mn_arch_fits(r->param, param, &layer)) continue;
     mn_arch_piece *piece = &x->pieces[i];
-    *piece = (mn_arch_piece){.row = r, .how = how_of(x, r)};
-    piece->tensor = find(x, mn_arch_filled(pattern_of(x, r), layer, name));
-    if (!piece->tensor) return missing(x, param, name);
-    if (piece->how & MN_T_PART) MN_TRY(parts_of(x, r, layer, &piece->first, &rows));
+    const mn_checkpoint_tensor *t = find(x, mn_arch_filled(pattern_of(x, r), layer, name));
+    if (!t) {
+      if (!*absent) memcpy(absent, name, sizeof absent);
+      continue;
+    }
+    *piece = (mn_arch_piece){.row = r, .how = how_of(x, r), .tensor = t, .arch = x->a, .from = x->c, .mixer = mn_model_owner(x->m, param)};
+    if (strchr(pattern_of(x, r), '@')) return match_each(x, i, layer, piece);
+    if (piece->how & (MN_T_PART | MN_T_ROWS)) MN_TRY(parts_of(x, r, layer, &piece->first, &rows));
     if (piece->how & MN_T_ROTARY) MN_TRY(mn_arch_rotary(x->m, x->p->info[i].name, &piece->rotary));
     MN_TRY(check_shape(x, i, piece, rows));
     MN_TRY(mn_checkpoint_readable(piece->tensor));
     x->known[piece->tensor - mn_checkpoint_at(x->c, 0)] = true;
     return check_copy(x, i, piece);
   }
+  if (*absent) return missing(x, param, absent);
   return mn_fail(MN_ERR_UNSUPPORTED, "%s: %s of this model has no place in a checkpoint of %s", mn_checkpoint_path(x->c), param,
                  x->a->name);
 }

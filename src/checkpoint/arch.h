@@ -14,10 +14,15 @@ enum {
   MN_T_TRANSPOSED = 1, /* it is [in, out]                                                                          */
   MN_T_LESS_ONE = 2,   /* it holds the parameter - 1: norms whose gain is 1 + w                                    */
   MN_T_ROTARY = 4,     /* rows of a head are ordered for rotations of neighbours: 0, K/2, 1, K/2 + 1, ... of ours  */
-  MN_T_PART = 8        /* it holds several parameters of the list, one behind the other along their first axis     */
+  MN_T_PART = 8,       /* it holds several parameters of the list, one behind the other along their first axis     */
+  MN_T_ROWS = 16,      /* of its rows, which are several parameters', the architecture knows where each stands     */
+  MN_T_NEG_EXP = 32,   /* it holds -exp(parameter): rates of decay                                                 */
+  MN_T_SCALED = 64,    /* the parameter is this, times a number of the settings                                    */
+  MN_T_RESHAPED = 128  /* it holds as many elements in another shape                                               */
 };
 
-/* In names # is a layer's number. A row without a parameter is of a tensor that may be there and is not needed. */
+/* Of several rows for one parameter the first whose tensor is there counts. In names # is a layer's number; a * at the end is any rest. A
+ * file's name with a @, an expert's number, is of as many tensors as the parameter's first axis is long, each one a slice of it. A row without a parameter is of a tensor that may be there and is not needed. */
 typedef struct mn_arch_tensor {
   const char *param; /* "layers.#.mixer.q_proj.weight"              */
   const char *hf;    /* "model.layers.#.self_attn.q_proj.weight"    */
@@ -36,6 +41,10 @@ typedef struct mn_arch_def {
   /* The recipe's `model`, in s->arena. */
   mn_status (*recipe)(mn_settings *s, const mn_value **out);
   const mn_arch_tensor *tensors; /* closed by {0} */
+  /* MN_T_ROWS: which row of the file's tensor is row r of the parameter, in a block with this mixer. */
+  int64_t (*place)(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r);
+  /* MN_T_SCALED: what row r of the parameter is multiplied by. `recipe` has checked the settings. */
+  double (*scale)(const mn_checkpoint *c, const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r);
 } mn_arch_def;
 
 int mn_arch_count(void);
@@ -53,6 +62,10 @@ const char *mn_arch_filled(const char *pattern, int layer, char buf[MN_ARCH_NAME
 typedef struct mn_arch_piece { /* where a parameter's numbers are */
   const mn_arch_tensor *row;
   const mn_checkpoint_tensor *tensor;
+  const mn_checkpoint_tensor **each; /* of a name with @: those of all slices, of which `tensor` is the first; else NULL */
+  const mn_arch_def *arch;
+  const mn_checkpoint *from;
+  const mn_mixer *mixer; /* of the parameter's block; NULL: it is of none */
   unsigned how;
   int64_t first;  /* MN_T_PART: its first row there, else 0            */
   int64_t rotary; /* MN_T_ROTARY: rows of a head, K; else 0            */
@@ -61,6 +74,7 @@ typedef struct mn_arch_piece { /* where a parameter's numbers are */
 /* For each of the set's tensors its place; all tensors of the checkpoint are known. pieces: [p->n_all]. Names, shapes and types are
  * checked, and what is missing, not known or of another shape is named with its file. */
 mn_status mn_arch_match(const mn_arch_def *a, const mn_checkpoint *c, const mn_model *m, const mn_params *p, mn_arch_piece *pieces);
+void mn_arch_pieces_free(int n, mn_arch_piece *pieces);
 /* Rows of a head of the parameter, K: what MN_T_ROTARY orders. */
 mn_status mn_arch_rotary(const mn_model *m, const char *param, int64_t *out);
 /* Row r of the parameter that stands there, whose rows are of `width` elements, as f32 or f64 (type). */

@@ -19,7 +19,7 @@ static mn_status form_of_dir(const char *dir, mn_checkpoint_form *out) {
   if (status == MN_OK && !mn_file_exists(config))
     status = mn_fail(
         MN_ERR_IO, "%s has no config.json; a model is a directory that mneme train --out made, one of Hugging Face's, or a GGUF file", dir);
-  if (status == MN_OK) status = mn_json_read(arena, config, &root);
+  if (status == MN_OK) status = mn_checkpoint_json(arena, config, &root);
   if (status == MN_OK) {
     const bool ours = mn_value_get(root, "model") != NULL;
     if (!ours && !mn_value_get(root, "model_type") && !mn_value_get(root, "architectures"))

@@ -20,8 +20,9 @@ struct mn_checkpoint {
   mn_gguf *gguf;
 };
 
-mn_status mn_checkpoint_add(mn_checkpoint *c, const mn_checkpoint_tensor *t); /* a name that is there already is refused */
-mn_status mn_checkpoint_open_hf(mn_checkpoint *c);                            /* hf.c */
-mn_status mn_checkpoint_open_gguf(mn_checkpoint *c);                          /* gguf.c */
+mn_status mn_checkpoint_add(mn_checkpoint *c, const mn_checkpoint_tensor *t);          /* a name that is there already is refused */
+mn_status mn_checkpoint_json(mn_arena *arena, const char *path, const mn_value **out); /* hf.c: with Infinity as a number */
+mn_status mn_checkpoint_open_hf(mn_checkpoint *c);                                     /* hf.c */
+mn_status mn_checkpoint_open_gguf(mn_checkpoint *c);                                   /* gguf.c */
 
 #endif

@@ -43,6 +43,14 @@ static mn_shape shape_of(const mn_shape *s, unsigned how) {
   return shape;
 }
 
+/* Tensors that are put together or taken apart as their architecture alone knows are not written. */
+static mn_status check_how(const mn_converting *job, unsigned how, const mn_arch_piece *from) {
+  const unsigned own = MN_T_ROWS | MN_T_NEG_EXP | MN_T_SCALED | MN_T_RESHAPED;
+  if (!from->each && !((how | from->how) & own)) return MN_OK;
+  return mn_fail(MN_ERR_UNSUPPORTED, "%s: '%s' has another form elsewhere; models of type %s are opened, and not converted",
+                 from->tensor->file, from->tensor->name, job->arch->name);
+}
+
 static mn_status add_piece(mn_converting *job, int i, const mn_arch_piece *from) {
   const mn_param_info *info = &job->params->info[i];
   char name[MN_ARCH_NAME];
@@ -53,6 +61,7 @@ static mn_status add_piece(mn_converting *job, int i, const mn_arch_piece *from)
                    job->form == MN_FORM_GGUF ? "a GGUF file" : "a directory of Hugging Face's");
   const unsigned how = job->form == MN_FORM_GGUF ? row->gguf_how : row->hf_how,
                  order = MN_T_TRANSPOSED | MN_T_LESS_ONE | MN_T_ROTARY | MN_T_PART;
+  MN_TRY(check_how(job, how, from));
   mn_arch_filled(job->form == MN_FORM_GGUF ? row->gguf : row->hf, layer, name);
   mn_target *t = how & MN_T_PART ? named(job, name) : NULL;
   if (!t) {
@@ -76,8 +85,10 @@ mn_status mn_convert_list_pieces(mn_converting *job) {
   mn_arch_piece *from = mn_arena_alloc(job->arena, (size_t)(n + 1) * sizeof *from);
   job->targets = mn_arena_alloc(job->arena, (size_t)(n + 1) * sizeof *job->targets);
   if (!from || !job->targets) return MN_ERR_MEMORY;
-  MN_TRY(mn_arch_match(job->arch, job->from, job->model, job->params, from));
-  for (int i = 0; i < n; i++) MN_TRY(add_piece(job, i, &from[i]));
+  mn_status status = mn_arch_match(job->arch, job->from, job->model, job->params, from);
+  for (int i = 0; i < n && status == MN_OK; i++) status = add_piece(job, i, &from[i]);
+  for (int i = 0; i < n; i++) free(from[i].each); /* of what is refused */
+  if (status != MN_OK) return status;
   for (int i = 0; i < job->n; i++) MN_TRY(mn_target_choose(&job->targets[i], job->targets[i].pieces[0].from.tensor->dtype));
   return MN_OK;
 }

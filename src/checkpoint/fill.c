@@ -1,5 +1,6 @@
 /* fill.c - a checkpoint's tensors become the parameters of a model: mapped where they lie in the file as they are wanted, converted
  * otherwise, in as many threads as there are. */
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,12 +35,14 @@ static int64_t width_of(const mn_shape *s) { return rows_of(s) ? mn_shape_count(
 
 /* Where row r of the parameter stands in the file's tensor: a row there, or a column of one that is transposed. */
 static int64_t place_of(const mn_arch_piece *x, int64_t r) {
+  if (x->how & MN_T_ROWS) return x->arch->place(x->mixer, x->row, r);
   if (!x->rotary) return x->first + r;
   const int64_t K = x->rotary, half = K / 2, i = r % K;
   return x->first + r - i + 2 * (i % half) + i / half;
 }
 
 static mn_status read_row(const mn_arch_piece *x, int64_t r, int64_t width, mn_dtype type, void *dst) {
+  if (x->each) return mn_checkpoint_read(x->each[r], 0, width, type, dst);
   return mn_checkpoint_read(x->tensor, place_of(x, r) * width, width, type, dst);
 }
 
@@ -92,13 +95,16 @@ static mn_status fill_some(const filling *f, const work *w, mn_dtype exact, void
   const int64_t width = width_of(shape), n = w->rows * width;
   if (x->how & MN_T_TRANSPOSED && shape->ndim == 2) {
     MN_TRY(read_columns(x, w->begin, w->rows, width, exact, extra, values));
-  } else if (!x->rotary) {
+  } else if (!x->rotary && !x->each && !(x->how & MN_T_ROWS)) {
     MN_TRY(mn_checkpoint_read(x->tensor, place_of(x, w->begin) * width, n, exact, values));
   } else {
     for (int64_t r = 0; r < w->rows; r++)
       MN_TRY(read_row(x, w->begin + r, width, exact, (char *)values + (size_t)(r * width) * mn_dtype_size(exact)));
   }
   for (int64_t i = 0; i < n && x->how & MN_T_LESS_ONE; i++) mn_element_store(values, exact, i, mn_element_load(values, exact, i) + 1);
+  for (int64_t i = 0; i < n && x->how & MN_T_NEG_EXP; i++) mn_element_store(values, exact, i, log(-mn_element_load(values, exact, i)));
+  for (int64_t i = 0; i < n && x->how & MN_T_SCALED; i++)
+    mn_element_store(values, exact, i, mn_element_load(values, exact, i) * x->arch->scale(x->from, x->mixer, x->row, w->begin + i / width));
   MN_TRY(check_finite(x, exact, values, n, w->begin * width));
   const mn_dtype type = f->p->type[w->param];
   for (int64_t i = 0; i < n && type != exact; i++) mn_element_store(extra, type, i, mn_element_load(values, exact, i));
@@ -163,8 +169,8 @@ static mn_status fill_all(mn_params *p, const mn_arch_piece *pieces) {
 /* ---- where values lie ---- */
 /* A matrix that only products and rows read stays in the type that the file has it in, if that is one of storage. */
 static mn_status choose_type(mn_params *p, int i, const mn_arch_piece *x) {
-  const unsigned plain = MN_T_PART | MN_T_ROTARY; /* whole rows are moved */
-  if (i >= p->n || !(p->info[i].flags & MN_PARAM_STORED) || x->how & ~plain || p->dtype == MN_F64) return MN_OK;
+  const unsigned plain = MN_T_PART | MN_T_ROTARY | MN_T_ROWS; /* whole rows are moved */
+  if (i >= p->n || !(p->info[i].flags & MN_PARAM_STORED) || x->each || x->how & ~plain || p->dtype == MN_F64) return MN_OK;
   if (!mn_dtype_is_stored(x->tensor->dtype) || !mn_shape_holds(&p->info[i].shape, x->tensor->dtype)) return MN_OK;
   return mn_params_store(p, i, x->tensor->dtype);
 }
@@ -173,7 +179,7 @@ static mn_status take_place(mn_params *p, int i, const mn_arch_piece *x) {
   MN_TRY(choose_type(p, i, x));
   const size_t size = mn_dtype_align(p->type[i]);
   const char *data = (const char *)x->tensor->data + mn_dtype_bytes(p->type[i], x->first * width_of(&p->info[i].shape));
-  const bool as_it_is = !(x->how & ~(unsigned)MN_T_PART) && x->tensor->dtype == p->type[i];
+  const bool as_it_is = !x->each && !(x->how & ~(unsigned)(MN_T_PART | MN_T_RESHAPED)) && x->tensor->dtype == p->type[i];
   if (!as_it_is || (uintptr_t)data % size || !mn_params_bytes(p, i) || !p->backend->on_host) return mn_params_writable(p, i);
   p->data[i] = (void *)(uintptr_t)data; /* no plan that writes is bound to it (mn_params_writable) */
   p->owner[i] = MN_PARAM_MAPPED;
@@ -183,11 +189,8 @@ static mn_status take_place(mn_params *p, int i, const mn_arch_piece *x) {
 /* What stands for a tensor's values in the model's fingerprint: its name, type, shape and size and, as reading a whole file of many
  * gigabytes for a session is too dear, up to 16 pieces of it, evenly spread. Files that differ elsewhere alone count as one. */
 enum { SAMPLES = 16, SAMPLE = 4096 };
-static mn_status digest(const mn_arch_piece *x, char hex[MN_HASH_HEX]) {
-  const mn_checkpoint_tensor *t = x->tensor;
-  mn_hasher *h = mn_hasher_new();
+static void digest_tensor(const mn_arch_piece *x, const mn_checkpoint_tensor *t, mn_hasher *h) {
   char shape[96];
-  if (!h) return MN_ERR_MEMORY;
   mn_hasher_add(h, t->name, strlen(t->name) + 1);
   mn_hasher_add(h, t->type, strlen(t->type) + 1);
   mn_shape_str(&t->shape, shape);
@@ -197,6 +200,13 @@ static mn_status digest(const mn_arch_piece *x, char hex[MN_HASH_HEX]) {
   if (t->bytes <= (size_t)SAMPLES * SAMPLE) mn_hasher_add(h, t->data, t->bytes);
   else
     for (size_t k = 0; k < SAMPLES; k++) mn_hasher_add(h, (const char *)t->data + (t->bytes - SAMPLE) / (SAMPLES - 1) * k, SAMPLE);
+}
+
+static mn_status digest(const mn_arch_piece *x, int64_t slices, char hex[MN_HASH_HEX]) {
+  mn_hasher *h = mn_hasher_new();
+  if (!h) return MN_ERR_MEMORY;
+  if (!x->each) digest_tensor(x, x->tensor, h);
+  for (int64_t e = 0; x->each && e < slices; e++) digest_tensor(x, x->each[e], h);
   mn_hasher_take(h, hex);
   mn_hasher_free(h);
   return MN_OK;
@@ -220,12 +230,13 @@ mn_status mn_arch_fill(const mn_arch_def *a, mn_checkpoint *c, const mn_model *m
   for (int i = 0; i < p->n_all && status == MN_OK; i++) status = take_place(p, i, &pieces[i]);
   if (status == MN_OK) status = fill_all(p, pieces);
   if (status == MN_OK) status = mn_checkpoint_intact(c); /* what was read is what was opened */
-  for (int i = 0; i < p->n_all && p->digests && status == MN_OK; i++) status = digest(&pieces[i], p->digests[i]);
+  for (int i = 0; i < p->n_all && p->digests && status == MN_OK; i++)
+    status = digest(&pieces[i], rows_of(&p->info[i].shape), p->digests[i]);
   if (status != MN_OK) let_go(p);
   for (int i = 0; i < p->n_all; i++) any = any || p->owner[i] == MN_PARAM_MAPPED;
   if (any) p->file = (mn_param_file){c, mn_checkpoint_path(c), intact, close_file};
   else mn_checkpoint_close(c);
-  free(pieces);
+  mn_arch_pieces_free(p->n_all, pieces);
   return status;
 }
 

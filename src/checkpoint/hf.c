@@ -87,11 +87,27 @@ static mn_status open_index(mn_checkpoint *c, const char *path) {
   return check_index(c, map);
 }
 
+/* Programs in Python write an infinite number as the word Infinity, which is no JSON: as a number that is as good as infinite, of as many
+ * letters, it is. */
+mn_status mn_checkpoint_json(mn_arena *arena, const char *path, const mn_value **out) {
+  char *text = NULL;
+  size_t n = 0;
+  bool quoted = false;
+  MN_TRY(mn_file_read(path, (size_t)64 << 20, &text, &n));
+  for (size_t i = 0; i < n; i++) {
+    if (text[i] == '"' && (!i || text[i - 1] != '\\')) quoted = !quoted;
+    if (!quoted && i + 8 <= n && !memcmp(text + i, "Infinity", 8)) memcpy(text + i, "1e308   ", 8);
+  }
+  mn_status status = mn_json_parse(arena, path, text, n, out);
+  free(text);
+  return status;
+}
+
 mn_status mn_checkpoint_open_hf(mn_checkpoint *c) {
   char *config = mn_path_join(c->path, "config.json"), *single = mn_path_join(c->path, "model.safetensors");
   char *index = mn_path_join(c->path, "model.safetensors.index.json"), *pickle = mn_path_join(c->path, "pytorch_model.bin");
   mn_status status = config && single && index && pickle && (c->settings_path = mn_arena_strdup(c->arena, config)) ? MN_OK : MN_ERR_MEMORY;
-  if (status == MN_OK) status = mn_json_read(c->arena, config, &c->settings);
+  if (status == MN_OK) status = mn_checkpoint_json(c->arena, config, &c->settings);
   if (status == MN_OK && mn_file_exists(index)) {
     status = open_index(c, index);
   } else if (status == MN_OK && mn_file_exists(single)) {

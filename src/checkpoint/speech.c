@@ -1,4 +1,5 @@
 /* speech.c - see speech.h. */
+#include "checkpoint/checkpoint_internal.h"
 #include "checkpoint/speech.h"
 
 #include <stdlib.h>
@@ -14,7 +15,7 @@ static mn_status read_beside(mn_arena *arena, const char *dir, const char *name,
   char *path = mn_path_join(dir, name);
   *out = NULL;
   mn_status status = path ? MN_OK : MN_ERR_MEMORY;
-  if (status == MN_OK && mn_file_exists(path)) status = mn_json_read(arena, path, out);
+  if (status == MN_OK && mn_file_exists(path)) status = mn_checkpoint_json(arena, path, out);
   free(path);
   return status;
 }

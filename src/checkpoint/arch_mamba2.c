@@ -1,0 +1,64 @@
+/* arch_mamba2.c - Mamba-2 alone: blocks that are a mixer without a channel part (Dao & Gu 2024, arXiv 2405.21060). */
+#include "checkpoint/arch.h"
+#include "checkpoint/hybrid.h"
+
+#include <math.h>
+
+static mn_status recipe(mn_settings *s, const mn_value **out) {
+  static const double none[2] = {0, HUGE_VAL};
+  mn_transformer t;
+  mn_keys model = {.arena = s->arena}, mixer = model;
+  int64_t heads, head_dim, state, groups, conv, expand, inner;
+  double limit[2];
+  bool bias, conv_bias;
+  MN_TRY(mn_hybrid_read(s, "layer_norm_epsilon", false, &t));
+  MN_TRY(mn_setting_int(s, "num_heads", "ssm.time_step_rank", MN_NEEDED, &heads));
+  MN_TRY(mn_setting_int(s, "state_size", "ssm.state_size", MN_NEEDED, &state));
+  MN_TRY(mn_setting_int(s, "n_groups", "ssm.group_count", 1, &groups));
+  MN_TRY(mn_setting_int(s, "conv_kernel", "ssm.conv_kernel", 4, &conv));
+  MN_TRY(mn_setting_int(s, "expand", NULL, 2, &expand));
+  MN_TRY(mn_setting_int(s, NULL, "ssm.inner_size", expand * t.d_model, &inner));
+  MN_TRY(mn_setting_int(s, "head_dim", NULL, heads ? inner / heads : 0, &head_dim));
+  if (heads * head_dim != inner || !inner)
+    return mn_setting_refuse(s, "num_heads", "ssm.time_step_rank", "times head_dim is not the inner width, %lld", (long long)inner);
+  MN_TRY(mn_setting_bool(s, "use_bias", NULL, false, &bias));
+  MN_TRY(mn_setting_bool(s, "use_conv_bias", NULL, true, &conv_bias));
+  MN_TRY(mn_hybrid_numbers(s, "time_step_limit", 2, none, limit));
+  MN_TRY(mn_setting_only_text(s, "hidden_act", NULL, "silu"));
+  mn_keys_text(&mixer, "type", "mamba2");
+  mn_keys_int(&mixer, "inner", inner);
+  mn_keys_int(&mixer, "head_dim", head_dim);
+  mn_keys_int(&mixer, "state", state);
+  mn_keys_int(&mixer, "groups", groups);
+  mn_keys_int(&mixer, "conv", conv);
+  mn_keys_int(&mixer, "norm_groups", groups);
+  mn_keys_real(&mixer, "norm_eps", t.norm_eps);
+  if (bias) mn_keys_bool(&mixer, "bias", true);
+  if (!conv_bias) mn_keys_bool(&mixer, "conv_bias", false);
+  if (limit[0] > 0) mn_keys_real(&mixer, "dt_min", limit[0]);
+  if (limit[1] < 1e300) mn_keys_real(&mixer, "dt_max", limit[1]);
+  mn_transformer_model(&t, "decoder", "rms", &model);
+  mn_keys_int(&model, "layers", t.layers);
+  mn_keys_put(&model, "block", mn_hybrid_block(s, mn_keys_map(&mixer), mn_value_text(s->arena, "none"), 0, 1));
+  *out = mn_keys_map(&model);
+  return MN_OK;
+}
+
+static const mn_arch_tensor tensors[] = {{"embed_tokens.weight", "backbone.embeddings.weight", "token_embd.weight", 0, 0},
+                                         {"layers.#.mixer_norm.weight", "backbone.layers.#.norm.weight", "blk.#.attn_norm.weight", 0, 0},
+                                         MN_MAMBA_TENSORS("layers.#.mixer.", "backbone.layers.#.mixer.", 0),
+                                         {"norm.weight", "backbone.norm_f.weight", "output_norm.weight", 0, 0},
+                                         {"lm_head.weight", "lm_head.weight", "output.weight", 0, 0},
+                                         {0}};
+
+const mn_arch_def mn_arch_mamba2 = {
+    .name = "mamba2",
+    .summary = "Mamba-2",
+    .types = "mamba2",
+    .classes = "Mamba2ForCausalLM",
+    .gguf = "mamba2",
+    .idle = "chunk_size norm_before_gate rescale_prenorm_residual residual_in_fp32 rms_norm time_step_floor time_step_max time_step_min "
+            "time_step_rank intermediate_size attention.head_count",
+    .recipe = recipe,
+    .tensors = tensors,
+};

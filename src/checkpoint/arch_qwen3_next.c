@@ -1,0 +1,201 @@
+/* arch_qwen3_next.c - Qwen3-Next and Qwen3.5: Gated DeltaNet, and in some layers attention whose output is gated (Yang et al. 2024,
+ * arXiv 2412.06464; Qiu et al. 2025, arXiv 2505.06708). Gains of norms are 1 + w, but for that of what a memory is read for. Qwen3-Next keeps
+ * its projections head by head, q, k, v and z of each key head behind one another; Qwen3.5 keeps each whole. */
+#include "checkpoint/arch.h"
+#include "checkpoint/hybrid.h"
+#include "memory/attention.h"
+
+#include <string.h>
+
+enum { DELTA, ATTENTION };
+
+static mn_status read_kinds(mn_settings *s, const mn_transformer *t, int **kinds) {
+  static const char *const words[] = {"linear_attention", "full_attention", NULL};
+  int64_t every;
+  MN_TRY(mn_hybrid_layers(s, "layer_types", t->layers, words, kinds));
+  MN_TRY(mn_setting_int(s, "full_attention_interval", "full_attention_interval", 4, &every));
+  if (*kinds) return MN_OK;
+  if (every < 1) return mn_setting_refuse(s, "full_attention_interval", "full_attention_interval", "must be at least 1");
+  if (!(*kinds = mn_arena_alloc(s->arena, (size_t)t->layers * sizeof **kinds))) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < t->layers; i++) (*kinds)[i] = (i + 1) % every ? DELTA : ATTENTION;
+  return MN_OK;
+}
+
+static mn_status delta_keys(mn_settings *s, const mn_transformer *t, mn_keys *delta) {
+  int64_t heads, key_heads, key_dim, value_dim, conv;
+  MN_TRY(mn_setting_int(s, "linear_num_value_heads", NULL, MN_NEEDED, &heads));
+  MN_TRY(mn_setting_int(s, "linear_num_key_heads", NULL, MN_NEEDED, &key_heads));
+  MN_TRY(mn_setting_int(s, "linear_key_head_dim", NULL, MN_NEEDED, &key_dim));
+  MN_TRY(mn_setting_int(s, "linear_value_head_dim", NULL, MN_NEEDED, &value_dim));
+  MN_TRY(mn_setting_int(s, "linear_conv_kernel_dim", NULL, 4, &conv));
+  mn_keys_text(delta, "type", "gated_deltanet");
+  mn_keys_int(delta, "heads", heads);
+  mn_keys_int(delta, "key_heads", key_heads);
+  mn_keys_int(delta, "head_dim", key_dim);
+  mn_keys_int(delta, "value_dim", value_dim);
+  mn_keys_int(delta, "conv", conv);
+  mn_keys_real(delta, "norm_eps", t->norm_eps);
+  return MN_OK;
+}
+
+static mn_status read_experts(mn_settings *s, mn_hybrid_experts *e, int64_t *every) {
+  *e = (mn_hybrid_experts){.scale = 1, .shared_gate = true};
+  MN_TRY(mn_setting_int(s, "num_experts", NULL, 0, &e->experts));
+  MN_TRY(mn_setting_int(s, "decoder_sparse_step", NULL, 1, every));
+  if (!e->experts) return MN_OK;
+  if (*every < 1) return mn_setting_refuse(s, "decoder_sparse_step", NULL, "must be at least 1");
+  MN_TRY(mn_setting_int(s, "num_experts_per_tok", NULL, MN_NEEDED, &e->top_k));
+  MN_TRY(mn_setting_int(s, "moe_intermediate_size", NULL, MN_NEEDED, &e->hidden));
+  MN_TRY(mn_setting_int(s, "shared_expert_intermediate_size", NULL, MN_NEEDED, &e->shared));
+  return mn_setting_bool(s, "norm_topk_prob", NULL, true, &e->normalize);
+}
+
+static mn_status recipe(mn_settings *s, const mn_value **out) {
+  mn_transformer t;
+  mn_keys model = {.arena = s->arena}, delta = model, attention = model;
+  mn_hybrid_experts e;
+  int64_t every;
+  int *kinds;
+  MN_TRY(mn_hybrid_read(s, "rms_norm_eps", false, &t));
+  MN_TRY(read_kinds(s, &t, &kinds));
+  MN_TRY(delta_keys(s, &t, &delta));
+  MN_TRY(read_experts(s, &e, &every));
+  MN_TRY(mn_setting_only_text(s, "hidden_act", NULL, "silu"));
+  MN_TRY(mn_setting_only_bool(s, "attention_bias", NULL, false));
+  mn_transformer_heads(&t, 0, &attention);
+  mn_keys_text(&attention, "qk_norm", "heads");
+  mn_keys_real(&attention, "qk_norm_eps", t.norm_eps);
+  mn_keys_bool(&attention, "output_gate", true);
+  MN_TRY(mn_hybrid_rope(s, &t, 10000, 0.25, &attention));
+  const mn_value *mixer[] = {mn_keys_map(&delta), mn_keys_map(&attention)};
+  const mn_value *swiglu = mn_value_text(s->arena, "swiglu"), *moe = e.experts ? mn_hybrid_moe(s, &e) : NULL;
+  const mn_value **blocks = mn_arena_alloc(s->arena, (size_t)t.layers * sizeof *blocks);
+  if (!blocks) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < t.layers; i++) {
+    bool dense;
+    MN_TRY(mn_hybrid_holds(s, "mlp_only_layers", i, &dense));
+    dense = dense || !e.experts || (i + 1) % every;
+    blocks[i] = mn_hybrid_block(s, mixer[kinds[i]], dense ? swiglu : moe, dense ? t.hidden : e.hidden, 1);
+  }
+  mn_transformer_model(&t, "decoder", "rms", &model);
+  mn_keys_put(&model, "blocks", mn_value_list(s->arena, (size_t)t.layers, blocks));
+  *out = mn_keys_map(&model);
+  return MN_OK;
+}
+
+/* A key of the mixer, which is as the settings made it. */
+static int64_t key_of(const mn_mixer *m, const char *key) { return mn_field_int(mn_field_find(m->def->fields, key), m->config); }
+
+/* A head's rows are its query's, then its gate's; a key head's those of q, k, the values that it serves and their z; and b of all those
+ * heads, then a. */
+static int64_t place(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r) {
+  if (!strcmp(mixer->def->name, "attention")) {
+    const int64_t K = ((const mn_attention_config *)mixer->config)->head_dim;
+    return r / K * 2 * K + r % K + (strstr(row->param, "gate_proj") ? K : 0);
+  }
+  const int64_t K = key_of(mixer, "head_dim"), V = key_of(mixer, "value_dim"), each = key_of(mixer, "heads") / key_of(mixer, "key_heads");
+  if (strstr(row->param, "b_proj")) return r / each * 2 * each + r % each;
+  if (strstr(row->param, "a_proj")) return r / each * 2 * each + each + r % each;
+  const int64_t whole = 2 * K + 2 * each * V;
+  if (strstr(row->param, "q_proj")) return r / K * whole + r % K;
+  if (strstr(row->param, "k_proj")) return r / K * whole + K + r % K;
+  if (strstr(row->param, "v_proj")) return r / (each * V) * whole + 2 * K + r % (each * V);
+  return r / (each * V) * whole + 2 * K + each * V + r % (each * V);
+}
+
+/* Rows below `hf`, "model.layers.#."; the whole is below `root`, "model.". */
+#define SHARED(root, hf)                                                                                                                   \
+  {"embed_tokens.weight", root "embed_tokens.weight", "token_embd.weight", 0, 0},                                                          \
+      {"layers.#.mixer_norm.weight", hf "input_layernorm.weight", "blk.#.attn_norm.weight", MN_T_LESS_ONE, 0},                             \
+      {"layers.#.mixer.q_proj.weight", hf "self_attn.q_proj.weight", "blk.#.attn_q.weight", MN_T_ROWS, MN_T_ROWS},                         \
+      {"layers.#.mixer.gate_proj.weight", hf "self_attn.q_proj.weight", "blk.#.attn_q.weight", MN_T_ROWS, MN_T_ROWS},                      \
+      {"layers.#.mixer.k_proj.weight", hf "self_attn.k_proj.weight", "blk.#.attn_k.weight", 0, 0},                                         \
+      {"layers.#.mixer.v_proj.weight", hf "self_attn.v_proj.weight", "blk.#.attn_v.weight", 0, 0},                                         \
+      {"layers.#.mixer.o_proj.weight", hf "self_attn.o_proj.weight", "blk.#.attn_output.weight", 0, 0},                                    \
+      {"layers.#.mixer.q_norm.weight", hf "self_attn.q_norm.weight", "blk.#.attn_q_norm.weight", MN_T_LESS_ONE, 0},                        \
+      {"layers.#.mixer.k_norm.weight", hf "self_attn.k_norm.weight", "blk.#.attn_k_norm.weight", MN_T_LESS_ONE, 0},                        \
+      {"layers.#.mixer.q_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_PART, MN_T_PART},                   \
+      {"layers.#.mixer.k_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_PART, MN_T_PART},                   \
+      {"layers.#.mixer.v_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_PART, MN_T_PART},                   \
+      {"layers.#.mixer.A_log", hf "linear_attn.A_log", "blk.#.ssm_a", 0, MN_T_NEG_EXP},                                                    \
+      {"layers.#.mixer.dt_bias", hf "linear_attn.dt_bias", "blk.#.ssm_dt.bias", 0, 0},                                                     \
+      {"layers.#.mixer.norm.weight", hf "linear_attn.norm.weight", "blk.#.ssm_norm.weight", 0, 0},                                         \
+      {"layers.#.mixer.o_proj.weight", hf "linear_attn.out_proj.weight", "blk.#.ssm_out.weight", 0, 0},                                    \
+      {"layers.#.channel_norm.weight", hf "post_attention_layernorm.weight", "blk.#.post_attention_norm.weight", MN_T_LESS_ONE, 0},        \
+      {"layers.#.channel.gate_proj.weight", hf "mlp.gate_proj.weight", "blk.#.ffn_gate.weight", 0, 0},                                     \
+      {"layers.#.channel.up_proj.weight", hf "mlp.up_proj.weight", "blk.#.ffn_up.weight", 0, 0},                                           \
+      {"layers.#.channel.down_proj.weight", hf "mlp.down_proj.weight", "blk.#.ffn_down.weight", 0, 0},                                     \
+      {"layers.#.channel.router.weight", hf "mlp.gate.weight", "blk.#.ffn_gate_inp.weight", 0, 0},                                         \
+      {"layers.#.channel.experts.gate_proj.weight", hf "mlp.experts.@.gate_proj.weight", "blk.#.ffn_gate_exps.weight", 0, 0},              \
+      {"layers.#.channel.experts.up_proj.weight", hf "mlp.experts.@.up_proj.weight", "blk.#.ffn_up_exps.weight", 0, 0},                    \
+      {"layers.#.channel.experts.down_proj.weight", hf "mlp.experts.@.down_proj.weight", "blk.#.ffn_down_exps.weight", 0, 0},              \
+      {"layers.#.channel.shared.gate_proj.weight", hf "mlp.shared_expert.gate_proj.weight", "blk.#.ffn_gate_shexp.weight", 0, 0},          \
+      {"layers.#.channel.shared.up_proj.weight", hf "mlp.shared_expert.up_proj.weight", "blk.#.ffn_up_shexp.weight", 0, 0},                \
+      {"layers.#.channel.shared.down_proj.weight", hf "mlp.shared_expert.down_proj.weight", "blk.#.ffn_down_shexp.weight", 0, 0},          \
+      {"layers.#.channel.shared_gate.weight", hf "mlp.shared_expert_gate.weight", "blk.#.ffn_gate_inp_shexp.weight", 0, 0},                \
+      {"norm.weight", root "norm.weight", "output_norm.weight", MN_T_LESS_ONE, 0}, {                                                       \
+    "lm_head.weight", "lm_head.weight", "output.weight", 0, 0                                                                              \
+  }
+
+#define JOINED(param, tensor)                                                                                                              \
+  { "layers.#.mixer." param ".weight", "model.layers.#.linear_attn." tensor ".weight", NULL, MN_T_ROWS, 0 }
+static const mn_arch_tensor joined[] = {SHARED("model.", "model.layers.#."),
+                                        JOINED("q_proj", "in_proj_qkvz"),
+                                        JOINED("k_proj", "in_proj_qkvz"),
+                                        JOINED("v_proj", "in_proj_qkvz"),
+                                        JOINED("gate_proj", "in_proj_qkvz"),
+                                        JOINED("b_proj", "in_proj_ba"),
+                                        JOINED("a_proj", "in_proj_ba"),
+                                        {NULL, "mtp.*", NULL, 0, 0}, /* guesses of further tokens, for drafts */
+                                        {0}};
+
+const mn_arch_def mn_arch_qwen3_next = {
+    .name = "qwen3_next",
+    .summary = "Qwen3-Next",
+    .types = "qwen3_next",
+    .classes = "Qwen3NextForCausalLM",
+    .idle = "router_aux_loss_coef output_router_logits use_sliding_window max_window_layers sliding_window full_attention_interval",
+    .recipe = recipe,
+    .tensors = joined,
+    .place = place,
+};
+
+/* Models that see keep what is for text in a map of its own, and its tensors below language_model; what sees is left aside. */
+static mn_status recipe_of_text(mn_settings *s, const mn_value **out) {
+  const mn_value *text = s->form == MN_FORM_HF ? mn_setting(s, "text_config", NULL) : NULL;
+  bool tied = false;
+  if (text && text->kind != MN_MAP) return mn_setting_refuse(s, "text_config", NULL, "must be a map");
+  if (text) MN_TRY(mn_setting_bool(s, "tie_word_embeddings", NULL, false, &tied));
+  if (text && tied && !mn_value_get(text, "tie_word_embeddings"))
+    return mn_setting_refuse(s, "tie_word_embeddings", NULL, "must be said in text_config, too");
+  if (text) s->map = text;
+  return recipe(s, out);
+}
+
+#define WHOLE(hf)                                                                                                                          \
+  {"layers.#.mixer.q_proj.weight", hf "linear_attn.in_proj_qkv.weight", NULL, MN_T_PART, 0},                                               \
+      {"layers.#.mixer.k_proj.weight", hf "linear_attn.in_proj_qkv.weight", NULL, MN_T_PART, 0},                                           \
+      {"layers.#.mixer.v_proj.weight", hf "linear_attn.in_proj_qkv.weight", NULL, MN_T_PART, 0},                                           \
+      {"layers.#.mixer.gate_proj.weight", hf "linear_attn.in_proj_z.weight", NULL, 0, 0},                                                  \
+      {"layers.#.mixer.b_proj.weight", hf "linear_attn.in_proj_b.weight", NULL, 0, 0}, {                                                   \
+    "layers.#.mixer.a_proj.weight", hf "linear_attn.in_proj_a.weight", NULL, 0, 0                                                          \
+  }
+static const mn_arch_tensor whole[] = {SHARED("model.", "model.layers.#."),
+                                       WHOLE("model.layers.#."),
+                                       SHARED("model.language_model.", "model.language_model.layers.#."),
+                                       WHOLE("model.language_model.layers.#."),
+                                       {NULL, "mtp.*", NULL, 0, 0},
+                                       {NULL, "model.visual.*", NULL, 0, 0},
+                                       {0}};
+
+const mn_arch_def mn_arch_qwen3_5 = {
+    .name = "qwen3_5",
+    .summary = "Qwen3.5, what it says of text",
+    .types = "qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text",
+    .classes = "Qwen3_5ForCausalLM Qwen3_5ForConditionalGeneration Qwen3_5MoeForCausalLM Qwen3_5MoeForConditionalGeneration",
+    .idle = "router_aux_loss_coef output_router_logits full_attention_interval mtp_num_hidden_layers mtp_use_dedicated_embeddings "
+            "attn_output_gate mamba_ssm_dtype mlp_only_layers",
+    .recipe = recipe_of_text,
+    .tensors = whole,
+    .place = place,
+};

@@ -1,0 +1,170 @@
+/* hybrid.c - see hybrid.h. */
+#include "checkpoint/hybrid.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/text.h"
+
+mn_status mn_hybrid_read(mn_settings *s, const char *eps_key, bool tied, mn_transformer *t) {
+  const mn_checkpoint_tensor *e = s->form == MN_FORM_GGUF ? mn_checkpoint_find(s->from, "token_embd.weight") : NULL;
+  MN_TRY(mn_setting_int(s, "vocab_size", "vocab_size", e && e->shape.ndim == 2 ? e->shape.dim[0] : MN_NEEDED, &t->vocab_size));
+  MN_TRY(mn_setting_int(s, "hidden_size", "embedding_length", MN_NEEDED, &t->d_model));
+  MN_TRY(mn_setting_int(s, "num_hidden_layers", "block_count", MN_NEEDED, &t->layers));
+  if (t->layers < 1 || t->layers > 4096) return mn_setting_refuse(s, "num_hidden_layers", "block_count", "must be from 1 to 4096");
+  MN_TRY(mn_setting_int(s, "num_attention_heads", "attention.head_count", 0, &t->heads));
+  t->kv_heads = t->heads;
+  if (s->form == MN_FORM_HF) MN_TRY(mn_setting_int(s, "num_key_value_heads", NULL, t->heads, &t->kv_heads));
+  MN_TRY(mn_setting_int(s, "head_dim", "attention.key_length", t->heads ? t->d_model / t->heads : 0, &t->head_dim));
+  MN_TRY(mn_setting_int(s, "intermediate_size", "feed_forward_length", 0, &t->hidden));
+  MN_TRY(mn_setting_int(s, "max_position_embeddings", "context_length", 2048, &t->context));
+  MN_TRY(mn_setting_real(s, eps_key, "attention.layer_norm_rms_epsilon", MN_NEEDED_REAL, &t->norm_eps));
+  MN_TRY(mn_setting_bool(s, "tie_word_embeddings", NULL, tied, &t->tied));
+  if (s->form == MN_FORM_GGUF) t->tied = !mn_checkpoint_find(s->from, "output.weight");
+  return MN_OK;
+}
+
+mn_status mn_hybrid_layers(mn_settings *s, const char *key, int64_t layers, const char *const *words, int **kinds) {
+  const mn_value *v = mn_setting(s, key, NULL);
+  char shown[MN_PRINTABLE];
+  *kinds = NULL;
+  if (!v) return MN_OK;
+  if (v->kind != MN_LIST || (int64_t)v->count != layers) return mn_setting_refuse(s, key, NULL, "must be a list of a word for each layer");
+  if (!(*kinds = mn_arena_alloc(s->arena, (size_t)layers * sizeof **kinds))) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < layers; i++) {
+    const mn_value *one = v->as.items[i];
+    int k = 0;
+    if (one->kind != MN_TEXT) return mn_setting_refuse(s, key, NULL, "must be a list of words");
+    while (words[k] && strcmp(words[k], one->as.text) != 0) k++;
+    if (!words[k]) return mn_setting_refuse(s, key, NULL, "has a layer of kind '%s', which is not done", mn_printable(one->as.text, shown));
+    (*kinds)[i] = k;
+  }
+  return MN_OK;
+}
+
+mn_status mn_hybrid_kv_layers(mn_settings *s, int64_t layers, int **kinds, int64_t *kv_heads) {
+  static const char key[] = "attention.head_count_kv";
+  const mn_value *v = mn_setting(s, NULL, key);
+  *kv_heads = 0;
+  if (!v || (v->kind == MN_LIST && (int64_t)v->count != layers) || (v->kind != MN_LIST && v->kind != MN_INTEGER))
+    return mn_setting_refuse(s, NULL, key, "must be a number, or a list of one for each layer");
+  if (!(*kinds = mn_arena_alloc(s->arena, (size_t)layers * sizeof **kinds))) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < layers; i++) {
+    const mn_value *one = v->kind == MN_LIST ? v->as.items[i] : v;
+    if (one->kind != MN_INTEGER || one->as.integer < 0 || one->as.integer > 1 << 16)
+      return mn_setting_refuse(s, NULL, key, "must hold numbers of heads");
+    (*kinds)[i] = one->as.integer > 0;
+    if (one->as.integer && *kv_heads && one->as.integer != *kv_heads)
+      return mn_setting_refuse(s, NULL, key, "has layers of different numbers of heads, which is not done");
+    if (one->as.integer) *kv_heads = one->as.integer;
+  }
+  return MN_OK;
+}
+
+mn_status mn_hybrid_holds(mn_settings *s, const char *key, int64_t x, bool *out) {
+  const mn_value *v = mn_setting(s, key, NULL);
+  *out = false;
+  if (!v) return MN_OK;
+  if (v->kind != MN_LIST) return mn_setting_refuse(s, key, NULL, "must be a list of layers");
+  for (size_t i = 0; i < v->count; i++) {
+    if (v->as.items[i]->kind != MN_INTEGER) return mn_setting_refuse(s, key, NULL, "must be a list of layers");
+    *out = *out || v->as.items[i]->as.integer == x;
+  }
+  return MN_OK;
+}
+
+/* A number, or infinity as programs spell it that write JSON by its rules. */
+static bool number(const mn_value *v, double *out) {
+  const mn_value *word = v->kind == MN_MAP ? mn_value_get(v, "__float__") : NULL;
+  if (word) {
+    *out = HUGE_VAL;
+    return word->kind == MN_TEXT && !strcmp(word->as.text, "Infinity");
+  }
+  return mn_value_number(v, out);
+}
+
+mn_status mn_hybrid_numbers(mn_settings *s, const char *key, int n, const double *otherwise, double *out) {
+  const mn_value *v = mn_setting(s, key, NULL);
+  for (int i = 0; i < n; i++) out[i] = otherwise[i];
+  if (!v) return MN_OK;
+  bool ok = v->kind == MN_LIST && v->count == (size_t)n;
+  for (int i = 0; ok && i < n; i++) ok = number(v->as.items[i], &out[i]);
+  return ok ? MN_OK : mn_setting_refuse(s, key, NULL, "must be a list of %d numbers", n);
+}
+
+mn_status mn_hybrid_mamba(mn_settings *s, int64_t d_model, double eps, mn_keys *mixer) {
+  static const double none[2] = {0, HUGE_VAL};
+  double limit[2];
+  int64_t heads, head_dim = 0, state, groups, conv, expand, inner;
+  bool bias, conv_bias;
+  MN_TRY(mn_setting_int(s, "mamba_n_heads", "ssm.time_step_rank", MN_NEEDED, &heads));
+  MN_TRY(mn_setting_int(s, "mamba_d_state", "ssm.state_size", MN_NEEDED, &state));
+  MN_TRY(mn_setting_int(s, "mamba_n_groups", "ssm.group_count", 1, &groups));
+  MN_TRY(mn_setting_int(s, "mamba_d_conv", "ssm.conv_kernel", 4, &conv));
+  MN_TRY(mn_setting_int(s, "mamba_expand", NULL, 2, &expand));
+  MN_TRY(mn_setting_int(s, "mamba_d_ssm", "ssm.inner_size", expand * d_model, &inner));
+  const mn_value *width = mn_setting(s, "mamba_d_head", NULL);
+  if (width && width->kind != MN_TEXT) MN_TRY(mn_setting_int(s, "mamba_d_head", NULL, 0, &head_dim));
+  if (!head_dim && heads) head_dim = inner / heads;
+  if (!heads || heads * head_dim != inner || inner < 1)
+    return mn_setting_refuse(s, "mamba_n_heads", "ssm.time_step_rank", "and the width of a head do not make the inner width, %lld",
+                             (long long)inner);
+  MN_TRY(mn_setting_bool(s, "mamba_proj_bias", NULL, false, &bias));
+  MN_TRY(mn_setting_bool(s, "mamba_conv_bias", NULL, true, &conv_bias));
+  MN_TRY(mn_hybrid_numbers(s, "time_step_limit", 2, none, limit));
+  mn_keys_text(mixer, "type", "mamba2");
+  mn_keys_int(mixer, "inner", inner);
+  mn_keys_int(mixer, "head_dim", head_dim);
+  mn_keys_int(mixer, "state", state);
+  mn_keys_int(mixer, "groups", groups);
+  mn_keys_int(mixer, "conv", conv);
+  mn_keys_int(mixer, "norm_groups", groups);
+  mn_keys_real(mixer, "norm_eps", eps);
+  if (bias) mn_keys_bool(mixer, "bias", true);
+  if (!conv_bias) mn_keys_bool(mixer, "conv_bias", false);
+  if (limit[0] > 0) mn_keys_real(mixer, "dt_min", limit[0]);
+  if (limit[1] < 1e300) mn_keys_real(mixer, "dt_max", limit[1]);
+  return MN_OK;
+}
+
+mn_status mn_hybrid_rope(mn_settings *s, const mn_transformer *t, double theta, double partial, mn_keys *attention) {
+  static const char rope[] = "rope_parameters";
+  const mn_value *map = mn_setting(s, rope, NULL), *old = mn_setting(s, "rope_scaling", NULL), *kind = mn_value_get(map, "rope_type");
+  const mn_value *given = mn_value_get(map, "rope_theta"), *part = mn_value_get(map, "partial_rotary_factor");
+  int64_t rotated = 0;
+  MN_TRY(mn_setting_real(s, "rope_theta", "rope.freq_base", theta, &theta));
+  MN_TRY(mn_setting_real(s, "partial_rotary_factor", NULL, partial, &partial));
+  if (old) return mn_setting_refuse(s, "rope_scaling", NULL, "stretches positions, which is not done for this architecture");
+  if (map && (map->kind != MN_MAP || (kind && (kind->kind != MN_TEXT || strcmp(kind->as.text, "default") != 0))))
+    return mn_setting_refuse(s, rope, NULL, "must be a map of rope_type default; stretched positions are not done for this architecture");
+  if ((given && !mn_value_number(given, &theta)) || (part && !mn_value_number(part, &partial)))
+    return mn_setting_refuse(s, rope, NULL, "must have numbers for rope_theta and partial_rotary_factor");
+  if (s->form == MN_FORM_GGUF) MN_TRY(mn_setting_int(s, NULL, "rope.dimension_count", t->head_dim, &rotated));
+  else rotated = (int64_t)((double)t->head_dim * partial);
+  mn_keys_real(attention, "rope_theta", theta);
+  if (rotated != t->head_dim) mn_keys_int(attention, "rope_dim", rotated);
+  return MN_OK;
+}
+
+const mn_value *mn_hybrid_moe(mn_settings *s, const mn_hybrid_experts *e) {
+  mn_keys channel = {.arena = s->arena};
+  mn_keys_text(&channel, "type", "moe");
+  mn_keys_int(&channel, "experts", e->experts);
+  mn_keys_int(&channel, "top_k", e->top_k);
+  if (e->sigmoid) mn_keys_text(&channel, "score", "sigmoid");
+  mn_keys_bool(&channel, "normalize", e->normalize);
+  if (e->choice_bias) mn_keys_bool(&channel, "choice_bias", true);
+  if (e->scale != 1) mn_keys_real(&channel, "scale", e->scale);
+  if (e->shared) mn_keys_int(&channel, "shared", e->shared);
+  if (e->shared_gate) mn_keys_bool(&channel, "shared_gate", true);
+  return mn_keys_map(&channel);
+}
+
+const mn_value *mn_hybrid_block(mn_settings *s, const mn_value *mixer, const mn_value *channel, int64_t hidden, double residual_scale) {
+  mn_keys block = {.arena = s->arena};
+  mn_keys_put(&block, "mixer", mixer);
+  mn_keys_put(&block, "channel", channel);
+  if (hidden) mn_keys_int(&block, "hidden", hidden);
+  if (residual_scale != 1) mn_keys_real(&block, "residual_scale", residual_scale);
+  return mn_keys_map(&block);
+}

@@ -1,0 +1,190 @@
+/* test_hybrids.c - hybrid models and state-space models of other programs as models of ours: each of tests/golden/hybrids says what
+ * transformers made of it, in f64 and in f32, cut anywhere and token by token; a stream goes two ways from where it was forked; saved and
+ * loaded it goes on to the same bits, and reads nothing again; what is not done is refused by name. */
+#include "checkpoint/arch.h"
+#include "checkpoint/bundle.h"
+#include "format/safetensors.h"
+#include "program.h"
+#include "run/session.h"
+#include "test.h"
+
+#define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/hybrids/"
+
+static const char *const names[] = {"lfm2",        "lfm2_moe",  "mamba2",         "bamba",      "granite",
+                                    "granite_moe", "falcon_h1", "falcon_h1_norm", "qwen3_next", "qwen3_5"};
+enum { NAMES = sizeof names / sizeof *names };
+
+typedef struct opened { /* a checkpoint, and what was made of it elsewhere */
+  mn_backend *backend;
+  mn_model *model;
+  mn_params *params;
+  int64_t B, T, V;
+  int32_t *tokens;
+  float *logits;
+  double most; /* the largest logit */
+} opened;
+
+static bool open_golden(const char *name, mn_dtype dtype, const char *backend, opened *o) {
+  char path[512];
+  const mn_st_tensor *tokens, *logits;
+  mn_st *st = NULL;
+  *o = (opened){0};
+  snprintf(path, sizeof path, GOLDEN "%s/expected.safetensors", name);
+  CHECK_OK(mn_st_open(path, &st));
+  if (!st || mn_st_need(st, "tokens", NULL, &tokens) != MN_OK || mn_st_need(st, "logits", NULL, &logits) != MN_OK) return false;
+  o->B = logits->shape.dim[0], o->T = logits->shape.dim[1], o->V = logits->shape.dim[2];
+  o->tokens = malloc((size_t)(o->B * o->T) * sizeof *o->tokens);
+  o->logits = malloc((size_t)(o->B * o->T * o->V) * sizeof *o->logits);
+  CHECK_OK(mn_st_read(st, tokens, MN_I32, o->tokens));
+  CHECK_OK(mn_st_read(st, logits, MN_F32, o->logits));
+  mn_st_close(st);
+  for (int64_t i = 0; i < o->B * o->T * o->V; i++) o->most = fmax(o->most, fabs((double)o->logits[i]));
+  snprintf(path, sizeof path, GOLDEN "%s", name);
+  CHECK_OK(mn_backend_open(backend, dtype == MN_F64 ? 1 : 2, &o->backend));
+  if (o->backend) CHECK_OK(mn_checkpoint_model(path, o->backend, dtype, &o->model, &o->params));
+  return o->model != NULL;
+}
+
+static void close_golden(opened *o) {
+  mn_params_free(o->params);
+  mn_model_free(o->model);
+  mn_backend_free(o->backend);
+  free(o->tokens);
+  free(o->logits);
+}
+
+/* tokens [at, at + n) of every row into s; the last ones' logits, and their greatest difference from what was expected. */
+static double feed(const opened *o, mn_session *s, int64_t at, int64_t n, const float **logits) {
+  int32_t part[64];
+  const float *said = NULL;
+  double worst = 0;
+  for (int64_t b = 0; b < o->B; b++) memcpy(part + b * n, o->tokens + b * o->T + at, (size_t)n * sizeof *part);
+  CHECK_OK(mn_session_feed(s, part, n, &said));
+  if (logits) *logits = said;
+  if (!said) return INFINITY;
+  for (int64_t b = 0; b < o->B; b++)
+    for (int64_t v = 0; v < o->V; v++)
+      worst = fmax(worst, fabs((double)said[b * o->V + v] - (double)o->logits[(b * o->T + at + n - 1) * o->V + v]));
+  return worst / o->most;
+}
+
+static void each_says_what_it_said_in(mn_dtype dtype, const char *backend, double most) {
+  for (int i = 0; i < NAMES; i++) {
+    opened o;
+    mn_session *s = NULL;
+    if (open_golden(names[i], dtype, backend, &o)) CHECK_OK(mn_session_new(o.model, o.params, &(mn_session_config){.batch = o.B}, &s));
+    const int64_t cuts[][2] = {{o.T, 1}, {1, 1}, {5, 7}, {7, 1}, {3, 16}}; /* the first piece, and the others */
+    for (int k = 0; s && k < 5; k++) {
+      CHECK_OK(mn_session_reset(s));
+      for (int64_t at = 0, n = cuts[k][0]; at < o.T; at += n, n = cuts[k][1]) {
+        if (n > o.T - at) n = o.T - at;
+        double error = feed(&o, s, at, n, NULL);
+        CHECK(error <= most, "%s: %g after %lld and pieces of %lld, at token %lld", names[i], error, (long long)cuts[k][0],
+              (long long)cuts[k][1], (long long)(at + n - 1));
+      }
+    }
+    mn_session_free(s);
+    close_golden(&o);
+  }
+}
+
+static void each_says_what_it_said_in_f64(void) { each_says_what_it_said_in(MN_F64, "ref", 1e-6); }
+static void each_says_what_it_said_in_f32(void) { each_says_what_it_said_in(MN_F32, NULL, 1e-4); }
+
+/* One way goes on as the text does, the other reads something else first; neither knows of the other. */
+static void a_stream_forks(void) {
+  for (int i = 0; i < NAMES; i++) {
+    opened o;
+    mn_session *s = NULL, *fork = NULL;
+    if (open_golden(names[i], MN_F32, NULL, &o)) CHECK_OK(mn_session_new(o.model, o.params, &(mn_session_config){.batch = o.B}, &s));
+    if (s) {
+      int32_t other[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+      double error = feed(&o, s, 0, 9, NULL);
+      CHECK_OK(mn_session_fork(s, &fork));
+      CHECK_OK(mn_session_feed(fork, other, 4, NULL));
+      error = fmax(error, feed(&o, s, 9, o.T - 9, NULL));
+      CHECK(error <= 1e-4, "%s: %g", names[i], error);
+      mn_session_free(fork);
+      CHECK_OK(mn_session_reset(s));
+      feed(&o, s, 0, 9, NULL);
+      CHECK_OK(mn_session_fork(s, &fork));
+      mn_session_free(s);
+      s = NULL;
+      error = feed(&o, fork, 9, o.T - 9, NULL);
+      CHECK(error <= 1e-4, "%s, of the fork: %g", names[i], error);
+    }
+    mn_session_free(fork);
+    mn_session_free(s);
+    close_golden(&o);
+  }
+}
+
+/* What another program's model was told is kept as what a model of ours was: the same bits after a restart, and one token computed for
+ * each that is new. */
+static void a_stream_is_kept(void) {
+  for (int i = 0; i < NAMES; i++) {
+    opened o, again;
+    mn_session *s = NULL, *later = NULL;
+    if (open_golden(names[i], MN_F32, NULL, &o)) CHECK_OK(mn_session_new(o.model, o.params, &(mn_session_config){.batch = o.B}, &s));
+    if (s && open_golden(names[i], MN_F32, NULL, &again)) {
+      const float *through, *loaded;
+      feed(&o, s, 0, 11, NULL);
+      CHECK_OK(mn_session_save(s, "kept.safetensors"));
+      feed(&o, s, 11, o.T - 11, &through);
+      CHECK_OK(mn_session_new(again.model, again.params, &(mn_session_config){.batch = o.B}, &later));
+      CHECK_OK(mn_session_load(later, "kept.safetensors"));
+      CHECK(mn_session_position(later) == 11, "%s: %lld tokens", names[i], (long long)mn_session_position(later));
+      feed(&again, later, 11, o.T - 11, &loaded);
+      CHECK(!memcmp(through, loaded, (size_t)(o.B * o.V) * sizeof *through), "%s: other bits after a restart", names[i]);
+      mn_session_free(later);
+      close_golden(&again);
+    }
+    mn_session_free(s);
+    close_golden(&o);
+  }
+}
+
+/* ---- what is refused ---- the golden checkpoint as `copy`, changed by a shell command there. */
+static void refused(const char *name, const char *change, const char *why) {
+  mn_bundle b;
+  CHECK(sh("rm -rf copy && cp -r " GOLDEN "%s copy && cd copy && %s", name, change) == 0, "%s: %s", change, out);
+  mn_status status = mn_bundle_open("copy", NULL, 1, &b);
+  CHECK(status != MN_OK && strstr(mn_message(), why), "%s: %s: %s", name, change, status == MN_OK ? "opened" : mn_message());
+  if (status == MN_OK) mn_bundle_close(&b);
+}
+
+/* Python's word for what is without a limit. */
+static void infinity_is_a_number(void) {
+  mn_bundle b;
+  CHECK(sh("rm -rf copy && cp -r " GOLDEN
+           "bamba copy && cd copy && tr -d '\\n ' <config.json | sed 's/{\"__float__\":\"Infinity\"}/Infinity/' >c && grep "
+           "-q ',Infinity' c && mv c config.json") == 0,
+        "%s", out);
+  CHECK_OK(mn_bundle_open("copy", NULL, 1, &b));
+  mn_bundle_close(&b);
+}
+
+static void what_is_not_done_is_named(void) {
+  refused("lfm2", "sed -i 's/\"full_attention\"/\"sliding_attention\"/' config.json",
+          "layer_types has a layer of kind 'sliding_attention', which is not done");
+  refused("lfm2", "sed -i 's/\"conv_L_cache\": 3/\"conv_L_cache\": 1/' config.json", "conv must be");
+  refused("lfm2", "sed -i 's/\"num_hidden_layers\": 3/\"num_hidden_layers\": 2/' config.json",
+          "layer_types must be a list of a word for each layer");
+  refused("lfm2_moe", "sed -i 's/experts.3.w3/experts.4.w3/' model.safetensors", "feed_forward.experts.3.w3.weight");
+  refused("granite", "sed -i 's/\"position_embedding_type\": null/\"position_embedding_type\": \"alibi\"/' config.json",
+          "must be rope or nope");
+  refused("mamba2", "sed -i 's/\"num_heads\": 8/\"num_heads\": 7/' config.json", "times head_dim is not the inner width, 32");
+  refused("falcon_h1", "sed -i 's/\"key_multiplier\": 0.8/\"key_multiplier\": \"big\"/' config.json", "key_multiplier");
+  refused("bamba", "sed -i 's/\"attention_bias\": false/\"attention_bias\": true/' config.json", "attention_bias is true");
+  refused("lfm2_moe", "sed -i 's/\"num_experts\": 4/\"num_experts\": 3/' config.json", "is [4, 16], and the settings make it [3, 16]");
+}
+
+int main(void) {
+  RUN(each_says_what_it_said_in_f64);
+  RUN(each_says_what_it_said_in_f32);
+  RUN(a_stream_forks);
+  RUN(a_stream_is_kept);
+  RUN(infinity_is_a_number);
+  RUN(what_is_not_done_is_named);
+  return test_end();
+}
