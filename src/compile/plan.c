@@ -11,7 +11,7 @@ typedef struct builder {
   mn_arena *scratch; /* of the passes */
   int *base;         /* flat index of each node's first output */
   mn_placed *values; /* per tensor */
-  mn_placed *dense;  /* per tensor: its contiguous copy */
+  int *dense;        /* per tensor: the storage of its contiguous copy, -1: it has none */
   bool *needed;
   int *uses;    /* per tensor: readers among the needed nodes, and roots */
   int *leaf_of; /* per node: its number among the program's leaves, -1 none */
@@ -59,29 +59,33 @@ static mn_view view_of(const mn_tensor *t, const mn_layout *l) {
   return v;
 }
 
+/* In one piece: a plan has as many steps as the model has operations. It is not among the plan's steps yet. */
 static mn_plan_step *step_new(builder *b, const mn_kernel *k, mn_backend *owner, const mn_node *n) {
-  mn_plan *p = b->p;
-  mn_plan_step **steps = mn_plan_grow(p->steps, p->n_steps, &p->cap_steps, sizeof *steps);
-  if (!steps) return NULL;
-  p->steps = steps;
-  mn_plan_step *s = mn_arena_alloc(p->arena, sizeof *s);
+  const size_t n_in = (size_t)n->n_in, n_out = (size_t)n->n_out;
+  mn_plan_step *s = mn_arena_alloc(b->p->arena, sizeof *s + (n_in + n_out) * (sizeof(mn_view) + sizeof(int)) + n_in * sizeof(int64_t));
   if (!s) return NULL;
   s->call = (mn_call){.kernel = k, .node = n, .attr = n->attr, .n_in = n->n_in, .n_out = n->n_out, .pool = owner->pool, .backend = owner};
-  s->call.in = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->call.in);
-  s->call.out = mn_arena_alloc(p->arena, (size_t)(n->n_out + 1) * sizeof *s->call.out);
-  s->in_storage = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->in_storage);
-  s->in_layout = mn_arena_alloc(p->arena, (size_t)(n->n_in + 1) * sizeof *s->in_layout);
-  s->out_storage = mn_arena_alloc(p->arena, (size_t)(n->n_out + 1) * sizeof *s->out_storage);
-  if (!s->call.in || !s->call.out || !s->in_storage || !s->in_layout || !s->out_storage) return NULL;
+  s->call.in = (mn_view *)(s + 1);
+  s->call.out = s->call.in + n_in;
+  s->in_offset = (int64_t *)(s->call.out + n_out);
+  s->in_storage = (int *)(s->in_offset + n_in);
+  s->out_storage = s->in_storage + n_in;
   s->buffer = -1;
-  p->steps[p->n_steps++] = s;
   return s;
+}
+
+static mn_status step_add(mn_plan *p, mn_plan_step *s) {
+  mn_plan_step **steps = mn_plan_grow(p->steps, p->n_steps, &p->cap_steps, sizeof *steps);
+  if (!steps) return MN_ERR_MEMORY;
+  p->steps = steps;
+  p->steps[p->n_steps++] = s;
+  return MN_OK;
 }
 
 static void step_read(mn_plan_step *s, int i, const mn_tensor *t, const mn_placed *v) {
   s->call.in[i] = view_of(t, &v->layout);
   s->in_storage[i] = v->storage;
-  s->in_layout[i] = v->layout;
+  s->in_offset[i] = v->layout.offset;
 }
 
 static void step_write(mn_plan_step *s, int j, const mn_tensor *t, int into) {
@@ -103,18 +107,18 @@ static mn_status add_copy(builder *b, mn_tensor *t, const mn_placed *v, int into
   step_read(s, 0, t, v);
   step_write(s, 0, y, into);
   b->p->report.copies++;
-  return MN_OK;
+  return step_add(b->p, s);
 }
 
-static mn_status densify(builder *b, mn_tensor *t, mn_placed **out) {
-  mn_placed *d = &b->dense[b->base[t->node->id] + t->out];
-  if (d->storage < 0) {
-    int s = storage_new(b->p, MN_STORAGE_TEMP, tensor_bytes(t));
+static mn_status densify(builder *b, mn_tensor *t, mn_placed *out) {
+  int *d = &b->dense[b->base[t->node->id] + t->out];
+  if (*d < 0) {
+    const int s = storage_new(b->p, MN_STORAGE_TEMP, tensor_bytes(t));
     if (s < 0) return MN_ERR_MEMORY;
     MN_TRY(add_copy(b, t, value_of(b, t), s));
-    *d = (mn_placed){s, dense_layout(&t->shape)};
+    *d = s;
   }
-  *out = d;
+  *out = (mn_placed){*d, dense_layout(&t->shape)};
   return MN_OK;
 }
 
@@ -141,12 +145,12 @@ static mn_status place_leaf(builder *b, mn_node *n) {
 }
 
 static mn_status place_view(builder *b, mn_node *n) {
-  mn_placed *in = value_of(b, n->in[0]), *out = value_of(b, n->out[0]);
-  if (!n->op->view(n, &in->layout, &out->layout)) {
+  mn_placed in = *value_of(b, n->in[0]), *out = value_of(b, n->out[0]);
+  if (!n->op->view(n, &in.layout, &out->layout)) {
     MN_TRY(densify(b, n->in[0], &in));
-    if (!n->op->view(n, &in->layout, &out->layout)) return mn_fail(MN_ERR_INTERNAL, "%s of a dense tensor failed", n->op->name);
+    if (!n->op->view(n, &in.layout, &out->layout)) return mn_fail(MN_ERR_INTERNAL, "%s of a dense tensor failed", n->op->name);
   }
-  out->storage = in->storage;
+  out->storage = in.storage;
   return MN_OK;
 }
 
@@ -173,10 +177,8 @@ static mn_status compile_body(builder *b, mn_plan_step *s) {
   mn_layout *layouts = mn_arena_alloc(b->p->arena, (size_t)(n_in + 1) * sizeof *layouts);
   if (!layouts) return MN_ERR_MEMORY;
   for (int i = 0; i < n_in; i++) {
-    layouts[i] = s->in_layout[i];
-    layouts[i].offset = 0;
-    if (i < a->n_carry || i >= a->n_carry + a->n_xs) continue;
-    for (int d = 0; d + 1 < s->call.in[i].ndim; d++) layouts[i].stride[d] = s->in_layout[i].stride[d + 1];
+    const int step = i >= a->n_carry && i < a->n_carry + a->n_xs; /* its first axis is that of the steps */
+    for (int d = step; d < s->call.in[i].ndim; d++) layouts[i].stride[d - step] = s->call.in[i].stride[d];
   }
   mn_plan_request q = b->q;
   q.prologue = NULL;
@@ -228,16 +230,15 @@ static mn_status place_op(builder *b, mn_node *n) {
   if (!k)
     return mn_fail(MN_ERR_UNSUPPORTED, "backend %s has no kernel for %s giving %s %s", b->p->backend->name, n->op->name,
                    y ? mn_dtype_name(y->dtype) : "nothing", y ? mn_shape_str(&y->shape, shape) : "");
-  mn_placed **vin = mn_arena_alloc(b->p->arena, (size_t)(n->n_in + 1) * sizeof *vin); /* a loop may capture any number */
-  if (!vin) return MN_ERR_MEMORY;
-  for (int i = 0; i < n->n_in; i++) {
-    mn_layout_rule rule = !scan ? k->layout : i < ((const mn_scan_attr *)n->attr)->n_carry ? MN_LAYOUT_DENSE : MN_LAYOUT_ANY;
-    vin[i] = value_of(b, n->in[i]);
-    if (!layout_fits(rule, &n->in[i]->shape, &vin[i]->layout)) MN_TRY(densify(b, n->in[i], &vin[i]));
-  }
   mn_plan_step *s = step_new(b, k, owner, n);
   if (!s) return MN_ERR_MEMORY;
-  for (int i = 0; i < n->n_in; i++) step_read(s, i, n->in[i], vin[i]);
+  for (int i = 0; i < n->n_in; i++) {
+    mn_layout_rule rule = !scan ? k->layout : i < ((const mn_scan_attr *)n->attr)->n_carry ? MN_LAYOUT_DENSE : MN_LAYOUT_ANY;
+    mn_placed v = *value_of(b, n->in[i]);
+    if (!layout_fits(rule, &n->in[i]->shape, &v.layout)) MN_TRY(densify(b, n->in[i], &v)); /* a step before this one */
+    step_read(s, i, n->in[i], &v);
+  }
+  MN_TRY(step_add(b->p, s));
   for (int j = 0; j < n->n_out; j++) {
     if (j < 64 && k->optional >> j & 1 && b->uses[b->base[n->id] + j] == 0) {
       s->call.unread |= (uint64_t)1 << j;
@@ -392,7 +393,7 @@ static mn_status build_init(builder *b) {
   b->uses = mn_calloc((size_t)total + 1, sizeof *b->uses);
   b->p->leaf_storage = mn_arena_alloc(b->p->arena, (size_t)(b->p->program.n_leaves + 1) * sizeof(int));
   if (!b->values || !b->dense || !b->uses || !b->p->leaf_storage) return MN_ERR_MEMORY;
-  for (int i = 0; i < total; i++) b->values[i].storage = b->dense[i].storage = -1;
+  for (int i = 0; i < total; i++) b->values[i].storage = b->dense[i] = -1;
   for (int i = 0; i < n; i++) b->leaf_of[i] = -1;
   for (int i = 0; i < b->p->program.n_leaves; i++) {
     const mn_tensor *here = b->p->program.leaves[i];

@@ -30,8 +30,8 @@ typedef struct mn_storage {
   bool claimed;     /* an output or an assigned value lives here */
   const void *data; /* CONST */
   void *base;
-  int n_patches, cap_patches;
-  mn_patch *patches;
+  int n_patches;
+  mn_patch *patches; /* in the plan's arena */
 } mn_storage;
 
 typedef struct mn_placed { /* where a tensor lies */
@@ -42,7 +42,7 @@ typedef struct mn_placed { /* where a tensor lies */
 typedef struct mn_plan_step {
   mn_call call;
   int *in_storage, *out_storage; /* out: -1 where call.unread says that there is none */
-  mn_layout *in_layout;
+  int64_t *in_offset; /* of each operand in its storage, in elements; its strides are those of its view */
   struct mn_plan *body;       /* of a scan */
   struct mn_parts *parts;     /* of a scan whose parts run apart from each other, or NULL */
   size_t *in_part, *out_part; /* of a plan that runs one part at a time: bytes from one part of an operand to the next; or NULL */

@@ -12,26 +12,40 @@ void *mn_plan_grow(void *p, int n, int *cap, size_t size) {
   return q;
 }
 
-static mn_status patch_add(mn_plan *p, int s, void **at, size_t offset, size_t part) {
+/* Twice: first they are counted, then each has its place among those of its storage. */
+static void patch(mn_plan *p, int s, mn_patch patch) {
   mn_storage *m = &p->storages[mn_storage_root(p, s)];
-  mn_patch *q = mn_plan_grow(m->patches, m->n_patches, &m->cap_patches, sizeof *q);
-  if (!q) return MN_ERR_MEMORY;
-  m->patches = q;
-  m->patches[m->n_patches++] = (mn_patch){at, offset, part};
-  return MN_OK;
+  if (m->patches) m->patches[m->n_patches] = patch;
+  m->n_patches++;
 }
 
-mn_status mn_plan_connect(mn_plan *p) {
+static void patch_all(mn_plan *p) {
   for (int t = 0; t < p->n_steps; t++) {
     mn_plan_step *s = p->steps[t];
     if (s->dropped) continue;
-    for (int i = 0; i < s->call.n_in; i++)
-      MN_TRY(patch_add(p, s->in_storage[i], &s->call.in[i].data, (size_t)s->in_layout[i].offset * mn_dtype_size(s->call.in[i].dtype),
-                       s->in_part ? s->in_part[i] : 0));
+    for (int i = 0; i < s->call.n_in; i++) {
+      mn_view *v = &s->call.in[i];
+      patch(p, s->in_storage[i], (mn_patch){&v->data, (size_t)s->in_offset[i] * mn_dtype_size(v->dtype), s->in_part ? s->in_part[i] : 0});
+    }
     for (int j = 0; j < s->call.n_out; j++)
-      if (s->out_storage[j] >= 0) MN_TRY(patch_add(p, s->out_storage[j], &s->call.out[j].data, 0, s->out_part ? s->out_part[j] : 0));
+      if (s->out_storage[j] >= 0) patch(p, s->out_storage[j], (mn_patch){&s->call.out[j].data, 0, s->out_part ? s->out_part[j] : 0});
   }
-  for (int j = 0; j < p->n_outputs; j++) MN_TRY(patch_add(p, p->output_storage[j], &p->outputs[j].data, 0, 0));
+  for (int j = 0; j < p->n_outputs; j++) patch(p, p->output_storage[j], (mn_patch){&p->outputs[j].data, 0, 0});
+}
+
+mn_status mn_plan_connect(mn_plan *p) {
+  patch_all(p);
+  size_t n = 0;
+  for (int i = 0; i < p->n_storages; i++) n += (size_t)p->storages[i].n_patches;
+  mn_patch *all = mn_arena_alloc(p->arena, (n + 1) * sizeof *all);
+  if (!all) return MN_ERR_MEMORY;
+  for (int i = 0; i < p->n_storages; i++) {
+    mn_storage *m = &p->storages[i];
+    m->patches = all;
+    all += m->n_patches;
+    m->n_patches = 0;
+  }
+  patch_all(p);
   return MN_OK;
 }
 

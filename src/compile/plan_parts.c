@@ -56,7 +56,7 @@ static bool reads_its_part(const look *l, const mn_plan_step *s, int i, int *axi
   case HELD_PARTS: {
     const size_t size = size_of(v);
     if (*axis < 0 || v->stride[*axis] <= 0 || (size_t)v->stride[*axis] * size != l->unit[at]) return false;
-    size_t end = (size_t)s->in_layout[i].offset * size + size;
+    size_t end = (size_t)s->in_offset[i] * size + size;
     for (int d = 0; d < v->ndim; d++) {
       if (v->stride[d] < 0) return false;
       if (d != *axis) end += (size_t)((v->dim[d] - 1) * v->stride[d]) * size;
@@ -200,7 +200,7 @@ static mn_status part_plan(const look *l, mn_plan **out, bool *fits_memory) {
     mn_storage *s = &p->storages[p->n_storages++];
     *s = body->storages[i];
     s->patches = NULL;
-    s->n_patches = s->cap_patches = 0;
+    s->n_patches = 0;
   }
   for (int t = 0; t < body->n_steps && *fits_memory; t++) {
     mn_plan_step *s;

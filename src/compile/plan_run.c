@@ -239,7 +239,6 @@ void mn_plan_free(mn_plan *p) {
     if (s->body) mn_plan_free(s->body);
     else if (s->call.kernel->release && s->call.state) s->call.kernel->release(&s->call);
   }
-  for (int i = 0; i < p->n_storages; i++) free(p->storages[i].patches);
   if (p->block) p->backend->free(p->backend, p->block, p->block_bytes);
   if (p->output_block) p->backend->free(p->backend, p->output_block, p->output_bytes);
   if (p->const_block) p->backend->free(p->backend, p->const_block, p->const_bytes);
