@@ -105,6 +105,7 @@ static mn_tensor *simpler(mn_rebuild *r, const mn_node *old, mn_node *n) {
   return n->op->simplify(&(mn_simplifying){.g = r->now->g, .only_reader = only}, n);
 }
 
+/* Whether anything became simpler. What nothing needs goes, too, but lets nothing else become simpler: it was no reader of anything. */
 static bool pass_once(mn_arena *arena, mn_draft *p, mn_status *status) {
   mn_rebuild r;
   mn_draft now;
@@ -116,10 +117,7 @@ static bool pass_once(mn_arena *arena, mn_draft *p, mn_status *status) {
   bool changed = false;
   for (int i = 0; i < p->g->n_nodes && *status == MN_OK && now.g->status == MN_OK; i++) {
     mn_node *n = p->g->nodes[i];
-    if (!r.needed[i] && !n->op->bound) {
-      changed = true;
-      continue;
-    }
+    if (!r.needed[i] && !n->op->bound) continue;
     if (n->n_out && *mn_rebuilt(&r, n->out[0])) continue; /* built early */
     if (n->op->given_by && merge_with_later(&r, n)) {
       changed = true;
