@@ -1,4 +1,4 @@
-/* draft.h - what passes work on: a private copy of the nodes a plan needs. Each pass rebuilds it into a new graph, so
+/* draft.h - what passes work on: the nodes a plan needs. Each pass rebuilds it into a new graph, so
  * that building order is always a topological order and nothing is ever unlinked. */
 #ifndef MN_DRAFT_H
 #define MN_DRAFT_H
@@ -34,9 +34,12 @@ mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n);
 /* The same of a loop, without the results that nobody reads. */
 mn_node *mn_rebuild_trimmed(mn_rebuild *r, const mn_node *n);
 
-mn_status mn_draft_take(const mn_plan_request *q, mn_arena *arena, mn_draft *p); /* the user's graph, reachable part */
+/* The reachable part of the user's graph, or that graph itself, which passes read like any other; `operations`: how many are needed. */
+mn_status mn_draft_take(const mn_plan_request *q, mn_arena *arena, mn_draft *p, int *operations);
 /* Moves it to an arena; the data of constants and the bodies of loops stay where the user's graph, or lowering, made them. */
 mn_status mn_draft_keep(mn_arena *arena, mn_draft *p);
+/* What the user's graph, or arenas of passes, still hold of a draft in `arena`: which leaves were given, and their names. */
+mn_status mn_draft_settle(mn_arena *arena, mn_draft *p);
 mn_status mn_pass_lower(mn_backend *b, mn_arena *arena, mn_draft *p);
 /* Its arena must live as long as the draft: new bodies of loops lie in it. */
 mn_status mn_pass_loops(const mn_plan_request *q, mn_arena *keep, mn_draft *p, int *moved);

@@ -474,7 +474,8 @@ static mn_status clean_body(const mn_plan_request *q, mn_arena *keep, mn_arena *
   body.n_outputs = a->n_carry + a->n_ys;
   body.outputs = a->body_out;
   body.n_assigns = 0;
-  MN_TRY(mn_draft_take(&body, keep, &l->body));
+  int operations;
+  MN_TRY(mn_draft_take(&body, keep, &l->body, &operations));
   MN_TRY(mn_pass_lower(q->backend, keep, &l->body));
   if (!(q->passes_off & MN_PASS_SIMPLIFY)) MN_TRY(mn_pass_simplify(scratch, &l->body));
   return mn_pass_loops(q, keep, &l->body, moved);

@@ -342,14 +342,14 @@ static mn_status next_arena(mn_arena **arena, mn_arena **before) {
 }
 
 /* Each pass writes a graph of its own. What is taken and lowered lies in `scratch` (loops' bodies and constants stay there); of
- * the later ones each has an arena, freed when the next has done. */
+ * the later ones each has an arena, freed when the next has done, and the last writes into the plan's. */
 static mn_status run_passes_in(mn_plan *p, const mn_plan_request *q, mn_arena *scratch, mn_arena **arena, mn_arena **before) {
   mn_plan_report *r = &p->report;
   MN_TRY(mn_graph_status(q->graph));
-  MN_TRY(mn_draft_take(q, scratch, &p->program));
-  r->nodes_given = count_nodes(&p->program);
+  MN_TRY(mn_draft_take(q, scratch, &p->program, &r->nodes_given));
+  const mn_graph *taken = p->program.g;
   MN_TRY(mn_pass_lower(q->backend, scratch, &p->program));
-  r->nodes_lowered = count_nodes(&p->program);
+  r->nodes_lowered = p->program.g == taken ? r->nodes_given : count_nodes(&p->program);
   if (!(q->passes_off & MN_PASS_LOOPS)) MN_TRY(mn_pass_loops(q, scratch, &p->program, &r->nodes_moved));
   if (!(q->passes_off & MN_PASS_SIMPLIFY)) MN_TRY(mn_pass_simplify(arena, &p->program));
   r->nodes_simplified = count_nodes(&p->program);
@@ -365,11 +365,12 @@ static mn_status run_passes_in(mn_plan *p, const mn_plan_request *q, mn_arena *s
   if (!(q->passes_off & MN_PASS_FUSE) && q->backend->fuse_elementwise) {
     MN_TRY(next_arena(arena, before));
     MN_TRY(mn_pass_products(q->backend, *arena, &p->program));
-    MN_TRY(next_arena(arena, before));
-    MN_TRY(mn_pass_fuse(*arena, &p->program, r));
+    MN_TRY(mn_pass_fuse(p->arena, &p->program, r));
+  } else {
+    MN_TRY(mn_draft_keep(p->arena, &p->program));
   }
   r->nodes_fused = count_nodes(&p->program);
-  return mn_draft_keep(p->arena, &p->program);
+  return mn_draft_settle(p->arena, &p->program);
 }
 
 static mn_status run_passes(mn_plan *p, const mn_plan_request *q, mn_arena *scratch) {

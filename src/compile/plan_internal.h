@@ -42,13 +42,13 @@ typedef struct mn_placed { /* where a tensor lies */
 typedef struct mn_plan_step {
   mn_call call;
   int *in_storage, *out_storage; /* out: -1 where call.unread says that there is none */
-  int64_t *in_offset; /* of each operand in its storage, in elements; its strides are those of its view */
-  struct mn_plan *body;       /* of a scan */
-  struct mn_parts *parts;     /* of a scan whose parts run apart from each other, or NULL */
-  size_t *in_part, *out_part; /* of a plan that runs one part at a time: bytes from one part of an operand to the next; or NULL */
-  int buffer;                 /* workspace: index among lifetimes */
-  size_t workspace_offset;    /* in the plan's block */
-  double seconds, shortest;   /* of all runs since profiling began, and of the fastest */
+  int64_t *in_offset;            /* of each operand in its storage, in elements; its strides are those of its view */
+  struct mn_plan *body;          /* of a scan */
+  struct mn_parts *parts;        /* of a scan whose parts run apart from each other, or NULL */
+  size_t *in_part, *out_part;    /* of a plan that runs one part at a time: bytes from one part of an operand to the next; or NULL */
+  int buffer;                    /* workspace: index among lifetimes */
+  size_t workspace_offset;       /* in the plan's block */
+  double seconds, shortest;      /* of all runs since profiling began, and of the fastest */
   int64_t runs;
   bool dropped;
 } mn_plan_step;
