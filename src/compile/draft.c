@@ -1,5 +1,6 @@
 /* draft.c - taking a private copy of a graph, rebuilding it, and the lowering pass. */
 #include "compile/draft.h"
+#include "graph/compose.h"
 
 #include <stdlib.h>
 
@@ -82,10 +83,8 @@ mn_status mn_rebuild_end(mn_rebuild *r, mn_status status) {
 mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n) {
   enum { FEW = 16 }; /* passes copy every node many times: what only the call needs would fill the arena */
   mn_graph *g = r->now->g;
-  mn_tensor *few_in[FEW], **in = n->n_in <= FEW ? few_in : mn_arena_alloc(g->arena, (size_t)n->n_in * sizeof *in);
-  mn_dtype few_types[FEW], *types = n->n_out <= FEW ? few_types : mn_arena_alloc(g->arena, (size_t)n->n_out * sizeof *types);
-  mn_shape few_shapes[FEW], *shapes = n->n_out <= FEW ? few_shapes : mn_arena_alloc(g->arena, (size_t)n->n_out * sizeof *shapes);
-  if (!in || !types || !shapes) {
+  mn_tensor *few[FEW], **in = n->n_in <= FEW ? few : mn_arena_alloc(g->arena, (size_t)n->n_in * sizeof *in);
+  if (!in) {
     mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
     return NULL;
   }
@@ -99,15 +98,8 @@ mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n) {
     return t->node;
   }
   for (int k = 0; k < n->n_in; k++) in[k] = *mn_rebuilt(r, n->in[k]);
-  for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
-  mn_node *copy = mn_node_new(g, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
-  if (!copy) return NULL;
-  copy->phase = n->phase;
-  copy->mute = n->mute;
-  for (int j = 0; j < n->n_out; j++) {
-    copy->out[j]->name = n->out[j]->name;
-    *mn_rebuilt(r, n->out[j]) = copy->out[j];
-  }
+  mn_node *copy = mn_node_again(g, n, in);
+  for (int j = 0; copy && j < n->n_out; j++) *mn_rebuilt(r, n->out[j]) = copy->out[j];
   return copy;
 }
 

@@ -2,6 +2,7 @@
  * is cheap and can be made again from values that are kept anyway (or are leaves): then the later phase gets its own copy
  * of the cheap nodes and the forward value dies early. */
 #include "compile/draft.h"
+#include "graph/compose.h"
 
 #include <stdlib.h>
 
@@ -62,13 +63,10 @@ static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tens
   if (own && c->own_sum[at + t->out] == own) return c->own[at + t->out];
   mn_graph *g = c->r.now->g;
   mn_tensor **in = mn_arena_alloc(g->arena, (size_t)(n->n_in + 1) * sizeof *in);
-  mn_dtype *types = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *types);
-  mn_shape *shapes = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *shapes);
-  if (!in || !types || !shapes) return first;
+  if (!in) return first;
   const int inner = own || c->chain[n->id] == 0 ? own : ++c->sums;
   for (int i = 0; i < n->n_in; i++) in[i] = value_for(c, n->in[i], phase, copies, inner);
-  for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
-  mn_node *copy = mn_node_new(g, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
+  mn_node *copy = mn_node_again(g, n, in);
   if (!copy) return first;
   copy->phase = phase;
   if (n->op->cls != MN_OP_VIEW) c->count++;

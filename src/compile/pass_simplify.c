@@ -6,9 +6,13 @@
 #include <string.h>
 
 /* ---- common subexpressions: a hash table of the nodes rebuilt so far ---- */
+typedef struct entry {
+  int at;        /* node number + 1; 0: free                                   */
+  uint32_t hash; /* the upper half: nodes themselves lie far from one another */
+} entry;
 typedef struct table {
-  int *at;     /* node number + 1; 0: free */
-  size_t size; /* power of two             */
+  entry *at;
+  size_t size; /* power of two */
 } table;
 
 static bool is_pure(const mn_op *op) { return !op->effect && !op->distinct; }
@@ -44,13 +48,15 @@ static uint64_t node_hash(const mn_node *n) {
 static mn_node *unify(table *t, const mn_graph *g, mn_node *n) {
   size_t bytes;
   if (!is_pure(n->op) || !identity_of(n, &bytes)) return n;
-  for (size_t i = node_hash(n) & (t->size - 1);; i = (i + 1) & (t->size - 1)) {
-    if (!t->at[i]) {
-      t->at[i] = n->id + 1;
+  const uint64_t hash = node_hash(n);
+  for (size_t i = hash & (t->size - 1);; i = (i + 1) & (t->size - 1)) {
+    entry *e = &t->at[i];
+    if (!e->at) {
+      *e = (entry){n->id + 1, (uint32_t)(hash >> 32)};
       return n;
     }
-    mn_node *known = g->nodes[t->at[i] - 1];
-    if (same_node(known, n)) return known;
+    mn_node *known = e->hash == (uint32_t)(hash >> 32) ? g->nodes[e->at - 1] : NULL;
+    if (known && same_node(known, n)) return known;
   }
 }
 

@@ -1,5 +1,6 @@
 /* tensor.c - graphs, nodes and leaves. */
 #include "graph/ops.h"
+#include "graph/compose.h"
 
 #include "base/bf16.h"
 #include "base/table.h"
@@ -108,49 +109,81 @@ static bool gives_type(mn_graph *g, const mn_op *op, mn_dtype t) {
   return false;
 }
 
-mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, int n_out, const mn_dtype *dtypes,
-                     const mn_shape *shapes, const void *attr) {
-  if (g->status != MN_OK || told_to_stop(g)) return NULL;
+/* A node lies in one piece, as small as it can be: a model has thousands of nodes in each layer, and every pass of the compiler copies
+ * them. Its outputs come first, then where its inputs and outputs are listed, then the attributes. */
+typedef struct piece {
+  size_t values, ins, outs, attr, bytes;
+} piece;
+
+static piece piece_of(const mn_op *op, int n_in, int n_out) {
+  enum { ALIGNED = 16 };
+  piece p = {.values = mn_align(sizeof(mn_node), ALIGNED)};
+  p.ins = p.values + (size_t)n_out * sizeof(mn_tensor);
+  p.outs = p.ins + (size_t)n_in * sizeof(mn_tensor *);
+  p.attr = mn_align(p.outs + (size_t)n_out * sizeof(mn_tensor *), ALIGNED);
+  p.bytes = p.attr + op->attr_size;
+  return p;
+}
+
+/* The inside of a node that lies at `at`, but for its outputs' types and shapes */
+static bool wire(mn_graph *g, mn_node *n, char *at, const piece *p, mn_tensor *const *in) {
+  mn_tensor *values = (mn_tensor *)(at + p->values);
+  n->graph = g;
+  n->in = (mn_tensor **)(at + p->ins);
+  n->out = (mn_tensor **)(at + p->outs);
+  n->attr = n->op->attr_size ? at + p->attr : NULL;
+  for (int i = 0; i < n->n_in; i++)
+    if (!(n->in[i] = mn_capture(g, in[i]))) return false;
+  for (int j = 0; j < n->n_out; j++) {
+    values[j].node = n;
+    n->out[j] = &values[j];
+  }
+  return true;
+}
+
+static bool no_memory(mn_graph *g) {
+  mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+  return false;
+}
+
+static bool are_there(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in) {
   for (int i = 0; i < n_in; i++)
     if (!in[i]) {
       mn_graph_fault(g, MN_ERR_ARG, "%s: operand %d is missing", op->name, i);
-      return NULL;
+      return false;
     }
-  if (!reads_types(g, op, n_in, in)) return NULL;
+  return true;
+}
+
+mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, int n_out, const mn_dtype *dtypes,
+                     const mn_shape *shapes, const void *attr) {
+  if (g->status != MN_OK || told_to_stop(g) || !are_there(g, op, n_in, in) || !reads_types(g, op, n_in, in)) return NULL;
   for (int j = 0; j < n_out; j++)
     if (!shape_is_valid(g, op, &shapes[j], dtypes[j]) || !gives_type(g, op, dtypes[j])) return NULL;
-  /* In one piece, as small as it can be: a model has thousands of nodes in each layer, and every pass of the compiler copies them. */
-  enum { ALIGNED = 16 };
-  const size_t at_values = mn_align(sizeof(mn_node), ALIGNED), at_ins = at_values + (size_t)n_out * sizeof(mn_tensor),
-               at_outs = at_ins + (size_t)n_in * sizeof(mn_tensor *),
-               at_attr = mn_align(at_outs + (size_t)n_out * sizeof(mn_tensor *), ALIGNED);
-  char *piece = mn_arena_alloc(g->arena, at_attr + op->attr_size);
-  if (!piece) {
-    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
-    return NULL;
-  }
-  mn_node *n = (mn_node *)piece;
-  mn_tensor *values = (mn_tensor *)(piece + at_values), **ins = (mn_tensor **)(piece + at_ins), **outs = (mn_tensor **)(piece + at_outs);
-  void *a = op->attr_size ? piece + at_attr : NULL;
-  *n = (mn_node){.op = op, .graph = g, .n_in = n_in, .n_out = n_out, .in = ins, .out = outs, .attr = a};
-  n->phase = g->phase;
-  n->mute = g->mute;
-  for (int i = 0; i < n_in; i++) {
-    ins[i] = mn_capture(g, in[i]);
-    if (!ins[i]) return NULL;
-    if (ins[i]->node->phase > n->phase) n->phase = ins[i]->node->phase;
-  }
-  if (a && attr) memcpy(a, attr, op->attr_size);
+  const piece p = piece_of(op, n_in, n_out);
+  char *at = mn_arena_alloc(g->arena, p.bytes);
+  if (!at) return no_memory(g), NULL;
+  mn_node *n = (mn_node *)at;
+  mn_tensor *values = (mn_tensor *)(at + p.values);
+  *n = (mn_node){.op = op, .n_in = n_in, .n_out = n_out, .phase = g->phase, .mute = g->mute};
+  for (int j = 0; j < n_out; j++) values[j] = (mn_tensor){.out = j, .dtype = dtypes[j], .shape = shapes[j]};
+  if (!wire(g, n, at, &p, in)) return NULL;
+  for (int i = 0; i < n_in; i++)
+    if (n->in[i]->node->phase > n->phase) n->phase = n->in[i]->node->phase;
+  if (n->attr && attr) memcpy(n->attr, attr, op->attr_size);
   g->effects |= mn_node_has_effect(n);
-  for (int j = 0; j < n_out; j++) {
-    values[j] = (mn_tensor){.node = n, .out = j, .dtype = dtypes[j], .shape = shapes[j]};
-    outs[j] = &values[j];
-  }
-  if (!graph_push(g, n)) {
-    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
-    return NULL;
-  }
-  return n;
+  return graph_push(g, n) ? n : (no_memory(g), NULL);
+}
+
+mn_node *mn_node_again(mn_graph *g, const mn_node *n, mn_tensor *const *in) {
+  if (g->status != MN_OK || told_to_stop(g) || !are_there(g, n->op, n->n_in, in)) return NULL;
+  const piece p = piece_of(n->op, n->n_in, n->n_out);
+  char *at = mn_arena_alloc(g->arena, p.bytes);
+  if (!at) return no_memory(g), NULL;
+  mn_node *copy = memcpy(at, n, p.bytes);
+  if (!wire(g, copy, at, &p, in)) return NULL;
+  g->effects |= mn_node_has_effect(copy);
+  return graph_push(g, copy) ? copy : (no_memory(g), NULL);
 }
 
 mn_tensor *mn_node1(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *in, mn_dtype dtype, mn_shape shape, const void *attr) {
