@@ -180,8 +180,12 @@ mn_node *mn_node_again(mn_graph *g, const mn_node *n, mn_tensor *const *in) {
   const piece p = piece_of(n->op, n->n_in, n->n_out);
   char *at = mn_arena_alloc(g->arena, p.bytes);
   if (!at) return no_memory(g), NULL;
-  mn_node *copy = memcpy(at, n, p.bytes);
+  mn_node *copy = (mn_node *)at;
+  mn_tensor *values = (mn_tensor *)(at + p.values);
+  *copy = *n;
+  for (int j = 0; j < n->n_out; j++) values[j] = *n->out[j]; /* of a loop that was given more results later they lie elsewhere */
   if (!wire(g, copy, at, &p, in)) return NULL;
+  if (copy->attr) memcpy(copy->attr, n->attr, n->op->attr_size);
   g->effects |= mn_node_has_effect(copy);
   return graph_push(g, copy) ? copy : (no_memory(g), NULL);
 }
