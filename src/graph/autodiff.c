@@ -160,12 +160,13 @@ static mn_status inline_node(mn_graph *to, mn_node *n, mn_tensor **in, mn_tensor
     }
     return MN_OK;
   }
-  mn_dtype *types = mn_arena_alloc(to->arena, (size_t)(n->n_out + 1) * sizeof *types);
-  mn_shape *shapes = mn_arena_alloc(to->arena, (size_t)(n->n_out + 1) * sizeof *shapes);
-  if (!types || !shapes) return MN_ERR_MEMORY;
-  for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
-  mn_node *copy = mn_node_new(to, n->op, n->n_in, in, n->n_out, types, shapes, n->attr);
-  for (int j = 0; copy && j < n->n_out; j++) out[j] = copy->out[j];
+  mn_node *copy = mn_node_again(to, n, in);
+  if (!copy) return mn_graph_status(to);
+  copy->phase = to->phase;
+  copy->mute = to->mute;
+  for (int k = 0; k < n->n_in; k++)
+    if (copy->in[k]->node->phase > copy->phase) copy->phase = copy->in[k]->node->phase;
+  for (int j = 0; j < n->n_out; j++) out[j] = copy->out[j];
   return MN_OK;
 }
 
@@ -175,6 +176,7 @@ mn_status mn_graph_inline(mn_graph *to, int n_map, mn_tensor *const *map_from, m
   mn_graph *from = outs[0]->node->graph;
   tensor_map m = {0};
   bool *needed = mn_calloc((size_t)from->n_nodes + 1, 1);
+  mn_tensor **values = NULL; /* room for the operands and the results of one node */
   mn_status status = map_init(&m, from, 0);
   if (status != MN_OK || !needed) {
     status = MN_ERR_MEMORY;
@@ -190,15 +192,24 @@ mn_status mn_graph_inline(mn_graph *to, int n_map, mn_tensor *const *map_from, m
       if (!*slot(&m, t)) needed[t->node->id] = true;
     }
   }
+  int most = 0;
+  for (int i = 0; i < from->n_nodes; i++) {
+    const mn_node *n = from->nodes[i];
+    if (needed[i] && n->n_in > most) most = n->n_in;
+    if (needed[i] && n->n_out > most) most = n->n_out;
+  }
+  values = mn_alloc(2 * ((size_t)most + 1) * sizeof *values);
+  if (!values) {
+    status = MN_ERR_MEMORY;
+    goto done;
+  }
   for (int i = 0; i < from->n_nodes && to->status == MN_OK; i++) {
     mn_node *n = from->nodes[i];
     if (!needed[i]) continue;
-    mn_tensor **in = mn_arena_alloc(to->arena, (size_t)(n->n_in + 1) * sizeof *in);
-    mn_tensor **out = mn_arena_alloc(to->arena, (size_t)(n->n_out + 1) * sizeof *out);
-    status = in && out ? MN_OK : MN_ERR_MEMORY;
-    for (int k = 0; k < n->n_in && in; k++) in[k] = *slot(&m, n->in[k]);
-    if (status == MN_OK) status = inline_node(to, n, in, out);
-    if (status != MN_OK) goto done;
+    mn_tensor **in = values, **out = values + most + 1;
+    for (int k = 0; k < n->n_in; k++) in[k] = *slot(&m, n->in[k]);
+    for (int j = 0; j < n->n_out; j++) out[j] = NULL;
+    if ((status = inline_node(to, n, in, out)) != MN_OK) goto done;
     if (to->status != MN_OK) break;
     for (int j = 0; j < n->n_out; j++)
       if (!m.at[m.base[i] + j]) m.at[m.base[i] + j] = out[j];
@@ -208,6 +219,7 @@ mn_status mn_graph_inline(mn_graph *to, int n_map, mn_tensor *const *map_from, m
 done:
   if (status == MN_ERR_MEMORY) mn_graph_fault(to, status, "%s", mn_message());
   free(needed);
+  free(values);
   map_free(&m);
   return status;
 }

@@ -1,4 +1,4 @@
-/* compose.h - for the fused operations' own files: gradients through a composition. And what the compiler alone asks of graphs. */
+/* compose.h - for the fused operations' own files: gradients through a composition. And what the compiler and scopes ask of graphs. */
 #ifndef MN_COMPOSE_H
 #define MN_COMPOSE_H
 
@@ -22,7 +22,7 @@ mn_node *mn_scan_without_effects(mn_graph *g, const mn_scan_attr *attr, mn_tenso
 mn_node *mn_scan_end_settled(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_tensor *const *y_out, int64_t save_every,
                              mn_tensor **final, mn_tensor **ys);
 
-/* For the compiler: node n again in graph g, names and phase included, on operands of the same types and shapes. */
+/* Node n again in graph g, attributes, names and phase included, on operands of the same types and shapes. */
 mn_node *mn_node_again(mn_graph *g, const mn_node *n, mn_tensor *const *in);
 
 #endif

@@ -260,10 +260,10 @@ bool mn_is_full(const mn_tensor *t, double *value) {
   return true;
 }
 
-static const void *const_identity(const mn_node *n, size_t *bytes) { /* by value; arrays are never compared */
+static const void *const_identity(const mn_node *n, size_t *bytes) { /* by value; arrays by where they lie, not number by number */
   const mn_const_attr *a = n->attr;
-  *bytes = sizeof a->value;
-  return a->is_full ? &a->value : NULL;
+  *bytes = a->is_full ? sizeof a->value : sizeof *a;
+  return a->is_full ? (const void *)&a->value : a;
 }
 const mn_op mn_op_const = {.name = "const",
                            .cls = MN_OP_LEAF,

@@ -1,7 +1,9 @@
 /* layers.c - see layers.h. */
 #include "nn/layers.h"
+#include "nn/scope_numbers.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <stdio.h>
 
 #include "graph/fused_conv.h"
@@ -145,45 +147,53 @@ static double inverse_frequency(const mn_rope_config *c, int64_t head_dim, int64
   return i < c->divisors.count ? f / c->divisors.items[i] : f;
 }
 
-static mn_tensor *table_const(mn_graph *g, mn_dtype t, mn_shape s, const double *x) {
-  int64_t n = mn_shape_count(&s);
-  if (t == MN_F64) return mn_const(g, t, s, x);
-  float *narrow = mn_arena_alloc(g->arena, (size_t)n * sizeof *narrow);
-  for (int64_t i = 0; narrow && i < n; i++) narrow[i] = (float)x[i];
-  return narrow ? mn_const(g, MN_F32, s, narrow) : NULL;
+/* What tables are made of: what cosine and sine are multiplied by, then the frequencies of the pairs. */
+enum { OF_GAIN, OF_FREQUENCIES };
+static void frequencies(const double *of, const mn_shape *shape, double *to) {
+  for (int64_t j = 0; j < shape->dim[0]; j++) to[j] = of[OF_FREQUENCIES + j];
+}
+static double angle_at(const double *of, const mn_shape *shape, int64_t i) { /* of positions 0, 1, ... */
+  const int64_t half = shape->dim[1];
+  return (double)(i / half) * of[OF_FREQUENCIES + i % half];
+}
+static void cosines(const double *of, const mn_shape *shape, double *to) {
+  for (int64_t i = 0; i < mn_shape_count(shape); i++) to[i] = cos(angle_at(of, shape, i)) * of[OF_GAIN];
+}
+static void sines(const double *of, const mn_shape *shape, double *to) {
+  for (int64_t i = 0; i < mn_shape_count(shape); i++) to[i] = sin(angle_at(of, shape, i)) * of[OF_GAIN];
+}
+
+static void tables_of(mn_scope *s, int n_of, const double *of, int64_t T, mn_tensor *start, mn_tensor **cos_out, mn_tensor **sin_out) {
+  mn_graph *g = mn_scope_graph(s);
+  const mn_dtype t = mn_scope_exact(s);
+  const int64_t half = n_of - OF_FREQUENCIES;
+  if (!start) { /* known now: constants */
+    *cos_out = mn_scope_numbers(s, cosines, n_of, of, t, MN_SHAPE(T, half));
+    *sin_out = mn_scope_numbers(s, sines, n_of, of, t, MN_SHAPE(T, half));
+    return;
+  }
+  /* angles in f64, taken modulo 2 pi before they are narrowed: exact at position ten million, too */
+  const int64_t B = mn_dim(start, 0);
+  mn_tensor *at = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T, 1), 1));
+  mn_tensor *angle = mn_mul(g, mn_cast(g, at, MN_F64), mn_scope_numbers(s, frequencies, n_of, of, MN_F64, MN_SHAPE(half)));
+  angle = mn_cast(g, mn_mod(g, angle, mn_scalar(g, MN_F64, 6.283185307179586476925)), t);
+  *cos_out = mn_mul_scalar(g, mn_cos(g, angle), of[OF_GAIN]);
+  *sin_out = mn_mul_scalar(g, mn_sin(g, angle), of[OF_GAIN]);
 }
 
 void mn_rope_tables_at(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor *start, mn_tensor **cos_out,
                        mn_tensor **sin_out) {
-  mn_graph *g = mn_scope_graph(s);
-  mn_dtype t = mn_scope_exact(s);
-  int64_t half = head_dim / 2;
-  double gain = c->gain ? c->gain : c->scaling == MN_ROPE_YARN && c->factor > 1 ? 0.1 * log(c->factor) + 1 : 1;
+  const int half = (int)(head_dim / 2), n_of = OF_FREQUENCIES + half;
+  double *of = mn_alloc((size_t)n_of * sizeof *of);
   *cos_out = *sin_out = NULL;
-  double *cosine = mn_arena_alloc(g->arena, (size_t)((T + 1) * half + 1) * sizeof *cosine);
-  double *sine = mn_arena_alloc(g->arena, (size_t)((T + 1) * half + 1) * sizeof *sine);
-  if (!cosine || !sine) {
-    mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
+  if (!of) {
+    mn_graph_fault(mn_scope_graph(s), MN_ERR_MEMORY, "%s", mn_message());
     return;
   }
-  if (!start) { /* known now: constants */
-    for (int64_t i = 0; i < T * half; i++) {
-      double angle = (double)(i / half) * inverse_frequency(c, head_dim, i % half);
-      cosine[i] = cos(angle) * gain;
-      sine[i] = sin(angle) * gain;
-    }
-    *cos_out = table_const(g, t, MN_SHAPE(T, half), cosine);
-    *sin_out = table_const(g, t, MN_SHAPE(T, half), sine);
-    return;
-  }
-  /* angles in f64, taken modulo 2 pi before they are narrowed: exact at position ten million, too */
-  for (int64_t j = 0; j < half; j++) cosine[j] = inverse_frequency(c, head_dim, j);
-  int64_t B = mn_dim(start, 0);
-  mn_tensor *at = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T, 1), 1));
-  mn_tensor *angle = mn_mul(g, mn_cast(g, at, MN_F64), mn_const(g, MN_F64, MN_SHAPE(half), cosine));
-  angle = mn_cast(g, mn_mod(g, angle, mn_scalar(g, MN_F64, 6.283185307179586476925)), t);
-  *cos_out = mn_mul_scalar(g, mn_cos(g, angle), gain);
-  *sin_out = mn_mul_scalar(g, mn_sin(g, angle), gain);
+  of[OF_GAIN] = c->gain ? c->gain : c->scaling == MN_ROPE_YARN && c->factor > 1 ? 0.1 * log(c->factor) + 1 : 1;
+  for (int i = 0; i < half; i++) of[OF_FREQUENCIES + i] = inverse_frequency(c, head_dim, i);
+  tables_of(s, n_of, of, T, start, cos_out, sin_out);
+  free(of);
 }
 
 void mn_rope_tables(mn_scope *s, const mn_rope_config *c, int64_t head_dim, int64_t T, mn_tensor **cos_out, mn_tensor **sin_out) {

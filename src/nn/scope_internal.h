@@ -5,6 +5,7 @@
 
 #include "base/table.h"
 #include "nn/scope.h"
+#include "nn/scope_numbers.h"
 
 typedef struct mn_state_group { /* the states below one scope, in the order in which they were asked for */
   int n, cap;
@@ -57,6 +58,13 @@ typedef struct mn_scope_share {
   mn_tensor *value;
 } mn_scope_share;
 
+typedef struct mn_scope_numbers_of {
+  mn_numbers_rule rule;
+  int n_of;
+  const double *of;
+  const mn_tensor *made; /* the first constant of them, in whatever graph */
+} mn_scope_numbers_of;
+
 typedef struct mn_scope_root {
   mn_arena *arena;
   mn_build build;
@@ -82,6 +90,8 @@ typedef struct mn_scope_root {
   mn_built_loss *losses;
   int n_shares, cap_shares;
   mn_scope_share *shares;
+  int n_numbers, cap_numbers;
+  mn_scope_numbers_of *numbers;
   bool draws;      /* something is drawn: loops count their pieces        */
   mn_tensor *tick; /* i64 [], which piece of the loops this is; NULL: none */
 } mn_scope_root;
