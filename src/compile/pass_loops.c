@@ -117,8 +117,9 @@ static mn_tensor *copy_node(mn_graph *g, const mn_node *n, mn_tensor **in, const
     mn_tensor *t = mn_scalar(g, n->out[0]->dtype, constant->value);
     return out ? *out = t : t;
   }
-  mn_dtype *types = some(g, (size_t)n->n_out, sizeof *types);
-  mn_shape *shapes = some(g, (size_t)n->n_out, sizeof *shapes);
+  enum { FEW = 16 };
+  mn_dtype few_types[FEW], *types = n->n_out <= FEW ? few_types : some(g, (size_t)n->n_out, sizeof *types);
+  mn_shape few_shapes[FEW], *shapes = n->n_out <= FEW ? few_shapes : some(g, (size_t)n->n_out, sizeof *shapes);
   for (int j = 0; types && shapes && j < n->n_out; j++) {
     types[j] = n->out[j]->dtype;
     shapes[j] = shape ? *shape : n->out[j]->shape;
@@ -466,16 +467,19 @@ static void new_loop(loop *l, mn_tensor **result) {
 }
 
 /* ---- the pass ---- */
-/* The body without what the compiler would drop anyway, its own loops done. */
-static mn_status clean_body(const mn_plan_request *q, mn_arena *keep, mn_arena **scratch, loop *l, int *moved) {
+/* The body without what the compiler would drop anyway, its own loops done. Loops inside it keep something of the graph that they were
+ * taken into; without any, that graph is needed for this one loop. */
+static mn_status clean_body(const mn_plan_request *q, mn_arena *keep, mn_arena *taken, mn_arena **scratch, loop *l, int *moved) {
   const mn_scan_attr *a = l->a;
+  bool inner = false;
+  for (int i = 0; i < a->body->n_nodes && !inner; i++) inner = a->body->nodes[i]->op == &mn_op_scan;
   mn_plan_request body = *q;
   body.graph = a->body;
   body.n_outputs = a->n_carry + a->n_ys;
   body.outputs = a->body_out;
   body.n_assigns = 0;
   int operations;
-  MN_TRY(mn_draft_take(&body, keep, &l->body, &operations));
+  MN_TRY(mn_draft_take(&body, inner ? keep : taken, &l->body, &operations));
   MN_TRY(mn_pass_lower(q->backend, keep, &l->body));
   if (!(q->passes_off & MN_PASS_SIMPLIFY)) MN_TRY(mn_pass_simplify(scratch, &l->body));
   return mn_pass_loops(q, keep, &l->body, moved);
@@ -525,10 +529,10 @@ static int count_moved(const loop *l) {
 static mn_status rebuild_loop(const mn_plan_request *q, mn_arena *keep, mn_rebuild *r, const mn_node *n, int *moved) {
   mn_graph *g = r->now->g;
   loop l = {.g = g, .a = n->attr};
-  mn_arena *scratch = NULL;
+  mn_arena *scratch = NULL, *taken = mn_arena_new();
   l.in = mn_arena_alloc(keep, (size_t)(n->n_in + 1) * sizeof *l.in);
   mn_tensor **result = mn_arena_alloc(keep, (size_t)(n->n_out + 1) * sizeof *result);
-  mn_status status = l.in && result ? clean_body(q, keep, &scratch, &l, moved) : MN_ERR_MEMORY;
+  mn_status status = l.in && result && taken ? clean_body(q, keep, taken, &scratch, &l, moved) : MN_ERR_MEMORY;
   for (int k = 0; k < n->n_in && l.in; k++) l.in[k] = *mn_rebuilt(r, n->in[k]);
   if (status == MN_OK) status = loop_init(&l);
   if (status == MN_OK) {
@@ -544,6 +548,7 @@ static mn_status rebuild_loop(const mn_plan_request *q, mn_arena *keep, mn_rebui
     status = mn_graph_status(g);
   }
   mn_arena_free(scratch);
+  mn_arena_free(taken);
   return status;
 }
 
