@@ -18,6 +18,7 @@ typedef struct builder {
   int n_nodes;
   mn_table layout_at; /* leaf of the user's graph -> number in layouts */
   const mn_layout *layouts;
+  mn_bodies bodies; /* of its loops */
 } builder;
 
 static int storage_new(mn_plan *p, mn_storage_kind kind, size_t bytes) {
@@ -28,8 +29,6 @@ static int storage_new(mn_plan *p, mn_storage_kind kind, size_t bytes) {
   return p->n_storages++;
 }
 
-static size_t tensor_bytes(const mn_tensor *t) { return mn_shape_bytes(&t->shape, t->dtype); }
-
 static mn_layout dense_layout(const mn_shape *s) {
   mn_layout l = {0};
   int64_t expect = 1;
@@ -39,7 +38,7 @@ static mn_layout dense_layout(const mn_shape *s) {
 
 /* Does the tensor fill its storage exactly, in order? */
 static bool is_whole(const mn_plan *p, const mn_tensor *t, const mn_placed *v) {
-  return v->layout.offset == 0 && mn_layout_is_dense(&t->shape, &v->layout) && tensor_bytes(t) == p->storages[v->storage].bytes;
+  return v->layout.offset == 0 && mn_layout_is_dense(&t->shape, &v->layout) && mn_tensor_bytes(t) == p->storages[v->storage].bytes;
 }
 
 static bool layout_fits(mn_layout_rule rule, const mn_shape *s, const mn_layout *l) {
@@ -113,7 +112,7 @@ static mn_status add_copy(builder *b, mn_tensor *t, const mn_placed *v, int into
 static mn_status densify(builder *b, mn_tensor *t, mn_placed *out) {
   int *d = &b->dense[b->base[t->node->id] + t->out];
   if (*d < 0) {
-    const int s = storage_new(b->p, MN_STORAGE_TEMP, tensor_bytes(t));
+    const int s = storage_new(b->p, MN_STORAGE_TEMP, mn_tensor_bytes(t));
     if (s < 0) return MN_ERR_MEMORY;
     MN_TRY(add_copy(b, t, value_of(b, t), s));
     *d = s;
@@ -129,12 +128,12 @@ static mn_status place_leaf(builder *b, mn_node *n) {
   v->layout = dense_layout(&t->shape);
   if (n->op == &mn_op_const) {
     const mn_const_attr *a = n->attr;
-    v->storage = storage_new(p, MN_STORAGE_CONST, tensor_bytes(t));
+    v->storage = storage_new(p, MN_STORAGE_CONST, mn_tensor_bytes(t));
     if (v->storage < 0) return MN_ERR_MEMORY;
     p->storages[v->storage].data = a->data;
     return MN_OK;
   }
-  v->storage = storage_new(p, MN_STORAGE_LEAF, tensor_bytes(t));
+  v->storage = storage_new(p, MN_STORAGE_LEAF, mn_tensor_bytes(t));
   if (v->storage < 0) return MN_ERR_MEMORY;
   const int leaf = b->leaf_of[n->id];
   if (leaf < 0) return MN_OK;
@@ -151,73 +150,6 @@ static mn_status place_view(builder *b, mn_node *n) {
     if (!n->op->view(n, &in.layout, &out->layout)) return mn_fail(MN_ERR_INTERNAL, "%s of a dense tensor failed", n->op->name);
   }
   out->storage = in.storage;
-  return MN_OK;
-}
-
-/* ---- scan: its body is a plan of its own ---- */
-static void report_body(mn_plan_report *r, const mn_plan_report *body) {
-  r->nodes_given += body->nodes_given;
-  r->nodes_lowered += body->nodes_lowered;
-  r->nodes_moved += body->nodes_moved;
-  r->loops_in_parts += body->loops_in_parts;
-  r->nodes_simplified += body->nodes_simplified;
-  r->nodes_recomputed += body->nodes_recomputed;
-  r->nodes_fused += body->nodes_fused;
-  r->steps += body->steps;
-  r->copies += body->copies;
-  r->in_place += body->in_place;
-  r->elementwise_before += body->elementwise_before;
-  r->elementwise_after += body->elementwise_after;
-  r->bytes_constants += body->bytes_constants;
-}
-
-static mn_status compile_body(builder *b, mn_plan_step *s) {
-  const mn_scan_attr *a = s->call.attr;
-  int n_in = a->n_carry + a->n_xs + a->n_const;
-  mn_layout *layouts = mn_arena_alloc(b->p->arena, (size_t)(n_in + 1) * sizeof *layouts);
-  if (!layouts) return MN_ERR_MEMORY;
-  for (int i = 0; i < n_in; i++) {
-    const int step = i >= a->n_carry && i < a->n_carry + a->n_xs; /* its first axis is that of the steps */
-    for (int d = step; d < s->call.in[i].ndim; d++) layouts[i].stride[d - step] = s->call.in[i].stride[d];
-  }
-  mn_plan_request q = b->q;
-  q.prologue = NULL;
-  q.graph = a->body;
-  q.n_outputs = a->n_ys;
-  q.outputs = a->body_out + a->n_carry;
-  q.n_assigns = a->n_carry;
-  q.variables = a->body_in;
-  q.values = a->body_out;
-  MN_TRY(mn_plan_compile_with(&q, n_in, (const mn_tensor *const *)a->body_in, layouts, true, &s->body));
-  report_body(&b->p->report, &s->body->report);
-  mn_scan_binding *bind = mn_arena_alloc(b->p->arena, sizeof *bind);
-  if (!bind) return MN_ERR_MEMORY;
-  bind->carry = mn_arena_alloc(b->p->arena, (size_t)(a->n_carry + 1) * sizeof(int));
-  bind->xs = mn_arena_alloc(b->p->arena, (size_t)(a->n_xs + 1) * sizeof(int));
-  bind->consts = mn_arena_alloc(b->p->arena, (size_t)(a->n_const + 1) * sizeof(int));
-  bind->ys = mn_arena_alloc(b->p->arena, (size_t)(a->n_ys + 1) * sizeof(int));
-  bind->x_bytes = mn_arena_alloc(b->p->arena, (size_t)(a->n_xs + 1) * sizeof(size_t));
-  bind->y_bytes = mn_arena_alloc(b->p->arena, (size_t)(a->n_ys + 1) * sizeof(size_t));
-  bind->carry_bytes = mn_arena_alloc(b->p->arena, (size_t)(a->n_carry + 1) * sizeof(size_t));
-  if (!bind->carry || !bind->xs || !bind->consts || !bind->ys || !bind->x_bytes || !bind->y_bytes || !bind->carry_bytes)
-    return MN_ERR_MEMORY;
-  for (int i = 0; i < a->n_carry; i++) {
-    bind->carry[i] = mn_plan_leaf_storage(s->body, a->body_in[i]);
-    bind->carry_bytes[i] = tensor_bytes(a->body_in[i]);
-  }
-  for (int i = 0; i < a->n_xs; i++) {
-    const mn_view *x = &s->call.in[a->n_carry + i];
-    bind->xs[i] = mn_plan_leaf_storage(s->body, a->body_in[a->n_carry + i]);
-    bind->x_bytes[i] = mn_dtype_bytes(x->dtype, x->stride[0]);
-  }
-  for (int i = 0; i < a->n_const; i++) bind->consts[i] = mn_plan_leaf_storage(s->body, a->body_in[a->n_carry + a->n_xs + i]);
-  for (int j = 0; j < a->n_ys; j++) {
-    bind->ys[j] = s->body->output_storage[j];
-    bind->y_bytes[j] = tensor_bytes(a->body_out[a->n_carry + j]);
-  }
-  s->call.state = bind;
-  if (!(b->q.passes_off & MN_PASS_PARTS)) MN_TRY(mn_plan_into_parts(b->p, s));
-  b->p->report.loops_in_parts += s->parts != NULL;
   return MN_OK;
 }
 
@@ -245,7 +177,7 @@ static mn_status place_op(builder *b, mn_node *n) {
       step_write(s, j, n->out[j], -1);
       continue;
     }
-    int st = storage_new(b->p, MN_STORAGE_TEMP, tensor_bytes(n->out[j]));
+    int st = storage_new(b->p, MN_STORAGE_TEMP, mn_tensor_bytes(n->out[j]));
     if (st < 0) return MN_ERR_MEMORY;
     b->p->storages[st].phase = n->phase;
     *value_of(b, n->out[j]) = (mn_placed){st, dense_layout(&n->out[j]->shape)};
@@ -255,7 +187,7 @@ static mn_status place_op(builder *b, mn_node *n) {
                         : n->op->flops     ? n->op->flops(n)
                         : y                ? mn_shape_count(&y->shape)
                                            : 0;
-  return scan ? compile_body(b, s) : MN_OK;
+  return scan ? mn_plan_body(b->p, &b->q, b->scratch, &b->bodies, s) : MN_OK;
 }
 
 /* ---- roots: outputs in memory of their own, assigned values into their variables ---- */
@@ -280,7 +212,7 @@ static mn_status save_assigned(builder *b, int *from) {
       s->claimed = true;
       from[i] = v->storage;
     } else {
-      int copy = storage_new(p, MN_STORAGE_TEMP, tensor_bytes(t));
+      int copy = storage_new(p, MN_STORAGE_TEMP, mn_tensor_bytes(t));
       if (copy < 0) return MN_ERR_MEMORY;
       MN_TRY(add_copy(b, t, v, copy));
       p->storages[copy].claimed = true;
@@ -318,7 +250,7 @@ static mn_status place_outputs(builder *b) {
       s->claimed = true;
       continue;
     }
-    int out = storage_new(p, MN_STORAGE_OUTPUT, tensor_bytes(t));
+    int out = storage_new(p, MN_STORAGE_OUTPUT, mn_tensor_bytes(t));
     if (out < 0) return MN_ERR_MEMORY;
     p->storages[out].claimed = true;
     p->output_storage[j] = out;
@@ -481,6 +413,7 @@ mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn
   free(b.needed);
   free(b.leaf_of);
   free(b.uses);
+  free(b.bodies.list);
   if (status != MN_OK) {
     mn_plan_free(p);
     return status;
@@ -504,14 +437,15 @@ static mn_status first_change(const mn_plan *p, const mn_plan_request *q, int *f
   return MN_OK;
 }
 
+/* What may be left before a step may be left within the loops before it; a body that loops on both sides share may not. */
 static void may_be_left(mn_plan *p, int before) {
   p->left_before = before;
-  for (int t = 0; t < before; t++)
-    if (p->steps[t]->body) {
-      may_be_left(p->steps[t]->body, p->steps[t]->body->n_steps);
-      const mn_parts *parts = p->steps[t]->parts;
-      for (int i = 0; parts && i < parts->n; i++) may_be_left(parts->plans[i], parts->plans[i]->n_steps);
-    }
+  for (int t = 0; t < p->n_steps; t++) {
+    mn_plan *body = p->steps[t]->body;
+    const mn_parts *parts = p->steps[t]->parts;
+    if (body) may_be_left(body, t < before ? body->n_steps : 0);
+    for (int i = 0; parts && i < parts->n; i++) may_be_left(parts->plans[i], t < before ? parts->plans[i]->n_steps : 0);
+  }
 }
 
 mn_status mn_plan_compile(const mn_plan_request *q, mn_plan **out) {

@@ -51,6 +51,7 @@ typedef struct mn_plan_step {
   double seconds, shortest;      /* of all runs since profiling began, and of the fastest */
   int64_t runs;
   bool dropped;
+  bool shares_body; /* of a scan: body, parts and binding are an earlier step's */
 } mn_plan_step;
 
 typedef struct mn_scan_binding { /* storages of the body, -1 where the body does not use one */
@@ -85,15 +86,27 @@ struct mn_plan {
   void *block, *output_block, *const_block;
   size_t block_bytes, output_bytes, const_bytes;
   bool is_body, profiling;
-  int64_t part;    /* the part of a loop that it runs */
-  int left_before; /* when the thread is to stop, a run may be left before any of its first so many steps: nothing has changed yet */
+  const void *placed; /* a body: where its block lies at present */
+  int64_t part;       /* the part of a loop that it runs */
+  int left_before;    /* when the thread is to stop, a run may be left before any of its first so many steps: nothing has changed yet */
   int unbound;
   mn_plan_report report;
 };
 
 extern const mn_kernel mn_kernel_scan;
+static inline size_t mn_tensor_bytes(const mn_tensor *t) { return mn_shape_bytes(&t->shape, t->dtype); }
 mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn_tensor *const *layout_of, const mn_layout *layouts,
                                bool is_body, mn_plan **out);
+/* The body of loop s: compiled, or that of an earlier loop of this plan which does the same. (plan_bodies.c) */
+typedef struct mn_body {
+  uint64_t hash;
+  const mn_plan_step *step;
+} mn_body;
+typedef struct mn_bodies {
+  int n, cap;
+  mn_body *list;
+} mn_bodies;
+mn_status mn_plan_body(mn_plan *p, const mn_plan_request *q, mn_arena *arena, mn_bodies *known, mn_plan_step *s);
 int mn_plan_leaf_storage(const mn_plan *p, const mn_tensor *leaf);
 void mn_storage_bind(mn_plan *p, int s, void *base);
 size_t mn_plan_step_bytes(const mn_plan_step *s); /* of a scan: what its body, or the plans of its parts, take */

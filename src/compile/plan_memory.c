@@ -105,6 +105,7 @@ mn_status mn_plan_memory(mn_plan *p, bool share) {
 }
 
 void mn_plan_place(mn_plan *p, void *block) {
+  p->placed = block;
   for (int i = 0; i < p->n_storages; i++) {
     mn_storage *s = &p->storages[i];
     if (s->kind == MN_STORAGE_TEMP && s->alias < 0 && s->first >= 0) mn_storage_bind(p, i, (char *)block + s->offset);

@@ -158,7 +158,10 @@ static mn_status scan_run(mn_call *c) {
   MN_TRY(zero_rows_beyond(c, a, b, length));
   for (int i = 0; i < a->n_carry; i++)
     if (c->in[i].data != c->out[i].data) MN_TRY(c->backend->copy(c->backend, c->out[i].data, c->in[i].data, b->carry_bytes[i]));
-  if (!s->parts) return run_loop(c, s->body, 1, length, NULL);
+  if (!s->parts) {
+    if (s->body->placed != c->workspace) mn_plan_place(s->body, c->workspace); /* another loop of the same body ran last */
+    return run_loop(c, s->body, 1, length, NULL);
+  }
   parts_job job = {.c = c, .length = length};
   mn_pool_run(c->pool, s->parts->count, part_task, &job);
   const mn_status status = (mn_status)atomic_load(&job.status);
@@ -235,8 +238,9 @@ void mn_plan_free(mn_plan *p) {
   if (!p) return;
   for (int t = 0; t < p->n_steps; t++) {
     mn_plan_step *s = p->steps[t];
-    for (int i = 0; s->parts && i < s->parts->n; i++) mn_plan_free(s->parts->plans[i]);
-    if (s->body) mn_plan_free(s->body);
+    for (int i = 0; s->parts && !s->shares_body && i < s->parts->n; i++) mn_plan_free(s->parts->plans[i]);
+    if (s->body && !s->shares_body) mn_plan_free(s->body);
+    else if (s->body) continue;
     else if (s->call.kernel->release && s->call.state) s->call.kernel->release(&s->call);
   }
   if (p->block) p->backend->free(p->backend, p->block, p->block_bytes);
