@@ -10,8 +10,8 @@
 
 #define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/hybrids/"
 
-static const char *const names[] = {"lfm2",        "lfm2_moe",  "mamba2",         "bamba",      "granite",
-                                    "granite_moe", "falcon_h1", "falcon_h1_norm", "qwen3_next", "qwen3_5"};
+static const char *const names[] = {"lfm2",      "lfm2_moe",       "mamba2",     "bamba",   "granite", "granite_moe",
+                                    "falcon_h1", "falcon_h1_norm", "qwen3_next", "qwen3_5", "rwkv7"};
 enum { NAMES = sizeof names / sizeof *names };
 
 typedef struct opened { /* a checkpoint, and what was made of it elsewhere */

@@ -19,6 +19,7 @@
 
 typedef struct rwkv7_config {
   int64_t heads, head_dim, decay_rank, rate_rank, gate_rank, value_rank;
+  double norm_eps;
   int values; /* VALUES_... */
 } rwkv7_config;
 
@@ -36,6 +37,7 @@ static const mn_field fields[] = {
     MN_FIELD_ENUM(S, values, values_words, VALUES_OWN,
                   "own: of this layer alone; first: and layers above may mix them in; mixed: they are mixed in", MN_SPARSE),
     MN_FIELD_INT(S, value_rank, 32, 1, 4096, "values mixed: width between the two projections of their share", MN_SPARSE),
+    MN_FIELD_FLOAT(S, norm_eps, 64e-5, DBL_MIN, 1, "of the norm of what is read", MN_SPARSE),
     MN_FIELD_END};
 #undef S
 
@@ -121,7 +123,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_ERASE, .chunk = 64});
   mn_state_set(s, "W", io.w);
   mn_tensor *gain = by_channel(s, "norm.weight", c, 1, "norm's gain [H,K]"), *bias = by_channel(s, "norm.bias", c, 0, "norm's bias [H,K]");
-  mn_tensor *o = mn_norm(g, MN_NORM_LAYER, io.o, NULL, NULL, 64e-5, exact);
+  mn_tensor *o = mn_norm(g, MN_NORM_LAYER, io.o, NULL, NULL, c->norm_eps, exact);
   o = mn_add(g, mn_mul(g, o, gain), bias);
   mn_tensor *now = mn_mul(g, mn_mul(g, r, written), by_channel(s, "rho", c, 0, "how much of the current value is read by itself [H,K]"));
   o = mn_add(g, o, mn_mul(g, mn_sum(g, now, MN_AXIS(3)), v));

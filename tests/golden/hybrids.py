@@ -173,6 +173,102 @@ def write(name, config, weights, tokens, logits):
     print(name, sum(f.stat().st_size for f in folder.iterdir()), "|logits|", round(float(logits.abs().max()), 3))
 
 
+# ---- RWKV-7 ---- one token at a time, the memory S [V,K] as the paper writes it; tensors as the library fla names them.
+def rwkv7(p, c, tokens):
+    D, N, L = c["hidden_size"], c["head_dim"], c["num_hidden_layers"]
+    H = D // N
+
+    def norm(x, name, eps=None):
+        y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + (eps or c["norm_eps"]))
+        return y if name is None else y * p[name + ".weight"] + p[name + ".bias"]
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    logits = np.zeros(tokens.shape + (c["vocab_size"],))
+    for b in range(len(tokens)):
+        S = np.zeros((L, H, N, N))
+        before = np.zeros((L, 2, D))
+        for t, token in enumerate(tokens[b]):
+            h = norm(p["model.embeddings.weight"][token], "model.layers.0.pre_norm")
+            first = None
+            for l in range(L):
+                a_, f_ = f"model.layers.{l}.attn.", f"model.layers.{l}.ffn."
+                low = lambda n, x, act: p[a_ + n + "_lora.lora.2.weight"] @ act(p[a_ + n + "_lora.lora.0.weight"] @ x)  # noqa: E731
+                x = norm(h, f"model.layers.{l}.attn_norm")
+                xs = {n: x + (before[l, 0] - x) * p[a_ + "x_" + n].reshape(-1) for n in "rwkvag"}
+                before[l, 0] = x
+                r, k, v = (p[a_ + n + "_proj.weight"] @ xs[n] for n in "rkv")
+                z = low("w", xs["w"], np.tanh) + p[a_ + "w_lora.lora.2.bias"]
+                w = np.exp(-np.exp(-0.5) * sigmoid(z))
+                if l == 0:
+                    first = v
+                else:
+                    v = v + (first - v) * sigmoid(low("v", xs["v"], lambda y: y) + p[a_ + "v_lora.lora.2.bias"])
+                a = sigmoid(low("a", xs["a"], lambda y: y) + p[a_ + "a_lora.lora.2.bias"])
+                g = low("g", xs["g"], sigmoid)
+                kappa = (k * p[a_ + "k_k"]).reshape(H, N)
+                kappa = kappa / np.sqrt((kappa ** 2).sum(-1, keepdims=True) + 1e-6)
+                k = (k * (1 + (a - 1) * p[a_ + "k_a"])).reshape(H, N)
+                r, v, w, a = (y.reshape(H, N) for y in (r, v, w, a))
+                o = np.zeros((H, N))
+                for i in range(H):
+                    S[l, i] = S[l, i] @ (np.diag(w[i]) - np.outer(kappa[i], a[i] * kappa[i])) + np.outer(v[i], k[i])
+                    o[i] = S[l, i] @ r[i]
+                o = norm(o, None, N * c["norm_eps"]).reshape(-1) * p[a_ + "g_norm.weight"] + p[a_ + "g_norm.bias"]
+                o = o.reshape(H, N) + (r * k * p[a_ + "r_k"]).sum(-1, keepdims=True) * v
+                h = h + p[a_ + "o_proj.weight"] @ (o.reshape(-1) * g)
+                x = norm(h, f"model.layers.{l}.ffn_norm")
+                k = p[f_ + "key.weight"] @ (x + (before[l, 1] - x) * p[f_ + "x_k"])
+                before[l, 1] = x
+                h = h + p[f_ + "value.weight"] @ np.maximum(k, 0) ** 2
+            logits[b, t] = p["lm_head.weight"] @ norm(h, "model.norm")
+    return logits
+
+
+def make_rwkv7():
+    D, N, L, V, F = 16, 4, 2, 32, 20
+    c = dict(architectures=["RWKV7ForCausalLM"], model_type="rwkv7", hidden_size=D, head_dim=N, num_hidden_layers=L, vocab_size=V, norm_eps=1e-5,
+             intermediate_size=F, hidden_act="sqrelu", norm_first=True, norm_bias=True, decay_low_rank_dim=4, a_low_rank_dim=3,
+             v_low_rank_dim=2, gate_low_rank_dim=5, tie_word_embeddings=False, attn=None, max_position_embeddings=2048)
+    ranks = dict(w=4, a=3, v=2, g=5)
+    p = {}
+
+    def add(name, shape, scale=None, shift=0.0):
+        p[name] = random("rwkv7." + name, shape, shape[-1] ** -0.5 if scale is None else scale, shift)
+
+    def add_norm(name):
+        add(name + ".weight", (D,), 0.2, 1.0)
+        add(name + ".bias", (D,), 0.2)
+
+    add("model.embeddings.weight", (V, D), 1.0)
+    add_norm("model.layers.0.pre_norm")
+    for l in range(L):
+        a_, f_ = f"model.layers.{l}.attn.", f"model.layers.{l}.ffn."
+        for n in ("attn_norm", "ffn_norm", "attn.g_norm"):
+            add_norm(f"model.layers.{l}.{n}")
+        for n in "rwkvag":
+            add(a_ + "x_" + n, (1, 1, D), 0.3, 0.5)
+        for n in "rkvo":
+            add(a_ + n + "_proj.weight", (D, D))
+        for n in "wavg" if l else "wag":
+            add(a_ + n + "_lora.lora.0.weight", (ranks[n], D))
+            add(a_ + n + "_lora.lora.2.weight", (D, ranks[n]))
+            if n != "g":
+                add(a_ + n + "_lora.lora.2.bias", (D,), 0.5)
+        add(a_ + "k_k", (D,), 0.2, 0.85)
+        add(a_ + "k_a", (D,), 0.2, 1.0)
+        add(a_ + "r_k", (D // N, N), 0.3)
+        add(f_ + "x_k", (D,), 0.3, 0.5)
+        add(f_ + "key.weight", (F, D))
+        add(f_ + "value.weight", (D, F))
+    add_norm("model.norm")
+    add("lm_head.weight", (V, D))
+    tokens = np.random.default_rng(zlib.crc32(b"rwkv7")).integers(0, V, (B, T))
+    logits = rwkv7({k: v.numpy() for k, v in p.items()}, c, tokens)
+    write("rwkv7", c, {k: v.to(torch.bfloat16) for k, v in p.items()}, torch.tensor(tokens), torch.tensor(logits))
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or CASES:
-        make(name)
+    for name in sys.argv[1:] or [*CASES, "rwkv7"]:
+        make_rwkv7() if name == "rwkv7" else make(name)

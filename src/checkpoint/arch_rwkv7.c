@@ -1,0 +1,115 @@
+/* arch_rwkv7.c - RWKV-7 (Peng et al. 2025, arXiv 2503.14456), as the library fla writes it, and GGUF: the first layer's values are mixed
+ * into those of the others, the embedding is normed, and channel parts see the token before. */
+#include "checkpoint/arch.h"
+#include "checkpoint/hybrid.h"
+
+/* Widths between two projections are not written where they follow from the model's: what the tensors have counts. */
+static mn_status rank(mn_settings *s, const char *hf, const char *gguf, const char *tensor, int64_t *out) {
+  const mn_checkpoint_tensor *t = s->form == MN_FORM_HF ? mn_checkpoint_find(s->from, tensor) : NULL;
+  return mn_setting_int(s, hf, gguf, t && t->shape.ndim == 2 ? t->shape.dim[0] : MN_NEEDED, out);
+}
+
+static mn_status recipe(mn_settings *s, const mn_value **out) {
+  mn_transformer t = {0};
+  mn_keys model = {.arena = s->arena};
+  int64_t width, decay, rate, gate, value = 0, hidden;
+  double ratio, eps;
+  const mn_checkpoint_tensor *e = s->form == MN_FORM_GGUF ? mn_checkpoint_find(s->from, "token_embd.weight") : NULL;
+  MN_TRY(mn_setting_int(s, "vocab_size", "vocab_size", e && e->shape.ndim == 2 ? e->shape.dim[0] : MN_NEEDED, &t.vocab_size));
+  MN_TRY(mn_setting_int(s, "hidden_size", "embedding_length", MN_NEEDED, &t.d_model));
+  MN_TRY(mn_setting_int(s, "num_hidden_layers", "block_count", MN_NEEDED, &t.layers));
+  if (t.layers < 1 || t.layers > 4096) return mn_setting_refuse(s, "num_hidden_layers", "block_count", "must be from 1 to 4096");
+  MN_TRY(mn_setting_int(s, "head_dim", "wkv.head_size", 64, &width));
+  if (!width || t.d_model % width)
+    return mn_setting_refuse(s, "head_dim", "wkv.head_size", "must divide the width, %lld", (long long)t.d_model);
+  MN_TRY(mn_setting_real(s, "norm_eps", "attention.layer_norm_epsilon", 1e-5, &eps));
+  MN_TRY(mn_setting_real(s, "hidden_ratio", NULL, 4, &ratio));
+  MN_TRY(mn_setting_int(s, "intermediate_size", "feed_forward_length", (int64_t)(ratio * (double)t.d_model), &hidden));
+  MN_TRY(rank(s, "decay_low_rank_dim", "attention.decay_lora_rank", "model.layers.0.attn.w_lora.lora.0.weight", &decay));
+  MN_TRY(rank(s, "a_low_rank_dim", "attention.iclr_lora_rank", "model.layers.0.attn.a_lora.lora.0.weight", &rate));
+  MN_TRY(rank(s, "gate_low_rank_dim", "attention.gate_lora_rank", "model.layers.0.attn.g_lora.lora.0.weight", &gate));
+  if (t.layers > 1)
+    MN_TRY(rank(s, "v_low_rank_dim", "attention.value_residual_mix_lora_rank", "model.layers.1.attn.v_lora.lora.0.weight", &value));
+  MN_TRY(mn_setting_bool(s, "tie_word_embeddings", NULL, false, &t.tied));
+  MN_TRY(mn_setting_only_text(s, "hidden_act", NULL, "sqrelu"));
+  MN_TRY(mn_setting_only_bool(s, "norm_first", NULL, true));
+  MN_TRY(mn_setting_only_bool(s, "norm_bias", NULL, true));
+  if (mn_setting(s, "attn", NULL)) return mn_setting_refuse(s, "attn", NULL, "puts attention into layers, which is not done");
+  const mn_value **blocks = mn_arena_alloc(s->arena, (size_t)t.layers * sizeof *blocks);
+  if (!blocks) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < t.layers; i++) {
+    mn_keys mixer = {.arena = s->arena};
+    mn_keys_text(&mixer, "type", "rwkv7");
+    mn_keys_int(&mixer, "heads", t.d_model / width);
+    mn_keys_int(&mixer, "head_dim", width);
+    mn_keys_int(&mixer, "decay_rank", decay);
+    mn_keys_int(&mixer, "rate_rank", rate);
+    mn_keys_int(&mixer, "gate_rank", gate);
+    mn_keys_text(&mixer, "values", i ? "mixed" : "first");
+    if (i) mn_keys_int(&mixer, "value_rank", value);
+    mn_keys_real(&mixer, "norm_eps", (double)width * eps);
+    blocks[i] = mn_hybrid_block(s, mn_keys_map(&mixer), mn_value_text(s->arena, "channel_mix"), hidden, 1);
+  }
+  t.norm_eps = eps;
+  mn_transformer_model(&t, "decoder", "layer", &model);
+  mn_keys_bool(&model, "embedding_norm", true);
+  mn_keys_put(&model, "blocks", mn_value_list(s->arena, (size_t)t.layers, blocks));
+  *out = mn_keys_map(&model);
+  return MN_OK;
+}
+
+#define HF "model.layers.#."
+#define NORM(param, hf, gguf)                                                                                                              \
+  {param ".weight", hf ".weight", gguf ".weight", 0, 0}, { param ".bias", hf ".bias", gguf ".bias", 0, 0 }
+#define MIX(c)                                                                                                                             \
+  { "layers.#.mixer.mu_" c, HF "attn.x_" c, "blk.#.time_mix_lerp_fused.weight", 0, MN_T_PART | MN_T_RESHAPED }
+/* Two projections; fla keeps the bias with the second. */
+#define LOW(c)                                                                                                                             \
+  {"layers.#.mixer." c "_down.weight", HF "attn." c "_lora.lora.0.weight", "blk.#.time_mix_" c "1.weight", 0, 0},                          \
+      {"layers.#.mixer." c "_up.weight", HF "attn." c "_lora.lora.2.weight", "blk.#.time_mix_" c "2.weight", 0, 0}, {                      \
+    "layers.#.mixer." c "_up.bias", HF "attn." c "_lora.lora.2.bias", "blk.#.time_mix_" c "0.weight", 0, MN_T_RESHAPED                     \
+  }
+static const mn_arch_tensor tensors[] = {
+    {"embed_tokens.weight", "model.embeddings.weight", "token_embd.weight", 0, 0},
+    NORM("embed_norm", "model.layers.0.pre_norm", "token_embd_norm"),
+    NORM("layers.#.mixer_norm", HF "attn_norm", "blk.#.attn_norm"),
+    MIX("r"),
+    MIX("w"),
+    MIX("k"),
+    MIX("v"),
+    MIX("a"),
+    MIX("g"),
+    LOW("w"),
+    LOW("a"),
+    LOW("v"),
+    {"layers.#.mixer.g_down.weight", HF "attn.g_lora.lora.0.weight", "blk.#.time_mix_g1.weight", 0, 0},
+    {"layers.#.mixer.g_up.weight", HF "attn.g_lora.lora.2.weight", "blk.#.time_mix_g2.weight", 0, 0},
+    {"layers.#.mixer.xi", HF "attn.k_k", "blk.#.time_mix_k_k.weight", MN_T_RESHAPED, MN_T_RESHAPED},
+    {"layers.#.mixer.alpha", HF "attn.k_a", "blk.#.time_mix_k_a.weight", MN_T_RESHAPED, MN_T_RESHAPED},
+    {"layers.#.mixer.rho", HF "attn.r_k", "blk.#.time_mix_r_k.weight", MN_T_RESHAPED, MN_T_RESHAPED},
+    {"layers.#.mixer.r_proj.weight", HF "attn.r_proj.weight", "blk.#.time_mix_receptance.weight", 0, 0},
+    {"layers.#.mixer.k_proj.weight", HF "attn.k_proj.weight", "blk.#.time_mix_key.weight", 0, 0},
+    {"layers.#.mixer.v_proj.weight", HF "attn.v_proj.weight", "blk.#.time_mix_value.weight", 0, 0},
+    {"layers.#.mixer.o_proj.weight", HF "attn.o_proj.weight", "blk.#.time_mix_output.weight", 0, 0},
+    {"layers.#.mixer.norm.weight", HF "attn.g_norm.weight", "blk.#.time_mix_ln.weight", MN_T_RESHAPED, MN_T_RESHAPED},
+    {"layers.#.mixer.norm.bias", HF "attn.g_norm.bias", "blk.#.time_mix_ln.bias", MN_T_RESHAPED, MN_T_RESHAPED},
+    NORM("layers.#.channel_norm", HF "ffn_norm", "blk.#.attn_norm_2"),
+    {"layers.#.channel.mu_k", HF "ffn.x_k", "blk.#.channel_mix_lerp_k.weight", 0, MN_T_RESHAPED},
+    {"layers.#.channel.k_proj.weight", HF "ffn.key.weight", "blk.#.channel_mix_key.weight", 0, 0},
+    {"layers.#.channel.v_proj.weight", HF "ffn.value.weight", "blk.#.channel_mix_value.weight", 0, 0},
+    NORM("norm", "model.norm", "output_norm"),
+    {"lm_head.weight", "lm_head.weight", "output.weight", 0, 0},
+    {0}};
+
+const mn_arch_def mn_arch_rwkv7 = {
+    .name = "rwkv7",
+    .summary = "RWKV-7",
+    .types = "rwkv7",
+    .classes = "RWKV7ForCausalLM",
+    .gguf = "rwkv7",
+    .idle =
+        "attn_mode elementwise_affine fuse_cross_entropy fuse_linear_cross_entropy fuse_norm hidden_ratio max_position_embeddings num_heads "
+        "use_l2warp value_dim attention.head_count context_length",
+    .recipe = recipe,
+    .tensors = tensors,
+};
