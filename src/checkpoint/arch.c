@@ -77,7 +77,7 @@ bool mn_arch_fits(const char *pattern, const char *name, int *layer) {
   return !*name;
 }
 
-static const char *filled_with(const char *pattern, int layer, int64_t expert, char buf[MN_ARCH_NAME]) {
+const char *mn_arch_filled_with(const char *pattern, int layer, int64_t expert, char buf[MN_ARCH_NAME]) {
   size_t n = 0;
   for (; *pattern && n + 24 < MN_ARCH_NAME; pattern++) {
     if (*pattern == '#') n += (size_t)snprintf(buf + n, MN_ARCH_NAME - n, "%d", layer);
@@ -87,7 +87,7 @@ static const char *filled_with(const char *pattern, int layer, int64_t expert, c
   buf[n] = 0;
   return buf;
 }
-const char *mn_arch_filled(const char *pattern, int layer, char buf[MN_ARCH_NAME]) { return filled_with(pattern, layer, 0, buf); }
+const char *mn_arch_filled(const char *pattern, int layer, char buf[MN_ARCH_NAME]) { return mn_arch_filled_with(pattern, layer, 0, buf); }
 
 typedef struct matching {
   const mn_arch_def *a;
@@ -200,7 +200,7 @@ static mn_status match_each(const matching *x, int i, int layer, mn_arch_piece *
   char name[MN_ARCH_NAME];
   if (!(piece->each = mn_calloc((size_t)n + 1, sizeof *piece->each))) return MN_ERR_MEMORY;
   for (int64_t e = 0; e < n; e++) {
-    piece->tensor = piece->each[e] = find(x, filled_with(pattern_of(x, piece->row), layer, e, name));
+    piece->tensor = piece->each[e] = find(x, mn_arch_filled_with(pattern_of(x, piece->row), layer, e, name));
     if (!piece->tensor) return missing(x, x->p->info[i].name, name);
     MN_TRY(check_shape(x, i, piece, 0));
     MN_TRY(mn_checkpoint_readable(piece->tensor));

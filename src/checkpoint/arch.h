@@ -57,7 +57,8 @@ mn_status mn_arch_of(const mn_settings *s, const mn_arch_def **out);
 /* Does the name fit the pattern, whose # is a layer's number? layer: that number, -1 where there is none. */
 bool mn_arch_fits(const char *pattern, const char *name, int *layer);
 enum { MN_ARCH_NAME = 256 };
-const char *mn_arch_filled(const char *pattern, int layer, char buf[MN_ARCH_NAME]); /* with the number in its place */
+const char *mn_arch_filled(const char *pattern, int layer, char buf[MN_ARCH_NAME]);                      /* with the number in its place */
+const char *mn_arch_filled_with(const char *pattern, int layer, int64_t expert, char buf[MN_ARCH_NAME]); /* with an expert's, too */
 
 typedef struct mn_arch_piece { /* where a parameter's numbers are */
   const mn_arch_tensor *row;

@@ -270,6 +270,7 @@ mn_status mn_convert(const char *from, const char *to, const mn_convert_options 
   MN_TRY(mn_checkpoint_open(from, &job.from));
   job.arena = mn_arena_new();
   mn_status status = job.arena ? convert(&job, to) : MN_ERR_MEMORY;
+  mn_arch_pieces_free(job.n_from, job.pieces);
   mn_params_free(job.params);
   mn_model_free(job.model);
   mn_backend_free(job.backend);

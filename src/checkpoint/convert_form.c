@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,8 @@ mn_status mn_convert_open_model(mn_converting *job) {
 }
 
 /* ---- the list ---- */
+
+enum { MOST_PARTS = 16 }; /* of one tensor */
 
 static int64_t rows_of(const mn_shape *s) { return s->ndim ? s->dim[0] : 1; }
 static int64_t width_of(const mn_shape *s) { return rows_of(s) ? mn_shape_count(s) / rows_of(s) : 0; }
@@ -43,12 +46,47 @@ static mn_shape shape_of(const mn_shape *s, unsigned how) {
   return shape;
 }
 
-/* Tensors that are put together or taken apart as their architecture alone knows are not written. */
-static mn_status check_how(const mn_converting *job, unsigned how, const mn_arch_piece *from) {
-  const unsigned own = MN_T_ROWS | MN_T_NEG_EXP | MN_T_SCALED | MN_T_RESHAPED;
-  if (!from->each && !((how | from->how) & own)) return MN_OK;
-  return mn_fail(MN_ERR_UNSUPPORTED, "%s: '%s' has another form elsewhere; models of type %s are opened, and not converted",
-                 from->tensor->file, from->tensor->name, job->arch->name);
+static mn_status refuse(const mn_converting *job, const char *param, const char *file_name, const char *why) {
+  return mn_fail(MN_ERR_UNSUPPORTED, "%s: %s (%s) %s in %s", mn_checkpoint_path(job->from), param, file_name, why,
+                 job->form == MN_FORM_GGUF ? "a GGUF file of this architecture" : "a directory of Hugging Face's");
+}
+
+static mn_status new_target(mn_converting *job, const char *name, const mn_shape *shape, mn_target **out) {
+  if (job->n == job->room) {
+    const int room = job->room ? 2 * job->room : 256;
+    mn_target *more = mn_arena_alloc(job->arena, (size_t)room * sizeof *more);
+    if (!more) return MN_ERR_MEMORY;
+    if (job->n) memcpy(more, job->targets, (size_t)job->n * sizeof *more);
+    job->targets = more;
+    job->room = room;
+  }
+  mn_target *t = *out = &job->targets[job->n++];
+  *t = (mn_target){.job = job, .name = mn_arena_strdup(job->arena, name), .shape = *shape};
+  t->pieces = mn_arena_alloc(job->arena, MOST_PARTS * sizeof *t->pieces);
+  return t->name && t->pieces ? MN_OK : MN_ERR_MEMORY;
+}
+
+static mn_status put_piece(mn_target *t, const mn_target_piece *piece) {
+  if (t->n_pieces == MOST_PARTS) return mn_fail(MN_ERR_INTERNAL, "%s has too many parts", t->name);
+  mn_target_piece *p = &t->pieces[t->n_pieces++];
+  *p = *piece;
+  if (t->n_pieces > 1) p->first = p[-1].first + p[-1].rows;
+  return MN_OK;
+}
+
+/* A tensor for each expert: a slice of the parameter along its first axis. */
+static mn_status add_each(mn_converting *job, const mn_param_info *info, int layer, mn_target_piece *piece, const char *pattern) {
+  char name[MN_ARCH_NAME];
+  mn_shape slice = {.ndim = info->shape.ndim - 1};
+  for (int k = 0; k < slice.ndim; k++) slice.dim[k] = info->shape.dim[k + 1];
+  piece->rows = 1;
+  for (int64_t e = 0; e < info->shape.dim[0]; e++) {
+    mn_target *t;
+    piece->base = e;
+    MN_TRY(new_target(job, mn_arch_filled_with(pattern, layer, e, name), &slice, &t));
+    MN_TRY(put_piece(t, piece));
+  }
+  return MN_OK;
 }
 
 static mn_status add_piece(mn_converting *job, int i, const mn_arch_piece *from) {
@@ -56,33 +94,32 @@ static mn_status add_piece(mn_converting *job, int i, const mn_arch_piece *from)
   char name[MN_ARCH_NAME];
   int layer;
   const mn_arch_tensor *row = row_of(job, info->name, &layer);
-  if (!row)
-    return mn_fail(MN_ERR_UNSUPPORTED, "%s (%s) has no place in %s of this architecture", info->name, from->tensor->name,
-                   job->form == MN_FORM_GGUF ? "a GGUF file" : "a directory of Hugging Face's");
-  const unsigned how = job->form == MN_FORM_GGUF ? row->gguf_how : row->hf_how,
-                 order = MN_T_TRANSPOSED | MN_T_LESS_ONE | MN_T_ROTARY | MN_T_PART;
-  MN_TRY(check_how(job, how, from));
-  mn_arch_filled(job->form == MN_FORM_GGUF ? row->gguf : row->hf, layer, name);
-  mn_target *t = how & MN_T_PART ? named(job, name) : NULL;
+  if (!row) return refuse(job, info->name, from->tensor->name, "has no place");
+  const char *pattern = job->form == MN_FORM_GGUF ? row->gguf : row->hf;
+  const unsigned how = job->form == MN_FORM_GGUF ? row->gguf_how : row->hf_how, joined = MN_T_PART | MN_T_ROWS;
+  mn_target_piece piece = {
+      .from = *from, .row = row, .mixer = from->mixer, .how = how, .rows = rows_of(&info->shape), .width = width_of(&info->shape)};
+  if (how & MN_T_SCALED) return refuse(job, info->name, from->tensor->name, "is kept with factors that are not written");
+  if (how & MN_T_RESHAPED && job->form == MN_FORM_HF)
+    return refuse(job, info->name, from->tensor->name, "has another shape, which is not written,");
+  if (how & MN_T_ROTARY) MN_TRY(mn_arch_rotary(job->model, info->name, &piece.rotary));
+  if (strchr(pattern, '@')) return add_each(job, info, layer, &piece, pattern);
+  mn_arch_filled(pattern, layer, name);
+  mn_target *t = how & joined ? named(job, name) : NULL;
   if (!t) {
-    t = &job->targets[job->n++];
-    *t = (mn_target){.job = job, .name = mn_arena_strdup(job->arena, name), .shape = shape_of(&info->shape, how)};
-    t->pieces = mn_arena_alloc(job->arena, 16 * sizeof *t->pieces);
-    if (!t->name || !t->pieces) return MN_ERR_MEMORY;
-    if (!((how | from->how) & MN_T_PART) && !((how ^ from->how) & order)) t->same = from->tensor;
+    const mn_shape shape = shape_of(&info->shape, how);
+    MN_TRY(new_target(job, name, &shape, &t));
+    if (!((how | from->how) & (joined | MN_T_SCALED)) && !((how ^ from->how) & ~(unsigned)MN_T_RESHAPED) && !from->each)
+      t->same = from->tensor;
   } else {
-    t->shape.dim[how & MN_T_TRANSPOSED ? 1 : 0] += rows_of(&info->shape);
+    t->shape.dim[how & MN_T_TRANSPOSED && info->shape.ndim == 2 ? 1 : 0] += piece.rows;
   }
-  if (t->n_pieces == 16) return mn_fail(MN_ERR_INTERNAL, "%s has too many parts", name);
-  mn_target_piece *p = &t->pieces[t->n_pieces++];
-  *p = (mn_target_piece){.from = *from, .how = how, .rows = rows_of(&info->shape), .width = width_of(&info->shape)};
-  if (t->n_pieces > 1) p->first = p[-1].first + p[-1].rows;
-  return how & MN_T_ROTARY ? mn_arch_rotary(job->model, info->name, &p->rotary) : MN_OK;
+  return put_piece(t, &piece);
 }
 
 mn_status mn_convert_list_pieces(mn_converting *job) {
   const int n = job->params->n_all;
-  mn_arch_piece *from = mn_arena_alloc(job->arena, (size_t)(n + 1) * sizeof *from);
+  mn_arch_piece *from = mn_calloc((size_t)n + 1, sizeof *from);
   job->targets = mn_arena_alloc(job->arena, (size_t)(n + 1) * sizeof *job->targets);
   if (!from || !job->targets) return MN_ERR_MEMORY;
   mn_status status = mn_arch_match(job->arch, job->from, job->model, job->params, from);
@@ -102,11 +139,33 @@ static int64_t param_row(const mn_target_piece *p, int64_t r) {
   return r - j + j % 2 * (K / 2) + j / 2;
 }
 
+/* MN_T_ROWS: the architecture says where each row stands; here, which row stands at a place. */
+static mn_status find_rows(mn_target *t) {
+  const mn_arch_def *a = t->job->arch;
+  const int64_t n = rows_of(&t->shape);
+  t->at = mn_arena_alloc(t->job->arena, (size_t)(n + 1) * sizeof *t->at);
+  if (!t->at) return MN_ERR_MEMORY;
+  for (int64_t r = 0; r < n; r++) t->at[r] = -1;
+  for (int k = 0; k < t->n_pieces; k++)
+    for (int64_t r = 0; r < t->pieces[k].rows; r++) {
+      const int64_t at = a->place(t->pieces[k].mixer, t->pieces[k].row, r);
+      if (at < 0 || at >= n || t->at[at] >= 0)
+        return mn_fail(MN_ERR_INTERNAL, "%s: row %lld has no place of its own", t->name, (long long)r);
+      t->at[at] = t->pieces[k].first + r;
+    }
+  return MN_OK;
+}
+
 static mn_status read_row(const mn_target *t, int64_t r, float *to) {
   const mn_target_piece *p = t->pieces;
+  if (p->how & MN_T_ROWS) {
+    if (!t->at) MN_TRY(find_rows((mn_target *)(uintptr_t)t));
+    r = t->at[r];
+  }
   while (r >= p->first + p->rows) p++;
-  MN_TRY(mn_arch_read_row(&p->from, param_row(p, r - p->first), p->width, MN_F32, to));
+  MN_TRY(mn_arch_read_row(&p->from, p->base + param_row(p, r - p->first), p->width, MN_F32, to));
   for (int64_t i = 0; i < p->width && p->how & MN_T_LESS_ONE; i++) to[i] -= 1;
+  for (int64_t i = 0; i < p->width && p->how & MN_T_NEG_EXP; i++) to[i] = -expf(to[i]);
   return MN_OK;
 }
 
@@ -130,7 +189,7 @@ static mn_status turn(const mn_target *t) {
 }
 
 mn_status mn_pieces_read(const mn_target *t, int64_t first, int64_t n, float *to) {
-  const int64_t width = width_of(&t->shape);
+  const int64_t width = t->pieces->width;
   if (t->pieces->how & MN_T_TRANSPOSED && t->shape.ndim == 2) {
     MN_TRY(turn(t));
     memcpy(to, t->job->turned + first, (size_t)n * sizeof *to);

@@ -10,8 +10,11 @@ typedef struct mn_converting mn_converting;
 
 typedef struct mn_target_piece { /* a parameter in a tensor of the new file */
   mn_arch_piece from;
+  const mn_arch_tensor *row; /* of the list: where it stands in the new form */
+  const mn_mixer *mixer;
   unsigned how;
   int64_t rotary, first, rows, width; /* first: its first row there */
+  int64_t base;                       /* the parameter's first row that stands there */
 } mn_target_piece;
 
 typedef struct mn_target { /* a tensor of the new file */
@@ -22,6 +25,7 @@ typedef struct mn_target { /* a tensor of the new file */
   const mn_checkpoint_tensor *same; /* its values in their order; NULL: they are put together from pieces */
   mn_target_piece *pieces;
   int n_pieces;
+  int64_t *at; /* MN_T_ROWS: for each row there, which of all pieces' rows it is, counted through; made when first read */
 } mn_target;
 
 struct mn_converting {
@@ -30,7 +34,9 @@ struct mn_converting {
   mn_checkpoint_form form; /* of what is written */
   mn_arena *arena;
   mn_target *targets;
-  int n;
+  int n, room;
+  mn_arch_piece *pieces; /* where the model's parameters stand in what is read */
+  int n_from;
   /* where the form changes: what the model is */
   mn_settings settings;
   const mn_arch_def *arch;

@@ -98,12 +98,15 @@ static bool was_asked(const mn_settings *s, const char *gguf) {
 
 /* Rotary positions stand in maps of their own in config.json: what they say is read from the recipe. */
 static mn_status put_gguf_rope(const mn_converting *job, mn_gguf_writer *w, const char *word) {
-  static const char *const names[] = {"rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length"};
+  static const char *const names[] = {"rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
+                                      "rope.dimension_count"};
   const mn_value *attention = attention_of(job->recipe), *how = mn_value_get(attention, "rope_scaling");
-  const char *key[4];
-  for (int i = 0; i < 4; i++)
+  const char *key[5];
+  for (int i = 0; i < 5; i++)
     if (!(key[i] = mn_arena_format(job->arena, "%s.%s", word, names[i]))) return MN_ERR_MEMORY;
-  const double theta = number_of(attention, "rope_theta", 0), original = number_of(attention, "rope_original_context", 0);
+  const double theta = number_of(attention, "rope_theta", 0), rotated = number_of(attention, "rope_dim", 0),
+               original = number_of(attention, "rope_original_context", 0);
+  if (rotated > 0) MN_TRY(mn_gguf_writer_u32(w, key[4], (uint32_t)rotated));
   if (theta > 0 && !was_asked(&job->settings, names[0])) MN_TRY(mn_gguf_writer_f32(w, key[0], (float)theta));
   if (!how || how->kind != MN_TEXT) return MN_OK;
   if (strcmp(how->as.text, "linear") != 0 && strcmp(how->as.text, "yarn") != 0)
@@ -204,6 +207,8 @@ static const mn_value *shortest(mn_arena *arena, const mn_value *v) {
 
 static void put_rope(const mn_converting *job, mn_keys *config) {
   const mn_value *attention = attention_of(job->recipe), *how = mn_value_get(attention, "rope_scaling");
+  const double rotated = number_of(attention, "rope_dim", 0), width = number_of(attention, "head_dim", 0);
+  if (rotated > 0 && width > 0) mn_keys_real(config, "partial_rotary_factor", rotated / width);
   if (!how || how->kind != MN_TEXT) return;
   mn_keys k = {.arena = job->arena};
   mn_keys_text(&k, "rope_type", how->as.text);
@@ -287,6 +292,14 @@ static const char *difference(mn_arena *arena, const mn_value *a, const mn_value
   return "";
 }
 
+/* Every parameter of the model has its tensor there, of its shape, and there is no other. */
+static mn_status match_tensors(const mn_converting *job, const mn_arch_def *a, const mn_checkpoint *c) {
+  mn_arch_piece *pieces = mn_calloc((size_t)job->params->n_all + 1, sizeof *pieces);
+  const mn_status status = pieces ? mn_arch_match(a, c, job->model, job->params, pieces) : MN_ERR_MEMORY;
+  mn_arch_pieces_free(job->params->n_all, pieces);
+  return status;
+}
+
 mn_status mn_convert_verify(const mn_converting *job, const char *path) {
   mn_checkpoint *c = NULL;
   mn_settings s = {0};
@@ -297,6 +310,7 @@ mn_status mn_convert_verify(const mn_converting *job, const char *path) {
   if (status == MN_OK) status = mn_arch_of(&s, &a);
   if (status == MN_OK) status = a->recipe(&s, &recipe);
   const char *where = status == MN_OK ? difference(job->arena, job->recipe, recipe, "model") : "";
+  if (status == MN_OK && !*where) status = match_tensors(job, a, c);
   mn_checkpoint_close(c);
   if (status != MN_OK) return mn_context(status, "what was written cannot be opened");
   if (!*where) return MN_OK;

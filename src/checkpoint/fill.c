@@ -56,11 +56,19 @@ static mn_status read_columns(const mn_arch_piece *x, int64_t begin, int64_t n, 
   return MN_OK;
 }
 
+/* Elements of row r and those behind it, as the file has them, become the parameter's. */
+static void as_parameter(const mn_arch_piece *x, int64_t r, int64_t width, mn_dtype type, void *values, int64_t n) {
+  for (int64_t i = 0; i < n && x->how & MN_T_LESS_ONE; i++) mn_element_store(values, type, i, mn_element_load(values, type, i) + 1);
+  for (int64_t i = 0; i < n && x->how & MN_T_NEG_EXP; i++) mn_element_store(values, type, i, log(-mn_element_load(values, type, i)));
+  for (int64_t i = 0; i < n && x->how & MN_T_SCALED; i++)
+    mn_element_store(values, type, i, mn_element_load(values, type, i) * x->arch->scale(x->from, x->mixer, x->row, r + i / width));
+}
+
 mn_status mn_arch_read_row(const mn_arch_piece *x, int64_t r, int64_t width, mn_dtype type, void *dst) {
   double column;
   if (x->how & MN_T_TRANSPOSED && x->tensor->shape.ndim == 2) MN_TRY(read_columns(x, r, 1, width, type, &column, dst));
   else MN_TRY(read_row(x, r, width, type, dst));
-  for (int64_t i = 0; i < width && x->how & MN_T_LESS_ONE; i++) mn_element_store(dst, type, i, mn_element_load(dst, type, i) + 1);
+  as_parameter(x, r, width, type, dst, width);
   return MN_OK;
 }
 
@@ -101,10 +109,7 @@ static mn_status fill_some(const filling *f, const work *w, mn_dtype exact, void
     for (int64_t r = 0; r < w->rows; r++)
       MN_TRY(read_row(x, w->begin + r, width, exact, (char *)values + (size_t)(r * width) * mn_dtype_size(exact)));
   }
-  for (int64_t i = 0; i < n && x->how & MN_T_LESS_ONE; i++) mn_element_store(values, exact, i, mn_element_load(values, exact, i) + 1);
-  for (int64_t i = 0; i < n && x->how & MN_T_NEG_EXP; i++) mn_element_store(values, exact, i, log(-mn_element_load(values, exact, i)));
-  for (int64_t i = 0; i < n && x->how & MN_T_SCALED; i++)
-    mn_element_store(values, exact, i, mn_element_load(values, exact, i) * x->arch->scale(x->from, x->mixer, x->row, w->begin + i / width));
+  as_parameter(x, w->begin, width, exact, values, n);
   MN_TRY(check_finite(x, exact, values, n, w->begin * width));
   const mn_dtype type = f->p->type[w->param];
   for (int64_t i = 0; i < n && type != exact; i++) mn_element_store(extra, type, i, mn_element_load(values, exact, i));

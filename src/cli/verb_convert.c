@@ -88,6 +88,7 @@ const mn_verb mn_verb_convert = {
     .summary = "make a model's file from another one, in other types of numbers or another form",
     .usage = "MODEL --out FILE.gguf | DIR [--type TYPE] [options]",
     .about =
+        "Reads a GGUF file or a directory of Hugging Face's and writes either; what was written is read again, and must make the same model.\n"
         "Weights become numbers of fewer bits: q8_0 loses next to nothing, q4_k little, q2_k much (docs/formats-gguf.md has figures). Vectors, "
         "norms, routers and small convolutions stay f32; embeddings and heads get more bits than the type says, and rows that are no whole "
         "blocks the nearest type of small blocks. What the blocks cannot hold is found by search: the result does not depend on threads.",
