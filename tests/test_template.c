@@ -52,8 +52,10 @@ static void check_fault(const char *template, mn_status wanted, const char *cons
 #define FAULT(template, status, ...) check_fault(template, status, (const char *const[]){__VA_ARGS__, NULL})
 
 static void faults_name_template_line_and_reason(void) {
-  FAULT("a\nb\n{{ x.y }}", MN_ERR_FORMAT, "chat:3:", "'y'", "'x'", "not defined");
-  FAULT("{{ a.y.z }}", MN_ERR_FORMAT, "chat:1:", "'z'", "'y' of an integer");
+  FAULT("a\nb\n{{ x.y }}", MN_ERR_FORMAT, "chat:3: 'y' is asked of the undefined 'x'");
+  FAULT("{{ a.y.z }}", MN_ERR_FORMAT, "'z' is asked of the undefined 'y' of an integer");
+  FAULT("{{ [a][1].x }}", MN_ERR_FORMAT, "'x' is asked of the undefined '1' of a list");
+  FAULT("{{ f(a) }}", MN_ERR_FORMAT, "the undefined 'f' is called");
   FAULT("\n{% include 'other' %}", MN_ERR_FORMAT, "chat:2:", "include", "not supported");
   FAULT("{% extends 'base' %}", MN_ERR_FORMAT, "extends");
   FAULT("{% import 'x' as y %}", MN_ERR_FORMAT, "import");

@@ -52,7 +52,7 @@ static mn_tpl_value name_value(mn_tpl_run *r, const mn_tpl_node *n) {
     if (!strcmp(n->name, absent[i])) return mn_tpl_fail(r, "'%s' is not supported", n->name);
   char shown[MN_PRINTABLE];
   mn_tpl_value none = mn_tpl_undefined();
-  none.as.missing = mn_arena_format(r->arena, "'%s', which is not defined,", mn_printable(n->name, shown));
+  none.as.missing = mn_arena_format(r->arena, "the undefined '%s'", mn_printable(n->name, shown));
   return none;
 }
 
@@ -129,7 +129,7 @@ static bool bind_arguments(mn_tpl_run *r, const mn_tpl_node *m, const mn_tpl_arg
     for (int k = 0; k < args->n_named && !v; k++)
       if (!strcmp(m->item[i]->name, args->name[k])) v = &args->named[k];
     mn_tpl_value given = v ? *v : m->item[i]->a ? mn_tpl_evaluate(r, m->item[i]->a) : mn_tpl_undefined();
-    if (!v && !m->item[i]->a) given.as.missing = mn_arena_format(r->arena, "the argument '%.60s', which is not given,", m->item[i]->name);
+    if (!v && !m->item[i]->a) given.as.missing = mn_arena_format(r->arena, "the argument '%.60s' that is not given", m->item[i]->name);
     mn_tpl_bind(r, r->scope, m->item[i]->name, given);
   }
   if (varargs) mn_tpl_bind(r, r->scope, varargs, mn_tpl_list_value(rest));

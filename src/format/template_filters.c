@@ -291,14 +291,14 @@ FILTER(filter_first) {
   UNUSED;
   const mn_tpl_list *l = mn_tpl_items(r, self);
   mn_tpl_value none = mn_tpl_undefined();
-  none.as.missing = "the first item of nothing,";
+  none.as.missing = "the first item of nothing";
   return l->n ? l->at[0] : none;
 }
 FILTER(filter_last) {
   UNUSED;
   const mn_tpl_list *l = mn_tpl_items(r, self);
   mn_tpl_value none = mn_tpl_undefined();
-  none.as.missing = "the last item of nothing,";
+  none.as.missing = "the last item of nothing";
   return l->n ? l->at[l->n - 1] : none;
 }
 
@@ -444,7 +444,7 @@ FILTER(filter_dictsort) {
 static mn_tpl_value extreme(mn_tpl_run *r, mn_tpl_value self, given arg, int sign) {
   const mn_tpl_list *l = mn_tpl_items(r, self);
   mn_tpl_value best = mn_tpl_undefined(), best_key = best;
-  best.as.missing = "the largest or smallest of nothing,";
+  best.as.missing = "the largest or smallest of nothing";
   for (size_t i = 0; i < l->n && mn_tpl_step(r, 1); i++) {
     const mn_tpl_value key = plain_case(r, by_attribute(r, l->at[i], arg[1]), yes(arg[0]));
     if (i && sign * mn_tpl_order(r, key, best_key) <= 0) continue;

@@ -10,8 +10,8 @@
 static mn_tpl_value missing(mn_tpl_run *r, mn_tpl_value of, const char *name) {
   char shown[MN_PRINTABLE];
   mn_tpl_value v = mn_tpl_undefined();
-  const char *said =
-      r->status == MN_OK ? mn_arena_format(r->arena, "'%s' of %s, which has none,", mn_printable(name, shown), mn_tpl_type_name(of)) : NULL;
+  const char *said = NULL;
+  if (r->status == MN_OK) said = mn_arena_format(r->arena, "the undefined '%s' of %s", mn_printable(name, shown), mn_tpl_type_name(of));
   v.as.missing = said;
   return v;
 }
@@ -58,8 +58,7 @@ static const mn_tpl_def *method_of(mn_tpl_value v, const char *name) {
 
 static mn_tpl_value nothing_of(mn_tpl_run *r, mn_tpl_value of, const char *name) {
   char shown[MN_PRINTABLE];
-  return mn_tpl_fail(r, "'%s' is asked of %s%s", mn_printable(name, shown), mn_tpl_type_name(of),
-                     of.as.missing ? " which is not defined" : "");
+  return mn_tpl_fail(r, "'%s' is asked of %s", mn_printable(name, shown), mn_tpl_type_name(of));
 }
 
 mn_tpl_value mn_tpl_attribute(mn_tpl_run *r, mn_tpl_value of, const char *name) {
@@ -80,13 +79,16 @@ static bool place(int64_t *i, int64_t n) {
 }
 
 mn_tpl_value mn_tpl_subscript(mn_tpl_run *r, mn_tpl_value of, mn_tpl_value key) {
-  char name[64] = "[...]";
+  char name[64] = "[]";
   if (r->status != MN_OK) return mn_tpl_undefined();
   const bool text = key.kind == TPL_STRING && !memchr(key.as.string->data, 0, key.as.string->n);
+  if (key.kind == TPL_INT) snprintf(name, sizeof name, "%lld", (long long)key.as.integer);
   if (text) snprintf(name, sizeof name, "%.*s", (int)(key.as.string->n < 60 ? key.as.string->n : 60), key.as.string->data);
   if (of.kind == TPL_UNDEFINED) return nothing_of(r, of, name);
-  if (of.kind == TPL_MAP || of.kind == TPL_NAMESPACE) {
-    const mn_tpl_value *v = mn_tpl_get(r, of.as.map, key);
+  if (of.kind == TPL_MAP || of.kind == TPL_NAMESPACE) { /* what cannot be a key is not there */
+    const bool may =
+        mn_tpl_is_number(key) || key.kind == TPL_STRING || key.kind == TPL_NONE || (key.kind == TPL_LIST && key.as.list->form == TPL_TUPLE);
+    const mn_tpl_value *v = may ? mn_tpl_get(r, of.as.map, key) : NULL;
     if (v) return *v;
   } else if (of.kind == TPL_LIST && (key.kind == TPL_INT || key.kind == TPL_BOOL)) {
     int64_t i = key.kind == TPL_INT ? key.as.integer : key.as.boolean;
