@@ -34,6 +34,7 @@ find_missing() { # mode
   need_library zlib zlib1g-dev
   need_library libevent_openssl libevent-dev
   need_library openssl libssl-dev
+  need_command curl curl
   if [ "$mode" = clang ] || [ "$mode" = fuzz ]; then need_command clang clang; fi
   # libFuzzer comes with clang on Ubuntu 22.04, in a package of clang's version elsewhere.
   if [ "$mode" = fuzz ] && command -v clang >/dev/null && ! libfuzzer_works; then

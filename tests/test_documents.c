@@ -39,6 +39,7 @@ static const char small[] =
     "    has --match-steps || args+=(--match-steps 2 --tune-steps 2); } ;;\n"
     "  eval) has --task && ! has stream && ! has --examples && args+=(--examples 1)\n"
     "    has --task || has --data || has runs/mag || args+=(--batches 1) ;;\n"
+    "  serve) [[ \" ${args[*]} \" == *\" --port 812\"* ]] || args+=(--check --port 0) ;;\n" /* an example; docs/server.md asks its own */
     "  bench) has machine || { has --steps || args+=(--steps 1); has --seq-len || args+=(--seq-len 64); has --batch || args+=(--batch 1); } ;;\n"
     "esac\n"
     "exec " MN_TEST_BINARY_DIR "/mneme \"${args[@]}\"\n";
@@ -97,6 +98,7 @@ static void set_up(const char *tree) {
       "mneme train recipes/rxt.yaml --set stages=null --set model.encoder.layers=1 --out runs/rxt && echo anna has red | mneme chat runs/rxt --session anna",
       "mneme stream --model runs/quick data/books/moby-dick.txt --session-out book.safetensors",
       "cp recipes/quick.yaml a.yaml && sed 's/^name:.*/name: b/' recipes/quick.yaml >b.yaml && cp data/books/*.txt . && mv moby-dick.txt a.log",
+      "echo the-only-key-there-is >keys.txt",
       "echo '{d_model: 32, mixer: {type: titans_lmm, heads: 2}}' >titans.yaml",
       "echo '{d_model: 32, mixer: {type: attention, heads: 2}}' >attention.yaml",
       "echo '{d_model: 32, mixer: {type: aaren, heads: 2}}' >aaren.yaml",
@@ -113,7 +115,8 @@ static bool begins(const char *s, const char *with) { return !strncmp(s, with, s
 
 /* Does a line of a block begin a command? */
 static bool is_command(const char *s) {
-  static const char *const words[] = {"mneme ", "build/", "scripts/", "bench/", "cmake ", "ninja ", "cat ", "python3 ", "cd ", NULL};
+  static const char *const words[] = {"mneme ",   "build/", "scripts/", "bench/", "cmake ",  "ninja ", "cat ",
+                                      "python3 ", "cd ",    "curl ",    "kill ",  "(mneme ", NULL};
   for (int i = 0; words[i]; i++)
     if (begins(s, words[i])) return true;
   size_t name = strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_"); /* VARIABLE=value mneme ... */

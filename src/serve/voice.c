@@ -15,6 +15,7 @@ struct mn_voice {
   mn_text held;     /* text that may turn out to be the beginning of a stop */
   mn_text text;     /* of the last step */
   mn_said said;
+  bool ended;     /* by a token */
   int32_t state;  /* of the machine */
   uint64_t *mask; /* [vocab_size / 64] where ends may come, too */
 };
@@ -157,6 +158,7 @@ static mn_status hear(mn_voice *v, int32_t token, mn_ending *ending) {
   empty(&v->text);
   if (ends(v, token)) {
     *ending = MN_END_STOP;
+    v->ended = true;
     return finish(v);
   }
   MN_TRY(mn_decoder_push(&v->decoder, token, &v->held));
@@ -191,5 +193,5 @@ const char *mn_voice_text(const mn_voice *v, size_t *n) {
   *n = v->text.len;
   return v->text.data ? v->text.data : "";
 }
-const mn_said *mn_voice_said(const mn_voice *v) { return v->c.top >= 0 ? &v->said : NULL; }
+const mn_said *mn_voice_said(const mn_voice *v) { return v->c.top >= 0 && !v->ended ? &v->said : NULL; }
 int64_t mn_voice_count(const mn_voice *v) { return v->count; }

@@ -53,7 +53,7 @@ mn_status mn_voice_next(mn_voice *v, int64_t position, const float *logits, floa
 /* Ends it here: what was held back comes. */
 mn_status mn_voice_cut(mn_voice *v);
 const char *mn_voice_text(const mn_voice *v, size_t *n); /* of the last step */
-const mn_said *mn_voice_said(const mn_voice *v);         /* of the last step; NULL: nobody asks */
+const mn_said *mn_voice_said(const mn_voice *v);         /* of the last step; NULL: nobody asks, or the token is an end */
 int64_t mn_voice_count(const mn_voice *v);               /* tokens so far */
 
 #endif
