@@ -161,6 +161,35 @@ static void checkpoints_of_others_stay_what_they_are(void) {
   }
 }
 
+/* Any kind of memory, tokenizer and all, in a GGUF file of Mneme's own architecture. */
+static void a_model_of_ours_is_itself_in_a_gguf_file(void) {
+  static const char recipe[] = "name: ours\n"
+                               "tokenizer: {type: bpe, vocab_size: 290}\n"
+                               "data: {files: [" MN_TEST_SOURCE_DIR "/docs/engine.md]}\n"
+                               "model: {d_model: 32, layers: 2, block: {mixer: {type: titans_mag, heads: 2, chunk: 4}, hidden: 64}}\n"
+                               "train: {steps: 4, batch: 2, seq_len: 32, validation_batches: 1}\n";
+  static float a[TOKENS * 512], b[TOKENS * 512];
+  char command[600], first[4096];
+  CHECK_OK(mn_file_write("ours.yaml", recipe, sizeof recipe - 1));
+  CHECK(sh("MNEME_HOME=home " MNEME "train ours.yaml --quiet --out ours 2>&1") == 0, "%s", out);
+  CHECK(sh(MNEME "convert ours --out ours.gguf --quiet 2>&1") == 0, "%s", out);
+  const int n = TOKENS * said("ours", a);
+  CHECK(said("ours.gguf", b) && n && !memcmp(a, b, (size_t)n * sizeof *a), "the same bits: %g apart", apart(a, b, n));
+  CHECK(sh(MNEME "convert ours --out ours8.gguf --type q8_0 --quiet 2>&1") == 0, "%s", out);
+  CHECK(said("ours8.gguf", b) && apart(a, b, n) < 0.05 && apart(a, b, n) > 0, "in blocks %g apart", apart(a, b, n));
+  CHECK(sh(MNEME "inspect --params ours8.gguf 2>&1") == 0 && strstr(out, "architecture    mneme") &&
+            strstr(out, "layers.0.mixer.memory.q_proj.weight                Q8_0") &&
+            strstr(out, "layers.0.mixer.memory.q_conv.weight                F32"),
+        "%s", out);
+  snprintf(command, sizeof command, "%s", MNEME "generate --model %s --prompt 'The engine' --tokens 8 --temperature 0 --quiet 2>/dev/null");
+  CHECK(sh(command, "ours") == 0, "%s", out);
+  snprintf(first, sizeof first, "%.4000s", out);
+  CHECK(sh(command, "ours.gguf") == 0 && !strcmp(first, out), "%s and %s", first, out);
+  CHECK(sh(MNEME "convert ours --out there --quiet 2>&1") == 1 && strstr(out, "which no other program knows"), "%s", out);
+  CHECK(sh(MNEME "convert ours.gguf --out there --quiet 2>&1") == 1 && strstr(out, "has no place in a directory"), "%s", out);
+  CHECK(!mn_file_exists("there/config.json"), "nothing is left");
+}
+
 static void what_has_no_form_there_is_refused_and_leaves_nothing(void) {
   static const struct {
     const char *change, *arguments, *says;
@@ -190,6 +219,7 @@ int main(void) {
   RUN(there_and_back_is_the_same_model);
   RUN(in_blocks_it_says_nearly_the_same);
   RUN(checkpoints_of_others_stay_what_they_are);
+  RUN(a_model_of_ours_is_itself_in_a_gguf_file);
   RUN(what_has_no_form_there_is_refused_and_leaves_nothing);
   return test_end();
 }

@@ -223,9 +223,10 @@ static mn_status match_one(const matching *x, int i) {
     int64_t rows = 0;
     if (!r->param || !pattern_of(x, r) || !mn_arch_fits(r->param, param, &layer)) continue;
     mn_arch_piece *piece = &x->pieces[i];
-    const mn_checkpoint_tensor *t = find(x, mn_arch_filled(pattern_of(x, r), layer, name));
+    const char *pattern = pattern_of(x, r);
+    const mn_checkpoint_tensor *t = find(x, !strcmp(pattern, "*") ? param : mn_arch_filled(pattern, layer, name));
     if (!t) {
-      if (!*absent) memcpy(absent, name, sizeof absent);
+      if (!*absent) snprintf(absent, sizeof absent, "%s", !strcmp(pattern, "*") ? param : name);
       continue;
     }
     *piece = (mn_arch_piece){.row = r, .how = how_of(x, r), .tensor = t, .arch = x->a, .from = x->c, .mixer = mn_model_owner(x->m, param)};

@@ -21,7 +21,7 @@ enum {
   MN_T_RESHAPED = 128  /* it holds as many elements in another shape                                               */
 };
 
-/* Of several rows for one parameter the first whose tensor is there counts. In names # is a layer's number; a * at the end is any rest. A
+/* Of several rows for one parameter the first whose tensor is there counts. In names # is a layer's number; a * at the end is any rest, and a name that is * alone is the parameter's own. A
  * file's name with a @, an expert's number, is of as many tensors as the parameter's first axis is long, each one a slice of it. A row without a parameter is of a tensor that may be there and is not needed. */
 typedef struct mn_arch_tensor {
   const char *param; /* "layers.#.mixer.q_proj.weight"              */

@@ -34,6 +34,21 @@ static mn_status open_tokenizer(const char *dir, mn_bundle *b) {
   return status;
 }
 
+/* Of a GGUF file: the tokenizer.json that it may hold whole, and what it says of texts. */
+static mn_status open_gguf_texts(const char *path, mn_bundle *b) {
+  mn_gguf *g = NULL;
+  MN_TRY(mn_gguf_open(path, &g));
+  mn_status status = mn_speech_read_gguf(g, &b->speech);
+  const mn_gguf_meta *json = mn_gguf_meta_find(g, MN_GGUF_TOKENIZER_JSON);
+  if (status == MN_OK && json && json->kind == MN_GGUF_STRING) {
+    status = mn_tokenizer_parse(path, (const char *)json->data, json->bytes, &b->tokenizer);
+    if (status != MN_OK && status != MN_ERR_MEMORY) status = (b->no_tokenizer = mn_strdup(mn_message())) ? MN_OK : MN_ERR_MEMORY;
+  }
+  if (status == MN_OK) status = mn_gguf_intact(g);
+  mn_gguf_close(g);
+  return status;
+}
+
 mn_status mn_bundle_open(const char *path, const char *backend, int threads, mn_bundle *out) {
   *out = (mn_bundle){.speech.bos = -1};
   MN_TRY(mn_checkpoint_form_at(path, &out->form));
@@ -41,6 +56,7 @@ mn_status mn_bundle_open(const char *path, const char *backend, int threads, mn_
   if (status == MN_OK && out->form == MN_FORM_MNEME) status = mn_model_open_dir(path, out->backend, MN_F32, &out->model, &out->params);
   else if (status == MN_OK) status = mn_checkpoint_model(path, out->backend, MN_F32, &out->model, &out->params);
   if (status == MN_OK && out->form != MN_FORM_GGUF) status = open_tokenizer(path, out);
+  if (status == MN_OK && out->form == MN_FORM_GGUF) status = open_gguf_texts(path, out);
   if (status == MN_OK && out->form == MN_FORM_HF) status = mn_speech_read_hf(path, out->tokenizer, &out->speech);
   if (status != MN_OK) mn_bundle_close(out);
   return status;

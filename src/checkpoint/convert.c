@@ -14,7 +14,10 @@
 static int64_t count_of(const mn_target *t) { return mn_shape_count(&t->shape); }
 
 mn_status mn_target_read(const mn_target *t, int64_t first, int64_t n, float *to) {
-  return t->same ? mn_checkpoint_read(t->same, first, n, MN_F32, to) : mn_pieces_read(t, first, n, to);
+  if (t->same) return mn_checkpoint_read(t->same, first, n, MN_F32, to);
+  if (!t->values) return mn_pieces_read(t, first, n, to);
+  mn_dequantize(t->has, (const uint8_t *)t->values + mn_dtype_bytes(t->has, first), n, to); /* plain numbers: a block is one */
+  return MN_OK;
 }
 
 /* What is lost, of the values that were made from `from`. */
@@ -55,6 +58,7 @@ mn_status mn_target_source(void *ctx, size_t offset, size_t n, void *to) {
   const size_t bytes = mn_block_bytes(t->type);
   const int64_t first = (int64_t)(offset / bytes) * block, values = (int64_t)(n / bytes) * block;
   if (t->same && t->same->dtype == t->type) memcpy(to, (const uint8_t *)t->same->data + offset, n);
+  else if (t->values && t->has == t->type) memcpy(to, (const uint8_t *)t->values + offset, n);
   else MN_TRY(make(t, first, values, to));
   job->done += values;
   if (mn_watch_stops(&job->options->watch) || !mn_watch_tell(&job->options->watch, t->name, job->done, job->total))
@@ -71,7 +75,10 @@ static mn_dtype type_of(const mn_target *t, mn_dtype has) {
     if (mn_name_matches(o->rules[i].pattern, t->name)) return o->rules[i].type;
   if (!mn_quant_knows(has)) return has;
   if (job->form == MN_FORM_HF) return o->type != MN_DTYPES ? o->type : has == MN_F16 || has == MN_BF16 ? has : MN_F32;
+  const int own = job->from ? -1 : mn_params_find(job->params, t->name);
+  if (own >= 0 && !(job->params->info[own].flags & MN_PARAM_STORED)) return has;
   if (o->type != MN_DTYPES) return mn_convert_type(o->type, t->name, &t->shape);
+  if (own >= 0) return has;
   return job->arch ? mn_convert_type(has, t->name, &t->shape) : has;
 }
 
@@ -101,9 +108,23 @@ static mn_status list_same(mn_converting *job) {
   return MN_OK;
 }
 
+/* Of a model of Mneme's: what may be kept in blocks is known of each parameter. */
+static mn_status list_own(mn_converting *job) {
+  const mn_params *p = job->params;
+  job->targets = mn_arena_alloc(job->arena, (size_t)(p->n_all + 1) * sizeof *job->targets);
+  if (!job->targets) return MN_ERR_MEMORY;
+  for (int i = 0; i < p->n_all; i++) {
+    mn_target *t = &job->targets[job->n++];
+    *t = (mn_target){.job = job, .name = p->info[i].name, .shape = p->info[i].shape, .values = p->data[i], .has = p->type[i]};
+    MN_TRY(mn_target_choose(t, p->type[i]));
+  }
+  return MN_OK;
+}
+
 static void count(mn_converting *job) {
   mn_convert_report *r = job->report;
-  for (int i = 0; i < mn_checkpoint_count(job->from); i++) r->bytes_before += mn_checkpoint_at(job->from, i)->bytes;
+  for (int i = 0; job->from && i < mn_checkpoint_count(job->from); i++) r->bytes_before += mn_checkpoint_at(job->from, i)->bytes;
+  for (int i = 0; !job->from && i < job->n; i++) r->bytes_before += mn_dtype_bytes(job->targets[i].has, count_of(&job->targets[i]));
   for (int i = 0; i < job->n; i++) {
     const mn_target *t = &job->targets[i];
     const size_t bytes = mn_dtype_bytes(t->type, count_of(t));
@@ -111,7 +132,7 @@ static void count(mn_converting *job) {
     r->bytes += bytes;
     r->tensors_of[t->type]++;
     r->bytes_of[t->type] += bytes;
-    r->rewritten += !t->same || t->same->dtype != t->type;
+    r->rewritten += t->same ? t->same->dtype != t->type : t->values ? t->has != t->type : true;
   }
   r->tensors = job->n;
   r->values = job->total;
@@ -157,6 +178,10 @@ static mn_status copy_metadata(const mn_converting *job, mn_gguf_writer *w) {
 }
 
 static mn_status put_metadata(const mn_converting *job, mn_gguf_writer *w) {
+  if (!job->from) {
+    MN_TRY(mn_convert_own_metadata(job, w));
+    return put_type(job, w);
+  }
   if (!job->arch) return copy_metadata(job, w);
   MN_TRY(mn_convert_metadata(job, w));
   return put_type(job, w);
@@ -243,20 +268,38 @@ static mn_status refuse_itself(const char *from, const char *to) {
 static mn_status write_checked(mn_converting *job, const char *to) {
   mn_status status = job->form == MN_FORM_GGUF ? write_gguf(job, to) : write_hf(job, to);
   const bool written = status == MN_OK;
-  if (status == MN_OK) status = mn_checkpoint_intact(job->from);
-  if (status == MN_OK && job->arch) status = mn_convert_verify(job, to);
+  if (status == MN_OK) status = job->from ? mn_checkpoint_intact(job->from) : mn_params_check_files(job->params);
+  if (status == MN_OK && (job->arch || !job->from)) status = mn_convert_verify(job, to);
   if (status != MN_OK && (written || job->form == MN_FORM_HF)) take_back(job, to);
   return status;
 }
 
-static mn_status convert(mn_converting *job, const char *to) {
-  const bool same = mn_checkpoint_form_of(job->from) == job->form;
+static mn_status open_own(mn_converting *job) {
+  MN_TRY(mn_backend_open(NULL, 1, &job->backend));
+  MN_TRY(mn_model_open_dir(job->path, job->backend, MN_F32, &job->model, &job->params));
+  const mn_value *config = mn_model_to_config(job->arena, job->model);
+  return config && (job->recipe = mn_value_get(config, "model")) ? MN_OK : MN_ERR_MEMORY;
+}
+
+static mn_status list(mn_converting *job, const char *to) {
+  if (!job->from && job->form == MN_FORM_HF)
+    return mn_fail(MN_ERR_UNSUPPORTED, "%s is a model of Mneme's, which no other program knows; --out FILE.gguf makes a GGUF file of it",
+                   job->path);
   if (job->form == MN_FORM_HF) MN_TRY(need_empty(to));
-  if (same && job->form == MN_FORM_HF)
-    return mn_fail(MN_ERR_UNSUPPORTED, "%s is a directory of Hugging Face's already; --out FILE.gguf makes a GGUF file of it",
-                   mn_checkpoint_path(job->from));
-  if (!same) MN_TRY(mn_convert_open_model(job));
-  MN_TRY(same ? list_same(job) : mn_convert_list_pieces(job));
+  if (!job->from) {
+    MN_TRY(open_own(job));
+    return list_own(job);
+  }
+  if (mn_checkpoint_form_of(job->from) != job->form) {
+    MN_TRY(mn_convert_open_model(job));
+    return mn_convert_list_pieces(job);
+  }
+  if (job->form == MN_FORM_GGUF) return list_same(job);
+  return mn_fail(MN_ERR_UNSUPPORTED, "%s is a directory of Hugging Face's already; --out FILE.gguf makes a GGUF file of it", job->path);
+}
+
+static mn_status convert(mn_converting *job, const char *to) {
+  MN_TRY(list(job, to));
   count(job);
   MN_TRY(write_checked(job, to));
   if (job->squares > 0) job->report->error = sqrt(job->errors / job->squares);
@@ -264,10 +307,12 @@ static mn_status convert(mn_converting *job, const char *to) {
 }
 
 mn_status mn_convert(const char *from, const char *to, const mn_convert_options *options, mn_convert_report *report) {
-  mn_converting job = {.options = options, .report = report, .form = ends_with(to, ".gguf") ? MN_FORM_GGUF : MN_FORM_HF};
+  mn_converting job = {.options = options, .report = report, .path = from, .form = ends_with(to, ".gguf") ? MN_FORM_GGUF : MN_FORM_HF};
+  mn_checkpoint_form form;
   *report = (mn_convert_report){0};
   MN_TRY(refuse_itself(from, to));
-  MN_TRY(mn_checkpoint_open(from, &job.from));
+  MN_TRY(mn_checkpoint_form_at(from, &form));
+  if (form != MN_FORM_MNEME) MN_TRY(mn_checkpoint_open(from, &job.from));
   job.arena = mn_arena_new();
   mn_status status = job.arena ? convert(&job, to) : MN_ERR_MEMORY;
   mn_arch_pieces_free(job.n_from, job.pieces);

@@ -47,7 +47,7 @@ static mn_shape shape_of(const mn_shape *s, unsigned how) {
 }
 
 static mn_status refuse(const mn_converting *job, const char *param, const char *file_name, const char *why) {
-  return mn_fail(MN_ERR_UNSUPPORTED, "%s: %s (%s) %s in %s", mn_checkpoint_path(job->from), param, file_name, why,
+  return mn_fail(MN_ERR_UNSUPPORTED, "%s: %s (%s) %s in %s", job->path, param, file_name, why,
                  job->form == MN_FORM_GGUF ? "a GGUF file of this architecture" : "a directory of Hugging Face's");
 }
 

@@ -22,7 +22,9 @@ typedef struct mn_target { /* a tensor of the new file */
   const char *name;
   mn_shape shape;
   mn_dtype type;
-  const mn_checkpoint_tensor *same; /* its values in their order; NULL: they are put together from pieces */
+  const mn_checkpoint_tensor *same; /* its values in their order; or */
+  const void *values;               /* they lie in memory, in the type `has`; or they are put together from pieces: */
+  mn_dtype has;
   mn_target_piece *pieces;
   int n_pieces;
   int64_t *at; /* MN_T_ROWS: for each row there, which of all pieces' rows it is, counted through; made when first read */
@@ -30,7 +32,8 @@ typedef struct mn_target { /* a tensor of the new file */
 
 struct mn_converting {
   const mn_convert_options *options;
-  mn_checkpoint *from;
+  const char *path;        /* of what is read */
+  mn_checkpoint *from;     /* NULL: a directory of Mneme's, whose model and parameters are opened */
   mn_checkpoint_form form; /* of what is written */
   mn_arena *arena;
   mn_target *targets;
@@ -64,6 +67,7 @@ mn_status mn_convert_list_pieces(mn_converting *job);
 mn_status mn_pieces_read(const mn_target *t, int64_t first, int64_t n, float *to);
 
 /* convert_settings.c: settings and tokenizer in the other form. */
+mn_status mn_convert_own_metadata(const mn_converting *job, mn_gguf_writer *w); /* of a model of Mneme's */
 mn_status mn_convert_metadata(const mn_converting *job, mn_gguf_writer *w);
 mn_status mn_convert_config(const mn_converting *job, const char *dir);
 /* What was written says the same of the model as what was read. */

@@ -12,7 +12,6 @@
 #include <string.h>
 
 enum { TOKENIZER_LIMIT = 1 << 28 };
-static const char tokenizer_key[] = "tokenizer.huggingface.json";
 
 /* The i-th word of words with a space between; the last one where there are fewer. */
 static bool word_of(const char *words, int i, char *to, size_t room) {
@@ -133,7 +132,7 @@ static mn_status put_settings(const mn_converting *job, mn_gguf_writer *w, const
 
 /* The whole tokenizer.json, and what is said of texts. */
 static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w) {
-  const char *dir = mn_checkpoint_path(job->from);
+  const char *dir = job->path;
   char *path = mn_path_join(dir, "tokenizer.json"), *json = NULL;
   mn_tokenizer *tok = NULL;
   mn_speech speech = {0};
@@ -142,7 +141,7 @@ static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w) {
   if (status == MN_OK && mn_file_exists(path)) {
     status = mn_file_read(path, TOKENIZER_LIMIT, &json, &n);
     if (status == MN_OK && mn_tokenizer_parse(path, json, n, &tok) != MN_OK) tok = NULL; /* it is kept all the same */
-    if (status == MN_OK) status = mn_gguf_writer_string(w, tokenizer_key, json);
+    if (status == MN_OK) status = mn_gguf_writer_string(w, MN_GGUF_TOKENIZER_JSON, json);
   }
   if (status == MN_OK) status = mn_speech_read_hf(dir, tok, &speech);
   if (status == MN_OK && speech.bos >= 0) status = mn_gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)speech.bos);
@@ -156,14 +155,31 @@ static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w) {
   return status;
 }
 
+static mn_status put_name(const mn_converting *job, mn_gguf_writer *w) {
+  char *whole = realpath(job->path, NULL);
+  const mn_status status = mn_gguf_writer_string(w, "general.name", mn_path_base(whole ? whole : job->path));
+  free(whole);
+  return status;
+}
+
+mn_status mn_convert_own_metadata(const mn_converting *job, mn_gguf_writer *w) {
+  mn_text config = {0};
+  const mn_value *root = mn_model_to_config(job->arena, job->model);
+  mn_status status = root ? mn_value_to_json(root, 0, &config) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_text_status(&config);
+  if (status == MN_OK) status = mn_gguf_writer_string(w, "general.architecture", "mneme");
+  if (status == MN_OK) status = put_name(job, w);
+  if (status == MN_OK) status = mn_gguf_writer_string(w, "mneme.config.json", config.data);
+  mn_text_free(&config);
+  return status == MN_OK ? put_tokenizer(job, w) : status;
+}
+
 mn_status mn_convert_metadata(const mn_converting *job, mn_gguf_writer *w) {
   char word[64];
   if (!word_of(job->arch->gguf, 0, word, sizeof word)) return mn_fail(MN_ERR_INTERNAL, "%s has no word for GGUF", job->arch->name);
   MN_TRY(mn_gguf_writer_string(w, "general.architecture", word));
   MN_TRY(mn_gguf_writer_string(w, "general.type", "model"));
-  char *whole = realpath(mn_checkpoint_path(job->from), NULL);
-  mn_status status = mn_gguf_writer_string(w, "general.name", mn_path_base(whole ? whole : mn_checkpoint_path(job->from)));
-  free(whole);
+  mn_status status = put_name(job, w);
   if (status == MN_OK) status = put_settings(job, w, word);
   return status == MN_OK ? put_tokenizer(job, w) : status;
 }
@@ -226,7 +242,7 @@ static mn_status id_of(const mn_gguf *g, const char *key, int64_t *out) {
 /* tokenizer.json where the file has it whole; tokenizer_config.json and generation_config.json. */
 static mn_status write_tokenizer(const mn_converting *job, const char *dir) {
   const mn_gguf *g = job->from->gguf;
-  const mn_gguf_meta *json = mn_gguf_meta_find(g, tokenizer_key);
+  const mn_gguf_meta *json = mn_gguf_meta_find(g, MN_GGUF_TOKENIZER_JSON);
   const bool no = false;
   const char *chat = NULL;
   bool add_bos = false;
@@ -314,5 +330,5 @@ mn_status mn_convert_verify(const mn_converting *job, const char *path) {
   mn_checkpoint_close(c);
   if (status != MN_OK) return mn_context(status, "what was written cannot be opened");
   if (!*where) return MN_OK;
-  return mn_fail(MN_ERR_UNSUPPORTED, "%s: the other form has no way to say %s of this model", mn_checkpoint_path(job->from), where);
+  return mn_fail(MN_ERR_UNSUPPORTED, "%s: the other form has no way to say %s of this model", job->path, where);
 }

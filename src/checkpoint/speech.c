@@ -93,3 +93,32 @@ mn_status mn_speech_read_hf(const char *dir, const mn_tokenizer *tok, mn_speech 
   mn_arena_free(arena);
   return status;
 }
+
+/* ---- GGUF ---- */
+
+static mn_status token_at(const mn_gguf *g, const char *key, int64_t *out) {
+  const int64_t none = -1;
+  return mn_gguf_i64(g, key, &none, out);
+}
+
+mn_status mn_speech_read_gguf(const mn_gguf *g, mn_speech *s) {
+  static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+  const bool no = false;
+  int64_t id;
+  s->bos = -1;
+  for (int i = 0; i < 3; i++) {
+    MN_TRY(token_at(g, ends[i], &id));
+    add_eos(s, id);
+  }
+  MN_TRY(token_at(g, "tokenizer.ggml.bos_token_id", &id));
+  if (id >= 0 && id <= INT32_MAX) s->bos = (int32_t)id;
+  MN_TRY(mn_gguf_bool(g, "tokenizer.ggml.add_bos_token", &no, &s->add_bos));
+  s->add_bos = s->add_bos && s->bos >= 0;
+  if (!mn_gguf_meta_find(g, "tokenizer.chat_template")) return MN_OK;
+  mn_arena *arena = mn_arena_new();
+  const char *text = NULL;
+  mn_status status = arena ? mn_gguf_string(g, "tokenizer.chat_template", NULL, arena, &text) : MN_ERR_MEMORY;
+  if (status == MN_OK && !(s->chat_template = mn_strdup(text))) status = MN_ERR_MEMORY;
+  mn_arena_free(arena);
+  return status;
+}

@@ -3,8 +3,14 @@
 #define MN_SPEECH_H
 
 #include "checkpoint/bundle.h"
+#include "format/gguf.h"
 
 /* generation_config.json, config.json, tokenizer_config.json, chat_template.jinja (or .json), as far as they are there. tok may be NULL. */
 mn_status mn_speech_read_hf(const char *dir, const mn_tokenizer *tok, mn_speech *out);
+
+/* A whole tokenizer.json among a GGUF file's metadata. */
+#define MN_GGUF_TOKENIZER_JSON "tokenizer.huggingface.json"
+/* The same of a GGUF file's metadata. */
+mn_status mn_speech_read_gguf(const mn_gguf *g, mn_speech *out);
 
 #endif
