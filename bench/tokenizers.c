@@ -3,19 +3,28 @@
  *     bench-tokenizers encode TOKENIZER TEXT OUT [PIECE]   ids as 32-bit integers; PIECE: the text comes in pieces of so many bytes
  *     bench-tokenizers decode TOKENIZER IDS OUT            and back
  *     bench-tokenizers load TOKENIZER                      reading it alone
+ *     bench-tokenizers save TOKENIZER OUT                  as a tokenizer.json
  *     bench-tokenizers texts TOKENIZER TEXTS OUT           TEXTS: each text ended by a zero byte; OUT: a line of ids for each, a tab,
  *                                                          the decoded text as JSON writes it
  *
- * TOKENIZER: a tokenizer.json. One thread. Prints one line of JSON. */
+ * TOKENIZER: a tokenizer.json or a GGUF file. One thread. Prints one line of JSON. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
-#include "format/tokenizer.h"
+#include "format/tokenizer_gguf.h"
 
-static mn_status open_tokenizer(const char *path, mn_tokenizer **out) { return mn_tokenizer_load(path, out); }
+static mn_status open_tokenizer(const char *path, mn_tokenizer **out) {
+  size_t n = strlen(path);
+  if (n < 5 || strcmp(path + n - 5, ".gguf") != 0) return mn_tokenizer_load(path, out);
+  mn_gguf *g;
+  MN_TRY(mn_gguf_open(path, &g));
+  mn_status status = mn_tokenizer_from_gguf(g, out);
+  mn_gguf_close(g);
+  return status;
+}
 
 static mn_status encode(const mn_tokenizer *tok, const char *text, size_t n, size_t piece, mn_ids *ids) {
   mn_encoder *enc;
@@ -37,7 +46,7 @@ static mn_status texts(const mn_tokenizer *tok, const char *text, size_t n, FILE
     size_t len = strnlen(text + at, n - at);
     mn_ids ids = {0};
     mn_text back = {0};
-    MN_TRY(mn_tokenizer_encode(tok, text + at, len, MN_ENCODE_SPECIAL | MN_ENCODE_TEMPLATE, &ids));
+    MN_TRY(mn_tokenizer_encode(tok, text + at, len, MN_ENCODE_SPECIAL, &ids));
     for (size_t i = 0; i < ids.len; i++) fprintf(out, i ? " %d" : "%d", ids.data[i]);
     MN_TRY(mn_tokenizer_decode(tok, ids.data, ids.len, false, &back));
     json_t *shown = json_stringn(back.len ? back.data : "", back.len);
@@ -53,7 +62,7 @@ static mn_status texts(const mn_tokenizer *tok, const char *text, size_t n, FILE
 }
 
 int main(int argc, char **argv) {
-  if (argc < 3 || (strcmp(argv[1], "load") != 0 && argc < 5)) {
+  if (argc < 3 || (strcmp(argv[1], "load") != 0 && strcmp(argv[1], "save") != 0 && argc < 5)) {
     fprintf(stderr, "usage: bench-tokenizers encode|decode|texts TOKENIZER FILE OUT [PIECE], or load TOKENIZER\n");
     return 2;
   }
@@ -63,7 +72,8 @@ int main(int argc, char **argv) {
   double begin = mn_now();
   mn_status status = open_tokenizer(argv[2], &tok);
   double loaded = mn_now() - begin, seconds = 0;
-  if (status == MN_OK && argc > 3) status = mn_file_read(argv[3], (size_t)1 << 32, &data, &n);
+  if (status == MN_OK && argc > 3 && !strcmp(argv[1], "save")) status = mn_tokenizer_save(tok, argv[3]);
+  else if (status == MN_OK && argc > 3) status = mn_file_read(argv[3], (size_t)1 << 32, &data, &n);
   mn_ids ids = {0};
   mn_text text = {0};
   begin = mn_now();

@@ -22,10 +22,9 @@ unsigned mn_byte_to_char(unsigned char byte) {
 int mn_char_to_byte(unsigned c) {
   if (c < 256) return is_printable(c) ? (int)c : -1;
   unsigned rank = c - 256;
-  if (rank >= 68) return -1;
-  for (unsigned b = 0; b < 256; b++)
-    if (!is_printable(b) && rank-- == 0) return (int)b;
-  return -1;
+  if (rank <= 32) return (int)rank;
+  if (rank < 67) return (int)(127 + rank - 33);
+  return rank == 67 ? 173 : -1;
 }
 
 int mn_fallback_byte(const char *key, size_t n) {
@@ -206,22 +205,46 @@ static mn_status unigram_tables(mn_tokenizer *tok) {
   return tok->trie.cap ? MN_OK : mn_trie_add(&tok->trie, "\xFF", 1, -1);
 }
 
-/* Tokens after which a model has ended its answer. */
+static int32_t special_named(const mn_tokenizer *tok, const char *name) {
+  for (int i = 0; i < tok->n_added; i++) {
+    const token *t = &tok->tokens[tok->added[i]];
+    if ((t->flags & TOKEN_SPECIAL) && t->key_n == strlen(name) && !memcmp(t->key, name, t->key_n)) return tok->added[i];
+  }
+  return -1;
+}
+
+/* Tokens after which a model has ended its answer: what the file names stands there already. */
 static void find_ends(mn_tokenizer *tok) {
-  static const char *const names[] = {"<|eot_id|>",     "<|eom_id|>",      "<|im_end|>", "<end_of_turn>", "<turn|>",
-                                      "<|end|>",        "<|end_of_turn|>", "<|return|>", "<|call|>",      "<|END_OF_TURN_TOKEN|>",
-                                      "<|eot|>",        "<|user_end|>",    "</s>",       "<eos>",         "<|endoftext|>",
-                                      "<|end_of_text|>"};
+  static const char *const names[] = {"<|eot_id|>",
+                                      "<|eom_id|>",
+                                      "<|im_end|>",
+                                      "<end_of_turn>",
+                                      "<turn|>",
+                                      "<|end|>",
+                                      "<|end_of_turn|>",
+                                      "<|END_OF_TURN_TOKEN|>",
+                                      "<|return|>",
+                                      "<|call|>",
+                                      "<|calls|>",
+                                      "<|flush|>",
+                                      "<|eot|>",
+                                      "<EOT>",
+                                      "[EOT]",
+                                      "[EOS]",
+                                      "<end_of_utterance>",
+                                      "</s>",
+                                      "<eos>",
+                                      "<|endoftext|>",
+                                      "<|end_of_text|>",
+                                      "<｜end▁of▁sentence｜>"};
   int32_t eos = mn_tokenizer_eos(tok);
-  if (eos >= 0) tok->ends[tok->n_ends++] = eos;
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    for (int k = 0; k < tok->n_added && tok->n_ends < MAX_ENDS; k++) {
-      const token *t = &tok->tokens[tok->added[k]];
-      bool there = false;
-      for (int j = 0; j < tok->n_ends; j++) there |= tok->ends[j] == tok->added[k];
-      if (!there && (t->flags & TOKEN_SPECIAL) && t->key_n == strlen(names[i]) && !memcmp(t->key, names[i], t->key_n))
-        tok->ends[tok->n_ends++] = tok->added[k];
-    }
+  bool channels =
+      special_named(tok, "<|return|>") >= 0 && special_named(tok, "<|call|>") >= 0; /* there <|end|> ends a message of several */
+  if (eos >= 0 && !mn_tokenizer_is_end(tok, eos)) tok->ends[tok->n_ends++] = eos;
+  for (size_t i = 0; i < sizeof names / sizeof *names && tok->n_ends < MAX_ENDS; i++) {
+    int32_t id = channels && !strcmp(names[i], "<|end|>") ? -1 : special_named(tok, names[i]);
+    if (id >= 0 && !mn_tokenizer_is_end(tok, id)) tok->ends[tok->n_ends++] = id;
+  }
 }
 
 mn_status mn_tokenizer_complete(mn_tokenizer *tok, const char *name) {
@@ -240,7 +263,7 @@ mn_status mn_tokenizer_complete(mn_tokenizer *tok, const char *name) {
   /* Where nothing stands for what no token spells, it vanishes, and its neighbours meet. */
   bool all_spelled = tok->unk >= 0 || tok->rank;
   if (tok->model == MODEL_BPE && !tok->byte_level && !tok->prefix && !tok->suffix && all_spelled) MN_TRY(mn_pairs_make(tok));
-  if (!tok->n_ends) find_ends(tok);
+  if (!tok->ends_given) find_ends(tok);
   return MN_OK;
 }
 
@@ -273,13 +296,9 @@ int32_t mn_tokenizer_find(const mn_tokenizer *tok, const char *content) {
 int32_t mn_tokenizer_eos(const mn_tokenizer *tok) {
   static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>",       "</s>",      "<eos>", "<|eos|>",
                                       "[EOS]",         "<｜end▁of▁sentence｜>", "<|im_end|>"};
-  if (tok->eos != -2) return tok->eos;
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    for (int k = 0; k < tok->n_added; k++) {
-      const token *t = &tok->tokens[tok->added[k]];
-      if ((t->flags & TOKEN_SPECIAL) && t->key_n == strlen(names[i]) && !memcmp(t->key, names[i], t->key_n)) return tok->added[k];
-    }
-  return -1;
+  for (size_t i = 0; tok->eos == -2 && i < sizeof names / sizeof *names; i++)
+    if (special_named(tok, names[i]) >= 0) return special_named(tok, names[i]);
+  return tok->eos == -2 ? -1 : tok->eos;
 }
 
 int32_t mn_tokenizer_bos(const mn_tokenizer *tok) { return tok->bos >= 0 ? tok->bos : tok->n_before ? tok->before[0] : -1; }
@@ -301,6 +320,7 @@ mn_status mn_tokenizer_set_ends(mn_tokenizer *tok, const int32_t *ids, size_t n)
     if (!exists(tok, ids[i]))
       return mn_fail(MN_ERR_FORMAT, "token %d is said to end an answer, but the vocabulary has no such token", ids[i]);
   tok->n_ends = 0;
+  tok->ends_given = true;
   for (size_t i = 0; i < n; i++) tok->ends[tok->n_ends++] = ids[i];
   if (n) tok->eos = ids[0];
   return MN_OK;

@@ -105,7 +105,7 @@ static mn_status character_id(mn_encoder *e, const char *s, size_t len, bool ins
   return MN_OK;
 }
 
-enum { NO_TOKEN = -1, UNKNOWN = -2 };
+enum { UNKNOWN = -2 }; /* a character that no token spells */
 
 static int32_t add_symbol(mn_encoder *e, int32_t count, int32_t id, size_t start) {
   e->symbols[count] = (mn_symbol){id, count - 1, count + 1, (uint32_t)start, false};
@@ -116,7 +116,10 @@ static mn_status symbols_of(mn_encoder *e, const char *s, size_t n, int32_t *cou
   const mn_tokenizer *tok = e->tok;
   int32_t k = 0;
   if (tok->byte_level) {
-    for (size_t i = 0; i < n; i++) k = add_symbol(e, k, tok->byte_id[(unsigned char)s[i]], i);
+    for (size_t i = 0; i < n; i++) {
+      int32_t id = tok->byte_id[(unsigned char)s[i]];
+      k = add_symbol(e, k, id < 0 ? UNKNOWN : id, i);
+    }
   } else {
     for (size_t i = 0, len; i < n; i += len) {
       mn_utf8_next(s + i, n - i, &len);

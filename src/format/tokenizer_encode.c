@@ -66,7 +66,8 @@ static mn_status encode_word(mn_encoder *e, const char *s, size_t n, mn_ids *out
 static mn_status encode_bytes(mn_encoder *e, const char *s, size_t n, mn_ids *out) {
   for (size_t i = 0; i < n; i++) {
     if (i % STOP_EVERY == STOP_EVERY - 1) MN_TRY(mn_stop_check("tokenising"));
-    MN_TRY(mn_ids_add(out, e->tok->byte_id[(unsigned char)s[i]]));
+    int32_t id = e->tok->byte_id[(unsigned char)s[i]];
+    if (id >= 0) MN_TRY(mn_ids_add(out, id));
   }
   return MN_OK;
 }

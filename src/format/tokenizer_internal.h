@@ -28,7 +28,8 @@ enum {
   TOKEN_LSTRIP = 8,
   TOKEN_RSTRIP = 16,
   TOKEN_SINGLE_WORD = 32,
-  TOKEN_NORMALIZED = 64 /* looked for in normalised text */
+  TOKEN_NORMALIZED = 64, /* looked for in normalised text */
+  TOKEN_RAW = 128        /* of a byte-level vocabulary, but not spelled in its characters: text never becomes it */
 };
 
 typedef struct token {
@@ -53,8 +54,7 @@ typedef enum {
   NORM_PREPEND,
   NORM_STRIP,
   NORM_NMT,
-  NORM_CHARSMAP,
-  NORM_SQUEEZE /* SentencePiece's removal of blanks that are too many: at both ends, and of several all but one */
+  NORM_CHARSMAP
 } mn_norm_kind;
 typedef struct mn_norm {
   mn_norm_kind kind;
@@ -116,6 +116,7 @@ struct mn_tokenizer {
   char *source;    /* tokenizer.json; of another origin written when somebody asks (tokenizer_write.c) */
   size_t source_len;
   pthread_mutex_t source_lock;
+  const char *parts; /* of another origin: the sections beside model and tokens, as JSON */
 
   token *tokens; /* (n_ids) */
   int32_t n_ids;
@@ -165,6 +166,7 @@ struct mn_tokenizer {
   int n_before, n_after;
   int32_t eos, bos, ends[MAX_ENDS]; /* eos -2: found by its name */
   int n_ends;
+  bool ends_given;
 };
 
 /* The GPT-2 code that writes each byte as a printable character: byte -> code point, and back (-1 if none). */
@@ -179,6 +181,9 @@ static inline const merge *mn_merge_find(const mn_tokenizer *tok, int32_t left, 
     if (tok->merges[i].key == UINT64_MAX) return NULL;
   }
 }
+
+/* A byte-level vocabulary may lack bytes that are rare; what has them loses them, as in the reference. */
+static inline bool mn_byte_must_be(unsigned byte) { return byte >= 0x20 && byte < 0x7F; }
 
 /* ---- making, for the readers ---- */
 mn_tokenizer *mn_tokenizer_blank(void);                                                         /* NULL: out of memory */
@@ -310,6 +315,7 @@ typedef struct bpe_spec {
   const char *regex; /* NULL: text is not split */
 } bpe_spec;
 mn_status mn_tokenizer_write_json(const bpe_spec *spec, mn_text *out);
+void mn_text_quote(mn_text *out, const char *s, size_t n);           /* s is valid UTF-8 */
 mn_status mn_tokenizer_write(const mn_tokenizer *tok, mn_text *out); /* of a tokenizer that came from elsewhere */
 
 #endif

@@ -84,10 +84,11 @@ static mn_status read_bytes(reader *r, const json_t *vocab) {
     char coded[5] = {0};
     mn_utf8_put(coded, mn_byte_to_char((unsigned char)b));
     json_t *id = json_object_get(vocab, coded);
+    if (!id && !mn_byte_must_be(b)) continue;
     if (!id)
       return REFUSE(r,
                     "the vocabulary has no token for byte 0x%02X ('%s'), so some text could not be encoded; "
-                    "a byte-level BPE needs all 256 (train with initial_alphabet = ByteLevel.alphabet())",
+                    "a byte-level BPE needs all that are printable (train with initial_alphabet = ByteLevel.alphabet())",
                     b, coded);
     r->tok->byte_id[b] = (int32_t)json_integer_value(id);
   }
@@ -117,10 +118,11 @@ static mn_status read_scored(reader *r, const json_t *vocab) { /* [["piece", sco
   json_t *row;
   json_array_foreach((json_t *)vocab, i, row) {
     const json_t *key = json_array_get(row, 0), *score = json_array_get(row, 1);
-    if (!json_is_string(key) || !json_is_number(score)) return REFUSE(r, "model.vocab[%zu] is not [\"token\", score]", i);
+    if (!json_is_string(key) || !(json_is_number(score) || json_is_null(score)))
+      return REFUSE(r, "model.vocab[%zu] is not [\"token\", score]", i);
     MN_TRY(set_token(r, (int32_t)i, json_string_value(key), json_string_length(key), false, 0));
-    tok->score[i] = json_number_value(score);
-    mn_vocab_enter(tok, (int32_t)i); /* of two that are spelled alike the later one counts */
+    tok->score[i] = json_is_null(score) ? INFINITY : json_number_value(score); /* text never becomes it */
+    mn_vocab_enter(tok, (int32_t)i);                                           /* of two that are spelled alike the later one counts */
   }
   return MN_OK;
 }

@@ -128,14 +128,6 @@ static void replace(const mn_norm *norm, mn_matcher *m, const char *s, size_t n,
   if (s < end) mn_text_add_bytes(out, s, (size_t)(end - s));
 }
 
-static void squeeze(const char *s, size_t n, bool first, bool last, mn_text *out) {
-  size_t at = 0, end = n;
-  while (first && at < end && s[at] == ' ') at++;
-  while (last && end > at && s[end - 1] == ' ') end--;
-  for (; at < end; at++)
-    if (s[at] != ' ' || at + 1 == end || s[at + 1] != ' ') mn_text_add_bytes(out, s + at, 1);
-}
-
 static void strip(const mn_norm *norm, const char *s, size_t n, bool first, bool last, mn_text *out) {
   size_t begin = 0, end = n, len;
   while (norm->left && first && begin < end && mn_unicode_space(mn_utf8_next(s + begin, end - begin, &len))) begin += len;
@@ -194,9 +186,6 @@ static void run(const mn_norm *norm, mn_norm_work *w, const char *s, size_t n, b
     break;
   case NORM_CHARSMAP:
     mn_charsmap_run(norm, s, n, out);
-    break;
-  case NORM_SQUEEZE:
-    squeeze(s, n, first, last, out);
     break;
   }
 }

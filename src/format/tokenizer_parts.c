@@ -87,7 +87,7 @@ static mn_status charsmap_of(reader *r, const json_t *j, mn_norm *norm) {
   }
   if (status == MN_OK) status = mn_charsmap_read(r->name, r->tok->arena, bytes, out, norm);
   free(bytes);
-  norm->by_grapheme = true;
+  norm->by_grapheme = !on(j, "longest", false); /* our own key, of charsmaps that came from a GGUF file */
   return status;
 }
 
@@ -380,6 +380,7 @@ static mn_status read_own(reader *r, const json_t *own) {
   if (n > MAX_ENDS) return REFUSE(r, "model.mneme.ends has %zu tokens; at most %d", n, MAX_ENDS);
   for (size_t i = 0; i < n; i++) ids[i] = (int32_t)json_integer_value(json_array_get(ends, i));
   MN_TRY(mn_context(mn_tokenizer_set_ends(tok, ids, n), "%s: model.mneme", r->name));
+  if (!json_is_array(ends)) tok->ends_given = false;
   if (is_set(eos)) tok->eos = (int32_t)json_integer_value(eos);
   if (is_set(bos)) tok->bos = (int32_t)json_integer_value(bos);
   if (tok->eos >= tok->n_ids || tok->bos >= tok->n_ids || tok->eos < -2 || tok->bos < -1)

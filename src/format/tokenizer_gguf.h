@@ -1,0 +1,23 @@
+/* tokenizer_gguf.h - a tokenizer from the metadata of a GGUF file: tokenizer.ggml.model gpt2 and gemma4 (byte-pair encoding by merges), llama
+ * (SentencePiece's, by scores), bert (WordPiece) and t5 (unigram). What mn_tokenizer_json gives of it is a tokenizer.json with
+ * the same ids, which `tokenizers` reads too. Other models and unknown names of pre-tokenisers (tokenizer.ggml.pre) are refused by
+ * name. */
+#ifndef MN_TOKENIZER_GGUF_H
+#define MN_TOKENIZER_GGUF_H
+
+#include "format/gguf.h"
+#include "format/tokenizer.h"
+
+/* The file may be closed afterwards. MN_ERR_FORMAT, with the key, for metadata that contradict themselves. */
+mn_status mn_tokenizer_from_gguf(const mn_gguf *g, mn_tokenizer **out);
+bool mn_tokenizer_in_gguf(const mn_gguf *g); /* has the file a vocabulary? */
+
+/* How a named family cuts text: the patterns in turn, each isolating what it matches (tokenizer_families.c). */
+typedef struct mn_family {
+  const char *const *patterns; /* ends with NULL */
+  bool ignore_merges, add_bos, add_sep;
+  bool characters; /* not bytes: spaces are marked, as SentencePiece does */
+} mn_family;
+bool mn_family_find(const char *name, mn_family *out);
+
+#endif
