@@ -70,14 +70,14 @@ enum { FEW = 8 /* rows */, TILE = 64 /* rows of weights */, SLICE = 24 << 10 /* 
 
 typedef struct plan {
   int64_t M, N, K;
-  bool few;                                                                  /* by blocks; else by tiles */
-  bool bf16;                                                                 /* tiles, and x for them */
-  bool rounds, widens, narrows;                                              /* x has a copy in 8 bits; in f32; in bf16 */
-  int64_t rows[MN_STORED_MOST];                                              /* of each matrix in a task */
-  int64_t first[MN_STORED_MOST + 1];                                         /* its first task */
-  int64_t widest;                                                            /* of rows */
-  mn_product part;                                                           /* a tile's, without pointers */
-  size_t at_q, at_d, at_sum, at_half, at_x, at_own, own, own_product, own_y; /* places in the workspace; of each thread */
+  bool few;                                                                             /* by blocks; else by tiles */
+  bool bf16;                                                                            /* tiles, and x for them */
+  bool rounds, widens, narrows;                                                         /* x has a copy in 8 bits; in f32; in bf16 */
+  int64_t rows[MN_STORED_MOST];                                                         /* of each matrix in a task */
+  int64_t first[MN_STORED_MOST + 1];                                                    /* its first task */
+  int64_t widest;                                                                       /* of rows */
+  mn_product part;                                                                      /* a tile's, without pointers */
+  size_t at_q, at_d, at_sum, at_d_half, at_half, at_x, at_own, own, own_product, own_y; /* places in the workspace; of each thread */
 } plan;
 
 static size_t place(size_t *at, size_t bytes) {
@@ -114,6 +114,7 @@ static void plan_of(const mn_call *c, plan *p) {
     p->at_q = place(&at, (size_t)(p->M * p->K));
     p->at_d = place(&at, sizeof(float) * (size_t)(p->M * p->K / 32));
     p->at_sum = place(&at, sizeof(float) * (size_t)(p->M * p->K / 32));
+    p->at_d_half = place(&at, sizeof(float) * (size_t)(p->M * p->K / 16));
     p->at_half = place(&at, sizeof(float) * (size_t)(p->M * p->K / 16));
   }
   p->at_x = place(&at, p->widens ? sizeof(float) * (size_t)(p->M * p->K) : p->narrows ? sizeof(uint16_t) * (size_t)(p->M * p->K) : 0);
@@ -216,6 +217,7 @@ static void prepare_x(product_job *t) {
                             .q = (int8_t *)(work + p->at_q),
                             .d = (float *)(void *)(work + p->at_d),
                             .sum = (float *)(void *)(work + p->at_sum),
+                            .d_of_half = (float *)(void *)(work + p->at_d_half),
                             .sum_of_half = (float *)(void *)(work + p->at_half)};
   t->vec->round(t->x, t->x_stride, &t->rounded);
 }

@@ -179,6 +179,22 @@ INLINE vb codes(const mn_dtype t, const void *block, const int g) {
   }
 }
 
+/* n bytes, 8 or 16, as numbers times d. */
+INLINE void scaled(const void *bytes, const bool with_sign, const int n, float d, float *to) {
+#if defined(__AVX2__)
+  UNROLL for (int i = 0; i < n; i += 8) {
+    const __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)((const char *)bytes + i));
+    const v8f x = d * (v8f)_mm256_cvtepi32_ps(with_sign ? _mm256_cvtepi8_epi32(b) : _mm256_cvtepu8_epi32(b));
+    memcpy(to + i, &x, sizeof x);
+  }
+#else
+  for (int i = 0; i < n; i++) to[i] = d * (with_sign ? (float)((const int8_t *)bytes)[i] : (float)((const uint8_t *)bytes)[i]);
+#endif
+}
+/* Four bytes of up to 63, less 32 each. */
+INLINE uint32_t less_32(uint32_t x) { return ((x | 0x80808080u) - 0x20202020u) ^ 0x80808080u; }
+INLINE void times(const float *x, const int n, float by, float *to) { UNROLL for (int i = 0; i < n; i++) to[i] = by * x[i]; }
+
 /* Scales and offsets of one block: of its units, or of their halves. */
 INLINE void scales(const mn_dtype t, const void *block, float *s, float *o) {
   switch (t) {
@@ -212,61 +228,105 @@ INLINE void scales(const mn_dtype t, const void *block, float *s, float *o) {
   case MN_Q2_K: {
     const mn_q2_k *b = block;
     const float d = half(&b->d), m = -half(&b->dmin);
-    for (int i = 0; i < 16; i++) s[i] = d * (float)(b->scales[i] & 15), o[i] = m * (float)(b->scales[i] >> 4);
+    uint8_t low[16], high[16];
+    for (int i = 0; i < 16; i++) low[i] = b->scales[i] & 15, high[i] = b->scales[i] >> 4;
+    scaled(low, false, 16, d, s);
+    scaled(high, false, 16, m, o);
     break;
   }
-  case MN_Q3_K: {
+  case MN_Q3_K: { /* see mn_k3_scale: four at a time */
     const mn_q3_k *b = block;
-    const float d = half(&b->d);
-    for (int i = 0; i < 16; i++) s[i] = d * (float)mn_k3_scale(b->scales, i), o[i] = -4 * s[i];
+    uint32_t a[3];
+    memcpy(a, b->scales, 12);
+    const uint32_t four = 0x0F0F0F0Fu, two = 0x03030303u;
+    const uint32_t all[4] = {(a[0] & four) | (a[2] & two) << 4, (a[1] & four) | (a[2] >> 2 & two) << 4,
+                             (a[0] >> 4 & four) | (a[2] >> 4 & two) << 4, (a[1] >> 4 & four) | (a[2] >> 6 & two) << 4};
+    const uint32_t byte[4] = {less_32(all[0]), less_32(all[1]), less_32(all[2]), less_32(all[3])};
+    scaled(byte, true, 16, half(&b->d), s);
+    times(s, 16, -4, o);
     break;
   }
   case MN_Q4_K:
-  case MN_Q5_K: { /* the two begin alike; six bits each, eight at a time: see mn_k4_scale */
+  case MN_Q5_K: { /* the two begin alike; see mn_k4_scale */
     const mn_q4_k *b = block;
-    const float d = half(&b->d), m = -half(&b->dmin);
     uint32_t a[3];
     memcpy(a, b->scales, 12);
     const uint32_t six = 0x3F3F3F3Fu, four = 0x0F0F0F0Fu, two = 0x03030303u;
     const uint32_t all[4] = {a[0] & six, (a[2] & four) | (a[0] >> 6 & two) << 4, a[1] & six, (a[2] >> 4 & four) | (a[1] >> 6 & two) << 4};
-    uint8_t byte[16];
-    memcpy(byte, all, 16);
-    for (int i = 0; i < 8; i++) s[i] = d * (float)byte[i], o[i] = m * (float)byte[8 + i];
+    scaled(all, false, 8, half(&b->d), s);
+    scaled(all + 2, false, 8, -half(&b->dmin), o);
     break;
   }
   case MN_Q6_K: {
     const mn_q6_k *b = block;
-    const float d = half(&b->d);
-    for (int i = 0; i < 16; i++) s[i] = d * (float)b->scales[i], o[i] = -32 * s[i];
+    scaled(b->scales, true, 16, half(&b->d), s);
+    times(s, 16, -32, o);
     break;
   }
-  default: { /* MN_IQ4_XS */
+  default: { /* MN_IQ4_XS: see mn_iq4_scale */
     const mn_iq4_xs *b = block;
-    const float d = half(&b->d);
-    for (int i = 0; i < 8; i++) s[i] = d * (float)mn_iq4_scale(b, i);
+    uint32_t low;
+    memcpy(&low, b->scales_l, 4);
+    uint64_t l = low, h = b->scales_h; /* four bits, and two, to a byte */
+    l = (l | l << 16) & 0x0000FFFF0000FFFFu, l = (l | l << 8) & 0x00FF00FF00FF00FFu, l = (l | l << 4) & 0x0F0F0F0F0F0F0F0Fu;
+    h = (h | h << 24) & 0x000000FF000000FFu, h = (h | h << 12) & 0x000F000F000F000Fu, h = (h | h << 6) & 0x0303030303030303u;
+    l |= h << 4;
+    const uint32_t byte[2] = {less_32((uint32_t)l), less_32((uint32_t)(l >> 32))};
+    scaled(byte, true, 8, half(&b->d), s);
     break;
   }
   }
 }
 INLINE int parts(const mn_dtype t) { return is_super(t) ? by_halves(t) ? 16 : 8 : 1; } /* scales of a block */
 
+#if defined(__AVX2__)
+/* Eight halves, `stride` bytes apart. */
+INLINE v8f halves_apart(const char *p, const int64_t stride) {
+  __m128i h = _mm_cvtsi32_si128(*(const uint16_t *)(const void *)p);
+#define AT(i) h = _mm_insert_epi16(h, *(const uint16_t *)(const void *)(p + i * stride), i);
+  AT(1)
+  AT(2)
+  AT(3)
+  AT(4) AT(5) AT(6) AT(7)
+#undef AT
+      return (v8f)_mm256_cvtph_ps(h);
+}
+#endif
+
+/* Scales and offsets of n blocks that follow each other. */
+INLINE void scales_of(const mn_dtype t, const char *w, int64_t n, float *s, float *o) {
+  int64_t b = 0;
+#if defined(__AVX2__)
+  const float shift = t == MN_Q4_0 ? -8 : -16;
+  for (; !is_super(t) && t != MN_MXFP4 && b + 8 <= n; b += 8) { /* d comes first in all of them, and m after it */
+    const v8f d = halves_apart(w + b * size_of(t), size_of(t));
+    memcpy(s + b, &d, sizeof d);
+    if (is_signed(t)) continue;
+    const v8f m = t == MN_Q4_0 || t == MN_Q5_0 ? d * shift : halves_apart(w + b * size_of(t) + 2, size_of(t));
+    memcpy(o + b, &m, sizeof m);
+  }
+#endif
+  for (; b < n; b++) scales(t, w + b * size_of(t), s + b * parts(t), o + b * parts(t));
+}
+
 /* ---- values ---- */
 INLINE void unpack_unit(const mn_dtype t, vb c, const float *s, const float *o, float *to) {
-  UNROLL for (int i = 0; i < 4; i++) {
-    v8f x;
 #if defined(__AVX2__)
-    uint64_t eight;
-    memcpy(&eight, (const char *)&c + 8 * i, 8);
-    const __m128i e = _mm_cvtsi64_si128((long long)eight);
-    x = (v8f)_mm256_cvtepi32_ps(is_signed(t) ? _mm256_cvtepi8_epi32(e) : _mm256_cvtepu8_epi32(e));
-#else
-    for (int k = 0; k < 8; k++) x[k] = is_signed(t) ? (float)(int8_t)c[8 * i + k] : (float)c[8 * i + k];
-#endif
+  UNROLL for (int i = 0; i < 4; i++) {
+    const __m128i of = i < 2 ? _mm256_castsi256_si128((__m256i)c) : _mm256_extracti128_si256((__m256i)c, 1);
+    const __m128i e = i % 2 ? _mm_unpackhi_epi64(of, of) : of;
+    v8f x = (v8f)_mm256_cvtepi32_ps(is_signed(t) ? _mm256_cvtepi8_epi32(e) : _mm256_cvtepu8_epi32(e));
     const int at = by_halves(t) ? i / 2 : 0;
     x *= s[at];
     if (!is_signed(t)) x += o[at];
     memcpy(to + 8 * i, &x, sizeof x);
   }
+#else
+  for (int i = 0; i < UNIT; i++) {
+    const int at = by_halves(t) ? i / 16 : 0;
+    to[i] = is_signed(t) ? (float)(int8_t)c[i] * s[at] : (float)c[i] * s[at] + o[at];
+  }
+#endif
 }
 INLINE void unpack_of(const mn_dtype t, const void *from, int64_t n, float *to) {
   const int units = is_super(t) ? 8 : 1, per = by_halves(t) ? 2 : 1;
@@ -279,13 +339,13 @@ INLINE void unpack_of(const mn_dtype t, const void *from, int64_t n, float *to) 
 }
 
 /* ---- activations in 8 bits ---- */
-static void round_row(const float *x, int64_t K, int8_t *q, float *d, float *sum, float *sum_of_half) {
+static void round_row(const float *x, int64_t K, int8_t *q, float *d, float *sum, float *d_of_half, float *sum_of_half) {
   for (int64_t u = 0; u < K / UNIT; u++, x += UNIT, q += UNIT) {
     vf most = vf_zero();
     for (int i = 0; i < UNIT; i += MN_VL) most = vf_max(most, vf_abs(vf_load(x + i)));
     const float max = vf_hmax(most), scale = max > 0 ? 127 / max : 0;
     int whole[2] = {0};
-    d[u] = max / 127;
+    d[u] = d_of_half[2 * u] = d_of_half[2 * u + 1] = max / 127;
     for (int i = 0; i < UNIT; i += MN_VL) {
       const vi c = vi_of(vf_round(vf_load(x + i) * scale));
       int32_t each[MN_VL];
@@ -300,29 +360,38 @@ static void round_row(const float *x, int64_t K, int8_t *q, float *d, float *sum
 static void round_rows(const float *x, int64_t x_stride, mn_rounded *r) {
   const int64_t units = r->K / UNIT;
   for (int64_t i = 0; i < r->M; i++)
-    round_row(x + i * x_stride, r->K, r->q + i * r->K, r->d + i * units, r->sum + i * units, r->sum_of_half + 2 * i * units);
+    round_row(x + i * x_stride, r->K, r->q + i * r->K, r->d + i * units, r->sum + i * units, r->d_of_half + 2 * i * units,
+              r->sum_of_half + 2 * i * units);
 }
 
 /* ---- products ---- */
-typedef struct piece { /* of one row of weights: its scales, those times the rows' own, and what the offsets come to */
-  float s[HALVES], o[HALVES], by[LINES][HALVES], rest[LINES];
+typedef struct piece { /* of rows of weights: their scales, those times the scales of x, and what the offsets come to */
+  float s[LINES * HALVES], o[LINES * HALVES], by[LINES * HALVES], rest[LINES];
 } piece;
 
-INLINE void prepare(const mn_dtype t, const int M, const char *w, int64_t units, const mn_rounded *x, int64_t i, int64_t first, piece *p) {
+/* by = s d and rest = sum o x, for n scales of a row of weights and as many of x. */
+INLINE void meet(const mn_dtype t, const float *s, const float *o, const float *d, const float *sum, int64_t n, float *by, float *rest) {
+  vf total = vf_zero();
+  *rest = 0;
+  int64_t k = 0;
+  for (; k + MN_VL <= n; k += MN_VL) vf_store(by + k, vf_load(s + k) * vf_load(d + k));
+  if (k < n) vf_storen(by + k, vf_loadn(s + k, (int)(n - k)) * vf_loadn(d + k, (int)(n - k)), (int)(n - k));
+  if (is_signed(t)) return;
+  k = 0;
+  for (; k + MN_VL <= n; k += MN_VL) total += vf_load(o + k) * vf_load(sum + k);
+  if (k < n) total += vf_loadn(o + k, (int)(n - k)) * vf_loadn(sum + k, (int)(n - k));
+  *rest = vf_sum(total);
+}
+/* N rows of weights with M of x, of which one is 1. */
+INLINE void prepare(const mn_dtype t, const int N, const int M, const char *w, int64_t units, const mn_rounded *x, int64_t i, int64_t first,
+                    piece *p) {
   const int per = by_halves(t) ? 2 : 1;
-  const int64_t blocks = units / (is_super(t) ? 8 : 1), n = units * per, all = x->K / UNIT;
-  for (int64_t b = 0; b < blocks; b++) scales(t, w + b * size_of(t), p->s + b * parts(t), p->o + b * parts(t));
-  UNROLL for (int m = 0; m < M; m++) {
-    const float *d = x->d + (i + m) * all + first;
-    const float *sum = (per == 2 ? x->sum_of_half + 2 * ((i + m) * all + first) : x->sum + (i + m) * all + first);
-    for (int64_t k = 0; k < n; k++) p->by[m][k] = p->s[k] * d[k / per];
-    p->rest[m] = 0;
-    if (is_signed(t)) continue;
-    vf rest = vf_zero();
-    int64_t k = 0;
-    for (; k + MN_VL <= n; k += MN_VL) rest += vf_load(p->o + k) * vf_load(sum + k);
-    if (k < n) rest += vf_loadn(p->o + k, (int)(n - k)) * vf_loadn(sum + k, (int)(n - k));
-    p->rest[m] = vf_sum(rest);
+  const int64_t n = units * per, all = x->K / UNIT;
+  scales_of(t, w, N * units / (is_super(t) ? 8 : 1), p->s, p->o);
+  UNROLL for (int l = 0; l < N * M; l++) {
+    const int64_t at = (i + l % M) * all + first;
+    const float *d = per == 2 ? x->d_of_half : x->d, *sum = per == 2 ? x->sum_of_half : x->sum;
+    meet(t, p->s + l / M * n, p->o + l / M * n, d + per * at, sum + per * at, n, p->by + l * n, &p->rest[l]);
   }
 }
 
@@ -344,12 +413,15 @@ INLINE v8f real(v8i x) {
   return __builtin_convertvector(x, v8f);
 #endif
 }
-INLINE void one_unit(const mn_dtype t, const int M, const void *block, const int g, int64_t u, const int8_t *q, int64_t K, const piece *p,
-                     v8f *acc) {
-  const vb c = codes(t, block, g);
-  UNROLL for (int m = 0; m < M; m++) {
-    const vs x = (vs)load32(q + m * K + u * UNIT);
-    acc[m] += real(is_signed(t) ? dot_signed((vs)c, x) : dot(c, x)) * of_unit(t, p->by[m], u);
+/* Unit u of each: N blocks are `apart` bytes apart. */
+INLINE void one_unit(const mn_dtype t, const int N, const int M, const char *block, int64_t apart, const int g, int64_t u, const int8_t *q,
+                     int64_t K, const float *by, int64_t n, v8f *acc) {
+  UNROLL for (int r = 0; r < N; r++) {
+    const vb c = codes(t, block + r * apart, g);
+    UNROLL for (int m = 0; m < M; m++) {
+      const vs x = (vs)load32(q + m * K + u * UNIT);
+      acc[r * M + m] += real(is_signed(t) ? dot_signed((vs)c, x) : dot(c, x)) * of_unit(t, by + (r * M + m) * n, u);
+    }
   }
 }
 INLINE float sum8(v8f x) {
@@ -362,38 +434,44 @@ INLINE float sum8(v8f x) {
 #endif
 }
 
-/* One row of weights by M rows of x, PIECE values of K at a time. */
-INLINE void row(const mn_dtype t, const int M, const char *w, const mn_rounded *x, int64_t i, float *y, int64_t y_stride) {
-  enum { BY = 2 /* sums, so that they need not wait for each other */ };
+/* N rows of weights by M rows of x, of which one is 1, PIECE values of K at a time (N > 1: K is no more). Two sums each where there are
+ * few, so that they need not wait for each other. */
+INLINE void rows(const mn_dtype t, const int N, const int M, const char *w, const mn_rounded *x, int64_t i, float *y, int64_t y_stride) {
+  const int two = N * M > 1 ? 1 : 2;
+  const int64_t bytes = size_of(t), apart = x->K / (is_super(t) ? MN_SUPER : MN_BLOCK) * bytes;
   piece p;
   float out[LINES] = {0};
   for (int64_t at = 0; at < x->K; at += PIECE) {
-    const int64_t units = (x->K - at < PIECE ? x->K - at : PIECE) / UNIT, bytes = size_of(t);
+    const int64_t units = (x->K - at < PIECE ? x->K - at : PIECE) / UNIT, n = units * (by_halves(t) ? 2 : 1);
     const int8_t *q = x->q + i * x->K + at;
-    v8f acc[BY * LINES] = {{0}};
-    prepare(t, M, w, units, x, i, at / UNIT, &p);
+    v8f acc[2 * LINES] = {{0}};
+    prepare(t, N, M, w, units, x, i, at / UNIT, &p);
     if (is_super(t)) {
       for (int64_t u = 0; u < units; u += 8, w += bytes)
-        UNROLL for (int g = 0; g < 8; g++) one_unit(t, M, w, g, u + g, q, x->K, &p, acc + g % BY * M);
+        UNROLL for (int g = 0; g < 8; g++) one_unit(t, N, M, w, apart, g, u + g, q, x->K, p.by, n, acc + g % two * N * M);
     } else {
       int64_t u = 0;
-      for (; u + BY <= units; u += BY, w += BY * bytes)
-        UNROLL for (int b = 0; b < BY; b++) one_unit(t, M, w + b * bytes, 0, u + b, q, x->K, &p, acc + b * M);
-      for (; u < units; u++, w += bytes) one_unit(t, M, w, 0, u, q, x->K, &p, acc);
+      for (; u + 2 <= units; u += 2, w += 2 * bytes)
+        UNROLL for (int b = 0; b < 2; b++) one_unit(t, N, M, w + b * bytes, apart, 0, u + b, q, x->K, p.by, n, acc + b % two * N * M);
+      for (; u < units; u++, w += bytes) one_unit(t, N, M, w, apart, 0, u, q, x->K, p.by, n, acc);
     }
-    UNROLL for (int m = 0; m < M; m++) out[m] += sum8(acc[m] + acc[M + m]) + p.rest[m];
+    UNROLL for (int l = 0; l < N * M; l++) out[l] += sum8(two == 2 ? acc[l] + acc[N * M + l] : acc[l]) + p.rest[l];
   }
-  UNROLL for (int m = 0; m < M; m++) y[m * y_stride] = out[m];
+  UNROLL for (int l = 0; l < N * M; l++) y[l % M * y_stride + l / M] = out[l];
 }
 INLINE void rows_of(const mn_dtype t, const char *w, int64_t N, const mn_rounded *x, float *y, int64_t y_stride) {
-  const int64_t bytes = (int64_t)mn_dtype_bytes(t, x->K);
-  for (int64_t j = 0; j < N; j++, w += bytes) {
+  const int64_t bytes = x->K / (is_super(t) ? MN_SUPER : MN_BLOCK) * size_of(t);
+  int64_t j = 0;
+#if defined(__AVX2__)
+  for (; x->M == 1 && x->K <= PIECE && j + LINES <= N; j += LINES) rows(t, LINES, 1, w + j * bytes, x, 0, y + j, y_stride);
+#endif
+  for (; j < N; j++) {
     int64_t i = 0;
 #if defined(__AVX2__)
-    for (; i + LINES <= x->M; i += LINES) row(t, LINES, w, x, i, y + i * y_stride + j, y_stride);
-    for (; i + 2 <= x->M; i += 2) row(t, 2, w, x, i, y + i * y_stride + j, y_stride);
+    for (; i + LINES <= x->M; i += LINES) rows(t, 1, LINES, w + j * bytes, x, i, y + i * y_stride + j, y_stride);
+    for (; i + 2 <= x->M; i += 2) rows(t, 1, 2, w + j * bytes, x, i, y + i * y_stride + j, y_stride);
 #endif
-    for (; i < x->M; i++) row(t, 1, w, x, i, y + i * y_stride + j, y_stride);
+    for (; i < x->M; i++) rows(t, 1, 1, w + j * bytes, x, i, y + i * y_stride + j, y_stride);
   }
 }
 

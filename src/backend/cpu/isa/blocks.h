@@ -10,9 +10,9 @@
  * blocks whose values have an offset. K is a multiple of 32. */
 typedef struct mn_rounded {
   int64_t M, K;
-  int8_t *q;          /* [M,K]            */
-  float *d, *sum;     /* [M,K/32]         */
-  float *sum_of_half; /* [M,K/16]         */
+  int8_t *q;                      /* [M,K]    */
+  float *d, *sum;                 /* [M,K/32] */
+  float *d_of_half, *sum_of_half; /* [M,K/16] */
 } mn_rounded;
 
 typedef struct mn_blocks_vec {
