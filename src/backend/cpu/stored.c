@@ -66,7 +66,7 @@ static mn_status rows_run(mn_call *c) {
 }
 
 /* ---- products ---- (x, w0 .. wn-1) -> y */
-enum { FEW = 8 /* rows */, TILE = 64 /* rows of weights */, SLICE = 24 << 10 /* bytes of weights in a task */ };
+enum { FEW = 8 /* rows */, TILE = 64 /* rows of weights */, LEAST = 8 << 10, MOST = 1 << 20 /* bytes of weights in a task of few rows */ };
 
 typedef struct plan {
   int64_t M, N, K;
@@ -99,7 +99,9 @@ static void plan_of(const mn_call *c, plan *p) {
   for (int i = 1; i < c->n_in; i++) {
     const mn_view *w = &c->in[i];
     const int64_t bytes = (int64_t)mn_dtype_bytes(w->dtype, p->K), tiles = (w->dim[0] + TILE - 1) / TILE;
-    int64_t rows = p->few ? SLICE / (bytes ? bytes : 1) : tiles < 8 * threads ? TILE / 2 : TILE;
+    /* long pieces, as memory likes it, and a dozen for each thread, as one may be slower */
+    const int64_t share = w->dim[0] * bytes / (12 * threads), slice = share < LEAST ? LEAST : share > MOST ? MOST : share;
+    int64_t rows = p->few ? (slice / (bytes ? bytes : 1) + 3) / 4 * 4 : tiles < 8 * threads ? TILE / 2 : TILE;
     if (rows < 1) rows = 1;
     p->rows[i - 1] = rows;
     p->first[i] = p->first[i - 1] + (w->dim[0] + rows - 1) / rows;
