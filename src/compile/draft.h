@@ -53,6 +53,8 @@ typedef struct mn_prologue_use { /* leaves of the draft that lie in the prologue
 mn_status mn_pass_prologue(const mn_plan_request *q, mn_arena *arena, mn_arena *keep, mn_draft *p, mn_prologue_use *use);
 mn_status mn_pass_recompute(mn_activation_policy policy, mn_arena *arena, mn_draft *p, int *recomputed);
 mn_status mn_pass_products(mn_backend *backend, mn_arena *arena, mn_draft *p);
+bool mn_has_siblings(const mn_draft *p); /* is there anything for the next one? */
+mn_status mn_pass_siblings(mn_arena *arena, mn_draft *p);
 mn_status mn_pass_fuse(mn_arena *arena, mn_draft *p, mn_plan_report *report);
 
 /* The memory pass: offsets so that buffers with overlapping lifetimes do not overlap. first/last are step numbers. */

@@ -297,6 +297,10 @@ static mn_status run_passes_in(mn_plan *p, const mn_plan_request *q, mn_arena *s
   if (!(q->passes_off & MN_PASS_FUSE) && q->backend->fuse_elementwise) {
     MN_TRY(next_arena(arena, before));
     MN_TRY(mn_pass_products(q->backend, *arena, &p->program));
+    if (mn_has_siblings(&p->program)) {
+      MN_TRY(next_arena(arena, before));
+      MN_TRY(mn_pass_siblings(*arena, &p->program));
+    }
     MN_TRY(mn_pass_fuse(p->arena, &p->program, r));
   } else {
     MN_TRY(mn_draft_keep(p->arena, &p->program));

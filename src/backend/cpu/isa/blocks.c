@@ -287,27 +287,38 @@ INLINE v8f halves_apart(const char *p, const int64_t stride) {
   AT(1)
   AT(2)
   AT(3)
-  AT(4) AT(5) AT(6) AT(7)
+  AT(4)
+  AT(5)
+  AT(6) AT(7)
 #undef AT
       return (v8f)_mm256_cvtph_ps(h);
 }
-#endif
-
-/* Scales and offsets of n blocks that follow each other. */
-INLINE void scales_of(const mn_dtype t, const char *w, int64_t n, float *s, float *o) {
-  int64_t b = 0;
-#if defined(__AVX2__)
-  const float shift = t == MN_Q4_0 ? -8 : -16;
-  for (; !is_super(t) && t != MN_MXFP4 && b + 8 <= n; b += 8) { /* d comes first in all of them, and m after it */
-    const v8f d = halves_apart(w + b * size_of(t), size_of(t));
-    memcpy(s + b, &d, sizeof d);
-    if (is_signed(t)) continue;
-    const v8f m = t == MN_Q4_0 || t == MN_Q5_0 ? d * shift : halves_apart(w + b * size_of(t) + 2, size_of(t));
-    memcpy(o + b, &m, sizeof m);
-  }
-#endif
-  for (; b < n; b++) scales(t, w + b * size_of(t), s + b * parts(t), o + b * parts(t));
+INLINE v8f without_first(v8f x, int n) { /* zeros in its first n lanes */
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return (v8f)_mm256_and_ps((__m256)x, _mm256_castsi256_ps(_mm256_cmpgt_epi32(lanes, _mm256_set1_epi32(n - 1))));
 }
+/* Scales and offsets from k on of a row, which has so many: eight, or the sixteen of a block. */
+INLINE void some_scales(const mn_dtype t, const char *w, int64_t k, v8f s[2], v8f o[2]) {
+  float each_s[16], each_o[16];
+  if (is_super(t)) {
+    scales(t, w + k / parts(t) * size_of(t), each_s, each_o);
+    UNROLL for (int i = 0; i < parts(t) / 8; i++) {
+      s[i] = load8f(each_s + 8 * i);
+      if (!is_signed(t)) o[i] = load8f(each_o + 8 * i);
+    }
+  } else if (t == MN_MXFP4) { /* as in scales */
+    uint8_t e[8];
+    UNROLL for (int i = 0; i < 8; i++) e[i] = ((const mn_mxfp4 *)(const void *)w)[k + i].e;
+    const __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)e)), one = _mm256_set1_epi32(1);
+    const __m256i least = _mm256_sllv_epi32(_mm256_set1_epi32(0x200000), x), other = _mm256_slli_epi32(_mm256_sub_epi32(x, one), 23);
+    s[0] = (v8f)_mm256_blendv_epi8(least, other, _mm256_cmpgt_epi32(x, one));
+  } else { /* d comes first in all of them, and m after it */
+    s[0] = halves_apart(w + k * size_of(t), size_of(t));
+    if (t == MN_Q4_0 || t == MN_Q5_0) o[0] = s[0] * splat(t == MN_Q4_0 ? -8 : -16);
+    else if (!is_signed(t)) o[0] = halves_apart(w + k * size_of(t) + 2, size_of(t));
+  }
+}
+#endif
 
 /* ---- values ---- */
 INLINE void unpack_unit(const mn_dtype t, vb c, const float *s, const float *o, float *to) {
@@ -365,33 +376,49 @@ static void round_rows(const float *x, int64_t x_stride, mn_rounded *r) {
 }
 
 /* ---- products ---- */
-typedef struct piece { /* of rows of weights: their scales, those times the scales of x, and what the offsets come to */
-  float s[LINES * HALVES], o[LINES * HALVES], by[LINES * HALVES], rest[LINES];
+typedef struct piece {
+  float by[LINES * HALVES]; /* s d, for each of N rows of weights and M of x */
+  v8f rest[LINES];          /* parts of sum o x */
 } piece;
 
-/* by = s d and rest = sum o x, for n scales of a row of weights and as many of x. */
-INLINE void meet(const mn_dtype t, const float *s, const float *o, const float *d, const float *sum, int64_t n, float *by, float *rest) {
-  vf total = vf_zero();
-  *rest = 0;
-  int64_t k = 0;
-  for (; k + MN_VL <= n; k += MN_VL) vf_store(by + k, vf_load(s + k) * vf_load(d + k));
-  if (k < n) vf_storen(by + k, vf_loadn(s + k, (int)(n - k)) * vf_loadn(d + k, (int)(n - k)), (int)(n - k));
-  if (is_signed(t)) return;
-  k = 0;
-  for (; k + MN_VL <= n; k += MN_VL) total += vf_load(o + k) * vf_load(sum + k);
-  if (k < n) total += vf_loadn(o + k, (int)(n - k)) * vf_loadn(sum + k, (int)(n - k));
-  *rest = vf_sum(total);
-}
-/* N rows of weights with M of x, of which one is 1. */
-INLINE void prepare(const mn_dtype t, const int N, const int M, const char *w, int64_t units, const mn_rounded *x, int64_t i, int64_t first,
-                    piece *p) {
+/* N rows of weights, `apart` bytes apart, with M of x, of which one is 1. */
+INLINE void prepare(const mn_dtype t, const int N, const int M, const char *w, int64_t apart, int64_t units, const mn_rounded *x, int64_t i,
+                    int64_t first, piece *p) {
   const int per = by_halves(t) ? 2 : 1;
-  const int64_t n = units * per, all = x->K / UNIT;
-  scales_of(t, w, N * units / (is_super(t) ? 8 : 1), p->s, p->o);
-  UNROLL for (int l = 0; l < N * M; l++) {
-    const int64_t at = (i + l % M) * all + first;
-    const float *d = per == 2 ? x->d_of_half : x->d, *sum = per == 2 ? x->sum_of_half : x->sum;
-    meet(t, p->s + l / M * n, p->o + l / M * n, d + per * at, sum + per * at, n, p->by + l * n, &p->rest[l]);
+  const int64_t n = units * per, all = x->K / UNIT * per, blocks = n / parts(t);
+  const float *ds = (per == 2 ? x->d_of_half : x->d) + i * all + first * per;
+  const float *sums = (per == 2 ? x->sum_of_half : x->sum) + i * all + first * per;
+  UNROLL for (int r = 0; r < N; r++, w += apart) {
+    float *by = p->by + r * M * n;
+    v8f *rest = p->rest + r * M;
+    UNROLL for (int m = 0; m < M; m++) rest[m] = splat(0);
+#if defined(__AVX2__)
+    const int step = parts(t) == 16 ? 16 : 8;
+    for (int64_t k = 0; n >= 8 && k < n; k += step) { /* the last eight begin earlier, and what was there already counts no more */
+      const int64_t at = k + step <= n ? k : n - step;
+      v8f s[2], o[2];
+      some_scales(t, w, at, s, o);
+      UNROLL for (int e = 0; e < step / 8; e++) {
+        if (!is_signed(t) && at != k) o[e] = without_first(o[e], (int)(k - at));
+        UNROLL for (int m = 0; m < M; m++) {
+          const v8f x8 = s[e] * load8f(ds + m * all + at + 8 * e);
+          memcpy(by + m * n + at + 8 * e, &x8, sizeof x8);
+          if (!is_signed(t)) rest[m] += o[e] * load8f(sums + m * all + at + 8 * e);
+        }
+      }
+    }
+    if (n >= 8) continue;
+#endif
+    for (int64_t b = 0; b < blocks; b++) {
+      float s[16], o[16] = {0};
+      scales(t, w + b * size_of(t), s, o);
+      for (int m = 0; m < M; m++)
+        for (int k = 0; k < parts(t); k++) {
+          const int64_t at = b * parts(t) + k;
+          by[m * n + at] = s[k] * ds[m * all + at];
+          if (!is_signed(t)) rest[m][k % 8] += o[k] * sums[m * all + at];
+        }
+    }
   }
 }
 
@@ -445,7 +472,7 @@ INLINE void rows(const mn_dtype t, const int N, const int M, const char *w, cons
     const int64_t units = (x->K - at < PIECE ? x->K - at : PIECE) / UNIT, n = units * (by_halves(t) ? 2 : 1);
     const int8_t *q = x->q + i * x->K + at;
     v8f acc[2 * LINES] = {{0}};
-    prepare(t, N, M, w, units, x, i, at / UNIT, &p);
+    prepare(t, N, M, w, apart, units, x, i, at / UNIT, &p);
     if (is_super(t)) {
       for (int64_t u = 0; u < units; u += 8, w += bytes)
         UNROLL for (int g = 0; g < 8; g++) one_unit(t, N, M, w, apart, g, u + g, q, x->K, p.by, n, acc + g % two * N * M);
@@ -455,7 +482,7 @@ INLINE void rows(const mn_dtype t, const int N, const int M, const char *w, cons
         UNROLL for (int b = 0; b < 2; b++) one_unit(t, N, M, w + b * bytes, apart, 0, u + b, q, x->K, p.by, n, acc + b % two * N * M);
       for (; u < units; u++, w += bytes) one_unit(t, N, M, w, apart, 0, u, q, x->K, p.by, n, acc);
     }
-    UNROLL for (int l = 0; l < N * M; l++) out[l] += sum8(two == 2 ? acc[l] + acc[N * M + l] : acc[l]) + p.rest[l];
+    UNROLL for (int l = 0; l < N * M; l++) out[l] += sum8((two == 2 ? acc[l] + acc[N * M + l] : acc[l]) + p.rest[l]);
   }
   UNROLL for (int l = 0; l < N * M; l++) y[l % M * y_stride + l / M] = out[l];
 }
