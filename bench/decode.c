@@ -1,11 +1,12 @@
 /* decode.c - a token of a model that is read from a file, beside the rate at which this machine reads memory: every weight is read once for
  * each token, so that rate is the limit.
  *
- *     bench-decode MODEL [--threads N] [--context N] [--tokens N] [--turns N] [--prefill N] [--batch N] [--exact] [--profile]
+ *     bench-decode MODEL [--threads N] [--context N] [--tokens N] [--turns N] [--prefill N] [--batch N] [--exact] [--profile] [--told]
  *
  * MODEL is any that mneme opens. In each turn, by turns: `prefill` tokens into a fresh stream; `context` tokens and then `tokens` more, one
  * at a time; the machine's read bandwidth. The shortest of each counts. `of bandwidth` is the bytes of weights that a token reads, over its
- * time, over the bandwidth. --exact: activations are never rounded to 8 bits. --profile: each step of a token's plan. */
+ * time, over the bandwidth. --exact: activations are never rounded to 8 bits. --profile: each step of a token's plan. --told:
+ * one turn for each line of standard input, answered by a line of JSON, for who measures something else by turns. */
 #include "backend/cpu/machine.h"
 #include "checkpoint/bundle.h"
 #include "run/session.h"
@@ -18,7 +19,7 @@
 typedef struct setting {
   const char *model;
   int64_t threads, context, tokens, turns, prefill, batch;
-  bool exact, profile;
+  bool exact, profile, told;
 } setting;
 
 /* Bytes that a token reads: all parameters, of a table of embeddings that is no head one row. */
@@ -51,19 +52,33 @@ static mn_status show_profile(mn_session *s, const int32_t *tokens, int64_t batc
 
 static mn_status feed(mn_session *s, const int32_t *tokens, int64_t n) { return mn_session_feed(s, tokens, n, NULL); }
 
+static mn_status turn(const setting *o, mn_session *s, const int32_t *tokens, double *prefill, double *token) {
+  MN_TRY(mn_session_reset(s));
+  double began = mn_now();
+  if (o->prefill) MN_TRY(feed(s, tokens, o->prefill));
+  *prefill = mn_now() - began;
+  MN_TRY(mn_session_reset(s));
+  MN_TRY(feed(s, tokens, o->context));
+  began = mn_now();
+  for (int64_t i = 0; i < o->tokens; i++) MN_TRY(feed(s, tokens + i % o->context, 1));
+  *token = (mn_now() - began) / (double)o->tokens;
+  return MN_OK;
+}
+
 static mn_status measure(const setting *o, const mn_bundle *b, mn_session *s, int32_t *tokens) {
-  double prefill = INFINITY, token = INFINITY, bandwidth = 0;
+  double prefill = INFINITY, token = INFINITY, bandwidth = 0, p, t;
+  char line_of[256];
   MN_TRY(mn_session_warm_up(s, false, INT64_MAX));
-  for (int64_t t = 0; t < o->turns; t++) {
-    MN_TRY(mn_session_reset(s));
-    double began = mn_now();
-    if (o->prefill) MN_TRY(feed(s, tokens, o->prefill));
-    prefill = fmin(prefill, mn_now() - began);
-    MN_TRY(mn_session_reset(s));
-    MN_TRY(feed(s, tokens, o->context));
-    began = mn_now();
-    for (int64_t i = 0; i < o->tokens; i++) MN_TRY(feed(s, tokens, 1));
-    token = fmin(token, (mn_now() - began) / (double)o->tokens);
+  while (o->told && fgets(line_of, sizeof line_of, stdin)) {
+    MN_TRY(turn(o, s, tokens, &p, &t));
+    printf("{\"prefill\": %.9g, \"token\": %.9g}\n", p, t);
+    fflush(stdout);
+  }
+  if (o->told) return MN_OK;
+  for (int64_t i = 0; i < o->turns; i++) {
+    MN_TRY(turn(o, s, tokens, &p, &t));
+    prefill = fmin(prefill, p);
+    token = fmin(token, t);
     bandwidth = fmax(bandwidth, mn_machine_bandwidth(b->backend->pool));
   }
   const double bytes = weights_read(b);
@@ -107,6 +122,7 @@ int main(int argc, char **argv) {
     for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++)
       if (!strcmp(argv[i], numbers[k].name) && i + 1 < argc) *numbers[k].value = strtoll(argv[++i], NULL, 10), known = true;
     if (!strcmp(argv[i], "--exact")) o.exact = known = true;
+    if (!strcmp(argv[i], "--told")) o.told = known = true;
     if (!strcmp(argv[i], "--profile")) o.profile = known = true;
     if (argv[i][0] != '-' && !known && !o.model) o.model = argv[i], known = true;
     if (!known) {

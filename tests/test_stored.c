@@ -7,6 +7,7 @@
 #include "compile/plan.h"
 #include "cpu_kernel.h"
 #include "format/quant.h"
+#include "graph/fused_loss.h"
 
 static mn_isa isa;
 
@@ -275,6 +276,78 @@ static void plans(mn_dtype t) {
   free(blocks);
 }
 
+/* Values of the outputs of a graph of x [M,K], one after another, with or without the pass that joins products. */
+enum { MOST_VALUES = 4096 };
+typedef int (*build_fn)(mn_graph *g, mn_tensor *x, mn_tensor *const *w, mn_tensor **out);
+static int64_t run_with(build_fn build, int64_t M, int64_t K, unsigned off, double *values) {
+  const mn_dtype types[3] = {K % 256 ? MN_Q4_0 : MN_Q4_K, MN_Q8_0, MN_F16};
+  const int64_t rows[3] = {24, 40, 8};
+  mn_backend *backend = NULL;
+  mn_graph *g = mn_graph_new();
+  mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(M, K)), *w[3], *out[4];
+  void *data[4];
+  int64_t n = 0;
+  CHECK_OK(mn_backend_open("cpu", 2, &backend));
+  for (int i = 0; i < 3; i++) {
+    w[i] = mn_variable(g, "w", types[i], MN_SHAPE(rows[i], K));
+    data[i] = random_blocks(types[i], rows[i] * K, 20 + (uint64_t)i);
+  }
+  float *rows_of_x = data[3] = mn_alloc_aligned(sizeof(float) * (size_t)(M * K));
+  for (int64_t i = 0; i < M * K; i++) rows_of_x[i] = (float)mn_random_normal(31, 0, (uint64_t)i);
+  mn_plan *p = NULL;
+  const int outs = build(g, x, w, out);
+  CHECK_OK(mn_graph_status(g));
+  CHECK_OK(mn_plan_compile(&(mn_plan_request){.graph = g, .n_outputs = outs, .outputs = out, .backend = backend, .passes_off = off}, &p));
+  for (int i = 0; p && i < 3; i++) mn_plan_bind(p, w[i], data[i]);
+  if (p) mn_plan_bind(p, x, rows_of_x);
+  if (p) CHECK_OK(mn_plan_run(p));
+  for (int j = 0; p && j < outs; j++)
+    for (int64_t i = 0; i < mn_shape_count(&out[j]->shape) && n < MOST_VALUES; i++)
+      values[n++] = (double)((const float *)mn_plan_output(p, j)->data)[i];
+  mn_plan_free(p);
+  mn_graph_free(g);
+  mn_backend_free(backend);
+  for (int i = 0; i < 4; i++) free(data[i]);
+  return n;
+}
+
+static int three_products(mn_graph *g, mn_tensor *x, mn_tensor *const *w, mn_tensor **out) {
+  for (int i = 0; i < 3; i++) out[i] = mn_stored_product(g, x, 1, &w[i], false, MN_F32);
+  out[3] = mn_mul(g, mn_stored_product(g, mn_add_scalar(g, x, 1), 1, &w[0], false, MN_F32), out[0]); /* of other rows */
+  return 4;
+}
+static void siblings(void) {
+  double together[MOST_VALUES], apart[MOST_VALUES];
+  for (int M = 1; M <= 3; M += 2) {
+    const int64_t n = run_with(three_products, M, 256, 0, together), m = run_with(three_products, M, 256, MN_PASS_FUSE, apart);
+    CHECK(n == m && n == M * (24 + 40 + 8 + 24) && !memcmp(together, apart, sizeof(double) * (size_t)n), "joined, %d rows", M);
+  }
+}
+
+static mn_tensor *targets(mn_graph *g, int64_t n) { /* 0 .. n-1 modulo 40, the fifth of no weight and the seventh none */
+  int32_t *t = mn_arena_alloc(g->arena, sizeof *t * (size_t)n);
+  for (int64_t i = 0; i < n; i++) t[i] = i == 7 ? -1 : (int32_t)(i % 40);
+  return mn_const(g, MN_I32, MN_SHAPE(n), t);
+}
+static int loss_of_blocks(mn_graph *g, mn_tensor *x, mn_tensor *const *w, mn_tensor **out) {
+  mn_tensor *loss = mn_linear_cross_entropy(g, x, w[1], targets(g, mn_dim(x, 0)), NULL, &out[1]);
+  mn_grad(g, 1, &loss, NULL, 1, &x, &out[2]);
+  out[0] = loss;
+  return 3;
+}
+static int loss_of_values(mn_graph *g, mn_tensor *x, mn_tensor *const *w, mn_tensor **out) {
+  mn_tensor *loss = mn_linear_cross_entropy(g, x, mn_cast(g, w[1], MN_F32), targets(g, mn_dim(x, 0)), NULL, &out[1]);
+  mn_grad(g, 1, &loss, NULL, 1, &x, &out[2]);
+  out[0] = loss;
+  return 3;
+}
+static void losses(void) { /* of more rows than have their logits at once */
+  double blocks[MOST_VALUES], plain[MOST_VALUES], worst = 0;
+  const int64_t n = run_with(loss_of_blocks, 67, 32, 0, blocks), m = run_with(loss_of_values, 67, 32, 0, plain);
+  for (int64_t i = 0; i < n; i++) worst = fmax(worst, fabs(blocks[i] - plain[i]) / (1 + fabs(plain[i])));
+  CHECK(n == m && n == 1 + 67 + 67 * 32 && worst < 1e-5, "%lld values, off by %g", (long long)n, worst);
+}
+
 int main(void) {
   isa = last_tested_isa();
   for (mn_dtype t = MN_F16; t < MN_ALL_TYPES; t++) {
@@ -284,5 +357,7 @@ int main(void) {
   }
   nothing();
   refusals();
+  siblings();
+  losses();
   return test_end();
 }

@@ -2,6 +2,7 @@
 #include "graph/compose.h"
 #include "graph/fused_loss.h"
 #include "graph/ops.h"
+#include "graph/stored.h"
 
 /* ---- heads with a cap ---- */
 static void capped_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
@@ -88,21 +89,46 @@ const mn_op mn_op_linear_ce_grad = {.name = "linear_cross_entropy_grad",
                                     .compose = ce_grad_compose,
                                     .flops = ce_grad_flops};
 
+/* Of a head in a type of storage: the logits of some rows at a time are there, of f32 activations, and gone before the next. */
+static mn_tensor *ce_stored(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight, mn_tensor **nll) {
+  enum { ROWS = 64 };
+  const mn_dtype t = weight->dtype;
+  const int64_t N = mn_dim(h, 0), pieces = (N + ROWS - 1) / ROWS;
+  mn_tensor **each = mn_arena_alloc(g->arena, (size_t)(pieces + 1) * sizeof *each), *zero = mn_scalar(g, t, 0);
+  if (!each || !N) {
+    mn_graph_fault(g, each ? MN_ERR_SHAPE : MN_ERR_MEMORY, "linear_cross_entropy: %s", each ? "of no rows" : mn_message());
+    return NULL;
+  }
+  for (int64_t i = 0; i < pieces; i++) {
+    const int64_t at = i * ROWS, n = N - at < ROWS ? N - at : ROWS;
+    mn_tensor *logits = mn_stored_product(g, mn_slice(g, h, 0, at, n), 1, &w, true, t), *want = mn_slice(g, target, 0, at, n);
+    mn_tensor *m = mn_stop_gradient(g, mn_max(g, logits, MN_AXIS(1)));
+    mn_tensor *lse = mn_add(g, m, mn_log(g, mn_sum(g, mn_exp(g, mn_sub(g, logits, m)), MN_AXIS(1))));
+    mn_tensor *picked = mn_take(g, logits, mn_reshape(g, want, MN_SHAPE(n, 1)), 1);
+    mn_tensor *counted = mn_le(g, mn_scalar(g, MN_I32, 0), want);
+    each[i] = mn_select(g, counted, mn_reshape(g, mn_sub(g, lse, picked), MN_SHAPE(n)), zero);
+  }
+  mn_tensor *all = mn_concat(g, (int)pieces, each, 0);
+  if (nll) *nll = all;
+  return mn_reshape(g, mn_sum(g, mn_mul(g, weight, all), MN_AXIS(0)), (mn_shape){0});
+}
+
 mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight, mn_tensor **nll) {
   if (nll) *nll = NULL;
   if (!h || !w || !target) return NULL;
   const mn_loss_attr attr = {mn_head_cap(&w)};
   mn_dtype t = h->dtype == MN_F64 ? MN_F64 : MN_F32;
   if (!weight) weight = mn_full(g, t, target->shape, 1);
-  bool ok = h->shape.ndim == 2 && w->shape.ndim == 2 && mn_dim(h, 1) == mn_dim(w, 1) && (h->dtype == w->dtype || w->dtype == t) &&
-            target->dtype == MN_I32 && target->shape.ndim == 1 && mn_dim(target, 0) == mn_dim(h, 0) && weight && weight->dtype == t &&
-            mn_shape_equal(&weight->shape, &target->shape);
+  bool ok = h->shape.ndim == 2 && w->shape.ndim == 2 && mn_dim(h, 1) == mn_dim(w, 1) &&
+            (h->dtype == w->dtype || w->dtype == t || mn_dtype_is_stored(w->dtype)) && target->dtype == MN_I32 && target->shape.ndim == 1 &&
+            mn_dim(target, 0) == mn_dim(h, 0) && weight && weight->dtype == t && mn_shape_equal(&weight->shape, &target->shape);
   if (!ok) {
     char a[96], b[96], c[96];
     mn_graph_fault(g, MN_ERR_SHAPE, "linear_cross_entropy: h %s %s, w %s %s, target %s do not fit", mn_dtype_name(h->dtype),
                    mn_shape_str(&h->shape, a), mn_dtype_name(w->dtype), mn_shape_str(&w->shape, b), mn_shape_str(&target->shape, c));
     return NULL;
   }
+  if (mn_dtype_is_stored(w->dtype)) return ce_stored(g, h, w, target, weight, nll);
   mn_node *n = mn_node_new(g, &mn_op_linear_ce, 4, (mn_tensor *[]){h, w, target, weight}, 2, (mn_dtype[]){t, t},
                            (mn_shape[]){{0}, target->shape}, &attr);
   if (!n) return NULL;

@@ -166,6 +166,13 @@ static int64_t splits_of(const mn_attn_args *a) {
 }
 static size_t floats(int64_t n) { return mn_align((size_t)n * sizeof(float), 64); }
 
+/* Of so many keys, those of one split; fewer splits than there might be where they would be short: joining them would take longer. */
+static int64_t split_of(int64_t keys, int64_t splits) {
+  enum { SHORT = 128 };
+  const int64_t each = (keys + splits - 1) / splits;
+  return each > SHORT ? each : SHORT;
+}
+
 /* With lists each head has its own keys; gated blocks are weighed whole. */
 static bool is_decoding(const mn_attn_args *a) { return a->T == 1 && !a->has_blocks && !a->gate; }
 
@@ -184,14 +191,15 @@ static void forward_task(void *ctx, int64_t i, int thread) {
 static void decode_task(void *ctx, int64_t i, int thread) {
   const job *j = ctx;
   const mn_attn_args *a = &j->a;
-  const int64_t S = mn_attn_filled(a, i / j->splits), split = i % j->splits, each = (S + j->splits - 1) / j->splits;
-  const int64_t s0 = split * each < S ? split * each : S, s1 = s0 + each < S ? s0 + each : S;
+  const int64_t S = mn_attn_filled(a, i / j->splits), split = i % j->splits, each = split_of(S, j->splits);
+  const int64_t s0 = split * each, s1 = s0 + each < S ? s0 + each : S;
+  if (split && s0 >= S) return;
   j->fwd->decode(a, i / j->splits, s0, s1, j->sums + i * a->H * (a->V + 2), j->scratch + (size_t)thread * j->scratch_size);
 }
 
 static mn_status forward_run(mn_call *c) {
   job j = {.a = args_of(c, false), .fwd = MN_ISA_PICK(mn_attention, mn_cpu_isa(c->backend)), .scratch = c->workspace};
-  if (is_decoding(&j.a)) { /* sums of splits that have nothing to do are empty: the number of splits is of the shapes alone */
+  if (is_decoding(&j.a)) { /* how keys are split follows from shapes and from how many there are */
     j.scratch_size = j.fwd->decode_scratch(&j.a);
     j.splits = splits_of(&j.a);
     j.sums = (float *)(void *)(j.scratch + (size_t)threads_of(c) * j.scratch_size);
@@ -200,7 +208,10 @@ static mn_status forward_run(mn_call *c) {
     for (int64_t b = 0; b < j.a.B; b++) keys += mn_attn_filled(&j.a, b);
     mn_pool *pool = keys * j.a.G * (j.a.K + j.a.V) < 65536 ? NULL : c->pool;
     mn_pool_run(pool, j.a.B * j.splits, decode_task, &j);
-    for (int64_t b = 0; b < j.a.B; b++) j.fwd->decode_join(&j.a, b, j.splits, j.sums + b * j.splits * j.a.H * (j.a.V + 2));
+    for (int64_t b = 0; b < j.a.B; b++) {
+      const int64_t S = mn_attn_filled(&j.a, b), each = split_of(S, j.splits);
+      j.fwd->decode_join(&j.a, b, at_least_1((S + each - 1) / each), j.sums + b * j.splits * j.a.H * (j.a.V + 2));
+    }
     return MN_OK;
   }
   j.scratch_size = j.fwd->forward_scratch(&j.a);
