@@ -348,6 +348,37 @@ static void losses(void) { /* of more rows than have their logits at once */
   CHECK(n == m && n == 1 + 67 + 67 * 32 && worst < 1e-5, "%lld values, off by %g", (long long)n, worst);
 }
 
+/* The loss over a head with a cap that is kept so is that over its values; more tokens than are taken at a time, and some that do not count. */
+static void losses_with_a_cap(void) {
+  enum { N = 150, D = 32, V = 7 };
+  void *blocks = random_blocks(MN_Q8_0, V * D, 21);
+  float *x = mn_alloc_aligned(sizeof(float) * N * D), *v = mn_alloc_aligned(sizeof(float) * V * D), got[2][N] = {{0}};
+  int32_t *target = mn_alloc_aligned(sizeof(int32_t) * N);
+  for (int i = 0; i < N * D; i++) x[i] = (float)mn_random_normal(22, 0, (uint64_t)i);
+  for (int i = 0; i < N; i++) target[i] = i % 5 == 3 ? -1 : i % V;
+  mn_dequantize(MN_Q8_0, blocks, V * D, v);
+  for (int kept = 0; kept < 2; kept++) {
+    mn_graph *g = mn_graph_new();
+    mn_tensor *h = mn_input(g, "h", MN_F32, MN_SHAPE(N, D)), *w = mn_variable(g, "w", kept ? MN_Q8_0 : MN_F32, MN_SHAPE(V, D));
+    mn_tensor *t = mn_input(g, "t", MN_I32, MN_SHAPE(N)), *nll = NULL;
+    mn_tensor *loss = mn_linear_cross_entropy(g, h, mn_head_capped(g, w, 0.9), t, NULL, &nll), *out[3] = {loss, nll};
+    mn_plan *p = NULL;
+    CHECK_OK(mn_grad(g, 1, &loss, NULL, 1, &h, &out[2]));
+    CHECK_OK(mn_plan_compile(&(mn_plan_request){.graph = g, .n_outputs = 3, .outputs = out, .backend = mn_backend_ref()}, &p));
+    if (p) {
+      mn_plan_bind(p, w, kept ? blocks : (void *)v), mn_plan_bind(p, h, x), mn_plan_bind(p, t, target);
+      CHECK_OK(mn_plan_run(p));
+      memcpy(got[kept], mn_plan_output(p, 1)->data, sizeof got[kept]);
+    }
+    mn_plan_free(p);
+    mn_graph_free(g);
+  }
+  double worst = 0, sum = 0;
+  for (int i = 0; i < N; i++) worst = fmax(worst, fabs((double)got[0][i] - (double)got[1][i])), sum += (double)got[1][i];
+  CHECK(worst < 1e-5 && sum > 1, "losses differ by %g (of %g)", worst, sum);
+  free(blocks), free(x), free(v), free(target);
+}
+
 int main(void) {
   isa = last_tested_isa();
   for (mn_dtype t = MN_F16; t < MN_ALL_TYPES; t++) {
@@ -355,6 +386,7 @@ int main(void) {
     products(t);
     plans(t);
   }
+  losses_with_a_cap();
   nothing();
   refusals();
   siblings();

@@ -13,8 +13,12 @@ static void capped_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *n
   (void)g, (void)n, (void)need;
   din[0] = dout[0];
 }
-const mn_op mn_op_capped_head = {
-    .name = "capped_head", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_loss_attr), .grad = capped_grad, .compose = capped_compose};
+const mn_op mn_op_capped_head = {.name = "capped_head",
+                                 .cls = MN_OP_FUSED,
+                                 .attr_size = sizeof(mn_loss_attr),
+                                 .stored = 1,
+                                 .grad = capped_grad,
+                                 .compose = capped_compose};
 
 mn_tensor *mn_head_capped(mn_graph *g, mn_tensor *w, double cap) {
   if (!w || cap <= 0) return w;
@@ -90,7 +94,7 @@ const mn_op mn_op_linear_ce_grad = {.name = "linear_cross_entropy_grad",
                                     .flops = ce_grad_flops};
 
 /* Of a head in a type of storage: the logits of some rows at a time are there, of f32 activations, and gone before the next. */
-static mn_tensor *ce_stored(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight, mn_tensor **nll) {
+static mn_tensor *ce_stored(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight, double cap, mn_tensor **nll) {
   enum { ROWS = 64 };
   const mn_dtype t = weight->dtype;
   const int64_t N = mn_dim(h, 0), pieces = (N + ROWS - 1) / ROWS;
@@ -102,6 +106,7 @@ static mn_tensor *ce_stored(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *
   for (int64_t i = 0; i < pieces; i++) {
     const int64_t at = i * ROWS, n = N - at < ROWS ? N - at : ROWS;
     mn_tensor *logits = mn_stored_product(g, mn_slice(g, h, 0, at, n), 1, &w, true, t), *want = mn_slice(g, target, 0, at, n);
+    if (cap > 0) logits = mn_mul_scalar(g, mn_tanh(g, mn_mul_scalar(g, logits, 1 / cap)), cap);
     mn_tensor *m = mn_stop_gradient(g, mn_max(g, logits, MN_AXIS(1)));
     mn_tensor *lse = mn_add(g, m, mn_log(g, mn_sum(g, mn_exp(g, mn_sub(g, logits, m)), MN_AXIS(1))));
     mn_tensor *picked = mn_take(g, logits, mn_reshape(g, want, MN_SHAPE(n, 1)), 1);
@@ -128,7 +133,7 @@ mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_t
                    mn_shape_str(&h->shape, a), mn_dtype_name(w->dtype), mn_shape_str(&w->shape, b), mn_shape_str(&target->shape, c));
     return NULL;
   }
-  if (mn_dtype_is_stored(w->dtype)) return ce_stored(g, h, w, target, weight, nll);
+  if (mn_dtype_is_stored(w->dtype)) return ce_stored(g, h, w, target, weight, attr.cap, nll);
   mn_node *n = mn_node_new(g, &mn_op_linear_ce, 4, (mn_tensor *[]){h, w, target, weight}, 2, (mn_dtype[]){t, t},
                            (mn_shape[]){{0}, target->shape}, &attr);
   if (!n) return NULL;

@@ -12,7 +12,8 @@ double mn_head_cap(mn_tensor **w);
 
 /* Mean-free cross-entropy of a projection: logits = h[N,D] W[vocab,D]^T are never kept. target i32 [N] (negative:
  * ignored), weight f32 [N] or NULL (ones). loss = sum_i weight_i * nll_i, a scalar; nll f32 [N] (0 where ignored). h and W
- * are of one type, or h is bf16 and W f32, which is then rounded to bf16 before it is multiplied and never copied. */
+ * are of one type, or h is bf16 and W f32, which is then rounded to bf16 before it is multiplied and never copied; or W is of a type of
+ * storage (stored.h), and no gradient goes to it. */
 mn_tensor *mn_linear_cross_entropy(mn_graph *g, mn_tensor *h, mn_tensor *w, mn_tensor *target, mn_tensor *weight, mn_tensor **nll);
 
 /* For kernels and passes: operands and results in order. */

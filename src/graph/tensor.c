@@ -1,6 +1,7 @@
 /* tensor.c - graphs, nodes and leaves. */
-#include "graph/ops.h"
 #include "graph/compose.h"
+#include "graph/fused_loss.h"
+#include "graph/ops.h"
 
 #include "base/bf16.h"
 #include "base/table.h"
@@ -104,7 +105,7 @@ static bool reads_types(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const
   return true;
 }
 static bool gives_type(mn_graph *g, const mn_op *op, mn_dtype t) {
-  if (!mn_dtype_is_stored(t) || op->bound || op->cls == MN_OP_VIEW) return true;
+  if (!mn_dtype_is_stored(t) || op->bound || op->cls == MN_OP_VIEW || op == &mn_op_capped_head) return true; /* which hands it on */
   mn_graph_fault(g, MN_ERR_UNSUPPORTED, "%s: nothing is computed in %s, which is a type of storage", op->name, mn_dtype_name(t));
   return false;
 }
