@@ -315,16 +315,17 @@ static void clients_that_leave_are_let_go(void) {
 }
 
 static void a_request_must_come_in_time(void) {
+  const char *const begun = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
   const int silent = http_open(), slow = http_open(), half = http_open();
   http_say(slow, "GET /hea", 8);
-  http_say(half, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{", 66);
+  http_say(half, begun, strlen(begun));
   CHECK(http_hear(slow, NULL) && http_status() == 408 && strstr(http_reply, "not whole after 1 seconds"), "%s", http_reply);
   CHECK(http_hear(half, NULL) && http_status() == 408, "%s", http_reply);
   CHECK(http_hear(silent, NULL) && http_n == 0, "%s", http_reply);
   close(silent), close(slow), close(half);
   /* one that goes away within its request */
   const int gone = http_open();
-  http_say(gone, "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{", 66);
+  http_say(gone, begun, strlen(begun));
   close(gone);
   CHECK(http_get("/health") == 200, "%s", http_reply);
 }

@@ -254,7 +254,7 @@ static mn_status append(mn_batcher *b, mn_task *t) {
                    (long long)known, (long long)n);
   t->whole = mn_alloc((size_t)(known + n) * sizeof *t->whole);
   if (!t->whole) return MN_ERR_MEMORY;
-  memcpy(t->whole, mn_conversation_tokens(t->conversation), (size_t)known * sizeof *t->whole);
+  if (known) memcpy(t->whole, mn_conversation_tokens(t->conversation), (size_t)known * sizeof *t->whole);
   memcpy(t->whole + known, t->prompt, (size_t)n * sizeof *t->whole);
   t->prompt = t->whole, t->n_prompt = known + n, t->cached = known;
   return MN_OK;
