@@ -1,10 +1,11 @@
 /* greedy.c - a checkpoint's likeliest tokens, for who compares them with another program's; and what it says of a text, window by window.
  *
- *     bench-greedy MODEL [--tokens N] [--threads N] [--score]
+ *     bench-greedy MODEL [--tokens N] [--threads N] [--score] [--exact]
  *
  * Reads lines of token ids from standard input, separated by spaces, and prints a line of JSON for each: `ids`, the N likeliest tokens
  * that follow, and `gap`, by how much each one's logit was above the second. With --score `nll`: minus the logarithm of what the model
- * gave the line's tokens from the second on, each by those before it. */
+ * gave the line's tokens from the second on, each by those before it. --exact: activations are never rounded to the 8 bits that products
+ * with weights in blocks read (graph/stored.h). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,18 +80,21 @@ int main(int argc, char **argv) {
   static char text[MAX_LINE];
   static bench b = {.tokens = 64};
   int threads = 0;
+  bool exact = false;
   for (int i = 2; i < argc; i++) {
     const bool more = i + 1 < argc;
     if (!strcmp(argv[i], "--tokens") && more) b.tokens = atoll(argv[++i]);
     else if (!strcmp(argv[i], "--threads") && more) threads = atoi(argv[++i]);
     else if (!strcmp(argv[i], "--score")) b.score = true;
+    else if (!strcmp(argv[i], "--exact")) exact = true;
     else argc = 0;
   }
   if (argc < 2 || b.tokens < 1 || b.tokens > MAX_TOKENS) {
-    fprintf(stderr, "usage: bench-greedy MODEL [--tokens N] [--threads N] [--score] <ids\n");
+    fprintf(stderr, "usage: bench-greedy MODEL [--tokens N] [--threads N] [--score] [--exact] <ids\n");
     return 2;
   }
   mn_status status = mn_bundle_open(argv[1], NULL, threads, &b.bundle);
+  if (status == MN_OK) b.bundle.params->exact_products = exact;
   if (status == MN_OK) status = mn_session_new(b.bundle.model, b.bundle.params, &(mn_session_config){0}, &b.session);
   while (status == MN_OK && fgets(text, sizeof text, stdin)) status = line(&b, text);
   if (status != MN_OK) fprintf(stderr, "bench-greedy: %s\n", mn_message());

@@ -9,7 +9,9 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 
+import llama_cpp
 import numpy
 from llama_cpp import Llama
 
@@ -45,20 +47,42 @@ def our_ids(args, model, text, begin):
     return json.loads(run.stdout)["ids"]
 
 
+def open_llama(args, model, n_ctx, everything):
+    return Llama(model, n_ctx=n_ctx, n_batch=512, n_threads=args.threads, n_threads_batch=args.threads, logits_all=everything, verbose=False,
+                 type_k=0, type_v=0)
+
+
+def last_logits(llama):
+    at = llama_cpp.llama_get_logits_ith(llama.ctx, -1)
+    return numpy.ctypeslib.as_array(at, shape=(llama.n_vocab(),))
+
+
 def greedy(llama, ids, n):
     """The n likeliest tokens after ids, and the gap of each one's logit to the second's."""
     llama.reset()
     out, gaps = [], []
     llama.eval(ids)
     for i in range(n):
-        logits = numpy.array(llama.scores[llama.n_tokens - 1])
-        best = numpy.argpartition(logits, -2)[-2:]
-        second, first = sorted(best, key=lambda k: logits[k])
+        logits = last_logits(llama)
+        second, first = sorted(numpy.argpartition(logits, -2)[-2:], key=lambda k: logits[k])
         out.append(int(first))
         gaps.append(float(logits[first] - logits[second]))
         if i + 1 < n:
             llama.eval([int(first)])
     return out, gaps
+
+
+def part_ways(args, name, llama, prompts, mine, bars, what):
+    """Where two programs' likeliest tokens part, and how near the second was there."""
+    worst, whole = 0.0, 0
+    for text, ids, our in zip(PROMPTS, prompts, mine):
+        theirs, gaps = greedy(llama, ids, len(our["ids"]))
+        at = next((i for i, (a, b) in enumerate(zip(theirs, our["ids"])) if a != b), None)
+        whole += at is None
+        if at is not None:
+            worst = max(worst, gaps[at])
+            print(f"{name}, {what}: {text!r} parts at token {at}, gap {gaps[at]:.4f} there, {our['gap'][at]:.4f} here", flush=True)
+    bars.append((f"{name}, {what}, {len(PROMPTS)} prompts", f"{whole} equal, largest gap where they part {worst:.4f}", worst < 1e-2))
 
 
 def windows(ids, begin, n=512):
@@ -80,34 +104,38 @@ def perplexity(nll):
     return math.exp(late.mean())
 
 
+def exactly(args, model, name, prompts, bars):
+    """The same weights as f32 for llama.cpp, so that neither side rounds activations."""
+    with tempfile.TemporaryDirectory() as folder:
+        wide = os.path.join(folder, "f32.gguf")
+        subprocess.run([args.mneme, "convert", model, "--out", wide, "--type", "f32", "--quiet"], check=True, stdout=subprocess.DEVNULL)
+        llama = open_llama(args, wide, 1024, False)
+        part_ways(args, name, llama, prompts, ours(args, model, prompts, "--tokens", "64", "--exact"), bars, "greedy, nobody rounds activations")
+
+
 def compare(args, model, bars):
     name = os.path.basename(model)
-    llama = Llama(model, n_ctx=2048, n_batch=512, n_threads=args.threads, n_threads_batch=args.threads, logits_all=True, verbose=False,
-                  type_k=0, type_v=0)
-    begins = llama.metadata.get("tokenizer.ggml.add_bos_token", "true" if llama.metadata.get("tokenizer.ggml.model") == "llama" else "false") == "true"
-    begin = llama.token_bos() if begins else None
+    llama = open_llama(args, model, 1024, False)
+    usual = "true" if llama.metadata.get("tokenizer.ggml.model") == "llama" else "false"
+    begins = llama.metadata.get("tokenizer.ggml.add_bos_token", usual) == "true"
+    prompts = [llama.tokenize(p.encode(), add_bos=True) for p in PROMPTS]
     if "tokens" in args.parts:
         equal = sum(our_ids(args, model, text, True) == llama.tokenize(text.encode(), add_bos=True) for text in TEXTS)
         bars.append((f"{name}, tokens of {len(TEXTS)} texts", f"{equal} equal", equal == len(TEXTS)))
     if "greedy" in args.parts:
-        prompts = [llama.tokenize(p.encode(), add_bos=True) for p in PROMPTS]
-        mine, worst, whole = ours(args, model, prompts, "--tokens", "64"), 0.0, 0
-        for ids, our in zip(prompts, mine):
-            theirs, gaps = greedy(llama, ids, 64)
-            at = next((i for i in range(64) if theirs[i] != our["ids"][i]), None)
-            whole += at is None
-            if at is not None:
-                worst = max(worst, min(gaps[at], our["gap"][at]))
-                print(f"{name}: '{PROMPTS[prompts.index(ids)]!r}' parts at token {at}, gap {gaps[at]:.4f} there, {our['gap'][at]:.4f} here")
-        bars.append((f"{name}, greedy, {len(PROMPTS)} prompts", f"{whole} equal, largest gap where they part {worst:.4f}", worst < 1e-2))
+        part_ways(args, name, llama, prompts, ours(args, model, prompts, "--tokens", "64"), bars, "greedy")
+    if "exact" in args.parts:
+        exactly(args, model, name, prompts, bars)
     if "perplexity" in args.parts:
-        with open(args.text, encoding="utf-8") as f:
-            text = f.read(50 * 1024)
+        begin = llama.token_bos() if begins else None
+        with open(args.text, "rb") as f:
+            text = f.read(50 * 1024).decode("utf-8", "ignore")
         rows = windows(llama.tokenize(text.encode(), add_bos=begins), begin)
+        llama = open_llama(args, model, 512, True)
         theirs = perplexity([scores(llama, row) for row in rows])
         mine = perplexity([r["nll"] for r in ours(args, model, rows, "--score")])
-        ratio = mine / theirs
-        bars.append((f"{name}, perplexity, {len(rows)} windows", f"{mine:.4f} beside {theirs:.4f} ({ratio:.5f})", abs(ratio - 1) < 0.005))
+        bars.append((f"{name}, perplexity, {len(rows)} windows", f"{mine:.4f} beside {theirs:.4f} ({mine / theirs:.5f})",
+                     abs(mine / theirs - 1) < 0.005))
 
 
 def main():
@@ -115,7 +143,7 @@ def main():
     parser.add_argument("--mneme", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--text", default=os.path.join(os.path.dirname(__file__), "../../data/books/moby-dick.txt"))
-    parser.add_argument("--parts", default="tokens,greedy,perplexity")
+    parser.add_argument("--parts", default="tokens,greedy,exact,perplexity")
     parser.add_argument("models", nargs="+")
     args = parser.parse_args()
     args.parts = args.parts.split(",")
