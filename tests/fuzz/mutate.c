@@ -45,6 +45,10 @@ typedef struct operation {
   }
 #define INSPECT(m)                                                                                                                         \
   { "inspect", {"inspect", m, "--params", "--seq-len", "64", "--json"}, {0}, true }
+#define INSPECT_FILE(m)                                                                                                                    \
+  { "inspect", {"inspect", m, "--params", "--json"}, {0}, true }
+#define CONVERT(m)                                                                                                                         \
+  { "convert", {"convert", m, "--out", "made.gguf", "--type", "f16", "--json", ONE}, {"made.gguf"}, true }
 #define RESUME(m)                                                                                                                          \
   {                                                                                                                                        \
     "resume", {"train", "--resume", "--out", m, "--json", "--db", "runs.db", ONE},                                                         \
@@ -129,6 +133,8 @@ static const kind kinds[] = {
      ALONE,
      8,
      {EVAL(B), GENERATE(B), STREAM(B), INSPECT(B)}},
+    {"gguf", "a.gguf", {"b.gguf"}, ALONE, 8, {GENERATE("a.gguf"), INSPECT_FILE("a.gguf"), CONVERT("a.gguf")}},
+    {"gguf-bpe", "b.gguf", {"a.gguf"}, ALONE, 8, {GENERATE("b.gguf"), INSPECT_FILE("b.gguf"), CONVERT("b.gguf")}},
     {"config", A "/config.json", {"other/" B "/config.json"}, 0, 8, {EVAL(A), GENERATE(A), STREAM(A), INSPECT(A)}},
     {"config-bpe", B "/config.json", {"other/" A "/config.json"}, 0, 8, {EVAL(B), GENERATE(B), STREAM(B), INSPECT(B)}},
     {"tokenizer", A "/tokenizer.json", {B "/tokenizer.json"}, 0, 5, {EVAL(A), GENERATE(A), STREAM(A)}},
@@ -309,6 +315,8 @@ static void make_all(void) {
   MAKE("training", "train", "bpe.yaml", "--out", "other/" B, "--quiet", "--db", "runs2.db", "--seed", "4", ONE);
   MAKE("training", "train", "wav.yaml", "--out", HEARD, "--quiet", "--db", "runs2.db", ONE);
   MAKE("training", "train", "wav.yaml", "--out", "other/" HEARD, "--quiet", "--db", "runs2.db", "--set", "data.low_hz=50", ONE);
+  MAKE("converting", "convert", A, "--out", "a.gguf", "--quiet", ONE);
+  MAKE("converting", "convert", B, "--out", "b.gguf", "--type", "bf16", "--quiet", ONE);
   MAKE("a session", "stream", "--model", A, "--quiet", "--tokens", "40", "--session-out", "session.safetensors", "text.txt", ONE);
   MAKE("a session", "stream", "--model", A, "--quiet", "--tokens", "50", "--session-out", "session2.safetensors", "text2.txt", ONE);
   MAKE("a session", "stream", "--model", B, "--quiet", "--tokens", "40", "--session-out", "memory.safetensors", "text.txt", ONE);
