@@ -2,9 +2,12 @@
  * MN_ERR_MEMORY (or a result that needed no memory), nothing is lost and nothing is wrong afterwards. The build wraps the
  * allocation functions of this program (CMakeLists.txt). */
 #include "backend/backend.h"
+#include "checkpoint/convert.h"
 #include "compile/plan.h"
+#include "format/gguf.h"
 #include "graph/fused_norm.h"
 #include "graph/fused_softmax.h"
+#include "scratch.h"
 #include "test.h"
 
 static long allocations, failing = -1; /* the number of the allocation that fails; -1: none */
@@ -107,8 +110,66 @@ static void the_processor(void) {
   mn_backend_free(cpu);
 }
 
+/* ---- files ---- */
+
+static mn_status write_gguf(void) {
+  static const float values[512] = {1, -2, 3};
+  mn_gguf_writer *w = mn_gguf_writer_new();
+  mn_status status = w ? mn_gguf_writer_string(w, "general.architecture", "none") : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_gguf_writer_strings(w, "tokens", (mn_gguf_bytes[]){{"a", 1}, {"bc", 2}}, 2);
+  if (status == MN_OK) status = mn_gguf_writer_add(w, "one.weight", MN_GGUF_F32, &(mn_shape){2, {2, 256}}, values);
+  if (status == MN_OK) status = mn_gguf_writer_add(w, "two.weight", MN_GGUF_F32, &(mn_shape){2, {4, 32}}, values);
+  if (status == MN_OK) status = mn_gguf_writer_save(w, "a.gguf");
+  mn_gguf_writer_free(w);
+  return status;
+}
+
+static mn_status read_gguf(void) {
+  mn_gguf *g = NULL;
+  mn_arena *a = mn_arena_new();
+  const mn_gguf_bytes *tokens;
+  const char *text;
+  size_t n;
+  mn_status status = a ? mn_gguf_open("a.gguf", &g) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_gguf_strings(g, "tokens", a, &tokens, &n);
+  if (status == MN_OK) status = mn_gguf_string(g, "general.architecture", NULL, a, &text);
+  for (int i = 0; status == MN_OK && i < mn_gguf_count(g); i++) status = mn_gguf_check(g, mn_gguf_at(g, i));
+  mn_gguf_close(g);
+  if (a) mn_arena_free(a);
+  return status;
+}
+
+static mn_status convert_gguf(void) {
+  mn_convert_report report;
+  return mn_convert("a.gguf", "b.gguf", &(mn_convert_options){.type = MN_Q4_K}, &report);
+}
+
+/* Whichever allocation fails, that is what is said, or it was not needed; and with all of them it works. */
+static void each_refused(const char *what, mn_status (*work)(void)) {
+  CHECK_OK(work());
+  allocations = 0;
+  CHECK_OK(work());
+  const long n = allocations;
+  CHECK(n > 3, "%s: %ld allocations", what, n);
+  for (long k = 0; k < n; k++) {
+    allocations = 0;
+    failing = k;
+    const mn_status status = work();
+    failing = -1;
+    CHECK(status == MN_OK || status == MN_ERR_MEMORY, "%s, allocation %ld: %s: %s", what, k, mn_status_name(status), mn_message());
+  }
+  CHECK_OK(work());
+}
+
+static void files_of_tensors(void) {
+  each_refused("writing", write_gguf);
+  each_refused("reading", read_gguf);
+  each_refused("converting", convert_gguf);
+}
+
 int main(void) {
   RUN(the_reference_backend);
   RUN(the_processor);
+  RUN(files_of_tensors);
   return test_end();
 }
