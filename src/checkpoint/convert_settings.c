@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "checkpoint/speech.h"
 #include "format/json.h"
+#include "format/tokenizer_gguf.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -239,7 +240,7 @@ static mn_status id_of(const mn_gguf *g, const char *key, int64_t *out) {
   return mn_gguf_i64(g, key, &none, out);
 }
 
-/* tokenizer.json where the file has it whole; tokenizer_config.json and generation_config.json. */
+/* tokenizer.json, which the file has whole or as a vocabulary; tokenizer_config.json and generation_config.json. */
 static mn_status write_tokenizer(const mn_converting *job, const char *dir) {
   const mn_gguf *g = job->from->gguf;
   const mn_gguf_meta *json = mn_gguf_meta_find(g, MN_GGUF_TOKENIZER_JSON);
@@ -251,12 +252,18 @@ static mn_status write_tokenizer(const mn_converting *job, const char *dir) {
   MN_TRY(id_of(g, "tokenizer.ggml.eos_token_id", &eos));
   MN_TRY(mn_gguf_bool(g, "tokenizer.ggml.add_bos_token", &no, &add_bos));
   if (mn_gguf_meta_find(g, "tokenizer.chat_template")) MN_TRY(mn_gguf_string(g, "tokenizer.chat_template", NULL, job->arena, &chat));
-  if (json && json->kind == MN_GGUF_STRING) {
-    char *path = mn_path_join(dir, "tokenizer.json");
-    mn_status status = path ? mn_file_write(path, json->data, json->bytes) : MN_ERR_MEMORY;
-    free(path);
-    MN_TRY(status);
+  char *path = mn_path_join(dir, "tokenizer.json");
+  mn_status status = path ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK && json && json->kind == MN_GGUF_STRING) {
+    status = mn_file_write(path, json->data, json->bytes);
+  } else if (status == MN_OK && mn_tokenizer_in_gguf(g)) {
+    mn_tokenizer *tok = NULL;
+    status = mn_tokenizer_from_gguf(g, &tok);
+    if (status == MN_OK) status = mn_tokenizer_save(tok, path);
+    mn_tokenizer_free(tok);
   }
+  free(path);
+  MN_TRY(status);
   mn_keys texts = {.arena = job->arena}, ends = {.arena = job->arena};
   mn_keys_bool(&texts, "add_bos_token", add_bos);
   if (chat) mn_keys_text(&texts, "chat_template", chat);
