@@ -4,6 +4,7 @@
 #include "checkpoint/bundle.h"
 #include "format/gguf.h"
 #include "format/safetensors.h"
+#include "format/tokenizer_gguf.h"
 #include "program.h"
 #include "run/session.h"
 #include "test.h"
@@ -190,6 +191,27 @@ static void a_model_of_ours_is_itself_in_a_gguf_file(void) {
   CHECK(!mn_file_exists("there/config.json"), "nothing is left");
 }
 
+/* The vocabulary that other programs read says the same as the tokenizer.json that it was made of. */
+static void the_vocabulary_of_a_gguf_file_is_the_tokenizers(void) {
+  static const char text[] = "The whale's 1851 voyages,\n\n  don't   they? \xC3\xA9t\xC3\xA9 \xE6\xB5\xB7 <|endoftext|> 12345 x=y;";
+  mn_gguf *g = NULL;
+  mn_tokenizer *whole = NULL, *list = NULL;
+  mn_ids a = {0}, b = {0};
+  CHECK_OK(mn_gguf_open("ours.gguf", &g));
+  CHECK_OK(mn_tokenizer_load("ours/tokenizer.json", &whole));
+  if (!g || !whole) return;
+  CHECK(mn_tokenizer_in_gguf(g), "there is a vocabulary");
+  CHECK_OK(mn_tokenizer_from_gguf(g, &list));
+  CHECK_OK(mn_tokenizer_encode(whole, text, sizeof text - 1, MN_ENCODE_SPECIAL, &a));
+  if (list) CHECK_OK(mn_tokenizer_encode(list, text, sizeof text - 1, MN_ENCODE_SPECIAL, &b));
+  CHECK(a.len > 20 && a.len == b.len && !memcmp(a.data, b.data, a.len * sizeof *a.data), "%zu ids and %zu", a.len, b.len);
+  mn_ids_free(&a);
+  mn_ids_free(&b);
+  mn_tokenizer_free(whole);
+  mn_tokenizer_free(list);
+  mn_gguf_close(g);
+}
+
 static void what_has_no_form_there_is_refused_and_leaves_nothing(void) {
   static const struct {
     const char *change, *arguments, *says;
@@ -220,6 +242,7 @@ int main(void) {
   RUN(in_blocks_it_says_nearly_the_same);
   RUN(checkpoints_of_others_stay_what_they_are);
   RUN(a_model_of_ours_is_itself_in_a_gguf_file);
+  RUN(the_vocabulary_of_a_gguf_file_is_the_tokenizers);
   RUN(what_has_no_form_there_is_refused_and_leaves_nothing);
   return test_end();
 }

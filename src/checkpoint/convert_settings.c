@@ -131,18 +131,20 @@ static mn_status put_settings(const mn_converting *job, mn_gguf_writer *w, const
   return put_gguf_rope(job, w, word);
 }
 
-/* The whole tokenizer.json, and what is said of texts. */
+/* The whole tokenizer.json, its vocabulary where other programs read it, and what is said of texts. */
 static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w) {
   const char *dir = job->path;
   char *path = mn_path_join(dir, "tokenizer.json"), *json = NULL;
   mn_tokenizer *tok = NULL;
   mn_speech speech = {0};
+  bool listed = false;
   size_t n;
   mn_status status = path ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK && mn_file_exists(path)) {
     status = mn_file_read(path, TOKENIZER_LIMIT, &json, &n);
     if (status == MN_OK && mn_tokenizer_parse(path, json, n, &tok) != MN_OK) tok = NULL; /* it is kept all the same */
     if (status == MN_OK) status = mn_gguf_writer_string(w, MN_GGUF_TOKENIZER_JSON, json);
+    if (status == MN_OK && tok) status = mn_tokenizer_to_gguf(tok, w, &listed);
   }
   if (status == MN_OK) status = mn_speech_read_hf(dir, tok, &speech);
   if (status == MN_OK && speech.bos >= 0) status = mn_gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)speech.bos);

@@ -1,0 +1,162 @@
+/* tokenizer_gguf_write.c - a tokenizer.json's vocabulary as the metadata of a GGUF file. How text is cut has only a name there: a tokenizer
+ * is written when its patterns are, letter by letter, those of a family. */
+#include "format/tokenizer_gguf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/json.h"
+
+enum { NORMAL = 1, CONTROL = 3, USER = 4, UNUSED = 5, MOST_PATTERNS = 8, MOST_TOKENS = 1 << 24 };
+
+static bool is_text(const mn_value *map, const char *key, const char *text) {
+  const mn_value *v = mn_value_get(map, key);
+  return v && v->kind == MN_TEXT && !strcmp(v->as.text, text);
+}
+
+static bool is_true(const mn_value *map, const char *key) {
+  const mn_value *v = mn_value_get(map, key);
+  return v && v->kind == MN_BOOLEAN && v->as.boolean;
+}
+
+/* ---- how text is cut ---- */
+
+typedef struct cutting {
+  const char *pattern[MOST_PATTERNS + 1];
+  int n;
+  bool bytes; /* the last step makes characters of bytes */
+} cutting;
+
+static bool add_pattern(cutting *c, const char *pattern) {
+  if (c->n == MOST_PATTERNS || c->bytes) return false;
+  c->pattern[c->n++] = pattern;
+  return true;
+}
+
+static bool add_step(cutting *c, const mn_value *step) {
+  static const char gpt2[] =
+      "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"; /* what use_regex means */
+  if (is_text(step, "type", "Split")) {
+    const mn_value *regex = mn_value_get(mn_value_get(step, "pattern"), "Regex");
+    return regex && regex->kind == MN_TEXT && is_text(step, "behavior", "Isolated") && !is_true(step, "invert") &&
+           add_pattern(c, regex->as.text);
+  }
+  if (is_text(step, "type", "Digits")) return is_true(step, "individual_digits") && add_pattern(c, "\\p{N}");
+  if (!is_text(step, "type", "ByteLevel") || is_true(step, "add_prefix_space")) return false;
+  const mn_value *regex = mn_value_get(step, "use_regex");
+  if ((!regex || is_true(step, "use_regex")) && !add_pattern(c, gpt2)) return false;
+  c->bytes = true;
+  return true;
+}
+
+static bool cutting_of(const mn_value *pre, cutting *c) {
+  const mn_value *list = is_text(pre, "type", "Sequence") ? mn_value_get(pre, "pretokenizers") : NULL;
+  if (!list) return add_step(c, pre) && c->bytes;
+  for (size_t i = 0; list->kind == MN_LIST && i < list->count; i++)
+    if (!add_step(c, list->as.items[i])) return false;
+  return c->bytes;
+}
+
+static const char *family_of(const cutting *c, bool ignore_merges) {
+  static const char *const names[] = {"llama-bpe", "qwen2",  "gpt-2",      "smollm",       "dbrx",        "glm4",
+                                      "gpt-4o",    "tekken", "falcon",     "deepseek-llm", "deepseek-v3", "seed-coder",
+                                      "bloom",     "viking", "bailingmoe", "starcoder"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    mn_family f;
+    int k = 0;
+    if (!mn_family_find(names[i], &f) || f.characters || f.ignore_merges != ignore_merges) continue;
+    while (k < c->n && f.patterns[k] && !strcmp(f.patterns[k], c->pattern[k])) k++;
+    if (k == c->n && !f.patterns[k]) return names[i];
+  }
+  return NULL;
+}
+
+/* ---- tokens ---- */
+
+typedef struct lists {
+  mn_arena *arena;
+  mn_gguf_bytes *token, *merge;
+  int32_t *kind;
+  size_t n, n_merges;
+} lists;
+
+static mn_status put_token(lists *l, const mn_value *id, const char *text, int kind) {
+  if (!id || id->kind != MN_INTEGER || id->as.integer < 0 || (size_t)id->as.integer >= l->n)
+    return mn_fail(MN_ERR_FORMAT, "tokenizer.json: the token '%.60s' has no id", text);
+  l->token[id->as.integer] = (mn_gguf_bytes){text, strlen(text)};
+  l->kind[id->as.integer] = kind;
+  return MN_OK;
+}
+
+static mn_status read_tokens(lists *l, const mn_value *root, size_t n) {
+  const mn_value *vocab = mn_value_get(mn_value_get(root, "model"), "vocab"), *added = mn_value_get(root, "added_tokens");
+  l->n = n;
+  l->token = mn_arena_alloc(l->arena, (n + 1) * sizeof *l->token);
+  l->kind = mn_arena_alloc(l->arena, (n + 1) * sizeof *l->kind);
+  if (!l->token || !l->kind) return MN_ERR_MEMORY;
+  for (size_t i = 0; vocab && vocab->kind == MN_MAP && i < vocab->count; i++)
+    MN_TRY(put_token(l, vocab->as.entries[i].value, vocab->as.entries[i].key, NORMAL));
+  for (size_t i = 0; added && added->kind == MN_LIST && i < added->count; i++) {
+    const mn_value *t = added->as.items[i], *content = mn_value_get(t, "content");
+    if (content && content->kind == MN_TEXT)
+      MN_TRY(put_token(l, mn_value_get(t, "id"), content->as.text, is_true(t, "special") ? CONTROL : USER));
+  }
+  for (size_t i = 0; i < n; i++) {
+    if (l->kind[i]) continue;
+    const char *name = mn_arena_format(l->arena, "[PAD%zu]", i); /* a hole among the ids */
+    if (!name) return MN_ERR_MEMORY;
+    l->token[i] = (mn_gguf_bytes){name, strlen(name)};
+    l->kind[i] = UNUSED;
+  }
+  return MN_OK;
+}
+
+/* "a b", or the two as a list. */
+static mn_status read_merges(lists *l, const mn_value *merges) {
+  l->n_merges = merges && merges->kind == MN_LIST ? merges->count : 0;
+  l->merge = mn_arena_alloc(l->arena, (l->n_merges + 1) * sizeof *l->merge);
+  if (!l->merge) return MN_ERR_MEMORY;
+  for (size_t i = 0; i < l->n_merges; i++) {
+    const mn_value *m = merges->as.items[i];
+    const char *text = m->kind == MN_TEXT ? m->as.text : NULL;
+    if (m->kind == MN_LIST && m->count == 2 && m->as.items[0]->kind == MN_TEXT && m->as.items[1]->kind == MN_TEXT &&
+        !(text = mn_arena_format(l->arena, "%s %s", m->as.items[0]->as.text, m->as.items[1]->as.text)))
+      return MN_ERR_MEMORY;
+    if (!text) return mn_fail(MN_ERR_FORMAT, "tokenizer.json: merge %zu is no pair", i);
+    l->merge[i] = (mn_gguf_bytes){text, strlen(text)};
+  }
+  return MN_OK;
+}
+
+static mn_status write_lists(const lists *l, const char *family, mn_gguf_writer *w) {
+  MN_TRY(mn_gguf_writer_string(w, "tokenizer.ggml.model", "gpt2"));
+  MN_TRY(mn_gguf_writer_string(w, "tokenizer.ggml.pre", family));
+  MN_TRY(mn_gguf_writer_strings(w, "tokenizer.ggml.tokens", l->token, l->n));
+  MN_TRY(mn_gguf_writer_i32s(w, "tokenizer.ggml.token_type", l->kind, l->n));
+  return mn_gguf_writer_strings(w, "tokenizer.ggml.merges", l->merge, l->n_merges);
+}
+
+mn_status mn_tokenizer_to_gguf(const mn_tokenizer *tok, mn_gguf_writer *w, bool *done) {
+  size_t size;
+  const char *json = mn_tokenizer_json(tok, &size);
+  const mn_value *root = NULL;
+  lists l = {.arena = mn_arena_new()};
+  cutting c = {0};
+  *done = false;
+  mn_status status = l.arena ? mn_json_parse(l.arena, "tokenizer.json", json, size, &root) : MN_ERR_MEMORY;
+  const mn_value *model = status == MN_OK ? mn_value_get(root, "model") : NULL,
+                 *normalizer = model ? mn_value_get(root, "normalizer") : NULL;
+  const bool plain =
+      model && (!normalizer || normalizer->kind == MN_NULL) && is_text(model, "type", "BPE") && !is_true(model, "byte_fallback");
+  const char *family = plain && cutting_of(mn_value_get(root, "pre_tokenizer"), &c) ? family_of(&c, is_true(model, "ignore_merges")) : NULL;
+  const int32_t n = mn_tokenizer_vocab_size(tok);
+  if (status == MN_OK && family && n > 0 && n <= MOST_TOKENS) {
+    status = read_tokens(&l, root, (size_t)n);
+    if (status == MN_OK) status = read_merges(&l, mn_value_get(model, "merges"));
+    if (status == MN_OK) status = write_lists(&l, family, w);
+    *done = status == MN_OK;
+  }
+  mn_arena_free(l.arena);
+  return status;
+}
