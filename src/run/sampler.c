@@ -99,6 +99,43 @@ static void penalise(mn_sampler *s) {
   }
 }
 
+/* ---- leaving out, before anything is sorted: a vocabulary is long ---- */
+static void sink(candidate *heap, int64_t n, int64_t at) {
+  for (int64_t child; (child = 2 * at + 1) < n; at = child) {
+    if (child + 1 < n && likelier_first(&heap[child], &heap[child + 1]) < 0) child++;
+    if (likelier_first(&heap[at], &heap[child]) >= 0) return;
+    const candidate other = heap[at];
+    heap[at] = heap[child], heap[child] = other;
+  }
+}
+
+/* The k likeliest of n come to the front, in any order: a heap whose top is the least likely of those that are kept. */
+static int64_t keep_top(candidate *all, int64_t n, int64_t k) {
+  for (int64_t i = k / 2; i-- > 0;) sink(all, k, i);
+  for (int64_t i = k; i < n; i++) {
+    if (likelier_first(&all[i], &all[0]) > 0) continue;
+    all[0] = all[i];
+    sink(all, k, 0);
+  }
+  return k;
+}
+
+/* Those that min_p leaves, *sum of them, and of these those that may be among the likeliest that reach top_p together: what has less than
+ * (1 - top_p) / n of the sum has, all n together, less than the 1 - top_p that is left out. */
+static int64_t keep_likely(mn_sampler *s, int64_t n, float top, double *sum) {
+  int64_t left = 0, kept = 0;
+  *sum = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const double p = exp(((double)s->all[i].logit - (double)top) / s->c.temperature);
+    if (p < s->c.min_p) continue; /* the best one has 1 here */
+    s->all[left] = s->all[i];
+    *sum += s->p[left++] = p;
+  }
+  for (int64_t i = 0; i < left; i++)
+    if (s->p[i] >= (1 - s->c.top_p) * *sum / (double)left) s->all[kept++] = s->all[i];
+  return kept;
+}
+
 mn_status mn_sampler_next(mn_sampler *s, int64_t stream, int64_t position, const float *logits, int32_t *token) {
   int64_t n = s->vocab_size, best = 0;
   for (int64_t i = 0; i < n; i++) {
@@ -114,13 +151,13 @@ mn_status mn_sampler_next(mn_sampler *s, int64_t stream, int64_t position, const
     return MN_OK;
   }
   float top = s->all[best].logit;
-  if (s->c.top_k > 0 || s->c.top_p < 1) {
-    qsort(s->all, (size_t)n, sizeof *s->all, likelier_first);
-    if (s->c.top_k > 0 && s->c.top_k < n) n = s->c.top_k;
-  }
-  double sum = 0;
+  double sum = 0, all = 0;
+  if (s->c.top_k > 0 && s->c.top_k < n) n = keep_top(s->all, n, s->c.top_k);
+  if (s->c.top_p < 1) n = keep_likely(s, n, top, &all);
+  if (s->c.top_k > 0 || s->c.top_p < 1) qsort(s->all, (size_t)n, sizeof *s->all, likelier_first);
   for (int64_t i = 0; i < n; i++) sum += s->p[i] = exp(((double)s->all[i].logit - (double)top) / s->c.temperature);
-  if (s->c.min_p > 0)
+  if (s->c.top_p < 1) sum = all;
+  else if (s->c.min_p > 0)
     for (int64_t i = 0; i < n; i++)
       if (s->p[i] < s->c.min_p) sum -= s->p[i], s->p[i] = 0; /* the best one has 1 here */
   if (s->c.top_p < 1) {
