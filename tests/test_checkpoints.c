@@ -172,6 +172,21 @@ static void what_lies_there_is_no_model(void) {
   CHECK(mn_bundle_open("other", NULL, 1, &b) == MN_ERR_FORMAT && strstr(mn_message(), "model_type"), "%s", mn_message());
 }
 
+/* Python's whole numbers have any number of digits: 10^30 places mean that there is no end. A text that looks like one stays a text. */
+static void numbers_of_any_length_are_read(void) {
+  mn_bundle b;
+  CHECK(
+      sh("rm -rf copy && cp -r " GOLDEN
+         "smollm copy && cd copy && echo '{\"model_max_length\": 1000000000000000019884624838656, \"chat_template\": "
+         "\"a \\\" 1000000000000000019884624838656\", \"x\": [-98765432109876543210987, 18446744073709551616]}' >tokenizer_config.json") ==
+          0,
+      "%s", out);
+  CHECK_OK(mn_bundle_open("copy", NULL, 1, &b));
+  CHECK(b.speech.chat_template && !strcmp(b.speech.chat_template, "a \" 1000000000000000019884624838656"), "%s",
+        b.speech.chat_template ? b.speech.chat_template : "none");
+  mn_bundle_close(&b);
+}
+
 int main(void) {
   RUN(each_says_what_it_said_in_f64);
   RUN(each_says_what_it_said_in_f32);
@@ -179,5 +194,6 @@ int main(void) {
   RUN(settings_are_held_against_tensors);
   RUN(what_is_not_done_is_named);
   RUN(what_lies_there_is_no_model);
+  RUN(numbers_of_any_length_are_read);
   return test_end();
 }

@@ -5,6 +5,7 @@
 #include "checkpoint/checkpoint_internal.h"
 #include "format/json.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,16 +89,33 @@ static mn_status open_index(mn_checkpoint *c, const char *path) {
 }
 
 /* Programs in Python write an infinite number as the word Infinity, which is no JSON: as a number that is as good as infinite, of as many
- * letters, it is. */
+ * letters, it is. And whole numbers have any number of digits there (a model_max_length of 10^30 means none): those of more than 64 bits
+ * become real ones. */
+static void as_json(char *text, size_t n) {
+  bool quoted = false;
+  for (size_t i = 0; i < n; i++) {
+    if (quoted && text[i] == '\\') i++; /* what stands behind it ends no text */
+    else if (text[i] == '"') quoted = !quoted;
+    if (quoted || i >= n) continue;
+    if (i + 8 <= n && !memcmp(text + i, "Infinity", 8)) memcpy(text + i, "1e308   ", 8);
+    size_t digits = 0;
+    while (i + digits < n && text[i + digits] >= '0' && text[i + digits] <= '9') digits++;
+    const bool whole = digits && (i + digits == n || !strchr(".eE", text[i + digits])) && (!i || !strchr(".eE+", text[i - 1]));
+    if (whole && digits >= 20 && digits < 300) {
+      char number[32];
+      const int length = snprintf(number, sizeof number, "%.15se%zu", text + i, digits - 15);
+      memcpy(text + i, number, (size_t)length);
+      memset(text + i + length, ' ', digits - (size_t)length);
+    }
+    if (digits) i += digits - 1;
+  }
+}
+
 mn_status mn_checkpoint_json(mn_arena *arena, const char *path, const mn_value **out) {
   char *text = NULL;
   size_t n = 0;
-  bool quoted = false;
   MN_TRY(mn_file_read(path, (size_t)64 << 20, &text, &n));
-  for (size_t i = 0; i < n; i++) {
-    if (text[i] == '"' && (!i || text[i - 1] != '\\')) quoted = !quoted;
-    if (!quoted && i + 8 <= n && !memcmp(text + i, "Infinity", 8)) memcpy(text + i, "1e308   ", 8);
-  }
+  as_json(text, n);
   mn_status status = mn_json_parse(arena, path, text, n, out);
   free(text);
   return status;
