@@ -93,14 +93,18 @@ static void plan_of(const mn_call *c, plan *p) {
   const int threads = mn_pool_threads(c->pool);
   *p = (plan){.M = x->dim[0], .K = x->dim[1], .N = y->dim[1]};
   bool blocks = false, halves = false;
-  for (int i = 1; i < c->n_in; i++) *(c->in[i].dtype == MN_F16 ? &halves : &blocks) = true;
+  int64_t all = 0; /* bytes of weights */
+  for (int i = 1; i < c->n_in; i++) {
+    *(c->in[i].dtype == MN_F16 ? &halves : &blocks) = true;
+    all += (int64_t)mn_dtype_bytes(c->in[i].dtype, mn_view_count(&c->in[i]));
+  }
   p->few = p->M <= FEW && !(exact && blocks);
   p->bf16 = !p->few && !exact && isa >= MN_ISA_LEVEL_AVX512_BF16;
   for (int i = 1; i < c->n_in; i++) {
     const mn_view *w = &c->in[i];
     const int64_t bytes = (int64_t)mn_dtype_bytes(w->dtype, p->K), tiles = (w->dim[0] + TILE - 1) / TILE;
-    /* long pieces, as memory likes it, and a dozen for each thread, as one may be slower */
-    const int64_t share = w->dim[0] * bytes / (12 * threads), slice = share < LEAST ? LEAST : share > MOST ? MOST : share;
+    /* Long pieces of what all threads read, so that each reads in order most of the time: a new place costs it several waits. */
+    const int64_t share = all / (2 * threads), slice = share < LEAST ? LEAST : share > MOST ? MOST : share;
     int64_t rows = p->few ? (slice / (bytes ? bytes : 1) + 3) / 4 * 4 : tiles < 8 * threads ? TILE / 2 : TILE;
     if (rows < 1) rows = 1;
     p->rows[i - 1] = rows;
