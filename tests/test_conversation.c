@@ -3,10 +3,11 @@
  * memory what it must be; a row of a batch takes it over and gives it back; a file holds all of it, or is refused. */
 #include "run/conversation.h"
 
+#include "base/file.h"
 #include "model_fixture.h"
 #include "run/conversation_internal.h"
-#include "base/file.h"
 #include "scratch.h"
+#include "small_mixers.h"
 #include "test.h"
 
 enum { VOCAB = 50, N = 160 };
@@ -110,6 +111,34 @@ static void going_back_three_turns_gives_the_bits_of_never_having_said_them(void
     CHECK(m == 0 ? same(x, y) : mn_conversation_length(straight) == 13, "model %d: from the beginning", m);
     mn_conversation_free(c);
     mn_conversation_free(straight);
+    fixture_close(&f);
+  }
+}
+
+/* Whatever a memory keeps: a snapshot has all of it that cannot be cut. Their chunks, windows and segments turn over within a few tokens. */
+static void every_memory_goes_back(void) {
+  for (int m = 0; m < MN_SMALL_MIXERS; m++) {
+    fixture f;
+    if (!fixture_open(&f, 7, "{vocab_size: %d, d_model: 8, layers: 2, block: {mixer: %s}}", VOCAB, mn_small_mixers[m])) continue;
+    mn_conversation *c = make(&f, -1), *straight = make(&f, -1), *again = NULL;
+    float x[VOCAB] = {0}, y[VOCAB] = {1}, z[VOCAB] = {2};
+    CHECK_OK(mn_conversation_feed(c, tokens, 5, NULL));
+    CHECK_OK(mn_conversation_mark(c));
+    CHECK_OK(mn_conversation_feed(c, tokens + 20, 6, NULL));
+    CHECK_OK(mn_conversation_save(c, "m.safetensors", NULL));
+    CHECK_OK(mn_conversation_open(f.model, f.params, NULL, NULL, "m.safetensors", NULL, &again));
+    CHECK_OK(mn_conversation_feed(straight, tokens, 5, NULL));
+    CHECK_OK(mn_conversation_back(c, 5));
+    if (again) CHECK_OK(mn_conversation_back(again, 5));
+    for (int i = 0; i < 3 && again; i++) {
+      const int32_t t = tokens[40 + i];
+      next(c, t, x), next(straight, t, y), next(again, t, z);
+      CHECK(same(x, y) && same(x, z), "%s, %d tokens later", mn_small_mixers[m], i);
+      CHECK_OK(mn_conversation_feed(c, &t, 1, NULL));
+      CHECK_OK(mn_conversation_feed(straight, &t, 1, NULL));
+      CHECK_OK(mn_conversation_feed(again, &t, 1, NULL));
+    }
+    mn_conversation_free(c), mn_conversation_free(straight), mn_conversation_free(again);
     fixture_close(&f);
   }
 }
@@ -305,6 +334,7 @@ int main(void) {
   draw();
   RUN(only_new_tokens_are_computed);
   RUN(going_back_three_turns_gives_the_bits_of_never_having_said_them);
+  RUN(every_memory_goes_back);
   RUN(a_fork_goes_on_alone);
   RUN(a_snapshot_holds_what_cannot_be_cut);
   RUN(old_snapshots_are_thinned_out);
