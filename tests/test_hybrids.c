@@ -1,5 +1,5 @@
-/* test_hybrids.c - hybrid models and state-space models of other programs as models of ours: each of tests/golden/hybrids says what
- * transformers made of it, in f64 and in f32, cut anywhere and token by token; a stream goes two ways from where it was forked; saved and
+/* test_hybrids.c - hybrid models and state-space models of other programs as models of ours: each of tests/golden/hybrids, some as a GGUF file,
+ * too, says what transformers made of it, in f64 and in f32, cut anywhere and token by token; a stream goes two ways from where it was forked; saved and
  * loaded it goes on to the same bits, and reads nothing again; what is not done is refused by name. */
 #include "checkpoint/arch.h"
 #include "checkpoint/bundle.h"
@@ -10,8 +10,9 @@
 
 #define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/hybrids/"
 
-static const char *const names[] = {"lfm2",      "lfm2_moe",       "mamba2",     "bamba",   "granite", "granite_moe",
-                                    "falcon_h1", "falcon_h1_norm", "qwen3_next", "qwen3_5", "rwkv7"};
+static const char *const names[] = {
+    "lfm2",           "lfm2_moe",   "mamba2",  "bamba", "granite",         "granite_moe",      "falcon_h1",
+    "falcon_h1_norm", "qwen3_next", "qwen3_5", "rwkv7", "lfm2/model.gguf", "rwkv7/model.gguf", "granite/model.gguf"};
 enum { NAMES = sizeof names / sizeof *names };
 
 typedef struct opened { /* a checkpoint, and what was made of it elsewhere */
@@ -24,12 +25,13 @@ typedef struct opened { /* a checkpoint, and what was made of it elsewhere */
   double most; /* the largest logit */
 } opened;
 
+/* name: a folder of tests/golden/hybrids, or a GGUF file there, "lfm2/model.gguf". */
 static bool open_golden(const char *name, mn_dtype dtype, const char *backend, opened *o) {
   char path[512];
   const mn_st_tensor *tokens, *logits;
   mn_st *st = NULL;
   *o = (opened){0};
-  snprintf(path, sizeof path, GOLDEN "%s/expected.safetensors", name);
+  snprintf(path, sizeof path, GOLDEN "%.*s/expected.safetensors", (int)strcspn(name, "/"), name);
   CHECK_OK(mn_st_open(path, &st));
   if (!st || mn_st_need(st, "tokens", NULL, &tokens) != MN_OK || mn_st_need(st, "logits", NULL, &logits) != MN_OK) return false;
   o->B = logits->shape.dim[0], o->T = logits->shape.dim[1], o->V = logits->shape.dim[2];

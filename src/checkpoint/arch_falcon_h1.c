@@ -99,7 +99,7 @@ static const mn_arch_tensor tensors[] = {
     {"layers.#.mixer_norm.weight", HF "input_layernorm.weight", "blk.#.attn_norm.weight", 0, 0},
     MN_ATTENTION_TENSORS("layers.#.mixer.mixers.0.", HF "self_attn.", MN_T_SCALED, 0),
     MN_MAMBA_TENSORS("layers.#.mixer.mixers.1.", HF "mamba.", MN_T_SCALED),
-    {"layers.#.channel_norm.weight", HF "pre_ff_layernorm.weight", "blk.#.ffn_norm.weight", 0, 0},
+    {"layers.#.channel_norm.weight", HF "pre_ff_layernorm.weight", "blk.#.ffn_norm", 0, 0},
     {"layers.#.channel.gate_proj.weight", HF "feed_forward.gate_proj.weight", "blk.#.ffn_gate.weight", MN_T_SCALED, 0},
     {"layers.#.channel.up_proj.weight", HF "feed_forward.up_proj.weight", "blk.#.ffn_up.weight", 0, 0},
     {"layers.#.channel.down_proj.weight", HF "feed_forward.down_proj.weight", "blk.#.ffn_down.weight", MN_T_SCALED, 0},

@@ -21,7 +21,8 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   MN_TRY(mn_setting_int(s, "head_dim", NULL, heads ? inner / heads : 0, &head_dim));
   if (heads * head_dim != inner || !inner)
     return mn_setting_refuse(s, "num_heads", "ssm.time_step_rank", "times head_dim is not the inner width, %lld", (long long)inner);
-  MN_TRY(mn_setting_bool(s, "use_bias", NULL, false, &bias));
+  const bool there = s->form == MN_FORM_GGUF && mn_checkpoint_find(s->from, "blk.0.ssm_in.bias");
+  MN_TRY(mn_setting_bool(s, "use_bias", NULL, there, &bias));
   MN_TRY(mn_setting_bool(s, "use_conv_bias", NULL, true, &conv_bias));
   MN_TRY(mn_hybrid_numbers(s, "time_step_limit", 2, none, limit));
   MN_TRY(mn_setting_only_text(s, "hidden_act", NULL, "silu"));

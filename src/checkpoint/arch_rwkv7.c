@@ -98,6 +98,9 @@ static const mn_arch_tensor tensors[] = {
     {"layers.#.channel.k_proj.weight", HF "ffn.key.weight", "blk.#.channel_mix_key.weight", 0, 0},
     {"layers.#.channel.v_proj.weight", HF "ffn.value.weight", "blk.#.channel_mix_value.weight", 0, 0},
     NORM("norm", "model.norm", "output_norm"),
+    {NULL, NULL, "blk.0.time_mix_v0.weight", 0, 0}, /* of the first layer, which mixes nothing in */
+    {NULL, NULL, "blk.0.time_mix_v1.weight", 0, 0},
+    {NULL, NULL, "blk.0.time_mix_v2.weight", 0, 0},
     {"lm_head.weight", "lm_head.weight", "output.weight", 0, 0},
     {0}};
 

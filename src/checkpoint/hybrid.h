@@ -36,14 +36,14 @@ const mn_value *mn_hybrid_block(mn_settings *s, const mn_value *mixer, const mn_
 #define MN_MAMBA_TENSORS(param, hf, how)                                                                                                   \
   {param "in_proj.weight", hf "in_proj.weight", "blk.#.ssm_in.weight", MN_T_PART | (how), MN_T_PART},                                      \
       {param "dt_proj.weight", hf "in_proj.weight", "blk.#.ssm_in.weight", MN_T_PART | (how), MN_T_PART},                                  \
-      {param "in_proj.bias", hf "in_proj.bias", NULL, MN_T_PART | (how), 0},                                                               \
-      {param "dt_proj.bias", hf "in_proj.bias", NULL, MN_T_PART | (how), 0},                                                               \
+      {param "in_proj.bias", hf "in_proj.bias", "blk.#.ssm_in.bias", MN_T_PART | (how), MN_T_PART},                                        \
+      {param "dt_proj.bias", hf "in_proj.bias", "blk.#.ssm_in.bias", MN_T_PART | (how), MN_T_PART},                                        \
       {param "conv.weight", hf "conv1d.weight", "blk.#.ssm_conv1d.weight", 0, 0},                                                          \
       {param "conv.bias", hf "conv1d.bias", "blk.#.ssm_conv1d.bias", 0, 0}, {param "dt_bias", hf "dt_bias", "blk.#.ssm_dt.bias", 0, 0},    \
       {param "A_log", hf "A_log", "blk.#.ssm_a", 0, MN_T_NEG_EXP}, {param "D", hf "D", "blk.#.ssm_d", 0, 0},                               \
       {param "norm.weight", hf "norm.weight", "blk.#.ssm_norm.weight", 0, MN_T_RESHAPED},                                                  \
       {param "out_proj.weight", hf "out_proj.weight", "blk.#.ssm_out.weight", (how), 0}, {                                                 \
-    param "out_proj.bias", hf "out_proj.bias", NULL, (how), 0                                                                              \
+    param "out_proj.bias", hf "out_proj.bias", "blk.#.ssm_out.bias", (how), 0                                                              \
   }
 /* And of attention. */
 #define MN_ATTENTION_TENSORS(param, hf, how, gguf_how)                                                                                     \
