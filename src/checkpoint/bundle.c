@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "checkpoint/arch.h"
 #include "checkpoint/speech.h"
+#include "format/tokenizer_gguf.h"
 
 #include <stdlib.h>
 
@@ -34,7 +35,7 @@ static mn_status open_tokenizer(const char *dir, mn_bundle *b) {
   return status;
 }
 
-/* Of a GGUF file: the tokenizer.json that it may hold whole, and what it says of texts. */
+/* Of a GGUF file: the tokenizer.json that it may hold whole, or the vocabulary of its metadata; and what it says of texts. */
 static mn_status open_gguf_texts(const char *path, mn_bundle *b) {
   mn_gguf *g = NULL;
   MN_TRY(mn_gguf_open(path, &g));
@@ -42,8 +43,17 @@ static mn_status open_gguf_texts(const char *path, mn_bundle *b) {
   const mn_gguf_meta *json = mn_gguf_meta_find(g, MN_GGUF_TOKENIZER_JSON);
   if (status == MN_OK && json && json->kind == MN_GGUF_STRING) {
     status = mn_tokenizer_parse(path, (const char *)json->data, json->bytes, &b->tokenizer);
-    if (status != MN_OK && status != MN_ERR_MEMORY) status = (b->no_tokenizer = mn_strdup(mn_message())) ? MN_OK : MN_ERR_MEMORY;
+  } else if (status == MN_OK && mn_tokenizer_in_gguf(g)) {
+    status = mn_tokenizer_from_gguf(g, &b->tokenizer);
+    const int32_t *ends;
+    for (size_t i = 0, n = status == MN_OK ? mn_tokenizer_ends(b->tokenizer, &ends) : 0; i < n; i++) mn_speech_add_eos(&b->speech, ends[i]);
+    if (status == MN_OK) { /* what the file leaves out is as usual for its kind */
+      b->speech.bos = mn_tokenizer_bos(b->tokenizer);
+      b->speech.add_bos = mn_tokenizer_adds_bos(b->tokenizer);
+    }
   }
+  if (status != MN_OK && status != MN_ERR_MEMORY && !b->tokenizer)
+    status = (b->no_tokenizer = mn_strdup(mn_message())) ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_gguf_intact(g);
   mn_gguf_close(g);
   return status;

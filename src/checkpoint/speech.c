@@ -20,7 +20,7 @@ static mn_status read_beside(mn_arena *arena, const char *dir, const char *name,
   return status;
 }
 
-static void add_eos(mn_speech *s, int64_t id) {
+void mn_speech_add_eos(mn_speech *s, int64_t id) {
   for (int i = 0; i < s->n_eos; i++)
     if (s->eos[i] == id) return;
   if (s->n_eos < MN_EOS_MOST && id >= 0 && id <= INT32_MAX) s->eos[s->n_eos++] = (int32_t)id;
@@ -34,7 +34,7 @@ static mn_status take_ids(const mn_value *root, mn_speech *s) {
   const bool first = !s->n_eos;
   for (size_t i = 0; i < n && first; i++) {
     if (items[i]->kind != MN_INTEGER) return mn_value_fail(eos, "eos_token_id must be a token's id, or a list of them");
-    add_eos(s, items[i]->as.integer);
+    mn_speech_add_eos(s, items[i]->as.integer);
   }
   if (s->bos < 0 && bos && bos->kind == MN_INTEGER && bos->as.integer >= 0 && bos->as.integer <= INT32_MAX)
     s->bos = (int32_t)bos->as.integer;
@@ -85,7 +85,7 @@ mn_status mn_speech_read_hf(const char *dir, const mn_tokenizer *tok, mn_speech 
   if (status == MN_OK) status = take_ids(config, s);
   const mn_value *add = mn_value_get(tokenizer, "add_bos_token");
   if (status == MN_OK) {
-    if (!s->n_eos) add_eos(s, token_of(tokenizer, "eos_token", tok));
+    if (!s->n_eos) mn_speech_add_eos(s, token_of(tokenizer, "eos_token", tok));
     if (s->bos < 0) s->bos = token_of(tokenizer, "bos_token", tok);
     s->add_bos = s->bos >= 0 && add && add->kind == MN_BOOLEAN && add->as.boolean;
     status = take_template(arena, dir, tokenizer, s);
@@ -108,7 +108,7 @@ mn_status mn_speech_read_gguf(const mn_gguf *g, mn_speech *s) {
   s->bos = -1;
   for (int i = 0; i < 3; i++) {
     MN_TRY(token_at(g, ends[i], &id));
-    add_eos(s, id);
+    mn_speech_add_eos(s, id);
   }
   MN_TRY(token_at(g, "tokenizer.ggml.bos_token_id", &id));
   if (id >= 0 && id <= INT32_MAX) s->bos = (int32_t)id;

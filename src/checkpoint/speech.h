@@ -8,6 +8,8 @@
 /* generation_config.json, config.json, tokenizer_config.json, chat_template.jinja (or .json), as far as they are there. tok may be NULL. */
 mn_status mn_speech_read_hf(const char *dir, const mn_tokenizer *tok, mn_speech *out);
 
+void mn_speech_add_eos(mn_speech *s, int64_t id); /* once, as far as there is room */
+
 /* A whole tokenizer.json among a GGUF file's metadata. */
 #define MN_GGUF_TOKENIZER_JSON "tokenizer.huggingface.json"
 /* The same of a GGUF file's metadata. */

@@ -303,6 +303,8 @@ int32_t mn_tokenizer_eos(const mn_tokenizer *tok) {
 
 int32_t mn_tokenizer_bos(const mn_tokenizer *tok) { return tok->bos >= 0 ? tok->bos : tok->n_before ? tok->before[0] : -1; }
 
+bool mn_tokenizer_adds_bos(const mn_tokenizer *tok) { return tok->n_before && tok->before[0] == mn_tokenizer_bos(tok); }
+
 size_t mn_tokenizer_ends(const mn_tokenizer *tok, const int32_t **ids) {
   *ids = tok->ends;
   return (size_t)tok->n_ends;

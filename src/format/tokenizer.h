@@ -34,7 +34,8 @@ const char *mn_tokenizer_token(const mn_tokenizer *tok, int32_t id, size_t *n);
 int32_t mn_tokenizer_find(const mn_tokenizer *tok, const char *content);
 /* The token that ends a document, by its usual names ("<|endoftext|>", "</s>", "<eos>" ...); -1 when there is none. */
 int32_t mn_tokenizer_eos(const mn_tokenizer *tok);
-int32_t mn_tokenizer_bos(const mn_tokenizer *tok); /* the token that begins a text; -1 when there is none */
+int32_t mn_tokenizer_bos(const mn_tokenizer *tok);   /* the token that begins a text; -1 when there is none */
+bool mn_tokenizer_adds_bos(const mn_tokenizer *tok); /* does the post-processor put it before a text? */
 /* The tokens after which a model has ended its answer (end of text, of turn, of message), the first the eos: where a file says
  * which they are, those, else those that have usual names. */
 size_t mn_tokenizer_ends(const mn_tokenizer *tok, const int32_t **ids);

@@ -207,35 +207,30 @@ static void put_base64(mn_text *t, const uint8_t *s, size_t n) {
 #define SPACES_AGAIN                                                                                                                       \
   "{\"type\": \"Replace\", \"pattern\": {\"String\": \"" MARK "\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}"
 
-static mn_status put_charsmap(gguf_reader *r, mn_text *t) {
+/* SentencePiece's own normalisation: its table, blanks that are too many, the blank before a text, and the mark for blanks. */
+static mn_status put_pieces(gguf_reader *r, mn_text *t) {
   const mn_gguf_meta *map = mn_gguf_meta_find(r->g, KEY("precompiled_charsmap"));
   mn_text_add(t, "{\"type\": \"Sequence\", \"normalizers\": [");
-  if (map && map->bytes) {
+  if (map && map->bytes && r->tok->model == MODEL_UNIGRAM) {
     bool bytes = map->kind == MN_GGUF_ARRAY && (map->of == MN_GGUF_INT8 || map->of == MN_GGUF_UINT8);
     if (!bytes || map->bytes > MAX_CHARSMAP)
       return REFUSE_KEY(r, "precompiled_charsmap", "is not a list of at most %d bytes", MAX_CHARSMAP);
     mn_text_add(t, "{\"type\": \"Precompiled\", \"longest\": true, \"precompiled_charsmap\": \"");
     put_base64(t, map->data, map->bytes);
-    mn_text_add(t, r->squeeze ? "\"}, " : "\"}");
+    mn_text_add(t, "\"}, ");
   }
   if (r->squeeze)
     mn_text_add(t, "{\"type\": \"Strip\", \"strip_left\": true, \"strip_right\": true}, "
-                   "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \" {2,}\"}, \"content\": \" \"}");
-  mn_text_add(t, "]}");
+                   "{\"type\": \"Replace\", \"pattern\": {\"Regex\": \" {2,}\"}, \"content\": \" \"}, ");
+  if (r->add_space) mn_text_add(t, "{\"type\": \"Prepend\", \"prepend\": \"" MARK "\"}, ");
+  mn_text_add(t, MARK_SPACES "]}");
   return MN_OK;
 }
 
 static mn_status put_parts(gguf_reader *r, mn_text *t) {
   const mn_tokenizer *tok = r->tok;
   mn_text_add(t, "\"normalizer\": ");
-  if (tok->model == MODEL_UNIGRAM) {
-    MN_TRY(put_charsmap(r, t));
-    mn_text_addf(t,
-                 ",\n  \"pre_tokenizer\": {\"type\": \"Metaspace\", \"replacement\": \"" MARK
-                 "\", \"prepend_scheme\": \"%s\", \"split\": false},\n  "
-                 "\"decoder\": {\"type\": \"Metaspace\", \"replacement\": \"" MARK "\", \"prepend_scheme\": \"%s\", \"split\": false}",
-                 r->add_space ? "always" : "never", r->add_space ? "always" : "never");
-  } else if (tok->model == MODEL_WORDPIECE) {
+  if (tok->model == MODEL_WORDPIECE) {
     bool yes = true, lower, accents;
     MN_TRY(mn_gguf_bool(r->g, KEY("normalizer.lowercase"), &yes, &lower));
     MN_TRY(mn_gguf_bool(r->g, KEY("normalizer.strip_accents"), &lower, &accents));
@@ -244,13 +239,11 @@ static mn_status put_parts(gguf_reader *r, mn_text *t) {
         "{\"type\": \"BertNormalizer\", \"clean_text\": true, \"handle_chinese_chars\": true, \"strip_accents\": %s, \"lowercase\": %s},\n  "
         "\"pre_tokenizer\": {\"type\": \"BertPreTokenizer\"},\n  \"decoder\": {\"type\": \"WordPiece\", \"prefix\": \"##\", \"cleanup\": true}",
         accents ? "true" : "false", lower ? "true" : "false");
-  } else if (tok->rank || r->family.characters) {
-    mn_text_addf(
-        t, r->add_space ? "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Prepend\", \"prepend\": \"" MARK "\"}, %s]}" : "%s",
-        MARK_SPACES);
+  } else if (!tok->byte_level) {
+    MN_TRY(put_pieces(r, t));
     mn_text_add(t, ",\n  \"pre_tokenizer\": ");
-    if (tok->rank) mn_text_add(t, "null");
-    else put_split(t, r->family.patterns[0]);
+    if (r->family.characters) put_split(t, r->family.patterns[0]);
+    else mn_text_add(t, "null");
     mn_text_addf(t, ",\n  \"decoder\": {\"type\": \"Sequence\", \"decoders\": [" SPACES_AGAIN "%s]}",
                  r->add_space ? ", {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 0}" : "");
   } else {
@@ -388,6 +381,7 @@ static mn_status read_model(gguf_reader *r) {
   if (merges) MN_TRY(read_family(r, model, &characters));
   tok->byte_level = merges && !characters;
   MN_TRY(read_switches(r, pieces || unigram));
+  if (!unigram) r->squeeze = false; /* the others' programs do not look at it */
   MN_TRY(read_tokens(r));
   if (merges) {
     int32_t usual = characters ? -1 : 11;

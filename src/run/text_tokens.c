@@ -15,8 +15,7 @@ struct mn_text_tokens {
   int fd;
   mn_encoder *encoder;
   char text[BLOCK];
-  size_t held; /* bytes of text that wait for the block after them */
-  bool ended;
+  bool ended, finished;
   mn_ids ids; /* of the last block */
   size_t taken;
   int64_t bytes, file_bytes;
@@ -37,7 +36,7 @@ mn_status mn_text_tokens_open(const char *path, const mn_tokenizer *tok, mn_text
   else if (S_ISDIR(info.st_mode)) status = mn_fail(MN_ERR_IO, "%s is a directory; name a text file, or - for standard input", t->path);
   else if (S_ISREG(info.st_mode)) t->file_bytes = info.st_size;
   if (status == MN_OK) status = mn_encoder_new(tok, &t->encoder);
-  /* Room for the worst case, touched once: the stream's memory does not grow later. */
+  /* Room for a block's ids, touched once: the stream's memory does not grow later, but for words that are longer than a block. */
   t->ids.cap = BLOCK;
   t->ids.data = status == MN_OK ? mn_alloc(t->ids.cap * sizeof *t->ids.data) : NULL;
   if (status == MN_OK && !t->ids.data) status = MN_ERR_MEMORY;
@@ -56,16 +55,6 @@ void mn_text_tokens_close(mn_text_tokens *t) {
   free(t);
 }
 
-static bool blank(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
-
-/* The largest cut before a single blank between two words; all but a torn character when there is none. */
-static size_t place_to_cut(const char *s, size_t n) {
-  for (size_t i = n - 1; i > 1; i--)
-    if ((s[i - 1] == ' ' || s[i - 1] == '\n') && !blank(s[i]) && !blank(s[i - 2])) return i - 1;
-  size_t valid = mn_utf8_valid(s, n);
-  return valid > 0 && n - valid < 4 ? valid : n;
-}
-
 /* A file ends where it ended when it was opened, or later: one that was cut short meanwhile is not read to its end. */
 static mn_status check_end(const mn_text_tokens *t) {
   off_t at = t->file_bytes ? lseek(t->fd, 0, SEEK_CUR) : 0;
@@ -75,8 +64,9 @@ static mn_status check_end(const mn_text_tokens *t) {
 }
 
 static mn_status fill(mn_text_tokens *t) {
-  while (!t->ended && t->held < BLOCK) {
-    ssize_t n = read(t->fd, t->text + t->held, BLOCK - t->held);
+  size_t have = 0;
+  while (!t->ended && have < BLOCK) {
+    ssize_t n = read(t->fd, t->text + have, BLOCK - have);
     if (n < 0 && errno == EINTR) {
       t->ended = true; /* the user asked for the end; what has been read still counts */
       break;
@@ -86,17 +76,17 @@ static mn_status fill(mn_text_tokens *t) {
       MN_TRY(check_end(t));
       t->ended = true;
     }
-    t->held += (size_t)n;
+    have += (size_t)n;
   }
-  size_t use = t->ended || t->held == 0 ? t->held : place_to_cut(t->text, t->held);
   t->ids.len = t->taken = 0;
-  if (use == 0) return MN_OK;
-  MN_TRY(mn_encoder_add(t->encoder, t->text, use, 0, &t->ids));
-  mn_spelled_add(&t->spelled, t->text, use);
-  memmove(t->text, t->text + use, t->held - use);
-  t->held -= use;
-  t->bytes += (int64_t)use;
-  return MN_OK;
+  if (have) {
+    MN_TRY(mn_encoder_push(t->encoder, t->text, have, 0, &t->ids));
+    mn_spelled_add(&t->spelled, t->text, have);
+    t->bytes += (int64_t)have;
+  }
+  if (!t->ended || t->finished) return MN_OK;
+  t->finished = true;
+  return mn_encoder_finish(t->encoder, 0, &t->ids);
 }
 
 mn_spelled mn_text_tokens_spelled(const mn_text_tokens *t) { return t->spelled; }
@@ -105,7 +95,7 @@ mn_status mn_text_tokens_next(mn_text_tokens *t, int64_t n, int32_t *ids, int64_
   *got = 0;
   while (*got < n) {
     if (t->taken == t->ids.len) {
-      if (t->ended && t->held == 0) return MN_OK;
+      if (t->finished) return MN_OK;
       MN_TRY(fill(t));
       if (t->ids.len == 0) continue;
     }

@@ -1,7 +1,7 @@
 /* text_tokens.h - the tokens of a text of any length, from a file or a pipe, at constant memory.
  *
- * The text is read in blocks and encoded block by block; a block ends between two words, where no tokenizer pattern joins,
- * so that the tokens are those of the whole text. (A word longer than a block is cut inside.) */
+ * The text is read in blocks and encoded block by block; what could still be changed by the next block waits for it, so that the
+ * tokens are those of the whole text. */
 #ifndef MN_TEXT_TOKENS_H
 #define MN_TEXT_TOKENS_H
 

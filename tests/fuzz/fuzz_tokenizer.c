@@ -23,6 +23,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     mn_decoder_finish(&dec, &shown);
     if (shown.len && mn_utf8_valid(shown.data, shown.len) != shown.len) abort();
     mn_text_free(&shown);
+    mn_encoder *enc;
+    mn_ids pieces = {0};
+    if (mn_encoder_new(tok, &enc) == MN_OK) {
+      unsigned flags = MN_ENCODE_SPECIAL | MN_ENCODE_TEMPLATE;
+      for (size_t i = 0; i < text_len; i += 3)
+        if (mn_encoder_push(enc, text + i, text_len - i < 3 ? text_len - i : 3, flags, &pieces) != MN_OK) abort();
+      if (mn_encoder_finish(enc, flags, &pieces) != MN_OK) abort();
+      if (pieces.len != ids.len || (ids.len && memcmp(pieces.data, ids.data, ids.len * sizeof *ids.data))) abort(); /* as the whole */
+      mn_encoder_free(enc);
+    }
+    mn_ids_free(&pieces);
   }
   mn_text_free(&out);
   mn_ids_free(&ids);
