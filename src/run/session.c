@@ -100,6 +100,7 @@ static mn_status session_new(const mn_model *model, const mn_params *params, con
 mn_status mn_session_new(const mn_model *model, const mn_params *params, const mn_session_config *config, mn_session **out) {
   MN_TRY(session_new(model, params, config, out));
   mn_status status = mn_program_states((*out)->program, (*out)->config.batch, &(*out)->states);
+  if (status == MN_OK && (*out)->config.sparse && !(*out)->config.forget) mn_states_sparse((*out)->states);
   if (status == MN_OK) return MN_OK;
   mn_session_free(*out);
   *out = NULL;
@@ -131,6 +132,7 @@ mn_status mn_session_fork(const mn_session *s, mn_session **out) {
   c.fingerprint = s->fingerprint[0] ? s->fingerprint : NULL;
   MN_TRY(session_new(s->model, s->params, &c, out));
   mn_status status = mn_states_clone(s->states, &(*out)->states);
+  if (status == MN_OK && c.sparse && !c.forget) mn_states_sparse((*out)->states);
   if (status == MN_OK) memcpy((*out)->sourced, s->sourced, (size_t)s->config.batch * sizeof *s->sourced);
   if (status == MN_OK && s->report) status = mn_session_report(*out, s->report);
   if (status == MN_OK) return MN_OK;
@@ -486,6 +488,7 @@ mn_status mn_session_fingerprint(mn_session *s, const char **out) {
 }
 
 mn_status mn_session_save(mn_session *s, const char *path) {
+  if (s->config.sparse) return mn_fail(MN_ERR_ARG, "a sparse session has rows that nobody wrote: it is not saved");
   MN_TRY(need_fingerprint(s));
   const char *tokenizer = s->params->origin.tokenizer;
   char *sources = s->model->def->kept ? mn_calloc((size_t)s->config.batch + 1, 1) : NULL;

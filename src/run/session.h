@@ -17,6 +17,7 @@ typedef struct mn_session_config {
   int64_t prefill;         /* longest segment computed at once; 0: 256                       */
   mn_dtype compute;        /* MN_F32, or MN_BF16; MN_F64 where the parameters are            */
   bool forget;             /* a stream may outgrow its cache: the oldest tokens are forgotten; else that is refused */
+  bool sparse;             /* rows are copied into it as far as they will be read (mn_states_sparse); it is not saved */
   const char *fingerprint; /* of the model, as mn_model_fingerprint gives it; NULL: worked out when a file needs it */
   mn_program *program;     /* of the same model and parameters, shared; it says compute and forget. NULL: one of its own */
 } mn_session_config;

@@ -25,6 +25,7 @@ struct mn_states {
   int64_t *position; /* [batch] */
   int32_t *moved;    /* [batch]: position as the backend has it, on its way */
   uint64_t id;
+  bool sparse;
 };
 
 size_t mn_states_bytes(const mn_states *s, int i) { return (size_t)mn_shape_count(&s->info[i].shape) * mn_dtype_size(s->info[i].dtype); }
@@ -89,6 +90,8 @@ void mn_states_free(mn_states *s) {
   free(s);
 }
 
+void mn_states_sparse(mn_states *s) { s->sparse = true; }
+
 int mn_states_count(const mn_states *s) { return s->n; }
 int64_t mn_states_batch(const mn_states *s) { return s->batch; }
 const mn_state_info *mn_states_info(const mn_states *s, int i) { return &s->info[i]; }
@@ -143,11 +146,20 @@ mn_status mn_states_clone_on(mn_backend *b, const mn_states *from, mn_states **o
   return status;
 }
 
+/* Of row b, from its beginning. */
+static size_t bytes_read(const mn_states *s, int i, int64_t b) {
+  const mn_state_info *info = &s->info[i];
+  const size_t all = row_bytes(s, i);
+  if (!info->appended || info->shape.ndim < 2 || info->shape.dim[0] != s->batch) return all;
+  const int64_t rows = info->appended - 1 + s->position[b];
+  return rows < info->shape.dim[1] ? all / (size_t)info->shape.dim[1] * (size_t)rows : all;
+}
+
 static mn_status copy_row(mn_states *to, int64_t to_row, const mn_states *from, int64_t from_row) {
   for (int i = 0; i < to->n; i++) {
-    size_t n = row_bytes(to, i);
+    const size_t n = row_bytes(to, i), wanted = to->sparse ? bytes_read(from, i, from_row) : n;
     char *there = (char *)mn_states_data(to, i) + (size_t)to_row * n, *here = (char *)mn_states_data(from, i) + (size_t)from_row * n;
-    MN_TRY(mn_backend_transfer(to->backend, there, from->backend, here, n));
+    if (wanted) MN_TRY(mn_backend_transfer(to->backend, there, from->backend, here, wanted));
   }
   to->position[to_row] = from->position[from_row];
   return MN_OK;
@@ -169,7 +181,7 @@ mn_status mn_states_reset(mn_states *s, const mn_states *first, const bool *rows
   MN_TRY(same_kind(s, first));
   if (first->batch != s->batch && first->batch != 1)
     return mn_fail(MN_ERR_ARG, "%" PRId64 " streams do not begin with the first values of %" PRId64, s->batch, first->batch);
-  if (!rows && first->batch == s->batch) return mn_states_copy(s, first);
+  if (!rows && first->batch == s->batch && !s->sparse) return mn_states_copy(s, first);
   for (int64_t b = 0; b < s->batch; b++)
     if (!rows || rows[b]) MN_TRY(copy_row(s, b, first, first->batch == 1 ? 0 : b));
   return MN_OK;

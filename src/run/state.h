@@ -18,6 +18,9 @@ typedef struct mn_states mn_states;
  * each stream, side by side. info[0] is "position". The names and texts are copied. */
 mn_status mn_states_new(mn_backend *b, int64_t batch, int n, const mn_state_info *info, mn_states **out);
 void mn_states_free(mn_states *s); /* may be NULL */
+/* From now on a row that is copied into these is copied as far as it will be read: of a cache that is only appended to
+ * (mn_state_info.appended) the rows up to its position; what stood behind them stays. Not for streams that forget. */
+void mn_states_sparse(mn_states *s);
 
 int mn_states_count(const mn_states *s);
 int64_t mn_states_batch(const mn_states *s);

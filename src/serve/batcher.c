@@ -87,7 +87,7 @@ static void drop(mn_batcher *b, mn_task *t, mn_status status) {
 
 /* ---- rows ---- */
 static mn_status new_session(mn_batcher *b, int64_t rows, mn_session **out) {
-  const mn_session_config c = {.batch = rows, .prefill = b->config.piece, .program = b->program};
+  const mn_session_config c = {.batch = rows, .prefill = b->config.piece, .sparse = true, .program = b->program};
   return mn_session_new(b->config.model, b->config.params, &c, out);
 }
 
