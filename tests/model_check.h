@@ -371,4 +371,36 @@ static inline void mk_refused(const char *yaml, const char *words) {
   mn_arena_free(arena);
 }
 
+/* Gradients of sum(w * hidden) for all parameters, w[i] = cos(i + 1) from token `from` on and 0 before it. grad
+ * (NULL: they are not run) gets them by name, report (or NULL) what compiling them said. */
+static inline bool mk_gradients(mk_model *m, const mc_bag *in, int64_t from, mc_bag *grad, mn_plan_report *report) {
+  mk_built b;
+  mn_tensor *d[MC_MAX];
+  mn_tensor *const *params;
+  const mn_param_info *info;
+  bool ok = mk_build(m, in, false, &b);
+  mn_tensor *h = mn_io_get(&b.out, "hidden");
+  int n = mn_scope_params(b.s, &info, &params);
+  if (ok) {
+    int64_t count = mn_shape_count(&h->shape), T = h->shape.dim[1], D = h->shape.dim[2];
+    double *w = malloc((size_t)count * sizeof *w);
+    for (int64_t i = 0; i < count; i++) w[i] = i / D % T < from ? 0 : cos((double)(i + 1));
+    mn_tensor *dy = mn_const(b.g, MN_F64, h->shape, w);
+    free(w);
+    ok = mn_grad(b.g, 1, &h, &dy, n, params, d) == MN_OK;
+  }
+  mn_plan_request q = {.graph = b.g, .n_outputs = n, .outputs = d, .backend = mn_backend_ref()};
+  if (report) q.passes_off = MN_PASS_LOOPS; /* which trades memory for speed, up to 128 MiB a loop */
+  ok = ok && mn_plan_compile(&q, &b.plan) == MN_OK;
+  if (ok && report) *report = *mn_plan_get_report(b.plan);
+  if (ok && grad) ok = mk_bind(m, &b) && mn_plan_run(b.plan) == MN_OK;
+  for (int i = 0; ok && grad && i < n; i++) {
+    const mn_view *v = mn_plan_output(b.plan, i);
+    mc_unpack(v->data, v->dtype, mn_view_count(v), mc_put(grad, info[i].name, info[i].shape, NULL));
+  }
+  CHECK(ok, "%s", mn_message());
+  mk_free(&b);
+  return ok;
+}
+
 #endif

@@ -25,37 +25,6 @@ static double *hidden_of(mk_model *m, const mc_bag *in) {
   return x;
 }
 
-/* Gradients of sum(w * hidden) for all parameters, w[i] = cos(i + 1) from token `from` on and 0 before it. */
-static bool gradients(mk_model *m, const mc_bag *in, int64_t from, mc_bag *grad, mn_plan_report *report) {
-  mk_built b;
-  mn_tensor *d[MC_MAX];
-  mn_tensor *const *params;
-  const mn_param_info *info;
-  bool ok = mk_build(m, in, false, &b);
-  mn_tensor *h = mn_io_get(&b.out, "hidden");
-  int n = mn_scope_params(b.s, &info, &params);
-  if (ok) {
-    int64_t count = mn_shape_count(&h->shape), T = h->shape.dim[1], D = h->shape.dim[2];
-    double *w = malloc((size_t)count * sizeof *w);
-    for (int64_t i = 0; i < count; i++) w[i] = i / D % T < from ? 0 : cos((double)(i + 1));
-    mn_tensor *dy = mn_const(b.g, MN_F64, h->shape, w);
-    free(w);
-    ok = mn_grad(b.g, 1, &h, &dy, n, params, d) == MN_OK;
-  }
-  mn_plan_request q = {.graph = b.g, .n_outputs = n, .outputs = d, .backend = mn_backend_ref()};
-  if (report) q.passes_off = MN_PASS_LOOPS; /* which trades memory for speed, up to 128 MiB a loop */
-  ok = ok && mn_plan_compile(&q, &b.plan) == MN_OK;
-  if (ok && report) *report = *mn_plan_get_report(b.plan);
-  if (ok && grad) ok = mk_bind(m, &b) && mn_plan_run(b.plan) == MN_OK;
-  for (int i = 0; ok && grad && i < n; i++) {
-    const mn_view *v = mn_plan_output(b.plan, i);
-    mc_unpack(v->data, v->dtype, mn_view_count(v), mc_put(grad, info[i].name, info[i].shape, NULL));
-  }
-  CHECK(ok, "%s", mn_message());
-  mk_free(&b);
-  return ok;
-}
-
 /* The loop makes every segment again on its way back; torch keeps the graph of all segments. */
 static void gradients_are_those_of_the_whole_graph(void) {
   static const char *const files[] = {"hmt_prev_tail", "hmt_head"};
@@ -68,7 +37,7 @@ static void gradients_are_those_of_the_whole_graph(void) {
     snprintf(path, sizeof path, "%s/tests/golden/hmt/%s.safetensors", MN_TEST_SOURCE_DIR, files[i]);
     CHECK_OK(mn_st_open(path, &st));
     CHECK(st && mn_st_count(st) == f.m.params.n, "a gradient for each parameter");
-    if (st && gradients(&f.m, &f.in, 0, &grad, NULL))
+    if (st && mk_gradients(&f.m, &f.in, 0, &grad, NULL))
       for (int k = 0; k < mn_st_count(st); k++) {
         const mn_st_tensor *t = mn_st_at(st, k);
         int64_t n = mn_shape_count(&t->shape);
@@ -93,7 +62,7 @@ static void a_training_keeps_no_activations(void) {
     mk_model m;
     mc_bag in = {0};
     mk_tokens(&in, "tokens", 2, 5 * (k ? 512 : 32), 11, 6);
-    if (mk_open(&m, ATTENTION("cache: 2, "), 8)) gradients(&m, &in, 0, NULL, k ? &many : &few);
+    if (mk_open(&m, ATTENTION("cache: 2, "), 8)) mk_gradients(&m, &in, 0, NULL, k ? &many : &few);
     mk_close(&m);
     mc_bag_free(&in);
   }
@@ -111,7 +80,7 @@ static void gradients_stop_where_a_recipe_says(void) {
   for (int i = 0; i < 2; i++) {
     mk_model m;
     mc_bag late = {0}, all = {0};
-    if (mk_open(&m, recipes[i], 8) && gradients(&m, &in, 10, &late, NULL) && gradients(&m, &in, 0, &all, NULL)) {
+    if (mk_open(&m, recipes[i], 8) && mk_gradients(&m, &in, 10, &late, NULL) && mk_gradients(&m, &in, 0, &all, NULL)) {
       double most = 0, some = 0;
       for (int d = 0; d < 8; d++)
         most = fmax(most, fabs(mc_get(&late, "first_prompt")->x[d])), some = fmax(some, fabs(mc_get(&all, "first_prompt")->x[d]));
@@ -156,7 +125,7 @@ static void two_segments_have_nothing_to_look_up(void) {
   mc_bag in = {0}, a = {0}, b = {0};
   mk_tokens(&in, "tokens", 2, 10, 11, 6);
   if (mk_open(&hmt, HMT("summary_tokens: 3, cache: 9, "), 8) && mk_open(&rmt, HMT("retrieval: false, "), 8) &&
-      gradients(&hmt, &in, 0, &a, NULL) && gradients(&rmt, &in, 0, &b, NULL)) {
+      mk_gradients(&hmt, &in, 0, &a, NULL) && mk_gradients(&rmt, &in, 0, &b, NULL)) {
     double *x = hidden_of(&hmt, &in), *y = hidden_of(&rmt, &in);
     CHECK(x && y && mc_difference(x, y, 2 * 10 * 8) < 1e-12, "not the same");
     for (int i = 0; i < b.n; i++) {

@@ -59,34 +59,6 @@ static void gradients_agree_with_differences(void) {
   "{type: rxt, vocab_size: 11, d_model: 8, turn: 5, slots: 3, memory: {heads: 2}, layers: " #layers ", " BLOCK                             \
   ", encoder: {layers: " #layers ", block: {mixer: " READER ", hidden: 8}}" more "}"
 
-/* d sum(cos(i) hidden_i over tokens from `from` on) / d parameters. */
-static bool gradients(mk_model *m, const mc_bag *in, int64_t from, mc_bag *grad) {
-  mk_built b;
-  mn_tensor *d[MC_MAX];
-  mn_tensor *const *params;
-  const mn_param_info *info;
-  bool ok = mk_build(m, in, false, &b);
-  mn_tensor *h = mn_io_get(&b.out, "hidden");
-  int n = mn_scope_params(b.s, &info, &params);
-  if (ok) {
-    int64_t count = mn_shape_count(&h->shape), T = h->shape.dim[1], D = h->shape.dim[2];
-    double *w = malloc((size_t)count * sizeof *w);
-    for (int64_t i = 0; i < count; i++) w[i] = i / D % T < from ? 0 : cos((double)(i + 1));
-    mn_tensor *dy = mn_const(b.g, MN_F64, h->shape, w);
-    free(w);
-    ok = mn_grad(b.g, 1, &h, &dy, n, params, d) == MN_OK;
-  }
-  mn_plan_request q = {.graph = b.g, .n_outputs = n, .outputs = d, .backend = mn_backend_ref()};
-  ok = ok && mn_plan_compile(&q, &b.plan) == MN_OK && mk_bind(m, &b) && mn_plan_run(b.plan) == MN_OK;
-  for (int i = 0; ok && i < n; i++) {
-    const mn_view *v = mn_plan_output(b.plan, i);
-    mc_unpack(v->data, v->dtype, mn_view_count(v), mc_put(grad, info[i].name, info[i].shape, NULL));
-  }
-  CHECK(ok, "%s", mn_message());
-  mk_free(&b);
-  return ok;
-}
-
 static double most_of(const double *x, int64_t n) {
   double most = 0;
   for (int64_t i = 0; i < n; i++) most = fmax(most, fabs(x[i]));
@@ -107,7 +79,7 @@ static void gradients_stop_where_a_recipe_says(void) {
   for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
     mk_model m;
     mc_bag grad = {0};
-    if (mk_open(&m, cases[k].yaml, 4) && gradients(&m, &in, 15, &grad)) { /* what is said in turn 3 */
+    if (mk_open(&m, cases[k].yaml, 4) && mk_gradients(&m, &in, 15, &grad, NULL)) { /* what is said in turn 3 */
       const double *e = mc_get(&grad, "embed_tokens.weight")->x;
       double early = most_of(e + 9 * 8, 8), late = most_of(e + 10 * 8, 8);
       CHECK(cases[k].early ? early > 1e-9 : early == 0, "%s: %g", cases[k].yaml, early);
