@@ -12,6 +12,7 @@
 #include "graph/fused_softmax.h"
 #include "kernel_call.h"
 #include "mixer_check.h"
+#include "plainest_mixer.h"
 
 enum { MANY = 1000 }; /* entries from which on one tensor's own ratio is no accident */
 static const double L2 = 1.5, ONE = 1.75, ENTRY = 3;
@@ -267,8 +268,8 @@ static void mixers_lose_little_more_than_rounded_inputs(void) {
   mn_backend *cpu = NULL;
   CHECK_OK(mn_backend_cpu_new(1, &cpu));
   for (int i = 0; cpu && i < mn_mixer_count(); i++) { /* each at its defaults */
-    char json[128];
-    snprintf(json, sizeof json, "{\"type\": \"%s\"}", mn_mixer_at(i)->name);
+    char json[MN_PLAINEST];
+    mn_plainest_mixer(json, mn_mixer_at(i)->name);
     one_mixer(json, 200, cpu);
   }
   for (size_t i = 0; cpu && i < sizeof variants / sizeof *variants; i++) one_mixer(variants[i], 200, cpu);

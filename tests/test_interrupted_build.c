@@ -4,6 +4,7 @@
 #include "format/yaml.h"
 #include "model/model.h"
 #include "nn/mixer.h"
+#include "plainest_mixer.h"
 #include "test.h"
 
 enum { B = 2, T = 40, D = 64, LOOK = 1024 }; /* more tokens than fit one chunk; a graph asks whether to stop before node LOOK - 1 */
@@ -31,9 +32,9 @@ static void test_no_mixer_looks_behind_a_fault(void) {
   for (int i = 0; i < mn_mixer_count(); i++) {
     mn_arena *arena = mn_arena_new();
     mn_mixer mixer;
-    char json[128];
+    char json[MN_PLAINEST];
     const mn_value *v = NULL;
-    snprintf(json, sizeof json, "{\"type\": \"%s\"}", mn_mixer_at(i)->name);
+    mn_plainest_mixer(json, mn_mixer_at(i)->name);
     CHECK_OK(mn_json_parse(arena, "test", json, strlen(json), &v));
     CHECK_OK(mn_mixer_parse(arena, v, "mixer", D, &mixer));
     for (int how = 0; how < 3; how++) {

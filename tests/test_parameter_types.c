@@ -4,15 +4,16 @@
 #include "format/json.h"
 #include "nn/mixer.h"
 #include "run/program.h"
+#include "plainest_mixer.h"
 #include "test.h"
 #include "train/optimizer.h"
 
 enum { B = 2, T = 8, D = 64 };
 
 static bool open_mixer(mn_arena *arena, const char *name, mn_mixer *out) {
-  char json[128];
+  char json[MN_PLAINEST];
   const mn_value *v = NULL;
-  snprintf(json, sizeof json, "{\"type\": \"%s\"}", name);
+  mn_plainest_mixer(json, name);
   CHECK_OK(mn_json_parse(arena, "test", json, strlen(json), &v));
   return v && mn_mixer_parse(arena, v, "mixer", D, out) == MN_OK;
 }
