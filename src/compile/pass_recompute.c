@@ -82,7 +82,7 @@ static size_t bytes_of(const mn_tensor *t) { return mn_shape_bytes(&t->shape, t-
 /* A sum in f32 of a kept value and a product in bf16 (a residual stream) is larger than the product: then the product is
  * kept and the sum is made again. Chains of such sums stay short: all of a chain is there at once when its last is needed. */
 static bool keep_smaller(recompute *c, const mn_node *n) {
-  enum { CHAIN = 5 };
+  enum { CHAIN = 2 };
   if (n->op->cls != MN_OP_ELEMENTWISE || n->op->effect || n->n_out != 1) return false;
   const mn_tensor *only = NULL;
   int chain = 0;
