@@ -297,7 +297,7 @@ def parameters(rng, c, D):
 
 
 def config(kind, **keys):
-    c = {"type": kind, "heads": 2, "head_dim": 6, "memory_net": "mlp", "memory_expand": 2, "memory_residual": True, "features": "poly2",
+    c = {"type": kind, "heads": 2, "head_dim": 4, "memory_net": "mlp", "memory_expand": 2, "memory_residual": True, "features": "poly2",
          "features_normed": True, "chunk": 4, "lr_max": 0.3, "decay": True, "grad_clamp": 0, "conv": 4, "output_gate": True}
     if kind != "dla":
         c.update({"memory_window": 3, "window_gate": True})
@@ -314,7 +314,7 @@ def config(kind, **keys):
 
 
 def main():
-    B, T, D = 2, 21, 12
+    B, T, D = 2, 21, 8
     for name, c in {
         "dla": config("dla", features="plain"),
         "dla_linear": config("dla", memory_net="linear", features="plain", chunk=1),
