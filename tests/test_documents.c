@@ -99,6 +99,7 @@ static void set_up(const char *tree) {
       "mneme stream --model runs/quick data/books/moby-dick.txt --session-out book.safetensors",
       "cp recipes/quick.yaml a.yaml && sed 's/^name:.*/name: b/' recipes/quick.yaml >b.yaml && cp data/books/*.txt . && mv moby-dick.txt a.log",
       "echo the-only-key-there-is >keys.txt",
+      "echo '{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}' >chat.jinja",
       "echo '{d_model: 32, mixer: {type: titans_lmm, heads: 2}}' >titans.yaml",
       "echo '{d_model: 32, mixer: {type: attention, heads: 2}}' >attention.yaml",
       "echo '{d_model: 32, mixer: {type: aaren, heads: 2}}' >aaren.yaml",

@@ -349,9 +349,9 @@ static const mn_option options[] = {
     MN_SAMPLING_OPTIONS("0.8"),
     {"precision", "WORD", "f32", "f32 or bf16", 0},
     {0}};
-static const char *const examples[] = {"mneme chat model.gguf --system \"Be brief.\" --session anna",
-                                       "mneme chat runs/rxt --session bela --fork anna --temperature 0",
-                                       "mneme chat runs/quick --template chat.jinja", "mneme chat runs/rxt --list", NULL};
+static const char *const examples[] = {"mneme chat runs/rxt --session bela --fork anna --temperature 0",
+                                       "mneme chat runs/quick --template chat.jinja --system 'Be brief.' --session anna",
+                                       "mneme chat runs/rxt --list", NULL};
 const mn_verb mn_verb_chat = {
     .name = "chat",
     .purpose = MN_VERB_USE,
