@@ -106,6 +106,48 @@ static void each_says_what_it_said_in(mn_dtype dtype, const char *backend, doubl
 static void each_says_what_it_said_in_f64(void) { each_says_what_it_said_in(MN_F64, "ref", 1e-6); }
 static void each_says_what_it_said_in_f32(void) { each_says_what_it_said_in(MN_F32, NULL, 1e-4); }
 
+/* An encoder, whole, with types of tokens; and without them, as if all were of the first. */
+static void an_encoder_says_what_it_said(void) {
+  said e;
+  mn_backend *b = NULL;
+  mn_model *m = NULL;
+  mn_params *p = NULL;
+  char path[512];
+  if (!open_said("bert", "hidden", &e)) return;
+  const mn_st_tensor *types;
+  int32_t type[64];
+  CHECK_OK(mn_st_need(e.st, "types", NULL, &types));
+  CHECK_OK(mn_st_read(e.st, types, MN_I32, type));
+  CHECK_OK(mn_backend_open("ref", 1, &b));
+  CHECK_OK(mn_checkpoint_model(folder("bert", path), b, MN_F64, &m, &p));
+  for (int without = 0; m && without < 2; without++) {
+    mn_graph *g = mn_graph_new();
+    mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, e.B);
+    mn_model_io in = {0}, out_io = {0};
+    mn_plan *plan = NULL;
+    mn_io_put(&in, "tokens", mn_input(g, "tokens", MN_I32, MN_SHAPE(e.B, e.T)));
+    if (!without) mn_io_put(&in, "types", mn_input(g, "types", MN_I32, MN_SHAPE(e.B, e.T)));
+    mn_model_build(s, m, &in, &out_io);
+    mn_tensor *hidden = mn_io_get(&out_io, "hidden");
+    CHECK_OK(mn_graph_status(g));
+    CHECK_OK(mn_plan_compile(&(mn_plan_request){.graph = g, .n_outputs = 1, .outputs = &hidden, .backend = b}, &plan));
+    CHECK_OK(mn_params_bind(p, s, plan));
+    mn_plan_bind(plan, in.tensor[0], e.tokens);
+    if (!without) mn_plan_bind(plan, in.tensor[1], type);
+    CHECK_OK(mn_plan_run(plan));
+    const double *h = mn_plan_output(plan, 0)->data;
+    double worst = 0;
+    for (int64_t i = 0; i < e.B * e.T * e.V; i++) worst = fmax(worst, fabs(h[i] - (double)e.logits[i]));
+    CHECK(without ? worst > 1e-3 : worst < 1e-6, "differs by %g", worst);
+    mn_plan_free(plan);
+    mn_graph_free(g);
+  }
+  mn_params_free(p);
+  mn_model_free(m);
+  mn_backend_free(b);
+  close_said(&e);
+}
+
 /* ---- what is refused ---- */
 
 /* The golden checkpoint as `copy`, changed by a shell command there; opening it says why not. */
@@ -190,6 +232,7 @@ static void numbers_of_any_length_are_read(void) {
 int main(void) {
   RUN(each_says_what_it_said_in_f64);
   RUN(each_says_what_it_said_in_f32);
+  RUN(an_encoder_says_what_it_said);
   RUN(damage_is_named);
   RUN(settings_are_held_against_tensors);
   RUN(what_is_not_done_is_named);

@@ -114,6 +114,7 @@ static const scenario scenarios[] = {
      .prepare = MNEME "train small.yaml --quiet --out wise --set 'model.block.mixer={type: titans_lmm, heads: 1, chunk: 4}' >/dev/null",
      .command = "stream --model wise --tokens 50 --report surprise --report-out r.csv text.txt"},
     {.verb = "tokenize", .home = "home", .command = "tokenize model text"},
+    {.verb = "embed", .home = "home", .command = "embed model text"},
     {.verb = "convert",
      .home = "home",
      .prepare = "cp " MN_TEST_SOURCE_DIR "/tests/fuzz/gguf/blocks blocks.gguf",

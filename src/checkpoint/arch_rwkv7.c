@@ -52,7 +52,7 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   }
   t.norm_eps = eps;
   mn_transformer_model(&t, "decoder", "layer", &model);
-  mn_keys_bool(&model, "embedding_norm", true);
+  mn_keys_bool(&model, "embed_norm", true);
   mn_keys_put(&model, "blocks", mn_value_list(s->arena, (size_t)t.layers, blocks));
   *out = mn_keys_map(&model);
   return MN_OK;

@@ -7,6 +7,7 @@
 #include "format/tokenizer_gguf.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static mn_status check_tokenizer(const char *path, const char *weights, const mn_bundle *b) {
   char hash[33];
@@ -87,6 +88,18 @@ mn_status mn_bundle_need_tokenizer(const mn_bundle *b, const char *path) {
   if (b->no_tokenizer) return mn_fail(MN_ERR_UNSUPPORTED, "%s", b->no_tokenizer);
   return mn_fail(MN_ERR_CONFIG, "%s has no tokenizer.json, so this model knows token ids only; put the tokenizer it was trained with there",
                  path);
+}
+
+mn_status mn_bundle_encode(const mn_bundle *b, const char *text, size_t n, bool begins, mn_ids *out) {
+  const size_t before = out->len;
+  const bool placed = begins && b->form != MN_FORM_MNEME;
+  MN_TRY(mn_tokenizer_encode(b->tokenizer, text, n, placed ? MN_ENCODE_TEMPLATE : 0, out));
+  if (placed && out->len > before + 1 && mn_bundle_ends(b, out->data[out->len - 1])) out->len--; /* it goes on */
+  if (!placed || !b->speech.add_bos || b->speech.bos < 0 || (out->len > before && out->data[before] == b->speech.bos)) return MN_OK;
+  MN_TRY(mn_ids_add(out, 0));
+  memmove(out->data + before + 1, out->data + before, (out->len - before - 1) * sizeof *out->data);
+  out->data[before] = b->speech.bos;
+  return MN_OK;
 }
 
 bool mn_bundle_ends(const mn_bundle *b, int32_t token) {

@@ -36,6 +36,9 @@ mn_status mn_bundle_open(const char *path, const char *backend, int threads, mn_
 void mn_bundle_close(mn_bundle *b);
 /* MN_OK, or what is missing and where, for callers that need text. */
 mn_status mn_bundle_need_tokenizer(const mn_bundle *b, const char *path);
+/* A text's tokens. begins: it is where a stream begins, and has what its tokenizer puts there (a token that begins texts); of models of
+ * ours nothing is put anywhere. */
+mn_status mn_bundle_encode(const mn_bundle *b, const char *text, size_t n, bool begins, mn_ids *out);
 /* The token ends an answer. */
 bool mn_bundle_ends(const mn_bundle *b, int32_t token);
 

@@ -66,6 +66,9 @@ typedef struct mn_option {
 /* Common options a verb accepts besides --json, --quiet and --help, which all do. */
 enum { MN_CLI_THREADS = 1, MN_CLI_SEED = 2, MN_CLI_SET = 4, MN_CLI_OUT = 8, MN_CLI_BACKEND = 16 };
 
+/* What a verb takes where it says MODEL (checkpoint/bundle.h). */
+#define MN_CLI_MODEL "a directory that mneme train --out made, one of Hugging Face's, or a GGUF file"
+
 typedef struct mn_cli mn_cli;
 
 typedef struct mn_verb {

@@ -190,7 +190,7 @@ static mn_status check_recipe(mn_eval_run *e) {
 static mn_status run(mn_cli *cli) {
   mn_eval_run e = {.cli = cli, .arena = mn_arena_new(), .examples = 512};
   const char *dir = mn_cli_get(cli, "model"), *task = mn_cli_get(cli, "task");
-  mn_status status = !e.arena ? MN_ERR_MEMORY : dir ? MN_OK : mn_fail(MN_ERR_CONFIG, "eval needs --model DIR: what mneme train --out made");
+  mn_status status = !e.arena ? MN_ERR_MEMORY : dir ? MN_OK : mn_fail(MN_ERR_CONFIG, "eval needs --model MODEL: " MN_CLI_MODEL);
   if (status == MN_OK) status = read_options(&e);
   if (status == MN_OK) status = mn_bundle_open(dir, cli->backend, cli->threads, &e.bundle);
   if (status == MN_OK) status = check_recipe(&e);
@@ -202,7 +202,7 @@ static mn_status run(mn_cli *cli) {
 }
 
 static const mn_option options[] = {
-    {"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
+    {"model", "MODEL", NULL, MN_CLI_MODEL, 0},
     {"data", "FILE", NULL, "a text to measure perplexity on; may be repeated (what the recipe held out unless given)", MN_OPTION_REPEATS},
     {"task", "NAME", NULL,
      "a memory task instead: mqar, niah_mini, passkey, niah_single_1 ... stream or verbatim; --set KEY=VALUE changes its settings", 0},
@@ -246,7 +246,7 @@ const mn_verb mn_verb_eval = {
     .name = "eval",
     .purpose = MN_VERB_USE,
     .summary = "perplexity on text, accuracy on memory tasks",
-    .usage = "--model DIR [--data FILE | --task NAME] [options]",
+    .usage = "--model MODEL [--data FILE | --task NAME] [options]",
     .about =
         "Text is read in segments, each from a fresh state, or with --carry in long streams; the figures are the loss per token, "
         "perplexity, and bits per byte, which compare across tokenizers. Tasks of token ids report the accuracy of the likeliest "

@@ -31,21 +31,25 @@ typedef struct generation {
   bool ended; /* by the token that ends a document */
 } generation;
 
-/* The prompt's tokens; without a prompt, the token that ends a document: what follows is a new one. */
+/* The prompt's tokens; without a prompt, the token that begins a text or, of models without one, the token that ends a document: what
+ * follows is a new one. */
 static mn_status read_prompt(generation *g) {
   const char *text = mn_cli_get(g->cli, "prompt"), *path = mn_cli_get(g->cli, "prompt-file");
   const mn_tokenizer *tok = g->bundle.tokenizer;
+  const bool begins = !mn_cli_get(g->cli, "session-in");
   if (text && path) return mn_fail(MN_ERR_CONFIG, "--prompt and --prompt-file: give one of them");
   if (path) {
     char *data;
     size_t n;
     MN_TRY(mn_context(mn_file_read(path, PROMPT_LIMIT, &data, &n),
                       "--prompt-file (a longer text: `mneme stream --session-out`, then --session-in)"));
-    mn_status status = mn_tokenizer_encode(tok, data, n, 0, &g->prompt);
+    mn_status status = mn_bundle_encode(&g->bundle, data, n, begins, &g->prompt);
     free(data);
     MN_TRY(status);
   } else if (text) {
-    MN_TRY(mn_tokenizer_encode(tok, text, strlen(text), 0, &g->prompt));
+    MN_TRY(mn_bundle_encode(&g->bundle, text, strlen(text), begins, &g->prompt));
+  } else if (begins && g->bundle.speech.bos >= 0) {
+    MN_TRY(mn_ids_add(&g->prompt, g->bundle.speech.bos));
   } else if (mn_tokenizer_eos(tok) >= 0) {
     MN_TRY(mn_ids_add(&g->prompt, mn_tokenizer_eos(tok)));
   }
@@ -104,7 +108,7 @@ static mn_status generate(generation *g, int64_t n) {
   g->prefill_seconds = mn_now() - begin;
   const char *prompt = mn_cli_get(g->cli, "prompt");
   if (!g->cli->json && prompt) mn_print_model_text(prompt, strlen(prompt));
-  int32_t eos = mn_cli_given(g->cli, "ignore-eos") ? -1 : mn_tokenizer_eos(g->bundle.tokenizer);
+  const bool ends = !mn_cli_given(g->cli, "ignore-eos");
   begin = mn_now();
   for (int64_t i = 0; i < n && !g->ended && !mn_cli_interrupted(); i++) {
     int32_t token;
@@ -116,7 +120,7 @@ static mn_status generate(generation *g, int64_t n) {
     size_t shown = g->text.len, bytes;
     if (mn_tokenizer_token(g->bundle.tokenizer, token, &bytes)) MN_TRY(mn_decoder_push(&decoder, token, &g->text));
     show(g, shown);
-    g->ended = eos >= 0 && token == eos;
+    g->ended = ends && mn_bundle_ends(&g->bundle, token);
   }
   g->seconds = mn_now() - begin;
   size_t shown = g->text.len;
@@ -185,10 +189,12 @@ static mn_status put_source(generation *g) {
 
 static mn_status set_up(generation *g, int64_t n) {
   mn_cli *cli = g->cli;
-  const char *dir = mn_cli_get(cli, "model"), *from = mn_cli_get(cli, "session-in");
+  const char *dir = cli->n_args ? cli->args[0] : mn_cli_get(cli, "model"), *from = mn_cli_get(cli, "session-in");
   mn_dtype compute;
   mn_sampling sampling;
-  if (!dir) return mn_fail(MN_ERR_CONFIG, "which model? --model DIR names the directory that mneme train --out made");
+  if (cli->n_args && mn_cli_given(cli, "model"))
+    return mn_fail(MN_ERR_CONFIG, "the model is given twice, as '%s' and by --model; give it once", dir);
+  if (!dir) return mn_fail(MN_ERR_CONFIG, "which model? --model MODEL names " MN_CLI_MODEL);
   MN_TRY(mn_cli_sampling(cli, &sampling));
   MN_TRY(mn_cli_precision(cli, "precision", false, &compute));
   MN_TRY(mn_bundle_open(dir, cli->backend, cli->threads, &g->bundle));
@@ -238,7 +244,7 @@ static mn_status run(mn_cli *cli) {
 }
 
 static const mn_option options[] = {
-    {"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
+    {"model", "MODEL", NULL, MN_CLI_MODEL, 0},
     {"prompt", "TEXT", NULL, "what the text begins with", 0},
     {"prompt-file", "FILE", NULL, "the same from a file", 0},
     {"source", "TEXT", NULL,
@@ -258,7 +264,7 @@ const mn_verb mn_verb_generate = {
     .name = "generate",
     .purpose = MN_VERB_USE,
     .summary = "generate text from a trained model",
-    .usage = "--model DIR [--prompt TEXT] [options]",
+    .usage = "--model MODEL [--prompt TEXT] [options]",
     .about = "Text goes to standard output as it is made, and ends with the model's end-of-document token or after --tokens. The same "
              "seed gives the same text.\nWith --session-in the model goes on from a file that `mneme stream` or `mneme generate` saved, "
              "in this process or another.",
@@ -266,6 +272,6 @@ const mn_verb mn_verb_generate = {
     .examples = examples,
     .common = MN_CLI_BACKEND | MN_CLI_THREADS | MN_CLI_SEED,
     .min_args = 0,
-    .max_args = 0,
+    .max_args = 1,
     .run = run,
 };

@@ -261,7 +261,7 @@ static mn_status set_up(stream *s) {
   const char *dir = mn_cli_get(cli, "model");
   mn_dtype compute;
   int64_t random = 0;
-  if (!dir) return mn_fail(MN_ERR_CONFIG, "which model? --model DIR names the directory that mneme train --out made");
+  if (!dir) return mn_fail(MN_ERR_CONFIG, "which model? --model MODEL names " MN_CLI_MODEL);
   s->segment = 256;
   s->limit = INT64_MAX;
   MN_TRY(mn_cli_int(cli, "segment", 1, 1 << 20, &s->segment));
@@ -363,7 +363,7 @@ static mn_status run(mn_cli *cli) {
   return status;
 }
 
-static const mn_option options[] = {{"model", "DIR", NULL, "the trained model: the directory that mneme train --out made", 0},
+static const mn_option options[] = {{"model", "MODEL", NULL, MN_CLI_MODEL, 0},
                                     {"score", NULL, NULL, "report the perplexity of the text as it streams", 0},
                                     {"session-in", "FILE", NULL, "go on from a saved session", 0},
                                     {"session-out", "FILE", NULL, "save the session at the end, and when interrupted", MN_OPTION_OUTPUT},
@@ -385,7 +385,7 @@ const mn_verb mn_verb_stream = {
     .name = "stream",
     .purpose = MN_VERB_USE,
     .summary = "feed a text of any length through a model, at constant memory",
-    .usage = "--model DIR FILE|- [options]",
+    .usage = "--model MODEL FILE|- [options]",
     .about = "Reads the text block by block and moves the model's session on; neither the time per token nor the memory depends on how "
              "much came before. Closes with both, measured at the start and at the end, and with --score with the perplexity of "
              "each tenth of the text.\nWith --json the output is JSON lines: one per report, and the last one has the key `summary`.",

@@ -8,10 +8,8 @@
 
 typedef struct decoder_config {
   double logit_scale;
-  bool embedding_norm;
 } decoder_config;
 static const mn_field fields[] = {MN_FIELD_FLOAT(decoder_config, logit_scale, 1, DBL_MIN, 1e6, "what logits are multiplied by", MN_SPARSE),
-                                  MN_FIELD_BOOL(decoder_config, embedding_norm, false, "what the first block reads is normed", MN_SPARSE),
                                   MN_FIELD_END};
 
 mn_tensor *mn_decoder_norm(mn_scope *s, const mn_model *m, mn_tensor *x) {
@@ -23,8 +21,6 @@ mn_tensor *mn_decoder_norm(mn_scope *s, const mn_model *m, mn_tensor *x) {
 /* x as placed -> what the head projects. */
 static mn_tensor *through(mn_scope *s, const mn_model *m, mn_tensor *x, mn_tensor *condition) {
   const mn_linear_rules *before = mn_scope_set_linear(s, m->linear.n ? &m->linear : NULL);
-  if (((const decoder_config *)m->own)->embedding_norm)
-    x = mn_norm_layer(s, "embed_norm", (mn_norm_kind)m->config.norm, x, m->config.norm_eps, mn_scope_exact(s));
   mn_tensor *y = mn_stack_apply(s, &m->stack, x, &(mn_beside){.condition = condition}); /* [B,T,D] */
   mn_scope_set_linear(s, before);
   mn_scope_advance(s, mn_dim(x, 1));

@@ -113,6 +113,11 @@ case(
     ),
 )
 case("gpt2", "GPT2LMHeadModel", dict(vocab_size=48, n_embd=16, n_layer=2, n_head=4, n_positions=24, n_inner=24))
+case(
+    "bert",
+    "BertModel",
+    dict(vocab_size=48, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24, max_position_embeddings=24),
+)
 
 
 def draw(model):
@@ -138,9 +143,14 @@ def make(name):
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     tokens = torch.tensor(rng.integers(0, cfg.vocab_size, (1, T)))
-    with torch.no_grad():
-        out = model(tokens)
     said = {"tokens": tokens.int()}
+    with torch.no_grad():
+        if cls == "BertModel":
+            types = torch.tensor(rng.integers(0, cfg.type_vocab_size, (1, T)))
+            said["types"] = types.int()
+            out = model(tokens, token_type_ids=types)
+        else:
+            out = model(tokens)
     if "logits" in out:
         said["logits"] = out.logits.float()
     else:
@@ -168,7 +178,7 @@ WRITTEN = set(
     "architectures dtype transformers_version hidden_act activation_function rms_norm_eps layer_norm_eps layer_norm_epsilon head_dim "
     "attention_bias mlp_bias attention_dropout tie_word_embeddings initializer_range use_cache bos_token_id eos_token_id pad_token_id "
     "sliding_window layer_types max_position_embeddings use_sliding_window max_window_layers hidden_activation query_pre_attn_scalar "
-    "attn_logit_softcapping final_logit_softcapping".split()
+    "attn_logit_softcapping final_logit_softcapping type_vocab_size".split()
 )
 
 
