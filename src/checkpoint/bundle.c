@@ -36,22 +36,35 @@ static mn_status open_tokenizer(const char *dir, mn_bundle *b) {
   return status;
 }
 
-/* Of a GGUF file: the tokenizer.json that it may hold whole, or the vocabulary of its metadata; and what it says of texts. */
+/* The tokenizer.json that a GGUF file may hold whole, or the vocabulary of its metadata; NULL where there is neither. */
+static mn_status tokenizer_of(const mn_gguf *g, mn_tokenizer **out) {
+  const mn_gguf_meta *json = mn_gguf_meta_find(g, MN_GGUF_TOKENIZER_JSON);
+  *out = NULL;
+  if (json && json->kind == MN_GGUF_STRING) return mn_tokenizer_parse(mn_gguf_path(g), (const char *)json->data, json->bytes, out);
+  return mn_tokenizer_in_gguf(g) ? mn_tokenizer_from_gguf(g, out) : MN_OK;
+}
+
+mn_status mn_bundle_tokenizer_of_gguf(const char *path, mn_tokenizer **out) {
+  mn_gguf *g = NULL;
+  *out = NULL;
+  MN_TRY(mn_gguf_open(path, &g));
+  mn_status status = tokenizer_of(g, out);
+  if (status == MN_OK && !*out) status = mn_fail(MN_ERR_CONFIG, "%s has no tokenizer: its model reads token ids, not text", path);
+  mn_gguf_close(g);
+  return status;
+}
+
+/* Of a GGUF file: its tokenizer, and what it says of texts. */
 static mn_status open_gguf_texts(const char *path, mn_bundle *b) {
   mn_gguf *g = NULL;
   MN_TRY(mn_gguf_open(path, &g));
   mn_status status = mn_speech_read_gguf(g, &b->speech);
-  const mn_gguf_meta *json = mn_gguf_meta_find(g, MN_GGUF_TOKENIZER_JSON);
-  if (status == MN_OK && json && json->kind == MN_GGUF_STRING) {
-    status = mn_tokenizer_parse(path, (const char *)json->data, json->bytes, &b->tokenizer);
-  } else if (status == MN_OK && mn_tokenizer_in_gguf(g)) {
-    status = mn_tokenizer_from_gguf(g, &b->tokenizer);
+  if (status == MN_OK) status = tokenizer_of(g, &b->tokenizer);
+  if (status == MN_OK && mn_tokenizer_in_gguf(g) && !mn_gguf_meta_find(g, MN_GGUF_TOKENIZER_JSON)) {
     const int32_t *ends;
-    for (size_t i = 0, n = status == MN_OK ? mn_tokenizer_ends(b->tokenizer, &ends) : 0; i < n; i++) mn_speech_add_eos(&b->speech, ends[i]);
-    if (status == MN_OK) { /* what the file leaves out is as usual for its kind */
-      b->speech.bos = mn_tokenizer_bos(b->tokenizer);
-      b->speech.add_bos = mn_tokenizer_adds_bos(b->tokenizer);
-    }
+    for (size_t i = 0, n = mn_tokenizer_ends(b->tokenizer, &ends); i < n; i++) mn_speech_add_eos(&b->speech, ends[i]);
+    b->speech.bos = mn_tokenizer_bos(b->tokenizer); /* what the file leaves out is as usual for its kind */
+    b->speech.add_bos = mn_tokenizer_adds_bos(b->tokenizer);
   }
   if (status != MN_OK && status != MN_ERR_MEMORY && !b->tokenizer)
     status = (b->no_tokenizer = mn_strdup(mn_message())) ? MN_OK : MN_ERR_MEMORY;

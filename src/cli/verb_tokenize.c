@@ -4,15 +4,22 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "checkpoint/bundle.h"
 #include "cli/cli.h"
-#include "format/tokenizer.h"
+#include "format/gguf.h"
 
 enum { READ_AT_ONCE = 1 << 16 };
 
 static mn_status open_tokenizer(const char *path, mn_tokenizer **out) {
   mn_file_info info;
   MN_TRY(mn_file_stat(path, &info));
-  if (!info.is_dir) return mn_tokenizer_load(path, out);
+  if (!info.is_dir) {
+    mn_map map;
+    MN_TRY(mn_map_open(path, &map));
+    const bool gguf = mn_gguf_is(map.data, map.size);
+    mn_map_close(&map);
+    return gguf ? mn_bundle_tokenizer_of_gguf(path, out) : mn_tokenizer_load(path, out);
+  }
   char *file = mn_path_join(path, "tokenizer.json");
   mn_status status = file ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK && !mn_file_exists(file))
@@ -136,7 +143,7 @@ const mn_verb mn_verb_tokenize = {
     .summary = "text to tokens and back, as a model reads and says them",
     .usage = "MODEL [TEXT] [options]",
     .about =
-        "MODEL is a model's directory or a tokenizer.json. Without TEXT it is read from standard input. A line for each token: its id and what "
+        "MODEL is a model's directory, a GGUF file or a tokenizer.json. Without TEXT it is read from standard input. A line for each token: its id and what "
         "it stands for.",
     .options = options,
     .examples = examples,
