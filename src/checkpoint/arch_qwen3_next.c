@@ -105,36 +105,35 @@ static int64_t place(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r
 
 /* Rows below `hf`, "model.layers.#."; the whole is below `root`, "model.". */
 #define SHARED(root, hf)                                                                                                                   \
-  {"embed_tokens.weight", root "embed_tokens.weight", "token_embd.weight", 0, 0},                                                          \
-      {"layers.#.mixer_norm.weight", hf "input_layernorm.weight", "blk.#.attn_norm.weight", MN_T_LESS_ONE, 0},                             \
-      {"layers.#.mixer.q_proj.weight", hf "self_attn.q_proj.weight", "blk.#.attn_q.weight", MN_T_ROWS, MN_T_ROWS},                         \
-      {"layers.#.mixer.gate_proj.weight", hf "self_attn.q_proj.weight", "blk.#.attn_q.weight", MN_T_ROWS, MN_T_ROWS},                      \
-      {"layers.#.mixer.k_proj.weight", hf "self_attn.k_proj.weight", "blk.#.attn_k.weight", 0, 0},                                         \
-      {"layers.#.mixer.v_proj.weight", hf "self_attn.v_proj.weight", "blk.#.attn_v.weight", 0, 0},                                         \
-      {"layers.#.mixer.o_proj.weight", hf "self_attn.o_proj.weight", "blk.#.attn_output.weight", 0, 0},                                    \
-      {"layers.#.mixer.q_norm.weight", hf "self_attn.q_norm.weight", "blk.#.attn_q_norm.weight", MN_T_LESS_ONE, 0},                        \
-      {"layers.#.mixer.k_norm.weight", hf "self_attn.k_norm.weight", "blk.#.attn_k_norm.weight", MN_T_LESS_ONE, 0},                        \
-      {"layers.#.mixer.q_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_PART, MN_T_PART},                   \
-      {"layers.#.mixer.k_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_PART, MN_T_PART},                   \
-      {"layers.#.mixer.v_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_PART, MN_T_PART},                   \
-      {"layers.#.mixer.A_log", hf "linear_attn.A_log", "blk.#.ssm_a", 0, MN_T_NEG_EXP},                                                    \
-      {"layers.#.mixer.dt_bias", hf "linear_attn.dt_bias", "blk.#.ssm_dt.bias", 0, 0},                                                     \
-      {"layers.#.mixer.norm.weight", hf "linear_attn.norm.weight", "blk.#.ssm_norm.weight", 0, 0},                                         \
-      {"layers.#.mixer.o_proj.weight", hf "linear_attn.out_proj.weight", "blk.#.ssm_out.weight", 0, 0},                                    \
-      {"layers.#.channel_norm.weight", hf "post_attention_layernorm.weight", "blk.#.post_attention_norm.weight", MN_T_LESS_ONE, 0},        \
-      {"layers.#.channel.gate_proj.weight", hf "mlp.gate_proj.weight", "blk.#.ffn_gate.weight", 0, 0},                                     \
-      {"layers.#.channel.up_proj.weight", hf "mlp.up_proj.weight", "blk.#.ffn_up.weight", 0, 0},                                           \
-      {"layers.#.channel.down_proj.weight", hf "mlp.down_proj.weight", "blk.#.ffn_down.weight", 0, 0},                                     \
-      {"layers.#.channel.router.weight", hf "mlp.gate.weight", "blk.#.ffn_gate_inp.weight", 0, 0},                                         \
-      {"layers.#.channel.experts.gate_proj.weight", hf "mlp.experts.@.gate_proj.weight", "blk.#.ffn_gate_exps.weight", 0, 0},              \
-      {"layers.#.channel.experts.up_proj.weight", hf "mlp.experts.@.up_proj.weight", "blk.#.ffn_up_exps.weight", 0, 0},                    \
-      {"layers.#.channel.experts.down_proj.weight", hf "mlp.experts.@.down_proj.weight", "blk.#.ffn_down_exps.weight", 0, 0},              \
-      {"layers.#.channel.shared.gate_proj.weight", hf "mlp.shared_expert.gate_proj.weight", "blk.#.ffn_gate_shexp.weight", 0, 0},          \
-      {"layers.#.channel.shared.up_proj.weight", hf "mlp.shared_expert.up_proj.weight", "blk.#.ffn_up_shexp.weight", 0, 0},                \
-      {"layers.#.channel.shared.down_proj.weight", hf "mlp.shared_expert.down_proj.weight", "blk.#.ffn_down_shexp.weight", 0, 0},          \
-      {"layers.#.channel.shared_gate.weight", hf "mlp.shared_expert_gate.weight", "blk.#.ffn_gate_inp_shexp.weight", 0, 0},                \
-      {"norm.weight", root "norm.weight", "output_norm.weight", MN_T_LESS_ONE, 0}, {                                                       \
-    "lm_head.weight", "lm_head.weight", "output.weight", 0, 0                                                                              \
+  {"embed_tokens.weight", root "embed_tokens.weight", NULL, 0, 0},                                                                         \
+      {"layers.#.mixer_norm.weight", hf "input_layernorm.weight", NULL, MN_T_LESS_ONE, 0},                                                 \
+      {"layers.#.mixer.q_proj.weight", hf "self_attn.q_proj.weight", NULL, MN_T_ROWS, 0},                                                  \
+      {"layers.#.mixer.gate_proj.weight", hf "self_attn.q_proj.weight", NULL, MN_T_ROWS, 0},                                               \
+      {"layers.#.mixer.k_proj.weight", hf "self_attn.k_proj.weight", NULL, 0, 0},                                                          \
+      {"layers.#.mixer.v_proj.weight", hf "self_attn.v_proj.weight", NULL, 0, 0},                                                          \
+      {"layers.#.mixer.o_proj.weight", hf "self_attn.o_proj.weight", NULL, 0, 0},                                                          \
+      {"layers.#.mixer.q_norm.weight", hf "self_attn.q_norm.weight", NULL, MN_T_LESS_ONE, 0},                                              \
+      {"layers.#.mixer.k_norm.weight", hf "self_attn.k_norm.weight", NULL, MN_T_LESS_ONE, 0},                                              \
+      {"layers.#.mixer.q_conv.weight", hf "linear_attn.conv1d.weight", NULL, MN_T_PART, 0},                                                \
+      {"layers.#.mixer.k_conv.weight", hf "linear_attn.conv1d.weight", NULL, MN_T_PART, 0},                                                \
+      {"layers.#.mixer.v_conv.weight", hf "linear_attn.conv1d.weight", NULL, MN_T_PART, 0},                                                \
+      {"layers.#.mixer.A_log", hf "linear_attn.A_log", NULL, 0, 0}, {"layers.#.mixer.dt_bias", hf "linear_attn.dt_bias", NULL, 0, 0},      \
+      {"layers.#.mixer.norm.weight", hf "linear_attn.norm.weight", NULL, 0, 0},                                                            \
+      {"layers.#.mixer.o_proj.weight", hf "linear_attn.out_proj.weight", NULL, 0, 0},                                                      \
+      {"layers.#.channel_norm.weight", hf "post_attention_layernorm.weight", NULL, MN_T_LESS_ONE, 0},                                      \
+      {"layers.#.channel.gate_proj.weight", hf "mlp.gate_proj.weight", NULL, 0, 0},                                                        \
+      {"layers.#.channel.up_proj.weight", hf "mlp.up_proj.weight", NULL, 0, 0},                                                            \
+      {"layers.#.channel.down_proj.weight", hf "mlp.down_proj.weight", NULL, 0, 0},                                                        \
+      {"layers.#.channel.router.weight", hf "mlp.gate.weight", NULL, 0, 0},                                                                \
+      {"layers.#.channel.experts.gate_proj.weight", hf "mlp.experts.@.gate_proj.weight", NULL, 0, 0},                                      \
+      {"layers.#.channel.experts.up_proj.weight", hf "mlp.experts.@.up_proj.weight", NULL, 0, 0},                                          \
+      {"layers.#.channel.experts.down_proj.weight", hf "mlp.experts.@.down_proj.weight", NULL, 0, 0},                                      \
+      {"layers.#.channel.shared.gate_proj.weight", hf "mlp.shared_expert.gate_proj.weight", NULL, 0, 0},                                   \
+      {"layers.#.channel.shared.up_proj.weight", hf "mlp.shared_expert.up_proj.weight", NULL, 0, 0},                                       \
+      {"layers.#.channel.shared.down_proj.weight", hf "mlp.shared_expert.down_proj.weight", NULL, 0, 0},                                   \
+      {"layers.#.channel.shared_gate.weight", hf "mlp.shared_expert_gate.weight", NULL, 0, 0},                                             \
+      {"norm.weight", root "norm.weight", NULL, MN_T_LESS_ONE, 0}, {                                                                       \
+    "lm_head.weight", "lm_head.weight", NULL, 0, 0                                                                                         \
   }
 
 #define JOINED(param, tensor)                                                                                                              \
