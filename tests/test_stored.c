@@ -8,6 +8,8 @@
 #include "cpu_kernel.h"
 #include "format/quant.h"
 #include "graph/fused_loss.h"
+#include "model/params.h"
+#include "nn/layers.h"
 
 static mn_isa isa;
 
@@ -379,6 +381,59 @@ static void losses_with_a_cap(void) {
   free(blocks), free(x), free(v), free(target);
 }
 
+/* ---- parameters ---- */
+static mn_tensor *two_layers(mn_scope *s, mn_tensor *x) {
+  return mn_linear(s, "b", mn_linear(s, "a", x, 32, MN_NO_BIAS, MN_NORMAL(1)), 3, MN_BIAS, MN_NORMAL(1));
+}
+static void parameters(void) {
+  mn_backend *b = mn_backend_ref();
+  mn_graph *g = mn_graph_new();
+  mn_params *p = NULL;
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F32, .compute = MN_F32}, 1);
+  two_layers(s, mn_input(g, "x", MN_F32, MN_SHAPE(2, 64)));
+  CHECK_OK(mn_params_declare_scope(s, b, MN_F32, &p));
+  mn_graph_free(g);
+  const int a = mn_params_find(p, "a.weight"), bias = mn_params_find(p, "b.bias");
+  CHECK(p->info[a].flags & MN_PARAM_STORED && !(p->info[bias].flags & MN_PARAM_STORED), "which parameters may be kept in other types");
+  CHECK(mn_params_keep_exact(p) == MN_ERR_CONFIG && strstr(mn_message(), "no matrix of this model is kept in blocks"), "%s", mn_message());
+  CHECK(mn_params_store(p, a, MN_Q4_K) == MN_ERR_SHAPE && strstr(mn_message(), "a.weight is [32, 64] and cannot be kept as q4_k"), "%s",
+        mn_message());
+  CHECK_OK(mn_params_store(p, a, MN_Q8_0));
+  CHECK_OK(mn_params_keep_exact(p));
+  CHECK(mn_params_bytes(p, a) == 32 * 64 / 32 * 34, "%zu bytes", mn_params_bytes(p, a));
+  CHECK(mn_params_draw(p, 1) == MN_ERR_ARG && strstr(mn_message(), "a.weight is kept as q8_0") && strstr(mn_message(), "never drawn"), "%s",
+        mn_message());
+  for (int i = 0; i < p->n; i++) {
+    CHECK_OK(mn_params_need(p, i));
+    memset(p->data[i], 0, mn_params_bytes(p, i));
+  }
+  CHECK(mn_params_store(p, bias, MN_F16) == MN_ERR_ARG, "a value has a type");
+  void *blocks = random_blocks(MN_Q8_0, 32 * 64, 3);
+  memcpy(p->data[a], blocks, mn_params_bytes(p, a));
+  CHECK_OK(mn_params_check_finite(p));
+  ((mn_q8_0 *)p->data[a])[5].d = 0x7C00;
+  CHECK(mn_params_check_finite(p) == MN_ERR_NUMERIC && strstr(mn_message(), "element 160 is of a block with a scale that is no number"),
+        "%s", mn_message());
+  CHECK(mn_params_save(p, "stored.safetensors") == MN_ERR_UNSUPPORTED && strstr(mn_message(), "'a.weight' is kept in blocks (q8_0)") &&
+            strstr(mn_message(), "GGUF"),
+        "%s", mn_message());
+  /* a build that is told reads it so, one that is not is refused when it is bound */
+  for (int told = 0; told < 2; told++) {
+    g = mn_graph_new();
+    const mn_build how = {.param = MN_F32, .compute = MN_F32, .types = told ? mn_params_types(p) : (mn_param_types){0}};
+    s = mn_scope_new(g, how, 1);
+    mn_tensor *y = two_layers(s, mn_input(g, "x", MN_F32, MN_SHAPE(2, 64)));
+    mn_plan *plan = NULL;
+    CHECK_OK(mn_plan_compile(&(mn_plan_request){.graph = g, .n_outputs = 1, .outputs = &y, .backend = b}, &plan));
+    const mn_status status = mn_params_bind(p, s, plan);
+    CHECK(status == (told ? MN_OK : MN_ERR_ARG), "told %d: %s", told, mn_message());
+    mn_plan_free(plan);
+    mn_graph_free(g);
+  }
+  free(blocks);
+  mn_params_free(p);
+}
+
 int main(void) {
   isa = last_tested_isa();
   for (mn_dtype t = MN_F16; t < MN_ALL_TYPES; t++) {
@@ -391,5 +446,6 @@ int main(void) {
   refusals();
   siblings();
   losses();
+  parameters();
   return test_end();
 }

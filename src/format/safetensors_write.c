@@ -16,8 +16,8 @@ static const struct {
   const char *name;
   size_t size;
 } written_as[MN_ALL_TYPES] = {
-    [MN_F32] = {"F32", 4}, [MN_F64] = {"F64", 8}, [MN_BF16] = {"BF16", 2},
-    [MN_I32] = {"I32", 4}, [MN_I64] = {"I64", 8}, [MN_BOOL] = {"BOOL", 1}, [MN_F16] = {"F16", 2},
+    [MN_F32] = {"F32", 4}, [MN_F64] = {"F64", 8},   [MN_BF16] = {"BF16", 2}, [MN_I32] = {"I32", 4},
+    [MN_I64] = {"I64", 8}, [MN_BOOL] = {"BOOL", 1}, [MN_F16] = {"F16", 2},
 };
 
 typedef struct item {
@@ -93,6 +93,10 @@ mn_status mn_st_writer_meta(mn_st_writer *w, const char *key, const char *value)
 static mn_status add(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape, item it) {
   if (!*name || !strcmp(name, "__metadata__")) return mn_fail(MN_ERR_ARG, "'%s' is no name for a tensor", name);
   MN_TRY(check_name(name, "the tensor name"));
+  if (mn_block_values(dtype) > 1)
+    return mn_fail(MN_ERR_UNSUPPORTED,
+                   "tensor '%s' is kept in blocks (%s), which our safetensors files do not hold: write a GGUF file (mneme convert)", name,
+                   mn_dtype_name(dtype));
   if (dtype < 0 || dtype >= MN_ALL_TYPES || !written_as[dtype].name || shape->ndim < 0 || shape->ndim > MN_MAX_DIMS)
     return mn_fail(MN_ERR_ARG, "tensor '%s' has no type or shape that can be written", name);
   it.bytes = written_as[dtype].size;

@@ -21,6 +21,16 @@ mn_status mn_params_store(mn_params *p, int i, mn_dtype type) {
   return MN_OK;
 }
 
+mn_status mn_params_keep_exact(mn_params *p) {
+  for (int i = 0; i < p->n; i++)
+    if (mn_block_values(p->type[i]) > 1) {
+      p->exact_products = true;
+      return MN_OK;
+    }
+  return mn_fail(MN_ERR_CONFIG, "no matrix of this model is kept in blocks: its products never round activations to 8 bits, and there is "
+                                "nothing to leave out");
+}
+
 mn_status mn_params_writable(const mn_params *p, int i) {
   if (p->owner[i] == MN_PARAM_MAPPED)
     return mn_fail(MN_ERR_ARG, "parameter %s is mapped from %s and is not written: copy it first (mn_params_own), or load the file",
