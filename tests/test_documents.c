@@ -28,6 +28,7 @@ static const char small[] =
     "  [[ $a =~ ^[0-9]{5,}$ ]] && a=$((a / 100))\n"
     "  [[ $a == 11 ]] && a=2\n"
     "  [[ $a == 8192 ]] && a=1024\n"
+    "  [[ $a == 8080 ]] && a=0\n" /* a port that may be taken */
     "  [[ $a == *,* && $a =~ ^[0-9,]+$ ]] && a=$(sed -E 's/([0-9]{3,})[0-9]{2}\\b/\\1/g' <<<\"$a\")\n"
     "  args+=(\"$a\")\n"
     "done\n"
@@ -39,7 +40,7 @@ static const char small[] =
     "    has --match-steps || args+=(--match-steps 2 --tune-steps 2); } ;;\n"
     "  eval) has --task && ! has stream && ! has --examples && args+=(--examples 1)\n"
     "    has --task || has --data || has runs/mag || args+=(--batches 1) ;;\n"
-    "  serve) [[ \" ${args[*]} \" == *\" --port 812\"* ]] || args+=(--check --port 0) ;;\n" /* an example; docs/server.md asks its own */
+    "  serve) [[ \" ${args[*]} \" == *\" --port 812\"* ]] || { args+=(--check); has --port || args+=(--port 0); } ;;\n" /* an example; docs/server.md asks its own */
     "  bench) has machine || { has --steps || args+=(--steps 1); has --seq-len || args+=(--seq-len 64); has --batch || args+=(--batch 1); } ;;\n"
     "esac\n"
     "exec " MN_TEST_BINARY_DIR "/mneme \"${args[@]}\"\n";
