@@ -77,6 +77,8 @@ check("fewer dimensions", len(f.data[0].embedding) == 8 and abs(sum(x * x for x 
 first = talks.chat.completions.create(model="talks", messages=question, temperature=0, extra_body={"session_id": "client"})
 again = talks.chat.completions.create(model="talks", messages=[{"role": "user", "content": "And snow?"}], temperature=0, extra_body={"session_id": "client"})
 check("a session", again.choices[0].message.content == "It is white." and again.usage.prompt_tokens_details.cached_tokens > 20, again)
+r = talks.responses.create(model="talks", input="What colour is the sea?", temperature=0)
+check("a response", r.output_text == "It is blue." and r.status == "completed" and r.usage.total_tokens > 20, r)
 refused("another model", openai.NotFoundError, lambda: talks.completions.create(model="other", prompt="a"))
 refused("a wrong value", openai.BadRequestError, lambda: talks.completions.create(model="talks", prompt="a", temperature=9))
 refused("too long", openai.BadRequestError, lambda: talks.completions.create(model="talks", prompt="a" * 5000))

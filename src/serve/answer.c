@@ -145,7 +145,32 @@ static void add_choice(mn_text *out, const mn_answer_head *h, const mn_answer_ch
   mn_text_add(out, "}");
 }
 
+static void write_response(mn_text *out, const mn_answer_head *h, const mn_answer_choice *c, const mn_answer_usage *u) {
+  const bool cut = c->finish && !strcmp(c->finish, "length");
+  mn_text_addf(
+      out,
+      "{\"id\": \"%s\", \"object\": \"response\", \"created_at\": %lld, \"status\": \"%s\", \"error\": null, \"incomplete_details\": %s, ",
+      h->id, (long long)h->created, cut ? "incomplete" : "completed", cut ? "{\"reason\": \"max_output_tokens\"}" : "null");
+  mn_text_add(out, "\"model\": ");
+  mn_json_quote(out, h->model);
+  mn_text_addf(
+      out,
+      ", \"output\": [{\"type\": \"message\", \"id\": \"msg_%s\", \"role\": \"assistant\", \"status\": \"%s\", \"content\": [{\"type\": "
+      "\"output_text\", \"annotations\": [], \"text\": ",
+      h->id, cut ? "incomplete" : "completed");
+  mn_answer_quote(out, c->text, c->n);
+  mn_text_addf(
+      out,
+      "}]}], \"parallel_tool_calls\": true, \"tool_choice\": \"auto\", \"tools\": [], \"usage\": {\"input_tokens\": %lld, \"input_tokens_details\": "
+      "{\"cached_tokens\": %lld}, \"output_tokens\": %lld, \"output_tokens_details\": {\"reasoning_tokens\": 0}, \"total_tokens\": %lld}}",
+      (long long)u->prompt, (long long)u->cached, (long long)u->made, (long long)(u->prompt + u->made));
+}
+
 void mn_answer_write(mn_text *out, const mn_answer_head *h, const mn_answer_choice *choices, int64_t n, const mn_answer_usage *usage) {
+  if (h->response && n == 1 && usage) {
+    write_response(out, h, choices, usage);
+    return;
+  }
   const char *object = h->kind != MN_ASK_CHAT ? "text_completion" : h->stream ? "chat.completion.chunk" : "chat.completion";
   mn_text_addf(out, "{\"id\": \"%s\", \"object\": \"%s\", \"created\": %lld, \"model\": ", h->id, object, (long long)h->created);
   mn_json_quote(out, h->model);

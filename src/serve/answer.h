@@ -8,6 +8,7 @@ typedef struct mn_answer_head { /* of every reply and every piece of one */
   mn_ask_kind kind;
   const char *id, *model;
   int64_t created;
+  bool response;      /* of /v1/responses: one whole answer */
   bool stream, usage; /* in pieces; the last says how many tokens, and the others say null */
 } mn_answer_head;
 

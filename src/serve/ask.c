@@ -20,7 +20,7 @@ bool mn_refuse(mn_refusal *why, int status, const char *param, const char *code,
 }
 
 /* ---- keys ---- */
-enum { ALL = MN_ASK_COMPLETION | MN_ASK_CHAT | MN_ASK_EMBEDDING, TEXT = MN_ASK_COMPLETION | MN_ASK_CHAT };
+enum { ALL = 15, TEXT = MN_ASK_COMPLETION | MN_ASK_CHAT, SAID = TEXT | MN_ASK_RESPONSE };
 typedef struct known {
   const char *key;
   int kinds;
@@ -30,22 +30,24 @@ static const known keys[] = {
     {"model", ALL, NULL},
     {"prompt", MN_ASK_COMPLETION, NULL},
     {"messages", MN_ASK_CHAT, NULL},
-    {"input", MN_ASK_EMBEDDING, NULL},
+    {"input", MN_ASK_EMBEDDING | MN_ASK_RESPONSE, NULL},
+    {"instructions", MN_ASK_RESPONSE, NULL},
+    {"max_output_tokens", MN_ASK_RESPONSE, NULL},
     {"encoding_format", MN_ASK_EMBEDDING, NULL},
     {"dimensions", MN_ASK_EMBEDDING, NULL},
     {"max_tokens", TEXT, NULL},
     {"max_completion_tokens", MN_ASK_CHAT, NULL},
-    {"temperature", TEXT, NULL},
-    {"top_p", TEXT, NULL},
+    {"temperature", SAID, NULL},
+    {"top_p", SAID, NULL},
     {"top_k", TEXT, NULL},
     {"min_p", TEXT, NULL},
     {"repetition_penalty", TEXT, NULL},
     {"presence_penalty", TEXT, NULL},
     {"frequency_penalty", TEXT, NULL},
-    {"seed", TEXT, NULL},
+    {"seed", SAID, NULL},
     {"n", TEXT, NULL},
     {"stop", TEXT, NULL},
-    {"stream", TEXT, NULL},
+    {"stream", SAID, NULL},
     {"stream_options", TEXT, NULL},
     {"logprobs", TEXT, NULL},
     {"top_logprobs", MN_ASK_CHAT, NULL},
@@ -57,13 +59,13 @@ static const known keys[] = {
     {"tool_choice", MN_ASK_CHAT, NULL},
     {"parallel_tool_calls", MN_ASK_CHAT, NULL},
     {"chat_template_kwargs", MN_ASK_CHAT, NULL},
-    {"session_id", TEXT, NULL},
+    {"session_id", SAID, NULL},
     {"best_of", MN_ASK_COMPLETION, "1"},
     {"suffix", MN_ASK_COMPLETION, "null"},
     {"modalities", MN_ASK_CHAT, "[\"text\"]"},
     {"user", ALL, ""},
-    {"metadata", TEXT, ""},
-    {"store", MN_ASK_CHAT, "false"},
+    {"metadata", SAID, ""},
+    {"store", MN_ASK_CHAT | MN_ASK_RESPONSE, "false"},
     {"service_tier", MN_ASK_CHAT, ""},
     {"safety_identifier", MN_ASK_CHAT, ""},
     {"prompt_cache_key", MN_ASK_CHAT, ""},
@@ -392,6 +394,46 @@ static bool read_chat(const reader *r) {
   return read_manner(r) && read_tools(r) && read_choice(r);
 }
 
+/* A message of a response's input, without the `type` that says it is one. */
+static const mn_value *without_type(const reader *r, const mn_value *m) {
+  enum { MOST = 8 };
+  const char *names[MOST];
+  const mn_value *values[MOST], *type = mn_value_get(m, "type");
+  size_t n = 0;
+  if (!type || type->kind != MN_TEXT || strcmp(type->as.text, "message") != 0 || m->count > MOST)
+    return m; /* refused where messages are read */
+  for (size_t i = 0; i < m->count; i++)
+    if (strcmp(m->as.entries[i].key, "type") != 0) names[n] = m->as.entries[i].key, values[n++] = m->as.entries[i].value;
+  return mn_value_map(r->arena, n, names, values);
+}
+
+static const mn_value *as_message(const reader *r, const char *role, const mn_value *content) {
+  static const char *const names[] = {"role", "content"};
+  return mn_value_map(r->arena, 2, names, (const mn_value *const[]){mn_value_text(r->arena, role), content});
+}
+
+/* A response is a chat: instructions are its system's message, the input a user's, or messages. */
+static bool read_response(const reader *r) {
+  mn_ask *a = r->out;
+  const mn_value *input = given(r->map, "input"), *instructions = given(r->map, "instructions");
+  if (!input) return mn_refuse(r->why, 400, "input", "missing_required_parameter", "'input' is missing");
+  if (input->kind != MN_TEXT && (input->kind != MN_LIST || !input->count)) return wrong(r, "input", input, "a text or a list of messages");
+  if (instructions && instructions->kind != MN_TEXT) return wrong(r, "instructions", instructions, "a text");
+  const size_t n = input->kind == MN_LIST ? input->count : 1, first = instructions != NULL;
+  const mn_value **list = mn_arena_alloc(r->arena, (n + 1) * sizeof *list);
+  if (!list) return no_memory(r->why);
+  if (instructions) list[0] = as_message(r, "system", instructions);
+  for (size_t i = 0; i < n; i++)
+    list[first + i] = input->kind == MN_LIST ? without_type(r, input->as.items[i]) : as_message(r, "user", input);
+  a->messages = mn_value_list(r->arena, n + first, list);
+  if (!a->messages) return no_memory(r->why);
+  if (!read_manner(r) || !read_int(r, "max_output_tokens", 1, r->limits->most_tokens, &a->manner.most)) return false;
+  if (a->stream)
+    return mn_refuse(r->why, 400, "stream", "unsupported_parameter", "responses are not streamed here: ask /v1/chat/completions");
+  a->kind = MN_ASK_CHAT, a->response = true;
+  return true;
+}
+
 static bool read_embedding(const reader *r) {
   const char *format = "float";
   if (!read_prompts(r, "input") || !read_text(r, "encoding_format", &format) || !read_int(r, "dimensions", 1, 1 << 20, &r->out->dimensions))
@@ -409,5 +451,8 @@ bool mn_ask_read(mn_arena *arena, mn_ask_kind kind, const char *body, size_t n, 
   if (r.map->kind != MN_MAP)
     return mn_refuse(why, 400, NULL, "invalid_json", "the body is %s; it must be a JSON object", mn_kind_name(r.map->kind));
   if (!check_keys(&r) || !read_text(&r, "model", &out->model)) return false;
-  return kind == MN_ASK_COMPLETION ? read_completion(&r) : kind == MN_ASK_CHAT ? read_chat(&r) : read_embedding(&r);
+  return kind == MN_ASK_COMPLETION ? read_completion(&r)
+         : kind == MN_ASK_CHAT     ? read_chat(&r)
+         : kind == MN_ASK_RESPONSE ? read_response(&r)
+                                   : read_embedding(&r);
 }

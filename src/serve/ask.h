@@ -7,7 +7,7 @@
 #include "format/value.h"
 #include "serve/voice.h"
 
-typedef enum mn_ask_kind { MN_ASK_COMPLETION = 1, MN_ASK_CHAT = 2, MN_ASK_EMBEDDING = 4 } mn_ask_kind;
+typedef enum mn_ask_kind { MN_ASK_COMPLETION = 1, MN_ASK_CHAT = 2, MN_ASK_EMBEDDING = 4, MN_ASK_RESPONSE = 8 } mn_ask_kind;
 
 typedef struct mn_refusal { /* what the client is told */
   int status;
@@ -29,7 +29,8 @@ typedef struct mn_ask_limits {
 
 enum { MN_ASK_STOPS = 16, MN_ASK_LABELS = 12 };
 typedef struct mn_ask {
-  mn_ask_kind kind;
+  mn_ask_kind kind;            /* of MN_ASK_RESPONSE, once it is read, MN_ASK_CHAT */
+  bool response;               /* it is answered as one */
   const char *model, *session; /* NULL: not given */
   const mn_ask_prompt *prompts;
   int64_t n_prompts, n;

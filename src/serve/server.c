@@ -74,6 +74,7 @@ static void models(mn_server *s, const mn_request *r) {
 }
 
 static void completions(mn_server *s, const mn_request *r) { mn_serve_generate(s, r, MN_ASK_COMPLETION); }
+static void responses(mn_server *s, const mn_request *r) { mn_serve_generate(s, r, MN_ASK_RESPONSE); }
 static void chat(mn_server *s, const mn_request *r) { mn_serve_generate(s, r, MN_ASK_CHAT); }
 
 /* src/serve/page.html: it asks this server alone, and nobody may put it into another page. */
@@ -104,6 +105,7 @@ static const endpoint endpoints[] = {
     {"GET", "/v1/models", true, false, false, models},
     {"POST", "/v1/completions", false, false, true, completions},
     {"POST", "/v1/chat/completions", false, false, true, chat},
+    {"POST", "/v1/responses", false, false, true, responses},
     {"POST", "/v1/embeddings", false, false, true, mn_serve_embeddings},
     {"GET", "/sessions", true, false, false, mn_serve_sessions},
     {"POST", "/sessions", true, false, false, mn_serve_sessions},

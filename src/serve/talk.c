@@ -281,11 +281,14 @@ void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
     return;
   }
   s->talks = t;
-  snprintf(t->id, sizeof t->id, "%s-%012llx%08llx", kind == MN_ASK_CHAT ? "chatcmpl" : "cmpl",
+  snprintf(t->id, sizeof t->id, "%s-%012llx%08llx",
+           kind == MN_ASK_CHAT       ? "chatcmpl"
+           : kind == MN_ASK_RESPONSE ? "resp"
+                                     : "cmpl",
            (unsigned long long)(s->salt & 0xffffffffffff), (unsigned long long)s->number++);
   if (!s->config.bundle->tokenizer || !mn_batcher_program(s->batcher))
     mn_refuse(&why, 400, "model", "unsupported_model", "this model makes no text");
-  else if (kind == MN_ASK_CHAT && !s->template)
+  else if (kind != MN_ASK_COMPLETION && !s->template)
     mn_refuse(&why, 400, "model", "unsupported_model",
               "this model has no chat template: ask /v1/completions, or give it one with --chat-template");
   else if (mn_ask_read(t->arena, kind, body, n, &limits, &t->ask, &why) && mn_serve_check_model(s, &t->ask, &why) &&

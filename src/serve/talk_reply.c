@@ -13,6 +13,7 @@ static mn_answer_head head_of(const mn_talk *t) {
                           .id = t->id,
                           .model = t->server->config.name,
                           .created = t->created,
+                          .response = t->ask.response,
                           .stream = t->ask.stream,
                           .usage = t->ask.include_usage};
 }
