@@ -33,7 +33,7 @@ static void a_gguf_file_is_described(void) {
   HAS("F32            2             512            2048           32.0000");
   HAS("Q4_K           1             256             144            4.5000");
   HAS("all            3             768            2192");
-  CHECK(!strstr(out, "mneme.checksums") && !strstr(out, "blk.0.attn_norm.weight"), "%s", out);
+  CHECK(!strstr(out, "blk.0.attn_norm.weight"), "%s", out);
   CHECK(sh(MNEME "inspect --params a.gguf 2>&1") == 0, "%s", out);
   HAS("token_embd.weight                                  Q4_K    [1, 256]");
   CHECK(sh(MNEME "inspect --json --params a.gguf 2>&1") == 0, "%s", out);
@@ -55,7 +55,7 @@ static void a_damaged_gguf_file_is_named(void) {
   HAS("b.gguf: tensor 'blk.0.attn_norm.weight': its data does not match its checksum");
   CHECK_OK(mn_file_write("b.gguf", data, n - 64));
   CHECK(sh(MNEME "inspect b.gguf 2>&1") == 1, "%s", out);
-  HAS("lie outside of the");
+  HAS("the file is damaged or cut short");
   free(data);
 }
 

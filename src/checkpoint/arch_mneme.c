@@ -22,7 +22,6 @@ const mn_arch_def mn_arch_mneme = {
     .summary = "models that Mneme trained, of any kind, in a GGUF file",
     .types = "",
     .gguf = "mneme",
-    .idle = "checksums header",
     .recipe = recipe,
     .tensors = tensors,
 };

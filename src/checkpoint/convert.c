@@ -170,7 +170,7 @@ static mn_status copy_metadata(const mn_converting *job, mn_gguf_writer *w) {
   static const char *const anew[] = {"general.file_type", "general.quantization_version", NULL};
   for (int i = 0; i < mn_gguf_meta_count(g); i++) {
     const mn_gguf_meta *m = mn_gguf_meta_at(g, i);
-    bool skip = mn_gguf_is_checksum(m->key);
+    bool skip = false;
     for (int k = 0; anew[k]; k++) skip = skip || (job->report->rewritten && !strcmp(m->key, anew[k]));
     if (!skip) MN_TRY(mn_gguf_writer_copy(w, m));
   }

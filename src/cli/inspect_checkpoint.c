@@ -28,7 +28,6 @@ static mn_status add_shown(json_t *map, const char *key, mn_text *value) {
 static mn_status metadata_of_gguf(const mn_gguf *g, json_t *map) {
   for (int i = 0; i < mn_gguf_meta_count(g); i++) {
     mn_text value = {0};
-    if (mn_gguf_is_checksum(mn_gguf_meta_at(g, i)->key)) continue;
     mn_gguf_meta_show(mn_gguf_meta_at(g, i), SHOWN_ITEMS, SHOWN_BYTES, &value);
     MN_TRY(add_shown(map, mn_gguf_meta_at(g, i)->key, &value));
   }

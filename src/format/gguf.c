@@ -326,8 +326,18 @@ static mn_status tensor_fault(const mn_gguf *g, const mn_gguf_tensor *t, const c
   return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s': %s", g->path, mn_printable(t->name, shown), why);
 }
 
+/* Checksums of ours behind the data, which ends there, and nothing behind them. */
+static bool find_checksums(mn_gguf *g, size_t end) {
+  const size_t at = mn_align(end, g->alignment), need = MN_GGUF_SUMS_HEAD + ((size_t)g->count + 1) * MN_GGUF_DIGITS;
+  if (at > g->size || g->size - at != need || memcmp(g->bytes + at, MN_GGUF_SUMS, sizeof MN_GGUF_SUMS) != 0 ||
+      mn_gguf_load64(g->bytes + at + sizeof MN_GGUF_SUMS) != (uint64_t)g->count)
+    return false;
+  g->sums = g->bytes + at;
+  return true;
+}
+
 /* In order, the tensors cover the data but for padding. */
-static mn_status check_cover(const mn_gguf *g, const place *places) {
+static mn_status check_cover(mn_gguf *g, const place *places) {
   size_t have = g->size - g->data_at;
   uint64_t at = 0; /* where the tensor before ends */
   for (int i = 0; i < g->count; i++) {
@@ -342,6 +352,7 @@ static mn_status check_cover(const mn_gguf *g, const place *places) {
       return tensor_fault(g, t, "%llu bytes before its data belong to no tensor; " DAMAGED, (unsigned long long)(p->begin - at));
     at = p->end;
   }
+  if (find_checksums(g, g->data_at + (size_t)at)) return MN_OK;
   if (have > at && have - at >= g->alignment)
     return mn_fail(MN_ERR_FORMAT, "%s: %llu bytes at its end belong to no tensor; " DAMAGED, g->path, (unsigned long long)(have - at));
   return MN_OK;
@@ -371,33 +382,19 @@ static mn_status read_list(cursor *c, size_t n, place *places) {
 
 /* ---- checksums ---- */
 
-#define REWRITTEN                                                                                                                          \
-  "the file is damaged; copy or make it again (when another program wrote it anew, remove " MN_GGUF_SUMS " and " MN_GGUF_SELF              \
-  " from its metadata)"
-
 static mn_status read_checksums(mn_gguf *g, size_t header) {
-  g->sums = mn_gguf_meta_find(g, MN_GGUF_SUMS);
-  g->self = mn_gguf_meta_find(g, MN_GGUF_SELF);
-  if (!g->sums && !g->self) return MN_OK;
-  if (!g->sums || !g->self)
-    return mn_fail(MN_ERR_FORMAT, "%s: its metadata has %s without %s: " REWRITTEN, g->path, g->sums ? MN_GGUF_SUMS : MN_GGUF_SELF,
-                   g->sums ? MN_GGUF_SELF : MN_GGUF_SUMS);
-  if (g->sums->kind != MN_GGUF_STRING || g->self->kind != MN_GGUF_STRING || g->self->bytes != MN_GGUF_DIGITS)
-    return mn_fail(MN_ERR_FORMAT, "%s: " MN_GGUF_SUMS " and " MN_GGUF_SELF " are no checksums: " REWRITTEN, g->path);
-  if (g->sums->bytes != (size_t)g->count * MN_GGUF_DIGITS)
-    return mn_fail(MN_ERR_FORMAT, "%s: " MN_GGUF_SUMS " are of another number of tensors: " REWRITTEN, g->path);
-  static const char zeros[MN_GGUF_DIGITS + 1] = "00000000000000000000000000000000";
-  size_t before = (size_t)(g->self->data - g->bytes), after = before + MN_GGUF_DIGITS;
+  if (!g->sums) return MN_OK;
+  const size_t before = MN_GGUF_SUMS_HEAD + (size_t)g->count * MN_GGUF_DIGITS;
   mn_hasher *h = mn_hasher_new();
   if (!h) return MN_ERR_MEMORY;
-  mn_hasher_add(h, g->bytes, before);
-  mn_hasher_add(h, zeros, MN_GGUF_DIGITS);
-  mn_hasher_add(h, g->bytes + after, header - after);
+  mn_hasher_add(h, g->bytes, header);
+  mn_hasher_add(h, g->sums, before);
   mn_hasher_take(h, g->checksum);
   mn_hasher_free(h);
-  if (memcmp(g->checksum, g->self->data, MN_GGUF_DIGITS) != 0)
-    return mn_fail(MN_ERR_FORMAT, "%s: the header does not match its checksum: " REWRITTEN, g->path);
-  for (int i = 0; i < g->count; i++) memcpy(g->tensors[i].checksum, g->sums->data + (size_t)i * MN_GGUF_DIGITS, MN_GGUF_DIGITS);
+  if (memcmp(g->checksum, g->sums + before, MN_GGUF_DIGITS) != 0)
+    return mn_fail(MN_ERR_FORMAT, "%s: the header does not match its checksum: the file is damaged; copy or make it again", g->path);
+  for (int i = 0; i < g->count; i++)
+    memcpy(g->tensors[i].checksum, g->sums + MN_GGUF_SUMS_HEAD + (size_t)i * MN_GGUF_DIGITS, MN_GGUF_DIGITS);
   return MN_OK;
 }
 
@@ -419,7 +416,8 @@ mn_status mn_gguf_check(const mn_gguf *g, const mn_gguf_tensor *t) {
   mn_hasher_free(h);
   MN_TRY(status);
   MN_TRY(mn_gguf_intact(g)); /* zeros in place of what is gone are another message */
-  if (strcmp(hex, t->checksum) != 0) return tensor_fault(g, t, "its data does not match its checksum: " REWRITTEN);
+  if (strcmp(hex, t->checksum) != 0)
+    return tensor_fault(g, t, "its data does not match its checksum: the file is damaged; copy or make it again");
   __atomic_store_n(held, true, __ATOMIC_RELAXED); /* several threads may read one file */
   return MN_OK;
 }
@@ -501,7 +499,7 @@ void mn_gguf_close(mn_gguf *g) {
 const char *mn_gguf_path(const mn_gguf *g) { return g->path; }
 uint32_t mn_gguf_version(const mn_gguf *g) { return g->version; }
 size_t mn_gguf_alignment(const mn_gguf *g) { return g->alignment; }
-const char *mn_gguf_checksum(const mn_gguf *g) { return g->self ? g->checksum : NULL; }
+const char *mn_gguf_checksum(const mn_gguf *g) { return g->sums ? g->checksum : NULL; }
 int mn_gguf_count(const mn_gguf *g) { return g->count; }
 const mn_gguf_tensor *mn_gguf_at(const mn_gguf *g, int i) { return i >= 0 && i < g->count ? &g->tensors[i] : NULL; }
 

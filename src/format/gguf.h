@@ -147,7 +147,7 @@ typedef mn_status (*mn_gguf_source)(void *ctx, size_t offset, size_t n, void *ds
 
 mn_gguf_writer *mn_gguf_writer_new(void);
 void mn_gguf_writer_free(mn_gguf_writer *w);
-/* Metadata; keys and values are copied. A key given twice is refused, as are those of the checksums. */
+/* Metadata; keys and values are copied. A key given twice is refused. */
 mn_status mn_gguf_writer_u32(mn_gguf_writer *w, const char *key, uint32_t value);
 mn_status mn_gguf_writer_u64(mn_gguf_writer *w, const char *key, uint64_t value);
 mn_status mn_gguf_writer_i32(mn_gguf_writer *w, const char *key, int32_t value);
@@ -159,7 +159,6 @@ mn_status mn_gguf_writer_i32s(mn_gguf_writer *w, const char *key, const int32_t 
 mn_status mn_gguf_writer_f32s(mn_gguf_writer *w, const char *key, const float *values, size_t n);
 mn_status mn_gguf_writer_bools(mn_gguf_writer *w, const char *key, const bool *values, size_t n);
 mn_status mn_gguf_writer_copy(mn_gguf_writer *w, const mn_gguf_meta *m); /* an entry of another file, as it is there */
-bool mn_gguf_is_checksum(const char *key);                               /* the keys that copying a file's entries leaves out */
 /* Name and shape are copied; `data` must stay valid until the file is saved. */
 mn_status mn_gguf_writer_add(mn_gguf_writer *w, const char *name, mn_gguf_type type, const mn_shape *shape, const void *data);
 mn_status mn_gguf_writer_add_source(mn_gguf_writer *w, const char *name, mn_gguf_type type, const mn_shape *shape, mn_gguf_source source,

@@ -1,19 +1,18 @@
-/* gguf_internal.h - what the reader's files share: an open file, and the names of its checksums. Two entries of the metadata,
- * both strings:
- *   mneme.checksums  the mn_content_hash of every tensor's bytes, 32 hexadecimal digits each, without a gap, in the order of
- *                    the file's list;
- *   mneme.header     the mn_content_hash of the file up to the end of its list of tensors, as it stands with the digit 0 in these
- *                    places.
- * Other programs read such a file as any other; one that rewrites it and keeps the metadata must drop these two entries. */
+/* gguf_internal.h - what the reader's files share: an open file, and its checksums. Files of ours have them behind the tensors' data, at the
+ * next multiple of the alignment:
+ *   16 bytes   "mneme checksums" and a zero
+ *    8 bytes   the number of tensors
+ *   32 each    hexadecimal digits: the mn_content_hash of every tensor's bytes, in the order of the file's list
+ *   32 bytes   that of the file up to the end of its list of tensors, followed by all that stands before these digits here
+ * Other programs read such a file as any other, and one that writes it anew leaves them behind. */
 #ifndef MN_GGUF_INTERNAL_H
 #define MN_GGUF_INTERNAL_H
 
 #include "base/file.h"
 #include "format/gguf.h"
 
-#define MN_GGUF_SUMS "mneme.checksums"
-#define MN_GGUF_SELF "mneme.header"
-enum { MN_GGUF_DIGITS = 32, MN_GGUF_ALIGNMENT = 32 };
+#define MN_GGUF_SUMS "mneme checksums" /* with the zero that ends it: 16 bytes */
+enum { MN_GGUF_DIGITS = 32, MN_GGUF_SUMS_HEAD = 24, MN_GGUF_ALIGNMENT = 32 };
 
 struct mn_gguf {
   mn_arena *arena;
@@ -27,10 +26,10 @@ struct mn_gguf {
   mn_gguf_tensor *tensors;
   const mn_gguf_tensor **by_name; /* sorted */
   mn_gguf_meta *metas;
-  const mn_gguf_meta **by_key;     /* sorted */
-  const mn_gguf_meta *sums, *self; /* checksums, of the tensors and of the header; NULL: none */
-  char checksum[MN_HASH_HEX];      /* the header's */
-  bool *held;                      /* tensors whose checksum was found to hold */
+  const mn_gguf_meta **by_key; /* sorted */
+  const uint8_t *sums;         /* the checksums; NULL: none */
+  char checksum[MN_HASH_HEX];  /* that of the header */
+  bool *held;                  /* tensors whose checksum was found to hold */
 };
 
 /* Bytes of one value of the kind; 0 for strings, arrays and what is no kind. */

@@ -1,5 +1,5 @@
-/* gguf_write.c - writing: metadata and the list of tensors are gathered, then header and data go out in one pass. Checksums are
- * made of the data on its way out; their places in the header, of a fixed size, are filled in before the file takes its name. */
+/* gguf_write.c - writing: metadata and the list of tensors are gathered, then header and data go out in one pass, and behind
+ * them the checksums that were made of both on their way. */
 #include "format/gguf.h"
 
 #include "format/gguf_internal.h"
@@ -53,8 +53,6 @@ void mn_gguf_writer_free(mn_gguf_writer *w) {
   free(w);
 }
 
-bool mn_gguf_is_checksum(const char *key) { return !strcmp(key, MN_GGUF_SUMS) || !strcmp(key, MN_GGUF_SELF); }
-
 /* Room for one more element of `size` bytes. */
 static mn_status room(void **data, size_t count, size_t *cap, size_t size) {
   if (count < *cap) return MN_OK;
@@ -89,7 +87,6 @@ static void put_string(mn_text *t, const void *s, size_t n) {
 /* The entry's key and kind; its value follows. */
 static mn_status begin(mn_gguf_writer *w, const char *key, mn_gguf_kind kind) {
   MN_TRY(check_name(key, "the metadata key", KEY_LIMIT));
-  if (mn_gguf_is_checksum(key)) return mn_fail(MN_ERR_ARG, "the metadata key '%s' is kept for checksums", key);
   for (size_t i = 0; i < w->meta_count; i++)
     if (!strcmp(w->keys[i], key)) return mn_fail(MN_ERR_ARG, "the metadata key '%s' is given twice", key);
   if (!strcmp(key, "general.alignment") && kind != MN_GGUF_UINT32)
@@ -230,42 +227,25 @@ static mn_status refuse_duplicates(const mn_gguf_writer *w) {
 
 /* ---- the file ---- */
 
-typedef struct header {
-  mn_text text;
-  size_t sums, self; /* where the checksums stand in the text */
-} header;
-
-/* A string of `n` digits 0; the place of the first of them. */
-static size_t zeros(mn_text *t, const char *key, size_t n) {
-  put_string(t, key, strlen(key));
-  put32(t, MN_GGUF_STRING);
-  put64(t, n);
-  size_t at = t->len;
-  for (size_t i = 0; i < n; i++) mn_text_add(t, "0");
-  return at;
-}
-
-static mn_status make_header(mn_gguf_writer *w, header *h) {
-  mn_text_add(&h->text, "GGUF");
-  put32(&h->text, 3);
-  put64(&h->text, w->count);
-  put64(&h->text, w->meta_count + 2);
-  if (w->metas.len) mn_text_add_bytes(&h->text, w->metas.data, w->metas.len);
-  h->sums = zeros(&h->text, MN_GGUF_SUMS, w->count * MN_GGUF_DIGITS);
-  h->self = zeros(&h->text, MN_GGUF_SELF, MN_GGUF_DIGITS);
+static mn_status make_header(mn_gguf_writer *w, mn_text *t) {
+  mn_text_add(t, "GGUF");
+  put32(t, 3);
+  put64(t, w->count);
+  put64(t, w->meta_count);
+  if (w->metas.len) mn_text_add_bytes(t, w->metas.data, w->metas.len);
   size_t offset = 0;
   for (size_t i = 0; i < w->count; i++) {
     item *it = &w->items[i];
-    put_string(&h->text, it->name, strlen(it->name));
-    put32(&h->text, (uint32_t)it->shape.ndim);
-    for (int d = it->shape.ndim - 1; d >= 0; d--) put64(&h->text, (uint64_t)it->shape.dim[d]);
-    put32(&h->text, (uint32_t)it->type->type);
-    put64(&h->text, offset);
+    put_string(t, it->name, strlen(it->name));
+    put32(t, (uint32_t)it->shape.ndim);
+    for (int d = it->shape.ndim - 1; d >= 0; d--) put64(t, (uint64_t)it->shape.dim[d]);
+    put32(t, (uint32_t)it->type->type);
+    put64(t, offset);
     it->offset = offset;
     offset = mn_align(offset + it->bytes, w->alignment); /* both below INT64_MAX / 2 */
     if (offset > INT64_MAX / 2) return mn_fail(MN_ERR_ARG, "tensor '%s': the tensors together are larger than any file", it->name);
   }
-  return mn_text_status(&h->text);
+  return mn_text_status(t);
 }
 
 typedef struct output {
@@ -279,7 +259,7 @@ static mn_status pad(output *o, size_t at, size_t alignment) {
   return n ? mn_file_writer_append(o->file, o->padding, n) : MN_OK;
 }
 
-static mn_status write_data(output *o, const item *it, char *sum) {
+static mn_status write_data(output *o, const item *it, mn_text *sums) {
   size_t block = (size_t)it->type->bytes, piece = PIECE / block * block;
   for (size_t at = 0; at < it->bytes; at += piece) {
     size_t n = it->bytes - at < piece ? it->bytes - at : piece;
@@ -291,25 +271,30 @@ static mn_status write_data(output *o, const item *it, char *sum) {
   }
   char hex[MN_HASH_HEX];
   mn_hasher_take(o->hasher, hex);
-  memcpy(sum, hex, MN_GGUF_DIGITS);
-  return MN_OK;
+  mn_text_add_bytes(sums, hex, MN_GGUF_DIGITS);
+  return mn_text_status(sums);
 }
 
-static mn_status write_file(mn_gguf_writer *w, header *h, output *o) {
+static mn_status write_file(mn_gguf_writer *w, const mn_text *header, mn_text *sums, output *o) {
   char hex[MN_HASH_HEX];
-  MN_TRY(mn_file_writer_append(o->file, h->text.data, h->text.len));
-  if (w->count) MN_TRY(pad(o, h->text.len, w->alignment));
+  MN_TRY(mn_file_writer_append(o->file, header->data, header->len));
+  MN_TRY(pad(o, header->len, w->alignment));
+  mn_text_add_bytes(sums, MN_GGUF_SUMS, sizeof MN_GGUF_SUMS);
+  put64(sums, w->count);
   for (size_t i = 0; i < w->count; i++) {
-    MN_TRY(write_data(o, &w->items[i], h->text.data + h->sums + i * MN_GGUF_DIGITS));
+    MN_TRY(write_data(o, &w->items[i], sums));
     MN_TRY(pad(o, w->items[i].offset + w->items[i].bytes, w->alignment));
   }
-  mn_content_hash(h->text.data, h->text.len, hex);
-  memcpy(h->text.data + h->self, hex, MN_GGUF_DIGITS);
-  return mn_file_writer_replace(o->file, 0, h->text.data, h->text.len);
+  MN_TRY(mn_text_status(sums));
+  mn_hasher_add(o->hasher, header->data, header->len);
+  mn_hasher_add(o->hasher, sums->data, sums->len);
+  mn_hasher_take(o->hasher, hex);
+  MN_TRY(mn_file_writer_append(o->file, sums->data, sums->len));
+  return mn_file_writer_append(o->file, hex, MN_GGUF_DIGITS);
 }
 
 mn_status mn_gguf_writer_save(mn_gguf_writer *w, const char *path) {
-  header h = {0};
+  mn_text h = {0}, sums = {0};
   output o = {0};
   MN_TRY(mn_text_status(&w->metas));
   MN_TRY(refuse_duplicates(w));
@@ -321,13 +306,14 @@ mn_status mn_gguf_writer_save(mn_gguf_writer *w, const char *path) {
     status = o.hasher && o.piece && o.padding ? mn_file_writer_open(path, &o.file) : MN_ERR_MEMORY;
   }
   if (status == MN_OK) {
-    status = write_file(w, &h, &o);
+    status = write_file(w, &h, &sums, &o);
     if (status == MN_OK) status = mn_file_writer_commit(o.file);
     else mn_file_writer_abort(o.file);
   }
   free(o.piece);
   free(o.padding);
   mn_hasher_free(o.hasher);
-  mn_text_free(&h.text);
+  mn_text_free(&h);
+  mn_text_free(&sums);
   return status;
 }
