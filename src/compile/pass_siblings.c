@@ -4,7 +4,7 @@
 #include "compile/draft.h"
 #include "graph/stored.h"
 
-enum { FEW = 8 /* rows */, FAR = 256 /* nodes between the first and the last of them */ };
+enum { FEW = 12 /* rows */, FAR = 256 /* nodes between the first and the last of them */ };
 
 static bool is_product(const mn_node *n) {
   if (n->op != &mn_op_stored_product || n->out[0]->shape.dim[0] > FEW) return false;

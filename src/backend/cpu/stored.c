@@ -66,7 +66,7 @@ static mn_status rows_run(mn_call *c) {
 }
 
 /* ---- products ---- (x, w0 .. wn-1) -> y */
-enum { FEW = 8 /* rows */, TILE = 64 /* rows of weights */, LEAST = 8 << 10, MOST = 1 << 20 /* bytes of weights in a task of few rows */ };
+enum { FEW = 12 /* rows */, TILE = 64 /* rows of weights */, LEAST = 8 << 10, MOST = 1 << 20 /* bytes of weights in a task of few rows */ };
 
 typedef struct plan {
   int64_t M, N, K;
