@@ -148,6 +148,28 @@ static void an_encoder_says_what_it_said(void) {
   close_said(&e);
 }
 
+/* Whole models, where MNEME_MODELS names the folder that has them (bench/models.sh): what they say makes sense. */
+static void real_models_make_sense(void) {
+  const char *models = getenv("MNEME_MODELS");
+  if (!models || !*models) {
+    printf("       MNEME_MODELS is not set: no real models\n");
+    return;
+  }
+  CHECK(sh(MNEME
+           "generate %s/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --prompt 'The capital of France is' --temperature 0 --tokens 2 --quiet",
+           models) == 0 &&
+            strstr(out, "Paris"),
+        "%s", out);
+  CHECK(sh(MNEME "generate --model %s/gemma3/gemma-3-270m-q4_k_m.gguf --prompt 'One, two, three, four,' --temperature 0 --tokens 2 --quiet",
+           models) == 0 &&
+            strstr(out, "four, five"),
+        "%s", out);
+  CHECK(sh(MNEME "embed %s/minilm 'A man is eating food.' 'Someone has lunch.' 'The girl is carrying a baby.' --cosine", models) == 0, "%s",
+        out);
+  double near = 0, far = 0;
+  CHECK(sscanf(out, "%*f %lf %lf", &near, &far) == 2 && near > 0.4 && far < 0.1, "%s", out);
+}
+
 /* ---- what is refused ---- */
 
 /* The golden checkpoint as `copy`, changed by a shell command there; opening it says why not. */
@@ -233,6 +255,7 @@ int main(void) {
   RUN(each_says_what_it_said_in_f64);
   RUN(each_says_what_it_said_in_f32);
   RUN(an_encoder_says_what_it_said);
+  RUN(real_models_make_sense);
   RUN(damage_is_named);
   RUN(settings_are_held_against_tensors);
   RUN(what_is_not_done_is_named);
