@@ -381,6 +381,25 @@ static void losses_with_a_cap(void) {
   free(blocks), free(x), free(v), free(target);
 }
 
+/* A loop whose body multiplies by blocks of outside: what depends on slices alone is one product before it, where the pass is on. */
+static int looped(mn_graph *g, mn_tensor *x, mn_tensor *const *w, mn_tensor **out) {
+  const int64_t K = mn_dim(x, 1);
+  mn_tensor *xs = mn_reshape(g, x, MN_SHAPE(3, 2, K)), *zero = mn_full(g, MN_F32, MN_SHAPE(2, 40), 0), *carry, *slice, *y;
+  mn_scan_builder *b = mn_scan_begin(g, 3, MN_FORWARD, 1, &zero, 1, &xs, &carry, &slice);
+  mn_graph *body = mn_scan_body(b);
+  mn_tensor *of = mn_stored_product(body, slice, 1, &(mn_tensor *){mn_capture(body, w[1])}, true, MN_F32);
+  mn_tensor *next = mn_add(body, of, mn_mul_scalar(body, carry, 0.5));
+  mn_scan_end(b, &next, 1, &next, &out[0], &y);
+  out[1] = y;
+  return 2;
+}
+static void loops(void) {
+  double on[MOST_VALUES], off[MOST_VALUES], worst = 0;
+  const int64_t n = run_with(looped, 6, 256, 0, on), m = run_with(looped, 6, 256, MN_PASS_LOOPS | MN_PASS_FUSE, off);
+  for (int64_t i = 0; i < n; i++) worst = fmax(worst, fabs(on[i] - off[i]));
+  CHECK(n == m && n == 80 + 240 && worst < 1e-5, "%lld values, off by %g", (long long)n, worst);
+}
+
 /* ---- parameters ---- */
 static mn_tensor *two_layers(mn_scope *s, mn_tensor *x) {
   return mn_linear(s, "b", mn_linear(s, "a", x, 32, MN_NO_BIAS, MN_NORMAL(1)), 3, MN_BIAS, MN_NORMAL(1));
@@ -446,6 +465,7 @@ int main(void) {
   refusals();
   siblings();
   losses();
+  loops();
   parameters();
   return test_end();
 }
