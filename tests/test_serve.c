@@ -22,7 +22,7 @@ static void prepare(void) {
   free(text);
   CHECK_OK(mn_file_write("r.yaml", recipe, sizeof recipe - 1));
   CHECK(sh("MNEME_HOME=home " MNEME "train r.yaml --out tiny --quiet 2>&1") == 0, "%s", out);
-  CHECK(server_begin(&server, "tiny --max-body-kib 64 --max-head-kib 2 --request-seconds 1 --idle-seconds 2"), "no server");
+  CHECK(server_begin(&server, "tiny --max-body-kib 64 --max-head-kib 2 --request-seconds 3 --idle-seconds 5"), "no server");
 }
 
 static void it_says_what_it_is(void) {
@@ -319,7 +319,7 @@ static void a_request_must_come_in_time(void) {
   const int silent = http_open(), slow = http_open(), half = http_open();
   http_say(slow, "GET /hea", 8);
   http_say(half, begun, strlen(begun));
-  CHECK(http_hear(slow, NULL) && http_status() == 408 && strstr(http_reply, "not whole after 1 seconds"), "%s", http_reply);
+  CHECK(http_hear(slow, NULL) && http_status() == 408 && strstr(http_reply, "not whole after 3 seconds"), "%s", http_reply);
   CHECK(http_hear(half, NULL) && http_status() == 408, "%s", http_reply);
   CHECK(http_hear(silent, NULL) && http_n == 0, "%s", http_reply);
   close(silent), close(slow), close(half);
