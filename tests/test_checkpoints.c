@@ -9,8 +9,8 @@
 
 #define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/checkpoints/"
 
-static const char *const decoders[] = {"llama",  "smollm", "mistral",    "qwen2", "qwen3", "gemma",
-                                       "gemma2", "gemma3", "gemma3/old", "phi3",  "gpt2"};
+static const char *const decoders[] = {"llama",      "smollm", "mistral", "qwen2",        "qwen3",      "gemma",      "gemma2",   "gemma3",
+                                       "gemma3/old", "phi3",   "gpt2",    "mistral/gguf", "qwen3/gguf", "gemma/gguf", "gpt2/gguf"};
 enum { DECODERS = sizeof decoders / sizeof *decoders };
 
 typedef struct said { /* what transformers made of a checkpoint */
@@ -20,11 +20,16 @@ typedef struct said { /* what transformers made of a checkpoint */
   float *logits;
 } said;
 
-/* The golden checkpoint's directory; NAME/old: a copy with the settings as older programs wrote them. */
+/* The golden checkpoint's directory; NAME/old: a copy with the settings as older programs wrote them; NAME/gguf: what
+ * convert makes of it. */
 static const char *folder(const char *name, char buf[512]) {
   const char *slash = strchr(name, '/');
   snprintf(buf, 512, GOLDEN "%s", name);
   if (!slash) return buf;
+  if (!strcmp(slash, "/gguf")) {
+    CHECK(sh("rm -f made.gguf && " MNEME "convert " GOLDEN "%.*s --out made.gguf 2>&1", (int)(slash - name), name) == 0, "%s", out);
+    return "made.gguf";
+  }
   CHECK(sh("rm -rf old && cp -r " GOLDEN "%.*s old && mv old/old_config.json old/config.json", (int)(slash - name), name) == 0, "%s", out);
   return "old";
 }
