@@ -3,8 +3,7 @@
  * Reading is the reference that kernels are held to: bit for bit what the layouts say, in f32, one rounding for each operation that
  * blocks.h writes down. Making blocks is a search: of the scales that a block can hold, those whose squared error is least,
  *   sum_i w_i (x_i - x^_i)^2,
- * where w_i is 1 for plain blocks (q4_0 to q8_0, mxfp4), and for the others rms(x) + |x_i| over the values that share a scale: large
- * weights do most of a product. The same values give the same blocks. */
+ * where w_i is rms(x) + |x_i| over the values that share a scale: large weights do most of a product. The same values give the same blocks. */
 #ifndef MN_QUANT_H
 #define MN_QUANT_H
 

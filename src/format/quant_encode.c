@@ -18,10 +18,6 @@ static float half(float v) { return mn_f16_to_float(mn_float_to_f16(v)); }
 
 /* ---- weights ---- */
 
-static void even_weights(int n, float *w) {
-  for (int i = 0; i < n; i++) w[i] = 1;
-}
-
 static void root_weights(const float *x, int n, float *w) {
   float sum = 0;
   for (int i = 0; i < n; i++) sum += x[i] * x[i];
@@ -34,9 +30,7 @@ static int group_of(mn_dtype type) { return type == MN_Q2_K || type == MN_Q3_K |
 
 void mn_quant_weights(mn_dtype type, const float *x, int n, float *w) {
   const int group = group_of(type);
-  for (int at = 0; at < n; at += group)
-    if (mn_block_values(type) == MN_SUPER || type == MN_IQ4_NL) root_weights(x + at, group, w + at);
-    else even_weights(group, w + at);
+  for (int at = 0; at < n; at += group) root_weights(x + at, group, w + at);
 }
 
 /* ---- plain blocks ---- */
