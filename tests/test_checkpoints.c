@@ -111,6 +111,35 @@ static void each_says_what_it_said_in(mn_dtype dtype, const char *backend, doubl
 static void each_says_what_it_said_in_f64(void) { each_says_what_it_said_in(MN_F64, "ref", 1e-6); }
 static void each_says_what_it_said_in_f32(void) { each_says_what_it_said_in(MN_F32, NULL, 1e-4); }
 
+/* And the vectors say something: settings that are read a little otherwise give another result. */
+static void settings_count(void) {
+  static const char *const changes[] = {"s/\"sliding_window\": 5/\"sliding_window\": 6/",
+                                        "s/\"rope_theta\": 10000.0/\"rope_theta\": 9000.0/",
+                                        "s/\"rms_norm_eps\": 1e-06/\"rms_norm_eps\": 1e-03/"};
+  mn_backend *b = NULL;
+  said e;
+  CHECK_OK(mn_backend_open("ref", 1, &b));
+  if (!open_said("mistral", "logits", &e)) return;
+  for (int i = 0; i < 3; i++) {
+    mn_model *m = NULL;
+    mn_params *p = NULL;
+    mn_session *s = NULL;
+    CHECK(sh("rm -rf changed && cp -r " GOLDEN "mistral changed && sed -i '%s' changed/config.json && ! cmp -s changed/config.json " GOLDEN
+             "mistral/config.json",
+             changes[i]) == 0,
+          "%s: %s", changes[i], out);
+    CHECK_OK(mn_checkpoint_model("changed", b, MN_F64, &m, &p));
+    if (m) CHECK_OK(mn_session_new(m, p, &(mn_session_config){.batch = e.B}, &s));
+    double error = s ? run(&e, s, e.T, 1) : 0;
+    CHECK(error > 1e-5, "%s: %g", changes[i], error);
+    mn_session_free(s);
+    mn_params_free(p);
+    mn_model_free(m);
+  }
+  close_said(&e);
+  mn_backend_free(b);
+}
+
 /* An encoder, whole, with types of tokens; and without them, as if all were of the first. */
 static void an_encoder_says_what_it_said(void) {
   said e;
@@ -259,6 +288,7 @@ static void numbers_of_any_length_are_read(void) {
 int main(void) {
   RUN(each_says_what_it_said_in_f64);
   RUN(each_says_what_it_said_in_f32);
+  RUN(settings_count);
   RUN(an_encoder_says_what_it_said);
   RUN(real_models_make_sense);
   RUN(damage_is_named);
