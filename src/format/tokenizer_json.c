@@ -118,11 +118,10 @@ static mn_status read_scored(reader *r, const json_t *vocab) { /* [["piece", sco
   json_t *row;
   json_array_foreach((json_t *)vocab, i, row) {
     const json_t *key = json_array_get(row, 0), *score = json_array_get(row, 1);
-    if (!json_is_string(key) || !(json_is_number(score) || json_is_null(score)))
-      return REFUSE(r, "model.vocab[%zu] is not [\"token\", score]", i);
+    if (!json_is_string(key) || !json_is_number(score)) return REFUSE(r, "model.vocab[%zu] is not [\"token\", score]", i);
     MN_TRY(set_token(r, (int32_t)i, json_string_value(key), json_string_length(key), false, 0));
-    tok->score[i] = json_is_null(score) ? INFINITY : json_number_value(score); /* text never becomes it */
-    mn_vocab_enter(tok, (int32_t)i);                                           /* of two that are spelled alike the later one counts */
+    tok->score[i] = json_number_value(score);
+    mn_vocab_enter(tok, (int32_t)i); /* of two that are spelled alike the later one counts */
   }
   return MN_OK;
 }

@@ -1,6 +1,7 @@
 /* tokenizer_parts.c - the sections of tokenizer.json beside the model: normalizer, pre_tokenizer, post_processor, decoder. What is not
  * implemented is refused by name. */
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -375,6 +376,12 @@ static mn_status read_own(reader *r, const json_t *own) {
   mn_tokenizer *tok = r->tok;
   const json_t *ends = json_object_get(own, "ends"), *bos = json_object_get(own, "bos"), *eos = json_object_get(own, "eos");
   if (!is_set(own)) return MN_OK;
+  const json_t *silent = json_object_get(own, "silent");
+  for (size_t i = 0; i < json_array_size(silent); i++) { /* of Unigram: pieces that text never becomes */
+    json_int_t id = json_integer_value(json_array_get(silent, i));
+    if (id < 0 || id >= tok->n_ids || !tok->score) return REFUSE(r, "model.mneme.silent names a token that is none of Unigram's");
+    tok->score[id] = INFINITY;
+  }
   int32_t ids[MAX_ENDS];
   size_t n = json_array_size(ends);
   if (n > MAX_ENDS) return REFUSE(r, "model.mneme.ends has %zu tokens; at most %d", n, MAX_ENDS);

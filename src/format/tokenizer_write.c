@@ -202,8 +202,7 @@ static void put_vocab(const mn_tokenizer *tok, mn_text *out) {
     mn_text_add(out, id ? ",\n      " : "\n      ");
     if (list) mn_text_add(out, "[");
     put_token(tok, id, out);
-    if (list && tok->score[id] < 1e300) mn_text_addf(out, ", %.17g]", tok->score[id]);
-    else if (list) mn_text_add(out, ", null]"); /* text never becomes it */
+    if (list) mn_text_addf(out, ", %.17g]", tok->score[id] < 1e300 ? tok->score[id] : 0.0);
     else mn_text_addf(out, ": %d", id);
   }
   mn_text_add(out, list ? "\n    ]" : "\n    }");
@@ -228,6 +227,13 @@ mn_status mn_tokenizer_write(const mn_tokenizer *tok, mn_text *out) {
   put_vocab(tok, out);
   mn_text_addf(out, ",\n    \"mneme\": {\"bos\": %d, \"eos\": %d, \"ends\": [", tok->bos, tok->eos);
   for (int i = 0; i < tok->n_ends; i++) mn_text_addf(out, "%s%d", i ? ", " : "", tok->ends[i]);
-  mn_text_add(out, "]}\n  }\n}\n");
+  mn_text_add(out, "]");
+  bool any = false;
+  for (int32_t id = 0; tok->model == MODEL_UNIGRAM && id < tok->n_ids; id++) {
+    if (tok->score[id] < 1e300) continue; /* text never becomes it */
+    mn_text_addf(out, any ? ", %d" : ", \"silent\": [%d", id);
+    any = true;
+  }
+  mn_text_add(out, any ? "]}\n  }\n}\n" : "}\n  }\n}\n");
   return status == MN_OK ? mn_text_status(out) : status;
 }
