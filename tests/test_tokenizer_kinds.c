@@ -98,6 +98,34 @@ static void test_every_kind_equals_hugging_face(void) {
   json_decref(kinds);
 }
 
+/* Byte-level ones, too: in pieces as in one. */
+static void test_byte_level_in_pieces(void) {
+  json_t *cases = load(GOLDEN "cases.json"), *rows, *row;
+  const char *name;
+  size_t i;
+  json_object_foreach(cases, name, rows) {
+    char path[512];
+    snprintf(path, sizeof path, GOLDEN "%s.json", name);
+    mn_tokenizer *tok = NULL;
+    CHECK_OK(mn_tokenizer_load(path, &tok));
+    json_array_foreach(rows, i, row) check_row(name, tok, row);
+    static const char text[] = "p\":\"AAAAIAgQ0AAA8AA and 12 more<tool> of it, x 3"; /* a word that goes on ends at a digit, not before */
+    mn_encoder *enc;
+    mn_ids whole = {0}, pieces = {0};
+    CHECK_OK(mn_encoder_new(tok, &enc));
+    CHECK_OK(mn_encoder_add(enc, text, strlen(text), 0, &whole));
+    for (const char *c = text; *c; c++) CHECK_OK(mn_encoder_push(enc, c, 1, 0, &pieces));
+    CHECK_OK(mn_encoder_finish(enc, 0, &pieces));
+    CHECK(whole.len == pieces.len && !memcmp(whole.data, pieces.data, whole.len * sizeof *whole.data), "%s: %zu ids in pieces, not %zu",
+          name, pieces.len, whole.len);
+    mn_ids_free(&whole);
+    mn_ids_free(&pieces);
+    mn_encoder_free(enc);
+    mn_tokenizer_free(tok);
+  }
+  json_decref(cases);
+}
+
 static mn_tokenizer *from_gguf(const char *name) {
   char path[512];
   snprintf(path, sizeof path, GOLDEN "%s.gguf", name);
@@ -279,6 +307,7 @@ static void test_broken_files_are_refused(void) {
 
 int main(void) {
   RUN(test_every_kind_equals_hugging_face);
+  RUN(test_byte_level_in_pieces);
   RUN(test_gguf_vocabularies);
   RUN(test_bytes_come_back);
   RUN(test_a_file_in_blocks);

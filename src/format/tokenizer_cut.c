@@ -54,7 +54,7 @@ static mn_status flush(splitter *x) {
 static mn_status span(splitter *x, const mn_cut *st, size_t begin, size_t end, bool is_match) {
   bool is_gap = is_match == st->invert;
   bool with_last = false;
-  if (!is_gap && st->behavior != CUT_WITH_PREVIOUS) x->went_on = false; /* a match ends the piece before it */
+  if (!is_gap && begin == 0 && st->behavior != CUT_WITH_PREVIOUS) x->went_on = false; /* a match ends the piece before it */
   switch (st->behavior) {
   case CUT_REMOVED:
     return is_gap && end > begin ? give(x, begin, end) : MN_OK;
