@@ -17,15 +17,15 @@
 #include "cli/chat_text.h"
 #include "cli/cli.h"
 #include "cli/sampling_options.h"
-#include "format/json.h"
 #include "checkpoint/bundle.h"
+#include "run/chat_form.h"
 #include "run/session.h"
 
 typedef struct chat {
   mn_cli *cli;
   mn_bundle bundle;
   mn_arena *arena;
-  const char *user, *assistant, *end; /* what stands before and behind messages */
+  mn_chat_form form; /* what stands before and behind messages */
   mn_session *session;
   mn_sampler *sampler;
   char *path; /* of the session's file; NULL: it is not kept */
@@ -40,31 +40,12 @@ typedef struct chat {
 } chat;
 
 /* ---- the form of messages ---- */
-static const char *text_of(const mn_value *map, const char *key, const char *otherwise) {
-  const mn_value *v = mn_value_get(map, key);
-  return v && v->kind == MN_TEXT ? v->as.text : otherwise;
-}
-
 /* As the model was trained on them: of the last stage whose data are dialogues. */
 static mn_status read_form(chat *c, const char *dir) {
-  const mn_value *root = NULL, *data = NULL;
-  char *path = mn_path_join(dir, "recipe.json");
-  if (!path) return MN_ERR_MEMORY;
-  mn_status status = mn_file_exists(path) ? mn_json_read(c->arena, path, &root) : MN_OK;
-  free(path);
-  MN_TRY(status);
-  const mn_value *stages = mn_value_get(root, "stages");
-  for (size_t i = stages && stages->kind == MN_LIST ? stages->count : 0; i > 0 && !data; i--)
-    data = mn_value_get(stages->as.items[i - 1], "data");
-  if (!data) data = mn_value_get(root, "data");
-  if (strcmp(text_of(data, "type", ""), "dialogues") != 0) {
+  MN_TRY(mn_chat_form_read(dir, c->arena, &c->form));
+  if (!c->form.trained)
     mn_cli_note(c->cli, "%s was not trained on dialogues: what you say is put to it as \"User: ...\", and it goes on from \"Assistant: \"",
                 dir);
-    data = NULL;
-  }
-  c->user = text_of(data, "user", "User: ");
-  c->assistant = text_of(data, "assistant", "Assistant: ");
-  c->end = text_of(data, "end", "\n");
   return MN_OK;
 }
 
@@ -106,10 +87,10 @@ typedef struct answer {
 } answer;
 
 static mn_status question(const chat *c, const char *line, size_t n, mn_ids *out) {
-  MN_TRY(add(c, c->user, strlen(c->user), out));
+  MN_TRY(add(c, c->form.user, strlen(c->form.user), out));
   MN_TRY(add(c, line, n, out));
-  MN_TRY(add(c, c->end, strlen(c->end), out));
-  MN_TRY(add(c, c->assistant, strlen(c->assistant), out));
+  MN_TRY(add(c, c->form.end, strlen(c->form.end), out));
+  MN_TRY(add(c, c->form.assistant, strlen(c->form.assistant), out));
   const int64_t room = mn_session_room(c->session), needs = (int64_t)(out->len + c->closing.len) + 1;
   if (!out->len) return mn_fail(MN_ERR_CONFIG, "there is nothing to say: the message is empty");
   if (room == MN_LIMIT_NONE || needs <= room) return MN_OK;
@@ -289,7 +270,7 @@ static mn_status set_up(chat *c, const char *dir, const char *folder) {
   if (mn_cli_given(c->cli, "list")) return MN_OK;
   MN_TRY(read_form(c, dir));
   if (mn_tokenizer_eos(c->bundle.tokenizer) >= 0) MN_TRY(mn_ids_add(&c->closing, mn_tokenizer_eos(c->bundle.tokenizer)));
-  MN_TRY(add(c, c->end, strlen(c->end), &c->closing));
+  MN_TRY(add(c, c->form.end, strlen(c->form.end), &c->closing));
   MN_TRY(choose_session(c, folder));
   MN_TRY(mn_sampler_new(&sampling, c->bundle.model->config.vocab_size, &c->sampler));
   return mn_sampler_keep_to(c->sampler, c->bundle.tokenizer);

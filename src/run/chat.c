@@ -21,29 +21,45 @@ struct mn_chat_format {
 };
 
 /* ---- text ---- */
+/* What a template is given from here, and not as a value that somebody names. */
+static mn_status not_ours(const mn_entry *e) {
+  static const char *const ours[] = {"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"};
+  for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+    if (!strcmp(ours[i], e->key)) return mn_value_fail(e->value, "%s is not given to a chat template as a value", e->key);
+  return MN_OK;
+}
+
+mn_status mn_chat_check_values(const mn_chat_format *f, const mn_value *values) {
+  for (size_t i = 0; values && i < values->count; i++) {
+    const mn_entry *e = &values->as.entries[i];
+    char shown[MN_PRINTABLE];
+    MN_TRY(not_ours(e));
+    if (!mn_template_mentions(f->template, e->key))
+      return mn_value_fail(e->value, "'%s' has no effect: this model's chat template asks for no such value", mn_printable(e->key, shown));
+  }
+  return MN_OK;
+}
+
 static mn_status values_of(const mn_chat_format *f, const mn_chat_request *r, bool as_map, mn_arena *arena, const mn_value **out) {
+  enum { DOCUMENTS = 2 };
   const char *keys[64];
   const mn_value *at[64], *messages;
   size_t n = 0;
   MN_TRY(mn_chat_prepared(arena, &f->words, r->messages, as_map, &messages));
   if (r->values && r->values->count > 48) return mn_fail(MN_ERR_CONFIG, "more than 48 values for a chat template");
-  const mn_value *tools = r->tools && r->tools->kind == MN_LIST && r->tools->count ? mn_chat_marked(arena, &f->words, r->tools) : NULL;
+  const bool tools = r->tools && r->tools->kind == MN_LIST && r->tools->count;
   static const mn_value none = {.kind = MN_NULL};
   keys[n] = "messages", at[n++] = messages;
-  keys[n] = "tools", at[n++] = tools ? tools : &none;
+  keys[n] = "tools", at[n++] = tools ? mn_chat_marked(arena, &f->words, r->tools) : &none;
   keys[n] = "documents", at[n++] = &none;
   keys[n] = "add_generation_prompt", at[n++] = mn_value_bool(arena, r->answers);
   if (f->bos) keys[n] = "bos_token", at[n++] = mn_value_text(arena, f->bos);
   if (f->eos) keys[n] = "eos_token", at[n++] = mn_value_text(arena, f->eos);
-  const size_t ours = n;
   for (size_t i = 0; r->values && i < r->values->count; i++) {
     const mn_entry *e = &r->values->as.entries[i];
-    for (size_t k = 0; k < ours; k++)
-      if (!strcmp(keys[k], e->key)) {
-        if (strcmp(e->key, "documents") != 0) return mn_value_fail(e->value, "%s is not given to a chat template as a value", e->key);
-        at[k] = e->value;
-      }
-    if (strcmp(e->key, "documents") != 0) keys[n] = e->key, at[n++] = e->value;
+    MN_TRY(not_ours(e));
+    const size_t k = strcmp(e->key, "documents") ? n++ : DOCUMENTS;
+    keys[k] = e->key, at[k] = mn_chat_marked(arena, &f->words, e->value);
   }
   for (size_t i = 0; i < n; i++)
     if (!at[i]) return MN_ERR_MEMORY;
@@ -53,10 +69,11 @@ static mn_status values_of(const mn_chat_format *f, const mn_chat_request *r, bo
 
 /* With marks around what only looks like a special token. */
 static mn_status marked_text(const mn_chat_format *f, const mn_chat_request *r, bool as_map, mn_text *out) {
+  const mn_template_limits limits = {.output = 32 << 20, .memory = 256 << 20, .now = r->now}; /* many are written at once, in a server */
   const mn_value *values = NULL;
   mn_arena *arena = mn_arena_new();
   mn_status status = arena ? values_of(f, r, as_map, arena, &values) : MN_ERR_MEMORY;
-  if (status == MN_OK) status = mn_template_render(f->template, values, &(mn_template_limits){.now = r->now}, out);
+  if (status == MN_OK) status = mn_template_render(f->template, values, &limits, out);
   mn_arena_free(arena);
   return status;
 }

@@ -27,6 +27,9 @@ typedef struct mn_chat_request {
   int64_t now;              /* seconds since 1970; 0: the clock                                              */
 } mn_chat_request;
 
+/* A map's keys are values that the template asks for, and no names of what it is given anyway. MN_ERR_CONFIG: which is not. */
+mn_status mn_chat_check_values(const mn_chat_format *f, const mn_value *values);
+
 /* Appends the text, and appends its tokens. MN_ERR_CONFIG: the template, or this file, refuses these messages. */
 mn_status mn_chat_text(const mn_chat_format *f, const mn_chat_request *r, mn_text *out);
 mn_status mn_chat_tokens(const mn_chat_format *f, const mn_chat_request *r, mn_ids *out);

@@ -69,6 +69,12 @@ static const mn_value *marked_text(mn_arena *arena, const mn_chat_words *words, 
   return v;
 }
 
+/* Templates write keys, too: those of arguments, and of what a tool takes. */
+static const char *marked_key(mn_arena *arena, const mn_chat_words *words, const char *key) {
+  const mn_value *v = marked_text(arena, words, key, strlen(key));
+  return v ? v->as.text : NULL;
+}
+
 const mn_value *mn_chat_marked(mn_arena *arena, const mn_chat_words *words, const mn_value *v) {
   if (!v) return NULL;
   if (v->kind == MN_TEXT) return marked_text(arena, words, v->as.text, v->count);
@@ -79,7 +85,7 @@ const mn_value *mn_chat_marked(mn_arena *arena, const mn_chat_words *words, cons
   for (size_t i = 0; i < v->count; i++) {
     at[i] = mn_chat_marked(arena, words, v->kind == MN_LIST ? v->as.items[i] : v->as.entries[i].value);
     if (!at[i]) return NULL;
-    if (v->kind == MN_MAP) keys[i] = v->as.entries[i].key;
+    if (v->kind == MN_MAP && !(keys[i] = marked_key(arena, words, v->as.entries[i].key))) return NULL;
   }
   return v->kind == MN_LIST ? mn_value_list(arena, v->count, at) : mn_value_map(arena, v->count, keys, at);
 }
@@ -145,6 +151,9 @@ bool mn_chat_begins(const char *s, size_t n, const char *known, size_t n_known, 
 /* ---- messages ---- */
 static mn_status no_text(size_t i, const mn_value *of, const char *what) { return mn_value_fail(of, "message %zu %s", i + 1, what); }
 
+/* The types of parts that are text: of chats, and of responses. */
+static bool is_text(const char *type) { return !strcmp(type, "text") || !strcmp(type, "input_text") || !strcmp(type, "output_text"); }
+
 /* Parts of text are one text. */
 static mn_status join(mn_arena *arena, size_t i, const mn_value *parts, const mn_value **out) {
   mn_text text = {0};
@@ -153,7 +162,7 @@ static mn_status join(mn_arena *arena, size_t i, const mn_value *parts, const mn
     const mn_value *part = parts->as.items[k], *kind = mn_value_get(part, "type"), *of = mn_value_get(part, "text");
     char what[160];
     if (part->kind == MN_TEXT) of = part;
-    if (kind && kind->kind == MN_TEXT && strcmp(kind->as.text, "text") != 0) {
+    if (kind && kind->kind == MN_TEXT && !is_text(kind->as.text)) {
       snprintf(what, sizeof what, "holds a part of type '%.40s': this model reads text, no images, sounds or files", kind->as.text);
       status = no_text(i, part, what);
     } else if (!of || of->kind != MN_TEXT) {
@@ -213,6 +222,7 @@ static mn_status calls(mn_arena *arena, size_t i, const mn_value *list, bool as_
   return *out ? MN_OK : MN_ERR_MEMORY;
 }
 
+/* words NULL: plain. */
 static mn_status one(mn_arena *arena, const mn_chat_words *words, size_t i, const mn_value *m, bool as_map, const mn_value **out) {
   const mn_value *role = mn_value_get(m, "role");
   if (m->kind != MN_MAP || !role || role->kind != MN_TEXT) return no_text(i, m, "is no map with a role");
@@ -227,13 +237,18 @@ static mn_status one(mn_arena *arena, const mn_chat_words *words, size_t i, cons
     if (!strcmp(e->key, "content") && v->kind == MN_LIST) MN_TRY(join(arena, i, v, &v));
     else if (!strcmp(e->key, "content") && v->kind != MN_TEXT)
       return no_text(i, v, "has a content that is neither text nor a list of parts");
-    if (!strcmp(e->key, "tool_calls")) MN_TRY(calls(arena, i, v, as_map, &v));
-    keys[n] = e->key;
-    at[n] = mn_chat_marked(arena, words, v);
-    if (!at[n++]) return MN_ERR_MEMORY;
+    if (words && !strcmp(e->key, "tool_calls")) MN_TRY(calls(arena, i, v, as_map, &v));
+    keys[n] = words ? marked_key(arena, words, e->key) : e->key;
+    at[n] = words ? mn_chat_marked(arena, words, v) : v;
+    if (!keys[n] || !at[n]) return MN_ERR_MEMORY;
+    n++;
   }
   *out = mn_value_map(arena, n, keys, at);
   return *out ? MN_OK : MN_ERR_MEMORY;
+}
+
+mn_status mn_chat_plain(mn_arena *arena, const mn_value *messages, const mn_value **out) {
+  return mn_chat_prepared(arena, NULL, messages, false, out);
 }
 
 mn_status mn_chat_prepared(mn_arena *arena, const mn_chat_words *words, const mn_value *messages, bool as_map, const mn_value **out) {

@@ -22,10 +22,11 @@ typedef struct mn_chat_words { /* long ones first */
 mn_status mn_chat_words_of(const mn_tokenizer *tok, mn_arena *arena, mn_chat_words *out);
 int32_t mn_chat_word_at(const mn_chat_words *words, const char *s, size_t n); /* the one that s begins with; -1: none */
 
-/* What is null goes, parts of text are joined, arguments are a map or text, words are marked. MN_ERR_CONFIG says which message is no message
- * of a model of text. */
+/* What is null goes, and parts of text are joined. MN_ERR_CONFIG says which message is no message of a model of text. */
+mn_status mn_chat_plain(mn_arena *arena, const mn_value *messages, const mn_value **out);
+/* The same, and arguments are a map or text, and words are marked. */
 mn_status mn_chat_prepared(mn_arena *arena, const mn_chat_words *words, const mn_value *messages, bool as_map, const mn_value **out);
-/* The tree with its texts marked; NULL: out of memory. */
+/* The tree with its texts, and the keys of its maps, marked; NULL: out of memory. */
 const mn_value *mn_chat_marked(mn_arena *arena, const mn_chat_words *words, const mn_value *v);
 
 void mn_chat_unmark(const char *s, size_t n, mn_text *out); /* appends it without marks */

@@ -26,10 +26,11 @@ static const mn_value *said_before(mn_arena *arena, const char *note, const mn_v
   return list && list->kind == MN_LIST ? list : NULL;
 }
 
-/* The same role and content: what else a client repeats, it may repeat otherwise. */
+/* The same role and content, or calls without one: what else a client repeats, it may repeat otherwise. */
 static bool same_message(const mn_value *a, const mn_value *b) {
   const mn_value *x = mn_value_get(a, "role"), *y = mn_value_get(b, "role"), *v = mn_value_get(a, "content"),
                  *w = mn_value_get(b, "content");
+  if (!v && !w) v = mn_value_get(a, "tool_calls"), w = mn_value_get(b, "tool_calls");
   return x && y && v && w && mn_value_equal(x, y) && mn_value_equal(v, w);
 }
 

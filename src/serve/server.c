@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "run/chat_form.h"
 #include "serve/answer.h"
-#include "serve/chat.h"
 
 /* ---- small endpoints ---- */
 static void reply_text(mn_exchange *x, const char *type, mn_text *body) {
@@ -45,7 +45,7 @@ static void add_model(const mn_server *s, mn_text *out) {
   mn_text_addf(out, ", \"object\": \"model\", \"created\": %lld, \"owned_by\": \"mneme\"", (long long)s->created);
   if (mn_batcher_program(s->batcher)) {
     if (context != MN_LIMIT_NONE) mn_text_addf(out, ", \"context_length\": %lld", (long long)context);
-    mn_text_addf(out, ", \"state_bytes\": %zu, \"chat\": %s", mn_batcher_stream_bytes(s->batcher), s->template ? "true" : "false");
+    mn_text_addf(out, ", \"state_bytes\": %zu, \"chat\": %s", mn_batcher_stream_bytes(s->batcher), s->chat ? "true" : "false");
   }
   if (s->embedder)
     mn_text_addf(out, ", \"context_length\": %lld, \"dimensions\": %lld", (long long)mn_embedder_most(s->embedder),
@@ -275,26 +275,25 @@ static mn_status open_log(mn_server *s) {
 }
 
 /* A file's, the model's own, or of a model of ours the form of the dialogues that it was trained on. */
-static mn_status open_template(mn_server *s) {
+static mn_status open_chat(mn_server *s) {
   const mn_server_config *c = &s->config;
-  const mn_speech *speech = &c->bundle->speech;
-  char *text = NULL;
-  size_t n;
-  if (c->template) {
-    MN_TRY(mn_file_read(c->template, MN_TEMPLATE_BYTES, &text, &n));
-    mn_status status = mn_template_parse(c->template, text, n, &s->template);
-    free(text);
-    return status;
+  mn_chat_form form;
+  mn_text text = {0};
+  if (!c->bundle->tokenizer) return MN_OK;
+  if (c->template) return mn_chat_format_new(c->bundle, c->template, &s->chat);
+  if (c->bundle->speech.chat_template) {
+    if (mn_chat_format_new(c->bundle, NULL, &s->chat) != MN_OK) mn_log_write(MN_LOG_WARN, "no chats: %s", mn_message());
+    return MN_OK; /* completions can be served */
   }
-  if (speech->chat_template) {
-    if (mn_template_parse("chat_template", speech->chat_template, strlen(speech->chat_template), &s->template) == MN_OK) return MN_OK;
-    mn_log_write(MN_LOG_WARN, "no chats: %s", mn_message()); /* completions can be served */
-    return MN_OK;
+  mn_arena *arena = mn_arena_new();
+  mn_status status = arena ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK && c->dir) status = mn_chat_form_read(c->dir, arena, &form);
+  if (status == MN_OK && c->dir && form.trained) {
+    status = mn_chat_form_template(&form, &text);
+    if (status == MN_OK) status = mn_chat_format_from(c->bundle, "the recipe's dialogues", text.data, text.len, &s->chat);
   }
-  if (!c->dir) return MN_OK;
-  MN_TRY(mn_chat_form(c->dir, c->bundle->tokenizer, &text, &s->chat_end));
-  mn_status status = text ? mn_template_parse("the recipe's dialogues", text, strlen(text), &s->template) : MN_OK;
-  free(text);
+  mn_text_free(&text);
+  mn_arena_free(arena);
   return status;
 }
 
@@ -316,7 +315,7 @@ static mn_status open_server(mn_server *s) {
   if (!s->headers) return MN_ERR_MEMORY;
   if (c->cors && strpbrk(c->cors, "\r\n ")) return mn_fail(MN_ERR_CONFIG, "--cors is one origin, such as https://example.org, or *");
   MN_TRY(open_log(s));
-  MN_TRY(open_template(s));
+  MN_TRY(open_chat(s));
   if (c->keys) MN_TRY(mn_keys_read(c->keys, c->rate, &s->keys));
   const bool text = mn_model_check_stream(c->bundle->model) == MN_OK;
   const mn_batcher_config batch = {.model = text ? c->bundle->model : NULL,
@@ -370,8 +369,7 @@ void mn_server_free(mn_server *s) {
   mn_embedder_free(s->embedder);
   mn_keys_free(s->keys);
   mn_lexicon_free(s->lexicon);
-  mn_template_free(s->template);
-  free(s->chat_end);
+  mn_chat_format_free(s->chat);
   if (s->log && s->log != stderr) fclose(s->log);
   free(s->headers);
   free(s);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "format/template.h"
+#include "run/chat.h"
 #include "run/embedder.h"
 #include "run/shelf.h"
 #include "serve/ask.h"
@@ -22,8 +22,7 @@ struct mn_server {
   mn_keys *keys; /* NULL: everybody */
   mn_metrics metrics;
   mn_lexicon *lexicon;   /* of the vocabulary, when it was first needed */
-  mn_template *template; /* of chats; NULL: there is none */
-  char *chat_end;        /* a text that ends answers of chats, where no token does; NULL */
+  mn_chat_format *chat;  /* NULL: there is none */
   mn_shelf *shelf;       /* of kept sessions; NULL: the model makes no text */
   mn_embedder *embedder; /* NULL: the model is no encoder of texts */
   int errands;           /* of sessions, that are under way */

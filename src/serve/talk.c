@@ -85,13 +85,12 @@ static void give(void *ctx, mn_conversation *c, mn_status status) {
 /* ---- a request ---- */
 static bool encode(mn_talk *t, int64_t i, mn_refusal *why) {
   const mn_ask_prompt *p = &t->ask.prompts[i];
-  const bool chat = t->ask.kind == MN_ASK_CHAT; /* the template spells the special tokens, that of the beginning among them */
+  const bool chat = t->ask.kind == MN_ASK_CHAT;
   mn_ids *ids = &t->parts[i].ids;
   const int64_t context = mn_batcher_context(t->server->batcher);
   mn_status status = MN_OK;
   for (int64_t k = 0; p->ids && k < p->n_ids && status == MN_OK; k++) status = mn_ids_add(ids, p->ids[k]);
-  if (!p->ids)
-    status = mn_tokenizer_encode(t->server->config.bundle->tokenizer, p->text, p->n, chat ? MN_ENCODE_SPECIAL : MN_ENCODE_TEMPLATE, ids);
+  if (!p->ids) status = mn_tokenizer_encode(t->server->config.bundle->tokenizer, p->text, p->n, MN_ENCODE_TEMPLATE, ids);
   if (status != MN_OK) return mn_refuse(why, mn_serve_http_status(status), chat ? "messages" : "prompt", NULL, "%s", mn_message());
   if (!ids->len)
     return mn_refuse(why, 400, chat ? "messages" : "prompt", "invalid_value", "the prompt is empty: there is nothing to go on from");
@@ -130,52 +129,76 @@ static bool want_form(mn_talk *t, mn_refusal *why) {
   return true;
 }
 
-/* The one prompt of a chat: its messages, as the template writes them. */
-static bool render(mn_talk *t, mn_refusal *why) {
-  const mn_server *s = t->server;
-  mn_text text = {0};
-  mn_ask_prompt *p = mn_arena_alloc(t->arena, sizeof *p);
-  const mn_value *messages = p ? mn_chat_messages(t->arena, t->ask.messages, why) : NULL;
-  if (!p) return mn_refuse(why, 503, NULL, NULL, "the server is out of memory");
-  if (messages && t->ask.session) {
-    messages = mn_kept_messages(t->arena, t->note.data ? t->note.data : "", messages);
-    if (!messages || mn_kept_open_note(t->note.data ? t->note.data : "", messages, &t->next_note) != MN_OK)
-      return mn_refuse(why, 503, NULL, NULL, "the server is out of memory");
-  }
-  if (!messages || !mn_chat_render(t->arena, s->template, s->config.bundle, messages, &t->ask, &text, why)) return false;
-  *p = (mn_ask_prompt){.text = mn_arena_strdup(t->arena, text.data ? text.data : ""), .n = text.len};
-  mn_text_free(&text);
-  t->ask.prompts = p, t->ask.n_prompts = 1;
-  return p->text || mn_refuse(why, 503, NULL, NULL, "the server is out of memory");
+static bool no_memory(mn_refusal *why) { return mn_refuse(why, 503, NULL, NULL, "the server is out of memory"); }
+
+/* Messages through the template. */
+static bool tokens_of(mn_talk *t, const mn_value *messages, mn_ids *out, mn_refusal *why) {
+  const mn_chat_format *f = t->server->chat;
+  const bool tools = t->ask.tools && t->ask.choice != MN_TOOLS_NONE;
+  if (tools && !mn_template_mentions(mn_chat_format_template(f), "tools"))
+    return mn_refuse(why, 400, "tools", "unsupported_parameter", "this model's chat template has no place for tools");
+  if (mn_chat_check_values(f, t->ask.template_values) != MN_OK)
+    return mn_refuse(why, 400, "chat_template_kwargs", "invalid_value", "%s", mn_message());
+  const mn_chat_request r = {.messages = messages, .tools = tools ? t->ask.tools : NULL, .values = t->ask.template_values, .answers = true};
+  const mn_status status = mn_chat_tokens(f, &r, out);
+  if (status == MN_ERR_MEMORY) return no_memory(why);
+  return status == MN_OK || mn_refuse(why, 400, "messages", "invalid_value", "%s", mn_message());
 }
 
-/* A model whose answers end by a text, and not by a token. */
-static bool stop_at_end(mn_talk *t, mn_refusal *why) {
+/* The one prompt of a chat: its messages, as the template writes them. */
+static bool render(mn_talk *t, mn_refusal *why) {
+  const char *note = t->note.data ? t->note.data : "";
+  const mn_value *messages = mn_ask_messages(t->arena, t->ask.messages, why);
+  mn_ids ids = {0};
+  if (!messages) return false;
+  if (t->ask.session) {
+    messages = mn_kept_messages(t->arena, note, messages);
+    if (!messages || mn_kept_open_note(note, messages, &t->next_note) != MN_OK) return no_memory(why);
+  }
+  bool good = tokens_of(t, messages, &ids, why);
+  mn_ask_prompt *p = good ? mn_arena_alloc(t->arena, sizeof *p) : NULL;
+  int32_t *copy = good ? mn_arena_alloc(t->arena, (ids.len + 1) * sizeof *copy) : NULL;
+  if (good && (!p || !copy)) good = no_memory(why);
+  if (good) {
+    if (ids.len) memcpy(copy, ids.data, ids.len * sizeof *copy);
+    *p = (mn_ask_prompt){.ids = copy, .n_ids = (int64_t)ids.len};
+    t->ask.prompts = p, t->ask.n_prompts = 1;
+  }
+  mn_ids_free(&ids);
+  return good;
+}
+
+/* What ends answers: tokens, and of a chat, where no token does, a text. Answers of a form that is asked for are whole without that. */
+static bool want_ends(mn_talk *t, mn_refusal *why) {
   mn_manner *m = &t->ask.manner;
+  const mn_bundle *bundle = t->server->config.bundle;
+  const bool chat = t->ask.kind == MN_ASK_CHAT;
+  if (t->ask.ignore_eos) return true;
+  t->end = mn_tokenizer_eos(bundle->tokenizer);
+  if (chat) m->n_ends = mn_chat_end_tokens(t->server->chat, &m->ends);
+  else if (bundle->speech.n_eos) m->ends = bundle->speech.eos, m->n_ends = bundle->speech.n_eos;
+  else if (t->end >= 0) m->ends = &t->end, m->n_ends = 1;
+  const char *text = chat ? mn_chat_end_text(t->server->chat) : "";
+  if (!*text || m->machine) return true;
   const char **stops = mn_arena_alloc(t->arena, (size_t)(m->n_stops + 1) * sizeof *stops);
-  if (!stops) return mn_refuse(why, 503, NULL, NULL, "the server is out of memory");
+  if (!stops) return no_memory(why);
   for (int i = 0; i < m->n_stops; i++) stops[i] = m->stops[i];
-  stops[m->n_stops++] = t->server->chat_end;
+  stops[m->n_stops++] = text;
   m->stops = stops;
   return true;
 }
 
 static bool set_up(mn_talk *t, mn_refusal *why) {
   mn_ask *a = &t->ask;
-  const mn_bundle *bundle = t->server->config.bundle;
-  t->end = mn_tokenizer_eos(bundle->tokenizer);
-  if (!a->ignore_eos && bundle->speech.n_eos) a->manner.ends = bundle->speech.eos, a->manner.n_ends = bundle->speech.n_eos;
-  else if (!a->ignore_eos && t->end >= 0) a->manner.ends = &t->end, a->manner.n_ends = 1;
   if (!a->seeded && getrandom(&a->manner.sampling.seed, sizeof a->manner.sampling.seed, 0) < 0)
     a->manner.sampling.seed = (int64_t)t->server->number;
-  if (!want_form(t, why)) return false;
+  if (!want_form(t, why) || !want_ends(t, why)) return false;
   if (a->kind == MN_ASK_CHAT && !render(t, why)) return false;
-  if (a->kind == MN_ASK_CHAT && t->server->chat_end && !a->ignore_eos && !stop_at_end(t, why)) return false;
   t->n_parts = a->n_prompts;
   t->n_choices = a->n_prompts * a->n;
   t->parts = mn_calloc((size_t)t->n_parts, sizeof *t->parts);
   t->choices = mn_calloc((size_t)t->n_choices, sizeof *t->choices);
-  if (!t->parts || !t->choices) return mn_refuse(why, 503, NULL, NULL, "the server is out of memory");
+  if (!t->parts || !t->choices) return no_memory(why);
   for (int64_t i = 0; i < t->n_parts; i++)
     if (!encode(t, i, why)) return false;
   return true;
@@ -288,7 +311,7 @@ void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
            (unsigned long long)(s->salt & 0xffffffffffff), (unsigned long long)s->number++);
   if (!s->config.bundle->tokenizer || !mn_batcher_program(s->batcher))
     mn_refuse(&why, 400, "model", "unsupported_model", "this model makes no text");
-  else if (kind != MN_ASK_COMPLETION && !s->template)
+  else if (kind != MN_ASK_COMPLETION && !s->chat)
     mn_refuse(&why, 400, "model", "unsupported_model",
               "this model has no chat template: ask /v1/completions, or give it one with --chat-template");
   else if (mn_ask_read(t->arena, kind, body, n, &limits, &t->ask, &why) && mn_serve_check_model(s, &t->ask, &why) &&
