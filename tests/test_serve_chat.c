@@ -304,6 +304,33 @@ static void a_session_goes_on(void) {
   CHECK(server_end(&server) == 0, "not well");
 }
 
+/* A model that says letter by letter what its tokenizer would cut into pieces is not read again. */
+static void an_answer_stays_as_it_was_said(void) {
+  static const char words[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"okokokokok\"}, {\"role\": \"assistant\", \"content\": "
+                              "\"okokokokokok\"}]}\n";
+  static const char pieces[] =
+      "name: pieces\ntokenizer: {type: bpe, vocab_size: 260}\ndata: {type: dialogues, files: [w.jsonl], validation: 0}\n"
+      "model: {d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2, max_context: 900}, hidden: 16}}\n"
+      "train: {steps: 1, batch: 1, seq_len: 64}\n";
+  mn_tokenizer *tok = NULL;
+  CHECK_OK(mn_file_write("w.jsonl", words, sizeof words - 1));
+  CHECK_OK(mn_file_write("pieces.yaml", pieces, sizeof pieces - 1));
+  CHECK(sh("MNEME_HOME=home " MNEME "train pieces.yaml --out pieces --quiet 2>&1") == 0, "%s", out);
+  CHECK_OK(mn_tokenizer_load("pieces/tokenizer.json", &tok));
+  const int o = tok ? mn_tokenizer_find(tok, "o") : -1, k = tok ? mn_tokenizer_find(tok, "k") : -1;
+  CHECK(o >= 0 && k >= 0 && mn_tokenizer_find(tok, "ok") >= 0, "letters, and a piece of two");
+  mn_tokenizer_free(tok);
+  CHECK(server_begin(&server, "pieces"), "no server");
+  if (!server.port) return;
+#define LETTERS                                                                                                                            \
+  "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\"}], \"session_id\": \"s\", \"seed\": 3, \"max_tokens\": 24, "                   \
+  "\"logit_bias\": {\"%d\": 100, \"%d\": 100}}"
+  CHECK(http_post("/v1/chat/completions", LETTERS, "ok", o, k) == 200 && strstr(http_text(http_body(), "content"), "ok"), "%s", http_reply);
+  const long said = http_number("prompt_tokens") + 24;
+  CHECK(http_post("/v1/chat/completions", LETTERS, "ko", o, k) == 200 && http_number("cached_tokens") == said, "%ld: %s", said, http_reply);
+  CHECK(server_end(&server) == 0, "not well");
+}
+
 static void a_session_outlives_the_server(void) {
   char one[64], two[64];
   CHECK(server_begin(&server, "talks --sessions kept"), "no server");
@@ -386,6 +413,7 @@ int main(void) {
     RUN(calls_are_made_as_asked);
     RUN(what_people_spell_is_no_special_token);
     RUN(a_session_goes_on);
+    RUN(an_answer_stays_as_it_was_said);
     RUN(a_session_outlives_the_server);
     RUN(texts_go_on_too);
   }

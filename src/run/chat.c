@@ -133,6 +133,28 @@ static mn_status encode_rest(const mn_chat_format *f, const char *rest, size_t n
   return status;
 }
 
+/* Does the dialogue begin with what is known? *at: where that ends. What tokens spell may have a first one that no template wrote. */
+static mn_status find_known(const mn_chat_format *f, const mn_text *marked, const mn_chat_known *known, size_t *at, bool *begins) {
+  const mn_bundle *b = f->bundle;
+  const char *s = marked->data;
+  mn_text spelled = {0};
+  size_t bytes = 0;
+  *begins = false;
+  if (known->text) {
+    *begins = mn_chat_begins(s, marked->len, known->text, known->n, at);
+    return MN_OK;
+  }
+  const mn_status status = mn_tokenizer_decode(b->tokenizer, known->tokens, (size_t)known->n_tokens, false, &spelled);
+  if (status == MN_OK && spelled.data) {
+    *begins = mn_chat_begins(s, marked->len, spelled.data, spelled.len, at);
+    if (!*begins && known->tokens[0] == b->speech.bos && b->speech.add_bos && mn_tokenizer_token(b->tokenizer, b->speech.bos, &bytes) &&
+        bytes < spelled.len)
+      *begins = mn_chat_begins(s, marked->len, spelled.data + bytes, spelled.len - bytes, at);
+  }
+  mn_text_free(&spelled);
+  return status == MN_ERR_ARG ? MN_OK : status; /* a token that is no text */
+}
+
 mn_status mn_chat_tokens_on(const mn_chat_format *f, const mn_chat_request *r, const mn_chat_known *known, mn_text *text, mn_ids *out) {
   mn_text marked = {0};
   mn_status status = marked_text(f, r, f->as_map, &marked);
@@ -140,8 +162,8 @@ mn_status mn_chat_tokens_on(const mn_chat_format *f, const mn_chat_request *r, c
   if (status == MN_OK && text) mn_chat_unmark(marked.data, marked.len, text);
   if (status == MN_OK && text) status = mn_text_status(text);
   const int32_t last = known && known->n_tokens ? known->tokens[known->n_tokens - 1] : -1;
-  const bool goes_on = status == MN_OK && last >= 0 && (f->plain || mn_tokenizer_is_special(f->bundle->tokenizer, last)) &&
-                       mn_chat_begins(marked.data, marked.len, known->text, known->n, &at);
+  bool goes_on = status == MN_OK && last >= 0 && marked.data && (f->plain || mn_tokenizer_is_special(f->bundle->tokenizer, last));
+  if (goes_on) status = find_known(f, &marked, known, &at, &goes_on);
   for (int64_t i = 0; goes_on && i < known->n_tokens && status == MN_OK; i++) status = mn_ids_add(out, known->tokens[i]);
   if (status == MN_OK)
     status = goes_on ? encode_rest(f, marked.data + at, marked.len - at, last, out) : encode_whole(f, marked.data, marked.len, out);

@@ -34,7 +34,7 @@ mn_status mn_chat_check_values(const mn_chat_format *f, const mn_value *values);
 mn_status mn_chat_text(const mn_chat_format *f, const mn_chat_request *r, mn_text *out);
 mn_status mn_chat_tokens(const mn_chat_format *f, const mn_chat_request *r, mn_ids *out);
 typedef struct mn_chat_known { /* what the model has read and said: a text, and the tokens it was */
-  const char *text;
+  const char *text;            /* NULL: what the tokens spell */
   size_t n;
   const int32_t *tokens;
   int64_t n_tokens;

@@ -244,6 +244,17 @@ mn_status mn_shelf_note(mn_shelf *s, const char *name, mn_text *out) {
   return status == MN_OK ? mn_text_status(out) : status;
 }
 
+mn_status mn_shelf_tokens(mn_shelf *s, const char *name, mn_ids *out) {
+  mn_status status = MN_OK;
+  MN_TRY(check_name(name));
+  pthread_mutex_lock(&s->lock);
+  const entry *e = find_idle(s, name);
+  const int64_t n = e && e->c ? mn_conversation_length(e->c) : 0;
+  for (int64_t i = 0; i < n && status == MN_OK; i++) status = mn_ids_add(out, mn_conversation_tokens(e->c)[i]);
+  pthread_mutex_unlock(&s->lock);
+  return status;
+}
+
 mn_status mn_shelf_nearest(mn_shelf *s, const int32_t *tokens, int64_t n, int64_t least, mn_text *name, mn_conversation **out) {
   entry *best = NULL;
   int64_t known = least > 0 ? least - 1 : 0;

@@ -6,6 +6,7 @@
 #ifndef MN_SHELF_H
 #define MN_SHELF_H
 
+#include "format/tokenizer.h"
 #include "run/conversation.h"
 
 typedef struct mn_shelf mn_shelf;
@@ -32,6 +33,8 @@ mn_status mn_shelf_take(mn_shelf *s, const char *name, bool make, mn_conversatio
 mn_status mn_shelf_give(mn_shelf *s, const char *name, mn_conversation *c, const char *note);
 /* The note it was given back with; NULL: none. Copied into `out`. */
 mn_status mn_shelf_note(mn_shelf *s, const char *name, mn_text *out);
+/* What it stands at; nothing: there is none, somebody has it, or it is in its file. Appended to `out`. */
+mn_status mn_shelf_tokens(mn_shelf *s, const char *name, mn_ids *out);
 /* Takes the one of which most of these tokens are known, at least `least` of them; its name is copied into `name`. NULL in *out: none.
  * Only those in memory are looked at. */
 mn_status mn_shelf_nearest(mn_shelf *s, const int32_t *tokens, int64_t n, int64_t least, mn_text *name, mn_conversation **out);

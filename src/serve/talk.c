@@ -18,7 +18,7 @@ void talk_free(mn_talk *t) {
     }
   for (int64_t i = 0; i < t->n_parts; i++) mn_ids_free(&t->parts[i].ids), mn_ids_free(&t->parts[i].task.drawn);
   for (int64_t i = 0; i < t->n_choices; i++) mn_text_free(&t->choices[i].text), mn_answer_logs_free(&t->choices[i].logs);
-  mn_text_free(&t->note), mn_text_free(&t->next_note), mn_text_free(&t->said);
+  mn_text_free(&t->note), mn_text_free(&t->next_note), mn_text_free(&t->said), mn_ids_free(&t->known);
   mn_machine_free(t->machine);
   mn_grammar_free(t->grammar);
   free(t->parts);
@@ -131,7 +131,7 @@ static bool want_form(mn_talk *t, mn_refusal *why) {
 
 static bool no_memory(mn_refusal *why) { return mn_refuse(why, 503, NULL, NULL, "the server is out of memory"); }
 
-/* Messages through the template. */
+/* Messages through the template; the tokens of a session stay, where its dialogue goes on. */
 static bool tokens_of(mn_talk *t, const mn_value *messages, mn_ids *out, mn_refusal *why) {
   const mn_chat_format *f = t->server->chat;
   const bool tools = t->ask.tools && t->ask.choice != MN_TOOLS_NONE;
@@ -140,7 +140,8 @@ static bool tokens_of(mn_talk *t, const mn_value *messages, mn_ids *out, mn_refu
   if (mn_chat_check_values(f, t->ask.template_values) != MN_OK)
     return mn_refuse(why, 400, "chat_template_kwargs", "invalid_value", "%s", mn_message());
   const mn_chat_request r = {.messages = messages, .tools = tools ? t->ask.tools : NULL, .values = t->ask.template_values, .answers = true};
-  const mn_status status = mn_chat_tokens(f, &r, out);
+  const mn_chat_known known = {.tokens = t->known.data, .n_tokens = (int64_t)t->known.len};
+  const mn_status status = mn_chat_tokens_on(f, &r, &known, NULL, out);
   if (status == MN_ERR_MEMORY) return no_memory(why);
   return status == MN_OK || mn_refuse(why, 400, "messages", "invalid_value", "%s", mn_message());
 }
@@ -271,7 +272,8 @@ static void note_is_read(void *talk) { /* in the loop */
 
 static void read_note(void *talk) { /* in the worker */
   mn_talk *t = talk;
-  if (mn_shelf_note(t->server->shelf, t->ask.session, &t->note) != MN_OK)
+  if (mn_shelf_note(t->server->shelf, t->ask.session, &t->note) != MN_OK ||
+      (t->ask.kind == MN_ASK_CHAT && mn_shelf_tokens(t->server->shelf, t->ask.session, &t->known) != MN_OK))
     mn_log_write(MN_LOG_WARN, "session %s: %s", t->ask.session, mn_message());
   if (!mn_web_post(t->server->web, note_is_read, t)) mn_log_write(MN_LOG_ERROR, "out of memory: a client waits in vain");
 }

@@ -34,6 +34,7 @@ struct mn_talk {
   mn_machine *machine;
   mn_text note; /* of its kept session, as it was; and the next, as far as it is known: kept.h */
   mn_text next_note, said;
+  mn_ids known; /* the tokens that the session stands at, of a chat */
   uint64_t client;
   char id[48];
   int64_t created;
