@@ -7,11 +7,11 @@
 #include "format/tokenizer_gguf.h"
 #include "program.h"
 #include "run/session.h"
-#include "test.h"
+#include "small_llama.h"
 
 #define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/checkpoints/"
 
-enum { VOCAB = 96, WIDTH = 256, HIDDEN = 256, TOKENS = 24 };
+enum { VOCAB = 96, TOKENS = 24 };
 static float logits[2][TOKENS * VOCAB];
 static int32_t tokens[TOKENS];
 
@@ -54,53 +54,9 @@ static double bits(const float *l) {
   return sum / log(2) / (TOKENS - 1);
 }
 
-/* ---- a small Llama ---- */
-
-static void add(mn_st_writer *w, const char *name, int64_t rows, int64_t columns, double scale, float *data, uint64_t *drawn) {
-  for (int64_t i = 0; i < rows * columns; i++) data[i] = (float)(scale * mn_random_normal(11, 0, (*drawn)++) + (rows == 1));
-  const mn_shape shape = rows == 1 ? MN_SHAPE(columns) : MN_SHAPE(rows, columns);
-  CHECK_OK(mn_st_writer_add(w, name, MN_F32, &shape, data));
-}
-
-static void put_llama(const char *dir) {
-  static const char config[] =
-      "{\"model_type\": \"llama\", \"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 256, \"intermediate_size\": 256,\n"
-      "\"num_hidden_layers\": 1, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"vocab_size\": 96,\n"
-      "\"rms_norm_eps\": 1e-5, \"rope_theta\": 10000.0, \"max_position_embeddings\": 64, \"eos_token_id\": 7,\n"
-      "\"tie_word_embeddings\": false}\n";
-  static const struct {
-    const char *name;
-    int64_t rows, columns;
-    double scale;
-  } list[] = {{"model.embed_tokens.weight", VOCAB, WIDTH, 1},
-              {"model.layers.0.input_layernorm.weight", 1, WIDTH, 0.1},
-              {"model.layers.0.self_attn.q_proj.weight", WIDTH, WIDTH, 0.1},
-              {"model.layers.0.self_attn.k_proj.weight", WIDTH / 2, WIDTH, 0.1},
-              {"model.layers.0.self_attn.v_proj.weight", WIDTH / 2, WIDTH, 0.06},
-              {"model.layers.0.self_attn.o_proj.weight", WIDTH, WIDTH, 0.06},
-              {"model.layers.0.post_attention_layernorm.weight", 1, WIDTH, 0.1},
-              {"model.layers.0.mlp.gate_proj.weight", HIDDEN, WIDTH, 0.06},
-              {"model.layers.0.mlp.up_proj.weight", HIDDEN, WIDTH, 0.06},
-              {"model.layers.0.mlp.down_proj.weight", WIDTH, HIDDEN, 0.06},
-              {"model.norm.weight", 1, WIDTH, 0.1},
-              {"lm_head.weight", VOCAB, WIDTH, 0.1}};
-  enum { N = sizeof list / sizeof *list };
-  static float data[N][WIDTH * WIDTH];
-  char path[600];
-  uint64_t drawn = 0;
-  mn_st_writer *w = mn_st_writer_new();
-  CHECK_OK(mn_make_dirs(dir));
-  for (int i = 0; i < N; i++) add(w, list[i].name, list[i].rows, list[i].columns, list[i].scale, data[i], &drawn);
-  snprintf(path, sizeof path, "%s/model.safetensors", dir);
-  CHECK_OK(mn_st_writer_save(w, path));
-  mn_st_writer_free(w);
-  snprintf(path, sizeof path, "%s/config.json", dir);
-  CHECK_OK(mn_file_write(path, config, sizeof config - 1));
-  for (int t = 0; t < TOKENS; t++) tokens[t] = (int32_t)(mn_splitmix64((uint64_t)t) % VOCAB);
-}
-
 static void there_and_back_is_the_same_model(void) {
-  put_llama("hf");
+  put_llama("hf", VOCAB, 64);
+  for (int t = 0; t < TOKENS; t++) tokens[t] = (int32_t)(mn_splitmix64((uint64_t)t) % VOCAB);
   CHECK(sh(MNEME "convert hf --out a.gguf --quiet 2>&1") == 0, "%s", out);
   CHECK(said("hf", logits[0]) && said("a.gguf", logits[1]), "both are opened");
   CHECK(apart(logits[0], logits[1], TOKENS * VOCAB) < 1e-5, "%g apart", apart(logits[0], logits[1], TOKENS * VOCAB));
