@@ -124,6 +124,22 @@ static void what_ends_an_answer_is_found(void) {
   tear_down(&f);
 }
 
+static void the_named_end_is_what_templates_are_told(void) {
+  mn_arena *arena = mn_arena_new();
+  static char named[] = "<|end|>"; /* the first of those that end an answer is another */
+  fixture f = {.arena = arena, .bundle = {.form = MN_FORM_HF, .speech = {.bos = BEGIN, .eos_token = named, .n_eos = 1, .eos = {EOS}}}};
+  static const char text[] = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}";
+  CHECK_OK(mn_tokenizer_bytes(special, 5, &f.bundle.tokenizer));
+  CHECK_OK(mn_chat_format_from(&f.bundle, "chat", text, sizeof text - 1, &f.form));
+  mn_ids wanted = ids_of("Hi\1");
+  if (f.form) {
+    check_tokens(&f, "[{\"role\": \"user\", \"content\": \"Hi\"}]", "Hi<|end|>", &wanted);
+    CHECK(mn_chat_ends(f.form, EOS) && mn_chat_ends(f.form, END), "both end an answer");
+  }
+  mn_ids_free(&wanted);
+  tear_down(&f);
+}
+
 static void a_text_begins_once(void) {
   fixture f;
   mn_ids one = ids_of("\4Hi");
@@ -202,6 +218,7 @@ int main(void) {
   RUN(only_the_template_writes_special_tokens);
   RUN(what_was_read_and_said_stays);
   RUN(what_ends_an_answer_is_found);
+  RUN(the_named_end_is_what_templates_are_told);
   RUN(a_text_begins_once);
   RUN(arguments_come_as_the_template_writes_them);
   RUN(parts_are_joined_and_what_is_no_text_refused);

@@ -183,6 +183,19 @@ static bool wait_for(int fd, const char *what, size_t from) {
 
 static void say(int fd, const char *line) { CHECK(write(fd, line, strlen(line)) == (ssize_t)strlen(line), "%s", line); }
 
+static void caches_are_as_long_as_they_are_asked_to_be(void) {
+#define SHORT "cut --template t.jinja --session short --temperature 0 --tokens 60 --json"
+  CHECK(sh("echo 'a b' | (" CHAT SHORT " --context 30 2>&1)") == 0 && strstr(out, "\"stopped_by\":\"room\""), "%s", out);
+  CHECK(sh("echo c | (" CHAT SHORT " --context 30 2>&1)") != 0 && strstr(out, "max_context is 30"), "%s", out);
+  CHECK(sh("echo c | (" CHAT SHORT " 2>&1)") != 0 && strstr(out, "another model"), "the session's caches were shorter: %s", out);
+  CHECK(sh("echo c | (" CHAT "kept --template t.jinja --context 30 2>&1)") != 0 && strstr(out, "--context 30 has no effect"), "%s", out);
+  CHECK(sh("cd " ROOT " && " MNEME "generate --model cut --prompt Qa --context 20 --tokens 30 2>&1") != 0 && strstr(out, "is 20"), "%s",
+        out);
+  CHECK(sh("cd " ROOT " && " MNEME "generate --model cut --prompt Qa --context 70000 --tokens 3 2>&1") != 0 && strstr(out, "no effect"),
+        "%s", out);
+  CHECK(sh("echo c | (" CHAT "cut --template t.jinja --exact 2>&1)") != 0 && strstr(out, "--exact: no matrix"), "%s", out);
+}
+
 static void an_interruption_ends_the_answer_and_not_the_program(void) {
   const int fd = posix_openpt(O_RDWR | O_NOCTTY);
   const char *name = fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0 ? ptsname(fd) : NULL;
@@ -238,6 +251,7 @@ int main(void) {
   RUN(what_a_template_leaves_out_is_followed);
   RUN(values_and_system_prompts_reach_the_template);
   RUN(what_is_refused);
+  RUN(caches_are_as_long_as_they_are_asked_to_be);
   RUN(an_interruption_ends_the_answer_and_not_the_program);
   return test_end();
 }

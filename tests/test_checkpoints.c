@@ -276,12 +276,13 @@ static void numbers_of_any_length_are_read(void) {
   CHECK(
       sh("rm -rf copy && cp -r " GOLDEN
          "smollm copy && cd copy && echo '{\"model_max_length\": 1000000000000000019884624838656, \"chat_template\": "
-         "\"a \\\" 1000000000000000019884624838656\", \"x\": [-98765432109876543210987, 18446744073709551616]}' >tokenizer_config.json") ==
+         "\"a \\\" 1000000000000000019884624838656\", \"eos_token\": {\"content\": \"<|turn|>\"}, \"x\": [-98765432109876543210987, 18446744073709551616]}' >tokenizer_config.json") ==
           0,
       "%s", out);
   CHECK_OK(mn_bundle_open("copy", NULL, 1, &b));
   CHECK(b.speech.chat_template && !strcmp(b.speech.chat_template, "a \" 1000000000000000019884624838656"), "%s",
         b.speech.chat_template ? b.speech.chat_template : "none");
+  CHECK(b.speech.eos_token && !strcmp(b.speech.eos_token, "<|turn|>"), "what templates are told is the one that is named here");
   mn_bundle_close(&b);
 }
 

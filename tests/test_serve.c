@@ -403,6 +403,7 @@ static void wrong_settings_are_refused(void) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     CHECK(sh(MNEME "serve %s 2>&1", all[i].words) != 0 && strstr(out, all[i].said), "%s: %s", all[i].words, out);
   CHECK(sh(MNEME "serve tiny --context 400 2>&1") != 0 && strstr(out, "--context 400 has no effect"), "%s", out);
+  CHECK(sh(MNEME "serve tiny --exact 2>&1") != 0 && strstr(out, "--exact: no matrix"), "%s", out);
   CHECK(server_begin(&server, "tiny --context 50") && http_get("/v1/models") == 200 && http_number("context_length") == 50, "%s",
         http_reply);
   CHECK(http_post("/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 51}") == 400 &&

@@ -92,7 +92,7 @@ void mn_bundle_close(mn_bundle *b) {
   mn_model_free(b->model);
   mn_backend_free(b->backend);
   free(b->no_tokenizer);
-  free(b->speech.chat_template);
+  mn_speech_free(&b->speech);
   *b = (mn_bundle){0};
 }
 

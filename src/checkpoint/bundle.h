@@ -13,6 +13,7 @@
 enum { MN_EOS_MOST = 16 };
 typedef struct mn_speech { /* what a checkpoint says of texts and dialogues; zeros and -1: nothing */
   char *chat_template;     /* of a Jinja template; NULL: none. Free: mn_bundle_close */
+  char *eos_token;         /* what chat templates call so, as tokenizer_config.json says; NULL: the first of eos. Free: the same */
   int n_eos;               /* tokens that end an answer: generation_config.json's, else the settings', else the tokenizer's */
   int32_t eos[MN_EOS_MOST];
   int32_t bos;  /* the token that begins a text; -1: none */

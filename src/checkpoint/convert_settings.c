@@ -152,7 +152,7 @@ static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w) {
   if (status == MN_OK && json) status = mn_gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", speech.add_bos);
   if (status == MN_OK && speech.chat_template) status = mn_gguf_writer_string(w, "tokenizer.chat_template", speech.chat_template);
   mn_tokenizer_free(tok);
-  free(speech.chat_template);
+  mn_speech_free(&speech);
   free(json);
   free(path);
   return status;

@@ -26,6 +26,11 @@ void mn_speech_add_eos(mn_speech *s, int64_t id) {
   if (s->n_eos < MN_EOS_MOST && id >= 0 && id <= INT32_MAX) s->eos[s->n_eos++] = (int32_t)id;
 }
 
+void mn_speech_free(mn_speech *s) {
+  free(s->chat_template);
+  free(s->eos_token);
+}
+
 /* eos_token_id is a number or a list of them. */
 static mn_status take_ids(const mn_value *root, mn_speech *s) {
   const mn_value *eos = mn_value_get(root, "eos_token_id"), *bos = mn_value_get(root, "bos_token_id");
@@ -42,10 +47,15 @@ static mn_status take_ids(const mn_value *root, mn_speech *s) {
 }
 
 /* A token is a text, or a map whose `content` is one. */
-static int32_t token_of(const mn_value *root, const char *key, const mn_tokenizer *tok) {
+static const char *text_of(const mn_value *root, const char *key) {
   const mn_value *v = mn_value_get(root, key);
   if (v && v->kind == MN_MAP) v = mn_value_get(v, "content");
-  return tok && v && v->kind == MN_TEXT ? mn_tokenizer_find(tok, v->as.text) : -1;
+  return v && v->kind == MN_TEXT ? v->as.text : NULL;
+}
+
+static int32_t token_of(const mn_value *root, const char *key, const mn_tokenizer *tok) {
+  const char *text = text_of(root, key);
+  return tok && text ? mn_tokenizer_find(tok, text) : -1;
 }
 
 /* chat_template is a text, or a list of {name, template} of which `default` counts. */
@@ -88,7 +98,9 @@ mn_status mn_speech_read_hf(const char *dir, const mn_tokenizer *tok, mn_speech 
     if (!s->n_eos) mn_speech_add_eos(s, token_of(tokenizer, "eos_token", tok));
     if (s->bos < 0) s->bos = token_of(tokenizer, "bos_token", tok);
     s->add_bos = s->bos >= 0 && add && add->kind == MN_BOOLEAN && add->as.boolean;
-    status = take_template(arena, dir, tokenizer, s);
+    const char *end = text_of(tokenizer, "eos_token");
+    if (end && !(s->eos_token = mn_strdup(end))) status = MN_ERR_MEMORY;
+    if (status == MN_OK) status = take_template(arena, dir, tokenizer, s);
   }
   mn_arena_free(arena);
   return status;

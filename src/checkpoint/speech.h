@@ -9,6 +9,7 @@
 mn_status mn_speech_read_hf(const char *dir, const mn_tokenizer *tok, mn_speech *out);
 
 void mn_speech_add_eos(mn_speech *s, int64_t id); /* once, as far as there is room */
+void mn_speech_free(mn_speech *s);                /* its texts */
 
 /* A whole tokenizer.json among a GGUF file's metadata. */
 #define MN_GGUF_TOKENIZER_JSON "tokenizer.huggingface.json"

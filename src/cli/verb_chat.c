@@ -16,6 +16,7 @@
 #include "cli/chat_sessions.h"
 #include "cli/chat_text.h"
 #include "cli/cli.h"
+#include "cli/model_options.h"
 #include "cli/sampling_options.h"
 #include "checkpoint/bundle.h"
 #include "run/chat_form.h"
@@ -253,7 +254,7 @@ static bool has_template(const chat *c) {
 }
 
 static mn_status open_bundle(chat *c, const char *path) {
-  MN_TRY(mn_bundle_open(path, c->cli->backend, c->cli->threads, &c->bundle));
+  MN_TRY(mn_cli_open(c->cli, path, &c->bundle));
   MN_TRY(mn_bundle_need_tokenizer(&c->bundle, path));
   const char *what = mn_model_input(c->bundle.model, "turn_ends") ? "a model that reads text; this one answers in turns"
                                                                   : "a model with a chat template; --template FILE gives one";
@@ -300,7 +301,7 @@ static mn_status run(mn_cli *cli) {
   mn_status status = c.arena && folder ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK)
     status = mn_cli_only(cli, !lists, "a dialogue; --list only shows which there are",
-                         "session new fork temperature tokens template system with verbose");
+                         "session new fork temperature tokens template system with verbose exact context");
   if (status == MN_OK) status = open_bundle(&c, dir);
   if (status == MN_OK) status = has_template(&c) ? mn_chat_text_run(cli, &c.bundle, folder) : by_form(&c, dir, folder, lists);
   const mn_status last = wait_for_work(&c);
@@ -329,6 +330,8 @@ static const mn_option options[] = {
     {"tokens", "N", "512", "how long an answer may be; of a model that answers in turns a turn's room is the end in any case", 0},
     MN_SAMPLING_OPTIONS("0.8"),
     {"precision", "WORD", "f32", "f32 or bf16", 0},
+    MN_EXACT_OPTION,
+    MN_CONTEXT_OPTION,
     {0}};
 static const char *const examples[] = {"mneme chat runs/rxt --session bela --fork anna --temperature 0",
                                        "mneme chat runs/quick --template chat.jinja --system 'Be brief.' --session anna",

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "cli/eval_source.h"
 #include "cli/eval_tasks.h"
+#include "cli/model_options.h"
 #include "format/json.h"
 
 /* ---- what to evaluate on ---- */
@@ -192,8 +193,7 @@ static mn_status run(mn_cli *cli) {
   const char *dir = mn_cli_get(cli, "model"), *task = mn_cli_get(cli, "task");
   mn_status status = !e.arena ? MN_ERR_MEMORY : dir ? MN_OK : mn_fail(MN_ERR_CONFIG, "eval needs --model MODEL: " MN_CLI_MODEL);
   if (status == MN_OK) status = read_options(&e);
-  if (status == MN_OK) status = mn_bundle_open(dir, cli->backend, cli->threads, &e.bundle);
-  if (status == MN_OK && mn_cli_given(cli, "exact")) status = mn_context(mn_params_keep_exact(e.bundle.params), "--exact");
+  if (status == MN_OK) status = mn_cli_open(cli, dir, &e.bundle);
   if (status == MN_OK) status = check_recipe(&e);
   if (status == MN_OK) status = task ? on_task(&e, task) : mn_cli_given(cli, "data") ? on_files(&e) : on_held_out(&e);
   mn_bundle_close(&e.bundle);
@@ -232,7 +232,7 @@ static const mn_option options[] = {
     {"top", "N", "8", "soft targets: so many likeliest tokens of each place", 0},
     {"carry", NULL, NULL, "text: read in B long streams whose state goes on from segment to segment", 0},
     {"precision", "WORD", "f32", "f32 or bf16", 0},
-    {"exact", NULL, NULL, "of a model in blocks of few bits: take activations as they are, not rounded to 8 bits", 0},
+    MN_EXACT_OPTION,
     {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},
     {0}};
 static const char *const examples[] = {

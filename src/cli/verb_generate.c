@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/output.h"
 #include "cli/cli.h"
+#include "cli/model_options.h"
 #include "cli/remarks.h"
 #include "cli/sampling_options.h"
 #include "format/safetensors.h"
@@ -197,8 +198,7 @@ static mn_status set_up(generation *g, int64_t n) {
   if (!dir) return mn_fail(MN_ERR_CONFIG, "which model? --model MODEL names " MN_CLI_MODEL);
   MN_TRY(mn_cli_sampling(cli, &sampling));
   MN_TRY(mn_cli_precision(cli, "precision", false, &compute));
-  MN_TRY(mn_bundle_open(dir, cli->backend, cli->threads, &g->bundle));
-  if (mn_cli_given(cli, "exact")) MN_TRY(mn_context(mn_params_keep_exact(g->bundle.params), "--exact"));
+  MN_TRY(mn_cli_open(cli, dir, &g->bundle));
   MN_TRY(mn_bundle_need_tokenizer(&g->bundle, dir));
   MN_TRY(read_prompt(g));
   MN_TRY(read_source(g));
@@ -257,7 +257,8 @@ static const mn_option options[] = {
     {"session-in", "FILE", NULL, "go on from a saved session: it remembers what it was fed", 0},
     {"session-out", "FILE", NULL, "save the session at the end", MN_OPTION_OUTPUT},
     {"precision", "WORD", "f32", "f32 or bf16", 0},
-    {"exact", NULL, NULL, "of a model in blocks of few bits: take activations as they are, not rounded to 8 bits", 0},
+    MN_EXACT_OPTION,
+    MN_CONTEXT_OPTION,
     {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},
     {0}};
 static const char *const examples[] = {"mneme generate --model runs/quick --prompt \"Call me\" --temperature 0.7",

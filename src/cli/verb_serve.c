@@ -3,8 +3,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "cli/cli.h"
-#include "checkpoint/bundle.h"
+#include "cli/model_options.h"
 #include "serve/server.h"
 
 static mn_status read_limits(const mn_cli *cli, mn_server_config *c) {
@@ -56,37 +55,13 @@ static void greet(mn_cli *cli, const mn_server_config *c, const mn_server *s) {
     mn_cli_note(cli, "whoever reaches %s may ask; --api-key-file FILE lets in those with a key alone", url);
 }
 
-/* Caches end after n tokens: what a stream keeps is made whole when it begins, and a context that nobody fills costs as much as a full one. */
-static bool limit_mixer(const mn_mixer *m, int64_t n) {
-  if (!m->def) return false;
-  const mn_field *f = mn_field_find(m->def->fields, "max_context");
-  char *config = m->config;
-  bool any = f && mn_field_int(f, config) > n;
-  if (any && f->size == sizeof(int)) *(int *)(void *)(config + f->offset) = (int)n;
-  else if (any) *(int64_t *)(void *)(config + f->offset) = n;
-  if (m->def->base) any = limit_mixer((const mn_mixer *)(const void *)(config + m->def->base), n) || any;
-  const mn_mixer_list *list = m->def->list ? (const mn_mixer_list *)(const void *)(config + m->def->list) : NULL;
-  for (int i = 0; list && i < list->n; i++) any = limit_mixer(&list->items[i], n) || any;
-  return any;
-}
-
-static mn_status limit_context(mn_model *m, int64_t n) {
-  bool any = false;
-  for (; m; m = m->base)
-    for (int i = 0; i < m->stack.n; i++) any = limit_mixer(&m->stack.blocks[i].mixer, n) || any;
-  return any ? MN_OK : mn_fail(MN_ERR_CONFIG, "--context %lld has no effect: no cache of this model holds more tokens", (long long)n);
-}
-
 static mn_status serve(mn_cli *cli, mn_server_config *c, const char *dir) {
   mn_bundle bundle;
   mn_server *s = NULL;
-  MN_TRY(mn_bundle_open(dir, cli->backend, cli->threads, &bundle));
+  mn_status status = mn_cli_open(cli, dir, &bundle);
   c->bundle = &bundle;
   c->dir = bundle.form == MN_FORM_MNEME ? dir : NULL;
-  int64_t context = 0;
-  mn_status status = mn_bundle_need_tokenizer(&bundle, dir);
-  if (status == MN_OK) status = mn_cli_int(cli, "context", 1, INT32_MAX, &context);
-  if (status == MN_OK && context) status = limit_context(bundle.model, context);
+  if (status == MN_OK) status = mn_bundle_need_tokenizer(&bundle, dir);
   if (status == MN_OK) status = mn_server_new(c, &s);
   if (status == MN_OK) greet(cli, c, s);
   if (status == MN_OK && !mn_cli_given(cli, "check")) status = mn_server_run(s, mn_cli_stop_flag());
@@ -127,7 +102,7 @@ static const mn_option options[] = {
     {"rate", "N", "0", "requests per minute of a key that says none; 0: any number", 0},
     {"cors", "ORIGIN", NULL, "pages of this origin may ask, too; *: all", 0},
     {"streams", "N", "16", "answers that are made at once, at most", 0},
-    {"context", "N", NULL, "tokens of a stream, at most, where the model has room for more: less memory for each", 0},
+    MN_CONTEXT_OPTION,
     {"piece", "N", "128", "tokens of a prompt that are read between two steps", 0},
     {"queue", "N", "256", "prompts that may wait; more are refused with 429", 0},
     {"state-mib", "N", "0", "MiB for the states of all streams; fewer run at once then; 0: any", 0},
@@ -143,6 +118,7 @@ static const mn_option options[] = {
     {"drain-seconds", "X", "30", "what is being answered when the server is told to end may take so long", 0},
     {"access-log", "FILE", NULL, "a line for each reply, at the end of this file; -: to standard error", 0},
     {"precision", "WORD", "f32", "f32 or bf16", 0},
+    MN_EXACT_OPTION,
     {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},
     {"check", NULL, NULL, "open the model and the port, and end", 0},
     {0}};
