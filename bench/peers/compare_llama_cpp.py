@@ -104,12 +104,14 @@ def perplexity(nll):
     return math.exp(late.mean())
 
 
-def exactly(args, model, name, prompts, bars):
+def exactly(args, model, name, prompts, narrow, bars):
     """The same weights as f32 for llama.cpp, so that neither side rounds activations."""
     with tempfile.TemporaryDirectory() as folder:
         wide = os.path.join(folder, "f32.gguf")
         subprocess.run([args.mneme, "convert", model, "--out", wide, "--type", "f32", "--quiet"], check=True, stdout=subprocess.DEVNULL)
         llama = open_llama(args, wide, 1024, False)
+        same = sum(greedy(llama, ids, 64)[0] == out for ids, out in zip(prompts, narrow))
+        print(f"{name}: llama.cpp's own answers with its weights in blocks and as f32 are the same for {same} of {len(prompts)} prompts", flush=True)
         part_ways(args, name, llama, prompts, ours(args, model, prompts, "--tokens", "64", "--exact"), bars, "greedy, nobody rounds activations")
 
 
@@ -125,7 +127,7 @@ def compare(args, model, bars):
     if "greedy" in args.parts:
         part_ways(args, name, llama, prompts, ours(args, model, prompts, "--tokens", "64"), bars, "greedy")
     if "exact" in args.parts:
-        exactly(args, model, name, prompts, bars)
+        exactly(args, model, name, prompts, [greedy(llama, ids, 64)[0] for ids in prompts], bars)
     if "perplexity" in args.parts:
         begin = llama.token_bos() if begins else None
         with open(args.text, "rb") as f:
