@@ -127,6 +127,7 @@ static void what_cannot_be_done_is_named(void) {
       {"a.gguf --out x.gguf --type i32", "no type of weights", 2},
       {"a.gguf --out x.gguf --tensor q4_k", "must be PATTERN=TYPE", 2},
       {"a.gguf --out x.gguf --tensor '*odd*=q4_0'", "multiples of 32", 2},
+      {"a.gguf --out x.gguf --tensor '*atn_v*=q4_k'", "fits no tensor", 2},
       {"a.gguf --out x.gguf --tensor 'ids=f32'", "cannot become f32", 1},
       {"a.gguf --out ./a.gguf --type q8_0", "is what is read", 2},
       {"absent.gguf --out x.gguf", "absent.gguf", 1},

@@ -121,6 +121,19 @@ static mn_status list_own(mn_converting *job) {
   return MN_OK;
 }
 
+/* A pattern that no tensor fits is a misspelt one. */
+static mn_status check_rules(const mn_converting *job) {
+  for (int k = 0; k < job->options->n_rules; k++) {
+    const char *pattern = job->options->rules[k].pattern;
+    int i = 0;
+    while (i < job->n && !mn_name_matches(pattern, job->targets[i].name)) i++;
+    if (i == job->n)
+      return mn_fail(MN_ERR_CONFIG, "the pattern '%s' fits no tensor of the new file, which has %d, such as '%s'", pattern, job->n,
+                     job->n ? job->targets[job->n / 2].name : "none");
+  }
+  return MN_OK;
+}
+
 static void count(mn_converting *job) {
   mn_convert_report *r = job->report;
   for (int i = 0; job->from && i < mn_checkpoint_count(job->from); i++) r->bytes_before += mn_checkpoint_at(job->from, i)->bytes;
@@ -300,6 +313,7 @@ static mn_status list(mn_converting *job, const char *to) {
 
 static mn_status convert(mn_converting *job, const char *to) {
   MN_TRY(list(job, to));
+  MN_TRY(check_rules(job));
   count(job);
   MN_TRY(write_checked(job, to));
   if (job->squares > 0) job->report->error = sqrt(job->errors / job->squares);
