@@ -80,14 +80,14 @@ static void a_stream_cut_anywhere_is_the_stream(void) {
 static void forms_of_trained_models(void) {
 #define ATTENTION "{type: attention, heads: 4, kv_heads: 2, head_dim: 6, max_context: 32"
   static const char *const forms[] = {
-      "{vocab_size: 9, d_model: 8, layers: 1, embed_norm: true, embedding_scale: 3, logit_scale: 0.5, logit_softcap: 1.5, block: "
-      "{mixer: " ATTENTION
-      ", qkv_bias: true, softcap: 0.7, score_scale: 0.9}, channel: {type: glu, activation: gelu_tanh, bias: true}, hidden: "
-      "12, residual_scale: 0.4}}",
-      "{vocab_size: 9, d_model: 8, layers: 1, tie_embeddings: false, logit_softcap: 2, block: {mixer: " ATTENTION
-      ", qk_norm: heads, qk_norm_eps: 0.001, rope_divisors: [1, 2, 4], rope_gain: 1.3}, norm_position: sandwich}}",
-      "{vocab_size: 9, d_model: 8, layers: 1, logit_scale: 2, block: {mixer: {type: attention, heads: 2, window: 3, softcap: 1.1, qk_norm: "
-      "all}}}",
+      ("{vocab_size: 9, d_model: 8, layers: 1, embed_norm: true, embedding_scale: 3, logit_scale: 0.5, logit_softcap: 1.5, block: "
+       "{mixer: " ATTENTION
+       ", qkv_bias: true, softcap: 0.7, score_scale: 0.9}, channel: {type: glu, activation: gelu_tanh, bias: true}, hidden: "
+       "12, residual_scale: 0.4}}"),
+      ("{vocab_size: 9, d_model: 8, layers: 1, tie_embeddings: false, logit_softcap: 2, block: {mixer: " ATTENTION
+       ", qk_norm: heads, qk_norm_eps: 0.001, rope_divisors: [1, 2, 4], rope_gain: 1.3}, norm_position: sandwich}}"),
+      ("{vocab_size: 9, d_model: 8, layers: 1, logit_scale: 2, block: {mixer: {type: attention, heads: 2, window: 3, softcap: 1.1, qk_norm: "
+       "all}}}"),
   };
   for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
     mk_model m;
