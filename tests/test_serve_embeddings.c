@@ -39,7 +39,10 @@ static void vectors_are_means_of_length_one(void) {
   CHECK(mn_embedder_texts(e, 1, texts, length, alone) == MN_ERR_ARG, "%s", mn_message());
   mn_embedder_free(e);
   fixture_close(&f);
-  if (!fixture_open(&f, 5, "{type: encoder, channels: 3, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, causal: false}, hidden: 8}}")) return;
+  if (!fixture_open(
+          &f, 5,
+          "{type: encoder, channels: 3, d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, causal: false}, hidden: 8}}"))
+    return;
   CHECK(mn_embedder_new(f.model, f.params, MN_F32, &e) == MN_ERR_CONFIG && !e, "frames");
   fixture_close(&f);
 }
