@@ -188,7 +188,7 @@ static void wrong_use_is_named(void) {
       {"generate" MODEL "--prompt a --prompt-file b", 2, "one of them"},
       {"generate" MODEL "--prompt a --temperature -1", 2, "--temperature"},
       {"generate" MODEL "--prompt a --sesion-in x", 2, "did you mean --session-in"},
-      {"generate --model " TEXT " --prompt a", 1, "not a directory"},
+      {"generate --model " TEXT " --prompt a", 1, "is not a model"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     int code = sh(MNEME "%s 2>&1", cases[i].args);

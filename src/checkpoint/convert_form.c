@@ -121,11 +121,11 @@ mn_status mn_convert_list_pieces(mn_converting *job) {
   const int n = job->params->n_all;
   mn_arch_piece *from = mn_calloc((size_t)n + 1, sizeof *from);
   job->targets = mn_arena_alloc(job->arena, (size_t)(n + 1) * sizeof *job->targets);
+  job->pieces = from; /* targets read by them: they are freed with the job */
+  job->n_from = n;
   if (!from || !job->targets) return MN_ERR_MEMORY;
-  mn_status status = mn_arch_match(job->arch, job->from, job->model, job->params, from);
-  for (int i = 0; i < n && status == MN_OK; i++) status = add_piece(job, i, &from[i]);
-  for (int i = 0; i < n; i++) free(from[i].each); /* of what is refused */
-  if (status != MN_OK) return status;
+  MN_TRY(mn_arch_match(job->arch, job->from, job->model, job->params, from));
+  for (int i = 0; i < n; i++) MN_TRY(add_piece(job, i, &from[i]));
   for (int i = 0; i < job->n; i++) MN_TRY(mn_target_choose(&job->targets[i], job->targets[i].pieces[0].from.tensor->dtype));
   return MN_OK;
 }

@@ -98,6 +98,9 @@ static bool may_be_fixed(const mn_node *n) {
   return n->n_out == 1 && !mn_node_has_effect(n) && n->op != &mn_op_scan && n->op != &mn_op_random && n->op->cls != MN_OP_LEAF;
 }
 
+/* Through residual sums every layer doubles what a value comes from: more than any size is enough. */
+static int64_t added(int64_t a, int64_t b) { return a < INT64_MAX - b ? a + b : INT64_MAX; }
+
 static void mark_fixed(finder *f) {
   const mn_graph *g = f->draft->g;
   for (int i = 0; i < f->draft->n_leaves; i++) {
@@ -113,7 +116,7 @@ static void mark_fixed(finder *f) {
     bool all = n->n_in > 0;
     for (int k = 0; k < n->n_in; k++) {
       all = all && f->fixed[n->in[k]->node->id];
-      f->origin[i] += f->origin[n->in[k]->node->id];
+      f->origin[i] = added(f->origin[i], f->origin[n->in[k]->node->id]);
     }
     const int64_t size = mn_shape_count(&n->out[0]->shape);
     f->fixed[i] = all && (n->op->cls == MN_OP_VIEW || size <= SMALL || size <= f->origin[i]);
