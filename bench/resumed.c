@@ -100,7 +100,7 @@ int main(int argc, char **argv) {
     else return fprintf(stderr, "bench-resumed: what is %s?\n", argv[i]), 2;
   }
   if (argc < 2 || r.tokens < 1 || r.turn < 1) return fprintf(stderr, "usage: bench-resumed MODEL [--tokens 6000] [--turn 64]\n"), 2;
-  char made[] = "/tmp/bench-resumed-XXXXXX";
+  char made[] = P_tmpdir "/bench-resumed-XXXXXX";
   if (!dir && !(dir = mkdtemp(made))) return perror("bench-resumed"), 1;
   r.model = argv[1];
   snprintf(r.session, sizeof r.session, "%s/session", dir);

@@ -7,48 +7,25 @@ the filter from_json) is compared with Jinja where that is allowed."""
 import argparse
 import collections
 import datetime
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
 
-import jinja2
-import jinja2.ext
-import jinja2.sandbox
 
-NOW = 1764417600
-
-
-class Generation(jinja2.ext.Extension):
-    """{% generation %}: what stands in it, as it is."""
-
-    tags = {"generation"}
-
-    def parse(self, parser):
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_pass"), [], [], body).set_lineno(line)
-
-    def _pass(self, caller):
-        return caller()
+# Jinja as the golden cases know it
+SPEC = importlib.util.spec_from_file_location("golden_template", os.path.join(os.path.dirname(__file__), "../../tests/golden/template.py"))
+golden = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(golden)
 
 
 def environment(mutable):
-    kind = jinja2.sandbox.SandboxedEnvironment if mutable else jinja2.sandbox.ImmutableSandboxedEnvironment
-    env = kind(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
-
-    def raise_exception(message):
-        raise jinja2.exceptions.TemplateError(message)
-
-    def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-        return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-    env.filters["tojson"] = tojson
+    env = golden.environment(mutable)
     if mutable:
         env.filters["from_json"] = json.loads
-    env.globals["raise_exception"] = raise_exception
-    env.globals["strftime_now"] = lambda f: datetime.datetime.fromtimestamp(NOW).strftime(f)
+    env.globals["strftime_now"] = lambda f: datetime.datetime.fromtimestamp(golden.NOW).strftime(f)
     return env
 
 
@@ -134,7 +111,7 @@ def by_mneme(program, path, of):
     with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
         json.dump(of, f)
         f.flush()
-        done = subprocess.run([program, path, f.name, str(NOW)], capture_output=True)
+        done = subprocess.run([program, path, f.name, str(golden.NOW)], capture_output=True)
     return (done.stdout.decode(), None) if done.returncode == 0 else (None, done.stderr.decode().strip())
 
 

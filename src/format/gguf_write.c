@@ -3,6 +3,7 @@
 #include "format/gguf.h"
 
 #include "format/gguf_internal.h"
+#include "format/named_items.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -54,16 +55,6 @@ void mn_gguf_writer_free(mn_gguf_writer *w) {
 }
 
 /* Room for one more element of `size` bytes. */
-static mn_status room(void **data, size_t count, size_t *cap, size_t size) {
-  if (count < *cap) return MN_OK;
-  size_t more = *cap ? *cap * 2 : 16;
-  void *grown = mn_realloc(*data, more * size);
-  if (!grown) return MN_ERR_MEMORY;
-  *data = grown;
-  *cap = more;
-  return MN_OK;
-}
-
 static mn_status check_name(const char *name, const char *what, size_t limit) {
   char shown[MN_PRINTABLE];
   size_t n = strlen(name);
@@ -92,7 +83,7 @@ static mn_status begin(mn_gguf_writer *w, const char *key, mn_gguf_kind kind) {
   if (!strcmp(key, "general.alignment") && kind != MN_GGUF_UINT32)
     return mn_fail(MN_ERR_ARG, "the metadata key 'general.alignment' must be of the kind UINT32");
   void *keys = w->keys;
-  mn_status status = room(&keys, w->meta_count, &w->meta_cap, sizeof *w->keys);
+  mn_status status = mn_items_room(&keys, w->meta_count, &w->meta_cap, sizeof *w->keys);
   w->keys = keys;
   MN_TRY(status);
   if (!(w->keys[w->meta_count] = mn_arena_strdup(w->arena, key))) return MN_ERR_MEMORY;
@@ -193,7 +184,7 @@ static mn_status add(mn_gguf_writer *w, const char *name, mn_gguf_type type, con
   MN_TRY(size_of(name, it.type, shape, &it.bytes));
   if (it.bytes && !it.data && !it.source) return mn_fail(MN_ERR_ARG, "tensor '%s' has no data", name);
   void *items = w->items;
-  mn_status status = room(&items, w->count, &w->cap, sizeof *w->items);
+  mn_status status = mn_items_room(&items, w->count, &w->cap, sizeof *w->items);
   w->items = items;
   MN_TRY(status);
   it.shape = *shape;
@@ -211,19 +202,7 @@ mn_status mn_gguf_writer_add_source(mn_gguf_writer *w, const char *name, mn_gguf
   return add(w, name, type, shape, (item){.source = source, .ctx = ctx});
 }
 
-static int by_name(const void *a, const void *b) { return strcmp((*(const item *const *)a)->name, (*(const item *const *)b)->name); }
-
-static mn_status refuse_duplicates(const mn_gguf_writer *w) {
-  const item **sorted = mn_alloc((w->count + 1) * sizeof *sorted);
-  if (!sorted) return MN_ERR_MEMORY;
-  for (size_t i = 0; i < w->count; i++) sorted[i] = &w->items[i];
-  qsort(sorted, w->count, sizeof *sorted, by_name);
-  mn_status status = MN_OK;
-  for (size_t i = 1; i < w->count && status == MN_OK; i++)
-    if (!strcmp(sorted[i - 1]->name, sorted[i]->name)) status = mn_fail(MN_ERR_ARG, "two tensors are named '%s'", sorted[i]->name);
-  free(sorted);
-  return status;
-}
+static const char *name_at(const void *writer, size_t i) { return ((const mn_gguf_writer *)writer)->items[i].name; }
 
 /* ---- the file ---- */
 
@@ -297,7 +276,7 @@ mn_status mn_gguf_writer_save(mn_gguf_writer *w, const char *path) {
   mn_text h = {0}, sums = {0};
   output o = {0};
   MN_TRY(mn_text_status(&w->metas));
-  MN_TRY(refuse_duplicates(w));
+  MN_TRY(mn_items_differ(w->count, name_at, w));
   mn_status status = make_header(w, &h);
   if (status == MN_OK) {
     o.hasher = mn_hasher_new();

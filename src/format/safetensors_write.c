@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "format/json.h"
+#include "format/named_items.h"
 #include "format/safetensors.h"
 #include "format/safetensors_sums.h"
 
@@ -57,16 +58,6 @@ void mn_st_writer_free(mn_st_writer *w) {
 }
 
 /* Room for one more element of `size` bytes. */
-static mn_status room(void **data, size_t count, size_t *cap, size_t size) {
-  if (count < *cap) return MN_OK;
-  size_t more = *cap ? *cap * 2 : 16;
-  void *grown = mn_realloc(*data, more * size);
-  if (!grown) return MN_ERR_MEMORY;
-  *data = grown;
-  *cap = more;
-  return MN_OK;
-}
-
 static mn_status check_name(const char *name, const char *what) {
   char shown[MN_PRINTABLE];
   if (mn_utf8_valid(name, strlen(name)) == strlen(name)) return MN_OK;
@@ -80,7 +71,7 @@ mn_status mn_st_writer_meta(mn_st_writer *w, const char *key, const char *value)
   for (size_t i = 0; i < w->meta_count; i++)
     if (!strcmp(w->meta[2 * i], key)) return mn_fail(MN_ERR_ARG, "the metadata key '%s' is given twice", key);
   void *meta = w->meta;
-  mn_status status = room(&meta, w->meta_count, &w->meta_cap, 2 * sizeof *w->meta);
+  mn_status status = mn_items_room(&meta, w->meta_count, &w->meta_cap, 2 * sizeof *w->meta);
   w->meta = meta;
   MN_TRY(status);
   w->meta[2 * w->meta_count] = mn_arena_strdup(w->arena, key);
@@ -105,7 +96,7 @@ static mn_status add(mn_st_writer *w, const char *name, mn_dtype dtype, const mn
       return mn_fail(MN_ERR_ARG, "tensor '%s': dimension %d is impossible", name, i);
   if (it.bytes && !it.data && !it.source) return mn_fail(MN_ERR_ARG, "tensor '%s' has no data", name);
   void *items = w->items;
-  mn_status status = room(&items, w->count, &w->cap, sizeof *w->items);
+  mn_status status = mn_items_room(&items, w->count, &w->cap, sizeof *w->items);
   w->items = items;
   MN_TRY(status);
   it.name = mn_arena_strdup(w->arena, name);
@@ -125,19 +116,7 @@ mn_status mn_st_writer_add_source(mn_st_writer *w, const char *name, mn_dtype dt
   return add(w, name, dtype, shape, (item){.source = source, .ctx = ctx});
 }
 
-static int by_name(const void *a, const void *b) { return strcmp((*(const item *const *)a)->name, (*(const item *const *)b)->name); }
-
-static mn_status refuse_duplicates(const mn_st_writer *w) {
-  const item **sorted = mn_alloc(w->count * sizeof *sorted);
-  if (!sorted) return MN_ERR_MEMORY;
-  for (size_t i = 0; i < w->count; i++) sorted[i] = &w->items[i];
-  if (w->count) qsort(sorted, w->count, sizeof *sorted, by_name);
-  mn_status status = MN_OK;
-  for (size_t i = 1; i < w->count && status == MN_OK; i++)
-    if (!strcmp(sorted[i - 1]->name, sorted[i]->name)) status = mn_fail(MN_ERR_ARG, "two tensors are named '%s'", sorted[i]->name);
-  free(sorted);
-  return status;
-}
+static const char *name_at(const void *writer, size_t i) { return ((const mn_st_writer *)writer)->items[i].name; }
 
 /* Calls fn for every tensor in the order of the file: wider types first. */
 typedef mn_status (*visitor)(const item *it, void *ctx);
@@ -242,7 +221,7 @@ static mn_status write_file(mn_st_writer *w, header *h, output *o) {
 mn_status mn_st_writer_save(mn_st_writer *w, const char *path) {
   header h;
   output o = {0};
-  MN_TRY(refuse_duplicates(w));
+  MN_TRY(mn_items_differ(w->count, name_at, w));
   MN_TRY(make_header(w, &h));
   mn_status status = (o.hasher = mn_hasher_new()) ? mn_file_writer_open(path, &o.file) : MN_ERR_MEMORY;
   if (status == MN_OK) {
