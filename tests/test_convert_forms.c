@@ -144,7 +144,7 @@ static void a_model_of_ours_is_itself_in_a_gguf_file(void) {
   CHECK(sh(command, "ours.gguf") == 0 && !strcmp(first, out), "%s and %s", first, out);
   CHECK(sh(MNEME "convert ours --out there --quiet 2>&1") == 1 && strstr(out, "which no other program knows"), "%s", out);
   CHECK(sh(MNEME "convert ours.gguf --out there --quiet 2>&1") == 1 && strstr(out, "has no place in a directory"), "%s", out);
-  CHECK(!mn_file_exists("there/config.json"), "nothing is left");
+  CHECK(!mn_file_exists("there"), "nothing is left, no folder either");
 }
 
 /* The vocabulary that other programs read says the same as the tokenizer.json that it was made of. */
@@ -175,6 +175,7 @@ static void what_has_no_form_there_is_refused_and_leaves_nothing(void) {
   } cases[] = {
       {"true", "bad --out x.gguf --type q4_k --tensor '*ffn_up*=i8'", "no type of weights", 2},
       {"true", "a.gguf --out x --type q8_0", "holds f32, f16 and bf16", 2},
+      {"true", "a.gguf --out x --tensor '*fnn_up*=f16'", "fits no tensor", 2},
       {"true", "bad --out x", "is a directory of Hugging Face's already", 1},
       {"mkdir -p full && touch full/mine", "a.gguf --out full", "to a new or an empty directory", 2},
       {"touch file", "a.gguf --out file", "a GGUF file's name ends in .gguf", 2},
@@ -189,7 +190,9 @@ static void what_has_no_form_there_is_refused_and_leaves_nothing(void) {
           cases[i].arguments, out);
     CHECK(!mn_file_exists("x.gguf") && sh("ls x/* full 2>/dev/null | grep -v -e '^full' -e mine -e '^$'") == 1, "%s leaves %s",
           cases[i].arguments, out);
+    CHECK(!mn_file_exists("x"), "%s leaves a folder", cases[i].arguments);
   }
+  CHECK(sh("mkdir x && " MNEME "convert a.gguf --out x --type q8_0 --quiet 2>&1") == 2 && mn_file_exists("x"), "a folder of yours stays");
 }
 
 int main(void) {

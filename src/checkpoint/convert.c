@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- one tensor ---- */
 
@@ -230,13 +231,17 @@ static mn_status save_safetensors(mn_converting *job, const char *dir) {
   return status;
 }
 
-/* A directory that is not there, or holds nothing. */
-static mn_status need_empty(const char *dir) {
+/* A directory that is not there, and is made, or holds nothing. */
+static mn_status need_empty(mn_converting *job, const char *dir) {
   mn_file_info info;
   char **names = NULL;
   size_t n = 0;
   MN_TRY(mn_file_stat(dir, &info));
-  if (!info.exists) return mn_make_dirs(dir);
+  if (!info.exists) {
+    MN_TRY(mn_make_dirs(dir));
+    job->made = true;
+    return MN_OK;
+  }
   if (!info.is_dir) return mn_fail(MN_ERR_CONFIG, "%s is a file; a GGUF file's name ends in .gguf, and else a directory is made", dir);
   MN_TRY(mn_dir_list(dir, &names, &n));
   mn_dir_list_free(names, n);
@@ -298,7 +303,7 @@ static mn_status list(mn_converting *job, const char *to) {
   if (!job->from && job->form == MN_FORM_HF)
     return mn_fail(MN_ERR_UNSUPPORTED, "%s is a model of Mneme's, which no other program knows; --out FILE.gguf makes a GGUF file of it",
                    job->path);
-  if (job->form == MN_FORM_HF) MN_TRY(need_empty(to));
+  if (job->form == MN_FORM_HF) MN_TRY(need_empty(job, to));
   if (!job->from) {
     MN_TRY(open_own(job));
     return list_own(job);
@@ -329,6 +334,7 @@ mn_status mn_convert(const char *from, const char *to, const mn_convert_options 
   if (form != MN_FORM_MNEME) MN_TRY(mn_checkpoint_open(from, &job.from));
   job.arena = mn_arena_new();
   mn_status status = job.arena ? convert(&job, to) : MN_ERR_MEMORY;
+  if (status != MN_OK && job.made) (void)rmdir(to); /* where it is empty again */
   mn_arch_pieces_free(job.n_from, job.pieces);
   mn_params_free(job.params);
   mn_model_free(job.model);

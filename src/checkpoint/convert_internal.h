@@ -40,6 +40,7 @@ struct mn_converting {
   int n, room;
   mn_arch_piece *pieces; /* where the model's parameters stand in what is read */
   int n_from;
+  bool made; /* the directory that is written to was not there */
   /* where the form changes: what the model is */
   mn_settings settings;
   const mn_arch_def *arch;
