@@ -2,6 +2,7 @@
  * pieces; many answers at once are each what it would be alone; what is asked wrongly is refused by name and hurts nobody; clients that
  * leave, creep or stay silent are noticed; keys and limits hold; it ends when told, after what it was saying. */
 #include <ctype.h>
+#include <math.h>
 
 #include "base/file.h"
 #include "format/json.h"
@@ -122,6 +123,45 @@ static void several_answers_are_in_order(void) {
   snprintf(first, sizeof first, "%s", http_text(strstr(http_reply, "\"index\": 3,"), "text"));
   CHECK(http_post("/v1/completions", "{\"prompt\": \"c d e\", \"max_tokens\": 5, \"seed\": 1}") == 200, "%s", http_reply);
   CHECK(!strcmp(first, http_text(http_body(), "text")), "beside others: %s\nalone: %s", first, http_reply);
+}
+
+/* The same three tokens, made by the model and read by it, have the same chances. */
+static void a_prompt_is_judged_too(void) {
+  mn_arena *arena = mn_arena_new();
+  const mn_value *made = NULL, *read = NULL;
+  CHECK(http_post("/v1/completions",
+                  "{\"prompt\": [70, 71, 72], \"max_tokens\": 3, \"temperature\": 0, \"logit_bias\": {\"10\": 100}, \"logprobs\": 2}") == 200,
+        "%s", http_reply);
+  CHECK_OK(mn_json_parse(arena, "made", http_body(), strlen(http_body()), &made));
+  CHECK(http_post("/v1/completions", "{\"prompt\": [70, 71, 72, 10, 10, 10], \"max_tokens\": 0, \"echo\": true, \"logprobs\": 2, \"n\": 2}") ==
+            200,
+        "%s", http_reply);
+  CHECK_OK(mn_json_parse(arena, "read", http_body(), strlen(http_body()), &read));
+  for (int choice = 0; choice < 2; choice++) {
+    const mn_value *logs = mn_value_find(read, choice ? "choices.1.logprobs" : "choices.0.logprobs"), *all = mn_value_get(logs, "token_logprobs"),
+                   *top = mn_value_get(logs, "top_logprobs"), *tokens = mn_value_get(logs, "tokens"), *offset = mn_value_get(logs, "text_offset");
+    CHECK(all && top && tokens && offset && all->count == 6 && top->count == 6 && tokens->count == 6 && offset->count == 6 &&
+              all->as.items[0]->kind == MN_NULL && top->as.items[0]->kind == MN_NULL,
+          "%s", http_reply);
+    for (size_t i = 0; all && all->count == 6 && i < 3; i++) {
+      double x = 0, y = 1, best = 0;
+      const mn_value *said = mn_value_find(made, "choices.0.logprobs.token_logprobs");
+      CHECK(said && said->count == 3 && mn_value_number(said->as.items[i], &x) && mn_value_number(all->as.items[3 + i], &y) &&
+                fabs(x - y) < 1e-4 * (1 + fabs(x)),
+            "%g made, %g read", x, y);
+      const mn_value *likely = top->as.items[3 + i];
+      CHECK(likely->kind == MN_MAP && likely->count == 2 && mn_value_number(likely->as.entries[0].value, &best) && best >= y - 1e-9, "%s",
+            http_reply);
+    }
+  }
+  CHECK(http_post("/v1/completions",
+                  "{\"prompt\": [70, 71, 72, 10], \"max_tokens\": 2, \"echo\": true, \"logprobs\": 0, \"stream\": true}") == 200 &&
+            http_times("\"token_logprobs\": [null]") == 1 && strstr(http_reply, "\"text_offset\": [1, 2, 3, 4]") && strstr(http_reply, "[DONE]"),
+        "%s", http_reply);
+  CHECK(http_post("/v1/completions", "{\"prompt\": [70, 71], \"echo\": true, \"logprobs\": 0, \"session_id\": \"s\"}") == 400 &&
+            strstr(http_reply, "leave one out"),
+        "%s", http_reply);
+  mn_arena_free(arena);
 }
 
 static void answers_have_the_form_that_is_asked_for(void) {
@@ -440,6 +480,7 @@ int main(void) {
     RUN(a_stream_is_the_whole_in_pieces);
     RUN(a_stop_ends_it_wherever_tokens_end);
     RUN(several_answers_are_in_order);
+    RUN(a_prompt_is_judged_too);
     RUN(answers_have_the_form_that_is_asked_for);
     RUN(wrong_requests_are_refused_by_name);
     RUN(what_is_no_request_is_refused);

@@ -130,22 +130,6 @@ static void a_model_of_ours_answers(void) {
             strstr(http_reply, "\"bytes\": [111]") && http_times("\"usage\": null") >= 2 &&
             http_times("\"finish_reason\": \"stop\"") == 1 && strstr(http_reply, "[DONE]"),
         "%s", http_reply);
-  CHECK(http_post("/v1/responses", "{\"input\": \"a\", \"temperature\": 0, \"max_output_tokens\": 20}") == 200 &&
-            strstr(http_reply, "\"object\": \"response\"") && strstr(http_reply, "\"status\": \"completed\"") &&
-            !strcmp(http_text(strstr(http_body(), "output_text"), "text"), "ok") && http_number("input_tokens") == 4,
-        "%s", http_reply);
-  CHECK(
-      http_post(
-          "/v1/responses",
-          "{\"input\": [{\"type\": \"message\", \"role\": \"user\", \"content\": [{\"type\": \"input_text\", \"text\": \"a\"}]}], \"max_output_tokens\": 1}") ==
-              200 &&
-          strstr(http_reply, "\"reason\": \"max_output_tokens\""),
-      "%s", http_reply);
-  CHECK(http_post("/v1/responses", "{\"input\": \"a\", \"instructions\": \"b\"}") == 400 && strstr(http_reply, "user and assistant alone"),
-        "%s", http_reply);
-  CHECK(http_post("/v1/responses", "{\"input\": \"a\", \"stream\": true}") == 400 && http_post("/v1/responses", "{\"input\": 3}") == 400 &&
-            http_post("/v1/responses", "{}") == 400 && http_post("/v1/responses", "{\"input\": \"a\", \"messages\": []}") == 400,
-        "%s", http_reply);
   CHECK(http_post("/v1/chat/completions", "{\"messages\": [{\"role\": \"system\", \"content\": \"a\"}]}") == 400 &&
             strstr(http_reply, "user and assistant alone"),
         "%s", http_reply);

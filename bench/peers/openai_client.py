@@ -79,6 +79,37 @@ again = talks.chat.completions.create(model="talks", messages=[{"role": "user", 
 check("a session", again.choices[0].message.content == "It is white." and again.usage.prompt_tokens_details.cached_tokens > 20, again)
 r = talks.responses.create(model="talks", input="What colour is the sea?", temperature=0)
 check("a response", r.output_text == "It is blue." and r.status == "completed" and r.usage.total_tokens > 20, r)
+kinds, text = [], ""
+for e in talks.responses.create(model="talks", input="What colour is the sea?", temperature=0, stream=True):
+    kinds.append(e.type)
+    text += e.delta if e.type == "response.output_text.delta" else ""
+check("a response in events", text == "It is blue." and kinds[0] == "response.created" and kinds[-1] == "response.completed", kinds)
+with talks.responses.stream(model="talks", input="What colour is the sea?", temperature=0) as stream:
+    snapshots = [e.snapshot for e in stream if e.type == "response.output_text.delta"]
+    final = stream.get_final_response()
+check("a stream of a response", final.output_text == snapshots[-1] == "It is blue." and final.usage.output_tokens > 0, final)
+flat = [{"type": "function", **adding[0]["function"], "strict": True}]
+r = tools.responses.create(model="tools", input="What colour is the sea?", tools=flat, tool_choice="required", max_output_tokens=100)
+call = r.output[0]
+check("a call as an item", call.type == "function_call" and call.name == "add" and set(json.loads(call.arguments)) == {"a", "b"}, r)
+r = tools.responses.create(model="tools", max_output_tokens=5, tools=flat, tool_choice="none", input=[
+    {"role": "user", "content": "What?"}, *[o.model_dump(exclude_none=True) for o in r.output], {"type": "function_call_output", "call_id": call.call_id, "output": "3"}])
+check("after its result", r.output[0].type == "message", r)
+with tools.responses.stream(model="tools", input="What?", tools=flat, tool_choice={"type": "function", "name": "add"}, max_output_tokens=100) as stream:
+    arguments = "".join(e.delta for e in stream if e.type == "response.function_call_arguments.delta")
+    final = stream.get_final_response()
+check("a call in events", json.loads(arguments) == json.loads(final.output[0].arguments), (arguments, final))
+r = talks.responses.create(model="talks", input="What colour is the sea?", max_output_tokens=100, text={"format": {
+    "type": "json_schema", "name": "answer", "strict": True, "schema": schema}})
+check("a response of a schema", json.loads(r.output_text)["colour"] in ("blue", "white"), r)
+first = talks.responses.create(model="talks", input="What colour is the sea?", temperature=0, store=True)
+r = talks.responses.create(model="talks", input="And snow?", temperature=0, previous_response_id=first.id)
+check("a response goes on", r.output_text == "It is white." and r.usage.input_tokens_details.cached_tokens > 20, r)
+r = talks.completions.create(model="talks", prompt="User: What", max_tokens=0, echo=True, logprobs=1)
+log = r.choices[0].logprobs
+check("log-probabilities of a prompt", r.choices[0].text == "User: What" and len(log.tokens) == 10 and log.token_logprobs[0] is None and all(
+    p <= max(t.values()) + 1e-9 <= 1e-9 for p, t in zip(log.token_logprobs[1:], log.top_logprobs[1:])), log)
+refused("a response that is not kept", openai.NotFoundError, lambda: talks.responses.create(model="talks", input="a", previous_response_id="resp_1"))
 refused("another model", openai.NotFoundError, lambda: talks.completions.create(model="other", prompt="a"))
 refused("a wrong value", openai.BadRequestError, lambda: talks.completions.create(model="talks", prompt="a", temperature=9))
 refused("too long", openai.BadRequestError, lambda: talks.completions.create(model="talks", prompt="a" * 5000))

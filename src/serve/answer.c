@@ -86,6 +86,15 @@ void mn_answer_log(mn_answer_logs *l, mn_ask_kind kind, const mn_tokenizer *tok,
   l->n++;
 }
 
+void mn_answer_log_first(mn_answer_logs *l, const mn_tokenizer *tok, int32_t token) {
+  size_t n;
+  const char *bytes = bytes_of(tok, token, &n);
+  mn_answer_quote(&l->tokens, bytes, n);
+  mn_text_add(&l->log_p, "null"), mn_text_add(&l->top, "null"), mn_text_addf(&l->offset, "%lld", (long long)l->at);
+  l->at += characters(bytes, n);
+  l->n++;
+}
+
 void mn_answer_logs_clear(mn_answer_logs *l) {
   l->tokens.len = l->log_p.len = l->top.len = l->offset.len = l->content.len = 0;
   l->n = 0;
@@ -145,32 +154,7 @@ static void add_choice(mn_text *out, const mn_answer_head *h, const mn_answer_ch
   mn_text_add(out, "}");
 }
 
-static void write_response(mn_text *out, const mn_answer_head *h, const mn_answer_choice *c, const mn_answer_usage *u) {
-  const bool cut = c->finish && !strcmp(c->finish, "length");
-  mn_text_addf(
-      out,
-      "{\"id\": \"%s\", \"object\": \"response\", \"created_at\": %lld, \"status\": \"%s\", \"error\": null, \"incomplete_details\": %s, ",
-      h->id, (long long)h->created, cut ? "incomplete" : "completed", cut ? "{\"reason\": \"max_output_tokens\"}" : "null");
-  mn_text_add(out, "\"model\": ");
-  mn_json_quote(out, h->model);
-  mn_text_addf(
-      out,
-      ", \"output\": [{\"type\": \"message\", \"id\": \"msg_%s\", \"role\": \"assistant\", \"status\": \"%s\", \"content\": [{\"type\": "
-      "\"output_text\", \"annotations\": [], \"text\": ",
-      h->id, cut ? "incomplete" : "completed");
-  mn_answer_quote(out, c->text, c->n);
-  mn_text_addf(
-      out,
-      "}]}], \"parallel_tool_calls\": true, \"tool_choice\": \"auto\", \"tools\": [], \"usage\": {\"input_tokens\": %lld, \"input_tokens_details\": "
-      "{\"cached_tokens\": %lld}, \"output_tokens\": %lld, \"output_tokens_details\": {\"reasoning_tokens\": 0}, \"total_tokens\": %lld}}",
-      (long long)u->prompt, (long long)u->cached, (long long)u->made, (long long)(u->prompt + u->made));
-}
-
 void mn_answer_write(mn_text *out, const mn_answer_head *h, const mn_answer_choice *choices, int64_t n, const mn_answer_usage *usage) {
-  if (h->response && n == 1 && usage) {
-    write_response(out, h, choices, usage);
-    return;
-  }
   const char *object = h->kind != MN_ASK_CHAT ? "text_completion" : h->stream ? "chat.completion.chunk" : "chat.completion";
   mn_text_addf(out, "{\"id\": \"%s\", \"object\": \"%s\", \"created\": %lld, \"model\": ", h->id, object, (long long)h->created);
   mn_json_quote(out, h->model);

@@ -8,7 +8,6 @@ typedef struct mn_answer_head { /* of every reply and every piece of one */
   mn_ask_kind kind;
   const char *id, *model;
   int64_t created;
-  bool response;      /* of /v1/responses: one whole answer */
   bool stream, usage; /* in pieces; the last says how many tokens, and the others say null */
 } mn_answer_head;
 
@@ -19,6 +18,8 @@ typedef struct mn_answer_logs {       /* log-probabilities of tokens, as lists w
 } mn_answer_logs;
 /* One token more. */
 void mn_answer_log(mn_answer_logs *l, mn_ask_kind kind, const mn_tokenizer *tok, const mn_said *said);
+/* The first of a completion's prompt, of which nothing is said. */
+void mn_answer_log_first(mn_answer_logs *l, const mn_tokenizer *tok, int32_t token);
 void mn_answer_logs_clear(mn_answer_logs *l); /* of the tokens; `at` stays */
 void mn_answer_logs_free(mn_answer_logs *l);
 

@@ -7,6 +7,7 @@
 
 #include "base/nearest.h"
 #include "format/json.h"
+#include "serve/ask_response.h"
 #include "serve/tools.h"
 
 bool mn_refuse(mn_refusal *why, int status, const char *param, const char *code, const char *fmt, ...) {
@@ -55,20 +56,26 @@ static const known keys[] = {
     {"echo", MN_ASK_COMPLETION, NULL},
     {"ignore_eos", TEXT, NULL},
     {"response_format", TEXT, NULL},
-    {"tools", MN_ASK_CHAT, NULL},
-    {"tool_choice", MN_ASK_CHAT, NULL},
-    {"parallel_tool_calls", MN_ASK_CHAT, NULL},
-    {"chat_template_kwargs", MN_ASK_CHAT, NULL},
+    {"tools", MN_ASK_CHAT | MN_ASK_RESPONSE, NULL},
+    {"tool_choice", MN_ASK_CHAT | MN_ASK_RESPONSE, NULL},
+    {"parallel_tool_calls", MN_ASK_CHAT | MN_ASK_RESPONSE, NULL},
+    {"chat_template_kwargs", MN_ASK_CHAT | MN_ASK_RESPONSE, NULL},
     {"session_id", SAID, NULL},
     {"best_of", MN_ASK_COMPLETION, "1"},
     {"suffix", MN_ASK_COMPLETION, "null"},
     {"modalities", MN_ASK_CHAT, "[\"text\"]"},
     {"user", ALL, ""},
     {"metadata", SAID, ""},
-    {"store", MN_ASK_CHAT | MN_ASK_RESPONSE, "false"},
-    {"service_tier", MN_ASK_CHAT, ""},
-    {"safety_identifier", MN_ASK_CHAT, ""},
-    {"prompt_cache_key", MN_ASK_CHAT, ""},
+    {"text", MN_ASK_RESPONSE, NULL},
+    {"previous_response_id", MN_ASK_RESPONSE, NULL},
+    {"store", MN_ASK_RESPONSE, NULL},
+    {"store", MN_ASK_CHAT, "false"},
+    {"truncation", MN_ASK_RESPONSE, "\"disabled\""},
+    {"background", MN_ASK_RESPONSE, "false"},
+    {"include", MN_ASK_RESPONSE, "[]"},
+    {"service_tier", MN_ASK_CHAT | MN_ASK_RESPONSE, ""},
+    {"safety_identifier", MN_ASK_CHAT | MN_ASK_RESPONSE, ""},
+    {"prompt_cache_key", MN_ASK_CHAT | MN_ASK_RESPONSE, ""},
 };
 enum { N_KEYS = sizeof keys / sizeof *keys };
 
@@ -78,6 +85,7 @@ typedef struct reader {
   mn_ask *out;
   mn_refusal *why;
   const mn_ask_limits *limits;
+  int64_t most; /* of a response: tokens; -1: it does not say */
 } reader;
 
 static bool no_memory(mn_refusal *why) { return mn_refuse(why, 503, NULL, NULL, "the server is out of memory"); }
@@ -336,8 +344,9 @@ static bool read_manner(const reader *r) {
 static bool read_completion(const reader *r) {
   mn_ask *a = r->out;
   if (!read_prompts(r, "prompt") || !read_manner(r) || !read_bool(r, "echo", &a->echo)) return false;
-  if (a->echo && a->manner.top >= 0)
-    return mn_refuse(r->why, 400, "echo", "unsupported_parameter", "'echo' beside 'logprobs' is not supported here: leave one of them out");
+  if (a->echo && a->manner.top >= 0 && a->session)
+    return mn_refuse(r->why, 400, "echo", "unsupported_parameter",
+                     "'echo' beside 'logprobs' looks at every token of the prompt, of which a session knows some already: leave one out");
   if (a->manner.most < 0) a->manner.most = 16;
   return true;
 }
@@ -394,43 +403,20 @@ static bool read_chat(const reader *r) {
   return read_manner(r) && read_tools(r) && read_choice(r);
 }
 
-/* A message of a response's input, without the `type` that says it is one. */
-static const mn_value *without_type(const reader *r, const mn_value *m) {
-  enum { MOST = 8 };
-  const char *names[MOST];
-  const mn_value *values[MOST], *type = mn_value_get(m, "type");
-  size_t n = 0;
-  if (!type || type->kind != MN_TEXT || strcmp(type->as.text, "message") != 0 || m->count > MOST)
-    return m; /* refused where messages are read */
-  for (size_t i = 0; i < m->count; i++)
-    if (strcmp(m->as.entries[i].key, "type") != 0) names[n] = m->as.entries[i].key, values[n++] = m->as.entries[i].value;
-  return mn_value_map(r->arena, n, names, values);
-}
-
-static const mn_value *as_message(const reader *r, const char *role, const mn_value *content) {
-  static const char *const names[] = {"role", "content"};
-  return mn_value_map(r->arena, 2, names, (const mn_value *const[]){mn_value_text(r->arena, role), content});
-}
-
-/* A response is a chat: instructions are its system's message, the input a user's, or messages. */
-static bool read_response(const reader *r) {
+/* A response is a chat in other words. One that names the response before it goes on where that stood. */
+static bool read_response(reader *r) {
   mn_ask *a = r->out;
-  const mn_value *input = given(r->map, "input"), *instructions = given(r->map, "instructions");
-  if (!input) return mn_refuse(r->why, 400, "input", "missing_required_parameter", "'input' is missing");
-  if (input->kind != MN_TEXT && (input->kind != MN_LIST || !input->count)) return wrong(r, "input", input, "a text or a list of messages");
-  if (instructions && instructions->kind != MN_TEXT) return wrong(r, "instructions", instructions, "a text");
-  const size_t n = input->kind == MN_LIST ? input->count : 1, first = instructions != NULL;
-  const mn_value **list = mn_arena_alloc(r->arena, (n + 1) * sizeof *list);
-  if (!list) return no_memory(r->why);
-  if (instructions) list[0] = as_message(r, "system", instructions);
-  for (size_t i = 0; i < n; i++)
-    list[first + i] = input->kind == MN_LIST ? without_type(r, input->as.items[i]) : as_message(r, "user", input);
-  a->messages = mn_value_list(r->arena, n + first, list);
-  if (!a->messages) return no_memory(r->why);
-  if (!read_manner(r) || !read_int(r, "max_output_tokens", 1, r->limits->most_tokens, &a->manner.most)) return false;
-  if (a->stream)
-    return mn_refuse(r->why, 400, "stream", "unsupported_parameter", "responses are not streamed here: ask /v1/chat/completions");
+  if (!read_bool(r, "store", &a->store) || !read_text(r, "previous_response_id", &a->previous)) return false;
+  a->asked = r->map;
+  r->map = mn_ask_response_as_chat(r->arena, r->map, r->why);
+  if (!r->map) return false;
   a->kind = MN_ASK_CHAT, a->response = true;
+  if (!read_int(r, "max_output_tokens", 1, r->limits->most_tokens, &r->most)) return false;
+  if (!read_chat(r)) return false;
+  a->manner.most = r->most;
+  if (a->session && (a->store || a->previous))
+    return mn_refuse(r->why, 400, "session_id", "invalid_value",
+                     "'session_id' keeps the dialogue under a name of its own: leave out 'store' and 'previous_response_id'");
   return true;
 }
 
@@ -446,7 +432,7 @@ static bool read_embedding(const reader *r) {
 
 bool mn_ask_read(mn_arena *arena, mn_ask_kind kind, const char *body, size_t n, const mn_ask_limits *limits, mn_ask *out, mn_refusal *why) {
   *out = (mn_ask){.kind = kind};
-  reader r = {arena, NULL, out, why, limits};
+  reader r = {arena, NULL, out, why, limits, -1};
   if (mn_json_parse(arena, "body", body, n, &r.map) != MN_OK) return mn_refuse(why, 400, NULL, "invalid_json", "%s", mn_message());
   if (r.map->kind != MN_MAP)
     return mn_refuse(why, 400, NULL, "invalid_json", "the body is %s; it must be a JSON object", mn_kind_name(r.map->kind));

@@ -31,6 +31,9 @@ enum { MN_ASK_STOPS = 16, MN_ASK_LABELS = 12 };
 typedef struct mn_ask {
   mn_ask_kind kind;            /* of MN_ASK_RESPONSE, once it is read, MN_ASK_CHAT */
   bool response;               /* it is answered as one */
+  const mn_value *asked;       /* the body of a response, as it came */
+  bool store;                  /* a response is kept, under its id */
+  const char *previous;        /* the response that it goes on from; NULL: none */
   const char *model, *session; /* NULL: not given */
   const mn_ask_prompt *prompts;
   int64_t n_prompts, n;

@@ -290,12 +290,28 @@ static void admit(mn_batcher *b) {
   }
 }
 
+/* n tokens one by one: what is said of each follows from those before it. */
+static mn_status read_aloud(mn_batcher *b, mn_task *t, int64_t n, const float **logits) {
+  mn_said said;
+  for (int64_t i = t->read; i < t->read + n; i++) {
+    MN_TRY(mn_session_feed(t->reader, t->prompt + i, 1, logits));
+    if (i + 1 == t->n_prompt) break;
+    mn_said_of(*logits, b->config.model->config.vocab_size, t->prompt[i + 1], t->manner.top, &said);
+    t->heard(t->ctx, &said);
+  }
+  return MN_OK;
+}
+
+enum { ALOUD = 8 }; /* tokens between two steps of the batch */
+
 static void read_piece(mn_batcher *b) {
   mn_task *t = choose(b, b->reading);
   const double began = mn_now();
-  const int64_t left = t->n_prompt - t->read, n = left < b->config.piece ? left : b->config.piece;
+  const int64_t left = t->n_prompt - t->read, piece = t->heard && b->config.piece > ALOUD ? ALOUD : b->config.piece;
+  const int64_t n = left < piece ? left : piece;
   const float *logits;
   mn_status status = t->conversation ? mn_conversation_feed(t->conversation, t->prompt + t->read, n, &logits)
+                     : t->heard      ? read_aloud(b, t, n, &logits)
                                      : mn_session_feed(t->reader, t->prompt + t->read, n, &logits);
   t->read += n;
   mn_clients_serve(&b->clients, t->client, n);

@@ -34,17 +34,37 @@ static bool same_message(const mn_value *a, const mn_value *b) {
   return x && y && v && w && mn_value_equal(x, y) && mn_value_equal(v, w);
 }
 
+/* first (NULL: none), a and b in one list. */
+static const mn_value *joined(mn_arena *arena, const mn_value *first, const mn_value *const *a, size_t n_a, const mn_value *const *b,
+                              size_t n_b) {
+  const mn_value **all = mn_arena_alloc(arena, (n_a + n_b + 1) * sizeof *all);
+  size_t n = 0;
+  if (!all) return NULL;
+  if (first) all[n++] = first;
+  if (n_a) memcpy(all + n, a, n_a * sizeof *all);
+  if (n_b) memcpy(all + n + n_a, b, n_b * sizeof *all);
+  return mn_value_list(arena, n + n_a + n_b, all);
+}
+
 const mn_value *mn_kept_messages(mn_arena *arena, const char *note, const mn_value *messages) {
   const mn_value *root, *before = said_before(arena, note, &root);
   size_t same = 0;
   if (!before) return messages;
   while (same < before->count && same < messages->count && same_message(before->as.items[same], messages->as.items[same])) same++;
-  if (same == before->count) return messages;
-  const mn_value **all = mn_arena_alloc(arena, (before->count + messages->count + 1) * sizeof *all);
-  if (!all) return NULL;
-  memcpy(all, before->as.items, before->count * sizeof *all);
-  memcpy(all + before->count, messages->as.items, messages->count * sizeof *all);
-  return mn_value_list(arena, before->count + messages->count, all);
+  return same == before->count ? messages : joined(arena, NULL, before->as.items, before->count, messages->as.items, messages->count);
+}
+
+static bool begins_with_system(const mn_value *list) {
+  const mn_value *role = list->count ? mn_value_get(list->as.items[0], "role") : NULL;
+  return role && role->kind == MN_TEXT && !strcmp(role->as.text, "system");
+}
+
+const mn_value *mn_kept_after(mn_arena *arena, const char *note, const mn_value *messages) {
+  const mn_value *root, *before = said_before(arena, note, &root);
+  if (!before) return messages;
+  const size_t own = begins_with_system(messages), old = own && begins_with_system(before);
+  return joined(arena, own ? messages->as.items[0] : NULL, before->as.items + old, before->count - old, messages->as.items + own,
+                messages->count - own);
 }
 
 static mn_status write_note(const char *parent, const mn_value *messages, size_t n, mn_text *out) {

@@ -13,6 +13,8 @@ bool mn_kept_name(const char *name, mn_refusal *why);
 /* The list that a session's next dialogue is: what a note says that was said, and then `messages`; or these alone, where they begin with what
  * was said. note "": nothing was. NULL: out of memory, or a note that is none. */
 const mn_value *mn_kept_messages(mn_arena *arena, const char *note, const mn_value *messages);
+/* What a note says that was said, and then `messages`; a system's message that they begin with stands in place of the one before. */
+const mn_value *mn_kept_after(mn_arena *arena, const char *note, const mn_value *messages);
 /* A note of these messages, without its end, and its end: what is said goes in between. */
 mn_status mn_kept_open_note(const char *note, const mn_value *messages, mn_text *out);
 void mn_kept_close_note(mn_text *note, const char *said, size_t n);

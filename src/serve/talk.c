@@ -19,6 +19,7 @@ void talk_free(mn_talk *t) {
   for (int64_t i = 0; i < t->n_parts; i++) mn_ids_free(&t->parts[i].ids), mn_ids_free(&t->parts[i].task.drawn);
   for (int64_t i = 0; i < t->n_choices; i++) mn_text_free(&t->choices[i].text), mn_answer_logs_free(&t->choices[i].logs);
   mn_text_free(&t->note), mn_text_free(&t->next_note), mn_text_free(&t->said), mn_ids_free(&t->known);
+  mn_text_free(&t->events.said);
   mn_machine_free(t->machine);
   mn_grammar_free(t->grammar);
   free(t->parts);
@@ -60,6 +61,10 @@ static void told(void *ctx, int64_t answer, const mn_said *said, const char *tex
   if (said || n) post(ctx, e, text, n);
 }
 
+static void heard(void *ctx, const mn_said *said) {
+  post(ctx, (event_of){.what = HEARD, .has_said = true, .said = *said}, "", 0);
+}
+
 static void ended(void *ctx, int64_t answer, mn_ending why) {
   post(ctx, (event_of){.answer = answer, .what = ENDED, .ending = why}, "", 0);
 }
@@ -67,8 +72,11 @@ static void ended(void *ctx, int64_t answer, mn_ending why) {
 static void over(void *ctx, mn_status status, const char *why) { post(ctx, (event_of){.what = OVER, .status = status}, why, strlen(why)); }
 
 /* ---- a kept session ---- in the worker */
+static bool by_id(const mn_talk *t) { return t->ask.session == t->id; } /* a response's own */
+
 static mn_status take(void *ctx, mn_conversation **out) {
   const mn_talk *t = ((part *)ctx)->talk;
+  if (t->ask.previous) MN_TRY(mn_shelf_fork(t->server->shelf, t->ask.previous, t->ask.session));
   return mn_shelf_take(t->server->shelf, t->ask.session, true, out);
 }
 
@@ -80,6 +88,8 @@ static void give(void *ctx, mn_conversation *c, mn_status status) {
   const mn_text *note = spoke && !t->next_note.failed ? &t->next_note : &t->note;
   if (mn_shelf_give(t->server->shelf, t->ask.session, c, note->len ? note->data : NULL) != MN_OK)
     mn_log_write(MN_LOG_WARN, "session %s: %s", t->ask.session, mn_message());
+  if (by_id(t) && (!t->ask.store || status != MN_OK) && mn_shelf_remove(t->server->shelf, t->ask.session) != MN_OK)
+    mn_log_write(MN_LOG_WARN, "response %s: %s", t->ask.session, mn_message());
 }
 
 /* ---- a request ---- */
@@ -153,7 +163,7 @@ static bool render(mn_talk *t, mn_refusal *why) {
   mn_ids ids = {0};
   if (!messages) return false;
   if (t->ask.session) {
-    messages = mn_kept_messages(t->arena, note, messages);
+    messages = t->ask.previous ? mn_kept_after(t->arena, note, messages) : mn_kept_messages(t->arena, note, messages);
     if (!messages || mn_kept_open_note(note, messages, &t->next_note) != MN_OK) return no_memory(why);
   }
   bool good = tokens_of(t, messages, &ids, why);
@@ -210,6 +220,7 @@ static void echo(mn_talk *t) {
     const mn_ids *ids = &t->parts[i / t->ask.n].ids;
     choice *c = &t->choices[i];
     mn_text text = {0};
+    if (t->ask.manner.top >= 0) mn_answer_log_first(&c->logs, t->server->config.bundle->tokenizer, ids->data[0]);
     if (mn_tokenizer_decode(t->server->config.bundle->tokenizer, ids->data, ids->len, true, &text) == MN_OK) {
       if (t->ask.stream) talk_send(t, i, text.data ? text.data : "", text.len, false);
       else mn_text_add_utf8(&c->text, text.data ? text.data : "", text.len);
@@ -236,6 +247,7 @@ static bool post_all(mn_talk *t, mn_refusal *why) {
     p->task.manner.most = most_of(t, i);
     p->task.client = t->client;
     p->task.told = told, p->task.ended = ended, p->task.over = over, p->task.ctx = p;
+    if (t->ask.echo && t->ask.manner.top >= 0) p->task.heard = heard;
     if (t->ask.session) p->task.take = take, p->task.give = give, p->task.appends = t->ask.kind == MN_ASK_COMPLETION;
     const mn_status status = mn_batcher_post(t->server->batcher, &p->task, &full);
     if (status == MN_OK) t->open++;
@@ -265,28 +277,35 @@ static void begin(mn_talk *t) {
 static void note_is_read(void *talk) { /* in the loop */
   mn_talk *t = talk;
   t->open = 0;
-  if (t->x && t->server->batcher) begin(t);
+  mn_refusal lost;
+  mn_refuse(&lost, 404, "previous_response_id", "previous_response_not_found",
+            "there is no response of that id here: those are kept that were asked for with \"store\": true, as long as there is room");
+  if (t->x && t->lost) refuse_talk(t, &lost);
+  else if (t->x && t->server->batcher) begin(t);
   else if (t->x) refuse_talk(t, &(mn_refusal){.status = 503, .message = "the server is ending"});
   else talk_free(t);
 }
 
 static void read_note(void *talk) { /* in the worker */
   mn_talk *t = talk;
-  if (mn_shelf_note(t->server->shelf, t->ask.session, &t->note) != MN_OK ||
-      (t->ask.kind == MN_ASK_CHAT && mn_shelf_tokens(t->server->shelf, t->ask.session, &t->known) != MN_OK))
-    mn_log_write(MN_LOG_WARN, "session %s: %s", t->ask.session, mn_message());
+  const char *name = t->ask.previous ? t->ask.previous : t->ask.session;
+  if (mn_shelf_note(t->server->shelf, name, &t->note) != MN_OK ||
+      (t->ask.kind == MN_ASK_CHAT && mn_shelf_tokens(t->server->shelf, name, &t->known) != MN_OK))
+    mn_log_write(MN_LOG_WARN, "session %s: %s", name, mn_message());
+  t->lost = t->ask.previous && !t->note.len;
   if (!mn_web_post(t->server->web, note_is_read, t)) mn_log_write(MN_LOG_ERROR, "out of memory: a client waits in vain");
 }
 
 static bool check_session(mn_talk *t, mn_refusal *why) {
-  const mn_ask *a = &t->ask;
+  mn_ask *a = &t->ask;
+  if (a->store || a->previous) a->session = t->id;
   if (!a->session) return true;
-  if (!mn_kept_name(a->session, why)) return false;
+  if (!mn_kept_name(a->previous ? a->previous : a->session, why)) return false;
   if (a->n != 1 || (a->kind == MN_ASK_COMPLETION && a->n_prompts != 1))
     return mn_refuse(why, 400, "session_id", "invalid_value", "a session goes on with one prompt and one answer");
   for (const mn_talk *other = t->server->talks; other; other = other->next)
-    if (other != t && other->ask.session && !strcmp(other->ask.session, a->session))
-      return mn_refuse(why, 409, "session_id", "session_busy", "session '%s' is answering another request", a->session);
+    if (other != t && other->ask.session && !strcmp(other->ask.session, a->previous ? a->previous : a->session))
+      return mn_refuse(why, 409, "session_id", "session_busy", "session '%s' is answering another request", other->ask.session);
   return true;
 }
 
@@ -306,10 +325,10 @@ void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
     return;
   }
   s->talks = t;
-  snprintf(t->id, sizeof t->id, "%s-%012llx%08llx",
-           kind == MN_ASK_CHAT       ? "chatcmpl"
-           : kind == MN_ASK_RESPONSE ? "resp"
-                                     : "cmpl",
+  snprintf(t->id, sizeof t->id, "%s%012llx%08llx",
+           kind == MN_ASK_CHAT       ? "chatcmpl-"
+           : kind == MN_ASK_RESPONSE ? "resp_"
+                                     : "cmpl-",
            (unsigned long long)(s->salt & 0xffffffffffff), (unsigned long long)s->number++);
   if (!s->config.bundle->tokenizer || !mn_batcher_program(s->batcher))
     mn_refuse(&why, 400, "model", "unsupported_model", "this model makes no text");

@@ -3,6 +3,7 @@
 #define MN_SERVE_TALK_INTERNAL_H
 
 #include "serve/answer.h"
+#include "serve/response.h"
 #include "serve/server_internal.h"
 
 typedef struct choice {
@@ -10,7 +11,8 @@ typedef struct choice {
   mn_answer_logs logs;
   mn_ending ending;
   bool begun;  /* its first piece has gone out */
-  bool called; /* it was a call of a function */
+  const mn_tool_call *calls; /* that it was, of functions */
+  int n_calls;
 } choice;
 
 typedef struct part { /* a prompt */
@@ -35,6 +37,8 @@ struct mn_talk {
   mn_text note; /* of its kept session, as it was; and the next, as far as it is known: kept.h */
   mn_text next_note, said;
   mn_ids known; /* the tokens that the session stands at, of a chat */
+  mn_response_stream events; /* of a response that is a stream */
+  bool lost;                 /* there is no response that it could go on from */
   uint64_t client;
   char id[48];
   int64_t created;
@@ -45,7 +49,7 @@ struct mn_talk {
 typedef struct event_of { /* what the worker tells */
   part *part;
   int64_t answer;
-  enum { TOLD, ENDED, OVER } what;
+  enum { TOLD, HEARD, ENDED, OVER } what; /* HEARD: of a token of the prompt */
   bool has_said;
   mn_said said;
   mn_ending ending;

@@ -13,7 +13,6 @@ static mn_answer_head head_of(const mn_talk *t) {
                           .id = t->id,
                           .model = t->server->config.name,
                           .created = t->created,
-                          .response = t->ask.response,
                           .stream = t->ask.stream,
                           .usage = t->ask.include_usage};
 }
@@ -27,42 +26,95 @@ static void send_event(mn_talk *t, const char *data, size_t n) {
   mn_text_free(&line);
 }
 
+/* ---- responses ---- */
+static mn_response response_of(const mn_talk *t) {
+  const choice *c = &t->choices[0];
+  return (mn_response){.id = t->id,
+                       .model = t->server->config.name,
+                       .created = t->created,
+                       .ask = &t->ask,
+                       .text = t->events.said.data ? t->events.said.data : "",
+                       .n = t->events.said.len,
+                       .calls = c->calls,
+                       .n_calls = c->n_calls};
+}
+
+static void send_events(mn_talk *t, mn_text *events) {
+  if (!events->failed && events->len) mn_exchange_send(t->x, events->data, events->len);
+  mn_text_free(events);
+}
+
 static void begin_stream(mn_talk *t) {
   if (t->started) return;
   t->started = true;
   mn_exchange_header(t->x, "Cache-Control", "no-cache");
   mn_exchange_begin(t->x, 200, "text/event-stream");
+  if (!t->ask.response) return;
+  mn_text out = {0};
+  const mn_response r = response_of(t);
+  mn_response_begin(&out, &t->events, &r);
+  send_events(t, &out);
 }
+
+static void say_response(mn_talk *t, const char *text, size_t n) {
+  mn_text out = {0};
+  const mn_response r = response_of(t);
+  begin_stream(t);
+  mn_response_say(&out, &t->events, &r, text, n);
+  send_events(t, &out);
+}
+
+static void end_response(mn_talk *t, const mn_answer_usage *usage, const char *why) {
+  mn_text out = {0};
+  mn_response r = response_of(t);
+  r.usage = usage, r.why = why;
+  r.state = why ? MN_RESPONSE_FAILED : t->choices[0].ending == MN_END_STOP ? MN_RESPONSE_WHOLE : MN_RESPONSE_CUT;
+  mn_response_end(&out, &t->events, &r);
+  send_events(t, &out);
+}
+
+/* ---- pieces of a chat or a completion ---- */
 
 static const char *finish_of(const choice *c) {
-  return c->ending == MN_END_NOT_YET ? NULL : c->ending != MN_END_STOP ? "length" : c->called ? "tool_calls" : "stop";
+  return c->ending == MN_END_NOT_YET ? NULL : c->ending != MN_END_STOP ? "length" : c->n_calls ? "tool_calls" : "stop";
 }
 
-/* What was said, looked at for calls of functions: them as items of a list, NULL where it is text. *content: bytes before them. */
-static const char *calls_in(mn_talk *t, choice *c, size_t *content) {
-  mn_tool_call calls[MN_TOOL_CALLS];
-  mn_text out = {0};
-  *content = c->text.len;
-  if (!t->ask.tools || t->ask.choice == MN_TOOLS_NONE || !c->text.len || c->ending != MN_END_STOP) return NULL;
-  int n = mn_tools_find(t->arena, t->ask.tools, c->text.data, c->text.len, calls, content);
+/* What was said, looked at for calls of functions; how many bytes are text before them. */
+static size_t find_calls(mn_talk *t, choice *c) {
+  mn_tool_call calls[MN_TOOL_CALLS], *kept;
+  size_t content = c->text.len;
+  if (!t->ask.tools || t->ask.choice == MN_TOOLS_NONE || !c->text.len || c->ending != MN_END_STOP) return content;
+  int n = mn_tools_find(t->arena, t->ask.tools, c->text.data, c->text.len, calls, &content);
   if (n > 1 && t->ask.one_call) n = 1;
-  for (int k = 0; k < n; k++) {
+  if (!n || !(kept = mn_arena_alloc(t->arena, (size_t)n * sizeof *kept))) return c->text.len;
+  memcpy(kept, calls, (size_t)n * sizeof *kept);
+  c->calls = kept, c->n_calls = n;
+  return content;
+}
+
+/* Them as items of a list; NULL: there are none. */
+static const char *calls_of(mn_talk *t, const choice *c) {
+  mn_text out = {0};
+  for (int k = 0; k < c->n_calls; k++) {
     mn_text_addf(&out, "%s{", k ? ", " : "");
     if (t->ask.stream) mn_text_addf(&out, "\"index\": %d, ", k);
     mn_text_addf(&out, "\"id\": \"call_%s_%d\", \"type\": \"function\", \"function\": {\"name\": ", t->id + strlen("chatcmpl-"), k);
-    mn_answer_quote(&out, calls[k].name, strlen(calls[k].name));
+    mn_answer_quote(&out, c->calls[k].name, strlen(c->calls[k].name));
     mn_text_add(&out, ", \"arguments\": ");
-    mn_answer_quote(&out, calls[k].arguments, strlen(calls[k].arguments));
+    mn_answer_quote(&out, c->calls[k].arguments, strlen(c->calls[k].arguments));
     mn_text_add(&out, "}}");
   }
-  const char *list = n && !out.failed ? mn_arena_strdup(t->arena, out.data) : NULL;
+  const char *list = c->n_calls && !out.failed ? mn_arena_strdup(t->arena, out.data) : NULL;
   mn_text_free(&out);
-  c->called = list != NULL;
   return list;
 }
 
 static void send(mn_talk *t, int64_t i, const char *text, size_t n, const char *calls, bool last) {
   choice *c = &t->choices[i];
+  if (t->ask.response) {
+    say_response(t, text, n);
+    return;
+  }
   const mn_answer_head head = head_of(t);
   const mn_answer_choice one = {i, text, n, !c->begun, t->ask.manner.top >= 0 ? &c->logs : NULL, calls, last ? finish_of(c) : NULL};
   mn_text out = {0};
@@ -89,15 +141,15 @@ static void send_certain(mn_talk *t, int64_t i) {
 
 static void end_stream(mn_talk *t, int64_t i) {
   choice *c = &t->choices[i];
-  size_t n;
-  const char *calls = calls_in(t, c, &n);
+  const size_t n = find_calls(t, c);
+  const char *calls = calls_of(t, c);
   if (n) send(t, i, c->text.data, n, NULL, false);
   if (calls) send(t, i, "", 0, calls, false);
   talk_send(t, i, "", 0, true);
 }
 
 /* ---- what the worker tells ---- in the loop */
-static void heard(mn_talk *t, const event_of *e, int64_t i) {
+static void told(mn_talk *t, const event_of *e, int64_t i) {
   choice *c = &t->choices[i];
   if (e->has_said) mn_answer_log(&c->logs, t->ask.kind, t->server->config.bundle->tokenizer, &e->said);
   const bool tools = t->ask.tools && t->ask.choice != MN_TOOLS_NONE;
@@ -120,6 +172,12 @@ static mn_answer_usage usage_of(const mn_talk *t) {
 
 static void finish_stream(mn_talk *t) {
   begin_stream(t);
+  if (t->ask.response) {
+    const mn_answer_usage usage = usage_of(t);
+    end_response(t, &usage, NULL);
+    mn_exchange_end(t->x);
+    return;
+  }
   if (t->ask.include_usage) {
     const mn_answer_head head = head_of(t);
     const mn_answer_usage usage = usage_of(t);
@@ -132,19 +190,30 @@ static void finish_stream(mn_talk *t) {
   mn_exchange_end(t->x);
 }
 
+static void whole_response(mn_talk *t, const mn_answer_usage *usage, mn_text *out) {
+  choice *c = &t->choices[0];
+  const size_t n = find_calls(t, c);
+  mn_response r = response_of(t);
+  r.text = c->text.data ? c->text.data : "", r.n = n, r.calls = c->calls, r.n_calls = c->n_calls, r.usage = usage;
+  r.state = c->ending == MN_END_STOP ? MN_RESPONSE_WHOLE : MN_RESPONSE_CUT;
+  mn_response_write(out, &r);
+  out->failed = out->failed || c->text.failed;
+}
+
 static void finish_whole(mn_talk *t) {
   const mn_answer_head head = head_of(t);
   const mn_answer_usage usage = usage_of(t);
   mn_text out = {0};
   mn_answer_choice *list = mn_arena_alloc(t->arena, (size_t)t->n_choices * sizeof *list);
-  for (int64_t i = 0; list && i < t->n_choices; i++) {
+  for (int64_t i = 0; list && !t->ask.response && i < t->n_choices; i++) {
     choice *c = &t->choices[i];
-    size_t content;
-    const char *calls = calls_in(t, c, &content), *text = c->text.data ? c->text.data : "";
+    const size_t content = find_calls(t, c);
+    const char *calls = calls_of(t, c), *text = c->text.data ? c->text.data : "";
     out.failed = out.failed || c->text.failed;
     list[i] = (mn_answer_choice){i, text, content, true, t->ask.manner.top >= 0 ? &c->logs : NULL, calls, finish_of(c)};
   }
-  if (list) mn_answer_write(&out, &head, list, t->n_choices, &usage);
+  if (t->ask.response) whole_response(t, &usage, &out);
+  else if (list) mn_answer_write(&out, &head, list, t->n_choices, &usage);
   mn_text_add(&out, "\n");
   if (!list || out.failed) mn_serve_failed(t->x, MN_ERR_MEMORY, "out of memory");
   else mn_exchange_reply(t->x, 200, "application/json", out.data, out.len);
@@ -156,7 +225,10 @@ static void fail(mn_talk *t, mn_status status, const char *why) {
   if (!t->x) return;
   mn_exchange_on_leave(t->x, NULL, NULL);
   if (!t->started) mn_serve_failed(t->x, status, why);
-  else {
+  else if (t->ask.response) {
+    end_response(t, NULL, why);
+    mn_exchange_end(t->x);
+  } else {
     mn_text out = {0};
     mn_text_add(&out, "{\"error\": {\"message\": ");
     mn_answer_quote(&out, why, strlen(why));
@@ -188,7 +260,10 @@ void talk_deliver(void *arg) {
   mn_talk *t = e->part->talk;
   const int64_t i = e->part->index * t->ask.n + e->answer;
   if (e->what == OVER) part_over(t, e);
-  else if (t->x && e->what == TOLD) heard(t, e, i);
+  else if (t->x && e->what == TOLD) told(t, e, i);
+  else if (t->x && e->what == HEARD)
+    for (int64_t k = 0; k < t->ask.n; k++)
+      mn_answer_log(&t->choices[i + k].logs, t->ask.kind, t->server->config.bundle->tokenizer, &e->said);
   else if (t->x) {
     t->choices[i].ending = e->ending;
     if (t->ask.stream) end_stream(t, i);

@@ -84,19 +84,17 @@ static bool completes(mn_voice *v, int32_t token) {
   return mn_machine_whole(v->c.machine, v->state) && (!v->c.n_ends || !mn_machine_goes_on(v->c.machine, v->state));
 }
 
-/* log p of the token, and of the likeliest. */
-static void look(mn_voice *v, const float *logits, int32_t token) {
-  mn_said *s = &v->said;
+void mn_said_of(const float *logits, int64_t vocab_size, int32_t token, int most, mn_said *s) {
   double best = logits[0], sum = 0;
-  for (int64_t i = 1; i < v->vocab_size; i++) best = logits[i] > best ? logits[i] : best;
-  for (int64_t i = 0; i < v->vocab_size; i++) sum += exp((double)logits[i] - best);
+  for (int64_t i = 1; i < vocab_size; i++) best = logits[i] > best ? logits[i] : best;
+  for (int64_t i = 0; i < vocab_size; i++) sum += exp((double)logits[i] - best);
   const double all = best + log(sum);
   *s = (mn_said){.token = token, .log_p = (double)logits[token] - all};
-  for (int64_t i = 0; i < v->vocab_size && v->c.top > 0; i++) {
+  for (int64_t i = 0; i < vocab_size && most > 0; i++) {
     const double p = (double)logits[i] - all;
     int at = s->n_top;
-    if (at == v->c.top && p <= s->top_log_p[at - 1]) continue; /* of equals the first */
-    if (at < v->c.top) s->n_top++;
+    if (at == most && p <= s->top_log_p[at - 1]) continue; /* of equals the first */
+    if (at < most) s->n_top++;
     else at--;
     for (; at > 0 && s->top_log_p[at - 1] < p; at--) s->top[at] = s->top[at - 1], s->top_log_p[at] = s->top_log_p[at - 1];
     s->top[at] = (int32_t)i, s->top_log_p[at] = p;
@@ -185,7 +183,7 @@ mn_status mn_voice_next(mn_voice *v, int64_t position, const float *logits, floa
   MN_TRY(mn_sampler_next(v->sampler, v->number, position, lean(v, logits, scratch), token));
   v->count++;
   if (v->counted) v->counted[*token]++;
-  if (v->c.top >= 0) look(v, logits, *token);
+  if (v->c.top >= 0) mn_said_of(logits, v->vocab_size, *token, v->c.top, &v->said);
   return hear(v, *token, ending);
 }
 

@@ -36,6 +36,9 @@ typedef struct mn_said { /* a token, as far as `top` asks for it */
   double top_log_p[MN_TOP];
 } mn_said;
 
+/* What logits say of a token that is known, and of the `top` likeliest. */
+void mn_said_of(const float *logits, int64_t vocab_size, int32_t token, int top, mn_said *out);
+
 typedef enum mn_ending {
   MN_END_NOT_YET,
   MN_END_STOP,   /* by a token or a text that ends answers */
