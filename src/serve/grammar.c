@@ -87,6 +87,26 @@ mn_bytes_node mn_grammar_call(mn_grammar *g, int32_t rule, mn_bytes_node next) {
   return add(g, (grammar_node){.kind = NODE_CALL, .next = next, .other = rule});
 }
 
+/* Is there a text that the rule says? Nodes from which an end is reached, found until there are no more. */
+static mn_status check_ends(const mn_grammar *g, int32_t rule) {
+  bool *ends = mn_calloc((size_t)g->n + 1, sizeof *ends);
+  if (!ends) return mn_fail(MN_ERR_MEMORY, "out of memory for a grammar");
+  for (bool more = true; more;) {
+    more = false;
+    for (mn_bytes_node i = 0; i < g->n; i++) {
+      const grammar_node *x = &g->nodes[i];
+      const bool next = x->next != MN_NO_NODE && ends[x->next];
+      const bool now = x->kind == NODE_RETURN || (next && (x->kind != NODE_CALL || ends[g->rules[x->other]])) ||
+                       (x->kind == NODE_EITHER && x->other != MN_NO_NODE && ends[x->other]);
+      more = more || (now && !ends[i]);
+      ends[i] = ends[i] || now;
+    }
+  }
+  const bool good = ends[g->rules[rule]];
+  free(ends);
+  return good ? MN_OK : mn_fail(MN_ERR_CONFIG, "the grammar has no text that ends: something in it must hold itself");
+}
+
 mn_status mn_grammar_end(mn_grammar *g, int32_t rule) {
   if (g->fault == MN_ERR_MEMORY) return mn_fail(MN_ERR_MEMORY, "out of memory for a grammar");
   if (g->fault != MN_OK)
@@ -95,7 +115,7 @@ mn_status mn_grammar_end(mn_grammar *g, int32_t rule) {
     if (g->rules[i] == MN_NO_NODE) return mn_fail(MN_ERR_CONFIG, "the grammar's rule %d is not defined", (int)i);
   if (rule >= g->n_rules) return mn_fail(MN_ERR_ARG, "the grammar has no rule %d", (int)rule);
   g->begin = rule;
-  return MN_OK;
+  return check_ends(g, rule);
 }
 
 int64_t mn_grammar_nodes(const mn_grammar *g) { return g->n; }

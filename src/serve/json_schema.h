@@ -1,12 +1,13 @@
 /* json_schema.h - a JSON schema as a grammar: the texts of JSON that it allows.
  *
  * Known are: type (one or a list), enum, const, properties, required, additionalProperties, items, prefixItems, minItems, maxItems, minLength,
- * maxLength, format (date, time, date-time, uuid), minimum and maximum of integers, anyOf, oneOf (as anyOf), allOf of one, $ref within the
- * schema, $defs and definitions. What only describes (title, description, default, examples, $schema, $id, $comment) changes nothing. Any
- * other key would be broken silently, and is refused by name.
+ * maxLength, pattern (json_pattern.h), format (date, time, date-time, uuid), minimum, maximum and the exclusive ones of integers, anyOf, oneOf
+ * where no value could fit two of its schemas, allOf, $ref within the schema, $defs and definitions. Keys beside anyOf, allOf and $ref hold, too.
+ * What only describes (title, description, default, examples, $schema, $id, $comment) changes nothing. Any other key would be broken silently,
+ * and is refused by name, as is a schema that no text fits that ends.
  *
- * Properties come in the schema's order, required ones always; others only where additionalProperties says so, or no properties are
- * named. Between values stand at most a line's end and spaces. */
+ * Not every text that fits is made: properties come in the schema's order, required ones always; others only where additionalProperties says
+ * so, or no properties are named, under keys of ASCII that no property has. Between values stand at most a line's end and spaces. */
 #ifndef MN_SERVE_JSON_SCHEMA_H
 #define MN_SERVE_JSON_SCHEMA_H
 

@@ -35,7 +35,7 @@ static void walk(mn_grammar *g, const uint8_t *data, size_t size) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static const mn_ask_kind kinds[] = {MN_ASK_COMPLETION, MN_ASK_CHAT, MN_ASK_EMBEDDING};
+  static const mn_ask_kind kinds[] = {MN_ASK_COMPLETION, MN_ASK_CHAT, MN_ASK_EMBEDDING, MN_ASK_RESPONSE};
   const mn_ask_limits limits = {1000, 8, 16, 4096};
   mn_arena *arena = mn_arena_new();
   mn_ask ask;
@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   }
   const char *body = (const char *)data + 1;
   const size_t n = size - 1;
-  if (mn_ask_read(arena, kinds[data[0] % 3], body, n, &limits, &ask, &why)) {
+  if (mn_ask_read(arena, kinds[data[0] % 4], body, n, &limits, &ask, &why)) {
     need(ask.n_prompts <= limits.most_prompts && ask.manner.n_stops <= MN_ASK_STOPS && ask.manner.top <= MN_TOP, "more than may be");
     if (ask.kind != MN_ASK_EMBEDDING)
       need(ask.n >= 1 && ask.n <= limits.most_answers && ask.manner.sampling.temperature <= 2, "out of its range");

@@ -1,0 +1,57 @@
+"""The client of bench/schemas-vs-jsonschema: schemas_jsonschema.py URL ANSWERS."""
+import json
+import sys
+import urllib.request
+
+import jsonschema
+
+url, answers = sys.argv[1], int(sys.argv[2])
+person = {"type": "object", "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 12}, "age": {"type": "integer", "minimum": 0, "maximum": 130}},
+          "required": ["name", "age"], "additionalProperties": False}
+SCHEMAS = [
+    person,
+    {"type": "array", "items": person, "minItems": 1, "maxItems": 3},
+    {"type": "string", "pattern": r"^\d{3}-\d{4}$"},
+    {"type": "string", "pattern": r"^[A-Z][a-z]+( [A-Z][a-z]+)?$", "maxLength": 20},
+    {"type": "string", "pattern": r"\d\s\w", "maxLength": 8},
+    {"type": "string", "pattern": r"^[^\d\s]+$", "minLength": 2, "maxLength": 6},
+    {"type": "string", "pattern": r"^(\S+|\W{2}\D)$", "maxLength": 9},
+    {"type": "integer", "exclusiveMinimum": -7, "exclusiveMaximum": 7.5},
+    {"enum": ["red", 3, None, [1, 2], {"a": True}, 2.5], "type": ["string", "integer", "array"]},
+    {"type": "object", "properties": {"a": {"const": [1, {"b": None}]}, "ab": {"type": "boolean"}}, "additionalProperties": {"type": "integer"}, "required": ["ab"]},
+    {"allOf": [person, {"properties": {"age": {"minimum": 18}}}]} | {"title": "grown up"},
+    {"$defs": {"base": {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}},
+     "allOf": [{"$ref": "#/$defs/base"}, {"type": "object", "properties": {"tag": {"enum": ["x", "y"]}}, "required": ["tag"]}]},
+    {"oneOf": [{"type": "object", "properties": {"kind": {"const": "cat"}, "lives": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["kind", "lives"]},
+               {"type": "object", "properties": {"kind": {"const": "dog"}, "tricks": {"type": "array", "items": {"type": "string", "maxLength": 5}, "maxItems": 2}}, "required": ["kind"]}]},
+    {"$defs": {"tree": {"type": "object", "properties": {"v": {"type": "integer", "minimum": 0, "maximum": 9}, "kids": {"type": "array", "maxItems": 2, "items": {"$ref": "#/$defs/tree"}}},
+                        "required": ["v"], "additionalProperties": False}}, "$ref": "#/$defs/tree"},
+    {"type": "object", "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 3}, "b": {"type": "integer", "minimum": 0, "maximum": 3}}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
+     "additionalProperties": False},
+    {"type": "array", "prefixItems": [{"type": "string", "maxLength": 3}, {"type": "number"}], "items": False, "minItems": 2},
+    {"type": "string", "format": "date-time"},
+    {"type": "string", "format": "uuid"},
+    {"type": "object", "required": ["x"], "additionalProperties": {"type": "boolean"}},
+    {"anyOf": [{"type": "null"}, {"type": "string", "minLength": 3, "maxLength": 3}, {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 4}]},
+]
+
+all_, whole, wrong = 0, 0, 0
+for schema in SCHEMAS:
+    judge = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker(["uuid", "date"]))
+    fit = 0
+    for seed in range(answers):
+        body = {"prompt": "a", "seed": seed, "temperature": 1, "max_tokens": 1000, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+        r = urllib.request.Request(url + "/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        said = json.load(urllib.request.urlopen(r))["choices"][0]
+        all_ += 1
+        if said["finish_reason"] != "stop":
+            continue
+        whole, fit = whole + 1, fit + 1
+        try:
+            judge.validate(json.loads(said["text"]))
+        except (ValueError, jsonschema.ValidationError) as e:
+            wrong += 1
+            print(f"WRONG {json.dumps(schema)}: {said['text']!r}: {str(e).splitlines()[0]}")
+    print(f"{fit} of {answers} whole: {json.dumps(schema)[:100]}")
+print(f"{all_} answers, {whole} whole, {wrong} wrong")
+sys.exit(1 if wrong or whole < all_ / 2 else 0)

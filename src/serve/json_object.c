@@ -1,0 +1,128 @@
+/* json_object.c - objects of a schema as parts of a grammar: properties in their order, and others. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/json.h"
+#include "serve/json_schema_internal.h"
+
+static bool is_required(const mn_value *required, const char *key) {
+  for (size_t i = 0; required && required->kind == MN_LIST && i < required->count; i++)
+    if (required->as.items[i]->kind == MN_TEXT && !strcmp(required->as.items[i]->as.text, key)) return true;
+  return false;
+}
+
+static mn_bytes_node pair(schema_compiler *c, const char *key, const mn_value *schema, mn_bytes_node next) {
+  mn_text t = {0};
+  mn_json_quote(&t, key);
+  mn_bytes_node at = mn_grammar_call(c->g, c->rules.colon, schema_value(c, schema, next));
+  if (mn_text_status(&t) == MN_OK) at = mn_grammar_text(c->g, t.data, t.len, at);
+  mn_text_free(&t);
+  return at;
+}
+
+/* A key that is none of the named ones: of ASCII and without escapes, so that it cannot be one in other letters. From the place behind
+ * `depth` letters, which the keys of [from, to) share. */
+typedef struct names {
+  const char **all; /* sorted */
+  size_t n;
+  mn_bytes_node end, any; /* behind the key; its rest, where it can be none of them any more */
+} names;
+
+static mn_bytes_node other_key(schema_compiler *c, const names *k, size_t from, size_t to, size_t depth) {
+  mn_grammar *g = c->g;
+  const bool named = from < to && !k->all[from][depth];
+  mn_bytes_node out = named ? MN_NO_NODE : mn_grammar_text(g, "\"", 1, k->end);
+  from += named;
+  for (int b = ' '; b <= '~';) {
+    size_t until = from;
+    while (until < to && (unsigned char)k->all[until][depth] == b) until++;
+    int last = b;
+    if (until == from) /* letters up to the next that a name has there */
+      for (int next = from < to ? (unsigned char)k->all[from][depth] : 127; last + 1 < next && last < '~' && last + 1 != '"' && last + 1 != '\\';) last++;
+    if (b != '"' && b != '\\' && mn_grammar_nodes(g) < MN_GRAMMAR_NODES) {
+      const mn_bytes_node one = mn_grammar_range(g, b, last, until > from ? other_key(c, k, from, until, depth + 1) : k->any);
+      out = out == MN_NO_NODE ? one : mn_grammar_either(g, out, one);
+    }
+    from = until, b = last + 1;
+  }
+  return out;
+}
+
+static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+static mn_bytes_node key_beside(schema_compiler *c, const mn_value *properties, mn_bytes_node next) {
+  mn_grammar *g = c->g;
+  if (!properties || !properties->count) return mn_grammar_call(g, c->rules.string, next);
+  names k = {mn_arena_alloc(c->arena, properties->count * sizeof *k.all), 0, next, mn_grammar_place(g)};
+  for (size_t i = 0; k.all && i < properties->count; i++) {
+    const char *key = properties->as.entries[i].key;
+    bool plain = true; /* others are none that is made */
+    for (const char *s = key; *s; s++) plain = plain && *s >= ' ' && *s <= '~' && *s != '"' && *s != '\\';
+    if (plain) k.all[k.n++] = key;
+  }
+  if (!k.all) return schema_refuse(c, properties, "needs more memory than there is");
+  qsort(k.all, k.n, sizeof *k.all, by_text);
+  const mn_bytes_node letter = mn_grammar_either(
+      g, mn_grammar_either(g, mn_grammar_range(g, ' ', '!', k.any), mn_grammar_range(g, '#', '[', k.any)), mn_grammar_range(g, ']', '~', k.any));
+  mn_grammar_put(g, k.any, mn_grammar_either(g, letter, mn_grammar_text(g, "\"", 1, next)));
+  return mn_grammar_text(g, "\"", 1, other_key(c, &k, 0, k.n, 0));
+}
+
+/* Pairs whose keys the schema does not name: a list of any length, behind others (`after` leads there) or as the first. */
+static void others(schema_compiler *c, const mn_value *properties, const mn_value *extra, mn_bytes_node end, mn_bytes_node *first,
+                   mn_bytes_node *after) {
+  mn_grammar *g = c->g;
+  const mn_bytes_node more = mn_grammar_place(g);
+  const mn_bytes_node one = key_beside(c, properties, mn_grammar_call(g, c->rules.colon, schema_item(c, extra, more)));
+  mn_grammar_put(g, more, mn_grammar_either(g, mn_grammar_call(g, c->rules.comma, one), end));
+  *after = more;
+  *first = mn_grammar_either(g, mn_grammar_call(g, c->rules.space, one), end);
+}
+
+/* The properties, and behind them those that are required and not described, which are what others must be. */
+static const mn_value *all_properties(schema_compiler *c, const mn_value *properties, const mn_value *required, const mn_value *extra) {
+  const size_t most = (properties ? properties->count : 0) + (required ? required->count : 0);
+  const char **keys = mn_arena_alloc(c->arena, (most + 1) * sizeof *keys);
+  const mn_value **values = mn_arena_alloc(c->arena, (most + 1) * sizeof *values), *any = mn_value_bool(c->arena, true);
+  size_t n = 0;
+  for (size_t i = 0; keys && values && properties && i < properties->count; i++)
+    keys[n] = properties->as.entries[i].key, values[n++] = properties->as.entries[i].value;
+  for (size_t i = 0; keys && values && required && i < required->count; i++) {
+    const char *key = schema_text(required->as.items[i]);
+    size_t k = 0;
+    while (key && k < n && strcmp(keys[k], key) != 0) k++;
+    if (!key) return schema_refuse(c, required, "has required that is not a list of texts"), NULL;
+    if (k == n) keys[n] = key, values[n++] = extra ? extra : any;
+  }
+  const mn_value *out = keys && values ? mn_value_map(c->arena, n, keys, values) : NULL;
+  if (!out) schema_refuse(c, properties, "needs more memory than there is");
+  return out;
+}
+
+static bool is_false(const mn_value *v) { return v && v->kind == MN_BOOLEAN && !v->as.boolean; }
+
+mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
+  const mn_value *properties = mn_value_get(schema, "properties"), *required = mn_value_get(schema, "required"),
+                 *extra = mn_value_get(schema, "additionalProperties");
+  mn_grammar *g = c->g;
+  const mn_bytes_node end = mn_grammar_call(g, c->rules.space, mn_grammar_text(g, "}", 1, next));
+  mn_bytes_node first = end, after = end; /* where nothing was said yet, and where something was */
+  if (properties && properties->kind != MN_MAP) return schema_refuse(c, properties, "has properties that are not a map");
+  if (required && required->kind != MN_LIST) return schema_refuse(c, required, "has required that is not a list");
+  const bool open = extra ? !is_false(extra) : !properties;
+  const mn_value *named = all_properties(c, properties, required, extra);
+  if (!named) return MN_NO_NODE;
+  if (open) others(c, named, extra, end, &first, &after);
+  for (size_t i = named->count; i-- > 0 && c->status == MN_OK;) {
+    const mn_entry *e = &named->as.entries[i];
+    const bool must = is_required(required, e->key);
+    if (is_false(e->value) && must) return schema_refuse(c, schema, "requires a property that may not be there");
+    if (is_false(e->value)) continue;
+    const mn_bytes_node one = pair(c, e->key, e->value, after);
+    const mn_bytes_node as_first = mn_grammar_call(g, c->rules.space, one), as_next = mn_grammar_call(g, c->rules.comma, one);
+    first = must ? as_first : mn_grammar_either(g, as_first, first);
+    after = must ? as_next : mn_grammar_either(g, as_next, after);
+  }
+  return mn_grammar_text(g, "{", 1, first);
+}
+

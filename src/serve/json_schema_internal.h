@@ -1,0 +1,31 @@
+/* json_schema_internal.h - what the two rooms of the compiler of schemas share: values of all kinds (json_schema.c), objects (json_object.c). */
+#ifndef MN_SERVE_JSON_SCHEMA_INTERNAL_H
+#define MN_SERVE_JSON_SCHEMA_INTERNAL_H
+
+#include "format/value.h"
+#include "serve/json_rules.h"
+
+typedef struct schema_reference { /* a place of the schema that is a rule */
+  const mn_value *at;
+  int32_t rule;
+} schema_reference;
+
+typedef struct schema_compiler {
+  mn_grammar *g;
+  json_rules rules;
+  const mn_value *root;
+  mn_arena *arena; /* for schemas that are merged of others */
+  schema_reference *refs;
+  int n_refs, depth, merges;
+  mn_status status;
+  bool nothing; /* it is refused as no value could fit */
+} schema_compiler;
+
+/* Each gives the node that begins, before `next`; MN_NO_NODE where it was refused. */
+mn_bytes_node schema_value(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
+mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_node next); /* NULL or true: any value */
+mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
+mn_bytes_node schema_refuse(schema_compiler *c, const mn_value *at, const char *what);
+const char *schema_text(const mn_value *v); /* NULL: it is none */
+
+#endif

@@ -1,0 +1,288 @@
+/* test_schemas.c - what must be true of what a masked sampler says, in order: whatever tokens are drawn, a document that is whole fits its
+ * schema, by a judge of this test's own that knows nothing of grammars (patterns by the C library's regular expressions); patterns hold the strings
+ * that they should; of oneOf only schemas that no value fits two of are taken. */
+#include <regex.h>
+
+#include "base/text.h"
+#include "format/json.h"
+#include "serve/json_schema.h"
+#include "test.h"
+
+/* ---- a judge ---- */
+static const mn_value *root;
+static bool judge(const mn_value *schema, const mn_value *v);
+
+static const char *text_of(const mn_value *v) { return v && v->kind == MN_TEXT ? v->as.text : ""; }
+
+static bool is_type(const char *type, const mn_value *v) {
+  double x;
+  if (!strcmp(type, "integer")) return v->kind == MN_INTEGER || (v->kind == MN_REAL && v->as.real == floor(v->as.real));
+  if (!strcmp(type, "number")) return mn_value_number(v, &x);
+  return !strcmp(type, v->kind == MN_NULL      ? "null"
+                       : v->kind == MN_BOOLEAN ? "boolean"
+                       : v->kind == MN_TEXT    ? "string"
+                       : v->kind == MN_LIST    ? "array"
+                       : v->kind == MN_MAP     ? "object"
+                                               : "");
+}
+
+static size_t characters(const mn_value *v) {
+  size_t n = 0;
+  for (size_t i = 0; i < v->count; i++) n += ((unsigned char)v->as.text[i] & 0xc0) != 0x80;
+  return n;
+}
+
+static bool matches(const char *pattern, const char *text) {
+  regex_t re;
+  CHECK(regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB) == 0, "%s", pattern);
+  const bool out = regexec(&re, text, 0, NULL, 0) == 0;
+  regfree(&re);
+  return out;
+}
+
+static double number_at(const mn_value *schema, const char *key, double otherwise) {
+  double x = otherwise;
+  const mn_value *v = mn_value_get(schema, key);
+  return v && mn_value_number(v, &x) ? x : otherwise;
+}
+
+static bool judge_object(const mn_value *schema, const mn_value *v) {
+  const mn_value *required = mn_value_get(schema, "required"), *named = mn_value_get(schema, "properties"),
+                 *others = mn_value_get(schema, "additionalProperties");
+  for (size_t i = 0; required && i < required->count; i++)
+    if (!mn_value_get(v, required->as.items[i]->as.text)) return false;
+  for (size_t i = 0; i < v->count; i++) {
+    const mn_value *own = mn_value_get(named, v->as.entries[i].key), *by = own ? own : others;
+    if (by && !judge(by, v->as.entries[i].value)) return false;
+  }
+  return true;
+}
+
+static bool judge_array(const mn_value *schema, const mn_value *v) {
+  const mn_value *items = mn_value_get(schema, "items"), *prefix = mn_value_get(schema, "prefixItems");
+  if ((double)v->count < number_at(schema, "minItems", 0) || (double)v->count > number_at(schema, "maxItems", 1e9)) return false;
+  for (size_t i = 0; i < v->count; i++) {
+    const mn_value *by = prefix && i < prefix->count ? prefix->as.items[i] : items;
+    if (by && !judge(by, v->as.items[i])) return false;
+  }
+  return true;
+}
+
+static int judge_all(const mn_value *list, const mn_value *v) { /* how many of them it fits */
+  int n = 0;
+  for (size_t i = 0; i < list->count; i++) n += judge(list->as.items[i], v);
+  return n;
+}
+
+static bool judge(const mn_value *schema, const mn_value *v) {
+  double x;
+  if (schema->kind == MN_BOOLEAN) return schema->as.boolean;
+  const mn_value *type = mn_value_get(schema, "type"), *list = mn_value_get(schema, "enum"), *only = mn_value_get(schema, "const"), *k;
+  bool good = !type;
+  if (type && type->kind == MN_TEXT) good = is_type(type->as.text, v);
+  for (size_t i = 0; type && type->kind == MN_LIST && i < type->count; i++) good = good || is_type(type->as.items[i]->as.text, v);
+  if (!good || (only && !mn_value_equal(only, v))) return false;
+  for (size_t i = 0; list && (good = false, i < list->count); i++)
+    if ((good = mn_value_equal(list->as.items[i], v))) break;
+  if (!good) return false;
+  if ((k = mn_value_get(schema, "$ref")) && !judge(strcmp(text_of(k), "#") ? mn_value_get(mn_value_get(root, "$defs"), text_of(k) + 8) : root, v))
+    return false;
+  if ((k = mn_value_get(schema, "allOf")) && judge_all(k, v) != (int)k->count) return false;
+  if ((k = mn_value_get(schema, "anyOf")) && judge_all(k, v) < 1) return false;
+  if ((k = mn_value_get(schema, "oneOf")) && judge_all(k, v) != 1) return false;
+  if (mn_value_number(v, &x) && (x < number_at(schema, "minimum", -1e300) || x > number_at(schema, "maximum", 1e300) ||
+                                 x <= number_at(schema, "exclusiveMinimum", -1e300) || x >= number_at(schema, "exclusiveMaximum", 1e300)))
+    return false;
+  if (v->kind == MN_TEXT && ((double)characters(v) < number_at(schema, "minLength", 0) || (double)characters(v) > number_at(schema, "maxLength", 1e9)))
+    return false;
+  if (v->kind == MN_TEXT && (k = mn_value_get(schema, "pattern")) && !matches(text_of(k), v->as.text)) return false;
+  return v->kind == MN_MAP ? judge_object(schema, v) : v->kind == MN_LIST ? judge_array(schema, v) : true;
+}
+
+/* ---- a sampler ---- */
+static const char *const words[] = {"\"",   "\": ", "\", \"", "{\"",  "{",   "}",   "\"}",  "[",   "]",    ", ", "a",    "b",    "c",  "red", "ab",
+                                    "ba",   "kind", "x",      "y",    "cat", "dog", "name", "0",   "1",    "12", "-",    "7",    "99", ".",   "true",
+                                    "null", "e",    " ",      "\xc3", "\xa9", "\xc3\xa9", "\\", "\\n", "u00", "Z", "false", "next", "-1", "@", "\xe2\x82\xac"};
+enum { WORDS = sizeof words / sizeof *words, ALL = WORDS + 256 };
+static char bytes[256][2];
+static const char *word(void *ctx, int32_t i, size_t *n) {
+  (void)ctx;
+  if (i >= WORDS) bytes[i - WORDS][0] = (char)(i - WORDS);
+  *n = i < WORDS ? strlen(words[i]) : 1;
+  return i < WORDS ? words[i] : bytes[i - WORDS];
+}
+
+/* A document of tokens that are drawn of those that the mask allows, whatever they are; whole: it came to an end. Those that end things are
+ * likelier when it grows long. */
+static bool draw(mn_machine *m, const mn_lexicon *l, uint64_t key, uint64_t number, mn_text *out) {
+  int32_t at = mn_machine_begin(m);
+  for (uint64_t step = 0; out->len < 600 && mn_machine_goes_on(m, at); step++) {
+    const uint64_t *mask = mn_machine_mask(m, at, l);
+    double total = 0;
+    int32_t drawn = -1;
+    CHECK(mask != NULL, "%s", mn_message());
+    for (int32_t i = 0; mask && i < ALL; i++) {
+      if (!(mask[i / 64] >> (i % 64) & 1)) continue;
+      const double ends = i < WORDS && strpbrk(words[i], "\"]}") ? 1 + (double)out->len : 1;
+      total += ends;
+      if (mn_random_uniform(key, number, step * 1000 + (uint64_t)i) * total <= ends) drawn = i; /* each by its share */
+    }
+    if (drawn < 0) break;
+    size_t n;
+    const char *text = word(NULL, drawn, &n);
+    for (size_t i = 0; i < n; i++) at = mn_machine_next(m, at, (unsigned char)text[i]);
+    mn_text_add_bytes(out, text, n);
+    if (mn_machine_whole(m, at) && mn_random_uniform(key, number, step * 1000 + 999) < 0.5) break;
+  }
+  return mn_machine_whole(m, at);
+}
+
+static mn_machine *machine_of(mn_arena *arena, const char *schema, mn_grammar **g) {
+  mn_machine *m = NULL;
+  CHECK_OK(mn_json_parse(arena, "schema", schema, strlen(schema), &root));
+  mn_status status = root ? mn_grammar_of_schema(root, g) : MN_ERR_FORMAT;
+  CHECK(status == MN_OK, "%s: %s", schema, mn_message());
+  if (status == MN_OK) CHECK_OK(mn_machine_new(*g, &m));
+  return m;
+}
+
+static void what_is_drawn_fits(void) {
+  static const char *const all[] = {
+      "{\"type\": \"string\", \"pattern\": \"^[a-c]+$\"}",
+      "{\"type\": \"string\", \"pattern\": \"^(red|ab{2,3}|x?y)$\"}",
+      "{\"type\": \"string\", \"pattern\": \"[0-9]{2}\", \"maxLength\": 6}",
+      "{\"type\": \"string\", \"pattern\": \"^a|b$\", \"minLength\": 3, \"maxLength\": 5}",
+      "{\"type\": \"string\", \"pattern\": \"^[@-Z]{1,4}@[a-c ]*e$\", \"minLength\": 6}",
+      "{\"type\": \"string\", \"minLength\": 2, \"maxLength\": 4}",
+      "{\"type\": \"array\", \"items\": {\"type\": \"integer\", \"exclusiveMinimum\": -3, \"maximum\": 12.5}, \"minItems\": 1, \"maxItems\": 4}",
+      "{\"type\": \"integer\", \"minimum\": 0.5, \"exclusiveMaximum\": 10}",
+      "{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\"}, \"ab\": {\"type\": \"boolean\"}}, \"additionalProperties\": {\"type\": \"null\"}, "
+      "\"required\": [\"ab\"]}",
+      "{\"type\": \"object\", \"required\": [\"x\"], \"additionalProperties\": {\"enum\": [1, \"a\"]}}",
+      "{\"allOf\": [{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\", \"minimum\": 1}}, \"required\": [\"a\"]}, {\"properties\": {\"a\": "
+      "{\"maximum\": 12}, \"b\": {\"type\": \"string\", \"maxLength\": 3}}, \"required\": [\"b\"]}]}",
+      "{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\"}, \"b\": {\"type\": \"integer\"}}, \"anyOf\": [{\"required\": [\"a\"]}, "
+      "{\"required\": [\"b\"]}]}",
+      "{\"$defs\": {\"base\": {\"type\": \"object\", \"properties\": {\"kind\": {\"type\": \"string\"}}, \"required\": [\"kind\"]}}, \"$ref\": \"#/$defs/base\", "
+      "\"properties\": {\"kind\": {\"const\": \"x\"}}}",
+      "{\"oneOf\": [{\"type\": \"object\", \"properties\": {\"kind\": {\"const\": \"cat\"}, \"a\": {\"type\": \"null\"}}, \"required\": [\"kind\"]}, {\"type\": "
+      "\"object\", \"properties\": {\"kind\": {\"enum\": [\"dog\", \"ab\"]}}, \"required\": [\"kind\"]}, {\"type\": \"integer\"}]}",
+      "{\"oneOf\": [{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"null\"}}, \"required\": [\"a\"], \"additionalProperties\": false}, {\"type\": "
+      "\"object\", \"properties\": {\"b\": {\"type\": \"null\"}}, \"required\": [\"b\"], \"additionalProperties\": false}]}",
+      "{\"enum\": [1, \"a\", null, [1, {\"b\": true}], \"red\", 12, 0.5], \"type\": [\"integer\", \"array\", \"string\"], \"minimum\": 2, \"minLength\": 2}",
+      "{\"$defs\": {\"tree\": {\"type\": \"object\", \"properties\": {\"x\": {\"type\": \"integer\", \"minimum\": 0, \"maximum\": 9}, \"next\": {\"type\": \"array\", "
+      "\"items\": {\"$ref\": \"#/$defs/tree\"}, \"maxItems\": 2}}, \"required\": [\"x\"], \"additionalProperties\": false}}, \"$ref\": \"#/$defs/tree\"}",
+      "{\"anyOf\": [{\"$ref\": \"#/$defs/n\"}, {\"type\": \"array\", \"prefixItems\": [{\"const\": \"a\"}, {\"$ref\": \"#/$defs/n\"}], \"items\": false, "
+      "\"minItems\": 2}], \"$defs\": {\"n\": {\"type\": \"integer\", \"minimum\": -12, \"maximum\": 7}}}",
+      "{\"allOf\": [{\"anyOf\": [{\"type\": \"integer\"}, {\"type\": \"string\", \"maxLength\": 3}]}, {\"anyOf\": [{\"type\": \"string\", \"minLength\": 2}, "
+      "{\"type\": \"number\"}]}]}",
+      "{\"type\": \"object\", \"properties\": {\"a\": false, \"b\": {\"type\": \"boolean\"}}, \"additionalProperties\": true}",
+  };
+  mn_lexicon *l = NULL;
+  CHECK_OK(mn_lexicon_new(ALL, word, NULL, &l));
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_arena *arena = mn_arena_new();
+    mn_grammar *g = NULL;
+    mn_machine *m = machine_of(arena, all[i], &g);
+    const uint64_t key = mn_random_key(9, "schemas");
+    int whole = 0, judged = 0, wrong = 0;
+    for (uint64_t k = 0; m && l && k < 250; k++) {
+      mn_text t = {0};
+      const mn_value *v = NULL;
+      if (draw(m, l, key, i * 1000 + k, &t)) {
+        whole++;
+        if (mn_json_parse(arena, "drawn", t.data, t.len, &v) == MN_OK) { /* a zero byte, a huge number, a key twice: not for our reader */
+          judged++;
+          wrong += !judge(root, v);
+          CHECK(judge(root, v), "%s: %.*s", all[i], (int)t.len, t.data);
+        }
+      }
+      mn_text_free(&t);
+    }
+    CHECK(whole >= 150 && judged >= 100, "%s: %d of 250 are whole, %d judged", all[i], whole, judged);
+    CHECK(wrong == 0, "%s: %d do not fit", all[i], wrong);
+    mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+  }
+  mn_lexicon_free(l);
+}
+
+/* ---- patterns ---- */
+static bool takes(mn_machine *m, const char *s) {
+  int32_t at = mn_machine_begin(m);
+  for (; *s && at >= 0; s++) at = mn_machine_next(m, at, (unsigned char)*s);
+  return mn_machine_whole(m, at);
+}
+
+static void patterns_hold_their_strings(void) {
+  static const struct {
+    const char *pattern, *good[6], *bad[6];
+  } all[] = {
+      {"^\\\\d{3}-\\\\d{4}$", {"\"555-1234\""}, {"\"55-1234\"", "\"555-12345\"", "\"x555-1234\""}},
+      {"\\\\d", {"\"7\"", "\"a7b\"", "\"\xc3\xa9""7\""}, {"\"\"", "\"abc\""}},
+      {"^[\\\\w.+-]+@[\\\\w-]+\\\\.[a-z]{2,3}$", {"\"a.b@c-d.org\""}, {"\"a@b\"", "\"@b.org\"", "\"a b@c.org\""}},
+      {"^(?:a|bc)*$", {"\"\"", "\"abca\"", "\"bcbc\""}, {"\"b\"", "\"ac\""}},
+      {"^(a*)*b$", {"\"b\"", "\"aab\""}, {"\"a\"", "\"ba\""}},
+      {"^\\\\u00e9\\\\x41.$", {"\"\xc3\xa9""A!\"", "\"\xc3\xa9""A\xe2\x82\xac\"", "\"\xc3\xa9""A\\\\\""}, {"\"\xc3\xa9""A\"", "\"\xc3\xa9""A\\n\""}},
+      {"^[^a]$", {"\"b\"", "\"\xe2\x82\xac\"", "\"\xf0\x9f\x90\x8b\"", "\"\\n\"", "\"\\\"\""}, {"\"a\"", "\"bb\""}},
+      {"^[\\\\t\\\\]\\\\-\\\\\\\\]+$", {"\"\\t\"", "\"]\"", "\"-\\\\\""}, {"\"t\"", "\"a\""}},
+      {"^\\\\S+\\\\s\\\\S+$", {"\"a b\"", "\"a\\tb\""}, {"\"ab\"", "\"a  b\""}},
+      {"^a{2}$|^b{1,}?$", {"\"aa\"", "\"b\"", "\"bbb\""}, {"\"a\"", "\"aab\"", "\"\""}},
+      {"^(?<year>[0-9]{4})(-[01][0-9])?$", {"\"2024\"", "\"2024-12\""}, {"\"24\"", "\"2024-\""}},
+      {"x{,3}", {"\"x{,3}\"", "\"ax{,3}b\""}, {"\"xxx\""}},
+      {"", {"\"\"", "\"a\""}, {"1"}},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_arena *arena = mn_arena_new();
+    mn_grammar *g = NULL;
+    char schema[300];
+    snprintf(schema, sizeof schema, "{\"type\": \"string\", \"pattern\": \"%s\"}", all[i].pattern);
+    mn_machine *m = machine_of(arena, schema, &g);
+    for (int k = 0; m && k < 6 && all[i].good[k]; k++) CHECK(takes(m, all[i].good[k]), "%s: %s", schema, all[i].good[k]);
+    for (int k = 0; m && k < 6 && all[i].bad[k]; k++) CHECK(!takes(m, all[i].bad[k]), "%s: %s", schema, all[i].bad[k]);
+    CHECK(!m || takes(m, "\"") == false, "a string ends");
+    mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+  }
+}
+
+/* No way leads where a document could not end any more. */
+static void no_way_is_a_trap(void) {
+  mn_arena *arena = mn_arena_new();
+  mn_grammar *g = NULL;
+  mn_machine *m = machine_of(arena, "{\"type\": \"string\", \"pattern\": \"^ab$\"}", &g);
+  CHECK(!m || mn_machine_next(m, mn_machine_next(m, mn_machine_begin(m), '"'), 'b') < 0, "what is found nowhere else begins with it");
+  mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+}
+
+static void of_one_alone(void) {
+  static const struct {
+    const char *schema;
+    bool taken;
+  } all[] = {
+      {"{\"oneOf\": [{\"type\": \"string\"}, {\"type\": \"null\"}]}", true},
+      {"{\"oneOf\": [{\"type\": \"string\"}, {\"type\": [\"null\", \"string\"]}]}", false},
+      {"{\"oneOf\": [{\"const\": 1}, {\"enum\": [2, 3]}]}", true},
+      {"{\"oneOf\": [{\"const\": 1}, {\"enum\": [1, 3]}]}", false},
+      {"{\"oneOf\": [{\"type\": \"object\", \"properties\": {\"a\": {}}}, {\"type\": \"object\", \"properties\": {\"b\": {}}}]}", false},
+      {"{\"oneOf\": [{\"type\": \"object\", \"properties\": {\"a\": {}}, \"required\": [\"a\"]}, {\"type\": \"object\", \"properties\": {\"b\": {}}, "
+       "\"required\": [\"b\"]}]}",
+       true},
+      {"{\"$defs\": {\"a\": {\"type\": \"string\"}}, \"oneOf\": [{\"$ref\": \"#/$defs/a\"}, {\"type\": \"integer\"}]}", true},
+      {"{\"$defs\": {\"a\": {\"type\": \"string\"}}, \"oneOf\": [{\"$ref\": \"#/$defs/a\"}, {\"const\": \"x\", \"type\": \"string\"}]}", false},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_arena *arena = mn_arena_new();
+    mn_grammar *g = NULL;
+    CHECK_OK(mn_json_parse(arena, "schema", all[i].schema, strlen(all[i].schema), &root));
+    const mn_status status = mn_grammar_of_schema(root, &g);
+    CHECK(status == (all[i].taken ? MN_OK : MN_ERR_CONFIG), "%s: %s", all[i].schema, mn_message());
+    mn_grammar_free(g), mn_arena_free(arena);
+  }
+}
+
+int main(void) {
+  RUN(what_is_drawn_fits);
+  RUN(patterns_hold_their_strings);
+  RUN(no_way_is_a_trap);
+  RUN(of_one_alone);
+  return test_end();
+}
