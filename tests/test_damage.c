@@ -53,6 +53,18 @@ static void put(const char *path, bytes b) { CHECK_OK(mn_file_write(path, b.data
 
 static void copy(const char *from, const char *to) { CHECK_OK(mn_file_copy(from, to)); }
 
+/* Two flipped bits in the name of the member that would have told. */
+static void misspell_the_checksum(const char *from, const char *to) {
+  char *text;
+  size_t n;
+  CHECK_OK(mn_file_read(from, 1 << 20, &text, &n));
+  char *at = text ? strstr(text, "\"checksum\"") : NULL;
+  CHECK(at, "%s has a checksum", from);
+  if (at) memcpy(at, "\"checkswm\"", 10);
+  CHECK_OK(mn_file_write(to, text, n));
+  free(text);
+}
+
 /* A run of its own that stands at step 6, with checkpoints of steps 4 and 6; fresh each time. */
 static void stopped_run(const char *name) {
   char command[1400];
@@ -200,6 +212,11 @@ static void every_verb_wants_the_description_of_the_weights(void) {
   CHECK(program(said, "eval --batches 1 --model %s", test_path("verbs")) == 0, "another log_every is the same training: %s", said);
   copy(inside("other", "recipe.json"), inside("verbs", "recipe.json"));
   CHECK(program(said, "eval --batches 1 --model %s", test_path("verbs")) != 0 && strstr(said, "recipe.json is not the recipe"), "%s", said);
+  misspell_the_checksum(inside("other", "recipe.json"), inside("verbs", "recipe.json"));
+  CHECK(program(said, "inspect --seq-len 32 %s", test_path("verbs")) != 0 && strstr(said, "unknown key 'checkswm'"), "%s", said);
+  misspell_the_checksum(inside("other", "config.json"), inside("verbs", "config.json"));
+  CHECK(program(said, "inspect --seq-len 32 %s", test_path("verbs")) != 0 && strstr(said, "unknown key 'checkswm'"), "%s", said);
+  copy(inside("other", "recipe.json"), inside("verbs", "recipe.json"));
   copy(inside("other", "config.json"), inside("verbs", "config.json"));
   CHECK(program(said, "inspect --seq-len 32 %s", test_path("verbs")) != 0 && strstr(said, "config.json is not the one"), "%s", said);
 }

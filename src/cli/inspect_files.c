@@ -6,7 +6,9 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "format/json.h"
+#include "model/model.h"
 #include "model/origin.h"
+#include "train/recipe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,13 +73,28 @@ mn_status mn_inspect_safetensors(const char *path, json_t *list) {
 
 /* ---- a model's directory ---- */
 
-static mn_status inspect_json(const char *path, json_t *list, const mn_origin *o, const char *weights) {
+static void add_sealed(json_t *list, const char *path, bool sealed) {
+  add_record(list, path, sealed, sealed ? "checksum holds" : "no checksum: edited by hand, or not of this version");
+}
+
+static mn_status inspect_config(const char *path, json_t *list, const mn_origin *o, const char *weights) {
+  mn_arena *arena = mn_arena_new();
+  const mn_value *root;
+  bool sealed;
+  mn_status status = arena ? mn_model_read_config(arena, path, &root, &sealed) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_origin_check_config(o, weights, path, root, sealed);
+  if (status == MN_OK) add_sealed(list, path, sealed);
+  mn_arena_free(arena);
+  return status;
+}
+
+static mn_status inspect_recipe(const char *path, json_t *list) {
   mn_arena *arena = mn_arena_new();
   const mn_value *root;
   bool sealed;
   mn_status status = arena ? mn_json_read_sealed(arena, path, &root, &sealed) : MN_ERR_MEMORY;
-  if (status == MN_OK && o) status = mn_origin_check_config(o, weights, path, root, sealed);
-  if (status == MN_OK) add_record(list, path, sealed, sealed ? "checksum holds" : "no checksum: edited by hand, or not of this version");
+  if (status == MN_OK) status = mn_recipe_check(root);
+  if (status == MN_OK) add_sealed(list, path, sealed);
   mn_arena_free(arena);
   return status;
 }
@@ -115,9 +132,9 @@ mn_status mn_inspect_model_dir(const char *dir, json_t *list) {
   }
   if (status == MN_OK && there[WEIGHTS]) status = mn_inspect_safetensors(path[WEIGHTS], list);
   if (status == MN_OK && there[WEIGHTS]) status = origin_of(path[WEIGHTS], &origin);
-  if (status == MN_OK && there[CONFIG]) status = inspect_json(path[CONFIG], list, &origin, path[WEIGHTS]);
+  if (status == MN_OK && there[CONFIG]) status = inspect_config(path[CONFIG], list, &origin, path[WEIGHTS]);
   if (status == MN_OK && there[TOKENIZER]) status = inspect_tokenizer(path[TOKENIZER], list, &origin, path[WEIGHTS]);
-  if (status == MN_OK && there[RECIPE]) status = inspect_json(path[RECIPE], list, NULL, NULL);
+  if (status == MN_OK && there[RECIPE]) status = inspect_recipe(path[RECIPE], list);
   for (int i = 0; i < N; i++) free(path[i]);
   return status;
 }

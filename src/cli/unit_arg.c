@@ -14,7 +14,7 @@ static mn_status read_config(const char *dir, mn_arena *arena, const mn_value **
   char *config = mn_path_join(dir, "config.json"), *weights = mn_path_join(dir, "model.safetensors");
   bool sealed = false;
   mn_st *st = NULL;
-  mn_status status = config && weights ? mn_json_read_sealed(arena, config, root, &sealed) : MN_ERR_MEMORY;
+  mn_status status = config && weights ? mn_model_read_config(arena, config, root, &sealed) : MN_ERR_MEMORY;
   if (status == MN_OK && mn_file_exists(weights)) status = mn_st_open(weights, &st);
   if (status == MN_OK && st) {
     mn_origin origin;

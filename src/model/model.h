@@ -114,6 +114,8 @@ mn_status mn_model_parse(const mn_value *map, const char *where, int64_t vocab_s
 void mn_model_free(mn_model *m);
 const mn_value *mn_model_to_value(mn_arena *arena, const mn_model *m);  /* reading it back gives the same model */
 const mn_value *mn_model_to_config(mn_arena *arena, const mn_model *m); /* config.json's content: {model: ..., reads: ...} */
+/* The content of the config.json at `path`: a model, perhaps what it reads, and nothing else. *sealed (may be NULL): it had a checksum. */
+mn_status mn_model_read_config(mn_arena *arena, const char *path, const mn_value **root, bool *sealed);
 
 const mn_port *mn_model_input(const mn_model *m, const char *name); /* NULL: it has none of that name */
 const mn_port *mn_model_output(const mn_model *m, const char *name);

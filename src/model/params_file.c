@@ -205,6 +205,19 @@ const mn_value *mn_model_to_config(mn_arena *arena, const mn_model *m) {
   return parts[0] ? mn_value_map(arena, m->reads ? 2 : 1, (const char *const[]){"model", "reads"}, parts) : NULL;
 }
 
+mn_status mn_model_read_config(mn_arena *arena, const char *path, const mn_value **root, bool *sealed) {
+  MN_TRY(mn_json_read_sealed(arena, path, root, sealed));
+  if (!mn_value_get(*root, "model")) return mn_fail(MN_ERR_FORMAT, "%s: has no 'model'; is it a directory made by mneme train?", path);
+  for (size_t i = 0; i < (*root)->count; i++) {
+    const mn_entry *e = &(*root)->as.entries[i];
+    char shown[MN_PRINTABLE];
+    if (strcmp(e->key, "model") != 0 && strcmp(e->key, "reads") != 0)
+      return mn_fail(MN_ERR_FORMAT, "%s:%d: unknown key '%s'; it has a model, reads and a checksum", path, e->line,
+                     mn_printable(e->key, shown));
+  }
+  return MN_OK;
+}
+
 mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir) {
   mn_arena *arena = mn_arena_new();
   const mn_value *root = arena ? mn_model_to_config(arena, m) : NULL;
@@ -246,20 +259,6 @@ static mn_status keep_origin(mn_params *p, const mn_st *st) {
   return MN_OK;
 }
 
-/* config.json's model, perhaps what it reads, and nothing else. */
-static mn_status read_config(mn_arena *arena, const char *path, const mn_value **root, bool *sealed) {
-  MN_TRY(mn_json_read_sealed(arena, path, root, sealed));
-  if (!mn_value_get(*root, "model")) return mn_fail(MN_ERR_FORMAT, "%s: has no 'model'; is it a directory made by mneme train?", path);
-  for (size_t i = 0; i < (*root)->count; i++) {
-    const mn_entry *e = &(*root)->as.entries[i];
-    char shown[MN_PRINTABLE];
-    if (strcmp(e->key, "model") != 0 && strcmp(e->key, "reads") != 0)
-      return mn_fail(MN_ERR_FORMAT, "%s:%d: unknown key '%s'; it has a model, reads and a checksum", path, e->line,
-                     mn_printable(e->key, shown));
-  }
-  return MN_OK;
-}
-
 static mn_status from_dir(const char *dir, mn_backend *b, mn_dtype dtype, bool mapped, mn_model **model, mn_params **params) {
   *model = NULL;
   *params = NULL;
@@ -269,7 +268,7 @@ static mn_status from_dir(const char *dir, mn_backend *b, mn_dtype dtype, bool m
   bool sealed;
   mn_origin origin;
   mn_st *st = NULL;
-  mn_status status = config && weights && arena ? read_config(arena, config, &root, &sealed) : MN_ERR_MEMORY;
+  mn_status status = config && weights && arena ? mn_model_read_config(arena, config, &root, &sealed) : MN_ERR_MEMORY;
   if (status == MN_OK) status = mn_st_open(weights, &st);
   if (status == MN_OK) mn_origin_read(st, &origin);
   if (status == MN_OK) status = mn_origin_check_config(&origin, weights, config, root, sealed);
