@@ -10,7 +10,9 @@ static const char *const forms[] = {
     "{\"type\": \"bmojo_f\", \"heads\": 2, \"kv_heads\": 1, \"window\": 5, \"fading\": {\"type\": \"mamba2\", \"head_dim\": 4, \"state\": 3}}",
     "{\"type\": \"bmojo_f\", \"heads\": 2, \"window\": 1, \"rope\": false, \"fading\": \"identity\"}",
     "{\"type\": \"bmojo_f\", \"heads\": 2, \"window\": 3, \"fading\": \"none\"}",
+    "{\"type\": \"bmojo_f\", \"heads\": 2, \"kv_heads\": 1, \"window\": 3, \"conv\": 3, \"qk_norm\": true}",
     "{\"type\": \"bmojo\", \"heads\": 2, \"window\": 2, \"slots\": 3}",
+    "{\"type\": \"bmojo\", \"heads\": 2, \"kv_heads\": 1, \"window\": 2, \"slots\": 3, \"conv\": 4, \"tie\": false, \"store\": 3, \"retrieve\": 1}",
     "{\"type\": \"bmojo\", \"heads\": 4, \"kv_heads\": 2, \"window\": 3, \"chunk\": 2, \"slots\": 2, \"predict_dim\": 3, \"tie\": false,"
     " \"qk_norm\": true, \"fading\": {\"type\": \"deltanet\", \"heads\": 2}}",
     "{\"type\": \"bmojo\", \"heads\": 2, \"window\": 1, \"chunk\": 4, \"slots\": 2, \"test\": \"output\", \"positions\": \"own\","
@@ -18,7 +20,7 @@ static const char *const forms[] = {
     "{\"type\": \"bmojo\", \"heads\": 2, \"kv_heads\": 1, \"window\": 2, \"chunk\": 1, \"slots\": 2, \"fading\": \"none\", \"store\": 5,"
     " \"retrieve\": 2}",
 };
-enum { FORMS = sizeof forms / sizeof *forms, FORMS_OF_F = 5 };
+enum { FORMS = sizeof forms / sizeof *forms, FORMS_OF_F = 6 };
 
 static void golden_vectors(void) {
   static const char *const files[] = {"bmojo/bmojo_f", "bmojo/bmojo_f_own", "bmojo/bmojo", "bmojo/bmojo_store"};
@@ -34,7 +36,7 @@ static void gradients_agree_with_differences(void) {
     mc_mixer m;
     const bool ok = mc_open(&m, forms[f], 8, 2, MN_F64, mn_backend_ref()) && mc_random_params(&m, 9);
     m.step = 1e-4;
-    const double e = ok ? mc_gradient_error(&m, 13, "x q_proj k_proj v_proj o_proj norm fading", 5, 11) : INFINITY;
+    const double e = ok ? mc_gradient_error(&m, 13, "x q_proj k_proj v_proj o_proj q_conv k_conv v_conv norm fading", 5, 11) : INFINITY;
     CHECK(e < 1e-6, "%s: %g", forms[f], e);
     mc_close(&m);
   }
@@ -152,6 +154,22 @@ static void what_keeps_everything_is_attention(void) {
   CHECK(e < 1e-12, "without positions: %g", e);
 }
 
+/* Tokens are convolved as attention's are, in the window and where they are kept; what a memory said is not. */
+static void a_convolution_is_that_of_attention(void) {
+  static const char window[] = "{\"type\": \"bmojo_f\", \"heads\": 2, \"window\": 5, \"fading\": \"none\", \"conv\": 3}",
+                    windowed[] = "{\"type\": \"attention\", \"heads\": 2, \"window\": 5, \"conv\": 3}",
+                    kept[] = "{\"type\": \"bmojo\", \"heads\": 4, \"kv_heads\": 2, \"window\": 1, \"chunk\": 1, \"slots\": 40,"
+                             " \"fading\": \"none\", \"positions\": \"own\", \"conv\": 4}",
+                    full[] = "{\"type\": \"attention\", \"heads\": 4, \"kv_heads\": 2, \"conv\": 4}";
+  double e = ms_difference(window, windowed, 16, 40, NULL, NULL);
+  CHECK(e < 1e-12, "in the window: %g", e);
+  e = ms_difference(kept, full, 16, 40, NULL, NULL);
+  CHECK(e < 1e-12, "of what is kept: %g", e);
+  e = ms_difference("{\"type\": \"bmojo_f\", \"heads\": 2, \"window\": 4, \"fading\": \"identity\", \"conv\": 3}",
+                    "{\"type\": \"attention\", \"heads\": 2, \"window\": 8, \"conv\": 3}", 16, 40, NULL, NULL);
+  CHECK(e > 1e-3, "what a memory said is convolved: %g", e);
+}
+
 /* One slot, and a store that gives all back, is as many slots. */
 static void what_must_go_comes_back_from_the_store(void) {
   static const char one[] =
@@ -265,6 +283,7 @@ int main(void) {
   RUN(a_later_token_changes_nothing_before_it);
   RUN(the_kept_are_the_most_surprising_that_no_other_part_sees);
   RUN(what_keeps_everything_is_attention);
+  RUN(a_convolution_is_that_of_attention);
   RUN(what_must_go_comes_back_from_the_store);
   RUN(what_does_not_surprise_is_not_kept);
   RUN(the_order_of_slots_says_nothing);

@@ -122,6 +122,7 @@ static void set_up(const char *tree) {
       "mneme train recipes/mqar-swa.yaml --set 'data={task: {name: niah_mini}}' --set model.vocab_size=512 --set train.seq_len=256 --out "
       "runs/needles",
       "mneme train recipes/quick.yaml --set name=titans --out runs/titans",
+      "mneme train recipes/synaptic.yaml --out runs/synaptic",
       "mneme train recipes/quick.yaml --set name=attention --set 'model.block.mixer={type: attention}' --out runs/attention",
       "mneme train recipes/digits-lmuformer.yaml --out runs/digits",
       MN_TEST_BINARY_DIR "/mneme train recipes/quick.yaml --set name=teacher --set 'model={d_model: 32, layers: 4, block: {mixer: {type: "

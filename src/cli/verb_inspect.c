@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "cli/inspect_checkpoint.h"
 #include "cli/inspect_files.h"
+#include "cli/inspect_synapses.h"
 #include "cli/unit_arg.h"
 #include "run/program.h"
 
@@ -15,13 +16,15 @@ static const mn_option options[] = {
     {"plan", NULL, NULL, "list the compiled steps", 0},
     {"mode", "WORD", "train", "what is compiled: train (forward and backward), forward, step (one token of a stream)", 0},
     {"batch", "B", "1", "sequences", 0},
-    {"seq-len", "T", NULL, "tokens of a sequence (512, or what the model holds where that is less)", 0},
+    {"seq-len", "T", NULL, "tokens of a sequence (512, or what the model holds where that is less); of --synapses: that are read (4096)", 0},
     {"dtype", "TYPE", "f32", "type of products: f32 or bf16", 0},
     {"activations", "POLICY", "recompute_norms", "keep, recompute (cheap results) or recompute_norms (norms and rotations too)", 0},
+    {"synapses", "FILE", NULL, "instead: how synapses (mixers of type synaptic) behave while the trained model reads that text", 0},
     {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory, loops, parts", MN_OPTION_REPEATS},
     {0}};
 static const char *const examples[] = {"mneme inspect recipes/quick.yaml", "mneme inspect titans.yaml --params --json",
-                                       "mneme inspect runs/quick --mode step --plan", "mneme inspect model.gguf", NULL};
+                                       "mneme inspect runs/quick --mode step --plan", "mneme inspect model.gguf",
+                                       "mneme inspect runs/synaptic --synapses data/books/moby-dick.txt", NULL};
 static const char *const modes[] = {"train", "forward", "step", NULL};
 static const char *const policies[] = {"keep", "recompute", "recompute_norms", NULL};
 static const char *const passes[] = {"simplify", "recompute", "fuse", "inplace", "share_memory", "loops", "parts", NULL};
@@ -332,7 +335,21 @@ static mn_status inspect_checkpoint(mn_cli *cli) {
   return mn_inspect_checkpoint(cli);
 }
 
+/* Of a trained model, while it reads: no recipe, and nothing is said of what is compiled. */
+static mn_status inspect_synapses(mn_cli *cli) {
+  int64_t tokens = 4096;
+  mn_file_info info = {0};
+  MN_TRY(mn_cli_only(cli, false, "inspect without --synapses", "params plan mode batch dtype activations off"));
+  if (cli->n_set) return mn_fail(MN_ERR_CONFIG, "--set changes a recipe, and --synapses looks at what a trained model does");
+  MN_TRY(mn_cli_int(cli, "seq-len", 1, 1 << 24, &tokens));
+  MN_TRY(mn_file_stat(cli->args[0], &info));
+  if (info.exists && !info.is_dir)
+    return mn_fail(MN_ERR_CONFIG, "--synapses needs a trained model, a directory that mneme train --out made; %s is a file", cli->args[0]);
+  return mn_inspect_synapses(cli, tokens);
+}
+
 static mn_status run(mn_cli *cli) {
+  if (mn_cli_given(cli, "synapses")) return inspect_synapses(cli);
   if (mn_is_safetensors(cli->args[0])) return inspect_tensors(cli);
   if (mn_is_checkpoint(cli->args[0])) return inspect_checkpoint(cli);
   inspection x = {.cli = cli, .arena = mn_arena_new()};

@@ -191,11 +191,21 @@ static mn_tensor *resonance(mn_scope *s, const synaptic_config *c, mn_tensor *an
   return res;
 }
 
+static mn_tensor *norm_of(mn_graph *g, mn_tensor *P) { /* |P|_F, [B,H,1,1] */
+  return mn_sqrt(g, mn_add_scalar(g, mn_sum(g, mn_square(g, P), MN_AXIS(2) | MN_AXIS(3)), 1e-12));
+}
 /* P min(1, pi / |P|_F) */
 static mn_tensor *homeostasis(mn_graph *g, const synaptic_config *c, mn_tensor *P) {
-  mn_tensor *norm = mn_sqrt(g, mn_add_scalar(g, mn_sum(g, mn_square(g, P), MN_AXIS(2) | MN_AXIS(3)), 1e-12));
+  mn_tensor *norm = norm_of(g, P);
   mn_tensor *most = mn_scalar(g, mn_type(P), c->p_max * sqrt((double)c->head_dim)), *one = mn_scalar(g, mn_type(P), 1);
   return mn_mul(g, P, mn_minimum(g, one, mn_div(g, most, norm)));
+}
+
+/* A number for each head's P, said of each of n tokens, [B,n,H]. */
+static void say_of(mn_scope *s, const char *name, mn_tensor *x, int64_t n) {
+  mn_graph *g = mn_scope_graph(s);
+  const int64_t B = mn_dim(x, 0), H = mn_dim(x, 1);
+  mn_report(s, name, mn_expand(g, mn_reshape(g, x, MN_SHAPE(B, 1, H)), MN_SHAPE(B, n, H)));
 }
 
 /* Rows whose chunk ends with this piece of n tokens, bool [B,1,1,1]; NULL: *all says for every row. */
@@ -240,6 +250,8 @@ static void piece(mn_scope *s, void *ctx, mn_tensor *const *in, mn_tensor **out)
   P = end ? mn_select(g, end, clipped, io.w) : all ? clipped : io.w;
   if (anchored && (end || all)) mn_state_set(s, "A", end ? mn_select(g, end, P, A) : P);
   mn_state_set(s, "P", P);
+  say_of(s, "P_norm", norm_of(g, P), n);
+  say_of(s, "P_full", mn_mul_scalar(g, norm_of(g, io.w), 1 / (c->p_max * sqrt((double)c->head_dim))), n);
   out[0] = io.o;
 }
 

@@ -52,6 +52,7 @@ static const char *const instead[] = {"identity", "none", NULL}; /* of a memory 
                      "themselves; none: they are not seen. Left out: gla"),                                                                \
       MN_FIELD_BOOL(S, tie, true, "keys and values of what the memory said are made by the tokens' projections"),                          \
       MN_FIELD_BOOL(S, qk_norm, false, "RMSNorm of each head's queries and keys"),                                                         \
+      MN_FIELD_INT(A, conv, 0, 0, 1 << 20, "kernel of a causal depthwise convolution on the tokens' q, k and v; 0: none", MN_SPARSE),      \
       MN_FIELD_BOOL(A, rope, true, "rotary position embedding"),                                                                           \
       MN_FIELD_FLOAT(A, rope_theta, 10000, 1, 1e12, "base of the rotary frequencies")
 static const mn_field f_fields[] = {WINDOW_AND_FADING, MN_FIELD_END};
@@ -108,10 +109,19 @@ static mn_status check(const mn_value *map, const char *where, int64_t d_model, 
 
 static const mn_init xavier = {MN_INIT_XAVIER_UNIFORM, 1, 0};
 
-/* W x by heads, normed where asked: [B,T,h,d] */
-static mn_tensor *heads_of(mn_scope *s, const char *name, const char *norm, mn_tensor *x, int64_t heads, int64_t d) {
-  mn_tensor *y = mn_split_heads(s, mn_linear(s, name, x, heads * d, MN_NO_BIAS, xavier), heads);
+/* W x, already made, by heads, normed where asked: [B,T,h,d] */
+static mn_tensor *by_heads(mn_scope *s, const char *norm, mn_tensor *y, int64_t heads) {
+  y = mn_split_heads(s, y, heads);
   return norm ? mn_norm_layer(s, norm, MN_NORM_RMS, y, 1e-6, mn_scope_compute(s)) : y;
+}
+static mn_tensor *heads_of(mn_scope *s, const char *name, const char *norm, mn_tensor *x, int64_t heads, int64_t d) {
+  return by_heads(s, norm, mn_linear(s, name, x, heads * d, MN_NO_BIAS, xavier), heads);
+}
+/* Of tokens: convolved before that, where asked. */
+static mn_tensor *tokens_heads(mn_scope *s, const bmojo_config *c, const char *const names[3], mn_tensor *x, int64_t heads) {
+  mn_tensor *y = mn_linear(s, names[0], x, heads * c->attention.head_dim, MN_NO_BIAS, xavier);
+  if (c->attention.conv) y = mn_conv_layer(s, names[1], y, c->attention.conv);
+  return by_heads(s, c->qk_norm ? names[2] : NULL, y, heads);
 }
 
 /* What a query reads of one set of keys: o [B,T,H,d] in the exact type, lse [B,H,T]. */
@@ -212,11 +222,11 @@ static reading read_kept(mn_scope *s, const bmojo_config *c, mn_tensor *x, mn_te
 static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   const bmojo_config *c = config;
   mn_graph *g = mn_scope_graph(s);
-  const int64_t H = c->attention.heads, G = c->attention.kv_heads, d = c->attention.head_dim;
+  static const char *const of_q[] = {"q_proj", "q_conv", "q_norm"}, *const of_k[] = {"k_proj", "k_conv", "k_norm"},
+                          *const of_v[] = {"v_proj", "v_conv", NULL};
+  const int64_t H = c->attention.heads, G = c->attention.kv_heads;
   mn_tensor *f = c->memory.def ? mn_mixer_apply(mn_scope_in(s, "fading"), &c->memory, x) : x;
-  mn_tensor *q = heads_of(s, "q_proj", c->qk_norm ? "q_norm" : NULL, x, H, d),
-            *k = heads_of(s, "k_proj", c->qk_norm ? "k_norm" : NULL, x, G, d);
-  mn_tensor *v = heads_of(s, "v_proj", NULL, x, G, d);
+  mn_tensor *q = tokens_heads(s, c, of_q, x, H), *k = tokens_heads(s, c, of_k, x, G), *v = tokens_heads(s, c, of_v, x, G);
   reading r = read_window(s, &c->attention, q, k, v);
   if (c->faded) r = join(g, read_faded(s, c, x, q, f), r);
   if (c->slots) r = join(g, read_kept(s, c, x, f, q, k, v), r);
