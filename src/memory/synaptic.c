@@ -171,7 +171,7 @@ static mn_tensor *relevance(mn_scope *s, const synaptic_config *c, mn_tensor *e)
       .log_a = mn_expand(g, mn_log_sigmoid(g, logit), MN_SHAPE(B, T, H)),
       .w0 = mn_reshape(g, mn_state(s, "c", t, MN_SHAPE(B, H, d), NULL, "running context"), MN_SHAPE(B, H, 1, d)),
   };
-  mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .read_before = true, .chunk = 64});
+  mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_VALUE, .read_before = true, .chunk = 16});
   mn_state_set(s, "c", mn_reshape(g, io.w, MN_SHAPE(B, H, d)));
   mn_tensor *agree = mn_sum(g, mn_mul(g, e, io.o), MN_AXIS(3));
   return without_last(g, mn_div(g, agree, mn_add_scalar(g, length_of(g, io.o), 1e-3)));

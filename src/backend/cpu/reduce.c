@@ -177,11 +177,25 @@ static void fold_unit(const job *j, int64_t unit) {
   if (p->parts == 1) finish(p, j->out, at, acc, n);
   else memcpy(j->partial + (size_t)(part * p->outputs + at) * p->acc_size, acc, (size_t)n * p->acc_size);
 }
+/* Outputs that are a row each, rows at one distance: the same calls, without working out where each row lies. */
+static bool plain_rows(const plan *p) {
+  return p->rows && p->parts == 1 && p->segments == 1 && p->reduced.count == 1 && p->kept.n <= 1 && p->out_type == p->acc_type;
+}
+static void fold_rows(const job *j, int64_t first, int64_t end) {
+  const plan *p = j->p;
+  const int64_t step = (p->kept.n ? p->kept.stride[0] : 0) * (int64_t)p->size;
+  const char *x = j->x + first * step;
+  char *out = (char *)j->out + (size_t)first * p->acc_size;
+  start(p, out, end - first);
+  for (int64_t u = first; u < end; u++, x += step, out += p->acc_size)
+    j->vec->row[p->fold][p->type](out, x, p->inner, p->inner_stride);
+}
 static void fold_task(void *ctx, int64_t i, int thread) {
   (void)thread;
   const job *j = ctx;
   int64_t end = (i + 1) * j->p->per_task < j->p->units ? (i + 1) * j->p->per_task : j->p->units;
-  for (int64_t u = i * j->p->per_task; u < end; u++) fold_unit(j, u);
+  if (plain_rows(j->p)) fold_rows(j, i * j->p->per_task, end);
+  else for (int64_t u = i * j->p->per_task; u < end; u++) fold_unit(j, u);
 }
 static void join_task(void *ctx, int64_t i, int thread) { /* partial results of one block of outputs, in order */
   (void)thread;
