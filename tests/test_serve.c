@@ -370,6 +370,45 @@ static void a_request_must_come_in_time(void) {
   CHECK(http_get("/health") == 200, "%s", http_reply);
 }
 
+/* While a body of many megabytes is read and becomes tokens, the loop answers others and passes tokens on. The server says itself that it is at
+ * it: from a loop that did it nobody could hear that. */
+static void a_long_prompt_keeps_nobody_waiting(void) {
+  enum { MANY = 4 << 20 };
+  static const char endless[] = "name: stream\ntokenizer: {type: bpe, vocab_size: 300}\ndata: {files: [t.txt]}\n"
+                                "model: {d_model: 16, layers: 1, block: {mixer: {type: gated_deltanet, heads: 2}, hidden: 16}}\n"
+                                "train: {steps: 1, batch: 1, seq_len: 32, validation_batches: 1}\n";
+  char *body = malloc(MANY + 100);
+  CHECK_OK(mn_file_write("stream.yaml", endless, sizeof endless - 1));
+  CHECK(sh("MNEME_HOME=home " MNEME "train stream.yaml --out stream --quiet 2>&1") == 0, "%s", out);
+  CHECK(server_begin(&server, "stream --max-body-kib 16384 --request-seconds 60"), "no server");
+  if (!server.port || !body) return;
+  char *ask = http_request("POST", "/v1/completions", "", "{\"prompt\": \"a\", \"max_tokens\": 200000, \"ignore_eos\": true, \"stream\": true}");
+  const int stream = http_open();
+  http_say(stream, ask, strlen(ask));
+  CHECK(http_hear(stream, "data: {"), "%s", http_reply);
+  strcpy(body, "{\"prompt\": \"");
+  size_t n = strlen(body);
+  for (; n < MANY; n += 10) memcpy(body + n, "of whales ", 10);
+  strcpy(body + n, "\"}");
+  char *head = mn_format("POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n", strlen(body));
+  const int slow = http_open();
+  bool seen = false, over = false;
+  long passed = 0;
+  CHECK(http_say(slow, head, strlen(head)) && http_say(slow, body, strlen(body)), "it is taken");
+  while (!seen && !over) {
+    struct pollfd p = {.fd = slow, .events = POLLIN};
+    CHECK(http_get("/health") == 200, "%s", http_reply);
+    seen = http_number("reading") > 0;
+    over = !seen && poll(&p, 1, 0) > 0;
+  }
+  if (over) http_hear(slow, NULL);
+  CHECK(seen, "the loop waited for a long prompt: %.300s", http_reply);
+  while (seen && passed < 5 && http_hear(stream, "data: {")) passed++;
+  CHECK(passed == 5 && http_get("/health") == 200 && http_number("reading") > 0, "%ld pieces of another's answer came meanwhile: %s", passed, http_reply);
+  close(slow), close(stream), free(head), free(body), free(ask);
+  CHECK(server_end(&server) == 0, "not well");
+}
+
 static void it_ends_when_told(void) {
   char *text =
       http_request("POST", "/v1/completions", "", "{\"prompt\": \"a\", \"max_tokens\": 200, \"stream\": true, \"ignore_eos\": true}");
@@ -487,6 +526,7 @@ int main(void) {
     RUN(clients_that_leave_are_let_go);
     RUN(a_request_must_come_in_time);
     RUN(it_ends_when_told);
+    RUN(a_long_prompt_keeps_nobody_waiting);
     RUN(keys_are_asked_for);
     RUN(what_waits_has_a_limit);
     RUN(over_tls_too);

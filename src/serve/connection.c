@@ -307,6 +307,12 @@ static void read_more(mn_exchange *x) {
 const mn_http_head *mn_exchange_head(const mn_exchange *x) { return &x->head; }
 const char *mn_exchange_peer(const mn_exchange *x) { return x->peer; }
 mn_exchange_record mn_exchange_so_far(const mn_exchange *x) { return x->record; }
+char *mn_exchange_take_body(mn_exchange *x, size_t *n) {
+  char *out = x->body.data;
+  *n = x->body.len;
+  x->body = (mn_text){0};
+  return out;
+}
 const char *mn_exchange_body(const mn_exchange *x, size_t *n) {
   *n = x->body.len;
   return x->body.data ? x->body.data : "";

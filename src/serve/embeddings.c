@@ -12,11 +12,15 @@ typedef struct errand {
   mn_server *server;
   mn_exchange *x; /* NULL: the client has left */
   mn_arena *arena;
+  char *body;
+  size_t n_body;
+  mn_refusal refusal; /* status 0: none */
   mn_ask ask;
   mn_ids *ids;    /* [n_prompts] */
   float *vectors; /* [n_prompts, D] */
   mn_status status;
   char why[600];
+  mn_text out; /* the reply */
 } errand;
 
 static void left(void *arg) { ((errand *)arg)->x = NULL; }
@@ -25,6 +29,8 @@ static void free_errand(errand *e) {
   for (int64_t i = 0; e->ids && i < e->ask.n_prompts; i++) mn_ids_free(&e->ids[i]);
   free(e->ids);
   free(e->vectors);
+  free(e->body);
+  mn_text_free(&e->out);
   mn_arena_free(e->arena);
   free(e);
 }
@@ -56,31 +62,31 @@ static void add_vector(mn_text *out, const errand *e, float *v) {
   mn_text_add(out, "]");
 }
 
+static void write_reply(errand *e) {
+  const mn_server *s = e->server;
+  int64_t tokens = 0;
+  mn_text_add(&e->out, "{\"object\": \"list\", \"data\": [");
+  for (int64_t i = 0; i < e->ask.n_prompts; i++) {
+    mn_text_addf(&e->out, "%s{\"object\": \"embedding\", \"index\": %lld, \"embedding\": ", i ? ", " : "", (long long)i);
+    add_vector(&e->out, e, e->vectors + i * mn_embedder_width(s->embedder));
+    mn_text_add(&e->out, "}");
+    tokens += (int64_t)e->ids[i].len;
+  }
+  mn_text_add(&e->out, "], \"model\": ");
+  mn_answer_quote(&e->out, s->config.name, strlen(s->config.name));
+  mn_text_addf(&e->out, ", \"usage\": {\"prompt_tokens\": %lld, \"total_tokens\": %lld}}\n", (long long)tokens, (long long)tokens);
+}
+
 static void done(void *arg) { /* in the loop */
   errand *e = arg;
-  mn_server *s = e->server;
-  mn_text out = {0};
-  int64_t tokens = 0;
-  if (e->x && e->status == MN_OK) {
-    mn_text_add(&out, "{\"object\": \"list\", \"data\": [");
-    for (int64_t i = 0; i < e->ask.n_prompts; i++) {
-      mn_text_addf(&out, "%s{\"object\": \"embedding\", \"index\": %lld, \"embedding\": ", i ? ", " : "", (long long)i);
-      add_vector(&out, e, e->vectors + i * mn_embedder_width(s->embedder));
-      mn_text_add(&out, "}");
-      tokens += (int64_t)e->ids[i].len;
-    }
-    mn_text_add(&out, "], \"model\": ");
-    mn_answer_quote(&out, s->config.name, strlen(s->config.name));
-    mn_text_addf(&out, ", \"usage\": {\"prompt_tokens\": %lld, \"total_tokens\": %lld}}\n", (long long)tokens, (long long)tokens);
-  }
   if (e->x) {
     mn_exchange_on_leave(e->x, NULL, NULL);
-    if (e->status != MN_OK) mn_serve_failed(e->x, e->status, e->why);
-    else if (out.failed) mn_serve_failed(e->x, MN_ERR_MEMORY, "out of memory");
-    else mn_exchange_reply(e->x, 200, "application/json", out.data, out.len);
+    if (e->refusal.status) mn_serve_refuse(e->x, &e->refusal);
+    else if (e->status != MN_OK) mn_serve_failed(e->x, e->status, e->why);
+    else if (e->out.failed) mn_serve_failed(e->x, MN_ERR_MEMORY, "out of memory");
+    else mn_exchange_reply(e->x, 200, "application/json", e->out.data, e->out.len);
   }
-  s->errands--;
-  mn_text_free(&out);
+  e->server->errands--;
   free_errand(e);
 }
 
@@ -94,6 +100,7 @@ static void work(void *arg) { /* in the worker */
   for (int64_t i = 0; i < n && e->status == MN_OK; i++) tokens[i] = e->ids[i].data, length[i] = (int64_t)e->ids[i].len;
   if (e->status == MN_OK) e->status = mn_embedder_texts(e->server->embedder, n, tokens, length, e->vectors);
   if (e->status != MN_OK) snprintf(e->why, sizeof e->why, "%s", mn_message());
+  else write_reply(e);
   free(tokens);
   free(length);
   if (!mn_web_post(e->server->web, done, e)) mn_log_write(MN_LOG_ERROR, "out of memory: a client waits in vain");
@@ -121,10 +128,31 @@ static bool encode(errand *e, mn_refusal *why) {
   return status == MN_OK || mn_refuse(why, mn_serve_http_status(status), "input", NULL, "%s", mn_message());
 }
 
+/* In the loop, behind a reader. */
+static void is_read(void *arg) {
+  errand *e = arg;
+  if (!e->refusal.status && !e->server->batcher) mn_refuse(&e->refusal, 503, NULL, NULL, "the server is ending");
+  if (e->x && !e->refusal.status) {
+    mn_serve_name_labels(e->x, &e->ask);
+    if (mn_batcher_call(e->server->batcher, work, e) == MN_OK) return;
+    mn_refuse(&e->refusal, 503, NULL, NULL, "the server is out of memory");
+  }
+  done(e);
+}
+
+static void read_body(void *arg) { /* by a reader */
+  errand *e = arg;
+  const mn_server *s = e->server;
+  const mn_ask_limits limits = {s->config.bundle->model->config.vocab_size, 1, 2048, 1};
+  const char *body = e->body ? e->body : "";
+  if (mn_ask_read(e->arena, MN_ASK_EMBEDDING, body, e->n_body, &limits, &e->ask, &e->refusal) &&
+      mn_serve_check_model(s, &e->ask, &e->refusal))
+    encode(e, &e->refusal);
+  if (!mn_web_post(e->server->web, is_read, e)) mn_log_write(MN_LOG_ERROR, "out of memory: a client waits in vain");
+}
+
 void mn_serve_embeddings(mn_server *s, const mn_request *r) {
   mn_refusal why = {0};
-  size_t n;
-  const char *body = mn_exchange_body(r->x, &n);
   errand *e = mn_calloc(1, sizeof *e);
   if (e) *e = (errand){.server = s, .x = r->x, .arena = mn_arena_new()};
   if (!e || !e->arena) {
@@ -132,15 +160,12 @@ void mn_serve_embeddings(mn_server *s, const mn_request *r) {
     mn_serve_failed(r->x, MN_ERR_MEMORY, "out of memory");
     return;
   }
-  const mn_ask_limits limits = {s->config.bundle->model->config.vocab_size, 1, 2048, 1};
-  bool fine = s->embedder ? mn_ask_read(e->arena, MN_ASK_EMBEDDING, body, n, &limits, &e->ask, &why)
-                          : mn_refuse(&why, 400, "model", "unsupported_model", "this model makes no vectors of texts: an encoder does");
-  if (fine) fine = mn_serve_check_model(s, &e->ask, &why) && encode(e, &why);
-  if (fine) {
-    mn_serve_name_labels(r->x, &e->ask);
+  if (!s->embedder) mn_refuse(&why, 400, "model", "unsupported_model", "this model makes no vectors of texts: an encoder does");
+  else {
+    e->body = mn_exchange_take_body(r->x, &e->n_body);
     mn_exchange_on_leave(r->x, left, e);
     s->errands++;
-    if (mn_batcher_call(s->batcher, work, e) == MN_OK) return;
+    if (mn_readers_post(s->readers, read_body, e) == MN_OK) return;
     s->errands--;
     mn_exchange_on_leave(r->x, NULL, NULL);
     mn_refuse(&why, 503, NULL, NULL, "the server is out of memory");

@@ -67,6 +67,7 @@ void mn_metrics_write(const mn_metrics *m, const mn_metrics_now *now, mn_text *o
                  (long long)m->replies[i].n);
   number(out, "clients_left_total", "counter", "Clients that did not wait for the end of their reply.", (double)m->left);
   number(out, "requests_refused_total", "counter", "Requests refused because as many waited as may.", (double)m->refused);
+  number(out, "requests_reading", "gauge", "Requests whose bodies are read and whose prompts become tokens.", now->bodies);
   number(out, "connections", "gauge", "Open connections.", now->connections);
   number(out, "session_bytes", "gauge", "Bytes of the states of kept sessions.", (double)now->session_bytes);
   if (!now->text) return;

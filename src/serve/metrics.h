@@ -29,7 +29,7 @@ void mn_metrics_reply(mn_metrics *m, const char *endpoint, int status);
 void mn_metrics_task(mn_metrics *m, const mn_task *t);
 typedef struct mn_metrics_now {
   mn_batcher_counts batch;
-  int connections;
+  int connections, bodies; /* that are read */
   size_t session_bytes;
   bool text; /* the model makes text: there is a batch */
 } mn_metrics_now;

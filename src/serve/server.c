@@ -23,8 +23,8 @@ static void reply_text(mn_exchange *x, const char *type, mn_text *body) {
 static void health(mn_server *s, const mn_request *r) {
   mn_text out = {0};
   const mn_batcher_counts c = mn_batcher_count(s->batcher);
-  mn_text_addf(&out, "{\"status\": \"%s\", \"waiting\": %lld, \"running\": %lld}\n", s->drains_until > 0 ? "ending" : "ok",
-               (long long)c.waiting, (long long)(c.reading + c.rows));
+  mn_text_addf(&out, "{\"status\": \"%s\", \"reading\": %d, \"waiting\": %lld, \"running\": %lld}\n",
+               s->drains_until > 0 ? "ending" : "ok", mn_readers_count(s->readers), (long long)c.waiting, (long long)(c.reading + c.rows));
   reply_text(r->x, "application/json", &out);
 }
 
@@ -32,6 +32,7 @@ static void metrics(mn_server *s, const mn_request *r) {
   mn_text out = {0};
   const mn_metrics_now now = {.batch = mn_batcher_count(s->batcher),
                               .connections = mn_web_connections(s->web),
+                              .bodies = mn_readers_count(s->readers),
                               .text = mn_batcher_program(s->batcher) != NULL,
                               .session_bytes = s->shelf ? mn_shelf_bytes(s->shelf) : 0};
   mn_metrics_write(&s->metrics, &now, &out);
@@ -314,6 +315,7 @@ static mn_status open_server(mn_server *s) {
       c->cors ? mn_format("Access-Control-Allow-Origin: %s\r\n%s", c->cors, strcmp(c->cors, "*") ? "Vary: Origin\r\n" : "") : mn_strdup("");
   if (!s->headers) return MN_ERR_MEMORY;
   if (c->cors && strpbrk(c->cors, "\r\n ")) return mn_fail(MN_ERR_CONFIG, "--cors is one origin, such as https://example.org, or *");
+  MN_TRY(mn_readers_new(2, &s->readers));
   MN_TRY(open_log(s));
   MN_TRY(open_chat(s));
   if (c->keys) MN_TRY(mn_keys_read(c->keys, c->rate, &s->keys));
@@ -352,6 +354,7 @@ mn_status mn_server_new(const mn_server_config *config, mn_server **out) {
   if (!s) return MN_ERR_MEMORY;
   s->config = *config;
   s->created = time(NULL);
+  pthread_mutex_init(&s->lexicon_lock, NULL);
   if (getrandom(&s->salt, sizeof s->salt, 0) < 0) s->salt = (uint64_t)s->created;
   mn_status status = open_server(s);
   if (status != MN_OK) mn_server_free(s);
@@ -361,6 +364,8 @@ mn_status mn_server_new(const mn_server_config *config, mn_server **out) {
 
 void mn_server_free(mn_server *s) {
   if (!s) return;
+  mn_readers_free(s->readers);
+  s->readers = NULL;
   mn_batcher_free(s->batcher);
   s->batcher = NULL; /* what it posted is heard, and begins nothing */
   if (s->web) mn_web_settle(s->web);
@@ -369,6 +374,7 @@ void mn_server_free(mn_server *s) {
   mn_embedder_free(s->embedder);
   mn_keys_free(s->keys);
   mn_lexicon_free(s->lexicon);
+  pthread_mutex_destroy(&s->lexicon_lock);
   mn_chat_format_free(s->chat);
   if (s->log && s->log != stderr) fclose(s->log);
   free(s->headers);

@@ -2,6 +2,7 @@
 #ifndef MN_SERVE_SERVER_INTERNAL_H
 #define MN_SERVE_SERVER_INTERNAL_H
 
+#include <pthread.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -11,6 +12,7 @@
 #include "serve/ask.h"
 #include "serve/keys.h"
 #include "serve/metrics.h"
+#include "serve/readers.h"
 #include "serve/server.h"
 
 typedef struct mn_talk mn_talk; /* a request that a model answers (talk.c) */
@@ -21,7 +23,9 @@ struct mn_server {
   mn_batcher *batcher;
   mn_keys *keys; /* NULL: everybody */
   mn_metrics metrics;
+  mn_readers *readers;   /* of what requests ask for */
   mn_lexicon *lexicon;   /* of the vocabulary, when it was first needed */
+  pthread_mutex_t lexicon_lock;
   mn_chat_format *chat;  /* NULL: there is none */
   mn_shelf *shelf;       /* of kept sessions; NULL: the model makes no text */
   mn_embedder *embedder; /* NULL: the model is no encoder of texts */

@@ -8,6 +8,7 @@
 #include "serve/kept.h"
 #include "serve/server_internal.h"
 
+enum { MOST_BODY = 4096 }; /* it is read by the loop */
 typedef enum what { LIST, SHOW, FORK, BACK, SAVE, REMOVE } what;
 
 typedef struct errand {
@@ -196,6 +197,7 @@ static bool read_body(const mn_request *r, errand *e, mn_refusal *why) {
   size_t n;
   const char *text = mn_exchange_body(r->x, &n);
   bool fine = arena != NULL || mn_refuse(why, 503, NULL, NULL, "the server is out of memory");
+  if (fine && n > MOST_BODY) fine = mn_refuse(why, 413, NULL, "request_too_large", "a session is asked in less than %d bytes", MOST_BODY);
   if (fine && n && mn_json_parse(arena, "body", text, n, &body) != MN_OK)
     fine = mn_refuse(why, 400, NULL, "invalid_json", "%s", mn_message());
   const size_t wanted = e->what == FORK || e->what == BACK;

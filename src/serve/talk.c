@@ -20,6 +20,7 @@ void talk_free(mn_talk *t) {
   for (int64_t i = 0; i < t->n_choices; i++) mn_text_free(&t->choices[i].text), mn_answer_logs_free(&t->choices[i].logs);
   mn_text_free(&t->note), mn_text_free(&t->next_note), mn_text_free(&t->said), mn_ids_free(&t->known);
   mn_text_free(&t->events.said);
+  free(t->body);
   mn_machine_free(t->machine);
   mn_grammar_free(t->grammar);
   free(t->parts);
@@ -28,8 +29,8 @@ void talk_free(mn_talk *t) {
   free(t);
 }
 
-static void cancel(mn_talk *t) {
-  for (int64_t i = 0; i < t->n_parts; i++) mn_batcher_cancel(t->server->batcher, &t->parts[i].task);
+static void cancel(mn_talk *t) { /* one that is being read looks at this when that is over */
+  for (int64_t i = 0; !t->read && i < t->n_parts; i++) mn_batcher_cancel(t->server->batcher, &t->parts[i].task);
 }
 
 void talk_left(void *arg) {
@@ -131,7 +132,9 @@ static bool want_form(mn_talk *t, mn_refusal *why) {
   if (status == MN_OK) status = mn_machine_new(t->grammar, &t->machine);
   void *tok;
   memcpy(&tok, &s->config.bundle->tokenizer, sizeof tok);
+  pthread_mutex_lock(&s->lexicon_lock);
   if (status == MN_OK && !s->lexicon) status = mn_lexicon_new(s->config.bundle->model->config.vocab_size, sayable, tok, &s->lexicon);
+  pthread_mutex_unlock(&s->lexicon_lock);
   if (status != MN_OK)
     return mn_refuse(why, mn_serve_http_status(status), call ? "tools" : "response_format", "invalid_value", "%s", mn_message());
   t->ask.manner.machine = t->machine;
@@ -202,7 +205,7 @@ static bool want_ends(mn_talk *t, mn_refusal *why) {
 static bool set_up(mn_talk *t, mn_refusal *why) {
   mn_ask *a = &t->ask;
   if (!a->seeded && getrandom(&a->manner.sampling.seed, sizeof a->manner.sampling.seed, 0) < 0)
-    a->manner.sampling.seed = (int64_t)t->server->number;
+    a->manner.sampling.seed = (int64_t)mn_hash_str(t->id);
   if (!want_form(t, why) || !want_ends(t, why)) return false;
   if (a->kind == MN_ASK_CHAT && !render(t, why)) return false;
   t->n_parts = a->n_prompts;
@@ -267,23 +270,55 @@ static void refuse_talk(mn_talk *t, const mn_refusal *why) {
   else talk_free(t);
 }
 
-/* All is known: the prompts wait for their turn. */
-static void begin(mn_talk *t) {
-  mn_refusal why = {0};
-  if (!set_up(t, &why) || !post_all(t, &why)) refuse_talk(t, &why);
-  else if (t->ask.echo) echo(t);
+/* ---- reading what it asks for ---- */
+static void is_read(void *talk);
+
+static void told_loop(mn_talk *t) {
+  if (!mn_web_post(t->server->web, is_read, t)) mn_log_write(MN_LOG_ERROR, "out of memory: a client waits in vain");
+}
+
+static bool wants_session(const mn_ask *a) { return a->session || a->store || a->previous; }
+
+/* By a reader: the body, and where no session must be looked at first, the prompts. */
+static void read_body(void *talk) {
+  mn_talk *t = talk;
+  const mn_server *s = t->server;
+  const int64_t rows = mn_batcher_rows(s->batcher);
+  const mn_ask_limits limits = {s->config.bundle->model->config.vocab_size, rows < 128 ? rows : 128, 128, INT32_MAX};
+  t->fine = mn_ask_read(t->arena, t->ask.kind, t->body ? t->body : "", t->n_body, &limits, &t->ask, &t->why) &&
+            mn_serve_check_model(s, &t->ask, &t->why);
+  free(t->body);
+  t->body = NULL;
+  t->is_set_up = t->fine && !wants_session(&t->ask);
+  if (t->is_set_up) t->fine = set_up(t, &t->why);
+  told_loop(t);
+}
+
+static void read_prompts(void *talk) {
+  mn_talk *t = talk;
+  t->is_set_up = true;
+  t->fine = set_up(t, &t->why);
+  told_loop(t);
+}
+
+static void have_read(mn_talk *t, void (*fn)(void *talk)) {
+  t->read = true;
+  if (mn_readers_post(t->server->readers, fn, t) == MN_OK) return;
+  t->read = false;
+  no_memory(&t->why);
+  refuse_talk(t, &t->why);
 }
 
 static void note_is_read(void *talk) { /* in the loop */
   mn_talk *t = talk;
   t->open = 0;
-  mn_refusal lost;
-  mn_refuse(&lost, 404, "previous_response_id", "previous_response_not_found",
-            "there is no response of that id here: those are kept that were asked for with \"store\": true, as long as there is room");
-  if (t->x && t->lost) refuse_talk(t, &lost);
-  else if (t->x && t->server->batcher) begin(t);
-  else if (t->x) refuse_talk(t, &(mn_refusal){.status = 503, .message = "the server is ending"});
-  else talk_free(t);
+  if (t->x && t->lost)
+    mn_refuse(&t->why, 404, "previous_response_id", "previous_response_not_found",
+              "there is no response of that id here: those are kept that were asked for with \"store\": true, as long as there is room");
+  else if (t->x && !t->server->batcher) mn_refuse(&t->why, 503, NULL, NULL, "the server is ending");
+  if (!t->x) talk_free(t);
+  else if (t->why.status) refuse_talk(t, &t->why);
+  else have_read(t, read_prompts);
 }
 
 static void read_note(void *talk) { /* in the worker */
@@ -299,26 +334,53 @@ static void read_note(void *talk) { /* in the worker */
 static bool check_session(mn_talk *t, mn_refusal *why) {
   mn_ask *a = &t->ask;
   if (a->store || a->previous) a->session = t->id;
-  if (!a->session) return true;
-  if (!mn_kept_name(a->previous ? a->previous : a->session, why)) return false;
+  const char *name = a->previous ? a->previous : a->session;
+  if (!mn_kept_name(name, why)) return false;
   if (a->n != 1 || (a->kind == MN_ASK_COMPLETION && a->n_prompts != 1))
     return mn_refuse(why, 400, "session_id", "invalid_value", "a session goes on with one prompt and one answer");
   for (const mn_talk *other = t->server->talks; other; other = other->next)
-    if (other != t && other->ask.session && !strcmp(other->ask.session, a->previous ? a->previous : a->session))
-      return mn_refuse(why, 409, "session_id", "session_busy", "session '%s' is answering another request", other->ask.session);
+    if (other != t && other->holds && !strcmp(other->holds, name))
+      return mn_refuse(why, 409, "session_id", "session_busy", "session '%s' is answering another request", name);
+  t->holds = a->session;
   return true;
+}
+
+/* In the loop, behind a reader: it is refused, its session is looked at, or its prompts wait for their turn. */
+static void is_read(void *talk) {
+  mn_talk *t = talk;
+  mn_server *s = t->server;
+  t->read = false;
+  const bool ending = !s->batcher || (s->drains_until > 0 && mn_now() >= s->drains_until);
+  if (t->fine && ending) t->fine = mn_refuse(&t->why, 503, NULL, NULL, "the server is ending");
+  else if (t->fine && t->timed_out) t->fine = mn_refuse(&t->why, 503, NULL, NULL, "the answer took longer than this server allows");
+  if (!t->x) {
+    talk_free(t);
+    return;
+  }
+  if (t->fine && !t->holds) mn_serve_name_labels(t->x, &t->ask);
+  if (t->fine && !t->is_set_up) {
+    t->fine = check_session(t, &t->why);
+    t->open = t->fine; /* the look at the note */
+    if (t->fine && mn_batcher_call(s->batcher, read_note, t) == MN_OK) return;
+    t->open = 0;
+    if (t->fine) t->fine = no_memory(&t->why);
+  }
+  if (!t->fine || !post_all(t, &t->why)) refuse_talk(t, &t->why);
+  else if (t->ask.echo) echo(t);
 }
 
 void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
   mn_refusal why = {0};
-  size_t n;
-  const char *body = mn_exchange_body(r->x, &n);
-  const int64_t rows = s->batcher ? mn_batcher_rows(s->batcher) : 1;
-  const mn_ask_limits limits = {s->config.bundle->model->config.vocab_size, rows < 128 ? rows : 128, 128, INT32_MAX};
   mn_talk *t = mn_calloc(1, sizeof *t);
   if (t)
-    *t = (mn_talk){
-        .server = s, .x = r->x, .arena = mn_arena_new(), .client = r->client, .created = time(NULL), .began = mn_now(), .next = s->talks};
+    *t = (mn_talk){.server = s,
+                   .x = r->x,
+                   .arena = mn_arena_new(),
+                   .ask = {.kind = kind},
+                   .client = r->client,
+                   .created = time(NULL),
+                   .began = mn_now(),
+                   .next = s->talks};
   if (!t || !t->arena) {
     free(t);
     mn_serve_failed(r->x, MN_ERR_MEMORY, "out of memory");
@@ -335,20 +397,13 @@ void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
   else if (kind != MN_ASK_COMPLETION && !s->chat)
     mn_refuse(&why, 400, "model", "unsupported_model",
               "this model has no chat template: ask /v1/completions, or give it one with --chat-template");
-  else if (mn_ask_read(t->arena, kind, body, n, &limits, &t->ask, &why) && mn_serve_check_model(s, &t->ask, &why) &&
-           check_session(t, &why)) {
-    mn_serve_name_labels(t->x, &t->ask);
-    mn_exchange_on_leave(t->x, talk_left, t);
-    if (!t->ask.session) {
-      begin(t);
-      return;
-    }
-    t->open = 1; /* the look at the note */
-    if (mn_batcher_call(s->batcher, read_note, t) == MN_OK) return;
-    t->open = 0;
-    mn_refuse(&why, 503, NULL, NULL, "the server is out of memory");
+  if (why.status) {
+    refuse_talk(t, &why);
+    return;
   }
-  refuse_talk(t, &why);
+  t->body = mn_exchange_take_body(r->x, &t->n_body);
+  mn_exchange_on_leave(t->x, talk_left, t);
+  have_read(t, read_body);
 }
 
 void mn_serve_cancel_all(mn_server *s) {

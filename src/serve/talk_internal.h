@@ -27,6 +27,12 @@ struct mn_talk {
   mn_talk *next;
   mn_exchange *x; /* NULL: the client has left */
   mn_arena *arena;
+  char *body;
+  size_t n_body;
+  bool read;          /* a reader has it: nothing but x, timed_out and next is the loop's meanwhile */
+  bool fine, is_set_up; /* what a reader found: it may go on; its prompts are tokens */
+  mn_refusal why;     /* or else */
+  const char *holds;  /* the session that nobody else may ask for meanwhile; NULL: none */
   mn_ask ask;
   int32_t end; /* the token that ends answers */
   part *parts;
