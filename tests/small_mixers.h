@@ -12,6 +12,8 @@ static const char *const mn_small_mixers[] = {
     "{type: attention, heads: 2, kv_heads: 1, window: 4, sinks: 1, persistent: 2}",
     "{type: attention, heads: 2, max_context: 16, persistent: 1, conv: 3, bias: true}",
     "{type: attention, heads: 2, kv_heads: 1, window: 4, qk_norm: heads, score_scale: 0.6, output_gate: true}",
+    "{type: mla, heads: 2, kv_lora_rank: 3, window: 4}",
+    "{type: mla, heads: 2, q_lora_rank: 5, kv_lora_rank: 6, v_head_dim: 3, max_context: 16, rope: false}",
     "{type: aaren, heads: 2, query_init_std: 1}",
     "{type: aaren, heads: 2, query_init_std: 1, decay: true}",
     "{type: gated_deltanet, heads: 2, conv: 3, chunk: 4}",

@@ -233,8 +233,9 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   mn_dtype t = mn_type(q);
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1), G = c->kv_heads, K = c->head_dim;
   mn_shape shape = MN_SHAPE(B, size.slots, G, K);
-  mn_tensor *K0 = mn_state(s, "k", t, shape, NULL, "rotated keys: room for the persistent ones, sinks, ring");
-  mn_tensor *V0 = mn_state(s, "v", t, shape, NULL, "values, beside the keys");
+  const char *kept_keys = c->one_cache ? "latent" : "k";
+  mn_tensor *K0 = mn_state(s, kept_keys, t, shape, NULL, "rotated keys: room for the persistent ones, sinks, ring");
+  mn_tensor *V0 = c->one_cache ? K0 : mn_state(s, "v", t, shape, NULL, "values, beside the keys");
   mn_tensor *start = mn_scope_position(s);
   if (!start) start = mn_full(g, MN_I32, MN_SHAPE(B), 0);
   mn_tensor *pos = mn_add(g, mn_reshape(g, start, MN_SHAPE(B, 1)), mn_iota(g, MN_I32, MN_SHAPE(1, T), 1)); /* [B,T] */
@@ -254,11 +255,16 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   }
   if (live) slots = mn_select(g, live, slots, mn_scalar(g, MN_I32, -1)); /* padding writes no slot */
   mn_tensor *o = T > 1 ? read_before_writing(s, &x, K0, V0, lse) : NULL;
-  written wk = to_write(g, pk, k, slots, any), wv = to_write(g, pv, v, slots, any);
-  mn_tensor *K1 = mn_put(g, K0, wk.slots, wk.rows, 1, MN_PUT_SET), *V1 = mn_put(g, V0, wv.slots, wv.rows, 1, MN_PUT_SET);
-  mn_state_set(s, "k", K1);
-  mn_state_set(s, "v", V1);
-  if (!c->window) mn_state_appended(s, "k", size.persistent), mn_state_appended(s, "v", size.persistent);
+  written wk = to_write(g, pk, k, slots, any);
+  mn_tensor *K1 = mn_put(g, K0, wk.slots, wk.rows, 1, MN_PUT_SET), *V1 = K1;
+  mn_state_set(s, kept_keys, K1);
+  if (!c->window) mn_state_appended(s, kept_keys, size.persistent);
+  if (!c->one_cache) {
+    written wv = to_write(g, pv, v, slots, any);
+    V1 = mn_put(g, V0, wv.slots, wv.rows, 1, MN_PUT_SET);
+    mn_state_set(s, "v", V1);
+    if (!c->window) mn_state_appended(s, "v", size.persistent);
+  }
   return T > 1 ? o : read_after_writing(s, &x, K1, V1, lse);
 }
 

@@ -13,6 +13,7 @@ typedef struct mn_attention_config {
   int rope_scaling; /* mn_rope_scaling */
   int qk_norm;      /* mn_qk_norm */
   bool causal, rope, bias, qkv_bias, output_gate;
+  bool one_cache; /* no key: values are the keys, and a stream keeps them once, as the state `latent` */
 } mn_attention_config;
 
 typedef enum mn_qk_norm { MN_QK_PLAIN, MN_QK_NORM_HEADS, MN_QK_NORM_ALL } mn_qk_norm;
