@@ -11,8 +11,8 @@
 #define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/hybrids/"
 
 static const char *const names[] = {
-    "lfm2",           "lfm2_moe",   "mamba2",  "bamba", "granite",         "granite_moe",      "falcon_h1",
-    "falcon_h1_norm", "qwen3_next", "qwen3_5", "rwkv7", "lfm2/model.gguf", "rwkv7/model.gguf", "granite/model.gguf"};
+    "lfm2",       "lfm2_moe", "mamba2",      "bamba", "granite",         "granite_moe",      "falcon_h1",         "falcon_h1_norm",
+    "qwen3_next", "qwen3_5",  "kimi_linear", "rwkv7", "lfm2/model.gguf", "rwkv7/model.gguf", "granite/model.gguf"};
 enum { NAMES = sizeof names / sizeof *names };
 
 typedef struct opened { /* a checkpoint, and what was made of it elsewhere */
@@ -25,13 +25,14 @@ typedef struct opened { /* a checkpoint, and what was made of it elsewhere */
   double most; /* the largest logit */
 } opened;
 
-/* name: a folder of tests/golden/hybrids, or a GGUF file there, "lfm2/model.gguf". */
+/* name: a folder of tests/golden/hybrids, or a GGUF file there, "lfm2/model.gguf"; or "./folder", a changed copy. */
 static bool open_golden(const char *name, mn_dtype dtype, const char *backend, opened *o) {
   char path[512];
   const mn_st_tensor *tokens, *logits;
   mn_st *st = NULL;
   *o = (opened){0};
-  snprintf(path, sizeof path, GOLDEN "%.*s/expected.safetensors", (int)strcspn(name, "/"), name);
+  const char *root = name[0] == '.' ? "" : GOLDEN;
+  snprintf(path, sizeof path, "%s%.*s/expected.safetensors", root, (int)(2 + strcspn(name + 2, "/")), name);
   CHECK_OK(mn_st_open(path, &st));
   if (!st || mn_st_need(st, "tokens", NULL, &tokens) != MN_OK || mn_st_need(st, "logits", NULL, &logits) != MN_OK) return false;
   o->B = logits->shape.dim[0], o->T = logits->shape.dim[1], o->V = logits->shape.dim[2];
@@ -41,7 +42,7 @@ static bool open_golden(const char *name, mn_dtype dtype, const char *backend, o
   CHECK_OK(mn_st_read(st, logits, MN_F32, o->logits));
   mn_st_close(st);
   for (int64_t i = 0; i < o->B * o->T * o->V; i++) o->most = fmax(o->most, fabs((double)o->logits[i]));
-  snprintf(path, sizeof path, GOLDEN "%s", name);
+  snprintf(path, sizeof path, "%s%s", root, name);
   CHECK_OK(mn_backend_open(backend, dtype == MN_F64 ? 1 : 2, &o->backend));
   if (o->backend) CHECK_OK(mn_checkpoint_model(path, o->backend, dtype, &o->model, &o->params));
   return o->model != NULL;
@@ -166,7 +167,28 @@ static void infinity_is_a_number(void) {
   mn_bundle_close(&b);
 }
 
+/* Kimi Linear's settings as they were first published: layers are counted from 1, in a map. */
+static void settings_of_before_say_the_same(void) {
+  static const char change[] =
+      "rm -rf copy && cp -r " GOLDEN "kimi_linear copy && cd copy && tr -d '\\n' <config.json | sed -e "
+      "'s/\"layer_types\": \\[[^]]*\\]/\"linear_attn_config\": {\"full_attn_layers\": [2], \"kda_layers\": [1], \"head_dim\": 4, "
+      "\"num_heads\": 2, \"short_conv_kernel_size\": 4}/' -e 's/\"mlp_layer_types\": \\[[^]]*\\]/\"first_k_dense_replace\": 1, "
+      "\"moe_layer_freq\": 1, \"mla_use_nope\": true/' -e 's/ *\"linear_[a-z_]*\": [0-9],//g' >c && mv c config.json && grep -q kda_layers "
+      "config.json && ! grep -q layer_types config.json";
+  opened o;
+  mn_session *s = NULL;
+  CHECK(sh("%s", change) == 0, "%s", out);
+  if (open_golden("./copy", MN_F32, NULL, &o)) CHECK_OK(mn_session_new(o.model, o.params, &(mn_session_config){.batch = o.B}, &s));
+  const double error = s ? feed(&o, s, 0, o.T, NULL) : INFINITY;
+  CHECK(error <= 1e-4, "%g", error);
+  mn_session_free(s);
+  close_golden(&o);
+}
+
 static void what_is_not_done_is_named(void) {
+  refused("kimi_linear", "sed -i 's/\"num_expert_group\": 1/\"num_expert_group\": 2/' config.json", "choosing groups first is not done");
+  refused("kimi_linear", "sed -i 's/\"kv_lora_rank\": 6/\"kv_lora_rank\": 7/' config.json", "kv_a_proj_with_mqa.weight' is [8, 16]");
+  refused("kimi_linear", "sed -i 's/\"num_key_value_heads\": 2/\"num_key_value_heads\": 1/' config.json", "must be num_attention_heads");
   refused("lfm2", "sed -i 's/\"full_attention\"/\"sliding_attention\"/' config.json",
           "layer_types has a layer of kind 'sliding_attention', which is not done");
   refused("lfm2", "sed -i 's/\"conv_L_cache\": 3/\"conv_L_cache\": 1/' config.json", "conv must be");
@@ -187,6 +209,7 @@ int main(void) {
   RUN(a_stream_forks);
   RUN(a_stream_is_kept);
   RUN(infinity_is_a_number);
+  RUN(settings_of_before_say_the_same);
   RUN(what_is_not_done_is_named);
   return test_end();
 }

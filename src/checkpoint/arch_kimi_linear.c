@@ -1,0 +1,213 @@
+/* arch_kimi_linear.c - Kimi Linear: Kimi Delta Attention, and multi-head latent attention without positions in some layers; all layers but
+ * the first few have experts, chosen by sigmoids with a bias, and a network that every token goes through (Kimi Team 2025, arXiv
+ * 2510.26692). */
+#include "checkpoint/arch.h"
+#include "checkpoint/hybrid.h"
+
+#include <string.h>
+
+enum { DELTA, LATENT };
+
+/* Some settings stand in a map of their own, where the layers of either kind are counted from 1. */
+static const mn_value *delta_map(mn_settings *s) {
+  const mn_value *map = mn_setting(s, "linear_attn_config", NULL);
+  return map && map->kind == MN_MAP ? map : NULL;
+}
+
+static mn_status of_map(mn_settings *s, const char *key, const char *hf, int64_t otherwise, int64_t *out) {
+  const mn_value *map = delta_map(s), *v = map ? mn_value_get(map, key) : NULL;
+  MN_TRY(mn_setting_int(s, hf, NULL, otherwise, out));
+  if (!v) return MN_OK;
+  *out = v->kind == MN_INTEGER ? v->as.integer : 0;
+  return *out > 0 ? MN_OK : mn_setting_refuse(s, "linear_attn_config", NULL, "has a %s that is no number above 0", key);
+}
+
+static bool holds(const mn_value *list, int64_t x) {
+  for (size_t i = 0; list && list->kind == MN_LIST && i < list->count; i++)
+    if (list->as.items[i]->kind == MN_INTEGER && list->as.items[i]->as.integer == x) return true;
+  return false;
+}
+
+static mn_status read_kinds(mn_settings *s, const mn_transformer *t, int **kinds) {
+  static const char *const words[] = {"linear_attention", "full_attention", NULL};
+  const mn_value *map = delta_map(s), *full = map ? mn_value_get(map, "full_attn_layers") : NULL,
+                 *delta = map ? mn_value_get(map, "kda_layers") : NULL;
+  MN_TRY(mn_hybrid_layers(s, "layer_types", t->layers, words, kinds));
+  if (*kinds) return MN_OK;
+  if (!(*kinds = mn_arena_alloc(s->arena, (size_t)t->layers * sizeof **kinds))) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < t->layers; i++) {
+    (*kinds)[i] = full ? (holds(full, i + 1) ? LATENT : DELTA) : i && i % 4 == 0 ? LATENT : DELTA;
+    if (full && holds(full, i + 1) == holds(delta, i + 1))
+      return mn_setting_refuse(s, "linear_attn_config", NULL, "must have layer %lld in full_attn_layers or in kda_layers",
+                               (long long)i + 1);
+  }
+  return MN_OK;
+}
+
+static mn_status delta_keys(mn_settings *s, const mn_transformer *t, mn_keys *delta) {
+  int64_t heads, head_dim, conv;
+  MN_TRY(of_map(s, "num_heads", "linear_num_heads", 32, &heads));
+  MN_TRY(of_map(s, "head_dim", "linear_head_dim", 128, &head_dim));
+  MN_TRY(of_map(s, "short_conv_kernel_size", "linear_conv_kernel_dim", 4, &conv));
+  mn_keys_text(delta, "type", "kimi_delta");
+  mn_keys_int(delta, "heads", heads);
+  mn_keys_int(delta, "head_dim", head_dim);
+  mn_keys_int(delta, "conv", conv);
+  mn_keys_real(delta, "norm_eps", t->norm_eps);
+  return MN_OK;
+}
+
+static mn_status latent_keys(mn_settings *s, const mn_transformer *t, mn_keys *latent) {
+  int64_t q_rank, rank, nope, rope, value;
+  MN_TRY(mn_setting_int(s, "q_lora_rank", NULL, 0, &q_rank));
+  MN_TRY(mn_setting_int(s, "kv_lora_rank", NULL, 512, &rank));
+  MN_TRY(mn_setting_int(s, "qk_nope_head_dim", NULL, 128, &nope));
+  MN_TRY(mn_setting_int(s, "qk_rope_head_dim", NULL, 64, &rope));
+  MN_TRY(mn_setting_int(s, "v_head_dim", NULL, 128, &value));
+  MN_TRY(mn_setting_only_bool(s, "mla_use_nope", NULL, true));
+  if (t->kv_heads != t->heads)
+    return mn_setting_refuse(s, "num_key_value_heads", NULL, "must be num_attention_heads: each head makes keys of its own");
+  mn_keys_text(latent, "type", "mla");
+  mn_keys_int(latent, "heads", t->heads);
+  if (q_rank) mn_keys_int(latent, "q_lora_rank", q_rank);
+  mn_keys_int(latent, "kv_lora_rank", rank);
+  mn_keys_int(latent, "qk_nope_head_dim", nope);
+  mn_keys_int(latent, "qk_rope_head_dim", rope);
+  mn_keys_int(latent, "v_head_dim", value);
+  mn_keys_int(latent, "max_context", t->context);
+  mn_keys_bool(latent, "rope", false);
+  return MN_OK;
+}
+
+/* Settings have two names each: what was published first, and what transformers calls them. */
+static mn_status either(mn_settings *s, const char *a, const char *b, int64_t otherwise, int64_t *out) {
+  MN_TRY(mn_setting_int(s, a, NULL, otherwise, out));
+  return mn_setting_int(s, b, NULL, *out, out);
+}
+
+static mn_status read_experts(mn_settings *s, mn_hybrid_experts *e, int64_t *dense, int64_t *every) {
+  int64_t shared, groups, chosen;
+  const char *score;
+  *e = (mn_hybrid_experts){.sigmoid = true, .choice_bias = true};
+  MN_TRY(either(s, "num_experts", "num_local_experts", 0, &e->experts));
+  MN_TRY(mn_setting_int(s, "first_k_dense_replace", NULL, 1, dense));
+  MN_TRY(mn_setting_int(s, "moe_layer_freq", NULL, 1, every));
+  if (!e->experts) return MN_OK;
+  if (*every < 1) return mn_setting_refuse(s, "moe_layer_freq", NULL, "must be at least 1");
+  MN_TRY(either(s, "num_experts_per_token", "num_experts_per_tok", 8, &e->top_k));
+  MN_TRY(either(s, "num_shared_experts", "n_shared_experts", 1, &shared));
+  MN_TRY(mn_setting_int(s, "moe_intermediate_size", NULL, MN_NEEDED, &e->hidden));
+  MN_TRY(either(s, "num_expert_group", "n_group", 1, &groups));
+  MN_TRY(mn_setting_int(s, "topk_group", NULL, 1, &chosen));
+  if (groups != chosen) return mn_setting_refuse(s, "topk_group", NULL, "is not the number of groups: choosing groups first is not done");
+  MN_TRY(mn_setting_text(s, "moe_router_activation_func", NULL, "sigmoid", &score));
+  MN_TRY(mn_setting_only_text(s, "moe_router_activation_func", NULL, "sigmoid"));
+  MN_TRY(mn_setting_bool(s, "moe_renormalize", NULL, true, &e->normalize));
+  MN_TRY(mn_setting_bool(s, "norm_topk_prob", NULL, e->normalize, &e->normalize));
+  MN_TRY(mn_setting_real(s, "routed_scaling_factor", NULL, 2.446, &e->scale));
+  e->shared = shared * e->hidden;
+  return MN_OK;
+}
+
+/* Which layers have experts: a list, or all but the first few. */
+static mn_status read_sparse(mn_settings *s, const mn_transformer *t, const mn_hybrid_experts *e, int64_t dense, int64_t every,
+                             int **sparse) {
+  static const char *const words[] = {"dense", "sparse", NULL};
+  MN_TRY(mn_hybrid_layers(s, "mlp_layer_types", t->layers, words, sparse));
+  if (*sparse) return MN_OK;
+  if (!(*sparse = mn_arena_alloc(s->arena, (size_t)t->layers * sizeof **sparse))) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < t->layers; i++) (*sparse)[i] = e->experts && i >= dense && i % every == 0;
+  return MN_OK;
+}
+
+static mn_status recipe(mn_settings *s, const mn_value **out) {
+  mn_transformer t;
+  mn_keys model = {.arena = s->arena}, delta = model, latent = model;
+  mn_hybrid_experts e;
+  int64_t dense, every;
+  int *kinds, *sparse;
+  MN_TRY(mn_hybrid_read(s, "rms_norm_eps", false, &t));
+  MN_TRY(mn_setting_int(s, "model_max_length", NULL, t.context, &t.context));
+  MN_TRY(read_kinds(s, &t, &kinds));
+  MN_TRY(delta_keys(s, &t, &delta));
+  MN_TRY(latent_keys(s, &t, &latent));
+  MN_TRY(read_experts(s, &e, &dense, &every));
+  MN_TRY(read_sparse(s, &t, &e, dense, every, &sparse));
+  MN_TRY(mn_setting_only_text(s, "hidden_act", NULL, "silu"));
+  MN_TRY(mn_setting_only_bool(s, "attention_bias", NULL, false));
+  const mn_value *mixer[] = {mn_keys_map(&delta), mn_keys_map(&latent)};
+  const mn_value *swiglu = mn_value_text(s->arena, "swiglu"), *moe = e.experts ? mn_hybrid_moe(s, &e) : NULL;
+  const mn_value **blocks = mn_arena_alloc(s->arena, (size_t)t.layers * sizeof *blocks);
+  if (!blocks) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < t.layers; i++) {
+    if (sparse[i] && !moe) return mn_setting_refuse(s, "mlp_layer_types", NULL, "has a layer of experts, and there are none");
+    blocks[i] = mn_hybrid_block(s, mixer[kinds[i]], sparse[i] ? moe : swiglu, sparse[i] ? e.hidden : t.hidden, 1);
+  }
+  mn_transformer_model(&t, "decoder", "rms", &model);
+  mn_keys_put(&model, "blocks", mn_value_list(s->arena, (size_t)t.layers, blocks));
+  *out = mn_keys_map(&model);
+  return MN_OK;
+}
+
+/* Of a head the rows of its keys, then those of its values. */
+static int64_t place(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r) {
+  const int64_t N = mn_field_int(mn_field_find(mixer->def->fields, "qk_nope_head_dim"), mixer->config),
+                V = mn_field_int(mn_field_find(mixer->def->fields, "v_head_dim"), mixer->config);
+  if (strstr(row->param, "k_up")) return r / N * (N + V) + r % N;
+  return r / V * (N + V) + N + r % V;
+}
+
+#define HF    "model.layers.#."
+#define MIXER "layers.#.mixer."
+#define PART  "layers.#.channel."
+static const mn_arch_tensor tensors[] = {
+    {"embed_tokens.weight", "model.embed_tokens.weight", NULL, 0, 0},
+    {"layers.#.mixer_norm.weight", HF "input_layernorm.weight", NULL, 0, 0},
+    {MIXER "q_proj.weight", HF "self_attn.q_proj.weight", NULL, 0, 0},
+    {MIXER "k_proj.weight", HF "self_attn.k_proj.weight", NULL, 0, 0},
+    {MIXER "v_proj.weight", HF "self_attn.v_proj.weight", NULL, 0, 0},
+    {MIXER "q_conv.weight", HF "self_attn.q_conv1d.weight", NULL, 0, 0},
+    {MIXER "k_conv.weight", HF "self_attn.k_conv1d.weight", NULL, 0, 0},
+    {MIXER "v_conv.weight", HF "self_attn.v_conv1d.weight", NULL, 0, 0},
+    {MIXER "A_log", HF "self_attn.A_log", NULL, 0, 0},
+    {MIXER "dt_bias", HF "self_attn.dt_bias", NULL, 0, 0},
+    {MIXER "a_down.weight", HF "self_attn.f_a_proj.weight", NULL, 0, 0},
+    {MIXER "a_up.weight", HF "self_attn.f_b_proj.weight", NULL, 0, 0},
+    {MIXER "b_proj.weight", HF "self_attn.b_proj.weight", NULL, 0, 0},
+    {MIXER "gate_down.weight", HF "self_attn.g_a_proj.weight", NULL, 0, 0},
+    {MIXER "gate_up.weight", HF "self_attn.g_b_proj.weight", NULL, 0, 0},
+    {MIXER "norm.weight", HF "self_attn.o_norm.weight", NULL, 0, 0},
+    {MIXER "o_proj.weight", HF "self_attn.o_proj.weight", NULL, 0, 0},
+    {MIXER "q_down.weight", HF "self_attn.q_a_proj.weight", NULL, 0, 0},
+    {MIXER "q_norm.weight", HF "self_attn.q_a_layernorm.weight", NULL, 0, 0},
+    {MIXER "q_up.weight", HF "self_attn.q_b_proj.weight", NULL, 0, 0},
+    {MIXER "kv_down.weight", HF "self_attn.kv_a_proj_with_mqa.weight", NULL, 0, 0},
+    {MIXER "kv_norm.weight", HF "self_attn.kv_a_layernorm.weight", NULL, 0, 0},
+    {MIXER "k_up.weight", HF "self_attn.kv_b_proj.weight", NULL, MN_T_ROWS, 0},
+    {MIXER "v_up.weight", HF "self_attn.kv_b_proj.weight", NULL, MN_T_ROWS, 0},
+    {"layers.#.channel_norm.weight", HF "post_attention_layernorm.weight", NULL, 0, 0},
+    {PART "gate_proj.weight", HF "mlp.gate_proj.weight", NULL, 0, 0},
+    {PART "up_proj.weight", HF "mlp.up_proj.weight", NULL, 0, 0},
+    {PART "down_proj.weight", HF "mlp.down_proj.weight", NULL, 0, 0},
+    {PART "router.weight", HF "block_sparse_moe.gate.weight", NULL, 0, 0},
+    {PART "choice_bias", HF "block_sparse_moe.gate.e_score_correction_bias", NULL, 0, 0},
+    {PART "experts.gate_proj.weight", HF "block_sparse_moe.experts.@.w1.weight", NULL, 0, 0},
+    {PART "experts.up_proj.weight", HF "block_sparse_moe.experts.@.w3.weight", NULL, 0, 0},
+    {PART "experts.down_proj.weight", HF "block_sparse_moe.experts.@.w2.weight", NULL, 0, 0},
+    {PART "shared.gate_proj.weight", HF "block_sparse_moe.shared_experts.gate_proj.weight", NULL, 0, 0},
+    {PART "shared.up_proj.weight", HF "block_sparse_moe.shared_experts.up_proj.weight", NULL, 0, 0},
+    {PART "shared.down_proj.weight", HF "block_sparse_moe.shared_experts.down_proj.weight", NULL, 0, 0},
+    {"norm.weight", "model.norm.weight", NULL, 0, 0},
+    {"lm_head.weight", "lm_head.weight", NULL, 0, 0},
+    {0}};
+
+const mn_arch_def mn_arch_kimi_linear = {
+    .name = "kimi_linear",
+    .summary = "Kimi Linear",
+    .types = "kimi_linear",
+    .classes = "KimiLinearForCausalLM",
+    .idle = "router_aux_loss_coef head_dim qk_head_dim num_nextn_predict_layers use_grouped_topk rope_theta rope_scaling rope_parameters",
+    .recipe = recipe,
+    .tensors = tensors,
+    .place = place,
+};
