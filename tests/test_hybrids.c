@@ -11,8 +11,9 @@
 #define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/hybrids/"
 
 static const char *const names[] = {
-    "lfm2",       "lfm2_moe", "mamba2",      "bamba", "granite",         "granite_moe",      "falcon_h1",         "falcon_h1_norm",
-    "qwen3_next", "qwen3_5",  "kimi_linear", "rwkv7", "lfm2/model.gguf", "rwkv7/model.gguf", "granite/model.gguf"};
+    "lfm2",      "lfm2_moe",       "mamba2",     "bamba",           "granite",          "granite_moe",
+    "falcon_h1", "falcon_h1_norm", "qwen3_next", "qwen3_5",         "kimi_linear",      "mixtral",
+    "qwen3_moe", "olmoe",          "rwkv7",      "lfm2/model.gguf", "rwkv7/model.gguf", "granite/model.gguf"};
 enum { NAMES = sizeof names / sizeof *names };
 
 typedef struct opened { /* a checkpoint, and what was made of it elsewhere */
@@ -187,7 +188,7 @@ static void settings_of_before_say_the_same(void) {
 
 static void what_is_not_done_is_named(void) {
   refused("kimi_linear", "sed -i 's/\"num_expert_group\": 1/\"num_expert_group\": 2/' config.json", "choosing groups first is not done");
-  refused("kimi_linear", "sed -i 's/\"kv_lora_rank\": 6/\"kv_lora_rank\": 7/' config.json", "kv_a_proj_with_mqa.weight' is [8, 16]");
+  refused("kimi_linear", "sed -i 's/\"kv_lora_rank\": 6/\"kv_lora_rank\": 7/' config.json", "kv_a_proj_with_mqa.weight' is [8, 8]");
   refused("kimi_linear", "sed -i 's/\"num_key_value_heads\": 2/\"num_key_value_heads\": 1/' config.json", "must be num_attention_heads");
   refused("lfm2", "sed -i 's/\"full_attention\"/\"sliding_attention\"/' config.json",
           "layer_types has a layer of kind 'sliding_attention', which is not done");

@@ -50,12 +50,12 @@ mn_status mn_arch_of(const mn_settings *s, const mn_arch_def **out) {
   const mn_value *type = hf ? mn_value_get(s->map, "model_type") : NULL;
   if (hf && (!type || type->kind != MN_TEXT)) return mn_fail(MN_ERR_FORMAT, "%s: model_type is not there, or no text", s->file);
   const char *word = hf ? type->as.text : s->word;
+  *out = NULL;
   for (int i = 0; i < mn_arch_count(); i++) {
     const mn_arch_def *a = mn_arch_at(i);
-    if (!is_word(hf ? a->types : a->gguf, word)) continue;
-    *out = a;
-    return hf ? check_class(s, a) : MN_OK;
+    if (is_word(hf ? a->types : a->gguf, word) && (a->is ? a->is(s) : !*out)) *out = a;
   }
+  if (*out) return hf ? check_class(s, *out) : MN_OK;
   return unknown(s, hf ? "model_type" : "general.architecture", word);
 }
 

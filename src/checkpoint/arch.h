@@ -38,6 +38,8 @@ typedef struct mn_arch_def {
   const char *gguf;    /* general.architecture: words; NULL: no GGUF     */
   const char *idle;    /* settings that it has and that do not change what the model says: words of both forms; NULL: none */
   const char *prefix;  /* of tensor names in Hugging Face's form, which may be left out: "transformer."; NULL: none */
+  /* Of several with the same word: is it this one? NULL: it is what the word says where no other is. */
+  bool (*is)(const mn_settings *s);
   /* The recipe's `model`, in s->arena. */
   mn_status (*recipe)(mn_settings *s, const mn_value **out);
   const mn_arch_tensor *tensors; /* closed by {0} */

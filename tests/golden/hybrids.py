@@ -38,6 +38,7 @@ torch.nn.functional.softmax = lambda x, dim=None, _stacklevel=3, dtype=None: rea
 
 SMALL = dict(vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
              max_position_embeddings=64)
+TINY = dict(SMALL, vocab_size=12, hidden_size=8, intermediate_size=10, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
 MAMBA = dict(num_hidden_layers=2, mamba_n_heads=8, mamba_d_head=4, mamba_d_state=6, mamba_n_groups=2, mamba_expand=2, mamba_d_conv=4)
 CASES = {
     "lfm2": ("Lfm2ForCausalLM", dict(
@@ -76,13 +77,25 @@ CASES = {
         SMALL, num_hidden_layers=2, head_dim=8, layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2,
         linear_num_value_heads=4, linear_key_head_dim=4, linear_value_head_dim=6, linear_conv_kernel_dim=4,
         rope_parameters={"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5})),
+    "mixtral": ("MixtralForCausalLM", dict(
+        TINY, intermediate_size=4, num_local_experts=3, num_experts_per_tok=2, sliding_window=5,
+        rope_parameters={"rope_type": "default", "rope_theta": 500.0})),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", dict(
+        TINY, num_hidden_layers=2, head_dim=6, moe_intermediate_size=4, num_experts=3, num_experts_per_tok=2, mlp_only_layers=[1],
+        norm_topk_prob=True, rope_parameters={"rope_type": "default", "rope_theta": 500.0})),
+    "olmoe": ("OlmoeForCausalLM", dict(
+        TINY, intermediate_size=4, num_experts=3, num_experts_per_tok=2, eos_token_id=None, pad_token_id=None,
+        rope_parameters={"rope_type": "default", "rope_theta": 500.0})),
     "kimi_linear": ("KimiLinearForCausalLM", dict(
-        vocab_size=32, hidden_size=16, intermediate_size=24, moe_intermediate_size=6, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2, n_shared_experts=1, n_group=1, topk_group=1, kv_lora_rank=6,
+        vocab_size=12, hidden_size=8, intermediate_size=10, moe_intermediate_size=4, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, num_local_experts=3, num_experts_per_tok=2, n_shared_experts=1, n_group=1, topk_group=1, kv_lora_rank=6,
         qk_nope_head_dim=4, qk_rope_head_dim=2, v_head_dim=4, linear_head_dim=4, linear_num_heads=2,
         layer_types=["linear_attention", "full_attention"], mlp_layer_types=["dense", "sparse"], max_position_embeddings=64,
         pad_token_id=None, bos_token_id=None, eos_token_id=None)),
 }
+
+
+THREE = ("lfm2_moe", "mixtral", "kimi_linear")  # an expert's matrices are w1, w3 and w2
 
 
 def random(name, shape, scale=1.0, shift=0.0):
@@ -114,17 +127,19 @@ def published(name, state, cfg):
             continue
         if name == "kimi_linear" and ".mlp." in k and not k.startswith("model.layers.0."):
             k = k.replace(".mlp.", ".block_sparse_moe.")
+        if name == "mixtral":
+            k = k.replace(".mlp.", ".block_sparse_moe.")
         if name == "granite_moe":
             k = k.replace("experts.gate_up_proj", "input_linear.weight").replace("experts.down_proj", "output_linear.weight")
             k = k.replace("block_sparse_moe.router.weight", "block_sparse_moe.router.layer.weight")
         elif k.endswith("experts.gate_up_proj"):
-            words = ("w1", "w3") if name in ("lfm2_moe", "kimi_linear") else ("gate_proj", "up_proj")
+            words = ("w1", "w3") if name in THREE else ("gate_proj", "up_proj")
             for e in range(v.shape[0]):
                 for w, part in zip(words, v[e].chunk(2, 0)):
                     out[f"{k[:-12]}{e}.{w}.weight"] = part
             continue
         elif k.endswith("experts.down_proj"):
-            word = "w2" if name in ("lfm2_moe", "kimi_linear") else "down_proj"
+            word = "w2" if name in THREE else "down_proj"
             for e in range(v.shape[0]):
                 out[f"{k[:-9]}{e}.{word}.weight"] = v[e]
             continue
