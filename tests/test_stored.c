@@ -2,6 +2,7 @@
  * set, against the values that format/quant.h reads one by one. */
 #include "graph/stored.h"
 
+#include "backend/cpu/isa/blocks.h"
 #include "base/blocks.h"
 #include "base/f16.h"
 #include "compile/plan.h"
@@ -10,6 +11,7 @@
 #include "graph/fused_loss.h"
 #include "model/params.h"
 #include "nn/layers.h"
+#include "rounded.h"
 
 static mn_isa isa;
 
@@ -98,63 +100,72 @@ typedef struct shape_case {
   int64_t M, N[MATRICES], K;
 } shape_case;
 
-/* Whole numbers up to 127 of a power of two, and 127 in every 32: 8 bits hold them without loss. */
-static void fill(mn_view *x, bool whole, uint64_t key) {
-  const int64_t K = x->dim[1];
-  for (int64_t i = 0; i < mn_view_count(x); i++) {
-    double v = mn_random_normal(key, 0, (uint64_t)i);
-    if (whole) v = i % K % 32 == 5 ? 127 * 0x1p-6 : floor(mn_random_uniform(key, 0, (uint64_t)i) * 255 - 127) * 0x1p-6;
-    tensor_set(x, i, v);
-  }
+static void fill(mn_view *x, uint64_t key) {
+  for (int64_t i = 0; i < mn_view_count(x); i++) tensor_set(x, i, mn_random_normal(key, 0, (uint64_t)i));
 }
 
-typedef struct outcome { /* the largest error, in units of what is allowed */
-  double rounding, step, half;
-} outcome;
-
-static outcome compare(const mn_view *x, const mn_view *w, const mn_view *y) {
-  outcome worst = {0};
-  const int64_t M = x->dim[0], K = x->dim[1], columns = y->dim[1];
-  int64_t column = 0;
-  for (int k = 0; k < MATRICES; column += w[k++].dim[0]) {
-    float *v = values_of(&w[k]);
-    for (int64_t i = 0; i < M; i++)
-      for (int64_t j = 0; j < w[k].dim[0]; j++) {
-        double sum = 0, size = 0, step = 0;
-        for (int64_t u = 0; u < K; u += 32) {
-          double most = 0, weights = 0;
-          for (int64_t c = u; c < K && c < u + 32; c++) {
-            const double a = tensor_get(x, i * K + c), b = (double)v[j * K + c];
-            sum += a * b;
-            size += fabs(a * b);
-            most = fmax(most, fabs(a));
-            weights += fabs(b);
-          }
-          step += weights * most / 127 / 2;
-        }
-        const double off = fabs(tensor_get(y, i * columns + column + j) - sum), eps = y->dtype == MN_BF16 ? 0x1p-8 * fabs(sum) : 0;
-        /* offsets add sums of both signs that the values' own sum does not have */
-        worst.rounding = fmax(worst.rounding, fmax(0, off - eps) / (size * 0x1p-20 + 1e-6));
-        worst.step = fmax(worst.step, fmax(0, off - eps) / (step + size * 0x1p-20 + 1e-6));
-        worst.half = fmax(worst.half, fmax(0, off - eps) / (size * 0x1p-7 + 1e-6));
-      }
-    free(v);
+/* A row as products with blocks of type t see it: x^ [K], and by how much the sum of 32 values that goes to an offset differs from theirs. */
+static void rounded_plainly(mn_dtype t, const float *x, int64_t K, double *seen, double *sum_off) {
+  const mn_rounding how = mn_rounding_of(t);
+  const int64_t n = how == MN_ROUND_256 ? 256 : 32;
+  for (int64_t u = 0; u < K; u += n) {
+    int64_t at = u;
+    for (int64_t c = u; c < u + n; c++)
+      if (fabsf(x[c]) > fabsf(x[at])) at = c;
+    const float most = fabsf(x[at]), wide = most / 127, d16 = mn_f16_to_float(mn_float_to_f16(wide));
+    const float scale = most == 0 ? 0 : how == MN_ROUND_256 ? -127 / x[at] : 127 / most;
+    const float d = how != MN_ROUND_256 ? d16 : most == 0 ? 0 : 1 / scale;
+    int whole = 0;
+    for (int64_t c = u; c < u + n; c++) {
+      const float q = rintf(scale * x[c]);
+      seen[c] = (double)d * (double)q;
+      whole += (int)q;
+    }
+    if (how == MN_ROUND_SUMS) sum_off[u / 32] = (double)mn_f16_to_float(mn_float_to_f16(wide * (float)whole)) - (double)d * whole;
   }
+}
+/* The offset of the u-th 32 values of a row. */
+static double offset_of(const mn_view *w, int64_t row, int64_t u) {
+  const char *block = (const char *)w->data + mn_dtype_bytes(w->dtype, row * w->dim[1] + u * 32);
+  return (double)mn_f16_to_float(((const mn_q4_1 *)(const void *)block)->m); /* of a q5_1 too */
+}
+
+/* The largest error of columns that came from one matrix, in units of what the sums' own rounding may be, or that of factors in bf16. */
+static double off_by(const mn_view *x, const mn_view *w, const mn_view *y, int64_t column, bool exact) {
+  const int64_t M = x->dim[0], K = x->dim[1], columns = y->dim[1];
+  const bool rounds = w->dtype != MN_F16 && !exact, sums = rounds && mn_rounding_of(w->dtype) == MN_ROUND_SUMS;
+  const double part = w->dtype == MN_F16 && !exact && M > 12 && isa >= MN_ISA_LEVEL_AVX512_BF16 ? 0x1p-7 : 0x1p-20;
+  float *v = values_of(w), *row = mn_alloc(sizeof(float) * (size_t)K);
+  double *seen = mn_alloc(sizeof(double) * (size_t)K), *sum_off = mn_alloc(sizeof(double) * (size_t)(K / 32 + 1)), worst = 0;
+  for (int64_t i = 0; i < M; i++) {
+    for (int64_t k = 0; k < K; k++) seen[k] = tensor_get(x, i * K + k), row[k] = (float)seen[k];
+    if (rounds) rounded_plainly(w->dtype, row, K, seen, sum_off);
+    for (int64_t j = 0; j < w->dim[0]; j++) {
+      double sum = 0, size = 0;
+      for (int64_t k = 0; k < K; k++) {
+        const double a = seen[k] * (double)v[j * K + k];
+        sum += a;
+        size += fabs(a);
+      }
+      for (int64_t u = 0; sums && u < K / 32; u++) sum += offset_of(w, j, u) * sum_off[u];
+      const double off = fabs(tensor_get(y, i * columns + column + j) - sum), eps = y->dtype == MN_BF16 ? 0x1p-8 * fabs(sum) : 0;
+      /* offsets add sums of both signs that the values' own sum does not have */
+      worst = fmax(worst, fmax(0, off - eps) / (size * part + 1e-6));
+    }
+  }
+  free(v), free(row), free(seen), free(sum_off);
   return worst;
 }
 
-static void product(mn_dtype t, mn_dtype second, const shape_case *s, mn_dtype x_type, mn_dtype y_type, bool whole, bool exact) {
-  mn_view x = TENSOR(x_type, whole ? 0 : 3, s->M, s->K), y = TENSOR(y_type, 0, s->M, s->N[0] + s->N[1]);
+static void product(mn_dtype t, mn_dtype second, const shape_case *s, mn_dtype x_type, mn_dtype y_type, bool exact) {
+  mn_view x = TENSOR(x_type, 3, s->M, s->K), y = TENSOR(y_type, 0, s->M, s->N[0] + s->N[1]);
   mn_view io[1 + MATRICES] = {x, stored(t, s->N[0], s->K, 11), stored(second, s->N[1], s->K, 12)};
-  fill(&io[0], whole, 3);
+  fill(&io[0], 3);
   const mn_stored_product_attr attr = {exact};
   kernel_check_run(mn_cpu_stored_kernels, &mn_op_stored_product, &attr, isa, 1 + MATRICES, io, 1, &y);
-  const outcome o = compare(&io[0], io + 1, &y);
-  const bool tiles_of_bf16 = s->M > 12 && !exact && isa >= MN_ISA_LEVEL_AVX512_BF16;
-  const double worst = exact || (whole && !tiles_of_bf16) ? o.rounding : tiles_of_bf16 ? o.half : o.step;
-  CHECK(worst <= 1, "%s and %s, %lld x %lld, %s to %s%s%s: off by %.3g of what is allowed", mn_dtype_name(t), mn_dtype_name(second),
-        (long long)s->M, (long long)s->K, mn_dtype_name(x_type), mn_dtype_name(y_type), whole ? ", whole numbers" : "",
-        exact ? ", exact" : "", worst);
+  const double worst = fmax(off_by(&io[0], &io[1], &y, 0, exact), off_by(&io[0], &io[2], &y, s->N[0], exact));
+  CHECK(worst <= 1, "%s and %s, %lld x %lld, %s to %s%s: off by %.3g of what is allowed", mn_dtype_name(t), mn_dtype_name(second),
+        (long long)s->M, (long long)s->K, mn_dtype_name(x_type), mn_dtype_name(y_type), exact ? ", exact" : "", worst);
   tensors_free(1 + MATRICES, io);
   free(y.data);
 }
@@ -162,27 +173,76 @@ static void product(mn_dtype t, mn_dtype second, const shape_case *s, mn_dtype x
 static void products(mn_dtype t) {
   const int64_t block = mn_block_values(t);
   const shape_case cases[] = {{1, {70, 1}, 2 * 256}, {2, {5, 40}, 256 * 3},    {3, {7, 1}, 256},   {5, {33, 3}, 4096 + 512},
-                              {8, {64, 9}, 256 * 3}, {13, {100, 40}, 256 * 3}, {33, {40, 70}, 512}};
+                              {8, {64, 9}, 256 * 3}, {13, {100, 41}, 256 * 3}, {33, {40, 70}, 512}};
   const mn_dtype seconds[] = {MN_Q6_K, MN_F16, MN_Q4_1};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-    for (int how = 0; how < 4; how++) product(t, seconds[(i + (size_t)how) % 3], &cases[i], MN_F32, MN_F32, how & 1, how & 2);
-  product(t, MN_Q8_0, &cases[1], MN_BF16, MN_BF16, false, false);
-  product(t, MN_Q8_0, &cases[6], MN_BF16, MN_F32, false, false);
-  product(t, MN_Q8_0, &cases[6], MN_F32, MN_BF16, false, false);
-  product(t, MN_Q8_0, &cases[2], MN_BF16, MN_F32, true, true);
+    for (int how = 0; how < 4; how++) product(t, seconds[(i + (size_t)how) % 3], &cases[i], MN_F32, MN_F32, how & 1);
+  product(t, MN_Q8_0, &cases[1], MN_BF16, MN_BF16, false);
+  product(t, MN_Q8_0, &cases[6], MN_BF16, MN_F32, false);
+  product(t, MN_F16, &cases[6], MN_BF16, MN_F32, false);
+  product(t, MN_Q8_0, &cases[6], MN_F32, MN_BF16, false);
+  product(t, MN_Q8_0, &cases[2], MN_BF16, MN_F32, true);
   const shape_case odd = {1, {3, 65}, block == 256 ? 256 : 32 * 7};
-  product(t, t, &odd, MN_F32, MN_F32, true, false);
-  product(t, t, &odd, MN_F32, MN_F32, false, false);
+  product(t, t, &odd, MN_F32, MN_F32, false);
 }
 
-/* A row of zeros has no scale. */
-static void nothing(void) {
-  mn_view x = TENSOR(MN_F32, 0, 2, 64), y = TENSOR(MN_F32, 0, 2, 9);
-  for (int i = 0; i < 128; i++) tensor_set(&x, i, i < 32 ? 1 : 0);
-  mn_view io[2] = {x, stored(MN_Q4_0, 9, 64, 2)};
-  kernel_check_run(mn_cpu_stored_kernels, &mn_op_stored_product, &(mn_stored_product_attr){0}, isa, 2, io, 1, &y);
-  for (int i = 9; i < 18; i++) CHECK(tensor_get(&y, i) == 0, "a row of zeros gives %g", tensor_get(&y, i));
-  tensors_free(2, io);
+/* What 8 bits make of rows that ggml's own functions rounded (golden/rounded.py). */
+static void as_ggml_rounds(void) {
+  float x[ROUNDED_K], d[ROUNDED_K / 32], sum[ROUNDED_K / 32], d_half[ROUNDED_K / 16], sum_half[ROUNDED_K / 16];
+  int8_t q[ROUNDED_K];
+  mn_rounded r = {.M = 1, .K = ROUNDED_K, .q = q, .d = d, .sum = sum, .d_of_half = d_half, .sum_of_half = sum_half};
+  for (int i = 0; i < ROUNDED_K; i++) x[i] = rounded_x(i);
+  for (mn_rounding how = 0; how < MN_ROUNDINGS; how++) {
+    int wrong = 0;
+    MN_ISA_PICK(mn_blocks_table, isa)->round(how, x, &r, 0);
+    for (int i = 0; i < ROUNDED_K; i++) wrong += q[i] != (how == MN_ROUND_256 ? rounded_q_256 : rounded_q_32)[i];
+    CHECK(!wrong, "rounding %d: %d of %d whole numbers", (int)how, wrong, ROUNDED_K);
+    for (int u = 0; u < ROUNDED_K / 32; u++) {
+      const float of = how == MN_ROUND_256 ? rounded_d_256[u / 8] : rounded_d_32[u];
+      int whole[2] = {0};
+      for (int i = 0; i < 32; i++) whole[i / 16] += q[u * 32 + i];
+      CHECK(d[u] == of && sum[u] == (how == MN_ROUND_SUMS ? rounded_sum[u] : of * (float)(whole[0] + whole[1])),
+            "rounding %d: unit %d, %.9g and %.9g", (int)how, u, (double)d[u], (double)sum[u]);
+      for (int h = 0; how == MN_ROUND_256 && h < 2; h++)
+        CHECK(d_half[2 * u + h] == of && sum_half[2 * u + h] == of * (float)whole[h], "unit %d, half %d", u, h);
+    }
+  }
+}
+
+/* Where a prompt is cut does not change what weights meet: each way of the kernel gives an output that differs by its sums' order alone. */
+static void cut_anywhere(mn_dtype t) {
+  enum { M = 29, N = 21 };
+  const int64_t K = 512;
+  mn_view w = stored(t, N, K, 17), x = TENSOR(MN_F32, 0, M, K), whole = TENSOR(MN_F32, 0, M, N), io[2] = {x, w};
+  fill(&x, 18);
+  kernel_check_run(mn_cpu_stored_kernels, &mn_op_stored_product, &(mn_stored_product_attr){0}, isa, 2, io, 1, &whole);
+  for (int64_t cut = 1; cut < M; cut += 6)
+    for (int part = 0; part < 2; part++) {
+      const int64_t rows = part ? M - cut : cut, first = part ? cut : 0;
+      mn_view some = x, y = TENSOR(MN_F32, 0, rows, N);
+      double worst = 0, size = 0;
+      some.dim[0] = rows, some.data = (float *)x.data + first * K;
+      io[0] = some;
+      kernel_check_run(mn_cpu_stored_kernels, &mn_op_stored_product, &(mn_stored_product_attr){0}, isa, 2, io, 1, &y);
+      for (int64_t i = 0; i < rows * N; i++) {
+        worst = fmax(worst, fabs(tensor_get(&y, i) - tensor_get(&whole, first * N + i)));
+        size = fmax(size, fabs(tensor_get(&y, i)));
+      }
+      CHECK(worst < 1e-5 * size, "%s: rows from %lld on differ by %g of %g where all come at once", mn_dtype_name(t), (long long)first, worst,
+            size);
+      free(y.data);
+    }
+  free(x.data), free(w.data), free(whole.data);
+}
+
+/* A row of zeros has no scale, whether rows are few or many. */
+static void nothing(int64_t M) {
+  mn_view x = TENSOR(MN_F32, 0, M, 256), y = TENSOR(MN_F32, 0, M, 18);
+  for (int64_t i = 0; i < M * 256; i++) tensor_set(&x, i, i < 32 ? 1 : 0);
+  mn_view io[3] = {x, stored(MN_Q4_0, 9, 256, 2), stored(MN_Q4_K, 9, 256, 2)};
+  kernel_check_run(mn_cpu_stored_kernels, &mn_op_stored_product, &(mn_stored_product_attr){0}, isa, 3, io, 1, &y);
+  for (int64_t i = 18; i < M * 18; i++) CHECK(tensor_get(&y, i) == 0, "a row of zeros gives %g", tensor_get(&y, i));
+  tensors_free(3, io);
   free(y.data);
 }
 
@@ -459,9 +519,12 @@ int main(void) {
     values(t);
     products(t);
     plans(t);
+    if (t != MN_F16) cut_anywhere(t);
   }
+  as_ggml_rounds();
   losses_with_a_cap();
-  nothing();
+  nothing(2);
+  nothing(20);
   refusals();
   siblings();
   losses();

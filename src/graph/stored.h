@@ -6,8 +6,8 @@
 #include "graph/graph.h"
 
 /* x W^T for x[M,K] of real numbers and n matrices W, each [N_i,K] in a type of storage of its own: [M, N_0 + N_1 ...] of type `result`.
- * Gradients reach x alone. Its meaning is the product with W's values. Kernels may round x to 8 bits in blocks of 32 or 256 values, each
- * with a scale of its own, where that is what makes few rows fast; `exact`: never. */
+ * Gradients reach x alone. Its meaning is the product with W's values. Kernels may round x to 8 bits where a matrix is in blocks, 32 or 256
+ * values to a scale, and then do so whether rows are few or many; `exact`: never. */
 enum { MN_STORED_MOST = 8 }; /* matrices of one product */
 mn_tensor *mn_stored_product(mn_graph *g, mn_tensor *x, int n, mn_tensor *const *w, bool exact, mn_dtype result);
 

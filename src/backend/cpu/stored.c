@@ -1,10 +1,11 @@
 /* stored.c - parameters in types of storage on the CPU: their values, rows of them, and products that read them where they lie.
  *
- * A product of few rows reads each weight once, and that is its time: the rows of x are rounded to 8 bits (mn_rounded), and blocks meet
- * them in whole numbers. With many rows, or where products are to be exact, so many rows of weights as stay in a near cache are unpacked
- * and multiplied as any other matrix; nobody ever holds all of them. Then x and the values are in bf16 where the processor multiplies that
- * faster, and in f32 where products are to be exact. An output depends on its own row of weights and of x alone, so the bits are the same
- * with any number of threads. */
+ * The rows of x are rounded to 8 bits (mn_rounding), and blocks meet them in whole numbers, whether rows are few or many: a prompt that is
+ * cut elsewhere meets the same numbers, in sums of another order. With few rows each weight is read once, and that is their time; for many
+ * rows eight rows of weights at a time are unpacked to their codes. Where products are to be exact, and for many rows with f16, so many rows
+ * of weights as stay in a near cache are unpacked and multiplied as any other matrix; nobody ever holds all of them. Then x and f16
+ * are in bf16 where the processor multiplies that faster, and in f32 where products are to be exact. An output depends on its own row of
+ * weights and of x alone, so the bits are the same with any number of threads. */
 #include "graph/stored.h"
 
 #include <stdlib.h>
@@ -68,16 +69,20 @@ static mn_status rows_run(mn_call *c) {
 /* ---- products ---- (x, w0 .. wn-1) -> y */
 enum { FEW = 12 /* rows */, TILE = 64 /* rows of weights */, LEAST = 8 << 10, MOST = 1 << 20 /* bytes of weights in a task of few rows */ };
 
+typedef enum way { FEW_BLOCKS, MANY_BLOCKS, FEW_F16, TILES } way;
+
 typedef struct plan {
   int64_t M, N, K;
-  bool few;                                                                             /* by blocks; else by tiles */
-  bool bf16;                                                                            /* tiles, and x for them */
-  bool rounds, widens, narrows;                                                         /* x has a copy in 8 bits; in f32; in bf16 */
-  int64_t rows[MN_STORED_MOST];                                                         /* of each matrix in a task */
-  int64_t first[MN_STORED_MOST + 1];                                                    /* its first task */
-  int64_t widest;                                                                       /* of rows */
-  mn_product part;                                                                      /* a tile's, without pointers */
-  size_t at_q, at_d, at_sum, at_d_half, at_half, at_x, at_own, own, own_product, own_y; /* places in the workspace; of each thread */
+  way ways[MN_STORED_MOST];               /* of each matrix */
+  bool bf16;                              /* tiles, and x for them */
+  bool rounds[MN_ROUNDINGS];              /* x has a copy in 8 bits */
+  bool widens, narrows;                   /* x has one in f32; in bf16 */
+  int64_t rows[MN_STORED_MOST];           /* of each matrix in a task */
+  int64_t first[MN_STORED_MOST + 1];      /* its first task */
+  int64_t widest;                         /* of rows */
+  mn_product part;                        /* a tile's, without pointers */
+  size_t at_rounded[MN_ROUNDINGS], at_x;  /* places in the workspace */
+  size_t at_own, own, own_product, own_y; /* of each thread */
 } plan;
 
 static size_t place(size_t *at, size_t bytes) {
@@ -86,53 +91,75 @@ static size_t place(size_t *at, size_t bytes) {
   return here;
 }
 
+static way way_of(int64_t M, mn_dtype t, bool exact) {
+  if (t == MN_F16) return M <= FEW ? FEW_F16 : TILES;
+  return exact ? TILES : M <= FEW ? FEW_BLOCKS : MANY_BLOCKS;
+}
+/* Rows of x in 8 bits, from `at` of the workspace on; returns where they end. */
+static size_t rounded_at(mn_rounding how, int64_t M, int64_t K, char *work, size_t at, mn_rounded *r) {
+  const size_t units = (size_t)(M * K / MN_BLOCK), bytes[] = {(size_t)(M * K), 4 * units, 4 * units, 8 * units, 8 * units};
+  size_t places[5];
+  for (int i = 0; i < (how == MN_ROUND_256 ? 5 : 3); i++) places[i] = place(&at, bytes[i]);
+  if (!r) return at;
+  *r = (mn_rounded){.M = M, .K = K, .q = (int8_t *)(work + places[0])};
+  r->d = (float *)(void *)(work + places[1]);
+  r->sum = (float *)(void *)(work + places[2]);
+  if (how == MN_ROUND_256) r->d_of_half = (float *)(void *)(work + places[3]), r->sum_of_half = (float *)(void *)(work + places[4]);
+  return at;
+}
+
 static void plan_of(const mn_call *c, plan *p) {
   const mn_view *x = &c->in[0], *y = &c->out[0];
   const mn_isa isa = mn_cpu_isa(c->backend);
   const bool exact = ((const mn_stored_product_attr *)c->attr)->exact;
   const int threads = mn_pool_threads(c->pool);
   *p = (plan){.M = x->dim[0], .K = x->dim[1], .N = y->dim[1]};
-  bool blocks = false, halves = false;
-  int64_t all = 0; /* bytes of weights */
+  bool tiles = false, f16 = false, many = false;
+  int64_t all = 0, widest_tile = 0; /* bytes of weights; rows */
   for (int i = 1; i < c->n_in; i++) {
-    *(c->in[i].dtype == MN_F16 ? &halves : &blocks) = true;
-    all += (int64_t)mn_dtype_bytes(c->in[i].dtype, mn_view_count(&c->in[i]));
+    const mn_dtype t = c->in[i].dtype;
+    const way w = p->ways[i - 1] = way_of(p->M, t, exact);
+    if (w == TILES) tiles = true;
+    else if (w == FEW_F16) f16 = true;
+    else p->rounds[mn_rounding_of(t)] = true;
+    many |= w == MANY_BLOCKS;
+    all += (int64_t)mn_dtype_bytes(t, mn_view_count(&c->in[i]));
   }
-  p->few = p->M <= FEW && !(exact && blocks);
-  p->bf16 = !p->few && !exact && isa >= MN_ISA_LEVEL_AVX512_BF16;
+  p->bf16 = tiles && !exact && isa >= MN_ISA_LEVEL_AVX512_BF16;
   for (int i = 1; i < c->n_in; i++) {
     const mn_view *w = &c->in[i];
-    const int64_t bytes = (int64_t)mn_dtype_bytes(w->dtype, p->K), tiles = (w->dim[0] + TILE - 1) / TILE;
+    const way how = p->ways[i - 1];
+    const int64_t bytes = (int64_t)mn_dtype_bytes(w->dtype, p->K), of_tile = (w->dim[0] + TILE - 1) / TILE < 8 * threads ? TILE / 2 : TILE;
     /* Long pieces of what all threads read, so that each reads in order most of the time: a new place costs it several waits. */
     const int64_t share = all / (2 * threads), slice = share < LEAST ? LEAST : share > MOST ? MOST : share;
-    int64_t rows = p->few ? (slice / (bytes ? bytes : 1) + 3) / 4 * 4 : tiles < 8 * threads ? TILE / 2 : TILE;
+    int64_t rows = how == FEW_BLOCKS || how == FEW_F16 ? (slice / (bytes ? bytes : 1) + 3) / 4 * 4 : of_tile;
     if (rows < 1) rows = 1;
     p->rows[i - 1] = rows;
     p->first[i] = p->first[i - 1] + (w->dim[0] + rows - 1) / rows;
     if (rows > p->widest) p->widest = rows;
+    if (how == TILES && rows > widest_tile) widest_tile = rows;
   }
   size_t at = 0;
-  p->rounds = p->few && blocks;
-  p->widens = !p->bf16 && (x->dtype == MN_BF16 || !p->few); /* a tile's rows follow each other */
-  if (p->widens && x->dtype == MN_F32 && x->stride[0] == p->K) p->widens = false;
+  p->widens = (tiles && !p->bf16 && (x->dtype == MN_BF16 || x->stride[0] != p->K)) ||
+              (f16 && x->dtype == MN_BF16); /* a tile's rows follow each other */
   p->narrows = p->bf16 && (x->dtype == MN_F32 || x->stride[0] != p->K);
-  if (p->rounds) {
-    p->at_q = place(&at, (size_t)(p->M * p->K));
-    p->at_d = place(&at, sizeof(float) * (size_t)(p->M * p->K / 32));
-    p->at_sum = place(&at, sizeof(float) * (size_t)(p->M * p->K / 32));
-    p->at_d_half = place(&at, sizeof(float) * (size_t)(p->M * p->K / 16));
-    p->at_half = place(&at, sizeof(float) * (size_t)(p->M * p->K / 16));
+  for (int k = 0; k < MN_ROUNDINGS; k++) {
+    p->at_rounded[k] = at;
+    if (p->rounds[k]) at = rounded_at((mn_rounding)k, p->M, p->K, NULL, at, NULL);
   }
   p->at_x = place(&at, p->widens ? sizeof(float) * (size_t)(p->M * p->K) : p->narrows ? sizeof(uint16_t) * (size_t)(p->M * p->K) : 0);
   p->at_own = at;
   p->part =
-      (mn_product){.M = p->M, .N = p->widest, .K = p->K, .a_rs = p->K, .a_cs = 1, .b_rs = 1, .b_cs = p->K, .bf16 = p->bf16, .alpha = 1};
+      (mn_product){.M = p->M, .N = widest_tile, .K = p->K, .a_rs = p->K, .a_cs = 1, .b_rs = 1, .b_cs = p->K, .bf16 = p->bf16, .alpha = 1};
+  size_t scratch = many ? mn_blocks_scratch(p->K) : 0; /* one thread's, of one way at a time; a row of x as f32 comes before all */
+  if (x->dtype == MN_BF16 && scratch < sizeof(float) * (size_t)p->K) scratch = sizeof(float) * (size_t)p->K;
   at = 0;
-  if (!p->few) {
+  if (tiles) {
     const mn_gemm *gemm = MN_ISA_PICK(mn_gemm_table, isa);
-    place(&at, (p->bf16 ? sizeof(uint16_t) : sizeof(float)) * (size_t)(p->widest * p->K));
+    place(&at, (p->bf16 ? sizeof(uint16_t) : sizeof(float)) * (size_t)(widest_tile * p->K));
     p->own_product = place(&at, gemm->block_scratch(&p->part, false));
   }
+  if (at < scratch) at = mn_align(scratch, 64);
   p->own_y = place(&at, y->dtype == MN_BF16 ? sizeof(float) * (size_t)(p->M * p->widest) : 0);
   p->own = at;
 }
@@ -158,10 +185,13 @@ typedef struct product_job {
   const mn_call *c;
   const plan *p;
   const mn_blocks_vec *vec;
-  mn_rounded rounded;
+  const mn_blocks_many_vec *many;
+  mn_rounded rounded[MN_ROUNDINGS];
   const void *x; /* rows in f32, or in bf16 for tiles of bf16 */
   int64_t x_stride;
 } product_job;
+
+static char *own_of(const product_job *t, int thread) { return (char *)t->c->workspace + t->p->at_own + (size_t)thread * t->p->own; }
 
 /* Rows [j, j + n) of a matrix, unpacked and multiplied. */
 static void tile(const product_job *t, const mn_view *w, int64_t j, int64_t n, char *own, float *y, int64_t y_stride) {
@@ -182,7 +212,7 @@ static void product_task(void *ctx, int64_t task, int thread) {
   const product_job *t = ctx;
   const plan *p = t->p;
   const mn_view *out = &t->c->out[0];
-  char *own = (char *)t->c->workspace + p->at_own + (size_t)thread * p->own;
+  char *own = own_of(t, thread);
   int i = 0;
   int64_t column = 0;
   for (; task >= p->first[i + 1]; i++) column += t->c->in[1 + i].dim[0];
@@ -192,45 +222,64 @@ static void product_task(void *ctx, int64_t task, int thread) {
   float *y = direct ? (float *)out->data + column + j : (float *)(void *)(own + p->own_y);
   const int64_t y_stride = direct ? p->N : p->widest;
   const char *from = (const char *)w->data + mn_dtype_bytes(w->dtype, j * p->K);
-  if (!p->few) tile(t, w, j, n, own, y, y_stride);
-  else if (w->dtype == MN_F16) t->vec->product_f16((const uint16_t *)(const void *)from, n, p->K, t->x, t->x_stride, p->M, y, y_stride);
-  else t->vec->product(w->dtype, from, n, &t->rounded, y, y_stride);
+  switch (p->ways[i]) {
+  case FEW_BLOCKS:
+    t->vec->product(w->dtype, from, n, &t->rounded[mn_rounding_of(w->dtype)], y, y_stride);
+    break;
+  case MANY_BLOCKS:
+    t->many->product(w->dtype, from, n, &t->rounded[mn_rounding_of(w->dtype)], own, y, y_stride);
+    break;
+  case FEW_F16:
+    t->vec->product_f16((const uint16_t *)(const void *)from, n, p->K, t->x, t->x_stride, p->M, y, y_stride);
+    break;
+  case TILES:
+    tile(t, w, j, n, own, y, y_stride);
+  }
   for (int64_t m = 0; !direct && m < p->M; m++) t->vec->narrow(y + m * y_stride, n, (uint16_t *)out->data + m * p->N + column + j);
 }
 
-/* x in the type and order that products take. */
+/* Row m of x in the types and the order that products take. */
+static void prepare_row(void *ctx, int64_t m, int thread) {
+  product_job *t = ctx;
+  const plan *p = t->p;
+  const mn_view *x = &t->c->in[0];
+  const bool bf16 = x->dtype == MN_BF16;
+  const void *from = (const char *)x->data + m * x->stride[0] * (bf16 ? 2 : 4), *wide = from;
+  if (p->widens || p->narrows) {
+    void *to = (char *)t->c->workspace + p->at_x + (size_t)(m * p->K) * (p->widens ? sizeof(float) : sizeof(uint16_t));
+    if (p->widens && bf16) t->vec->widen(from, p->K, to);
+    else if (p->narrows && !bf16) t->vec->narrow(from, p->K, to);
+    else memcpy(to, from, (size_t)p->K * (bf16 ? 2 : 4));
+  }
+  for (int k = 0; k < MN_ROUNDINGS; k++) {
+    if (!p->rounds[k]) continue;
+    if (bf16 && wide == from) {
+      t->vec->widen(from, p->K, (float *)(void *)own_of(t, thread));
+      wide = own_of(t, thread);
+    }
+    t->vec->round((mn_rounding)k, wide, &t->rounded[k], m);
+  }
+}
 static void prepare_x(product_job *t) {
   const plan *p = t->p;
   const mn_view *x = &t->c->in[0];
   char *work = t->c->workspace;
-  const bool bf16 = x->dtype == MN_BF16;
-  t->x = x->data;
-  t->x_stride = x->stride[0];
-  if (p->widens || p->narrows) {
-    for (int64_t m = 0; m < p->M; m++) {
-      void *to = work + p->at_x + (size_t)(m * p->K) * (p->widens ? sizeof(float) : sizeof(uint16_t));
-      const void *from = (const char *)x->data + m * x->stride[0] * (bf16 ? 2 : 4);
-      if (p->widens && bf16) t->vec->widen(from, p->K, to);
-      else if (p->narrows && !bf16) t->vec->narrow(from, p->K, to);
-      else memcpy(to, from, (size_t)p->K * (bf16 ? 2 : 4));
-    }
-    t->x = work + p->at_x;
-    t->x_stride = p->K;
+  bool rounds = false;
+  t->x = p->widens || p->narrows ? work + p->at_x : x->data;
+  t->x_stride = p->widens || p->narrows ? p->K : x->stride[0];
+  for (int k = 0; k < MN_ROUNDINGS; k++) {
+    if (p->rounds[k]) rounded_at((mn_rounding)k, p->M, p->K, work, p->at_rounded[k], &t->rounded[k]);
+    rounds |= p->rounds[k];
   }
-  if (!p->rounds) return;
-  t->rounded = (mn_rounded){.M = p->M,
-                            .K = p->K,
-                            .q = (int8_t *)(work + p->at_q),
-                            .d = (float *)(void *)(work + p->at_d),
-                            .sum = (float *)(void *)(work + p->at_sum),
-                            .d_of_half = (float *)(void *)(work + p->at_d_half),
-                            .sum_of_half = (float *)(void *)(work + p->at_half)};
-  t->vec->round(t->x, t->x_stride, &t->rounded);
+  if (!rounds && !p->widens && !p->narrows) return;
+  if (p->M > FEW) mn_pool_run(t->c->pool, p->M, prepare_row, t);
+  else /* less than waking the others costs */
+    for (int64_t m = 0; m < p->M; m++) prepare_row(t, m, 0);
 }
 
 static mn_status product_run(mn_call *c) {
   const plan *p = c->state;
-  product_job t = {.c = c, .p = p, .vec = vec_of(c)};
+  product_job t = {.c = c, .p = p, .vec = vec_of(c), .many = MN_ISA_PICK(mn_blocks_many_table, mn_cpu_isa(c->backend))};
   if (!p->M || !p->N) return MN_OK;
   prepare_x(&t);
   mn_pool_run(c->pool, p->first[c->n_in - 1], product_task, &t);

@@ -1,0 +1,174 @@
+/* blocks_many.c - products of many rows of activations in 8 bits with weights in blocks.
+ *
+ * The sums are those of blocks.c; what differs is where they stand. Eight rows of weights are unpacked to their codes and laid so that a
+ * vector holds four consecutive codes of each: a lane is a row of weights, four values of x go to all lanes, and a unit's sum stays whole
+ * until its scales, one to a lane, are known. So nothing is added across lanes, a vector of codes serves four rows of x, and what unpacking
+ * costs is shared by all rows of x. Plain vectors have no products of bytes: there codes are f32, a vector holds one of each row, and sums
+ * of a unit are whole numbers below 2^24, exact in f32 as well. */
+#include "backend/cpu/isa/blocks_codes.h"
+
+enum { LANES = 8 /* rows of weights at a time */, MOST_X = 4 /* rows of x */ };
+
+#if defined(__AVX2__)
+typedef vb packed; /* four codes of each row */
+typedef v8i whole;
+enum { DEEP = 4 };
+#else
+typedef v8f packed; /* one code of each row */
+typedef v8f whole;
+enum { DEEP = 1 };
+#endif
+
+/* Eight rows: codes in the order of K, scales and offsets of units or halves. */
+typedef struct lanes {
+  packed *codes; /* [K/DEEP]      */
+  v8f *s, *o;    /* [K/32 or /16] */
+} lanes;
+
+#if defined(__AVX2__)
+INLINE void transpose(vb x[8]) { /* of 8 x 8 times four bytes */
+  __m256i a[8], b[8];
+  UNROLL for (int i = 0; i < 4; i++) {
+    a[2 * i] = _mm256_unpacklo_epi32((__m256i)x[2 * i], (__m256i)x[2 * i + 1]);
+    a[2 * i + 1] = _mm256_unpackhi_epi32((__m256i)x[2 * i], (__m256i)x[2 * i + 1]);
+  }
+  UNROLL for (int i = 0; i < 2; i++) {
+    UNROLL for (int j = 0; j < 2; j++) {
+      b[4 * i + 2 * j] = _mm256_unpacklo_epi64(a[4 * i + j], a[4 * i + 2 + j]);
+      b[4 * i + 2 * j + 1] = _mm256_unpackhi_epi64(a[4 * i + j], a[4 * i + 2 + j]);
+    }
+  }
+  UNROLL for (int i = 0; i < 4; i++) {
+    x[i] = (vb)_mm256_permute2x128_si256(b[i], b[4 + i], 0x20);
+    x[4 + i] = (vb)_mm256_permute2x128_si256(b[i], b[4 + i], 0x31);
+  }
+}
+#endif
+/* A unit of n rows, whose blocks are `apart` bytes apart; what other lanes hold does not matter. */
+INLINE void pack_unit(const mn_dtype t, const char *block, int64_t apart, int64_t n, const int g, packed *to) {
+#if defined(__AVX2__)
+  vb c[LANES];
+  UNROLL for (int r = 0; r < LANES; r++) c[r] = codes(t, block + (r < n ? r : 0) * apart, g);
+  transpose(c);
+  memcpy(to, c, sizeof c);
+#else
+  for (int r = 0; r < LANES; r++) {
+    const vb c = codes(t, block + (r < n ? r : 0) * apart, g);
+    for (int k = 0; k < UNIT; k++) to[k][r] = is_signed(t) ? (float)(int8_t)c[k] : (float)c[k];
+  }
+#endif
+}
+INLINE void pack(const mn_dtype t, const char *w, int64_t apart, int64_t n, int64_t K, const lanes *to) {
+  const int units = is_super(t) ? 8 : 1;
+  packed *c = to->codes;
+  for (int64_t b = 0; b < K / (units * UNIT); b++, w += size_of(t)) {
+    for (int r = 0; r < LANES; r++) {
+      float s[16], o[16];
+      scales(t, w + (r < n ? r : 0) * apart, s, o);
+      for (int k = 0; k < parts(t); k++) {
+        ((float *)(to->s + b * parts(t) + k))[r] = s[k];
+        if (!is_signed(t)) ((float *)(to->o + b * parts(t) + k))[r] = o[k];
+      }
+    }
+    UNROLL for (int g = 0; g < units; g++, c += UNIT / DEEP) pack_unit(t, w, apart, n, g, c);
+  }
+}
+
+#if defined(__AVX2__)
+INLINE v8i four_to_all(const int8_t *q) {
+  int32_t four;
+  memcpy(&four, q, 4);
+  return (v8i)_mm256_set1_epi32(four);
+}
+/* Vectors of codes whose products may be added in 16 bits: so many times 2 x the largest code x 127 is below 2^15. */
+INLINE int in_16_bits(const mn_dtype t) {
+  return is_signed(t) ? 1 : t == MN_Q6_K ? 2 : t == MN_Q5_0 || t == MN_Q5_1 || t == MN_Q5_K || by_halves(t) ? 4 : 8;
+}
+#endif
+/* Sums of n values of M rows of x by their codes. */
+INLINE void sums_of(const mn_dtype t, const int M, const int n, const packed *c, const int8_t *q, int64_t K, whole *sum) {
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+  UNROLL for (int m = 0; m < M; m++) sum[m] = (v8i){0};
+  UNROLL for (int k = 0; k < n / DEEP; k++) {
+    const __m256i w = (__m256i)c[k], size = is_signed(t) ? _mm256_abs_epi8(w) : w;
+    UNROLL for (int m = 0; m < M; m++) {
+      const __m256i x = (__m256i)four_to_all(q + m * K + k * DEEP);
+      sum[m] = (v8i)_mm256_dpbusd_epi32((__m256i)sum[m], size, is_signed(t) ? _mm256_sign_epi8(x, w) : x);
+    }
+  }
+#elif defined(__AVX2__)
+  const int by = in_16_bits(t);
+  __m256i part[MOST_X];
+  UNROLL for (int k = 0; k < n / DEEP; k++) {
+    const __m256i w = (__m256i)c[k], size = is_signed(t) ? _mm256_abs_epi8(w) : w;
+    UNROLL for (int m = 0; m < M; m++) {
+      const __m256i x = (__m256i)four_to_all(q + m * K + k * DEEP);
+      const __m256i two = _mm256_maddubs_epi16(size, is_signed(t) ? _mm256_sign_epi8(x, w) : x);
+      part[m] = k % by ? _mm256_add_epi16(part[m], two) : two;
+      if (k % by < by - 1 && k + 1 < n / DEEP) continue;
+      const v8i four = (v8i)_mm256_madd_epi16(part[m], _mm256_set1_epi16(1));
+      sum[m] = k < by ? four : sum[m] + four;
+    }
+  }
+#else
+  (void)t;
+  for (int m = 0; m < M; m++) sum[m] = splat(0);
+  for (int k = 0; k < n; k++)
+    for (int m = 0; m < M; m++) sum[m] += c[k] * splat((float)q[m * K + k]);
+#endif
+}
+INLINE v8f real_of(whole x) {
+#if defined(__AVX2__)
+  return real(x);
+#else
+  return x;
+#endif
+}
+
+/* M rows of x from row i on, by eight of weights. */
+INLINE void rows(const mn_dtype t, const int M, const lanes *w, const mn_rounded *x, int64_t i, int64_t n, float *y, int64_t y_stride) {
+  const int per = by_halves(t) ? 2 : 1, length = UNIT / per;
+  const int64_t K = x->K, all = K / UNIT * per;
+  const float *d = (per == 2 ? x->d_of_half : x->d) + i * all, *sums = (per == 2 ? x->sum_of_half : x->sum) + i * all;
+  const int8_t *q = x->q + i * K;
+  const packed *c = w->codes;
+  v8f acc[MOST_X];
+  UNROLL for (int m = 0; m < M; m++) acc[m] = splat(0);
+  for (int64_t u = 0; u < all; u++, c += length / DEEP, q += length) {
+    whole sum[MOST_X];
+    sums_of(t, M, length, c, q, K, sum);
+    UNROLL for (int m = 0; m < M; m++) {
+      acc[m] += real_of(sum[m]) * (w->s[u] * splat(d[m * all + u]));
+      if (!is_signed(t)) acc[m] += w->o[u] * splat(sums[m * all + u]);
+    }
+  }
+  UNROLL for (int m = 0; m < M; m++) memcpy(y + m * y_stride, &acc[m], sizeof(float) * (size_t)n);
+}
+INLINE void all_rows(const mn_dtype t, const char *w, int64_t N, const mn_rounded *x, void *scratch, float *y, int64_t y_stride) {
+  const int64_t apart = x->K / (is_super(t) ? MN_SUPER : MN_BLOCK) * size_of(t);
+  const lanes to = {
+      .codes = scratch, .s = (v8f *)((float *)scratch + LANES * x->K), .o = (v8f *)((float *)scratch + LANES * (x->K + x->K / 16))};
+  for (int64_t j = 0; j < N; j += LANES, w += LANES * apart) {
+    const int64_t n = N - j < LANES ? N - j : LANES;
+    int64_t i = 0;
+    pack(t, w, apart, n, x->K, &to);
+    for (; i + MOST_X <= x->M; i += MOST_X) rows(t, MOST_X, &to, x, i, n, y + i * y_stride + j, y_stride);
+    for (; i < x->M; i++) rows(t, 1, &to, x, i, n, y + i * y_stride + j, y_stride);
+  }
+}
+
+#define X(t)                                                                                                                               \
+  static void many_##t(const void *w, int64_t N, const mn_rounded *x, void *scratch, float *y, int64_t y_stride) {                         \
+    all_rows(t, w, N, x, scratch, y, y_stride);                                                                                            \
+  }
+TYPES(X)
+#undef X
+
+static void many(mn_dtype type, const void *w, int64_t N, const mn_rounded *x, void *scratch, float *y, int64_t y_stride) {
+#define X(t) [t] = many_##t,
+  static void (*const of[MN_ALL_TYPES])(const void *, int64_t, const mn_rounded *, void *, float *, int64_t) = {TYPES(X)};
+#undef X
+  of[type](w, N, x, scratch, y, y_stride);
+}
+
+const mn_blocks_many_vec MN_ISA_NAME(mn_blocks_many_table) = {many};
