@@ -12,7 +12,8 @@
 static const char ending[] = ".safetensors";
 
 typedef struct entry {
-  char *name, *note;
+  char *name, *note;  /* NULL: it was laid down by `owner` */
+  uint64_t owner;
   mn_conversation *c; /* NULL: taken, or in its file */
   bool taken, busy;   /* busy: a file of it is being written */
   bool saved, wrote;  /* its file is as it is; the file is ours */
@@ -33,7 +34,7 @@ struct mn_shelf {
 /* ---- the list: all below this line and above the next is called with the lock ---- */
 static entry *find(const mn_shelf *s, const char *name) {
   for (int i = 0; i < s->n; i++)
-    if (!strcmp(s->at[i]->name, name)) return s->at[i];
+    if (s->at[i]->name && !strcmp(s->at[i]->name, name)) return s->at[i];
   return NULL;
 }
 
@@ -44,7 +45,7 @@ static entry *find_idle(mn_shelf *s, const char *name) {
   return e;
 }
 
-static entry *add(mn_shelf *s, const char *name) {
+static entry *add(mn_shelf *s, const char *name) { /* NULL: none */
   if (s->n == s->room) {
     const int room = s->room ? 2 * s->room : 16;
     entry **more = mn_realloc(s->at, (size_t)room * sizeof(entry *));
@@ -52,7 +53,7 @@ static entry *add(mn_shelf *s, const char *name) {
     s->at = more, s->room = room;
   }
   entry *e = mn_calloc(1, sizeof *e);
-  if (e && !(e->name = mn_strdup(name))) free(e), e = NULL;
+  if (e && name && !(e->name = mn_strdup(name))) free(e), e = NULL;
   if (e) s->at[s->n++] = e;
   return e;
 }
@@ -106,7 +107,7 @@ static size_t idle_bytes(const mn_shelf *s, entry **oldest) {
 static mn_status make_room(mn_shelf *s) {
   for (entry *e; idle_bytes(s, &e) > s->config.bytes && e;) {
     const uint64_t used = e->used;
-    if (!s->folder) {
+    if (!s->folder || !e->name) {
       drop(s, e);
       continue;
     }
@@ -156,7 +157,7 @@ void mn_shelf_free(mn_shelf *s) {
   if (!s) return;
   while (s->n) {
     char *path = NULL;
-    if (s->at[0]->wrote && !s->config.keeps && path_of(s, s->at[0]->name, &path) == MN_OK) mn_file_remove(path);
+    if (s->at[0]->name && s->at[0]->wrote && !s->config.keeps && path_of(s, s->at[0]->name, &path) == MN_OK) mn_file_remove(path);
     free(path);
     drop(s, s->at[0]);
   }
@@ -262,7 +263,7 @@ mn_status mn_shelf_nearest(mn_shelf *s, const int32_t *tokens, int64_t n, int64_
   pthread_mutex_lock(&s->lock);
   for (int i = 0; i < s->n; i++) {
     entry *e = s->at[i];
-    const int64_t common = e->c && !e->taken && !e->busy ? mn_conversation_common(e->c, tokens, n) : 0;
+    const int64_t common = e->c && e->name && !e->taken && !e->busy ? mn_conversation_common(e->c, tokens, n) : 0;
     if (common > known) best = e, known = common;
   }
   if (best) {
@@ -314,6 +315,57 @@ mn_status mn_shelf_remove(mn_shelf *s, const char *name) {
   return status;
 }
 
+/* ---- beginnings that many share ---- */
+/* How far one can stand at these tokens: all but the last, whose logits somebody wants. */
+static int64_t shared(const entry *e, const int32_t *tokens, int64_t n) {
+  return mn_conversation_snapshot_before(e->c, mn_conversation_common(e->c, tokens, n - 1));
+}
+
+mn_status mn_shelf_begin(mn_shelf *s, uint64_t owner, const int32_t *tokens, int64_t n, int64_t least, mn_conversation **out) {
+  entry *best = NULL;
+  int64_t known = least > 0 ? least - 1 : 0, kept;
+  mn_status status = MN_OK;
+  *out = NULL;
+  pthread_mutex_lock(&s->lock);
+  for (int i = 0; i < s->n && n > 0; i++) {
+    entry *e = s->at[i];
+    if (!e->c || e->taken || e->busy || (!e->name && e->owner != owner)) continue;
+    const int64_t here = shared(e, tokens, n);
+    if (here > known) best = e, known = here;
+  }
+  if (best && !best->name && known == mn_conversation_length(best->c)) {
+    *out = best->c;
+    best->c = NULL;
+    drop(s, best);
+  } else if (best) {
+    best->busy = true, best->used = ++s->clock;
+    pthread_mutex_unlock(&s->lock);
+    status = mn_conversation_fork(best->c, out);
+    if (status == MN_OK) status = mn_conversation_prepare(*out, tokens, n, &kept);
+    pthread_mutex_lock(&s->lock);
+    best->busy = false;
+    pthread_cond_broadcast(&s->idle);
+  }
+  pthread_mutex_unlock(&s->lock);
+  if (status != MN_OK) mn_conversation_free(*out), *out = NULL;
+  return status;
+}
+
+mn_status mn_shelf_begin_or_new(mn_shelf *s, uint64_t owner, const int32_t *tokens, int64_t n, int64_t least, mn_conversation **out) {
+  const mn_shelf_config *how = &s->config;
+  MN_TRY(mn_shelf_begin(s, owner, tokens, n, least, out));
+  return *out ? MN_OK : mn_conversation_new(how->model, how->params, &how->session, &how->conversation, out);
+}
+
+void mn_shelf_lay(mn_shelf *s, uint64_t owner, mn_conversation *c) {
+  pthread_mutex_lock(&s->lock);
+  entry *e = add(s, NULL);
+  if (e) e->c = c, e->owner = owner, e->bytes = mn_conversation_bytes(c), e->used = ++s->clock;
+  else mn_conversation_free(c);
+  if (make_room(s) != MN_OK) mn_log_write(MN_LOG_WARN, "%s", mn_message());
+  pthread_mutex_unlock(&s->lock);
+}
+
 /* ---- listing ---- */
 static int by_name(const void *a, const void *b) {
   const mn_shelf_entry *x = a, *y = b;
@@ -352,7 +404,7 @@ mn_status mn_shelf_each(mn_shelf *s, void (*tell)(void *ctx, const mn_shelf_entr
   size_t n = 0;
   for (int i = 0; all && i < s->n; i++) {
     const entry *e = s->at[i];
-    all[n++] = (mn_shelf_entry){e->name, e->taken, e->c != NULL || e->taken, e->c ? mn_conversation_length(e->c) : -1,
+    if (e->name) all[n++] = (mn_shelf_entry){e->name, e->taken, e->c != NULL || e->taken, e->c ? mn_conversation_length(e->c) : -1,
                                 e->c || e->taken ? e->bytes : file_bytes(s, e->name)};
   }
   for (size_t i = 0; all && i < files; i++)

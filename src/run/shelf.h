@@ -43,6 +43,16 @@ mn_status mn_shelf_fork(mn_shelf *s, const char *from, const char *to);
 /* Out of memory and off the disk. There being none is no error. */
 mn_status mn_shelf_remove(mn_shelf *s, const char *name);
 
+/* ---- beginnings that many share ---- */
+/* An independent conversation that has read the longest beginning of these tokens that any in memory can go back to, `least` of them at
+ * least; it stands there. It is a copy, or one that was laid down and is nothing but that beginning. Of those that were laid down only the
+ * owner's are looked at. NULL in *out: there is none. */
+mn_status mn_shelf_begin(mn_shelf *s, uint64_t owner, const int32_t *tokens, int64_t n, int64_t least, mn_conversation **out);
+/* The same, or a new one that has read nothing. */
+mn_status mn_shelf_begin_or_new(mn_shelf *s, uint64_t owner, const int32_t *tokens, int64_t n, int64_t least, mn_conversation **out);
+/* The conversation becomes the shelf's, without a name, for who begins so later. It is forgotten when room is needed. */
+void mn_shelf_lay(mn_shelf *s, uint64_t owner, mn_conversation *c);
+
 typedef struct mn_shelf_entry {
   const char *name;
   bool taken, in_memory;

@@ -62,6 +62,12 @@ static void end_task(mn_batcher *b, mn_task *t, mn_status status) {
   t->over(t->ctx, status, why);
 }
 
+static void give_back(mn_task *t) {
+  mn_conversation *c = t->conversation;
+  t->conversation = NULL;
+  t->give(t->ctx, c, MN_OK);
+}
+
 static void take_out(mn_task **list, const mn_task *t) {
   for (; *list; list = &(*list)->next)
     if (*list == t) {
@@ -135,7 +141,7 @@ static mn_status draw(mn_batcher *b, mn_task *t, int64_t answer, mn_voice *v, in
   size_t n;
   MN_TRY(mn_voice_next(v, position, logits, b->scratch, token, &ending));
   t->made++;
-  if (t->take) MN_TRY(mn_ids_add(&t->drawn, *token));
+  if (t->take && !t->lends) MN_TRY(mn_ids_add(&t->drawn, *token));
   if (t->times.first == 0) t->times.first = mn_now();
   const char *text = mn_voice_text(v, &n);
   t->told(t->ctx, answer, mn_voice_said(v), text, n);
@@ -265,7 +271,7 @@ static mn_status begin_reading(mn_batcher *b, mn_task *t) {
   t->promised = true;
   if (t->take) {
     MN_TRY(t->take(t->ctx, &t->conversation));
-    if (t->appends) MN_TRY(append(b, t));
+    if (t->appends && !t->begun) MN_TRY(append(b, t));
     else MN_TRY(mn_conversation_prepare(t->conversation, t->prompt, t->n_prompt, &t->cached));
     t->read = t->cached;
     return MN_OK;
@@ -321,6 +327,7 @@ static void read_piece(mn_batcher *b) {
   if (status == MN_OK && t->read < t->n_prompt) return;
   if (status == MN_OK && t->conversation) status = mn_conversation_mark(t->conversation);
   if (status == MN_OK) status = begin_answers(b, t, logits);
+  if (status == MN_OK && t->lends) give_back(t);
   if (status != MN_OK) {
     drop(b, t, status);
     return;

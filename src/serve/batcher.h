@@ -47,6 +47,10 @@ typedef struct mn_task {
   mn_status (*take)(void *ctx, mn_conversation **out);
   void (*give)(void *ctx, mn_conversation *c, mn_status status);
   bool appends;
+  /* The conversation is given back when the prompt is read and its answers have begun, of which there may be any number: it hears none of
+   * them, and stands at the prompt's end for others that begin so. */
+  bool lends;
+  bool begun; /* set by `take`: what the conversation has read is how this prompt begins, also where it appends */
   /* Of each token of the prompt but the first, what the model says of it; the prompt is read token by token then. NULL: nobody asks. Not
    * beside `take`. */
   void (*heard)(void *ctx, const mn_said *said);

@@ -110,6 +110,44 @@ static void give(errand *e, const char *name, mn_conversation *c, const mn_text 
   failed(e, mn_shelf_give(e->server->shelf, name, c, note->len ? note->data : NULL), 0);
 }
 
+/* How many of the conversation's tokens are the first messages, as its template writes them: up to where their text and the tokens' part. -1: it
+ * cannot be told (a template that refuses them, tokens that are no text), and the next request finds the place. */
+static int64_t tokens_of(const errand *e, const mn_conversation *c, const mn_text *cut) {
+  const mn_server *s = e->server;
+  const mn_tokenizer *tok = s->config.bundle->tokenizer;
+  const mn_value *root = NULL;
+  mn_arena *arena = mn_arena_new();
+  mn_text text = {0};
+  int64_t n = -1, first = 0;
+  size_t at = 0, bytes;
+  if (arena && s->chat && mn_json_parse(arena, "note", cut->data, cut->len, &root) == MN_OK) {
+    const mn_value *messages = mn_value_get(root, "messages");
+    const mn_chat_request r = {.messages = messages};
+    if (messages && !messages->count) n = 0;
+    else if (messages && mn_chat_text(s->chat, &r, &text) == MN_OK && text.data) {
+      const int32_t *tokens = mn_conversation_tokens(c);
+      const int32_t bos = s->config.bundle->speech.bos;
+      const char *begin = bos >= 0 ? mn_tokenizer_token(tok, bos, &bytes) : NULL;
+      if (mn_conversation_length(c) && tokens[0] == bos && (!begin || bytes > text.len || memcmp(text.data, begin, bytes) != 0)) first = 1;
+      for (n = first; n < mn_conversation_length(c); n++) {
+        const char *word = mn_tokenizer_token(tok, tokens[n], &bytes);
+        if (!word || bytes > text.len - at || memcmp(text.data + at, word, bytes) != 0) break;
+        at += bytes;
+      }
+      if (n == first) n = -1; /* not even the first: these tokens are spelled otherwise */
+    }
+  }
+  mn_text_free(&text);
+  mn_arena_free(arena);
+  return n;
+}
+
+static mn_status back_to_messages(errand *e, mn_conversation *c, const mn_text *note, mn_text *cut) {
+  MN_TRY(mn_kept_cut_note(note->data ? note->data : "", e->messages, NULL, cut));
+  const int64_t n = note->len && strcmp(note->data, cut->data) != 0 ? tokens_of(e, c, cut) : -1;
+  return n >= 0 ? mn_conversation_back(c, n) : MN_OK;
+}
+
 static void roll_back(errand *e) {
   mn_text note = {0}, cut = {0};
   mn_conversation *c;
@@ -118,7 +156,7 @@ static void roll_back(errand *e) {
     if (e->tokens >= 0 && e->tokens > mn_conversation_length(c))
       mn_refuse(&e->why, 400, "tokens", "invalid_value", "session '%s' has %lld tokens", e->name, (long long)mn_conversation_length(c));
     else if (e->tokens >= 0) status = mn_conversation_back(c, e->tokens);
-    else status = mn_kept_cut_note(note.data ? note.data : "", e->messages, NULL, &cut);
+    else status = back_to_messages(e, c, &note, &cut);
     failed(e, status, 0);
     give(e, e->name, c, cut.len ? &cut : &note);
   }

@@ -73,12 +73,34 @@ static void ended(void *ctx, int64_t answer, mn_ending why) {
 static void over(void *ctx, mn_status status, const char *why) { post(ctx, (event_of){.what = OVER, .status = status}, why, strlen(why)); }
 
 /* ---- a kept session ---- in the worker */
+enum { WORTH = 32 }; /* tokens of a beginning that is kept for others, and used */
+
+/* Of a request without a session: what was read before of a prompt that begins so. */
+static mn_status borrow(void *ctx, mn_conversation **out) {
+  const part *p = ctx;
+  const mn_task *k = &p->task;
+  return mn_shelf_begin_or_new(p->talk->server->shelf, p->talk->client, k->prompt, k->n_prompt, WORTH, out);
+}
+
+static void lay_down(void *ctx, mn_conversation *c, mn_status status) {
+  const mn_talk *t = ((part *)ctx)->talk;
+  if (status == MN_OK) mn_shelf_lay(t->server->shelf, t->client, c);
+  else mn_conversation_free(c);
+}
+
 static bool by_id(const mn_talk *t) { return t->ask.session == t->id; } /* a response's own */
 
 static mn_status take(void *ctx, mn_conversation **out) {
   const mn_talk *t = ((part *)ctx)->talk;
+  mn_task *p = &((part *)ctx)->task;
   if (t->ask.previous) MN_TRY(mn_shelf_fork(t->server->shelf, t->ask.previous, t->ask.session));
-  return mn_shelf_take(t->server->shelf, t->ask.session, true, out);
+  MN_TRY(mn_shelf_take(t->server->shelf, t->ask.session, true, out));
+  if (mn_conversation_length(*out)) return MN_OK;
+  mn_conversation *begun = NULL; /* its first prompt may begin as others did */
+  if (mn_shelf_begin(t->server->shelf, t->client, p->prompt, p->n_prompt, WORTH, &begun) != MN_OK)
+    mn_log_write(MN_LOG_WARN, "session %s: %s", t->ask.session, mn_message());
+  if (begun) mn_conversation_free(*out), *out = begun, p->begun = true;
+  return MN_OK;
 }
 
 /* With what was said, if all went well; else as it was. */
@@ -251,6 +273,8 @@ static bool post_all(mn_talk *t, mn_refusal *why) {
     p->task.client = t->client;
     p->task.told = told, p->task.ended = ended, p->task.over = over, p->task.ctx = p;
     if (t->ask.echo && t->ask.manner.top >= 0) p->task.heard = heard;
+    const bool lends = !t->ask.session && !p->task.heard && p->task.n_prompt >= WORTH;
+    if (lends) p->task.take = borrow, p->task.give = lay_down, p->task.lends = true;
     if (t->ask.session) p->task.take = take, p->task.give = give, p->task.appends = t->ask.kind == MN_ASK_COMPLETION;
     const mn_status status = mn_batcher_post(t->server->batcher, &p->task, &full);
     if (status == MN_OK) t->open++;
