@@ -256,7 +256,7 @@ static void what_is_not_done_is_named(void) {
   refused("llama", "sed -i 's/LlamaForCausalLM/LlamaForSequenceClassification/' config.json", "LlamaForSequenceClassification");
   refused("llama", "sed -i 's/\"silu\"/\"relu6\"/' config.json", "hidden_act is 'relu6', which is not done");
   refused("llama", "sed -i 's/\"llama3\"/\"dynamic\"/' config.json", "rope_parameters is of type 'dynamic', which is not done");
-  refused("llama", "sed -i 's/\"high_freq_factor\": 4.0/\"high_freq_factor\": 8.0/' config.json", "high_freq_factor: 8");
+  refused("llama", "sed -i 's/\"high_freq_factor\": 4.0/\"high_freq_factor\": 0.5/' config.json", "below high_freq_factor: 0.5");
   refused("smollm", "sed -i 's/\"rope_scaling\": null/\"rope_scaling\": {\"type\": \"linear\", \"mystery\": 2}/' config.json", "mystery");
   refused("llama", "sed -i 's/\"mlp_bias\": false/\"mlp_bias\": true/' config.json", "mlp.gate_proj.bias");
 }

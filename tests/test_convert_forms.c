@@ -2,6 +2,7 @@
  * back to the same bits; in blocks it says nearly the same; and what the other form cannot say is refused, with nothing left behind. */
 #include "base/file.h"
 #include "checkpoint/bundle.h"
+#include "checkpoint/checkpoint.h"
 #include "format/gguf.h"
 #include "format/safetensors.h"
 #include "format/tokenizer_gguf.h"
@@ -9,7 +10,7 @@
 #include "run/session.h"
 #include "small_llama.h"
 
-#define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/checkpoints/"
+#define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/"
 
 enum { VOCAB = 96, TOKENS = 24 };
 static float logits[2][TOKENS * VOCAB];
@@ -84,6 +85,28 @@ static void there_and_back_is_the_same_model(void) {
   CHECK(sh("grep -c '\"eos_token_id\": 7' back/generation_config.json") == 0, "%s", out);
 }
 
+/* All tokens that end an answer, more than other programs have names for. */
+static void several_ends_stay_several(void) {
+  static const int32_t ends[] = {7, 9, 11, 13};
+  mn_bundle b;
+  CHECK(
+      sh("rm -rf many && cp -r hf many && echo '{\"bos_token_id\": 1, \"eos_token_id\": [7, 9, 11, 13]}' >many/generation_config.json && " MNEME
+         "convert many --out many.gguf --quiet 2>&1 && " MNEME "convert many.gguf --out many-back --quiet 2>&1") == 0,
+      "%s", out);
+  static const char *const paths[] = {"many", "many.gguf", "many-back"};
+  for (int i = 0; i < 3; i++) {
+    CHECK_OK(mn_bundle_open(paths[i], NULL, 1, &b));
+    CHECK(b.speech.n_eos == 4 && !memcmp(b.speech.eos, ends, sizeof ends), "%s: %d ends", paths[i], b.speech.n_eos);
+    mn_bundle_close(&b);
+  }
+  uint32_t eot = 0;
+  mn_gguf *g = NULL;
+  CHECK_OK(mn_gguf_open("many.gguf", &g));
+  if (g) CHECK_OK(mn_gguf_u32(g, "tokenizer.ggml.eot_token_id", NULL, &eot));
+  CHECK(eot == 9, "other programs read two more: %u", eot);
+  mn_gguf_close(g);
+}
+
 static void in_blocks_it_says_nearly_the_same(void) {
   static const struct {
     const char *type;
@@ -104,7 +127,10 @@ static void in_blocks_it_says_nearly_the_same(void) {
 }
 
 static void checkpoints_of_others_stay_what_they_are(void) {
-  static const char *const names[] = {"mistral", "gemma", "qwen3", "gpt2"};
+  static const char *const names[] = {
+      "checkpoints/llama", "checkpoints/smollm",  "checkpoints/mistral", "checkpoints/gemma", "checkpoints/gemma2", "checkpoints/gemma3",
+      "checkpoints/qwen2", "checkpoints/qwen3",   "checkpoints/phi3",    "checkpoints/gpt2",  "hybrids/lfm2",       "hybrids/mamba2",
+      "hybrids/granite",   "hybrids/granite_moe", "hybrids/mixtral",     "hybrids/qwen3_moe", "hybrids/olmoe"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     static float a[TOKENS * 512], b[TOKENS * 512];
     CHECK(sh("rm -rf c.gguf d && " MNEME "convert " GOLDEN "%s --out c.gguf --quiet 2>&1", names[i]) == 0, "%s: %s", names[i], out);
@@ -115,6 +141,33 @@ static void checkpoints_of_others_stay_what_they_are(void) {
     if (!n || !said("c.gguf", b)) continue;
     CHECK(apart(a, b, n) < 1e-5, "%s as GGUF: %g apart", names[i], apart(a, b, n));
     CHECK(said("d", b) && apart(a, b, n) < 1e-5, "%s and back: %g apart", names[i], apart(a, b, n));
+  }
+}
+
+/* What llama.cpp's own converter made of the same checkpoint: every tensor under the same name, of the same shape, with the same numbers. */
+static void a_gguf_file_is_as_llama_cpps_converter_makes_it(void) {
+  static const char *const names[] = {"lfm2", "granite"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    mn_checkpoint *ours = NULL, *theirs = NULL;
+    char path[600], one[96], two[96];
+    snprintf(path, sizeof path, GOLDEN "hybrids/%s/model.gguf", names[i]);
+    CHECK(sh("rm -f c.gguf && " MNEME "convert " GOLDEN "hybrids/%s --out c.gguf --quiet 2>&1", names[i]) == 0, "%s: %s", names[i], out);
+    CHECK_OK(mn_checkpoint_open("c.gguf", &ours));
+    CHECK_OK(mn_checkpoint_open(path, &theirs));
+    CHECK(ours && theirs && mn_checkpoint_count(ours) == mn_checkpoint_count(theirs), "%s: another number of tensors", names[i]);
+    for (int k = 0; ours && theirs && k < mn_checkpoint_count(theirs); k++) {
+      static float a[4096], b[4096];
+      const mn_checkpoint_tensor *t = mn_checkpoint_at(theirs, k), *u = mn_checkpoint_find(ours, t->name);
+      CHECK(u && mn_shape_equal(&t->shape, &u->shape), "%s: %s is %s, not %s", names[i], t->name,
+            u ? mn_shape_str(&u->shape, one) : "missing", mn_shape_str(&t->shape, two));
+      const int64_t n = mn_shape_count(&t->shape);
+      if (!u || n > 4096) continue;
+      CHECK_OK(mn_checkpoint_read(t, 0, n, MN_F32, a));
+      CHECK_OK(mn_checkpoint_read(u, 0, n, MN_F32, b));
+      CHECK(apart(a, b, (int)n) < 1e-6, "%s: %s: %g apart", names[i], t->name, apart(a, b, (int)n));
+    }
+    mn_checkpoint_close(ours);
+    mn_checkpoint_close(theirs);
   }
 }
 
@@ -179,9 +232,9 @@ static void what_has_no_form_there_is_refused_and_leaves_nothing(void) {
       {"true", "bad --out x", "is a directory of Hugging Face's already", 1},
       {"mkdir -p full && touch full/mine", "a.gguf --out full", "to a new or an empty directory", 2},
       {"touch file", "a.gguf --out file", "a GGUF file's name ends in .gguf", 2},
-      {"sed -i 's/\"rope_theta\": 10000.0/\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, "
-       "\"original_max_position_embeddings\": 16}/' bad/config.json",
-       "bad --out x.gguf", "'llama3' are a table", 1},
+      {"true", GOLDEN "hybrids/bamba --out x.gguf", "GGUF has no name for the architecture bamba", 1},
+      {"true", GOLDEN "hybrids/lfm2_moe --out x.gguf", "has no place in a GGUF file of this architecture", 1},
+      {"true", GOLDEN "hybrids/falcon_h1 --out x.gguf", "the other form has no way to say model", 1},
       {"sed -i 's/model.norm.weight/model.nose.weight/' bad/model.safetensors", "bad --out x.gguf", "does not match its checksum", 1},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -198,8 +251,10 @@ static void what_has_no_form_there_is_refused_and_leaves_nothing(void) {
 int main(void) {
   setenv("MNEME_LOG", "error", 1);
   RUN(there_and_back_is_the_same_model);
+  RUN(several_ends_stay_several);
   RUN(in_blocks_it_says_nearly_the_same);
   RUN(checkpoints_of_others_stay_what_they_are);
+  RUN(a_gguf_file_is_as_llama_cpps_converter_makes_it);
   RUN(a_model_of_ours_is_itself_in_a_gguf_file);
   RUN(the_vocabulary_of_a_gguf_file_is_the_tokenizers);
   RUN(what_has_no_form_there_is_refused_and_leaves_nothing);

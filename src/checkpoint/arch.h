@@ -43,6 +43,11 @@ typedef struct mn_arch_def {
   /* The recipe's `model`, in s->arena. */
   mn_status (*recipe)(mn_settings *s, const mn_value **out);
   const mn_arch_tensor *tensors; /* closed by {0} */
+  /* Settings in the form `to` that no name there says alike (say.h): they come before what has both names. GGUF's keys are without the
+   * architecture's word. NULL: there are none. */
+  mn_status (*say)(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys);
+  /* MN_T_RESHAPED: the shape there of a parameter of this one. NULL: files have the parameter's own. */
+  void (*shape)(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *shape);
   /* MN_T_ROWS: which row of the file's tensor is row r of the parameter, in a block with this mixer. */
   int64_t (*place)(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r);
   /* MN_T_SCALED: what row r of the parameter is multiplied by. `recipe` has checked the settings. */

@@ -47,4 +47,5 @@ const mn_arch_def mn_arch_bamba = {
     .idle = "attn_rotary_emb mamba_chunk_size num_logits_to_keep z_loss_coefficient",
     .recipe = recipe,
     .tensors = tensors,
+    .shape = mn_hybrid_mamba_shape,
 };

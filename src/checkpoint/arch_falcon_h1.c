@@ -3,6 +3,7 @@
  * GGUF. */
 #include "checkpoint/arch.h"
 #include "checkpoint/hybrid.h"
+#include "checkpoint/say.h"
 
 #include <math.h>
 #include <string.h>
@@ -58,6 +59,24 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   mn_keys_put(&model, "block", mn_hybrid_block(s, mn_keys_map(&both), mn_value_text(s->arena, "swiglu"), t.hidden, 1));
   *out = mn_keys_map(&model);
   return MN_OK;
+}
+
+/* GGUF has projections that are multiplied already, so all factors are 1 in what is made of it. */
+static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+  const mn_value *attention = mn_recipe_attention(recipe, false), *mixer = mn_value_get(mn_recipe_block(recipe, 0), "mixer"),
+                 *several = mn_value_get(mixer, "mixers"), *mamba = several && several->count > 1 ? several->as.items[1] : NULL,
+                 *norm = mn_value_get(mamba, "norm");
+  const int64_t heads = (int64_t)mn_recipe_number(attention, "kv_heads", 0);
+  (void)from;
+  mn_keys_int(keys, to == MN_FORM_GGUF ? "attention.head_count_kv" : "num_key_value_heads", heads);
+  if (to == MN_FORM_GGUF) {
+    mn_keys_int(keys, "ssm.inner_size", (int64_t)mn_recipe_number(mamba, "inner", 0));
+    return MN_OK;
+  }
+  mn_keys_bool(keys, "mamba_rms_norm", norm && strcmp(norm->as.text, "none") != 0);
+  mn_keys_bool(keys, "mamba_norm_before_gate", norm && !strcmp(norm->as.text, "before_gate"));
+  mn_keys_bool(keys, "projectors_bias", mn_recipe_true(mamba, "bias"));
+  return mn_say_mamba(recipe, keys);
 }
 
 static double factor(const mn_checkpoint *c, const char *key, int i) {
@@ -117,4 +136,6 @@ const mn_arch_def mn_arch_falcon_h1 = {
     .recipe = recipe,
     .tensors = tensors,
     .scale = scale,
+    .say = say,
+    .shape = mn_hybrid_mamba_shape,
 };

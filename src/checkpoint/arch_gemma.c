@@ -1,6 +1,7 @@
 /* arch_gemma.c - Gemma: embeddings times sqrt(d_model), geglu, norms whose gain is 1 + w (GGUF holds the sum). Gemma 2 (Riviere et al. 2024,
  * arXiv 2408.00118): norms before and after each part, capped scores and logits, every other layer sees a window. Gemma 3 (Kamath et al.
  * 2025, arXiv 2503.19786): norms of queries and keys instead of caps, five layers of six see a window and rotate with a base of their own. */
+#include "checkpoint/say.h"
 #include "checkpoint/transformer.h"
 
 #include <math.h>
@@ -13,7 +14,7 @@ typedef struct gemma {
   const bool *local;
 } gemma;
 
-/* GGUF does not say what scores are multiplied by: it is 1 / sqrt(head_dim), but for the models with this many layers. */
+/* Most GGUF files do not say what scores are multiplied by: it is 1 / sqrt(head_dim) then, but for the models with this many layers. */
 static mn_status read_scale(mn_settings *s, gemma *m) {
   const mn_transformer *t = &m->t;
   const bool odd = s->form == MN_FORM_GGUF && t->layers == (m->generation == 2 ? 46 : 62) && t->heads;
@@ -21,8 +22,7 @@ static mn_status read_scale(mn_settings *s, gemma *m) {
   MN_TRY(mn_setting_real(s, "query_pre_attn_scalar", NULL,
                          odd ? (double)t->d_model / (double)t->heads : (double)(s->form == MN_FORM_HF ? 256 : t->head_dim), &of));
   if (!(of > 0)) return mn_setting_refuse(s, "query_pre_attn_scalar", NULL, "is %g, and must be above 0", of);
-  m->scale = 1 / sqrt(of);
-  return MN_OK;
+  return mn_setting_real(s, NULL, "attention.scale", 1 / sqrt(of), &m->scale);
 }
 
 static mn_status read_settings(mn_settings *s, gemma *m) {
@@ -84,6 +84,37 @@ static mn_status recipe(mn_settings *s, int generation, const mn_value **out) {
   return MN_OK;
 }
 
+/* 1 / scale^2, whole where it is. */
+static double scalar_of(double scale) {
+  const double of = 1 / (scale * scale), near = round(of);
+  return fabs(of - near) < 1e-5 * of ? near : of;
+}
+
+static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+  const mn_value *all = mn_recipe_attention(recipe, false), *near = mn_recipe_attention(recipe, true), *one = all ? all : near;
+  const double scale = mn_recipe_number(one, "score_scale", 0), cap = mn_recipe_number(one, "softcap", 0),
+               last = mn_recipe_number(recipe, "logit_softcap", 0);
+  const int64_t n = mn_recipe_layers(recipe);
+  const bool *local;
+  bool any;
+  (void)from;
+  MN_TRY(mn_say_local(recipe, keys->arena, &local, &any));
+  if (to == MN_FORM_GGUF) {
+    mn_keys_real(keys, "attention.scale", scale);
+    mn_say_truths(keys, "attention.sliding_window_pattern", n, local);
+    if (near) mn_keys_real(keys, "rope.freq_base_swa", mn_recipe_number(near, "rope_theta", 10000));
+    return MN_OK;
+  }
+  const double of = scale > 0 ? scalar_of(scale) : 0;
+  if (of > 0 && of == floor(of)) mn_keys_int(keys, "query_pre_attn_scalar", (int64_t)of); /* its only type there */
+  else if (of > 0) mn_keys_real(keys, "query_pre_attn_scalar", of);
+  if (cap > 0) mn_keys_real(keys, "attn_logit_softcapping", cap);
+  if (last > 0) mn_keys_real(keys, "final_logit_softcapping", last);
+  if (near) mn_keys_real(keys, "rope_local_base_freq", mn_recipe_number(near, "rope_theta", 10000));
+  mn_keys_real(keys, "rope_theta", mn_recipe_number(one, "rope_theta", 10000));
+  return mn_say_local_words(recipe, keys);
+}
+
 static mn_status first_recipe(mn_settings *s, const mn_value **out) { return recipe(s, 1, out); }
 static mn_status second_recipe(mn_settings *s, const mn_value **out) { return recipe(s, 2, out); }
 static mn_status third_recipe(mn_settings *s, const mn_value **out) { return recipe(s, 3, out); }
@@ -118,9 +149,10 @@ const mn_arch_def mn_arch_gemma2 = {
     .types = "gemma2",
     .classes = "Gemma2ForCausalLM",
     .gguf = "gemma2",
-    .idle = "hidden_act attention.value_length",
+    .idle = "hidden_act attention.value_length rope.freq_base_swa rope_local_base_freq",
     .recipe = second_recipe,
     .tensors = later,
+    .say = say,
 };
 
 const mn_arch_def mn_arch_gemma3 = {
@@ -132,4 +164,5 @@ const mn_arch_def mn_arch_gemma3 = {
     .idle = "hidden_act attention.value_length",
     .recipe = third_recipe,
     .tensors = later,
+    .say = say,
 };

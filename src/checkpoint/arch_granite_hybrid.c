@@ -2,6 +2,7 @@
  * tokens go through, beside experts or alone. Embeddings, scores, what layers add and logits are scaled. */
 #include "checkpoint/arch.h"
 #include "checkpoint/hybrid.h"
+#include "checkpoint/say.h"
 
 #include <string.h>
 
@@ -64,6 +65,22 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   return MN_OK;
 }
 
+static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+  const mn_value *attention = mn_recipe_attention(recipe, false), *rope = mn_value_get(attention, "rope");
+  const bool turned = attention && !(rope && rope->kind == MN_BOOLEAN && !rope->as.boolean);
+  const int64_t heads = (int64_t)mn_recipe_number(attention, "kv_heads", 0);
+  (void)from;
+  if (to == MN_FORM_GGUF) {
+    mn_keys_bool(keys, "rope.scaling.finetuned", turned);
+    mn_keys_real(keys, "attention.scale", mn_recipe_number(attention, "score_scale", 1));
+    return mn_say_kv_heads(recipe, keys, "attention", heads);
+  }
+  mn_keys_text(keys, "position_embedding_type", turned ? "rope" : "nope");
+  mn_keys_int(keys, "num_key_value_heads", heads);
+  MN_TRY(mn_say_mamba(recipe, keys));
+  return mn_say_layer_types(recipe, keys, "attention", "attention", "mamba");
+}
+
 /* An expert's gate and what it gates are one matrix, the gate first. */
 static int64_t place(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r) {
   (void)mixer;
@@ -92,6 +109,11 @@ static const mn_arch_tensor tensors[] = {
     {"lm_head.weight", "lm_head.weight", "output.weight", 0, 0},
     {0}};
 
+static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
+  if (!strstr(row->param, "experts.")) mn_hybrid_mamba_shape(mixer, row, form, s);
+  else if (form == MN_FORM_HF) *s = MN_SHAPE(s->dim[0] / 2, 2 * s->dim[1], s->dim[2]); /* of both, one behind the other: an expert's two */
+}
+
 const mn_arch_def mn_arch_granite_hybrid = {
     .name = "granite_hybrid",
     .summary = "Granite 4",
@@ -103,4 +125,6 @@ const mn_arch_def mn_arch_granite_hybrid = {
     .recipe = recipe,
     .tensors = tensors,
     .place = place,
+    .say = say,
+    .shape = shape,
 };

@@ -2,6 +2,7 @@
  * arXiv 2511.23404). Of the experts' models all layers but the first few have experts, chosen by sigmoids with a bias. */
 #include "checkpoint/arch.h"
 #include "checkpoint/hybrid.h"
+#include "checkpoint/say.h"
 
 enum { CONV, ATTENTION };
 
@@ -84,13 +85,36 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   return MN_OK;
 }
 
+static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+  const mn_value *attention = mn_recipe_attention(recipe, false);
+  const int64_t heads = (int64_t)mn_recipe_number(attention, "kv_heads", 0), n = mn_recipe_layers(recipe);
+  int64_t hidden = 0;
+  bool experts = false;
+  (void)from;
+  for (int64_t i = 0; i < n; i++) {
+    const mn_value *block = mn_recipe_block(recipe, i), *channel = mn_value_get(block, "channel");
+    if (channel && channel->kind == MN_TEXT) hidden = (int64_t)mn_recipe_number(block, "hidden", 0);
+    else experts = true;
+  }
+  if (to == MN_FORM_GGUF) {
+    if (hidden) mn_keys_int(keys, "feed_forward_length", hidden);
+    if (experts) mn_keys_int(keys, "expert_gating_func", 2); /* sigmoids */
+    return mn_say_kv_heads(recipe, keys, "attention", heads);
+  }
+  if (hidden) mn_keys_int(keys, "intermediate_size", hidden);
+  mn_keys_bool(keys, "block_auto_adjust_ff_dim", false);
+  mn_keys_int(keys, "num_key_value_heads", heads);
+  mn_keys_bool(keys, "tie_embedding", mn_recipe_true(recipe, "tie_embeddings"));
+  return mn_say_layer_types(recipe, keys, "attention", "full_attention", "conv");
+}
+
 #define HF "model.layers.#."
 static const mn_arch_tensor tensors[] = {
     {"embed_tokens.weight", "model.embed_tokens.weight", "token_embd.weight", 0, 0},
     {"layers.#.mixer_norm.weight", HF "operator_norm.weight", "blk.#.attn_norm.weight", 0, 0},
     {"layers.#.mixer.in_proj.weight", HF "conv.in_proj.weight", "blk.#.shortconv.in_proj.weight", 0, 0},
     {"layers.#.mixer.in_proj.bias", HF "conv.in_proj.bias", NULL, 0, 0},
-    {"layers.#.mixer.conv.weight", HF "conv.conv.weight", "blk.#.shortconv.conv.weight", 0, 0},
+    {"layers.#.mixer.conv.weight", HF "conv.conv.weight", "blk.#.shortconv.conv.weight", MN_T_RESHAPED, 0},
     {"layers.#.mixer.conv.bias", HF "conv.conv.bias", NULL, 0, 0},
     {"layers.#.mixer.out_proj.weight", HF "conv.out_proj.weight", "blk.#.shortconv.out_proj.weight", 0, 0},
     {"layers.#.mixer.out_proj.bias", HF "conv.out_proj.bias", NULL, 0, 0},
@@ -113,6 +137,11 @@ static const mn_arch_tensor tensors[] = {
     {"lm_head.weight", "lm_head.weight", "output.weight", 0, 0},
     {0}};
 
+static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
+  (void)mixer, (void)row;
+  if (form == MN_FORM_HF) *s = MN_SHAPE(s->dim[0], 1, s->dim[1]); /* a convolution's kernel, of one channel each */
+}
+
 const mn_arch_def mn_arch_lfm2 = {
     .name = "lfm2",
     .summary = "LFM2, LFM2-MoE",
@@ -124,4 +153,6 @@ const mn_arch_def mn_arch_lfm2 = {
         "conv_use_xavier_init num_heads use_pos_enc expert_gating_func attention.value_length rope.dimension_count",
     .recipe = recipe,
     .tensors = tensors,
+    .say = say,
+    .shape = shape,
 };

@@ -1,6 +1,7 @@
 /* arch_mamba2.c - Mamba-2 alone: blocks that are a mixer without a channel part (Dao & Gu 2024, arXiv 2405.21060). */
 #include "checkpoint/arch.h"
 #include "checkpoint/hybrid.h"
+#include "checkpoint/say.h"
 
 #include <math.h>
 
@@ -45,6 +46,22 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   return MN_OK;
 }
 
+static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+  const mn_value *mixer = mn_value_get(mn_recipe_block(recipe, 0), "mixer"), *conv_bias = mn_value_get(mixer, "conv_bias");
+  const double inner = mn_recipe_number(mixer, "inner", 0), width = mn_recipe_number(recipe, "d_model", 1);
+  (void)from;
+  if (to == MN_FORM_GGUF) {
+    mn_keys_int(keys, "ssm.inner_size", (int64_t)inner);
+    mn_keys_int(keys, "attention.head_count", 0);
+    return MN_OK;
+  }
+  mn_keys_int(keys, "expand", (int64_t)(inner / width));
+  mn_keys_int(keys, "head_dim", (int64_t)mn_recipe_number(mixer, "head_dim", 0));
+  mn_keys_bool(keys, "use_bias", mn_recipe_true(mixer, "bias"));
+  mn_keys_bool(keys, "use_conv_bias", !conv_bias || mn_recipe_true(mixer, "conv_bias"));
+  return MN_OK;
+}
+
 static const mn_arch_tensor tensors[] = {{"embed_tokens.weight", "backbone.embeddings.weight", "token_embd.weight", 0, 0},
                                          {"layers.#.mixer_norm.weight", "backbone.layers.#.norm.weight", "blk.#.attn_norm.weight", 0, 0},
                                          MN_MAMBA_TENSORS("layers.#.mixer.", "backbone.layers.#.mixer.", 0),
@@ -62,4 +79,6 @@ const mn_arch_def mn_arch_mamba2 = {
             "time_step_rank intermediate_size attention.head_count",
     .recipe = recipe,
     .tensors = tensors,
+    .say = say,
+    .shape = mn_hybrid_mamba_shape,
 };

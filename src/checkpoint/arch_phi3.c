@@ -1,5 +1,6 @@
 /* arch_phi3.c - Phi-3, Phi-3.5 and Phi-4 (Abdin et al. 2024, arXiv 2404.14219): as Llama, with queries, keys and values in one matrix, and
  * the two halves of swiglu in another. */
+#include "checkpoint/say.h"
 #include "checkpoint/transformer.h"
 
 static mn_status recipe(mn_settings *s, const mn_value **out) {
@@ -21,6 +22,28 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   mn_transformer_model(&t, "decoder", "rms", &model);
   mn_transformer_blocks(s, &t, &block, NULL, &model);
   *out = mn_keys_map(&model);
+  return MN_OK;
+}
+
+/* longrope's tables are tensors in GGUF, and the length that the first of them is for a setting. */
+static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+  const mn_value *attention = mn_recipe_attention(recipe, false), *divisors = mn_value_get(attention, "rope_divisors");
+  const mn_checkpoint_tensor *far = mn_checkpoint_find(from->from, "rope_factors_long.weight");
+  const double original = mn_recipe_number(attention, "max_context", 0);
+  if (!divisors) return MN_OK;
+  if (to == MN_FORM_GGUF) {
+    mn_keys_int(keys, "rope.scaling.original_context_length", (int64_t)original);
+    return MN_OK;
+  }
+  mn_keys map = {.arena = keys->arena};
+  const mn_value *list = divisors;
+  if (far) MN_TRY(mn_transformer_numbers(keys->arena, far, &list));
+  mn_keys_text(&map, "rope_type", "longrope");
+  mn_keys_put(&map, "short_factor", mn_value_copy(keys->arena, divisors));
+  mn_keys_put(&map, "long_factor", mn_value_copy(keys->arena, list));
+  mn_keys_real(&map, "attention_factor", mn_recipe_number(attention, "rope_gain", 1));
+  mn_keys_put(keys, "rope_scaling", mn_keys_map(&map));
+  mn_keys_int(keys, "original_max_position_embeddings", (int64_t)original);
   return MN_OK;
 }
 
@@ -47,4 +70,5 @@ const mn_arch_def mn_arch_phi3 = {
     .idle = "embd_pdrop resid_pdrop hidden_dropout",
     .recipe = recipe,
     .tensors = tensors,
+    .say = say,
 };

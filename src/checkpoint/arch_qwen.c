@@ -1,5 +1,6 @@
 /* arch_qwen.c - Qwen 2 and 2.5 (biases of queries, keys and values: Yang et al. 2024, arXiv 2407.10671) and Qwen 3 (norms of each head's
  * queries and keys instead: Yang et al. 2025, arXiv 2505.09388); otherwise as Llama. */
+#include "checkpoint/say.h"
 #include "checkpoint/transformer.h"
 
 /* Some layers see a window where use_sliding_window says so: those from max_window_layers on. */
@@ -15,7 +16,8 @@ static mn_status read_window(mn_settings *s, const mn_transformer *t, int64_t *w
   if (!from) return MN_ERR_MEMORY;
   for (; i < t->layers; i++) from[i] = *window && (s->form == MN_FORM_GGUF || i >= first);
   *local = from;
-  return mn_setting(s, "layer_types", NULL) && *window ? mn_transformer_local(s, t, 0, local) : MN_OK;
+  const bool listed = mn_setting(s, "layer_types", "attention.sliding_window_pattern") != NULL;
+  return listed && *window ? mn_transformer_local(s, t, 0, local) : MN_OK;
 }
 
 static mn_status recipe(mn_settings *s, bool third, const mn_value **out) {
@@ -54,6 +56,26 @@ static mn_status recipe(mn_settings *s, bool third, const mn_value **out) {
 static mn_status second_recipe(mn_settings *s, const mn_value **out) { return recipe(s, false, out); }
 static mn_status third_recipe(mn_settings *s, const mn_value **out) { return recipe(s, true, out); }
 
+/* config.json may name a window that is not used; which layers have one is a list in GGUF. */
+static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+  const bool *local;
+  bool any;
+  int64_t first = 0;
+  const int64_t n = mn_recipe_layers(recipe), window = (int64_t)mn_recipe_number(mn_recipe_attention(recipe, true), "window", 0);
+  (void)from;
+  MN_TRY(mn_say_local(recipe, keys->arena, &local, &any));
+  while (first < n && !local[first]) first++;
+  if (to == MN_FORM_GGUF && !any) mn_say_nothing(keys, "attention.sliding_window");
+  if (to == MN_FORM_GGUF && any) mn_say_truths(keys, "attention.sliding_window_pattern", n, local);
+  if (to == MN_FORM_GGUF) return MN_OK;
+  mn_keys_bool(keys, "use_sliding_window", any);
+  if (any) MN_TRY(mn_say_local_words(recipe, keys));
+  if (any) mn_keys_int(keys, "sliding_window", window);
+  else mn_say_nothing(keys, "sliding_window");
+  mn_keys_int(keys, "max_window_layers", first);
+  return MN_OK;
+}
+
 static const mn_arch_tensor tensors[] = {MN_ROWS_TRUNK(0),   MN_ROWS_PRE_NORMS(0), MN_ROWS_ATTENTION(0),
                                          MN_ROWS_QK_NORM(0), MN_ROWS_GATED,        {0}};
 
@@ -65,6 +87,7 @@ const mn_arch_def mn_arch_qwen2 = {
     .gguf = "qwen2",
     .recipe = second_recipe,
     .tensors = tensors,
+    .say = say,
 };
 
 const mn_arch_def mn_arch_qwen3 = {
@@ -75,4 +98,5 @@ const mn_arch_def mn_arch_qwen3 = {
     .gguf = "qwen3",
     .recipe = third_recipe,
     .tensors = tensors,
+    .say = say,
 };

@@ -1,6 +1,7 @@
 /* convert_form.c - tensors of another form: each of the model's parameters is read from where it stands in one, and stands in the other
  * where the architecture's list says, rows in the order that is usual there. */
 #include "checkpoint/convert_internal.h"
+#include "checkpoint/say.h"
 
 #include "base/text.h"
 
@@ -44,6 +45,16 @@ static mn_shape shape_of(const mn_shape *s, unsigned how) {
   mn_shape shape = *s;
   if (how & MN_T_TRANSPOSED && s->ndim == 2) shape = MN_SHAPE(s->dim[1], s->dim[0]);
   return shape;
+}
+
+/* A tensor whose rows are all there gets the shape that the new form has it in: the same numbers in the same order. */
+static void reshape(mn_converting *job, mn_target *t) {
+  const mn_target_piece *p = t->pieces;
+  if (!(p->how & MN_T_RESHAPED) || !job->arch->shape) return;
+  const int64_t count = mn_shape_count(&t->shape);
+  mn_shape shape = t->shape;
+  job->arch->shape(p->mixer, p->row, job->form, &shape);
+  if (mn_shape_count(&shape) == count) t->shape = shape;
 }
 
 static mn_status refuse(const mn_converting *job, const char *param, const char *file_name, const char *why) {
@@ -100,7 +111,7 @@ static mn_status add_piece(mn_converting *job, int i, const mn_arch_piece *from)
   mn_target_piece piece = {
       .from = *from, .row = row, .mixer = from->mixer, .how = how, .rows = rows_of(&info->shape), .width = width_of(&info->shape)};
   if (how & MN_T_SCALED) return refuse(job, info->name, from->tensor->name, "is kept with factors that are not written");
-  if (how & MN_T_RESHAPED && job->form == MN_FORM_HF)
+  if (how & MN_T_RESHAPED && !job->arch->shape && job->form == MN_FORM_HF)
     return refuse(job, info->name, from->tensor->name, "has another shape, which is not written,");
   if (how & MN_T_ROTARY) MN_TRY(mn_arch_rotary(job->model, info->name, &piece.rotary));
   if (strchr(pattern, '@')) return add_each(job, info, layer, &piece, pattern);
@@ -117,6 +128,35 @@ static mn_status add_piece(mn_converting *job, int i, const mn_arch_piece *from)
   return put_piece(t, &piece);
 }
 
+/* A table of numbers that no parameter holds. */
+static mn_status add_table(mn_converting *job, const char *name, const mn_value *list) {
+  float *values = list && list->kind == MN_LIST ? mn_arena_alloc(job->arena, (list->count + 1) * sizeof *values) : NULL;
+  mn_target *t;
+  if (!list || list->kind != MN_LIST) return MN_OK;
+  if (!values) return MN_ERR_MEMORY;
+  for (size_t i = 0; i < list->count; i++) {
+    double x = 1;
+    (void)mn_value_number(list->as.items[i], &x);
+    values[i] = (float)x;
+  }
+  const mn_shape shape = MN_SHAPE((int64_t)list->count);
+  MN_TRY(new_target(job, name, &shape, &t));
+  t->values = values;
+  t->has = t->type = MN_F32;
+  return MN_OK;
+}
+
+/* What frequencies of rotary positions are divided by; Phi-3 has two such tables, of which the other is of longer streams. */
+static mn_status add_tables(mn_converting *job) {
+  const mn_value *all = mn_recipe_attention(job->recipe, false), *one = all ? all : mn_recipe_attention(job->recipe, true);
+  const mn_value *divisors = mn_value_get(one, "rope_divisors"), *map = mn_value_get(job->settings.map, "rope_parameters");
+  if (!map) map = mn_value_get(job->settings.map, "rope_scaling");
+  const mn_value *far = mn_value_get(map, "long_factor");
+  if (!far) return add_table(job, "rope_freqs.weight", divisors);
+  MN_TRY(add_table(job, "rope_factors_short.weight", divisors));
+  return add_table(job, "rope_factors_long.weight", far);
+}
+
 mn_status mn_convert_list_pieces(mn_converting *job) {
   const int n = job->params->n_all;
   mn_arch_piece *from = mn_calloc((size_t)n + 1, sizeof *from);
@@ -126,7 +166,11 @@ mn_status mn_convert_list_pieces(mn_converting *job) {
   if (!from || !job->targets) return MN_ERR_MEMORY;
   MN_TRY(mn_arch_match(job->arch, job->from, job->model, job->params, from));
   for (int i = 0; i < n; i++) MN_TRY(add_piece(job, i, &from[i]));
-  for (int i = 0; i < job->n; i++) MN_TRY(mn_target_choose(&job->targets[i], job->targets[i].pieces[0].from.tensor->dtype));
+  for (int i = 0; i < job->n; i++) {
+    reshape(job, &job->targets[i]);
+    MN_TRY(mn_target_choose(&job->targets[i], job->targets[i].pieces[0].from.tensor->dtype));
+  }
+  if (job->form == MN_FORM_GGUF) MN_TRY(add_tables(job));
   return MN_OK;
 }
 
@@ -139,10 +183,15 @@ static int64_t param_row(const mn_target_piece *p, int64_t r) {
   return r - j + j % 2 * (K / 2) + j / 2;
 }
 
+static int64_t all_rows(const mn_target *t) {
+  const mn_target_piece *last = &t->pieces[t->n_pieces - 1];
+  return last->first + last->rows;
+}
+
 /* MN_T_ROWS: the architecture says where each row stands; here, which row stands at a place. */
 static mn_status find_rows(mn_target *t) {
   const mn_arch_def *a = t->job->arch;
-  const int64_t n = rows_of(&t->shape);
+  const int64_t n = all_rows(t);
   t->at = mn_arena_alloc(t->job->arena, (size_t)(n + 1) * sizeof *t->at);
   if (!t->at) return MN_ERR_MEMORY;
   for (int64_t r = 0; r < n; r++) t->at[r] = -1;

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "checkpoint/say.h"
 #include "checkpoint/speech.h"
 #include "format/json.h"
 #include "format/tokenizer_gguf.h"
@@ -27,18 +28,17 @@ static bool word_of(const char *words, int i, char *to, size_t room) {
   return true;
 }
 
-/* Attention's keys in the recipe: of one block, or of the first of several. */
-static const mn_value *attention_of(const mn_value *model) {
-  const mn_value *blocks = mn_value_get(model, "blocks"), *block = mn_value_get(model, "block");
-  if (!block && blocks && blocks->kind == MN_LIST && blocks->count) block = blocks->as.items[0];
-  return mn_value_get(block, "mixer");
-}
-
-static double number_of(const mn_value *map, const char *key, double otherwise) {
-  const mn_value *v = mn_value_get(map, key);
-  double number = otherwise;
-  if (v) (void)mn_value_number(v, &number);
-  return number;
+/* The number of the word among those that the architecture answers to in the form that is read: the same one in the other form names it. */
+static int word_number(const mn_converting *job) {
+  char word[128], name[128];
+  const mn_value *type = mn_value_get(job->settings.map, "model_type");
+  const char *is = job->settings.form == MN_FORM_GGUF ? job->settings.word : type && type->kind == MN_TEXT ? type->as.text : "";
+  const char *words = job->settings.form == MN_FORM_GGUF ? job->arch->gguf : job->arch->types;
+  for (int i = 0; words && word_of(words, i, word, sizeof word); i++) {
+    if (!strcmp(word, is)) return i;
+    if (word_of(words, i + 1, name, sizeof name) && !strcmp(name, word)) break; /* the last one */
+  }
+  return 0;
 }
 
 /* ---- to GGUF ---- */
@@ -90,45 +90,46 @@ static bool again(const mn_settings *s, int i) {
   return false;
 }
 
-static bool was_asked(const mn_settings *s, const char *gguf) {
-  for (int i = 0; i < s->n_seen; i++)
-    if (s->seen[i].gguf && s->seen[i].hf && !strcmp(s->seen[i].gguf, gguf) && mn_value_get(s->map, s->seen[i].key)) return true;
-  return false;
+/* What the architecture says in the form that is written, and of rotary positions, which stand in maps of their own in config.json. */
+static mn_status say(const mn_converting *job, mn_keys *keys) {
+  *keys = (mn_keys){.arena = job->arena};
+  if (job->arch->say) MN_TRY(job->arch->say(&job->settings, job->recipe, job->form, keys));
+  MN_TRY(mn_say_rope(job->recipe, job->form, keys));
+  return keys->failed ? MN_ERR_MEMORY : MN_OK;
 }
 
-/* Rotary positions stand in maps of their own in config.json: what they say is read from the recipe. */
-static mn_status put_gguf_rope(const mn_converting *job, mn_gguf_writer *w, const char *word) {
-  static const char *const names[] = {"rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
-                                      "rope.dimension_count"};
-  const mn_value *attention = attention_of(job->recipe), *how = mn_value_get(attention, "rope_scaling");
-  const char *key[5];
-  for (int i = 0; i < 5; i++)
-    if (!(key[i] = mn_arena_format(job->arena, "%s.%s", word, names[i]))) return MN_ERR_MEMORY;
-  const double theta = number_of(attention, "rope_theta", 0), rotated = number_of(attention, "rope_dim", 0),
-               original = number_of(attention, "rope_original_context", 0);
-  if (rotated > 0) MN_TRY(mn_gguf_writer_u32(w, key[4], (uint32_t)rotated));
-  if (theta > 0 && !was_asked(&job->settings, names[0])) MN_TRY(mn_gguf_writer_f32(w, key[0], (float)theta));
-  if (!how || how->kind != MN_TEXT) return MN_OK;
-  if (strcmp(how->as.text, "linear") != 0 && strcmp(how->as.text, "yarn") != 0)
-    return mn_fail(MN_ERR_UNSUPPORTED, "%s: rotary positions that are scaled as '%s' are a table in GGUF files, which is not written",
-                   mn_checkpoint_settings_path(job->from), how->as.text);
-  MN_TRY(mn_gguf_writer_string(w, key[1], how->as.text));
-  MN_TRY(mn_gguf_writer_f32(w, key[2], (float)number_of(attention, "rope_factor", 1)));
-  return original > 0 ? mn_gguf_writer_u32(w, key[3], (uint32_t)original) : MN_OK;
+static bool is_said(const mn_keys *keys, int n, const char *key) {
+  for (int i = 0; i < n; i++)
+    if (!strcmp(keys->key[i], key)) return true;
+  return false;
 }
 
 static mn_status put_settings(const mn_converting *job, mn_gguf_writer *w, const char *word) {
   const mn_settings *s = &job->settings;
+  mn_keys keys;
+  MN_TRY(say(job, &keys));
+  for (int i = 0; i < keys.n; i++) {
+    const char *key = mn_arena_format(job->arena, "%s.%s", word, keys.key[i]);
+    if (!key) return MN_ERR_MEMORY;
+    if (!is_said(&keys, i, keys.key[i])) MN_TRY(put_value(w, job->arena, key, keys.value[i], false));
+  }
   for (int i = 0; i < s->n_seen; i++) {
     const mn_setting_seen *seen = &s->seen[i];
     const mn_value *v = mn_value_get(s->map, seen->key);
-    if (!seen->hf || !seen->gguf || !v || v->kind == MN_NULL || again(s, i)) continue;
+    if (!seen->hf || !seen->gguf || !v || v->kind == MN_NULL || again(s, i) || is_said(&keys, keys.n, seen->gguf)) continue;
     const bool general = !strncmp(seen->gguf, "general.", 8);
     const char *key = general ? seen->gguf : mn_arena_format(job->arena, "%s.%s", word, seen->gguf);
     if (!key) return MN_ERR_MEMORY;
     MN_TRY(put_value(w, job->arena, key, v, seen->real));
   }
-  return put_gguf_rope(job, w, word);
+  return MN_OK;
+}
+
+/* What ends an answer: other programs know three of them by name, and all stand in a list of ours where there are several. */
+static mn_status put_ends(const mn_speech *speech, mn_gguf_writer *w) {
+  static const char *const names[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+  for (int i = 0; i < speech->n_eos && i < 3; i++) MN_TRY(mn_gguf_writer_u32(w, names[i], (uint32_t)speech->eos[i]));
+  return speech->n_eos > 1 ? mn_gguf_writer_i32s(w, MN_GGUF_EOS_IDS, speech->eos, (size_t)speech->n_eos) : MN_OK;
 }
 
 /* The whole tokenizer.json, its vocabulary where other programs read it, and what is said of texts. */
@@ -148,7 +149,7 @@ static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w) {
   }
   if (status == MN_OK) status = mn_speech_read_hf(dir, tok, &speech);
   if (status == MN_OK && speech.bos >= 0) status = mn_gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)speech.bos);
-  if (status == MN_OK && speech.n_eos) status = mn_gguf_writer_u32(w, "tokenizer.ggml.eos_token_id", (uint32_t)speech.eos[0]);
+  if (status == MN_OK) status = put_ends(&speech, w);
   if (status == MN_OK && json) status = mn_gguf_writer_bool(w, "tokenizer.ggml.add_bos_token", speech.add_bos);
   if (status == MN_OK && speech.chat_template) status = mn_gguf_writer_string(w, "tokenizer.chat_template", speech.chat_template);
   mn_tokenizer_free(tok);
@@ -179,7 +180,8 @@ mn_status mn_convert_own_metadata(const mn_converting *job, mn_gguf_writer *w) {
 
 mn_status mn_convert_metadata(const mn_converting *job, mn_gguf_writer *w) {
   char word[64];
-  if (!word_of(job->arch->gguf, 0, word, sizeof word)) return mn_fail(MN_ERR_INTERNAL, "%s has no word for GGUF", job->arch->name);
+  if (!word_of(job->arch->gguf, word_number(job), word, sizeof word))
+    return mn_fail(MN_ERR_INTERNAL, "%s has no word for GGUF", job->arch->name);
   MN_TRY(mn_gguf_writer_string(w, "general.architecture", word));
   MN_TRY(mn_gguf_writer_string(w, "general.type", "model"));
   mn_status status = put_name(job, w);
@@ -224,22 +226,20 @@ static const mn_value *shortest(mn_arena *arena, const mn_value *v) {
   return mn_value_real(arena, strtod(digits, NULL));
 }
 
-static void put_rope(const mn_converting *job, mn_keys *config) {
-  const mn_value *attention = attention_of(job->recipe), *how = mn_value_get(attention, "rope_scaling");
-  const double rotated = number_of(attention, "rope_dim", 0), width = number_of(attention, "head_dim", 0);
-  if (rotated > 0 && width > 0) mn_keys_real(config, "partial_rotary_factor", rotated / width);
-  if (!how || how->kind != MN_TEXT) return;
-  mn_keys k = {.arena = job->arena};
-  mn_keys_text(&k, "rope_type", how->as.text);
-  mn_keys_real(&k, "factor", number_of(attention, "rope_factor", 1));
-  const double length = number_of(attention, "rope_original_context", 0);
-  if (length > 0) mn_keys_int(&k, "original_max_position_embeddings", (int64_t)length);
-  mn_keys_put(config, "rope_scaling", mn_keys_map(&k));
-}
-
 static mn_status id_of(const mn_gguf *g, const char *key, int64_t *out) {
   const int64_t none = -1;
   return mn_gguf_i64(g, key, &none, out);
+}
+
+static mn_status say_ends(const mn_gguf *g, mn_keys *k) {
+  mn_speech speech = {0};
+  int64_t ids[MN_EOS_MOST];
+  mn_status status = mn_speech_read_gguf(g, &speech);
+  for (int i = 0; i < speech.n_eos; i++) ids[i] = speech.eos[i];
+  if (status == MN_OK && speech.n_eos == 1) mn_keys_int(k, "eos_token_id", ids[0]);
+  if (status == MN_OK && speech.n_eos > 1) mn_say_numbers(k, "eos_token_id", speech.n_eos, ids);
+  mn_speech_free(&speech);
+  return status;
 }
 
 /* tokenizer.json, which the file has whole or as a vocabulary; tokenizer_config.json and generation_config.json. */
@@ -249,9 +249,8 @@ static mn_status write_tokenizer(const mn_converting *job, const char *dir) {
   const bool no = false;
   const char *chat = NULL;
   bool add_bos = false;
-  int64_t bos = -1, eos = -1;
+  int64_t bos = -1;
   MN_TRY(id_of(g, "tokenizer.ggml.bos_token_id", &bos));
-  MN_TRY(id_of(g, "tokenizer.ggml.eos_token_id", &eos));
   MN_TRY(mn_gguf_bool(g, "tokenizer.ggml.add_bos_token", &no, &add_bos));
   if (mn_gguf_meta_find(g, "tokenizer.chat_template")) MN_TRY(mn_gguf_string(g, "tokenizer.chat_template", NULL, job->arena, &chat));
   char *path = mn_path_join(dir, "tokenizer.json");
@@ -270,29 +269,31 @@ static mn_status write_tokenizer(const mn_converting *job, const char *dir) {
   mn_keys_bool(&texts, "add_bos_token", add_bos);
   if (chat) mn_keys_text(&texts, "chat_template", chat);
   if (bos >= 0) mn_keys_int(&ends, "bos_token_id", bos);
-  if (eos >= 0) mn_keys_int(&ends, "eos_token_id", eos);
+  MN_TRY(say_ends(g, &ends));
   MN_TRY(write_json(dir, "tokenizer_config.json", mn_keys_map(&texts)));
   return write_json(dir, "generation_config.json", mn_keys_map(&ends));
 }
 
 mn_status mn_convert_config(const mn_converting *job, const char *dir) {
   const mn_settings *s = &job->settings;
-  mn_keys k = {.arena = job->arena};
+  mn_keys k = {.arena = job->arena}, keys;
   char word[128];
+  MN_TRY(say(job, &keys));
   /* Of Llama's kin, the one that looks back over a window only is Mistral. */
-  const int which = !strcmp(job->arch->name, "llama") && mn_value_get(attention_of(job->recipe), "window") ? 1 : 0;
+  const int which = !strcmp(job->arch->name, "llama") ? mn_recipe_attention(job->recipe, true) != NULL : word_number(job);
   if (word_of(job->arch->classes, which, word, sizeof word)) mn_keys_put(&k, "architectures", words_list(job->arena, word));
   if (word_of(job->arch->types, which, word, sizeof word)) mn_keys_text(&k, "model_type", word);
   mn_keys_text(&k, "torch_dtype", dtype_name(job));
   const mn_value *tied = mn_value_get(job->recipe, "tie_embeddings"), *vocabulary = mn_value_get(job->recipe, "vocab_size");
   if (tied) mn_keys_put(&k, "tie_word_embeddings", tied);
   if (vocabulary && !mn_value_get(s->map, mn_arena_format(job->arena, "%s.vocab_size", s->word))) mn_keys_put(&k, "vocab_size", vocabulary);
+  for (int i = 0; i < keys.n; i++)
+    if (!is_said(&keys, i, keys.key[i]) && keys.value[i]->kind != MN_NULL) mn_keys_put(&k, keys.key[i], keys.value[i]);
   for (int i = 0; i < s->n_seen; i++) {
     const mn_value *v = mn_value_get(s->map, s->seen[i].key);
-    if (s->seen[i].hf && s->seen[i].gguf && v && v->kind != MN_NULL && !again(s, i))
+    if (s->seen[i].hf && s->seen[i].gguf && v && v->kind != MN_NULL && !again(s, i) && !is_said(&keys, keys.n, s->seen[i].hf))
       mn_keys_put(&k, s->seen[i].hf, shortest(job->arena, v));
   }
-  put_rope(job, &k);
   MN_TRY(write_tokenizer(job, dir));
   return write_json(dir, "config.json", mn_keys_map(&k));
 }

@@ -1,5 +1,6 @@
 /* hybrid.c - see hybrid.h. */
 #include "checkpoint/hybrid.h"
+#include "checkpoint/say.h"
 
 #include <math.h>
 #include <string.h>
@@ -124,6 +125,41 @@ mn_status mn_hybrid_mamba(mn_settings *s, int64_t d_model, double eps, mn_keys *
   if (!conv_bias) mn_keys_bool(mixer, "conv_bias", false);
   if (limit[0] > 0) mn_keys_real(mixer, "dt_min", limit[0]);
   if (limit[1] < 1e300) mn_keys_real(mixer, "dt_max", limit[1]);
+  return MN_OK;
+}
+
+/* Groups of the state-space mixer: the block's, or one of several side by side there. */
+static int64_t groups_of(const mn_mixer *mixer) {
+  const mn_mixer_list *parts = mixer ? mn_mixer_parts(mixer) : NULL;
+  for (int i = 0; parts && i < parts->n; i++)
+    if (!strcmp(parts->items[i].def->name, "mamba2")) return groups_of(&parts->items[i]);
+  const mn_field *f = mixer ? mn_field_find(mixer->def->fields, "groups") : NULL;
+  return f ? mn_field_int(f, mixer->config) : 1;
+}
+
+void mn_hybrid_mamba_shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
+  const bool hf = form == MN_FORM_HF;
+  const char *name = strrchr(row->param, '.') + 1;
+  if (strstr(row->param, "conv.weight")) {
+    if (hf) *s = MN_SHAPE(s->dim[0], 1, s->dim[1]); /* a kernel of one channel for each */
+  } else if (!strcmp(name, "A_log") || !strcmp(name, "D")) {
+    *s = hf ? MN_SHAPE(mn_shape_count(s)) : MN_SHAPE(mn_shape_count(s), 1);
+  } else if (!hf && strstr(row->param, "norm.weight")) {
+    const int64_t groups = groups_of(mixer);
+    *s = MN_SHAPE(groups, mn_shape_count(s) / groups);
+  }
+}
+
+mn_status mn_say_mamba(const mn_value *recipe, mn_keys *keys) {
+  for (int64_t i = 0; i < mn_recipe_layers(recipe); i++) {
+    const mn_value *m = mn_recipe_mixer(recipe, i, "mamba2"), *conv_bias = mn_value_get(m, "conv_bias");
+    if (!m) continue;
+    mn_keys_int(keys, "mamba_d_head", (int64_t)mn_recipe_number(m, "head_dim", 0));
+    mn_keys_int(keys, "mamba_expand", (int64_t)(mn_recipe_number(m, "inner", 0) / mn_recipe_number(recipe, "d_model", 1)));
+    mn_keys_bool(keys, "mamba_proj_bias", mn_recipe_true(m, "bias"));
+    mn_keys_bool(keys, "mamba_conv_bias", !conv_bias || mn_recipe_true(m, "conv_bias"));
+    return MN_OK;
+  }
   return MN_OK;
 }
 

@@ -32,15 +32,19 @@ const mn_value *mn_hybrid_moe(mn_settings *s, const mn_hybrid_experts *e);
 /* {mixer, channel, hidden}, where channel is a word or a map. */
 const mn_value *mn_hybrid_block(mn_settings *s, const mn_value *mixer, const mn_value *channel, int64_t hidden, double residual_scale);
 
+/* Shapes in files of those rows that are MN_T_RESHAPED (mn_arch_def's `shape`), and settings of config.json that GGUF has no names for. */
+void mn_hybrid_mamba_shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *shape);
+mn_status mn_say_mamba(const mn_value *recipe, mn_keys *keys);
+
 /* Rows of the mixer mamba2 in the scope `param`, whose tensors are below `hf`. how: of what is scaled by settings. */
 #define MN_MAMBA_TENSORS(param, hf, how)                                                                                                   \
   {param "in_proj.weight", hf "in_proj.weight", "blk.#.ssm_in.weight", MN_T_PART | (how), MN_T_PART},                                      \
       {param "dt_proj.weight", hf "in_proj.weight", "blk.#.ssm_in.weight", MN_T_PART | (how), MN_T_PART},                                  \
       {param "in_proj.bias", hf "in_proj.bias", "blk.#.ssm_in.bias", MN_T_PART | (how), MN_T_PART},                                        \
       {param "dt_proj.bias", hf "in_proj.bias", "blk.#.ssm_in.bias", MN_T_PART | (how), MN_T_PART},                                        \
-      {param "conv.weight", hf "conv1d.weight", "blk.#.ssm_conv1d.weight", 0, 0},                                                          \
+      {param "conv.weight", hf "conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_RESHAPED, 0},                                              \
       {param "conv.bias", hf "conv1d.bias", "blk.#.ssm_conv1d.bias", 0, 0}, {param "dt_bias", hf "dt_bias", "blk.#.ssm_dt.bias", 0, 0},    \
-      {param "A_log", hf "A_log", "blk.#.ssm_a", 0, MN_T_NEG_EXP}, {param "D", hf "D", "blk.#.ssm_d", 0, 0},                               \
+      {param "A_log", hf "A_log", "blk.#.ssm_a", 0, MN_T_NEG_EXP | MN_T_RESHAPED}, {param "D", hf "D", "blk.#.ssm_d", MN_T_RESHAPED, MN_T_RESHAPED},   \
       {param "norm.weight", hf "norm.weight", "blk.#.ssm_norm.weight", 0, MN_T_RESHAPED},                                                  \
       {param "out_proj.weight", hf "out_proj.weight", "blk.#.ssm_out.weight", (how), 0}, {                                                 \
     param "out_proj.bias", hf "out_proj.bias", "blk.#.ssm_out.bias", (how), 0                                                              \

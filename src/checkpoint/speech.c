@@ -113,6 +113,17 @@ static mn_status token_at(const mn_gguf *g, const char *key, int64_t *out) {
   return mn_gguf_i64(g, key, &none, out);
 }
 
+static mn_status all_ends(const mn_gguf *g, mn_speech *s) {
+  mn_arena *arena = mn_gguf_meta_find(g, MN_GGUF_EOS_IDS) ? mn_arena_new() : NULL;
+  const int64_t *ids = NULL;
+  size_t n = 0;
+  if (!mn_gguf_meta_find(g, MN_GGUF_EOS_IDS)) return MN_OK;
+  mn_status status = arena ? mn_gguf_ints(g, MN_GGUF_EOS_IDS, arena, &ids, &n) : MN_ERR_MEMORY;
+  for (size_t i = 0; status == MN_OK && i < n; i++) mn_speech_add_eos(s, ids[i]);
+  mn_arena_free(arena);
+  return status;
+}
+
 mn_status mn_speech_read_gguf(const mn_gguf *g, mn_speech *s) {
   static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
   const bool no = false;
@@ -122,6 +133,7 @@ mn_status mn_speech_read_gguf(const mn_gguf *g, mn_speech *s) {
     MN_TRY(token_at(g, ends[i], &id));
     mn_speech_add_eos(s, id);
   }
+  MN_TRY(all_ends(g, s));
   MN_TRY(token_at(g, "tokenizer.ggml.bos_token_id", &id));
   if (id >= 0 && id <= INT32_MAX) s->bos = (int32_t)id;
   MN_TRY(mn_gguf_bool(g, "tokenizer.ggml.add_bos_token", &no, &s->add_bos));

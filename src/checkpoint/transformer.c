@@ -32,8 +32,8 @@ mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *t) {
 /* ---- rotary positions ---- */
 typedef struct scaling {
   const char *kind;
-  double factor, original, gain, partial;
-  const mn_value *divisors; /* a list; NULL: none */
+  double factor, original, gain, partial, low, high; /* low, high: of llama3 */
+  const mn_value *divisors;                          /* a list; NULL: none */
 } scaling;
 
 typedef struct rope_map { /* a map of settings, and the key that it stands at */
@@ -106,8 +106,11 @@ static mn_status read_hf(const rope_map *r, mn_transformer *t, double *theta, sc
   if (!strcmp(out->kind, "linear")) return known(r, USUAL);
   if (!strcmp(out->kind, "longrope") || !strcmp(out->kind, "su")) return long_rope(r, t, out);
   if (!strcmp(out->kind, "llama3")) {
-    MN_TRY(only(r, "low_freq_factor", 1));
-    MN_TRY(only(r, "high_freq_factor", 4));
+    MN_TRY(number(r, "low_freq_factor", 1, &out->low));
+    MN_TRY(number(r, "high_freq_factor", 4, &out->high));
+    if (!(out->low > 0) || !(out->low < out->high))
+      return mn_setting_refuse(r->s, r->of, NULL, "has low_freq_factor: %g, which must be above 0 and below high_freq_factor: %g", out->low,
+                               out->high);
     return known(r, USUAL " low_freq_factor high_freq_factor");
   }
   if (!strcmp(out->kind, "yarn")) {
@@ -125,7 +128,7 @@ static mn_status read_hf(const rope_map *r, mn_transformer *t, double *theta, sc
 }
 
 /* Numbers of a tensor as a list of values. */
-static mn_status list_of(mn_settings *s, const mn_checkpoint_tensor *t, const mn_value **out) {
+mn_status mn_transformer_numbers(mn_arena *arena, const mn_checkpoint_tensor *t, const mn_value **out) {
   enum { MOST = 4096 };
   const mn_value *items[MOST];
   double x[MOST];
@@ -134,8 +137,8 @@ static mn_status list_of(mn_settings *s, const mn_checkpoint_tensor *t, const mn
   if (n > MOST) return mn_fail(MN_ERR_FORMAT, "%s: tensor '%s' has more than %d numbers", t->file, mn_printable(t->name, shown), MOST);
   MN_TRY(mn_checkpoint_readable(t));
   MN_TRY(mn_checkpoint_read(t, 0, n, MN_F64, x));
-  for (int64_t i = 0; i < n; i++) items[i] = mn_value_real(s->arena, x[i]);
-  return (*out = mn_value_list(s->arena, (size_t)n, items)) ? MN_OK : MN_ERR_MEMORY;
+  for (int64_t i = 0; i < n; i++) items[i] = mn_value_real(arena, x[i]);
+  return (*out = mn_value_list(arena, (size_t)n, items)) ? MN_OK : MN_ERR_MEMORY;
 }
 
 static mn_status read_gguf(mn_settings *s, mn_transformer *t, scaling *out) {
@@ -154,7 +157,25 @@ static mn_status read_gguf(mn_settings *s, mn_transformer *t, scaling *out) {
     return mn_setting_refuse(s, NULL, "rope.scaling.type", "is longrope, and there is no tensor 'rope_factors_short.weight'");
   if (i == 3) out->kind = "none";
   if (near && out->original < (double)t->context) t->context = (int64_t)out->original; /* as above */
-  return near || far ? list_of(s, near ? near : far, &out->divisors) : MN_OK;
+  return near || far ? mn_transformer_numbers(s->arena, near ? near : far, &out->divisors) : MN_OK;
+}
+
+double mn_llama3_divisor(double theta, double head_dim, int64_t i, double factor, double original, double low, double high) {
+  const double two_pi = 6.283185307179586476925, wave = two_pi / pow(theta, -2.0 * (double)i / head_dim);
+  if (wave < original / high) return 1;
+  if (wave > original / low) return factor;
+  const double share = (original / wave - low) / (high - low); /* of the frequency as it was */
+  return 1 / ((1 - share) / factor + share);
+}
+
+/* GGUF has a table of what divides each frequency; so do recipes. */
+static mn_status divide_as_llama3(mn_settings *s, double theta, int64_t rotated, scaling *how) {
+  const mn_value **items = mn_arena_alloc(s->arena, (size_t)(rotated / 2 + 1) * sizeof *items);
+  if (!items) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < rotated / 2; i++)
+    items[i] = mn_value_real(s->arena, mn_llama3_divisor(theta, (double)rotated, i, how->factor, how->original, how->low, how->high));
+  how->kind = "none";
+  return (how->divisors = mn_value_list(s->arena, (size_t)(rotated / 2), items)) ? MN_OK : MN_ERR_MEMORY;
 }
 
 mn_status mn_transformer_rope(mn_settings *s, mn_transformer *t, double theta, const char *kind, mn_keys *attention) {
@@ -174,6 +195,7 @@ mn_status mn_transformer_rope(mn_settings *s, mn_transformer *t, double theta, c
   }
   if (how.partial != 1) rotated = (int64_t)((double)t->head_dim * how.partial);
   if (rotated != t->head_dim) mn_keys_int(attention, "rope_dim", rotated);
+  if (!strcmp(how.kind, "llama3")) MN_TRY(divide_as_llama3(s, theta, rotated, &how));
   mn_keys_real(attention, "rope_theta", theta);
   if (how.divisors) mn_keys_put(attention, "rope_divisors", mn_value_copy(s->arena, how.divisors));
   if (how.gain > 0 && how.gain != 1) mn_keys_real(attention, "rope_gain", how.gain);

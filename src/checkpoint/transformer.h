@@ -16,6 +16,10 @@ mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *out);
  * kinds with settings of their own ("full_attention"); NULL: all are of one. *context falls to what the frequencies reach. What is not
  * done is refused by name. */
 mn_status mn_transformer_rope(mn_settings *s, mn_transformer *t, double theta, const char *kind, mn_keys *attention);
+/* A table's numbers as a list, in the arena. */
+mn_status mn_transformer_numbers(mn_arena *arena, const mn_checkpoint_tensor *t, const mn_value **out);
+/* What llama3 divides the frequency of pair i by: long waves by the factor, short ones by 1, those between by what lies between. */
+double mn_llama3_divisor(double theta, double head_dim, int64_t i, double factor, double original, double low, double high);
 /* Which layers see a window alone, as layer_types says, and where it says nothing: all but each period-th. [t->layers], in the arena. */
 mn_status mn_transformer_local(mn_settings *s, const mn_transformer *t, int64_t period, const bool **out);
 /* type, heads, kv_heads, head_dim; max_context or, where window is not 0, that. */
