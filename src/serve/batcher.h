@@ -54,7 +54,7 @@ typedef struct mn_task {
   /* Of each token of the prompt but the first, what the model says of it; the prompt is read token by token then. NULL: nobody asks. Not
    * beside `take`. */
   void (*heard)(void *ctx, const mn_said *said);
-  /* All three are called by the worker, and must not wait. A token of an answer, and the text that is certain by it; said is NULL where
+  /* All three are called by the worker, and wait for nobody but who must keep up with them. A token of an answer, and the text that is certain by it; said is NULL where
    * manner.top is -1. */
   void (*told)(void *ctx, int64_t answer, const mn_said *said, const char *text, size_t n);
   void (*ended)(void *ctx, int64_t answer, mn_ending why);

@@ -58,8 +58,11 @@ struct mn_web {
   mn_exchange *first;
   int connections, port;
   bool draining;
-  pthread_mutex_t mutex; /* of the two below */
+  pthread_mutex_t mutex; /* of the four below */
   posted *oldest, *newest;
+  int waiting; /* posted, and not called yet */
+  bool runs;
+  pthread_cond_t fewer;
   void (*tick)(void *ctx);
   void *tick_ctx;
 };
@@ -420,19 +423,44 @@ static mn_status open_tls(mn_web *w) {
 }
 
 /* ---- the loop ---- */
+enum { MOST_WAITING = 1024, AT_ONCE = 32 };
 static void read_mail(evutil_socket_t fd, short what, void *arg) {
   mn_web *w = arg;
   (void)fd, (void)what;
-  pthread_mutex_lock(&w->mutex);
-  posted *list = w->oldest;
-  w->oldest = w->newest = NULL;
-  pthread_mutex_unlock(&w->mutex);
-  while (list) {
-    posted *next = list->next;
-    list->fn(list->arg);
-    free(list);
-    list = next;
+  for (int i = 0; i < AT_ONCE; i++) {
+    pthread_mutex_lock(&w->mutex);
+    posted *p = w->oldest;
+    if (p) w->oldest = p->next;
+    if (!w->oldest) w->newest = NULL;
+    if (p && --w->waiting == MOST_WAITING / 2) pthread_cond_broadcast(&w->fewer);
+    pthread_mutex_unlock(&w->mutex);
+    if (!p) return;
+    p->fn(p->arg);
+    free(p);
   }
+  event_active(w->mail, EV_READ, 0); /* there may be more, behind what sockets have */
+}
+
+void mn_web_wait(mn_web *w) {
+  pthread_mutex_lock(&w->mutex);
+  while (w->runs && w->waiting >= MOST_WAITING) pthread_cond_wait(&w->fewer, &w->mutex);
+  pthread_mutex_unlock(&w->mutex);
+}
+
+static void runs(mn_web *w, bool yes) {
+  pthread_mutex_lock(&w->mutex);
+  w->runs = yes;
+  pthread_cond_broadcast(&w->fewer);
+  pthread_mutex_unlock(&w->mutex);
+}
+
+/* A loop that looks at its sockets again after a few calls, however many more are posted meanwhile. */
+static struct event_base *new_base(void) {
+  struct event_config *c = event_config_new();
+  const bool fine = c && event_config_set_max_dispatch_interval(c, NULL, 2, 0) == 0;
+  struct event_base *base = fine ? event_base_new_with_config(c) : NULL;
+  if (c) event_config_free(c);
+  return base;
 }
 
 bool mn_web_post(mn_web *w, void (*fn)(void *arg), void *arg) {
@@ -444,12 +472,15 @@ bool mn_web_post(mn_web *w, void (*fn)(void *arg), void *arg) {
   if (first) w->oldest = p;
   else w->newest->next = p;
   w->newest = p;
+  w->waiting++;
   pthread_mutex_unlock(&w->mutex);
   if (first) event_active(w->mail, EV_READ, 0);
   return true;
 }
 
-void mn_web_settle(mn_web *w) { read_mail(-1, 0, w); }
+void mn_web_settle(mn_web *w) {
+  while (w->oldest) read_mail(-1, 0, w);
+}
 
 static void on_tick(evutil_socket_t fd, short what, void *arg) {
   mn_web *w = arg;
@@ -464,7 +495,8 @@ mn_status mn_web_new(const mn_web_config *config, mn_web **out) {
   if (!w) return MN_ERR_MEMORY;
   w->config = *config;
   pthread_mutex_init(&w->mutex, NULL);
-  w->base = event_base_new();
+  pthread_cond_init(&w->fewer, NULL);
+  w->base = new_base();
   w->mail = w->base ? event_new(w->base, -1, EV_PERSIST, read_mail, w) : NULL;
   w->ticker = w->mail ? event_new(w->base, -1, EV_PERSIST, on_tick, w) : NULL;
   w->again = w->ticker ? evtimer_new(w->base, accept_again, w) : NULL;
@@ -485,6 +517,7 @@ void mn_web_free(mn_web *w) {
   if (w->base) event_base_free(w->base);
   SSL_CTX_free(w->tls);
   pthread_mutex_destroy(&w->mutex);
+  pthread_cond_destroy(&w->fewer);
   while (w->oldest) {
     posted *next = w->oldest->next;
     free(w->oldest);
@@ -500,8 +533,10 @@ int mn_web_connections(const mn_web *w) { return w->connections; }
 mn_status mn_web_run(mn_web *w, void (*tick)(void *ctx), void *ctx) {
   w->tick = tick, w->tick_ctx = ctx;
   event_add(w->ticker, &(struct timeval){0, 100000});
+  runs(w, true);
   const int end = event_base_dispatch(w->base);
   event_del(w->ticker);
+  runs(w, false);
   return end < 0 ? mn_fail(MN_ERR_IO, "libevent's loop ended") : MN_OK;
 }
 

@@ -40,6 +40,8 @@ void mn_web_stop(mn_web *w);
 void mn_web_drain(mn_web *w);
 /* From any thread: fn(arg) is called in the loop, in the order of posting. False: out of memory, and it is not. */
 bool mn_web_post(mn_web *w, void (*fn)(void *arg), void *arg);
+/* For a thread that posts much: waits while the loop has more to call than it keeps up with. */
+void mn_web_wait(mn_web *w);
 void mn_web_settle(mn_web *w); /* calls what was posted, when the loop has ended */
 
 /* ---- an exchange ---- */

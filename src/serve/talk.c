@@ -59,6 +59,7 @@ static void told(void *ctx, int64_t answer, const mn_said *said, const char *tex
   mn_talk *t = ((part *)ctx)->talk;
   if (said) e.said = *said;
   if (t->ask.session) mn_text_add_bytes(&t->said, text, n);
+  mn_web_wait(t->server->web);
   if (said || n) post(ctx, e, text, n);
 }
 

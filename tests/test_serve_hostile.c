@@ -1,0 +1,126 @@
+/* test_serve_hostile.c - what must be true of a server that is treated badly, in order: a client that waits for "100 Continue" gets it; one that
+ * closes its side of the connection has left, and so has one that does not read what it is told; schemas that explode are refused with the
+ * reason; when the model's file is cut while it is mapped, the request that needs it ends with an error that names the file, also a stream that
+ * was under way, and the server lives. */
+#include "base/file.h"
+#include "serve_helpers.h"
+
+static server_process server;
+static const char recipe[] = "name: cut\ntokenizer: {type: bytes}\ndata: {files: [t.txt]}\n"
+                             "model: {d_model: 64, layers: 2, block: {mixer: {type: attention, heads: 2, max_context: 4000}, hidden: 512}}\n"
+                             "train: {steps: 1, batch: 1, seq_len: 32, validation_batches: 1}\n";
+
+static void cut_under(const char *file, const char *model) {
+  char body[] = "{\"prompt\": \"a\", \"max_tokens\": 3000, \"stream\": true, \"ignore_eos\": true}";
+  CHECK(server_begin(&server, model), "no server");
+  if (!server.port) return;
+  CHECK(http_post("/v1/completions", "{\"prompt\": \"a whale\", \"max_tokens\": 4}") == 200, "%s", http_reply);
+  char *text = http_request("POST", "/v1/completions", "", body);
+  const int fd = http_open();
+  http_say(fd, text, strlen(text));
+  CHECK(http_hear(fd, "data: "), "%s", http_reply);
+  CHECK(truncate(file, 6000) == 0, "cut");
+  CHECK(http_hear(fd, NULL), "it ends");
+  const char *error = strstr(http_reply, "{\"error\": {\"message\": ");
+  CHECK(error && strstr(error, "was cut short while it was read") && !strstr(http_reply, "[DONE]"), "a stream says why it ends: %.400s",
+        error ? error : http_reply);
+  close(fd), free(text);
+  for (int i = 0; i < 3; i++)
+    CHECK(http_post("/v1/completions", "{\"prompt\": \"a whale\", \"max_tokens\": 4}") == 500 && strstr(http_reply, "was cut short while it was read"),
+          "%s", http_reply);
+  CHECK(http_get("/health") == 200 && http_get("/v1/models") == 200, "it lives: %s", http_reply);
+  CHECK(server_end(&server) == 0, "not well");
+}
+
+static void a_file_that_is_cut_ends_requests_alone(void) {
+  char *text;
+  size_t n;
+  CHECK_OK(mn_file_read(MN_TEST_SOURCE_DIR "/data/books/moby-dick.txt", 1 << 24, &text, &n));
+  CHECK_OK(mn_file_write("t.txt", text, 20000));
+  free(text);
+  CHECK_OK(mn_file_write("r.yaml", recipe, sizeof recipe - 1));
+  CHECK(sh("MNEME_HOME=home " MNEME "train r.yaml --out cut --quiet 2>&1") == 0, "%s", out);
+  CHECK(sh(MNEME "convert cut --out cut.gguf --type q8_0 2>&1") == 0, "%s", out);
+  cut_under("cut/model.safetensors", "cut");
+  cut_under("cut.gguf", "cut.gguf");
+}
+
+/* ---- clients ---- */
+static void prepare(void) {
+  static const char endless[] = "name: endless\ntokenizer: {type: bytes}\ndata: {files: [t.txt]}\n"
+                                "model: {d_model: 16, layers: 1, block: {mixer: {type: gated_deltanet, heads: 2}, hidden: 16}}\n"
+                                "train: {steps: 1, batch: 1, seq_len: 32, validation_batches: 1}\n";
+  CHECK_OK(mn_file_write("t.txt", endless, sizeof endless - 1));
+  CHECK_OK(mn_file_write("endless.yaml", endless, sizeof endless - 1));
+  CHECK(sh("MNEME_HOME=home " MNEME "train endless.yaml --out endless --quiet 2>&1") == 0, "%s", out);
+  CHECK(server_begin(&server, "endless --idle-seconds 120"), "no server");
+}
+
+static long metric(const char *name) {
+  http_get("/metrics");
+  const char *at = strstr(http_body(), name);
+  return at ? atol(at + strlen(name)) : -1;
+}
+
+static void who_waits_to_go_on_is_told(void) {
+  const char *const head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 32\r\n\r\n";
+  const int fd = http_open();
+  http_say(fd, head, strlen(head));
+  CHECK(http_hear(fd, "\r\n\r\n") && !strcmp(http_reply, "HTTP/1.1 100 Continue\r\n\r\n"), "%s", http_reply);
+  http_say(fd, "{\"prompt\": \"a\", \"max_tokens\": 1}", 32);
+  CHECK(http_hear(fd, NULL) && http_status() == 200, "%s", http_reply);
+  close(fd);
+  const char *const large = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n";
+  CHECK(http_bytes(large, strlen(large)) == 413, "one whose body would be refused is not: %s", http_reply);
+}
+
+/* Streams that nobody hears end; `how`: 0, it closes its side for writing; 1, it reads nothing. */
+static void nobody_hears(int how) {
+  const long before = metric("\nmneme_clients_left_total ");
+  char *text = http_request("POST", "/v1/completions", "", "{\"prompt\": \"a\", \"max_tokens\": 2000000, \"stream\": true, \"ignore_eos\": true, \"logprobs\": 20}");
+  const int fd = http_open();
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){4096}, sizeof(int));
+  http_say(fd, text, strlen(text));
+  free(text);
+  CHECK(http_hear(fd, "data: "), "%s", http_reply);
+  if (how == 0) shutdown(fd, SHUT_WR);
+  long running = 1;
+  for (int i = 0; i < 2000 && running; i++) usleep(100000), running = metric("\nmneme_streams_running ");
+  CHECK(running == 0 && metric("\nmneme_clients_left_total ") == before + 1, "%d: it goes on for nobody: %s", how, http_reply);
+  close(fd);
+}
+
+static void a_half_open_connection_is_one_that_was_left(void) { nobody_hears(0); }
+static void who_reads_nothing_is_let_go(void) { nobody_hears(1); }
+
+static void schemas_that_explode_are_refused(void) {
+  static const char *const all[] = {
+      "{\"type\": \"array\", \"maxItems\": 4000, \"items\": {\"type\": \"array\", \"maxItems\": 4000, \"items\": {\"type\": \"string\", \"maxLength\": 4000}}}",
+      "{\"type\": \"string\", \"pattern\": \"((((a{1000}){1000}){1000}){1000}){1000}\"}",
+      "{\"type\": \"string\", \"pattern\": \"^(a|b|c){200}$\", \"maxLength\": 4096}",
+      "{\"$defs\": {\"a\": {\"allOf\": [{\"$ref\": \"#/$defs/a\"}, {\"$ref\": \"#/$defs/a\"}]}}, \"$ref\": \"#/$defs/a\"}",
+      "{\"$defs\": {\"a\": {\"$ref\": \"#/$defs/b\"}, \"b\": {\"$ref\": \"#/$defs/a\"}}, \"$ref\": \"#/$defs/a\"}",
+      "{\"type\": \"object\", \"properties\": {\"a\": {\"$ref\": \"#\"}}, \"required\": [\"a\"]}",
+      "{\"allOf\": [{\"anyOf\": [{}, {}, {}, {}, {}, {}, {}, {}, {}]}, {\"anyOf\": [{}, {}, {}, {}, {}, {}, {}, {}, {}]}]}",
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    CHECK(http_post("/v1/completions",
+                    "{\"prompt\": \"a\", \"max_tokens\": 4, \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": %s}}}", all[i]) == 400 &&
+              strstr(http_reply, "response_format") && (strstr(http_reply, "the schema") || strstr(http_reply, "the grammar")),
+          "%s: %s", all[i], http_reply);
+  CHECK(http_get("/health") == 200 && server_end(&server) == 0, "it lives: %s", http_reply);
+}
+
+int main(void) {
+  signal(SIGPIPE, SIG_IGN);
+  RUN(prepare);
+  if (server.port) {
+    RUN(who_waits_to_go_on_is_told);
+    RUN(a_half_open_connection_is_one_that_was_left);
+    RUN(who_reads_nothing_is_let_go);
+    RUN(schemas_that_explode_are_refused);
+  }
+  RUN(a_file_that_is_cut_ends_requests_alone);
+  if (server.pid) server_end(&server);
+  return test_end();
+}
