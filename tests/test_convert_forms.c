@@ -171,6 +171,58 @@ static void a_gguf_file_is_as_llama_cpps_converter_makes_it(void) {
   }
 }
 
+/* Tensors of a.gguf in files part-0000I-of-00003.gguf as llama.cpp's programs split a model: metadata in the first alone. */
+static void put_parts(int last_no, int told) {
+  mn_gguf *g = NULL;
+  CHECK_OK(mn_gguf_open("a.gguf", &g));
+  for (int i = 0; g && i < 3; i++) {
+    mn_gguf_writer *w = mn_gguf_writer_new();
+    char name[64];
+    snprintf(name, sizeof name, "part-%05d-of-00003.gguf", i + 1);
+    for (int k = 0; !i && k < mn_gguf_meta_count(g); k++) CHECK_OK(mn_gguf_writer_copy(w, mn_gguf_meta_at(g, k)));
+    CHECK_OK(mn_gguf_writer_u32(w, "split.no", (uint32_t)(i == 2 ? last_no : i)));
+    CHECK_OK(mn_gguf_writer_u32(w, "split.count", 3));
+    CHECK_OK(mn_gguf_writer_i32(w, "split.tensors.count", told ? told : mn_gguf_count(g)));
+    for (int k = i; k < mn_gguf_count(g); k += 3) {
+      const mn_gguf_tensor *t = mn_gguf_at(g, k);
+      CHECK_OK(mn_gguf_writer_add(w, t->name, t->type->type, &t->shape, t->data));
+    }
+    CHECK_OK(mn_gguf_writer_save(w, name));
+    mn_gguf_writer_free(w);
+  }
+  mn_gguf_close(g);
+}
+
+static void no_model(const char *path, const char *says) {
+  mn_checkpoint *c = NULL;
+  CHECK(mn_checkpoint_open(path, &c) != MN_OK && strstr(mn_message(), says), "%s: %s", path, c ? "opened" : mn_message());
+  mn_checkpoint_close(c);
+}
+
+static void a_model_in_several_files_is_one(void) {
+  static float a[TOKENS * 512], b[TOKENS * 512];
+  const int n = TOKENS * said("a.gguf", a);
+  put_parts(2, 0);
+  CHECK(said("part-00001-of-00003.gguf", b) && n && !memcmp(a, b, (size_t)n * sizeof *a), "the same bits: %g apart", apart(a, b, n));
+  CHECK(sh("rm -f one.gguf && " MNEME "convert part-00001-of-00003.gguf --out one.gguf --quiet 2>&1") == 0, "%s", out);
+  CHECK(said("one.gguf", b) && !memcmp(a, b, (size_t)n * sizeof *a), "joined: %g apart", apart(a, b, n));
+  no_model("part-00002-of-00003.gguf", "file 2 of 3 of a model; open the first of them");
+  CHECK(sh("cp part-00001-of-00003.gguf other.gguf") == 0, "%s", out);
+  no_model("other.gguf", "must be named NAME-00001-of-00003.gguf");
+  CHECK(sh("mv part-00003-of-00003.gguf away") == 0, "%s", out);
+  no_model("part-00001-of-00003.gguf", "file 3 of 3: ");
+  CHECK(sh("cp part-00002-of-00003.gguf part-00003-of-00003.gguf") == 0, "%s", out);
+  no_model("part-00001-of-00003.gguf", "says that it is file 2 of 3, and should be file 3 of 3");
+  put_parts(7, 0);
+  no_model("part-00001-of-00003.gguf", "says that it is file 8 of 3");
+  put_parts(2, 4);
+  no_model("part-00001-of-00003.gguf", "'split.tensors.count' says 4");
+  mn_gguf *g = NULL;
+  CHECK_OK(mn_gguf_open("one.gguf", &g));
+  CHECK(g && !mn_gguf_meta_find(g, "split.count") && !mn_gguf_meta_find(g, "split.no"), "one file is no part");
+  mn_gguf_close(g);
+}
+
 /* Any kind of memory, tokenizer and all, in a GGUF file of Mneme's own architecture. */
 static void a_model_of_ours_is_itself_in_a_gguf_file(void) {
   static const char recipe[] = "name: ours\n"
@@ -255,6 +307,7 @@ int main(void) {
   RUN(in_blocks_it_says_nearly_the_same);
   RUN(checkpoints_of_others_stay_what_they_are);
   RUN(a_gguf_file_is_as_llama_cpps_converter_makes_it);
+  RUN(a_model_in_several_files_is_one);
   RUN(a_model_of_ours_is_itself_in_a_gguf_file);
   RUN(the_vocabulary_of_a_gguf_file_is_the_tokenizers);
   RUN(what_has_no_form_there_is_refused_and_leaves_nothing);

@@ -87,6 +87,7 @@ mn_status mn_checkpoint_open(const char *path, mn_checkpoint **out) {
 void mn_checkpoint_close(mn_checkpoint *c) {
   if (!c) return;
   for (int i = 0; i < c->n_shards; i++) mn_st_close(c->shards[i]);
+  for (int i = 0; i < c->n_parts; i++) mn_gguf_close(c->parts[i]);
   mn_gguf_close(c->gguf);
   mn_arena_free(c->arena);
   free(c);
@@ -106,6 +107,7 @@ const mn_checkpoint_tensor *mn_checkpoint_find(const mn_checkpoint *c, const cha
 
 mn_status mn_checkpoint_intact(const mn_checkpoint *c) {
   for (int i = 0; i < c->n_shards; i++) MN_TRY(mn_st_intact(c->shards[i]));
+  for (int i = 0; i < c->n_parts; i++) MN_TRY(mn_gguf_intact(c->parts[i]));
   return c->gguf ? mn_gguf_intact(c->gguf) : MN_OK;
 }
 

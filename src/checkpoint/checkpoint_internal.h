@@ -17,7 +17,9 @@ struct mn_checkpoint {
   mn_table at; /* name -> number */
   mn_st **shards;
   int n_shards;
-  mn_gguf *gguf;
+  mn_gguf *gguf;   /* the first file where a model was split, which has the metadata */
+  mn_gguf **parts; /* the others */
+  int n_parts;
 };
 
 mn_status mn_checkpoint_add(mn_checkpoint *c, const mn_checkpoint_tensor *t);          /* a name that is there already is refused */

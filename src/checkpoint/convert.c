@@ -181,10 +181,12 @@ static mn_status put_type(const mn_converting *job, mn_gguf_writer *w) {
 
 static mn_status copy_metadata(const mn_converting *job, mn_gguf_writer *w) {
   const mn_gguf *g = job->from->gguf;
-  static const char *const anew[] = {"general.file_type", "general.quantization_version", NULL};
+  static const char *const anew[] = {"general.file_type", "general.quantization_version", NULL},
+                           *const split[] = {"split.no", "split.count", "split.tensors.count", NULL}; /* of several files one is made */
   for (int i = 0; i < mn_gguf_meta_count(g); i++) {
     const mn_gguf_meta *m = mn_gguf_meta_at(g, i);
     bool skip = false;
+    for (int k = 0; split[k]; k++) skip = skip || !strcmp(m->key, split[k]);
     for (int k = 0; anew[k]; k++) skip = skip || (job->report->rewritten && !strcmp(m->key, anew[k]));
     if (!skip) MN_TRY(mn_gguf_writer_copy(w, m));
   }

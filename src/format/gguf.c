@@ -204,19 +204,11 @@ static mn_status read_metas(cursor *c, size_t n) {
 /* What the metadata says of the file itself. */
 static mn_status read_layout(mn_gguf *g) {
   const uint32_t usual = MN_GGUF_ALIGNMENT;
-  const uint64_t one = 1;
   uint32_t alignment = 0;
-  uint64_t parts = 0;
   MN_TRY(mn_gguf_u32(g, "general.alignment", &usual, &alignment));
   if (alignment < 8 || (alignment & (alignment - 1)))
     return mn_fail(MN_ERR_FORMAT, "%s: metadata key 'general.alignment' is %u, but must be a power of two, 8 or more", g->path, alignment);
   g->alignment = alignment;
-  MN_TRY(mn_gguf_u64(g, "split.count", &one, &parts));
-  if (parts > 1)
-    return mn_fail(MN_ERR_UNSUPPORTED,
-                   "%s: one of %llu files of a model that was split (metadata key 'split.count'); Mneme reads whole ones: join them with "
-                   "llama-gguf-split --merge, the first of them first",
-                   g->path, (unsigned long long)parts);
   return MN_OK;
 }
 
