@@ -127,10 +127,11 @@ static void in_blocks_it_says_nearly_the_same(void) {
 }
 
 static void checkpoints_of_others_stay_what_they_are(void) {
-  static const char *const names[] = {
-      "checkpoints/llama", "checkpoints/smollm",  "checkpoints/mistral", "checkpoints/gemma", "checkpoints/gemma2", "checkpoints/gemma3",
-      "checkpoints/qwen2", "checkpoints/qwen3",   "checkpoints/phi3",    "checkpoints/gpt2",  "hybrids/lfm2",       "hybrids/mamba2",
-      "hybrids/granite",   "hybrids/granite_moe", "hybrids/mixtral",     "hybrids/qwen3_moe", "hybrids/olmoe"};
+  static const char *const names[] = {"checkpoints/llama",  "checkpoints/smollm",  "checkpoints/mistral", "checkpoints/gemma",
+                                      "checkpoints/gemma2", "checkpoints/gemma3",  "checkpoints/qwen2",   "checkpoints/qwen3",
+                                      "checkpoints/phi3",   "checkpoints/gpt2",    "hybrids/lfm2",        "hybrids/mamba2",
+                                      "hybrids/granite",    "hybrids/granite_moe", "hybrids/mixtral",     "hybrids/qwen3_moe",
+                                      "hybrids/olmoe",      "hybrids/qwen3_next",  "hybrids/kimi_linear"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     static float a[TOKENS * 512], b[TOKENS * 512];
     CHECK(sh("rm -rf c.gguf d && " MNEME "convert " GOLDEN "%s --out c.gguf --quiet 2>&1", names[i]) == 0, "%s: %s", names[i], out);

@@ -165,6 +165,9 @@ static mn_status check_shape(const matching *x, int i, const mn_arch_piece *piec
     want.dim[1] = out;
   }
   if (same_shape(&want, &t->shape)) return MN_OK;
+  if (piece->how & MN_T_TURNED && (t->shape.ndim != 3 || t->shape.dim[1] != want.dim[want.ndim - 1]))
+    return mn_fail(MN_ERR_SHAPE, "%s: tensor '%s' is %s, and should be turned matrices of the width %lld (%s)", t->file,
+                   mn_printable(t->name, shown), mn_shape_str(&t->shape, is), (long long)want.dim[want.ndim - 1], x->p->info[i].name);
   if (piece->how & MN_T_RESHAPED && mn_shape_count(&want) == mn_shape_count(&t->shape)) return MN_OK;
   return mn_fail(MN_ERR_SHAPE, "%s: tensor '%s' is %s, and the settings make it %s (%s)", t->file, mn_printable(t->name, shown),
                  mn_shape_str(&t->shape, is), mn_shape_str(&want, should), x->p->info[i].name);

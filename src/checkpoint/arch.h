@@ -18,7 +18,8 @@ enum {
   MN_T_ROWS = 16,      /* of its rows, which are several parameters', the architecture knows where each stands     */
   MN_T_NEG_EXP = 32,   /* it holds -exp(parameter): rates of decay                                                 */
   MN_T_SCALED = 64,    /* the parameter is this, times a number of the settings                                    */
-  MN_T_RESHAPED = 128  /* it holds as many elements in another shape                                               */
+  MN_T_RESHAPED = 128, /* it holds as many elements in another shape                                               */
+  MN_T_TURNED = 256    /* of [H N, R], each of H matrices [N,R] is turned: it is [H,R,N]                           */
 };
 
 /* Of several rows for one parameter the first whose tensor is there counts. In names # is a layer's number; a * at the end is any rest, and a name that is * alone is the parameter's own. A
@@ -46,6 +47,8 @@ typedef struct mn_arch_def {
   /* Settings in the form `to` that no name there says alike (say.h): they come before what has both names. GGUF's keys are without the
    * architecture's word. NULL: there are none. */
   mn_status (*say)(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys);
+  /* Is the row one of blocks with this mixer, where parameters of several have one name? NULL: it always is. */
+  bool (*belongs)(const mn_mixer *mixer, const mn_arch_tensor *row);
   /* MN_T_RESHAPED: the shape there of a parameter of this one. NULL: files have the parameter's own. */
   void (*shape)(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *shape);
   /* MN_T_ROWS: which row of the file's tensor is row r of the parameter, in a block with this mixer. */

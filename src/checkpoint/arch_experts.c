@@ -39,30 +39,13 @@ static mn_status attention_keys(mn_settings *s, family f, mn_transformer *t, mn_
   return MN_OK;
 }
 
-/* GGUF has no setting for it: a layer without a router has none. */
-static bool no_experts(const mn_settings *s, int64_t layer) {
-  char name[MN_ARCH_NAME];
-  return s->form == MN_FORM_GGUF && !mn_checkpoint_find(s->from, mn_arch_filled("blk.#.ffn_gate_inp.weight", (int)layer, name));
-}
-
 static mn_status qwen_say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
-  const int64_t n = mn_recipe_layers(recipe);
-  int64_t *dense = mn_arena_alloc(keys->arena, (size_t)(n + 1) * sizeof *dense), k = 0;
   const double window = mn_recipe_number(mn_recipe_attention(recipe, true), "window", 0);
   (void)from;
-  if (!dense) return MN_ERR_MEMORY;
   if (window <= 0) mn_say_nothing(keys, to == MN_FORM_GGUF ? "attention.sliding_window" : "sliding_window");
   if (to == MN_FORM_GGUF) return MN_OK;
-  const mn_value *moe = NULL;
-  for (int64_t i = 0; i < n; i++) {
-    const mn_value *channel = mn_value_get(mn_recipe_block(recipe, i), "channel");
-    if (channel && channel->kind == MN_TEXT) dense[k++] = i;
-    else moe = channel;
-  }
-  mn_say_numbers(keys, "mlp_only_layers", k, dense);
   mn_keys_bool(keys, "use_sliding_window", window > 0);
-  mn_keys_bool(keys, "norm_topk_prob", mn_recipe_true(moe, "normalize"));
-  return MN_OK;
+  return mn_say_dense_layers(recipe, keys);
 }
 
 static mn_status recipe(mn_settings *s, family f, const mn_value **out) {
@@ -82,7 +65,7 @@ static mn_status recipe(mn_settings *s, family f, const mn_value **out) {
   for (int64_t i = 0; i < t.layers; i++) {
     bool dense = false;
     if (f == QWEN3) MN_TRY(mn_hybrid_holds(s, "mlp_only_layers", i, &dense));
-    dense = dense || (i + 1) % every || (f == QWEN3 && no_experts(s, i));
+    dense = dense || (i + 1) % every || (f == QWEN3 && mn_hybrid_no_router(s, i));
     blocks[i] = mn_hybrid_block(s, mixer, dense ? swiglu : moe, dense ? t.hidden : e.hidden, 1);
   }
   mn_transformer_model(&t, "decoder", "rms", &model);

@@ -3,6 +3,7 @@
  * its projections head by head, q, k, v and z of each key head behind one another; Qwen3.5 keeps each whole. */
 #include "checkpoint/arch.h"
 #include "checkpoint/hybrid.h"
+#include "checkpoint/say.h"
 #include "memory/attention.h"
 
 #include <string.h>
@@ -23,11 +24,17 @@ static mn_status read_kinds(mn_settings *s, const mn_transformer *t, int **kinds
 
 static mn_status delta_keys(mn_settings *s, const mn_transformer *t, mn_keys *delta) {
   int64_t heads, key_heads, key_dim, value_dim, conv;
-  MN_TRY(mn_setting_int(s, "linear_num_value_heads", NULL, MN_NEEDED, &heads));
-  MN_TRY(mn_setting_int(s, "linear_num_key_heads", NULL, MN_NEEDED, &key_heads));
-  MN_TRY(mn_setting_int(s, "linear_key_head_dim", NULL, MN_NEEDED, &key_dim));
-  MN_TRY(mn_setting_int(s, "linear_value_head_dim", NULL, MN_NEEDED, &value_dim));
-  MN_TRY(mn_setting_int(s, "linear_conv_kernel_dim", NULL, 4, &conv));
+  MN_TRY(mn_setting_int(s, "linear_num_value_heads", "ssm.time_step_rank", MN_NEEDED, &heads));
+  MN_TRY(mn_setting_int(s, "linear_num_key_heads", "ssm.group_count", MN_NEEDED, &key_heads));
+  MN_TRY(mn_setting_int(s, "linear_key_head_dim", "ssm.state_size", MN_NEEDED, &key_dim));
+  if (s->form == MN_FORM_GGUF) { /* of all heads together */
+    MN_TRY(mn_setting_int(s, NULL, "ssm.inner_size", MN_NEEDED, &value_dim));
+    if (!heads || value_dim % heads) return mn_setting_refuse(s, NULL, "ssm.inner_size", "is no multiple of the number of heads");
+    value_dim /= heads;
+  } else {
+    MN_TRY(mn_setting_int(s, "linear_value_head_dim", NULL, MN_NEEDED, &value_dim));
+  }
+  MN_TRY(mn_setting_int(s, "linear_conv_kernel_dim", "ssm.conv_kernel", 4, &conv));
   mn_keys_text(delta, "type", "gated_deltanet");
   mn_keys_int(delta, "heads", heads);
   mn_keys_int(delta, "key_heads", key_heads);
@@ -40,13 +47,13 @@ static mn_status delta_keys(mn_settings *s, const mn_transformer *t, mn_keys *de
 
 static mn_status read_experts(mn_settings *s, mn_hybrid_experts *e, int64_t *every) {
   *e = (mn_hybrid_experts){.scale = 1, .shared_gate = true};
-  MN_TRY(mn_setting_int(s, "num_experts", NULL, 0, &e->experts));
+  MN_TRY(mn_setting_int(s, "num_experts", "expert_count", 0, &e->experts));
   MN_TRY(mn_setting_int(s, "decoder_sparse_step", NULL, 1, every));
   if (!e->experts) return MN_OK;
   if (*every < 1) return mn_setting_refuse(s, "decoder_sparse_step", NULL, "must be at least 1");
-  MN_TRY(mn_setting_int(s, "num_experts_per_tok", NULL, MN_NEEDED, &e->top_k));
-  MN_TRY(mn_setting_int(s, "moe_intermediate_size", NULL, MN_NEEDED, &e->hidden));
-  MN_TRY(mn_setting_int(s, "shared_expert_intermediate_size", NULL, MN_NEEDED, &e->shared));
+  MN_TRY(mn_setting_int(s, "num_experts_per_tok", "expert_used_count", MN_NEEDED, &e->top_k));
+  MN_TRY(mn_setting_int(s, "moe_intermediate_size", "expert_feed_forward_length", MN_NEEDED, &e->hidden));
+  MN_TRY(mn_setting_int(s, "shared_expert_intermediate_size", "expert_shared_feed_forward_length", MN_NEEDED, &e->shared));
   return mn_setting_bool(s, "norm_topk_prob", NULL, true, &e->normalize);
 }
 
@@ -57,6 +64,7 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   int64_t every;
   int *kinds;
   MN_TRY(mn_hybrid_read(s, "rms_norm_eps", false, &t));
+  if (s->form == MN_FORM_GGUF) MN_TRY(mn_setting_int(s, NULL, "attention.head_count_kv", t.heads, &t.kv_heads));
   MN_TRY(read_kinds(s, &t, &kinds));
   MN_TRY(delta_keys(s, &t, &delta));
   MN_TRY(read_experts(s, &e, &every));
@@ -74,13 +82,54 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   for (int64_t i = 0; i < t.layers; i++) {
     bool dense;
     MN_TRY(mn_hybrid_holds(s, "mlp_only_layers", i, &dense));
-    dense = dense || !e.experts || (i + 1) % every;
+    dense = dense || !e.experts || (i + 1) % every || mn_hybrid_no_router(s, i);
     blocks[i] = mn_hybrid_block(s, mixer[kinds[i]], dense ? swiglu : moe, dense ? t.hidden : e.hidden, 1);
   }
   mn_transformer_model(&t, "decoder", "rms", &model);
   mn_keys_put(&model, "blocks", mn_value_list(s->arena, (size_t)t.layers, blocks));
   *out = mn_keys_map(&model);
   return MN_OK;
+}
+
+/* Every so many layers attend, as GGUF says it; 0: they do not stand so. */
+static int64_t interval(const mn_value *recipe) {
+  const int64_t n = mn_recipe_layers(recipe);
+  for (int64_t every = 1; every <= n + 1; every++) {
+    int64_t i = 0;
+    while (i < n && mn_recipe_has_mixer(recipe, i, "attention") == !((i + 1) % every)) i++;
+    if (i == n) return every;
+  }
+  return 0;
+}
+
+static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+  const mn_value *attention = mn_recipe_attention(recipe, false), *delta = NULL;
+  const double head_dim = mn_recipe_number(attention, "head_dim", 0);
+  (void)from;
+  for (int64_t i = 0; !delta && i < mn_recipe_layers(recipe); i++) delta = mn_recipe_mixer(recipe, i, "gated_deltanet");
+  const double value_dim = mn_recipe_number(delta, "value_dim", 0);
+  mn_keys_int(keys, to == MN_FORM_GGUF ? "attention.head_count_kv" : "num_key_value_heads",
+              (int64_t)mn_recipe_number(attention, "kv_heads", 0));
+  if (to == MN_FORM_GGUF) {
+    mn_keys_int(keys, "ssm.inner_size", (int64_t)(value_dim * mn_recipe_number(delta, "heads", 0)));
+    if (interval(recipe)) mn_keys_int(keys, "full_attention_interval", interval(recipe));
+    return MN_OK;
+  }
+  mn_keys_int(keys, "linear_value_head_dim", (int64_t)value_dim);
+  mn_keys_real(keys, "partial_rotary_factor", head_dim > 0 ? mn_recipe_number(attention, "rope_dim", head_dim) / head_dim : 1);
+  MN_TRY(mn_say_dense_layers(recipe, keys));
+  return mn_say_layer_types(recipe, keys, "attention", "full_attention", "linear_attention");
+}
+
+static bool belongs(const mn_mixer *mixer, const mn_arch_tensor *row) {
+  const bool attends = !strcmp(mixer->def->name, "attention");
+  if (strstr(row->hf, "self_attn.")) return attends;
+  return !strstr(row->hf, "linear_attn.") || !attends;
+}
+
+static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
+  (void)mixer, (void)row;
+  if (form == MN_FORM_HF) *s = MN_SHAPE(s->dim[0], 1, s->dim[1]); /* a convolution's kernel, of one channel each */
 }
 
 /* A key of the mixer, which is as the settings made it. */
@@ -105,46 +154,47 @@ static int64_t place(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r
 
 /* Rows below `hf`, "model.layers.#."; the whole is below `root`, "model.". */
 #define SHARED(root, hf)                                                                                                                   \
-  {"embed_tokens.weight", root "embed_tokens.weight", NULL, 0, 0},                                                                         \
-      {"layers.#.mixer_norm.weight", hf "input_layernorm.weight", NULL, MN_T_LESS_ONE, 0},                                                 \
-      {"layers.#.mixer.q_proj.weight", hf "self_attn.q_proj.weight", NULL, MN_T_ROWS, 0},                                                  \
-      {"layers.#.mixer.gate_proj.weight", hf "self_attn.q_proj.weight", NULL, MN_T_ROWS, 0},                                               \
-      {"layers.#.mixer.k_proj.weight", hf "self_attn.k_proj.weight", NULL, 0, 0},                                                          \
-      {"layers.#.mixer.v_proj.weight", hf "self_attn.v_proj.weight", NULL, 0, 0},                                                          \
-      {"layers.#.mixer.o_proj.weight", hf "self_attn.o_proj.weight", NULL, 0, 0},                                                          \
-      {"layers.#.mixer.q_norm.weight", hf "self_attn.q_norm.weight", NULL, MN_T_LESS_ONE, 0},                                              \
-      {"layers.#.mixer.k_norm.weight", hf "self_attn.k_norm.weight", NULL, MN_T_LESS_ONE, 0},                                              \
-      {"layers.#.mixer.q_conv.weight", hf "linear_attn.conv1d.weight", NULL, MN_T_PART, 0},                                                \
-      {"layers.#.mixer.k_conv.weight", hf "linear_attn.conv1d.weight", NULL, MN_T_PART, 0},                                                \
-      {"layers.#.mixer.v_conv.weight", hf "linear_attn.conv1d.weight", NULL, MN_T_PART, 0},                                                \
-      {"layers.#.mixer.A_log", hf "linear_attn.A_log", NULL, 0, 0}, {"layers.#.mixer.dt_bias", hf "linear_attn.dt_bias", NULL, 0, 0},      \
-      {"layers.#.mixer.norm.weight", hf "linear_attn.norm.weight", NULL, 0, 0},                                                            \
-      {"layers.#.mixer.o_proj.weight", hf "linear_attn.out_proj.weight", NULL, 0, 0},                                                      \
-      {"layers.#.channel_norm.weight", hf "post_attention_layernorm.weight", NULL, MN_T_LESS_ONE, 0},                                      \
-      {"layers.#.channel.gate_proj.weight", hf "mlp.gate_proj.weight", NULL, 0, 0},                                                        \
-      {"layers.#.channel.up_proj.weight", hf "mlp.up_proj.weight", NULL, 0, 0},                                                            \
-      {"layers.#.channel.down_proj.weight", hf "mlp.down_proj.weight", NULL, 0, 0},                                                        \
-      {"layers.#.channel.router.weight", hf "mlp.gate.weight", NULL, 0, 0},                                                                \
-      {"layers.#.channel.experts.gate_proj.weight", hf "mlp.experts.@.gate_proj.weight", NULL, 0, 0},                                      \
-      {"layers.#.channel.experts.up_proj.weight", hf "mlp.experts.@.up_proj.weight", NULL, 0, 0},                                          \
-      {"layers.#.channel.experts.down_proj.weight", hf "mlp.experts.@.down_proj.weight", NULL, 0, 0},                                      \
-      {"layers.#.channel.shared.gate_proj.weight", hf "mlp.shared_expert.gate_proj.weight", NULL, 0, 0},                                   \
-      {"layers.#.channel.shared.up_proj.weight", hf "mlp.shared_expert.up_proj.weight", NULL, 0, 0},                                       \
-      {"layers.#.channel.shared.down_proj.weight", hf "mlp.shared_expert.down_proj.weight", NULL, 0, 0},                                   \
-      {"layers.#.channel.shared_gate.weight", hf "mlp.shared_expert_gate.weight", NULL, 0, 0},                                             \
-      {"norm.weight", root "norm.weight", NULL, MN_T_LESS_ONE, 0}, {                                                                       \
-    "lm_head.weight", "lm_head.weight", NULL, 0, 0                                                                                         \
+  {"embed_tokens.weight", root "embed_tokens.weight", "token_embd.weight", 0, 0},                                                          \
+      {"layers.#.mixer_norm.weight", hf "input_layernorm.weight", "blk.#.attn_norm.weight", MN_T_LESS_ONE, 0},                             \
+      {"layers.#.mixer.q_proj.weight", hf "self_attn.q_proj.weight", "blk.#.attn_q.weight", MN_T_ROWS, MN_T_ROWS},                         \
+      {"layers.#.mixer.gate_proj.weight", hf "self_attn.q_proj.weight", "blk.#.attn_q.weight", MN_T_ROWS, MN_T_ROWS},                      \
+      {"layers.#.mixer.k_proj.weight", hf "self_attn.k_proj.weight", "blk.#.attn_k.weight", 0, 0},                                         \
+      {"layers.#.mixer.v_proj.weight", hf "self_attn.v_proj.weight", "blk.#.attn_v.weight", 0, 0},                                         \
+      {"layers.#.mixer.o_proj.weight", hf "self_attn.o_proj.weight", "blk.#.attn_output.weight", 0, 0},                                    \
+      {"layers.#.mixer.q_norm.weight", hf "self_attn.q_norm.weight", "blk.#.attn_q_norm.weight", MN_T_LESS_ONE, 0},                        \
+      {"layers.#.mixer.k_norm.weight", hf "self_attn.k_norm.weight", "blk.#.attn_k_norm.weight", MN_T_LESS_ONE, 0},                        \
+      {"layers.#.mixer.q_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_PART | MN_T_RESHAPED, MN_T_PART},   \
+      {"layers.#.mixer.k_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_PART | MN_T_RESHAPED, MN_T_PART},   \
+      {"layers.#.mixer.v_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_PART | MN_T_RESHAPED, MN_T_PART},   \
+      {"layers.#.mixer.A_log", hf "linear_attn.A_log", "blk.#.ssm_a", 0, MN_T_NEG_EXP},                                                    \
+      {"layers.#.mixer.dt_bias", hf "linear_attn.dt_bias", "blk.#.ssm_dt.bias", 0, 0},                                                     \
+      {"layers.#.mixer.norm.weight", hf "linear_attn.norm.weight", "blk.#.ssm_norm.weight", 0, 0},                                         \
+      {"layers.#.mixer.o_proj.weight", hf "linear_attn.out_proj.weight", "blk.#.ssm_out.weight", 0, 0},                                    \
+      {"layers.#.channel_norm.weight", hf "post_attention_layernorm.weight", "blk.#.post_attention_norm.weight", MN_T_LESS_ONE, 0},        \
+      {"layers.#.channel.gate_proj.weight", hf "mlp.gate_proj.weight", "blk.#.ffn_gate.weight", 0, 0},                                     \
+      {"layers.#.channel.up_proj.weight", hf "mlp.up_proj.weight", "blk.#.ffn_up.weight", 0, 0},                                           \
+      {"layers.#.channel.down_proj.weight", hf "mlp.down_proj.weight", "blk.#.ffn_down.weight", 0, 0},                                     \
+      {"layers.#.channel.router.weight", hf "mlp.gate.weight", "blk.#.ffn_gate_inp.weight", 0, 0},                                         \
+      {"layers.#.channel.experts.gate_proj.weight", hf "mlp.experts.@.gate_proj.weight", "blk.#.ffn_gate_exps.weight", 0, 0},              \
+      {"layers.#.channel.experts.up_proj.weight", hf "mlp.experts.@.up_proj.weight", "blk.#.ffn_up_exps.weight", 0, 0},                    \
+      {"layers.#.channel.experts.down_proj.weight", hf "mlp.experts.@.down_proj.weight", "blk.#.ffn_down_exps.weight", 0, 0},              \
+      {"layers.#.channel.shared.gate_proj.weight", hf "mlp.shared_expert.gate_proj.weight", "blk.#.ffn_gate_shexp.weight", 0, 0},          \
+      {"layers.#.channel.shared.up_proj.weight", hf "mlp.shared_expert.up_proj.weight", "blk.#.ffn_up_shexp.weight", 0, 0},                \
+      {"layers.#.channel.shared.down_proj.weight", hf "mlp.shared_expert.down_proj.weight", "blk.#.ffn_down_shexp.weight", 0, 0},          \
+      {"layers.#.channel.shared_gate.weight", hf "mlp.shared_expert_gate.weight", "blk.#.ffn_gate_inp_shexp.weight", 0, 0},                \
+      {"norm.weight", root "norm.weight", "output_norm.weight", MN_T_LESS_ONE, 0}, {                                                       \
+    "lm_head.weight", "lm_head.weight", "output.weight", 0, 0                                                                              \
   }
 
-#define JOINED(param, tensor)                                                                                                              \
-  { "layers.#.mixer." param ".weight", "model.layers.#.linear_attn." tensor ".weight", NULL, MN_T_ROWS, 0 }
+#define JOINED(param, tensor, gguf, gguf_how)                                                                                              \
+  { "layers.#.mixer." param ".weight", "model.layers.#.linear_attn." tensor ".weight", gguf, MN_T_ROWS, gguf_how }
 static const mn_arch_tensor joined[] = {SHARED("model.", "model.layers.#."),
-                                        JOINED("q_proj", "in_proj_qkvz"),
-                                        JOINED("k_proj", "in_proj_qkvz"),
-                                        JOINED("v_proj", "in_proj_qkvz"),
-                                        JOINED("gate_proj", "in_proj_qkvz"),
-                                        JOINED("b_proj", "in_proj_ba"),
-                                        JOINED("a_proj", "in_proj_ba"),
+                                        JOINED("q_proj", "in_proj_qkvz", "blk.#.attn_qkv.weight", MN_T_PART),
+                                        JOINED("k_proj", "in_proj_qkvz", "blk.#.attn_qkv.weight", MN_T_PART),
+                                        JOINED("v_proj", "in_proj_qkvz", "blk.#.attn_qkv.weight", MN_T_PART),
+                                        JOINED("gate_proj", "in_proj_qkvz", "blk.#.attn_gate.weight", 0),
+                                        JOINED("b_proj", "in_proj_ba", "blk.#.ssm_ba.weight", MN_T_ROWS),
+                                        JOINED("a_proj", "in_proj_ba", "blk.#.ssm_ba.weight", MN_T_ROWS),
                                         {NULL, "mtp.*", NULL, 0, 0}, /* guesses of further tokens, for drafts */
                                         {0}};
 
@@ -153,10 +203,15 @@ const mn_arch_def mn_arch_qwen3_next = {
     .summary = "Qwen3-Next",
     .types = "qwen3_next",
     .classes = "Qwen3NextForCausalLM",
-    .idle = "router_aux_loss_coef output_router_logits use_sliding_window max_window_layers sliding_window full_attention_interval",
+    .gguf = "qwen3next",
+    .idle = "router_aux_loss_coef output_router_logits use_sliding_window max_window_layers sliding_window full_attention_interval "
+            "attention.value_length",
     .recipe = recipe,
     .tensors = joined,
     .place = place,
+    .say = say,
+    .belongs = belongs,
+    .shape = shape,
 };
 
 /* Models that see keep what is for text in a map of its own, and its tensors below language_model; what sees is left aside. */

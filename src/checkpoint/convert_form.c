@@ -29,9 +29,11 @@ static int64_t rows_of(const mn_shape *s) { return s->ndim ? s->dim[0] : 1; }
 static int64_t width_of(const mn_shape *s) { return rows_of(s) ? mn_shape_count(s) / rows_of(s) : 0; }
 
 /* The row of the list that gives the parameter a place in the new form. */
-static const mn_arch_tensor *row_of(const mn_converting *job, const char *param, int *layer) {
+static const mn_arch_tensor *row_of(const mn_converting *job, const char *param, const mn_mixer *mixer, int *layer) {
   for (const mn_arch_tensor *r = job->arch->tensors; r->param || r->hf || r->gguf; r++)
-    if (r->param && (job->form == MN_FORM_GGUF ? r->gguf : r->hf) && mn_arch_fits(r->param, param, layer)) return r;
+    if (r->param && (job->form == MN_FORM_GGUF ? r->gguf : r->hf) && mn_arch_fits(r->param, param, layer) &&
+        (!job->arch->belongs || !mixer || job->arch->belongs(mixer, r)))
+      return r;
   return NULL;
 }
 
@@ -104,7 +106,7 @@ static mn_status add_piece(mn_converting *job, int i, const mn_arch_piece *from)
   const mn_param_info *info = &job->params->info[i];
   char name[MN_ARCH_NAME];
   int layer;
-  const mn_arch_tensor *row = row_of(job, info->name, &layer);
+  const mn_arch_tensor *row = row_of(job, info->name, from->mixer, &layer);
   if (!row) return refuse(job, info->name, from->tensor->name, "has no place");
   const char *pattern = job->form == MN_FORM_GGUF ? row->gguf : row->hf;
   const unsigned how = job->form == MN_FORM_GGUF ? row->gguf_how : row->hf_how, joined = MN_T_PART | MN_T_ROWS;
@@ -237,10 +239,30 @@ static mn_status turn(const mn_target *t) {
   return status;
 }
 
+/* [H,R,N] of [H N, R], the whole at once. */
+static mn_status turn_each(const mn_target *t) {
+  mn_converting *job = t->job;
+  const int64_t R = t->shape.dim[1], N = t->shape.dim[2];
+  if (job->turned_of == t) return MN_OK;
+  free(job->turned);
+  job->turned_of = NULL;
+  job->turned = mn_alloc((size_t)mn_shape_count(&t->shape) * sizeof *job->turned);
+  float *row = mn_alloc((size_t)R * sizeof *row);
+  mn_status status = job->turned && row ? MN_OK : MN_ERR_MEMORY;
+  for (int64_t r = 0; r < t->shape.dim[0] * N && status == MN_OK; r++) {
+    status = read_row(t, r, row);
+    for (int64_t j = 0; j < R && status == MN_OK; j++) job->turned[(r / N * R + j) * N + r % N] = row[j];
+  }
+  free(row);
+  if (status == MN_OK) job->turned_of = t;
+  return status;
+}
+
 mn_status mn_pieces_read(const mn_target *t, int64_t first, int64_t n, float *to) {
   const int64_t width = t->pieces->width;
-  if (t->pieces->how & MN_T_TRANSPOSED && t->shape.ndim == 2) {
-    MN_TRY(turn(t));
+  const bool each = t->pieces->how & MN_T_TURNED && t->shape.ndim == 3;
+  if (each || (t->pieces->how & MN_T_TRANSPOSED && t->shape.ndim == 2)) {
+    MN_TRY(each ? turn_each(t) : turn(t));
     memcpy(to, t->job->turned + first, (size_t)n * sizeof *to);
     return MN_OK;
   }

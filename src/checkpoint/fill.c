@@ -41,7 +41,16 @@ static int64_t place_of(const mn_arch_piece *x, int64_t r) {
   return x->first + r - i + 2 * (i % half) + i / half;
 }
 
+/* Row r of [H N, R] is a column of one of the tensor's H matrices [R,N]. */
+static mn_status read_turned(const mn_arch_piece *x, int64_t r, int64_t width, mn_dtype type, void *dst) {
+  const int64_t N = x->tensor->shape.dim[2], first = r / N * N * width + r % N;
+  for (int64_t j = 0; j < width; j++)
+    MN_TRY(mn_checkpoint_read(x->tensor, first + j * N, 1, type, (char *)dst + (size_t)j * mn_dtype_size(type)));
+  return MN_OK;
+}
+
 static mn_status read_row(const mn_arch_piece *x, int64_t r, int64_t width, mn_dtype type, void *dst) {
+  if (x->how & MN_T_TURNED) return read_turned(x, r, width, type, dst);
   if (x->each) return mn_checkpoint_read(x->each[r], 0, width, type, dst);
   return mn_checkpoint_read(x->tensor, place_of(x, r) * width, width, type, dst);
 }
@@ -103,7 +112,7 @@ static mn_status fill_some(const filling *f, const work *w, mn_dtype exact, void
   const int64_t width = width_of(shape), n = w->rows * width;
   if (x->how & MN_T_TRANSPOSED && shape->ndim == 2) {
     MN_TRY(read_columns(x, w->begin, w->rows, width, exact, extra, values));
-  } else if (!x->rotary && !x->each && !(x->how & MN_T_ROWS)) {
+  } else if (!x->rotary && !x->each && !(x->how & (MN_T_ROWS | MN_T_TURNED))) {
     MN_TRY(mn_checkpoint_read(x->tensor, place_of(x, w->begin) * width, n, exact, values));
   } else {
     for (int64_t r = 0; r < w->rows; r++)

@@ -182,6 +182,11 @@ mn_status mn_hybrid_rope(mn_settings *s, const mn_transformer *t, double theta, 
   return MN_OK;
 }
 
+bool mn_hybrid_no_router(const mn_settings *s, int64_t layer) {
+  char name[MN_ARCH_NAME];
+  return s->form == MN_FORM_GGUF && !mn_checkpoint_find(s->from, mn_arch_filled("blk.#.ffn_gate_inp.weight", (int)layer, name));
+}
+
 const mn_value *mn_hybrid_moe(mn_settings *s, const mn_hybrid_experts *e) {
   mn_keys channel = {.arena = s->arena};
   mn_keys_text(&channel, "type", "moe");

@@ -28,6 +28,7 @@ typedef struct mn_hybrid_experts {
   bool normalize, sigmoid, choice_bias, shared_gate;
   double scale;
 } mn_hybrid_experts;
+bool mn_hybrid_no_router(const mn_settings *s, int64_t layer); /* GGUF: the layer has no experts, for there is no tensor that chooses */
 const mn_value *mn_hybrid_moe(mn_settings *s, const mn_hybrid_experts *e);
 /* {mixer, channel, hidden}, where channel is a word or a map. */
 const mn_value *mn_hybrid_block(mn_settings *s, const mn_value *mixer, const mn_value *channel, int64_t hidden, double residual_scale);
@@ -44,7 +45,8 @@ mn_status mn_say_mamba(const mn_value *recipe, mn_keys *keys);
       {param "dt_proj.bias", hf "in_proj.bias", "blk.#.ssm_in.bias", MN_T_PART | (how), MN_T_PART},                                        \
       {param "conv.weight", hf "conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_RESHAPED, 0},                                              \
       {param "conv.bias", hf "conv1d.bias", "blk.#.ssm_conv1d.bias", 0, 0}, {param "dt_bias", hf "dt_bias", "blk.#.ssm_dt.bias", 0, 0},    \
-      {param "A_log", hf "A_log", "blk.#.ssm_a", 0, MN_T_NEG_EXP | MN_T_RESHAPED}, {param "D", hf "D", "blk.#.ssm_d", MN_T_RESHAPED, MN_T_RESHAPED},   \
+      {param "A_log", hf "A_log", "blk.#.ssm_a", 0, MN_T_NEG_EXP | MN_T_RESHAPED},                                                         \
+      {param "D", hf "D", "blk.#.ssm_d", MN_T_RESHAPED, MN_T_RESHAPED},                                                                    \
       {param "norm.weight", hf "norm.weight", "blk.#.ssm_norm.weight", 0, MN_T_RESHAPED},                                                  \
       {param "out_proj.weight", hf "out_proj.weight", "blk.#.ssm_out.weight", (how), 0}, {                                                 \
     param "out_proj.bias", hf "out_proj.bias", "blk.#.ssm_out.bias", (how), 0                                                              \

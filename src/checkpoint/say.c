@@ -105,6 +105,21 @@ mn_status mn_say_kv_heads(const mn_value *recipe, mn_keys *k, const char *type, 
   return MN_OK;
 }
 
+mn_status mn_say_dense_layers(const mn_value *recipe, mn_keys *keys) {
+  const int64_t n = mn_recipe_layers(recipe);
+  int64_t *dense = mn_arena_alloc(keys->arena, (size_t)(n + 1) * sizeof *dense), k = 0;
+  const mn_value *moe = NULL;
+  if (!dense) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < n; i++) {
+    const mn_value *channel = mn_value_get(mn_recipe_block(recipe, i), "channel");
+    if (channel && channel->kind == MN_TEXT) dense[k++] = i;
+    else moe = channel;
+  }
+  mn_say_numbers(keys, "mlp_only_layers", k, dense);
+  mn_keys_bool(keys, "norm_topk_prob", mn_recipe_true(moe, "normalize"));
+  return MN_OK;
+}
+
 mn_status mn_say_local(const mn_value *recipe, mn_arena *arena, const bool **local, bool *any) {
   const int64_t n = mn_recipe_layers(recipe);
   bool *x = mn_arena_alloc(arena, (size_t)(n + 1) * sizeof *x);

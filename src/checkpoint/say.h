@@ -23,6 +23,8 @@ void mn_say_truths(mn_keys *k, const char *key, int64_t n, const bool *x);
 /* For each layer `yes` where it has a mixer of this type, else `no`; GGUF's numbers of key/value heads, words of layer_types. */
 mn_status mn_say_layer_types(const mn_value *recipe, mn_keys *k, const char *type, const char *yes, const char *no);
 mn_status mn_say_kv_heads(const mn_value *recipe, mn_keys *k, const char *type, int64_t heads);
+/* config.json's mlp_only_layers, and norm_topk_prob of the others. */
+mn_status mn_say_dense_layers(const mn_value *recipe, mn_keys *k);
 /* Which layers have attention with a window, [layers] in the arena; *any: some have. */
 mn_status mn_say_local(const mn_value *recipe, mn_arena *arena, const bool **local, bool *any);
 mn_status mn_say_local_words(const mn_value *recipe, mn_keys *k); /* the same as layer_types */
