@@ -112,7 +112,8 @@ static mn_status add_piece(mn_converting *job, int i, const mn_arch_piece *from)
   const unsigned how = job->form == MN_FORM_GGUF ? row->gguf_how : row->hf_how, joined = MN_T_PART | MN_T_ROWS;
   mn_target_piece piece = {
       .from = *from, .row = row, .mixer = from->mixer, .how = how, .rows = rows_of(&info->shape), .width = width_of(&info->shape)};
-  if (how & MN_T_SCALED) return refuse(job, info->name, from->tensor->name, "is kept with factors that are not written");
+  if (how & MN_T_SCALED && !job->arch->say) /* else its settings say that all factors are 1 */
+    return refuse(job, info->name, from->tensor->name, "is kept with factors that are not written");
   if (how & MN_T_RESHAPED && !job->arch->shape && job->form == MN_FORM_HF)
     return refuse(job, info->name, from->tensor->name, "has another shape, which is not written,");
   if (how & MN_T_ROTARY) MN_TRY(mn_arch_rotary(job->model, info->name, &piece.rotary));
