@@ -2,7 +2,7 @@
  * from the empty graph to a plan whose memory is bound; the same where a list in the compiler could be searched again and again (slices of
  * one tensor, values that a loop's body borrows, a mask that all layers read); a gradient by composition costs what it differentiates;
  * whoever is interrupted while it compiles hears of it; room is found for any number of buffers, in little more than is alive; and a
- * profile tells the mean and the shortest time of what was run. */
+ * profile tells the mean and the shortest time of what was run; and what can be simpler becomes as simple as it can. */
 #include <signal.h>
 #include <time.h>
 
@@ -372,6 +372,49 @@ static void a_profile_tells_mean_and_shortest_times(void) {
   free(data);
 }
 
+/* ---- what becomes simpler does so to the end ---- */
+static int operations_of(mn_graph *g, mn_tensor *y) { /* that are left when nothing becomes simpler any more */
+  mn_plan *plan = NULL;
+  CHECK_OK(mn_plan_compile(&(mn_plan_request){.graph = g, .n_outputs = 1, .outputs = &y, .backend = cpu}, &plan));
+  const int n = plan ? plan->report.nodes_simplified : -1;
+  mn_plan_free(plan);
+  mn_graph_free(g);
+  return n;
+}
+static mn_tensor *some_input(mn_graph *g, mn_dtype t, int64_t rows, int64_t columns) {
+  return mn_input(g, "x", t, MN_SHAPE(rows, columns));
+}
+
+/* Each step of a chain is simpler only once the one before it is; what it was made of goes with it. */
+static void chains_become_simpler_to_the_end(void) {
+  mn_graph *g = mn_graph_new(); /* ((x w)^T + 0)^T * 1: the product alone */
+  mn_tensor *x = some_input(g, MN_F32, 8, 16), *w = some_input(g, MN_F32, 16, 4);
+  mn_tensor *y = mn_transpose(g, mn_add_scalar(g, mn_transpose(g, mn_matmul(g, x, w), 0, 1), 0), 0, 1);
+  y = mn_mul_scalar(g, y, 1);
+  const int product = operations_of(g, y);
+  CHECK(product == 1, "%d operations for one product", product);
+
+  g = mn_graph_new(); /* exp(0 x + 0) - 1 is a constant, whatever x was made of */
+  x = some_input(g, MN_F32, 8, 16);
+  y = mn_exp(g, mn_add_scalar(g, mn_mul_scalar(g, mn_tanh(g, mn_sqrt(g, x)), 0), 0));
+  const int constant = operations_of(g, mn_sub(g, y, mn_exp(g, mn_mul_scalar(g, x, 0))));
+  CHECK(constant <= 1, "%d operations for a constant", constant); /* one writes it */
+}
+
+/* Two readers of a product want it in another type. They are found to be one, which the product then serves itself. */
+static void readers_that_become_one_count_as_one(void) {
+  mn_graph *g = mn_graph_new();
+  mn_tensor *a = some_input(g, MN_BF16, 8, 16), *b = some_input(g, MN_BF16, 16, 4), *p = mn_matmul(g, a, b);
+  const int same = operations_of(g, mn_add(g, mn_exp(g, mn_cast(g, p, MN_F32)), mn_cast(g, p, MN_F32)));
+  CHECK(same == 3, "%d operations for a product in f32, its exponential and a sum", same);
+
+  g = mn_graph_new(); /* one that is read in its own type, too, stays what it is */
+  a = some_input(g, MN_BF16, 8, 16), b = some_input(g, MN_BF16, 16, 4), p = mn_matmul(g, a, b);
+  mn_tensor *own = mn_cast(g, mn_exp(g, p), MN_F32);
+  const int both = operations_of(g, mn_add(g, own, mn_cast(g, p, MN_F32)));
+  CHECK(both == 5, "%d operations for a product, an exponential, two casts and a sum", both);
+}
+
 int main(void) {
   if (mn_backend_cpu_new(1, &cpu) != MN_OK) return 1;
   RUN(every_layer_adds_the_same_work);
@@ -382,6 +425,8 @@ int main(void) {
   RUN(room_is_found_for_any_number_of_buffers);
   RUN(gaps_close_when_their_neighbours_do);
   RUN(a_profile_tells_mean_and_shortest_times);
+  RUN(chains_become_simpler_to_the_end);
+  RUN(readers_that_become_one_count_as_one);
   mn_backend_free(cpu);
   return test_end();
 }

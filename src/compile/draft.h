@@ -36,6 +36,12 @@ mn_node *mn_rebuild_trimmed(mn_rebuild *r, const mn_node *n);
 
 /* The reachable part of the user's graph, or that graph itself, which passes read like any other; `operations`: how many are needed. */
 mn_status mn_draft_take(const mn_plan_request *q, mn_arena *arena, mn_draft *p, int *operations);
+/* The nodes that nothing needs go from the draft, where it lies. *alone: one of those that wait is now the only reader of an operand. */
+typedef struct mn_waiting {
+  const mn_node *node;
+  struct mn_waiting *next;
+} mn_waiting;
+mn_status mn_draft_sweep(mn_draft *p, const mn_waiting *waiting, bool *alone);
 /* Moves it to an arena; the data of constants and the bodies of loops stay where the user's graph, or lowering, made them. */
 mn_status mn_draft_keep(mn_arena *arena, mn_draft *p);
 /* What the user's graph, or arenas of passes, still hold of a draft in `arena`: which leaves were given, and their names. */

@@ -16,7 +16,10 @@ typedef struct fusion {
   int *group; /* per node: representative (a node id); itself when alone */
   int *next;  /* members of a group: circular list                        */
   int *size;
+  bool *ew;        /* per node: element-wise. What is asked for often is here, in arrays: nodes lie far from one another */
   int *after;      /* per node with an effect: the one before it, -1 none; an edge like that of a value */
+  int **producers; /* per needed node: ids of the nodes that it reads (all in `producer`), and of the one in `after` */
+  int *n_producers, *producer;
   int **consumers; /* per node: ids of the nodes that read it (all in `consumer`), or come after its effect */
   int *n_consumers, *consumer;
   int *stamp, epoch; /* visited marks of the path search                         */
@@ -31,14 +34,13 @@ typedef struct fusion {
 enum { FAR = 4096, MANY = 4096 };
 
 static bool is_ew(const mn_node *n) { return n->op->cls == MN_OP_ELEMENTWISE && !n->op->effect; }
-static int n_producers(const fusion *f, int i) { return f->g->nodes[i]->n_in + (f->after[i] >= 0); }
-static int producer(const fusion *f, int i, int k) {
-  const mn_node *n = f->g->nodes[i];
-  return k < n->n_in ? n->in[k]->node->id : f->after[i];
-}
 
 static void groups_free(fusion *f) {
+  free(f->ew);
   free(f->after);
+  free(f->producer);
+  free(f->producers);
+  free(f->n_producers);
   free(f->consumer);
   free(f->consumers);
   free(f->n_consumers);
@@ -53,10 +55,27 @@ static void groups_free(fusion *f) {
   free(f->moved);
 }
 
+static mn_status find_producers(fusion *f) {
+  size_t total = 0;
+  for (int i = 0; i < f->n; i++) total += f->r.needed[i] ? (size_t)f->g->nodes[i]->n_in + 1 : 0;
+  f->producer = mn_alloc((total + 1) * sizeof(int));
+  if (!f->producer) return MN_ERR_MEMORY;
+  int *at = f->producer;
+  for (int i = 0; i < f->n; i++) {
+    const mn_node *n = f->g->nodes[i];
+    f->producers[i] = at;
+    if (!f->r.needed[i]) continue;
+    for (int k = 0; k < n->n_in; k++) *at++ = n->in[k]->node->id;
+    if (f->after[i] >= 0) *at++ = f->after[i];
+    f->n_producers[i] = (int)(at - f->producers[i]);
+  }
+  return MN_OK;
+}
+
 static mn_status find_consumers(fusion *f) {
   size_t total = 0;
   for (int i = 0; i < f->n; i++)
-    for (int k = 0; f->r.needed[i] && k < n_producers(f, i); k++) f->n_consumers[producer(f, i, k)]++, total++;
+    for (int k = 0; k < f->n_producers[i]; k++) f->n_consumers[f->producers[i][k]]++, total++;
   f->consumer = mn_alloc((total + 1) * sizeof(int));
   if (!f->consumer) return MN_ERR_MEMORY;
   total = 0;
@@ -66,8 +85,8 @@ static mn_status find_consumers(fusion *f) {
     f->n_consumers[i] = 0;
   }
   for (int i = 0; i < f->n; i++)
-    for (int k = 0; f->r.needed[i] && k < n_producers(f, i); k++) {
-      int p = producer(f, i, k);
+    for (int k = 0; k < f->n_producers[i]; k++) {
+      int p = f->producers[i][k];
       f->consumers[p][f->n_consumers[p]++] = i;
     }
   return MN_OK;
@@ -84,11 +103,14 @@ static mn_status groups_init(fusion *f) {
   f->order = mn_alloc(n * sizeof(int));
   f->at = mn_alloc(n * sizeof(int));
   f->moved = mn_alloc(n * sizeof(int));
+  f->ew = mn_alloc(n * sizeof *f->ew);
   f->after = mn_alloc(n * sizeof(int));
+  f->producers = mn_calloc(n, sizeof(int *));
+  f->n_producers = mn_calloc(n, sizeof(int));
   f->consumers = mn_calloc(n, sizeof(int *));
   f->n_consumers = mn_calloc(n, sizeof(int));
-  if (!f->group || !f->next || !f->size || !f->stamp || !f->stack || !f->hi || !f->order || !f->at || !f->moved || !f->after ||
-      !f->consumers || !f->n_consumers)
+  if (!f->ew || !f->producers || !f->n_producers || !f->group || !f->next || !f->size || !f->stamp || !f->stack || !f->hi || !f->order ||
+      !f->at || !f->moved || !f->after || !f->consumers || !f->n_consumers)
     return MN_ERR_MEMORY;
   for (int i = 0; i < f->n; i++) f->group[i] = f->next[i] = f->hi[i] = f->order[i] = f->at[i] = i, f->size[i] = 1;
   int last_effect = -1;
@@ -96,7 +118,9 @@ static mn_status groups_init(fusion *f) {
     bool effect = mn_node_has_effect(f->g->nodes[i]);
     f->after[i] = effect ? last_effect : -1;
     if (effect) last_effect = i;
+    f->ew[i] = is_ew(f->g->nodes[i]);
   }
+  MN_TRY(find_producers(f));
   return find_consumers(f);
 }
 
@@ -145,9 +169,9 @@ static bool scalar_constant(const mn_tensor *t, double *value) {
   return true;
 }
 
-static bool in_group(const fusion *f, const mn_node *n, int a, int b) {
-  int g = f->group[n->id];
-  return is_ew(n) && (g == a || g == b);
+static bool in_group(const fusion *f, int node, int a, int b) {
+  int g = f->group[node];
+  return f->ew[node] && (g == a || g == b);
 }
 
 /* An instruction's immediate has the type of its numbers; the condition of a select has another. */
@@ -163,13 +187,13 @@ static bool fits(const fusion *f, int a, int b) {
       const mn_node *n = f->g->nodes[m];
       bool leaves = false;
       int immediates = 0;
-      for (int c = 0; c < f->n_consumers[m] && !leaves; c++) leaves = !in_group(f, f->g->nodes[f->consumers[m][c]], a, b);
+      for (int c = 0; c < f->n_consumers[m] && !leaves; c++) leaves = !in_group(f, f->consumers[m][c], a, b);
       leaves |= mn_uses(&f->r, n->out[0]) > f->n_consumers[m]; /* a root */
       n_out += leaves;
       for (int k = 0; k < n->n_in; k++) {
         double v;
         const mn_tensor *t = n->in[k];
-        if (in_group(f, t->node, a, b)) continue;
+        if (in_group(f, t->node->id, a, b)) continue;
         if (immediates == 0 && may_be_immediate(n, k) && scalar_constant(t, &v)) {
           immediates++;
           continue;
@@ -203,26 +227,24 @@ static bool try_join(fusion *f, int x, int y) {
   return true;
 }
 
-static bool joinable(const fusion *f, const mn_node *a, const mn_node *b) {
-  return is_ew(a) && is_ew(b) && f->r.needed[a->id] && f->r.needed[b->id] && mn_shape_equal(&a->out[0]->shape, &b->out[0]->shape) &&
-         a->phase == b->phase;
+static bool joinable(const fusion *f, int x, int y) {
+  if (!f->ew[x] || !f->ew[y] || !f->r.needed[x] || !f->r.needed[y]) return false;
+  const mn_node *a = f->g->nodes[x], *b = f->g->nodes[y];
+  return mn_shape_equal(&a->out[0]->shape, &b->out[0]->shape) && a->phase == b->phase;
 }
 
 static void form_groups(fusion *f) {
-  for (int i = 0; i < f->n; i++) { /* chains: producer with consumer */
-    const mn_node *n = f->g->nodes[i];
-    for (int k = 0; is_ew(n) && k < n->n_in; k++)
-      if (joinable(f, n->in[k]->node, n)) try_join(f, n->in[k]->node->id, i);
-  }
+  for (int i = 0; i < f->n; i++) /* chains: producer with consumer */
+    for (int k = 0; f->ew[i] && k < f->n_producers[i]; k++)
+      if (joinable(f, f->producers[i][k], i)) try_join(f, f->producers[i][k], i);
   for (int i = 0; i < f->n; i++) { /* siblings: readers of one value, near each other */
     const mn_node *n = f->g->nodes[i];
     if (n->op->cls == MN_OP_LEAF || !f->r.needed[i] || n->n_out == 0) continue;
     int previous = -1;
     for (int c = 0; c < f->n_consumers[i]; c++) {
       int m = f->consumers[i][c];
-      const mn_node *s = f->g->nodes[m];
-      if (!is_ew(s) || !mn_shape_equal(&s->out[0]->shape, &n->out[0]->shape)) continue;
-      if (previous >= 0 && m - previous < 16 && joinable(f, f->g->nodes[previous], s)) try_join(f, previous, m);
+      if (!f->ew[m] || !mn_shape_equal(&f->g->nodes[m]->out[0]->shape, &n->out[0]->shape)) continue;
+      if (previous >= 0 && m - previous < 16 && joinable(f, previous, m)) try_join(f, previous, m);
       previous = m;
     }
   }
@@ -258,7 +280,7 @@ static void write_program(const fusion *f, int group, writer *w) {
         mn_tensor *t = node->in[k];
         double v;
         int src = -1;
-        if (in_group(f, t->node, group, group)) {
+        if (in_group(f, t->node->id, group, group)) {
           for (int j = 0; j < i; j++)
             if (members[j] == t->node->id) src = w->attr.n_in + j;
         } else if (!immediate && may_be_immediate(node, k) && scalar_constant(t, &v)) {
@@ -277,8 +299,7 @@ static void write_program(const fusion *f, int group, writer *w) {
   for (int i = 0; i < n; i++) {
     const mn_node *node = f->g->nodes[members[i]];
     bool leaves = mn_uses(&f->r, node->out[0]) > f->n_consumers[members[i]];
-    for (int c = 0; c < f->n_consumers[members[i]] && !leaves; c++)
-      leaves = !in_group(f, f->g->nodes[f->consumers[members[i]][c]], group, group);
+    for (int c = 0; c < f->n_consumers[members[i]] && !leaves; c++) leaves = !in_group(f, f->consumers[members[i]][c], group, group);
     if (leaves) {
       w->out[w->attr.n_out] = node->out[0];
       w->attr.out_reg[w->attr.n_out++] = (uint8_t)(w->attr.n_in + i);
@@ -344,7 +365,7 @@ static mn_status emit(fusion *f) {
   for (int i = 0; i < f->n && status == MN_OK; i++) {
     if (!f->r.needed[i] && !is_bound(f->g->nodes[i])) continue;
     total += f->group[i] == i;
-    for (int k = 0; k < n_producers(f, i); k++) waits[f->group[i]] += f->group[producer(f, i, k)] != f->group[i];
+    for (int k = 0; k < f->n_producers[i]; k++) waits[f->group[i]] += f->group[f->producers[i][k]] != f->group[i];
   }
   for (int i = 0; i < f->n && status == MN_OK; i++)
     if ((f->r.needed[i] || is_bound(f->g->nodes[i])) && f->group[i] == i && waits[i] == 0) push(&q, f->hi, i);
