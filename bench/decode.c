@@ -3,10 +3,11 @@
  *
  *     bench-decode MODEL [--threads N] [--context N] [--tokens N] [--turns N] [--prefill N] [--batch N] [--exact] [--profile] [--told]
  *
- * MODEL is any that mneme opens. In each turn, by turns: `prefill` tokens into a fresh stream; `context` tokens and then `tokens` more, one
+ * MODEL is any that mneme opens; its caches hold what the options ask for. In each turn, by turns: `prefill` tokens into a fresh stream; `context` tokens and then `tokens` more, one
  * at a time; the machine's read bandwidth. The shortest of each counts. `of bandwidth` is the bytes of weights that a token reads, over its
  * time, over the bandwidth. --exact: activations are never rounded to 8 bits. --profile: each step of a token's plan. --told:
- * one turn for each line of standard input, answered by a line of JSON, for who measures something else by turns. */
+ * one turn for each line of standard input, answered by a line of JSON, for who measures something else by turns; before them a line says how
+ * long it took from the program's start until 16 tokens were read (`first`). */
 #include "backend/cpu/machine.h"
 #include "checkpoint/bundle.h"
 #include "run/session.h"
@@ -20,7 +21,10 @@ typedef struct setting {
   const char *model;
   int64_t threads, context, tokens, turns, prefill, batch;
   bool exact, profile, told;
+  double began;
 } setting;
+
+enum { FIRST = 16 };
 
 /* Bytes that a token reads: all parameters, of a table of embeddings that is no head one row. */
 static double weights_read(const mn_bundle *b) {
@@ -68,6 +72,11 @@ static mn_status turn(const setting *o, mn_session *s, const int32_t *tokens, do
 static mn_status measure(const setting *o, const mn_bundle *b, mn_session *s, int32_t *tokens) {
   double prefill = INFINITY, token = INFINITY, bandwidth = 0, p, t;
   char line_of[256];
+  if (o->told) {
+    MN_TRY(feed(s, tokens, FIRST));
+    printf("{\"first\": %.9g}\n", mn_now() - o->began);
+    fflush(stdout);
+  }
   MN_TRY(mn_session_warm_up(s, false, INT64_MAX));
   while (o->told && fgets(line_of, sizeof line_of, stdin)) {
     MN_TRY(turn(o, s, tokens, &p, &t));
@@ -94,11 +103,12 @@ static mn_status measure(const setting *o, const mn_bundle *b, mn_session *s, in
 static mn_status run(const setting *o) {
   mn_bundle b;
   mn_session *s = NULL;
-  const int64_t most = o->context > o->prefill ? o->context : o->prefill;
+  const int64_t longer = o->context > o->prefill ? o->context : o->prefill, most = longer > FIRST ? longer : FIRST;
   int32_t *tokens = mn_alloc(sizeof *tokens * (size_t)(o->batch * (most + 1)));
   mn_status status = tokens ? mn_bundle_open(o->model, NULL, (int)o->threads, &b) : MN_ERR_MEMORY;
   if (status == MN_OK) {
     b.params->exact_products = o->exact;
+    mn_bundle_limit(&b, most + o->tokens); /* a model without caches needs none */
     for (int64_t i = 0; i < o->batch * (most + 1); i++)
       tokens[i] = (int32_t)(mn_random_uniform(3, 0, (uint64_t)i) * (double)b.model->config.vocab_size);
     status = mn_session_new(b.model, b.params, &(mn_session_config){.batch = o->batch, .prefill = 512}, &s);
@@ -111,7 +121,7 @@ static mn_status run(const setting *o) {
 }
 
 int main(int argc, char **argv) {
-  setting o = {.context = 128, .tokens = 64, .turns = 5, .prefill = 512, .batch = 1};
+  setting o = {.began = mn_now(), .context = 128, .tokens = 64, .turns = 5, .prefill = 512, .batch = 1};
   struct {
     const char *name;
     int64_t *value;

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "checkpoint/arch.h"
 #include "checkpoint/speech.h"
+#include "format/config.h"
 #include "format/tokenizer_gguf.h"
 
 #include <stdlib.h>
@@ -119,4 +120,24 @@ bool mn_bundle_ends(const mn_bundle *b, int32_t token) {
   for (int i = 0; i < b->speech.n_eos; i++)
     if (b->speech.eos[i] == token) return true;
   return !b->speech.n_eos && b->tokenizer && token >= 0 && token == mn_tokenizer_eos(b->tokenizer);
+}
+
+static bool limit_mixer(const mn_mixer *m, int64_t n) {
+  if (!m->def) return false;
+  const mn_field *f = mn_field_find(m->def->fields, "max_context");
+  char *config = m->config;
+  bool any = f && mn_field_int(f, config) > n;
+  if (any && f->size == sizeof(int)) *(int *)(void *)(config + f->offset) = (int)n;
+  else if (any) *(int64_t *)(void *)(config + f->offset) = n;
+  if (m->def->base) any = limit_mixer((const mn_mixer *)(const void *)(config + m->def->base), n) || any;
+  const mn_mixer_list *list = m->def->list ? (const mn_mixer_list *)(const void *)(config + m->def->list) : NULL;
+  for (int i = 0; list && i < list->n; i++) any = limit_mixer(&list->items[i], n) || any;
+  return any;
+}
+
+mn_status mn_bundle_limit(const mn_bundle *b, int64_t n) {
+  bool any = false;
+  for (mn_model *m = b->model; m; m = m->base)
+    for (int i = 0; i < m->stack.n; i++) any = limit_mixer(&m->stack.blocks[i].mixer, n) || any;
+  return any ? MN_OK : mn_fail(MN_ERR_CONFIG, "%lld tokens have no effect: no cache of this model holds more", (long long)n);
 }
