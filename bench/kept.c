@@ -1,7 +1,7 @@
 /* kept.c - what B'MOJO keeps of associative recall: of the tokens of pairs that no other part of a layer sees when a key is asked, how many
  * are among the old ones that it chose?
  *
- *     bench-kept MODEL [--examples N] [--window W] [--set KEY=VALUE]...          settings of the task mqar; w is 16, and C is w
+ *     bench-kept MODEL [--examples N] [--window W] [--chunk C] [--set KEY=VALUE]...          settings of the task mqar; w is 16, and C is w
  *
  * Prints one line of JSON: the fraction in the first layer that reports `kept`, and in the last. */
 #include "reported.h"
@@ -22,7 +22,7 @@ static void count(const int32_t *x, int64_t last, const float *at, int64_t n, in
 }
 
 typedef struct tally {
-  int64_t window, there[MAX_LAYERS], found[MAX_LAYERS];
+  int64_t window, chunk, there[MAX_LAYERS], found[MAX_LAYERS];
   int layers;
 } tally;
 
@@ -37,7 +37,7 @@ static mn_status add(void *ctx, const mn_task *task, const int32_t *x, const int
     if (!at) return MN_ERR_MEMORY;
     MN_TRY(mn_routine_get_all(r, l, at));
     for (int64_t t = 0; t < T; t++)
-      if (y[t] != MN_IGNORE) count(x, t / k->window * k->window - 2 * k->window, at + t * n, n, &k->there[l], &k->found[l]);
+      if (y[t] != MN_IGNORE) count(x, t / k->chunk * k->chunk - 2 * k->window, at + t * n, n, &k->there[l], &k->found[l]);
     free(at);
   }
   return MN_OK;
@@ -48,14 +48,16 @@ int main(int argc, char **argv) {
   int n = 0;
   int64_t examples = 64;
   tally k = {.window = 16};
-  if (argc < 2 || argc % 2) return fprintf(stderr, "usage: bench-kept MODEL [--examples N] [--window W] [--set KEY=VALUE]...\n"), 2;
+  if (argc < 2 || argc % 2) return fprintf(stderr, "usage: bench-kept MODEL [--examples N] [--window W] [--chunk C] [--set KEY=VALUE]...\n"), 2;
   for (int i = 2; i < argc; i += 2) {
     if (!strcmp(argv[i], "--examples")) examples = atoll(argv[i + 1]);
     else if (!strcmp(argv[i], "--window")) k.window = atoll(argv[i + 1]);
+    else if (!strcmp(argv[i], "--chunk")) k.chunk = atoll(argv[i + 1]);
     else if (!strcmp(argv[i], "--set") && n < MAX_SET) set[n++] = argv[i + 1];
     else return fprintf(stderr, "bench-kept: what is %s?\n", argv[i]), 2;
   }
-  if (examples < 1 || k.window < 1) return fprintf(stderr, "bench-kept: examples and window are at least 1\n"), 2;
+  if (!k.chunk) k.chunk = k.window;
+  if (examples < 1 || k.window < 1 || k.chunk < 1) return fprintf(stderr, "bench-kept: examples, window and chunk are at least 1\n"), 2;
   const mn_status status = reported_each(argv[1], "mqar", set, n, "kept", examples, add, &k);
   if (status != MN_OK) return fprintf(stderr, "bench-kept: %s\n", mn_message()), 1;
   printf("{\"first\": %.4f, \"last\": %.4f}\n", (double)k.found[0] / (double)k.there[0],

@@ -87,6 +87,53 @@ static void gradients_agree_with_central_differences(void) {
   }
 }
 
+/* ---- what only stands beside a loop ---- */
+/* The loop above and a carry that no step changes: where `read`, each step reads it. y: final c, ys, the other carry's end. */
+static void beside(mn_graph *g, mn_tensor **x, mn_tensor **y, bool read, bool live) {
+  g->keep_bytes = 0;
+  mn_tensor *c[2], *xt, *carry[2] = {x[0], x[3]}, *final[2];
+  mn_scan_builder *b = mn_scan_begin(g, mn_dim(x[1], 0), MN_FORWARD, 2, carry, 1, &x[1], c, &xt);
+  mn_graph *body = mn_scan_body(b);
+  if (!body) return;
+  if (live) mn_scan_set_live(b, x[4]);
+  mn_tensor *next = mn_tanh(body, mn_add(body, mn_matmul(body, c[0], x[2]), read ? mn_mul(body, xt, c[1]) : xt));
+  mn_scan_end(b, (mn_tensor *[]){next, c[1]}, 1, &next, final, &y[1]);
+  y[0] = final[0], y[2] = final[1];
+}
+static void f_beside(mn_graph *g, mn_tensor **x, mn_tensor **y) { beside(g, x, y, false, true); }
+static void f_read(mn_graph *g, mn_tensor **x, mn_tensor **y) { beside(g, x, y, true, true); }
+
+static int reverse_carries(const mn_graph *g) { /* of the last loop of the graph */
+  int n = -1;
+  for (int i = 0; i < g->n_nodes; i++)
+    if (g->nodes[i]->op == &mn_op_scan) n = ((const mn_scan_attr *)g->nodes[i]->attr)->n_carry;
+  return n;
+}
+
+static void what_stands_beside_a_loop_pays_for_no_gradient(void) {
+  for (int read = 0; read < 2; read++)
+    for (int live = 0; live < 3; live++)
+      for (int order = 1; order <= 2; order++) {
+        gc_case c = {"beside", 5, 3, {{MN_F64, SHAPE(2, 3), -1, 1, false}, {MN_F64, SHAPE(19, 2, 3), -1, 1, false}}, NULL};
+        c.x[2] = (gc_input){MN_F64, SHAPE(3, 3), -1, 1, false};
+        c.x[3] = (gc_input){MN_F64, SHAPE(2, 3), -1, 1, false};
+        c.x[4] = (gc_input){MN_I32, {0}, 9 * live, 9 * live, true};
+        c.f = read ? f_read : f_beside;
+        const double e = gc_gradient_error(&c, order, 5);
+        CHECK(e <= 1e-6, "%s by the steps, %d of them, order %d: %g", read ? "read" : "not read", 9 * live, order, e);
+      }
+  for (int read = 0; read < 2; read++) {
+    mn_graph *g = mn_graph_new();
+    mn_tensor *x[4] = {mn_input(g, "c", MN_F32, MN_SHAPE(2, 3)), mn_input(g, "x", MN_F32, MN_SHAPE(5, 2, 3)),
+                       mn_input(g, "w", MN_F32, MN_SHAPE(3, 3)), mn_input(g, "beside", MN_F32, MN_SHAPE(2, 3))};
+    mn_tensor *y[3], *d[4];
+    beside(g, x, y, read, false);
+    CHECK_OK(mn_grad(g, 1, y, NULL, 4, x, d));
+    CHECK(reverse_carries(g) == 2 + read, "read %d: the loop back carries %d", read, reverse_carries(g)); /* c, the sum for w */
+    mn_graph_free(g);
+  }
+}
+
 /* ---- the loop of so many steps ---- */
 typedef struct outcome { /* final carry, ys, d carry, d xs, d w */
   double *at[5];
@@ -291,6 +338,7 @@ int main(void) {
     counting[i].n_kernels = base->n_kernels + 1;
   }
   RUN(gradients_agree_with_central_differences);
+  RUN(what_stands_beside_a_loop_pays_for_no_gradient);
   RUN(it_is_the_loop_of_so_many_steps);
   RUN(no_step_leaves_what_was_given);
   RUN(what_is_not_live_does_not_run);

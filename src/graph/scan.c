@@ -471,12 +471,24 @@ static bool all_fit(const mn_graph *g, const mn_scan_attr *a) {
   return bytes <= most;
 }
 
+/* Carries that no step reads or changes, as are states that stand beside a loop: what reaches their end reaches their start. */
+static bool *idle_carries(mn_graph *g, const mn_scan_attr *a) {
+  bool *idle = NEW(g, bool, a->n_carry), *read = NEW(g, bool, a->body->n_nodes);
+  if (!idle || !read) return NULL;
+  for (int i = 0; i < a->body->n_nodes; i++)
+    for (int k = 0; k < a->body->nodes[i]->n_in; k++) read[a->body->nodes[i]->in[k]->node->id] = true;
+  for (int j = 0; j < a->n_carry + a->n_ys; j++)
+    if (j >= a->n_carry || a->body_out[j] != a->body_in[j]) read[a->body_out[j]->node->id] = true;
+  for (int i = 0; i < a->n_carry; i++) idle[i] = a->body_out[i] == a->body_in[i] && !read[a->body_in[i]->node->id];
+  return idle;
+}
+
 static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   const mn_scan_attr *a = n->attr;
   int nc = a->n_carry, nx = a->n_xs, first_saved = nc + a->n_ys;
   bool already_saved = a->save_every > 0, any = false;
-  const bool *wanted = wanted_results(g, a, need);
-  for (int j = 0; j < n->n_out && wanted; j++) {
+  const bool *wanted = wanted_results(g, a, need), *idle = idle_carries(g, a);
+  for (int j = 0; j < n->n_out && wanted && idle; j++) {
     const int result = j < first_saved ? j : j - first_saved;
     any |= dout[j] && wanted[result];
   }
@@ -496,7 +508,7 @@ static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   for (int i = 0; i < nc; i++) {
     saved[i] = n->out[first_saved + i];
     dsaved[i] = already_saved ? dout[first_saved + i] : NULL;
-    if (wanted[i]) s.dcarry[i] = dout[i] ? dout[i] : mn_zeros_like(g, n->in[i]);
+    if (wanted[i] && (!idle[i] || dsaved[i])) s.dcarry[i] = dout[i] ? dout[i] : mn_zeros_like(g, n->in[i]);
   }
   for (int j = 0; j < a->n_ys; j++) s.dys[j] = wanted[nc + j] ? dout[nc + j] : NULL;
   for (int i = 0; i < a->n_const; i++)
@@ -546,7 +558,7 @@ static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
     for (int i = 0; i < nx; i++)
       if (s.want_x[i]) din[nc + i] = rest ? mn_concat(g, 2, (mn_tensor *[]){dx_full[i], dx_rest[i]}, 0) : dx_full[i];
   }
-  for (int i = 0; i < nc; i++) din[i] = s.dcarry[i];
+  for (int i = 0; i < nc; i++) din[i] = idle[i] && !dsaved[i] ? dout[i] : s.dcarry[i];
   for (int i = 0; i < a->n_const; i++) din[nc + nx + i] = s.dconsts[i];
 }
 

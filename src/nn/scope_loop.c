@@ -109,6 +109,11 @@ static bool carries_of(const looping *l, int more, carries *c) {
   return true;
 }
 
+/* What each is behind the loop; of those that no piece changes, what it was before: a loop that they only stand beside owes them nothing. */
+static void put_final(const carries *c) {
+  for (int i = 0; i < c->n; i++) *c->place[i] = c->out[i] == c->in[i] ? c->first[i] : c->final[i];
+}
+
 /* Which piece of all loops piece i of this one is: i64 []. */
 static mn_tensor *tick_of(mn_scope_root *r, mn_tensor *outside, mn_tensor *i) {
   enum { APART = 1000003 }; /* of two pieces of the loop outside */
@@ -191,7 +196,7 @@ static void over_pieces(const looping *l, int64_t n, mn_tensor *const *x, mn_ten
 
   mn_tensor **ys = bring_out(l, b, &c, before, l->n_out, y, tick);
   if (!ys) return;
-  for (int i = 0; i < c.n; i++) *c.place[i] = c.final[i];
+  put_final(&c);
   for (int i = 0; i < l->n_out; i++) out[i] = from_pieces(outer, ys[i]);
 }
 
@@ -374,7 +379,7 @@ void mn_scope_when(mn_scope *s, mn_tensor *flag, mn_loop_function f, void *ctx, 
   c.out[c.n - 1] = c.in[c.n - 1];
   for (int i = 0; i < n_out; i++) c.out[c.n + i] = y[i];
   if (bring_out(&l, b, &c, before, 0, NULL, tick)) {
-    for (int i = 0; i < c.n; i++) *c.place[i] = c.final[i];
+    put_final(&c);
     for (int i = 0; i < n_out; i++) out[i] = c.final[c.n + i];
   }
   frame->position = position;
