@@ -1,5 +1,6 @@
 /* lm.c - mneme.h's models and streams: thin covers over bundle.h, session.h and sampler.h that check what a foreign caller
  * may get wrong. */
+#include "api/lm.h"
 #include "api/settings.h"
 #include "base/precision.h"
 #include "checkpoint/bundle.h"
@@ -112,6 +113,11 @@ static mn_status program_of(const mn_lm *shown, const stream_settings *c, mn_pro
   *out = *at;
   pthread_mutex_unlock(&lm->mutex);
   return status;
+}
+
+const mn_bundle *mn_lm_bundle(const mn_lm *lm) { return &lm->bundle; }
+mn_status mn_lm_program(const mn_lm *lm, mn_program **out) {
+  return program_of(lm, &(stream_settings){.precision = MN_PRECISION_F32}, out);
 }
 
 mn_status mn_stream_new(const mn_lm *lm, const char *const *settings, mn_stream **out) {
