@@ -88,6 +88,12 @@ typedef struct operation {
               ONE},                                                                                                                        \
         {"y.safetensors", "state2.safetensors"}, false                                                                                     \
   }
+#define CHAT(m, s)                                                                                                                         \
+  {                                                                                                                                        \
+    "chat", {"chat",          m,        "--template", "said.jinja", "--sessions", "chats", "--session", "new", "--fork", s, "--tokens", "4", \
+             "--temperature", "0", "--json", ONE},                                                                                         \
+        {"chats/new.safetensors"}, true                                                                                                    \
+  }
 #define CLASSIFY                                                                                                                           \
   { "classify", {"classify", HEARD, "wav/low_2.wav", "wav/high_1.wav", "--json", ONE}, {0}, true }
 #define RUNS(verb, ...)                                                                                                                    \
@@ -172,6 +178,8 @@ static const kind kinds[] = {
      ALONE,
      8,
      {SESSION(B, "memory.safetensors"), SESSION_STREAM(B, "memory.safetensors")}},
+    {"conversation", "chats/one.safetensors", {"chats/two.safetensors"}, ALONE, 8, {CHAT(A, "one")}},
+    {"conversation-memory", "chats/three.safetensors", {"chats/four.safetensors"}, ALONE, 8, {CHAT(B, "three")}},
     {"apply-params", "params.safetensors", {"params2.safetensors"}, ALONE, 5, {APPLY}},
     {"apply-state", "state.safetensors", {"state2.in.safetensors"}, ALONE, 5, {APPLY}},
     {"apply-input", "x.safetensors", {"params.safetensors"}, PEOPLE | ALONE, 3, {APPLY}},
@@ -291,6 +299,16 @@ static void cut_short(const char *dir) {
   }
 }
 
+/* Two dialogues with each model, of different words. */
+static void make_chats(void) {
+  static const char *const names[] = {"one", "two", "three", "four"};
+  for (int i = 0; i < 4; i++) {
+    put("said.txt", i % 2 ? "the whale\nand the sea\n" : "a boat\nwell\nso it is\n");
+    MAKE("a dialogue", "chat", i < 2 ? A : B, "--template", "said.jinja", "--sessions", "chats", "--session", names[i], "--tokens", "4",
+         "--temperature", "0", "--json", ONE);
+  }
+}
+
 static void make_all(void) {
   put_text("text.txt", 1, 700);
   put_text("text2.txt", 2, 700);
@@ -321,6 +339,8 @@ static void make_all(void) {
   MAKE("a session", "stream", "--model", A, "--quiet", "--tokens", "50", "--session-out", "session2.safetensors", "text2.txt", ONE);
   MAKE("a session", "stream", "--model", B, "--quiet", "--tokens", "40", "--session-out", "memory.safetensors", "text.txt", ONE);
   MAKE("a session", "stream", "--model", B, "--quiet", "--tokens", "50", "--session-out", "memory2.safetensors", "text2.txt", ONE);
+  put("said.jinja", "{% for m in messages %}{{ m.content }} {% endfor %}");
+  make_chats();
   MAKE("apply", "apply", "apply.yaml", "--input", "x.safetensors", "--output", "y.safetensors", "--params-out", "params.safetensors",
        "--state-out", "state.safetensors", ONE);
   MAKE("apply", "apply", "apply.yaml", "--input", "x.safetensors", "--output", "y.safetensors", "--params-out", "params2.safetensors",
