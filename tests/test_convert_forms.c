@@ -141,7 +141,7 @@ static void checkpoints_of_others_stay_what_they_are(void) {
                                       "checkpoints/gemma2", "checkpoints/gemma3",  "checkpoints/qwen2",   "checkpoints/qwen3",
                                       "checkpoints/phi3",   "checkpoints/gpt2",    "hybrids/lfm2",        "hybrids/mamba2",
                                       "hybrids/granite",    "hybrids/granite_moe", "hybrids/mixtral",     "hybrids/qwen3_moe",
-                                      "hybrids/olmoe",      "hybrids/qwen3_next",  "hybrids/kimi_linear"};
+                                      "hybrids/olmoe",      "hybrids/qwen3_next",  "hybrids/kimi_linear", "hybrids/rwkv7"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     char path[600];
     snprintf(path, sizeof path, GOLDEN "%s", names[i]);

@@ -25,6 +25,7 @@ static mn_status unknown(const mn_settings *s, const char *key, const char *word
   for (int i = 0; i < mn_arch_count(); i++) {
     const mn_arch_def *a = mn_arch_at(i);
     const char *words = s->form == MN_FORM_HF ? a->types : a->gguf;
+    if (s->form == MN_FORM_GGUF && a->is) continue; /* another has its word, too */
     if (words) mn_text_addf(&names, "%s%s", names.len ? " " : "", words);
   }
   mn_status status = mn_text_status(&names);

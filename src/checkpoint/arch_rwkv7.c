@@ -3,6 +3,8 @@
 #include "checkpoint/arch.h"
 #include "checkpoint/hybrid.h"
 
+#include <string.h>
+
 /* Widths between two projections are not written where they follow from the model's: what the tensors have counts. */
 static mn_status rank(mn_settings *s, const char *hf, const char *gguf, const char *tensor, int64_t *out) {
   const mn_checkpoint_tensor *t = s->form == MN_FORM_HF ? mn_checkpoint_find(s->from, tensor) : NULL;
@@ -62,7 +64,7 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
 #define NORM(param, hf, gguf)                                                                                                              \
   {param ".weight", hf ".weight", gguf ".weight", 0, 0}, { param ".bias", hf ".bias", gguf ".bias", 0, 0 }
 #define MIX(c)                                                                                                                             \
-  { "layers.#.mixer.mu_" c, HF "attn.x_" c, "blk.#.time_mix_lerp_fused.weight", 0, MN_T_PART | MN_T_RESHAPED }
+  { "layers.#.mixer.mu_" c, HF "attn.x_" c, "blk.#.time_mix_lerp_fused.weight", MN_T_RESHAPED, MN_T_PART | MN_T_RESHAPED }
 /* Two projections; fla keeps the bias with the second. */
 #define LOW(c)                                                                                                                             \
   {"layers.#.mixer." c "_down.weight", HF "attn." c "_lora.lora.0.weight", "blk.#.time_mix_" c "1.weight", 0, 0},                          \
@@ -104,6 +106,22 @@ static const mn_arch_tensor tensors[] = {
     {"lm_head.weight", "lm_head.weight", "output.weight", 0, 0},
     {0}};
 
+/* fla writes mixtures of tokens as [1,1,D], and rows of heads one behind the other; it is rho alone that it keeps by heads. */
+static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
+  const int64_t n = mn_shape_count(s);
+  if (strstr(row->param, "mixer.mu_")) *s = form == MN_FORM_HF ? MN_SHAPE(1, 1, n) : MN_SHAPE(6, 1, 1, n / 6);
+  else if (form == MN_FORM_HF && strstr(row->param, "rho"))
+    *s = MN_SHAPE(n / mn_field_int(mn_field_find(mixer->def->fields, "head_dim"), mixer->config),
+                  mn_field_int(mn_field_find(mixer->def->fields, "head_dim"), mixer->config));
+  else *s = MN_SHAPE(n);
+}
+
+static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+  (void)from, (void)recipe;
+  if (to == MN_FORM_HF) mn_keys_text(keys, "hidden_act", "sqrelu");
+  return MN_OK;
+}
+
 const mn_arch_def mn_arch_rwkv7 = {
     .name = "rwkv7",
     .summary = "RWKV-7",
@@ -115,4 +133,6 @@ const mn_arch_def mn_arch_rwkv7 = {
         "use_l2warp value_dim attention.head_count context_length",
     .recipe = recipe,
     .tensors = tensors,
+    .say = say,
+    .shape = shape,
 };
