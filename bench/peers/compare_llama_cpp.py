@@ -57,11 +57,12 @@ def last_logits(llama):
     return numpy.ctypeslib.as_array(at, shape=(llama.n_vocab(),))
 
 
-def greedy(llama, ids, n):
+def greedy(llama, ids, n, one_by_one=False):
     """The n likeliest tokens after ids, and the gap of each one's logit to the second's."""
     llama.reset()
     out, gaps = [], []
-    llama.eval(ids)
+    for piece in [[i] for i in ids] if one_by_one else [ids]:
+        llama.eval(piece)
     for i in range(n):
         logits = last_logits(llama)
         second, first = sorted(numpy.argpartition(logits, -2)[-2:], key=lambda k: logits[k])
@@ -83,6 +84,22 @@ def part_ways(args, name, llama, prompts, mine, bars, what):
             worst = max(worst, gaps[at])
             print(f"{name}, {what}: {text!r} parts at token {at}, gap {gaps[at]:.4f} there, {our['gap'][at]:.4f} here", flush=True)
     bars.append((f"{name}, {what}, {len(PROMPTS)} prompts", f"{whole} equal, largest gap where they part {worst:.4f}", worst < 1e-2))
+
+
+def beside_itself(args, model, name, prompts):
+    """The same file in llama.cpp with sums in other orders: a prompt token by token, flash attention, its usual cache of f16."""
+    def again(flash, one_by_one, cache):
+        llama = Llama(model, n_ctx=1024, n_batch=512, n_threads=args.threads, n_threads_batch=args.threads, verbose=False, flash_attn=flash,
+                      type_k=cache, type_v=cache)
+        return [greedy(llama, ids, 64, one_by_one) for ids in prompts]
+    usual = again(False, False, 0)
+    for what, other in (("prompts token by token", (False, True, 0)), ("flash attention", (True, False, 0)), ("a cache in f16", (False, False, 1))):
+        worst, whole = 0.0, 0
+        for (first, gaps), (second, _) in zip(usual, again(*other)):
+            at = next((i for i, (a, b) in enumerate(zip(first, second)) if a != b), None)
+            whole += at is None
+            worst = max(worst, gaps[at] if at is not None else 0)
+        print(f"{name}: llama.cpp beside itself with {what}: {whole} of {len(prompts)} equal, largest gap where they part {worst:.4f}", flush=True)
 
 
 def windows(ids, begin, n=512):
@@ -126,6 +143,8 @@ def compare(args, model, bars):
         bars.append((f"{name}, tokens of {len(TEXTS)} texts", f"{equal} equal", equal == len(TEXTS)))
     if "greedy" in args.parts:
         part_ways(args, name, llama, prompts, ours(args, model, prompts, "--tokens", "64"), bars, "greedy")
+    if "itself" in args.parts:
+        beside_itself(args, model, name, prompts)
     if "exact" in args.parts:
         exactly(args, model, name, prompts, [greedy(llama, ids, 64)[0] for ids in prompts], bars)
     if "perplexity" in args.parts:
@@ -145,7 +164,7 @@ def main():
     parser.add_argument("--mneme", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--text", default=os.path.join(os.path.dirname(__file__), "../../data/books/moby-dick.txt"))
-    parser.add_argument("--parts", default="tokens,greedy,exact,perplexity")
+    parser.add_argument("--parts", default="tokens,greedy,itself,exact,perplexity")
     parser.add_argument("models", nargs="+")
     args = parser.parse_args()
     args.parts = args.parts.split(",")
