@@ -246,11 +246,29 @@ static void what_waits_and_what_fits_is_limited(void) {
   CHECK(all[0].status == MN_OK && all[0].n[0] == 11 && all[0].ending[0] == MN_END_ROOM, "%d tokens, %d", all[0].n[0], all[0].ending[0]);
   CHECK(mn_batcher_context(b) == 300 && one > 0, "%lld", (long long)mn_batcher_context(b));
   mn_batcher_free(b);
-  c.state_bytes = one * 3 + one / 2;
+  /* bytes of state are those in use: two prompts of 8 and 8 fit, each with its reader, and a third waits */
+  mn_program *p = NULL;
+  const mn_states *first = NULL;
+  CHECK_OK(mn_session_program_new(f.model, f.params, MN_F32, false, &p));
+  CHECK_OK(mn_program_first(p, &first));
+  const size_t each = mn_states_bytes_at(first, 16) + mn_states_bytes_at(first, 8), least = 2 * mn_states_bytes_at(first, 1);
+  CHECK(each < one, "%zu of %zu bytes", each, one);
+  c.state_bytes = each * 2 + each / 2, c.waiting = 16;
   CHECK_OK(mn_batcher_new(&c, &b));
-  CHECK(mn_batcher_rows(b) == 3, "%lld rows", (long long)mn_batcher_rows(b));
+  CHECK_OK(mn_batcher_call(b, wait_at_gate, NULL));
+  for (int i = 0; i < 6; i++) post(b, ask(i, 8, 8, 1, 1));
+  sem_post(&gate);
+  wait_for(6);
+  mn_batcher_counts seen = mn_batcher_count(b);
+  CHECK(seen.steps_of[0] + seen.steps_of[1] == seen.steps && seen.steps_of[1] > 0, "never more than two at once: %lld of %lld steps",
+        (long long)(seen.steps_of[0] + seen.steps_of[1]), (long long)seen.steps);
+  for (int i = 0; i < 6; i++) CHECK(all[i].status == MN_OK && all[i].n[0] == 8, "%d: %d tokens", i, all[i].n[0]);
+  post(b, ask(0, 8, 200, 1, 1)); /* alone it would be too much */
+  wait_for(1);
+  CHECK(all[0].status == MN_ERR_CONFIG && all[0].n[0] == 0, "%d", all[0].status);
   mn_batcher_free(b);
-  c.state_bytes = one - 1;
+  mn_program_free(p);
+  c.state_bytes = least - 1;
   CHECK(mn_batcher_new(&c, &b) == MN_ERR_CONFIG && strstr(mn_message(), "allow more"), "%s", mn_message());
 }
 

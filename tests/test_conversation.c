@@ -274,7 +274,7 @@ static void a_file_goes_on_as_if_it_had_never_stopped(void) {
     /* a cache that is only appended to is saved as far as it was written */
     mn_file_info info = {0};
     CHECK_OK(mn_file_stat("c.safetensors", &info));
-    if (m == 0) CHECK(info.size < mn_session_state_bytes(mn_conversation_session(b)) / 2, "%d bytes", (int)info.size);
+    if (m == 0) CHECK(info.size < mn_session_room_bytes(mn_conversation_session(b)) / 2, "%d bytes", (int)info.size);
     mn_conversation_free(a), mn_conversation_free(b);
     fixture_close(&f);
   }

@@ -40,7 +40,7 @@ static void copies_are_independent(void) {
   CHECK(row_is(b, 0, 7) && row_is(b, 1, 8) && row_is(b, 2, 9), "a clone follows what it was made from");
   CHECK_OK(mn_states_copy(b, a));
   CHECK(row_is(b, 0, 1) && row_is(b, 2, 3), "copied");
-  CHECK(mn_states_all_bytes(a) == B * (4 + 40 + 10), "%zu bytes", mn_states_all_bytes(a));
+  CHECK(mn_states_used_bytes(a) == B * (4 + 40 + 10), "%zu bytes", mn_states_used_bytes(a));
   mn_states_free(a);
   mn_states_free(b);
 }
@@ -158,7 +158,90 @@ static void positions_of_every_row_are_checked(void) {
   mn_states_free(b);
 }
 
+/* A cache: 2 rows before the first token, room for 4,000 of 64 numbers. */
+enum { ROOM = 4002, WIDE = 64 };
+static mn_status make_cache(mn_backend *backend, mn_states **out) {
+  const mn_state_info info[] = {{"position", MN_I32, MN_SHAPE(1), "where", 0}, {"k", MN_F32, MN_SHAPE(1, ROOM, WIDE), "keys", 3}};
+  return mn_states_new(backend, 1, 2, info, out);
+}
+static float written(int token, int i, int who) { return (float)(token * WIDE + i) + 0.5f * (float)who; }
+/* Tokens [from, to) are written as a run writes them. */
+static void go_on(mn_states *s, int from, int to, int who) {
+  float *k = mn_states_data(s, 1);
+  for (int t = from; t < to; t++)
+    for (int i = 0; i < WIDE; i++) k[(t + 2) * WIDE + i] = written(t, i, who);
+  *(int32_t *)mn_states_data(s, 0) = to;
+  mn_states_moved(s, NULL, to - from);
+}
+static int wrong_from(const mn_states *s, int from, int to, int who) { /* how many numbers are */
+  const float *k = mn_states_data(s, 1);
+  int n = 0;
+  for (int t = from; t < to; t++)
+    for (int i = 0; i < WIDE; i++) n += k[(t + 2) * WIDE + i] != written(t, i, who);
+  return n;
+}
+
+/* Three go on from one, one goes back behind what it shares, and one that was cloned from a clone: each has what it wrote. */
+static void clones_share_until_they_write(void) {
+  mn_states *a = NULL, *b[4] = {NULL}, *of_b = NULL;
+  CHECK_OK(make_cache(mn_backend_ref(), &a));
+  go_on(a, 0, 3000, 0);
+  const size_t alone = mn_states_used_bytes(a);
+  CHECK(alone == 4 + 3002 * WIDE * 4 && mn_states_held_bytes(a) == alone && mn_states_room_bytes(a) == 4 + ROOM * WIDE * 4, "%zu bytes", alone);
+  for (int i = 0; i < 4; i++) CHECK_OK(mn_states_clone(a, &b[i]));
+  size_t held = mn_states_held_bytes(a);
+  for (int i = 0; i < 4; i++) held += mn_states_held_bytes(b[i]);
+  CHECK(mn_states_used_bytes(b[3]) == alone && held < alone + alone / 50, "five of one cost %zu, one %zu bytes", held, alone);
+  go_on(a, 3000, 3100, 9);
+  for (int i = 0; i < 3; i++) go_on(b[i], 3000, 3010, i + 1);
+  CHECK_OK(mn_states_put(b[3], 0, (int32_t[]){100})); /* back */
+  go_on(b[3], 100, 200, 4);
+  CHECK_OK(mn_states_clone(b[3], &of_b));
+  go_on(of_b, 200, 220, 5);
+  go_on(b[3], 200, 210, 6);
+  CHECK(!wrong_from(a, 0, 3000, 0) && !wrong_from(a, 3000, 3100, 9), "the one they were made from");
+  for (int i = 0; i < 3; i++) CHECK(!wrong_from(b[i], 0, 3000, 0) && !wrong_from(b[i], 3000, 3010, i + 1), "clone %d", i);
+  CHECK(!wrong_from(b[3], 0, 100, 0) && !wrong_from(b[3], 100, 200, 4) && !wrong_from(b[3], 200, 210, 6), "the one that went back");
+  CHECK(!wrong_from(of_b, 0, 100, 0) && !wrong_from(of_b, 100, 200, 4) && !wrong_from(of_b, 200, 220, 5), "a clone of it");
+  mn_states_free(a); /* pages outlive who gave them */
+  CHECK(!wrong_from(b[0], 0, 3000, 0) && !wrong_from(of_b, 0, 100, 0), "after the first is gone");
+  /* many times, each a little further: more shelves than there are places for */
+  for (int i = 0; i < 12; i++) {
+    mn_states *next = NULL;
+    go_on(b[1], 3010 + 80 * i, 3090 + 80 * i, 2);
+    CHECK_OK(mn_states_clone(b[1], &next));
+    CHECK(next && !wrong_from(next, 0, 3000, 0) && !wrong_from(next, 3000, 3090 + 80 * i, 2), "step %d", i);
+    mn_states_free(b[1]);
+    b[1] = next;
+  }
+  for (int i = 0; i < 4; i++) mn_states_free(b[i]);
+  mn_states_free(of_b);
+}
+
+/* What is saved of a cache is what is in use; a file of the whole room, as they were once, is read, too. */
+static void caches_are_saved_as_far_as_they_are_used(void) {
+  const char *path = "cache.safetensors";
+  mn_states *a = NULL, *b = NULL;
+  mn_st *st = NULL;
+  CHECK_OK(make_cache(mn_backend_ref(), &a));
+  CHECK_OK(make_cache(mn_backend_ref(), &b));
+  go_on(a, 0, 10, 1);
+  save_as(path, a);
+  CHECK_OK(mn_st_open(path, &st));
+  CHECK(st && mn_st_find(st, "k")->shape.dim[1] == 12, "12 rows");
+  mn_st_close(st);
+  go_on(b, 0, 500, 2);
+  CHECK_OK(load_from(path, b));
+  CHECK(mn_states_position(b)[0] == 10 && !wrong_from(b, 0, 10, 1), "over a longer one");
+  CHECK_OK(mn_states_copy_row_from(b, 0, a, 0, 10));
+  CHECK(mn_states_copy_row_from(b, 0, a, 0, 11) == MN_ERR_ARG, "more in common than there is");
+  mn_states_free(a);
+  mn_states_free(b);
+}
+
 int main(void) {
+  RUN(clones_share_until_they_write);
+  RUN(caches_are_saved_as_far_as_they_are_used);
   RUN(copies_are_independent);
   RUN(rows_go_where_they_are_sent);
   RUN(other_states_are_refused);

@@ -79,7 +79,7 @@ static void the_least_lately_used_go_to_files_and_come_back(void) {
   talk(s, "a", 5), talk(s, "b", 6), talk(s, "c", 7);
   CHECK(look(s).n == 3 && look(s).in_memory == 2 && mn_file_exists("shelf/a.safetensors") && !mn_file_exists("shelf/c.safetensors"),
         "a was used least lately");
-  talk(roomy, "a", 4), talk(s, "a", 4); /* comes back, and b goes */
+  talk(roomy, "a", 1), talk(s, "a", 1); /* comes back, and b goes */
   CHECK(look(s).in_memory == 2 && mn_file_exists("shelf/b.safetensors"), "b goes");
   for (int i = 0; i < 3; i++) {
     float x[VOCAB] = {0}, y[VOCAB] = {1};
@@ -95,7 +95,7 @@ static void the_least_lately_used_go_to_files_and_come_back(void) {
   mn_shelf_free(s);
   CHECK(!mn_file_exists("shelf/a.safetensors") && !mn_file_exists("shelf/b.safetensors"), "files for room alone go with it");
   mn_shelf *small = make(&f, NULL, one + one / 2, false); /* without files the oldest are forgotten */
-  talk(small, "a", 3), talk(small, "b", 3);
+  talk(small, "a", 6), talk(small, "b", 6);
   CHECK(look(small).n == 1 && !take(small, "a", false), "a is forgotten");
   mn_shelf_free(small);
   mn_shelf_free(roomy);

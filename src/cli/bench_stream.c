@@ -39,7 +39,7 @@ static mn_status open_bench(mn_cli *cli, bench *b) {
   const mn_session_config config = {.prefill = SEGMENT, .compute = compute};
   MN_TRY(mn_session_new(b->model, b->params, &config, &b->session));
   for (int i = 0; i < SEGMENT; i++) b->tokens[i] = (int32_t)(mn_random_uniform(11, 0, (uint64_t)i) * VOCAB);
-  const size_t bytes = mn_session_state_bytes(b->session);
+  const size_t bytes = mn_session_room_bytes(b->session);
   b->from = mn_calloc(1, bytes + 1);
   b->to = mn_alloc(bytes + 1);
   if (!b->from || !b->to) return MN_ERR_MEMORY;
@@ -70,7 +70,7 @@ static mn_status turn(bench *b) {
   MN_TRY(mn_session_fork(b->session, &fork));
   note(b, FORK, began, 1);
   mn_session_free(fork);
-  const size_t bytes = mn_session_state_bytes(b->session);
+  const size_t bytes = mn_session_room_bytes(b->session);
   void *to = b->backend->alloc(b->backend, bytes); /* fresh memory, as a fork's is */
   if (!to) return MN_ERR_MEMORY;
   began = mn_now();
@@ -87,7 +87,7 @@ static mn_status turn(bench *b) {
 static mn_status show(const mn_cli *cli, const bench *b) {
   static const char *const keys[] = {"token_seconds", "segment_seconds", "one_less_seconds",
                                      "fork_seconds",  "copy_seconds",    "reset_seconds"};
-  const double bytes = (double)mn_session_state_bytes(b->session), *t = b->best;
+  const double bytes = (double)mn_session_room_bytes(b->session), *t = b->best;
   if (cli->json) {
     json_t *j = json_object();
     for (int i = 0; i < TIMES; i++) json_object_set_new(j, keys[i], json_real(t[i]));

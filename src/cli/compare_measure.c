@@ -158,7 +158,7 @@ static mn_status of_speed(const mn_measuring *w, const mn_bundle *b, mn_watch wa
     if (status == MN_OK) give(out, us, m->title, at);
   }
   if (status == MN_OK) {
-    give(out, (double)mn_session_state_bytes(s), m->title, ".state_bytes");
+    give(out, (double)mn_session_room_bytes(s), m->title, ".state_bytes");
     give(out, limit.tokens == MN_LIMIT_NONE ? (double)NAN : (double)limit.tokens, m->title, ".limit");
   }
   mn_session_free(s);

@@ -7,6 +7,7 @@
 #include "cli/inspect_synapses.h"
 #include "cli/unit_arg.h"
 #include "run/program.h"
+#include "run/state.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -234,11 +235,12 @@ static mn_status report(inspection *x) {
   double tokens = (double)(x->B * x->T);
   const mn_state_info *states = x->states;
   const mn_limit limit = x->limit;
-  size_t state_bytes = 0;
-  for (int i = 0; i < x->n_states; i++) state_bytes += (size_t)mn_shape_count(&states[i].shape) * mn_dtype_size(states[i].dtype);
+  size_t state_bytes = 0, state_room = 0; /* after T tokens; of streams that fill their caches */
+  for (int i = 0; i < x->n_states; i++)
+    state_bytes += mn_state_bytes_at(&states[i], x->T), state_room += mn_shape_bytes(&states[i].shape, states[i].dtype);
   if (x->cli->json) {
-    json_t *doc = json_pack("{s:I, s:I, s:f, s:s, s:I, s:I}", "parameters", (json_int_t)x->parameters, "state_bytes",
-                            (json_int_t)state_bytes, "flops_per_token", (double)r->flops / tokens, "mode", modes[x->mode], "batch",
+    json_t *doc = json_pack("{s:I, s:I, s:I, s:f, s:s, s:I, s:I}", "parameters", (json_int_t)x->parameters, "state_bytes",
+                            (json_int_t)state_bytes, "state_room_bytes", (json_int_t)state_room, "flops_per_token", (double)r->flops / tokens, "mode", modes[x->mode], "batch",
                             (json_int_t)x->B, "seq_len", (json_int_t)x->T);
     json_object_set_new(doc, "plan",
                         json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "nodes", r->nodes_given, "lowered",
@@ -271,7 +273,9 @@ static mn_status report(inspection *x) {
   char shape[96];
   if (x->unit.kind == MN_UNIT_MODEL) print_model(x);
   mn_print("parameters      %lld (%.1f MiB in f32)\n", (long long)x->parameters, mib((size_t)x->parameters * 4));
-  mn_print("state           %zu bytes for %lld stream%s\n", state_bytes, (long long)x->B, x->B == 1 ? "" : "s");
+  mn_print("state           %zu bytes for %lld stream%s", state_bytes, (long long)x->B, x->B == 1 ? "" : "s");
+  if (state_room > state_bytes) mn_print(" of %lld tokens, %zu with full caches", (long long)x->T, state_room);
+  mn_print("\n");
   if (x->unit.kind == MN_UNIT_MODEL && mn_model_check_stream(x->unit.model) != MN_OK) mn_print("stream          none: %s\n", mn_message());
   else if (limit.tokens == MN_LIMIT_NONE) mn_print("stream length   without end\n");
   else mn_print("stream length   %lld tokens (%s%s%s)\n", (long long)limit.tokens, limit.where, *limit.where ? ": " : "", limit.key);

@@ -150,7 +150,7 @@ mn_status mn_eval_needles(const mn_model *model, const mn_params *params, const 
   if (status == MN_OK) status = mn_session_feed(r.asked, &(int32_t){0}, 1, &logits); /* compiled before memory is measured */
   mn_needle_reader reader = {&r, read_session, answer_session, boundary_session};
   if (status == MN_OK) status = mn_eval_needles_with(&reader, config, run, out);
-  if (r.stream) out->state_bytes = mn_session_state_bytes(r.stream);
+  if (r.stream) out->state_bytes = mn_session_room_bytes(r.stream);
   mn_session_free(r.stream);
   mn_session_free(r.asked);
   mn_session_free(r.old);

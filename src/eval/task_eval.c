@@ -39,7 +39,7 @@ void mn_generator_free(mn_generator *g) {
 }
 
 bool mn_generator_forgot(const mn_generator *g) { return g->forgot; }
-size_t mn_generator_state_bytes(const mn_generator *g) { return mn_session_state_bytes(g->session); }
+size_t mn_generator_state_bytes(const mn_generator *g) { return mn_session_room_bytes(g->session); }
 
 int64_t mn_greedy(const float *logits, int64_t vocab_size, const mn_tokenizer *tok) {
   int64_t best = -1;

@@ -62,7 +62,7 @@ static mn_status open_all(streamed *s, const mn_model *model, const mn_params *p
       .batch = s->B, .prefill = 1, .compute = s->config->compute, .forget = s->config->forget, .fingerprint = fingerprint};
   MN_TRY(mn_session_new(model, params, &config, &s->first));
   MN_TRY(mn_session_fork(s->first, &s->second));
-  s->out->state_bytes = mn_session_state_bytes(s->first) / B;
+  s->out->state_bytes = mn_session_room_bytes(s->first) / B;
   return open_parallel(s, model, params);
 }
 

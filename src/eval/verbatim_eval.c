@@ -334,7 +334,7 @@ mn_status mn_eval_verbatim(const mn_model *model, const mn_params *params, const
   MN_TRY(mn_session_new(model, params, &how, &r.session));
   const mn_verbatim_reader reader = {&r, r.batch, read_session};
   mn_status status = evaluate(&reader, prepare_session, tok, config, run, out);
-  if (status == MN_OK) out->state_bytes = mn_session_state_bytes(r.session) / (size_t)r.batch;
+  if (status == MN_OK) out->state_bytes = mn_session_room_bytes(r.session) / (size_t)r.batch;
   mn_session_free(r.session);
   free(r.tokens);
   free(r.targets);

@@ -190,7 +190,7 @@ int64_t mn_conversation_length(const mn_conversation *c) { return (int64_t)c->to
 const int32_t *mn_conversation_tokens(const mn_conversation *c) { return c->tokens.data; }
 mn_session *mn_conversation_session(const mn_conversation *c) { return c->session; }
 int64_t mn_conversation_snapshots(const mn_conversation *c) { return c->n; }
-size_t mn_conversation_bytes(const mn_conversation *c) { return mn_session_state_bytes(c->session) + (size_t)c->n * c->bytes; }
+size_t mn_conversation_bytes(const mn_conversation *c) { return mn_session_held_bytes(c->session) + (size_t)c->n * c->bytes; }
 uint64_t mn_conversation_fed(const mn_conversation *c) { return c->fed; }
 
 int64_t mn_conversation_common(const mn_conversation *c, const int32_t *tokens, int64_t n) {
@@ -298,7 +298,9 @@ mn_status mn_conversation_from_row(mn_conversation *c, const mn_session *batch, 
   if (there != here + n)
     return mn_fail(MN_ERR_ARG, "the row stands at %lld tokens, not at the conversation's %lld and %lld more", (long long)there,
                    (long long)here, (long long)n);
-  MN_TRY(mn_session_copy_row(c->session, 0, batch, row));
+  /* the row began as this conversation: a cache that has not turned over since has the same beginning */
+  const bool forgets = c->session->config.forget;
+  MN_TRY(mn_session_copy_row_from(c->session, 0, batch, row, forgets ? 0 : here));
   MN_TRY(add_tokens(c, tokens, n));
   return mark ? snapshot(c, true) : MN_OK;
 }

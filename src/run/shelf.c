@@ -91,13 +91,16 @@ static mn_status save(mn_shelf *s, entry *e) {
   return status;
 }
 
+/* In memory. What conversations share is one's alone when the others have gone, so it is asked for anew. */
+static size_t bytes_of(const entry *e) { return e->c ? mn_conversation_bytes(e->c) : e->bytes; }
+
 static size_t idle_bytes(const mn_shelf *s, entry **oldest) {
   size_t bytes = 0;
   *oldest = NULL;
   for (int i = 0; i < s->n; i++) {
     entry *e = s->at[i];
     if (!e->c || e->taken || e->busy) continue;
-    bytes += e->bytes;
+    bytes += bytes_of(e);
     if (!*oldest || e->used < (*oldest)->used) *oldest = e;
   }
   return bytes;
@@ -404,8 +407,9 @@ mn_status mn_shelf_each(mn_shelf *s, void (*tell)(void *ctx, const mn_shelf_entr
   size_t n = 0;
   for (int i = 0; all && i < s->n; i++) {
     const entry *e = s->at[i];
-    if (e->name) all[n++] = (mn_shelf_entry){e->name, e->taken, e->c != NULL || e->taken, e->c ? mn_conversation_length(e->c) : -1,
-                                e->c || e->taken ? e->bytes : file_bytes(s, e->name)};
+    if (e->name)
+      all[n++] = (mn_shelf_entry){e->name, e->taken, e->c != NULL || e->taken, e->c ? mn_conversation_length(e->c) : -1,
+                                  e->c || e->taken ? bytes_of(e) : file_bytes(s, e->name)};
   }
   for (size_t i = 0; all && i < files; i++)
     if (*names[i] && !find(s, names[i])) all[n++] = (mn_shelf_entry){names[i], false, false, -1, file_bytes(s, names[i])};
@@ -421,7 +425,7 @@ mn_status mn_shelf_each(mn_shelf *s, void (*tell)(void *ctx, const mn_shelf_entr
 size_t mn_shelf_bytes(mn_shelf *s) {
   size_t bytes = 0;
   pthread_mutex_lock(&s->lock);
-  for (int i = 0; i < s->n; i++) bytes += s->at[i]->c || s->at[i]->taken ? s->at[i]->bytes : 0;
+  for (int i = 0; i < s->n; i++) bytes += s->at[i]->c || s->at[i]->taken ? bytes_of(s->at[i]) : 0;
   pthread_mutex_unlock(&s->lock);
   return bytes;
 }

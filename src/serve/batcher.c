@@ -24,8 +24,10 @@ typedef struct call {
 struct mn_batcher {
   mn_batcher_config config;
   mn_program *program;
+  const mn_states *first; /* the program's */
   mn_limit limit;
-  size_t stream_bytes;
+  size_t stream_bytes;    /* of one that fills its caches */
+  size_t demand;          /* the worker's: of all that run, when they will have come to their ends */
   pthread_t thread;
   bool runs;
   volatile sig_atomic_t stop;
@@ -42,21 +44,29 @@ struct mn_batcher {
   int64_t promised;          /* answers of the prompts that are read */
   row *rows;
   int32_t *tokens, *count; /* [config.rows] */
+  bool *left;              /* [config.rows] false, but for the one that is left */
   float *scratch;          /* [vocab_size] */
 };
 
 /* ---- what becomes of a task ---- */
+/* Its reader is kept for the next prompt, empty: what it had read costs nothing any more. */
+static void put_aside(mn_batcher *b, mn_task *t) {
+  if (t->reader && !b->spare && mn_session_reset(t->reader) == MN_OK) b->spare = t->reader;
+  else mn_session_free(t->reader);
+  t->reader = NULL;
+}
+
 static void end_task(mn_batcher *b, mn_task *t, mn_status status) {
   char why[1024] = "";
   if (status != MN_OK) snprintf(why, sizeof why, "%s", mn_message());
   if (t->promised) b->promised -= t->answers;
   t->promised = false;
+  if (t->admitted) b->demand -= t->demand;
+  t->admitted = false, t->demand = 0;
   if (t->conversation) t->give(t->ctx, t->conversation, status);
   t->conversation = NULL;
   if (t->whole) free(t->whole), t->whole = NULL, t->prompt = NULL;
-  if (t->reader && !b->spare) b->spare = t->reader;
-  else mn_session_free(t->reader);
-  t->reader = NULL;
+  put_aside(b, t);
   mn_clients_end(&b->clients, t->client);
   t->times.over = mn_now();
   t->over(t->ctx, status, why);
@@ -77,9 +87,14 @@ static void take_out(mn_task **list, const mn_task *t) {
 }
 
 static void leave_row(mn_batcher *b, row *r) {
+  const int64_t i = r - b->rows;
   mn_voice_free(r->voice);
   *r = (row){0};
   b->live--;
+  b->left[i] = true;
+  const mn_status status = mn_session_reset_rows(b->batch, b->left); /* its memory goes back */
+  b->left[i] = false;
+  if (status != MN_OK) mn_log_write(MN_LOG_INFO, "a row that was left keeps its memory: %s", mn_message());
 }
 
 /* All that a task has, wherever it is. */
@@ -93,7 +108,7 @@ static void drop(mn_batcher *b, mn_task *t, mn_status status) {
 
 /* ---- rows ---- */
 static mn_status new_session(mn_batcher *b, int64_t rows, mn_session **out) {
-  const mn_session_config c = {.batch = rows, .prefill = b->config.piece, .sparse = true, .program = b->program};
+  const mn_session_config c = {.batch = rows, .prefill = b->config.piece, .program = b->program};
   return mn_session_new(b->config.model, b->config.params, &c, out);
 }
 
@@ -266,32 +281,51 @@ static mn_status append(mn_batcher *b, mn_task *t) {
   return MN_OK;
 }
 
-static mn_status begin_reading(mn_batcher *b, mn_task *t) {
-  b->promised += t->answers;
-  t->promised = true;
+static size_t bytes_at(const mn_batcher *b, int64_t tokens) { return mn_states_bytes_at(b->first, tokens); }
+
+/* Its turn has come: its conversation is there, and what it will have when it comes to its end is known. */
+static mn_status take_up(mn_batcher *b, mn_task *t) {
+  if (t->taken) return MN_OK;
+  t->taken = true;
   if (t->take) {
     MN_TRY(t->take(t->ctx, &t->conversation));
     if (t->appends && !t->begun) MN_TRY(append(b, t));
     else MN_TRY(mn_conversation_prepare(t->conversation, t->prompt, t->n_prompt, &t->cached));
-    t->read = t->cached;
-    return MN_OK;
   }
+  const int64_t most = b->config.forget ? MN_POSITION_MAX : b->limit.tokens, room = most > t->n_prompt ? most - t->n_prompt : 0;
+  const size_t answer = bytes_at(b, t->n_prompt + (t->manner.most < room ? t->manner.most : room));
+  t->demand = (size_t)t->answers * answer + (t->take ? 0 : bytes_at(b, t->n_prompt));
+  if (!b->config.state_bytes || t->demand <= b->config.state_bytes) return MN_OK;
+  const size_t demand = t->demand;
+  t->demand = 0;
+  return mn_fail(MN_ERR_CONFIG,
+                 "%lld tokens and %lld answers of up to %lld more have a state of %zu bytes, and all streams together may have %zu: ask for less",
+                 (long long)t->n_prompt, (long long)t->answers, (long long)t->manner.most, demand, b->config.state_bytes);
+}
+
+static mn_status begin_reading(mn_batcher *b, mn_task *t) {
+  b->promised += t->answers;
+  t->promised = true;
+  t->read = t->cached;
+  if (t->take) return MN_OK;
   if (!b->spare) return new_session(b, 1, &t->reader);
   t->reader = b->spare;
   b->spare = NULL;
-  return mn_session_reset(t->reader);
+  return MN_OK;
 }
 
 static void admit(mn_batcher *b) {
   while (b->waiting) {
     mn_task *t = choose(b, b->waiting);
     if (b->live + b->promised + t->answers > b->config.rows) return; /* it is its turn, however small the others are */
+    mn_status status = take_up(b, t);
+    if (status == MN_OK && b->config.state_bytes && b->demand + t->demand > b->config.state_bytes) return; /* room comes when others end */
     take_out(&b->waiting, t);
     mn_task **end = &b->reading;
     while (*end) end = &(*end)->next;
     t->next = NULL, *end = t;
     t->times.admitted = mn_now();
-    mn_status status = begin_reading(b, t);
+    if (status == MN_OK) t->admitted = true, b->demand += t->demand, status = begin_reading(b, t);
     if (status != MN_OK) drop(b, t, status);
   }
 }
@@ -341,9 +375,7 @@ static void read_piece(mn_batcher *b) {
     /* its rows go on without the reader */
     b->promised -= t->answers;
     t->promised = false;
-    if (!b->spare) b->spare = t->reader;
-    else mn_session_free(t->reader);
-    t->reader = NULL;
+    put_aside(b, t);
   }
 }
 
@@ -390,7 +422,8 @@ static void count(mn_batcher *b) {
   for (mn_task *t = b->waiting; t; t = t->next) c->waiting++;
   for (mn_task *t = b->reading; t; t = t->next) c->reading++;
   c->rows = b->live, c->room = b->room;
-  c->state_bytes = (size_t)(b->room + c->reading + (b->spare != NULL)) * b->stream_bytes;
+  c->state_bytes = b->batch ? mn_session_state_bytes(b->batch) : 0;
+  for (mn_task *t = b->reading; t; t = t->next) c->state_bytes += t->reader ? mn_session_state_bytes(t->reader) : 0;
 }
 
 static bool idle(const mn_batcher *b) { return !b->waiting && !b->reading && !b->live; }
@@ -435,6 +468,7 @@ static mn_status open_batcher(mn_batcher *b) {
     return mn_fail(MN_ERR_CONFIG, "a model of type %s says something about a %s, which no request has", c->model->def->name,
                    c->model->def->kept);
   MN_TRY(mn_session_program_new(c->model, c->params, c->compute, c->forget, &b->program));
+  MN_TRY(mn_program_first(b->program, &b->first));
   mn_session *one = NULL;
   MN_TRY(new_session(b, 1, &one));
   b->spare = one;
@@ -443,19 +477,17 @@ static mn_status open_batcher(mn_batcher *b) {
   if (mn_session_channels(one))
     return mn_fail(MN_ERR_CONFIG, "a model of type %s reads frames, and requests are text", c->model->def->name);
   b->limit = mn_session_limit(one);
-  b->stream_bytes = mn_session_state_bytes(one);
-  if (c->state_bytes) {
-    const int64_t most = (int64_t)(c->state_bytes / (b->stream_bytes ? b->stream_bytes : 1));
-    if (most < 1)
-      return mn_fail(MN_ERR_CONFIG, "a stream's state has %zu bytes, and all streams together may have %zu: allow more", b->stream_bytes,
-                     c->state_bytes);
-    if (c->rows > most) c->rows = most;
-  }
+  b->stream_bytes = mn_session_room_bytes(one);
+  const size_t least = 2 * bytes_at(b, 1);
+  if (c->state_bytes && c->state_bytes < least)
+    return mn_fail(MN_ERR_CONFIG, "a prompt of one token and its answer have a state of %zu bytes, and all streams together may have %zu: allow more",
+                   least, c->state_bytes);
   b->rows = mn_calloc((size_t)c->rows, sizeof *b->rows);
   b->tokens = mn_calloc((size_t)c->rows, sizeof *b->tokens);
   b->count = mn_calloc((size_t)c->rows, sizeof *b->count);
+  b->left = mn_calloc((size_t)c->rows, sizeof *b->left);
   b->scratch = mn_alloc((size_t)c->model->config.vocab_size * sizeof *b->scratch);
-  return b->rows && b->tokens && b->count && b->scratch ? MN_OK : MN_ERR_MEMORY;
+  return b->rows && b->tokens && b->count && b->left && b->scratch ? MN_OK : MN_ERR_MEMORY;
 }
 
 mn_status mn_batcher_new(const mn_batcher_config *config, mn_batcher **out) {
@@ -490,6 +522,7 @@ void mn_batcher_free(mn_batcher *b) {
   free(b->rows);
   free(b->tokens);
   free(b->count);
+  free(b->left);
   free(b->scratch);
   pthread_cond_destroy(&b->wake);
   pthread_mutex_destroy(&b->mutex);

@@ -7,7 +7,8 @@
  *
  * Who is next is decided by counters of tokens (Sheng et al. 2024, "Fairness in Serving Large Language Models", arXiv 2401.00588): each client
  * has one, which grows with what is read and made for it; of those that want something the least served goes first, and whoever comes
- * anew begins where the least served stands. Of one client's prompts the one that was read least goes first. */
+ * anew begins where the least served stands. Of one client's prompts the one that was read least goes first. A prompt begins when its rows
+ * are free, and its state, as long as its answers may get, fits beside those of all others. */
 #ifndef MN_SERVE_BATCHER_H
 #define MN_SERVE_BATCHER_H
 
@@ -27,7 +28,7 @@ typedef struct mn_batcher_config {
   int64_t rows;       /* streams at once, at most              */
   int64_t piece;      /* tokens of a prompt between two steps  */
   int64_t waiting;    /* tasks that wait, at most              */
-  size_t state_bytes; /* for the states of all streams; 0: any */
+  size_t state_bytes; /* for the states of all streams as far as they will be in use; 0: any */
 } mn_batcher_config;
 
 typedef struct mn_task_times { /* seconds of mn_now; 0: not yet */
@@ -72,6 +73,9 @@ typedef struct mn_task {
   mn_conversation *conversation;
   int32_t *whole;     /* what it had read, and the prompt */
   bool promised;      /* rows are kept for its answers */
+  bool taken;         /* its conversation was asked for, and its demand is known */
+  bool admitted;      /* its demand is part of the worker's */
+  size_t demand;      /* bytes of state that it will have when all its answers are as long as they may be */
   int64_t read, live; /* tokens of the prompt; answers that are being made */
 } mn_task;
 
@@ -88,9 +92,9 @@ mn_status mn_batcher_call(mn_batcher *b, void (*fn)(void *arg), void *arg);
 
 /* How many tokens a stream may have; MN_LIMIT_NONE: any number. */
 int64_t mn_batcher_context(const mn_batcher *b);
-size_t mn_batcher_stream_bytes(const mn_batcher *b); /* the state of one */
+size_t mn_batcher_stream_bytes(const mn_batcher *b); /* the state of one that fills its context */
 mn_program *mn_batcher_program(const mn_batcher *b);
-int64_t mn_batcher_rows(const mn_batcher *b); /* that there may be, for the bytes of state that there may be */
+int64_t mn_batcher_rows(const mn_batcher *b); /* that there may be */
 
 enum { MN_BATCH_SIZES = 12 };
 typedef struct mn_batcher_counts {      /* now, and since the start */
@@ -98,7 +102,7 @@ typedef struct mn_batcher_counts {      /* now, and since the start */
   int64_t tokens_read, tokens_made, steps, pieces, row_steps;
   int64_t steps_of[MN_BATCH_SIZES]; /* steps with up to 1, 2, 4 ... rows */
   double step_seconds, piece_seconds;
-  size_t state_bytes;
+  size_t state_bytes; /* in use */
 } mn_batcher_counts;
 mn_batcher_counts mn_batcher_count(mn_batcher *b);
 

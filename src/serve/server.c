@@ -302,7 +302,7 @@ static mn_status open_shelf(mn_server *s) {
   const mn_server_config *c = &s->config;
   const mn_shelf_config shelf = {.model = c->bundle->model,
                                  .params = c->bundle->params,
-                                 .session = {.prefill = c->piece, .sparse = true, .program = mn_batcher_program(s->batcher)},
+                                 .session = {.prefill = c->piece, .program = mn_batcher_program(s->batcher)},
                                  .folder = c->sessions,
                                  .bytes = c->session_bytes ? c->session_bytes : (size_t)1 << 30,
                                  .keeps = c->sessions != NULL};
