@@ -1,14 +1,15 @@
 /* decode.c - a token of a model that is read from a file, beside the rate at which this machine reads memory: every weight is read once for
  * each token, so that rate is the limit.
  *
- *     bench-decode MODEL [--threads N] [--context N] [--tokens N] [--turns N] [--prefill N] [--batch N] [--exact] [--profile] [--told]
+ *     bench-decode MODEL [--threads N] [--context N] [--tokens N] [--turns N] [--prefill N] [--batch N] [--exact] [--cache TYPE] [--profile] [--told]
  *
  * MODEL is any that mneme opens; its caches hold what the options ask for. In each turn, by turns: `prefill` tokens into a fresh stream; `context` tokens and then `tokens` more, one
  * at a time; the machine's read bandwidth. The shortest of each counts. `of bandwidth` is the bytes of weights that a token reads, over its
- * time, over the bandwidth. --exact: activations are never rounded to 8 bits. --profile: each step of a token's plan. --told:
+ * time, over the bandwidth. --exact: activations are never rounded to 8 bits. --cache: of attention, f32, bf16, f16 or q8_0. --profile: each step of a token's plan. --told:
  * one turn for each line of standard input, answered by a line of JSON, for who measures something else by turns; before them a line says how
  * long it took from the program's start until 16 tokens were read (`first`). */
 #include "backend/cpu/machine.h"
+#include "base/narrow.h"
 #include "checkpoint/bundle.h"
 #include "run/session.h"
 
@@ -22,6 +23,7 @@ typedef struct setting {
   int64_t threads, context, tokens, turns, prefill, batch;
   bool exact, profile, told;
   double began;
+  mn_dtype cache;
 } setting;
 
 enum { FIRST = 16 };
@@ -109,6 +111,7 @@ static mn_status run(const setting *o) {
   if (status == MN_OK) {
     b.params->exact_products = o->exact;
     mn_bundle_limit(&b, most + o->tokens); /* a model without caches needs none */
+    b.params->cache = o->cache;
     for (int64_t i = 0; i < o->batch * (most + 1); i++)
       tokens[i] = (int32_t)(mn_random_uniform(3, 0, (uint64_t)i) * (double)b.model->config.vocab_size);
     status = mn_session_new(b.model, b.params, &(mn_session_config){.batch = o->batch, .prefill = 512}, &s);
@@ -132,6 +135,9 @@ int main(int argc, char **argv) {
     for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++)
       if (!strcmp(argv[i], numbers[k].name) && i + 1 < argc) *numbers[k].value = strtoll(argv[++i], NULL, 10), known = true;
     if (!strcmp(argv[i], "--exact")) o.exact = known = true;
+    for (mn_dtype t = 0; !strcmp(argv[i], "--cache") && i + 1 < argc && t < MN_ALL_TYPES; t++)
+      if (!strcmp(argv[i + 1], mn_dtype_name(t)) && (t == MN_F32 || mn_is_narrow(t))) o.cache = t, known = true;
+    if (known && !strcmp(argv[i], "--cache")) i++;
     if (!strcmp(argv[i], "--told")) o.told = known = true;
     if (!strcmp(argv[i], "--profile")) o.profile = known = true;
     if (argv[i][0] != '-' && !known && !o.model) o.model = argv[i], known = true;

@@ -332,6 +332,7 @@ static const mn_option options[] = {
     {"precision", "WORD", "f32", "f32 or bf16", 0},
     MN_EXACT_OPTION,
     MN_CONTEXT_OPTION,
+    MN_CACHE_OPTION,
     {0}};
 static const char *const examples[] = {"mneme chat runs/rxt --session bela --fork anna --temperature 0",
                                        "mneme chat runs/quick --template chat.jinja --system 'Be brief.' --session anna",

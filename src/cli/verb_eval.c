@@ -150,6 +150,7 @@ static mn_status read_options(mn_eval_run *e) {
   if (!task)
     MN_TRY(mn_cli_only(cli, false, "tasks, and this is text", "lengths vary depths new-tokens stream tokens restart-at plot seed"));
   if (!task) MN_TRY(mn_cli_only(cli, made, "tasks and data of examples, and this is text", "examples"));
+  MN_TRY(mn_cli_only(cli, e->carry || task, "what goes on from segment to segment: --carry, or a task", "cache"));
   MN_TRY(mn_cli_only(cli, made, "data of pairs", "answers"));
   MN_TRY(mn_cli_only(cli, mn_cli_given(cli, "answers"), "whole answers: --answers", "beams"));
   MN_TRY(mn_cli_only(cli, made, "data of a world to act in (rollouts)", "act"));
@@ -233,6 +234,7 @@ static const mn_option options[] = {
     {"carry", NULL, NULL, "text: read in B long streams whose state goes on from segment to segment", 0},
     {"precision", "WORD", "f32", "f32 or bf16", 0},
     MN_EXACT_OPTION,
+    MN_CACHE_OPTION,
     {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},
     {0}};
 static const char *const examples[] = {

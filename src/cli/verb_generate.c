@@ -259,6 +259,7 @@ static const mn_option options[] = {
     {"precision", "WORD", "f32", "f32 or bf16", 0},
     MN_EXACT_OPTION,
     MN_CONTEXT_OPTION,
+    MN_CACHE_OPTION,
     {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},
     {0}};
 static const char *const examples[] = {"mneme generate --model runs/quick --prompt \"Call me\" --temperature 0.7",

@@ -25,7 +25,7 @@ static void patch_all(mn_plan *p) {
     if (s->dropped) continue;
     for (int i = 0; i < s->call.n_in; i++) {
       mn_view *v = &s->call.in[i];
-      patch(p, s->in_storage[i], (mn_patch){&v->data, (size_t)s->in_offset[i] * mn_dtype_size(v->dtype), s->in_part ? s->in_part[i] : 0});
+      patch(p, s->in_storage[i], (mn_patch){&v->data, mn_dtype_bytes(v->dtype, s->in_offset[i]), s->in_part ? s->in_part[i] : 0});
     }
     for (int j = 0; j < s->call.n_out; j++)
       if (s->out_storage[j] >= 0) patch(p, s->out_storage[j], (mn_patch){&s->call.out[j].data, 0, s->out_part ? s->out_part[j] : 0});

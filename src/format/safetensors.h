@@ -70,7 +70,7 @@ typedef mn_status (*mn_st_source)(void *ctx, size_t offset, size_t n, void *dst)
 mn_st_writer *mn_st_writer_new(void);
 void mn_st_writer_free(mn_st_writer *w);
 mn_status mn_st_writer_meta(mn_st_writer *w, const char *key, const char *value); /* copied */
-/* Name and shape are copied; `data` must stay valid until the file is saved. */
+/* Name and shape are copied; `data` must stay valid until the file is saved. MN_DTYPES: bytes (U8). */
 mn_status mn_st_writer_add(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape, const void *data);
 mn_status mn_st_writer_add_source(mn_st_writer *w, const char *name, mn_dtype dtype, const mn_shape *shape, mn_st_source source, void *ctx);
 mn_status mn_st_writer_save(mn_st_writer *w, const char *path);

@@ -1,4 +1,5 @@
 /* fused_attention.c - softmax attention: shape rule, meaning, gradient. */
+#include "base/narrow.h"
 #include "graph/compose.h"
 #include "graph/fused_attention.h"
 #include "graph/gated_attention.h"
@@ -127,7 +128,7 @@ static void attention_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor
   if (a->by_distance) op.bias = bias_by_distance(g, a, &op, T, S);
   /* [B,G,R,T,K], [B,G,1,K,S], [B,G,1,S,V] */
   mn_tensor *q = mn_permute(g, mn_reshape(g, mn_cast(g, in[0], t), MN_SHAPE(B, T, G, R, K)), (int[]){0, 2, 3, 1, 4});
-  mn_tensor *k = mn_cast(g, written_rows(g, a, &op, in[1]), t), *v = mn_cast(g, written_rows(g, a, &op, in[2]), t);
+  mn_tensor *k = written_rows(g, a, &op, mn_cast(g, in[1], t)), *v = written_rows(g, a, &op, mn_cast(g, in[2], t));
   k = mn_unsqueeze(g, mn_permute(g, k, (int[]){0, 2, 3, 1}), 2);
   v = mn_unsqueeze(g, mn_permute(g, v, (int[]){0, 2, 1, 3}), 2);
   mn_tensor *s = mn_mul_scalar(g, mn_matmul(g, q, k), a->scale);
@@ -173,7 +174,8 @@ const mn_op mn_op_attention = {.name = "attention",
                                .attr_size = sizeof(mn_attention_attr),
                                .grad = attention_grad,
                                .compose = attention_compose,
-                               .flops = attention_flops};
+                               .flops = attention_flops,
+                               .stored = 1 << 1 | 1 << 2};
 
 static int64_t attention_grad_flops(const mn_node *n) { return attention_flops(n) * 5 / 2; }
 
@@ -204,9 +206,10 @@ static bool operands_fit(mn_graph *g, const mn_attention_io *io, const mn_attent
   const mn_tensor *q = io->q, *k = io->k, *v = io->v;
   char x[96], y[96], z[96];
   if (!(q->shape.ndim == 4 && k->shape.ndim == 4 && v->shape.ndim == 4 && mn_dim(k, 0) == B && mn_dim(v, 0) == B && mn_dim(v, 1) == S &&
-        mn_dim(v, 2) == G && G > 0 && H % G == 0 && mn_dim(q, 3) == mn_dim(k, 3) && q->dtype == k->dtype && q->dtype == v->dtype &&
-        mn_dtype_is_float(q->dtype))) {
-    mn_graph_fault(g, MN_ERR_SHAPE, "attention: q %s, k %s, v %s do not fit ([B,T,H,K], [B,S,G,K], [B,S,G,V], G divides H, one type)",
+        mn_dim(v, 2) == G && G > 0 && H % G == 0 && mn_dim(q, 3) == mn_dim(k, 3) && k->dtype == v->dtype &&
+        (q->dtype == k->dtype || mn_is_narrow(k->dtype)) && mn_dtype_is_float(q->dtype))) {
+    mn_graph_fault(g, MN_ERR_SHAPE,
+                   "attention: q %s, k %s, v %s do not fit ([B,T,H,K], [B,S,G,K], [B,S,G,V], G divides H; k and v of q's type or a cache's)",
                    mn_shape_str(&q->shape, x), mn_shape_str(&k->shape, y), mn_shape_str(&v->shape, z));
     return false;
   }

@@ -4,7 +4,8 @@
 
 #include "graph/graph.h"
 
-/* Softmax attention. q[B,T,H,K], k[B,S,G,K], v[B,S,G,V], G divides H -> o[B,T,H,V], lse f32 [B,H,T].
+/* Softmax attention. q[B,T,H,K], k[B,S,G,K], v[B,S,G,V], G divides H -> o[B,T,H,V], lse f32 [B,H,T]. k and v are of q's type, or both of a
+ * type of cache (base/narrow.h), and then have no gradient.
  * Where keys are: key j at k_pos[b,j] (i32 [B,S]; a negative position is an empty slot) or, without k_pos, at j - prefix. With
  * length (i32 [B]) keys j with j - prefix >= length[b] are not there. With `ring` the slots after the prefix are a cache into which
  * length[b] tokens have been written, one after the other: the first `sinks` of them into the first slots, the others in turn into the

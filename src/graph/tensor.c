@@ -106,6 +106,7 @@ static bool reads_types(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const
 }
 static bool gives_type(mn_graph *g, const mn_op *op, mn_dtype t) {
   if (!mn_dtype_is_stored(t) || op->bound || op->cls == MN_OP_VIEW || op == &mn_op_capped_head) return true; /* which hands it on */
+  if ((op->inplace && op->stored & 1) || op == &mn_op_copy) return true; /* it writes a cache, and that is its result; what plans move */
   mn_graph_fault(g, MN_ERR_UNSUPPORTED, "%s: nothing is computed in %s, which is a type of storage", op->name, mn_dtype_name(t));
   return false;
 }

@@ -253,7 +253,8 @@ const mn_op mn_op_slice = {.name = "slice",
                            .grad = slice_grad,
                            .view = slice_view,
                            .simplify = view_simplify,
-                           .steps = &slice_steps};
+                           .steps = &slice_steps,
+                           .stored = 1};
 
 mn_tensor *mn_slice(mn_graph *g, mn_tensor *x, int axis, int64_t start, int64_t len) {
   if (!x) return NULL;

@@ -10,6 +10,7 @@
  * b is a learned bias by distance where one is asked for. Queries and keys may be normalised before they are rotated (Henry et al. 2020,
  * arXiv 2010.04245), and what the heads read may be let through by sigmoid(W_G x_t) (Qiu et al. 2025, arXiv 2505.06708). With causal: false every token of a sequence sees every other, and
  * nothing is remembered; the padding behind what is shared as `length` (i32 [B]) is seen by nobody. */
+#include "graph/cached.h"
 #include "graph/fused_attention.h"
 #include "graph/fused_rope.h"
 #include "nn/mixer.h"
@@ -225,13 +226,25 @@ static mn_tensor *read_after_writing(mn_scope *s, const segment *x, mn_tensor *K
   return io.o;
 }
 
+/* In the type of x, as they will be read from a cache of type t. */
+static mn_tensor *narrowed(mn_graph *g, mn_tensor *x, mn_dtype t) {
+  return mn_cast(g, mn_narrowed(g, mn_cast(g, x, MN_F32), t), mn_type(x));
+}
+
+static mn_tensor *write_rows(mn_graph *g, mn_tensor *room, const written *w) {
+  if (mn_type(room) == mn_type(w->rows)) return mn_put(g, room, w->slots, w->rows, 1, MN_PUT_SET);
+  return mn_cache_put(g, room, w->slots, mn_cast(g, w->rows, MN_F32));
+}
+
 /* Attention over the cache and the new tokens, and the new tokens into the cache. Its cost is of what is filled, not of the room. */
 static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q, mn_tensor *k, mn_tensor *v, mn_tensor *pk, mn_tensor *pv,
                          mn_attention_attr attr, mn_tensor **lse) {
   mn_graph *g = mn_scope_graph(s);
   cache size = cache_of(s, c);
-  mn_dtype t = mn_type(q);
+  const mn_dtype t = mn_scope_cache(s, mn_type(q), c->head_dim);
+  const bool narrow = t != mn_type(q);
   int64_t B = mn_dim(q, 0), T = mn_dim(q, 1), G = c->kv_heads, K = c->head_dim;
+  if (narrow) k = narrowed(g, k, t), v = narrowed(g, v, t); /* a segment reads of itself what later ones will read of it */
   mn_shape shape = MN_SHAPE(B, size.slots, G, K);
   const char *kept_keys = c->one_cache ? "latent" : "k";
   mn_tensor *K0 = mn_state(s, kept_keys, t, shape, NULL, "rotated keys: room for the persistent ones, sinks, ring");
@@ -256,12 +269,12 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   if (live) slots = mn_select(g, live, slots, mn_scalar(g, MN_I32, -1)); /* padding writes no slot */
   mn_tensor *o = T > 1 ? read_before_writing(s, &x, K0, V0, lse) : NULL;
   written wk = to_write(g, pk, k, slots, any);
-  mn_tensor *K1 = mn_put(g, K0, wk.slots, wk.rows, 1, MN_PUT_SET), *V1 = K1;
+  mn_tensor *K1 = write_rows(g, K0, &wk), *V1 = K1;
   mn_state_set(s, kept_keys, K1);
   if (!c->window) mn_state_appended(s, kept_keys, size.persistent);
   if (!c->one_cache) {
     written wv = to_write(g, pv, v, slots, any);
-    V1 = mn_put(g, V0, wv.slots, wv.rows, 1, MN_PUT_SET);
+    V1 = write_rows(g, V0, &wv);
     mn_state_set(s, "v", V1);
     if (!c->window) mn_state_appended(s, "v", size.persistent);
   }

@@ -42,6 +42,7 @@ struct mn_params {
   mn_dtype *type;        /* [n_all] of each tensor's memory: dtype, or a buffer's own */
   void **data;           /* [n_all] each mn_shape_count(shape) elements of its type; NULL while it is empty */
   mn_param_owner *owner; /* [n_all] */
+  mn_dtype cache;        /* of the caches of streams that run on it (mn_build); f32: as they are computed */
   bool exact_products;   /* what is built on the set never rounds activations to 8 bits (mn_build) */
   mn_param_file file;    /* closed with the set */
   mn_params **lender;    /* [n_lenders] sets that tensors are shared from; they are kept alive */

@@ -87,6 +87,7 @@ typedef struct mn_build {    /* how a model is built */
   mn_tensor *reset;          /* carried: bool [B], rows that begin a stream here and so start from the initial state; NULL: none */
   mn_tensor *length;         /* i32 [B], how many tokens of each row's segment count: what lies beyond writes nothing; NULL: all */
   bool forget;               /* a stream may outgrow its limit (mn_scope_limit): the oldest tokens are forgotten */
+  mn_dtype cache;            /* carried: what caches of attention are kept in (base/narrow.h); f32: as they are computed */
   bool training;             /* dropout drops, buffers are assigned; false: evaluation */
   uint64_t seed;             /* of everything that is drawn while the model runs                */
   mn_tensor *step;           /* i64 [], the training step: other steps draw other numbers; NULL: 0 */
@@ -106,6 +107,8 @@ mn_dtype mn_scope_compute(const mn_scope *s); /* type of activations in products
 mn_dtype mn_scope_exact(const mn_scope *s);   /* f32 (f64): residuals, norms, inner loops */
 bool mn_scope_exact_products(const mn_scope *s);
 bool mn_scope_training(const mn_scope *s);
+/* What a cache of values of type t, rows of K, is kept in here: mn_build.cache in the model's own stream, where K is whole blocks; else t. */
+mn_dtype mn_scope_cache(const mn_scope *s, mn_dtype t, int64_t K);
 const char *mn_scope_path(const mn_scope *s);
 
 /* ---- parameters and buffers ---- what is returned is the view of the graph where building happens, a loop's body too. */
@@ -142,7 +145,7 @@ typedef mn_tensor *(*mn_state_start)(mn_scope *s, const void *ctx);
 mn_tensor *mn_state_from(mn_scope *s, const char *name, mn_dtype dtype, mn_shape shape, mn_state_start start, const void *ctx,
                          const char *help);
 
-/* The state, of axes [B, rows, ...], is a cache whose row `first` + p is written when its stream's token p is read and never again, as long
+/* The state, of axes [B, rows, ...] and zeros at first, is a cache whose row `first` + p is written when its stream's token p is read and never again, as long
  * as nothing is forgotten; rows of later tokens are not looked at, and those before `first` need not be kept. So a stream goes back to
  * position p by saying so. Of a call with a stream of its own this is not noted: its position is not the model's. */
 void mn_state_appended(mn_scope *s, const char *name, int64_t first);
@@ -271,10 +274,11 @@ void mn_scope_advance(mn_scope *s, int64_t T);
 int mn_scope_params(const mn_scope *s, const mn_param_info **info, mn_tensor *const **tensors);
 typedef struct mn_built_state {
   mn_state_info info;
-  mn_tensor *init;   /* value in a fresh stream   */
+  mn_tensor *init;   /* value in a fresh stream; NULL: zeros of a cache in a type of its own */
   mn_tensor *leaf;   /* carried: the variable     */
   mn_tensor *before; /* what the segment begins with: init, leaf, or a choice of both by row */
   mn_tensor *value;  /* after the segment         */
+  bool zeros;        /* a fresh stream's is zeros: init was not given */
 } mn_built_state;
 int mn_scope_states(const mn_scope *s, const mn_built_state **states); /* carried: "position" is the first */
 int mn_scope_reports(const mn_scope *s, const char *const **names, mn_tensor *const **values);

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/narrow.h"
+
 /* ---- where states are kept ---- */
 mn_state_store *mn_state_store_new(mn_scope_root *r, mn_graph *home, bool carried) {
   mn_state_store *t = mn_scope_alloc(r, 1, sizeof *t);
@@ -69,7 +71,9 @@ static mn_built_state *new_state(mn_scope *s, const char *full, mn_dtype dtype, 
     return NULL;
   mn_built_state *e = &t->states[t->n++];
   *e = (mn_built_state){.info = {full, dtype, shape, help, 0}};
-  e->init = init ? mn_capture(t->home, init) : mn_full(t->home, dtype, shape, 0);
+  e->zeros = !init;
+  if (init) e->init = mn_capture(t->home, init);
+  else if (!mn_dtype_is_stored(dtype)) e->init = mn_full(t->home, dtype, shape, 0);
   e->leaf = t->carried ? mn_variable(t->home, full, dtype, shape) : NULL;
   e->before = e->leaf ? e->leaf : e->init;
   if (e->leaf && t->reset) e->before = chosen(t->home, t->reset, e, e->leaf); /* gradients reach the start of streams that begin here */
@@ -110,13 +114,21 @@ void mn_state_set(mn_scope *s, const char *name, mn_tensor *value) {
 void mn_state_appended(mn_scope *s, const char *name, int64_t first) {
   const char *full = mn_scope_full_state(s, name);
   const int i = full ? mn_state_find(s->frame->store, full) : -1;
-  if (i >= 0 && !s->frame->parent) s->frame->store->states[i].info.appended = first + 1;
+  if (i >= 0 && !s->frame->parent && s->frame->store->states[i].zeros) s->frame->store->states[i].info.appended = first + 1;
+}
+
+mn_dtype mn_scope_cache(const mn_scope *s, mn_dtype t, int64_t K) {
+  const mn_dtype cache = s->r->build.cache;
+  const mn_state_store *store = s->frame->store;
+  const bool own = !s->frame->parent && store->carried && !store->reset && s->r->graph == store->home;
+  return own && mn_is_narrow(cache) && K % mn_block_values(cache) == 0 ? cache : t;
 }
 
 void mn_scope_restart(mn_scope *s, mn_tensor *rows, bool (*lasts)(const char *state)) {
   mn_state_store *t = s->frame->store;
   for (int i = 0; i < t->n; i++)
-    if (!lasts(t->states[i].info.name)) t->states[i].value = chosen(s->r->graph, rows, &t->states[i], t->states[i].value);
+    if (!lasts(t->states[i].info.name) && t->states[i].init) /* of caches in types of their own nothing is read behind the position */
+      t->states[i].value = chosen(s->r->graph, rows, &t->states[i], t->states[i].value);
 }
 
 int mn_scope_states(const mn_scope *s, const mn_built_state **states) {

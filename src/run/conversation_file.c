@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/finite.h"
 #include "format/safetensors.h"
 #include "run/conversation_internal.h"
+#include "run/kept_tensor.h"
 
 static const char format[] = "mneme conversation 1";
 
@@ -30,23 +30,24 @@ static size_t kept(const mn_conversation *c, int i, mn_shape *shape) {
     const int64_t rows = info->appended - 1 + mn_conversation_length(c);
     if (rows < shape->dim[1]) shape->dim[1] = rows;
   }
-  return (size_t)mn_shape_count(shape) * mn_dtype_size(info->dtype);
+  return mn_shape_bytes(shape, info->dtype);
 }
 
 /* ---- saving ---- */
 static mn_status give(void *ctx, size_t offset, size_t n, void *dst) {
   const piece *p = ctx;
   MN_TRY(p->backend->download(p->backend, dst, p->data + offset, n));
-  const int64_t bad = mn_first_not_finite(p->dtype, dst, (int64_t)(n / mn_dtype_size(p->dtype)));
+  const int64_t bad = mn_kept_not_finite(p->dtype, offset, n, dst);
   if (bad < 0) return MN_OK;
-  return mn_fail(MN_ERR_NUMERIC, "the conversation is not saved: %s is not finite (%s)", p->name, mn_not_finite_name(p->dtype, dst, bad));
+  return mn_fail(MN_ERR_NUMERIC, "the conversation is not saved: %s is not finite (byte %lld)", p->name, (long long)bad);
 }
 
 static mn_status add(mn_st_writer *w, mn_arena *arena, mn_backend *b, void *data, const char *name, mn_dtype dtype, const mn_shape *shape) {
   piece *p = name ? mn_arena_alloc(arena, sizeof *p) : NULL;
   if (!p) return MN_ERR_MEMORY;
   *p = (piece){b, data, name, dtype};
-  return mn_st_writer_add_source(w, name, dtype, shape, give, p);
+  const mn_shape kept = mn_kept_shape(dtype, shape);
+  return mn_st_writer_add_source(w, name, mn_kept_type(dtype), &kept, give, p);
 }
 
 static mn_status add_all(mn_conversation *c, mn_st_writer *w, mn_arena *arena) {
@@ -120,19 +121,8 @@ static mn_status check_meta(mn_conversation *c, const mn_st *st) {
   return MN_OK;
 }
 
-static mn_status need(const mn_st *st, const char *name, mn_dtype dtype, const mn_shape *shape, const mn_st_tensor **t) {
-  MN_TRY(mn_st_need(st, name, shape, t));
-  if ((*t)->dtype == dtype && *(*t)->checksum) return MN_OK;
-  if ((*t)->dtype == dtype) return mn_fail(MN_ERR_FORMAT, "%s: %s has lost its checksum: it was changed", mn_st_path(st), name);
-  return mn_fail(MN_ERR_CONFIG, "%s: %s is %s, here it is computed in %s; open it with the precision it was saved with", mn_st_path(st),
-                 name, (*t)->file_dtype, mn_dtype_name(dtype));
-}
-
 static mn_status read_tensor(const mn_st *st, mn_backend *b, void *data, const char *name, mn_dtype dtype, const mn_shape *shape) {
-  const mn_st_tensor *t;
-  if (!name) return MN_ERR_MEMORY;
-  MN_TRY(need(st, name, dtype, shape, &t));
-  return mn_st_read_to(st, t, dtype, true, take, &(piece){b, data, name, dtype});
+  return name ? mn_kept_read(st, name, dtype, shape, true, take, &(piece){b, data, name, dtype}) : MN_ERR_MEMORY;
 }
 
 static mn_status read_tokens(mn_conversation *c, const mn_st *st) {
@@ -140,8 +130,8 @@ static mn_status read_tokens(mn_conversation *c, const mn_st *st) {
   if (!t) return mn_st_count(st) ? mn_fail(MN_ERR_FORMAT, "%s has a state and no tokens", mn_st_path(st)) : MN_OK;
   if (t->shape.ndim != 1 || t->shape.dim[0] < 1 || t->shape.dim[0] > MN_POSITION_MAX)
     return mn_fail(MN_ERR_FORMAT, "%s: tokens are a list", mn_st_path(st));
+  if (t->dtype != MN_I32 || !*t->checksum) return mn_fail(MN_ERR_FORMAT, "%s: tokens have lost their type or their checksum", mn_st_path(st));
   const mn_shape shape = t->shape;
-  MN_TRY(need(st, "tokens", MN_I32, &shape, &t));
   c->tokens.data = mn_alloc(t->bytes);
   if (!c->tokens.data) return MN_ERR_MEMORY;
   c->tokens.len = c->tokens.cap = (size_t)shape.dim[0];

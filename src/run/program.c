@@ -69,6 +69,7 @@ static mn_status build(const mn_program *p, const mn_form *form, built *b) {
   mn_build how = p->config.build;
   if (!how.types.of) how.types = mn_params_types(p->config.params);
   how.exact_products |= p->config.params && p->config.params->exact_products;
+  if (p->config.params && how.carried && !how.training) how.cache = p->config.params->cache;
   how.position_multiple = form->multiple;
   if (form->lengths) how.length = mn_parts_feed(&b->parts, "length", MN_I32, MN_SHAPE(form->batch));
   if (form->resets) how.reset = mn_parts_feed(&b->parts, "reset", MN_BOOL, MN_SHAPE(form->batch));
@@ -151,9 +152,11 @@ static mn_status plan_of(mn_program *p, const built *b, mn_plan_request *q, mn_p
 /* The states' initial expressions (some are parameters) are run into one stream's states. */
 static mn_status compute_first(mn_program *p) {
   mn_backend *b = p->config.backend;
-  MN_TRY(mn_plan_run(p->first_plan));
-  for (int i = 0; i < mn_states_count(p->first); i++)
-    MN_TRY(b->copy(b, mn_states_data(p->first, i), mn_plan_output(p->first_plan, i)->data, mn_states_bytes(p->first, i)));
+  if (p->first_plan) MN_TRY(mn_plan_run(p->first_plan));
+  for (int i = 0, at = 0; i < mn_states_count(p->first); i++) {
+    if (!p->computed[i]) continue; /* zeros, as it is */
+    MN_TRY(b->copy(b, mn_states_data(p->first, i), mn_plan_output(p->first_plan, at++)->data, mn_states_bytes(p->first, i)));
+  }
   return MN_OK;
 }
 
@@ -191,10 +194,13 @@ static mn_status compile_first(mn_program *p, const built *b) {
   const int n = mn_scope_states(b->s, &states);
   mn_tensor **init = mn_arena_alloc(b->g->arena, (size_t)(n + 1) * sizeof *init);
   if (!init) return MN_ERR_MEMORY;
-  for (int i = 0; i < n; i++) init[i] = states[i].init;
   MN_TRY(learn_states(p, b, p->config.learn.batch));
-  mn_plan_request q = {.graph = b->g, .n_outputs = n, .outputs = init, .backend = p->config.backend};
-  MN_TRY(plan_of(p, b, &q, &p->first_plan));
+  mn_plan_request q = {.graph = b->g, .outputs = init, .backend = p->config.backend};
+  p->computed = mn_arena_alloc(p->arena, (size_t)(n + 1) * sizeof *p->computed);
+  if (!p->computed) return MN_ERR_MEMORY;
+  for (int i = 0; i < n; i++)
+    if ((p->computed[i] = !states[i].zeros)) init[q.n_outputs++] = states[i].init;
+  if (q.n_outputs) MN_TRY(plan_of(p, b, &q, &p->first_plan));
   mn_status status = blank_states(p, p->config.learn.batch, &p->first);
   if (status == MN_OK) status = compute_first(p);
   if (status == MN_OK) return MN_OK;
@@ -205,10 +211,22 @@ static mn_status compile_first(mn_program *p, const built *b) {
   return status;
 }
 
+/* That caches are kept in a type of their own is asked for, and some are. */
+static mn_status check_cache(const mn_program *p, const built *b) {
+  const mn_dtype cache = p->config.params && p->config.build.carried ? p->config.params->cache : MN_F32;
+  const mn_built_state *states;
+  if (cache == MN_F32) return MN_OK;
+  for (int i = 0, n = mn_scope_states(b->s, &states); i < n; i++)
+    if (states[i].info.dtype == cache) return MN_OK;
+  return mn_fail(MN_ERR_CONFIG, "no cache of this model can be kept as %s: it has no attention that keeps one in whole blocks of %d values",
+                 mn_dtype_name(cache), (int)mn_block_values(cache));
+}
+
 static mn_status know(mn_program *p, bool first) {
   if (first ? p->first != NULL : p->knows_limit) return MN_OK;
   built b;
   mn_status status = build(p, &p->config.learn, &b);
+  if (status == MN_OK) status = check_cache(p, &b);
   if (status == MN_OK && !p->knows_limit) status = copy_limit(p, b.s);
   if (status == MN_OK && first) status = compile_first(p, &b);
   built_free(&b);

@@ -3,7 +3,9 @@
 #include "run/session.h"
 
 #include "base/element.h"
+#include "base/blocks.h"
 #include "base/finite.h"
+#include "base/narrow.h"
 #include "format/safetensors.h"
 #include "graph/fused_loss.h"
 #include "run/ladder.h"
@@ -100,7 +102,6 @@ static mn_status session_new(const mn_model *model, const mn_params *params, con
 mn_status mn_session_new(const mn_model *model, const mn_params *params, const mn_session_config *config, mn_session **out) {
   MN_TRY(session_new(model, params, config, out));
   mn_status status = mn_program_states((*out)->program, (*out)->config.batch, &(*out)->states);
-  if (status == MN_OK && (*out)->config.sparse && !(*out)->config.forget) mn_states_sparse((*out)->states);
   if (status == MN_OK) return MN_OK;
   mn_session_free(*out);
   *out = NULL;
@@ -132,7 +133,6 @@ mn_status mn_session_fork(const mn_session *s, mn_session **out) {
   c.fingerprint = s->fingerprint[0] ? s->fingerprint : NULL;
   MN_TRY(session_new(s->model, s->params, &c, out));
   mn_status status = mn_states_clone(s->states, &(*out)->states);
-  if (status == MN_OK && c.sparse && !c.forget) mn_states_sparse((*out)->states);
   if (status == MN_OK) memcpy((*out)->sourced, s->sourced, (size_t)s->config.batch * sizeof *s->sourced);
   if (status == MN_OK && s->report) status = mn_session_report(*out, s->report);
   if (status == MN_OK) return MN_OK;
@@ -166,8 +166,12 @@ mn_status mn_session_copy(mn_session *to, const mn_session *from) {
 }
 
 mn_status mn_session_copy_row(mn_session *to, int64_t to_row, const mn_session *from, int64_t from_row) {
+  return mn_session_copy_row_from(to, to_row, from, from_row, 0);
+}
+
+mn_status mn_session_copy_row_from(mn_session *to, int64_t to_row, const mn_session *from, int64_t from_row, int64_t known) {
   MN_TRY(of_one_model(to, from));
-  MN_TRY(mn_states_copy_row(to->states, to_row, from->states, from_row));
+  MN_TRY(mn_states_copy_row_from(to->states, to_row, from->states, from_row, known));
   to->sourced[to_row] = from->sourced[from_row];
   return MN_OK;
 }
@@ -460,23 +464,29 @@ int64_t mn_session_room(const mn_session *s) {
 /* ---- looking at it ---- */
 int64_t mn_session_batch(const mn_session *s) { return s->config.batch; }
 int64_t mn_session_vocab_size(const mn_session *s) { return s->model->config.vocab_size; }
-size_t mn_session_state_bytes(const mn_session *s) { return mn_states_all_bytes(s->states); }
+size_t mn_session_state_bytes(const mn_session *s) { return mn_states_used_bytes(s->states); }
+size_t mn_session_held_bytes(const mn_session *s) { return mn_states_held_bytes(s->states); }
+size_t mn_session_room_bytes(const mn_session *s) { return mn_states_room_bytes(s->states); }
 int mn_session_count(const mn_session *s) { return mn_states_count(s->states); }
 
 mn_status mn_session_at(const mn_session *s, int i, mn_session_tensor *out) {
   if (i < 0 || i >= mn_session_count(s)) return mn_fail(MN_ERR_ARG, "a session of %d tensors has no tensor %d", mn_session_count(s), i);
-  *out = (mn_session_tensor){.info = *mn_states_info(s->states, i), .bytes = mn_states_bytes(s->states, i)};
-  void *host = mn_alloc(out->bytes);
-  if (!host) return MN_ERR_MEMORY;
-  mn_status status = mn_states_get(s->states, i, host);
+  *out = (mn_session_tensor){.info = *mn_states_info(s->states, i)};
+  void *host;
+  MN_TRY(mn_states_take(s->states, i, &out->info.shape, &host));
+  out->bytes = mn_shape_bytes(&out->info.shape, out->info.dtype);
   double sum = 0;
-  for (int64_t k = 0, n = mn_shape_count(&out->info.shape); k < n && status == MN_OK; k++) {
-    double x = mn_element_load(host, out->info.dtype, k);
+  const bool narrow = mn_dtype_is_stored(out->info.dtype);
+  const int64_t block = mn_block_values(out->info.dtype);
+  float values[MN_BLOCK];
+  for (int64_t k = 0, n = mn_shape_count(&out->info.shape); k < n; k++) {
+    if (narrow && k % block == 0) mn_widen(out->info.dtype, (const char *)host + mn_dtype_bytes(out->info.dtype, k), block, values);
+    double x = narrow ? (double)values[k % block] : mn_element_load(host, out->info.dtype, k);
     sum += x * x;
   }
   out->norm = sqrt(sum);
   free(host);
-  return status;
+  return MN_OK;
 }
 
 /* ---- files ---- */
@@ -488,7 +498,6 @@ mn_status mn_session_fingerprint(mn_session *s, const char **out) {
 }
 
 mn_status mn_session_save(mn_session *s, const char *path) {
-  if (s->config.sparse) return mn_fail(MN_ERR_ARG, "a sparse session has rows that nobody wrote: it is not saved");
   MN_TRY(need_fingerprint(s));
   const char *tokenizer = s->params->origin.tokenizer;
   char *sources = s->model->def->kept ? mn_calloc((size_t)s->config.batch + 1, 1) : NULL;

@@ -17,7 +17,6 @@ typedef struct mn_session_config {
   int64_t prefill;         /* longest segment computed at once; 0: 256                       */
   mn_dtype compute;        /* MN_F32, or MN_BF16; MN_F64 where the parameters are            */
   bool forget;             /* a stream may outgrow its cache: the oldest tokens are forgotten; else that is refused */
-  bool sparse;             /* rows are copied into it as far as they will be read (mn_states_sparse); it is not saved */
   const char *fingerprint; /* of the model, as mn_model_fingerprint gives it; NULL: worked out when a file needs it */
   mn_program *program;     /* of the same model and parameters, shared; it says compute and forget. NULL: one of its own */
 } mn_session_config;
@@ -36,6 +35,8 @@ mn_status mn_session_fork(const mn_session *s, mn_session **out);
 mn_status mn_session_copy(mn_session *to, const mn_session *from);
 /* The same for one row: batches are put together from streams and taken apart again. */
 mn_status mn_session_copy_row(mn_session *to, int64_t to_row, const mn_session *from, int64_t from_row);
+/* The same where both rows have read the same first `known` tokens: of caches only what came since is copied. */
+mn_status mn_session_copy_row_from(mn_session *to, int64_t to_row, const mn_session *from, int64_t from_row, int64_t known);
 /* Row i of `to` becomes row rows[i] of `from`; the two differ and are of one model. */
 mn_status mn_session_select(mn_session *to, const mn_session *from, const int64_t *rows);
 mn_status mn_session_reset(mn_session *s);                        /* back to fresh streams */
@@ -103,7 +104,9 @@ mn_status mn_session_fits_at_most(const mn_session *s, int64_t n);
 bool mn_session_forgets(const mn_session *s); /* the stream has outgrown its cache: the oldest tokens are gone */
 int64_t mn_session_batch(const mn_session *s);
 int64_t mn_session_vocab_size(const mn_session *s);
-size_t mn_session_state_bytes(const mn_session *s); /* what must be kept to go on */
+size_t mn_session_state_bytes(const mn_session *s);               /* what must be kept to go on: of caches what is in use */
+size_t mn_session_held_bytes(const mn_session *s);                /* the memory for it: shared pages count in part */
+size_t mn_session_room_bytes(const mn_session *s);                /* of streams that fill their caches */
 
 typedef struct mn_session_tensor {
   mn_state_info info;

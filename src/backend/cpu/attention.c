@@ -4,6 +4,8 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/attention.h"
 #include "backend/cpu/isa/masked_product.h"
+#include "backend/cpu/lean.h"
+#include "base/narrow.h"
 #include "graph/fused_attention.h"
 #include "graph/fused_masked_product.h"
 #include "graph/ops.h"
@@ -57,6 +59,7 @@ static mn_attn_args args_of(const mn_call *c, bool backward) {
       .has_bias = attr->has_bias,
       .by_distance = attr->by_distance,
       .bf16 = in[0].dtype == MN_BF16,
+      .kv = in[1].dtype,
       .q = token_tensor(&in[0]),
       .k = token_tensor(&in[1]),
       .v = token_tensor(&in[2]),
@@ -116,12 +119,13 @@ static mn_attn_args args_of(const mn_call *c, bool backward) {
   return a;
 }
 
-static bool accepts(const mn_node *n) { /* one type, f32 or bf16; positions i32; the rest f32 */
+static bool accepts(const mn_node *n) { /* one type, f32 or bf16 (forward k and v of a cache's, too); positions i32; the rest f32 */
   const mn_attention_attr *attr = n->attr;
   const mn_dtype t = n->in[0]->dtype;
   if (t != MN_F32 && t != MN_BF16) return false;
   int i = mn_attention_operands(attr);
-  if (n->in[1]->dtype != t || n->in[2]->dtype != t) return false;
+  const mn_dtype kv = n->in[1]->dtype;
+  if (n->in[2]->dtype != kv || (kv != t && (!mn_is_narrow(kv) || n->op != &mn_op_attention || attr->gate))) return false;
   if (attr->gate > MN_ATTN_KEYS) return false; /* a gated block is done at once */
   if (attr->softcap > 0 && mn_attention_biased(attr)) return false;
   if (mn_attention_biased(attr) && n->in[i++]->dtype != MN_F32) return false;
@@ -148,7 +152,8 @@ typedef struct job {
   const mn_attention_grad_isa *bwd;
   char *scratch;
   size_t scratch_size;
-  int64_t blocks, splits; /* see where they are set */
+  int64_t blocks;                 /* of queries */
+  int64_t tiles, shares, *first;  /* of decoding (lean.h) */
   backward_cut cut;
   int64_t pair; /* of the cut BY_ROWS: the pair that is being done */
   float *sums, *biases;
@@ -159,28 +164,19 @@ static int threads_of(const mn_call *c) { return c->pool ? mn_pool_threads(c->po
 static int64_t at_least_1(int64_t n) { return n < 1 ? 1 : n; }
 
 /* ---- forward ---- */
-/* Decoding: keys are split when there are many of them and few sequences. */
-static int64_t splits_of(const mn_attn_args *a) {
-  int64_t want = MN_ATTN_SPLITS / at_least_1(a->B), most = a->S * a->G * (a->K + a->V) / 65536;
-  return at_least_1(want < most ? want : most);
-}
 static size_t floats(int64_t n) { return mn_align((size_t)n * sizeof(float), 64); }
-
-/* Of so many keys, those of one split; fewer splits than there might be where they would be short: joining them would take longer. */
-static int64_t split_of(int64_t keys, int64_t splits) {
-  enum { SHORT = 128 };
-  const int64_t each = (keys + splits - 1) / splits;
-  return each > SHORT ? each : SHORT;
-}
 
 /* With lists each head has its own keys; gated blocks are weighed whole. */
 static bool is_decoding(const mn_attn_args *a) { return a->T == 1 && !a->has_blocks && !a->gate; }
+
+static size_t part_bytes(const mn_attn_args *a) { return floats(a->H * (a->V + 2)); }
+static size_t first_bytes(const mn_attn_args *a) { return mn_align((size_t)(a->B + 1) * sizeof(int64_t), 64); }
 
 static size_t forward_workspace(const mn_call *c) {
   const mn_attention_isa *isa = MN_ISA_PICK(mn_attention, mn_cpu_isa(c->backend));
   mn_attn_args a = args_of(c, false);
   if (!is_decoding(&a)) return (size_t)threads_of(c) * isa->forward_scratch(&a);
-  return (size_t)threads_of(c) * isa->decode_scratch(&a) + floats(a.B * a.H * splits_of(&a) * (a.V + 2));
+  return (size_t)threads_of(c) * isa->decode_scratch(&a) + (size_t)(2 * MN_LEAN_SHARES) * part_bytes(&a) + first_bytes(&a);
 }
 
 static void forward_task(void *ctx, int64_t i, int thread) {
@@ -188,30 +184,56 @@ static void forward_task(void *ctx, int64_t i, int thread) {
   const int64_t block = j->blocks - 1 - i % j->blocks, h = i / j->blocks % j->a.H, b = i / j->blocks / j->a.H;
   j->fwd->forward(&j->a, b, h, block * MN_ATTN_QUERIES, j->scratch + (size_t)thread * j->scratch_size);
 }
-static void decode_task(void *ctx, int64_t i, int thread) {
+/* Share w hands on the part of a request that it ends in (the request's others come first) and of one that it begins. */
+static float *tail_of(const job *j, int64_t w) { return (float *)(void *)((char *)j->sums + (size_t)(2 * w) * j->partial); }
+static float *head_of(const job *j, int64_t w) { return (float *)(void *)((char *)j->sums + (size_t)(2 * w + 1) * j->partial); }
+
+static void share_task(void *ctx, int64_t w, int thread) {
   const job *j = ctx;
   const mn_attn_args *a = &j->a;
-  const int64_t S = mn_attn_filled(a, i / j->splits), split = i % j->splits, each = split_of(S, j->splits);
-  const int64_t s0 = split * each, s1 = s0 + each < S ? s0 + each : S;
-  if (split && s0 >= S) return;
-  j->fwd->decode(a, i / j->splits, s0, s1, j->sums + i * a->H * (a->V + 2), j->scratch + (size_t)thread * j->scratch_size);
+  int64_t at, end;
+  mn_lean_range(j->tiles, j->shares, w, &at, &end);
+  for (int64_t stop; at < end; at = stop) {
+    const int64_t b = mn_lean_output_of(j->first, a->B, at), filled = mn_attn_filled(a, b);
+    stop = j->first[b + 1] < end ? j->first[b + 1] : end;
+    const int64_t s0 = (at - j->first[b]) * MN_LEAN_TILE, s1 = (stop - j->first[b]) * MN_LEAN_TILE;
+    float *part = at == j->first[b] ? head_of(j, w) : tail_of(j, w);
+    j->fwd->decode(a, b, s0, s1 < filled ? s1 : filled, part, j->scratch + (size_t)thread * j->scratch_size);
+    if (at == j->first[b] && stop == j->first[b + 1]) j->fwd->decode_join(a, b, 1, (const float *[]){part}); /* all of it */
+  }
+}
+
+static void join_shares(const job *j, int64_t b) {
+  const int64_t begin = j->first[b], end = j->first[b + 1];
+  const float *parts[MN_LEAN_SHARES];
+  int64_t n = 0;
+  if (begin < end) {
+    const int64_t w0 = mn_lean_share_of(j->tiles, j->shares, begin), w1 = mn_lean_share_of(j->tiles, j->shares, end - 1);
+    if (w0 == w1) return; /* it was whole */
+    parts[n++] = head_of(j, w0);
+    for (int64_t w = w0 + 1; w <= w1; w++) parts[n++] = tail_of(j, w);
+  }
+  j->fwd->decode_join(&j->a, b, n, parts);
+}
+
+static void decode_all(job *j, mn_pool *pool) {
+  const mn_attn_args *a = &j->a;
+  j->first[0] = 0;
+  for (int64_t b = 0; b < a->B; b++) j->first[b + 1] = j->first[b] + mn_lean_tiles(mn_attn_filled(a, b));
+  j->tiles = j->first[a->B];
+  j->shares = mn_lean_shares(j->tiles, (int64_t)mn_dtype_bytes(a->kv, MN_LEAN_TILE * a->G * (a->K + a->V)));
+  mn_pool_run(pool, j->tiles ? j->shares : 0, share_task, j);
+  for (int64_t b = 0; b < a->B; b++) join_shares(j, b);
 }
 
 static mn_status forward_run(mn_call *c) {
   job j = {.a = args_of(c, false), .fwd = MN_ISA_PICK(mn_attention, mn_cpu_isa(c->backend)), .scratch = c->workspace};
-  if (is_decoding(&j.a)) { /* how keys are split follows from shapes and from how many there are */
+  if (is_decoding(&j.a)) {
     j.scratch_size = j.fwd->decode_scratch(&j.a);
-    j.splits = splits_of(&j.a);
+    j.partial = part_bytes(&j.a);
     j.sums = (float *)(void *)(j.scratch + (size_t)threads_of(c) * j.scratch_size);
-    /* a few keys are done sooner than a thread wakes up */
-    int64_t keys = 0;
-    for (int64_t b = 0; b < j.a.B; b++) keys += mn_attn_filled(&j.a, b);
-    mn_pool *pool = keys * j.a.G * (j.a.K + j.a.V) < 65536 ? NULL : c->pool;
-    mn_pool_run(pool, j.a.B * j.splits, decode_task, &j);
-    for (int64_t b = 0; b < j.a.B; b++) {
-      const int64_t S = mn_attn_filled(&j.a, b), each = split_of(S, j.splits);
-      j.fwd->decode_join(&j.a, b, at_least_1((S + each - 1) / each), j.sums + b * j.splits * j.a.H * (j.a.V + 2));
-    }
+    j.first = (int64_t *)(void *)((char *)j.sums + (size_t)(2 * MN_LEAN_SHARES) * j.partial);
+    decode_all(&j, c->pool);
     return MN_OK;
   }
   j.scratch_size = j.fwd->forward_scratch(&j.a);

@@ -2,6 +2,7 @@
  * and the list that also names take and put (index.c). */
 #include "backend/cpu/copy.h"
 #include "backend/cpu/index.h"
+#include "backend/stored_copy.h"
 #include "base/bf16.h"
 #include "graph/ops.h"
 
@@ -20,6 +21,7 @@ static bool same_type(const mn_node *n) {
 /* ---- copy, concat, pad ---- */
 static mn_status copy_run(mn_call *c) {
   const mn_view *x = &c->in[0], *y = &c->out[0];
+  if (mn_dtype_is_stored(x->dtype)) return mn_copy_stored(x, &c->out[0]);
   mn_cpu_copy(c->pool, mn_cpu_isa(c->backend), size_of(x), x->ndim, x->dim, y->data, y->stride, x->data, x->stride);
   return MN_OK;
 }

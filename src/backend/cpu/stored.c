@@ -38,6 +38,15 @@ static void unpack_to(const mn_blocks_vec *vec, mn_dtype type, const char *from,
 }
 
 /* ---- values ---- */
+static void unpack_row_task(void *ctx, int64_t row, int thread) { /* of what is not dense */
+  const mn_call *c = ctx;
+  const mn_view *x = &c->in[0];
+  const int64_t K = x->dim[x->ndim - 1];
+  int64_t from = 0, i = row;
+  (void)thread;
+  for (int d = x->ndim - 2; d >= 0; d--) from += i % x->dim[d] * x->stride[d], i /= x->dim[d];
+  unpack_to(vec_of(c), x->dtype, (const char *)x->data + mn_dtype_bytes(x->dtype, from), K, c->out[0].dtype, c->out[0].data, row * K);
+}
 static void unpack_task(void *ctx, int64_t task, int thread) {
   const mn_call *c = ctx;
   const mn_view *x = &c->in[0];
@@ -46,6 +55,11 @@ static void unpack_task(void *ctx, int64_t task, int thread) {
   unpack_to(vec_of(c), x->dtype, (const char *)x->data + mn_dtype_bytes(x->dtype, at), n, c->out[0].dtype, c->out[0].data, at);
 }
 static mn_status unpack_run(mn_call *c) {
+  const mn_view *x = &c->in[0];
+  if (mn_view_count(x) && !mn_view_dense(x)) {
+    mn_pool_run(c->pool, mn_view_count(x) / x->dim[x->ndim - 1], unpack_row_task, c);
+    return MN_OK;
+  }
   mn_pool_run(c->pool, (mn_view_count(&c->in[0]) + VALUES - 1) / VALUES, unpack_task, c);
   return MN_OK;
 }
@@ -287,7 +301,7 @@ static mn_status product_run(mn_call *c) {
 }
 
 static const mn_kernel unpack = {
-    .op = &mn_op_unpack, .name = "cpu.unpack", .layout = MN_LAYOUT_DENSE, .accepts = gives_real, .run = unpack_run};
+    .op = &mn_op_unpack, .name = "cpu.unpack", .layout = MN_LAYOUT_ROWS, .accepts = gives_real, .run = unpack_run};
 static const mn_kernel rows = {
     .op = &mn_op_stored_rows, .name = "cpu.stored_rows", .layout = MN_LAYOUT_DENSE, .accepts = gives_real, .run = rows_run};
 static bool accepts_product(const mn_node *n) { return gives_real(n) && (n->in[0]->dtype == MN_F32 || n->in[0]->dtype == MN_BF16); }

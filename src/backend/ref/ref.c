@@ -2,8 +2,11 @@
  * computed as doubles and rounded to the tensor's type, so for f64 it is the oracle of all tests and for f32 at least as
  * accurate as any other backend. Nothing here is fast, everything is obvious. */
 #include "backend/backend.h"
+#include "backend/stored_copy.h"
 #include "base/element.h"
+#include "base/narrow.h"
 #include "format/quant.h"
+#include "graph/cached.h"
 #include "graph/ops.h"
 #include "graph/stored.h"
 
@@ -156,6 +159,7 @@ static mn_status run_random(mn_call *c) {
 
 /* ---- moving ---- */
 static mn_status run_copy(mn_call *c) {
+  if (mn_dtype_is_stored(c->in[0].dtype)) return mn_copy_stored(&c->in[0], &c->out[0]);
   walk w = walk_over(&c->out[0]);
   size_t size = mn_dtype_size(c->out[0].dtype);
   for (int64_t i = 0; i < w.count; i++, walk_next(&w))
@@ -305,13 +309,46 @@ static mn_status run_cumsum(mn_call *c) {
 
 /* ---- product ---- */
 /* ---- types of storage ---- */
-static mn_status run_unpack(mn_call *c) { /* dense */
-  const mn_view *x = &c->in[0];
-  const int64_t block = mn_block_values(x->dtype), n = mn_view_count(x);
+static mn_status run_unpack(mn_call *c) { /* the last axis is dense */
+  const mn_view *x = &c->in[0], *y = &c->out[0];
+  const int64_t block = mn_block_values(x->dtype), K = x->ndim ? x->dim[x->ndim - 1] : 1;
   float values[256];
+  mn_view first = *y; /* of rows their first elements */
+  if (first.ndim) first.dim[first.ndim - 1] = K > 0;
+  walk w = walk_over(&first);
+  for (int64_t i = 0; i < w.count; i++, walk_next(&w)) {
+    const char *from = (const char *)x->data + mn_dtype_bytes(x->dtype, offset_at(x, w.at));
+    for (int64_t at = 0; at < K; at += block) {
+      mn_dequantize(x->dtype, from + mn_dtype_bytes(x->dtype, at), block, values);
+      for (int64_t k = 0; k < block; k++) mn_element_store(y->data, y->dtype, offset_at(y, w.at) + at + k, (double)values[k]);
+    }
+  }
+  return MN_OK;
+}
+
+static mn_status run_narrowed(mn_call *c) { /* dense */
+  const mn_dtype type = (mn_dtype)((const mn_narrowed_attr *)c->attr)->type;
+  const int64_t block = mn_block_values(type), n = mn_view_count(&c->in[0]);
+  char kept[64];
   for (int64_t i = 0; i < n; i += block) {
-    mn_dequantize(x->dtype, (const char *)x->data + mn_dtype_bytes(x->dtype, i), block, values);
-    for (int64_t k = 0; k < block; k++) mn_element_store(c->out[0].data, c->out[0].dtype, i + k, (double)values[k]);
+    mn_narrow(type, (const float *)c->in[0].data + i, block, kept);
+    mn_widen(type, kept, block, (float *)c->out[0].data + i);
+  }
+  return MN_OK;
+}
+
+static mn_status run_cache_put(mn_call *c) {
+  const mn_view *cache = &c->out[0], *rows = &c->in[2];
+  const int64_t G = rows->dim[2], K = rows->dim[3];
+  if (cache->data != c->in[0].data) memcpy(cache->data, c->in[0].data, mn_dtype_bytes(cache->dtype, mn_view_count(cache)));
+  mn_view first = *rows;
+  first.dim[3] = K > 0;
+  walk w = walk_over(&first);
+  for (int64_t i = 0; i < w.count; i++, walk_next(&w)) {
+    const int64_t slot = ((const int32_t *)c->in[1].data)[offset_at(&c->in[1], w.at)];
+    if (slot < 0 || slot >= cache->dim[1]) continue;
+    const int64_t at = ((w.at[0] * cache->dim[1] + slot) * G + w.at[2]) * K;
+    mn_narrow(cache->dtype, (const float *)rows->data + offset_at(rows, w.at), K, (char *)cache->data + mn_dtype_bytes(cache->dtype, at));
   }
   return MN_OK;
 }
@@ -342,7 +379,10 @@ static const mn_kernel table[] = {
     KERNEL(mn_op_iota, run_iota) KERNEL(mn_op_random, run_random) KERNEL(mn_op_copy, run_copy) KERNEL(mn_op_concat, run_concat)
         KERNEL(mn_op_pad, run_pad) KERNEL(mn_op_take, run_take) KERNEL(mn_op_put, run_put) KERNEL(mn_op_topk, run_topk)
             KERNEL(mn_op_sum, run_reduce) KERNEL(mn_op_max, run_reduce) KERNEL(mn_op_argmax, run_argmax) KERNEL(mn_op_cumsum, run_cumsum)
-                KERNEL(mn_op_matmul, run_matmul) KERNEL(mn_op_unpack, run_unpack) MN_EW_UNARY(X) MN_EW_BINARY(X) X(SELECT, select)
+                KERNEL(mn_op_matmul, run_matmul) {.op = &mn_op_unpack, .name = "ref", .layout = MN_LAYOUT_ROWS, .run = run_unpack},
+    {.op = &mn_op_narrowed, .name = "ref", .layout = MN_LAYOUT_DENSE, .run = run_narrowed},
+    {.op = &mn_op_cache_put, .name = "ref", .layout = MN_LAYOUT_ROWS, .run = run_cache_put},
+    MN_EW_UNARY(X) MN_EW_BINARY(X) X(SELECT, select)
                     X(CAST, cast)};
 #undef X
 enum { N_KERNELS = sizeof table / sizeof *table };

@@ -23,7 +23,7 @@ static void take_work(work *w, take *s, const mn_attn_args *p) {
   const int64_t kp = tile_pad(p->K), vp = tile_pad(p->V);
   int64_t wide = kp > vp ? kp : vp;
   if (wide < KB) wide = KB;
-  const bool pairs = attn_pairs(p), widen = p->bf16 && !pairs;
+  const bool pairs = attn_pairs(p), widen = p->kv != MN_F32 && !pairs;
   w->qt = take_floats(s, kp * QB);
   w->st = take_floats(s, KB * QB);
   w->p2 = take_bytes(s, pairs ? KB / 2 * QB * 4 : 0);
@@ -192,12 +192,20 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
 
 /* ---- one query ---- keys and values are read once, in the order in which they lie: it is the reading that takes time
  */
+/* bf16 is widened on its way into a register; other types, which more than one query may read, once for all of them. */
+MN_INLINE bool by_row(const mn_attn_args *p) { return p->kv == MN_F16 || p->kv == MN_Q8_0; }
+MN_INLINE int64_t widest_row(const mn_attn_args *p) { /* floats: a key, or four values */
+  const int64_t kp = tile_pad(p->K), vp = 4 * tile_pad(p->V);
+  return !by_row(p) ? 0 : kp > vp ? kp : vp;
+}
+
 static size_t decode_scratch(const mn_attn_args *p) {
   take s = {NULL, 0};
   take_floats(&s, p->H * tile_pad(p->K));
   take_floats(&s, p->H * KB);
   take_floats(&s, p->H * tile_pad(p->V));
   take_bytes(&s, KB * 8);
+  take_floats(&s, widest_row(p));
   return s.used;
 }
 
@@ -247,20 +255,26 @@ MN_INLINE void fetch_ahead(const void *row, int64_t bytes) {
 /* The usual widths as constants: their loops unroll. */
 #define COMMON_WIDTHS(f, row, width, ...)                                                                                                  \
   do {                                                                                                                                     \
-    if (p->bf16 && (width) == 64) f(row, true, 64, __VA_ARGS__);                                                                           \
-    else if (p->bf16 && (width) == 128) f(row, true, 128, __VA_ARGS__);                                                                    \
-    else if (p->bf16) f(row, true, width, __VA_ARGS__);                                                                                    \
+    const bool bf16 = p->kv == MN_BF16;                                                                                                    \
+    if (bf16 && (width) == 64) f(row, true, 64, __VA_ARGS__);                                                                              \
+    else if (bf16 && (width) == 128) f(row, true, 128, __VA_ARGS__);                                                                       \
+    else if (bf16) f(row, true, width, __VA_ARGS__);                                                                                       \
     else if ((width) == 64) f(row, false, 64, __VA_ARGS__);                                                                                \
     else if ((width) == 128) f(row, false, 128, __VA_ARGS__);                                                                              \
     else f(row, false, width, __VA_ARGS__);                                                                                                \
   } while (0)
 
+MN_INLINE size_t kv_bytes(const mn_attn_args *p, int64_t n) { /* of a row of n */
+  return p->kv == MN_F32 ? (size_t)n * 4 : p->kv == MN_Q8_0 ? (size_t)n / MN_BLOCK * sizeof(mn_q8_0) : (size_t)n * 2;
+}
+
 static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, float *partial, void *scratch) {
   const int64_t H = p->H, G = p->G, V = p->V, r = H / G, kp = tile_pad(p->K), vp = tile_pad(V), one = V + 2;
-  const int64_t q_pos = attn_query_pos(p, b, 0), size = p->bf16 ? 2 : 4;
+  const int64_t q_pos = attn_query_pos(p, b, 0), k_bytes = (int64_t)kv_bytes(p, p->K), v_bytes = (int64_t)kv_bytes(p, V);
   take s = {scratch, 0};
   float *q = take_floats(&s, H * kp), *score = take_floats(&s, H * KB), *o = take_floats(&s, H * vp);
   int64_t *list = take_bytes(&s, KB * 8);
+  float *wide = take_floats(&s, widest_row(p));
   for (int64_t h = 0; h < H; h++) {
     tile_row_in(q + h * kp, attn_row(&p->q, p->bf16, b, 0, h), p->bf16, p->K);
     for (int64_t x = 0; x < kp; x += MN_VL) vf_store(q + h * kp + x, vf_load(q + h * kp + x) * (p->scale * LOG2E));
@@ -279,8 +293,9 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
     for (int64_t x = 0; x < (by_key ? n : G); x++)
       for (int64_t y = 0; y < (by_key ? G : n); y++) {
         const int64_t j = by_key ? x : y, g = by_key ? y : x;
-        const void *k = attn_row(&p->k, p->bf16, b, list[j], g);
-        fetch_ahead(attn_row(&p->v, p->bf16, b, list[j], g), V * size);
+        const void *k = attn_kv_row(p, &p->k, b, list[j], g);
+        fetch_ahead(attn_kv_row(p, &p->v, b, list[j], g), v_bytes);
+        if (by_row(p)) attn_widen(wide, k, p->kv, p->K), k = wide;
         COMMON_WIDTHS(score_key, k, p->K, q + g * r * kp, r, score + g * r * KB + j);
       }
     for (int64_t h = 0; h < H; h++) {
@@ -311,10 +326,12 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
     for (int64_t j = 0, m; j < n; j += m) { /* runs of up to four neighbours */
       for (m = 1; m < 4 && j + m < n && list[j + m] == list[j] + m;) m++;
       for (int64_t g = 0; g < G; g++) {
-        const void *v = attn_row(&p->v, p->bf16, b, list[j], g);
+        const void *v = attn_kv_row(p, &p->v, b, list[j], g);
         for (int64_t y = 0; y < m && list[j + y] + KB < s1; y++) /* this key's neighbour of the next block */
-          fetch_ahead(attn_row(&p->k, p->bf16, b, list[j + y] + KB, g), p->K * size);
-        COMMON_WIDTHS(add_values, v, V, p->v.t, m, o + g * r * vp, r, score + g * r * KB + j);
+          fetch_ahead(attn_kv_row(p, &p->k, b, list[j + y] + KB, g), k_bytes);
+        for (int64_t y = 0; by_row(p) && y < m; y++) attn_widen(wide + y * vp, attn_kv_row(p, &p->v, b, list[j + y], g), p->kv, V);
+        if (by_row(p)) v = wide;
+        COMMON_WIDTHS(add_values, v, V, by_row(p) ? vp : p->v.t, m, o + g * r * vp, r, score + g * r * KB + j);
       }
     }
   }
@@ -322,22 +339,22 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
 }
 
 /* o = sum_k o_k 2^(m_k - m) / l, l = sum_k l_k 2^(m_k - m), m the largest m_k */
-static void decode_join(const mn_attn_args *p, int64_t b, int64_t n, const float *partials) {
-  const int64_t V = p->V, one = V + 2, split = p->H * one;
+static void decode_join(const mn_attn_args *p, int64_t b, int64_t n, const float *const *partials) {
+  const int64_t V = p->V, one = V + 2;
   for (int64_t h = 0; h < p->H; h++) {
-    const float *x = partials + h * one;
-    float m = HIDDEN, l = 0, share[MN_ATTN_SPLITS];
-    for (int64_t k = 0; k < n; k++) m = x[k * split + V] > m ? x[k * split + V] : m;
+    const float *x[MN_LEAN_SHARES];
+    float m = HIDDEN, l = 0, share[MN_LEAN_SHARES];
+    for (int64_t k = 0; k < n; k++) x[k] = partials[k] + h * one, m = x[k][V] > m ? x[k][V] : m;
     for (int64_t k = 0; k < n; k++) {
-      share[k] = exp2f(x[k * split + V] - m);
-      l += x[k * split + V + 1] * share[k];
+      share[k] = exp2f(x[k][V] - m);
+      l += x[k][V + 1] * share[k];
     }
     for (int64_t k = 0; k < n; k++) share[k] = l > 0 ? share[k] / l : 0;
     void *o = (void *)(uintptr_t)attn_row(&p->o, p->bf16, b, 0, h);
     for (int64_t y = 0; y < V; y += MN_VL) {
       const int left = V - y < MN_VL ? (int)(V - y) : MN_VL;
       vf sum = vf_zero();
-      for (int64_t k = 0; k < n; k++) sum += vf_loadn(x + k * split + y, left) * share[k];
+      for (int64_t k = 0; k < n; k++) sum += vf_loadn(x[k] + y, left) * share[k];
       if (p->bf16) vf_store_bf16n((uint16_t *)o + y, sum, left);
       else vf_storen((float *)o + y, sum, left);
     }

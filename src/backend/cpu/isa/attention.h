@@ -4,11 +4,11 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/isa.h"
+#include "backend/cpu/lean.h"
 #include "graph/fused_attention.h"
 
 enum { MN_ATTN_QUERIES = 64 }; /* queries of one block: forward tasks and backward parts are made of whole blocks */
 enum { MN_ATTN_KEYS = 64 };    /* keys of one block, at most */
-enum { MN_ATTN_SPLITS = 16 };  /* of the keys of one query, at most */
 
 typedef struct mn_attn_tensor { /* [B,T,H,*] with the last axis dense; strides in elements */
   void *data;
@@ -20,7 +20,8 @@ typedef struct mn_attn_args {
   float scale, softcap; /* 0: none */
   int64_t window, prefix, sinks, q_start;
   int64_t gate;                                   /* keys of a gated block; 0: none */
-  bool causal, ring, has_bias, by_distance, bf16; /* bf16: type of q, k, v, o and their gradients; else f32 */
+  bool causal, ring, has_bias, by_distance, bf16; /* bf16: type of q, o and their gradients; else f32 */
+  mn_dtype kv;                                    /* of k and v: that type, or one of caches (base/narrow.h) */
   mn_attn_tensor q, k, v, o;
   const int32_t *q_pos, *k_pos; /* NULL: q_start + t, j - prefix or where the ring holds it */
   int64_t q_pos_b, q_pos_t;     /* strides; of q_pos [B]: q_pos_t is 0 and query t is at q_pos[b] + t */
@@ -56,11 +57,11 @@ static inline int64_t mn_attn_filled(const mn_attn_args *p, int64_t b) {
 typedef struct mn_attention_isa {
   size_t (*forward_scratch)(const mn_attn_args *a);                                        /* bytes for one thread; a multiple of 64 */
   void (*forward)(const mn_attn_args *a, int64_t b, int64_t h, int64_t t0, void *scratch); /* one block of queries */
-  /* T = 1: keys [s0, s1) for all heads. partial [H, V + 2]: the output before it is divided, the largest score in units
-   * of ln 2, the sum of the weights. */
+  /* T = 1: keys [s0, s1) for all heads. partial [H, V + 2]: the output before it is divided, the largest score in units of ln 2, the sum of
+   * the weights: (o, m, l) of a set of keys, and of disjoint sets they are joined in any order (Sanovar et al. 2024, arXiv 2405.10480). */
   size_t (*decode_scratch)(const mn_attn_args *a);
   void (*decode)(const mn_attn_args *a, int64_t b, int64_t s0, int64_t s1, float *partial, void *scratch);
-  void (*decode_join)(const mn_attn_args *a, int64_t b, int64_t n, const float *partials); /* n splits */
+  void (*decode_join)(const mn_attn_args *a, int64_t b, int64_t n, const float *const *partials); /* 0 <= n <= MN_LEAN_SHARES */
 } mn_attention_isa;
 MN_ISA_DECLARE(mn_attention_isa, mn_attention);
 

@@ -7,6 +7,8 @@
 #include "backend/cpu/isa/attention.h"
 #include "backend/cpu/isa/tile.h"
 #include "backend/cpu/isa/vecmath.h"
+#include "base/blocks.h"
+#include "base/f16.h"
 
 enum { QB = MN_ATTN_QUERIES, KB = MN_ATTN_KEYS }; /* queries and keys of a block */
 enum { PANEL = 16 };                              /* lanes that a half-masked block is done in, each with its own range of keys */
@@ -15,6 +17,52 @@ enum { PANEL = 16 };                              /* lanes that a half-masked bl
 
 MN_INLINE const void *attn_row(const mn_attn_tensor *x, bool bf16, int64_t b, int64_t t, int64_t h) {
   return (const char *)x->data + (b * x->b + t * x->t + h * x->h) * (bf16 ? 2 : 4);
+}
+
+/* ---- caches in types of their own ---- */
+MN_INLINE vf vf_load_f16(const uint16_t *p) {
+#if defined(MN_VEC_512)
+  return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+#elif defined(MN_VEC_256) && defined(__F16C__)
+  return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+#else
+  vf r;
+  for (int i = 0; i < MN_VL; i++) r[i] = mn_f16_to_float(p[i]);
+  return r;
+#endif
+}
+MN_INLINE vf vf_load_i8(const int8_t *p) { /* their values */
+#if defined(MN_VEC_512)
+  return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+#elif defined(MN_VEC_256)
+  return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+#else
+  vf r;
+  for (int i = 0; i < MN_VL; i++) r[i] = p[i];
+  return r;
+#endif
+}
+
+/* Of keys or values. */
+MN_INLINE const void *attn_kv_row(const mn_attn_args *p, const mn_attn_tensor *x, int64_t b, int64_t t, int64_t h) {
+  const int64_t at = b * x->b + t * x->t + h * x->h;
+  return (const char *)x->data + (p->kv == MN_F32 ? at * 4 : p->kv == MN_Q8_0 ? at / MN_BLOCK * (int64_t)sizeof(mn_q8_0) : at * 2);
+}
+/* A row of keys or values as f32, padded with zeros to tile_pad(n). */
+MN_INLINE void attn_widen(float *dst, const void *src, mn_dtype kv, int64_t n) {
+  const uint16_t *h = src;
+  int64_t i = 0;
+  if (kv == MN_Q8_0) {
+    for (const mn_q8_0 *block = src; i < n; block++)
+      for (int j = 0; j < MN_BLOCK; j += MN_VL, i += MN_VL) vf_store(dst + i, vf_load_i8(block->qs + j) * mn_f16_to_float(block->d));
+  } else if (kv == MN_F16) {
+    for (; i + MN_VL <= n; i += MN_VL) vf_store(dst + i, vf_load_f16(h + i));
+    for (; i < n; i++) dst[i] = mn_f16_to_float(h[i]);
+  } else {
+    tile_row_in(dst, src, kv == MN_BF16, n);
+    return;
+  }
+  for (; i < tile_pad(n); i++) dst[i] = 0;
 }
 
 /* ---- 2^x for finite x <= 0 (and a little above); exactly 0 far below ---- */
@@ -299,7 +347,7 @@ TILE_FN void attn_gate_back(const mn_attn_args *p, int64_t base, const int32_t *
   }
 }
 
-/* ---- a block of keys or values ---- f32: as it lies; bf16 without pair products: widened into `wide` [KB, pad] */
+/* ---- a block of keys or values ---- f32: as it lies; others, without pair products: widened into `wide` [KB, pad] */
 typedef struct rows {
   const float *f;
   const uint16_t *h; /* bf16, when pairs are used */
@@ -307,11 +355,11 @@ typedef struct rows {
 } rows;
 MN_INLINE rows attn_rows(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs, int64_t b, int64_t j0, int64_t g, int64_t n,
                          int64_t width, float *wide) {
-  const void *src = attn_row(x, p->bf16, b, j0, g);
-  if (!p->bf16) return (rows){src, NULL, x->t};
+  const void *src = attn_kv_row(p, x, b, j0, g);
+  if (p->kv == MN_F32) return (rows){src, NULL, x->t};
   if (pairs) return (rows){NULL, src, x->t};
   const int64_t ld = tile_pad(width);
-  for (int64_t j = 0; j < n; j++) tile_row_in(wide + j * ld, (const uint16_t *)src + j * x->t, 1, width);
+  for (int64_t j = 0; j < n; j++) attn_widen(wide + j * ld, attn_kv_row(p, x, b, j0 + j, g), p->kv, width);
   return (rows){wide, NULL, ld};
 }
 
@@ -329,6 +377,6 @@ TILE_FN void attn_turned(const mn_attn_args *p, const mn_attn_tensor *x, bool pa
 }
 
 /* Pair products need even widths: a pair must not straddle a row's end. */
-MN_INLINE bool attn_pairs(const mn_attn_args *p) { return TILE_PAIRS && p->bf16 && p->K % 2 == 0 && p->V % 2 == 0; }
+MN_INLINE bool attn_pairs(const mn_attn_args *p) { return TILE_PAIRS && p->bf16 && p->kv == MN_BF16 && p->K % 2 == 0 && p->V % 2 == 0; }
 
 #endif

@@ -1,0 +1,53 @@
+/* narrow.c - see narrow.h. */
+#include "base/narrow.h"
+
+#include <math.h>
+
+#include "base/bf16.h"
+#include "base/blocks.h"
+#include "base/f16.h"
+
+static const float largest_f16 = 65504;
+
+static float within_f16(float x) { return x > largest_f16 ? largest_f16 : x < -largest_f16 ? -largest_f16 : x; }
+
+/* d = max |x| / 127 as an f16, q = x / d. Read back, the largest is 127 d: so d, and every q, are found again. */
+static void narrow_block(const float *x, mn_q8_0 *to) {
+  float top = 0, sum = 0;
+  for (int i = 0; i < MN_BLOCK; i++) top = fmaxf(top, fabsf(x[i])), sum += x[i] * 0;
+  to->d = mn_float_to_f16(within_f16(top / 127) + sum); /* sum: 0, or no number */
+  const float d = mn_f16_to_float(to->d);
+  for (int i = 0; i < MN_BLOCK; i++) {
+    const float q = d > 0 ? rintf(x[i] / d) : 0;
+    to->qs[i] = (int8_t)(q > 127 ? 127 : q < -127 ? -127 : q);
+  }
+}
+
+void mn_narrow(mn_dtype type, const float *from, int64_t n, void *to) {
+  switch (type) {
+  case MN_BF16:
+    for (int64_t i = 0; i < n; i++) ((uint16_t *)to)[i] = mn_float_to_bf16(from[i]);
+    break;
+  case MN_F16:
+    for (int64_t i = 0; i < n; i++) ((uint16_t *)to)[i] = mn_float_to_f16(within_f16(from[i]));
+    break;
+  default:
+    for (int64_t i = 0; i < n / MN_BLOCK; i++) narrow_block(from + i * MN_BLOCK, (mn_q8_0 *)to + i);
+    break;
+  }
+}
+
+void mn_widen(mn_dtype type, const void *from, int64_t n, float *to) {
+  const mn_q8_0 *block = from;
+  switch (type) {
+  case MN_BF16:
+    for (int64_t i = 0; i < n; i++) to[i] = mn_bf16_to_float(((const uint16_t *)from)[i]);
+    break;
+  case MN_F16:
+    for (int64_t i = 0; i < n; i++) to[i] = mn_f16_to_float(((const uint16_t *)from)[i]);
+    break;
+  default:
+    for (int64_t i = 0; i < n; i++) to[i] = mn_f16_to_float(block[i / MN_BLOCK].d) * (float)block[i / MN_BLOCK].qs[i % MN_BLOCK];
+    break;
+  }
+}
