@@ -31,6 +31,13 @@ MN_INLINE vf vf_load_f16(const uint16_t *p) {
   return r;
 #endif
 }
+MN_INLINE float attn_half(uint16_t h) {
+#if defined(__F16C__)
+  return _cvtsh_ss(h);
+#else
+  return mn_f16_to_float(h);
+#endif
+}
 MN_INLINE vf vf_load_i8(const int8_t *p) { /* their values */
 #if defined(MN_VEC_512)
   return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
@@ -53,8 +60,12 @@ MN_INLINE void attn_widen(float *dst, const void *src, mn_dtype kv, int64_t n) {
   const uint16_t *h = src;
   int64_t i = 0;
   if (kv == MN_Q8_0) {
-    for (const mn_q8_0 *block = src; i < n; block++)
-      for (int j = 0; j < MN_BLOCK; j += MN_VL, i += MN_VL) vf_store(dst + i, vf_load_i8(block->qs + j) * mn_f16_to_float(block->d));
+    for (const mn_q8_0 *block = src; i < n; block++) {
+      const vf d = vf_set1(attn_half(block->d));
+      TILE_UNROLL
+      for (int j = 0; j < MN_BLOCK; j += MN_VL) vf_store(dst + i + j, vf_load_i8(block->qs + j) * d);
+      i += MN_BLOCK;
+    }
   } else if (kv == MN_F16) {
     for (; i + MN_VL <= n; i += MN_VL) vf_store(dst + i, vf_load_f16(h + i));
     for (; i < n; i++) dst[i] = mn_f16_to_float(h[i]);
