@@ -55,10 +55,7 @@ class Theirs:
 
     def turn(self):
         args, llama, ids = self.args, self.llama, self.ids
-        llama.reset()
-        began = time.perf_counter()
-        llama.eval(ids[:PREFILL])
-        prefill = time.perf_counter() - began
+        prefill = None
         if self.streams:
             self.lib.llama_memory_clear(self.lib.llama_get_memory(self.streams), True)
             for stream in range(args.streams):
@@ -68,6 +65,10 @@ class Theirs:
             for i in range(args.tokens):
                 self.decode([(ids[i], args.context + i, stream) for stream in range(args.streams)])
         else:
+            llama.reset()
+            began = time.perf_counter()
+            llama.eval(ids[:PREFILL])
+            prefill = time.perf_counter() - began
             llama.reset()
             llama.eval(ids[:args.context])
             began = time.perf_counter()
@@ -113,7 +114,7 @@ def compare(args, model, context, streams):
     """True where Mneme is the slower or the larger one."""
     numbers = ["--threads", str(args.threads), "--context", str(context), "--tokens", str(args.tokens)]
     bench = os.path.join(os.path.dirname(args.mneme), "bench-decode")
-    sides = [Side([bench, model, *numbers, "--prefill", str(PREFILL), "--batch", str(streams), "--told"]),
+    sides = [Side([bench, model, *numbers, "--prefill", str(PREFILL if streams == 1 else 0), "--batch", str(streams), "--told"]),
              Side([sys.executable, __file__, "--theirs", *numbers, "--streams", str(streams), "--mneme", args.mneme, model])]
     for side in sides:
         side.turn()
