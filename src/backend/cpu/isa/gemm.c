@@ -341,7 +341,7 @@ static void block(const mn_product *p, const mn_packed_b *ready, void *scratch) 
   /* panels of B, and whether tiles of A, that are packed while they are first used; not where every row is a page of its own */
   enum { PAGE = 4096, OVER = AP % VW ? VW - AP : 0 }; /* OVER: lanes that the last vector of a tile reads beyond it */
   const int64_t b_now = PACKS_LATE && !ready && p->b_cs == 1 && p->M >= MR ? p->N / NR : 0;
-  const bool a_now = PACKS_LATE && !in_place && !p->bf16 && p->a_rs == 1 && size * p->a_cs < PAGE;
+  const bool a_now = PACKS_LATE && !in_place && !p->bf16 && p->a_rs == 1 && size * p->a_cs < PAGE && p->N >= NR; /* a whole tile */
   tile_out o = {.ldc = p->ldc, .alpha = p->alpha};
   const int64_t c_size = p->c_bf16 && !plan.sum_apart ? 2 : 4;
   char *c = p->c;
