@@ -27,14 +27,14 @@ static void cut_blocks(mn_product_plan *t) {
   const double lanes = (double)t->gemm->nr / 2, start = 3000;                 /* cycles: a vector, a block */
   const double pack_b = 1.5, pack_a = t->gemm->packs_a(&t->p) ? pack_b : 0.5; /* an element; less where it is only read */
   const int64_t mr = t->gemm->mr, nr = t->gemm->nr, threads = t->threads > 0 ? t->threads : 4;
-  const double depth = (double)t->p.K / (t->p.bf16 ? t->gemm->bf16_per_unit : 1);
+  const double pieces = t->halves ? 2 : 1, depth = (double)t->p.K / pieces / (t->p.bf16 ? t->gemm->bf16_per_unit : 1);
   double best = 0;
   int64_t best_mb = 0, best_nb = 0;
   const int64_t m0 = ceil_div(t->p.M, ROWS), n0 = ceil_div(t->p.N, columns);
   for (int64_t i = m0; i < m0 + TRIES && i <= ceil_div(t->p.M, mr); i++)
     for (int64_t j = n0; j < n0 + TRIES && j <= ceil_div(t->p.N, nr); j++) {
       const int64_t mb = round_up(ceil_div(t->p.M, i), mr), nb = round_up(ceil_div(t->p.N, j), nr);
-      const double tasks = (double)(t->batch * ceil_div(t->p.M, mb) * ceil_div(t->p.N, nb));
+      const double tasks = pieces * (double)(t->batch * ceil_div(t->p.M, mb) * ceil_div(t->p.N, nb));
       const double m = (double)mb, n = (double)nb;
       const double rounds = (double)((int64_t)(tasks + (double)threads - 1) / threads) + 0.03; /* threads are seldom quite in step */
       const double time = rounds * (m * n * depth / lanes + (pack_a * m + pack_b * n) * depth + start);
@@ -58,6 +58,19 @@ static void cut_shared(mn_product_plan *t) {
   const int64_t n_tasks = ceil_div(t->p.N, t->gemm->near_columns(&t->p, true)), m_tasks = ceil_div(TASKS * t->threads, n_tasks);
   cut(t, round_up(ceil_div(t->p.M, m_tasks), rows), round_up(ceil_div(t->p.N, n_tasks), nr));
 }
+
+/* The gradient of a weight: few elements, each a sum over all tokens. Cut along M or N for two threads, each would pack one operand whole and half
+ * the other; cut along K it packs half of both. Whether it is depends on the shape alone, as the order of the sums does. */
+static bool in_halves(const mn_product_plan *t) {
+  enum { LONG = 1024, TIMES = 4 };
+  const mn_product *p = &t->p;
+  return t->batch == 1 && !p->c_bf16 && p->K >= LONG && p->K >= TIMES * p->M && p->K >= TIMES * p->N;
+}
+static int64_t first_half(const mn_product *p) { return round_up(ceil_div(p->K, 2), 64); }
+static size_t second_bytes(const mn_product_plan *t) { return t->halves ? mn_align(sizeof(float) * (size_t)(t->p.M * t->p.N), 64) : 0; }
+/* What all threads share of the scratch memory, and the share of it that each brings along */
+static size_t shared_bytes(const mn_product_plan *t) { return t->packed + second_bytes(t); }
+static size_t share_of(const mn_product_plan *t) { return shared_bytes(t) ? mn_align(shared_bytes(t) / (size_t)t->threads + 64, 64) : 0; }
 
 /* A product with one column is the transposed product with one row; and a batch whose second operand is shared is one
  * product with more rows. */
@@ -106,6 +119,7 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
   for (int i = 0; i < t->n_axes; i++) t->batch *= t->dim[i];
   t->group = 1;
   t->scratch = t->packed = 0;
+  t->halves = false;
   if (t->batch == 0 || p->M == 0 || p->N == 0) {
     *p = (mn_product){0};
     t->tasks = 0;
@@ -128,18 +142,24 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
   } else {
     t->path = MN_PRODUCT_BLOCK;
     const bool shared = shares_b(t);
+    t->halves = !shared && t->threads > 0 && in_halves(t);
+    t->ew = MN_ISA_PICK(mn_ew_table, isa);
     if (shared) cut_shared(t);
     else cut_blocks(t);
     mn_product part = *p;
     part.M = min64(t->mb, p->M);
     part.N = min64(t->nb, p->N);
+    if (t->halves) part.K = first_half(p);
     t->scratch = t->gemm->block_scratch(&part, shared);
+    part.K = p->K - part.K; /* a shorter half may have longer slices */
+    if (t->halves && t->gemm->block_scratch(&part, false) > t->scratch) t->scratch = t->gemm->block_scratch(&part, false);
     t->packed = shared ? mn_align(t->gemm->packed_b_bytes(p), 64) : 0;
   }
   t->onednn = NULL;
   const bool plain = !p->accumulate && p->alpha == 1 && p->K > 0 && !p->b_f32;
   if (plain && (onednn == MN_ONEDNN_ALWAYS || (onednn == MN_ONEDNN_WHERE_FASTER && onednn_faster(p, isa)))) {
     t->threads = 8; /* oneDNN chooses its kernel by the size of a block, which therefore must not follow the threads */
+    t->halves = false;
     cut_blocks(t);
     mn_product part = *p;
     part.M = min64(t->mb, p->M);
@@ -149,19 +169,20 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
     t->scratch = t->gemm->block_scratch(&part, false);
   }
   t->scratch = mn_align(t->scratch, 64);
-  if (t->packed) t->scratch += mn_align(t->packed / (size_t)t->threads + 64, 64);
+  t->scratch += share_of(t);
   if (t->m_tasks * t->n_tasks == 1) { /* small products share a task, so that handing out tasks costs nothing */
     const double few = 5e5;
     t->group = work >= few ? 1 : (int64_t)(few / (work + 1)) + 1;
   }
-  t->tasks = ceil_div(t->batch, t->group) * t->m_tasks * t->n_tasks;
+  t->tasks = ceil_div(t->batch, t->group) * t->m_tasks * t->n_tasks * (t->halves ? 2 : 1);
 }
 
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 typedef struct product_job {
   const mn_product_plan *plan;
   char *packed, *scratch;
-  size_t own; /* scratch of one thread */
+  float *second; /* [M, N] of the second half */
+  size_t own;    /* scratch of one thread     */
   atomic_bool failed;
 } product_job;
 
@@ -179,7 +200,9 @@ static void dense_rows(const mn_product *p, bool keep_bf16, void *out) { /* A as
     }
 }
 
-static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, int64_t n, int thread, const char *packed, void *scratch) {
+/* Block (m, n) of a product; of products in halves `product` is the half. */
+static mn_status run_part(const product_job *job, int64_t product, int64_t m, int64_t n, int thread, void *scratch) {
+  const mn_product_plan *t = job->plan;
   const size_t size = t->p.bf16 ? 2 : 4, c_size = t->p.c_bf16 ? 2 : 4;
   int64_t a = m * t->p.a_rs, b = n * t->p.b_cs, index = product;
   for (int i = t->n_axes - 1; i >= 0; i--) {
@@ -192,6 +215,14 @@ static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, 
   p.N = min64(t->nb, p.N - n);
   p.a = (const char *)p.a + (int64_t)size * a;
   p.b = (const char *)p.b + (int64_t)mn_product_b_size(&p) * b;
+  if (t->halves) {
+    const int64_t k = product * first_half(&t->p);
+    p.K = product ? p.K - k : first_half(&t->p);
+    p.a = (const char *)p.a + (int64_t)size * k * p.a_cs;
+    p.b = (const char *)p.b + (int64_t)mn_product_b_size(&p) * k * p.b_rs;
+    if (product) p.c = job->second, p.ldc = t->p.N, p.accumulate = false;
+    product = 0;
+  }
   p.c = (char *)p.c + (int64_t)c_size * (product * t->p.M * t->p.N + m * p.ldc + n);
   switch (t->path) {
   case MN_PRODUCT_THIN:
@@ -202,7 +233,7 @@ static mn_status run_part(const mn_product_plan *t, int64_t product, int64_t m, 
     t->gemm->small_f32(p.M, p.N, p.K, p.alpha, p.a, p.a_rs, p.a_cs, p.b, p.b_rs, p.b_cs, p.c, p.ldc, p.accumulate);
     break;
   case MN_PRODUCT_BLOCK:
-    t->gemm->block(&p, t->packed ? &(mn_packed_b){packed, ceil_div(t->p.N, t->gemm->nr), n / t->gemm->nr} : NULL, scratch);
+    t->gemm->block(&p, t->packed ? &(mn_packed_b){job->packed, ceil_div(t->p.N, t->gemm->nr), n / t->gemm->nr} : NULL, scratch);
     break;
   case MN_PRODUCT_ONEDNN:
     return mn_onednn_block(t->onednn, &p, thread);
@@ -217,9 +248,20 @@ static void run_task(void *ctx, int64_t task, int thread) {
   const int64_t parts = t->m_tasks * t->n_tasks, first = task / parts * t->group, part = task % parts;
   const int64_t m = (t->packed ? part % t->m_tasks : part / t->n_tasks) * t->mb; /* shared panels: all rows before the next */
   const int64_t n = (t->packed ? part / t->m_tasks : part % t->n_tasks) * t->nb;
-  const int64_t last = min64(first + t->group, t->batch);
+  const int64_t last = t->halves ? first + 1 : min64(first + t->group, t->batch);
   for (int64_t product = first; product < last; product++)
-    if (run_part(t, product, m, n, thread, job->packed, scratch) != MN_OK) atomic_store(&job->failed, true);
+    if (run_part(job, product, m, n, thread, scratch) != MN_OK) atomic_store(&job->failed, true);
+}
+
+enum { ROWS_ADDED = 16 };
+static void add_task(void *ctx, int64_t task, int thread) {
+  (void)thread;
+  const product_job *job = ctx;
+  const mn_product *p = &job->plan->p;
+  for (int64_t i = task * ROWS_ADDED; i < min64((task + 1) * ROWS_ADDED, p->M); i++) {
+    float *c = (float *)p->c + i * p->ldc;
+    job->plan->ew->f32[MN_EW_ADD](c, c, job->second + i * p->N, NULL, p->N, 0);
+  }
 }
 
 enum { PANELS = 4 }; /* that a task packs */
@@ -231,12 +273,15 @@ static void pack_task(void *ctx, int64_t task, int thread) {
 }
 
 mn_status mn_product_plan_run(const mn_product_plan *t, mn_pool *pool, void *scratch) {
-  product_job job = {.plan = t, .packed = scratch, .scratch = (char *)scratch + t->packed, .own = t->scratch};
-  if (t->packed) {
-    job.own -= mn_align(t->packed / (size_t)t->threads + 64, 64);
-    mn_pool_run(pool, ceil_div(ceil_div(t->p.N, t->gemm->nr), PANELS), pack_task, &job);
-  }
+  char *const own = (char *)scratch + shared_bytes(t);
+  product_job job = {.plan = t,
+                     .packed = scratch,
+                     .second = (float *)(void *)((char *)scratch + t->packed),
+                     .scratch = own,
+                     .own = t->scratch - share_of(t)};
+  if (t->packed) mn_pool_run(pool, ceil_div(ceil_div(t->p.N, t->gemm->nr), PANELS), pack_task, &job);
   mn_pool_run(pool, t->tasks, run_task, &job);
+  if (t->halves) mn_pool_run(pool, ceil_div(t->p.M, ROWS_ADDED), add_task, &job);
   return atomic_load(&job.failed) ? mn_fail(MN_ERR_INTERNAL, "a product failed in oneDNN") : MN_OK;
 }
 

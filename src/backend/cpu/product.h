@@ -4,6 +4,7 @@
 #define MN_CPU_PRODUCT_H
 
 #include "backend/backend.h"
+#include "backend/cpu/isa/elementwise.h"
 #include "backend/cpu/isa/gemm.h"
 #include "backend/cpu/isa/thin.h"
 #include "backend/cpu/onednn.h"
@@ -26,7 +27,9 @@ typedef struct mn_product_plan {
   int64_t mb, nb, m_tasks, n_tasks; /* one product is cut into m_tasks x n_tasks blocks    */
   int64_t group, tasks;             /* `group` products (when uncut) to a task             */
   size_t packed;                    /* bytes of B packed for all blocks; 0: each packs its own */
-  size_t scratch;                   /* bytes for one thread, a multiple of 64; its share of `packed` included */
+  bool halves;                      /* the second half of K is summed apart, into memory of its own, and then added */
+  const mn_ew_vec *ew;              /* which adds it */
+  size_t scratch;                   /* bytes for one thread, a multiple of 64; its share of `packed` and of the second half included */
 } mn_product_plan;
 
 /* From p, n_axes, dim, steps and threads (the rest is filled in); pointers may be NULL still. onednn: whether the path ONEDNN
