@@ -40,6 +40,35 @@ static void what_is_read_back_is_kept_as_it_was(void) {
   }
 }
 
+/* Where a scale of f16 has few digits left, down to none. */
+static void small_numbers_are_kept_as_they_were(void) {
+  float x[32], y[32];
+  char a[128], b[128];
+  for (int t = 0; t < 3; t++)
+    for (int k = 0; k < 4000; k++) {
+      const double top = 2e-3 * pow(0.996, k);
+      for (int i = 0; i < 32; i++) x[i] = (float)(top * (i == 5 ? 1 : 2 * mn_random_uniform(6, (uint64_t)k, (uint64_t)i) - 1));
+      mn_narrow(types[t], x, 32, a);
+      mn_widen(types[t], a, 32, y);
+      mn_narrow(types[t], y, 32, b);
+      CHECK(!memcmp(a, b, mn_dtype_bytes(types[t], 32)), "%s: a block of at most %g", mn_dtype_name(types[t]), top);
+    }
+}
+
+static void infinity_is_not_made_a_number(void) {
+  for (int t = 0; t < 3; t++) {
+    float x[32] = {3.4e38f, -3.4e38f}, y[32];
+    char a[128];
+    mn_narrow(types[t], x, 32, a);
+    mn_widen(types[t], a, 32, y);
+    CHECK(isfinite(y[0]) && y[0] > 60000 && y[1] == -y[0], "%s: %g", mn_dtype_name(types[t]), (double)y[0]);
+    x[1] = INFINITY;
+    mn_narrow(types[t], x, 32, a);
+    mn_widen(types[t], a, 32, y);
+    CHECK(!isfinite(y[1]), "%s: infinity is %g", mn_dtype_name(types[t]), (double)y[1]);
+  }
+}
+
 /* A cache that is cut, grouped; a ring with sinks and persistent pairs; scores with a cap beside a recurrent memory. */
 static const char *const models[] = {
     "layers: 2, block: {mixer: {type: attention, heads: 4, kv_heads: 2, head_dim: 32, max_context: 256, qk_norm: heads}, channel: swiglu}",
@@ -116,6 +145,31 @@ static void a_stream_is_the_same_in_any_cut_and_anywhere(void) {
   }
 }
 
+/* A session that has read nothing has no tensors of its caches. */
+static void a_session_without_tokens_is_saved_too(void) {
+  const mn_dtype all[] = {MN_F32, MN_BF16, MN_F16, MN_Q8_0};
+  for (int m = 0; m < MODELS; m++)
+    for (int t = 0; t < 4; t++) {
+      place p;
+      mn_session *s = NULL, *other = NULL;
+      const float *x = NULL, *y = NULL;
+      float first[VOCAB];
+      if (!open_at(&p, m, "cpu", 1, all[t])) return;
+      CHECK_OK(mn_session_new(p.f.model, p.params, &(mn_session_config){0}, &s));
+      CHECK_OK(mn_session_new(p.f.model, p.params, &(mn_session_config){0}, &other));
+      CHECK_OK(mn_session_save(s, "none.safetensors"));
+      CHECK_OK(mn_session_feed(s, tokens, 9, &x));
+      memcpy(first, x, sizeof first);
+      CHECK_OK(mn_session_feed(other, tokens + 20, 30, &y));
+      CHECK_OK(mn_session_load(other, "none.safetensors"));
+      CHECK_OK(mn_session_feed(other, tokens, 9, &y));
+      CHECK(!memcmp(first, y, sizeof first), "model %d, %s", m, mn_dtype_name(all[t]));
+      mn_session_free(s);
+      mn_session_free(other);
+      close_at(&p);
+    }
+}
+
 static void it_is_saved_forked_and_taken_back(void) {
   for (int m = 0; m < MODELS; m++)
     for (int t = 0; t < 3; t++) {
@@ -168,7 +222,8 @@ static void what_has_no_such_cache_says_so(void) {
     mn_session *s = NULL;
     if (!fixture_open(&f, 7, "{vocab_size: %d, d_model: 32, layers: 1, %s}", VOCAB, none[i])) continue;
     f.params->cache = MN_Q8_0;
-    CHECK(mn_session_new(f.model, f.params, &(mn_session_config){0}, &s) == MN_ERR_CONFIG && strstr(mn_message(), "q8_0"), "%d: %s", i, mn_message());
+    CHECK(mn_session_new(f.model, f.params, &(mn_session_config){0}, &s) == MN_ERR_CONFIG && strstr(mn_message(), "q8_0"), "%d: %s", i,
+          mn_message());
     mn_session_free(s);
     f.params->cache = MN_F16; /* any width will do */
     if (i) CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){0}, &s));
@@ -180,7 +235,10 @@ static void what_has_no_such_cache_says_so(void) {
 int main(void) {
   for (int i = 0; i < N; i++) tokens[i] = (int32_t)(mn_random_uniform(3, 0, (uint64_t)i) * VOCAB);
   RUN(what_is_read_back_is_kept_as_it_was);
+  RUN(small_numbers_are_kept_as_they_were);
+  RUN(infinity_is_not_made_a_number);
   RUN(a_stream_is_the_same_in_any_cut_and_anywhere);
+  RUN(a_session_without_tokens_is_saved_too);
   RUN(it_is_saved_forked_and_taken_back);
   RUN(what_has_no_such_cache_says_so);
   return test_end();

@@ -1,6 +1,6 @@
 /* narrow.h - types that caches may be kept in: bf16, f16, and q8_0 (blocks.h), whose blocks of 32 values share a scale of f16. To the nearest
- * value that the type has; what is beyond the largest becomes the largest; a block with what is no number has none. What was read back
- * becomes the same bits again. */
+ * value that the type has; a finite value beyond the largest becomes the largest, an infinite one stays so; a block of q8_0 with what is not
+ * finite has no numbers. What was read back becomes the same bits again. */
 #ifndef MN_NARROW_H
 #define MN_NARROW_H
 

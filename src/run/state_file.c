@@ -110,6 +110,7 @@ static mn_status need_cache(const mn_states *s, const mn_st *file, int i, const 
   for (int64_t b = 0; b < s->batch; b++)
     if (mn_states_reach(s, i, position[b]) > row) row = mn_states_reach(s, i, position[b]);
   shape.dim[1] = (int64_t)(row / each);
+  host->shape = shape;
   if (!t && !row) return MN_OK; /* no token, and so no cache */
   if (t && t->shape.ndim == shape.ndim && t->shape.dim[1] == room) shape.dim[1] = room;
   return need(s, file, i, &shape, host);

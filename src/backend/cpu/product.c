@@ -170,7 +170,7 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
   }
   t->scratch = mn_align(t->scratch, 64);
   t->scratch += share_of(t);
-  if (t->m_tasks * t->n_tasks == 1) { /* small products share a task, so that handing out tasks costs nothing */
+  if (!t->halves && t->m_tasks * t->n_tasks == 1) { /* small products share a task, so that handing out tasks costs nothing */
     const double few = 5e5;
     t->group = work >= few ? 1 : (int64_t)(few / (work + 1)) + 1;
   }
