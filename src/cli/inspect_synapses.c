@@ -140,7 +140,7 @@ static mn_status look(const reading *x, const struct told *l, int64_t h, head *o
   *out = (head){0};
   for (int64_t t = 0; t < x->T; t++) {
     const double rho = (double)l->rho[t * l->H + h], full = (double)l->full[t * l->H + h];
-    const int tenth = (int)(rho * TENTHS);
+    const int tenth = isfinite(rho) ? (int)(rho * TENTHS) : 0; /* what is no number shows in the mean */
     sum += rho, squares += rho * rho;
     out->tenth[tenth < 0 ? 0 : tenth >= TENTHS ? TENTHS - 1 : tenth] += 1 / T;
     out->full = fmax(out->full, full);
