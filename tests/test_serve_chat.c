@@ -351,7 +351,7 @@ static void texts_go_on_too(void) {
     int status;
   } all[] = {
       {"GET", "/sessions/nobody", "", 404},
-      {"POST", "/sessions/nobody/fork", "{\"to\": \"x\"}", 409},
+      {"POST", "/sessions/nobody/fork", "{\"to\": \"x\"}", 404},
       {"POST", "/sessions/t/fork", "{}", 400},
       {"POST", "/sessions/t/fork", "{\"to\": 3}", 400},
       {"POST", "/sessions/t/fork", "{\"to\": \"a/b\"}", 400},

@@ -1,5 +1,5 @@
 /* test_serve_prefixes.c - what must be true of prompts that begin alike, in order: of a hybrid as of attention only what is new is read, and the
- * answer is the same; sessions and requests without one share; another key's prompts are another's; they stay within the budget of sessions, and
+ * answer is the same; sessions and requests without one share; another key's prompts and sessions are another's; they stay within the budget of sessions, and
  * go before a session does that was used later; a session that is rolled back has the tokens that it has. */
 #include "base/file.h"
 #include "serve_helpers.h"
@@ -83,6 +83,52 @@ static void what_others_asked_is_theirs(void) {
   CHECK(server_end(&server) == 0, "not well");
 }
 
+#define FIRST "Authorization: Bearer first-key-of-all\r\n"
+#define SECOND "Authorization: Bearer second-key-of-all\r\n"
+
+/* Whatever is asked of the first key's session by the second is answered as of one that is not there. */
+static void it_is_not_there(void) {
+  static const struct {
+    const char *method, *verb, *body;
+  } all[] = {{"GET", "", ""}, {"POST", "/fork", "{\"to\": \"stolen\"}"}, {"POST", "/rollback", "{\"tokens\": 1}"}, {"POST", "/save", ""}, {"DELETE", "", ""}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    char path[100], of_it[2000], *at;
+    snprintf(path, sizeof path, "/sessions/mine%s", all[i].verb);
+    CHECK(http_ask(all[i].method, path, SECOND, all[i].body) == 404, "%s %s: %s", all[i].method, path, http_reply);
+    snprintf(of_it, sizeof of_it, "%s", http_body());
+    snprintf(path, sizeof path, "/sessions/none%s", all[i].verb);
+    CHECK(http_ask(all[i].method, path, SECOND, all[i].body) == 404, "%s %s: %s", all[i].method, path, http_reply);
+    if ((at = strstr(of_it, "'mine'"))) memcpy(at, "'none'", 6);
+    CHECK(!strcmp(of_it, http_body()), "%s, and of one that is not there %s", of_it, http_body());
+  }
+  CHECK(http_ask("GET", "/sessions", SECOND, "") == 200 && !strstr(http_reply, "mine") && !strstr(http_reply, "stolen"), "%s", http_reply);
+  CHECK(http_ask("GET", "/sessions/mine", FIRST, "") == 200, "%s", http_reply);
+}
+
+static void so_are_their_sessions(void) {
+  char first[200], second[200];
+  CHECK(server_begin(&server, "hybrid --api-key-file keys.txt --sessions owned"), "no server");
+  CHECK(ask(0, ", \"session_id\": \"mine\"", FIRST, first) == 0, "%s", http_reply);
+  CHECK(ask(1, "", SECOND, NULL) == 0, "what the other's session read is no beginning: %s", http_reply);
+  it_is_not_there();
+  CHECK(server_end(&server) == 0, "not well");
+  CHECK(server_begin(&server, "hybrid --api-key-file keys.txt --sessions owned"), "no server");
+  it_is_not_there(); /* nor is it in the next server */
+  CHECK(ask(0, ", \"session_id\": \"mine\"", SECOND, second) == 0 && !strcmp(first, second), "one of the same name begins: %s", http_reply);
+  CHECK(ask(0, ", \"session_id\": \"mine\"", FIRST, NULL) == 308, "and each goes on with his own: %s", http_reply);
+  CHECK(http_ask("DELETE", "/sessions/mine", SECOND, "") == 200 && http_ask("GET", "/sessions/mine", FIRST, "") == 200, "%s", http_reply);
+  CHECK(http_ask("GET", "/sessions/mine", SECOND, "") == 404, "%s", http_reply);
+  CHECK(server_end(&server) == 0, "not well");
+  /* what a server without keys keeps is everybody's; owned sessions are not shown there */
+  CHECK(server_begin(&server, "hybrid --sessions owned"), "no server");
+  CHECK(http_get("/sessions") == 200 && !strstr(http_reply, "mine"), "%s", http_reply);
+  CHECK(ask(0, ", \"session_id\": \"ours\"", "", NULL) == 0, "%s", http_reply);
+  CHECK(server_end(&server) == 0, "not well");
+  CHECK(server_begin(&server, "hybrid --api-key-file keys.txt --sessions owned"), "no server");
+  CHECK(ask(0, ", \"session_id\": \"ours\"", FIRST, NULL) == 308 && ask(0, ", \"session_id\": \"ours\"", SECOND, NULL) == 616, "%s", http_reply);
+  CHECK(server_end(&server) == 0, "not well");
+}
+
 static long session_bytes(void) {
   CHECK(http_get("/metrics") == 200, "%s", http_reply);
   const char *at = strstr(http_reply, "\nmneme_session_bytes ");
@@ -91,17 +137,19 @@ static long session_bytes(void) {
 
 static void they_have_their_budget(void) {
   long most = 0;
-  CHECK(server_begin(&server, "hybrid --session-mib 4 --sessions kept"), "no server");
+  CHECK(server_begin(&server, "hybrid --session-mib 1 --sessions kept"), "no server");
   CHECK(ask(0, ", \"session_id\": \"mine\"", "", NULL) == 0, "%s", http_reply);
-  for (int i = 0; i < 30; i++) {
+  CHECK(session_bytes() > 0, "%s", http_reply);
+  for (int i = 0, full = 0; i < 200 && full < 3; i++) { /* until it has been full, and a few more */
     char text[100];
     for (int k = 0; k < 80; k++) text[k] = (char)('a' + (i * 7 + k * (i + 1)) % 26);
     text[80] = 0;
     CHECK(http_post("/v1/completions", "{\"prompt\": \"%s\", \"max_tokens\": 1}", text) == 200, "%s", http_reply);
     const long now = session_bytes();
+    full += now <= most;
     most = now > most ? now : most;
   }
-  CHECK(most > 0 && most <= 4 << 20, "%ld bytes", most);
+  CHECK(most > 1 << 19 && most <= 1 << 20, "%ld bytes", most);
   CHECK(http_get("/sessions/mine") == 200 && strstr(http_reply, "\"in_memory\": false"), "the least lately used one is on the disk: %s", http_reply);
   CHECK(ask(0, ", \"session_id\": \"mine\"", "", NULL) == 308, "and goes on: %s", http_reply);
   CHECK(server_end(&server) == 0, "not well");
@@ -136,6 +184,7 @@ int main(void) {
   RUN(only_what_is_new_is_read);
   RUN(sessions_share_too);
   RUN(what_others_asked_is_theirs);
+  RUN(so_are_their_sessions);
   RUN(they_have_their_budget);
   RUN(a_session_has_the_tokens_that_it_has);
   if (server.pid) server_end(&server);

@@ -1,6 +1,6 @@
 /* test_serve_responses.c - what must be true of /v1/responses, in order: it says what a chat says, in its own words; a stream's events are
  * the whole in pieces, in order and numbered; calls of functions are items, and their results are read back; forms hold; a response that was
- * kept is gone on from, any number of times; what is asked wrongly is refused by name. */
+ * kept is gone on from, any number of times, and not with another key; what is asked wrongly is refused by name. */
 #include "base/file.h"
 #include "format/json.h"
 #include "serve_helpers.h"
@@ -238,6 +238,27 @@ static void a_kept_response_is_gone_on_from(void) {
   CHECK(http_post("/v1/responses", "{\"input\": \"b\", \"previous_response_id\": \"%s\"}", first) == 404, "%s", http_reply);
 }
 
+static void anothers_response_is_not_there(void) {
+  static const char keys[] = "first-key-of-all\nsecond-key-of-all\n", first[] = "Authorization: Bearer first-key-of-all\r\n",
+                    second[] = "Authorization: Bearer second-key-of-all\r\n";
+  char id[64], of_it[1000], *body;
+  mn_arena *arena = mn_arena_new();
+  CHECK(server_end(&server) == 0, "not well");
+  CHECK_OK(mn_file_write("keys.txt", keys, sizeof keys - 1));
+  CHECK(server_begin(&server, "talks --chat-template t.jinja --api-key-file keys.txt"), "no server");
+  CHECK(http_ask("POST", "/v1/responses", first, "{\"input\": \"a\", \"store\": true, \"max_output_tokens\": 4}") == 200, "%s", http_reply);
+  snprintf(id, sizeof id, "%s", text_at(reply_of(arena), "id"));
+  body = mn_format("{\"input\": \"b\", \"max_output_tokens\": 4, \"previous_response_id\": \"%s\"}", id);
+  CHECK(http_ask("POST", "/v1/responses", second, body) == 404, "%s", http_reply);
+  snprintf(of_it, sizeof of_it, "%s", http_body());
+  CHECK(http_ask("POST", "/v1/responses", second, "{\"input\": \"b\", \"previous_response_id\": \"resp_none\"}") == 404 && !strcmp(of_it, http_body()),
+        "%s, not %s", http_body(), of_it);
+  CHECK(http_ask("POST", "/v1/responses", first, body) == 200, "%s", http_reply);
+  CHECK(http_ask("GET", "/sessions", second, "") == 200 && !http_times("\"object\": \"session\"") && http_ask("GET", "/sessions", first, "") == 200 && strstr(http_reply, id),
+        "%s", http_reply);
+  free(body), mn_arena_free(arena);
+}
+
 static void wrong_requests_are_refused_by_name(void) {
   static const struct {
     const char *body, *said;
@@ -281,6 +302,7 @@ int main(void) {
     RUN(forms_hold);
     RUN(a_kept_response_is_gone_on_from);
     RUN(wrong_requests_are_refused_by_name);
+    RUN(anothers_response_is_not_there);
   }
   if (server.pid) server_end(&server);
   return test_end();

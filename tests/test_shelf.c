@@ -1,5 +1,6 @@
 /* What must be true of a shelf of conversations: they come back as they were, from memory and from files; as many stay in memory as there
- * is room for, the least lately used go; one is had by one at a time; forks, notes, removal; what is kept is there for the next program. */
+ * is room for, the least lately used go; one is had by one at a time; forks, notes, removal; an owner's
+ * are nobody else's; what is kept is there for the next program. */
 #include "run/shelf.h"
 
 #include <pthread.h>
@@ -28,7 +29,7 @@ static mn_shelf *make(const fixture *f, const char *folder, size_t bytes, bool k
 
 static mn_conversation *take(mn_shelf *s, const char *name, bool anew) {
   mn_conversation *c = NULL;
-  CHECK_OK(mn_shelf_take(s, name, anew, &c));
+  CHECK_OK(mn_shelf_take(s, 0, name, anew, &c));
   return c;
 }
 
@@ -40,7 +41,7 @@ static void talk(mn_shelf *s, const char *name, int n) {
     CHECK_OK(mn_conversation_feed(c, &token, 1, NULL));
   }
   if (c) CHECK_OK(mn_conversation_mark(c));
-  if (c) CHECK_OK(mn_shelf_give(s, name, c, name));
+  if (c) CHECK_OK(mn_shelf_give(s, 0, name, c, name));
 }
 
 static void says(mn_shelf *s, const char *name, float out[VOCAB]) {
@@ -51,7 +52,7 @@ static void says(mn_shelf *s, const char *name, float out[VOCAB]) {
   if (fork) CHECK_OK(mn_conversation_feed(fork, &token, 1, &logits));
   if (logits) memcpy(out, logits, VOCAB * sizeof *out);
   mn_conversation_free(fork);
-  if (c) CHECK_OK(mn_shelf_give(s, name, c, NULL));
+  if (c) CHECK_OK(mn_shelf_give(s, 0, name, c, NULL));
 }
 
 typedef struct seen {
@@ -65,7 +66,7 @@ static void note(void *ctx, const mn_shelf_entry *e) {
 }
 static seen look(mn_shelf *s) {
   seen x = {0};
-  CHECK_OK(mn_shelf_each(s, note, &x));
+  CHECK_OK(mn_shelf_each(s, 0, note, &x));
   return x;
 }
 
@@ -87,7 +88,7 @@ static void the_least_lately_used_go_to_files_and_come_back(void) {
     mn_text kept = {0};
     says(roomy, name, x), says(s, name, y);
     CHECK(!memcmp(x, y, sizeof x), "%s says what it would have said", name);
-    CHECK_OK(mn_shelf_note(s, name, &kept));
+    CHECK_OK(mn_shelf_note(s, 0, name, &kept));
     CHECK(kept.data && !strcmp(kept.data, name), "and has its note");
     mn_text_free(&kept);
   }
@@ -109,9 +110,9 @@ static void what_is_kept_is_there_for_the_next_program(void) {
   mn_shelf *s = make(&f, "kept/deep", 0, true);
   talk(s, "anna", 9);
   says(s, "anna", x);
-  CHECK_OK(mn_shelf_fork(s, "anna", "bela"));
-  CHECK(mn_shelf_fork(s, "anna", "bela") == MN_ERR_CONFIG, "%s", mn_message());
-  CHECK(mn_shelf_fork(s, "nobody", "x") == MN_ERR_CONFIG, "%s", mn_message());
+  CHECK_OK(mn_shelf_fork(s, 0, "anna", "bela"));
+  CHECK(mn_shelf_fork(s, 0, "anna", "bela") == MN_ERR_CONFIG, "%s", mn_message());
+  CHECK(mn_shelf_fork(s, 0, "nobody", "x") == MN_ERR_CONFIG, "%s", mn_message());
   talk(s, "bela", 3);
   mn_shelf_free(s);
   s = make(&f, "kept/deep", 0, true);
@@ -121,14 +122,14 @@ static void what_is_kept_is_there_for_the_next_program(void) {
   mn_conversation *c = take(s, "bela", false);
   if (c) CHECK_OK(mn_conversation_back(c, 9));
   if (c) CHECK(mn_conversation_fed(c) == 0, "to where it was forked");
-  if (c) CHECK_OK(mn_shelf_give(s, "bela", c, NULL));
+  if (c) CHECK_OK(mn_shelf_give(s, 0, "bela", c, NULL));
   says(s, "bela", y);
   CHECK(!memcmp(x, y, sizeof x), "bela was anna");
-  CHECK_OK(mn_shelf_remove(s, "anna"));
-  CHECK_OK(mn_shelf_remove(s, "anna"));
+  CHECK_OK(mn_shelf_remove(s, 0, "anna"));
+  CHECK_OK(mn_shelf_remove(s, 0, "anna"));
   CHECK(!mn_file_exists("kept/deep/anna.safetensors") && !take(s, "anna", false) && look(s).n == 1, "removed");
   CHECK_OK(mn_file_write("kept/deep/broken.safetensors", "none", 4));
-  CHECK(mn_shelf_take(s, "broken", true, &c) != MN_OK && !c, "a broken file is not begun anew: %s", mn_message());
+  CHECK(mn_shelf_take(s, 0, "broken", true, &c) != MN_OK && !c, "a broken file is not begun anew: %s", mn_message());
   CHECK(mn_file_exists("kept/deep/broken.safetensors"), "and stays");
   mn_shelf_free(s);
   fixture_close(&f);
@@ -139,12 +140,12 @@ static void one_is_had_by_one_at_a_time(void) {
   if (!open_model(&f)) return;
   mn_shelf *s = make(&f, NULL, 0, false);
   mn_conversation *c = take(s, "a", true), *again = NULL;
-  CHECK(mn_shelf_take(s, "a", true, &again) == MN_ERR_CONFIG && !again && strstr(mn_message(), "in use"), "%s", mn_message());
-  CHECK(mn_shelf_remove(s, "a") == MN_ERR_CONFIG, "%s", mn_message());
-  CHECK_OK(mn_shelf_give(s, "a", c, NULL));
-  CHECK(mn_shelf_give(s, "a", c, NULL) == MN_ERR_ARG, "%s", mn_message());
+  CHECK(mn_shelf_take(s, 0, "a", true, &again) == MN_ERR_CONFIG && !again && strstr(mn_message(), "in use"), "%s", mn_message());
+  CHECK(mn_shelf_remove(s, 0, "a") == MN_ERR_CONFIG, "%s", mn_message());
+  CHECK_OK(mn_shelf_give(s, 0, "a", c, NULL));
+  CHECK(mn_shelf_give(s, 0, "a", c, NULL) == MN_ERR_ARG, "%s", mn_message());
   static const char *const bad[] = {"", "a/b", "..", ".hidden"};
-  for (int i = 0; i < 4; i++) CHECK(mn_shelf_take(s, bad[i], true, &again) == MN_ERR_CONFIG && !again, "'%s'", bad[i]);
+  for (int i = 0; i < 4; i++) CHECK(mn_shelf_take(s, 0, bad[i], true, &again) == MN_ERR_CONFIG && !again, "'%s'", bad[i]);
   mn_shelf *wrong = NULL;
   CHECK(mn_shelf_new(&(mn_shelf_config){.model = f.model, .params = f.params, .keeps = true}, &wrong) == MN_ERR_ARG && !wrong, "%s",
         mn_message());
@@ -152,25 +153,75 @@ static void one_is_had_by_one_at_a_time(void) {
   fixture_close(&f);
 }
 
-static void the_nearest_is_found_by_its_tokens(void) {
+/* n tokens that all begin with. */
+static void say(mn_shelf *s, uint64_t owner, const char *name, int n) {
+  mn_conversation *c = NULL;
+  CHECK_OK(mn_shelf_take(s, owner, name, true, &c));
+  for (int32_t i = 0; c && i < n; i++) CHECK_OK(mn_conversation_feed(c, &(int32_t){i % VOCAB}, 1, NULL));
+  if (c) CHECK_OK(mn_conversation_mark(c));
+  if (c) CHECK_OK(mn_shelf_give(s, owner, name, c, owner == 1 ? "of one" : "of two"));
+}
+
+static int64_t length_of(mn_shelf *s, uint64_t owner, const char *name) { /* -1: there is none */
+  mn_conversation *c = NULL;
+  CHECK_OK(mn_shelf_take(s, owner, name, false, &c));
+  const int64_t n = c ? mn_conversation_length(c) : -1;
+  if (c) CHECK_OK(mn_shelf_give(s, owner, name, c, NULL));
+  return n;
+}
+
+/* How much of n tokens is known. */
+static int64_t known_to(mn_shelf *s, uint64_t owner, int n) {
+  int32_t tokens[64];
+  mn_conversation *c = NULL;
+  for (int i = 0; i < n; i++) tokens[i] = i % VOCAB;
+  CHECK_OK(mn_shelf_begin(s, owner, tokens, n, 1, &c));
+  const int64_t known = c ? mn_conversation_length(c) : 0;
+  mn_conversation_free(c);
+  return known;
+}
+
+static const char *seen_by(mn_shelf *s, uint64_t owner) {
+  static seen x;
+  x = (seen){0};
+  CHECK_OK(mn_shelf_each(s, owner, note, &x));
+  return x.names;
+}
+
+static void nothing_is_there_of_another(mn_shelf *s) {
+  mn_text told = {0};
+  mn_ids ids = {0};
+  uint64_t holder;
+  CHECK(length_of(s, 2, "ones") == -1 && !mn_shelf_has(s, 2, "ones", &holder) && mn_shelf_has(s, 1, "ones", &holder) && holder == 1, "taken");
+  CHECK_OK(mn_shelf_note(s, 2, "ones", &told));
+  CHECK_OK(mn_shelf_tokens(s, 2, "ones", &ids));
+  CHECK(!told.len && !ids.len, "its note is '%s', and %zu tokens", told.data ? told.data : "", ids.len);
+  CHECK(mn_shelf_fork(s, 2, "ones", "stolen") == MN_ERR_CONFIG && strstr(mn_message(), "there is no"), "%s", mn_message());
+  CHECK_OK(mn_shelf_remove(s, 2, "ones"));
+  CHECK(length_of(s, 1, "ones") == 20, "it is not removed by another");
+  CHECK(!strcmp(seen_by(s, 1), "both ones ") && !strcmp(seen_by(s, 2), "both ") && !*seen_by(s, 0), "%s", seen_by(s, 2));
+  CHECK(length_of(s, 1, "both") == 10 && length_of(s, 2, "both") == 12, "a name is each one's own");
+  mn_text_free(&told), mn_ids_free(&ids);
+}
+
+static void an_owners_are_nobody_elses(void) {
   fixture f;
   if (!open_model(&f)) return;
-  mn_shelf *s = make(&f, NULL, 0, false);
-  static const int32_t tokens[] = {1, 2, 3, 4, 5, 6};
-  for (int n = 2; n <= 4; n += 2) {
-    const char name[2] = {(char)('0' + n), 0};
-    mn_conversation *c = take(s, name, true);
-    if (c) CHECK_OK(mn_conversation_feed(c, tokens, n, NULL));
-    if (c) CHECK_OK(mn_shelf_give(s, name, c, NULL));
-  }
-  mn_text name = {0};
-  mn_conversation *c = NULL, *second = NULL;
-  CHECK_OK(mn_shelf_nearest(s, tokens, 6, 3, &name, &c));
-  CHECK(c && !strcmp(name.data, "4") && mn_conversation_length(c) == 4, "4 of 6");
-  CHECK_OK(mn_shelf_nearest(s, tokens, 6, 3, &name, &second));
-  CHECK(!second, "the other knows 2, and 4 is in use");
-  if (c) CHECK_OK(mn_shelf_give(s, "4", c, NULL));
-  mn_text_free(&name);
+  mn_shelf *s = make(&f, "owned", 0, true);
+  say(s, 1, "ones", 20), say(s, 1, "both", 10), say(s, 2, "both", 12);
+  nothing_is_there_of_another(s);
+  CHECK(known_to(s, 1, 30) == 20 && known_to(s, 2, 30) == 12 && known_to(s, 3, 30) == 0, "what began so is one's own");
+  mn_shelf_free(s);
+  s = make(&f, "owned", 0, true); /* and so it is in files */
+  nothing_is_there_of_another(s);
+  say(s, 0, "alls", 16); /* everybody's, unless one has his own of that name */
+  CHECK(length_of(s, 1, "alls") == 16 && length_of(s, 3, "alls") == 16 && !strcmp(seen_by(s, 3), "alls ") && known_to(s, 3, 30) == 16, "%s", seen_by(s, 3));
+  say(s, 0, "both", 3);
+  CHECK(length_of(s, 1, "both") == 10 && length_of(s, 3, "both") == 3 && !strcmp(seen_by(s, 1), "alls both ones "), "%s", seen_by(s, 1));
+  CHECK_OK(mn_file_write("owned/x@1.safetensors", "none", 4));
+  CHECK(!strstr(seen_by(s, 0), "x"), "no owner's file is called so: %s", seen_by(s, 0));
+  mn_conversation *c = NULL;
+  CHECK(mn_shelf_take(s, 0, "ones@0000000000000001", false, &c) == MN_ERR_CONFIG && !c, "nobody names another's file");
   mn_shelf_free(s);
   fixture_close(&f);
 }
@@ -185,10 +236,10 @@ static void *work(void *ctx) {
     char name[8];
     mn_conversation *c = NULL;
     snprintf(name, sizeof name, "n%d", (w->id * 7 + i * 5) % 6);
-    if (mn_shelf_take(w->shelf, name, true, &c) != MN_OK) continue; /* another has it */
+    if (mn_shelf_take(w->shelf, 0, name, true, &c) != MN_OK) continue; /* another has it */
     const int32_t token = (int32_t)(mn_hash_str(name) % VOCAB);
     if (mn_conversation_feed(c, &token, 1, NULL) == MN_OK) w->done++;
-    if (mn_shelf_give(w->shelf, name, c, name) != MN_OK) w->done = -1000;
+    if (mn_shelf_give(w->shelf, 0, name, c, name) != MN_OK) w->done = -1000;
   }
   return NULL;
 }
@@ -210,9 +261,9 @@ static void any_number_of_threads_may_ask(void) {
     char name[8];
     mn_conversation *c = NULL;
     snprintf(name, sizeof name, "n%d", i);
-    CHECK_OK(mn_shelf_take(s, name, false, &c));
+    CHECK_OK(mn_shelf_take(s, 0, name, false, &c));
     if (c) n += mn_conversation_length(c);
-    if (c) CHECK_OK(mn_shelf_give(s, name, c, NULL));
+    if (c) CHECK_OK(mn_shelf_give(s, 0, name, c, NULL));
   }
   CHECK(n == done && done > 30, "%d tokens of %d", (int)n, done);
   mn_shelf_free(s);
@@ -223,7 +274,7 @@ int main(void) {
   RUN(the_least_lately_used_go_to_files_and_come_back);
   RUN(what_is_kept_is_there_for_the_next_program);
   RUN(one_is_had_by_one_at_a_time);
-  RUN(the_nearest_is_found_by_its_tokens);
+  RUN(an_owners_are_nobody_elses);
   RUN(any_number_of_threads_may_ask);
   return test_end();
 }

@@ -1,7 +1,10 @@
-/* shelf.c - see shelf.h. One lock for the list; files are read and written outside of it, while their conversation is marked as busy. */
+/* shelf.c - see shelf.h. One lock for the list; files are read and written outside of it, while their conversation is marked as busy. The file of
+ * an owner's conversation is NAME@OWNER.safetensors, 16 digits; no name has an '@'. */
 #include "run/shelf.h"
 
+#include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,10 +15,10 @@
 static const char ending[] = ".safetensors";
 
 typedef struct entry {
-  char *name, *note;  /* NULL: it was laid down by `owner` */
-  uint64_t owner;
+  char *name, *note;  /* NULL: it was laid down */
+  uint64_t owner;     /* 0: everybody's */
   mn_conversation *c; /* NULL: taken, or in its file */
-  bool taken, busy;   /* busy: a file of it is being written */
+  bool taken, busy;   /* busy: a file of it is being written, or a copy is made */
   bool saved, wrote;  /* its file is as it is; the file is ours */
   uint64_t used;
   size_t bytes;
@@ -32,20 +35,20 @@ struct mn_shelf {
 };
 
 /* ---- the list: all below this line and above the next is called with the lock ---- */
-static entry *find(const mn_shelf *s, const char *name) {
+static entry *find(const mn_shelf *s, uint64_t owner, const char *name) {
   for (int i = 0; i < s->n; i++)
-    if (s->at[i]->name && !strcmp(s->at[i]->name, name)) return s->at[i];
+    if (s->at[i]->name && s->at[i]->owner == owner && !strcmp(s->at[i]->name, name)) return s->at[i];
   return NULL;
 }
 
 /* The same when nobody is busy with it. */
-static entry *find_idle(mn_shelf *s, const char *name) {
+static entry *find_idle(mn_shelf *s, uint64_t owner, const char *name) {
   entry *e;
-  while ((e = find(s, name)) && e->busy) pthread_cond_wait(&s->idle, &s->lock);
+  while ((e = find(s, owner, name)) && e->busy) pthread_cond_wait(&s->idle, &s->lock);
   return e;
 }
 
-static entry *add(mn_shelf *s, const char *name) { /* NULL: none */
+static entry *add(mn_shelf *s, uint64_t owner, const char *name) { /* NULL: none */
   if (s->n == s->room) {
     const int room = s->room ? 2 * s->room : 16;
     entry **more = mn_realloc(s->at, (size_t)room * sizeof(entry *));
@@ -54,7 +57,7 @@ static entry *add(mn_shelf *s, const char *name) { /* NULL: none */
   }
   entry *e = mn_calloc(1, sizeof *e);
   if (e && name && !(e->name = mn_strdup(name))) free(e), e = NULL;
-  if (e) s->at[s->n++] = e;
+  if (e) e->owner = owner, s->at[s->n++] = e;
   return e;
 }
 
@@ -67,18 +70,33 @@ static void drop(mn_shelf *s, entry *e) {
   free(e);
 }
 
-static mn_status path_of(const mn_shelf *s, const char *name, char **out) {
-  char *file = mn_format("%s%s", name, ending);
+static mn_status path_of(const mn_shelf *s, uint64_t owner, const char *name, char **out) {
+  char *file = owner ? mn_format("%s@%016" PRIx64 "%s", name, owner, ending) : mn_format("%s%s", name, ending);
   *out = file && s->folder ? mn_path_join(s->folder, file) : NULL;
   free(file);
   return *out || !s->folder ? MN_OK : MN_ERR_MEMORY;
 }
 
+static bool is_there(const mn_shelf *s, uint64_t owner, const char *name) {
+  char *path = NULL;
+  const bool there = find(s, owner, name) || (path_of(s, owner, name, &path) == MN_OK && path && mn_file_exists(path));
+  free(path);
+  return there;
+}
+
+/* Whose the one of that name is that `owner` sees: his own, or else everybody's; if there is none, it would be his. */
+static uint64_t whose(const mn_shelf *s, uint64_t owner, const char *name) {
+  return owner && !is_there(s, owner, name) && is_there(s, 0, name) ? 0 : owner;
+}
+
+/* Nobody else writes in it, but it is used with the lock let go: what it has in memory is not asked for then. */
+static void make_busy(entry *e) { e->bytes = mn_conversation_bytes(e->c), e->busy = true; }
+
 /* What its file was called, beside the entry, so that one can go without the other. */
 static mn_status save(mn_shelf *s, entry *e) {
   char *path = NULL;
-  mn_status status = path_of(s, e->name, &path);
-  e->busy = true;
+  mn_status status = path_of(s, e->owner, e->name, &path);
+  make_busy(e);
   pthread_mutex_unlock(&s->lock);
   if (status == MN_OK) status = mn_dir_need_real(s->folder);
   if (status == MN_OK) status = mn_make_dirs(s->folder);
@@ -92,7 +110,7 @@ static mn_status save(mn_shelf *s, entry *e) {
 }
 
 /* In memory. What conversations share is one's alone when the others have gone, so it is asked for anew. */
-static size_t bytes_of(const entry *e) { return e->c ? mn_conversation_bytes(e->c) : e->bytes; }
+static size_t bytes_of(const entry *e) { return e->c && !e->busy ? mn_conversation_bytes(e->c) : e->bytes; }
 
 static size_t idle_bytes(const mn_shelf *s, entry **oldest) {
   size_t bytes = 0;
@@ -131,6 +149,7 @@ static entry *use(mn_shelf *s, entry *e) {
 static mn_status check_name(const char *name) {
   const char *fault = *name ? mn_name_fault(name) : "is empty";
   if (!fault && *name == '.') fault = "begins with a dot";
+  if (!fault && strchr(name, '@')) fault = "holds an '@'";
   return fault ? mn_fail(MN_ERR_CONFIG, "the name of a conversation, '%.80s', %s", name, fault) : MN_OK;
 }
 
@@ -160,7 +179,8 @@ void mn_shelf_free(mn_shelf *s) {
   if (!s) return;
   while (s->n) {
     char *path = NULL;
-    if (s->at[0]->name && s->at[0]->wrote && !s->config.keeps && path_of(s, s->at[0]->name, &path) == MN_OK) mn_file_remove(path);
+    if (s->at[0]->name && s->at[0]->wrote && !s->config.keeps && path_of(s, s->at[0]->owner, s->at[0]->name, &path) == MN_OK)
+      mn_file_remove(path);
     free(path);
     drop(s, s->at[0]);
   }
@@ -173,11 +193,11 @@ void mn_shelf_free(mn_shelf *s) {
 }
 
 /* From its file, or anew; *c NULL: there is no such file, and none is wanted. */
-static mn_status open_one(mn_shelf *s, const char *name, bool make, mn_text *note, mn_conversation **c) {
+static mn_status open_one(mn_shelf *s, uint64_t owner, const char *name, bool make, mn_text *note, mn_conversation **c) {
   const mn_shelf_config *how = &s->config;
   char *path = NULL;
   *c = NULL;
-  MN_TRY(path_of(s, name, &path));
+  MN_TRY(path_of(s, owner, name, &path));
   mn_status status = MN_OK;
   if (path && mn_file_exists(path))
     status = mn_conversation_open(how->model, how->params, &how->session, &how->conversation, path, note, c);
@@ -186,24 +206,25 @@ static mn_status open_one(mn_shelf *s, const char *name, bool make, mn_text *not
   return status;
 }
 
-mn_status mn_shelf_take(mn_shelf *s, const char *name, bool make, mn_conversation **out) {
+mn_status mn_shelf_take(mn_shelf *s, uint64_t owner, const char *name, bool make, mn_conversation **out) {
   *out = NULL;
   MN_TRY(check_name(name));
   pthread_mutex_lock(&s->lock);
-  entry *e = find_idle(s, name);
+  owner = whose(s, owner, name);
+  entry *e = find_idle(s, owner, name);
   mn_status status = MN_OK;
   if (e && e->taken) {
     status = mn_fail(MN_ERR_CONFIG, "conversation %s is in use", name);
   } else if (e && e->c) {
     *out = use(s, e)->c;
     e->c = NULL;
-  } else if (!e && !(e = add(s, name))) {
+  } else if (!e && !(e = add(s, owner, name))) {
     status = MN_ERR_MEMORY;
   } else {
     mn_text note = {0};
     use(s, e);
     pthread_mutex_unlock(&s->lock);
-    status = open_one(s, name, make, &note, out);
+    status = open_one(s, owner, name, make, &note, out);
     pthread_mutex_lock(&s->lock);
     free(e->note);
     e->note = note.data; /* NULL: none */
@@ -213,10 +234,10 @@ mn_status mn_shelf_take(mn_shelf *s, const char *name, bool make, mn_conversatio
   return status;
 }
 
-mn_status mn_shelf_give(mn_shelf *s, const char *name, mn_conversation *c, const char *note) {
+mn_status mn_shelf_give(mn_shelf *s, uint64_t owner, const char *name, mn_conversation *c, const char *note) {
   char *copy = note ? mn_strdup(note) : NULL;
   pthread_mutex_lock(&s->lock);
-  entry *e = find(s, name);
+  entry *e = find(s, whose(s, owner, name), name);
   mn_status status = note && !copy ? MN_ERR_MEMORY : MN_OK;
   if (!e || !e->taken) {
     pthread_mutex_unlock(&s->lock);
@@ -231,16 +252,17 @@ mn_status mn_shelf_give(mn_shelf *s, const char *name, mn_conversation *c, const
   return status == MN_OK ? room : status;
 }
 
-mn_status mn_shelf_note(mn_shelf *s, const char *name, mn_text *out) {
+mn_status mn_shelf_note(mn_shelf *s, uint64_t owner, const char *name, mn_text *out) {
   MN_TRY(check_name(name));
   pthread_mutex_lock(&s->lock);
-  const entry *e = find_idle(s, name);
+  owner = whose(s, owner, name);
+  const entry *e = find_idle(s, owner, name);
   if (e && e->note) mn_text_add(out, e->note);
   pthread_mutex_unlock(&s->lock);
   if (e || !s->folder) return mn_text_status(out);
   char *path = NULL;
   mn_st *st = NULL;
-  MN_TRY(path_of(s, name, &path));
+  MN_TRY(path_of(s, owner, name, &path));
   mn_status status = mn_file_exists(path) ? mn_st_open(path, &st) : MN_OK;
   if (st && mn_st_meta(st, "note")) mn_text_add(out, mn_st_meta(st, "note"));
   mn_st_close(st);
@@ -248,55 +270,44 @@ mn_status mn_shelf_note(mn_shelf *s, const char *name, mn_text *out) {
   return status == MN_OK ? mn_text_status(out) : status;
 }
 
-mn_status mn_shelf_tokens(mn_shelf *s, const char *name, mn_ids *out) {
+mn_status mn_shelf_tokens(mn_shelf *s, uint64_t owner, const char *name, mn_ids *out) {
   mn_status status = MN_OK;
   MN_TRY(check_name(name));
   pthread_mutex_lock(&s->lock);
-  const entry *e = find_idle(s, name);
+  const entry *e = find_idle(s, whose(s, owner, name), name);
   const int64_t n = e && e->c ? mn_conversation_length(e->c) : 0;
   for (int64_t i = 0; i < n && status == MN_OK; i++) status = mn_ids_add(out, mn_conversation_tokens(e->c)[i]);
   pthread_mutex_unlock(&s->lock);
   return status;
 }
 
-mn_status mn_shelf_nearest(mn_shelf *s, const int32_t *tokens, int64_t n, int64_t least, mn_text *name, mn_conversation **out) {
-  entry *best = NULL;
-  int64_t known = least > 0 ? least - 1 : 0;
-  *out = NULL;
+bool mn_shelf_has(mn_shelf *s, uint64_t owner, const char *name, uint64_t *holder) {
   pthread_mutex_lock(&s->lock);
-  for (int i = 0; i < s->n; i++) {
-    entry *e = s->at[i];
-    const int64_t common = e->c && e->name && !e->taken && !e->busy ? mn_conversation_common(e->c, tokens, n) : 0;
-    if (common > known) best = e, known = common;
-  }
-  if (best) {
-    mn_text_add(name, best->name);
-    *out = use(s, best)->c;
-    best->c = NULL;
-  }
+  *holder = whose(s, owner, name);
+  const bool there = is_there(s, *holder, name);
   pthread_mutex_unlock(&s->lock);
-  return mn_text_status(name);
+  return there;
 }
 
-mn_status mn_shelf_fork(mn_shelf *s, const char *from, const char *to) {
+mn_status mn_shelf_fork(mn_shelf *s, uint64_t owner, const char *from, const char *to) {
   mn_conversation *c = NULL, *other = NULL, *fork = NULL;
   mn_text note = {0};
-  MN_TRY(mn_shelf_take(s, to, false, &other)); /* is it there? */
+  MN_TRY(mn_shelf_take(s, owner, to, false, &other)); /* is it there? */
   if (other) {
-    mn_status status = mn_shelf_give(s, to, other, NULL);
+    mn_status status = mn_shelf_give(s, owner, to, other, NULL);
     return status == MN_OK ? mn_fail(MN_ERR_CONFIG, "conversation %s is there already: choose another name", to) : status;
   }
-  MN_TRY(mn_shelf_take(s, from, false, &c));
+  MN_TRY(mn_shelf_take(s, owner, from, false, &c));
   if (!c) return mn_fail(MN_ERR_CONFIG, "there is no conversation %s", from);
   mn_status status = mn_conversation_fork(c, &fork);
-  mn_status last = mn_shelf_note(s, from, &note);
+  mn_status last = mn_shelf_note(s, owner, from, &note);
   if (status == MN_OK) status = last;
-  last = mn_shelf_give(s, from, c, NULL);
+  last = mn_shelf_give(s, owner, from, c, NULL);
   if (status == MN_OK) status = last;
-  if (status == MN_OK) status = mn_shelf_take(s, to, true, &other); /* its place */
+  if (status == MN_OK) status = mn_shelf_take(s, owner, to, true, &other); /* its place */
   if (status == MN_OK) {
     mn_conversation_free(other);
-    status = mn_shelf_give(s, to, fork, note.data);
+    status = mn_shelf_give(s, owner, to, fork, note.data);
     fork = NULL;
   }
   mn_conversation_free(fork);
@@ -304,13 +315,13 @@ mn_status mn_shelf_fork(mn_shelf *s, const char *from, const char *to) {
   return status;
 }
 
-mn_status mn_shelf_remove(mn_shelf *s, const char *name) {
+mn_status mn_shelf_remove(mn_shelf *s, uint64_t owner, const char *name) {
   char *path = NULL;
   MN_TRY(check_name(name));
-  MN_TRY(path_of(s, name, &path));
   pthread_mutex_lock(&s->lock);
-  entry *e = find_idle(s, name);
-  mn_status status = e && e->taken ? mn_fail(MN_ERR_CONFIG, "conversation %s is in use", name) : MN_OK;
+  owner = whose(s, owner, name);
+  entry *e = find_idle(s, owner, name);
+  mn_status status = e && e->taken ? mn_fail(MN_ERR_CONFIG, "conversation %s is in use", name) : path_of(s, owner, name, &path);
   if (status == MN_OK && path) status = mn_file_remove(path);
   if (status == MN_OK && e) drop(s, e);
   pthread_mutex_unlock(&s->lock);
@@ -332,7 +343,7 @@ mn_status mn_shelf_begin(mn_shelf *s, uint64_t owner, const int32_t *tokens, int
   pthread_mutex_lock(&s->lock);
   for (int i = 0; i < s->n && n > 0; i++) {
     entry *e = s->at[i];
-    if (!e->c || e->taken || e->busy || (!e->name && e->owner != owner)) continue;
+    if (!e->c || e->taken || e->busy || (e->owner != owner && !(e->name && !e->owner))) continue;
     const int64_t here = shared(e, tokens, n);
     if (here > known) best = e, known = here;
   }
@@ -341,7 +352,8 @@ mn_status mn_shelf_begin(mn_shelf *s, uint64_t owner, const int32_t *tokens, int
     best->c = NULL;
     drop(s, best);
   } else if (best) {
-    best->busy = true, best->used = ++s->clock;
+    make_busy(best);
+    best->used = ++s->clock;
     pthread_mutex_unlock(&s->lock);
     status = mn_conversation_fork(best->c, out);
     if (status == MN_OK) status = mn_conversation_prepare(*out, tokens, n, &kept);
@@ -362,17 +374,24 @@ mn_status mn_shelf_begin_or_new(mn_shelf *s, uint64_t owner, const int32_t *toke
 
 void mn_shelf_lay(mn_shelf *s, uint64_t owner, mn_conversation *c) {
   pthread_mutex_lock(&s->lock);
-  entry *e = add(s, NULL);
-  if (e) e->c = c, e->owner = owner, e->bytes = mn_conversation_bytes(c), e->used = ++s->clock;
+  entry *e = add(s, owner, NULL);
+  if (e) e->c = c, e->bytes = mn_conversation_bytes(c), e->used = ++s->clock;
   else mn_conversation_free(c);
   if (make_room(s) != MN_OK) mn_log_write(MN_LOG_WARN, "%s", mn_message());
   pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- listing ---- */
+typedef struct listed {
+  mn_shelf_entry e;
+  uint64_t owner;
+} listed;
+
+/* By name; an owner's own before everybody's. */
 static int by_name(const void *a, const void *b) {
-  const mn_shelf_entry *x = a, *y = b;
-  return strcmp(x->name, y->name);
+  const listed *x = a, *y = b;
+  const int order = strcmp(x->e.name, y->e.name);
+  return order ? order : x->owner < y->owner ? 1 : x->owner > y->owner ? -1 : 0;
 }
 
 /* Names of files that are conversations' lose their ending; others become "". */
@@ -389,32 +408,47 @@ static size_t list_files(const mn_shelf *s, char ***names, mn_status *status) {
   return n;
 }
 
-static size_t file_bytes(const mn_shelf *s, const char *name) {
+/* Whose the file is; its name loses that. One that no owner's file would be called has no name. */
+static uint64_t cut_owner(char *name) {
+  char *at = strchr(name, '@'), again[17];
+  if (!at) return 0;
+  const uint64_t owner = strtoull(at + 1, NULL, 16);
+  snprintf(again, sizeof again, "%016" PRIx64, owner);
+  *(owner && !strcmp(again, at + 1) ? at : name) = 0;
+  return owner;
+}
+
+static size_t file_bytes(const mn_shelf *s, uint64_t owner, const char *name) {
   char *path = NULL;
   mn_file_info info = {0};
-  if (path_of(s, name, &path) == MN_OK) mn_file_stat(path, &info);
+  if (path_of(s, owner, name, &path) == MN_OK) mn_file_stat(path, &info);
   free(path);
   return info.exists ? (size_t)info.size : 0;
 }
 
-mn_status mn_shelf_each(mn_shelf *s, void (*tell)(void *ctx, const mn_shelf_entry *e), void *ctx) {
+mn_status mn_shelf_each(mn_shelf *s, uint64_t owner, void (*tell)(void *ctx, const mn_shelf_entry *e), void *ctx) {
   char **names;
   mn_status status;
   const size_t files = list_files(s, &names, &status);
   if (status != MN_OK) return status;
   pthread_mutex_lock(&s->lock);
-  mn_shelf_entry *all = mn_calloc((size_t)s->n + files + 1, sizeof *all);
+  listed *all = mn_calloc((size_t)s->n + files + 1, sizeof *all);
   size_t n = 0;
   for (int i = 0; all && i < s->n; i++) {
     const entry *e = s->at[i];
-    if (e->name)
-      all[n++] = (mn_shelf_entry){e->name, e->taken, e->c != NULL || e->taken, e->c ? mn_conversation_length(e->c) : -1,
-                                  e->c || e->taken ? bytes_of(e) : file_bytes(s, e->name)};
+    if (!e->name || (e->owner && e->owner != owner)) continue;
+    const mn_shelf_entry told = {e->name, e->taken, e->c != NULL || e->taken, e->c ? mn_conversation_length(e->c) : -1,
+                                 e->c || e->taken ? bytes_of(e) : file_bytes(s, e->owner, e->name)};
+    all[n++] = (listed){told, e->owner};
   }
-  for (size_t i = 0; all && i < files; i++)
-    if (*names[i] && !find(s, names[i])) all[n++] = (mn_shelf_entry){names[i], false, false, -1, file_bytes(s, names[i])};
+  for (size_t i = 0; all && i < files; i++) {
+    const uint64_t holder = cut_owner(names[i]);
+    if (!*names[i] || (holder && holder != owner) || find(s, holder, names[i])) continue;
+    all[n++] = (listed){{names[i], false, false, -1, file_bytes(s, holder, names[i])}, holder};
+  }
   if (all) qsort(all, n, sizeof *all, by_name);
-  for (size_t i = 0; i < n; i++) tell(ctx, &all[i]);
+  for (size_t i = 0; i < n; i++)
+    if (!i || strcmp(all[i].e.name, all[i - 1].e.name) != 0) tell(ctx, &all[i].e);
   pthread_mutex_unlock(&s->lock);
   status = all ? MN_OK : MN_ERR_MEMORY;
   free(all);

@@ -2,7 +2,9 @@
  * they are asked for.
  *
  * Who takes a conversation has it alone until it is given back. The folder holds NAME.safetensors for each (conversation_file.c): what was
- * put away, or saved. Without a folder the least lately used are forgotten when the memory is full. Any number of threads may ask. */
+ * put away, or saved. An owner (a number; 0: everybody) has his own conversations, and files NAME@OWNER.safetensors: the name of another's is
+ * one that is not there. Those of everybody, as are files without an owner, each owner sees beside his own, unless he has one of that name; a new one is
+ * his. Without a folder the least lately used are forgotten when the memory is full. Any number of threads may ask. */
 #ifndef MN_SHELF_H
 #define MN_SHELF_H
 
@@ -25,28 +27,28 @@ typedef struct mn_shelf_config {
 mn_status mn_shelf_new(const mn_shelf_config *config, mn_shelf **out);
 void mn_shelf_free(mn_shelf *s); /* nobody has a conversation any more; may be NULL */
 
-/* The one of that name; where there is none, a new one when `make`, else NULL in *out. Names are as those of files (mn_name_fault).
+/* The one of that name; where there is none, a new one when `make`, else NULL in *out. Names are as those of files (mn_name_fault),
+ * without '@'.
  * MN_ERR_CONFIG: somebody has it. */
-mn_status mn_shelf_take(mn_shelf *s, const char *name, bool make, mn_conversation **out);
+mn_status mn_shelf_take(mn_shelf *s, uint64_t owner, const char *name, bool make, mn_conversation **out);
 /* What was taken comes back: note (or NULL) is kept with it, as mn_conversation_save does. The conversation is the shelf's also when this
  * fails: it could not be saved then. */
-mn_status mn_shelf_give(mn_shelf *s, const char *name, mn_conversation *c, const char *note);
+mn_status mn_shelf_give(mn_shelf *s, uint64_t owner, const char *name, mn_conversation *c, const char *note);
 /* The note it was given back with; NULL: none. Copied into `out`. */
-mn_status mn_shelf_note(mn_shelf *s, const char *name, mn_text *out);
+mn_status mn_shelf_note(mn_shelf *s, uint64_t owner, const char *name, mn_text *out);
 /* What it stands at; nothing: there is none, somebody has it, or it is in its file. Appended to `out`. */
-mn_status mn_shelf_tokens(mn_shelf *s, const char *name, mn_ids *out);
-/* Takes the one of which most of these tokens are known, at least `least` of them; its name is copied into `name`. NULL in *out: none.
- * Only those in memory are looked at. */
-mn_status mn_shelf_nearest(mn_shelf *s, const int32_t *tokens, int64_t n, int64_t least, mn_text *name, mn_conversation **out);
+mn_status mn_shelf_tokens(mn_shelf *s, uint64_t owner, const char *name, mn_ids *out);
+/* Is there one of that name, in memory or in a file? *holder: whose it is, 0 or `owner`; of one that is not there, whose it would be. */
+bool mn_shelf_has(mn_shelf *s, uint64_t owner, const char *name, uint64_t *holder);
 /* `to` begins as a copy of `from`; there is no `to` yet. */
-mn_status mn_shelf_fork(mn_shelf *s, const char *from, const char *to);
+mn_status mn_shelf_fork(mn_shelf *s, uint64_t owner, const char *from, const char *to);
 /* Out of memory and off the disk. There being none is no error. */
-mn_status mn_shelf_remove(mn_shelf *s, const char *name);
+mn_status mn_shelf_remove(mn_shelf *s, uint64_t owner, const char *name);
 
 /* ---- beginnings that many share ---- */
 /* An independent conversation that has read the longest beginning of these tokens that any in memory can go back to, `least` of them at
- * least; it stands there. It is a copy, or one that was laid down and is nothing but that beginning. Of those that were laid down only the
- * owner's are looked at. NULL in *out: there is none. */
+ * least; it stands there. It is a copy, or one that was laid down and is nothing but that beginning. Only the owner's are looked at, and of
+ * those that have a name everybody's, too. NULL in *out: there is none. */
 mn_status mn_shelf_begin(mn_shelf *s, uint64_t owner, const int32_t *tokens, int64_t n, int64_t least, mn_conversation **out);
 /* The same, or a new one that has read nothing. */
 mn_status mn_shelf_begin_or_new(mn_shelf *s, uint64_t owner, const int32_t *tokens, int64_t n, int64_t least, mn_conversation **out);
@@ -59,8 +61,8 @@ typedef struct mn_shelf_entry {
   int64_t length; /* in tokens; -1: it is a file that nobody has opened yet */
   size_t bytes;   /* in memory, or of the file */
 } mn_shelf_entry;
-/* Each once, by name; the text is valid inside `tell` only. */
-mn_status mn_shelf_each(mn_shelf *s, void (*tell)(void *ctx, const mn_shelf_entry *e), void *ctx);
+/* Each that the owner sees once, by name; the text is valid inside `tell` only. */
+mn_status mn_shelf_each(mn_shelf *s, uint64_t owner, void (*tell)(void *ctx, const mn_shelf_entry *e), void *ctx);
 size_t mn_shelf_bytes(mn_shelf *s); /* in memory, those that are taken among them */
 
 #endif

@@ -2,6 +2,7 @@
 #include "serve/keys.h"
 
 #include <math.h>
+#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -12,6 +13,7 @@ enum { MOST_KEYS = 10000, SHORTEST = 8, LONGEST = 256, MOST_FILE = 4 << 20 };
 
 typedef struct key {
   char *text;
+  uint64_t owner;
   double rate, saved, when; /* requests a minute; that it has now; since then */
 } key;
 
@@ -21,6 +23,16 @@ struct mn_keys {
 };
 
 static double most_saved(double rate) { return rate / 6 > 1 ? rate / 6 : 1; }
+
+/* From SHA-256, as it is written to disks, and the key cannot be told from it. */
+static mn_status hash(const char *text, size_t n, uint64_t *out) {
+  unsigned char all[EVP_MAX_MD_SIZE];
+  *out = 0;
+  if (EVP_Digest(text, n, all, NULL, EVP_sha256(), NULL) != 1) return mn_fail(MN_ERR_MEMORY, "no hash of a key can be made");
+  for (int i = 0; i < 8; i++) *out = *out << 8 | all[i];
+  if (!*out) *out = 1;
+  return MN_OK;
+}
 
 static mn_status add(mn_keys *k, const char *name, int line, const char *text, size_t n, double rate) {
   size_t length = strcspn(text, " \t\r");
@@ -39,7 +51,9 @@ static mn_status add(mn_keys *k, const char *name, int line, const char *text, s
     if (end != text + n || !(rate > 0) || !isfinite(rate))
       return mn_fail(MN_ERR_FORMAT, "%s:%d: behind the key stands its limit, a number of requests per minute above 0", name, line);
   }
-  k->list[k->n] = (key){.text = mn_alloc(length + 1), .rate = rate, .saved = most_saved(rate)};
+  uint64_t owner;
+  MN_TRY(hash(text, length, &owner));
+  k->list[k->n] = (key){.text = mn_alloc(length + 1), .owner = owner, .rate = rate, .saved = most_saved(rate)};
   if (!k->list[k->n].text) return MN_ERR_MEMORY;
   memcpy(k->list[k->n].text, text, length);
   k->list[k->n++].text[length] = 0;
@@ -110,6 +124,8 @@ int mn_keys_find(const mn_keys *k, const char *authorization) {
     if (same(k->list[i].text, given, n)) found = i;
   return found;
 }
+
+uint64_t mn_keys_owner(const mn_keys *k, int number) { return k->list[number].owner; }
 
 double mn_keys_spend(mn_keys *k, int number, double now) {
   key *it = &k->list[number];

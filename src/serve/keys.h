@@ -15,6 +15,8 @@ void mn_keys_free(mn_keys *k);
 int mn_keys_count(const mn_keys *k);
 /* The number of the key in an Authorization header ("Bearer KEY"; NULL: none came); -1: it is none of them. */
 int mn_keys_find(const mn_keys *k, const char *authorization);
+/* A number that stands for the key, the same in every program: the first 64 bits of its SHA-256; never 0. */
+uint64_t mn_keys_owner(const mn_keys *k, int key);
 /* Counts one request of that key at the time `now` (seconds). 0: go on; else the seconds until it may ask again. A key saves up as many
  * requests as it has in ten seconds, one at least. */
 double mn_keys_spend(mn_keys *k, int key, double now);

@@ -140,9 +140,9 @@ static void refuse_path(mn_exchange *x, bool other_method) {
 }
 
 /* ---- who asks ---- */
-static bool admit(mn_server *s, mn_exchange *x, const endpoint *e, uint64_t *client) {
+static bool admit(mn_server *s, mn_exchange *x, const endpoint *e, mn_request *r) {
   mn_refusal why;
-  *client = mn_hash_str(mn_exchange_peer(x));
+  r->client = mn_hash_str(mn_exchange_peer(x));
   if (!s->keys || e->open) return true;
   const int key = mn_keys_find(s->keys, mn_http_header_of(mn_exchange_head(x), "authorization"));
   if (key < 0) {
@@ -151,7 +151,7 @@ static bool admit(mn_server *s, mn_exchange *x, const endpoint *e, uint64_t *cli
     mn_serve_refuse(x, &why);
     return false;
   }
-  *client = (uint64_t)key + 1;
+  r->client = r->owner = mn_keys_owner(s->keys, key);
   const double wait = e->computes ? mn_keys_spend(s->keys, key, mn_now()) : 0;
   if (wait <= 0) return true;
   char seconds[32];
@@ -181,7 +181,7 @@ static void handle(void *ctx, mn_exchange *x) {
   const endpoint *e = find(h->method, h->path, &r.rest, &other);
   if (!e) refuse_path(x, other);
   else if (s->drains_until > 0 && e->computes) mn_serve_refuse(x, &(mn_refusal){.status = 503, .message = "the server is ending"});
-  else if (admit(s, x, e, &r.client)) e->serve(s, &r);
+  else if (admit(s, x, e, &r)) e->serve(s, &r);
 }
 
 static void replied(void *ctx, const mn_exchange *x) {

@@ -42,7 +42,8 @@ struct mn_server {
 /* ---- endpoints: each replies, now or later ---- */
 typedef struct mn_request {
   mn_exchange *x;
-  uint64_t client;  /* whose turn it is: the key, or the address */
+  uint64_t client;  /* whose turn it is, and who began so before: the key, or the address */
+  uint64_t owner;   /* whose sessions are meant: the key's; 0, without keys: everybody's */
   const char *rest; /* of the path, behind that of the endpoint: a session's name; "" */
 } mn_request;
 void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind);

@@ -15,6 +15,7 @@ typedef struct errand {
   mn_server *server;
   mn_exchange *x; /* NULL: the client has left */
   what what;
+  uint64_t owner;
   char name[MN_KEPT_NAME + 1], to[MN_KEPT_NAME + 1];
   int64_t messages, tokens; /* BACK: the first so many; -1: not said */
   mn_refusal why;           /* status 0: it went well */
@@ -25,6 +26,11 @@ static void left(void *arg) { ((errand *)arg)->x = NULL; }
 
 static void failed(errand *e, mn_status status, int http) {
   if (status != MN_OK && !e->why.status) mn_refuse(&e->why, http ? http : mn_serve_http_status(status), NULL, NULL, "%s", mn_message());
+}
+
+/* Also of another's. */
+static void refuse_unknown(errand *e) {
+  mn_refuse(&e->why, 404, "session_id", "session_not_found", "there is no session '%s'", e->name);
 }
 
 /* ---- looking ---- in the worker */
@@ -55,7 +61,7 @@ static void describe(errand *e, const mn_shelf_entry *s, bool whole) {
   mn_text note = {0};
   mn_arena *arena = mn_arena_new();
   const mn_value *root = NULL;
-  if (arena && (whole || s->in_memory) && mn_shelf_note(e->server->shelf, s->name, &note) == MN_OK && note.len)
+  if (arena && (whole || s->in_memory) && mn_shelf_note(e->server->shelf, e->owner, s->name, &note) == MN_OK && note.len)
     if (mn_json_parse(arena, "note", note.data, note.len, &root) != MN_OK) root = NULL;
   const mn_value *parent = mn_value_get(root, "parent"), *messages = mn_value_get(root, "messages");
   mn_text_add(&e->out, "{\"id\": ");
@@ -79,7 +85,7 @@ static void describe(errand *e, const mn_shelf_entry *s, bool whole) {
 static void look(errand *e) {
   entries all = {0};
   bool found = false;
-  failed(e, mn_shelf_each(e->server->shelf, collect, &all), 0);
+  failed(e, mn_shelf_each(e->server->shelf, e->owner, collect, &all), 0);
   if (all.failed) mn_refuse(&e->why, 503, NULL, NULL, "the server is out of memory");
   if (e->what == LIST) mn_text_add(&e->out, "{\"object\": \"list\", \"data\": [");
   for (size_t i = 0; i < all.n; i++) {
@@ -89,8 +95,7 @@ static void look(errand *e) {
     } else if (!strcmp(all.list[i].name, e->name)) describe(e, &all.list[i], true), found = true;
   }
   mn_text_add(&e->out, e->what == LIST ? "]}\n" : "\n");
-  if (e->what != LIST && !found && !e->why.status)
-    mn_refuse(&e->why, 404, "session_id", "session_not_found", "there is no session '%s'", e->name);
+  if (e->what != LIST && !found && !e->why.status) refuse_unknown(e);
   for (size_t i = 0; i < all.n; i++) free((void *)(uintptr_t)all.list[i].name);
   free(all.list);
 }
@@ -99,15 +104,15 @@ static void look(errand *e) {
 /* Takes the session; false: it is not there, or somebody has it. */
 static bool take(errand *e, mn_conversation **c, mn_text *note) {
   *c = NULL;
-  mn_status status = mn_shelf_note(e->server->shelf, e->name, note);
-  if (status == MN_OK) status = mn_shelf_take(e->server->shelf, e->name, false, c);
+  mn_status status = mn_shelf_note(e->server->shelf, e->owner, e->name, note);
+  if (status == MN_OK) status = mn_shelf_take(e->server->shelf, e->owner, e->name, false, c);
   if (status != MN_OK) failed(e, status, status == MN_ERR_CONFIG ? 409 : 0);
-  else if (!*c) mn_refuse(&e->why, 404, "session_id", "session_not_found", "there is no session '%s'", e->name);
+  else if (!*c) refuse_unknown(e);
   return *c != NULL;
 }
 
 static void give(errand *e, const char *name, mn_conversation *c, const mn_text *note) {
-  failed(e, mn_shelf_give(e->server->shelf, name, c, note->len ? note->data : NULL), 0);
+  failed(e, mn_shelf_give(e->server->shelf, e->owner, name, c, note->len ? note->data : NULL), 0);
 }
 
 /* How many of the conversation's tokens are the first messages, as its template writes them: up to where their text and the tokens' part. -1: it
@@ -166,10 +171,12 @@ static void roll_back(errand *e) {
 static void fork_it(errand *e) {
   mn_text note = {0}, born = {0};
   mn_conversation *c = NULL;
-  failed(e, mn_shelf_fork(e->server->shelf, e->name, e->to), 409);
-  if (!e->why.status) failed(e, mn_shelf_note(e->server->shelf, e->name, &note), 0);
+  uint64_t holder;
+  if (!mn_shelf_has(e->server->shelf, e->owner, e->name, &holder)) refuse_unknown(e);
+  else failed(e, mn_shelf_fork(e->server->shelf, e->owner, e->name, e->to), 409);
+  if (!e->why.status) failed(e, mn_shelf_note(e->server->shelf, e->owner, e->name, &note), 0);
   if (!e->why.status) failed(e, mn_kept_cut_note(note.data ? note.data : "", INT64_MAX, e->name, &born), 0);
-  if (!e->why.status) failed(e, mn_shelf_take(e->server->shelf, e->to, false, &c), 0);
+  if (!e->why.status) failed(e, mn_shelf_take(e->server->shelf, e->owner, e->to, false, &c), 0);
   if (c) give(e, e->to, c, &born);
   mn_text_free(&note), mn_text_free(&born);
 }
@@ -195,7 +202,7 @@ static void work(void *arg) {
   case REMOVE:
     if (take(e, &c, &note)) {
       give(e, e->name, c, &note);
-      failed(e, mn_shelf_remove(e->server->shelf, e->name), 0);
+      failed(e, mn_shelf_remove(e->server->shelf, e->owner, e->name), 0);
       if (!e->why.status) mn_text_addf(&e->out, "{\"id\": \"%s\", \"object\": \"session\", \"deleted\": true}\n", e->name);
     }
     break;
@@ -282,7 +289,7 @@ void mn_serve_sessions(mn_server *s, const mn_request *r) {
     mn_serve_failed(r->x, MN_ERR_MEMORY, "out of memory");
     return;
   }
-  *e = (errand){.server = s, .x = r->x, .messages = -1, .tokens = -1};
+  *e = (errand){.server = s, .x = r->x, .owner = r->owner, .messages = -1, .tokens = -1};
   bool fine =
       s->shelf ? understand(r, e, &why) : mn_refuse(&why, 400, NULL, "unsupported_model", "this model makes no text: it has no sessions");
   if (fine) mn_exchange_on_leave(r->x, left, e);

@@ -94,8 +94,8 @@ static bool by_id(const mn_talk *t) { return t->ask.session == t->id; } /* a res
 static mn_status take(void *ctx, mn_conversation **out) {
   const mn_talk *t = ((part *)ctx)->talk;
   mn_task *p = &((part *)ctx)->task;
-  if (t->ask.previous) MN_TRY(mn_shelf_fork(t->server->shelf, t->ask.previous, t->ask.session));
-  MN_TRY(mn_shelf_take(t->server->shelf, t->ask.session, true, out));
+  if (t->ask.previous) MN_TRY(mn_shelf_fork(t->server->shelf, t->owner, t->ask.previous, t->ask.session));
+  MN_TRY(mn_shelf_take(t->server->shelf, t->owner, t->ask.session, true, out));
   if (mn_conversation_length(*out)) return MN_OK;
   mn_conversation *begun = NULL; /* its first prompt may begin as others did */
   if (mn_shelf_begin(t->server->shelf, t->client, p->prompt, p->n_prompt, WORTH, &begun) != MN_OK)
@@ -110,9 +110,9 @@ static void give(void *ctx, mn_conversation *c, mn_status status) {
   const bool spoke = status == MN_OK && t->next_note.len && !t->said.failed;
   if (spoke) mn_kept_close_note(&t->next_note, t->said.data ? t->said.data : "", t->said.len);
   const mn_text *note = spoke && !t->next_note.failed ? &t->next_note : &t->note;
-  if (mn_shelf_give(t->server->shelf, t->ask.session, c, note->len ? note->data : NULL) != MN_OK)
+  if (mn_shelf_give(t->server->shelf, t->owner, t->ask.session, c, note->len ? note->data : NULL) != MN_OK)
     mn_log_write(MN_LOG_WARN, "session %s: %s", t->ask.session, mn_message());
-  if (by_id(t) && (!t->ask.store || status != MN_OK) && mn_shelf_remove(t->server->shelf, t->ask.session) != MN_OK)
+  if (by_id(t) && (!t->ask.store || status != MN_OK) && mn_shelf_remove(t->server->shelf, t->owner, t->ask.session) != MN_OK)
     mn_log_write(MN_LOG_WARN, "response %s: %s", t->ask.session, mn_message());
 }
 
@@ -349,8 +349,8 @@ static void note_is_read(void *talk) { /* in the loop */
 static void read_note(void *talk) { /* in the worker */
   mn_talk *t = talk;
   const char *name = t->ask.previous ? t->ask.previous : t->ask.session;
-  if (mn_shelf_note(t->server->shelf, name, &t->note) != MN_OK ||
-      (t->ask.kind == MN_ASK_CHAT && mn_shelf_tokens(t->server->shelf, name, &t->known) != MN_OK))
+  if (mn_shelf_note(t->server->shelf, t->owner, name, &t->note) != MN_OK ||
+      (t->ask.kind == MN_ASK_CHAT && mn_shelf_tokens(t->server->shelf, t->owner, name, &t->known) != MN_OK))
     mn_log_write(MN_LOG_WARN, "session %s: %s", name, mn_message());
   t->lost = t->ask.previous && !t->note.len;
   if (!mn_web_post(t->server->web, note_is_read, t)) mn_log_write(MN_LOG_ERROR, "out of memory: a client waits in vain");
@@ -363,10 +363,12 @@ static bool check_session(mn_talk *t, mn_refusal *why) {
   if (!mn_kept_name(name, why)) return false;
   if (a->n != 1 || (a->kind == MN_ASK_COMPLETION && a->n_prompts != 1))
     return mn_refuse(why, 400, "session_id", "invalid_value", "a session goes on with one prompt and one answer");
+  uint64_t holder;
+  mn_shelf_has(t->server->shelf, t->owner, name, &holder);
   for (const mn_talk *other = t->server->talks; other; other = other->next)
-    if (other != t && other->holds && !strcmp(other->holds, name))
+    if (other != t && other->holds && other->holder == holder && !strcmp(other->holds, name))
       return mn_refuse(why, 409, "session_id", "session_busy", "session '%s' is answering another request", name);
-  t->holds = a->session;
+  t->holds = a->session, t->holder = a->previous ? t->owner : holder;
   return true;
 }
 
@@ -403,6 +405,7 @@ void mn_serve_generate(mn_server *s, const mn_request *r, mn_ask_kind kind) {
                    .arena = mn_arena_new(),
                    .ask = {.kind = kind},
                    .client = r->client,
+                   .owner = r->owner,
                    .created = time(NULL),
                    .began = mn_now(),
                    .next = s->talks};

@@ -33,6 +33,7 @@ struct mn_talk {
   bool fine, is_set_up; /* what a reader found: it may go on; its prompts are tokens */
   mn_refusal why;     /* or else */
   const char *holds;  /* the session that nobody else may ask for meanwhile; NULL: none */
+  uint64_t holder;    /* whose it is */
   mn_ask ask;
   int32_t end; /* the token that ends answers */
   part *parts;
@@ -45,7 +46,7 @@ struct mn_talk {
   mn_ids known; /* the tokens that the session stands at, of a chat */
   mn_response_stream events; /* of a response that is a stream */
   bool lost;                 /* there is no response that it could go on from */
-  uint64_t client;
+  uint64_t client, owner; /* as of a mn_request */
   char id[48];
   int64_t created;
   double began;
