@@ -1,6 +1,6 @@
 /* test_serve_hostile.c - what must be true of a server that is treated badly, in order: a client that waits for "100 Continue" gets it; one that
  * closes its side of the connection has left, and so has one that does not read what it is told; schemas that explode are refused with the
- * reason; when the model's file is cut while it is mapped, the request that needs it ends with an error that names the file, also a stream that
+ * reason; bodies that wait to be read are bounded, and those that nobody waits for are passed over; when the model's file is cut while it is mapped, the request that needs it ends with an error that names the file, also a stream that
  * was under way, and the server lives. */
 #include "base/file.h"
 #include "serve_helpers.h"
@@ -53,7 +53,7 @@ static void prepare(void) {
   CHECK_OK(mn_file_write("t.txt", endless, sizeof endless - 1));
   CHECK_OK(mn_file_write("endless.yaml", endless, sizeof endless - 1));
   CHECK(sh("MNEME_HOME=home " MNEME "train endless.yaml --out endless --quiet 2>&1") == 0, "%s", out);
-  CHECK(server_begin(&server, "endless --idle-seconds 120"), "no server");
+  CHECK(server_begin(&server, "endless --idle-seconds 3600"), "no server");
 }
 
 static long metric(const char *name) {
@@ -111,6 +111,42 @@ static void schemas_that_explode_are_refused(void) {
   CHECK(http_get("/health") == 200 && server_end(&server) == 0, "it lives: %s", http_reply);
 }
 
+/* Many large bodies, all whole at nearly the same time: more than may wait to be read. leave: their clients go at once. */
+static void all_at_once(bool leave) {
+  enum { N = 24, LARGE = 1 << 20 };
+  int fd[N], read_all = 0, refused = 0;
+  char *body = malloc(LARGE + 1);
+  if (!body) return;
+  memset(body, '1', LARGE), body[LARGE] = 0;
+  for (int i = 0; i < LARGE - 1; i += 2) body[i] = ',';
+  memcpy(body, "{\"prompt\":[1", 12), memcpy(body + LARGE - 8, "],\"x\":1}", 8); /* whole, and of a key that is not known */
+  char *text = http_request("POST", "/v1/completions", "", body);
+  const size_t n = strlen(text);
+  for (int i = 0; i < N; i++) fd[i] = http_open(), http_say(fd[i], text, n - 1);
+  for (int i = 0; i < N; i++) http_say(fd[i], text + n - 1, 1);
+  for (int i = 0; i < N; i++) {
+    if (!leave) {
+      http_hear(fd[i], NULL);
+      read_all += http_status() == 400;
+      refused += http_status() == 429 && strstr(http_reply, "Retry-After: 1") && strstr(http_reply, "queue_full");
+    }
+    close(fd[i]);
+  }
+  CHECK(leave || (read_all >= 1 && refused >= 1 && read_all + refused == N), "%d read, %d refused: %s", read_all, refused, http_reply);
+  free(text), free(body);
+}
+
+static void bodies_that_wait_are_bounded(void) {
+  CHECK(server_begin(&server, "endless --queue 1"), "no server");
+  if (!server.port) return;
+  all_at_once(false);
+  all_at_once(true);
+  long reading = 1;
+  for (int i = 0; i < 2000 && reading; i++) usleep(10000), http_get("/health"), reading = http_number("reading");
+  CHECK(reading == 0 && http_post("/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 1}") == 200, "it lives: %s", http_reply);
+  CHECK(server_end(&server) == 0, "not well");
+}
+
 int main(void) {
   signal(SIGPIPE, SIG_IGN);
   RUN(prepare);
@@ -120,6 +156,7 @@ int main(void) {
     RUN(who_reads_nothing_is_let_go);
     RUN(schemas_that_explode_are_refused);
   }
+  RUN(bodies_that_wait_are_bounded);
   RUN(a_file_that_is_cut_ends_requests_alone);
   if (server.pid) server_end(&server);
   return test_end();

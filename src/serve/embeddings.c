@@ -11,6 +11,7 @@
 typedef struct errand {
   mn_server *server;
   mn_exchange *x; /* NULL: the client has left */
+  atomic_bool gone; /* the same, for a reader */
   mn_arena *arena;
   char *body;
   size_t n_body;
@@ -23,7 +24,11 @@ typedef struct errand {
   mn_text out; /* the reply */
 } errand;
 
-static void left(void *arg) { ((errand *)arg)->x = NULL; }
+static void left(void *arg) {
+  errand *e = arg;
+  e->x = NULL;
+  atomic_store(&e->gone, true);
+}
 
 static void free_errand(errand *e) {
   for (int64_t i = 0; e->ids && i < e->ask.n_prompts; i++) mn_ids_free(&e->ids[i]);
@@ -115,7 +120,7 @@ static bool encode(errand *e, mn_refusal *why) {
                      (long long)D, (long long)e->ask.dimensions);
   e->ids = mn_calloc((size_t)e->ask.n_prompts, sizeof *e->ids);
   mn_status status = e->ids ? MN_OK : MN_ERR_MEMORY;
-  for (int64_t i = 0; i < e->ask.n_prompts && status == MN_OK; i++) {
+  for (int64_t i = 0; i < e->ask.n_prompts && status == MN_OK && !atomic_load(&e->gone); i++) {
     const mn_ask_prompt *p = &e->ask.prompts[i];
     for (int64_t k = 0; p->ids && k < p->n_ids && status == MN_OK; k++) status = mn_ids_add(&e->ids[i], p->ids[k]);
     if (!p->ids) status = mn_tokenizer_encode(bundle->tokenizer, p->text, p->n, MN_ENCODE_TEMPLATE, &e->ids[i]);
@@ -145,8 +150,8 @@ static void read_body(void *arg) { /* by a reader */
   const mn_server *s = e->server;
   const mn_ask_limits limits = {s->config.bundle->model->config.vocab_size, 1, 2048, 1};
   const char *body = e->body ? e->body : "";
-  if (mn_ask_read(e->arena, MN_ASK_EMBEDDING, body, e->n_body, &limits, &e->ask, &e->refusal) &&
-      mn_serve_check_model(s, &e->ask, &e->refusal))
+  if (!atomic_load(&e->gone) && mn_ask_read(e->arena, MN_ASK_EMBEDDING, body, e->n_body, &limits, &e->ask, &e->refusal) &&
+      mn_serve_check_model(s, &e->ask, &e->refusal) && !atomic_load(&e->gone))
     encode(e, &e->refusal);
   if (!mn_web_post(e->server->web, is_read, e)) mn_log_write(MN_LOG_ERROR, "out of memory: a client waits in vain");
 }
@@ -165,10 +170,14 @@ void mn_serve_embeddings(mn_server *s, const mn_request *r) {
     e->body = mn_exchange_take_body(r->x, &e->n_body);
     mn_exchange_on_leave(r->x, left, e);
     s->errands++;
-    if (mn_readers_post(s->readers, read_body, e) == MN_OK) return;
+    bool full;
+    if (mn_readers_ask(s->readers, read_body, e, &full) == MN_OK) return;
     s->errands--;
     mn_exchange_on_leave(r->x, NULL, NULL);
-    mn_refuse(&why, 503, NULL, NULL, "the server is out of memory");
+    if (full) {
+      s->metrics.refused++, mn_exchange_header(r->x, "Retry-After", "1");
+      mn_refuse(&why, 429, NULL, "queue_full", "the server is busy: %s; try again later", mn_message());
+    } else mn_refuse(&why, 503, NULL, NULL, "the server is out of memory");
   }
   free_errand(e);
   mn_serve_refuse(r->x, &why);

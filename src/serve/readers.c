@@ -15,6 +15,7 @@ typedef struct job {
 struct mn_readers {
   pthread_t threads[MOST_THREADS];
   int n, count;
+  int64_t waiting, most; /* of the count those that are not begun */
   bool ends;
   job *first, **last;
   pthread_mutex_t mutex;
@@ -30,6 +31,7 @@ static void *work(void *arg) {
     if (!j) break;
     r->first = j->next;
     if (!r->first) r->last = &r->first;
+    r->waiting--;
     pthread_mutex_unlock(&r->mutex);
     j->fn(j->arg);
     free(j);
@@ -40,11 +42,11 @@ static void *work(void *arg) {
   return NULL;
 }
 
-mn_status mn_readers_new(int threads, mn_readers **out) {
+mn_status mn_readers_new(int threads, int64_t waiting, mn_readers **out) {
   mn_readers *r = mn_calloc(1, sizeof *r);
   *out = NULL;
   if (!r) return MN_ERR_MEMORY;
-  r->last = &r->first;
+  r->last = &r->first, r->most = waiting;
   pthread_mutex_init(&r->mutex, NULL);
   pthread_cond_init(&r->wake, NULL);
   while (r->n < threads && r->n < MOST_THREADS && pthread_create(&r->threads[r->n], NULL, work, r) == 0) r->n++;
@@ -65,17 +67,31 @@ void mn_readers_free(mn_readers *r) {
   free(r);
 }
 
-mn_status mn_readers_post(mn_readers *r, void (*fn)(void *arg), void *arg) {
+static mn_status post(mn_readers *r, void (*fn)(void *arg), void *arg, int64_t most, bool *full) {
   job *j = mn_alloc(sizeof *j);
+  *full = false;
   if (!j) return MN_ERR_MEMORY;
   *j = (job){NULL, fn, arg};
   pthread_mutex_lock(&r->mutex);
-  *r->last = j, r->last = &j->next;
-  r->count++;
-  pthread_cond_signal(&r->wake);
+  const int64_t n = r->waiting;
+  *full = n >= most;
+  if (!*full) {
+    *r->last = j, r->last = &j->next;
+    r->count++, r->waiting++;
+    pthread_cond_signal(&r->wake);
+  }
   pthread_mutex_unlock(&r->mutex);
-  return MN_OK;
+  if (!*full) return MN_OK;
+  free(j);
+  return mn_fail(MN_ERR_MEMORY, "%lld requests wait already", (long long)n);
 }
+
+mn_status mn_readers_post(mn_readers *r, void (*fn)(void *arg), void *arg) {
+  bool full;
+  return post(r, fn, arg, INT64_MAX, &full);
+}
+
+mn_status mn_readers_ask(mn_readers *r, void (*fn)(void *arg), void *arg, bool *full) { return post(r, fn, arg, r->most, full); }
 
 int mn_readers_count(mn_readers *r) {
   pthread_mutex_lock(&r->mutex);

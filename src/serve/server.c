@@ -315,7 +315,7 @@ static mn_status open_server(mn_server *s) {
       c->cors ? mn_format("Access-Control-Allow-Origin: %s\r\n%s", c->cors, strcmp(c->cors, "*") ? "Vary: Origin\r\n" : "") : mn_strdup("");
   if (!s->headers) return MN_ERR_MEMORY;
   if (c->cors && strpbrk(c->cors, "\r\n ")) return mn_fail(MN_ERR_CONFIG, "--cors is one origin, such as https://example.org, or *");
-  MN_TRY(mn_readers_new(2, &s->readers));
+  MN_TRY(mn_readers_new(2, s->config.waiting, &s->readers));
   MN_TRY(open_log(s));
   MN_TRY(open_chat(s));
   if (c->keys) MN_TRY(mn_keys_read(c->keys, c->rate, &s->keys));

@@ -36,6 +36,7 @@ static void cancel(mn_talk *t) { /* one that is being read looks at this when th
 void talk_left(void *arg) {
   mn_talk *t = arg;
   t->x = NULL;
+  atomic_store(&t->gone, true);
   cancel(t);
 }
 
@@ -237,7 +238,7 @@ static bool set_up(mn_talk *t, mn_refusal *why) {
   t->choices = mn_calloc((size_t)t->n_choices, sizeof *t->choices);
   if (!t->parts || !t->choices) return no_memory(why);
   for (int64_t i = 0; i < t->n_parts; i++)
-    if (!encode(t, i, why)) return false;
+    if (atomic_load(&t->gone) || !encode(t, i, why)) return false;
   return true;
 }
 
@@ -310,8 +311,8 @@ static void read_body(void *talk) {
   const mn_server *s = t->server;
   const int64_t rows = mn_batcher_rows(s->batcher);
   const mn_ask_limits limits = {s->config.bundle->model->config.vocab_size, rows < 128 ? rows : 128, 128, INT32_MAX};
-  t->fine = mn_ask_read(t->arena, t->ask.kind, t->body ? t->body : "", t->n_body, &limits, &t->ask, &t->why) &&
-            mn_serve_check_model(s, &t->ask, &t->why);
+  t->fine = !atomic_load(&t->gone) && mn_ask_read(t->arena, t->ask.kind, t->body ? t->body : "", t->n_body, &limits, &t->ask, &t->why) &&
+            mn_serve_check_model(s, &t->ask, &t->why) && !atomic_load(&t->gone);
   free(t->body);
   t->body = NULL;
   t->is_set_up = t->fine && !wants_session(&t->ask);
@@ -322,15 +323,18 @@ static void read_body(void *talk) {
 static void read_prompts(void *talk) {
   mn_talk *t = talk;
   t->is_set_up = true;
-  t->fine = set_up(t, &t->why);
+  t->fine = !atomic_load(&t->gone) && set_up(t, &t->why);
   told_loop(t);
 }
 
 static void have_read(mn_talk *t, void (*fn)(void *talk)) {
+  mn_readers *r = t->server->readers;
+  bool full = false;
   t->read = true;
-  if (mn_readers_post(t->server->readers, fn, t) == MN_OK) return;
+  if ((fn == read_body ? mn_readers_ask(r, fn, t, &full) : mn_readers_post(r, fn, t)) == MN_OK) return;
   t->read = false;
-  no_memory(&t->why);
+  if (full) mn_refuse(&t->why, 429, NULL, "queue_full", "the server is busy: %s; try again later", mn_message());
+  else no_memory(&t->why);
   refuse_talk(t, &t->why);
 }
 

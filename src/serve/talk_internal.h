@@ -26,6 +26,7 @@ struct mn_talk {
   mn_server *server;
   mn_talk *next;
   mn_exchange *x; /* NULL: the client has left */
+  atomic_bool gone; /* the same, for a reader */
   mn_arena *arena;
   char *body;
   size_t n_body;
