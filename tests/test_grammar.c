@@ -1,5 +1,6 @@
 /* test_grammar.c - what must be true of grammars, in order: JSON is what a parser of JSON takes; a schema's grammar takes what fits it and
- * nothing else; whatever it can say is JSON; a mask of tokens is what each token alone would do; what explodes or calls itself is refused. */
+ * nothing else; whatever it can say is JSON; a mask of tokens is what each token alone would do; what explodes or calls itself is refused;
+ * whether there is a text that ends is found in time. */
 #include "base/text.h"
 #include "format/json.h"
 #include "serve/json_schema.h"
@@ -267,6 +268,7 @@ static void what_cannot_be_kept_is_refused(void) {
       {"{\"anyOf\": [{\"type\": \"null\"}], \"type\": \"string\"}", "two types at once"},
       {"{\"allOf\": []}", "not a list of schemas"},
       {"{\"allOf\": [{\"type\": \"string\"}, {\"type\": \"null\"}]}", "two types at once"},
+      {"{\"allOf\": [{\"const\": 1}, {\"const\": 2}]}", "two constants at once"},
       {"{\"allOf\": [{\"pattern\": \"a\"}, {\"pattern\": \"b\"}]}", "two patterns that must hold"},
       {"{\"oneOf\": [{\"type\": \"integer\"}, {\"type\": \"number\"}]}", "one value could fit two of"},
       {"{\"enum\": [1, 2], \"minimum\": 3}", "no value that fits"},
@@ -315,6 +317,27 @@ static void what_cannot_be_kept_is_refused(void) {
   mn_arena_free(arena);
 }
 
+/* Each place leads to the next that was made, or to the one before: an end is found from behind, each link once, whichever way they lie. */
+static void ends_are_found_from_behind(void) {
+  enum { N = MN_GRAMMAR_NODES - 10 };
+  for (int up = 0; up < 2; up++)
+    for (int ends = 0; ends < 2; ends++) {
+      mn_grammar *g = NULL;
+      CHECK_OK(mn_grammar_new(&g));
+      const int32_t rule = mn_grammar_rule(g), other = mn_grammar_rule(g);
+      const mn_bytes_node first = mn_grammar_place(g);
+      for (int i = 1; i < N; i++) mn_grammar_place(g);
+      for (int i = 0; i + 1 < N; i++) mn_grammar_put(g, first + i + !up, first + i + up);
+      const mn_bytes_node end = mn_grammar_return(g), call = mn_grammar_call(g, other, end);
+      mn_grammar_put(g, up ? first + N - 1 : first, call); /* ends where the other rule does */
+      mn_grammar_define(g, rule, up ? first : first + N - 1);
+      mn_grammar_define(g, other, ends ? mn_grammar_text(g, "a", 1, end) : call);
+      const mn_status status = mn_grammar_end(g, rule);
+      CHECK(status == (ends ? MN_OK : MN_ERR_CONFIG), "%d, %d: %s", up, ends, mn_message());
+      mn_grammar_free(g);
+    }
+}
+
 int main(void) {
   RUN(json_is_what_a_parser_takes);
   RUN(a_schema_takes_what_fits);
@@ -322,5 +345,6 @@ int main(void) {
   RUN(what_it_says_is_json);
   RUN(a_mask_is_what_each_token_would_do);
   RUN(what_cannot_be_kept_is_refused);
+  RUN(ends_are_found_from_behind);
   return test_end();
 }

@@ -1,6 +1,7 @@
 /* test_schemas.c - what must be true of what a masked sampler says, in order: whatever tokens are drawn, a document that is whole fits its
  * schema, by a judge of this test's own that knows nothing of grammars (patterns by the C library's regular expressions); patterns hold the strings
- * that they should; of oneOf only schemas that no value fits two of are taken. */
+ * that they should; of oneOf only schemas that no value fits two of are taken; a way that no value goes is none; what would take too long or
+ * too deep a stack is refused before it does, and what is only long is taken. */
 #include <regex.h>
 
 #include "base/text.h"
@@ -279,10 +280,148 @@ static void of_one_alone(void) {
   }
 }
 
+/* ---- ways that are none ---- */
+static void ways_that_no_value_goes_are_none(void) {
+  static const struct {
+    const char *schema, *good, *bad;
+  } all[] = {
+      {"{\"$defs\": {\"x\": {\"allOf\": [{\"type\": \"string\"}, {\"type\": \"integer\"}]}}, \"anyOf\": [{\"$ref\": \"#/$defs/x\"}, {\"type\": \"null\"}]}", "null",
+       "1"},
+      /* twice: the second time it is known */
+      {"{\"$defs\": {\"x\": {\"allOf\": [{\"type\": \"string\"}, {\"type\": \"integer\"}]}}, \"type\": \"array\", \"prefixItems\": [{\"anyOf\": [{\"$ref\": "
+       "\"#/$defs/x\"}, {\"type\": \"null\"}]}, {\"anyOf\": [{\"type\": \"boolean\"}, {\"$ref\": \"#/$defs/x\"}]}], \"items\": false, \"minItems\": 2}",
+       "[null, true]", "[1"},
+      /* y was compiled within x, and would lead into it */
+      {"{\"$defs\": {\"x\": {\"type\": \"object\", \"properties\": {\"q\": {\"allOf\": [{\"const\": 1}, {\"const\": 2}]}, \"p\": {\"$ref\": \"#/$defs/y\"}}, "
+       "\"required\": [\"p\", \"q\"]}, \"y\": {\"anyOf\": [{\"type\": \"array\", \"items\": {\"$ref\": \"#/$defs/x\"}, \"minItems\": 1}, {\"type\": \"null\"}]}}, "
+       "\"anyOf\": [{\"$ref\": \"#/$defs/x\"}, {\"$ref\": \"#/$defs/y\"}]}",
+       "null", "["},
+      {"{\"anyOf\": [{\"allOf\": [{\"const\": 1}, {\"const\": 2}]}, {\"const\": 3}]}", "3", "2"},
+      {"{\"allOf\": [{\"const\": {\"a\": 2}}, {\"const\": {\"a\": 2}}]}", "{\"a\": 2}", "{\"a\": 3}"},
+      {"{\"anyOf\": [{\"anyOf\": [{\"allOf\": [{\"const\": 1}, {\"const\": 2}]}]}, {\"const\": 3}]}", "3", "1"},
+      {"{\"anyOf\": [{\"const\": 1, \"type\": \"string\"}, {\"const\": 3}]}", "3", "1"},
+      {"{\"oneOf\": [{\"allOf\": [{\"const\": 1}, {\"const\": 2}]}, {\"const\": 3}]}", "3", "1"},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_arena *arena = mn_arena_new();
+    mn_grammar *g = NULL;
+    mn_machine *m = machine_of(arena, all[i].schema, &g);
+    CHECK(!m || takes(m, all[i].good), "%s: not %s", all[i].schema, all[i].good);
+    int32_t at = m ? mn_machine_begin(m) : -1;
+    for (const char *s = all[i].bad; *s && at >= 0; s++) at = mn_machine_next(m, at, (unsigned char)*s);
+    CHECK(!m || at < 0, "%s: begins with %s", all[i].schema, all[i].bad);
+    mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+  }
+}
+
+/* ---- long schemas ---- */
+/* `begin`, n times `one` with commas between and the number behind (numbered), `end`. */
+static void add_list(mn_text *t, const char *begin, const char *one, bool numbered, int n, const char *end) {
+  mn_text_add(t, begin);
+  for (int i = 0; i < n; i++) {
+    mn_text_addf(t, "%s%s", i ? ", " : "", one);
+    if (numbered) mn_text_addf(t, "%d", i);
+    if (numbered && strchr(one, '"')) mn_text_add(t, "\"");
+  }
+  mn_text_add(t, end);
+}
+
+static void add_times(mn_text *t, const char *s, int n) {
+  for (int i = 0; i < n; i++) mn_text_add(t, s);
+}
+
+/* NULL: it is taken. */
+static void holds(mn_text *t, const char *refusal, const char *what) {
+  mn_arena *arena = mn_arena_new();
+  mn_grammar *g = NULL;
+  CHECK_OK(mn_json_parse(arena, "schema", t->data, t->len, &root));
+  const mn_status status = mn_grammar_of_schema(root, &g);
+  if (refusal) CHECK(status == MN_ERR_CONFIG && !g && strstr(mn_message(), refusal), "%s: %d, %s", what, (int)status, mn_message());
+  else CHECK(status == MN_OK && g, "%s: %s", what, mn_message());
+  mn_grammar_free(g), mn_arena_free(arena), mn_text_free(t);
+}
+
+static void long_lists_are_refused(void) {
+  static const struct {
+    const char *begin, *one, *between, *end, *refusal;
+    bool numbered;
+    int n;
+  } all[] = {
+      {"{\"type\": \"object\", \"required\": [", "\"a", "", "]}", "too long", true, 30000},
+      {"{\"type\": \"object\", \"required\": [", "\"a\"", "", "]}", "too long", false, 30000},
+      {"{\"allOf\": [{\"enum\": [", "", "]}, {\"enum\": [", "]}]}", "too long", true, 30000},
+      {"{\"allOf\": [{\"required\": [", "\"a", "]}, {\"required\": [", "]}]}", "too long", true, 30000},
+      {"{\"oneOf\": [{\"enum\": [", "", "]}, {\"enum\": [", "]}]}", "too long", true, 30000},
+      {"{\"oneOf\": [", "{\"type\": \"null\"}", "", "]}", "too long", false, 30000},
+      {"{\"type\": \"object\", \"required\": [", "\"a", "", "]}", NULL, true, 1500},
+      {"{\"enum\": [", "\"a", "", "], \"type\": \"string\"}", NULL, true, 4000},
+      {"{\"allOf\": [{\"enum\": [", "", "]}, {\"enum\": [", "]}]}", NULL, true, 4000},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_text t = {0};
+    add_list(&t, all[i].begin, all[i].one, all[i].numbered, all[i].n, *all[i].between ? all[i].between : all[i].end);
+    if (*all[i].between) add_list(&t, "", all[i].one, all[i].numbered, all[i].n, all[i].end);
+    holds(&t, all[i].refusal, all[i].begin);
+  }
+}
+
+static void long_names_are_refused_beside_others(void) {
+  static const struct {
+    int n;
+    const char *others, *refusal;
+  } all[] = {{256, "true", NULL}, {257, "true", "more than 256 bytes"}, {257, "false", NULL}, {195000, "true", "more than 256 bytes"}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_text t = {0};
+    mn_text_add(&t, "{\"type\": \"object\", \"properties\": {\"");
+    add_times(&t, "a", all[i].n);
+    mn_text_addf(&t, "\": {\"type\": \"null\"}}, \"additionalProperties\": %s}", all[i].others);
+    holds(&t, all[i].refusal, all[i].others);
+  }
+}
+
+/* What is nested doubles at each level where it is looked at twice: 2^28, and three times more for each name that is there again. */
+static void nested_schemas_cost_what_they_are_long(void) {
+  enum { LEVELS = 28 };
+  mn_text t = {0}, one = {0};
+  add_times(&one, "{\"type\": \"object\", \"required\": [\"a\", \"a\", \"a\"], \"properties\": {\"a\": ", LEVELS);
+  mn_text_add(&one, "{\"type\": \"null\"}");
+  add_times(&one, "}}", LEVELS);
+  mn_text_addf(&t, "{\"oneOf\": [%s, %s]}", one.data, one.data);
+  holds(&t, "could fit two of", "of one alone");
+  mn_text_free(&one);
+  add_times(&t, "{\"enum\": [[]], \"type\": \"array\", \"items\": ", LEVELS);
+  mn_text_add(&t, "{\"type\": \"null\"}");
+  add_times(&t, "}", LEVELS);
+  holds(&t, "merges more than 4096", "values that fit");
+}
+
+static void patterns_are_bounded(void) {
+  mn_text t = {0};
+  mn_text_add(&t, "{\"type\": \"string\", \"maxLength\": 31, \"pattern\": \"^(a");
+  add_times(&t, "|a", 1599);
+  mn_text_add(&t, ")*$\"}");
+  holds(&t, "explode", "edges");
+}
+
+/* Whether the value fits was not found out: the pattern has 2^16 states, and each character of the value leads to another. */
+static void a_machine_that_failed_says_nothing(void) {
+  mn_text t = {0};
+  mn_text_add(&t, "{\"enum\": [\"x\", \"");
+  for (uint64_t i = 0; i < 60000; i++) mn_text_add(&t, mn_random_uniform(mn_random_key(3, "fits"), 0, i) < 0.5 ? "a" : "b");
+  mn_text_add(&t, "\"], \"pattern\": \"^(x|[ab]*a[ab]{15})$\"}");
+  holds(&t, "more states than are kept", "states");
+}
+
 int main(void) {
   RUN(what_is_drawn_fits);
   RUN(patterns_hold_their_strings);
   RUN(no_way_is_a_trap);
   RUN(of_one_alone);
+  RUN(ways_that_no_value_goes_are_none);
+  RUN(long_lists_are_refused);
+  RUN(long_names_are_refused_beside_others);
+  RUN(nested_schemas_cost_what_they_are_long);
+  RUN(patterns_are_bounded);
+  RUN(a_machine_that_failed_says_nothing);
   return test_end();
 }

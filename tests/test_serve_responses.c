@@ -1,8 +1,11 @@
 /* test_serve_responses.c - what must be true of /v1/responses, in order: it says what a chat says, in its own words; a stream's events are
  * the whole in pieces, in order and numbered; calls of functions are items, and their results are read back; forms hold; a response that was
- * kept is gone on from, any number of times, and not with another key; what is asked wrongly is refused by name. */
+ * kept is gone on from, any number of times, and not with another key; what is asked wrongly is refused by name; many calls cost memory as
+ * they are long. */
 #include "base/file.h"
+#include "base/text.h"
 #include "format/json.h"
+#include "serve/ask_response.h"
 #include "serve_helpers.h"
 
 #define TOOL                                                                                                                               \
@@ -292,8 +295,36 @@ static void wrong_requests_are_refused_by_name(void) {
   CHECK(http_get("/health") == 200, "%s", http_reply);
 }
 
+/* Calls and results in turn. */
+static double memory_of_calls(int n) {
+  mn_arena *arena = mn_arena_new();
+  mn_text t = {0};
+  const mn_value *body = NULL;
+  mn_refusal why = {0};
+  mn_text_add(&t, "{\"input\": [");
+  for (int i = 0; i < n; i++)
+    mn_text_addf(&t,
+                 "%s{\"type\": \"function_call\", \"call_id\": \"a\", \"name\": \"add\", \"arguments\": \"{}\"}, "
+                 "{\"type\": \"function_call_output\", \"call_id\": \"a\", \"output\": \"1\"}",
+                 i ? ", " : "");
+  mn_text_add(&t, "]}");
+  CHECK_OK(mn_json_parse(arena, "body", t.data, t.len, &body));
+  const double before = (double)mn_arena_used(arena);
+  const mn_value *chat = body ? mn_ask_response_as_chat(arena, body, &why) : NULL, *messages = mn_value_get(chat, "messages");
+  CHECK(messages && messages->count == 2 * (size_t)n, "%s", mn_message());
+  const double used = (double)mn_arena_used(arena) - before;
+  mn_text_free(&t), mn_arena_free(arena);
+  return used;
+}
+
+static void many_calls_cost_what_they_are_long(void) {
+  const double one = memory_of_calls(2000), two = memory_of_calls(4000);
+  CHECK(one > 0 && two < 2.5 * one, "%.0f bytes, of twice as many %.0f", one, two);
+}
+
 int main(void) {
   signal(SIGPIPE, SIG_IGN);
+  RUN(many_calls_cost_what_they_are_long);
   RUN(prepare);
   if (server.port) {
     RUN(it_says_what_a_chat_says);

@@ -106,9 +106,11 @@ static const mn_value *result_of(const translator *c, const mn_value *item, size
 static const mn_value *calls_of(const translator *c, const mn_value *input, size_t *i, const mn_value *before) {
   static const char *const keys[] = {"role", "content", "tool_calls"};
   const size_t first = *i;
-  const mn_value **calls = mn_arena_alloc(c->arena, (input->count - first) * sizeof *calls);
+  size_t end = first;
+  while (end < input->count && is(text_at(input->as.items[end], "type"), "function_call")) end++;
+  const mn_value **calls = mn_arena_alloc(c->arena, (end - first) * sizeof *calls);
   if (!calls) return no_memory(c);
-  for (; *i < input->count && is(text_at(input->as.items[*i], "type"), "function_call"); ++*i)
+  for (; *i < end; ++*i)
     if (!(calls[*i - first] = call_of(c, input->as.items[*i], *i))) return NULL;
   const mn_value *list = mn_value_list(c->arena, *i - first, calls), *role = mn_value_text(c->arena, "assistant");
   return list && role ? map_of(c, 3, keys, (const mn_value *const[]){role, mn_value_get(before, "content"), list}) : no_memory(c);

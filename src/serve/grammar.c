@@ -87,23 +87,62 @@ mn_bytes_node mn_grammar_call(mn_grammar *g, int32_t rule, mn_bytes_node next) {
   return add(g, (grammar_node){.kind = NODE_CALL, .next = next, .other = rule});
 }
 
-/* Is there a text that the rule says? Nodes from which an end is reached, found until there are no more. */
-static mn_status check_ends(const mn_grammar *g, int32_t rule) {
-  bool *ends = mn_calloc((size_t)g->n + 1, sizeof *ends);
-  if (!ends) return mn_fail(MN_ERR_MEMORY, "out of memory for a grammar");
-  for (bool more = true; more;) {
-    more = false;
-    for (mn_bytes_node i = 0; i < g->n; i++) {
-      const grammar_node *x = &g->nodes[i];
-      const bool next = x->next != MN_NO_NODE && ends[x->next];
-      const bool now = x->kind == NODE_RETURN || (next && (x->kind != NODE_CALL || ends[g->rules[x->other]])) ||
-                       (x->kind == NODE_EITHER && x->other != MN_NO_NODE && ends[x->other]);
-      more = more || (now && !ends[i]);
-      ends[i] = ends[i] || now;
-    }
+/* ---- is there a text that ends ---- */
+typedef struct end_search {
+  const mn_grammar *g;
+  bool *ends;        /* from here an end is reached */
+  int32_t *first;    /* of a node, where those begin in `before` that could end by it; and one more */
+  int32_t *before, *stack, n;
+} end_search;
+
+/* Where a node leads: what follows, the other way, what it calls. MN_NO_NODE: nowhere. */
+static void leads(const mn_grammar *g, mn_bytes_node i, mn_bytes_node to[2]) {
+  const grammar_node *x = &g->nodes[i];
+  to[0] = x->next;
+  to[1] = x->kind == NODE_EITHER ? x->other : x->kind == NODE_CALL ? g->rules[x->other] : MN_NO_NODE;
+}
+
+static void link_back(end_search *s) {
+  mn_bytes_node to[2];
+  for (mn_bytes_node i = 0; i < s->g->n; i++) {
+    leads(s->g, i, to);
+    for (int k = 0; k < 2; k++)
+      if (to[k] != MN_NO_NODE) s->first[to[k]]++;
   }
-  const bool good = ends[g->rules[rule]];
-  free(ends);
+  for (mn_bytes_node i = 0, sum = 0; i <= s->g->n; i++) sum += s->first[i], s->first[i] = sum; /* where each ends, for now */
+  for (mn_bytes_node i = 0; i < s->g->n; i++) {
+    leads(s->g, i, to);
+    for (int k = 0; k < 2; k++)
+      if (to[k] != MN_NO_NODE) s->before[--s->first[to[k]]] = i;
+  }
+}
+
+static void look_at(end_search *s, mn_bytes_node i) {
+  mn_bytes_node to[2];
+  const grammar_kind kind = s->g->nodes[i].kind;
+  leads(s->g, i, to);
+  const bool next = to[0] != MN_NO_NODE && s->ends[to[0]], other = to[1] != MN_NO_NODE && s->ends[to[1]];
+  if (s->ends[i] || !(kind == NODE_RETURN || (kind == NODE_CALL ? next && other : next || other))) return;
+  s->ends[i] = true;
+  s->stack[s->n++] = i;
+}
+
+/* Is there a text that the rule says? From the ends backwards, each link once. */
+static mn_status check_ends(const mn_grammar *g, int32_t rule) {
+  const size_t n = (size_t)g->n;
+  end_search s = {.g = g, .ends = mn_calloc(n + 1, sizeof *s.ends), .first = mn_calloc(n + 1, sizeof *s.first)};
+  s.before = mn_alloc((2 * n + 1) * sizeof *s.before), s.stack = mn_alloc((n + 1) * sizeof *s.stack);
+  const bool room = s.ends && s.first && s.before && s.stack;
+  if (room) link_back(&s);
+  for (mn_bytes_node i = 0; room && i < g->n; i++)
+    if (g->nodes[i].kind == NODE_RETURN) look_at(&s, i);
+  while (room && s.n) {
+    const mn_bytes_node at = s.stack[--s.n];
+    for (int32_t k = s.first[at]; k < s.first[at + 1]; k++) look_at(&s, s.before[k]);
+  }
+  const bool good = room && s.ends[g->rules[rule]];
+  free(s.ends), free(s.first), free(s.before), free(s.stack);
+  if (!room) return mn_fail(MN_ERR_MEMORY, "out of memory for a grammar");
   return good ? MN_OK : mn_fail(MN_ERR_CONFIG, "the grammar has no text that ends: something in it must hold itself");
 }
 

@@ -4,12 +4,9 @@
 
 #include "format/json.h"
 #include "serve/json_schema_internal.h"
+#include "serve/schema_merge.h"
 
-static bool is_required(const mn_value *required, const char *key) {
-  for (size_t i = 0; required && required->kind == MN_LIST && i < required->count; i++)
-    if (required->as.items[i]->kind == MN_TEXT && !strcmp(required->as.items[i]->as.text, key)) return true;
-  return false;
-}
+enum { MOST_NAME = 256 }; /* bytes of a name beside others: other_key goes as deep */
 
 static mn_bytes_node pair(schema_compiler *c, const char *key, const mn_value *schema, mn_bytes_node next) {
   mn_text t = {0};
@@ -58,6 +55,8 @@ static mn_bytes_node key_beside(schema_compiler *c, const mn_value *properties, 
     const char *key = properties->as.entries[i].key;
     bool plain = true; /* others are none that is made */
     for (const char *s = key; *s; s++) plain = plain && *s >= ' ' && *s <= '~' && *s != '"' && *s != '\\';
+    if (plain && strlen(key) > MOST_NAME)
+      return schema_refuse(c, properties, "has a name of more than 256 bytes beside properties that it does not name: the grammar would explode");
     if (plain) k.all[k.n++] = key;
   }
   if (!k.all) return schema_refuse(c, properties, "needs more memory than there is");
@@ -79,22 +78,26 @@ static void others(schema_compiler *c, const mn_value *properties, const mn_valu
   *first = mn_grammar_either(g, mn_grammar_call(g, c->rules.space, one), end);
 }
 
-/* The properties, and behind them those that are required and not described, which are what others must be. */
-static const mn_value *all_properties(schema_compiler *c, const mn_value *properties, const mn_value *required, const mn_value *extra) {
+/* The properties, and behind them those that are required and not described, which are what others must be. (*must)[i]: the
+ * i-th is required. */
+static const mn_value *all_properties(schema_compiler *c, const mn_value *properties, const mn_value *required, const mn_value *extra, bool **must) {
   const size_t most = (properties ? properties->count : 0) + (required ? required->count : 0);
+  if (!schema_spend(c, required, mn_schema_weight(required) * (double)most)) return NULL;
   const char **keys = mn_arena_alloc(c->arena, (most + 1) * sizeof *keys);
+  *must = mn_arena_alloc(c->arena, (most + 1) * sizeof **must);
   const mn_value **values = mn_arena_alloc(c->arena, (most + 1) * sizeof *values), *any = mn_value_bool(c->arena, true);
   size_t n = 0;
-  for (size_t i = 0; keys && values && properties && i < properties->count; i++)
+  for (size_t i = 0; keys && values && *must && properties && i < properties->count; i++)
     keys[n] = properties->as.entries[i].key, values[n++] = properties->as.entries[i].value;
-  for (size_t i = 0; keys && values && required && i < required->count; i++) {
+  for (size_t i = 0; keys && values && *must && required && i < required->count; i++) {
     const char *key = schema_text(required->as.items[i]);
     size_t k = 0;
     while (key && k < n && strcmp(keys[k], key) != 0) k++;
     if (!key) return schema_refuse(c, required, "has required that is not a list of texts"), NULL;
     if (k == n) keys[n] = key, values[n++] = extra ? extra : any;
+    (*must)[k] = true;
   }
-  const mn_value *out = keys && values ? mn_value_map(c->arena, n, keys, values) : NULL;
+  const mn_value *out = keys && values && *must ? mn_value_map(c->arena, n, keys, values) : NULL;
   if (!out) schema_refuse(c, properties, "needs more memory than there is");
   return out;
 }
@@ -110,12 +113,13 @@ mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes
   if (properties && properties->kind != MN_MAP) return schema_refuse(c, properties, "has properties that are not a map");
   if (required && required->kind != MN_LIST) return schema_refuse(c, required, "has required that is not a list");
   const bool open = extra ? !is_false(extra) : !properties;
-  const mn_value *named = all_properties(c, properties, required, extra);
+  bool *musts;
+  const mn_value *named = all_properties(c, properties, required, extra, &musts);
   if (!named) return MN_NO_NODE;
   if (open) others(c, named, extra, end, &first, &after);
   for (size_t i = named->count; i-- > 0 && c->status == MN_OK;) {
     const mn_entry *e = &named->as.entries[i];
-    const bool must = is_required(required, e->key);
+    const bool must = musts[i];
     if (is_false(e->value) && must) return schema_refuse(c, schema, "requires a property that may not be there");
     if (is_false(e->value)) continue;
     const mn_bytes_node one = pair(c, e->key, e->value, after);

@@ -332,6 +332,10 @@ static int32_t place(product *p, int32_t state, int64_t count) {
 }
 
 static void add_edge(product *p, int32_t set, int32_t to) {
+  if (p->n_edges == MN_GRAMMAR_NODES) { /* each is a node, and more */
+    fail(p->r, "has a pattern and a length that multiply: the grammar would explode");
+    return;
+  }
   if (p->n_edges == p->cap_edges) {
     const int32_t cap = p->cap_edges ? 2 * p->cap_edges : 256;
     edge *more = mn_realloc(p->edges, (size_t)cap * sizeof *more);
@@ -386,6 +390,26 @@ static void close_product(product *p) {
   free(p->place_of), free(p->where), free(p->first), free(p->accepts), free(p->lives), free(p->seen), free(p->stack), free(p->edges);
 }
 
+/* Which places can still come to an end: from the ends backwards, each edge once. */
+static void find_living(product *p, const bool *says) {
+  int32_t *first = mn_calloc((size_t)p->n + 1, sizeof *first), *before = mn_alloc(((size_t)p->n_edges + 1) * sizeof *before);
+  int32_t *stack = mn_alloc((size_t)p->n * sizeof *stack), n = 0;
+  const bool room = first && before && stack;
+  if (!room) fail(p->r, "needs more memory than there is");
+  for (int32_t k = 0; room && k < p->n_edges; k++) first[p->edges[k].to]++;
+  for (int32_t i = 0, sum = 0; room && i <= p->n; i++) sum += first[i], first[i] = sum; /* where each ends, for now */
+  for (int32_t i = 0; room && i < p->n; i++) {
+    for (int32_t k = p->first[i]; k < p->first[i + 1]; k++) before[--first[p->edges[k].to]] = says[p->edges[k].set] ? i : NONE;
+    if (p->accepts[i]) p->lives[i] = true, stack[n++] = i;
+  }
+  while (room && n) {
+    const int32_t at = stack[--n];
+    for (int32_t k = first[at]; k < first[at + 1]; k++)
+      if (before[k] != NONE && !p->lives[before[k]]) p->lives[before[k]] = true, stack[n++] = before[k];
+  }
+  free(first), free(before), free(stack);
+}
+
 /* All places, and which of them can still come to an end. */
 static void fill(product *p, int32_t begin, const bool *says) {
   p->n = 1;
@@ -393,15 +417,7 @@ static void fill(product *p, int32_t begin, const bool *says) {
   for (int32_t i = 1; i < p->n && !p->r->why; i++)
     leave(p, i, (int32_t)(p->where[i] / p->counts), p->where[i] % p->counts, false);
   p->first[p->n] = p->n_edges;
-  for (bool more = true; more && !p->r->why;) {
-    more = false;
-    for (int32_t i = p->n; i-- > 0;) {
-      bool lives = p->accepts[i];
-      for (int32_t k = p->first[i]; k < p->first[i + 1] && !lives; k++) lives = says[p->edges[k].set] && p->lives[p->edges[k].to];
-      more = more || (lives && !p->lives[i]);
-      p->lives[i] = p->lives[i] || lives;
-    }
-  }
+  if (!p->r->why) find_living(p, says);
 }
 
 /* ---- as nodes ---- */

@@ -11,14 +11,32 @@
 #include "serve/json_schema_internal.h"
 #include "serve/schema_merge.h"
 
-enum { MOST_DEPTH = 64, MOST_REFS = 512, MOST_COUNT = 4096, MOST_MERGES = 4096 };
+enum { MOST_DEPTH = 64, MOST_REFS = 512, MOST_COUNT = 4096, MOST_MERGES = 4096, MOST_KEYS = 64, MOST_COMPARISONS = 1 << 27, PATTERN_COSTS = 8192, DEAD = -1 };
 
 static const mn_value *flat_target(schema_compiler *c, const mn_value *schema);
-static mn_status compiled(const schema_compiler *whole, const mn_value *schema, mn_grammar **out);
+static mn_status compiled(schema_compiler *whole, const mn_value *schema, mn_grammar **out);
 
 mn_bytes_node schema_refuse(schema_compiler *c, const mn_value *at, const char *what) {
   if (c->status == MN_OK) c->status = mn_fail(MN_ERR_CONFIG, "the schema%s%s %s", at && *at->path ? " at " : "", at ? at->path : "", what);
   return MN_NO_NODE;
+}
+
+bool schema_spend(schema_compiler *c, const mn_value *at, double comparisons) {
+  if ((c->budget->left -= comparisons) >= 0) return true;
+  schema_refuse(c, at, "has lists so long, or so often, that comparing them would take too long");
+  return false;
+}
+
+static bool may_merge(schema_compiler *c, const mn_value *at) {
+  if (++c->budget->merges <= MOST_MERGES) return true;
+  schema_refuse(c, at, "merges more than 4096 schemas, or has references that go round: the grammar would explode");
+  return false;
+}
+
+/* No value fits: the way of anyOf that leads here is none. */
+static mn_bytes_node refuse_as_nothing(schema_compiler *c, const mn_value *at, const char *what) {
+  if (c->status == MN_OK) c->nothing = true;
+  return schema_refuse(c, at, what);
 }
 
 const char *schema_text(const mn_value *v) { return v && v->kind == MN_TEXT ? v->as.text : NULL; }
@@ -58,6 +76,7 @@ static mn_bytes_node string_of(schema_compiler *c, const mn_value *schema, mn_by
   if (most >= 0 && most < least) return schema_refuse(c, schema, "has a maxLength below its minLength");
   if (pattern) {
     const char *why = "has a pattern that is not a text";
+    if (!schema_spend(c, pattern, PATTERN_COSTS)) return MN_NO_NODE; /* of which few nodes may be left */
     const mn_bytes_node out = schema_text(pattern) ? json_pattern(c->g, schema_text(pattern), least, most, next, &why) : MN_NO_NODE;
     return why ? schema_refuse(c, pattern, why) : out;
   }
@@ -144,6 +163,7 @@ static const mn_value *look_up(schema_compiler *c, const char *ref) {
       else key[n++] = *ref;
     }
     key[n] = 0;
+    if (!schema_spend(c, at, at->kind == MN_MAP ? (double)at->count : 1)) return NULL;
     if (at->kind == MN_LIST) {
       char *end;
       const long i = strtol(key, &end, 10);
@@ -157,11 +177,18 @@ static mn_bytes_node reference_to(schema_compiler *c, const mn_value *ref, mn_by
   const mn_value *at = schema_text(ref) ? look_up(c, schema_text(ref)) : NULL;
   if (!at) return schema_refuse(c, ref, "has a $ref that leads nowhere: it begins with '#', and names a place of this schema");
   for (int i = 0; i < c->n_refs; i++)
-    if (c->refs[i].at == at) return mn_grammar_call(c->g, c->refs[i].rule, next);
+    if (c->refs[i].at == at)
+      return c->refs[i].rule == DEAD ? refuse_as_nothing(c, ref, "leads to a schema that no value fits") : mn_grammar_call(c->g, c->refs[i].rule, next);
   if (c->n_refs == MOST_REFS) return schema_refuse(c, ref, "has more than 512 places that $ref leads to");
-  const int32_t rule = mn_grammar_rule(c->g);
+  const int32_t rule = mn_grammar_rule(c->g), own = c->n_refs;
   c->refs[c->n_refs++] = (schema_reference){at, rule};
-  mn_grammar_define(c->g, rule, schema_value(c, at, mn_grammar_return(c->g)));
+  const mn_bytes_node begin = schema_value(c, at, mn_grammar_return(c->g));
+  if (c->status != MN_OK && c->nothing) { /* a rule that says nothing; what was compiled within it may call it, and is compiled again */
+    c->refs[own].rule = DEAD, c->n_refs = own + 1;
+    mn_grammar_define(c->g, rule, mn_grammar_place(c->g));
+    return MN_NO_NODE;
+  }
+  mn_grammar_define(c->g, rule, begin);
   return mn_grammar_call(c->g, rule, next);
 }
 
@@ -222,8 +249,8 @@ static mn_bytes_node of_types(schema_compiler *c, const mn_value *schema, const 
 /* ---- keys that say in several ways what a value is ---- */
 static const mn_value *merge(schema_compiler *c, const mn_value *a, const mn_value *b, const mn_value *at) {
   const char *why = NULL;
-  if (++c->merges > MOST_MERGES) return schema_refuse(c, at, "merges more than 4096 schemas: the grammar would explode"), NULL;
-  const mn_value *out = mn_schema_merge(c->arena, a, b, &why);
+  if (!may_merge(c, at)) return NULL;
+  const mn_value *out = mn_schema_merge(c->arena, a, b, &c->budget->left, &why);
   if (!out) c->nothing = why && !strncmp(why, "wants", 5);
   if (!out) schema_refuse(c, at, why ? why : "needs more memory than there is");
   return out;
@@ -244,6 +271,7 @@ static bool has_others(const mn_value *schema, const char *key) {
 /* allOf, and what stands beside a $ref, as one schema. NULL: refused. */
 static const mn_value *flat(schema_compiler *c, const mn_value *schema) {
   for (const mn_value *v; schema && schema->kind == MN_MAP && c->status == MN_OK;) {
+    if (schema->count > MOST_KEYS) return schema_refuse(c, schema, "has more than 64 keys"), NULL;
     if ((v = mn_value_get(schema, "allOf"))) {
       const mn_value *rest = without(c, schema, "allOf");
       if (v->kind != MN_LIST || !v->count) return schema_refuse(c, v, "has allOf that is not a list of schemas"), NULL;
@@ -265,7 +293,7 @@ static const mn_value *flat(schema_compiler *c, const mn_value *schema) {
 /* The same, and where a $ref is all that it says, what that leads to. */
 static const mn_value *flat_target(schema_compiler *c, const mn_value *schema) {
   for (const mn_value *ref; (ref = mn_value_get(schema, "$ref"));) {
-    if (++c->merges > MOST_MERGES) return schema_refuse(c, ref, "has references that go round, or merges more than 4096 schemas"), NULL;
+    if (!may_merge(c, ref)) return NULL;
     const mn_value *at = schema_text(ref) ? look_up(c, schema_text(ref)) : NULL;
     if (!at) return schema_refuse(c, ref, "has a $ref that leads nowhere: it begins with '#', and names a place of this schema"), NULL;
     schema = at;
@@ -276,38 +304,64 @@ static const mn_value *flat_target(schema_compiler *c, const mn_value *schema) {
   return out;
 }
 
+/* Was it refused as no value fits? Then the way is none, and the rest goes on. */
+static bool took_nothing(schema_compiler *c, mn_status *last) {
+  if (c->status == MN_OK || !c->nothing) return false;
+  *last = c->status, c->status = MN_OK, c->nothing = false;
+  return true;
+}
+
+/* No value fits two of the list. */
+static bool lie_apart(schema_compiler *c, const mn_value *list) {
+  const mn_value **all = mn_arena_alloc(c->arena, (list->count + 1) * sizeof *all);
+  size_t n = 0;
+  mn_status last;
+  if (!all) return schema_refuse(c, list, "needs more memory than there is"), false;
+  if (!schema_spend(c, list, 16.0 * (double)list->count * (double)list->count)) return false;
+  for (size_t i = 0; i < list->count; i++) {
+    const mn_value *one = flat_target(c, list->as.items[i]);
+    if (took_nothing(c, &last)) continue;
+    if (!one) return false;
+    all[n++] = one;
+  }
+  for (size_t i = 0; i < n; i++)
+    for (size_t k = 0; k < i; k++)
+      if (!mn_schema_apart(all[i], all[k], &c->budget->left)) {
+        if (schema_spend(c, list, 0))
+          schema_refuse(c, list, "has oneOf of schemas that one value could fit two of: say anyOf, or give each a property of its own");
+        return false;
+      }
+  return true;
+}
+
 /* Each way of anyOf with what stands beside it. */
 static mn_bytes_node ways(schema_compiler *c, const mn_value *schema, const char *key, mn_bytes_node next) {
   const mn_value *list = mn_value_get(schema, key), *rest = has_others(schema, key) ? without(c, schema, key) : NULL;
   mn_bytes_node out = MN_NO_NODE;
   if (list->kind != MN_LIST || !list->count) return schema_refuse(c, list, "has anyOf that is not a list of schemas");
-  for (size_t i = 0; !strcmp(key, "oneOf") && i < list->count; i++)
-    for (size_t k = 0; k < i; k++) {
-      const mn_value *a = flat_target(c, list->as.items[i]), *b = a ? flat_target(c, list->as.items[k]) : NULL;
-      if (!b) return MN_NO_NODE;
-      if (!mn_schema_apart(a, b))
-        return schema_refuse(c, list, "has oneOf of schemas that one value could fit two of: say anyOf, or give each a property of its own");
-    }
+  if (!strcmp(key, "oneOf") && !lie_apart(c, list)) return MN_NO_NODE;
   mn_status last = MN_OK;
   for (size_t i = 0; i < list->count && c->status == MN_OK; i++) {
     const mn_value *way = list->as.items[i];
     if (rest) way = flat_target(c, way);
     if (rest && way) way = merge(c, rest, way, list);
     const mn_bytes_node one = way ? schema_value(c, way, next) : MN_NO_NODE;
-    if (c->status != MN_OK && c->nothing) last = c->status, c->status = MN_OK, c->nothing = false; /* a way that no value goes */
-    else out = out == MN_NO_NODE ? one : mn_grammar_either(c->g, out, one);
+    if (!took_nothing(c, &last)) out = out == MN_NO_NODE ? one : mn_grammar_either(c->g, out, one);
   }
-  if (out == MN_NO_NODE && c->status == MN_OK && last != MN_OK) c->status = last; /* its message stands */
+  if (out == MN_NO_NODE && c->status == MN_OK && last != MN_OK) c->status = last, c->nothing = true; /* its message stands */
   return out;
 }
 
-static bool fits(mn_machine *m, const mn_value *v) {
+/* A machine that failed says nothing of the value. */
+static mn_status fits(mn_machine *m, const mn_value *v, bool *good) {
   mn_text t = {0};
   int32_t at = mn_machine_begin(m);
-  bool good = mn_value_to_json(v, 0, &t) == MN_OK && mn_text_status(&t) == MN_OK;
-  for (size_t i = 0; good && i < t.len && at >= 0; i++) at = mn_machine_next(m, at, (unsigned char)t.data[i]);
+  mn_status status = mn_value_to_json(v, 0, &t);
+  if (status == MN_OK) status = mn_text_status(&t);
+  for (size_t i = 0; status == MN_OK && i < t.len && at >= 0; i++) at = mn_machine_next(m, at, (unsigned char)t.data[i]);
   mn_text_free(&t);
-  return good && mn_machine_whole(m, at);
+  *good = status == MN_OK && mn_machine_whole(m, at);
+  return status == MN_OK ? mn_machine_status(m) : status;
 }
 
 /* Those of the values that fit what stands beside them. */
@@ -318,17 +372,20 @@ static mn_bytes_node fitting(schema_compiler *c, const mn_value *schema, const c
   mn_grammar *g = NULL;
   mn_machine *m = NULL;
   if (!n) return schema_refuse(c, v, "has an enum that is not a list of values");
-  if (++c->merges > MOST_MERGES) return schema_refuse(c, v, "merges more than 4096 schemas: the grammar would explode");
-  if (rest && (c->status = compiled(c, rest, &g)) == MN_OK) c->status = mn_machine_new(g, &m);
+  if (!may_merge(c, v)) return MN_NO_NODE;
+  if (rest && c->status == MN_OK && (c->status = compiled(c, rest, &g)) == MN_OK) c->status = mn_machine_new(g, &m);
+  if (g) schema_spend(c, v, mn_schema_weight(v) * (16 + (double)mn_grammar_nodes(g)) + 16 * (double)mn_grammar_nodes(g));
   for (size_t i = 0; i < n && c->status == MN_OK; i++) {
     const mn_value *one = !strcmp(key, "const") ? v : v->as.items[i];
-    if (rest && !fits(m, one)) continue;
+    bool good = true;
+    if (rest) c->status = fits(m, one, &good);
+    if (!good || c->status != MN_OK) continue;
     const mn_bytes_node at = literal(c, one, next);
     out = out == MN_NO_NODE ? at : mn_grammar_either(c->g, out, at);
   }
   mn_machine_free(m), mn_grammar_free(g);
   return out == MN_NO_NODE && c->status == MN_OK && mn_grammar_nodes(c->g) < MN_GRAMMAR_NODES
-             ? schema_refuse(c, v, "has no value that fits what stands beside it")
+             ? refuse_as_nothing(c, v, "has no value that fits what stands beside it")
              : out;
 }
 
@@ -414,17 +471,19 @@ static mn_status close_compiler(schema_compiler *c, mn_status status, int32_t ru
 }
 
 /* A grammar of its own of a schema whose references lead into the other's. */
-static mn_status compiled(const schema_compiler *whole, const mn_value *schema, mn_grammar **out) {
-  schema_compiler c = {.root = whole->root, .depth = whole->depth, .merges = whole->merges};
+static mn_status compiled(schema_compiler *whole, const mn_value *schema, mn_grammar **out) {
+  schema_compiler c = {.root = whole->root, .depth = whole->depth, .budget = whole->budget};
   mn_status status = open_compiler(&c);
   const int32_t rule = status == MN_OK ? mn_grammar_rule(c.g) : 0;
   *out = NULL;
   if (status == MN_OK) mn_grammar_define(c.g, rule, schema_value(&c, schema, mn_grammar_return(c.g)));
+  whole->nothing = c.nothing;
   return close_compiler(&c, status, rule, out);
 }
 
 mn_status mn_grammar_of_schema(const mn_value *schema, mn_grammar **out) {
-  const schema_compiler c = {.root = schema};
+  schema_budget budget = {.left = MOST_COMPARISONS};
+  schema_compiler c = {.root = schema, .budget = &budget};
   return compiled(&c, schema, out);
 }
 
@@ -438,7 +497,8 @@ static mn_bytes_node call_of(schema_compiler *c, const mn_value *function) {
 }
 
 mn_status mn_grammar_of_calls(const mn_value *tools, const char *only, mn_grammar **out) {
-  schema_compiler c = {0};
+  schema_budget budget = {.left = MOST_COMPARISONS};
+  schema_compiler c = {.budget = &budget};
   mn_bytes_node any = MN_NO_NODE;
   *out = NULL;
   mn_status status = open_compiler(&c);

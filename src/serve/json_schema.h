@@ -4,7 +4,9 @@
  * maxLength, pattern (json_pattern.h), format (date, time, date-time, uuid), minimum, maximum and the exclusive ones of integers, anyOf, oneOf
  * where no value could fit two of its schemas, allOf, $ref within the schema, $defs and definitions. Keys beside anyOf, allOf and $ref hold, too.
  * What only describes (title, description, default, examples, $schema, $id, $comment) changes nothing. Any other key would be broken silently,
- * and is refused by name, as is a schema that no text fits that ends.
+ * and is refused by name, as is a schema that no text fits that ends, and one that would explode: more than 4096 schemas merged, counts beyond
+ * 4096, names beyond 256 bytes beside additionalProperties, lists that would take too long to compare. A way of anyOf or oneOf that no value
+ * fits is none.
  *
  * Not every text that fits is made: properties come in the schema's order, required ones always; others only where additionalProperties says
  * so, or no properties are named, under keys of ASCII that no property has. Between values stand at most a line's end and spaces. */

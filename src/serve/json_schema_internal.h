@@ -10,13 +10,19 @@ typedef struct schema_reference { /* a place of the schema that is a rule */
   int32_t rule;
 } schema_reference;
 
+typedef struct schema_budget { /* of a schema and of all that is compiled on the way */
+  int merges;
+  double left; /* comparisons, of about 16 bytes each */
+} schema_budget;
+
 typedef struct schema_compiler {
   mn_grammar *g;
   json_rules rules;
   const mn_value *root;
   mn_arena *arena; /* for schemas that are merged of others */
   schema_reference *refs;
-  int n_refs, depth, merges;
+  int n_refs, depth;
+  schema_budget *budget;
   mn_status status;
   bool nothing; /* it is refused as no value could fit */
 } schema_compiler;
@@ -26,6 +32,7 @@ mn_bytes_node schema_value(schema_compiler *c, const mn_value *schema, mn_bytes_
 mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_node next); /* NULL or true: any value */
 mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
 mn_bytes_node schema_refuse(schema_compiler *c, const mn_value *at, const char *what);
+bool schema_spend(schema_compiler *c, const mn_value *at, double comparisons); /* false: refused, as they ran out */
 const char *schema_text(const mn_value *v); /* NULL: it is none */
 
 #endif

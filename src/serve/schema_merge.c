@@ -7,6 +7,7 @@ enum { MOST = 64 }; /* keys of a schema, and ways of anyOf */
 
 typedef struct merger {
   mn_arena *arena;
+  double *left; /* comparisons that may still be made */
   const char **why;
   const char *keys[2 * MOST];
   const mn_value *values[2 * MOST];
@@ -17,6 +18,28 @@ static const mn_value *fail(merger *m, const char *why) {
   if (!*m->why) *m->why = why;
   return NULL;
 }
+
+/* ---- what comparing costs ---- */
+double mn_schema_weight(const mn_value *v) {
+  if (!v) return 0;
+  double all = 1 + (v->kind == MN_TEXT ? (double)strlen(v->as.text) / 16 : 0);
+  for (size_t i = 0; v->kind == MN_LIST && i < v->count; i++) all += mn_schema_weight(v->as.items[i]);
+  for (size_t i = 0; v->kind == MN_MAP && i < v->count; i++) /* each key is looked for in the other map */
+    all += (1 + (double)strlen(v->as.entries[i].key) / 16) * (double)v->count + mn_schema_weight(v->as.entries[i].value);
+  return all;
+}
+
+static double keys_weight(const mn_value *map) {
+  double all = 0;
+  for (size_t i = 0; map && map->kind == MN_MAP && i < map->count; i++) all += 1 + (double)strlen(map->as.entries[i].key) / 16;
+  return all;
+}
+
+static size_t length_of(const mn_value *v) { return v && (v->kind == MN_LIST || v->kind == MN_MAP) ? v->count : 0; }
+
+static bool spend(double *left, double comparisons) { return (*left -= comparisons) >= 0; }
+
+static const mn_value *spent(merger *m) { return fail(m, "has lists so long that comparing them would take too long"); }
 
 const mn_value *mn_schema_without(mn_arena *arena, const mn_value *map, const char *const *keys) {
   const char **names = mn_arena_alloc(arena, (map->count + 1) * sizeof *names);
@@ -65,6 +88,7 @@ static size_t common_types(const mn_value *a, const mn_value *b, const char *out
 static const mn_value *types(merger *m, const mn_value *a, const mn_value *b) {
   const char *names[8];
   const mn_value *values[8];
+  if (!spend(m->left, 16.0 * (double)(length_of(a) + length_of(b)))) return spent(m);
   const size_t n = common_types(a, b, names);
   if (!n) return fail(m, "wants two types at once");
   for (size_t i = 0; i < n; i++) values[i] = mn_value_text(m->arena, names[i]);
@@ -74,6 +98,7 @@ static const mn_value *types(merger *m, const mn_value *a, const mn_value *b) {
 /* ---- values ---- */
 static const mn_value *in_both(merger *m, const mn_value *a, const mn_value *b) {
   if (a->kind != MN_LIST || b->kind != MN_LIST) return fail(m, "has an enum that is not a list of values");
+  if (!spend(m->left, mn_schema_weight(a) * (double)b->count)) return spent(m);
   const mn_value **values = mn_arena_alloc(m->arena, (a->count + 1) * sizeof *values);
   size_t n = 0;
   for (size_t i = 0; values && i < a->count; i++)
@@ -94,6 +119,7 @@ static const mn_value *further(merger *m, const mn_value *a, const mn_value *b, 
 
 static const mn_value *union_of(merger *m, const mn_value *a, const mn_value *b) {
   if (a->kind != MN_LIST || b->kind != MN_LIST) return fail(m, "has required that is not a list");
+  if (!spend(m->left, (mn_schema_weight(a) + mn_schema_weight(b)) * (double)(a->count + b->count))) return spent(m);
   const mn_value **values = mn_arena_alloc(m->arena, (a->count + b->count + 1) * sizeof *values);
   size_t n = 0;
   if (!values) return NULL;
@@ -127,6 +153,7 @@ static const mn_value *properties(merger *m, const mn_value *a, const mn_value *
   const mn_value *x = mn_value_get(a, "properties"), *y = mn_value_get(b, "properties");
   const size_t most = (x && x->kind == MN_MAP ? x->count : 0) + (y && y->kind == MN_MAP ? y->count : 0);
   if ((x && x->kind != MN_MAP) || (y && y->kind != MN_MAP)) return fail(m, "has properties that are not a map");
+  if (!spend(m->left, keys_weight(x) * (double)length_of(y) + keys_weight(y) * (double)length_of(x))) return spent(m);
   const char **names = mn_arena_alloc(m->arena, (most + 1) * sizeof *names);
   const mn_value **values = mn_arena_alloc(m->arena, (most + 1) * sizeof *values);
   size_t n = 0;
@@ -156,7 +183,9 @@ static const mn_value *merged(merger *m, const char *key, const mn_value *a, con
     if (!strcmp(key, larger[i])) return further(m, a, b, true);
   for (int i = 0; smaller[i]; i++)
     if (!strcmp(key, smaller[i])) return further(m, a, b, false);
+  if (!spend(m->left, mn_schema_weight(a))) return spent(m);
   if (mn_value_equal(a, b)) return a;
+  if (!strcmp(key, "const")) return fail(m, "wants two constants at once");
   if (!strcmp(key, "pattern")) return fail(m, "has two patterns that must hold at once");
   if (!strcmp(key, "format")) return fail(m, "has two formats that must hold at once");
   if (!strcmp(key, "oneOf")) return fail(m, "has two lists of oneOf that must hold at once");
@@ -164,8 +193,8 @@ static const mn_value *merged(merger *m, const char *key, const mn_value *a, con
   return b; /* what only describes; anything else is refused by its name later */
 }
 
-const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, const char **why) {
-  merger m = {.arena = arena, .why = why};
+const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, const char **why) {
+  merger m = {.arena = arena, .left = left, .why = why};
   *why = NULL;
   if (a->kind != MN_MAP || b->kind != MN_MAP) return fail(&m, "is not a map");
   if (a->count > MOST || b->count > MOST) return fail(&m, "has more than 64 keys");
@@ -208,35 +237,57 @@ static bool may_have(const mn_value *schema, const char *key) {
   return mn_value_get(named, key) || (others ? !is_false(others) : !named);
 }
 
-/* Is an object that is made for `made` never one of `other`, as a property is missing, forbidden, or of another kind? */
-static bool never_fits(const mn_value *made, const mn_value *other) {
-  const mn_value *wanted = mn_value_get(other, "required"), *has = mn_value_get(made, "required"),
-                 *x = mn_value_get(made, "properties"), *y = mn_value_get(other, "properties");
-  for (size_t i = 0; wanted && wanted->kind == MN_LIST && i < wanted->count; i++)
-    if (wanted->as.items[i]->kind == MN_TEXT && !may_have(made, wanted->as.items[i]->as.text)) return true;
-  for (size_t i = 0; has && has->kind == MN_LIST && i < has->count; i++) {
-    const char *key = has->as.items[i]->kind == MN_TEXT ? has->as.items[i]->as.text : NULL;
-    if (!key) continue;
-    if (is_false(mn_value_get(other, "additionalProperties")) && !mn_value_get(y, key)) return true;
-    const mn_value *a = mn_value_get(x, key), *b = mn_value_get(y, key);
-    if (a && b && mn_schema_apart(a, b)) return true;
-  }
+static bool requires(const mn_value *schema, const char *key) {
+  const mn_value *list = mn_value_get(schema, "required");
+  for (size_t i = 0; list && list->kind == MN_LIST && i < list->count; i++)
+    if (list->as.items[i]->kind == MN_TEXT && !strcmp(list->as.items[i]->as.text, key)) return true;
   return false;
 }
 
-bool mn_schema_apart(const mn_value *a, const mn_value *b) {
+/* Is an object that is made for `made` never one of `other`, as a property is missing or forbidden? */
+static bool lacks(const mn_value *made, const mn_value *other) {
+  const mn_value *wanted = mn_value_get(other, "required"), *has = mn_value_get(made, "required"), *named = mn_value_get(other, "properties");
+  const bool closed = is_false(mn_value_get(other, "additionalProperties"));
+  for (size_t i = 0; wanted && wanted->kind == MN_LIST && i < wanted->count; i++)
+    if (wanted->as.items[i]->kind == MN_TEXT && !may_have(made, wanted->as.items[i]->as.text)) return true;
+  for (size_t i = 0; closed && has && has->kind == MN_LIST && i < has->count; i++)
+    if (has->as.items[i]->kind == MN_TEXT && !mn_value_get(named, has->as.items[i]->as.text)) return true;
+  return false;
+}
+
+/* Neither's objects fit the other, as a property is missing, forbidden, or required and of another kind. Each pair of properties is looked at
+ * once, whichever requires it: what is nested costs what it is long. */
+static bool objects_apart(const mn_value *a, const mn_value *b, double *left) {
+  const mn_value *x = mn_value_get(a, "properties"), *y = mn_value_get(b, "properties");
+  const double required = mn_schema_weight(mn_value_get(a, "required")) + mn_schema_weight(mn_value_get(b, "required"));
+  if (!spend(left, (required + keys_weight(x)) * (double)(length_of(x) + length_of(y) + 1))) return false;
+  bool never_b = lacks(a, b), never_a = lacks(b, a); /* what is made for a is never one of b, and the other way round */
+  for (size_t i = 0; i < length_of(x) && x->kind == MN_MAP && !(never_a && never_b); i++) {
+    const mn_entry *e = &x->as.entries[i];
+    const mn_value *other = mn_value_get(y, e->key);
+    const bool of_a = other && !never_b && requires(a, e->key), of_b = other && !never_a && requires(b, e->key);
+    if ((of_a || of_b) && mn_schema_apart(e->value, other, left)) never_b = never_b || of_a, never_a = never_a || of_b;
+  }
+  return never_a && never_b;
+}
+
+bool mn_schema_apart(const mn_value *a, const mn_value *b, double *left) {
   static const char *const hidden[] = {"$ref", "anyOf", "oneOf", "allOf", NULL};
   if (a->kind != MN_MAP || b->kind != MN_MAP) return is_false(a) || is_false(b);
+  if (!spend(left, 32.0 + (double)(a->count + b->count))) return false;
   for (int i = 0; hidden[i]; i++)
     if (mn_value_get(a, hidden[i]) || mn_value_get(b, hidden[i])) return false;
   const mn_value *x = mn_value_get(a, "type"), *y = mn_value_get(b, "type");
   const mn_value *const *some, *const *others, *one, *other;
   const char *names[8];
   const size_t n = values_of(a, &some, &one), k = values_of(b, &others, &other);
+  double costs = 16.0 * (double)(length_of(x) + length_of(y));
+  for (size_t i = 0; i < n; i++) costs += mn_schema_weight(some[i]) * (double)k;
+  if (!spend(left, costs)) return false;
   bool shared = !n || !k;
-  for (size_t i = 0; i < n; i++)
-    for (size_t j = 0; j < k; j++) shared = shared || mn_value_equal(some[i], others[j]);
+  for (size_t i = 0; i < n && !shared; i++)
+    for (size_t j = 0; j < k && !shared; j++) shared = mn_value_equal(some[i], others[j]);
   if (!shared) return true;
   if (x && y && !common_types(x, y, names)) return true;
-  return is_object(a) && is_object(b) && never_fits(a, b) && never_fits(b, a);
+  return is_object(a) && is_object(b) && objects_apart(a, b, left);
 }

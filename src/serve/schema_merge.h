@@ -5,12 +5,16 @@
 #include "format/value.h"
 
 /* In the arena; subschemas that meet become {"allOf": [both]}. NULL with *why (NULL: out of memory): two ways to say the same that do not
- * go together; it begins with "wants" where no value could fit both. Neither has a $ref or an allOf. */
-const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, const char **why);
+ * go together; it begins with "wants" where no value could fit both. Neither has a $ref or an allOf. *left: comparisons that may still be made,
+ * of about 16 bytes each; below 0 where they ran out. */
+const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, const char **why);
 /* The map without these keys (zero-terminated), or with these alone. NULL: out of memory. */
 const mn_value *mn_schema_without(mn_arena *arena, const mn_value *map, const char *const *keys);
 
-/* Can no value that is made for one of the two fit the other? For certain: false where it cannot be told. */
-bool mn_schema_apart(const mn_value *a, const mn_value *b);
+/* Comparisons that looking for an equal value costs at most, for each that it is held against. */
+double mn_schema_weight(const mn_value *v);
+
+/* Can no value that is made for one of the two fit the other? For certain: false where it cannot be told, and where *left runs out. */
+bool mn_schema_apart(const mn_value *a, const mn_value *b, double *left);
 
 #endif
