@@ -143,7 +143,7 @@ static void they_have_their_budget(void) {
   for (int i = 0, full = 0; i < 200 && full < 3; i++) { /* until it has been full, and a few more */
     char text[100];
     for (int k = 0; k < 80; k++) text[k] = (char)('a' + (i * 7 + k * (i + 1)) % 26);
-    text[80] = 0;
+    text[0] = (char)('a' + i / 26), text[80] = 0; /* each of its own */
     CHECK(http_post("/v1/completions", "{\"prompt\": \"%s\", \"max_tokens\": 1}", text) == 200, "%s", http_reply);
     const long now = session_bytes();
     full += now <= most;

@@ -1,6 +1,6 @@
 /* What must be true of a shelf of conversations: they come back as they were, from memory and from files; as many stay in memory as there
  * is room for, the least lately used go; one is had by one at a time; forks, notes, removal; an owner's
- * are nobody else's; what is kept is there for the next program. */
+ * are nobody else's; beginnings without a name are not too many, and none is there twice; what is kept is there for the next program. */
 #include "run/shelf.h"
 
 #include <pthread.h>
@@ -226,6 +226,52 @@ static void an_owners_are_nobody_elses(void) {
   fixture_close(&f);
 }
 
+/* What begins with the digits of i. */
+static void beginning(int i, int32_t tokens[5]) {
+  for (int k = 0; k < 4; k++) tokens[k] = 1 + (i >> 3 * k & 7);
+  tokens[4] = 20;
+}
+
+static void lay(mn_shelf *s, uint64_t owner, int i) {
+  int32_t tokens[5];
+  mn_conversation *c = NULL;
+  beginning(i, tokens);
+  CHECK_OK(mn_shelf_begin_or_new(s, 99, tokens, 5, 1, &c));
+  if (c) CHECK_OK(mn_conversation_feed(c, tokens, 4, NULL));
+  if (c) CHECK_OK(mn_conversation_mark(c));
+  if (c) mn_shelf_lay(s, owner, c);
+}
+
+/* Is all of it there? It is not, afterwards. */
+static bool has(mn_shelf *s, uint64_t owner, int i) {
+  int32_t tokens[5];
+  mn_conversation *c = NULL;
+  beginning(i, tokens);
+  CHECK_OK(mn_shelf_begin(s, owner, tokens, 5, 4, &c));
+  mn_conversation_free(c);
+  return c != NULL;
+}
+
+static void beginnings_are_not_too_many(void) {
+  enum { N = 300, MOST = 256 };
+  fixture f;
+  if (!open_model(&f)) return;
+  mn_shelf *s = make(&f, NULL, 0, false);
+  lay(s, 1, 7), lay(s, 1, 7), lay(s, 2, 7);
+  const size_t one = mn_shelf_bytes(s) / 2;
+  CHECK(has(s, 1, 7) && !has(s, 1, 7) && has(s, 2, 7) && one, "one is there once for each owner");
+  for (int i = 0; i < N; i++) {
+    lay(s, 1 + (uint64_t)i % 2, i);
+    if (i > N - MOST) lay(s, 1, 0); /* is used again and again */
+  }
+  int known = 0;
+  for (int i = 1; i < N; i++) known += has(s, 1 + (uint64_t)i % 2, i) == (i > N - MOST);
+  CHECK(known == N - 1 && has(s, 1, 0), "%d of %d", known, N - 1);
+  CHECK(mn_shelf_bytes(s) == 0, "%zu bytes", mn_shelf_bytes(s));
+  mn_shelf_free(s);
+  fixture_close(&f);
+}
+
 typedef struct worker {
   mn_shelf *shelf;
   int id, done;
@@ -275,6 +321,7 @@ int main(void) {
   RUN(what_is_kept_is_there_for_the_next_program);
   RUN(one_is_had_by_one_at_a_time);
   RUN(an_owners_are_nobody_elses);
+  RUN(beginnings_are_not_too_many);
   RUN(any_number_of_threads_may_ask);
   return test_end();
 }

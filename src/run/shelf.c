@@ -112,12 +112,30 @@ static mn_status save(mn_shelf *s, entry *e) {
 /* In memory. What conversations share is one's alone when the others have gone, so it is asked for anew. */
 static size_t bytes_of(const entry *e) { return e->c && !e->busy ? mn_conversation_bytes(e->c) : e->bytes; }
 
+/* Each has some hundred mappings, and a process has 65,530 (vm.max_map_count). */
+enum { MOST_LAID = 256 };
+
+static bool is_idle(const entry *e) { return e->c && !e->taken && !e->busy; }
+
+/* The least lately used of those without a name, where they are too many; else NULL. */
+static entry *one_too_many(const mn_shelf *s) {
+  entry *oldest = NULL;
+  int n = 0;
+  for (int i = 0; i < s->n; i++) {
+    entry *e = s->at[i];
+    if (e->name || !is_idle(e)) continue;
+    n++;
+    if (!oldest || e->used < oldest->used) oldest = e;
+  }
+  return n > MOST_LAID ? oldest : NULL;
+}
+
 static size_t idle_bytes(const mn_shelf *s, entry **oldest) {
   size_t bytes = 0;
   *oldest = NULL;
   for (int i = 0; i < s->n; i++) {
     entry *e = s->at[i];
-    if (!e->c || e->taken || e->busy) continue;
+    if (!is_idle(e)) continue;
     bytes += bytes_of(e);
     if (!*oldest || e->used < (*oldest)->used) *oldest = e;
   }
@@ -126,6 +144,7 @@ static size_t idle_bytes(const mn_shelf *s, entry **oldest) {
 
 /* The first failure; what cannot be put away stays. */
 static mn_status make_room(mn_shelf *s) {
+  for (entry *e; (e = one_too_many(s));) drop(s, e);
   for (entry *e; idle_bytes(s, &e) > s->config.bytes && e;) {
     const uint64_t used = e->used;
     if (!s->folder || !e->name) {
@@ -343,7 +362,7 @@ mn_status mn_shelf_begin(mn_shelf *s, uint64_t owner, const int32_t *tokens, int
   pthread_mutex_lock(&s->lock);
   for (int i = 0; i < s->n && n > 0; i++) {
     entry *e = s->at[i];
-    if (!e->c || e->taken || e->busy || (e->owner != owner && !(e->name && !e->owner))) continue;
+    if (!is_idle(e) || (e->owner != owner && !(e->name && !e->owner))) continue;
     const int64_t here = shared(e, tokens, n);
     if (here > known) best = e, known = here;
   }
@@ -372,10 +391,23 @@ mn_status mn_shelf_begin_or_new(mn_shelf *s, uint64_t owner, const int32_t *toke
   return *out ? MN_OK : mn_conversation_new(how->model, how->params, &how->session, &how->conversation, out);
 }
 
+/* One of the owner's without a name that can stand where c does. */
+static entry *same_place(const mn_shelf *s, uint64_t owner, const mn_conversation *c) {
+  const int64_t n = mn_conversation_length(c);
+  for (int i = 0; i < s->n; i++) {
+    entry *e = s->at[i];
+    if (!e->name && e->owner == owner && is_idle(e) && mn_conversation_common(e->c, mn_conversation_tokens(c), n) == n &&
+        mn_conversation_snapshot_before(e->c, n) == n)
+      return e;
+  }
+  return NULL;
+}
+
 void mn_shelf_lay(mn_shelf *s, uint64_t owner, mn_conversation *c) {
   pthread_mutex_lock(&s->lock);
-  entry *e = add(s, owner, NULL);
-  if (e) e->c = c, e->bytes = mn_conversation_bytes(c), e->used = ++s->clock;
+  entry *e = same_place(s, owner, c);
+  if (e) e->used = ++s->clock, mn_conversation_free(c);
+  else if ((e = add(s, owner, NULL))) e->c = c, e->bytes = mn_conversation_bytes(c), e->used = ++s->clock;
   else mn_conversation_free(c);
   if (make_room(s) != MN_OK) mn_log_write(MN_LOG_WARN, "%s", mn_message());
   pthread_mutex_unlock(&s->lock);

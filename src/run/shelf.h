@@ -52,7 +52,8 @@ mn_status mn_shelf_remove(mn_shelf *s, uint64_t owner, const char *name);
 mn_status mn_shelf_begin(mn_shelf *s, uint64_t owner, const int32_t *tokens, int64_t n, int64_t least, mn_conversation **out);
 /* The same, or a new one that has read nothing. */
 mn_status mn_shelf_begin_or_new(mn_shelf *s, uint64_t owner, const int32_t *tokens, int64_t n, int64_t least, mn_conversation **out);
-/* The conversation becomes the shelf's, without a name, for who begins so later. It is forgotten when room is needed. */
+/* The conversation becomes the shelf's, without a name, for who begins so later. It is forgotten when room is needed, or when 256 that were used
+ * later have no name either, and at once where another of the owner's without a name can stand there. */
 void mn_shelf_lay(mn_shelf *s, uint64_t owner, mn_conversation *c);
 
 typedef struct mn_shelf_entry {
