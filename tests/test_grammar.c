@@ -259,6 +259,9 @@ static void what_cannot_be_kept_is_refused(void) {
       {"{\"type\": \"string\", \"maxLength\": 100000}", "explode"},
       {"{\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"string\", \"maxLength\": 1000}, \"maxItems\": 1000}, \"maxItems\": 1000}",
        "more than"},
+      {"{\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"string\", \"pattern\": \"^a$\"}, \"maxItems\": 1000}, "
+       "\"maxItems\": 1000}",
+       "more than 200000 nodes"},
       {"{\"type\": \"integer\", \"minimum\": 3, \"maximum\": 2}", "no integer"},
       {"{\"type\": \"number\", \"minimum\": 3}", "bounds of a number"},
       {"{\"enum\": []}", "not a list of values"},

@@ -497,7 +497,8 @@ static mn_bytes_node emit(product *p, mn_grammar *g, int32_t begin, mn_bytes_nod
   }
   if (!rules || !says) fail(p->r, "needs more memory than there is");
   else if (open_product(p)) fill(p, begin, says);
-  if (!p->r->why && !p->lives[0]) fail(p->r, "has a pattern that no string of its length has");
+  const bool room = mn_grammar_nodes(g) < MN_GRAMMAR_NODES; /* else sets are nothing as there are no nodes for them, which the grammar says */
+  if (!p->r->why && !p->lives[0] && room) fail(p->r, "has a pattern that no string of its length has");
   if (!p->r->why) out = nodes_of(p, g, rules, next);
   close_product(p);
   free(rules), free(says);
