@@ -1,6 +1,6 @@
 /* test_batcher.c - what must be true of many streams at once, in order: each says what it would say alone, whoever is beside it; they
  * join and leave at any time; long prompts are read in pieces between the steps of others; the least served client goes first; whoever is
- * cancelled is let go; every task ends once, whatever happens. Counts decide, never times. */
+ * cancelled is let go; what is read for a while by a conversation counts as what is read without; every task ends once, whatever happens. Counts decide, never times. */
 #include <pthread.h>
 #include <semaphore.h>
 
@@ -272,6 +272,62 @@ static void what_waits_and_what_fits_is_limited(void) {
   CHECK(mn_batcher_new(&c, &b) == MN_ERR_CONFIG && strstr(mn_message(), "allow more"), "%s", mn_message());
 }
 
+/* ---- conversations that are lent ---- */
+static mn_batcher *lender;
+static mn_program *lent;
+static size_t while_it_is_read;
+static int64_t reading;
+
+static void look_now(void *arg) { /* between two pieces of the prompt */
+  const mn_batcher_counts c = mn_batcher_count(arg);
+  while_it_is_read = c.state_bytes, reading = c.reading;
+}
+
+static mn_status lend(void *ctx, mn_conversation **out) {
+  (void)ctx;
+  const mn_session_config how = {.prefill = 8, .program = lent};
+  MN_TRY(mn_batcher_call(lender, look_now, lender));
+  return mn_conversation_new(f.model, f.params, &how, NULL, out);
+}
+
+static void take_back(void *ctx, mn_conversation *c, mn_status status) {
+  (void)ctx, (void)status;
+  mn_conversation_free(c);
+}
+
+static heard *borrower(int i, int n_prompt, int most) {
+  heard *h = ask(i, n_prompt, most, 1, 1);
+  h->task.take = lend, h->task.give = take_back, h->task.lends = true;
+  return h;
+}
+
+static void what_is_lent_counts_too(void) {
+  const mn_states *first = NULL;
+  mn_batcher_config c = {.model = f.model, .params = f.params, .tokenizer = bytes, .compute = MN_F32, .rows = 64, .piece = 8, .waiting = 16};
+  CHECK_OK(mn_batcher_new(&c, &lender));
+  lent = mn_batcher_program(lender);
+  CHECK_OK(mn_program_first(lent, &first));
+  post(lender, borrower(0, 100, 4)), wait_for(1);
+  CHECK(all[0].status == MN_OK && reading == 1 && while_it_is_read >= mn_states_bytes_at(first, 8), "%zu bytes while %lld is read", while_it_is_read,
+        (long long)reading);
+  const size_t each = mn_states_bytes_at(first, 16) + mn_states_bytes_at(first, 8);
+  mn_ids_free(&all[0].task.drawn);
+  mn_batcher_free(lender);
+  c.state_bytes = each * 2 + each / 4; /* two with what is read beside them; of three the answers alone */
+  CHECK(3 * mn_states_bytes_at(first, 16) <= c.state_bytes, "%zu bytes", c.state_bytes);
+  CHECK_OK(mn_batcher_new(&c, &lender));
+  lent = mn_batcher_program(lender);
+  CHECK_OK(mn_batcher_call(lender, wait_at_gate, NULL));
+  for (int i = 0; i < 6; i++) post(lender, borrower(i, 8, 8));
+  sem_post(&gate);
+  wait_for(6);
+  const mn_batcher_counts seen = mn_batcher_count(lender);
+  CHECK(seen.steps_of[0] + seen.steps_of[1] == seen.steps && seen.steps_of[1] > 0, "never more than two at once: %lld of %lld steps",
+        (long long)(seen.steps_of[0] + seen.steps_of[1]), (long long)seen.steps);
+  for (int i = 0; i < 6; i++) CHECK(all[i].status == MN_OK && all[i].n[0] == 8, "%d: %d tokens", i, all[i].n[0]);
+  mn_batcher_free(lender);
+}
+
 int main(void) {
   RUN(open_model);
   if (!test_failed) {
@@ -282,6 +338,7 @@ int main(void) {
     RUN(counters_forget_nobody);
     RUN(who_is_cancelled_is_let_go);
     RUN(what_waits_and_what_fits_is_limited);
+    RUN(what_is_lent_counts_too);
   }
   for (int i = 0; i < MOST; i++)
     for (int k = 0; k < 4; k++) mn_text_free(&all[i].text[k]);

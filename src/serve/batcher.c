@@ -283,6 +283,15 @@ static mn_status append(mn_batcher *b, mn_task *t) {
 
 static size_t bytes_at(const mn_batcher *b, int64_t tokens) { return mn_states_bytes_at(b->first, tokens); }
 
+/* What is held of a prompt beside its answers' rows, when it is read, or when a conversation that is kept has heard the answer. Snapshots are
+ * those that it has now. */
+static size_t bytes_beside(const mn_batcher *b, const mn_task *t, size_t answer) {
+  const mn_conversation *c = t->conversation;
+  if (!c) return bytes_at(b, t->n_prompt);
+  const size_t all = mn_conversation_bytes(c), state = mn_session_held_bytes(mn_conversation_session(c));
+  return (t->lends ? bytes_at(b, t->n_prompt) : answer) + (all > state ? all - state : 0);
+}
+
 /* Its turn has come: its conversation is there, and what it will have when it comes to its end is known. */
 static mn_status take_up(mn_batcher *b, mn_task *t) {
   if (t->taken) return MN_OK;
@@ -294,7 +303,7 @@ static mn_status take_up(mn_batcher *b, mn_task *t) {
   }
   const int64_t most = b->config.forget ? MN_POSITION_MAX : b->limit.tokens, room = most > t->n_prompt ? most - t->n_prompt : 0;
   const size_t answer = bytes_at(b, t->n_prompt + (t->manner.most < room ? t->manner.most : room));
-  t->demand = (size_t)t->answers * answer + (t->take ? 0 : bytes_at(b, t->n_prompt));
+  t->demand = (size_t)t->answers * answer + bytes_beside(b, t, answer);
   if (!b->config.state_bytes || t->demand <= b->config.state_bytes) return MN_OK;
   const size_t demand = t->demand;
   t->demand = 0;
@@ -416,6 +425,12 @@ static void make_calls(mn_batcher *b) { /* with the mutex, which is let go meanw
   }
 }
 
+/* Of a prompt that is not all read. One under a name is the shelf's to count. */
+static size_t held_by(const mn_task *t) {
+  if (t->reader) return mn_session_state_bytes(t->reader);
+  return t->lends && t->conversation ? mn_conversation_bytes(t->conversation) : 0;
+}
+
 static void count(mn_batcher *b) {
   mn_batcher_counts *c = &b->counts;
   c->waiting = c->reading = 0;
@@ -423,7 +438,8 @@ static void count(mn_batcher *b) {
   for (mn_task *t = b->reading; t; t = t->next) c->reading++;
   c->rows = b->live, c->room = b->room;
   c->state_bytes = b->batch ? mn_session_state_bytes(b->batch) : 0;
-  for (mn_task *t = b->reading; t; t = t->next) c->state_bytes += t->reader ? mn_session_state_bytes(t->reader) : 0;
+  for (mn_task *t = b->waiting; t; t = t->next) c->state_bytes += held_by(t);
+  for (mn_task *t = b->reading; t; t = t->next) c->state_bytes += held_by(t);
 }
 
 static bool idle(const mn_batcher *b) { return !b->waiting && !b->reading && !b->live; }
