@@ -1,6 +1,6 @@
 /* test_serve_responses.c - what must be true of /v1/responses, in order: it says what a chat says, in its own words; a stream's events are
  * the whole in pieces, in order and numbered; calls of functions are items, and their results are read back; forms hold; a response that was
- * kept is gone on from, any number of times, and not with another key; what is asked wrongly is refused by name; many calls cost memory as
+ * kept is gone on from, any number of times, and not with another key; what is asked wrongly is refused by name, by that which the request has; many calls cost memory as
  * they are long. */
 #include "base/file.h"
 #include "base/text.h"
@@ -241,6 +241,34 @@ static void a_kept_response_is_gone_on_from(void) {
   CHECK(http_post("/v1/responses", "{\"input\": \"b\", \"previous_response_id\": \"%s\"}", first) == 404, "%s", http_reply);
 }
 
+/* param is the key that the request has, whatever a chat would call it. */
+static void refusals_name_its_own_keys(void) {
+  char long_one[1001];
+  memset(long_one, 'a', 1000), long_one[1000] = 0;
+  CHECK_OK(mn_file_write("kept/resp_bad.safetensors", "none", 4));
+  const struct {
+    const char *path, *param, *body;
+  } all[] = {
+      {"/v1/responses", "previous_response_id", "{\"input\": \"a\", \"previous_response_id\": \"../x\"}"},
+      {"/v1/responses", "previous_response_id", "{\"input\": \"a\", \"previous_response_id\": \"resp_bad\"}"},
+      {"/v1/responses", "session_id", "{\"input\": \"a\", \"session_id\": \"resp_bad\"}"},
+      {"/v1/responses", "input", "{\"input\": \"%s\"}"},
+      {"/v1/responses", "max_output_tokens", "{\"input\": \"a\", \"max_output_tokens\": 2000}"},
+      {"/v1/responses", "text", "{\"input\": \"a\", \"text\": {\"format\": {\"type\": \"json_schema\", \"name\": \"x\", \"schema\": {\"type\": \"stone\"}}}}"},
+      {"/v1/chat/completions", "messages", "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\"}]}"},
+      {"/v1/chat/completions", "max_tokens", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"max_tokens\": 2000}"},
+      {"/v1/chat/completions", "max_completion_tokens", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"max_completion_tokens\": 2000}"},
+      {"/v1/completions", "prompt", "{\"prompt\": \"%s\"}"},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    const char *at = strstr(all[i].body, "%s");
+    char *body = at ? mn_format("%.*s%s%s", (int)(at - all[i].body), all[i].body, long_one, at + 2) : mn_format("%s", all[i].body);
+    CHECK(http_ask("POST", all[i].path, "", body) == 400 && !strcmp(http_text(http_body(), "param"), all[i].param), "%.200s: %s", body, http_reply);
+    CHECK(!strstr(all[i].body, "resp_bad") || (!strstr(http_reply, "not_found") && strstr(http_reply, "resp_bad.safetensors")), "why: %s", http_reply);
+    free(body);
+  }
+}
+
 static void anothers_response_is_not_there(void) {
   static const char keys[] = "first-key-of-all\nsecond-key-of-all\n", first[] = "Authorization: Bearer first-key-of-all\r\n",
                     second[] = "Authorization: Bearer second-key-of-all\r\n";
@@ -333,6 +361,7 @@ int main(void) {
     RUN(forms_hold);
     RUN(a_kept_response_is_gone_on_from);
     RUN(wrong_requests_are_refused_by_name);
+    RUN(refusals_name_its_own_keys);
     RUN(anothers_response_is_not_there);
   }
   if (server.pid) server_end(&server);

@@ -325,6 +325,7 @@ static bool read_manner(const reader *r) {
   mn_ask *a = r->out;
   mn_sampling *s = &a->manner.sampling;
   int64_t limit = r->limits->most_tokens;
+  a->most_key = given(r->map, "max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
   mn_config_defaults(mn_sampling_fields, s);
   s->temperature = 1;
   a->n = 1;
@@ -413,7 +414,7 @@ static bool read_response(reader *r) {
   a->kind = MN_ASK_CHAT, a->response = true;
   if (!read_int(r, "max_output_tokens", 1, r->limits->most_tokens, &r->most)) return false;
   if (!read_chat(r)) return false;
-  a->manner.most = r->most;
+  a->manner.most = r->most, a->most_key = "max_output_tokens";
   if (a->session && (a->store || a->previous))
     return mn_refuse(r->why, 400, "session_id", "invalid_value",
                      "'session_id' keeps the dialogue under a name of its own: leave out 'store' and 'previous_response_id'");

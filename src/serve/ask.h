@@ -35,6 +35,7 @@ typedef struct mn_ask {
   bool store;                  /* a response is kept, under its id */
   const char *previous;        /* the response that it goes on from; NULL: none */
   const char *model, *session; /* NULL: not given */
+  const char *most_key;        /* what the request calls manner.most */
   const mn_ask_prompt *prompts;
   int64_t n_prompts, n;
   const mn_value *messages;

@@ -118,23 +118,26 @@ static void give(void *ctx, mn_conversation *c, mn_status status) {
 }
 
 /* ---- a request ---- */
+static const char *prompt_key(const mn_ask *a) { return a->response ? "input" : a->kind == MN_ASK_CHAT ? "messages" : "prompt"; }
+static const char *session_key(const mn_ask *a) { return a->previous ? "previous_response_id" : "session_id"; }
+
 static bool encode(mn_talk *t, int64_t i, mn_refusal *why) {
   const mn_ask_prompt *p = &t->ask.prompts[i];
-  const bool chat = t->ask.kind == MN_ASK_CHAT;
+  const char *key = prompt_key(&t->ask);
   mn_ids *ids = &t->parts[i].ids;
   const int64_t context = mn_batcher_context(t->server->batcher);
   mn_status status = MN_OK;
   for (int64_t k = 0; p->ids && k < p->n_ids && status == MN_OK; k++) status = mn_ids_add(ids, p->ids[k]);
   if (!p->ids) status = mn_tokenizer_encode(t->server->config.bundle->tokenizer, p->text, p->n, MN_ENCODE_TEMPLATE, ids);
-  if (status != MN_OK) return mn_refuse(why, mn_serve_http_status(status), chat ? "messages" : "prompt", NULL, "%s", mn_message());
+  if (status != MN_OK) return mn_refuse(why, mn_serve_http_status(status), key, NULL, "%s", mn_message());
   if (!ids->len)
-    return mn_refuse(why, 400, chat ? "messages" : "prompt", "invalid_value", "the prompt is empty: there is nothing to go on from");
+    return mn_refuse(why, 400, key, "invalid_value", "the prompt is empty: there is nothing to go on from");
   const int64_t wanted = t->ask.manner.most > 0 ? t->ask.manner.most : 1;
   if ((int64_t)ids->len > context)
-    return mn_refuse(why, 400, chat ? "messages" : "prompt", "context_length_exceeded",
+    return mn_refuse(why, 400, key, "context_length_exceeded",
                      "this model's context is %lld tokens, and the prompt has %zu", (long long)context, ids->len);
   if (context != MN_LIMIT_NONE && wanted > context - (int64_t)ids->len + 1)
-    return mn_refuse(why, 400, "max_tokens", "context_length_exceeded",
+    return mn_refuse(why, 400, t->ask.most_key, "context_length_exceeded",
                      "this model's context is %lld tokens; the prompt has %zu, and %lld more are asked for", (long long)context, ids->len,
                      (long long)wanted);
   return true;
@@ -160,7 +163,7 @@ static bool want_form(mn_talk *t, mn_refusal *why) {
   if (status == MN_OK && !s->lexicon) status = mn_lexicon_new(s->config.bundle->model->config.vocab_size, sayable, tok, &s->lexicon);
   pthread_mutex_unlock(&s->lexicon_lock);
   if (status != MN_OK)
-    return mn_refuse(why, mn_serve_http_status(status), call ? "tools" : "response_format", "invalid_value", "%s", mn_message());
+    return mn_refuse(why, mn_serve_http_status(status), call ? "tools" : t->ask.response ? "text" : "response_format", "invalid_value", "%s", mn_message());
   t->ask.manner.machine = t->machine;
   t->ask.manner.lexicon = s->lexicon;
   return true;
@@ -180,7 +183,7 @@ static bool tokens_of(mn_talk *t, const mn_value *messages, mn_ids *out, mn_refu
   const mn_chat_known known = {.tokens = t->known.data, .n_tokens = (int64_t)t->known.len};
   const mn_status status = mn_chat_tokens_on(f, &r, &known, NULL, out);
   if (status == MN_ERR_MEMORY) return no_memory(why);
-  return status == MN_OK || mn_refuse(why, 400, "messages", "invalid_value", "%s", mn_message());
+  return status == MN_OK || mn_refuse(why, 400, prompt_key(&t->ask), "invalid_value", "%s", mn_message());
 }
 
 /* The one prompt of a chat: its messages, as the template writes them. */
@@ -341,7 +344,7 @@ static void have_read(mn_talk *t, void (*fn)(void *talk)) {
 static void note_is_read(void *talk) { /* in the loop */
   mn_talk *t = talk;
   t->open = 0;
-  if (t->x && t->lost)
+  if (t->x && t->lost && !t->why.status)
     mn_refuse(&t->why, 404, "previous_response_id", "previous_response_not_found",
               "there is no response of that id here: those are kept that were asked for with \"store\": true, as long as there is room");
   else if (t->x && !t->server->batcher) mn_refuse(&t->why, 503, NULL, NULL, "the server is ending");
@@ -353,9 +356,9 @@ static void note_is_read(void *talk) { /* in the loop */
 static void read_note(void *talk) { /* in the worker */
   mn_talk *t = talk;
   const char *name = t->ask.previous ? t->ask.previous : t->ask.session;
-  if (mn_shelf_note(t->server->shelf, t->owner, name, &t->note) != MN_OK ||
-      (t->ask.kind == MN_ASK_CHAT && mn_shelf_tokens(t->server->shelf, t->owner, name, &t->known) != MN_OK))
-    mn_log_write(MN_LOG_WARN, "session %s: %s", name, mn_message());
+  mn_status status = mn_shelf_note(t->server->shelf, t->owner, name, &t->note);
+  if (status == MN_OK && t->ask.kind == MN_ASK_CHAT) status = mn_shelf_tokens(t->server->shelf, t->owner, name, &t->known);
+  if (status != MN_OK) mn_refuse(&t->why, mn_serve_http_status(status), session_key(&t->ask), NULL, "%s", mn_message());
   t->lost = t->ask.previous && !t->note.len;
   if (!mn_web_post(t->server->web, note_is_read, t)) mn_log_write(MN_LOG_ERROR, "out of memory: a client waits in vain");
 }
@@ -364,14 +367,17 @@ static bool check_session(mn_talk *t, mn_refusal *why) {
   mn_ask *a = &t->ask;
   if (a->store || a->previous) a->session = t->id;
   const char *name = a->previous ? a->previous : a->session;
-  if (!mn_kept_name(name, why)) return false;
+  if (!mn_kept_name(name, why)) {
+    snprintf(why->param, sizeof why->param, "%s", session_key(a));
+    return false;
+  }
   if (a->n != 1 || (a->kind == MN_ASK_COMPLETION && a->n_prompts != 1))
     return mn_refuse(why, 400, "session_id", "invalid_value", "a session goes on with one prompt and one answer");
   uint64_t holder;
   mn_shelf_has(t->server->shelf, t->owner, name, &holder);
   for (const mn_talk *other = t->server->talks; other; other = other->next)
     if (other != t && other->holds && other->holder == holder && !strcmp(other->holds, name))
-      return mn_refuse(why, 409, "session_id", "session_busy", "session '%s' is answering another request", name);
+      return mn_refuse(why, 409, session_key(a), "session_busy", "session '%s' is answering another request", name);
   t->holds = a->session, t->holder = a->previous ? t->owner : holder;
   return true;
 }
