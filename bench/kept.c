@@ -48,7 +48,8 @@ int main(int argc, char **argv) {
   int n = 0;
   int64_t examples = 64;
   tally k = {.window = 16};
-  if (argc < 2 || argc % 2) return fprintf(stderr, "usage: bench-kept MODEL [--examples N] [--window W] [--chunk C] [--set KEY=VALUE]...\n"), 2;
+  if (argc < 2 || argc % 2)
+    return fprintf(stderr, "usage: bench-kept MODEL [--examples N] [--window W] [--chunk C] [--set KEY=VALUE]...\n"), 2;
   for (int i = 2; i < argc; i += 2) {
     if (!strcmp(argv[i], "--examples")) examples = atoll(argv[i + 1]);
     else if (!strcmp(argv[i], "--window")) k.window = atoll(argv[i + 1]);

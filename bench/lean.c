@@ -59,8 +59,15 @@ static void make(void) {
 static void lean(int t, void *workspace, size_t *bytes) {
   int n;
   const mn_kernel *kernel = mn_cpu_attention_kernels(mn_cpu_isa(backend), &n)[0];
-  mn_call c = {.kernel = kernel, .attr = &attr, .n_in = 5, .n_out = 2, .in = in[t], .out = out, .workspace = workspace,
-               .pool = backend->pool, .backend = backend};
+  mn_call c = {.kernel = kernel,
+               .attr = &attr,
+               .n_in = 5,
+               .n_out = 2,
+               .in = in[t],
+               .out = out,
+               .workspace = workspace,
+               .pool = backend->pool,
+               .backend = backend};
   if (bytes) *bytes = kernel->workspace(&c);
   else if (kernel->run(&c) != MN_OK) exit(1);
 }
@@ -86,10 +93,31 @@ static void head_task(void *ctx, int64_t i, int thread) {
 static mn_attn_tensor tensor(const mn_view *v) { return (mn_attn_tensor){v->data, v->stride[0], v->stride[1], v->stride[2]}; }
 static void one_at_a_time(char *scratch, size_t each, size_t part) {
   const mn_view *x = in[0];
-  one_head o = {.a = {.B = B, .T = 1, .S = S, .H = heads, .G = kv_heads, .K = width, .V = width, .scale = (float)attr.scale, .causal = true,
-                      .ring = true, .kv = MN_F32, .q = tensor(&x[0]), .k = tensor(&x[1]), .v = tensor(&x[2]), .o = tensor(&out[0]),
-                      .q_pos = x[3].data, .q_pos_b = 1, .length = x[4].data, .length_b = 1, .lse = out[1].data, .lse_b = heads, .lse_h = 1},
-                .scratch = scratch, .each = each, .part = part};
+  one_head o = {.a = {.B = B,
+                      .T = 1,
+                      .S = S,
+                      .H = heads,
+                      .G = kv_heads,
+                      .K = width,
+                      .V = width,
+                      .scale = (float)attr.scale,
+                      .causal = true,
+                      .ring = true,
+                      .kv = MN_F32,
+                      .q = tensor(&x[0]),
+                      .k = tensor(&x[1]),
+                      .v = tensor(&x[2]),
+                      .o = tensor(&out[0]),
+                      .q_pos = x[3].data,
+                      .q_pos_b = 1,
+                      .length = x[4].data,
+                      .length_b = 1,
+                      .lse = out[1].data,
+                      .lse_b = heads,
+                      .lse_h = 1},
+                .scratch = scratch,
+                .each = each,
+                .part = part};
   mn_pool_run(backend->pool, B * kv_heads, head_task, &o);
 }
 

@@ -7,7 +7,8 @@
 #include "test.h"
 
 static mn_lm *lm;
-static const char template[] = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}a{% endif %}";
+static const char template[] =
+    "{% for m in messages %}{{ m.role[0] }}{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}a{% endif %}";
 
 static void put(const char *path, const char *text) {
   FILE *f = fopen(path, "w");
@@ -16,11 +17,13 @@ static void put(const char *path, const char *text) {
 }
 
 static void prepare(void) {
-  put("d.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"okay\"}, {\"role\": \"user\", "
-                 "\"content\": \"b\"}, {\"role\": \"assistant\", \"content\": \"no\"}]}\n");
-  put("r.yaml", "name: talks\ntokenizer: {type: bytes}\ndata: {type: dialogues, files: [d.jsonl], user: 'u', assistant: 'a', validation: 0}\n"
-                "model: {d_model: 32, layers: 1, block: {mixer: {type: gated_deltanet, heads: 2}, hidden: 32}}\n"
-                "train: {steps: 150, batch: 4, seq_len: 24, optimizer: {lr: 0.01}}\n");
+  put("d.jsonl",
+      "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"okay\"}, {\"role\": \"user\", "
+      "\"content\": \"b\"}, {\"role\": \"assistant\", \"content\": \"no\"}]}\n");
+  put("r.yaml",
+      "name: talks\ntokenizer: {type: bytes}\ndata: {type: dialogues, files: [d.jsonl], user: 'u', assistant: 'a', validation: 0}\n"
+      "model: {d_model: 32, layers: 1, block: {mixer: {type: gated_deltanet, heads: 2}, hidden: 32}}\n"
+      "train: {steps: 150, batch: 4, seq_len: 24, optimizer: {lr: 0.01}}\n");
   put("t.jinja", template);
   CHECK(sh("MNEME_HOME=home " MNEME "train r.yaml --out talks --quiet 2>&1") == 0, "%s", out);
   CHECK_OK(mn_lm_open("talks", 1, &lm));
@@ -81,11 +84,14 @@ static void turns_are_said_forked_and_taken_back(void) {
 static void wrong_use_is_named(void) {
   mn_chat *c = NULL, *no = NULL;
   CHECK(mn_chat_new(lm, NULL, NULL, &no) == MN_ERR_CONFIG && !no && strstr(mn_message(), "chat template"), "%s", mn_message());
-  CHECK(mn_chat_new(NULL, NULL, NULL, &no) == MN_ERR_ARG && mn_chat_new(lm, "nowhere.jinja", NULL, &no) == MN_ERR_IO && !no, "%s", mn_message());
+  CHECK(mn_chat_new(NULL, NULL, NULL, &no) == MN_ERR_ARG && mn_chat_new(lm, "nowhere.jinja", NULL, &no) == MN_ERR_IO && !no, "%s",
+        mn_message());
   CHECK_OK(mn_chat_new(lm, "t.jinja", NULL, &c));
   if (!c) return;
-  CHECK(mn_chat_say(c, NULL, 1, NULL, NULL, NULL) == MN_ERR_ARG && mn_chat_say(c, "a", -1, NULL, NULL, NULL) == MN_ERR_ARG, "%s", mn_message());
-  CHECK(mn_chat_say(c, "a", 1, (const char *const[]){"tempreature=1", NULL}, NULL, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "temperature"),
+  CHECK(mn_chat_say(c, NULL, 1, NULL, NULL, NULL) == MN_ERR_ARG && mn_chat_say(c, "a", -1, NULL, NULL, NULL) == MN_ERR_ARG, "%s",
+        mn_message());
+  CHECK(mn_chat_say(c, "a", 1, (const char *const[]){"tempreature=1", NULL}, NULL, NULL) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "temperature"),
         "%s", mn_message());
   CHECK(mn_chat_back(c, 1) == MN_ERR_ARG && mn_chat_turns(c) == 0, "%s", mn_message());
   CHECK(mn_chat_load(lm, "t.jinja", "talks/model.safetensors", &no) != MN_OK && !no, "%s", mn_message());

@@ -303,13 +303,14 @@ static heard *borrower(int i, int n_prompt, int most) {
 
 static void what_is_lent_counts_too(void) {
   const mn_states *first = NULL;
-  mn_batcher_config c = {.model = f.model, .params = f.params, .tokenizer = bytes, .compute = MN_F32, .rows = 64, .piece = 8, .waiting = 16};
+  mn_batcher_config c = {
+      .model = f.model, .params = f.params, .tokenizer = bytes, .compute = MN_F32, .rows = 64, .piece = 8, .waiting = 16};
   CHECK_OK(mn_batcher_new(&c, &lender));
   lent = mn_batcher_program(lender);
   CHECK_OK(mn_program_first(lent, &first));
   post(lender, borrower(0, 100, 4)), wait_for(1);
-  CHECK(all[0].status == MN_OK && reading == 1 && while_it_is_read >= mn_states_bytes_at(first, 8), "%zu bytes while %lld is read", while_it_is_read,
-        (long long)reading);
+  CHECK(all[0].status == MN_OK && reading == 1 && while_it_is_read >= mn_states_bytes_at(first, 8), "%zu bytes while %lld is read",
+        while_it_is_read, (long long)reading);
   const size_t each = mn_states_bytes_at(first, 16) + mn_states_bytes_at(first, 8);
   mn_ids_free(&all[0].task.drawn);
   mn_batcher_free(lender);

@@ -11,8 +11,9 @@
 enum { VOCAB = 50, CONTEXT = 131072, LONG = 4000, FORKS = 8 };
 
 static bool open_model(fixture *f) { /* 8 KiB a token; a whole context is 1 GiB */
-  return fixture_open(f, 7, "{vocab_size: %d, d_model: 32, layers: 4, block: {mixer: {type: attention, heads: 4, head_dim: 64, max_context: %d}}}",
-                      VOCAB, CONTEXT);
+  return fixture_open(
+      f, 7, "{vocab_size: %d, d_model: 32, layers: 4, block: {mixer: {type: attention, heads: 4, head_dim: 64, max_context: %d}}}", VOCAB,
+      CONTEXT);
 }
 
 /* Bytes of memory; 0: the system does not say. */
@@ -51,8 +52,8 @@ static void a_long_context_costs_what_is_used_of_it(void) {
   CHECK_OK(mn_conversation_save(c, "c.safetensors", NULL));
   CHECK_OK(mn_conversation_open(f.model, f.params, &(mn_session_config){.program = mn_session_program(mn_conversation_session(c))}, NULL,
                                 "c.safetensors", NULL, &again));
-  CHECK_OK(mn_session_new(f.model, f.params,
-                          &(mn_session_config){.batch = 8, .program = mn_session_program(mn_conversation_session(c))}, &batch));
+  CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.batch = 8, .program = mn_session_program(mn_conversation_session(c))},
+                          &batch));
   for (int i = 0; i < 8; i++) CHECK_OK(mn_conversation_to_row(c, batch, i));
   CHECK_OK(mn_session_save(batch, "batch.safetensors"));
   CHECK_OK(mn_session_load(batch, "batch.safetensors"));

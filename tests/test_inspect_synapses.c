@@ -76,7 +76,8 @@ static void a_session_says_the_same(const char *dir) {
       squares += of(head_of(doc, l, h), "norm") * of(head_of(doc, l, h), "norm");
     }
     CHECK(fabs(mean - rho[l]) < 1e-5, "%s, layer %d: rho %g, in a stream %g", dir, l, mean, rho[l]);
-    CHECK(norm[l] > 0 && fabs(sqrt(squares) / norm[l] - 1) < 1e-4, "%s, layer %d: |P| %g, of the session %g", dir, l, sqrt(squares), norm[l]);
+    CHECK(norm[l] > 0 && fabs(sqrt(squares) / norm[l] - 1) < 1e-4, "%s, layer %d: |P| %g, of the session %g", dir, l, sqrt(squares),
+          norm[l]);
   }
   json_decref(doc);
   mn_session_free(s);

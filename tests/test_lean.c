@@ -61,8 +61,8 @@ static void shares_are_equal_and_cover_all(void) {
       tails &= inside <= 1;
       at = end;
     }
-    CHECK(at == tiles && hosts && tails && most - least <= 1 && least >= 1, "plan %d: %d tiles in %d shares of %d to %d", (int)k, (int)tiles,
-          (int)shares, (int)least, (int)most);
+    CHECK(at == tiles && hosts && tails && most - least <= 1 && least >= 1, "plan %d: %d tiles in %d shares of %d to %d", (int)k,
+          (int)tiles, (int)shares, (int)least, (int)most);
   }
 }
 
@@ -71,7 +71,11 @@ static void shares_are_equal_and_cover_all(void) {
 static void the_longest_share_is_as_short_as_can_be(void) {
   static const struct {
     int64_t outputs, keys, processors, one_each, lean;
-  } of[] = {{32, 65536, 108, 512, 76}, {56, 65536, 132, 512, 109}, {224, 65536, 108, 1024, 531}, {64, 131072, 108, 1024, 304}, {8, 262144, 132, 2048, 63}};
+  } of[] = {{32, 65536, 108, 512, 76},
+            {56, 65536, 132, 512, 109},
+            {224, 65536, 108, 1024, 531},
+            {64, 131072, 108, 1024, 304},
+            {8, 262144, 132, 2048, 63}};
   for (int i = 0; i < 5; i++) {
     const int64_t n = of[i].keys / 128, tiles = of[i].outputs * n, workers = 2 * of[i].processors;
     int64_t begin, end;

@@ -187,7 +187,8 @@ static void clones_share_until_they_write(void) {
   CHECK_OK(make_cache(mn_backend_ref(), &a));
   go_on(a, 0, 3000, 0);
   const size_t alone = mn_states_used_bytes(a);
-  CHECK(alone == 4 + 3002 * WIDE * 4 && mn_states_held_bytes(a) == alone && mn_states_room_bytes(a) == 4 + ROOM * WIDE * 4, "%zu bytes", alone);
+  CHECK(alone == 4 + 3002 * WIDE * 4 && mn_states_held_bytes(a) == alone && mn_states_room_bytes(a) == 4 + ROOM * WIDE * 4, "%zu bytes",
+        alone);
   for (int i = 0; i < 4; i++) CHECK_OK(mn_states_clone(a, &b[i]));
   size_t held = mn_states_held_bytes(a);
   for (int i = 0; i < 4; i++) held += mn_states_held_bytes(b[i]);

@@ -86,7 +86,8 @@ static bool judge(const mn_value *schema, const mn_value *v) {
   for (size_t i = 0; list && (good = false, i < list->count); i++)
     if ((good = mn_value_equal(list->as.items[i], v))) break;
   if (!good) return false;
-  if ((k = mn_value_get(schema, "$ref")) && !judge(strcmp(text_of(k), "#") ? mn_value_get(mn_value_get(root, "$defs"), text_of(k) + 8) : root, v))
+  if ((k = mn_value_get(schema, "$ref")) &&
+      !judge(strcmp(text_of(k), "#") ? mn_value_get(mn_value_get(root, "$defs"), text_of(k) + 8) : root, v))
     return false;
   if ((k = mn_value_get(schema, "allOf")) && judge_all(k, v) != (int)k->count) return false;
   if ((k = mn_value_get(schema, "anyOf")) && judge_all(k, v) < 1) return false;
@@ -94,16 +95,18 @@ static bool judge(const mn_value *schema, const mn_value *v) {
   if (mn_value_number(v, &x) && (x < number_at(schema, "minimum", -1e300) || x > number_at(schema, "maximum", 1e300) ||
                                  x <= number_at(schema, "exclusiveMinimum", -1e300) || x >= number_at(schema, "exclusiveMaximum", 1e300)))
     return false;
-  if (v->kind == MN_TEXT && ((double)characters(v) < number_at(schema, "minLength", 0) || (double)characters(v) > number_at(schema, "maxLength", 1e9)))
+  if (v->kind == MN_TEXT &&
+      ((double)characters(v) < number_at(schema, "minLength", 0) || (double)characters(v) > number_at(schema, "maxLength", 1e9)))
     return false;
   if (v->kind == MN_TEXT && (k = mn_value_get(schema, "pattern")) && !matches(text_of(k), v->as.text)) return false;
   return v->kind == MN_MAP ? judge_object(schema, v) : v->kind == MN_LIST ? judge_array(schema, v) : true;
 }
 
 /* ---- a sampler ---- */
-static const char *const words[] = {"\"",   "\": ", "\", \"", "{\"",  "{",   "}",   "\"}",  "[",   "]",    ", ", "a",    "b",    "c",  "red", "ab",
-                                    "ba",   "kind", "x",      "y",    "cat", "dog", "name", "0",   "1",    "12", "-",    "7",    "99", ".",   "true",
-                                    "null", "e",    " ",      "\xc3", "\xa9", "\xc3\xa9", "\\", "\\n", "u00", "Z", "false", "next", "-1", "@", "\xe2\x82\xac"};
+static const char *const words[] = {
+    "\"",   "\": ", "\", \"", "{\"",  "{",    "}",        "\"}",  "[",   "]",   ", ", "a",     "b",    "c",  "red", "ab",
+    "ba",   "kind", "x",      "y",    "cat",  "dog",      "name", "0",   "1",   "12", "-",     "7",    "99", ".",   "true",
+    "null", "e",    " ",      "\xc3", "\xa9", "\xc3\xa9", "\\",   "\\n", "u00", "Z",  "false", "next", "-1", "@",   "\xe2\x82\xac"};
 enum { WORDS = sizeof words / sizeof *words, ALL = WORDS + 256 };
 static char bytes[256][2];
 static const char *word(void *ctx, int32_t i, size_t *n) {
@@ -219,11 +222,25 @@ static void patterns_hold_their_strings(void) {
     const char *pattern, *good[6], *bad[6];
   } all[] = {
       {"^\\\\d{3}-\\\\d{4}$", {"\"555-1234\""}, {"\"55-1234\"", "\"555-12345\"", "\"x555-1234\""}},
-      {"\\\\d", {"\"7\"", "\"a7b\"", "\"\xc3\xa9""7\""}, {"\"\"", "\"abc\""}},
+      {"\\\\d",
+       {"\"7\"", "\"a7b\"",
+        "\"\xc3\xa9"
+        "7\""},
+       {"\"\"", "\"abc\""}},
       {"^[\\\\w.+-]+@[\\\\w-]+\\\\.[a-z]{2,3}$", {"\"a.b@c-d.org\""}, {"\"a@b\"", "\"@b.org\"", "\"a b@c.org\""}},
       {"^(?:a|bc)*$", {"\"\"", "\"abca\"", "\"bcbc\""}, {"\"b\"", "\"ac\""}},
       {"^(a*)*b$", {"\"b\"", "\"aab\""}, {"\"a\"", "\"ba\""}},
-      {"^\\\\u00e9\\\\x41.$", {"\"\xc3\xa9""A!\"", "\"\xc3\xa9""A\xe2\x82\xac\"", "\"\xc3\xa9""A\\\\\""}, {"\"\xc3\xa9""A\"", "\"\xc3\xa9""A\\n\""}},
+      {"^\\\\u00e9\\\\x41.$",
+       {"\"\xc3\xa9"
+        "A!\"",
+        "\"\xc3\xa9"
+        "A\xe2\x82\xac\"",
+        "\"\xc3\xa9"
+        "A\\\\\""},
+       {"\"\xc3\xa9"
+        "A\"",
+        "\"\xc3\xa9"
+        "A\\n\""}},
       {"^[^a]$", {"\"b\"", "\"\xe2\x82\xac\"", "\"\xf0\x9f\x90\x8b\"", "\"\\n\"", "\"\\\"\""}, {"\"a\"", "\"bb\""}},
       {"^[\\\\t\\\\]\\\\-\\\\\\\\]+$", {"\"\\t\"", "\"]\"", "\"-\\\\\""}, {"\"t\"", "\"a\""}},
       {"^\\\\S+\\\\s\\\\S+$", {"\"a b\"", "\"a\\tb\""}, {"\"ab\"", "\"a  b\""}},
@@ -268,7 +285,8 @@ static void of_one_alone(void) {
        "\"required\": [\"b\"]}]}",
        true},
       {"{\"$defs\": {\"a\": {\"type\": \"string\"}}, \"oneOf\": [{\"$ref\": \"#/$defs/a\"}, {\"type\": \"integer\"}]}", true},
-      {"{\"$defs\": {\"a\": {\"type\": \"string\"}}, \"oneOf\": [{\"$ref\": \"#/$defs/a\"}, {\"const\": \"x\", \"type\": \"string\"}]}", false},
+      {"{\"$defs\": {\"a\": {\"type\": \"string\"}}, \"oneOf\": [{\"$ref\": \"#/$defs/a\"}, {\"const\": \"x\", \"type\": \"string\"}]}",
+       false},
   };
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     mn_arena *arena = mn_arena_new();
@@ -285,8 +303,8 @@ static void ways_that_no_value_goes_are_none(void) {
   static const struct {
     const char *schema, *good, *bad;
   } all[] = {
-      {"{\"$defs\": {\"x\": {\"allOf\": [{\"type\": \"string\"}, {\"type\": \"integer\"}]}}, \"anyOf\": [{\"$ref\": \"#/$defs/x\"}, {\"type\": \"null\"}]}", "null",
-       "1"},
+      {"{\"$defs\": {\"x\": {\"allOf\": [{\"type\": \"string\"}, {\"type\": \"integer\"}]}}, \"anyOf\": [{\"$ref\": \"#/$defs/x\"}, {\"type\": \"null\"}]}",
+       "null", "1"},
       /* twice: the second time it is known */
       {"{\"$defs\": {\"x\": {\"allOf\": [{\"type\": \"string\"}, {\"type\": \"integer\"}]}}, \"type\": \"array\", \"prefixItems\": [{\"anyOf\": [{\"$ref\": "
        "\"#/$defs/x\"}, {\"type\": \"null\"}]}, {\"anyOf\": [{\"type\": \"boolean\"}, {\"$ref\": \"#/$defs/x\"}]}], \"items\": false, \"minItems\": 2}",

@@ -211,7 +211,8 @@ static void rows_are_whole_where_they_are_read(void) {
     mn_session *one = NULL, *batch = NULL, *full = NULL;
     const float *x = NULL, *y = NULL;
     CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.prefill = 16}, &one));
-    CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.batch = 2, .prefill = 16, .program = mn_session_program(one)}, &batch));
+    CHECK_OK(
+        mn_session_new(f.model, f.params, &(mn_session_config){.batch = 2, .prefill = 16, .program = mn_session_program(one)}, &batch));
     for (int n = 40; n >= 8; n /= 2) { /* each shorter than the one before it */
       int32_t next[2] = {f.tokens[n], f.tokens[n + 1]};
       CHECK_OK(mn_session_reset(one));
@@ -236,7 +237,8 @@ static void rows_are_whole_where_they_are_read(void) {
     CHECK_OK(mn_session_feed_rows(batch, last, 1, (int32_t[]){1, 1}, &x));
     memcpy(after, x, sizeof after);
     mn_session *fresh = NULL;
-    CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.batch = 2, .prefill = 16, .program = mn_session_program(one)}, &fresh));
+    CHECK_OK(
+        mn_session_new(f.model, f.params, &(mn_session_config){.batch = 2, .prefill = 16, .program = mn_session_program(one)}, &fresh));
     CHECK_OK(mn_session_load(fresh, "short.safetensors"));
     CHECK_OK(mn_session_feed_rows(fresh, last, 1, (int32_t[]){1, 1}, &x));
     CHECK(memcmp(after, x, sizeof after) == 0, "%s: what was saved is another stream", kinds[k]);

@@ -67,8 +67,7 @@ mn_status mn_chat_new(const mn_lm *lm, const char *template_file, const char *sy
   }
   const mn_value *begin = messages(arena, system ? "system" : NULL, system);
   status = begin ? mn_lm_program(lm, &config.program) : MN_ERR_MEMORY;
-  if (status == MN_OK)
-    status = mn_conversation_new(mn_lm_bundle(lm)->model, mn_lm_bundle(lm)->params, &config, NULL, &c->conversation);
+  if (status == MN_OK) status = mn_conversation_new(mn_lm_bundle(lm)->model, mn_lm_bundle(lm)->params, &config, NULL, &c->conversation);
   if (status == MN_OK) status = mn_kept_open_note("", begin, &c->note);
   mn_text_add(&c->note, "]}");
   if (status == MN_OK) status = mn_text_status(&c->note);
@@ -208,7 +207,8 @@ mn_status mn_chat_say(mn_chat *c, const char *text, int64_t max_tokens, const ch
 
 /* ---- files ---- */
 mn_status mn_chat_save(mn_chat *c, const char *path) {
-  return c && path ? mn_conversation_save(c->conversation, path, c->note.data) : mn_fail(MN_ERR_ARG, "mn_chat_save: c and path must not be NULL");
+  return c && path ? mn_conversation_save(c->conversation, path, c->note.data)
+                   : mn_fail(MN_ERR_ARG, "mn_chat_save: c and path must not be NULL");
 }
 
 mn_status mn_chat_load(const mn_lm *lm, const char *template_file, const char *path, mn_chat **out) {

@@ -114,7 +114,7 @@ static mn_status read_all(reading *x) {
 /* ---- what is said of a head ---- */
 typedef struct head {
   double mean, std, tenth[TENTHS], norm, full, clipped; /* parts of the tokens; |P|_F at the end; the largest of P_full */
-  double delta, mu, beta_res, beta_rel;                  /* NAN: the mode has none */
+  double delta, mu, beta_res, beta_rel;                 /* NAN: the mode has none */
 } head;
 
 /* Head h of a layer's parameter [H]. */

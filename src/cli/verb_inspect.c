@@ -17,15 +17,19 @@ static const mn_option options[] = {
     {"plan", NULL, NULL, "list the compiled steps", 0},
     {"mode", "WORD", "train", "what is compiled: train (forward and backward), forward, step (one token of a stream)", 0},
     {"batch", "B", "1", "sequences", 0},
-    {"seq-len", "T", NULL, "tokens of a sequence (512, or what the model holds where that is less); of --synapses: that are read (4096)", 0},
+    {"seq-len", "T", NULL, "tokens of a sequence (512, or what the model holds where that is less); of --synapses: that are read (4096)",
+     0},
     {"dtype", "TYPE", "f32", "type of products: f32 or bf16", 0},
     {"activations", "POLICY", "recompute_norms", "keep, recompute (cheap results) or recompute_norms (norms and rotations too)", 0},
     {"synapses", "FILE", NULL, "instead: how synapses (mixers of type synaptic) behave while the trained model reads that text", 0},
     {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory, loops, parts", MN_OPTION_REPEATS},
     {0}};
-static const char *const examples[] = {"mneme inspect recipes/quick.yaml", "mneme inspect titans.yaml --params --json",
-                                       "mneme inspect runs/quick --mode step --plan", "mneme inspect model.gguf",
-                                       "mneme inspect runs/synaptic --synapses data/books/moby-dick.txt", NULL};
+static const char *const examples[] = {"mneme inspect recipes/quick.yaml",
+                                       "mneme inspect titans.yaml --params --json",
+                                       "mneme inspect runs/quick --mode step --plan",
+                                       "mneme inspect model.gguf",
+                                       "mneme inspect runs/synaptic --synapses data/books/moby-dick.txt",
+                                       NULL};
 static const char *const modes[] = {"train", "forward", "step", NULL};
 static const char *const policies[] = {"keep", "recompute", "recompute_norms", NULL};
 static const char *const passes[] = {"simplify", "recompute", "fuse", "inplace", "share_memory", "loops", "parts", NULL};
@@ -240,8 +244,8 @@ static mn_status report(inspection *x) {
     state_bytes += mn_state_bytes_at(&states[i], x->T), state_room += mn_shape_bytes(&states[i].shape, states[i].dtype);
   if (x->cli->json) {
     json_t *doc = json_pack("{s:I, s:I, s:I, s:f, s:s, s:I, s:I}", "parameters", (json_int_t)x->parameters, "state_bytes",
-                            (json_int_t)state_bytes, "state_room_bytes", (json_int_t)state_room, "flops_per_token", (double)r->flops / tokens, "mode", modes[x->mode], "batch",
-                            (json_int_t)x->B, "seq_len", (json_int_t)x->T);
+                            (json_int_t)state_bytes, "state_room_bytes", (json_int_t)state_room, "flops_per_token",
+                            (double)r->flops / tokens, "mode", modes[x->mode], "batch", (json_int_t)x->B, "seq_len", (json_int_t)x->T);
     json_object_set_new(doc, "plan",
                         json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "nodes", r->nodes_given, "lowered",
                                   r->nodes_lowered, "simplified", r->nodes_simplified, "recomputed", r->nodes_recomputed,

@@ -208,9 +208,10 @@ static bool operands_fit(mn_graph *g, const mn_attention_io *io, const mn_attent
   if (!(q->shape.ndim == 4 && k->shape.ndim == 4 && v->shape.ndim == 4 && mn_dim(k, 0) == B && mn_dim(v, 0) == B && mn_dim(v, 1) == S &&
         mn_dim(v, 2) == G && G > 0 && H % G == 0 && mn_dim(q, 3) == mn_dim(k, 3) && k->dtype == v->dtype &&
         (q->dtype == k->dtype || mn_is_narrow(k->dtype)) && mn_dtype_is_float(q->dtype))) {
-    mn_graph_fault(g, MN_ERR_SHAPE,
-                   "attention: q %s, k %s, v %s do not fit ([B,T,H,K], [B,S,G,K], [B,S,G,V], G divides H; k and v of q's type or a cache's)",
-                   mn_shape_str(&q->shape, x), mn_shape_str(&k->shape, y), mn_shape_str(&v->shape, z));
+    mn_graph_fault(
+        g, MN_ERR_SHAPE,
+        "attention: q %s, k %s, v %s do not fit ([B,T,H,K], [B,S,G,K], [B,S,G,V], G divides H; k and v of q's type or a cache's)",
+        mn_shape_str(&q->shape, x), mn_shape_str(&k->shape, y), mn_shape_str(&v->shape, z));
     return false;
   }
   if ((io->q_pos && !is_i32(io->q_pos, 1, B, 0) && !is_i32(io->q_pos, 2, B, T)) || (io->k_pos && !is_i32(io->k_pos, 2, B, S)) ||

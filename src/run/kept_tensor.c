@@ -34,7 +34,8 @@ mn_status mn_kept_read(const mn_st *st, const char *name, mn_dtype type, const m
   const mn_st_tensor *t = mn_st_find(st, name);
   const mn_shape kept = mn_kept_shape(type, shape);
   if (t && !is_type(t, type))
-    return mn_fail(MN_ERR_CONFIG, "%s: %s is kept as %s, here as %s; open it with the precision and the type of cache that it was saved with",
+    return mn_fail(MN_ERR_CONFIG,
+                   "%s: %s is kept as %s, here as %s; open it with the precision and the type of cache that it was saved with",
                    mn_st_path(st), name, !strcmp(t->file_dtype, "U8") ? mn_dtype_name(MN_Q8_0) : t->file_dtype, mn_dtype_name(type));
   MN_TRY(mn_st_need(st, name, &kept, &t));
   if (sums && !*t->checksum) return mn_fail(MN_ERR_FORMAT, "%s: %s has lost its checksum: it was changed", mn_st_path(st), name);

@@ -50,7 +50,7 @@ struct mn_program {
   mn_routine **routines;
   atomic_int_fast64_t compiled;
   mn_prologue *prologue; /* NULL: not settled, or nothing compiled yet */
-  bool *computed; /* [states] first values that first_plan gives; others are zeros */
+  bool *computed;        /* [states] first values that first_plan gives; others are zeros */
   mn_plan *first_plan;
   mn_states *first; /* one fresh stream: what that plan gives */
   mn_states *blank; /* the same names, types and shapes, all zeros: what states look like */

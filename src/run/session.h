@@ -104,9 +104,9 @@ mn_status mn_session_fits_at_most(const mn_session *s, int64_t n);
 bool mn_session_forgets(const mn_session *s); /* the stream has outgrown its cache: the oldest tokens are gone */
 int64_t mn_session_batch(const mn_session *s);
 int64_t mn_session_vocab_size(const mn_session *s);
-size_t mn_session_state_bytes(const mn_session *s);               /* what must be kept to go on: of caches what is in use */
-size_t mn_session_held_bytes(const mn_session *s);                /* the memory for it: shared pages count in part */
-size_t mn_session_room_bytes(const mn_session *s);                /* of streams that fill their caches */
+size_t mn_session_state_bytes(const mn_session *s); /* what must be kept to go on: of caches what is in use */
+size_t mn_session_held_bytes(const mn_session *s);  /* the memory for it: shared pages count in part */
+size_t mn_session_room_bytes(const mn_session *s);  /* of streams that fill their caches */
 
 typedef struct mn_session_tensor {
   mn_state_info info;

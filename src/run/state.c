@@ -132,7 +132,8 @@ void mn_states_begun(mn_states *s, const bool *rows) {
 static mn_status same_kind(const mn_states *a, const mn_states *b) {
   if (a->n != b->n) return mn_fail(MN_ERR_ARG, "states of %d and of %d tensors are not of the same model", a->n, b->n);
   for (int i = 0; i < a->n; i++)
-    if (strcmp(a->info[i].name, b->info[i].name) != 0 || a->info[i].dtype != b->info[i].dtype || mn_states_row_bytes(a, i) != mn_states_row_bytes(b, i))
+    if (strcmp(a->info[i].name, b->info[i].name) != 0 || a->info[i].dtype != b->info[i].dtype ||
+        mn_states_row_bytes(a, i) != mn_states_row_bytes(b, i))
       return mn_fail(MN_ERR_ARG, "states are not of the same model: %s here, %s there, or of another type or shape", a->info[i].name,
                      b->info[i].name);
   return MN_OK;

@@ -27,8 +27,8 @@ int mn_states_count(const mn_states *s);
 int64_t mn_states_batch(const mn_states *s);
 const mn_state_info *mn_states_info(const mn_states *s, int i);
 int mn_states_find(const mn_states *s, const char *name); /* -1: none */
-size_t mn_states_bytes(const mn_states *s, int i); /* of its shape: the room that there is */
-size_t mn_states_room_bytes(const mn_states *s);   /* of all of them */
+size_t mn_states_bytes(const mn_states *s, int i);        /* of its shape: the room that there is */
+size_t mn_states_room_bytes(const mn_states *s);          /* of all of them */
 /* What must be kept to go on: of caches the rows in use. Pages that are shared count for each. */
 size_t mn_states_used_bytes(const mn_states *s);
 /* The memory that goes with it: pages that n of them share count an n-th for each. */

@@ -17,16 +17,16 @@ struct mn_states {
   void *block; /* all but caches, one after the other: large pages serve small states, too */
   void *room;  /* caches that are only appended to, each from a page's beginning on; NULL: there is none */
   size_t block_bytes, room_bytes, page;
-  size_t *offset;    /* in the block, or in the room */
-  mn_table at;       /* name -> number */
-  int64_t *position; /* [batch] */
-  int32_t *moved;    /* [batch]: position as the backend has it, on its way */
+  size_t *offset;      /* in the block, or in the room */
+  mn_table at;         /* name -> number */
+  int64_t *position;   /* [batch] */
+  int32_t *moved;      /* [batch]: position as the backend has it, on its way */
   mn_sharing *sharing; /* NULL: pages are never shared */
   uint64_t id;
 };
 
-size_t mn_states_row_bytes(const mn_states *s, int i);                 /* of one stream */
-size_t mn_states_token_bytes(const mn_states *s, int i);               /* of a cache in the room, one token's; 0: it is none */
+size_t mn_states_row_bytes(const mn_states *s, int i);               /* of one stream */
+size_t mn_states_token_bytes(const mn_states *s, int i);             /* of a cache in the room, one token's; 0: it is none */
 size_t mn_states_reach(const mn_states *s, int i, int64_t position); /* how far one stream's is read that stands there */
 
 /* ---- shared pages (state_share.c) ---- of one stream; all of them allow for s->sharing NULL */

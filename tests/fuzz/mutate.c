@@ -90,8 +90,8 @@ typedef struct operation {
   }
 #define CHAT(m, s)                                                                                                                         \
   {                                                                                                                                        \
-    "chat", {"chat",          m,        "--template", "said.jinja", "--sessions", "chats", "--session", "new", "--fork", s, "--tokens", "4", \
-             "--temperature", "0", "--json", ONE},                                                                                         \
+    "chat", {"chat",   m, "--template", "said.jinja", "--sessions",    "chats", "--session", "new",                                        \
+             "--fork", s, "--tokens",   "4",          "--temperature", "0",     "--json",    ONE},                                         \
         {"chats/new.safetensors"}, true                                                                                                    \
   }
 #define CLASSIFY                                                                                                                           \

@@ -152,8 +152,8 @@ typedef struct job {
   const mn_attention_grad_isa *bwd;
   char *scratch;
   size_t scratch_size;
-  int64_t blocks;                 /* of queries */
-  int64_t tiles, shares, *first;  /* of decoding (lean.h) */
+  int64_t blocks;                /* of queries */
+  int64_t tiles, shares, *first; /* of decoding (lean.h) */
   backward_cut cut;
   int64_t pair; /* of the cut BY_ROWS: the pair that is being done */
   float *sums, *biases;

@@ -187,15 +187,15 @@ static void fold_rows(const job *j, int64_t first, int64_t end) {
   const char *x = j->x + first * step;
   char *out = (char *)j->out + (size_t)first * p->acc_size;
   start(p, out, end - first);
-  for (int64_t u = first; u < end; u++, x += step, out += p->acc_size)
-    j->vec->row[p->fold][p->type](out, x, p->inner, p->inner_stride);
+  for (int64_t u = first; u < end; u++, x += step, out += p->acc_size) j->vec->row[p->fold][p->type](out, x, p->inner, p->inner_stride);
 }
 static void fold_task(void *ctx, int64_t i, int thread) {
   (void)thread;
   const job *j = ctx;
   int64_t end = (i + 1) * j->p->per_task < j->p->units ? (i + 1) * j->p->per_task : j->p->units;
   if (plain_rows(j->p)) fold_rows(j, i * j->p->per_task, end);
-  else for (int64_t u = i * j->p->per_task; u < end; u++) fold_unit(j, u);
+  else
+    for (int64_t u = i * j->p->per_task; u < end; u++) fold_unit(j, u);
 }
 static void join_task(void *ctx, int64_t i, int thread) { /* partial results of one block of outputs, in order */
   (void)thread;

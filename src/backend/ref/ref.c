@@ -379,11 +379,10 @@ static const mn_kernel table[] = {
     KERNEL(mn_op_iota, run_iota) KERNEL(mn_op_random, run_random) KERNEL(mn_op_copy, run_copy) KERNEL(mn_op_concat, run_concat)
         KERNEL(mn_op_pad, run_pad) KERNEL(mn_op_take, run_take) KERNEL(mn_op_put, run_put) KERNEL(mn_op_topk, run_topk)
             KERNEL(mn_op_sum, run_reduce) KERNEL(mn_op_max, run_reduce) KERNEL(mn_op_argmax, run_argmax) KERNEL(mn_op_cumsum, run_cumsum)
-                KERNEL(mn_op_matmul, run_matmul) {.op = &mn_op_unpack, .name = "ref", .layout = MN_LAYOUT_ROWS, .run = run_unpack},
+                KERNEL(mn_op_matmul, run_matmul){.op = &mn_op_unpack, .name = "ref", .layout = MN_LAYOUT_ROWS, .run = run_unpack},
     {.op = &mn_op_narrowed, .name = "ref", .layout = MN_LAYOUT_DENSE, .run = run_narrowed},
     {.op = &mn_op_cache_put, .name = "ref", .layout = MN_LAYOUT_ROWS, .run = run_cache_put},
-    MN_EW_UNARY(X) MN_EW_BINARY(X) X(SELECT, select)
-                    X(CAST, cast)};
+    MN_EW_UNARY(X) MN_EW_BINARY(X) X(SELECT, select) X(CAST, cast)};
 #undef X
 enum { N_KERNELS = sizeof table / sizeof *table };
 

@@ -223,7 +223,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   const bmojo_config *c = config;
   mn_graph *g = mn_scope_graph(s);
   static const char *const of_q[] = {"q_proj", "q_conv", "q_norm"}, *const of_k[] = {"k_proj", "k_conv", "k_norm"},
-                          *const of_v[] = {"v_proj", "v_conv", NULL};
+                           *const of_v[] = {"v_proj", "v_conv", NULL};
   const int64_t H = c->attention.heads, G = c->attention.kv_heads;
   mn_tensor *f = c->memory.def ? mn_mixer_apply(mn_scope_in(s, "fading"), &c->memory, x) : x;
   mn_tensor *q = tokens_heads(s, c, of_q, x, H), *k = tokens_heads(s, c, of_k, x, G), *v = tokens_heads(s, c, of_v, x, G);
