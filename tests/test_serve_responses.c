@@ -1,7 +1,7 @@
 /* test_serve_responses.c - what must be true of /v1/responses, in order: it says what a chat says, in its own words; a stream's events are
  * the whole in pieces, in order and numbered; calls of functions are items, and their results are read back; forms hold; a response that was
- * kept is gone on from, any number of times, and not with another key; what is asked wrongly is refused by name, by that which the request has; many calls cost memory as
- * they are long. */
+ * kept is gone on from, any number of times, and not with another key; what is asked wrongly is refused by the name that the request has; many
+ * calls cost memory as they are long. */
 #include "base/file.h"
 #include "base/text.h"
 #include "format/json.h"

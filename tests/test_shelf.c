@@ -316,6 +316,45 @@ static void any_number_of_threads_may_ask(void) {
   fixture_close(&f);
 }
 
+/* Begins as the one conversation does again and again, which puts its pages where its copies see them, too. */
+static void *begin_so(void *ctx) {
+  worker *w = ctx;
+  int32_t tokens[200];
+  for (int i = 0; i < 200; i++) tokens[i] = i % VOCAB;
+  for (int i = 0; i < 20; i++) {
+    mn_conversation *c = NULL;
+    if (mn_shelf_begin(w->shelf, 1, tokens, 150 + i, 1, &c) == MN_OK && c) w->done++;
+    mn_conversation_free(c);
+  }
+  return NULL;
+}
+
+static void skip(void *ctx, const mn_shelf_entry *e) { *(size_t *)ctx += e->bytes; }
+
+static void *ask_for_bytes(void *ctx) {
+  worker *w = ctx;
+  for (int i = 0; i < 200; i++) {
+    size_t bytes = 0;
+    if (mn_shelf_each(w->shelf, 1, skip, &bytes) == MN_OK && bytes && mn_shelf_bytes(w->shelf)) w->done++;
+  }
+  return NULL;
+}
+
+/* What one has in memory may be asked for while it is copied: no lock is held then. */
+static void bytes_are_asked_for_meanwhile(void) {
+  fixture f;
+  if (!fixture_open(&f, 7, "{vocab_size: %d, d_model: 256, layers: 1, block: {mixer: {type: attention, heads: 4, max_context: 256}}}", VOCAB)) return;
+  mn_shelf *s = make(&f, NULL, 0, false);
+  say(s, 1, "long", 200);
+  worker w[2] = {{s, 0, 0}, {s, 1, 0}};
+  pthread_t t[2];
+  CHECK(pthread_create(&t[0], NULL, begin_so, &w[0]) == 0 && pthread_create(&t[1], NULL, ask_for_bytes, &w[1]) == 0, "threads");
+  pthread_join(t[0], NULL), pthread_join(t[1], NULL);
+  CHECK(w[0].done == 20 && w[1].done == 200, "%d begun, %d asked", w[0].done, w[1].done);
+  mn_shelf_free(s);
+  fixture_close(&f);
+}
+
 int main(void) {
   RUN(the_least_lately_used_go_to_files_and_come_back);
   RUN(what_is_kept_is_there_for_the_next_program);
@@ -323,5 +362,6 @@ int main(void) {
   RUN(an_owners_are_nobody_elses);
   RUN(beginnings_are_not_too_many);
   RUN(any_number_of_threads_may_ask);
+  RUN(bytes_are_asked_for_meanwhile);
   return test_end();
 }
