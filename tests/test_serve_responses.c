@@ -237,7 +237,9 @@ static void a_kept_response_is_gone_on_from(void) {
   CHECK(server_begin(&server, "talks --chat-template t.jinja --sessions kept"), "no server");
   respond("\"input\": \"b\"", first, other, again, &cached); /* also of another server */
   CHECK(!strcmp(two, again), "%s, %s", two, again);
-  CHECK(http_ask("DELETE", mn_format("/sessions/%s", first), "", "") == 200, "%s", http_reply);
+  char path[300];
+  snprintf(path, sizeof path, "/sessions/%s", first);
+  CHECK(http_ask("DELETE", path, "", "") == 200, "%s", http_reply);
   CHECK(http_post("/v1/responses", "{\"input\": \"b\", \"previous_response_id\": \"%s\"}", first) == 404, "%s", http_reply);
 }
 
