@@ -25,9 +25,9 @@ typedef bool (*mn_piece_fn)(void *ctx, const char *text, size_t bytes);
  * is read. Settings are those of mn_stream_generate. After a failure the dialogue is as it was. on_piece may be NULL. */
 mn_status mn_chat_say(mn_chat *c, const char *text, int64_t max_tokens, const char *const *settings, mn_piece_fn on_piece, void *ctx);
 
-int64_t mn_chat_turns(const mn_chat *c);             /* that were said */
-mn_status mn_chat_back(mn_chat *c, int64_t turns);   /* takes back the last so many; MN_ERR_ARG: there are fewer */
-int64_t mn_chat_tokens_read(const mn_chat *c);       /* tokens computed since it was made, its answers' among them */
+int64_t mn_chat_turns(const mn_chat *c);           /* that were said */
+mn_status mn_chat_back(mn_chat *c, int64_t turns); /* takes back the last so many; MN_ERR_ARG: there are fewer */
+int64_t mn_chat_tokens_read(const mn_chat *c);     /* tokens computed since it was made, its answers' among them */
 
 /* The dialogue's file: messages, tokens, state and snapshots, written whole or not at all. Loading refuses the file of another model, one that was
  * cut or changed, and one without messages; what follows has the same bits as if nothing had stopped. */

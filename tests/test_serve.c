@@ -130,16 +130,18 @@ static void a_prompt_is_judged_too(void) {
   mn_arena *arena = mn_arena_new();
   const mn_value *made = NULL, *read = NULL;
   CHECK(http_post("/v1/completions",
-                  "{\"prompt\": [70, 71, 72], \"max_tokens\": 3, \"temperature\": 0, \"logit_bias\": {\"10\": 100}, \"logprobs\": 2}") == 200,
+                  "{\"prompt\": [70, 71, 72], \"max_tokens\": 3, \"temperature\": 0, \"logit_bias\": {\"10\": 100}, \"logprobs\": 2}") ==
+            200,
         "%s", http_reply);
   CHECK_OK(mn_json_parse(arena, "made", http_body(), strlen(http_body()), &made));
-  CHECK(http_post("/v1/completions", "{\"prompt\": [70, 71, 72, 10, 10, 10], \"max_tokens\": 0, \"echo\": true, \"logprobs\": 2, \"n\": 2}") ==
-            200,
+  CHECK(http_post("/v1/completions",
+                  "{\"prompt\": [70, 71, 72, 10, 10, 10], \"max_tokens\": 0, \"echo\": true, \"logprobs\": 2, \"n\": 2}") == 200,
         "%s", http_reply);
   CHECK_OK(mn_json_parse(arena, "read", http_body(), strlen(http_body()), &read));
   for (int choice = 0; choice < 2; choice++) {
-    const mn_value *logs = mn_value_find(read, choice ? "choices.1.logprobs" : "choices.0.logprobs"), *all = mn_value_get(logs, "token_logprobs"),
-                   *top = mn_value_get(logs, "top_logprobs"), *tokens = mn_value_get(logs, "tokens"), *offset = mn_value_get(logs, "text_offset");
+    const mn_value *logs = mn_value_find(read, choice ? "choices.1.logprobs" : "choices.0.logprobs"),
+                   *all = mn_value_get(logs, "token_logprobs"), *top = mn_value_get(logs, "top_logprobs"),
+                   *tokens = mn_value_get(logs, "tokens"), *offset = mn_value_get(logs, "text_offset");
     CHECK(all && top && tokens && offset && all->count == 6 && top->count == 6 && tokens->count == 6 && offset->count == 6 &&
               all->as.items[0]->kind == MN_NULL && top->as.items[0]->kind == MN_NULL,
           "%s", http_reply);
@@ -156,7 +158,8 @@ static void a_prompt_is_judged_too(void) {
   }
   CHECK(http_post("/v1/completions",
                   "{\"prompt\": [70, 71, 72, 10], \"max_tokens\": 2, \"echo\": true, \"logprobs\": 0, \"stream\": true}") == 200 &&
-            http_times("\"token_logprobs\": [null]") == 1 && strstr(http_reply, "\"text_offset\": [1, 2, 3, 4]") && strstr(http_reply, "[DONE]"),
+            http_times("\"token_logprobs\": [null]") == 1 && strstr(http_reply, "\"text_offset\": [1, 2, 3, 4]") &&
+            strstr(http_reply, "[DONE]"),
         "%s", http_reply);
   CHECK(http_post("/v1/completions", "{\"prompt\": [70, 71], \"echo\": true, \"logprobs\": 0, \"session_id\": \"s\"}") == 400 &&
             strstr(http_reply, "leave one out"),
@@ -382,7 +385,8 @@ static void a_long_prompt_keeps_nobody_waiting(void) {
   CHECK(sh("MNEME_HOME=home " MNEME "train stream.yaml --out stream --quiet 2>&1") == 0, "%s", out);
   CHECK(server_begin(&server, "stream --max-body-kib 16384 --request-seconds 60"), "no server");
   if (!server.port || !body) return;
-  char *ask = http_request("POST", "/v1/completions", "", "{\"prompt\": \"a\", \"max_tokens\": 200000, \"ignore_eos\": true, \"stream\": true}");
+  char *ask =
+      http_request("POST", "/v1/completions", "", "{\"prompt\": \"a\", \"max_tokens\": 200000, \"ignore_eos\": true, \"stream\": true}");
   const int stream = http_open();
   http_say(stream, ask, strlen(ask));
   CHECK(http_hear(stream, "data: {"), "%s", http_reply);
@@ -404,7 +408,8 @@ static void a_long_prompt_keeps_nobody_waiting(void) {
   if (over) http_hear(slow, NULL);
   CHECK(seen, "the loop waited for a long prompt: %.300s", http_reply);
   while (seen && passed < 5 && http_hear(stream, "data: {")) passed++;
-  CHECK(passed == 5 && http_get("/health") == 200 && http_number("reading") > 0, "%ld pieces of another's answer came meanwhile: %s", passed, http_reply);
+  CHECK(passed == 5 && http_get("/health") == 200 && http_number("reading") > 0, "%ld pieces of another's answer came meanwhile: %s",
+        passed, http_reply);
   close(slow), close(stream), free(head), free(body), free(ask);
   CHECK(server_end(&server) == 0, "not well");
 }

@@ -6,9 +6,10 @@
 #include "serve_helpers.h"
 
 static server_process server;
-static const char recipe[] = "name: cut\ntokenizer: {type: bytes}\ndata: {files: [t.txt]}\n"
-                             "model: {d_model: 64, layers: 2, block: {mixer: {type: attention, heads: 2, max_context: 4000}, hidden: 512}}\n"
-                             "train: {steps: 1, batch: 1, seq_len: 32, validation_batches: 1}\n";
+static const char recipe[] =
+    "name: cut\ntokenizer: {type: bytes}\ndata: {files: [t.txt]}\n"
+    "model: {d_model: 64, layers: 2, block: {mixer: {type: attention, heads: 2, max_context: 4000}, hidden: 512}}\n"
+    "train: {steps: 1, batch: 1, seq_len: 32, validation_batches: 1}\n";
 
 static void cut_under(const char *file, const char *model) {
   char body[] = "{\"prompt\": \"a\", \"max_tokens\": 3000, \"stream\": true, \"ignore_eos\": true}";
@@ -26,7 +27,8 @@ static void cut_under(const char *file, const char *model) {
         error ? error : http_reply);
   close(fd), free(text);
   for (int i = 0; i < 3; i++)
-    CHECK(http_post("/v1/completions", "{\"prompt\": \"a whale\", \"max_tokens\": 4}") == 500 && strstr(http_reply, "was cut short while it was read"),
+    CHECK(http_post("/v1/completions", "{\"prompt\": \"a whale\", \"max_tokens\": 4}") == 500 &&
+              strstr(http_reply, "was cut short while it was read"),
           "%s", http_reply);
   CHECK(http_get("/health") == 200 && http_get("/v1/models") == 200, "it lives: %s", http_reply);
   CHECK(server_end(&server) == 0, "not well");
@@ -63,7 +65,8 @@ static long metric(const char *name) {
 }
 
 static void who_waits_to_go_on_is_told(void) {
-  const char *const head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 32\r\n\r\n";
+  const char *const head =
+      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 32\r\n\r\n";
   const int fd = http_open();
   http_say(fd, head, strlen(head));
   CHECK(http_hear(fd, "\r\n\r\n") && !strcmp(http_reply, "HTTP/1.1 100 Continue\r\n\r\n"), "%s", http_reply);
@@ -77,7 +80,8 @@ static void who_waits_to_go_on_is_told(void) {
 /* Streams that nobody hears end; `how`: 0, it closes its side for writing; 1, it reads nothing. */
 static void nobody_hears(int how) {
   const long before = metric("\nmneme_clients_left_total ");
-  char *text = http_request("POST", "/v1/completions", "", "{\"prompt\": \"a\", \"max_tokens\": 2000000, \"stream\": true, \"ignore_eos\": true, \"logprobs\": 20}");
+  char *text = http_request("POST", "/v1/completions", "",
+                            "{\"prompt\": \"a\", \"max_tokens\": 2000000, \"stream\": true, \"ignore_eos\": true, \"logprobs\": 20}");
   const int fd = http_open();
   setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){4096}, sizeof(int));
   http_say(fd, text, strlen(text));
@@ -104,8 +108,10 @@ static void schemas_that_explode_are_refused(void) {
       "{\"allOf\": [{\"anyOf\": [{}, {}, {}, {}, {}, {}, {}, {}, {}]}, {\"anyOf\": [{}, {}, {}, {}, {}, {}, {}, {}, {}]}]}",
   };
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-    CHECK(http_post("/v1/completions",
-                    "{\"prompt\": \"a\", \"max_tokens\": 4, \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": %s}}}", all[i]) == 400 &&
+    CHECK(http_post(
+              "/v1/completions",
+              "{\"prompt\": \"a\", \"max_tokens\": 4, \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"schema\": %s}}}",
+              all[i]) == 400 &&
               strstr(http_reply, "response_format") && (strstr(http_reply, "the schema") || strstr(http_reply, "the grammar")),
           "%s: %s", all[i], http_reply);
   CHECK(http_get("/health") == 200 && server_end(&server) == 0, "it lives: %s", http_reply);

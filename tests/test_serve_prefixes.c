@@ -14,7 +14,8 @@ static char prompt[3][4000]; /* token ids: 300, the same and 40 more, the first 
 static const char dialogues[] =
     "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"okay\"}, {\"role\": \"user\", \"content\": \"b\"}, "
     "{\"role\": \"assistant\", \"content\": \"no\"}]}\n";
-static const char hybrid[] = RECIPE("hybrid", "{mixer: {type: short_conv}, hidden: 32}, {mixer: {type: gated_deltanet, heads: 2}, hidden: 32}, " ATTENTION);
+static const char hybrid[] =
+    RECIPE("hybrid", "{mixer: {type: short_conv}, hidden: 32}, {mixer: {type: gated_deltanet, heads: 2}, hidden: 32}, " ATTENTION);
 static const char attention[] = RECIPE("attention", ATTENTION);
 
 static void prepare(void) {
@@ -45,15 +46,16 @@ static void only_what_is_new_is_read(void) {
     CHECK(ask(0, "", "", first) == 0, "%s", http_reply);
     CHECK(ask(0, "", "", again) == (hybrids ? 256 : 299) && !strcmp(first, again), "%s, then %s", first, http_reply);
     CHECK(ask(1, "", "", longer) == 300, "a prompt's end is a place to go on from: %s", http_reply);
-    CHECK(ask(0, ", \"n\": 3", "", NULL) >= 256 && http_number("prompt_tokens") == 300 && !strcmp(http_text(http_body(), "text"), first), "%s", http_reply);
+    CHECK(ask(0, ", \"n\": 3", "", NULL) >= 256 && http_number("prompt_tokens") == 300 && !strcmp(http_text(http_body(), "text"), first),
+          "%s", http_reply);
     const long shared = ask(2, "", "", other);
     CHECK(shared == (hybrids ? 0 : 200), "another that begins so: %s", http_reply);
     CHECK(server_end(&server) == 0, "not well");
     CHECK(server_begin(&server, models[hybrids]), "no server"); /* one that knows nothing says the same */
     CHECK(ask(1, "", "", alone) == 0 && !strcmp(alone, longer), "%s, not %s", alone, longer);
     CHECK(ask(2, "", "", alone) == (hybrids ? 0 : 200) && !strcmp(alone, other), "%s, not %s", alone, other);
-    CHECK(http_post("/v1/completions", "{\"prompt\": \"short\", \"max_tokens\": 1}") == 200 && http_post("/v1/completions", "{\"prompt\": \"short\", \"max_tokens\": 1}") == 200 &&
-              http_number("cached_tokens") == 0,
+    CHECK(http_post("/v1/completions", "{\"prompt\": \"short\", \"max_tokens\": 1}") == 200 &&
+              http_post("/v1/completions", "{\"prompt\": \"short\", \"max_tokens\": 1}") == 200 && http_number("cached_tokens") == 0,
           "a few tokens are not worth it: %s", http_reply);
     CHECK(server_end(&server) == 0, "not well");
   }
@@ -83,14 +85,18 @@ static void what_others_asked_is_theirs(void) {
   CHECK(server_end(&server) == 0, "not well");
 }
 
-#define FIRST "Authorization: Bearer first-key-of-all\r\n"
+#define FIRST  "Authorization: Bearer first-key-of-all\r\n"
 #define SECOND "Authorization: Bearer second-key-of-all\r\n"
 
 /* Whatever is asked of the first key's session by the second is answered as of one that is not there. */
 static void it_is_not_there(void) {
   static const struct {
     const char *method, *verb, *body;
-  } all[] = {{"GET", "", ""}, {"POST", "/fork", "{\"to\": \"stolen\"}"}, {"POST", "/rollback", "{\"tokens\": 1}"}, {"POST", "/save", ""}, {"DELETE", "", ""}};
+  } all[] = {{"GET", "", ""},
+             {"POST", "/fork", "{\"to\": \"stolen\"}"},
+             {"POST", "/rollback", "{\"tokens\": 1}"},
+             {"POST", "/save", ""},
+             {"DELETE", "", ""}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     char path[100], of_it[2000], *at;
     snprintf(path, sizeof path, "/sessions/mine%s", all[i].verb);
@@ -125,7 +131,8 @@ static void so_are_their_sessions(void) {
   CHECK(ask(0, ", \"session_id\": \"ours\"", "", NULL) == 0, "%s", http_reply);
   CHECK(server_end(&server) == 0, "not well");
   CHECK(server_begin(&server, "hybrid --api-key-file keys.txt --sessions owned"), "no server");
-  CHECK(ask(0, ", \"session_id\": \"ours\"", FIRST, NULL) == 308 && ask(0, ", \"session_id\": \"ours\"", SECOND, NULL) == 616, "%s", http_reply);
+  CHECK(ask(0, ", \"session_id\": \"ours\"", FIRST, NULL) == 308 && ask(0, ", \"session_id\": \"ours\"", SECOND, NULL) == 616, "%s",
+        http_reply);
   CHECK(server_end(&server) == 0, "not well");
 }
 
@@ -150,7 +157,8 @@ static void they_have_their_budget(void) {
     most = now > most ? now : most;
   }
   CHECK(most > 1 << 19 && most <= 1 << 20, "%ld bytes", most);
-  CHECK(http_get("/sessions/mine") == 200 && strstr(http_reply, "\"in_memory\": false"), "the least lately used one is on the disk: %s", http_reply);
+  CHECK(http_get("/sessions/mine") == 200 && strstr(http_reply, "\"in_memory\": false"), "the least lately used one is on the disk: %s",
+        http_reply);
   CHECK(ask(0, ", \"session_id\": \"mine\"", "", NULL) == 308, "and goes on: %s", http_reply);
   CHECK(server_end(&server) == 0, "not well");
   CHECK(sh("ls kept") == 0 && !strcmp(out, "mine.safetensors\n"), "what has no name is in no file: %s", out);
@@ -161,9 +169,10 @@ static void a_session_has_the_tokens_that_it_has(void) {
   CHECK(server_begin(&server, "hybrid"), "no server");
   long at[4] = {0};
   for (int turn = 0; turn < 3; turn++) {
-    CHECK(http_post("/v1/chat/completions",
-                    "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\"}], \"session_id\": \"s\", \"temperature\": 0, \"max_tokens\": 12}",
-                    turn % 2 ? "b" : "a") == 200,
+    CHECK(http_post(
+              "/v1/chat/completions",
+              "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\"}], \"session_id\": \"s\", \"temperature\": 0, \"max_tokens\": 12}",
+              turn % 2 ? "b" : "a") == 200,
           "%s", http_reply);
     CHECK(http_get("/sessions/s") == 200, "%s", http_reply);
     at[turn + 1] = http_number("tokens");

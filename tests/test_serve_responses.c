@@ -10,7 +10,7 @@
 
 #define TOOL                                                                                                                               \
   "{\"type\": \"function\", \"name\": \"add\", \"description\": \"adds\", \"strict\": true, \"parameters\": {\"type\": \"object\", "       \
-  "\"properties\": {\"a\": {\"type\": \"integer\", \"minimum\": 0, \"maximum\": 99}}, \"required\": [\"a\"], \"additionalProperties\": "    \
+  "\"properties\": {\"a\": {\"type\": \"integer\", \"minimum\": 0, \"maximum\": 99}}, \"required\": [\"a\"], \"additionalProperties\": "   \
   "false}}"
 
 static server_process server;
@@ -83,9 +83,10 @@ static void join(const events *e, const char *type, mn_text *to) {
 static void it_says_what_a_chat_says(void) {
   mn_arena *arena = mn_arena_new();
   char said[200];
-  CHECK(http_post("/v1/chat/completions",
-                  "{\"messages\": [{\"role\": \"system\", \"content\": \"x\"}, {\"role\": \"user\", \"content\": \"a\"}], \"temperature\": 0, "
-                  "\"max_tokens\": 20}") == 200,
+  CHECK(http_post(
+            "/v1/chat/completions",
+            "{\"messages\": [{\"role\": \"system\", \"content\": \"x\"}, {\"role\": \"user\", \"content\": \"a\"}], \"temperature\": 0, "
+            "\"max_tokens\": 20}") == 200,
         "%s", http_reply);
   snprintf(said, sizeof said, "%s", http_text(http_body(), "content"));
   const long read = http_number("prompt_tokens");
@@ -108,9 +109,9 @@ static void it_says_what_a_chat_says(void) {
 }
 
 static void a_stream_is_the_whole_in_events(void) {
-  static const char *const order[] = {"response.created",           "response.in_progress",        "response.output_item.added",
-                                      "response.content_part.added", "response.output_text.delta", "response.output_text.done",
-                                      "response.content_part.done", "response.output_item.done"};
+  static const char *const order[] = {
+      "response.created",           "response.in_progress",      "response.output_item.added", "response.content_part.added",
+      "response.output_text.delta", "response.output_text.done", "response.content_part.done", "response.output_item.done"};
   for (int most = 1; most <= 20; most += 19) {
     mn_arena *arena = mn_arena_new();
     mn_text deltas = {0};
@@ -118,8 +119,8 @@ static void a_stream_is_the_whole_in_events(void) {
     events e;
     CHECK(http_post("/v1/responses", "{\"input\": \"a\", \"temperature\": 0, \"max_output_tokens\": %d}", most) == 200, "%s", http_reply);
     snprintf(whole, sizeof whole, "%s", text_at(reply_of(arena), "output.0.content.0.text"));
-    CHECK(http_post("/v1/responses", "{\"input\": \"a\", \"temperature\": 0, \"max_output_tokens\": %d, \"stream\": true}", most) == 200, "%s",
-          http_reply);
+    CHECK(http_post("/v1/responses", "{\"input\": \"a\", \"temperature\": 0, \"max_output_tokens\": %d, \"stream\": true}", most) == 200,
+          "%s", http_reply);
     read_events(&e, arena);
     join(&e, "response.output_text.delta", &deltas);
     CHECK(*whole && deltas.data && !strcmp(deltas.data, whole), "%s: %s", whole, deltas.data ? deltas.data : "");
@@ -131,8 +132,9 @@ static void a_stream_is_the_whole_in_events(void) {
     const mn_value *last = e.n ? e.at[e.n - 1] : NULL;
     CHECK(done >= 0 && !strcmp(text_at(e.at[done], "text"), whole), "%s", http_reply);
     const char *state = text_at(last, "response.status");
-    CHECK(!strcmp(text_at(last, "response.output.0.content.0.text"), whole) && (!strcmp(state, "completed") || !strcmp(state, "incomplete")) &&
-              !strncmp(type_of(&e, e.n - 1) + 9, state, strlen(state)) && mn_value_find(last, "response.usage.total_tokens"),
+    CHECK(!strcmp(text_at(last, "response.output.0.content.0.text"), whole) &&
+              (!strcmp(state, "completed") || !strcmp(state, "incomplete")) && !strncmp(type_of(&e, e.n - 1) + 9, state, strlen(state)) &&
+              mn_value_find(last, "response.usage.total_tokens"),
           "%s", http_reply);
     CHECK(most > 1 || !strcmp(state, "incomplete"), "one token is not all: %s", http_reply);
     mn_text_free(&deltas), mn_arena_free(arena);
@@ -166,33 +168,39 @@ static void calls_are_items(void) {
     mn_text_free(&deltas), mn_arena_free(arena);
   }
   /* results are read back: what the template was given is what it would write of a chat */
-  CHECK(http_post("/v1/chat/completions",
-                  "{\"messages\": [{\"role\": \"user\", \"content\": \"1+2\"}, {\"role\": \"assistant\", \"content\": \"so\", \"tool_calls\": [{\"id\": "
-                  "\"c1\", \"type\": \"function\", \"function\": {\"name\": \"add\", \"arguments\": \"{\\\"a\\\": 1}\"}}, {\"id\": \"c2\", "
-                  "\"type\": \"function\", \"function\": {\"name\": \"add\", \"arguments\": \"{\\\"a\\\": 2}\"}}]}, {\"role\": \"tool\", "
-                  "\"tool_call_id\": \"c1\", \"content\": \"3\"}], \"max_tokens\": 1}") == 200,
-        "%s", http_reply);
+  CHECK(
+      http_post(
+          "/v1/chat/completions",
+          "{\"messages\": [{\"role\": \"user\", \"content\": \"1+2\"}, {\"role\": \"assistant\", \"content\": \"so\", \"tool_calls\": [{\"id\": "
+          "\"c1\", \"type\": \"function\", \"function\": {\"name\": \"add\", \"arguments\": \"{\\\"a\\\": 1}\"}}, {\"id\": \"c2\", "
+          "\"type\": \"function\", \"function\": {\"name\": \"add\", \"arguments\": \"{\\\"a\\\": 2}\"}}]}, {\"role\": \"tool\", "
+          "\"tool_call_id\": \"c1\", \"content\": \"3\"}], \"max_tokens\": 1}") == 200,
+      "%s", http_reply);
   const long read = http_number("prompt_tokens");
-  CHECK(http_post("/v1/responses",
-                  "{\"input\": [{\"role\": \"user\", \"content\": \"1+2\"}, {\"type\": \"message\", \"id\": \"msg_1\", \"status\": \"completed\", "
-                  "\"role\": \"assistant\", \"content\": [{\"type\": \"output_text\", \"text\": \"so\", \"annotations\": []}]}, {\"type\": "
-                  "\"function_call\", \"id\": \"fc_1\", \"call_id\": \"c1\", \"name\": \"add\", \"arguments\": \"{\\\"a\\\": 1}\"}, {\"type\": "
-                  "\"function_call\", \"call_id\": \"c2\", \"name\": \"add\", \"arguments\": \"{\\\"a\\\": 2}\"}, {\"type\": "
-                  "\"function_call_output\", \"call_id\": \"c1\", \"output\": \"3\"}], \"max_output_tokens\": 1}") == 200 &&
-            http_number("input_tokens") == read,
-        "%ld: %s", read, http_reply);
+  CHECK(
+      http_post(
+          "/v1/responses",
+          "{\"input\": [{\"role\": \"user\", \"content\": \"1+2\"}, {\"type\": \"message\", \"id\": \"msg_1\", \"status\": \"completed\", "
+          "\"role\": \"assistant\", \"content\": [{\"type\": \"output_text\", \"text\": \"so\", \"annotations\": []}]}, {\"type\": "
+          "\"function_call\", \"id\": \"fc_1\", \"call_id\": \"c1\", \"name\": \"add\", \"arguments\": \"{\\\"a\\\": 1}\"}, {\"type\": "
+          "\"function_call\", \"call_id\": \"c2\", \"name\": \"add\", \"arguments\": \"{\\\"a\\\": 2}\"}, {\"type\": "
+          "\"function_call_output\", \"call_id\": \"c1\", \"output\": \"3\"}], \"max_output_tokens\": 1}") == 200 &&
+          http_number("input_tokens") == read,
+      "%ld: %s", read, http_reply);
 }
 
 static void forms_hold(void) {
   mn_arena *arena = mn_arena_new();
-  CHECK(http_post("/v1/responses",
-                  "{\"input\": \"a\", \"seed\": 1, \"text\": {\"format\": {\"type\": \"json_schema\", \"name\": \"x\", \"strict\": true, \"schema\": "
-                  "{\"type\": \"object\", \"properties\": {\"c\": {\"enum\": [\"red\", \"blue\"]}}, \"required\": [\"c\"]}}}}") == 200,
-        "%s", http_reply);
+  CHECK(
+      http_post(
+          "/v1/responses",
+          "{\"input\": \"a\", \"seed\": 1, \"text\": {\"format\": {\"type\": \"json_schema\", \"name\": \"x\", \"strict\": true, \"schema\": "
+          "{\"type\": \"object\", \"properties\": {\"c\": {\"enum\": [\"red\", \"blue\"]}}, \"required\": [\"c\"]}}}}") == 200,
+      "%s", http_reply);
   const char *said = text_at(reply_of(arena), "output.0.content.0.text");
   CHECK(strstr(said, "\"red\"") || strstr(said, "\"blue\""), "%s", http_reply);
-  CHECK(http_post("/v1/responses", "{\"input\": \"a\", \"max_output_tokens\": 3, \"text\": {\"format\": {\"type\": \"text\"}}}") == 200, "%s",
-        http_reply);
+  CHECK(http_post("/v1/responses", "{\"input\": \"a\", \"max_output_tokens\": 3, \"text\": {\"format\": {\"type\": \"text\"}}}") == 200,
+        "%s", http_reply);
   mn_arena_free(arena);
 }
 
@@ -220,12 +228,14 @@ static void a_kept_response_is_gone_on_from(void) {
   CHECK(!strcmp(two, again) && cached >= 4, "%s, %s", two, again);
   respond("\"input\": \"c\", \"store\": true", second, third, text, &cached);
   CHECK(cached >= 8, "%s", http_reply);
-  CHECK(http_post("/v1/chat/completions",
-                  "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"%s\"}, {\"role\": \"user\", "
-                  "\"content\": \"b\"}], \"temperature\": 0, \"max_tokens\": 12}",
-                  one) == 200 &&
-            !strcmp(http_text(http_body(), "content"), two) && http_number("prompt_tokens") == read,
-        "%s: %s", two, http_reply);
+  CHECK(
+      http_post(
+          "/v1/chat/completions",
+          "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"%s\"}, {\"role\": \"user\", "
+          "\"content\": \"b\"}], \"temperature\": 0, \"max_tokens\": 12}",
+          one) == 200 &&
+          !strcmp(http_text(http_body(), "content"), two) && http_number("prompt_tokens") == read,
+      "%s: %s", two, http_reply);
   respond("\"input\": \"b\", \"instructions\": \"y\"", first, other, text, NULL);
   CHECK(http_get("/sessions") == 200 && strstr(http_reply, first) && strstr(http_reply, second) && strstr(http_reply, third) &&
             http_times("\"object\": \"session\"") == 3,
@@ -256,17 +266,21 @@ static void refusals_name_its_own_keys(void) {
       {"/v1/responses", "session_id", "{\"input\": \"a\", \"session_id\": \"resp_bad\"}"},
       {"/v1/responses", "input", "{\"input\": \"%s\"}"},
       {"/v1/responses", "max_output_tokens", "{\"input\": \"a\", \"max_output_tokens\": 2000}"},
-      {"/v1/responses", "text", "{\"input\": \"a\", \"text\": {\"format\": {\"type\": \"json_schema\", \"name\": \"x\", \"schema\": {\"type\": \"stone\"}}}}"},
+      {"/v1/responses", "text",
+       "{\"input\": \"a\", \"text\": {\"format\": {\"type\": \"json_schema\", \"name\": \"x\", \"schema\": {\"type\": \"stone\"}}}}"},
       {"/v1/chat/completions", "messages", "{\"messages\": [{\"role\": \"user\", \"content\": \"%s\"}]}"},
       {"/v1/chat/completions", "max_tokens", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"max_tokens\": 2000}"},
-      {"/v1/chat/completions", "max_completion_tokens", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"max_completion_tokens\": 2000}"},
+      {"/v1/chat/completions", "max_completion_tokens",
+       "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"max_completion_tokens\": 2000}"},
       {"/v1/completions", "prompt", "{\"prompt\": \"%s\"}"},
   };
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     const char *at = strstr(all[i].body, "%s");
     char *body = at ? mn_format("%.*s%s%s", (int)(at - all[i].body), all[i].body, long_one, at + 2) : mn_format("%s", all[i].body);
-    CHECK(http_ask("POST", all[i].path, "", body) == 400 && !strcmp(http_text(http_body(), "param"), all[i].param), "%.200s: %s", body, http_reply);
-    CHECK(!strstr(all[i].body, "resp_bad") || (!strstr(http_reply, "not_found") && strstr(http_reply, "resp_bad.safetensors")), "why: %s", http_reply);
+    CHECK(http_ask("POST", all[i].path, "", body) == 400 && !strcmp(http_text(http_body(), "param"), all[i].param), "%.200s: %s", body,
+          http_reply);
+    CHECK(!strstr(all[i].body, "resp_bad") || (!strstr(http_reply, "not_found") && strstr(http_reply, "resp_bad.safetensors")), "why: %s",
+          http_reply);
     free(body);
   }
 }
@@ -284,10 +298,12 @@ static void anothers_response_is_not_there(void) {
   body = mn_format("{\"input\": \"b\", \"max_output_tokens\": 4, \"previous_response_id\": \"%s\"}", id);
   CHECK(http_ask("POST", "/v1/responses", second, body) == 404, "%s", http_reply);
   snprintf(of_it, sizeof of_it, "%s", http_body());
-  CHECK(http_ask("POST", "/v1/responses", second, "{\"input\": \"b\", \"previous_response_id\": \"resp_none\"}") == 404 && !strcmp(of_it, http_body()),
+  CHECK(http_ask("POST", "/v1/responses", second, "{\"input\": \"b\", \"previous_response_id\": \"resp_none\"}") == 404 &&
+            !strcmp(of_it, http_body()),
         "%s, not %s", http_body(), of_it);
   CHECK(http_ask("POST", "/v1/responses", first, body) == 200, "%s", http_reply);
-  CHECK(http_ask("GET", "/sessions", second, "") == 200 && !http_times("\"object\": \"session\"") && http_ask("GET", "/sessions", first, "") == 200 && strstr(http_reply, id),
+  CHECK(http_ask("GET", "/sessions", second, "") == 200 && !http_times("\"object\": \"session\"") &&
+            http_ask("GET", "/sessions", first, "") == 200 && strstr(http_reply, id),
         "%s", http_reply);
   free(body), mn_arena_free(arena);
 }

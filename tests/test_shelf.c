@@ -192,7 +192,8 @@ static void nothing_is_there_of_another(mn_shelf *s) {
   mn_text told = {0};
   mn_ids ids = {0};
   uint64_t holder;
-  CHECK(length_of(s, 2, "ones") == -1 && !mn_shelf_has(s, 2, "ones", &holder) && mn_shelf_has(s, 1, "ones", &holder) && holder == 1, "taken");
+  CHECK(length_of(s, 2, "ones") == -1 && !mn_shelf_has(s, 2, "ones", &holder) && mn_shelf_has(s, 1, "ones", &holder) && holder == 1,
+        "taken");
   CHECK_OK(mn_shelf_note(s, 2, "ones", &told));
   CHECK_OK(mn_shelf_tokens(s, 2, "ones", &ids));
   CHECK(!told.len && !ids.len, "its note is '%s', and %zu tokens", told.data ? told.data : "", ids.len);
@@ -215,7 +216,8 @@ static void an_owners_are_nobody_elses(void) {
   s = make(&f, "owned", 0, true); /* and so it is in files */
   nothing_is_there_of_another(s);
   say(s, 0, "alls", 16); /* everybody's, unless one has his own of that name */
-  CHECK(length_of(s, 1, "alls") == 16 && length_of(s, 3, "alls") == 16 && !strcmp(seen_by(s, 3), "alls ") && known_to(s, 3, 30) == 16, "%s", seen_by(s, 3));
+  CHECK(length_of(s, 1, "alls") == 16 && length_of(s, 3, "alls") == 16 && !strcmp(seen_by(s, 3), "alls ") && known_to(s, 3, 30) == 16, "%s",
+        seen_by(s, 3));
   say(s, 0, "both", 3);
   CHECK(length_of(s, 1, "both") == 10 && length_of(s, 3, "both") == 3 && !strcmp(seen_by(s, 1), "alls both ones "), "%s", seen_by(s, 1));
   CHECK_OK(mn_file_write("owned/x@1.safetensors", "none", 4));
@@ -343,7 +345,9 @@ static void *ask_for_bytes(void *ctx) {
 /* What one has in memory may be asked for while it is copied: no lock is held then. */
 static void bytes_are_asked_for_meanwhile(void) {
   fixture f;
-  if (!fixture_open(&f, 7, "{vocab_size: %d, d_model: 256, layers: 1, block: {mixer: {type: attention, heads: 4, max_context: 256}}}", VOCAB)) return;
+  if (!fixture_open(&f, 7, "{vocab_size: %d, d_model: 256, layers: 1, block: {mixer: {type: attention, heads: 4, max_context: 256}}}",
+                    VOCAB))
+    return;
   mn_shelf *s = make(&f, NULL, 0, false);
   say(s, 1, "long", 200);
   worker w[2] = {{s, 0, 0}, {s, 1, 0}};

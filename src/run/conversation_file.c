@@ -130,7 +130,8 @@ static mn_status read_tokens(mn_conversation *c, const mn_st *st) {
   if (!t) return mn_st_count(st) ? mn_fail(MN_ERR_FORMAT, "%s has a state and no tokens", mn_st_path(st)) : MN_OK;
   if (t->shape.ndim != 1 || t->shape.dim[0] < 1 || t->shape.dim[0] > MN_POSITION_MAX)
     return mn_fail(MN_ERR_FORMAT, "%s: tokens are a list", mn_st_path(st));
-  if (t->dtype != MN_I32 || !*t->checksum) return mn_fail(MN_ERR_FORMAT, "%s: tokens have lost their type or their checksum", mn_st_path(st));
+  if (t->dtype != MN_I32 || !*t->checksum)
+    return mn_fail(MN_ERR_FORMAT, "%s: tokens have lost their type or their checksum", mn_st_path(st));
   const mn_shape shape = t->shape;
   c->tokens.data = mn_alloc(t->bytes);
   if (!c->tokens.data) return MN_ERR_MEMORY;

@@ -89,17 +89,21 @@ static const mn_value *call_of(const translator *c, const mn_value *item, size_t
   if (!text_at(item, "call_id") || !text_at(item, "name") || !text_at(item, "arguments"))
     return wrong_item(c, i, "is a function_call without a call_id, name or arguments that are text");
   if (!only(item, known)) return wrong_item(c, i, "has a key that is not known here, or that would have no effect");
-  const mn_value *function = map_of(c, 2, of_function, (const mn_value *const[]){mn_value_get(item, "name"), mn_value_get(item, "arguments")});
+  const mn_value *function =
+      map_of(c, 2, of_function, (const mn_value *const[]){mn_value_get(item, "name"), mn_value_get(item, "arguments")});
   const mn_value *type = mn_value_text(c->arena, "function");
   return function && type ? map_of(c, 3, of_call, (const mn_value *const[]){mn_value_get(item, "call_id"), type, function}) : no_memory(c);
 }
 
 static const mn_value *result_of(const translator *c, const mn_value *item, size_t i) {
-  static const char *const known[] = {"type", "call_id", "output", "id", "status", NULL}, *const keys[] = {"role", "tool_call_id", "content"};
+  static const char *const known[] = {"type", "call_id", "output", "id", "status", NULL}, *const keys[] = {"role", "tool_call_id",
+                                                                                                           "content"};
   if (!text_at(item, "call_id")) return wrong_item(c, i, "is a function_call_output without a call_id");
   if (!only(item, known)) return wrong_item(c, i, "has a key that is not known here, or that would have no effect");
   const mn_value *role = mn_value_text(c->arena, "tool"), *content = content_of(c, mn_value_get(item, "output"), i);
-  return !role ? no_memory(c) : content ? map_of(c, 3, keys, (const mn_value *const[]){role, mn_value_get(item, "call_id"), content}) : NULL;
+  return !role     ? no_memory(c)
+         : content ? map_of(c, 3, keys, (const mn_value *const[]){role, mn_value_get(item, "call_id"), content})
+                   : NULL;
 }
 
 /* The calls that stand at *i and behind it are one message; with the assistant's text before them, where there is one. */
@@ -176,11 +180,13 @@ static const mn_value *choice_of(const translator *c, const mn_value *choice) {
 
 /* {"format": {"type": "json_schema", "name", "schema", "strict"}} */
 static const mn_value *format_of(const translator *c, const mn_value *text) {
-  static const char *const keys[] = {"type", "json_schema"}, *const parts[] = {"name", "schema", "strict"}, *const known[] = {"format", NULL};
+  static const char *const keys[] = {"type", "json_schema"}, *const parts[] = {"name", "schema", "strict"},
+                           *const known[] = {"format", NULL};
   const mn_value *format = mn_value_get(text, "format"), *type = mn_value_get(format, "type");
   if (text->kind != MN_MAP || !only(text, known) || (format && format->kind != MN_NULL && !type))
     return wrong(c, "text", "is not {\"format\": {\"type\": ...}}");
-  if (!type || !is(text_at(format, "type"), "json_schema")) return format && format->kind != MN_NULL ? format : mn_value_map(c->arena, 0, NULL, NULL);
+  if (!type || !is(text_at(format, "type"), "json_schema"))
+    return format && format->kind != MN_NULL ? format : mn_value_map(c->arena, 0, NULL, NULL);
   const mn_value *schema = map_of(
       c, 3, parts, (const mn_value *const[]){mn_value_get(format, "name"), mn_value_get(format, "schema"), mn_value_get(format, "strict")});
   return schema ? map_of(c, 2, keys, (const mn_value *const[]){type, schema}) : NULL;

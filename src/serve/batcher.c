@@ -26,8 +26,8 @@ struct mn_batcher {
   mn_program *program;
   const mn_states *first; /* the program's */
   mn_limit limit;
-  size_t stream_bytes;    /* of one that fills its caches */
-  size_t demand;          /* the worker's: of all that run, when they will have come to their ends */
+  size_t stream_bytes; /* of one that fills its caches */
+  size_t demand;       /* the worker's: of all that run, when they will have come to their ends */
   pthread_t thread;
   bool runs;
   volatile sig_atomic_t stop;
@@ -307,9 +307,10 @@ static mn_status take_up(mn_batcher *b, mn_task *t) {
   if (!b->config.state_bytes || t->demand <= b->config.state_bytes) return MN_OK;
   const size_t demand = t->demand;
   t->demand = 0;
-  return mn_fail(MN_ERR_CONFIG,
-                 "%lld tokens and %lld answers of up to %lld more have a state of %zu bytes, and all streams together may have %zu: ask for less",
-                 (long long)t->n_prompt, (long long)t->answers, (long long)t->manner.most, demand, b->config.state_bytes);
+  return mn_fail(
+      MN_ERR_CONFIG,
+      "%lld tokens and %lld answers of up to %lld more have a state of %zu bytes, and all streams together may have %zu: ask for less",
+      (long long)t->n_prompt, (long long)t->answers, (long long)t->manner.most, demand, b->config.state_bytes);
 }
 
 static mn_status begin_reading(mn_batcher *b, mn_task *t) {
@@ -496,7 +497,8 @@ static mn_status open_batcher(mn_batcher *b) {
   b->stream_bytes = mn_session_room_bytes(one);
   const size_t least = 2 * bytes_at(b, 1);
   if (c->state_bytes && c->state_bytes < least)
-    return mn_fail(MN_ERR_CONFIG, "a prompt of one token and its answer have a state of %zu bytes, and all streams together may have %zu: allow more",
+    return mn_fail(MN_ERR_CONFIG,
+                   "a prompt of one token and its answer have a state of %zu bytes, and all streams together may have %zu: allow more",
                    least, c->state_bytes);
   b->rows = mn_calloc((size_t)c->rows, sizeof *b->rows);
   b->tokens = mn_calloc((size_t)c->rows, sizeof *b->tokens);

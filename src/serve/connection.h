@@ -49,7 +49,7 @@ const mn_http_head *mn_exchange_head(const mn_exchange *x);
 const char *mn_exchange_body(const mn_exchange *x, size_t *n); /* zero-terminated */
 /* The same, from now on the caller's, who frees it: for who reads it in another thread. NULL: it is empty. */
 char *mn_exchange_take_body(mn_exchange *x, size_t *n);
-const char *mn_exchange_peer(const mn_exchange *x);            /* the client's address: "127.0.0.1" */
+const char *mn_exchange_peer(const mn_exchange *x); /* the client's address: "127.0.0.1" */
 /* What the reply was, so far. left: the client did not wait for its end. */
 typedef struct mn_exchange_record {
   int status;

@@ -10,7 +10,7 @@
 
 typedef struct errand {
   mn_server *server;
-  mn_exchange *x; /* NULL: the client has left */
+  mn_exchange *x;   /* NULL: the client has left */
   atomic_bool gone; /* the same, for a reader */
   mn_arena *arena;
   char *body;

@@ -90,8 +90,8 @@ mn_bytes_node mn_grammar_call(mn_grammar *g, int32_t rule, mn_bytes_node next) {
 /* ---- is there a text that ends ---- */
 typedef struct end_search {
   const mn_grammar *g;
-  bool *ends;        /* from here an end is reached */
-  int32_t *first;    /* of a node, where those begin in `before` that could end by it; and one more */
+  bool *ends;     /* from here an end is reached */
+  int32_t *first; /* of a node, where those begin in `before` that could end by it; and one more */
   int32_t *before, *stack, n;
 } end_search;
 

@@ -35,7 +35,9 @@ static mn_bytes_node other_key(schema_compiler *c, const names *k, size_t from, 
     while (until < to && (unsigned char)k->all[until][depth] == b) until++;
     int last = b;
     if (until == from) /* letters up to the next that a name has there */
-      for (int next = from < to ? (unsigned char)k->all[from][depth] : 127; last + 1 < next && last < '~' && last + 1 != '"' && last + 1 != '\\';) last++;
+      for (int next = from < to ? (unsigned char)k->all[from][depth] : 127;
+           last + 1 < next && last < '~' && last + 1 != '"' && last + 1 != '\\';)
+        last++;
     if (b != '"' && b != '\\' && mn_grammar_nodes(g) < MN_GRAMMAR_NODES) {
       const mn_bytes_node one = mn_grammar_range(g, b, last, until > from ? other_key(c, k, from, until, depth + 1) : k->any);
       out = out == MN_NO_NODE ? one : mn_grammar_either(g, out, one);
@@ -56,13 +58,15 @@ static mn_bytes_node key_beside(schema_compiler *c, const mn_value *properties, 
     bool plain = true; /* others are none that is made */
     for (const char *s = key; *s; s++) plain = plain && *s >= ' ' && *s <= '~' && *s != '"' && *s != '\\';
     if (plain && strlen(key) > MOST_NAME)
-      return schema_refuse(c, properties, "has a name of more than 256 bytes beside properties that it does not name: the grammar would explode");
+      return schema_refuse(c, properties,
+                           "has a name of more than 256 bytes beside properties that it does not name: the grammar would explode");
     if (plain) k.all[k.n++] = key;
   }
   if (!k.all) return schema_refuse(c, properties, "needs more memory than there is");
   qsort(k.all, k.n, sizeof *k.all, by_text);
-  const mn_bytes_node letter = mn_grammar_either(
-      g, mn_grammar_either(g, mn_grammar_range(g, ' ', '!', k.any), mn_grammar_range(g, '#', '[', k.any)), mn_grammar_range(g, ']', '~', k.any));
+  const mn_bytes_node letter =
+      mn_grammar_either(g, mn_grammar_either(g, mn_grammar_range(g, ' ', '!', k.any), mn_grammar_range(g, '#', '[', k.any)),
+                        mn_grammar_range(g, ']', '~', k.any));
   mn_grammar_put(g, k.any, mn_grammar_either(g, letter, mn_grammar_text(g, "\"", 1, next)));
   return mn_grammar_text(g, "\"", 1, other_key(c, &k, 0, k.n, 0));
 }
@@ -80,7 +84,8 @@ static void others(schema_compiler *c, const mn_value *properties, const mn_valu
 
 /* The properties, and behind them those that are required and not described, which are what others must be. (*must)[i]: the
  * i-th is required. */
-static const mn_value *all_properties(schema_compiler *c, const mn_value *properties, const mn_value *required, const mn_value *extra, bool **must) {
+static const mn_value *all_properties(schema_compiler *c, const mn_value *properties, const mn_value *required, const mn_value *extra,
+                                      bool **must) {
   const size_t most = (properties ? properties->count : 0) + (required ? required->count : 0);
   if (!schema_spend(c, required, mn_schema_weight(required) * (double)most)) return NULL;
   const char **keys = mn_arena_alloc(c->arena, (most + 1) * sizeof *keys);
@@ -129,4 +134,3 @@ mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes
   }
   return mn_grammar_text(g, "{", 1, first);
 }
-

@@ -203,8 +203,7 @@ static fragment atom(reader *r) {
   }
   if (strchr("*+?", *r->s)) fail(r, "has a pattern with nothing to repeat");
   if (*r->s == '[') r->s++, take_class(r, &s);
-  else if (*r->s == '.') { /* all but the ends of lines */
-    r->s++;
+  else if (*r->s == '.') { /* all but the ends of lines */ r->s++;
     add_range(r, &s, '\n', '\n'), add_range(r, &s, '\r', '\r'), add_range(r, &s, 0x2028, 0x2029);
     invert(r, &s, 0, LAST);
   } else if (*r->s == '\\') {
@@ -414,8 +413,7 @@ static void find_living(product *p, const bool *says) {
 static void fill(product *p, int32_t begin, const bool *says) {
   p->n = 1;
   leave(p, 0, begin, 0, true);
-  for (int32_t i = 1; i < p->n && !p->r->why; i++)
-    leave(p, i, (int32_t)(p->where[i] / p->counts), p->where[i] % p->counts, false);
+  for (int32_t i = 1; i < p->n && !p->r->why; i++) leave(p, i, (int32_t)(p->where[i] / p->counts), p->where[i] % p->counts, false);
   p->first[p->n] = p->n_edges;
   if (!p->r->why) find_living(p, says);
 }
@@ -444,7 +442,8 @@ static int utf8(uint32_t c, uint8_t out[4]) {
 
 /* Characters of [first, last] as JSON writes them: those that need no escape, and those that have a short one. */
 static mn_bytes_node characters_of(mn_grammar *g, uint32_t first, uint32_t last, mn_bytes_node all, mn_bytes_node next) {
-  static const uint32_t plain[][2] = {{0x20, 0x21}, {0x23, 0x5b}, {0x5d, 0x7e}, {0x80, 0x7ff}, {0x800, 0xd7ff}, {0xe000, 0xffff}, {0x10000, LAST}};
+  static const uint32_t plain[][2] = {{0x20, 0x21},    {0x23, 0x5b},     {0x5d, 0x7e},   {0x80, 0x7ff},
+                                      {0x800, 0xd7ff}, {0xe000, 0xffff}, {0x10000, LAST}};
   static const char escaped[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
   for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
     const uint32_t from = first > plain[i][0] ? first : plain[i][0], to = last < plain[i][1] ? last : plain[i][1];
@@ -497,7 +496,8 @@ static mn_bytes_node emit(product *p, mn_grammar *g, int32_t begin, mn_bytes_nod
   }
   if (!rules || !says) fail(p->r, "needs more memory than there is");
   else if (open_product(p)) fill(p, begin, says);
-  const bool room = mn_grammar_nodes(g) < MN_GRAMMAR_NODES; /* else sets are nothing as there are no nodes for them, which the grammar says */
+  const bool room =
+      mn_grammar_nodes(g) < MN_GRAMMAR_NODES; /* else sets are nothing as there are no nodes for them, which the grammar says */
   if (!p->r->why && !p->lives[0] && room) fail(p->r, "has a pattern that no string of its length has");
   if (!p->r->why) out = nodes_of(p, g, rules, next);
   close_product(p);

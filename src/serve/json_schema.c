@@ -11,7 +11,16 @@
 #include "serve/json_schema_internal.h"
 #include "serve/schema_merge.h"
 
-enum { MOST_DEPTH = 64, MOST_REFS = 512, MOST_COUNT = 4096, MOST_MERGES = 4096, MOST_KEYS = 64, MOST_COMPARISONS = 1 << 27, PATTERN_COSTS = 8192, DEAD = -1 };
+enum {
+  MOST_DEPTH = 64,
+  MOST_REFS = 512,
+  MOST_COUNT = 4096,
+  MOST_MERGES = 4096,
+  MOST_KEYS = 64,
+  MOST_COMPARISONS = 1 << 27,
+  PATTERN_COSTS = 8192,
+  DEAD = -1
+};
 
 static const mn_value *flat_target(schema_compiler *c, const mn_value *schema);
 static mn_status compiled(schema_compiler *whole, const mn_value *schema, mn_grammar **out);
@@ -99,7 +108,8 @@ static bool read_bound(schema_compiler *c, const mn_value *schema, const char *k
   for (int i = 0; i < 2; i++) {
     double x;
     if (!all[i]) continue;
-    if (!mn_value_number(all[i], &x) || !(x > -9e15 && x < 9e15)) return schema_refuse(c, all[i], "has a bound that is no number up to 9e15"), false;
+    if (!mn_value_number(all[i], &x) || !(x > -9e15 && x < 9e15))
+      return schema_refuse(c, all[i], "has a bound that is no number up to 9e15"), false;
     const double whole = up ? ceil(x) : floor(x), moved = i && whole == x ? whole + (up ? 1 : -1) : whole;
     const int64_t bound = all[i]->kind == MN_INTEGER && !i ? all[i]->as.integer : (int64_t)moved;
     if (up ? bound > *out : bound < *out) *out = bound;
@@ -109,11 +119,13 @@ static bool read_bound(schema_compiler *c, const mn_value *schema, const char *k
 
 static mn_bytes_node integer_of(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
   int64_t low = INT64_MIN, high = INT64_MAX;
-  if (!read_bound(c, schema, "minimum", "exclusiveMinimum", true, &low) || !read_bound(c, schema, "maximum", "exclusiveMaximum", false, &high))
+  if (!read_bound(c, schema, "minimum", "exclusiveMinimum", true, &low) ||
+      !read_bound(c, schema, "maximum", "exclusiveMaximum", false, &high))
     return MN_NO_NODE;
   if (low == INT64_MIN && high == INT64_MAX) return mn_grammar_call(c->g, c->rules.integer, next);
   const mn_bytes_node out = json_integers(c->g, low, high, next);
-  return out == MN_NO_NODE && mn_grammar_nodes(c->g) < MN_GRAMMAR_NODES ? schema_refuse(c, schema, "has bounds between which no integer is") : out;
+  return out == MN_NO_NODE && mn_grammar_nodes(c->g) < MN_GRAMMAR_NODES ? schema_refuse(c, schema, "has bounds between which no integer is")
+                                                                        : out;
 }
 
 /* ---- arrays ---- */
@@ -178,7 +190,8 @@ static mn_bytes_node reference_to(schema_compiler *c, const mn_value *ref, mn_by
   if (!at) return schema_refuse(c, ref, "has a $ref that leads nowhere: it begins with '#', and names a place of this schema");
   for (int i = 0; i < c->n_refs; i++)
     if (c->refs[i].at == at)
-      return c->refs[i].rule == DEAD ? refuse_as_nothing(c, ref, "leads to a schema that no value fits") : mn_grammar_call(c->g, c->refs[i].rule, next);
+      return c->refs[i].rule == DEAD ? refuse_as_nothing(c, ref, "leads to a schema that no value fits")
+                                     : mn_grammar_call(c->g, c->refs[i].rule, next);
   if (c->n_refs == MOST_REFS) return schema_refuse(c, ref, "has more than 512 places that $ref leads to");
   const int32_t rule = mn_grammar_rule(c->g), own = c->n_refs;
   c->refs[c->n_refs++] = (schema_reference){at, rule};
@@ -195,10 +208,29 @@ static mn_bytes_node reference_to(schema_compiler *c, const mn_value *ref, mn_by
 /* ---- a schema ---- */
 static const char *const describing[] = {"title",       "description", "default",  "examples",  "$schema", "$id",  "$comment", "$defs",
                                          "definitions", "deprecated",  "readOnly", "writeOnly", "strict",  "name", NULL};
-static const char *const known[] = {"type",   "enum",        "const",    "properties", "required",  "additionalProperties",
-                                    "items",  "prefixItems", "minItems", "maxItems",   "minLength", "maxLength",
-                                    "format", "pattern",     "minimum",  "maximum",    "anyOf",     "oneOf",
-                                    "allOf",  "$ref",        "exclusiveMinimum", "exclusiveMaximum", NULL};
+static const char *const known[] = {"type",
+                                    "enum",
+                                    "const",
+                                    "properties",
+                                    "required",
+                                    "additionalProperties",
+                                    "items",
+                                    "prefixItems",
+                                    "minItems",
+                                    "maxItems",
+                                    "minLength",
+                                    "maxLength",
+                                    "format",
+                                    "pattern",
+                                    "minimum",
+                                    "maximum",
+                                    "anyOf",
+                                    "oneOf",
+                                    "allOf",
+                                    "$ref",
+                                    "exclusiveMinimum",
+                                    "exclusiveMaximum",
+                                    NULL};
 
 static bool among(const char *const *words, const char *word) {
   for (; *words; words++)
@@ -210,8 +242,7 @@ static bool among(const char *const *words, const char *word) {
 static const char *type_of_key(const char *key) {
   if (!strcmp(key, "properties") || !strcmp(key, "required") || !strcmp(key, "additionalProperties")) return "object";
   if (!strcmp(key, "items") || !strcmp(key, "prefixItems") || !strcmp(key, "minItems") || !strcmp(key, "maxItems")) return "array";
-  if (!strcmp(key, "minLength") || !strcmp(key, "maxLength") || !strcmp(key, "format") || !strcmp(key, "pattern"))
-    return "string";
+  if (!strcmp(key, "minLength") || !strcmp(key, "maxLength") || !strcmp(key, "format") || !strcmp(key, "pattern")) return "string";
   if (!strcmp(key, "minimum") || !strcmp(key, "maximum") || !strcmp(key, "exclusiveMinimum") || !strcmp(key, "exclusiveMaximum"))
     return "integer";
   return NULL;

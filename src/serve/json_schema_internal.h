@@ -33,6 +33,6 @@ mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_no
 mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
 mn_bytes_node schema_refuse(schema_compiler *c, const mn_value *at, const char *what);
 bool schema_spend(schema_compiler *c, const mn_value *at, double comparisons); /* false: refused, as they ran out */
-const char *schema_text(const mn_value *v); /* NULL: it is none */
+const char *schema_text(const mn_value *v);                                    /* NULL: it is none */
 
 #endif

@@ -69,8 +69,8 @@ void mn_response_write(mn_text *out, const mn_response *r) {
     mn_answer_quote(out, r->why, strlen(r->why));
     mn_text_add(out, "}");
   } else mn_text_add(out, "null");
-  mn_text_addf(out, ", \"incomplete_details\": %s, \"model\": ",
-               r->state == MN_RESPONSE_CUT ? "{\"reason\": \"max_output_tokens\"}" : "null");
+  mn_text_addf(out,
+               ", \"incomplete_details\": %s, \"model\": ", r->state == MN_RESPONSE_CUT ? "{\"reason\": \"max_output_tokens\"}" : "null");
   mn_json_quote(out, r->model);
   mn_text_add(out, ", \"output\": [");
   const bool over = r->state == MN_RESPONSE_WHOLE || r->state == MN_RESPONSE_CUT, message = over && has_message(r);
@@ -82,7 +82,8 @@ void mn_response_write(mn_text *out, const mn_response *r) {
   mn_text_add(out, "]");
   add_asked(out, r, "instructions", "null"), add_asked(out, r, "max_output_tokens", "null"), add_asked(out, r, "metadata", "{}");
   add_asked(out, r, "parallel_tool_calls", "true"), add_asked(out, r, "previous_response_id", "null"), add_asked(out, r, "store", "false");
-  add_asked(out, r, "temperature", "1.0"), add_asked(out, r, "top_p", "1.0"), add_asked(out, r, "text", "{\"format\": {\"type\": \"text\"}}");
+  add_asked(out, r, "temperature", "1.0"), add_asked(out, r, "top_p", "1.0"),
+      add_asked(out, r, "text", "{\"format\": {\"type\": \"text\"}}");
   add_asked(out, r, "tool_choice", "\"auto\""), add_asked(out, r, "tools", "[]"), add_asked(out, r, "truncation", "\"disabled\"");
   add_usage(out, r->usage);
   mn_text_add(out, "}");

@@ -246,7 +246,8 @@ static bool requires(const mn_value *schema, const char *key) {
 
 /* Is an object that is made for `made` never one of `other`, as a property is missing or forbidden? */
 static bool lacks(const mn_value *made, const mn_value *other) {
-  const mn_value *wanted = mn_value_get(other, "required"), *has = mn_value_get(made, "required"), *named = mn_value_get(other, "properties");
+  const mn_value *wanted = mn_value_get(other, "required"), *has = mn_value_get(made, "required"),
+                 *named = mn_value_get(other, "properties");
   const bool closed = is_false(mn_value_get(other, "additionalProperties"));
   for (size_t i = 0; wanted && wanted->kind == MN_LIST && i < wanted->count; i++)
     if (wanted->as.items[i]->kind == MN_TEXT && !may_have(made, wanted->as.items[i]->as.text)) return true;

@@ -23,8 +23,8 @@ static void reply_text(mn_exchange *x, const char *type, mn_text *body) {
 static void health(mn_server *s, const mn_request *r) {
   mn_text out = {0};
   const mn_batcher_counts c = mn_batcher_count(s->batcher);
-  mn_text_addf(&out, "{\"status\": \"%s\", \"reading\": %d, \"waiting\": %lld, \"running\": %lld}\n",
-               s->drains_until > 0 ? "ending" : "ok", mn_readers_count(s->readers), (long long)c.waiting, (long long)(c.reading + c.rows));
+  mn_text_addf(&out, "{\"status\": \"%s\", \"reading\": %d, \"waiting\": %lld, \"running\": %lld}\n", s->drains_until > 0 ? "ending" : "ok",
+               mn_readers_count(s->readers), (long long)c.waiting, (long long)(c.reading + c.rows));
   reply_text(r->x, "application/json", &out);
 }
 

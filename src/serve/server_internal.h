@@ -23,8 +23,8 @@ struct mn_server {
   mn_batcher *batcher;
   mn_keys *keys; /* NULL: everybody */
   mn_metrics metrics;
-  mn_readers *readers;   /* of what requests ask for */
-  mn_lexicon *lexicon;   /* of the vocabulary, when it was first needed */
+  mn_readers *readers; /* of what requests ask for */
+  mn_lexicon *lexicon; /* of the vocabulary, when it was first needed */
   pthread_mutex_t lexicon_lock;
   mn_chat_format *chat;  /* NULL: there is none */
   mn_shelf *shelf;       /* of kept sessions; NULL: the model makes no text */

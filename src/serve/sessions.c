@@ -29,9 +29,7 @@ static void failed(errand *e, mn_status status, int http) {
 }
 
 /* Also of another's. */
-static void refuse_unknown(errand *e) {
-  mn_refuse(&e->why, 404, "session_id", "session_not_found", "there is no session '%s'", e->name);
-}
+static void refuse_unknown(errand *e) { mn_refuse(&e->why, 404, "session_id", "session_not_found", "there is no session '%s'", e->name); }
 
 /* ---- looking ---- in the worker */
 typedef struct entries {

@@ -64,9 +64,7 @@ static void told(void *ctx, int64_t answer, const mn_said *said, const char *tex
   if (said || n) post(ctx, e, text, n);
 }
 
-static void heard(void *ctx, const mn_said *said) {
-  post(ctx, (event_of){.what = HEARD, .has_said = true, .said = *said}, "", 0);
-}
+static void heard(void *ctx, const mn_said *said) { post(ctx, (event_of){.what = HEARD, .has_said = true, .said = *said}, "", 0); }
 
 static void ended(void *ctx, int64_t answer, mn_ending why) {
   post(ctx, (event_of){.answer = answer, .what = ENDED, .ending = why}, "", 0);
@@ -130,12 +128,11 @@ static bool encode(mn_talk *t, int64_t i, mn_refusal *why) {
   for (int64_t k = 0; p->ids && k < p->n_ids && status == MN_OK; k++) status = mn_ids_add(ids, p->ids[k]);
   if (!p->ids) status = mn_tokenizer_encode(t->server->config.bundle->tokenizer, p->text, p->n, MN_ENCODE_TEMPLATE, ids);
   if (status != MN_OK) return mn_refuse(why, mn_serve_http_status(status), key, NULL, "%s", mn_message());
-  if (!ids->len)
-    return mn_refuse(why, 400, key, "invalid_value", "the prompt is empty: there is nothing to go on from");
+  if (!ids->len) return mn_refuse(why, 400, key, "invalid_value", "the prompt is empty: there is nothing to go on from");
   const int64_t wanted = t->ask.manner.most > 0 ? t->ask.manner.most : 1;
   if ((int64_t)ids->len > context)
-    return mn_refuse(why, 400, key, "context_length_exceeded",
-                     "this model's context is %lld tokens, and the prompt has %zu", (long long)context, ids->len);
+    return mn_refuse(why, 400, key, "context_length_exceeded", "this model's context is %lld tokens, and the prompt has %zu",
+                     (long long)context, ids->len);
   if (context != MN_LIMIT_NONE && wanted > context - (int64_t)ids->len + 1)
     return mn_refuse(why, 400, t->ask.most_key, "context_length_exceeded",
                      "this model's context is %lld tokens; the prompt has %zu, and %lld more are asked for", (long long)context, ids->len,
@@ -163,7 +160,11 @@ static bool want_form(mn_talk *t, mn_refusal *why) {
   if (status == MN_OK && !s->lexicon) status = mn_lexicon_new(s->config.bundle->model->config.vocab_size, sayable, tok, &s->lexicon);
   pthread_mutex_unlock(&s->lexicon_lock);
   if (status != MN_OK)
-    return mn_refuse(why, mn_serve_http_status(status), call ? "tools" : t->ask.response ? "text" : "response_format", "invalid_value", "%s", mn_message());
+    return mn_refuse(why, mn_serve_http_status(status),
+                     call              ? "tools"
+                     : t->ask.response ? "text"
+                                       : "response_format",
+                     "invalid_value", "%s", mn_message());
   t->ask.manner.machine = t->machine;
   t->ask.manner.lexicon = s->lexicon;
   return true;

@@ -10,7 +10,7 @@ typedef struct choice {
   mn_text text; /* all of it, or in a stream with tools what has not gone out */
   mn_answer_logs logs;
   mn_ending ending;
-  bool begun;  /* its first piece has gone out */
+  bool begun;                /* its first piece has gone out */
   const mn_tool_call *calls; /* that it was, of functions */
   int n_calls;
 } choice;
@@ -25,16 +25,16 @@ typedef struct part { /* a prompt */
 struct mn_talk {
   mn_server *server;
   mn_talk *next;
-  mn_exchange *x; /* NULL: the client has left */
+  mn_exchange *x;   /* NULL: the client has left */
   atomic_bool gone; /* the same, for a reader */
   mn_arena *arena;
   char *body;
   size_t n_body;
-  bool read;          /* a reader has it: nothing but x, timed_out and next is the loop's meanwhile */
+  bool read;            /* a reader has it: nothing but x, timed_out and next is the loop's meanwhile */
   bool fine, is_set_up; /* what a reader found: it may go on; its prompts are tokens */
-  mn_refusal why;     /* or else */
-  const char *holds;  /* the session that nobody else may ask for meanwhile; NULL: none */
-  uint64_t holder;    /* whose it is */
+  mn_refusal why;       /* or else */
+  const char *holds;    /* the session that nobody else may ask for meanwhile; NULL: none */
+  uint64_t holder;      /* whose it is */
   mn_ask ask;
   int32_t end; /* the token that ends answers */
   part *parts;
@@ -44,10 +44,10 @@ struct mn_talk {
   mn_machine *machine;
   mn_text note; /* of its kept session, as it was; and the next, as far as it is known: kept.h */
   mn_text next_note, said;
-  mn_ids known; /* the tokens that the session stands at, of a chat */
+  mn_ids known;              /* the tokens that the session stands at, of a chat */
   mn_response_stream events; /* of a response that is a stream */
   bool lost;                 /* there is no response that it could go on from */
-  uint64_t client, owner; /* as of a mn_request */
+  uint64_t client, owner;    /* as of a mn_request */
   char id[48];
   int64_t created;
   double began;
