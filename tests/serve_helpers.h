@@ -6,8 +6,25 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "base/file.h"
 #include "http_client.h"
 #include "program.h"
+
+/* A model in the folder `name`, trained by a recipe on one file. */
+static inline void trained(const char *name, const char *recipe, const char *data_file, const char *data, size_t n) {
+  CHECK_OK(mn_file_write(data_file, data, n));
+  CHECK_OK(mn_file_write("r.yaml", recipe, strlen(recipe)));
+  CHECK(sh("MNEME_HOME=home " MNEME "train r.yaml --out %s --quiet 2>&1", name) == 0, "%s", out);
+}
+
+/* The same on the beginning of a book, t.txt. */
+static inline void trained_on_a_book(const char *name, const char *recipe) {
+  char *text;
+  size_t n;
+  CHECK_OK(mn_file_read(MN_TEST_SOURCE_DIR "/data/books/moby-dick.txt", 1 << 24, &text, &n));
+  trained(name, recipe, "t.txt", text, n < 20000 ? n : 20000);
+  free(text);
+}
 
 typedef struct server_process {
   pid_t pid;

@@ -16,13 +16,7 @@ static const char recipe[] = "name: tiny\n"
 static server_process server;
 
 static void prepare(void) {
-  char *text;
-  size_t n;
-  CHECK_OK(mn_file_read(MN_TEST_SOURCE_DIR "/data/books/moby-dick.txt", 1 << 24, &text, &n));
-  CHECK_OK(mn_file_write("t.txt", text, 20000));
-  free(text);
-  CHECK_OK(mn_file_write("r.yaml", recipe, sizeof recipe - 1));
-  CHECK(sh("MNEME_HOME=home " MNEME "train r.yaml --out tiny --quiet 2>&1") == 0, "%s", out);
+  trained_on_a_book("tiny", recipe);
   CHECK(server_begin(&server, "tiny --max-body-kib 64 --max-head-kib 2 --request-seconds 3 --idle-seconds 5"), "no server");
 }
 

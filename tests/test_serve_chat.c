@@ -107,10 +107,8 @@ static const char jinja[] =
     "{{ raise_exception('no such thing') }}{% endif %}{%- endfor %}{% if add_generation_prompt %}a{% endif %}{{ flag }}";
 
 static void prepare(void) {
-  CHECK_OK(mn_file_write("d.jsonl", dialogues, sizeof dialogues - 1));
-  CHECK_OK(mn_file_write("r.yaml", recipe, sizeof recipe - 1));
+  trained("talks", recipe, "d.jsonl", dialogues, sizeof dialogues - 1);
   CHECK_OK(mn_file_write("t.jinja", jinja, sizeof jinja - 1));
-  CHECK(sh("MNEME_HOME=home " MNEME "train r.yaml --out talks --quiet 2>&1") == 0, "%s", out);
   CHECK(server_begin(&server, "talks"), "no server");
 }
 

@@ -77,9 +77,7 @@ static void they_are_served(void) {
   char text[3000];
   for (int i = 0; i < 2999; i++) text[i] = "the sea \n"[i % 9];
   text[2999] = 0;
-  CHECK_OK(mn_file_write("t.txt", text, 2999));
-  CHECK_OK(mn_file_write("r.yaml", recipe, sizeof recipe - 1));
-  CHECK(sh("MNEME_HOME=home " MNEME "train r.yaml --out vectors --quiet 2>&1") == 0, "%s", out);
+  trained("vectors", recipe, "t.txt", text, 2999);
   if (!server_begin(&server, "vectors")) {
     CHECK(false, "no server");
     return;

@@ -35,13 +35,7 @@ static void cut_under(const char *file, const char *model) {
 }
 
 static void a_file_that_is_cut_ends_requests_alone(void) {
-  char *text;
-  size_t n;
-  CHECK_OK(mn_file_read(MN_TEST_SOURCE_DIR "/data/books/moby-dick.txt", 1 << 24, &text, &n));
-  CHECK_OK(mn_file_write("t.txt", text, 20000));
-  free(text);
-  CHECK_OK(mn_file_write("r.yaml", recipe, sizeof recipe - 1));
-  CHECK(sh("MNEME_HOME=home " MNEME "train r.yaml --out cut --quiet 2>&1") == 0, "%s", out);
+  trained_on_a_book("cut", recipe);
   CHECK(sh(MNEME "convert cut --out cut.gguf --type q8_0 2>&1") == 0, "%s", out);
   cut_under("cut/model.safetensors", "cut");
   cut_under("cut.gguf", "cut.gguf");
