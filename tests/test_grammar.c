@@ -95,6 +95,11 @@ static void a_schema_takes_what_fits(void) {
       {"{\"type\": \"boolean\"}", {"true", "false"}, {"1", "null"}},
       {"{\"type\": [\"integer\", \"null\"]}", {"12", "null"}, {"1.5", "\"a\""}},
       {"{\"type\": \"number\"}", {"12", "-1.5e3"}, {"null"}},
+      {"{\"type\": \"integer\", \"minimum\": -9007199254740991, \"maximum\": 9007199254740991}",
+       {"9007199254740991", "-9007199254740991", "0"},
+       {"9007199254740992", "-9007199254740992", "-0", "1.0"}},
+      {"{\"type\": \"integer\", \"maximum\": 1e18}", {"1000000000000000000", "-99999999999999999999999"}, {"1000000000000000001"}},
+      {"{\"enum\": [1e-5, 1e20, -2.5e-7, 3], \"maximum\": 1e19}", {"1e-05", "-2.5e-07", "3"}, {"1e+20"}},
       {"{\"enum\": [\"red\", 3, null, {\"a\": [1]}]}", {"\"red\"", "3", "null", "{\"a\": [1]}"}, {"\"green\"", "4"}},
       {"{\"type\": \"string\", \"enum\": [\"a\\n\"]}", {"\"a\\n\""}, {"\"a\""}},
       {"{\"const\": \"x\"}", {"\"x\""}, {"\"y\""}},
@@ -165,6 +170,75 @@ static void bounds_of_integers_hold(void) {
     CHECK(wrong == 0 && m && !takes(m, "007", 3), "%s: %d numbers are judged wrongly", schema, wrong);
     mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
   }
+}
+
+/* Hundredths from -60 to 60, as they are usually written and with two places: taken where they fit, by arithmetic of whole numbers. */
+static void bounds_of_numbers_hold(void) {
+  enum { NONE = -999999 };
+  static const struct {
+    int low, above, high, below, step; /* in hundredths */
+    bool whole;
+  } all[] = {{0, NONE, 100, NONE, NONE, false},      {NONE, 0, NONE, 100, NONE, false},    {-250, NONE, 1275, NONE, NONE, false},
+             {NONE, -1000, NONE, -1, NONE, false},   {999, NONE, 1001, NONE, NONE, false}, {150, NONE, NONE, NONE, NONE, false},
+             {NONE, NONE, NONE, 150, NONE, false},   {NONE, NONE, 0, NONE, NONE, false},   {NONE, 0, NONE, NONE, NONE, false},
+             {NONE, NONE, NONE, 0, NONE, false},     {0, NONE, 0, NONE, NONE, false},      {NONE, NONE, NONE, NONE, 25, false},
+             {-300, NONE, 300, NONE, 75, false},     {NONE, 0, NONE, NONE, 70, false},     {5, NONE, NONE, 5975, 1, false},
+             {NONE, NONE, NONE, NONE, 700, true},    {-1750, NONE, 4250, NONE, 300, true}, {NONE, -1200, NONE, 1200, 400, true},
+             {-50, NONE, 1250, NONE, 250, true},     {1, NONE, NONE, NONE, 1100, true},    {-1999, -1000, 5000, 1050, NONE, true},
+             {-1999, -1050, 5000, 1001, NONE, false}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_arena *arena = mn_arena_new();
+    mn_grammar *g = NULL;
+    mn_text schema = {0};
+    const int bounds[] = {all[i].low, all[i].above, all[i].high, all[i].below, all[i].step};
+    static const char *const names[] = {"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf"};
+    mn_text_addf(&schema, "{\"type\": \"%s\"", all[i].whole ? "integer" : "number");
+    for (int k = 0; k < 5; k++)
+      if (bounds[k] != NONE) mn_text_addf(&schema, ", \"%s\": %g", names[k], bounds[k] / 100.0);
+    mn_text_add(&schema, "}");
+    mn_machine *m = machine_of(schema.data, &g, arena);
+    int wrong = 0;
+    for (int x = -6000; m && x <= 6000; x++) {
+      char text[40];
+      const bool fits = (bounds[0] == NONE || x >= bounds[0]) && (bounds[1] == NONE || x > bounds[1]) &&
+                        (bounds[2] == NONE || x <= bounds[2]) && (bounds[3] == NONE || x < bounds[3]) &&
+                        (bounds[4] == NONE || x % bounds[4] == 0) && !(all[i].whole && x % 100);
+      int n = snprintf(text, sizeof text, "%g", x / 100.0);
+      wrong += takes(m, text, (size_t)n) != fits;
+      n = snprintf(text, sizeof text, "%.2f", x / 100.0); /* a step may have fewer places, and so may what fits */
+      wrong += takes(m, text, (size_t)n) && (!fits || all[i].whole);
+    }
+    CHECK(wrong == 0 && m && !takes(m, "007", 3) && !takes(m, "1e1", 3) && !takes(m, "-", 1) && !takes(m, "1.", 2),
+          "%s: %d numbers are judged wrongly", schema.data, wrong);
+    mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena), mn_text_free(&schema);
+  }
+}
+
+/* What lies a unit of the last place from a bound, and bounds of any size: as f64 reads the text, so it is taken. */
+static void bounds_are_those_of_f64(void) {
+  static const double bounds[] = {0.1, 1, 1e-7, 0.30000000000000004, 1e16, 1e22, 9007199254740991.0, 123456.789, 5e-324, 1e300, 2.5, 0.07};
+  for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
+    for (int kind = 0; kind < 8; kind++) {
+      static const char *const keys[] = {"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"};
+      const double bound = kind < 4 ? bounds[i] : -bounds[i];
+      char schema[120], text[800];
+      mn_arena *arena = mn_arena_new();
+      mn_grammar *g = NULL;
+      snprintf(schema, sizeof schema, "{\"type\": \"number\", \"%s\": %.17g}", keys[kind % 4], bound);
+      mn_machine *m = machine_of(schema, &g, arena);
+      int wrong = 0, taken = 0;
+      for (int k = -40; m && k <= 40; k++)
+        for (int digits = 0; digits < 360; digits = digits < 20 ? digits + 1 : digits + 20) {
+          const double near = k == 0 ? bound : k % 2 ? bound * (1 + k * 1e-16) : bound * (1 + k / 37.0);
+          const int n = snprintf(text, sizeof text, "%.*f", digits, near);
+          const double x = strtod(text, NULL);
+          const bool fits = kind % 4 == 0 ? x >= bound : kind % 4 == 1 ? x > bound : kind % 4 == 2 ? x <= bound : x < bound;
+          const bool may = takes(m, text, (size_t)n);
+          wrong += may && !fits, taken += may;
+        }
+      CHECK(m && wrong == 0 && (taken > 10 || fabs(bound) < 1e-320), "%s: %d of %d do not fit", schema, wrong, taken);
+      mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+    }
 }
 
 /* Walks at random, shortest ways last; what comes out is parsed. */
@@ -263,7 +337,15 @@ static void what_cannot_be_kept_is_refused(void) {
        "\"maxItems\": 1000}",
        "more than 200000 nodes"},
       {"{\"type\": \"integer\", \"minimum\": 3, \"maximum\": 2}", "no integer"},
-      {"{\"type\": \"number\", \"minimum\": 3}", "bounds of a number"},
+      {"{\"type\": \"number\", \"minimum\": 3, \"exclusiveMaximum\": 3}", "no number is"},
+      {"{\"type\": \"number\", \"minimum\": 0.1, \"maximum\": 0.4, \"multipleOf\": 0.5}", "no number is"},
+      {"{\"type\": \"integer\", \"minimum\": 1, \"maximum\": 6, \"multipleOf\": 7}", "no integer is"},
+      {"{\"type\": \"number\", \"minimum\": \"3\"}", "at minimum has a bound that is no number"},
+      {"{\"type\": \"number\", \"exclusiveMinimum\": true}", "a bound that is no number"},
+      {"{\"type\": \"number\", \"multipleOf\": 0}", "no number above 0"},
+      {"{\"type\": \"integer\", \"multipleOf\": 4097}", "more than 4096 units"},
+      {"{\"type\": \"integer\", \"minimum\": 0, \"maximum\": 1e300, \"multipleOf\": 4001}", "more than 200000 nodes"},
+      {"{\"allOf\": [{\"multipleOf\": 2}, {\"multipleOf\": 3}]}", "two multipleOf"},
       {"{\"enum\": []}", "not a list of values"},
       {"{\"anyOf\": []}", "not a list of schemas"},
       {"{\"$ref\": \"#/nowhere\"}", "leads nowhere"},
@@ -345,6 +427,8 @@ int main(void) {
   RUN(json_is_what_a_parser_takes);
   RUN(a_schema_takes_what_fits);
   RUN(bounds_of_integers_hold);
+  RUN(bounds_of_numbers_hold);
+  RUN(bounds_are_those_of_f64);
   RUN(what_it_says_is_json);
   RUN(a_mask_is_what_each_token_would_do);
   RUN(what_cannot_be_kept_is_refused);

@@ -75,6 +75,12 @@ static int judge_all(const mn_value *list, const mn_value *v) { /* how many of t
   return n;
 }
 
+static bool is_multiple(const mn_value *v, double x, const mn_value *step) {
+  double of = 1;
+  if (v->kind == MN_INTEGER && step->kind == MN_INTEGER) return v->as.integer % step->as.integer == 0;
+  return mn_value_number(step, &of) && fabs(remainder(x, of)) < 1e-9; /* exact of steps that f64 has exactly */
+}
+
 static bool judge(const mn_value *schema, const mn_value *v) {
   double x;
   if (schema->kind == MN_BOOLEAN) return schema->as.boolean;
@@ -95,6 +101,7 @@ static bool judge(const mn_value *schema, const mn_value *v) {
   if (mn_value_number(v, &x) && (x < number_at(schema, "minimum", -1e300) || x > number_at(schema, "maximum", 1e300) ||
                                  x <= number_at(schema, "exclusiveMinimum", -1e300) || x >= number_at(schema, "exclusiveMaximum", 1e300)))
     return false;
+  if (mn_value_number(v, &x) && (k = mn_value_get(schema, "multipleOf")) && !is_multiple(v, x, k)) return false;
   if (v->kind == MN_TEXT &&
       ((double)characters(v) < number_at(schema, "minLength", 0) || (double)characters(v) > number_at(schema, "maxLength", 1e9)))
     return false;
@@ -160,6 +167,9 @@ static void what_is_drawn_fits(void) {
       "{\"type\": \"string\", \"minLength\": 2, \"maxLength\": 4}",
       "{\"type\": \"array\", \"items\": {\"type\": \"integer\", \"exclusiveMinimum\": -3, \"maximum\": 12.5}, \"minItems\": 1, \"maxItems\": 4}",
       "{\"type\": \"integer\", \"minimum\": 0.5, \"exclusiveMaximum\": 10}",
+      "{\"type\": \"number\", \"minimum\": -1.25, \"exclusiveMaximum\": 7}",
+      "{\"type\": \"number\", \"exclusiveMinimum\": 0, \"multipleOf\": 0.25}",
+      "{\"type\": [\"integer\", \"null\"], \"minimum\": 7, \"multipleOf\": 7}",
       "{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"integer\"}, \"ab\": {\"type\": \"boolean\"}}, \"additionalProperties\": {\"type\": \"null\"}, "
       "\"required\": [\"ab\"]}",
       "{\"type\": \"object\", \"required\": [\"x\"], \"additionalProperties\": {\"enum\": [1, \"a\"]}}",

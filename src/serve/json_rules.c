@@ -1,7 +1,6 @@
 /* json_rules.c - see json_rules.h. */
 #include "serve/json_rules.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static mn_bytes_node text(mn_grammar *g, const char *s, mn_bytes_node next) { return mn_grammar_text(g, s, strlen(s), next); }
@@ -157,57 +156,4 @@ int32_t json_format(mn_grammar *g, const char *name) {
   const int32_t rule = mn_grammar_rule(g);
   mn_grammar_define(g, rule, text(g, "\"", at));
   return rule;
-}
-
-/* ---- integers within bounds ---- */
-static mn_bytes_node add(mn_grammar *g, mn_bytes_node all, mn_bytes_node one) {
-  return one == MN_NO_NODE ? all : all == MN_NO_NODE ? one : mn_grammar_either(g, all, one);
-}
-
-/* Digits of the same number as in low and high, from low to high. */
-static mn_bytes_node between(mn_grammar *g, const char *low, const char *high, mn_bytes_node next) {
-  if (!*low) return next;
-  if (*low == *high) return mn_grammar_range(g, *low, *low, between(g, low + 1, high + 1, next));
-  const size_t rest = strlen(low + 1);
-  char nines[24], zeros[24];
-  memset(nines, '9', rest), memset(zeros, '0', rest);
-  nines[rest] = zeros[rest] = 0;
-  mn_bytes_node out = mn_grammar_range(g, *low, *low, between(g, low + 1, nines, next));
-  if (*high - *low > 1) out = mn_grammar_either(g, out, mn_grammar_range(g, *low + 1, *high - 1, count(g, (int)rest, digit, next)));
-  return mn_grammar_either(g, out, mn_grammar_range(g, *high, *high, between(g, zeros, high + 1, next)));
-}
-
-static mn_bytes_node naturals(mn_grammar *g, uint64_t low, uint64_t high, bool any, mn_bytes_node next) { /* any: from low on */
-  char from[24], to[24];
-  mn_bytes_node out = MN_NO_NODE;
-  if (!any && low > high) return MN_NO_NODE;
-  if (low == 0) {
-    out = text(g, "0", next);
-    low = 1;
-    if (!any && high == 0) return out;
-  }
-  snprintf(from, sizeof from, "%llu", (unsigned long long)low);
-  snprintf(to, sizeof to, "%llu", (unsigned long long)high);
-  for (size_t n = strlen(from); any || n <= strlen(to); n++) {
-    char least[24], most[24];
-    memset(least, '0', n), memset(most, '9', n);
-    least[0] = '1', least[n] = most[n] = 0;
-    const bool last = any ? n > strlen(from) : n == strlen(to);
-    if (any && last)
-      return add(g, out, mn_grammar_range(g, '1', '9', count(g, (int)n - 1, digit, digits(g, next)))); /* and all longer ones */
-    out = add(g, out, between(g, n == strlen(from) ? from : least, last ? to : most, next));
-  }
-  return out;
-}
-
-mn_bytes_node json_integers(mn_grammar *g, int64_t low, int64_t high, mn_bytes_node next) {
-  const bool from_anywhere = low == INT64_MIN, to_anywhere = high == INT64_MAX;
-  mn_bytes_node out = MN_NO_NODE;
-  if (low > high) return MN_NO_NODE;
-  if (high >= 0) out = naturals(g, low > 0 ? (uint64_t)low : 0, (uint64_t)high, to_anywhere, next);
-  if (low < 0) {
-    const uint64_t least = high < 0 ? (uint64_t) - (high + 1) + 1 : 1;
-    out = add(g, out, text(g, "-", naturals(g, least, from_anywhere ? 0 : (uint64_t) - (low + 1) + 1, from_anywhere, next)));
-  }
-  return out;
 }

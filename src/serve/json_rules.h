@@ -12,7 +12,5 @@ typedef struct json_rules {
 json_rules json_rules_of(mn_grammar *g);
 /* The rule of a string in that format ("date-time"), quotes and all; -1: it is not known. */
 int32_t json_format(mn_grammar *g, const char *name);
-/* Integers of [low, high], then next. MN_NO_NODE: there are none. */
-mn_bytes_node json_integers(mn_grammar *g, int64_t low, int64_t high, mn_bytes_node next);
 
 #endif

@@ -1,24 +1,21 @@
 /* json_schema.c - see json_schema.h. */
 #include "serve/json_schema.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "format/json.h"
-#include "serve/json_pattern.h"
 #include "serve/json_schema_internal.h"
 #include "serve/schema_merge.h"
 
 enum {
   MOST_DEPTH = 64,
   MOST_REFS = 512,
-  MOST_COUNT = 4096,
   MOST_MERGES = 4096,
   MOST_KEYS = 64,
   MOST_COMPARISONS = 1 << 27,
-  PATTERN_COSTS = 8192,
+  MOST_PLAIN = 800, /* letters of a number in full */
   DEAD = -1
 };
 
@@ -61,73 +58,6 @@ static mn_bytes_node literal(schema_compiler *c, const mn_value *v, mn_bytes_nod
   return next;
 }
 
-/* ---- counts ---- */
-static bool read_count(schema_compiler *c, const mn_value *schema, const char *key, int64_t *out) {
-  const mn_value *v = mn_value_get(schema, key);
-  if (!v) return true;
-  if (v->kind != MN_INTEGER || v->as.integer < 0) return schema_refuse(c, v, "has a count that is not a number from 0 on"), false;
-  if (v->as.integer > MOST_COUNT) return schema_refuse(c, v, "counts to more than 4096: the grammar would explode"), false;
-  *out = v->as.integer;
-  return true;
-}
-
-static mn_bytes_node string_of(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
-  int64_t least = 0, most = -1;
-  const mn_value *format = mn_value_get(schema, "format"), *pattern = mn_value_get(schema, "pattern");
-  const bool counted = mn_value_get(schema, "minLength") || mn_value_get(schema, "maxLength");
-  if (!read_count(c, schema, "minLength", &least) || !read_count(c, schema, "maxLength", &most)) return MN_NO_NODE;
-  if (format) {
-    const int32_t rule = schema_text(format) ? json_format(c->g, schema_text(format)) : -1;
-    if (rule < 0) return schema_refuse(c, format, "has a format that is not known here: date, time, date-time and uuid are");
-    if (counted || pattern) return schema_refuse(c, schema, "has both a format and a length or a pattern");
-    return mn_grammar_call(c->g, rule, next);
-  }
-  if (most >= 0 && most < least) return schema_refuse(c, schema, "has a maxLength below its minLength");
-  if (pattern) {
-    const char *why = "has a pattern that is not a text";
-    if (!schema_spend(c, pattern, PATTERN_COSTS)) return MN_NO_NODE; /* of which few nodes may be left */
-    const mn_bytes_node out = schema_text(pattern) ? json_pattern(c->g, schema_text(pattern), least, most, next, &why) : MN_NO_NODE;
-    return why ? schema_refuse(c, pattern, why) : out;
-  }
-  if (!counted) return mn_grammar_call(c->g, c->rules.string, next);
-  next = mn_grammar_text(c->g, "\"", 1, next);
-  if (most < 0) {
-    const mn_bytes_node around = mn_grammar_place(c->g);
-    mn_grammar_put(c->g, around, mn_grammar_either(c->g, mn_grammar_call(c->g, c->rules.sign, around), next));
-    next = around;
-  }
-  const mn_bytes_node end = next;
-  for (int64_t i = most; i > least; i--) next = mn_grammar_either(c->g, mn_grammar_call(c->g, c->rules.sign, next), end);
-  for (int64_t i = 0; i < least; i++) next = mn_grammar_call(c->g, c->rules.sign, next);
-  return mn_grammar_text(c->g, "\"", 1, next);
-}
-
-/* A bound of integers, which may stand between two: up, the first that is not below it. */
-static bool read_bound(schema_compiler *c, const mn_value *schema, const char *key, const char *exclusive, bool up, int64_t *out) {
-  const mn_value *all[] = {mn_value_get(schema, key), mn_value_get(schema, exclusive)};
-  for (int i = 0; i < 2; i++) {
-    double x;
-    if (!all[i]) continue;
-    if (!mn_value_number(all[i], &x) || !(x > -9e15 && x < 9e15))
-      return schema_refuse(c, all[i], "has a bound that is no number up to 9e15"), false;
-    const double whole = up ? ceil(x) : floor(x), moved = i && whole == x ? whole + (up ? 1 : -1) : whole;
-    const int64_t bound = all[i]->kind == MN_INTEGER && !i ? all[i]->as.integer : (int64_t)moved;
-    if (up ? bound > *out : bound < *out) *out = bound;
-  }
-  return true;
-}
-
-static mn_bytes_node integer_of(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
-  int64_t low = INT64_MIN, high = INT64_MAX;
-  if (!read_bound(c, schema, "minimum", "exclusiveMinimum", true, &low) ||
-      !read_bound(c, schema, "maximum", "exclusiveMaximum", false, &high))
-    return MN_NO_NODE;
-  if (low == INT64_MIN && high == INT64_MAX) return mn_grammar_call(c->g, c->rules.integer, next);
-  const mn_bytes_node out = json_integers(c->g, low, high, next);
-  return out == MN_NO_NODE && mn_grammar_nodes(c->g) < MN_GRAMMAR_NODES ? schema_refuse(c, schema, "has bounds between which no integer is")
-                                                                        : out;
-}
-
 /* ---- arrays ---- */
 mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_node next) {
   return items && items->kind == MN_MAP ? schema_value(c, items, next) : mn_grammar_call(c->g, c->rules.value, next);
@@ -138,7 +68,7 @@ static mn_bytes_node array_of(schema_compiler *c, const mn_value *schema, mn_byt
   const mn_value *items = mn_value_get(schema, "items"), *prefix = mn_value_get(schema, "prefixItems");
   int64_t least = 0, most = -1;
   const int64_t first = prefix && prefix->kind == MN_LIST ? (int64_t)prefix->count : 0;
-  if (!read_count(c, schema, "minItems", &least) || !read_count(c, schema, "maxItems", &most)) return MN_NO_NODE;
+  if (!schema_count(c, schema, "minItems", &least) || !schema_count(c, schema, "maxItems", &most)) return MN_NO_NODE;
   if (prefix && prefix->kind != MN_LIST) return schema_refuse(c, prefix, "has prefixItems that are not a list");
   if (items && items->kind == MN_BOOLEAN && !items->as.boolean) most = most < 0 || most > first ? first : most;
   else if (items && items->kind != MN_MAP && items->kind != MN_BOOLEAN) return schema_refuse(c, items, "has items that are not a schema");
@@ -230,7 +160,11 @@ static const char *const known[] = {"type",
                                     "$ref",
                                     "exclusiveMinimum",
                                     "exclusiveMaximum",
+                                    "multipleOf",
                                     NULL};
+
+/* Do values of this type have what a key speaks of? */
+static bool is_of(const char *type, const char *of) { return !strcmp(type, of) || (!strcmp(type, "integer") && !strcmp(of, "number")); }
 
 static bool among(const char *const *words, const char *word) {
   for (; *words; words++)
@@ -243,22 +177,17 @@ static const char *type_of_key(const char *key) {
   if (!strcmp(key, "properties") || !strcmp(key, "required") || !strcmp(key, "additionalProperties")) return "object";
   if (!strcmp(key, "items") || !strcmp(key, "prefixItems") || !strcmp(key, "minItems") || !strcmp(key, "maxItems")) return "array";
   if (!strcmp(key, "minLength") || !strcmp(key, "maxLength") || !strcmp(key, "format") || !strcmp(key, "pattern")) return "string";
-  if (!strcmp(key, "minimum") || !strcmp(key, "maximum") || !strcmp(key, "exclusiveMinimum") || !strcmp(key, "exclusiveMaximum"))
-    return "integer";
+  if (!strcmp(key, "minimum") || !strcmp(key, "maximum") || !strcmp(key, "exclusiveMinimum") || !strcmp(key, "exclusiveMaximum") ||
+      !strcmp(key, "multipleOf"))
+    return "number";
   return NULL;
 }
 
 static mn_bytes_node typed(schema_compiler *c, const mn_value *schema, const char *type, mn_bytes_node next) {
   if (!strcmp(type, "object")) return schema_object(c, schema, next);
   if (!strcmp(type, "array")) return array_of(c, schema, next);
-  if (!strcmp(type, "string")) return string_of(c, schema, next);
-  if (!strcmp(type, "integer")) return integer_of(c, schema, next);
-  if (!strcmp(type, "number")) {
-    if (mn_value_get(schema, "minimum") || mn_value_get(schema, "maximum") || mn_value_get(schema, "exclusiveMinimum") ||
-        mn_value_get(schema, "exclusiveMaximum"))
-      return schema_refuse(c, schema, "has bounds of a number: only those of integers can be kept");
-    return mn_grammar_call(c->g, c->rules.number, next);
-  }
+  if (!strcmp(type, "string")) return schema_string(c, schema, next);
+  if (!strcmp(type, "integer") || !strcmp(type, "number")) return schema_number(c, schema, !strcmp(type, "integer"), next);
   if (!strcmp(type, "boolean"))
     return mn_grammar_either(c->g, mn_grammar_text(c->g, "true", 4, next), mn_grammar_text(c->g, "false", 5, next));
   if (!strcmp(type, "null")) return mn_grammar_text(c->g, "null", 4, next);
@@ -383,13 +312,38 @@ static mn_bytes_node ways(schema_compiler *c, const mn_value *schema, const char
   return out;
 }
 
+/* What a text of JSON has up to the end of its first string. */
+static size_t in_quotes(const char *s) {
+  size_t n = 1;
+  while (s[n] && s[n] != '"') n += s[n] == '\\' ? 2 : 1;
+  return n + 1;
+}
+
+/* A number without its exponent: those within bounds have none. */
+static int32_t take_number(mn_machine *m, int32_t at, const char *s, size_t n) {
+  char plain[MOST_PLAIN];
+  const char *power = memchr(s, 'e', n), *point = memchr(s, '.', n);
+  int places = power && point ? (int)(power - point) - 1 : 0;
+  if (power)
+    places = places > atoi(power + 1) ? places - atoi(power + 1) : 0,
+    n = (size_t)snprintf(plain, sizeof plain, "%.*f", places, strtod(s, NULL)), s = plain;
+  for (size_t i = 0; i < n && at >= 0; i++) at = mn_machine_next(m, at, (unsigned char)s[i]);
+  return at;
+}
+
 /* A machine that failed says nothing of the value. */
 static mn_status fits(mn_machine *m, const mn_value *v, bool *good) {
   mn_text t = {0};
   int32_t at = mn_machine_begin(m);
   mn_status status = mn_value_to_json(v, 0, &t);
   if (status == MN_OK) status = mn_text_status(&t);
-  for (size_t i = 0; status == MN_OK && i < t.len && at >= 0; i++) at = mn_machine_next(m, at, (unsigned char)t.data[i]);
+  for (size_t i = 0; status == MN_OK && i < t.len && at >= 0;) {
+    const size_t n = t.data[i] == '"' ? in_quotes(t.data + i) : strspn(t.data + i, "+-.eE0123456789");
+    if (n > 1 && t.data[i] != '"') at = take_number(m, at, t.data + i, n);
+    else
+      for (size_t k = 0; k < (n ? n : 1) && at >= 0; k++) at = mn_machine_next(m, at, (unsigned char)t.data[i + k]);
+    i += n ? n : 1;
+  }
   mn_text_free(&t);
   *good = status == MN_OK && mn_machine_whole(m, at);
   return status == MN_OK ? mn_machine_status(m) : status;
@@ -444,9 +398,9 @@ static mn_bytes_node value_at(schema_compiler *c, const mn_value *schema, mn_byt
     for (size_t i = 0; i < schema->count; i++) { /* what no type of it has would have no effect */
       const char *of = type_of_key(schema->as.entries[i].key);
       bool has = !of;
-      if (of && type->kind == MN_TEXT) has = !strcmp(type->as.text, of) || (!strcmp(of, "integer") && !strcmp(type->as.text, "number"));
+      if (of && type->kind == MN_TEXT) has = is_of(type->as.text, of);
       for (size_t k = 0; of && type->kind == MN_LIST && k < type->count; k++)
-        has = has || (schema_text(type->as.items[k]) && !strcmp(schema_text(type->as.items[k]), of));
+        has = has || (schema_text(type->as.items[k]) && is_of(schema_text(type->as.items[k]), of));
       if (!has) return schema_refuse(c, schema, "has keys of another type than its own, which would have no effect");
     }
     return of_types(c, schema, type, next);

@@ -1,7 +1,7 @@
 /* json_schema.h - a JSON schema as a grammar: the texts of JSON that it allows.
  *
  * Known are: type (one or a list), enum, const, properties, required, additionalProperties, items, prefixItems, minItems, maxItems, minLength,
- * maxLength, pattern (json_pattern.h), format (date, time, date-time, uuid), minimum, maximum and the exclusive ones of integers, anyOf, oneOf
+ * maxLength, pattern (json_pattern.h), format (date, time, date-time, uuid), minimum, maximum, the exclusive ones and multipleOf (json_number.h), anyOf, oneOf
  * where no value could fit two of its schemas, allOf, $ref within the schema, $defs and definitions. Keys beside anyOf, allOf and $ref hold, too.
  * What only describes (title, description, default, examples, $schema, $id, $comment) changes nothing. Any other key would be broken silently,
  * and is refused by name, as is a schema that no text fits that ends, and one that would explode: more than 4096 schemas merged, counts beyond

@@ -1,4 +1,5 @@
-/* json_schema_internal.h - what the two rooms of the compiler of schemas share: values of all kinds (json_schema.c), objects (json_object.c). */
+/* json_schema_internal.h - what the rooms of the compiler of schemas share: values of all kinds (json_schema.c), objects (json_object.c), strings and numbers
+ * (json_scalar.c). */
 #ifndef MN_SERVE_JSON_SCHEMA_INTERNAL_H
 #define MN_SERVE_JSON_SCHEMA_INTERNAL_H
 
@@ -31,6 +32,9 @@ typedef struct schema_compiler {
 mn_bytes_node schema_value(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
 mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_node next); /* NULL or true: any value */
 mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
+mn_bytes_node schema_string(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
+mn_bytes_node schema_number(schema_compiler *c, const mn_value *schema, bool whole, mn_bytes_node next);
+bool schema_count(schema_compiler *c, const mn_value *schema, const char *key, int64_t *out); /* as it was where the key is not there */
 mn_bytes_node schema_refuse(schema_compiler *c, const mn_value *at, const char *what);
 bool schema_spend(schema_compiler *c, const mn_value *at, double comparisons); /* false: refused, as they ran out */
 const char *schema_text(const mn_value *v);                                    /* NULL: it is none */

@@ -188,6 +188,7 @@ static const mn_value *merged(merger *m, const char *key, const mn_value *a, con
   if (!strcmp(key, "const")) return fail(m, "wants two constants at once");
   if (!strcmp(key, "pattern")) return fail(m, "has two patterns that must hold at once");
   if (!strcmp(key, "format")) return fail(m, "has two formats that must hold at once");
+  if (!strcmp(key, "multipleOf")) return fail(m, "has two multipleOf that must hold at once");
   if (!strcmp(key, "oneOf")) return fail(m, "has two lists of oneOf that must hold at once");
   if (!strcmp(key, "prefixItems")) return fail(m, "has two prefixItems that must hold at once");
   return b; /* what only describes; anything else is refused by its name later */
