@@ -48,16 +48,36 @@ static float largest(const float *x, int n) {
   return vf_hmax(most);
 }
 static float as_f16(float x) {
+#if defined(__F16C__)
+  const float near = _cvtsh_ss(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT));
+#else
   const float near = mn_f16_to_float(mn_float_to_f16(x));
+#endif
   return isfinite(near) ? near : x;
 }
 /* round(scale x) of a unit, and the sums of its halves. */
-static void round_unit(const float *x, float scale, int8_t *q, int *whole) {
+#if defined(__AVX2__)
+INLINE int sum_of_8(__m256i x) {
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  s = _mm_add_epi32(s, _mm_unpackhi_epi64(s, s));
+  return _mm_cvtsi128_si32(s) + _mm_extract_epi32(s, 1);
+}
+#endif
+INLINE void round_unit(const float *x, float scale, int8_t *q, int *whole) {
+#if defined(__AVX2__)
+  __m256i e[UNIT / 8];
+  UNROLL for (int i = 0; i < UNIT / 8; i++) e[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(scale)));
+  const __m256i narrow = _mm256_packs_epi16(_mm256_packs_epi32(e[0], e[1]), _mm256_packs_epi32(e[2], e[3]));
+  _mm256_storeu_si256((__m256i *)(void *)q, _mm256_permutevar8x32_epi32(narrow, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+  whole[0] = sum_of_8(_mm256_add_epi32(e[0], e[1]));
+  whole[1] = sum_of_8(_mm256_add_epi32(e[2], e[3]));
+#else
   int32_t each[UNIT];
   for (int i = 0; i < UNIT; i += MN_VL) vi_store(each + i, vi_of(vf_round(vf_load(x + i) * scale)));
   whole[0] = whole[1] = 0;
   for (int i = 0; i < UNIT; i++) q[i] = (int8_t)each[i];
   for (int i = 0; i < UNIT / 2; i++) whole[0] += each[i], whole[1] += each[UNIT / 2 + i];
+#endif
 }
 static void round_32(bool half_sums, const float *x, int64_t K, int8_t *q, float *d, float *sum) {
   for (int64_t u = 0; u < K / UNIT; u++, x += UNIT, q += UNIT) {

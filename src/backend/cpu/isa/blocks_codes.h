@@ -277,10 +277,11 @@ INLINE void scales(const mn_dtype t, const void *block, float *s, float *o) {
 INLINE int parts(const mn_dtype t) { return is_super(t) ? by_halves(t) ? 16 : 8 : 1; } /* scales of a block */
 
 #if defined(__AVX2__)
-/* Eight halves, `stride` bytes apart. */
-INLINE v8f halves_apart(const char *p, const int64_t stride) {
-  __m128i h = _mm_cvtsi32_si128(*(const uint16_t *)(const void *)p);
-#define AT(i) h = _mm_insert_epi16(h, *(const uint16_t *)(const void *)(p + i * stride), i);
+/* Eight halves, so many bytes behind p each. */
+INLINE v8f halves_at(const char *p, const int64_t at[8]) {
+  __m128i h = _mm_setzero_si128();
+#define AT(i) h = _mm_insert_epi16(h, *(const uint16_t *)(const void *)(p + at[i]), i);
+  AT(0)
   AT(1)
   AT(2)
   AT(3)
@@ -289,7 +290,21 @@ INLINE v8f halves_apart(const char *p, const int64_t stride) {
   AT(6)
   AT(7)
 #undef AT
-      return (v8f)_mm256_cvtph_ps(h);
+  return (v8f)_mm256_cvtph_ps(h);
+}
+/* Scales of eight blocks that have one each, and their offsets; d comes first in all of them, and m after it. */
+INLINE void eight_scales(const mn_dtype t, const char *w, const int64_t at[8], v8f *s, v8f *o) {
+  if (t == MN_MXFP4) { /* as in scales */
+    uint8_t e[8];
+    UNROLL for (int i = 0; i < 8; i++) e[i] = ((const mn_mxfp4 *)(const void *)(w + at[i]))->e;
+    const __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)e)), one = _mm256_set1_epi32(1);
+    const __m256i least = _mm256_sllv_epi32(_mm256_set1_epi32(0x200000), x), other = _mm256_slli_epi32(_mm256_sub_epi32(x, one), 23);
+    *s = (v8f)_mm256_blendv_epi8(least, other, _mm256_cmpgt_epi32(x, one));
+    return;
+  }
+  *s = halves_at(w, at);
+  if (t == MN_Q4_0 || t == MN_Q5_0) *o = *s * splat(t == MN_Q4_0 ? -8 : -16);
+  else if (!is_signed(t)) *o = halves_at(w + 2, at);
 }
 INLINE v8f without_first(v8f x, int n) { /* zeros in its first n lanes */
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -304,16 +319,9 @@ INLINE void some_scales(const mn_dtype t, const char *w, int64_t k, v8f s[2], v8
       s[i] = load8f(each_s + 8 * i);
       if (!is_signed(t)) o[i] = load8f(each_o + 8 * i);
     }
-  } else if (t == MN_MXFP4) { /* as in scales */
-    uint8_t e[8];
-    UNROLL for (int i = 0; i < 8; i++) e[i] = ((const mn_mxfp4 *)(const void *)w)[k + i].e;
-    const __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)e)), one = _mm256_set1_epi32(1);
-    const __m256i least = _mm256_sllv_epi32(_mm256_set1_epi32(0x200000), x), other = _mm256_slli_epi32(_mm256_sub_epi32(x, one), 23);
-    s[0] = (v8f)_mm256_blendv_epi8(least, other, _mm256_cmpgt_epi32(x, one));
-  } else { /* d comes first in all of them, and m after it */
-    s[0] = halves_apart(w + k * size_of(t), size_of(t));
-    if (t == MN_Q4_0 || t == MN_Q5_0) o[0] = s[0] * splat(t == MN_Q4_0 ? -8 : -16);
-    else if (!is_signed(t)) o[0] = halves_apart(w + k * size_of(t) + 2, size_of(t));
+  } else {
+    const int64_t by = size_of(t), at[8] = {0, by, 2 * by, 3 * by, 4 * by, 5 * by, 6 * by, 7 * by};
+    eight_scales(t, w + k * by, at, s, o);
   }
 }
 #endif

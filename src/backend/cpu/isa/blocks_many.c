@@ -44,33 +44,64 @@ INLINE void transpose(vb x[8]) { /* of 8 x 8 times four bytes */
   }
 }
 #endif
-/* A unit of n rows, whose blocks are `apart` bytes apart; what other lanes hold does not matter. */
-INLINE void pack_unit(const mn_dtype t, const char *block, int64_t apart, int64_t n, const int g, packed *to) {
+/* A unit of the rows, whose blocks lie so many bytes behind `block`. */
+INLINE void pack_unit(const mn_dtype t, const char *block, const int64_t at[LANES], const int g, packed *to) {
 #if defined(__AVX2__)
   vb c[LANES];
-  UNROLL for (int r = 0; r < LANES; r++) c[r] = codes(t, block + (r < n ? r : 0) * apart, g);
+  UNROLL for (int r = 0; r < LANES; r++) c[r] = codes(t, block + at[r], g);
   transpose(c);
   memcpy(to, c, sizeof c);
 #else
   for (int r = 0; r < LANES; r++) {
-    const vb c = codes(t, block + (r < n ? r : 0) * apart, g);
+    const vb c = codes(t, block + at[r], g);
     for (int k = 0; k < UNIT; k++) to[k][r] = is_signed(t) ? (float)(int8_t)c[k] : (float)c[k];
   }
 #endif
 }
+/* Scales and offsets of a block of the rows. */
+INLINE void pack_scales(const mn_dtype t, const char *block, const int64_t at[LANES], v8f *s, v8f *o) {
+  enum { MOST_PARTS = 16 };
+#if defined(__AVX2__)
+  if (!is_super(t)) {
+    eight_scales(t, block, at, s, o);
+    return;
+  }
+  v8f all_s[MOST_PARTS / 8][LANES], all_o[MOST_PARTS / 8][LANES];
+  UNROLL for (int r = 0; r < LANES; r++) {
+    float one_s[MOST_PARTS], one_o[MOST_PARTS];
+    scales(t, block + at[r], one_s, one_o);
+    UNROLL for (int i = 0; i < parts(t) / 8; i++) {
+      all_s[i][r] = load8f(one_s + 8 * i);
+      if (!is_signed(t)) all_o[i][r] = load8f(one_o + 8 * i);
+    }
+  }
+  UNROLL for (int i = 0; i < parts(t) / 8; i++) {
+    transpose((vb *)all_s[i]);
+    memcpy(s + 8 * i, all_s[i], sizeof all_s[i]);
+    if (is_signed(t)) continue;
+    transpose((vb *)all_o[i]);
+    memcpy(o + 8 * i, all_o[i], sizeof all_o[i]);
+  }
+#else
+  for (int r = 0; r < LANES; r++) {
+    float one_s[MOST_PARTS], one_o[MOST_PARTS];
+    scales(t, block + at[r], one_s, one_o);
+    for (int k = 0; k < parts(t); k++) {
+      s[k][r] = one_s[k];
+      if (!is_signed(t)) o[k][r] = one_o[k];
+    }
+  }
+#endif
+}
+/* n rows of weights, `apart` bytes apart; what other lanes hold does not matter. */
 INLINE void pack(const mn_dtype t, const char *w, int64_t apart, int64_t n, int64_t K, const lanes *to) {
   const int units = is_super(t) ? 8 : 1;
   packed *c = to->codes;
+  int64_t at[LANES];
+  for (int r = 0; r < LANES; r++) at[r] = (r < n ? r : 0) * apart;
   for (int64_t b = 0; b < K / (units * UNIT); b++, w += size_of(t)) {
-    for (int r = 0; r < LANES; r++) {
-      float s[16], o[16];
-      scales(t, w + (r < n ? r : 0) * apart, s, o);
-      for (int k = 0; k < parts(t); k++) {
-        ((float *)(to->s + b * parts(t) + k))[r] = s[k];
-        if (!is_signed(t)) ((float *)(to->o + b * parts(t) + k))[r] = o[k];
-      }
-    }
-    UNROLL for (int g = 0; g < units; g++, c += UNIT / DEEP) pack_unit(t, w, apart, n, g, c);
+    pack_scales(t, w, at, to->s + b * parts(t), to->o + b * parts(t));
+    UNROLL for (int g = 0; g < units; g++, c += UNIT / DEEP) pack_unit(t, w, at, g, c);
   }
 }
 
@@ -84,6 +115,12 @@ INLINE v8i four_to_all(const int8_t *q) {
 INLINE int in_16_bits(const mn_dtype t) {
   return is_signed(t) ? 1 : t == MN_Q6_K ? 2 : t == MN_Q5_0 || t == MN_Q5_1 || t == MN_Q5_K || by_halves(t) ? 4 : 8;
 }
+#endif
+/* Sums stay in the order and the registers that they are written in: a compiler that pairs them anew runs out of registers. */
+#if defined(__GNUC__)
+#define KEEP(x) __asm__("" : "+x"(x))
+#else
+#define KEEP(x) (void)(x)
 #endif
 /* Sums of n values of M rows of x by their codes. */
 INLINE void sums_of(const mn_dtype t, const int M, const int n, const packed *c, const int8_t *q, int64_t K, whole *sum) {
@@ -105,6 +142,7 @@ INLINE void sums_of(const mn_dtype t, const int M, const int n, const packed *c,
       const __m256i x = (__m256i)four_to_all(q + m * K + k * DEEP);
       const __m256i two = _mm256_maddubs_epi16(size, is_signed(t) ? _mm256_sign_epi8(x, w) : x);
       part[m] = k % by ? _mm256_add_epi16(part[m], two) : two;
+      KEEP(part[m]);
       if (k % by < by - 1 && k + 1 < n / DEEP) continue;
       const v8i four = (v8i)_mm256_madd_epi16(part[m], _mm256_set1_epi16(1));
       sum[m] = k < by ? four : sum[m] + four;
@@ -125,8 +163,18 @@ INLINE v8f real_of(whole x) {
 #endif
 }
 
+/* What comes next from memory: so many bytes are asked for with each unit of what is computed now. */
+typedef struct ahead {
+  const char *from;
+  int64_t each;
+} ahead;
+INLINE void ask(const ahead *a, int64_t u) {
+  for (int64_t at = 0; at < a->each; at += 64) __builtin_prefetch(a->from + u * a->each + at);
+}
+
 /* M rows of x from row i on, by eight of weights. */
-INLINE void rows(const mn_dtype t, const int M, const lanes *w, const mn_rounded *x, int64_t i, int64_t n, float *y, int64_t y_stride) {
+INLINE void rows(const mn_dtype t, const int M, const lanes *w, const mn_rounded *x, int64_t i, int64_t n, const ahead *next, float *y,
+                 int64_t y_stride) {
   const int per = by_halves(t) ? 2 : 1, length = UNIT / per;
   const int64_t K = x->K, all = K / UNIT * per;
   const float *d = (per == 2 ? x->d_of_half : x->d) + i * all, *sums = (per == 2 ? x->sum_of_half : x->sum) + i * all;
@@ -136,6 +184,7 @@ INLINE void rows(const mn_dtype t, const int M, const lanes *w, const mn_rounded
   UNROLL for (int m = 0; m < M; m++) acc[m] = splat(0);
   for (int64_t u = 0; u < all; u++, c += length / DEEP, q += length) {
     whole sum[MOST_X];
+    ask(next, u);
     sums_of(t, M, length, c, q, K, sum);
     UNROLL for (int m = 0; m < M; m++) {
       acc[m] += real_of(sum[m]) * (w->s[u] * splat(d[m * all + u]));
@@ -148,12 +197,19 @@ INLINE void all_rows(const mn_dtype t, const char *w, int64_t N, const mn_rounde
   const int64_t apart = x->K / (is_super(t) ? MN_SUPER : MN_BLOCK) * size_of(t);
   const lanes to = {
       .codes = scratch, .s = (v8f *)((float *)scratch + LANES * x->K), .o = (v8f *)((float *)scratch + LANES * (x->K + x->K / 16))};
+  const int64_t units = x->K / UNIT * (by_halves(t) ? 2 : 1), groups = (x->M + MOST_X - 1) / MOST_X;
   for (int64_t j = 0; j < N; j += LANES, w += LANES * apart) {
-    const int64_t n = N - j < LANES ? N - j : LANES;
+    const int64_t n = N - j < LANES ? N - j : LANES, further = N - j - n < LANES ? N - j - n : LANES;
+    ahead next = {w + n * apart, (further * apart + groups * units - 1) / (groups * units)};
     int64_t i = 0;
     pack(t, w, apart, n, x->K, &to);
-    for (; i + MOST_X <= x->M; i += MOST_X) rows(t, MOST_X, &to, x, i, n, y + i * y_stride + j, y_stride);
-    for (; i < x->M; i++) rows(t, 1, &to, x, i, n, y + i * y_stride + j, y_stride);
+    for (; i + MOST_X <= x->M; i += MOST_X, next.from += units * next.each)
+      rows(t, MOST_X, &to, x, i, n, &next, y + i * y_stride + j, y_stride);
+    const int64_t rest = x->M - i;
+    float *last = y + i * y_stride + j;
+    if (rest == 3) rows(t, 3, &to, x, i, n, &next, last, y_stride);
+    if (rest == 2) rows(t, 2, &to, x, i, n, &next, last, y_stride);
+    if (rest == 1) rows(t, 1, &to, x, i, n, &next, last, y_stride);
   }
 }
 
