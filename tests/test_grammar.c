@@ -134,6 +134,76 @@ static void a_schema_takes_what_fits(void) {
        {"\"2024-02-29T23:59:59.5Z\"", "\"1999-12-31T00:00:00+01:30\""},
        {"\"2024-13-01T00:00:00Z\"", "\"2024-01-01\"", "\"2024-01-32T00:00:00Z\"", "\"2024-01-01T24:00:00Z\""}},
       {"{\"type\": \"string\", \"format\": \"uuid\"}", {"\"123e4567-e89b-12d3-a456-426614174000\""}, {"\"123e4567\""}},
+      {"{\"type\": \"string\", \"format\": \"uuid4\"}",
+       {"\"123e4567-e89b-42d3-a456-426614174000\""},
+       {"\"123e4567-e89b-12d3-a456-426614174000\"", "\"123e4567-e89b-42d3-7456-426614174000\""}},
+      {"{\"type\": \"string\", \"format\": \"date\"}",
+       {"\"2024-02-29\"", "\"2000-02-29\"", "\"1999-12-31\"", "\"0001-04-30\""},
+       {"\"2023-02-29\"", "\"1900-02-29\"", "\"2024-02-30\"", "\"2024-04-31\"", "\"2024-00-10\"", "\"0000-01-01\"", "\"2024-1-01\""}},
+      {"{\"type\": \"string\", \"format\": \"duration\"}",
+       {"\"P3W\"", "\"P1Y2M10DT2H30M\"", "\"PT36H\"", "\"PT1M5S\""},
+       {"\"P\"", "\"PT\"", "\"P1W2D\"", "\"1D\"", "\"P1DT\""}},
+      {"{\"type\": \"string\", \"format\": \"email\"}",
+       {"\"a@b.org\"", "\"first.last+tag@mail.example-site.co.uk\""},
+       {"\"a@b\"", "\"@b.org\"", "\"a..b@c.org\"", "\"a@-b.org\"", "\"a b@c.org\"", "\"a@b.org.\""}},
+      {"{\"type\": \"string\", \"format\": \"hostname\"}",
+       {"\"localhost\"", "\"a-b.example.org\""},
+       {"\"-a\"", "\"a..b\"", "\"a_b\"", "\"\""}},
+      {"{\"type\": \"string\", \"format\": \"ipv4\"}",
+       {"\"0.0.0.0\"", "\"192.168.1.255\""},
+       {"\"256.1.1.1\"", "\"1.1.1\"", "\"01.1.1.1\"", "\"1.1.1.1.1\""}},
+      {"{\"type\": \"string\", \"format\": \"ipv6\"}",
+       {"\"::\"", "\"::1\"", "\"2001:db8::ff00:42:8329\"", "\"1:2:3:4:5:6:7:8\"", "\"1::\"", "\"1:2:3:4:5:6:7::\"", "\"::2:3:4:5:6:7:8\""},
+       {"\":\"", "\"1:2:3:4:5:6:7\"", "\"1::2::3\"", "\"12345::\"", "\"1:2:3:4:5:6:7:8:9\"", "\"1:\""}},
+      {"{\"type\": \"string\", \"format\": \"uri\", \"minLength\": 1, \"maxLength\": 2083}",
+       {"\"https://example.org\"", "\"http://localhost:8080/a/b?c=d&e#f\"", "\"ftp://a.b/\""},
+       {"\"example.org\"", "\"https://\"", "\"https:///a\"", "\"http://a b\"", "\"http://a:/\""}},
+      {"{\"type\": \"string\", \"format\": \"byte\"}",
+       {"\"\"", "\"TW4=\"", "\"TQ==\"", "\"TW5l\""},
+       {"\"TW5\"", "\"TW5l=\"", "\"TR==\"", "\"T-5l\""}},
+      {"{\"type\": \"string\", \"contentEncoding\": \"base64\", \"contentMediaType\": \"image/png\"}", {"\"TW5l\""}, {"\"TW5\""}},
+      {"{\"type\": \"string\", \"format\": \"json-pointer\"}", {"\"\"", "\"/a/0/b~1c\"", "\"/\""}, {"\"a\"", "\"/~\"", "\"/~2\""}},
+      {"{\"type\": \"string\", \"format\": \"password\", \"writeOnly\": true}", {"\"x\""}, {"1"}},
+      {"{\"type\": \"string\", \"format\": \"ulid\", \"pattern\": \"^[0-9A-HJKMNP-TV-Z]{26}$\"}",
+       {"\"01ARZ3NDEKTSV4RRFFQ69G5FAV\""},
+       {"\"01ARZ3\""}},
+      {"{\"type\": \"string\", \"format\": \"date\", \"pattern\": \"^2024\"}", {"\"2024-02-29\""}, {"\"2023-01-01\"", "\"2024\""}},
+      {"{\"type\": \"string\", \"maxLength\": 100000}", {"\"abc\""}, {"1"}},
+      {"{\"type\": \"integer\", \"format\": \"int32\"}", {"2147483647", "-2147483648"}, {"2147483648", "-2147483649", "1.5"}},
+      {"{\"type\": \"integer\", \"format\": \"uint8\", \"minimum\": 3}", {"3", "255"}, {"2", "256", "-1"}},
+      {"{\"type\": \"number\", \"format\": \"double\"}", {"1.5e3"}, {"null"}},
+      {"{\"type\": \"string\", \"nullable\": true}", {"null", "\"a\""}, {"1"}},
+      {"{\"type\": \"string\", \"nullable\": false, \"x-order\": 3, \"example\": \"b\"}", {"\"a\""}, {"null"}},
+      {"{\"type\": \"array\", \"items\": [{\"type\": \"string\"}, {\"type\": \"integer\"}], \"additionalItems\": false, \"minItems\": 2}",
+       {"[\"a\", 1]"},
+       {"[\"a\"]", "[\"a\", 1, 2]", "[1, 1]"}},
+      {"{\"type\": \"array\", \"items\": [{\"type\": \"string\"}], \"additionalItems\": {\"type\": \"null\"}}",
+       {"[]", "[\"a\", null, null]"},
+       {"[\"a\", 1]"}},
+      {"{\"type\": \"array\", \"uniqueItems\": true, \"items\": {\"enum\": [\"a\", \"b\", 3], \"type\": \"string\"}, \"minItems\": 1}",
+       {"[\"a\"]", "[\"b\", \"a\"]", "[\"a\", \"b\"]"},
+       {"[]", "[\"a\", \"a\"]", "[3]", "[\"b\", \"a\", \"b\"]"}},
+      {"{\"type\": \"array\", \"uniqueItems\": true, \"maxItems\": 1}", {"[]", "[{}]"}, {"[1, 2]"}},
+      {"{\"type\": \"object\", \"propertyNames\": {\"type\": \"string\"}, \"additionalProperties\": {\"type\": \"integer\"}}",
+       {"{}", "{\"a\": 1, \"b\": 2}"},
+       {"{\"a\": null}"}},
+      {"{\"type\": \"object\", \"propertyNames\": {\"enum\": [\"a\", \"b\"]}, \"additionalProperties\": {\"type\": \"integer\"}, \"required\": [\"b\"]}",
+       {"{\"b\": 1}", "{\"b\": 1, \"a\": 2}"},
+       {"{}", "{\"a\": 1}", "{\"b\": 1, \"c\": 1}", "{\"b\": null}"}},
+      {"{\"type\": \"object\", \"propertyNames\": {\"pattern\": \"^[a-z]$\"}, \"additionalProperties\": {\"type\": \"null\"}}",
+       {"{}", "{\"a\": null, \"b\": null}"},
+       {"{\"A\": null}", "{\"a\": 1}"}},
+      {"{\"type\": \"object\", \"patternProperties\": {\"^[a-z]+$\": {\"type\": \"boolean\"}}, \"additionalProperties\": false}",
+       {"{}", "{\"ab\": true}"},
+       {"{\"A\": true}", "{\"a\": 1}"}},
+      {"{\"allOf\": [{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"null\"}}}, {\"properties\": {\"b\": {\"type\": \"null\"}}}], "
+       "\"unevaluatedProperties\": false}",
+       {"{\"a\": null, \"b\": null}"},
+       {"{\"c\": null}"}},
+      {"{\"oneOf\": [{\"type\": \"object\", \"properties\": {\"k\": {\"const\": \"x\", \"type\": \"string\"}}, \"required\": [\"k\"]}, {\"type\": \"object\", "
+       "\"properties\": {\"k\": {\"const\": \"y\", \"type\": \"string\"}}, \"required\": [\"k\"]}], \"discriminator\": {\"propertyName\": \"k\"}}",
+       {"{\"k\": \"x\"}", "{\"k\": \"y\"}"},
+       {"{\"k\": \"z\"}"}},
       {"true", {"1", "{\"a\": []}"}, {"x"}},
       {"{}", {"1", "{\"a\": []}"}, {"x"}},
   };
@@ -324,18 +394,25 @@ static void what_cannot_be_kept_is_refused(void) {
       {"{\"type\": \"strin\"}", "unknown type"},
       {"{\"type\": 3}", "neither a word nor a list"},
       {"{\"type\": \"string\", \"patern\": \"a*\"}", "'patern', which is not known"},
-      {"{\"type\": \"array\", \"uniqueItems\": true}", "'uniqueItems', which is not known"},
-      {"{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"string\", \"format\": \"email\"}}}", "at properties.a"},
+      {"{\"type\": \"array\", \"uniqueItems\": true}", "has uniqueItems, which no grammar can keep"},
+      {"{\"type\": \"array\", \"uniqueItems\": true, \"items\": {\"enum\": [1, 2, 2]}}", "a value twice"},
+      {"{\"type\": \"array\", \"uniqueItems\": true, \"minItems\": 3, \"items\": {\"enum\": [1, 2]}}", "fewer values than its minItems"},
+      {"{\"type\": \"array\", \"contains\": {}}", "'contains', which is not known"},
+      {"{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"string\", \"format\": \"regex\"}}}", "at properties.a.format"},
+      {"{\"type\": \"boolean\", \"format\": \"int32\"}", "of another type"},
+      {"{\"type\": \"string\", \"contentEncoding\": \"quoted-printable\"}", "a format that is not known"},
+      {"{\"type\": \"object\", \"propertyNames\": {\"pattern\": \"^a\"}, \"properties\": {\"b\": {}}}", "propertyNames beside names"},
+      {"{\"type\": \"object\", \"propertyNames\": false}", "that no name fits"},
+      {"{\"type\": \"object\", \"propertyNames\": {\"enum\": [\"a\"]}, \"required\": [\"b\"]}", "may not be there"},
+      {"{\"type\": \"object\", \"patternProperties\": {\"a\": {}, \"b\": {}}}", "not one pattern"},
+      {"{\"type\": \"array\", \"prefixItems\": [{}], \"additionalItems\": {}}", "behind a list of these"},
+      {"{\"type\": \"string\", \"nullable\": 1}", "neither true nor false"},
       {"{\"type\": \"object\", \"additionalProperties\": false, \"required\": [\"a\"]}", "may not be there"},
       {"{\"type\": \"string\", \"minItems\": 3}", "of another type"},
       {"{\"minItems\": 3, \"minLength\": 3}", "keys of two"},
-      {"{\"type\": \"string\", \"minLength\": 3, \"maxLength\": 2}", "below its minLength"},
-      {"{\"type\": \"string\", \"maxLength\": 100000}", "explode"},
-      {"{\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"string\", \"maxLength\": 1000}, \"maxItems\": 1000}, \"maxItems\": 1000}",
-       "more than"},
-      {"{\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"string\", \"pattern\": \"^a$\"}, \"maxItems\": 1000}, "
-       "\"maxItems\": 1000}",
-       "more than 200000 nodes"},
+      {"{\"type\": \"string\", \"minLength\": 3, \"maxLength\": 2}", "maxLength is below the least"},
+      {"{\"type\": \"string\", \"minLength\": 100000}", "explode"},
+      {"{\"type\": \"string\", \"maxLength\": 1.5}", "a count that is not a number from 0 on"},
       {"{\"type\": \"integer\", \"minimum\": 3, \"maximum\": 2}", "no integer"},
       {"{\"type\": \"number\", \"minimum\": 3, \"exclusiveMaximum\": 3}", "no number is"},
       {"{\"type\": \"number\", \"minimum\": 0.1, \"maximum\": 0.4, \"multipleOf\": 0.5}", "no number is"},
@@ -358,6 +435,15 @@ static void what_cannot_be_kept_is_refused(void) {
       {"{\"oneOf\": [{\"type\": \"integer\"}, {\"type\": \"number\"}]}", "one value could fit two of"},
       {"{\"enum\": [1, 2], \"minimum\": 3}", "no value that fits"},
       {"{\"type\": \"string\", \"pattern\": \"(?=a)b\"}", "looks around itself"},
+      {"{\"type\": \"string\", \"pattern\": \"^a(?!b)\"}", "looks around itself"},
+      {"{\"type\": \"string\", \"pattern\": \"^(?!a(?=b))\"}", "looks around itself"},
+      {"{\"type\": \"string\", \"pattern\": \"^(?=a)b|c\"}", "in one of several ways"},
+      {"{\"type\": \"string\", \"pattern\": \"^(?=a\"}", "no )"},
+      {"{\"type\": \"string\", \"pattern\": \"^(?=a)(?=.b)(?=..c)(?=...d)(?=....e)(?=.....f).*$\"}", "look ahead more often"},
+      {"{\"type\": \"string\", \"pattern\": \"^(?!a)a\"}", "no string of its length"},
+      {"{\"type\": \"string\", \"pattern\": \"^(?=.*[ab]{3}.*[bc]{30})(?=.*(a|b|c).{30}).*$\"}", "too many ways"},
+      {"{\"type\": \"string\", \"format\": \"uuid\", \"maxLength\": 35}", "no string of its length"},
+      {"{\"type\": \"string\", \"format\": \"uuid\", \"pattern\": \"x\"}", "no string of its length"},
       {"{\"type\": \"string\", \"pattern\": \"(a)\\\\1\"}", "an escape that is not known"},
       {"{\"type\": \"string\", \"pattern\": \"[a\"}", "no ]"},
       {"{\"type\": \"string\", \"pattern\": \"(a\"}", "no )"},
@@ -402,6 +488,33 @@ static void what_cannot_be_kept_is_refused(void) {
   mn_arena_free(arena);
 }
 
+/* Items and strings that are alike are one rule, however often they are counted; what differs fills the grammar, whatever comes last. */
+static void what_is_alike_is_made_once(void) {
+  static const char *const alike[] = {
+      "{\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"string\", \"maxLength\": 4000}, "
+      "\"maxItems\": 1000}, \"maxItems\": 1000}, \"maxItems\": 1000}",
+      "{\"type\": \"array\", \"items\": {\"type\": \"array\", \"items\": {\"type\": \"string\", \"format\": \"email\"}, \"maxItems\": 1000}, \"maxItems\": 1000}"};
+  for (size_t i = 0; i < sizeof alike / sizeof *alike; i++) {
+    mn_arena *arena = mn_arena_new();
+    mn_grammar *g = NULL;
+    mn_machine *m = machine_of(alike[i], &g, arena);
+    CHECK(m && mn_grammar_nodes(g) < 30000, "%s: %lld nodes", alike[i], (long long)mn_grammar_nodes(g));
+    mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+  }
+  for (int last = 0; last < 2; last++) {
+    mn_text schema = {0};
+    mn_arena *arena = mn_arena_new();
+    const mn_value *v = NULL;
+    mn_grammar *g = NULL;
+    mn_text_addf(&schema, "{\"type\": \"array\", \"prefixItems\": [%s", last ? "{\"type\": \"string\", \"pattern\": \"^a$\"}" : "{}");
+    for (int k = 0; k < 40; k++) mn_text_addf(&schema, ", {\"type\": \"string\", \"maxLength\": %d}", 4000 - k);
+    mn_text_add(&schema, "]}");
+    CHECK_OK(mn_json_parse(arena, "schema", schema.data, schema.len, &v));
+    CHECK(mn_grammar_of_schema(v, &g) == MN_ERR_CONFIG && !g && strstr(mn_message(), "more than 200000 nodes"), "%s", mn_message());
+    mn_arena_free(arena), mn_text_free(&schema);
+  }
+}
+
 /* Each place leads to the next that was made, or to the one before: an end is found from behind, each link once, whichever way they lie. */
 static void ends_are_found_from_behind(void) {
   enum { N = MN_GRAMMAR_NODES - 10 };
@@ -432,6 +545,7 @@ int main(void) {
   RUN(what_it_says_is_json);
   RUN(a_mask_is_what_each_token_would_do);
   RUN(what_cannot_be_kept_is_refused);
+  RUN(what_is_alike_is_made_once);
   RUN(ends_are_found_from_behind);
   return test_end();
 }

@@ -23,6 +23,25 @@ SCHEMAS = [
     {"type": "number", "multipleOf": 0.25, "minimum": -10, "maximum": 10},
     {"type": "integer", "minimum": -9007199254740991, "maximum": 9007199254740991},
     {"type": "integer", "multipleOf": 15, "exclusiveMinimum": 100},
+    {"type": "string", "format": "date"},
+    {"type": "string", "format": "email"},
+    {"type": "string", "format": "ipv4"},
+    {"type": "string", "format": "ipv6"},
+    {"type": "string", "format": "uri", "minLength": 1, "maxLength": 2083},
+    {"type": "string", "format": "duration"},
+    {"type": "string", "format": "base64", "contentEncoding": "base64", "maxLength": 40},
+    {"type": "string", "format": "email", "pattern": r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$"},
+    {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}, {"type": "null"}]},
+    {"type": "string", "pattern": r"^(?=.*[A-Z])(?=.*\d)(?!.*\s).{8,20}$"},
+    {"type": "string", "format": "date", "pattern": r"^(?:(?:\d\d[2468][048]|\d\d[13579][26]|\d\d0[48]|[02468][048]00|[13579][26]00)-02-29|\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|(?:02)-(?:0[1-9]|1\d|2[0-8])))$"},
+    {"type": "integer", "format": "int32"},
+    {"type": "array", "uniqueItems": True, "minItems": 2, "items": {"enum": ["a", "b", "c", 4], "type": "string"}},
+    {"type": "object", "propertyNames": {"enum": ["red", "green", "blue"]}, "additionalProperties": {"type": "integer", "minimum": 0, "maximum": 255}, "required": ["red"]},
+    {"type": "object", "patternProperties": {"^[a-z]{1,3}$": {"type": "boolean"}}, "additionalProperties": False},
+    {"type": "array", "items": [{"type": "string", "maxLength": 4}, {"type": "number", "minimum": 0, "maximum": 1}], "minItems": 2, "maxItems": 2, "$schema": "http://json-schema.org/draft-07/schema#"},
+    {"oneOf": [{"type": "object", "properties": {"type": {"const": "circle", "type": "string"}, "radius": {"type": "number", "exclusiveMinimum": 0}}, "required": ["type", "radius"], "additionalProperties": False},
+               {"type": "object", "properties": {"type": {"const": "square", "type": "string"}, "side": {"type": "number", "exclusiveMinimum": 0}}, "required": ["type", "side"], "additionalProperties": False}],
+     "discriminator": {"propertyName": "type", "mapping": {"circle": "#/$defs/Circle", "square": "#/$defs/Square"}}},
     {"enum": ["red", 3, None, [1, 2], {"a": True}, 2.5], "type": ["string", "integer", "array"]},
     {"type": "object", "properties": {"a": {"const": [1, {"b": None}]}, "ab": {"type": "boolean"}}, "additionalProperties": {"type": "integer"}, "required": ["ab"]},
     {"allOf": [person, {"properties": {"age": {"minimum": 18}}}]} | {"title": "grown up"},
@@ -43,7 +62,7 @@ SCHEMAS = [
 
 all_, whole, wrong = 0, 0, 0
 for schema in SCHEMAS:
-    judge = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker(["uuid", "date"]))
+    judge = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)(schema, format_checker=jsonschema.FormatChecker(["uuid", "date", "email", "ipv4", "ipv6"]))
     fit = 0
     for seed in range(answers):
         body = {"prompt": "a", "seed": seed, "temperature": 1, "max_tokens": 1000, "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}

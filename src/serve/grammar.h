@@ -4,8 +4,9 @@
  * its beginning: every function takes the node that follows and gives the one that begins. A node's stack of calls says where ends lead.
  *
  * A machine runs it. Its states are sets of (node, stack), found when they are first reached and kept with their transitions, so that a
- * text costs a look at a table for each byte; equal stacks are one. A text may have a few thousand states; a grammar that needs more, or whose
- * calls begin with themselves, is a failure, not an endless loop. Machines are used by one thread at a time. */
+ * text costs a look at a table for each byte; equal stacks are one. A text may have a few thousand states; a grammar that needs more, one that
+ * goes on in so many ways that a mask would take more than some tenths of a second, and one whose calls begin with themselves are failures, not
+ * endless loops. Machines are used by one thread at a time. */
 #ifndef MN_SERVE_GRAMMAR_H
 #define MN_SERVE_GRAMMAR_H
 

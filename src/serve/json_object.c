@@ -19,13 +19,13 @@ static mn_bytes_node pair(schema_compiler *c, const char *key, const mn_value *s
 
 /* A key that is none of the named ones: of ASCII and without escapes, so that it cannot be one in other letters. From the place behind
  * `depth` letters, which the keys of [from, to) share. */
-typedef struct names {
+typedef struct key_names {
   const char **all; /* sorted */
   size_t n;
   mn_bytes_node end, any; /* behind the key; its rest, where it can be none of them any more */
-} names;
+} key_names;
 
-static mn_bytes_node other_key(schema_compiler *c, const names *k, size_t from, size_t to, size_t depth) {
+static mn_bytes_node other_key(schema_compiler *c, const key_names *k, size_t from, size_t to, size_t depth) {
   mn_grammar *g = c->g;
   const bool named = from < to && !k->all[from][depth];
   mn_bytes_node out = named ? MN_NO_NODE : mn_grammar_text(g, "\"", 1, k->end);
@@ -49,10 +49,11 @@ static mn_bytes_node other_key(schema_compiler *c, const names *k, size_t from, 
 
 static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
-static mn_bytes_node key_beside(schema_compiler *c, const mn_value *properties, mn_bytes_node next) {
+static mn_bytes_node key_beside(schema_compiler *c, const mn_value *properties, const mn_value *keys, mn_bytes_node next) {
   mn_grammar *g = c->g;
+  if (keys) return schema_value(c, keys, next);
   if (!properties || !properties->count) return mn_grammar_call(g, c->rules.string, next);
-  names k = {mn_arena_alloc(c->arena, properties->count * sizeof *k.all), 0, next, mn_grammar_place(g)};
+  key_names k = {mn_arena_alloc(c->arena, properties->count * sizeof *k.all), 0, next, mn_grammar_place(g)};
   for (size_t i = 0; k.all && i < properties->count; i++) {
     const char *key = properties->as.entries[i].key;
     bool plain = true; /* others are none that is made */
@@ -71,12 +72,13 @@ static mn_bytes_node key_beside(schema_compiler *c, const mn_value *properties, 
   return mn_grammar_text(g, "\"", 1, other_key(c, &k, 0, k.n, 0));
 }
 
-/* Pairs whose keys the schema does not name: a list of any length, behind others (`after` leads there) or as the first. */
-static void others(schema_compiler *c, const mn_value *properties, const mn_value *extra, mn_bytes_node end, mn_bytes_node *first,
-                   mn_bytes_node *after) {
+/* Pairs whose keys the schema does not name (`keys`: what they must fit, or NULL): a list of any length, behind others (`after` leads there)
+ * or as the first. */
+static void others(schema_compiler *c, const mn_value *properties, const mn_value *keys, const mn_value *extra, mn_bytes_node end,
+                   mn_bytes_node *first, mn_bytes_node *after) {
   mn_grammar *g = c->g;
   const mn_bytes_node more = mn_grammar_place(g);
-  const mn_bytes_node one = key_beside(c, properties, mn_grammar_call(g, c->rules.colon, schema_item(c, extra, more)));
+  const mn_bytes_node one = key_beside(c, properties, keys, mn_grammar_call(g, c->rules.colon, schema_item(c, extra, more)));
   mn_grammar_put(g, more, mn_grammar_either(g, mn_grammar_call(g, c->rules.comma, one), end));
   *after = more;
   *first = mn_grammar_either(g, mn_grammar_call(g, c->rules.space, one), end);
@@ -109,22 +111,99 @@ static const mn_value *all_properties(schema_compiler *c, const mn_value *proper
 
 static bool is_false(const mn_value *v) { return v && v->kind == MN_BOOLEAN && !v->as.boolean; }
 
+/* ---- what names must be ---- */
+static const mn_value *one_key(schema_compiler *c, const char *key, const mn_value *value) {
+  return mn_value_map(c->arena, 1, &key, &value);
+}
+
+/* Does propertyNames say nothing of them but that they are texts? */
+static bool is_any_text(const mn_value *names) {
+  static const char *const says[] = {"enum", "const", "pattern", "format", "minLength", "maxLength",
+                                     "$ref", "anyOf", "allOf",   "oneOf",  NULL};
+  const char *type = schema_text(mn_value_get(names, "type"));
+  for (int i = 0; says[i]; i++)
+    if (mn_value_get(names, says[i])) return false;
+  return names->kind == MN_BOOLEAN ? names->as.boolean : !type || !strcmp(type, "string");
+}
+
+static bool is_among(const mn_value *list, const char *key) {
+  for (size_t i = 0; i < list->count; i++)
+    if (schema_text(list->as.items[i]) && !strcmp(schema_text(list->as.items[i]), key)) return true;
+  return false;
+}
+
+/* Names of a list: those that are not named yet are what others must be, and those that are not among them may not be there. */
+static const mn_value *of_names(schema_compiler *c, const mn_value *named, const mn_value *list, const mn_value *extra) {
+  const size_t most = named->count + list->count;
+  if (!schema_spend(c, list, (mn_schema_weight(list) + mn_schema_weight(named)) * (double)most)) return NULL;
+  const char **keys = mn_arena_alloc(c->arena, (most + 1) * sizeof *keys);
+  const mn_value **values = mn_arena_alloc(c->arena, (most + 1) * sizeof *values), *any = mn_value_bool(c->arena, true),
+                 *none = mn_value_bool(c->arena, false);
+  size_t n = 0;
+  for (size_t i = 0; keys && values && i < named->count; i++) {
+    keys[n] = named->as.entries[i].key;
+    values[n++] = is_among(list, named->as.entries[i].key) ? named->as.entries[i].value : none;
+  }
+  for (size_t i = 0; keys && values && i < list->count; i++) {
+    const char *key = schema_text(list->as.items[i]);
+    size_t k = 0;
+    while (key && k < n && strcmp(keys[k], key) != 0) k++;
+    if (key && k == n) keys[n] = key, values[n++] = extra ? extra : any;
+  }
+  const mn_value *out = keys && values ? mn_value_map(c->arena, n, keys, values) : NULL;
+  if (!out) schema_refuse(c, list, "needs more memory than there is");
+  return out;
+}
+
+typedef struct object {                 /* what is asked of one */
+  const mn_value *named, *keys, *extra; /* properties; what the names of others must be, NULL: any; and their values */
+  bool *musts, open;                    /* is the i-th property required; may there be others */
+} object;
+
+/* propertyNames, and patternProperties, which say the same of others alone. */
+static bool read_names(schema_compiler *c, const mn_value *schema, object *o) {
+  const mn_value *names = mn_value_get(schema, "propertyNames"), *by_pattern = mn_value_get(schema, "patternProperties");
+  if (names && (names->kind == MN_MAP || names->kind == MN_BOOLEAN) && is_any_text(names)) names = NULL;
+  if (by_pattern) {
+    if (by_pattern->kind != MN_MAP || by_pattern->count != 1 || o->named->count || names)
+      return schema_refuse(c, by_pattern, "has patternProperties that are not one pattern without other names"), false;
+    o->keys = one_key(c, "pattern", mn_value_text(c->arena, by_pattern->as.entries[0].key));
+    o->extra = by_pattern->as.entries[0].value, o->open = !is_false(o->extra);
+  }
+  if (!names) return true;
+  const mn_value *one = mn_value_get(names, "const"), *list = one ? mn_value_list(c->arena, 1, &one) : mn_value_get(names, "enum");
+  if (names->kind != MN_MAP) return schema_refuse(c, names, "has propertyNames that no name fits, or that are not a schema"), false;
+  if (list && list->kind == MN_LIST) {
+    if (mn_value_get(names, "pattern") || mn_value_get(names, "format") || mn_value_get(names, "minLength") ||
+        mn_value_get(names, "maxLength"))
+      return schema_refuse(c, names, "has propertyNames of a list with more beside it"), false;
+    if (o->open) o->named = of_names(c, o->named, list, o->extra);
+    o->open = false;
+    return o->named != NULL;
+  }
+  if (o->named->count) return schema_refuse(c, names, "has propertyNames beside names, of which a list alone is known here"), false;
+  const mn_value *both[] = {one_key(c, "type", mn_value_text(c->arena, "string")), names};
+  o->keys = one_key(c, "allOf", mn_value_list(c->arena, 2, both));
+  return o->keys || (schema_refuse(c, names, "needs more memory than there is"), false);
+}
+
 mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
-  const mn_value *properties = mn_value_get(schema, "properties"), *required = mn_value_get(schema, "required"),
-                 *extra = mn_value_get(schema, "additionalProperties");
+  const mn_value *properties = mn_value_get(schema, "properties"), *required = mn_value_get(schema, "required");
+  object o = {.extra = mn_value_get(schema, "additionalProperties")};
+  if (!o.extra) o.extra = mn_value_get(schema, "unevaluatedProperties"); /* what allOf and the like say is one with it by now */
   mn_grammar *g = c->g;
   const mn_bytes_node end = mn_grammar_call(g, c->rules.space, mn_grammar_text(g, "}", 1, next));
   mn_bytes_node first = end, after = end; /* where nothing was said yet, and where something was */
   if (properties && properties->kind != MN_MAP) return schema_refuse(c, properties, "has properties that are not a map");
   if (required && required->kind != MN_LIST) return schema_refuse(c, required, "has required that is not a list");
-  const bool open = extra ? !is_false(extra) : !properties;
-  bool *musts;
-  const mn_value *named = all_properties(c, properties, required, extra, &musts);
-  if (!named) return MN_NO_NODE;
-  if (open) others(c, named, extra, end, &first, &after);
-  for (size_t i = named->count; i-- > 0 && c->status == MN_OK;) {
-    const mn_entry *e = &named->as.entries[i];
-    const bool must = musts[i];
+  o.open = o.extra ? !is_false(o.extra) : !properties;
+  o.named = all_properties(c, properties, required, o.extra, &o.musts);
+  const size_t n_musts = o.named ? o.named->count : 0; /* more are not required */
+  if (!o.named || !read_names(c, schema, &o)) return MN_NO_NODE;
+  if (o.open) others(c, o.named, o.keys, o.extra, end, &first, &after);
+  for (size_t i = o.named->count; i-- > 0 && c->status == MN_OK;) {
+    const mn_entry *e = &o.named->as.entries[i];
+    const bool must = i < n_musts && o.musts[i];
     if (is_false(e->value) && must) return schema_refuse(c, schema, "requires a property that may not be there");
     if (is_false(e->value)) continue;
     const mn_bytes_node one = pair(c, e->key, e->value, after);

@@ -1,345 +1,110 @@
-/* json_pattern.c - see json_pattern.h. A pattern becomes an automaton over characters (Thompson 1968, "Regular Expression Search Algorithm"); it
- * and a counter of characters become nodes of the grammar, those alone from which the string can still be ended. */
+/* json_pattern.c - see json_pattern.h. Of each pattern, and of what is looked ahead for, all states that can be reached together are one (Rabin
+ * and Scott 1959, "Finite Automata and Their Decision Problems"): only so it is known where none ends, and a string goes one way alone. Where the
+ * first pattern has too many such sets its states are followed one by one, as they are. They and a counter of characters become nodes of the
+ * grammar, those alone from which the string can still be ended. */
 #include "serve/json_pattern.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_STATES = 8192, MOST_PLACES = 1 << 16, MOST_RANGES = 64, MOST_NESTED = 50, MOST_REPEATS = 1000, LAST = 0x10FFFF, NONE = -1 };
+#include "serve/json_regex.h"
 
-/* ---- sets of characters ---- */
-typedef struct char_set { /* sorted and apart once tidied */
-  uint32_t first[MOST_RANGES], last[MOST_RANGES];
-  int n;
-} char_set;
+enum {
+  MOST_PLACES = 1 << 16,
+  MOST_SUBSETS = 4096,
+  MOST_MEMBERS = 1 << 20, /* of all subsets of a regex */
+  MOST_SPLITS = 1 << 21,
+  MOST_GROUPS = 64,
+  WIDTH = MOST_REGEXES + 1,
+  NONE = -1
+};
 
-typedef enum kind { STEP, SPLIT, CHARACTER, AT_BEGIN, AT_END, ACCEPT } kind;
-typedef struct nfa_state {
-  kind kind;
-  int32_t set, a, b; /* what a CHARACTER may be; where it goes on, and of a SPLIT where else */
-} nfa_state;
-
-typedef struct reader {
-  const char *s;
-  nfa_state *states;
-  char_set *sets;
-  int32_t n, n_sets, cap_sets;
-  int depth;
-  const char *why; /* it failed */
-} reader;
-
-static int32_t fail(reader *r, const char *why) {
-  if (!r->why) r->why = why;
-  return 0;
-}
-
-static void add_range(reader *r, char_set *s, uint32_t first, uint32_t last) {
-  if (first > last) fail(r, "has a pattern with a class that runs backwards");
-  else if (s->n == MOST_RANGES) fail(r, "has a pattern with a class of more than 64 ranges");
-  else s->first[s->n] = first, s->last[s->n++] = last;
-}
-
-static void tidy(char_set *s) {
-  for (int i = 1; i < s->n; i++)
-    for (int k = i; k > 0 && s->first[k] < s->first[k - 1]; k--) {
-      const uint32_t first = s->first[k], last = s->last[k];
-      s->first[k] = s->first[k - 1], s->last[k] = s->last[k - 1], s->first[k - 1] = first, s->last[k - 1] = last;
-    }
-  int n = 0;
-  for (int i = 0; i < s->n; i++) {
-    if (n && s->first[i] <= s->last[n - 1] + 1) s->last[n - 1] = s->last[i] > s->last[n - 1] ? s->last[i] : s->last[n - 1];
-    else s->first[n] = s->first[i], s->last[n++] = s->last[i];
-  }
-  s->n = n;
-}
-
-/* All others from `from` to `to`. */
-static void invert(reader *r, char_set *s, uint32_t from, uint32_t to) {
-  char_set out = {.n = 0};
-  uint32_t next = from;
-  tidy(s);
-  for (int i = 0; i < s->n; i++) {
-    if (s->first[i] > next && next <= to) add_range(r, &out, next, s->first[i] - 1 < to ? s->first[i] - 1 : to);
-    if (s->last[i] + 1 > next) next = s->last[i] + 1;
-  }
-  if (next <= to) add_range(r, &out, next, to);
-  *s = out;
-}
-
-/* ---- characters and classes ---- */
-static uint32_t take_utf8(reader *r) { /* the pattern is valid UTF-8 */
-  const unsigned char *s = (const unsigned char *)r->s;
-  const int n = *s < 0x80 ? 1 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : 4;
-  uint32_t c = n == 1 ? *s : *s & (0xff >> (n + 1));
-  for (int i = 1; i < n && s[i]; i++) c = c << 6 | (s[i] & 0x3f), r->s++;
-  r->s++;
-  return c;
-}
-
-static uint32_t take_hex(reader *r, int least, int most) {
-  uint32_t c = 0;
-  int n = 0;
-  for (; n < most; n++, r->s++) {
-    const char x = *r->s, low = (char)(x | 32);
-    if (x >= '0' && x <= '9') c = c << 4 | (uint32_t)(x - '0');
-    else if (low >= 'a' && low <= 'f') c = c << 4 | (uint32_t)(low - 'a' + 10);
-    else break;
-  }
-  if (n < least || c > LAST) fail(r, "has a pattern with an escape that is no character");
-  return c;
-}
-
-/* Behind a backslash: a class by its letter, added to the set; or else *c. */
-static bool take_escape(reader *r, char_set *s, uint32_t *c) {
-  static const char names[] = "tnrfv0", means[] = "\t\n\r\f\v";
-  const char e = *r->s, *name = e ? strchr(names, e) : NULL, low = (char)(e | 32);
-  char_set own = {.n = 0};
-  r->s += e != 0;
-  if (e && (low == 'd' || low == 'w' || low == 's')) {
-    if (low != 's') add_range(r, &own, '0', '9');
-    if (low == 'w') add_range(r, &own, 'A', 'Z'), add_range(r, &own, 'a', 'z'), add_range(r, &own, '_', '_');
-    if (low == 's') add_range(r, &own, '\t', '\r'), add_range(r, &own, ' ', ' ');
-    if (e != low) invert(r, &own, ' ', '~');
-    for (int i = 0; i < own.n; i++) add_range(r, s, own.first[i], own.last[i]);
-    return true;
-  }
-  if (name) *c = (unsigned char)means[name - names];
-  else if (e == 'x') *c = take_hex(r, 2, 2);
-  else if (e == 'u' && *r->s == '{') {
-    r->s++;
-    *c = take_hex(r, 1, 6);
-    if (*r->s++ != '}') fail(r, "has a pattern with an escape that is no character"), r->s--;
-  } else if (e == 'u') *c = take_hex(r, 4, 4);
-  else if (e && !(low >= 'a' && low <= 'z') && !(e >= '1' && e <= '9') && (unsigned char)e < 0x80) *c = (unsigned char)e;
-  else {
-    fail(r, "has a pattern with an escape that is not known here: \\d \\w \\s \\D \\W \\S, \\t \\n \\r \\f \\v, \\x, \\u and signs are");
-    *c = 0;
-  }
-  return false;
-}
-
-static void take_class(reader *r, char_set *s) { /* behind the '[' */
-  const bool negative = *r->s == '^';
-  bool named = false;
-  r->s += negative;
-  while (*r->s && *r->s != ']' && !r->why) {
-    uint32_t first = '\b', last;
-    bool is_class = false;
-    if (*r->s != '\\') first = take_utf8(r);
-    else if (r->s[1] == 'b') r->s += 2;
-    else r->s++, is_class = take_escape(r, s, &first);
-    named = named || is_class;
-    last = first;
-    if (!is_class && *r->s == '-' && r->s[1] && r->s[1] != ']') {
-      r->s++;
-      if (*r->s != '\\') last = take_utf8(r);
-      else if (r->s++, take_escape(r, s, &last)) fail(r, "has a pattern with a range to a class");
-    }
-    if (!is_class) add_range(r, s, first, last);
-  }
-  if (*r->s == ']') r->s++;
-  else fail(r, "has a pattern with a class that has no ]");
-  if (negative) invert(r, s, named ? ' ' : 0, named ? '~' : LAST);
-}
-
-/* ---- the automaton ---- */
-typedef struct fragment {
-  int32_t begin, end; /* the end is a STEP that leads nowhere yet */
-} fragment;
-
-static int32_t state(reader *r, kind is, int32_t a, int32_t b) {
-  if (r->n == MOST_STATES) return fail(r, "has a pattern that repeats too much: the grammar would explode");
-  r->states[r->n] = (nfa_state){is, NONE, a, b};
-  return r->n++;
-}
-static void lead(reader *r, int32_t from, int32_t to) {
-  if (!r->why) r->states[from].a = to;
-}
-
-static fragment character(reader *r, const char_set *s) {
-  const int32_t end = state(r, STEP, NONE, NONE), begin = state(r, CHARACTER, end, NONE);
-  if (r->n_sets == r->cap_sets && !r->why) {
-    const int32_t cap = r->cap_sets ? 2 * r->cap_sets : 16;
-    char_set *more = mn_realloc(r->sets, (size_t)cap * sizeof *more);
-    if (more) r->sets = more, r->cap_sets = cap;
-    else fail(r, "needs more memory than there is");
-  }
-  if (r->why) return (fragment){0, 0};
-  int32_t i = 0; /* equal ones are one */
-  while (i < r->n_sets && (r->sets[i].n != s->n || memcmp(r->sets[i].first, s->first, (size_t)s->n * sizeof *s->first) != 0 ||
-                           memcmp(r->sets[i].last, s->last, (size_t)s->n * sizeof *s->last) != 0))
-    i++;
-  if (i == r->n_sets) r->sets[r->n_sets++] = *s;
-  r->states[begin].set = i;
-  return (fragment){begin, end};
-}
-
-static fragment alternatives(reader *r);
-
-static fragment group(reader *r) { /* behind the '(' */
-  if (!strncmp(r->s, "?:", 2)) r->s += 2;
-  else if (!strncmp(r->s, "?<", 2) && r->s[2] != '=' && r->s[2] != '!') {
-    while (*r->s && *r->s != '>') r->s++;
-    r->s += *r->s == '>';
-  } else if (*r->s == '?') fail(r, "has a pattern that looks around itself, which no grammar can");
-  if (++r->depth > MOST_NESTED) fail(r, "has a pattern nested more than 50 deep");
-  const fragment inside = r->why ? (fragment){0, 0} : alternatives(r);
-  r->depth--;
-  if (*r->s == ')') r->s++;
-  else fail(r, "has a pattern with a ( that has no )");
-  return inside;
-}
-
-static fragment atom(reader *r) {
-  char_set s = {.n = 0};
-  uint32_t c = 0;
-  if (*r->s == '(') {
-    r->s++;
-    return group(r);
-  }
-  if (*r->s == '^' || *r->s == '$') {
-    const int32_t end = state(r, STEP, NONE, NONE);
-    return (fragment){state(r, *r->s++ == '^' ? AT_BEGIN : AT_END, end, NONE), end};
-  }
-  if (strchr("*+?", *r->s)) fail(r, "has a pattern with nothing to repeat");
-  if (*r->s == '[') r->s++, take_class(r, &s);
-  else if (*r->s == '.') { /* all but the ends of lines */ r->s++;
-    add_range(r, &s, '\n', '\n'), add_range(r, &s, '\r', '\r'), add_range(r, &s, 0x2028, 0x2029);
-    invert(r, &s, 0, LAST);
-  } else if (*r->s == '\\') {
-    r->s++;
-    if (!take_escape(r, &s, &c)) add_range(r, &s, c, c);
-  } else c = take_utf8(r), add_range(r, &s, c, c);
-  tidy(&s);
-  return character(r, &s);
-}
-
-static bool take_number(reader *r, int *out) {
-  const char *begin = r->s;
-  for (*out = 0; *r->s >= '0' && *r->s <= '9'; r->s++) *out = *out <= MOST_REPEATS ? *out * 10 + (*r->s - '0') : *out;
-  return r->s > begin;
-}
-
-/* max -1: any number. False: none follows. */
-static bool take_repeat(reader *r, int *min, int *max) {
-  const char *begin = r->s;
-  if (*r->s == '*') *min = 0, *max = -1, r->s++;
-  else if (*r->s == '+') *min = 1, *max = -1, r->s++;
-  else if (*r->s == '?') *min = 0, *max = 1, r->s++;
-  else {
-    if (*r->s != '{') return false;
-    r->s++;
-    bool good = take_number(r, min);
-    *max = *min;
-    if (good && *r->s == ',') {
-      r->s++;
-      if (!take_number(r, max)) *max = -1;
-    }
-    if (!good || *r->s != '}') return r->s = begin, false; /* the sign { itself */
-    r->s++;
-    if (*min > MOST_REPEATS || *max > MOST_REPEATS) fail(r, "has a pattern that repeats more than 1000 times");
-    if (*max >= 0 && *max < *min) fail(r, "has a pattern with a repeat that runs backwards");
-  }
-  if (*r->s == '?') r->s++; /* which strings there are does not depend on who is greedy */
-  return true;
-}
-
-/* An atom as often as what follows it says: it is read once for each time. */
-static fragment repeated(reader *r) {
-  const char *begin = r->s;
-  int min, max;
-  fragment x = atom(r);
-  if (r->why || !take_repeat(r, &min, &max)) return x;
-  const char *behind = r->s;
-  const int32_t end = state(r, STEP, NONE, NONE), start = state(r, STEP, NONE, NONE);
-  const int times = max < 0 ? (min ? min : 1) : max;
-  int32_t at = start;
-  for (int i = 0; i < times && !r->why; i++) {
-    if (i) r->s = begin, x = atom(r);
-    const int32_t first = i >= min ? state(r, SPLIT, x.begin, end) : x.begin;
-    lead(r, at, first);
-    at = x.end;
-    if (max < 0 && i + 1 == times) { /* and again */
-      const int32_t again = state(r, SPLIT, x.begin, end);
-      lead(r, at, again);
-      at = NONE;
-    }
-  }
-  if (at != NONE) lead(r, at, end);
-  r->s = behind;
-  return (fragment){start, end};
-}
-
-static fragment sequence(reader *r) {
-  const int32_t begin = state(r, STEP, NONE, NONE);
-  int32_t at = begin;
-  while (*r->s && *r->s != '|' && *r->s != ')' && !r->why) {
-    const fragment x = repeated(r);
-    lead(r, at, x.begin);
-    at = x.end;
-  }
-  return (fragment){begin, at};
-}
-
-static fragment alternatives(reader *r) {
-  fragment all = sequence(r);
-  while (*r->s == '|' && !r->why) {
-    r->s++;
-    const fragment x = sequence(r);
-    const int32_t end = state(r, STEP, NONE, NONE);
-    lead(r, all.end, end), lead(r, x.end, end);
-    all = (fragment){state(r, SPLIT, all.begin, x.begin), end};
-  }
-  return all;
-}
-
-/* Found anywhere: any characters, the pattern, any characters. */
-static int32_t whole(reader *r) {
-  char_set any = {.first = {0}, .last = {LAST}, .n = 1};
-  const fragment before = character(r, &any), x = alternatives(r), after = character(r, &any);
-  if (*r->s == ')') fail(r, "has a pattern with a ) without a (");
-  const int32_t accept = state(r, ACCEPT, NONE, NONE), begin = state(r, SPLIT, before.begin, x.begin);
-  const int32_t behind = state(r, SPLIT, after.begin, accept);
-  lead(r, before.end, begin), lead(r, x.end, behind), lead(r, after.end, behind);
-  return begin;
-}
-
-/* ---- with a counter ---- */
 typedef struct edge {
   int32_t set, to; /* a place */
 } edge;
 
-typedef struct product { /* places: a state, and how many characters were before, up to a bound. The first is where none was */
-  reader *r;
+static int by_place(const void *a, const void *b) {
+  const edge *x = a, *y = b;
+  return x->to != y->to ? (x->to > y->to) - (x->to < y->to) : (x->set > y->set) - (x->set < y->set);
+}
+
+/* ---- keys by hashes ---- */
+typedef struct table { /* keys[i] is what place or subset i is; slots are twice as many as there may be */
+  int32_t *slots, cap;
+} table;
+
+static bool open_table(table *t, int32_t most) {
+  t->cap = 2 * most;
+  t->slots = mn_alloc((size_t)t->cap * sizeof *t->slots);
+  for (int32_t i = 0; t->slots && i < t->cap; i++) t->slots[i] = NONE;
+  return t->slots != NULL;
+}
+
+typedef struct subset { /* of a regex's states, sorted */
+  int32_t first, n;
+} subset;
+
+typedef struct group { /* edges of a subset that want the same characters: targets [first, first + n) */
+  int32_t set, first, n;
+} group;
+
+typedef struct together { /* the subsets of one regex that were reached */
+  int32_t *states;        /* of all subsets, one behind the other */
+  subset *all;
+  int32_t n, n_states, cap_states;
+  table of;
+  edge *edges; /* of the subset that is looked at: [states of the regex], sorted by what they want */
+  int32_t *targets, n_edges, n_groups;
+  group groups[MOST_GROUPS];
+  bool accepts; /* one of its states does */
+} together;
+
+typedef struct product { /* places: a state, subsets, and how many characters were before, up to a bound. The first is where none was */
+  json_regex regexes[MOST_REGEXES];
+  int n_regexes, width; /* of a key */
+  char_sets sets;
+  together sets_of[MOST_REGEXES];
+  bool one_by_one; /* the states of the first are followed as they are */
+  const char *why; /* it failed */
   int64_t least, most, counts;
-  int32_t *place_of, *where; /* [states * counts], or NONE; of a place what it is */
-  int32_t n;
+  int32_t *keys; /* [places, width]: of a place the count, and for each regex the subset, or the state */
+  table of;
+  int32_t n, splits;
   edge *edges;
   int32_t n_edges, cap_edges, *first; /* of a place its first edge; and one more */
   bool *accepts, *lives;
-  int32_t *seen, *stack, n_stack, round; /* [2 * states], [4 * states]: states, and those behind a $ */
+  int32_t *seen, *stack, n_stack, round; /* [2 * states], [2 * states]: states, and those behind a $ */
 } product;
 
-static int32_t place(product *p, int32_t state, int64_t count) {
-  int32_t *at = &p->place_of[(int64_t)state * p->counts + count];
-  if (*at == NONE) {
-    if (p->n == MOST_PLACES) return fail(p->r, "has a pattern and a length that multiply: the grammar would explode");
-    p->where[p->n] = (int32_t)(at - p->place_of);
-    *at = p->n++;
-  }
-  return *at;
+static int32_t fail(product *p, const char *why) {
+  if (!p->why) p->why = why;
+  return 0;
+}
+
+static const char multiply[] = "has a pattern and a length that multiply: the grammar would explode";
+static const char no_memory[] = "needs more memory than there is";
+
+static int32_t place(product *p, const int32_t *key) {
+  const size_t bytes = (size_t)p->width * sizeof *key;
+  uint32_t at = (uint32_t)mn_hash_bytes(key, bytes, 1) & ((uint32_t)p->of.cap - 1);
+  for (; p->of.slots[at] != NONE; at = (at + 1) & ((uint32_t)p->of.cap - 1))
+    if (!memcmp(&p->keys[(size_t)p->of.slots[at] * (size_t)p->width], key, bytes)) return p->of.slots[at];
+  if (p->n == MOST_PLACES) return fail(p, multiply);
+  memcpy(&p->keys[(size_t)p->n * (size_t)p->width], key, bytes);
+  p->of.slots[at] = p->n;
+  return p->n++;
 }
 
 static void add_edge(product *p, int32_t set, int32_t to) {
   if (p->n_edges == MN_GRAMMAR_NODES) { /* each is a node, and more */
-    fail(p->r, "has a pattern and a length that multiply: the grammar would explode");
+    fail(p, multiply);
     return;
   }
   if (p->n_edges == p->cap_edges) {
     const int32_t cap = p->cap_edges ? 2 * p->cap_edges : 256;
     edge *more = mn_realloc(p->edges, (size_t)cap * sizeof *more);
     if (!more) {
-      fail(p->r, "needs more memory than there is");
+      fail(p, no_memory);
       return;
     }
     p->edges = more, p->cap_edges = cap;
@@ -347,6 +112,7 @@ static void add_edge(product *p, int32_t set, int32_t to) {
   p->edges[p->n_edges++] = (edge){set, to};
 }
 
+/* ---- states that are reached without a character ---- */
 static void reach(product *p, int32_t state, bool ended) {
   const int32_t i = state * 2 + ended;
   if (state < 0 || p->seen[i] == p->round) return;
@@ -354,39 +120,197 @@ static void reach(product *p, int32_t state, bool ended) {
   p->stack[p->n_stack++] = i;
 }
 
-/* The edges of a place: what is reached from its state without a character. Behind a $ nothing but the end counts. */
-static void leave(product *p, int32_t here, int32_t state, int64_t count, bool none) {
-  const int64_t more = count + 1 < p->counts ? count + 1 : p->most < 0 ? p->counts - 1 : NONE;
-  p->first[here] = p->n_edges;
+/* Goes on from one of them; behind a $ nothing but the end counts. The CHARACTER that it is, or NULL. */
+static const regex_state *follow(product *p, const json_regex *re, bool none, bool *accepts) {
+  const int32_t i = p->stack[--p->n_stack];
+  const regex_state *s = &re->states[i / 2];
+  const bool ended = i % 2;
+  if (s->kind == REGEX_ACCEPT) *accepts = true;
+  else if (s->kind == REGEX_CHARACTER) return ended ? NULL : s;
+  else if (s->kind != REGEX_AT_BEGIN || none) reach(p, s->a, ended || s->kind == REGEX_AT_END);
+  if (s->kind == REGEX_SPLIT) reach(p, s->b, ended);
+  return NULL;
+}
+
+/* ---- subsets ---- */
+static int by_number(const void *a, const void *b) {
+  return (*(const int32_t *)a > *(const int32_t *)b) - (*(const int32_t *)a < *(const int32_t *)b);
+}
+
+static const char too_many[] = "has patterns that must hold at once in too many ways: the grammar would explode";
+
+/* The subset of these states, which are sorted here. */
+static int32_t subset_of(product *p, together *t, int32_t *states, int32_t n) {
+  int32_t k = 0;
+  qsort(states, (size_t)n, sizeof *states, by_number);
+  for (int32_t i = 0; i < n; i++)
+    if (!k || states[k - 1] != states[i]) states[k++] = states[i];
+  uint32_t at = (uint32_t)mn_hash_bytes(states, (size_t)k * sizeof *states, 1) & ((uint32_t)t->of.cap - 1);
+  for (; t->of.slots[at] != NONE; at = (at + 1) & ((uint32_t)t->of.cap - 1)) {
+    const subset *s = &t->all[t->of.slots[at]];
+    if (s->n == k && !memcmp(&t->states[s->first], states, (size_t)k * sizeof *states)) return t->of.slots[at];
+  }
+  if (t->n == MOST_SUBSETS || t->n_states + k > MOST_MEMBERS) return fail(p, too_many);
+  if (t->n_states + k > t->cap_states) {
+    const int32_t cap = 2 * (t->cap_states + k);
+    int32_t *more = mn_realloc(t->states, (size_t)cap * sizeof *more);
+    if (!more) return fail(p, no_memory);
+    t->states = more, t->cap_states = cap;
+  }
+  if (k) memcpy(&t->states[t->n_states], states, (size_t)k * sizeof *states);
+  t->all[t->n] = (subset){t->n_states, k};
+  t->n_states += k;
+  t->of.slots[at] = t->n;
+  return t->n++;
+}
+
+static int by_set(const void *a, const void *b) {
+  const edge *x = a, *y = b;
+  return x->set != y->set ? (x->set > y->set) - (x->set < y->set) : (x->to > y->to) - (x->to < y->to);
+}
+
+/* What a subset's characters are, and does it accept. */
+static void look_at(product *p, together *t, const json_regex *re, int32_t number, bool none) {
+  const subset s = t->all[number];
+  t->n_edges = t->n_groups = 0, t->accepts = false;
   p->round++;
-  reach(p, state, false);
-  while (p->n_stack && !p->r->why) {
-    const int32_t i = p->stack[--p->n_stack];
-    const nfa_state *s = &p->r->states[i / 2];
-    const bool ended = i % 2;
-    if (s->kind == ACCEPT) p->accepts[here] = p->accepts[here] || count >= p->least;
-    else if (s->kind != CHARACTER && (s->kind != AT_BEGIN || none)) reach(p, s->a, ended || s->kind == AT_END);
-    else if (s->kind == CHARACTER && !ended && more != NONE) add_edge(p, s->set, place(p, s->a, more));
-    if (s->kind == SPLIT) reach(p, s->b, ended);
+  for (int32_t i = 0; i < s.n; i++) reach(p, t->states[s.first + i], false);
+  while (p->n_stack) {
+    const regex_state *c = follow(p, re, none, &t->accepts);
+    if (c) t->edges[t->n_edges++] = (edge){c->set, c->a};
+  }
+  qsort(t->edges, (size_t)t->n_edges, sizeof *t->edges, by_set);
+  for (int32_t i = 0; i < t->n_edges && !p->why; i++) {
+    t->targets[i] = t->edges[i].to;
+    if (i && t->edges[i].set == t->edges[i - 1].set) t->groups[t->n_groups - 1].n++;
+    else if (t->n_groups == MOST_GROUPS) fail(p, too_many);
+    else t->groups[t->n_groups++] = (group){t->edges[i].set, i, 1};
   }
 }
 
+/* The subset behind those groups of edges. */
+static int32_t behind(product *p, together *t, uint64_t groups) {
+  int32_t *to = mn_alloc((size_t)(t->n_edges + 1) * sizeof *to), n = 0, out = 0;
+  for (int32_t i = 0; to && i < t->n_groups; i++)
+    if (groups >> i & 1) memcpy(&to[n], &t->targets[t->groups[i].first], (size_t)t->groups[i].n * sizeof *to), n += t->groups[i].n;
+  if (to) out = subset_of(p, t, to, n);
+  else fail(p, no_memory);
+  free(to);
+  return out;
+}
+
+/* Of the characters of `set`, which `groups` of the k-th regex want, each part that leads elsewhere by its groups from the i-th on: an edge of the
+ * product. */
+static void split(product *p, int k, int32_t i, const char_set *set, uint64_t groups, const int32_t *key) {
+  if (p->why || !set->n) return;
+  if (k == p->n_regexes) {
+    const int32_t number = char_sets_add(&p->sets, set);
+    if (number < 0) fail(p, "has patterns of too many classes that must hold at once");
+    else add_edge(p, number, place(p, key));
+    return;
+  }
+  together *t = &p->sets_of[k];
+  if (i == t->n_groups) {
+    int32_t next[WIDTH];
+    if (!groups && !p->regexes[k].negative) return;
+    memcpy(next, key, (size_t)p->width * sizeof *next);
+    next[1 + k] = behind(p, t, groups);
+    split(p, k + 1, 0, set, 0, next);
+    return;
+  }
+  char_set part;
+  if (++p->splits > MOST_SPLITS) fail(p, too_many);
+  if (!char_set_both(set, &p->sets.all[t->groups[i].set], &part)) fail(p, "has patterns of too many classes that must hold at once");
+  const bool in_it = part.n > 0;
+  split(p, k, i + 1, &part, groups | (uint64_t)1 << i, key);
+  if (!in_it) split(p, k, i + 1, set, groups, key);
+  else if (!char_set_less(set, &p->sets.all[t->groups[i].set], &part)) fail(p, "has patterns of too many classes that must hold at once");
+  else split(p, k, i + 1, &part, groups, key);
+}
+
+/* ---- places ---- */
+/* Edges of a place that lead to the same one are one, where its characters are a set. */
+static void join(product *p, int32_t from) {
+  int32_t n = from;
+  qsort(&p->edges[from], (size_t)(p->n_edges - from), sizeof *p->edges, by_place);
+  for (int32_t i = from; i < p->n_edges && !p->why; i++) {
+    edge *last = n > from ? &p->edges[n - 1] : NULL;
+    char_set both;
+    int32_t set = NONE;
+    if (last && last->to == p->edges[i].to && char_set_either(&p->sets.all[last->set], &p->sets.all[p->edges[i].set], &both))
+      set = char_sets_add(&p->sets, &both);
+    if (set != NONE) last->set = set;
+    else p->edges[n++] = p->edges[i];
+  }
+  p->n_edges = n;
+}
+
+/* The edges of a place: what is reached from its states without a character. */
+static void leave(product *p, int32_t here, bool none) {
+  static const char_set any = {.first = {0}, .last = {LAST_CHARACTER}, .n = 1};
+  int32_t key[WIDTH];
+  bool accepts = true, of_first = !p->one_by_one;
+  memcpy(key, &p->keys[(size_t)here * (size_t)p->width], (size_t)p->width * sizeof *key);
+  const int64_t count = key[0], more = count + 1 < p->counts ? count + 1 : p->most < 0 ? p->counts - 1 : NONE;
+  for (int k = p->one_by_one; k < p->n_regexes && !p->why; k++) {
+    look_at(p, &p->sets_of[k], &p->regexes[k], key[1 + k], none);
+    accepts = accepts && p->sets_of[k].accepts != p->regexes[k].negative;
+  }
+  p->first[here] = p->n_edges;
+  key[0] = (int32_t)more;
+  if (!p->one_by_one && more != NONE) split(p, 0, 0, &any, 0, key);
+  p->round++;
+  if (p->one_by_one) reach(p, key[1], false);
+  while (p->n_stack) {
+    const regex_state *s = follow(p, &p->regexes[0], none, &of_first);
+    if (!s || more == NONE || p->why) continue;
+    key[1] = s->a;
+    const char_set set = p->sets.all[s->set];
+    split(p, 1, 0, &set, 0, key);
+  }
+  if (!p->why) join(p, p->first[here]);
+  p->accepts[here] = accepts && of_first && count >= p->least;
+}
+
 static bool open_product(product *p) {
-  const int64_t states = p->r->n, all = states * p->counts;
-  if (all > 1 << 22) return fail(p->r, "has a pattern and a length that multiply: the grammar would explode"), false;
-  p->place_of = mn_alloc((size_t)all * sizeof *p->place_of);
-  p->where = mn_alloc(MOST_PLACES * sizeof *p->where);
+  int32_t states = 1;
+  for (int k = 0; k < p->n_regexes; k++) states = p->regexes[k].n > states ? p->regexes[k].n : states;
+  p->width = p->n_regexes + 1;
+  p->keys = mn_alloc((size_t)MOST_PLACES * (size_t)p->width * sizeof *p->keys);
   p->first = mn_alloc((MOST_PLACES + 1) * sizeof *p->first);
   p->accepts = mn_calloc(MOST_PLACES, sizeof *p->accepts), p->lives = mn_calloc(MOST_PLACES, sizeof *p->lives);
   p->seen = mn_calloc((size_t)states * 2, sizeof *p->seen), p->stack = mn_alloc((size_t)states * 2 * sizeof *p->stack);
-  if (!p->place_of || !p->where || !p->first || !p->accepts || !p->lives || !p->seen || !p->stack)
-    return fail(p->r, "needs more memory than there is"), false;
-  for (int64_t i = 0; i < all; i++) p->place_of[i] = NONE;
-  return true;
+  bool room = open_table(&p->of, MOST_PLACES) && p->keys && p->first && p->accepts && p->lives && p->seen && p->stack;
+  for (int k = 0; room && k < p->n_regexes; k++) {
+    together *t = &p->sets_of[k];
+    const size_t n = (size_t)p->regexes[k].n * 2;
+    t->all = mn_alloc(MOST_SUBSETS * sizeof *t->all), t->edges = mn_alloc(n * sizeof *t->edges),
+    t->targets = mn_alloc(n * sizeof *t->targets);
+    room = open_table(&t->of, MOST_SUBSETS) && t->all && t->edges && t->targets;
+  }
+  if (!room) fail(p, no_memory);
+  return room;
+}
+
+/* All is as it was when it was opened. */
+static void begin_again(product *p) {
+  memset(p->accepts, 0, MOST_PLACES * sizeof *p->accepts), memset(p->lives, 0, MOST_PLACES * sizeof *p->lives);
+  for (int k = 0; k < p->n_regexes; k++) {
+    together *t = &p->sets_of[k];
+    t->n = t->n_states = 0;
+    for (int32_t i = 0; i < t->of.cap; i++) t->of.slots[i] = NONE;
+  }
+  for (int32_t i = 0; i < p->of.cap; i++) p->of.slots[i] = NONE;
+  p->n = p->n_edges = p->n_stack = p->splits = 0;
 }
 
 static void close_product(product *p) {
-  free(p->place_of), free(p->where), free(p->first), free(p->accepts), free(p->lives), free(p->seen), free(p->stack), free(p->edges);
+  free(p->keys), free(p->first), free(p->accepts), free(p->lives), free(p->seen), free(p->stack), free(p->edges), free(p->of.slots);
+  for (int k = 0; k < p->n_regexes; k++) {
+    together *t = &p->sets_of[k];
+    free(t->of.slots), free(t->all), free(t->states), free(t->edges), free(t->targets);
+  }
+  json_regex_free(p->regexes, p->n_regexes, &p->sets);
 }
 
 /* Which places can still come to an end: from the ends backwards, each edge once. */
@@ -394,7 +318,7 @@ static void find_living(product *p, const bool *says) {
   int32_t *first = mn_calloc((size_t)p->n + 1, sizeof *first), *before = mn_alloc(((size_t)p->n_edges + 1) * sizeof *before);
   int32_t *stack = mn_alloc((size_t)p->n * sizeof *stack), n = 0;
   const bool room = first && before && stack;
-  if (!room) fail(p->r, "needs more memory than there is");
+  if (!room) fail(p, no_memory);
   for (int32_t k = 0; room && k < p->n_edges; k++) first[p->edges[k].to]++;
   for (int32_t i = 0, sum = 0; room && i <= p->n; i++) sum += first[i], first[i] = sum; /* where each ends, for now */
   for (int32_t i = 0; room && i < p->n; i++) {
@@ -409,13 +333,25 @@ static void find_living(product *p, const bool *says) {
   free(first), free(before), free(stack);
 }
 
-/* All places, and which of them can still come to an end. */
-static void fill(product *p, int32_t begin, const bool *says) {
-  p->n = 1;
-  leave(p, 0, begin, 0, true);
-  for (int32_t i = 1; i < p->n && !p->r->why; i++) leave(p, i, (int32_t)(p->where[i] / p->counts), p->where[i] % p->counts, false);
+/* All places. */
+static bool fill_in_one_way(product *p) {
+  int32_t key[WIDTH] = {0};
+  for (int k = 0; k < p->n_regexes; k++) {
+    int32_t begin = p->regexes[k].begin;
+    key[1 + k] = k < p->one_by_one ? begin : subset_of(p, &p->sets_of[k], &begin, 1);
+  }
+  place(p, key);
+  for (int32_t i = 0; i < p->n && !p->why; i++) leave(p, i, i == 0);
   p->first[p->n] = p->n_edges;
-  if (!p->r->why) find_living(p, says);
+  return !p->why;
+}
+
+static bool fill(product *p) {
+  if (fill_in_one_way(p)) return true;
+  if (p->why == no_memory) return false;
+  p->why = NULL, p->one_by_one = true;
+  begin_again(p);
+  return fill_in_one_way(p);
 }
 
 /* ---- as nodes ---- */
@@ -440,12 +376,14 @@ static int utf8(uint32_t c, uint8_t out[4]) {
   return n;
 }
 
+enum { PLAINS = 7 };
+static const uint32_t plain[PLAINS][2] = {
+    {0x20, 0x21}, {0x23, 0x5b}, {0x5d, 0x7e}, {0x80, 0x7ff}, {0x800, 0xd7ff}, {0xe000, 0xffff}, {0x10000, LAST_CHARACTER}};
+static const char escaped[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
+
 /* Characters of [first, last] as JSON writes them: those that need no escape, and those that have a short one. */
 static mn_bytes_node characters_of(mn_grammar *g, uint32_t first, uint32_t last, mn_bytes_node all, mn_bytes_node next) {
-  static const uint32_t plain[][2] = {{0x20, 0x21},    {0x23, 0x5b},     {0x5d, 0x7e},   {0x80, 0x7ff},
-                                      {0x800, 0xd7ff}, {0xe000, 0xffff}, {0x10000, LAST}};
-  static const char escaped[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
-  for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+  for (int i = 0; i < PLAINS; i++) {
     const uint32_t from = first > plain[i][0] ? first : plain[i][0], to = last < plain[i][1] ? last : plain[i][1];
     uint8_t low[4], high[4];
     if (from > to) continue;
@@ -470,7 +408,7 @@ static mn_bytes_node set_of(mn_grammar *g, const char_set *s, mn_bytes_node next
 static mn_bytes_node nodes_of(product *p, mn_grammar *g, const int32_t *rules, mn_bytes_node next) {
   mn_bytes_node *places = mn_alloc((size_t)p->n * sizeof *places);
   const mn_bytes_node end = mn_grammar_text(g, "\"", 1, next);
-  if (!places) return fail(p->r, "needs more memory than there is"), MN_NO_NODE;
+  if (!places) return fail(p, no_memory), MN_NO_NODE;
   for (int32_t i = 0; i < p->n; i++) places[i] = p->lives[i] ? mn_grammar_place(g) : MN_NO_NODE;
   for (int32_t i = 0; i < p->n && mn_grammar_nodes(g) < MN_GRAMMAR_NODES; i++) {
     mn_bytes_node all = p->lives[i] && p->accepts[i] ? end : MN_NO_NODE;
@@ -484,35 +422,52 @@ static mn_bytes_node nodes_of(product *p, mn_grammar *g, const int32_t *rules, m
   return mn_grammar_text(g, "\"", 1, out);
 }
 
-static mn_bytes_node emit(product *p, mn_grammar *g, int32_t begin, mn_bytes_node next) {
-  int32_t *rules = mn_alloc((size_t)p->r->n_sets * sizeof *rules);
-  bool *says = mn_calloc((size_t)p->r->n_sets, sizeof *says);
+/* May strings of JSON, written without codes, have one of them? */
+static bool can_be_said(const char_set *s) {
+  for (int i = 0; i < s->n; i++)
+    for (int k = 0; k < PLAINS; k++)
+      if (s->first[i] <= plain[k][1] && s->last[i] >= plain[k][0]) return true;
+  for (int i = 0; i < s->n; i++)
+    for (int k = 0; escaped[k]; k++)
+      if (s->first[i] <= (uint32_t)escaped[k] && s->last[i] >= (uint32_t)escaped[k]) return true;
+  return false;
+}
+
+static mn_bytes_node emit(product *p, mn_grammar *g, mn_bytes_node next) {
+  int32_t *rules = mn_alloc((size_t)p->sets.n * sizeof *rules);
+  bool *says = mn_calloc((size_t)p->sets.n, sizeof *says), *used = mn_calloc((size_t)p->sets.n, sizeof *used);
   mn_bytes_node out = MN_NO_NODE;
-  for (int32_t i = 0; rules && says && i < p->r->n_sets; i++) {
-    const mn_bytes_node one = set_of(g, &p->r->sets[i], mn_grammar_return(g));
-    says[i] = one != MN_NO_NODE;
-    rules[i] = says[i] ? mn_grammar_rule(g) : NONE;
-    if (says[i]) mn_grammar_define(g, rules[i], one);
+  const bool room = rules && says && used;
+  for (int32_t i = 0; room && i < p->sets.n; i++) says[i] = can_be_said(&p->sets.all[i]);
+  if (!room) fail(p, no_memory);
+  else find_living(p, says);
+  if (!p->why && !p->lives[0]) fail(p, "has a pattern that no string of its length has");
+  for (int32_t i = 0; !p->why && i < p->n; i++)
+    for (int32_t k = p->first[i]; p->lives[i] && k < p->first[i + 1]; k++) used[p->edges[k].set] |= p->lives[p->edges[k].to];
+  for (int32_t i = 0; !p->why && i < p->sets.n; i++) {
+    rules[i] = NONE;
+    if (!used[i] || !says[i]) continue;
+    const mn_bytes_node one = set_of(g, &p->sets.all[i], mn_grammar_return(g));
+    if (one == MN_NO_NODE) continue; /* the grammar is full */
+    rules[i] = mn_grammar_rule(g);
+    mn_grammar_define(g, rules[i], one);
   }
-  if (!rules || !says) fail(p->r, "needs more memory than there is");
-  else if (open_product(p)) fill(p, begin, says);
-  const bool room =
-      mn_grammar_nodes(g) < MN_GRAMMAR_NODES; /* else sets are nothing as there are no nodes for them, which the grammar says */
-  if (!p->r->why && !p->lives[0] && room) fail(p->r, "has a pattern that no string of its length has");
-  if (!p->r->why) out = nodes_of(p, g, rules, next);
-  close_product(p);
-  free(rules), free(says);
+  if (!p->why) out = nodes_of(p, g, rules, next);
+  free(rules), free(says), free(used);
   return out;
 }
 
-mn_bytes_node json_pattern(mn_grammar *g, const char *pattern, int64_t least, int64_t most, mn_bytes_node next, const char **why) {
-  reader r = {.s = pattern, .states = mn_alloc(MOST_STATES * sizeof *r.states)};
-  product p = {.r = &r, .least = least, .most = most, .counts = (most >= 0 ? most : least) + 1};
+mn_bytes_node json_pattern(mn_grammar *g, const char *const *patterns, int64_t least, int64_t most, mn_bytes_node next, const char **why) {
+  product *p = mn_calloc(1, sizeof *p);
   mn_bytes_node out = MN_NO_NODE;
-  if (!r.states) fail(&r, "needs more memory than there is");
-  const int32_t begin = r.why ? 0 : whole(&r);
-  if (!r.why) out = emit(&p, g, begin, next);
-  free(r.states), free(r.sets);
-  *why = r.why;
+  *why = no_memory;
+  if (!p) return MN_NO_NODE;
+  p->least = least, p->most = most, p->counts = (most >= 0 ? most : least) + 1;
+  bool good = true;
+  for (int i = 0; patterns[i] && good; i++) good = json_regex_add(patterns[i], &p->sets, p->regexes, &p->n_regexes, &p->why);
+  if (good && open_product(p) && fill(p)) out = emit(p, g, next);
+  *why = p->why;
+  close_product(p);
+  free(p);
   return out;
 }

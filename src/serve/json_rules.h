@@ -10,7 +10,5 @@ typedef struct json_rules {
   int32_t integer, number, value, object, array;
 } json_rules;
 json_rules json_rules_of(mn_grammar *g);
-/* The rule of a string in that format ("date-time"), quotes and all; -1: it is not known. */
-int32_t json_format(mn_grammar *g, const char *name);
 
 #endif

@@ -58,40 +58,6 @@ static mn_bytes_node literal(schema_compiler *c, const mn_value *v, mn_bytes_nod
   return next;
 }
 
-/* ---- arrays ---- */
-mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_node next) {
-  return items && items->kind == MN_MAP ? schema_value(c, items, next) : mn_grammar_call(c->g, c->rules.value, next);
-}
-
-/* What follows the i-th item (i of them are said), up to the end. */
-static mn_bytes_node array_of(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
-  const mn_value *items = mn_value_get(schema, "items"), *prefix = mn_value_get(schema, "prefixItems");
-  int64_t least = 0, most = -1;
-  const int64_t first = prefix && prefix->kind == MN_LIST ? (int64_t)prefix->count : 0;
-  if (!schema_count(c, schema, "minItems", &least) || !schema_count(c, schema, "maxItems", &most)) return MN_NO_NODE;
-  if (prefix && prefix->kind != MN_LIST) return schema_refuse(c, prefix, "has prefixItems that are not a list");
-  if (items && items->kind == MN_BOOLEAN && !items->as.boolean) most = most < 0 || most > first ? first : most;
-  else if (items && items->kind != MN_MAP && items->kind != MN_BOOLEAN) return schema_refuse(c, items, "has items that are not a schema");
-  if (most >= 0 && most < least) return schema_refuse(c, schema, "has a maxItems below its minItems");
-  mn_grammar *g = c->g;
-  const mn_bytes_node end = mn_grammar_call(g, c->rules.space, mn_grammar_text(g, "]", 1, next));
-  const int64_t one_by_one = most >= 0 ? most : least > first ? least : first;
-  mn_bytes_node at = end;
-  if (most < 0) { /* any number more */
-    const mn_bytes_node more = mn_grammar_place(g);
-    const mn_bytes_node item = mn_grammar_call(g, c->rules.comma, schema_item(c, items, more));
-    mn_grammar_put(g, more, mn_grammar_either(g, item, end));
-    at = more;
-    if (one_by_one == 0) at = mn_grammar_either(g, mn_grammar_call(g, c->rules.space, schema_item(c, items, more)), end);
-  }
-  for (int64_t i = one_by_one - 1; i >= 0 && c->status == MN_OK; i--) { /* the i-th item, and what follows it */
-    const mn_bytes_node item = schema_item(c, i < first ? prefix->as.items[i] : items, at);
-    at = mn_grammar_call(g, i ? c->rules.comma : c->rules.space, item);
-    if (i >= least) at = mn_grammar_either(g, at, end);
-  }
-  return mn_grammar_text(g, "[", 1, at);
-}
-
 /* ---- references ---- */
 /* "#/$defs/name/...": the place in the schema; NULL: there is none. */
 static const mn_value *look_up(schema_compiler *c, const char *ref) {
@@ -136,56 +102,68 @@ static mn_bytes_node reference_to(schema_compiler *c, const mn_value *ref, mn_by
 }
 
 /* ---- a schema ---- */
-static const char *const describing[] = {"title",       "description", "default",  "examples",  "$schema", "$id",  "$comment", "$defs",
-                                         "definitions", "deprecated",  "readOnly", "writeOnly", "strict",  "name", NULL};
-static const char *const known[] = {"type",
-                                    "enum",
-                                    "const",
-                                    "properties",
-                                    "required",
-                                    "additionalProperties",
-                                    "items",
-                                    "prefixItems",
-                                    "minItems",
-                                    "maxItems",
-                                    "minLength",
-                                    "maxLength",
-                                    "format",
-                                    "pattern",
-                                    "minimum",
-                                    "maximum",
-                                    "anyOf",
-                                    "oneOf",
-                                    "allOf",
-                                    "$ref",
-                                    "exclusiveMinimum",
-                                    "exclusiveMaximum",
-                                    "multipleOf",
-                                    NULL};
+static const char *const describing[] = {"title",        "description", "default",       "examples", "$schema", "$id",
+                                         "$comment",     "$defs",       "definitions",   "strict",   "name",    "deprecated",
+                                         "readOnly",     "writeOnly",   "discriminator", "example",  "$anchor", "contentMediaType",
+                                         "externalDocs", NULL};
+static const struct { /* and of what type's values a key speaks, where it speaks of one */
+  const char *key, *of;
+} known[] = {{"type", NULL},
+             {"enum", NULL},
+             {"const", NULL},
+             {"anyOf", NULL},
+             {"oneOf", NULL},
+             {"allOf", NULL},
+             {"$ref", NULL},
+             {"nullable", NULL},
+             {"format", NULL},
+             {"properties", "object"},
+             {"required", "object"},
+             {"additionalProperties", "object"},
+             {"unevaluatedProperties", "object"},
+             {"patternProperties", "object"},
+             {"propertyNames", "object"},
+             {"items", "array"},
+             {"prefixItems", "array"},
+             {"additionalItems", "array"},
+             {"minItems", "array"},
+             {"maxItems", "array"},
+             {"uniqueItems", "array"},
+             {"minLength", "string"},
+             {"maxLength", "string"},
+             {"pattern", "string"},
+             {"contentEncoding", "string"},
+             {"minimum", "number"},
+             {"maximum", "number"},
+             {"exclusiveMinimum", "number"},
+             {"exclusiveMaximum", "number"},
+             {"multipleOf", "number"}};
+
+static bool is_known(const char *key) {
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (!strcmp(known[i].key, key)) return true;
+  return false;
+}
+
+static const char *type_of_key(const mn_value *schema, const char *key) {
+  if (!strcmp(key, "format")) return schema_is_format_of_numbers(mn_value_get(schema, key)) ? "number" : "string";
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    if (!strcmp(known[i].key, key)) return known[i].of;
+  return NULL;
+}
 
 /* Do values of this type have what a key speaks of? */
 static bool is_of(const char *type, const char *of) { return !strcmp(type, of) || (!strcmp(type, "integer") && !strcmp(of, "number")); }
 
-static bool among(const char *const *words, const char *word) {
-  for (; *words; words++)
-    if (!strcmp(*words, word)) return true;
-  return false;
-}
-
-/* Of what type's values a key speaks, where it speaks of one. */
-static const char *type_of_key(const char *key) {
-  if (!strcmp(key, "properties") || !strcmp(key, "required") || !strcmp(key, "additionalProperties")) return "object";
-  if (!strcmp(key, "items") || !strcmp(key, "prefixItems") || !strcmp(key, "minItems") || !strcmp(key, "maxItems")) return "array";
-  if (!strcmp(key, "minLength") || !strcmp(key, "maxLength") || !strcmp(key, "format") || !strcmp(key, "pattern")) return "string";
-  if (!strcmp(key, "minimum") || !strcmp(key, "maximum") || !strcmp(key, "exclusiveMinimum") || !strcmp(key, "exclusiveMaximum") ||
-      !strcmp(key, "multipleOf"))
-    return "number";
-  return NULL;
+static bool describes(const char *key) {
+  for (const char *const *word = describing; *word; word++)
+    if (!strcmp(*word, key)) return true;
+  return !strncmp(key, "x-", 2); /* whose meaning is somebody's own */
 }
 
 static mn_bytes_node typed(schema_compiler *c, const mn_value *schema, const char *type, mn_bytes_node next) {
   if (!strcmp(type, "object")) return schema_object(c, schema, next);
-  if (!strcmp(type, "array")) return array_of(c, schema, next);
+  if (!strcmp(type, "array")) return schema_array(c, schema, next);
   if (!strcmp(type, "string")) return schema_string(c, schema, next);
   if (!strcmp(type, "integer") || !strcmp(type, "number")) return schema_number(c, schema, !strcmp(type, "integer"), next);
   if (!strcmp(type, "boolean"))
@@ -224,7 +202,7 @@ static const mn_value *without(schema_compiler *c, const mn_value *schema, const
 
 static bool has_others(const mn_value *schema, const char *key) {
   for (size_t i = 0; i < schema->count; i++)
-    if (strcmp(schema->as.entries[i].key, key) != 0 && among(known, schema->as.entries[i].key)) return true;
+    if (strcmp(schema->as.entries[i].key, key) != 0 && is_known(schema->as.entries[i].key)) return true;
   return false;
 }
 
@@ -265,7 +243,7 @@ static const mn_value *flat_target(schema_compiler *c, const mn_value *schema) {
 }
 
 /* Was it refused as no value fits? Then the way is none, and the rest goes on. */
-static bool took_nothing(schema_compiler *c, mn_status *last) {
+bool schema_took_nothing(schema_compiler *c, mn_status *last) {
   if (c->status == MN_OK || !c->nothing) return false;
   *last = c->status, c->status = MN_OK, c->nothing = false;
   return true;
@@ -280,7 +258,7 @@ static bool lie_apart(schema_compiler *c, const mn_value *list) {
   if (!schema_spend(c, list, 16.0 * (double)list->count * (double)list->count)) return false;
   for (size_t i = 0; i < list->count; i++) {
     const mn_value *one = flat_target(c, list->as.items[i]);
-    if (took_nothing(c, &last)) continue;
+    if (schema_took_nothing(c, &last)) continue;
     if (!one) return false;
     all[n++] = one;
   }
@@ -306,7 +284,7 @@ static mn_bytes_node ways(schema_compiler *c, const mn_value *schema, const char
     if (rest) way = flat_target(c, way);
     if (rest && way) way = merge(c, rest, way, list);
     const mn_bytes_node one = way ? schema_value(c, way, next) : MN_NO_NODE;
-    if (!took_nothing(c, &last)) out = out == MN_NO_NODE ? one : mn_grammar_either(c->g, out, one);
+    if (!schema_took_nothing(c, &last)) out = out == MN_NO_NODE ? one : mn_grammar_either(c->g, out, one);
   }
   if (out == MN_NO_NODE && c->status == MN_OK && last != MN_OK) c->status = last, c->nothing = true; /* its message stands */
   return out;
@@ -374,6 +352,17 @@ static mn_bytes_node fitting(schema_compiler *c, const mn_value *schema, const c
              : out;
 }
 
+/* OpenAPI's word for one type more. */
+static mn_bytes_node or_null(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
+  const mn_value *v = mn_value_get(schema, "nullable"), *rest = without(c, schema, "nullable");
+  if (v->kind != MN_BOOLEAN) return schema_refuse(c, v, "is nullable or not: neither true nor false");
+  const mn_bytes_node one = rest ? schema_value(c, rest, next) : MN_NO_NODE;
+  if (!v->as.boolean) return one;
+  mn_status last;
+  const mn_bytes_node null = mn_grammar_text(c->g, "null", 4, next);
+  return schema_took_nothing(c, &last) ? null : mn_grammar_either(c->g, null, one);
+}
+
 static mn_bytes_node value_at(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
   static const char *const lists[] = {"anyOf", "oneOf", NULL};
   if (schema->kind == MN_BOOLEAN && schema->as.boolean) return mn_grammar_call(c->g, c->rules.value, next);
@@ -381,13 +370,14 @@ static mn_bytes_node value_at(schema_compiler *c, const mn_value *schema, mn_byt
   for (size_t i = 0; i < schema->count; i++) {
     const char *key = schema->as.entries[i].key;
     char what[160], shown[MN_PRINTABLE];
-    if (among(known, key) || among(describing, key)) continue;
+    if (is_known(key) || describes(key)) continue;
     snprintf(what, sizeof what, "has the key '%.100s', which is not known here", mn_printable(key, shown));
     return schema_refuse(c, schema, what);
   }
   const mn_value *const whole = flat(c, schema);
   if (!whole) return MN_NO_NODE;
   if (whole != schema) return schema_value(c, whole, next);
+  if (mn_value_get(schema, "nullable")) return or_null(c, schema, next);
   if (mn_value_get(schema, "$ref")) return reference_to(c, mn_value_get(schema, "$ref"), next);
   for (int i = 0; lists[i]; i++)
     if (mn_value_get(schema, lists[i])) return ways(c, schema, lists[i], next);
@@ -396,7 +386,7 @@ static mn_bytes_node value_at(schema_compiler *c, const mn_value *schema, mn_byt
   const mn_value *type = mn_value_get(schema, "type");
   if (type) {
     for (size_t i = 0; i < schema->count; i++) { /* what no type of it has would have no effect */
-      const char *of = type_of_key(schema->as.entries[i].key);
+      const char *of = type_of_key(schema, schema->as.entries[i].key);
       bool has = !of;
       if (of && type->kind == MN_TEXT) has = is_of(type->as.text, of);
       for (size_t k = 0; of && type->kind == MN_LIST && k < type->count; k++)
@@ -407,7 +397,7 @@ static mn_bytes_node value_at(schema_compiler *c, const mn_value *schema, mn_byt
   }
   const char *of = NULL;
   for (size_t i = 0; i < schema->count; i++) {
-    const char *one = type_of_key(schema->as.entries[i].key);
+    const char *one = type_of_key(schema, schema->as.entries[i].key);
     if (of && one && strcmp(of, one) != 0) return schema_refuse(c, schema, "says no type, and has keys of two");
     of = one ? one : of;
   }

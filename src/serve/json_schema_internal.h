@@ -1,4 +1,4 @@
-/* json_schema_internal.h - what the rooms of the compiler of schemas share: values of all kinds (json_schema.c), objects (json_object.c), strings and numbers
+/* json_schema_internal.h - what the rooms of the compiler of schemas share: values of all kinds (json_schema.c), objects (json_object.c), arrays (json_array.c), strings and numbers
  * (json_scalar.c). */
 #ifndef MN_SERVE_JSON_SCHEMA_INTERNAL_H
 #define MN_SERVE_JSON_SCHEMA_INTERNAL_H
@@ -11,6 +11,13 @@ typedef struct schema_reference { /* a place of the schema that is a rule */
   int32_t rule;
 } schema_reference;
 
+enum { SCHEMA_STRINGS = 128 };
+typedef struct schema_kept_string { /* a kind of strings that is a rule */
+  const char *patterns[4];
+  int64_t least, most;
+  int32_t rule;
+} schema_kept_string;
+
 typedef struct schema_budget { /* of a schema and of all that is compiled on the way */
   int merges;
   double left; /* comparisons, of about 16 bytes each */
@@ -22,7 +29,8 @@ typedef struct schema_compiler {
   const mn_value *root;
   mn_arena *arena; /* for schemas that are merged of others */
   schema_reference *refs;
-  int n_refs, depth;
+  int n_refs, depth, n_strings;
+  schema_kept_string strings[SCHEMA_STRINGS];
   schema_budget *budget;
   mn_status status;
   bool nothing; /* it is refused as no value could fit */
@@ -31,11 +39,18 @@ typedef struct schema_compiler {
 /* Each gives the node that begins, before `next`; MN_NO_NODE where it was refused. */
 mn_bytes_node schema_value(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
 mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_node next); /* NULL or true: any value */
+mn_bytes_node schema_array(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
 mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
 mn_bytes_node schema_string(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
 mn_bytes_node schema_number(schema_compiler *c, const mn_value *schema, bool whole, mn_bytes_node next);
-bool schema_count(schema_compiler *c, const mn_value *schema, const char *key, int64_t *out); /* as it was where the key is not there */
+bool schema_is_format_of_numbers(const mn_value *format); /* int32, double ...; NULL: no */
+/* A count, at most 4096; *out stays as it is where the key is not there. */
+bool schema_count(schema_compiler *c, const mn_value *schema, const char *key, int64_t *out);
+/* The same of one that says how many there may be: more than 4096 are never made. */
+bool schema_most(schema_compiler *c, const mn_value *schema, const char *key, int64_t least, int64_t *out);
 mn_bytes_node schema_refuse(schema_compiler *c, const mn_value *at, const char *what);
+/* Was it refused as no value fits? Then that is taken back, and *last says what it was. */
+bool schema_took_nothing(schema_compiler *c, mn_status *last);
 bool schema_spend(schema_compiler *c, const mn_value *at, double comparisons); /* false: refused, as they ran out */
 const char *schema_text(const mn_value *v);                                    /* NULL: it is none */
 

@@ -4,7 +4,17 @@
 
 #include "serve/grammar_internal.h"
 
-enum { MOST_ITEMS = 2048, MOST_FRAMES = 1 << 20, MOST_DEPTH = 2000, MOST_STEPS = 1 << 20, UNKNOWN = -2, DEAD = -1, EMPTY = -1 };
+enum {
+  MOST_ITEMS = 2048,
+  ITEM_SLOTS = 4096,
+  MOST_FRAMES = 1 << 20,
+  MOST_DEPTH = 2000,
+  MOST_STEPS = 1 << 20,
+  MOST_WORK = 1 << 24,
+  UNKNOWN = -2,
+  DEAD = -1,
+  EMPTY = -1
+};
 
 typedef struct frame { /* of a stack of calls: where its top returns to, and what is below; equal ones are one */
   mn_bytes_node to;
@@ -36,7 +46,13 @@ struct mn_machine {
   int32_t n_frames, cap_frames, n_states, begin;
   table frame_of, state_of;
   item *found; /* of the set that is being made */
+  struct item_slot {
+    int32_t found;
+    uint32_t round;
+  } slots[ITEM_SLOTS]; /* where each of them is, by its hash; of this round */
+  uint32_t round;
   int32_t n_found, depth, steps;
+  int64_t work; /* nodes and items that were looked at, since it began or a mask was asked for */
   bool found_whole;
   mn_status fault;
   const char *why;
@@ -98,6 +114,22 @@ static int32_t push(mn_machine *m, mn_bytes_node to, int32_t below) {
 }
 
 /* ---- sets ---- */
+static const char too_slow[] = "goes on in so many ways at once that it would take too long to find what may come next";
+
+static void add_item(mn_machine *m, mn_bytes_node node, int32_t stack) {
+  uint32_t at = ((uint32_t)node * 2654435761u ^ (uint32_t)stack * 2246822519u) >> 7 & (ITEM_SLOTS - 1);
+  for (; m->slots[at].round == m->round; at = (at + 1) & (ITEM_SLOTS - 1)) {
+    const item *old = &m->found[m->slots[at].found];
+    if (old->node == node && old->stack == stack) return;
+  }
+  if (m->n_found == MOST_ITEMS) {
+    fail(m, MN_ERR_CONFIG, "goes on in too many ways at once");
+    return;
+  }
+  m->slots[at].found = m->n_found, m->slots[at].round = m->round;
+  m->found[m->n_found++] = (item){node, stack};
+}
+
 /* Adds what is reached from a node without a byte. Depth bounds what calls itself before any byte. */
 static void reach(mn_machine *m, mn_bytes_node node, int32_t stack) {
   const int32_t depth = m->depth++;
@@ -105,11 +137,7 @@ static void reach(mn_machine *m, mn_bytes_node node, int32_t stack) {
   while (m->fault == MN_OK && node != MN_NO_NODE) {
     const grammar_node *n = &m->g->nodes[node];
     if (n->kind == NODE_BYTES) {
-      int32_t i = 0;
-      while (i < m->n_found && (m->found[i].node != node || m->found[i].stack != stack)) i++;
-      if (i < m->n_found) break;
-      if (i == MOST_ITEMS) fail(m, MN_ERR_CONFIG, "goes on in too many ways at once");
-      else m->found[m->n_found++] = (item){node, stack};
+      add_item(m, node, stack);
       break;
     }
     if (n->kind == NODE_EITHER) {
@@ -128,6 +156,7 @@ static void reach(mn_machine *m, mn_bytes_node node, int32_t stack) {
       stack = m->frames[stack].below;
     }
     if (++m->steps > MOST_STEPS) fail(m, MN_ERR_CONFIG, "goes around without a byte");
+    if (++m->work > MOST_WORK) fail(m, MN_ERR_CONFIG, too_slow);
   }
   m->depth = depth;
 }
@@ -161,7 +190,10 @@ static int32_t intern(mn_machine *m) {
   return m->n_states++;
 }
 
-static void find_nothing(mn_machine *m) { m->n_found = 0, m->found_whole = false, m->depth = m->steps = 0; }
+static void find_nothing(mn_machine *m) {
+  m->n_found = 0, m->found_whole = false, m->depth = m->steps = 0;
+  if (++m->round == 0) memset(m->slots, 0, sizeof m->slots), m->round = 1;
+}
 
 int32_t mn_machine_next(mn_machine *m, int32_t from, unsigned char byte) {
   if (from < 0 || m->fault != MN_OK) return DEAD;
@@ -176,7 +208,8 @@ int32_t mn_machine_next(mn_machine *m, int32_t from, unsigned char byte) {
   }
   if (s->next[byte] != UNKNOWN) return s->next[byte];
   find_nothing(m);
-  for (int32_t i = 0; i < s->n; i++) {
+  if ((m->work += s->n) > MOST_WORK) fail(m, MN_ERR_CONFIG, too_slow);
+  for (int32_t i = 0; i < s->n && m->fault == MN_OK; i++) {
     const grammar_node *n = &m->g->nodes[s->items[i].node];
     if (byte >= n->low && byte <= n->high) reach(m, n->next, s->items[i].stack);
   }
@@ -311,6 +344,7 @@ void mn_lexicon_free(mn_lexicon *l) {
 const uint64_t *mn_machine_mask(mn_machine *m, int32_t at, const mn_lexicon *l) {
   if (at < 0 || m->fault != MN_OK) return NULL;
   if (m->states[at].mask) return m->states[at].mask;
+  m->work = 0;
   uint64_t *mask = mn_calloc((size_t)(l->n + 63) / 64, sizeof *mask);
   int32_t *path = mn_alloc(((size_t)l->deepest + 2) * sizeof *path);
   if (!mask || !path) fail(m, MN_ERR_MEMORY, "needs more memory than there is");

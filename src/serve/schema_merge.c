@@ -54,6 +54,8 @@ const mn_value *mn_schema_without(mn_arena *arena, const mn_value *map, const ch
   return mn_value_map(arena, n, names, values);
 }
 
+static bool is_false(const mn_value *v) { return v && v->kind == MN_BOOLEAN && !v->as.boolean; }
+
 static const mn_value *both(merger *m, const mn_value *a, const mn_value *b) {
   static const char *const all_of[] = {"allOf"};
   if (!a || (a->kind == MN_BOOLEAN && a->as.boolean)) return b;
@@ -147,8 +149,6 @@ static const mn_value *crossed(merger *m, const mn_value *a, const mn_value *b) 
 /* What a schema wants of a property that it does not name; NULL: anything. */
 static const mn_value *unnamed(const mn_value *schema) { return mn_value_get(schema, "additionalProperties"); }
 
-static bool is_false(const mn_value *v) { return v && v->kind == MN_BOOLEAN && !v->as.boolean; }
-
 static const mn_value *properties(merger *m, const mn_value *a, const mn_value *b) {
   const mn_value *x = mn_value_get(a, "properties"), *y = mn_value_get(b, "properties");
   const size_t most = (x && x->kind == MN_MAP ? x->count : 0) + (y && y->kind == MN_MAP ? y->count : 0);
@@ -173,12 +173,17 @@ static const mn_value *properties(merger *m, const mn_value *a, const mn_value *
 /* ---- keys ---- */
 static const mn_value *merged(merger *m, const char *key, const mn_value *a, const mn_value *b) {
   static const char *const larger[] = {"minimum", "exclusiveMinimum", "minLength", "minItems", NULL};
+  static const char *const single[] = {"patternProperties", "additionalItems", "contentEncoding", NULL};
   static const char *const smaller[] = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", NULL};
   if (!strcmp(key, "type")) return types(m, a, b);
   if (!strcmp(key, "enum")) return in_both(m, a, b);
   if (!strcmp(key, "required")) return union_of(m, a, b);
   if (!strcmp(key, "anyOf")) return crossed(m, a, b);
-  if (!strcmp(key, "items") || !strcmp(key, "additionalProperties")) return both(m, a, b);
+  if (!strcmp(key, "items") || !strcmp(key, "additionalProperties") || !strcmp(key, "unevaluatedProperties") ||
+      !strcmp(key, "propertyNames"))
+    return both(m, a, b);
+  if (!strcmp(key, "uniqueItems")) return is_false(a) ? b : a;
+  if (!strcmp(key, "nullable")) return is_false(a) ? a : b;
   for (int i = 0; larger[i]; i++)
     if (!strcmp(key, larger[i])) return further(m, a, b, true);
   for (int i = 0; smaller[i]; i++)
@@ -191,6 +196,8 @@ static const mn_value *merged(merger *m, const char *key, const mn_value *a, con
   if (!strcmp(key, "multipleOf")) return fail(m, "has two multipleOf that must hold at once");
   if (!strcmp(key, "oneOf")) return fail(m, "has two lists of oneOf that must hold at once");
   if (!strcmp(key, "prefixItems")) return fail(m, "has two prefixItems that must hold at once");
+  for (int i = 0; single[i]; i++)
+    if (!strcmp(key, single[i])) return fail(m, "has patternProperties, additionalItems or contentEncoding twice, which must hold at once");
   return b; /* what only describes; anything else is refused by its name later */
 }
 
