@@ -40,6 +40,7 @@ static const char *const mn_small_mixers[] = {
     "{type: bmojo, heads: 2, kv_heads: 1, window: 1, chunk: 2, slots: 1, fading: none, test: output, taps: 2, store: 3, retrieve: 1}",
     "{type: lmu, order: 5, window: 9, channels: 2, input: linear}",
     "{type: lmu_cell, order: 4, window: 7}",
+    "{type: lstm, hidden: 5}",
     "{type: ttt_linear, heads: 2, mini_batch: 3}",
     "{type: ttt_mlp, heads: 2, mini_batch: 4}",
     "{type: deep_transformer, heads: 2, memory_expand: 1, chunk: 4, max_context: 16}",

@@ -1,7 +1,8 @@
 /* test_atlas.c - what must be true of ATLAS and the memories of its family, in order: golden vectors; a stream cut anywhere is the stream,
  * though windows cross chunks; gradients, through windows, features and orthogonal steps; bf16; what it becomes when its parts are switched
- * off; what polynomial features are worth; what a recipe may not ask for. */
+ * off; what polynomial features are worth; what an orthogonal step keeps; what a recipe may not ask for. */
 #include "gradcheck.h"
+#include "graph/orthogonal.h"
 #include "mixer_suite.h"
 #include "nn/feature_map.h"
 
@@ -152,6 +153,52 @@ static void capacity_is_the_number_of_features(void) {
   free(x);
 }
 
+/* ---- orthogonal steps ---- */
+enum { ROWS = 3, COLUMNS = 5 };
+/* NS(G) of G [ROWS,COLUMNS] */
+static void orthogonal_of(const double *G, double *y) {
+  mn_graph *g = mn_graph_new();
+  mn_tensor *out = mn_orthogonal(g, mn_const(g, MN_F64, MN_SHAPE(ROWS, COLUMNS), G), 5);
+  mn_plan *plan = NULL;
+  mn_plan_request q = {.graph = g, .n_outputs = 1, .outputs = &out, .backend = mn_backend_ref()};
+  if (mn_plan_compile(&q, &plan) == MN_OK && mn_plan_run(plan) == MN_OK)
+    memcpy(y, mn_plan_output(plan, 0)->data, sizeof(double) * ROWS * COLUMNS);
+  else CHECK(0, "%s", mn_message());
+  mn_plan_free(plan);
+  mn_graph_free(g);
+}
+/* A reflection, which is orthogonal: entry (i,j) of 1 - 2 w w^T / |w|^2. */
+static double reflected(const double *w, int n, int i, int j) { return (i == j) - 2 * w[i] * w[j] / dot(w, w, n); }
+
+/* NS(U diag(s) V^T) is U diag(s') V^T: it keeps the singular vectors, so that turning G turns what comes of it; s' lies about 1 where s
+ * is above a hundredth of the largest, is 0 where s is 0, and does not know how large G is. */
+static void orthogonal_steps_keep_singular_vectors(void) {
+  static const double s[][ROWS] = {{1, 0.4, 0.011}, {1, 0.1, 0}, {0, 0, 0}}, size[] = {1, 1e-2, 1e5};
+  const double u[ROWS] = {0.3, -1.2, 0.7}, v[COLUMNS] = {1, 0.2, -0.8, 0.5, 1.7};
+  double first[ROWS * COLUMNS];
+  for (int c = 0; c < 3; c++)
+    for (int k = 0; k < 3; k++) {
+      double G[ROWS * COLUMNS], y[ROWS * COLUMNS] = {0};
+      for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < COLUMNS; j++) {
+          G[i * COLUMNS + j] = 0;
+          for (int r = 0; r < ROWS; r++) G[i * COLUMNS + j] += size[k] * reflected(u, ROWS, i, r) * s[c][r] * reflected(v, COLUMNS, j, r);
+        }
+      orthogonal_of(G, y);
+      for (int a = 0; a < ROWS; a++)
+        for (int b = 0; b < COLUMNS; b++) { /* entry (a,b) of U^T NS(G) V */
+          double e = 0;
+          for (int i = 0; i < ROWS; i++)
+            for (int j = 0; j < COLUMNS; j++) e += reflected(u, ROWS, i, a) * y[i * COLUMNS + j] * reflected(v, COLUMNS, j, b);
+          if (a == b && s[c][a] > 0) CHECK(e > 0.6 && e < 1.2, "singular value %g of size %g became %g", s[c][a], size[k], e);
+          else CHECK(fabs(e) < 1e-11, "entry %d, %d: %g", a, b, e);
+        }
+      if (!k) memcpy(first, y, sizeof first);
+      const double e = mc_difference(first, y, ROWS * COLUMNS);
+      CHECK(e < 1e-3, "size %g changes the step by %g", size[k], e);
+    }
+}
+
 static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: atlas\nheads: 3\n", 16, "recipe.yaml:2|heads|must divide d_model 16");
   mc_refused("type: atlas\nchunk: 16\nns_every: 5\n", 16, "recipe.yaml:3|ns_every|must divide chunk 16");
@@ -201,6 +248,7 @@ int main(void) {
   RUN(one_token_has_no_window);
   RUN(products_of_features_are_polynomials_of_products);
   RUN(capacity_is_the_number_of_features);
+  RUN(orthogonal_steps_keep_singular_vectors);
   RUN(what_a_recipe_may_not_ask_for);
   RUN(five_orthogonal_steps_are_chaotic_and_two_are_not);
   return test_end();
