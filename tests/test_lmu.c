@@ -152,7 +152,7 @@ static void many_steps_at_once_are_one_after_the_other(void) {
     int d;
     double theta;
     int64_t T;
-  } of[] = {{6, 6, 64}, {64, 28, 61}, {128, 128, 128}, {300, 64, 100}};
+  } of[] = {{6, 6, 64}, {64, 28, 61}, {128, 128, 128}, {300, 64, 100}, {512, 128, 128}, {468, 784, 784}};
   mn_backend *cpu = NULL;
   CHECK_OK(mn_backend_cpu_new(2, &cpu));
   for (size_t n = 0; n < sizeof of / sizeof *of && cpu; n++) {

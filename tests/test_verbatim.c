@@ -255,7 +255,7 @@ static void intervals_are_as_wide_as_they_should_be(void) {
 static const char *const models[] = {
     "{vocab_size: 512, d_model: 32, layers: 2, block: {mixer: {type: attention, heads: 2}}}",
     "{vocab_size: 512, d_model: 32, layers: 2, block: {mixer: {type: gated_deltanet, heads: 2}}}",
-    "{vocab_size: 512, d_model: 32, layers: 2, block: {mixer: {type: lmu_cell}}}",
+    "{vocab_size: 512, d_model: 32, layers: 2, block: {mixer: {type: lstm}}}",
 };
 
 typedef struct single {
