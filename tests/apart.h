@@ -217,6 +217,7 @@ static inline mn_backend *apart_over(mn_backend *theirs) {
   mn_backend *b = &a->here;
   b->name = "apart";
   b->n_kernels = 0;
+  b->sorted = false;
   b->fallback = NULL;
   b->on_host = false;
   b->impl = a;

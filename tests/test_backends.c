@@ -45,6 +45,7 @@ static void kernels_run_with_the_backend_that_has_them(void) {
   mn_backend lower = *cpu;
   lower.kernels = lists;
   lower.n_kernels = cpu->n_kernels + 3;
+  lower.sorted = false;
   const mn_kernel *upper_list[] = {&own};
   mn_backend upper = *mn_backend_ref(); /* a kernel of the processor's would find nothing in it: impl is NULL */
   upper.name = "upper";

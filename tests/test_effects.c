@@ -50,6 +50,7 @@ static void backend_init(int i, const mn_backend *base) {
   backends[i] = *base;
   backends[i].kernels = lists[i];
   backends[i].n_kernels = base->n_kernels + 3;
+  backends[i].sorted = false;
 }
 
 static const unsigned some_passes[] = {0, MN_PASS_ALL, MN_PASS_SIMPLIFY, MN_PASS_FUSE, MN_PASS_RECOMPUTE, MN_PASS_INPLACE};

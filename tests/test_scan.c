@@ -303,6 +303,50 @@ static void products_of_all_steps_are_one(void) {
   }
 }
 
+/* ---- loops that do the same have one body ---- */
+/* Loops one after the other, each with a table of its own that it multiplies by: c' = tanh(k c + x_t). */
+static mn_plan_report chained(mn_graph *g, int loops, bool same, mn_tensor *x, mn_tensor *c, mn_tensor **y) {
+  for (int i = 0; i < loops; i++) {
+    float table[3];
+    mn_tensor *in, *xt, *final;
+    for (int e = 0; e < 3; e++) table[e] = 0.5f + (float)e + (same ? 0 : (float)i);
+    mn_scan_builder *b = mn_scan_begin(g, mn_dim(x, 0), MN_FORWARD, 1, &c, 1, &x, &in, &xt);
+    mn_graph *body = mn_scan_body(b);
+    mn_tensor *next = mn_tanh(body, mn_add(body, mn_mul(body, mn_const(body, MN_F32, MN_SHAPE(3), table), in), xt));
+    mn_scan_end(b, &next, 0, NULL, &final, NULL);
+    c = final;
+  }
+  *y = c;
+  mn_plan *p = NULL;
+  mn_plan_report report = {0};
+  CHECK_OK(mn_plan_compile(&(mn_plan_request){.graph = g, .n_outputs = 1, .outputs = y, .backend = &counting[1]}, &p));
+  if (p) report = *mn_plan_get_report(p);
+  mn_plan_free(p);
+  return report;
+}
+
+static void loops_of_equal_tables_share_them(void) {
+  size_t bytes[3] = {0};
+  for (int k = 0; k < 3; k++) { /* one loop, five alike, five with tables of their own */
+    const int loops = k ? 5 : 1;
+    mn_graph *g = mn_graph_new();
+    mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(4, 3)), *c = mn_input(g, "c", MN_F32, MN_SHAPE(3)), *y;
+    bytes[k] = chained(g, loops, k < 2, x, c, &y).bytes_constants;
+    double xs[12], state[3], want[3], *value[2] = {xs, state}, *got[1] = {NULL};
+    for (int e = 0; e < 12; e++) xs[e] = (float)mn_random_normal(1, 2, (uint64_t)e);
+    for (int e = 0; e < 3; e++) want[e] = state[e] = (float)mn_random_normal(2, 2, (uint64_t)e);
+    CHECK(gc_run(g, &counting[1], 0, MN_KEEP, 2, (mn_tensor *[]){x, c}, value, 1, &y, got), "%s", mn_message());
+    for (int i = 0; i < loops; i++)
+      for (int t = 0; t < 4; t++)
+        for (int e = 0; e < 3; e++) want[e] = tanh((0.5 + e + (k < 2 ? 0 : i)) * want[e] + xs[3 * t + e]);
+    for (int e = 0; e < 3 && got[0]; e++) CHECK(fabs(got[0][e] - want[e]) < 1e-5, "%d: %g, not %g", e, got[0][e], want[e]);
+    free(got[0]);
+    mn_graph_free(g);
+  }
+  CHECK(bytes[0] > 0 && bytes[1] == bytes[0] && bytes[2] > bytes[1], "tables of one loop %zu bytes, of five alike %zu, of five others %zu",
+        bytes[0], bytes[1], bytes[2]);
+}
+
 static void a_wrong_live_length_is_refused(void) {
   for (int k = 0; k < 3; k++) {
     mn_graph *g = mn_graph_new();
@@ -335,6 +379,7 @@ int main(void) {
     }
     counting[i] = *base;
     counting[i].kernels = lists[i];
+    counting[i].sorted = false;
     counting[i].n_kernels = base->n_kernels + 1;
   }
   RUN(gradients_agree_with_central_differences);
@@ -344,6 +389,7 @@ int main(void) {
   RUN(what_is_not_live_does_not_run);
   RUN(what_is_constant_runs_once);
   RUN(products_of_all_steps_are_one);
+  RUN(loops_of_equal_tables_share_them);
   RUN(a_wrong_live_length_is_refused);
   free(lists[0]);
   free(lists[1]);

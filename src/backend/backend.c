@@ -42,10 +42,22 @@ mn_status mn_backend_open(const char *name, int threads, mn_backend **out) {
   return backends[i].open(threads, out);
 }
 
+/* The number of the first kernel that may be of the operation: every node of a model is looked up, and there are a hundred kernels. */
+static int first_of(const mn_backend *b, const mn_op *op) {
+  int lo = 0, hi = b->sorted ? b->n_kernels : 0;
+  while (lo < hi) {
+    const int mid = lo + (hi - lo) / 2;
+    if ((uintptr_t)b->kernels[mid]->op < (uintptr_t)op) lo = mid + 1;
+    else hi = mid;
+  }
+  return lo;
+}
+
 const mn_kernel *mn_backend_find(mn_backend *b, const mn_node *n, mn_backend **owner) {
   for (; b; b = n->op->cls == MN_OP_FUSED ? NULL : b->fallback) {
-    for (int i = 0; i < b->n_kernels; i++) {
+    for (int i = first_of(b, n->op); i < b->n_kernels; i++) {
       const mn_kernel *k = b->kernels[i];
+      if (b->sorted && k->op != n->op) break;
       if (k->op != n->op || (k->accepts && !k->accepts(n))) continue;
       if (owner) *owner = b;
       return k;

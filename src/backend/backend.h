@@ -46,6 +46,8 @@ struct mn_kernel {
   mn_layout_rule layout;
   uint64_t optional;                 /* mask of outputs that it leaves out where call->unread has them: a gradient that nobody asks for */
   bool (*accepts)(const mn_node *n); /* types, attributes, sizes; NULL: all */
+  bool
+      alike; /* state and workspace follow from attributes and views without their data, and no run changes the state: calls may share it */
   size_t (*workspace)(const mn_call *c); /* NULL: none. Called at compile time with views (data may be NULL)  */
   mn_status (*prepare)(mn_call *c);      /* NULL: nothing. May set c->state */
   void (*release)(mn_call *c);
@@ -55,8 +57,9 @@ struct mn_kernel {
 struct mn_backend {
   const char *name;
   const char *isa; /* the instruction set that its kernels use, for people and for comparing runs; "": there is none to choose */
-  const mn_kernel *const *kernels; /* looked up in order: first kernel of the op that accepts the node */
+  const mn_kernel *const *kernels; /* of the kernels of an operation the first that accepts the node is taken */
   int n_kernels;
+  bool sorted;          /* kernels of one operation lie together, operations by their addresses */
   mn_backend *fallback; /* asked next, but not for fused operations, which are lowered; NULL: none. Must share memory with this one. */
   void *(*alloc)(mn_backend *b, size_t bytes);
   void (*free)(mn_backend *b, void *p, size_t bytes);
@@ -126,10 +129,10 @@ typedef struct mn_ew_instr {
   uint8_t unused[2];
   double imm;
 } mn_ew_instr;
-typedef struct mn_ew_attr {
+typedef struct mn_ew_attr { /* a node keeps as many instructions as there are (mn_op.attr_used) */
   int n_in, n_out, n_instr, unused;
-  mn_ew_instr instr[MN_EW_MAX_INSTR];
   uint8_t out_reg[MN_EW_MAX_OUT], unused_too[2];
+  mn_ew_instr instr[MN_EW_MAX_INSTR];
 } mn_ew_attr;
 MN_ATTRS_END
 extern const mn_op mn_op_ew;

@@ -1,10 +1,13 @@
-/* arena.c - a bump allocator: blocks are taken from malloc, zeroed, and freed all at once. The first is small and each is as long as all
- * before it, up to BLOCK: the body of every loop of every layer has arenas of its own, and most hold little. */
+/* arena.c - a bump allocator: blocks are taken from malloc and freed all at once. The first is small and each is as long as all
+ * before it, up to BLOCK: the body of every loop of every layer has arenas of its own, and most hold little. Memory is zeroed when it is
+ * given out, not block by block: it is about to be written, and is in the nearest cache then. */
+#define _GNU_SOURCE
 #include "base/base.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { FIRST = 1 << 11, BLOCK = 1 << 16, ALIGN = 16 };
 
@@ -29,7 +32,21 @@ void mn_arena_free(mn_arena *arena) {
   free(arena);
 }
 
-void *mn_arena_alloc(mn_arena *arena, size_t n) {
+/* The pages of a block that is soon full, all at once: for each that is touched for the first time the system would stop the thread.
+ * Where the system cannot, it does. */
+static void ask_for_pages(const block *b) {
+#if defined(MADV_POPULATE_WRITE)
+  enum { PAGE = 4096 };
+  const size_t from = mn_align((size_t)b, PAGE), end = ((size_t)b + b->size) / PAGE * PAGE;
+  if (b->size >= BLOCK && from < end) madvise((void *)from, end - from, MADV_POPULATE_WRITE);
+#else
+  (void)b;
+#endif
+}
+
+/* *zeroed: its block is its own, and new from the system it mostly is zeros already. */
+static void *take(mn_arena *arena, size_t n, bool *zeroed) {
+  *zeroed = false;
   if (n > SIZE_MAX / 2) {
     mn_fail(MN_ERR_MEMORY, "out of memory: %zu bytes asked of an arena", n);
     return NULL;
@@ -39,18 +56,31 @@ void *mn_arena_alloc(mn_arena *arena, size_t n) {
   block *b = arena->head;
   if (!b || b->size - b->used < n) {
     size_t size = arena->used < FIRST ? FIRST : arena->used < BLOCK ? arena->used : BLOCK;
+    *zeroed = n > size;
     size = header + (n > size ? n : size);
-    b = mn_calloc(1, size);
+    b = *zeroed ? mn_calloc(1, size) : mn_alloc(size);
     if (!b) return NULL;
     b->size = size;
     b->used = header;
     b->next = arena->head;
     arena->head = b;
+    if (!*zeroed) ask_for_pages(b);
   }
   void *p = (char *)b + b->used;
   b->used += n;
   arena->used += n;
   return p;
+}
+
+void *mn_arena_room(mn_arena *arena, size_t n) {
+  bool zeroed;
+  return take(arena, n, &zeroed);
+}
+
+void *mn_arena_alloc(mn_arena *arena, size_t n) {
+  bool zeroed;
+  void *p = take(arena, n, &zeroed);
+  return p && !zeroed ? memset(p, 0, n) : p;
 }
 
 char *mn_arena_strdup(mn_arena *arena, const char *s) {

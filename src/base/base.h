@@ -54,6 +54,7 @@ typedef struct mn_arena mn_arena;
 mn_arena *mn_arena_new(void);
 void mn_arena_free(mn_arena *arena);
 void *mn_arena_alloc(mn_arena *arena, size_t n);
+void *mn_arena_room(mn_arena *arena, size_t n); /* the same, but what is in it is undefined */
 char *mn_arena_strdup(mn_arena *arena, const char *s);
 char *mn_arena_format(mn_arena *arena, const char *fmt, ...) MN_PRINTF(2, 3);
 size_t mn_arena_used(const mn_arena *arena);
@@ -62,6 +63,12 @@ size_t mn_arena_used(const mn_arena *arena);
 uint64_t mn_hash_bytes(const void *data, size_t n, uint64_t seed);
 uint64_t mn_hash_str(const char *s);
 uint64_t mn_splitmix64(uint64_t x);
+/* Of numbers, and of bytes eight at a time: for tables that are asked for every node of a graph. */
+static inline uint64_t mn_hash_mix(uint64_t h, uint64_t x) {
+  h = (h ^ x) * 0x9E3779B97F4A7C15u;
+  return h ^ h >> 32;
+}
+uint64_t mn_hash_words(const void *data, size_t n, uint64_t seed);
 
 /* ---- counter-based random numbers: Philox4x32-10 (Salmon et al., SC 2011) -------------------------------------
  * A pure function of (key, counter): no state, so any element can be drawn on any thread in any order. */

@@ -99,6 +99,16 @@ uint64_t mn_hash_bytes(const void *data, size_t n, uint64_t seed) {
   return h;
 }
 
+uint64_t mn_hash_words(const void *data, size_t n, uint64_t seed) {
+  uint64_t h = seed ^ n;
+  for (size_t i = 0; i < n; i += sizeof h) {
+    uint64_t word = 0;
+    memcpy(&word, (const char *)data + i, n - i < sizeof word ? n - i : sizeof word);
+    h = mn_hash_mix(h, word);
+  }
+  return h;
+}
+
 uint64_t mn_hash_str(const char *s) { return mn_hash_bytes(s, strlen(s), 0); }
 
 static _Thread_local const volatile sig_atomic_t *stop_flag;

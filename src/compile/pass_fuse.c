@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-const mn_op mn_op_ew = {.name = "ew", .cls = MN_OP_CORE, .attr_size = sizeof(mn_ew_attr)};
+static size_t program_bytes(const void *attr) {
+  const mn_ew_attr *a = attr;
+  return offsetof(mn_ew_attr, instr) + (size_t)a->n_instr * sizeof *a->instr;
+}
+const mn_op mn_op_ew = {.name = "ew", .cls = MN_OP_CORE, .attr_size = sizeof(mn_ew_attr), .attr_used = program_bytes};
 
 typedef struct fusion {
   mn_rebuild r;

@@ -36,12 +36,12 @@ static bool same_node(const mn_node *a, const mn_node *b) {
 }
 
 static uint64_t node_hash(const mn_node *n) {
-  uint64_t h = mn_splitmix64((uint64_t)(uintptr_t)n->op);
-  for (int i = 0; i < n->n_in; i++) h = mn_splitmix64(h ^ (uint64_t)(uintptr_t)n->in[i]);
-  for (int d = 0; d < n->out[0]->shape.ndim; d++) h = mn_splitmix64(h ^ (uint64_t)n->out[0]->shape.dim[d]);
+  uint64_t h = mn_hash_mix(0, (uint64_t)(uintptr_t)n->op);
+  for (int i = 0; i < n->n_in; i++) h = mn_hash_mix(h, (uint64_t)(uintptr_t)n->in[i]);
+  for (int d = 0; d < n->out[0]->shape.ndim; d++) h = mn_hash_mix(h, (uint64_t)n->out[0]->shape.dim[d]);
   size_t bytes;
   const void *identity = identity_of(n, &bytes);
-  return identity && bytes ? mn_hash_bytes(identity, bytes, h) : h; /* slices of one tensor differ in this alone */
+  return identity && bytes ? mn_hash_words(identity, bytes, h) : h; /* slices of one tensor differ in this alone */
 }
 
 /* The earlier node equal to n, or n itself, now remembered. A phase later than the twin's is its own: what the backward

@@ -377,12 +377,7 @@ static mn_status build(builder *b) {
   mn_plan_count_activations(p);
   if (!(b->q.passes_off & MN_PASS_INPLACE)) MN_TRY(mn_pass_inplace(p));
   mn_plan_lifetimes(p);
-  for (int t = 0; t < p->n_steps; t++) {
-    mn_plan_step *s = p->steps[t];
-    if (s->dropped) continue;
-    p->report.steps++;
-    if (!s->body && s->call.kernel->prepare) MN_TRY(mn_context(s->call.kernel->prepare(&s->call), "%s", s->call.kernel->name));
-  }
+  MN_TRY(mn_plan_prepare(p));
   MN_TRY(mn_plan_connect(p));
   MN_TRY(mn_plan_memory(p, !(b->q.passes_off & MN_PASS_SHARE_MEMORY)));
   MN_TRY(mn_plan_fill_constants(p));

@@ -47,11 +47,13 @@ typedef struct mn_plan_step {
   struct mn_parts *parts;        /* of a scan whose parts run apart from each other, or NULL */
   size_t *in_part, *out_part;    /* of a plan that runs one part at a time: bytes from one part of an operand to the next; or NULL */
   int buffer;                    /* workspace: index among lifetimes */
+  size_t workspace_bytes;        /* that the kernel asks for */
   size_t workspace_offset;       /* in the plan's block */
   double seconds, shortest;      /* of all runs since profiling began, and of the fastest */
   int64_t runs;
   bool dropped;
-  bool shares_body; /* of a scan: body, parts and binding are an earlier step's */
+  bool shares_body;  /* of a scan: body, parts and binding are an earlier step's */
+  bool shares_state; /* call.state is an earlier step's that is alike */
 } mn_plan_step;
 
 typedef struct mn_scan_binding { /* storages of the body, -1 where the body does not use one */
@@ -118,6 +120,7 @@ void mn_plan_place(mn_plan *p, void *block); /* gives temporaries and workspaces
 void mn_plan_lifetimes(mn_plan *p);                        /* first and last step of each storage           (pass_inplace.c) */
 mn_status mn_pass_inplace(mn_plan *p);                     /* results in the memory of what dies             (pass_inplace.c) */
 void mn_plan_count_activations(mn_plan *p);                /*                                                (plan_memory.c)  */
+mn_status mn_plan_prepare(mn_plan *p);                     /* kernels make ready what they need              (plan_alike.c)   */
 mn_status mn_plan_connect(mn_plan *p);                     /* who follows which storage                      (plan_memory.c)  */
 mn_status mn_plan_memory(mn_plan *p, bool share);          /* offsets of temporaries and workspaces          (plan_memory.c)  */
 mn_status mn_plan_fill_constants(mn_plan *p);              /*                                                (plan_memory.c)  */

@@ -87,7 +87,7 @@ mn_status mn_plan_memory(mn_plan *p, bool share) {
   for (int t = 0; t < p->n_steps && status == MN_OK; t++) {
     mn_plan_step *s = p->steps[t];
     if (s->dropped) continue;
-    size_t bytes = s->body ? mn_plan_step_bytes(s) : s->call.kernel->workspace ? s->call.kernel->workspace(&s->call) : 0;
+    size_t bytes = s->body ? mn_plan_step_bytes(s) : s->workspace_bytes;
     if (!bytes) continue;
     if (bytes > p->report.bytes_workspace) p->report.bytes_workspace = bytes;
     s->buffer = n;

@@ -161,6 +161,7 @@ static mn_status part_step(mn_plan *p, const mn_plan_step *from, const int *in_a
   if (!c->in || !c->out || !s->in_part || !s->out_part) return MN_ERR_MEMORY;
   c->pool = NULL; /* a part is of one thread */
   c->state = NULL;
+  s->shares_state = false;
   for (int i = 0; i < c->n_in; i++) {
     const int axis = out_axis < 0 ? -1 : in_axis[i];
     c->in[i] = from->call.in[i];

@@ -241,7 +241,7 @@ void mn_plan_free(mn_plan *p) {
     for (int i = 0; s->parts && !s->shares_body && i < s->parts->n; i++) mn_plan_free(s->parts->plans[i]);
     if (s->body && !s->shares_body) mn_plan_free(s->body);
     else if (s->body) continue;
-    else if (s->call.kernel->release && s->call.state) s->call.kernel->release(&s->call);
+    else if (s->call.kernel->release && s->call.state && !s->shares_state) s->call.kernel->release(&s->call);
   }
   if (p->block) p->backend->free(p->backend, p->block, p->block_bytes);
   if (p->output_block) p->backend->free(p->backend, p->output_block, p->output_bytes);

@@ -43,9 +43,25 @@ static mn_tensor **slot(tensor_map *m, const mn_tensor *t) {
 typedef struct differentiation { /* nodes before the first of xs depend on none of them: arrays begin there */
   mn_graph *g;
   tensor_map grad;
-  bool *active; /* per node: depends on one of xs */
-  bool *is_x;   /* per tensor                     */
+  bool *active;            /* per node: depends on one of xs */
+  bool *is_x;              /* per tensor                     */
+  mn_tensor **din, **dout; /* of the node that is being differentiated */
+  bool *need;
 } differentiation;
+
+/* Room for the gradients of any one node of [first, last]. */
+static bool room_for_one(differentiation *d, int first, int last) {
+  int most = 1;
+  for (int i = first; i <= last; i++) {
+    const mn_node *n = d->g->nodes[i];
+    if (n->n_in > most) most = n->n_in;
+    if (n->n_out > most) most = n->n_out;
+  }
+  d->din = mn_alloc((size_t)most * sizeof *d->din);
+  d->dout = mn_alloc((size_t)most * sizeof *d->dout);
+  d->need = mn_alloc((size_t)most);
+  return d->din && d->dout && d->need;
+}
 
 static bool wants(differentiation *d, const mn_tensor *t) {
   mn_tensor **s = mn_dtype_is_float(t->dtype) ? slot(&d->grad, t) : NULL;
@@ -90,7 +106,7 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
   mn_status status = map_init(&d.grad, g, first);
   d.active = mn_calloc((size_t)(g->n_nodes - first) + 1, sizeof *d.active);
   d.is_x = mn_calloc((size_t)(status == MN_OK ? d.grad.base[g->n_nodes - first] : 0) + 1, sizeof *d.is_x);
-  if (status != MN_OK || !d.active || !d.is_x) {
+  if (status != MN_OK || !d.active || !d.is_x || !room_for_one(&d, first, last)) {
     status = MN_ERR_MEMORY;
     goto done;
   }
@@ -111,15 +127,10 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
     bool arrives = false;
     for (int j = 0; j < n_out; j++) arrives |= arriving[j] != NULL;
     if (!arrives) continue;
-    mn_tensor **din = mn_arena_alloc(g->arena, (size_t)(n->n_in + 1) * sizeof *din);
-    mn_tensor **dout = mn_arena_alloc(g->arena, (size_t)(n->n_out + 1) * sizeof *dout);
-    bool *need = mn_arena_alloc(g->arena, (size_t)n->n_in + 1);
-    if (!din || !dout || !need) {
-      status = MN_ERR_MEMORY;
-      goto done;
-    }
-    for (int j = 0; j < n_out; j++) dout[j] = arriving[j];
-    for (int k = 0; k < n->n_in; k++) need[k] = wants(&d, n->in[k]);
+    mn_tensor **din = d.din, **dout = d.dout;
+    bool *need = d.need;
+    for (int j = 0; j < n->n_out; j++) dout[j] = j < n_out ? arriving[j] : NULL;
+    for (int k = 0; k < n->n_in; k++) need[k] = wants(&d, n->in[k]), din[k] = NULL;
     differentiate_node(&d, n, dout, need, din);
     for (int k = 0; k < n->n_in; k++)
       if (need[k] && din[k]) {
@@ -142,6 +153,9 @@ done:
   g->phase = phase;
   free(d.active);
   free(d.is_x);
+  free(d.din);
+  free(d.dout);
+  free(d.need);
   map_free(&d.grad);
   return status;
 }

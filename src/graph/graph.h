@@ -82,7 +82,9 @@ struct mn_op {
   const char *name;
   mn_op_class cls;
   size_t attr_size; /* of a type without padding, see MN_ATTRS_BEGIN; `distinct` operations are not compared */
-  int code;         /* element-wise: mn_ew_code; reductions: mn_reduce_code; else 0 */
+  /* How many of its first bytes are in use: a node keeps no more. NULL: all. */
+  size_t (*attr_used)(const void *attr);
+  int code; /* element-wise: mn_ew_code; reductions: mn_reduce_code; else 0 */
   /* It does something besides its results (prints, writes a file): it runs once where it was built (in a loop's body: once a
    * step), after the effects built before it, whether or not anything reads it; never merged, moved out of a loop, or made again.
    * It needs a kernel. `compose`, where there is one, is its results alone: what the gradient of a loop runs in its place. Not for views. */

@@ -114,16 +114,16 @@ static bool gives_type(mn_graph *g, const mn_op *op, mn_dtype t) {
 /* A node lies in one piece, as small as it can be: a model has thousands of nodes in each layer, and every pass of the compiler copies
  * them. Its outputs come first, then where its inputs and outputs are listed, then the attributes. */
 typedef struct piece {
-  size_t values, ins, outs, attr, bytes;
+  size_t values, ins, outs, attr, attr_bytes, bytes;
 } piece;
 
-static piece piece_of(const mn_op *op, int n_in, int n_out) {
+static piece piece_of(const mn_op *op, int n_in, int n_out, const void *attr) {
   enum { ALIGNED = 16 };
-  piece p = {.values = mn_align(sizeof(mn_node), ALIGNED)};
+  piece p = {.values = mn_align(sizeof(mn_node), ALIGNED), .attr_bytes = attr && op->attr_used ? op->attr_used(attr) : op->attr_size};
   p.ins = p.values + (size_t)n_out * sizeof(mn_tensor);
   p.outs = p.ins + (size_t)n_in * sizeof(mn_tensor *);
   p.attr = mn_align(p.outs + (size_t)n_out * sizeof(mn_tensor *), ALIGNED);
-  p.bytes = p.attr + op->attr_size;
+  p.bytes = p.attr + p.attr_bytes;
   return p;
 }
 
@@ -162,8 +162,8 @@ mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *i
   if (g->status != MN_OK || told_to_stop(g) || !are_there(g, op, n_in, in) || !reads_types(g, op, n_in, in)) return NULL;
   for (int j = 0; j < n_out; j++)
     if (!shape_is_valid(g, op, &shapes[j], dtypes[j]) || !gives_type(g, op, dtypes[j])) return NULL;
-  const piece p = piece_of(op, n_in, n_out);
-  char *at = mn_arena_alloc(g->arena, p.bytes);
+  const piece p = piece_of(op, n_in, n_out, attr);
+  char *at = mn_arena_room(g->arena, p.bytes);
   if (!at) return no_memory(g), NULL;
   mn_node *n = (mn_node *)at;
   mn_tensor *values = (mn_tensor *)(at + p.values);
@@ -172,22 +172,23 @@ mn_node *mn_node_new(mn_graph *g, const mn_op *op, int n_in, mn_tensor *const *i
   if (!wire(g, n, at, &p, in)) return NULL;
   for (int i = 0; i < n_in; i++)
     if (n->in[i]->node->phase > n->phase) n->phase = n->in[i]->node->phase;
-  if (n->attr && attr) memcpy(n->attr, attr, op->attr_size);
+  if (attr) memcpy(at + p.attr, attr, p.attr_bytes);
+  else memset(at + p.attr, 0, p.attr_bytes);
   g->effects |= mn_node_has_effect(n);
   return graph_push(g, n) ? n : (no_memory(g), NULL);
 }
 
 mn_node *mn_node_again(mn_graph *g, const mn_node *n, mn_tensor *const *in) {
   if (g->status != MN_OK || told_to_stop(g) || !are_there(g, n->op, n->n_in, in)) return NULL;
-  const piece p = piece_of(n->op, n->n_in, n->n_out);
-  char *at = mn_arena_alloc(g->arena, p.bytes);
+  const piece p = piece_of(n->op, n->n_in, n->n_out, n->attr);
+  char *at = mn_arena_room(g->arena, p.bytes);
   if (!at) return no_memory(g), NULL;
   mn_node *copy = (mn_node *)at;
   mn_tensor *values = (mn_tensor *)(at + p.values);
   *copy = *n;
   for (int j = 0; j < n->n_out; j++) values[j] = *n->out[j]; /* of a loop that was given more results later they lie elsewhere */
   if (!wire(g, copy, at, &p, in)) return NULL;
-  if (copy->attr) memcpy(copy->attr, n->attr, n->op->attr_size);
+  if (copy->attr) memcpy(copy->attr, n->attr, p.attr_bytes);
   g->effects |= mn_node_has_effect(copy);
   return graph_push(g, copy) ? copy : (no_memory(g), NULL);
 }

@@ -66,6 +66,13 @@ static const kernel_list kernel_lists[] = {
 #undef X
     NULL};
 
+/* In their place among those that are sorted already, behind others of the same operation. */
+static void add_kernel(mn_cpu *cpu, const mn_kernel *k) {
+  int i = cpu->backend.n_kernels++;
+  for (; i > 0 && (uintptr_t)cpu->kernels[i - 1]->op > (uintptr_t)k->op; i--) cpu->kernels[i] = cpu->kernels[i - 1];
+  cpu->kernels[i] = k;
+}
+
 static mn_status join_kernels(mn_cpu *cpu) {
   int total = 0;
   for (int l = 0; kernel_lists[l]; l++) {
@@ -78,9 +85,10 @@ static mn_status join_kernels(mn_cpu *cpu) {
   for (int l = 0; kernel_lists[l]; l++) {
     int n = 0;
     const mn_kernel *const *list = kernel_lists[l](cpu->isa, &n);
-    for (int i = 0; i < n; i++) cpu->kernels[cpu->backend.n_kernels++] = list[i];
+    for (int i = 0; i < n; i++) add_kernel(cpu, list[i]);
   }
   cpu->backend.kernels = cpu->kernels;
+  cpu->backend.sorted = true;
   return MN_OK;
 }
 

@@ -141,8 +141,8 @@ static bool accepts(const mn_node *n) {
 
 #define KERNEL(op_address, label)                                                                                                          \
   {                                                                                                                                        \
-    .op = op_address, .name = label, .layout = MN_LAYOUT_ANY, .accepts = accepts, .prepare = prepare, .workspace = mn_ew_turned_bytes,     \
-    .release = release_plan, .run = run                                                                                                    \
+    .op = op_address, .name = label, .layout = MN_LAYOUT_ANY, .alike = true, .accepts = accepts, .prepare = prepare,                       \
+    .workspace = mn_ew_turned_bytes, .release = release_plan, .run = run                                                                   \
   }
 #define X(upper, lower) KERNEL(&mn_op_ew_table[MN_EW_##upper], "cpu " #lower),
 static const mn_kernel kernels[] = {KERNEL(&mn_op_ew, "cpu ew"), MN_EW_UNARY(X) MN_EW_BINARY(X) X(SELECT, select) X(CAST, cast)};

@@ -332,8 +332,8 @@ static mn_status cumsum_run(mn_call *c) {
 
 #define REDUCE(o, label, ok)                                                                                                               \
   {                                                                                                                                        \
-    .op = &(o), .name = label, .layout = MN_LAYOUT_ANY, .accepts = ok, .workspace = reduce_workspace, .prepare = reduce_prepare,           \
-    .release = reduce_release, .run = reduce_run                                                                                           \
+    .op = &(o), .name = label, .layout = MN_LAYOUT_ANY, .alike = true, .accepts = ok, .workspace = reduce_workspace,                       \
+    .prepare = reduce_prepare, .release = reduce_release, .run = reduce_run                                                                \
   }
 static const mn_kernel sum = REDUCE(mn_op_sum, "cpu sum", accepts_numbers);
 static const mn_kernel max = REDUCE(mn_op_max, "cpu max", accepts_numbers);
