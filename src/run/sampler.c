@@ -1,6 +1,9 @@
 /* sampler.c - see sampler.h. */
 #include "run/sampler.h"
 
+#include "base/finite.h"
+#include "run/weights.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +29,10 @@ struct mn_sampler {
   mn_sampling c;
   int64_t vocab_size, n_recent;
   uint64_t key;
+  float *logits;   /* [vocab_size], as they count */
+  float *weights;  /* [vocab_size]                */
+  double *sums;    /* of the weights, block by block */
   candidate *all;
-  double *p;
   int32_t *recent; /* ring */
   bool *barred;    /* [vocab_size] ids that are never drawn; NULL: none */
   const uint64_t *only;
@@ -40,9 +45,11 @@ mn_status mn_sampler_new(const mn_sampling *c, int64_t vocab_size, mn_sampler **
   if (!s) return MN_ERR_MEMORY;
   *s = (mn_sampler){.c = *c, .vocab_size = vocab_size, .key = mn_random_key((uint64_t)c->seed, "sampler")};
   s->all = mn_alloc((size_t)vocab_size * sizeof *s->all);
-  s->p = mn_alloc((size_t)vocab_size * sizeof *s->p);
+  s->logits = mn_alloc((size_t)vocab_size * sizeof *s->logits);
+  s->weights = mn_alloc((size_t)vocab_size * sizeof *s->weights);
+  s->sums = mn_alloc((size_t)mn_weights_blocks(vocab_size) * sizeof *s->sums);
   s->recent = mn_alloc(((size_t)c->repetition_window + 1) * sizeof *s->recent);
-  if (!s->all || !s->p || !s->recent) {
+  if (!s->all || !s->logits || !s->weights || !s->sums || !s->recent) {
     mn_sampler_free(s);
     return MN_ERR_MEMORY;
   }
@@ -53,7 +60,9 @@ mn_status mn_sampler_new(const mn_sampling *c, int64_t vocab_size, mn_sampler **
 void mn_sampler_free(mn_sampler *s) {
   if (!s) return;
   free(s->all);
-  free(s->p);
+  free(s->logits);
+  free(s->weights);
+  free(s->sums);
   free(s->recent);
   free(s->barred);
   free(s);
@@ -74,10 +83,6 @@ mn_status mn_sampler_keep_to(mn_sampler *s, const mn_tokenizer *tok) {
 
 void mn_sampler_only(mn_sampler *s, const uint64_t *mask) { s->only = mask; }
 
-static bool may_be_drawn(const mn_sampler *s, int64_t i) {
-  return !(s->barred && s->barred[i]) && (!s->only || (s->only[i / 64] >> (i % 64) & 1));
-}
-
 void mn_sampler_note(mn_sampler *s, int32_t token) {
   if (s->c.repetition_window > 0) s->recent[s->n_recent++ % s->c.repetition_window] = token;
 }
@@ -94,7 +99,7 @@ static void penalise(mn_sampler *s) {
     bool seen = false; /* once per token, however often it occurred */
     for (int64_t j = 0; j < i && !seen; j++) seen = s->recent[j] == s->recent[i];
     if (seen || s->recent[i] < 0 || s->recent[i] >= s->vocab_size) continue;
-    float *l = &s->all[s->recent[i]].logit;
+    float *l = &s->logits[s->recent[i]];
     *l = (float)(*l > 0 ? *l / s->c.repetition_penalty : *l * s->c.repetition_penalty);
   }
 }
@@ -120,61 +125,75 @@ static int64_t keep_top(candidate *all, int64_t n, int64_t k) {
   return k;
 }
 
-/* Those that min_p leaves, *sum of them, and of these those that may be among the likeliest that reach top_p together: what has less than
- * (1 - top_p) / n of the sum has, all n together, less than the 1 - top_p that is left out. */
-static int64_t keep_likely(mn_sampler *s, int64_t n, float top, double *sum) {
-  int64_t left = 0, kept = 0;
-  *sum = 0;
-  for (int64_t i = 0; i < n; i++) {
-    const double p = exp(((double)s->all[i].logit - (double)top) / s->c.temperature);
-    if (p < s->c.min_p) continue; /* the best one has 1 here */
-    s->all[left] = s->all[i];
-    *sum += s->p[left++] = p;
+
+/* ---- a draw ---- */
+/* What may be drawn as the model says it, all else with a chance of exactly 0. */
+static mn_status take(mn_sampler *s, const float *logits) {
+  const int64_t V = s->vocab_size, bad = mn_first_not_finite(MN_F32, logits, V);
+  if (bad >= 0) return mn_fail(MN_ERR_NUMERIC, "the logit of token %lld is not a number", (long long)bad);
+  memcpy(s->logits, logits, (size_t)V * sizeof *logits);
+  for (int64_t i = 0; s->barred && i < V; i++)
+    if (s->barred[i]) s->logits[i] = -INFINITY;
+  for (int64_t w = 0; s->only && w < (V + 63) / 64; w++) {
+    if (s->only[w] == UINT64_MAX) continue;
+    for (int64_t i = 64 * w; i < V && i < 64 * w + 64; i++)
+      if (!(s->only[w] >> (i % 64) & 1)) s->logits[i] = -INFINITY;
   }
-  for (int64_t i = 0; i < left; i++)
-    if (s->p[i] >= (1 - s->c.top_p) * *sum / (double)left) s->all[kept++] = s->all[i];
-  return kept;
+  if (s->c.repetition_penalty != 1) penalise(s);
+  return MN_OK;
+}
+
+/* The first n candidates are all that is left, the likeliest first. */
+static void keep(mn_sampler *s, int64_t n) {
+  qsort(s->all, (size_t)n, sizeof *s->all, likelier_first);
+  for (int64_t i = 0; i < n; i++) s->logits[i] = s->all[i].logit;
+}
+static candidate one_of(const mn_sampler *s, bool chosen, int64_t i) { /* of all tokens, or of those that were kept */
+  return chosen ? s->all[i] : (candidate){s->logits[i], (int32_t)i};
+}
+
+/* Where u falls, in [0, the sum of n weights). */
+static int64_t at(const mn_sampler *s, int64_t n, double u) {
+  int64_t i = 0, pick = n - 1;
+  for (; i + MN_WEIGHTS_BLOCK < n && u >= s->sums[i / MN_WEIGHTS_BLOCK]; i += MN_WEIGHTS_BLOCK) u -= s->sums[i / MN_WEIGHTS_BLOCK];
+  for (; i < n; i++) { /* a block's sum is rounded otherwise than what is taken from u: the next block may follow */
+    if (s->weights[i] > 0) pick = i;
+    if (u < s->weights[i]) break;
+    u -= s->weights[i];
+  }
+  return pick;
 }
 
 mn_status mn_sampler_next(mn_sampler *s, int64_t stream, int64_t position, const float *logits, int32_t *token) {
-  int64_t n = s->vocab_size, best = 0;
-  for (int64_t i = 0; i < n; i++) {
-    if (!isfinite(logits[i])) return mn_fail(MN_ERR_NUMERIC, "the logit of token %lld is not a number", (long long)i);
-    s->all[i] = (candidate){may_be_drawn(s, i) ? logits[i] : -INFINITY, (int32_t)i}; /* a chance of exactly 0 */
-  }
-  if (s->c.repetition_penalty != 1) penalise(s);
-  for (int64_t i = 1; i < n; i++)
-    if (s->all[i].logit > s->all[best].logit) best = i;
+  MN_TRY(take(s, logits));
+  int64_t n = s->vocab_size;
+  const int64_t best = mn_largest(s->logits, n);
   if (s->c.temperature == 0) {
     *token = (int32_t)best;
     mn_sampler_note(s, *token);
     return MN_OK;
   }
-  float top = s->all[best].logit;
-  double sum = 0, all = 0;
-  if (s->c.top_k > 0 && s->c.top_k < n) n = keep_top(s->all, n, s->c.top_k);
-  if (s->c.top_p < 1) n = keep_likely(s, n, top, &all);
-  if (s->c.top_k > 0 || s->c.top_p < 1) qsort(s->all, (size_t)n, sizeof *s->all, likelier_first);
-  for (int64_t i = 0; i < n; i++) sum += s->p[i] = exp(((double)s->all[i].logit - (double)top) / s->c.temperature);
-  if (s->c.top_p < 1) sum = all;
-  else if (s->c.min_p > 0)
+  const float top = s->logits[best];
+  const bool by_rank = s->c.top_k > 0 && s->c.top_k < n, by_share = s->c.top_p < 1;
+  if (by_rank) {
+    for (int64_t i = 0; i < n; i++) s->all[i] = one_of(s, false, i);
+    n = keep_top(s->all, n, s->c.top_k);
+    keep(s, n);
+  }
+  double sum = mn_weights(s->logits, n, top, s->c.temperature, s->c.min_p, s->weights, s->sums);
+  if (by_share) {
+    /* What has less than (1 - top_p) / n of the sum has, all n together, less than the 1 - top_p that is left out. */
+    const double least = (1 - s->c.top_p) * sum / (double)n, wanted = s->c.top_p * sum;
+    int64_t kept = 0;
     for (int64_t i = 0; i < n; i++)
-      if (s->p[i] < s->c.min_p) sum -= s->p[i], s->p[i] = 0; /* the best one has 1 here */
-  if (s->c.top_p < 1) {
-    double reached = 0;
-    int64_t k = 0;
-    while (k < n && reached < s->c.top_p * sum) reached += s->p[k++];
-    n = k > 0 ? k : 1;
-    sum = k > 0 ? reached : s->p[0];
+      if (s->weights[i] > 0 && s->weights[i] >= least) s->all[kept++] = one_of(s, by_rank, i);
+    keep(s, kept);
+    mn_weights(s->logits, kept, top, s->c.temperature, s->c.min_p, s->weights, s->sums);
+    sum = 0;
+    for (n = 0; n < kept && (n == 0 || sum < wanted); n++) sum += s->weights[n];
   }
-  double u = mn_random_uniform(s->key, (uint64_t)stream, (uint64_t)position) * sum;
-  int64_t pick = n - 1;
-  for (int64_t i = 0; i < n; i++) {
-    if (s->p[i] > 0) pick = i;
-    if (u < s->p[i]) break;
-    u -= s->p[i];
-  }
-  *token = s->all[pick].token;
+  const int64_t pick = at(s, n, mn_random_uniform(s->key, (uint64_t)stream, (uint64_t)position) * sum);
+  *token = one_of(s, by_rank || by_share, pick).token;
   mn_sampler_note(s, *token);
   return MN_OK;
 }
