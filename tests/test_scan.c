@@ -347,6 +347,42 @@ static void loops_of_equal_tables_share_them(void) {
         bytes[0], bytes[1], bytes[2]);
 }
 
+/* Layers of one kind, each with weights of its own: what leaves the first leaves all, made of their own operands. */
+static void loops_that_do_the_same_have_operands_of_their_own(void) {
+  enum { LAYERS = 4, IN = 1 + 4 * LAYERS, T = 9 };
+  for (int k = 0; k < 4; k++) {
+    const bool reverse = k & 1, again = k >> 1; /* the last layer once more, on what it gave */
+    mn_graph *g = mn_graph_new();
+    mn_tensor *x[IN], *y[IN + 1], *out[2] = {NULL};
+    double *value[IN], *got[2][IN + 1];
+    x[0] = mn_input(g, "x", MN_F32, MN_SHAPE(T, 4, 6));
+    for (int i = 1; i < IN; i++) x[i] = mn_input(g, "w", MN_F32, i % 4 == 1 ? MN_SHAPE(4, 6) : i % 4 == 0 ? MN_SHAPE(6) : MN_SHAPE(6, 6));
+    for (int i = 0; i < IN; i++) {
+      const int64_t n = mn_shape_count(&x[i]->shape);
+      value[i] = malloc((size_t)n * sizeof(double));
+      for (int64_t e = 0; e < n; e++) value[i][e] = (float)(0.5 * mn_random_normal((uint64_t)i, 11, (uint64_t)e));
+    }
+    mn_tensor *h = x[0];
+    for (int l = 0; l < LAYERS + again; l++) {
+      const int of = l < LAYERS ? l : LAYERS - 1;
+      mn_tensor *operands[5] = {h, x[1 + 4 * of], x[2 + 4 * of], x[3 + 4 * of], x[4 + 4 * of]};
+      recurrent(g, operands, out, MN_F32, reverse);
+      h = out[0];
+    }
+    y[IN] = h;
+    CHECK_OK(mn_grad(g, 1, &h, NULL, IN, x, y));
+    for (int off = 0; off < 2; off++)
+      CHECK(gc_run(g, &counting[1], off ? MN_PASS_LOOPS : 0, MN_RECOMPUTE_CHEAP, IN, x, value, IN + 1, y, got[off]), "%s", mn_message());
+    for (int j = 0; j <= IN && got[0][j] && got[1][j]; j++) {
+      const double e = gc_difference(got[1][j], got[0][j], mn_shape_count(&y[j]->shape));
+      CHECK(e <= 1e-5, "way %d, result %d differs by %g", k, j, e);
+    }
+    for (int j = 0; j <= IN; j++) free(got[0][j]), free(got[1][j]);
+    for (int i = 0; i < IN; i++) free(value[i]);
+    mn_graph_free(g);
+  }
+}
+
 static void a_wrong_live_length_is_refused(void) {
   for (int k = 0; k < 3; k++) {
     mn_graph *g = mn_graph_new();
@@ -390,6 +426,7 @@ int main(void) {
   RUN(what_is_constant_runs_once);
   RUN(products_of_all_steps_are_one);
   RUN(loops_of_equal_tables_share_them);
+  RUN(loops_that_do_the_same_have_operands_of_their_own);
   RUN(a_wrong_live_length_is_refused);
   free(lists[0]);
   free(lists[1]);

@@ -22,7 +22,6 @@ static const void *identity_of(const mn_node *n, size_t *bytes) {
 
 static uint64_t place_of(const mn_tensor *t) { return (uint64_t)t->node->id * 64 + (uint64_t)t->out; }
 
-static bool hash_loop(const mn_scan_attr *a, uint64_t *h);
 static bool hash_node(const mn_node *n, uint64_t *h) {
   *h = mn_hash_mix(*h, (uint64_t)(uintptr_t)n->op);
   *h = mn_hash_mix(*h, (uint64_t)n->phase * 2 + n->mute);
@@ -31,14 +30,14 @@ static bool hash_node(const mn_node *n, uint64_t *h) {
     *h = mn_hash_mix(*h, (uint64_t)n->out[j]->dtype);
     for (int d = 0; d < n->out[j]->shape.ndim; d++) *h = mn_hash_mix(*h, (uint64_t)n->out[j]->shape.dim[d]);
   }
-  if (n->op == &mn_op_scan) return hash_loop(n->attr, h);
+  if (n->op == &mn_op_scan) return mn_loop_hash(n->attr, h);
   enum { BEGINNING = 4096 }; /* bytes: enough to tell most apart */
   size_t bytes;
   const void *identity = identity_of(n, &bytes);
   if (identity && bytes) *h = mn_hash_words(identity, bytes < BEGINNING ? bytes : BEGINNING, *h);
   return identity != NULL;
 }
-static bool hash_loop(const mn_scan_attr *a, uint64_t *h) { /* false: it is like no other */
+bool mn_loop_hash(const mn_scan_attr *a, uint64_t *h) { /* false: it is like no other */
   *h = mn_hash_mix(*h, (uint64_t)a->length);
   for (int i = 0; i < a->body->n_nodes; i++)
     if (!hash_node(a->body->nodes[i], h)) return false;
@@ -47,19 +46,18 @@ static bool hash_loop(const mn_scan_attr *a, uint64_t *h) { /* false: it is like
 
 static bool same_tensor(const mn_tensor *a, const mn_tensor *b) { return a->node->id == b->node->id && a->out == b->out; }
 
-static bool same_loop(const mn_scan_attr *a, const mn_scan_attr *b);
 static bool same_node(const mn_node *a, const mn_node *b) {
   if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out || a->phase != b->phase || a->mute != b->mute) return false;
   for (int i = 0; i < a->n_in; i++)
     if (!same_tensor(a->in[i], b->in[i])) return false;
   for (int j = 0; j < a->n_out; j++)
     if (a->out[j]->dtype != b->out[j]->dtype || !mn_shape_equal(&a->out[j]->shape, &b->out[j]->shape)) return false;
-  if (a->op == &mn_op_scan) return same_loop(a->attr, b->attr);
+  if (a->op == &mn_op_scan) return mn_loop_same(a->attr, b->attr);
   size_t na, nb;
   const void *x = identity_of(a, &na), *y = identity_of(b, &nb);
   return x && y && na == nb && memcmp(x, y, na) == 0;
 }
-static bool same_loop(const mn_scan_attr *a, const mn_scan_attr *b) {
+bool mn_loop_same(const mn_scan_attr *a, const mn_scan_attr *b) {
   if (a->n_carry != b->n_carry || a->n_xs != b->n_xs || a->n_const != b->n_const || a->n_ys != b->n_ys || a->length != b->length ||
       a->has_live != b->has_live || a->reverse != b->reverse || a->settled != b->settled || a->save_every != b->save_every ||
       a->body->n_nodes != b->body->n_nodes)
@@ -157,11 +155,15 @@ mn_status mn_plan_body(mn_plan *p, const mn_plan_request *q, mn_arena *arena, mn
   const mn_scan_attr *a = s->call.attr;
   const int n_in = a->n_carry + a->n_xs + a->n_const;
   uint64_t hash = 0;
-  const bool comparable = hash_loop(a, &hash);
   const mn_plan_step *twin = NULL;
+  for (int i = 0; i < known->n && !twin; i++) { /* a body that the passes made one is not looked at again */
+    const mn_plan_step *other = known->list[i].step;
+    if (memcmp(a, other->call.attr, sizeof *a) == 0 && has_strides_of(s, other, n_in)) twin = other;
+  }
+  const bool comparable = !twin && mn_loop_hash(a, &hash);
   for (int i = 0; i < known->n && comparable && !twin; i++) {
     const mn_plan_step *other = known->list[i].step;
-    if (known->list[i].hash == hash && same_loop(a, other->call.attr) && has_strides_of(s, other, n_in)) twin = other;
+    if (known->list[i].hash == hash && mn_loop_same(a, other->call.attr) && has_strides_of(s, other, n_in)) twin = other;
   }
   if (twin) {
     s->body = twin->body;
