@@ -1,6 +1,6 @@
 /* What must be true of the public API's dialogues, seen as a foreign program sees it (mneme_chat.h alone): an answer comes in pieces; only what is new is
  * read; a fork goes its own way; a turn that is taken back can be said again, with the same answer; a saved dialogue goes on as if nothing had
- * stopped; wrong use is named. */
+ * stopped; the example does so; wrong use is named. */
 #include <mneme_chat.h>
 
 #include "program.h"
@@ -81,6 +81,20 @@ static void turns_are_said_forked_and_taken_back(void) {
   mn_chat_free(c), mn_chat_free(fork), mn_chat_free(loaded);
 }
 
+/* Each run goes on where the one before it ended; a fork and a turn that was taken back are where they were left. */
+static void the_example_talks(void) {
+#define EXAMPLE MN_TEST_BINARY_DIR "/example-chat talks "
+  CHECK(sh("printf 'a\nb\n' | " EXAMPLE "e.safetensors t.jinja 2>&1") == 0 && strstr(out, "0 turns so far") && strstr(out, "\n2 turns, "),
+        "%s", out);
+  CHECK(sh("printf '/fork f.safetensors\n/back\n/back\n/back\na\n' | " EXAMPLE "e.safetensors t.jinja 2>&1") == 0 &&
+            strstr(out, "2 turns so far") && strstr(out, "mn_chat_back") && strstr(out, "\n1 turns, "),
+        "%s", out);
+  CHECK(sh("printf 'c\n' | " EXAMPLE "f.safetensors t.jinja 2>&1") == 0 && strstr(out, "2 turns so far") && strstr(out, "\n3 turns, "),
+        "%s", out);
+  CHECK(sh(EXAMPLE "talks/model.safetensors t.jinja </dev/null 2>&1") == 1 && strstr(out, "model.safetensors"), "%s", out);
+  CHECK(sh(MN_TEST_BINARY_DIR "/example-chat nowhere e.safetensors 2>&1") == 1 && strstr(out, "nowhere"), "%s", out);
+}
+
 static void wrong_use_is_named(void) {
   mn_chat *c = NULL, *no = NULL;
   CHECK(mn_chat_new(lm, NULL, NULL, &no) == MN_ERR_CONFIG && !no && strstr(mn_message(), "chat template"), "%s", mn_message());
@@ -103,6 +117,7 @@ int main(void) {
   RUN(prepare);
   if (lm) {
     RUN(turns_are_said_forked_and_taken_back);
+    RUN(the_example_talks);
     RUN(wrong_use_is_named);
   }
   mn_lm_free(lm);

@@ -133,7 +133,7 @@ static mn_status put_ends(const mn_speech *speech, mn_gguf_writer *w) {
 }
 
 /* The whole tokenizer.json, its vocabulary where other programs read it, and what is said of texts. */
-static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w) {
+static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w, bool for_others) {
   const char *dir = job->path;
   char *path = mn_path_join(dir, "tokenizer.json"), *json = NULL;
   mn_tokenizer *tok = NULL;
@@ -147,6 +147,7 @@ static mn_status put_tokenizer(const mn_converting *job, mn_gguf_writer *w) {
     if (status == MN_OK) status = mn_gguf_writer_string(w, MN_GGUF_TOKENIZER_JSON, json);
     if (status == MN_OK && tok) status = mn_tokenizer_to_gguf(tok, w, &listed);
   }
+  if (status == MN_OK && !listed && for_others) status = mn_gguf_writer_string(w, "tokenizer.ggml.model", "none"); /* or they refuse it */
   if (status == MN_OK) status = mn_speech_read_hf(dir, tok, &speech);
   if (status == MN_OK && speech.bos >= 0) status = mn_gguf_writer_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)speech.bos);
   if (status == MN_OK) status = put_ends(&speech, w);
@@ -175,7 +176,7 @@ mn_status mn_convert_own_metadata(const mn_converting *job, mn_gguf_writer *w) {
   if (status == MN_OK) status = put_name(job, w);
   if (status == MN_OK) status = mn_gguf_writer_string(w, "mneme.config.json", config.data);
   mn_text_free(&config);
-  return status == MN_OK ? put_tokenizer(job, w) : status;
+  return status == MN_OK ? put_tokenizer(job, w, false) : status;
 }
 
 mn_status mn_convert_metadata(const mn_converting *job, mn_gguf_writer *w) {
@@ -186,7 +187,7 @@ mn_status mn_convert_metadata(const mn_converting *job, mn_gguf_writer *w) {
   MN_TRY(mn_gguf_writer_string(w, "general.type", "model"));
   mn_status status = put_name(job, w);
   if (status == MN_OK) status = put_settings(job, w, word);
-  return status == MN_OK ? put_tokenizer(job, w) : status;
+  return status == MN_OK ? put_tokenizer(job, w, true) : status;
 }
 
 /* ---- to Hugging Face's ---- */
