@@ -189,6 +189,47 @@ static void a_gguf_file_is_as_llama_cpps_converter_makes_it(void) {
 }
 
 /* Tensors of a.gguf in files part-0000I-of-00003.gguf as llama.cpp's programs split a model: metadata in the first alone. */
+/* What llama.cpp refuses a file without, or with. */
+static void other_programs_find_what_they_ask_for(void) {
+  static const struct {
+    const char *path, *key, *is; /* NULL: it is not there */
+  } all[] = {{"checkpoints/gemma", "gemma.attention.value_length", "6"},     {"checkpoints/qwen3", "qwen3.attention.value_length", "6"},
+             {"checkpoints/llama", "tokenizer.ggml.model", "none"},          {"hybrids/kimi_linear", "tokenizer.ggml.model", "none"},
+             {"hybrids/granite", "granitehybrid.ssm.inner_size", ""},        {"hybrids/granite", "granitehybrid.expert_used_count", NULL},
+             {"hybrids/granite_moe", "granitehybrid.expert_used_count", ""}, {"hybrids/mamba2", "mamba2.context_length", "1048576"},
+             {"hybrids/rwkv7", "rwkv7.context_length", "1048576"},           {"hybrids/rwkv7", "rwkv7.attention.head_count", "0"}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_gguf *g = NULL;
+    mn_arena *arena = mn_arena_new();
+    char said_there[64] = "";
+    CHECK(sh("rm -f c.gguf && " MNEME "convert " GOLDEN "%s --out c.gguf --quiet 2>&1", all[i].path) == 0, "%s: %s", all[i].path, out);
+    CHECK_OK(mn_gguf_open("c.gguf", &g));
+    const bool there = g && mn_gguf_meta_find(g, all[i].key);
+    CHECK(there == (all[i].is != NULL), "%s: %s", all[i].path, all[i].key);
+    uint32_t number;
+    const char *word;
+    if (there && !strcmp(all[i].key, "tokenizer.ggml.model")) {
+      CHECK_OK(mn_gguf_string(g, all[i].key, NULL, arena, &word));
+      snprintf(said_there, sizeof said_there, "%s", word ? word : "");
+    } else if (there) {
+      CHECK_OK(mn_gguf_u32(g, all[i].key, NULL, &number));
+      snprintf(said_there, sizeof said_there, "%u", number);
+    }
+    CHECK(!all[i].is || !*all[i].is || !strcmp(said_there, all[i].is), "%s: %s is %s", all[i].path, all[i].key, said_there);
+    mn_gguf_close(g), mn_arena_free(arena);
+  }
+  mn_checkpoint *c = NULL;
+  CHECK(sh("rm -f c.gguf && " MNEME "convert " GOLDEN "hybrids/rwkv7 --out c.gguf --quiet 2>&1") == 0, "%s", out);
+  CHECK_OK(mn_checkpoint_open("c.gguf", &c));
+  for (int k = 0; c && k < 3; k++) { /* of the first layer, which mixes nothing in */
+    char first[64], next[64];
+    snprintf(first, sizeof first, "blk.0.time_mix_v%d.weight", k), snprintf(next, sizeof next, "blk.0.time_mix_a%d.weight", k);
+    const mn_checkpoint_tensor *a = mn_checkpoint_find(c, first), *b = mn_checkpoint_find(c, next);
+    CHECK(a && b && mn_shape_equal(&a->shape, &b->shape), "%s", first);
+  }
+  mn_checkpoint_close(c);
+}
+
 static void put_parts(int last_no, int told) {
   mn_gguf *g = NULL;
   CHECK_OK(mn_gguf_open("a.gguf", &g));
@@ -325,6 +366,7 @@ int main(void) {
   RUN(checkpoints_of_others_stay_what_they_are);
   RUN(factors_stay_in_the_projections);
   RUN(a_gguf_file_is_as_llama_cpps_converter_makes_it);
+  RUN(other_programs_find_what_they_ask_for);
   RUN(a_model_in_several_files_is_one);
   RUN(a_model_of_ours_is_itself_in_a_gguf_file);
   RUN(the_vocabulary_of_a_gguf_file_is_the_tokenizers);

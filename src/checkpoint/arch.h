@@ -44,6 +44,8 @@ typedef struct mn_arch_def {
   /* The recipe's `model`, in s->arena. */
   mn_status (*recipe)(mn_settings *s, const mn_value **out);
   const mn_arch_tensor *tensors; /* closed by {0} */
+  /* GGUF's tensors that nothing reads and that other programs refuse a file without: each with another one of the same shape. NULL: none. */
+  const char *const *unread;
   /* Settings in the form `to` that no name there says alike (say.h): they come before what has both names. GGUF's keys are without the
    * architecture's word. NULL: there are none. */
   mn_status (*say)(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys);

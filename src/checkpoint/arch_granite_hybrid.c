@@ -65,12 +65,24 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   return MN_OK;
 }
 
+static bool has_experts(const mn_value *recipe) {
+  for (int64_t i = 0; i < mn_recipe_layers(recipe); i++) {
+    const mn_value *channel = mn_value_get(mn_recipe_block(recipe, i), "channel");
+    if (channel && channel->kind == MN_MAP) return true;
+  }
+  return false;
+}
+
 static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
   const mn_value *attention = mn_recipe_attention(recipe, false), *rope = mn_value_get(attention, "rope");
   const bool turned = attention && !(rope && rope->kind == MN_BOOLEAN && !rope->as.boolean);
   const int64_t heads = (int64_t)mn_recipe_number(attention, "kv_heads", 0);
+  const mn_value *mamba = NULL;
   (void)from;
+  for (int64_t i = 0; !mamba && i < mn_recipe_layers(recipe); i++) mamba = mn_recipe_mixer(recipe, i, "mamba2");
   if (to == MN_FORM_GGUF) {
+    mn_keys_int(keys, "ssm.inner_size", (int64_t)mn_recipe_number(mamba, "inner", 0));
+    if (!has_experts(recipe)) mn_say_nothing(keys, "expert_used_count"); /* or others look for them */
     mn_keys_bool(keys, "rope.scaling.finetuned", turned);
     mn_keys_real(keys, "attention.scale", mn_recipe_number(attention, "score_scale", 1));
     return mn_say_kv_heads(recipe, keys, "attention", heads);

@@ -53,6 +53,7 @@ static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpo
   if (to == MN_FORM_GGUF) {
     mn_keys_int(keys, "ssm.inner_size", (int64_t)inner);
     mn_keys_int(keys, "attention.head_count", 0);
+    mn_keys_int(keys, "context_length", MN_SAY_ANY_CONTEXT);
     return MN_OK;
   }
   mn_keys_int(keys, "expand", (int64_t)(inner / width));

@@ -2,6 +2,7 @@
  * into those of the others, the embedding is normed, and channel parts see the token before. */
 #include "checkpoint/arch.h"
 #include "checkpoint/hybrid.h"
+#include "checkpoint/say.h"
 
 #include <string.h>
 
@@ -106,6 +107,14 @@ static const mn_arch_tensor tensors[] = {
     {"lm_head.weight", "lm_head.weight", "output.weight", 0, 0},
     {0}};
 
+static const char *const unread[] = {"blk.0.time_mix_v0.weight",
+                                     "blk.0.time_mix_a0.weight",
+                                     "blk.0.time_mix_v1.weight",
+                                     "blk.0.time_mix_a1.weight",
+                                     "blk.0.time_mix_v2.weight",
+                                     "blk.0.time_mix_a2.weight",
+                                     NULL};
+
 /* fla writes mixtures of tokens as [1,1,D], and rows of heads one behind the other; it is rho alone that it keeps by heads. */
 static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
   const int64_t n = mn_shape_count(s);
@@ -119,6 +128,7 @@ static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoin
 static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
   (void)from, (void)recipe;
   if (to == MN_FORM_HF) mn_keys_text(keys, "hidden_act", "sqrelu");
+  else mn_keys_int(keys, "context_length", MN_SAY_ANY_CONTEXT), mn_keys_int(keys, "attention.head_count", 0);
   return MN_OK;
 }
 
@@ -133,6 +143,7 @@ const mn_arch_def mn_arch_rwkv7 = {
         "use_l2warp value_dim attention.head_count context_length",
     .recipe = recipe,
     .tensors = tensors,
+    .unread = unread,
     .say = say,
     .shape = shape,
 };

@@ -160,6 +160,21 @@ static mn_status add_tables(mn_converting *job) {
   return add_table(job, "rope_factors_long.weight", far);
 }
 
+/* What nothing reads, and other programs want all the same: zeros. */
+static mn_status add_unread(mn_converting *job) {
+  const int n = job->n;
+  for (const char *const *pair = job->arch->unread; pair && *pair; pair += 2)
+    for (int i = 0; i < n; i++) {
+      if (strcmp(job->targets[i].name, pair[1]) != 0) continue;
+      const mn_shape shape = job->targets[i].shape;
+      mn_target *t;
+      MN_TRY(new_target(job, pair[0], &shape, &t));
+      if (!(t->values = mn_arena_alloc(job->arena, (size_t)(mn_shape_count(&shape) + 1) * sizeof(float)))) return MN_ERR_MEMORY;
+      t->has = t->type = MN_F32;
+    }
+  return MN_OK;
+}
+
 mn_status mn_convert_list_pieces(mn_converting *job) {
   const int n = job->params->n_all;
   mn_arch_piece *from = mn_calloc((size_t)n + 1, sizeof *from);
@@ -174,6 +189,7 @@ mn_status mn_convert_list_pieces(mn_converting *job) {
     MN_TRY(mn_target_choose(&job->targets[i], job->targets[i].pieces[0].from.tensor->dtype));
   }
   if (job->form == MN_FORM_GGUF) MN_TRY(add_tables(job));
+  if (job->form == MN_FORM_GGUF) MN_TRY(add_unread(job));
   return MN_OK;
 }
 

@@ -121,6 +121,11 @@ static mn_status put_settings(const mn_converting *job, mn_gguf_writer *w, const
     const char *key = general ? seen->gguf : mn_arena_format(job->arena, "%s.%s", word, seen->gguf);
     if (!key) return MN_ERR_MEMORY;
     MN_TRY(put_value(w, job->arena, key, v, seen->real));
+    if (!strcmp(seen->gguf, "attention.key_length") &&
+        !is_said(&keys, keys.n, "attention.value_length")) { /* or others take d_model / heads */
+      if (!(key = mn_arena_format(job->arena, "%s.attention.value_length", word))) return MN_ERR_MEMORY;
+      MN_TRY(put_value(w, job->arena, key, v, false));
+    }
   }
   return MN_OK;
 }
