@@ -54,16 +54,16 @@ static void forward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) {
     const int64_t n = p->T - t0 < PIECE ? p->T - t0 : PIECE;
     load_piece(p, &w, b, t0, h, n, true);
     decays_in(p, w.a, kp, b, t0, h, n, w.n4);
-    if (t0 + n < p->T) {
-      piece_ahead(p, b, t0 + n, h, true);
-      decays_ahead(p, b, t0 + n, h);
-    }
+    ahead_begin(&w.ahead);
+    note_rows(p, &w, &p->o, b, t0, h, V, true);
+    note_piece(p, &w, b, t0 + n, h, true);
+    note_decays(p, &w, b, t0 + n, h);
     const float *total = make_triangles(p, &w, 0, true);
     write_piece(p, &w, w.w, w.z);
 
     /* O = Q' W + G_qk Y + G_qe Z */
     mat o = rows_to(&p->o, b, t0, h, V, w.os);
-    tile_gemm(n, V, K, w.reader[0].scaled, kp, 1, w.w, vp, o.p, o.ld, TILE_SET, TILE_FULL);
+    product(&w, n, V, K, w.reader[0].scaled, kp, 1, w.w, vp, o.p, o.ld, TILE_SET);
     tile_gemm(n, V, n, w.g[0][0], w.np, 1, w.y, vp, o.p, o.ld, TILE_ADD, TILE_A_LOWER);
     if (p->write == MN_WRITE_ERASE) tile_gemm(n, V, n, w.g[0][1], w.np, 1, w.z, vp, o.p, o.ld, TILE_ADD, TILE_A_LOWER);
     rows_done(&p->o, b, t0, h, o, n, V);

@@ -23,6 +23,7 @@
 #ifndef MN_CPU_RECURRENCE_CHANNEL_H
 #define MN_CPU_RECURRENCE_CHANNEL_H
 
+#include "backend/cpu/isa/recurrence_ahead.h"
 #include "backend/cpu/isa/recurrence_piece.h"
 #include "backend/cpu/isa/vecmath.h"
 #include "graph/fused_recurrence.h"
@@ -49,6 +50,7 @@ typedef struct channel_work {
   float *t;                /* [kp, np]: writers transposed */
   float *w;                /* [K, vp] */
   float *decays;           /* [T + QUAD, kp] or NULL: decays of all tokens, once they are known */
+  ahead ahead;             /* rows of the next piece, and of what this one gives */
 } channel_work;
 
 TILE_FN void take_side(channel_side *side, take *s, int64_t kp, bool backward) {
@@ -103,16 +105,39 @@ TILE_FN void side_in(const mn_rec_args *p, channel_side *side, const channel_wor
   zero(side->x + w->n * w->kp, (w->n4 + 1 - w->n) * w->kp);
 }
 
-TILE_FN void decays_ahead(const mn_rec_args *p, int64_t b, int64_t t0, int64_t h) {
-  if (p->decay && p->by_channel) rows_ahead(&p->log_a, b, t0, h, p->T - t0 < PIECE ? p->T - t0 : PIECE, p->K);
+/* The rows of t for the piece at t0 are noted: those of the one that comes next, or that this one will write. */
+TILE_FN void note_rows(const mn_rec_args *p, channel_work *w, const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, int64_t width,
+                       bool written) {
+  const int64_t n = p->T - t0 < PIECE ? p->T - t0 : PIECE, size = t->bf16 ? 2 : 4;
+  if (t->data && n > 0) ahead_note(&w->ahead, at(t, b, t0, h), size * t->t, size * width, n, written);
 }
-/* The rows of the piece at t0, which comes next, on their way. */
-TILE_FN void piece_ahead(const mn_rec_args *p, int64_t b, int64_t t0, int64_t h, bool reads) {
-  const int64_t n = p->T - t0 < PIECE ? p->T - t0 : PIECE;
-  rows_ahead(&p->k, b, t0, h, n, p->K);
-  rows_ahead(&p->v, b, t0, h, n, p->V);
-  if (reads) rows_ahead(&p->q, b, t0, h, n, p->K);
-  if (p->write == MN_WRITE_ERASE) rows_ahead(&p->erase, b, t0, h, n, p->K), rows_ahead(&p->probe, b, t0, h, n, p->K);
+TILE_FN void note_piece(const mn_rec_args *p, channel_work *w, int64_t b, int64_t t0, int64_t h, bool reads) {
+  note_rows(p, w, &p->k, b, t0, h, p->K, false);
+  note_rows(p, w, &p->v, b, t0, h, p->V, false);
+  if (reads) note_rows(p, w, &p->q, b, t0, h, p->K, false);
+  if (p->write != MN_WRITE_ERASE) return;
+  note_rows(p, w, &p->erase, b, t0, h, p->K, false);
+  note_rows(p, w, &p->probe, b, t0, h, p->K, false);
+}
+TILE_FN void note_decays(const mn_rec_args *p, channel_work *w, int64_t b, int64_t t0, int64_t h) {
+  if (p->decay && p->by_channel) note_rows(p, w, &p->log_a, b, t0, h, p->K, false);
+}
+/* A product between whose rows memory is asked for */
+TILE_FN void product(channel_work *w, int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
+                     float *C, int64_t ldc, tile_mode mode) {
+  for (int64_t i = 0; i < M; i += TILE_MR) {
+    ahead_ask(&w->ahead);
+    tile_gemm(M - i < TILE_MR ? M - i : TILE_MR, N, K, A + i * ra, ra, ca, B, ldb, C + i * ldc, ldc, mode, TILE_FULL);
+  }
+}
+/* C = diag(x) X + A B; X may be C. Scaled row by row, so that what is not near comes while the product goes on. */
+TILE_FN void product_scaled(channel_work *w, int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
+                            int64_t ldb, float *C, int64_t ldc, const float *x, const float *X) {
+  for (int64_t i = 0; i < M; i += TILE_MR) {
+    const int64_t rows = M - i < TILE_MR ? M - i : TILE_MR;
+    scale_rows(C + i * ldc, ldc, X + i * ldc, ldc, x + i, rows);
+    product(w, rows, N, K, A + i * ra, ra, ca, B, ldb, C + i * ldc, ldc, TILE_ADD);
+  }
 }
 /* The piece of n tokens at t0: decays, readers and writers; v in u. */
 TILE_FN void load_piece(const mn_rec_args *p, channel_work *w, int64_t b, int64_t t0, int64_t h, int64_t n, bool reads) {
@@ -132,10 +157,11 @@ TILE_FN void load_piece(const mn_rec_args *p, channel_work *w, int64_t b, int64_
 
 /* ---- triangles ---- */
 /* A reader gets the decays of its quad up to itself, a writer those after it; total: of the whole quad. */
-TILE_FN void scale_readers(const channel_work *w, channel_side *side) {
+TILE_FN void scale_readers(channel_work *w, channel_side *side) {
   const int64_t kp = w->kp, at0 = side->later * kp;
   if (side->later) copy(side->scaled, side->x, kp);
-  for (int64_t i = 0; i < w->n4; i += QUAD)
+  for (int64_t i = 0; i < w->n4; i += QUAD) {
+    ahead_ask(&w->ahead);
     for (int64_t j = 0; j < kp; j += MN_VL) {
       vf f = vf_set1(1);
       TILE_UNROLL
@@ -144,10 +170,12 @@ TILE_FN void scale_readers(const channel_work *w, channel_side *side) {
         vf_store(side->scaled + at0 + p * kp + j, f * vf_load(side->x + at0 + p * kp + j));
       }
     }
+  }
 }
-TILE_FN void scale_writers(const channel_work *w, channel_side *side) {
+TILE_FN void scale_writers(channel_work *w, channel_side *side) {
   const int64_t kp = w->kp;
-  for (int64_t i = 0; i < w->n4; i += QUAD)
+  for (int64_t i = 0; i < w->n4; i += QUAD) {
+    ahead_ask(&w->ahead);
     for (int64_t j = 0; j < kp; j += MN_VL) {
       vf f = vf_set1(1);
       TILE_UNROLL
@@ -156,6 +184,7 @@ TILE_FN void scale_writers(const channel_work *w, channel_side *side) {
         f *= vf_load(w->a + m * kp + j);
       }
     }
+  }
 }
 TILE_FN void quad_totals(const channel_work *w) {
   const int64_t kp = w->kp;
@@ -166,10 +195,11 @@ TILE_FN void quad_totals(const channel_work *w) {
     }
 }
 /* The pairs inside each quad. g: row of position 0. */
-TILE_FN void quad_scores(const channel_work *w, const float *x, const float *c, float *g) {
+TILE_FN void quad_scores(channel_work *w, const float *x, const float *c, float *g) {
   const int64_t kp = w->kp, np = w->np;
   for (int64_t i = 0; i < w->n4; i += QUAD) {
     vf s[QUAD][QUAD] = {{{0}}};
+    ahead_ask(&w->ahead);
     for (int64_t j = 0; j < kp; j += MN_VL) {
       vf cs[QUAD], as[QUAD];
       TILE_UNROLL
@@ -203,6 +233,7 @@ TILE_FN void join(channel_work *w, int join, int64_t i, int64_t size, int64_t se
   const int64_t kp = w->kp, mid = i + size;
   const float *t0 = w->total[join] + i / size * kp, *t1 = t0 + kp;
   float *t = w->total[join + 1] + i / (2 * size) * kp;
+  ahead_ask(&w->ahead);
   for (int r = first_reader; r < w->n_readers; r++) {
     float *x = positions(&w->reader[r], w->reader[r].scaled, kp) + mid * kp;
     if (first_reader == 0 && w->reader[r].kept[join]) copy(w->reader[r].kept[join] + mid * kp, x, second * kp);
@@ -240,8 +271,8 @@ TILE_FN const float *make_triangles(const mn_rec_args *p, channel_work *w, int f
       for (int c = 0; c < w->n_writers && scores && first_reader < w->n_readers; c++) {
         tile_transpose(w->t, ld, w->writer[c].scaled + i * kp, kp, size, p->K, 0);
         for (int r = first_reader; r < w->n_readers; r++)
-          tile_gemm(second, size, p->K, positions(&w->reader[r], w->reader[r].scaled, kp) + mid * kp, kp, 1, w->t, ld,
-                    positions(&w->reader[r], w->g[r][c], np) + mid * np + i, np, TILE_ADD, TILE_FULL);
+          product(w, second, size, p->K, positions(&w->reader[r], w->reader[r].scaled, kp) + mid * kp, kp, 1, w->t, ld,
+                  positions(&w->reader[r], w->g[r][c], np) + mid * np + i, np, TILE_ADD);
       }
       join(w, j, i, size, second, first_reader);
     }
@@ -252,24 +283,23 @@ TILE_FN const float *make_triangles(const mn_rec_args *p, channel_work *w, int f
 TILE_FN void write_piece(const mn_rec_args *p, channel_work *w, const float *W, float *z) {
   const int64_t n = w->n, kp = w->kp, vp = w->vp, np = w->np;
   if (p->write == MN_WRITE_DELTA) {
-    tile_gemm(n, p->V, p->K, w->reader[1].scaled, kp, 1, W, vp, w->u, vp, TILE_SUB, TILE_FULL);
+    product(w, n, p->V, p->K, w->reader[1].scaled, kp, 1, W, vp, w->u, vp, TILE_SUB);
     solve_rows(w->g[1][0], np, n, p->V, vp, w->beta, w->u, w->y);
     return;
   }
   scale_rows(w->y, vp, w->u, vp, w->beta, n);
   if (p->write != MN_WRITE_ERASE) return;
   zero(z, n * vp);
-  tile_gemm(n, p->V, p->K, w->reader[1].scaled, kp, 1, W, vp, z, vp, TILE_SUB, TILE_FULL);
+  product(w, n, p->V, p->K, w->reader[1].scaled, kp, 1, W, vp, z, vp, TILE_SUB);
   tile_gemm(n, p->V, n, w->g[1][0], np, 1, w->y, vp, z, vp, TILE_SUB, TILE_A_LOWER);
   solve_rows(w->g[1][1], np, n, p->V, vp, w->ones, z, z);
 }
 
 /* W1 = the state at the piece's end from that at its start; may be in place. total: the piece's decay. */
-TILE_FN void advance_channels(const mn_rec_args *p, const channel_work *w, const float *total, const float *W, float *W1, const float *z) {
+TILE_FN void advance_channels(const mn_rec_args *p, channel_work *w, const float *total, const float *W, float *W1, const float *z) {
   const int64_t vp = w->vp, kp = w->kp;
-  scale_rows(W1, vp, W, vp, total, p->K);
-  tile_gemm(p->K, p->V, w->n, w->writer[0].scaled, 1, kp, w->y, vp, W1, vp, TILE_ADD, TILE_FULL);
-  if (p->write == MN_WRITE_ERASE) tile_gemm(p->K, p->V, w->n, w->writer[1].scaled, 1, kp, z, vp, W1, vp, TILE_ADD, TILE_FULL);
+  product_scaled(w, p->K, p->V, w->n, w->writer[0].scaled, 1, kp, w->y, vp, W1, vp, total, W);
+  if (p->write == MN_WRITE_ERASE) product(w, p->K, p->V, w->n, w->writer[1].scaled, 1, kp, z, vp, W1, vp, TILE_ADD);
 }
 
 #endif

@@ -64,8 +64,8 @@ static float dot(const float *x, const float *y, int64_t n) { /* n whole vectors
 
 /* dX [n, kp] = D M^T from the state-like M [K, vp] and D^T [vp, np]; rows after the last become zero */
 static void through_state(const mn_rec_args *p, channel_back *w, const float *M, const float *dt, float *dx) {
-  const channel_work *f = &w->f;
-  tile_gemm(p->K, f->n, p->V, M, f->vp, 1, dt, f->np, w->rt, f->np, TILE_SET, TILE_FULL);
+  channel_work *f = &w->f;
+  product(f, p->K, f->n, p->V, M, f->vp, 1, dt, f->np, w->rt, f->np, TILE_SET);
   tile_transpose(dx, f->kp, w->rt, f->np, p->K, f->n, 0);
   zero(dx + f->n * f->kp, (f->n4 + 1 - f->n) * f->kp);
 }
@@ -108,9 +108,9 @@ static void part(const mn_rec_args *p, channel_back *w, int j, int64_t i, int64_
   for (int r = 0; r < f->n_readers; r++)
     for (int c = 0; c < f->n_writers; c++) {
       const float *g = positions(&f->reader[r], w->dg[r][c], np) + mid * np + i;
-      tile_gemm(second, p->K, size, g, np, 1, f->writer[c].kept[j] + i * kp, kp, positions(&f->reader[r], w->d_reader[r], kp) + mid * kp,
-                kp, TILE_ADD, TILE_FULL);
-      tile_gemm(size, p->K, second, g, 1, np, f->reader[r].kept[j] + mid * kp, kp, w->d_writer[c] + i * kp, kp, TILE_ADD, TILE_FULL);
+      product(f, second, p->K, size, g, np, 1, f->writer[c].kept[j] + i * kp, kp, positions(&f->reader[r], w->d_reader[r], kp) + mid * kp,
+              kp, TILE_ADD);
+      product(f, size, p->K, second, g, 1, np, f->reader[r].kept[j] + mid * kp, kp, w->d_writer[c] + i * kp, kp, TILE_ADD);
     }
 }
 
@@ -118,7 +118,8 @@ static void part(const mn_rec_args *p, channel_back *w, int j, int64_t i, int64_
 static void quads_back(channel_back *w) {
   channel_work *f = &w->f;
   const int64_t kp = f->kp;
-  for (int64_t i = 0; i < f->n4; i += QUAD)
+  for (int64_t i = 0; i < f->n4; i += QUAD) {
+    ahead_ask(&f->ahead);
     for (int64_t x = 0; x < kp; x += MN_VL) {
       vf a[QUAD], d[QUAD], whole = vf_load(w->d_total[0] + i / QUAD * kp + x);
       TILE_UNROLL
@@ -152,6 +153,7 @@ static void quads_back(channel_back *w) {
       TILE_UNROLL
       for (int m = 0; m < QUAD; m++) vf_store(w->d_log + (i + m) * kp + x, d[m]);
     }
+  }
 }
 /* The pairs inside each quad, of one reader and one writer; strict: not those of a token with itself. */
 static void quad_pairs_back(channel_back *w, int r, int c, bool strict) {
@@ -161,6 +163,7 @@ static void quad_pairs_back(channel_back *w, int r, int c, bool strict) {
   const float *xs = positions(&f->reader[r], f->reader[r].x, kp), *cs = f->writer[c].x;
   for (int64_t i = 0; i < f->n4; i += QUAD) {
     const float *g = positions(&f->reader[r], w->dg[r][c], np) + i * np + i;
+    ahead_ask(&f->ahead);
     for (int64_t x = i * kp; x < i * kp + kp; x += MN_VL) {
       vf a[QUAD], cv[QUAD], dcv[QUAD], d[QUAD];
       TILE_UNROLL
@@ -233,17 +236,33 @@ static void gates_back(const mn_rec_args *p, channel_back *w, int64_t b, int64_t
   gates_out(&p->dlog_a, b, t0, h, one, f->n);
 }
 
-/* One piece backwards: W is the state before it, w->dw the gradient of the state after it and then of that before it. */
-static void piece_backward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h, int64_t t0, int64_t n, const float *W) {
+/* What will be wanted: the rows that this piece gives, and those of the one before it, which comes next. */
+static void note_backward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t t0, int64_t h, const float *before) {
+  channel_work *f = &w->f;
+  const int64_t row = (int64_t)sizeof(float);
+  ahead_begin(&f->ahead);
+  note_rows(p, f, &p->dv, b, t0, h, p->V, true);
+  note_rows(p, f, &p->dq, b, t0, h, p->K, true);
+  note_rows(p, f, &p->dk, b, t0, h, p->K, true);
+  note_rows(p, f, &p->dprobe, b, t0, h, p->K, true);
+  note_rows(p, f, &p->derase, b, t0, h, p->K, true);
+  if (p->by_channel) note_rows(p, f, &p->dlog_a, b, t0, h, p->K, true);
+  if (t0 == 0) return;
+  note_piece(p, f, b, t0 - PIECE, h, true);
+  note_rows(p, f, &p->o, b, t0 - PIECE, h, p->V, false);
+  ahead_note(&f->ahead, f->decays + (t0 - PIECE) * f->kp, row * f->kp, row * f->kp, PIECE, false);
+  ahead_note(&f->ahead, before, row * f->vp, row * f->vp, p->K, false);
+}
+
+/* One piece backwards: W is the state before it, `before` that before the piece before it or NULL, w->dw the gradient of the state after it and then of that before it. */
+static void piece_backward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h, int64_t t0, int64_t n, const float *W,
+                           const float *before) {
   channel_work *f = &w->f;
   const int64_t K = p->K, V = p->V, kp = f->kp, vp = f->vp;
   const bool delta = p->write == MN_WRITE_DELTA, erase = p->write == MN_WRITE_ERASE;
   load_piece(p, f, b, t0, h, n, true);
   f->a = f->decays + t0 * kp;
-  if (t0 > 0) {
-    piece_ahead(p, b, t0 - PIECE, h, true);
-    rows_ahead(&p->o, b, t0 - PIECE, h, PIECE, V);
-  }
+  note_backward(p, w, b, t0, h, before);
   const int64_t np = f->np;
   const float *total = make_triangles(p, f, 0, true), *u = delta ? w->solved + t0 * vp : f->u, *z = w->solved + t0 * vp;
   rows_in(w->d_o, vp, &p->o, b, t0, h, n, V);
@@ -254,11 +273,11 @@ static void piece_backward(const mn_rec_args *p, channel_back *w, int64_t b, int
 
   /* dY = G_qk^T dO + K' dW and what is solved for: U of DELTA, with du for dU; Z of ERASE, with du for the sum it is minus */
   tile_gemm(n, V, n, f->g[0][0], 1, np, w->d_o, vp, w->dy, vp, TILE_SET, TILE_A_UPPER);
-  tile_gemm(n, V, K, f->writer[0].scaled, kp, 1, w->dw, vp, w->dy, vp, TILE_ADD, TILE_FULL);
+  product(f, n, V, K, f->writer[0].scaled, kp, 1, w->dw, vp, w->dy, vp, TILE_ADD);
   if (delta) solve_rows_back(f->g[1][0], np, n, V, vp, f->beta, w->dy, w->du);
   if (erase) {
     tile_gemm(n, V, n, f->g[0][1], 1, np, w->d_o, vp, w->dz, vp, TILE_SET, TILE_A_UPPER);
-    tile_gemm(n, V, K, f->writer[1].scaled, kp, 1, w->dw, vp, w->dz, vp, TILE_ADD, TILE_FULL);
+    product(f, n, V, K, f->writer[1].scaled, kp, 1, w->dw, vp, w->dz, vp, TILE_ADD);
     solve_rows_back(f->g[1][1], np, n, V, vp, f->ones, w->dz, w->dz);
     tile_gemm(n, V, n, f->g[1][0], 1, np, w->dz, vp, w->dy, vp, TILE_SUB, TILE_A_UPPER);
   }
@@ -287,9 +306,8 @@ static void piece_backward(const mn_rec_args *p, channel_back *w, int64_t b, int
   for (int64_t size = QUAD; size < f->n4; size *= 2) top++;
   zero(w->d_total[top], kp);
   for (int64_t i = 0; i < K; i++) w->d_total[top][i] = total[i] * dot(w->dw + i * vp, W + i * vp, vp);
-  scale_rows(w->dw, vp, w->dw, vp, total, K);
-  tile_gemm(K, V, n, f->reader[0].scaled, 1, kp, w->d_o, vp, w->dw, vp, TILE_ADD, TILE_FULL);
-  if (delta || erase) tile_gemm(K, V, n, f->reader[1].scaled, 1, kp, minus, vp, w->dw, vp, TILE_ADD, TILE_FULL);
+  product_scaled(f, K, V, n, f->reader[0].scaled, 1, kp, w->d_o, vp, w->dw, vp, total, w->dw);
+  if (delta || erase) product(f, K, V, n, f->reader[1].scaled, 1, kp, minus, vp, w->dw, vp, TILE_ADD);
 
   joins_back(p, w);
   rows_out(&p->dq, b, t0, h, w->d_reader[0], kp, n, K);
@@ -320,21 +338,22 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
   const int64_t K = p->K, V = p->V, vp = f->vp, kp = f->kp, T = p->T;
   float *const u = f->u;
 
-  state_in(f->w, vp, &p->w0, b, h, K, V);
+  float *W = w.saved; /* the state before each piece: in its place where it is kept, else passing by in f->w */
+  state_in(W, vp, &p->w0, b, h, K, V);
   for (int64_t t0 = 0, i = 0; t0 < T; t0 += PIECE, i++) {
     const int64_t n = T - t0 < PIECE ? T - t0 : PIECE;
-    if (i % w.every == 0) copy(w.saved + i / w.every * w.state, f->w, w.state);
+    float *next = (i + 1) % w.every == 0 ? w.saved + (i + 1) / w.every * w.state : f->w;
     if (p->write == MN_WRITE_DELTA) f->u = w.solved + t0 * vp;
     load_piece(p, f, b, t0, h, n, false);
     f->a = f->decays + t0 * kp;
     decays_in(p, f->a, kp, b, t0, h, n, f->n4);
-    if (t0 + n < T) {
-      piece_ahead(p, b, t0 + n, h, false);
-      decays_ahead(p, b, t0 + n, h);
-    }
+    ahead_begin(&f->ahead);
+    note_piece(p, f, b, t0 + n, h, false);
+    note_decays(p, f, b, t0 + n, h);
     const float *total = make_triangles(p, f, 1, true);
-    write_piece(p, f, f->w, w.solved + t0 * vp);
-    if (t0 + n < T) advance_channels(p, f, total, f->w, f->w, w.solved + t0 * vp);
+    write_piece(p, f, W, w.solved + t0 * vp);
+    if (t0 + n < T) advance_channels(p, f, total, W, next, w.solved + t0 * vp);
+    W = next;
   }
   f->u = u;
 
@@ -349,7 +368,8 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
     }
     for (int64_t i = count - 1; i >= 0; i--) {
       const int64_t t0 = (first + i) * PIECE, n = T - t0 < PIECE ? T - t0 : PIECE;
-      piece_backward(p, &w, b, h, t0, n, i ? w.run + i * w.state : saved);
+      const float *before = i > 1 ? w.run + (i - 1) * w.state : i == 1 || run == 0 ? saved : saved - w.state;
+      piece_backward(p, &w, b, h, t0, n, i ? w.run + i * w.state : saved, before);
     }
   }
   state_out(&p->dw0, b, h, w.dw, vp, K, V);

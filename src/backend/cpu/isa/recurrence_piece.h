@@ -110,12 +110,6 @@ TILE_FN void rows_in(float *dst, int64_t ld, const mn_rec_tensor *t, int64_t b, 
 TILE_FN void rows_out(const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, const float *src, int64_t ld, int64_t n, int64_t width) {
   for (int64_t i = 0; i < n; i++) tile_row_out((void *)(uintptr_t)at(t, b, t0 + i, h), src + i * ld, t->bf16, width);
 }
-/* Rows that will be wanted one piece later: those of one head lie far apart, further than the processor looks ahead by itself. */
-TILE_FN void rows_ahead(const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, int64_t n, int64_t width) {
-  const int64_t bytes = width * (t->bf16 ? 2 : 4);
-  for (int64_t i = 0; i < n; i++)
-    for (int64_t x = 0; x < bytes; x += 64) __builtin_prefetch((const char *)at(t, b, t0 + i, h) + x, 0, 2);
-}
 /* f32 rows of whole vectors are used where they lie; others are brought into `scratch`. */
 TILE_FN bool in_place(const mn_rec_tensor *t, int64_t width) { return !t->bf16 && width % MN_VL == 0; }
 TILE_FN mat rows_at(const mn_rec_tensor *t, int64_t b, int64_t t0, int64_t h, int64_t n, int64_t width, float *scratch) {
