@@ -27,7 +27,7 @@ static void cut_blocks(mn_product_plan *t) {
   const double lanes = (double)t->gemm->nr / 2, start = 3000;                 /* cycles: a vector, a block */
   const double pack_b = 1.5, pack_a = t->gemm->packs_a(&t->p) ? pack_b : 0.5; /* an element; less where it is only read */
   const int64_t mr = t->gemm->mr, nr = t->gemm->nr, threads = t->threads > 0 ? t->threads : 4;
-  const double pieces = t->halves ? 2 : 1, depth = (double)t->p.K / pieces / (t->p.bf16 ? t->gemm->bf16_per_unit : 1);
+  const double pieces = (double)t->parts, depth = (double)t->p.K / pieces / (t->p.bf16 ? t->gemm->bf16_per_unit : 1);
   double best = 0;
   int64_t best_mb = 0, best_nb = 0;
   const int64_t m0 = ceil_div(t->p.M, ROWS), n0 = ceil_div(t->p.N, columns);
@@ -60,16 +60,18 @@ static void cut_shared(mn_product_plan *t) {
 }
 
 /* The gradient of a weight: few elements, each a sum over all tokens. Cut along M or N for two threads, each would pack one operand whole and half
- * the other; cut along K it packs half of both. Whether it is depends on the shape alone, as the order of the sums does. */
-static bool in_halves(const mn_product_plan *t) {
-  enum { LONG = 1024, TIMES = 4 };
+ * the other; cut along K it packs half of both. Four parts, where their sums are small, so that a thread that is slower than the other takes
+ * fewer. How many depends on the shape alone, as the order of the sums does. */
+static int64_t parts_of_k(const mn_product_plan *t) {
+  enum { LONG = 1024, TIMES = 4, FOUR = 2048, BYTES = 2 << 20 };
   const mn_product *p = &t->p;
-  return t->batch == 1 && !p->c_bf16 && p->K >= LONG && p->K >= TIMES * p->M && p->K >= TIMES * p->N;
+  if (t->batch != 1 || p->c_bf16 || p->K < LONG || p->K < TIMES * p->M || p->K < TIMES * p->N) return 1;
+  return p->K >= FOUR && 3 * p->M * p->N * (int64_t)sizeof(float) <= BYTES ? 4 : 2;
 }
-static int64_t first_half(const mn_product *p) { return round_up(ceil_div(p->K, 2), 64); }
-static size_t second_bytes(const mn_product_plan *t) { return t->halves ? mn_align(sizeof(float) * (size_t)(t->p.M * t->p.N), 64) : 0; }
+static int64_t part_of_k(const mn_product_plan *t) { return t->parts > 1 ? round_up(ceil_div(t->p.K, t->parts), 64) : t->p.K; }
+static size_t sums_bytes(const mn_product_plan *t) { return mn_align(sizeof(float) * (size_t)((t->parts - 1) * t->p.M * t->p.N), 64); }
 /* What all threads share of the scratch memory, and the share of it that each brings along */
-static size_t shared_bytes(const mn_product_plan *t) { return t->packed + second_bytes(t); }
+static size_t shared_bytes(const mn_product_plan *t) { return t->packed + sums_bytes(t); }
 static size_t share_of(const mn_product_plan *t) { return shared_bytes(t) ? mn_align(shared_bytes(t) / (size_t)t->threads + 64, 64) : 0; }
 
 /* A product with one column is the transposed product with one row; and a batch whose second operand is shared is one
@@ -119,7 +121,7 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
   for (int i = 0; i < t->n_axes; i++) t->batch *= t->dim[i];
   t->group = 1;
   t->scratch = t->packed = 0;
-  t->halves = false;
+  t->parts = 1;
   if (t->batch == 0 || p->M == 0 || p->N == 0) {
     *p = (mn_product){0};
     t->tasks = 0;
@@ -142,24 +144,24 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
   } else {
     t->path = MN_PRODUCT_BLOCK;
     const bool shared = shares_b(t);
-    t->halves = !shared && t->threads > 0 && in_halves(t);
+    if (!shared && t->threads > 0) t->parts = parts_of_k(t);
     t->ew = MN_ISA_PICK(mn_ew_table, isa);
     if (shared) cut_shared(t);
     else cut_blocks(t);
     mn_product part = *p;
     part.M = min64(t->mb, p->M);
     part.N = min64(t->nb, p->N);
-    if (t->halves) part.K = first_half(p);
+    part.K = part_of_k(t);
     t->scratch = t->gemm->block_scratch(&part, shared);
-    part.K = p->K - part.K; /* a shorter half may have longer slices */
-    if (t->halves && t->gemm->block_scratch(&part, false) > t->scratch) t->scratch = t->gemm->block_scratch(&part, false);
+    part.K = p->K - (t->parts - 1) * part.K; /* the last part is shorter, and may have longer slices */
+    if (t->parts > 1 && t->gemm->block_scratch(&part, false) > t->scratch) t->scratch = t->gemm->block_scratch(&part, false);
     t->packed = shared ? mn_align(t->gemm->packed_b_bytes(p), 64) : 0;
   }
   t->onednn = NULL;
   const bool plain = !p->accumulate && p->alpha == 1 && p->K > 0 && !p->b_f32;
   if (plain && (onednn == MN_ONEDNN_ALWAYS || (onednn == MN_ONEDNN_WHERE_FASTER && onednn_faster(p, isa)))) {
     t->threads = 8; /* oneDNN chooses its kernel by the size of a block, which therefore must not follow the threads */
-    t->halves = false;
+    t->parts = 1;
     cut_blocks(t);
     mn_product part = *p;
     part.M = min64(t->mb, p->M);
@@ -170,19 +172,19 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
   }
   t->scratch = mn_align(t->scratch, 64);
   t->scratch += share_of(t);
-  if (!t->halves && t->m_tasks * t->n_tasks == 1) { /* small products share a task, so that handing out tasks costs nothing */
+  if (t->parts == 1 && t->m_tasks * t->n_tasks == 1) { /* small products share a task, so that handing out tasks costs nothing */
     const double few = 5e5;
     t->group = work >= few ? 1 : (int64_t)(few / (work + 1)) + 1;
   }
-  t->tasks = ceil_div(t->batch, t->group) * t->m_tasks * t->n_tasks * (t->halves ? 2 : 1);
+  t->tasks = ceil_div(t->batch, t->group) * t->m_tasks * t->n_tasks * t->parts;
 }
 
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 typedef struct product_job {
   const mn_product_plan *plan;
   char *packed, *scratch;
-  float *second; /* [M, N] of the second half */
-  size_t own;    /* scratch of one thread     */
+  float *sums; /* [parts - 1, M, N]     */
+  size_t own;  /* scratch of one thread */
   atomic_bool failed;
 } product_job;
 
@@ -200,7 +202,7 @@ static void dense_rows(const mn_product *p, bool keep_bf16, void *out) { /* A as
     }
 }
 
-/* Block (m, n) of a product; of products in halves `product` is the half. */
+/* Block (m, n) of a product; of products in parts `product` is the part. */
 static mn_status run_part(const product_job *job, int64_t product, int64_t m, int64_t n, int thread, void *scratch) {
   const mn_product_plan *t = job->plan;
   const size_t size = t->p.bf16 ? 2 : 4, c_size = t->p.c_bf16 ? 2 : 4;
@@ -215,12 +217,12 @@ static mn_status run_part(const product_job *job, int64_t product, int64_t m, in
   p.N = min64(t->nb, p.N - n);
   p.a = (const char *)p.a + (int64_t)size * a;
   p.b = (const char *)p.b + (int64_t)mn_product_b_size(&p) * b;
-  if (t->halves) {
-    const int64_t k = product * first_half(&t->p);
-    p.K = product ? p.K - k : first_half(&t->p);
+  if (t->parts > 1) {
+    const int64_t k = product * part_of_k(t);
+    p.K = product + 1 < t->parts ? part_of_k(t) : p.K - k;
     p.a = (const char *)p.a + (int64_t)size * k * p.a_cs;
     p.b = (const char *)p.b + (int64_t)mn_product_b_size(&p) * k * p.b_rs;
-    if (product) p.c = job->second, p.ldc = t->p.N, p.accumulate = false;
+    if (product) p.c = job->sums + (product - 1) * t->p.M * t->p.N, p.ldc = t->p.N, p.accumulate = false;
     product = 0;
   }
   p.c = (char *)p.c + (int64_t)c_size * (product * t->p.M * t->p.N + m * p.ldc + n);
@@ -248,7 +250,7 @@ static void run_task(void *ctx, int64_t task, int thread) {
   const int64_t parts = t->m_tasks * t->n_tasks, first = task / parts * t->group, part = task % parts;
   const int64_t m = (t->packed ? part % t->m_tasks : part / t->n_tasks) * t->mb; /* shared panels: all rows before the next */
   const int64_t n = (t->packed ? part / t->m_tasks : part % t->n_tasks) * t->nb;
-  const int64_t last = t->halves ? first + 1 : min64(first + t->group, t->batch);
+  const int64_t last = t->parts > 1 ? first + 1 : min64(first + t->group, t->batch);
   for (int64_t product = first; product < last; product++)
     if (run_part(job, product, m, n, thread, scratch) != MN_OK) atomic_store(&job->failed, true);
 }
@@ -260,7 +262,8 @@ static void add_task(void *ctx, int64_t task, int thread) {
   const mn_product *p = &job->plan->p;
   for (int64_t i = task * ROWS_ADDED; i < min64((task + 1) * ROWS_ADDED, p->M); i++) {
     float *c = (float *)p->c + i * p->ldc;
-    job->plan->ew->f32[MN_EW_ADD](c, c, job->second + i * p->N, NULL, p->N, 0);
+    for (int64_t part = 0; part + 1 < job->plan->parts; part++)
+      job->plan->ew->f32[MN_EW_ADD](c, c, job->sums + (part * p->M + i) * p->N, NULL, p->N, 0);
   }
 }
 
@@ -276,12 +279,12 @@ mn_status mn_product_plan_run(const mn_product_plan *t, mn_pool *pool, void *scr
   char *const own = (char *)scratch + shared_bytes(t);
   product_job job = {.plan = t,
                      .packed = scratch,
-                     .second = (float *)(void *)((char *)scratch + t->packed),
+                     .sums = (float *)(void *)((char *)scratch + t->packed),
                      .scratch = own,
                      .own = t->scratch - share_of(t)};
   if (t->packed) mn_pool_run(pool, ceil_div(ceil_div(t->p.N, t->gemm->nr), PANELS), pack_task, &job);
   mn_pool_run(pool, t->tasks, run_task, &job);
-  if (t->halves) mn_pool_run(pool, ceil_div(t->p.M, ROWS_ADDED), add_task, &job);
+  if (t->parts > 1) mn_pool_run(pool, ceil_div(t->p.M, ROWS_ADDED), add_task, &job);
   return atomic_load(&job.failed) ? mn_fail(MN_ERR_INTERNAL, "a product failed in oneDNN") : MN_OK;
 }
 

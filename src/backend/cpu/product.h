@@ -27,9 +27,9 @@ typedef struct mn_product_plan {
   int64_t mb, nb, m_tasks, n_tasks; /* one product is cut into m_tasks x n_tasks blocks    */
   int64_t group, tasks;             /* `group` products (when uncut) to a task             */
   size_t packed;                    /* bytes of B packed for all blocks; 0: each packs its own */
-  bool halves;                      /* the second half of K is summed apart, into memory of its own, and then added */
-  const mn_ew_vec *ew;              /* which adds it */
-  size_t scratch;                   /* bytes for one thread, a multiple of 64; its share of `packed` and of the second half included */
+  int64_t parts;                    /* of K, or 1: all but the first are summed into memory of their own, and then added */
+  const mn_ew_vec *ew;              /* which adds them */
+  size_t scratch;                   /* bytes for one thread, a multiple of 64; its share of `packed` and of these sums included */
 } mn_product_plan;
 
 /* From p, n_axes, dim, steps and threads (the rest is filled in); pointers may be NULL still. onednn: whether the path ONEDNN
