@@ -26,7 +26,7 @@ typedef struct setting {
   mn_dtype cache;
 } setting;
 
-enum { FIRST = 16 };
+enum { FIRST = 16, SEGMENT = 512 /* tokens that are read at once, of all rows */ };
 
 /* Bytes that a token reads: all parameters, of a table of embeddings that is no head one row. */
 static double weights_read(const mn_bundle *b) {
@@ -114,7 +114,8 @@ static mn_status run(const setting *o) {
     b.params->cache = o->cache;
     for (int64_t i = 0; i < o->batch * (most + 1); i++)
       tokens[i] = (int32_t)(mn_random_uniform(3, 0, (uint64_t)i) * (double)b.model->config.vocab_size);
-    status = mn_session_new(b.model, b.params, &(mn_session_config){.batch = o->batch, .prefill = 512}, &s);
+    const int64_t segment = o->batch < SEGMENT ? SEGMENT / o->batch : 1;
+    status = mn_session_new(b.model, b.params, &(mn_session_config){.batch = o->batch, .prefill = segment}, &s);
     if (status == MN_OK) status = measure(o, &b, s, tokens);
     mn_session_free(s);
     mn_bundle_close(&b);

@@ -1,6 +1,6 @@
 /* What must be true of a program: a form is compiled once, whoever runs it; streams that share one do not disturb each other;
  * states of any batch begin with the same first values; a form that is told what its rows' positions are is refused where they are
- * not; a builder's faults are the program's. */
+ * not; its plans take turns in one room; a builder's faults are the program's. */
 #include "format/yaml.h"
 #include "run/program.h"
 #include "test.h"
@@ -144,6 +144,39 @@ static void what_a_model_knows_is_asked_for_once(void) {
   tear_down(&f);
 }
 
+/* A short form's plan lies where a longer one has run since, and that made the room larger: what it gives has the same bits. */
+static void plans_take_turns_in_one_room(void) {
+  enum { MOST = 64 };
+  static const int64_t lengths[] = {1, 8, 1, MOST, 8, 1, MOST};
+  fixture f;
+  if (!set_up(&f, "type: attention, heads: 2, kv_heads: 1", false)) return;
+  static float y[MOST * VOCAB], before[MOST + 1][MOST * VOCAB];
+  bool known[MOST + 1] = {false};
+  size_t block = 0, results = 0, all = 0;
+  for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
+    const int64_t n = lengths[k];
+    int32_t tokens[MOST];
+    mn_routine *r;
+    for (int64_t i = 0; i < n; i++) tokens[i] = (int32_t)(7 * i % VOCAB);
+    CHECK_OK(mn_program_enter(f.program, &(mn_form){.batch = 1, .length = n}, &r));
+    if (!r) break;
+    const mn_plan_report *report = mn_plan_get_report(mn_routine_plan(r));
+    block = report->bytes_planned > block ? report->bytes_planned : block;
+    results = report->bytes_outputs > results ? report->bytes_outputs : results;
+    if (!known[n]) all += report->bytes_planned + report->bytes_outputs;
+    CHECK_OK(mn_routine_put(r, 0, tokens));
+    CHECK_OK(mn_routine_run(r, NULL));
+    CHECK_OK(mn_routine_get_all(r, 0, y));
+    mn_program_leave(f.program);
+    if (known[n]) CHECK(!memcmp(y, before[n], sizeof(float) * (size_t)(n * VOCAB)), "%lld tokens say something else", (long long)n);
+    memcpy(before[n], y, sizeof(float) * (size_t)(n * VOCAB));
+    known[n] = true;
+  }
+  CHECK(mn_program_room_bytes(f.program) == block + results && block + results < all, "%zu bytes, of %zu and %zu",
+        mn_program_room_bytes(f.program), block, results);
+  tear_down(&f);
+}
+
 static void faults_are_said(void) {
   fixture f;
   mn_routine *r;
@@ -171,6 +204,7 @@ int main(void) {
   RUN(streams_share_routines_and_nothing_else);
   RUN(rows_at_different_positions_are_one_batch);
   RUN(what_a_model_knows_is_asked_for_once);
+  RUN(plans_take_turns_in_one_room);
   RUN(faults_are_said);
   return test_end();
 }

@@ -1,8 +1,9 @@
 """bench/decode-vs-llama-cpp, after the shell has prepared the environment: how long tokens take in two programs, by turns.
 
-llama.cpp runs with its usual settings, with as many threads, and a batch that holds all that is read at once. Each side is a process of its
-own that takes a turn for each line that it is told; the memory is its peak of resident pages, of llama.cpp's less what Python and the
-library took before the model was opened.
+llama.cpp runs with its usual settings, with as many threads, and reads 512 tokens at once, of all streams together; so does Mneme, with keys
+and values in f16 as they are there. Each side is a process of its own that takes a turn for each line that it is told; the memory is its
+peak of resident pages (those of the mapped file are among them on both sides), of llama.cpp's less what Python and the library took before
+the model was opened. The first token is that of fresh processes, by turns, of which the median counts.
 """
 import argparse
 import json
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 
-FIRST, PREFILL = 16, 512
+FIRST, PREFILL, OPENINGS = 16, 512, 5
 
 
 class Theirs:
@@ -114,14 +115,22 @@ def compare(args, model, context, streams):
     """True where Mneme is the slower or the larger one."""
     numbers = ["--threads", str(args.threads), "--context", str(context), "--tokens", str(args.tokens)]
     bench = os.path.join(os.path.dirname(args.mneme), "bench-decode")
-    sides = [Side([bench, model, *numbers, "--prefill", str(PREFILL if streams == 1 else 0), "--batch", str(streams), "--told"]),
-             Side([sys.executable, __file__, "--theirs", *numbers, "--streams", str(streams), "--mneme", args.mneme, model])]
+    commands = [[bench, model, *numbers, "--prefill", str(PREFILL if streams == 1 else 0), "--batch", str(streams), "--cache", "f16", "--told"],
+                [sys.executable, __file__, "--theirs", *numbers, "--streams", str(streams), "--mneme", args.mneme, model]]
+    sides = [Side(command) for command in commands]
     for side in sides:
         side.turn()
     times = [[], []]
     for turn in range(args.turns):
         for i in (0, 1) if turn % 2 == 0 else (1, 0):
             times[i].append(sides[i].turn())
+    first = [[side.opened["first"]] for side in sides]
+    for opening in range(1, OPENINGS):
+        for i in (0, 1) if opening % 2 == 0 else (1, 0):
+            fresh = Side(commands[i])
+            first[i].append(fresh.opened["first"])
+            fresh.close()
+    first = [statistics.median(times) for times in first]
     short = False
     print(f"{os.path.basename(model)}, {streams} stream{'s' * (streams > 1)}")
     rows = [("token", f"a token behind {context}")] + ([("prefill", f"{PREFILL} tokens")] if streams == 1 else [])
@@ -130,7 +139,6 @@ def compare(args, model, context, streams):
         ratio = statistics.median(o / m for m, o in zip(mine, other))
         short |= ratio < 1
         print(f"  {what:22} Mneme {1e3 * min(mine):8.2f} ms, llama.cpp {1e3 * min(other):8.2f} ms (shortest); {ratio:.2f} times its speed")
-    first = [side.opened["first"] for side in sides]
     peak = [side.close() for side in sides]
     print(f"  {'the first token':22} Mneme {1e3 * first[0]:8.2f} ms, llama.cpp {1e3 * first[1]:8.2f} ms, file opened and {FIRST} tokens read")
     print(f"  {'memory':22} Mneme {peak[0]:8.1f} MiB, llama.cpp {peak[1]:8.1f} MiB; {peak[0] / peak[1]:.2f} of it", flush=True)

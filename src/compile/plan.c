@@ -382,13 +382,9 @@ static mn_status build(builder *b) {
   MN_TRY(mn_plan_memory(p, !(b->q.passes_off & MN_PASS_SHARE_MEMORY)));
   MN_TRY(mn_plan_fill_constants(p));
   if (p->is_body) return MN_OK;
-  if (p->block_bytes) {
-    p->block = p->backend->alloc(p->backend, p->block_bytes);
-    if (!p->block) return mn_context(MN_ERR_MEMORY, "the plan's intermediate results");
-  }
-  mn_plan_place(p, p->block);
+  p->room = b->q.room;
   for (int i = 0; i < p->prologue.n; i++) mn_plan_bind(p, p->prologue.leaf[i], p->prologue.data[i]);
-  return mn_plan_own_outputs(p);
+  return mn_plan_settle(p);
 }
 
 mn_status mn_plan_compile_with(const mn_plan_request *q, int n_layouts, const mn_tensor *const *layout_of, const mn_layout *layouts,

@@ -39,6 +39,13 @@ typedef enum mn_activation_policy {
   MN_RECOMPUTE_NORMS  /* norms, too                                                   */
 } mn_activation_policy;
 
+/* Memory that plans which never run at the same time take turns with: intermediate results, and outputs. It is as large as the largest of
+ * them needs; a plan moves there when it runs. Freed after its plans. */
+typedef struct mn_plan_room mn_plan_room;
+mn_status mn_plan_room_new(mn_backend *backend, mn_plan_room **out);
+void mn_plan_room_free(mn_plan_room *room); /* NULL is fine */
+size_t mn_plan_room_bytes(const mn_plan_room *room);
+
 typedef struct mn_plan_request {
   mn_graph *graph;
   int n_outputs;
@@ -53,6 +60,7 @@ typedef struct mn_plan_request {
   mn_prologue *prologue; /* NULL: everything is computed in every run */
   int n_fixed;           /* leaves that no run writes; the caller binds them as all others, too */
   const mn_fixed_leaf *fixed;
+  mn_plan_room *room; /* NULL: memory of the plan's own */
 } mn_plan_request;
 
 typedef struct mn_plan mn_plan;
@@ -73,7 +81,7 @@ void mn_plan_bind_slot(mn_plan *plan, int slot, void *data);
 /* MN_ERR_CANCELLED when the thread is to stop (base.h): the run was left before it had changed anything but outputs and variables that
  * the caller puts back. From the first other assignment on a run goes to its end. */
 mn_status mn_plan_run(mn_plan *plan);
-/* Output j, dense; valid until the next run. */
+/* Output j, dense; valid until the next run, of any plan of its room. */
 const mn_view *mn_plan_output(const mn_plan *plan, int j);
 
 /* ---- what the compiler did (mneme inspect) ---- */

@@ -87,8 +87,9 @@ struct mn_plan {
   mn_table leaf_at;  /* leaf of the user's graph -> its number */
   void *block, *output_block, *const_block;
   size_t block_bytes, output_bytes, const_bytes;
+  mn_plan_room *room; /* NULL: block and output_block are its own */
   bool is_body, profiling;
-  const void *placed; /* a body: where its block lies at present */
+  const void *placed, *outputs_placed; /* where its block, and its outputs, lie at present */
   int64_t part;       /* the part of a loop that it runs */
   int left_before;    /* when the thread is to stop, a run may be left before any of its first so many steps: nothing has changed yet */
   int unbound;
@@ -124,7 +125,7 @@ mn_status mn_plan_prepare(mn_plan *p);                     /* kernels make ready
 mn_status mn_plan_connect(mn_plan *p);                     /* who follows which storage                      (plan_memory.c)  */
 mn_status mn_plan_memory(mn_plan *p, bool share);          /* offsets of temporaries and workspaces          (plan_memory.c)  */
 mn_status mn_plan_fill_constants(mn_plan *p);              /*                                                (plan_memory.c)  */
-mn_status mn_plan_own_outputs(mn_plan *p);                 /*                                                (plan_memory.c)  */
+mn_status mn_plan_settle(mn_plan *p);                      /* its block and its outputs have memory          (plan_room.c)    */
 void *mn_plan_grow(void *p, int n, int *cap, size_t size); /* room for item n of an array, doubling */
 
 static inline bool mn_layout_is_dense(const mn_shape *s, const mn_layout *l) {

@@ -139,23 +139,6 @@ mn_status mn_plan_fill_constants(mn_plan *p) {
   return MN_OK;
 }
 
-mn_status mn_plan_own_outputs(mn_plan *p) {
-  for (int pass = 0; pass < 2; pass++) {
-    size_t at = 0;
-    for (int i = 0; i < p->n_storages; i++) {
-      mn_storage *s = &p->storages[i];
-      if (s->kind != MN_STORAGE_OUTPUT || s->alias >= 0) continue;
-      if (pass) mn_storage_bind(p, i, (char *)p->output_block + at);
-      at += mn_align(s->bytes, 64);
-    }
-    if (pass || at == 0) continue;
-    p->output_bytes = p->report.bytes_outputs = at;
-    p->output_block = p->backend->alloc(p->backend, at);
-    if (!p->output_block) return MN_ERR_MEMORY;
-  }
-  return MN_OK;
-}
-
 void mn_plan_count_activations(mn_plan *p) {
   bool *counted = mn_calloc((size_t)p->n_storages + 1, 1);
   for (int t = 0; t < p->n_steps && counted; t++)

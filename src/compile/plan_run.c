@@ -62,6 +62,7 @@ mn_status mn_plan_run(mn_plan *p) {
       return mn_fail(MN_ERR_ARG, "plan: input '%s' is bound to memory that is not aligned to its elements of %zu bytes; copy it", name,
                      size);
   }
+  if (p->room) MN_TRY(mn_plan_settle(p)); /* another plan may have run there, or made it larger */
   return run_steps(p);
 }
 

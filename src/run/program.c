@@ -42,6 +42,7 @@ void mn_program_free(mn_program *p) {
   for (int i = 0; i < p->n_routines; i++) routine_free(p->routines[i]);
   free(p->routines);
   mn_plan_free(p->first_plan);
+  mn_plan_room_free(p->room);
   mn_prologue_free(p->prologue);
   mn_states_free(p->first);
   mn_states_free(p->blank);
@@ -54,6 +55,7 @@ void mn_program_free(mn_program *p) {
 void mn_program_use(mn_program *p, const mn_params *params) { p->config.params = params; }
 const mn_program_config *mn_program_config_of(const mn_program *p) { return &p->config; }
 int64_t mn_program_compiled(const mn_program *p) { return atomic_load(&p->compiled); }
+size_t mn_program_room_bytes(const mn_program *p) { return p->room ? mn_plan_room_bytes(p->room) : 0; }
 
 /* ---- building a form ---- */
 typedef struct built {
@@ -134,6 +136,8 @@ static mn_status check_params(const mn_program *p, const built *b) {
 static mn_status plan_of(mn_program *p, const built *b, mn_plan_request *q, mn_plan **out) {
   if (!p->config.params) return mn_fail(MN_ERR_INTERNAL, "a program is compiled before it has parameters");
   MN_TRY(check_params(p, b));
+  if (!p->room) MN_TRY(mn_plan_room_new(p->config.backend, &p->room));
+  q->room = p->room;
   if (p->config.settled) {
     if (!p->prologue) MN_TRY(mn_prologue_new(p->config.backend, &p->prologue));
     MN_TRY(fix_params(p, b, q));

@@ -73,6 +73,8 @@ mn_status mn_program_refresh(mn_program *p);
 mn_status mn_program_clear(mn_program *p);
 /* How many plans have been compiled so far. */
 int64_t mn_program_compiled(const mn_program *p);
+/* Bytes that its plans take turns with: those of the one that needs most, whatever their number (mn_plan_room). */
+size_t mn_program_room_bytes(const mn_program *p);
 
 /* Builds the form's graph and shows its scope to `look`, compiling nothing: for what only a built model knows (its parameters,
  * reports). The scope ends with the call. */

@@ -49,6 +49,7 @@ struct mn_program {
   int n_routines, cap_routines;
   mn_routine **routines;
   atomic_int_fast64_t compiled;
+  mn_plan_room *room;    /* of all routines: whoever has entered one has the program alone */
   mn_prologue *prologue; /* NULL: not settled, or nothing compiled yet */
   bool *computed;        /* [states] first values that first_plan gives; others are zeros */
   mn_plan *first_plan;
