@@ -60,6 +60,13 @@ static void f_nested(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   mn_scan_end(b, inner, 1, inner + 1, &y[0], &y[1]);
 }
 
+/* Layers that do the same, on what the one before gave; the first has the last one's weight, and only the end of the last is asked for. */
+static void f_layers(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  mn_tensor *of[3] = {x[2], x[3], x[2]}, *out[2] = {NULL, x[1]};
+  for (int i = 0; i < 3; i++) loop(g, (mn_tensor *[]){x[0], out[1], of[i]}, out, mn_dim(x[1], 0), false, NULL, false);
+  y[0] = out[0];
+}
+
 static void gradients_agree_with_central_differences(void) {
   static const struct {
     int64_t n;
@@ -77,6 +84,13 @@ static void gradients_agree_with_central_differences(void) {
         double e = gc_gradient_error(&c, order, 5);
         CHECK(e <= 1e-6, "%g of %lld steps%s, order %d: %g", n, (long long)lengths[i].n, reverse ? " backwards" : "", order, e);
       }
+  for (int order = 1; order <= 2; order++) {
+    segments = true;
+    gc_case c = {"layers", 4, 1, {{MN_F64, SHAPE(2, 3), -1, 1, false}, {MN_F64, SHAPE(5, 2, 3), -1, 1, false}}, f_layers};
+    c.x[2] = c.x[3] = (gc_input){MN_F64, SHAPE(3, 3), -1, 1, false};
+    const double e = gc_gradient_error(&c, order, 5);
+    CHECK(e <= 1e-6, "layers, order %d: %g", order, e);
+  }
   for (int outer = 0; outer <= 4; outer++) { /* segments of a turn: 0 to 18 of 17 */
     gc_case c = {"nested", 5, 2, {{MN_F64, SHAPE(2, 3), -1, 1, false}, {MN_F64, SHAPE(4, 17, 2, 3), -1, 1, false}}, f_nested};
     c.x[2] = (gc_input){MN_F64, SHAPE(3, 3), -1, 1, false};

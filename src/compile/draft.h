@@ -47,9 +47,6 @@ mn_status mn_draft_keep(mn_arena *arena, mn_draft *p);
 /* What the user's graph, or arenas of passes, still hold of a draft in `arena`: which leaves were given, and their names. */
 mn_status mn_draft_settle(mn_arena *arena, mn_draft *p);
 mn_status mn_pass_lower(mn_backend *b, mn_arena *arena, mn_draft *p);
-/* Loops that do the same: their bodies have the same nodes in the same order. Hash: false, it is like no other. (plan_bodies.c) */
-bool mn_loop_hash(const mn_scan_attr *a, uint64_t *hash);
-bool mn_loop_same(const mn_scan_attr *a, const mn_scan_attr *b);
 /* Its arena must live as long as the draft: new bodies of loops lie in it. */
 mn_status mn_pass_loops(const mn_plan_request *q, mn_arena *keep, mn_draft *p, int *moved);
 mn_status mn_pass_simplify(mn_arena **arena, mn_draft *p); /* round by round, each in an arena of its own; *arena: the last */

@@ -11,6 +11,7 @@
 #include "base/table.h"
 #include "compile/loop.h"
 #include "graph/compose.h"
+#include "graph/loops_alike.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,75 +1,12 @@
 /* plan_bodies.c - loops in a plan. A loop's body is a plan of its own, whose carries, slices and constants are bound anew whenever the loop
  * runs. So loops that do the same, as those of a deep model's layers do, share one: it is compiled once, and each loop gives it its own
- * memory. Two bodies are the same when they have the same nodes in the same order, and find what they read lying alike. */
+ * memory. Two bodies are the same when they have the same nodes in the same order, and find what they read lying alike
+ * (graph/loops_alike.h). */
 #include "compile/plan_internal.h"
+#include "graph/loops_alike.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- are two bodies the same? ---- */
-
-/* What tells n apart from another application of its operation; NULL: everything. Constants are the same number by number: each layer
- * makes its own. */
-static const void *identity_of(const mn_node *n, size_t *bytes) {
-  const mn_const_attr *constant = n->op == &mn_op_const ? n->attr : NULL;
-  if (constant && !constant->is_full) {
-    *bytes = mn_tensor_bytes(n->out[0]);
-    return *bytes ? constant->data : "";
-  }
-  *bytes = n->op->attr_size;
-  return n->op->identity ? n->op->identity(n, bytes) : *bytes ? n->attr : "";
-}
-
-static uint64_t place_of(const mn_tensor *t) { return (uint64_t)t->node->id * 64 + (uint64_t)t->out; }
-
-static bool hash_node(const mn_node *n, uint64_t *h) {
-  *h = mn_hash_mix(*h, (uint64_t)(uintptr_t)n->op);
-  *h = mn_hash_mix(*h, (uint64_t)n->phase * 2 + n->mute);
-  for (int i = 0; i < n->n_in; i++) *h = mn_hash_mix(*h, place_of(n->in[i]));
-  for (int j = 0; j < n->n_out; j++) {
-    *h = mn_hash_mix(*h, (uint64_t)n->out[j]->dtype);
-    for (int d = 0; d < n->out[j]->shape.ndim; d++) *h = mn_hash_mix(*h, (uint64_t)n->out[j]->shape.dim[d]);
-  }
-  if (n->op == &mn_op_scan) return mn_loop_hash(n->attr, h);
-  enum { BEGINNING = 4096 }; /* bytes: enough to tell most apart */
-  size_t bytes;
-  const void *identity = identity_of(n, &bytes);
-  if (identity && bytes) *h = mn_hash_words(identity, bytes < BEGINNING ? bytes : BEGINNING, *h);
-  return identity != NULL;
-}
-bool mn_loop_hash(const mn_scan_attr *a, uint64_t *h) { /* false: it is like no other */
-  *h = mn_hash_mix(*h, (uint64_t)a->length);
-  for (int i = 0; i < a->body->n_nodes; i++)
-    if (!hash_node(a->body->nodes[i], h)) return false;
-  return true;
-}
-
-static bool same_tensor(const mn_tensor *a, const mn_tensor *b) { return a->node->id == b->node->id && a->out == b->out; }
-
-static bool same_node(const mn_node *a, const mn_node *b) {
-  if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out || a->phase != b->phase || a->mute != b->mute) return false;
-  for (int i = 0; i < a->n_in; i++)
-    if (!same_tensor(a->in[i], b->in[i])) return false;
-  for (int j = 0; j < a->n_out; j++)
-    if (a->out[j]->dtype != b->out[j]->dtype || !mn_shape_equal(&a->out[j]->shape, &b->out[j]->shape)) return false;
-  if (a->op == &mn_op_scan) return mn_loop_same(a->attr, b->attr);
-  size_t na, nb;
-  const void *x = identity_of(a, &na), *y = identity_of(b, &nb);
-  return x && y && na == nb && memcmp(x, y, na) == 0;
-}
-bool mn_loop_same(const mn_scan_attr *a, const mn_scan_attr *b) {
-  if (a->n_carry != b->n_carry || a->n_xs != b->n_xs || a->n_const != b->n_const || a->n_ys != b->n_ys || a->length != b->length ||
-      a->has_live != b->has_live || a->reverse != b->reverse || a->settled != b->settled || a->save_every != b->save_every ||
-      a->body->n_nodes != b->body->n_nodes)
-    return false;
-  for (int i = 0; i < a->n_carry + a->n_xs + a->n_const; i++)
-    if (!same_tensor(a->body_in[i], b->body_in[i])) return false;
-  for (int j = 0; j < a->n_carry + a->n_ys; j++)
-    if (!same_tensor(a->body_out[j], b->body_out[j])) return false;
-  for (int i = 0; i < a->body->n_nodes; i++)
-    if (!same_node(a->body->nodes[i], b->body->nodes[i])) return false;
-  return true;
-}
 
 /* ---- a body ---- */
 static void report_body(mn_plan_report *r, const mn_plan_report *body) {

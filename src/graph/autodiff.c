@@ -2,6 +2,7 @@
  * be differentiated again. Also: copying part of a graph into another. */
 #include "graph/ops.h"
 #include "graph/compose.h"
+#include "graph/loops_alike.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,7 @@ typedef struct differentiation { /* nodes before the first of xs depend on none 
   bool *is_x;              /* per tensor                     */
   mn_tensor **din, **dout; /* of the node that is being differentiated */
   bool *need;
+  mn_reversed *loops; /* that are differentiated */
 } differentiation;
 
 /* Room for the gradients of any one node of [first, last]. */
@@ -76,6 +78,10 @@ static void accumulate(differentiation *d, mn_tensor *t, mn_tensor *grad) {
 }
 
 static void differentiate_node(differentiation *d, mn_node *n, mn_tensor **dout, bool *need, mn_tensor **din) {
+  if (n->op == &mn_op_scan) {
+    mn_scan_grad(d->g, n, dout, need, din, &d->loops);
+    return;
+  }
   if (n->op->grad) {
     n->op->grad(d->g, n, dout, need, din);
     return;

@@ -5,6 +5,7 @@
  * steps; the reverse loop over segments first runs the segment forward again, keeping its carries, then backward. So
  * memory grows with sqrt(length), arithmetic by one forward pass, and the graph not at all. */
 #include "graph/compose.h"
+#include "graph/loops_alike.h"
 #include "graph/ops.h"
 
 #include <math.h>
@@ -175,16 +176,41 @@ typedef struct stretch {
   mn_tensor **dxs;       /* [n_xs] out, NULL where not wanted                     */
   mn_tensor **dconsts;   /* [n_const] in and out: running sums; NULL not wanted    */
   const bool *want_x;
+  const mn_node *of;   /* the forward loop's node, where this is all of it, and ... */
+  mn_reversed **known; /* ... the gradients of others; NULL: of a part              */
 } stretch;
+
+/* What of its operands and results there is: n answers. */
+static const bool *what_is_there(mn_graph *g, const stretch *s, int *n) {
+  const mn_scan_attr *a = s->a;
+  bool *there = NEW(g, bool, 2 * a->n_carry + a->n_const + a->n_ys + a->n_xs);
+  *n = 0;
+  for (int i = 0; i < a->n_carry && there; i++) there[(*n)++] = s->dcarry[i], there[(*n)++] = s->dsaved[i];
+  for (int i = 0; i < a->n_const && there; i++) there[(*n)++] = s->dconsts[i];
+  for (int j = 0; j < a->n_ys && there; j++) there[(*n)++] = s->dys[j];
+  for (int i = 0; i < a->n_xs && there; i++) there[(*n)++] = s->want_x[i];
+  return there;
+}
+
+/* Results of a reverse loop to where they belong. */
+static void take_reversed(stretch *s, mn_tensor *const *final, mn_tensor *const *stacked) {
+  const mn_scan_attr *a = s->a;
+  int c = 0, y = 0;
+  for (int i = 0; i < a->n_carry; i++)
+    if (s->dcarry[i]) s->dcarry[i] = final[c++];
+  for (int i = 0; i < a->n_const; i++)
+    if (s->dconsts[i]) s->dconsts[i] = final[c++];
+  for (int i = 0; i < a->n_xs; i++) s->dxs[i] = s->want_x[i] ? stacked[y++] : NULL;
+}
 
 /* One reverse scan: each step rebuilds the body at its saved carry and differentiates it. */
 static void reverse_stretch(mn_graph *g, stretch *s) {
   const mn_scan_attr *a = s->a;
   int nc = a->n_carry, max = nc + a->n_xs + a->n_const + a->n_ys + nc;
   mn_tensor **carries = NEW(g, mn_tensor *, max), **cin = NEW(g, mn_tensor *, max);
-  mn_tensor **xs = NEW(g, mn_tensor *, 2 * max), **xin = NEW(g, mn_tensor *, 2 * max);
+  mn_tensor **xs = NEW(g, mn_tensor *, 2 * max), **xin = NEW(g, mn_tensor *, 2 * max), **in = NEW(g, mn_tensor *, 4 * max);
   if (g->status != MN_OK) return;
-  int n_carry = 0, n_xs = 0;
+  int n_carry = 0, n_xs = 0, n_there = 0;
   for (int i = 0; i < nc; i++)
     if (s->dcarry[i]) carries[n_carry++] = s->dcarry[i];
   for (int i = 0; i < a->n_const; i++)
@@ -195,6 +221,13 @@ static void reverse_stretch(mn_graph *g, stretch *s) {
     if (s->dys[j]) xs[n_xs++] = s->dys[j];
   for (int i = 0; i < nc; i++)
     if (s->dsaved[i] && s->dcarry[i]) xs[n_xs++] = s->dsaved[i];
+  const bool *there = s->known && !s->live && !a->body->effects ? what_is_there(g, s, &n_there) : NULL;
+  for (int i = 0; i < n_carry + n_xs; i++) in[i] = i < n_carry ? carries[i] : xs[i - n_carry];
+  const mn_node *again = there ? mn_reversed_again(g, *s->known, s->of, n_there, there, in, n_carry + n_xs) : NULL;
+  if (again) {
+    take_reversed(s, again->out, again->out + n_carry);
+    return;
+  }
 
   mn_scan_builder *b = mn_scan_begin(g, s->len, a->reverse ? MN_FORWARD : MN_BACKWARD, n_carry, carries, n_xs, xs, cin, xin);
   mn_graph *body = mn_scan_body(b);
@@ -244,13 +277,9 @@ static void reverse_stretch(mn_graph *g, stretch *s) {
   if (g->status != MN_OK) return;
   mn_scan_end(b, cout, n_yo, yout, final, stacked);
   if (g->status != MN_OK) return;
-  o = 0;
-  for (int i = 0; i < nc; i++)
-    if (s->dcarry[i]) s->dcarry[i] = final[o++];
-  for (int i = 0; i < a->n_const; i++)
-    if (s->dconsts[i]) s->dconsts[i] = final[o++];
-  n_yo = 0;
-  for (int i = 0; i < a->n_xs; i++) s->dxs[i] = s->want_x[i] ? stacked[n_yo++] : NULL;
+  mn_reversed *r = there && n_carry + n_yo ? NEW(g, mn_reversed, 1) : NULL;
+  if (r) *r = (mn_reversed){s->of, (n_carry ? final : stacked)[0]->node, n_there, there, *s->known}, *s->known = r;
+  take_reversed(s, final, stacked);
 }
 
 static void save_carries(mn_graph *g, mn_node *n, int64_t every);
@@ -483,7 +512,7 @@ static bool *idle_carries(mn_graph *g, const mn_scan_attr *a) {
   return idle;
 }
 
-static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+void mn_scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din, mn_reversed **known) {
   const mn_scan_attr *a = n->attr;
   int nc = a->n_carry, nx = a->n_xs, first_saved = nc + a->n_ys;
   bool already_saved = a->save_every > 0, any = false;
@@ -516,6 +545,8 @@ static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   s.want_x = need + nc;
 
   if (every == 1) {
+    s.of = n;
+    s.known = known;
     s.len = length;
     s.saved = saved;
     s.dsaved = dsaved;
@@ -560,6 +591,11 @@ static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   }
   for (int i = 0; i < nc; i++) din[i] = idle[i] && !dsaved[i] ? dout[i] : s.dcarry[i];
   for (int i = 0; i < a->n_const; i++) din[nc + nx + i] = s.dconsts[i];
+}
+
+static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
+  mn_reversed *known = NULL;
+  mn_scan_grad(g, n, dout, need, din, &known);
 }
 
 static int64_t scan_flops(const mn_node *n) {
