@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-enum { PIECE = 4096, UNITS = PIECE / UNIT, HALVES = PIECE / 16, LINES = 4 /* rows of x at a time */ };
+enum { PIECE = 4096, UNITS = PIECE / UNIT, HALVES = PIECE / 16, LINES = 4 /* rows of x at a time */, AHEAD = 8 /* rows of weights */ };
 
 /* ---- values ---- */
 INLINE void unpack_unit(const mn_dtype t, vb c, const float *s, const float *o, float *to) {
@@ -180,9 +180,14 @@ INLINE void one_unit(const mn_dtype t, const int N, const int M, const char *blo
     }
   }
 }
+/* Rows that come later from memory are asked for beside what is computed now; NULL: none. */
+INLINE void ask(const char *next, const int64_t bytes) {
+  for (int64_t at = 0; next && at < bytes; at += 64) __builtin_prefetch(next + at);
+}
 /* N rows of weights by M rows of x, of which one is 1, PIECE values of K at a time (N > 1: K is no more). Two sums each where there are
  * few, so that they need not wait for each other. */
-INLINE void rows(const mn_dtype t, const int N, const int M, const char *w, const mn_rounded *x, int64_t i, float *y, int64_t y_stride) {
+INLINE void rows(const mn_dtype t, const int N, const int M, const char *w, const mn_rounded *x, int64_t i, const char *next, float *y,
+                 int64_t y_stride) {
   const int two = N * M > 1 ? 1 : 2;
   const int64_t bytes = size_of(t), apart = x->K / (is_super(t) ? MN_SUPER : MN_BLOCK) * bytes;
   piece p;
@@ -193,12 +198,16 @@ INLINE void rows(const mn_dtype t, const int N, const int M, const char *w, cons
     v8f acc[2 * LINES] = {{0}};
     prepare(t, N, M, w, apart, units, x, i, at / UNIT, &p);
     if (is_super(t)) {
-      for (int64_t u = 0; u < units; u += 8, w += bytes)
+      for (int64_t u = 0; u < units; u += 8, w += bytes, next += next ? N * bytes : 0) {
+        ask(next, N * bytes);
         UNROLL for (int g = 0; g < 8; g++) one_unit(t, N, M, w, apart, g, u + g, q, x->K, p.by, n, acc + g % two * N * M);
+      }
     } else {
       int64_t u = 0;
-      for (; u + 2 <= units; u += 2, w += 2 * bytes)
+      for (; u + 2 <= units; u += 2, w += 2 * bytes, next += next ? 2 * N * bytes : 0) {
+        ask(next, 2 * N * bytes);
         UNROLL for (int b = 0; b < 2; b++) one_unit(t, N, M, w + b * bytes, apart, 0, u + b, q, x->K, p.by, n, acc + b % two * N * M);
+      }
       for (; u < units; u++, w += bytes) one_unit(t, N, M, w, apart, 0, u, q, x->K, p.by, n, acc);
     }
     UNROLL for (int l = 0; l < N * M; l++) out[l] += sum8((two == 2 ? acc[l] + acc[N * M + l] : acc[l]) + p.rest[l]);
@@ -209,15 +218,16 @@ INLINE void rows_of(const mn_dtype t, const char *w, int64_t N, const mn_rounded
   const int64_t bytes = x->K / (is_super(t) ? MN_SUPER : MN_BLOCK) * size_of(t);
   int64_t j = 0;
 #if defined(__AVX2__)
-  for (; x->M == 1 && x->K <= PIECE && j + LINES <= N; j += LINES) rows(t, LINES, 1, w + j * bytes, x, 0, y + j, y_stride);
+  for (; x->M == 1 && x->K <= PIECE && j + LINES <= N; j += LINES)
+    rows(t, LINES, 1, w + j * bytes, x, 0, w + (j + AHEAD) * bytes, y + j, y_stride);
 #endif
   for (; j < N; j++) {
     int64_t i = 0;
 #if defined(__AVX2__)
-    for (; i + LINES <= x->M; i += LINES) rows(t, 1, LINES, w + j * bytes, x, i, y + i * y_stride + j, y_stride);
-    for (; i + 2 <= x->M; i += 2) rows(t, 1, 2, w + j * bytes, x, i, y + i * y_stride + j, y_stride);
+    for (; i + LINES <= x->M; i += LINES) rows(t, 1, LINES, w + j * bytes, x, i, NULL, y + i * y_stride + j, y_stride);
+    for (; i + 2 <= x->M; i += 2) rows(t, 1, 2, w + j * bytes, x, i, w + (j + AHEAD) * bytes, y + i * y_stride + j, y_stride);
 #endif
-    for (; i < x->M; i++) rows(t, 1, 1, w + j * bytes, x, i, y + i * y_stride + j, y_stride);
+    for (; i < x->M; i++) rows(t, 1, 1, w + j * bytes, x, i, NULL, y + i * y_stride + j, y_stride);
   }
 }
 
