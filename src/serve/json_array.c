@@ -7,7 +7,7 @@
 enum { MOST_UNIQUE = 8 };
 
 mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_node next) {
-  return items && items->kind == MN_MAP ? schema_value(c, items, next) : mn_grammar_call(c->g, c->rules.value, next);
+  return items ? schema_value(c, items, next) : mn_grammar_call(c->g, c->rules.value, next);
 }
 
 static bool is_false(const mn_value *v) { return v && v->kind == MN_BOOLEAN && !v->as.boolean; }
@@ -89,6 +89,8 @@ static bool read_array(schema_compiler *c, const mn_value *schema, array *a) {
   if (items && items->kind != MN_MAP && items->kind != MN_BOOLEAN) return schema_refuse(c, items, "has items that are not a schema"), false;
   if (prefix) a->prefix = prefix->as.items, a->first = (int64_t)prefix->count;
   if (is_false(items) && (a->most < 0 || a->most > a->first)) a->most = a->first;
+  for (int64_t i = 0; i < a->first && (a->most < 0 || i < a->most); i++)
+    if (is_false(a->prefix[i])) a->most = i; /* none stands there, and none behind it */
   return a->most < 0 || a->most >= a->least || (schema_refuse(c, schema, "has room for fewer items than its minItems"), false);
 }
 

@@ -34,7 +34,7 @@ static mn_bytes_node other_key(schema_compiler *c, const key_names *k, size_t fr
     size_t until = from;
     while (until < to && (unsigned char)k->all[until][depth] == b) until++;
     int last = b;
-    if (until == from) /* letters up to the next that a name has there */
+    if (until == from && b != '"' && b != '\\') /* letters up to the next that a name has there */
       for (int next = from < to ? (unsigned char)k->all[from][depth] : 127;
            last + 1 < next && last < '~' && last + 1 != '"' && last + 1 != '\\';)
         last++;
@@ -116,14 +116,24 @@ static const mn_value *one_key(schema_compiler *c, const char *key, const mn_val
   return mn_value_map(c->arena, 1, &key, &value);
 }
 
-/* Does propertyNames say nothing of them but that they are texts? */
-static bool is_any_text(const mn_value *names) {
-  static const char *const says[] = {"enum", "const", "pattern", "format", "minLength", "maxLength",
-                                     "$ref", "anyOf", "allOf",   "oneOf",  NULL};
-  const char *type = schema_text(mn_value_get(names, "type"));
-  for (int i = 0; says[i]; i++)
-    if (mn_value_get(names, says[i])) return false;
-  return names->kind == MN_BOOLEAN ? names->as.boolean : !type || !strcmp(type, "string");
+/* Does it say nothing of names but that they are texts and, where `key` is not NULL, what that one says? */
+static bool says_alone(const mn_value *names, const char *key) {
+  const mn_value *type = mn_value_get(names, "type");
+  bool texts = !type || (schema_text(type) && !strcmp(schema_text(type), "string"));
+  for (size_t i = 0; type && type->kind == MN_LIST && i < type->count; i++)
+    texts = texts || (schema_text(type->as.items[i]) && !strcmp(schema_text(type->as.items[i]), "string"));
+  for (size_t i = 0; i < names->count && texts; i++) {
+    const char *one = names->as.entries[i].key;
+    texts = !strcmp(one, "type") || schema_describes(one) || (key && !strcmp(one, key));
+  }
+  return texts;
+}
+
+/* The names of a propertyNames that is a list of them and nothing else; NULL: it is another. */
+static const mn_value *list_of(schema_compiler *c, const mn_value *names) {
+  const mn_value *one = mn_value_get(names, "const"), *list = mn_value_get(names, "enum");
+  if (one && says_alone(names, "const")) return mn_value_list(c->arena, 1, &one);
+  return list && list->kind == MN_LIST && says_alone(names, "enum") ? list : NULL;
 }
 
 static bool is_among(const mn_value *list, const char *key) {
@@ -132,8 +142,9 @@ static bool is_among(const mn_value *list, const char *key) {
   return false;
 }
 
-/* Names of a list: those that are not named yet are what others must be, and those that are not among them may not be there. */
-static const mn_value *of_names(schema_compiler *c, const mn_value *named, const mn_value *list, const mn_value *extra) {
+/* Names of a list: those that are named and not among them may not be there; where others may (open), those that are not named yet are what others
+ * must be. */
+static const mn_value *of_names(schema_compiler *c, const mn_value *named, const mn_value *list, bool open, const mn_value *extra) {
   const size_t most = named->count + list->count;
   if (!schema_spend(c, list, (mn_schema_weight(list) + mn_schema_weight(named)) * (double)most)) return NULL;
   const char **keys = mn_arena_alloc(c->arena, (most + 1) * sizeof *keys);
@@ -144,7 +155,7 @@ static const mn_value *of_names(schema_compiler *c, const mn_value *named, const
     keys[n] = named->as.entries[i].key;
     values[n++] = is_among(list, named->as.entries[i].key) ? named->as.entries[i].value : none;
   }
-  for (size_t i = 0; keys && values && i < list->count; i++) {
+  for (size_t i = 0; keys && values && open && i < list->count; i++) {
     const char *key = schema_text(list->as.items[i]);
     size_t k = 0;
     while (key && k < n && strcmp(keys[k], key) != 0) k++;
@@ -163,7 +174,7 @@ typedef struct object {                 /* what is asked of one */
 /* propertyNames, and patternProperties, which say the same of others alone. */
 static bool read_names(schema_compiler *c, const mn_value *schema, object *o) {
   const mn_value *names = mn_value_get(schema, "propertyNames"), *by_pattern = mn_value_get(schema, "patternProperties");
-  if (names && (names->kind == MN_MAP || names->kind == MN_BOOLEAN) && is_any_text(names)) names = NULL;
+  if (names && (names->kind == MN_MAP ? says_alone(names, NULL) : names->kind == MN_BOOLEAN && names->as.boolean)) names = NULL;
   if (by_pattern) {
     if (by_pattern->kind != MN_MAP || by_pattern->count != 1 || o->named->count || names)
       return schema_refuse(c, by_pattern, "has patternProperties that are not one pattern without other names"), false;
@@ -171,13 +182,10 @@ static bool read_names(schema_compiler *c, const mn_value *schema, object *o) {
     o->extra = by_pattern->as.entries[0].value, o->open = !is_false(o->extra);
   }
   if (!names) return true;
-  const mn_value *one = mn_value_get(names, "const"), *list = one ? mn_value_list(c->arena, 1, &one) : mn_value_get(names, "enum");
   if (names->kind != MN_MAP) return schema_refuse(c, names, "has propertyNames that no name fits, or that are not a schema"), false;
-  if (list && list->kind == MN_LIST) {
-    if (mn_value_get(names, "pattern") || mn_value_get(names, "format") || mn_value_get(names, "minLength") ||
-        mn_value_get(names, "maxLength"))
-      return schema_refuse(c, names, "has propertyNames of a list with more beside it"), false;
-    if (o->open) o->named = of_names(c, o->named, list, o->extra);
+  const mn_value *list = list_of(c, names);
+  if (list) {
+    o->named = of_names(c, o->named, list, o->open, o->extra);
     o->open = false;
     return o->named != NULL;
   }

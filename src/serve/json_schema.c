@@ -155,7 +155,7 @@ static const char *type_of_key(const mn_value *schema, const char *key) {
 /* Do values of this type have what a key speaks of? */
 static bool is_of(const char *type, const char *of) { return !strcmp(type, of) || (!strcmp(type, "integer") && !strcmp(of, "number")); }
 
-static bool describes(const char *key) {
+bool schema_describes(const char *key) {
   for (const char *const *word = describing; *word; word++)
     if (!strcmp(*word, key)) return true;
   return !strncmp(key, "x-", 2); /* whose meaning is somebody's own */
@@ -366,11 +366,12 @@ static mn_bytes_node or_null(schema_compiler *c, const mn_value *schema, mn_byte
 static mn_bytes_node value_at(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
   static const char *const lists[] = {"anyOf", "oneOf", NULL};
   if (schema->kind == MN_BOOLEAN && schema->as.boolean) return mn_grammar_call(c->g, c->rules.value, next);
+  if (schema->kind == MN_BOOLEAN) return refuse_as_nothing(c, schema, "is false, which no value fits");
   if (schema->kind != MN_MAP) return schema_refuse(c, schema, "is not a map");
   for (size_t i = 0; i < schema->count; i++) {
     const char *key = schema->as.entries[i].key;
     char what[160], shown[MN_PRINTABLE];
-    if (is_known(key) || describes(key)) continue;
+    if (is_known(key) || schema_describes(key)) continue;
     snprintf(what, sizeof what, "has the key '%.100s', which is not known here", mn_printable(key, shown));
     return schema_refuse(c, schema, what);
   }

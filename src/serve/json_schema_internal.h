@@ -38,7 +38,7 @@ typedef struct schema_compiler {
 
 /* Each gives the node that begins, before `next`; MN_NO_NODE where it was refused. */
 mn_bytes_node schema_value(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
-mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_node next); /* NULL or true: any value */
+mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_node next); /* NULL: any value */
 mn_bytes_node schema_array(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
 mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
 mn_bytes_node schema_string(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
@@ -53,5 +53,6 @@ mn_bytes_node schema_refuse(schema_compiler *c, const mn_value *at, const char *
 bool schema_took_nothing(schema_compiler *c, mn_status *last);
 bool schema_spend(schema_compiler *c, const mn_value *at, double comparisons); /* false: refused, as they ran out */
 const char *schema_text(const mn_value *v);                                    /* NULL: it is none */
+bool schema_describes(const char *key);                                        /* it changes nothing */
 
 #endif

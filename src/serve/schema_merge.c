@@ -90,6 +90,8 @@ static size_t common_types(const mn_value *a, const mn_value *b, const char *out
 static const mn_value *types(merger *m, const mn_value *a, const mn_value *b) {
   const char *names[8];
   const mn_value *values[8];
+  if ((a->kind != MN_TEXT && a->kind != MN_LIST) || (b->kind != MN_TEXT && b->kind != MN_LIST))
+    return fail(m, "has a type that is neither a word nor a list of words");
   if (!spend(m->left, 16.0 * (double)(length_of(a) + length_of(b)))) return spent(m);
   const size_t n = common_types(a, b, names);
   if (!n) return fail(m, "wants two types at once");
@@ -204,6 +206,9 @@ static const mn_value *merged(merger *m, const char *key, const mn_value *a, con
 const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, const char **why) {
   merger m = {.arena = arena, .left = left, .why = why};
   *why = NULL;
+  if (is_false(a) || is_false(b)) return fail(&m, "wants what is false, which no value fits");
+  if (a->kind == MN_BOOLEAN) return b;
+  if (b->kind == MN_BOOLEAN) return a;
   if (a->kind != MN_MAP || b->kind != MN_MAP) return fail(&m, "is not a map");
   if (a->count > MOST || b->count > MOST) return fail(&m, "has more than 64 keys");
   for (size_t i = 0; i < a->count; i++) {

@@ -1,0 +1,144 @@
+/* test_schema_keys.c - what must be true of a schema's keys where several speak of the same, in order: names that propertyNames forbids are never
+ * made, whoever names them; every other name can be; what is merged keeps what each of its schemas says; of oneOf what one value fits twice is found;
+ * numbers are equal by value, whichever way they are written; and what is not known is refused, wherever it stands. */
+#include "base/text.h"
+#include "format/json.h"
+#include "serve/json_schema.h"
+#include "test.h"
+
+static bool takes(mn_machine *m, const char *s) {
+  int32_t at = mn_machine_begin(m);
+  for (; *s && at >= 0; s++) at = mn_machine_next(m, at, (unsigned char)*s);
+  return mn_machine_whole(m, at);
+}
+
+typedef struct rule {
+  const char *schema, *good[8], *bad[8];
+} rule;
+
+static void all_hold(const rule *all, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    mn_arena *arena = mn_arena_new();
+    const mn_value *v = NULL;
+    mn_grammar *g = NULL;
+    mn_machine *m = NULL;
+    CHECK_OK(mn_json_parse(arena, "schema", all[i].schema, strlen(all[i].schema), &v));
+    const mn_status status = v ? mn_grammar_of_schema(v, &g) : MN_ERR_FORMAT;
+    CHECK(status == MN_OK, "%s: %s", all[i].schema, mn_message());
+    if (status == MN_OK) CHECK_OK(mn_machine_new(g, &m));
+    for (int k = 0; m && k < 8 && all[i].good[k]; k++) CHECK(takes(m, all[i].good[k]), "%s: not %s", all[i].schema, all[i].good[k]);
+    for (int k = 0; m && k < 8 && all[i].bad[k]; k++) CHECK(!takes(m, all[i].bad[k]), "%s: %s", all[i].schema, all[i].bad[k]);
+    mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+  }
+}
+
+typedef struct refusal {
+  const char *schema, *said;
+} refusal;
+
+static void all_are_refused(const refusal *all, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    mn_arena *arena = mn_arena_new();
+    const mn_value *v = NULL;
+    mn_grammar *g = NULL;
+    CHECK_OK(mn_json_parse(arena, "schema", all[i].schema, strlen(all[i].schema), &v));
+    const mn_status status = v ? mn_grammar_of_schema(v, &g) : MN_ERR_FORMAT;
+    CHECK(status == MN_ERR_CONFIG && !g && strstr(mn_message(), all[i].said), "%s: %s", all[i].schema,
+          status == MN_OK ? "is taken" : mn_message());
+    mn_grammar_free(g), mn_arena_free(arena);
+  }
+}
+
+#define OBJECT "{\"type\": \"object\", "
+
+static void names_are_what_they_must_be(void) {
+  static const rule all[] = {
+      {OBJECT "\"properties\": {\"a\": {}, \"b\": {}}, \"propertyNames\": {\"enum\": [\"a\"]}}",
+       {"{}", "{\"a\": 1}"},
+       {"{\"b\": 1}", "{\"a\": 1, \"b\": 1}"}},
+      {OBJECT
+       "\"properties\": {\"a\": {}, \"b\": {}}, \"propertyNames\": {\"const\": \"b\", \"type\": \"string\"}, \"additionalProperties\": false}",
+       {"{}", "{\"b\": 1}"},
+       {"{\"a\": 1}"}},
+      /* a closed one has no more names for it */
+      {OBJECT "\"properties\": {\"a\": {}}, \"propertyNames\": {\"enum\": [\"a\", \"c\"]}}", {"{\"a\": 1}"}, {"{\"c\": 1}"}},
+      {OBJECT "\"properties\": {\"a\": {}}, \"propertyNames\": {\"enum\": [\"a\", \"c\"]}, \"additionalProperties\": {\"type\": \"null\"}}",
+       {"{\"a\": 1, \"c\": null}"},
+       {"{\"c\": 1}", "{\"d\": null}"}},
+      /* names of a list with more beside it */
+      {OBJECT "\"propertyNames\": {\"enum\": [\"a\", \"bb\"], \"maxLength\": 1}}", {"{\"a\": 1}"}, {"{\"bb\": 1}", "{\"c\": 1}"}},
+      {OBJECT "\"propertyNames\": {\"contentEncoding\": \"base64\"}}", {"{\"TW5l\": 1}"}, {"{\"TW5\": 1}"}},
+      {OBJECT "\"propertyNames\": {\"title\": \"a name\", \"type\": [\"string\", \"null\"]}}", {"{\"b\": 1}"}, {"{b: 1}"}},
+  };
+  static const refusal bad[] = {
+      {OBJECT "\"propertyNames\": {\"not\": {\"const\": \"secret\"}}}", "'not', which is not known"},
+      {OBJECT "\"propertyNames\": {\"enum\": [\"a\", \"b\"], \"not\": {\"const\": \"a\"}}}", "'not', which is not known"},
+      {OBJECT "\"propertyNames\": {\"type\": [\"integer\"]}}", "two types at once"},
+      {OBJECT "\"propertyNames\": {\"type\": 3}}", "neither a word nor a list"},
+      {OBJECT "\"propertyNames\": {\"const\": \"a\", \"enum\": [\"b\"]}}", "no value that fits"},
+      {OBJECT "\"properties\": {\"a\": {}}, \"propertyNames\": {\"not\": {\"const\": \"a\"}}}", "beside names"},
+      {OBJECT "\"properties\": {\"a\": {}}, \"propertyNames\": {\"enum\": [\"a\"], \"minLength\": 2}}", "beside names"},
+      {OBJECT "\"properties\": {\"a\": {}, \"b\": {}}, \"required\": [\"b\"], \"propertyNames\": {\"enum\": [\"a\"]}}", "may not be there"},
+  };
+  all_hold(all, sizeof all / sizeof *all);
+  all_are_refused(bad, sizeof bad / sizeof *bad);
+}
+
+/* Beside names that are known any other of ASCII can be made, whatever letter it has at any place, and none of those that are. */
+static void every_other_name_can_be_made(void) {
+  const char *const schema =
+      OBJECT "\"properties\": {\"a\": {\"type\": \"null\"}, \"Bee\": {\"type\": \"null\"}, \"B[\": {\"type\": \"null\"}, \"~\": "
+             "{\"type\": \"null\"}}, \"additionalProperties\": true}";
+  static const char *const before[] = {"", "a", "B", "Be", "Bee", "B[", "x", "~"};
+  static const char *const named[] = {"a", "Bee", "B[", "~"};
+  mn_arena *arena = mn_arena_new();
+  const mn_value *v = NULL;
+  mn_grammar *g = NULL;
+  mn_machine *m = NULL;
+  CHECK_OK(mn_json_parse(arena, "schema", schema, strlen(schema), &v));
+  CHECK_OK(mn_grammar_of_schema(v, &g));
+  CHECK_OK(mn_machine_new(g, &m));
+  for (size_t i = 0; m && i < sizeof before / sizeof *before; i++)
+    for (int b = ' '; b <= '~'; b++) {
+      char name[8], text[40];
+      bool known = false;
+      snprintf(name, sizeof name, "%s%c", before[i], b);
+      for (size_t k = 0; k < sizeof named / sizeof *named; k++) known = known || !strcmp(named[k], name);
+      snprintf(text, sizeof text, "{\"%s\": 1}", name);
+      CHECK(takes(m, text) == (!known && b != '"' && b != '\\'), "%s", text);
+      snprintf(text, sizeof text, "{\"%s\": null}", name);
+      CHECK(takes(m, text) == (b != '"' && b != '\\'), "%s", text);
+    }
+  CHECK(m && takes(m, "{\"\": 1}"), "a name without a letter");
+  mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+}
+
+static void what_is_no_schema_is_none(void) {
+  static const rule all[] = {
+      {"{\"prefixItems\": [{\"type\": \"null\"}, false]}", {"[]", "[null]"}, {"[1]", "[null, 1]"}},
+      {"{\"prefixItems\": [true]}", {"[]", "[1]", "[1, 2]"}, {"{}"}},
+      {"{\"type\": \"array\", \"items\": [false], \"additionalItems\": true}", {"[]"}, {"[1]", "[1, 2]"}},
+      {"{\"anyOf\": [false, {\"type\": \"null\"}]}", {"null"}, {"1"}},
+      {OBJECT "\"additionalProperties\": true}", {"{\"a\": 1}"}, {"[]"}},
+  };
+  static const refusal bad[] = {
+      {"{\"prefixItems\": [\"string\"]}", "is not a map"},
+      {"{\"prefixItems\": [null]}", "is not a map"},
+      {"{\"prefixItems\": [false], \"minItems\": 1}", "room for fewer items"},
+      {OBJECT "\"additionalProperties\": \"string\"}", "is not a map"},
+      {OBJECT "\"unevaluatedProperties\": [true]}", "is not a map"},
+      {OBJECT "\"patternProperties\": {\"^a\": \"string\"}}", "is not a map"},
+      {OBJECT "\"properties\": {\"a\": \"string\"}}", "is not a map"},
+      {"{\"type\": \"array\", \"items\": \"string\"}", "not a schema"},
+      {"false", "no value fits"},
+  };
+  all_hold(all, sizeof all / sizeof *all);
+  all_are_refused(bad, sizeof bad / sizeof *bad);
+}
+
+int main(void) {
+  RUN(names_are_what_they_must_be);
+  RUN(every_other_name_can_be_made);
+  RUN(what_is_no_schema_is_none);
+  return test_end();
+}
