@@ -45,7 +45,7 @@ int main(int argc, char **argv) {
   if (status == MN_OK && (!order || !out)) status = MN_ERR_MEMORY;
   for (int64_t i = 0; status == MN_OK && i < P; i++) { /* inside out */
     const int64_t k = (int64_t)(mn_random_uniform(1, 0, (uint64_t)i) * (double)(i + 1));
-    order[i] = order[k];
+    if (k < i) order[i] = order[k];
     order[k] = i;
   }
   for (int64_t n = 0; status == MN_OK && n < N; n++)

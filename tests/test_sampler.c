@@ -148,10 +148,39 @@ static void a_mask_is_kept_to(void) {
   }
 }
 
+/* However cold, the likeliest token; nothing that may be drawn, or a logit without a bound, is said and not drawn from. */
+static void ends_of_the_scale(void) {
+  static const double temperatures[] = {0, 1e-300, 1e-40, 1e-38, 1e-3};
+  float logits[V];
+  uint64_t none[(V + 63) / 64] = {0};
+  mn_sampling c;
+  mn_sampler *s = NULL;
+  int32_t token = 0;
+  logits_of(logits, V);
+  logits[3] = 40;
+  mn_config_defaults(mn_sampling_fields, &c);
+  for (int i = 0; i < 10; i++) {
+    c.temperature = temperatures[i / 2], c.top_p = i % 2 ? 0.9 : 1;
+    CHECK_OK(mn_sampler_new(&c, V, &s));
+    CHECK_OK(mn_sampler_next(s, 0, i, logits, &token));
+    CHECK(token == 3, "temperature %g, top_p %g: token %d", c.temperature, c.top_p, (int)token);
+    mn_sampler_only(s, none);
+    CHECK(mn_sampler_next(s, 0, i, logits, &token) == MN_ERR_NUMERIC && strstr(mn_message(), "no token may be drawn"), "%s", mn_message());
+    mn_sampler_free(s);
+  }
+  c.repetition_penalty = 0.01, c.temperature = 1, c.top_p = 1;
+  logits[3] = 3.3e38f;
+  CHECK_OK(mn_sampler_new(&c, V, &s));
+  mn_sampler_note(s, 3);
+  CHECK(mn_sampler_next(s, 0, 0, logits, &token) == MN_ERR_NUMERIC && strstr(mn_message(), "the penalty"), "%s", mn_message());
+  mn_sampler_free(s);
+}
+
 int main(void) {
   RUN(weights_are_exponentials);
   RUN(draws_follow_probabilities);
   RUN(a_draw_is_a_function_of_where_it_stands);
   RUN(a_mask_is_kept_to);
+  RUN(ends_of_the_scale);
   return test_end();
 }

@@ -246,6 +246,38 @@ static void nothing(int64_t M) {
   free(y.data);
 }
 
+/* What is no number does not become one on the way through 8 bits, wherever it stands; other rows do not hear of it. */
+static void no_numbers(mn_dtype t) {
+  enum { K = 512, N = 9 };
+  static const int64_t rows[] = {1, 2, 3, 6, 20}, places[] = {0, 7, 8, 31, 100, 255, 511};
+  static const float bad[] = {NAN, INFINITY, -INFINITY};
+  const mn_view w = stored(t, N, K, 23);
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    for (size_t k = 0; k < sizeof places / sizeof *places; k++)
+      for (int b = 0; b < 3; b++) {
+        const int64_t M = rows[i], at = M / 2;
+        mn_view x = TENSOR(MN_F32, 0, M, K), y = TENSOR(MN_F32, 0, M, N), io[2] = {x, w};
+        fill(&x, 24);
+        ((float *)x.data)[at * K + places[k]] = bad[b];
+        kernel_check_run(mn_cpu_stored_kernels, &mn_op_stored_product, &(mn_stored_product_attr){0}, isa, 2, io, 1, &y);
+        for (int64_t e = 0; e < M * N; e++)
+          CHECK(!isfinite(tensor_get(&y, e)) == (e / N == at), "%s: %lld rows, %g at %lld of row %lld: element %lld is %g", mn_dtype_name(t),
+                (long long)M, (double)bad[b], (long long)places[k], (long long)at, (long long)e, tensor_get(&y, e));
+        free(x.data), free(y.data);
+      }
+  free(w.data);
+}
+
+/* Sums of nothing are 0. */
+static void no_values(int64_t M) {
+  mn_view x = TENSOR(MN_F32, 0, M, 0), y = TENSOR(MN_F32, 0, M, 4);
+  mn_view io[2] = {x, {.data = x.data, .dtype = MN_Q8_0, .ndim = 2, .dim = {4, 0}, .stride = {0, 1}}};
+  for (int64_t i = 0; i < M * 4; i++) tensor_set(&y, i, 1);
+  kernel_check_run(mn_cpu_stored_kernels, &mn_op_stored_product, &(mn_stored_product_attr){0}, isa, 2, io, 1, &y);
+  for (int64_t i = 0; i < M * 4; i++) CHECK(tensor_get(&y, i) == 0, "%lld rows: a sum of nothing is %g", (long long)M, tensor_get(&y, i));
+  free(x.data), free(y.data);
+}
+
 /* ---- the language ---- */
 static mn_status fault(mn_graph *g) {
   mn_status s = mn_graph_status(g);
@@ -519,12 +551,14 @@ int main(void) {
     values(t);
     products(t);
     plans(t);
+    no_numbers(t);
     if (t != MN_F16) cut_anywhere(t);
   }
   as_ggml_rounds();
   losses_with_a_cap();
   nothing(2);
   nothing(20);
+  for (int64_t M = 1; M < 14; M += 3) no_values(M);
   refusals();
   siblings();
   losses();

@@ -168,6 +168,7 @@ mn_status mn_sampler_next(mn_sampler *s, int64_t stream, int64_t position, const
   MN_TRY(take(s, logits));
   int64_t n = s->vocab_size;
   const int64_t best = mn_largest(s->logits, n);
+  if (!isfinite(s->logits[best])) return mn_fail(MN_ERR_NUMERIC, s->logits[best] < 0 ? "no token may be drawn" : "the penalty makes logits infinite");
   if (s->c.temperature == 0) {
     *token = (int32_t)best;
     mn_sampler_note(s, *token);

@@ -1,6 +1,7 @@
 /* weights.c - see weights.h. Eight values at a time, in vectors as wide as every processor has them. */
 #include "run/weights.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -46,7 +47,7 @@ static inline void eight(const float *x, float top, float by, float least, float
 }
 
 double mn_weights(const float *x, int64_t n, float top, double temperature, double least, float *to, double *sums) {
-  const float by = (float)(1.4426950408889634 / temperature), bar = (float)least;
+  const float by = (float)fmin(1.4426950408889634 / temperature, FLT_MAX), bar = (float)least;
   double all = 0;
   for (int64_t from = 0; from < n; from += MN_WEIGHTS_BLOCK) {
     const int64_t end = n - from < MN_WEIGHTS_BLOCK ? n : from + MN_WEIGHTS_BLOCK;

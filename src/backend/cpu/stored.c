@@ -81,7 +81,7 @@ static mn_status rows_run(mn_call *c) {
 }
 
 /* ---- products ---- (x, w0 .. wn-1) -> y */
-enum { FEW = 12 /* rows of x */, FEW_OF_BLOCKS = 2, TILE = 64 /* rows of weights */, LEAST = 8 << 10, MOST = 1 << 20 /* bytes of weights in a task of few rows */ };
+enum { FEW = 12 /* rows of x */, FEW_OF_BLOCKS = 2 /* with vectors of 256 bits or none */, TILE = 64 /* rows of weights */, LEAST = 8 << 10, MOST = 1 << 20 /* bytes of weights in a task of few rows */ };
 
 typedef enum way { FEW_BLOCKS, MANY_BLOCKS, FEW_F16, TILES } way;
 
@@ -105,9 +105,9 @@ static size_t place(size_t *at, size_t bytes) {
   return here;
 }
 
-static way way_of(int64_t M, mn_dtype t, bool exact) {
+static way way_of(int64_t M, mn_dtype t, bool exact, mn_isa isa) {
   if (t == MN_F16) return M <= FEW ? FEW_F16 : TILES;
-  return exact ? TILES : M <= FEW_OF_BLOCKS ? FEW_BLOCKS : MANY_BLOCKS;
+  return exact ? TILES : M <= (isa < MN_ISA_LEVEL_AVX512 ? FEW_OF_BLOCKS : FEW) ? FEW_BLOCKS : MANY_BLOCKS;
 }
 /* Rows of x in 8 bits, from `at` of the workspace on; returns where they end. */
 static size_t rounded_at(mn_rounding how, int64_t M, int64_t K, char *work, size_t at, mn_rounded *r) {
@@ -132,7 +132,7 @@ static void plan_of(const mn_call *c, plan *p) {
   int64_t all = 0, widest_tile = 0; /* bytes of weights; rows */
   for (int i = 1; i < c->n_in; i++) {
     const mn_dtype t = c->in[i].dtype;
-    const way w = p->ways[i - 1] = way_of(p->M, t, exact);
+    const way w = p->ways[i - 1] = way_of(p->M, t, exact, isa);
     if (w == TILES) tiles = true;
     else if (w == FEW_F16) f16 = true;
     else p->rounds[mn_rounding_of(t)] = true;

@@ -42,10 +42,27 @@ INLINE void unpack_of(const mn_dtype t, const void *from, int64_t n, float *to) 
 }
 
 /* ---- activations in 8 bits ---- */
-static float largest(const float *x, int n) {
-  vf most = vf_zero();
-  for (int i = 0; i < n; i += MN_VL) most = vf_max(most, vf_abs(vf_load(x + i)));
-  return vf_hmax(most);
+/* The largest magnitude; NaN where there is one, whose bits, as of any number without its sign, stand above those of infinity. */
+INLINE float largest(const float *x, const int n) {
+  float r;
+#if defined(__AVX2__)
+  __m256i most = _mm256_setzero_si256();
+  UNROLL for (int i = 0; i < n; i += 8)
+    most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(const void *)(x + i)), _mm256_set1_epi32(INT32_MAX)));
+  __m128i m = _mm_max_epi32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+  m = _mm_max_epi32(m, _mm_unpackhi_epi64(m, m));
+  const int32_t bits = _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_srli_epi64(m, 32)));
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < n; i++) {
+    uint32_t b;
+    memcpy(&b, x + i, 4);
+    b &= INT32_MAX;
+    bits = b > bits ? b : bits;
+  }
+#endif
+  memcpy(&r, &bits, 4);
+  return r;
 }
 static float as_f16(float x) {
 #if defined(__F16C__)
@@ -55,15 +72,15 @@ static float as_f16(float x) {
 #endif
   return isfinite(near) ? near : x;
 }
-/* round(scale x) of a unit, and the sums of its halves. */
+/* round(scale x) of a unit, and the sums of its halves. Of what is not finite nothing is known but that the scale of the whole tells it. */
 #if defined(__AVX2__)
-INLINE int sum_of_8(__m256i x) {
+INLINE float sum_of_8(__m256i x) {
   __m128i s = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
   s = _mm_add_epi32(s, _mm_unpackhi_epi64(s, s));
-  return _mm_cvtsi128_si32(s) + _mm_extract_epi32(s, 1);
+  return (float)_mm_cvtsi128_si32(_mm_add_epi32(s, _mm_srli_epi64(s, 32)));
 }
 #endif
-INLINE void round_unit(const float *x, float scale, int8_t *q, int *whole) {
+INLINE void round_unit(const float *x, float scale, int8_t *q, float *whole) {
 #if defined(__AVX2__)
   __m256i e[UNIT / 8];
   UNROLL for (int i = 0; i < UNIT / 8; i++) e[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(scale)));
@@ -73,19 +90,20 @@ INLINE void round_unit(const float *x, float scale, int8_t *q, int *whole) {
   whole[1] = sum_of_8(_mm256_add_epi32(e[2], e[3]));
 #else
   int32_t each[UNIT];
+  int sum[2] = {0};
   for (int i = 0; i < UNIT; i += MN_VL) vi_store(each + i, vi_of(vf_round(vf_load(x + i) * scale)));
-  whole[0] = whole[1] = 0;
   for (int i = 0; i < UNIT; i++) q[i] = (int8_t)each[i];
-  for (int i = 0; i < UNIT / 2; i++) whole[0] += each[i], whole[1] += each[UNIT / 2 + i];
+  for (int i = 0; i < UNIT / 2; i++) sum[0] += q[i], sum[1] += q[UNIT / 2 + i];
+  whole[0] = (float)sum[0], whole[1] = (float)sum[1];
 #endif
 }
 static void round_32(bool half_sums, const float *x, int64_t K, int8_t *q, float *d, float *sum) {
   for (int64_t u = 0; u < K / UNIT; u++, x += UNIT, q += UNIT) {
-    int whole[2];
+    float whole[2];
     const float most = largest(x, UNIT), wide = most / 127;
     round_unit(x, most > 0 ? 127 / most : 0, q, whole);
     d[u] = as_f16(wide);
-    sum[u] = half_sums ? as_f16(wide * (float)(whole[0] + whole[1])) : d[u] * (float)(whole[0] + whole[1]);
+    sum[u] = half_sums ? as_f16(wide * (whole[0] + whole[1])) : d[u] * (whole[0] + whole[1]);
   }
 }
 static void round_256(const float *x, int64_t K, int8_t *q, float *d, float *sum, float *d_of_half, float *sum_of_half) {
@@ -93,14 +111,14 @@ static void round_256(const float *x, int64_t K, int8_t *q, float *d, float *sum
     const float most = largest(x, MN_SUPER);
     int at = 0;
     while (at + 1 < MN_SUPER && fabsf(x[at]) != most) at++;
-    const float scale = most > 0 ? -127 / x[at] : 0, of = most > 0 ? 1 / scale : 0;
+    const float scale = most > 0 ? -127 / x[at] : 0, of = most > 0 ? 1 / scale : most; /* 0, or NaN */
     for (int g = 0; g < MN_SUPER / UNIT; g++, q += UNIT, d++, sum++, d_of_half += 2, sum_of_half += 2) {
-      int whole[2];
+      float whole[2];
       round_unit(x + g * UNIT, scale, q, whole);
       d[0] = d_of_half[0] = d_of_half[1] = of;
-      sum_of_half[0] = of * (float)whole[0];
-      sum_of_half[1] = of * (float)whole[1];
-      sum[0] = of * (float)(whole[0] + whole[1]);
+      sum_of_half[0] = of * whole[0];
+      sum_of_half[1] = of * whole[1];
+      sum[0] = of * (whole[0] + whole[1]);
     }
   }
 }

@@ -197,10 +197,10 @@ INLINE void all_rows(const mn_dtype t, const char *w, int64_t N, const mn_rounde
   const int64_t apart = x->K / (is_super(t) ? MN_SUPER : MN_BLOCK) * size_of(t);
   const lanes to = {
       .codes = scratch, .s = (v8f *)((float *)scratch + LANES * x->K), .o = (v8f *)((float *)scratch + LANES * (x->K + x->K / 16))};
-  const int64_t units = x->K / UNIT * (by_halves(t) ? 2 : 1), groups = (x->M + MOST_X - 1) / MOST_X;
+  const int64_t units = x->K / UNIT * (by_halves(t) ? 2 : 1), asked = units * ((x->M + MOST_X - 1) / MOST_X); /* 0: K is */
   for (int64_t j = 0; j < N; j += LANES, w += LANES * apart) {
     const int64_t n = N - j < LANES ? N - j : LANES, further = N - j - n < LANES ? N - j - n : LANES;
-    ahead next = {w + n * apart, (further * apart + groups * units - 1) / (groups * units)};
+    ahead next = {w + n * apart, asked ? (further * apart + asked - 1) / asked : 0};
     int64_t i = 0;
     pack(t, w, apart, n, x->K, &to);
     for (; i + MOST_X <= x->M; i += MOST_X, next.from += units * next.each)
