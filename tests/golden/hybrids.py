@@ -241,8 +241,8 @@ def rwkv7(p, c, tokens):
     return logits
 
 
-def make_rwkv7():
-    D, N, L, V, F = 16, 4, 2, 32, 20
+def make_rwkv7(D=16, N=4):
+    L, V, F = 2, 32, 20
     c = dict(architectures=["RWKV7ForCausalLM"], model_type="rwkv7", hidden_size=D, head_dim=N, num_hidden_layers=L, vocab_size=V, norm_eps=1e-5,
              intermediate_size=F, hidden_act="sqrelu", norm_first=True, norm_bias=True, decay_low_rank_dim=4, a_low_rank_dim=3,
              v_low_rank_dim=2, gate_low_rank_dim=5, tie_word_embeddings=False, attn=None, max_position_embeddings=2048)
