@@ -437,6 +437,30 @@ static void residual_sums_are_made_again_when_they_are_read(void) {
   mn_backend_free(cpu);
 }
 
+/* h erf(h), h = x w of `rows` rows of 64: the nodes that its gradient makes again. */
+static int made_again(mn_backend *b, int64_t rows, mn_dtype t) {
+  mn_graph *g = mn_graph_new();
+  mn_tensor *x = mn_input(g, "x", t, MN_SHAPE(rows, 64)), *w = mn_input(g, "w", t, MN_SHAPE(64, 64)), *dw = NULL;
+  mn_tensor *h = mn_matmul(g, x, w), *y = mn_sum(g, mn_mul(g, h, mn_erf(g, h)), 3);
+  CHECK_OK(mn_grad(g, 1, &y, NULL, 1, &w, &dw));
+  mn_plan *p = NULL;
+  mn_plan_request q = {.graph = g, .n_outputs = 1, .outputs = &dw, .backend = b, .activations = MN_RECOMPUTE_NORMS};
+  CHECK_OK(mn_plan_compile(&q, &p));
+  const int count = p ? mn_plan_get_report(p)->nodes_recomputed : -1;
+  mn_plan_free(p);
+  mn_graph_free(g);
+  return count;
+}
+static void what_is_dear_and_near_is_kept(void) {
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(1, &cpu));
+  if (!cpu) return;
+  CHECK(made_again(cpu, 16, MN_F32) == 0, "%d nodes made again that stay in a near cache", made_again(cpu, 16, MN_F32));
+  CHECK(made_again(cpu, 4096, MN_F32) == 1, "%d nodes made again that do not", made_again(cpu, 4096, MN_F32));
+  CHECK(made_again(cpu, 16, MN_BF16) > 0, "bf16: what is kept is rounded");
+  mn_backend_free(cpu);
+}
+
 /* y = round(x) w: with straight through as if round were not there, by another rule as that says. */
 static int asked;
 static void third(mn_graph *g, void *ctx, int n, mn_tensor *const *x, mn_tensor *y, mn_tensor *dy, const bool *need, mn_tensor **dx) {
@@ -554,6 +578,7 @@ int main(void) {
   RUN(a_loop_costs_the_same_graph_at_any_length);
   RUN(equal_nodes_are_equal_whatever_the_stack_held);
   RUN(residual_sums_are_made_again_when_they_are_read);
+  RUN(what_is_dear_and_near_is_kept);
   RUN(gradients_of_ones_own);
   RUN(faults_are_sticky_and_say_what_is_wrong);
   RUN(assignments_happen_after_all_reads);

@@ -8,8 +8,16 @@
 
 enum { DEPTH = 24 }; /* nodes that are made again, one from the other */
 
-/* Element-wise, and yet dearer than reading its result back: an exponential and a logarithm. */
-static bool is_dear(const mn_node *n) { return n->op->cls == MN_OP_ELEMENTWISE && n->op->code == MN_EW_SOFTPLUS; }
+static size_t bytes_of(const mn_tensor *t) { return mn_shape_bytes(&t->shape, t->dtype); }
+
+/* Element-wise, and yet dearer than reading its result back: an exponential and a logarithm; and, where the result stays in a near cache as
+ * in a step of a loop, one alone. In bf16 what is kept would be rounded, and what is made again in a chain is not. */
+static bool is_dear(const mn_node *n) {
+  enum { NEAR = 256 << 10 };
+  if (n->op->cls != MN_OP_ELEMENTWISE) return false;
+  if (n->op->code == MN_EW_SOFTPLUS) return true;
+  return (n->op->code == MN_EW_ERF || n->op->code == MN_EW_EXP) && n->out[0]->dtype != MN_BF16 && bytes_of(n->out[0]) <= NEAR;
+}
 
 static bool is_cheap(const mn_node *n, mn_activation_policy policy) {
   if (n->op->effect || is_dear(n)) return false;
@@ -76,8 +84,6 @@ static mn_tensor *value_for(recompute *c, const mn_tensor *t, int phase, mn_tens
   }
   return copy->out[t->out];
 }
-
-static size_t bytes_of(const mn_tensor *t) { return mn_shape_bytes(&t->shape, t->dtype); }
 
 /* A sum in f32 of a kept value and a product in bf16 (a residual stream) is larger than the product: then the product is
  * kept and the sum is made again. Chains of such sums stay short: all of a chain is there at once when its last is needed. */
