@@ -136,9 +136,116 @@ static void what_is_no_schema_is_none(void) {
   all_are_refused(bad, sizeof bad / sizeof *bad);
 }
 
+/* What one schema says of all that it does not name it says of what another names. */
+static void what_is_merged_keeps_what_each_says(void) {
+  static const rule all[] = {
+      /* another's names are none that it evaluates; those around it are seen */
+      {"{\"allOf\": [" OBJECT "\"properties\": {\"a\": {}}, \"unevaluatedProperties\": false}, {\"properties\": {\"b\": {}}}]}",
+       {"{\"a\": 1}"},
+       {"{\"b\": 1}"}},
+      {"{\"allOf\": [{\"properties\": {\"b\": {}}}, " OBJECT
+       "\"properties\": {\"a\": {}}, \"unevaluatedProperties\": {\"type\": \"null\"}}]}",
+       {"{\"a\": 1, \"c\": null}", "{\"b\": null}"},
+       {"{\"b\": 1}"}},
+      {OBJECT "\"properties\": {\"a\": {}}, \"anyOf\": [{\"properties\": {\"b\": {}}, \"unevaluatedProperties\": false}]}",
+       {"{\"b\": 1}"},
+       {"{\"a\": 1}"}},
+      {"{\"$defs\": {\"x\": " OBJECT
+       "\"properties\": {\"a\": {}}, \"unevaluatedProperties\": false}}, \"$ref\": \"#/$defs/x\", \"properties\": {\"b\": {}}}",
+       {"{\"a\": 1}"},
+       {"{\"b\": 1}"}},
+      {OBJECT
+       "\"properties\": {\"p\": {\"properties\": {\"a\": {}}, \"unevaluatedProperties\": false}}, \"allOf\": [{\"properties\": {\"p\": {\"properties\": {\"b\": {}}}}}]}",
+       {"{\"p\": {\"a\": 1}}"},
+       {"{\"p\": {\"b\": 1}}"}},
+      {OBJECT
+       "\"unevaluatedProperties\": false, \"allOf\": [{\"properties\": {\"a\": {}}, \"additionalProperties\": {\"type\": \"null\"}}]}",
+       {"{\"a\": 1, \"b\": null}"},
+       {"{\"b\": 1}"}},
+      /* patterns of one, and what the other says of all */
+      {"{\"allOf\": [{\"patternProperties\": {\"^a$\": {}}, \"additionalProperties\": false}, {\"additionalProperties\": {\"type\": \"integer\"}}]}",
+       {"{\"a\": 1}", "{}"},
+       {"{\"a\": \"x\"}", "{\"b\": 1}"}},
+      {"{\"allOf\": [{\"additionalProperties\": {\"type\": \"integer\"}}, {\"patternProperties\": {\"^a$\": {\"type\": [\"integer\", \"null\"]}}}]}",
+       {"{\"a\": 1}"},
+       {"{\"a\": null}"}},
+      {"{\"allOf\": [{\"patternProperties\": {\"^a$\": {}}}, " OBJECT "\"additionalProperties\": false}]}", {"{}"}, {"{\"a\": 1}"}},
+      /* items by their number of one, and all items of the other */
+      {"{\"allOf\": [{\"prefixItems\": [{\"type\": [\"string\", \"integer\"]}, {}]}, {\"items\": {\"type\": \"integer\"}}]}",
+       {"[]", "[1]", "[1, 2, 3]"},
+       {"[\"a\"]", "[1, \"a\"]", "[1, 2, null]"}},
+      {"{\"allOf\": [{\"items\": false}, {\"prefixItems\": [{}], \"type\": \"array\"}]}", {"[]"}, {"[1]"}},
+      /* null of one that the other does not take */
+      {"{\"allOf\": [{\"type\": \"string\", \"nullable\": true}, {\"type\": \"string\"}]}", {"\"a\""}, {"null"}},
+      {"{\"allOf\": [{\"type\": \"string\"}, {\"type\": \"string\", \"nullable\": true}]}", {"\"a\""}, {"null"}},
+      {"{\"allOf\": [{\"type\": \"string\", \"nullable\": true}, {\"type\": [\"null\", \"string\"]}]}", {"\"a\"", "null"}, {"1"}},
+      {"{\"allOf\": [{\"type\": \"string\", \"nullable\": true}, {\"minLength\": 2}]}", {"\"ab\"", "null"}, {"\"a\""}},
+      {"{\"$defs\": {\"s\": {\"type\": \"string\"}}, \"nullable\": true, \"allOf\": [{\"$ref\": \"#/$defs/s\"}]}",
+       {"\"a\"", "null"},
+       {"1"}},
+      /* bounds that f64 does not tell apart */
+      {"{\"type\": \"integer\", \"allOf\": [{\"minimum\": 9007199254740993}, {\"minimum\": 9007199254740992}]}",
+       {"9007199254740993"},
+       {"9007199254740992"}},
+      {"{\"type\": \"integer\", \"allOf\": [{\"maximum\": 9007199254740992}, {\"maximum\": 9007199254740993}]}",
+       {"9007199254740992"},
+       {"9007199254740993"}},
+      {"{\"type\": \"integer\", \"allOf\": [{\"minimum\": 9007199254740992.0}, {\"minimum\": 9007199254740993}]}",
+       {"9007199254740993"},
+       {"9007199254740992"}},
+      /* equal by value */
+      {"{\"allOf\": [{\"const\": 1}, {\"const\": 1.0}]}", {"1"}, {"2"}},
+      {"{\"allOf\": [{\"enum\": [1, [2]]}, {\"enum\": [[2.0], 3]}]}", {"[2]"}, {"1", "3"}},
+  };
+  static const refusal bad[] = {
+      {"{\"allOf\": [{\"anyOf\": [{\"properties\": {\"a\": {}}}], \"unevaluatedProperties\": false}, {\"properties\": {\"b\": {}}}]}",
+       "unevaluatedProperties beside anyOf"},
+      {"{\"type\": \"array\", \"uniqueItems\": true, \"items\": {\"enum\": [1, 1.0]}}", "a value twice"},
+      {"{\"allOf\": [{\"const\": 9007199254740993}, {\"const\": 9007199254740992.0}]}", "two constants"},
+  };
+  all_hold(all, sizeof all / sizeof *all);
+  all_are_refused(bad, sizeof bad / sizeof *bad);
+}
+
+#define OF_TWO(a, b)   "{\"oneOf\": [" a ", " b "]}"
+#define HAS(key, more) OBJECT "\"properties\": {\"" key "\": {\"type\": \"null\"}}, \"required\": [\"" key "\"]" more "}"
+#define LETTERS(more)  OBJECT "\"patternProperties\": {\"^[a-z]$\": {\"type\": \"null\"}}" more "}"
+#define CLOSED         ", \"additionalProperties\": false"
+
+static void what_fits_two_of_oneOf_is_found(void) {
+  static const char said[] = "one value could fit two of";
+  static const refusal bad[] = {
+      {OF_TWO(LETTERS(CLOSED), HAS("a", CLOSED)), said},
+      {OF_TWO(HAS("a", CLOSED), LETTERS(CLOSED)), said},
+      {OF_TWO(HAS("a", ", \"unevaluatedProperties\": true"), HAS("b", ", \"unevaluatedProperties\": true")), said},
+      {OF_TWO(HAS("a", ", \"unevaluatedProperties\": {\"type\": \"null\"}"), HAS("b", "")), said},
+      /* what is required is there, whether it is described or not */
+      {OF_TWO(OBJECT "\"properties\": {\"a\": {}}, \"required\": [\"a\", \"b\"]}", HAS("b", "")), said},
+      {OF_TWO("{\"type\": \"string\", \"nullable\": true}", "{\"type\": \"integer\", \"nullable\": true}"), said},
+      {OF_TWO("{\"type\": \"string\", \"nullable\": true}", "{\"type\": [\"integer\", \"null\"]}"), said},
+      {OF_TWO("{\"enum\": [null, 1]}", "{\"type\": \"string\", \"nullable\": true}"), said},
+      {OF_TWO("{\"const\": 1}", "{\"const\": 1.0}"), said},
+      {OF_TWO("{\"enum\": [[1, {\"a\": 2.0}]]}", "{\"enum\": [[1.0, {\"a\": 2}]]}"), said},
+  };
+  static const rule all[] = {
+      {OF_TWO(HAS("a", ", \"unevaluatedProperties\": false"), HAS("b", CLOSED)),
+       {"{\"a\": null}", "{\"b\": null}"},
+       {"{\"a\": null, \"b\": null}", "{}"}},
+      {OF_TWO("{\"type\": \"string\", \"nullable\": true}", "{\"type\": \"integer\"}"), {"null", "1", "\"\""}, {"true"}},
+      {OF_TWO("{\"type\": \"string\", \"nullable\": true}", "{\"type\": \"integer\", \"nullable\": false}"),
+       {"null", "1", "\"\""},
+       {"true"}},
+      {OF_TWO("{\"const\": 9007199254740993}", "{\"const\": 9007199254740992}"), {"9007199254740993", "9007199254740992"}, {"1"}},
+  };
+  all_are_refused(bad, sizeof bad / sizeof *bad);
+  all_hold(all, sizeof all / sizeof *all);
+}
+
 int main(void) {
   RUN(names_are_what_they_must_be);
   RUN(every_other_name_can_be_made);
   RUN(what_is_no_schema_is_none);
+  RUN(what_is_merged_keeps_what_each_says);
+  RUN(what_fits_two_of_oneOf_is_found);
   return test_end();
 }

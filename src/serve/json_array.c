@@ -42,7 +42,7 @@ static int values_of(schema_compiler *c, const array *a, const mn_value *schema,
   for (size_t i = 0; i < list->count; i++) {
     mn_status last;
     for (size_t k = 0; k < i; k++)
-      if (mn_value_equal(list->as.items[i], list->as.items[k])) return schema_refuse(c, list, "has an enum with a value twice"), -1;
+      if (mn_schema_equal(list->as.items[i], list->as.items[k])) return schema_refuse(c, list, "has an enum with a value twice"), -1;
     const mn_value *only = mn_value_list(c->arena, 1, &list->as.items[i]), *pair[] = {rest, mn_value_map(c->arena, 1, enums, &only)};
     const mn_value *value = mn_value_list(c->arena, 2, pair);
     if (!rest || !(value = mn_value_map(c->arena, 1, both, &value))) return schema_refuse(c, list, "needs more memory than there is"), -1;

@@ -1,6 +1,7 @@
 /* schema_merge.c - see schema_merge.h. */
 #include "serve/schema_merge.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { MOST = 64 }; /* keys of a schema, and ways of anyOf */
@@ -66,6 +67,33 @@ static const mn_value *both(merger *m, const mn_value *a, const mn_value *b) {
   return mn_value_map(m->arena, 1, all_of, &list);
 }
 
+/* ---- values that are the same ---- */
+/* Below 0, 0 or above 0, exactly: f64 has not all integers. */
+static int order_of(const mn_value *a, const mn_value *b) {
+  if (a->kind == MN_REAL && b->kind == MN_REAL) return (a->as.real > b->as.real) - (a->as.real < b->as.real);
+  if (a->kind == MN_REAL) return -order_of(b, a);
+  if (b->kind == MN_INTEGER) return (a->as.integer > b->as.integer) - (a->as.integer < b->as.integer);
+  if (!(b->as.real < 0x1p63)) return -1;
+  if (b->as.real < -0x1p63) return 1;
+  const double whole = floor(b->as.real);
+  const int64_t x = a->as.integer, y = (int64_t)whole;
+  return x != y ? (x > y) - (x < y) : -(whole < b->as.real);
+}
+
+static bool is_number(const mn_value *v) { return v->kind == MN_INTEGER || v->kind == MN_REAL; }
+
+bool mn_schema_equal(const mn_value *a, const mn_value *b) {
+  if (is_number(a) && is_number(b)) return order_of(a, b) == 0;
+  if (a->kind != b->kind || (a->kind != MN_LIST && a->kind != MN_MAP)) return mn_value_equal(a, b);
+  bool same = a->count == b->count;
+  for (size_t i = 0; i < a->count && same; i++) {
+    const mn_value *x = a->kind == MN_LIST ? a->as.items[i] : a->as.entries[i].value;
+    const mn_value *y = a->kind == MN_LIST ? b->as.items[i] : mn_value_get(b, a->as.entries[i].key);
+    same = y && mn_schema_equal(x, y);
+  }
+  return same;
+}
+
 /* ---- types ---- */
 static bool has_type(const mn_value *type, const char *name) {
   if (type->kind == MN_TEXT) return !strcmp(type->as.text, name);
@@ -107,7 +135,7 @@ static const mn_value *in_both(merger *m, const mn_value *a, const mn_value *b) 
   size_t n = 0;
   for (size_t i = 0; values && i < a->count; i++)
     for (size_t k = 0; k < b->count; k++)
-      if (mn_value_equal(a->as.items[i], b->as.items[k])) {
+      if (mn_schema_equal(a->as.items[i], b->as.items[k])) {
         values[n++] = a->as.items[i];
         break;
       }
@@ -116,9 +144,8 @@ static const mn_value *in_both(merger *m, const mn_value *a, const mn_value *b) 
 }
 
 static const mn_value *further(merger *m, const mn_value *a, const mn_value *b, bool larger) {
-  double x, y;
-  if (!mn_value_number(a, &x) || !mn_value_number(b, &y)) return fail(m, "has a bound that is no number");
-  return (x > y) == larger ? a : b;
+  if (!is_number(a) || !is_number(b)) return fail(m, "has a bound that is no number");
+  return (order_of(a, b) > 0) == larger ? a : b;
 }
 
 static const mn_value *union_of(merger *m, const mn_value *a, const mn_value *b) {
@@ -130,7 +157,7 @@ static const mn_value *union_of(merger *m, const mn_value *a, const mn_value *b)
   for (size_t i = 0; i < a->count + b->count; i++) {
     const mn_value *v = i < a->count ? a->as.items[i] : b->as.items[i - a->count];
     size_t k = 0;
-    while (k < n && !mn_value_equal(values[k], v)) k++;
+    while (k < n && !mn_schema_equal(values[k], v)) k++;
     if (k == n) values[n++] = v;
   }
   return mn_value_list(m->arena, n, values);
@@ -148,7 +175,8 @@ static const mn_value *crossed(merger *m, const mn_value *a, const mn_value *b) 
 }
 
 /* ---- properties ---- */
-/* What a schema wants of a property that it does not name; NULL: anything. */
+/* What a schema wants of a property that it does not name; NULL: anything. Of the first that is merged: what it has of unevaluatedProperties does
+ * not speak of what the other names. */
 static const mn_value *unnamed(const mn_value *schema) { return mn_value_get(schema, "additionalProperties"); }
 
 static const mn_value *properties(merger *m, const mn_value *a, const mn_value *b) {
@@ -172,7 +200,76 @@ static const mn_value *properties(merger *m, const mn_value *a, const mn_value *
   return mn_value_map(m->arena, n, names, values);
 }
 
-/* ---- keys ---- */
+/* The second, whose unevaluatedProperties speak of what it does not name itself: additionalProperties then, unless it has those. */
+static const mn_value *within(merger *m, const mn_value *b) {
+  static const char *const one[] = {"unevaluatedProperties", NULL};
+  const mn_value *v = mn_value_get(b, *one);
+  if (!v) return b;
+  if (mn_value_get(b, "anyOf") || mn_value_get(b, "oneOf"))
+    return fail(m, "has unevaluatedProperties beside anyOf or oneOf in one of several schemas that must hold at once");
+  const mn_value *rest = mn_schema_without(m->arena, b, one), *values[MOST];
+  const char *keys[MOST];
+  if (!rest || mn_value_get(rest, "additionalProperties")) return rest;
+  for (size_t i = 0; i < rest->count; i++) keys[i] = rest->as.entries[i].key, values[i] = rest->as.entries[i].value;
+  keys[rest->count] = "additionalProperties", values[rest->count] = v;
+  return mn_value_map(m->arena, rest->count + 1, keys, values);
+}
+
+/* ---- keys that one of the two has ---- */
+/* Properties of a pattern beside what the other says of all that it does not name. */
+static const mn_value *patterned(merger *m, const mn_value *own, const mn_value *other) {
+  const mn_value *all = unnamed(other);
+  if (!all || own->kind != MN_MAP) return own;
+  const char **names = mn_arena_alloc(m->arena, (own->count + 1) * sizeof *names);
+  const mn_value **values = mn_arena_alloc(m->arena, (own->count + 1) * sizeof *values);
+  if (!names || !values) return NULL;
+  if (!spend(m->left, (double)own->count)) return spent(m);
+  for (size_t i = 0; i < own->count; i++) names[i] = own->as.entries[i].key, values[i] = both(m, own->as.entries[i].value, all);
+  return mn_value_map(m->arena, own->count, names, values);
+}
+
+/* The first items beside what the other says of all. */
+static const mn_value *numbered(merger *m, const mn_value *own, const mn_value *other) {
+  const mn_value *all = mn_value_get(other, "items");
+  if (!all || own->kind != MN_LIST) return own;
+  if (all->kind == MN_LIST) return fail(m, "has prefixItems, and beside them a list of items");
+  const mn_value **values = mn_arena_alloc(m->arena, (own->count + 1) * sizeof *values);
+  if (!values) return NULL;
+  if (!spend(m->left, (double)own->count)) return spent(m);
+  for (size_t i = 0; i < own->count; i++) values[i] = both(m, own->as.items[i], all);
+  return mn_value_list(m->arena, own->count, values);
+}
+
+static bool is_true(const mn_value *v) { return v && v->kind == MN_BOOLEAN && v->as.boolean; }
+
+/* Could null fit it? False is certain; true is where it has no anyOf or oneOf. */
+static bool takes_null(const mn_value *schema) {
+  const mn_value *type = mn_value_get(schema, "type"), *one = mn_value_get(schema, "const"), *list = mn_value_get(schema, "enum");
+  if (is_true(mn_value_get(schema, "nullable"))) return true;
+  if ((type && !has_type(type, "null")) || (one && one->kind != MN_NULL)) return false;
+  bool among = !list || list->kind != MN_LIST;
+  for (size_t i = 0; !among && i < list->count; i++) among = list->as.items[i]->kind == MN_NULL;
+  return among;
+}
+
+/* May what is nullable be null beside another schema that says nothing of it? Where it says no type of its own (OpenAPI's nullable beside a $ref)
+ * it speaks of what is there, and else of itself alone. */
+static bool may_be_null(const mn_value *own, const mn_value *other, bool around) {
+  if (around && !mn_value_get(own, "type") && !mn_value_get(own, "enum") && !mn_value_get(own, "const")) return true;
+  return !mn_value_get(other, "anyOf") && !mn_value_get(other, "oneOf") && takes_null(other);
+}
+
+/* A key of the first (around), or of the second, alone. */
+static bool take_alone(merger *m, const mn_entry *e, const mn_value *own, const mn_value *other, bool around) {
+  const mn_value *v = e->value;
+  if (!strcmp(e->key, "nullable") && is_true(v) && !may_be_null(own, other, around)) return true;
+  if (!strcmp(e->key, "patternProperties")) v = patterned(m, v, other);
+  if (!strcmp(e->key, "prefixItems")) v = numbered(m, v, other);
+  m->keys[m->n] = e->key, m->values[m->n++] = v;
+  return v != NULL;
+}
+
+/* ---- keys of both ---- */
 static const mn_value *merged(merger *m, const char *key, const mn_value *a, const mn_value *b) {
   static const char *const larger[] = {"minimum", "exclusiveMinimum", "minLength", "minItems", NULL};
   static const char *const single[] = {"patternProperties", "additionalItems", "contentEncoding", NULL};
@@ -191,7 +288,7 @@ static const mn_value *merged(merger *m, const char *key, const mn_value *a, con
   for (int i = 0; smaller[i]; i++)
     if (!strcmp(key, smaller[i])) return further(m, a, b, false);
   if (!spend(m->left, mn_schema_weight(a))) return spent(m);
-  if (mn_value_equal(a, b)) return a;
+  if (mn_schema_equal(a, b)) return a;
   if (!strcmp(key, "const")) return fail(m, "wants two constants at once");
   if (!strcmp(key, "pattern")) return fail(m, "has two patterns that must hold at once");
   if (!strcmp(key, "format")) return fail(m, "has two formats that must hold at once");
@@ -211,17 +308,20 @@ const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_val
   if (b->kind == MN_BOOLEAN) return a;
   if (a->kind != MN_MAP || b->kind != MN_MAP) return fail(&m, "is not a map");
   if (a->count > MOST || b->count > MOST) return fail(&m, "has more than 64 keys");
+  if (!(b = within(&m, b))) return NULL;
   for (size_t i = 0; i < a->count; i++) {
     const mn_entry *e = &a->as.entries[i];
     const mn_value *other = mn_value_get(b, e->key);
     if (!strcmp(e->key, "properties")) continue;
+    if (!other && !take_alone(&m, e, a, b, true)) return NULL;
+    if (!other) continue;
     m.keys[m.n] = e->key;
-    if (!(m.values[m.n++] = other ? merged(&m, e->key, e->value, other) : e->value)) return NULL;
+    if (!(m.values[m.n++] = merged(&m, e->key, e->value, other))) return NULL;
   }
   for (size_t i = 0; i < b->count; i++) {
     const mn_entry *e = &b->as.entries[i];
     if (mn_value_get(a, e->key) || !strcmp(e->key, "properties")) continue;
-    m.keys[m.n] = e->key, m.values[m.n++] = e->value;
+    if (!take_alone(&m, e, b, a, false)) return NULL;
   }
   if (mn_value_get(a, "properties") || mn_value_get(b, "properties")) {
     m.keys[m.n] = "properties";
@@ -244,12 +344,6 @@ static bool is_object(const mn_value *schema) {
   return type ? type->kind == MN_TEXT && !strcmp(type->as.text, "object") : mn_value_get(schema, "properties") != NULL;
 }
 
-/* May what is made for the schema have this property? */
-static bool may_have(const mn_value *schema, const char *key) {
-  const mn_value *named = mn_value_get(schema, "properties"), *others = mn_value_get(schema, "additionalProperties");
-  return mn_value_get(named, key) || (others ? !is_false(others) : !named);
-}
-
 static bool requires(const mn_value *schema, const char *key) {
   const mn_value *list = mn_value_get(schema, "required");
   for (size_t i = 0; list && list->kind == MN_LIST && i < list->count; i++)
@@ -257,11 +351,24 @@ static bool requires(const mn_value *schema, const char *key) {
   return false;
 }
 
+/* What it says of properties that it does not name; NULL: nothing. */
+static const mn_value *others_of(const mn_value *schema) {
+  const mn_value *others = mn_value_get(schema, "additionalProperties");
+  return others ? others : mn_value_get(schema, "unevaluatedProperties");
+}
+
+/* May what is made for the schema have this property? */
+static bool may_have(const mn_value *schema, const char *key) {
+  const mn_value *named = mn_value_get(schema, "properties"), *others = others_of(schema);
+  if (mn_value_get(schema, "patternProperties") || requires(schema, key)) return true;
+  return mn_value_get(named, key) || (others ? !is_false(others) : !named);
+}
+
 /* Is an object that is made for `made` never one of `other`, as a property is missing or forbidden? */
 static bool lacks(const mn_value *made, const mn_value *other) {
   const mn_value *wanted = mn_value_get(other, "required"), *has = mn_value_get(made, "required"),
                  *named = mn_value_get(other, "properties");
-  const bool closed = is_false(mn_value_get(other, "additionalProperties"));
+  const bool closed = is_false(others_of(other)) && !mn_value_get(other, "patternProperties");
   for (size_t i = 0; wanted && wanted->kind == MN_LIST && i < wanted->count; i++)
     if (wanted->as.items[i]->kind == MN_TEXT && !may_have(made, wanted->as.items[i]->as.text)) return true;
   for (size_t i = 0; closed && has && has->kind == MN_LIST && i < has->count; i++)
@@ -291,6 +398,7 @@ bool mn_schema_apart(const mn_value *a, const mn_value *b, double *left) {
   if (!spend(left, 32.0 + (double)(a->count + b->count))) return false;
   for (int i = 0; hidden[i]; i++)
     if (mn_value_get(a, hidden[i]) || mn_value_get(b, hidden[i])) return false;
+  if ((is_true(mn_value_get(a, "nullable")) || is_true(mn_value_get(b, "nullable"))) && takes_null(a) && takes_null(b)) return false;
   const mn_value *x = mn_value_get(a, "type"), *y = mn_value_get(b, "type");
   const mn_value *const *some, *const *others, *one, *other;
   const char *names[8];
@@ -300,7 +408,7 @@ bool mn_schema_apart(const mn_value *a, const mn_value *b, double *left) {
   if (!spend(left, costs)) return false;
   bool shared = !n || !k;
   for (size_t i = 0; i < n && !shared; i++)
-    for (size_t j = 0; j < k && !shared; j++) shared = mn_value_equal(some[i], others[j]);
+    for (size_t j = 0; j < k && !shared; j++) shared = mn_schema_equal(some[i], others[j]);
   if (!shared) return true;
   if (x && y && !common_types(x, y, names)) return true;
   return is_object(a) && is_object(b) && objects_apart(a, b, left);

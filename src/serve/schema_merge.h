@@ -5,11 +5,15 @@
 #include "format/value.h"
 
 /* In the arena; subschemas that meet become {"allOf": [both]}. NULL with *why (NULL: out of memory): two ways to say the same that do not
- * go together; it begins with "wants" where no value could fit both. Neither has a $ref or an allOf. *left: comparisons that may still be made,
+ * go together; it begins with "wants" where no value could fit both. Neither has a $ref or an allOf. The second stands within the first: what it
+ * says of unevaluatedProperties it says of what it does not evaluate itself, the first of what neither does. *left: comparisons that may still be made,
  * of about 16 bytes each; below 0 where they ran out. */
 const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, const char **why);
 /* The map without these keys (zero-terminated), or with these alone. NULL: out of memory. */
 const mn_value *mn_schema_without(mn_arena *arena, const mn_value *map, const char *const *keys);
+
+/* The same value of JSON: numbers by what they are, 1 and 1.0, whichever way they are kept. */
+bool mn_schema_equal(const mn_value *a, const mn_value *b);
 
 /* Comparisons that looking for an equal value costs at most, for each that it is held against. */
 double mn_schema_weight(const mn_value *v);
