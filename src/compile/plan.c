@@ -373,7 +373,6 @@ static mn_status build(builder *b) {
   MN_TRY(save_assigned(b, from));
   MN_TRY(place_outputs(b)); /* an output may show what a variable held before */
   MN_TRY(write_assigned(b, from));
-  mn_plan_lifetimes(p);
   mn_plan_count_activations(p);
   if (!(b->q.passes_off & MN_PASS_INPLACE)) MN_TRY(mn_pass_inplace(p));
   mn_plan_lifetimes(p);
