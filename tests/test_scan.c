@@ -362,6 +362,21 @@ static void loops_of_equal_tables_share_them(void) {
 }
 
 /* Layers of one kind, each with weights of its own: what leaves the first leaves all, made of their own operands. */
+/* Loops of the graph, and how many bodies they have among them. */
+static int bodies_of(const mn_graph *g, int *loops) {
+  int different = 0;
+  *loops = 0;
+  for (int i = 0; i < g->n_nodes; i++) {
+    if (g->nodes[i]->op != &mn_op_scan) continue;
+    bool before = false;
+    for (int j = 0; j < i && !before; j++)
+      before = g->nodes[j]->op == &mn_op_scan && ((mn_scan_attr *)g->nodes[j]->attr)->body == ((mn_scan_attr *)g->nodes[i]->attr)->body;
+    ++*loops;
+    different += !before;
+  }
+  return different;
+}
+
 static void loops_that_do_the_same_have_operands_of_their_own(void) {
   enum { LAYERS = 4, IN = 1 + 4 * LAYERS, T = 9 };
   for (int k = 0; k < 4; k++) {
@@ -384,7 +399,11 @@ static void loops_that_do_the_same_have_operands_of_their_own(void) {
       h = out[0];
     }
     y[IN] = h;
+    const int forward = LAYERS + again;
+    int loops, bodies;
     CHECK_OK(mn_grad(g, 1, &h, NULL, IN, x, y));
+    bodies = bodies_of(g, &loops);
+    CHECK(loops == 2 * forward && bodies == forward + 1, "way %d: %d loops have %d bodies; all gradients have one", k, loops, bodies);
     for (int off = 0; off < 2; off++)
       CHECK(gc_run(g, &counting[1], off ? MN_PASS_LOOPS : 0, MN_RECOMPUTE_CHEAP, IN, x, value, IN + 1, y, got[off]), "%s", mn_message());
     for (int j = 0; j <= IN && got[0][j] && got[1][j]; j++) {

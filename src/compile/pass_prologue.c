@@ -153,7 +153,7 @@ static void describe(finder *f, const mn_node *n, mn_text *t) {
     else mn_content_hash(a->data, bytes, hex);
     mn_text_addf(t, " %s%s", a->is_full ? "full " : "", hex);
   } else if (n->op->attr_size) {
-    mn_content_hash(n->attr, n->op->attr_size, hex);
+    mn_content_hash(n->attr, mn_attr_bytes(n->op, n->attr), hex);
     mn_text_addf(t, " %s", hex);
   }
   for (int k = 0; k < n->n_in; k++) {

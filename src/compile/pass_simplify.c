@@ -20,7 +20,7 @@ static bool is_pure(const mn_op *op) { return !op->effect && !op->distinct; }
 
 /* What tells n apart from another application to the same operands; NULL: everything. */
 static const void *identity_of(const mn_node *n, size_t *bytes) {
-  *bytes = n->op->attr_size;
+  *bytes = mn_attr_bytes(n->op, n->attr);
   return n->op->identity ? n->op->identity(n, bytes) : *bytes ? n->attr : "";
 }
 

@@ -10,10 +10,7 @@ typedef struct alike { /* open addressing; a step is beside the place that its h
   size_t size, used; /* size: a power of two, at most half of it used */
 } alike;
 
-static size_t attr_bytes(const mn_call *c) {
-  const mn_op *op = c->node->op;
-  return op->attr_used && c->attr ? op->attr_used(c->attr) : op->attr_size;
-}
+static size_t attr_bytes(const mn_call *c) { return mn_attr_bytes(c->node->op, c->attr); }
 
 static uint64_t hash_view(uint64_t h, const mn_view *v) {
   h = mn_hash_mix(h, (uint64_t)v->dtype * 16 + (uint64_t)v->ndim);

@@ -82,7 +82,7 @@ struct mn_op {
   const char *name;
   mn_op_class cls;
   size_t attr_size; /* of a type without padding, see MN_ATTRS_BEGIN; `distinct` operations are not compared */
-  /* How many of its first bytes are in use: a node keeps no more. NULL: all. */
+  /* How many of its first bytes are in use: a node keeps no more. NULL: all. Ask mn_attr_bytes. */
   size_t (*attr_used)(const void *attr);
   int code; /* element-wise: mn_ew_code; reductions: mn_reduce_code; else 0 */
   /* It does something besides its results (prints, writes a file): it runs once where it was built (in a loop's body: once a
@@ -117,6 +117,9 @@ struct mn_op {
    * that goes with it, -1 where all of that operand is read. NULL: it does not, unless it is element-wise. */
   bool (*slices)(const mn_node *n, int axis, int *in_axis);
 };
+
+/* Of attr as a node of op keeps it. */
+static inline size_t mn_attr_bytes(const mn_op *op, const void *attr) { return attr && op->attr_used ? op->attr_used(attr) : op->attr_size; }
 
 /* ---- graphs ---------------------------------------------------------------------------------------------------- */
 struct mn_graph {

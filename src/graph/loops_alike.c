@@ -13,7 +13,7 @@ static const void *identity_of(const mn_node *n, size_t *bytes) {
     *bytes = mn_shape_bytes(&n->out[0]->shape, n->out[0]->dtype);
     return *bytes ? constant->data : "";
   }
-  *bytes = n->op->attr_size;
+  *bytes = mn_attr_bytes(n->op, n->attr);
   return n->op->identity ? n->op->identity(n, bytes) : *bytes ? n->attr : "";
 }
 

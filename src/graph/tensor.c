@@ -119,7 +119,7 @@ typedef struct piece {
 
 static piece piece_of(const mn_op *op, int n_in, int n_out, const void *attr) {
   enum { ALIGNED = 16 };
-  piece p = {.values = mn_align(sizeof(mn_node), ALIGNED), .attr_bytes = attr && op->attr_used ? op->attr_used(attr) : op->attr_size};
+  piece p = {.values = mn_align(sizeof(mn_node), ALIGNED), .attr_bytes = mn_attr_bytes(op, attr)};
   p.ins = p.values + (size_t)n_out * sizeof(mn_tensor);
   p.outs = p.ins + (size_t)n_in * sizeof(mn_tensor *);
   p.attr = mn_align(p.outs + (size_t)n_out * sizeof(mn_tensor *), ALIGNED);

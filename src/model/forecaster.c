@@ -69,9 +69,9 @@ static mn_tensor *patches(mn_graph *g, const forecaster_config *c, mn_tensor *x)
 
 /* Once for each row that is made of one: x [B,n] -> [rows,n]. */
 static mn_tensor *for_rows(mn_graph *g, mn_tensor *x, int64_t rows) {
-  const int64_t B = x ? mn_dim(x, 0) : rows, n = x ? mn_dim(x, 1) : 0, each = rows / B;
+  const int64_t B = x ? mn_dim(x, 0) : rows, n = x ? mn_dim(x, 1) : 0;
   if (B == rows) return x;
-  return mn_reshape(g, mn_expand(g, mn_reshape(g, x, MN_SHAPE(B, 1, n)), MN_SHAPE(B, each, n)), MN_SHAPE(rows, n));
+  return mn_reshape(g, mn_expand(g, mn_reshape(g, x, MN_SHAPE(B, 1, n)), MN_SHAPE(B, rows / B, n)), MN_SHAPE(rows, n));
 }
 
 /* [rows,P,values] -> [rows, P D], or the last there is [rows, D]. masks i32 [B,P], condition [B,D]; NULL where there are none. */
