@@ -311,6 +311,32 @@ static void bounds_are_those_of_f64(void) {
     }
 }
 
+/* The same of integers, one by one around bounds that f64 has, and beyond 2^53, where it has not each of them. */
+static void bounds_of_long_integers_are_those_of_f64(void) {
+  static const int64_t bounds[] = {
+      7, 1000000000000000, 9007199254740991, 9007199254740992, 10000000000000000, 100000000000000000, 1234567890123456768};
+  for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
+    for (int kind = 0; kind < 8; kind++) {
+      static const char *const keys[] = {"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"};
+      const int64_t bound = kind < 4 ? bounds[i] : -bounds[i];
+      char schema[120], text[40];
+      mn_arena *arena = mn_arena_new();
+      mn_grammar *g = NULL;
+      snprintf(schema, sizeof schema, "{\"type\": \"integer\", \"%s\": %lld%s}", keys[kind % 4], (long long)bound, i % 2 ? "" : ".0");
+      mn_machine *m = machine_of(schema, &g, arena);
+      int wrong = 0, taken = 0, missed = 0;
+      for (int64_t k = -12000; m && k <= 12000; k++) {
+        const int n = snprintf(text, sizeof text, "%lld", (long long)(bound + k));
+        const double x = strtod(text, NULL), b = (double)bound;
+        const bool fits = kind % 4 == 0 ? x >= b : kind % 4 == 1 ? x > b : kind % 4 == 2 ? x <= b : x < b;
+        const bool may = takes(m, text, (size_t)n);
+        wrong += may && !fits, taken += may, missed += fits && !may && bounds[i] < 9007199254740992;
+      }
+      CHECK(m && wrong == 0 && missed == 0 && taken > 1000, "%s: %d of %d do not fit, %d are missing", schema, wrong, taken, missed);
+      mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+    }
+}
+
 /* Walks at random, shortest ways last; what comes out is parsed. */
 static void what_it_says_is_json(void) {
   const char *const schema =
@@ -449,13 +475,19 @@ static void what_cannot_be_kept_is_refused(void) {
       {"{\"type\": \"string\", \"pattern\": \"(a\"}", "no )"},
       {"{\"type\": \"string\", \"pattern\": \"a)\"}", "without a ("},
       {"{\"type\": \"string\", \"pattern\": \"*a\"}", "nothing to repeat"},
+      {"{\"type\": \"string\", \"pattern\": \"a{2}{3}\"}", "nothing to repeat"},
+      {"{\"type\": \"string\", \"pattern\": \"a*{3,}\"}", "nothing to repeat"},
+      {"{\"type\": \"string\", \"pattern\": \"(a|{1,2})\"}", "nothing to repeat"},
+      {"{\"type\": \"string\", \"pattern\": \"^*a\"}", "nothing to repeat"},
+      {"{\"type\": \"string\", \"pattern\": \"(?<>a)\"}", "no name"},
       {"{\"type\": \"string\", \"pattern\": \"[z-a]\"}", "runs backwards"},
       {"{\"type\": \"string\", \"pattern\": \"a{3,2}\"}", "runs backwards"},
       {"{\"type\": \"string\", \"pattern\": \"((a{900}){900}){900}\"}", "explode"},
       {"{\"type\": \"string\", \"pattern\": \"((){900}){900}\"}", "explode"},
       {"{\"type\": \"string\", \"pattern\": \"a$b\"}", "no string of its length"},
       {"{\"type\": \"string\", \"pattern\": \"^abc$\", \"maxLength\": 2}", "no string of its length"},
-      {"{\"type\": \"string\", \"pattern\": \"(a|b){500}\", \"maxLength\": 4000}", "explode"},
+      {"{\"type\": \"string\", \"pattern\": \"(a|b){500}\", \"maxLength\": 4000}", "take too long"},
+      {"{\"type\": \"string\", \"pattern\": \"[ab]*a[ab]{150}\", \"maxLength\": 4000}", "multiply: the grammar would explode"},
       {"{\"properties\": {\"next\": {\"$ref\": \"#\"}}, \"required\": [\"next\"]}", "no text that ends"},
       {"{\"$defs\": {\"a\": {\"allOf\": [{\"$ref\": \"#/$defs/a\"}, {\"$ref\": \"#/$defs/a\"}]}}, \"$ref\": \"#/$defs/a\"}", "schema"},
   };
@@ -542,6 +574,7 @@ int main(void) {
   RUN(bounds_of_integers_hold);
   RUN(bounds_of_numbers_hold);
   RUN(bounds_are_those_of_f64);
+  RUN(bounds_of_long_integers_are_those_of_f64);
   RUN(what_it_says_is_json);
   RUN(a_mask_is_what_each_token_would_do);
   RUN(what_cannot_be_kept_is_refused);

@@ -266,6 +266,9 @@ static void patterns_hold_their_strings(void) {
       {"^(?!(red|blue)$)[a-z]+$", {"\"green\"", "\"reds\"", "\"blu\""}, {"\"red\"", "\"blue\"", "\"\""}},
       {"^(?!.*\\\\d)[^z]*$", {"\"abc\"", "\"\""}, {"\"a1\"", "\"\xd9\xa3\"", "\"z\""}},
       {"^(?=ab)a", {"\"ab\"", "\"abc\""}, {"\"a\"", "\"ac\"", "\"cab\""}},
+      {"^\\\\ud83d\\\\ude00$", {"\"\xf0\x9f\x98\x80\""}, {"\"\"", "\"\xf0\x9f\x98\x81\""}},
+      {"^[\\\\ud83d\\\\ude00-\\\\ud83d\\\\ude02x]$", {"\"\xf0\x9f\x98\x81\"", "\"x\""}, {"\"\xf0\x9f\x98\x83\""}},
+      {"^a{2}?{,3}$", {"\"aa{,3}\""}, {"\"aa\""}},
   };
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     mn_arena *arena = mn_arena_new();
@@ -441,6 +444,47 @@ static void patterns_are_bounded(void) {
   }
 }
 
+/* Each pattern is another, and none of them large; how long they take is bounded together, also where a pattern has too many sets of states and is
+ * followed as it is. A group's name is read each time that its group is repeated. */
+static void patterns_are_bounded_together(void) {
+  static const struct {
+    int n;
+    const char *refusal;
+  } all[] = {{4, NULL}, {4000, "take too long"}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    mn_text t = {0};
+    mn_text_add(&t, "{\"anyOf\": [");
+    for (int k = 0; k < all[i].n; k++)
+      mn_text_addf(&t, "%s{\"const\": \"a\", \"pattern\": \"[ab]*a[ab]{%d}|a\"}", k ? ", " : "", 150 + k % 100);
+    mn_text_add(&t, "]}");
+    holds(&t, all[i].refusal, "many");
+  }
+  for (int long_name = 0; long_name < 2; long_name++) {
+    mn_text t = {0};
+    mn_text_add(&t, "{\"type\": \"string\", \"pattern\": \"^(?:(?<");
+    add_times(&t, "n", long_name ? 150000 : 60);
+    mn_text_add(&t, ">a){20}){20}$\"}");
+    holds(&t, long_name ? "name" : NULL, "a group's name");
+  }
+}
+
+/* What one value cost is not charged to the next. */
+static void values_are_looked_at_one_by_one(void) {
+  mn_text t = {0};
+  mn_text_add(&t, "{\"type\": \"array\", \"enum\": [");
+  for (char b = '#'; b <= '~'; b++) {
+    if (b == '\\') continue;
+    mn_text_add(&t, b == '#' ? "[\"" : ", [\"");
+    add_times(&t, (const char[]){b, 0}, 100);
+    mn_text_add(&t, "\"]");
+  }
+  mn_text_add(&t, "], \"items\": {\"anyOf\": [");
+  for (int k = 0; k < 100; k++)
+    mn_text_addf(&t, "%s{\"type\": \"string\", \"minLength\": %d, \"maxLength\": %d}", k ? ", " : "", k % 3, 100 + k);
+  mn_text_add(&t, "]}}");
+  holds(&t, NULL, "many values");
+}
+
 /* Whether the value fits was not found out: the pattern has 2^16 states, and each character of the value leads to another. */
 static void a_machine_that_failed_says_nothing(void) {
   mn_text t = {0};
@@ -489,6 +533,8 @@ int main(void) {
   RUN(long_names_are_refused_beside_others);
   RUN(nested_schemas_cost_what_they_are_long);
   RUN(patterns_are_bounded);
+  RUN(patterns_are_bounded_together);
+  RUN(values_are_looked_at_one_by_one);
   RUN(a_machine_that_failed_says_nothing);
   RUN(a_mask_that_would_take_too_long_is_refused);
   return test_end();

@@ -48,6 +48,8 @@ int32_t mn_machine_next(mn_machine *m, int32_t state, unsigned char byte);
 bool mn_machine_whole(const mn_machine *m, int32_t state);   /* the text may end here */
 bool mn_machine_goes_on(const mn_machine *m, int32_t state); /* and may be longer */
 mn_status mn_machine_status(const mn_machine *m);
+/* What was looked at since this was asked last: what a text cost. A text may cost as much as a mask, whatever was read before. */
+int64_t mn_machine_take_work(mn_machine *m);
 
 /* ---- tokens ---- */
 /* The texts of a vocabulary as a tree, in the order of bytes. */

@@ -78,12 +78,13 @@ static void move_by_one(decimal *d, int i, bool more) {
   tidy(d);
 }
 
-/* The next number behind an excluded bound, up or down. */
-static void pass(decimal *d, bool up, bool whole) {
+/* The next number behind an excluded bound, up or down; units: f64 has each whole number there. */
+static void pass(decimal *d, bool up, bool whole, bool units) {
   const bool zero = is_zero(d), more = zero || up != d->negative;
   int first = 0;
   while (!zero && d->digit[first] == '0') first++;
-  const int unit = whole ? d->point - 1 : zero ? EXACT : first + EXACT - 1;
+  int unit = zero ? EXACT : first + EXACT - 1;
+  if (whole && (units || unit >= d->point)) unit = d->point - 1;
   move_by_one(d, unit < d->point + FINEST ? unit : d->point + FINEST - 1, more);
   if (zero) d->negative = !up;
 }
@@ -248,10 +249,11 @@ typedef struct limits {
 static bool read_limit(const mn_value *v, bool up, bool excluded, bool whole, decimal *limit, bool *is, const char **why,
                        const mn_value **at) {
   decimal d;
+  double x = 0;
   if (!v) return true;
-  if (!read_decimal(v, &d)) return *why = "has a bound that is no number", *at = v, false;
+  if (!mn_value_number(v, &x) || !read_decimal(v, &d)) return *why = "has a bound that is no number", *at = v, false;
   const bool moved = whole && round_up_or_down(&d, up);
-  if (excluded && !moved) pass(&d, up, whole);
+  if (excluded && !moved) pass(&d, up, whole, fabs(x) < 0x1p53);
   if (!*is || (compare(&d, limit) > 0) == up) *limit = d;
   return *is = true;
 }

@@ -2,7 +2,7 @@
  * multipleOf.
  *
  * Digits are held against those of the bounds, so that what is said lies within them as it is written and as f64 reads it: a bound that is
- * excluded is missed by one unit of its 15th digit. Numbers within bounds have no exponent, and none is "-0" where it is whole. */
+ * excluded is missed by one unit of its 15th digit, of whole numbers below 2^53 by one. Numbers within bounds have no exponent, and none is "-0" where it is whole. */
 #ifndef MN_SERVE_JSON_NUMBER_H
 #define MN_SERVE_JSON_NUMBER_H
 

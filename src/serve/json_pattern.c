@@ -66,6 +66,7 @@ typedef struct product { /* places: a state, subsets, and how many characters we
   together sets_of[MOST_REGEXES];
   bool one_by_one; /* the states of the first are followed as they are */
   const char *why; /* it failed */
+  double *left;    /* comparisons that may still be made */
   int64_t least, most, counts;
   int32_t *keys; /* [places, width]: of a place the count, and for each regex the subset, or the state */
   table of;
@@ -83,6 +84,17 @@ static int32_t fail(product *p, const char *why) {
 
 static const char multiply[] = "has a pattern and a length that multiply: the grammar would explode";
 static const char no_memory[] = "needs more memory than there is";
+static const char too_long[] = "has patterns so long, or so many, that it would take too long";
+
+static void spend(product *p, double comparisons) {
+  if ((*p->left -= comparisons) < 0) fail(p, too_long);
+}
+
+/* The number of a set, which is looked for among all. */
+static int32_t number_of(product *p, const char_set *s) {
+  spend(p, 4 + (double)p->sets.n / 2);
+  return char_sets_add(&p->sets, s);
+}
 
 static int32_t place(product *p, const int32_t *key) {
   const size_t bytes = (size_t)p->width * sizeof *key;
@@ -142,6 +154,7 @@ static const char too_many[] = "has patterns that must hold at once in too many 
 /* The subset of these states, which are sorted here. */
 static int32_t subset_of(product *p, together *t, int32_t *states, int32_t n) {
   int32_t k = 0;
+  spend(p, 16 + 8.0 * n); /* it is sorted */
   qsort(states, (size_t)n, sizeof *states, by_number);
   for (int32_t i = 0; i < n; i++)
     if (!k || states[k - 1] != states[i]) states[k++] = states[i];
@@ -173,12 +186,14 @@ static int by_set(const void *a, const void *b) {
 static void look_at(product *p, together *t, const json_regex *re, int32_t number, bool none) {
   const subset s = t->all[number];
   t->n_edges = t->n_groups = 0, t->accepts = false;
+  int32_t steps = 0;
   p->round++;
   for (int32_t i = 0; i < s.n; i++) reach(p, t->states[s.first + i], false);
-  while (p->n_stack) {
+  for (; p->n_stack; steps++) {
     const regex_state *c = follow(p, re, none, &t->accepts);
     if (c) t->edges[t->n_edges++] = (edge){c->set, c->a};
   }
+  spend(p, 16 + 4.0 * steps + 8.0 * t->n_edges);
   qsort(t->edges, (size_t)t->n_edges, sizeof *t->edges, by_set);
   for (int32_t i = 0; i < t->n_edges && !p->why; i++) {
     t->targets[i] = t->edges[i].to;
@@ -204,7 +219,7 @@ static int32_t behind(product *p, together *t, uint64_t groups) {
 static void split(product *p, int k, int32_t i, const char_set *set, uint64_t groups, const int32_t *key) {
   if (p->why || !set->n) return;
   if (k == p->n_regexes) {
-    const int32_t number = char_sets_add(&p->sets, set);
+    const int32_t number = number_of(p, set);
     if (number < 0) fail(p, "has patterns of too many classes that must hold at once");
     else add_edge(p, number, place(p, key));
     return;
@@ -219,6 +234,7 @@ static void split(product *p, int k, int32_t i, const char_set *set, uint64_t gr
     return;
   }
   char_set part;
+  spend(p, 8 + set->n + p->sets.all[t->groups[i].set].n);
   if (++p->splits > MOST_SPLITS) fail(p, too_many);
   if (!char_set_both(set, &p->sets.all[t->groups[i].set], &part)) fail(p, "has patterns of too many classes that must hold at once");
   const bool in_it = part.n > 0;
@@ -232,13 +248,14 @@ static void split(product *p, int k, int32_t i, const char_set *set, uint64_t gr
 /* Edges of a place that lead to the same one are one, where its characters are a set. */
 static void join(product *p, int32_t from) {
   int32_t n = from;
+  spend(p, 8.0 * (p->n_edges - from));
   qsort(&p->edges[from], (size_t)(p->n_edges - from), sizeof *p->edges, by_place);
   for (int32_t i = from; i < p->n_edges && !p->why; i++) {
     edge *last = n > from ? &p->edges[n - 1] : NULL;
     char_set both;
     int32_t set = NONE;
     if (last && last->to == p->edges[i].to && char_set_either(&p->sets.all[last->set], &p->sets.all[p->edges[i].set], &both))
-      set = char_sets_add(&p->sets, &both);
+      set = number_of(p, &both);
     if (set != NONE) last->set = set;
     else p->edges[n++] = p->edges[i];
   }
@@ -262,6 +279,7 @@ static void leave(product *p, int32_t here, bool none) {
   p->round++;
   if (p->one_by_one) reach(p, key[1], false);
   while (p->n_stack) {
+    spend(p, 4);
     const regex_state *s = follow(p, &p->regexes[0], none, &of_first);
     if (!s || more == NONE || p->why) continue;
     key[1] = s->a;
@@ -348,7 +366,7 @@ static bool fill_in_one_way(product *p) {
 
 static bool fill(product *p) {
   if (fill_in_one_way(p)) return true;
-  if (p->why == no_memory) return false;
+  if (p->why == no_memory || p->why == too_long) return false;
   p->why = NULL, p->one_by_one = true;
   begin_again(p);
   return fill_in_one_way(p);
@@ -457,14 +475,15 @@ static mn_bytes_node emit(product *p, mn_grammar *g, mn_bytes_node next) {
   return out;
 }
 
-mn_bytes_node json_pattern(mn_grammar *g, const char *const *patterns, int64_t least, int64_t most, mn_bytes_node next, const char **why) {
+mn_bytes_node json_pattern(mn_grammar *g, const char *const *patterns, int64_t least, int64_t most, mn_bytes_node next, double *left,
+                           const char **why) {
   product *p = mn_calloc(1, sizeof *p);
   mn_bytes_node out = MN_NO_NODE;
   *why = no_memory;
   if (!p) return MN_NO_NODE;
-  p->least = least, p->most = most, p->counts = (most >= 0 ? most : least) + 1;
+  p->left = left, p->least = least, p->most = most, p->counts = (most >= 0 ? most : least) + 1;
   bool good = true;
-  for (int i = 0; patterns[i] && good; i++) good = json_regex_add(patterns[i], &p->sets, p->regexes, &p->n_regexes, &p->why);
+  for (int i = 0; patterns[i] && good; i++) good = json_regex_add(patterns[i], &p->sets, p->regexes, &p->n_regexes, left, &p->why);
   if (good && open_product(p) && fill(p)) out = emit(p, g, next);
   *why = p->why;
   close_product(p);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_STATES = 8192, MOST_SETS = 4096, MOST_NESTED = 50, MOST_REPEATS = 1000, NONE = -1 };
+enum { MOST_STATES = 8192, MOST_SETS = 4096, MOST_NESTED = 50, MOST_REPEATS = 1000, MOST_DIGITS = 9, MOST_NAME = 64, NONE = -1 };
 
 /* ---- sets of characters ---- */
 typedef struct reader {
@@ -13,6 +13,7 @@ typedef struct reader {
   char_sets *sets;
   int32_t n;
   int depth;
+  double *left;    /* comparisons that may still be made */
   bool wide;       /* of a class that readings differ in: all that is in one of them */
   const char *why; /* it failed */
 } reader;
@@ -20,6 +21,10 @@ typedef struct reader {
 static int32_t fail(reader *r, const char *why) {
   if (!r->why) r->why = why;
   return 0;
+}
+
+static void spend(reader *r, double comparisons) {
+  if ((*r->left -= comparisons) < 0) fail(r, "has patterns so long, or so many, that it would take too long");
 }
 
 static void add_range(reader *r, char_set *s, uint32_t first, uint32_t last) {
@@ -128,6 +133,16 @@ static uint32_t take_hex(reader *r, int least, int most) {
   return c;
 }
 
+/* Behind \u: half of a pair takes the other half along, where that follows. */
+static uint32_t take_code(reader *r) {
+  const uint32_t c = take_hex(r, 4, 4);
+  const bool pair =
+      c >= 0xd800 && c < 0xdc00 && r->s[0] == '\\' && r->s[1] == 'u' && (r->s[2] | 32) == 'd' && r->s[3] && strchr("cdefCDEF", r->s[3]);
+  if (!pair) return c;
+  r->s += 2;
+  return 0x10000 + ((c - 0xd800) << 10) + (take_hex(r, 4, 4) - 0xdc00);
+}
+
 /* Behind a backslash: a class by its letter, added to the set; or else *c. */
 static bool take_escape(reader *r, char_set *s, uint32_t *c) {
   static const char names[] = "tnrfv0", means[] = "\t\n\r\f\v";
@@ -150,7 +165,7 @@ static bool take_escape(reader *r, char_set *s, uint32_t *c) {
     r->s++;
     *c = take_hex(r, 1, 6);
     if (*r->s++ != '}') fail(r, "has a pattern with an escape that is no character"), r->s--;
-  } else if (e == 'u') *c = take_hex(r, 4, 4);
+  } else if (e == 'u') *c = take_code(r);
   else if (e && !(low >= 'a' && low <= 'z') && !(e >= '1' && e <= '9') && (unsigned char)e < 0x80) *c = (unsigned char)e;
   else {
     fail(r, "has a pattern with an escape that is not known here: \\d \\w \\s \\D \\W \\S, \\t \\n \\r \\f \\v, \\x, \\u and signs are");
@@ -201,6 +216,7 @@ static void lead(reader *r, int32_t from, int32_t to) {
 
 static fragment character(reader *r, const char_set *s) {
   const int32_t end = state(r, REGEX_STEP, NONE, NONE), begin = state(r, REGEX_CHARACTER, end, NONE);
+  spend(r, 2 + (double)r->sets->n / 2 + (double)s->n * s->n / 4); /* it is looked for, and was sorted */
   if (r->why) return (fragment){0, 0};
   if ((r->states[begin].set = char_sets_add(r->sets, s)) < 0) fail(r, "needs more memory than there is, or has too many classes");
   return (fragment){begin, end};
@@ -211,7 +227,9 @@ static fragment alternatives(reader *r);
 static fragment group(reader *r) { /* behind the '(' */
   if (!strncmp(r->s, "?:", 2)) r->s += 2;
   else if (!strncmp(r->s, "?<", 2) && r->s[2] != '=' && r->s[2] != '!') {
-    while (*r->s && *r->s != '>') r->s++;
+    const char *name = r->s += 2;
+    while (*r->s && *r->s != '>' && r->s - name < MOST_NAME) r->s++; /* it is read as often as the group is repeated */
+    if (r->s == name || *r->s != '>') fail(r, "has a pattern with a group that has no name, or one of more than 64 bytes");
     r->s += *r->s == '>';
   } else if (*r->s == '?') fail(r, "has a pattern that looks around itself, which is known at its begin alone: ^(?=...) and ^(?!...)");
   if (++r->depth > MOST_NESTED) fail(r, "has a pattern nested more than 50 deep");
@@ -222,39 +240,10 @@ static fragment group(reader *r) { /* behind the '(' */
   return inside;
 }
 
-static fragment atom(reader *r) {
-  char_set s = {.n = 0};
-  uint32_t c = 0;
-  if (*r->s == '(') {
-    r->s++;
-    return group(r);
-  }
-  if (*r->s == '^' || *r->s == '$') {
-    const bool ends = *r->s++ == '$';
-    const int32_t end = state(r, REGEX_STEP, NONE, NONE), at = state(r, ends ? REGEX_AT_END : REGEX_AT_BEGIN, end, NONE);
-    if (!ends || !r->wide) return (fragment){at, end};
-    add_range(r, &s, '\n', '\n'); /* some find it before a last line's end, too */
-    const fragment line = character(r, &s);
-    lead(r, line.end, at);
-    return (fragment){state(r, REGEX_SPLIT, line.begin, at), end};
-  }
-  if (strchr("*+?", *r->s)) fail(r, "has a pattern with nothing to repeat");
-  if (*r->s == '[') r->s++, take_class(r, &s);
-  else if (*r->s == '.') { /* all but the ends of lines */ r->s++;
-    add_range(r, &s, '\n', '\n');
-    if (!r->wide) add_range(r, &s, '\r', '\r'), add_range(r, &s, 0x2028, 0x2029);
-    invert(r, &s, 0, LAST_CHARACTER);
-  } else if (*r->s == '\\') {
-    r->s++;
-    if (!take_escape(r, &s, &c)) add_range(r, &s, c, c);
-  } else c = take_utf8(r), add_range(r, &s, c, c);
-  tidy(&s);
-  return character(r, &s);
-}
-
 static bool take_number(reader *r, int *out) {
   const char *begin = r->s;
   for (*out = 0; *r->s >= '0' && *r->s <= '9'; r->s++) *out = *out <= MOST_REPEATS ? *out * 10 + (*r->s - '0') : *out;
+  if (r->s - begin > MOST_DIGITS) *out = MOST_REPEATS + 1; /* zeros, which would be read as often as what is around them */
   return r->s > begin;
 }
 
@@ -282,12 +271,46 @@ static bool take_repeat(reader *r, int *min, int *max) {
   return true;
 }
 
+static const char nothing[] = "has a pattern with nothing to repeat";
+
+static fragment atom(reader *r) {
+  char_set s = {.n = 0};
+  uint32_t c = 0;
+  int min, max;
+  if (*r->s == '(') {
+    r->s++;
+    return group(r);
+  }
+  if (*r->s == '^' || *r->s == '$') {
+    const bool ends = *r->s++ == '$';
+    const int32_t end = state(r, REGEX_STEP, NONE, NONE), at = state(r, ends ? REGEX_AT_END : REGEX_AT_BEGIN, end, NONE);
+    if (!ends || !r->wide) return (fragment){at, end};
+    add_range(r, &s, '\n', '\n'); /* some find it before a last line's end, too */
+    const fragment line = character(r, &s);
+    lead(r, line.end, at);
+    return (fragment){state(r, REGEX_SPLIT, line.begin, at), end};
+  }
+  if (take_repeat(r, &min, &max)) return fail(r, nothing), (fragment){0, 0};
+  if (*r->s == '[') r->s++, take_class(r, &s);
+  else if (*r->s == '.') { /* all but the ends of lines */ r->s++;
+    add_range(r, &s, '\n', '\n');
+    if (!r->wide) add_range(r, &s, '\r', '\r'), add_range(r, &s, 0x2028, 0x2029);
+    invert(r, &s, 0, LAST_CHARACTER);
+  } else if (*r->s == '\\') {
+    r->s++;
+    if (!take_escape(r, &s, &c)) add_range(r, &s, c, c);
+  } else c = take_utf8(r), add_range(r, &s, c, c);
+  tidy(&s);
+  return character(r, &s);
+}
+
 /* An atom as often as what follows it says: it is read once for each time. */
 static fragment repeated(reader *r) {
   const char *begin = r->s;
   int min, max;
   fragment x = atom(r);
   if (r->why || !take_repeat(r, &min, &max)) return x;
+  if (*begin == '^' || *begin == '$') return fail(r, nothing), x;
   const char *behind = r->s;
   const int32_t end = state(r, REGEX_STEP, NONE, NONE), start = state(r, REGEX_STEP, NONE, NONE);
   const int times = max < 0 ? (min ? min : 1) : max;
@@ -367,9 +390,9 @@ static json_regex *one_more(reader *r, json_regex out[MOST_REGEXES], int *n) {
 
 static bool looks_ahead(const char *s) { return !strncmp(s, "(?=", 3) || !strncmp(s, "(?!", 3); }
 
-bool json_regex_add(const char *pattern, char_sets *sets, json_regex out[MOST_REGEXES], int *n, const char **why) {
+bool json_regex_add(const char *pattern, char_sets *sets, json_regex out[MOST_REGEXES], int *n, double *left, const char **why) {
   const bool ahead = *pattern == '^' && looks_ahead(pattern + 1);
-  reader r = {.s = pattern + ahead, .sets = sets};
+  reader r = {.s = pattern + ahead, .sets = sets, .left = left};
   json_regex *own = one_more(&r, out, n); /* what it looks ahead for comes behind it */
   while (ahead && !r.why && looks_ahead(r.s)) {
     json_regex *one = one_more(&r, out, n);

@@ -37,8 +37,9 @@ typedef struct json_regex { /* of whole strings: those that the pattern is found
   bool negative; /* and of all others */
 } json_regex;
 
-/* One more pattern, and what it looks ahead for, behind the *n that are there. False, with *why: not in the language, or too long. */
-bool json_regex_add(const char *pattern, char_sets *sets, json_regex out[MOST_REGEXES], int *n, const char **why);
+/* One more pattern, and what it looks ahead for, behind the *n that are there. False, with *why: not in the language, or too long. *left:
+ * comparisons that may still be made. */
+bool json_regex_add(const char *pattern, char_sets *sets, json_regex out[MOST_REGEXES], int *n, double *left, const char **why);
 void json_regex_free(json_regex all[MOST_REGEXES], int n, char_sets *sets);
 
 #endif

@@ -70,7 +70,7 @@ static int32_t string_rule(schema_compiler *c, const mn_value *schema, const sch
   }
   if (*s->patterns) {
     if (!schema_spend(c, schema, PATTERN_COSTS)) return -1; /* of which few nodes may be left */
-    begin = json_pattern(c->g, s->patterns, s->least, s->most, mn_grammar_return(c->g), &why);
+    begin = json_pattern(c->g, s->patterns, s->least, s->most, mn_grammar_return(c->g), &c->budget->left, &why);
     const mn_value *pattern = mn_value_get(schema, "pattern");
     if (why) return schema_refuse(c, pattern ? pattern : schema, why), -1;
   } else begin = counted(c, s->least, s->most, mn_grammar_return(c->g));

@@ -16,6 +16,7 @@ enum {
   MOST_KEYS = 64,
   MOST_COMPARISONS = 1 << 27,
   MOST_PLAIN = 800, /* letters of a number in full */
+  OF_A_NODE = 4,    /* comparisons that looking at one costs */
   DEAD = -1
 };
 
@@ -337,11 +338,12 @@ static mn_bytes_node fitting(schema_compiler *c, const mn_value *schema, const c
   if (!n) return schema_refuse(c, v, "has an enum that is not a list of values");
   if (!may_merge(c, v)) return MN_NO_NODE;
   if (rest && c->status == MN_OK && (c->status = compiled(c, rest, &g)) == MN_OK) c->status = mn_machine_new(g, &m);
-  if (g) schema_spend(c, v, mn_schema_weight(v) * (16 + (double)mn_grammar_nodes(g)) + 16 * (double)mn_grammar_nodes(g));
+  if (g) schema_spend(c, v, 16 * mn_schema_weight(v) + 16 * (double)mn_grammar_nodes(g));
   for (size_t i = 0; i < n && c->status == MN_OK; i++) {
     const mn_value *one = !strcmp(key, "const") ? v : v->as.items[i];
     bool good = true;
     if (rest) c->status = fits(m, one, &good);
+    if (rest && c->status == MN_OK) schema_spend(c, one, OF_A_NODE * (double)mn_machine_take_work(m));
     if (!good || c->status != MN_OK) continue;
     const mn_bytes_node at = literal(c, one, next);
     out = out == MN_NO_NODE ? at : mn_grammar_either(c->g, out, at);

@@ -6,7 +6,7 @@
  * where no value could fit two of its schemas, allOf, $ref within the schema, $defs and definitions. Keys beside anyOf, allOf and $ref hold, too.
  * What only describes (title, description, default, examples, $schema, discriminator, x-...) changes nothing. Any other key would be broken silently,
  * and is refused by name, as is a schema that no text fits that ends, and one that would explode: more than 4096 schemas merged, least counts beyond
- * 4096, names beyond 256 bytes beside additionalProperties, lists that would take too long to compare. A way of anyOf or oneOf that no value
+ * 4096, names beyond 256 bytes beside additionalProperties, lists and patterns that would take too long to compare. A way of anyOf or oneOf that no value
  * fits is none.
  *
  * Not every text that fits is made: of a string or a list that may have more than 4096 letters or items none has; properties come in the schema's order, required ones always; others only where additionalProperties says

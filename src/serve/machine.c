@@ -52,7 +52,7 @@ struct mn_machine {
   } slots[ITEM_SLOTS]; /* where each of them is, by its hash; of this round */
   uint32_t round;
   int32_t n_found, depth, steps;
-  int64_t work; /* nodes and items that were looked at, since it began or a mask was asked for */
+  int64_t work; /* nodes and items that were looked at, since it began, a mask was asked for, or it was taken */
   bool found_whole;
   mn_status fault;
   const char *why;
@@ -216,6 +216,12 @@ int32_t mn_machine_next(mn_machine *m, int32_t from, unsigned char byte) {
   const int32_t to = intern(m);
   if (m->fault == MN_OK) s->next[byte] = to;
   return to;
+}
+
+int64_t mn_machine_take_work(mn_machine *m) {
+  const int64_t work = m->work;
+  m->work = 0;
+  return work;
 }
 
 bool mn_machine_whole(const mn_machine *m, int32_t s) { return s >= 0 && m->states[s].whole; }
