@@ -1,6 +1,6 @@
 /* test_schema_keys.c - what must be true of a schema's keys where several speak of the same, in order: names that propertyNames forbids are never
  * made, whoever names them; every other name can be; what is merged keeps what each of its schemas says; of oneOf what one value fits twice is found;
- * numbers are equal by value, whichever way they are written; and what is not known is refused, wherever it stands. */
+ * numbers are equal by value, whichever way they are written; and what is not known is refused, wherever it stands, also what clients write. */
 #include "base/text.h"
 #include "format/json.h"
 #include "serve/json_schema.h"
@@ -241,11 +241,31 @@ static void what_fits_two_of_oneOf_is_found(void) {
   all_hold(all, sizeof all / sizeof *all);
 }
 
+/* As docs/server.md says: what pydantic and zod write so is refused, and not taken for less than it says. */
+static void what_clients_write_and_is_refused(void) {
+  static const refusal bad[] = {
+      {"{\"type\": \"string\", \"contentMediaType\": \"application/json\", \"contentSchema\": {\"type\": \"integer\"}}",
+       "'contentSchema', which is not known"},
+      {"{\"type\": \"string\", \"format\": \"regex\"}", "format that is not known"},
+      {"{\"type\": \"string\", \"format\": \"name-email\"}", "format that is not known"},
+      {"{\"type\": \"string\", \"format\": \"ipv4network\"}", "format that is not known"},
+      {"{\"type\": \"string\", \"format\": \"ipv6interface\"}", "format that is not known"},
+      {"{\"type\": \"string\", \"format\": \"multi-host-uri\", \"minLength\": 1}", "format that is not known"},
+      {"{\"type\": \"integer\", \"multipleOf\": 5000}", "more than 4096 units"},
+      {"{\"not\": {}}", "'not', which is not known"},
+      {"{\"type\": \"string\", \"format\": \"emoji\", \"pattern\": \"^(\\\\p{Extended_Pictographic}|\\\\p{Emoji_Component})+$\"}",
+       "an escape that is not known"},
+      {OBJECT "\"minProperties\": 1}", "'minProperties', which is not known"},
+  };
+  all_are_refused(bad, sizeof bad / sizeof *bad);
+}
+
 int main(void) {
   RUN(names_are_what_they_must_be);
   RUN(every_other_name_can_be_made);
   RUN(what_is_no_schema_is_none);
   RUN(what_is_merged_keeps_what_each_says);
   RUN(what_fits_two_of_oneOf_is_found);
+  RUN(what_clients_write_and_is_refused);
   return test_end();
 }
