@@ -36,8 +36,9 @@ UNARY(recip)
 UNARY(exp)
 UNARY(log)
 UNARY(log1p)
-UNARY(sin) UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus) UNARY(silu) UNARY(silu_slope) UNARY(gelu) UNARY(gelu_tanh)
-    UNARY(relu) UNARY(log_sigmoid) UNARY(square) BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(maximum) BINARY(minimum) BINARY(pow)
+UNARY(sin)
+UNARY(cos) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(softplus) UNARY(silu) UNARY(silu_slope) UNARY(gelu) UNARY(gelu_tanh) UNARY(relu)
+    UNARY(log_sigmoid) UNARY(square) BINARY(add) BINARY(sub) BINARY(mul) BINARY(div) BINARY(maximum) BINARY(minimum) BINARY(pow)
         BINARY(mod) static void f_select(mn_graph *g, mn_tensor **x, mn_tensor **y) {
   y[0] = mn_select(g, mn_lt(g, x[0], x[1]), x[0], mn_exp(g, x[1]));
 }

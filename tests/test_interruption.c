@@ -217,7 +217,7 @@ static void one_line(size_t n, long most_mib) {
 }
 
 static void memory_of_one_line(void) {
-  one_line(8 << 20, TEST_ADDRESS_SANITIZER ? 1200 : 300); /* it keeps what was freed */
+  one_line(8 << 20, TEST_ADDRESS_SANITIZER ? 1200 : 300);   /* it keeps what was freed */
   if (getenv("MNEME_TEST_LONG")) one_line(200000000, 1000); /* a minute */
 }
 

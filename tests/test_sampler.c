@@ -27,11 +27,11 @@ static void weights_are_exponentials(void) {
       if (n > 7) x[5] = -INFINITY;
       const double sum = mn_weights(x, n, x[0], temperatures[t], 0, w, sums);
       for (int64_t i = 0; i < n; i++) {
-        const double right = ((double)x[i] - x[0]) / temperatures[t] * 1.4426950408889634 < -126
-                                 ? 0
-                                 : exp(((double)x[i] - x[0]) / temperatures[t]);
+        const double right =
+            ((double)x[i] - x[0]) / temperatures[t] * 1.4426950408889634 < -126 ? 0 : exp(((double)x[i] - x[0]) / temperatures[t]);
         const double bound = right > 0 ? 2e-7 * (2 + fabs(log(right))) * right : 1.2e-38;
-        CHECK(fabs(w[i] - right) <= bound, "n %d, temperature %g: weight %d is %.9g, not %.9g", (int)n, temperatures[t], (int)i, (double)w[i], right);
+        CHECK(fabs(w[i] - right) <= bound, "n %d, temperature %g: weight %d is %.9g, not %.9g", (int)n, temperatures[t], (int)i,
+              (double)w[i], right);
         all += (double)w[i];
       }
       CHECK(fabs(sum - all) <= 1e-6 * all, "n %d: sum %.9g, of all %.9g", (int)n, sum, all);

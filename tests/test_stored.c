@@ -261,8 +261,8 @@ static void no_numbers(mn_dtype t) {
         ((float *)x.data)[at * K + places[k]] = bad[b];
         kernel_check_run(mn_cpu_stored_kernels, &mn_op_stored_product, &(mn_stored_product_attr){0}, isa, 2, io, 1, &y);
         for (int64_t e = 0; e < M * N; e++)
-          CHECK(!isfinite(tensor_get(&y, e)) == (e / N == at), "%s: %lld rows, %g at %lld of row %lld: element %lld is %g", mn_dtype_name(t),
-                (long long)M, (double)bad[b], (long long)places[k], (long long)at, (long long)e, tensor_get(&y, e));
+          CHECK(!isfinite(tensor_get(&y, e)) == (e / N == at), "%s: %lld rows, %g at %lld of row %lld: element %lld is %g",
+                mn_dtype_name(t), (long long)M, (double)bad[b], (long long)places[k], (long long)at, (long long)e, tensor_get(&y, e));
         free(x.data), free(y.data);
       }
   free(w.data);

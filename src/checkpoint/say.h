@@ -15,7 +15,7 @@ double mn_recipe_number(const mn_value *map, const char *key, double otherwise);
 bool mn_recipe_true(const mn_value *map, const char *key);
 
 /* ---- keys ---- */
-enum { MN_SAY_ANY_CONTEXT = 1 << 20 }; /* GGUF's context_length of what has no end: other programs want a number */
+enum { MN_SAY_ANY_CONTEXT = 1 << 20 };            /* GGUF's context_length of what has no end: other programs want a number */
 void mn_say_nothing(mn_keys *k, const char *key); /* the setting is left out, though it has a name there */
 /* A list with a number, a word or a truth for each layer. */
 void mn_say_numbers(mn_keys *k, const char *key, int64_t n, const int64_t *x);

@@ -90,8 +90,8 @@ struct mn_plan {
   mn_plan_room *room; /* NULL: block and output_block are its own */
   bool is_body, profiling;
   const void *placed, *outputs_placed; /* where its block, and its outputs, lie at present */
-  int64_t part;       /* the part of a loop that it runs */
-  int left_before;    /* when the thread is to stop, a run may be left before any of its first so many steps: nothing has changed yet */
+  int64_t part;                        /* the part of a loop that it runs */
+  int left_before; /* when the thread is to stop, a run may be left before any of its first so many steps: nothing has changed yet */
   int unbound;
   mn_plan_report report;
 };

@@ -119,7 +119,9 @@ struct mn_op {
 };
 
 /* Of attr as a node of op keeps it. */
-static inline size_t mn_attr_bytes(const mn_op *op, const void *attr) { return attr && op->attr_used ? op->attr_used(attr) : op->attr_size; }
+static inline size_t mn_attr_bytes(const mn_op *op, const void *attr) {
+  return attr && op->attr_used ? op->attr_used(attr) : op->attr_size;
+}
 
 /* ---- graphs ---------------------------------------------------------------------------------------------------- */
 struct mn_graph {

@@ -29,9 +29,9 @@ struct mn_sampler {
   mn_sampling c;
   int64_t vocab_size, n_recent;
   uint64_t key;
-  float *logits;   /* [vocab_size], as they count */
-  float *weights;  /* [vocab_size]                */
-  double *sums;    /* of the weights, block by block */
+  float *logits;  /* [vocab_size], as they count */
+  float *weights; /* [vocab_size]                */
+  double *sums;   /* of the weights, block by block */
   candidate *all;
   int32_t *recent; /* ring */
   bool *barred;    /* [vocab_size] ids that are never drawn; NULL: none */
@@ -125,7 +125,6 @@ static int64_t keep_top(candidate *all, int64_t n, int64_t k) {
   return k;
 }
 
-
 /* ---- a draw ---- */
 /* What may be drawn as the model says it, all else with a chance of exactly 0. */
 static mn_status take(mn_sampler *s, const float *logits) {
@@ -168,7 +167,8 @@ mn_status mn_sampler_next(mn_sampler *s, int64_t stream, int64_t position, const
   MN_TRY(take(s, logits));
   int64_t n = s->vocab_size;
   const int64_t best = mn_largest(s->logits, n);
-  if (!isfinite(s->logits[best])) return mn_fail(MN_ERR_NUMERIC, s->logits[best] < 0 ? "no token may be drawn" : "the penalty makes logits infinite");
+  if (!isfinite(s->logits[best]))
+    return mn_fail(MN_ERR_NUMERIC, s->logits[best] < 0 ? "no token may be drawn" : "the penalty makes logits infinite");
   if (s->c.temperature == 0) {
     *token = (int32_t)best;
     mn_sampler_note(s, *token);

@@ -81,7 +81,13 @@ static mn_status rows_run(mn_call *c) {
 }
 
 /* ---- products ---- (x, w0 .. wn-1) -> y */
-enum { FEW = 12 /* rows of x */, FEW_OF_BLOCKS = 2 /* with vectors of 256 bits or none */, TILE = 64 /* rows of weights */, LEAST = 8 << 10, MOST = 1 << 20 /* bytes of weights in a task of few rows */ };
+enum {
+  FEW = 12 /* rows of x */,
+  FEW_OF_BLOCKS = 2 /* with vectors of 256 bits or none */,
+  TILE = 64 /* rows of weights */,
+  LEAST = 8 << 10,
+  MOST = 1 << 20 /* bytes of weights in a task of few rows */
+};
 
 typedef enum way { FEW_BLOCKS, MANY_BLOCKS, FEW_F16, TILES } way;
 
