@@ -311,11 +311,11 @@ static void what_is_lent_counts_too(void) {
   post(lender, borrower(0, 100, 4)), wait_for(1);
   CHECK(all[0].status == MN_OK && reading == 1 && while_it_is_read >= mn_states_bytes_at(first, 8), "%zu bytes while %lld is read",
         while_it_is_read, (long long)reading);
-  const size_t each = mn_states_bytes_at(first, 16) + mn_states_bytes_at(first, 8);
+  const size_t answers = mn_states_bytes_at(first, 16), each = answers + mn_states_bytes_at(first, 8);
   mn_ids_free(&all[0].task.drawn);
   mn_batcher_free(lender);
   c.state_bytes = each * 2 + each / 4; /* two with what is read beside them; of three the answers alone */
-  CHECK(3 * mn_states_bytes_at(first, 16) <= c.state_bytes, "%zu bytes", c.state_bytes);
+  CHECK(3 * answers <= c.state_bytes, "%zu bytes", c.state_bytes);
   CHECK_OK(mn_batcher_new(&c, &lender));
   lent = mn_batcher_program(lender);
   CHECK_OK(mn_batcher_call(lender, wait_at_gate, NULL));
