@@ -86,8 +86,46 @@ static void ref_runs_on_one_thread(void) {
   CHECK(mn_backend_open("ref", 2, &b) == MN_ERR_CONFIG && !b && strstr(mn_message(), "one thread"), "%s", mn_message());
 }
 
+/* ---- what is made ready ---- */
+static int made_ready, released;
+static mn_status make_ready(mn_call *c) {
+  made_ready++;
+  return (c->state = malloc(1)) ? MN_OK : MN_ERR_MEMORY;
+}
+static void release(mn_call *c) {
+  released++;
+  free(c->state);
+  c->state = NULL;
+}
+static mn_status run_ready(mn_call *c) { return c->state ? run_core(c) : mn_fail(MN_ERR_INTERNAL, "nothing was made ready"); }
+
+/* Steps of equal shapes share it where their kernel says that it follows from these; what is shared is released once. */
+static void steps_that_are_alike_share_what_is_made_ready(void) {
+  for (int alike = 0; alike < 2; alike++) {
+    const mn_kernel ready = {.op = &op_core, .name = "core", .alike = alike, .prepare = make_ready, .release = release, .run = run_ready};
+    const mn_kernel *const list[] = {&ready};
+    mn_backend b = *mn_backend_ref();
+    b.kernels = list, b.n_kernels = 1, b.sorted = false, b.fallback = mn_backend_ref();
+    mn_graph *g = mn_graph_new();
+    mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(8, 8)), *y = x;
+    double in[64], *value = in, *out = NULL;
+    for (int i = 0; i < 64; i++) in[i] = i;
+    for (int i = 0; i < 3; i++) y = mn_node1(g, &op_core, 1, &y, y->dtype, y->shape, NULL);
+    y = mn_reshape(g, y, MN_SHAPE(4, 16));
+    y = mn_node1(g, &op_core, 1, &y, y->dtype, y->shape, NULL);
+    made_ready = released = 0;
+    CHECK(gc_run(g, &b, 0, MN_KEEP, 1, &x, &value, 1, &y, &out), "%s", mn_message());
+    CHECK(made_ready == (alike ? 2 : 4) && released == made_ready, "alike %d: made ready %d times, released %d", alike, made_ready,
+          released);
+    for (int i = 0; i < 64 && out; i++) CHECK(out[i] == i, "element %d is %g", i, out[i]);
+    free(out);
+    mn_graph_free(g);
+  }
+}
+
 int main(void) {
   RUN(kernels_run_with_the_backend_that_has_them);
+  RUN(steps_that_are_alike_share_what_is_made_ready);
   RUN(ref_runs_on_one_thread);
   return test_end();
 }

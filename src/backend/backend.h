@@ -46,8 +46,8 @@ struct mn_kernel {
   mn_layout_rule layout;
   uint64_t optional;                 /* mask of outputs that it leaves out where call->unread has them: a gradient that nobody asks for */
   bool (*accepts)(const mn_node *n); /* types, attributes, sizes; NULL: all */
-  bool
-      alike; /* state and workspace follow from attributes and views without their data, and no run changes the state: calls may share it */
+  /* State and workspace follow from attributes and views without their data, and no run changes the state: calls may share it. */
+  bool alike;
   size_t (*workspace)(const mn_call *c); /* NULL: none. Called at compile time with views (data may be NULL)  */
   mn_status (*prepare)(mn_call *c);      /* NULL: nothing. May set c->state */
   void (*release)(mn_call *c);

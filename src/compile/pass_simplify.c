@@ -18,12 +18,6 @@ typedef struct table {
 
 static bool is_pure(const mn_op *op) { return !op->effect && !op->distinct; }
 
-/* What tells n apart from another application to the same operands; NULL: everything. */
-static const void *identity_of(const mn_node *n, size_t *bytes) {
-  *bytes = mn_attr_bytes(n->op, n->attr);
-  return n->op->identity ? n->op->identity(n, bytes) : *bytes ? n->attr : "";
-}
-
 static bool same_node(const mn_node *a, const mn_node *b) {
   if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out) return false;
   for (int i = 0; i < a->n_in; i++)
@@ -31,7 +25,7 @@ static bool same_node(const mn_node *a, const mn_node *b) {
   for (int j = 0; j < a->n_out; j++)
     if (a->out[j]->dtype != b->out[j]->dtype || !mn_shape_equal(&a->out[j]->shape, &b->out[j]->shape)) return false;
   size_t na, nb;
-  const void *x = identity_of(a, &na), *y = identity_of(b, &nb);
+  const void *x = mn_identity_of(a, &na), *y = mn_identity_of(b, &nb);
   return x && y && na == nb && memcmp(x, y, na) == 0;
 }
 
@@ -40,7 +34,7 @@ static uint64_t node_hash(const mn_node *n) {
   for (int i = 0; i < n->n_in; i++) h = mn_hash_mix(h, (uint64_t)(uintptr_t)n->in[i]);
   for (int d = 0; d < n->out[0]->shape.ndim; d++) h = mn_hash_mix(h, (uint64_t)n->out[0]->shape.dim[d]);
   size_t bytes;
-  const void *identity = identity_of(n, &bytes);
+  const void *identity = mn_identity_of(n, &bytes);
   return identity && bytes ? mn_hash_words(identity, bytes, h) : h; /* slices of one tensor differ in this alone */
 }
 
@@ -49,7 +43,7 @@ static uint64_t node_hash(const mn_node *n) {
 static mn_node *unify(table *t, const mn_graph *g, mn_node *n) {
   enum { NEAR = 8, EACH = 2 }; /* places beside the latest operand, and for each node; after these it may be any */
   size_t bytes;
-  if (!is_pure(n->op) || !identity_of(n, &bytes)) return n;
+  if (!is_pure(n->op) || !mn_identity_of(n, &bytes)) return n;
   const uint64_t hash = node_hash(n);
   int latest = -1;
   for (int k = 0; k < n->n_in; k++) latest = n->in[k]->node->id > latest ? n->in[k]->node->id : latest;

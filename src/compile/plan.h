@@ -81,7 +81,7 @@ void mn_plan_bind_slot(mn_plan *plan, int slot, void *data);
 /* MN_ERR_CANCELLED when the thread is to stop (base.h): the run was left before it had changed anything but outputs and variables that
  * the caller puts back. From the first other assignment on a run goes to its end. */
 mn_status mn_plan_run(mn_plan *plan);
-/* Output j, dense; valid until the next run, of any plan of its room. */
+/* Output j, dense; valid until a plan of its room runs or is compiled. */
 const mn_view *mn_plan_output(const mn_plan *plan, int j);
 
 /* ---- what the compiler did (mneme inspect) ---- */

@@ -10,8 +10,6 @@ typedef struct alike { /* open addressing; a step is beside the place that its h
   size_t size, used; /* size: a power of two, at most half of it used */
 } alike;
 
-static size_t attr_bytes(const mn_call *c) { return mn_attr_bytes(c->node->op, c->attr); }
-
 static uint64_t hash_view(uint64_t h, const mn_view *v) {
   h = mn_hash_mix(h, (uint64_t)v->dtype * 16 + (uint64_t)v->ndim);
   for (int d = 0; d < v->ndim; d++) h = mn_hash_mix(mn_hash_mix(h, (uint64_t)v->dim[d]), (uint64_t)v->stride[d]);
@@ -22,7 +20,7 @@ static uint64_t hash_step(const mn_call *c) {
   uint64_t h = mn_hash_mix((uint64_t)(uintptr_t)c->kernel, c->unread);
   for (int i = 0; i < c->n_in; i++) h = hash_view(h, &c->in[i]);
   for (int j = 0; j < c->n_out; j++) h = hash_view(h, &c->out[j]);
-  const size_t n = attr_bytes(c);
+  const size_t n = mn_attr_bytes(c->node->op, c->attr);
   return n ? mn_hash_words(c->attr, n, h) : h;
 }
 
@@ -41,8 +39,8 @@ static bool same_call(const mn_call *a, const mn_call *b) {
     if (!same_view(&a->in[i], &b->in[i])) return false;
   for (int j = 0; j < a->n_out; j++)
     if (!same_view(&a->out[j], &b->out[j])) return false;
-  const size_t n = attr_bytes(a);
-  return n == attr_bytes(b) && (n == 0 || memcmp(a->attr, b->attr, n) == 0);
+  const size_t n = mn_attr_bytes(a->node->op, a->attr);
+  return n == mn_attr_bytes(b->node->op, b->attr) && (n == 0 || memcmp(a->attr, b->attr, n) == 0);
 }
 
 static mn_status grow(alike *t) {

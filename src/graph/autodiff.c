@@ -2,7 +2,6 @@
  * be differentiated again. Also: copying part of a graph into another. */
 #include "graph/ops.h"
 #include "graph/compose.h"
-#include "graph/loops_alike.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +47,6 @@ typedef struct differentiation { /* nodes before the first of xs depend on none 
   bool *is_x;              /* per tensor                     */
   mn_tensor **din, **dout; /* of the node that is being differentiated */
   bool *need;
-  mn_reversed *loops; /* that are differentiated */
 } differentiation;
 
 /* Room for the gradients of any one node of [first, last]. */
@@ -78,10 +76,6 @@ static void accumulate(differentiation *d, mn_tensor *t, mn_tensor *grad) {
 }
 
 static void differentiate_node(differentiation *d, mn_node *n, mn_tensor **dout, bool *need, mn_tensor **din) {
-  if (n->op == &mn_op_scan) {
-    mn_scan_grad(d->g, n, dout, need, din, &d->loops);
-    return;
-  }
   if (n->op->grad) {
     n->op->grad(d->g, n, dout, need, din);
     return;
@@ -109,6 +103,8 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
   }
   for (int j = 0; j < n_ys; j++)
     if (ys[j]->node->phase + 1 > g->phase) g->phase = ys[j]->node->phase + 1;
+  struct mn_reversed *const outer = g->reversed; /* a gradient may need another one */
+  g->reversed = NULL;
   mn_status status = map_init(&d.grad, g, first);
   d.active = mn_calloc((size_t)(g->n_nodes - first) + 1, sizeof *d.active);
   d.is_x = mn_calloc((size_t)(status == MN_OK ? d.grad.base[g->n_nodes - first] : 0) + 1, sizeof *d.is_x);
@@ -157,6 +153,7 @@ mn_status mn_grad(mn_graph *g, int n_ys, mn_tensor *const *ys, mn_tensor *const 
 done:
   if (status == MN_ERR_MEMORY) mn_graph_fault(g, status, "%s", mn_message()); /* half a gradient is none */
   g->phase = phase;
+  g->reversed = outer;
   free(d.active);
   free(d.is_x);
   free(d.din);

@@ -118,9 +118,14 @@ struct mn_op {
   bool (*slices)(const mn_node *n, int axis, int *in_axis);
 };
 
-/* Of attr as a node of op keeps it. */
+/* Bytes of attr as a node of op keeps it. */
 static inline size_t mn_attr_bytes(const mn_op *op, const void *attr) {
   return attr && op->attr_used ? op->attr_used(attr) : op->attr_size;
+}
+/* What tells n apart from another application of its operation to the same operands; NULL: everything. */
+static inline const void *mn_identity_of(const mn_node *n, size_t *bytes) {
+  *bytes = mn_attr_bytes(n->op, n->attr);
+  return n->op->identity ? n->op->identity(n, bytes) : *bytes ? n->attr : "";
 }
 
 /* ---- graphs ---------------------------------------------------------------------------------------------------- */
@@ -134,6 +139,7 @@ struct mn_graph {
   bool mute;                           /* stamped on new nodes */
   int64_t keep_bytes;                  /* a loop whose steps need no more keeps what its gradient needs of every step */
   bool effects;                        /* a node has an effect, perhaps in a loop's body */
+  struct mn_reversed *reversed;        /* loops that the call of mn_grad which goes on has differentiated (loops_alike.h) */
   mn_graph *parent;                    /* a scan's body knows the graph it is a body of */
   mn_tensor **captured, **captured_as; /* of a body: outer tensor -> body input */
   int n_captured, cap_captured;

@@ -5,16 +5,14 @@
 
 #include <string.h>
 
-/* What tells n apart from another application of its operation; NULL: everything. Constants are the same number by number: each layer
- * makes its own. */
+/* As mn_identity_of, but that constants are the same number by number: each layer makes its own. */
 static const void *identity_of(const mn_node *n, size_t *bytes) {
   const mn_const_attr *constant = n->op == &mn_op_const ? n->attr : NULL;
   if (constant && !constant->is_full) {
     *bytes = mn_shape_bytes(&n->out[0]->shape, n->out[0]->dtype);
     return *bytes ? constant->data : "";
   }
-  *bytes = mn_attr_bytes(n->op, n->attr);
-  return n->op->identity ? n->op->identity(n, bytes) : *bytes ? n->attr : "";
+  return mn_identity_of(n, bytes);
 }
 
 static uint64_t place_of(const mn_tensor *t) { return (uint64_t)t->node->id * 64 + (uint64_t)t->out; }
@@ -89,12 +87,12 @@ static int captured_alike(mn_tensor *const *x, mn_tensor *const *y, int n, mn_te
   return count;
 }
 
-mn_node *mn_reversed_again(mn_graph *g, const mn_reversed *known, const mn_node *loop, int n, const bool *there, mn_tensor **in, int n_in) {
+mn_node *mn_reversed_again(mn_graph *g, const mn_node *loop, int n, const bool *there, mn_tensor **in, int n_in) {
   const mn_scan_attr *a = loop->attr;
   const int first = a->n_carry + a->n_xs;
-  for (const mn_reversed *r = known; r; r = r->before) {
+  for (const mn_reversed *r = g->reversed; r; r = r->before) {
     const mn_scan_attr *made = r->made->attr;
-    if (r->n != n || memcmp(r->there, there, (size_t)n) != 0 || r->made->graph != g || r->made->phase != g->phase || made->save_every ||
+    if (r->n != n || memcmp(r->there, there, (size_t)n) != 0 || r->made->phase != g->phase || made->save_every ||
         !mn_loop_same(a, r->loop->attr))
       continue;
     if (captured_alike(loop->in + first, r->loop->in + first, a->n_const, in + n_in) == made->n_const) return mn_node_again(g, r->made, in);

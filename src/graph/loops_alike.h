@@ -8,7 +8,7 @@
 bool mn_loop_hash(const mn_scan_attr *a, uint64_t *hash); /* false: it is like no other */
 bool mn_loop_same(const mn_scan_attr *a, const mn_scan_attr *b);
 
-/* Loops that one call of mn_grad has differentiated, the last first: `made` runs backwards through `loop`, and `there` are n answers to
+/* Loops that a call of mn_grad has differentiated (g->reversed), the last first: `made` runs backwards through `loop`, and `there` are n answers to
  * what of its operands and results there is. In the graph's arena. */
 typedef struct mn_reversed {
   const mn_node *loop, *made;
@@ -19,9 +19,6 @@ typedef struct mn_reversed {
 
 /* The reverse loop of `loop` where that of one that does the same is known: on operands `in`, of which n_in are there (carries, slices) and
  * constants are added, so many as the loop itself has at most. NULL: none is known, or a fault is set. */
-mn_node *mn_reversed_again(mn_graph *g, const mn_reversed *known, const mn_node *loop, int n, const bool *there, mn_tensor **in, int n_in);
-
-/* The gradient of a loop, which looks into *known and adds itself to it (scan.c). */
-void mn_scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din, mn_reversed **known);
+mn_node *mn_reversed_again(mn_graph *g, const mn_node *loop, int n, const bool *there, mn_tensor **in, int n_in);
 
 #endif

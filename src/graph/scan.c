@@ -176,8 +176,7 @@ typedef struct stretch {
   mn_tensor **dxs;       /* [n_xs] out, NULL where not wanted                     */
   mn_tensor **dconsts;   /* [n_const] in and out: running sums; NULL not wanted    */
   const bool *want_x;
-  const mn_node *of;   /* the forward loop's node, where this is all of it, and ... */
-  mn_reversed **known; /* ... the gradients of others; NULL: of a part              */
+  const mn_node *of; /* the forward loop's node, where this is all of it; NULL: a part */
 } stretch;
 
 /* What of its operands and results there is: n answers. */
@@ -221,9 +220,9 @@ static void reverse_stretch(mn_graph *g, stretch *s) {
     if (s->dys[j]) xs[n_xs++] = s->dys[j];
   for (int i = 0; i < nc; i++)
     if (s->dsaved[i] && s->dcarry[i]) xs[n_xs++] = s->dsaved[i];
-  const bool *there = s->known && !s->live && !a->body->effects ? what_is_there(g, s, &n_there) : NULL;
+  const bool *there = s->of && !s->live && !a->body->effects ? what_is_there(g, s, &n_there) : NULL;
   for (int i = 0; i < n_carry + n_xs; i++) in[i] = i < n_carry ? carries[i] : xs[i - n_carry];
-  const mn_node *again = there ? mn_reversed_again(g, *s->known, s->of, n_there, there, in, n_carry + n_xs) : NULL;
+  const mn_node *again = there ? mn_reversed_again(g, s->of, n_there, there, in, n_carry + n_xs) : NULL;
   if (again) {
     take_reversed(s, again->out, again->out + n_carry);
     return;
@@ -278,7 +277,7 @@ static void reverse_stretch(mn_graph *g, stretch *s) {
   mn_scan_end(b, cout, n_yo, yout, final, stacked);
   if (g->status != MN_OK) return;
   mn_reversed *r = there && n_carry + n_yo ? NEW(g, mn_reversed, 1) : NULL;
-  if (r) *r = (mn_reversed){s->of, (n_carry ? final : stacked)[0]->node, n_there, there, *s->known}, *s->known = r;
+  if (r) *r = (mn_reversed){s->of, (n_carry ? final : stacked)[0]->node, n_there, there, g->reversed}, g->reversed = r;
   take_reversed(s, final, stacked);
 }
 
@@ -512,7 +511,7 @@ static bool *idle_carries(mn_graph *g, const mn_scan_attr *a) {
   return idle;
 }
 
-void mn_scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din, mn_reversed **known) {
+static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   const mn_scan_attr *a = n->attr;
   int nc = a->n_carry, nx = a->n_xs, first_saved = nc + a->n_ys;
   bool already_saved = a->save_every > 0, any = false;
@@ -546,7 +545,6 @@ void mn_scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, m
 
   if (every == 1) {
     s.of = n;
-    s.known = known;
     s.len = length;
     s.saved = saved;
     s.dsaved = dsaved;
@@ -591,11 +589,6 @@ void mn_scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, m
   }
   for (int i = 0; i < nc; i++) din[i] = idle[i] && !dsaved[i] ? dout[i] : s.dcarry[i];
   for (int i = 0; i < a->n_const; i++) din[nc + nx + i] = s.dconsts[i];
-}
-
-static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
-  mn_reversed *known = NULL;
-  mn_scan_grad(g, n, dout, need, din, &known);
 }
 
 static int64_t scan_flops(const mn_node *n) {

@@ -18,15 +18,19 @@ typedef struct array {
   int32_t rule;                          /* of the others, when there is one */
 } array;
 
+/* Values of a schema as a rule; where it was refused, nobody calls it. */
+static int32_t rule_of(schema_compiler *c, const mn_value *schema) {
+  const int32_t rule = mn_grammar_rule(c->g);
+  const mn_bytes_node begin = schema_value(c, schema, mn_grammar_return(c->g));
+  mn_grammar_define(c->g, rule, begin == MN_NO_NODE ? mn_grammar_place(c->g) : begin);
+  return rule;
+}
+
 /* The i-th item. Those that are alike are compiled once. */
 static mn_bytes_node item_at(schema_compiler *c, array *a, int64_t i, mn_bytes_node next) {
   if (i < a->first) return schema_item(c, a->prefix[i], next);
   if (!a->items || a->items->kind != MN_MAP) return mn_grammar_call(c->g, c->rules.value, next);
-  if (a->rule < 0) {
-    a->rule = mn_grammar_rule(c->g);
-    const mn_bytes_node begin = schema_item(c, a->items, mn_grammar_return(c->g));
-    mn_grammar_define(c->g, a->rule, begin == MN_NO_NODE ? mn_grammar_place(c->g) : begin); /* where it was refused, nobody calls it */
-  }
+  if (a->rule < 0) a->rule = rule_of(c, a->items);
   return mn_grammar_call(c->g, a->rule, next);
 }
 
@@ -46,9 +50,7 @@ static int values_of(schema_compiler *c, const array *a, const mn_value *schema,
     const mn_value *only = mn_value_list(c->arena, 1, &list->as.items[i]), *pair[] = {rest, mn_value_map(c->arena, 1, enums, &only)};
     const mn_value *value = mn_value_list(c->arena, 2, pair);
     if (!rest || !(value = mn_value_map(c->arena, 1, both, &value))) return schema_refuse(c, list, "needs more memory than there is"), -1;
-    rules[n] = mn_grammar_rule(c->g);
-    const mn_bytes_node begin = schema_value(c, value, mn_grammar_return(c->g));
-    mn_grammar_define(c->g, rules[n], begin == MN_NO_NODE ? mn_grammar_place(c->g) : begin);
+    rules[n] = rule_of(c, value);
     if (!schema_took_nothing(c, &last)) n++;
     if (c->status != MN_OK) return -1;
   }

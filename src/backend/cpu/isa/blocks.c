@@ -198,10 +198,6 @@ INLINE void one_unit(const mn_dtype t, const int N, const int M, const char *blo
     }
   }
 }
-/* Rows that come later from memory are asked for beside what is computed now; NULL: none. */
-INLINE void ask(const char *next, const int64_t bytes) {
-  for (int64_t at = 0; next && at < bytes; at += 64) __builtin_prefetch(next + at);
-}
 /* N rows of weights by M rows of x, of which one is 1, PIECE values of K at a time (N > 1: K is no more). Two sums each where there are
  * few, so that they need not wait for each other. */
 INLINE void rows(const mn_dtype t, const int N, const int M, const char *w, const mn_rounded *x, int64_t i, const char *next, float *y,

@@ -21,6 +21,11 @@
 
 enum { UNIT = 32 };
 
+/* Bytes that come later from memory are asked for beside what is computed now; NULL: none. */
+INLINE void ask(const char *next, const int64_t bytes) {
+  for (int64_t at = 0; next && at < bytes; at += 64) __builtin_prefetch(next + at);
+}
+
 typedef uint8_t vb __attribute__((vector_size(32)));  /* codes of a unit */
 typedef int8_t vs __attribute__((vector_size(32)));   /* the same, signed, or 8 bits of x */
 typedef int32_t v8i __attribute__((vector_size(32))); /* sums of four in a row: the first four lanes are of the first half */

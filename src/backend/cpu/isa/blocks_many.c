@@ -168,9 +168,6 @@ typedef struct ahead {
   const char *from;
   int64_t each;
 } ahead;
-INLINE void ask(const ahead *a, int64_t u) {
-  for (int64_t at = 0; at < a->each; at += 64) __builtin_prefetch(a->from + u * a->each + at);
-}
 
 /* M rows of x from row i on, by eight of weights. */
 INLINE void rows(const mn_dtype t, const int M, const lanes *w, const mn_rounded *x, int64_t i, int64_t n, const ahead *next, float *y,
@@ -184,7 +181,7 @@ INLINE void rows(const mn_dtype t, const int M, const lanes *w, const mn_rounded
   UNROLL for (int m = 0; m < M; m++) acc[m] = splat(0);
   for (int64_t u = 0; u < all; u++, c += length / DEEP, q += length) {
     whole sum[MOST_X];
-    ask(next, u);
+    ask(next->from + u * next->each, next->each);
     sums_of(t, M, length, c, q, K, sum);
     UNROLL for (int m = 0; m < M; m++) {
       acc[m] += real_of(sum[m]) * (w->s[u] * splat(d[m * all + u]));
