@@ -4,7 +4,9 @@
  *     chat MODEL DIALOGUE.safetensors [TEMPLATE.jinja]        MODEL: a directory, Mneme's or Hugging Face's, or a GGUF file */
 #include <mneme_chat.h>
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int failed(const char *what) {
@@ -18,10 +20,11 @@ static bool print_piece(void *ctx, const char *text, size_t bytes) {
   return true; /* go on */
 }
 
+/* Anew only where there is no file: one that cannot be read is not to be lost. */
 static mn_status begin(const mn_lm *lm, const char *template_file, const char *path, mn_chat **chat) {
   FILE *kept = fopen(path, "rb");
-  if (!kept) return mn_chat_new(lm, template_file, "You are a friend of few words.", chat);
-  fclose(kept);
+  if (!kept && errno == ENOENT) return mn_chat_new(lm, template_file, "You are a friend of few words.", chat);
+  if (kept) fclose(kept);
   return mn_chat_load(lm, template_file, path, chat);
 }
 
@@ -33,33 +36,54 @@ static mn_status fork_to(const mn_chat *chat, const char *path) {
   return status;
 }
 
-int main(int argc, char **argv) {
-  if (argc != 3 && argc != 4) {
-    fprintf(stderr, "usage: %s MODEL DIALOGUE.safetensors [TEMPLATE.jinja]\n", argv[0]);
-    return 2;
-  }
-  mn_lm *lm;
-  mn_chat *chat;
-  if (mn_lm_open(argv[1], 0, &lm) != MN_OK) return failed(argv[1]);
-  if (begin(lm, argc > 3 ? argv[3] : NULL, argv[2], &chat) != MN_OK) return failed(argv[2]);
-  printf("%lld turns so far\n", (long long)mn_chat_turns(chat));
+/* A line without its end, however long; false: there is none. */
+static bool next_line(char **line, size_t *room) {
+  const ssize_t n = getline(line, room, stdin);
+  if (n > 0 && (*line)[n - 1] == '\n') (*line)[n - 1] = 0;
+  return n >= 0;
+}
 
-  char line[4096];
+static int talk(mn_chat *chat) {
   const char *const settings[] = {"temperature=0.7", "seed=1", NULL};
-  while (fgets(line, sizeof line, stdin)) {
-    line[strcspn(line, "\n")] = 0;
+  char *line = NULL;
+  size_t room = 0;
+  int status = 0;
+  while (!status && next_line(&line, &room)) {
     if (!strcmp(line, "/back")) {
       if (mn_chat_back(chat, 1) != MN_OK) printf("%s\n", mn_message());
     } else if (!strncmp(line, "/fork ", 6)) {
       if (fork_to(chat, line + 6) != MN_OK) printf("%s\n", mn_message());
     } else if (*line) {
-      if (mn_chat_say(chat, line, 100, settings, print_piece, stdout) != MN_OK) return failed("answer");
+      if (mn_chat_say(chat, line, 100, settings, print_piece, stdout) != MN_OK) status = failed("answer");
       printf("\n");
     }
   }
+  free(line);
   printf("%lld turns, %lld tokens computed\n", (long long)mn_chat_turns(chat), (long long)mn_chat_tokens_read(chat));
-  if (mn_chat_turns(chat) > 0 && mn_chat_save(chat, argv[2]) != MN_OK) return failed(argv[2]);
+  return status;
+}
+
+/* A dialogue without turns has nothing to keep, and no file. */
+static int keep(mn_chat *chat, const char *path) {
+  if (mn_chat_turns(chat) > 0) return mn_chat_save(chat, path) == MN_OK ? 0 : failed(path);
+  return remove(path) == 0 || errno == ENOENT ? 0 : (perror(path), 1);
+}
+
+int main(int argc, char **argv) {
+  if (argc != 3 && argc != 4) {
+    fprintf(stderr, "usage: %s MODEL DIALOGUE.safetensors [TEMPLATE.jinja]\n", argv[0]);
+    return 2;
+  }
+  mn_lm *lm = NULL;
+  mn_chat *chat = NULL;
+  int status = mn_lm_open(argv[1], 0, &lm) == MN_OK ? 0 : failed(argv[1]);
+  if (!status && begin(lm, argc > 3 ? argv[3] : NULL, argv[2], &chat) != MN_OK) status = failed(argv[2]);
+  if (!status) {
+    printf("%lld turns so far\n", (long long)mn_chat_turns(chat));
+    status = talk(chat);
+    if (keep(chat, argv[2]) != 0) status = 1; /* what was said before an answer failed, too */
+  }
   mn_chat_free(chat);
   mn_lm_free(lm);
-  return 0;
+  return status;
 }

@@ -89,6 +89,12 @@ static void the_example_talks(void) {
   CHECK(sh("printf '/fork f.safetensors\n/back\n/back\n/back\na\n' | " EXAMPLE "e.safetensors t.jinja 2>&1") == 0 &&
             strstr(out, "2 turns so far") && strstr(out, "mn_chat_back") && strstr(out, "\n1 turns, "),
         "%s", out);
+  CHECK(sh("printf '/back\n' | " EXAMPLE "e.safetensors t.jinja 2>&1") == 0 && strstr(out, "1 turns so far") && strstr(out, "\n0 turns, "),
+        "%s", out);
+  CHECK(sh("printf '' | " EXAMPLE "e.safetensors t.jinja 2>&1") == 0 && strstr(out, "0 turns so far"),
+        "a turn taken back is not there again: %s", out);
+  CHECK(sh("head -c 6000 /dev/zero | tr '\\0' a | " EXAMPLE "long.safetensors t.jinja 2>&1") == 0 && strstr(out, "\n1 turns, "),
+        "a long line is one turn: %s", out);
   CHECK(sh("printf 'c\n' | " EXAMPLE "f.safetensors t.jinja 2>&1") == 0 && strstr(out, "2 turns so far") && strstr(out, "\n3 turns, "),
         "%s", out);
   CHECK(sh(EXAMPLE "talks/model.safetensors t.jinja </dev/null 2>&1") == 1 && strstr(out, "model.safetensors"), "%s", out);

@@ -81,7 +81,7 @@ static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpo
   (void)from;
   for (int64_t i = 0; !mamba && i < mn_recipe_layers(recipe); i++) mamba = mn_recipe_mixer(recipe, i, "mamba2");
   if (to == MN_FORM_GGUF) {
-    mn_keys_int(keys, "ssm.inner_size", (int64_t)mn_recipe_number(mamba, "inner", 0));
+    if (mamba) mn_keys_int(keys, "ssm.inner_size", (int64_t)mn_recipe_number(mamba, "inner", 0));
     if (!has_experts(recipe)) mn_say_nothing(keys, "expert_used_count"); /* or others look for them */
     mn_keys_bool(keys, "rope.scaling.finetuned", turned);
     mn_keys_real(keys, "attention.scale", mn_recipe_number(attention, "score_scale", 1));

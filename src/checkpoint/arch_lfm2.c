@@ -150,7 +150,7 @@ const mn_arch_def mn_arch_lfm2 = {
     .gguf = "lfm2 lfm2moe",
     .idle =
         "block_dim block_mlp_init_scale block_norm_eps block_out_init_scale block_use_swiglu block_use_xavier_init conv_dim conv_dim_out "
-        "conv_use_xavier_init num_heads use_pos_enc expert_gating_func attention.value_length rope.dimension_count",
+        "conv_use_xavier_init num_heads use_pos_enc expert_gating_func rope.dimension_count",
     .recipe = recipe,
     .tensors = tensors,
     .say = say,

@@ -204,8 +204,7 @@ const mn_arch_def mn_arch_qwen3_next = {
     .types = "qwen3_next",
     .classes = "Qwen3NextForCausalLM",
     .gguf = "qwen3next",
-    .idle = "router_aux_loss_coef output_router_logits use_sliding_window max_window_layers sliding_window full_attention_interval "
-            "attention.value_length",
+    .idle = "router_aux_loss_coef output_router_logits use_sliding_window max_window_layers sliding_window full_attention_interval",
     .recipe = recipe,
     .tensors = joined,
     .place = place,

@@ -17,6 +17,7 @@ mn_status mn_hybrid_read(mn_settings *s, const char *eps_key, bool tied, mn_tran
   t->kv_heads = t->heads;
   if (s->form == MN_FORM_HF) MN_TRY(mn_setting_int(s, "num_key_value_heads", NULL, t->heads, &t->kv_heads));
   MN_TRY(mn_setting_int(s, "head_dim", "attention.key_length", t->heads ? t->d_model / t->heads : 0, &t->head_dim));
+  if (!mn_setting(s, NULL, "attention.key_length_mla")) MN_TRY(mn_transformer_one_width(s, t)); /* or it speaks of what a cache keeps */
   MN_TRY(mn_setting_int(s, "intermediate_size", "feed_forward_length", 0, &t->hidden));
   MN_TRY(mn_setting_int(s, "max_position_embeddings", "context_length", 2048, &t->context));
   MN_TRY(mn_setting_real(s, eps_key, "attention.layer_norm_rms_epsilon", MN_NEEDED_REAL, &t->norm_eps));

@@ -12,6 +12,16 @@ static mn_status read_vocabulary(mn_settings *s, int64_t *out) {
   return mn_setting_int(s, "vocab_size", "vocab_size", t && t->shape.ndim == 2 ? t->shape.dim[0] : MN_NEEDED, out);
 }
 
+mn_status mn_transformer_one_width(mn_settings *s, const mn_transformer *t) {
+  int64_t of_values;
+  if (s->form != MN_FORM_GGUF || !mn_setting(s, NULL, "attention.key_length")) return MN_OK;
+  MN_TRY(mn_setting_int(s, NULL, "attention.value_length", t->head_dim, &of_values));
+  return of_values == t->head_dim
+             ? MN_OK
+             : mn_setting_refuse(s, NULL, "attention.value_length", "is %lld, and attention.key_length %lld: one width is done",
+                                 (long long)of_values, (long long)t->head_dim);
+}
+
 mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *t) {
   MN_TRY(read_vocabulary(s, &t->vocab_size));
   MN_TRY(mn_setting_int(s, "hidden_size", "embedding_length", MN_NEEDED, &t->d_model));
@@ -21,6 +31,7 @@ mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *t) {
   MN_TRY(mn_setting_int(s, "num_attention_heads", "attention.head_count", MN_NEEDED, &t->heads));
   MN_TRY(mn_setting_int(s, "num_key_value_heads", "attention.head_count_kv", t->heads, &t->kv_heads));
   MN_TRY(mn_setting_int(s, "head_dim", "attention.key_length", t->heads ? t->d_model / t->heads : 0, &t->head_dim));
+  MN_TRY(mn_transformer_one_width(s, t));
   MN_TRY(mn_setting_int(s, "intermediate_size", "feed_forward_length", MN_NEEDED, &t->hidden));
   MN_TRY(mn_setting_int(s, "max_position_embeddings", "context_length", 2048, &t->context));
   MN_TRY(mn_setting_real(s, "rms_norm_eps", "attention.layer_norm_rms_epsilon", MN_NEEDED_REAL, &t->norm_eps));

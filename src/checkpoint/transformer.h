@@ -12,6 +12,8 @@ typedef struct mn_transformer {
 
 /* By the names that Llama gave them, and GGUF's. tied: the default of tie_word_embeddings; GGUF: there is no output.weight. */
 mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *out);
+/* Of GGUF: keys and values have one width, as head_dim says. MN_ERR_UNSUPPORTED or the like, by name, where they have two. */
+mn_status mn_transformer_one_width(mn_settings *s, const mn_transformer *t);
 /* rope_theta and rope_scaling (rope_parameters), as keys of attention. theta: of settings that do not say. kind: of layers of several
  * kinds with settings of their own ("full_attention"); NULL: all are of one. *context falls to what the frequencies reach. What is not
  * done is refused by name. */
