@@ -22,7 +22,7 @@ static const mn_option options[] = {
     {"dtype", "TYPE", "f32", "type of products: f32 or bf16", 0},
     {"activations", "POLICY", "recompute_norms", "keep, recompute (cheap results) or recompute_norms (norms and rotations too)", 0},
     {"synapses", "FILE", NULL, "instead: how synapses (mixers of type synaptic) behave while the trained model reads that text", 0},
-    {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory, loops, parts", MN_OPTION_REPEATS},
+    {"off", "PASS", NULL, "switch a pass off: simplify, recompute, fuse, inplace, share_memory, loops, parts, layers", MN_OPTION_REPEATS},
     {0}};
 static const char *const examples[] = {"mneme inspect recipes/quick.yaml",
                                        "mneme inspect titans.yaml --params --json",
@@ -32,7 +32,7 @@ static const char *const examples[] = {"mneme inspect recipes/quick.yaml",
                                        NULL};
 static const char *const modes[] = {"train", "forward", "step", NULL};
 static const char *const policies[] = {"keep", "recompute", "recompute_norms", NULL};
-static const char *const passes[] = {"simplify", "recompute", "fuse", "inplace", "share_memory", "loops", "parts", NULL};
+static const char *const passes[] = {"simplify", "recompute", "fuse", "inplace", "share_memory", "loops", "parts", "layers", NULL};
 
 typedef struct inspection {
   mn_cli *cli;
@@ -293,6 +293,7 @@ static mn_status report(inspection *x) {
            r->nodes_recomputed, mib(r->bytes_activations));
   mn_print("  fuse          %d element-wise operations -> %d kernels; %d operations in all\n", r->elementwise_before, r->elementwise_after,
            r->nodes_fused);
+  if (r->layers_alike) mn_print("  layers        %d as those beside them\n", r->layers_alike);
   mn_print("  layout        %d copies\n", r->copies);
   mn_print("  in place      %d results\n", r->in_place);
   mn_print("  memory        %.1f MiB side by side -> %.1f MiB shared; largest workspace %.1f MiB; outputs %.1f MiB; constants %.1f MiB\n",

@@ -309,12 +309,19 @@ static mn_status run_passes_in(mn_plan *p, const mn_plan_request *q, mn_arena *s
   return mn_draft_settle(p->arena, &p->program);
 }
 
-static mn_status run_passes(mn_plan *p, const mn_plan_request *q, mn_arena *scratch) {
+mn_status mn_plan_passes(mn_plan *p, const mn_plan_request *q, mn_arena *scratch) {
   mn_arena *arena = NULL, *before = NULL;
   mn_status status = run_passes_in(p, q, scratch, &arena, &before);
   mn_arena_free(arena);
   mn_arena_free(before);
   return status;
+}
+
+static mn_status run_passes(mn_plan *p, const mn_plan_request *q, mn_arena *scratch) {
+  bool done;
+  MN_TRY(mn_graph_status(q->graph));
+  MN_TRY(mn_pass_layers(p, q, scratch, &done));
+  return done ? mn_draft_settle(p->arena, &p->program) : mn_plan_passes(p, q, scratch);
 }
 
 static mn_status build_init(builder *b) {

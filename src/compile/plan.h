@@ -8,6 +8,7 @@
  *   prologue   what is the same in every run is computed once, where the caller asks  (prologue.h)
  *   recompute  activations that are cheap to make again are not kept for the backward pass
  *   fuse       chains of element-wise operations become one kernel
+ *   layers     what the passes above make of a few layers of a deep model is made of all
  *   layout     views get strides; copies are put where a kernel wants another layout  (never off)
  *   memory     outputs run in place where safe; buffers share memory by lifetime
  *   parts      what a loop does to each head, apart from the others, a thread does to one head through all steps
@@ -28,7 +29,8 @@ typedef enum mn_pass {
   MN_PASS_SHARE_MEMORY = 16,
   MN_PASS_LOOPS = 32,
   MN_PASS_PARTS = 64,
-  MN_PASS_ALL = 127
+  MN_PASS_LAYERS = 128,
+  MN_PASS_ALL = 255
 } mn_pass;
 
 /* How activations of the forward pass reach the backward pass. Compressing and off-loading are further values of this
@@ -88,6 +90,7 @@ const mn_view *mn_plan_output(const mn_plan *plan, int j);
 typedef struct mn_plan_report {
   int nodes_given, nodes_lowered, nodes_moved, nodes_simplified, nodes_recomputed, nodes_fused, steps, copies, in_place;
   int elementwise_before, elementwise_after;
+  int layers_alike;      /* that passes were not given, since they make of them what they made of others */
   int loops_in_parts;    /* whose heads (or rows) run one by one through all steps */
   size_t bytes_unshared; /* all intermediate buffers side by side */
   size_t bytes_alive;    /* the most that is alive at one step: what no placement can undercut; workspaces not counted */

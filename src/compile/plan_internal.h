@@ -117,6 +117,11 @@ size_t mn_plan_step_bytes(const mn_plan_step *s); /* of a scan: what its body, o
 mn_status mn_plan_into_parts(mn_plan *p, mn_plan_step *s);
 void mn_plan_place(mn_plan *p, void *block); /* gives temporaries and workspaces their addresses, bodies included */
 
+/* All passes on nodes, one after the other: p->program, p->report. In p->arena and, what only compiling needs, `scratch`. (plan.c) */
+mn_status mn_plan_passes(mn_plan *p, const mn_plan_request *q, mn_arena *scratch);
+/* The same by way of a few layers of a deep model; *done false: it is none. (pass_layers.c) */
+mn_status mn_pass_layers(mn_plan *p, const mn_plan_request *q, mn_arena *scratch, bool *done);
+
 /* The passes on steps and storages, in the order in which plan.c runs them. */
 void mn_plan_lifetimes(mn_plan *p);                        /* first and last step of each storage           (pass_inplace.c) */
 mn_status mn_pass_inplace(mn_plan *p);                     /* results in the memory of what dies             (pass_inplace.c) */

@@ -41,10 +41,8 @@ bool mn_loop_hash(const mn_scan_attr *a, uint64_t *h) { /* false: it is like no 
 
 static bool same_tensor(const mn_tensor *a, const mn_tensor *b) { return a->node->id == b->node->id && a->out == b->out; }
 
-static bool same_node(const mn_node *a, const mn_node *b) {
+bool mn_node_alike(const mn_node *a, const mn_node *b) {
   if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out || a->phase != b->phase || a->mute != b->mute) return false;
-  for (int i = 0; i < a->n_in; i++)
-    if (!same_tensor(a->in[i], b->in[i])) return false;
   for (int j = 0; j < a->n_out; j++)
     if (a->out[j]->dtype != b->out[j]->dtype || !mn_shape_equal(&a->out[j]->shape, &b->out[j]->shape)) return false;
   if (a->op == &mn_op_scan) return mn_loop_same(a->attr, b->attr);
@@ -52,11 +50,19 @@ static bool same_node(const mn_node *a, const mn_node *b) {
   const void *x = identity_of(a, &na), *y = identity_of(b, &nb);
   return x && y && na == nb && memcmp(x, y, na) == 0;
 }
+
+static bool same_node(const mn_node *a, const mn_node *b) {
+  if (!mn_node_alike(a, b)) return false;
+  for (int i = 0; i < a->n_in; i++)
+    if (!same_tensor(a->in[i], b->in[i])) return false;
+  return true;
+}
 bool mn_loop_same(const mn_scan_attr *a, const mn_scan_attr *b) {
   if (a->n_carry != b->n_carry || a->n_xs != b->n_xs || a->n_const != b->n_const || a->n_ys != b->n_ys || a->length != b->length ||
       a->has_live != b->has_live || a->reverse != b->reverse || a->settled != b->settled || a->save_every != b->save_every ||
       a->body->n_nodes != b->body->n_nodes)
     return false;
+  if (a->body == b->body && a->body_in == b->body_in && a->body_out == b->body_out) return true;
   for (int i = 0; i < a->n_carry + a->n_xs + a->n_const; i++)
     if (!same_tensor(a->body_in[i], b->body_in[i])) return false;
   for (int j = 0; j < a->n_carry + a->n_ys; j++)

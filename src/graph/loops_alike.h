@@ -7,6 +7,7 @@
 
 bool mn_loop_hash(const mn_scan_attr *a, uint64_t *hash); /* false: it is like no other */
 bool mn_loop_same(const mn_scan_attr *a, const mn_scan_attr *b);
+bool mn_node_alike(const mn_node *a, const mn_node *b); /* the same operation with the same attributes, whatever it reads */
 
 /* Loops that a call of mn_grad has differentiated (g->reversed), the last first: `made` runs backwards through `loop`, and `there` are n answers to
  * what of its operands and results there is. In the graph's arena. */
