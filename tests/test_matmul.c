@@ -111,14 +111,15 @@ typedef struct shape {
   int64_t batch, M, N, K;
 } shape;
 /* At the end: B packed once for all blocks, in two slices, and cut in columns; several tiles that pass over a panel of a wide B
- * in three slices; rows of a transposed A that are pages apart; a last block of a few columns, whose tiles write no more than these. */
+ * in three slices; rows of a transposed A that are pages apart; a last block of a few columns, whose tiles write no more than these;
+ * few rows of long sums. */
 static const shape shapes[] = {
     {1, 1, 300, 70},    {1, 1, 65, 1000},   {1, 3, 129, 260},   {1, 4, 1030, 33},  {5, 2, 70, 80},     {1, 300, 1, 90},
     {3, 200, 1, 64},    {1, 20, 700, 50},   {1, 1, 777, 65},    {1, 2, 600, 47},   {1, 11, 300, 131},  {2, 5, 90, 70},
     {7, 16, 16, 16},    {40, 9, 8, 7},      {1, 150, 130, 90},  {2, 129, 33, 800}, {1, 257, 100, 900}, {1, 1000, 5, 40},
     {3, 100, 120, 110}, {1, 64, 640, 300},  {1, 1, 1, 1},       {2, 1, 1, 500},    {1, 530, 70, 1},    {1, 770, 40, 530},
     {1, 790, 310, 300}, {1, 70, 330, 1040}, {1, 1100, 20, 520}, {1, 60, 70, 2050}, {1, 150, 90, 1024}, {1, 33, 250, 1031},
-    {1, 210, 40, 1101}, {1, 31, 22, 4000},  {1, 200, 38, 3000}, {1, 16, 8, 1024},  {1, 13, 5, 1024},
+    {1, 210, 40, 1101}, {1, 31, 22, 4000},  {1, 200, 38, 3000}, {1, 16, 8, 1024},  {1, 13, 5, 1024},   {1, 16, 130, 2050},
 };
 
 enum { SHARE_NONE, SHARE_A, SHARE_B, SHARES };

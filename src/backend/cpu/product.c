@@ -2,6 +2,7 @@
  * and hands the tasks to the threads. The arithmetic is in isa/gemm.c. */
 #include "backend/cpu/product.h"
 
+#include "backend/cpu/chains.h"
 #include "base/bf16.h"
 
 #include <stdatomic.h>
@@ -53,7 +54,7 @@ static bool shares_b(const mn_product_plan *t) {
   return t->gemm->shares_b && t->threads > 0 && t->batch == 1 && t->p.M >= ROWS && t->p.K > 0 && t->gemm->packed_b_bytes(&t->p) <= BYTES;
 }
 static void cut_shared(mn_product_plan *t) {
-  enum { TILES = 8, TASKS = 24 }; /* tiles of A in a block at least, a multiple of it; blocks for a thread */
+  enum { TILES = 4, TASKS = 48 }; /* tiles of A in a block at least, a multiple of it; blocks for a thread */
   const int64_t nr = t->gemm->nr, rows = TILES * t->gemm->mr;
   const int64_t n_tasks = ceil_div(t->p.N, t->gemm->near_columns(&t->p, true)), m_tasks = ceil_div(TASKS * t->threads, n_tasks);
   cut(t, round_up(ceil_div(t->p.M, m_tasks), rows), round_up(ceil_div(t->p.N, n_tasks), nr));
@@ -62,16 +63,27 @@ static void cut_shared(mn_product_plan *t) {
 /* The gradient of a weight: few elements, each a sum over all tokens. Cut along M or N for two threads, each would pack one operand whole and half
  * the other; cut along K it packs half of both. Four parts, where their sums are small, so that a thread that is slower than the other takes
  * fewer. How many depends on the shape alone, as the order of the sums does. */
-static int64_t parts_of_k(const mn_product_plan *t) {
-  enum { LONG = 1024, TIMES = 4, FOUR = 2048, BYTES = 2 << 20 };
+static bool few_sums(const mn_product_plan *t) {
+  enum { LONG = 1024, TIMES = 4 };
   const mn_product *p = &t->p;
-  if (t->batch != 1 || p->c_bf16 || p->K < LONG || p->K < TIMES * p->M || p->K < TIMES * p->N) return 1;
-  return p->K >= FOUR && 3 * p->M * p->N * (int64_t)sizeof(float) <= BYTES ? 4 : 2;
+  return t->threads > 0 && t->batch == 1 && !p->c_bf16 && p->K >= LONG && p->K >= TIMES * p->M && p->K >= TIMES * p->N;
+}
+static int64_t parts_of_k(const mn_product_plan *t) {
+  enum { FOUR = 2048, BYTES = 2 << 20 };
+  if (!few_sums(t)) return 1;
+  return t->p.K >= FOUR && 3 * t->p.M * t->p.N * (int64_t)sizeof(float) <= BYTES ? 4 : 2;
 }
 static int64_t part_of_k(const mn_product_plan *t) { return t->parts > 1 ? round_up(ceil_div(t->p.K, t->parts), 64) : t->p.K; }
 static size_t sums_bytes(const mn_product_plan *t) { return mn_align(sizeof(float) * (size_t)((t->parts - 1) * t->p.M * t->p.N), 64); }
+/* A part takes two turns, the second short, so that a thread that is slower takes fewer of those, too. */
+static int64_t k_of_turn(const mn_product_plan *t, int64_t part, int64_t turn) {
+  const int64_t first = min64(part * part_of_k(t), t->p.K), end = min64(first + part_of_k(t), t->p.K);
+  return turn == 0 ? first : turn == 1 ? min64(first + round_up((end - first) / 4 * 3, 64), end) : end;
+}
+static int64_t chains_of(const mn_product_plan *t) { return t->m_tasks * t->n_tasks * t->parts; }
+static size_t chain_bytes(const mn_product_plan *t) { return t->parts > 1 ? mn_chain_bytes(chains_of(t), t->threads) : 0; }
 /* What all threads share of the scratch memory, and the share of it that each brings along */
-static size_t shared_bytes(const mn_product_plan *t) { return t->packed + sums_bytes(t); }
+static size_t shared_bytes(const mn_product_plan *t) { return t->packed + sums_bytes(t) + chain_bytes(t); }
 static size_t share_of(const mn_product_plan *t) { return shared_bytes(t) ? mn_align(shared_bytes(t) / (size_t)t->threads + 64, 64) : 0; }
 
 /* A product with one column is the transposed product with one row; and a batch whose second operand is shared is one
@@ -117,6 +129,7 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
   mn_product *p = &t->p;
   t->gemm = MN_ISA_PICK(mn_gemm_table, isa);
   t->thin = MN_ISA_PICK(mn_thin_table, isa);
+  t->ew = MN_ISA_PICK(mn_ew_table, isa);
   t->batch = 1;
   for (int i = 0; i < t->n_axes; i++) t->batch *= t->dim[i];
   t->group = 1;
@@ -137,24 +150,24 @@ void mn_product_plan_make(mn_product_plan *t, mn_isa isa, mn_product_use onednn)
     const int64_t nb = round_up(ceil_div(32768, p->K ? p->K : 1), 64);
     cut(t, p->M, p->b_cs == 1 && nb < 256 ? 256 : nb);
     t->scratch = sizeof(float) * (size_t)(p->M * p->K);
-  } else if (!p->bf16 && !p->c_bf16 && (work <= 2.0 * 96 * 96 * 96 || p->M <= 24 || p->N <= nr / 2)) {
+  } else if (!p->bf16 && !p->c_bf16 && (work <= 2.0 * 96 * 96 * 96 || (p->M <= 24 && !few_sums(t)) || p->N <= nr / 2)) {
     t->path = MN_PRODUCT_SMALL;
     const int64_t mb = work <= 4e6 ? p->M : 480;
     cut(t, mb, work <= 4e6 ? p->N : p->M <= 24 ? 4 * nr : 16 * nr);
   } else {
     t->path = MN_PRODUCT_BLOCK;
     const bool shared = shares_b(t);
-    if (!shared && t->threads > 0) t->parts = parts_of_k(t);
-    t->ew = MN_ISA_PICK(mn_ew_table, isa);
+    if (!shared) t->parts = parts_of_k(t);
     if (shared) cut_shared(t);
     else cut_blocks(t);
     mn_product part = *p;
     part.M = min64(t->mb, p->M);
     part.N = min64(t->nb, p->N);
-    part.K = part_of_k(t);
-    t->scratch = t->gemm->block_scratch(&part, shared);
-    part.K = p->K - (t->parts - 1) * part.K; /* the last part is shorter, and may have longer slices */
-    if (t->parts > 1 && t->gemm->block_scratch(&part, false) > t->scratch) t->scratch = t->gemm->block_scratch(&part, false);
+    for (int64_t i = 0; i < 2 * t->parts; i++) { /* a part that is shorter may have longer slices */
+      if (t->parts > 1) part.K = k_of_turn(t, i / 2, i % 2 + 1) - k_of_turn(t, i / 2, i % 2);
+      const size_t bytes = t->gemm->block_scratch(&part, shared);
+      if (bytes > t->scratch) t->scratch = bytes;
+    }
     t->packed = shared ? mn_align(t->gemm->packed_b_bytes(p), 64) : 0;
   }
   t->onednn = NULL;
@@ -202,8 +215,8 @@ static void dense_rows(const mn_product *p, bool keep_bf16, void *out) { /* A as
     }
 }
 
-/* Block (m, n) of a product; of products in parts `product` is the part. */
-static mn_status run_part(const product_job *job, int64_t product, int64_t m, int64_t n, int thread, void *scratch) {
+/* Block (m, n) of a product; of products in parts `product` is the part, and `turn` counts its slices of K. */
+static mn_status run_part(const product_job *job, int64_t product, int64_t turn, int64_t m, int64_t n, int thread, void *scratch) {
   const mn_product_plan *t = job->plan;
   const size_t size = t->p.bf16 ? 2 : 4, c_size = t->p.c_bf16 ? 2 : 4;
   int64_t a = m * t->p.a_rs, b = n * t->p.b_cs, index = product;
@@ -218,11 +231,12 @@ static mn_status run_part(const product_job *job, int64_t product, int64_t m, in
   p.a = (const char *)p.a + (int64_t)size * a;
   p.b = (const char *)p.b + (int64_t)mn_product_b_size(&p) * b;
   if (t->parts > 1) {
-    const int64_t k = product * part_of_k(t);
-    p.K = product + 1 < t->parts ? part_of_k(t) : p.K - k;
+    const int64_t k = k_of_turn(t, product, turn);
+    p.K = k_of_turn(t, product, turn + 1) - k;
     p.a = (const char *)p.a + (int64_t)size * k * p.a_cs;
     p.b = (const char *)p.b + (int64_t)mn_product_b_size(&p) * k * p.b_rs;
     if (product) p.c = job->sums + (product - 1) * t->p.M * t->p.N, p.ldc = t->p.N, p.accumulate = false;
+    if (turn) p.accumulate = true;
     product = 0;
   }
   p.c = (char *)p.c + (int64_t)c_size * (product * t->p.M * t->p.N + m * p.ldc + n);
@@ -243,16 +257,30 @@ static mn_status run_part(const product_job *job, int64_t product, int64_t m, in
   return MN_OK;
 }
 
+/* Block `part`, counted as blocks are taken */
+static mn_status run_block(const product_job *job, int64_t product, int64_t turn, int64_t part, int thread) {
+  const mn_product_plan *t = job->plan;
+  const int64_t m = (t->packed ? part % t->m_tasks : part / t->n_tasks) * t->mb; /* shared panels: all rows before the next */
+  const int64_t n = (t->packed ? part / t->m_tasks : part % t->n_tasks) * t->nb;
+  return run_part(job, product, turn, m, n, thread, job->scratch + (size_t)thread * job->own);
+}
+
 static void run_task(void *ctx, int64_t task, int thread) {
   product_job *job = ctx;
   const mn_product_plan *t = job->plan;
-  void *scratch = job->scratch + (size_t)thread * job->own;
-  const int64_t parts = t->m_tasks * t->n_tasks, first = task / parts * t->group, part = task % parts;
-  const int64_t m = (t->packed ? part % t->m_tasks : part / t->n_tasks) * t->mb; /* shared panels: all rows before the next */
-  const int64_t n = (t->packed ? part / t->m_tasks : part % t->n_tasks) * t->nb;
-  const int64_t last = t->parts > 1 ? first + 1 : min64(first + t->group, t->batch);
-  for (int64_t product = first; product < last; product++)
-    if (run_part(job, product, m, n, thread, scratch) != MN_OK) atomic_store(&job->failed, true);
+  const int64_t blocks = t->m_tasks * t->n_tasks, first = task / blocks * t->group;
+  for (int64_t product = first; product < min64(first + t->group, t->batch); product++)
+    if (run_block(job, product, 0, task % blocks, thread) != MN_OK) atomic_store(&job->failed, true);
+}
+
+/* A part's slices of K follow each other, since they add to the same sums. */
+static bool run_turn(void *ctx, int64_t chain, int64_t turn, int room, int thread) {
+  (void)room;
+  product_job *job = ctx;
+  const mn_product_plan *t = job->plan;
+  const int64_t blocks = t->m_tasks * t->n_tasks, part = chain / blocks;
+  if (run_block(job, part, turn, chain % blocks, thread) != MN_OK) atomic_store(&job->failed, true);
+  return k_of_turn(t, part, turn + 1) < k_of_turn(t, part + 1, 0);
 }
 
 enum { ROWS_ADDED = 16 };
@@ -283,7 +311,8 @@ mn_status mn_product_plan_run(const mn_product_plan *t, mn_pool *pool, void *scr
                      .scratch = own,
                      .own = t->scratch - share_of(t)};
   if (t->packed) mn_pool_run(pool, ceil_div(ceil_div(t->p.N, t->gemm->nr), PANELS), pack_task, &job);
-  mn_pool_run(pool, t->tasks, run_task, &job);
+  if (t->parts > 1) mn_chains_run(pool, t->tasks, run_turn, &job, (char *)scratch + t->packed + sums_bytes(t));
+  else mn_pool_run(pool, t->tasks, run_task, &job);
   if (t->parts > 1) mn_pool_run(pool, ceil_div(t->p.M, ROWS_ADDED), add_task, &job);
   return atomic_load(&job.failed) ? mn_fail(MN_ERR_INTERNAL, "a product failed in oneDNN") : MN_OK;
 }

@@ -1,5 +1,6 @@
-/* recurrence.c - kernels of the chunked linear recurrence and its gradient: one task per (batch, head), each with its
- * own scratch, so that results do not depend on the number of threads. */
+/* recurrence.c - kernels of the chunked linear recurrence and its gradient: one sequence per (batch, head), whose turns follow each other,
+ * whichever thread takes them, so that results do not depend on the number of threads. */
+#include "backend/cpu/chains.h"
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/recurrence.h"
 #include "graph/fused_recurrence.h"
@@ -120,15 +121,23 @@ static mn_rec_args args_of(const mn_call *c, bool backward) {
 /* ---- running ---- */
 typedef struct job {
   mn_rec_args args;
-  void (*one)(const mn_rec_args *a, int64_t b, int64_t h, void *scratch);
-  char *scratch;
-  size_t scratch_size;
+  const mn_recurrence_isa *isa;
+  int threads;
+  int64_t sequences;
+  size_t kept, scratch; /* bytes of a sequence, of a thread */
+  char *memory;         /* of the chains, of sequences, of threads */
 } job;
 
-static void task(void *ctx, int64_t i, int thread) {
-  job *j = ctx;
-  j->one(&j->args, i / j->args.H, i % j->args.H, j->scratch + (size_t)thread * j->scratch_size);
+static size_t kept_at(const job *j, int room) { return mn_chain_bytes(j->sequences, j->threads) + (size_t)room * j->kept; }
+static size_t scratch_at(const job *j, int thread) {
+  return kept_at(j, mn_chain_rooms(j->sequences, j->threads)) + (size_t)thread * j->scratch;
 }
+static bool take_turn(void *ctx, int64_t sequence, int64_t turn, int room, int thread) {
+  const job *j = ctx;
+  const int64_t H = j->args.H;
+  return j->isa->turn(&j->args, sequence / H, sequence % H, turn, j->memory + kept_at(j, room), j->memory + scratch_at(j, thread));
+}
+static void whole(void *ctx, int64_t sequence, int thread) { take_turn(ctx, sequence, 0, 0, thread); }
 
 static int threads_of(const mn_call *c) { return c->pool ? mn_pool_threads(c->pool) : 1; }
 static const mn_recurrence_isa *table_of(const mn_call *c, bool backward) {
@@ -136,21 +145,26 @@ static const mn_recurrence_isa *table_of(const mn_call *c, bool backward) {
   if (by_channel(c->attr)) return backward ? MN_ISA_PICK(mn_recurrence_channel_grad, isa) : MN_ISA_PICK(mn_recurrence_channel, isa);
   return backward ? MN_ISA_PICK(mn_recurrence_grad, isa) : MN_ISA_PICK(mn_recurrence, isa);
 }
+static job job_of(const mn_call *c, bool backward) {
+  job j = {.args = args_of(c, backward), .isa = table_of(c, backward), .threads = threads_of(c), .memory = c->workspace};
+  j.sequences = j.args.B * j.args.H;
+  j.isa->sizes(&j.args, &j.kept, &j.scratch);
+  return j;
+}
 
 static mn_status run(mn_call *c, bool backward) {
-  const mn_recurrence_isa *isa = table_of(c, backward);
-  job j = {.args = args_of(c, backward), .one = isa->run, .scratch = c->workspace};
+  job j = job_of(c, backward);
   if (j.args.T == 0 || j.args.B == 0) return MN_OK;
-  j.scratch_size = isa->scratch(&j.args);
-  mn_pool_run(c->pool, j.args.B * j.args.H, task, &j);
+  if (j.kept) mn_chains_run(c->pool, j.sequences, take_turn, &j, j.memory);
+  else mn_pool_run(c->pool, j.sequences, whole, &j);
   return MN_OK;
 }
 static mn_status run_forward(mn_call *c) { return run(c, false); }
 static mn_status run_backward(mn_call *c) { return run(c, true); }
 
 static size_t workspace(const mn_call *c, bool backward) {
-  mn_rec_args a = args_of(c, backward);
-  return (size_t)threads_of(c) * table_of(c, backward)->scratch(&a);
+  job j = job_of(c, backward);
+  return scratch_at(&j, j.threads);
 }
 static size_t workspace_forward(const mn_call *c) { return workspace(c, false); }
 static size_t workspace_backward(const mn_call *c) { return workspace(c, true); }

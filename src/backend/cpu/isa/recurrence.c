@@ -51,13 +51,14 @@ static void step(const mn_rec_args *p, work *w, int64_t b, int64_t h) {
 }
 
 /* ---- forward ---- */
-static void forward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) {
+static bool forward(const mn_rec_args *p, int64_t b, int64_t h, int64_t turn, void *kept, void *scratch) {
+  (void)turn, (void)kept;
   take s = {scratch, 0};
   work w;
   take_work(&w, &s, p);
   if (p->T == 1) {
     step(p, &w, b, h);
-    return;
+    return false;
   }
   const int64_t K = p->K, V = p->V, kp = w.kp, vp = w.vp;
   const int64_t phase = first_phase(p, b);
@@ -100,12 +101,14 @@ static void forward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) {
   if (p->momentum) state_out(&p->s, b, h, w.s, vp, K, V);
   if (anchor) state_out(&p->a, b, h, ends_chunk(p, phase) ? w.w : w.anc, vp, K, V);
   if (p->plain) state_out(&p->a, b, h, w.w, vp, K, V); /* each token ends its chunk */
+  return false;
 }
 
-static size_t scratch_size(const mn_rec_args *p) {
+static void sizes(const mn_rec_args *p, size_t *kept, size_t *scratch) {
   take s = {NULL, 0};
   work w;
   take_work(&w, &s, p);
-  return s.used;
+  *kept = 0;
+  *scratch = s.used;
 }
-const mn_recurrence_isa MN_ISA_NAME(mn_recurrence) = {scratch_size, forward};
+const mn_recurrence_isa MN_ISA_NAME(mn_recurrence) = {sizes, forward};

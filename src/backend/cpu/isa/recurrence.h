@@ -26,8 +26,10 @@ typedef struct mn_rec_args {
 } mn_rec_args;
 
 typedef struct mn_recurrence_isa {
-  size_t (*scratch)(const mn_rec_args *a); /* bytes one task needs; a multiple of 64 */
-  void (*run)(const mn_rec_args *a, int64_t b, int64_t h, void *scratch);
+  /* Bytes that a sequence keeps from one turn to the next, 0 if there is one, and that a turn needs besides; multiples of 64. */
+  void (*sizes)(const mn_rec_args *a, size_t *kept, size_t *scratch);
+  /* Turn 0, 1, 2, ... of the sequence of (b, h), one after the other; true: there is another. */
+  bool (*turn)(const mn_rec_args *a, int64_t b, int64_t h, int64_t turn, void *kept, void *scratch);
 } mn_recurrence_isa;
 MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence); /* forward */
 MN_ISA_DECLARE(mn_recurrence_isa, mn_recurrence_grad);

@@ -40,17 +40,18 @@ static void step(const mn_rec_args *p, channel_work *w, int64_t b, int64_t h) {
   state_out(&p->w, b, h, w->w, vp, K, V);
 }
 
-static void forward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) {
-  take s = {scratch, 0};
+static bool forward(const mn_rec_args *p, int64_t b, int64_t h, int64_t turn, void *kept, void *scratch) {
+  take s = {scratch, 0}, k = {kept, 0};
   channel_work w;
-  take_channel(&w, &s, p, false);
+  take_channel(&w, &s, &k, p, false);
   if (p->T == 1) {
     step(p, &w, b, h);
-    return;
+    return false;
   }
-  const int64_t K = p->K, V = p->V, kp = w.kp, vp = w.vp;
-  state_in(w.w, vp, &p->w0, b, h, K, V);
-  for (int64_t t0 = 0; t0 < p->T; t0 += PIECE) {
+  const int64_t K = p->K, V = p->V, kp = w.kp, vp = w.vp, pieces = (p->T + PIECE - 1) / PIECE;
+  const int64_t first = mn_turn_begin(pieces, TURN, turn) * PIECE, end = mn_turn_begin(pieces, TURN, turn + 1) * PIECE;
+  if (turn == 0) state_in(w.w, vp, &p->w0, b, h, K, V);
+  for (int64_t t0 = first; t0 < p->T && t0 < end; t0 += PIECE) {
     const int64_t n = p->T - t0 < PIECE ? p->T - t0 : PIECE;
     load_piece(p, &w, b, t0, h, n, true);
     decays_in(p, w.a, kp, b, t0, h, n, w.n4);
@@ -69,13 +70,16 @@ static void forward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) {
     rows_done(&p->o, b, t0, h, o, n, V);
     advance_channels(p, &w, total, w.w, w.w, w.z);
   }
+  if (end < p->T) return true;
   state_out(&p->w, b, h, w.w, vp, K, V);
+  return false;
 }
 
-static size_t scratch_size(const mn_rec_args *p) {
-  take s = {NULL, 0};
+static void sizes(const mn_rec_args *p, size_t *kept, size_t *scratch) {
+  take s = {NULL, 0}, k = {NULL, 0};
   channel_work w;
-  take_channel(&w, &s, p, false);
-  return s.used;
+  take_channel(&w, &s, &k, p, false);
+  *kept = k.used;
+  *scratch = s.used;
 }
-const mn_recurrence_isa MN_ISA_NAME(mn_recurrence_channel) = {scratch_size, forward};
+const mn_recurrence_isa MN_ISA_NAME(mn_recurrence_channel) = {sizes, forward};

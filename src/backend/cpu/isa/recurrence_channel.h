@@ -23,11 +23,13 @@
 #ifndef MN_CPU_RECURRENCE_CHANNEL_H
 #define MN_CPU_RECURRENCE_CHANNEL_H
 
+#include "backend/cpu/chains.h"
 #include "backend/cpu/isa/recurrence_ahead.h"
 #include "backend/cpu/isa/recurrence_piece.h"
 #include "backend/cpu/isa/vecmath.h"
 #include "graph/fused_recurrence.h"
 
+enum { TURN = 2 };                                             /* pieces of a turn at least */
 enum { QUAD = 4, QUADS = PIECE / QUAD, JOINS = 3, SIDES = 2 }; /* PIECE = QUAD << JOINS */
 
 typedef struct channel_side { /* readers, or writers, of a piece */
@@ -59,7 +61,8 @@ TILE_FN void take_side(channel_side *side, take *s, int64_t kp, bool backward) {
   for (int j = 0; j < JOINS; j++) side->kept[j] = backward ? take_floats(s, PIECE * kp) : NULL;
 }
 
-TILE_FN void take_channel(channel_work *w, take *s, const mn_rec_args *p, bool backward) {
+/* s: memory of a turn; kept: of a sequence of several */
+TILE_FN void take_channel(channel_work *w, take *s, take *kept, const mn_rec_args *p, bool backward) {
   const int64_t kp = tile_pad(p->K), vp = tile_pad(p->V), np = tile_pad(PIECE);
   *w = (channel_work){.kp = kp, .vp = vp, .np = np};
   w->n_readers = p->write == MN_WRITE_VALUE ? 1 : 2;
@@ -78,8 +81,8 @@ TILE_FN void take_channel(channel_work *w, take *s, const mn_rec_args *p, bool b
   w->z = take_floats(s, p->write == MN_WRITE_ERASE ? PIECE * vp : 0);
   w->os = take_floats(s, PIECE * vp);
   w->t = take_floats(s, kp * np);
-  w->w = take_floats(s, p->K * vp);
-  w->decays = backward ? take_floats(s, (p->T + QUAD) * kp) : NULL;
+  w->w = take_floats(p->T > 1 ? kept : s, p->K * vp);
+  w->decays = backward ? take_floats(kept, (p->T + QUAD) * kp) : NULL;
   w->a = backward ? NULL : take_floats(s, (PIECE + QUAD) * kp);
 }
 

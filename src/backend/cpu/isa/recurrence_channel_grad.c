@@ -22,17 +22,17 @@ typedef struct channel_back {
   float *dbeta;                 /* [np]        */
 } channel_back;
 
-static void take_back(channel_back *w, take *s, const mn_rec_args *p) {
+static void take_back(channel_back *w, take *s, take *kept, const mn_rec_args *p) {
   channel_work *f = &w->f;
-  take_channel(f, s, p, true);
+  take_channel(f, s, kept, p, true);
   const int64_t kp = f->kp, vp = f->vp, np = tile_pad(PIECE), erase = p->write == MN_WRITE_ERASE;
   w->state = p->K * vp;
   w->pieces = (p->T + PIECE - 1) / PIECE;
   w->every = saved_every(w->pieces, w->state);
-  w->saved = take_floats(s, (w->pieces + w->every - 1) / w->every * w->state);
+  w->saved = take_floats(kept, (w->pieces + w->every - 1) / w->every * w->state);
   w->run = take_floats(s, w->every > 1 ? w->every * w->state : 0);
-  w->solved = take_floats(s, p->write == MN_WRITE_VALUE ? 0 : p->T * vp);
-  w->dw = take_floats(s, w->state);
+  w->solved = take_floats(kept, p->write == MN_WRITE_VALUE ? 0 : p->T * vp);
+  w->dw = take_floats(kept, w->state);
   for (int i = 0; i < f->n_readers; i++) w->d_reader[i] = take_floats(s, (PIECE + 1) * kp);
   for (int i = 0; i < f->n_writers; i++) w->d_writer[i] = take_floats(s, (PIECE + 1) * kp);
   for (int i = 0; i < f->n_readers; i++)
@@ -330,20 +330,16 @@ static const float *written_again(const mn_rec_args *p, channel_back *w, int64_t
   return make_triangles(p, f, f->n_readers, false);
 }
 
-static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) {
-  take s = {scratch, 0};
-  channel_back w;
-  take_back(&w, &s, p);
-  channel_work *f = &w.f;
-  const int64_t K = p->K, V = p->V, vp = f->vp, kp = f->kp, T = p->T;
-  float *const u = f->u;
-
-  float *W = w.saved; /* the state before each piece: in its place where it is kept, else passing by in f->w */
-  state_in(W, vp, &p->w0, b, h, K, V);
+/* The state before each piece, forward: in its place where it is kept, else passing by in f->w */
+static void states_forward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h) {
+  channel_work *f = &w->f;
+  const int64_t kp = f->kp, vp = f->vp, T = p->T;
+  float *const u = f->u, *W = w->saved;
+  state_in(W, vp, &p->w0, b, h, p->K, p->V);
   for (int64_t t0 = 0, i = 0; t0 < T; t0 += PIECE, i++) {
     const int64_t n = T - t0 < PIECE ? T - t0 : PIECE;
-    float *next = (i + 1) % w.every == 0 ? w.saved + (i + 1) / w.every * w.state : f->w;
-    if (p->write == MN_WRITE_DELTA) f->u = w.solved + t0 * vp;
+    float *next = (i + 1) % w->every == 0 ? w->saved + (i + 1) / w->every * w->state : f->w;
+    if (p->write == MN_WRITE_DELTA) f->u = w->solved + t0 * vp;
     load_piece(p, f, b, t0, h, n, false);
     f->a = f->decays + t0 * kp;
     decays_in(p, f->a, kp, b, t0, h, n, f->n4);
@@ -351,35 +347,55 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
     note_piece(p, f, b, t0 + n, h, false);
     note_decays(p, f, b, t0 + n, h);
     const float *total = make_triangles(p, f, 1, true);
-    write_piece(p, f, W, w.solved + t0 * vp);
-    if (t0 + n < T) advance_channels(p, f, total, W, next, w.solved + t0 * vp);
+    write_piece(p, f, W, w->solved + t0 * vp);
+    if (t0 + n < T) advance_channels(p, f, total, W, next, w->solved + t0 * vp);
     W = next;
   }
   f->u = u;
+}
 
-  state_in(w.dw, vp, &p->w, b, h, K, V);
-  for (int64_t run = (w.pieces - 1) / w.every; run >= 0; run--) {
-    const int64_t first = run * w.every, count = w.pieces - first < w.every ? w.pieces - first : w.every;
-    const float *saved = w.saved + run * w.state;
+/* Pieces [first, end) from the last on, run by run. */
+static void pieces_backward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h, int64_t first, int64_t end) {
+  for (int64_t start = first + (end - 1 - first) / w->every * w->every; start >= first; start -= w->every) {
+    const int64_t count = end - start < w->every ? end - start : w->every;
+    const float *saved = w->saved + start / w->every * w->state;
     for (int64_t i = 0; i + 1 < count; i++) {
-      const int64_t t0 = (first + i) * PIECE;
-      const float *total = written_again(p, &w, b, h, t0, PIECE);
-      advance_channels(p, f, total, i ? w.run + i * w.state : saved, w.run + (i + 1) * w.state, w.solved + t0 * vp);
+      const int64_t t0 = (start + i) * PIECE;
+      const float *total = written_again(p, w, b, h, t0, PIECE);
+      advance_channels(p, &w->f, total, i ? w->run + i * w->state : saved, w->run + (i + 1) * w->state, w->solved + t0 * w->f.vp);
     }
     for (int64_t i = count - 1; i >= 0; i--) {
-      const int64_t t0 = (first + i) * PIECE, n = T - t0 < PIECE ? T - t0 : PIECE;
-      const float *before = i > 1 ? w.run + (i - 1) * w.state : i == 1 || run == 0 ? saved : saved - w.state;
-      piece_backward(p, &w, b, h, t0, n, i ? w.run + i * w.state : saved, before);
+      const int64_t t0 = (start + i) * PIECE, n = p->T - t0 < PIECE ? p->T - t0 : PIECE;
+      const float *before = i > 1 ? w->run + (i - 1) * w->state : i == 1 || start == 0 ? saved : saved - w->state;
+      piece_backward(p, w, b, h, t0, n, i ? w->run + i * w->state : saved, before);
     }
   }
-  state_out(&p->dw0, b, h, w.dw, vp, K, V);
 }
 
-static size_t scratch_size(const mn_rec_args *p) {
-  take s = {NULL, 0};
+/* The states in one turn, then back in several, of whole runs. */
+static bool backward(const mn_rec_args *p, int64_t b, int64_t h, int64_t turn, void *kept, void *scratch) {
+  take s = {scratch, 0}, k = {kept, 0};
   channel_back w;
-  take_back(&w, &s, p);
-  return s.used;
+  take_back(&w, &s, &k, p);
+  if (turn == 0) {
+    states_forward(p, &w, b, h);
+    state_in(w.dw, w.f.vp, &p->w, b, h, p->K, p->V);
+    return true;
+  }
+  const int64_t runs = (w.pieces + w.every - 1) / w.every, least = (TURN + w.every - 1) / w.every;
+  const int64_t end = (runs - mn_turn_begin(runs, least, turn - 1)) * w.every, first = (runs - mn_turn_begin(runs, least, turn)) * w.every;
+  pieces_backward(p, &w, b, h, first, end < w.pieces ? end : w.pieces);
+  if (first > 0) return true;
+  state_out(&p->dw0, b, h, w.dw, w.f.vp, p->K, p->V);
+  return false;
 }
 
-const mn_recurrence_isa MN_ISA_NAME(mn_recurrence_channel_grad) = {scratch_size, backward};
+static void sizes(const mn_rec_args *p, size_t *kept, size_t *scratch) {
+  take s = {NULL, 0}, k = {NULL, 0};
+  channel_back w;
+  take_back(&w, &s, &k, p);
+  *kept = k.used;
+  *scratch = s.used;
+}
+
+const mn_recurrence_isa MN_ISA_NAME(mn_recurrence_channel_grad) = {sizes, backward};

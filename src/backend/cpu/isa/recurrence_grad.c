@@ -335,7 +335,8 @@ static void piece_backward(const mn_rec_args *p, back *w, int64_t b, int64_t h, 
   gates_out(&p->dlog_eta, b, s1.t0, h, w->deta, n);
 }
 
-static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) {
+static bool backward(const mn_rec_args *p, int64_t b, int64_t h, int64_t turn, void *kept, void *scratch) {
+  (void)turn, (void)kept;
   take s = {scratch, 0};
   back w;
   take_back(&w, &s, p);
@@ -411,13 +412,14 @@ static void backward(const mn_rec_args *p, int64_t b, int64_t h, void *scratch) 
     zero(f->anc, K * vp);
     state_out(&p->da0, b, h, f->anc, vp, K, V);
   }
+  return false;
 }
 
-static size_t scratch_size(const mn_rec_args *p) {
+static void sizes(const mn_rec_args *p, size_t *kept, size_t *scratch) {
   take s = {NULL, 0};
   back w;
   take_back(&w, &s, p);
-  return s.used;
+  *kept = 0;
+  *scratch = s.used;
 }
-
-const mn_recurrence_isa MN_ISA_NAME(mn_recurrence_grad) = {scratch_size, backward};
+const mn_recurrence_isa MN_ISA_NAME(mn_recurrence_grad) = {sizes, backward};
