@@ -9,6 +9,7 @@ void mn_plan_lifetimes(mn_plan *p) {
   for (int i = 0; i < p->n_storages; i++) p->storages[i].first = p->storages[i].last = -1;
   for (int t = 0; t < p->n_steps; t++) {
     mn_plan_step *s = p->steps[t];
+    mn_steps_ahead(p, t);
     if (s->dropped) continue;
     for (int i = 0; i < s->call.n_in; i++) {
       mn_storage *m = &p->storages[mn_storage_root(p, s->in_storage[i])];
@@ -68,6 +69,7 @@ static mn_status assign_in_place(mn_plan *p) {
   for (int i = 0; i < p->n_storages; i++) uses[i] = (use){-1, -1, -1, -1};
   for (int i = 0; i < p->n_steps; i++) {
     mn_plan_step *s = p->steps[i];
+    mn_steps_ahead(p, i);
     for (int k = 0; k < s->call.n_in; k++) {
       use *u = &uses[s->in_storage[k]];
       u->last_read = i, u->input = k;
@@ -129,6 +131,7 @@ static mn_status temporaries_in_place(mn_plan *p) {
   if (!touched) return MN_ERR_MEMORY;
   for (int t = 0; t < p->n_steps; t++) {
     const mn_plan_step *s = p->steps[t];
+    mn_steps_ahead(p, t);
     if (s->dropped) continue;
     count_touched(p, s, 1, touched);
     for (int j = 0; j < s->call.n_out; j++)

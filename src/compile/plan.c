@@ -337,7 +337,7 @@ static mn_status build_init(builder *b) {
   b->uses = mn_calloc((size_t)total + 1, sizeof *b->uses);
   b->p->leaf_storage = mn_arena_alloc(b->p->arena, (size_t)(b->p->program.n_leaves + 1) * sizeof(int));
   if (!b->values || !b->dense || !b->uses || !b->p->leaf_storage) return MN_ERR_MEMORY;
-  for (int i = 0; i < total; i++) b->values[i].storage = b->dense[i] = -1;
+  for (int i = 0; i < total; i++) b->dense[i] = -1;
   for (int i = 0; i < n; i++) b->leaf_of[i] = -1;
   for (int i = 0; i < b->p->program.n_leaves; i++) {
     const mn_tensor *here = b->p->program.leaves[i];

@@ -35,7 +35,7 @@ typedef struct mn_storage {
 } mn_storage;
 
 typedef struct mn_placed { /* where a tensor lies */
-  int storage;             /* -1: not placed yet */
+  int storage;
   mn_layout layout;
 } mn_placed;
 
@@ -132,6 +132,16 @@ mn_status mn_plan_memory(mn_plan *p, bool share);          /* offsets of tempora
 mn_status mn_plan_fill_constants(mn_plan *p);              /*                                                (plan_memory.c)  */
 mn_status mn_plan_settle(mn_plan *p);                      /* its block and its outputs have memory          (plan_room.c)    */
 void *mn_plan_grow(void *p, int n, int *cap, size_t size); /* room for item n of an array, doubling */
+
+/* Steps are as many as the model has operations, and larger than the caches: a walk over them asks for what it will look at some steps before
+ * its turn. */
+static inline __attribute__((always_inline)) void mn_steps_ahead(const mn_plan *p, int t) {
+  enum { STEPS = 16, LISTS = 8, LINE = 64 };
+  if (t + STEPS >= p->n_steps) return;
+  __builtin_prefetch(p->steps[t + STEPS]);
+  __builtin_prefetch((const char *)p->steps[t + STEPS] + LINE);
+  __builtin_prefetch(p->steps[t + LISTS]->in_storage);
+}
 
 static inline bool mn_layout_is_dense(const mn_shape *s, const mn_layout *l) {
   int64_t expect = 1;

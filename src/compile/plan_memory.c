@@ -22,6 +22,7 @@ static void patch(mn_plan *p, int s, mn_patch patch) {
 static void patch_all(mn_plan *p) {
   for (int t = 0; t < p->n_steps; t++) {
     mn_plan_step *s = p->steps[t];
+    mn_steps_ahead(p, t);
     if (s->dropped) continue;
     for (int i = 0; i < s->call.n_in; i++) {
       mn_view *v = &s->call.in[i];
@@ -141,7 +142,8 @@ mn_status mn_plan_fill_constants(mn_plan *p) {
 
 void mn_plan_count_activations(mn_plan *p) {
   bool *counted = mn_calloc((size_t)p->n_storages + 1, 1);
-  for (int t = 0; t < p->n_steps && counted; t++)
+  for (int t = 0; t < p->n_steps && counted; t++) {
+    mn_steps_ahead(p, t);
     for (int i = 0; i < p->steps[t]->call.n_in; i++) {
       int s = mn_storage_root(p, p->steps[t]->in_storage[i]);
       mn_storage *m = &p->storages[s];
@@ -149,5 +151,6 @@ void mn_plan_count_activations(mn_plan *p) {
       counted[s] = true;
       p->report.bytes_activations += m->bytes;
     }
+  }
   free(counted);
 }

@@ -28,14 +28,25 @@ bool mn_scope_remember(mn_scope_root *r, mn_table *t, const char *name, int numb
   return false;
 }
 
+/* The three, one after the other: a model has many names. */
+static const char *joined(mn_arena *arena, const char *a, const char *b, const char *c) {
+  const size_t na = strlen(a), nb = strlen(b), nc = strlen(c) + 1;
+  char *p = mn_arena_room(arena, na + nb + nc);
+  if (!p) return NULL;
+  memcpy(p, a, na);
+  memcpy(p + na, b, nb);
+  memcpy(p + na + nb, c, nc);
+  return p;
+}
+
 const char *mn_scope_full(mn_scope *s, const char *name) {
-  const char *full = mn_arena_format(s->r->arena, "%s%s", s->path, name);
+  const char *full = joined(s->r->arena, s->path, name, "");
   if (!full) mn_graph_fault(s->r->graph, MN_ERR_MEMORY, "%s", mn_message());
   return full;
 }
 
 const char *mn_scope_full_state(mn_scope *s, const char *name) {
-  const char *full = mn_arena_format(s->r->arena, "%s%s", s->state_path, name);
+  const char *full = joined(s->r->arena, s->state_path, name, "");
   if (!full) mn_graph_fault(s->r->graph, MN_ERR_MEMORY, "%s", mn_message());
   return full;
 }
@@ -74,8 +85,8 @@ mn_scope *mn_scope_in(mn_scope *s, const char *fmt, ...) {
   vsnprintf(name, sizeof name, fmt, ap);
   va_end(ap);
   mn_scope *in = mn_scope_alloc(s->r, 1, sizeof *in);
-  const char *path = in ? mn_arena_format(s->r->arena, "%s%s.", s->path, name) : NULL, *state_path = path;
-  if (path && s->state_path != s->path) state_path = mn_arena_format(s->r->arena, "%s%s.", s->state_path, name);
+  const char *path = in ? joined(s->r->arena, s->path, name, ".") : NULL, *state_path = path;
+  if (path && s->state_path != s->path) state_path = joined(s->r->arena, s->state_path, name, ".");
   if (!state_path) {
     mn_graph_fault(s->r->graph, MN_ERR_MEMORY, "%s", mn_message());
     return s;
