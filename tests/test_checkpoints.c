@@ -3,6 +3,7 @@
  * name: damaged shards, an index that lies, tensors that are missing, unknown or of another shape, settings that are not done. */
 #include "checkpoint/arch.h"
 #include "checkpoint/bundle.h"
+#include "checkpoint/convert.h"
 #include "format/safetensors.h"
 #include "run/session.h"
 #include "program.h"
@@ -110,6 +111,66 @@ static void each_says_what_it_said_in(mn_dtype dtype, const char *backend, doubl
 
 static void each_says_what_it_said_in_f64(void) { each_says_what_it_said_in(MN_F64, "ref", 1e-6); }
 static void each_says_what_it_said_in_f32(void) { each_says_what_it_said_in(MN_F32, NULL, 1e-4); }
+
+/* Logits of each place of `e`'s tokens, read as a whole and token by token: [2,T,B,V]. */
+static float *logits_of(const said *e, const char *path, mn_backend *b, mn_dtype dtype, mn_params **p) {
+  mn_model *m = NULL;
+  mn_session *s = NULL;
+  const int64_t row = e->B * e->V;
+  float *all = malloc((size_t)(2 * e->T * row) * sizeof *all);
+  CHECK_OK(mn_checkpoint_model(path, b, dtype, &m, p));
+  if (m) CHECK_OK(mn_session_new(m, *p, &(mn_session_config){.batch = e->B}, &s));
+  for (int64_t t = 0; s && t < e->T; t++) {
+    int32_t part[64];
+    const float *logits = NULL;
+    CHECK_OK(mn_session_reset(s));
+    for (int64_t i = 0; i < e->B * (t + 1); i++) part[i] = e->tokens[i / (t + 1) * e->T + i % (t + 1)];
+    if (mn_session_feed(s, part, t + 1, &logits) == MN_OK) memcpy(all + t * row, logits, (size_t)row * sizeof *all);
+  }
+  if (s) CHECK_OK(mn_session_reset(s));
+  for (int64_t t = 0; s && t < e->T; t++) {
+    int32_t part[64];
+    const float *logits = NULL;
+    for (int64_t r = 0; r < e->B; r++) part[r] = e->tokens[r * e->T + t];
+    if (mn_session_feed(s, part, 1, &logits) == MN_OK) memcpy(all + (e->T + t) * row, logits, (size_t)row * sizeof *all);
+  }
+  mn_session_free(s);
+  mn_model_free(m);
+  return all;
+}
+
+/* Matrices in bf16 stay in their file, in two bytes a value, and give what the same numbers in f64 do. */
+static void matrices_in_bf16_stay_where_they_lie(void) {
+  static const char *const models[] = {"llama", "qwen3", "phi3"};
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_open(NULL, 2, &cpu));
+  for (int i = 0; i < 6 && cpu; i++) {
+    said e;
+    mn_params *p[2] = {NULL, NULL};
+    mn_convert_report report;
+    char path[512];
+    const char *to = i % 2 ? "bf16.gguf" : folder(models[i / 2], path);
+    if (!open_said(models[i / 2], "logits", &e)) continue;
+    if (i % 2) CHECK_OK(mn_convert(folder(models[i / 2], path), to, &(mn_convert_options){.type = MN_BF16}, &report));
+    float *want = logits_of(&e, to, mn_backend_ref(), MN_F64, &p[0]), *got = logits_of(&e, to, cpu, MN_F32, &p[1]);
+    double worst = 0, most = 0;
+    for (int64_t k = 0; k < 2 * e.T * e.B * e.V; k++)
+      worst = fmax(worst, fabs((double)got[k] - (double)want[k])), most = fmax(most, fabs((double)want[k]));
+    CHECK(worst < 1e-5 * most, "%s as %s: logits differ by %g of %g", models[i / 2], to, worst, most);
+    int kept = 0, mapped = 0;
+    for (int k = 0; p[1] && k < p[1]->n; k++) {
+      kept += p[1]->type[k] == MN_STORED_BF16;
+      mapped += p[1]->type[k] == MN_STORED_BF16 && p[1]->owner[k] == MN_PARAM_MAPPED;
+      CHECK(p[1]->type[k] != MN_STORED_BF16 || p[1]->info[k].flags & MN_PARAM_STORED, "%s is no matrix of products", p[1]->info[k].name);
+    }
+    CHECK(kept >= 8 && mapped >= 4, "%s as %s: %d matrices in bf16, %d of them where they lie", models[i / 2], to, kept, mapped);
+    for (int k = 0; k < 2; k++) mn_params_free(p[k]);
+    free(want);
+    free(got);
+    close_said(&e);
+  }
+  mn_backend_free(cpu);
+}
 
 /* And the vectors say something: settings that are read a little otherwise give another result. */
 static void settings_count(void) {
@@ -289,6 +350,7 @@ static void numbers_of_any_length_are_read(void) {
 int main(void) {
   RUN(each_says_what_it_said_in_f64);
   RUN(each_says_what_it_said_in_f32);
+  RUN(matrices_in_bf16_stay_where_they_lie);
   RUN(settings_count);
   RUN(an_encoder_says_what_it_said);
   RUN(real_models_make_sense);

@@ -3,6 +3,7 @@
  * loaded it goes on to the same bits, and reads nothing again; what is not done is refused by name. */
 #include "checkpoint/arch.h"
 #include "checkpoint/bundle.h"
+#include "checkpoint/convert.h"
 #include "format/safetensors.h"
 #include "program.h"
 #include "run/session.h"
@@ -94,6 +95,56 @@ static void each_says_what_it_said_in(mn_dtype dtype, const char *backend, doubl
 
 static void each_says_what_it_said_in_f64(void) { each_says_what_it_said_in(MN_F64, "ref", 1e-6); }
 static void each_says_what_it_said_in_f32(void) { each_says_what_it_said_in(MN_F32, NULL, 1e-4); }
+
+/* The last logits of all rows' tokens, read at once and token by token, of the model in that file: [2,B,V]; *kept: its matrices of experts that
+ * stay in bf16. */
+static float *said_by(const char *path, mn_dtype dtype, const char *backend, const opened *like, int *kept) {
+  opened o = {0};
+  mn_session *s = NULL;
+  const int64_t n = like->B * like->V;
+  float *all = calloc((size_t)(2 * n), sizeof *all);
+  CHECK_OK(mn_backend_open(backend, dtype == MN_F64 ? 1 : 2, &o.backend));
+  CHECK_OK(mn_checkpoint_model(path, o.backend, dtype, &o.model, &o.params));
+  *kept = 0;
+  for (int i = 0; o.params && i < o.params->n; i++)
+    *kept += strstr(o.params->info[i].name, ".experts.") != NULL && o.params->type[i] == MN_STORED_BF16;
+  if (o.model) CHECK_OK(mn_session_new(o.model, o.params, &(mn_session_config){.batch = like->B}, &s));
+  for (int64_t way = 0; s && way < 2; way++) {
+    const int64_t step = way ? 1 : like->T;
+    CHECK_OK(mn_session_reset(s));
+    for (int64_t at = 0; at < like->T; at += step) {
+      const float *logits = NULL;
+      feed(like, s, at, step, &logits);
+      if (logits) memcpy(all + way * n, logits, (size_t)n * sizeof *all);
+    }
+  }
+  mn_session_free(s);
+  close_golden(&o);
+  return all;
+}
+
+/* Experts in bf16 stay in two bytes a value, of one tensor or of one each, and say what the same numbers do in f64. */
+static void experts_stay_in_bf16(void) {
+  static const char *const models[] = {"qwen3_moe", "granite_moe", "olmoe"};
+  for (int i = 0; i < 6; i++) {
+    opened o;
+    mn_convert_report report;
+    int none, kept;
+    char path[512];
+    if (!open_golden(models[i / 2], MN_F64, "ref", &o)) continue;
+    snprintf(path, sizeof path, GOLDEN "%s", models[i / 2]);
+    if (i % 2) CHECK_OK(mn_convert(path, "bf16.gguf", &(mn_convert_options){.type = MN_BF16}, &report));
+    const char *from = i % 2 ? "bf16.gguf" : path;
+    float *want = said_by(from, MN_F64, "ref", &o, &none), *got = said_by(from, MN_F32, NULL, &o, &kept);
+    CHECK(none == 0 && kept >= 3, "%s: %d matrices of experts in bf16, %d in f64", from, kept, none);
+    for (int64_t k = 0; k < 2 * o.B * o.V; k++)
+      CHECK(fabs((double)got[k] - (double)want[k]) < 1e-5 * o.most, "%s of %s: logit %lld is %g, not %g", from, models[i / 2], (long long)k,
+            (double)got[k], (double)want[k]);
+    free(want);
+    free(got);
+    close_golden(&o);
+  }
+}
 
 /* One way goes on as the text does, the other reads something else first; neither knows of the other. */
 static void a_stream_forks(void) {
@@ -207,6 +258,7 @@ static void what_is_not_done_is_named(void) {
 int main(void) {
   RUN(each_says_what_it_said_in_f64);
   RUN(each_says_what_it_said_in_f32);
+  RUN(experts_stay_in_bf16);
   RUN(a_stream_forks);
   RUN(a_stream_is_kept);
   RUN(infinity_is_a_number);

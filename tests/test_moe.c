@@ -3,12 +3,13 @@
  * is chosen is who scores highest, with its bias; choices are spread in training; what a recipe may not ask for.
  * What trained models of this kind say stands in test_hybrids.c. */
 #include "compile/plan.h"
+#include "format/quant.h"
 #include "format/yaml.h"
 #include "gradcheck.h"
 #include "graph/fused_experts.h"
 #include "model/model.h"
 
-static void build_experts(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_experts(g, x[0], x[1], x[2], x[3], x[4], x[5]); }
+static void build_experts(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_experts(g, x[0], x[1], x[2], x[3], x[4], x[5], false); }
 
 static gc_case case_of(mn_dtype t, int64_t N, int64_t D, int64_t F, int64_t E, int64_t k, double lowest) {
   const mn_dtype gate = t == MN_F64 ? MN_F64 : MN_F32;
@@ -72,6 +73,67 @@ static void the_kernel_says_what_the_composition_says(void) {
     }
   }
   for (int i = 0; i < 2; i++) mn_backend_free(cpu[i]);
+}
+
+/* Of matrices in blocks, or bf16, for few rows of an expert and for many: what the same numbers in f32 say, to what x loses in 8 bits;
+ * nothing is lost where it is to be exact. Gradients reach x. */
+static void experts_are_kept_in_types_of_storage(void) {
+  enum { N = 40, D = 64, F = 96, E = 3, K = 2, MATRIX = E * F * D };
+  static const mn_dtype types[][3] = {
+      {MN_STORED_BF16, MN_STORED_BF16, MN_STORED_BF16}, {MN_Q8_0, MN_Q8_0, MN_Q8_0}, {MN_Q4_1, MN_F16, MN_Q5_0}};
+  static float x[N * D], weight[N * K], raw[MATRIX], wide[3][MATRIX];
+  static uint8_t kept[3][MATRIX * 4];
+  static int32_t index[N * K];
+  for (int i = 0; i < N * D; i++) x[i] = (float)mn_random_normal(1, 0, (uint64_t)i);
+  for (int i = 0; i < N * K; i++) index[i] = (i * 7 + i / 5) % (i < 60 ? 2 : E), weight[i] = (float)mn_random_uniform(2, 0, (uint64_t)i);
+  for (size_t form = 0; form < sizeof types / sizeof *types; form++)
+    for (int exact = 0; exact < 2; exact++)
+      for (int rows = 1; rows <= N; rows += N - 1) {
+        double *y[2] = {NULL, NULL}, most = 0, worst = 0, slope_most = 0, slope_worst = 0;
+        for (int m = 0; m < 3; m++) {
+          for (int i = 0; i < MATRIX; i++) raw[i] = 0.1f * (float)mn_random_normal(3 + (uint64_t)m, 0, (uint64_t)i);
+          CHECK_OK(mn_quantize(NULL, types[form][m], raw, MATRIX, kept[m]));
+          mn_dequantize(types[form][m], kept[m], MATRIX, wide[m]);
+        }
+        for (int stored = 0; stored < 2; stored++) {
+          mn_backend *b = NULL;
+          mn_plan *p = NULL;
+          mn_graph *g = mn_graph_new();
+          mn_tensor *in = mn_input(g, "x", MN_F32, MN_SHAPE(rows, D)), *w[3], *out[2], *dx;
+          mn_tensor *idx = mn_input(g, "index", MN_I32, MN_SHAPE(rows, K)), *by = mn_input(g, "weight", MN_F32, MN_SHAPE(rows, K));
+          CHECK_OK(mn_backend_cpu_new(2, &b));
+          for (int m = 0; m < 3; m++)
+            w[m] = mn_variable(g, "w", stored ? types[form][m] : MN_F32, m < 2 ? MN_SHAPE(E, F, D) : MN_SHAPE(E, D, F));
+          out[0] = mn_experts(g, in, w[0], w[1], w[2], idx, by, exact);
+          mn_tensor *sum = mn_sum(g, mn_square(g, out[0]), MN_ALL_AXES);
+          CHECK_OK(mn_grad(g, 1, &sum, NULL, 1, &in, &dx));
+          out[1] = dx;
+          CHECK_OK(mn_plan_compile(&(mn_plan_request){.graph = g, .n_outputs = 2, .outputs = out, .backend = b}, &p));
+          y[stored] = calloc((size_t)(2 * N * D), sizeof **y);
+          if (p) {
+            mn_plan_bind(p, in, x), mn_plan_bind(p, idx, index), mn_plan_bind(p, by, weight);
+            for (int m = 0; m < 3; m++) mn_plan_bind(p, w[m], stored ? (void *)kept[m] : (void *)wide[m]);
+            CHECK_OK(mn_plan_run(p));
+            for (int i = 0; i < 2 * rows * D; i++)
+              y[stored][i] = (double)((const float *)mn_plan_output(p, i / (rows * D))->data)[i % (rows * D)];
+          }
+          mn_plan_free(p);
+          mn_graph_free(g);
+          mn_backend_free(b);
+        }
+        for (int i = 0; i < rows * D; i++) {
+          most = fmax(most, fabs(y[0][i])), worst = fmax(worst, fabs(y[0][i] - y[1][i]));
+          slope_most = fmax(slope_most, fabs(y[0][rows * D + i]));
+          slope_worst = fmax(slope_worst, fabs(y[0][rows * D + i] - y[1][rows * D + i]));
+        }
+        const double bound = exact ? 1e-5 : 3e-2;
+        CHECK(most > 0.1 && worst < bound * most, "form %zu, %d rows, exact %d: %g of %g", form, rows, exact, worst, most);
+        CHECK(slope_most > 0.1 && slope_worst < bound * slope_most, "form %zu, %d rows, exact %d: gradients %g of %g", form, rows, exact,
+              slope_worst, slope_most);
+        if (!exact && form) CHECK(worst > 1e-5 * most, "form %zu, %d rows: nothing was rounded", form, rows);
+        free(y[0]);
+        free(y[1]);
+      }
 }
 
 /* ---- the channel part ---- */
@@ -200,6 +262,7 @@ static void what_a_recipe_may_not_ask_for(void) {
 int main(void) {
   RUN(gradients_agree_with_differences);
   RUN(the_kernel_says_what_the_composition_says);
+  RUN(experts_are_kept_in_types_of_storage);
   RUN(equal_experts_are_one_network);
   RUN(a_bias_moves_the_choice_and_nothing_else);
   RUN(choices_are_spread_in_training);

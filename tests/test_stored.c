@@ -3,6 +3,7 @@
 #include "graph/stored.h"
 
 #include "backend/cpu/isa/blocks.h"
+#include "base/bf16.h"
 #include "base/blocks.h"
 #include "base/f16.h"
 #include "compile/plan.h"
@@ -27,6 +28,11 @@ static void *random_blocks(mn_dtype t, int64_t n, uint64_t key) {
     switch (t) {
     case MN_F16: {
       const uint16_t h = mn_float_to_f16((float)mn_random_normal(key, 4, b));
+      memcpy(x, &h, 2);
+      break;
+    }
+    case MN_STORED_BF16: {
+      const uint16_t h = mn_float_to_bf16((float)mn_random_normal(key, 4, b));
       memcpy(x, &h, 2);
       break;
     }
@@ -133,7 +139,8 @@ static double offset_of(const mn_view *w, int64_t row, int64_t u) {
 /* The largest error of columns that came from one matrix, in units of what the sums' own rounding may be, or that of factors in bf16. */
 static double off_by(const mn_view *x, const mn_view *w, const mn_view *y, int64_t column, bool exact) {
   const int64_t M = x->dim[0], K = x->dim[1], columns = y->dim[1];
-  const bool rounds = w->dtype != MN_F16 && !exact, sums = rounds && mn_rounding_of(w->dtype) == MN_ROUND_SUMS;
+  const bool halves = mn_block_values(w->dtype) == 1, rounds = !halves && !exact,
+             sums = rounds && mn_rounding_of(w->dtype) == MN_ROUND_SUMS;
   const double part = w->dtype == MN_F16 && !exact && M > 12 && isa >= MN_ISA_LEVEL_AVX512_BF16 ? 0x1p-7 : 0x1p-20;
   float *v = values_of(w), *row = mn_alloc(sizeof(float) * (size_t)K);
   double *seen = mn_alloc(sizeof(double) * (size_t)K), *sum_off = mn_alloc(sizeof(double) * (size_t)(K / 32 + 1)), worst = 0;
@@ -506,7 +513,8 @@ static void parameters(void) {
   mn_graph_free(g);
   const int a = mn_params_find(p, "a.weight"), bias = mn_params_find(p, "b.bias");
   CHECK(p->info[a].flags & MN_PARAM_STORED && !(p->info[bias].flags & MN_PARAM_STORED), "which parameters may be kept in other types");
-  CHECK(mn_params_keep_exact(p) == MN_ERR_CONFIG && strstr(mn_message(), "no matrix of this model is kept in blocks"), "%s", mn_message());
+  CHECK(mn_params_keep_exact(p) == MN_ERR_CONFIG && strstr(mn_message(), "no matrix of this model is kept in blocks or f16"), "%s",
+        mn_message());
   CHECK(mn_params_store(p, a, MN_Q4_K) == MN_ERR_SHAPE && strstr(mn_message(), "a.weight is [32, 64] and cannot be kept as q4_k"), "%s",
         mn_message());
   CHECK_OK(mn_params_store(p, a, MN_Q8_0));
@@ -552,7 +560,7 @@ int main(void) {
     products(t);
     plans(t);
     no_numbers(t);
-    if (t != MN_F16) cut_anywhere(t);
+    if (mn_block_values(t) > 1) cut_anywhere(t);
   }
   as_ggml_rounds();
   losses_with_a_cap();

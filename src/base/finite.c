@@ -19,6 +19,7 @@ static mask mask_of(mn_dtype t) {
   case MN_F32:
     return (mask){0x7F8000007F800000u, 0x0080000000800000u, 0x8000000080000000u};
   case MN_BF16:
+  case MN_STORED_BF16:
     return (mask){0x7F807F807F807F80u, 0x0080008000800080u, 0x8000800080008000u};
   case MN_F64:
     return (mask){0x7FF0000000000000u, 0x0010000000000000u, 0x8000000000000000u};

@@ -17,6 +17,7 @@ static const struct {
     [MN_BOOL] = {"bool", 1, 1},
     [MN_DTYPES] = {"?", 1, 0},
     [MN_F16] = {"f16", 1, 2},
+    [MN_STORED_BF16] = {"bf16", 1, 2},
     [MN_Q4_0] = {"q4_0", MN_BLOCK, sizeof(mn_q4_0)},
     [MN_Q4_1] = {"q4_1", MN_BLOCK, sizeof(mn_q4_1)},
     [MN_Q5_0] = {"q5_0", MN_BLOCK, sizeof(mn_q5_0)},

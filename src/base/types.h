@@ -7,7 +7,7 @@
 enum { MN_MAX_DIMS = 8 };
 
 /* Up to MN_DTYPES: what graphs compute with. Behind it: types of storage, in which parameters may be kept and read (graph/stored.h), and
- * nothing is computed. All but f16 are of blocks: so many values along the last axis, as blocks.h lays them out. */
+ * nothing is computed. All but f16 and bf16 are of blocks: so many values along the last axis, as blocks.h lays them out. */
 typedef enum mn_dtype {
   MN_F32,
   MN_F64,
@@ -17,6 +17,7 @@ typedef enum mn_dtype {
   MN_BOOL,
   MN_DTYPES,
   MN_F16,
+  MN_STORED_BF16, /* bf16 as a file has it; MN_BF16 is what graphs compute with */
   MN_Q4_0,
   MN_Q4_1,
   MN_Q5_0,
@@ -40,6 +41,9 @@ size_t mn_block_bytes(mn_dtype t);            /* bytes of one block, or of one e
 size_t mn_dtype_bytes(mn_dtype t, int64_t n); /* of n elements, a multiple of the block                   */
 size_t mn_dtype_align(mn_dtype t);            /* what an element's or a block's address is a multiple of */
 static inline bool mn_dtype_is_stored(mn_dtype t) { return t > MN_DTYPES && t < MN_ALL_TYPES; }
+/* The type that says the same of a value and is not one of storage, where there is one; and the other way round. */
+static inline mn_dtype mn_dtype_plain(mn_dtype t) { return t == MN_STORED_BF16 ? MN_BF16 : t; }
+static inline mn_dtype mn_dtype_stored(mn_dtype t) { return t == MN_BF16 ? MN_STORED_BF16 : t; }
 /* What sums of values of type t are computed in: f64 for f64, else f32. */
 static inline mn_dtype mn_inner_type(mn_dtype t) { return t == MN_F64 ? MN_F64 : MN_F32; }
 static inline bool mn_dtype_is_float(mn_dtype t) { return t == MN_F32 || t == MN_F64 || t == MN_BF16; }

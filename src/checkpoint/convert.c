@@ -116,8 +116,9 @@ static mn_status list_own(mn_converting *job) {
   if (!job->targets) return MN_ERR_MEMORY;
   for (int i = 0; i < p->n_all; i++) {
     mn_target *t = &job->targets[job->n++];
-    *t = (mn_target){.job = job, .name = p->info[i].name, .shape = p->info[i].shape, .values = p->data[i], .has = p->type[i]};
-    MN_TRY(mn_target_choose(t, p->type[i]));
+    *t = (mn_target){
+        .job = job, .name = p->info[i].name, .shape = p->info[i].shape, .values = p->data[i], .has = mn_dtype_plain(p->type[i])};
+    MN_TRY(mn_target_choose(t, t->has));
   }
   return MN_OK;
 }

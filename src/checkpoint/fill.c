@@ -98,7 +98,8 @@ static mn_status copy_rows(const filling *f, const work *w) {
   uint8_t *rows = mn_alloc((size_t)w->rows * row + 1);
   if (!rows) return MN_ERR_MEMORY;
   for (int64_t r = 0; r < w->rows; r++)
-    memcpy(rows + (size_t)r * row, (const char *)x->tensor->data + (size_t)place_of(x, w->begin + r) * row, row);
+    memcpy(rows + (size_t)r * row,
+           x->each ? x->each[w->begin + r]->data : (const char *)x->tensor->data + (size_t)place_of(x, w->begin + r) * row, row);
   mn_status status = check_finite(x, type, rows, w->rows * width, w->begin * width);
   mn_backend *b = f->p->backend;
   if (status == MN_OK) status = b->upload(b, (char *)f->p->data[w->param] + (size_t)w->begin * row, rows, (size_t)w->rows * row);
@@ -181,19 +182,27 @@ static mn_status fill_all(mn_params *p, const mn_arch_piece *pieces) {
 }
 
 /* ---- where values lie ---- */
+/* The type of the file's tensor, or of all of them that the parameter's slices are; MN_DTYPES: they have several. */
+static mn_dtype type_in_file(const mn_arch_piece *x, int64_t slices) {
+  for (int64_t e = 1; x->each && e < slices; e++)
+    if (x->each[e]->dtype != x->tensor->dtype) return MN_DTYPES;
+  return x->tensor->dtype;
+}
+
 /* A matrix that only products and rows read stays in the type that the file has it in, if that is one of storage. */
 static mn_status choose_type(mn_params *p, int i, const mn_arch_piece *x) {
-  const unsigned plain = MN_T_PART | MN_T_ROTARY | MN_T_ROWS; /* whole rows are moved */
-  if (i >= p->n || !(p->info[i].flags & MN_PARAM_STORED) || x->each || x->how & ~plain || p->dtype == MN_F64) return MN_OK;
-  if (!mn_dtype_is_stored(x->tensor->dtype) || !mn_shape_holds(&p->info[i].shape, x->tensor->dtype)) return MN_OK;
-  return mn_params_store(p, i, x->tensor->dtype);
+  const unsigned plain = MN_T_PART | MN_T_ROTARY | MN_T_ROWS | MN_T_RESHAPED; /* whole rows are moved */
+  if (i >= p->n || !(p->info[i].flags & MN_PARAM_STORED) || x->how & ~plain || p->dtype == MN_F64) return MN_OK;
+  const mn_dtype type = mn_dtype_stored(type_in_file(x, rows_of(&p->info[i].shape)));
+  if (!mn_dtype_is_stored(type) || !mn_shape_holds(&p->info[i].shape, type)) return MN_OK;
+  return mn_params_store(p, i, type);
 }
 
 static mn_status take_place(mn_params *p, int i, const mn_arch_piece *x) {
   MN_TRY(choose_type(p, i, x));
   const size_t size = mn_dtype_align(p->type[i]);
   const char *data = (const char *)x->tensor->data + mn_dtype_bytes(p->type[i], x->first * width_of(&p->info[i].shape));
-  const bool as_it_is = !x->each && !(x->how & ~(unsigned)(MN_T_PART | MN_T_RESHAPED)) && x->tensor->dtype == p->type[i];
+  const bool as_it_is = !x->each && !(x->how & ~(unsigned)(MN_T_PART | MN_T_RESHAPED)) && x->tensor->dtype == mn_dtype_plain(p->type[i]);
   if (!as_it_is || (uintptr_t)data % size || !mn_params_bytes(p, i) || !p->backend->on_host) return mn_params_writable(p, i);
   p->data[i] = (void *)(uintptr_t)data; /* no plan that writes is bound to it (mn_params_writable) */
   p->owner[i] = MN_PARAM_MAPPED;

@@ -39,7 +39,7 @@ const mn_gguf_type_info *mn_gguf_type_find(uint32_t type) {
 
 const mn_gguf_type_info *mn_gguf_type_of(mn_dtype dtype) {
   for (int i = 0; i < TYPES; i++)
-    if (types[i].dtype == dtype && dtype != MN_DTYPES) return &types[i];
+    if (types[i].dtype == mn_dtype_plain(dtype) && dtype != MN_DTYPES) return &types[i];
   return NULL;
 }
 

@@ -165,10 +165,10 @@ static void read_bf16(const void *from, float *y) {
 typedef void (*reader)(const void *from, float *y);
 
 static const reader readers[MN_ALL_TYPES] = {
-    [MN_F32] = read_f32,   [MN_F16] = read_f16,       [MN_BF16] = read_bf16,     [MN_Q4_0] = read_q4_0,
-    [MN_Q4_1] = read_q4_1, [MN_Q5_0] = read_q5_0,     [MN_Q5_1] = read_q5_1,     [MN_Q8_0] = read_q8_0,
-    [MN_Q2_K] = read_q2_k, [MN_Q3_K] = read_q3_k,     [MN_Q4_K] = read_q4_k,     [MN_Q5_K] = read_q5_k,
-    [MN_Q6_K] = read_q6_k, [MN_IQ4_NL] = read_iq4_nl, [MN_IQ4_XS] = read_iq4_xs, [MN_MXFP4] = read_mxfp4,
+    [MN_F32] = read_f32,       [MN_F16] = read_f16,     [MN_BF16] = read_bf16, [MN_STORED_BF16] = read_bf16, [MN_Q4_0] = read_q4_0,
+    [MN_Q4_1] = read_q4_1,     [MN_Q5_0] = read_q5_0,   [MN_Q5_1] = read_q5_1, [MN_Q8_0] = read_q8_0,        [MN_Q2_K] = read_q2_k,
+    [MN_Q3_K] = read_q3_k,     [MN_Q4_K] = read_q4_k,   [MN_Q5_K] = read_q5_k, [MN_Q6_K] = read_q6_k,        [MN_IQ4_NL] = read_iq4_nl,
+    [MN_IQ4_XS] = read_iq4_xs, [MN_MXFP4] = read_mxfp4,
 };
 
 void mn_dequantize(mn_dtype type, const void *from, int64_t n, float *to) {

@@ -346,6 +346,8 @@ static const struct {
     [MN_IQ4_XS] = {make_iq4_xs, 65504.0f * 1024},
     [MN_MXFP4] = {make_mxfp4, 0x1p126f},
     [MN_F16] = {NULL, 65504},
+    [MN_BF16] = {NULL, 0x1.fep127f}, /* what is larger would round to infinity */
+    [MN_STORED_BF16] = {NULL, 0x1.fep127f},
 };
 
 typedef struct work {
@@ -366,7 +368,7 @@ static void make_part(void *ctx, int64_t i, int thread) {
     const float *x = k->from + at;
     if (k->type == MN_F32) memcpy(block, x, 4);
     else if (k->type == MN_F16) memcpy(block, &(uint16_t){mn_float_to_f16(*x)}, 2);
-    else if (k->type == MN_BF16) memcpy(block, &(uint16_t){mn_float_to_bf16(*x)}, 2);
+    else if (mn_dtype_plain(k->type) == MN_BF16) memcpy(block, &(uint16_t){mn_float_to_bf16(*x)}, 2);
     else {
       mn_quant_weights(k->type, x, (int)values, w);
       makers[k->type].make(x, w, block);

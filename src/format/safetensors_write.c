@@ -17,8 +17,8 @@ static const struct {
   const char *name;
   size_t size;
 } written_as[MN_ALL_TYPES] = {
-    [MN_F32] = {"F32", 4}, [MN_F64] = {"F64", 8},   [MN_BF16] = {"BF16", 2}, [MN_I32] = {"I32", 4},
-    [MN_I64] = {"I64", 8}, [MN_BOOL] = {"BOOL", 1}, [MN_F16] = {"F16", 2},   [MN_DTYPES] = {"U8", 1},
+    [MN_F32] = {"F32", 4},   [MN_F64] = {"F64", 8}, [MN_BF16] = {"BF16", 2},        [MN_I32] = {"I32", 4},   [MN_I64] = {"I64", 8},
+    [MN_BOOL] = {"BOOL", 1}, [MN_F16] = {"F16", 2}, [MN_STORED_BF16] = {"BF16", 2}, [MN_DTYPES] = {"U8", 1},
 };
 
 typedef struct item {

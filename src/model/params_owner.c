@@ -23,11 +23,11 @@ mn_status mn_params_store(mn_params *p, int i, mn_dtype type) {
 
 mn_status mn_params_keep_exact(mn_params *p) {
   for (int i = 0; i < p->n; i++)
-    if (mn_block_values(p->type[i]) > 1) {
+    if (mn_block_values(p->type[i]) > 1 || p->type[i] == MN_F16) { /* what meets f16 in many rows is in bf16 where that is faster */
       p->exact_products = true;
       return MN_OK;
     }
-  return mn_fail(MN_ERR_CONFIG, "no matrix of this model is kept in blocks: its products never round activations to 8 bits, and there is "
+  return mn_fail(MN_ERR_CONFIG, "no matrix of this model is kept in blocks or f16: its products never round activations, and there is "
                                 "nothing to leave out");
 }
 

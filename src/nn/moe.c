@@ -77,8 +77,8 @@ static mn_tensor *route(mn_scope *s, const moe_config *c, mn_tensor *x, mn_init 
 }
 
 static mn_tensor *matrices(mn_scope *s, const char *name, int64_t E, int64_t out, int64_t in, mn_init init) {
-  return mn_cast(mn_scope_graph(s), mn_param(s, name, MN_SHAPE(E, out, in), init, 0, "projections of the experts [E, out, in]"),
-                 mn_scope_compute(s));
+  mn_tensor *w = mn_param(s, name, MN_SHAPE(E, out, in), init, MN_PARAM_STORED, "projections of the experts [E, out, in]");
+  return w && mn_dtype_is_stored(w->dtype) ? w : mn_cast(mn_scope_graph(s), w, mn_scope_compute(s));
 }
 
 static mn_tensor *apply(mn_scope *s, const void *config, int64_t hidden, mn_tensor *x) {
@@ -91,7 +91,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, int64_t hidden, mn_tens
   mn_tensor *up = matrices(s, "experts.up_proj.weight", E, hidden, D, init);
   mn_tensor *down = matrices(s, "experts.down_proj.weight", E, D, hidden, init);
   mn_tensor *y = mn_experts(g, mn_reshape(g, x, MN_SHAPE(B * T, D)), gate, up, down, mn_reshape(g, index, MN_SHAPE(B * T, k)),
-                            mn_reshape(g, weight, MN_SHAPE(B * T, k)));
+                            mn_reshape(g, weight, MN_SHAPE(B * T, k)), mn_scope_exact_products(s));
   y = mn_reshape(g, y, MN_SHAPE(B, T, D));
   if (!c->shared) return y;
   mn_tensor *also = mn_gated_units(mn_scope_in(s, "shared"), c->shared, MN_SILU, MN_NO_BIAS, x);

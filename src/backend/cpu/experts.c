@@ -1,5 +1,5 @@
 /* experts.c - the networks of a mixture of experts: rows are sorted by the expert that they chose, and each expert that was chosen
- * multiplies its rows at once. Its matrices are read where they lie, and those of the others are not.
+ * multiplies its rows at once. Its matrices are read where they lie, in types of storage too, and those of the others are not.
  *
  * For expert e and the pairs (n,j) with index[n,j] = e, at most PIECE at a time:
  *     X = rows x_n    G = X gate_e^T    U = X up_e^T    H = weight * silu(G) * U    y_n += H down_e^T
@@ -9,6 +9,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/product.h"
+#include "backend/cpu/stored.h"
 #include "base/bf16.h"
 #include "graph/fused_experts.h"
 
@@ -29,6 +30,18 @@ static sizes sizes_of(const mn_call *c) {
 /* M rows of width K by the [N,K] matrix b: c [M,N] in f32. */
 static mn_product product_of(const sizes *z, int64_t M, int64_t N, int64_t K) {
   return (mn_product){.M = M, .N = N, .K = K, .a_rs = K, .a_cs = 1, .b_rs = 1, .b_cs = K, .ldc = N, .bf16 = z->bf16, .alpha = 1};
+}
+
+/* The same by expert e's matrix of an operand that is kept in a type of storage. */
+static mn_stored_matrix stored_of(const mn_call *c, const sizes *z, int64_t M, int64_t N, int64_t K, int operand, int64_t e) {
+  const mn_view *w = &c->in[operand];
+  return (mn_stored_matrix){.M = M,
+                            .N = N,
+                            .K = K,
+                            .x_type = z->bf16 ? MN_BF16 : MN_F32,
+                            .type = w->dtype,
+                            .w = w->data ? (const char *)w->data + mn_dtype_bytes(w->dtype, e * N * K) : NULL,
+                            .exact = ((const mn_experts_attr *)c->attr)->exact};
 }
 
 /* Where things lie in the workspace. */
@@ -67,9 +80,12 @@ static size_t scratch_of(const mn_call *c, const sizes *z) {
   const int64_t rows = z->N * z->k < PIECE ? z->N * z->k : PIECE;
   size_t most = 0;
   for (int64_t m = 1; m <= rows; m++)
-    for (int way = 0; way < 2; way++) {
-      const mn_product p = way ? product_of(z, m, z->D, z->F) : product_of(z, m, z->F, z->D);
-      const size_t bytes = mn_product_scratch(&p, mn_cpu_isa(c->backend), c->pool);
+    for (int operand = 1; operand <= 3; operand++) {
+      const int64_t N = operand == 3 ? z->D : z->F, K = operand == 3 ? z->F : z->D;
+      const mn_product p = product_of(z, m, N, K);
+      const mn_stored_matrix s = stored_of(c, z, m, N, K, operand, 0);
+      const size_t bytes =
+          mn_dtype_is_stored(s.type) ? mn_stored_scratch(&s, c->backend, c->pool) : mn_product_scratch(&p, mn_cpu_isa(c->backend), c->pool);
       if (bytes > most) most = bytes;
     }
   return most;
@@ -148,6 +164,13 @@ static void rows_run(const job *j, int64_t width, void (*task)(void *, int64_t, 
 
 static void multiply(const mn_call *c, const sizes *z, const rooms *r, int64_t M, int64_t N, int64_t K, const void *a, int operand,
                      int64_t e, float *to) {
+  if (mn_dtype_is_stored(c->in[operand].dtype)) {
+    mn_stored_matrix s = stored_of(c, z, M, N, K, operand, e);
+    s.x = a;
+    s.y = to;
+    mn_stored_run(&s, c->backend, c->pool, r->scratch);
+    return;
+  }
   mn_product p = product_of(z, M, N, K);
   p.a = a;
   p.b = (const char *)c->in[operand].data + (size_t)(e * N * K) * z->element;

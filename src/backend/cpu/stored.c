@@ -2,10 +2,10 @@
  *
  * The rows of x are rounded to 8 bits (mn_rounding), and blocks meet them in whole numbers, whether rows are few or many: a prompt that is
  * cut elsewhere meets the same numbers, in sums of another order. With few rows each weight is read once, and that is their time; for many
- * rows eight rows of weights at a time are unpacked to their codes. Where products are to be exact, and for many rows with f16, so many rows
- * of weights as stay in a near cache are unpacked and multiplied as any other matrix; nobody ever holds all of them. Then x and f16
- * are in bf16 where the processor multiplies that faster, and in f32 where products are to be exact. An output depends on its own row of
- * weights and of x alone, so the bits are the same with any number of threads. */
+ * rows eight rows of weights at a time are unpacked to their codes. Where products are to be exact, and for many rows with f16 and bf16,
+ * so many rows of weights as stay in a near cache are unpacked and multiplied as any other matrix; nobody ever holds all of them. Then x and
+ * f16 are in bf16 where the processor multiplies that faster, and in f32 where products are to be exact; bf16 meets x in x's own type. An
+ * output depends on its own row of weights and of x alone, so the bits are the same with any number of threads. */
 #include "graph/stored.h"
 
 #include <stdlib.h>
@@ -15,6 +15,7 @@
 #include "backend/cpu/isa/blocks.h"
 #include "backend/cpu/isa/gemm.h"
 #include "backend/cpu/isa/thin.h"
+#include "backend/cpu/stored.h"
 #include "base/blocks.h"
 
 enum { VALUES = 4096 /* unpacked at a time, of whole blocks */ };
@@ -89,7 +90,7 @@ enum {
   MOST = 1 << 20 /* bytes of weights in a task of few rows */
 };
 
-typedef enum way { FEW_BLOCKS, MANY_BLOCKS, FEW_F16, TILES } way;
+typedef enum way { FEW_BLOCKS, MANY_BLOCKS, FEW_HALVES, TILES } way; /* halves: f16 and bf16 */
 
 typedef struct plan {
   int64_t M, N, K;
@@ -112,7 +113,7 @@ static size_t place(size_t *at, size_t bytes) {
 }
 
 static way way_of(int64_t M, mn_dtype t, bool exact, mn_isa isa) {
-  if (t == MN_F16) return M <= FEW ? FEW_F16 : TILES;
+  if (mn_block_values(t) == 1) return M <= FEW ? FEW_HALVES : TILES;
   return exact ? TILES : M <= (isa < MN_ISA_LEVEL_AVX512 ? FEW_OF_BLOCKS : FEW) ? FEW_BLOCKS : MANY_BLOCKS;
 }
 /* Rows of x in 8 bits, from `at` of the workspace on; returns where they end. */
@@ -134,18 +135,18 @@ static void plan_of(const mn_call *c, plan *p) {
   const bool exact = ((const mn_stored_product_attr *)c->attr)->exact;
   const int threads = mn_pool_threads(c->pool);
   *p = (plan){.M = x->dim[0], .K = x->dim[1], .N = y->dim[1]};
-  bool tiles = false, f16 = false, many = false;
-  int64_t all = 0, widest_tile = 0; /* bytes of weights; rows */
+  bool tiles = false, halves = false, many = false, of_bf16 = false, of_others = false; /* of tiles */
+  int64_t all = 0, widest_tile = 0;                                                     /* bytes of weights; rows */
   for (int i = 1; i < c->n_in; i++) {
     const mn_dtype t = c->in[i].dtype;
     const way w = p->ways[i - 1] = way_of(p->M, t, exact, isa);
-    if (w == TILES) tiles = true;
-    else if (w == FEW_F16) f16 = true;
+    if (w == TILES) tiles = true, *(t == MN_STORED_BF16 ? &of_bf16 : &of_others) = true;
+    else if (w == FEW_HALVES) halves = true;
     else p->rounds[mn_rounding_of(t)] = true;
     many |= w == MANY_BLOCKS;
     all += (int64_t)mn_dtype_bytes(t, mn_view_count(&c->in[i]));
   }
-  p->bf16 = tiles && !exact && isa >= MN_ISA_LEVEL_AVX512_BF16;
+  p->bf16 = tiles && isa >= MN_ISA_LEVEL_AVX512_BF16 && (of_bf16 ? x->dtype == MN_BF16 && !of_others : !exact);
   for (int i = 1; i < c->n_in; i++) {
     const mn_view *w = &c->in[i];
     const way how = p->ways[i - 1];
@@ -161,7 +162,7 @@ static void plan_of(const mn_call *c, plan *p) {
   }
   size_t at = 0;
   p->widens = (tiles && !p->bf16 && (x->dtype == MN_BF16 || x->stride[0] != p->K)) ||
-              (f16 && x->dtype == MN_BF16); /* a tile's rows follow each other */
+              (halves && x->dtype == MN_BF16); /* a tile's rows follow each other */
   p->narrows = p->bf16 && (x->dtype == MN_F32 || x->stride[0] != p->K);
   for (int k = 0; k < MN_ROUNDINGS; k++) {
     p->at_rounded[k] = at;
@@ -184,10 +185,11 @@ static void plan_of(const mn_call *c, plan *p) {
   p->own = at;
 }
 
+static size_t bytes_of(const plan *p, mn_pool *pool) { return p->at_own + p->own * (size_t)mn_pool_threads(pool); }
 static size_t product_workspace(const mn_call *c) {
   plan p;
   plan_of(c, &p);
-  return p.at_own + p.own * (size_t)mn_pool_threads(c->pool);
+  return bytes_of(&p, c->pool);
 }
 static mn_status product_prepare(mn_call *c) {
   plan *p = mn_alloc(sizeof *p);
@@ -218,10 +220,12 @@ static void tile(const product_job *t, const mn_view *w, int64_t j, int64_t n, c
   const plan *p = t->p;
   const mn_isa isa = mn_cpu_isa(t->c->backend);
   mn_product part = p->part;
-  unpack_to(t->vec, w->dtype, (const char *)w->data + mn_dtype_bytes(w->dtype, j * p->K), n * p->K, p->bf16 ? MN_BF16 : MN_F32, own, 0);
+  const char *from = (const char *)w->data + mn_dtype_bytes(w->dtype, j * p->K);
+  const bool as_it_lies = p->bf16 && w->dtype == MN_STORED_BF16;
+  if (!as_it_lies) unpack_to(t->vec, w->dtype, from, n * p->K, p->bf16 ? MN_BF16 : MN_F32, own, 0);
   part.N = n;
   part.a = t->x;
-  part.b = own;
+  part.b = as_it_lies ? from : own;
   part.c = y;
   part.ldc = y_stride;
   if (p->M <= FEW && !p->bf16) MN_ISA_PICK(mn_thin_table, isa)->run(&part, t->x);
@@ -249,8 +253,8 @@ static void product_task(void *ctx, int64_t task, int thread) {
   case MANY_BLOCKS:
     t->many->product(w->dtype, from, n, &t->rounded[mn_rounding_of(w->dtype)], own, y, y_stride);
     break;
-  case FEW_F16:
-    t->vec->product_f16((const uint16_t *)(const void *)from, n, p->K, t->x, t->x_stride, p->M, y, y_stride);
+  case FEW_HALVES:
+    t->vec->product_halves(w->dtype, (const uint16_t *)(const void *)from, n, p->K, t->x, t->x_stride, p->M, y, y_stride);
     break;
   case TILES:
     tile(t, w, j, n, own, y, y_stride);
@@ -297,13 +301,45 @@ static void prepare_x(product_job *t) {
     for (int64_t m = 0; m < p->M; m++) prepare_row(t, m, 0);
 }
 
-static mn_status product_run(mn_call *c) {
-  const plan *p = c->state;
+static void multiply(const mn_call *c, const plan *p) {
   product_job t = {.c = c, .p = p, .vec = vec_of(c), .many = MN_ISA_PICK(mn_blocks_many_table, mn_cpu_isa(c->backend))};
-  if (!p->M || !p->N) return MN_OK;
+  if (!p->M || !p->N) return;
   prepare_x(&t);
   mn_pool_run(c->pool, p->first[c->n_in - 1], product_task, &t);
+}
+static mn_status product_run(mn_call *c) {
+  multiply(c, c->state);
   return MN_OK;
+}
+
+/* ---- one matrix, for other kernels ---- */
+typedef struct one { /* as a call of the operation */
+  mn_view in[2], out;
+  mn_stored_product_attr attr;
+  mn_call call;
+} one;
+static void call_of(const mn_stored_matrix *m, mn_backend *b, mn_pool *pool, one *o) {
+  const mn_view rows = {.ndim = 2, .dim = {m->M, m->K}, .stride = {m->K, 1}};
+  *o = (one){.in = {rows, rows}, .out = rows, .attr = {m->exact}};
+  o->in[0].data = (void *)(uintptr_t)m->x, o->in[0].dtype = m->x_type;
+  o->in[1].data = (void *)(uintptr_t)m->w, o->in[1].dtype = m->type, o->in[1].dim[0] = m->N;
+  o->out.data = m->y, o->out.dtype = MN_F32, o->out.dim[1] = o->out.stride[0] = m->N;
+  o->call = (mn_call){.attr = &o->attr, .n_in = 2, .n_out = 1, .in = o->in, .out = &o->out, .pool = pool, .backend = b};
+}
+size_t mn_stored_scratch(const mn_stored_matrix *m, mn_backend *b, mn_pool *pool) {
+  one o;
+  plan p;
+  call_of(m, b, pool, &o);
+  plan_of(&o.call, &p);
+  return bytes_of(&p, pool);
+}
+void mn_stored_run(const mn_stored_matrix *m, mn_backend *b, mn_pool *pool, void *work) {
+  one o;
+  plan p;
+  call_of(m, b, pool, &o);
+  plan_of(&o.call, &p);
+  o.call.workspace = work;
+  multiply(&o.call, &p);
 }
 
 static const mn_kernel unpack = {

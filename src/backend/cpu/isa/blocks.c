@@ -47,8 +47,8 @@ INLINE float largest(const float *x, const int n) {
   float r;
 #if defined(__AVX2__)
   __m256i most = _mm256_setzero_si256();
-  UNROLL for (int i = 0; i < n; i += 8)
-    most = _mm256_max_epi32(most, _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(const void *)(x + i)), _mm256_set1_epi32(INT32_MAX)));
+  UNROLL for (int i = 0; i < n; i += 8) most =
+      _mm256_max_epi32(most, _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(const void *)(x + i)), _mm256_set1_epi32(INT32_MAX)));
   __m128i m = _mm_max_epi32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
   m = _mm_max_epi32(m, _mm_unpackhi_epi64(m, m));
   const int32_t bits = _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_srli_epi64(m, 32)));
@@ -251,7 +251,7 @@ INLINE void rows_of(const mn_dtype t, const char *w, int64_t N, const mn_rounded
 TYPES(X)
 #undef X
 
-/* ---- f16 ---- */
+/* ---- f16 and bf16: t is either ---- */
 INLINE v8f from_f16(const uint16_t *h) {
 #if defined(__F16C__)
   return (v8f)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)h));
@@ -261,34 +261,54 @@ INLINE v8f from_f16(const uint16_t *h) {
   return r;
 #endif
 }
-static void unpack_f16(const void *from, int64_t n, float *to) {
-  const uint16_t *h = from;
+INLINE v8f from_bf16(const uint16_t *h) { /* the upper half of an f32 */
+  typedef uint16_t v8h __attribute__((vector_size(16)));
+  typedef uint32_t v8u __attribute__((vector_size(32)));
+  v8h bits;
+  memcpy(&bits, h, sizeof bits);
+  return (v8f)(__builtin_convertvector(bits, v8u) << 16);
+}
+INLINE v8f from_halves(const mn_dtype t, const uint16_t *h) { return t == MN_F16 ? from_f16(h) : from_bf16(h); }
+INLINE float from_half(const mn_dtype t, const uint16_t *h) { return t == MN_F16 ? half(h) : mn_bf16_to_float(*h); }
+
+INLINE void unpack_halves(const mn_dtype t, const uint16_t *h, int64_t n, float *to) {
   int64_t k = 0;
   for (; k + 8 <= n; k += 8) {
-    const v8f x = from_f16(h + k);
+    const v8f x = from_halves(t, h + k);
     memcpy(to + k, &x, sizeof x);
   }
-  for (; k < n; k++) to[k] = half(h + k);
+  for (; k < n; k++) to[k] = from_half(t, h + k);
 }
-INLINE void row_f16(const int M, const uint16_t *w, int64_t K, const float *x, int64_t x_stride, float *y, int64_t y_stride) {
+static void unpack_f16(const void *from, int64_t n, float *to) { unpack_halves(MN_F16, from, n, to); }
+static void unpack_bf16(const void *from, int64_t n, float *to) { unpack_halves(MN_STORED_BF16, from, n, to); }
+
+INLINE void row_halves(const mn_dtype t, const int M, const uint16_t *w, int64_t K, const float *x, int64_t x_stride, float *y,
+                       int64_t y_stride) {
   enum { BY = 4 };
   v8f acc[BY * LINES] = {{0}};
   float out[LINES];
   int64_t k = 0;
   for (; k + 8 * BY <= K; k += 8 * BY) UNROLL for (int b = 0; b < BY; b++) {
-      const v8f v = from_f16(w + k + 8 * b);
+      const v8f v = from_halves(t, w + k + 8 * b);
       UNROLL for (int m = 0; m < M; m++) acc[b * M + m] += v * load8f(x + m * x_stride + k + 8 * b);
     }
   UNROLL for (int m = 0; m < M; m++) out[m] = sum8((acc[m] + acc[M + m]) + (acc[2 * M + m] + acc[3 * M + m]));
-  for (; k < K; k++) UNROLL for (int m = 0; m < M; m++) out[m] += half(w + k) * x[m * x_stride + k];
+  for (; k < K; k++) UNROLL for (int m = 0; m < M; m++) out[m] += from_half(t, w + k) * x[m * x_stride + k];
   UNROLL for (int m = 0; m < M; m++) y[m * y_stride] = out[m];
 }
-static void product_f16(const uint16_t *w, int64_t N, int64_t K, const float *x, int64_t x_stride, int64_t M, float *y, int64_t y_stride) {
+INLINE void rows_of_halves(const mn_dtype t, const uint16_t *w, int64_t N, int64_t K, const float *x, int64_t x_stride, int64_t M, float *y,
+                           int64_t y_stride) {
   for (int64_t j = 0; j < N; j++, w += K) {
     int64_t i = 0;
-    for (; i + LINES <= M; i += LINES) row_f16(LINES, w, K, x + i * x_stride, x_stride, y + i * y_stride + j, y_stride);
-    for (; i < M; i++) row_f16(1, w, K, x + i * x_stride, x_stride, y + i * y_stride + j, y_stride);
+    for (; i + LINES <= M; i += LINES) row_halves(t, LINES, w, K, x + i * x_stride, x_stride, y + i * y_stride + j, y_stride);
+    for (; i < M; i++) row_halves(t, 1, w, K, x + i * x_stride, x_stride, y + i * y_stride + j, y_stride);
   }
+}
+
+static void product_halves(mn_dtype type, const uint16_t *w, int64_t N, int64_t K, const float *x, int64_t x_stride, int64_t M, float *y,
+                           int64_t y_stride) {
+  if (type == MN_F16) rows_of_halves(MN_F16, w, N, K, x, x_stride, M, y, y_stride);
+  else rows_of_halves(MN_STORED_BF16, w, N, K, x, x_stride, M, y, y_stride);
 }
 
 static void narrow(const float *from, int64_t n, uint16_t *to) {
@@ -304,7 +324,7 @@ static void widen(const uint16_t *from, int64_t n, float *to) {
 
 static void unpack(mn_dtype type, const void *from, int64_t n, float *to) {
 #define X(t) [t] = unpack_##t,
-  static void (*const of[MN_ALL_TYPES])(const void *, int64_t, float *) = {[MN_F16] = unpack_f16, TYPES(X)};
+  static void (*const of[MN_ALL_TYPES])(const void *, int64_t, float *) = {[MN_F16] = unpack_f16, [MN_STORED_BF16] = unpack_bf16, TYPES(X)};
 #undef X
   of[type](from, n, to);
 }
@@ -315,4 +335,4 @@ static void product(mn_dtype type, const void *w, int64_t N, const mn_rounded *x
   of[type](w, N, x, y, y_stride);
 }
 
-const mn_blocks_vec MN_ISA_NAME(mn_blocks_table) = {unpack, narrow, widen, round_row, product, product_f16};
+const mn_blocks_vec MN_ISA_NAME(mn_blocks_table) = {unpack, narrow, widen, round_row, product, product_halves};

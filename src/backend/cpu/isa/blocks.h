@@ -1,5 +1,5 @@
 /* blocks.h - the table that every instruction set's isa/blocks.c exports: weights read from the blocks that they are stored in
- * (base/blocks.h), or as f16. */
+ * (base/blocks.h), or as f16 or bf16. */
 #ifndef MN_ISA_BLOCKS_H
 #define MN_ISA_BLOCKS_H
 
@@ -38,8 +38,9 @@ typedef struct mn_blocks_vec {
   /* y[i, j] = sum_k x[i,k] w[j,k] for N rows of w, in blocks, and x rounded as they want it: whole numbers within 32 (or 16) values, f32
    * across. A few rows of x. */
   void (*product)(mn_dtype type, const void *w, int64_t N, const mn_rounded *x, float *y, int64_t y_stride);
-  /* y of f16 weights and activations as they are. */
-  void (*product_f16)(const uint16_t *w, int64_t N, int64_t K, const float *x, int64_t x_stride, int64_t M, float *y, int64_t y_stride);
+  /* y of weights in f16 or bf16 and activations as they are. */
+  void (*product_halves)(mn_dtype type, const uint16_t *w, int64_t N, int64_t K, const float *x, int64_t x_stride, int64_t M, float *y,
+                         int64_t y_stride);
 } mn_blocks_vec;
 
 /* What `product` gives, sums in another order, for many rows of x: eight rows of w at a time are unpacked to whole numbers, into `scratch` of

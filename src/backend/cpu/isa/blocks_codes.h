@@ -7,6 +7,7 @@
 #include "backend/cpu/isa/blocks.h"
 #include "backend/cpu/isa/vec.h"
 #include "base/blocks.h"
+#include "base/bf16.h"
 #include "base/f16.h"
 
 #if !defined(__AVX2__) /* plain loops over bytes: nothing to gain, and much to compile */
