@@ -182,7 +182,7 @@ static mn_tensor *remember(mn_scope *s, pass *p, mn_tensor *u) {
   mn_graph *g = mn_scope_graph(s);
   const int64_t B = mn_dim(u, 0), P = mn_dim(u, 1), d = p->config->order;
   mn_tensor *m0 = p->kind == WHOLE ? mn_full(g, mn_type(u), MN_SHAPE(B, d), 0) : recall(s, p, "m", MN_SHAPE(B, d), "the window of u");
-  mn_tensor *m = mn_legendre_memory(g, u, mn_unsqueeze(g, m0, 1), p->config->window);
+  mn_tensor *m = mn_legendre_memory(s, u, mn_unsqueeze(g, m0, 1), p->config->window);
   m = mn_reshape(g, m, MN_SHAPE(B, P, d));
   if (p->kind == STREAMED) keep(s, p, "m", mn_reshape(g, mn_scope_last(s, mn_unsqueeze(g, m0, 1), m), MN_SHAPE(B, d)));
   return m;

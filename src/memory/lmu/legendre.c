@@ -1,5 +1,7 @@
 #include "memory/lmu/legendre.h"
 
+#include "nn/scope_numbers.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -139,38 +141,37 @@ static table *table_of(int64_t d, double theta, int64_t L) {
   return tables = t;
 }
 
-mn_tensor *mn_legendre_steps(mn_graph *g, mn_dtype type, int64_t d, double theta, int64_t L) {
-  mn_shape shape = MN_SHAPE(L + d, L * d);
+static table *known(int64_t d, double theta, int64_t L) {
   pthread_mutex_lock(&lock);
   table *t = table_of(d, theta, L);
   pthread_mutex_unlock(&lock);
-  if (!t) {
-    mn_graph_fault(g, MN_ERR_MEMORY, "no memory for a Legendre memory of order %lld", (long long)d);
-    return mn_full(g, type, shape, 0);
-  }
-  const double *steps = t->step + d + d * d;
-  if (type == MN_F64) return mn_const(g, MN_F64, shape, steps);
-  int64_t n = mn_shape_count(&shape);
-  float *rounded = mn_alloc(sizeof(float) * (size_t)n);
-  if (!rounded) {
-    mn_graph_fault(g, MN_ERR_MEMORY, "no memory for a Legendre memory of order %lld", (long long)d);
-    return mn_full(g, type, shape, 0);
-  }
-  for (int64_t i = 0; i < n; i++) rounded[i] = (float)steps[i];
-  mn_tensor *c = mn_const(g, MN_F32, shape, rounded);
-  free(rounded);
-  return c;
+  return t;
+}
+
+/* of: d, theta */
+static void copy_steps(const double *of, const mn_shape *shape, double *to) {
+  const int64_t d = (int64_t)of[0];
+  const table *t = known(d, of[1], shape->dim[0] - d); /* it is there: whoever asks has seen to that */
+  if (t) memcpy(to, t->step + d + d * d, sizeof(double) * (size_t)mn_shape_count(shape));
+}
+
+mn_tensor *mn_legendre_steps(mn_scope *s, mn_dtype type, int64_t d, double theta, int64_t L) {
+  const mn_shape shape = MN_SHAPE(L + d, L * d);
+  if (known(d, theta, L)) return mn_scope_numbers(s, copy_steps, 2, (const double[]){(double)d, theta}, type, shape);
+  mn_graph_fault(mn_scope_graph(s), MN_ERR_MEMORY, "no memory for a Legendre memory of order %lld", (long long)d);
+  return mn_full(mn_scope_graph(s), type, shape, 0);
 }
 
 /* ---- running it ---- */
 /* Steps that run as one product: what it does for nothing grows with their number, what each costs beside it with its inverse. */
 static int64_t steps_at_once(int64_t order) { return order <= 64 ? 32 : order <= 256 ? 16 : 8; }
 
-mn_tensor *mn_legendre_memory(mn_graph *g, mn_tensor *u, mn_tensor *m0, double theta) {
+mn_tensor *mn_legendre_memory(mn_scope *s, mn_tensor *u, mn_tensor *m0, double theta) {
   if (!u || !m0) return NULL;
+  mn_graph *g = mn_scope_graph(s);
   const int64_t B = mn_dim(u, 0), T = mn_dim(u, 1), M = mn_dim(u, 2), d = mn_dim(m0, 2), most = steps_at_once(d);
   const int64_t L = T < most ? T : most, chunks = (T + L - 1) / L, rows = B * M;
-  mn_tensor *G = mn_legendre_steps(g, u->dtype, d, theta, L);                                                 /* [L + d, L d] */
+  mn_tensor *G = mn_legendre_steps(s, u->dtype, d, theta, L);                                                 /* [L + d, L d] */
   u = mn_pad(g, mn_transpose(g, u, 1, 2), 2, 0, chunks * L - T);                                              /* [B,M,chunks L] */
   u = mn_permute(g, mn_reshape(g, u, MN_SHAPE(rows, chunks, L)), (int[]){1, 0, 2});                           /* [chunks,rows,L] */
   mn_tensor *before = mn_reshape(g, m0, MN_SHAPE(1, rows, d)), *first = mn_reshape(g, m0, MN_SHAPE(rows, d)); /* of each chunk */

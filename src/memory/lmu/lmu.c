@@ -48,7 +48,7 @@ static mn_tensor *remember(mn_scope *s, const lmu_config *c, mn_tensor *u) {
   mn_graph *g = mn_scope_graph(s);
   const int64_t B = mn_dim(u, 0), M = c->channels, d = c->order;
   mn_tensor *m0 = mn_state(s, "m", mn_scope_exact(s), MN_SHAPE(B, M, d), NULL, "the window in Legendre coordinates");
-  mn_tensor *m = mn_legendre_memory(g, u, m0, c->window);
+  mn_tensor *m = mn_legendre_memory(s, u, m0, c->window);
   mn_tensor *end = mn_scope_last(s, mn_reshape(g, m0, MN_SHAPE(B, 1, M, d)), m); /* of each row */
   mn_state_set(s, "m", mn_reshape(g, end, MN_SHAPE(B, M, d)));
   return m;
