@@ -10,6 +10,17 @@
 enum { NEAR = 4 }; /* layers between a node and what it reads, at most */
 
 /* ---- candidates: operations that come again and again at the same distance ---- */
+/* What is looked at soon is asked for: a graph is larger than the caches. */
+static inline __attribute__((always_inline)) void ahead(const mn_graph *g, int i) {
+  enum { NODES = 16, OPERANDS = 8, LINE = 64, FEW = 4 };
+  if (i + NODES >= g->n_nodes) return;
+  __builtin_prefetch(g->nodes[i + NODES]);
+  __builtin_prefetch((const char *)g->nodes[i + NODES] + LINE);
+  __builtin_prefetch((const char *)g->nodes[i + NODES] + 2 * LINE);
+  const mn_node *n = g->nodes[i + OPERANDS];
+  for (int k = 0; k < n->n_in && k < FEW; k++) __builtin_prefetch(n->in[k]);
+}
+
 static uint64_t hash_shape(uint64_t h, const mn_tensor *t) {
   h = mn_hash_mix(h, (uint64_t)t->dtype * 16 + (uint64_t)t->shape.ndim);
   for (int d = 0; d < t->shape.ndim; d++) h = mn_hash_mix(h, (uint64_t)t->shape.dim[d]);
@@ -141,7 +152,7 @@ static bool repeats(const mn_layers *l, const mn_node *a, const mn_node *b) {
 static mn_stretch true_part(const mn_graph *g, const mn_layers *l, const mn_stretch *s) {
   const int end = s->start + s->period * s->count, middle = s->start + s->count / 2 * s->period;
   int from = middle, to = middle;
-  while (to + s->period < end && repeats(l, g->nodes[to], g->nodes[to + s->period])) to++;
+  while (to + s->period < end && repeats(l, g->nodes[to], g->nodes[to + s->period])) ahead(g, ++to + s->period);
   while (from > s->start && repeats(l, g->nodes[from - 1], g->nodes[from - 1 + s->period])) from--;
   return (mn_stretch){.start = from, .period = s->period, .count = (to + s->period - from) / s->period};
 }
@@ -230,17 +241,6 @@ static void what_is_true(const mn_graph *g, int fewest, mn_layers *l) {
   common_layers(&parts);
   *l = parts;
   if (l->n == 0 || l->high - l->low < fewest) *l = (mn_layers){0};
-}
-
-/* What is looked at soon is asked for: a graph is larger than the caches. */
-static inline __attribute__((always_inline)) void ahead(const mn_graph *g, int i) {
-  enum { NODES = 16, OPERANDS = 8, LINE = 64 };
-  if (i + NODES >= g->n_nodes) return;
-  __builtin_prefetch(g->nodes[i + NODES]);
-  __builtin_prefetch((const char *)g->nodes[i + NODES] + LINE);
-  __builtin_prefetch((const char *)g->nodes[i + NODES] + 2 * LINE);
-  const mn_node *n = g->nodes[i + OPERANDS];
-  if (n->n_in) __builtin_prefetch(n->in[0]);
 }
 
 mn_status mn_layers_find(const mn_graph *g, int fewest, mn_layers *l) {
