@@ -56,7 +56,11 @@ static mn_status show_profile(mn_session *s, const int32_t *tokens, int64_t batc
   return MN_OK;
 }
 
-static mn_status feed(mn_session *s, const int32_t *tokens, int64_t n) { return mn_session_feed(s, tokens, n, NULL); }
+/* As a server does: logits are there for whoever draws, where they were made. */
+static mn_status feed(mn_session *s, const int32_t *tokens, int64_t n) {
+  const float *logits;
+  return mn_session_step(s, tokens, n, NULL, &logits);
+}
 
 static mn_status turn(const setting *o, mn_session *s, const int32_t *tokens, double *prefill, double *token) {
   MN_TRY(mn_session_reset(s));

@@ -7,6 +7,7 @@
 #include "serve/batcher.h"
 #include "model_fixture.h"
 #include "serve/clients.h"
+#include "serve/json_schema.h"
 
 enum { MOST = 24, TOKENS = 64 };
 
@@ -329,11 +330,69 @@ static void what_is_lent_counts_too(void) {
   mn_batcher_free(lender);
 }
 
+/* Every way of drawing at once, a voice each, and answers that share a machine: with any number of threads what one thread draws, to the bit. */
+static const char *text_of(void *ctx, int32_t i, size_t *n) { return mn_tokenizer_token(ctx, i, n); }
+
+static void ask_in_all_ways(mn_batcher *b, mn_machine *machine, const mn_lexicon *lexicon) {
+  static const mn_bias bias[] = {{65, 4}, {66, -100}};
+  CHECK_OK(mn_batcher_call(b, wait_at_gate, NULL));
+  for (int i = 0; i < 7; i++) {
+    heard *h = ask(i, 3 + 5 * i, 24, i == 4 ? 3 : 1, 1);
+    mn_manner *m = &h->task.manner;
+    if (i == 1) m->sampling.temperature = 0;
+    if (i == 2) m->sampling.top_p = 0.9;
+    if (i == 3) m->sampling.top_k = 5, m->presence_penalty = 1, m->frequency_penalty = 0.5;
+    if (i == 4) m->machine = machine, m->lexicon = lexicon;
+    if (i == 5) m->sampling.repetition_penalty = 1.3, m->bias = bias, m->n_bias = 2;
+    if (i == 6) m->top = 3;
+    post(b, h);
+  }
+  sem_post(&gate);
+  wait_for(7);
+}
+
+static void threads_draw_what_one_draws(void) {
+  enum { N = 7 };
+  static heard one[N];
+  static const int threads[] = {1, 2, 5};
+  mn_grammar *g = NULL;
+  mn_lexicon *lexicon = NULL;
+  mn_pool *usual = f.backend->pool;
+  CHECK_OK(mn_grammar_of_json(true, &g));
+  CHECK_OK(mn_lexicon_new(256, text_of, bytes, &lexicon));
+  for (int k = 0; k < 3 && g && lexicon; k++) {
+    mn_machine *machine = NULL;
+    mn_pool *pool = f.backend->pool = mn_pool_new(threads[k]);
+    CHECK_OK(mn_machine_new(g, &machine));
+    mn_batcher *b = begin(16, 16);
+    ask_in_all_ways(b, machine, lexicon);
+    mn_batcher_free(b);
+    for (int i = 0; i < N; i++) {
+      CHECK(all[i].status == MN_OK && all[i].n[0] > 0, "%d threads, way %d: %s", threads[k], i, mn_status_name(all[i].status));
+      for (int a = 0; a < 4 && k > 0; a++)
+        CHECK(all[i].n[a] == one[i].n[a] && !memcmp(all[i].tokens[a], one[i].tokens[a], sizeof one[i].tokens[a]) &&
+                  !memcmp(all[i].log_p[a], one[i].log_p[a], sizeof one[i].log_p[a]) && all[i].ending[a] == one[i].ending[a],
+              "%d threads, way %d, answer %d", threads[k], i, a);
+      if (k == 0) one[i] = all[i];
+    }
+    mn_machine_free(machine);
+    mn_pool_free(pool);
+    f.backend->pool = usual;
+    if (k == 0)
+      for (int i = 0; i < N; i++) memset(all[i].text, 0, sizeof all[i].text);
+  }
+  for (int i = 0; i < N; i++)
+    for (int a = 0; a < 4; a++) mn_text_free(&one[i].text[a]);
+  mn_lexicon_free(lexicon);
+  mn_grammar_free(g);
+}
+
 int main(void) {
   RUN(open_model);
   if (!test_failed) {
     RUN(each_says_what_it_says_alone);
     RUN(answers_share_a_prompt);
+    RUN(threads_draw_what_one_draws);
     RUN(a_long_prompt_keeps_nobody_waiting);
     RUN(the_least_served_goes_first);
     RUN(counters_forget_nobody);

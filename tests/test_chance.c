@@ -302,41 +302,105 @@ static void blocks_drop_in_training_alone(void) {
 }
 
 /* With the draws of one seed and step, along a random direction of all parameters at once. */
-static void gradients_of_what_is_left(void) {
+static void gradients_of(const form *f) {
   static const mn_build training = {.training = true, .seed = 3};
-  for (int k = 0; k < FORMS; k++) {
-    const form *f = &forms[k];
-    mk_model m;
-    built b;
-    if (!open_form(&m, f, ", dropout: 0.3, drop_path: 0.4")) continue;
-    if (build(&m, f, 5, training, 5, &b)) {
-      mn_tensor *objective = gc_objective(b.g, 1, &b.hidden), *slope = mn_scalar(b.g, MN_F64, 0), *d[LEAVES];
-      CHECK_OK(mn_grad(b.g, 1, &objective, NULL, b.n_params, b.leaf, d));
-      double *direction[LEAVES], difference = 0;
-      for (int i = 0; i < b.n_params; i++) {
-        const int64_t n = mn_shape_count(&b.leaf[i]->shape);
-        direction[i] = mc_normal(n, 1, 50 + (uint64_t)i);
-        if (!d[i]) continue; /* does not reach the objective */
-        mn_tensor *t = mn_mul(b.g, d[i], mn_const(b.g, MN_F64, b.leaf[i]->shape, direction[i]));
-        slope = mn_add(b.g, slope, mn_reshape(b.g, mn_sum(b.g, t, MN_ALL_AXES), (mn_shape){0}));
-      }
-      const double h = 1e-6;
-      double *g = run(&b, backend[0], slope);
-      for (int side = -1; side <= 1; side += 2) {
-        for (int i = 0; i < b.n_params; i++)
-          for (int64_t e = 0; e < mn_shape_count(&b.leaf[i]->shape); e++) b.value[i][e] += (side < 0 ? -1 : 2) * h * direction[i][e];
-        double *at = run(&b, backend[0], objective);
-        difference += at ? side * at[0] / (2 * h) : NAN;
-        free(at);
-      }
-      CHECK(g && fabs(g[0] - difference) < 1e-6 * (1 + fabs(difference)), "%s: %g, by differences %g", f->name, g ? g[0] : NAN, difference);
-      CHECK(fabs(difference) > 1e-2, "%s: the direction says nothing", f->name);
-      for (int i = 0; i < b.n_params; i++) free(direction[i]);
-      free(g);
+  mk_model m;
+  built b;
+  if (!open_form(&m, f, ", dropout: 0.3, locked_dropout: 0.2, drop_path: 0.4")) return;
+  if (build(&m, f, 5, training, 5, &b)) {
+    mn_tensor *objective = gc_objective(b.g, 1, &b.hidden), *slope = mn_scalar(b.g, MN_F64, 0), *d[LEAVES];
+    CHECK_OK(mn_grad(b.g, 1, &objective, NULL, b.n_params, b.leaf, d));
+    double *direction[LEAVES], difference = 0;
+    for (int i = 0; i < b.n_params; i++) {
+      const int64_t n = mn_shape_count(&b.leaf[i]->shape);
+      direction[i] = mc_normal(n, 1, 50 + (uint64_t)i);
+      if (!d[i]) continue; /* does not reach the objective */
+      mn_tensor *t = mn_mul(b.g, d[i], mn_const(b.g, MN_F64, b.leaf[i]->shape, direction[i]));
+      slope = mn_add(b.g, slope, mn_reshape(b.g, mn_sum(b.g, t, MN_ALL_AXES), (mn_shape){0}));
     }
-    mn_graph_free(b.g);
-    mk_close(&m);
+    const double h = 1e-6;
+    double *g = run(&b, backend[0], slope);
+    for (int side = -1; side <= 1; side += 2) {
+      for (int i = 0; i < b.n_params; i++)
+        for (int64_t e = 0; e < mn_shape_count(&b.leaf[i]->shape); e++) b.value[i][e] += (side < 0 ? -1 : 2) * h * direction[i][e];
+      double *at = run(&b, backend[0], objective);
+      difference += at ? side * at[0] / (2 * h) : NAN;
+      free(at);
+    }
+    CHECK(g && fabs(g[0] - difference) < 1e-6 * (1 + fabs(difference)), "%s: %g, by differences %g", f->name, g ? g[0] : NAN, difference);
+    CHECK(fabs(difference) > 1e-2, "%s: the direction says nothing", f->name);
+    for (int i = 0; i < b.n_params; i++) free(direction[i]);
+    free(g);
   }
+  mn_graph_free(b.g);
+  mk_close(&m);
+}
+
+/* ---- weights ---- the same of them at all tokens, which a loop reads one after the other */
+#define CELLS "{vocab_size: 9, d_model: 8, layers: 1, block: {mixer: {type: lstm}, channel: none%s}"
+static const form plain_cells = {"cells", CELLS "}", 1, false};
+static const form dropped_cells = {"cells with fewer weights", CELLS ", linear: [{match: '*.h_proj', type: weight_drop, p: 0.4}]}", 1,
+                                   false};
+
+static void dropped_weights_are_the_same_for_all_tokens(void) {
+  static const mn_build training = {.training = true, .seed = 3}, evaluation = {.seed = 3};
+  static const char weights[] = "layers.0.mixer.h_proj.weight", place[] = "layers.0.mixer.h_proj";
+  mk_model dropped, plain;
+  if (!open_form(&dropped, &dropped_cells, "") || !open_form(&plain, &plain_cells, "")) return;
+  double *want[3],
+      *at[3] = {hidden_of(&dropped, &dropped_cells, backend[0], evaluation, 5),
+                hidden_of(&dropped, &dropped_cells, backend[0], training, 5), hidden_of(&dropped, &dropped_cells, backend[1], training, 6)};
+  mc_tensor *w = mc_get(&plain.params, weights);
+  for (int i = 0; w && i < 3; i++) {
+    double was[4 * WIDTH * WIDTH];
+    int left = 0;
+    memcpy(was, w->x, sizeof was);
+    for (uint64_t k = 0; i && k < 4 * WIDTH * WIDTH; k++) {
+      const bool stays = mn_random_uniform(mn_random_key(3, place), (uint64_t)(i == 1 ? 5 : 6), k) >= 0.4;
+      w->x[k] = stays ? was[k] / 0.6 : 0;
+      left += stays;
+    }
+    CHECK(!i || (left > 100 && left < 200), "%d of 256 weights stay with probability 0.6", left);
+    want[i] = hidden_of(&plain, &plain_cells, backend[0], evaluation, 0);
+    CHECK(at[i] && want[i] && gc_difference(at[i], want[i], ROWS * TOKENS * WIDTH) < 1e-12, "%s",
+          i ? "not the cells with these weights alone" : "weights are left out in evaluation");
+    memcpy(w->x, was, sizeof was);
+  }
+  CHECK(w != NULL, "no %s", weights);
+  CHECK(differing(want[0], want[1], ROWS * TOKENS * WIDTH) && differing(want[1], want[2], ROWS * TOKENS * WIDTH), "they say nothing");
+  for (int i = 0; i < 3; i++) free(at[i]), free(want[i]);
+  mk_close(&dropped);
+  mk_close(&plain);
+}
+
+/* What a block adds to a row loses the same elements at all of its tokens; other rows lose others. The scale of what stays shows them. */
+static void a_locked_row_loses_the_same_elements_at_all_tokens(void) {
+  enum { N = 4, T = 6, D = 40 };
+  mn_graph *g = mn_graph_new();
+  double x[N * T * D];
+  for (int i = 0; i < N * T * D; i++) x[i] = 1 + i;
+  mn_tensor *in = mn_const(g, MN_F64, MN_SHAPE(N, T, D), x);
+  double *y = value_of(g, backend[0], mn_dropout_locked(scope_at(g, MN_F64, true, 3, 5), "locked", in, 0.5));
+  int lost = 0, others = 0;
+  for (int i = 0; y && i < N * T * D; i++) {
+    const int row = i / (T * D), d = i % D;
+    const bool gone = y[row * T * D + d] == 0;
+    CHECK(y[i] == (gone ? 0 : 2 * x[i]), "row %d, element %d: %g of %g", row, d, y[i], x[i]);
+    lost += gone;
+    others += gone != (y[d] == 0);
+  }
+  CHECK(y && lost > N * T * D / 4 && lost < N * T * D * 3 / 4 && others > 0, "%d of %d are lost, %d otherwise than in the first row", lost,
+        N * T * D, others);
+  free(y);
+  y = value_of(g, backend[0], mn_dropout_locked(scope_at(g, MN_F64, false, 3, 5), "locked", in, 0.5));
+  CHECK(y && !memcmp(x, y, sizeof x), "something is lost in evaluation");
+  free(y);
+  mn_graph_free(g);
+}
+
+static void gradients_of_what_is_left(void) {
+  for (int k = 0; k < FORMS; k++) gradients_of(&forms[k]);
+  gradients_of(&dropped_cells);
 }
 
 /* Written back where they are set, and only there: what was kept in a file before stays as it is. */
@@ -344,15 +408,16 @@ static void keys_of_blocks_come_back(void) {
   for (int set = 0; set < 2; set++) {
     mk_model m;
     mn_text json = {0};
-    if (!open_form(&m, &forms[0], set ? ", dropout: 0.25, drop_path: 0.125" : ", dropout: 0")) continue;
+    if (!open_form(&m, &forms[0], set ? ", dropout: 0.25, locked_dropout: 0.375, drop_path: 0.125" : ", dropout: 0")) continue;
     CHECK_OK(mn_value_to_json(mn_model_to_value(m.arena, m.model), 0, &json));
     CHECK(json.data && !strstr(json.data, "drop") == !set, "%s", json.data);
-    if (set && json.data) CHECK(strstr(json.data, "0.25") && strstr(json.data, "0.125"), "%s", json.data);
+    if (set && json.data) CHECK(strstr(json.data, "0.25") && strstr(json.data, "0.375") && strstr(json.data, "0.125"), "%s", json.data);
     mn_text_free(&json);
     mk_close(&m);
   }
   mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, dropout: 1}\n", "recipe.yaml:2|dropout");
   mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, drop_path: -0.1}\n", "recipe.yaml:2|drop_path");
+  mk_refused("vocab_size: 9\nblock: {mixer: {type: attention}, locked_dropout: 1}\n", "recipe.yaml:2|locked_dropout");
 }
 
 int main(void) {
@@ -362,6 +427,8 @@ int main(void) {
   RUN(numbers_are_drawn_as_logits_say);
   RUN(a_scope_knows_the_step);
   RUN(blocks_drop_in_training_alone);
+  RUN(dropped_weights_are_the_same_for_all_tokens);
+  RUN(a_locked_row_loses_the_same_elements_at_all_tokens);
   RUN(gradients_of_what_is_left);
   RUN(keys_of_blocks_come_back);
   mn_backend_free(backend[0]);

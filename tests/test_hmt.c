@@ -253,6 +253,40 @@ static void one_segment_is_the_base(void) {
   mc_bag_free(&all);
 }
 
+/* Without prompts at its ends what a segment is read by is the decoder that the base is, to the bit. */
+static void without_prompts_a_segment_is_the_plain_decoder(void) {
+  enum { L = 6, D = 8 };
+  mk_model m, decoder;
+  mc_bag in = {0}, all = {0};
+  mk_tokens(&in, "tokens", 2, L, 11, 5);
+  bool ok = mk_open(
+      &m, "{type: hmt, segment: 6, sensory: 0, base: {vocab_size: 11, d_model: 8, layers: 2, block: {mixer: {type: attention}}}}", 3);
+  ok = mk_open(&decoder, "{type: decoder, vocab_size: 11, d_model: 8, layers: 2, block: {mixer: {type: attention}}}", 4) && ok;
+  for (int i = 0; ok && i < decoder.params.n; i++) {
+    char name[128];
+    snprintf(name, sizeof name, "base.%s", decoder.params.t[i].name);
+    const mc_tensor *of = mc_get(&m.params, name);
+    CHECK(of != NULL, "no %s", name);
+    if (of) memcpy(decoder.params.t[i].x, of->x, (size_t)mn_shape_count(&of->shape) * sizeof *of->x);
+  }
+  if (ok && mk_run(&decoder, &in, &all)) {
+    mk_built b;
+    mk_build(&m, &in, false, &b);
+    mn_tensor *e = mn_model_embed(mn_scope_in(b.s, "base"), m.model->base, b.in.tensor[0]);
+    mn_scope *in_base = mn_scope_call(b.s, "plain", (mn_call_options){.params = "base", .fresh = true});
+    mn_tensor *y = mn_decoder_run(in_base, m.model->base, e);
+    mn_plan_request q = {.graph = b.g, .n_outputs = 1, .outputs = &y, .backend = mn_backend_ref()};
+    CHECK(mn_plan_compile(&q, &b.plan) == MN_OK && mk_bind(&m, &b) && mn_plan_run(b.plan) == MN_OK, "%s", mn_message());
+    const double *got = b.plan ? mn_plan_output(b.plan, 0)->data : NULL, *want = mc_get(&all, "hidden")->x;
+    CHECK(got && memcmp(got, want, 2 * L * D * sizeof *got) == 0, "the base says something else without prompts");
+    mk_free(&b);
+  }
+  mk_close(&m);
+  mk_close(&decoder);
+  mc_bag_free(&in);
+  mc_bag_free(&all);
+}
+
 /* Any decoder may be the base, and any cut: a segment in steps, its state kept between them, is the segment in one call. */
 static void a_segment_in_steps_is_the_segment(void) {
   static const char *const bases[] = {
@@ -461,6 +495,7 @@ int main(void) {
   RUN(two_segments_have_nothing_to_look_up);
   RUN(the_order_of_memories_does_not_matter);
   RUN(one_segment_is_the_base);
+  RUN(without_prompts_a_segment_is_the_plain_decoder);
   RUN(a_segment_in_steps_is_the_segment);
   RUN(rows_are_read_each_at_its_own_place);
   RUN(a_prompt_that_knows_the_future);

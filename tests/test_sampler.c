@@ -1,7 +1,7 @@
 /* test_sampler.c - what must be true of draws: how often a token is drawn is its probability, whatever is left out before; weights are
  * exponentials to the last bits of f32, also of a long vocabulary; a draw is a function of seed, stream and position. */
+#include "backend/cpu/isa/weights.h"
 #include "run/sampler.h"
-#include "run/weights.h"
 #include "test.h"
 
 #include <math.h>
@@ -14,7 +14,7 @@ static void logits_of(float *x, int64_t n) { /* falling, so that a few take most
   for (int64_t i = 0; i < n; i++) x[i * 7 % n] = 5 - 2.5f * logf((float)(i + 1));
 }
 
-static void weights_are_exponentials(void) {
+static void weights_are_exponentials_of(const mn_weights_vec *vec) {
   static const int64_t lengths[] = {1, 7, 8, 255, 256, 257, 5000};
   static const double temperatures[] = {0.01, 0.8, 1, 30};
   float x[5000], w[5000];
@@ -25,7 +25,7 @@ static void weights_are_exponentials(void) {
       double all = 0;
       for (int64_t i = 0; i < n; i++) x[i] = (float)(-0.011 * (double)(i * 3 % n));
       if (n > 7) x[5] = -INFINITY;
-      const double sum = mn_weights(x, n, x[0], temperatures[t], 0, w, sums);
+      const double sum = vec->weigh(x, n, x[0], temperatures[t], 0, w, sums);
       for (int64_t i = 0; i < n; i++) {
         const double right =
             ((double)x[i] - x[0]) / temperatures[t] * 1.4426950408889634 < -126 ? 0 : exp(((double)x[i] - x[0]) / temperatures[t]);
@@ -36,10 +36,34 @@ static void weights_are_exponentials(void) {
       }
       CHECK(fabs(sum - all) <= 1e-6 * all, "n %d: sum %.9g, of all %.9g", (int)n, sum, all);
     }
-  CHECK(mn_weights(x, 5000, x[0], 1, 0.5, w, sums) > 0, "nothing is left above a half");
+  CHECK(vec->weigh(x, 5000, x[0], 1, 0.5, w, sums) > 0, "nothing is left above a half");
   for (int i = 0; i < 5000; i++) CHECK(w[i] == 0 || w[i] >= 0.5f, "weight %d is %g", i, (double)w[i]);
-  x[4001] = 1, x[4003] = 1;
-  CHECK(mn_largest(x, 5000) == 4001 && mn_largest(x, 1) == 0, "the first of the largest stands at %d", (int)mn_largest(x, 5000));
+}
+
+/* Largest values of blocks, and whether all are numbers, wherever one stands. */
+static void peaks_are_the_largest_of(const mn_weights_vec *vec) {
+  static const int64_t lengths[] = {1, 7, 33, 256, 257, 1000};
+  float x[1000], peaks[4];
+  for (int l = 0; l < 6; l++)
+    for (int64_t at = 0; at < lengths[l]; at += 1 + at / 8) {
+      const int64_t n = lengths[l], block = at / MN_WEIGHTS_BLOCK;
+      for (int64_t i = 0; i < n; i++) x[i] = -5 - (float)(i % 7);
+      x[at] = -1;
+      CHECK(vec->peaks(x, n, peaks), "all of %d are numbers", (int)n);
+      for (int64_t b = 0; b < mn_weights_blocks(n); b++) CHECK(b == block ? peaks[b] == -1 : peaks[b] <= -5, "%d: block %d", (int)at, (int)b);
+      for (int k = 0; k < 3; k++) {
+        x[at] = k == 0 ? NAN : k == 1 ? INFINITY : -INFINITY;
+        CHECK(!vec->peaks(x, n, peaks), "%g at %d of %d", (double)x[at], (int)at, (int)n);
+      }
+    }
+}
+
+/* With every set of instructions that this processor has. */
+static void weights_are_exponentials(void) {
+  for (mn_isa isa = MN_ISA_LEVEL_GENERIC; isa <= mn_isa_best(); isa++) weights_are_exponentials_of(MN_ISA_PICK(mn_weights_table, isa));
+}
+static void peaks_are_the_largest(void) {
+  for (mn_isa isa = MN_ISA_LEVEL_GENERIC; isa <= mn_isa_best(); isa++) peaks_are_the_largest_of(MN_ISA_PICK(mn_weights_table, isa));
 }
 
 /* Probabilities as the ways of leaving out say, in f64, with the definitions written out. */
@@ -178,6 +202,7 @@ static void ends_of_the_scale(void) {
 
 int main(void) {
   RUN(weights_are_exponentials);
+  RUN(peaks_are_the_largest);
   RUN(draws_follow_probabilities);
   RUN(a_draw_is_a_function_of_where_it_stands);
   RUN(a_mask_is_kept_to);

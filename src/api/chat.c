@@ -130,7 +130,7 @@ typedef struct turn {
   const char *stop;
   mn_ids ids;
   mn_text note, answer;
-  float *scratch;
+  mn_sampler_room *room;
   mn_piece_fn on_piece;
   void *ctx;
 } turn;
@@ -152,7 +152,7 @@ static mn_status answer(turn *t, const float *logits) {
   mn_status status = MN_OK;
   while (status == MN_OK && ending == MN_END_NOT_YET && more) {
     int32_t token;
-    status = mn_voice_next(v, mn_conversation_length(c), logits, t->scratch, &token, &ending);
+    status = mn_voice_next(v, mn_conversation_length(c), logits, t->room, &token, &ending);
     if (status != MN_OK) break;
     more = tell(t, v);
     const int64_t room = mn_session_room(mn_conversation_session(c));
@@ -197,11 +197,11 @@ mn_status mn_chat_say(mn_chat *c, const char *text, int64_t max_tokens, const ch
   t.manner.n_ends = mn_chat_end_tokens(c->format, &t.manner.ends);
   t.stop = mn_chat_end_text(c->format);
   if (*t.stop) t.manner.stops = &t.stop, t.manner.n_stops = 1;
-  t.scratch = mn_alloc((size_t)mn_lm_vocab_size(c->lm) * sizeof *t.scratch);
-  const mn_status status = t.scratch ? say(&t, text) : MN_ERR_MEMORY;
+  mn_status status = mn_sampler_room_new(mn_lm_vocab_size(c->lm), &t.room);
+  if (status == MN_OK) status = say(&t, text);
   if (status == MN_OK) mn_text_free(&c->note), c->note = t.note, t.note = (mn_text){0};
   mn_text_free(&t.note), mn_text_free(&t.answer), mn_ids_free(&t.ids);
-  free(t.scratch);
+  mn_sampler_room_free(t.room);
   return status;
 }
 

@@ -16,7 +16,7 @@ typedef struct block_config {
   int norm_position;
   bool parallel;
   int condition;
-  double dropout, drop_path, residual_scale;
+  double dropout, locked_dropout, drop_path, residual_scale;
   int64_t hidden, repeat;
 } block_config;
 #define S block_config
@@ -33,6 +33,8 @@ const mn_field mn_block_fields[] = {
         "shifts what they add",
         MN_SPARSE),
     MN_FIELD_FLOAT(S, dropout, 0, 0, 0.999, "of what each part adds, in training: elements", MN_SPARSE),
+    MN_FIELD_FLOAT(S, locked_dropout, 0, 0, 0.999, "of what each part adds, in training: elements, the same ones of all tokens of a row",
+                   MN_SPARSE),
     MN_FIELD_FLOAT(S, drop_path, 0, 0, 0.999, "of what each part adds, in training: whole rows of the batch (stochastic depth)", MN_SPARSE),
     MN_FIELD_FLOAT(S, residual_scale, 1, DBL_MIN, 1e6, "what each part adds is multiplied by it", MN_SPARSE),
     MN_FIELD_INT(S, repeat, 1, 1, MOST_LAYERS, "how many times this block stands here"),
@@ -63,6 +65,7 @@ static mn_status parse_block(mn_arena *arena, const mn_value *map, const mn_stac
                     .parallel = c.parallel,
                     .condition = c.condition,
                     .dropout = c.dropout,
+                    .locked_dropout = c.locked_dropout,
                     .drop_path = c.drop_path,
                     .residual_scale = c.residual_scale};
   *repeat = c.repeat;
@@ -150,6 +153,7 @@ static const mn_value *block_value(mn_arena *arena, const mn_block *b, bool sour
                     .parallel = b->parallel,
                     .condition = b->condition,
                     .dropout = b->dropout,
+                    .locked_dropout = b->locked_dropout,
                     .drop_path = b->drop_path,
                     .residual_scale = b->residual_scale,
                     .hidden = b->channel.hidden,
@@ -194,7 +198,8 @@ static mn_tensor *after(mn_scope *s, const mn_block *b, const char *part, const 
   mn_scope *chance = mn_scope_in(s, "%s_output", part); /* not the part's own: it may draw, too */
   y = b->norm_position == MN_SANDWICH_NORM ? norm(s, norm_name, b, y, exact) : mn_cast(mn_scope_graph(s), y, exact);
   if (b->residual_scale != 1) y = mn_mul_scalar(mn_scope_graph(s), y, b->residual_scale);
-  return mn_drop_path(chance, "drop_path", mn_dropout(chance, "dropout", y, b->dropout), b->drop_path);
+  y = mn_dropout_locked(chance, "locked_dropout", mn_dropout(chance, "dropout", y, b->dropout), b->locked_dropout);
+  return mn_drop_path(chance, "drop_path", y, b->drop_path);
 }
 
 /* x + y, and the norm of the sum where it stands there. */

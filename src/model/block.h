@@ -10,7 +10,7 @@
 /* Where a branch f (mixer, channel part) is normalised; n, n' are norms with gains of their own:
  *     pre       x + f(n(x))          post     n(x + f(x))          sandwich     x + n'(f(n(x)))
  * In parallel, both branches read the same x (and, where there is one before them, the same norm) and are added at once.
- * In training, what a branch adds to x may be dropped: elements of it (dropout), or all of it in some rows of the batch (drop_path). */
+ * In training, what a branch adds to x may be dropped: elements of it (dropout; locked_dropout: the same ones at all tokens of a row), or all of it in some rows of the batch (drop_path). */
 typedef enum mn_norm_position { MN_PRE_NORM, MN_POST_NORM, MN_SANDWICH_NORM } mn_norm_position;
 
 /* How a condition c [B,D] (a class, a time, whatever a port `condition` says of a row) reaches a branch f, which reads n(x):
@@ -28,9 +28,9 @@ typedef struct mn_block {
   double norm_eps;
   int norm_position; /* mn_norm_position */
   bool parallel;
-  int condition;             /* mn_condition_kind */
-  double dropout, drop_path; /* probabilities; 0: nothing is dropped */
-  double residual_scale;     /* of what a part adds; 1 */
+  int condition;                             /* mn_condition_kind */
+  double dropout, locked_dropout, drop_path; /* probabilities; 0: nothing is dropped */
+  double residual_scale;                     /* of what a part adds; 1 */
 } mn_block;
 
 typedef struct mn_stack {

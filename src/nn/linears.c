@@ -3,6 +3,7 @@
  *     lora       y = x W^T + b + alpha/r (x A^T) B^T, W and b frozen; B starts at 0 (Hu et al. 2021, arXiv 2106.09685)
  *     low_rank   y = (x A^T) B^T + b,  A [r,in], B [out,r]
  *     grouped    y = [x_1 W_1^T, ..., x_n W_n^T] + b: each of n parts of the input makes its own part of the output
+ *     weight_drop  y = x (W * m / (1 - p))^T + b, in training: m is 0 with probability p, one draw a step (Wan et al. 2013)
  *     masked     y = x (W * m)^T + b, m the `keep` largest |w| of every `of` neighbours of a row (Mishra et al. 2021, arXiv 2104.08378) */
 #include <math.h>
 #include <stdio.h>
@@ -97,6 +98,18 @@ static mn_tensor *grouped(mn_scope *s, const void *config, const mn_linear_use *
   return biased(s, u, mn_reshape(g, mn_transpose(g, y, 0, 1), shape), 0);
 }
 
+typedef struct weight_drop_config {
+  double p;
+} weight_drop_config;
+static const mn_field weight_drop_fields[] = {MN_FIELD_FLOAT(weight_drop_config, p, 0.5, 0, 0.999, "of its weights, in training"),
+                                              MN_FIELD_END};
+
+static mn_tensor *weight_drop(mn_scope *s, const void *config, const mn_linear_use *u, mn_tensor *x) {
+  const weight_drop_config *c = config;
+  mn_tensor *w = param(s, u, "weight", MN_SHAPE(u->out, mn_dim(x, -1)), u->init, MN_PARAM_MATRIX, "projection [out, in]");
+  return biased(s, u, product(s, x, mn_drop_weights(s, u->name, w, c->p), u->result), 0);
+}
+
 typedef struct masked_config {
   int64_t keep, of;
 } masked_config;
@@ -150,6 +163,14 @@ const mn_linear_def mn_linear_grouped = {
     .config_size = sizeof(grouped_config),
     .fields = grouped_fields,
     .apply = grouped,
+};
+const mn_linear_def mn_linear_weight_drop = {
+    .name = "weight_drop",
+    .summary = "weights are left out by chance, the same ones at all tokens of a step: for what goes from token to token",
+    .paper = "Wan et al. 2013; Merity et al. 2018, arXiv 1708.02182",
+    .config_size = sizeof(weight_drop_config),
+    .fields = weight_drop_fields,
+    .apply = weight_drop,
 };
 const mn_linear_def mn_linear_masked = {
     .name = "masked",

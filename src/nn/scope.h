@@ -198,7 +198,12 @@ mn_tensor *mn_draw_uniform(mn_scope *s, const char *name, mn_shape shape); /* [0
 mn_tensor *mn_draw_normal(mn_scope *s, const char *name, mn_shape shape);  /* N(0,1), exact type */
 /* In training each element is 0 with probability p, else x / (1 - p) (Srivastava et al. 2014); in evaluation x. */
 mn_tensor *mn_dropout(mn_scope *s, const char *name, mn_tensor *x, double p);
-/* The same by whole rows of the batch: a residual branch is left out (stochastic depth, Huang et al. 2016). */
+/* Of a parameter (DropConnect, Wan et al. 2013; weight-dropped LSTM, Merity et al. 2018, arXiv 1708.02182): one draw a training step, the same at
+ * every piece of a loop. */
+mn_tensor *mn_drop_weights(mn_scope *s, const char *name, mn_tensor *w, double p);
+/* The same of x [B,T,...], one draw a step for a row: all its tokens lose the same elements (Gal & Ghahramani 2016, arXiv 1512.05287). */
+mn_tensor *mn_dropout_locked(mn_scope *s, const char *name, mn_tensor *x, double p);
+/* Dropout by whole rows of the batch: a residual branch is left out (stochastic depth, Huang et al. 2016). */
 mn_tensor *mn_drop_path(mn_scope *s, const char *name, mn_tensor *x, double p);
 /* x in a narrower type (f64, f32 -> bf16; f64 -> f32), rounded by chance (Gupta et al. 2015): in training one of the two numbers of
  * the type next to x, the farther from zero with probability (|x| - low) / (high - low), so that the mean of many roundings is x. In

@@ -126,6 +126,8 @@ mn_dtype mn_routine_result_type(const mn_routine *r, int j);
 const mn_shape *mn_routine_result_shape(const mn_routine *r, int j);
 /* Elements [first, first + n) of result j of the last run, to host memory. */
 mn_status mn_routine_get(const mn_routine *r, int j, int64_t first, int64_t n, void *host);
+/* Result j of the last run where it lies, until any routine of the program runs; NULL where that is no memory of the process. */
+const void *mn_routine_view(const mn_routine *r, int j);
 mn_status mn_routine_get_all(const mn_routine *r, int j, void *host);
 mn_plan *mn_routine_plan(const mn_routine *r);
 

@@ -81,6 +81,11 @@ mn_status mn_routine_get(const mn_routine *r, int j, int64_t first, int64_t n, v
   return b->download(b, host, (const char *)mn_plan_output(r->plan, j)->data + (size_t)first * size, (size_t)n * size);
 }
 
+const void *mn_routine_view(const mn_routine *r, int j) {
+  const bool here = r->program->config.backend->on_host && j >= 0 && j < r->n_results;
+  return here ? mn_plan_output(r->plan, j)->data : NULL;
+}
+
 mn_status mn_routine_get_all(const mn_routine *r, int j, void *host) {
   if (j < 0 || j >= r->n_results) return mn_fail(MN_ERR_ARG, "a routine of %d results has no result %d", r->n_results, j);
   return mn_routine_get(r, j, 0, mn_shape_count(&r->results[j].shape), host);

@@ -18,12 +18,25 @@ typedef struct mn_sampling {
 } mn_sampling;
 extern const mn_field mn_sampling_fields[];
 
+/* What a draw works in, which may be shared by samplers that draw one after the other: one for each thread is enough. */
+typedef struct mn_sampler_room mn_sampler_room;
+mn_status mn_sampler_room_new(int64_t vocab_size, mn_sampler_room **out);
+void mn_sampler_room_free(mn_sampler_room *r); /* NULL is fine */
+/* Its room for logits [vocab_size], which a draw may be given; NULL: no memory. */
+float *mn_sampler_room_logits(mn_sampler_room *r);
+
 typedef struct mn_sampler mn_sampler;
 mn_status mn_sampler_new(const mn_sampling *c, int64_t vocab_size, mn_sampler **out);
 void mn_sampler_free(mn_sampler *s);
+/* From now on it draws in this one, which is borrowed; NULL: in one of its own, made when it is needed. */
+void mn_sampler_use(mn_sampler *s, mn_sampler_room *room);
 /* Only ids that the tokenizer has a token for are drawn from now on, greedily too: a model may have room for more, and its
  * tokenizer may have holes. MN_ERR_CONFIG when no id of the vocabulary has one. */
 mn_status mn_sampler_keep_to(mn_sampler *s, const mn_tokenizer *tok);
+/* The same for many samplers: bit i % 64 of word i / 64 stands for id i. *out is freed by the caller, whatever is returned, and borrowed
+ * by the samplers that keep to it. */
+mn_status mn_sampler_tokens(const mn_tokenizer *tok, int64_t vocab_size, uint64_t **out);
+void mn_sampler_keep_to_tokens(mn_sampler *s, const uint64_t *has);
 /* At the next draw only tokens whose bit stands in mask[token / 64] are drawn; NULL: all. It is borrowed. */
 void mn_sampler_only(mn_sampler *s, const uint64_t *mask);
 void mn_sampler_note(mn_sampler *s, int32_t token); /* a token of the prompt counts as recent, too */

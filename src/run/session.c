@@ -71,11 +71,10 @@ static mn_status open_session(mn_session *s) {
   MN_TRY(mn_program_limit(s->program, &s->limit));
   if (!c->forget && c->prefill > s->limit.tokens) s->config.prefill = s->limit.tokens; /* no segment is longer */
   s->outputs = mn_session_reads_frames(s->model) ? mn_session_outputs(s) : s->model->config.vocab_size;
-  s->logits = mn_calloc((size_t)(c->batch * s->outputs), sizeof *s->logits);
   s->segment = mn_alloc((size_t)(c->batch * c->prefill) * sizeof *s->segment);
   s->length = mn_alloc((size_t)c->batch * sizeof *s->length);
   s->sourced = mn_calloc((size_t)c->batch, sizeof *s->sourced);
-  return s->logits && s->segment && s->length && s->sourced ? MN_OK : MN_ERR_MEMORY;
+  return s->segment && s->length && s->sourced ? MN_OK : MN_ERR_MEMORY;
 }
 
 /* All but the states. */
@@ -229,12 +228,26 @@ mn_status mn_session_not_a_number(int64_t position, int64_t row, int64_t B, cons
                  mn_not_finite_name(MN_F32, x, 0));
 }
 
-static mn_status take_logits(const mn_session *s, const mn_routine *r, int64_t b) {
+mn_status mn_session_need_logits(mn_session *s) {
+  if (!s->logits) s->logits = mn_calloc((size_t)(s->config.batch * s->outputs), sizeof *s->logits);
+  return s->logits ? MN_OK : MN_ERR_MEMORY;
+}
+
+/* Of row b: looked at where they lie, and copied where somebody wants them. */
+static mn_status take_logits(mn_session *s, const mn_routine *r, const mn_feeding *f, int64_t b) {
   const int64_t V = s->model->config.vocab_size;
-  float *to = s->logits + b * V;
-  MN_TRY(mn_routine_get(r, 0, b * V, V, to));
-  const int64_t k = mn_first_not_finite(MN_F32, to, V);
-  return k < 0 ? MN_OK : mn_session_not_a_number(mn_session_row_position(s, b), b, s->config.batch, "the logit", k, to + k);
+  const float *made = mn_routine_view(r, 0), *x = made ? made + b * V : NULL;
+  if (f->place && made) {
+    *f->place = made;
+    return MN_OK;
+  }
+  if (!made || f->told) {
+    MN_TRY(mn_session_need_logits(s));
+    MN_TRY(mn_routine_get(r, 0, b * V, V, s->logits + b * V));
+    x = s->logits + b * V;
+  }
+  const int64_t k = mn_first_not_finite(MN_F32, x, V);
+  return k < 0 ? MN_OK : mn_session_not_a_number(mn_session_row_position(s, b), b, s->config.batch, "the logit", k, x + k);
 }
 
 /* Of row b, n tokens of which count. */
@@ -337,7 +350,7 @@ static mn_status run_segment(mn_session *s, mn_routine *r, const mn_feeding *f, 
   for (int64_t b = 0; b < s->config.batch; b++) {
     const int64_t end = f->count ? f->count[b] : f->n, done = s->length[b];
     if (f->targets) MN_TRY(take_nll(s, r, b, done, f->nll + b * f->n + at));
-    else if (done && at + done == end) MN_TRY(take_logits(s, r, b));
+    else if (done && at + done == end) MN_TRY(take_logits(s, r, f, b));
   }
   return MN_OK;
 }
@@ -392,25 +405,34 @@ mn_status mn_session_run(mn_session *s, const mn_feeding *f) {
   return MN_OK;
 }
 
-mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const float **logits) {
-  if (n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one token");
-  for (int64_t b = 0; b < s->config.batch; b++) MN_TRY(check_source(s, b));
-  MN_TRY(check_tokens(s, tokens, n * s->config.batch));
-  MN_TRY(mn_session_run(s, &(mn_feeding){.tokens = tokens, .n = n}));
+static mn_status feed(mn_session *s, const mn_feeding *f) {
+  if (f->n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one token");
+  MN_TRY(check_room(s, f));
+  for (int64_t b = 0; b < s->config.batch; b++) {
+    const int64_t n = f->count ? f->count[b] : f->n;
+    if (n) MN_TRY(check_source(s, b));
+    MN_TRY(check_tokens(s, f->tokens + b * f->n, n));
+  }
+  return mn_session_run(s, f);
+}
+
+/* Logits of rows that are fed nothing are kept for whoever asks later. */
+mn_status mn_session_feed_rows(mn_session *s, const int32_t *tokens, int64_t n, const int32_t *count, const float **logits) {
+  MN_TRY(mn_session_need_logits(s));
+  MN_TRY(feed(s, &(mn_feeding){.tokens = tokens, .count = count, .n = n, .told = true}));
   if (logits) *logits = s->logits;
   return MN_OK;
 }
 
-mn_status mn_session_feed_rows(mn_session *s, const int32_t *tokens, int64_t n, const int32_t *count, const float **logits) {
-  const mn_feeding f = {.tokens = tokens, .count = count, .n = n};
-  if (n < 1) return mn_fail(MN_ERR_ARG, "a session is fed at least one token");
-  MN_TRY(check_room(s, &f));
-  for (int64_t b = 0; b < s->config.batch; b++) {
-    if (count[b]) MN_TRY(check_source(s, b));
-    MN_TRY(check_tokens(s, tokens + b * n, count[b]));
-  }
-  MN_TRY(mn_session_run(s, &f));
-  if (logits) *logits = s->logits;
+mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const float **logits) {
+  return mn_session_feed_rows(s, tokens, n, NULL, logits);
+}
+
+mn_status mn_session_step(mn_session *s, const int32_t *tokens, int64_t n, const int32_t *count, const float **logits) {
+  *logits = NULL;
+  if (count && n > 1) return mn_fail(MN_ERR_ARG, "rows of their own lengths end in different segments");
+  MN_TRY(feed(s, &(mn_feeding){.tokens = tokens, .count = count, .n = n, .told = true, .place = logits}));
+  if (!*logits) *logits = s->logits;
   return MN_OK;
 }
 
@@ -434,12 +456,12 @@ mn_status mn_session_warm_up(mn_session *s, bool scores, int64_t most) {
   for (int i = 0; status == MN_OK && mn_ladder_length(longest, alignment, i, &T); i++) {
     if (T / 2 >= most) continue;  /* nor is a text of so many padded to it */
     status = mn_session_reset(s); /* at 0 each is taken whole */
-    if (status == MN_OK) status = scores ? mn_session_score(s, zeros, zeros, T, nll) : mn_session_feed(s, zeros, T, NULL);
+    if (status == MN_OK) status = scores ? mn_session_score(s, zeros, zeros, T, nll) : feed(s, &(mn_feeding){.tokens = zeros, .n = T});
     const bool padded = first && T >= 4;
     first = false;
     if (status != MN_OK || !padded) continue;
     status = mn_session_reset(s); /* the end of a text, padded */
-    if (status == MN_OK) status = scores ? mn_session_score(s, zeros, zeros, T - 1, nll) : mn_session_feed(s, zeros, T - 1, NULL);
+    if (status == MN_OK) status = scores ? mn_session_score(s, zeros, zeros, T - 1, nll) : feed(s, &(mn_feeding){.tokens = zeros, .n = T - 1});
   }
   free(zeros);
   free(nll);

@@ -66,6 +66,9 @@ mn_status mn_session_feed(mn_session *s, const int32_t *tokens, int64_t n, const
 /* The same where row b has count[b] tokens, in [0, n]; what lies beyond them is not looked at. Each row moves on by its own, and its
  * logits are those after its last token; of a row of none they are what they were. */
 mn_status mn_session_feed_rows(mn_session *s, const int32_t *tokens, int64_t n, const int32_t *count, const float **logits);
+/* Either of them, for who draws from the logits at once: they lie where the program made them, until any session of the program is fed, and
+ * nobody has looked whether they are numbers. count NULL: all rows have n; else n is 1, and logits of a row of none are anything. */
+mn_status mn_session_step(mn_session *s, const int32_t *tokens, int64_t n, const int32_t *count, const float **logits);
 /* Feeds n tokens and gives the negative log-likelihood (nats) of each next token: nll [batch, n], entry t is -log
  * p(target[t] | tokens up to t). A negative target is ignored (0). */
 mn_status mn_session_score(mn_session *s, const int32_t *tokens, const int32_t *targets, int64_t n, float *nll);

@@ -108,6 +108,7 @@ mn_status mn_session_judge(mn_session *s, const float **logits) {
   }
   MN_TRY(mn_program_enter(s->program, &form, &r));
   mn_status status = mn_routine_run_rows(r, s->states, s->length);
+  if (status == MN_OK) status = mn_session_need_logits(s);
   if (status == MN_OK) status = mn_routine_get(r, 0, 0, s->config.batch * s->outputs, s->logits);
   mn_program_leave(s->program);
   MN_TRY(status);

@@ -10,6 +10,8 @@ typedef struct mn_feeding {                /* what is fed: [batch, n], of row b 
   const int32_t *tokens, *targets, *count; /* targets NULL: none; count NULL: all */
   int64_t n;
   float *nll;
+  bool told;            /* logits are wanted  */
+  const float **place;  /* and may lie where they were made, unchecked; NULL: they are the session's own */
   const float *frames; /* [batch, n, C] in place of tokens; NULL: tokens */
   float *running;      /* frames: [batch, n, N]; NULL: nobody asks */
 } mn_feeding;
@@ -23,7 +25,7 @@ struct mn_session {
   mn_arena *arena;
   mn_states *states;
   int64_t outputs;  /* numbers that a row is given: vocab_size, or the classes of a model that judges */
-  float *logits;    /* [batch, outputs] */
+  float *logits;    /* [batch, outputs]; NULL: nobody has asked for any */
   int32_t *segment; /* [batch, prefill] tokens of a segment */
   int32_t *length;  /* [batch] those that count             */
   mn_limit limit;
@@ -37,6 +39,8 @@ struct mn_session {
 
 /* The model's fingerprint, worked out where it is not known. */
 mn_status mn_session_fingerprint(mn_session *s, const char **out);
+/* Room for logits of its own. */
+mn_status mn_session_need_logits(mn_session *s);
 /* Feeds it in the ladder's segments (session.c). */
 mn_status mn_session_run(mn_session *s, const mn_feeding *f);
 

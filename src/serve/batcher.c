@@ -1,52 +1,9 @@
 /* batcher.c - see batcher.h. */
-#include "serve/batcher.h"
-
-#include <pthread.h>
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "serve/clients.h"
-
-typedef struct row { /* of the batch; task NULL: empty */
-  mn_task *task;
-  int64_t answer;
-  mn_voice *voice;
-  int32_t token; /* was drawn, and is fed next */
-} row;
-
-typedef struct call {
-  struct call *next;
-  void (*fn)(void *arg);
-  void *arg;
-} call;
-
-struct mn_batcher {
-  mn_batcher_config config;
-  mn_program *program;
-  const mn_states *first; /* the program's */
-  mn_limit limit;
-  size_t stream_bytes; /* of one that fills its caches */
-  size_t demand;       /* the worker's: of all that run, when they will have come to their ends */
-  pthread_t thread;
-  bool runs;
-  volatile sig_atomic_t stop;
-  pthread_mutex_t mutex; /* of what others than the worker touch: */
-  pthread_cond_t wake;
-  mn_task *posted, **posted_end;
-  call *calls, **calls_end;
-  mn_batcher_counts counts;
-  /* the worker's own: */
-  mn_task *waiting, *reading; /* in the order of posting */
-  mn_clients clients;
-  mn_session *batch, *spare; /* NULL: none */
-  int64_t room, live;        /* rows of the batch; of them full */
-  int64_t promised;          /* answers of the prompts that are read */
-  row *rows;
-  int32_t *tokens, *count; /* [config.rows] */
-  bool *left;              /* [config.rows] false, but for the one that is left */
-  float *scratch;          /* [vocab_size] */
-};
+#include "serve/batcher_internal.h"
 
 /* ---- what becomes of a task ---- */
 /* Its reader is kept for the next prompt, empty: what it had read costs nothing any more. */
@@ -148,49 +105,26 @@ static mn_status shrink(mn_batcher *b) { /* not at once: who leaves may be follo
   return b->live == 0 ? resize(b, 0) : room < b->room ? resize(b, room) : MN_OK;
 }
 
-/* ---- a token ---- */
-/* Draws one from logits, tells it, and says whether the answer is whole. */
-static mn_status draw(mn_batcher *b, mn_task *t, int64_t answer, mn_voice *v, int64_t position, const float *logits, int32_t *token,
-                      bool *whole) {
-  mn_ending ending;
-  size_t n;
-  MN_TRY(mn_voice_next(v, position, logits, b->scratch, token, &ending));
-  t->made++;
-  if (t->take && !t->lends) MN_TRY(mn_ids_add(&t->drawn, *token));
-  if (t->times.first == 0) t->times.first = mn_now();
-  const char *text = mn_voice_text(v, &n);
-  t->told(t->ctx, answer, mn_voice_said(v), text, n);
-  mn_clients_serve(&b->clients, t->client, 1);
-  if (ending == MN_END_NOT_YET && !b->config.forget && position + 1 > b->limit.tokens) {
-    ending = MN_END_ROOM; /* the token has no place */
-    MN_TRY(mn_voice_cut(v));
-    text = mn_voice_text(v, &n);
-    if (n) t->told(t->ctx, answer, NULL, text, n);
-  }
-  *whole = ending != MN_END_NOT_YET;
-  if (*whole) t->ended(t->ctx, answer, ending);
-  return MN_OK;
-}
-
+/* ---- answers ---- */
 /* The prompt is read, and logits are what follows it: its answers begin. */
 static mn_status begin_answers(mn_batcher *b, mn_task *t, const float *logits) {
   const int64_t position = t->conversation ? mn_conversation_length(t->conversation) : mn_session_position(t->reader);
   for (int64_t k = 0; k < t->answers; k++) {
-    mn_voice *v = NULL;
-    int32_t token;
+    row r = {.task = t, .answer = k};
     int64_t at = 0;
     bool whole = true;
     if (t->manner.most == 0) {
       t->ended(t->ctx, k, MN_END_LENGTH);
       continue;
     }
-    mn_status status = mn_voice_new(&t->manner, b->config.tokenizer, b->config.model->config.vocab_size, k, &v);
-    if (status == MN_OK) status = draw(b, t, k, v, position, logits, &token, &whole);
+    t->manner.has = b->has;
+    mn_status status = mn_voice_new(&t->manner, b->config.tokenizer, b->config.model->config.vocab_size, k, &r.voice);
+    if (status == MN_OK) batcher_draw(&r, position, logits, b->rooms[0]), status = batcher_tell(b, t, &r, position, &whole);
     if (status == MN_OK && !whole) status = find_room(b, &at);
     if (status == MN_OK && !whole)
       status = t->conversation ? mn_conversation_to_row(t->conversation, b->batch, at) : mn_session_copy_row(b->batch, at, t->reader, 0);
-    if (status != MN_OK || whole) mn_voice_free(v);
-    else b->rows[at] = (row){t, k, v, token}, b->live++, t->live++;
+    if (status != MN_OK || whole) mn_voice_free(r.voice);
+    else b->rows[at] = r, b->live++, t->live++;
     MN_TRY(status);
   }
   return MN_OK;
@@ -222,15 +156,15 @@ static mn_status keep_row(mn_batcher *b, mn_task *t, int64_t row_number) {
 }
 
 static void step(mn_batcher *b) {
-  const float *logits;
   const double began = mn_now();
-  const int64_t V = b->config.model->config.vocab_size, rows = b->live;
+  const int64_t rows = b->live;
   for (int64_t i = 0; i < b->room; i++) b->tokens[i] = b->rows[i].token, b->count[i] = b->rows[i].task != NULL;
-  mn_status status = mn_session_feed_rows(b->batch, b->tokens, 1, b->count, &logits);
+  mn_status status = mn_session_step(b->batch, b->tokens, 1, b->count, &b->logits);
   if (status != MN_OK) {
     lose_all(b, status);
     return;
   }
+  batcher_draw_all(b);
   pthread_mutex_lock(&b->mutex);
   int size = 0;
   while ((int64_t)1 << size < rows && size < MN_BATCH_SIZES - 1) size++;
@@ -242,7 +176,7 @@ static void step(mn_batcher *b) {
     mn_task *t = r->task;
     bool whole = false;
     if (!t) continue;
-    status = draw(b, t, r->answer, r->voice, mn_session_row_position(b->batch, i), logits + i * V, &r->token, &whole);
+    status = batcher_tell(b, t, r, mn_session_row_position(b->batch, i), &whole);
     if (status != MN_OK) drop(b, t, status);
     else if (whole) {
       if (t->conversation) status = keep_row(b, t, i);
@@ -352,13 +286,14 @@ static mn_status read_aloud(mn_batcher *b, mn_task *t, int64_t n, const float **
   return MN_OK;
 }
 
-enum { ALOUD = 8 }; /* tokens between two steps of the batch */
+enum { ALOUD = 8 /* tokens between two steps of the batch */, LEAST = 16 /* that a piece counts as: all weights are read for it */ };
 
-static void read_piece(mn_batcher *b) {
+/* Reads one; what it costs, in tokens of a long piece. */
+static int64_t read_piece(mn_batcher *b) {
   mn_task *t = choose(b, b->reading);
   const double began = mn_now();
   const int64_t left = t->n_prompt - t->read, piece = t->heard && b->config.piece > ALOUD ? ALOUD : b->config.piece;
-  const int64_t n = left < piece ? left : piece;
+  const int64_t n = left < piece ? left : piece, cost = (t->heard ? n : 1) * LEAST > n ? (t->heard ? n : 1) * LEAST : n;
   const float *logits;
   mn_status status = t->conversation ? mn_conversation_feed(t->conversation, t->prompt + t->read, n, &logits)
                      : t->heard      ? read_aloud(b, t, n, &logits)
@@ -368,13 +303,13 @@ static void read_piece(mn_batcher *b) {
   pthread_mutex_lock(&b->mutex);
   b->counts.pieces++, b->counts.tokens_read += n, b->counts.piece_seconds += mn_now() - began;
   pthread_mutex_unlock(&b->mutex);
-  if (status == MN_OK && t->read < t->n_prompt) return;
+  if (status == MN_OK && t->read < t->n_prompt) return cost;
   if (status == MN_OK && t->conversation) status = mn_conversation_mark(t->conversation);
   if (status == MN_OK) status = begin_answers(b, t, logits);
   if (status == MN_OK && t->lends) give_back(t);
   if (status != MN_OK) {
     drop(b, t, status);
-    return;
+    return cost;
   }
   pthread_mutex_lock(&b->mutex);
   b->counts.tokens_made += t->made; /* the first of each answer */
@@ -387,6 +322,14 @@ static void read_piece(mn_batcher *b) {
     t->promised = false;
     put_aside(b, t);
   }
+  return cost;
+}
+
+/* Between two steps of the batch: of short prompts several, which together cost no more than a long piece. Their rows go on together. */
+static void read_pieces(mn_batcher *b) {
+  int64_t left = b->config.piece;
+  do left -= read_piece(b);
+  while (b->reading && left >= LEAST);
 }
 
 /* ---- the worker ---- */
@@ -461,7 +404,7 @@ static void *work(void *arg) {
     if (b->room && !b->live) resize(b, 0);
     admit(b);
     if (b->live) step(b);
-    if (b->reading) read_piece(b);
+    if (b->reading) read_pieces(b);
     pthread_mutex_lock(&b->mutex);
     count(b);
   }
@@ -504,8 +447,11 @@ static mn_status open_batcher(mn_batcher *b) {
   b->tokens = mn_calloc((size_t)c->rows, sizeof *b->tokens);
   b->count = mn_calloc((size_t)c->rows, sizeof *b->count);
   b->left = mn_calloc((size_t)c->rows, sizeof *b->left);
-  b->scratch = mn_alloc((size_t)c->model->config.vocab_size * sizeof *b->scratch);
-  return b->rows && b->tokens && b->count && b->left && b->scratch ? MN_OK : MN_ERR_MEMORY;
+  b->rooms = mn_calloc((size_t)mn_pool_threads(c->params->backend->pool), sizeof *b->rooms);
+  if (!b->rows || !b->tokens || !b->count || !b->left || !b->rooms) return MN_ERR_MEMORY;
+  for (; b->n_rooms < mn_pool_threads(c->params->backend->pool); b->n_rooms++)
+    MN_TRY(mn_sampler_room_new(c->model->config.vocab_size, &b->rooms[b->n_rooms]));
+  return mn_sampler_tokens(c->tokenizer, c->model->config.vocab_size, &b->has);
 }
 
 mn_status mn_batcher_new(const mn_batcher_config *config, mn_batcher **out) {
@@ -541,7 +487,9 @@ void mn_batcher_free(mn_batcher *b) {
   free(b->tokens);
   free(b->count);
   free(b->left);
-  free(b->scratch);
+  for (int i = 0; i < b->n_rooms; i++) mn_sampler_room_free(b->rooms[i]);
+  free(b->rooms);
+  free(b->has);
   pthread_cond_destroy(&b->wake);
   pthread_mutex_destroy(&b->mutex);
   free(b);

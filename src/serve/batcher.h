@@ -1,7 +1,8 @@
 /* batcher.h - many streams of one model at once: continuous batching. One thread, the worker, owns every session.
  *
- * Streams join and leave between steps. A step feeds one token to every row of a batch; between two steps one prompt is read on by one
- * piece in a session of its own, so that a long prompt keeps no answer waiting for longer than a piece takes. When a prompt is read its
+ * Streams join and leave between steps. A step feeds one token to every row of a batch, and the next ones are drawn by the threads of the
+ * model's pool, a row at a time; between two steps one prompt is read on by one piece in a session of its own, or several are that are
+ * short, so that prompts keep no answer waiting for longer than a piece takes. When a prompt is read its
  * state is copied into as many rows as it has answers. A batch has 1, 2, 4, ... rows, as few as hold all; a row that is empty is fed no
  * token and costs its part of the products, and a stream's logits do not depend on who its neighbours are, up to the order of sums.
  *

@@ -12,6 +12,7 @@ struct mn_voice {
   mn_decoder decoder;
   int64_t vocab_size, number, count;
   int32_t *counted; /* [vocab_size] how often the answer holds each; NULL: nobody asks */
+  mn_ids distinct;  /* those that it holds, as far as they are counted */
   mn_text held;     /* text that may turn out to be the beginning of a stop */
   mn_text text;     /* of the last step */
   mn_said said;
@@ -26,7 +27,8 @@ mn_status mn_voice_new(const mn_manner *manner, const mn_tokenizer *tok, int64_t
   if (!v) return MN_ERR_MEMORY;
   *v = (mn_voice){.c = *manner, .decoder = {.tok = tok, .skip_special = true}, .vocab_size = vocab_size, .number = i};
   mn_status status = mn_sampler_new(&manner->sampling, vocab_size, &v->sampler);
-  if (status == MN_OK) status = mn_sampler_keep_to(v->sampler, tok);
+  if (status == MN_OK && manner->has) mn_sampler_keep_to_tokens(v->sampler, manner->has);
+  else if (status == MN_OK) status = mn_sampler_keep_to(v->sampler, tok);
   if (status == MN_OK && (manner->presence_penalty != 0 || manner->frequency_penalty != 0)) {
     v->counted = mn_calloc((size_t)vocab_size, sizeof *v->counted);
     if (!v->counted) status = MN_ERR_MEMORY;
@@ -46,19 +48,26 @@ void mn_voice_free(mn_voice *v) {
   mn_sampler_free(v->sampler);
   mn_text_free(&v->held);
   mn_text_free(&v->text);
+  mn_ids_free(&v->distinct);
   free(v->counted);
   free(v->mask);
   free(v);
 }
 
 /* ---- drawing ---- */
-static const float *lean(const mn_voice *v, const float *logits, float *scratch) {
-  if (!v->c.n_bias && !v->counted) return logits;
-  memcpy(scratch, logits, (size_t)v->vocab_size * sizeof *scratch);
-  for (int i = 0; i < v->c.n_bias; i++) scratch[v->c.bias[i].token] += (float)v->c.bias[i].bias;
-  for (int64_t i = 0; v->counted && i < v->vocab_size; i++)
-    if (v->counted[i]) scratch[i] -= (float)(v->c.presence_penalty + v->c.frequency_penalty * v->counted[i]);
-  return scratch;
+/* The logits as the request wants them, in `room` where it wants anything. */
+static mn_status lean(const mn_voice *v, mn_sampler_room *room, const float **logits) {
+  if (!v->c.n_bias && !v->distinct.len) return MN_OK;
+  float *to = mn_sampler_room_logits(room);
+  if (!to) return MN_ERR_MEMORY;
+  memcpy(to, *logits, (size_t)v->vocab_size * sizeof *to);
+  for (int i = 0; i < v->c.n_bias; i++) to[v->c.bias[i].token] += (float)v->c.bias[i].bias;
+  for (size_t i = 0; i < v->distinct.len; i++) {
+    const int32_t token = v->distinct.data[i];
+    to[token] -= (float)(v->c.presence_penalty + v->c.frequency_penalty * v->counted[token]);
+  }
+  *logits = to;
+  return MN_OK;
 }
 
 /* The tokens that what must be said allows next. */
@@ -178,11 +187,14 @@ static mn_status hear(mn_voice *v, int32_t token, mn_ending *ending) {
   return mn_text_status(&v->text);
 }
 
-mn_status mn_voice_next(mn_voice *v, int64_t position, const float *logits, float *scratch, int32_t *token, mn_ending *ending) {
+mn_status mn_voice_next(mn_voice *v, int64_t position, const float *logits, mn_sampler_room *room, int32_t *token, mn_ending *ending) {
+  const float *leaning = logits;
   if (v->c.machine) MN_TRY(allow(v));
-  MN_TRY(mn_sampler_next(v->sampler, v->number, position, lean(v, logits, scratch), token));
+  MN_TRY(lean(v, room, &leaning));
+  mn_sampler_use(v->sampler, room);
+  MN_TRY(mn_sampler_next(v->sampler, v->number, position, leaning, token));
   v->count++;
-  if (v->counted) v->counted[*token]++;
+  if (v->counted && v->counted[*token]++ == 0) MN_TRY(mn_ids_add(&v->distinct, *token));
   if (v->c.top >= 0) mn_said_of(logits, v->vocab_size, *token, v->c.top, &v->said);
   return hear(v, *token, ending);
 }

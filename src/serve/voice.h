@@ -23,6 +23,7 @@ typedef struct mn_manner { /* how an answer is made; all of it is borrowed */
   int n_ends;
   mn_machine *machine;       /* what the text must be: of the voice's thread; NULL: any. It ends when it is whole and cannot go on */
   const mn_lexicon *lexicon; /* of the vocabulary, where there is a machine */
+  const uint64_t *has;       /* ids that have a token (mn_sampler_tokens); NULL: the voice finds out which do */
   int64_t most;              /* tokens */
   int top;                   /* of each token its log-probability, and those of so many likeliest ones; -1: none */
 } mn_manner;
@@ -50,9 +51,10 @@ typedef struct mn_voice mn_voice;
 /* The i-th answer to the same prompt draws otherwise than the others. `tok` and what `manner` points to must outlive it. */
 mn_status mn_voice_new(const mn_manner *manner, const mn_tokenizer *tok, int64_t vocab_size, int64_t i, mn_voice **out);
 void mn_voice_free(mn_voice *v); /* NULL is fine */
-/* Draws the next token of a stream that has seen `position` tokens. What the token adds to the text that is certain by now is
- * mn_voice_text; *ending: the answer is whole, and its last text has come. scratch [vocab_size]. */
-mn_status mn_voice_next(mn_voice *v, int64_t position, const float *logits, float *scratch, int32_t *token, mn_ending *ending);
+/* Draws the next token of a stream that has seen `position` tokens, in `room`, which voices of other threads do not use meanwhile. What the
+ * token adds to the text that is certain by now is mn_voice_text; *ending: the answer is whole, and its last text has come. Voices of
+ * different machines, or of none, may do this at once. */
+mn_status mn_voice_next(mn_voice *v, int64_t position, const float *logits, mn_sampler_room *room, int32_t *token, mn_ending *ending);
 /* Ends it here: what was held back comes. */
 mn_status mn_voice_cut(mn_voice *v);
 const char *mn_voice_text(const mn_voice *v, size_t *n); /* of the last step */

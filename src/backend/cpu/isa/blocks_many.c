@@ -43,14 +43,93 @@ INLINE void transpose(vb x[8]) { /* of 8 x 8 times four bytes */
     x[4 + i] = (vb)_mm256_permute2x128_si256(b[i], b[4 + i], 0x31);
   }
 }
+/* 16 bytes of each row, so many bytes behind `block`, four to a lane. */
+INLINE void four_words(const char *block, const int64_t at[LANES], const int64_t from, __m256i to[4]) {
+  __m256i a[4];
+  UNROLL for (int r = 0; r < 4; r++) {
+    const __m128i *low = (const void *)(block + at[r] + from), *high = (const void *)(block + at[4 + r] + from);
+    a[r] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(low)), _mm_loadu_si128(high), 1);
+  }
+  const __m256i b[4] = {_mm256_unpacklo_epi32(a[0], a[1]), _mm256_unpacklo_epi32(a[2], a[3]), _mm256_unpackhi_epi32(a[0], a[1]),
+                        _mm256_unpackhi_epi32(a[2], a[3])};
+  UNROLL for (int i = 0; i < 2; i++) {
+    to[2 * i] = _mm256_unpacklo_epi64(b[2 * i], b[2 * i + 1]);
+    to[2 * i + 1] = _mm256_unpackhi_epi64(b[2 * i], b[2 * i + 1]);
+  }
+}
+/* Where the halves of bytes lie that are all of a unit's codes, or all but a fifth bit of each; -1: codes lie otherwise. */
+INLINE int64_t halves_from(const mn_dtype t, const int g) {
+  return t == MN_Q4_0     ? (int64_t)offsetof(mn_q4_0, qs)
+         : t == MN_Q4_1   ? (int64_t)offsetof(mn_q4_1, qs)
+         : t == MN_Q5_0   ? (int64_t)offsetof(mn_q5_0, qs)
+         : t == MN_Q5_1   ? (int64_t)offsetof(mn_q5_1, qs)
+         : t == MN_IQ4_NL ? (int64_t)offsetof(mn_iq4_nl, qs)
+         : t == MN_MXFP4  ? (int64_t)offsetof(mn_mxfp4, qs)
+         : t == MN_IQ4_XS ? (int64_t)offsetof(mn_iq4_xs, qs) + 16 * g
+                          : -1;
+}
+/* The fifth bits, 32 to a row, as 16 in the bytes of their codes. */
+INLINE void add_fifth_bits(const char *block, const int64_t at[LANES], const int64_t from, __m256i c[LANES]) {
+  int32_t of_row[LANES];
+  UNROLL for (int r = 0; r < LANES; r++) memcpy(&of_row[r], block + at[r] + from, 4);
+  const __m256i all = _mm256_loadu_si256((const void *)of_row), byte = _mm256_set1_epi32(0x01010101);
+  const __m256i first = _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0C0C0C0C, 0, 0x04040404, 0x08080808, 0x0C0C0C0C);
+  UNROLL for (int k = 0; k < LANES; k++) { /* four bits to a vector */
+    const __m256i spread = _mm256_shuffle_epi8(all, _mm256_add_epi8(first, _mm256_set1_epi8((char)(k / 2))));
+    const __m256i bit = k % 2 ? _mm256_slli_epi32(_mm256_set1_epi32(0x08040201), 4) : _mm256_set1_epi32(0x08040201);
+    const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
+    c[k] = _mm256_or_si256(c[k], _mm256_and_si256(set, _mm256_slli_epi32(byte, 4)));
+  }
+}
+/* Such a unit: its bytes are laid anew before they are taken apart, and one laying serves both halves. */
+INLINE void pack_halves(const mn_dtype t, const char *block, const int64_t at[LANES], const int g, packed *to) {
+  __m256i low[4], c[LANES];
+  four_words(block, at, halves_from(t, g), low);
+  UNROLL for (int k = 0; k < 4; k++) {
+    c[k] = _mm256_and_si256(low[k], _mm256_set1_epi8(15));
+    c[4 + k] = _mm256_and_si256(_mm256_srli_epi16(low[k], 4), _mm256_set1_epi8(15));
+  }
+  if (t == MN_Q5_0) add_fifth_bits(block, at, (int64_t)offsetof(mn_q5_0, qh), c);
+  if (t == MN_Q5_1) add_fifth_bits(block, at, (int64_t)offsetof(mn_q5_1, qh), c);
+  UNROLL for (int k = 0; k < LANES; k++) {
+    to[k] = t == MN_IQ4_NL || t == MN_IQ4_XS ? looked_up(mn_iq4_values, (vb)c[k])
+            : t == MN_MXFP4                  ? looked_up(mn_fp4_values, (vb)c[k])
+                                             : (vb)c[k];
+  }
+}
+/* Codes of a unit and of the next, which are the two halves of the same bytes. */
+INLINE void pack_pair(const char *block, const int64_t at[LANES], const int g, packed *to) {
+  UNROLL for (int half = 0; half < 2; half++) {
+    __m256i c[4];
+    four_words(block, at, (int64_t)offsetof(mn_q4_k, qs) + 16 * g + 16 * half, c);
+    UNROLL for (int k = 0; k < 4; k++) {
+      to[4 * half + k] = (vb)_mm256_and_si256(c[k], _mm256_set1_epi8(15));
+      to[LANES + 4 * half + k] = (vb)_mm256_and_si256(_mm256_srli_epi16(c[k], 4), _mm256_set1_epi8(15));
+    }
+  }
+}
+/* Bytes that are codes as they lie. */
+INLINE void pack_bytes(const char *block, const int64_t at[LANES], packed *to) {
+  UNROLL for (int half = 0; half < 2; half++) {
+    __m256i c[4];
+    four_words(block, at, (int64_t)offsetof(mn_q8_0, qs) + 16 * half, c);
+    UNROLL for (int k = 0; k < 4; k++) to[4 * half + k] = (vb)c[k];
+  }
+}
 #endif
 /* A unit of the rows, whose blocks lie so many bytes behind `block`. */
 INLINE void pack_unit(const mn_dtype t, const char *block, const int64_t at[LANES], const int g, packed *to) {
 #if defined(__AVX2__)
   vb c[LANES];
-  UNROLL for (int r = 0; r < LANES; r++) c[r] = codes(t, block + at[r], g);
-  transpose(c);
-  memcpy(to, c, sizeof c);
+  if (halves_from(t, g) >= 0) pack_halves(t, block, at, g, to);
+  else if (t == MN_Q8_0) pack_bytes(block, at, to);
+  else if (t == MN_Q4_K) {
+    if (g % 2 == 0) pack_pair(block, at, g, to);
+  } else {
+    UNROLL for (int r = 0; r < LANES; r++) c[r] = codes(t, block + at[r], g);
+    transpose(c);
+    UNROLL for (int k = 0; k < LANES; k++) to[k] = c[k]; /* one by one: a copy of all would go by way of the stack */
+  }
 #else
   for (int r = 0; r < LANES; r++) {
     const vb c = codes(t, block + at[r], g);
@@ -77,10 +156,10 @@ INLINE void pack_scales(const mn_dtype t, const char *block, const int64_t at[LA
   }
   UNROLL for (int i = 0; i < parts(t) / 8; i++) {
     transpose((vb *)all_s[i]);
-    memcpy(s + 8 * i, all_s[i], sizeof all_s[i]);
+    UNROLL for (int r = 0; r < LANES; r++) s[8 * i + r] = all_s[i][r];
     if (is_signed(t)) continue;
     transpose((vb *)all_o[i]);
-    memcpy(o + 8 * i, all_o[i], sizeof all_o[i]);
+    UNROLL for (int r = 0; r < LANES; r++) o[8 * i + r] = all_o[i][r];
   }
 #else
   for (int r = 0; r < LANES; r++) {
