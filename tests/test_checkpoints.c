@@ -347,6 +347,45 @@ static void numbers_of_any_length_are_read(void) {
   mn_bundle_close(&b);
 }
 
+/* What a stream of n tokens says, and how much room it has where caches are limited to `limit` tokens; 0: where they are not. */
+static size_t room_of(const char *name, int64_t limit, const int32_t *tokens, int64_t n, int64_t V, float *to) {
+  char path[512];
+  mn_bundle b;
+  mn_session *s = NULL;
+  const float *logits = NULL;
+  snprintf(path, sizeof path, GOLDEN "%s", name);
+  mn_status status = mn_bundle_open(path, NULL, 1, &b);
+  CHECK_OK(status);
+  if (status != MN_OK) return 0;
+  if (limit) CHECK_OK(mn_bundle_limit(&b, limit));
+  CHECK_OK(mn_session_new(b.model, b.params, &(mn_session_config){.prefill = 4}, &s));
+  if (s) CHECK_OK(mn_session_feed(s, tokens, n, &logits));
+  if (logits) memcpy(to, logits, (size_t)V * sizeof *to);
+  const size_t bytes = s ? mn_session_room_bytes(s) : 0;
+  mn_session_free(s);
+  mn_bundle_close(&b);
+  return bytes;
+}
+
+/* A window that no stream outgrows, because other caches end it, holds no more than they do; where nothing ends a stream it stays. */
+static void windows_are_no_longer_than_streams(void) {
+  said e;
+  if (!open_said("gemma3", "logits", &e)) return;
+  float *all = malloc((size_t)e.V * sizeof *all), *few = malloc((size_t)e.V * sizeof *few);
+  room_of("gemma3", 0, e.tokens, 4, e.V, all);
+  const size_t wide = room_of("gemma3", 5, e.tokens, 4, e.V, few), narrow = room_of("gemma3", 4, e.tokens, 4, e.V, few);
+  CHECK(!memcmp(all, few, (size_t)e.V * sizeof *all), "a limit that is not reached changes what is said");
+  CHECK(narrow * 5 <= wide * 4 + 64, "room of %zu bytes for 4 tokens, and %zu for 5", narrow, wide);
+  close_said(&e);
+  if (open_said("mistral", "logits", &e)) { /* all of its layers have a window of 5 */
+    all = realloc(all, (size_t)e.V * sizeof *all), few = realloc(few, (size_t)e.V * sizeof *few);
+    const size_t free_room = room_of("mistral", 0, e.tokens, e.T, e.V, all), room = room_of("mistral", 4, e.tokens, e.T, e.V, few);
+    CHECK(e.T > 5 && !memcmp(all, few, (size_t)e.V * sizeof *all) && room == free_room, "%zu bytes, and %zu", room, free_room);
+    close_said(&e);
+  }
+  free(all), free(few);
+}
+
 int main(void) {
   RUN(each_says_what_it_said_in_f64);
   RUN(each_says_what_it_said_in_f32);
@@ -359,5 +398,6 @@ int main(void) {
   RUN(what_is_not_done_is_named);
   RUN(what_lies_there_is_no_model);
   RUN(numbers_of_any_length_are_read);
+  RUN(windows_are_no_longer_than_streams);
   return test_end();
 }

@@ -122,22 +122,45 @@ bool mn_bundle_ends(const mn_bundle *b, int32_t token) {
   return !b->speech.n_eos && b->tokenizer && token >= 0 && token == mn_tokenizer_eos(b->tokenizer);
 }
 
-static bool limit_mixer(const mn_mixer *m, int64_t n) {
-  if (!m->def) return false;
-  const mn_field *f = mn_field_find(m->def->fields, "max_context");
+static void set_int(const mn_field *f, char *config, int64_t n) {
+  if (f->size == sizeof(int)) *(int *)(void *)(config + f->offset) = (int)n;
+  else *(int64_t *)(void *)(config + f->offset) = n;
+}
+
+typedef struct limiting {
+  int64_t n;
+  bool any;    /* something holds less than before */
+  bool bounds; /* a cache without a window ends streams at n, or before it */
+} limiting;
+
+/* Caches without a window; what else a mixer holds, in all of its parts. */
+static void limit_mixer(const mn_mixer *m, limiting *l, void (*part)(const mn_mixer *m, limiting *l)) {
+  if (!m->def) return;
   char *config = m->config;
-  bool any = f && mn_field_int(f, config) > n;
-  if (any && f->size == sizeof(int)) *(int *)(void *)(config + f->offset) = (int)n;
-  else if (any) *(int64_t *)(void *)(config + f->offset) = n;
-  if (m->def->base) any = limit_mixer((const mn_mixer *)(const void *)(config + m->def->base), n) || any;
+  part(m, l);
+  if (m->def->base) limit_mixer((const mn_mixer *)(const void *)(config + m->def->base), l, part);
   const mn_mixer_list *list = m->def->list ? (const mn_mixer_list *)(const void *)(config + m->def->list) : NULL;
-  for (int i = 0; list && i < list->n; i++) any = limit_mixer(&list->items[i], n) || any;
-  return any;
+  for (int i = 0; list && i < list->n; i++) limit_mixer(&list->items[i], l, part);
+}
+static void limit_context(const mn_mixer *m, limiting *l) {
+  const mn_field *f = mn_field_find(m->def->fields, "max_context"), *window = mn_field_find(m->def->fields, "window");
+  if (!f) return;
+  if (mn_field_int(f, m->config) > l->n) set_int(f, m->config, l->n), l->any = true;
+  l->bounds |= !window || mn_field_int(window, m->config) == 0;
+}
+/* A window that is as wide as any stream is long sees the same, and holds no more. */
+static void limit_window(const mn_mixer *m, limiting *l) {
+  const mn_field *f = !strcmp(m->def->name, "attention") ? mn_field_find(m->def->fields, "window") : NULL;
+  if (f && mn_field_int(f, m->config) > l->n) set_int(f, m->config, l->n);
+}
+static void limit_all(const mn_bundle *b, limiting *l, void (*part)(const mn_mixer *m, limiting *l)) {
+  for (mn_model *m = b->model; m; m = m->base)
+    for (int i = 0; i < m->stack.n; i++) limit_mixer(&m->stack.blocks[i].mixer, l, part);
 }
 
 mn_status mn_bundle_limit(const mn_bundle *b, int64_t n) {
-  bool any = false;
-  for (mn_model *m = b->model; m; m = m->base)
-    for (int i = 0; i < m->stack.n; i++) any = limit_mixer(&m->stack.blocks[i].mixer, n) || any;
-  return any ? MN_OK : mn_fail(MN_ERR_CONFIG, "%lld tokens have no effect: no cache of this model holds more", (long long)n);
+  limiting l = {.n = n};
+  limit_all(b, &l, limit_context);
+  if (l.bounds) limit_all(b, &l, limit_window);
+  return l.any ? MN_OK : mn_fail(MN_ERR_CONFIG, "%lld tokens have no effect: no cache of this model holds more", (long long)n);
 }

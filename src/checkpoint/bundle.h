@@ -42,7 +42,7 @@ mn_status mn_bundle_need_tokenizer(const mn_bundle *b, const char *path);
 /* A text's tokens. begins: it is where a stream begins, and has what its tokenizer puts there (a token that begins texts); of models of
  * ours nothing is put anywhere. */
 mn_status mn_bundle_encode(const mn_bundle *b, const char *text, size_t n, bool begins, mn_ids *out);
-/* Caches have room for n tokens at most; before a session is made. It bounds what one stream can come to hold: room itself costs nothing until it
+/* Caches have room for n tokens at most, those of wider windows, too, where a cache without a window bounds streams; before a session is made. It bounds what one stream can come to hold: room itself costs nothing until it
  * is used. MN_ERR_CONFIG where no cache would hold more. */
 mn_status mn_bundle_limit(const mn_bundle *b, int64_t n);
 /* The token ends an answer. */
