@@ -10,17 +10,6 @@ static mn_graph *graph_in(mn_arena *arena) {
   return g;
 }
 
-/* A graph is larger than the caches, and a walk along its edges would wait for each node: what will be looked at is asked for some nodes
- * before its turn. way: 1 forwards, -1 backwards. Inlined always: to GCC a function that only asks for memory does nothing. */
-static inline __attribute__((always_inline)) void ahead(const mn_graph *g, int i, int way) {
-  enum { NODES = 24, OPERANDS = 16, OF_OPERANDS = 8, FEW = 4 };
-  if (i + way * NODES < 0 || i + way * NODES >= g->n_nodes) return;
-  __builtin_prefetch(g->nodes[i + way * NODES]);
-  const mn_node *n = g->nodes[i + way * OPERANDS], *m = g->nodes[i + way * OF_OPERANDS];
-  for (int k = 0; k < n->n_in && k < FEW; k++) __builtin_prefetch(n->in[k]);
-  for (int k = 0; k < m->n_in && k < FEW; k++) __builtin_prefetch(m->in[k]->node);
-}
-
 static void mark(mn_rebuild *r) {
   const mn_draft *p = r->old;
   for (int i = 0; i < p->n_roots; i++) {
@@ -29,7 +18,7 @@ static void mark(mn_rebuild *r) {
   }
   for (int i = p->g->n_nodes - 1; i >= 0; i--) {
     const mn_node *n = p->g->nodes[i];
-    ahead(p->g, i, -1);
+    mn_ahead(p->g, i, -1);
     if (!r->needed[i] && !mn_node_has_effect(n)) continue;
     r->needed[i] = true;
     for (int k = 0; k < n->n_in; k++) {
@@ -130,7 +119,7 @@ mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n) {
     *mn_rebuilt(r, n->out[0]) = t;
     return t->node;
   }
-  ahead(r->old->g, n->id, 1);
+  mn_ahead(r->old->g, n->id, 1);
   for (int k = 0; k < n->n_in; k++) in[k] = *mn_rebuilt(r, n->in[k]);
   mn_node *copy = mn_node_again(g, n, in);
   for (int j = 0; copy && j < n->n_out; j++) *mn_rebuilt(r, n->out[j]) = copy->out[j];

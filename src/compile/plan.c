@@ -353,6 +353,7 @@ static mn_status build_init(builder *b) {
   }
   for (int i = n - 1; i >= 0; i--) {
     mn_node *node = g->nodes[i];
+    mn_ahead(g, i, -1);
     bool leaf = node->op->bound;
     if (leaf || mn_node_has_effect(node)) b->needed[i] = true;
     for (int k = 0; k < node->n_in && b->needed[i]; k++) {
@@ -369,6 +370,7 @@ static mn_status build(builder *b) {
   MN_TRY(build_init(b));
   for (int i = 0; i < b->n_nodes; i++) {
     mn_node *n = p->program.g->nodes[i];
+    mn_ahead(p->program.g, i, 1);
     if (!b->needed[i]) continue;
     if (i % 256 == 255) MN_TRY(mn_stop_check("compiling"));
     if (n->op->cls == MN_OP_LEAF) MN_TRY(place_leaf(b, n));
