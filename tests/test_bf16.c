@@ -285,7 +285,47 @@ static void long_sequences_lose_no_more(void) {
   mn_backend_free(cpu);
 }
 
+/* Attention may keep keys and values widened from one block of queries to the next, but of no other head, and not for another run:
+ * the second run of a plan, whose keys are others, gives the bits of a plan that has seen nothing else. */
+static void keys_that_were_widened_are_those_of_the_run(void) {
+  enum { LONG = 150, WIDTH = 32, MOST = 2 * LONG * 4 * WIDTH };
+  static const int64_t of[][3] = {{1, 1, 1}, {1, 3, 1}, {2, 4, 2}}; /* batch, heads, heads of keys */
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(1, &cpu));
+  for (size_t i = 0; cpu && i < sizeof of / sizeof *of; i++) {
+    const mn_shape queries = MN_SHAPE(of[i][0], LONG, of[i][1], WIDTH), keys = MN_SHAPE(of[i][0], LONG, of[i][2], WIDTH);
+    const int64_t n = mn_shape_count(&queries), m = mn_shape_count(&keys);
+    mn_graph *g = mn_graph_new();
+    mn_tensor *leaf[3] = {mn_input(g, "q", MN_BF16, queries), mn_input(g, "k", MN_BF16, keys), mn_input(g, "v", MN_BF16, keys)};
+    mn_tensor *o = mn_attention(g, leaf[0], leaf[1], leaf[2], NULL, NULL, NULL, (mn_attention_attr){.scale = 0.2, .causal = true}, NULL);
+    uint16_t seen[3][MOST]; /* the first run, the second of the same plan, and that of a plan of its own */
+    mn_plan *plan[2] = {0};
+    for (int r = 0; r < 3; r++) {
+      const int which = r == 2;
+      const mn_plan_request request = {.graph = g, .n_outputs = 1, .outputs = &o, .backend = cpu};
+      if (!plan[which]) CHECK_OK(mn_plan_compile(&request, &plan[which]));
+      if (!plan[which]) continue;
+      void *data[3];
+      for (int k = 0; k < 3; k++) {
+        double *x = mc_normal(k ? m : n, 1, (uint64_t)(k && r ? 10 + k : k));
+        data[k] = mc_pack(x, MN_BF16, k ? m : n);
+        free(x);
+        mn_plan_bind(plan[which], leaf[k], data[k]);
+      }
+      CHECK_OK(mn_plan_run(plan[which]));
+      memcpy(seen[r], mn_plan_output(plan[which], 0)->data, (size_t)n * sizeof **seen);
+      for (int k = 0; k < 3; k++) free(data[k]);
+    }
+    CHECK(memcmp(seen[0], seen[1], (size_t)n * sizeof **seen) != 0, "other keys give another result");
+    CHECK(memcmp(seen[1], seen[2], (size_t)n * sizeof **seen) == 0, "case %zu: keys of the run before", i);
+    for (int k = 0; k < 2; k++) mn_plan_free(plan[k]);
+    mn_graph_free(g);
+  }
+  mn_backend_free(cpu);
+}
+
 int main(void) {
+  RUN(keys_that_were_widened_are_those_of_the_run);
   RUN(kernels_lose_little_more_than_rounded_inputs);
   RUN(mixers_lose_little_more_than_rounded_inputs);
   RUN(long_sequences_lose_no_more);

@@ -237,6 +237,7 @@ static mn_status forward_run(mn_call *c) {
     return MN_OK;
   }
   j.scratch_size = j.fwd->forward_scratch(&j.a);
+  for (int i = 0; i < threads_of(c); i++) j.fwd->forward_begin(j.scratch + (size_t)i * j.scratch_size);
   j.blocks = (j.a.T + MN_ATTN_QUERIES - 1) / MN_ATTN_QUERIES;
   mn_pool_run(c->pool, j.a.B * j.a.H * j.blocks, forward_task, &j);
   return MN_OK;

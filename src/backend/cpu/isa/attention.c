@@ -6,32 +6,43 @@
 
 /* ---- a block of queries ---- */
 typedef struct work {
+  int64_t *head;        /* [1] the key head, counted over the batch from 1, whose keys and values are widened; 0: none */
+  bool *wide;           /* [S / KB] which blocks of them are there */
   float *qt;            /* [K, N], or pairs [K/2, N]     */
   float *st;            /* scores, then weights [KB, N]  */
   uint32_t *p2;         /* weights as pairs [KB/2, N]    */
   uint32_t *v2;         /* values as pairs [KB/2, vp]    */
   float *ot;            /* output [V, N]                 */
   float *bt;            /* bias [KB, N]                  */
-  float *kw, *vw;       /* widened keys, values [KB, .]  */
+  float *kw, *vw;       /* widened keys, values [S, .], or of one block [KB, .] */
   float *tmp;           /* [QB, max(kp, vp, KB)]         */
   float *m, *l, *alpha; /* [N]                        */
   int32_t *q_pos;       /* [N]                        */
   uint16_t *listed;     /* [QB / PANEL, blocks of keys] */
 } work;
 
+static bool widens(const mn_attn_args *p) { return p->kv != MN_F32 && !attn_pairs(p); }
+/* A head's keys and values are widened once for all blocks of its queries that a thread does one after the other, where they stay near. */
+static bool widens_once(const mn_attn_args *p) {
+  enum { NEAR = 1 << 20 };
+  return widens(p) && p->T > QB && p->S * (tile_pad(p->K) + tile_pad(p->V)) * (int64_t)sizeof(float) <= NEAR;
+}
+
 static void take_work(work *w, take *s, const mn_attn_args *p) {
-  const int64_t kp = tile_pad(p->K), vp = tile_pad(p->V);
+  const int64_t kp = tile_pad(p->K), vp = tile_pad(p->V), held = !widens(p) ? 0 : widens_once(p) ? p->S : KB;
   int64_t wide = kp > vp ? kp : vp;
   if (wide < KB) wide = KB;
-  const bool pairs = attn_pairs(p), widen = p->kv != MN_F32 && !pairs;
+  const bool pairs = attn_pairs(p);
+  w->head = take_bytes(s, sizeof *w->head); /* the first: forward_begin */
+  w->wide = take_bytes(s, widens_once(p) ? p->S / attn_key_step(p) + 1 : 0);
   w->qt = take_floats(s, kp * QB);
   w->st = take_floats(s, KB * QB);
   w->p2 = take_bytes(s, pairs ? KB / 2 * QB * 4 : 0);
   w->v2 = take_bytes(s, pairs ? KB / 2 * vp * 4 : 0);
   w->ot = take_floats(s, vp * QB);
   w->bt = take_floats(s, attn_biased(p) ? KB * QB : 0);
-  w->kw = take_floats(s, widen ? KB * kp : 0);
-  w->vw = take_floats(s, widen ? KB * vp : 0);
+  w->kw = take_floats(s, held * kp);
+  w->vw = take_floats(s, held * vp);
   w->tmp = take_floats(s, QB * wide);
   w->m = take_floats(s, QB);
   w->l = take_floats(s, QB);
@@ -44,6 +55,21 @@ static size_t forward_scratch(const mn_attn_args *p) {
   work w;
   take_work(&w, &s, p);
   return s.used;
+}
+
+static void forward_begin(void *scratch) { *(int64_t *)scratch = 0; }
+
+/* Keys and values j0 .. j0 + n of a head, widened unless they are there */
+static void take_rows(const mn_attn_args *p, work *w, int64_t b, int64_t g, int64_t j0, int64_t n, rows *k, rows *v) {
+  const bool pairs = attn_pairs(p), once = widens_once(p);
+  const int64_t kp = tile_pad(p->K), vp = tile_pad(p->V), step = attn_key_step(p);
+  float *kw = w->kw + (once ? j0 * kp : 0), *vw = w->vw + (once ? j0 * vp : 0);
+  if (once && w->wide[j0 / step]) {
+    *k = (rows){kw, NULL, kp}, *v = (rows){vw, NULL, vp};
+    return;
+  }
+  *k = attn_rows(p, &p->k, pairs, b, j0, g, n, p->K, kw), *v = attn_rows(p, &p->v, pairs, b, j0, g, n, p->V, vw);
+  if (once) w->wide[j0 / step] = true;
 }
 
 /* Scores st [n, N] to weights for `cols` vectors of lanes starting at lane t: new maximum m and sum l (in units of ln
@@ -82,7 +108,7 @@ MN_INLINE void soften(work *w, const int cols, const bool rough, float *st, int6
 
 /* Lanes [t0, t1) against rows [j0, j1) of the block of keys that starts at key `base`. */
 static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen see, span q, int64_t N, int64_t t0, int64_t t1, int64_t j0,
-                  int64_t j1, rows k, rows v) {
+                  int64_t j1, rows k, rows v, tile_ahead next[2]) {
   const bool pairs = attn_pairs(p);
   if (pairs) j0 &= ~(int64_t)1; /* whole pairs of keys; what is hidden gets weight 0 */
   const int64_t n = j1 - j0, lanes = t1 - t0;
@@ -94,7 +120,7 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen 
     tile_gemm_pairs(n, lanes, p->K / 2, k.h + j0 * k.stride, k.stride, 2, (const uint32_t *)(void *)w->qt + t0, N, st + t0, N, false);
   else
 #endif
-    tile_gemm(n, lanes, p->K, k.f + j0 * k.stride, k.stride, 1, w->qt + t0, N, st + t0, N, TILE_SET, TILE_FULL);
+    tile_gemm_asking(n, lanes, p->K, k.f + j0 * k.stride, k.stride, 1, w->qt + t0, N, st + t0, N, TILE_SET, &next[0]);
   float c = p->scale;
   if (see == SEEN_SOME || attn_biased(p) || p->gate || p->softcap > 0 || p->scale <= 0) { /* the softmax below wants a positive scale */
     for (int64_t j = j0; j < j1; j++) {
@@ -136,7 +162,7 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t base, seen 
     return;
   }
 #endif
-  tile_gemm(p->V, lanes, n, v.f + j0 * v.stride, 1, v.stride, st + t0, N, w->ot + t0, N, TILE_ADD, TILE_FULL);
+  tile_gemm_asking(p->V, lanes, n, v.f + j0 * v.stride, 1, v.stride, st + t0, N, w->ot + t0, N, TILE_ADD, &next[1]);
 }
 
 static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, void *scratch) {
@@ -146,6 +172,10 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
   const bool pairs = attn_pairs(p);
   const int64_t nq = p->T - t0 < QB ? p->T - t0 : QB, N = tile_pad(nq), g = h / (p->H / p->G);
   const int64_t vp = tile_pad(p->V);
+  if (widens_once(p) && *w.head != b * p->G + g + 1) {
+    *w.head = b * p->G + g + 1;
+    memset(w.wide, 0, (size_t)(p->S / attn_key_step(p) + 1));
+  }
   attn_query_positions(p, b, t0, nq, w.q_pos, N);
   const span all = attn_span(w.q_pos, 0, N);
   const int64_t filled = mn_attn_filled(p, b);
@@ -162,12 +192,14 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
       see = listed == SEEN_ALL ? see : listed;
     }
     if (see == SEEN_NONE) continue;
-    rows k = attn_rows(p, &p->k, pairs, b, j0, g, n, p->K, w.kw), v = attn_rows(p, &p->v, pairs, b, j0, g, n, p->V, w.vw);
+    rows k, v;
+    take_rows(p, &w, b, g, j0, n, &k, &v);
     if (attn_biased(p)) attn_added(p, b, h, t0, w.q_pos, nq, j0, n, w.bt, N, w.tmp);
 #if TILE_PAIRS
     for (int64_t j = 0; pairs && j < n; j += 2)
       tile_pair_rows(w.v2 + j / 2 * vp, v.h + j * v.stride, j + 1 < n ? v.h + (j + 1) * v.stride : NULL, p->V);
 #endif
+    tile_ahead next[2] = {attn_ahead(p, &p->k, b, j0 + n, g, filled, p->K), attn_ahead(p, &p->v, b, j0 + n, g, filled, p->V)};
     const int64_t width = see == SEEN_ALL ? N : PANEL;
     for (int64_t t = 0; t < N; t += width) {
       int64_t first = 0, last = n;
@@ -175,7 +207,7 @@ static void forward(const mn_attn_args *p, int64_t b, int64_t h, int64_t t0, voi
       const span q = see == SEEN_ALL ? all : attn_span(w.q_pos, t, end);
       if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q.lo, q.hi, &first, &last);
       if (p->has_blocks && first < last && attn_listed(p, w.listed, t, end, j0 + first, last - first) == SEEN_NONE) continue;
-      if (first < last) panel(p, &w, b, j0, see, q, N, t, end, first, last, k, v);
+      if (first < last) panel(p, &w, b, j0, see, q, N, t, end, first, last, k, v, next);
     }
   }
 
@@ -362,4 +394,4 @@ static void decode_join(const mn_attn_args *p, int64_t b, int64_t n, const float
   }
 }
 
-const mn_attention_isa MN_ISA_NAME(mn_attention) = {forward_scratch, forward, decode_scratch, decode, decode_join};
+const mn_attention_isa MN_ISA_NAME(mn_attention) = {forward_scratch, forward_begin, forward, decode_scratch, decode, decode_join};

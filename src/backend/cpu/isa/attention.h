@@ -55,7 +55,8 @@ static inline int64_t mn_attn_filled(const mn_attn_args *p, int64_t b) {
 }
 
 typedef struct mn_attention_isa {
-  size_t (*forward_scratch)(const mn_attn_args *a);                                        /* bytes for one thread; a multiple of 64 */
+  size_t (*forward_scratch)(const mn_attn_args *a); /* bytes for one thread; a multiple of 64 */
+  void (*forward_begin)(void *scratch);             /* of each thread, before its first block: keys and values may have changed */
   void (*forward)(const mn_attn_args *a, int64_t b, int64_t h, int64_t t0, void *scratch); /* one block of queries */
   /* T = 1: keys [s0, s1) for all heads. partial [H, V + 2]: the output before it is divided, the largest score in units of ln 2, the sum of
    * the weights: (o, m, l) of a set of keys, and of disjoint sets they are joined in any order (Sanovar et al. 2024, arXiv 2405.10480). */

@@ -374,6 +374,14 @@ MN_INLINE rows attn_rows(const mn_attn_args *p, const mn_attn_tensor *x, bool pa
   return (rows){wide, NULL, ld};
 }
 
+/* The block of keys or values that begins at j0: a head's rows lie apart, and the processor does not see where the next one will be. */
+MN_INLINE tile_ahead attn_ahead(const mn_attn_args *p, const mn_attn_tensor *x, int64_t b, int64_t j0, int64_t g, int64_t filled,
+                                int64_t width) {
+  if (p->kv == MN_Q8_0 || j0 >= filled) return (tile_ahead){0};
+  const int64_t size = p->kv == MN_F32 ? 4 : 2;
+  return (tile_ahead){attn_kv_row(p, x, b, j0, g), x->t * size, width * size, filled - j0 < KB ? filled - j0 : KB};
+}
+
 /* Queries (or their gradients) t0 .. t0+n transposed: f32 [width, N], or pairs along the width [width/2, N]. */
 TILE_FN void attn_turned(const mn_attn_args *p, const mn_attn_tensor *x, bool pairs, int64_t b, int64_t t0, int64_t h, int64_t n,
                          int64_t width, float *dst, int64_t N, float *tmp) {

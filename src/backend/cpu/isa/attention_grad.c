@@ -105,9 +105,12 @@ static void add_distances(const mn_attn_args *p, const work *w, int64_t b, int64
   }
 }
 
+/* What is read next: keys and values of the next block, then queries, gradients and outputs of the next block of queries */
+enum { NEXT_K, NEXT_V, NEXT_Q, NEXT_DO, NEXT_O, NEXTS };
+
 /* Queries [t0, t1) of the block at q0 with keys [j0, j1) of the block at base, whose sums are dk and dv. */
 static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t q0, int64_t base, seen see, int64_t N, int64_t t0,
-                  int64_t t1, int64_t j0, int64_t j1, rows k, rows v, float *dk, float *dv) {
+                  int64_t t1, int64_t j0, int64_t j1, rows k, rows v, float *dk, float *dv, tile_ahead next[NEXTS]) {
   const bool pairs = attn_pairs(p);
   if (pairs) j0 &= ~(int64_t)1; /* whole pairs of keys; what is hidden gets weight 0 */
   const int64_t K = p->K, V = p->V, kp = tile_pad(K), vp = tile_pad(V), n = j1 - j0, nt = t1 - t0;
@@ -121,8 +124,8 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
   } else
 #endif
   {
-    tile_gemm(n, lanes, K, k.f + j0 * k.stride, k.stride, 1, w->qt + t0, N, st, N, TILE_SET, TILE_FULL);
-    tile_gemm(n, lanes, V, v.f + j0 * v.stride, v.stride, 1, w->dot + t0, N, dst, N, TILE_SET, TILE_FULL);
+    tile_gemm_asking(n, lanes, K, k.f + j0 * k.stride, k.stride, 1, w->qt + t0, N, st, N, TILE_SET, &next[NEXT_K]);
+    tile_gemm_asking(n, lanes, V, v.f + j0 * v.stride, v.stride, 1, w->dot + t0, N, dst, N, TILE_SET, &next[NEXT_V]);
   }
   float c = p->scale * LOG2E;
   const float scale = p->dbias ? 1 : p->scale;
@@ -186,9 +189,16 @@ static void panel(const mn_attn_args *p, work *w, int64_t b, int64_t h, int64_t 
     return;
   }
 #endif
-  tile_gemm(n, V, nt, st, N, 1, w->d_o + t0 * vp, vp, dv + j0 * vp, vp, TILE_ADD, TILE_FULL);
-  tile_gemm(n, K, nt, dst, N, 1, w->q + t0 * kp, kp, dk + j0 * kp, kp, TILE_ADD, TILE_FULL);
-  tile_gemm(K, lanes, n, k.f + j0 * k.stride, 1, k.stride, dst, N, w->dqt + t0, N, TILE_ADD, TILE_FULL);
+  tile_gemm_asking(n, V, nt, st, N, 1, w->d_o + t0 * vp, vp, dv + j0 * vp, vp, TILE_ADD, &next[NEXT_Q]);
+  tile_gemm_asking(n, K, nt, dst, N, 1, w->q + t0 * kp, kp, dk + j0 * kp, kp, TILE_ADD, &next[NEXT_DO]);
+  tile_gemm_asking(K, lanes, n, k.f + j0 * k.stride, 1, k.stride, dst, N, w->dqt + t0, N, TILE_ADD, &next[NEXT_O]);
+}
+
+/* The block of queries (or their gradients, or outputs) that begins at t0 */
+static tile_ahead queries_ahead(const mn_attn_args *p, const mn_attn_tensor *x, int64_t b, int64_t t0, int64_t h, int64_t width) {
+  const int64_t size = p->bf16 ? 2 : 4;
+  if (t0 >= p->T) return (tile_ahead){0};
+  return (tile_ahead){attn_row(x, p->bf16, b, t0, h), x->t * size, width * size, p->T - t0 < QB ? p->T - t0 : QB};
 }
 
 /* One block of queries of one head: dq, and its share of dk, dv in sums. */
@@ -221,6 +231,9 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
     w->delta[t] = vf_sum(sum) + rest - p->dlse[b * p->dlse_b + h * p->dlse_h + t0 + t];
   }
   memset(w->dqt, 0, (size_t)(K * N) * sizeof(float));
+  tile_ahead next[NEXTS] = {[NEXT_Q] = queries_ahead(p, &p->q, b, t0 + QB, h, K),
+                            [NEXT_DO] = queries_ahead(p, &p->d_o, b, t0 + QB, h, V),
+                            [NEXT_O] = queries_ahead(p, &p->o, b, t0 + QB, h, V)};
   const int64_t step = attn_key_step(p);
   for (int64_t j0 = 0; j0 < filled; j0 += step) {
     const int64_t n = filled - j0 < step ? filled - j0 : step;
@@ -240,6 +253,7 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
     for (int64_t j = 0; pairs && j < n; j += 2)
       tile_pair_rows(w->k2 + j / 2 * kp, k.h + j * k.stride, j + 1 < n ? k.h + (j + 1) * k.stride : NULL, K);
 #endif
+    next[NEXT_K] = attn_ahead(p, &p->k, b, j0 + n, g, filled, K), next[NEXT_V] = attn_ahead(p, &p->v, b, j0 + n, g, filled, V);
     const int64_t width = see == SEEN_ALL ? N : PANEL;
     for (int64_t t = 0; t < nq; t += width) {
       int64_t first = 0, last = n;
@@ -247,7 +261,7 @@ static void query_block(const mn_attn_args *p, work *w, int64_t b, int64_t h, in
       const span q = attn_span(w->q_pos, t, end);
       if (see == SEEN_SOME) attn_rows_seen(p, j0, n, q.lo, q.hi, &first, &last);
       if (p->has_blocks && first < last && attn_listed(p, w->listed, t, end, j0 + first, last - first) == SEEN_NONE) continue;
-      if (first < last) panel(p, w, b, h, t0, j0, see, N, t, end, first, last, k, v, dk + j0 * kp, dv + j0 * vp);
+      if (first < last) panel(p, w, b, h, t0, j0, see, N, t, end, first, last, k, v, dk + j0 * kp, dv + j0 * vp, next);
     }
   }
   tile_transpose(w->tmp, kp, w->dqt, N, K, nq, 0);

@@ -211,11 +211,28 @@ enum { TILE_MR = 4, TILE_NR = 2 };
 /* With TILE_OUT_LOWER: so many columns of row i are computed (of a row that long, at least). */
 MN_INLINE int64_t tile_lower(int64_t i) { return tile_pad(i / TILE_MR * TILE_MR + TILE_MR); }
 
+/* Rows that will be read soon: `bytes` each, `pitch` apart, so many of them. Under AVX2 memory is asked for them while tiles are computed,
+ * as many at a time as the tile has rows: at once, the processor would wait. */
+typedef struct tile_ahead {
+  const char *at;
+  int64_t pitch, bytes, rows;
+} tile_ahead;
+#if defined(MN_VEC_256)
+enum { TILE_ASKS = 1 };
+#else
+enum { TILE_ASKS = 0 };
+#endif
+MN_INLINE void tile_ask(tile_ahead *a, int64_t rows) {
+  for (; rows > 0 && a->rows > 0; rows--, a->rows--, a->at += a->pitch)
+    for (int64_t x = 0; x < a->bytes; x += 64) __builtin_prefetch(a->at + x, 0, 2);
+}
+
 MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
-                              float *C, int64_t ldc, tile_mode mode, tile_tri tri, const tile_linear *lin) {
+                              float *C, int64_t ldc, tile_mode mode, tile_tri tri, const tile_linear *lin, tile_ahead *ahead) {
   int64_t nv = (N + MN_VL - 1) / MN_VL; /* vectors in a row */
   for (int64_t i = 0; i < M;) {
     int64_t mr = M - i >= TILE_MR ? TILE_MR : M - i >= 4 ? 4 : M - i >= 2 ? 2 : 1;
+    if (ahead) tile_ask(ahead, mr);
     int64_t k0 = tri == TILE_A_UPPER ? i : 0;
     int64_t k1 = tri == TILE_A_LOWER && i + mr < K ? i + mr : K;
     int64_t nw = nv;
@@ -264,13 +281,18 @@ MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, i
 }
 TILE_FN void tile_gemm(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb, float *C,
                        int64_t ldc, tile_mode mode, tile_tri tri) {
-  tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, mode, tri, NULL);
+  tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, mode, tri, NULL, NULL);
+}
+/* The same, asking for as many rows of `ahead` as A has */
+TILE_FN void tile_gemm_asking(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
+                              float *C, int64_t ldc, tile_mode mode, tile_ahead *ahead) {
+  tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, mode, TILE_FULL, NULL, TILE_ASKS ? ahead : NULL);
 }
 /* C = x X + z Z + A B */
 TILE_FN void tile_gemm_linear(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
                               float *C, int64_t ldc, float x, const float *X, float z, const float *Z) {
   tile_linear lin = {x, z, X, Z};
-  tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, TILE_LINEAR, TILE_FULL, &lin);
+  tile_gemm_body(M, N, K, A, ra, ca, B, ldb, C, ldc, TILE_LINEAR, TILE_FULL, &lin, NULL);
 }
 
 /* ---- products of bf16 pairs ---- where one instruction multiplies two bf16 and adds both products to an f32.
