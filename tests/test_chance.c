@@ -373,6 +373,28 @@ static void dropped_weights_are_the_same_for_all_tokens(void) {
   mk_close(&plain);
 }
 
+/* Two calls with one set of parameters lose the same weights, and each row of theirs elements of its own. */
+static void calls_that_share_weights_drop_the_same_ones(void) {
+  enum { N = 200 };
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = scope_at(g, MN_F64, true, 3, 5), *call[3];
+  double *weights[3], *rows[3];
+  for (int i = 0; i < 3; i++) { /* the third has parameters of its own */
+    call[i] = mn_scope_call(s,
+                            i == 0   ? "one"
+                            : i == 1 ? "two"
+                                     : "three",
+                            (mn_call_options){.params = i < 2 ? "shared" : NULL, .fresh = true});
+    weights[i] = value_of(g, backend[0], mn_drop_weights(call[i], "w", mn_full(g, MN_F64, MN_SHAPE(N), 1), 0.5));
+    rows[i] = value_of(g, backend[0], mn_dropout_locked(call[i], "x", mn_full(g, MN_F64, MN_SHAPE(1, 1, N), 1), 0.5));
+  }
+  CHECK(differing(weights[0], weights[1], N) == 0, "other weights are left out in another call");
+  CHECK(differing(weights[0], weights[2], N) > N / 4, "another parameter loses the same");
+  CHECK(differing(rows[0], rows[1], N) > N / 4, "another call's rows lose the same");
+  for (int i = 0; i < 3; i++) free(weights[i]), free(rows[i]);
+  mn_graph_free(g);
+}
+
 /* What a block adds to a row loses the same elements at all of its tokens; other rows lose others. The scale of what stays shows them. */
 static void a_locked_row_loses_the_same_elements_at_all_tokens(void) {
   enum { N = 4, T = 6, D = 40 };
@@ -428,6 +450,7 @@ int main(void) {
   RUN(a_scope_knows_the_step);
   RUN(blocks_drop_in_training_alone);
   RUN(dropped_weights_are_the_same_for_all_tokens);
+  RUN(calls_that_share_weights_drop_the_same_ones);
   RUN(a_locked_row_loses_the_same_elements_at_all_tokens);
   RUN(gradients_of_what_is_left);
   RUN(keys_of_blocks_come_back);

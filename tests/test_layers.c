@@ -85,7 +85,7 @@ static int same_plans(const char *what, const mn_plan_request *q) {
 }
 
 /* ---- stacks of layers that have nothing to do with any system ---- */
-enum { ROWS = 4, WIDTH = 6, MOST_PARAMS = 1024 };
+enum { ROWS = 4, WIDTH = 6, MOST_PARAMS = 4096 };
 typedef struct stack {
   mn_graph *g;
   mn_tensor *shared, *first, *before; /* what all layers read; what the first gave; what the layer before the last gave */
@@ -158,15 +158,18 @@ typedef enum oddity {
   A_NUMBER_OF_ITS_OWN,    /* of each layer, in a constant */
   ONE_READS_AN_EARLY_ONE, /* a layer in the last third reads what a layer in the first third gave */
   A_MIDDLE_ONE_IS_GIVEN,  /* the caller asks for what a layer in the middle gave */
+  ANOTHER_DISTANCE,       /* from a third on layers read two back instead of one, and what the last two read is multiplied by 1 */
   ODDITIES
 } oddity;
 static const char *const oddities[ODDITIES] = {
-    "alone", "with another", "every third", "two stacks", "numbers of their own", "far reading", "one of them is an output"};
+    "alone",           "with another", "every third", "two stacks", "numbers of their own", "far reading", "one of them is an output",
+    "another distance"};
 
 static mn_tensor *build(stack *s, int kind, oddity odd, int depth, mn_tensor **given) {
   mn_tensor *x = mn_input(s->g, "x", MN_F32, MN_SHAPE(ROWS, WIDTH)), *early = NULL;
   s->shared = mn_input(s->g, "shared", MN_F32, MN_SHAPE(ROWS, WIDTH));
   *given = NULL;
+  mn_tensor *before = x;
   for (int i = 0; i < depth; i++) {
     int k = kind;
     if (odd == ANOTHER_IN_THE_MIDDLE && i == depth / 2) k = (kind + 1) % KINDS;
@@ -174,11 +177,17 @@ static mn_tensor *build(stack *s, int kind, oddity odd, int depth, mn_tensor **g
     if (odd == TWO_STACKS && i >= depth / 2) k = (kind + 2) % KINDS;
     if (odd == A_NUMBER_OF_ITS_OWN) x = mn_mul_scalar(s->g, x, 1 - 0.001 * i);
     if (odd == ONE_READS_AN_EARLY_ONE && i == depth * 2 / 3) x = mn_add(s->g, x, early);
+    if (odd == ANOTHER_DISTANCE) {
+      mn_tensor *read = i >= depth / 3 ? before : x;
+      before = x;
+      x = layers[k].f(s, i >= depth - 2 ? mn_mul_scalar(s->g, read, 1) : read);
+      continue;
+    }
     x = layers[k].f(s, x);
     if (i == depth / 3) early = x;
     if (odd == A_MIDDLE_ONE_IS_GIVEN && i == depth / 2) *given = x;
   }
-  return x;
+  return odd == ANOTHER_DISTANCE ? mn_add(s->g, x, before) : x;
 }
 
 /* Forwards, and with the gradients of all parameters. */
@@ -199,11 +208,11 @@ static int stack_of(int kind, oddity odd, int depth, bool backward, mn_activatio
 }
 
 static void stacks_become_what_they_would_without_it(void) {
-  enum { DEPTH = 150 };
+  enum { DEPTH = 330 };
   for (int kind = 0; kind < KINDS; kind++)
     for (int odd = 0; odd < ODDITIES; odd++)
       for (int backward = 0; backward < 2; backward++) {
-        const int depth = odd == EVERY_THIRD ? DEPTH : 60;
+        const int depth = odd == EVERY_THIRD ? DEPTH : 110;
         const int alike = stack_of(kind, (oddity)odd, depth, backward, MN_RECOMPUTE_NORMS);
         if (odd == NONE && (backward ? layers[kind].and_back : layers[kind].repeats))
           CHECK(alike > 0 && alike < depth, "%s: %d layers of %d were left out", layers[kind].name, alike, depth);
@@ -242,7 +251,7 @@ static void systems_are_the_same(void) {
                                        "{type: titans_mac, heads: 2, chunk: 8}", "{type: atlas, heads: 2}", "{type: rwkv7, heads: 2}"};
   for (size_t i = 0; i < sizeof mixers / sizeof *mixers; i++) {
     char text[512];
-    snprintf(text, sizeof text, "{vocab_size: 32, d_model: 16, layers: 56, block: {mixer: %s, channel: swiglu, hidden: 16}}", mixers[i]);
+    snprintf(text, sizeof text, "{vocab_size: 32, d_model: 16, layers: 104, block: {mixer: %s, channel: swiglu, hidden: 16}}", mixers[i]);
     mn_arena *arena = mn_arena_new();
     const mn_value *v;
     mn_model *m = NULL;

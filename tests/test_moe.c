@@ -126,7 +126,7 @@ static void experts_are_kept_in_types_of_storage(void) {
           slope_most = fmax(slope_most, fabs(y[0][rows * D + i]));
           slope_worst = fmax(slope_worst, fabs(y[0][rows * D + i] - y[1][rows * D + i]));
         }
-        const double bound = exact ? 1e-5 : 3e-2;
+        const double bound = exact || form == 0 ? 1e-5 : 3e-2; /* bf16 meets x as it is; 8 bits are off by 1/254 of the largest */
         CHECK(most > 0.1 && worst < bound * most, "form %zu, %d rows, exact %d: %g of %g", form, rows, exact, worst, most);
         CHECK(slope_most > 0.1 && slope_worst < bound * slope_most, "form %zu, %d rows, exact %d: gradients %g of %g", form, rows, exact,
               slope_worst, slope_most);

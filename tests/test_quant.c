@@ -2,6 +2,7 @@
  * values than those of the programs that the formats are from. */
 #include "format/quant.h"
 
+#include "base/bf16.h"
 #include "base/blocks.h"
 #include "base/f16.h"
 #include "format/gguf.h"
@@ -185,6 +186,9 @@ static void what_has_no_form_is_refused(void) {
     mn_status status = mn_quantize(NULL, type, x, 256, blocks);
     if (mn_dtype_plain(type) == MN_BF16) { /* holds it, but not what rounds to infinity */
       CHECK(status == MN_OK, "%s", mn_message());
+      x[200] = 0x1.fefffep127f;
+      CHECK_OK(mn_quantize(NULL, type, x, 256, blocks));
+      CHECK(isfinite(mn_bf16_to_float(((const uint16_t *)(const void *)blocks)[200])), "the largest that is held became infinity");
       x[200] = FLT_MAX;
       status = mn_quantize(NULL, type, x, 256, blocks);
     }

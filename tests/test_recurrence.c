@@ -351,30 +351,32 @@ static void kernels_take_bf16(void) { kernels((int64_t[]){1, 77}, 2, 24, 40, MN_
 
 /* A sequence's turns are taken by whichever thread is free: the bits must not tell. */
 static void threads_do_not_change_bits(void) {
-  for (int rule = MN_WRITE_VALUE; rule <= MN_WRITE_ERASE; rule++) {
-    if (rule == MN_WRITE_ANCHOR) continue; /* has no decay by channel */
-    form f = {(mn_write_rule)rule, BY_CHANNEL, true, false, 1, 500, 3, 3, 24, 16, 0.3};
-    double *x[INPUTS], *got[3][2 + INPUTS];
-    int n[3] = {0};
-    draw(&f, x, 41);
-    for (int threads = 1; threads <= 3; threads++) {
-      mn_backend *cpu = NULL;
-      CHECK_OK(mn_backend_cpu_new(threads, &cpu));
-      if (!gradients(&f, MN_F32, cpu, 0, x, got[threads - 1], &n[threads - 1])) n[threads - 1] = 0;
-      mn_backend_free(cpu);
+  for (int large = 0; large < 2; large++) /* states that are too many to be kept are made again */
+    for (int rule = MN_WRITE_VALUE; rule <= MN_WRITE_ERASE; rule++) {
+      if (rule == MN_WRITE_ANCHOR) continue; /* has no decay by channel */
+      form f = {(mn_write_rule)rule, BY_CHANNEL, true, false, 1, large ? 300 : 500, 3, 3, large ? 256 : 24, large ? 256 : 16, 0.3};
+      double *x[INPUTS], *got[3][2 + INPUTS];
+      int n[3] = {0};
+      draw(&f, x, 41);
+      for (int threads = 1; threads <= 3; threads++) {
+        mn_backend *cpu = NULL;
+        CHECK_OK(mn_backend_cpu_new(threads, &cpu));
+        if (!gradients(&f, MN_F32, cpu, 0, x, got[threads - 1], &n[threads - 1])) n[threads - 1] = 0;
+        mn_backend_free(cpu);
+      }
+      built b = build(&f, MN_F32, 16);
+      CHECK(n[0] == 2 + b.n && n[1] == n[0] && n[2] == n[0], "%d, %d and %d results", n[0], n[1], n[2]);
+      for (int i = 0; i < n[0] && n[1] == n[0] && n[2] == n[0]; i++) {
+        const int64_t count = i == 0 ? count_of(&f, VAL) : i == 1 ? count_of(&f, W0) : count_of(&f, b.which[i - 2]);
+        for (int threads = 2; threads <= 3; threads++)
+          CHECK(!memcmp(got[0][i], got[threads - 1][i], sizeof(double) * (size_t)count), "rule %d, result %d, %d threads", rule, i,
+                threads);
+      }
+      for (int t = 0; t < 3; t++)
+        for (int i = 0; i < n[t]; i++) free(got[t][i]);
+      mn_graph_free(b.g);
+      drop(x);
     }
-    built b = build(&f, MN_F32, 16);
-    CHECK(n[0] == 2 + b.n && n[1] == n[0] && n[2] == n[0], "%d, %d and %d results", n[0], n[1], n[2]);
-    for (int i = 0; i < n[0] && n[1] == n[0] && n[2] == n[0]; i++) {
-      const int64_t count = i == 0 ? count_of(&f, VAL) : i == 1 ? count_of(&f, W0) : count_of(&f, b.which[i - 2]);
-      for (int threads = 2; threads <= 3; threads++)
-        CHECK(!memcmp(got[0][i], got[threads - 1][i], sizeof(double) * (size_t)count), "rule %d, result %d, %d threads", rule, i, threads);
-    }
-    for (int t = 0; t < 3; t++)
-      for (int i = 0; i < n[t]; i++) free(got[t][i]);
-    mn_graph_free(b.g);
-    drop(x);
-  }
 }
 
 static void what_does_not_fit_is_refused(void) {

@@ -6,7 +6,7 @@
 #include "cli/cli.h"
 
 #define MN_EXACT_OPTION                                                                                                                    \
-  { "exact", NULL, NULL, "of a model in blocks of few bits: take activations as they are, not rounded to 8 bits", 0 }
+  { "exact", NULL, NULL, "of a model in blocks of few bits or f16: take activations as they are, never rounded to fewer bits", 0 }
 #define MN_CACHE_OPTION                                                                                                                    \
   { "cache", "TYPE", NULL, "what attention keeps of each token in: f32 (as it is computed; the usual), bf16, f16 or q8", 0 }
 #define MN_CONTEXT_OPTION                                                                                                                  \

@@ -6,6 +6,8 @@
 #include "graph/ops.h"
 #include "compile/plan.h"
 
+enum { MN_MADE_AGAIN = 24 }; /* nodes that are made again one from the other, at most (pass_recompute.c) */
+
 typedef struct mn_draft {
   mn_graph *g;
   int n_roots;

@@ -11,10 +11,12 @@
 #include <string.h>
 
 enum {
-  KEPT = 16,  /* layers that passes are given */
-  LEAST = 48, /* and of so many at least */
+  KEPT = 32,  /* layers that passes are given: more than a pass counts, so that what it counts to is seen */
+  LEAST = 96, /* and of so many at least */
   SEEN = 4    /* of which so many must look alike afterwards */
 };
+
+_Static_assert((int)KEPT > (int)MN_MADE_AGAIN, "a limit of the passes is met in the layers that they are given");
 
 /* ---- fewer layers ---- */
 typedef struct shorter { /* a request with another number of layers */
@@ -64,6 +66,22 @@ static mn_status shorten(const mn_plan_request *q, const mn_layers *l, int cut, 
   if (!s->q.graph || !s->root || !root || !variable) return MN_ERR_MEMORY;
   MN_TRY(mn_layers_resize(&s->z, q->graph, s->q.graph, ok));
   if (*ok) *ok = take_roots(q, s, root, variable);
+  return MN_OK;
+}
+
+/* Is what a layer that is left out gives to the caller given by those on both sides of the gap, too? *ok. */
+static mn_status roots_repeat(const mn_plan_request *q, const mn_resize *z, mn_arena *arena, bool *ok) {
+  mn_table roots = {.arena = arena};
+  const int n = q->n_outputs + q->n_assigns;
+  for (int i = 0; i < n; i++) MN_TRY(mn_table_put(&roots, i < q->n_outputs ? q->outputs[i] : q->values[i - q->n_outputs], i));
+  for (int i = 0; i < n && *ok; i++) {
+    const mn_tensor *t = i < q->n_outputs ? q->outputs[i] : q->values[i - q->n_outputs];
+    if (mn_resized_id(z, t->node->id) >= 0) continue;
+    mn_layer_place p = mn_layers_place(&z->old, t->node->id);
+    const int low = (p.layer = z->cut - 1, mn_layers_at(&z->old, p)), high = (p.layer = z->cut - z->more, mn_layers_at(&z->old, p));
+    *ok = low >= 0 && high >= 0 && mn_table_find(&roots, q->graph->nodes[low]->out[t->out], -1) >= 0 &&
+          mn_table_find(&roots, q->graph->nodes[high]->out[t->out], -1) >= 0;
+  }
   return MN_OK;
 }
 
@@ -259,7 +277,12 @@ mn_status mn_pass_layers(mn_plan *p, const mn_plan_request *q, mn_arena *scratch
   mn_plan_report next = {0};
   shorter s, longer;
   bool ok = true;
-  mn_status status = made.arena && other ? shorten(q, &l, cut, more, scratch, &s, &ok) : MN_ERR_MEMORY;
+  mn_status status = made.arena && other ? MN_OK : MN_ERR_MEMORY;
+  if (status == MN_OK) {
+    const mn_resize z = mn_resize_of(&l, cut, more);
+    status = roots_repeat(q, &z, other, &ok);
+  }
+  if (status == MN_OK && ok) status = shorten(q, &l, cut, more, scratch, &s, &ok);
   if (status == MN_OK && ok) status = shorten(q, &l, cut, more + 1, other, &longer, &ok);
   if (status == MN_OK && ok) status = mn_plan_passes(&made, &s.q, scratch);
   if (status == MN_OK && ok) {

@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-enum { DEPTH = 24 }; /* nodes that are made again, one from the other */
+enum { DEPTH = MN_MADE_AGAIN };
 
 static size_t bytes_of(const mn_tensor *t) { return mn_shape_bytes(&t->shape, t->dtype); }
 

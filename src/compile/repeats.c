@@ -133,18 +133,23 @@ static int stretch_at(const mn_layers *l, int id) {
   return -1;
 }
 
-/* May one of two operands of nodes that follow each other be the other, a layer further? */
-static bool follow(const mn_layers *l, int a, int b) {
-  if (a == b) return true;
+/* By how many layers operand b of a node stands further than operand a of the one before: 0, 1 or -1; FAR: by no such number. */
+enum { FAR = 2 };
+static int further_by(const mn_layers *l, int a, int b) {
+  if (a == b) return 0;
   int r = stretch_at(l, a);
   if (r < 0) r = stretch_at(l, b);
-  return r >= 0 && (b - a == l->stretch[r].period || a - b == l->stretch[r].period);
+  if (r < 0) return FAR;
+  return b - a == l->stretch[r].period ? 1 : a - b == l->stretch[r].period ? -1 : FAR;
 }
 
-static bool repeats(const mn_layers *l, const mn_node *a, const mn_node *b) {
-  if (!mn_node_alike(a, b)) return false;
-  for (int k = 0; k < a->n_in; k++)
-    if (a->in[k]->out != b->in[k]->out || !follow(l, a->in[k]->node->id, b->in[k]->node->id)) return false;
+/* Does b repeat a, and read what it reads as far from that as `next` does of `one`, which stand so, too? */
+static bool repeats(const mn_layers *l, const mn_node *a, const mn_node *b, const mn_node *one, const mn_node *next) {
+  if (!mn_node_alike(a, b) || !mn_node_alike(one, next) || one->n_in != a->n_in) return false;
+  for (int k = 0; k < a->n_in; k++) {
+    const int by = further_by(l, a->in[k]->node->id, b->in[k]->node->id);
+    if (by == FAR || by != further_by(l, one->in[k]->node->id, next->in[k]->node->id) || a->in[k]->out != b->in[k]->out) return false;
+  }
   return true;
 }
 
@@ -152,8 +157,14 @@ static bool repeats(const mn_layers *l, const mn_node *a, const mn_node *b) {
 static mn_stretch true_part(const mn_graph *g, const mn_layers *l, const mn_stretch *s) {
   const int end = s->start + s->period * s->count, middle = s->start + s->count / 2 * s->period;
   int from = middle, to = middle;
-  while (to + s->period < end && repeats(l, g->nodes[to], g->nodes[to + s->period])) ahead(g, ++to + s->period);
-  while (from > s->start && repeats(l, g->nodes[from - 1], g->nodes[from - 1 + s->period])) from--;
+  for (; to + s->period < end; ahead(g, ++to + s->period)) {
+    const int like = middle + (to - middle) % s->period;
+    if (!repeats(l, g->nodes[to], g->nodes[to + s->period], g->nodes[like], g->nodes[like + s->period])) break;
+  }
+  for (; from > s->start; from--) {
+    const int like = middle + s->period - 1 - (middle - from) % s->period;
+    if (!repeats(l, g->nodes[from - 1], g->nodes[from - 1 + s->period], g->nodes[like], g->nodes[like + s->period])) break;
+  }
   return (mn_stretch){.start = from, .period = s->period, .count = (to + s->period - from) / s->period};
 }
 

@@ -12,6 +12,10 @@ static bool ends(const char *name, const char *end) {
 }
 
 static mn_status shuffle_one(mn_params *p, int i, uint64_t seed, bool back) {
+  if (mn_block_values(p->type[i]) > 1)
+    return mn_fail(MN_ERR_UNSUPPORTED,
+                   "%s is kept in blocks (%s), whose values cannot change places; convert the model to f16 or f32 first", p->info[i].name,
+                   mn_dtype_name(p->type[i]));
   const size_t bytes = mn_params_bytes(p, i), n = (size_t)mn_shape_count(&p->info[i].shape), size = n ? bytes / n : 0;
   char *from = NULL, *to = mn_alloc(bytes);
   int32_t *order = mn_alloc(n * sizeof *order);

@@ -346,8 +346,8 @@ static const struct {
     [MN_IQ4_XS] = {make_iq4_xs, 65504.0f * 1024},
     [MN_MXFP4] = {make_mxfp4, 0x1p126f},
     [MN_F16] = {NULL, 65504},
-    [MN_BF16] = {NULL, 0x1.fep127f}, /* what is larger would round to infinity */
-    [MN_STORED_BF16] = {NULL, 0x1.fep127f},
+    [MN_BF16] = {NULL, 0x1.fefffep127f}, /* what is larger rounds to infinity */
+    [MN_STORED_BF16] = {NULL, 0x1.fefffep127f},
 };
 
 typedef struct work {

@@ -1,5 +1,5 @@
-/* stored.h - what reads a parameter in a type of storage (types.h): f16, or blocks of a few bits a value. Nothing is computed in such a
- * type, and no gradient goes to it; mn_cast, mn_take of rows and the product here are all that read it. */
+/* stored.h - what reads a parameter in a type of storage (types.h): f16, bf16, or blocks of a few bits a value. Nothing is computed in such a
+ * type, and no gradient goes to it; mn_cast, mn_take of rows, the product here and mn_experts are all that read it. */
 #ifndef MN_STORED_H
 #define MN_STORED_H
 

@@ -86,8 +86,8 @@ mn_status mn_params_need(const mn_params *p, int i);
 /* Parameter i, which is empty, is kept in a type of its own: of storage (types.h), as the file has it whose bytes it will be. Graphs
  * that are built with mn_params_types read it so; nothing is drawn in such a type, and no training assigns it. */
 mn_status mn_params_store(mn_params *p, int i, mn_dtype type);
-/* What is built on the set from now on multiplies matrices in blocks by activations as they are, at some cost (exact_products). A set that
- * keeps none in blocks is MN_ERR_CONFIG. */
+/* What is built on the set from now on multiplies matrices in blocks or f16 by activations as they are, at some cost (exact_products). A set
+ * that keeps none so is MN_ERR_CONFIG. */
 mn_status mn_params_keep_exact(mn_params *p);
 /* The same, for writing to it: a mapped or a shared tensor is refused by name (MN_ERR_ARG), since it is not this set's. */
 mn_status mn_params_writable(const mn_params *p, int i);

@@ -79,7 +79,7 @@ typedef struct mn_param_types { /* of parameters that are not all of one type, a
 typedef struct mn_build {    /* how a model is built */
   mn_dtype param;            /* type of the parameters' memory: f32, bf16 or f64                */
   mn_param_types types;      /* of NULL: all have that type                                     */
-  bool exact_products;       /* products with weights that are kept in blocks are of f32 activations, never rounded to 8 bits */
+  bool exact_products;       /* products with weights that are kept in blocks are of activations in f32, never of fewer bits */
   mn_dtype compute;          /* type of activations in products: f32, bf16 or f64               */
   mn_dtype exact;            /* of residuals, norms, states: f64, or left at 0: f64 with parameters in f64, else f32 */
   bool carried;              /* state and position come from variables and are assigned         */
@@ -199,7 +199,7 @@ mn_tensor *mn_draw_normal(mn_scope *s, const char *name, mn_shape shape);  /* N(
 /* In training each element is 0 with probability p, else x / (1 - p) (Srivastava et al. 2014); in evaluation x. */
 mn_tensor *mn_dropout(mn_scope *s, const char *name, mn_tensor *x, double p);
 /* Of a parameter (DropConnect, Wan et al. 2013; weight-dropped LSTM, Merity et al. 2018, arXiv 1708.02182): one draw a training step, the same at
- * every piece of a loop. */
+ * every piece of a loop and in every call that shares the parameter. */
 mn_tensor *mn_drop_weights(mn_scope *s, const char *name, mn_tensor *w, double p);
 /* The same of x [B,T,...], one draw a step for a row: all its tokens lose the same elements (Gal & Ghahramani 2016, arXiv 1512.05287). */
 mn_tensor *mn_dropout_locked(mn_scope *s, const char *name, mn_tensor *x, double p);

@@ -1,11 +1,12 @@
 /* scope_random.c - numbers drawn while a model runs; see scope.h. */
 #include "nn/scope_internal.h"
 
-typedef enum often { ANEW, HELD } often; /* at each piece of a loop, or once a step */
+/* Numbers are another draw at each piece of a loop; one a step of this call; or one a step of a parameter, whoever calls with it. */
+typedef enum often { ANEW, HELD, OF_A_PARAMETER } often;
 
 static mn_tensor *draw(mn_scope *s, const char *name, mn_shape shape, bool normal, often how) {
   mn_scope_root *r = s->r;
-  const char *full = mn_scope_full_state(s, name);
+  const char *full = how == OF_A_PARAMETER ? mn_scope_full(s, name) : mn_scope_full_state(s, name);
   if (!full) return NULL;
   if (how == ANEW) r->draws = true;
   uint64_t key = mn_random_key(r->build.seed, full);
@@ -31,7 +32,9 @@ static mn_tensor *drop(mn_scope *s, const char *name, mn_tensor *x, double p, mn
 
 mn_tensor *mn_dropout(mn_scope *s, const char *name, mn_tensor *x, double p) { return drop(s, name, x, p, mn_shape_as(x), ANEW); }
 
-mn_tensor *mn_drop_weights(mn_scope *s, const char *name, mn_tensor *w, double p) { return drop(s, name, w, p, mn_shape_as(w), HELD); }
+mn_tensor *mn_drop_weights(mn_scope *s, const char *name, mn_tensor *w, double p) {
+  return drop(s, name, w, p, mn_shape_as(w), OF_A_PARAMETER);
+}
 
 /* [B,T,...]: all tokens of a row share what is dropped */
 mn_tensor *mn_dropout_locked(mn_scope *s, const char *name, mn_tensor *x, double p) {
