@@ -50,7 +50,8 @@ static void peaks_are_the_largest_of(const mn_weights_vec *vec) {
       for (int64_t i = 0; i < n; i++) x[i] = -5 - (float)(i % 7);
       x[at] = -1;
       CHECK(vec->peaks(x, n, peaks), "all of %d are numbers", (int)n);
-      for (int64_t b = 0; b < mn_weights_blocks(n); b++) CHECK(b == block ? peaks[b] == -1 : peaks[b] <= -5, "%d: block %d", (int)at, (int)b);
+      for (int64_t b = 0; b < mn_weights_blocks(n); b++)
+        CHECK(b == block ? peaks[b] == -1 : peaks[b] <= -5, "%d: block %d", (int)at, (int)b);
       for (int k = 0; k < 3; k++) {
         x[at] = k == 0 ? NAN : k == 1 ? INFINITY : -INFINITY;
         CHECK(!vec->peaks(x, n, peaks), "%g at %d of %d", (double)x[at], (int)at, (int)n);

@@ -30,11 +30,11 @@ struct mn_sampler {
   int64_t vocab_size, n_recent;
   uint64_t key;
   const mn_weights_vec *vec;
-  mn_sampler_room *own;    /* NULL: none was needed yet */
-  mn_sampler_room *room;   /* borrowed; NULL: its own */
-  int32_t *recent;         /* ring */
-  uint64_t *kept;          /* its own mask of what the tokenizer has */
-  const uint64_t *has;     /* that, or a borrowed one; NULL: all */
+  mn_sampler_room *own;  /* NULL: none was needed yet */
+  mn_sampler_room *room; /* borrowed; NULL: its own */
+  int32_t *recent;       /* ring */
+  uint64_t *kept;        /* its own mask of what the tokenizer has */
+  const uint64_t *has;   /* that, or a borrowed one; NULL: all */
   const uint64_t *only;
 };
 
@@ -92,10 +92,8 @@ mn_status mn_sampler_new(const mn_sampling *c, int64_t vocab_size, mn_sampler **
   MN_TRY(mn_isa_choose(&isa));
   mn_sampler *s = mn_calloc(1, sizeof *s);
   if (!s) return MN_ERR_MEMORY;
-  *s = (mn_sampler){.c = *c,
-                    .vocab_size = vocab_size,
-                    .key = mn_random_key((uint64_t)c->seed, "sampler"),
-                    .vec = MN_ISA_PICK(mn_weights_table, isa)};
+  *s = (mn_sampler){
+      .c = *c, .vocab_size = vocab_size, .key = mn_random_key((uint64_t)c->seed, "sampler"), .vec = MN_ISA_PICK(mn_weights_table, isa)};
   s->recent = mn_alloc(((size_t)c->repetition_window + 1) * sizeof *s->recent);
   if (!s->recent) {
     mn_sampler_free(s);

@@ -461,7 +461,8 @@ mn_status mn_session_warm_up(mn_session *s, bool scores, int64_t most) {
     first = false;
     if (status != MN_OK || !padded) continue;
     status = mn_session_reset(s); /* the end of a text, padded */
-    if (status == MN_OK) status = scores ? mn_session_score(s, zeros, zeros, T - 1, nll) : feed(s, &(mn_feeding){.tokens = zeros, .n = T - 1});
+    if (status == MN_OK)
+      status = scores ? mn_session_score(s, zeros, zeros, T - 1, nll) : feed(s, &(mn_feeding){.tokens = zeros, .n = T - 1});
   }
   free(zeros);
   free(nll);

@@ -10,8 +10,8 @@ typedef struct mn_feeding {                /* what is fed: [batch, n], of row b 
   const int32_t *tokens, *targets, *count; /* targets NULL: none; count NULL: all */
   int64_t n;
   float *nll;
-  bool told;            /* logits are wanted  */
-  const float **place;  /* and may lie where they were made, unchecked; NULL: they are the session's own */
+  bool told;           /* logits are wanted  */
+  const float **place; /* and may lie where they were made, unchecked; NULL: they are the session's own */
   const float *frames; /* [batch, n, C] in place of tokens; NULL: tokens */
   float *running;      /* frames: [batch, n, N]; NULL: nobody asks */
 } mn_feeding;
