@@ -118,6 +118,22 @@ static void only_programs_make_plans(void) {
   globfree(&found);
 }
 
+/* Passes ask an operation for its traits (graph.h, mn_is), never which one it is. */
+static void passes_ask_for_traits(void) {
+  static const char *const patterns[] = {"src/compile/*.[ch]"};
+  glob_t found = files(patterns, 1);
+  for (size_t i = 0; i < found.gl_pathc; i++) {
+    char *text = read_all(found.gl_pathv[i]);
+    const char *asks = text ? strstr(text, "= &mn_op_") : NULL;
+    for (; asks && !(asks[-1] == '=' || asks[-1] == '!'); asks = strstr(asks + 1, "= &mn_op_")) {
+    }
+    CHECK(text && !asks, "%s asks which operation it is: %.40s", found.gl_pathv[i] + sizeof SOURCE - 1, asks ? asks - 1 : "");
+    free(text);
+  }
+  CHECK(found.gl_pathc > 20, "%zu files", found.gl_pathc);
+  globfree(&found);
+}
+
 /* A test's stream is run by a program too, as a user's is: a hand that bound states itself would show that the hand is right. The three
  * that are left look at the graph's own states and plans, which programs hide. */
 static void streams_of_tests_are_run_by_programs(void) {
@@ -269,6 +285,7 @@ int main(void) {
   RUN(a_floor_knows_those_below_it);
   RUN(a_room_has_one_subject);
   RUN(only_programs_make_plans);
+  RUN(passes_ask_for_traits);
   RUN(streams_of_tests_are_run_by_programs);
   RUN(tests_write_where_no_other_does);
   RUN(a_system_is_found_by_its_name);

@@ -110,7 +110,7 @@ mn_node *mn_rebuild_copy(mn_rebuild *r, const mn_node *n) {
     mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
     return NULL;
   }
-  const mn_const_attr *constant = n->op == &mn_op_const ? n->attr : NULL;
+  const mn_const_attr *constant = mn_is(n, MN_IS_CONST) ? n->attr : NULL;
   if (constant && constant->is_full && n->out[0]->shape.ndim == 0) { /* a pass may have made it: its memory goes with it */
     mn_tensor *t = mn_scalar(g, n->out[0]->dtype, constant->value);
     if (!t) return NULL;
@@ -148,7 +148,7 @@ static bool good_as_it_is(const mn_plan_request *q, const mn_rebuild *r) {
     const mn_node *n = q->graph->nodes[i];
     if (!r->needed[i]) continue;
     needed++;
-    for (int j = 0; n->op == &mn_op_scan && j < n->n_out; j++)
+    for (int j = 0; mn_is(n, MN_IS_LOOP) && j < n->n_out; j++)
       if (r->uses[r->base[i] + j] == 0) return false;
   }
   return needed > q->graph->n_nodes / 2 && !(q->passes_off & MN_PASS_SIMPLIFY);
@@ -158,7 +158,7 @@ static mn_status copy_needed(mn_rebuild *r, mn_draft *p, mn_arena *arena) {
   const mn_graph *g = r->old->g;
   mn_status status = open_new(r, p, arena);
   for (int i = 0; i < g->n_nodes && status == MN_OK; i++)
-    if (r->needed[i] && !(g->nodes[i]->op == &mn_op_scan ? mn_rebuild_trimmed(r, g->nodes[i]) : mn_rebuild_copy(r, g->nodes[i]))) break;
+    if (r->needed[i] && !(mn_is(g->nodes[i], MN_IS_LOOP) ? mn_rebuild_trimmed(r, g->nodes[i]) : mn_rebuild_copy(r, g->nodes[i]))) break;
   return status;
 }
 

@@ -69,7 +69,7 @@ static mn_shape of_all(const loop *l, const mn_shape *s) {
 }
 
 mn_tensor *mn_loop_copy_node(mn_graph *g, const mn_node *n, mn_tensor **in, const mn_shape *shape, mn_tensor **out) {
-  const mn_const_attr *constant = n->op == &mn_op_const ? n->attr : NULL;
+  const mn_const_attr *constant = mn_is(n, MN_IS_CONST) ? n->attr : NULL;
   if (constant && constant->is_full && n->out[0]->shape.ndim == 0) { /* a pass may have made it: its memory goes with it */
     mn_tensor *t = mn_scalar(g, n->out[0]->dtype, constant->value);
     return out ? *out = t : t;

@@ -11,7 +11,8 @@ static size_t program_bytes(const void *attr) {
   const mn_ew_attr *a = attr;
   return offsetof(mn_ew_attr, instr) + (size_t)a->n_instr * sizeof *a->instr;
 }
-const mn_op mn_op_ew = {.name = "ew", .cls = MN_OP_CORE, .attr_size = sizeof(mn_ew_attr), .attr_used = program_bytes};
+const mn_op mn_op_ew = {
+    .name = "ew", .traits = MN_IS_PROGRAM, .cls = MN_OP_CORE, .attr_size = sizeof(mn_ew_attr), .attr_used = program_bytes};
 
 typedef struct fusion {
   mn_rebuild r;
@@ -168,7 +169,7 @@ static bool scalar_constant(const mn_tensor *t, double *value) {
   const mn_node *n = t->node;
   while (n->op->cls == MN_OP_VIEW) n = n->in[0]->node;
   if (t->dtype == MN_BOOL) return false; /* a condition is read from memory */
-  if (n->op != &mn_op_const || !((const mn_const_attr *)n->attr)->is_full) return false;
+  if (!mn_is(n, MN_IS_CONST) || !((const mn_const_attr *)n->attr)->is_full) return false;
   *value = ((const mn_const_attr *)n->attr)->value;
   return true;
 }

@@ -25,7 +25,7 @@ void mn_plan_lifetimes(mn_plan *p) {
   }
 }
 
-static bool is_elementwise(const mn_node *n) { return n->op == &mn_op_ew || n->op->cls == MN_OP_ELEMENTWISE; }
+static bool is_elementwise(const mn_node *n) { return mn_is(n, MN_IS_PROGRAM) || n->op->cls == MN_OP_ELEMENTWISE; }
 
 /* May output j of step s be where input i is, whatever else the step reads and writes? */
 static bool may_share(const mn_plan_step *s, int j, int i) {
@@ -33,7 +33,7 @@ static bool may_share(const mn_plan_step *s, int j, int i) {
   const mn_shape *si = &n->in[i]->shape, *so = &n->out[j]->shape;
   if (is_elementwise(n)) {
     if (mn_dtype_size(n->in[i]->dtype) != mn_dtype_size(n->out[j]->dtype)) return false;
-  } else if (n->op == &mn_op_scan) {
+  } else if (mn_is(n, MN_IS_LOOP)) {
     if (j >= ((const mn_scan_attr *)n->attr)->n_carry || i != j) return false;
   } else if (!n->op->inplace || n->op->inplace(n, j) != i) {
     return false;
@@ -82,7 +82,7 @@ static mn_status assign_in_place(mn_plan *p) {
   }
   for (int t = p->n_steps - 1; t >= 0; t--) {
     mn_plan_step *copy = p->steps[t];
-    if (copy->call.node->op != &mn_op_copy) continue;
+    if (!mn_is(copy->call.node, MN_IS_COPY)) continue;
     int var = copy->out_storage[0], temp = copy->in_storage[0];
     if (p->storages[var].kind != MN_STORAGE_LEAF || p->storages[temp].kind != MN_STORAGE_TEMP || p->storages[temp].alias >= 0) continue;
     if (p->storages[temp].bytes != p->storages[var].bytes) continue;
@@ -111,7 +111,7 @@ static void output_in_place(mn_plan *p, int t, int j, int *touched) {
   const mn_plan_step *s = p->steps[t];
   const int out = mn_storage_root(p, s->out_storage[j]);
   if (p->storages[out].kind == MN_STORAGE_LEAF || p->storages[out].first != t) return;
-  const bool loop = s->call.node->op == &mn_op_scan;
+  const bool loop = mn_is(s->call.node, MN_IS_LOOP);
   for (int i = loop ? j : 0; i < (loop && j + 1 < s->call.n_in ? j + 1 : s->call.n_in); i++) {
     const int in = mn_storage_root(p, s->in_storage[i]);
     mn_storage *m = &p->storages[in];

@@ -196,7 +196,7 @@ static mn_node *same_again(const earlier *e, loop *l) {
       mn_tensor *t = mn_loop_fixed(l, l->body.g->nodes[i]->out[j]);
       int k = 0;
       while (k < n && consts[k] != t) k++;
-      if (!t || k != l->captured[x++] || k == made->n_const || (t->node->op == &mn_op_const && t->shape.ndim == 0)) return NULL;
+      if (!t || k != l->captured[x++] || k == made->n_const || (mn_is(t->node, MN_IS_CONST) && t->shape.ndim == 0)) return NULL;
       if (k == n) consts[n++] = t;
     }
   return n == made->n_const && l->g->status == MN_OK ? mn_node_again(l->g, e->made, in) : NULL;
@@ -220,7 +220,7 @@ static bool as_earlier(const earlier *e, const mn_node *n, mn_graph *g, mn_tenso
 static mn_status clean_body(const mn_plan_request *q, mn_arena *keep, mn_arena *taken, mn_arena **scratch, loop *l, int *moved) {
   const mn_scan_attr *a = l->a;
   bool inner = false;
-  for (int i = 0; i < a->body->n_nodes && !inner; i++) inner = a->body->nodes[i]->op == &mn_op_scan;
+  for (int i = 0; i < a->body->n_nodes && !inner; i++) inner = mn_is(a->body->nodes[i], MN_IS_LOOP);
   mn_plan_request body = *q;
   body.graph = a->body;
   body.n_outputs = a->n_carry + a->n_ys;
@@ -324,7 +324,7 @@ static mn_status rebuild_loop(const mn_plan_request *q, mn_arena *keep, mn_rebui
 }
 
 static bool to_do(const mn_node *n) {
-  const mn_scan_attr *a = n->op == &mn_op_scan ? n->attr : NULL;
+  const mn_scan_attr *a = mn_is(n, MN_IS_LOOP) ? n->attr : NULL;
   return a && !a->settled && !a->has_live && a->length > 1 && !n->mute;
 }
 

@@ -17,10 +17,8 @@ typedef struct products {
 
 static bool is_ew(const mn_node *n, mn_ew_code code) { return n->op->cls == MN_OP_ELEMENTWISE && n->op->code == (int)code; }
 static bool is_f32(const mn_tensor *t) { return t->dtype == MN_F32; }
-static bool is_product(const mn_node *n) {
-  return (n->op == &mn_op_matmul || n->op == &mn_op_scaled_product) && is_f32(n->in[0]) && is_f32(n->out[0]);
-}
-static bool is_renaming(const mn_node *n) { return n->op == &mn_op_reshape || n->op == &mn_op_permute; }
+static bool is_product(const mn_node *n) { return mn_is(n, MN_IS_PRODUCT) && is_f32(n->in[0]) && is_f32(n->out[0]); }
+static bool is_renaming(const mn_node *n) { return mn_is(n, MN_RESHAPES | MN_PERMUTES); }
 
 /* The factor of x * number, and x. */
 static const mn_tensor *unscaled(const mn_tensor *t, double *factor) {
@@ -56,7 +54,7 @@ typedef struct product { /* alpha a b, in the new graph */
 static bool product_at(const mn_tensor *now, product *x) {
   const mn_node *n = now->node;
   if (!is_product(n) || n->n_in != 2) return false;
-  *x = (product){n->op == &mn_op_matmul ? 1 : ((const mn_scaled_product_attr *)n->attr)->alpha, n->in[0], n->in[1]};
+  *x = (product){mn_is(n, MN_IS_SCALED) ? ((const mn_scaled_product_attr *)n->attr)->alpha : 1, n->in[0], n->in[1]};
   return true;
 }
 
@@ -106,7 +104,7 @@ static mn_tensor *times(products *p, const mn_tensor *t, double factor, int phas
 static mn_tensor *summed(products *p, const mn_node *n, const mn_tensor *c, const mn_tensor *y, double sign) {
   product x;
   mn_tensor *there = *mn_rebuilt(&p->r, c);
-  while (y->node->op == &mn_op_reshape && mn_uses(&p->r, y) == 1) y = y->node->in[0];
+  while (mn_is(y->node, MN_RESHAPES) && mn_uses(&p->r, y) == 1) y = y->node->in[0];
   const mn_node *made_by = there->node;
   while (made_by->op->cls == MN_OP_VIEW) made_by = made_by->in[0]->node;
   if (mn_uses(&p->r, y) != 1 || y->node->phase != n->phase || mn_uses(&p->r, c) != 1 || !mn_shape_equal(&c->shape, &n->out[0]->shape) ||
@@ -120,7 +118,7 @@ static mn_tensor *summed(products *p, const mn_node *n, const mn_tensor *c, cons
 
 static mn_tensor *better(products *p, const mn_node *n) {
   double factor;
-  if (n->op == &mn_op_matmul && is_product(n)) return with_factors(p, n);
+  if (!mn_is(n, MN_IS_SCALED) && is_product(n)) return with_factors(p, n);
   if (n->op->cls != MN_OP_ELEMENTWISE || !is_f32(n->out[0])) return NULL;
   const mn_tensor *x = unscaled(n->out[0], &factor);
   if (x) return times(p, x, factor, n->phase);

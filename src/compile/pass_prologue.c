@@ -95,7 +95,7 @@ static bool is_assigned(const finder *f, const mn_tensor *given) {
 
 /* Can n be computed from its operands by itself, once, and be known again? */
 static bool may_be_fixed(const mn_node *n) {
-  return n->n_out == 1 && !mn_node_has_effect(n) && n->op != &mn_op_scan && n->op != &mn_op_random && n->op->cls != MN_OP_LEAF;
+  return n->n_out == 1 && !mn_node_has_effect(n) && !mn_is(n, MN_IS_LOOP) && !mn_is(n, MN_IS_DRAWN) && n->op->cls != MN_OP_LEAF;
 }
 
 /* Through residual sums every layer doubles what a value comes from: more than any size is enough. */
@@ -111,7 +111,7 @@ static void mark_fixed(finder *f) {
   }
   for (int i = 0; i < g->n_nodes; i++) {
     const mn_node *n = g->nodes[i];
-    if (n->op == &mn_op_const) f->fixed[i] = true;
+    if (mn_is(n, MN_IS_CONST)) f->fixed[i] = true;
     if (!may_be_fixed(n)) continue;
     bool all = n->n_in > 0;
     for (int k = 0; k < n->n_in; k++) {
@@ -146,7 +146,7 @@ static void describe(finder *f, const mn_node *n, mn_text *t) {
   mn_text_addf(t, "%s %s %s", n->op->name, mn_dtype_name(n->out[0]->dtype), mn_shape_str(&n->out[0]->shape, shape));
   if (n->op->bound) {
     mn_text_addf(t, " %s", n->out[0]->name);
-  } else if (n->op == &mn_op_const) {
+  } else if (mn_is(n, MN_IS_CONST)) {
     const mn_const_attr *a = n->attr;
     const size_t bytes = (size_t)mn_shape_count(&n->out[0]->shape) * mn_dtype_size(n->out[0]->dtype);
     if (a->is_full) mn_content_hash(&a->value, sizeof a->value, hex);

@@ -7,7 +7,7 @@
 enum { FEW = 12 /* rows */, FAR = 256 /* nodes between the first and the last of them */ };
 
 static bool is_product(const mn_node *n) {
-  if (n->op != &mn_op_stored_product || n->out[0]->shape.dim[0] > FEW) return false;
+  if (!mn_is(n, MN_IS_STORED_PRODUCT) || n->out[0]->shape.dim[0] > FEW) return false;
   for (int i = 1; i < n->n_in; i++)
     if (!n->in[i]->node->op->bound) return false;
   return true;

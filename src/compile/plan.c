@@ -126,7 +126,7 @@ static mn_status place_leaf(builder *b, mn_node *n) {
   mn_tensor *t = n->out[0];
   mn_placed *v = value_of(b, t);
   v->layout = dense_layout(&t->shape);
-  if (n->op == &mn_op_const) {
+  if (mn_is(n, MN_IS_CONST)) {
     const mn_const_attr *a = n->attr;
     v->storage = storage_new(p, MN_STORAGE_CONST, mn_tensor_bytes(t));
     if (v->storage < 0) return MN_ERR_MEMORY;
@@ -154,7 +154,7 @@ static mn_status place_view(builder *b, mn_node *n) {
 }
 
 static mn_status place_op(builder *b, mn_node *n) {
-  bool scan = n->op == &mn_op_scan;
+  bool scan = mn_is(n, MN_IS_LOOP);
   mn_backend *owner = b->p->backend;
   const mn_kernel *k = scan ? &mn_kernel_scan : mn_backend_find(b->p->backend, n, &owner);
   char shape[96];
@@ -183,10 +183,10 @@ static mn_status place_op(builder *b, mn_node *n) {
     *value_of(b, n->out[j]) = (mn_placed){st, dense_layout(&n->out[j]->shape)};
     step_write(s, j, n->out[j], st);
   }
-  b->p->report.flops += n->op == &mn_op_ew ? mn_shape_count(&y->shape) * ((mn_ew_attr *)n->attr)->n_instr
-                        : n->op->flops     ? n->op->flops(n)
-                        : y                ? mn_shape_count(&y->shape)
-                                           : 0;
+  b->p->report.flops += mn_is(n, MN_IS_PROGRAM) ? mn_shape_count(&y->shape) * ((mn_ew_attr *)n->attr)->n_instr
+                        : n->op->flops          ? n->op->flops(n)
+                        : y                     ? mn_shape_count(&y->shape)
+                                                : 0;
   return scan ? mn_plan_body(b->p, &b->q, b->scratch, &b->bodies, s) : MN_OK;
 }
 

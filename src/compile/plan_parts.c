@@ -35,7 +35,7 @@ static int first_axis(const mn_view *v) {
 
 static size_t view_bytes(const mn_view *v) { return (size_t)mn_view_count(v) * size_of(v); }
 
-static bool is_elementwise(const mn_node *n) { return n->op->cls == MN_OP_ELEMENTWISE || n->op == &mn_op_ew; }
+static bool is_elementwise(const mn_node *n) { return n->op->cls == MN_OP_ELEMENTWISE || mn_is(n, MN_IS_PROGRAM); }
 
 /* Which axis of each operand goes with `axis` of the results */
 static bool axes_of(const mn_node *n, int axis, int *in_axis) {
@@ -91,7 +91,7 @@ static bool see_step(look *l, int t) {
   const int64_t work = n->op->flops ? n->op->flops(n) : mn_view_count(&c->out[0]);
   bool in_parts = fits(l, s, axis, l->in_axis[t]);
   held how = HELD_PARTS;
-  if (!in_parts && n->op == &mn_op_copy && p->storages[s->out_storage[0]].kind == MN_STORAGE_OUTPUT)
+  if (!in_parts && mn_is(n, MN_IS_COPY) && p->storages[s->out_storage[0]].kind == MN_STORAGE_OUTPUT)
     for (int d = 0; d < c->out[0].ndim && !in_parts; d++) /* a copy writes where it is told */
       if (fits(l, s, d, l->in_axis[t])) in_parts = true, axis = d, how = HELD_SPREAD;
   if (in_parts) {

@@ -195,19 +195,19 @@ static void describe(const mn_plan *p, int depth, int64_t parts, void (*line)(vo
     const mn_tensor *y = n->n_out ? n->out[0] : NULL; /* what has an effect may have no result */
     int k = snprintf(text, sizeof text, "%*s%4d  %-26s %-22s %-5s %-22s", 2 * depth, "", t, n->op->name, s->call.kernel->name,
                      y ? mn_dtype_name(y->dtype) : "", y ? mn_shape_str(&y->shape, shape) : "");
-    if (n->op == &mn_op_ew && k < (int)sizeof text)
+    if (mn_is(n, MN_IS_PROGRAM) && k < (int)sizeof text)
       k += snprintf(text + k, sizeof text - (size_t)k, " %d in, %d out, %d instructions", n->n_in, n->n_out,
                     ((const mn_ew_attr *)n->attr)->n_instr);
-    if (n->op == &mn_op_scan && k < (int)sizeof text)
+    if (mn_is(n, MN_IS_LOOP) && k < (int)sizeof text)
       k += snprintf(text + k, sizeof text - (size_t)k, " %lld times", (long long)((const mn_scan_attr *)n->attr)->length);
     if (s->parts && k < (int)sizeof text) k += snprintf(text + k, sizeof text - (size_t)k, " in %lld parts", (long long)s->parts->count);
     if (s->runs && k < (int)sizeof text) {
       double seconds = s->seconds / (double)s->runs;
       /* a loop's own rule would look into the user's graph, which may be gone */
-      int64_t flops = n->op == &mn_op_ew ? 0
-                      : s->body          ? s->body->report.flops * ((const mn_scan_attr *)n->attr)->length
-                      : n->op->flops     ? n->op->flops(n)
-                                         : 0;
+      int64_t flops = mn_is(n, MN_IS_PROGRAM) ? 0
+                      : s->body               ? s->body->report.flops * ((const mn_scan_attr *)n->attr)->length
+                      : n->op->flops          ? n->op->flops(n)
+                                              : 0;
       flops /= parts;
       k += snprintf(text + k, sizeof text - (size_t)k, " %9.1f us", 1e6 * seconds);
       if (s->runs > 1 && k < (int)sizeof text) k += snprintf(text + k, sizeof text - (size_t)k, " %9.1f us at best", 1e6 * s->shortest);

@@ -33,8 +33,8 @@ static uint32_t hash_of(const mn_node *n) {
   h = mn_hash_mix(h, (uint64_t)n->n_in << 32 | (uint32_t)n->n_out);
   if (n->n_out) h = hash_shape(h, n->out[0]);
   if (n->n_in) h = hash_shape(h, n->in[0]);
-  if (n->op == &mn_op_scan) return (uint32_t)mn_hash_mix(h, (uint64_t)((const mn_scan_attr *)n->attr)->body->n_nodes);
-  const mn_const_attr *constant = n->op == &mn_op_const ? n->attr : NULL;
+  if (mn_is(n, MN_IS_LOOP)) return (uint32_t)mn_hash_mix(h, (uint64_t)((const mn_scan_attr *)n->attr)->body->n_nodes);
+  const mn_const_attr *constant = mn_is(n, MN_IS_CONST) ? n->attr : NULL;
   if (constant) return (uint32_t)(constant->is_full ? mn_hash_words(&constant->value, sizeof constant->value, h) : h);
   const size_t bytes = mn_attr_bytes(n->op, n->attr);
   return (uint32_t)(bytes && !n->op->distinct ? mn_hash_words(n->attr, bytes, h) : h);
@@ -362,7 +362,7 @@ static bool add(const mn_resize *z, const mn_graph *g, mn_graph *to, mn_tensor *
   const int now = to->n_nodes, from = mn_resized_from(z, now);
   if (from < 0 || from >= g->n_nodes) return false;
   const mn_node *n = g->nodes[from];
-  const mn_const_attr *constant = n->op == &mn_op_const ? n->attr : NULL;
+  const mn_const_attr *constant = mn_is(n, MN_IS_CONST) ? n->attr : NULL;
   if (constant && constant->is_full && n->out[0]->shape.ndim == 0) { /* a pass may have made it: its memory goes with it */
     mn_tensor *t = mn_scalar(to, n->out[0]->dtype, constant->value);
     if (t) t->node->phase = n->phase;

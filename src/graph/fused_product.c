@@ -12,6 +12,7 @@ static void product_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor *
 static int on_c(const mn_node *n, int j) { return j == 0 && n->n_in == 3 ? 2 : -1; }
 static int64_t product_flops(const mn_node *n) { return 2 * mn_shape_count(&n->out[0]->shape) * mn_dim(n->in[0], -1); }
 const mn_op mn_op_scaled_product = {.name = "scaled_product",
+                                    .traits = MN_IS_PRODUCT | MN_IS_SCALED,
                                     .cls = MN_OP_FUSED,
                                     .attr_size = sizeof(mn_scaled_product_attr),
                                     .compose = product_compose,

@@ -78,9 +78,25 @@ typedef struct mn_over_steps {
   mn_tensor *(*of)(mn_graph *g, const mn_node *n, mn_tensor *x);
 } mn_over_steps;
 
+/* What an operation is to those who look at it from outside, such as the passes of the compiler, which never ask which one it is. Its
+ * attributes are then of the type that stands beside. */
+typedef enum mn_op_trait {
+  MN_IS_CONST = 1,            /* a value that is known (mn_const_attr)             */
+  MN_IS_LOOP = 2,             /* it runs a body of its own (mn_scan_attr)          */
+  MN_IS_PROGRAM = 4,          /* element-wise operations in one (mn_ew_attr)       */
+  MN_IS_COPY = 8,             /* the same values elsewhere                         */
+  MN_IS_DRAWN = 16,           /* random numbers (mn_random_attr)                   */
+  MN_IS_PRODUCT = 32,         /* of matrices ...                                  */
+  MN_IS_SCALED = 64,          /* ... and a number (mn_scaled_product_attr)         */
+  MN_IS_STORED_PRODUCT = 128, /* with matrices in types of storage        */
+  MN_RESHAPES = 256,          /* a view of the same elements in another shape      */
+  MN_PERMUTES = 512           /* a view with its axes in another order             */
+} mn_op_trait;
+
 struct mn_op {
   const char *name;
   mn_op_class cls;
+  unsigned traits;  /* of mn_op_trait */
   size_t attr_size; /* of a type without padding, see MN_ATTRS_BEGIN; `distinct` operations are not compared */
   /* How many of its first bytes are in use: a node keeps no more. NULL: all. Ask mn_attr_bytes. */
   size_t (*attr_used)(const void *attr);
@@ -117,6 +133,8 @@ struct mn_op {
    * that goes with it, -1 where all of that operand is read. NULL: it does not, unless it is element-wise. */
   bool (*slices)(const mn_node *n, int axis, int *in_axis);
 };
+
+static inline bool mn_is(const mn_node *n, unsigned traits) { return (n->op->traits & traits) != 0; } /* any of them */
 
 /* Bytes of attr as a node of op keeps it. */
 static inline size_t mn_attr_bytes(const mn_op *op, const void *attr) {

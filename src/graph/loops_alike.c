@@ -7,7 +7,7 @@
 
 /* As mn_identity_of, but that constants are the same number by number: each layer makes its own. */
 static const void *identity_of(const mn_node *n, size_t *bytes) {
-  const mn_const_attr *constant = n->op == &mn_op_const ? n->attr : NULL;
+  const mn_const_attr *constant = mn_is(n, MN_IS_CONST) ? n->attr : NULL;
   if (constant && !constant->is_full) {
     *bytes = mn_shape_bytes(&n->out[0]->shape, n->out[0]->dtype);
     return *bytes ? constant->data : "";
@@ -25,7 +25,7 @@ static bool hash_node(const mn_node *n, uint64_t *h) {
     *h = mn_hash_mix(*h, (uint64_t)n->out[j]->dtype);
     for (int d = 0; d < n->out[j]->shape.ndim; d++) *h = mn_hash_mix(*h, (uint64_t)n->out[j]->shape.dim[d]);
   }
-  if (n->op == &mn_op_scan) return mn_loop_hash(n->attr, h);
+  if (mn_is(n, MN_IS_LOOP)) return mn_loop_hash(n->attr, h);
   enum { BEGINNING = 4096 }; /* bytes: enough to tell most apart */
   size_t bytes;
   const void *identity = identity_of(n, &bytes);
@@ -45,7 +45,7 @@ bool mn_node_alike(const mn_node *a, const mn_node *b) {
   if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out || a->phase != b->phase || a->mute != b->mute) return false;
   for (int j = 0; j < a->n_out; j++)
     if (a->out[j]->dtype != b->out[j]->dtype || !mn_shape_equal(&a->out[j]->shape, &b->out[j]->shape)) return false;
-  if (a->op == &mn_op_scan) return mn_loop_same(a->attr, b->attr);
+  if (mn_is(a, MN_IS_LOOP)) return mn_loop_same(a->attr, b->attr);
   size_t na, nb;
   const void *x = identity_of(a, &na), *y = identity_of(b, &nb);
   return x && y && na == nb && memcmp(x, y, na) == 0;
@@ -86,7 +86,7 @@ bool mn_loop_same(const mn_scan_attr *a, const mn_scan_attr *b) {
 
 /* ---- gradients ---- */
 static bool is_number(const mn_tensor *t, double *value) { /* which a body copies where it would capture another tensor */
-  return t->node->op == &mn_op_const && t->shape.ndim == 0 && mn_is_full(t, value);
+  return mn_is(t->node, MN_IS_CONST) && t->shape.ndim == 0 && mn_is_full(t, value);
 }
 
 /* What a body captures of x, one after the other, if it captures of y as many in the same order; -1: it does not. */

@@ -17,7 +17,7 @@ static bool copy_slices(const mn_node *n, int axis, int *in_axis) {
   in_axis[0] = axis;
   return true;
 }
-const mn_op mn_op_copy = {.name = "copy", .cls = MN_OP_CORE, .grad = copy_grad, .slices = copy_slices, .stored = 1};
+const mn_op mn_op_copy = {.name = "copy", .traits = MN_IS_COPY, .cls = MN_OP_CORE, .grad = copy_grad, .slices = copy_slices, .stored = 1};
 mn_tensor *mn_copy(mn_graph *g, mn_tensor *x) {
   return mn_node1(g, &mn_op_copy, 1, &x, x ? x->dtype : MN_F32, x ? x->shape : (mn_shape){0}, NULL);
 }

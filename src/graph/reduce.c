@@ -164,8 +164,13 @@ static mn_tensor *matmul_total(mn_graph *g, const mn_node *n, mn_tensor *const *
 }
 static int64_t matmul_depth(const mn_node *n) { return n->out[0]->shape.ndim == 2 ? n->in[0]->shape.dim[1] : 0; }
 static const mn_over_steps matmul_steps = {.same = 2, .all = matmul_all, .product = true, .total = matmul_total, .depth = matmul_depth};
-const mn_op mn_op_matmul = {
-    .name = "matmul", .cls = MN_OP_CORE, .grad = matmul_grad, .flops = matmul_flops, .steps = &matmul_steps, .slices = mn_product_slices};
+const mn_op mn_op_matmul = {.name = "matmul",
+                            .traits = MN_IS_PRODUCT,
+                            .cls = MN_OP_CORE,
+                            .grad = matmul_grad,
+                            .flops = matmul_flops,
+                            .steps = &matmul_steps,
+                            .slices = mn_product_slices};
 
 mn_tensor *mn_matmul_as(mn_graph *g, mn_tensor *a, mn_tensor *b, mn_dtype out) {
   mn_tensor *in[2] = {a, b};

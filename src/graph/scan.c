@@ -603,6 +603,7 @@ static int64_t scan_flops(const mn_node *n) {
 }
 
 const mn_op mn_op_scan = {.name = "scan",
+                          .traits = MN_IS_LOOP,
                           .cls = MN_OP_CORE,
                           .attr_size = sizeof(mn_scan_attr),
                           .distinct = true,

@@ -51,6 +51,7 @@ static bool product_slices(const mn_node *n, int axis, int *in_axis) {
   return false; /* weights are better read once, for all rows */
 }
 const mn_op mn_op_stored_product = {.name = "stored_product",
+                                    .traits = MN_IS_STORED_PRODUCT,
                                     .cls = MN_OP_FUSED,
                                     .attr_size = sizeof(mn_stored_product_attr),
                                     .compose = product_compose,

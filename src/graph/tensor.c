@@ -82,7 +82,7 @@ static bool shape_is_valid(mn_graph *g, const mn_op *op, const mn_shape *s, mn_d
 }
 
 bool mn_node_has_effect(const mn_node *n) {
-  return !n->mute && (n->op->effect || (n->op == &mn_op_scan && ((const mn_scan_attr *)n->attr)->body->effects));
+  return !n->mute && (n->op->effect || (mn_is(n, MN_IS_LOOP) && ((const mn_scan_attr *)n->attr)->body->effects));
 }
 
 /* Every pass builds nodes: this is where compiling, like building, hears that it should stop. */
@@ -221,7 +221,7 @@ mn_tensor *mn_capture(mn_graph *body, mn_tensor *outer) {
   const int known = body->captured_at ? mn_table_find(body->captured_at, t, -1) : -1;
   if (known >= 0) return body->captured_as[known];
   /* A scalar constant is cheaper copied than passed. */
-  if (t->node->op == &mn_op_const && ((mn_const_attr *)t->node->attr)->is_full && t->shape.ndim == 0)
+  if (mn_is(t->node, MN_IS_CONST) && ((mn_const_attr *)t->node->attr)->is_full && t->shape.ndim == 0)
     return mn_scalar(body, t->dtype, ((mn_const_attr *)t->node->attr)->value);
   if (body->n_captured == body->cap_captured) {
     int cap = body->cap_captured ? 2 * body->cap_captured : 16;
@@ -258,7 +258,7 @@ const mn_op mn_op_variable = {.name = "variable", .cls = MN_OP_LEAF, .no_grad = 
 bool mn_is_full(const mn_tensor *t, double *value) {
   const mn_node *n = t->node;
   while (n->op->cls == MN_OP_VIEW && n->op != &mn_op_stop_gradient) n = n->in[0]->node;
-  if (n->op != &mn_op_const || !((const mn_const_attr *)n->attr)->is_full) return false;
+  if (!mn_is(n, MN_IS_CONST) || !((const mn_const_attr *)n->attr)->is_full) return false;
   *value = ((const mn_const_attr *)n->attr)->value;
   return true;
 }
@@ -269,6 +269,7 @@ static const void *const_identity(const mn_node *n, size_t *bytes) { /* by value
   return a->is_full ? (const void *)&a->value : a;
 }
 const mn_op mn_op_const = {.name = "const",
+                           .traits = MN_IS_CONST,
                            .cls = MN_OP_LEAF,
                            .attr_size = sizeof(mn_const_attr),
                            .no_grad = true,
@@ -329,7 +330,8 @@ mn_tensor *mn_zeros_like(mn_graph *g, mn_tensor *x) { return x ? mn_full(g, x->d
 
 /* ---- made from nothing ---- */
 const mn_op mn_op_iota = {.name = "iota", .cls = MN_OP_CORE, .attr_size = sizeof(mn_iota_attr), .no_grad = true, .remake = MN_REMAKE_CHEAP};
-const mn_op mn_op_random = {.name = "random", .cls = MN_OP_CORE, .attr_size = sizeof(mn_random_attr), .no_grad = true};
+const mn_op mn_op_random = {
+    .name = "random", .traits = MN_IS_DRAWN, .cls = MN_OP_CORE, .attr_size = sizeof(mn_random_attr), .no_grad = true};
 
 mn_tensor *mn_iota(mn_graph *g, mn_dtype t, mn_shape s, int axis) {
   if (axis < 0) axis += s.ndim;

@@ -90,8 +90,13 @@ static mn_tensor *reshape_all(mn_graph *g, const mn_node *n, mn_tensor *const *i
 }
 static mn_tensor *reshape_of(mn_graph *g, const mn_node *n, mn_tensor *x) { return mn_reshape(g, x, n->out[0]->shape); }
 static const mn_over_steps reshape_steps = {.all = reshape_all, .of = reshape_of};
-const mn_op mn_op_reshape = {
-    .name = "reshape", .cls = MN_OP_VIEW, .grad = reshape_grad, .view = reshape_view, .simplify = view_simplify, .steps = &reshape_steps};
+const mn_op mn_op_reshape = {.name = "reshape",
+                             .traits = MN_RESHAPES,
+                             .cls = MN_OP_VIEW,
+                             .grad = reshape_grad,
+                             .view = reshape_view,
+                             .simplify = view_simplify,
+                             .steps = &reshape_steps};
 
 mn_tensor *mn_reshape(mn_graph *g, mn_tensor *x, mn_shape s) {
   if (!x) return mn_node1(g, &mn_op_reshape, 1, &x, MN_F32, s, NULL);
@@ -155,6 +160,7 @@ static mn_tensor *permute_of(mn_graph *g, const mn_node *n, mn_tensor *x) {
 }
 static const mn_over_steps permute_steps = {.all = permute_all, .of = permute_of};
 const mn_op mn_op_permute = {.name = "permute",
+                             .traits = MN_PERMUTES,
                              .cls = MN_OP_VIEW,
                              .attr_size = sizeof(mn_permute_attr),
                              .grad = permute_grad,
