@@ -364,6 +364,16 @@ static void shuffled_back_every_bit_is_there_again(void) {
   if (!fixture_open(&f, 7, "%s", models[2])) return;
   CHECK(mn_shuffle_queries_and_keys(f.params, 11, false) == MN_ERR_CONFIG && strstr(mn_message(), "q_proj"), "%s", mn_message());
   fixture_close(&f);
+  if (!fixture_open(&f, 7, "%s", models[0])) return;
+  mn_dtype was = MN_F32;
+  for (int i = 0; i < f.params->n; i++) /* as if it had been read so: nothing looks at its values */
+    if (strstr(f.params->info[i].name, "k_proj.weight")) was = f.params->type[i], f.params->type[i] = MN_Q8_0;
+  CHECK(mn_shuffle_queries_and_keys(f.params, 11, false) == MN_ERR_UNSUPPORTED &&
+            strstr(mn_message(), "k_proj.weight is kept in blocks (q8_0)"),
+        "%s", mn_message());
+  for (int i = 0; i < f.params->n; i++)
+    if (f.params->type[i] == MN_Q8_0) f.params->type[i] = was;
+  fixture_close(&f);
 }
 
 /* ---- refusals ---- */

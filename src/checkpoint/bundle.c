@@ -148,10 +148,10 @@ static void limit_context(const mn_mixer *m, limiting *l) {
   if (mn_field_int(f, m->config) > l->n) set_int(f, m->config, l->n), l->any = true;
   l->bounds |= !window || mn_field_int(window, m->config) == 0;
 }
-/* A window that is as wide as any stream is long sees the same, and holds no more. */
+/* A window that is as wide as any stream is long sees the same, and holds no more: one that may be left out (0) to see all. */
 static void limit_window(const mn_mixer *m, limiting *l) {
-  const mn_field *f = !strcmp(m->def->name, "attention") ? mn_field_find(m->def->fields, "window") : NULL;
-  if (f && mn_field_int(f, m->config) > l->n) set_int(f, m->config, l->n);
+  const mn_field *f = mn_field_find(m->def->fields, "max_context") ? mn_field_find(m->def->fields, "window") : NULL;
+  if (f && f->int_min == 0 && mn_field_int(f, m->config) > l->n) set_int(f, m->config, l->n);
 }
 static void limit_all(const mn_bundle *b, limiting *l, void (*part)(const mn_mixer *m, limiting *l)) {
   for (mn_model *m = b->model; m; m = m->base)

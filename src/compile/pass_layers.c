@@ -25,62 +25,57 @@ typedef struct shorter { /* a request with another number of layers */
   const mn_tensor **root; /* of each of its roots: the given one */
 } shorter;
 
+/* What stands in the layers on both sides of the gap where t stands in one that is left out; false: it stands in none. */
+static bool around_gap(const mn_resize *z, const mn_graph *g, const mn_tensor *t, const mn_tensor **low, const mn_tensor **high) {
+  mn_layer_place below = mn_layers_place(&z->old, t->node->id), above = below;
+  if (below.stretch < 0) return false;
+  below.layer = z->cut - 1, above.layer = z->cut - z->more;
+  const int a = mn_layers_at(&z->old, below), b = mn_layers_at(&z->old, above);
+  if (a < 0 || b < 0) return false;
+  *low = g->nodes[a]->out[t->out], *high = g->nodes[b]->out[t->out];
+  return true;
+}
+
 static mn_graph *graph_in(mn_arena *arena) {
   mn_graph *g = mn_arena_alloc(arena, sizeof *g);
   if (g) *g = (mn_graph){.arena = arena, .keep_bytes = mn_graph_keep_bytes};
   return g;
 }
 
-/* Outputs and assigned values of the layers that stay, and the variables that stand to values as they did. */
-static bool take_roots(const mn_plan_request *q, shorter *s, mn_tensor **root, mn_tensor **variable) {
-  const mn_graph *g = s->q.graph;
-  s->q.n_outputs = s->q.n_assigns = 0;
-  for (int i = 0; i < q->n_outputs + q->n_assigns; i++) {
-    const bool output = i < q->n_outputs;
-    const mn_tensor *t = output ? q->outputs[i] : q->values[i - q->n_outputs];
-    const int id = mn_resized_id(&s->z, t->node->id), n = s->q.n_outputs + s->q.n_assigns;
+/* Outputs of the layers that stay. */
+static void take_roots(const mn_plan_request *q, shorter *s, mn_tensor **root) {
+  s->q.n_outputs = 0;
+  for (int i = 0; i < q->n_outputs; i++) {
+    const mn_tensor *t = q->outputs[i];
+    const int id = mn_resized_id(&s->z, t->node->id);
     if (id < 0) continue;
-    s->root[n] = t;
-    root[n] = g->nodes[id]->out[t->out];
-    if (output) {
-      s->q.n_outputs++;
-      continue;
-    }
-    const mn_tensor *v = q->variables[i - q->n_outputs];
-    const int at = mn_resized_beside(&s->z, id, v->node->id);
-    if (at < 0) return false;
-    variable[s->q.n_assigns++] = g->nodes[at]->out[v->out];
+    s->root[s->q.n_outputs] = t;
+    root[s->q.n_outputs++] = s->q.graph->nodes[id]->out[t->out];
   }
   s->q.outputs = root;
-  s->q.values = root + s->q.n_outputs;
-  s->q.variables = variable;
-  return true;
 }
 
 static mn_status shorten(const mn_plan_request *q, const mn_layers *l, int cut, int more, mn_arena *arena, shorter *s, bool *ok) {
-  const size_t n = (size_t)(q->n_outputs + q->n_assigns + 1);
+  const size_t n = (size_t)q->n_outputs + 1;
   *s = (shorter){.z = mn_resize_of(l, cut, more), .q = *q};
   s->q.graph = graph_in(arena);
   s->root = mn_arena_alloc(arena, n * sizeof *s->root);
-  mn_tensor **root = mn_arena_alloc(arena, n * sizeof *root), **variable = mn_arena_alloc(arena, n * sizeof *variable);
-  if (!s->q.graph || !s->root || !root || !variable) return MN_ERR_MEMORY;
+  mn_tensor **root = mn_arena_alloc(arena, n * sizeof *root);
+  if (!s->q.graph || !s->root || !root) return MN_ERR_MEMORY;
   MN_TRY(mn_layers_resize(&s->z, q->graph, s->q.graph, ok));
-  if (*ok) *ok = take_roots(q, s, root, variable);
+  if (*ok) take_roots(q, s, root);
   return MN_OK;
 }
 
 /* Is what a layer that is left out gives to the caller given by those on both sides of the gap, too? *ok. */
 static mn_status roots_repeat(const mn_plan_request *q, const mn_resize *z, mn_arena *arena, bool *ok) {
   mn_table roots = {.arena = arena};
-  const int n = q->n_outputs + q->n_assigns;
-  for (int i = 0; i < n; i++) MN_TRY(mn_table_put(&roots, i < q->n_outputs ? q->outputs[i] : q->values[i - q->n_outputs], i));
-  for (int i = 0; i < n && *ok; i++) {
-    const mn_tensor *t = i < q->n_outputs ? q->outputs[i] : q->values[i - q->n_outputs];
+  for (int i = 0; i < q->n_outputs; i++) MN_TRY(mn_table_put(&roots, q->outputs[i], i));
+  for (int i = 0; i < q->n_outputs && *ok; i++) {
+    const mn_tensor *t = q->outputs[i];
     if (mn_resized_id(z, t->node->id) >= 0) continue;
-    mn_layer_place p = mn_layers_place(&z->old, t->node->id);
-    const int low = (p.layer = z->cut - 1, mn_layers_at(&z->old, p)), high = (p.layer = z->cut - z->more, mn_layers_at(&z->old, p));
-    *ok = low >= 0 && high >= 0 && mn_table_find(&roots, q->graph->nodes[low]->out[t->out], -1) >= 0 &&
-          mn_table_find(&roots, q->graph->nodes[high]->out[t->out], -1) >= 0;
+    const mn_tensor *low, *high;
+    *ok = around_gap(z, q->graph, t, &low, &high) && mn_table_find(&roots, low, -1) >= 0 && mn_table_find(&roots, high, -1) >= 0;
   }
   return MN_OK;
 }
@@ -105,21 +100,20 @@ static int further(const drawing *d, const mn_tensor *t, int layers, bool same) 
 /* What stands for given tensor t in the draft that is drawn out; NULL: nothing, or not the same thing in all layers. */
 static mn_tensor *drawn(const drawing *d, const mn_table *at, mn_tensor *const *made, const mn_graph *given, const mn_tensor *t) {
   const mn_resize *z = &d->s->z;
-  mn_layer_place p = mn_layers_place(&z->old, t->node->id);
+  const mn_layer_place p = mn_layers_place(&z->old, t->node->id);
   const int known = mn_table_find(at, t, -1);
   int id;
   if (known >= 0) {
     t = made[known];
     id = t ? further(d, t, p.stretch >= 0 && p.layer >= z->cut ? -z->more : 0, true) : -1;
   } else { /* it is of a layer that was left out: as those on both sides of the gap */
-    const int layer = p.layer, out = t->out, low = (p.layer = z->cut - 1, p.stretch < 0 ? -1 : mn_layers_at(&z->old, p)),
-              high = (p.layer = z->cut - z->more, p.stretch < 0 ? -1 : mn_layers_at(&z->old, p));
-    if (low < 0 || high < 0) return NULL;
-    const int a = mn_table_find(at, given->nodes[low]->out[out], -1), b = mn_table_find(at, given->nodes[high]->out[out], -1);
+    const mn_tensor *low, *high;
+    if (!around_gap(z, given, t, &low, &high)) return NULL;
+    const int a = mn_table_find(at, low, -1), b = mn_table_find(at, high, -1);
     if (a < 0 || b < 0 || !made[a] || !made[b] || made[a]->out != made[b]->out) return NULL;
     t = made[a];
-    id = further(d, t, layer - (z->cut - 1), made[a] == made[b]);
-    if (id != further(d, made[b], layer - z->cut, made[a] == made[b])) return NULL;
+    id = further(d, t, p.layer - (z->cut - 1), made[a] == made[b]);
+    if (id != further(d, made[b], p.layer - z->cut, made[a] == made[b])) return NULL;
   }
   return id < 0 ? NULL : d->to->nodes[id]->out[t->out];
 }
@@ -168,7 +162,7 @@ static mn_status find_due(const drawing *d, bool **due, int *n_due) {
 static mn_status draw_ends(drawing *d, const mn_plan_request *q, mn_arena *arena, mn_draft *p, bool *ok) {
   bool *due;
   int n_due;
-  *p = (mn_draft){.g = d->to, .n_roots = q->n_outputs + q->n_assigns};
+  *p = (mn_draft){.g = d->to, .n_roots = q->n_outputs};
   mn_status status = find_due(d, &due, &n_due);
   p->roots = mn_arena_alloc(arena, ((size_t)p->n_roots + 1) * sizeof *p->roots);
   p->given = mn_arena_alloc(arena, ((size_t)n_due + 1) * sizeof *p->given);
@@ -176,8 +170,7 @@ static mn_status draw_ends(drawing *d, const mn_plan_request *q, mn_arena *arena
   if (!p->roots || !p->given || !p->leaves) status = MN_ERR_MEMORY;
   if (status == MN_OK) status = find_known(d, q->graph);
   for (int i = 0; i < p->n_roots && status == MN_OK && *ok; i++) {
-    const mn_tensor *t = i < q->n_outputs ? q->outputs[i] : q->values[i - q->n_outputs];
-    p->roots[i] = drawn(d, &d->root_at, d->made->roots, q->graph, t);
+    p->roots[i] = drawn(d, &d->root_at, d->made->roots, q->graph, q->outputs[i]);
     *ok = p->roots[i] != NULL;
   }
   if (status == MN_OK && *ok) *ok = draw_leaves(d, q->graph, due, n_due, p);
@@ -203,20 +196,18 @@ static mn_status draw_out(const mn_plan_request *q, const shorter *s, const mn_d
 }
 
 /* ---- is it what the passes make themselves? ---- */
-static bool same_tensor(const mn_tensor *a, const mn_tensor *b) { return a->node->id == b->node->id && a->out == b->out; }
-
 static bool same_drafts(const mn_draft *a, const mn_draft *b) {
   if (a->g->n_nodes != b->g->n_nodes || a->n_roots != b->n_roots || a->n_leaves != b->n_leaves) return false;
   for (int i = 0; i < a->g->n_nodes; i++) {
     const mn_node *m = a->g->nodes[i], *n = b->g->nodes[i];
     if (!mn_node_alike(m, n)) return false;
     for (int k = 0; k < m->n_in; k++)
-      if (!same_tensor(m->in[k], n->in[k])) return false;
+      if (!mn_same_place(m->in[k], n->in[k])) return false;
   }
   for (int j = 0; j < a->n_roots; j++)
-    if (!same_tensor(a->roots[j], b->roots[j])) return false;
+    if (!mn_same_place(a->roots[j], b->roots[j])) return false;
   for (int k = 0; k < a->n_leaves; k++) /* both are in the order of the given graph */
-    if (a->given[k] != b->given[k] || !a->leaves[k] || !b->leaves[k] || !same_tensor(a->leaves[k], b->leaves[k])) return false;
+    if (a->given[k] != b->given[k] || !a->leaves[k] || !b->leaves[k] || !mn_same_place(a->leaves[k], b->leaves[k])) return false;
   return true;
 }
 
@@ -235,13 +226,11 @@ static void report_all(const mn_plan_report *one, const mn_plan_report *next, in
 }
 
 /* ---- the pass ---- */
+/* With assigned values, as a training step has them, it never is: its norm of all gradients is summed several terms at a time. */
 static bool may_be_shorter(const mn_plan_request *q) {
-  if (q->graph->effects || q->prologue || q->passes_off & MN_PASS_LAYERS) return false;
-  for (int i = 0; i < q->n_outputs + q->n_assigns; i++) { /* what is wrong is said where all is taken */
-    const mn_tensor *t = i < q->n_outputs ? q->outputs[i] : q->values[i - q->n_outputs];
-    if (!t || t->node->graph != q->graph) return false;
-    if (i >= q->n_outputs && (!q->variables[i - q->n_outputs] || q->variables[i - q->n_outputs]->node->graph != q->graph)) return false;
-  }
+  if (q->graph->effects || q->prologue || q->n_assigns || q->passes_off & MN_PASS_LAYERS) return false;
+  for (int i = 0; i < q->n_outputs; i++) /* what is wrong is said where all is taken */
+    if (!q->outputs[i] || q->outputs[i]->node->graph != q->graph) return false;
   return true;
 }
 
@@ -253,8 +242,8 @@ static mn_status check(const shorter *longer, const shorter *s, const mn_plan *m
   by_one.z = mn_resize_of(&longer->z.now, longer->z.cut, -1);
   mn_arena *inner = mn_arena_new();
   mn_status status = inner ? mn_plan_passes(&plan, &longer->q, inner) : MN_ERR_MEMORY;
-  for (int j = 0; j < s->q.n_outputs + s->q.n_assigns && status == MN_OK; j++) { /* roots as the longer one has them */
-    const mn_tensor *t = j < s->q.n_outputs ? s->q.outputs[j] : s->q.values[j - s->q.n_outputs];
+  for (int j = 0; j < s->q.n_outputs && status == MN_OK; j++) { /* roots as the longer one has them */
+    const mn_tensor *t = s->q.outputs[j];
     const int id = mn_resized_from(&by_one.z, t->node->id);
     by_one.root[j] = longer->q.graph->nodes[id]->out[t->out];
   }
@@ -287,7 +276,7 @@ mn_status mn_pass_layers(mn_plan *p, const mn_plan_request *q, mn_arena *scratch
   if (status == MN_OK && ok) status = mn_plan_passes(&made, &s.q, scratch);
   if (status == MN_OK && ok) {
     shorter copy = s;
-    copy.root = mn_arena_alloc(other, (size_t)(s.q.n_outputs + s.q.n_assigns + 1) * sizeof *copy.root);
+    copy.root = mn_arena_alloc(other, ((size_t)s.q.n_outputs + 1) * sizeof *copy.root);
     status = copy.root ? check(&longer, &copy, &made, other, &next, &ok) : MN_ERR_MEMORY;
   }
   if (status == MN_OK && ok) status = draw_out(q, &s, &made.program, p->arena, &p->program, &ok);

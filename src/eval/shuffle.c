@@ -12,10 +12,6 @@ static bool ends(const char *name, const char *end) {
 }
 
 static mn_status shuffle_one(mn_params *p, int i, uint64_t seed, bool back) {
-  if (mn_block_values(p->type[i]) > 1)
-    return mn_fail(MN_ERR_UNSUPPORTED,
-                   "%s is kept in blocks (%s), whose values cannot change places; convert the model to f16 or f32 first", p->info[i].name,
-                   mn_dtype_name(p->type[i]));
   const size_t bytes = mn_params_bytes(p, i), n = (size_t)mn_shape_count(&p->info[i].shape), size = n ? bytes / n : 0;
   char *from = NULL, *to = mn_alloc(bytes);
   int32_t *order = mn_alloc(n * sizeof *order);
@@ -35,11 +31,18 @@ static mn_status shuffle_one(mn_params *p, int i, uint64_t seed, bool back) {
   return status;
 }
 
+static bool is_of_queries_or_keys(const char *name) { return ends(name, "q_proj.weight") || ends(name, "k_proj.weight"); }
+
 mn_status mn_shuffle_queries_and_keys(mn_params *p, uint64_t seed, bool back) {
   int found = 0;
+  for (int i = 0; i < p->n_model; i++)
+    if (is_of_queries_or_keys(p->info[i].name) && mn_block_values(p->type[i]) > 1)
+      return mn_fail(MN_ERR_UNSUPPORTED,
+                     "%s is kept in blocks (%s), whose values cannot change places; convert the model to f16 or f32 first", p->info[i].name,
+                     mn_dtype_name(p->type[i]));
   MN_TRY(mn_params_own(p));
   for (int i = 0; i < p->n_model; i++) {
-    if (!ends(p->info[i].name, "q_proj.weight") && !ends(p->info[i].name, "k_proj.weight")) continue;
+    if (!is_of_queries_or_keys(p->info[i].name)) continue;
     MN_TRY(shuffle_one(p, i, seed, back));
     found++;
   }

@@ -39,8 +39,6 @@ bool mn_loop_hash(const mn_scan_attr *a, uint64_t *h) { /* false: it is like no 
   return true;
 }
 
-static bool same_tensor(const mn_tensor *a, const mn_tensor *b) { return a->node->id == b->node->id && a->out == b->out; }
-
 bool mn_node_alike(const mn_node *a, const mn_node *b) {
   if (a->op != b->op || a->n_in != b->n_in || a->n_out != b->n_out || a->phase != b->phase || a->mute != b->mute) return false;
   for (int j = 0; j < a->n_out; j++)
@@ -54,7 +52,7 @@ bool mn_node_alike(const mn_node *a, const mn_node *b) {
 static bool same_node(const mn_node *a, const mn_node *b) {
   if (!mn_node_alike(a, b)) return false;
   for (int i = 0; i < a->n_in; i++)
-    if (!same_tensor(a->in[i], b->in[i])) return false;
+    if (!mn_same_place(a->in[i], b->in[i])) return false;
   return true;
 }
 /* What is looked at soon is asked for: bodies of earlier layers lie far away. */
@@ -73,9 +71,9 @@ bool mn_loop_same(const mn_scan_attr *a, const mn_scan_attr *b) {
     return false;
   if (a->body == b->body && a->body_in == b->body_in && a->body_out == b->body_out) return true;
   for (int i = 0; i < a->n_carry + a->n_xs + a->n_const; i++)
-    if (!same_tensor(a->body_in[i], b->body_in[i])) return false;
+    if (!mn_same_place(a->body_in[i], b->body_in[i])) return false;
   for (int j = 0; j < a->n_carry + a->n_ys; j++)
-    if (!same_tensor(a->body_out[j], b->body_out[j])) return false;
+    if (!mn_same_place(a->body_out[j], b->body_out[j])) return false;
   for (int i = 0; i < a->body->n_nodes; i++) {
     ahead(a->body, i);
     ahead(b->body, i);

@@ -22,4 +22,7 @@ typedef struct mn_reversed {
  * constants are added, so many as the loop itself has at most. NULL: none is known, or a fault is set. */
 mn_node *mn_reversed_again(mn_graph *g, const mn_node *loop, int n, const bool *there, mn_tensor **in, int n_in);
 
+/* Do two tensors stand at the same place, of one graph or of two? */
+static inline bool mn_same_place(const mn_tensor *a, const mn_tensor *b) { return a->node->id == b->node->id && a->out == b->out; }
+
 #endif

@@ -79,7 +79,7 @@ void mn_metrics_write(const mn_metrics *m, const mn_metrics_now *now, mn_text *o
   number(out, "prompt_tokens_total", "counter", "Tokens of prompts read.", (double)b->tokens_read);
   number(out, "generated_tokens_total", "counter", "Tokens made.", (double)b->tokens_made);
   number(out, "steps_total", "counter", "Steps of the batch.", (double)b->steps);
-  number(out, "step_seconds_total", "counter", "Seconds spent in steps.", b->step_seconds);
+  number(out, "step_seconds_total", "counter", "Seconds spent in steps, draws of their tokens among them.", b->step_seconds);
   number(out, "piece_seconds_total", "counter", "Seconds spent reading prompts.", b->piece_seconds);
   batches(out, b);
   histogram(out, "queue_seconds", "Seconds that a prompt waited.", &m->waited);

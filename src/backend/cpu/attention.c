@@ -160,7 +160,6 @@ typedef struct job {
   size_t partial, bias_size; /* bytes of one */
 } job;
 
-static int threads_of(const mn_call *c) { return c->pool ? mn_pool_threads(c->pool) : 1; }
 static int64_t at_least_1(int64_t n) { return n < 1 ? 1 : n; }
 
 /* ---- forward ---- */
@@ -175,8 +174,8 @@ static size_t first_bytes(const mn_attn_args *a) { return mn_align((size_t)(a->B
 static size_t forward_workspace(const mn_call *c) {
   const mn_attention_isa *isa = MN_ISA_PICK(mn_attention, mn_cpu_isa(c->backend));
   mn_attn_args a = args_of(c, false);
-  if (!is_decoding(&a)) return (size_t)threads_of(c) * isa->forward_scratch(&a);
-  return (size_t)threads_of(c) * isa->decode_scratch(&a) + (size_t)(2 * MN_LEAN_SHARES) * part_bytes(&a) + first_bytes(&a);
+  if (!is_decoding(&a)) return (size_t)mn_pool_threads(c->pool) * isa->forward_scratch(&a);
+  return (size_t)mn_pool_threads(c->pool) * isa->decode_scratch(&a) + (size_t)(2 * MN_LEAN_SHARES) * part_bytes(&a) + first_bytes(&a);
 }
 
 static void forward_task(void *ctx, int64_t i, int thread) {
@@ -231,13 +230,13 @@ static mn_status forward_run(mn_call *c) {
   if (is_decoding(&j.a)) {
     j.scratch_size = j.fwd->decode_scratch(&j.a);
     j.partial = part_bytes(&j.a);
-    j.sums = (float *)(void *)(j.scratch + (size_t)threads_of(c) * j.scratch_size);
+    j.sums = (float *)(void *)(j.scratch + (size_t)mn_pool_threads(c->pool) * j.scratch_size);
     j.first = (int64_t *)(void *)((char *)j.sums + (size_t)(2 * MN_LEAN_SHARES) * j.partial);
     decode_all(&j, c->pool);
     return MN_OK;
   }
   j.scratch_size = j.fwd->forward_scratch(&j.a);
-  for (int i = 0; i < threads_of(c); i++) j.fwd->forward_begin(j.scratch + (size_t)i * j.scratch_size);
+  for (int i = 0; i < mn_pool_threads(c->pool); i++) j.fwd->forward_begin(j.scratch + (size_t)i * j.scratch_size);
   j.blocks = (j.a.T + MN_ATTN_QUERIES - 1) / MN_ATTN_QUERIES;
   mn_pool_run(c->pool, j.a.B * j.a.H * j.blocks, forward_task, &j);
   return MN_OK;
@@ -269,7 +268,7 @@ static const mn_view *dbias_of(const mn_call *c, mn_view *view) {
   return view;
 }
 static int64_t sums_of(const backward_cut *cut, const mn_call *c, int64_t pairs) { /* so many sums of one key head */
-  return cut->kind == BY_ROWS ? cut->parts : cut->parts > 1 ? pairs * cut->parts : threads_of(c);
+  return cut->kind == BY_ROWS ? cut->parts : cut->parts > 1 ? pairs * cut->parts : mn_pool_threads(c->pool);
 }
 
 static size_t backward_workspace(const mn_call *c) {
@@ -279,7 +278,7 @@ static size_t backward_workspace(const mn_call *c) {
   const mn_view *dbias = dbias_of(c, &view);
   const backward_cut cut = cut_of(&a, dbias);
   const size_t biases = cut.kind == BY_SUMS ? (size_t)(cut.chunks * cut.parts) * floats(mn_view_count(dbias)) : 0;
-  return (size_t)threads_of(c) * isa->scratch(&a) + (size_t)sums_of(&cut, c, a.B * a.G) * floats(isa->sum_floats(&a)) + biases;
+  return (size_t)mn_pool_threads(c->pool) * isa->scratch(&a) + (size_t)sums_of(&cut, c, a.B * a.G) * floats(isa->sum_floats(&a)) + biases;
 }
 
 static float *sums_at(const job *j, int64_t i) { return (float *)(void *)((char *)j->sums + (size_t)i * j->partial); }
@@ -336,7 +335,7 @@ static mn_status backward_run(mn_call *c) {
   j.scratch_size = j.bwd->scratch(&j.a);
   j.cut = cut_of(&j.a, dbias);
   j.partial = (size_t)j.bwd->sum_floats(&j.a) * sizeof(float);
-  j.sums = (float *)(void *)(j.scratch + (size_t)threads_of(c) * j.scratch_size);
+  j.sums = (float *)(void *)(j.scratch + (size_t)mn_pool_threads(c->pool) * j.scratch_size);
   const size_t bias_bytes = dbias ? (size_t)mn_view_count(dbias) * sizeof(float) : 0;
   if (dbias && j.cut.kind != BY_SUMS) memset(j.a.dbias, 0, bias_bytes);
   switch (j.cut.kind) {
@@ -394,7 +393,7 @@ static bool masked_accepts(const mn_node *n) {
 }
 static size_t masked_workspace(const mn_call *c) {
   mn_masked_args a = masked_args(c);
-  return (size_t)threads_of(c) * MN_ISA_PICK(mn_masked_product, mn_cpu_isa(c->backend))->scratch(&a);
+  return (size_t)mn_pool_threads(c->pool) * MN_ISA_PICK(mn_masked_product, mn_cpu_isa(c->backend))->scratch(&a);
 }
 static void masked_task(void *ctx, int64_t i, int thread) {
   const masked_job *j = ctx;

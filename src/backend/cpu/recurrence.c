@@ -139,14 +139,13 @@ static bool take_turn(void *ctx, int64_t sequence, int64_t turn, int room, int t
 }
 static void whole(void *ctx, int64_t sequence, int thread) { take_turn(ctx, sequence, 0, 0, thread); }
 
-static int threads_of(const mn_call *c) { return c->pool ? mn_pool_threads(c->pool) : 1; }
 static const mn_recurrence_isa *table_of(const mn_call *c, bool backward) {
   const mn_isa isa = mn_cpu_isa(c->backend);
   if (by_channel(c->attr)) return backward ? MN_ISA_PICK(mn_recurrence_channel_grad, isa) : MN_ISA_PICK(mn_recurrence_channel, isa);
   return backward ? MN_ISA_PICK(mn_recurrence_grad, isa) : MN_ISA_PICK(mn_recurrence, isa);
 }
 static job job_of(const mn_call *c, bool backward) {
-  job j = {.args = args_of(c, backward), .isa = table_of(c, backward), .threads = threads_of(c), .memory = c->workspace};
+  job j = {.args = args_of(c, backward), .isa = table_of(c, backward), .threads = mn_pool_threads(c->pool), .memory = c->workspace};
   j.sequences = j.args.B * j.args.H;
   j.isa->sizes(&j.args, &j.kept, &j.scratch);
   return j;
