@@ -333,8 +333,7 @@ static void kernels_are_the_composition(void) {
   kernels((int64_t[]){31, 32, 52, 101}, 4, 20, 12, MN_F32, 1e-5);
   kernels((int64_t[]){150}, 1, 64, 64, MN_F32, 1e-5);
 }
-/* States so large that backward does not keep them all, but makes runs of them again. */
-static void states_are_made_again(void) {
+static void wide_states(void) {
   const char *named = getenv("MNEME_CPU_ISA");
   char keep[32];
   snprintf(keep, sizeof keep, "%s", named ? named : "");
@@ -346,6 +345,42 @@ static void states_are_made_again(void) {
       kernel_error(&f, MN_F32, isa, 1e-5);
     }
   setenv("MNEME_CPU_ISA", keep, 1);
+}
+/* What is kept for the gradient: the states before tokens 0, 32, 64. With one sequence an earlier end is a prefix of every operand. */
+static void states_are_kept_as_they_were(void) {
+  enum { T = 70, KEPT = 3 };
+  mn_backend *cpu = NULL;
+  CHECK_OK(mn_backend_cpu_new(2, &cpu));
+  for (int rule = MN_WRITE_VALUE; rule <= MN_WRITE_ERASE; rule++) {
+    if (rule == MN_WRITE_ANCHOR) continue;
+    const form f = {(mn_write_rule)rule, BY_CHANNEL, true, false, 1, T, 2, 1, 5, 6, 0.3};
+    const int64_t state = f.K * f.V;
+    double *x[INPUTS], *value[INPUTS], *o = malloc(sizeof(double) * (size_t)count_of(&f, VAL)),
+                                       *w = malloc(sizeof(double) * (size_t)count_of(&f, W0));
+    draw(&f, x, 5);
+    for (int on_cpu = 0; on_cpu < 2; on_cpu++) {
+      built b = build(&f, on_cpu ? MN_F32 : MN_F64, 16);
+      mn_tensor *kept = b.y[0]->node->out[2];
+      double *got = NULL;
+      for (int i = 0; i < b.n; i++) value[i] = x[b.which[i]];
+      CHECK(kept->shape.ndim == 5 && kept->shape.dim[2] == KEPT, "%d kept", (int)kept->shape.dim[2]);
+      if (gc_run(b.g, on_cpu ? cpu : mn_backend_ref(), 0, MN_KEEP, b.n, b.leaf, value, 1, &kept, &got))
+        for (int i = 0; i < KEPT; i++) {
+          form until = f;
+          until.T = MN_RECURRENCE_EVERY * i;
+          define(&until, x, o, w);
+          for (int64_t h = 0; h < f.H; h++) {
+            const double e = gc_difference(w + h * state, got + (h * KEPT + i) * state, state);
+            CHECK(e < (on_cpu ? 1e-5 : 1e-13), "rule %d, head %d, before token %d: %g", rule, (int)h, (int)until.T, e);
+          }
+        }
+      free(got);
+      mn_graph_free(b.g);
+    }
+    free(o), free(w);
+    drop(x);
+  }
+  mn_backend_free(cpu);
 }
 static void kernels_take_bf16(void) { kernels((int64_t[]){1, 77}, 2, 24, 40, MN_BF16, 2e-2); }
 
@@ -402,7 +437,8 @@ int main(void) {
   RUN(erase_along_the_key_is_the_delta_rule);
   RUN(rwkv7_is_an_instance);
   RUN(kernels_are_the_composition);
-  RUN(states_are_made_again);
+  RUN(wide_states);
+  RUN(states_are_kept_as_they_were);
   RUN(threads_do_not_change_bits);
   RUN(kernels_take_bf16);
   RUN(what_does_not_fit_is_refused);

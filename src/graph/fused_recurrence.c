@@ -6,7 +6,7 @@
 typedef struct recurrence_in { /* the operands, by name */
   mn_tensor *q, *k, *v, *beta, *log_a, *log_eta, *erase, *probe, *w0, *s0, *a0, *phase;
 } recurrence_in;
-enum { RECURRENCE_IN = 12, RECURRENCE_OUT = 4 }; /* at most */
+enum { RECURRENCE_IN = 12, RECURRENCE_OUT = 5 }; /* at most */
 
 static recurrence_in unpack(const mn_recurrence_attr *a, mn_tensor *const *in) {
   recurrence_in r = {.q = in[0], .k = in[1], .v = in[2], .beta = in[3]};
@@ -32,6 +32,14 @@ static mn_tensor *clamped(mn_graph *g, double m, mn_tensor *k, mn_tensor *u) {
   return mn_mul(g, u, mn_div(g, mn_tanh(g, ratio), ratio));
 }
 
+/* The states before tokens 0, E, 2E, ... of those before all of them, [T,B,H,K,V]: [B,H,ceil(T/E),K,V] */
+static mn_tensor *kept_of(mn_graph *g, mn_tensor *before) {
+  const int64_t n = (mn_dim(before, 0) + MN_RECURRENCE_EVERY - 1) / MN_RECURRENCE_EVERY;
+  mn_tensor *at = mn_mul_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(n), 0), MN_RECURRENCE_EVERY);
+  mn_tensor *x = mn_take(g, before, at, 0); /* [n,B,H,K,V] */
+  return mn_transpose(g, mn_transpose(g, x, 0, 1), 1, 2);
+}
+
 static void recurrence_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   const mn_recurrence_attr *a = n->attr;
   recurrence_in r = unpack(a, in);
@@ -45,7 +53,7 @@ static void recurrence_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tenso
     i_erase = n_xs;
     xs[n_xs++] = time_first(g, r.erase, t), xs[n_xs++] = time_first(g, r.probe, t);
   }
-  mn_tensor *carry[4] = {r.w0}, *c[4], *x[8], *next[4], *final[4], *ys[1];
+  mn_tensor *carry[4] = {r.w0}, *c[4], *x[8], *next[4], *final[4], *ys[2];
   int n_carry = 1, i_s = 0, i_anchor = 0, i_count = 0;
   if (a->momentum) i_s = n_carry, carry[n_carry++] = r.s0;
   if (a->write == MN_WRITE_ANCHOR) {
@@ -84,7 +92,8 @@ static void recurrence_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tenso
     next[i_anchor] = anchor;
     next[i_count] = mn_mod(b, mn_add_scalar(b, c[i_count], 1), mn_scalar(b, MN_I32, (double)a->chunk));
   }
-  mn_scan_end(s, next, 1, &o, final, ys);
+  const bool keeps = mn_recurrence_keeps(a);
+  mn_scan_end(s, next, keeps ? 2 : 1, (mn_tensor *[]){o, W}, final, ys);
   if (g->status != MN_OK) return;
   out[0] = mn_cast(g, mn_transpose(g, ys[0], 0, 1), n->out[0]->dtype);
   out[1] = final[0];
@@ -92,11 +101,15 @@ static void recurrence_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tenso
   if (a->momentum) out[j++] = final[i_s];
   if (anchor) { /* at a chunk's end the next anchor is the state itself */
     mn_tensor *ended = mn_eq(g, mn_reshape(g, final[i_count], MN_SHAPE(B, 1, 1, 1)), mn_scalar(g, MN_I32, 0));
-    out[j] = mn_select(g, ended, final[0], final[i_anchor]);
+    out[j++] = mn_select(g, ended, final[0], final[i_anchor]);
   }
+  if (keeps) out[j] = kept_of(g, ys[1]);
 }
 
-/* fwd + the four cotangents -> one gradient node */
+/* Results that have a gradient: all but what is kept. */
+static int n_results(const mn_recurrence_attr *a) { return 2 + a->momentum + (a->write == MN_WRITE_ANCHOR); }
+
+/* fwd + the cotangents -> one gradient node */
 static void recurrence_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   const mn_recurrence_attr *a = n->attr;
   mn_tensor *in[RECURRENCE_IN + RECURRENCE_OUT];
@@ -106,7 +119,8 @@ static void recurrence_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const boo
   int n_in = n->n_in, n_out = n_in - a->has_phase;
   for (int i = 0; i < n_in; i++) in[i] = n->in[i];
   for (int i = 0; i < n_out; i++) types[i] = in[i]->dtype, shapes[i] = in[i]->shape;
-  for (int j = 0; j < n->n_out; j++) in[n_in++] = dout[j] ? dout[j] : mn_zeros_like(g, n->out[j]);
+  for (int j = 0; j < n_results(a); j++) in[n_in++] = dout[j] ? dout[j] : mn_zeros_like(g, n->out[j]);
+  if (mn_recurrence_keeps(a)) in[n_in++] = n->out[n_results(a)];
   mn_node *d = mn_node_new(g, &mn_op_recurrence_grad, n_in, in, n_out, types, shapes, a);
   for (int i = 0; d && i < n_out; i++) din[i] = d->out[i];
 }
@@ -128,14 +142,15 @@ const mn_op mn_op_recurrence = {.name = "linear_recurrence",
 
 static void recurrence_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
   const mn_recurrence_attr *a = n->attr;
-  int n_out = 2 + a->momentum + (a->write == MN_WRITE_ANCHOR), n_in = n->n_in - n_out;
+  const int results = n_results(a), keeps = mn_recurrence_keeps(a), n_out = results + keeps, n_in = n->n_in - n_out;
   bool need[RECURRENCE_IN];
-  mn_tensor *din[RECURRENCE_IN] = {NULL};
+  mn_tensor *din[RECURRENCE_IN] = {NULL}, *dout[RECURRENCE_OUT] = {NULL};
   mn_dtype types[RECURRENCE_OUT];
   mn_shape shapes[RECURRENCE_OUT];
   for (int i = 0; i < n_in; i++) need[i] = mn_dtype_is_float(in[i]->dtype);
   for (int j = 0; j < n_out; j++) types[j] = in[n_in + j]->dtype, shapes[j] = in[n_in + j]->shape;
-  mn_vjp_of(g, &mn_op_recurrence, a, n_in, in, n_out, types, shapes, &in[n_in], need, din, NULL);
+  for (int j = 0; j < results; j++) dout[j] = in[n_in + j];
+  mn_vjp_of(g, &mn_op_recurrence, a, n_in, in, n_out, types, shapes, dout, need, din, NULL);
   for (int i = 0; i < n->n_out; i++) out[i] = din[i];
 }
 static int64_t recurrence_grad_flops(const mn_node *n) { return 3 * recurrence_flops(n); }
@@ -194,8 +209,9 @@ void mn_linear_recurrence(mn_graph *g, mn_recurrence_io *io, mn_recurrence_attr 
   if (attr.momentum) in[n++] = io->s0, n_out++;
   if (anchored) in[n++] = io->a0, n_out++;
   if (attr.has_phase) in[n++] = io->phase;
-  mn_dtype t = io->w0->dtype, types[RECURRENCE_OUT] = {io->v->dtype, t, t, t};
+  mn_dtype t = io->w0->dtype, types[RECURRENCE_OUT] = {io->v->dtype, t, t, t, t};
   mn_shape shapes[RECURRENCE_OUT] = {io->v->shape, state, state, state};
+  if (mn_recurrence_keeps(&attr)) shapes[n_out++] = MN_SHAPE(B, H, (T + MN_RECURRENCE_EVERY - 1) / MN_RECURRENCE_EVERY, K, V);
   mn_node *node = mn_node_new(g, &mn_op_recurrence, n, in, n_out, types, shapes, &attr);
   if (!node) return;
   io->o = node->out[0];

@@ -25,7 +25,8 @@
  * the others (64 does). With grad_clamp m > 0 (ANCHOR only) what a token writes, k u^T, keeps its direction and its norm n becomes
  * m tanh(n/m), n^2 = |k|^2 |u|^2 + 1e-12. Arithmetic and state are f32 (f64), W0's type. Each operand may have a type of its own:
  * q, k, v the compute type or f32; logs and gates f32, as a rounded decay is another decay. Returns o [B,T,H,V] in v's type; the final
- * W, S, A. */
+ * W, S, A. For the gradient of what mn_recurrence_keeps: the states before tokens 0, E, 2E, ..., E = MN_RECURRENCE_EVERY, which costs nothing
+ * where nobody reads them: passing them on takes less time than making them again. */
 typedef enum mn_write_rule { MN_WRITE_VALUE, MN_WRITE_ANCHOR, MN_WRITE_DELTA, MN_WRITE_ERASE } mn_write_rule;
 MN_ATTRS_BEGIN
 typedef struct mn_recurrence_attr {
@@ -36,6 +37,10 @@ typedef struct mn_recurrence_attr {
   double grad_clamp; /* ANCHOR: m; 0: off */
 } mn_recurrence_attr;
 MN_ATTRS_END
+enum { MN_RECURRENCE_EVERY = 32 };
+static inline bool mn_recurrence_keeps(const mn_recurrence_attr *a) {
+  return (a->by_channel || a->write == MN_WRITE_ERASE) && !a->momentum && a->write != MN_WRITE_ANCHOR;
+}
 typedef struct mn_recurrence_io {
   mn_tensor *q, *k, *v, *beta, *log_a, *log_eta, *erase, *probe, *w0, *s0, *a0, *phase; /* in  */
   mn_tensor *o, *w, *s, *a;                                                             /* out */
@@ -43,10 +48,11 @@ typedef struct mn_recurrence_io {
 void mn_linear_recurrence(mn_graph *g, mn_recurrence_io *io, mn_recurrence_attr attr);
 
 /* For kernels and passes: operands and results in order. */
-/* (q, k, v, beta, [log_a], [log_eta], [erase, probe], w0, [s0], [a0], [phase]) -> (o, w, [s], [a]); beta is ones where io has none;
- * mn_recurrence_attr says what is there (decay: log_a; momentum: log_eta, s0, s; write ERASE: erase, probe; ANCHOR: a0, a; has_phase) */
+/* (q, k, v, beta, [log_a], [log_eta], [erase, probe], w0, [s0], [a0], [phase]) -> (o, w, [s], [a], [kept]); beta is ones where io has none;
+ * mn_recurrence_attr says what is there (decay: log_a; momentum: log_eta, s0, s; write ERASE: erase, probe; ANCHOR: a0, a; has_phase; kept:
+ * mn_recurrence_keeps). kept: [B,H,ceil(T/E),K,V] in W0's type. */
 extern const mn_op mn_op_recurrence;
-/* (the same inputs.., do, dw, [ds], [da]) -> (dq, dk, dv, dbeta, [dlog_a], [dlog_eta], [derase, dprobe], dw0, [ds0], [da0]) */
+/* (the same inputs.., do, dw, [ds], [da], [kept]) -> (dq, dk, dv, dbeta, [dlog_a], [dlog_eta], [derase, dprobe], dw0, [ds0], [da0]) */
 extern const mn_op mn_op_recurrence_grad;
 
 #endif

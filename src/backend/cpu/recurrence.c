@@ -55,6 +55,7 @@ static bool accepts_backward(const mn_node *node) {
     if (node->in[i]->dtype != MN_F32) return false;
   return accepts(node) && states_are_f32(node, x.w0);
 }
+static bool accepts_channels(const mn_node *node) { return by_channel(node->attr) && accepts_forward(node); }
 
 /* ---- arguments ---- */
 static mn_rec_tensor token_tensor(const mn_view *v) { /* [B,T,H,*] or [B,T,H] */
@@ -62,6 +63,10 @@ static mn_rec_tensor token_tensor(const mn_view *v) { /* [B,T,H,*] or [B,T,H] */
 }
 static mn_rec_tensor state_tensor(const mn_view *v) { /* [B,H,K,V] */
   return (mn_rec_tensor){v->data, false, v->stride[0], 0, v->stride[1], v->stride[2]};
+}
+
+static mn_rec_tensor kept_tensor(const mn_view *v) { /* [B,H,n,K,V] */
+  return (mn_rec_tensor){v->data, false, v->stride[0], v->stride[2], v->stride[1], v->stride[3]};
 }
 
 static mn_rec_args args_of(const mn_call *c, bool backward) {
@@ -105,6 +110,7 @@ static mn_rec_args args_of(const mn_call *c, bool backward) {
   a.w = state_tensor(&r[i++]);
   if (attr->momentum) a.s = state_tensor(&r[i++]);
   if (attr->write == MN_WRITE_ANCHOR) a.a = state_tensor(&r[i++]);
+  if (mn_recurrence_keeps(attr) && (backward || mn_call_wants(c, i))) a.kept = kept_tensor(&r[i]);
   if (backward) {
     a.dq = token_tensor(&out[x.q]), a.dk = token_tensor(&out[x.k]), a.dv = token_tensor(&out[x.v]);
     a.dbeta = token_tensor(&out[x.beta]);
@@ -168,6 +174,13 @@ static size_t workspace(const mn_call *c, bool backward) {
 static size_t workspace_forward(const mn_call *c) { return workspace(c, false); }
 static size_t workspace_backward(const mn_call *c) { return workspace(c, true); }
 
+static const mn_kernel channel_kernel = {.op = &mn_op_recurrence,
+                                         .name = "cpu.recurrence",
+                                         .layout = MN_LAYOUT_ROWS,
+                                         .optional = 1 << 2, /* what is kept */
+                                         .accepts = accepts_channels,
+                                         .workspace = workspace_forward,
+                                         .run = run_forward};
 static const mn_kernel forward_kernel = {.op = &mn_op_recurrence,
                                          .name = "cpu.recurrence",
                                          .layout = MN_LAYOUT_ROWS,
@@ -183,7 +196,7 @@ static const mn_kernel backward_kernel = {.op = &mn_op_recurrence_grad,
 
 const mn_kernel *const *mn_cpu_recurrence_kernels(mn_isa isa, int *n) {
   (void)isa;
-  static const mn_kernel *const list[] = {&forward_kernel, &backward_kernel};
-  *n = 2;
+  static const mn_kernel *const list[] = {&channel_kernel, &forward_kernel, &backward_kernel};
+  *n = 3;
   return list;
 }

@@ -6,10 +6,10 @@
 #include "backend/cpu/isa.h"
 #include "graph/fused_recurrence.h"
 
-typedef struct mn_rec_tensor { /* a tensor of [B,T,H,*], [B,T,H] or [B,H,K,V]; strides in elements; data NULL: absent */
+typedef struct mn_rec_tensor { /* a tensor of [B,T,H,*], [B,T,H], [B,H,K,V] or [B,H,n,K,V]; strides in elements; data NULL: absent */
   void *data;
   bool bf16;
-  int64_t b, t, h, r; /* strides of batch, time, head, row (states only) */
+  int64_t b, t, h, r; /* strides of batch, time (or of n), head, row (states only) */
 } mn_rec_tensor;
 
 typedef struct mn_rec_args {
@@ -21,6 +21,7 @@ typedef struct mn_rec_args {
   mn_rec_tensor q, k, v, beta, log_a, log_eta, erase, probe, w0, s0, a0;
   const int32_t *phase; /* [B] or NULL */
   int64_t phase_stride;
+  mn_rec_tensor kept; /* what mn_recurrence_keeps: forward a result, or absent; backward an operand */
   mn_rec_tensor o, w, s, a;                                                         /* forward: results; backward: their gradients */
   mn_rec_tensor dq, dk, dv, dbeta, dlog_a, dlog_eta, derase, dprobe, dw0, ds0, da0; /* backward only */
 } mn_rec_args;

@@ -3,6 +3,13 @@
 #include "backend/cpu/isa/recurrence_channel.h"
 #include "graph/fused_recurrence.h"
 
+/* The state before token t0, for backward if it asks for it */
+static void keep_state(const mn_rec_args *p, const channel_work *w, int64_t b, int64_t t0, int64_t h) {
+  if (!p->kept.data) return;
+  const mn_rec_tensor to = kept_at(p, t0);
+  state_out(&to, b, h, w->w, w->vp, p->K, p->V);
+}
+
 /* ---- one token: a pass over the state ---- */
 static void step(const mn_rec_args *p, channel_work *w, int64_t b, int64_t h) {
   const int64_t K = p->K, V = p->V, vp = w->vp;
@@ -14,6 +21,7 @@ static void step(const mn_rec_args *p, channel_work *w, int64_t b, int64_t h) {
   rows_in(k, w->kp, &p->k, b, 0, h, 1, K);
   rows_in(w->u, vp, &p->v, b, 0, h, 1, V);
   state_in(w->w, vp, &p->w0, b, h, K, V);
+  keep_state(p, w, b, 0, h);
   mat o = rows_to(&p->o, b, 0, h, V, w->os);
   if (p->write == MN_WRITE_DELTA) {
     for (int64_t i = 0; i < K; i++) f[i] = w->a[i] * k[i];
@@ -53,13 +61,12 @@ static bool forward(const mn_rec_args *p, int64_t b, int64_t h, int64_t turn, vo
   if (turn == 0) state_in(w.w, vp, &p->w0, b, h, K, V);
   for (int64_t t0 = first; t0 < p->T && t0 < end; t0 += PIECE) {
     const int64_t n = p->T - t0 < PIECE ? p->T - t0 : PIECE;
-    load_piece(p, &w, b, t0, h, n, true);
-    decays_in(p, w.a, kp, b, t0, h, n, w.n4);
+    load_piece(p, &w, b, t0, h, n);
     ahead_begin(&w.ahead);
     note_rows(p, &w, &p->o, b, t0, h, V, true);
-    note_piece(p, &w, b, t0 + n, h, true);
-    note_decays(p, &w, b, t0 + n, h);
-    const float *total = make_triangles(p, &w, 0, true);
+    note_kept(p, &w, b, t0, h, true);
+    note_piece(p, &w, b, t0 + n, h);
+    const float *total = make_triangles(p, &w);
     write_piece(p, &w, w.w, w.z);
 
     /* O = Q' W + G_qk Y + G_qe Z */
@@ -68,6 +75,7 @@ static bool forward(const mn_rec_args *p, int64_t b, int64_t h, int64_t turn, vo
     tile_gemm(n, V, n, w.g[0][0], w.np, 1, w.y, vp, o.p, o.ld, TILE_ADD, TILE_A_LOWER);
     if (p->write == MN_WRITE_ERASE) tile_gemm(n, V, n, w.g[0][1], w.np, 1, w.z, vp, o.p, o.ld, TILE_ADD, TILE_A_LOWER);
     rows_done(&p->o, b, t0, h, o, n, V);
+    keep_state(p, &w, b, t0, h);
     advance_channels(p, &w, total, w.w, w.w, w.z);
   }
   if (end < p->T) return true;

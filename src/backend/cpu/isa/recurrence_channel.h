@@ -51,7 +51,6 @@ typedef struct channel_work {
   float *os;               /* [n, vp] */
   float *t;                /* [kp, np]: writers transposed */
   float *w;                /* [K, vp] */
-  float *decays;           /* [T + QUAD, kp] or NULL: decays of all tokens, once they are known */
   ahead ahead;             /* rows of the next piece, and of what this one gives */
 } channel_work;
 
@@ -61,8 +60,8 @@ TILE_FN void take_side(channel_side *side, take *s, int64_t kp, bool backward) {
   for (int j = 0; j < JOINS; j++) side->kept[j] = backward ? take_floats(s, PIECE * kp) : NULL;
 }
 
-/* s: memory of a turn; kept: of a sequence of several */
-TILE_FN void take_channel(channel_work *w, take *s, take *kept, const mn_rec_args *p, bool backward) {
+/* s: memory of a turn; across: of a sequence, from turn to turn */
+TILE_FN void take_channel(channel_work *w, take *s, take *across, const mn_rec_args *p, bool backward) {
   const int64_t kp = tile_pad(p->K), vp = tile_pad(p->V), np = tile_pad(PIECE);
   *w = (channel_work){.kp = kp, .vp = vp, .np = np};
   w->n_readers = p->write == MN_WRITE_VALUE ? 1 : 2;
@@ -81,9 +80,8 @@ TILE_FN void take_channel(channel_work *w, take *s, take *kept, const mn_rec_arg
   w->z = take_floats(s, p->write == MN_WRITE_ERASE ? PIECE * vp : 0);
   w->os = take_floats(s, PIECE * vp);
   w->t = take_floats(s, kp * np);
-  w->w = take_floats(p->T > 1 ? kept : s, p->K * vp);
-  w->decays = backward ? take_floats(kept, (p->T + QUAD) * kp) : NULL;
-  w->a = backward ? NULL : take_floats(s, (PIECE + QUAD) * kp);
+  w->w = take_floats(p->T > 1 && !backward ? across : s, p->K * vp);
+  w->a = take_floats(s, (PIECE + QUAD) * kp);
 }
 
 /* ---- loading a piece ---- */
@@ -114,16 +112,27 @@ TILE_FN void note_rows(const mn_rec_args *p, channel_work *w, const mn_rec_tenso
   const int64_t n = p->T - t0 < PIECE ? p->T - t0 : PIECE, size = t->bf16 ? 2 : 4;
   if (t->data && n > 0) ahead_note(&w->ahead, at(t, b, t0, h), size * t->t, size * width, n, written);
 }
-TILE_FN void note_piece(const mn_rec_args *p, channel_work *w, int64_t b, int64_t t0, int64_t h, bool reads) {
+TILE_FN void note_piece(const mn_rec_args *p, channel_work *w, int64_t b, int64_t t0, int64_t h) {
   note_rows(p, w, &p->k, b, t0, h, p->K, false);
   note_rows(p, w, &p->v, b, t0, h, p->V, false);
-  if (reads) note_rows(p, w, &p->q, b, t0, h, p->K, false);
+  note_rows(p, w, &p->q, b, t0, h, p->K, false);
+  if (p->decay && p->by_channel) note_rows(p, w, &p->log_a, b, t0, h, p->K, false);
   if (p->write != MN_WRITE_ERASE) return;
   note_rows(p, w, &p->erase, b, t0, h, p->K, false);
   note_rows(p, w, &p->probe, b, t0, h, p->K, false);
 }
-TILE_FN void note_decays(const mn_rec_args *p, channel_work *w, int64_t b, int64_t t0, int64_t h) {
-  if (p->decay && p->by_channel) note_rows(p, w, &p->log_a, b, t0, h, p->K, false);
+/* The states that are kept before the piece at t0, one for each (b, h) */
+_Static_assert((int)PIECE == (int)MN_RECURRENCE_EVERY, "a state is kept for each piece");
+TILE_FN mn_rec_tensor kept_at(const mn_rec_args *p, int64_t t0) {
+  mn_rec_tensor at = p->kept;
+  at.data = (float *)at.data + t0 / PIECE * at.t;
+  return at;
+}
+TILE_FN void note_kept(const mn_rec_args *p, channel_work *w, int64_t b, int64_t t0, int64_t h, bool written) {
+  if (!p->kept.data) return;
+  const int64_t size = (int64_t)sizeof(float);
+  const mn_rec_tensor kept = kept_at(p, t0);
+  ahead_note(&w->ahead, (const float *)kept.data + b * kept.b + h * kept.h, size * kept.r, size * p->V, p->K, written);
 }
 /* A product between whose rows memory is asked for */
 TILE_FN void product(channel_work *w, int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
@@ -143,7 +152,7 @@ TILE_FN void product_scaled(channel_work *w, int64_t M, int64_t N, int64_t K, co
   }
 }
 /* The piece of n tokens at t0: decays, readers and writers; v in u. */
-TILE_FN void load_piece(const mn_rec_args *p, channel_work *w, int64_t b, int64_t t0, int64_t h, int64_t n, bool reads) {
+TILE_FN void load_piece(const mn_rec_args *p, channel_work *w, int64_t b, int64_t t0, int64_t h, int64_t n) {
   const int64_t kp = w->kp;
   w->n = n;
   w->n4 = (n + QUAD - 1) / QUAD * QUAD;
@@ -152,10 +161,11 @@ TILE_FN void load_piece(const mn_rec_args *p, channel_work *w, int64_t b, int64_
   for (int64_t i = 0; i < n; i++) w->ones[i] = 1;
   side_in(p, &w->writer[0], w, &p->k, b, t0, h);
   if (p->write == MN_WRITE_ERASE) side_in(p, &w->writer[1], w, &p->erase, b, t0, h);
-  if (reads) side_in(p, &w->reader[0], w, &p->q, b, t0, h);
+  side_in(p, &w->reader[0], w, &p->q, b, t0, h);
   if (p->write == MN_WRITE_DELTA) copy(w->reader[1].x, w->writer[0].x, (w->n4 + 1) * kp);
   if (p->write == MN_WRITE_ERASE) side_in(p, &w->reader[1], w, &p->probe, b, t0, h);
   rows_in(w->u, w->vp, &p->v, b, t0, h, n, p->V);
+  decays_in(p, w->a, kp, b, t0, h, n, w->n4);
 }
 
 /* ---- triangles ---- */
@@ -232,33 +242,32 @@ TILE_FN void scale_block(float *x, int64_t rows, int64_t kp, const float *by) {
 TILE_FN float *positions(const channel_side *side, float *rows, int64_t width) { return rows + side->later * width; }
 
 /* Two blocks become one: keeps what backward needs of them, then moves their decays on. */
-TILE_FN void join(channel_work *w, int join, int64_t i, int64_t size, int64_t second, int first_reader) {
+TILE_FN void join(channel_work *w, int join, int64_t i, int64_t size, int64_t second) {
   const int64_t kp = w->kp, mid = i + size;
   const float *t0 = w->total[join] + i / size * kp, *t1 = t0 + kp;
   float *t = w->total[join + 1] + i / (2 * size) * kp;
   ahead_ask(&w->ahead);
-  for (int r = first_reader; r < w->n_readers; r++) {
+  for (int r = 0; r < w->n_readers; r++) {
     float *x = positions(&w->reader[r], w->reader[r].scaled, kp) + mid * kp;
-    if (first_reader == 0 && w->reader[r].kept[join]) copy(w->reader[r].kept[join] + mid * kp, x, second * kp);
+    if (w->reader[r].kept[join]) copy(w->reader[r].kept[join] + mid * kp, x, second * kp);
     scale_block(x, second, kp, t0);
   }
   for (int c = 0; c < w->n_writers; c++) {
     float *x = w->writer[c].scaled + i * kp;
-    if (first_reader == 0 && w->writer[c].kept[join]) copy(w->writer[c].kept[join] + i * kp, x, size * kp);
+    if (w->writer[c].kept[join]) copy(w->writer[c].kept[join] + i * kp, x, size * kp);
     scale_block(x, size, kp, t1);
   }
   for (int64_t j = 0; j < kp; j += MN_VL) vf_store(t + j, flushed(vf_load(t0 + j) * vf_load(t1 + j)));
 }
 
 /* All triangles of the piece; then readers and writers hold the decays from its start and to its end, and the result is
- * the decay of the whole piece [kp]. first_reader 1: without those of q, whose results nobody wants. scores false: the
- * decays alone. */
-TILE_FN const float *make_triangles(const mn_rec_args *p, channel_work *w, int first_reader, bool scores) {
+ * the decay of the whole piece [kp]. */
+TILE_FN const float *make_triangles(const mn_rec_args *p, channel_work *w) {
   const int64_t kp = w->kp, np = w->np, n4 = w->n4;
   quad_totals(w);
-  for (int r = first_reader; r < w->n_readers; r++) scale_readers(w, &w->reader[r]);
+  for (int r = 0; r < w->n_readers; r++) scale_readers(w, &w->reader[r]);
   for (int c = 0; c < w->n_writers; c++) scale_writers(w, &w->writer[c]);
-  for (int r = first_reader; r < w->n_readers && scores; r++)
+  for (int r = 0; r < w->n_readers; r++)
     for (int c = 0; c < w->n_writers; c++) {
       zero(w->g[r][c], (n4 + 1) * np + TILE_PAD);
       quad_scores(w, positions(&w->reader[r], w->reader[r].x, kp), w->writer[c].x, positions(&w->reader[r], w->g[r][c], np));
@@ -271,13 +280,13 @@ TILE_FN const float *make_triangles(const mn_rec_args *p, channel_work *w, int f
         continue;
       }
       const int64_t mid = i + size, second = n4 - mid < size ? n4 - mid : size, ld = tile_pad(size);
-      for (int c = 0; c < w->n_writers && scores && first_reader < w->n_readers; c++) {
+      for (int c = 0; c < w->n_writers; c++) {
         tile_transpose(w->t, ld, w->writer[c].scaled + i * kp, kp, size, p->K, 0);
-        for (int r = first_reader; r < w->n_readers; r++)
+        for (int r = 0; r < w->n_readers; r++)
           product(w, second, size, p->K, positions(&w->reader[r], w->reader[r].scaled, kp) + mid * kp, kp, 1, w->t, ld,
                   positions(&w->reader[r], w->g[r][c], np) + mid * np + i, np, TILE_ADD);
       }
-      join(w, j, i, size, second, first_reader);
+      join(w, j, i, size, second);
     }
   return w->total[j];
 }

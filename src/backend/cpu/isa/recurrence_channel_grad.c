@@ -1,5 +1,5 @@
-/* recurrence_channel_grad.c - the linear recurrence with decays by key channel and with erase vectors, backward: the states
- * forward once (saving one in every `every` pieces, all decays, and what was solved for), then back over the pieces. Inside
+/* recurrence_channel_grad.c - the linear recurrence with decays by key channel and with erase vectors, backward: over the pieces from the
+ * last, each from the state before it, which the forward pass has kept. What was solved for is solved for again. Inside
  * a piece the joins of recurrence_channel.h are undone, the largest first: what a joined block's rows got from outside goes
  * to them and to the decay of the block they were joined with, and the square between the blocks adds its own share. */
 #include "backend/cpu/isa/recurrence_channel.h"
@@ -7,32 +7,23 @@
 
 typedef struct channel_back {
   channel_work f;
-  int64_t pieces, every, state; /* a state saved every `every` pieces; floats of a state */
-  float *saved, *run;           /* [pieces / every, state], [every, state]               */
-  float *solved;                /* [T, vp]: u of DELTA, z of ERASE                       */
-  float *dw;                    /* [K, vp]                                               */
-  float *d_reader[SIDES];       /* [PIECE + 1, kp] */
-  float *d_writer[SIDES];       /* [PIECE + 1, kp] */
-  float *dg[SIDES][SIDES];      /* [PIECE + 1, np] */
-  float *d_total[JOINS + 1];    /* [blocks, kp]: of the logarithms of the blocks' decays */
-  float *d_log;                 /* [PIECE, kp] */
-  float *d_o, *dy, *dz, *du;    /* [PIECE, vp] */
-  float *d_ot, *yt, *zt, *dut;  /* [vp, np]    */
-  float *rt;                    /* [kp, np]    */
-  float *dbeta;                 /* [np]        */
+  float *dw;                   /* [K, vp]         */
+  float *d_reader[SIDES];      /* [PIECE + 1, kp] */
+  float *d_writer[SIDES];      /* [PIECE + 1, kp] */
+  float *dg[SIDES][SIDES];     /* [PIECE + 1, np] */
+  float *d_total[JOINS + 1];   /* [blocks, kp]: of the logarithms of the blocks' decays */
+  float *d_log;                /* [PIECE, kp] */
+  float *d_o, *dy, *dz, *du;   /* [PIECE, vp] */
+  float *d_ot, *yt, *zt, *dut; /* [vp, np]    */
+  float *rt;                   /* [kp, np]    */
+  float *dbeta;                /* [np]        */
 } channel_back;
 
-static void take_back(channel_back *w, take *s, take *kept, const mn_rec_args *p) {
+static void take_back(channel_back *w, take *s, take *across, const mn_rec_args *p) {
   channel_work *f = &w->f;
-  take_channel(f, s, kept, p, true);
+  take_channel(f, s, across, p, true);
   const int64_t kp = f->kp, vp = f->vp, np = tile_pad(PIECE), erase = p->write == MN_WRITE_ERASE;
-  w->state = p->K * vp;
-  w->pieces = (p->T + PIECE - 1) / PIECE;
-  w->every = saved_every(w->pieces, w->state);
-  w->saved = take_floats(kept, (w->pieces + w->every - 1) / w->every * w->state);
-  w->run = take_floats(s, w->every > 1 ? w->every * w->state : 0);
-  w->solved = take_floats(kept, p->write == MN_WRITE_VALUE ? 0 : p->T * vp);
-  w->dw = take_floats(kept, w->state);
+  w->dw = take_floats(across, p->K * vp);
   for (int i = 0; i < f->n_readers; i++) w->d_reader[i] = take_floats(s, (PIECE + 1) * kp);
   for (int i = 0; i < f->n_writers; i++) w->d_writer[i] = take_floats(s, (PIECE + 1) * kp);
   for (int i = 0; i < f->n_readers; i++)
@@ -236,10 +227,9 @@ static void gates_back(const mn_rec_args *p, channel_back *w, int64_t b, int64_t
   gates_out(&p->dlog_a, b, t0, h, one, f->n);
 }
 
-/* What will be wanted: the rows that this piece gives, and those of the one before it, which comes next. */
-static void note_backward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t t0, int64_t h, const float *before) {
+/* What will be wanted: the rows that this piece gives, and those of the one before it, which comes next, with the state before that. */
+static void note_backward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t t0, int64_t h) {
   channel_work *f = &w->f;
-  const int64_t row = (int64_t)sizeof(float);
   ahead_begin(&f->ahead);
   note_rows(p, f, &p->dv, b, t0, h, p->V, true);
   note_rows(p, f, &p->dq, b, t0, h, p->K, true);
@@ -248,25 +238,25 @@ static void note_backward(const mn_rec_args *p, channel_back *w, int64_t b, int6
   note_rows(p, f, &p->derase, b, t0, h, p->K, true);
   if (p->by_channel) note_rows(p, f, &p->dlog_a, b, t0, h, p->K, true);
   if (t0 == 0) return;
-  note_piece(p, f, b, t0 - PIECE, h, true);
+  note_piece(p, f, b, t0 - PIECE, h);
   note_rows(p, f, &p->o, b, t0 - PIECE, h, p->V, false);
-  ahead_note(&f->ahead, f->decays + (t0 - PIECE) * f->kp, row * f->kp, row * f->kp, PIECE, false);
-  ahead_note(&f->ahead, before, row * f->vp, row * f->vp, p->K, false);
+  note_kept(p, f, b, t0 - PIECE, h, false);
 }
 
-/* One piece backwards: W is the state before it, `before` that before the piece before it or NULL, w->dw the gradient of the state after it and then of that before it. */
-static void piece_backward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h, int64_t t0, int64_t n, const float *W,
-                           const float *before) {
+/* The piece at t0 backwards; w->dw: the gradient of the state after it, and then of that before it. */
+static void piece_backward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h, int64_t t0) {
   channel_work *f = &w->f;
-  const int64_t K = p->K, V = p->V, kp = f->kp, vp = f->vp;
+  const int64_t K = p->K, V = p->V, kp = f->kp, vp = f->vp, n = p->T - t0 < PIECE ? p->T - t0 : PIECE;
   const bool delta = p->write == MN_WRITE_DELTA, erase = p->write == MN_WRITE_ERASE;
-  load_piece(p, f, b, t0, h, n, true);
-  f->a = f->decays + t0 * kp;
-  note_backward(p, w, b, t0, h, before);
+  const float *const W = f->w, *const u = f->u, *const z = f->z;
+  const mn_rec_tensor before = kept_at(p, t0);
+  state_in(f->w, vp, &before, b, h, K, V);
+  load_piece(p, f, b, t0, h, n);
+  note_backward(p, w, b, t0, h);
   const int64_t np = f->np;
-  const float *total = make_triangles(p, f, 0, true), *u = delta ? w->solved + t0 * vp : f->u, *z = w->solved + t0 * vp;
+  const float *total = make_triangles(p, f);
+  write_piece(p, f, W, f->z);
   rows_in(w->d_o, vp, &p->o, b, t0, h, n, V);
-  scale_rows(f->y, vp, u, vp, f->beta, n);
   tile_transpose(w->d_ot, np, w->d_o, vp, n, V, 0);
   tile_transpose(w->yt, np, f->y, vp, n, V, 0);
   if (erase) tile_transpose(w->zt, np, z, vp, n, V, 0);
@@ -321,70 +311,14 @@ static void piece_backward(const mn_rec_args *p, channel_back *w, int64_t b, int
   gates_back(p, w, b, t0, h);
 }
 
-/* What the tokens of a piece write, once what is solved for is known: y, and the decay of the piece. */
-static const float *written_again(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h, int64_t t0, int64_t n) {
-  channel_work *f = &w->f;
-  load_piece(p, f, b, t0, h, n, false);
-  f->a = f->decays + t0 * f->kp;
-  scale_rows(f->y, f->vp, p->write == MN_WRITE_DELTA ? w->solved + t0 * f->vp : f->u, f->vp, f->beta, n);
-  return make_triangles(p, f, f->n_readers, false);
-}
-
-/* The state before each piece, forward: in its place where it is kept, else passing by in f->w */
-static void states_forward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h) {
-  channel_work *f = &w->f;
-  const int64_t kp = f->kp, vp = f->vp, T = p->T;
-  float *const u = f->u, *W = w->saved;
-  state_in(W, vp, &p->w0, b, h, p->K, p->V);
-  for (int64_t t0 = 0, i = 0; t0 < T; t0 += PIECE, i++) {
-    const int64_t n = T - t0 < PIECE ? T - t0 : PIECE;
-    float *next = (i + 1) % w->every == 0 ? w->saved + (i + 1) / w->every * w->state : f->w;
-    if (p->write == MN_WRITE_DELTA) f->u = w->solved + t0 * vp;
-    load_piece(p, f, b, t0, h, n, false);
-    f->a = f->decays + t0 * kp;
-    decays_in(p, f->a, kp, b, t0, h, n, f->n4);
-    ahead_begin(&f->ahead);
-    note_piece(p, f, b, t0 + n, h, false);
-    note_decays(p, f, b, t0 + n, h);
-    const float *total = make_triangles(p, f, 1, true);
-    write_piece(p, f, W, w->solved + t0 * vp);
-    if (t0 + n < T) advance_channels(p, f, total, W, next, w->solved + t0 * vp);
-    W = next;
-  }
-  f->u = u;
-}
-
-/* Pieces [first, end) from the last on, run by run. */
-static void pieces_backward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h, int64_t first, int64_t end) {
-  for (int64_t start = first + (end - 1 - first) / w->every * w->every; start >= first; start -= w->every) {
-    const int64_t count = end - start < w->every ? end - start : w->every;
-    const float *saved = w->saved + start / w->every * w->state;
-    for (int64_t i = 0; i + 1 < count; i++) {
-      const int64_t t0 = (start + i) * PIECE;
-      const float *total = written_again(p, w, b, h, t0, PIECE);
-      advance_channels(p, &w->f, total, i ? w->run + i * w->state : saved, w->run + (i + 1) * w->state, w->solved + t0 * w->f.vp);
-    }
-    for (int64_t i = count - 1; i >= 0; i--) {
-      const int64_t t0 = (start + i) * PIECE, n = p->T - t0 < PIECE ? p->T - t0 : PIECE;
-      const float *before = i > 1 ? w->run + (i - 1) * w->state : i == 1 || start == 0 ? saved : saved - w->state;
-      piece_backward(p, w, b, h, t0, n, i ? w->run + i * w->state : saved, before);
-    }
-  }
-}
-
-/* The states in one turn, then back in several, of whole runs. */
-static bool backward(const mn_rec_args *p, int64_t b, int64_t h, int64_t turn, void *kept, void *scratch) {
-  take s = {scratch, 0}, k = {kept, 0};
+static bool backward(const mn_rec_args *p, int64_t b, int64_t h, int64_t turn, void *across, void *scratch) {
+  take s = {scratch, 0}, a = {across, 0};
   channel_back w;
-  take_back(&w, &s, &k, p);
-  if (turn == 0) {
-    states_forward(p, &w, b, h);
-    state_in(w.dw, w.f.vp, &p->w, b, h, p->K, p->V);
-    return true;
-  }
-  const int64_t runs = (w.pieces + w.every - 1) / w.every, least = (TURN + w.every - 1) / w.every;
-  const int64_t end = (runs - mn_turn_begin(runs, least, turn - 1)) * w.every, first = (runs - mn_turn_begin(runs, least, turn)) * w.every;
-  pieces_backward(p, &w, b, h, first, end < w.pieces ? end : w.pieces);
+  take_back(&w, &s, &a, p);
+  const int64_t pieces = (p->T + PIECE - 1) / PIECE;
+  const int64_t end = pieces - mn_turn_begin(pieces, TURN, turn), first = pieces - mn_turn_begin(pieces, TURN, turn + 1);
+  if (turn == 0) state_in(w.dw, w.f.vp, &p->w, b, h, p->K, p->V);
+  for (int64_t i = end - 1; i >= first; i--) piece_backward(p, &w, b, h, i * PIECE);
   if (first > 0) return true;
   state_out(&p->dw0, b, h, w.dw, w.f.vp, p->K, p->V);
   return false;
