@@ -8,6 +8,7 @@
 
 #include "backend/cpu/isa/gemm.h"
 
+#include "backend/cpu/isa/gemm_units.h"
 #include "backend/cpu/isa/vec.h"
 
 #if defined(__clang__)
@@ -352,11 +353,28 @@ typedef struct first_use {
   int64_t b_pitch; /* PACKS_B: from there to where the tile expects B */
 } first_use;
 
+INLINE void block_step(const int mr, block_at *at, const int units, const int64_t unit) {
+  at->b += units * NR;
+  UNROLL for (int i = 0; 3 * i < mr; i++) {
+    at->row[i] += units * unit;
+    HIDE_POINTER(at->row[i]);
+  }
+}
 /* n more units. Meanwhile memory is asked for, `step` bytes further each time: two lines to be written, or one to be read. */
 INLINE void block_units(unit_kind kind, const int mr, const int nv, const packs now, const unit_kind b_kind, int64_t n, vf *c, block_at *at,
                         first_use *f, const int64_t lane, const int64_t unit, const bool to_write, const char *next, int64_t step) {
   enum { AHEAD = 12 };
-  for (int64_t u = 0; u < n; next += step) {
+  int64_t u = 0;
+#if MN_GEMM_UNITS
+  if (!now && !to_write && mr == MR && nv == NV && (unit == 4 || (unit == A_UNIT && lane == 4)))
+    for (; u + LINE_EVERY <= n; u += LINE_EVERY, next += step) {
+      __builtin_prefetch(next, 0, 2);
+      if (unit == A_UNIT) units_packed(c, at->row[0], at->b);
+      else units_in_rows(c, at->row[0], at->row[1], lane, at->b);
+      block_step(mr, at, LINE_EVERY, unit);
+    }
+#endif
+  for (; u < n; next += step) {
     if (to_write) {
       __builtin_prefetch(next, 1, 3);
       __builtin_prefetch(next + 64, 1, 3);
@@ -364,7 +382,7 @@ INLINE void block_units(unit_kind kind, const int mr, const int nv, const packs 
       __builtin_prefetch(next, 0, 2);
     }
     const int64_t end = to_write || LINE_EVERY == 1 ? u + 1 : u + LINE_EVERY < n ? u + LINE_EVERY : n;
-    NO_UNROLL for (; u < end; u++, at->b += NR) {
+    NO_UNROLL for (; u < end; u++) {
       vf bv[NV];
       UNROLL for (int j = 0; j < nv; j++) {
         bv[j] = now & PACKS_B ? (vf)load_units(b_kind, f->b_from + j * VW * element_size(b_kind)) : vf_load(at->b + j * VW);
@@ -383,10 +401,7 @@ INLINE void block_units(unit_kind kind, const int mr, const int nv, const packs 
         const vf av = broadcast(at->row[i / 3] + i % 3 * lane, nv);
         UNROLL for (int j = 0; j < nv; j++) c[i * nv + j] = dot_step(kind, c[i * nv + j], av, bv[j]);
       }
-      UNROLL for (int i = 0; 3 * i < mr; i++) {
-        at->row[i] += unit;
-        HIDE_POINTER(at->row[i]);
-      }
+      block_step(mr, at, 1, unit);
     }
   }
 }
