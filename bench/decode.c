@@ -26,7 +26,7 @@ typedef struct setting {
   mn_dtype cache;
 } setting;
 
-enum { FIRST = 16, SEGMENT = 512 /* tokens that are read at once, of all rows */ };
+enum { FIRST = 16, SEGMENT = 512 /* tokens that are read at once, of all rows */, PROFILED = 20 };
 
 /* Bytes that a token reads: all parameters, of a table of embeddings that is no head one row. */
 static double weights_read(const mn_bundle *b) {
@@ -51,7 +51,7 @@ static mn_status show_profile(mn_session *s, const int32_t *tokens, int64_t batc
     if (pass == 0) mn_plan_profile(mn_routine_plan(r), true);
     else mn_plan_describe(mn_routine_plan(r), line, NULL);
     mn_program_leave(p);
-    for (int i = 0; pass == 0 && i < 20; i++) MN_TRY(mn_session_feed(s, tokens, 1, NULL));
+    for (int i = 0; pass == 0 && i < PROFILED; i++) MN_TRY(mn_session_feed(s, tokens, 1, NULL));
   }
   return MN_OK;
 }
@@ -114,7 +114,7 @@ static mn_status run(const setting *o) {
   mn_status status = tokens ? mn_bundle_open(o->model, NULL, (int)o->threads, &b) : MN_ERR_MEMORY;
   if (status == MN_OK) {
     b.params->exact_products = o->exact;
-    mn_bundle_limit(&b, most + o->tokens); /* a model without caches needs none */
+    mn_bundle_limit(&b, most + o->tokens + (o->profile ? PROFILED : 0)); /* a model without caches needs none */
     b.params->cache = o->cache;
     for (int64_t i = 0; i < o->batch * (most + 1); i++)
       tokens[i] = (int32_t)(mn_random_uniform(3, 0, (uint64_t)i) * (double)b.model->config.vocab_size);

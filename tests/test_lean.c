@@ -197,6 +197,32 @@ static void ragged_requests_are_what_they_are_by_definition(void) {
   }
 }
 
+/* However many queries share a key head, and however wide rows are: all that a vector, or a few at a time, leave over. */
+static void groups_and_widths_of_all_kinds(void) {
+  static const mn_dtype types[] = {MN_F32, MN_BF16, MN_F16, MN_Q8_0};
+  static const int64_t widths[][2] = {{64, 32}, {32, 64}, {20, 52}, {7, 3}, {96, 40}};
+  static const int32_t length[2] = {131, 18};
+  EACH_ISA(isa) {
+    for (int64_t r = 1; r <= 9; r++)
+      for (int t = 0; t < 4; t++)
+        for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
+          step s = {.B = 2, .S = 131, .H = 2 * r, .G = 2, .K = widths[w][0], .V = widths[w][1], .kv = types[t], .in_order = true};
+          double worst = 0, o[64];
+          if (s.kv == MN_Q8_0 && (s.K % 32 || s.V % 32)) continue;
+          make(&s, length);
+          run(&s, isa, 2);
+          for (int64_t b = 0; b < 2; b++)
+            for (int64_t h = 0; h < s.H; h++) {
+              by_definition(&s, b, h, length[b], o);
+              for (int64_t i = 0; i < s.V; i++) worst = fmax(worst, fabs(tensor_get(&s.out[0], (b * s.H + h) * s.V + i) - o[i]));
+            }
+          CHECK(worst < 2e-6, "%s, %s, %lld queries to a key head, keys of %lld, values of %lld: off by %g", mn_isa_name(isa),
+                mn_dtype_name(s.kv), (long long)r, (long long)s.K, (long long)s.V, worst);
+          done(&s);
+        }
+  }
+}
+
 /* A constant added to all scores changes nothing, nor does another order of the keys. */
 static void what_softmax_does_not_see_changes_nothing(void) {
   const int32_t length[1] = {5000};
@@ -266,6 +292,7 @@ int main(void) {
   RUN(shares_are_equal_and_cover_all);
   RUN(the_longest_share_is_as_short_as_can_be);
   RUN(ragged_requests_are_what_they_are_by_definition);
+  RUN(groups_and_widths_of_all_kinds);
   RUN(what_softmax_does_not_see_changes_nothing);
   RUN(parts_are_joined_in_any_grouping);
   return test_end();
