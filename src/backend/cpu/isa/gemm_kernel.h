@@ -8,7 +8,7 @@
 
 #include "backend/cpu/isa/gemm.h"
 
-#include "backend/cpu/isa/gemm_units.h"
+#include "backend/cpu/isa/units.h"
 #include "backend/cpu/isa/vec.h"
 
 #if defined(__clang__)
@@ -365,7 +365,7 @@ INLINE void block_units(unit_kind kind, const int mr, const int nv, const packs 
                         first_use *f, const int64_t lane, const int64_t unit, const bool to_write, const char *next, int64_t step) {
   enum { AHEAD = 12 };
   int64_t u = 0;
-#if MN_GEMM_UNITS
+#if MN_UNITS
   if (!now && !to_write && mr == MR && nv == NV && (unit == 4 || (unit == A_UNIT && lane == 4)))
     for (; u + LINE_EVERY <= n; u += LINE_EVERY, next += step) {
       __builtin_prefetch(next, 0, 2);

@@ -9,6 +9,7 @@
 #ifndef MN_CPU_TILE_H
 #define MN_CPU_TILE_H
 
+#include "backend/cpu/isa/units.h"
 #include "backend/cpu/isa/vec.h"
 
 enum { TILE_PAD = MN_VL }; /* rows of scratch are whole vectors */
@@ -151,6 +152,24 @@ typedef struct tile_linear { /* TILE_LINEAR: C = x X + z Z + A B; X may be C, Z 
   const float *X, *Z;
 } tile_linear;
 
+#if MN_UNITS
+enum { TILE_AT_ONCE = 4 };
+/* Whole groups of units of K; what is left of it */
+MN_INLINE int64_t tile_groups(const int MR, const bool side, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
+                              vf acc[8][4]) {
+  const int64_t size = sizeof(float);
+  tile_at t = {.a = (const char *)A, .b = (const char *)B, .step = size * (side ? ca : ra), .ldb = size * ldb};
+  t.a3 = t.a + 3 * t.step, t.b3 = t.b + 3 * t.ldb;
+  const int64_t a_step = TILE_AT_ONCE * size * ca, b_step = TILE_AT_ONCE * t.ldb;
+  for (; K >= TILE_AT_ONCE; K -= TILE_AT_ONCE, t.a += a_step, t.a3 += a_step, t.b += b_step, t.b3 += b_step) {
+    if (side && MR == 6) tile_units_side_6(acc, &t);
+    else if (side) tile_units_side_4(acc, &t);
+    else if (MR == 6) tile_units_rows_6(acc, &t);
+    else tile_units_rows_4(acc, &t);
+  }
+  return K;
+}
+#endif
 MN_INLINE void tile_micro(const int MR, const int NR, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
                           float *C, int64_t ldc, tile_mode mode, const tile_linear *lin) {
   vf acc[8][4];
@@ -159,6 +178,14 @@ MN_INLINE void tile_micro(const int MR, const int NR, int64_t K, const float *A,
     TILE_UNROLL
     for (int j = 0; j < NR; j++) acc[i][j] = (vf){0};
   }
+#if MN_UNITS
+  if (NR == 2 && (MR == 4 || MR == 6) && (ca == 1 || ra == 1)) {
+    const int64_t rest = ca == 1 ? tile_groups(MR, false, K, A, ra, ca, B, ldb, acc) : tile_groups(MR, true, K, A, ra, ca, B, ldb, acc);
+    A += (K - rest) * ca;
+    B += (K - rest) * ldb;
+    K = rest;
+  }
+#endif
   const float *A4 = A + 4 * ra;
   const int64_t r2 = 2 * ra, r3 = 3 * ra;
   for (int64_t k = 0; k < K; k++) {
@@ -232,6 +259,7 @@ MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, i
   int64_t nv = (N + MN_VL - 1) / MN_VL; /* vectors in a row */
   for (int64_t i = 0; i < M;) {
     int64_t mr = M - i >= TILE_MR ? TILE_MR : M - i >= 4 ? 4 : M - i >= 2 ? 2 : 1;
+    if (MN_UNITS && tri == TILE_FULL && M - i >= 6 && M - i != 8) mr = 6;
     if (ahead) tile_ask(ahead, mr);
     int64_t k0 = tri == TILE_A_UPPER ? i : 0;
     int64_t k1 = tri == TILE_A_LOWER && i + mr < K ? i + mr : K;
@@ -261,6 +289,12 @@ MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, i
     case 8:
       for (; j + 2 <= nw; j += 2) TILE_CASE(8, 2);
       if (j < nw) TILE_CASE(8, 1);
+      break;
+#endif
+#if MN_UNITS
+    case 6:
+      for (; j + 2 <= nw; j += 2) TILE_CASE(6, 2);
+      if (j < nw) TILE_CASE(6, 1);
       break;
 #endif
     case 4:
