@@ -1,6 +1,7 @@
 /* test_cpu_norm.c - norms, softmax and rotary embedding of the CPU backend against loops in double, on each instruction
  * set of this machine: both types, odd sizes, strided rows; 1 and 2 threads must give the same bits. */
 #include "cpu_kernel.h"
+#include "graph/fused_gated_norm.h"
 #include "graph/fused_norm.h"
 #include "graph/fused_rope.h"
 #include "graph/fused_softmax.h"
@@ -71,6 +72,62 @@ static void test_norm(void) {
       norm_case(isa, kind, xt, yt, 1, 5, 1, 0, true, false);
       norm_case(isa, kind, xt, yt, 3, 70, 64, 128, false, false);
       norm_case(isa, kind, xt, yt, 2, 300, 320, 0, true, false);
+    }
+}
+
+/* ---- gated norm ---- */
+static void gated_case(mn_isa isa, mn_gated_kind kind, mn_dtype xt, mn_dtype yt, int64_t B, int64_t T, int64_t D, int64_t pad,
+                       bool has_weight) {
+  mn_gated_norm_attr attr = {.kind = kind, .eps = 1e-5, .has_weight = has_weight};
+  mn_view in[4], fwd[1] = {TENSOR(yt, 0, B, T, D)}, bwd[3] = {TENSOR(xt, 0, B, T, D), TENSOR(yt, 0, B, T, D)};
+  int n_in = 2;
+  in[0] = tensor_random(TENSOR(xt, pad, B, T, D), 1, 1.5, 0.25);
+  in[1] = tensor_random(TENSOR(yt, pad, B, T, D), 2, 2, 0);
+  if (has_weight) in[n_in++] = tensor_random(TENSOR(MN_F32, 0, D), 3, 1, 1), bwd[2] = TENSOR(MN_F32, 0, D);
+  in[n_in] = tensor_random(TENSOR(yt, pad / 2, B, T, D), 4, 1, 0);
+  double *x = tensor_values(&in[0]), *gate = tensor_values(&in[1]), *dy = tensor_values(&in[n_in]),
+         *w = has_weight ? tensor_values(&in[2]) : NULL;
+  const int64_t N = B * T * D;
+  double *y = mn_alloc(sizeof(double) * (size_t)(3 * N + D)), *dx = y + N, *dgate = dx + N, *dw = dgate + N;
+  for (int64_t d = 0; d < D; d++) dw[d] = 0;
+  for (int64_t r = 0; r < N; r += D) {
+    double square = 0, dot = 0;
+    for (int64_t d = 0; d < D; d++) square += x[r + d] * x[r + d] / (double)D;
+    const double scale = 1 / sqrt(square + attr.eps);
+    for (int pass = 0; pass < 2; pass++)
+      for (int64_t d = 0; d < D; d++) {
+        const double u = gate[r + d], s = 1 / (1 + exp(-u)), xhat = x[r + d] * scale, gain = w ? w[d] : 1;
+        const double act = kind == MN_GATED_BY_SILU ? u * s : s, slope = kind == MN_GATED_BY_SILU ? s * (1 + u * (1 - s)) : s * (1 - s);
+        if (pass == 0) {
+          dot += dy[r + d] * act * gain * xhat / (double)D;
+          dw[d] += dy[r + d] * act * xhat;
+        }
+        y[r + d] = xhat * gain * act;
+        dx[r + d] = scale * (dy[r + d] * act * gain - xhat * dot);
+        dgate[r + d] = dy[r + d] * xhat * gain * slope;
+      }
+  }
+  const double tol = tolerance(xt, yt);
+  kernel_check_run(mn_cpu_norm_kernels, &mn_op_gated_norm, &attr, isa, n_in, in, 1, fwd);
+  kernel_check_run(mn_cpu_norm_kernels, &mn_op_gated_norm_grad, &attr, isa, n_in + 1, in, n_in, bwd);
+  const double e[4] = {tensor_error(&fwd[0], y, 0.1), tensor_error(&bwd[0], dx, D < 3 ? 1 : 0.1), tensor_error(&bwd[1], dgate, 0.1),
+                       has_weight ? tensor_error(&bwd[2], dw, 0.1) : 0};
+  for (int i = 0; i < 4; i++)
+    CHECK(e[i] < tol, "%s gate %d %d->%d [%d,%d,%d]: %s %g", mn_isa_name(isa), kind, xt, yt, (int)B, (int)T, (int)D,
+          (const char *[]){"y", "dx", "dgate", "dweight"}[i], e[i]);
+  tensors_free(n_in + 1, in), tensors_free(1, fwd), tensors_free(n_in, bwd);
+  free(x), free(gate), free(dy), free(w), free(y);
+}
+
+static void test_gated_norm(void) {
+  EACH_ISA(isa)
+  for (int kind = MN_GATED_BY_SILU; kind <= MN_GATED_BY_SIGMOID; kind++)
+    for (int types = 0; types < 4; types++) {
+      const mn_dtype xt = types & 1 ? MN_BF16 : MN_F32, yt = types & 2 ? MN_BF16 : MN_F32;
+      gated_case(isa, kind, xt, yt, 2, 9, 37, 5, true);
+      gated_case(isa, kind, xt, yt, 1, 5, 1, 0, true);
+      gated_case(isa, kind, xt, yt, 3, 70, 64, 128, false);
+      gated_case(isa, kind, xt, yt, 1, 40, 1030, 0, true); /* more than is kept between the passes */
     }
 }
 
@@ -164,6 +221,7 @@ static void test_rope(void) {
 
 int main(void) {
   RUN(test_norm);
+  RUN(test_gated_norm);
   RUN(test_norm_extremes);
   RUN(test_softmax);
   RUN(test_softmax_masked);

@@ -4,6 +4,7 @@
 #include "graph/fused_adamw.h"
 #include "graph/fused_attention.h"
 #include "graph/fused_conv.h"
+#include "graph/fused_gated_norm.h"
 #include "graph/fused_loss.h"
 #include "graph/fused_masked_product.h"
 #include "graph/fused_norm.h"
@@ -76,6 +77,12 @@ static void f_matmul_t(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_ma
 /* ---- fused ---- */
 static void f_rms(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_norm(g, MN_NORM_RMS, x[0], x[1], NULL, 1e-6, MN_F64); }
 static void f_layer(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_norm(g, MN_NORM_LAYER, x[0], x[1], x[2], 1e-5, MN_F64); }
+static void f_gated(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  y[0] = mn_gated_norm(g, x[0], x[2], x[1], MN_GATED_BY_SILU, 1e-6, x[1]->dtype);
+}
+static void f_gated_bare(mn_graph *g, mn_tensor **x, mn_tensor **y) {
+  y[0] = mn_gated_norm(g, x[0], NULL, x[1], MN_GATED_BY_SIGMOID, 1e-6, x[1]->dtype);
+}
 static void f_l2(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_norm(g, MN_NORM_L2, x[0], NULL, NULL, 1e-6, MN_F64); }
 static void f_softmax(mn_graph *g, mn_tensor **x, mn_tensor **y) { y[0] = mn_softmax(g, x[0]); }
 static void f_rope(mn_graph *g, mn_tensor **x, mn_tensor **y) {
@@ -206,6 +213,8 @@ static const gc_case cases[] = {
     {"matmul_transposed", 2, 1, {F64(-1, 1, 2, 4, 3), F64(-1, 1, 2, 4, 5)}, f_matmul_t},
     {"rms_norm", 2, 1, {F64(-1, 1, 3, 4), F64(0.5, 1.5, 4)}, f_rms},
     {"layer_norm", 3, 1, {F64(-1, 1, 3, 4), F64(0.5, 1.5, 4), F64(-1, 1, 4)}, f_layer},
+    {"gated_norm", 3, 1, {F64(-1, 1, 3, 4), F64(-2, 2, 3, 4), F64(0.5, 1.5, 4)}, f_gated},
+    {"gated_norm, sigmoid", 2, 1, {F64(-1, 1, 3, 4), F64(-2, 2, 3, 4)}, f_gated_bare},
     {"l2_norm", 1, 1, {F64(-1, 1, 3, 4)}, f_l2},
     {"softmax", 1, 1, {F64(-2, 2, 3, 4)}, f_softmax},
     {"rope", 3, 2, {F64(-1, 1, 2, 3, 2, 4), CONST64(-1, 1, 3, 2), CONST64(-1, 1, 3, 2)}, f_rope},

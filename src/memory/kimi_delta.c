@@ -57,7 +57,7 @@ static mn_tensor *apply(mn_scope *s, const void *config, mn_tensor *x) {
   mn_linear_memory(s, &io, (mn_recurrence_attr){.write = MN_WRITE_DELTA, .chunk = 64});
   mn_state_set(s, "W", io.w);
   mn_tensor *gate = mn_linear(s, "gate_up", mn_linear(s, "gate_down", x, c->rank, MN_NO_BIAS, init), H * d, MN_NO_BIAS, init);
-  return mn_linear(s, "o_proj", mn_mul(g, mn_normed_heads_by(s, io.o, c->norm_eps), mn_sigmoid(g, gate)), D, MN_NO_BIAS, init);
+  return mn_linear(s, "o_proj", mn_gated_heads_by(s, io.o, gate, MN_GATED_BY_SIGMOID, c->norm_eps), D, MN_NO_BIAS, init);
 }
 
 const mn_mixer_def mn_mixer_kimi_delta = {

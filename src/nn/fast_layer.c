@@ -137,9 +137,9 @@ mn_tensor *mn_fast_lmm(mn_scope *s, const mn_fast_config *c, const mn_fast_lmm_c
   if (momentum) in.momentum = arg[momentum];
   if (decay) in.decay = arg[decay];
   if (step) in.rate = mn_mul_scalar(g, mn_sigmoid(g, arg[step]), how->step_max);
-  mn_tensor *y = mn_normed_heads(s, mn_fast_layer(s, c, &mn_fast_lmm_names, in)); /* [B,T,H d] */
-  if (how->output_gate) y = mn_mul(g, y, mn_silu(g, mn_linear(s, "gate_proj", x, mn_dim(y, 2), MN_NO_BIAS, init)));
-  return mn_linear(s, "o_proj", y, mn_dim(x, 2), MN_NO_BIAS, init);
+  mn_tensor *y = mn_fast_layer(s, c, &mn_fast_lmm_names, in); /* [B,T,H,d] */
+  if (how->output_gate) return mn_gated_heads(s, y, x, 1e-6);
+  return mn_linear(s, "o_proj", mn_normed_heads(s, y), mn_dim(x, 2), MN_NO_BIAS, init);
 }
 
 mn_status mn_fast_check_lr(const mn_value *map, const char *where, int64_t chunk, double *lr_max) {

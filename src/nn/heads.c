@@ -31,8 +31,11 @@ mn_tensor *mn_normed_heads_by(mn_scope *s, mn_tensor *o, double eps) {
 
 mn_tensor *mn_normed_heads(mn_scope *s, mn_tensor *o) { return mn_normed_heads_by(s, o, 1e-6); }
 
+mn_tensor *mn_gated_heads_by(mn_scope *s, mn_tensor *o, mn_tensor *gate, mn_gated_kind kind, double eps) {
+  return mn_join_heads(s, mn_gated_norm_layer(s, "norm", o, mn_split_heads(s, gate, mn_dim(o, 2)), kind, eps, mn_scope_compute(s)));
+}
+
 mn_tensor *mn_gated_heads(mn_scope *s, mn_tensor *o, mn_tensor *x, double eps) {
-  mn_graph *g = mn_scope_graph(s);
-  mn_tensor *y = mn_normed_heads_by(s, o, eps), *gate = mn_linear(s, "gate_proj", x, mn_dim(y, -1), MN_NO_BIAS, init);
-  return mn_linear(s, "o_proj", mn_mul(g, y, mn_silu(g, gate)), mn_dim(x, -1), MN_NO_BIAS, init);
+  mn_tensor *gate = mn_linear(s, "gate_proj", x, mn_dim(o, 2) * mn_dim(o, 3), MN_NO_BIAS, init);
+  return mn_linear(s, "o_proj", mn_gated_heads_by(s, o, gate, MN_GATED_BY_SILU, eps), mn_dim(x, -1), MN_NO_BIAS, init);
 }

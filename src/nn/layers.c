@@ -100,6 +100,11 @@ mn_tensor *mn_norm_layer(mn_scope *s, const char *name, mn_norm_kind kind, mn_te
   return mn_norm(mn_scope_graph(s), kind, x, w, b, eps, out);
 }
 
+mn_tensor *mn_gated_norm_layer(mn_scope *s, const char *name, mn_tensor *x, mn_tensor *gate, mn_gated_kind kind, double eps, mn_dtype out) {
+  mn_tensor *w = named_param(s, name, "weight", MN_SHAPE(mn_dim(x, -1)), MN_ONES, MN_PARAM_NO_DECAY, "norm's gain");
+  return mn_gated_norm(mn_scope_graph(s), x, w, gate, kind, eps, out);
+}
+
 mn_tensor *mn_conv_layer(mn_scope *s, const char *name, mn_tensor *x, int64_t width) { return mn_conv_layer_of(s, name, name, x, width); }
 
 mn_tensor *mn_conv_layer_of(mn_scope *s, const char *name, const char *state, mn_tensor *x, int64_t width) {

@@ -4,10 +4,13 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/isa/norm.h"
 #include "backend/cpu/rows.h"
+#include "graph/fused_gated_norm.h"
 #include "graph/fused_norm.h"
 #include "graph/fused_rope.h"
 #include "graph/fused_softmax.h"
 #include "graph/ops.h"
+
+#include <string.h>
 
 enum { TASK_ELEMENTS = 1 << 15, MAX_PARTS = 64 };
 
@@ -118,6 +121,80 @@ static bool norm_grad_accepts(const mn_node *n) {
   return norm_accepts(n) && (attr->has_weight || !attr->has_bias);
 }
 
+/* ---- gated norm ------------------------------------------------------------------------------------------------- */
+typedef struct gated_job {
+  const mn_norm_isa *isa;
+  mn_gated_rows rows; /* what all tasks share */
+  mn_rows x, gate, dy;
+  int64_t per;
+  char *y, *dgate;
+  float *parts; /* gradient: [tasks, D] */
+} gated_job;
+
+static void gated_task(void *ctx, int64_t i, int thread) {
+  (void)thread;
+  const gated_job *j = ctx;
+  const int64_t D = j->x.length, end = (i + 1) * j->per < j->x.count ? (i + 1) * j->per : j->x.count;
+  mn_gated_rows a = j->rows;
+  if (j->parts) a.dweight = memset(j->parts + i * D, 0, sizeof(float) * (size_t)D);
+  for (int64_t r = i * j->per; r < end; r += a.n) {
+    int64_t x_run, gate_run, dy_run = INT64_MAX;
+    a.x = mn_rows_at(&j->x, r, &x_run);
+    a.gate = mn_rows_at(&j->gate, r, &gate_run);
+    if (j->dgate) a.dy = mn_rows_at(&j->dy, r, &dy_run);
+    a.n = min3(min3(x_run, gate_run, end - r), dy_run, end - r);
+    a.y = j->y + r * D * (int64_t)mn_dtype_size(j->dgate ? a.x_type : a.y_type);
+    a.dgate = j->dgate ? j->dgate + r * D * (int64_t)mn_dtype_size(a.y_type) : NULL;
+    (j->dgate ? j->isa->gated_norm_grad : j->isa->gated_norm)(&a);
+  }
+}
+
+static gated_job gated_job_of(const mn_call *c) {
+  const mn_gated_norm_attr *attr = c->attr;
+  gated_job j = {.isa = MN_ISA_PICK(mn_norm_isa_table, mn_cpu_isa(c->backend)), .x = mn_rows_of(&c->in[0]), .gate = mn_rows_of(&c->in[1])};
+  j.rows =
+      (mn_gated_rows){.kind = attr->kind, .eps = (float)attr->eps, .D = j.x.length, .x_type = c->in[0].dtype, .y_type = c->in[1].dtype};
+  j.rows.x_step = mn_rows_step(&j.x);
+  j.rows.gate_step = mn_rows_step(&j.gate);
+  if (attr->has_weight) j.rows.weight = c->in[2].data;
+  j.y = c->out[0].data;
+  return j;
+}
+
+static mn_status gated_run(mn_call *c) {
+  gated_job j = gated_job_of(c);
+  j.per = mn_rows_per_task(j.x.count, j.x.length, TASK_ELEMENTS / 2);
+  mn_pool_run(c->pool, tasks_of(j.x.count, j.per), gated_task, &j);
+  return MN_OK;
+}
+
+static size_t gated_grad_workspace(const mn_call *c) {
+  const mn_rows x = mn_rows_of(&c->in[0]);
+  return mn_call_wants(c, 2) ? (size_t)(tasks_of(x.count, norm_grad_per(&x)) * x.length) * sizeof(float) : 0;
+}
+
+static mn_status gated_grad_run(mn_call *c) {
+  gated_job j = gated_job_of(c);
+  const mn_view *dy = &c->in[c->n_in - 1];
+  j.dy = mn_rows_of(dy);
+  j.rows.dy_step = mn_rows_step(&j.dy);
+  j.dgate = c->out[1].data;
+  j.per = norm_grad_per(&j.x);
+  if (mn_call_wants(c, 2)) j.parts = c->workspace;
+  const int64_t tasks = tasks_of(j.x.count, j.per), D = j.x.length;
+  mn_pool_run(c->pool, tasks, gated_task, &j);
+  if (j.parts) j.isa->add_rows(tasks, D, D, j.parts, c->out[2].data);
+  return MN_OK;
+}
+
+static bool gated_accepts(const mn_node *n) {
+  const mn_gated_norm_attr *attr = n->attr;
+  const mn_dtype y = n->in[1]->dtype;
+  const bool grad = n->op == &mn_op_gated_norm_grad;
+  return float_type(n->in[0]->dtype) && float_type(y) && (!attr->has_weight || n->in[2]->dtype == MN_F32) &&
+         (grad ? n->in[n->n_in - 1] : n->out[0])->dtype == y;
+}
+
 /* ---- softmax ---------------------------------------------------------------------------------------------------- */
 typedef struct softmax_job {
   const mn_norm_isa *isa;
@@ -226,12 +303,21 @@ static const mn_kernel norm_grad = {.op = &mn_op_norm_grad,
                                     .accepts = norm_grad_accepts,
                                     .workspace = norm_grad_workspace,
                                     .run = norm_grad_run};
+static const mn_kernel gated = {
+    .op = &mn_op_gated_norm, .name = "cpu gated_norm", .layout = MN_LAYOUT_ROWS, .accepts = gated_accepts, .run = gated_run};
+static const mn_kernel gated_grad = {.op = &mn_op_gated_norm_grad,
+                                     .name = "cpu gated_norm_grad",
+                                     .layout = MN_LAYOUT_ROWS,
+                                     .optional = 1 << 2,
+                                     .accepts = gated_accepts,
+                                     .workspace = gated_grad_workspace,
+                                     .run = gated_grad_run};
 static const mn_kernel softmax = {
     .op = &mn_op_softmax, .name = "cpu softmax", .layout = MN_LAYOUT_ROWS, .accepts = same_float_type, .run = softmax_run};
 static const mn_kernel softmax_grad = {
     .op = &mn_op_softmax_grad, .name = "cpu softmax_grad", .layout = MN_LAYOUT_ROWS, .accepts = same_float_type, .run = softmax_run};
 static const mn_kernel rope = {.op = &mn_op_rope, .name = "cpu rope", .layout = MN_LAYOUT_ROWS, .accepts = rope_accepts, .run = rope_run};
-static const mn_kernel *const kernels[] = {&norm, &norm_grad, &softmax, &softmax_grad, &rope};
+static const mn_kernel *const kernels[] = {&norm, &norm_grad, &gated, &gated_grad, &softmax, &softmax_grad, &rope};
 
 const mn_kernel *const *mn_cpu_norm_kernels(mn_isa isa, int *n) {
   (void)isa;

@@ -152,6 +152,67 @@ static void norm_grad(const mn_norm_rows *a) {
   }
 }
 
+/* ---- gated norm ---- y = xhat * weight * act(gate), xhat = x * scale */
+MN_INLINE void gated_row(const mn_gated_rows *a, mn_gated_kind kind, mn_dtype xt, mn_dtype yt, const void *x, const void *gate, void *y) {
+  const int64_t D = a->D;
+  const float *w = a->weight;
+  vf squares[SUMS] = NO_SUMS;
+  FOR_SUMS(D, vf v = load(xt, x, i, n); squares[k] = vf_fma(v, v, squares[k]););
+  const vf scale = vf_set1(1.0f / sqrtf(total(squares) / (float)D + a->eps));
+#define GATED                                                                                                                              \
+  vf u = load(yt, gate, i, n), s = vf_sigmoid(u);                                                                                          \
+  vf xhat = load(xt, x, i, n) * scale, act = kind == MN_GATED_BY_SILU ? u * s : s;
+  if (w) FOR_VECTORS(D, GATED store(yt, y, i, xhat * F32(w, i, n) * act, n););
+  else FOR_VECTORS(D, GATED store(yt, y, i, xhat * act, n););
+#undef GATED
+}
+
+/* With g = dy * weight * act(gate):
+ *     dx = scale * (g - xhat * sum(g xhat) / D),  dgate = dy * xhat * weight * act'(gate),  dweight += dy * act(gate) * xhat
+ * The sigmoids of the first pass stay for the second where there is room for them. */
+enum { GATES = 1024 };
+MN_INLINE void gated_grad_row(const mn_gated_rows *a, mn_gated_kind kind, mn_dtype xt, mn_dtype yt, const void *x, const void *gate,
+                              const void *dy, void *dx, void *dgate) {
+  const int64_t D = a->D;
+  const float *w = a->weight;
+  float kept[GATES];
+  vf squares[SUMS] = NO_SUMS, products[SUMS] = NO_SUMS;
+  FOR_SUMS(D, vf v = load(xt, x, i, n); vf u = load(yt, gate, i, n); vf s = vf_sigmoid(u); if (D <= GATES) store(MN_F32, kept, i, s, n);
+           vf g = load(yt, dy, i, n) * (kind == MN_GATED_BY_SILU ? u * s : s); if (w) g *= F32(w, i, n);
+           squares[k] = vf_fma(v, v, squares[k]); products[k] = vf_fma(g, v, products[k]););
+  const float r = 1.0f / sqrtf(total(squares) / (float)D + a->eps);
+  const vf scale = vf_set1(r), c = vf_set1(r * r * total(products) / (float)D), one = vf_set1(1);
+  float *dw = a->dweight;
+  FOR_VECTORS(D, vf u = load(yt, gate, i, n); vf s = D <= GATES ? F32(kept, i, n) : vf_sigmoid(u); vf d = load(yt, dy, i, n);
+              vf act = kind == MN_GATED_BY_SILU ? u * s : s; vf slope = s * (kind == MN_GATED_BY_SILU ? vf_fma(u, one - s, one) : one - s);
+              vf xhat = load(xt, x, i, n) * scale; vf g = d * act; if (dw) store(MN_F32, dw, i, vf_fma(g, xhat, F32(dw, i, n)), n);
+              d *= xhat; if (w) g *= F32(w, i, n); if (w) d *= F32(w, i, n); store(yt, dgate, i, d * slope, n);
+              store(xt, dx, i, vf_fnma(xhat, c, scale * g), n););
+}
+
+MN_INLINE void gated_rows(const mn_gated_rows *a, mn_gated_kind kind, mn_dtype xt, mn_dtype yt, bool grad) {
+  for (int64_t r = 0; r < a->n; r++) {
+    const void *x = row(xt, a->x, r * a->x_step), *gate = row(yt, a->gate, r * a->gate_step);
+    if (grad)
+      gated_grad_row(a, kind, xt, yt, x, gate, row(yt, a->dy, r * a->dy_step), row(xt, a->y, r * a->D), row(yt, a->dgate, r * a->D));
+    else gated_row(a, kind, xt, yt, x, gate, row(yt, a->y, r * a->D));
+  }
+}
+MN_INLINE void gated_types(const mn_gated_rows *a, mn_gated_kind kind, bool grad) {
+  if (a->x_type == MN_F32 && a->y_type == MN_F32) gated_rows(a, kind, MN_F32, MN_F32, grad);
+  else if (a->x_type == MN_F32) gated_rows(a, kind, MN_F32, MN_BF16, grad);
+  else if (a->y_type == MN_F32) gated_rows(a, kind, MN_BF16, MN_F32, grad);
+  else gated_rows(a, kind, MN_BF16, MN_BF16, grad);
+}
+static void gated_norm(const mn_gated_rows *a) {
+  if (a->kind == MN_GATED_BY_SILU) gated_types(a, MN_GATED_BY_SILU, false);
+  else gated_types(a, MN_GATED_BY_SIGMOID, false);
+}
+static void gated_norm_grad(const mn_gated_rows *a) {
+  if (a->kind == MN_GATED_BY_SILU) gated_types(a, MN_GATED_BY_SILU, true);
+  else gated_types(a, MN_GATED_BY_SIGMOID, true);
+}
+
 static void add_rows(int64_t rows, int64_t D, int64_t step, const float *part, float *out) {
   FOR_VECTORS(D, vf sum = vf_zero(); for (int64_t r = 0; r < rows; r++) sum += F32(part + r * step, i, n); store(MN_F32, out, i, sum, n););
 }
@@ -230,4 +291,4 @@ static void rope(const mn_rope_rows *a) {
   else rope_rows(a, MN_BF16);
 }
 
-const mn_norm_isa MN_ISA_NAME(mn_norm_isa_table) = {norm, norm_grad, softmax, softmax_grad, rope, add_rows};
+const mn_norm_isa MN_ISA_NAME(mn_norm_isa_table) = {norm, norm_grad, gated_norm, gated_norm_grad, softmax, softmax_grad, rope, add_rows};

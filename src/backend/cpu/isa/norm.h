@@ -4,6 +4,7 @@
 #define MN_ISA_NORM_H
 
 #include "backend/cpu/isa.h"
+#include "graph/fused_gated_norm.h"
 #include "graph/fused_norm.h"
 #include "graph/graph.h"
 
@@ -19,6 +20,18 @@ typedef struct mn_norm_rows { /* n rows of D elements */
   float *dweight, *dbias;     /* [D], added to; or NULL */
 } mn_norm_rows;
 
+typedef struct mn_gated_rows { /* n rows of D elements */
+  mn_gated_kind kind;
+  float eps;
+  int64_t n, D;
+  mn_dtype x_type, y_type; /* y_type: also that of the gate, of dy and of dgate; dx has x's */
+  const void *x, *gate, *dy;
+  int64_t x_step, gate_step, dy_step;
+  const float *weight; /* [D] or NULL */
+  void *y, *dgate;     /* y, or in the gradient dx, and dgate: [n, D] dense */
+  float *dweight;      /* [D], added to; or NULL */
+} mn_gated_rows;
+
 typedef struct mn_rope_rows { /* H heads of one token */
   bool interleaved, inverse;
   int64_t H, K;
@@ -32,6 +45,8 @@ typedef struct mn_rope_rows { /* H heads of one token */
 typedef struct mn_norm_isa {
   void (*norm)(const mn_norm_rows *a);
   void (*norm_grad)(const mn_norm_rows *a);
+  void (*gated_norm)(const mn_gated_rows *a);
+  void (*gated_norm_grad)(const mn_gated_rows *a);
   /* y = softmax(x) and dx = y * (dy - sum y dy), n rows of D; outputs dense */
   void (*softmax)(mn_dtype type, int64_t n, int64_t D, const void *x, int64_t x_step, void *y);
   void (*softmax_grad)(mn_dtype type, int64_t n, int64_t D, const void *y, int64_t y_step, const void *dy, int64_t dy_step, void *dx);
