@@ -119,8 +119,48 @@ static void forks_cost_what_they_say(void) {
   fixture_close(&f);
 }
 
+/* The same of windows: rows cost what was written of them, wherever they are copied to, and a row that had more is as if it had not. */
+static void a_window_costs_what_is_used_of_it(void) {
+  fixture f;
+  if (!fixture_open(&f, 7,
+                    "{vocab_size: %d, d_model: 32, layers: 4, block: {mixer: {type: attention, heads: 4, head_dim: 64, window: %d, "
+                    "persistent: 2}}}",
+                    VOCAB, 2048))
+    return;
+  mn_session *one = NULL, *batch[2] = {NULL, NULL};
+  int32_t tokens[200];
+  char *files[2] = {NULL, NULL};
+  size_t bytes[2] = {0, 1};
+  for (int i = 0; i < 200; i++) tokens[i] = token(i);
+  CHECK_OK(mn_session_new(f.model, f.params, &(mn_session_config){.batch = 1}, &one));
+  const mn_session_config of_two = {.batch = 2, .program = mn_session_program(one)}, of_eight = {.batch = 8, .program = of_two.program};
+  for (int i = 0; i < 2; i++) CHECK_OK(mn_session_new(f.model, f.params, &of_two, &batch[i]));
+  CHECK_OK(mn_session_feed(one, tokens, 40, NULL));
+  CHECK_OK(mn_session_feed(batch[1], tokens, 100, NULL)); /* of each: these rows had more */
+  CHECK_OK(mn_session_reset_rows(batch[1], (const bool[]){false, true}));
+  for (int i = 0; i < 2; i++) {
+    char name[32];
+    for (int row = 0; row < 2; row++) CHECK_OK(mn_session_copy_row(batch[i], row, one, 0));
+    snprintf(name, sizeof name, "window%d.safetensors", i);
+    CHECK_OK(mn_session_save(batch[i], name));
+    CHECK_OK(mn_file_read(name, 1 << 28, &files[i], &bytes[i]));
+  }
+  CHECK(bytes[0] == bytes[1] && files[0] && files[1] && !memcmp(files[0], files[1], bytes[0]), "a row that had more says something else");
+  mn_session *eight = NULL, *fork = NULL;
+  const size_t before = memory();
+  CHECK_OK(mn_session_new(f.model, f.params, &of_eight, &eight));
+  for (int i = 0; i < 8; i++) CHECK_OK(mn_session_copy_row(eight, i, one, 0));
+  CHECK_OK(mn_session_fork(one, &fork));
+  const size_t more = memory() - before, room = mn_session_room_bytes(eight) + mn_session_room_bytes(fork);
+  CHECK(!before || more < room / 10, "%zu of %zu bytes", more, room);
+  mn_session_free(one), mn_session_free(eight), mn_session_free(fork);
+  for (int i = 0; i < 2; i++) mn_session_free(batch[i]), free(files[i]);
+  fixture_close(&f);
+}
+
 int main(void) {
   RUN(a_long_context_costs_what_is_used_of_it);
+  RUN(a_window_costs_what_is_used_of_it);
   RUN(forks_cost_what_they_say);
   return test_end();
 }

@@ -271,12 +271,12 @@ static mn_tensor *stream(mn_scope *s, const mn_attention_config *c, mn_tensor *q
   written wk = to_write(g, pk, k, slots, any);
   mn_tensor *K1 = write_rows(g, K0, &wk), *V1 = K1;
   mn_state_set(s, kept_keys, K1);
-  if (!c->window) mn_state_appended(s, kept_keys, size.persistent);
+  (c->window ? mn_state_ring : mn_state_appended)(s, kept_keys, size.persistent);
   if (!c->one_cache) {
     written wv = to_write(g, pv, v, slots, any);
     V1 = write_rows(g, V0, &wv);
     mn_state_set(s, "v", V1);
-    if (!c->window) mn_state_appended(s, "v", size.persistent);
+    (c->window ? mn_state_ring : mn_state_appended)(s, "v", size.persistent);
   }
   return T > 1 ? o : read_after_writing(s, &x, K1, V1, lse);
 }

@@ -66,6 +66,7 @@ typedef struct mn_state_info {
   mn_shape shape; /* first axis: batch */
   const char *help;
   int64_t appended; /* 0, or of a cache that is only appended to, axis 1: one more than the row of position 0 (mn_state_appended) */
+  int64_t ring;     /* the same of a window's, whose rows are overwritten once all have been written (mn_state_ring) */
 } mn_state_info;
 
 /* ---- scopes ---- */
@@ -149,6 +150,9 @@ mn_tensor *mn_state_from(mn_scope *s, const char *name, mn_dtype dtype, mn_shape
  * as nothing is forgotten; rows of later tokens are not looked at, and those before `first` need not be kept. So a stream goes back to
  * position p by saying so. Of a call with a stream of its own this is not noted: its position is not the model's. */
 void mn_state_appended(mn_scope *s, const char *name, int64_t first);
+/* The same of a cache that turns over: row `first` + p is written by token p until there are no more rows, then all of them may be. What no
+ * token has written is zeros. */
+void mn_state_ring(mn_scope *s, const char *name, int64_t first);
 
 /* After everything is built: rows that are true (bool [B]) begin anew after this segment, position and states of the stream and of what
  * it calls, but for the states that last. */

@@ -111,10 +111,19 @@ void mn_state_set(mn_scope *s, const char *name, mn_tensor *value) {
   else e->value = value;
 }
 
-void mn_state_appended(mn_scope *s, const char *name, int64_t first) {
+/* A cache of the stream that is built; NULL: of a call's own, or it does not begin with zeros. */
+static mn_state_info *cache_of(mn_scope *s, const char *name) {
   const char *full = mn_scope_full_state(s, name);
   const int i = full ? mn_state_find(s->frame->store, full) : -1;
-  if (i >= 0 && !s->frame->parent && s->frame->store->states[i].zeros) s->frame->store->states[i].info.appended = first + 1;
+  return i >= 0 && !s->frame->parent && s->frame->store->states[i].zeros ? &s->frame->store->states[i].info : NULL;
+}
+void mn_state_appended(mn_scope *s, const char *name, int64_t first) {
+  mn_state_info *info = cache_of(s, name);
+  if (info) info->appended = first + 1;
+}
+void mn_state_ring(mn_scope *s, const char *name, int64_t first) {
+  mn_state_info *info = cache_of(s, name);
+  if (info) info->ring = first + 1;
 }
 
 mn_dtype mn_scope_cache(const mn_scope *s, mn_dtype t, int64_t K) {

@@ -42,6 +42,13 @@ static mn_status keep(mn_states *s, int i, const mn_state_info *info) {
   return mn_table_put(&s->at, s->info[i].name, i);
 }
 
+/* Windows are zeros until they are written, and cost memory as far as they were. */
+static bool has_rings(const mn_states *s) {
+  for (int i = 0; i < s->n; i++)
+    if (s->info[i].ring) return true;
+  return false;
+}
+
 static mn_status open_states(mn_states *s, int n, const mn_state_info *info) {
   s->info = mn_arena_alloc(s->arena, (size_t)(n + 1) * sizeof *s->info);
   s->offset = mn_arena_alloc(s->arena, (size_t)(n + 1) * sizeof *s->offset);
@@ -51,7 +58,7 @@ static mn_status open_states(mn_states *s, int n, const mn_state_info *info) {
   if (n < 1 || strcmp(info[0].name, "position") != 0 || info[0].dtype != MN_I32 || info[0].shape.ndim != 1)
     return mn_fail(MN_ERR_INTERNAL, "the first state of a stream is its position");
   for (int i = 0; i < n; i++) MN_TRY(keep(s, i, &info[i]));
-  s->block = s->backend->alloc(s->backend, s->block_bytes);
+  s->block = has_rings(s) ? mn_backend_room(s->backend, s->block_bytes) : s->backend->alloc(s->backend, s->block_bytes);
   if (s->room_bytes) s->room = mn_backend_room(s->backend, s->room_bytes);
   if (!s->block || (s->room_bytes && !s->room)) return mn_context(MN_ERR_MEMORY, "the states of %" PRId64 " streams", s->batch);
   return s->batch == 1 && s->room && mn_backend_has_pages(s->backend) ? mn_sharing_new(&s->sharing) : MN_OK;
@@ -74,7 +81,7 @@ static mn_status states_new(mn_backend *b, int64_t batch, int n, const mn_state_
 
 mn_status mn_states_new(mn_backend *b, int64_t batch, int n, const mn_state_info *info, mn_states **out) {
   MN_TRY(states_new(b, batch, n, info, out));
-  mn_status status = b->zero(b, (*out)->block, (*out)->block_bytes);
+  mn_status status = has_rings(*out) ? MN_OK : b->zero(b, (*out)->block, (*out)->block_bytes);
   if (status == MN_OK) return MN_OK;
   mn_states_free(*out);
   *out = NULL;
@@ -83,7 +90,8 @@ mn_status mn_states_new(mn_backend *b, int64_t batch, int n, const mn_state_info
 
 void mn_states_free(mn_states *s) {
   if (!s) return;
-  if (s->block) s->backend->free(s->backend, s->block, s->block_bytes);
+  if (s->block && has_rings(s)) mn_backend_room_free(s->backend, s->block, s->block_bytes);
+  else if (s->block) s->backend->free(s->backend, s->block, s->block_bytes);
   if (s->room) mn_backend_room_free(s->backend, s->room, s->room_bytes);
   mn_sharing_free(s->sharing);
   mn_arena_free(s->arena);
@@ -157,10 +165,23 @@ static mn_status copy_caches(mn_states *to, int64_t to_row, const mn_states *fro
   return MN_OK;
 }
 
-/* All that is read of a row. */
+/* Bytes of a row of state i, no cache, that are not zeros behind `position` tokens. */
+static size_t written(const mn_states *s, int i, int64_t position) {
+  const mn_state_info *info = &s->info[i];
+  const size_t all = mn_states_row_bytes(s, i);
+  if (!info->ring || info->shape.ndim < 2 || info->shape.dim[0] != s->batch || info->ring - 1 + position >= info->shape.dim[1]) return all;
+  return all / (size_t)info->shape.dim[1] * (size_t)(info->ring - 1 + position);
+}
+
+/* All that is read of a row; of windows what was written, and what the row had behind it becomes zeros. */
 static mn_status copy_row(mn_states *to, int64_t to_row, const mn_states *from, int64_t from_row, int64_t known) {
-  for (int i = 0; i < to->n; i++)
-    if (!mn_states_token_bytes(to, i)) MN_TRY(copy_part(to, to_row, from, from_row, i, 0, mn_states_row_bytes(to, i)));
+  for (int i = 0; i < to->n; i++) {
+    if (mn_states_token_bytes(to, i)) continue;
+    const size_t now = written(from, i, from->position[from_row]), before = written(to, i, to->position[to_row]);
+    MN_TRY(copy_part(to, to_row, from, from_row, i, 0, now));
+    char *row = (char *)mn_states_data(to, i) + (size_t)to_row * mn_states_row_bytes(to, i);
+    if (now < before) MN_TRY(to->backend->zero(to->backend, row + now, before - now));
+  }
   return copy_caches(to, to_row, from, from_row, known);
 }
 
@@ -171,8 +192,8 @@ mn_status mn_states_copy(mn_states *to, const mn_states *from) {
   if (to->batch != from->batch)
     return mn_fail(MN_ERR_ARG, "states of %" PRId64 " streams are not those of %" PRId64 ": select rows", from->batch, to->batch);
   MN_TRY(mn_sharing_show(to, from, &shared));
-  MN_TRY(mn_backend_transfer(to->backend, to->block, from->backend, from->block, to->block_bytes)); /* laid out alike */
-  for (int64_t b = 0; b < to->batch; b++) MN_TRY(copy_caches(to, b, from, b, shared));
+  if (!has_rings(to)) MN_TRY(mn_backend_transfer(to->backend, to->block, from->backend, from->block, to->block_bytes)); /* laid out alike */
+  for (int64_t b = 0; b < to->batch; b++) MN_TRY(has_rings(to) ? copy_row(to, b, from, b, shared) : copy_caches(to, b, from, b, shared));
   return MN_OK;
 }
 

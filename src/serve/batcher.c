@@ -90,9 +90,20 @@ static mn_status resize(mn_batcher *b, int64_t room) {
   return MN_OK;
 }
 
+/* Answers that begin with the next pieces: their prompts are as good as read. */
+static int64_t soon(const mn_batcher *b) {
+  int64_t n = 0;
+  for (const mn_task *t = b->reading; t; t = t->next)
+    if (t->n_prompt - t->read <= b->config.piece) n += t->answers - t->live;
+  return n;
+}
+
+/* Rows for all that are live or come soon: a batch that grew one power of two at a time would be copied each time. */
 static mn_status find_room(mn_batcher *b, int64_t *at) {
   if (b->live == b->room) {
-    const int64_t more = b->room ? b->room * 2 : 1;
+    const int64_t wanted = b->live + soon(b);
+    int64_t more = b->room ? b->room * 2 : 1;
+    while (more < wanted) more *= 2;
     MN_TRY(resize(b, more < b->config.rows ? more : b->config.rows));
   }
   for (*at = 0; b->rows[*at].task; ++*at) continue;
@@ -101,7 +112,7 @@ static mn_status find_room(mn_batcher *b, int64_t *at) {
 
 static mn_status shrink(mn_batcher *b) { /* not at once: who leaves may be followed */
   int64_t room = b->room;
-  while (room > 1 && b->live * 4 <= room) room /= 2;
+  while (room > 1 && (b->live + soon(b)) * 4 <= room) room /= 2;
   return b->live == 0 ? resize(b, 0) : room < b->room ? resize(b, room) : MN_OK;
 }
 
