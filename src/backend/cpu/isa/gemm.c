@@ -164,7 +164,19 @@ FIRST(first_b, PACKS_B, UNIT_F32, UNIT_F32, 4, A_UNIT)
 FIRST(first_b_rows, PACKS_B, UNIT_F32, UNIT_F32, pitch, 4)
 FIRST(first_b_bf16, PACKS_B, UNIT_BF16_AS_F32, UNIT_BF16_AS_F32, 4, A_UNIT)
 FIRST(first_b_rounded, PACKS_B, UNIT_BF16_AS_F32, UNIT_ROUNDED, 4, A_UNIT)
+/* A in bf16 is widened into its panel, and the tile reads it there. */
+#define FIRST_BF16(name, now, b_kind)                                                                                                      \
+  static void name(int64_t U, const char *a, int64_t pitch, const uint32_t *b, first_use f, const tile_out *o) {                           \
+    f.a_from = a;                                                                                                                          \
+    f.a_pitch = pitch;                                                                                                                     \
+    block_tile_first(UNIT_BF16_AS_F32, MR, NV, now, b_kind, U, f.a_to, 4, A_UNIT, (const float *)b, f, o, MR, NR);                         \
+  }
+FIRST_BF16(first_a_bf16, PACKS_A, UNIT_BF16_AS_F32)
+FIRST_BF16(first_ab_bf16, PACKS_BOTH, UNIT_BF16_AS_F32)
+FIRST_BF16(first_ab_rounded, PACKS_BOTH, UNIT_ROUNDED)
 static first_fn first_of(const mn_product *p, packs now, bool rows) {
+  if (p->bf16 && now == PACKS_A) return first_a_bf16;
+  if (p->bf16 && now == PACKS_BOTH) return p->b_f32 ? first_ab_rounded : first_ab_bf16;
   if (p->bf16) return p->b_f32 ? first_b_rounded : first_b_bf16;
   return rows ? first_b_rows : now == PACKS_BOTH ? first_ab : now == PACKS_A ? first_a : first_b;
 }
@@ -341,7 +353,7 @@ static void block(const mn_product *p, const mn_packed_b *ready, void *scratch) 
   /* panels of B, and whether tiles of A, that are packed while they are first used; not where every row is a page of its own */
   enum { PAGE = 4096, OVER = AP % VW ? VW - AP : 0 }; /* OVER: lanes that the last vector of a tile reads beyond it */
   const int64_t b_now = PACKS_LATE && !ready && p->b_cs == 1 && p->M >= MR ? p->N / NR : 0;
-  const bool a_now = PACKS_LATE && !in_place && !p->bf16 && p->a_rs == 1 && size * p->a_cs < PAGE && p->N >= NR; /* a whole tile */
+  const bool a_now = PACKS_LATE && !in_place && p->a_rs == 1 && size * p->a_cs < PAGE && p->N >= NR; /* a whole tile */
   tile_out o = {.ldc = p->ldc, .alpha = p->alpha};
   const int64_t c_size = p->c_bf16 && !plan.sum_apart ? 2 : 4;
   char *c = p->c;
@@ -401,7 +413,7 @@ static void block(const mn_product *p, const mn_packed_b *ready, void *scratch) 
         o.c = c + c_size * (i * o.ldc + j * NR);
         const char *from = in_place && t < whole ? rows + t * MR * pitch : (const char *)(a + (in_place ? 0 : slot + t) * a_panel(U));
         const uint32_t *panel = b + j * U * NR;
-        const first_use f = {(char *)(a + t * a_panel(U)), pb + b_size * j * NR, b_size * p->b_rs};
+        const first_use f = {.a_to = (char *)(a + t * a_panel(U)), .b_from = pb + b_size * j * NR, .b_pitch = b_size * p->b_rs};
         if (now & PACKS_A) first_of(p, now, false)(U, rows + size * t * MR, size * p->a_cs, panel, f, &o);
         else if (now) first_of(p, now, in_place)(U, from, pitch, panel, f, &o);
         else if (full) line(U, from, pitch, panel, &o, &l);

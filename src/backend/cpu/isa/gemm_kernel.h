@@ -348,7 +348,9 @@ typedef struct block_at {   /* where a tile stands along k */
  * of the operand lie side by side in memory, units `pitch` bytes apart. */
 typedef enum packs { PACKS_NONE = 0, PACKS_A = 1, PACKS_B = 2, PACKS_BOTH = 3 } packs;
 typedef struct first_use {
-  char *a_to; /* PACKS_A: here, while the tile itself reads A where it lies */
+  char *a_to;         /* PACKS_A: here; f32 is read where it lies by the tile itself, bf16 once it stands here */
+  const char *a_from; /* bf16: from there */
+  int64_t a_pitch;
   const char *b_from;
   int64_t b_pitch; /* PACKS_B: from there to where the tile expects B */
 } first_use;
@@ -392,7 +394,12 @@ INLINE void block_units(unit_kind kind, const int mr, const int nv, const packs 
         __builtin_prefetch(f->b_from + AHEAD * f->b_pitch, 0, 3);
         f->b_from += f->b_pitch;
       }
-      if (now & PACKS_A) {
+      if (now & PACKS_A && kind == UNIT_BF16_AS_F32) {
+        vu_store((uint32_t *)f->a_to, load_units(kind, f->a_from));
+        __builtin_prefetch(f->a_from + AHEAD * f->a_pitch, 0, 3);
+        f->a_from += f->a_pitch;
+        f->a_to += A_UNIT;
+      } else if (now & PACKS_A) {
         vu_store((uint32_t *)f->a_to, load_units(kind, at->row[0]));
         __builtin_prefetch(at->row[0] + AHEAD * unit, 0, 3);
         f->a_to += A_UNIT;
