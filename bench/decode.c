@@ -1,13 +1,14 @@
 /* decode.c - a token of a model that is read from a file, beside the rate at which this machine reads memory: every weight is read once for
  * each token, so that rate is the limit.
  *
- *     bench-decode MODEL [--threads N] [--context N] [--tokens N] [--turns N] [--prefill N] [--batch N] [--exact] [--cache TYPE] [--profile] [--told]
+ *     bench-decode MODEL [--threads N] [--context N] [--tokens N] [--turns N] [--prefill N] [--batch N] [--exact] [--cache TYPE] [--profile] [--told] [--going-on]
  *
  * MODEL is any that mneme opens; its caches hold what the options ask for. In each turn, by turns: `prefill` tokens into a fresh stream; `context` tokens and then `tokens` more, one
- * at a time; the machine's read bandwidth. The shortest of each counts. `of bandwidth` is the bytes of weights that a token reads, over its
+ * at a time; the machine's read bandwidth. The shortest of each counts. `of bandwidth` is the bytes of weights and states that a token reads, over its
  * time, over the bandwidth. --exact: activations are never rounded to 8 bits. --cache: of attention, f32, bf16, f16 or q8_0. --profile: each step of a token's plan. --told:
  * one turn for each line of standard input, answered by a line of JSON, for who measures something else by turns; before them a line says how
- * long it took from the program's start until 16 tokens were read (`first`). */
+ * long it took from the program's start until 16 tokens were read (`first`). --going-on: the context is read once, in the first turn, and each turn
+ * goes on where the one before ended: for long contexts, of at most --turns turns and one. No prefill is measured then. */
 #include "backend/cpu/machine.h"
 #include "base/narrow.h"
 #include "checkpoint/bundle.h"
@@ -21,7 +22,7 @@
 typedef struct setting {
   const char *model;
   int64_t threads, context, tokens, turns, prefill, batch;
-  bool exact, profile, told;
+  bool exact, profile, told, going_on;
   double began;
   mn_dtype cache;
 } setting;
@@ -63,12 +64,15 @@ static mn_status feed(mn_session *s, const int32_t *tokens, int64_t n) {
 }
 
 static mn_status turn(const setting *o, mn_session *s, const int32_t *tokens, double *prefill, double *token) {
-  MN_TRY(mn_session_reset(s));
+  const bool goes_on = o->going_on && mn_session_position(s) >= o->context;
   double began = mn_now();
-  if (o->prefill) MN_TRY(feed(s, tokens, o->prefill));
-  *prefill = mn_now() - began;
-  MN_TRY(mn_session_reset(s));
-  MN_TRY(feed(s, tokens, o->context));
+  if (!goes_on) {
+    MN_TRY(mn_session_reset(s));
+    if (o->prefill) MN_TRY(feed(s, tokens, o->prefill));
+    *prefill = mn_now() - began;
+    MN_TRY(mn_session_reset(s));
+    MN_TRY(feed(s, tokens, o->context));
+  }
   began = mn_now();
   for (int64_t i = 0; i < o->tokens; i++) MN_TRY(feed(s, tokens + i % o->context, 1));
   *token = (mn_now() - began) / (double)o->tokens;
@@ -76,7 +80,7 @@ static mn_status turn(const setting *o, mn_session *s, const int32_t *tokens, do
 }
 
 static mn_status measure(const setting *o, const mn_bundle *b, mn_session *s, int32_t *tokens) {
-  double prefill = INFINITY, token = INFINITY, bandwidth = 0, p, t;
+  double prefill = INFINITY, token = INFINITY, bandwidth = 0, p = 0, t;
   char line_of[256];
   if (o->told) {
     MN_TRY(feed(s, tokens, FIRST));
@@ -96,8 +100,8 @@ static mn_status measure(const setting *o, const mn_bundle *b, mn_session *s, in
     token = fmin(token, t);
     bandwidth = fmax(bandwidth, mn_machine_bandwidth(b->backend->pool));
   }
-  const double bytes = weights_read(b);
-  printf("weights          %10.1f MB\n", bytes / 1e6);
+  const double weights = weights_read(b), bytes = weights + (double)mn_session_state_bytes(s);
+  printf("weights, states  %10.1f MB  %8.1f MB\n", weights / 1e6, (bytes - weights) / 1e6);
   printf("a token          %10.3f ms  %8.1f tokens/s  %6.2f GB/s of %.2f, of bandwidth %.2f\n", token * 1e3, (double)o->batch / token,
          bytes / token / 1e9, bandwidth, bytes / token / 1e9 / bandwidth);
   if (o->prefill)
@@ -114,7 +118,8 @@ static mn_status run(const setting *o) {
   mn_status status = tokens ? mn_bundle_open(o->model, NULL, (int)o->threads, &b) : MN_ERR_MEMORY;
   if (status == MN_OK) {
     b.params->exact_products = o->exact;
-    mn_bundle_limit(&b, most + o->tokens + (o->profile ? PROFILED : 0)); /* a model without caches needs none */
+    mn_bundle_limit(&b, most + o->tokens * (o->going_on ? o->turns + 1 : 1) +
+                            (o->profile ? PROFILED : 0)); /* a model without caches needs none */
     b.params->cache = o->cache;
     for (int64_t i = 0; i < o->batch * (most + 1); i++)
       tokens[i] = (int32_t)(mn_random_uniform(3, 0, (uint64_t)i) * (double)b.model->config.vocab_size);
@@ -144,6 +149,7 @@ int main(int argc, char **argv) {
       if (!strcmp(argv[i + 1], mn_dtype_name(t)) && (t == MN_F32 || mn_is_narrow(t))) o.cache = t, known = true;
     if (known && !strcmp(argv[i], "--cache")) i++;
     if (!strcmp(argv[i], "--told")) o.told = known = true;
+    if (!strcmp(argv[i], "--going-on")) o.going_on = known = true, o.prefill = 0;
     if (!strcmp(argv[i], "--profile")) o.profile = known = true;
     if (argv[i][0] != '-' && !known && !o.model) o.model = argv[i], known = true;
     if (!known) {

@@ -22,12 +22,15 @@ class Theirs:
         self.lib, self.args = llama_cpp, args
         self.before = peak_of("self")
         began = time.perf_counter()
-        self.llama = llama_cpp.Llama(model, n_ctx=max(args.context, PREFILL) + args.tokens, n_batch=PREFILL, n_ubatch=PREFILL,
+        self.room = max(args.context, PREFILL) + args.tokens * (args.turns + 1 if args.going_on else 1)
+        self.llama = llama_cpp.Llama(model, n_ctx=self.room, n_batch=PREFILL, n_ubatch=PREFILL,
                                      n_threads=args.threads, n_threads_batch=args.threads, verbose=False)
-        ids = [7 * i % (self.llama.n_vocab() - 1) + 1 for i in range(max(args.context, PREFILL) + args.tokens)]
+        ids = [7 * i % (self.llama.n_vocab() - 1) + 1 for i in range(self.room)]
         self.ids = ids
         self.llama.eval(ids[:FIRST])
         self.first = time.perf_counter() - began
+        self.llama.reset()
+        self.there = False  # the context, of a side that goes on
         self.streams = None if args.streams == 1 else self.open_streams()
 
     def open_streams(self):
@@ -57,7 +60,11 @@ class Theirs:
     def turn(self):
         args, llama, ids = self.args, self.llama, self.ids
         prefill = None
-        if self.streams:
+        if args.going_on and self.there:
+            began = time.perf_counter()
+            for i in range(args.tokens):
+                llama.eval(ids[i:i + 1])
+        elif self.streams:
             self.lib.llama_memory_clear(self.lib.llama_get_memory(self.streams), True)
             for stream in range(args.streams):
                 for at in range(0, args.context, PREFILL):
@@ -66,11 +73,13 @@ class Theirs:
             for i in range(args.tokens):
                 self.decode([(ids[i], args.context + i, stream) for stream in range(args.streams)])
         else:
+            self.there = True
             llama.reset()
             began = time.perf_counter()
-            llama.eval(ids[:PREFILL])
-            prefill = time.perf_counter() - began
-            llama.reset()
+            if not args.going_on:
+                llama.eval(ids[:PREFILL])
+                prefill = time.perf_counter() - began
+                llama.reset()
             llama.eval(ids[:args.context])
             began = time.perf_counter()
             for i in range(args.tokens):
@@ -115,8 +124,10 @@ def compare(args, model, context, streams):
     """True where Mneme is the slower or the larger one."""
     numbers = ["--threads", str(args.threads), "--context", str(context), "--tokens", str(args.tokens)]
     bench = os.path.join(os.path.dirname(args.mneme), "bench-decode")
-    commands = [[bench, model, *numbers, "--prefill", str(PREFILL if streams == 1 else 0), "--batch", str(streams), "--cache", "f16", "--told"],
-                [sys.executable, __file__, "--theirs", *numbers, "--streams", str(streams), "--mneme", args.mneme, model]]
+    turns = ["--turns", str(args.turns)] + (["--going-on"] if args.going_on else [])
+    prefill = streams == 1 and not args.going_on
+    commands = [[bench, model, *numbers, "--prefill", str(PREFILL if prefill else 0), "--batch", str(streams), "--cache", "f16", "--told", *turns],
+                [sys.executable, __file__, "--theirs", *numbers, "--streams", str(streams), "--mneme", args.mneme, *turns, model]]
     sides = [Side(command) for command in commands]
     for side in sides:
         side.turn()
@@ -125,7 +136,7 @@ def compare(args, model, context, streams):
         for i in (0, 1) if turn % 2 == 0 else (1, 0):
             times[i].append(sides[i].turn())
     first = [[side.opened["first"]] for side in sides]
-    for opening in range(1, OPENINGS):
+    for opening in range(1, 1 if args.going_on else OPENINGS):
         for i in (0, 1) if opening % 2 == 0 else (1, 0):
             fresh = Side(commands[i])
             first[i].append(fresh.opened["first"])
@@ -133,16 +144,17 @@ def compare(args, model, context, streams):
     first = [statistics.median(times) for times in first]
     short = False
     print(f"{os.path.basename(model)}, {streams} stream{'s' * (streams > 1)}")
-    rows = [("token", f"a token behind {context}")] + ([("prefill", f"{PREFILL} tokens")] if streams == 1 else [])
+    rows = [("token", f"a token behind {context}")] + ([("prefill", f"{PREFILL} tokens")] if prefill else [])
     for key, what in rows:
         mine, other = ([t[key] for t in side] for side in times)
         ratio = statistics.median(o / m for m, o in zip(mine, other))
         short |= ratio < 1
         print(f"  {what:22} Mneme {1e3 * min(mine):8.2f} ms, llama.cpp {1e3 * min(other):8.2f} ms (shortest); {ratio:.2f} times its speed")
     peak = [side.close() for side in sides]
-    print(f"  {'the first token':22} Mneme {1e3 * first[0]:8.2f} ms, llama.cpp {1e3 * first[1]:8.2f} ms, file opened and {FIRST} tokens read")
+    if not args.going_on:
+        print(f"  {'the first token':22} Mneme {1e3 * first[0]:8.2f} ms, llama.cpp {1e3 * first[1]:8.2f} ms, file opened and {FIRST} tokens read")
     print(f"  {'memory':22} Mneme {peak[0]:8.1f} MiB, llama.cpp {peak[1]:8.1f} MiB; {peak[0] / peak[1]:.2f} of it", flush=True)
-    return short or peak[0] > peak[1] or first[0] > first[1]
+    return short or peak[0] > peak[1] or (first[0] > first[1] and not args.going_on)
 
 
 def main():
@@ -153,6 +165,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--context", default="128")
     parser.add_argument("--streams", default="1")
+    parser.add_argument("--going-on", action="store_true", help="one stream whose context is read once; turns follow each other")
     parser.add_argument("--theirs", action="store_true")
     parser.add_argument("models", nargs="+")
     args = parser.parse_args()
