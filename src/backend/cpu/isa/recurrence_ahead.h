@@ -27,7 +27,7 @@ TILE_FN void ahead_note(ahead *a, const void *at, int64_t pitch, int64_t bytes, 
 
 /* Some lines, a row at least. */
 TILE_FN void ahead_ask(ahead *a) {
-  enum { LINE = 64, LINES = 12 };
+  enum { LINE = 64, LINES = 16 };
   for (int64_t asked = 0; asked < LINES && a->now < a->n;) {
     ahead_rows *r = &a->rows[a->now];
     if (r->left-- <= 0) {

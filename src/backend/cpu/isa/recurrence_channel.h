@@ -137,16 +137,17 @@ TILE_FN void note_kept(const mn_rec_args *p, channel_work *w, int64_t b, int64_t
 /* A product between whose rows memory is asked for */
 TILE_FN void product(channel_work *w, int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
                      float *C, int64_t ldc, tile_mode mode) {
-  for (int64_t i = 0; i < M; i += TILE_MR) {
+  for (int64_t i = 0, rows; i < M; i += rows) {
+    rows = tile_rows(M - i);
     ahead_ask(&w->ahead);
-    tile_gemm(M - i < TILE_MR ? M - i : TILE_MR, N, K, A + i * ra, ra, ca, B, ldb, C + i * ldc, ldc, mode, TILE_FULL);
+    tile_gemm(rows, N, K, A + i * ra, ra, ca, B, ldb, C + i * ldc, ldc, mode, TILE_FULL);
   }
 }
 /* C = diag(x) X + A B; X may be C. Scaled row by row, so that what is not near comes while the product goes on. */
 TILE_FN void product_scaled(channel_work *w, int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B,
                             int64_t ldb, float *C, int64_t ldc, const float *x, const float *X) {
-  for (int64_t i = 0; i < M; i += TILE_MR) {
-    const int64_t rows = M - i < TILE_MR ? M - i : TILE_MR;
+  for (int64_t i = 0, rows; i < M; i += rows) {
+    rows = tile_rows(M - i);
     scale_rows(C + i * ldc, ldc, X + i * ldc, ldc, x + i, rows);
     product(w, rows, N, K, A + i * ra, ra, ca, B, ldb, C + i * ldc, ldc, TILE_ADD);
   }

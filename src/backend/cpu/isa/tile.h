@@ -254,12 +254,16 @@ MN_INLINE void tile_ask(tile_ahead *a, int64_t rows) {
     for (int64_t x = 0; x < a->bytes; x += 64) __builtin_prefetch(a->at + x, 0, 2);
 }
 
+/* Rows of the next tile, of so many that are left */
+MN_INLINE int64_t tile_rows(int64_t left) {
+  if (MN_UNITS && left >= 6 && left != 8) return 6;
+  return left >= TILE_MR ? TILE_MR : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
 MN_INLINE void tile_gemm_body(int64_t M, int64_t N, int64_t K, const float *A, int64_t ra, int64_t ca, const float *B, int64_t ldb,
                               float *C, int64_t ldc, tile_mode mode, tile_tri tri, const tile_linear *lin, tile_ahead *ahead) {
   int64_t nv = (N + MN_VL - 1) / MN_VL; /* vectors in a row */
   for (int64_t i = 0; i < M;) {
-    int64_t mr = M - i >= TILE_MR ? TILE_MR : M - i >= 4 ? 4 : M - i >= 2 ? 2 : 1;
-    if (MN_UNITS && tri == TILE_FULL && M - i >= 6 && M - i != 8) mr = 6;
+    const int64_t left = M - i, mr = tri == TILE_FULL ? tile_rows(left) : left >= TILE_MR ? TILE_MR : left >= 4 ? 4 : left >= 2 ? 2 : 1;
     if (ahead) tile_ask(ahead, mr);
     int64_t k0 = tri == TILE_A_UPPER ? i : 0;
     int64_t k1 = tri == TILE_A_LOWER && i + mr < K ? i + mr : K;
