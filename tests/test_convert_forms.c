@@ -137,16 +137,79 @@ static void there_and_back(const char *path, const char *options) {
 }
 
 static void checkpoints_of_others_stay_what_they_are(void) {
-  static const char *const names[] = {"checkpoints/llama",  "checkpoints/smollm",  "checkpoints/mistral", "checkpoints/gemma",
-                                      "checkpoints/gemma2", "checkpoints/gemma3",  "checkpoints/qwen2",   "checkpoints/qwen3",
-                                      "checkpoints/phi3",   "checkpoints/gpt2",    "hybrids/lfm2",        "hybrids/mamba2",
-                                      "hybrids/granite",    "hybrids/granite_moe", "hybrids/mixtral",     "hybrids/qwen3_moe",
-                                      "hybrids/olmoe",      "hybrids/qwen3_next",  "hybrids/kimi_linear", "hybrids/rwkv7"};
+  static const char *const names[] = {
+      "checkpoints/llama", "checkpoints/smollm",  "checkpoints/mistral", "checkpoints/gemma", "checkpoints/gemma2", "checkpoints/gemma3",
+      "checkpoints/qwen2", "checkpoints/qwen3",   "checkpoints/phi3",    "checkpoints/gpt2",  "hybrids/lfm2",       "hybrids/mamba2",
+      "hybrids/granite",   "hybrids/granite_moe", "hybrids/mixtral",     "hybrids/qwen3_moe", "hybrids/olmoe",      "hybrids/qwen3_next",
+      "hybrids/qwen3_5",   "hybrids/qwen3_5_moe", "hybrids/kimi_linear", "hybrids/rwkv7"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     char path[600];
     snprintf(path, sizeof path, GOLDEN "%s", names[i]);
     there_and_back(path, "");
   }
+}
+
+/* Every tensor of d/model.safetensors has the bytes that it has in the folder, and there is no other. */
+static void same_bytes(const char *folder) {
+  mn_st *was = NULL, *is = NULL;
+  char path[600];
+  snprintf(path, sizeof path, "%s/model.safetensors", folder);
+  CHECK_OK(mn_st_open(path, &was));
+  CHECK_OK(mn_st_open("d/model.safetensors", &is));
+  if (!was || !is) return;
+  CHECK(mn_st_count(was) == mn_st_count(is), "%s: %d tensors", folder, mn_st_count(is));
+  for (int i = 0; i < mn_st_count(was); i++) {
+    const mn_st_tensor *a = mn_st_at(was, i), *b = mn_st_find(is, a->name);
+    CHECK(b && mn_shape_equal(&a->shape, &b->shape) && a->bytes == b->bytes && !memcmp(a->data, b->data, a->bytes), "%s: %s", folder,
+          a->name);
+  }
+  mn_st_close(was);
+  mn_st_close(is);
+}
+
+static const mn_checkpoint_tensor *read_tensor(mn_checkpoint *c, const char *name, float *to, int64_t most) {
+  const mn_checkpoint_tensor *t = c ? mn_checkpoint_find(c, name) : NULL;
+  CHECK(t && mn_shape_count(&t->shape) <= most, "%s", name);
+  if (t) CHECK_OK(mn_checkpoint_read(t, 0, mn_shape_count(&t->shape), MN_F32, to));
+  return t;
+}
+
+/* Qwen3.5 in GGUF: four heads of values, two for each key head, stand as 0, 2, 1, 3, as rows, as what each head has one of, and as columns
+ * of what is given on; and all come back to the same bits. */
+static void heads_of_values_are_tiled(void) {
+  enum { G = 2, EACH = 2, H = G * EACH, K = 4, V = 6, D = 16 };
+  static float z[2][H * V * D], qkv[2][(2 * G * K + H * V) * D], given[2][D * H * V], rate[2][H];
+  mn_checkpoint *c = NULL, *hf = NULL;
+  CHECK(sh("rm -rf c.gguf d && " MNEME "convert " GOLDEN "hybrids/qwen3_5 --out c.gguf --quiet 2>&1 && " MNEME
+           "convert c.gguf --out d --type bf16 --quiet 2>&1") == 0,
+        "%s", out);
+  same_bytes(GOLDEN "hybrids/qwen3_5");
+  CHECK_OK(mn_checkpoint_open("c.gguf", &c));
+  CHECK_OK(mn_checkpoint_open(GOLDEN "hybrids/qwen3_5", &hf));
+#define LAYER "model.layers.0.linear_attn."
+  if (read_tensor(hf, LAYER "in_proj_z.weight", z[0], H * V * D) && read_tensor(c, "blk.0.attn_gate.weight", z[1], H * V * D) &&
+      read_tensor(hf, LAYER "in_proj_qkv.weight", qkv[0], (2 * G * K + H * V) * D) &&
+      read_tensor(c, "blk.0.attn_qkv.weight", qkv[1], (2 * G * K + H * V) * D) &&
+      read_tensor(hf, LAYER "out_proj.weight", given[0], D * H * V) && read_tensor(c, "blk.0.ssm_out.weight", given[1], D * H * V) &&
+      read_tensor(hf, LAYER "A_log", rate[0], H) && read_tensor(c, "blk.0.ssm_a", rate[1], H)) {
+    const size_t keys = (size_t)(2 * G * K) * D, head = (size_t)V * D;
+    CHECK(!memcmp(qkv[0], qkv[1], keys * sizeof(float)), "queries and keys stay");
+    for (size_t g = 0; g < G; g++)
+      for (size_t j = 0; j < EACH; j++) {
+        const size_t from = g * EACH + j, to = j * G + g;
+        CHECK(!memcmp(z[0] + from * head, z[1] + to * head, head * sizeof(float)), "gate of head %zu", from);
+        CHECK(!memcmp(qkv[0] + keys + from * head, qkv[1] + keys + to * head, head * sizeof(float)), "values of head %zu", from);
+        CHECK(fabsf(-expf(rate[0][from]) - rate[1][to]) < 1e-6F, "rate of head %zu", from);
+        for (size_t r = 0; r < D; r++)
+          CHECK(!memcmp(given[0] + (r * H + from) * V, given[1] + (r * H + to) * V, V * sizeof(float)), "columns of head %zu", from);
+      }
+  }
+  mn_checkpoint_close(c);
+  mn_checkpoint_close(hf);
+  CHECK(sh("rm -rf c.gguf d && " MNEME "convert " GOLDEN "hybrids/qwen3_5_moe --out c.gguf --quiet 2>&1 && " MNEME
+           "convert c.gguf --out d --type bf16 --quiet 2>&1") == 0,
+        "%s", out);
+  same_bytes(GOLDEN "hybrids/qwen3_5_moe");
 }
 
 /* Falcon-H1's projections are multiplied already in GGUF, so its factors are gone on the way back; llama.cpp knows its norm behind the gate
@@ -188,22 +251,70 @@ static void a_gguf_file_is_as_llama_cpps_converter_makes_it(void) {
   }
 }
 
-/* A file whose values are said to be of another width than its keys. */
-static void two_widths_are_refused(void) {
-  static const char key[] = "qwen3.attention.value_length";
-  CHECK(sh("rm -f c.gguf && " MNEME "convert " GOLDEN "checkpoints/qwen3 --out c.gguf --quiet 2>&1") == 0, "%s", out);
+/* c.gguf, with another number or numbers under the key (n 0: one number), and a tensor more (NULL: none), as d.gguf. */
+static void change_number(const char *key, const int32_t *x, size_t n, const char *more) {
   mn_gguf *g = NULL;
   mn_gguf_writer *w = mn_gguf_writer_new();
   CHECK_OK(mn_gguf_open("c.gguf", &g));
   for (int k = 0; g && k < mn_gguf_meta_count(g); k++)
-    CHECK_OK(!strcmp(mn_gguf_meta_at(g, k)->key, key) ? mn_gguf_writer_u32(w, key, 5) : mn_gguf_writer_copy(w, mn_gguf_meta_at(g, k)));
+    if (strcmp(mn_gguf_meta_at(g, k)->key, key) != 0) CHECK_OK(mn_gguf_writer_copy(w, mn_gguf_meta_at(g, k)));
+  if (n) CHECK_OK(mn_gguf_writer_i32s(w, key, x, n));
+  else CHECK_OK(mn_gguf_writer_u32(w, key, (uint32_t)*x));
   for (int k = 0; g && k < mn_gguf_count(g); k++) {
     const mn_gguf_tensor *t = mn_gguf_at(g, k);
     CHECK_OK(mn_gguf_writer_add(w, t->name, t->type->type, &t->shape, t->data));
+    if (more && !k) CHECK_OK(mn_gguf_writer_add(w, more, t->type->type, &t->shape, t->data));
   }
   CHECK_OK(mn_gguf_writer_save(w, "d.gguf"));
   mn_gguf_writer_free(w);
   mn_gguf_close(g);
+}
+
+/* Hostile settings of Qwen3.5 by name; a block behind the last is of drafts, and changes nothing. */
+static void settings_of_qwen3_5_are_held(void) {
+  static float a[TOKENS * 512], b[TOKENS * 512];
+  static const struct {
+    const char *key, *more, *says;
+    int32_t x[5];
+    size_t n;
+  } cases[] = {
+      {"rope.dimension_sections", NULL, "must be a list of up to 4", {1, 1, 1, 1, 1}, 5},
+      {"rope.dimension_sections", NULL, "must be a list of up to 4", {-1, 1, 1}, 3},
+      {"rope.dimension_sections", NULL, "must be a list of up to 4", {1}, 0},
+      {"rope.dimension_sections", NULL, "has no pair that is turned", {0, 0, 0, 0}, 4},
+      {"rope.dimension_sections", NULL, "turns pair 1 by no position of text", {2, 0, 0, 0}, 4},
+      {"rope.dimension_sections", NULL, "turns pair 3 by no position of text", {1, 1, 1, 1}, 4},
+      {"nextn_predict_layers", NULL, "leaves none of the 2 layers", {2}, 0},
+      {"block_count", NULL, "block_count is 1, and there is the tensor 'blk.1.", {1}, 0},
+      {"block_count", "blk.3.nextn.enorm.weight", "block_count is 3, and there is the tensor 'blk.3.nextn.enorm", {3}, 0},
+      {"attention.recurrent_layers", NULL, "must be a list of a truth for each layer", {1}, 1},
+      {"attention.recurrent_layers", NULL, "must be a list of truths", {1, 0}, 2},
+      {"ssm.group_count", NULL, "must be at least 1", {0}, 0},
+      {"ssm.group_count", NULL, "must divide heads", {3}, 0},
+      {"ssm.state_size", NULL, "must be at least 1", {0}, 0},
+      {"ssm.inner_size", NULL, "must be at least 1", {0}, 0},
+      {"ssm.inner_size", NULL, "no multiple of the number of heads", {25}, 0},
+  };
+  CHECK(sh("rm -f c.gguf && " MNEME "convert " GOLDEN "hybrids/qwen3_5 --out c.gguf --quiet 2>&1") == 0, "%s", out);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char key[96];
+    snprintf(key, sizeof key, "qwen35.%s", cases[i].key);
+    change_number(key, cases[i].x, cases[i].n, cases[i].more);
+    CHECK(sh(MNEME "generate --model d.gguf --prompt a --tokens 1 2>&1") != 0 && strstr(out, cases[i].says), "%s: %s", cases[i].says, out);
+  }
+  const int n = TOKENS * said("c.gguf", a);
+  const int32_t one = 1, three = 3;
+  change_number("qwen35.block_count", &three, 0, "blk.2.nextn.enorm.weight");
+  CHECK(rename("d.gguf", "c.gguf") == 0, "renamed");
+  change_number("qwen35.nextn_predict_layers", &one, 0, NULL);
+  CHECK(said("d.gguf", b) && n && !memcmp(a, b, (size_t)n * sizeof *a), "drafts are left aside");
+}
+
+/* A file whose values are said to be of another width than its keys. */
+static void two_widths_are_refused(void) {
+  const int32_t five = 5;
+  CHECK(sh("rm -f c.gguf && " MNEME "convert " GOLDEN "checkpoints/qwen3 --out c.gguf --quiet 2>&1") == 0, "%s", out);
+  change_number("qwen3.attention.value_length", &five, 0, NULL);
   CHECK(sh(MNEME "generate --model d.gguf --prompt a --tokens 1 2>&1") != 0 && strstr(out, "attention.value_length") &&
             strstr(out, "one width"),
         "%s", out);
@@ -221,6 +332,7 @@ static void other_programs_find_what_they_ask_for(void) {
              {"hybrids/granite", "granitehybrid.expert_used_count", NULL},
              {"hybrids/granite_moe", "granitehybrid.expert_used_count", "2"},
              {"hybrids/mamba2", "mamba2.context_length", "1048576"},
+             {"hybrids/qwen3_5_moe", "qwen35moe.expert_used_count", "2"},
              {"hybrids/rwkv7", "rwkv7.context_length", "1048576"},
              {"hybrids/rwkv7", "rwkv7.attention.head_count", "0"}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -396,6 +508,8 @@ int main(void) {
   RUN(several_ends_stay_several);
   RUN(in_blocks_it_says_nearly_the_same);
   RUN(checkpoints_of_others_stay_what_they_are);
+  RUN(heads_of_values_are_tiled);
+  RUN(settings_of_qwen3_5_are_held);
   RUN(factors_stay_in_the_projections);
   RUN(a_gguf_file_is_as_llama_cpps_converter_makes_it);
   RUN(other_programs_find_what_they_ask_for);

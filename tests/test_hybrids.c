@@ -11,10 +11,25 @@
 
 #define GOLDEN MN_TEST_SOURCE_DIR "/tests/golden/hybrids/"
 
-static const char *const names[] = {
-    "lfm2",      "lfm2_moe",       "mamba2",     "bamba",           "granite",          "granite_moe",
-    "falcon_h1", "falcon_h1_norm", "qwen3_next", "qwen3_5",         "kimi_linear",      "mixtral",
-    "qwen3_moe", "olmoe",          "rwkv7",      "lfm2/model.gguf", "rwkv7/model.gguf", "granite/model.gguf"};
+static const char *const names[] = {"lfm2",
+                                    "lfm2_moe",
+                                    "mamba2",
+                                    "bamba",
+                                    "granite",
+                                    "granite_moe",
+                                    "falcon_h1",
+                                    "falcon_h1_norm",
+                                    "qwen3_next",
+                                    "qwen3_5",
+                                    "qwen3_5_moe",
+                                    "kimi_linear",
+                                    "mixtral",
+                                    "qwen3_moe",
+                                    "olmoe",
+                                    "rwkv7",
+                                    "lfm2/model.gguf",
+                                    "rwkv7/model.gguf",
+                                    "granite/model.gguf"};
 enum { NAMES = sizeof names / sizeof *names };
 
 typedef struct opened { /* a checkpoint, and what was made of it elsewhere */

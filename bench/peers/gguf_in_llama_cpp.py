@@ -51,6 +51,9 @@ HYBRIDS = {  # made by hybrids.py
                                                         residual_multiplier=0.6, attention_multiplier=0.2, position_embedding_type="rope")),
     "falcon_h1": ("FalconH1ForCausalLM", dict(SMALL, mamba_d_ssm=128, **MAMBA, mamba_rms_norm=True, mamba_norm_before_gate=False, rope_parameters=ROPE)),
     "qwen3_next": ("Qwen3NextForCausalLM", dict(DELTA, **EXPERTS, shared_expert_intermediate_size=48)),
+    "qwen3_5": ("Qwen3_5ForCausalLM", DELTA),
+    "qwen3_5_moe": ("Qwen3_5MoeForCausalLM", dict({k: v for k, v in DELTA.items() if k != "intermediate_size"}, num_experts=4, num_experts_per_tok=2,
+                                                  moe_intermediate_size=32, shared_expert_intermediate_size=48)),
     "kimi_linear": ("KimiLinearForCausalLM", dict(
         vocab_size=48, hidden_size=64, intermediate_size=96, moe_intermediate_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
         num_local_experts=4, num_experts_per_tok=2, n_shared_experts=1, n_group=1, topk_group=1, kv_lora_rank=32, qk_nope_head_dim=16, qk_rope_head_dim=16,

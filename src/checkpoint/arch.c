@@ -125,13 +125,20 @@ static mn_status missing(const matching *x, const char *param, const char *name)
                  near ? "; there is '" : "", near ? mn_printable(near, other) : "", near ? "'" : "");
 }
 
+/* Another row before this one says the same: a parameter may have several names in the other form. */
+static bool is_again(const matching *x, const mn_arch_tensor *row) {
+  for (const mn_arch_tensor *r = x->a->tensors; r != row; r++)
+    if (r->param && pattern_of(x, r) && !strcmp(r->param, row->param) && !strcmp(pattern_of(x, r), pattern_of(x, row))) return true;
+  return false;
+}
+
 /* Rows of the file's tensor before this parameter's, and of all its parameters. */
 static mn_status parts_of(const matching *x, const mn_arch_tensor *row, int layer, int64_t *before, int64_t *all) {
   char name[MN_ARCH_NAME];
   *before = *all = 0;
   for (const mn_arch_tensor *r = x->a->tensors; r->param || r->hf || r->gguf; r++) {
     const char *pattern = pattern_of(x, r);
-    if (!r->param || !pattern || strcmp(pattern, pattern_of(x, row)) != 0) continue;
+    if (!r->param || !pattern || strcmp(pattern, pattern_of(x, row)) != 0 || is_again(x, r)) continue;
     const int i = mn_params_find(x->p, mn_arch_filled(r->param, layer, name));
     if (i < 0) continue;
     if (r == row) *before = *all;
@@ -214,6 +221,23 @@ static mn_status match_each(const matching *x, int i, int layer, mn_arch_piece *
   return MN_OK;
 }
 
+/* Rows that stand one behind the other, and columns that stand where they should, need no order: such a tensor may stay where it lies. */
+static void settle(const matching *x, int i, mn_arch_piece *piece) {
+  const mn_shape *s = &x->p->info[i].shape;
+  if (piece->how & MN_T_ROWS) {
+    const int64_t rows = s->dim[0], first = x->a->place(piece->mixer, piece->row, 0);
+    int64_t r = 1;
+    while (r < rows && x->a->place(piece->mixer, piece->row, r) == first + r) r++;
+    if (r >= rows) piece->how = (piece->how & ~(unsigned)MN_T_ROWS) | MN_T_PART, piece->first = first;
+  }
+  if (piece->how & MN_T_COLUMNS) {
+    const int64_t n = s->dim[1] / x->a->together(piece->mixer, piece->row);
+    int64_t k = 0;
+    while (k < n && x->a->place(piece->mixer, piece->row, k) == k) k++;
+    if (k == n) piece->how &= ~(unsigned)MN_T_COLUMNS;
+  }
+}
+
 void mn_arch_pieces_free(int n, mn_arch_piece *pieces) {
   for (int i = 0; pieces && i < n; i++) free(pieces[i].each);
   free(pieces);
@@ -240,6 +264,7 @@ static mn_status match_one(const matching *x, int i) {
     MN_TRY(check_shape(x, i, piece, rows));
     MN_TRY(mn_checkpoint_readable(piece->tensor));
     x->known[piece->tensor - mn_checkpoint_at(x->c, 0)] = true;
+    settle(x, i, piece);
     return check_copy(x, i, piece);
   }
   if (*absent) return missing(x, param, absent);
@@ -253,6 +278,10 @@ static bool is_left_aside(const matching *x, const char *name) {
   for (const mn_arch_tensor *r = x->a->tensors; r->param || r->hf || r->gguf; r++) {
     const char *pattern = pattern_of(x, r);
     if (r->param || !pattern) continue;
+    if (how_of(x, r) & MN_T_BEHIND) {
+      if (mn_arch_fits(pattern, name, &layer) && layer >= x->m->config.layers) return true;
+      continue;
+    }
     if (mn_arch_fits(pattern, name, &layer) || (n && !strncmp(pattern, x->a->prefix, n) && mn_arch_fits(pattern + n, name, &layer)))
       return true;
   }

@@ -19,7 +19,9 @@ enum {
   MN_T_NEG_EXP = 32,   /* it holds -exp(parameter): rates of decay                                                 */
   MN_T_SCALED = 64,    /* the parameter is this, times a number of the settings                                    */
   MN_T_RESHAPED = 128, /* it holds as many elements in another shape                                               */
-  MN_T_TURNED = 256    /* of [H N, R], each of H matrices [N,R] is turned: it is [H,R,N]                           */
+  MN_T_TURNED = 256,   /* of [H N, R], each of H matrices [N,R] is turned: it is [H,R,N]                           */
+  MN_T_COLUMNS = 512,  /* its columns stand in pieces of equal width, and the architecture knows where each stands */
+  MN_T_BEHIND = 1024   /* of a row without a parameter: only of layers behind the model's last                     */
 };
 
 /* Of several rows for one parameter the first whose tensor is there counts. In names # is a layer's number; a * at the end is any rest, and a name that is * alone is the parameter's own. A
@@ -53,8 +55,10 @@ typedef struct mn_arch_def {
   bool (*belongs)(const mn_mixer *mixer, const mn_arch_tensor *row);
   /* MN_T_RESHAPED: the shape there of a parameter of this one. NULL: files have the parameter's own. */
   void (*shape)(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *shape);
-  /* MN_T_ROWS: which row of the file's tensor is row r of the parameter, in a block with this mixer. */
+  /* MN_T_ROWS: which row of the file's tensor is row r of the parameter, in a block with this mixer. MN_T_COLUMNS: which piece there is piece
+   * r of it, where `together` columns are one. */
   int64_t (*place)(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r);
+  int64_t (*together)(const mn_mixer *mixer, const mn_arch_tensor *row);
   /* MN_T_SCALED: what row r of the parameter is multiplied by. `recipe` has checked the settings. */
   double (*scale)(const mn_checkpoint *c, const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r);
 } mn_arch_def;

@@ -1,19 +1,37 @@
 /* arch_qwen3_next.c - Qwen3-Next and Qwen3.5: Gated DeltaNet, and in some layers attention whose output is gated (Yang et al. 2024,
  * arXiv 2412.06464; Qiu et al. 2025, arXiv 2505.06708). Gains of norms are 1 + w, but for that of what a memory is read for. Qwen3-Next keeps
- * its projections head by head, q, k, v and z of each key head behind one another; Qwen3.5 keeps each whole. */
+ * its projections head by head, q, k, v and z of each key head behind one another; Qwen3.5 keeps each whole, and in GGUF with another order
+ * of the heads of values. */
 #include "checkpoint/arch.h"
 #include "checkpoint/hybrid.h"
 #include "checkpoint/say.h"
 #include "memory/attention.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { DELTA, ATTENTION };
+
+/* GGUF: true for layers that have a memory instead of attention; layers behind the model's last stand there, too. */
+static mn_status read_recurrent(mn_settings *s, const mn_transformer *t, int **kinds) {
+  static const char key[] = "attention.recurrent_layers";
+  const mn_value *v = mn_setting(s, NULL, key);
+  if (!v) return MN_OK;
+  if (v->kind != MN_LIST || (int64_t)v->count < t->layers)
+    return mn_setting_refuse(s, NULL, key, "must be a list of a truth for each layer");
+  if (!(*kinds = mn_arena_alloc(s->arena, (size_t)t->layers * sizeof **kinds))) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < t->layers; i++) {
+    if (v->as.items[i]->kind != MN_BOOLEAN) return mn_setting_refuse(s, NULL, key, "must be a list of truths");
+    (*kinds)[i] = v->as.items[i]->as.boolean ? DELTA : ATTENTION;
+  }
+  return MN_OK;
+}
 
 static mn_status read_kinds(mn_settings *s, const mn_transformer *t, int **kinds) {
   static const char *const words[] = {"linear_attention", "full_attention", NULL};
   int64_t every;
   MN_TRY(mn_hybrid_layers(s, "layer_types", t->layers, words, kinds));
+  if (s->form == MN_FORM_GGUF) MN_TRY(read_recurrent(s, t, kinds));
   MN_TRY(mn_setting_int(s, "full_attention_interval", "full_attention_interval", 4, &every));
   if (*kinds) return MN_OK;
   if (every < 1) return mn_setting_refuse(s, "full_attention_interval", "full_attention_interval", "must be at least 1");
@@ -35,6 +53,9 @@ static mn_status delta_keys(mn_settings *s, const mn_transformer *t, mn_keys *de
     MN_TRY(mn_setting_int(s, "linear_value_head_dim", NULL, MN_NEEDED, &value_dim));
   }
   MN_TRY(mn_setting_int(s, "linear_conv_kernel_dim", "ssm.conv_kernel", 4, &conv));
+  if (key_heads < 1) return mn_setting_refuse(s, "linear_num_key_heads", "ssm.group_count", "must be at least 1");
+  if (key_dim < 1) return mn_setting_refuse(s, "linear_key_head_dim", "ssm.state_size", "must be at least 1");
+  if (value_dim < 1) return mn_setting_refuse(s, "linear_value_head_dim", "ssm.inner_size", "must be at least 1 for each head");
   mn_keys_text(delta, "type", "gated_deltanet");
   mn_keys_int(delta, "heads", heads);
   mn_keys_int(delta, "key_heads", key_heads);
@@ -57,6 +78,25 @@ static mn_status read_experts(mn_settings *s, mn_hybrid_experts *e, int64_t *eve
   return mn_setting_bool(s, "norm_topk_prob", NULL, true, &e->normalize);
 }
 
+/* GGUF: blocks that guess further tokens, for drafts, stand behind the model's own and are counted with them; nothing reads them. */
+static mn_status leave_drafts(mn_settings *s, mn_transformer *t) {
+  char shown[MN_PRINTABLE];
+  int64_t drafts;
+  int layer;
+  if (s->form != MN_FORM_GGUF) return MN_OK;
+  MN_TRY(mn_setting_int(s, NULL, "nextn_predict_layers", 0, &drafts));
+  if (drafts >= t->layers)
+    return mn_setting_refuse(s, NULL, "nextn_predict_layers", "leaves none of the %lld layers of block_count", (long long)t->layers);
+  for (int i = 0; i < mn_checkpoint_count(s->from); i++) {
+    const char *name = mn_checkpoint_at(s->from, i)->name;
+    if (mn_arch_fits("blk.#.*", name, &layer) && layer >= t->layers)
+      return mn_setting_refuse(s, NULL, "block_count", "is %lld, and there is the tensor '%s'", (long long)t->layers,
+                               mn_printable(name, shown));
+  }
+  t->layers -= drafts;
+  return MN_OK;
+}
+
 static mn_status recipe(mn_settings *s, const mn_value **out) {
   mn_transformer t;
   mn_keys model = {.arena = s->arena}, delta = model, attention = model;
@@ -64,6 +104,7 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   int64_t every;
   int *kinds;
   MN_TRY(mn_hybrid_read(s, "rms_norm_eps", false, &t));
+  MN_TRY(leave_drafts(s, &t));
   if (s->form == MN_FORM_GGUF) MN_TRY(mn_setting_int(s, NULL, "attention.head_count_kv", t.heads, &t.kv_heads));
   MN_TRY(read_kinds(s, &t, &kinds));
   MN_TRY(delta_keys(s, &t, &delta));
@@ -102,23 +143,37 @@ static int64_t interval(const mn_value *recipe) {
   return 0;
 }
 
-static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+static mn_status say_kinds(const mn_value *recipe, mn_keys *keys) {
+  const int64_t n = mn_recipe_layers(recipe), every = interval(recipe);
+  bool *recurrent = mn_arena_alloc(keys->arena, (size_t)(n + 1) * sizeof *recurrent);
+  if (!recurrent) return MN_ERR_MEMORY;
+  for (int64_t i = 0; i < n; i++) recurrent[i] = !mn_recipe_has_mixer(recipe, i, "attention");
+  if (every) mn_keys_int(keys, "full_attention_interval", every);
+  else mn_say_truths(keys, "attention.recurrent_layers", n, recurrent);
+  return MN_OK;
+}
+
+static mn_status say_both(const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
   const mn_value *attention = mn_recipe_attention(recipe, false), *delta = NULL;
   const double head_dim = mn_recipe_number(attention, "head_dim", 0);
-  (void)from;
   for (int64_t i = 0; !delta && i < mn_recipe_layers(recipe); i++) delta = mn_recipe_mixer(recipe, i, "gated_deltanet");
   const double value_dim = mn_recipe_number(delta, "value_dim", 0);
   mn_keys_int(keys, to == MN_FORM_GGUF ? "attention.head_count_kv" : "num_key_value_heads",
               (int64_t)mn_recipe_number(attention, "kv_heads", 0));
   if (to == MN_FORM_GGUF) {
     mn_keys_int(keys, "ssm.inner_size", (int64_t)(value_dim * mn_recipe_number(delta, "heads", 0)));
-    if (interval(recipe)) mn_keys_int(keys, "full_attention_interval", interval(recipe));
-    return MN_OK;
+    return say_kinds(recipe, keys);
   }
+  mn_keys_int(keys, "num_hidden_layers", mn_recipe_layers(recipe)); /* without those that GGUF counts for drafts */
   mn_keys_int(keys, "linear_value_head_dim", (int64_t)value_dim);
   mn_keys_real(keys, "partial_rotary_factor", head_dim > 0 ? mn_recipe_number(attention, "rope_dim", head_dim) / head_dim : 1);
-  MN_TRY(mn_say_dense_layers(recipe, keys));
   return mn_say_layer_types(recipe, keys, "attention", "full_attention", "linear_attention");
+}
+
+static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+  (void)from;
+  MN_TRY(say_both(recipe, to, keys));
+  return to == MN_FORM_HF ? mn_say_dense_layers(recipe, keys) : MN_OK;
 }
 
 static bool belongs(const mn_mixer *mixer, const mn_arch_tensor *row) {
@@ -135,13 +190,16 @@ static void shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoin
 /* A key of the mixer, which is as the settings made it. */
 static int64_t key_of(const mn_mixer *m, const char *key) { return mn_field_int(mn_field_find(m->def->fields, key), m->config); }
 
-/* A head's rows are its query's, then its gate's; a key head's those of q, k, the values that it serves and their z; and b of all those
+/* A head's rows are its query's, then its gate's. */
+static int64_t place_of_query(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r) {
+  const int64_t K = ((const mn_attention_config *)mixer->config)->head_dim;
+  return r / K * 2 * K + r % K + (strstr(row->param, "gate_proj") ? K : 0);
+}
+
+/* A key head's those of q, k, the values that it serves and their z; and b of all those
  * heads, then a. */
 static int64_t place(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r) {
-  if (!strcmp(mixer->def->name, "attention")) {
-    const int64_t K = ((const mn_attention_config *)mixer->config)->head_dim;
-    return r / K * 2 * K + r % K + (strstr(row->param, "gate_proj") ? K : 0);
-  }
+  if (!strcmp(mixer->def->name, "attention")) return place_of_query(mixer, row, r);
   const int64_t K = key_of(mixer, "head_dim"), V = key_of(mixer, "value_dim"), each = key_of(mixer, "heads") / key_of(mixer, "key_heads");
   if (strstr(row->param, "b_proj")) return r / each * 2 * each + r % each;
   if (strstr(row->param, "a_proj")) return r / each * 2 * each + each + r % each;
@@ -163,13 +221,6 @@ static int64_t place(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r
       {"layers.#.mixer.o_proj.weight", hf "self_attn.o_proj.weight", "blk.#.attn_output.weight", 0, 0},                                    \
       {"layers.#.mixer.q_norm.weight", hf "self_attn.q_norm.weight", "blk.#.attn_q_norm.weight", MN_T_LESS_ONE, 0},                        \
       {"layers.#.mixer.k_norm.weight", hf "self_attn.k_norm.weight", "blk.#.attn_k_norm.weight", MN_T_LESS_ONE, 0},                        \
-      {"layers.#.mixer.q_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_PART | MN_T_RESHAPED, MN_T_PART},   \
-      {"layers.#.mixer.k_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_PART | MN_T_RESHAPED, MN_T_PART},   \
-      {"layers.#.mixer.v_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", MN_T_PART | MN_T_RESHAPED, MN_T_PART},   \
-      {"layers.#.mixer.A_log", hf "linear_attn.A_log", "blk.#.ssm_a", 0, MN_T_NEG_EXP},                                                    \
-      {"layers.#.mixer.dt_bias", hf "linear_attn.dt_bias", "blk.#.ssm_dt.bias", 0, 0},                                                     \
-      {"layers.#.mixer.norm.weight", hf "linear_attn.norm.weight", "blk.#.ssm_norm.weight", 0, 0},                                         \
-      {"layers.#.mixer.o_proj.weight", hf "linear_attn.out_proj.weight", "blk.#.ssm_out.weight", 0, 0},                                    \
       {"layers.#.channel_norm.weight", hf "post_attention_layernorm.weight", "blk.#.post_attention_norm.weight", MN_T_LESS_ONE, 0},        \
       {"layers.#.channel.gate_proj.weight", hf "mlp.gate_proj.weight", "blk.#.ffn_gate.weight", 0, 0},                                     \
       {"layers.#.channel.up_proj.weight", hf "mlp.up_proj.weight", "blk.#.ffn_up.weight", 0, 0},                                           \
@@ -186,16 +237,29 @@ static int64_t place(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r
     "lm_head.weight", "lm_head.weight", "output.weight", 0, 0                                                                              \
   }
 
+/* What a memory has beside its projections. In GGUF: how parts of the convolution, what there is of each head, and columns stand. */
+#define PART_RESHAPED (MN_T_PART | MN_T_RESHAPED)
+#define DELTA_TENSORS(hf, parts, heads, columns)                                                                                           \
+  {"layers.#.mixer.q_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", PART_RESHAPED, parts},                       \
+      {"layers.#.mixer.k_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", PART_RESHAPED, parts},                   \
+      {"layers.#.mixer.v_conv.weight", hf "linear_attn.conv1d.weight", "blk.#.ssm_conv1d.weight", PART_RESHAPED, parts},                   \
+      {"layers.#.mixer.A_log", hf "linear_attn.A_log", "blk.#.ssm_a", 0, MN_T_NEG_EXP | (heads)},                                          \
+      {"layers.#.mixer.dt_bias", hf "linear_attn.dt_bias", "blk.#.ssm_dt.bias", 0, heads},                                                 \
+      {"layers.#.mixer.norm.weight", hf "linear_attn.norm.weight", "blk.#.ssm_norm.weight", 0, 0}, {                                       \
+    "layers.#.mixer.o_proj.weight", hf "linear_attn.out_proj.weight", "blk.#.ssm_out.weight", 0, columns                                   \
+  }
+
 #define JOINED(param, tensor, gguf, gguf_how)                                                                                              \
   { "layers.#.mixer." param ".weight", "model.layers.#.linear_attn." tensor ".weight", gguf, MN_T_ROWS, gguf_how }
 static const mn_arch_tensor joined[] = {SHARED("model.", "model.layers.#."),
+                                        DELTA_TENSORS("model.layers.#.", MN_T_PART, 0, 0),
                                         JOINED("q_proj", "in_proj_qkvz", "blk.#.attn_qkv.weight", MN_T_PART),
                                         JOINED("k_proj", "in_proj_qkvz", "blk.#.attn_qkv.weight", MN_T_PART),
                                         JOINED("v_proj", "in_proj_qkvz", "blk.#.attn_qkv.weight", MN_T_PART),
                                         JOINED("gate_proj", "in_proj_qkvz", "blk.#.attn_gate.weight", 0),
                                         JOINED("b_proj", "in_proj_ba", "blk.#.ssm_ba.weight", MN_T_ROWS),
                                         JOINED("a_proj", "in_proj_ba", "blk.#.ssm_ba.weight", MN_T_ROWS),
-                                        {NULL, "mtp.*", NULL, 0, 0}, /* guesses of further tokens, for drafts */
+                                        {NULL, "mtp.*", "blk.#.*", 0, MN_T_BEHIND}, /* guesses of further tokens, for drafts */
                                         {0}};
 
 const mn_arch_def mn_arch_qwen3_next = {
@@ -213,6 +277,27 @@ const mn_arch_def mn_arch_qwen3_next = {
     .shape = shape,
 };
 
+/* Of the four positions of a token that sees (time, height, width, and a last one, which is 0) the first three are the same in text, so that a
+ * model of text turns its pairs as any other, where none is left to the last: pair i has position i mod 3, below three times its section. */
+static mn_status check_sections(mn_settings *s) {
+  static const char key[] = "rope.dimension_sections";
+  const mn_value *v = mn_setting(s, NULL, key);
+  int64_t n[4] = {0}, all = 0;
+  if (!v) return MN_OK;
+  if (v->kind != MN_LIST || v->count > 4) return mn_setting_refuse(s, NULL, key, "must be a list of up to 4 numbers of pairs");
+  for (size_t i = 0; i < v->count; i++) {
+    const mn_value *one = v->as.items[i];
+    if (one->kind != MN_INTEGER || one->as.integer < 0 || one->as.integer > 4096)
+      return mn_setting_refuse(s, NULL, key, "must be a list of up to 4 numbers of pairs");
+    all += n[i] = one->as.integer;
+  }
+  if (!all) return mn_setting_refuse(s, NULL, key, "has no pair that is turned");
+  for (int64_t i = 0; i < all; i++)
+    if (i >= 3 * n[i % 3])
+      return mn_setting_refuse(s, NULL, key, "turns pair %lld by no position of text, which is not done", (long long)i);
+  return MN_OK;
+}
+
 /* Models that see keep what is for text in a map of its own, and its tensors below language_model; what sees is left aside. */
 static mn_status recipe_of_text(mn_settings *s, const mn_value **out) {
   const mn_value *text = s->form == MN_FORM_HF ? mn_setting(s, "text_config", NULL) : NULL;
@@ -222,33 +307,125 @@ static mn_status recipe_of_text(mn_settings *s, const mn_value **out) {
   if (text && tied && !mn_value_get(text, "tie_word_embeddings"))
     return mn_setting_refuse(s, "tie_word_embeddings", NULL, "must be said in text_config, too");
   if (text) s->map = text;
+  if (s->form == MN_FORM_GGUF) MN_TRY(check_sections(s));
   return recipe(s, out);
 }
 
-#define WHOLE(hf)                                                                                                                          \
-  {"layers.#.mixer.q_proj.weight", hf "linear_attn.in_proj_qkv.weight", NULL, MN_T_PART, 0},                                               \
-      {"layers.#.mixer.k_proj.weight", hf "linear_attn.in_proj_qkv.weight", NULL, MN_T_PART, 0},                                           \
-      {"layers.#.mixer.v_proj.weight", hf "linear_attn.in_proj_qkv.weight", NULL, MN_T_PART, 0},                                           \
-      {"layers.#.mixer.gate_proj.weight", hf "linear_attn.in_proj_z.weight", NULL, 0, 0},                                                  \
-      {"layers.#.mixer.b_proj.weight", hf "linear_attn.in_proj_b.weight", NULL, 0, 0}, {                                                   \
-    "layers.#.mixer.a_proj.weight", hf "linear_attn.in_proj_a.weight", NULL, 0, 0                                                          \
+/* How many of n pairs each position turns: as it was said, else a third each. */
+static mn_status sections_of(const mn_settings *from, int64_t n, int64_t out[4]) {
+  const mn_value *map = from->form == MN_FORM_HF ? mn_value_get(from->map, "rope_parameters") : NULL;
+  const mn_value *v = map ? mn_value_get(map, "mrope_section") : NULL;
+  char key[64];
+  if (from->form == MN_FORM_GGUF) {
+    snprintf(key, sizeof key, "%s.rope.dimension_sections", from->word);
+    v = mn_value_get(from->map, key);
   }
-static const mn_arch_tensor whole[] = {SHARED("model.", "model.layers.#."),
+  for (int i = 0; i < 4; i++) out[i] = i < 3 ? (n + 2 - i) / 3 : 0;
+  if (!v) return MN_OK;
+  const bool list = v->kind == MN_LIST && v->count <= 4;
+  for (size_t i = 0; i < 4; i++) {
+    const mn_value *one = list && i < v->count ? v->as.items[i] : NULL;
+    out[i] = one && one->kind == MN_INTEGER ? one->as.integer : 0;
+    if (!list || (one && (one->kind != MN_INTEGER || out[i] < 0 || out[i] > 4096)))
+      return mn_setting_refuse(from, "rope_parameters", "rope.dimension_sections", "must have sections of up to 4 numbers of pairs");
+  }
+  return MN_OK;
+}
+
+static mn_status say_text(const mn_settings *from, const mn_value *recipe, mn_checkpoint_form to, mn_keys *keys) {
+  const mn_value *attention = mn_recipe_attention(recipe, false);
+  const double width = mn_recipe_number(attention, "head_dim", 0), rotated = mn_recipe_number(attention, "rope_dim", width);
+  int64_t sections[4];
+  mn_keys rope = {.arena = keys->arena};
+  MN_TRY(say_both(recipe, to, keys));
+  MN_TRY(sections_of(from, (int64_t)rotated / 2, sections));
+  if (to == MN_FORM_GGUF) {
+    mn_say_numbers(keys, "rope.dimension_sections", 4, sections);
+    return MN_OK;
+  }
+  mn_keys_text(&rope, "rope_type", "default");
+  mn_keys_real(&rope, "rope_theta", mn_recipe_number(attention, "rope_theta", 10000));
+  mn_keys_real(&rope, "partial_rotary_factor", width > 0 ? rotated / width : 1);
+  mn_keys_bool(&rope, "mrope_interleaved", true);
+  mn_say_numbers(&rope, "mrope_section", 3, sections);
+  mn_keys_put(keys, "rope_parameters", mn_keys_map(&rope));
+  return MN_OK;
+}
+
+/* In GGUF the values that key head 0 serves do not stand side by side: first of each key head its first, then of each its second. */
+static int64_t tiled(const mn_mixer *mixer, int64_t head) {
+  const int64_t G = key_of(mixer, "key_heads"), each = key_of(mixer, "heads") / G;
+  return head % each * G + head / each;
+}
+
+static int64_t place_of_text(const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r) {
+  if (strstr(row->param, "experts.")) return 2 * r + (strstr(row->param, "up_proj") != NULL); /* the gate's matrix, then what it gates */
+  if (!strcmp(mixer->def->name, "attention")) return place_of_query(mixer, row, r);
+  const int64_t V = key_of(mixer, "value_dim"), keys = key_of(mixer, "key_heads") * key_of(mixer, "head_dim");
+  if (strstr(row->param, ".q_")) return r;
+  if (strstr(row->param, ".k_")) return keys + r;
+  if (strstr(row->param, ".v_")) return 2 * keys + tiled(mixer, r / V) * V + r % V;
+  if (strstr(row->param, "gate_proj")) return tiled(mixer, r / V) * V + r % V;
+  return tiled(mixer, r); /* what each head has one of, and its columns of what is given on */
+}
+
+static int64_t together(const mn_mixer *mixer, const mn_arch_tensor *row) {
+  (void)row;
+  return key_of(mixer, "value_dim");
+}
+
+static void shape_of_text(const mn_mixer *mixer, const mn_arch_tensor *row, mn_checkpoint_form form, mn_shape *s) {
+  if (!strstr(row->param, "experts.")) shape(mixer, row, form, s);
+  else if (form == MN_FORM_HF) *s = MN_SHAPE(s->dim[0] / 2, 2 * s->dim[1], s->dim[2]); /* of both, one behind the other: an expert's two */
+}
+
+/* Experts are one tensor for all, each its gate and what that gates behind one another, or three tensors each. */
+#define PAIRS (MN_T_ROWS | MN_T_RESHAPED)
+#define EXPERTS(hf)                                                                                                                        \
+  {"layers.#.channel.experts.gate_proj.weight", hf "mlp.experts.gate_up_proj", "blk.#.ffn_gate_exps.weight", PAIRS, 0},                    \
+      {"layers.#.channel.experts.up_proj.weight", hf "mlp.experts.gate_up_proj", "blk.#.ffn_up_exps.weight", PAIRS, 0}, {                  \
+    "layers.#.channel.experts.down_proj.weight", hf "mlp.experts.down_proj", "blk.#.ffn_down_exps.weight", 0, 0                            \
+  }
+#define WHOLE(hf)                                                                                                                          \
+  DELTA_TENSORS(hf, MN_T_ROWS, MN_T_ROWS, MN_T_COLUMNS),                                                                                   \
+      {"layers.#.mixer.q_proj.weight", hf "linear_attn.in_proj_qkv.weight", "blk.#.attn_qkv.weight", MN_T_PART, MN_T_ROWS},                \
+      {"layers.#.mixer.k_proj.weight", hf "linear_attn.in_proj_qkv.weight", "blk.#.attn_qkv.weight", MN_T_PART, MN_T_ROWS},                \
+      {"layers.#.mixer.v_proj.weight", hf "linear_attn.in_proj_qkv.weight", "blk.#.attn_qkv.weight", MN_T_PART, MN_T_ROWS},                \
+      {"layers.#.mixer.gate_proj.weight", hf "linear_attn.in_proj_z.weight", "blk.#.attn_gate.weight", 0, MN_T_ROWS},                      \
+      {"layers.#.mixer.b_proj.weight", hf "linear_attn.in_proj_b.weight", "blk.#.ssm_beta.weight", 0, MN_T_ROWS}, {                        \
+    "layers.#.mixer.a_proj.weight", hf "linear_attn.in_proj_a.weight", "blk.#.ssm_alpha.weight", 0, MN_T_ROWS                              \
+  }
+#define TEXT "model.language_model."
+static const mn_arch_tensor whole[] = {EXPERTS("model.layers.#."),
+                                       SHARED("model.", "model.layers.#."),
                                        WHOLE("model.layers.#."),
-                                       SHARED("model.language_model.", "model.language_model.layers.#."),
-                                       WHOLE("model.language_model.layers.#."),
-                                       {NULL, "mtp.*", NULL, 0, 0},
+                                       EXPERTS(TEXT "layers.#."),
+                                       SHARED(TEXT, TEXT "layers.#."),
+                                       WHOLE(TEXT "layers.#."),
+                                       {NULL, "mtp.*", "blk.#.*", 0, MN_T_BEHIND},
                                        {NULL, "model.visual.*", NULL, 0, 0},
                                        {0}};
+
+#define OF_TEXT                                                                                                                            \
+  .idle = "router_aux_loss_coef output_router_logits full_attention_interval mtp_num_hidden_layers mtp_use_dedicated_embeddings "          \
+          "attn_output_gate mamba_ssm_dtype mlp_only_layers",                                                                              \
+  .recipe = recipe_of_text, .tensors = whole, .place = place_of_text, .together = together, .say = say_text, .belongs = belongs,           \
+  .shape = shape_of_text
 
 const mn_arch_def mn_arch_qwen3_5 = {
     .name = "qwen3_5",
     .summary = "Qwen3.5, what it says of text",
-    .types = "qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text",
-    .classes = "Qwen3_5ForCausalLM Qwen3_5ForConditionalGeneration Qwen3_5MoeForCausalLM Qwen3_5MoeForConditionalGeneration",
-    .idle = "router_aux_loss_coef output_router_logits full_attention_interval mtp_num_hidden_layers mtp_use_dedicated_embeddings "
-            "attn_output_gate mamba_ssm_dtype mlp_only_layers",
-    .recipe = recipe_of_text,
-    .tensors = whole,
-    .place = place,
+    .types = "qwen3_5_text qwen3_5",
+    .classes = "Qwen3_5ForCausalLM Qwen3_5ForConditionalGeneration",
+    .gguf = "qwen35",
+    OF_TEXT,
+};
+
+const mn_arch_def mn_arch_qwen3_5_moe = {
+    .name = "qwen3_5_moe",
+    .summary = "Qwen3.5 with experts, what it says of text",
+    .types = "qwen3_5_moe_text qwen3_5_moe",
+    .classes = "Qwen3_5MoeForCausalLM Qwen3_5MoeForConditionalGeneration",
+    .gguf = "qwen35moe",
+    OF_TEXT,
 };

@@ -224,6 +224,17 @@ static mn_status find_rows(mn_target *t) {
   return MN_OK;
 }
 
+/* Pieces of the parameter's columns to where the new form has them. */
+static mn_status order_columns(const mn_target_piece *p, const mn_arch_def *a, float *row) {
+  const int64_t n = a->together(p->mixer, p->row);
+  float *was = mn_alloc((size_t)(p->width + 1) * sizeof *was);
+  if (!was) return MN_ERR_MEMORY;
+  memcpy(was, row, (size_t)p->width * sizeof *was);
+  for (int64_t i = 0; i < p->width / n; i++) memcpy(row + a->place(p->mixer, p->row, i) * n, was + i * n, (size_t)n * sizeof *row);
+  free(was);
+  return MN_OK;
+}
+
 static mn_status read_row(const mn_target *t, int64_t r, float *to) {
   const mn_target_piece *p = t->pieces;
   if (p->how & MN_T_ROWS) {
@@ -234,7 +245,7 @@ static mn_status read_row(const mn_target *t, int64_t r, float *to) {
   MN_TRY(mn_arch_read_row(&p->from, p->base + param_row(p, r - p->first), p->width, MN_F32, to));
   for (int64_t i = 0; i < p->width && p->how & MN_T_LESS_ONE; i++) to[i] -= 1;
   for (int64_t i = 0; i < p->width && p->how & MN_T_NEG_EXP; i++) to[i] = -expf(to[i]);
-  return MN_OK;
+  return p->how & MN_T_COLUMNS ? order_columns(p, t->job->arch, to) : MN_OK;
 }
 
 /* [in, out] of [out, in], the whole at once. */

@@ -49,7 +49,17 @@ static mn_status read_turned(const mn_arch_piece *x, int64_t r, int64_t width, m
   return MN_OK;
 }
 
+/* Row r, whose columns stand in pieces that have an order of their own. */
+static mn_status read_ordered(const mn_arch_piece *x, int64_t r, int64_t width, mn_dtype type, void *dst) {
+  const int64_t n = x->arch->together(x->mixer, x->row), first = place_of(x, r) * width;
+  for (int64_t i = 0; i < width / n; i++)
+    MN_TRY(mn_checkpoint_read(x->tensor, first + x->arch->place(x->mixer, x->row, i) * n, n, type,
+                              (char *)dst + (size_t)(i * n) * mn_dtype_size(type)));
+  return MN_OK;
+}
+
 static mn_status read_row(const mn_arch_piece *x, int64_t r, int64_t width, mn_dtype type, void *dst) {
+  if (x->how & MN_T_COLUMNS) return read_ordered(x, r, width, type, dst);
   if (x->how & MN_T_TURNED) return read_turned(x, r, width, type, dst);
   if (x->each) return mn_checkpoint_read(x->each[r], 0, width, type, dst);
   return mn_checkpoint_read(x->tensor, place_of(x, r) * width, width, type, dst);
@@ -89,6 +99,16 @@ static mn_status check_finite(const mn_arch_piece *x, mn_dtype type, const void 
                  x->tensor->file, mn_printable(x->tensor->name, shown), mn_not_finite_name(type, data, bad), (long long)(first + bad));
 }
 
+/* A row of the file's in its type of storage; pieces of its columns are whole blocks (choose_type). */
+static void copy_row(const mn_arch_piece *x, int64_t r, int64_t width, mn_dtype type, uint8_t *to) {
+  const size_t row = mn_dtype_bytes(type, width);
+  const char *from = x->each ? x->each[r]->data : (const char *)x->tensor->data + (size_t)place_of(x, r) * row;
+  const int64_t n = x->how & MN_T_COLUMNS ? x->arch->together(x->mixer, x->row) : width;
+  const size_t bytes = mn_dtype_bytes(type, n);
+  for (int64_t i = 0; i < width / n; i++)
+    memcpy(to + (size_t)i * bytes, from + (size_t)(x->how & MN_T_COLUMNS ? x->arch->place(x->mixer, x->row, i) : i) * bytes, bytes);
+}
+
 /* Rows in their type of storage, which are moved and never read. */
 static mn_status copy_rows(const filling *f, const work *w) {
   const mn_arch_piece *x = &f->pieces[w->param];
@@ -97,9 +117,7 @@ static mn_status copy_rows(const filling *f, const work *w) {
   const size_t row = mn_dtype_bytes(type, width);
   uint8_t *rows = mn_alloc((size_t)w->rows * row + 1);
   if (!rows) return MN_ERR_MEMORY;
-  for (int64_t r = 0; r < w->rows; r++)
-    memcpy(rows + (size_t)r * row,
-           x->each ? x->each[w->begin + r]->data : (const char *)x->tensor->data + (size_t)place_of(x, w->begin + r) * row, row);
+  for (int64_t r = 0; r < w->rows; r++) copy_row(x, w->begin + r, width, type, rows + (size_t)r * row);
   mn_status status = check_finite(x, type, rows, w->rows * width, w->begin * width);
   mn_backend *b = f->p->backend;
   if (status == MN_OK) status = b->upload(b, (char *)f->p->data[w->param] + (size_t)w->begin * row, rows, (size_t)w->rows * row);
@@ -113,7 +131,7 @@ static mn_status fill_some(const filling *f, const work *w, mn_dtype exact, void
   const int64_t width = width_of(shape), n = w->rows * width;
   if (x->how & MN_T_TRANSPOSED && shape->ndim == 2) {
     MN_TRY(read_columns(x, w->begin, w->rows, width, exact, extra, values));
-  } else if (!x->rotary && !x->each && !(x->how & (MN_T_ROWS | MN_T_TURNED))) {
+  } else if (!x->rotary && !x->each && !(x->how & (MN_T_ROWS | MN_T_TURNED | MN_T_COLUMNS))) {
     MN_TRY(mn_checkpoint_read(x->tensor, place_of(x, w->begin) * width, n, exact, values));
   } else {
     for (int64_t r = 0; r < w->rows; r++)
@@ -191,10 +209,11 @@ static mn_dtype type_in_file(const mn_arch_piece *x, int64_t slices) {
 
 /* A matrix that only products and rows read stays in the type that the file has it in, if that is one of storage. */
 static mn_status choose_type(mn_params *p, int i, const mn_arch_piece *x) {
-  const unsigned plain = MN_T_PART | MN_T_ROTARY | MN_T_ROWS | MN_T_RESHAPED; /* whole rows are moved */
+  const unsigned plain = MN_T_PART | MN_T_ROTARY | MN_T_ROWS | MN_T_RESHAPED | MN_T_COLUMNS; /* whole rows are moved, or whole blocks */
   if (i >= p->n || !(p->info[i].flags & MN_PARAM_STORED) || x->how & ~plain || p->dtype == MN_F64) return MN_OK;
   const mn_dtype type = mn_dtype_stored(type_in_file(x, rows_of(&p->info[i].shape)));
   if (!mn_dtype_is_stored(type) || !mn_shape_holds(&p->info[i].shape, type)) return MN_OK;
+  if (x->how & MN_T_COLUMNS && x->arch->together(x->mixer, x->row) % mn_block_values(type)) return MN_OK;
   return mn_params_store(p, i, type);
 }
 

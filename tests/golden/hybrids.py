@@ -77,6 +77,12 @@ CASES = {
         SMALL, num_hidden_layers=2, head_dim=8, layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2,
         linear_num_value_heads=4, linear_key_head_dim=4, linear_value_head_dim=6, linear_conv_kernel_dim=4,
         rope_parameters={"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5})),
+    "qwen3_5_moe": ("Qwen3_5MoeForCausalLM", dict(
+        {k: v for k, v in TINY.items() if k != "intermediate_size"}, num_hidden_layers=2, head_dim=4,
+        layer_types=["linear_attention", "full_attention"], linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=2,
+        linear_value_head_dim=2, linear_conv_kernel_dim=3, num_experts=3, num_experts_per_tok=2, moe_intermediate_size=4,
+        shared_expert_intermediate_size=4,
+        rope_parameters={"rope_type": "default", "rope_theta": 500.0, "partial_rotary_factor": 0.5})),
     "mixtral": ("MixtralForCausalLM", dict(
         TINY, intermediate_size=4, num_local_experts=3, num_experts_per_tok=2, sliding_window=5,
         rope_parameters={"rope_type": "default", "rope_theta": 500.0})),
@@ -132,6 +138,8 @@ def published(name, state, cfg):
         if name == "granite_moe":
             k = k.replace("experts.gate_up_proj", "input_linear.weight").replace("experts.down_proj", "output_linear.weight")
             k = k.replace("block_sparse_moe.router.weight", "block_sparse_moe.router.layer.weight")
+        elif name == "qwen3_5_moe":
+            pass  # experts are one tensor there
         elif k.endswith("experts.gate_up_proj"):
             words = ("w1", "w3") if name in THREE else ("gate_proj", "up_proj")
             for e in range(v.shape[0]):
