@@ -43,6 +43,7 @@ HYBRIDS = {  # made by hybrids.py
                                             conv_bias=False, rope_parameters=ROPE)),
     "mamba2": ("Mamba2ForCausalLM", dict(vocab_size=48, hidden_size=64, num_hidden_layers=2, num_heads=8, head_dim=16, state_size=16, n_groups=1, expand=2, conv_kernel=4,
                                          use_bias=False, chunk_size=8, tie_word_embeddings=True)),
+    "bamba": ("BambaForCausalLM", dict(SMALL, **MAMBA, attn_layer_indices=[1], rope_parameters=dict(ROPE, partial_rotary_factor=0.5))),
     "granite": ("GraniteMoeHybridForCausalLM", dict(SMALL, **MAMBA, layer_types=["linear_attention", "full_attention"], num_local_experts=0, shared_intermediate_size=96,
                                                     embedding_multiplier=6.0, logits_scaling=2.0, residual_multiplier=0.4, attention_multiplier=0.2,
                                                     position_embedding_type=None, tie_word_embeddings=True)),

@@ -181,10 +181,12 @@ static mn_status check_shape(const matching *x, int i, const mn_arch_piece *piec
                  mn_shape_str(&t->shape, is), mn_shape_str(&want, should), x->p->info[i].name);
 }
 
-mn_status mn_arch_rotary(const mn_model *m, const char *param, int64_t *out) {
+mn_status mn_arch_rotary(const mn_model *m, const char *param, int64_t *K, int64_t *R) {
   const mn_mixer *mixer = mn_model_owner(m, param);
   if (!mixer || strcmp(mixer->def->name, "attention") != 0) return mn_fail(MN_ERR_INTERNAL, "%s has no heads to be rotated", param);
-  *out = ((const mn_attention_config *)mixer->config)->head_dim;
+  const mn_attention_config *c = mixer->config;
+  *K = c->head_dim;
+  *R = c->rope && c->rope_dim ? c->rope_dim : *K;
   return MN_OK;
 }
 
@@ -260,7 +262,7 @@ static mn_status match_one(const matching *x, int i) {
     *piece = (mn_arch_piece){.row = r, .how = how_of(x, r), .tensor = t, .arch = x->a, .from = x->c, .mixer = mn_model_owner(x->m, param)};
     if (strchr(pattern_of(x, r), '@')) return match_each(x, i, layer, piece);
     if (piece->how & (MN_T_PART | MN_T_ROWS)) MN_TRY(parts_of(x, r, layer, &piece->first, &rows));
-    if (piece->how & MN_T_ROTARY) MN_TRY(mn_arch_rotary(x->m, x->p->info[i].name, &piece->rotary));
+    if (piece->how & MN_T_ROTARY) MN_TRY(mn_arch_rotary(x->m, x->p->info[i].name, &piece->rotary, &piece->turned));
     MN_TRY(check_shape(x, i, piece, rows));
     MN_TRY(mn_checkpoint_readable(piece->tensor));
     x->known[piece->tensor - mn_checkpoint_at(x->c, 0)] = true;

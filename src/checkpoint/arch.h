@@ -13,7 +13,7 @@
 enum {
   MN_T_TRANSPOSED = 1, /* it is [in, out]                                                                          */
   MN_T_LESS_ONE = 2,   /* it holds the parameter - 1: norms whose gain is 1 + w                                    */
-  MN_T_ROTARY = 4,     /* rows of a head are ordered for rotations of neighbours: 0, K/2, 1, K/2 + 1, ... of ours  */
+  MN_T_ROTARY = 4,     /* rows of a head that are turned, R, stand as neighbours: 0, R/2, 1, R/2 + 1, ... of ours  */
   MN_T_PART = 8,       /* it holds several parameters of the list, one behind the other along their first axis     */
   MN_T_ROWS = 16,      /* of its rows, which are several parameters', the architecture knows where each stands     */
   MN_T_NEG_EXP = 32,   /* it holds -exp(parameter): rates of decay                                                 */
@@ -86,14 +86,15 @@ typedef struct mn_arch_piece { /* where a parameter's numbers are */
   unsigned how;
   int64_t first;  /* MN_T_PART: its first row there, else 0            */
   int64_t rotary; /* MN_T_ROTARY: rows of a head, K; else 0            */
+  int64_t turned; /* ... and how many of them are turned, R            */
 } mn_arch_piece;
 
 /* For each of the set's tensors its place; all tensors of the checkpoint are known. pieces: [p->n_all]. Names, shapes and types are
  * checked, and what is missing, not known or of another shape is named with its file. */
 mn_status mn_arch_match(const mn_arch_def *a, const mn_checkpoint *c, const mn_model *m, const mn_params *p, mn_arch_piece *pieces);
 void mn_arch_pieces_free(int n, mn_arch_piece *pieces);
-/* Rows of a head of the parameter, K: what MN_T_ROTARY orders. */
-mn_status mn_arch_rotary(const mn_model *m, const char *param, int64_t *out);
+/* Rows of a head of the parameter, K, and the first of them that MN_T_ROTARY orders, R. */
+mn_status mn_arch_rotary(const mn_model *m, const char *param, int64_t *K, int64_t *R);
 /* Row r of the parameter that stands there, whose rows are of `width` elements, as f32 or f64 (type). */
 mn_status mn_arch_read_row(const mn_arch_piece *piece, int64_t r, int64_t width, mn_dtype type, void *dst);
 /* Fills the empty set: tensors that lie in the file as they are wanted are mapped, others are converted. The set takes the checkpoint

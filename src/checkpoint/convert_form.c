@@ -116,7 +116,7 @@ static mn_status add_piece(mn_converting *job, int i, const mn_arch_piece *from)
     return refuse(job, info->name, from->tensor->name, "is kept with factors that are not written");
   if (how & MN_T_RESHAPED && !job->arch->shape && job->form == MN_FORM_HF)
     return refuse(job, info->name, from->tensor->name, "has another shape, which is not written,");
-  if (how & MN_T_ROTARY) MN_TRY(mn_arch_rotary(job->model, info->name, &piece.rotary));
+  if (how & MN_T_ROTARY) MN_TRY(mn_arch_rotary(job->model, info->name, &piece.rotary, &piece.turned));
   if (strchr(pattern, '@')) return add_each(job, info, layer, &piece, pattern);
   mn_arch_filled(pattern, layer, name);
   mn_target *t = how & joined ? named(job, name) : NULL;
@@ -198,8 +198,8 @@ mn_status mn_convert_list_pieces(mn_converting *job) {
 /* Row r of the new tensor's piece is this row of the parameter. */
 static int64_t param_row(const mn_target_piece *p, int64_t r) {
   if (!p->rotary) return r;
-  const int64_t K = p->rotary, j = r % K;
-  return r - j + j % 2 * (K / 2) + j / 2;
+  const int64_t j = r % p->rotary;
+  return j < p->turned ? r - j + j % 2 * (p->turned / 2) + j / 2 : r;
 }
 
 static int64_t all_rows(const mn_target *t) {

@@ -13,7 +13,7 @@ typedef struct mn_target_piece { /* a parameter in a tensor of the new file */
   const mn_arch_tensor *row; /* of the list: where it stands in the new form */
   const mn_mixer *mixer;
   unsigned how;
-  int64_t rotary, first, rows, width; /* first: its first row there */
+  int64_t rotary, turned, first, rows, width; /* first: its first row there */
   int64_t base;                       /* the parameter's first row that stands there */
 } mn_target_piece;
 

@@ -37,8 +37,8 @@ static int64_t width_of(const mn_shape *s) { return rows_of(s) ? mn_shape_count(
 static int64_t place_of(const mn_arch_piece *x, int64_t r) {
   if (x->how & MN_T_ROWS) return x->arch->place(x->mixer, x->row, r);
   if (!x->rotary) return x->first + r;
-  const int64_t K = x->rotary, half = K / 2, i = r % K;
-  return x->first + r - i + 2 * (i % half) + i / half;
+  const int64_t half = x->turned / 2, i = r % x->rotary;
+  return x->first + r + (i < x->turned ? 2 * (i % half) + i / half - i : 0);
 }
 
 /* Row r of [H N, R] is a column of one of the tensor's H matrices [R,N]. */
