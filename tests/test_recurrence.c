@@ -94,7 +94,7 @@ static void define(const form *f, double *const *x, double *o, double *w) {
         const int64_t at = (b * f->T + t) * f->H + h, shared = (b * f->T + t) * f->G + h / (f->H / f->G);
         const double *q = x[Q] + shared * K, *k = x[KEY] + shared * K, *v = x[VAL] + at * V;
         const double *e = x[ERASE] + shared * K, *p = x[PROBE] + shared * K;
-        double beta = f->beta ? x[BETA][at] : 1, before[64 * 64];
+        double beta = f->beta ? x[BETA][at] : 1, before[96 * 96];
         memcpy(before, W, sizeof(double) * (size_t)(K * V));
         for (int64_t j = 0; j < V; j++) {
           double erased = 0, u = v[j];
@@ -346,39 +346,43 @@ static void wide_states(void) {
     }
   setenv("MNEME_CPU_ISA", keep, 1);
 }
-/* What is kept for the gradient: the states before tokens 0, 32, 64. With one sequence an earlier end is a prefix of every operand. */
+/* What is kept for the gradient: the states before tokens 0, E, 2E; with one sequence an earlier end is a prefix of every operand. */
+static void kept_states_of(const form *f, mn_backend *cpu) {
+  const int64_t state = f->K * f->V, every = mn_recurrence_every(f->K, f->V), n = (f->T + every - 1) / every;
+  double *x[INPUTS], *value[INPUTS], *o = malloc(sizeof(double) * (size_t)count_of(f, VAL)),
+                                     *w = malloc(sizeof(double) * (size_t)count_of(f, W0));
+  draw(f, x, 5);
+  for (int on_cpu = 0; on_cpu < 2; on_cpu++) {
+    built b = build(f, on_cpu ? MN_F32 : MN_F64, 16);
+    mn_tensor *kept = b.y[0]->node->out[2];
+    double *got = NULL;
+    for (int i = 0; i < b.n; i++) value[i] = x[b.which[i]];
+    CHECK(kept->shape.ndim == 5 && kept->shape.dim[2] == n, "%d kept", (int)kept->shape.dim[2]);
+    if (gc_run(b.g, on_cpu ? cpu : mn_backend_ref(), 0, MN_KEEP, b.n, b.leaf, value, 1, &kept, &got))
+      for (int64_t i = 0; i < n; i++) {
+        form until = *f;
+        until.T = every * i;
+        define(&until, x, o, w);
+        for (int64_t h = 0; h < f->H; h++) {
+          const double e = gc_difference(w + h * state, got + (h * n + i) * state, state);
+          CHECK(e < (on_cpu ? 1e-5 : 1e-13), "rule %d, K %d, head %d, before token %d: %g", f->write, (int)f->K, (int)h, (int)until.T, e);
+        }
+      }
+    free(got);
+    mn_graph_free(b.g);
+  }
+  free(o), free(w);
+  drop(x);
+}
 static void states_are_kept_as_they_were(void) {
-  enum { T = 70, KEPT = 3 };
   mn_backend *cpu = NULL;
   CHECK_OK(mn_backend_cpu_new(2, &cpu));
+  CHECK(mn_recurrence_every(64, 64) == 32 && mn_recurrence_every(128, 128) == 64 && mn_recurrence_every(256, 256) == 128,
+        "states take no more room than keys and values");
   for (int rule = MN_WRITE_VALUE; rule <= MN_WRITE_ERASE; rule++) {
     if (rule == MN_WRITE_ANCHOR) continue;
-    const form f = {(mn_write_rule)rule, BY_CHANNEL, true, false, 1, T, 2, 1, 5, 6, 0.3};
-    const int64_t state = f.K * f.V;
-    double *x[INPUTS], *value[INPUTS], *o = malloc(sizeof(double) * (size_t)count_of(&f, VAL)),
-                                       *w = malloc(sizeof(double) * (size_t)count_of(&f, W0));
-    draw(&f, x, 5);
-    for (int on_cpu = 0; on_cpu < 2; on_cpu++) {
-      built b = build(&f, on_cpu ? MN_F32 : MN_F64, 16);
-      mn_tensor *kept = b.y[0]->node->out[2];
-      double *got = NULL;
-      for (int i = 0; i < b.n; i++) value[i] = x[b.which[i]];
-      CHECK(kept->shape.ndim == 5 && kept->shape.dim[2] == KEPT, "%d kept", (int)kept->shape.dim[2]);
-      if (gc_run(b.g, on_cpu ? cpu : mn_backend_ref(), 0, MN_KEEP, b.n, b.leaf, value, 1, &kept, &got))
-        for (int i = 0; i < KEPT; i++) {
-          form until = f;
-          until.T = MN_RECURRENCE_EVERY * i;
-          define(&until, x, o, w);
-          for (int64_t h = 0; h < f.H; h++) {
-            const double e = gc_difference(w + h * state, got + (h * KEPT + i) * state, state);
-            CHECK(e < (on_cpu ? 1e-5 : 1e-13), "rule %d, head %d, before token %d: %g", rule, (int)h, (int)until.T, e);
-          }
-        }
-      free(got);
-      mn_graph_free(b.g);
-    }
-    free(o), free(w);
-    drop(x);
+    kept_states_of(&(form){(mn_write_rule)rule, BY_CHANNEL, true, false, 1, 70, 2, 1, 5, 6, 0.3}, cpu);
+    kept_states_of(&(form){(mn_write_rule)rule, BY_CHANNEL, true, false, 1, 140, 1, 1, 96, 80, 0.3}, cpu);
   }
   mn_backend_free(cpu);
 }

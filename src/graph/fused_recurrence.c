@@ -34,8 +34,8 @@ static mn_tensor *clamped(mn_graph *g, double m, mn_tensor *k, mn_tensor *u) {
 
 /* The states before tokens 0, E, 2E, ... of those before all of them, [T,B,H,K,V]: [B,H,ceil(T/E),K,V] */
 static mn_tensor *kept_of(mn_graph *g, mn_tensor *before) {
-  const int64_t n = (mn_dim(before, 0) + MN_RECURRENCE_EVERY - 1) / MN_RECURRENCE_EVERY;
-  mn_tensor *at = mn_mul_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(n), 0), MN_RECURRENCE_EVERY);
+  const int64_t every = mn_recurrence_every(mn_dim(before, 3), mn_dim(before, 4)), n = (mn_dim(before, 0) + every - 1) / every;
+  mn_tensor *at = mn_mul_scalar(g, mn_iota(g, MN_I32, MN_SHAPE(n), 0), (double)every);
   mn_tensor *x = mn_take(g, before, at, 0); /* [n,B,H,K,V] */
   return mn_transpose(g, mn_transpose(g, x, 0, 1), 1, 2);
 }
@@ -186,7 +186,7 @@ void mn_linear_recurrence(mn_graph *g, mn_recurrence_io *io, mn_recurrence_attr 
   mn_tensor *q = for_heads(g, io->q, H), *k = for_heads(g, io->k, H);
   mn_tensor *erase = erases ? for_heads(g, io->erase, H) : NULL, *probe = erases ? for_heads(g, io->probe, H) : NULL;
   mn_tensor *beta = io->beta ? io->beta : mn_full(g, io->w0->dtype, gate, 1);
-  bool ok = shaped && has_shape(q, keys) && has_shape(k, keys) && has_shape(beta, gate) &&
+  bool ok = shaped && T >= 1 && has_shape(q, keys) && has_shape(k, keys) && has_shape(beta, gate) &&
             (!attr.decay || has_shape(io->log_a, attr.by_channel ? keys : gate)) &&
             (!attr.momentum || (has_shape(io->log_eta, gate) && has_shape(io->s0, state))) && has_shape(io->w0, state) &&
             (!erases || (has_shape(erase, keys) && has_shape(probe, keys) && !attr.momentum)) && (!anchored || has_shape(io->a0, state)) &&
@@ -196,7 +196,7 @@ void mn_linear_recurrence(mn_graph *g, mn_recurrence_io *io, mn_recurrence_attr 
     char x[96], y[96];
     mn_graph_fault(g, MN_ERR_SHAPE,
                    "linear_recurrence: q %s, v %s: operands do not fit (q, k, erase, probe [B,T,H or a divisor,K], gates [B,T,H], "
-                   "log_a also [B,T,H,K], states [B,H,K,V], chunk >= 1, grad_clamp with anchors only, erase without momentum)",
+                   "log_a also [B,T,H,K], states [B,H,K,V], T >= 1, chunk >= 1, grad_clamp with anchors only, erase without momentum)",
                    mn_shape_str(&io->q->shape, x), mn_shape_str(&io->v->shape, y));
     return;
   }
@@ -211,7 +211,8 @@ void mn_linear_recurrence(mn_graph *g, mn_recurrence_io *io, mn_recurrence_attr 
   if (attr.has_phase) in[n++] = io->phase;
   mn_dtype t = io->w0->dtype, types[RECURRENCE_OUT] = {io->v->dtype, t, t, t, t};
   mn_shape shapes[RECURRENCE_OUT] = {io->v->shape, state, state, state};
-  if (mn_recurrence_keeps(&attr)) shapes[n_out++] = MN_SHAPE(B, H, (T + MN_RECURRENCE_EVERY - 1) / MN_RECURRENCE_EVERY, K, V);
+  const int64_t every = mn_recurrence_every(K, V);
+  if (mn_recurrence_keeps(&attr)) shapes[n_out++] = MN_SHAPE(B, H, (T + every - 1) / every, K, V);
   mn_node *node = mn_node_new(g, &mn_op_recurrence, n, in, n_out, types, shapes, &attr);
   if (!node) return;
   io->o = node->out[0];

@@ -25,8 +25,8 @@
  * the others (64 does). With grad_clamp m > 0 (ANCHOR only) what a token writes, k u^T, keeps its direction and its norm n becomes
  * m tanh(n/m), n^2 = |k|^2 |u|^2 + 1e-12. Arithmetic and state are f32 (f64), W0's type. Each operand may have a type of its own:
  * q, k, v the compute type or f32; logs and gates f32, as a rounded decay is another decay. Returns o [B,T,H,V] in v's type; the final
- * W, S, A. For the gradient of what mn_recurrence_keeps: the states before tokens 0, E, 2E, ..., E = MN_RECURRENCE_EVERY, which costs nothing
- * where nobody reads them: passing them on takes less time than making them again. */
+ * W, S, A. For the gradient of what mn_recurrence_keeps: the states before tokens 0, E, 2E, ..., E = mn_recurrence_every(K, V), which costs
+ * nothing where nobody reads them: passing them on takes less time than making them again. */
 typedef enum mn_write_rule { MN_WRITE_VALUE, MN_WRITE_ANCHOR, MN_WRITE_DELTA, MN_WRITE_ERASE } mn_write_rule;
 MN_ATTRS_BEGIN
 typedef struct mn_recurrence_attr {
@@ -37,7 +37,13 @@ typedef struct mn_recurrence_attr {
   double grad_clamp; /* ANCHOR: m; 0: off */
 } mn_recurrence_attr;
 MN_ATTRS_END
-enum { MN_RECURRENCE_EVERY = 32 };
+/* Tokens from one state that is kept to the next: a kernel's pieces, or as many together that states take no more room than keys and values */
+enum { MN_RECURRENCE_PIECE = 32 };
+static inline int64_t mn_recurrence_every(int64_t K, int64_t V) {
+  int64_t every = MN_RECURRENCE_PIECE;
+  while (every * (K + V) < K * V) every *= 2;
+  return every;
+}
 static inline bool mn_recurrence_keeps(const mn_recurrence_attr *a) {
   return (a->by_channel || a->write == MN_WRITE_ERASE) && !a->momentum && a->write != MN_WRITE_ANCHOR;
 }

@@ -219,6 +219,7 @@ void mn_linear_memory(mn_scope *s, mn_recurrence_io *io, mn_recurrence_attr attr
 }
 
 mn_tensor *mn_split_heads(mn_scope *s, mn_tensor *x, int64_t heads) {
+  if (!x || heads < 1) return NULL; /* a graph with a fault: what should say how many heads there are is not there, either */
   return mn_reshape(mn_scope_graph(s), x, MN_SHAPE(mn_dim(x, 0), mn_dim(x, 1), heads, mn_dim(x, 2) / heads));
 }
 

@@ -108,7 +108,7 @@ static mn_status norm_grad_run(mn_call *c) {
   if (wants_parameters(c)) j.parts = c->workspace;
   int64_t tasks = tasks_of(j.x.count, j.per), D = j.x.length;
   mn_pool_run(c->pool, tasks, norm_task, &j);
-  if (j.parts) {
+  if (wants_parameters(c)) { /* of no rows: zeros */
     int64_t step = D * (attr->has_bias ? 2 : 1);
     if (mn_call_wants(c, 1)) j.isa->add_rows(tasks, D, step, j.parts, c->out[1].data);
     if (mn_call_wants(c, 2)) j.isa->add_rows(tasks, D, step, j.parts + D, c->out[2].data);
@@ -183,7 +183,7 @@ static mn_status gated_grad_run(mn_call *c) {
   if (mn_call_wants(c, 2)) j.parts = c->workspace;
   const int64_t tasks = tasks_of(j.x.count, j.per), D = j.x.length;
   mn_pool_run(c->pool, tasks, gated_task, &j);
-  if (j.parts) j.isa->add_rows(tasks, D, D, j.parts, c->out[2].data);
+  if (mn_call_wants(c, 2)) j.isa->add_rows(tasks, D, D, j.parts, c->out[2].data); /* of no rows: zeros */
   return MN_OK;
 }
 

@@ -5,7 +5,7 @@
 
 /* The state before token t0, for backward if it asks for it */
 static void keep_state(const mn_rec_args *p, const channel_work *w, int64_t b, int64_t t0, int64_t h) {
-  if (!p->kept.data) return;
+  if (!is_kept(p, t0)) return;
   const mn_rec_tensor to = kept_at(p, t0);
   state_out(&to, b, h, w->w, w->vp, p->K, p->V);
 }

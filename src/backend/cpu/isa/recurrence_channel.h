@@ -80,7 +80,7 @@ TILE_FN void take_channel(channel_work *w, take *s, take *across, const mn_rec_a
   w->z = take_floats(s, p->write == MN_WRITE_ERASE ? PIECE * vp : 0);
   w->os = take_floats(s, PIECE * vp);
   w->t = take_floats(s, kp * np);
-  w->w = take_floats(p->T > 1 && !backward ? across : s, p->K * vp);
+  w->w = backward ? NULL : take_floats(p->T > 1 ? across : s, p->K * vp);
   w->a = take_floats(s, (PIECE + QUAD) * kp);
 }
 
@@ -122,14 +122,16 @@ TILE_FN void note_piece(const mn_rec_args *p, channel_work *w, int64_t b, int64_
   note_rows(p, w, &p->probe, b, t0, h, p->K, false);
 }
 /* The states that are kept before the piece at t0, one for each (b, h) */
-_Static_assert((int)PIECE == (int)MN_RECURRENCE_EVERY, "a state is kept for each piece");
+_Static_assert((int)PIECE == (int)MN_RECURRENCE_PIECE, "states are kept before pieces");
+TILE_FN int64_t kept_pieces(const mn_rec_args *p) { return mn_recurrence_every(p->K, p->V) / PIECE; } /* from one to the next */
+TILE_FN bool is_kept(const mn_rec_args *p, int64_t t0) { return p->kept.data && t0 / PIECE % kept_pieces(p) == 0; }
 TILE_FN mn_rec_tensor kept_at(const mn_rec_args *p, int64_t t0) {
   mn_rec_tensor at = p->kept;
-  at.data = (float *)at.data + t0 / PIECE * at.t;
+  at.data = (float *)at.data + t0 / (PIECE * kept_pieces(p)) * at.t;
   return at;
 }
 TILE_FN void note_kept(const mn_rec_args *p, channel_work *w, int64_t b, int64_t t0, int64_t h, bool written) {
-  if (!p->kept.data) return;
+  if (!is_kept(p, t0)) return;
   const int64_t size = (int64_t)sizeof(float);
   const mn_rec_tensor kept = kept_at(p, t0);
   ahead_note(&w->ahead, (const float *)kept.data + b * kept.b + h * kept.h, size * kept.r, size * p->V, p->K, written);

@@ -1,5 +1,5 @@
 /* recurrence_channel_grad.c - the linear recurrence with decays by key channel and with erase vectors, backward: over the pieces from the
- * last, each from the state before it, which the forward pass has kept. What was solved for is solved for again. Inside
+ * last, each from the state before it, which the forward pass has kept, or which is made again from the last that it kept. What was solved for is solved for again. Inside
  * a piece the joins of recurrence_channel.h are undone, the largest first: what a joined block's rows got from outside goes
  * to them and to the decay of the block they were joined with, and the square between the blocks adds its own share. */
 #include "backend/cpu/isa/recurrence_channel.h"
@@ -8,6 +8,7 @@
 typedef struct channel_back {
   channel_work f;
   float *dw;                   /* [K, vp]         */
+  float *run;                  /* [pieces from one kept state to the next, K, vp]: the states before them */
   float *d_reader[SIDES];      /* [PIECE + 1, kp] */
   float *d_writer[SIDES];      /* [PIECE + 1, kp] */
   float *dg[SIDES][SIDES];     /* [PIECE + 1, np] */
@@ -24,6 +25,7 @@ static void take_back(channel_back *w, take *s, take *across, const mn_rec_args 
   take_channel(f, s, across, p, true);
   const int64_t kp = f->kp, vp = f->vp, np = tile_pad(PIECE), erase = p->write == MN_WRITE_ERASE;
   w->dw = take_floats(across, p->K * vp);
+  w->run = take_floats(s, kept_pieces(p) * p->K * vp);
   for (int i = 0; i < f->n_readers; i++) w->d_reader[i] = take_floats(s, (PIECE + 1) * kp);
   for (int i = 0; i < f->n_writers; i++) w->d_writer[i] = take_floats(s, (PIECE + 1) * kp);
   for (int i = 0; i < f->n_readers; i++)
@@ -243,14 +245,12 @@ static void note_backward(const mn_rec_args *p, channel_back *w, int64_t b, int6
   note_kept(p, f, b, t0 - PIECE, h, false);
 }
 
-/* The piece at t0 backwards; w->dw: the gradient of the state after it, and then of that before it. */
-static void piece_backward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h, int64_t t0) {
+/* The piece at t0 backwards, from the state W before it; w->dw: the gradient of the state after it, and then of that before it. */
+static void piece_backward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h, int64_t t0, const float *W) {
   channel_work *f = &w->f;
   const int64_t K = p->K, V = p->V, kp = f->kp, vp = f->vp, n = p->T - t0 < PIECE ? p->T - t0 : PIECE;
   const bool delta = p->write == MN_WRITE_DELTA, erase = p->write == MN_WRITE_ERASE;
-  const float *const W = f->w, *const u = f->u, *const z = f->z;
-  const mn_rec_tensor before = kept_at(p, t0);
-  state_in(f->w, vp, &before, b, h, K, V);
+  const float *const u = f->u, *const z = f->z;
   load_piece(p, f, b, t0, h, n);
   note_backward(p, w, b, t0, h);
   const int64_t np = f->np;
@@ -311,14 +311,36 @@ static void piece_backward(const mn_rec_args *p, channel_back *w, int64_t b, int
   gates_back(p, w, b, t0, h);
 }
 
+/* The state after the whole piece at t0, forward again */
+static void piece_again(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h, int64_t t0, const float *W, float *after) {
+  channel_work *f = &w->f;
+  load_piece(p, f, b, t0, h, PIECE);
+  ahead_begin(&f->ahead);
+  note_piece(p, f, b, t0 + PIECE, h);
+  const float *total = make_triangles(p, f);
+  write_piece(p, f, W, f->z);
+  advance_channels(p, f, total, W, after, f->z);
+}
+
+/* Pieces [first, end) from the last on; the state before the first is kept. */
+static void run_backward(const mn_rec_args *p, channel_back *w, int64_t b, int64_t h, int64_t first, int64_t end) {
+  const int64_t state = p->K * w->f.vp;
+  const mn_rec_tensor kept = kept_at(p, first * PIECE);
+  state_in(w->run, w->f.vp, &kept, b, h, p->K, p->V);
+  for (int64_t i = first; i + 1 < end; i++)
+    piece_again(p, w, b, h, i * PIECE, w->run + (i - first) * state, w->run + (i - first + 1) * state);
+  for (int64_t i = end - 1; i >= first; i--) piece_backward(p, w, b, h, i * PIECE, w->run + (i - first) * state);
+}
+
 static bool backward(const mn_rec_args *p, int64_t b, int64_t h, int64_t turn, void *across, void *scratch) {
   take s = {scratch, 0}, a = {across, 0};
   channel_back w;
   take_back(&w, &s, &a, p);
-  const int64_t pieces = (p->T + PIECE - 1) / PIECE;
-  const int64_t end = pieces - mn_turn_begin(pieces, TURN, turn), first = pieces - mn_turn_begin(pieces, TURN, turn + 1);
+  const int64_t pieces = (p->T + PIECE - 1) / PIECE, every = kept_pieces(p), runs = (pieces + every - 1) / every;
+  const int64_t least = (TURN + every - 1) / every, end = runs - mn_turn_begin(runs, least, turn),
+                first = runs - mn_turn_begin(runs, least, turn + 1);
   if (turn == 0) state_in(w.dw, w.f.vp, &p->w, b, h, p->K, p->V);
-  for (int64_t i = end - 1; i >= first; i--) piece_backward(p, &w, b, h, i * PIECE);
+  for (int64_t i = end - 1; i >= first; i--) run_backward(p, &w, b, h, i * every, (i + 1) * every < pieces ? (i + 1) * every : pieces);
   if (first > 0) return true;
   state_out(&p->dw0, b, h, w.dw, w.f.vp, p->K, p->V);
   return false;
