@@ -294,7 +294,7 @@ static void sessions_go_from_place_to_place(void) {
 }
 
 static void states_go_from_place_to_place(void) {
-  const mn_state_info info[] = {{"position", MN_I32, MN_SHAPE(2), NULL, 0}, {"k", MN_F32, MN_SHAPE(2, 3), NULL, 0}};
+  const mn_state_info info[] = {{"position", MN_I32, MN_SHAPE(2), NULL, 0, 0}, {"k", MN_F32, MN_SHAPE(2, 3), NULL, 0, 0}};
   const float k[6] = {1, 2, 3, 4, 5, 6};
   float back[6] = {0};
   mn_backend *b = apart_over(mn_backend_ref());

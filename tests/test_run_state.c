@@ -8,9 +8,9 @@
 enum { B = 3, W = 5 };
 
 static mn_status make(int64_t batch, mn_states **out) {
-  const mn_state_info info[] = {{"position", MN_I32, MN_SHAPE(batch), "where", 0},
-                                {"k", MN_F32, MN_SHAPE(batch, 2, W), "keys", 0},
-                                {"seen", MN_BF16, MN_SHAPE(batch, W), NULL, 0}};
+  const mn_state_info info[] = {{"position", MN_I32, MN_SHAPE(batch), "where", 0, 0},
+                                {"k", MN_F32, MN_SHAPE(batch, 2, W), "keys", 0, 0},
+                                {"seen", MN_BF16, MN_SHAPE(batch, W), NULL, 0, 0}};
   return mn_states_new(mn_backend_ref(), batch, 3, info, out);
 }
 
@@ -69,10 +69,10 @@ static void rows_go_where_they_are_sent(void) {
 }
 
 static void other_states_are_refused(void) {
-  const mn_state_info others[][2] = {{{"position", MN_I32, MN_SHAPE(B), NULL, 0}, {"k", MN_F64, MN_SHAPE(B, 2, W), NULL, 0}},
-                                     {{"position", MN_I32, MN_SHAPE(B), NULL, 0}, {"k", MN_F32, MN_SHAPE(B, 3, W), NULL, 0}},
-                                     {{"position", MN_I32, MN_SHAPE(B), NULL, 0}, {"v", MN_F32, MN_SHAPE(B, 2, W), NULL, 0}}};
-  const mn_state_info mine[2] = {{"position", MN_I32, MN_SHAPE(B), NULL, 0}, {"k", MN_F32, MN_SHAPE(B, 2, W), NULL, 0}};
+  const mn_state_info others[][2] = {{{"position", MN_I32, MN_SHAPE(B), NULL, 0, 0}, {"k", MN_F64, MN_SHAPE(B, 2, W), NULL, 0, 0}},
+                                     {{"position", MN_I32, MN_SHAPE(B), NULL, 0, 0}, {"k", MN_F32, MN_SHAPE(B, 3, W), NULL, 0, 0}},
+                                     {{"position", MN_I32, MN_SHAPE(B), NULL, 0, 0}, {"v", MN_F32, MN_SHAPE(B, 2, W), NULL, 0, 0}}};
+  const mn_state_info mine[2] = {{"position", MN_I32, MN_SHAPE(B), NULL, 0, 0}, {"k", MN_F32, MN_SHAPE(B, 2, W), NULL, 0, 0}};
   mn_states *a = NULL, *b = NULL;
   CHECK_OK(mn_states_new(mn_backend_ref(), B, 2, mine, &a));
   for (int i = 0; i < 3; i++) {
@@ -161,7 +161,7 @@ static void positions_of_every_row_are_checked(void) {
 /* A cache: 2 rows before the first token, room for 4,000 of 64 numbers. */
 enum { ROOM = 4002, WIDE = 64 };
 static mn_status make_cache(mn_backend *backend, mn_states **out) {
-  const mn_state_info info[] = {{"position", MN_I32, MN_SHAPE(1), "where", 0}, {"k", MN_F32, MN_SHAPE(1, ROOM, WIDE), "keys", 3}};
+  const mn_state_info info[] = {{"position", MN_I32, MN_SHAPE(1), "where", 0, 0}, {"k", MN_F32, MN_SHAPE(1, ROOM, WIDE), "keys", 3, 0}};
   return mn_states_new(backend, 1, 2, info, out);
 }
 static float written(int token, int i, int who) { return (float)(token * WIDE + i) + 0.5f * (float)who; }

@@ -192,8 +192,9 @@ mn_status mn_states_copy(mn_states *to, const mn_states *from) {
   if (to->batch != from->batch)
     return mn_fail(MN_ERR_ARG, "states of %" PRId64 " streams are not those of %" PRId64 ": select rows", from->batch, to->batch);
   MN_TRY(mn_sharing_show(to, from, &shared));
-  if (!has_rings(to)) MN_TRY(mn_backend_transfer(to->backend, to->block, from->backend, from->block, to->block_bytes)); /* laid out alike */
-  for (int64_t b = 0; b < to->batch; b++) MN_TRY(has_rings(to) ? copy_row(to, b, from, b, shared) : copy_caches(to, b, from, b, shared));
+  const bool by_rows = has_rings(to) && to->backend == from->backend; /* between places one transfer is better than many short ones */
+  if (!by_rows) MN_TRY(mn_backend_transfer(to->backend, to->block, from->backend, from->block, to->block_bytes)); /* laid out alike */
+  for (int64_t b = 0; b < to->batch; b++) MN_TRY(by_rows ? copy_row(to, b, from, b, shared) : copy_caches(to, b, from, b, shared));
   return MN_OK;
 }
 
