@@ -181,6 +181,27 @@ static int wrong_from(const mn_states *s, int from, int to, int who) { /* how ma
   return n;
 }
 
+/* A run that did not count leaves nothing in a window. */
+static void what_did_not_count_is_gone(void) {
+  enum { SLOTS = 8, ROWS = 2 };
+  const mn_state_info info[] = {{"position", MN_I32, MN_SHAPE(ROWS), "where", 0, 0}, {"k", MN_F32, MN_SHAPE(ROWS, SLOTS, 3), "keys", 0, 1}};
+  mn_states *a = NULL, *before = NULL;
+  CHECK_OK(mn_states_new(mn_backend_ref(), ROWS, 2, info, &a));
+  float *k = mn_states_data(a, 1);
+  for (int i = 0; i < 3; i++) k[i] = k[SLOTS * 3 + i] = 1; /* a token in each row */
+  for (int b = 0; b < ROWS; b++) ((int32_t *)mn_states_data(a, 0))[b] = 1;
+  mn_states_moved(a, NULL, 1);
+  CHECK_OK(mn_states_clone(a, &before));
+  for (int i = 0; i < ROWS * SLOTS * 3; i++) k[i] = 7;
+  ((int32_t *)mn_states_data(a, 0))[1] = 5;
+  CHECK_OK(mn_states_put_back(a, before));
+  int wrong = 0;
+  for (int i = 0; i < ROWS * SLOTS * 3; i++) wrong += k[i] != (i % (SLOTS * 3) < 3 ? 1 : 0);
+  CHECK(wrong == 0 && ((int32_t *)mn_states_data(a, 0))[1] == 1, "%d numbers are not what they were", wrong);
+  mn_states_free(a);
+  mn_states_free(before);
+}
+
 /* Three go on from one, one goes back behind what it shares, and one that was cloned from a clone: each has what it wrote. */
 static void clones_share_until_they_write(void) {
   mn_states *a = NULL, *b[4] = {NULL}, *of_b = NULL;
@@ -241,6 +262,7 @@ static void caches_are_saved_as_far_as_they_are_used(void) {
 }
 
 int main(void) {
+  RUN(what_did_not_count_is_gone);
   RUN(clones_share_until_they_write);
   RUN(caches_are_saved_as_far_as_they_are_used);
   RUN(copies_are_independent);

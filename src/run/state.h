@@ -52,6 +52,8 @@ void mn_states_begun(mn_states *s, const bool *rows);
 mn_status mn_states_clone(const mn_states *from, mn_states **out);
 mn_status mn_states_clone_on(mn_backend *b, const mn_states *from, mn_states **out); /* the same on another backend */
 mn_status mn_states_copy(mn_states *to, const mn_states *from);                      /* of the same batch */
+/* The same where a run has written into `to` and then did not count (no mn_states_moved): what it wrote behind the rows' positions is gone, too. */
+mn_status mn_states_put_back(mn_states *to, const mn_states *from);
 /* Rows where rows[b] is true (NULL: all) begin anew: they are given row b of `first`, or row 0 where `first` has one row. */
 mn_status mn_states_reset(mn_states *s, const mn_states *first, const bool *rows);
 /* Row i of `to` becomes row rows[i] of `from`, for every row of `to`: batches are put together, thinned out, repeated. `to`

@@ -87,7 +87,7 @@ static mn_status keep_before(mn_trainer *t) {
 }
 
 static mn_status put_back(mn_trainer *t) {
-  if (t->carried) MN_TRY(mn_states_copy(t->carried, t->before));
+  if (t->carried) MN_TRY(mn_states_put_back(t->carried, t->before));
   for (int i = 0; i < t->moved.n; i++)
     MN_TRY(t->backend->copy(t->backend, t->params->data[t->moved_at[i]], t->moved.list[i].data, t->moved.list[i].bytes));
   return mn_program_clear(t->program);

@@ -11,7 +11,16 @@
 
 #include "backend/cpu/isa/vec.h"
 
-#if defined(MN_VEC_256) && defined(__x86_64__)
+/* Not where the compiler fuses nothing by itself (below -O2) or watches addresses: a row's bits would depend on the tile that it is in, and
+ * what is read here would not be watched. */
+#if defined(__SANITIZE_ADDRESS__)
+#define MN_WATCHED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MN_WATCHED 1
+#endif
+#endif
+#if defined(MN_VEC_256) && defined(__x86_64__) && defined(__OPTIMIZE__) && !defined(MN_WATCHED)
 #define MN_UNITS 1
 
 /* A unit of B, at b and at 32 bytes from there, into ymm12 and ymm13; and a row of A, at a, times it */
