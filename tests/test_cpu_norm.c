@@ -51,8 +51,8 @@ static void norm_case(mn_isa isa, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, i
         tensor_error(&fwd[0], y, 0.1));
   kernel_check_run(mn_cpu_norm_kernels, &mn_op_norm_grad, &attr, isa, n_in + 1, in, n_bwd, bwd);
   /* dx of a row of one element is a difference of equal numbers */
-  CHECK(tensor_error(&bwd[0], dx, D < 3 || B * T == 0 ? 1 : 0) < tol, "%s kind %d %d->%d [%d,%d,%d]: dx %g", mn_isa_name(isa), kind, xt, yt, (int)B,
-        (int)T, (int)D, tensor_error(&bwd[0], dx, 0));
+  CHECK(tensor_error(&bwd[0], dx, D < 3 || B * T == 0 ? 1 : 0) < tol, "%s kind %d %d->%d [%d,%d,%d]: dx %g", mn_isa_name(isa), kind, xt, yt,
+        (int)B, (int)T, (int)D, tensor_error(&bwd[0], dx, 0));
   if (has_weight)
     CHECK(tensor_error(&bwd[1], dw, 0.1) < tol, "%s kind %d D %d: dweight %g", mn_isa_name(isa), kind, (int)D,
           tensor_error(&bwd[1], dw, 0.1));

@@ -71,17 +71,18 @@ static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpo
 }
 
 #define HF "model.layers.#."
-static const mn_arch_tensor tensors[] = {{"embed_tokens.weight", "model.embed_tokens.weight", "token_embd.weight", 0, 0},
-                                         {"layers.#.mixer_norm.weight", HF "input_layernorm.weight", "blk.#.attn_norm.weight", 0, 0},
-                                         MN_MAMBA_TENSORS("layers.#.mixer.", HF "mamba.", 0),
-                                         MN_ATTENTION_TENSORS("layers.#.mixer.", HF "self_attn.", 0, MN_T_ROTARY),
-                                         {"layers.#.channel_norm.weight", HF "pre_ff_layernorm.weight", "blk.#.ffn_norm.weight", 0, 0},
-                                         {"layers.#.channel.gate_proj.weight", HF "feed_forward.gate_proj.weight", "blk.#.ffn_gate.weight", 0, 0},
-                                         {"layers.#.channel.up_proj.weight", HF "feed_forward.up_proj.weight", "blk.#.ffn_up.weight", 0, 0},
-                                         {"layers.#.channel.down_proj.weight", HF "feed_forward.down_proj.weight", "blk.#.ffn_down.weight", 0, 0},
-                                         {"norm.weight", "model.final_layernorm.weight", "output_norm.weight", 0, 0},
-                                         {"lm_head.weight", "lm_head.weight", "output.weight", 0, 0},
-                                         {0}};
+static const mn_arch_tensor tensors[] = {
+    {"embed_tokens.weight", "model.embed_tokens.weight", "token_embd.weight", 0, 0},
+    {"layers.#.mixer_norm.weight", HF "input_layernorm.weight", "blk.#.attn_norm.weight", 0, 0},
+    MN_MAMBA_TENSORS("layers.#.mixer.", HF "mamba.", 0),
+    MN_ATTENTION_TENSORS("layers.#.mixer.", HF "self_attn.", 0, MN_T_ROTARY),
+    {"layers.#.channel_norm.weight", HF "pre_ff_layernorm.weight", "blk.#.ffn_norm.weight", 0, 0},
+    {"layers.#.channel.gate_proj.weight", HF "feed_forward.gate_proj.weight", "blk.#.ffn_gate.weight", 0, 0},
+    {"layers.#.channel.up_proj.weight", HF "feed_forward.up_proj.weight", "blk.#.ffn_up.weight", 0, 0},
+    {"layers.#.channel.down_proj.weight", HF "feed_forward.down_proj.weight", "blk.#.ffn_down.weight", 0, 0},
+    {"norm.weight", "model.final_layernorm.weight", "output_norm.weight", 0, 0},
+    {"lm_head.weight", "lm_head.weight", "output.weight", 0, 0},
+    {0}};
 
 const mn_arch_def mn_arch_bamba = {
     .name = "bamba",

@@ -14,7 +14,7 @@ typedef struct mn_target_piece { /* a parameter in a tensor of the new file */
   const mn_mixer *mixer;
   unsigned how;
   int64_t rotary, turned, first, rows, width; /* first: its first row there */
-  int64_t base;                       /* the parameter's first row that stands there */
+  int64_t base;                               /* the parameter's first row that stands there */
 } mn_target_piece;
 
 typedef struct mn_target { /* a tensor of the new file */

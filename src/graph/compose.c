@@ -60,3 +60,20 @@ void mn_vjp_composed(mn_graph *g, mn_node *n, mn_tensor *const *in, mn_tensor **
   for (int j = 0; j < n->n_out; j++) types[j] = n->out[j]->dtype, shapes[j] = n->out[j]->shape;
   mn_vjp_of(g, n->op, n->attr, n->n_in, in, n->n_out, types, shapes, dout, need, din, NULL);
 }
+
+enum { GRAD_IN = 8 };
+void mn_grad_by_node(mn_graph *g, mn_node *n, const mn_op *grad, mn_tensor **dout, mn_tensor **din) {
+  mn_tensor *in[GRAD_IN + 1];
+  mn_dtype types[GRAD_IN];
+  mn_shape shapes[GRAD_IN];
+  for (int i = 0; i < n->n_in; i++) in[i] = n->in[i], types[i] = n->in[i]->dtype, shapes[i] = n->in[i]->shape;
+  in[n->n_in] = dout[0];
+  mn_node *d = mn_node_new(g, grad, n->n_in + 1, in, n->n_in, types, shapes, n->attr);
+  for (int i = 0; d && i < n->n_in; i++) din[i] = d->out[i];
+}
+void mn_grad_by_node_compose(mn_graph *g, mn_node *n, const mn_op *op, mn_tensor **in, mn_tensor **out) {
+  const int k = n->n_in - 1;
+  bool need[GRAD_IN];
+  for (int i = 0; i < k; i++) need[i] = true;
+  mn_vjp_of(g, op, n->attr, k, in, 1, &in[k]->dtype, &in[k]->shape, &in[k], need, out, NULL);
+}

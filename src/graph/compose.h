@@ -13,6 +13,11 @@ void mn_vjp_composed(mn_graph *g, mn_node *n, mn_tensor *const *in, mn_tensor **
 void mn_vjp_of(mn_graph *g, const mn_op *op, const void *attr, int n_in, mn_tensor *const *in, int n_out, const mn_dtype *types,
                const mn_shape *shapes, mn_tensor **dout, const bool *need, mn_tensor **din, mn_tensor **out);
 
+/* Of an operation of one result whose gradient `grad` is an operation, too: (its inputs, 8 at most, dy) -> the gradient of each, in its type.
+ * The rule of the operation, and the composition of its gradient. */
+void mn_grad_by_node(mn_graph *g, mn_node *n, const mn_op *grad, mn_tensor **dout, mn_tensor **din);
+void mn_grad_by_node_compose(mn_graph *g, mn_node *n, const mn_op *op, mn_tensor **in, mn_tensor **out);
+
 /* A loop of attr's body (results asked for as attr says; in: carries, xs, constants, the live length) with the effects left out: what a gradient
  * runs once more. NULL when a fault is set. */
 mn_node *mn_scan_without_effects(mn_graph *g, const mn_scan_attr *attr, mn_tensor *const *in);

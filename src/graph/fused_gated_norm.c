@@ -15,13 +15,7 @@ static void gated_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **o
 
 static void gated_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   (void)need;
-  mn_tensor *in[4];
-  mn_dtype types[3];
-  mn_shape shapes[3];
-  for (int i = 0; i < n->n_in; i++) in[i] = n->in[i], types[i] = n->in[i]->dtype, shapes[i] = n->in[i]->shape;
-  in[n->n_in] = dout[0];
-  mn_node *d = mn_node_new(g, &mn_op_gated_norm_grad, n->n_in + 1, in, n->n_in, types, shapes, n->attr);
-  for (int i = 0; d && i < n->n_in; i++) din[i] = d->out[i];
+  mn_grad_by_node(g, n, &mn_op_gated_norm_grad, dout, din);
 }
 static bool gated_slices(const mn_node *n, int axis, int *in_axis) { /* a gradient of weights sums over all rows */
   for (int i = 0; i < n->n_in; i++) in_axis[i] = n->in[i]->shape.ndim == n->out[0]->shape.ndim ? axis : -1;
@@ -36,9 +30,7 @@ const mn_op mn_op_gated_norm = {.name = "gated_norm",
                                 .slices = gated_slices};
 
 static void gated_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
-  const int k = n->n_in - 1;
-  const bool need[3] = {true, true, true};
-  mn_vjp_of(g, &mn_op_gated_norm, n->attr, k, in, 1, &in[k]->dtype, &in[k]->shape, &in[k], need, out, NULL);
+  mn_grad_by_node_compose(g, n, &mn_op_gated_norm, in, out);
 }
 const mn_op mn_op_gated_norm_grad = {.name = "gated_norm_grad",
                                      .cls = MN_OP_FUSED,

@@ -20,13 +20,7 @@ static void norm_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **ou
 
 static void norm_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *need, mn_tensor **din) {
   (void)need;
-  mn_tensor *in[4];
-  mn_dtype types[3];
-  mn_shape shapes[3];
-  for (int i = 0; i < n->n_in; i++) in[i] = n->in[i], types[i] = n->in[i]->dtype, shapes[i] = n->in[i]->shape;
-  in[n->n_in] = dout[0];
-  mn_node *d = mn_node_new(g, &mn_op_norm_grad, n->n_in + 1, in, n->n_in, types, shapes, n->attr);
-  for (int i = 0; d && i < n->n_in; i++) din[i] = d->out[i];
+  mn_grad_by_node(g, n, &mn_op_norm_grad, dout, din);
 }
 static bool norm_slices(const mn_node *n, int axis, int *in_axis) { /* a gradient of weights sums over all rows */
   for (int i = 0; i < n->n_in; i++) in_axis[i] = i == 0 || n->in[i]->shape.ndim == n->out[0]->shape.ndim ? axis : -1;
@@ -41,9 +35,7 @@ const mn_op mn_op_norm = {.name = "norm",
                           .slices = norm_slices};
 
 static void norm_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
-  int k = n->n_in - 1;
-  bool need[3] = {true, true, true};
-  mn_vjp_of(g, &mn_op_norm, n->attr, k, in, 1, &in[k]->dtype, &in[k]->shape, &in[k], need, out, NULL);
+  mn_grad_by_node_compose(g, n, &mn_op_norm, in, out);
 }
 const mn_op mn_op_norm_grad = {
     .name = "norm_grad", .cls = MN_OP_FUSED, .attr_size = sizeof(mn_norm_attr), .compose = norm_grad_compose, .slices = norm_slices};

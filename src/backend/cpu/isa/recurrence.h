@@ -21,8 +21,8 @@ typedef struct mn_rec_args {
   mn_rec_tensor q, k, v, beta, log_a, log_eta, erase, probe, w0, s0, a0;
   const int32_t *phase; /* [B] or NULL */
   int64_t phase_stride;
-  mn_rec_tensor kept; /* what mn_recurrence_keeps: forward a result, or absent; backward an operand */
-  mn_rec_tensor o, w, s, a;                                                         /* forward: results; backward: their gradients */
+  mn_rec_tensor kept;       /* what mn_recurrence_keeps: forward a result, or absent; backward an operand */
+  mn_rec_tensor o, w, s, a; /* forward: results; backward: their gradients */
   mn_rec_tensor dq, dk, dv, dbeta, dlog_a, dlog_eta, derase, dprobe, dw0, ds0, da0; /* backward only */
 } mn_rec_args;
 
