@@ -60,7 +60,8 @@ static json_t *last_line(const char *key) {
   size_t n = strlen(out);
   while (n && out[n - 1] == '\n') out[--n] = 0;
   char *line = strrchr(out, '\n');
-  json_t *doc = json_loads(line ? line + 1 : out, 0, NULL), *part = key ? json_incref(json_object_get(doc, key)) : json_incref(doc);
+  json_t *doc = json_loads(line ? line + 1 : out, JSON_ALLOW_NUL, NULL),
+         *part = key ? json_incref(json_object_get(doc, key)) : json_incref(doc);
   json_decref(doc);
   return part;
 }
@@ -75,7 +76,7 @@ static void the_same_seed_gives_the_same_text(void) {
   sh(MNEME "generate" MODEL "--prompt 'ab c' --tokens 40 --seed 4 2>/dev/null");
   CHECK(strcmp(first, out), "another seed, the same text");
   CHECK(sh(MNEME "generate" MODEL "--prompt 'ab c' --tokens 9 --json") == 0, "%s", out);
-  json_t *doc = json_loads(out, 0, NULL);
+  json_t *doc = json_loads(out, JSON_ALLOW_NUL, NULL);
   CHECK(json_array_size(json_object_get(doc, "tokens")) == 9 && number(doc, "position") == 13 && json_object_get(doc, "text"), "%s", out);
   json_decref(doc);
 }
@@ -83,13 +84,13 @@ static void the_same_seed_gives_the_same_text(void) {
 static void a_session_goes_on_in_another_process(void) {
   static char whole[sizeof out];
   sh(MNEME "generate" MODEL "--prompt 'hello there' --tokens 30 --temperature 0 --json");
-  json_t *one = json_loads(out, 0, NULL);
+  json_t *one = json_loads(out, JSON_ALLOW_NUL, NULL);
   snprintf(whole, sizeof whole, "%s", json_string_value(json_object_get(one, "text")));
   CHECK(sh(MNEME "generate" MODEL "--prompt 'hello' --tokens 1 --json --session-out " DIR "/a.safetensors") == 0, "%s", out);
   /* the same text in two processes: what stream saved, generate goes on from */
   CHECK(sh("printf 'hello ther' | " MNEME "stream" MODEL "--quiet --session-out " DIR "/s.safetensors -") == 0, "%s", out);
   CHECK(sh(MNEME "generate" MODEL "--session-in " DIR "/s.safetensors --prompt e --tokens 30 --temperature 0 --json") == 0, "%s", out);
-  json_t *two = json_loads(out, 0, NULL);
+  json_t *two = json_loads(out, JSON_ALLOW_NUL, NULL);
   CHECK(json_equal(json_object_get(one, "tokens"), json_object_get(two, "tokens")), "%s", out);
   CHECK(number(one, "position") == number(two, "position"), "%s", out);
   json_decref(one);

@@ -138,8 +138,11 @@ mn_tensor *mn_fast_lmm(mn_scope *s, const mn_fast_config *c, const mn_fast_lmm_c
   if (decay) in.decay = arg[decay];
   if (step) in.rate = mn_mul_scalar(g, mn_sigmoid(g, arg[step]), how->step_max);
   mn_tensor *y = mn_fast_layer(s, c, &mn_fast_lmm_names, in); /* [B,T,H,d] */
-  if (how->output_gate) return mn_gated_heads(s, y, x, 1e-6);
-  return mn_linear(s, "o_proj", mn_normed_heads(s, y), mn_dim(x, 2), MN_NO_BIAS, init);
+  if (how->output_gate) {
+    mn_tensor *gate = mn_linear(s, "gate_proj", x, mn_dim(y, 2) * mn_dim(y, 3), MN_NO_BIAS, init);
+    y = mn_gated_heads_by(s, y, gate, MN_GATED_BY_SILU, 1e-6);
+  } else y = mn_normed_heads(s, y);
+  return mn_linear(s, "o_proj", y, mn_dim(x, 2), MN_NO_BIAS, init);
 }
 
 mn_status mn_fast_check_lr(const mn_value *map, const char *where, int64_t chunk, double *lr_max) {

@@ -31,11 +31,18 @@ mn_tensor *mn_normed_heads_by(mn_scope *s, mn_tensor *o, double eps) {
 
 mn_tensor *mn_normed_heads(mn_scope *s, mn_tensor *o) { return mn_normed_heads_by(s, o, 1e-6); }
 
-mn_tensor *mn_gated_heads_by(mn_scope *s, mn_tensor *o, mn_tensor *gate, mn_gated_kind kind, double eps) {
-  return mn_join_heads(s, mn_gated_norm_layer(s, "norm", o, mn_split_heads(s, gate, mn_dim(o, 2)), kind, eps, mn_scope_compute(s)));
+static mn_tensor *gated(mn_scope *s, mn_tensor *o, mn_tensor *gain, mn_tensor *gate, mn_gated_kind kind, double eps) {
+  gate = mn_split_heads(s, gate, mn_dim(o, 2));
+  return mn_join_heads(s, mn_gated_norm(mn_scope_graph(s), o, gain, gate, kind, eps, mn_scope_compute(s)));
 }
 
+mn_tensor *mn_gated_heads_by(mn_scope *s, mn_tensor *o, mn_tensor *gate, mn_gated_kind kind, double eps) {
+  return gated(s, o, mn_norm_gain(s, "norm", mn_dim(o, 3)), gate, kind, eps);
+}
+
+/* Parameters in the order that files have them in. */
 mn_tensor *mn_gated_heads(mn_scope *s, mn_tensor *o, mn_tensor *x, double eps) {
+  mn_tensor *gain = mn_norm_gain(s, "norm", mn_dim(o, 3));
   mn_tensor *gate = mn_linear(s, "gate_proj", x, mn_dim(o, 2) * mn_dim(o, 3), MN_NO_BIAS, init);
-  return mn_linear(s, "o_proj", mn_gated_heads_by(s, o, gate, MN_GATED_BY_SILU, eps), mn_dim(x, -1), MN_NO_BIAS, init);
+  return mn_linear(s, "o_proj", gated(s, o, gain, gate, MN_GATED_BY_SILU, eps), mn_dim(x, -1), MN_NO_BIAS, init);
 }

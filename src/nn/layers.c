@@ -92,17 +92,16 @@ void mn_linears_exact(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_pr
   linears(s, x, out, n, projections, mn_scope_exact(s), y);
 }
 
+mn_tensor *mn_norm_gain(mn_scope *s, const char *name, int64_t width) {
+  return named_param(s, name, "weight", MN_SHAPE(width), MN_ONES, MN_PARAM_NO_DECAY, "norm's gain");
+}
+
 mn_tensor *mn_norm_layer(mn_scope *s, const char *name, mn_norm_kind kind, mn_tensor *x, double eps, mn_dtype out) {
   mn_shape shape = MN_SHAPE(mn_dim(x, -1));
   mn_tensor *w = NULL, *b = NULL;
-  if (kind != MN_NORM_L2) w = named_param(s, name, "weight", shape, MN_ONES, MN_PARAM_NO_DECAY, "norm's gain");
+  if (kind != MN_NORM_L2) w = mn_norm_gain(s, name, shape.dim[0]);
   if (kind == MN_NORM_LAYER) b = named_param(s, name, "bias", shape, MN_ZEROS, MN_PARAM_NO_DECAY, "norm's bias");
   return mn_norm(mn_scope_graph(s), kind, x, w, b, eps, out);
-}
-
-mn_tensor *mn_gated_norm_layer(mn_scope *s, const char *name, mn_tensor *x, mn_tensor *gate, mn_gated_kind kind, double eps, mn_dtype out) {
-  mn_tensor *w = named_param(s, name, "weight", MN_SHAPE(mn_dim(x, -1)), MN_ONES, MN_PARAM_NO_DECAY, "norm's gain");
-  return mn_gated_norm(mn_scope_graph(s), x, w, gate, kind, eps, out);
 }
 
 mn_tensor *mn_conv_layer(mn_scope *s, const char *name, mn_tensor *x, int64_t width) { return mn_conv_layer_of(s, name, name, x, width); }

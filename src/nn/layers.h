@@ -29,8 +29,8 @@ typedef struct mn_projection {
 void mn_linears_exact(mn_scope *s, mn_tensor *x, int64_t out, int n, const mn_projection *projections, mn_tensor **y);
 /* Parameter `name`.weight (and .bias for LAYER). Result of type `out`. */
 mn_tensor *mn_norm_layer(mn_scope *s, const char *name, mn_norm_kind kind, mn_tensor *x, double eps, mn_dtype out);
-/* mn_gated_norm with the parameter `name`.weight. */
-mn_tensor *mn_gated_norm_layer(mn_scope *s, const char *name, mn_tensor *x, mn_tensor *gate, mn_gated_kind kind, double eps, mn_dtype out);
+/* Its parameter `name`.weight [width] alone, for who norms by other means. */
+mn_tensor *mn_norm_gain(mn_scope *s, const char *name, int64_t width);
 
 /* A causal depthwise convolution over the stream, kernel `width`: parameter `name`.weight [D,width], state `name`
  * [B,width-1,D] (the last inputs, oldest first). x [B,T,D] -> [B,T,D]. */
