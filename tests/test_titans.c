@@ -361,6 +361,13 @@ static void gates_start_where_the_card_says(void) {
     seen++;
   }
   CHECK(seen == 6, "%d gate parameters", seen);
+  static const char *const projections[] = {"q_proj.weight", "k_proj.weight", "v_proj.weight", "gate_proj.weight", "o_proj.weight"};
+  for (int k = 0; k < 5; k++) { /* all of one scale, that of the output and its gate, too */
+    const mn_param_info *found = NULL;
+    for (int i = 0, n = mn_scope_params(s, &info, NULL); i < n; i++)
+      if (strstr(info[i].name, projections[k])) found = &info[i];
+    CHECK(found && found->init.kind == MN_INIT_XAVIER_UNIFORM && found->init.a == 1, "%s", projections[k]);
+  }
   mn_graph_free(g);
   mc_close(&m);
 }

@@ -25,11 +25,9 @@ mn_tensor *mn_conv_heads(mn_scope *s, const char *name, mn_tensor *x, int64_t he
   return mn_split_heads(s, mn_silu(mn_scope_graph(s), y), heads);
 }
 
-mn_tensor *mn_normed_heads_by(mn_scope *s, mn_tensor *o, double eps) {
-  return mn_join_heads(s, mn_norm_layer(s, "norm", MN_NORM_RMS, o, eps, mn_scope_compute(s)));
+mn_tensor *mn_normed_heads(mn_scope *s, mn_tensor *o) {
+  return mn_join_heads(s, mn_norm_layer(s, "norm", MN_NORM_RMS, o, 1e-6, mn_scope_compute(s)));
 }
-
-mn_tensor *mn_normed_heads(mn_scope *s, mn_tensor *o) { return mn_normed_heads_by(s, o, 1e-6); }
 
 static mn_tensor *gated(mn_scope *s, mn_tensor *o, mn_tensor *gain, mn_tensor *gate, mn_gated_kind kind, double eps) {
   gate = mn_split_heads(s, gate, mn_dim(o, 2));

@@ -18,7 +18,6 @@ mn_tensor *mn_conv_heads(mn_scope *s, const char *name, mn_tensor *x, int64_t he
 /* RMSNorm of each head of o [B,T,H,V] with one gain for all, eps 1e-6: [B,T,H V] in the compute type, heads joined, ready for an output
  * projection. Parameter norm.weight [V]. */
 mn_tensor *mn_normed_heads(mn_scope *s, mn_tensor *o);
-mn_tensor *mn_normed_heads_by(mn_scope *s, mn_tensor *o, double eps); /* the same with another eps */
 /* RMSNorm(o) * act(gate) with one gain for all heads: o [B,T,H,V], gate [B,T,H V] in the compute type -> [B,T,H V]. Parameter norm.weight [V]. */
 mn_tensor *mn_gated_heads_by(mn_scope *s, mn_tensor *o, mn_tensor *gate, mn_gated_kind kind, double eps);
 /* W_o [ RMSNorm(o) * silu(W_g x) ]: [B,T,D]. Parameters norm.weight, gate_proj.weight, o_proj.weight. */

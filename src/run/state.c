@@ -199,11 +199,9 @@ mn_status mn_states_copy(mn_states *to, const mn_states *from) {
 }
 
 mn_status mn_states_put_back(mn_states *to, const mn_states *from) {
-  for (int i = 0; i < to->n; i++) { /* windows, of which copies take only what was written: all of them */
-    if (!to->info[i].ring) continue;
-    MN_TRY(same_kind(to, from));
-    MN_TRY(to->backend->zero(to->backend, mn_states_data(to, i), mn_states_bytes(to, i)));
-  }
+  MN_TRY(same_kind(to, from));
+  for (int i = 0; i < to->n; i++) /* windows, of which copies take only what was written: all of them */
+    if (to->info[i].ring) MN_TRY(to->backend->zero(to->backend, mn_states_data(to, i), mn_states_bytes(to, i)));
   return mn_states_copy(to, from);
 }
 
