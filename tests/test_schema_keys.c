@@ -255,9 +255,110 @@ static void what_clients_write_and_is_refused(void) {
       {"{\"not\": {}}", "'not', which is not known"},
       {"{\"type\": \"string\", \"format\": \"emoji\", \"pattern\": \"^(\\\\p{Extended_Pictographic}|\\\\p{Emoji_Component})+$\"}",
        "an escape that is not known"},
-      {OBJECT "\"minProperties\": 1}", "'minProperties', which is not known"},
   };
   all_are_refused(bad, sizeof bad / sizeof *bad);
+}
+
+/* Is an end reached from a state? By the nearest ways first; each state once. */
+static bool can_end(mn_machine *m, int32_t from) {
+  static const char likely[] = "]}\":, 0abcdefghijklmnopqrstuvwxyz1-[{";
+  int32_t found[2000] = {from};
+  int n = 1;
+  for (int i = 0; i < n; i++) {
+    if (mn_machine_whole(m, found[i])) return true;
+    for (const char *b = likely; *b; b++) {
+      const int32_t next = mn_machine_next(m, found[i], (unsigned char)*b);
+      int k = 0;
+      while (k < n && found[k] != next) k++;
+      if (next >= 0 && k == n && n < 2000) found[n++] = next;
+    }
+  }
+  return false;
+}
+
+/* After each byte that may follow each prefix of `text` there is an end. */
+static void nothing_leads_nowhere(const char *schema, const char *text) {
+  mn_arena *arena = mn_arena_new();
+  const mn_value *v = NULL;
+  mn_grammar *g = NULL;
+  mn_machine *m = NULL;
+  CHECK_OK(mn_json_parse(arena, "schema", schema, strlen(schema), &v));
+  CHECK_OK(mn_grammar_of_schema(v, &g));
+  if (g) CHECK_OK(mn_machine_new(g, &m));
+  int32_t at = m ? mn_machine_begin(m) : -1;
+  CHECK(m && takes(m, text), "%s: not %s", schema, text);
+  for (const char *s = text; m && at >= 0; s++) {
+    for (int b = 32; b < 127; b++) {
+      const int32_t next = mn_machine_next(m, at, (unsigned char)b);
+      CHECK(next < 0 || can_end(m, next), "%s: %.*s%c leads nowhere", schema, (int)(s - text), text, b);
+    }
+    if (!*s) break;
+    at = mn_machine_next(m, at, (unsigned char)*s);
+  }
+  mn_machine_free(m), mn_grammar_free(g), mn_arena_free(arena);
+}
+
+#define THREE "\"properties\": {\"a\": {\"const\": 1}, \"b\": {\"const\": 1}, \"c\": {\"const\": 1}}"
+
+static void properties_are_counted(void) {
+  static const rule all[] = {
+      {OBJECT THREE ", \"minProperties\": 2}",
+       {"{\"a\": 1, \"b\": 1}", "{\"a\": 1, \"c\": 1}", "{\"b\": 1, \"c\": 1}", "{\"a\": 1, \"b\": 1, \"c\": 1}"},
+       {"{}", "{\"a\": 1}", "{\"c\": 1}"}},
+      {OBJECT THREE ", \"maxProperties\": 1}", {"{}", "{\"a\": 1}", "{\"c\": 1}"}, {"{\"a\": 1, \"b\": 1}", "{\"b\": 1, \"c\": 1}"}},
+      {OBJECT THREE ", \"maxProperties\": 2, \"minProperties\": 2, \"required\": [\"c\"], \"additionalProperties\": false}",
+       {"{\"a\": 1, \"c\": 1}", "{\"b\": 1, \"c\": 1}"},
+       {"{\"c\": 1}", "{\"a\": 1, \"b\": 1}", "{\"a\": 1, \"b\": 1, \"c\": 1}"}},
+      {OBJECT "\"maxProperties\": 0}", {"{}"}, {"{\"a\": 1}"}},
+      {OBJECT "\"minProperties\": 1}", {"{\"a\": 1}", "{\"a\": 1, \"b\": 1}"}, {"{}", "{ }"}},
+      {"{\"minProperties\": 1, \"maxProperties\": 2}",
+       {"{\"a\": 1}", "{\"a\": 1, \"b\": 1}"},
+       {"{}", "[]", "{\"a\": 1, \"b\": 1, \"c\": 1}"}},
+      /* of others one is surely new: a name may stand twice */
+      {OBJECT "\"properties\": {\"a\": {}}, \"minProperties\": 2, \"additionalProperties\": {\"type\": \"null\"}}",
+       {"{\"a\": 1, \"x\": null}", "{\"a\": 1, \"x\": null, \"x\": null}"},
+       {"{\"a\": 1}", "{\"x\": null}", "{\"x\": null, \"x\": null}", "{\"a\": 1, \"a\": null}"}},
+      {OBJECT "\"properties\": {\"a\": {}}, \"maxProperties\": 2, \"additionalProperties\": {\"type\": \"null\"}}",
+       {"{}", "{\"a\": 1, \"x\": null}", "{\"x\": null, \"y\": null}"},
+       {"{\"a\": 1, \"x\": null, \"y\": null}"}},
+      {OBJECT "\"propertyNames\": {\"enum\": [\"r\", \"g\"]}, \"minProperties\": 2}",
+       {"{\"r\": 1, \"g\": 1}"},
+       {"{\"r\": 1}", "{\"r\": 1, \"r\": 1}"}},
+      {OBJECT "\"patternProperties\": {\"^[a-z]$\": {}}, \"additionalProperties\": false, \"minProperties\": 1}",
+       {"{\"a\": 1}"},
+       {"{}", "{\"A\": 1}"}},
+      /* both of two that must hold; a way that none fits is none; a value's own */
+      {"{\"allOf\": [{" THREE ", \"minProperties\": 1}, {\"minProperties\": 2, \"maxProperties\": 3}, {\"maxProperties\": 2}]}",
+       {"{\"a\": 1, \"b\": 1}"},
+       {"{\"a\": 1}", "{\"a\": 1, \"b\": 1, \"c\": 1}"}},
+      {"{\"anyOf\": [" OBJECT THREE ", \"additionalProperties\": false, \"minProperties\": 4}, {\"type\": \"null\"}]}", {"null"}, {"{}"}},
+      {"{\"enum\": [{}, {\"a\": 1}], \"minProperties\": 1}", {"{\"a\": 1}"}, {"{}"}},
+      /* one that no value fits is not made, where it need not be */
+      {OBJECT "\"properties\": {\"a\": {\"allOf\": [{\"const\": 1}, {\"const\": 2}]}, \"b\": {}}}", {"{}", "{\"b\": 1}"}, {"{\"a\": 1}"}},
+      {OBJECT "\"properties\": {\"a\": false, \"b\": {}, \"c\": {}}, \"minProperties\": 2}",
+       {"{\"b\": 1, \"c\": 1}"},
+       {"{\"a\": 1, \"b\": 1}"}},
+  };
+  static const refusal bad[] = {
+      {OBJECT THREE ", \"minProperties\": 4}", "cannot reach"},
+      {OBJECT "\"minProperties\": 2}", "cannot reach"},
+      {OBJECT THREE ", \"minProperties\": 4, \"additionalProperties\": false}", "cannot reach"},
+      {OBJECT THREE ", \"maxProperties\": 1, \"required\": [\"a\", \"b\"]}", "cannot reach"},
+      {OBJECT "\"minProperties\": 2, \"maxProperties\": 1}", "below the least"},
+      {OBJECT "\"minProperties\": -1}", "not a number from 0 on"},
+      {OBJECT "\"minProperties\": 5000}", "more than 4096"},
+      {"{\"type\": \"string\", \"minProperties\": 1}", "keys of another type"},
+  };
+  all_hold(all, sizeof all / sizeof *all);
+  all_are_refused(bad, sizeof bad / sizeof *bad);
+  nothing_leads_nowhere(OBJECT THREE ", \"minProperties\": 2, \"maxProperties\": 2, \"additionalProperties\": false}",
+                        "{\"a\": 1, \"c\": 1}");
+  nothing_leads_nowhere(OBJECT THREE ", \"minProperties\": 3, \"required\": [\"b\"], \"additionalProperties\": {\"type\": \"null\"}}",
+                        "{\"a\": 1, \"b\": 1, \"x\": null}");
+  /* a way that holds itself has no end, and is none */
+  nothing_leads_nowhere("{\"$defs\": {\"t\": " OBJECT "\"properties\": {\"t\": {\"$ref\": \"#/$defs/t\"}}, \"required\": [\"t\"]}}, "
+                        "\"anyOf\": [{\"type\": \"null\"}, {\"type\": \"array\", \"items\": {\"$ref\": \"#/$defs/t\"}}]}",
+                        "[]");
 }
 
 int main(void) {
@@ -266,6 +367,7 @@ int main(void) {
   RUN(what_is_no_schema_is_none);
   RUN(what_is_merged_keeps_what_each_says);
   RUN(what_fits_two_of_oneOf_is_found);
+  RUN(properties_are_counted);
   RUN(what_clients_write_and_is_refused);
   return test_end();
 }

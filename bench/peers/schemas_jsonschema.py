@@ -57,6 +57,8 @@ SCHEMAS = [
     {"type": "string", "format": "date-time"},
     {"type": "string", "format": "uuid"},
     {"type": "object", "required": ["x"], "additionalProperties": {"type": "boolean"}},
+    {"type": "object", "properties": {k: {"type": "boolean"} for k in "abcd"}, "minProperties": 2, "maxProperties": 3, "additionalProperties": False},
+    {"type": "object", "properties": {"a": {"type": "boolean"}}, "additionalProperties": {"type": "null"}, "minProperties": 2, "maxProperties": 4},
     {"anyOf": [{"type": "null"}, {"type": "string", "minLength": 3, "maxLength": 3}, {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 4}]},
 ]
 

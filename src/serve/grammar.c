@@ -127,8 +127,18 @@ static void look_at(end_search *s, mn_bytes_node i) {
   s->stack[s->n++] = i;
 }
 
+/* A way that no end is reached by is none: what a machine may say then can always be completed. */
+static void cut(mn_grammar *g, const bool *ends) {
+  for (mn_bytes_node i = 0; i < g->n; i++) {
+    grammar_node *x = &g->nodes[i];
+    if (x->kind != NODE_EITHER) continue;
+    if (x->next != MN_NO_NODE && !ends[x->next]) x->next = MN_NO_NODE;
+    if (x->other != MN_NO_NODE && !ends[x->other]) x->other = MN_NO_NODE;
+  }
+}
+
 /* Is there a text that the rule says? From the ends backwards, each link once. */
-static mn_status check_ends(const mn_grammar *g, int32_t rule) {
+static mn_status check_ends(mn_grammar *g, int32_t rule) {
   const size_t n = (size_t)g->n;
   end_search s = {.g = g, .ends = mn_calloc(n + 1, sizeof *s.ends), .first = mn_calloc(n + 1, sizeof *s.first)};
   s.before = mn_alloc((2 * n + 1) * sizeof *s.before), s.stack = mn_alloc((n + 1) * sizeof *s.stack);
@@ -141,6 +151,7 @@ static mn_status check_ends(const mn_grammar *g, int32_t rule) {
     for (int32_t k = s.first[at]; k < s.first[at + 1]; k++) look_at(&s, s.before[k]);
   }
   const bool good = room && s.ends[g->rules[rule]];
+  if (good) cut(g, s.ends);
   free(s.ends), free(s.first), free(s.before), free(s.stack);
   if (!room) return mn_fail(MN_ERR_MEMORY, "out of memory for a grammar");
   return good ? MN_OK : mn_fail(MN_ERR_CONFIG, "the grammar has no text that ends: something in it must hold itself");

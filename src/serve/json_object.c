@@ -195,8 +195,99 @@ static bool read_names(schema_compiler *c, const mn_value *schema, object *o) {
   return o->keys || (schema_refuse(c, names, "needs more memory than there is"), false);
 }
 
+/* Was a property refused that no value fits? One that need not be there is not made then. */
+static bool is_left_out(schema_compiler *c, bool must) {
+  mn_status last;
+  return !must && schema_took_nothing(c, &last);
+}
+
+/* ---- how many there are ---- */
+typedef struct counts {
+  int64_t least, most; /* most -1: any number */
+} counts;
+
+/* Where n are there already, and the schema names no more: others, of which one alone is surely a name that was not there yet. */
+static mn_bytes_node counted_others(schema_compiler *c, const counts *k, int64_t n, int32_t other, mn_bytes_node end, mn_bytes_node more) {
+  const bool ends = n >= k->least, goes_on = other >= 0 && n + 1 >= k->least && (k->most < 0 || n < k->most);
+  mn_bytes_node out = ends ? end : MN_NO_NODE;
+  if (!goes_on) return out;
+  const mn_bytes_node one = mn_grammar_call(c->g, n ? c->rules.comma : c->rules.space, mn_grammar_call(c->g, other, more));
+  return ends ? mn_grammar_either(c->g, one, out) : one;
+}
+
+/* Behind the first of the others, where `said` are there: up to the most. */
+static mn_bytes_node others_up_to(schema_compiler *c, const counts *k, int32_t other, mn_bytes_node end, mn_bytes_node *behind, int64_t n) {
+  mn_grammar *g = c->g;
+  if (k->most < 0) {
+    const mn_bytes_node more = mn_grammar_place(g);
+    mn_grammar_put(g, more, mn_grammar_either(g, mn_grammar_call(g, c->rules.comma, mn_grammar_call(g, other, more)), end));
+    for (int64_t i = 0; i <= n + 1; i++) behind[i] = more;
+    return more;
+  }
+  for (int64_t i = k->most; i >= 0; i--) {
+    const bool last = i == k->most;
+    const mn_bytes_node next = last ? end : mn_grammar_call(g, c->rules.comma, mn_grammar_call(g, other, behind[i + 1]));
+    behind[i] = last ? end : mn_grammar_either(g, next, end);
+  }
+  return end;
+}
+
+static int32_t rule_of_pair(schema_compiler *c, const char *key, const mn_value *schema) {
+  const int32_t rule = mn_grammar_rule(c->g);
+  const mn_bytes_node begin = pair(c, key, schema, mn_grammar_return(c->g));
+  mn_grammar_define(c->g, rule, begin == MN_NO_NODE ? mn_grammar_place(c->g) : begin);
+  return rule;
+}
+
+static int32_t rule_of_others(schema_compiler *c, const object *o) {
+  const int32_t rule = mn_grammar_rule(c->g);
+  const mn_bytes_node value = schema_item(c, o->extra, mn_grammar_return(c->g));
+  const mn_bytes_node begin = key_beside(c, o->named, o->keys, mn_grammar_call(c->g, c->rules.colon, value));
+  mn_grammar_define(c->g, rule, begin == MN_NO_NODE ? mn_grammar_place(c->g) : begin);
+  return rule;
+}
+
+/* The properties with how many of them are there: at[n] is what may follow where n are. Names are told apart as each stands once. */
+static mn_bytes_node counted(schema_compiler *c, const mn_value *schema, const object *o, size_t n_musts, const counts *k,
+                             mn_bytes_node end) {
+  const int64_t named = (int64_t)o->named->count, most = k->most > named ? k->most : named;
+  mn_grammar *g = c->g;
+  mn_bytes_node *at = mn_arena_alloc(c->arena, (size_t)(most + 2) * sizeof *at),
+                *behind = mn_arena_alloc(c->arena, (size_t)(most + 2) * sizeof *at);
+  if (!at || !behind) return schema_refuse(c, schema, "needs more memory than there is");
+  if (!schema_spend(c, schema, (double)(named + 1) * (double)(most + 1))) return MN_NO_NODE;
+  const int32_t other = o->open ? rule_of_others(c, o) : -1;
+  if (other >= 0) others_up_to(c, k, other, end, behind, named);
+  for (int64_t n = 0; n <= named; n++)
+    at[n] = k->most >= 0 && n > k->most ? MN_NO_NODE : counted_others(c, k, n, other, end, behind[n + 1]);
+  for (int64_t i = named; i-- > 0 && c->status == MN_OK;) {
+    const mn_entry *e = &o->named->as.entries[i];
+    const bool must = (size_t)i < n_musts && o->musts[i];
+    if (is_false(e->value)) continue;
+    const int32_t rule = rule_of_pair(c, e->key, e->value);
+    if (is_left_out(c, must)) continue;
+    for (int64_t n = 0; n <= i; n++) { /* at most i stand before it */
+      mn_bytes_node one = at[n + 1];
+      if (one != MN_NO_NODE) one = mn_grammar_call(g, n ? c->rules.comma : c->rules.space, mn_grammar_call(g, rule, one));
+      at[n] = must || at[n] == MN_NO_NODE ? one : one == MN_NO_NODE ? at[n] : mn_grammar_either(g, one, at[n]);
+    }
+  }
+  if (at[0] != MN_NO_NODE || c->status != MN_OK || mn_grammar_nodes(g) >= MN_GRAMMAR_NODES) return at[0];
+  c->nothing = !o->open && (o->extra || mn_value_get(schema, "propertyNames"));
+  return schema_refuse(
+      c, schema,
+      "has minProperties or maxProperties that what it names cannot reach: counted are properties that it names, and one other "
+      "where there may be others");
+}
+
+static bool read_counts(schema_compiler *c, const mn_value *schema, counts *k) {
+  *k = (counts){.most = -1};
+  return schema_count(c, schema, "minProperties", &k->least) && schema_most(c, schema, "maxProperties", k->least, &k->most);
+}
+
 mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
   const mn_value *properties = mn_value_get(schema, "properties"), *required = mn_value_get(schema, "required");
+  counts k;
   object o = {.extra = mn_value_get(schema, "additionalProperties")};
   if (!o.extra) o.extra = mn_value_get(schema, "unevaluatedProperties"); /* what allOf and the like say is one with it by now */
   mn_grammar *g = c->g;
@@ -204,17 +295,27 @@ mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes
   mn_bytes_node first = end, after = end; /* where nothing was said yet, and where something was */
   if (properties && properties->kind != MN_MAP) return schema_refuse(c, properties, "has properties that are not a map");
   if (required && required->kind != MN_LIST) return schema_refuse(c, required, "has required that is not a list");
+  if (!read_counts(c, schema, &k)) return MN_NO_NODE;
   o.open = o.extra ? !is_false(o.extra) : !properties;
   o.named = all_properties(c, properties, required, o.extra, &o.musts);
   const size_t n_musts = o.named ? o.named->count : 0; /* more are not required */
   if (!o.named || !read_names(c, schema, &o)) return MN_NO_NODE;
+  for (size_t i = 0; i < n_musts; i++)
+    if (is_false(o.named->as.entries[i].value) && o.musts[i]) {
+      c->nothing = c->status == MN_OK;
+      return schema_refuse(c, schema, "requires a property that may not be there");
+    }
+  if (k.least || k.most >= 0) {
+    first = counted(c, schema, &o, n_musts, &k, end);
+    return first == MN_NO_NODE ? first : mn_grammar_text(g, "{", 1, first);
+  }
   if (o.open) others(c, o.named, o.keys, o.extra, end, &first, &after);
   for (size_t i = o.named->count; i-- > 0 && c->status == MN_OK;) {
     const mn_entry *e = &o.named->as.entries[i];
     const bool must = i < n_musts && o.musts[i];
-    if (is_false(e->value) && must) return schema_refuse(c, schema, "requires a property that may not be there");
     if (is_false(e->value)) continue;
     const mn_bytes_node one = pair(c, e->key, e->value, after);
+    if (is_left_out(c, must)) continue;
     const mn_bytes_node as_first = mn_grammar_call(g, c->rules.space, one), as_next = mn_grammar_call(g, c->rules.comma, one);
     first = must ? as_first : mn_grammar_either(g, as_first, first);
     after = must ? as_next : mn_grammar_either(g, as_next, after);

@@ -124,6 +124,8 @@ static const struct { /* and of what type's values a key speaks, where it speaks
              {"unevaluatedProperties", "object"},
              {"patternProperties", "object"},
              {"propertyNames", "object"},
+             {"minProperties", "object"},
+             {"maxProperties", "object"},
              {"items", "array"},
              {"prefixItems", "array"},
              {"additionalItems", "array"},

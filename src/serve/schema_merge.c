@@ -271,9 +271,9 @@ static bool take_alone(merger *m, const mn_entry *e, const mn_value *own, const 
 
 /* ---- keys of both ---- */
 static const mn_value *merged(merger *m, const char *key, const mn_value *a, const mn_value *b) {
-  static const char *const larger[] = {"minimum", "exclusiveMinimum", "minLength", "minItems", NULL};
+  static const char *const larger[] = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", NULL};
   static const char *const single[] = {"patternProperties", "additionalItems", "contentEncoding", NULL};
-  static const char *const smaller[] = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", NULL};
+  static const char *const smaller[] = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", NULL};
   if (!strcmp(key, "type")) return types(m, a, b);
   if (!strcmp(key, "enum")) return in_both(m, a, b);
   if (!strcmp(key, "required")) return union_of(m, a, b);
