@@ -4,12 +4,6 @@
 
 #include <stdlib.h>
 
-static mn_graph *graph_in(mn_arena *arena) {
-  mn_graph *g = mn_arena_alloc(arena, sizeof *g);
-  if (g) *g = (mn_graph){.arena = arena};
-  return g;
-}
-
 static void mark(mn_rebuild *r) {
   const mn_draft *p = r->old;
   for (int i = 0; i < p->n_roots; i++) {
@@ -48,7 +42,7 @@ static mn_status open_new(mn_rebuild *r, mn_draft *now, mn_arena *arena) {
   const int n = old->g->n_nodes;
   r->now = now;
   *now = *old;
-  now->g = graph_in(arena);
+  now->g = mn_graph_in(arena, 0);
   now->roots = mn_arena_alloc(arena, (size_t)(old->n_roots + 1) * sizeof *now->roots);
   now->leaves = mn_arena_alloc(arena, (size_t)(old->n_leaves + 1) * sizeof *now->leaves);
   if (!now->g || !now->roots || !now->leaves) return MN_ERR_MEMORY;

@@ -3,6 +3,7 @@
 #ifndef MN_DRAFT_H
 #define MN_DRAFT_H
 
+#include "graph/ahead.h"
 #include "graph/ops.h"
 #include "compile/plan.h"
 
@@ -27,14 +28,13 @@ typedef struct mn_rebuild {
   int *uses;    /* per old tensor (flat): consumers among needed nodes, plus roots */
 } mn_rebuild;
 
-/* A graph is larger than the caches, and a walk along its edges would wait for each node: what will be looked at is asked for some nodes
- * before its turn. way: 1 forwards, -1 backwards. Inlined always: to GCC a function that only asks for memory does nothing. */
+/* For a walk along a graph's edges (ahead.h). way: 1 forwards, -1 backwards. */
 static inline __attribute__((always_inline)) void mn_ahead(const mn_graph *g, int i, int way) {
   enum { NODES = 24, OPERANDS = 16, OF_OPERANDS = 8, FEW = 4 };
   if (i + way * NODES < 0 || i + way * NODES >= g->n_nodes) return;
   __builtin_prefetch(g->nodes[i + way * NODES]);
   const mn_node *n = g->nodes[i + way * OPERANDS], *m = g->nodes[i + way * OF_OPERANDS];
-  for (int k = 0; k < n->n_in && k < FEW; k++) __builtin_prefetch(n->in[k]);
+  mn_operands_ahead(n);
   for (int k = 0; k < m->n_in && k < FEW; k++) __builtin_prefetch(m->in[k]->node);
 }
 

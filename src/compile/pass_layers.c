@@ -5,6 +5,7 @@
  * itself, they get the graph as it is. */
 #include "compile/repeats.h"
 #include "compile/plan_internal.h"
+#include "graph/compose.h"
 #include "graph/loops_alike.h"
 
 #include <stdlib.h>
@@ -36,12 +37,6 @@ static bool around_gap(const mn_resize *z, const mn_graph *g, const mn_tensor *t
   return true;
 }
 
-static mn_graph *graph_in(mn_arena *arena) {
-  mn_graph *g = mn_arena_alloc(arena, sizeof *g);
-  if (g) *g = (mn_graph){.arena = arena, .keep_bytes = mn_graph_keep_bytes};
-  return g;
-}
-
 /* Outputs of the layers that stay. */
 static void take_roots(const mn_plan_request *q, shorter *s, mn_tensor **root) {
   s->q.n_outputs = 0;
@@ -58,7 +53,7 @@ static void take_roots(const mn_plan_request *q, shorter *s, mn_tensor **root) {
 static mn_status shorten(const mn_plan_request *q, const mn_layers *l, int cut, int more, mn_arena *arena, shorter *s, bool *ok) {
   const size_t n = (size_t)q->n_outputs + 1;
   *s = (shorter){.z = mn_resize_of(l, cut, more), .q = *q};
-  s->q.graph = graph_in(arena);
+  s->q.graph = mn_graph_in(arena, mn_graph_keep_bytes);
   s->root = mn_arena_alloc(arena, n * sizeof *s->root);
   mn_tensor **root = mn_arena_alloc(arena, n * sizeof *root);
   if (!s->q.graph || !s->root || !root) return MN_ERR_MEMORY;
@@ -184,7 +179,7 @@ static mn_status draw_out(const mn_plan_request *q, const shorter *s, const mn_d
   MN_TRY(mn_layers_find(made->g, SEEN, &l));
   *ok = l.n > 0;
   if (!*ok) return MN_OK;
-  drawing d = {.s = s, .made = made, .z = mn_resize_of(&l, (l.low + l.high) / 2, -s->z.more), .to = graph_in(arena)};
+  drawing d = {.s = s, .made = made, .z = mn_resize_of(&l, (l.low + l.high) / 2, -s->z.more), .to = mn_graph_in(arena, mn_graph_keep_bytes)};
   if (!d.to) return MN_ERR_MEMORY;
   MN_TRY(mn_layers_resize(&d.z, made->g, d.to, ok));
   if (!*ok) return MN_OK;

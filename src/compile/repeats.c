@@ -1,5 +1,6 @@
 /* repeats.c - see repeats.h: finding what repeats itself, and graphs with other numbers of layers. */
 #include "compile/repeats.h"
+#include "graph/ahead.h"
 #include "graph/compose.h"
 #include "graph/loops_alike.h"
 #include "graph/ops.h"
@@ -10,15 +11,9 @@
 enum { NEAR = 4 }; /* layers between a node and what it reads, at most */
 
 /* ---- candidates: operations that come again and again at the same distance ---- */
-/* What is looked at soon is asked for: a graph is larger than the caches. */
 static inline __attribute__((always_inline)) void ahead(const mn_graph *g, int i) {
-  enum { NODES = 16, OPERANDS = 8, LINE = 64, FEW = 4 };
-  if (i + NODES >= g->n_nodes) return;
-  __builtin_prefetch(g->nodes[i + NODES]);
-  __builtin_prefetch((const char *)g->nodes[i + NODES] + LINE);
-  __builtin_prefetch((const char *)g->nodes[i + NODES] + 2 * LINE);
-  const mn_node *n = g->nodes[i + OPERANDS];
-  for (int k = 0; k < n->n_in && k < FEW; k++) __builtin_prefetch(n->in[k]);
+  enum { NODES = 16, OPERANDS = 8 };
+  if (mn_node_ahead(g, i, NODES)) mn_operands_ahead(g->nodes[i + OPERANDS]);
 }
 
 static uint64_t hash_shape(uint64_t h, const mn_tensor *t) {

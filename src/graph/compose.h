@@ -27,6 +27,10 @@ mn_node *mn_scan_without_effects(mn_graph *g, const mn_scan_attr *attr, mn_tenso
 mn_node *mn_scan_end_settled(mn_scan_builder *b, mn_tensor *const *carry_out, int n_ys, mn_tensor *const *y_out, int64_t save_every,
                              mn_tensor **final, mn_tensor **ys);
 
+/* An empty graph in an arena, with which it goes: not for mn_graph_free. keep_bytes: what loops of its gradients may keep (graph.h); new
+ * graphs have mn_graph_keep_bytes. NULL: out of memory. */
+mn_graph *mn_graph_in(mn_arena *arena, int64_t keep_bytes);
+
 /* Node n again in graph g, attributes, names and phase included, on operands of the same types and shapes. */
 mn_node *mn_node_again(mn_graph *g, const mn_node *n, mn_tensor *const *in);
 

@@ -1,5 +1,6 @@
 /* loops_alike.c - see loops_alike.h. */
 #include "graph/loops_alike.h"
+#include "graph/ahead.h"
 #include "graph/compose.h"
 #include "graph/ops.h"
 
@@ -55,16 +56,9 @@ static bool same_node(const mn_node *a, const mn_node *b) {
     if (!mn_same_place(a->in[i], b->in[i])) return false;
   return true;
 }
-/* What is looked at soon is asked for: bodies of earlier layers lie far away. */
-static inline __attribute__((always_inline)) void ahead(const mn_graph *g, int i) {
-  enum { NODES = 8, LINE = 64 };
-  if (i + NODES >= g->n_nodes) return;
-  __builtin_prefetch(g->nodes[i + NODES]);
-  __builtin_prefetch((const char *)g->nodes[i + NODES] + LINE);
-  __builtin_prefetch((const char *)g->nodes[i + NODES] + 2 * LINE);
-}
 
 bool mn_loop_same(const mn_scan_attr *a, const mn_scan_attr *b) {
+  enum { NODES = 8 }; /* bodies of earlier layers lie far away */
   if (a->n_carry != b->n_carry || a->n_xs != b->n_xs || a->n_const != b->n_const || a->n_ys != b->n_ys || a->length != b->length ||
       a->has_live != b->has_live || a->reverse != b->reverse || a->settled != b->settled || a->save_every != b->save_every ||
       a->body->n_nodes != b->body->n_nodes)
@@ -75,8 +69,8 @@ bool mn_loop_same(const mn_scan_attr *a, const mn_scan_attr *b) {
   for (int j = 0; j < a->n_carry + a->n_ys; j++)
     if (!mn_same_place(a->body_out[j], b->body_out[j])) return false;
   for (int i = 0; i < a->body->n_nodes; i++) {
-    ahead(a->body, i);
-    ahead(b->body, i);
+    mn_node_ahead(a->body, i, NODES);
+    mn_node_ahead(b->body, i, NODES);
     if (!same_node(a->body->nodes[i], b->body->nodes[i])) return false;
   }
   return true;

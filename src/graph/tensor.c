@@ -12,15 +12,16 @@
 
 const int64_t mn_graph_keep_bytes = (int64_t)32 << 20;
 
+mn_graph *mn_graph_in(mn_arena *arena, int64_t keep_bytes) {
+  mn_graph *g = mn_arena_alloc(arena, sizeof *g);
+  if (g) *g = (mn_graph){.arena = arena, .keep_bytes = keep_bytes};
+  return g;
+}
+
 mn_graph *mn_graph_new(void) {
   mn_arena *arena = mn_arena_new();
-  mn_graph *g = arena ? mn_arena_alloc(arena, sizeof *g) : NULL;
-  if (!g) {
-    mn_arena_free(arena);
-    return NULL;
-  }
-  g->arena = arena;
-  g->keep_bytes = mn_graph_keep_bytes;
+  mn_graph *g = arena ? mn_graph_in(arena, mn_graph_keep_bytes) : NULL;
+  if (!g) mn_arena_free(arena);
   return g;
 }
 
