@@ -1,8 +1,9 @@
-/* test_starts.c - where the parameters of systems start: of every system at its defaults, each parameter's values are drawn from the
- * distribution that this table says, by their mean, their standard deviation and their range. */
+/* test_starts.c - where parameters start: of every system and every channel part at its defaults, each parameter's values are drawn from
+ * the distribution that this table says, by their mean, their standard deviation and their range. */
 #include <fnmatch.h>
 
 #include "mixer_check.h"
+#include "nn/channel.h"
 #include "plainest_mixer.h"
 
 enum { D = 64, SEEDS = 8 };
@@ -16,7 +17,7 @@ typedef enum law_kind {
   TIME_STEP, /* x with log softplus(x) in U(log a, log b) */
 } law_kind;
 
-/* The first that fits "system/parameter" holds. */
+/* The first that fits "system/parameter", or "channel part/parameter", holds. */
 static const struct {
   const char *names;
   law_kind law;
@@ -52,6 +53,7 @@ static const struct {
     {"lizard/meta_logits", CONSTANT, 0, 0},
     {"lizard/alpha", CONSTANT, 1, 0},
     {"rwkv7/mu_?", CONSTANT, 0.5, 0},
+    {"channel_mix/mu_k", CONSTANT, 0.5, 0},
     {"rwkv7/xi", CONSTANT, 0.85, 0},
     {"rwkv7/alpha", CONSTANT, 1, 0},
     {"rwkv7/rho", CONSTANT, 0, 0},
@@ -81,6 +83,13 @@ static const struct {
     {"lmu/*_proj.weight", NORMAL, 0.02, 0},
     {"ttt_*/*_proj.weight", NORMAL, 0.02, 0},
     {"bmojo*/fading.*.weight", NORMAL, 0.02, 0},
+    {"channel_mix/?_proj.weight", NORMAL, 0.02, 0},
+    {"swiglu/*_proj.weight", NORMAL, 0.02, 0},
+    {"geglu/*_proj.weight", NORMAL, 0.02, 0},
+    {"glu/*_proj.weight", NORMAL, 0.02, 0},
+    {"mlp/*_proj.weight", NORMAL, 0.02, 0},
+    {"moe/router.weight", NORMAL, 0.02, 0},
+    {"moe/experts.*_proj.weight", NORMAL, 0.02, 0},
     {"lmu_cell/m_to_u.weight", CONSTANT, 0, 0},
     {"lmu_cell/?_to_u.weight", FAN_IN, 1.7320508075688772, 0}, /* LeCun uniform */
     {"lmu_cell/?_to_h.weight", GLOROT, 1, 0},
@@ -149,18 +158,19 @@ static bool draw(mn_params *p, int i, int64_t n, double *x, uint64_t seed) {
   return host != NULL;
 }
 
-static void parameters_of(const char *system, mn_params *p) {
+static void parameters_are_as_said(const char *of, mn_params *p) {
   double *x[MC_MAX] = {NULL};
   bool ok = p->n <= MC_MAX;
-  CHECK(ok && p->n > 0, "%s: %d parameters", system, p->n);
+  CHECK(ok && p->n > 0, "%s: %d parameters", of, p->n);
   for (int i = 0; ok && i < p->n; i++) ok = (x[i] = malloc((size_t)(SEEDS * mn_shape_count(&p->info[i].shape)) * sizeof **x)) != NULL;
   for (uint64_t seed = 0; ok && seed < SEEDS; seed++) {
     CHECK_OK(mn_params_draw(p, seed));
     for (int i = 0; ok && i < p->n; i++) ok = draw(p, i, mn_shape_count(&p->info[i].shape), x[i], seed);
   }
+  CHECK(ok, "%s: no memory", of);
   for (int i = 0; ok && i < p->n; i++) {
     char name[200];
-    snprintf(name, sizeof name, "%s/%s", system, p->info[i].name);
+    snprintf(name, sizeof name, "%s/%s", of, p->info[i].name);
     const int start = start_of(name);
     CHECK(start >= 0, "the table says nothing of %s", name);
     if (start < 0) continue;
@@ -170,28 +180,56 @@ static void parameters_of(const char *system, mn_params *p) {
   for (int i = 0; i < MC_MAX; i++) free(x[i]);
 }
 
-static void parameters_start_as_the_table_says(void) {
+/* Of one of the two, on x [1,8,D]. */
+static void look_at(const char *of, const mn_mixer *mixer, const mn_channel *channel) {
+  mn_graph *g = mn_graph_new();
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = MN_F64, .compute = MN_F64}, 1);
+  mn_tensor *x = mn_input(g, "x", MN_F64, MN_SHAPE(1, 8, D));
+  mn_params *p = NULL;
+  if (mixer) mn_mixer_apply(s, mixer, x);
+  else mn_channel_apply(s, channel, x);
+  CHECK_OK(mn_graph_status(g));
+  CHECK_OK(mn_params_declare_scope(s, mn_backend_ref(), MN_F64, &p));
+  if (p) parameters_are_as_said(of, p);
+  mn_params_free(p);
+  mn_graph_free(g);
+}
+
+static void systems_start_as_the_table_says(void) {
   for (int k = 0; k < mn_mixer_count(); k++) {
     char json[MN_PLAINEST];
     const char *system = mn_mixer_at(k)->name;
     mc_mixer m;
-    mn_params *p = NULL;
-    mn_graph *g = mn_graph_new();
-    if (mc_open(&m, mn_plainest_mixer(json, system), D, 1, MN_F64, mn_backend_ref())) {
-      mn_scope *s = mn_scope_new(g, mc_how(&m, false), 1);
-      mn_mixer_apply(s, &m.mixer, mn_input(g, "x", MN_F64, MN_SHAPE(1, 8, D)));
-      CHECK_OK(mn_graph_status(g));
-      CHECK_OK(mn_params_declare_scope(s, mn_backend_ref(), MN_F64, &p));
-    } else CHECK(false, "%s", system);
-    if (p) parameters_of(system, p);
-    mn_params_free(p);
-    mn_graph_free(g);
+    const int ok = mc_open(&m, mn_plainest_mixer(json, system), D, 1, MN_F64, mn_backend_ref());
+    CHECK(ok, "%s", system);
+    if (ok) look_at(system, &m.mixer, NULL);
     mc_close(&m);
   }
+}
+
+static void channel_parts_start_as_the_table_says(void) {
+  for (int k = 0; k < mn_channel_count(); k++) {
+    const mn_channel_def *part = mn_channel_at(k);
+    mn_arena *arena = mn_arena_new();
+    const mn_value *v = NULL;
+    mn_channel c;
+    char block[64];
+    snprintf(block, sizeof block, "{channel: %s}", part->name);
+    CHECK_OK(mn_yaml_parse(arena, "test", block, strlen(block), &v));
+    const mn_status status = v ? mn_channel_parse(arena, v, "block", D, 0, &c) : MN_ERR_CONFIG;
+    CHECK_OK(status);
+    if (status == MN_OK && !part->absent) look_at(part->name, NULL, &c);
+    mn_arena_free(arena);
+  }
+}
+
+static void the_table_says_nothing_else(void) {
   for (int i = 0; i < STARTS; i++) CHECK(found[i], "no parameter is a %s", starts[i].names);
 }
 
 int main(void) {
-  RUN(parameters_start_as_the_table_says);
+  RUN(systems_start_as_the_table_says);
+  RUN(channel_parts_start_as_the_table_says);
+  RUN(the_table_says_nothing_else);
   return test_end();
 }
