@@ -179,7 +179,8 @@ static mn_status draw_out(const mn_plan_request *q, const shorter *s, const mn_d
   MN_TRY(mn_layers_find(made->g, SEEN, &l));
   *ok = l.n > 0;
   if (!*ok) return MN_OK;
-  drawing d = {.s = s, .made = made, .z = mn_resize_of(&l, (l.low + l.high) / 2, -s->z.more), .to = mn_graph_in(arena, mn_graph_keep_bytes)};
+  drawing d = {
+      .s = s, .made = made, .z = mn_resize_of(&l, (l.low + l.high) / 2, -s->z.more), .to = mn_graph_in(arena, mn_graph_keep_bytes)};
   if (!d.to) return MN_ERR_MEMORY;
   MN_TRY(mn_layers_resize(&d.z, made->g, d.to, ok));
   if (!*ok) return MN_OK;
