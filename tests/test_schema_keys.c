@@ -71,8 +71,6 @@ static void names_are_what_they_must_be(void) {
       {OBJECT "\"propertyNames\": {\"title\": \"a name\", \"type\": [\"string\", \"null\"]}}", {"{\"b\": 1}"}, {"{b: 1}"}},
   };
   static const refusal bad[] = {
-      {OBJECT "\"propertyNames\": {\"not\": {\"const\": \"secret\"}}}", "'not', which is not known"},
-      {OBJECT "\"propertyNames\": {\"enum\": [\"a\", \"b\"], \"not\": {\"const\": \"a\"}}}", "'not', which is not known"},
       {OBJECT "\"propertyNames\": {\"type\": [\"integer\"]}}", "two types at once"},
       {OBJECT "\"propertyNames\": {\"type\": 3}}", "neither a word nor a list"},
       {OBJECT "\"propertyNames\": {\"const\": \"a\", \"enum\": [\"b\"]}}", "no value that fits"},
@@ -252,7 +250,7 @@ static void what_clients_write_and_is_refused(void) {
       {"{\"type\": \"string\", \"format\": \"ipv6interface\"}", "format that is not known"},
       {"{\"type\": \"string\", \"format\": \"multi-host-uri\", \"minLength\": 1}", "format that is not known"},
       {"{\"type\": \"integer\", \"multipleOf\": 5000}", "more than 4096 units"},
-      {"{\"not\": {}}", "'not', which is not known"},
+      {"{\"not\": {}}", "no value fits"},
       {"{\"type\": \"string\", \"format\": \"emoji\", \"pattern\": \"^(\\\\p{Extended_Pictographic}|\\\\p{Emoji_Component})+$\"}",
        "an escape that is not known"},
   };
@@ -361,6 +359,109 @@ static void properties_are_counted(void) {
                         "[]");
 }
 
+static void what_not_says_is_not_made(void) {
+  static const rule all[] = {
+      {"{\"not\": {\"type\": \"string\"}}", {"1", "null", "[]", "{}", "true"}, {"\"\"", "\"a\""}},
+      {"{\"not\": {\"type\": [\"number\", \"object\", \"array\"]}}", {"\"a\"", "null", "true"}, {"1", "1.5", "{}", "[]"}},
+      {"{\"type\": [\"integer\", \"string\"], \"not\": {\"type\": \"integer\"}}", {"\"a\""}, {"1", "1.5"}},
+      {"{\"type\": \"string\", \"not\": {\"enum\": [\"a\", \"b.c\", \"\"]}}",
+       {"\"b\"", "\"aa\"", "\"bxc\"", "\"A\"", "\"ab\""},
+       {"\"a\"", "\"b.c\"", "\"\"", "\"\\u0061\"", "1"}},
+      {"{\"type\": \"integer\", \"not\": {\"const\": 3}}", {"2", "4", "-3", "33"}, {"3", "\"3\""}},
+      {"{\"type\": \"number\", \"minimum\": 0, \"not\": {\"enum\": [0, 1.5]}}", {"1", "1.4", "2"}, {"0", "1.5", "1.50", "0.0", "-1"}},
+      {"{\"type\": [\"boolean\", \"null\"], \"not\": {\"const\": true}}", {"false", "null"}, {"true"}},
+      {"{\"not\": {\"enum\": [null, 0, \"x\", false]}}", {"true", "1", "\"y\"", "[]", "{}"}, {"null", "0", "\"x\"", "false"}},
+      {"{\"enum\": [\"a\", \"b\", 3], \"not\": {\"enum\": [\"b\", 3]}}", {"\"a\""}, {"\"b\"", "3"}},
+      {"{\"type\": \"integer\", \"not\": {\"minimum\": 3, \"maximum\": 5}}", {"2", "6"}, {"3", "4", "5"}},
+      {"{\"type\": \"string\", \"not\": {\"minLength\": 2}}", {"\"\"", "\"a\""}, {"\"ab\""}},
+      {OBJECT THREE ", \"not\": {\"required\": [\"a\", \"b\"]}}",
+       {"{}", "{\"a\": 1, \"c\": 1}", "{\"b\": 1}"},
+       {"{\"a\": 1, \"b\": 1}", "{\"a\": 1, \"b\": 1, \"c\": 1}"}},
+      {OBJECT "\"not\": {\"required\": [\"a\"]}}", {"{}", "{\"b\": 1}"}, {"{\"a\": 1}"}},
+      {OBJECT "\"properties\": {\"k\": {\"enum\": [1, 2]}}, \"not\": {\"properties\": {\"k\": {\"const\": 1}}}}",
+       {"{\"k\": 2}"},
+       {"{\"k\": 1}", "{}"}},
+      {"{\"type\": \"array\", \"items\": {\"enum\": [1, 2]}, \"not\": {\"contains\": {\"const\": 1}}}",
+       {"[]", "[2, 2]"},
+       {"[1]", "[2, 1]"}},
+      {"{\"type\": \"integer\", \"not\": {\"anyOf\": [{\"maximum\": 0}, {\"minimum\": 9}]}}", {"1", "8"}, {"0", "9"}},
+      {"{\"type\": \"integer\", \"not\": {\"allOf\": [{\"minimum\": 0}, {\"maximum\": 9}]}}", {"-1", "10"}, {"0", "9"}},
+      {"{\"type\": \"string\", \"not\": {\"not\": {\"const\": \"a\"}}}", {"\"a\""}, {"\"b\""}},
+      {"{\"$defs\": {\"a\": {\"const\": 1}}, \"enum\": [1, 2], \"not\": {\"$ref\": \"#/$defs/a\"}}", {"2"}, {"1"}},
+      {"{\"allOf\": [{\"enum\": [1, 2, 3]}, {\"not\": {\"const\": 1}}, {\"not\": {\"const\": 3}}]}", {"2"}, {"1", "3"}},
+      {"{\"type\": \"null\", \"not\": false}", {"null"}, {"1"}},
+      {OBJECT "\"propertyNames\": {\"not\": {\"const\": \"secret\"}}}",
+       {"{\"secre\": 1}", "{}"},
+       {"{\"secret\": 1}", "{\"\\u0073ecret\": 1}"}},
+      {OBJECT "\"propertyNames\": {\"enum\": [\"a\", \"b\"], \"not\": {\"const\": \"a\"}}}", {"{\"b\": 1}"}, {"{\"a\": 1}"}},
+  };
+  static const refusal bad[] = {
+      {"{\"not\": {\"type\": \"integer\"}}", "of the type integer where there may be numbers"},
+      {"{\"not\": {\"const\": [1]}}", "a list or a map as a value"},
+      {"{\"not\": {\"pattern\": \"a\"}}", "of 'pattern', whose opposite is not known"},
+      {"{\"not\": {\"oneOf\": [{\"const\": 1}]}}", "of 'oneOf', whose opposite is not known"},
+      {"{\"not\": {\"uniqueItems\": true}}", "of 'uniqueItems', whose opposite is not known"},
+      {"{\"not\": {\"x\": 1}}", "of 'x', whose opposite is not known"},
+      {"{\"not\": {\"const\": 9007199254740993}}", "a number beyond 2^53"},
+      {"{\"not\": {\"contains\": {}, \"minContains\": 2}}", "contains alone"},
+      {"{\"not\": {\"$ref\": \"#\"}}", "leads to itself"},
+      {"{\"not\": 1}", "is not a map"},
+      {"{\"type\": \"string\", \"nullable\": true, \"not\": {\"const\": \"a\"}}", "say null as a type"},
+      {OBJECT THREE ", \"unevaluatedProperties\": false, \"not\": {\"required\": [\"a\"]}}", "say additionalProperties"},
+      {"{\"type\": \"string\", \"pattern\": \"^a\", \"not\": {\"const\": \"a\"}}", "two patterns"},
+  };
+  all_hold(all, sizeof all / sizeof *all);
+  all_are_refused(bad, sizeof bad / sizeof *bad);
+  nothing_leads_nowhere("{\"enum\": [\"ab\", \"ac\"], \"not\": {\"const\": \"ab\"}}", "\"ac\"");
+  nothing_leads_nowhere(OBJECT THREE ", \"additionalProperties\": false, \"minProperties\": 2, \"not\": {\"required\": [\"a\"]}}",
+                        "{\"b\": 1, \"c\": 1}");
+}
+
+#define KIND(more)                                                                                                                         \
+  OBJECT "\"properties\": {\"k\": {\"enum\": [\"x\", \"y\"]}, \"n\": {\"type\": \"integer\"}}, \"additionalProperties\": false, " more "}"
+#define IS_X "\"if\": {\"properties\": {\"k\": {\"const\": \"x\"}}, \"required\": [\"k\"]}"
+
+static void conditions_hold(void) {
+  static const rule all[] = {
+      {KIND(IS_X ", \"then\": {\"required\": [\"n\"]}"),
+       {"{}", "{\"n\": 1}", "{\"k\": \"x\", \"n\": 1}", "{\"k\": \"y\"}", "{\"k\": \"y\", \"n\": 1}"},
+       {"{\"k\": \"x\"}", "{\"k\": \"z\"}"}},
+      {KIND(IS_X ", \"else\": {\"properties\": {\"n\": {\"maximum\": 9}}}"),
+       {"{}", "{\"n\": 9}", "{\"k\": \"x\", \"n\": 10}", "{\"k\": \"y\", \"n\": 9}"},
+       {"{\"n\": 10}", "{\"k\": \"y\", \"n\": 10}"}},
+      {KIND(IS_X ", \"then\": {\"required\": [\"n\"]}, \"else\": {\"properties\": {\"n\": false}}"),
+       {"{}", "{\"k\": \"x\", \"n\": 1}", "{\"k\": \"y\"}"},
+       {"{\"n\": 1}", "{\"k\": \"x\"}", "{\"k\": \"y\", \"n\": 1}"}},
+      /* without required, an object that has no k fits the condition */
+      {KIND("\"if\": {\"properties\": {\"k\": {\"const\": \"x\"}}}, \"then\": {\"required\": [\"n\"]}"),
+       {"{\"n\": 1}", "{\"k\": \"y\"}", "{\"k\": \"x\", \"n\": 1}"},
+       {"{}", "{\"k\": \"x\"}"}},
+      {"{\"type\": \"integer\", \"if\": {\"minimum\": 10}, \"then\": {\"multipleOf\": 5}, \"else\": {\"minimum\": 0}}",
+       {"0", "3", "10", "15"},
+       {"-1", "11"}},
+      {"{\"type\": [\"string\", \"integer\"], \"if\": {\"type\": \"string\"}, \"then\": {\"maxLength\": 1}, \"else\": {\"minimum\": 5}}",
+       {"\"a\"", "5"},
+       {"\"ab\"", "4"}},
+      {"{\"type\": \"integer\", \"if\": true, \"then\": {\"minimum\": 3}, \"else\": false}", {"3"}, {"2"}},
+      {"{\"type\": \"integer\", \"if\": false, \"then\": false, \"else\": {\"minimum\": 3}}", {"3"}, {"2"}},
+      /* several, as they are written */
+      {KIND(
+           "\"allOf\": [{" IS_X
+           ", \"then\": {\"required\": [\"n\"]}}, {\"if\": {\"required\": [\"n\"]}, \"then\": {\"properties\": {\"n\": {\"minimum\": 7}}}}]"),
+       {"{}", "{\"n\": 7}", "{\"k\": \"x\", \"n\": 7}", "{\"k\": \"y\"}"},
+       {"{\"k\": \"x\"}", "{\"n\": 6}", "{\"k\": \"x\", \"n\": 6}"}},
+  };
+  static const refusal bad[] = {
+      {"{\"type\": \"string\", \"if\": {\"pattern\": \"a\"}, \"then\": {\"minLength\": 2}}", "of 'pattern', whose opposite is not known"},
+      {"{\"type\": \"string\", \"then\": {\"minLength\": 2}}", "then or else without if"},
+      {"{\"type\": \"string\", \"if\": {\"minLength\": 2}}", "if without then and else"},
+      {"{\"type\": \"integer\", \"if\": {\"minimum\": 2}, \"then\": false, \"else\": false}", "no value fits"},
+  };
+  all_hold(all, sizeof all / sizeof *all);
+  all_are_refused(bad, sizeof bad / sizeof *bad);
+  nothing_leads_nowhere(KIND(IS_X ", \"then\": {\"properties\": {\"n\": false}, \"required\": [\"n\"]}"), "{\"k\": \"y\", \"n\": 1}");
+}
+
 int main(void) {
   RUN(names_are_what_they_must_be);
   RUN(every_other_name_can_be_made);
@@ -368,6 +469,8 @@ int main(void) {
   RUN(what_is_merged_keeps_what_each_says);
   RUN(what_fits_two_of_oneOf_is_found);
   RUN(properties_are_counted);
+  RUN(what_not_says_is_not_made);
+  RUN(conditions_hold);
   RUN(what_clients_write_and_is_refused);
   return test_end();
 }

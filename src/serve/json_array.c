@@ -93,7 +93,7 @@ static bool read_array(schema_compiler *c, const mn_value *schema, array *a) {
   if (is_false(items) && (a->most < 0 || a->most > a->first)) a->most = a->first;
   for (int64_t i = 0; i < a->first && (a->most < 0 || i < a->most); i++)
     if (is_false(a->prefix[i])) a->most = i; /* none stands there, and none behind it */
-  return a->most < 0 || a->most >= a->least || (schema_refuse(c, schema, "has room for fewer items than its minItems"), false);
+  return a->most < 0 || a->most >= a->least || (schema_refuse_as_nothing(c, schema, "has room for fewer items than its minItems"), false);
 }
 
 mn_bytes_node schema_array(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {

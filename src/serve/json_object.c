@@ -301,10 +301,8 @@ mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes
   const size_t n_musts = o.named ? o.named->count : 0; /* more are not required */
   if (!o.named || !read_names(c, schema, &o)) return MN_NO_NODE;
   for (size_t i = 0; i < n_musts; i++)
-    if (is_false(o.named->as.entries[i].value) && o.musts[i]) {
-      c->nothing = c->status == MN_OK;
-      return schema_refuse(c, schema, "requires a property that may not be there");
-    }
+    if (is_false(o.named->as.entries[i].value) && o.musts[i])
+      return schema_refuse_as_nothing(c, schema, "requires a property that may not be there");
   if (k.least || k.most >= 0) {
     first = counted(c, schema, &o, n_musts, &k, end);
     return first == MN_NO_NODE ? first : mn_grammar_text(g, "{", 1, first);

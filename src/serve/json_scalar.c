@@ -26,7 +26,12 @@ bool schema_most(schema_compiler *c, const mn_value *schema, const char *key, in
   double x;
   if (v && mn_value_number(v, &x) && x > MOST_COUNT && x == floor(x)) *out = MOST_COUNT;
   else if (!schema_count(c, schema, key, out)) return false;
-  return *out < 0 || *out >= least || (schema_refuse(c, v, "is below the least that there may be"), false);
+  return *out < 0 || *out >= least || (schema_refuse_as_nothing(c, v, "is below the least that there may be"), false);
+}
+
+static mn_bytes_node refuse_because(schema_compiler *c, const mn_value *at, const char *why) {
+  const bool none = strstr(why, "which no integer is") || strstr(why, "which no number is") || strstr(why, "no string of its length has");
+  return none ? schema_refuse_as_nothing(c, at, why) : schema_refuse(c, at, why);
 }
 
 /* ---- strings ---- */
@@ -72,7 +77,7 @@ static int32_t string_rule(schema_compiler *c, const mn_value *schema, const sch
     if (!schema_spend(c, schema, PATTERN_COSTS)) return -1; /* of which few nodes may be left */
     begin = json_pattern(c->g, s->patterns, s->least, s->most, mn_grammar_return(c->g), &c->budget->left, &why);
     const mn_value *pattern = mn_value_get(schema, "pattern");
-    if (why) return schema_refuse(c, pattern ? pattern : schema, why), -1;
+    if (why) return refuse_because(c, pattern ? pattern : schema, why), -1;
   } else begin = counted(c, s->least, s->most, mn_grammar_return(c->g));
   const int32_t rule = mn_grammar_rule(c->g);
   mn_grammar_define(c->g, rule, begin);
@@ -148,5 +153,5 @@ mn_bytes_node schema_number(schema_compiler *c, const mn_value *schema, bool who
   if (!bounds.least && !bounds.above && !bounds.most && !bounds.below && !bounds.step)
     return mn_grammar_call(c->g, whole ? c->rules.integer : c->rules.number, next);
   const mn_bytes_node out = json_number(c->g, &bounds, next, &why, &at);
-  return why ? schema_refuse(c, at ? at : schema, why) : out;
+  return why ? refuse_because(c, at ? at : schema, why) : out;
 }

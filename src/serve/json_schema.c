@@ -7,6 +7,7 @@
 
 #include "format/json.h"
 #include "serve/json_schema_internal.h"
+#include "serve/schema_complement.h"
 #include "serve/schema_merge.h"
 
 enum {
@@ -40,8 +41,7 @@ static bool may_merge(schema_compiler *c, const mn_value *at) {
   return false;
 }
 
-/* No value fits: the way of anyOf that leads here is none. */
-static mn_bytes_node refuse_as_nothing(schema_compiler *c, const mn_value *at, const char *what) {
+mn_bytes_node schema_refuse_as_nothing(schema_compiler *c, const mn_value *at, const char *what) {
   if (c->status == MN_OK) c->nothing = true;
   return schema_refuse(c, at, what);
 }
@@ -82,12 +82,18 @@ static const mn_value *look_up(schema_compiler *c, const char *ref) {
   return *ref ? NULL : at;
 }
 
-static mn_bytes_node reference_to(schema_compiler *c, const mn_value *ref, mn_bytes_node next) {
+const mn_value *schema_look_up(schema_compiler *c, const mn_value *ref) {
   const mn_value *at = schema_text(ref) ? look_up(c, schema_text(ref)) : NULL;
-  if (!at) return schema_refuse(c, ref, "has a $ref that leads nowhere: it begins with '#', and names a place of this schema");
+  if (!at) schema_refuse(c, ref, "has a $ref that leads nowhere: it begins with '#', and names a place of this schema");
+  return at;
+}
+
+static mn_bytes_node reference_to(schema_compiler *c, const mn_value *ref, mn_bytes_node next) {
+  const mn_value *at = schema_look_up(c, ref);
+  if (!at) return MN_NO_NODE;
   for (int i = 0; i < c->n_refs; i++)
     if (c->refs[i].at == at)
-      return c->refs[i].rule == DEAD ? refuse_as_nothing(c, ref, "leads to a schema that no value fits")
+      return c->refs[i].rule == DEAD ? schema_refuse_as_nothing(c, ref, "leads to a schema that no value fits")
                                      : mn_grammar_call(c->g, c->refs[i].rule, next);
   if (c->n_refs == MOST_REFS) return schema_refuse(c, ref, "has more than 512 places that $ref leads to");
   const int32_t rule = mn_grammar_rule(c->g), own = c->n_refs;
@@ -117,6 +123,10 @@ static const struct { /* and of what type's values a key speaks, where it speaks
              {"allOf", NULL},
              {"$ref", NULL},
              {"nullable", NULL},
+             {"not", NULL},
+             {"if", NULL},
+             {"then", NULL},
+             {"else", NULL},
              {"format", NULL},
              {"properties", "object"},
              {"required", "object"},
@@ -177,13 +187,15 @@ static mn_bytes_node typed(schema_compiler *c, const mn_value *schema, const cha
 
 static mn_bytes_node of_types(schema_compiler *c, const mn_value *schema, const mn_value *type, mn_bytes_node next) {
   mn_bytes_node out = MN_NO_NODE;
+  mn_status last = MN_OK;
   if (type->kind == MN_TEXT) return typed(c, schema, type->as.text, next);
   if (type->kind != MN_LIST || !type->count) return schema_refuse(c, type, "has a type that is neither a word nor a list of words");
   for (size_t i = 0; i < type->count && c->status == MN_OK; i++) {
     if (type->as.items[i]->kind != MN_TEXT) return schema_refuse(c, type, "has a type that is neither a word nor a list of words");
     const mn_bytes_node one = typed(c, schema, type->as.items[i]->as.text, next);
-    out = i ? mn_grammar_either(c->g, out, one) : one;
+    if (!schema_took_nothing(c, &last)) out = out == MN_NO_NODE ? one : mn_grammar_either(c->g, out, one);
   }
+  if (out == MN_NO_NODE && c->status == MN_OK && last != MN_OK) c->status = last, c->nothing = true;
   return out;
 }
 
@@ -209,7 +221,19 @@ static bool has_others(const mn_value *schema, const char *key) {
   return false;
 }
 
-/* allOf, and what stands beside a $ref, as one schema. NULL: refused. */
+static bool has_conditions(const mn_value *schema) {
+  return mn_value_get(schema, "not") || mn_value_get(schema, "if") || mn_value_get(schema, "then") || mn_value_get(schema, "else");
+}
+
+/* A schema with `not` or `if` as one without. NULL: refused. */
+static const mn_value *without_conditions(schema_compiler *c, const mn_value *schema) {
+  const mn_value *rest, *meant;
+  if (!schema_conditions(c, schema, &rest, &meant)) return NULL;
+  if (meant->kind == MN_MAP) meant = flat_target(c, meant);
+  return meant ? merge(c, rest, meant, schema) : NULL;
+}
+
+/* allOf, what stands beside a $ref, and conditions as one schema. NULL: refused. */
 static const mn_value *flat(schema_compiler *c, const mn_value *schema) {
   for (const mn_value *v; schema && schema->kind == MN_MAP && c->status == MN_OK;) {
     if (schema->count > MOST_KEYS) return schema_refuse(c, schema, "has more than 64 keys"), NULL;
@@ -226,7 +250,8 @@ static const mn_value *flat(schema_compiler *c, const mn_value *schema) {
     } else if ((v = mn_value_get(schema, "$ref")) && has_others(schema, "$ref")) {
       const mn_value *target = flat_target(c, schema), *rest = target ? without(c, schema, "$ref") : NULL;
       schema = rest ? merge(c, rest, target, v) : NULL;
-    } else break;
+    } else if (has_conditions(schema)) schema = without_conditions(c, schema);
+    else break;
   }
   return schema;
 }
@@ -235,9 +260,7 @@ static const mn_value *flat(schema_compiler *c, const mn_value *schema) {
 static const mn_value *flat_target(schema_compiler *c, const mn_value *schema) {
   for (const mn_value *ref; (ref = mn_value_get(schema, "$ref"));) {
     if (!may_merge(c, ref)) return NULL;
-    const mn_value *at = schema_text(ref) ? look_up(c, schema_text(ref)) : NULL;
-    if (!at) return schema_refuse(c, ref, "has a $ref that leads nowhere: it begins with '#', and names a place of this schema"), NULL;
-    schema = at;
+    if (!(schema = schema_look_up(c, ref))) return NULL;
   }
   if (++c->depth > MOST_DEPTH) return schema_refuse(c, schema, "is nested more than 64 deep"), NULL;
   const mn_value *out = flat(c, schema);
@@ -352,7 +375,7 @@ static mn_bytes_node fitting(schema_compiler *c, const mn_value *schema, const c
   }
   mn_machine_free(m), mn_grammar_free(g);
   return out == MN_NO_NODE && c->status == MN_OK && mn_grammar_nodes(c->g) < MN_GRAMMAR_NODES
-             ? refuse_as_nothing(c, v, "has no value that fits what stands beside it")
+             ? schema_refuse_as_nothing(c, v, "has no value that fits what stands beside it")
              : out;
 }
 
@@ -370,7 +393,7 @@ static mn_bytes_node or_null(schema_compiler *c, const mn_value *schema, mn_byte
 static mn_bytes_node value_at(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
   static const char *const lists[] = {"anyOf", "oneOf", NULL};
   if (schema->kind == MN_BOOLEAN && schema->as.boolean) return mn_grammar_call(c->g, c->rules.value, next);
-  if (schema->kind == MN_BOOLEAN) return refuse_as_nothing(c, schema, "is false, which no value fits");
+  if (schema->kind == MN_BOOLEAN) return schema_refuse_as_nothing(c, schema, "is false, which no value fits");
   if (schema->kind != MN_MAP) return schema_refuse(c, schema, "is not a map");
   for (size_t i = 0; i < schema->count; i++) {
     const char *key = schema->as.entries[i].key;

@@ -3,7 +3,7 @@
  * Known are: type (one or a list), enum, const, nullable, properties, required, additionalProperties, unevaluatedProperties, propertyNames, minProperties,
  * maxProperties, one of patternProperties, items (one, or a list with additionalItems), prefixItems, minItems, maxItems, uniqueItems of few values, minLength, maxLength,
  * pattern (json_pattern.h), format and contentEncoding (json_format.h; of numbers int32, double and the like), minimum, maximum, the exclusive ones and multipleOf (json_number.h), anyOf, oneOf
- * where no value could fit two of its schemas, allOf, $ref within the schema, $defs and definitions. Keys beside anyOf, allOf and $ref hold, too.
+ * where no value could fit two of its schemas, allOf, not and if with then or else of what has an opposite (schema_complement.h), $ref within the schema, $defs and definitions. Keys beside anyOf, allOf and $ref hold, too.
  * What only describes (title, description, default, examples, $schema, discriminator, x-...) changes nothing. Any other key would be broken silently,
  * and is refused by name, as is a schema that no text fits that ends, and one that would explode: more than 4096 schemas merged, least counts beyond
  * 4096, names beyond 256 bytes beside additionalProperties, lists and patterns that would take too long to compare. A way of anyOf or oneOf that no value

@@ -49,10 +49,14 @@ bool schema_count(schema_compiler *c, const mn_value *schema, const char *key, i
 /* The same of one that says how many there may be: more than 4096 are never made. */
 bool schema_most(schema_compiler *c, const mn_value *schema, const char *key, int64_t least, int64_t *out);
 mn_bytes_node schema_refuse(schema_compiler *c, const mn_value *at, const char *what);
+/* The same where no value fits: the way of anyOf that leads here is none. */
+mn_bytes_node schema_refuse_as_nothing(schema_compiler *c, const mn_value *at, const char *what);
 /* Was it refused as no value fits? Then that is taken back, and *last says what it was. */
 bool schema_took_nothing(schema_compiler *c, mn_status *last);
 bool schema_spend(schema_compiler *c, const mn_value *at, double comparisons); /* false: refused, as they ran out */
 const char *schema_text(const mn_value *v);                                    /* NULL: it is none */
+/* Where a $ref leads; NULL: refused. */
+const mn_value *schema_look_up(schema_compiler *c, const mn_value *ref);
 bool schema_describes(const char *key);                                        /* it changes nothing */
 
 #endif

@@ -393,7 +393,7 @@ static bool objects_apart(const mn_value *a, const mn_value *b, double *left) {
 }
 
 bool mn_schema_apart(const mn_value *a, const mn_value *b, double *left) {
-  static const char *const hidden[] = {"$ref", "anyOf", "oneOf", "allOf", NULL};
+  static const char *const hidden[] = {"$ref", "anyOf", "oneOf", "allOf", "if", "not", NULL};
   if (a->kind != MN_MAP || b->kind != MN_MAP) return is_false(a) || is_false(b);
   if (!spend(left, 32.0 + (double)(a->count + b->count))) return false;
   for (int i = 0; hidden[i]; i++)
