@@ -423,7 +423,7 @@ static void what_cannot_be_kept_is_refused(void) {
       {"{\"type\": \"array\", \"uniqueItems\": true}", "has uniqueItems, which no grammar can keep"},
       {"{\"type\": \"array\", \"uniqueItems\": true, \"items\": {\"enum\": [1, 2, 2]}}", "a value twice"},
       {"{\"type\": \"array\", \"uniqueItems\": true, \"minItems\": 3, \"items\": {\"enum\": [1, 2]}}", "fewer values than its minItems"},
-      {"{\"type\": \"array\", \"contains\": {}}", "'contains', which is not known"},
+      {"{\"type\": \"array\", \"unevaluatedItems\": {}}", "'unevaluatedItems', which is not known"},
       {"{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"string\", \"format\": \"regex\"}}}", "at properties.a.format"},
       {"{\"type\": \"boolean\", \"format\": \"int32\"}", "of another type"},
       {"{\"type\": \"string\", \"contentEncoding\": \"quoted-printable\"}", "a format that is not known"},

@@ -259,7 +259,7 @@ static void what_clients_write_and_is_refused(void) {
 
 /* Is an end reached from a state? By the nearest ways first; each state once. */
 static bool can_end(mn_machine *m, int32_t from) {
-  static const char likely[] = "]}\":, 0abcdefghijklmnopqrstuvwxyz1-[{";
+  static const char likely[] = "]}\":, 0abcdefghijklmnopqrstuvwxyz123-[{";
   int32_t found[2000] = {from};
   int n = 1;
   for (int i = 0; i < n; i++) {
@@ -462,6 +462,58 @@ static void conditions_hold(void) {
   nothing_leads_nowhere(KIND(IS_X ", \"then\": {\"properties\": {\"n\": false}, \"required\": [\"n\"]}"), "{\"k\": \"y\", \"n\": 1}");
 }
 
+#define ARRAY "{\"type\": \"array\", "
+#define OF_3  ARRAY "\"items\": {\"enum\": [1, 2, 3]}, "
+
+static void items_that_fit_are_counted(void) {
+  static const rule all[] = {
+      {OF_3 "\"contains\": {\"const\": 2}}", {"[2]", "[1, 2]", "[2, 1, 2]", "[1, 1, 1, 2, 3]"}, {"[]", "[1]", "[1, 3, 1]", "[4, 2]"}},
+      {OF_3 "\"contains\": {\"const\": 2}, \"minContains\": 2}", {"[2, 2]", "[2, 1, 2, 2]"}, {"[]", "[2]", "[1, 2, 3]"}},
+      {OF_3 "\"contains\": {\"const\": 2}, \"minContains\": 0}", {"[]", "[1]", "[2]"}, {"[4]"}},
+      {OF_3 "\"contains\": {\"const\": 2}, \"maxContains\": 1}", {"[2]", "[1, 2, 3]"}, {"[]", "[1]", "[2, 2]", "[2, 1, 2]"}},
+      {OF_3 "\"contains\": {\"const\": 2}, \"minContains\": 0, \"maxContains\": 1}", {"[]", "[1]", "[1, 2]"}, {"[2, 1, 2]"}},
+      {OF_3 "\"contains\": {\"const\": 2}, \"minContains\": 0, \"maxContains\": 0}", {"[]", "[1, 3]"}, {"[2]", "[1, 2]"}},
+      {OF_3 "\"contains\": {\"minimum\": 2}, \"minContains\": 2, \"minItems\": 3, \"maxItems\": 3}",
+       {"[2, 3, 1]", "[1, 2, 2]", "[3, 3, 3]"},
+       {"[2, 3]", "[1, 1, 2]", "[2, 2, 2, 2]"}},
+      {ARRAY "\"contains\": {\"type\": \"null\"}, \"maxContains\": 1, \"maxItems\": 2}",
+       {"[null]", "[1, null]", "[null, \"a\"]"},
+       {"[]", "[null, null]", "[1]"}},
+      {ARRAY
+       "\"prefixItems\": [{\"const\": 1}, {\"type\": [\"null\", \"string\"]}], \"items\": false, \"contains\": {\"type\": \"string\"}}",
+       {"[1, \"a\"]"},
+       {"[]", "[1]", "[1, null]", "[\"a\"]"}},
+      {"{\"contains\": true}", {"[1]", "[1, []]"}, {"[]", "{}"}},
+      {ARRAY
+       "\"items\": " OBJECT
+       "\"properties\": {\"k\": {\"enum\": [\"x\", \"y\"]}}, \"required\": [\"k\"]}, \"contains\": {\"properties\": {\"k\": {\"const\": \"x\"}}}, "
+       "\"maxContains\": 1}",
+       {"[{\"k\": \"x\"}]", "[{\"k\": \"y\"}, {\"k\": \"x\"}]"},
+       {"[]", "[{\"k\": \"y\"}]", "[{\"k\": \"x\"}, {\"k\": \"x\"}]"}},
+      {OF_3 "\"not\": {\"items\": {\"const\": 1}}}", {"[2]", "[1, 3]"}, {"[]", "[1, 1]"}},
+      {"{\"anyOf\": [" OF_3 "\"contains\": {\"const\": 4}}, {\"type\": \"null\"}]}", {"null"}, {"[]", "[4]"}},
+      {"{\"enum\": [[], [1], [1, 2]], \"contains\": {\"const\": 2}}", {"[1, 2]"}, {"[]", "[1]"}},
+      {OF_3 "\"if\": {\"contains\": {\"const\": 2}}, \"then\": {\"maxItems\": 1}}", {"[2]", "[1, 3]", "[]"}, {"[1, 2]"}},
+  };
+  static const refusal bad[] = {
+      {OF_3 "\"contains\": {\"const\": 4}}", "cannot reach"},
+      {OF_3 "\"contains\": {\"const\": 2}, \"minContains\": 3, \"maxItems\": 2}", "cannot reach"},
+      {OF_3 "\"contains\": {\"const\": 2}, \"minContains\": 3, \"maxContains\": 2}", "below the least"},
+      {OF_3 "\"minContains\": 1}", "without contains"},
+      {"{\"allOf\": [" OF_3 "\"contains\": {\"const\": 2}}, {\"minContains\": 2}]}", "without contains"},
+      {"{\"allOf\": [" OF_3 "\"contains\": {\"const\": 2}}, {\"contains\": {\"const\": 1}}]}", "two contains"},
+      {OF_3 "\"contains\": {\"const\": 2}, \"uniqueItems\": true}", "uniqueItems beside contains"},
+      {ARRAY "\"contains\": {\"pattern\": \"a\"}, \"maxContains\": 2}", "of 'pattern', whose opposite is not known"},
+      {ARRAY "\"contains\": {\"type\": \"integer\"}, \"maxContains\": 2}", "of the type integer"},
+      {ARRAY "\"contains\": 3}", "not a map"},
+  };
+  all_hold(all, sizeof all / sizeof *all);
+  all_are_refused(bad, sizeof bad / sizeof *bad);
+  nothing_leads_nowhere(OF_3 "\"contains\": {\"const\": 2}, \"minContains\": 2, \"maxContains\": 2, \"maxItems\": 3}", "[2, 1, 2]");
+  nothing_leads_nowhere(ARRAY "\"prefixItems\": [{\"enum\": [1, 2]}, {\"const\": 1}], \"items\": false, \"contains\": {\"const\": 2}}",
+                        "[2, 1]");
+}
+
 int main(void) {
   RUN(names_are_what_they_must_be);
   RUN(every_other_name_can_be_made);
@@ -471,6 +523,7 @@ int main(void) {
   RUN(properties_are_counted);
   RUN(what_not_says_is_not_made);
   RUN(conditions_hold);
+  RUN(items_that_fit_are_counted);
   RUN(what_clients_write_and_is_refused);
   return test_end();
 }

@@ -57,6 +57,8 @@ SCHEMAS = [
     {"type": "string", "format": "date-time"},
     {"type": "string", "format": "uuid"},
     {"type": "object", "required": ["x"], "additionalProperties": {"type": "boolean"}},
+    {"type": "array", "items": {"enum": [1, 2, 3]}, "contains": {"const": 2}, "minContains": 2, "maxItems": 6},
+    {"type": "array", "items": {"enum": [1, 2, "a", None]}, "contains": {"type": ["string", "null"]}, "maxContains": 2, "minItems": 3, "maxItems": 6},
     {"type": "string", "maxLength": 3, "not": {"enum": ["a", "b.c", ""]}},
     {"type": "integer", "minimum": 0, "maximum": 9, "not": {"enum": [0, 3, 9]}},
     {"type": "object", "properties": {k: {"type": "boolean"} for k in "abc"}, "not": {"required": ["a", "b"]}, "minProperties": 1, "additionalProperties": False},

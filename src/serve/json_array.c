@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "serve/json_schema_internal.h"
+#include "serve/schema_complement.h"
 #include "serve/schema_merge.h"
 
 enum { MOST_UNIQUE = 8 };
@@ -78,7 +79,7 @@ static mn_bytes_node unique(schema_compiler *c, const array *a, const mn_value *
   return places[0];
 }
 
-/* ---- all ---- */
+/* ---- what is asked of one ---- */
 /* Items of all may be a list, as they were in older drafts: those of the first then. */
 static bool read_array(schema_compiler *c, const mn_value *schema, array *a) {
   const mn_value *items = mn_value_get(schema, "items"), *prefix = mn_value_get(schema, "prefixItems");
@@ -96,13 +97,103 @@ static bool read_array(schema_compiler *c, const mn_value *schema, array *a) {
   return a->most < 0 || a->most >= a->least || (schema_refuse_as_nothing(c, schema, "has room for fewer items than its minItems"), false);
 }
 
+/* ---- items that are counted ---- */
+enum { ANY, FITS, FITS_NOT, N_KINDS, NONE = -1, NOT_YET = -2 };
+typedef int32_t kinds[N_KINDS]; /* the rules of one item: any; one that fits `contains`; one that does not */
+
+typedef struct holds {
+  const mn_value *what;
+  int64_t least, most; /* of the items, how many fit; most -1: any number */
+  kinds *rules;        /* of the first, and behind them of all others */
+} holds;
+
+static bool read_contains(schema_compiler *c, const mn_value *schema, holds *h) {
+  *h = (holds){.what = mn_value_get(schema, "contains"), .least = 1, .most = -1};
+  if (!h->what && (mn_value_get(schema, "minContains") || mn_value_get(schema, "maxContains")))
+    return schema_refuse(c, schema, "has minContains or maxContains without contains, which would have no effect"), false;
+  return schema_count(c, schema, "minContains", &h->least) && schema_most(c, schema, "maxContains", h->least, &h->most);
+}
+
+/* The schema of an item that is of a kind; NULL: none. */
+static const mn_value *of_kind(schema_compiler *c, const mn_value *item, const mn_value *what, int kind) {
+  static const char *const all_of[] = {"allOf"};
+  const mn_value *any = mn_value_bool(c->arena, true), *own = item ? item : any;
+  if (kind == ANY) return own;
+  const mn_value *pair[] = {own, kind == FITS ? what : schema_complement(c, what, item)};
+  if (is_false(pair[0]) || !pair[1] || is_false(pair[1])) return NULL;
+  const mn_value *list = mn_value_list(c->arena, 2, pair);
+  return !item || item->kind == MN_BOOLEAN ? pair[1] : mn_value_map(c->arena, 1, all_of, &list);
+}
+
+/* The i-th item of a kind, and what follows it; MN_NO_NODE: there is none. */
+static mn_bytes_node kind_at(schema_compiler *c, const array *a, holds *h, int64_t i, int kind, mn_bytes_node next) {
+  const int64_t at = i < a->first ? i : a->first;
+  int32_t *rule = &h->rules[at][kind];
+  mn_status last;
+  if (next == MN_NO_NODE || c->status != MN_OK) return MN_NO_NODE;
+  if (*rule == NOT_YET) {
+    const mn_value *schema = of_kind(c, i < a->first ? a->prefix[i] : a->items, h->what, kind);
+    *rule = schema ? rule_of(c, schema) : NONE;
+    if (schema_took_nothing(c, &last)) *rule = NONE;
+  }
+  if (*rule == NONE || c->status != MN_OK) return MN_NO_NODE;
+  return mn_grammar_call(c->g, i ? c->rules.comma : c->rules.space, mn_grammar_call(c->g, *rule, next));
+}
+
+static mn_bytes_node or_else(schema_compiler *c, mn_bytes_node a, mn_bytes_node b) {
+  return a == MN_NO_NODE ? b : b == MN_NO_NODE ? a : mn_grammar_either(c->g, a, b);
+}
+
+/* Where n fit of the i items that are there. `more`: what follows where n do behind one more, and where n + 1 do. Where there is no most, one
+ * that fits need not be counted. */
+static mn_bytes_node counted_at(schema_compiler *c, const array *a, holds *h, int64_t i, int64_t n, const mn_bytes_node *more,
+                                mn_bytes_node end) {
+  const int64_t all = h->most < 0 ? h->least : h->most;
+  mn_bytes_node out = i >= a->least && n >= h->least ? end : MN_NO_NODE;
+  out = or_else(c, kind_at(c, a, h, i, h->most < 0 ? ANY : FITS_NOT, more[0]), out);
+  return n < all ? or_else(c, kind_at(c, a, h, i, FITS, more[1]), out) : out;
+}
+
+/* Lists of which between the least and the most items fit: a place for each number of items, and of those that fit. */
+static mn_bytes_node containing(schema_compiler *c, const array *a, const mn_value *schema, holds *h, mn_bytes_node end) {
+  const int64_t all = h->most < 0 ? h->least : h->most, least = a->least > a->first ? a->least : a->first;
+  const int64_t one_by_one = a->most >= 0 ? a->most : least ? least : 1;
+  mn_bytes_node *at = mn_arena_alloc(c->arena, (size_t)(all + 2) * sizeof *at);
+  h->rules = mn_arena_alloc(c->arena, (size_t)(a->first + 1) * sizeof *h->rules);
+  if (!at || !h->rules) return schema_refuse(c, schema, "needs more memory than there is");
+  if (h->most >= 0 && !schema_may_complement(c, schema)) return MN_NO_NODE;
+  if (!schema_spend(c, schema, 4 * (double)(all + 1) * (double)(one_by_one + 1))) return MN_NO_NODE;
+  for (int64_t i = 0; i <= a->first; i++)
+    for (int k = 0; k < N_KINDS; k++) h->rules[i][k] = NOT_YET;
+  at[all + 1] = MN_NO_NODE;
+  for (int64_t n = all; n >= 0; n--) {
+    at[n] = n >= h->least ? end : MN_NO_NODE;
+    if (a->most >= 0) continue;
+    const bool ends = at[n] != MN_NO_NODE;
+    at[n] = mn_grammar_place(c->g);
+    mn_grammar_put(c->g, at[n], counted_at(c, a, h, one_by_one, n, at + n, end));
+    if (!ends && (at[n + 1] == MN_NO_NODE || h->rules[a->first][FITS] == NONE)) at[n] = MN_NO_NODE; /* round and round */
+  }
+  for (int64_t i = one_by_one - 1; i >= 0 && c->status == MN_OK; i--)
+    for (int64_t n = 0; n <= all; n++) at[n] = counted_at(c, a, h, i, n, at + n, end);
+  if (at[0] != MN_NO_NODE || c->status != MN_OK || mn_grammar_nodes(c->g) >= MN_GRAMMAR_NODES) return at[0];
+  return schema_refuse_as_nothing(c, schema, "has contains that its items cannot reach");
+}
+
+/* ---- all ---- */
 mn_bytes_node schema_array(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
   array a;
+  holds h;
   mn_grammar *g = c->g;
   const mn_value *differ = mn_value_get(schema, "uniqueItems");
-  if (!read_array(c, schema, &a)) return MN_NO_NODE;
+  if (!read_array(c, schema, &a) || !read_contains(c, schema, &h)) return MN_NO_NODE;
   if (differ && differ->kind != MN_BOOLEAN) return schema_refuse(c, differ, "has uniqueItems that is neither true nor false");
   const mn_bytes_node end = mn_grammar_call(g, c->rules.space, mn_grammar_text(g, "]", 1, next));
+  if (h.what && (h.least || h.most >= 0)) {
+    if (differ && differ->as.boolean) return schema_refuse(c, schema, "has uniqueItems beside contains: one of them is known");
+    const mn_bytes_node begin = containing(c, &a, schema, &h, end);
+    return begin == MN_NO_NODE ? begin : mn_grammar_text(g, "[", 1, begin);
+  }
   if (differ && differ->as.boolean && (a.most < 0 || a.most > 1)) return mn_grammar_text(g, "[", 1, unique(c, &a, schema, end));
   const int64_t one_by_one = a.most >= 0 ? a.most : a.least > a.first ? a.least : a.first;
   mn_bytes_node at = end;

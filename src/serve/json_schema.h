@@ -1,7 +1,7 @@
 /* json_schema.h - a JSON schema as a grammar: the texts of JSON that it allows.
  *
  * Known are: type (one or a list), enum, const, nullable, properties, required, additionalProperties, unevaluatedProperties, propertyNames, minProperties,
- * maxProperties, one of patternProperties, items (one, or a list with additionalItems), prefixItems, minItems, maxItems, uniqueItems of few values, minLength, maxLength,
+ * maxProperties, one of patternProperties, items (one, or a list with additionalItems), prefixItems, minItems, maxItems, uniqueItems of few values, contains, minContains, maxContains of what has an opposite, minLength, maxLength,
  * pattern (json_pattern.h), format and contentEncoding (json_format.h; of numbers int32, double and the like), minimum, maximum, the exclusive ones and multipleOf (json_number.h), anyOf, oneOf
  * where no value could fit two of its schemas, allOf, not and if with then or else of what has an opposite (schema_complement.h), $ref within the schema, $defs and definitions. Keys beside anyOf, allOf and $ref hold, too.
  * What only describes (title, description, default, examples, $schema, discriminator, x-...) changes nothing. Any other key would be broken silently,

@@ -211,6 +211,16 @@ static void not_contains(complement *k, const mn_value *schema) {
   else add(k, typed(k->c, "array", "items", other));
 }
 
+/* One of them does not fit. */
+static void not_items(complement *k, const mn_value *schema) {
+  if (schema->kind == MN_LIST || mn_value_get(k->at, "prefixItems") || mn_value_get(k->beside, "prefixItems")) {
+    schema_refuse(k->c, k->at, "has not or if of items by their number: items that are all alike are known there");
+    return;
+  }
+  const mn_value *other = schema_complement(k->c, schema, NULL);
+  if (other && !is_bool(other, false)) add(k, typed(k->c, "array", "contains", other));
+}
+
 /* ---- bounds ---- */
 static const struct bound {
   const char *key, *type, *other;
@@ -271,6 +281,7 @@ static void not_of_key(complement *k, const mn_entry *e) {
   else if (!strcmp(key, "enum") && v->kind == MN_LIST) not_of_values(k, v->as.items, v->count);
   else if (!strcmp(key, "required")) not_required(k, v);
   else if (!strcmp(key, "properties")) not_properties(k, v);
+  else if (!strcmp(key, "items")) not_items(k, v);
   else if (!strcmp(key, "contains")) not_contains(k, v);
   else if (!strcmp(key, "anyOf")) not_any(k, v);
   else if (!strcmp(key, "allOf")) not_all(k, v);
@@ -279,7 +290,7 @@ static void not_of_key(complement *k, const mn_entry *e) {
   else {
     snprintf(
         what, sizeof what,
-        "has not, if or maxContains of '%.60s', whose opposite is not known: type, const, enum, required, properties, bounds, contains, anyOf and allOf are",
+        "has not, if or maxContains of '%.60s', whose opposite is not known: type, const, enum, required, properties, items, bounds, contains, anyOf and allOf are",
         mn_printable(key, shown));
     schema_refuse(k->c, v, what);
   }
@@ -322,6 +333,14 @@ static const mn_value *both(schema_compiler *c, const mn_value *a, const mn_valu
   return one_key(c, "allOf", mn_value_list(c->arena, 2, pair));
 }
 
+bool schema_may_complement(schema_compiler *c, const mn_value *schema) {
+  if (!schema_spend(c, schema, 2 * mn_schema_weight(c->root))) return false;
+  if (!has_key(c->root, "unevaluatedProperties")) return true;
+  return refuse(
+      c, schema,
+      "has not, if or maxContains, and somewhere unevaluatedProperties, which do not see what these name: say additionalProperties");
+}
+
 bool schema_conditions(schema_compiler *c, const mn_value *schema, const mn_value **rest, const mn_value **meant) {
   static const char *const keys[] = {"not", "if", "then", "else", NULL};
   const mn_value *no = mn_value_get(schema, "not"), *when = mn_value_get(schema, "if");
@@ -329,10 +348,7 @@ bool schema_conditions(schema_compiler *c, const mn_value *schema, const mn_valu
   if (!when && (then || otherwise)) return refuse(c, schema, "has then or else without if, which would have no effect");
   if (when && !then && !otherwise) return refuse(c, schema, "has if without then and else, which would have no effect");
   if (null && !is_bool(null, false)) return refuse(c, null, "is nullable beside not or if: say null as a type");
-  if (!schema_spend(c, schema, 2 * mn_schema_weight(c->root))) return false;
-  if (has_key(c->root, "unevaluatedProperties"))
-    return refuse(c, schema,
-                  "has not or if, and somewhere unevaluatedProperties, which do not see what not names: say additionalProperties");
+  if (!schema_may_complement(c, schema)) return false;
   *meant = no ? schema_complement(c, no, schema) : NULL;
   if (when) {
     const mn_value *other = schema_complement(c, when, schema);

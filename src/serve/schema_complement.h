@@ -12,6 +12,9 @@
  * cannot be told. */
 const mn_value *schema_complement(schema_compiler *c, const mn_value *schema, const mn_value *beside);
 
+/* False, refused: somewhere stands a key that would take what is forbidden for what is evaluated. */
+bool schema_may_complement(schema_compiler *c, const mn_value *schema);
+
 /* `not` and if, then, else as keys that say the same: the schema without them, and beside it what they mean (a schema). False: refused. */
 bool schema_conditions(schema_compiler *c, const mn_value *schema, const mn_value **rest, const mn_value **meant);
 

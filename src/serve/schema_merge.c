@@ -300,6 +300,16 @@ static const mn_value *merged(merger *m, const char *key, const mn_value *a, con
   return b; /* what only describes; anything else is refused by its name later */
 }
 
+/* minContains and maxContains speak of the contains beside them. */
+static bool contains_alone(merger *m, const mn_value *a, const mn_value *b) {
+  const mn_value *of[] = {a, b};
+  if (mn_value_get(a, "contains") && mn_value_get(b, "contains")) return fail(m, "has two contains that must hold at once");
+  for (int i = 0; i < 2; i++)
+    if (!mn_value_get(of[i], "contains") && (mn_value_get(of[i], "minContains") || mn_value_get(of[i], "maxContains")))
+      return fail(m, "has minContains or maxContains without contains, which would have no effect");
+  return true;
+}
+
 const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, const char **why) {
   merger m = {.arena = arena, .left = left, .why = why};
   *why = NULL;
@@ -308,7 +318,7 @@ const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_val
   if (b->kind == MN_BOOLEAN) return a;
   if (a->kind != MN_MAP || b->kind != MN_MAP) return fail(&m, "is not a map");
   if (a->count > MOST || b->count > MOST) return fail(&m, "has more than 64 keys");
-  if (!(b = within(&m, b))) return NULL;
+  if (!contains_alone(&m, a, b) || !(b = within(&m, b))) return NULL;
   for (size_t i = 0; i < a->count; i++) {
     const mn_entry *e = &a->as.entries[i];
     const mn_value *other = mn_value_get(b, e->key);
