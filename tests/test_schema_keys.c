@@ -191,6 +191,10 @@ static void what_is_merged_keeps_what_each_says(void) {
       {"{\"type\": \"integer\", \"allOf\": [{\"minimum\": 9007199254740992.0}, {\"minimum\": 9007199254740993}]}",
        {"9007199254740993"},
        {"9007199254740992"}},
+      /* what is true of one's properties, and false of one's values */
+      {"{\"allOf\": [" OBJECT "\"properties\": {\"a\": true}}, {\"required\": [\"a\"]}]}", {"{\"a\": 1}"}, {"{}"}},
+      {"{\"anyOf\": [{\"allOf\": [false, {\"type\": \"string\"}]}, {\"type\": \"null\"}]}", {"null"}, {"\"a\""}},
+      {"{\"anyOf\": [{\"allOf\": [false, true]}, {\"type\": \"null\"}]}", {"null"}, {"1"}},
       /* equal by value */
       {"{\"allOf\": [{\"const\": 1}, {\"const\": 1.0}]}", {"1"}, {"2"}},
       {"{\"allOf\": [{\"enum\": [1, [2]]}, {\"enum\": [[2.0], 3]}]}", {"[2]"}, {"1", "3"}},
@@ -497,6 +501,7 @@ static void items_that_fit_are_counted(void) {
   };
   static const refusal bad[] = {
       {OF_3 "\"contains\": {\"const\": 4}}", "cannot reach"},
+      {OF_3 "\"contains\": {\"const\": 2}, \"not\": {\"contains\": {\"anyOf\": [true, {\"const\": 1}]}}}", "cannot reach"},
       {OF_3 "\"contains\": {\"const\": 2}, \"minContains\": 3, \"maxItems\": 2}", "cannot reach"},
       {OF_3 "\"contains\": {\"const\": 2}, \"minContains\": 3, \"maxContains\": 2}", "below the least"},
       {OF_3 "\"minContains\": 1}", "without contains"},

@@ -247,7 +247,10 @@ static const mn_value *flat(schema_compiler *c, const mn_value *schema) {
         const mn_value *one = v->as.items[i];
         if (one->kind == MN_BOOLEAN && one->as.boolean) continue;
         if (v->count > 1 || has_others(schema, "allOf")) one = flat_target(c, one);
-        rest = !one ? NULL : rest->count || (v->count > 1 && mn_value_get(one, "unevaluatedProperties")) ? merge(c, rest, one, v) : one;
+        rest = !one ? NULL
+               : rest->count || rest->kind != MN_MAP || (v->count > 1 && mn_value_get(one, "unevaluatedProperties"))
+                   ? merge(c, rest, one, v)
+                   : one;
       }
       schema = rest;
     } else if ((v = mn_value_get(schema, "$ref")) && has_others(schema, "$ref")) {

@@ -59,8 +59,9 @@ static bool is_false(const mn_value *v) { return v && v->kind == MN_BOOLEAN && !
 
 static const mn_value *both(merger *m, const mn_value *a, const mn_value *b) {
   static const char *const all_of[] = {"allOf"};
-  if (!a || (a->kind == MN_BOOLEAN && a->as.boolean)) return b;
-  if (!b || (b->kind == MN_BOOLEAN && b->as.boolean)) return a;
+  if (!a || !b) return a ? a : b;
+  if (a->kind == MN_BOOLEAN && a->as.boolean) return b;
+  if (b->kind == MN_BOOLEAN && b->as.boolean) return a;
   if (a->kind == MN_BOOLEAN) return a; /* nothing */
   if (b->kind == MN_BOOLEAN) return b;
   const mn_value *pair[] = {a, b}, *list = mn_value_list(m->arena, 2, pair);
