@@ -1,8 +1,12 @@
 /* test_lmu.c - what must be true of Legendre Memory Units, in order: the step is the solution of the differential equation; its memory reads
  * back what was written, at any delay within the window; many steps at once are one after the other; golden vectors; a stream cut anywhere is
  * the stream; gradients; bf16; without what is remembered a token knows itself alone; the cell without feedback remembers the same. */
+#include "format/yaml.h"
 #include "memory/lmu/legendre.h"
 #include "mixer_suite.h"
+#include "model/params.h"
+
+#include <time.h>
 
 static const char *const forms[] = {
     "{\"type\": \"lmu\", \"order\": 6, \"window\": 20}",
@@ -246,6 +250,30 @@ static void what_a_recipe_may_not_ask_for(void) {
   mc_refused("type: lmu_cell\ninput: relu\n", 16, "recipe.yaml:2|input");
 }
 
+/* Who counts parameters, or looks for a width, opens many models and runs none. The bound is a ratio of processor times, and far from both sides. */
+static void a_model_that_is_not_run_computes_no_steps(void) {
+  enum { ORDER = 500 };
+  double *a = calloc(ORDER * ORDER, sizeof *a), b[ORDER];
+  clock_t from = clock();
+  CHECK_OK(mn_legendre_step(ORDER, 77, a, b));
+  const double step = (double)(clock() - from);
+  free(a);
+  static const char text[] = "{d_model: 32, layers: 2, block: {mixer: {type: lmu, order: 500, window: 78}}}\n";
+  const mn_value *tree = NULL;
+  mn_model *m = NULL;
+  mn_params *p = NULL;
+  mn_arena *arena = mn_arena_new();
+  CHECK_OK(mn_yaml_parse(arena, "test", text, strlen(text), &tree));
+  CHECK_OK(mn_model_parse(tree, NULL, 32, &m));
+  from = clock();
+  CHECK_OK(mn_params_declare(m, mn_backend_ref(), MN_F32, &p));
+  const double declared = (double)(clock() - from);
+  CHECK(declared < step / 5, "declaring takes %g, one step of its memory %g", declared, step);
+  mn_params_free(p);
+  mn_model_free(m);
+  mn_arena_free(arena);
+}
+
 int main(void) {
   RUN(a_step_is_the_solution_of_its_equation);
   RUN(the_memory_fades);
@@ -258,5 +286,6 @@ int main(void) {
   RUN(without_memory_a_token_knows_itself_alone);
   RUN(a_cell_without_feedback_remembers_the_same);
   RUN(what_a_recipe_may_not_ask_for);
+  RUN(a_model_that_is_not_run_computes_no_steps);
   return test_end();
 }

@@ -170,7 +170,7 @@ mn_status mn_params_declare(const mn_model *m, mn_backend *b, mn_dtype dtype, mn
   mn_graph *g = mn_graph_new(); /* built once as small as can be, to learn the names */
   *out = NULL;
   if (!g) return MN_ERR_MEMORY;
-  mn_scope *s = mn_scope_new(g, (mn_build){.param = dtype, .compute = dtype}, 1);
+  mn_scope *s = mn_scope_new(g, (mn_build){.param = dtype, .compute = dtype, .names_only = true}, 1);
   mn_status status = s ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK) {
     mn_model_declare(s, m);

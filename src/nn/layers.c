@@ -153,18 +153,21 @@ static double inverse_frequency(const mn_rope_config *c, int64_t head_dim, int64
 
 /* What tables are made of: what cosine and sine are multiplied by, then the frequencies of the pairs. */
 enum { OF_GAIN, OF_FREQUENCIES };
-static void frequencies(const double *of, const mn_shape *shape, double *to) {
+static mn_status frequencies(const double *of, const mn_shape *shape, double *to) {
   for (int64_t j = 0; j < shape->dim[0]; j++) to[j] = of[OF_FREQUENCIES + j];
+  return MN_OK;
 }
 static double angle_at(const double *of, const mn_shape *shape, int64_t i) { /* of positions 0, 1, ... */
   const int64_t half = shape->dim[1];
   return (double)(i / half) * of[OF_FREQUENCIES + i % half];
 }
-static void cosines(const double *of, const mn_shape *shape, double *to) {
+static mn_status cosines(const double *of, const mn_shape *shape, double *to) {
   for (int64_t i = 0; i < mn_shape_count(shape); i++) to[i] = cos(angle_at(of, shape, i)) * of[OF_GAIN];
+  return MN_OK;
 }
-static void sines(const double *of, const mn_shape *shape, double *to) {
+static mn_status sines(const double *of, const mn_shape *shape, double *to) {
   for (int64_t i = 0; i < mn_shape_count(shape); i++) to[i] = sin(angle_at(of, shape, i)) * of[OF_GAIN];
+  return MN_OK;
 }
 
 static void tables_of(mn_scope *s, int n_of, const double *of, int64_t T, mn_tensor *start, mn_tensor **cos_out, mn_tensor **sin_out) {

@@ -91,6 +91,7 @@ typedef struct mn_build {    /* how a model is built */
   mn_dtype cache;            /* carried: what caches of attention are kept in (base/narrow.h); f32: as they are computed */
   bool training;             /* dropout drops, buffers are assigned; false: evaluation */
   uint64_t seed;             /* of everything that is drawn while the model runs                */
+  bool names_only;           /* built to learn what is declared, never run: numbers that would be worked out (scope_numbers.h) are zeros */
   mn_tensor *step;           /* i64 [], the training step: other steps draw other numbers; NULL: 0 */
 } mn_build;
 

@@ -19,7 +19,12 @@ static mn_tensor *make(mn_graph *g, mn_numbers_rule rule, const double *of, mn_d
     mn_graph_fault(g, MN_ERR_MEMORY, "%s", mn_message());
     return NULL;
   }
-  rule(of, &shape, x);
+  const mn_status status = rule(of, &shape, x);
+  if (status != MN_OK) {
+    mn_graph_fault(g, status, "%s", mn_message());
+    free(x);
+    return NULL;
+  }
   float *narrow = (float *)x; /* number i is narrowed to where no later one lies */
   for (size_t i = 0; i < n && t == MN_F32; i++) {
     const float y = (float)x[i];
@@ -36,6 +41,7 @@ mn_tensor *mn_scope_numbers(mn_scope *s, mn_numbers_rule rule, int n_of, const d
     mn_graph_fault(r->graph, MN_ERR_SHAPE, "numbers of a rule are f32 or f64, not %s", mn_dtype_name(t));
     return NULL;
   }
+  if (r->build.names_only) return mn_full(r->graph, t, shape, 0);
   for (int i = 0; i < r->n_numbers; i++) {
     if (!is_it(&r->numbers[i], rule, n_of, of, t, &shape)) continue;
     mn_node *again = mn_node_again(r->graph, r->numbers[i].made->node, NULL);

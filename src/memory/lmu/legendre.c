@@ -7,12 +7,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* c += a b: a [m,n] and c [m,n] with rows that begin `stride` apart, b [n,n]. A band of b serves all rows before the next is read; each sum runs
+ * over k in order. */
+static void add_product(int64_t m, int64_t n, int64_t stride, const double *restrict a, const double *restrict b, double *restrict c) {
+  enum { BAND = 32 };
+  for (int64_t from = 0; from < n; from += BAND) {
+    const int64_t to = from + BAND < n ? from + BAND : n;
+    for (int64_t i = 0; i < m; i++) {
+      const double *of = a + i * stride;
+      double *row = c + i * stride;
+      int64_t k = from;
+      for (; k + 4 <= to; k += 4) {
+        const double *b0 = b + k * n, *b1 = b0 + n, *b2 = b1 + n, *b3 = b2 + n;
+        for (int64_t j = 0; j < n; j++) row[j] = row[j] + of[k] * b0[j] + of[k + 1] * b1[j] + of[k + 2] * b2[j] + of[k + 3] * b3[j];
+      }
+      for (; k < to; k++)
+        for (int64_t j = 0; j < n; j++) row[j] += of[k] * b[k * n + j];
+    }
+  }
+}
+
 /* c = a b, all [n,n] */
 static void product(int64_t n, const double *restrict a, const double *restrict b, double *restrict c) {
   memset(c, 0, sizeof(double) * (size_t)(n * n));
-  for (int64_t i = 0; i < n; i++)
-    for (int64_t k = 0; k < n; k++)
-      for (int64_t j = 0; j < n; j++) c[i * n + j] += a[i * n + k] * b[k * n + j];
+  add_product(n, n, n, a, b, c);
 }
 
 /* x = exp(x), [n,n]: the Taylor polynomial of degree 16 of x / 2^s, whose remainder at a norm of at most 1/2 is below one part in 1e19,
@@ -98,18 +116,12 @@ static void run_steps(int64_t d, int64_t L, const double *b, const double *at, d
   memset(steps, 0, sizeof(double) * (size_t)((L + d) * L * d));
   for (int64_t t = 0; t < L; t++) memcpy(steps + (t * L + t) * d, b, sizeof(double) * (size_t)d);
   for (int64_t i = 0; i < d; i++) memcpy(steps + (L + i) * L * d, at + i * d, sizeof(double) * (size_t)d);
-  for (int64_t t = 0; t + 1 < L; t++)
-    for (int64_t row = 0; row < L + d; row++) {
-      if (row < L && row > t) continue;
-      if (row > 0 && row < L) { /* what row 0 was, `row` steps later */
-        memcpy(steps + (row * L + t + 1) * d, steps + (t + 1 - row) * d, sizeof(double) * (size_t)d);
-        continue;
-      }
-      const double *m = steps + (row * L + t) * d;
-      double *to = steps + (row * L + t + 1) * d;
-      for (int64_t k = 0; k < d; k++)
-        for (int64_t i = 0; i < d; i++) to[i] += m[k] * at[k * d + i];
-    }
+  for (int64_t t = 0; t + 1 < L; t++) {
+    add_product(1, d, L * d, steps + t * d, at, steps + (t + 1) * d);
+    for (int64_t row = 1; row <= t; row++) /* what row 0 was, `row` steps later */
+      memcpy(steps + (row * L + t + 1) * d, steps + (t + 1 - row) * d, sizeof(double) * (size_t)d);
+    add_product(d, d, L * d, steps + (L * L + t) * d, at, steps + (L * L + t + 1) * d);
+  }
 }
 
 /* The table of (d, theta, L), made if there is none yet; NULL: no memory. Under the lock. */
@@ -149,17 +161,16 @@ static table *known(int64_t d, double theta, int64_t L) {
 }
 
 /* of: d, theta */
-static void copy_steps(const double *of, const mn_shape *shape, double *to) {
+static mn_status copy_steps(const double *of, const mn_shape *shape, double *to) {
   const int64_t d = (int64_t)of[0];
-  const table *t = known(d, of[1], shape->dim[0] - d); /* it is there: whoever asks has seen to that */
-  if (t) memcpy(to, t->step + d + d * d, sizeof(double) * (size_t)mn_shape_count(shape));
+  const table *t = known(d, of[1], shape->dim[0] - d);
+  if (!t) return mn_fail(MN_ERR_MEMORY, "no memory for a Legendre memory of order %lld", (long long)d);
+  memcpy(to, t->step + d + d * d, sizeof(double) * (size_t)mn_shape_count(shape));
+  return MN_OK;
 }
 
 mn_tensor *mn_legendre_steps(mn_scope *s, mn_dtype type, int64_t d, double theta, int64_t L) {
-  const mn_shape shape = MN_SHAPE(L + d, L * d);
-  if (known(d, theta, L)) return mn_scope_numbers(s, copy_steps, 2, (const double[]){(double)d, theta}, type, shape);
-  mn_graph_fault(mn_scope_graph(s), MN_ERR_MEMORY, "no memory for a Legendre memory of order %lld", (long long)d);
-  return mn_full(mn_scope_graph(s), type, shape, 0);
+  return mn_scope_numbers(s, copy_steps, 2, (const double[]){(double)d, theta}, type, MN_SHAPE(L + d, L * d));
 }
 
 /* ---- running it ---- */
