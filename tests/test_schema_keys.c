@@ -466,6 +466,29 @@ static void conditions_hold(void) {
   nothing_leads_nowhere(KIND(IS_X ", \"then\": {\"properties\": {\"n\": false}, \"required\": [\"n\"]}"), "{\"k\": \"y\", \"n\": 1}");
 }
 
+/* Conditions of one key that cannot hold at once are as many ways as there are conditions, and one more; of keys of their own they multiply. */
+static void conditions_of_one_key_do_not_multiply(void) {
+  static char text[2][8192], good[2][80], bad[80];
+  for (int own = 0; own < 2; own++) {
+    size_t n = (size_t)snprintf(text[own], sizeof text[own], OBJECT "\"required\": [\"k0\"], \"properties\": {\"n\": {\"type\": \"integer\"}");
+    for (int i = 0; i < (own ? 32 : 1); i++)
+      n += (size_t)snprintf(text[own] + n, sizeof text[own] - n, ", \"k%d\": {\"type\": \"string\"}", i);
+    n += (size_t)snprintf(text[own] + n, sizeof text[own] - n, "}, \"allOf\": [true");
+    for (int i = 0; i < 32; i++)
+      n += (size_t)snprintf(text[own] + n, sizeof text[own] - n,
+                            ", {\"if\": {\"properties\": {\"k%d\": {\"const\": \"v%d\"}}}, \"then\": {\"properties\": {\"n\": {\"minimum\": %d}}}}",
+                            own ? i : 0, i, i);
+    snprintf(text[own] + n, sizeof text[own] - n, "]}");
+  }
+  for (int i = 0; i < 32; i++) {
+    snprintf(good[0], sizeof good[0], "{\"n\": %d, \"k0\": \"v%d\"}", i, i);
+    snprintf(good[1], sizeof good[1], "{\"n\": -1, \"k0\": \"v%dx\"}", i);
+    snprintf(bad, sizeof bad, "{\"n\": %d, \"k0\": \"v%d\"}", i - 1, i);
+    all_hold(&(rule){text[0], {good[0], good[1]}, {bad, "{\"n\": 99}"}}, 1);
+  }
+  all_are_refused(&(refusal){text[1], "more than 64"}, 1);
+}
+
 #define ARRAY "{\"type\": \"array\", "
 #define OF_3  ARRAY "\"items\": {\"enum\": [1, 2, 3]}, "
 
@@ -528,6 +551,7 @@ int main(void) {
   RUN(properties_are_counted);
   RUN(what_not_says_is_not_made);
   RUN(conditions_hold);
+  RUN(conditions_of_one_key_do_not_multiply);
   RUN(items_that_fit_are_counted);
   RUN(what_clients_write_and_is_refused);
   return test_end();

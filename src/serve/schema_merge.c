@@ -4,12 +4,20 @@
 #include <math.h>
 #include <string.h>
 
-enum { MOST = 64 }; /* keys of a schema, and ways of anyOf */
+#include "serve/schema_admit.h"
+
+enum {
+  MOST = 64,      /* keys of a schema, and ways of anyOf */
+  MOST_DEPTH = 6, /* schemas within schemas that are merged at once, where ways are crossed */
+  A_MERGE = 1024  /* comparisons that each of those costs */
+};
 
 typedef struct merger {
   mn_arena *arena;
   double *left; /* comparisons that may still be made */
   const char **why;
+  const mn_value *a, *b;
+  int depth; /* 0: subschemas that meet are merged later */
   const char *keys[2 * MOST];
   const mn_value *values[2 * MOST];
   size_t n;
@@ -19,6 +27,8 @@ static const mn_value *fail(merger *m, const char *why) {
   if (!*m->why) *m->why = why;
   return NULL;
 }
+
+static const mn_value *at_once(merger *m, const mn_value *a, const mn_value *b, bool ways);
 
 /* ---- what comparing costs ---- */
 double mn_schema_weight(const mn_value *v) {
@@ -57,7 +67,7 @@ const mn_value *mn_schema_without(mn_arena *arena, const mn_value *map, const ch
 
 static bool is_false(const mn_value *v) { return v && v->kind == MN_BOOLEAN && !v->as.boolean; }
 
-static const mn_value *both(merger *m, const mn_value *a, const mn_value *b) {
+static const mn_value *later(merger *m, const mn_value *a, const mn_value *b) {
   static const char *const all_of[] = {"allOf"};
   if (!a || !b) return a ? a : b;
   if (a->kind == MN_BOOLEAN && a->as.boolean) return b;
@@ -68,11 +78,14 @@ static const mn_value *both(merger *m, const mn_value *a, const mn_value *b) {
   return mn_value_map(m->arena, 1, all_of, &list);
 }
 
+static const mn_value *both(merger *m, const mn_value *a, const mn_value *b) {
+  return m->depth && a && b ? at_once(m, a, b, false) : later(m, a, b);
+}
+
 /* ---- values that are the same ---- */
-/* Below 0, 0 or above 0, exactly: f64 has not all integers. */
-static int order_of(const mn_value *a, const mn_value *b) {
+int mn_schema_order(const mn_value *a, const mn_value *b) {
   if (a->kind == MN_REAL && b->kind == MN_REAL) return (a->as.real > b->as.real) - (a->as.real < b->as.real);
-  if (a->kind == MN_REAL) return -order_of(b, a);
+  if (a->kind == MN_REAL) return -mn_schema_order(b, a);
   if (b->kind == MN_INTEGER) return (a->as.integer > b->as.integer) - (a->as.integer < b->as.integer);
   if (!(b->as.real < 0x1p63)) return -1;
   if (b->as.real < -0x1p63) return 1;
@@ -84,7 +97,7 @@ static int order_of(const mn_value *a, const mn_value *b) {
 static bool is_number(const mn_value *v) { return v->kind == MN_INTEGER || v->kind == MN_REAL; }
 
 bool mn_schema_equal(const mn_value *a, const mn_value *b) {
-  if (is_number(a) && is_number(b)) return order_of(a, b) == 0;
+  if (is_number(a) && is_number(b)) return mn_schema_order(a, b) == 0;
   if (a->kind != b->kind || (a->kind != MN_LIST && a->kind != MN_MAP)) return mn_value_equal(a, b);
   bool same = a->count == b->count;
   for (size_t i = 0; i < a->count && same; i++) {
@@ -146,7 +159,7 @@ static const mn_value *in_both(merger *m, const mn_value *a, const mn_value *b) 
 
 static const mn_value *further(merger *m, const mn_value *a, const mn_value *b, bool larger) {
   if (!is_number(a) || !is_number(b)) return fail(m, "has a bound that is no number");
-  return (order_of(a, b) > 0) == larger ? a : b;
+  return (mn_schema_order(a, b) > 0) == larger ? a : b;
 }
 
 static const mn_value *union_of(merger *m, const mn_value *a, const mn_value *b) {
@@ -169,10 +182,16 @@ static const mn_value *crossed(merger *m, const mn_value *a, const mn_value *b) 
   const mn_value *all[MOST];
   size_t n = 0;
   if (a->kind != MN_LIST || b->kind != MN_LIST) return fail(m, "has anyOf that is not a list of schemas");
-  if (a->count * b->count > MOST) return fail(m, "has ways of anyOf that multiply to more than 64: the grammar would explode");
   for (size_t i = 0; i < a->count; i++)
-    for (size_t k = 0; k < b->count; k++) all[n++] = both(m, a->as.items[i], b->as.items[k]);
-  return mn_value_list(m->arena, n, all);
+    for (size_t k = 0; k < b->count; k++) {
+      const mn_value *way = m->depth < MOST_DEPTH ? at_once(m, a->as.items[i], b->as.items[k], true)
+                                                  : later(m, a->as.items[i], b->as.items[k]);
+      if (!way) return NULL;
+      if (is_false(way)) continue;
+      if (n == MOST) return fail(m, "has ways of anyOf that multiply to more than 64: the grammar would explode");
+      all[n++] = way;
+    }
+  return n ? mn_value_list(m->arena, n, all) : fail(m, "wants one way of each of two anyOf, where none goes with any of the other");
 }
 
 /* ---- properties ---- */
@@ -274,6 +293,7 @@ static bool take_alone(merger *m, const mn_entry *e, const mn_value *own, const 
 static const mn_value *merged(merger *m, const char *key, const mn_value *a, const mn_value *b) {
   static const char *const larger[] = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", NULL};
   static const char *const single[] = {"patternProperties", "additionalItems", "contentEncoding", NULL};
+  const mn_value *v;
   static const char *const smaller[] = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", NULL};
   if (!strcmp(key, "type")) return types(m, a, b);
   if (!strcmp(key, "enum")) return in_both(m, a, b);
@@ -291,6 +311,7 @@ static const mn_value *merged(merger *m, const char *key, const mn_value *a, con
   if (!spend(m->left, mn_schema_weight(a))) return spent(m);
   if (mn_schema_equal(a, b)) return a;
   if (!strcmp(key, "const")) return fail(m, "wants two constants at once");
+  if (!strcmp(key, "pattern") && (v = mn_schema_exclude_both(m->arena, a, b))) return v;
   if (!strcmp(key, "pattern")) return fail(m, "has two patterns that must hold at once");
   if (!strcmp(key, "format")) return fail(m, "has two formats that must hold at once");
   if (!strcmp(key, "multipleOf")) return fail(m, "has two multipleOf that must hold at once");
@@ -311,8 +332,8 @@ static bool contains_alone(merger *m, const mn_value *a, const mn_value *b) {
   return true;
 }
 
-const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, const char **why) {
-  merger m = {.arena = arena, .left = left, .why = why};
+static const mn_value *merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, const char **why, int depth) {
+  merger m = {.arena = arena, .left = left, .why = why, .a = a, .b = b, .depth = depth};
   *why = NULL;
   if (is_false(a) || is_false(b)) return fail(&m, "wants what is false, which no value fits");
   if (a->kind == MN_BOOLEAN) return b;
@@ -341,6 +362,97 @@ const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_val
   return mn_value_map(arena, m.n, m.keys, m.values);
 }
 
+const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, const char **why) {
+  return merge(arena, a, b, left, why, 0);
+}
+
+/* ---- ways that are merged at once ---- */
+static bool requires(const mn_value *schema, const char *key) {
+  const mn_value *list = mn_value_get(schema, "required");
+  for (size_t i = 0; list && list->kind == MN_LIST && i < list->count; i++)
+    if (list->as.items[i]->kind == MN_TEXT && !strcmp(list->as.items[i]->as.text, key)) return true;
+  return false;
+}
+
+typedef struct conjunction { /* schemas that must all hold */
+  const mn_value *plain, *others[MOST];
+  size_t n;
+  bool none, unknown; /* no value fits; or they are left as they are */
+} conjunction;
+
+static bool has_any(const mn_value *schema, const char *const *keys) {
+  for (int i = 0; keys[i]; i++)
+    if (mn_value_get(schema, keys[i])) return true;
+  return false;
+}
+
+static bool is_only(const mn_value *schema, const char *word) {
+  const mn_value *type = mn_value_get(schema, "type");
+  return type && type->kind == MN_TEXT && !strcmp(type->as.text, word);
+}
+
+static bool says_no_type_of_objects(const mn_value *schema) {
+  return !mn_value_get(schema, "type") && (mn_value_get(schema, "properties") || mn_value_get(schema, "required"));
+}
+
+/* A property that is required, and that no value fits: of objects alone. */
+static bool lacks_required(merger *m, const mn_value *way, bool ways) {
+  const mn_value *of[] = {way, ways ? m->a : NULL, ways ? m->b : NULL}, *map = mn_value_get(way, "properties");
+  bool objects = false;
+  for (int i = 0; i < 3; i++) objects = objects || (of[i] && (is_only(of[i], "object") || (i && says_no_type_of_objects(of[i]))));
+  for (size_t i = 0; objects && map && map->kind == MN_MAP && i < map->count; i++) {
+    if (!is_false(map->as.entries[i].value)) continue;
+    for (int k = 0; k < 3; k++)
+      if (of[k] && spend(m->left, mn_schema_weight(mn_value_get(of[k], "required"))) && requires(of[k], map->as.entries[i].key)) return true;
+  }
+  return false;
+}
+
+static void add_plain(merger *m, conjunction *c, const mn_value *schema) {
+  const char *why = NULL;
+  const mn_value *out = c->plain ? merge(m->arena, c->plain, schema, m->left, &why, m->depth + 1) : schema;
+  if (out) c->plain = out;
+  else if (why && !strncmp(why, "wants", 5)) c->none = true;
+  else if (c->n < MOST && why) c->others[c->n++] = schema; /* what is refused, where it is made */
+  else c->unknown = true;
+}
+
+static void add_all(merger *m, conjunction *c, const mn_value *schema, int depth) {
+  static const char *const unknown[] = {"unevaluatedProperties", "nullable", NULL};
+  static const char *const hidden[] = {"$ref",     "allOf",       "oneOf",       "if", "then", "else", "not",
+                                       "contains", "minContains", "maxContains", NULL};
+  const mn_value *list = mn_value_get(schema, "allOf");
+  if (!spend(m->left, A_MERGE) || c->none || c->unknown) return;
+  if (schema->kind == MN_BOOLEAN) c->none = !schema->as.boolean;
+  else if (schema->kind != MN_MAP || depth == MOST || has_any(schema, unknown)) c->unknown = true;
+  else if (list && list->kind == MN_LIST && schema->count == 1)
+    for (size_t i = 0; i < list->count; i++) add_all(m, c, list->as.items[i], depth + 1);
+  else if (!has_any(schema, hidden)) add_plain(m, c, schema);
+  else if (c->n < MOST) c->others[c->n++] = schema;
+  else c->unknown = true;
+}
+
+/* Both, merged as far as that is known here: false where no value fits both, and NULL where comparisons or memory ran out. Of ways, what stands
+ * beside them is required, too. */
+static const mn_value *at_once(merger *m, const mn_value *a, const mn_value *b, bool ways) {
+  static const char *const all_of[] = {"allOf"};
+  if (m->depth >= MOST_DEPTH) return later(m, a, b);
+  conjunction *c = mn_arena_alloc(m->arena, sizeof *c);
+  if (!c) return NULL;
+  *c = (conjunction){0};
+  add_all(m, c, a, 0);
+  add_all(m, c, b, 0);
+  const bool none = c->none || (!c->unknown && c->plain && (mn_schema_admits_nothing(c->plain, m->left) || lacks_required(m, c->plain, ways)));
+  if (*m->left < 0) return spent(m);
+  if (none) return mn_value_bool(m->arena, false);
+  if (c->unknown || c->n == MOST) return later(m, a, b);
+  if (c->plain) c->others[c->n++] = c->plain;
+  if (!c->n) return mn_value_bool(m->arena, true);
+  if (c->n == 1) return c->others[0];
+  const mn_value *list = mn_value_list(m->arena, c->n, c->others);
+  return list ? mn_value_map(m->arena, 1, all_of, &list) : NULL;
+}
+
 /* ---- apart ---- */
 /* The values of an enum or a const; n 0: it is neither. */
 static size_t values_of(const mn_value *schema, const mn_value *const **out, const mn_value **one) {
@@ -353,13 +465,6 @@ static size_t values_of(const mn_value *schema, const mn_value *const **out, con
 static bool is_object(const mn_value *schema) {
   const mn_value *type = mn_value_get(schema, "type");
   return type ? type->kind == MN_TEXT && !strcmp(type->as.text, "object") : mn_value_get(schema, "properties") != NULL;
-}
-
-static bool requires(const mn_value *schema, const char *key) {
-  const mn_value *list = mn_value_get(schema, "required");
-  for (size_t i = 0; list && list->kind == MN_LIST && i < list->count; i++)
-    if (list->as.items[i]->kind == MN_TEXT && !strcmp(list->as.items[i]->as.text, key)) return true;
-  return false;
 }
 
 /* What it says of properties that it does not name; NULL: nothing. */

@@ -15,6 +15,9 @@ const mn_value *mn_schema_without(mn_arena *arena, const mn_value *map, const ch
 /* The same value of JSON: numbers by what they are, 1 and 1.0, whichever way they are kept. */
 bool mn_schema_equal(const mn_value *a, const mn_value *b);
 
+/* Of two numbers: below 0, 0 or above 0, exactly: f64 has not all integers. */
+int mn_schema_order(const mn_value *a, const mn_value *b);
+
 /* Comparisons that looking for an equal value costs at most, for each that it is held against. */
 double mn_schema_weight(const mn_value *v);
 
