@@ -4,7 +4,8 @@
  * its beginning: every function takes the node that follows and gives the one that begins. A node's stack of calls says where ends lead.
  *
  * A machine runs it. Its states are sets of (node, stack), found when they are first reached and kept with their transitions, so that a
- * text costs a look at a table for each byte; equal stacks are one. A text may have a few thousand states; a grammar that needs more, one that
+ * text costs a look at a table for each byte; equal stacks are one. A text may have some hundred thousand states, of which 16384 keep what
+ * follows; a grammar that needs more, one that
  * goes on in so many ways that a mask would take more than some tenths of a second, and one whose calls begin with themselves are failures, not
  * endless loops. Machines are used by one thread at a time. */
 #ifndef MN_SERVE_GRAMMAR_H
@@ -39,7 +40,7 @@ int64_t mn_grammar_nodes(const mn_grammar *g);
 
 /* ---- running ---- */
 typedef struct mn_machine mn_machine;
-enum { MN_MACHINE_STATES = 16384 };
+enum { MN_MACHINE_STATES = 1 << 18 };
 mn_status mn_machine_new(const mn_grammar *g, mn_machine **out); /* g outlives it */
 void mn_machine_free(mn_machine *m);
 int32_t mn_machine_begin(const mn_machine *m);
@@ -57,7 +58,8 @@ typedef struct mn_lexicon mn_lexicon;
 /* n texts, text(ctx, i, &bytes) NULL: not one that may be said. */
 mn_status mn_lexicon_new(int64_t n, const char *(*text)(void *ctx, int32_t i, size_t *bytes), void *ctx, mn_lexicon **out);
 void mn_lexicon_free(mn_lexicon *l);
-/* The tokens that the machine may be given in a state: bit i % 64 of mask[i / 64], kept with the state. NULL: the machine failed. */
+/* The tokens that the machine may be given in a state: bit i % 64 of mask[i / 64], kept with the state until another mask is asked for. NULL: the
+ * machine failed. */
 const uint64_t *mn_machine_mask(mn_machine *m, int32_t state, const mn_lexicon *l);
 
 #endif

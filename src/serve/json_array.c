@@ -5,7 +5,7 @@
 #include "serve/schema_complement.h"
 #include "serve/schema_merge.h"
 
-enum { MOST_UNIQUE = 8 };
+enum { MOST_UNIQUE = 8, MOST_OVERLAPS = 33 /* counts that may be alive at once, of all lists that stand within each other */ };
 
 mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_node next) {
   return items ? schema_value(c, items, next) : mn_grammar_call(c->g, c->rules.value, next);
@@ -104,6 +104,7 @@ typedef int32_t kinds[N_KINDS]; /* the rules of one item: any; one that fits `co
 typedef struct holds {
   const mn_value *what;
   int64_t least, most; /* of the items, how many fit; most -1: any number */
+  bool apart;          /* an item that is not counted is one that does not fit: one count is alive at a time */
   kinds *rules;        /* of the first, and behind them of all others */
 } holds;
 
@@ -119,7 +120,7 @@ static const mn_value *of_kind(schema_compiler *c, const mn_value *item, const m
   static const char *const all_of[] = {"allOf"};
   const mn_value *any = mn_value_bool(c->arena, true), *own = item ? item : any;
   if (kind == ANY) return own;
-  const mn_value *pair[] = {own, kind == FITS ? what : schema_complement(c, what, item)};
+  const mn_value *pair[] = {own, kind == FITS ? schema_keeps_null_out(c, what) : schema_complement(c, what, item)};
   if (is_false(pair[0]) || !pair[1] || is_false(pair[1])) return NULL;
   const mn_value *list = mn_value_list(c->arena, 2, pair);
   return !item || item->kind == MN_BOOLEAN ? pair[1] : mn_value_map(c->arena, 1, all_of, &list);
@@ -145,14 +146,37 @@ static mn_bytes_node or_else(schema_compiler *c, mn_bytes_node a, mn_bytes_node 
 }
 
 /* Where n fit of the i items that are there. `more`: what follows where n do behind one more, and where n + 1 do. Where there is no most, one
- * that fits need not be counted. */
+ * that fits need not be counted any more, or at all, where it is not known what does not fit. */
 static mn_bytes_node counted_at(schema_compiler *c, const array *a, holds *h, int64_t i, int64_t n, const mn_bytes_node *more,
                                 mn_bytes_node end) {
   const int64_t all = h->most < 0 ? h->least : h->most;
   mn_bytes_node out = i >= a->least && n >= h->least ? end : MN_NO_NODE;
-  out = or_else(c, kind_at(c, a, h, i, h->most < 0 ? ANY : FITS_NOT, more[0]), out);
+  out = or_else(c, kind_at(c, a, h, i, h->most < 0 && (n == h->least || !h->apart) ? ANY : FITS_NOT, more[0]), out);
   return n < all ? or_else(c, kind_at(c, a, h, i, FITS, more[1]), out) : out;
 }
+
+/* May what is refused here be refused alone? Then all is as if it had not been tried: some nodes more, that nobody leads to. */
+static bool knows_opposites(schema_compiler *c, const array *a, holds *h) {
+  const int depth = c->depth, n_refs = c->n_refs, n_strings = c->n_strings;
+  for (int64_t i = 0; i <= a->first && schema_may_complement(c, h->what); i++) kind_at(c, a, h, i, FITS_NOT, mn_grammar_return(c->g));
+  if (c->status == MN_OK) return true;
+  if (c->budget->left < 0 || c->status == MN_ERR_MEMORY) return false;
+  for (int64_t i = 0; i <= a->first; i++) h->rules[i][FITS_NOT] = NOT_YET;
+  c->depth = depth, c->n_refs = n_refs, c->n_strings = n_strings, c->status = MN_OK, c->nothing = false;
+  return false;
+}
+
+/* Are the counts that are alive at once few enough? One where they are apart, and else one more than the least. */
+static bool overlaps_run(schema_compiler *c, const array *a, const mn_value *schema, holds *h) {
+  h->apart = h->most >= 0 || (h->least > 1 && knows_opposites(c, a, h));
+  if (h->apart || c->status != MN_OK) return c->status == MN_OK;
+  c->overlaps *= (double)(h->least + 1);
+  if (c->overlaps <= MOST_OVERLAPS) return true;
+  schema_refuse(c, schema, "has minContains above 32, of itself or with lists around it, of what has no opposite that is known here");
+  return false;
+}
+
+static bool is_full(const schema_compiler *c) { return c->status != MN_OK || mn_grammar_nodes(c->g) >= MN_GRAMMAR_NODES; }
 
 /* Lists of which between the least and the most items fit: a place for each number of items, and of those that fit. */
 static mn_bytes_node containing(schema_compiler *c, const array *a, const mn_value *schema, holds *h, mn_bytes_node end) {
@@ -165,8 +189,9 @@ static mn_bytes_node containing(schema_compiler *c, const array *a, const mn_val
   if (!schema_spend(c, schema, 4 * (double)(all + 1) * (double)(one_by_one + 1))) return MN_NO_NODE;
   for (int64_t i = 0; i <= a->first; i++)
     for (int k = 0; k < N_KINDS; k++) h->rules[i][k] = NOT_YET;
+  if (!overlaps_run(c, a, schema, h)) return MN_NO_NODE;
   at[all + 1] = MN_NO_NODE;
-  for (int64_t n = all; n >= 0; n--) {
+  for (int64_t n = all; n >= 0 && !is_full(c); n--) {
     at[n] = n >= h->least ? end : MN_NO_NODE;
     if (a->most >= 0) continue;
     const bool ends = at[n] != MN_NO_NODE;
@@ -174,10 +199,18 @@ static mn_bytes_node containing(schema_compiler *c, const array *a, const mn_val
     mn_grammar_put(c->g, at[n], counted_at(c, a, h, one_by_one, n, at + n, end));
     if (!ends && (at[n + 1] == MN_NO_NODE || h->rules[a->first][FITS] == NONE)) at[n] = MN_NO_NODE; /* round and round */
   }
-  for (int64_t i = one_by_one - 1; i >= 0 && c->status == MN_OK; i--)
-    for (int64_t n = 0; n <= all; n++) at[n] = counted_at(c, a, h, i, n, at + n, end);
-  if (at[0] != MN_NO_NODE || c->status != MN_OK || mn_grammar_nodes(c->g) >= MN_GRAMMAR_NODES) return at[0];
+  for (int64_t i = one_by_one - 1; i >= 0; i--)
+    for (int64_t n = 0; n <= all && !is_full(c); n++) at[n] = counted_at(c, a, h, i, n, at + n, end);
+  if (is_full(c)) return MN_NO_NODE;
+  if (at[0] != MN_NO_NODE) return at[0];
   return schema_refuse_as_nothing(c, schema, "has contains that its items cannot reach");
+}
+
+/* Of what is asked of no item nothing is made: it is looked at for what is not known. */
+static bool is_a_schema(schema_compiler *c, const mn_value *schema) {
+  mn_status last;
+  rule_of(c, schema);
+  return schema_took_nothing(c, &last) || c->status == MN_OK;
 }
 
 /* ---- all ---- */
@@ -187,13 +220,17 @@ mn_bytes_node schema_array(schema_compiler *c, const mn_value *schema, mn_bytes_
   mn_grammar *g = c->g;
   const mn_value *differ = mn_value_get(schema, "uniqueItems");
   if (!read_array(c, schema, &a) || !read_contains(c, schema, &h)) return MN_NO_NODE;
+  a.most = schema_most_made(a.most, a.least > a.first ? a.least : a.first, h.what ? h.least : 0);
   if (differ && differ->kind != MN_BOOLEAN) return schema_refuse(c, differ, "has uniqueItems that is neither true nor false");
   const mn_bytes_node end = mn_grammar_call(g, c->rules.space, mn_grammar_text(g, "]", 1, next));
   if (h.what && (h.least || h.most >= 0)) {
     if (differ && differ->as.boolean) return schema_refuse(c, schema, "has uniqueItems beside contains: one of them is known");
+    const double around = c->overlaps;
     const mn_bytes_node begin = containing(c, &a, schema, &h, end);
+    c->overlaps = around;
     return begin == MN_NO_NODE ? begin : mn_grammar_text(g, "[", 1, begin);
   }
+  if (h.what && !is_a_schema(c, h.what)) return MN_NO_NODE;
   if (differ && differ->as.boolean && (a.most < 0 || a.most > 1)) return mn_grammar_text(g, "[", 1, unique(c, &a, schema, end));
   const int64_t one_by_one = a.most >= 0 ? a.most : a.least > a.first ? a.least : a.first;
   mn_bytes_node at = end;
@@ -203,7 +240,7 @@ mn_bytes_node schema_array(schema_compiler *c, const mn_value *schema, mn_bytes_
     at = more;
     if (one_by_one == 0) at = mn_grammar_either(g, mn_grammar_call(g, c->rules.space, item_at(c, &a, 0, more)), end);
   }
-  for (int64_t i = one_by_one - 1; i >= 0 && c->status == MN_OK; i--) { /* the i-th item, and what follows it */
+  for (int64_t i = one_by_one - 1; i >= 0 && !is_full(c); i--) { /* the i-th item, and what follows it */
     at = mn_grammar_call(g, i ? c->rules.comma : c->rules.space, item_at(c, &a, i, at));
     if (i >= a.least) at = mn_grammar_either(g, at, end);
   }

@@ -224,6 +224,7 @@ static mn_bytes_node others_up_to(schema_compiler *c, const counts *k, int32_t o
     for (int64_t i = 0; i <= n + 1; i++) behind[i] = more;
     return more;
   }
+  for (int64_t i = k->most + 1; i <= n + 1; i++) behind[i] = MN_NO_NODE;
   for (int64_t i = k->most; i >= 0; i--) {
     const bool last = i == k->most;
     const mn_bytes_node next = last ? end : mn_grammar_call(g, c->rules.comma, mn_grammar_call(g, other, behind[i + 1]));
@@ -260,19 +261,20 @@ static mn_bytes_node counted(schema_compiler *c, const mn_value *schema, const o
   if (other >= 0) others_up_to(c, k, other, end, behind, named);
   for (int64_t n = 0; n <= named; n++)
     at[n] = k->most >= 0 && n > k->most ? MN_NO_NODE : counted_others(c, k, n, other, end, behind[n + 1]);
-  for (int64_t i = named; i-- > 0 && c->status == MN_OK;) {
+  for (int64_t i = named; i-- > 0 && c->status == MN_OK && mn_grammar_nodes(g) < MN_GRAMMAR_NODES;) {
     const mn_entry *e = &o->named->as.entries[i];
     const bool must = (size_t)i < n_musts && o->musts[i];
     if (is_false(e->value)) continue;
     const int32_t rule = rule_of_pair(c, e->key, e->value);
     if (is_left_out(c, must)) continue;
-    for (int64_t n = 0; n <= i; n++) { /* at most i stand before it */
+    for (int64_t n = 0; n <= i && mn_grammar_nodes(g) < MN_GRAMMAR_NODES; n++) { /* at most i stand before it */
       mn_bytes_node one = at[n + 1];
       if (one != MN_NO_NODE) one = mn_grammar_call(g, n ? c->rules.comma : c->rules.space, mn_grammar_call(g, rule, one));
       at[n] = must || at[n] == MN_NO_NODE ? one : one == MN_NO_NODE ? at[n] : mn_grammar_either(g, one, at[n]);
     }
   }
-  if (at[0] != MN_NO_NODE || c->status != MN_OK || mn_grammar_nodes(g) >= MN_GRAMMAR_NODES) return at[0];
+  if (c->status != MN_OK || mn_grammar_nodes(g) >= MN_GRAMMAR_NODES) return MN_NO_NODE;
+  if (at[0] != MN_NO_NODE) return at[0];
   c->nothing = !o->open && (o->extra || mn_value_get(schema, "propertyNames"));
   return schema_refuse(
       c, schema,
@@ -303,6 +305,7 @@ mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes
   for (size_t i = 0; i < n_musts; i++)
     if (is_false(o.named->as.entries[i].value) && o.musts[i])
       return schema_refuse_as_nothing(c, schema, "requires a property that may not be there");
+  k.most = schema_most_made(k.most, k.least, (int64_t)n_musts);
   if (k.least || k.most >= 0) {
     first = counted(c, schema, &o, n_musts, &k, end);
     return first == MN_NO_NODE ? first : mn_grammar_text(g, "{", 1, first);

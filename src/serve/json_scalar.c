@@ -8,7 +8,7 @@
 #include "serve/json_schema_internal.h"
 #include "serve/schema_merge.h"
 
-enum { MOST_COUNT = 4096, MOST_OF_FORMAT = 512, PATTERN_COSTS = 8192 };
+enum { MOST_COUNT = 4096, MOST_MADE = 1024, MOST_OF_FORMAT = 512, PATTERN_COSTS = 8192 };
 
 /* ---- counts ---- */
 bool schema_count(schema_compiler *c, const mn_value *schema, const char *key, int64_t *out) {
@@ -27,6 +27,13 @@ bool schema_most(schema_compiler *c, const mn_value *schema, const char *key, in
   if (v && mn_value_number(v, &x) && x > MOST_COUNT && x == floor(x)) *out = MOST_COUNT;
   else if (!schema_count(c, schema, key, out)) return false;
   return *out < 0 || *out >= least || (schema_refuse_as_nothing(c, v, "is below the least that there may be"), false);
+}
+
+int64_t schema_most_made(int64_t most, int64_t least, int64_t named) {
+  int64_t made = MOST_MADE;
+  made = made < least ? least : made;
+  made = made < named ? named : made;
+  return most < made ? most : made;
 }
 
 static mn_bytes_node refuse_because(schema_compiler *c, const mn_value *at, const char *why) {

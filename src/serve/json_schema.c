@@ -104,7 +104,7 @@ static mn_bytes_node reference_to(schema_compiler *c, const mn_value *ref, mn_by
     mn_grammar_define(c->g, rule, mn_grammar_place(c->g));
     return MN_NO_NODE;
   }
-  mn_grammar_define(c->g, rule, begin);
+  mn_grammar_define(c->g, rule, begin == MN_NO_NODE ? mn_grammar_place(c->g) : begin); /* refused: nobody calls it */
   return mn_grammar_call(c->g, rule, next);
 }
 
@@ -385,12 +385,26 @@ static mn_bytes_node fitting(schema_compiler *c, const mn_value *schema, const c
              : out;
 }
 
+/* Is null kept out, whoever is nullable around: of each way, by an opposite or a word of its own? */
+static bool keeps_null_out(schema_compiler *c, const mn_value *schema) {
+  mn_status last;
+  const mn_value *one = flat_target(c, schema), *v = mn_value_get(one, "nullable");
+  if (!one) return schema_took_nothing(c, &last); /* a way that is none */
+  if (v) return v->kind == MN_BOOLEAN && !v->as.boolean;
+  const mn_value *list = mn_value_get(one, "anyOf") ? mn_value_get(one, "anyOf") : mn_value_get(one, "oneOf");
+  bool all = list && list->kind == MN_LIST && c->depth < MOST_DEPTH;
+  c->depth++;
+  for (size_t i = 0; all && i < list->count; i++) all = keeps_null_out(c, list->as.items[i]);
+  c->depth--;
+  return all;
+}
+
 /* OpenAPI's word for one type more. */
 static mn_bytes_node or_null(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
   const mn_value *v = mn_value_get(schema, "nullable"), *rest = without(c, schema, "nullable");
   if (v->kind != MN_BOOLEAN) return schema_refuse(c, v, "is nullable or not: neither true nor false");
   const mn_bytes_node one = rest ? schema_value(c, rest, next) : MN_NO_NODE;
-  if (!v->as.boolean) return one;
+  if (!v->as.boolean || (c->status == MN_OK && rest && keeps_null_out(c, rest))) return one;
   mn_status last;
   const mn_bytes_node null = mn_grammar_text(c->g, "null", 4, next);
   return schema_took_nothing(c, &last) ? null : mn_grammar_either(c->g, null, one);
@@ -481,7 +495,7 @@ static mn_status close_compiler(schema_compiler *c, mn_status status, int32_t ru
 
 /* A grammar of its own of a schema whose references lead into the other's. */
 static mn_status compiled(schema_compiler *whole, const mn_value *schema, mn_grammar **out) {
-  schema_compiler c = {.root = whole->root, .depth = whole->depth, .budget = whole->budget};
+  schema_compiler c = {.root = whole->root, .depth = whole->depth, .overlaps = 1, .budget = whole->budget};
   mn_status status = open_compiler(&c);
   const int32_t rule = status == MN_OK ? mn_grammar_rule(c.g) : 0;
   *out = NULL;
@@ -507,7 +521,7 @@ static mn_bytes_node call_of(schema_compiler *c, const mn_value *function) {
 
 mn_status mn_grammar_of_calls(const mn_value *tools, const char *only, mn_grammar **out) {
   schema_budget budget = {.left = MOST_COMPARISONS};
-  schema_compiler c = {.budget = &budget};
+  schema_compiler c = {.overlaps = 1, .budget = &budget};
   mn_bytes_node any = MN_NO_NODE;
   *out = NULL;
   mn_status status = open_compiler(&c);

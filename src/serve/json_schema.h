@@ -9,7 +9,8 @@
  * 4096, names beyond 256 bytes beside additionalProperties, lists and patterns that would take too long to compare. A way of anyOf or oneOf that no value
  * fits is none, and a property that none fits is left out. minProperties counts properties that are named, and one other at most, as a name may stand twice.
  *
- * Not every text that fits is made: of a string or a list that may have more than 4096 letters or items none has; properties come in the schema's order, required ones always; others only where additionalProperties says
+ * Not every text that fits is made: a string that may have more than 4096 letters has at most those, and lists and objects that may have
+ * more than 1024 items or properties have at most 1024, or as many as there must be or are named; properties come in the schema's order, required ones always; others only where additionalProperties says
  * so, or no properties are named, under keys of ASCII that no property has. Between values stand at most a line's end and spaces. */
 #ifndef MN_SERVE_JSON_SCHEMA_H
 #define MN_SERVE_JSON_SCHEMA_H

@@ -33,6 +33,7 @@ typedef struct schema_compiler {
   schema_kept_string strings[SCHEMA_STRINGS];
   schema_budget *budget;
   mn_status status;
+  double overlaps; /* counts of items that may be alive at once, of all lists around */
   bool nothing; /* it is refused as no value could fit */
 } schema_compiler;
 
@@ -48,6 +49,9 @@ bool schema_is_format_of_numbers(const mn_value *format); /* int32, double ...; 
 bool schema_count(schema_compiler *c, const mn_value *schema, const char *key, int64_t *out);
 /* The same of one that says how many there may be: more than 4096 are never made. */
 bool schema_most(schema_compiler *c, const mn_value *schema, const char *key, int64_t least, int64_t *out);
+/* Of a maxItems or a maxProperties (-1: there is none) what is made: each has states of its own, so at most 1024, or as many as there must be or are
+ * named. */
+int64_t schema_most_made(int64_t most, int64_t least, int64_t named);
 mn_bytes_node schema_refuse(schema_compiler *c, const mn_value *at, const char *what);
 /* The same where no value fits: the way of anyOf that leads here is none. */
 mn_bytes_node schema_refuse_as_nothing(schema_compiler *c, const mn_value *at, const char *what);

@@ -13,7 +13,9 @@ enum {
   MOST_WORK = 1 << 24,
   UNKNOWN = -2,
   DEAD = -1,
-  EMPTY = -1
+  EMPTY = -1,
+  MOST_KEPT_ITEMS = 1 << 24, /* of all states */
+  MOST_KEPT_STEPS = 16384    /* states with their transitions and masks: more, and all of those are found anew */
 };
 
 typedef struct frame { /* of a stack of calls: where its top returns to, and what is below; equal ones are one */
@@ -43,7 +45,8 @@ struct mn_machine {
   const mn_grammar *g;
   frame *frames;
   state *states;
-  int32_t n_frames, cap_frames, n_states, begin;
+  int32_t n_frames, cap_frames, n_states, cap_states, begin, n_steps, n_masks;
+  int64_t n_items; /* of all states */
   table frame_of, state_of;
   item *found; /* of the set that is being made */
   struct item_slot {
@@ -166,6 +169,27 @@ static int by_node(const void *x, const void *y) {
   return a->node != b->node ? (a->node > b->node) - (a->node < b->node) : (a->stack > b->stack) - (a->stack < b->stack);
 }
 
+/* Room for one state more. */
+static bool make_room(mn_machine *m) {
+  if (m->n_states == MN_MACHINE_STATES || m->n_items + m->n_found > MOST_KEPT_ITEMS)
+    fail(m, MN_ERR_CONFIG, "has more states than are kept");
+  if (m->fault != MN_OK || m->n_states < m->cap_states) return m->fault == MN_OK;
+  const int32_t cap = m->cap_states ? m->cap_states * 2 : 1024;
+  state *more = mn_realloc(m->states, (size_t)cap * sizeof *more);
+  if (more) m->states = more, m->cap_states = cap;
+  else fail(m, MN_ERR_MEMORY, "needs more memory than there is");
+  return more != NULL;
+}
+
+/* What is known of all states but what they are: it is found again where it is asked for. */
+static void forget_steps(mn_machine *m) {
+  for (int32_t i = 0; i < m->n_states; i++) {
+    free(m->states[i].next), free(m->states[i].mask);
+    m->states[i].next = NULL, m->states[i].mask = NULL;
+  }
+  m->n_steps = m->n_masks = 0;
+}
+
 /* The state of what was found; DEAD: nothing. */
 static int32_t intern(mn_machine *m) {
   if (m->fault != MN_OK || (!m->n_found && !m->found_whole)) return DEAD;
@@ -179,10 +203,10 @@ static int32_t intern(mn_machine *m) {
     if (s->n == m->n_found && s->whole == m->found_whole && !memcmp(s->items, m->found, (size_t)s->n * sizeof *s->items))
       return m->state_of.slots[at];
   }
-  item *items = mn_alloc((size_t)m->n_found * sizeof *items + 1);
+  item *items = make_room(m) ? mn_alloc((size_t)m->n_found * sizeof *items + 1) : NULL;
   if (!items) fail(m, MN_ERR_MEMORY, "needs more memory than there is");
-  else if (m->n_states == MN_MACHINE_STATES) fail(m, MN_ERR_CONFIG, "has more states than are kept"), free(items);
   if (m->fault != MN_OK) return DEAD;
+  m->n_items += m->n_found;
   memcpy(items, m->found, (size_t)m->n_found * sizeof *items);
   m->states[m->n_states] = (state){.items = items, .n = m->n_found, .whole = m->found_whole};
   m->state_of.slots[at] = m->n_states;
@@ -197,9 +221,11 @@ static void find_nothing(mn_machine *m) {
 
 int32_t mn_machine_next(mn_machine *m, int32_t from, unsigned char byte) {
   if (from < 0 || m->fault != MN_OK) return DEAD;
-  state *s = &m->states[from];
+  if (!m->states[from].next && m->n_steps >= MOST_KEPT_STEPS) forget_steps(m);
+  const state *s = &m->states[from];
   if (!s->next) {
-    s->next = mn_alloc(256 * sizeof *s->next);
+    m->n_steps++;
+    m->states[from].next = mn_alloc(256 * sizeof *s->next);
     if (!s->next) {
       fail(m, MN_ERR_MEMORY, "needs more memory than there is");
       return DEAD;
@@ -213,8 +239,8 @@ int32_t mn_machine_next(mn_machine *m, int32_t from, unsigned char byte) {
     const grammar_node *n = &m->g->nodes[s->items[i].node];
     if (byte >= n->low && byte <= n->high) reach(m, n->next, s->items[i].stack);
   }
-  const int32_t to = intern(m);
-  if (m->fault == MN_OK) s->next[byte] = to;
+  const int32_t to = intern(m); /* which may move the states */
+  if (m->fault == MN_OK) m->states[from].next[byte] = to;
   return to;
 }
 
@@ -233,9 +259,8 @@ mn_status mn_machine_new(const mn_grammar *g, mn_machine **out) {
   mn_machine *m = mn_calloc(1, sizeof *m);
   if (!m) return MN_ERR_MEMORY;
   m->g = g;
-  m->states = mn_alloc(MN_MACHINE_STATES * sizeof *m->states);
   m->found = mn_alloc(MOST_ITEMS * sizeof *m->found);
-  if (!m->states || !m->found) {
+  if (!m->found) {
     mn_machine_free(m);
     return MN_ERR_MEMORY;
   }
@@ -351,6 +376,7 @@ const uint64_t *mn_machine_mask(mn_machine *m, int32_t at, const mn_lexicon *l) 
   if (at < 0 || m->fault != MN_OK) return NULL;
   if (m->states[at].mask) return m->states[at].mask;
   m->work = 0;
+  if (m->n_masks >= MOST_KEPT_STEPS) forget_steps(m);
   uint64_t *mask = mn_calloc((size_t)(l->n + 63) / 64, sizeof *mask);
   int32_t *path = mn_alloc(((size_t)l->deepest + 2) * sizeof *path);
   if (!mask || !path) fail(m, MN_ERR_MEMORY, "needs more memory than there is");
@@ -371,5 +397,6 @@ const uint64_t *mn_machine_mask(mn_machine *m, int32_t at, const mn_lexicon *l) 
     free(mask);
     return NULL;
   }
+  m->n_masks++;
   return m->states[at].mask = mask;
 }

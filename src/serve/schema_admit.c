@@ -102,11 +102,16 @@ static bool is_among(const mn_value *list, const mn_value *v) {
   return among;
 }
 
+static bool is_nullable(const mn_value *schema) {
+  const mn_value *v = mn_value_get(schema, "nullable");
+  return v && (v->kind != MN_BOOLEAN || v->as.boolean);
+}
+
 /* Could the value fit? False is certain. */
 static bool admits(const mn_value *schema, const mn_value *v, int depth, double *left) {
   const mn_value *one = mn_value_get(schema, "const"), *ways = mn_value_get(schema, "anyOf"), *all = mn_value_get(schema, "allOf");
   if (schema->kind == MN_BOOLEAN) return schema->as.boolean;
-  if (schema->kind != MN_MAP || depth == MOST_DEPTH || mn_value_get(schema, "nullable")) return true;
+  if (schema->kind != MN_MAP || depth == MOST_DEPTH || is_nullable(schema)) return true;
   *left -= 16.0 * (double)schema->count + mn_schema_weight(v) * (1 + mn_schema_weight(mn_value_get(schema, "enum"))) +
            mn_schema_weight(mn_value_get(schema, "pattern"));
   if (*left < 0) return true;
@@ -130,7 +135,7 @@ static bool has_no_number(const mn_value *schema) {
 
 bool mn_schema_admits_nothing(const mn_value *schema, double *left) {
   const mn_value *one = mn_value_get(schema, "const"), *list = mn_value_get(schema, "enum");
-  if (schema->kind != MN_MAP || mn_value_get(schema, "nullable")) return schema->kind == MN_BOOLEAN && !schema->as.boolean;
+  if (schema->kind != MN_MAP || is_nullable(schema)) return schema->kind == MN_BOOLEAN && !schema->as.boolean;
   if (one) return !admits(schema, one, 0, left);
   for (size_t i = 0; list && list->kind == MN_LIST && i < list->count; i++)
     if (admits(schema, list->as.items[i], 0, left)) return false;

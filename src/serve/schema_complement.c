@@ -37,8 +37,18 @@ static const mn_value *typed(schema_compiler *c, const char *type, const char *k
   return map_of(c, key ? 2 : 1, (const char *const[]){"type", key}, values);
 }
 
+const mn_value *schema_keeps_null_out(schema_compiler *c, const mn_value *schema) {
+  if (!schema || schema->kind != MN_MAP || mn_value_get(schema, "nullable")) return schema;
+  const char **keys = mn_arena_alloc(c->arena, (schema->count + 1) * sizeof *keys);
+  const mn_value **values = mn_arena_alloc(c->arena, (schema->count + 1) * sizeof *values);
+  if (!keys || !values) return refuse(c, schema, "needs more memory than there is");
+  for (size_t i = 0; i < schema->count; i++) keys[i] = schema->as.entries[i].key, values[i] = schema->as.entries[i].value;
+  keys[schema->count] = "nullable", values[schema->count] = mn_value_bool(c->arena, false);
+  return map_of(c, schema->count + 1, keys, values);
+}
+
 static void add(complement *k, const mn_value *way) {
-  if (!way) return;
+  if (!(way = schema_keeps_null_out(k->c, way))) return;
   if (k->n < MOST_WAYS) k->ways[k->n++] = way;
   else schema_refuse(k->c, k->at, "has not, if or contains that would become more than 64 ways: the grammar would explode");
 }
@@ -57,6 +67,14 @@ static void not_of_type(complement *k, const mn_value *type) {
   size_t n = 0;
   if (type->kind != MN_TEXT && type->kind != MN_LIST) {
     schema_refuse(k->c, type, "has a type that is neither a word nor a list of words");
+    return;
+  }
+  for (size_t i = 0; i < (type->kind == MN_LIST ? type->count : 1); i++) {
+    const char *word = schema_text(type->kind == MN_LIST ? type->as.items[i] : type);
+    bool known = word && !strcmp(word, "integer");
+    for (int t = 0; t < N_TYPES && word; t++) known = known || !strcmp(word, types[t]);
+    if (known) continue;
+    schema_refuse(k->c, type, word ? "has an unknown type" : "has a type that is neither a word nor a list of words");
     return;
   }
   const bool numbers = !k->type || says(k->type, "number");
@@ -275,7 +293,9 @@ static void not_of_key(complement *k, const mn_entry *e) {
   const mn_value *v = e->value;
   const char *key = e->key;
   char what[240], shown[MN_PRINTABLE];
-  if (schema_describes(key) || beyond(k, e) || !strcmp(key, "minContains") || !strcmp(key, "maxContains")) return;
+  if (schema_describes(key) || (!strcmp(key, "nullable") && is_bool(v, false)) || beyond(k, e) || !strcmp(key, "minContains") ||
+      !strcmp(key, "maxContains"))
+    return;
   if (!strcmp(key, "type")) not_of_type(k, v);
   else if (!strcmp(key, "const")) not_of_values(k, &v, 1);
   else if (!strcmp(key, "enum") && v->kind == MN_LIST) not_of_values(k, v->as.items, v->count);
@@ -306,7 +326,7 @@ static const mn_value *complement_of(schema_compiler *c, const mn_value *schema,
   for (size_t i = 0; i < schema->count && c->status == MN_OK; i++) not_of_key(k, &schema->as.entries[i]);
   if (c->status != MN_OK) return NULL;
   if (!k->n) return mn_value_bool(c->arena, false);
-  return k->n == 1 ? k->ways[0] : one_key(c, "anyOf", mn_value_list(c->arena, k->n, k->ways));
+  return k->n == 1 ? k->ways[0] : schema_keeps_null_out(c, one_key(c, "anyOf", mn_value_list(c->arena, k->n, k->ways)));
 }
 
 const mn_value *schema_complement(schema_compiler *c, const mn_value *schema, const mn_value *beside) {
@@ -352,11 +372,13 @@ bool schema_conditions(schema_compiler *c, const mn_value *schema, const mn_valu
   *meant = no ? schema_complement(c, no, schema) : NULL;
   if (when) {
     const mn_value *other = schema_complement(c, when, schema);
-    const mn_value *ways[] = {both(c, when, then), other ? both(c, other, otherwise) : NULL};
+    const mn_value *ways[] = {schema_keeps_null_out(c, both(c, when, then)),
+                              other ? schema_keeps_null_out(c, both(c, other, otherwise)) : NULL};
     if (!other || c->status != MN_OK) return false;
     *meant = *meant ? both(c, *meant, one_key(c, "anyOf", mn_value_list(c->arena, 2, ways)))
                     : one_key(c, "anyOf", mn_value_list(c->arena, 2, ways));
   }
+  *meant = schema_keeps_null_out(c, *meant);
   *rest = mn_schema_without(c->arena, schema, keys);
   return *meant && *rest && c->status == MN_OK;
 }

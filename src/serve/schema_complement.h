@@ -12,6 +12,10 @@
  * cannot be told. */
 const mn_value *schema_complement(schema_compiler *c, const mn_value *schema, const mn_value *beside);
 
+/* The schema as one that null fits only where it says so itself, whichever nullable it is merged with: a value that must fit, or must not, is told
+ * apart by it. NULL: refused. */
+const mn_value *schema_keeps_null_out(schema_compiler *c, const mn_value *schema);
+
 /* False, refused: somewhere stands a key that would take what is forbidden for what is evaluated. */
 bool schema_may_complement(schema_compiler *c, const mn_value *schema);
 

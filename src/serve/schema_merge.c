@@ -184,8 +184,8 @@ static const mn_value *crossed(merger *m, const mn_value *a, const mn_value *b) 
   if (a->kind != MN_LIST || b->kind != MN_LIST) return fail(m, "has anyOf that is not a list of schemas");
   for (size_t i = 0; i < a->count; i++)
     for (size_t k = 0; k < b->count; k++) {
-      const mn_value *way = m->depth < MOST_DEPTH ? at_once(m, a->as.items[i], b->as.items[k], true)
-                                                  : later(m, a->as.items[i], b->as.items[k]);
+      const mn_value *way =
+          m->depth < MOST_DEPTH ? at_once(m, a->as.items[i], b->as.items[k], true) : later(m, a->as.items[i], b->as.items[k]);
       if (!way) return NULL;
       if (is_false(way)) continue;
       if (n == MOST) return fail(m, "has ways of anyOf that multiply to more than 64: the grammar would explode");
@@ -403,7 +403,8 @@ static bool lacks_required(merger *m, const mn_value *way, bool ways) {
   for (size_t i = 0; objects && map && map->kind == MN_MAP && i < map->count; i++) {
     if (!is_false(map->as.entries[i].value)) continue;
     for (int k = 0; k < 3; k++)
-      if (of[k] && spend(m->left, mn_schema_weight(mn_value_get(of[k], "required"))) && requires(of[k], map->as.entries[i].key)) return true;
+      if (of[k] && spend(m->left, mn_schema_weight(mn_value_get(of[k], "required"))) && requires(of[k], map->as.entries[i].key))
+        return true;
   }
   return false;
 }
@@ -418,16 +419,19 @@ static void add_plain(merger *m, conjunction *c, const mn_value *schema) {
 }
 
 static void add_all(merger *m, conjunction *c, const mn_value *schema, int depth) {
-  static const char *const unknown[] = {"unevaluatedProperties", "nullable", NULL};
-  static const char *const hidden[] = {"$ref",     "allOf",       "oneOf",       "if", "then", "else", "not",
-                                       "contains", "minContains", "maxContains", NULL};
-  const mn_value *list = mn_value_get(schema, "allOf");
+  static const char *const unknown[] = {"unevaluatedProperties", NULL}, *const nullable[] = {"nullable"};
+  static const char *const hidden[] = {"$ref", "allOf",    "oneOf",       "if",          "then", "else",
+                                       "not",  "contains", "minContains", "maxContains", NULL};
+  const mn_value *list = mn_value_get(schema, "allOf"), *null = mn_value_get(schema, "nullable");
   if (!spend(m->left, A_MERGE) || c->none || c->unknown) return;
   if (schema->kind == MN_BOOLEAN) c->none = !schema->as.boolean;
-  else if (schema->kind != MN_MAP || depth == MOST || has_any(schema, unknown)) c->unknown = true;
-  else if (list && list->kind == MN_LIST && schema->count == 1)
+  else if (schema->kind != MN_MAP || depth == MOST || has_any(schema, unknown) || (null && !is_false(null))) c->unknown = true;
+  else if (list && list->kind == MN_LIST && schema->count == (null ? 2 : 1)) {
     for (size_t i = 0; i < list->count; i++) add_all(m, c, list->as.items[i], depth + 1);
-  else if (!has_any(schema, hidden)) add_plain(m, c, schema);
+    const mn_value *kept_out = null && !c->none ? mn_value_map(m->arena, 1, nullable, &null) : NULL;
+    if (kept_out) add_plain(m, c, kept_out);
+    else c->unknown = c->unknown || (null && !c->none);
+  } else if (!has_any(schema, hidden)) add_plain(m, c, schema);
   else if (c->n < MOST) c->others[c->n++] = schema;
   else c->unknown = true;
 }
@@ -442,7 +446,8 @@ static const mn_value *at_once(merger *m, const mn_value *a, const mn_value *b, 
   *c = (conjunction){0};
   add_all(m, c, a, 0);
   add_all(m, c, b, 0);
-  const bool none = c->none || (!c->unknown && c->plain && (mn_schema_admits_nothing(c->plain, m->left) || lacks_required(m, c->plain, ways)));
+  const bool none =
+      c->none || (!c->unknown && c->plain && (mn_schema_admits_nothing(c->plain, m->left) || lacks_required(m, c->plain, ways)));
   if (*m->left < 0) return spent(m);
   if (none) return mn_value_bool(m->arena, false);
   if (c->unknown || c->n == MOST) return later(m, a, b);
