@@ -108,6 +108,22 @@ static void more_than_runs_is_refused(void) {
              "more than 200000 nodes");
 }
 
+/* Names that are many, and counted: what is refused is refused by its size, wherever the room ran out. */
+static void what_is_too_large_says_so(void) {
+  static const char *const all[] = {ARRAY "\"contains\": {\"const\": 1}, \"maxContains\": 4096, \"maxItems\": 4096}",
+                                    ARRAY "\"contains\": {\"enum\": [1, \"a\"]}, \"maxContains\": 900, \"maxItems\": 900}"};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) is_refused(all[i], "more than 200000 nodes");
+  for (int n = 600; n <= 4000; n += n < 610 ? 1 : 1690) {
+    mn_text t = {0};
+    mn_text_add(&t, OBJECT "\"maxProperties\": 300, \"properties\": {");
+    for (int i = 0; i < n; i++) mn_text_addf(&t, "%s\"k%d\": {}", i ? ", " : "", i);
+    mn_text_add(&t, "}}");
+    CHECK_OK(mn_text_status(&t));
+    is_refused(t.data, "more than 200000 nodes");
+    mn_text_free(&t);
+  }
+}
+
 /* Null is among what is told apart where the schema that tells says so, and not as another is nullable. */
 static void what_null_is_kept_out_of_stays_so(void) {
   static const rule all[] = {
@@ -180,6 +196,7 @@ static void an_opposite_of_no_schema_is_none(void) {
 int main(void) {
   RUN(what_is_admitted_runs_to_its_end);
   RUN(more_than_runs_is_refused);
+  RUN(what_is_too_large_says_so);
   RUN(what_null_is_kept_out_of_stays_so);
   RUN(an_opposite_of_no_schema_is_none);
   return test_end();

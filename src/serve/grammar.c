@@ -159,8 +159,8 @@ static mn_status check_ends(mn_grammar *g, int32_t rule) {
 
 mn_status mn_grammar_end(mn_grammar *g, int32_t rule) {
   if (g->fault == MN_ERR_MEMORY) return mn_fail(MN_ERR_MEMORY, "out of memory for a grammar");
-  if (g->fault != MN_OK)
-    return mn_fail(g->fault, "the grammar has more than %d nodes: its counts or its lists are too long", MN_GRAMMAR_NODES);
+  if (g->fault != MN_OK || g->n == MN_GRAMMAR_NODES) /* who builds stops where it is full: something may be missing */
+    return mn_fail(MN_ERR_CONFIG, "the grammar has more than %d nodes: its counts or its lists are too long", MN_GRAMMAR_NODES);
   for (int32_t i = 0; i < g->n_rules; i++)
     if (g->rules[i] == MN_NO_NODE) return mn_fail(MN_ERR_CONFIG, "the grammar's rule %d is not defined", (int)i);
   if (rule >= g->n_rules) return mn_fail(MN_ERR_ARG, "the grammar has no rule %d", (int)rule);

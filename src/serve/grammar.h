@@ -17,7 +17,7 @@ typedef struct mn_grammar mn_grammar;
 typedef int32_t mn_bytes_node; /* MN_NO_NODE: something failed before; passes through, and mn_grammar_end says what */
 enum { MN_NO_NODE = -1 };
 
-enum { MN_GRAMMAR_NODES = 200000 }; /* more are refused */
+enum { MN_GRAMMAR_NODES = 200000 }; /* as many are refused */
 
 /* ---- building ---- */
 mn_status mn_grammar_new(mn_grammar **out);
