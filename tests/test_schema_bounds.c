@@ -73,6 +73,7 @@ static void runs(const char *schema, const char *first, const char *more, int n,
   CHECK(status == MN_OK, "%s: %s", schema, mn_message());
   CHECK_OK(mn_lexicon_new(32, word, NULL, &l));
   int32_t at = c.m ? after(c.m, mn_machine_begin(c.m), first) : -1;
+  const uint64_t *begin = c.m ? mn_machine_mask(c.m, mn_machine_begin(c.m), l) : NULL, before = begin ? *begin : 0;
   int i = 0;
   for (; i < n && at >= 0; i++)
     for (const char *b = more; *b && at >= 0; b++) {
@@ -82,6 +83,8 @@ static void runs(const char *schema, const char *first, const char *more, int n,
   if (c.m)
     CHECK(mn_machine_whole(c.m, after(c.m, at, end)), "%s: ends at item %d: %s", schema, i,
           mn_machine_status(c.m) == MN_OK ? "" : mn_message());
+  begin = at >= 0 ? mn_machine_mask(c.m, mn_machine_begin(c.m), l) : NULL; /* forgotten on the way, and found again */
+  CHECK(begin && before && *begin == before, "%s: begins otherwise", schema);
   mn_lexicon_free(l);
   release(&c);
 }
