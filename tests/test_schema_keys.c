@@ -470,14 +470,16 @@ static void conditions_hold(void) {
 static void conditions_of_one_key_do_not_multiply(void) {
   static char text[2][8192], good[2][80], bad[80];
   for (int own = 0; own < 2; own++) {
-    size_t n = (size_t)snprintf(text[own], sizeof text[own], OBJECT "\"required\": [\"k0\"], \"properties\": {\"n\": {\"type\": \"integer\"}");
+    size_t n =
+        (size_t)snprintf(text[own], sizeof text[own], OBJECT "\"required\": [\"k0\"], \"properties\": {\"n\": {\"type\": \"integer\"}");
     for (int i = 0; i < (own ? 32 : 1); i++)
       n += (size_t)snprintf(text[own] + n, sizeof text[own] - n, ", \"k%d\": {\"type\": \"string\"}", i);
     n += (size_t)snprintf(text[own] + n, sizeof text[own] - n, "}, \"allOf\": [true");
     for (int i = 0; i < 32; i++)
-      n += (size_t)snprintf(text[own] + n, sizeof text[own] - n,
-                            ", {\"if\": {\"properties\": {\"k%d\": {\"const\": \"v%d\"}}}, \"then\": {\"properties\": {\"n\": {\"minimum\": %d}}}}",
-                            own ? i : 0, i, i);
+      n += (size_t)snprintf(
+          text[own] + n, sizeof text[own] - n,
+          ", {\"if\": {\"properties\": {\"k%d\": {\"const\": \"v%d\"}}}, \"then\": {\"properties\": {\"n\": {\"minimum\": %d}}}}",
+          own ? i : 0, i, i);
     snprintf(text[own] + n, sizeof text[own] - n, "]}");
   }
   for (int i = 0; i < 32; i++) {

@@ -58,7 +58,7 @@ typedef struct mn_lexicon mn_lexicon;
 /* n texts, text(ctx, i, &bytes) NULL: not one that may be said. */
 mn_status mn_lexicon_new(int64_t n, const char *(*text)(void *ctx, int32_t i, size_t *bytes), void *ctx, mn_lexicon **out);
 void mn_lexicon_free(mn_lexicon *l);
-/* The tokens that the machine may be given in a state: bit i % 64 of mask[i / 64], kept with the state until another mask is asked for. NULL: the
+/* The tokens that the machine may be given in a state: bit i % 64 of mask[i / 64], valid until the machine is asked again. NULL: the
  * machine failed. */
 const uint64_t *mn_machine_mask(mn_machine *m, int32_t state, const mn_lexicon *l);
 

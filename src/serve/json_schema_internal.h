@@ -34,7 +34,7 @@ typedef struct schema_compiler {
   schema_budget *budget;
   mn_status status;
   double overlaps; /* counts of items that may be alive at once, of all lists around */
-  bool nothing; /* it is refused as no value could fit */
+  bool nothing;    /* it is refused as no value could fit */
 } schema_compiler;
 
 /* Each gives the node that begins, before `next`; MN_NO_NODE where it was refused. */
@@ -61,6 +61,6 @@ bool schema_spend(schema_compiler *c, const mn_value *at, double comparisons); /
 const char *schema_text(const mn_value *v);                                    /* NULL: it is none */
 /* Where a $ref leads; NULL: refused. */
 const mn_value *schema_look_up(schema_compiler *c, const mn_value *ref);
-bool schema_describes(const char *key);                                        /* it changes nothing */
+bool schema_describes(const char *key); /* it changes nothing */
 
 #endif
