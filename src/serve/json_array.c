@@ -176,8 +176,6 @@ static bool overlaps_run(schema_compiler *c, const array *a, const mn_value *sch
   return false;
 }
 
-static bool is_full(const schema_compiler *c) { return c->status != MN_OK || mn_grammar_nodes(c->g) >= MN_GRAMMAR_NODES; }
-
 /* Lists of which between the least and the most items fit: a place for each number of items, and of those that fit. */
 static mn_bytes_node containing(schema_compiler *c, const array *a, const mn_value *schema, holds *h, mn_bytes_node end) {
   const int64_t all = h->most < 0 ? h->least : h->most, least = a->least > a->first ? a->least : a->first;
@@ -191,7 +189,7 @@ static mn_bytes_node containing(schema_compiler *c, const array *a, const mn_val
     for (int k = 0; k < N_KINDS; k++) h->rules[i][k] = NOT_YET;
   if (!overlaps_run(c, a, schema, h)) return MN_NO_NODE;
   at[all + 1] = MN_NO_NODE;
-  for (int64_t n = all; n >= 0 && !is_full(c); n--) {
+  for (int64_t n = all; n >= 0 && !schema_is_full(c); n--) {
     at[n] = n >= h->least ? end : MN_NO_NODE;
     if (a->most >= 0) continue;
     const bool ends = at[n] != MN_NO_NODE;
@@ -200,8 +198,8 @@ static mn_bytes_node containing(schema_compiler *c, const array *a, const mn_val
     if (!ends && (at[n + 1] == MN_NO_NODE || h->rules[a->first][FITS] == NONE)) at[n] = MN_NO_NODE; /* round and round */
   }
   for (int64_t i = one_by_one - 1; i >= 0; i--)
-    for (int64_t n = 0; n <= all && !is_full(c); n++) at[n] = counted_at(c, a, h, i, n, at + n, end);
-  if (is_full(c)) return MN_NO_NODE;
+    for (int64_t n = 0; n <= all && !schema_is_full(c); n++) at[n] = counted_at(c, a, h, i, n, at + n, end);
+  if (schema_is_full(c)) return MN_NO_NODE;
   if (at[0] != MN_NO_NODE) return at[0];
   return schema_refuse_as_nothing(c, schema, "has contains that its items cannot reach");
 }
@@ -240,7 +238,7 @@ mn_bytes_node schema_array(schema_compiler *c, const mn_value *schema, mn_bytes_
     at = more;
     if (one_by_one == 0) at = mn_grammar_either(g, mn_grammar_call(g, c->rules.space, item_at(c, &a, 0, more)), end);
   }
-  for (int64_t i = one_by_one - 1; i >= 0 && !is_full(c); i--) { /* the i-th item, and what follows it */
+  for (int64_t i = one_by_one - 1; i >= 0 && !schema_is_full(c); i--) { /* the i-th item, and what follows it */
     at = mn_grammar_call(g, i ? c->rules.comma : c->rules.space, item_at(c, &a, i, at));
     if (i >= a.least) at = mn_grammar_either(g, at, end);
   }

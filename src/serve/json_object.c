@@ -215,14 +215,14 @@ static mn_bytes_node counted_others(schema_compiler *c, const counts *k, int64_t
   return ends ? mn_grammar_either(c->g, one, out) : one;
 }
 
-/* Behind the first of the others, where `said` are there: up to the most. */
-static mn_bytes_node others_up_to(schema_compiler *c, const counts *k, int32_t other, mn_bytes_node end, mn_bytes_node *behind, int64_t n) {
+/* behind[i], i up to n + 1: what may follow the first of the others where i are there, up to the most. */
+static void others_up_to(schema_compiler *c, const counts *k, int32_t other, mn_bytes_node end, mn_bytes_node *behind, int64_t n) {
   mn_grammar *g = c->g;
   if (k->most < 0) {
     const mn_bytes_node more = mn_grammar_place(g);
     mn_grammar_put(g, more, mn_grammar_either(g, mn_grammar_call(g, c->rules.comma, mn_grammar_call(g, other, more)), end));
     for (int64_t i = 0; i <= n + 1; i++) behind[i] = more;
-    return more;
+    return;
   }
   for (int64_t i = k->most + 1; i <= n + 1; i++) behind[i] = MN_NO_NODE;
   for (int64_t i = k->most; i >= 0; i--) {
@@ -230,7 +230,6 @@ static mn_bytes_node others_up_to(schema_compiler *c, const counts *k, int32_t o
     const mn_bytes_node next = last ? end : mn_grammar_call(g, c->rules.comma, mn_grammar_call(g, other, behind[i + 1]));
     behind[i] = last ? end : mn_grammar_either(g, next, end);
   }
-  return end;
 }
 
 static int32_t rule_of_pair(schema_compiler *c, const char *key, const mn_value *schema) {
@@ -261,19 +260,19 @@ static mn_bytes_node counted(schema_compiler *c, const mn_value *schema, const o
   if (other >= 0) others_up_to(c, k, other, end, behind, named);
   for (int64_t n = 0; n <= named; n++)
     at[n] = k->most >= 0 && n > k->most ? MN_NO_NODE : counted_others(c, k, n, other, end, behind[n + 1]);
-  for (int64_t i = named; i-- > 0 && c->status == MN_OK && mn_grammar_nodes(g) < MN_GRAMMAR_NODES;) {
+  for (int64_t i = named; i-- > 0 && !schema_is_full(c);) {
     const mn_entry *e = &o->named->as.entries[i];
     const bool must = (size_t)i < n_musts && o->musts[i];
     if (is_false(e->value)) continue;
     const int32_t rule = rule_of_pair(c, e->key, e->value);
     if (is_left_out(c, must)) continue;
-    for (int64_t n = 0; n <= i && mn_grammar_nodes(g) < MN_GRAMMAR_NODES; n++) { /* at most i stand before it */
+    for (int64_t n = 0; n <= i && !schema_is_full(c); n++) { /* at most i stand before it */
       mn_bytes_node one = at[n + 1];
       if (one != MN_NO_NODE) one = mn_grammar_call(g, n ? c->rules.comma : c->rules.space, mn_grammar_call(g, rule, one));
       at[n] = must || at[n] == MN_NO_NODE ? one : one == MN_NO_NODE ? at[n] : mn_grammar_either(g, one, at[n]);
     }
   }
-  if (c->status != MN_OK || mn_grammar_nodes(g) >= MN_GRAMMAR_NODES) return MN_NO_NODE;
+  if (schema_is_full(c)) return MN_NO_NODE;
   if (at[0] != MN_NO_NODE) return at[0];
   c->nothing = !o->open && (o->extra || mn_value_get(schema, "propertyNames"));
   return schema_refuse(

@@ -41,6 +41,8 @@ static bool may_merge(schema_compiler *c, const mn_value *at) {
   return false;
 }
 
+bool schema_is_full(const schema_compiler *c) { return c->status != MN_OK || mn_grammar_nodes(c->g) >= MN_GRAMMAR_NODES; }
+
 mn_bytes_node schema_refuse_as_nothing(schema_compiler *c, const mn_value *at, const char *what) {
   if (c->status == MN_OK) c->nothing = true;
   return schema_refuse(c, at, what);
@@ -380,9 +382,7 @@ static mn_bytes_node fitting(schema_compiler *c, const mn_value *schema, const c
     out = out == MN_NO_NODE ? at : mn_grammar_either(c->g, out, at);
   }
   mn_machine_free(m), mn_grammar_free(g);
-  return out == MN_NO_NODE && c->status == MN_OK && mn_grammar_nodes(c->g) < MN_GRAMMAR_NODES
-             ? schema_refuse_as_nothing(c, v, "has no value that fits what stands beside it")
-             : out;
+  return out == MN_NO_NODE && !schema_is_full(c) ? schema_refuse_as_nothing(c, v, "has no value that fits what stands beside it") : out;
 }
 
 /* Is null kept out, whoever is nullable around: of each way, by an opposite or a word of its own? */
@@ -453,7 +453,7 @@ static mn_bytes_node value_at(schema_compiler *c, const mn_value *schema, mn_byt
 }
 
 mn_bytes_node schema_value(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {
-  if (c->status != MN_OK || mn_grammar_nodes(c->g) >= MN_GRAMMAR_NODES) return MN_NO_NODE;
+  if (schema_is_full(c)) return MN_NO_NODE;
   if (c->depth == MOST_DEPTH) return schema_refuse(c, schema, "is nested more than 64 deep");
   c->depth++;
   const mn_bytes_node out = value_at(c, schema, next);

@@ -59,6 +59,8 @@ mn_bytes_node schema_refuse_as_nothing(schema_compiler *c, const mn_value *at, c
 bool schema_took_nothing(schema_compiler *c, mn_status *last);
 bool schema_spend(schema_compiler *c, const mn_value *at, double comparisons); /* false: refused, as they ran out */
 const char *schema_text(const mn_value *v);                                    /* NULL: it is none */
+/* Nothing more can be made: it was refused, or the grammar has as many nodes as there may be. */
+bool schema_is_full(const schema_compiler *c);
 /* Where a $ref leads; NULL: refused. */
 const mn_value *schema_look_up(schema_compiler *c, const mn_value *ref);
 bool schema_describes(const char *key); /* it changes nothing */

@@ -60,21 +60,7 @@ const mn_value *mn_schema_exclude_both(mn_arena *arena, const mn_value *a, const
 static bool is_number(const mn_value *v) { return v && (v->kind == MN_INTEGER || v->kind == MN_REAL); }
 
 static bool is_named(const mn_value *v, const char *type) {
-  switch (v->kind) {
-  case MN_TEXT:
-    return !strcmp(type, "string");
-  case MN_INTEGER:
-  case MN_REAL:
-    return !strcmp(type, "number") || !strcmp(type, "integer");
-  case MN_BOOLEAN:
-    return !strcmp(type, "boolean");
-  case MN_NULL:
-    return !strcmp(type, "null");
-  case MN_LIST:
-    return !strcmp(type, "array");
-  default:
-    return !strcmp(type, "object");
-  }
+  return !strcmp(type, mn_schema_type_of(v)) || (is_number(v) && !strcmp(type, "integer"));
 }
 
 static bool is_of(const mn_value *v, const mn_value *type) {

@@ -90,24 +90,6 @@ static void not_of_type(complement *k, const mn_value *type) {
 }
 
 /* ---- values ---- */
-static const char *type_of(const mn_value *v) {
-  switch (v->kind) {
-  case MN_TEXT:
-    return "string";
-  case MN_INTEGER:
-  case MN_REAL:
-    return "number";
-  case MN_BOOLEAN:
-    return "boolean";
-  case MN_NULL:
-    return "null";
-  case MN_LIST:
-    return "array";
-  default:
-    return "object";
-  }
-}
-
 /* Of texts: those that are none of the list's. */
 static void not_of_texts(complement *k, const mn_value *const *all, size_t n) {
   mn_text t = {0};
@@ -161,7 +143,7 @@ static void not_of_values(complement *k, const mn_value *const *all, size_t n) {
     return;
   }
   for (size_t i = 0; i < n; i++) {
-    for (int t = 0; t < N_TYPES; t++) has[t] = has[t] || !strcmp(type_of(all[i]), types[t]);
+    for (int t = 0; t < N_TYPES; t++) has[t] = has[t] || !strcmp(mn_schema_type_of(all[i]), types[t]);
     if (all[i]->kind == MN_BOOLEAN) truth[all[i]->as.boolean] = true;
     if ((all[i]->kind == MN_LIST && says(k->type, "array")) || (all[i]->kind == MN_MAP && says(k->type, "object"))) {
       schema_refuse(k->c, all[i], "has not or if of a list or a map as a value: texts, numbers, true, false and null are known there");

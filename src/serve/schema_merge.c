@@ -96,6 +96,24 @@ int mn_schema_order(const mn_value *a, const mn_value *b) {
 
 static bool is_number(const mn_value *v) { return v->kind == MN_INTEGER || v->kind == MN_REAL; }
 
+const char *mn_schema_type_of(const mn_value *v) {
+  switch (v->kind) {
+  case MN_TEXT:
+    return "string";
+  case MN_INTEGER:
+  case MN_REAL:
+    return "number";
+  case MN_BOOLEAN:
+    return "boolean";
+  case MN_NULL:
+    return "null";
+  case MN_LIST:
+    return "array";
+  default:
+    return "object";
+  }
+}
+
 bool mn_schema_equal(const mn_value *a, const mn_value *b) {
   if (is_number(a) && is_number(b)) return mn_schema_order(a, b) == 0;
   if (a->kind != b->kind || (a->kind != MN_LIST && a->kind != MN_MAP)) return mn_value_equal(a, b);
@@ -293,7 +311,6 @@ static bool take_alone(merger *m, const mn_entry *e, const mn_value *own, const 
 static const mn_value *merged(merger *m, const char *key, const mn_value *a, const mn_value *b) {
   static const char *const larger[] = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", NULL};
   static const char *const single[] = {"patternProperties", "additionalItems", "contentEncoding", NULL};
-  const mn_value *v;
   static const char *const smaller[] = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", NULL};
   if (!strcmp(key, "type")) return types(m, a, b);
   if (!strcmp(key, "enum")) return in_both(m, a, b);
@@ -311,8 +328,10 @@ static const mn_value *merged(merger *m, const char *key, const mn_value *a, con
   if (!spend(m->left, mn_schema_weight(a))) return spent(m);
   if (mn_schema_equal(a, b)) return a;
   if (!strcmp(key, "const")) return fail(m, "wants two constants at once");
-  if (!strcmp(key, "pattern") && (v = mn_schema_exclude_both(m->arena, a, b))) return v;
-  if (!strcmp(key, "pattern")) return fail(m, "has two patterns that must hold at once");
+  if (!strcmp(key, "pattern")) {
+    const mn_value *excluding = mn_schema_exclude_both(m->arena, a, b);
+    return excluding ? excluding : fail(m, "has two patterns that must hold at once");
+  }
   if (!strcmp(key, "format")) return fail(m, "has two formats that must hold at once");
   if (!strcmp(key, "multipleOf")) return fail(m, "has two multipleOf that must hold at once");
   if (!strcmp(key, "oneOf")) return fail(m, "has two lists of oneOf that must hold at once");

@@ -12,6 +12,8 @@ const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_val
 /* The map without these keys (zero-terminated), or with these alone. NULL: out of memory. */
 const mn_value *mn_schema_without(mn_arena *arena, const mn_value *map, const char *const *keys);
 
+/* What `type` calls it: a word; of whole numbers, too, "number". */
+const char *mn_schema_type_of(const mn_value *v);
 /* The same value of JSON: numbers by what they are, 1 and 1.0, whichever way they are kept. */
 bool mn_schema_equal(const mn_value *a, const mn_value *b);
 
