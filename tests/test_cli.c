@@ -301,36 +301,54 @@ static mn_status wait_run(mn_cli *cli) {
   return MN_OK;
 }
 
-static void interruption(void) {
+/* A child in which a verb waits for a signal, and does not end by the first one where it is stubborn. */
+static pid_t waiting_verb(bool stubborn) {
   static const mn_verb wait_verb = {.name = "wait", .usage = "", .summary = "", .run = wait_run};
   static const mn_verb *const verbs[] = {&wait_verb};
-  for (int stubborn = 0; stubborn < 2; stubborn++) {
-    int working[2];
-    char byte;
-    CHECK(pipe(working) == 0, "a pipe");
-    fflush(stdout);
-    pid_t pid = fork();
-    if (pid == 0) {
-      freopen("/dev/null", "w", stderr);
-      at_work = working[1];
-      seen.result = stubborn ? MN_ERR_IO : MN_OK;
-      char *argv[] = {"mneme", "wait", NULL};
-      _exit(mn_cli_main(2, argv, verbs, 1));
-    }
-    close(working[1]);
-    CHECK(read(working[0], &byte, 1) == 1, "the verb runs");
-    close(working[0]);
-    kill(pid, stubborn ? SIGTERM : SIGINT);
-    int status = 0;
-    if (stubborn) {
-      usleep(50000);
-      CHECK(waitpid(pid, &status, WNOHANG) == 0, "the first signal only asks");
-      kill(pid, SIGINT);
-    }
-    waitpid(pid, &status, 0);
-    if (stubborn) CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT, "status %x", (unsigned)status);
-    else CHECK(WIFEXITED(status) && WEXITSTATUS(status) == MN_EXIT_INTERRUPTED, "status %x", (unsigned)status);
+  int working[2];
+  char byte;
+  CHECK(pipe(working) == 0, "a pipe");
+  fflush(stdout);
+  pid_t pid = fork();
+  if (pid == 0) {
+    freopen("/dev/null", "w", stderr);
+    at_work = working[1];
+    seen.result = stubborn ? MN_ERR_IO : MN_OK;
+    char *argv[] = {"mneme", "wait", NULL};
+    _exit(mn_cli_main(2, argv, verbs, 1));
   }
+  close(working[1]);
+  CHECK(read(working[0], &byte, 1) == 1, "the verb runs");
+  close(working[0]);
+  return pid;
+}
+
+static void interruption(void) {
+  int status = 0;
+  pid_t pid = waiting_verb(false);
+  kill(pid, SIGINT);
+  waitpid(pid, &status, 0);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == MN_EXIT_INTERRUPTED, "status %x", (unsigned)status);
+  pid = waiting_verb(true);
+  kill(pid, SIGTERM);
+  usleep(50000);
+  CHECK(waitpid(pid, &status, WNOHANG) == 0, "the first signal only asks");
+  pid_t ended = 0;
+  for (int i = 0; i < 80 && !ended; i++) kill(pid, SIGINT), usleep(100000), ended = waitpid(pid, &status, WNOHANG);
+  CHECK(ended == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGINT, "status %x", (unsigned)status);
+}
+
+/* timeout(1) signals its child, and then the group in which the child is: one request, not the second one. */
+static void a_signal_that_comes_twice_at_once(void) {
+  int status = 0;
+  pid_t pid = waiting_verb(false);
+  kill(pid, SIGSTOP); /* so that both wait, and come one right after the other */
+  CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status), "status %x", (unsigned)status);
+  kill(pid, SIGINT);
+  kill(pid, SIGTERM);
+  kill(pid, SIGCONT);
+  waitpid(pid, &status, 0);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == MN_EXIT_INTERRUPTED, "status %x", (unsigned)status);
 }
 
 /* ---- mneme runs --------------------------------------------------------------------------------------------------- */
@@ -484,6 +502,7 @@ int main(void) {
   RUN(help_pages);
   RUN(the_program_runs);
   RUN(interruption);
+  RUN(a_signal_that_comes_twice_at_once);
   RUN(runs_on_the_command_line);
   RUN(progress_lines);
   return test_end();

@@ -125,8 +125,9 @@ static void inspect_says_whether_checksums_hold(void) {
 /* A text that shrinks under a stream: said, and what was read is kept. */
 static void a_text_that_shrinks_ends_a_stream_with_its_session(void) {
   write_file("long.txt", "The whale and the sea and the ship sailed far and old.\n", 200000);
-  CHECK(sh("rm -f s.safetensors; (sleep 1; truncate -s 3000 long.txt) & $M stream --model model --forget --segment 8 --threads 1 long.txt "
-           "--session-out s.safetensors --json >/dev/null") == 1 &&
+  CHECK(sh("rm -f s.safetensors streamed; { $M stream --model model --forget --segment 8 --threads 1 long.txt --every 1000 --json "
+           "--session-out s.safetensors >streamed & p=$!; until [ -s streamed ] || ! kill -0 $p 2>/dev/null; do sleep 0.01; done; "
+           "truncate -s 3000 long.txt; wait $p; }") == 1 &&
             strstr(said, "long.txt was cut short") && strstr(said, "session is in s.safetensors"),
         "%s", said);
   CHECK(sh("$M inspect s.safetensors") == 0 && strstr(said, "checksums hold"), "%s", said);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/nearest.h"
@@ -23,17 +24,27 @@ typedef struct mn_cli_value {
 
 static volatile sig_atomic_t stop_flag, signalled; /* asked to stop at all; by a signal */
 static volatile sig_atomic_t in_part, part_stops;  /* SIGINT is for a part of the verb (mn_cli_part_begin); it came */
+static struct timespec first_signal;               /* when it was signalled; written once, by the handler alone */
+
+/* timeout(1) and supervisors signal a process and then its whole group: what follows at once is the same request. */
+static bool same_request(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)(now.tv_sec - first_signal.tv_sec) + 1e-9 * (double)(now.tv_nsec - first_signal.tv_nsec) < 0.3;
+}
 
 static void on_signal(int sig) {
   if (sig == SIGINT && in_part && !stop_flag) {
     stop_flag = part_stops = 1;
     return;
   }
+  if (signalled && same_request()) return;
   if (signalled) { /* asked twice: end at once, by the signal itself, so that the parent process sees it */
     signal(sig, SIG_DFL);
     raise(sig);
     return;
   }
+  clock_gettime(CLOCK_MONOTONIC, &first_signal);
   stop_flag = signalled = 1;
   static const char text[] = "\nmneme: ending cleanly; interrupt again to end at once\n";
   ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
