@@ -1,26 +1,14 @@
 /* tokenizer_json.c - tokenizer.json in: vocabulary, merges, added tokens. The file is untrusted: what it claims is checked before it
  * is used, and what Mneme does not implement is refused by name rather than guessed. It is read straight from jansson's tree: these
  * files hold half a million strings that nothing but the tables below needs. */
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
-#include "format/tokenizer_internal.h"
+#include "format/tokenizer_reading.h"
 
 enum { FILE_LIMIT = 256 << 20, MAX_TOKEN = 1 << 16, MAX_ADDED = 1 << 20, MAX_TEXT = 64 };
-
-typedef mn_tok_reader reader;
-
-static const char *show(reader *r, const char *s) { return mn_printable(s, r->shown); }
-
-static bool is_set(const json_t *j) { return j && !json_is_null(j); }
-
-static const char *type_of(const json_t *j) {
-  const char *type = json_string_value(json_object_get(j, "type"));
-  return type ? type : "?";
-}
 
 /* ---- vocabulary ---- */
 

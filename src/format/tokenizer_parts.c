@@ -1,24 +1,12 @@
 /* tokenizer_parts.c - the sections of tokenizer.json beside the model: normalizer, pre_tokenizer, post_processor, decoder. What is not
  * implemented is refused by name. */
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "format/tokenizer_internal.h"
+#include "format/tokenizer_reading.h"
 
 enum { MAX_DEPTH = 8, MAX_CHARSMAP = 16 << 20 };
-
-typedef mn_tok_reader reader;
-
-static const char *show(reader *r, const char *s) { return mn_printable(s, r->shown); }
-
-static bool is_set(const json_t *j) { return j && !json_is_null(j); }
-
-static const char *type_of(const json_t *j) {
-  const char *type = json_string_value(json_object_get(j, "type"));
-  return type ? type : "?";
-}
 
 static bool is(const json_t *j, const char *type) { return !strcmp(type_of(j), type); }
 

@@ -5,18 +5,6 @@
 
 enum { BLOCK = 4, GRAD_BLOCK = 8 }; /* steps that are held in registers */
 
-MN_INLINE vf load(mn_dtype t, const void *p, int64_t i, int n) {
-  if (t == MN_F32) return n == MN_VL ? vf_load((const float *)p + i) : vf_loadn((const float *)p + i, n);
-  return n == MN_VL ? vf_load_bf16((const uint16_t *)p + i) : vf_load_bf16n((const uint16_t *)p + i, n);
-}
-MN_INLINE void store(mn_dtype t, void *p, int64_t i, vf x, int n) {
-  if (t == MN_F32) {
-    if (n == MN_VL) vf_store((float *)p + i, x);
-    else vf_storen((float *)p + i, x, n);
-  } else if (n == MN_VL) vf_store_bf16((uint16_t *)p + i, x);
-  else vf_store_bf16n((uint16_t *)p + i, x, n);
-}
-
 /* The rows of a block are short runs in memory, too short for the processor to foresee the next block's. They most
  * often follow at the same distance; a wrong guess does no harm. */
 MN_INLINE void prefetch_next(const void *before, const void *last, int64_t offset, int steps, const int write) {
@@ -30,7 +18,7 @@ MN_INLINE void prefetch_next(const void *before, const void *last, int64_t offse
 /* n lanes from element i on, of `steps` <= BLOCK steps */
 MN_INLINE void conv_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const float *w, const float *bias,
                           void *const *y, int64_t i, int n) {
-  vf sum[BLOCK], b = bias ? load(MN_F32, bias, i, n) : vf_zero();
+  vf sum[BLOCK], b = bias ? vf_load_of(MN_F32, bias, i, n) : vf_zero();
   for (int k = 0; k < BLOCK; k++) sum[k] = b;
   if (steps > 1 && W > 0) {
     int64_t last = steps + W - 2, offset = i * (t == MN_F32 ? 4 : 2);
@@ -38,10 +26,10 @@ MN_INLINE void conv_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const voi
     prefetch_next(y[steps - 2], y[steps - 1], offset, steps, 1);
   }
   for (int64_t j = 0; j < W; j++) {
-    vf tap = load(MN_F32, w + j * D, i, n);
-    for (int k = 0; k < steps; k++) sum[k] = vf_fma(tap, load(t, row[j + k], i, n), sum[k]);
+    vf tap = vf_load_of(MN_F32, w + j * D, i, n);
+    for (int k = 0; k < steps; k++) sum[k] = vf_fma(tap, vf_load_of(t, row[j + k], i, n), sum[k]);
   }
-  for (int k = 0; k < steps; k++) store(t, y[k], i, sum[k], n);
+  for (int k = 0; k < steps; k++) vf_store_of(t, y[k], i, sum[k], n);
 }
 MN_INLINE void conv_steps(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const float *w, const float *bias,
                           void *const *y) {
@@ -62,18 +50,18 @@ static void conv(mn_dtype t, int64_t n, int64_t W, int64_t D, const void *const 
 
 MN_INLINE void grad_lanes(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const void *const *dy, float *sum, int64_t i,
                           int n) {
-  vf d[GRAD_BLOCK], all = load(MN_F32, sum + W * D, i, n);
+  vf d[GRAD_BLOCK], all = vf_load_of(MN_F32, sum + W * D, i, n);
   if (steps > 1 && W > 0) {
     int64_t last = steps + W - 2, offset = i * (t == MN_F32 ? 4 : 2);
     prefetch_next(row[last - 1], row[last], offset, steps, 0);
     prefetch_next(dy[steps - 2], dy[steps - 1], offset, steps, 0);
   }
-  for (int k = 0; k < steps; k++) all += d[k] = load(t, dy[k], i, n);
-  store(MN_F32, sum + W * D, i, all, n);
+  for (int k = 0; k < steps; k++) all += d[k] = vf_load_of(t, dy[k], i, n);
+  vf_store_of(MN_F32, sum + W * D, i, all, n);
   for (int64_t j = 0; j < W; j++) {
-    vf s = load(MN_F32, sum + j * D, i, n);
-    for (int k = 0; k < steps; k++) s = vf_fma(d[k], load(t, row[j + k], i, n), s);
-    store(MN_F32, sum + j * D, i, s, n);
+    vf s = vf_load_of(MN_F32, sum + j * D, i, n);
+    for (int k = 0; k < steps; k++) s = vf_fma(d[k], vf_load_of(t, row[j + k], i, n), s);
+    vf_store_of(MN_F32, sum + j * D, i, s, n);
   }
 }
 MN_INLINE void grad_steps(mn_dtype t, int steps, int64_t W, int64_t D, const void *const *row, const void *const *dy, float *sum) {

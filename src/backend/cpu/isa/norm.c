@@ -47,20 +47,9 @@ enum { SUMS = 4 };
   }
 MN_INLINE float total(const vf s[SUMS]) { return vf_sum((s[0] + s[1]) + (s[2] + s[3])); }
 
-MN_INLINE vf load(mn_dtype t, const void *p, int64_t i, int n) {
-  if (t == MN_F32) return n == MN_VL ? vf_load((const float *)p + i) : vf_loadn((const float *)p + i, n);
-  return n == MN_VL ? vf_load_bf16((const uint16_t *)p + i) : vf_load_bf16n((const uint16_t *)p + i, n);
-}
-MN_INLINE void store(mn_dtype t, void *p, int64_t i, vf x, int n) {
-  if (t == MN_F32) {
-    if (n == MN_VL) vf_store((float *)p + i, x);
-    else vf_storen((float *)p + i, x, n);
-  } else if (n == MN_VL) vf_store_bf16((uint16_t *)p + i, x);
-  else vf_store_bf16n((uint16_t *)p + i, x, n);
-}
 MN_INLINE vf only(vf x, int n) { return n == MN_VL ? x : vf_select(vm_first(n), x, vf_zero()); } /* others 0 */
 MN_INLINE void *row(mn_dtype t, const void *p, int64_t elements) { return (char *)p + elements * (t == MN_F32 ? 4 : 2); }
-#define F32(p, i, n) load(MN_F32, p, i, n)
+#define F32(p, i, n) vf_load_of(MN_F32, p, i, n)
 
 /* ---- norm ------------------------------------------------------------------------------------------------------- */
 /* y = xhat * weight + bias, xhat = (x - mean) * scale; the mean is 0 but for LAYER */
@@ -69,21 +58,21 @@ MN_INLINE void norm_row(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype xt, m
   vf sums[SUMS] = NO_SUMS, squares[SUMS] = NO_SUMS;
   float mean = 0;
   if (kind == MN_NORM_LAYER) {
-    FOR_SUMS(D, sums[k] += load(xt, x, i, n););
+    FOR_SUMS(D, sums[k] += vf_load_of(xt, x, i, n););
     mean = total(sums) / (float)D;
     vf m = vf_set1(mean);
-    FOR_SUMS(D, vf d = only(load(xt, x, i, n) - m, n); squares[k] = vf_fma(d, d, squares[k]););
+    FOR_SUMS(D, vf d = only(vf_load_of(xt, x, i, n) - m, n); squares[k] = vf_fma(d, d, squares[k]););
   } else {
-    FOR_SUMS(D, vf v = load(xt, x, i, n); squares[k] = vf_fma(v, v, squares[k]););
+    FOR_SUMS(D, vf v = vf_load_of(xt, x, i, n); squares[k] = vf_fma(v, v, squares[k]););
   }
   float s = total(squares) / (kind == MN_NORM_L2 ? 1.0f : (float)D);
   vf scale = vf_set1(1.0f / sqrtf(s + a->eps)), m = vf_set1(mean);
-#define XHAT ((kind == MN_NORM_LAYER ? load(xt, x, i, n) - m : load(xt, x, i, n)) * scale)
+#define XHAT ((kind == MN_NORM_LAYER ? vf_load_of(xt, x, i, n) - m : vf_load_of(xt, x, i, n)) * scale)
   const float *w = a->weight, *b = a->bias;
-  if (w && b) FOR_VECTORS(D, store(yt, y, i, vf_fma(XHAT, F32(w, i, n), F32(b, i, n)), n););
-  else if (w) FOR_VECTORS(D, store(yt, y, i, XHAT * F32(w, i, n), n););
-  else if (b) FOR_VECTORS(D, store(yt, y, i, XHAT + F32(b, i, n), n););
-  else FOR_VECTORS(D, store(yt, y, i, XHAT, n););
+  if (w && b) FOR_VECTORS(D, vf_store_of(yt, y, i, vf_fma(XHAT, F32(w, i, n), F32(b, i, n)), n););
+  else if (w) FOR_VECTORS(D, vf_store_of(yt, y, i, XHAT * F32(w, i, n), n););
+  else if (b) FOR_VECTORS(D, vf_store_of(yt, y, i, XHAT + F32(b, i, n), n););
+  else FOR_VECTORS(D, vf_store_of(yt, y, i, XHAT, n););
 #undef XHAT
 }
 
@@ -95,21 +84,23 @@ MN_INLINE void norm_grad_row(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype 
   vf sum_x[SUMS] = NO_SUMS, sum_g[SUMS] = NO_SUMS, squares[SUMS] = NO_SUMS, products[SUMS] = NO_SUMS;
   float mean = 0, mean_g = 0;
   if (kind == MN_NORM_LAYER) {
-    FOR_SUMS(D, vf g = load(yt, dy, i, n); sum_x[k] += load(xt, x, i, n); sum_g[k] = w ? vf_fma(g, F32(w, i, n), sum_g[k]) : sum_g[k] + g;);
+    FOR_SUMS(D, vf g = vf_load_of(yt, dy, i, n); sum_x[k] += vf_load_of(xt, x, i, n);
+             sum_g[k] = w ? vf_fma(g, F32(w, i, n), sum_g[k]) : sum_g[k] + g;);
     mean = total(sum_x) / (float)D;
     mean_g = total(sum_g) / (float)D;
   }
   vf m = vf_set1(mean);
-  FOR_SUMS(D, vf v = load(xt, x, i, n); if (kind == MN_NORM_LAYER) v = only(v - m, n); vf g = load(yt, dy, i, n); if (w) g *= F32(w, i, n);
-           squares[k] = vf_fma(v, v, squares[k]); products[k] = vf_fma(g, v, products[k]););
+  FOR_SUMS(D, vf v = vf_load_of(xt, x, i, n); if (kind == MN_NORM_LAYER) v = only(v - m, n); vf g = vf_load_of(yt, dy, i, n);
+           if (w) g *= F32(w, i, n); squares[k] = vf_fma(v, v, squares[k]); products[k] = vf_fma(g, v, products[k]););
   float M = kind == MN_NORM_L2 ? 1.0f : (float)D;
   float scale = 1.0f / sqrtf(total(squares) / M + a->eps);
   vf s = vf_set1(scale), c = vf_set1(scale * scale * total(products) / M), mg = vf_set1(scale * mean_g);
   float *dw = a->dweight, *db = a->dbias;
-  FOR_VECTORS(D, vf xhat = (kind == MN_NORM_LAYER ? load(xt, x, i, n) - m : load(xt, x, i, n)) * s; vf d = load(yt, dy, i, n);
-              vf g = s * (w ? d * F32(w, i, n) : d); if (dw) store(MN_F32, dw, i, vf_fma(d, xhat, F32(dw, i, n)), n);
-              if (db) store(MN_F32, db, i, F32(db, i, n) + d, n); if (kind == MN_NORM_LAYER) g -= mg;
-              store(xt, dx, i, vf_fnma(xhat, c, g), n););
+  FOR_VECTORS(D, vf xhat = (kind == MN_NORM_LAYER ? vf_load_of(xt, x, i, n) - m : vf_load_of(xt, x, i, n)) * s;
+              vf d = vf_load_of(yt, dy, i, n); vf g = s * (w ? d * F32(w, i, n) : d);
+              if (dw) vf_store_of(MN_F32, dw, i, vf_fma(d, xhat, F32(dw, i, n)), n);
+              if (db) vf_store_of(MN_F32, db, i, F32(db, i, n) + d, n); if (kind == MN_NORM_LAYER) g -= mg;
+              vf_store_of(xt, dx, i, vf_fnma(xhat, c, g), n););
 }
 
 MN_INLINE void norm_rows(const mn_norm_rows *a, mn_norm_kind kind, mn_dtype xt, mn_dtype yt, bool grad) {
@@ -157,13 +148,13 @@ MN_INLINE void gated_row(const mn_gated_rows *a, mn_gated_kind kind, mn_dtype xt
   const int64_t D = a->D;
   const float *w = a->weight;
   vf squares[SUMS] = NO_SUMS;
-  FOR_SUMS(D, vf v = load(xt, x, i, n); squares[k] = vf_fma(v, v, squares[k]););
+  FOR_SUMS(D, vf v = vf_load_of(xt, x, i, n); squares[k] = vf_fma(v, v, squares[k]););
   const vf scale = vf_set1(1.0f / sqrtf(total(squares) / (float)D + a->eps));
 #define GATED                                                                                                                              \
-  vf u = load(yt, gate, i, n), s = vf_sigmoid(u);                                                                                          \
-  vf xhat = load(xt, x, i, n) * scale, act = kind == MN_GATED_BY_SILU ? u * s : s;
-  if (w) FOR_VECTORS(D, GATED store(yt, y, i, xhat * F32(w, i, n) * act, n););
-  else FOR_VECTORS(D, GATED store(yt, y, i, xhat * act, n););
+  vf u = vf_load_of(yt, gate, i, n), s = vf_sigmoid(u);                                                                                    \
+  vf xhat = vf_load_of(xt, x, i, n) * scale, act = kind == MN_GATED_BY_SILU ? u * s : s;
+  if (w) FOR_VECTORS(D, GATED vf_store_of(yt, y, i, xhat * F32(w, i, n) * act, n););
+  else FOR_VECTORS(D, GATED vf_store_of(yt, y, i, xhat * act, n););
 #undef GATED
 }
 
@@ -177,17 +168,17 @@ MN_INLINE void gated_grad_row(const mn_gated_rows *a, mn_gated_kind kind, mn_dty
   const float *w = a->weight;
   float kept[GATES];
   vf squares[SUMS] = NO_SUMS, products[SUMS] = NO_SUMS;
-  FOR_SUMS(D, vf v = load(xt, x, i, n); vf u = load(yt, gate, i, n); vf s = vf_sigmoid(u); if (D <= GATES) store(MN_F32, kept, i, s, n);
-           vf g = load(yt, dy, i, n) * (kind == MN_GATED_BY_SILU ? u * s : s); if (w) g *= F32(w, i, n);
-           squares[k] = vf_fma(v, v, squares[k]); products[k] = vf_fma(g, v, products[k]););
+  FOR_SUMS(D, vf v = vf_load_of(xt, x, i, n); vf u = vf_load_of(yt, gate, i, n); vf s = vf_sigmoid(u);
+           if (D <= GATES) vf_store_of(MN_F32, kept, i, s, n); vf g = vf_load_of(yt, dy, i, n) * (kind == MN_GATED_BY_SILU ? u * s : s);
+           if (w) g *= F32(w, i, n); squares[k] = vf_fma(v, v, squares[k]); products[k] = vf_fma(g, v, products[k]););
   const float r = 1.0f / sqrtf(total(squares) / (float)D + a->eps);
   const vf scale = vf_set1(r), c = vf_set1(r * r * total(products) / (float)D), one = vf_set1(1);
   float *dw = a->dweight;
-  FOR_VECTORS(D, vf u = load(yt, gate, i, n); vf s = D <= GATES ? F32(kept, i, n) : vf_sigmoid(u); vf d = load(yt, dy, i, n);
+  FOR_VECTORS(D, vf u = vf_load_of(yt, gate, i, n); vf s = D <= GATES ? F32(kept, i, n) : vf_sigmoid(u); vf d = vf_load_of(yt, dy, i, n);
               vf act = kind == MN_GATED_BY_SILU ? u * s : s; vf slope = s * (kind == MN_GATED_BY_SILU ? vf_fma(u, one - s, one) : one - s);
-              vf xhat = load(xt, x, i, n) * scale; vf g = d * act; if (dw) store(MN_F32, dw, i, vf_fma(g, xhat, F32(dw, i, n)), n);
-              d *= xhat; if (w) g *= F32(w, i, n); if (w) d *= F32(w, i, n); store(yt, dgate, i, d * slope, n);
-              store(xt, dx, i, vf_fnma(xhat, c, scale * g), n););
+              vf xhat = vf_load_of(xt, x, i, n) * scale; vf g = d * act;
+              if (dw) vf_store_of(MN_F32, dw, i, vf_fma(g, xhat, F32(dw, i, n)), n); d *= xhat; if (w) g *= F32(w, i, n);
+              if (w) d *= F32(w, i, n); vf_store_of(yt, dgate, i, d * slope, n); vf_store_of(xt, dx, i, vf_fnma(xhat, c, scale * g), n););
 }
 
 MN_INLINE void gated_rows(const mn_gated_rows *a, mn_gated_kind kind, mn_dtype xt, mn_dtype yt, bool grad) {
@@ -214,7 +205,8 @@ static void gated_norm_grad(const mn_gated_rows *a) {
 }
 
 static void add_rows(int64_t rows, int64_t D, int64_t step, const float *part, float *out) {
-  FOR_VECTORS(D, vf sum = vf_zero(); for (int64_t r = 0; r < rows; r++) sum += F32(part + r * step, i, n); store(MN_F32, out, i, sum, n););
+  FOR_VECTORS(D, vf sum = vf_zero(); for (int64_t r = 0; r < rows; r++) sum += F32(part + r * step, i, n);
+              vf_store_of(MN_F32, out, i, sum, n););
 }
 
 /* ---- softmax ---------------------------------------------------------------------------------------------------- */
@@ -223,12 +215,12 @@ MN_INLINE void softmax_row(mn_dtype t, int64_t D, const void *x, void *y) {
   float kept[KEEP], *e_row = t == MN_F32 ? y : D <= KEEP ? kept : NULL;
   vf most[SUMS], sums[SUMS] = NO_SUMS, least = vf_set1(-INFINITY);
   for (int k = 0; k < SUMS; k++) most[k] = least;
-  FOR_SUMS(D, vf v = load(t, x, i, n); if (n < MN_VL) v = vf_select(vm_first(n), v, least); most[k] = vf_max(v, most[k]););
+  FOR_SUMS(D, vf v = vf_load_of(t, x, i, n); if (n < MN_VL) v = vf_select(vm_first(n), v, least); most[k] = vf_max(v, most[k]););
   vf m = vf_set1(vf_hmax(vf_max(vf_max(most[0], most[1]), vf_max(most[2], most[3]))));
-  FOR_SUMS(D, vf e = only(vf_exp(load(t, x, i, n) - m), n); sums[k] += e; if (e_row) store(MN_F32, e_row, i, e, n););
+  FOR_SUMS(D, vf e = only(vf_exp(vf_load_of(t, x, i, n) - m), n); sums[k] += e; if (e_row) vf_store_of(MN_F32, e_row, i, e, n););
   vf scale = vf_set1(1.0f / total(sums));
-  if (e_row) FOR_VECTORS(D, store(t, y, i, F32(e_row, i, n) * scale, n););
-  else FOR_VECTORS(D, store(t, y, i, vf_exp(load(t, x, i, n) - m) * scale, n););
+  if (e_row) FOR_VECTORS(D, vf_store_of(t, y, i, F32(e_row, i, n) * scale, n););
+  else FOR_VECTORS(D, vf_store_of(t, y, i, vf_exp(vf_load_of(t, x, i, n) - m) * scale, n););
 }
 static void softmax(mn_dtype t, int64_t rows, int64_t D, const void *x, int64_t x_step, void *y) {
   for (int64_t r = 0; r < rows; r++) {
@@ -239,9 +231,9 @@ static void softmax(mn_dtype t, int64_t rows, int64_t D, const void *x, int64_t 
 
 MN_INLINE void softmax_grad_row(mn_dtype t, int64_t D, const void *y, const void *dy, void *dx) {
   vf sums[SUMS] = NO_SUMS;
-  FOR_SUMS(D, sums[k] = vf_fma(load(t, y, i, n), load(t, dy, i, n), sums[k]););
+  FOR_SUMS(D, sums[k] = vf_fma(vf_load_of(t, y, i, n), vf_load_of(t, dy, i, n), sums[k]););
   vf s = vf_set1(total(sums));
-  FOR_VECTORS(D, store(t, dx, i, load(t, y, i, n) * (load(t, dy, i, n) - s), n););
+  FOR_VECTORS(D, vf_store_of(t, dx, i, vf_load_of(t, y, i, n) * (vf_load_of(t, dy, i, n) - s), n););
 }
 static void softmax_grad(mn_dtype t, int64_t rows, int64_t D, const void *y, int64_t y_step, const void *dy, int64_t dy_step, void *dx) {
   for (int64_t r = 0; r < rows; r++) {
@@ -271,18 +263,18 @@ MN_INLINE void rope_rows(const mn_rope_rows *a, mn_dtype t) {
         half, vf c = F32(a->cos, i, n); vf s = F32(a->sin, i, n) * sign; for (int64_t h = 0; h < a->H; h++) {
           const void *x = row(t, a->x, h * a->x_step);
           void *y = row(t, a->y, h * K);
-          vf first = load(t, x, i, n);
-          vf second = load(t, x, i + half, n);
-          store(t, y, i, vf_fnma(second, s, first * c), n);
-          store(t, y, i + half, vf_fma(first, s, second * c), n);
+          vf first = vf_load_of(t, x, i, n);
+          vf second = vf_load_of(t, x, i + half, n);
+          vf_store_of(t, y, i, vf_fnma(second, s, first * c), n);
+          vf_store_of(t, y, i + half, vf_fma(first, s, second * c), n);
         });
   } else {
     vf alternating = vf_select(vi_eq(vi_iota() & 1, vi_set1(0)), -sign, sign);
     FOR_VECTORS(
         K, vf c = each_twice(a->cos + i / 2, n / 2); vf s = each_twice(a->sin + i / 2, n / 2) * alternating;
         for (int64_t h = 0; h < a->H; h++) {
-          vf v = load(t, row(t, a->x, h * a->x_step), i, n);
-          store(t, row(t, a->y, h * K), i, vf_fma(swap_pairs(v), s, v * c), n);
+          vf v = vf_load_of(t, row(t, a->x, h * a->x_step), i, n);
+          vf_store_of(t, row(t, a->y, h * K), i, vf_fma(swap_pairs(v), s, v * c), n);
         });
   }
 }

@@ -16,6 +16,8 @@
 #include <string.h>
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
+
+#include "base/types.h"
 #endif
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
@@ -231,6 +233,19 @@ MN_INLINE void vf_store_bf16n(uint16_t *p, vf x, int n) {
 #else
   for (int i = 0; i < n; i++) p[i] = h[i];
 #endif
+}
+
+/* ---- memory: n of MN_VL numbers from element i on, in f32 or bf16 ---- */
+MN_INLINE vf vf_load_of(mn_dtype t, const void *p, int64_t i, int n) {
+  if (t == MN_F32) return n == MN_VL ? vf_load((const float *)p + i) : vf_loadn((const float *)p + i, n);
+  return n == MN_VL ? vf_load_bf16((const uint16_t *)p + i) : vf_load_bf16n((const uint16_t *)p + i, n);
+}
+MN_INLINE void vf_store_of(mn_dtype t, void *p, int64_t i, vf x, int n) {
+  if (t == MN_F32) {
+    if (n == MN_VL) vf_store((float *)p + i, x);
+    else vf_storen((float *)p + i, x, n);
+  } else if (n == MN_VL) vf_store_bf16((uint16_t *)p + i, x);
+  else vf_store_bf16n((uint16_t *)p + i, x, n);
 }
 
 /* ---- memory: truth values, one byte each, 0 or 1 (any other value reads as true) ---- */
