@@ -1,6 +1,7 @@
 # lib.sh - what the benches share; sourced, not run.
 # Peers live in a private environment that no other program sees:
 #   peer_python PACKAGE...   prints a Python in which the packages are installed, making the environment if needed.
+#   peers_there MODULE...    whether that Python is there and has them, for a bench whose own half needs none; nothing is installed.
 # MNEME_PEER_PYTHON names a Python that has the packages already, and then nothing is installed.
 set -euo pipefail
 bench_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -12,6 +13,12 @@ need_mneme() {
     echo "$0: $mneme is not there; build it (cmake --preset release && ninja -C build) or name it with MNEME=" >&2
     exit 1
   fi
+}
+
+peers_there() {
+  local python=${MNEME_PEER_PYTHON:-${XDG_CACHE_HOME:-$HOME/.cache}/mneme/peers/bin/python}
+  [ -x "$(command -v "$python")" ] && "$python" -c 'import importlib.util, sys
+sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1:]))' "$@"
 }
 
 peer_python() {
