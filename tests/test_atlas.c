@@ -1,9 +1,11 @@
 /* test_atlas.c - what must be true of ATLAS and the memories of its family, in order: golden vectors; a stream cut anywhere is the stream,
  * though windows cross chunks; gradients, through windows, features and orthogonal steps; bf16; what it becomes when its parts are switched
- * off; what polynomial features are worth; what an orthogonal step keeps; what a recipe may not ask for. */
+ * off; what polynomial features are worth; what a loop over chunks carries; what an orthogonal step keeps; what a recipe may not ask for. */
 #include "gradcheck.h"
+#include "graph/ops.h"
 #include "graph/orthogonal.h"
 #include "mixer_suite.h"
+#include "nn/fast_memory.h"
 #include "nn/feature_map.h"
 
 static const char *const forms[] = {
@@ -153,6 +155,33 @@ static void capacity_is_the_number_of_features(void) {
   free(x);
 }
 
+/* ---- the loop over chunks ---- */
+/* Blocks come with the pairs before them, so that the loop carries W and S of each matrix and nothing else: then its heads run apart. */
+static void pairs_are_not_carried(void) {
+  enum { TOKENS = 12, PAST = 4 };
+  mn_graph *g = mn_graph_new();
+  const mn_fast_config c = {.net = MN_FAST_MLP, .depth = 2, .expand = 2, .heads = 3, .head_dim = 4, .chunk = 4, .window = PAST + 1,
+                            .step = MN_FAST_ORTHOGONAL, .steps = 2, .momentum = true};
+  mn_fast_state s = {0};
+  for (int p = 0; p < mn_fast_parts(&c); p++) s.W[p] = s.S[p] = s.A[p] = mn_input(g, "w", MN_F32, mn_fast_shape(&c, p, 1));
+  s.past_k = s.past_v = mn_input(g, "past", MN_F32, MN_SHAPE(1, PAST, 3, 4));
+  mn_tensor *x = mn_input(g, "x", MN_F32, MN_SHAPE(1, TOKENS, 3, 4)), *gate = mn_input(g, "gate", MN_F32, MN_SHAPE(1, TOKENS, 3));
+  mn_tensor *window = mn_input(g, "window", MN_F32, MN_SHAPE(1, TOKENS, 3, PAST + 1));
+  const mn_fast_input in = {.q = x, .k = x, .v = x, .theta = gate, .momentum = gate, .rate = gate, .window = window};
+  const mn_fast_result r = mn_fast_memory(g, &c, &s, &in);
+  CHECK_OK(mn_graph_status(g));
+  CHECK(r.state.past_k && r.state.past_v && mn_dim(r.state.past_k, 1) == PAST, "the last pairs are not there");
+  int loops = 0;
+  for (int i = 0; i < g->n_nodes; i++)
+    if (g->nodes[i]->op == &mn_op_scan) {
+      const int n = ((const mn_scan_attr *)g->nodes[i]->attr)->n_carry;
+      loops++;
+      CHECK(n == 4, "%d carries", n);
+    }
+  CHECK(loops == 1, "%d loops", loops);
+  mn_graph_free(g);
+}
+
 /* ---- orthogonal steps ---- */
 enum { ROWS = 3, COLUMNS = 5 };
 /* NS(G) of G [ROWS,COLUMNS] */
@@ -248,6 +277,7 @@ int main(void) {
   RUN(one_token_has_no_window);
   RUN(products_of_features_are_polynomials_of_products);
   RUN(capacity_is_the_number_of_features);
+  RUN(pairs_are_not_carried);
   RUN(orthogonal_steps_keep_singular_vectors);
   RUN(what_a_recipe_may_not_ask_for);
   RUN(five_orthogonal_steps_are_chaotic_and_two_are_not);

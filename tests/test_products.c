@@ -1,9 +1,11 @@
 /* test_products.c - what must be true of products that take over what stands beside them: alpha a b + c on every instruction set, in
  * place and apart; plans in which a product is scaled and summed up where the sum lies give what plans without it give, and have fewer
- * passes; and a sum stays where it is one pass with its neighbours, or where somebody else reads its terms. */
+ * passes; a sum stays where it is one pass with its neighbours, where somebody else reads its terms, or where the product is of a matrix and its
+ * transpose, half of which is a mirror. */
 #include "compile/plan.h"
 #include "cpu_kernel_test.h"
 #include "graph/fused_product.h"
+#include "graph/ops.h"
 
 const mn_kernel *const *mn_cpu_matmul_kernels(mn_isa isa, int *n);
 
@@ -54,6 +56,31 @@ static void kernel_on_isa(void) {
 }
 static void kernel(void) { each_isa(kernel_on_isa); }
 
+/* ---- a matrix and its transpose ---- */
+/* x x^T of x [2,n,K], or of x [2,K,n] seen turned: half of it is computed, to the bits that a copy of x as the other operand gives. */
+static void square_one(int64_t n, int64_t K, bool turned) {
+  const int64_t dx[] = {2, turned ? K : n, turned ? n : K}, dy[] = {2, n, n};
+  float *x = malloc(4 * (size_t)(2 * n * K)), *copy = malloc(4 * (size_t)(2 * n * K)), *y[2];
+  for (int i = 0; i < 2; i++) y[i] = malloc(4 * (size_t)(2 * n * n));
+  if (!x || !copy || !y[0] || !y[1]) abort();
+  fill(x, 2 * n * K);
+  memcpy(copy, x, 4 * (size_t)(2 * n * K));
+  for (int i = 0; i < 2; i++) {
+    mn_view in[2] = {dense(x, MN_F32, 3, dx), dense(i ? copy : x, MN_F32, 3, dx)}, out = dense(y[i], MN_F32, 3, dy);
+    mn_view *other = &in[!turned]; /* the one that is seen turned */
+    other->dim[1] = dx[2], other->dim[2] = dx[1], other->stride[1] = 1, other->stride[2] = dx[2];
+    CHECK(run_kernel(mn_cpu_matmul_kernels, &mn_op_matmul, NULL, 2, in, 1, &out, NULL), "no kernel");
+  }
+  CHECK(memcmp(y[0], y[1], 4 * (size_t)(2 * n * n)) == 0, "%lld x %lld%s: other bits", (long long)n, (long long)K, turned ? ", turned" : "");
+  free(x), free(copy), free(y[0]), free(y[1]);
+}
+static void squares_on_isa(void) {
+  static const int64_t n[] = {1, 7, 16, 29, 64, 70}, K[] = {1, 9, 64, 128, 300};
+  for (size_t i = 0; i < sizeof n / sizeof *n; i++)
+    for (size_t k = 0; k < sizeof K / sizeof *K; k++) square_one(n[i], K[k], false), square_one(n[i], K[k], true);
+}
+static void half_of_a_square_is_a_mirror(void) { each_isa(squares_on_isa); }
+
 /* ---- plans ---- */
 typedef mn_tensor *build(mn_graph *g, mn_tensor *x, mn_tensor *const *w); /* x [2,6,8], w[4] [8,8] */
 enum { WEIGHTS = 4, ROWS = 2 * 6, WIDTH = 8 };
@@ -76,6 +103,11 @@ static mn_tensor *between_passes(mn_graph *g, mn_tensor *x, mn_tensor *const *w)
 static mn_tensor *term_read_twice(mn_graph *g, mn_tensor *x, mn_tensor *const *w) {
   mn_tensor *p = mn_matmul(g, x, w[0]), *q = mn_cumsum(g, x, 1, MN_FORWARD);
   return mn_mul(g, mn_cumsum(g, mn_add(g, q, p), 1, MN_FORWARD), mn_mul(g, p, q));
+}
+static mn_tensor *squares(mn_graph *g, mn_tensor *x, mn_tensor *const *w) { /* the sum would keep the kernel from halving its work */
+  (void)w;
+  mn_tensor *A = mn_matmul(g, x, mn_transpose(g, x, 1, 2)), *AA = mn_matmul(g, A, mn_transpose(g, A, 1, 2));
+  return mn_matmul(g, mn_add(g, mn_mul_scalar(g, A, -4), mn_mul_scalar(g, AA, 2)), x);
 }
 static mn_tensor *gradients(mn_graph *g, mn_tensor *x, mn_tensor *const *w) { /* to x, from four products */
   mn_tensor *y = NULL, *dx;
@@ -133,11 +165,13 @@ static void plans(void) {
   plan_gives(pass_and_product, "a pass before a sum", 1, 1);
   plan_gives(between_passes, "a sum between passes", 0, 1);
   plan_gives(term_read_twice, "a term read twice", 0, 2);
+  plan_gives(squares, "squares", 1, 1);
   plan_gives(gradients, "gradients", 8, -1);
 }
 
 int main(void) {
   RUN(kernel);
+  RUN(half_of_a_square_is_a_mirror);
   RUN(plans);
   return test_end();
 }

@@ -416,6 +416,36 @@ static void loops_that_do_the_same_have_operands_of_their_own(void) {
   }
 }
 
+/* ---- room for carries ---- */
+/* Three loops of 40 steps, whose carries take 40 (2 3 8 + 4) bytes each, with room for two of them: gradients go backwards, so the first loop goes
+ * in segments, and is run once more. */
+static void loops_share_the_room_for_their_carries(void) {
+  enum { LENGTH = 40, BYTES = LENGTH * (2 * 3 * 8 + 4) };
+  segments = false;
+  for (int room = 0; room <= 3; room++) {
+    mn_graph *g = mn_graph_new();
+    g->keep_bytes = room * BYTES + BYTES - 1;
+    mn_tensor *x[3] = {mn_input(g, "c", MN_F64, MN_SHAPE(2, 3)), mn_input(g, "x", MN_F64, MN_SHAPE(LENGTH, 2, 3)),
+                       mn_input(g, "w", MN_F64, MN_SHAPE(3, 3))};
+    mn_tensor *y[2], *w = x[2], *dw;
+    for (int i = 0; i < 3; i++) {
+      loop(g, x, y, LENGTH, false, NULL, false);
+      x[0] = y[0], x[2] = mn_mul_scalar(g, x[2], 0.9);
+    }
+    CHECK_OK(mn_grad(g, 1, y, NULL, 1, &w, &dw));
+    CHECK(g->keep_bytes == BYTES - 1, "room for %d: %lld bytes are left", room, (long long)g->keep_bytes);
+    int kept = 0;
+    for (int i = 0; i < g->n_nodes; i++)
+      if (g->nodes[i]->op == &mn_op_scan) {
+        const mn_scan_attr *a = g->nodes[i]->attr;
+        kept += a->length == LENGTH && a->save_every == 1;
+      }
+    CHECK(kept == room, "room for %d: %d keep all", room, kept);
+    mn_graph_free(g);
+  }
+  segments = true;
+}
+
 static void a_wrong_live_length_is_refused(void) {
   for (int k = 0; k < 3; k++) {
     mn_graph *g = mn_graph_new();
@@ -460,6 +490,7 @@ int main(void) {
   RUN(products_of_all_steps_are_one);
   RUN(loops_of_equal_tables_share_them);
   RUN(loops_that_do_the_same_have_operands_of_their_own);
+  RUN(loops_share_the_room_for_their_carries);
   RUN(a_wrong_live_length_is_refused);
   free(lists[0]);
   free(lists[1]);

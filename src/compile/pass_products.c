@@ -1,7 +1,7 @@
 /* pass_products.c - products take over what follows them. In f32
  *   - a product that is only multiplied by a number has that factor, and so has one whose operand was;
  *   - a product that is only added to a tensor of its shape, or subtracted from one, is summed up where that tensor lies.
- * Each spares a pass over the result. A sum stays with its neighbours where they are element-wise on both sides: what comes before and what
+ * Each spares a pass over the result. But for a x x^T, half of which is a mirror of the other half to a kernel that gives nothing but it. A sum stays with its neighbours where they are element-wise on both sides: what comes before and what
  * comes after it are one pass then, and would be two. */
 #include "compile/draft.h"
 #include "graph/fused_product.h"
@@ -100,6 +100,17 @@ static mn_tensor *times(products *p, const mn_tensor *t, double factor, int phas
   return made(p, &x, NULL);
 }
 
+/* x and its transpose? */
+static bool is_square_of(const mn_tensor *x, const mn_tensor *y) {
+  const int d = mn_ndim(x);
+  const bool turned = mn_is(y->node, MN_PERMUTES), other = mn_is(x->node, MN_PERMUTES);
+  if (!turned && other) return is_square_of(y, x);
+  if (!turned || y->node->in[0] != x) return false;
+  for (int i = 0; i < d; i++)
+    if (((const mn_permute_attr *)y->node->attr)->axes[i] != (i < d - 2 ? i : 2 * d - 3 - i)) return false;
+  return true;
+}
+
 /* c + sign y for a product y that nobody else reads; c dies here. */
 static mn_tensor *summed(products *p, const mn_node *n, const mn_tensor *c, const mn_tensor *y, double sign) {
   product x;
@@ -109,7 +120,7 @@ static mn_tensor *summed(products *p, const mn_node *n, const mn_tensor *c, cons
   while (made_by->op->cls == MN_OP_VIEW) made_by = made_by->in[0]->node;
   if (mn_uses(&p->r, y) != 1 || y->node->phase != n->phase || mn_uses(&p->r, c) != 1 || !mn_shape_equal(&c->shape, &n->out[0]->shape) ||
       made_by->op->cls == MN_OP_LEAF || (made_by->op->cls == MN_OP_ELEMENTWISE && p->by_ew[n->id]) ||
-      !product_at(*mn_rebuilt(&p->r, y), &x) || mn_shape_count(&y->shape) != mn_shape_count(&c->shape))
+      !product_at(*mn_rebuilt(&p->r, y), &x) || is_square_of(x.a, x.b) || mn_shape_count(&y->shape) != mn_shape_count(&c->shape))
     return NULL;
   x.alpha *= sign;
   mn_tensor *sum = made(p, &x, mn_reshape(p->r.now->g, there, y->shape));

@@ -155,7 +155,7 @@ struct mn_graph {
   int n_nodes, cap_nodes;
   int phase;                           /* stamped on new nodes */
   bool mute;                           /* stamped on new nodes */
-  int64_t keep_bytes;                  /* a loop whose steps need no more keeps what its gradient needs of every step */
+  int64_t keep_bytes;                  /* room that is left for what gradients of loops need of every step: a loop that fits takes it */
   bool effects;                        /* a node has an effect, perhaps in a loop's body */
   struct mn_reversed *reversed;        /* loops that the call of mn_grad which goes on has differentiated (loops_alike.h) */
   mn_graph *parent;                    /* a scan's body knows the graph it is a body of */

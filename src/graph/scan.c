@@ -1,7 +1,7 @@
 /* scan.c - time as a loop: building a scan, and its gradient.
  *
  * The gradient of a scan is a scan that runs the other way. Step t needs the carry with which the forward step t was
- * entered. A scan that is short, or whose carries are small, keeps all of them. Another keeps the carry at the start of every segment of s ~ sqrt(length)
+ * entered. A scan that is short, or whose carries find room (graph.h: keep_bytes), keeps all of them. Another keeps the carry at the start of every segment of s ~ sqrt(length)
  * steps; the reverse loop over segments first runs the segment forward again, keeping its carries, then backward. So
  * memory grows with sqrt(length), arithmetic by one forward pass, and the graph not at all. */
 #include "graph/compose.h"
@@ -491,12 +491,14 @@ static bool *wanted_results(mn_graph *g, const mn_scan_attr *a, const bool *need
   return result;
 }
 
-/* Are the carries of all steps small enough to be kept? */
-static bool all_fit(const mn_graph *g, const mn_scan_attr *a) {
+/* Is there room for the carries of all steps? Then it is taken. */
+static bool takes_room(mn_graph *g, const mn_scan_attr *a) {
   int64_t bytes = 0, most = g->keep_bytes / a->length;
   for (int i = 0; i < a->n_carry && bytes <= most; i++)
     bytes += mn_shape_count(&a->body_in[i]->shape) * (int64_t)mn_dtype_size(a->body_in[i]->dtype);
-  return bytes <= most;
+  if (bytes > most) return false;
+  g->keep_bytes -= bytes * a->length;
+  return true;
 }
 
 /* Carries that no step reads or changes, as are states that stand beside a loop: what reaches their end reaches their start. */
@@ -522,7 +524,7 @@ static void scan_grad(mn_graph *g, mn_node *n, mn_tensor **dout, const bool *nee
   }
   if (!any) return;
   int64_t length = a->length;
-  int64_t every = already_saved ? a->save_every : length <= KEEP_ALL || all_fit(g, a) ? 1 : (int64_t)ceil(sqrt((double)length));
+  int64_t every = already_saved ? a->save_every : length <= KEEP_ALL || takes_room(g, a) ? 1 : (int64_t)ceil(sqrt((double)length));
   save_carries(g, n, every);
   mn_tensor *live = a->has_live ? n->in[body_inputs(a)] : NULL;
   stretch s = {.a = a, .live = live};

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const int64_t mn_graph_keep_bytes = (int64_t)32 << 20;
+const int64_t mn_graph_keep_bytes = (int64_t)512 << 20;
 
 mn_graph *mn_graph_in(mn_arena *arena, int64_t keep_bytes) {
   mn_graph *g = mn_arena_alloc(arena, sizeof *g);

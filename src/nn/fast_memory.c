@@ -184,14 +184,16 @@ static mn_fast_result by_blocks(mn_graph *g, const mn_fast_config *c, const mn_f
   mn_fast_state s = *state;
   const int64_t past = mn_fast_past(c);
   if (c->step != MN_FAST_EVERY_CHUNK) in.momentum = log_eta(g, in.momentum), in.decay = log_keep(g, in.decay);
-  if (past) {
+  if (past) { /* each block comes with the pairs before it */
     in.k = mn_concat(g, 2, (mn_tensor *[]){s.past_k, in.k}, 1);
     in.v = mn_concat(g, 2, (mn_tensor *[]){s.past_v, in.v}, 1);
-    s.past_k = last_pairs(g, in.k, in.length, past);
-    s.past_v = last_pairs(g, in.v, in.length, past);
+    s.past_k = s.past_v = NULL;
   }
   const int64_t len = c->step == MN_FAST_ORTHOGONAL && in.phase ? mn_fast_period(c) : c->chunk;
-  return walked(g, &(walk){.c = c, .in = &in, .len = len, .cut = cut_blocks, .piece = block, .chunks = !in.phase}, &s, 0);
+  const walk blocks = {.c = c, .in = &in, .len = len, .cut = cut_blocks, .piece = block, .chunks = !in.phase};
+  mn_fast_result out = walked(g, &blocks, &s, 0);
+  if (past) out.state.past_k = last_pairs(g, in.k, in.length, past), out.state.past_v = last_pairs(g, in.v, in.length, past);
+  return out;
 }
 
 /* ---- the linear memory: one fused operation ---- */

@@ -60,27 +60,49 @@ static void direct_panel(int64_t M, int64_t n, int64_t K, const float *A, int64_
   if (i < M) direct[M - i - 1][nv - 1][tail < VW](K, A + i * a_rs, a_rs, a_cs, B, ldb, &o, tail);
 }
 
+/* Of the symmetric C [n,n], what stands below the rows [j, j + w) to their right, too. */
+static void mirror(int64_t n, int64_t j, int64_t w, float *C, int64_t ldc) {
+  for (int64_t i = j + w; i < n; i += VW)
+    for (int64_t k = j; k < j + w; k += VW) {
+      const int64_t rows = min64(VW, n - i), columns = min64(VW, j + w - k);
+      if (rows == VW && columns == VW) {
+        vu r[VW];
+        UNROLL for (int v = 0; v < VW; v++) r[v] = vu_load(C + (i + v) * ldc + k);
+        transpose(r);
+        UNROLL for (int v = 0; v < VW; v++) vu_store((uint32_t *)(C + (k + v) * ldc + i), r[v]);
+      } else
+        for (int64_t v = 0; v < rows; v++)
+          for (int64_t x = 0; x < columns; x++) C[(k + x) * ldc + i + v] = C[(i + v) * ldc + k + x];
+    }
+}
+
 static void small_f32(int64_t M, int64_t N, int64_t K, float alpha, const float *A, int64_t a_rs, int64_t a_cs, const float *B,
                       int64_t b_rs, int64_t b_cs, float *C, int64_t ldc, bool accumulate) {
   if (K <= 0) {
     scale_or_clear(M, N, C, ldc, accumulate);
     return;
   }
+  /* A A^T: what lies on and below the diagonal; the sums on the other side are the same ones. */
+  const bool symmetric = A == B && a_rs == b_cs && a_cs == b_rs && M == N && !accumulate;
   if (b_cs == 1) {
-    for (int64_t j = 0; j < N; j += SNR)
-      direct_panel(M, min64(SNR, N - j), K, A, a_rs, a_cs, B + j, b_rs,
-                   (tile_out){.c = C + j, .ldc = ldc, .mode = accumulate ? ADD_F32 : TO_F32, .alpha = alpha});
+    for (int64_t j = 0; j < N; j += SNR) {
+      const int64_t n = min64(SNR, N - j), i = symmetric ? j : 0;
+      direct_panel(M - i, n, K, A + i * a_rs, a_rs, a_cs, B + j, b_rs,
+                   (tile_out){.c = C + i * ldc + j, .ldc = ldc, .mode = accumulate ? ADD_F32 : TO_F32, .alpha = alpha});
+      if (symmetric) mirror(N, j, n, C, ldc);
+    }
     return;
   }
   _Alignas(64) uint32_t panel[SMALL_KC * SNR];
   for (int64_t j = 0; j < N; j += SNR) {
-    const int64_t n = min64(SNR, N - j);
+    const int64_t n = min64(SNR, N - j), i = symmetric ? j : 0;
     for (int64_t k = 0; k < K; k += SMALL_KC) {
       const int64_t kc = min64(SMALL_KC, K - k);
       pack(UNIT_F32, SNR, SNR, panel, 1, 0, n, kc, B + k * b_rs + j * b_cs, b_cs, b_rs);
-      direct_panel(M, n, kc, A + k * a_cs, a_rs, a_cs, (const float *)panel, SNR,
-                   (tile_out){.c = C + j, .ldc = ldc, .mode = accumulate || k ? ADD_F32 : TO_F32, .alpha = alpha});
+      direct_panel(M - i, n, kc, A + i * a_rs + k * a_cs, a_rs, a_cs, (const float *)panel, SNR,
+                   (tile_out){.c = C + i * ldc + j, .ldc = ldc, .mode = accumulate || k ? ADD_F32 : TO_F32, .alpha = alpha});
     }
+    if (symmetric) mirror(N, j, n, C, ldc);
   }
 }
 
