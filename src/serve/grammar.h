@@ -4,8 +4,8 @@
  * its beginning: every function takes the node that follows and gives the one that begins. A node's stack of calls says where ends lead.
  *
  * A machine runs it. Its states are sets of (node, stack), found when they are first reached and kept with their transitions, so that a
- * text costs a look at a table for each byte; equal stacks are one. A text may have some hundred thousand states, of which 16384 keep what
- * follows; a grammar that needs more, one that
+ * text costs a look at a table for each byte; equal stacks are one. Some hundred thousand states are kept, 16384 of them with what
+ * follows; where a mask is asked for, those that nobody holds make room, so that a text may be of any length. A grammar that needs more for one mask, one that
  * goes on in so many ways that a mask would take more than some tenths of a second, and one whose calls begin with themselves are failures, not
  * endless loops. Machines are used by one thread at a time. */
 #ifndef MN_SERVE_GRAMMAR_H
@@ -46,6 +46,10 @@ void mn_machine_free(mn_machine *m);
 int32_t mn_machine_begin(const mn_machine *m);
 /* The state after a byte; -1: no text of the grammar goes on so, or the machine failed (mn_machine_status). */
 int32_t mn_machine_next(mn_machine *m, int32_t state, unsigned char byte);
+/* A state stays what it is until a mask is asked for in another one: who comes back to it later, as of several texts that are read by turns, holds it
+ * until then (as often as it leaves it; -1 is none). The first one always stays. */
+void mn_machine_hold(mn_machine *m, int32_t state);
+void mn_machine_leave(mn_machine *m, int32_t state);
 bool mn_machine_whole(const mn_machine *m, int32_t state);   /* the text may end here */
 bool mn_machine_goes_on(const mn_machine *m, int32_t state); /* and may be longer */
 mn_status mn_machine_status(const mn_machine *m);

@@ -246,19 +246,19 @@ typedef struct limits {
   bool from, to; /* they are bounds */
 } limits;
 
-static bool read_limit(const mn_value *v, bool up, bool excluded, bool whole, decimal *limit, bool *is, const char **why,
+static bool read_limit(const mn_value *v, bool up, bool excluded, bool whole, decimal *limit, bool *is, schema_why *why,
                        const mn_value **at) {
   decimal d;
   double x = 0;
   if (!v) return true;
-  if (!mn_value_number(v, &x) || !read_decimal(v, &d)) return *why = "has a bound that is no number", *at = v, false;
+  if (!mn_value_number(v, &x) || !read_decimal(v, &d)) return why->text = "has a bound that is no number", *at = v, false;
   const bool moved = whole && round_up_or_down(&d, up);
   if (excluded && !moved) pass(&d, up, whole, fabs(x) < 0x1p53);
   if (!*is || (compare(&d, limit) > 0) == up) *limit = d;
   return *is = true;
 }
 
-static bool read_limits(const json_bounds *b, limits *l, const char **why, const mn_value **at) {
+static bool read_limits(const json_bounds *b, limits *l, schema_why *why, const mn_value **at) {
   return read_limit(b->least, true, false, b->whole, &l->low, &l->from, why, at) &&
          read_limit(b->above, true, true, b->whole, &l->low, &l->from, why, at) &&
          read_limit(b->most, false, false, b->whole, &l->high, &l->to, why, at) &&
@@ -266,24 +266,25 @@ static bool read_limits(const json_bounds *b, limits *l, const char **why, const
 }
 
 /* A step of 0.25 is 25 of two places. */
-static bool read_step(const mn_value *v, walk *w, const char **why, const mn_value **at) {
+static bool read_step(const mn_value *v, walk *w, schema_why *why, const mn_value **at) {
   decimal d;
   w->step = 1, w->step_places = -1;
   if (!v) return true;
   *at = v;
-  if (!read_decimal(v, &d) || d.negative || is_zero(&d)) return *why = "has a multipleOf that is no number above 0", false;
+  if (!read_decimal(v, &d) || d.negative || is_zero(&d)) return why->text = "has a multipleOf that is no number above 0", false;
   w->step = 0, w->step_places = d.n - d.point;
   for (int i = 0; i < d.n && w->step <= MOST_STEPS; i++) w->step = w->step * 10 + digit_at(&d, i);
-  if (w->step > MOST_STEPS) return *why = "has a multipleOf of more than 4096 units of its last digit: the grammar would explode", false;
+  if (w->step > MOST_STEPS)
+    return why->text = "has a multipleOf of more than 4096 units of its last digit: the grammar would explode", false;
   return true;
 }
 
-mn_bytes_node json_number(mn_grammar *g, const json_bounds *bounds, mn_bytes_node next, const char **why, const mn_value **at) {
+mn_bytes_node json_number(mn_grammar *g, const json_bounds *bounds, mn_bytes_node next, schema_why *why, const mn_value **at) {
   static const decimal zero = {.digit = "0", .n = 1, .point = 1};
   limits l = {.from = false};
   walk w = {.g = g, .next = next, .whole = bounds->whole};
   mn_bytes_node out = MN_NO_NODE, one;
-  *why = NULL, *at = NULL;
+  *why = (schema_why){0}, *at = NULL;
   if (!read_step(bounds->step, &w, why, at) || !read_limits(bounds, &l, why, at)) return MN_NO_NODE;
   bool room = true;
   if (!l.to || !l.high.negative) { /* from 0 on */
@@ -296,8 +297,9 @@ mn_bytes_node json_number(mn_grammar *g, const json_bounds *bounds, mn_bytes_nod
     room = magnitudes(&w, &one);
     if (one != MN_NO_NODE) out = either(g, out, mn_grammar_range(g, '-', '-', one));
   }
-  if (!room) *why = "needs more memory than there is";
+  if (!room) why->text = "needs more memory than there is";
   else if (out == MN_NO_NODE && mn_grammar_nodes(g) < MN_GRAMMAR_NODES)
-    *why = bounds->whole ? "has bounds between which no integer is" : "has bounds between which no number is";
+    *why =
+        (schema_why){bounds->whole ? "has bounds between which no integer is" : "has bounds between which no number is", .nothing = true};
   return out;
 }

@@ -8,13 +8,14 @@
 
 #include "format/value.h"
 #include "serve/grammar.h"
+#include "serve/schema_why.h"
 
 typedef struct json_bounds {
   const mn_value *least, *above, *most, *below, *step; /* minimum, exclusiveMinimum, maximum, exclusiveMaximum, multipleOf; NULL: none */
   bool whole;                                          /* integers alone, without a point */
 } json_bounds;
 
-/* MN_NO_NODE with *why (and *at, where one value is to blame): no number is within, a bound is none, or a step has too many remainders. */
-mn_bytes_node json_number(mn_grammar *g, const json_bounds *bounds, mn_bytes_node next, const char **why, const mn_value **at);
+/* MN_NO_NODE with *why (and *at, where one value is to blame): no number is within (nothing), a bound is none, or a step has too many remainders. */
+mn_bytes_node json_number(mn_grammar *g, const json_bounds *bounds, mn_bytes_node next, schema_why *why, const mn_value **at);
 
 #endif

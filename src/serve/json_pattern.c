@@ -64,9 +64,10 @@ typedef struct product { /* places: a state, subsets, and how many characters we
   int n_regexes, width; /* of a key */
   char_sets sets;
   together sets_of[MOST_REGEXES];
-  bool one_by_one; /* the states of the first are followed as they are */
-  const char *why; /* it failed */
-  double *left;    /* comparisons that may still be made */
+  bool one_by_one;        /* the states of the first are followed as they are */
+  const char *why;        /* it failed */
+  bool for_good, nothing; /* another way would, too; as there is no such string */
+  double *left;           /* comparisons that may still be made */
   int64_t least, most, counts;
   int32_t *keys; /* [places, width]: of a place the count, and for each regex the subset, or the state */
   table of;
@@ -82,12 +83,17 @@ static int32_t fail(product *p, const char *why) {
   return 0;
 }
 
+static int32_t give_up(product *p, const char *why) {
+  p->for_good = true;
+  return fail(p, why);
+}
+
 static const char multiply[] = "has a pattern and a length that multiply: the grammar would explode";
 static const char no_memory[] = "needs more memory than there is";
 static const char too_long[] = "has patterns so long, or so many, that it would take too long";
 
 static void spend(product *p, double comparisons) {
-  if ((*p->left -= comparisons) < 0) fail(p, too_long);
+  if ((*p->left -= comparisons) < 0) give_up(p, too_long);
 }
 
 /* The number of a set, which is looked for among all. */
@@ -116,7 +122,7 @@ static void add_edge(product *p, int32_t set, int32_t to) {
     const int32_t cap = p->cap_edges ? 2 * p->cap_edges : 256;
     edge *more = mn_realloc(p->edges, (size_t)cap * sizeof *more);
     if (!more) {
-      fail(p, no_memory);
+      give_up(p, no_memory);
       return;
     }
     p->edges = more, p->cap_edges = cap;
@@ -167,7 +173,7 @@ static int32_t subset_of(product *p, together *t, int32_t *states, int32_t n) {
   if (t->n_states + k > t->cap_states) {
     const int32_t cap = 2 * (t->cap_states + k);
     int32_t *more = mn_realloc(t->states, (size_t)cap * sizeof *more);
-    if (!more) return fail(p, no_memory);
+    if (!more) return give_up(p, no_memory);
     t->states = more, t->cap_states = cap;
   }
   if (k) memcpy(&t->states[t->n_states], states, (size_t)k * sizeof *states);
@@ -209,7 +215,7 @@ static int32_t behind(product *p, together *t, uint64_t groups) {
   for (int32_t i = 0; to && i < t->n_groups; i++)
     if (groups >> i & 1) memcpy(&to[n], &t->targets[t->groups[i].first], (size_t)t->groups[i].n * sizeof *to), n += t->groups[i].n;
   if (to) out = subset_of(p, t, to, n);
-  else fail(p, no_memory);
+  else give_up(p, no_memory);
   free(to);
   return out;
 }
@@ -306,7 +312,7 @@ static bool open_product(product *p) {
     t->targets = mn_alloc(n * sizeof *t->targets);
     room = open_table(&t->of, MOST_SUBSETS) && t->all && t->edges && t->targets;
   }
-  if (!room) fail(p, no_memory);
+  if (!room) give_up(p, no_memory);
   return room;
 }
 
@@ -336,7 +342,7 @@ static void find_living(product *p, const bool *says) {
   int32_t *first = mn_calloc((size_t)p->n + 1, sizeof *first), *before = mn_alloc(((size_t)p->n_edges + 1) * sizeof *before);
   int32_t *stack = mn_alloc((size_t)p->n * sizeof *stack), n = 0;
   const bool room = first && before && stack;
-  if (!room) fail(p, no_memory);
+  if (!room) give_up(p, no_memory);
   for (int32_t k = 0; room && k < p->n_edges; k++) first[p->edges[k].to]++;
   for (int32_t i = 0, sum = 0; room && i <= p->n; i++) sum += first[i], first[i] = sum; /* where each ends, for now */
   for (int32_t i = 0; room && i < p->n; i++) {
@@ -366,7 +372,7 @@ static bool fill_in_one_way(product *p) {
 
 static bool fill(product *p) {
   if (fill_in_one_way(p)) return true;
-  if (p->why == no_memory || p->why == too_long) return false;
+  if (p->for_good) return false;
   p->why = NULL, p->one_by_one = true;
   begin_again(p);
   return fill_in_one_way(p);
@@ -426,7 +432,7 @@ static mn_bytes_node set_of(mn_grammar *g, const char_set *s, mn_bytes_node next
 static mn_bytes_node nodes_of(product *p, mn_grammar *g, const int32_t *rules, mn_bytes_node next) {
   mn_bytes_node *places = mn_alloc((size_t)p->n * sizeof *places);
   const mn_bytes_node end = mn_grammar_text(g, "\"", 1, next);
-  if (!places) return fail(p, no_memory), MN_NO_NODE;
+  if (!places) return give_up(p, no_memory), MN_NO_NODE;
   for (int32_t i = 0; i < p->n; i++) places[i] = p->lives[i] ? mn_grammar_place(g) : MN_NO_NODE;
   for (int32_t i = 0; i < p->n && mn_grammar_nodes(g) < MN_GRAMMAR_NODES; i++) {
     mn_bytes_node all = p->lives[i] && p->accepts[i] ? end : MN_NO_NODE;
@@ -457,9 +463,9 @@ static mn_bytes_node emit(product *p, mn_grammar *g, mn_bytes_node next) {
   mn_bytes_node out = MN_NO_NODE;
   const bool room = rules && says && used;
   for (int32_t i = 0; room && i < p->sets.n; i++) says[i] = can_be_said(&p->sets.all[i]);
-  if (!room) fail(p, no_memory);
+  if (!room) give_up(p, no_memory);
   else find_living(p, says);
-  if (!p->why && !p->lives[0]) fail(p, "has a pattern that no string of its length has");
+  if (!p->why && !p->lives[0]) p->nothing = true, fail(p, "has a pattern that no string of its length has");
   for (int32_t i = 0; !p->why && i < p->n; i++)
     for (int32_t k = p->first[i]; p->lives[i] && k < p->first[i + 1]; k++) used[p->edges[k].set] |= p->lives[p->edges[k].to];
   for (int32_t i = 0; !p->why && i < p->sets.n; i++) {
@@ -476,16 +482,16 @@ static mn_bytes_node emit(product *p, mn_grammar *g, mn_bytes_node next) {
 }
 
 mn_bytes_node json_pattern(mn_grammar *g, const char *const *patterns, int64_t least, int64_t most, mn_bytes_node next, double *left,
-                           const char **why) {
+                           schema_why *why) {
   product *p = mn_calloc(1, sizeof *p);
   mn_bytes_node out = MN_NO_NODE;
-  *why = no_memory;
+  *why = (schema_why){.text = no_memory};
   if (!p) return MN_NO_NODE;
   p->left = left, p->least = least, p->most = most, p->counts = (most >= 0 ? most : least) + 1;
   bool good = true;
   for (int i = 0; patterns[i] && good; i++) good = json_regex_add(patterns[i], &p->sets, p->regexes, &p->n_regexes, left, &p->why);
   if (good && open_product(p) && fill(p)) out = emit(p, g, next);
-  *why = p->why;
+  *why = (schema_why){p->why, p->nothing};
   close_product(p);
   free(p);
   return out;

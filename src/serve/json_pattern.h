@@ -8,11 +8,12 @@
 #define MN_SERVE_JSON_PATTERN_H
 
 #include "serve/json_rules.h"
+#include "serve/schema_why.h"
 
 /* A string of `least` to `most` characters (-1: any number), with its quotes, that each of the patterns (the list ends with NULL) is found in;
- * then next. MN_NO_NODE with *why: not in the language, no such string, or too many states. *left: comparisons that may still be made, of which
+ * then next. MN_NO_NODE with *why: not in the language, no such string (nothing), or too many states. *left: comparisons that may still be made, of which
  * all that is done is taken; below 0 where they ran out. */
 mn_bytes_node json_pattern(mn_grammar *g, const char *const *patterns, int64_t least, int64_t most, mn_bytes_node next, double *left,
-                           const char **why);
+                           schema_why *why);
 
 #endif

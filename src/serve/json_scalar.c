@@ -36,11 +36,6 @@ int64_t schema_most_made(int64_t most, int64_t least, int64_t named) {
   return most < made ? most : made;
 }
 
-static mn_bytes_node refuse_because(schema_compiler *c, const mn_value *at, const char *why) {
-  const bool none = strstr(why, "which no integer is") || strstr(why, "which no number is") || strstr(why, "no string of its length has");
-  return none ? schema_refuse_as_nothing(c, at, why) : schema_refuse(c, at, why);
-}
-
 /* ---- strings ---- */
 /* The pattern of a name under that key, behind the *n that are there. */
 static bool read_format(schema_compiler *c, const mn_value *schema, const char *key, const char **patterns, int *n) {
@@ -74,7 +69,7 @@ static bool same_patterns(const char *const *a, const char *const *b) {
 
 /* The rule of such strings, which is made where there is none; -1: refused. */
 static int32_t string_rule(schema_compiler *c, const mn_value *schema, const schema_kept_string *s) {
-  const char *why = NULL;
+  schema_why why = {0};
   mn_bytes_node begin;
   for (int i = 0; i < c->n_strings; i++) {
     const schema_kept_string *k = &c->strings[i];
@@ -84,7 +79,7 @@ static int32_t string_rule(schema_compiler *c, const mn_value *schema, const sch
     if (!schema_spend(c, schema, PATTERN_COSTS)) return -1; /* of which few nodes may be left */
     begin = json_pattern(c->g, s->patterns, s->least, s->most, mn_grammar_return(c->g), &c->budget->left, &why);
     const mn_value *pattern = mn_value_get(schema, "pattern");
-    if (why) return refuse_because(c, pattern ? pattern : schema, why), -1;
+    if (why.text) return schema_refuse_because(c, pattern ? pattern : schema, &why), -1;
   } else begin = counted(c, s->least, s->most, mn_grammar_return(c->g));
   const int32_t rule = mn_grammar_rule(c->g);
   mn_grammar_define(c->g, rule, begin);
@@ -139,12 +134,12 @@ bool schema_is_format_of_numbers(const mn_value *format) { return format_of_numb
 /* The schema with the bounds that its format means. */
 static const mn_value *bounded(schema_compiler *c, const mn_value *schema, const number_format *f) {
   static const char *const keys[] = {"minimum", "maximum"};
-  const char *why = NULL;
+  schema_why why = {0};
   if (!f || f->least == f->most) return schema;
   const mn_value *values[] = {mn_value_real(c->arena, f->least), mn_value_real(c->arena, f->most)};
   const mn_value *bounds = mn_value_map(c->arena, 2, keys, values);
   const mn_value *out = bounds ? mn_schema_merge(c->arena, schema, bounds, &c->budget->left, &why) : NULL;
-  if (!out) schema_refuse(c, schema, why ? why : "needs more memory than there is");
+  if (!out) schema_refuse_because(c, schema, &why);
   return out;
 }
 
@@ -155,10 +150,10 @@ mn_bytes_node schema_number(schema_compiler *c, const mn_value *schema, bool who
   const json_bounds bounds = {mn_value_get(schema, "minimum"),    mn_value_get(schema, "exclusiveMinimum"),
                               mn_value_get(schema, "maximum"),    mn_value_get(schema, "exclusiveMaximum"),
                               mn_value_get(schema, "multipleOf"), whole};
-  const char *why;
+  schema_why why;
   const mn_value *at;
   if (!bounds.least && !bounds.above && !bounds.most && !bounds.below && !bounds.step)
     return mn_grammar_call(c->g, whole ? c->rules.integer : c->rules.number, next);
   const mn_bytes_node out = json_number(c->g, &bounds, next, &why, &at);
-  return why ? refuse_because(c, at ? at : schema, why) : out;
+  return why.text ? schema_refuse_because(c, at ? at : schema, &why) : out;
 }

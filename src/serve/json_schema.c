@@ -48,6 +48,11 @@ mn_bytes_node schema_refuse_as_nothing(schema_compiler *c, const mn_value *at, c
   return schema_refuse(c, at, what);
 }
 
+mn_bytes_node schema_refuse_because(schema_compiler *c, const mn_value *at, const schema_why *why) {
+  if (!why->text) return schema_refuse(c, at, "needs more memory than there is");
+  return why->nothing ? schema_refuse_as_nothing(c, at, why->text) : schema_refuse(c, at, why->text);
+}
+
 const char *schema_text(const mn_value *v) { return v && v->kind == MN_TEXT ? v->as.text : NULL; }
 
 /* ---- literals ---- */
@@ -206,11 +211,10 @@ static mn_bytes_node of_types(schema_compiler *c, const mn_value *schema, const 
 
 /* ---- keys that say in several ways what a value is ---- */
 static const mn_value *merge(schema_compiler *c, const mn_value *a, const mn_value *b, const mn_value *at) {
-  const char *why = NULL;
+  schema_why why;
   if (!may_merge(c, at)) return NULL;
   const mn_value *out = mn_schema_merge(c->arena, a, b, &c->budget->left, &why);
-  if (!out) c->nothing = why && !strncmp(why, "wants", 5);
-  if (!out) schema_refuse(c, at, why ? why : "needs more memory than there is");
+  if (!out) schema_refuse_because(c, at, &why);
   return out;
 }
 

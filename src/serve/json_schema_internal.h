@@ -5,6 +5,7 @@
 
 #include "format/value.h"
 #include "serve/json_rules.h"
+#include "serve/schema_why.h"
 
 typedef struct schema_reference { /* a place of the schema that is a rule */
   const mn_value *at;
@@ -55,6 +56,8 @@ int64_t schema_most_made(int64_t most, int64_t least, int64_t named);
 mn_bytes_node schema_refuse(schema_compiler *c, const mn_value *at, const char *what);
 /* The same where no value fits: the way of anyOf that leads here is none. */
 mn_bytes_node schema_refuse_as_nothing(schema_compiler *c, const mn_value *at, const char *what);
+/* The same for the reason that is given; none: memory ran out. */
+mn_bytes_node schema_refuse_because(schema_compiler *c, const mn_value *at, const schema_why *why);
 /* Was it refused as no value fits? Then that is taken back, and *last says what it was. */
 bool schema_took_nothing(schema_compiler *c, mn_status *last);
 bool schema_spend(schema_compiler *c, const mn_value *at, double comparisons); /* false: refused, as they ran out */

@@ -14,6 +14,7 @@ enum {
   UNKNOWN = -2,
   DEAD = -1,
   EMPTY = -1,
+  NOBODY = -2,               /* where a frame returns to that is none any more */
   MOST_KEPT_ITEMS = 1 << 24, /* of all states */
   MOST_KEPT_STEPS = 16384    /* states with their transitions and masks: more, and all of those are found anew */
 };
@@ -31,6 +32,7 @@ typedef struct item { /* a node that wants a byte, and its stack */
 typedef struct state {
   item *items; /* sorted */
   int32_t n;
+  int32_t held; /* how often; where it is none any more (items NULL), the number that is free behind this one */
   bool whole;
   int32_t *next; /* [256]; NULL: nobody asked */
   uint64_t *mask;
@@ -46,7 +48,8 @@ struct mn_machine {
   frame *frames;
   state *states;
   int32_t n_frames, cap_frames, n_states, cap_states, begin, n_steps, n_masks;
-  int64_t n_items; /* of all states */
+  int32_t free_frame, free_state, n_free_frames, n_free_states; /* numbers below n that are free, each leading to the next */
+  int64_t n_items;                                              /* of all states */
   table frame_of, state_of;
   item *found; /* of the set that is being made */
   struct item_slot {
@@ -68,19 +71,31 @@ static void fail(mn_machine *m, mn_status status, const char *why) {
 mn_status mn_machine_status(const mn_machine *m) { return m->fault == MN_OK ? MN_OK : mn_fail(m->fault, "the grammar %s", m->why); }
 
 /* ---- tables ---- */
-static bool grow(table *t, uint64_t (*hash)(const mn_machine *m, int32_t i), const mn_machine *m) {
-  const uint32_t cap = t->cap ? t->cap * 2 : 1024;
+typedef uint64_t (*hash_of)(const mn_machine *m, int32_t i);
+
+/* A number that is not there, so that equal ones are found by it. */
+static void fill(table *t, hash_of hash, const mn_machine *m, int32_t number) {
+  uint32_t at = (uint32_t)hash(m, number) & (t->cap - 1);
+  while (t->slots[at] != EMPTY) at = (at + 1) & (t->cap - 1);
+  t->slots[at] = number;
+  t->n++;
+}
+
+static void clear(table *t) {
+  for (uint32_t i = 0; i < t->cap; i++) t->slots[i] = EMPTY;
+  t->n = 0;
+}
+
+static bool grow(table *t, hash_of hash, const mn_machine *m) {
+  const table old = *t;
+  const uint32_t cap = old.cap ? old.cap * 2 : 1024;
   int32_t *slots = mn_alloc(cap * sizeof *slots);
   if (!slots) return false;
-  for (uint32_t i = 0; i < cap; i++) slots[i] = EMPTY;
-  for (uint32_t i = 0; i < t->cap; i++) {
-    if (t->slots[i] == EMPTY) continue;
-    uint32_t at = (uint32_t)hash(m, t->slots[i]) & (cap - 1);
-    while (slots[at] != EMPTY) at = (at + 1) & (cap - 1);
-    slots[at] = t->slots[i];
-  }
-  free(t->slots);
-  t->slots = slots, t->cap = cap;
+  *t = (table){.slots = slots, .cap = cap};
+  clear(t);
+  for (uint32_t i = 0; i < old.cap; i++)
+    if (old.slots[i] != EMPTY) fill(t, hash, m, old.slots[i]);
+  free(old.slots);
   return true;
 }
 
@@ -102,18 +117,21 @@ static int32_t push(mn_machine *m, mn_bytes_node to, int32_t below) {
     const frame *old = &m->frames[m->frame_of.slots[at]];
     if (old->to == to && old->below == below) return m->frame_of.slots[at];
   }
-  if (m->n_frames == MOST_FRAMES) fail(m, MN_ERR_CONFIG, "has calls too deep in calls");
-  if (m->n_frames == m->cap_frames && m->fault == MN_OK) {
+  if (m->n_frames == MOST_FRAMES && !m->n_free_frames) fail(m, MN_ERR_CONFIG, "has calls too deep in calls");
+  if (m->n_frames == m->cap_frames && !m->n_free_frames && m->fault == MN_OK) {
     const int32_t cap = m->cap_frames ? m->cap_frames * 2 : 256;
     frame *more = mn_realloc(m->frames, (size_t)cap * sizeof *more);
     if (more) m->frames = more, m->cap_frames = cap;
     else fail(m, MN_ERR_MEMORY, "needs more memory than there is");
   }
   if (m->fault != MN_OK) return EMPTY;
-  m->frames[m->n_frames] = f;
-  m->frame_of.slots[at] = m->n_frames;
+  const int32_t number = m->n_free_frames ? m->free_frame : m->n_frames;
+  if (m->n_free_frames) m->n_free_frames--, m->free_frame = m->frames[number].below;
+  else m->n_frames++;
+  m->frames[number] = f;
+  m->frame_of.slots[at] = number;
   m->frame_of.n++;
-  return m->n_frames++;
+  return number;
 }
 
 /* ---- sets ---- */
@@ -171,9 +189,9 @@ static int by_node(const void *x, const void *y) {
 
 /* Room for one state more. */
 static bool make_room(mn_machine *m) {
-  if (m->n_states == MN_MACHINE_STATES || m->n_items + m->n_found > MOST_KEPT_ITEMS)
+  if ((m->n_states == MN_MACHINE_STATES && !m->n_free_states) || m->n_items + m->n_found > MOST_KEPT_ITEMS)
     fail(m, MN_ERR_CONFIG, "has more states than are kept");
-  if (m->fault != MN_OK || m->n_states < m->cap_states) return m->fault == MN_OK;
+  if (m->fault != MN_OK || m->n_free_states || m->n_states < m->cap_states) return m->fault == MN_OK;
   const int32_t cap = m->cap_states ? m->cap_states * 2 : 1024;
   state *more = mn_realloc(m->states, (size_t)cap * sizeof *more);
   if (more) m->states = more, m->cap_states = cap;
@@ -181,6 +199,7 @@ static bool make_room(mn_machine *m) {
   return more != NULL;
 }
 
+/* ---- forgetting ---- */
 /* What is known of all states but what they are: it is found again where it is asked for. */
 static void forget_steps(mn_machine *m) {
   for (int32_t i = 0; i < m->n_states; i++) {
@@ -188,6 +207,62 @@ static void forget_steps(mn_machine *m) {
     m->states[i].next = NULL, m->states[i].mask = NULL;
   }
   m->n_steps = m->n_masks = 0;
+}
+
+static bool is_kept(const mn_machine *m, int32_t i, int32_t at) { return i == at || i == m->begin || m->states[i].held; }
+
+static void forget_frames(mn_machine *m, const bool *stands) {
+  clear(&m->frame_of);
+  for (int32_t i = 0; i < m->n_frames; i++) {
+    if (stands[i]) fill(&m->frame_of, hash_of_frame, m, i);
+    else if (m->frames[i].to != NOBODY) {
+      m->frames[i] = (frame){NOBODY, m->free_frame};
+      m->free_frame = i, m->n_free_frames++;
+    }
+  }
+}
+
+/* All states but the first, this one and those that are held, and the frames that none of these stands on: a long text passes through more than
+ * are kept, and comes back to none of them. */
+static void forget_states(mn_machine *m, int32_t at) {
+  bool *stands = mn_calloc((size_t)m->n_frames + 1, sizeof *stands);
+  if (!stands) {
+    fail(m, MN_ERR_MEMORY, "needs more memory than there is");
+    return;
+  }
+  forget_steps(m);
+  clear(&m->state_of);
+  for (int32_t i = 0; i < m->n_states; i++) {
+    state *s = &m->states[i];
+    if (!s->items) continue;
+    if (is_kept(m, i, at)) {
+      fill(&m->state_of, hash_of_state, m, i);
+      for (int32_t k = 0; k < s->n; k++)
+        for (int32_t f = s->items[k].stack; f != EMPTY && !stands[f]; f = m->frames[f].below) stands[f] = true;
+      continue;
+    }
+    m->n_items -= s->n;
+    free(s->items);
+    *s = (state){.held = m->free_state};
+    m->free_state = i, m->n_free_states++;
+  }
+  forget_frames(m, stands);
+  free(stands);
+}
+
+/* Where half of what may be kept is there, room for a mask. */
+static void make_room_for_mask(mn_machine *m, int32_t at) {
+  if (m->n_states - m->n_free_states > MN_MACHINE_STATES / 2 || m->n_frames - m->n_free_frames > MOST_FRAMES / 2 ||
+      m->n_items > MOST_KEPT_ITEMS / 2)
+    forget_states(m, at);
+}
+
+void mn_machine_hold(mn_machine *m, int32_t s) {
+  if (s >= 0) m->states[s].held++;
+}
+
+void mn_machine_leave(mn_machine *m, int32_t s) {
+  if (s >= 0) m->states[s].held--;
 }
 
 /* The state of what was found; DEAD: nothing. */
@@ -208,10 +283,13 @@ static int32_t intern(mn_machine *m) {
   if (m->fault != MN_OK) return DEAD;
   m->n_items += m->n_found;
   memcpy(items, m->found, (size_t)m->n_found * sizeof *items);
-  m->states[m->n_states] = (state){.items = items, .n = m->n_found, .whole = m->found_whole};
-  m->state_of.slots[at] = m->n_states;
+  const int32_t number = m->n_free_states ? m->free_state : m->n_states;
+  if (m->n_free_states) m->n_free_states--, m->free_state = m->states[number].held;
+  else m->n_states++;
+  m->states[number] = (state){.items = items, .n = m->n_found, .whole = m->found_whole};
+  m->state_of.slots[at] = number;
   m->state_of.n++;
-  return m->n_states++;
+  return number;
 }
 
 static void find_nothing(mn_machine *m) {
@@ -376,6 +454,7 @@ const uint64_t *mn_machine_mask(mn_machine *m, int32_t at, const mn_lexicon *l) 
   if (at < 0 || m->fault != MN_OK) return NULL;
   if (m->states[at].mask) return m->states[at].mask;
   m->work = 0;
+  make_room_for_mask(m, at);
   if (m->n_masks >= MOST_KEPT_STEPS) forget_steps(m);
   uint64_t *mask = mn_calloc((size_t)(l->n + 63) / 64, sizeof *mask);
   int32_t *path = mn_alloc(((size_t)l->deepest + 2) * sizeof *path);

@@ -15,7 +15,7 @@ enum {
 typedef struct merger {
   mn_arena *arena;
   double *left; /* comparisons that may still be made */
-  const char **why;
+  schema_why *why;
   const mn_value *a, *b;
   int depth; /* 0: subschemas that meet are merged later */
   const char *keys[2 * MOST];
@@ -23,10 +23,13 @@ typedef struct merger {
   size_t n;
 } merger;
 
-static const mn_value *fail(merger *m, const char *why) {
-  if (!*m->why) *m->why = why;
+static const mn_value *refuse(merger *m, const char *text, bool nothing) {
+  if (!m->why->text) *m->why = (schema_why){text, nothing};
   return NULL;
 }
+
+static const mn_value *fail(merger *m, const char *text) { return refuse(m, text, false); }
+static const mn_value *fail_as_nothing(merger *m, const char *text) { return refuse(m, text, true); } /* no value fits both */
 
 static const mn_value *at_once(merger *m, const mn_value *a, const mn_value *b, bool ways);
 
@@ -154,7 +157,7 @@ static const mn_value *types(merger *m, const mn_value *a, const mn_value *b) {
     return fail(m, "has a type that is neither a word nor a list of words");
   if (!spend(m->left, 16.0 * (double)(length_of(a) + length_of(b)))) return spent(m);
   const size_t n = common_types(a, b, names);
-  if (!n) return fail(m, "wants two types at once");
+  if (!n) return fail_as_nothing(m, "wants two types at once");
   for (size_t i = 0; i < n; i++) values[i] = mn_value_text(m->arena, names[i]);
   return n == 1 ? values[0] : mn_value_list(m->arena, n, values);
 }
@@ -171,7 +174,7 @@ static const mn_value *in_both(merger *m, const mn_value *a, const mn_value *b) 
         values[n++] = a->as.items[i];
         break;
       }
-  if (!n) return fail(m, "wants one of two lists of values that have none in common");
+  if (!n) return fail_as_nothing(m, "wants one of two lists of values that have none in common");
   return values ? mn_value_list(m->arena, n, values) : NULL;
 }
 
@@ -209,7 +212,8 @@ static const mn_value *crossed(merger *m, const mn_value *a, const mn_value *b) 
       if (n == MOST) return fail(m, "has ways of anyOf that multiply to more than 64: the grammar would explode");
       all[n++] = way;
     }
-  return n ? mn_value_list(m->arena, n, all) : fail(m, "wants one way of each of two anyOf, where none goes with any of the other");
+  return n ? mn_value_list(m->arena, n, all)
+           : fail_as_nothing(m, "wants one way of each of two anyOf, where none goes with any of the other");
 }
 
 /* ---- properties ---- */
@@ -327,7 +331,7 @@ static const mn_value *merged(merger *m, const char *key, const mn_value *a, con
     if (!strcmp(key, smaller[i])) return further(m, a, b, false);
   if (!spend(m->left, mn_schema_weight(a))) return spent(m);
   if (mn_schema_equal(a, b)) return a;
-  if (!strcmp(key, "const")) return fail(m, "wants two constants at once");
+  if (!strcmp(key, "const")) return fail_as_nothing(m, "wants two constants at once");
   if (!strcmp(key, "pattern")) {
     const mn_value *excluding = mn_schema_exclude_both(m->arena, a, b);
     return excluding ? excluding : fail(m, "has two patterns that must hold at once");
@@ -351,10 +355,10 @@ static bool contains_alone(merger *m, const mn_value *a, const mn_value *b) {
   return true;
 }
 
-static const mn_value *merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, const char **why, int depth) {
+static const mn_value *merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, schema_why *why, int depth) {
   merger m = {.arena = arena, .left = left, .why = why, .a = a, .b = b, .depth = depth};
-  *why = NULL;
-  if (is_false(a) || is_false(b)) return fail(&m, "wants what is false, which no value fits");
+  *why = (schema_why){0};
+  if (is_false(a) || is_false(b)) return fail_as_nothing(&m, "wants what is false, which no value fits");
   if (a->kind == MN_BOOLEAN) return b;
   if (b->kind == MN_BOOLEAN) return a;
   if (a->kind != MN_MAP || b->kind != MN_MAP) return fail(&m, "is not a map");
@@ -381,7 +385,7 @@ static const mn_value *merge(mn_arena *arena, const mn_value *a, const mn_value 
   return mn_value_map(arena, m.n, m.keys, m.values);
 }
 
-const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, const char **why) {
+const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, schema_why *why) {
   return merge(arena, a, b, left, why, 0);
 }
 
@@ -429,11 +433,11 @@ static bool lacks_required(merger *m, const mn_value *way, bool ways) {
 }
 
 static void add_plain(merger *m, conjunction *c, const mn_value *schema) {
-  const char *why = NULL;
+  schema_why why = {0};
   const mn_value *out = c->plain ? merge(m->arena, c->plain, schema, m->left, &why, m->depth + 1) : schema;
   if (out) c->plain = out;
-  else if (why && !strncmp(why, "wants", 5)) c->none = true;
-  else if (c->n < MOST && why) c->others[c->n++] = schema; /* what is refused, where it is made */
+  else if (why.nothing) c->none = true;
+  else if (c->n < MOST && why.text) c->others[c->n++] = schema; /* what is refused, where it is made */
   else c->unknown = true;
 }
 

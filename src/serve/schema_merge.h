@@ -3,12 +3,13 @@
 #define MN_SERVE_SCHEMA_MERGE_H
 
 #include "format/value.h"
+#include "serve/schema_why.h"
 
-/* In the arena; subschemas that meet become {"allOf": [both]}. NULL with *why (NULL: out of memory): two ways to say the same that do not
- * go together; it begins with "wants" where no value could fit both. Neither has a $ref or an allOf. The second stands within the first: what it
+/* In the arena; subschemas that meet become {"allOf": [both]}. NULL with *why (no text: out of memory): two ways to say the same that do not
+ * go together, or that no value could fit both (nothing). Neither has a $ref or an allOf. The second stands within the first: what it
  * says of unevaluatedProperties it says of what it does not evaluate itself, the first of what neither does. *left: comparisons that may still be made,
  * of about 16 bytes each; below 0 where they ran out. */
-const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, const char **why);
+const mn_value *mn_schema_merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, schema_why *why);
 /* The map without these keys (zero-terminated), or with these alone. NULL: out of memory. */
 const mn_value *mn_schema_without(mn_arena *arena, const mn_value *map, const char *const *keys);
 

@@ -25,7 +25,7 @@ mn_status mn_voice_new(const mn_manner *manner, const mn_tokenizer *tok, int64_t
   *out = NULL;
   mn_voice *v = mn_calloc(1, sizeof *v);
   if (!v) return MN_ERR_MEMORY;
-  *v = (mn_voice){.c = *manner, .decoder = {.tok = tok, .skip_special = true}, .vocab_size = vocab_size, .number = i};
+  *v = (mn_voice){.c = *manner, .decoder = {.tok = tok, .skip_special = true}, .vocab_size = vocab_size, .number = i, .state = -1};
   mn_status status = mn_sampler_new(&manner->sampling, vocab_size, &v->sampler);
   if (status == MN_OK && manner->has) mn_sampler_keep_to_tokens(v->sampler, manner->has);
   else if (status == MN_OK) status = mn_sampler_keep_to(v->sampler, tok);
@@ -34,7 +34,7 @@ mn_status mn_voice_new(const mn_manner *manner, const mn_tokenizer *tok, int64_t
     if (!v->counted) status = MN_ERR_MEMORY;
   }
   if (status == MN_OK && manner->machine) {
-    v->state = mn_machine_begin(manner->machine);
+    mn_machine_hold(manner->machine, v->state = mn_machine_begin(manner->machine));
     v->mask = mn_alloc((size_t)(vocab_size + 63) / 64 * sizeof *v->mask);
     if (!v->mask) status = MN_ERR_MEMORY;
   }
@@ -45,6 +45,7 @@ mn_status mn_voice_new(const mn_manner *manner, const mn_tokenizer *tok, int64_t
 
 void mn_voice_free(mn_voice *v) {
   if (!v) return;
+  if (v->c.machine) mn_machine_leave(v->c.machine, v->state);
   mn_sampler_free(v->sampler);
   mn_text_free(&v->held);
   mn_text_free(&v->text);
@@ -89,7 +90,9 @@ static mn_status allow(mn_voice *v) {
 static bool completes(mn_voice *v, int32_t token) {
   size_t n;
   const char *bytes = mn_tokenizer_token(v->decoder.tok, token, &n);
+  const int32_t from = v->state;
   for (size_t i = 0; bytes && i < n; i++) v->state = mn_machine_next(v->c.machine, v->state, (unsigned char)bytes[i]);
+  mn_machine_hold(v->c.machine, v->state), mn_machine_leave(v->c.machine, from);
   return mn_machine_whole(v->c.machine, v->state) && (!v->c.n_ends || !mn_machine_goes_on(v->c.machine, v->state));
 }
 
