@@ -59,8 +59,8 @@ int main(int argc, char **argv) {
     first = 3;
   }
   for (mn_dtype t = MN_F16 + 1; t < MN_ALL_TYPES; t++) {
-    bool wanted = first == argc;
-    for (int i = first; i < argc; i++) wanted |= !strcmp(argv[i], mn_dtype_name(t));
+    bool wanted = first == argc && mn_block_values(t) > 1;
+    for (int i = first; i < argc; i++) wanted |= mn_block_values(t) > 1 && !strcmp(argv[i], mn_dtype_name(t));
     for (size_t i = 0; wanted && i < sizeof rows / sizeof *rows; i++) measure(isa, t, rows[i]);
   }
   return 0;

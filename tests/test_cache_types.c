@@ -3,7 +3,9 @@
  * type is refused with the reason; a model without such a cache says so. */
 #include "run/conversation.h"
 
+#include "backend/cpu/isa/narrow.h"
 #include "base/narrow.h"
+#include "isa_set.h"
 #include "model_fixture.h"
 #include "scratch.h"
 #include "test.h"
@@ -38,6 +40,33 @@ static void what_is_read_back_is_kept_as_it_was(void) {
     mn_widen(types[t], a, 32, y);
     CHECK(y[0] == 0 && y[31] == 0, "nothing");
   }
+}
+
+/* Of every instruction set: numbers of all magnitudes, halves between two of them, those beyond the largest, infinite ones and none. */
+static void vectors_have_the_bits_of_the_plain_form(void) {
+  enum { MANY = 1 << 13 };
+  float *x = mn_alloc(MANY * sizeof *x), *y = mn_alloc(2 * MANY * sizeof *y);
+  char *a = mn_alloc(4 * MANY), *b = mn_alloc(4 * MANY);
+  CHECK(x && y && a && b, "memory");
+  for (int i = 0; x && y && a && b && i < MANY; i++) {
+    const uint32_t u = i % 4 ? (uint32_t)(mn_random_uniform(9, 0, (uint64_t)i) * 0x1p32) : ((uint32_t)i << 19 | 0x1000u) ^ (uint32_t)(i % 3 - 1);
+    memcpy(x + i, &u, 4);
+  }
+  EACH_ISA(isa) {
+    const mn_narrow_vec *v = MN_ISA_PICK(mn_narrow_table, isa);
+    for (int t = 0; x && y && a && b && t < 3; t++)
+      for (int64_t n = types[t] == MN_Q8_0 ? 32 : 1; n <= MANY; n = n < 64 ? n + (types[t] == MN_Q8_0 ? 32 : 1) : 2 * n) {
+        memset(a, 7, 4 * MANY), memset(b, 7, 4 * MANY);
+        mn_narrow(types[t], x, n, a);
+        v->narrow(types[t], x, n, b);
+        CHECK(!memcmp(a, b, 4 * MANY), "%s, %s: %lld values narrowed", mn_isa_name(isa), mn_dtype_name(types[t]), (long long)n);
+        memset(y, 7, 2 * MANY * sizeof *y);
+        mn_widen(types[t], a, n, y);
+        v->widen(types[t], a, n, y + MANY);
+        CHECK(!memcmp(y, y + MANY, MANY * sizeof *y), "%s, %s: %lld values widened", mn_isa_name(isa), mn_dtype_name(types[t]), (long long)n);
+      }
+  }
+  free(x), free(y), free(a), free(b);
 }
 
 /* Where a scale of f16 has few digits left, down to none. */
@@ -235,6 +264,7 @@ static void what_has_no_such_cache_says_so(void) {
 int main(void) {
   for (int i = 0; i < N; i++) tokens[i] = (int32_t)(mn_random_uniform(3, 0, (uint64_t)i) * VOCAB);
   RUN(what_is_read_back_is_kept_as_it_was);
+  RUN(vectors_have_the_bits_of_the_plain_form);
   RUN(small_numbers_are_kept_as_they_were);
   RUN(infinity_is_not_made_a_number);
   RUN(a_stream_is_the_same_in_any_cut_and_anywhere);

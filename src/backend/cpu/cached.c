@@ -4,10 +4,11 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
-#include "base/narrow.h"
+#include "backend/cpu/isa/narrow.h"
 
 enum { TASK = 4096 }; /* values */
 
+static const mn_narrow_vec *vec_of(const mn_call *c) { return MN_ISA_PICK(mn_narrow_table, mn_cpu_isa(c->backend)); }
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ---- as it is read back ---- dense */
@@ -17,8 +18,8 @@ static void narrowed_task(void *ctx, int64_t task, int thread) {
   const int64_t at = task * TASK, n = least(TASK, mn_view_count(&c->in[0]) - at);
   _Alignas(64) char kept[TASK * 2];
   (void)thread;
-  mn_narrow(type, (const float *)c->in[0].data + at, n, kept);
-  mn_widen(type, kept, n, (float *)c->out[0].data + at);
+  vec_of(c)->narrow(type, (const float *)c->in[0].data + at, n, kept);
+  vec_of(c)->widen(type, kept, n, (float *)c->out[0].data + at);
 }
 static mn_status narrowed_run(mn_call *c) {
   mn_pool_run(c->pool, (mn_view_count(&c->in[0]) + TASK - 1) / TASK, narrowed_task, c);
@@ -35,7 +36,7 @@ static void put_task(void *ctx, int64_t i, int thread) {
   if (slot < 0 || slot >= S) return;
   for (int64_t g = 0; g < G; g++) {
     const float *from = (const float *)rows->data + b * rows->stride[0] + t * rows->stride[1] + g * rows->stride[2];
-    mn_narrow(cache->dtype, from, K, (char *)cache->data + mn_dtype_bytes(cache->dtype, ((b * S + slot) * G + g) * K));
+    vec_of(c)->narrow(cache->dtype, from, K, (char *)cache->data + mn_dtype_bytes(cache->dtype, ((b * S + slot) * G + g) * K));
   }
 }
 static mn_status put_run(mn_call *c) {

@@ -84,7 +84,6 @@ static mn_status rows_run(mn_call *c) {
 /* ---- products ---- (x, w0 .. wn-1) -> y */
 enum {
   FEW = 12 /* rows of x */,
-  FEW_OF_BLOCKS = 2 /* with vectors of 256 bits or none */,
   TILE = 64 /* rows of weights */,
   LEAST = 8 << 10,
   MOST = 1 << 20 /* bytes of weights in a task of few rows */
@@ -114,7 +113,7 @@ static size_t place(size_t *at, size_t bytes) {
 
 static way way_of(int64_t M, mn_dtype t, bool exact, mn_isa isa) {
   if (mn_block_values(t) == 1) return M <= FEW ? FEW_HALVES : TILES;
-  return exact ? TILES : M <= (isa < MN_ISA_LEVEL_AVX512 ? FEW_OF_BLOCKS : FEW) ? FEW_BLOCKS : MANY_BLOCKS;
+  return exact ? TILES : M <= mn_blocks_few(t, isa) ? FEW_BLOCKS : MANY_BLOCKS;
 }
 /* Rows of x in 8 bits, from `at` of the workspace on; returns where they end. */
 static size_t rounded_at(mn_rounding how, int64_t M, int64_t K, char *work, size_t at, mn_rounded *r) {
@@ -153,7 +152,7 @@ static void plan_of(const mn_call *c, plan *p) {
     const int64_t bytes = (int64_t)mn_dtype_bytes(w->dtype, p->K), of_tile = (w->dim[0] + TILE - 1) / TILE < 8 * threads ? TILE / 2 : TILE;
     /* Long pieces of what all threads read, so that each reads in order most of the time: a new place costs it several waits. */
     const int64_t share = all / (2 * threads), slice = share < LEAST ? LEAST : share > MOST ? MOST : share;
-    int64_t rows = how == TILES || p->M > FEW ? of_tile : (slice / (bytes ? bytes : 1) + 7) / 8 * 8;
+    int64_t rows = how == TILES || p->M > FEW ? of_tile : (slice / (bytes ? bytes : 1) + 15) / 16 * 16; /* what is unpacked at once */
     if (rows < 1) rows = 1;
     p->rows[i - 1] = rows;
     p->first[i] = p->first[i - 1] + (w->dim[0] + rows - 1) / rows;

@@ -46,8 +46,8 @@ MN_INLINE vf load_some(const void *row, const mn_dtype t, int64_t i, int n) {
   return vf_load_f16(some);
 }
 
-/* The processor's own prefetching loses its way between heads: while keys are scored their values are brought nearer,
- * and the next block's keys while values are summed. */
+/* The processor's own prefetching loses its way between heads: while keys are scored their values are brought nearer, and the next
+ * block's keys, be they another share's, while weights are made (of the first head) and values are summed. */
 MN_INLINE void fetch_ahead(const void *row, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)row + i, 0, 2);
 }
@@ -172,6 +172,7 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
     partial[h * one + V] = HIDDEN;
     partial[h * one + V + 1] = 0;
   }
+  const int64_t last = mn_attn_filled(p, b);
   for (int64_t j0 = s0; j0 < s1; j0 += KB) {
     const int64_t block = s1 - j0 < KB ? s1 - j0 : KB;
     const seen see = attn_block_seen(p, b, j0, block, (span){q_pos, q_pos});
@@ -196,6 +197,8 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
         }
       }
     for (int64_t h = 0; h < H; h++) {
+      for (int64_t j = h * n / H; j < (h + 1) * n / H; j++)
+        if (list[j] + KB < last) fetch_ahead(kept_row(&keys, list[j] + KB, 0), k_bytes);
       float *ml = partial + h * one + V, *sc = score + h * KB;
       for (int64_t j = 0; p->softcap > 0 && j < n; j += MN_VL)
         vf_store(sc + j, vf_tanh(vf_load(sc + j) / (p->softcap * LOG2E)) * (p->softcap * LOG2E));
@@ -224,14 +227,14 @@ static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, flo
       for (int64_t g = 0; g < G; g++) {
         const int64_t some = n - j < VALUES ? n - j : VALUES;
         const void *v[VALUES], *next[VALUES]; /* neighbours of the keys in the next block */
-        int64_t bytes = k_bytes;
+        int64_t bytes = g ? k_bytes : 0;
         for (int64_t e = 0; e < some; e++) {
           const int64_t at = list[j + e];
           v[e] = kept_row(&values, at, g);
-          next[e] = kept_row(&keys, at + KB < s1 ? at + KB : at, g);
+          next[e] = kept_row(&keys, at + KB < last ? at + KB : at, g);
           if (by_row(p)) attn_widen(wide + e * vp, v[e], p->kv, V), v[e] = wide + e * vp;
         }
-        if (list[j] + KB >= s1) bytes = 0;
+        if (list[j] + KB >= last) bytes = 0;
         for (int64_t h = g * r, end = h + r, few; h < end; h += few, bytes = 0) {
           few = some_queries(end - h);
           add_of[kind][few - 1](v, some, V, score + h * KB + j, o + h * vp, vp, next, bytes);

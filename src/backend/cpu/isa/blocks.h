@@ -43,12 +43,20 @@ typedef struct mn_blocks_vec {
                          int64_t y_stride);
 } mn_blocks_vec;
 
-/* What `product` gives, sums in another order, for many rows of x: eight rows of w at a time are unpacked to whole numbers, into `scratch` of
+/* What `product` gives, sums in another order, for many rows of x: some rows of w at a time are unpacked to whole numbers, into `scratch` of
  * mn_blocks_scratch(K) bytes, aligned to 64. */
 typedef struct mn_blocks_many_vec {
   void (*product)(mn_dtype type, const void *w, int64_t N, const mn_rounded *x, void *scratch, float *y, int64_t y_stride);
 } mn_blocks_many_vec;
-static inline size_t mn_blocks_scratch(int64_t K) { return sizeof(float) * 8 * (size_t)(K + 2 * (K / 16)); }
+static inline size_t mn_blocks_scratch(int64_t K) { return sizeof(float) * 8 * (size_t)(K + 4 * (K / 16)); }
+
+/* Up to so many rows of x mn_blocks_vec's product is the faster one (bench-blocks). With vectors of 256 bits it is not for any number where
+ * a block has one scale and its codes are halves of bytes: those are laid in lanes at little cost. */
+static inline int64_t mn_blocks_few(mn_dtype t, mn_isa isa) {
+  if (isa >= MN_ISA_LEVEL_AVX512) return 12;
+  if (isa < MN_ISA_LEVEL_AVX2 || t == MN_Q3_K) return 2;
+  return t == MN_Q4_0 || t == MN_Q4_1 || t == MN_IQ4_NL ? 0 : 1;
+}
 
 MN_ISA_DECLARE(mn_blocks_vec, mn_blocks_table);
 MN_ISA_DECLARE(mn_blocks_many_vec, mn_blocks_many_table);

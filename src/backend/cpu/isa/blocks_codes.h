@@ -298,6 +298,19 @@ INLINE v8f halves_at(const char *p, const int64_t at[8]) {
 #undef AT
   return (v8f)_mm256_cvtph_ps(h);
 }
+/* Eight times two halves, so many bytes behind p each: all that come first, and all that come second. */
+INLINE void pairs_at(const char *p, const int64_t at[8], v8f *first, v8f *second) {
+  const __m128i apart = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+  __m128i four[2];
+  UNROLL for (int i = 0; i < 2; i++) {
+#define AT(k) _mm_loadu_si32(p + at[4 * i + k])
+    four[i] = _mm_unpacklo_epi64(_mm_unpacklo_epi32(AT(0), AT(1)), _mm_unpacklo_epi32(AT(2), AT(3)));
+#undef AT
+    four[i] = _mm_shuffle_epi8(four[i], apart);
+  }
+  *first = (v8f)_mm256_cvtph_ps(_mm_unpacklo_epi64(four[0], four[1]));
+  *second = (v8f)_mm256_cvtph_ps(_mm_unpackhi_epi64(four[0], four[1]));
+}
 /* Scales of eight blocks that have one each, and their offsets; d comes first in all of them, and m after it. */
 INLINE void eight_scales(const mn_dtype t, const char *w, const int64_t at[8], v8f *s, v8f *o) {
   if (t == MN_MXFP4) { /* as in scales */
@@ -308,9 +321,12 @@ INLINE void eight_scales(const mn_dtype t, const char *w, const int64_t at[8], v
     *s = (v8f)_mm256_blendv_epi8(least, other, _mm256_cmpgt_epi32(x, one));
     return;
   }
+  if (t == MN_Q4_1 || t == MN_Q5_1) {
+    pairs_at(w, at, s, o);
+    return;
+  }
   *s = halves_at(w, at);
-  if (t == MN_Q4_0 || t == MN_Q5_0) *o = *s * splat(t == MN_Q4_0 ? -8 : -16);
-  else if (!is_signed(t)) *o = halves_at(w + 2, at);
+  if (!is_signed(t)) *o = *s * splat(t == MN_Q4_0 ? -8 : -16);
 }
 INLINE v8f without_first(v8f x, int n) { /* zeros in its first n lanes */
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

@@ -1,28 +1,32 @@
-/* blocks_many.c - products of many rows of activations in 8 bits with weights in blocks.
+/* blocks_many.c - products of activations in 8 bits with weights in blocks, for many rows of them, and for few where mn_blocks_few says so.
  *
  * The sums are those of blocks.c; what differs is where they stand. Eight rows of weights are unpacked to their codes and laid so that a
  * vector holds four consecutive codes of each: a lane is a row of weights, four values of x go to all lanes, and a unit's sum stays whole
- * until its scales, one to a lane, are known. So nothing is added across lanes, a vector of codes serves four rows of x, and what unpacking
- * costs is shared by all rows of x. Plain vectors have no products of bytes: there codes are f32, a vector holds one of each row, and sums
+ * until its scales, one to a lane, are known. So nothing is added across lanes, a vector of codes serves four rows of x, four values of x
+ * serve two such groups of rows, and what unpacking costs is shared by all rows of x. Of one or two rows of x codes are used as they are
+ * unpacked, and never stored; the sums are the same to the bit. Plain vectors have no products of bytes: there codes are f32, a vector holds one of each row, and sums
  * of a unit are whole numbers below 2^24, exact in f32 as well. */
 #include "backend/cpu/isa/blocks_codes.h"
 
-enum { LANES = 8 /* rows of weights at a time */, MOST_X = 4 /* rows of x */ };
+enum { LANES = 8 /* rows of weights to a vector */, MOST_X = 4 /* rows of x */ };
 
 #if defined(__AVX2__)
 typedef vb packed; /* four codes of each row */
 typedef v8i whole;
-enum { DEEP = 4 };
+enum { DEEP = 4, GROUPS = 2 /* of eight rows of weights at a time: each four values of x are put in all lanes once for both */ };
 #else
 typedef v8f packed; /* one code of each row */
 typedef v8f whole;
-enum { DEEP = 1 };
+enum { DEEP = 1, GROUPS = 1 };
 #endif
 
-/* Eight rows: codes in the order of K, scales and offsets of units or halves. */
+/* Of codes with signs each pair is added at once, and x changes its sign for each of them: there a second group gains nothing. */
+INLINE int groups(const mn_dtype t) { return is_signed(t) ? 1 : GROUPS; }
+
+/* Groups of eight rows: codes in the order of K, scales and offsets of units or halves. */
 typedef struct lanes {
-  packed *codes; /* [K/DEEP]      */
-  v8f *s, *o;    /* [K/32 or /16] */
+  packed *codes[GROUPS];         /* [K/DEEP]      */
+  v8f *s[GROUPS], *o[GROUPS];    /* [K/32 or /16] */
 } lanes;
 
 #if defined(__AVX2__)
@@ -173,13 +177,13 @@ INLINE void pack_scales(const mn_dtype t, const char *block, const int64_t at[LA
 #endif
 }
 /* n rows of weights, `apart` bytes apart; what other lanes hold does not matter. */
-INLINE void pack(const mn_dtype t, const char *w, int64_t apart, int64_t n, int64_t K, const lanes *to) {
+INLINE void pack(const mn_dtype t, const char *w, int64_t apart, int64_t n, int64_t K, const lanes *to, const int group) {
   const int units = is_super(t) ? 8 : 1;
-  packed *c = to->codes;
+  packed *c = to->codes[group];
   int64_t at[LANES];
   for (int r = 0; r < LANES; r++) at[r] = (r < n ? r : 0) * apart;
   for (int64_t b = 0; b < K / (units * UNIT); b++, w += size_of(t)) {
-    pack_scales(t, w, at, to->s + b * parts(t), to->o + b * parts(t));
+    pack_scales(t, w, at, to->s[group] + b * parts(t), to->o[group] + b * parts(t));
     UNROLL for (int g = 0; g < units; g++, c += UNIT / DEEP) pack_unit(t, w, at, g, c);
   }
 }
@@ -195,43 +199,55 @@ INLINE int in_16_bits(const mn_dtype t) {
   return is_signed(t) ? 1 : t == MN_Q6_K ? 2 : t == MN_Q5_0 || t == MN_Q5_1 || t == MN_Q5_K || by_halves(t) ? 4 : 8;
 }
 #endif
-/* Sums stay in the order and the registers that they are written in: a compiler that pairs them anew runs out of registers. */
+/* Sums stay in the order and the registers that they are written in: a compiler that pairs them anew runs out of registers. What many sums
+ * are added to stays in memory between two units, unless there are 32 registers. */
 #if defined(__GNUC__)
 #define KEEP(x) __asm__("" : "+x"(x))
 #else
 #define KEEP(x) (void)(x)
 #endif
-/* Sums of n values of M rows of x by their codes. */
-INLINE void sums_of(const mn_dtype t, const int M, const int n, const packed *c, const int8_t *q, int64_t K, whole *sum) {
+#if defined(__GNUC__) && defined(__AVX2__) && !defined(__AVX512VL__)
+#define LEAVE(x) __asm__("" : "+m"(x))
+#else
+#define LEAVE(x) (void)(x)
+#endif
+/* Sums of n values of M rows of x by their codes, of each of G groups of rows of weights: c of the first, the next `apart` further. */
+INLINE void sums_of(const mn_dtype t, const int M, const int G, const int n, const packed *c, int64_t apart, const int8_t *q, int64_t K,
+                    whole sum[MOST_X][GROUPS]) {
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
-  UNROLL for (int m = 0; m < M; m++) sum[m] = (v8i){0};
+  UNROLL for (int m = 0; m < M; m++) UNROLL for (int g = 0; g < G; g++) sum[m][g] = (v8i){0};
   UNROLL for (int k = 0; k < n / DEEP; k++) {
-    const __m256i w = (__m256i)c[k], size = is_signed(t) ? _mm256_abs_epi8(w) : w;
+    __m256i w[GROUPS], size[GROUPS];
+    UNROLL for (int g = 0; g < G; g++) w[g] = (__m256i)c[k + g * apart], size[g] = is_signed(t) ? _mm256_abs_epi8(w[g]) : w[g];
     UNROLL for (int m = 0; m < M; m++) {
       const __m256i x = (__m256i)four_to_all(q + m * K + k * DEEP);
-      sum[m] = (v8i)_mm256_dpbusd_epi32((__m256i)sum[m], size, is_signed(t) ? _mm256_sign_epi8(x, w) : x);
+      UNROLL for (int g = 0; g < G; g++) sum[m][g] =
+          (v8i)_mm256_dpbusd_epi32((__m256i)sum[m][g], size[g], is_signed(t) ? _mm256_sign_epi8(x, w[g]) : x);
     }
   }
 #elif defined(__AVX2__)
   const int by = in_16_bits(t);
-  __m256i part[MOST_X];
+  __m256i part[MOST_X][GROUPS];
   UNROLL for (int k = 0; k < n / DEEP; k++) {
-    const __m256i w = (__m256i)c[k], size = is_signed(t) ? _mm256_abs_epi8(w) : w;
+    __m256i w[GROUPS], size[GROUPS];
+    UNROLL for (int g = 0; g < G; g++) w[g] = (__m256i)c[k + g * apart], size[g] = is_signed(t) ? _mm256_abs_epi8(w[g]) : w[g];
     UNROLL for (int m = 0; m < M; m++) {
       const __m256i x = (__m256i)four_to_all(q + m * K + k * DEEP);
-      const __m256i two = _mm256_maddubs_epi16(size, is_signed(t) ? _mm256_sign_epi8(x, w) : x);
-      part[m] = k % by ? _mm256_add_epi16(part[m], two) : two;
-      KEEP(part[m]);
-      if (k % by < by - 1 && k + 1 < n / DEEP) continue;
-      const v8i four = (v8i)_mm256_madd_epi16(part[m], _mm256_set1_epi16(1));
-      sum[m] = k < by ? four : sum[m] + four;
+      UNROLL for (int g = 0; g < G; g++) {
+        const __m256i two = _mm256_maddubs_epi16(size[g], is_signed(t) ? _mm256_sign_epi8(x, w[g]) : x);
+        part[m][g] = k % by ? _mm256_add_epi16(part[m][g], two) : two;
+        KEEP(part[m][g]);
+        if (k % by < by - 1 && k + 1 < n / DEEP) continue;
+        const v8i four = (v8i)_mm256_madd_epi16(part[m][g], _mm256_set1_epi16(1));
+        sum[m][g] = k < by ? four : sum[m][g] + four;
+      }
     }
   }
 #else
-  (void)t;
-  for (int m = 0; m < M; m++) sum[m] = splat(0);
+  (void)t, (void)G, (void)apart;
+  for (int m = 0; m < M; m++) sum[m][0] = splat(0);
   for (int k = 0; k < n; k++)
-    for (int m = 0; m < M; m++) sum[m] += c[k] * splat((float)q[m * K + k]);
+    for (int m = 0; m < M; m++) sum[m][0] += c[k] * splat((float)q[m * K + k]);
 #endif
 }
 INLINE v8f real_of(whole x) {
@@ -242,56 +258,131 @@ INLINE v8f real_of(whole x) {
 #endif
 }
 
+/* acc += s d sum + o (sum of x), of unit u of M rows of x from `d` and `sums` on, `all` apart. */
+INLINE void add_unit(const mn_dtype t, const int M, const int G, whole sum[MOST_X][GROUPS], const v8f s[GROUPS], const v8f o[GROUPS],
+                     const float *d, const float *sums, int64_t all, v8f acc[MOST_X][GROUPS]) {
+  UNROLL for (int m = 0; m < M; m++) {
+    const v8f d_of_all = splat(d[m * all]), sum_of_all = is_signed(t) ? splat(0) : splat(sums[m * all]);
+    UNROLL for (int g = 0; g < G; g++) {
+      v8f a = acc[m][g] + real_of(sum[m][g]) * (s[g] * d_of_all);
+      if (!is_signed(t)) a += o[g] * sum_of_all;
+      acc[m][g] = a;
+    }
+  }
+}
+
 /* What comes next from memory: so many bytes are asked for with each unit of what is computed now. */
 typedef struct ahead {
   const char *from;
   int64_t each;
 } ahead;
 
-/* M rows of x from row i on, by eight of weights. */
+/* M rows of x from row i on, by n of weights. */
 INLINE void rows(const mn_dtype t, const int M, const lanes *w, const mn_rounded *x, int64_t i, int64_t n, const ahead *next, float *y,
                  int64_t y_stride) {
-  const int per = by_halves(t) ? 2 : 1, length = UNIT / per;
-  const int64_t K = x->K, all = K / UNIT * per;
+  const int per = by_halves(t) ? 2 : 1, length = UNIT / per, G = groups(t);
+  const int64_t K = x->K, all = K / UNIT * per, apart = w->codes[G - 1] - w->codes[0];
   const float *d = (per == 2 ? x->d_of_half : x->d) + i * all, *sums = (per == 2 ? x->sum_of_half : x->sum) + i * all;
   const int8_t *q = x->q + i * K;
-  const packed *c = w->codes;
-  v8f acc[MOST_X];
-  UNROLL for (int m = 0; m < M; m++) acc[m] = splat(0);
+  const packed *c = w->codes[0];
+  v8f acc[MOST_X][GROUPS];
+  UNROLL for (int m = 0; m < M; m++) UNROLL for (int g = 0; g < G; g++) acc[m][g] = splat(0);
   for (int64_t u = 0; u < all; u++, c += length / DEEP, q += length) {
-    whole sum[MOST_X];
+    whole sum[MOST_X][GROUPS];
+    v8f s[GROUPS], o[GROUPS];
+    if (G * M > 4) LEAVE(acc);
     ask(next->from + u * next->each, next->each);
-    sums_of(t, M, length, c, q, K, sum);
-    UNROLL for (int m = 0; m < M; m++) {
-      acc[m] += real_of(sum[m]) * (w->s[u] * splat(d[m * all + u]));
-      if (!is_signed(t)) acc[m] += w->o[u] * splat(sums[m * all + u]);
+    sums_of(t, M, G, length, c, apart, q, K, sum);
+    UNROLL for (int g = 0; g < G; g++) s[g] = w->s[g][u], o[g] = is_signed(t) ? splat(0) : w->o[g][u];
+    add_unit(t, M, G, sum, s, o, d + u, sums + u, all, acc);
+  }
+  UNROLL for (int m = 0; m < M; m++) memcpy(y + m * y_stride, acc[m], sizeof(float) * (size_t)n);
+}
+#if defined(__AVX2__)
+/* The same of one or two rows of x by up to eight of weights: codes are not kept. */
+INLINE void rows_at_once(const mn_dtype t, const int M, const char *w, int64_t apart, const mn_rounded *x, int64_t n, const char *next,
+                         float *y, int64_t y_stride) {
+  const int units = is_super(t) ? 8 : 1;
+  const int64_t all = x->K / UNIT;
+  const int8_t *q = x->q;
+  int64_t at[LANES];
+  v8f acc[MOST_X][GROUPS];
+  UNROLL for (int m = 0; m < M; m++) acc[m][0] = splat(0);
+  UNROLL for (int r = 0; r < LANES; r++) at[r] = (r < n ? r : 0) * apart;
+  for (int64_t u = 0; u < all; u += units, w += size_of(t)) {
+    v8f s[LANES], o[LANES];
+    packed c[2 * LANES];
+    ask(next, LANES * size_of(t));
+    next += next ? LANES * size_of(t) : 0;
+    pack_scales(t, w, at, s, o);
+    UNROLL for (int g = 0; g < units; g++, q += UNIT) {
+      whole sum[MOST_X][GROUPS];
+      pack_unit(t, w, at, g, c + g % 2 * LANES);
+      sums_of(t, M, 1, UNIT, c + g % 2 * LANES, 0, q, x->K, sum);
+      add_unit(t, M, 1, sum, s + g, o + g, x->d + u + g, x->sum + u + g, all, acc);
     }
   }
-  UNROLL for (int m = 0; m < M; m++) memcpy(y + m * y_stride, &acc[m], sizeof(float) * (size_t)n);
+  UNROLL for (int m = 0; m < M; m++) memcpy(y + m * y_stride, acc[m], sizeof(float) * (size_t)n);
+}
+#endif
+/* Bytes of a row of weights. */
+INLINE int64_t apart_of(const mn_dtype t, int64_t K) { return K / (is_super(t) ? MN_SUPER : MN_BLOCK) * size_of(t); }
+/* One or two rows of x, which need no scratch. */
+INLINE void few_rows(const mn_dtype t, const int M, const char *w, int64_t N, const mn_rounded *x, float *y, int64_t y_stride) {
+#if defined(__AVX2__)
+  const int64_t apart = apart_of(t, x->K);
+  for (int64_t j = 0; j < N; j += LANES, w += LANES * apart) {
+    const char *next = j + 2 * LANES <= N ? w + LANES * apart : NULL;
+    rows_at_once(t, M, w, apart, x, N - j < LANES ? N - j : LANES, next, y + j, y_stride);
+  }
+#else
+  (void)t, (void)M, (void)w, (void)N, (void)x, (void)y, (void)y_stride;
+#endif
+}
+/* All rows of x by n of weights, which are unpacked. */
+INLINE void all_x(const mn_dtype t, const lanes *w, const mn_rounded *x, int64_t n, ahead next, float *y, int64_t y_stride) {
+  const int64_t asked = x->K / UNIT * (by_halves(t) ? 2 : 1) * next.each;
+  int64_t i = 0;
+  for (; i + MOST_X <= x->M; i += MOST_X, next.from += asked) rows(t, MOST_X, w, x, i, n, &next, y + i * y_stride, y_stride);
+  const int64_t rest = x->M - i;
+  float *last = y + i * y_stride;
+  if (rest == 3) rows(t, 3, w, x, i, n, &next, last, y_stride);
+  if (rest == 2) rows(t, 2, w, x, i, n, &next, last, y_stride);
+  if (rest == 1) rows(t, 1, w, x, i, n, &next, last, y_stride);
 }
 INLINE void all_rows(const mn_dtype t, const char *w, int64_t N, const mn_rounded *x, void *scratch, float *y, int64_t y_stride) {
-  const int64_t apart = x->K / (is_super(t) ? MN_SUPER : MN_BLOCK) * size_of(t);
-  const lanes to = {
-      .codes = scratch, .s = (v8f *)((float *)scratch + LANES * x->K), .o = (v8f *)((float *)scratch + LANES * (x->K + x->K / 16))};
+  const int64_t apart = apart_of(t, x->K);
   const int64_t units = x->K / UNIT * (by_halves(t) ? 2 : 1), asked = units * ((x->M + MOST_X - 1) / MOST_X); /* 0: K is */
-  for (int64_t j = 0; j < N; j += LANES, w += LANES * apart) {
-    const int64_t n = N - j < LANES ? N - j : LANES, further = N - j - n < LANES ? N - j - n : LANES;
-    ahead next = {w + n * apart, asked ? (further * apart + asked - 1) / asked : 0};
-    int64_t i = 0;
-    pack(t, w, apart, n, x->K, &to);
-    for (; i + MOST_X <= x->M; i += MOST_X, next.from += units * next.each)
-      rows(t, MOST_X, &to, x, i, n, &next, y + i * y_stride + j, y_stride);
-    const int64_t rest = x->M - i;
-    float *last = y + i * y_stride + j;
-    if (rest == 3) rows(t, 3, &to, x, i, n, &next, last, y_stride);
-    if (rest == 2) rows(t, 2, &to, x, i, n, &next, last, y_stride);
-    if (rest == 1) rows(t, 1, &to, x, i, n, &next, last, y_stride);
+  const int G = groups(t);
+  lanes to;
+  v8f *scales = (v8f *)((float *)scratch + LANES * x->K); /* all codes are before */
+  for (int g = 0; g < G; g++) {
+    to.codes[g] = (packed *)scratch + g * (x->K / DEEP);
+    to.s[g] = scales + 2 * g * units;
+    to.o[g] = to.s[g] + units;
+  }
+  for (int64_t j = 0, n; j < N; j += n, w += n * apart) {
+    n = N - j < G * LANES ? N - j : G * LANES;
+    const int64_t further = N - j - n < n ? N - j - n : n;
+    const ahead next = {w + n * apart, asked ? (further * apart + asked - 1) / asked : 0};
+    for (int g = 0; g < G; g++) { /* where there are no rows for a group it has the first ones again, for nothing */
+      const int64_t from = g * LANES < n ? g * LANES : 0;
+      pack(t, w + from * apart, apart, n - from < LANES ? n - from : LANES, x->K, &to, g);
+    }
+    all_x(t, &to, x, n, next, y + j, y_stride);
   }
 }
 
+#if defined(__AVX2__)
+#define KEEPS(t) by_halves(t) /* codes of few rows of x, too */
+#else
+#define KEEPS(t) true
+#endif
 #define X(t)                                                                                                                               \
   static void many_##t(const void *w, int64_t N, const mn_rounded *x, void *scratch, float *y, int64_t y_stride) {                         \
-    all_rows(t, w, N, x, scratch, y, y_stride);                                                                                            \
+    if (KEEPS(t) || x->M > 2) all_rows(t, w, N, x, scratch, y, y_stride);                                                                  \
+    else if (x->M == 2) few_rows(t, 2, w, N, x, y, y_stride);                                                                              \
+    else if (x->M == 1) few_rows(t, 1, w, N, x, y, y_stride);                                                                              \
   }
 TYPES(X)
 #undef X
