@@ -24,7 +24,8 @@ static void measure(mn_isa isa, mn_dtype t, int64_t M) {
   const size_t bytes = mn_dtype_bytes(t, (int64_t)N * K);
   uint8_t *w = mn_alloc_aligned(bytes);
   void *scratch = mn_alloc_aligned(mn_blocks_scratch(K));
-  float *x = mn_alloc(sizeof(float) * K), *y = mn_alloc(sizeof(float) * (size_t)(M * N)), *scales = mn_calloc(6 * (size_t)M * K / 32, sizeof(float));
+  float *x = mn_alloc(sizeof(float) * K), *y = mn_alloc(sizeof(float) * (size_t)(M * N)),
+        *scales = mn_calloc(6 * (size_t)M * K / 32, sizeof(float));
   mn_rounded r = {.M = M, .K = K, .q = mn_alloc_aligned((size_t)(M * K))};
   double best[2] = {INFINITY, INFINITY};
   if (w && scratch && x && y && scales && r.q) {

@@ -49,7 +49,8 @@ static void vectors_have_the_bits_of_the_plain_form(void) {
   char *a = mn_alloc(4 * MANY), *b = mn_alloc(4 * MANY);
   CHECK(x && y && a && b, "memory");
   for (int i = 0; x && y && a && b && i < MANY; i++) {
-    const uint32_t u = i % 4 ? (uint32_t)(mn_random_uniform(9, 0, (uint64_t)i) * 0x1p32) : ((uint32_t)i << 19 | 0x1000u) ^ (uint32_t)(i % 3 - 1);
+    const uint32_t u =
+        i % 4 ? (uint32_t)(mn_random_uniform(9, 0, (uint64_t)i) * 0x1p32) : ((uint32_t)i << 19 | 0x1000u) ^ (uint32_t)(i % 3 - 1);
     memcpy(x + i, &u, 4);
   }
   EACH_ISA(isa) {
@@ -63,7 +64,8 @@ static void vectors_have_the_bits_of_the_plain_form(void) {
         memset(y, 7, 2 * MANY * sizeof *y);
         mn_widen(types[t], a, n, y);
         v->widen(types[t], a, n, y + MANY);
-        CHECK(!memcmp(y, y + MANY, MANY * sizeof *y), "%s, %s: %lld values widened", mn_isa_name(isa), mn_dtype_name(types[t]), (long long)n);
+        CHECK(!memcmp(y, y + MANY, MANY * sizeof *y), "%s, %s: %lld values widened", mn_isa_name(isa), mn_dtype_name(types[t]),
+              (long long)n);
       }
   }
   free(x), free(y), free(a), free(b);

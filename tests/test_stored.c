@@ -237,8 +237,8 @@ static void cut_anywhere(mn_dtype t) {
         worst = fmax(worst, fabs(tensor_get(&y, i) - tensor_get(&whole, first * N + i)));
         size = fmax(size, fabs(tensor_get(&y, i)));
       }
-      CHECK(same ? worst == 0 : worst < 1e-5 * size, "%s: rows from %lld on differ by %g of %g where all come at once", mn_dtype_name(t), (long long)first,
-            worst, size);
+      CHECK(same ? worst == 0 : worst < 1e-5 * size, "%s: rows from %lld on differ by %g of %g where all come at once", mn_dtype_name(t),
+            (long long)first, worst, size);
       free(y.data);
     }
   free(x.data), free(w.data), free(whole.data);

@@ -25,8 +25,8 @@ INLINE int groups(const mn_dtype t) { return is_signed(t) ? 1 : GROUPS; }
 
 /* Groups of eight rows: codes in the order of K, scales and offsets of units or halves. */
 typedef struct lanes {
-  packed *codes[GROUPS];         /* [K/DEEP]      */
-  v8f *s[GROUPS], *o[GROUPS];    /* [K/32 or /16] */
+  packed *codes[GROUPS];      /* [K/DEEP]      */
+  v8f *s[GROUPS], *o[GROUPS]; /* [K/32 or /16] */
 } lanes;
 
 #if defined(__AVX2__)
