@@ -196,11 +196,71 @@ static void an_opposite_of_no_schema_is_none(void) {
   all_hold(all, sizeof all / sizeof *all);
 }
 
+/* ---- keys that say nothing where they stand ---- */
+static void keys_that_say_nothing_change_nothing(void) {
+  static const rule all[] = {
+      /* of another type than the schema's own, also where it comes by all that must hold at once */
+      {"{\"type\": \"integer\", \"minLength\": 3, \"pattern\": \"a\", \"items\": {}, \"format\": \"date\", \"required\": [\"a\"]}",
+       {"1", "-20"},
+       {"1.5", "\"abc\""}},
+      {"{\"type\": \"string\", \"minItems\": 3, \"minimum\": 5, \"format\": \"int32\", \"minProperties\": 1}",
+       {"\"\"", "\"a\""},
+       {"5", "[1, 2, 3]"}},
+      {"{\"type\": \"boolean\", \"format\": \"no such\", \"maxItems\": 0, \"multipleOf\": 2}", {"true"}, {"2"}},
+      {"{\"allOf\": [{\"type\": \"integer\", \"maximum\": 9}, {\"minLength\": 3}]}", {"9", "1"}, {"10", "\"abc\""}},
+      {"{\"type\": [\"string\", \"integer\"], \"minLength\": 1, \"minimum\": 3, \"anyOf\": [{\"type\": \"integer\"}, {\"type\": \"string\"}]}",
+       {"3", "\"a\""},
+       {"2", "\"\""}},
+      {"{\"$defs\": {\"a\": {\"maxLength\": 2}}, \"$ref\": \"#/$defs/a\", \"type\": \"number\"}", {"1234", "1.5"}, {"\"a\""}},
+      /* of several types, where none is said */
+      {"{\"minLength\": 2, \"minimum\": 3}", {"3", "4.5", "\"ab\""}, {"2", "\"a\""}},
+      {"{\"minItems\": 1, \"required\": [\"a\"]}", {"[1]", "{\"a\": 1}"}, {"[]", "{}"}},
+      /* beside values */
+      {"{\"enum\": [1, \"a\", \"abc\", null], \"minLength\": 2}", {"1", "\"abc\"", "null"}, {"\"a\""}},
+      {"{\"const\": 7, \"maxLength\": 0}", {"7"}, {"\"\""}},
+      {"{\"const\": [1], \"minItems\": 1, \"minimum\": 3}", {"[1]"}, {"[]"}},
+      /* conditions: what they speak of is not there, so that they hold */
+      {"{\"type\": \"integer\", \"if\": {\"minLength\": 3}, \"then\": {\"minimum\": 5}, \"else\": {\"maximum\": 2}}",
+       {"5", "6"},
+       {"1", "4"}},
+      {"{\"type\": \"string\", \"not\": {\"type\": \"integer\", \"minimum\": 3}}", {"\"a\""}, {"1"}},
+      {"{\"anyOf\": [{\"type\": \"integer\", \"not\": {\"minLength\": 3}}, {\"type\": \"null\"}]}", {"null"}, {"1"}},
+      {"{\"type\": \"string\", \"then\": {\"minLength\": 2}, \"else\": false}", {"\"\"", "\"abc\""}, {"1"}},
+      {"{\"type\": \"string\", \"if\": {\"minLength\": 2}}", {"\"\"", "\"abc\""}, {"1"}},
+      {"{\"type\": \"integer\", \"allOf\": [{\"then\": false}, {\"if\": {\"minimum\": 3}, \"else\": {\"const\": 1}}]}", {"3", "1"}, {"2"}},
+      {"{\"type\": [\"string\", \"null\"], \"nullable\": true, \"else\": false}", {"null", "\"\""}, {"1"}},
+      /* of a key beside them that is not there, and not of another schema's */
+      {ARRAY "\"items\": {\"enum\": [1, 2]}, \"minContains\": 3, \"maxContains\": 1}", {"[]", "[1, 2]"}, {"[3]"}},
+      {"{\"allOf\": [" ARRAY "\"items\": {\"enum\": [1, 2]}, \"contains\": {\"const\": 2}}, {\"minContains\": 2}]}",
+       {"[2]", "[1, 2, 2]"},
+       {"[]", "[1]"}},
+      {"{\"allOf\": [{\"minContains\": 2, \"maxContains\": 0}, " ARRAY
+       "\"items\": {\"enum\": [1, 2]}, \"contains\": {\"const\": 2}, \"minContains\": 1}]}",
+       {"[2]", "[1, 2, 2]"},
+       {"[]", "[1]"}},
+      {ARRAY "\"items\": {\"type\": \"integer\"}, \"additionalItems\": false}", {"[]", "[1, 2]"}, {"[true]"}},
+      {"{\"allOf\": [" ARRAY "\"items\": [{\"type\": \"integer\"}]}, {\"additionalItems\": false}]}", {"[1]", "[1, true]"}, {"[true]"}},
+      {"{\"type\": \"array\", \"not\": {\"type\": \"array\", \"minItems\": 1, \"minContains\": 4, \"then\": false}}", {"[]"}, {"[1]"}},
+  };
+  all_hold(all, sizeof all / sizeof *all);
+  is_refused("{\"type\": \"integer\", \"not\": {\"minLength\": 3}}", "wants two types at once"); /* each integer has it */
+  is_refused("{\"type\": \"integer\", \"minLength\": -1}", "'minLength' of values of another type than its own, and that is no such key");
+  is_refused("{\"type\": \"integer\", \"pattern\": 5}", "that is no such key");
+  is_refused("{\"type\": \"null\", \"items\": [3]}", "that is no such key");
+  is_refused("{\"type\": \"null\", \"required\": [3]}", "that is no such key");
+  is_refused("{\"type\": \"null\", \"uniqueItems\": 1}", "that is no such key");
+  is_refused("{\"type\": \"null\", \"properties\": []}", "that is no such key");
+  is_refused("{\"type\": \"null\", \"minimum\": \"3\"}", "that is no such key");
+  is_refused("{\"type\": \"null\", \"prefixItems\": {}}", "that is no such key");
+  is_refused("{\"type\": \"null\", \"frobnicate\": {}}", "not known here");
+}
+
 int main(void) {
   RUN(what_is_admitted_runs_to_its_end);
   RUN(more_than_runs_is_refused);
   RUN(what_is_too_large_says_so);
   RUN(what_null_is_kept_out_of_stays_so);
   RUN(an_opposite_of_no_schema_is_none);
+  RUN(keys_that_say_nothing_change_nothing);
   return test_end();
 }

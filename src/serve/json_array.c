@@ -3,6 +3,7 @@
 
 #include "serve/json_schema_internal.h"
 #include "serve/schema_complement.h"
+#include "serve/schema_keys.h"
 #include "serve/schema_merge.h"
 
 enum { MOST_UNIQUE = 8, MOST_OVERLAPS = 33 /* counts that may be alive at once, of all lists that stand within each other */ };
@@ -85,7 +86,8 @@ static bool read_array(schema_compiler *c, const mn_value *schema, array *a) {
   const mn_value *items = mn_value_get(schema, "items"), *prefix = mn_value_get(schema, "prefixItems");
   const mn_value *more = mn_value_get(schema, "additionalItems");
   if (items && items->kind == MN_LIST && !prefix) prefix = items, items = more;
-  else if (more) return schema_refuse(c, more, "has additionalItems, which speak of items behind a list of these"), false;
+  else if (more && !schema_says_nothing(schema, "additionalItems"))
+    return schema_refuse(c, more, "has additionalItems, which speak of items behind a list of these"), false;
   *a = (array){.most = -1, .rule = -1, .items = items};
   if (!schema_count(c, schema, "minItems", &a->least) || !schema_most(c, schema, "maxItems", a->least, &a->most)) return false;
   if (prefix && prefix->kind != MN_LIST) return schema_refuse(c, prefix, "has prefixItems that are not a list"), false;
@@ -110,8 +112,7 @@ typedef struct holds {
 
 static bool read_contains(schema_compiler *c, const mn_value *schema, holds *h) {
   *h = (holds){.what = mn_value_get(schema, "contains"), .least = 1, .most = -1};
-  if (!h->what && (mn_value_get(schema, "minContains") || mn_value_get(schema, "maxContains")))
-    return schema_refuse(c, schema, "has minContains or maxContains without contains, which would have no effect"), false;
+  if (!h->what) return true;
   return schema_count(c, schema, "minContains", &h->least) && schema_most(c, schema, "maxContains", h->least, &h->most);
 }
 

@@ -4,6 +4,7 @@
 
 #include "format/json.h"
 #include "serve/json_schema_internal.h"
+#include "serve/schema_keys.h"
 #include "serve/schema_merge.h"
 
 enum { MOST_NAME = 256 }; /* bytes of a name beside others: other_key goes as deep */

@@ -8,6 +8,7 @@
 #include "format/json.h"
 #include "serve/json_schema_internal.h"
 #include "serve/schema_complement.h"
+#include "serve/schema_keys.h"
 #include "serve/schema_merge.h"
 
 enum {
@@ -116,74 +117,6 @@ static mn_bytes_node reference_to(schema_compiler *c, const mn_value *ref, mn_by
 }
 
 /* ---- a schema ---- */
-static const char *const describing[] = {"title",        "description", "default",       "examples", "$schema", "$id",
-                                         "$comment",     "$defs",       "definitions",   "strict",   "name",    "deprecated",
-                                         "readOnly",     "writeOnly",   "discriminator", "example",  "$anchor", "contentMediaType",
-                                         "externalDocs", NULL};
-static const struct { /* and of what type's values a key speaks, where it speaks of one */
-  const char *key, *of;
-} known[] = {{"type", NULL},
-             {"enum", NULL},
-             {"const", NULL},
-             {"anyOf", NULL},
-             {"oneOf", NULL},
-             {"allOf", NULL},
-             {"$ref", NULL},
-             {"nullable", NULL},
-             {"not", NULL},
-             {"if", NULL},
-             {"then", NULL},
-             {"else", NULL},
-             {"format", NULL},
-             {"properties", "object"},
-             {"required", "object"},
-             {"additionalProperties", "object"},
-             {"unevaluatedProperties", "object"},
-             {"patternProperties", "object"},
-             {"propertyNames", "object"},
-             {"minProperties", "object"},
-             {"maxProperties", "object"},
-             {"items", "array"},
-             {"prefixItems", "array"},
-             {"additionalItems", "array"},
-             {"minItems", "array"},
-             {"maxItems", "array"},
-             {"uniqueItems", "array"},
-             {"contains", "array"},
-             {"minContains", "array"},
-             {"maxContains", "array"},
-             {"minLength", "string"},
-             {"maxLength", "string"},
-             {"pattern", "string"},
-             {"contentEncoding", "string"},
-             {"minimum", "number"},
-             {"maximum", "number"},
-             {"exclusiveMinimum", "number"},
-             {"exclusiveMaximum", "number"},
-             {"multipleOf", "number"}};
-
-static bool is_known(const char *key) {
-  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-    if (!strcmp(known[i].key, key)) return true;
-  return false;
-}
-
-static const char *type_of_key(const mn_value *schema, const char *key) {
-  if (!strcmp(key, "format")) return schema_is_format_of_numbers(mn_value_get(schema, key)) ? "number" : "string";
-  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-    if (!strcmp(known[i].key, key)) return known[i].of;
-  return NULL;
-}
-
-/* Do values of this type have what a key speaks of? */
-static bool is_of(const char *type, const char *of) { return !strcmp(type, of) || (!strcmp(type, "integer") && !strcmp(of, "number")); }
-
-bool schema_describes(const char *key) {
-  for (const char *const *word = describing; *word; word++)
-    if (!strcmp(*word, key)) return true;
-  return !strncmp(key, "x-", 2); /* whose meaning is somebody's own */
-}
-
 static mn_bytes_node typed(schema_compiler *c, const mn_value *schema, const char *type, mn_bytes_node next) {
   if (!strcmp(type, "object")) return schema_object(c, schema, next);
   if (!strcmp(type, "array")) return schema_array(c, schema, next);
@@ -226,7 +159,7 @@ static const mn_value *without(schema_compiler *c, const mn_value *schema, const
 
 static bool has_others(const mn_value *schema, const char *key) {
   for (size_t i = 0; i < schema->count; i++)
-    if (strcmp(schema->as.entries[i].key, key) != 0 && is_known(schema->as.entries[i].key)) return true;
+    if (strcmp(schema->as.entries[i].key, key) != 0 && schema_knows(schema->as.entries[i].key)) return true;
   return false;
 }
 
@@ -365,6 +298,21 @@ static mn_status fits(mn_machine *m, const mn_value *v, bool *good) {
   return status == MN_OK ? mn_machine_status(m) : status;
 }
 
+/* Where no type is said, each value is held against the keys of its own. */
+static const mn_value *of_any_type(schema_compiler *c, const mn_value *schema) {
+  static const char *const words[] = {"object", "array", "string", "number", "boolean", "null"};
+  const mn_value *types[6], *values[MOST_KEYS + 1];
+  const char *keys[MOST_KEYS + 1];
+  size_t n = 0;
+  if (!schema || mn_value_get(schema, "type") || !schema_types_spoken_of(c, schema)) return schema;
+  for (int i = 0; i < 6; i++) types[i] = mn_value_text(c->arena, words[i]);
+  for (; n < schema->count; n++) keys[n] = schema->as.entries[n].key, values[n] = schema->as.entries[n].value; /* at most 64 by now */
+  keys[n] = "type", values[n] = mn_value_list(c->arena, 6, types);
+  const mn_value *out = mn_value_map(c->arena, n + 1, keys, values);
+  if (!out) schema_refuse(c, schema, "needs more memory than there is");
+  return out;
+}
+
 /* Those of the values that fit what stands beside them. */
 static mn_bytes_node fitting(schema_compiler *c, const mn_value *schema, const char *key, mn_bytes_node next) {
   const mn_value *v = mn_value_get(schema, key), *rest = has_others(schema, key) ? without(c, schema, key) : NULL;
@@ -374,6 +322,7 @@ static mn_bytes_node fitting(schema_compiler *c, const mn_value *schema, const c
   mn_machine *m = NULL;
   if (!n) return schema_refuse(c, v, "has an enum that is not a list of values");
   if (!may_merge(c, v)) return MN_NO_NODE;
+  rest = of_any_type(c, rest);
   if (rest && c->status == MN_OK && (c->status = compiled(c, rest, &g)) == MN_OK) c->status = mn_machine_new(g, &m);
   if (g) schema_spend(c, v, 16 * mn_schema_weight(v) + 16 * (double)mn_grammar_nodes(g));
   for (size_t i = 0; i < n && c->status == MN_OK; i++) {
@@ -422,7 +371,7 @@ static mn_bytes_node value_at(schema_compiler *c, const mn_value *schema, mn_byt
   for (size_t i = 0; i < schema->count; i++) {
     const char *key = schema->as.entries[i].key;
     char what[160], shown[MN_PRINTABLE];
-    if (is_known(key) || schema_describes(key)) continue;
+    if (schema_knows(key) || schema_describes(key)) continue;
     snprintf(what, sizeof what, "has the key '%.100s', which is not known here", mn_printable(key, shown));
     return schema_refuse(c, schema, what);
   }
@@ -436,24 +385,8 @@ static mn_bytes_node value_at(schema_compiler *c, const mn_value *schema, mn_byt
   if (mn_value_get(schema, "const")) return fitting(c, schema, "const", next);
   if (mn_value_get(schema, "enum")) return fitting(c, schema, "enum", next);
   const mn_value *type = mn_value_get(schema, "type");
-  if (type) {
-    for (size_t i = 0; i < schema->count; i++) { /* what no type of it has would have no effect */
-      const char *of = type_of_key(schema, schema->as.entries[i].key);
-      bool has = !of;
-      if (of && type->kind == MN_TEXT) has = is_of(type->as.text, of);
-      for (size_t k = 0; of && type->kind == MN_LIST && k < type->count; k++)
-        has = has || (schema_text(type->as.items[k]) && is_of(schema_text(type->as.items[k]), of));
-      if (!has) return schema_refuse(c, schema, "has keys of another type than its own, which would have no effect");
-    }
-    return of_types(c, schema, type, next);
-  }
-  const char *of = NULL;
-  for (size_t i = 0; i < schema->count; i++) {
-    const char *one = type_of_key(schema, schema->as.entries[i].key);
-    if (of && one && strcmp(of, one) != 0) return schema_refuse(c, schema, "says no type, and has keys of two");
-    of = one ? one : of;
-  }
-  return of ? typed(c, schema, of, next) : mn_grammar_call(c->g, c->rules.value, next);
+  if (!type && !(type = schema_types_spoken_of(c, schema))) return mn_grammar_call(c->g, c->rules.value, next);
+  return c->status == MN_OK && schema_others_are_formed(c, schema, type) ? of_types(c, schema, type, next) : MN_NO_NODE;
 }
 
 mn_bytes_node schema_value(schema_compiler *c, const mn_value *schema, mn_bytes_node next) {

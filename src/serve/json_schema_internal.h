@@ -66,6 +66,5 @@ const char *schema_text(const mn_value *v);                                    /
 bool schema_is_full(const schema_compiler *c);
 /* Where a $ref leads; NULL: refused. */
 const mn_value *schema_look_up(schema_compiler *c, const mn_value *ref);
-bool schema_describes(const char *key); /* it changes nothing */
 
 #endif

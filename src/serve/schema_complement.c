@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "format/json.h"
+#include "serve/schema_keys.h"
 #include "serve/schema_merge.h"
 
 enum { MOST_WAYS = 64, MOST_DEPTH = 32, MOST_VALUES = 32, A_SCHEMA = 4096 /* comparisons that one costs */ };
@@ -275,8 +276,8 @@ static void not_of_key(complement *k, const mn_entry *e) {
   const mn_value *v = e->value;
   const char *key = e->key;
   char what[240], shown[MN_PRINTABLE];
-  if (schema_describes(key) || (!strcmp(key, "nullable") && is_bool(v, false)) || beyond(k, e) || !strcmp(key, "minContains") ||
-      !strcmp(key, "maxContains"))
+  if (schema_describes(key) || schema_says_nothing(k->at, key) || (!strcmp(key, "nullable") && is_bool(v, false)) || beyond(k, e) ||
+      !strcmp(key, "minContains") || !strcmp(key, "maxContains"))
     return;
   if (!strcmp(key, "type")) not_of_type(k, v);
   else if (!strcmp(key, "const")) not_of_values(k, &v, 1);
@@ -347,11 +348,11 @@ bool schema_conditions(schema_compiler *c, const mn_value *schema, const mn_valu
   static const char *const keys[] = {"not", "if", "then", "else", NULL};
   const mn_value *no = mn_value_get(schema, "not"), *when = mn_value_get(schema, "if");
   const mn_value *then = mn_value_get(schema, "then"), *otherwise = mn_value_get(schema, "else"), *null = mn_value_get(schema, "nullable");
-  if (!when && (then || otherwise)) return refuse(c, schema, "has then or else without if, which would have no effect");
-  if (when && !then && !otherwise) return refuse(c, schema, "has if without then and else, which would have no effect");
-  if (null && !is_bool(null, false)) return refuse(c, null, "is nullable beside not or if: say null as a type");
-  if (!schema_may_complement(c, schema)) return false;
+  if (schema_says_nothing(schema, "if")) when = NULL;
+  if ((no || when) && null && !is_bool(null, false)) return refuse(c, null, "is nullable beside not or if: say null as a type");
+  if ((no || when) && !schema_may_complement(c, schema)) return false;
   *meant = no ? schema_complement(c, no, schema) : NULL;
+  if (no && !*meant) return false;
   if (when) {
     const mn_value *other = schema_complement(c, when, schema);
     const mn_value *ways[] = {schema_keeps_null_out(c, both(c, when, then)),
@@ -360,7 +361,7 @@ bool schema_conditions(schema_compiler *c, const mn_value *schema, const mn_valu
     *meant = *meant ? both(c, *meant, one_key(c, "anyOf", mn_value_list(c->arena, 2, ways)))
                     : one_key(c, "anyOf", mn_value_list(c->arena, 2, ways));
   }
-  *meant = schema_keeps_null_out(c, *meant);
+  *meant = *meant ? schema_keeps_null_out(c, *meant) : mn_value_bool(c->arena, true);
   *rest = mn_schema_without(c->arena, schema, keys);
   return *meant && *rest && c->status == MN_OK;
 }

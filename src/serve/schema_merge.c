@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "serve/schema_admit.h"
+#include "serve/schema_keys.h"
 
 enum {
   MOST = 64,      /* keys of a schema, and ways of anyOf */
@@ -345,14 +346,13 @@ static const mn_value *merged(merger *m, const char *key, const mn_value *a, con
   return b; /* what only describes; anything else is refused by its name later */
 }
 
-/* minContains and maxContains speak of the contains beside them. */
-static bool contains_alone(merger *m, const mn_value *a, const mn_value *b) {
-  const mn_value *of[] = {a, b};
-  if (mn_value_get(a, "contains") && mn_value_get(b, "contains")) return fail(m, "has two contains that must hold at once");
-  for (int i = 0; i < 2; i++)
-    if (!mn_value_get(of[i], "contains") && (mn_value_get(of[i], "minContains") || mn_value_get(of[i], "maxContains")))
-      return fail(m, "has minContains or maxContains without contains, which would have no effect");
-  return true;
+/* Without keys that speak of what is not beside them: they must not speak of the other's. NULL: no memory. */
+static const mn_value *of_its_own(merger *m, const mn_value *schema) {
+  static const char *const all[] = {"minContains", "maxContains", "additionalItems"};
+  for (int i = 0; schema && i < 3; i++)
+    if (mn_value_get(schema, all[i]) && schema_says_nothing(schema, all[i]))
+      schema = mn_schema_without(m->arena, schema, (const char *const[]){all[i], NULL});
+  return schema;
 }
 
 static const mn_value *merge(mn_arena *arena, const mn_value *a, const mn_value *b, double *left, schema_why *why, int depth) {
@@ -363,7 +363,8 @@ static const mn_value *merge(mn_arena *arena, const mn_value *a, const mn_value 
   if (b->kind == MN_BOOLEAN) return a;
   if (a->kind != MN_MAP || b->kind != MN_MAP) return fail(&m, "is not a map");
   if (a->count > MOST || b->count > MOST) return fail(&m, "has more than 64 keys");
-  if (!contains_alone(&m, a, b) || !(b = within(&m, b))) return NULL;
+  if (!(m.a = a = of_its_own(&m, a)) || !(m.b = b = of_its_own(&m, b)) || !(b = within(&m, b))) return NULL;
+  if (mn_value_get(a, "contains") && mn_value_get(b, "contains")) return fail(&m, "has two contains that must hold at once");
   for (size_t i = 0; i < a->count; i++) {
     const mn_entry *e = &a->as.entries[i];
     const mn_value *other = mn_value_get(b, e->key);
