@@ -67,6 +67,15 @@ SCHEMAS = [
     {"type": "integer", "minimum": 0, "maximum": 99, "allOf": [{"if": {"minimum": 10}, "then": {"multipleOf": 5}}, {"if": {"maximum": 50}, "then": {"not": {"const": 7}}, "else": {"maximum": 70}}]},
     {"type": "object", "properties": {k: {"type": "boolean"} for k in "abcd"}, "minProperties": 2, "maxProperties": 3, "additionalProperties": False},
     {"type": "object", "properties": {"a": {"type": "boolean"}}, "additionalProperties": {"type": "null"}, "minProperties": 2, "maxProperties": 4},
+    {"type": "integer", "minimum": 0, "maximum": 99, "minLength": 3, "pattern": "^x", "items": False},
+    {"type": ["string", "integer"], "minLength": 1, "maxLength": 4, "minimum": 3, "maximum": 9, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+    {"minLength": 2, "maxLength": 5, "minimum": 3, "maximum": 30, "multipleOf": 1},
+    {"enum": [1, "a", "abc", None, [], [1]], "minLength": 2, "minItems": 1},
+    {"type": "string", "maxLength": 5, "then": False, "minContains": 3, "if": {"minimum": 5}, "else": {"minLength": 4}},
+    {"$defs": {"t": {"anyOf": [{"type": "null"}, {"type": "array", "contains": {"$ref": "#/$defs/t"}, "prefixItems": [{"type": "boolean"}], "items": {"type": ["array", "null", "boolean"]}, "maxItems": 3}]}},
+     "$ref": "#/$defs/t"},
+    {"type": "array", "items": {"type": ["array", "boolean"], "maxItems": 2}, "maxItems": 3, "not": {"$ref": "#/$defs/t"}, "$defs": {"t": {"type": "array", "items": {"$ref": "#/$defs/t"}}}},
+    {"allOf": [{"$ref": "#/$defs/x", "maximum": 7}, {"minimum": 3}], "$defs": {"x": {"type": "integer"}}},
     {"anyOf": [{"type": "null"}, {"type": "string", "minLength": 3, "maxLength": 3}, {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 4}]},
 ]
 

@@ -6,7 +6,7 @@
 #include "serve/schema_keys.h"
 #include "serve/schema_merge.h"
 
-enum { MOST_UNIQUE = 8, MOST_OVERLAPS = 33 /* counts that may be alive at once, of all lists that stand within each other */ };
+enum { MOST_UNIQUE = 8 };
 
 mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_node next) {
   return items ? schema_value(c, items, next) : mn_grammar_call(c->g, c->rules.value, next);
@@ -116,12 +116,23 @@ static bool read_contains(schema_compiler *c, const mn_value *schema, holds *h) 
   return schema_count(c, schema, "minContains", &h->least) && schema_most(c, schema, "maxContains", h->least, &h->most);
 }
 
+/* What does not fit, of any item; of a place that a $ref leads to it is a rule, which may lead to itself. */
+static const mn_value *opposite(schema_compiler *c, const mn_value *what, const mn_value *item) {
+  static const char *const no[] = {"not"};
+  schema_sense sense;
+  const bool any = !item || item->kind == MN_BOOLEAN;
+  if (!any || !schema_lone_reference(what, &sense) || sense == SCHEMA_OPPOSITE) return schema_complement(c, what, item);
+  const mn_value *out = mn_value_map(c->arena, 1, no, &what);
+  if (!out) schema_refuse(c, what, "needs more memory than there is");
+  return out;
+}
+
 /* The schema of an item that is of a kind; NULL: none. */
 static const mn_value *of_kind(schema_compiler *c, const mn_value *item, const mn_value *what, int kind) {
   static const char *const all_of[] = {"allOf"};
   const mn_value *any = mn_value_bool(c->arena, true), *own = item ? item : any;
   if (kind == ANY) return own;
-  const mn_value *pair[] = {own, kind == FITS ? schema_keeps_null_out(c, what) : schema_complement(c, what, item)};
+  const mn_value *pair[] = {own, kind == FITS ? schema_keeps_null_out(c, what) : opposite(c, what, item)};
   if (is_false(pair[0]) || !pair[1] || is_false(pair[1])) return NULL;
   const mn_value *list = mn_value_list(c->arena, 2, pair);
   return !item || item->kind == MN_BOOLEAN ? pair[1] : mn_value_map(c->arena, 1, all_of, &list);
@@ -167,25 +178,31 @@ static bool knows_opposites(schema_compiler *c, const array *a, holds *h) {
   return false;
 }
 
-/* Are the counts that are alive at once few enough? One where they are apart, and else one more than the least. */
+/* Are the counts that are alive at once few enough? One more than the least; where they are apart one, but an item is one that fits and one that does
+ * not until its end. */
 static bool overlaps_run(schema_compiler *c, const array *a, const mn_value *schema, holds *h) {
   h->apart = h->most >= 0 || (h->least > 1 && knows_opposites(c, a, h));
-  if (h->apart || c->status != MN_OK) return c->status == MN_OK;
-  c->overlaps *= (double)(h->least + 1);
-  if (c->overlaps <= MOST_OVERLAPS) return true;
-  schema_refuse(c, schema, "has minContains above 32, of itself or with lists around it, of what has no opposite that is known here");
+  if (c->status != MN_OK) return false;
+  const double ways = h->most == 0 ? 1 : h->apart ? 2 : (double)h->least;
+  c->overlaps *= h->apart ? ways : (double)(h->least + 1), c->ways *= ways;
+  if (c->overlaps > c->widest) c->widest = c->overlaps;
+  if (c->overlaps <= SCHEMA_OVERLAPS) return true;
+  schema_refuse(
+      c, schema,
+      "has minContains above 32, of itself or with lists around it, of what has no opposite that is known here, or more than five lists "
+      "within each other whose items are counted");
   return false;
 }
 
 /* Lists of which between the least and the most items fit: a place for each number of items, and of those that fit. */
 static mn_bytes_node containing(schema_compiler *c, const array *a, const mn_value *schema, holds *h, mn_bytes_node end) {
   const int64_t all = h->most < 0 ? h->least : h->most, least = a->least > a->first ? a->least : a->first;
-  const int64_t one_by_one = a->most >= 0 ? a->most : least ? least : 1;
+  const int64_t singly = a->most >= 0 ? a->most : least ? least : 1;
   mn_bytes_node *at = mn_arena_alloc(c->arena, (size_t)(all + 2) * sizeof *at);
   h->rules = mn_arena_alloc(c->arena, (size_t)(a->first + 1) * sizeof *h->rules);
   if (!at || !h->rules) return schema_refuse(c, schema, "needs more memory than there is");
   if (h->most >= 0 && !schema_may_complement(c, schema)) return MN_NO_NODE;
-  if (!schema_spend(c, schema, 4 * (double)(all + 1) * (double)(one_by_one + 1))) return MN_NO_NODE;
+  if (!schema_spend(c, schema, 4 * (double)(all + 1) * (double)(singly + 1))) return MN_NO_NODE;
   for (int64_t i = 0; i <= a->first; i++)
     for (int k = 0; k < N_KINDS; k++) h->rules[i][k] = NOT_YET;
   if (!overlaps_run(c, a, schema, h)) return MN_NO_NODE;
@@ -195,10 +212,10 @@ static mn_bytes_node containing(schema_compiler *c, const array *a, const mn_val
     if (a->most >= 0) continue;
     const bool ends = at[n] != MN_NO_NODE;
     at[n] = mn_grammar_place(c->g);
-    mn_grammar_put(c->g, at[n], counted_at(c, a, h, one_by_one, n, at + n, end));
+    mn_grammar_put(c->g, at[n], counted_at(c, a, h, singly, n, at + n, end));
     if (!ends && (at[n + 1] == MN_NO_NODE || h->rules[a->first][FITS] == NONE)) at[n] = MN_NO_NODE; /* round and round */
   }
-  for (int64_t i = one_by_one - 1; i >= 0; i--)
+  for (int64_t i = singly - 1; i >= 0; i--)
     for (int64_t n = 0; n <= all && !schema_is_full(c); n++) at[n] = counted_at(c, a, h, i, n, at + n, end);
   if (schema_is_full(c)) return MN_NO_NODE;
   if (at[0] != MN_NO_NODE) return at[0];
@@ -210,6 +227,29 @@ static bool is_a_schema(schema_compiler *c, const mn_value *schema) {
   mn_status last;
   rule_of(c, schema);
   return schema_took_nothing(c, &last) || c->status == MN_OK;
+}
+
+/* ---- items that follow each other ---- */
+/* Where no value fits the others there are none. */
+static void look_at_others(schema_compiler *c, array *a) {
+  mn_status last;
+  if (!a->items || a->items->kind != MN_MAP || (a->most >= 0 && a->most <= a->first)) return;
+  a->rule = rule_of(c, a->items);
+  if (schema_took_nothing(c, &last)) a->most = a->first;
+}
+
+/* The items as far as they are told apart, before `at`. One that no value fits, and all behind it, may be missing, or nothing fits. */
+static mn_bytes_node one_by_one(schema_compiler *c, array *a, int64_t n, mn_bytes_node at, mn_bytes_node end) {
+  for (int64_t i = n - 1; i >= 0 && !schema_is_full(c); i--) {
+    const mn_bytes_node item = item_at(c, a, i, at);
+    mn_status last;
+    const bool none = schema_took_nothing(c, &last);
+    if (none && i < a->least) c->status = last, c->nothing = true;
+    if (c->status != MN_OK) return MN_NO_NODE;
+    at = none ? end : mn_grammar_call(c->g, i ? c->rules.comma : c->rules.space, item);
+    if (!none && i >= a->least) at = mn_grammar_either(c->g, at, end);
+  }
+  return at;
 }
 
 /* ---- all ---- */
@@ -224,24 +264,23 @@ mn_bytes_node schema_array(schema_compiler *c, const mn_value *schema, mn_bytes_
   const mn_bytes_node end = mn_grammar_call(g, c->rules.space, mn_grammar_text(g, "]", 1, next));
   if (h.what && (h.least || h.most >= 0)) {
     if (differ && differ->as.boolean) return schema_refuse(c, schema, "has uniqueItems beside contains: one of them is known");
-    const double around = c->overlaps;
+    const double overlaps = c->overlaps, ways = c->ways;
     const mn_bytes_node begin = containing(c, &a, schema, &h, end);
-    c->overlaps = around;
+    c->overlaps = overlaps, c->ways = ways;
     return begin == MN_NO_NODE ? begin : mn_grammar_text(g, "[", 1, begin);
   }
   if (h.what && !is_a_schema(c, h.what)) return MN_NO_NODE;
   if (differ && differ->as.boolean && (a.most < 0 || a.most > 1)) return mn_grammar_text(g, "[", 1, unique(c, &a, schema, end));
-  const int64_t one_by_one = a.most >= 0 ? a.most : a.least > a.first ? a.least : a.first;
+  look_at_others(c, &a);
+  if (a.most >= 0 && a.most < a.least) return schema_refuse_as_nothing(c, schema, "has items that no value fits, and a minItems");
+  const int64_t n = a.most >= 0 ? a.most : a.least > a.first ? a.least : a.first;
   mn_bytes_node at = end;
   if (a.most < 0) { /* any number more */
     const mn_bytes_node more = mn_grammar_place(g);
     mn_grammar_put(g, more, mn_grammar_either(g, mn_grammar_call(g, c->rules.comma, item_at(c, &a, a.first, more)), end));
     at = more;
-    if (one_by_one == 0) at = mn_grammar_either(g, mn_grammar_call(g, c->rules.space, item_at(c, &a, 0, more)), end);
+    if (n == 0) at = mn_grammar_either(g, mn_grammar_call(g, c->rules.space, item_at(c, &a, 0, more)), end);
   }
-  for (int64_t i = one_by_one - 1; i >= 0 && !schema_is_full(c); i--) { /* the i-th item, and what follows it */
-    at = mn_grammar_call(g, i ? c->rules.comma : c->rules.space, item_at(c, &a, i, at));
-    if (i >= a.least) at = mn_grammar_either(g, at, end);
-  }
-  return mn_grammar_text(g, "[", 1, at);
+  at = one_by_one(c, &a, n, at, end);
+  return at == MN_NO_NODE ? at : mn_grammar_text(g, "[", 1, at);
 }

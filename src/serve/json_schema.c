@@ -23,6 +23,7 @@ enum {
 };
 
 static const mn_value *flat_target(schema_compiler *c, const mn_value *schema);
+static const mn_value *merge(schema_compiler *c, const mn_value *a, const mn_value *b, const mn_value *at);
 static mn_status compiled(schema_compiler *whole, const mn_value *schema, mn_grammar **out);
 
 mn_bytes_node schema_refuse(schema_compiler *c, const mn_value *at, const char *what) {
@@ -96,17 +97,72 @@ const mn_value *schema_look_up(schema_compiler *c, const mn_value *ref) {
   return at;
 }
 
-static mn_bytes_node reference_to(schema_compiler *c, const mn_value *ref, mn_bytes_node next) {
+const mn_value *schema_lone_reference(const mn_value *schema, schema_sense *sense) {
+  const mn_value *ref = NULL, *no = NULL;
+  bool null = true;
+  for (size_t i = 0; schema->kind == MN_MAP && i < schema->count; i++) {
+    const mn_entry *e = &schema->as.entries[i];
+    if (!strcmp(e->key, "$ref")) ref = e->value;
+    else if (!strcmp(e->key, "not")) no = e->value;
+    else if (!strcmp(e->key, "nullable") && e->value->kind == MN_BOOLEAN && !e->value->as.boolean) null = false;
+    else if (!schema_describes(e->key)) return NULL;
+  }
+  if ((ref != NULL) == (no != NULL)) return NULL;
+  if (no && (!(ref = schema_lone_reference(no, sense)) || *sense == SCHEMA_OPPOSITE)) return NULL;
+  *sense = no ? SCHEMA_OPPOSITE : null ? SCHEMA_AS_IT_IS : SCHEMA_WITHOUT_NULL;
+  return ref;
+}
+
+/* The place as it is meant. NULL: refused. */
+static const mn_value *in_sense(schema_compiler *c, const mn_value *at, const mn_value *ref, schema_sense sense) {
+  static const char *const nullable[] = {"nullable"};
+  if (sense == SCHEMA_AS_IT_IS) return at;
+  if (sense == SCHEMA_OPPOSITE) return schema_may_complement(c, ref) ? schema_keeps_null_out(c, schema_opposite_of(c, at, NULL)) : NULL;
+  const mn_value *none = mn_value_bool(c->arena, false), *kept_out = mn_value_map(c->arena, 1, nullable, &none);
+  if (!kept_out) schema_refuse(c, ref, "needs more memory than there is");
+  const mn_value *target = kept_out ? flat_target(c, at) : NULL;
+  return target ? merge(c, kept_out, target, ref) : NULL;
+}
+
+/* May the reference be called here? Where lists count what holds itself, the counts that are alive grow with each turn, unless there is one; and those of
+ * what is there already are alive beside those around. */
+static bool may_call(schema_compiler *c, const mn_value *ref, int i) {
+  const schema_reference *r = &c->refs[i];
+  const int outermost = r->open ? i : r->outermost;
+  if (c->refs[outermost].open) {
+    if (c->ways > c->refs[outermost].around)
+      return schema_refuse(
+                 c, ref,
+                 "leads to what holds itself, in a minContains or maxContains that counts beyond one: the counts would multiply with each level"),
+             false;
+    if (outermost < c->outermost) c->outermost = outermost;
+  }
+  if (r->open) return true;
+  if (c->overlaps * r->within > SCHEMA_OVERLAPS)
+    return schema_refuse(c, ref, "leads to counts of items within counts of items, of more than 32 in all"), false;
+  if (c->overlaps * r->within > c->widest) c->widest = c->overlaps * r->within;
+  return true;
+}
+
+static mn_bytes_node reference_to(schema_compiler *c, const mn_value *ref, schema_sense sense, mn_bytes_node next) {
   const mn_value *at = schema_look_up(c, ref);
   if (!at) return MN_NO_NODE;
-  for (int i = 0; i < c->n_refs; i++)
-    if (c->refs[i].at == at)
-      return c->refs[i].rule == DEAD ? schema_refuse_as_nothing(c, ref, "leads to a schema that no value fits")
-                                     : mn_grammar_call(c->g, c->refs[i].rule, next);
+  for (int i = 0; i < c->n_refs; i++) {
+    if (c->refs[i].at != at || c->refs[i].sense != sense) continue;
+    if (c->refs[i].rule == DEAD) return schema_refuse_as_nothing(c, ref, "leads to a schema that no value fits");
+    return may_call(c, ref, i) ? mn_grammar_call(c->g, c->refs[i].rule, next) : MN_NO_NODE;
+  }
   if (c->n_refs == MOST_REFS) return schema_refuse(c, ref, "has more than 512 places that $ref leads to");
   const int32_t rule = mn_grammar_rule(c->g), own = c->n_refs;
-  c->refs[c->n_refs++] = (schema_reference){at, rule};
-  const mn_bytes_node begin = schema_value(c, at, mn_grammar_return(c->g));
+  const int outermost = c->outermost;
+  const double widest = c->widest;
+  c->refs[c->n_refs++] = (schema_reference){at, sense, rule, .open = true, .around = c->ways};
+  c->outermost = own, c->widest = c->overlaps;
+  const mn_value *meant = in_sense(c, at, ref, sense);
+  const mn_bytes_node begin = meant ? schema_value(c, meant, mn_grammar_return(c->g)) : MN_NO_NODE;
+  schema_reference *r = &c->refs[own];
+  r->open = false, r->outermost = c->outermost, r->within = c->widest / c->overlaps;
+  c->outermost = outermost < c->outermost ? outermost : c->outermost, c->widest = widest > c->widest ? widest : c->widest;
   if (c->status != MN_OK && c->nothing) { /* a rule that says nothing; what was compiled within it may call it, and is compiled again */
     c->refs[own].rule = DEAD, c->n_refs = own + 1;
     mn_grammar_define(c->g, rule, mn_grammar_place(c->g));
@@ -193,7 +249,8 @@ static const mn_value *flat(schema_compiler *c, const mn_value *schema) {
       }
       schema = rest;
     } else if ((v = mn_value_get(schema, "$ref")) && has_others(schema, "$ref")) {
-      const mn_value *target = flat_target(c, schema), *rest = target ? without(c, schema, "$ref") : NULL;
+      const mn_value *place = may_merge(c, v) ? schema_look_up(c, v) : NULL, *target = place ? flat_target(c, place) : NULL;
+      const mn_value *rest = target ? without(c, schema, "$ref") : NULL;
       schema = rest ? merge(c, rest, target, v) : NULL;
     } else if (has_conditions(schema)) schema = without_conditions(c, schema);
     else break;
@@ -203,7 +260,7 @@ static const mn_value *flat(schema_compiler *c, const mn_value *schema) {
 
 /* The same, and where a $ref is all that it says, what that leads to. */
 static const mn_value *flat_target(schema_compiler *c, const mn_value *schema) {
-  for (const mn_value *ref; (ref = mn_value_get(schema, "$ref"));) {
+  for (const mn_value *ref; (ref = mn_value_get(schema, "$ref")) && !has_others(schema, "$ref");) {
     if (!may_merge(c, ref)) return NULL;
     if (!(schema = schema_look_up(c, ref))) return NULL;
   }
@@ -375,11 +432,13 @@ static mn_bytes_node value_at(schema_compiler *c, const mn_value *schema, mn_byt
     snprintf(what, sizeof what, "has the key '%.100s', which is not known here", mn_printable(key, shown));
     return schema_refuse(c, schema, what);
   }
+  schema_sense sense;
+  const mn_value *ref = schema_lone_reference(schema, &sense);
+  if (ref) return reference_to(c, ref, sense, next);
   const mn_value *const whole = flat(c, schema);
   if (!whole) return MN_NO_NODE;
   if (whole != schema) return schema_value(c, whole, next);
   if (mn_value_get(schema, "nullable")) return or_null(c, schema, next);
-  if (mn_value_get(schema, "$ref")) return reference_to(c, mn_value_get(schema, "$ref"), next);
   for (int i = 0; lists[i]; i++)
     if (mn_value_get(schema, lists[i])) return ways(c, schema, lists[i], next);
   if (mn_value_get(schema, "const")) return fitting(c, schema, "const", next);
@@ -432,7 +491,8 @@ static mn_status close_compiler(schema_compiler *c, mn_status status, int32_t ru
 
 /* A grammar of its own of a schema whose references lead into the other's. */
 static mn_status compiled(schema_compiler *whole, const mn_value *schema, mn_grammar **out) {
-  schema_compiler c = {.root = whole->root, .depth = whole->depth, .overlaps = 1, .budget = whole->budget};
+  schema_compiler c = {
+      .root = whole->root, .depth = whole->depth, .overlaps = 1, .widest = 1, .ways = 1, .outermost = MOST_REFS, .budget = whole->budget};
   mn_status status = open_compiler(&c);
   const int32_t rule = status == MN_OK ? mn_grammar_rule(c.g) : 0;
   *out = NULL;
@@ -458,7 +518,7 @@ static mn_bytes_node call_of(schema_compiler *c, const mn_value *function) {
 
 mn_status mn_grammar_of_calls(const mn_value *tools, const char *only, mn_grammar **out) {
   schema_budget budget = {.left = MOST_COMPARISONS};
-  schema_compiler c = {.overlaps = 1, .budget = &budget};
+  schema_compiler c = {.overlaps = 1, .widest = 1, .ways = 1, .outermost = MOST_REFS, .budget = &budget};
   mn_bytes_node any = MN_NO_NODE;
   *out = NULL;
   mn_status status = open_compiler(&c);

@@ -6,13 +6,15 @@
  * format and contentEncoding (json_format.h; of numbers int32, double and the like), minimum, maximum, the exclusive ones and multipleOf
  * (json_number.h), anyOf, oneOf where no value could fit two of its schemas, allOf, not and if with then or else of what has an opposite
  * (schema_complement.h), $ref within the schema, $defs and definitions. Keys beside anyOf, allOf and $ref hold, too. What only describes
- * (title, description, default, examples, $schema, discriminator, x-...) changes nothing. Any other key would be broken silently, and is
+ * (title, description, default, examples, $schema, discriminator, x-...) changes nothing, and neither does a key that says nothing where it stands:
+ * of values of another type than the schema's, or of a key that is not beside it (minContains without contains, then without if). Any other key would be broken silently, and is
  * refused by name, as is a schema that no text fits that ends, and one that would explode: more than 4096 schemas merged, least counts
  * beyond 4096, names beyond 256 bytes beside additionalProperties, lists and patterns that would take too long to compare. A way of anyOf
  * or oneOf that no value fits is none, and a property that none fits is left out. minProperties counts properties that are named, and one
- * other at most, as a name may stand twice.
+ * other at most, as a name may stand twice. A list may be told by such lists in it (contains of a $ref around it), one of them; where more are
+ * counted, what must be told apart doubles with each level, and is refused.
  *
- * Not every text that fits is made: a string that may have more than 4096 letters has at most those, and lists and objects that may have
+ * Not every text that fits is made: where no type is said, values of the types that the keys speak of; a string that may have more than 4096 letters has at most those, and lists and objects that may have
  * more than 1024 items or properties have at most 1024, or as many as there must be or are named; properties come in the schema's order,
  * required ones always; others only where additionalProperties says so, or no properties are named, under keys of ASCII that no property
  * has. Between values stand at most a line's end and spaces. */

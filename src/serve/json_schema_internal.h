@@ -7,12 +7,23 @@
 #include "serve/json_rules.h"
 #include "serve/schema_why.h"
 
-typedef struct schema_reference { /* a place of the schema that is a rule */
+/* How a place of the schema is meant that a $ref leads to: as it stands, as one that null fits only where it says so itself, or as what does not fit. */
+typedef enum schema_sense { SCHEMA_AS_IT_IS, SCHEMA_WITHOUT_NULL, SCHEMA_OPPOSITE } schema_sense;
+
+typedef struct schema_reference { /* a place of the schema that is a rule, in a sense */
   const mn_value *at;
+  schema_sense sense;
   int32_t rule;
+  bool open;             /* it is being compiled */
+  int outermost;         /* of those that were open meanwhile and that it leads to, the first; itself: none */
+  double around, within; /* where it began, `ways`; and by how much `overlaps` grows within it */
 } schema_reference;
 
-enum { SCHEMA_STRINGS = 128 };
+enum {
+  SCHEMA_STRINGS = 128,
+  SCHEMA_OPPOSITES = 32,
+  SCHEMA_OVERLAPS = 33 /* counts that may be alive at once, of all lists that stand within each other */
+};
 typedef struct schema_kept_string { /* a kind of strings that is a rule */
   const char *patterns[4];
   int64_t least, most;
@@ -35,6 +46,11 @@ typedef struct schema_compiler {
   schema_budget *budget;
   mn_status status;
   double overlaps; /* counts of items that may be alive at once, of all lists around */
+  double widest;   /* the most of those since the reference around began */
+  double ways;     /* in how many ways a counted item may stand in all lists around */
+  int outermost;   /* as of a reference: of the one that is being compiled */
+  const mn_value *opposites[SCHEMA_OPPOSITES];
+  int n_opposites; /* places whose opposite is being written down */
   bool nothing;    /* it is refused as no value could fit */
 } schema_compiler;
 
@@ -66,5 +82,7 @@ const char *schema_text(const mn_value *v);                                    /
 bool schema_is_full(const schema_compiler *c);
 /* Where a $ref leads; NULL: refused. */
 const mn_value *schema_look_up(schema_compiler *c, const mn_value *ref);
+/* The $ref of a schema that says nothing but where it leads and in which sense: {"$ref"}, beside "nullable": false, or under `not`. NULL: it is another. */
+const mn_value *schema_lone_reference(const mn_value *schema, schema_sense *sense);
 
 #endif

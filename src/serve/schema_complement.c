@@ -200,12 +200,20 @@ static void not_properties(complement *k, const mn_value *map) {
   }
 }
 
-/* No item fits. */
+/* A list of which `key` many items fit, and no more is said of how many. */
+static void add_counted(complement *k, const mn_value *schema, const char *key, int64_t n) {
+  const char *const keys[] = {"type", "contains", key, "minContains"};
+  const mn_value *values[] = {mn_value_text(k->c->arena, "array"), schema, mn_value_int(k->c->arena, n), mn_value_int(k->c->arena, 0)};
+  add(k, map_of(k->c, strcmp(key, "minContains") ? 4 : 3, keys, values));
+}
+
+/* Fewer items fit than must, or more than may. */
 static void not_contains(complement *k, const mn_value *schema) {
-  if (mn_value_get(k->at, "minContains") || mn_value_get(k->at, "maxContains")) {
-    schema_refuse(k->c, k->at, "has not or if of contains beside minContains or maxContains: contains alone is known there");
-    return;
-  }
+  int64_t least = 1, most = -1;
+  if (!schema_count(k->c, k->at, "minContains", &least) || !schema_count(k->c, k->at, "maxContains", &most)) return;
+  if (most >= 0) add_counted(k, schema, "minContains", most + 1);
+  if (least > 1) add_counted(k, schema, "maxContains", least - 1);
+  if (least != 1) return;
   const mn_value *other = schema_complement(k->c, schema, NULL);
   if (!other) return;
   if (is_bool(other, false)) add(k, typed(k->c, "array", "maxItems", mn_value_int(k->c->arena, 0)));
@@ -272,6 +280,13 @@ static void not_all(complement *k, const mn_value *list) {
   for (size_t i = 0; i < list->count && k->c->status == MN_OK; i++) add(k, schema_complement(k->c, list->as.items[i], k->beside));
 }
 
+static void not_ref(complement *k, const mn_value *ref) {
+  const mn_value *place = schema_look_up(k->c, ref);
+  bool open = false;
+  for (int i = 0; i < k->c->n_opposites; i++) open = open || k->c->opposites[i] == place;
+  if (place) add(k, open ? one_key(k->c, "not", one_key(k->c, "$ref", ref)) : schema_opposite_of(k->c, place, k->beside));
+}
+
 static void not_of_key(complement *k, const mn_entry *e) {
   const mn_value *v = e->value;
   const char *key = e->key;
@@ -289,7 +304,7 @@ static void not_of_key(complement *k, const mn_entry *e) {
   else if (!strcmp(key, "anyOf")) not_any(k, v);
   else if (!strcmp(key, "allOf")) not_all(k, v);
   else if (!strcmp(key, "not")) add(k, v);
-  else if (!strcmp(key, "$ref")) add(k, (v = schema_look_up(k->c, v)) ? schema_complement(k->c, v, k->beside) : NULL);
+  else if (!strcmp(key, "$ref")) not_ref(k, v);
   else {
     snprintf(
         what, sizeof what,
@@ -318,6 +333,14 @@ const mn_value *schema_complement(schema_compiler *c, const mn_value *schema, co
   c->depth++;
   const mn_value *out = complement_of(c, schema, beside);
   c->depth--;
+  return out;
+}
+
+const mn_value *schema_opposite_of(schema_compiler *c, const mn_value *place, const mn_value *beside) {
+  if (c->n_opposites == SCHEMA_OPPOSITES) return refuse(c, place, "has not or if nested too deep");
+  c->opposites[c->n_opposites++] = place;
+  const mn_value *out = schema_complement(c, place, beside);
+  c->n_opposites--;
   return out;
 }
 

@@ -2,7 +2,7 @@
  *
  * A value fits not all keys of a schema where it breaks one of them: anyOf of what breaks each (De Morgan). Known are the complements of type, const
  * and enum (of texts, numbers, true, false and null; not of lists and maps), required, properties, the least and the most of lengths, items, properties and
- * numbers, items, contains alone, anyOf, allOf, not, $ref, true and false. */
+ * numbers, items, contains, anyOf, allOf, not, $ref, true and false. */
 #ifndef MN_SERVE_SCHEMA_COMPLEMENT_H
 #define MN_SERVE_SCHEMA_COMPLEMENT_H
 
@@ -11,6 +11,9 @@
 /* The values that do not fit, of those that fit what stands beside it (NULL: any), whose type and names are looked at. NULL: refused, as it
  * cannot be told. */
 const mn_value *schema_complement(schema_compiler *c, const mn_value *schema, const mn_value *beside);
+
+/* The same of a place that a $ref leads to: where it leads to itself, that is left as a `not` of the $ref. */
+const mn_value *schema_opposite_of(schema_compiler *c, const mn_value *place, const mn_value *beside);
 
 /* The schema as one that null fits only where it says so itself, whichever nullable it is merged with: a value that must fit, or must not, is told
  * apart by it. NULL: refused. */
