@@ -160,8 +160,16 @@ static void capacity_is_the_number_of_features(void) {
 static void pairs_are_not_carried(void) {
   enum { TOKENS = 12, PAST = 4 };
   mn_graph *g = mn_graph_new();
-  const mn_fast_config c = {.net = MN_FAST_MLP, .depth = 2, .expand = 2, .heads = 3, .head_dim = 4, .chunk = 4, .window = PAST + 1,
-                            .step = MN_FAST_ORTHOGONAL, .steps = 2, .momentum = true};
+  const mn_fast_config c = {.net = MN_FAST_MLP,
+                            .depth = 2,
+                            .expand = 2,
+                            .heads = 3,
+                            .head_dim = 4,
+                            .chunk = 4,
+                            .window = PAST + 1,
+                            .step = MN_FAST_ORTHOGONAL,
+                            .steps = 2,
+                            .momentum = true};
   mn_fast_state s = {0};
   for (int p = 0; p < mn_fast_parts(&c); p++) s.W[p] = s.S[p] = s.A[p] = mn_input(g, "w", MN_F32, mn_fast_shape(&c, p, 1));
   s.past_k = s.past_v = mn_input(g, "past", MN_F32, MN_SHAPE(1, PAST, 3, 4));

@@ -555,12 +555,17 @@ static void kernel_equals_composition(void) {
 }
 
 /* ---- ((x y^T) * p) z ---- */
+typedef enum mask { ALL, LOWER, UPPER, BANDED, NOTHING, MASKS } mask;
+static bool shown(mask m, int64_t i, int64_t j) {
+  return m == ALL || (m == LOWER && j <= i) || (m == UPPER && j >= i) || (m == BANDED && j > i - 9 && j < i + 3);
+}
 static void masked_product(void) {
   const int64_t shapes[][4] = {{16, 16, 64, 64}, {64, 64, 32, 16}, {1, 5, 3, 2}, {130, 70, 20, 33}, {100, 150, 17, 5}, {70, 150, 32, 16}};
-  for (size_t c = 0; c < sizeof shapes / sizeof *shapes; c++)
+  for (size_t c = 0; c < MASKS * sizeof shapes / sizeof *shapes; c++)
     for (int bf16 = 0; bf16 < 2; bf16++)
       for (mn_isa isa = first_isa(); isa <= last_isa(); isa++) {
-        const int64_t M = shapes[c][0], N = shapes[c][1], K = shapes[c][2], V = shapes[c][3], B = 3;
+        const mask what = (mask)(c % MASKS);
+        const int64_t M = shapes[c / MASKS][0], N = shapes[c / MASKS][1], K = shapes[c / MASKS][2], V = shapes[c / MASKS][3], B = 3;
         const mn_dtype type = bf16 ? MN_BF16 : MN_F32;
         const int64_t d[5][4] = {{1, B, M, K}, {1, B, N, K}, {1, B, M, N}, {1, B, N, V}, {1, B, M, V}};
         float *x[4];
@@ -568,6 +573,8 @@ static void masked_product(void) {
         for (int i = 0; i < 4; i++) {
           mn_dtype t = i == 2 ? MN_F32 : type;
           x[i] = tensor(B * d[i][2] * d[i][3], t, 1);
+          for (int64_t e = 0; i == 2 && e < B * M * N; e++)
+            if (!shown(what, e / N % M, e % N)) x[i][e] = 0;
           in[i] = hold_filled(t, 4, d[i], 2, x[i]);
         }
         call_kernel(mn_cpu_attention_kernels, &mn_op_masked_product, NULL, isa, NULL, in, 4, &out, 1);
@@ -582,7 +589,8 @@ static void masked_product(void) {
               for (int64_t v = 0; v < V; v++) want[(b * M + i) * V + v] += s * x[3][(b * N + j) * V + v];
             }
         double e = relative_difference(got, want, B * M * V);
-        CHECK(e <= (bf16 ? 5e-3 : 1e-5), "%s, case %d, bf16 %d: %g", mn_isa_name(isa), (int)c, bf16, e);
+        CHECK(what == NOTHING || e <= (bf16 ? 5e-3 : 1e-5), "%s, case %d, bf16 %d: %g", mn_isa_name(isa), (int)c, bf16, e);
+        for (int64_t v = 0; what == NOTHING && v < B * M * V; v++) CHECK(got[v] == 0, "nothing is seen, and %g comes of it", got[v]);
         for (int i = 0; i < 4; i++) free(x[i]), free(in[i].memory);
         free(got), free(want), free(out.memory);
       }

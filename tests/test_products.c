@@ -71,7 +71,8 @@ static void square_one(int64_t n, int64_t K, bool turned) {
     other->dim[1] = dx[2], other->dim[2] = dx[1], other->stride[1] = 1, other->stride[2] = dx[2];
     CHECK(run_kernel(mn_cpu_matmul_kernels, &mn_op_matmul, NULL, 2, in, 1, &out, NULL), "no kernel");
   }
-  CHECK(memcmp(y[0], y[1], 4 * (size_t)(2 * n * n)) == 0, "%lld x %lld%s: other bits", (long long)n, (long long)K, turned ? ", turned" : "");
+  CHECK(memcmp(y[0], y[1], 4 * (size_t)(2 * n * n)) == 0, "%lld x %lld%s: other bits", (long long)n, (long long)K,
+        turned ? ", turned" : "");
   free(x), free(copy), free(y[0]), free(y[1]);
 }
 static void squares_on_isa(void) {

@@ -25,6 +25,8 @@ def deep(args):
     common = ["--steps-on-stdin", "--seq-len", "8192", "--threads", str(args.threads)]
     for name, memory in DEEP.items():
         for chunk, bar in DEEP_BAR.items():
+            if args.only and args.only != f"{name}-{chunk}":
+                continue
             mixer = f"{{{memory}, memory_expand: 2, memory_residual: false, heads: 4, chunk: {chunk}, grad_clamp: 0, conv: 0, output_gate: false}}"
             ours = Side("mneme", [args.mneme, "bench", "lmm", "--json", "--mixer", mixer, *common])
             peer = Side("titans-pytorch", [sys.executable, "-W", "ignore", str(HERE / "titans_lmm.py"), "--depth", "2", "--expand", "2",
@@ -50,6 +52,7 @@ def main():
     parser.add_argument("--repetitions", type=int, default=7, help="timed turns of each side, 5 or more")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--deep", action="store_true", help="memories of two matrices instead of linear ones")
+    parser.add_argument("--only", choices=[f"{name}-{chunk}" for name in DEEP for chunk in DEEP_BAR], help="with --deep: one row")
     args = parser.parse_args()
     if args.repetitions < 5:
         parser.error("--repetitions: 5 or more are needed for a median")

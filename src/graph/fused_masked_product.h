@@ -4,7 +4,8 @@
 
 #include "graph/graph.h"
 
-/* ((x y^T) * p) z for x[...,M,K], y[...,N,K], p[...,M,N], z[...,N,V] -> [...,M,V]: attention without softmax. */
+/* ((x y^T) * p) z for x[...,M,K], y[...,N,K], p[...,M,N], z[...,N,V] -> [...,M,V]: attention without softmax. What p has
+ * zeros for may be left out: a score there that is not finite need not come through. */
 mn_tensor *mn_masked_product(mn_graph *g, mn_tensor *x, mn_tensor *y, mn_tensor *p, mn_tensor *z);
 
 /* For kernels and passes: operands and results in order. */
