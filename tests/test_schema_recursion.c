@@ -55,6 +55,14 @@ static void a_list_may_hold_such_lists(void) {
       {"{\"type\": [\"string\", \"array\"], \"contains\": {\"$ref\": \"#\"}, \"minContains\": 0, \"maxContains\": 0}",
        {"\"a\"", "[]", "[3]", "[[\"a\"], [[3]]]"},
        {"[\"a\"]", "[[3]]", "[1, []]"}},
+      /* beside what its items are */
+      {T("{\"anyOf\": [{\"type\": \"null\"}, " LIST(
+           ", \"items\": {\"type\": [\"array\", \"null\", \"boolean\"]}, \"prefixItems\": [{\"type\": \"boolean\"}], \"maxItems\": 3") "]}"),
+       {"null", "[true, null]", "[true, [], [false, null]]"},
+       {"[]", "[null]", "[true, []]", "[true, 1, null]", "[true, [null]]"}},
+      {"{\"type\": [\"array\", \"null\"], \"contains\": {\"$ref\": \"#\"}, \"items\": {\"type\": [\"array\", \"null\"]}, \"minContains\": 0, \"maxContains\": 0}",
+       {"null", "[]", "[[null], [[]]]"},
+       {"[null]", "[[]]", "[[[null]]]"}},
       /* what is no such list */
       {"{\"not\": {\"$ref\": \"#/$defs/t\"}, \"$defs\": {\"t\": {\"type\": \"array\", \"items\": {\"$ref\": \"#/$defs/t\"}}}}",
        {"1", "[1]", "[[1], []]", "[[[2]]]"},

@@ -138,6 +138,15 @@ static const mn_value *of_kind(schema_compiler *c, const mn_value *item, const m
   return !item || item->kind == MN_BOOLEAN ? pair[1] : mn_value_map(c->arena, 1, all_of, &list);
 }
 
+/* As a rule, which may lead to itself where `what` is a $ref; NONE: none. */
+static int32_t rule_of_kind(schema_compiler *c, const mn_value *item, const mn_value *what, int kind) {
+  schema_sense sense;
+  if (kind != ANY && item && item->kind == MN_MAP && schema_lone_reference(what, &sense) && sense != SCHEMA_OPPOSITE)
+    return schema_rule_of(c, what, item, kind == FITS ? SCHEMA_WITHOUT_NULL : SCHEMA_OPPOSITE, what);
+  const mn_value *schema = of_kind(c, item, what, kind);
+  return schema ? rule_of(c, schema) : NONE;
+}
+
 /* The i-th item of a kind, and what follows it; MN_NO_NODE: there is none. */
 static mn_bytes_node kind_at(schema_compiler *c, const array *a, holds *h, int64_t i, int kind, mn_bytes_node next) {
   const int64_t at = i < a->first ? i : a->first;
@@ -145,8 +154,7 @@ static mn_bytes_node kind_at(schema_compiler *c, const array *a, holds *h, int64
   mn_status last;
   if (next == MN_NO_NODE || c->status != MN_OK) return MN_NO_NODE;
   if (*rule == NOT_YET) {
-    const mn_value *schema = of_kind(c, i < a->first ? a->prefix[i] : a->items, h->what, kind);
-    *rule = schema ? rule_of(c, schema) : NONE;
+    *rule = rule_of_kind(c, i < a->first ? a->prefix[i] : a->items, h->what, kind);
     if (schema_took_nothing(c, &last)) *rule = NONE;
   }
   if (*rule == NONE || c->status != MN_OK) return MN_NO_NODE;

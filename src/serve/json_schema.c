@@ -113,11 +113,25 @@ const mn_value *schema_lone_reference(const mn_value *schema, schema_sense *sens
   return ref;
 }
 
+/* Both; none where one is not there. */
+static const mn_value *all_of(schema_compiler *c, const mn_value *a, const mn_value *b) {
+  static const char *const keys[] = {"allOf"};
+  const mn_value *pair[] = {a, b}, *list = a && b ? mn_value_list(c->arena, 2, pair) : NULL,
+                 *out = list ? mn_value_map(c->arena, 1, keys, &list) : NULL;
+  if (a && b && !out) schema_refuse(c, a, "needs more memory than there is");
+  return out;
+}
+
 /* The place as it is meant. NULL: refused. */
-static const mn_value *in_sense(schema_compiler *c, const mn_value *at, const mn_value *ref, schema_sense sense) {
+static const mn_value *in_sense(schema_compiler *c, const schema_reference *r, const mn_value *ref) {
   static const char *const nullable[] = {"nullable"};
-  if (sense == SCHEMA_AS_IT_IS) return at;
-  if (sense == SCHEMA_OPPOSITE) return schema_may_complement(c, ref) ? schema_keeps_null_out(c, schema_opposite_of(c, at, NULL)) : NULL;
+  const mn_value *at = r->at;
+  if (r->sense == SCHEMA_AS_IT_IS) return at;
+  if (r->sense == SCHEMA_OPPOSITE) {
+    const mn_value *other = schema_may_complement(c, ref) ? schema_keeps_null_out(c, schema_opposite_of(c, at, r->beside)) : NULL;
+    return r->beside ? all_of(c, r->beside, other) : other;
+  }
+  if (r->beside) return all_of(c, r->beside, schema_keeps_null_out(c, at));
   const mn_value *none = mn_value_bool(c->arena, false), *kept_out = mn_value_map(c->arena, 1, nullable, &none);
   if (!kept_out) schema_refuse(c, ref, "needs more memory than there is");
   const mn_value *target = kept_out ? flat_target(c, at) : NULL;
@@ -144,32 +158,37 @@ static bool may_call(schema_compiler *c, const mn_value *ref, int i) {
   return true;
 }
 
-static mn_bytes_node reference_to(schema_compiler *c, const mn_value *ref, schema_sense sense, mn_bytes_node next) {
-  const mn_value *at = schema_look_up(c, ref);
-  if (!at) return MN_NO_NODE;
+int32_t schema_rule_of(schema_compiler *c, const mn_value *at, const mn_value *beside, schema_sense sense, const mn_value *ref) {
   for (int i = 0; i < c->n_refs; i++) {
-    if (c->refs[i].at != at || c->refs[i].sense != sense) continue;
-    if (c->refs[i].rule == DEAD) return schema_refuse_as_nothing(c, ref, "leads to a schema that no value fits");
-    return may_call(c, ref, i) ? mn_grammar_call(c->g, c->refs[i].rule, next) : MN_NO_NODE;
+    const schema_reference *r = &c->refs[i];
+    if (r->at != at || r->beside != beside || r->sense != sense) continue;
+    if (r->rule == DEAD) schema_refuse_as_nothing(c, ref, "leads to a schema that no value fits");
+    return r->rule != DEAD && may_call(c, ref, i) ? r->rule : -1;
   }
-  if (c->n_refs == MOST_REFS) return schema_refuse(c, ref, "has more than 512 places that $ref leads to");
+  if (c->n_refs == MOST_REFS) return schema_refuse(c, ref, "has more than 512 places that $ref leads to"), -1;
   const int32_t rule = mn_grammar_rule(c->g), own = c->n_refs;
   const int outermost = c->outermost;
   const double widest = c->widest;
-  c->refs[c->n_refs++] = (schema_reference){at, sense, rule, .open = true, .around = c->ways};
+  schema_reference *const r = &c->refs[c->n_refs++];
+  *r = (schema_reference){at, beside, sense, rule, .open = true, .around = c->ways};
   c->outermost = own, c->widest = c->overlaps;
-  const mn_value *meant = in_sense(c, at, ref, sense);
+  const mn_value *meant = in_sense(c, r, ref);
   const mn_bytes_node begin = meant ? schema_value(c, meant, mn_grammar_return(c->g)) : MN_NO_NODE;
-  schema_reference *r = &c->refs[own];
   r->open = false, r->outermost = c->outermost, r->within = c->widest / c->overlaps;
   c->outermost = outermost < c->outermost ? outermost : c->outermost, c->widest = widest > c->widest ? widest : c->widest;
   if (c->status != MN_OK && c->nothing) { /* a rule that says nothing; what was compiled within it may call it, and is compiled again */
-    c->refs[own].rule = DEAD, c->n_refs = own + 1;
+    r->rule = DEAD, c->n_refs = own + 1;
     mn_grammar_define(c->g, rule, mn_grammar_place(c->g));
-    return MN_NO_NODE;
+    return -1;
   }
   mn_grammar_define(c->g, rule, begin == MN_NO_NODE ? mn_grammar_place(c->g) : begin); /* refused: nobody calls it */
-  return mn_grammar_call(c->g, rule, next);
+  return c->status == MN_OK ? rule : -1;
+}
+
+static mn_bytes_node reference_to(schema_compiler *c, const mn_value *ref, schema_sense sense, mn_bytes_node next) {
+  const mn_value *at = schema_look_up(c, ref);
+  const int32_t rule = at ? schema_rule_of(c, at, NULL, sense, ref) : -1;
+  return rule < 0 ? MN_NO_NODE : mn_grammar_call(c->g, rule, next);
 }
 
 /* ---- a schema ---- */

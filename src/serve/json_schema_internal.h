@@ -11,7 +11,7 @@
 typedef enum schema_sense { SCHEMA_AS_IT_IS, SCHEMA_WITHOUT_NULL, SCHEMA_OPPOSITE } schema_sense;
 
 typedef struct schema_reference { /* a place of the schema that is a rule, in a sense */
-  const mn_value *at;
+  const mn_value *at, *beside;    /* NULL: alone */
   schema_sense sense;
   int32_t rule;
   bool open;             /* it is being compiled */
@@ -57,6 +57,8 @@ typedef struct schema_compiler {
 /* Each gives the node that begins, before `next`; MN_NO_NODE where it was refused. */
 mn_bytes_node schema_value(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
 mn_bytes_node schema_item(schema_compiler *c, const mn_value *items, mn_bytes_node next); /* NULL: any value */
+/* The rule of a place beside another schema (NULL: alone), in a sense; one that leads to itself calls itself. -1: refused, `ref` to blame. */
+int32_t schema_rule_of(schema_compiler *c, const mn_value *at, const mn_value *beside, schema_sense sense, const mn_value *ref);
 mn_bytes_node schema_array(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
 mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
 mn_bytes_node schema_string(schema_compiler *c, const mn_value *schema, mn_bytes_node next);
