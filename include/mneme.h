@@ -137,7 +137,8 @@ mn_status mn_training_step(mn_training *t, double *loss);
 mn_status mn_training_validate(mn_training *t, double *loss); /* on held-out text, in nats per token; NaN: there is none */
 int64_t mn_training_steps(const mn_training *t);              /* of the whole recipe */
 int64_t mn_training_done(const mn_training *t);               /* so far              */
-/* Writes a directory that mn_lm_open and the program read. Nothing is tried before: saving once before the first step shows
+/* Writes a directory that mn_lm_open and the program read; again and again, as the training goes on, but in the place of nothing else:
+ * MN_ERR_CONFIG where another model or a run with checkpoints stands. Nothing is tried before: saving once before the first step shows
  * whether it can be written. */
 mn_status mn_training_save(const mn_training *t, const char *dir);
 

@@ -1,10 +1,12 @@
 /* training.c - mneme.h's training: a recipe step by step, or whole as `mneme train` does it. */
 #include "api/settings.h"
 #include "base/file.h"
+#include "train/out_dir.h"
 #include "train/trainer.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct mn_training {
   mn_recipe *recipe;
@@ -48,8 +50,28 @@ mn_status mn_training_validate(mn_training *t, double *loss) {
 int64_t mn_training_steps(const mn_training *t) { return t->recipe->train.steps; }
 int64_t mn_training_done(const mn_training *t) { return mn_trainer_steps_done(t->trainer); }
 
+/* A directory may hold what this training saved before; another's model, or a run with checkpoints, is not replaced. */
+static mn_status own_place(const mn_training *t, const char *dir) {
+  char *weights = mn_path_join(dir, "model.safetensors"), *checkpoints = mn_path_join(dir, "checkpoints");
+  mn_origin there;
+  mn_st *st = NULL;
+  bool own = weights && checkpoints && !mn_file_exists(checkpoints);
+  if (own && mn_file_exists(weights)) {
+    own = mn_st_open(weights, &st) == MN_OK;
+    if (own) mn_origin_read(st, &there);
+    own = own && !strcmp(there.recipe, mn_trainer_params(t->trainer)->origin.recipe);
+    mn_st_close(st);
+  } else if (own) {
+    own = mn_out_dir_fresh(dir) == MN_OK;
+  }
+  free(weights);
+  free(checkpoints);
+  return own ? MN_OK : mn_fail(MN_ERR_CONFIG, "%s holds a model that this training did not save; give another directory", dir);
+}
+
 mn_status mn_training_save(const mn_training *t, const char *dir) {
-  if (!dir) return mn_fail(MN_ERR_ARG, "mn_training_save: dir is NULL");
+  if (!dir || !*dir) return mn_fail(MN_ERR_ARG, "mn_training_save: dir is %s", dir ? "empty" : "NULL");
+  MN_TRY(own_place(t, dir));
   MN_TRY(mn_model_save_dir(mn_trainer_model(t->trainer), mn_trainer_params(t->trainer), dir));
   const mn_tokenizer *tok = mn_trainer_tokenizer(t->trainer);
   if (!tok) return MN_OK;

@@ -418,6 +418,23 @@ bool mn_file_exists(const char *path) {
   return stat(path, &st) == 0;
 }
 
+static bool same_now(const char *a, const char *b, bool *there) {
+  struct stat x, y;
+  const bool first = stat(a, &x) == 0, second = stat(b, &y) == 0;
+  *there = first || second;
+  return first && second && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+bool mn_file_same(const char *a, const char *b) {
+  bool there, same = same_now(a, b, &there);
+  if (there || strcmp(mn_path_base(a), mn_path_base(b))) return same;
+  char *in = mn_path_dir(a), *also_in = mn_path_dir(b);
+  same = in && also_in && same_now(in, also_in, &there);
+  free(in);
+  free(also_in);
+  return same;
+}
+
 mn_status mn_file_remove(const char *path) {
   if (unlink(path) == 0 || errno == ENOENT) return MN_OK;
   return mn_fail(MN_ERR_IO, "could not remove %s: %s", path, strerror(errno));

@@ -54,6 +54,8 @@ typedef struct mn_file_info {
 /* A missing file is no error: exists is false. */
 mn_status mn_file_stat(const char *path, mn_file_info *info);
 bool mn_file_exists(const char *path);
+/* Do two names mean one file, by whatever links and spellings? Of files that are not there: one name in one directory. */
+bool mn_file_same(const char *a, const char *b);
 mn_status mn_file_remove(const char *path);                  /* a missing file is no error */
 mn_status mn_make_dirs(const char *path);                    /* with its parents; fine when it is there */
 mn_status mn_make_dirs_counted(const char *path, int *made); /* the same; how many directories there were to be made */

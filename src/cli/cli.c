@@ -12,13 +12,6 @@
 #include <unistd.h>
 
 #include "base/nearest.h"
-#include "base/output.h"
-#include "format/plot.h"
-
-typedef struct mn_cli_value {
-  const mn_option *option;
-  const char *text; /* NULL for a flag */
-} mn_cli_value;
 
 /* ---- interruption ------------------------------------------------------------------------------------------------- */
 
@@ -289,26 +282,10 @@ static mn_status read_common(mn_cli *cli, const char **set) {
     for (const char *text; (text = mn_cli_nth(cli, "set", cli->n_set)); cli->n_set++) {
       if (!strchr(text, '=') || text[0] == '=')
         return mn_fail(MN_ERR_CONFIG, "--set: expected KEY=VALUE, for example train.steps=200, got '%s'", text);
-      if (!strchr(text, '=')[1]) return mn_fail(MN_ERR_CONFIG, "--set %s: there is no value; `%snull` takes the default", text, text);
       set[cli->n_set] = text;
     }
   }
   return one_seed(cli);
-}
-
-/* Every output can be written, and no two are the same file, before the verb begins. */
-static mn_status try_outputs(const mn_cli *cli) {
-  for (int i = 0; i < cli->n_values; i++) {
-    const mn_cli_value *v = &cli->values[i];
-    if (!(v->option->flags & MN_OPTION_OUTPUT)) continue;
-    for (int j = 0; j < i; j++)
-      if (cli->values[j].option->flags & MN_OPTION_OUTPUT && !strcmp(cli->values[j].text, v->text))
-        return mn_fail(MN_ERR_CONFIG, "--%s and --%s both name %s; give one another name", cli->values[j].option->name, v->option->name,
-                       v->text);
-    if ((v->option->flags & MN_OPTION_PICTURE) == MN_OPTION_PICTURE) MN_TRY(mn_plot_check_name(v->text));
-    MN_TRY(mn_context(mn_output_try(v->text, 0), "--%s", v->option->name));
-  }
-  return MN_OK;
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------------------ */
@@ -408,7 +385,7 @@ static int run_verb(const mn_verb *verb, int argc, char **argv, bool json) {
   mn_status status = args && set && values ? MN_OK : MN_ERR_MEMORY;
   if (status == MN_OK) status = parse(&cli, argc, argv, args, values);
   if (status == MN_OK) status = read_common(&cli, set);
-  if (status == MN_OK) status = try_outputs(&cli);
+  if (status == MN_OK) status = mn_cli_try_outputs(&cli);
   if (status == MN_OK) status = verb->run(&cli);
   status = end_output(status);
   /* A verb that already printed its document (the state it ended in) keeps stdout to itself. */

@@ -52,7 +52,8 @@ typedef enum mn_verb_purpose {                  /* the headings of `mneme --help
 } mn_verb_purpose;
 
 /* MN_OPTION_OUTPUT: the value names a file that the verb writes, MN_OPTION_PICTURE one that is .svg or .png: it is tried before
- * the verb runs, so that nobody works for an hour to find its directory missing. */
+ * the verb runs, so that nobody works for an hour to find its directory missing, and it may be nothing that the verb reads
+ * (outputs.c). Where NAME-out has a NAME-in, both may name one file: it is read before the new one takes its place. */
 enum { MN_OPTION_REPEATS = 1, MN_OPTION_OUTPUT = 2, MN_OPTION_PICTURE = 4 | MN_OPTION_OUTPUT };
 
 typedef struct mn_option {
@@ -96,15 +97,25 @@ struct mn_cli { /* what a verb is given */
   const char *out_dir;    /* --out DIR; NULL when absent                               */
   const char *const *set; /* --set key=value, in order; each is known to have its '='  */
   int n_set;
-  bool bars_short; /* set by the verb                                           */
-  struct mn_cli_value *values;
+  bool bars_short;      /* set by the verb                                           */
+  struct mn_cli_value { /* the options that were given, in order */
+    const mn_option *option;
+    const char *text; /* NULL for a flag */
+  } * values;
   int n_values;
   bool json_printed;
 };
 
+typedef struct mn_cli_value mn_cli_value;
+
 /* The table that CMake generates from src/cli/verb_*.c. */
 extern const mn_verb *const mn_verbs[];
 extern const int mn_n_verbs;
+
+/* Tries every output that was given (the frame does it). */
+mn_status mn_cli_try_outputs(const mn_cli *cli);
+/* Refuses an option's path when it means a file that the command line reads, or one of a model's own in a directory there. */
+mn_status mn_cli_spare_inputs(const mn_cli *cli, const char *name);
 
 /* ---- reading options (names without dashes; asking for one that is not in the verb's table is a defect) ------------ */
 const char *mn_cli_get(const mn_cli *cli, const char *name);        /* last value given, else the default, else NULL          */

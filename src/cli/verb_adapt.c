@@ -139,6 +139,7 @@ static mn_status linearize_in(mn_cli *cli, bool resume) {
                    cli->out_dir);
   if (!there && resume)
     return mn_fail(MN_ERR_CONFIG, "%s: there is no linearization to resume; name its teacher to begin one", cli->out_dir);
+  if (!resume) MN_TRY(mn_out_dir_fresh(cli->out_dir));
   if (!resume) MN_TRY(begin(cli));
   if (mn_cli_given(cli, "recipes-only") && cli->json)
     return mn_cli_json(cli, json_pack("{s:o,s:[s,s]}", "out_dir", mn_cli_text(cli->out_dir), "recipes", "match.json", "tune.json"));
@@ -172,11 +173,10 @@ static mn_status merge_in(mn_cli *cli) {
   mn_bundle b = {0};
   mn_model *model = NULL;
   mn_params *params = NULL;
-  char *tokenizer = mn_path_join(cli->out_dir, "tokenizer.json"), *old = mn_path_join(cli->out_dir, "model.safetensors");
+  char *tokenizer = mn_path_join(cli->out_dir, "tokenizer.json");
   int merged = 0;
-  mn_status status = tokenizer && old ? mn_bundle_open(cli->args[1], NULL, cli->threads, &b) : MN_ERR_MEMORY;
-  if (status == MN_OK && mn_file_exists(old))
-    status = mn_fail(MN_ERR_CONFIG, "%s holds a model already; choose another --out", cli->out_dir);
+  mn_status status = tokenizer ? mn_out_dir_fresh(cli->out_dir) : MN_ERR_MEMORY;
+  if (status == MN_OK) status = mn_bundle_open(cli->args[1], NULL, cli->threads, &b);
   if (status == MN_OK) status = mn_context(mn_merge_linear(b.model, b.params, &model, &params, &merged), "%s", cli->args[1]);
   if (status == MN_OK) {
     params->origin = b.params->origin;
@@ -191,7 +191,6 @@ static mn_status merge_in(mn_cli *cli) {
   mn_model_free(model);
   mn_bundle_close(&b);
   free(tokenizer);
-  free(old);
   return status;
 }
 

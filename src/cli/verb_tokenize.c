@@ -8,7 +8,7 @@
 #include "cli/cli.h"
 #include "format/gguf.h"
 
-enum { READ_AT_ONCE = 1 << 16 };
+enum { READ_AT_ONCE = 1 << 16, KEPT_LIMIT = 64 << 20 /* bytes of a text that is held whole */ };
 
 static mn_status open_tokenizer(const char *path, mn_tokenizer **out) {
   mn_file_info info;
@@ -29,30 +29,39 @@ static mn_status open_tokenizer(const char *path, mn_tokenizer **out) {
   return status;
 }
 
+/* Ids to be decoded, and what one JSON document is made of; a text whose tokens are printed as they come has no end to fear. */
 static mn_status read_input(mn_text *out) {
   char piece[READ_AT_ONCE];
   for (size_t n; (n = fread(piece, 1, sizeof piece, stdin)) > 0;) {
     mn_text_add_bytes(out, piece, n);
+    if (out->len > KEPT_LIMIT)
+      return mn_fail(MN_ERR_CONFIG,
+                     "standard input has more than the %d MiB that --json and --decode hold: give it in parts, or, for tokens, "
+                     "leave out --json",
+                     KEPT_LIMIT >> 20);
     MN_TRY(mn_stop_check("reading the text"));
   }
   return ferror(stdin) ? mn_fail(MN_ERR_IO, "standard input cannot be read: %s", strerror(errno)) : mn_text_status(out);
 }
 
 /* ---- to tokens ---- */
-static mn_status show_ids(mn_cli *cli, const mn_tokenizer *tok, const mn_ids *ids) {
-  if (cli->json) {
-    json_t *numbers = json_array(), *pieces = json_array();
-    for (size_t i = 0; i < ids->len; i++) {
-      size_t n;
-      const char *piece = mn_tokenizer_token(tok, ids->data[i], &n);
-      json_array_append_new(numbers, json_integer(ids->data[i]));
-      json_array_append_new(pieces, mn_cli_bytes(piece, n));
-    }
-    return mn_cli_json(cli, json_pack("{s:o,s:o}", "ids", numbers, "tokens", pieces));
-  }
+static mn_status show_json(mn_cli *cli, const mn_tokenizer *tok, const mn_ids *ids) {
+  json_t *numbers = json_array(), *pieces = json_array();
   for (size_t i = 0; i < ids->len; i++) {
-    if (mn_cli_given(cli, "ids")) {
-      mn_print("%s%d", i ? " " : "", ids->data[i]);
+    size_t n;
+    const char *piece = mn_tokenizer_token(tok, ids->data[i], &n);
+    json_array_append_new(numbers, json_integer(ids->data[i]));
+    json_array_append_new(pieces, mn_cli_bytes(piece, n));
+  }
+  return mn_cli_json(cli, json_pack("{s:o,s:o}", "ids", numbers, "tokens", pieces));
+}
+
+/* A line for each, or with --ids one line for all: `before` came before these. */
+static mn_status show_ids(mn_cli *cli, const mn_tokenizer *tok, const mn_ids *ids, size_t before) {
+  const bool bare = mn_cli_given(cli, "ids");
+  for (size_t i = 0; i < ids->len; i++) {
+    if (bare) {
+      mn_print("%s%d", before + i ? " " : "", ids->data[i]);
       continue;
     }
     mn_text piece = {0};
@@ -66,16 +75,43 @@ static mn_status show_ids(mn_cli *cli, const mn_tokenizer *tok, const mn_ids *id
     mn_text_free(&piece);
     MN_TRY(status);
   }
-  if (mn_cli_given(cli, "ids")) mn_print("\n");
   return MN_OK;
 }
 
+static unsigned how(const mn_cli *cli) {
+  return (mn_cli_given(cli, "plain") ? 0 : MN_ENCODE_TEMPLATE) | (mn_cli_given(cli, "special") ? MN_ENCODE_SPECIAL : 0);
+}
+
 static mn_status encode(mn_cli *cli, const mn_tokenizer *tok, const char *text, size_t n) {
-  const unsigned flags = (mn_cli_given(cli, "plain") ? 0 : MN_ENCODE_TEMPLATE) | (mn_cli_given(cli, "special") ? MN_ENCODE_SPECIAL : 0);
   mn_ids ids = {0};
-  mn_status status = mn_tokenizer_encode(tok, text, n, flags, &ids);
-  if (status == MN_OK) status = show_ids(cli, tok, &ids);
+  mn_status status = mn_tokenizer_encode(tok, text, n, how(cli), &ids);
+  if (status == MN_OK) status = cli->json ? show_json(cli, tok, &ids) : show_ids(cli, tok, &ids, 0);
+  if (status == MN_OK && mn_cli_given(cli, "ids")) mn_print("\n");
   mn_ids_free(&ids);
+  return status;
+}
+
+/* Standard input, however long, as it comes. */
+static mn_status encode_stream(mn_cli *cli, const mn_tokenizer *tok) {
+  const unsigned flags = how(cli);
+  char piece[READ_AT_ONCE];
+  mn_encoder *enc = NULL;
+  mn_ids ids = {0};
+  size_t before = 0;
+  mn_status status = mn_encoder_new(tok, &enc);
+  for (bool more = true; more && status == MN_OK;) {
+    const size_t n = fread(piece, 1, sizeof piece, stdin);
+    more = n > 0;
+    status = more ? mn_encoder_push(enc, piece, n, flags, &ids) : mn_encoder_finish(enc, flags, &ids);
+    if (status == MN_OK) status = show_ids(cli, tok, &ids, before);
+    if (status == MN_OK) status = mn_stop_check("reading the text");
+    before += ids.len;
+    ids.len = 0;
+  }
+  if (status == MN_OK && ferror(stdin)) status = mn_fail(MN_ERR_IO, "standard input cannot be read: %s", strerror(errno));
+  if (status == MN_OK && mn_cli_given(cli, "ids")) mn_print("\n");
+  mn_ids_free(&ids);
+  mn_encoder_free(enc);
   return status;
 }
 
@@ -111,6 +147,7 @@ static mn_status work(mn_cli *cli, mn_tokenizer *tok, mn_text *input) {
   const bool back = mn_cli_given(cli, "decode");
   MN_TRY(mn_cli_only(cli, !back, "making tokens of text", "special ids"));
   MN_TRY(mn_cli_only(cli, !cli->json, "people; JSON has ids and tokens", "ids"));
+  if (cli->n_args < 2 && !back && !cli->json) return encode_stream(cli, tok);
   if (cli->n_args < 2) MN_TRY(read_input(input));
   for (int i = 1; i < cli->n_args; i++) mn_text_addf(input, "%s%s", i > 1 ? " " : "", cli->args[i]);
   mn_text_add(input, "");

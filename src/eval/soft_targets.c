@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/finite.h"
 #include "format/safetensors.h"
 #include "objective/objective.h"
@@ -130,10 +131,21 @@ static mn_status write(const work *w, const char *path) {
   return status;
 }
 
+/* What stands at the name is replaced only where it is of this kind: a name mistyped is a text of the data lost. */
+static mn_status may_replace(const char *path) {
+  mn_file_info info;
+  mn_st *st = NULL;
+  MN_TRY(mn_file_stat(path, &info));
+  const bool ours = !info.exists || (mn_st_open(path, &st) == MN_OK && mn_st_find(st, "soft_ids"));
+  mn_st_close(st);
+  return ours ? MN_OK : mn_fail(MN_ERR_CONFIG, "%s is there and holds no soft targets; give another name, or remove it", path);
+}
+
 static mn_status all(work *w, const mn_params *p, const char *path) {
   const mn_soft_targets_config *c = w->config;
   const int64_t batches = mn_soft_targets_batches(w->source, c);
   if (batches < 0) return mn_fail(MN_ERR_ARG, "a task never ends: say how many batches are kept");
+  MN_TRY(may_replace(path));
   MN_TRY(mn_source_check(w->source, MN_SPLIT_TRAIN, c->batch, c->seq_len));
   MN_TRY(mn_batch_new(w->source, c->batch, c->seq_len, &w->batch));
   const mn_program_config program = {.backend = p->backend,

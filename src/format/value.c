@@ -212,14 +212,15 @@ mn_status mn_value_set(mn_arena *arena, const mn_value *root, const char *assign
     return mn_fail(MN_ERR_CONFIG, "--set %s: not valid UTF-8", mn_printable(assignment, shown));
   if (!equals || equals == assignment)
     return mn_fail(MN_ERR_CONFIG, "--set %s: expected key=value, as in --set model.d_model=256", mn_printable(assignment, shown));
+  if (!equals[1 + strspn(equals + 1, " \t\r\n")])
+    return mn_fail(MN_ERR_CONFIG, "--set %s: there is no value; `%.*s=null` takes the default", mn_printable(assignment, shown),
+                   (int)(equals - assignment), assignment);
   const char *source = mn_arena_format(arena, "--set %s", mn_printable(assignment, shown));
   char *path = mn_arena_format(arena, "%.*s", (int)(equals - assignment), assignment);
   if (!source || !path) return MN_ERR_MEMORY;
   setting s = {arena, source, NULL};
   const char *text = equals + 1;
-  mn_value null = {.kind = MN_NULL, .file = source, .path = ""};
-  if (text[strspn(text, " \t\r\n")]) MN_TRY(mn_yaml_parse_setting(arena, source, path, text, &s.value));
-  else s.value = &null;
+  MN_TRY(mn_yaml_parse_setting(arena, source, path, text, &s.value));
   mn_status status = put(&s, root, "", path, 0, out);
   if (status != MN_OK) *out = NULL;
   return status;

@@ -219,6 +219,7 @@ mn_status mn_model_read_config(mn_arena *arena, const char *path, const mn_value
 }
 
 mn_status mn_model_save_dir(const mn_model *m, const mn_params *p, const char *dir) {
+  if (!*dir) return mn_fail(MN_ERR_ARG, "the name of the model's directory is empty");
   mn_arena *arena = mn_arena_new();
   const mn_value *root = arena ? mn_model_to_config(arena, m) : NULL;
   char *config = mn_path_join(dir, "config.json"), *weights = mn_path_join(dir, "model.safetensors");

@@ -92,6 +92,18 @@ static mn_status try_files(mn_out_dir *d) {
   return status;
 }
 
+mn_status mn_out_dir_fresh(const char *path) {
+  static const char *const weights[] = {"model.safetensors", "model.safetensors.index.json"};
+  for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
+    char *file = mn_path_join(path, weights[i]);
+    if (!file) return MN_ERR_MEMORY;
+    const bool there = mn_file_exists(file);
+    free(file);
+    if (there) return mn_fail(MN_ERR_CONFIG, "%s holds a model already (%s); choose another --out", path, weights[i]);
+  }
+  return MN_OK;
+}
+
 mn_status mn_out_dir_room(const mn_out_dir *d, uint64_t bytes) {
   char *path = mn_path_join(d->path, "model.safetensors");
   mn_status status = path ? mn_output_try(path, bytes) : MN_ERR_MEMORY;

@@ -10,6 +10,8 @@ typedef struct mn_out_dir mn_out_dir;
 /* Makes the directory where it is missing, keeps other processes out of it, removes what killed ones left, and tries every
  * file that a training writes there. `path` may be a link to a directory: that is the user's choice. */
 mn_status mn_out_dir_open(const char *path, mn_out_dir **out);
+/* MN_ERR_CONFIG when a trained model stands at `path`, whoever made it: something new belongs elsewhere. */
+mn_status mn_out_dir_fresh(const char *path);
 /* Is there room for `bytes` more? */
 mn_status mn_out_dir_room(const mn_out_dir *d, uint64_t bytes);
 /* Is the directory at `path` still the one that was opened? One that was removed is made and locked again, and *made_again

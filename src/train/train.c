@@ -59,7 +59,7 @@ static mn_status look_for_run(const loop *l, bool *exists) {
   if (n && !l->o->resume)
     return mn_fail(MN_ERR_CONFIG, "%s already holds a run (step %lld): --resume goes on with it; choose another --out for a new one",
                    l->o->out_dir, (long long)newest);
-  return MN_OK;
+  return n ? MN_OK : mn_out_dir_fresh(l->o->out_dir);
 }
 
 /* What describes the model beside its weights. A run that goes on keeps the tokenizer it began with. */

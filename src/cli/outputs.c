@@ -1,0 +1,74 @@
+/* outputs.c - what the command line says is written, looked at before the verb runs: it can be written, no two outputs are one
+ * file, and none of them is something that the verb reads. */
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/output.h"
+#include "cli/cli.h"
+#include "format/plot.h"
+
+static bool is_output(const mn_cli_value *v) { return v->option->flags & MN_OPTION_OUTPUT; }
+
+/* --session-in and --session-out, --state-in and --state-out: what is read is whole in memory when it is replaced. */
+static bool goes_on(const mn_option *in, const mn_option *out) {
+  const char *a = strrchr(in->name, '-'), *b = strrchr(out->name, '-');
+  return a && b && !strcmp(a, "-in") && !strcmp(b, "-out") && a - in->name == b - out->name &&
+         !strncmp(in->name, out->name, (size_t)(a - in->name));
+}
+
+/* Is it one of the files that make a directory a model (Mneme's, or Hugging Face's)? Others in it, such as sessions, may be replaced. */
+static bool of_a_model(const char *path) {
+  static const char *const names[] = {"*.json", "*.jsonl", "model*.safetensors", "vocab.txt", "merges.txt", "tokenizer.model"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (fnmatch(names[i], mn_path_base(path), 0) == 0) return mn_file_exists(path);
+  return false;
+}
+
+/* A name for a message that says what replaces what. */
+static mn_status refuse(const mn_cli_value *v, const char *read) {
+  return mn_fail(MN_ERR_CONFIG, "--%s %s: it would take the place of %s, which is read; give another name", v->option->name, v->text, read);
+}
+
+/* Against one word of the command line that may be a file or a directory. */
+static mn_status spare(const mn_cli_value *v, const char *word) {
+  mn_file_info info;
+  if (!word || !*word || strlen(word) > 4096 || mn_file_stat(word, &info) != MN_OK || !info.exists) return MN_OK;
+  if (!info.is_dir) return mn_file_same(v->text, word) ? refuse(v, word) : MN_OK;
+  char *dir = mn_path_dir(v->text);
+  if (!dir) return MN_ERR_MEMORY;
+  const bool inside = mn_file_same(dir, word) && of_a_model(v->text);
+  free(dir);
+  return inside ? refuse(v, mn_path_base(v->text)) : MN_OK;
+}
+
+static mn_status spare_all(const mn_cli *cli, const mn_cli_value *v) {
+  for (int i = 0; i < cli->n_args; i++) MN_TRY(spare(v, cli->args[i]));
+  for (int i = 0; i < cli->n_values; i++) {
+    const mn_cli_value *other = &cli->values[i];
+    if (other != v && !is_output(other) && !goes_on(other->option, v->option)) MN_TRY(spare(v, other->text));
+  }
+  return MN_OK;
+}
+
+mn_status mn_cli_spare_inputs(const mn_cli *cli, const char *name) {
+  for (int i = 0; i < cli->n_values; i++)
+    if (!strcmp(cli->values[i].option->name, name)) MN_TRY(spare_all(cli, &cli->values[i]));
+  return MN_OK;
+}
+
+mn_status mn_cli_try_outputs(const mn_cli *cli) {
+  for (int i = 0; i < cli->n_values; i++) {
+    const mn_cli_value *v = &cli->values[i];
+    if (!is_output(v)) continue;
+    for (int j = 0; j < i; j++)
+      if (is_output(&cli->values[j]) && mn_file_same(cli->values[j].text, v->text))
+        return mn_fail(MN_ERR_CONFIG, "--%s and --%s both name %s; give one another name", cli->values[j].option->name, v->option->name,
+                       v->text);
+    if ((v->option->flags & MN_OPTION_PICTURE) == MN_OPTION_PICTURE) MN_TRY(mn_plot_check_name(v->text));
+    MN_TRY(spare_all(cli, v));
+    MN_TRY(mn_context(mn_output_try(v->text, 0), "--%s", v->option->name));
+  }
+  return MN_OK;
+}

@@ -1,0 +1,129 @@
+/* test_own_inputs.c - what a verb writes takes the place of nothing that it reads, and a new model of no other: under other spellings,
+ * by links, in a model's directory, and from the C API. What may go on under one name does. */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include "base/file.h"
+#include "cli/cli.h"
+#include "mneme.h"
+#include "test.h"
+#include "scratch.h"
+
+static char said[1 << 16];
+
+/* A shell command in the test's directory; `said` is what it prints. */
+static int sh(const char *fmt, ...) MN_PRINTF(1, 2);
+static int sh(const char *fmt, ...) {
+  char command[4096];
+  int n = snprintf(command, sizeof command, "exec 2>&1 </dev/null; export MNEME_HOME=home; M=" MN_TEST_BINARY_DIR "/mneme; ");
+  va_list ap;
+  va_start(ap, fmt);
+  vsnprintf(command + n, sizeof command - (size_t)n, fmt, ap);
+  va_end(ap);
+  FILE *f = popen(command, "r");
+  size_t got = f ? fread(said, 1, sizeof said - 1, f) : 0;
+  said[got] = 0;
+  const int status = f ? pclose(f) : -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+static void a_model(void) {
+  static const char recipe[] = "name: own\ntokenizer: {type: bytes}\ndata: {files: [text.txt]}\n"
+                               "model: {d_model: 16, layers: 1, block: {mixer: {type: attention, heads: 2, max_context: 64}, hidden: 16}}\n"
+                               "train: {steps: 2, batch: 2, seq_len: 16, validation_batches: 1}\n";
+  CHECK_OK(mn_file_write("own.yaml", recipe, sizeof recipe - 1));
+  CHECK(
+      sh("mkdir home; for i in $(seq 200); do echo the whale and the sea $i; done >text.txt; ln -s text.txt link.txt; ln text.txt hard.txt; "
+         "head -c 40 text.txt >short.txt; mkdir other; "
+         "$M train own.yaml --out model --quiet --threads 1 >/dev/null && cp -r model foreign && rm -r foreign/checkpoints foreign/metrics.jsonl && "
+         "$M generate --model model --prompt a --tokens 2 --session-out model/s.safetensors") == 0,
+      "%s", said);
+}
+
+/* Everything in the directory but what a run database and caches keep. */
+#define LOOK "find . -path ./home -prune -o -type f -print0 | sort -z | xargs -0 md5sum"
+
+static void no_output_is_an_input(void) {
+  static const struct {
+    const char *command, *says;
+  } cases[] = {
+      {"stream --model model short.txt --csv short.txt", "which is read"},
+      {"stream --model model short.txt --csv ./short.txt", "which is read"},
+      {"stream --model model text.txt --csv link.txt", "which is read"},
+      {"stream --model model hard.txt --plot p.svg --csv other/../text.txt", "which is read"},
+      {"stream --model model short.txt --session-out model/model.safetensors", "model.safetensors, which is read"},
+      {"stream --model model short.txt --session-in model/s.safetensors --csv model/s.safetensors", "which is read"},
+      {"stream --model model short.txt --csv c.csv --session-out ./c.csv", "both name"},
+      {"stream --model model short.txt --csv c.csv --session-out other/../c.csv", "both name"},
+      {"stream --model model/ short.txt --session-out model//config.json", "which is read"},
+      {"generate --model model --prompt a --tokens 2 --session-out model/tokenizer.json", "which is read"},
+      {"generate --model model --prompt-file short.txt --tokens 2 --session-out short.txt", "which is read"},
+      {"eval --model model --data text.txt --batches 1 --soft-targets link.txt", "which is read"},
+      {"eval --model model --batches 1 --soft-targets text.txt", "holds no soft targets"}, /* the recipe's data */
+      {"eval --model model --batches 1 --soft-targets model/model.safetensors", "which is read"},
+      {"apply own.yaml --output own.yaml", "which is read"},
+      {"apply own.yaml --input i.safetensors --params-out y.safetensors --output y.safetensors", "both name"},
+      {"graft --base model --mixer synaptic --output model/recipe.json", "which is read"},
+      {"convert model --out model", "what is read"},
+      {"adapt linearize model --out model", "holds a model already"},
+      {"adapt linearize model --out foreign", "holds a model already"},
+      {"adapt merge model --out foreign", "holds a model already"},
+      {"train own.yaml --out foreign", "holds a model already"},
+      {"train own.yaml --out model", "already holds a run"},
+  };
+  CHECK(sh(LOOK " >home/before") == 0, "%s", said);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    CHECK(sh("$M %s --quiet", cases[i].command) == 2 && strstr(said, cases[i].says), "%s: %s", cases[i].command, said);
+    CHECK(sh(LOOK " | diff home/before -") == 0, "%s changed: %s", cases[i].command, said);
+  }
+}
+
+/* The same session goes on in its file, and what is no input may be replaced again and again. */
+static void what_may_be_replaced_is(void) {
+  static const char *const commands[] = {
+      "stream --model model short.txt --session-in model/s.safetensors --session-out model/s.safetensors --quiet",
+      "stream --model model short.txt --csv a.csv --plot a.svg --quiet",
+      "eval --model model --batches 1 --top 2 --soft-targets soft --quiet"};
+  for (int turn = 0; turn < 2; turn++)
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+      CHECK(sh(turn && i == 0 ? "true" : "$M %s", commands[i]) == 0, "%s: %s", commands[i], said);
+}
+
+static void a_stream_of_tokens_has_no_end(void) {
+  CHECK(
+      sh("$M tokenize model --ids <text.txt >ids && cat text.txt text.txt text.txt >long.txt && $M tokenize model --ids <long.txt >long && "
+         "wc -w <ids >a && wc -w <long >b && echo $((3 * $(cat a))) | diff - b") == 0,
+      "%s", said);
+  CHECK(sh("%s yes 'the whale' | $M tokenize model --ids | head -c 1000 | wc -c", TEST_ADDRESS_SANITIZER ? "" : "ulimit -v 4000000;") ==
+                0 &&
+            atoi(said) == 1000,
+        "%s", said);
+  CHECK(sh("$M tokenize model --decode <ids | cmp - text.txt") == 0, "%s", said);
+  CHECK(sh("yes 1 | $M tokenize model --decode") == 2 && strstr(said, "64 MiB"), "%s", said);
+  CHECK(sh("yes 1 | $M tokenize model --json") == 2 && strstr(said, "64 MiB"), "%s", said);
+}
+
+static void a_training_saves_over_its_own_alone(void) {
+  mn_training *t = NULL;
+  CHECK_OK(mn_training_new("own.yaml", (const char *const[]){"seed=2", NULL}, 1, &t));
+  CHECK(mn_training_save(t, "") == MN_ERR_ARG, "no name");
+  CHECK(mn_training_save(t, "foreign") == MN_ERR_CONFIG && strstr(mn_message(), "did not save"), "%s", mn_message());
+  CHECK(mn_training_save(t, "model") == MN_ERR_CONFIG, "%s", mn_message());
+  CHECK_OK(mn_training_save(t, "saved"));
+  CHECK_OK(mn_training_step(t, NULL));
+  CHECK_OK(mn_training_save(t, "saved"));
+  mn_training_free(t);
+  CHECK(mn_training_new("own.yaml", (const char *const[]){"train.steps=", NULL}, 1, &t) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "there is no value"),
+        "%s", mn_message());
+}
+
+int main(void) {
+  RUN(a_model);
+  RUN(no_output_is_an_input);
+  RUN(what_may_be_replaced_is);
+  RUN(a_stream_of_tokens_has_no_end);
+  RUN(a_training_saves_over_its_own_alone);
+  return test_end();
+}
