@@ -325,11 +325,14 @@ static pid_t waiting_verb(bool stubborn) {
 
 static void interruption(void) {
   int status = 0;
-  pid_t pid = waiting_verb(false);
-  kill(pid, SIGINT);
-  waitpid(pid, &status, 0);
-  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == MN_EXIT_INTERRUPTED, "status %x", (unsigned)status);
-  pid = waiting_verb(true);
+  static const int asking[] = {SIGINT, SIGTERM, SIGHUP};
+  for (int i = 0; i < 3; i++) {
+    pid_t pid = waiting_verb(false);
+    kill(pid, asking[i]);
+    waitpid(pid, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == MN_EXIT_INTERRUPTED, "signal %d: status %x", asking[i], (unsigned)status);
+  }
+  pid_t pid = waiting_verb(true);
   kill(pid, SIGTERM);
   usleep(50000);
   CHECK(waitpid(pid, &status, WNOHANG) == 0, "the first signal only asks");
@@ -430,6 +433,9 @@ static void runs_on_the_command_line(void) {
     MNEME(wrong[i].args, 2);
     CHECK(strstr(out, wrong[i].expect), "mneme %s: %s", wrong[i].args, out);
   }
+  MNEME("runs delete 1 nosuch", 2);
+  MNEME("runs delete 1 1", 2);
+  MNEME("runs show 1", 0); /* all that are named, or none */
   MNEME("runs delete 1", 0);
   MNEME("runs show 1", 2);
   MNEME("runs list | head -1", 0); /* a reader that goes away */

@@ -56,6 +56,9 @@ static void a_limit_on_the_size_of_files_is_a_message(void) {
       sh("ulimit -f 20; $M stream --model model --random 100 --session-out s.safetensors --json >/dev/null; s=$?; test ! -e s.safetensors "
          "&& exit $s") == 1,
       "a session: %s", said);
+  CHECK(sh("s='$M stream --model model --random 9 --quiet --session-out s.safetensors'; eval $s >/dev/null; n=$(stat -c %s s.safetensors); "
+           "ulimit -f $((n / 512 + 2)); eval $s >/dev/null") == 0,
+        "one that has just the room it needs: %s", said);
   CHECK(sh("ulimit -f 20; " TRAIN "model --resume --set train.steps=8") == 1, "%s", said);
   CHECK(sh("cmp model/model.safetensors before/model.safetensors && diff -r model/checkpoints before/checkpoints") == 0, "intact: %s",
         said);

@@ -126,6 +126,9 @@ static void links_are_replaced_and_a_linked_directory_is_the_users_choice(void) 
       snprintf(command, sizeof command, "rm -r '%s'", in_out("checkpoints"));
       CHECK(system(command) == 0, "the old run goes");
     }
+    if (!hard) CHECK(train_into(test_path("out"), small(), false, "") == MN_ERR_CONFIG, "a model that stands there by a link is one");
+    CHECK(holds(in_out("model.safetensors"), "mine"), "and stays");
+    mn_file_remove(in_out("model.safetensors"));
     CHECK_OK(train_into(test_path("out"), r, false, ""));
     for (int i = 0; i < 6; i++) {
       char other[64];

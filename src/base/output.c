@@ -26,7 +26,7 @@ static mn_status check_room(const char *dir, const char *path, uint64_t bytes) {
 }
 
 mn_status mn_output_try(const char *path, uint64_t bytes) {
-  enum { BLOCK = 1 << 17 };
+  enum { BLOCK = 4096 };
   char *dir = mn_path_dir(path), *block = mn_calloc(1, BLOCK);
   mn_file_writer *w = NULL;
   mn_status status = dir && block ? MN_OK : MN_ERR_MEMORY;
@@ -34,7 +34,8 @@ mn_status mn_output_try(const char *path, uint64_t bytes) {
     mn_output_tidy(dir);
     status = mn_file_writer_open(path, &w);
   }
-  if (status == MN_OK) status = mn_file_writer_append(w, block, BLOCK); /* beyond the buffer: to the disk */
+  if (status == MN_OK) status = mn_file_writer_append(w, block, BLOCK);
+  if (status == MN_OK) status = mn_file_writer_replace(w, 0, block, 1); /* to the disk, not to a buffer */
   mn_file_writer_abort(w);
   if (status == MN_OK) status = check_room(dir, path, bytes);
   free(dir);

@@ -68,6 +68,8 @@ static void catch_signals(void) {
   action.sa_flags = SA_NODEFER; /* so that raise() above takes effect inside the handler */
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  struct sigaction hangup; /* a terminal that closes asks the same, but for who said that it should not (nohup) */
+  if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, NULL);
   action.sa_handler = on_cpu_limit;
   sigaction(SIGXCPU, &action, NULL);
   leave_time_to_end();

@@ -30,7 +30,7 @@
  * EXIT CODES. 0 done; 1 failure; 2 wrong usage or configuration (MN_ERR_ARG, MN_ERR_CONFIG); 3 interrupted, state
  * saved where promised; 4 all ran, but a bar was short. With --json an error is {"error": {...}} on stdout.
  *
- * SIGNALS. The first SIGINT or SIGTERM asks for a clean end, the second ends the process at once. SIGPIPE is ignored: a
+ * SIGNALS. The first SIGINT, SIGTERM or SIGHUP asks for a clean end, another one, later than a moment, ends the process at once. SIGPIPE is ignored: a
  * reader that goes away (`mneme stream ... | head -1`) is no error. A verb that prints as it goes ends then, as cleanly as
  * after a signal, with exit code 0; a training, which prints at its end, goes on. */
 #ifndef MN_CLI_H

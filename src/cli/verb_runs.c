@@ -236,6 +236,25 @@ static mn_status plot(mn_cli *cli, mn_runs *db, mn_arena *arena) {
 
 /* ---- the verb ----------------------------------------------------------------------------------------------------- */
 
+/* All that are named, or none. */
+static mn_status remove_runs(mn_cli *cli, mn_runs *db, mn_arena *arena) {
+  mn_run *runs = mn_arena_alloc(arena, (size_t)cli->n_args * sizeof *runs);
+  if (!runs) return MN_ERR_MEMORY;
+  for (int i = 1; i < cli->n_args; i++) {
+    MN_TRY(mn_runs_find(db, arena, cli->args[i], &runs[i]));
+    if (!strcmp(runs[i].status, "running"))
+      return mn_fail(MN_ERR_CONFIG, "run %" PRId64 " (%s) is still running; end it first", runs[i].id, runs[i].name);
+    for (int k = 1; k < i; k++)
+      if (runs[k].id == runs[i].id) return mn_fail(MN_ERR_CONFIG, "runs delete: %s and %s are one run", cli->args[k], cli->args[i]);
+  }
+  for (int i = 1; i < cli->n_args; i++) {
+    MN_TRY(mn_run_delete(db, runs[i].id));
+    mn_cli_note(cli, "removed run %" PRId64 " (%s) from the database; its files in %s are untouched", runs[i].id, runs[i].name,
+                runs[i].out_dir);
+  }
+  return MN_OK;
+}
+
 static mn_status act(mn_cli *cli, mn_runs *db, mn_arena *arena, int action) {
   const char *name = cli->args[0];
   if (action == 0) {
@@ -246,14 +265,7 @@ static mn_status act(mn_cli *cli, mn_runs *db, mn_arena *arena, int action) {
   if (action == 2) return plot(cli, db, arena);
   if (action == 1 && cli->n_args > 2) return mn_fail(MN_ERR_CONFIG, "runs show takes one run; '%s' is one too many", cli->args[2]);
   if (action == 1) return show(cli, db, arena, cli->args[1]);
-  for (int i = 1; i < cli->n_args; i++) {
-    mn_run r;
-    MN_TRY(mn_runs_find(db, arena, cli->args[i], &r));
-    if (!strcmp(r.status, "running")) return mn_fail(MN_ERR_CONFIG, "run %" PRId64 " (%s) is still running; end it first", r.id, r.name);
-    MN_TRY(mn_run_delete(db, r.id));
-    mn_cli_note(cli, "removed run %" PRId64 " (%s) from the database; its files in %s are untouched", r.id, r.name, r.out_dir);
-  }
-  return MN_OK;
+  return remove_runs(cli, db, arena);
 }
 
 static mn_status run(mn_cli *cli) {

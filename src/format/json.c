@@ -123,6 +123,9 @@ mn_status mn_json_parse(mn_arena *arena, const char *file, const char *text, siz
   json_t *j = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
   if (!j) {
     char what[MN_PRINTABLE];
+    if (json_error_code(&error) == json_error_null_character)
+      return mn_fail(MN_ERR_FORMAT, "%s:%d: a text with the character \\u0000, which none may have (column %d)", file, error.line,
+                     error.column);
     return mn_fail(MN_ERR_FORMAT, "%s:%d: not valid JSON: %s (column %d)", file, error.line, mn_printable(error.text, what), error.column);
   }
   walk w = {arena, mn_arena_strdup(arena, file), text, text + n, 1, text};
