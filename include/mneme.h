@@ -52,7 +52,7 @@ void mn_release(void *p);                     /* frees an array or text that a f
 
 typedef struct mn_lm mn_lm;
 
-/* Opens the directory that training made: config.json, model.safetensors and (for text) tokenizer.json. threads 0: all
+/* Opens the directory that training made: config.json, model.safetensors and (for text) tokenizer.json. threads: up to 4096, 0: all
  * processors. MN_ERR_IO: missing; MN_ERR_FORMAT, MN_ERR_CONFIG: damaged, or the files do not belong together. */
 mn_status mn_lm_open(const char *dir, int threads, mn_lm **out);
 void mn_lm_free(mn_lm *lm);
@@ -128,11 +128,11 @@ mn_status mn_stream_generate(mn_stream *s, const int32_t *prompt, int64_t n, int
 typedef struct mn_training mn_training;
 
 /* A recipe file, ready for its first step (texts are tokenised here, once). Settings change the recipe first, with dotted
- * keys: "train.steps=200". threads 0: the recipe's. */
+ * keys: "train.steps=200". threads: up to 4096, 0: the recipe's. */
 mn_status mn_training_new(const char *recipe, const char *const *settings, int threads, mn_training **out);
 void mn_training_free(mn_training *t);
-/* One update of the parameters. *loss (may be NULL): mean negative log-likelihood per token before it, in nats.
- * MN_ERR_NUMERIC: the loss is not finite or runs away; the message says what to try. */
+/* One update of the parameters. *loss (may be NULL): mean negative log-likelihood per token before it, in nats; NaN: no target counted.
+ * MN_ERR_NUMERIC: it is not finite or runs away; MN_ERR_CONFIG: no target counted in a pass over the data. Messages say what to try. */
 mn_status mn_training_step(mn_training *t, double *loss);
 mn_status mn_training_validate(mn_training *t, double *loss); /* on held-out text, in nats per token; NaN: there is none */
 int64_t mn_training_steps(const mn_training *t);              /* of the whole recipe */

@@ -272,6 +272,7 @@ static void test_what_is_refused(void) {
       {"next_token", "is a map", ""},
       {"{type: classification, label_smothing: 0.1}", "label_smothing", "label_smoothing"},
       {"{type: classification, label_smoothing: 1.5}", "label_smoothing", "0.999"},
+      {"{type: classification, class_weights: [0, 0, 0]}", "class_weights", "no example would count"},
       {"{type: regression, delta: 2}", "delta", "huber"},
       {"{type: quantile, quantiles: [0.5, 0.1]}", "quantiles", "rise"},
       {"{type: quantile, quantiles: [0, 0.5]}", "quantiles", "between"},

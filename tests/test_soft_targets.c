@@ -135,6 +135,12 @@ static void what_does_not_fit_is_refused_by_tensor(void) {
   for (int i = 0; i < 13; i++) snprintf(names[i], sizeof names[i], "f%d", i), list[i] = (tensor){names[i], MN_F32, MN_SHAPE(N)};
   write_tensors("bad.safetensors", 13, list, NULL);
   refused(file_key("bad.safetensors"), "13 tensors", "at most 12", "");
+  list[0] = usual[0], list[1] = (tensor){"lenght", MN_I32, MN_SHAPE(N)};
+  write_tensors("bad.safetensors", 2, list, NULL);
+  refused(file_key("bad.safetensors"), "bad.safetensors", "a field 'lenght'", "did you mean 'length'?");
+  list[1] = usual[1], list[1].shape.dim[1] = T - 1;
+  write_tensors("bad.safetensors", 2, list, NULL);
+  refused(file_key("bad.safetensors"), "bad.safetensors", "rows of target have 5 places", "those of tokens have 6");
   list[0] = usual[0], list[1] = (tensor){"span", MN_I32, MN_SHAPE(N)};
   write_tensors("bad.safetensors", 2, list, NULL);
   CHECK_OK(open_and_close(file_key("bad.safetensors")));
@@ -143,7 +149,7 @@ static void what_does_not_fit_is_refused_by_tensor(void) {
   refused(file_key("bad.safetensors"), "span holds 2", "a row has 2 places", "");
   list[0].shape.dim[1] = 1, list[1].name = "length";
   write_tensors("bad.safetensors", 2, list, NULL);
-  refused(file_key("bad.safetensors"), "length holds 2", "a row has 1 places", "");
+  refused(file_key("bad.safetensors"), "length holds 0", "a row has 1 places", "");
   write_tensors("bad.safetensors", 4, usual, NULL);
   write_tensors("all.safetensors", 5, usual, NULL);
   snprintf(keys, sizeof keys, "%s", file_key("all.safetensors"));
@@ -159,6 +165,124 @@ static void what_does_not_fit_is_refused_by_tensor(void) {
   refused(file_key("bad.safetensors"), "series", "not finite", "element 3");
   CHECK(truncate(test_path("bad.safetensors"), 100) == 0, "cut");
   refused(file_key("bad.safetensors"), "bad.safetensors", "data.file", "");
+}
+
+/* tokens and length of three rows, one value of them at row 1 (and place 2) another. */
+static void write_one(const char *field, int32_t value) {
+  int32_t tokens[18], target[18], length[3] = {6, 6, 6};
+  const mn_shape rows = MN_SHAPE(3, 6), one = MN_SHAPE(3);
+  for (int i = 0; i < 18; i++) tokens[i] = i % 5, target[i] = (i + 1) % 5;
+  if (!strcmp(field, "tokens")) tokens[8] = value;
+  else if (!strcmp(field, "target")) target[8] = value;
+  else length[1] = value;
+  mn_st_writer *w = mn_st_writer_new();
+  CHECK_OK(mn_st_writer_add(w, "tokens", MN_I32, &rows, tokens));
+  CHECK_OK(mn_st_writer_add(w, "target", MN_I32, &rows, target));
+  CHECK_OK(mn_st_writer_add(w, "length", MN_I32, &one, length));
+  CHECK_OK(mn_st_writer_save(w, test_path("one.safetensors")));
+  mn_st_writer_free(w);
+}
+
+static void a_value_that_is_none_is_refused_by_its_place(void) {
+  static const struct {
+    const char *field;
+    int32_t value;
+    const char *said, *allowed;
+  } bad[] = {{"tokens", -1, "tokens holds -1 in row 1, place 2 ", "not below 0"},
+             {"tokens", INT32_MIN, "tokens holds -2147483648 in row 1, place 2 ", "not below 0"},
+             {"length", -3, "length holds -3 in row 1 ", "has 6 places"},
+             {"length", 0, "length holds 0 in row 1 ", "one at least"},
+             {"length", 7, "length holds 7 in row 1 ", "has 6 places"}};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    write_one(bad[i].field, bad[i].value);
+    refused(file_key("one.safetensors"), "one.safetensors", bad[i].said, bad[i].allowed);
+  }
+  write_one("target", INT32_MIN); /* it is not asked for */
+  CHECK_OK(open_and_close(file_key("one.safetensors")));
+  write_one("length", 1);
+  CHECK_OK(open_and_close(file_key("one.safetensors")));
+}
+
+/* ---- nothing to learn ---- */
+#define TINY "{d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2}, hidden: 8}%s}"
+
+static mn_status train_tensors(const char *file, const char *model, const char *rest, int64_t *asked, int64_t *steps) {
+  mn_recipe *r = NULL;
+  mn_trainer *t = NULL;
+  char text[2000];
+  snprintf(text, sizeof text, "data: {type: tensors, file: '%s', validation: 0}\nmodel: " TINY "\n%s\n", test_path(file), model, rest);
+  const char *path = test_path("nothing.yaml");
+  CHECK_OK(mn_file_write(path, text, strlen(text)));
+  *asked = *steps = 0;
+  mn_status status = mn_recipe_read(path, NULL, 0, &r);
+  if (status == MN_OK) status = mn_trainer_new(r, 1, NULL, NULL, &t);
+  for (int64_t i = 0; status == MN_OK && i < r->train.steps; i++) {
+    mn_step_result s;
+    status = mn_trainer_step(t, &s);
+    ++*steps;
+    *asked += isfinite(s.loss);
+    CHECK(s.unasked == isnan(s.loss) && (!isfinite(s.loss) || s.loss > 0), "a step over nothing has no loss: %g", s.loss);
+  }
+  mn_trainer_free(t);
+  mn_recipe_free(r);
+  return status;
+}
+
+static void write_targets(const char *name, int32_t first, int32_t others) {
+  static int32_t tokens[N * T], target[N * T];
+  const mn_shape rows = MN_SHAPE(N, T);
+  for (int i = 0; i < N * T; i++) tokens[i] = i % 5, target[i] = i / T % 4 ? others : first;
+  mn_st_writer *w = mn_st_writer_new();
+  CHECK_OK(mn_st_writer_add(w, "tokens", MN_I32, &rows, tokens));
+  CHECK_OK(mn_st_writer_add(w, "target", MN_I32, &rows, target));
+  CHECK_OK(mn_st_writer_save(w, test_path(name)));
+  mn_st_writer_free(w);
+}
+
+static void a_mean_over_nothing_is_no_result(void) {
+  int64_t asked, steps;
+  char dir[600];
+  snprintf(dir, sizeof dir, "%s", test_path(""));
+  write_targets("none.safetensors", -1, MN_IGNORE);
+  write_targets("some.safetensors", 3, MN_IGNORE);
+  /* a whole pass, which here is the 20 steps in which every row is seen, or all there are to take */
+  for (int k = 0; k < 2; k++) {
+    CHECK(train_tensors("none.safetensors", "", k ? "train: {steps: 3, batch: 2}" : "train: {steps: 500, batch: 2}", &asked, &steps) ==
+                  MN_ERR_CONFIG &&
+              strstr(mn_message(), "nothing was asked") && strstr(mn_message(), "field target") && strstr(mn_message(), "next_token"),
+          "%s", mn_message());
+    CHECK(asked == 0 && steps == (k ? 3 : 20), "refused after %lld steps", (long long)steps);
+  }
+  CHECK(train_tensors("some.safetensors", ", vocab_size: 6", "objective: {type: masked_token, fraction: 1e-9}\ntrain: {steps: 3, batch: 2}",
+                      &asked, &steps) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "nothing was asked") && strstr(mn_message(), "objective.fraction"),
+        "%s", mn_message());
+  /* a quarter of the rows asks: steps of one row without a target go by, and are no loss of 0 */
+  CHECK_OK(train_tensors("some.safetensors", "", "train: {steps: 80, batch: 1}", &asked, &steps));
+  CHECK(asked == 20 && steps == 80, "%lld of %lld steps", (long long)asked, (long long)steps);
+#define IN_DIR "cd %s && MNEME_HOME=. " MNEME
+  CHECK(
+      sh("cd %s && printf 'data: {type: tensors, file: some.safetensors, test_file: none.safetensors, validation: 0.2}\n"
+         "model: {d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2}, hidden: 8}}\ntrain: {steps: 24, batch: 1}\n' > s.yaml",
+         dir) == 0,
+      "written");
+  CHECK(sh(IN_DIR "train s.yaml --out some --threads 1 2>&1", dir) == 0 && strstr(out, "asked for nothing"), "%s", out);
+  CHECK(sh(IN_DIR "eval --model some --threads 1 2>&1", dir) == 2 && strstr(out, "nothing was asked") && strstr(out, "of the test data"),
+        "%s", out);
+  CHECK(sh(IN_DIR "train s.yaml --set data.file=none.safetensors --out n --threads 1 2>&1", dir) == 2 && strstr(out, "nothing was asked"),
+        "%s", out);
+}
+
+static void what_is_outside_of_the_vocabulary_is_named(void) {
+  int64_t asked, steps;
+  CHECK(train_tensors("some.safetensors", "", "tokenizer: {type: bpe, vocab_size: 300}\ntrain: {steps: 3, batch: 2}", &asked, &steps) ==
+                MN_ERR_CONFIG &&
+            strstr(mn_message(), "tokenizer has no effect") && strstr(mn_message(), "data of type tensors has no text"),
+        "%s", mn_message());
+  write_targets("some.safetensors", 6, MN_IGNORE);
+  CHECK(train_tensors("some.safetensors", ", vocab_size: 6", "train: {steps: 3, batch: 2}", &asked, &steps) == MN_ERR_CONFIG &&
+            strstr(mn_message(), "data.target holds 6") && strstr(mn_message(), "model.vocab_size is 6"),
+        "%s", mn_message());
 }
 
 /* ---- a teacher's file ---- */
@@ -274,6 +398,9 @@ int main(void) {
   test_setup("soft-targets");
   RUN(every_example_comes_once);
   RUN(what_does_not_fit_is_refused_by_tensor);
+  RUN(a_value_that_is_none_is_refused_by_its_place);
+  RUN(a_mean_over_nothing_is_no_result);
+  RUN(what_is_outside_of_the_vocabulary_is_named);
   RUN(a_student_learns_from_the_file_alone);
   RUN(the_likeliest_tokens_are_the_models);
   test_cleanup();

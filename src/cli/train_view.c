@@ -24,11 +24,14 @@ void mn_train_view_end(mn_train_view *v) {
 
 static void show_step(mn_train_view *v, const mn_train_event *e) {
   char rate[16], validation[128] = "";
-  v->loss = v->stepped ? 0.9 * v->loss + 0.1 * e->result->loss : e->result->loss;
-  v->stepped = true;
+  const double loss = e->result->loss; /* NAN: the step asked for nothing */
+  if (isfinite(loss)) v->loss = v->stepped ? 0.9 * v->loss + 0.1 * loss : loss;
+  v->stepped = v->stepped || isfinite(loss);
   int k = v->validated ? snprintf(validation, sizeof validation, "  validation %.3f", v->validation_loss) : 0;
   if (v->validated && *v->metric_name) snprintf(validation + k, sizeof validation - (size_t)k, " %s %.3f", v->metric_name, v->metric);
-  mn_progress_fields(v->steps, "loss %.3f%s  %s %s/s", v->loss, validation, mn_human_count(e->tokens_per_second, rate), e->unit);
+  char shown[32] = "-";
+  if (v->stepped) snprintf(shown, sizeof shown, "%.3f", v->loss);
+  mn_progress_fields(v->steps, "loss %s%s  %s %s/s", shown, validation, mn_human_count(e->tokens_per_second, rate), e->unit);
   mn_progress_update(v->steps, e->step);
 }
 

@@ -239,6 +239,18 @@ int mn_evaluation_figures(const mn_evaluation *e, mn_figure out[MN_EVALUATION_FI
   return n;
 }
 
+/* A mean over nothing is no figure. */
+static mn_status check_asked(const mn_evaluator *e, int split, const mn_evaluation *out) {
+  static const char *const names[] = {"training", "validation", "test"};
+  char where[96];
+  for (int k = 0; k < e->n_figures; k++) {
+    if (e->figures[k].weight > 0) continue;
+    snprintf(where, sizeof where, "%lld batch%s of the %s data", (long long)out->batches, out->batches == 1 ? "" : "es", names[split]);
+    return mn_objective_nothing(&e->objectives->list[e->figures[k].objective], where);
+  }
+  return MN_OK;
+}
+
 static void conclude(const mn_evaluator *e, mn_evaluation *out) {
   bool several = e->objectives->n > 1;
   for (int k = 0; k < e->n_figures; k++) {
@@ -273,6 +285,7 @@ mn_status mn_evaluate(mn_evaluator *e, int split, int64_t max_batches, const mn_
   int64_t longest = e->config.carry_state && !mn_task_of_source(e->source) ? out->batches * T : T;
   if (longest > most) longest = most;
   out->forgot = longest > e->limit.tokens;
+  MN_TRY(check_asked(e, split, out));
   conclude(e, out);
   return MN_OK;
 }

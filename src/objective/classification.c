@@ -15,6 +15,13 @@ static const mn_field fields[] = {
     MN_FIELD_FLOAT(config, label_smoothing, 0, 0, 0.999, "probability that is spread evenly over all classes"),
     MN_FIELD_FLOATS(config, class_weights, 0, 1e9, "how much an example of each class counts; none: all alike"), MN_FIELD_END};
 
+static mn_status check(const mn_value *map, const char *where, void *c) {
+  const mn_floats *w = &((const config *)c)->class_weights;
+  for (int i = 0; i < w->count; i++)
+    if (w->items[i] > 0) return MN_OK;
+  return w->count ? mn_config_fail(map, where, "class_weights", "are all 0: no example would count") : MN_OK;
+}
+
 static const mn_port logits_port[] = {{"logits", MN_F32, "BC", true, "one number for each class; or hidden and head"},
                                       {"running", MN_F32, "BTC", true, "the same at each place, of a model that says early what it sees"},
                                       {0}};
@@ -89,6 +96,7 @@ const mn_objective_def mn_objective_classification = {
     .config_size = sizeof(config),
     .fields = fields,
     .metrics = metrics,
+    .check = check,
     .needs = needs,
     .target = target,
     .weigh = weigh,

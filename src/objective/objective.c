@@ -168,7 +168,8 @@ static mn_status match_ids(const mn_value *v, const mn_model *m, const mn_source
     const int64_t has = condition ? s->conditions : source && s->source_vocab_size ? s->source_vocab_size : s->vocab_size;
     if (ids && has > ids && mn_batch_find(batch, p->name) >= 0)
       return mn_value_fail(v, "%s of data.type %s holds ids below %lld, and a model of type %s has %s of %lld for it: raise its %s",
-                           p->name, s->def->name, (long long)has, m->def->name, condition ? "a table" : "a vocabulary", (long long)ids,
+                           !source && !condition && s->vocab_field ? s->vocab_field : p->name, s->def->name, (long long)has, m->def->name,
+                           condition ? "a table" : "a vocabulary", (long long)ids,
                            condition ? "condition_classes"
                            : source  ? "source_vocab_size, or leave that out"
                                      : "vocab_size");
@@ -246,6 +247,17 @@ double mn_objective_weights(const mn_objective *o, const mn_batch *batch, float 
     sum += w;
   }
   return sum;
+}
+
+mn_status mn_objective_nothing(const mn_objective *o, const char *where) {
+  int axes;
+  const char *name = o->def->target ? o->def->target(o->config, &axes) : NULL;
+  if (!name) return mn_fail(MN_ERR_CONFIG, "nothing was asked: %s hold no row for objective %s", where, o->def->name);
+  if (o->def->prepare)
+    return mn_fail(MN_ERR_CONFIG, "nothing was asked: in %s objective %s hid no token; raise objective.fraction, or give more rows", where,
+                   o->def->name);
+  return mn_fail(MN_ERR_CONFIG, "nothing was asked: in %s no value of the field %s counts for objective %s (negative ones do not%s)", where,
+                 name, o->def->name, o->def->weigh ? ", nor those of weight 0" : "");
 }
 
 mn_status mn_objectives_prepare(const mn_objectives *o, const mn_model *m, uint64_t seed, int split, int64_t step, mn_batch *batch) {

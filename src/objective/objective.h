@@ -96,6 +96,8 @@ mn_status mn_objectives_match(const mn_objectives *o, const mn_value *v, const m
 int64_t mn_objective_units(const mn_objective *o, const mn_batch *batch);
 /* weight[units]: of each unit of the batch, 0 where it does not count. Returns their sum. */
 double mn_objective_weights(const mn_objective *o, const mn_batch *batch, float *weight);
+/* There is no mean over nothing: MN_ERR_CONFIG, where no unit of `where` ("5 batches of the validation data") counts for the objective. */
+mn_status mn_objective_nothing(const mn_objective *o, const char *where);
 /* All that objectives change in a batch, by the source's seed, split and step. */
 mn_status mn_objectives_prepare(const mn_objectives *o, const mn_model *m, uint64_t seed, int split, int64_t step, mn_batch *batch);
 

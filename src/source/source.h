@@ -92,6 +92,7 @@ struct mn_source {
   int64_t seq_len;           /* tokens (frames, steps) of a row; 0: as many as are asked for */
   int64_t source_len;        /* of a second sequence beside it; 0: none */
   int64_t vocab_size;        /* a model of tokens needs at least so many; 0: no tokens */
+  const char *vocab_field;   /* whose largest value that is; NULL: it is a tokenizer's, or a task's */
   int64_t source_vocab_size; /* the same of the second sequence; 0: vocab_size */
   int rows;                  /* that one example fills, side by side; 0: one */
   int64_t classes;           /* labels are in [0, classes); 0: there are none */

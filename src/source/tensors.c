@@ -1,8 +1,10 @@
 /* tensors.c - examples made elsewhere: a safetensors file whose tensors are fields by name (tokens, target, soft_ids, soft_weights, span,
  * label, images, ...), each with the examples along its first axis. What `mneme eval --soft-targets` writes is such a file. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/nearest.h"
 #include "format/safetensors.h"
 #include "source/examples.h"
 
@@ -53,6 +55,46 @@ static mn_status seq_len(const void *c, int64_t *out) {
 
 static bool reads_text(const void *c) { return ((const config *)c)->text; }
 
+/* ---- what a field may be ---- */
+/* All that models' ports and objectives take of data. A name that none of them has is a misspelt one, and would be read by nobody. */
+static const char *const known[] = {"tokens", "target",       "label",         "span",          "length",   "images",
+                                    "frames", "series",       "source",        "source_length", "soft_ids", "masks",
+                                    "masked", "soft_weights", "masked_target", "evidence",      "gaps",     "condition",
+                                    "types",  "reset",        "turn_ends",     "target_gaps"};
+enum { KNOWN = sizeof known / sizeof *known };
+
+static mn_status check_name(const mn_st *st, const char *name) {
+  for (int i = 0; i < KNOWN; i++)
+    if (!strcmp(known[i], name)) return MN_OK;
+  const char *near = mn_nearest(name, known, KNOWN);
+  return mn_fail(MN_ERR_CONFIG, "%s: no model and no objective reads a field '%s'; %s%s%s", mn_st_path(st), name,
+                 near ? "did you mean '" : "leave it out of the file", near ? near : "", near ? "'?" : "");
+}
+
+typedef struct
+    bound { /* integers below `least` are refused in these fields; in all others negative ones say that nothing is asked or told */
+  const char *name;
+  int32_t least;
+} bound;
+static const bound bounds[] = {{"tokens", 0}, {"source", 0},    {"masked", 0}, {"types", 0},        {"masks", 0},
+                               {"reset", 0},  {"turn_ends", 0}, {"length", 1}, {"source_length", 1}};
+
+static int32_t least_of(const char *name) {
+  for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
+    if (!strcmp(bounds[i].name, name)) return bounds[i].least;
+  return INT32_MIN;
+}
+
+/* Fields that have a value for each place of a row. */
+static bool is_per_place(const column *c) {
+  static const char *const names[] = {"tokens",        "target",   "soft_ids", "soft_weights", "masks",      "masked",
+                                      "masked_target", "evidence", "types",    "gaps",         "target_gaps"};
+  if (c->shape.ndim < 1 || (c->dtype != MN_I32 && !strcmp(c->name, "target"))) return false; /* a forecast is as long as it is */
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (!strcmp(names[i], c->name)) return true;
+  return false;
+}
+
 /* ---- reading ---- */
 static bool is_id(const char *name) { return !strcmp(name, "tokens") || !strcmp(name, "target") || !strcmp(name, "soft_ids"); }
 
@@ -72,6 +114,7 @@ static mn_status read_column(mn_source *s, const mn_st *st, const mn_st_tensor *
   tensors *x = s->data;
   column found;
   char a[96], b[96];
+  MN_TRY(check_name(st, t->name));
   MN_TRY(shape_of(st, t, &found));
   int i = 0;
   while (i < x->n_columns && strcmp(x->columns[i].name, t->name) != 0) i++;
@@ -81,8 +124,6 @@ static mn_status read_column(mn_source *s, const mn_st *st, const mn_st_tensor *
     return mn_fail(MN_ERR_CONFIG, "data.test_file: %s: an example's %s is %s %s, and in data.file %s %s", mn_st_path(st), t->name,
                    mn_dtype_name(found.dtype), mn_shape_str(&found.shape, a), mn_dtype_name(x->columns[i].dtype),
                    mn_shape_str(&x->columns[i].shape, b));
-  if (i == MN_SOURCE_FIELDS)
-    return mn_fail(MN_ERR_CONFIG, "%s has %d tensors; a source has at most %d fields", mn_st_path(st), mn_st_count(st), MN_SOURCE_FIELDS);
   if (!part) {
     x->columns[x->n_columns++] = found;
     if (!(x->columns[i].name = mn_arena_strdup(s->arena, t->name))) return MN_ERR_MEMORY;
@@ -114,6 +155,8 @@ static mn_status read_file(mn_source *s, const char *path, const char *key, int 
   MN_TRY(mn_context(mn_st_open(path, &st), "data.%s", key));
   mn_status status = check_tokenizer(s, st);
   if (status == MN_OK && !mn_st_count(st)) status = mn_fail(MN_ERR_CONFIG, "%s holds no tensor", path);
+  if (status == MN_OK && mn_st_count(st) > MN_SOURCE_FIELDS)
+    status = mn_fail(MN_ERR_CONFIG, "%s has %d tensors; a source has at most %d fields", path, mn_st_count(st), MN_SOURCE_FIELDS);
   for (int i = 0; i < mn_st_count(st) && status == MN_OK; i++) status = read_column(s, st, mn_st_at(st, i), part);
   if (status == MN_OK && part && mn_st_count(st) != x->n_columns)
     status = mn_fail(MN_ERR_CONFIG, "data.test_file: %s has %d fields, and data.file has %d", path, mn_st_count(st), x->n_columns);
@@ -131,15 +174,48 @@ static int64_t above(const tensors *x, const column *c) {
   return most;
 }
 
-/* Places lie within the row: a span's ends, and how much of it is there. */
-static mn_status check_places(const mn_source *s, const column *c, int64_t most) {
-  const bool span = !strcmp(c->name, "span"), source = !strcmp(c->name, "source_length");
-  const int64_t room = source ? s->source_len : s->seq_len;
-  if (!span && !source && strcmp(c->name, "length") != 0) return MN_OK;
-  if (c->dtype != MN_I32) return mn_fail(MN_ERR_CONFIG, "data.file: %s must be integers", c->name);
-  if (most <= room + !span) return MN_OK;
-  return mn_fail(MN_ERR_CONFIG, "data.file: %s holds %lld, and a row has %lld places%s", c->name, (long long)most - 1, (long long)room,
-                 span ? ", counted from 0" : "");
+/* Every integer of a field from `least` to `most`; `allowed` says in words what is. */
+static mn_status check_values(const mn_source *s, const column *c, int64_t least, int64_t most, const char *allowed) {
+  const tensors *x = s->data;
+  const config *o = s->config;
+  const int64_t per = mn_shape_count(&c->shape);
+  char place[48] = "";
+  for (int part = 0; part < 2; part++)
+    for (int64_t i = 0, n = c->data[part] ? x->n[part] * per : 0; i < n; i++) {
+      const int64_t value = ((const int32_t *)c->data[part])[i];
+      if (value >= least && value <= most) continue;
+      if (per > 1) snprintf(place, sizeof place, ", place %lld", (long long)(i % per));
+      return mn_fail(MN_ERR_CONFIG, "data.%s: %s: %s holds %lld in row %lld%s (counted from 0), and %s", part ? "test_file" : "file",
+                     part ? o->test_file : o->file, c->name, (long long)value, (long long)(i / per), place, allowed);
+    }
+  return MN_OK;
+}
+
+/* Places lie within the row: a span's ends, and how much of it is there. Ids are none below 0. */
+static mn_status check_range(const mn_source *s, const column *c) {
+  const bool span = !strcmp(c->name, "span"), source = !strcmp(c->name, "source_length"), length = source || !strcmp(c->name, "length");
+  const int64_t room = source ? s->source_len : s->seq_len, least = least_of(c->name);
+  char allowed[96];
+  if ((span || length) && c->dtype != MN_I32)
+    return mn_fail(MN_ERR_CONFIG, "data.file: %s: %s must be integers", ((const config *)s->config)->file, c->name);
+  if (c->dtype != MN_I32) return MN_OK;
+  if (span || length)
+    snprintf(allowed, sizeof allowed, "a row has %lld places%s", (long long)room,
+             span ? ", counted from 0" : ", of which one at least is there");
+  else snprintf(allowed, sizeof allowed, "%s are not below 0", c->name);
+  return check_values(s, c, least, span ? room - 1 : length ? room : INT64_MAX, allowed);
+}
+
+static mn_status check_length(const mn_source *s, const column *c) {
+  const tensors *x = s->data;
+  const config *o = s->config;
+  if (!is_per_place(c) || c->shape.dim[0] == s->seq_len) return MN_OK;
+  const char *first = NULL;
+  for (size_t i = 0; i < sizeof sequences / sizeof *sequences && !first; i++)
+    for (int k = 0; k < x->n_columns && !first; k++)
+      if (!strcmp(sequences[i], x->columns[k].name) && x->columns[k].shape.ndim) first = sequences[i];
+  return mn_fail(MN_ERR_CONFIG, "data.file: %s: rows of %s have %lld places, and those of %s have %lld: both have one for each of a row's",
+                 o->file, c->name, (long long)c->shape.dim[0], first ? first : "this file", (long long)s->seq_len);
 }
 
 static mn_status look(mn_source *s, const column *c) {
@@ -150,13 +226,14 @@ static mn_status look(mn_source *s, const column *c) {
     mn_text_addf(&s->identity, "%s %s ", c->name, hex);
   }
   const int64_t most = c->dtype == MN_I32 ? above(x, c) : 0;
-  if (is_id(c->name) && most > s->vocab_size) s->vocab_size = most;
+  if (is_id(c->name) && most > s->vocab_size) s->vocab_size = most, s->vocab_field = c->name;
   if (!strcmp(c->name, "label")) s->classes = most;
   if (!strcmp(c->name, "source")) s->source_vocab_size = most;
   if (!strcmp(c->name, "condition")) s->conditions = most;
   if (!strcmp(c->name, "masks") && (c->dtype != MN_I32 || most > 2))
     return mn_fail(MN_ERR_CONFIG, "data.file: masks must be integers, 1 where a place is there and 0 where it is not");
-  return check_places(s, c, most);
+  MN_TRY(check_length(s, c));
+  return check_range(s, c);
 }
 
 static mn_status open_tensors(mn_source *s, const mn_watch *watch) {
@@ -169,7 +246,7 @@ static mn_status open_tensors(mn_source *s, const mn_watch *watch) {
   for (int i = 0; i < x->n_columns; i++)
     if (!strcmp(x->columns[i].name, "source") && x->columns[i].shape.ndim) s->source_len = x->columns[i].shape.dim[0];
   for (int i = 0; i < x->n_columns; i++) MN_TRY(look(s, &x->columns[i]));
-  if (s->tok) s->vocab_size = mn_tokenizer_vocab_size(s->tok) > s->vocab_size ? mn_tokenizer_vocab_size(s->tok) : s->vocab_size;
+  if (s->tok && mn_tokenizer_vocab_size(s->tok) >= s->vocab_size) s->vocab_size = mn_tokenizer_vocab_size(s->tok), s->vocab_field = NULL;
   x->held_out = mn_hold_out(x->n[0], o->validation);
   mn_text_addf(&s->identity, "held out %lld", (long long)x->held_out.held);
   return MN_OK;

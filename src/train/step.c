@@ -18,12 +18,20 @@ static mn_status read_scalar(const mn_routine *r, int j, double *out) {
 /* weight[k]: of the units of batch a, so that those of all batches of the update sum to 1. */
 static const float *weights_of(mn_trainer *t, int64_t a, int k) {
   const mn_objective *o = &t->recipe->objectives.list[k];
-  double total = 0;
-  for (int64_t i = 0; i < t->recipe->train.accumulate; i++) total += mn_objective_weights(o, &t->batches[i], t->weight[k]);
-  if (a + 1 < t->recipe->train.accumulate) mn_objective_weights(o, &t->batches[a], t->weight[k]);
+  mn_objective_weights(o, &t->batches[a], t->weight[k]);
   for (int64_t i = 0, n = mn_objective_units(o, &t->batches[a]); i < n; i++)
-    t->weight[k][i] = total > 0 ? (float)(t->weight[k][i] / total) : 0;
+    t->weight[k][i] = t->total[k] > 0 ? (float)(t->weight[k][i] / t->total[k]) : 0;
   return t->weight[k];
+}
+
+/* What the update asks for, over all its batches. */
+static void count_asked(mn_trainer *t) {
+  const mn_objectives *o = &t->recipe->objectives;
+  for (int k = 0; k < o->n; k++) {
+    t->total[k] = 0;
+    for (int64_t a = 0; a < t->recipe->train.accumulate; a++)
+      t->total[k] += mn_objective_weights(&o->list[k], &t->batches[a], t->weight[k]);
+  }
 }
 
 /* By name: of the step, a field of the batch, or an objective's weights. NULL: nobody has it. */
@@ -74,6 +82,31 @@ static mn_status check_divergence(mn_trainer *t, double loss) {
       "the loss runs away: %g on average lately; it began at %g, was %g at best and moved by %g from step to step, and %g is far above",
       w->mean, w->first, w->low, w->spread, mn_loss_watch_bar(w));
   return diverged(t, what);
+}
+
+enum { SILENT = 16 }; /* steps that ask for nothing say little where they are a pass over the data */
+
+/* A sum over nothing is no loss of 0. Some steps of streams and of hidden tokens ask for nothing; a whole pass over the data, or a whole
+ * stage, that does not is a mistake. */
+static mn_status check_asked(mn_trainer *t, mn_step_result *out) {
+  const mn_train_config *c = &t->recipe->train;
+  const mn_objectives *o = &t->recipe->objectives;
+  bool any = false;
+  for (int k = 0; k < o->n; k++) {
+    any = any || t->total[k] > 0;
+    t->unasked[k] = t->total[k] > 0 ? 0 : t->unasked[k] + 1;
+    out->unasked = out->unasked || t->unasked[k];
+    if (k < out->n_parts && t->unasked[k]) out->part[k] = (double)NAN;
+  }
+  if (!any) out->loss = (double)NAN;
+  for (int k = 0; k < o->n && out->unasked; k++) {
+    const int64_t batches = mn_source_steps(t->source, MN_SPLIT_TRAIN, c->batch, c->seq_len), n = t->unasked[k];
+    char where[96];
+    if (!n || (n < c->steps && (n < SILENT || n - 1 < (batches - 1) / c->accumulate))) continue;
+    snprintf(where, sizeof where, "the last %lld step%s of training", (long long)n, n == 1 ? "" : "s");
+    return mn_at_objective(t->recipe, mn_objective_nothing(&o->list[k], where));
+  }
+  return MN_OK;
 }
 
 /* ---- a step ---- */
@@ -143,6 +176,7 @@ mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out) {
     MN_TRY(mn_source_fill(t->source, MN_SPLIT_TRAIN, step, &t->batches[a]));
     MN_TRY(mn_objectives_prepare(&t->recipe->objectives, t->model, (uint64_t)t->recipe->seed, MN_SPLIT_TRAIN, step, &t->batches[a]));
   }
+  count_asked(t);
   MN_TRY(keep_before(t));
   out->learning_rate = c->optimizer.lr * mn_schedule_factor(&c->schedule, done, c->steps);
   mn_status status = take_step(t, done + 1, out);
@@ -151,5 +185,6 @@ mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out) {
   t->state.step++;
   t->state.tokens += c->accumulate * c->batch * c->seq_len;
   if (!isfinite(out->loss) || !isfinite(out->grad_norm)) return not_finite(t, out);
-  return check_divergence(t, out->loss);
+  MN_TRY(check_asked(t, out));
+  return out->unasked ? MN_OK : check_divergence(t, out->loss);
 }

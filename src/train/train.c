@@ -28,6 +28,7 @@ typedef struct loop {
   int64_t saved_step; /* -1: none                        */
   mn_evaluation validation;
   mn_step_result last;
+  bool said_unasked;
 } loop;
 
 static void tell(const loop *l, mn_train_event e) {
@@ -247,6 +248,14 @@ static mn_status stopped(loop *l) {
                  (long long)l->t->state.step, l->o->out_dir);
 }
 
+/* The first step without a loss, or without a part of it; later ones are told by the log. */
+static void say_unasked(loop *l) {
+  if (!l->last.unasked || l->said_unasked) return;
+  l->said_unasked = true;
+  remark(l, "step %lld asked for nothing%s: no target in it counts; such a step has no loss", (long long)l->t->state.step,
+         isfinite(l->last.loss) ? " of one of the objectives" : "");
+}
+
 static mn_status one_step(loop *l) {
   const mn_train_config *c = &l->recipe->train;
   mn_trainer *t = l->t;
@@ -263,6 +272,7 @@ static mn_status one_step(loop *l) {
     char kept[96];
     return l->o->out_dir && status == MN_ERR_NUMERIC ? say_more(status, "", what_is_kept(l, kept)) : status;
   }
+  say_unasked(l);
   double per_step = (double)tokens_of(l);
   double rate = l->timed_steps > 1 ? per_step * (double)(l->timed_steps - 1) / l->seconds : per_step / seconds;
   tell(l, (mn_train_event){.kind = MN_EVENT_STEP, .result = &l->last, .tokens_per_second = rate, .unit = mn_source_unit(l->t->source)});

@@ -196,6 +196,7 @@ static mn_status enter_stage(mn_trainer *t, int i) {
   choose_stage(t, i);
   MN_TRY(mn_source_open(&t->recipe->source, t->tok, &t->watch, &t->source));
   t->state.watch = (mn_loss_watch){0};
+  memset(t->unasked, 0, sizeof t->unasked);
   MN_TRY(mn_context(build_stage(t), "stages[%d]", i));
   memcpy(t->params->origin.data, t->state.data_hash, sizeof t->params->origin.data);
   return MN_OK;
@@ -207,6 +208,14 @@ mn_status mn_trainer_at(mn_trainer *t, int64_t step) {
 }
 
 int mn_trainer_stage(const mn_trainer *t) { return t->stage; }
+
+/* Ids of a file that has no tokenizer: what is too large is named by its field. */
+static mn_status check_ids(const mn_recipe *r, const mn_source *s) {
+  const mn_value *v = s->vocab_field ? mn_value_get(r->model, "vocab_size") : NULL;
+  if (!v || v->kind != MN_INTEGER || v->as.integer < 1 || v->as.integer >= s->vocab_size) return MN_OK;
+  return mn_value_fail(v, "data.%s holds %lld, and model.vocab_size is %lld: ids are from 0 to %lld", s->vocab_field,
+                       (long long)s->vocab_size - 1, (long long)v->as.integer, (long long)v->as.integer - 1);
+}
 
 /* ---- opening all ---- */
 
@@ -222,6 +231,7 @@ static mn_status open_parts(mn_trainer *t, const char *saved_tokenizer) {
   MN_TRY(status);
   MN_TRY(mn_source_open(&r->source, t->tok, &t->watch, &t->source));
   MN_TRY(check_data(t, r, t->source));
+  MN_TRY(check_ids(r, t->source));
   MN_TRY(mn_recipe_model(r, t->source->vocab_size, &t->model));
   MN_TRY(match(t, r, t->source));
   MN_TRY(say_reads(t, t->source, true));

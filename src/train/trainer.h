@@ -9,11 +9,12 @@
 typedef struct mn_trainer mn_trainer;
 
 typedef struct mn_step_result {
-  double loss;      /* the recipe's objectives, each a mean over what counts, before the update */
+  double loss;      /* the recipe's objectives, each a mean over what counts, before the update; NAN: in none did anything count */
   double grad_norm; /* of all gradients together, before clipping          */
   double learning_rate;
-  int n_parts; /* of several objectives, each one's loss without its weight; 0: there is one */
-  double part[MN_OBJECTIVES];
+  int n_parts;                /* of several objectives, each one's loss without its weight; 0: there is one */
+  double part[MN_OBJECTIVES]; /* NAN: nothing counted */
+  bool unasked;               /* of an objective nothing counted: what it lacks is in no loss */
 } mn_step_result;
 
 /* Everything that a training needs, ready for step 0. threads 0: the recipe's. `saved_tokenizer`: see mn_recipe_tokenizer. `watch` (or
@@ -21,7 +22,7 @@ typedef struct mn_step_result {
 mn_status mn_trainer_new(const mn_recipe *recipe, int threads, const char *saved_tokenizer, const mn_watch *watch, mn_trainer **out);
 void mn_trainer_free(mn_trainer *t);
 /* One update. MN_ERR_NUMERIC when loss or gradients are not finite or the loss runs away: the message names step and tensor
- * and says what to try. */
+ * and says what to try. MN_ERR_CONFIG when nothing counted for an objective in a whole pass over the data, or in all of a stage. */
 mn_status mn_trainer_step(mn_trainer *t, mn_step_result *out);
 /* On held-out data; no such data: MN_OK with batches = 0. Of `watch` (or NULL) only `stop` is looked at. */
 mn_status mn_trainer_validate(mn_trainer *t, const mn_watch *watch, mn_evaluation *out);

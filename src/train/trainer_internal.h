@@ -26,17 +26,19 @@ struct mn_trainer {
   mn_teachers teachers;    /* of the stage's objectives */
   mn_evaluator *evaluator; /* made when first asked for */
   mn_arena *arena;
-  mn_program *program;          /* of the stage's step                                      */
-  mn_routine *step;             /* of a batch, for who looks at its plan                    */
-  mn_states *carried;           /* NULL: every row begins a stream                          */
-  mn_states *before;            /* carried, as it was before the last step                  */
-  mn_buffers moved;             /* buffers of the model that a step assigns, as they were before it */
-  int *moved_at;                /* their numbers in params; the arena's                     */
-  bool *summed;                 /* [params->n] while accumulating: gradients are added up; the arena's */
-  int *look_kind;               /* of each result of MN_STEP_LOOK; the arena's              */
-  struct mn_step_graph *graph;  /* while a step is built and bound                          */
-  mn_batch *batches;            /* [accumulate] */
-  float *weight[MN_OBJECTIVES]; /* of each objective's units */
+  mn_program *program;            /* of the stage's step                                      */
+  mn_routine *step;               /* of a batch, for who looks at its plan                    */
+  mn_states *carried;             /* NULL: every row begins a stream                          */
+  mn_states *before;              /* carried, as it was before the last step                  */
+  mn_buffers moved;               /* buffers of the model that a step assigns, as they were before it */
+  int *moved_at;                  /* their numbers in params; the arena's                     */
+  bool *summed;                   /* [params->n] while accumulating: gradients are added up; the arena's */
+  int *look_kind;                 /* of each result of MN_STEP_LOOK; the arena's              */
+  struct mn_step_graph *graph;    /* while a step is built and bound                          */
+  mn_batch *batches;              /* [accumulate] */
+  float *weight[MN_OBJECTIVES];   /* of each objective's units */
+  double total[MN_OBJECTIVES];    /* of the weights of all units of the update; 0: nothing is asked */
+  int64_t unasked[MN_OBJECTIVES]; /* updates in a row, the last one included, that ask for nothing of an objective */
   mn_train_state state;
 };
 
