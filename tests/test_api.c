@@ -81,6 +81,18 @@ static void a_whole_training_stops_and_resumes(void) {
   mn_lm_free(lm);
 }
 
+static void threads_are_as_many_as_the_program_takes(void) {
+  static const int bad[] = {-1, 4097, 100000};
+  for (int i = 0; i < 3; i++) {
+    mn_lm *lm = NULL;
+    mn_training *t = NULL;
+    CHECK(mn_lm_open(DIR "/whole", bad[i], &lm) == MN_ERR_ARG && !lm && strstr(mn_message(), "mn_lm_open: threads is"), "%s", mn_message());
+    CHECK(mn_training_new(RECIPE, NULL, bad[i], &t) == MN_ERR_ARG && !t && strstr(mn_message(), "4096"), "%s", mn_message());
+    mn_lm_free(lm);
+    mn_training_free(t);
+  }
+}
+
 static void outputs_are_tried_before_the_first_step(void) {
   seen a = {0};
   CHECK(mn_lm_train(RECIPE, NULL, DIR "/text.txt/out", false, on_step, &a) == MN_ERR_IO && a.steps == 0, "%lld steps: %s",
@@ -291,6 +303,7 @@ int main(void) {
   RUN(the_examples_run);
   RUN(training_lowers_the_loss);
   RUN(a_whole_training_stops_and_resumes);
+  RUN(threads_are_as_many_as_the_program_takes);
   RUN(outputs_are_tried_before_the_first_step);
   RUN(text_and_tokens);
   RUN(batches_are_independent_streams);

@@ -98,6 +98,10 @@ static void test_idx(void) {
   memcpy(longer, file, n);
   longer[n] = 1;
   CHECK(mn_idx_parse("i.idx", longer, n + 1, &x) == MN_ERR_FORMAT && strstr(mn_message(), "goes on behind the 24"), "%s", mn_message());
+  memset(zipped + z, 0, 3); /* behind the stream, whatever it is */
+  CHECK(mn_idx_parse("i.gz", zipped, z + 3, &x) == MN_ERR_FORMAT && !x.data &&
+            strstr(mn_message(), "goes on behind its compressed data by 3"),
+        "%s", mn_message());
   size_t more = pack(longer, n + 1, zipped, sizeof zipped);
   CHECK(mn_idx_parse("i.gz", zipped, more, &x) == MN_ERR_FORMAT && strstr(mn_message(), "goes on"), "%s", mn_message());
   file[4] = 0x7f; /* two thousand million pictures */

@@ -51,6 +51,8 @@ static void a_new_run_begins_with_given_weights(void) {
   CHECK(sh(TRAIN "--out " DIR "/other --from " DIR "/short --set model.d_model=32 2>&1") != 0 && strstr(out, "embed_tokens.weight") &&
             strstr(out, "train.from"),
         "%s", out);
+  CHECK(sh(TRAIN "--out " DIR "/other --from " DIR "/short --set train.from=" DIR "/short 2>&1") == 2 && strstr(out, "two names for one"),
+        "%s", out);
   CHECK(sh(TRAIN "--out " DIR "/other --from " DIR "/short --set model.layers=2 2>&1") != 0 && strstr(out, "layers.1."), "%s", out);
   CHECK(sh(TRAIN "--out " DIR "/other --from " DIR "/nothing 2>&1") == 2 && strstr(out, "going-on/nothing"), "%s", out);
 }

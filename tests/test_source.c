@@ -150,6 +150,10 @@ static void test_series_is_refused(void) {
              {"a,b\n1,2\n3\n", "", "bad.csv:3", "1 columns"},
              {"a,b\n1,2\n3,4\n", ", columns: [bb]", "no column 'bb'", "did you mean 'b'"},
              {"a\nx\n", "", "bad.csv", "no column holds numbers"},
+             {"a,b\n,2\n3,4\n", "", "bad.csv:2: column a holds ''", "data.columns"},
+             {"a,b\n-,2\n5,3\n3,4\n", "", "bad.csv:2: column a holds '-'", "data.columns"},
+             {"a,b,a\n1,2,3\n3,4,5\n", "", "bad.csv:1", "two columns are called 'a'"},
+             {"a,b\n1,2\n3,4\n", ", columns: [b, a, b]", "data.columns", "'b' stands there twice"},
              {"a,b\n1,2\n3,4\n", ", split: ett_hour", "needs 14400 rows", "has 2"},
              {"a,b\n1,2\n3,4\n", "", "bad.csv has 2 rows, of which 1 are for training", "data.input 1 + data.horizon 1"}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

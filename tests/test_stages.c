@@ -92,6 +92,9 @@ static void test_values_that_do_not_fit(void) {
              {"", "model.layers=1", "layers.1.", "unknown: ignore"},
              {", missing: draw, rename: {'layers.0.*': 'layer.0.*'}", "model.layers=2", "nearest is 'layers.0.", "init.rename"},
              {", missing: draw, rename: {'layers.0.*': 'layers.1.*'}", "model.layers=2", "would both be", "layers.1."},
+             {", rename: {'layer.0.*': 'layers.0.*'}", "model.layers=2", "'layer.0.*' renames no tensor", "such as layers."},
+             {", rename: {'layers.*': 'layers.*', 'layers.0.*': 'layers.1.*'}", "model.layers=2", "'layers.0.*' renames no", "before it"},
+             {", rename: {'layers.7.norm': 'layers.0.norm'}", "model.layers=2", "'layers.7.norm' renames no tensor", "such as layers."},
              {"", "model.d_model=64", "embed_tokens.weight", "[257, 32]"}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     char setting[700];

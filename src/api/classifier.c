@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/settings.h"
 #include "checkpoint/bundle.h"
 #include "run/session.h"
 #include "run/whole.h"
@@ -45,7 +46,8 @@ static mn_status open_model(mn_classifier *c, const char *dir) {
 
 mn_status mn_classifier_open(const char *dir, int threads, mn_classifier **out) {
   if (out) *out = NULL;
-  if (!dir || !out || threads < 0) return mn_fail(MN_ERR_ARG, "mn_classifier_open: dir and out must not be NULL, and threads not below 0");
+  if (!dir || !out) return mn_fail(MN_ERR_ARG, "mn_classifier_open: dir and out must not be NULL");
+  MN_TRY(mn_threads_check("mn_classifier_open", threads));
   mn_classifier *c = mn_calloc(1, sizeof *c);
   if (!c) return MN_ERR_MEMORY;
   c->arena = mn_arena_new();

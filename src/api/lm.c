@@ -32,6 +32,7 @@ mn_status mn_lm_open(const char *dir, int threads, mn_lm **out) {
   if (!out) return mn_fail(MN_ERR_ARG, "mn_lm_open: out is NULL");
   *out = NULL;
   if (!dir) return mn_fail(MN_ERR_ARG, "mn_lm_open: dir is NULL");
+  MN_TRY(mn_threads_check("mn_lm_open", threads));
   mn_lm *lm = mn_calloc(1, sizeof *lm);
   if (!lm) return MN_ERR_MEMORY;
   if (pthread_mutex_init(&lm->mutex, NULL) != 0) {

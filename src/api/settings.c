@@ -7,6 +7,11 @@ int mn_settings_count(const char *const *settings) {
   return n;
 }
 
+mn_status mn_threads_check(const char *who, int threads) {
+  if (threads >= 0 && threads <= MN_THREADS_MOST) return MN_OK;
+  return mn_fail(MN_ERR_ARG, "%s: threads is %d; it must be from 1 to %d, or 0", who, threads, MN_THREADS_MOST);
+}
+
 mn_status mn_settings_read(const char *const *settings, const mn_field *fields, void *out) {
   mn_arena *arena = mn_arena_new();
   const mn_value *map = arena ? mn_value_map(arena, 0, NULL, NULL) : NULL;

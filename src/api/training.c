@@ -17,6 +17,7 @@ mn_status mn_training_new(const char *recipe, const char *const *settings, int t
   if (!out) return mn_fail(MN_ERR_ARG, "mn_training_new: out is NULL");
   *out = NULL;
   if (!recipe) return mn_fail(MN_ERR_ARG, "mn_training_new: recipe is NULL");
+  MN_TRY(mn_threads_check("mn_training_new", threads));
   mn_training *t = mn_calloc(1, sizeof *t);
   if (!t) return MN_ERR_MEMORY;
   mn_status status = mn_recipe_read(recipe, settings, mn_settings_count(settings), &t->recipe);

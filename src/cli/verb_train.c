@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "cli/train_view.h"
@@ -14,7 +15,8 @@ static void print_result(const mn_cli *cli, const mn_train_result *r) {
     mn_print("%lld steps, %s %s, %s parameters, %s %s/s, %sB at most\n", (long long)r->steps, mn_human_count((double)r->tokens, a), r->unit,
              mn_human_count((double)r->parameters, b), mn_human_count(r->tokens_per_second, c), r->unit,
              mn_human_count((double)r->peak_bytes, d));
-  if (!r->already_done) mn_print("loss %.4f at the last step\n", r->loss);
+  if (!r->already_done && isfinite(r->loss)) mn_print("loss %.4f at the last step\n", r->loss);
+  else if (!r->already_done) mn_print("the last step asked for nothing and has no loss\n");
   if (v->batches) mn_print("validation: loss %.4f", v->loss);
   for (int i = 0; v->batches && i < v->n_metrics; i++)
     mn_print(v->metrics[i].def && v->metrics[i].def->form == MN_METRIC_EXP ? ", %s %.3f" : ", %s %.4f", v->metrics[i].name,
@@ -95,6 +97,9 @@ static mn_status run(mn_cli *cli) {
   mn_recipe *recipe = NULL;
   mn_status status = mn_train_settings(cli, &set, &n);
   char *from = NULL;
+  for (int i = 0; status == MN_OK && mn_cli_get(cli, "from") && i < n; i++)
+    if (!strncmp(set[i], "train.from=", 11))
+      status = mn_fail(MN_ERR_CONFIG, "--from and --set %s are two names for one; leave one out", set[i]);
   if (status == MN_OK && mn_cli_get(cli, "from")) status = add_from(cli, &from, &set, &n);
   if (status == MN_OK) status = mn_recipe_read(kept ? kept : cli->args[0], set, n, &recipe);
   if (status == MN_OK) status = train(cli, recipe);

@@ -108,6 +108,22 @@ static mn_status cut(mn_csv *c, size_t n) {
   return MN_OK;
 }
 
+static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+/* Two columns of one name could not be told apart. Nameless ones may be several. */
+static mn_status check_names(const mn_csv *c) {
+  char **names = mn_alloc((size_t)c->columns * sizeof *names), shown[MN_PRINTABLE];
+  mn_status status = names ? MN_OK : MN_ERR_MEMORY;
+  if (names) memcpy(names, c->cells, (size_t)c->columns * sizeof *names);
+  if (names) qsort(names, (size_t)c->columns, sizeof *names, by_name);
+  for (int i = 1; i < c->columns && status == MN_OK; i++)
+    if (*names[i] && !strcmp(names[i], names[i - 1]))
+      status =
+          mn_fail(MN_ERR_FORMAT, "%s:%lld: two columns are called '%.40s'", c->name, (long long)c->line[0], mn_printable(names[i], shown));
+  free(names);
+  return status;
+}
+
 mn_status mn_csv_parse(const char *name, const char *text, size_t n, bool header, mn_csv **out) {
   *out = NULL;
   mn_csv *c = mn_calloc(1, sizeof *c);
@@ -120,6 +136,7 @@ mn_status mn_csv_parse(const char *name, const char *text, size_t n, bool header
     memcpy(c->text, text, n);
     c->text[n] = c->text[n + 1] = 0;
     status = cut(c, n);
+    if (status == MN_OK && header) status = check_names(c);
   }
   if (status != MN_OK) mn_csv_free(c);
   else *out = c;

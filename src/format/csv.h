@@ -1,5 +1,5 @@
 /* csv.h - a table of numbers as text (RFC 4180): commas, optional quotes, a first line of names. Nothing is trusted: every row has as
- * many cells as the first, and a cell that is read as a number is one, and finite. */
+ * many cells as the first, no two columns have one name, and a cell that is read as a number is one, and finite. */
 #ifndef MN_CSV_H
 #define MN_CSV_H
 

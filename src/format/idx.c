@@ -91,6 +91,9 @@ static mn_status parse(reader *r, mn_idx *out) {
   if (got) return goes_on(r, count);
   if (r->packed && !r->ended)
     return mn_fail(MN_ERR_FORMAT, "%s: is cut short: the checksum behind its data is missing; get the whole file again", r->name);
+  if (r->packed && r->z.avail_in)
+    return mn_fail(MN_ERR_FORMAT, "%s: goes on behind its compressed data by %u bytes: it is two files, or damaged", r->name,
+                   r->z.avail_in);
   return MN_OK;
 }
 

@@ -69,6 +69,23 @@ static mn_status unknown_column(const mn_csv *csv, const config *o, const char *
                  near ? near : "", near ? "'?" : "", mn_csv_columns(csv));
 }
 
+/* A column that holds no number at all is text, such as dates; where one begins with something else, a number is missing. */
+static mn_status leave_out_column(const config *o, const mn_csv *csv, int column) {
+  double x;
+  for (int64_t r = 1; r < mn_csv_rows(csv); r++)
+    if (mn_csv_is_number(csv, r, column)) {
+      mn_status status = mn_csv_number(csv, 0, column, &x);
+      char *why = mn_strdup(mn_message());
+      if (why)
+        mn_fail(status, "data.file: %s, as in row %lld; repair the file, or name the columns that are meant in data.columns", why,
+                (long long)r + 1);
+      free(why);
+      return status;
+    }
+  mn_log_write(MN_LOG_INFO, "%s: column %s holds no numbers and is left out", o->file, mn_csv_name(csv, column));
+  return MN_OK;
+}
+
 static mn_status choose_columns(mn_source *s, const mn_csv *csv, int **out, int *n) {
   const config *o = s->config;
   int all = mn_csv_columns(csv), *which = mn_arena_alloc(s->arena, (size_t)(all + o->columns.count) * sizeof *which);
@@ -77,10 +94,13 @@ static mn_status choose_columns(mn_source *s, const mn_csv *csv, int **out, int 
   for (int i = 0; i < o->columns.count; i++) {
     int at = mn_csv_find(csv, o->columns.items[i]);
     if (at < 0) return unknown_column(csv, o, o->columns.items[i]);
+    for (int k = 0; k < *n; k++)
+      if (which[k] == at) return mn_fail(MN_ERR_CONFIG, "data.columns: '%s' stands there twice", o->columns.items[i]);
     which[(*n)++] = at;
   }
   for (int i = 0; !o->columns.count && i < all; i++)
     if (mn_csv_is_number(csv, 0, i)) which[(*n)++] = i;
+    else MN_TRY(leave_out_column(o, csv, i));
   *out = which;
   return *n ? MN_OK : mn_fail(MN_ERR_CONFIG, "%s: no column holds numbers", o->file);
 }

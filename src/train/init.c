@@ -33,14 +33,19 @@ mn_status mn_init_check(const mn_value *map, const char *where, mn_init_from *c)
   return MN_OK;
 }
 
-/* The name in the model of a tensor in the file; in the params' arena where it is new. NULL: out of memory. */
-static const char *renamed(const mn_init_from *c, mn_arena *arena, const char *name) {
+/* The name in the model of a tensor in the file, by the first pattern that it fits, which is marked in used[]; in the params' arena where it
+ * is new. NULL: out of memory. */
+static const char *renamed(const mn_init_from *c, mn_arena *arena, const char *name, bool *used) {
   for (size_t i = 0; c->rename && i < c->rename->count; i++) {
     const char *key = c->rename->as.entries[i].key, *to = c->rename->as.entries[i].value->as.text, *star = strchr(key, '*');
-    if (!star && !strcmp(key, name)) return to;
+    if (!star && !strcmp(key, name)) {
+      used[i] = true;
+      return to;
+    }
     if (!star) continue;
     size_t head = (size_t)(star - key), tail = strlen(star + 1), n = strlen(name), middle = n - head - tail;
     if (n < head + tail || strncmp(name, key, head) || strcmp(name + n - tail, star + 1)) continue;
+    used[i] = true;
     const char *to_star = strchr(to, '*');
     return mn_arena_format(arena, "%.*s%.*s%s", (int)(to_star - to), to, (int)middle, name + head, to_star + 1);
   }
@@ -66,11 +71,35 @@ static bool is_copy(const mn_params *p, const char *name) {
   return false;
 }
 
+static size_t common(const char *a, const char *b) {
+  size_t n = 0;
+  while (a[n] && a[n] == b[n]) n++;
+  return n;
+}
+
+/* A pattern that renames nothing is a mistake; the name that begins most like it shows what names look like. */
+static mn_status check_used(const mn_init_from *c, const mn_st *st, const bool *used) {
+  for (size_t i = 0; c->rename && i < c->rename->count; i++) {
+    if (used[i]) continue;
+    const mn_entry *e = &c->rename->as.entries[i];
+    const char *like = "none";
+    for (int k = 0; k < mn_st_count(st); k++)
+      if (!k || common(mn_st_at(st, k)->name, e->key) > common(like, e->key)) like = mn_st_at(st, k)->name;
+    return mn_value_fail(e->value,
+                         "init.rename: '%s' renames no tensor of %s, or none that a pattern before it left; there are %d, such as %s",
+                         e->key, c->from, mn_st_count(st), like);
+  }
+  return MN_OK;
+}
+
 /* from[i]: the tensor for parameter or buffer i, or NULL. */
-static mn_status assign(const mn_init_from *c, mn_params *p, const mn_st *st, const mn_st_tensor **from) {
+static mn_status assign_by(const mn_init_from *c, mn_params *p, const mn_st *st, const mn_st_tensor **from, bool *used) {
+  for (int k = 0; k < mn_st_count(st); k++)
+    if (!renamed(c, p->arena, mn_st_at(st, k)->name, used)) return MN_ERR_MEMORY;
+  MN_TRY(check_used(c, st, used));
   for (int k = 0; k < mn_st_count(st); k++) {
     const mn_st_tensor *t = mn_st_at(st, k);
-    const char *as = renamed(c, p->arena, t->name);
+    const char *as = renamed(c, p->arena, t->name, used);
     if (!as) return MN_ERR_MEMORY;
     int i = mn_params_find(p, as);
     if (i < 0 && (c->unknown == MN_INIT_IGNORE || is_copy(p, as))) continue;
@@ -83,6 +112,13 @@ static mn_status assign(const mn_init_from *c, mn_params *p, const mn_st *st, co
     from[i] = t;
   }
   return MN_OK;
+}
+
+static mn_status assign(const mn_init_from *c, mn_params *p, const mn_st *st, const mn_st_tensor **from) {
+  bool *used = mn_calloc(c->rename ? c->rename->count + 1 : 1, sizeof *used);
+  mn_status status = used ? assign_by(c, p, st, from, used) : MN_ERR_MEMORY;
+  free(used);
+  return status;
 }
 
 static mn_status check_missing(const mn_init_from *c, const mn_params *p, const mn_st_tensor *const *from, int *drawn) {

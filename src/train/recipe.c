@@ -257,6 +257,22 @@ mn_status mn_recipe_parse(const mn_value *root, mn_recipe **out) {
   return status;
 }
 
+static bool reads_text(const mn_recipe *r) { return r->source.def->reads_text && r->source.def->reads_text(r->source.config); }
+
+/* A tokenizer that nothing reads with. Bytes are what every recipe has that says nothing; and a task takes the place of a recipe's text for
+ * one comparison, which is said. */
+static mn_status check_text(const mn_recipe *r, const mn_value *root) {
+  bool text = r->n_stages == 0 && reads_text(r);
+  for (int i = 0; i < r->n_stages; i++) text = text || reads_text(r->stages[i].recipe);
+  if (text || r->tokenizer.type == MN_TOKENIZER_BYTES) return MN_OK;
+  if (!strcmp(r->source.def->name, "task")) {
+    mn_log_write(MN_LOG_INFO, "tokenizer has no effect: this task makes its tokens itself");
+    return MN_OK;
+  }
+  return mn_config_fail(root, NULL, "tokenizer", "has no effect: this data of type %s has no text; leave it out%s", r->source.def->name,
+                        strcmp(r->source.def->name, "tensors") ? "" : ", or set data.text: true where the ids are a tokenizer's");
+}
+
 mn_status mn_recipe_read(const char *path, const char *const *set, int n, mn_recipe **out) {
   *out = NULL;
   mn_arena *arena = mn_arena_new();
@@ -266,6 +282,7 @@ mn_status mn_recipe_read(const char *path, const char *const *set, int n, mn_rec
   mn_status status = r ? mn_yaml_read(arena, path, &root) : MN_ERR_MEMORY;
   for (int i = 0; i < n && status == MN_OK; i++) status = mn_value_set(arena, root, set[i], &root);
   if (status == MN_OK) status = parse(r, root, true);
+  if (status == MN_OK) status = check_text(r, root);
   if (status == MN_OK && !mn_value_get(root, "name") && !(r->name = stem(arena, path))) status = MN_ERR_MEMORY;
   for (int i = 0; status == MN_OK && i < r->n_stages; i++) r->stages[i].recipe->name = r->name;
   if (!r) mn_arena_free(arena);
