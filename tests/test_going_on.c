@@ -53,6 +53,9 @@ static void a_new_run_begins_with_given_weights(void) {
         "%s", out);
   CHECK(sh(TRAIN "--out " DIR "/other --from " DIR "/short --set train.from=" DIR "/short 2>&1") == 2 && strstr(out, "two names for one"),
         "%s", out);
+  CHECK(sh(TRAIN "--out " DIR "/other --from " DIR "/short --set 'train={from: " DIR "/short, steps: 1}' 2>&1") == 2 &&
+            strstr(out, "two names for one"),
+        "%s", out);
   CHECK(sh(TRAIN "--out " DIR "/other --from " DIR "/short --set model.layers=2 2>&1") != 0 && strstr(out, "layers.1."), "%s", out);
   CHECK(sh(TRAIN "--out " DIR "/other --from " DIR "/nothing 2>&1") == 2 && strstr(out, "going-on/nothing"), "%s", out);
 }

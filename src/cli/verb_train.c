@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/file.h"
 #include "cli/train_view.h"
@@ -64,6 +63,19 @@ static mn_status print_keys(const mn_cli *cli) {
   return status;
 }
 
+/* The settings say nothing of train.from, in no spelling. */
+static mn_status check_from(const char *const *set, int n) {
+  mn_arena *arena = mn_arena_new();
+  const mn_value *map = arena ? mn_value_map(arena, 0, NULL, NULL) : NULL;
+  mn_status status = map ? MN_OK : MN_ERR_MEMORY;
+  for (int i = 0; status == MN_OK && i < n; i++) status = mn_value_set(arena, map, set[i], &map);
+  const mn_value *train = status == MN_OK ? mn_value_get(map, "train") : NULL;
+  if (train && train->kind == MN_MAP && mn_value_get(train, "from"))
+    status = mn_fail(MN_ERR_CONFIG, "--from and --set train.from are two names for one; leave one out");
+  mn_arena_free(arena);
+  return status;
+}
+
 /* --from DIR is the key train.from, so that the run says what it began with. */
 static mn_status add_from(const mn_cli *cli, char **from, const char ***set, int *n) {
   *from = mn_format("train.from=%s", mn_cli_get(cli, "from"));
@@ -97,9 +109,7 @@ static mn_status run(mn_cli *cli) {
   mn_recipe *recipe = NULL;
   mn_status status = mn_train_settings(cli, &set, &n);
   char *from = NULL;
-  for (int i = 0; status == MN_OK && mn_cli_get(cli, "from") && i < n; i++)
-    if (!strncmp(set[i], "train.from=", 11))
-      status = mn_fail(MN_ERR_CONFIG, "--from and --set %s are two names for one; leave one out", set[i]);
+  if (status == MN_OK && mn_cli_get(cli, "from")) status = check_from(set, n);
   if (status == MN_OK && mn_cli_get(cli, "from")) status = add_from(cli, &from, &set, &n);
   if (status == MN_OK) status = mn_recipe_read(kept ? kept : cli->args[0], set, n, &recipe);
   if (status == MN_OK) status = train(cli, recipe);
