@@ -477,6 +477,29 @@ static void tensors_of_apply(void) {
 #undef REFUSED
 }
 
+/* What a recipe or a table has and nothing reads is said. */
+static void what_is_left_out_is_said(void) {
+  char csv[128], path[128];
+  snprintf(csv, sizeof csv, "%s/rows.csv", dir);
+  snprintf(path, sizeof path, "%s/rows.yaml", dir);
+  mn_text rows = {0};
+  mn_text_addf(&rows, "when,a,by\n");
+  for (int i = 0; i < 60; i++) mn_text_addf(&rows, "2020-01-01,%d,x\n", i % 7);
+  CHECK_OK(mn_file_write(csv, rows.data, rows.len));
+  mn_text_free(&rows);
+  char recipe[2000];
+  snprintf(recipe, sizeof recipe,
+           "data: {type: series, file: %s, input: 4, horizon: 2}\nmodel: {type: forecaster, context: 4, horizon: 2, channels: 1, patch: 2, "
+           "d_model: 8, layers: 1, block: {mixer: {type: attention, heads: 2, causal: false}}}\nobjective: {type: regression}\n"
+           "train: {steps: 1, batch: 2}\n",
+           csv);
+  CHECK_OK(mn_file_write(path, recipe, strlen(recipe)));
+  result r = call("train %s --out %s/rows-1 --quiet --threads 1", path, dir);
+  CHECK(r.code == 0 && strstr(r.err, "rows.csv: columns that hold no numbers are left out: when, by"), "%d: %s", r.code, r.err);
+  r = call("train %s --out %s/rows-2 --quiet --threads 1 --set data.columns=[a]", path, dir);
+  CHECK(r.code == 0 && !strstr(r.err, "left out"), "%d: %s", r.code, r.err);
+}
+
 int main(void) {
   if (!mkdtemp(dir)) return 1;
   char path[128], command[128];
@@ -497,6 +520,7 @@ int main(void) {
   RUN(settings_of_tasks);
   RUN(a_models_own_files);
   RUN(tensors_of_apply);
+  RUN(what_is_left_out_is_said);
   snprintf(command, sizeof command, "rm -rf '%s'", dir);
   if (system(command) != 0) printf("%s was left behind\n", dir);
   return test_end();

@@ -70,7 +70,7 @@ static mn_status unknown_column(const mn_csv *csv, const config *o, const char *
 }
 
 /* A column that holds no number at all is text, such as dates; where one begins with something else, a number is missing. */
-static mn_status leave_out_column(const config *o, const mn_csv *csv, int column) {
+static mn_status leave_out_column(const mn_csv *csv, int column, mn_text *left_out) {
   double x;
   for (int64_t r = 1; r < mn_csv_rows(csv); r++)
     if (mn_csv_is_number(csv, r, column)) {
@@ -82,8 +82,22 @@ static mn_status leave_out_column(const config *o, const mn_csv *csv, int column
       free(why);
       return status;
     }
-  mn_log_write(MN_LOG_INFO, "%s: column %s holds no numbers and is left out", o->file, mn_csv_name(csv, column));
+  mn_text_addf(left_out, "%s%s", left_out->len ? ", " : "", mn_csv_name(csv, column));
   return MN_OK;
+}
+
+/* All that hold numbers; the others are named. */
+static mn_status columns_of_numbers(const config *o, const mn_csv *csv, int *which, int *n) {
+  mn_text left_out = {0};
+  mn_status status = MN_OK;
+  for (int i = 0; status == MN_OK && i < mn_csv_columns(csv); i++)
+    if (mn_csv_is_number(csv, 0, i)) which[(*n)++] = i;
+    else status = leave_out_column(csv, i, &left_out);
+  if (status == MN_OK) status = mn_text_status(&left_out);
+  if (status == MN_OK && left_out.len && *n)
+    mn_log_write(MN_LOG_WARN, "%s: columns that hold no numbers are left out: %.200s", o->file, left_out.data);
+  mn_text_free(&left_out);
+  return status;
 }
 
 static mn_status choose_columns(mn_source *s, const mn_csv *csv, int **out, int *n) {
@@ -98,9 +112,7 @@ static mn_status choose_columns(mn_source *s, const mn_csv *csv, int **out, int 
       if (which[k] == at) return mn_fail(MN_ERR_CONFIG, "data.columns: '%s' stands there twice", o->columns.items[i]);
     which[(*n)++] = at;
   }
-  for (int i = 0; !o->columns.count && i < all; i++)
-    if (mn_csv_is_number(csv, 0, i)) which[(*n)++] = i;
-    else MN_TRY(leave_out_column(o, csv, i));
+  if (!o->columns.count) MN_TRY(columns_of_numbers(o, csv, which, n));
   *out = which;
   return *n ? MN_OK : mn_fail(MN_ERR_CONFIG, "%s: no column holds numbers", o->file);
 }

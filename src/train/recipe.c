@@ -266,7 +266,7 @@ static mn_status check_text(const mn_recipe *r, const mn_value *root) {
   for (int i = 0; i < r->n_stages; i++) text = text || reads_text(r->stages[i].recipe);
   if (text || r->tokenizer.type == MN_TOKENIZER_BYTES) return MN_OK;
   if (!strcmp(r->source.def->name, "task")) {
-    mn_log_write(MN_LOG_INFO, "tokenizer has no effect: this task makes its tokens itself");
+    mn_log_write(MN_LOG_WARN, "tokenizer has no effect: this task makes its tokens itself");
     return MN_OK;
   }
   return mn_config_fail(root, NULL, "tokenizer", "has no effect: this data of type %s has no text; leave it out%s", r->source.def->name,
