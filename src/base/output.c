@@ -26,7 +26,8 @@ static mn_status check_room(const char *dir, const char *path, uint64_t bytes) {
 }
 
 mn_status mn_output_try(const char *path, uint64_t bytes) {
-  enum { BLOCK = 4096 };
+  enum { LEAST = 4096, BLOCK = 1 << 17 };
+  const size_t tried = bytes < LEAST ? LEAST : bytes < BLOCK ? (size_t)bytes : BLOCK;
   char *dir = mn_path_dir(path), *block = mn_calloc(1, BLOCK);
   mn_file_writer *w = NULL;
   mn_status status = dir && block ? MN_OK : MN_ERR_MEMORY;
@@ -34,7 +35,7 @@ mn_status mn_output_try(const char *path, uint64_t bytes) {
     mn_output_tidy(dir);
     status = mn_file_writer_open(path, &w);
   }
-  if (status == MN_OK) status = mn_file_writer_append(w, block, BLOCK);
+  if (status == MN_OK) status = mn_file_writer_append(w, block, tried);
   if (status == MN_OK) status = mn_file_writer_replace(w, 0, block, 1); /* to the disk, not to a buffer */
   mn_file_writer_abort(w);
   if (status == MN_OK) status = check_room(dir, path, bytes);
@@ -49,7 +50,7 @@ mn_status mn_output_try_dir(const char *path) {
   MN_TRY(mn_file_stat(path, &info));
   if (info.is_dir) {
     char *inside = mn_path_join(path, "(any file)"); /* what a message calls it; it never gets that name */
-    mn_status status = inside ? mn_output_try(inside, 0) : MN_ERR_MEMORY;
+    mn_status status = inside ? mn_output_try(inside, 1 << 17) : MN_ERR_MEMORY; /* no model is smaller */
     free(inside);
     return status;
   }
