@@ -83,8 +83,13 @@ static void no_output_is_an_input(void) {
 static void what_may_be_replaced_is(void) {
   static const char *const commands[] = {
       "stream --model model short.txt --session-in model/s.safetensors --session-out model/s.safetensors --quiet",
-      "stream --model model short.txt --csv a.csv --plot a.svg --quiet",
+      "graft --base model --mixer synaptic --output model/grafted.json --quiet",
+      "generate --model model --prompt short.txt --tokens 2 --session-out prompt.st --quiet",
+      "stream --model model short.txt --csv a.csv --plot a.svg --session-out model/model-session.safetensors --quiet",
       "eval --model model --batches 1 --top 2 --soft-targets soft --quiet"};
+  CHECK(sh("cp model/s.safetensors prompt.st; : >words") == 0, "%s", said);
+  CHECK(sh("$M generate --model model --prompt words --tokens 2 --session-out words --quiet") == 0, "a text that is a file's name: %s",
+        said);
   for (int turn = 0; turn < 2; turn++)
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
       CHECK(sh(turn && i == 0 ? "true" : "$M %s", commands[i]) == 0, "%s: %s", commands[i], said);

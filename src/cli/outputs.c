@@ -20,9 +20,31 @@ static bool goes_on(const mn_option *in, const mn_option *out) {
 
 /* Is it one of the files that make a directory a model (Mneme's, or Hugging Face's)? Others in it, such as sessions, may be replaced. */
 static bool of_a_model(const char *path) {
-  static const char *const names[] = {"*.json", "*.jsonl", "model*.safetensors", "vocab.txt", "merges.txt", "tokenizer.model"};
+  static const char *const names[] = {"config.json",
+                                      "recipe.json",
+                                      "tokenizer.json",
+                                      "metrics.jsonl",
+                                      "model.safetensors",
+                                      "linearize.json",
+                                      "vocab.json",
+                                      "vocab.txt",
+                                      "merges.txt",
+                                      "tokenizer.model",
+                                      "model-*-of-*.safetensors",
+                                      "model.safetensors.index.json",
+                                      "tokenizer_config.json",
+                                      "special_tokens_map.json",
+                                      "generation_config.json"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (fnmatch(names[i], mn_path_base(path), 0) == 0) return mn_file_exists(path);
+  return false;
+}
+
+/* Does an option's value name a file or a directory? */
+static bool is_path(const mn_option *o) {
+  static const char *const words[] = {"FILE", "DIR", "PATH", "MODEL", "FOLDER"};
+  for (size_t i = 0; o->metavar && i < sizeof words / sizeof *words; i++)
+    if (!strcmp(o->metavar, words[i])) return true;
   return false;
 }
 
@@ -47,7 +69,7 @@ static mn_status spare_all(const mn_cli *cli, const mn_cli_value *v) {
   for (int i = 0; i < cli->n_args; i++) MN_TRY(spare(v, cli->args[i]));
   for (int i = 0; i < cli->n_values; i++) {
     const mn_cli_value *other = &cli->values[i];
-    if (other != v && !is_output(other) && !goes_on(other->option, v->option)) MN_TRY(spare(v, other->text));
+    if (other != v && is_path(other->option) && !is_output(other) && !goes_on(other->option, v->option)) MN_TRY(spare(v, other->text));
   }
   return MN_OK;
 }
