@@ -195,6 +195,9 @@ static void what_is_merged_keeps_what_each_says(void) {
       {"{\"allOf\": [" OBJECT "\"properties\": {\"a\": true}}, {\"required\": [\"a\"]}]}", {"{\"a\": 1}"}, {"{}"}},
       {"{\"anyOf\": [{\"allOf\": [false, {\"type\": \"string\"}]}, {\"type\": \"null\"}]}", {"null"}, {"\"a\""}},
       {"{\"anyOf\": [{\"allOf\": [false, true]}, {\"type\": \"null\"}]}", {"null"}, {"1"}},
+      {"{\"anyOf\": [{\"type\": \"array\", \"uniqueItems\": true, \"items\": {\"enum\": [1, 2]}, \"minItems\": 3}, {\"type\": \"null\"}]}",
+       {"null"},
+       {"[1,2]"}},
       /* equal by value */
       {"{\"allOf\": [{\"const\": 1}, {\"const\": 1.0}]}", {"1"}, {"2"}},
       {"{\"allOf\": [{\"enum\": [1, [2]]}, {\"enum\": [[2.0], 3]}]}", {"[2]"}, {"1", "3"}},

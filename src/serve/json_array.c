@@ -65,7 +65,7 @@ static mn_bytes_node unique(schema_compiler *c, const array *a, const mn_value *
   mn_bytes_node places[1 << MOST_UNIQUE];
   const int n = values_of(c, a, schema, rules);
   if (n < 0) return MN_NO_NODE;
-  if (n < a->least) return schema_refuse(c, schema, "has fewer values than its minItems");
+  if (n < a->least) return schema_refuse_as_nothing(c, schema, "has fewer values than its minItems");
   for (int set = (1 << n) - 1; set >= 0; set--) {
     const int said = __builtin_popcount((unsigned)set);
     mn_bytes_node out = said >= a->least ? end : MN_NO_NODE;
