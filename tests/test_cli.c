@@ -323,6 +323,34 @@ static pid_t waiting_verb(bool stubborn) {
   return pid;
 }
 
+/* A part of a verb that is interrupted by what comes twice: the part ends, the verb goes on. */
+static mn_status part_run(mn_cli *cli) {
+  (void)cli;
+  mn_cli_part_begin();
+  raise(SIGINT);
+  raise(SIGINT);
+  const bool stopped = mn_cli_part_end();
+  raise(SIGINT); /* late, behind the part's end */
+  return stopped && !mn_cli_interrupted() ? MN_OK : mn_fail(MN_ERR_NUMERIC, "the verb was asked to end");
+}
+
+static void interruption_of_a_part(void) {
+  static const mn_verb part_verb = {.name = "part", .usage = "", .summary = "", .run = part_run};
+  static const mn_verb *const verbs[] = {&part_verb};
+  int status = 1;
+  for (int i = 0; i < 5 && status; i++) { /* again, where the machine slept in between */
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+      freopen("/dev/null", "w", stderr);
+      char *argv[] = {"mneme", "part", NULL};
+      _exit(mn_cli_main(2, argv, verbs, 1));
+    }
+    waitpid(pid, &status, 0);
+  }
+  CHECK(status == 0, "status %x", (unsigned)status);
+}
+
 static void interruption(void) {
   int status = 0;
   static const int asking[] = {SIGINT, SIGTERM, SIGHUP};
@@ -508,6 +536,7 @@ int main(void) {
   RUN(help_pages);
   RUN(the_program_runs);
   RUN(interruption);
+  RUN(interruption_of_a_part);
   RUN(a_signal_that_comes_twice_at_once);
   RUN(runs_on_the_command_line);
   RUN(progress_lines);

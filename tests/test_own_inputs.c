@@ -35,7 +35,7 @@ static void a_model(void) {
   CHECK_OK(mn_file_write("own.yaml", recipe, sizeof recipe - 1));
   CHECK(
       sh("mkdir home; for i in $(seq 200); do echo the whale and the sea $i; done >text.txt; ln -s text.txt link.txt; ln text.txt hard.txt; "
-         "head -c 40 text.txt >short.txt; mkdir other; "
+         "head -c 40 text.txt >short.txt; mkdir other alone; ln -s short.txt link2.txt; cp own.yaml alone/recipe.json; "
          "$M train own.yaml --out model --quiet --threads 1 >/dev/null && cp -r model foreign && rm -r foreign/checkpoints foreign/metrics.jsonl && "
          "$M generate --model model --prompt a --tokens 2 --session-out model/s.safetensors") == 0,
       "%s", said);
@@ -71,6 +71,9 @@ static void no_output_is_an_input(void) {
       {"adapt merge model --out foreign", "holds a model already"},
       {"train own.yaml --out foreign", "holds a model already"},
       {"train own.yaml --out model", "already holds a run"},
+      {"train alone/recipe.json --out alone", "choose another --out"},
+      {"serve model --check --port 0 --access-log model/config.json", "which is read"},
+      {"serve model --check --port 0 --api-key-file short.txt --access-log link2.txt", "which is read"},
   };
   CHECK(sh(LOOK " >home/before") == 0, "%s", said);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -104,6 +107,10 @@ static void a_stream_of_tokens_has_no_end(void) {
                 0 &&
             atoi(said) == 1000,
         "%s", said);
+  CHECK(
+      sh("{ echo hello world; echo the sea and the whale; i=0; while [ ! -s got ] && [ $i -lt 3000 ]; do sleep 0.01; i=$((i + 1)); done; [ -s got ] || : >late; } | "
+         "$M tokenize model --ids >got && [ ! -e late ]") == 0,
+      "what has come is shown: %s", said);
   CHECK(sh("$M tokenize model --decode <ids | cmp - text.txt") == 0, "%s", said);
   CHECK(sh("yes 1 | $M tokenize model --decode") == 2 && strstr(said, "64 MiB"), "%s", said);
   CHECK(sh("yes 1 | $M tokenize model --json") == 2 && strstr(said, "64 MiB"), "%s", said);

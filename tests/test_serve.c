@@ -237,7 +237,7 @@ static void wrong_requests_are_refused_by_name(void) {
       {"{\"prompt\": \"a\", \"best_of\": 4}", 400, "'best_of' is not supported"},
       {"{\"prompt\": \"a\", \"suffix\": \"b\"}", 400, "'suffix' is not supported"},
       {"{\"prompt\": \"\xff\xfe\"}", 400, "not valid JSON"},
-      {"{\"prompt\": \"a\\u0000b\"}", 400, "not valid JSON"},
+      {"{\"prompt\": \"a\\u0000b\"}", 400, "u0000, which none may have"},
       {"{\"prompt\": \"\\ud800\"}", 400, "not valid JSON"},
       {"{\"prompt\": \"a\", \"response_format\": \"json\"}", 400, "a map with a type"},
       {"{\"prompt\": \"a\", \"response_format\": {\"type\": \"xml\"}}", 400, "text, json_object or json_schema"},

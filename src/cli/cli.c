@@ -17,39 +17,45 @@
 
 static volatile sig_atomic_t stop_flag, signalled; /* asked to stop at all; by a signal */
 static volatile sig_atomic_t in_part, part_stops;  /* SIGINT is for a part of the verb (mn_cli_part_begin); it came */
-static struct timespec first_signal;               /* when it was signalled; written once, by the handler alone */
+static volatile sig_atomic_t heard;                /* a signal that asked for either, */
+static struct timespec last_request;               /* at this time; written by the handler alone */
 
 /* timeout(1) and supervisors signal a process and then its whole group: what follows at once is the same request. */
 static bool same_request(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)(now.tv_sec - first_signal.tv_sec) + 1e-9 * (double)(now.tv_nsec - first_signal.tv_nsec) < 0.3;
+  return (double)(now.tv_sec - last_request.tv_sec) + 1e-9 * (double)(now.tv_nsec - last_request.tv_nsec) < 0.3;
 }
 
 static void on_signal(int sig) {
+  if (heard && same_request()) return;
   if (sig == SIGINT && in_part && !stop_flag) {
-    stop_flag = part_stops = 1;
+    clock_gettime(CLOCK_MONOTONIC, &last_request);
+    stop_flag = part_stops = heard = 1;
     return;
   }
-  if (signalled && same_request()) return;
   if (signalled) { /* asked twice: end at once, by the signal itself, so that the parent process sees it */
     signal(sig, SIG_DFL);
     raise(sig);
     return;
   }
-  clock_gettime(CLOCK_MONOTONIC, &first_signal);
-  stop_flag = signalled = 1;
+  clock_gettime(CLOCK_MONOTONIC, &last_request);
+  stop_flag = signalled = heard = 1;
   static const char text[] = "\nmneme: ending cleanly; interrupt again to end at once\n";
+  const int before = errno; /* whoever was interrupted may be about to read it */
   ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
   (void)written;
+  errno = before;
 }
 
 /* The limit of CPU time (ulimit -t): told every second from then on, until the hard limit ends the process. */
 static void on_cpu_limit(int sig) {
   (void)sig;
   static const char text[] = "\nmneme: the limit of CPU time is reached: ending cleanly\n";
+  const int before = errno;
   ssize_t written = stop_flag ? 0 : write(STDERR_FILENO, text, sizeof text - 1);
   (void)written;
+  errno = before;
   stop_flag = 1;
 }
 

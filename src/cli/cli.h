@@ -53,8 +53,9 @@ typedef enum mn_verb_purpose {                  /* the headings of `mneme --help
 
 /* MN_OPTION_OUTPUT: the value names a file that the verb writes, MN_OPTION_PICTURE one that is .svg or .png: it is tried before
  * the verb runs, so that nobody works for an hour to find its directory missing, and it may be nothing that the verb reads
- * (outputs.c). Where NAME-out has a NAME-in, both may name one file: it is read before the new one takes its place. */
-enum { MN_OPTION_REPEATS = 1, MN_OPTION_OUTPUT = 2, MN_OPTION_PICTURE = 4 | MN_OPTION_OUTPUT };
+ * (outputs.c). Where NAME-out has a NAME-in, both may name one file: it is read before the new one takes its place. MN_OPTION_APPENDS: what is written there
+ * comes behind what stands there; nothing that the verb reads, too, and else not tried. */
+enum { MN_OPTION_REPEATS = 1, MN_OPTION_OUTPUT = 2, MN_OPTION_PICTURE = 4 | MN_OPTION_OUTPUT, MN_OPTION_APPENDS = 8 };
 
 typedef struct mn_option {
   const char *name;          /* without the dashes; NULL ends a table                         */
@@ -114,8 +115,6 @@ extern const int mn_n_verbs;
 
 /* Tries every output that was given (the frame does it). */
 mn_status mn_cli_try_outputs(const mn_cli *cli);
-/* Refuses an option's path when it means a file that the command line reads, or one of a model's own in a directory there. */
-mn_status mn_cli_spare_inputs(const mn_cli *cli, const char *name);
 
 /* ---- reading options (names without dashes; asking for one that is not in the verb's table is a defect) ------------ */
 const char *mn_cli_get(const mn_cli *cli, const char *name);        /* last value given, else the default, else NULL          */

@@ -34,7 +34,11 @@ static bool of_a_model(const char *path) {
                                       "model.safetensors.index.json",
                                       "tokenizer_config.json",
                                       "special_tokens_map.json",
-                                      "generation_config.json"};
+                                      "generation_config.json",
+                                      "chat_template.jinja",
+                                      "chat_template.json",
+                                      "match.json",
+                                      "tune.json"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (fnmatch(names[i], mn_path_base(path), 0) == 0) return mn_file_exists(path);
   return false;
@@ -74,15 +78,10 @@ static mn_status spare_all(const mn_cli *cli, const mn_cli_value *v) {
   return MN_OK;
 }
 
-mn_status mn_cli_spare_inputs(const mn_cli *cli, const char *name) {
-  for (int i = 0; i < cli->n_values; i++)
-    if (!strcmp(cli->values[i].option->name, name)) MN_TRY(spare_all(cli, &cli->values[i]));
-  return MN_OK;
-}
-
 mn_status mn_cli_try_outputs(const mn_cli *cli) {
   for (int i = 0; i < cli->n_values; i++) {
     const mn_cli_value *v = &cli->values[i];
+    if (v->option->flags & MN_OPTION_APPENDS) MN_TRY(spare_all(cli, v));
     if (!is_output(v)) continue;
     for (int j = 0; j < i; j++)
       if (is_output(&cli->values[j]) && mn_file_same(cli->values[j].text, v->text))

@@ -69,7 +69,6 @@ static mn_status run(mn_cli *cli) {
   mn_convert_options o = {.type = MN_DTYPES};
   mn_convert_report report;
   if (!to) return mn_fail(MN_ERR_CONFIG, "--out is missing: what is to be made, such as model.gguf");
-  MN_TRY(mn_cli_spare_inputs(cli, "out"));
   if (type) MN_TRY(mn_context(read_type(type, &o.type), "--type"));
   mn_arena *arena = mn_arena_new();
   mn_progress *line = mn_progress_new(cli, "convert", "values", 0);

@@ -117,7 +117,7 @@ static const mn_option options[] = {
     {"request-seconds", "X", "30", "a request must be whole so long after it began", 0},
     {"idle-seconds", "X", "120", "a connection is closed when it is silent, or its client reads nothing, for so long", 0},
     {"drain-seconds", "X", "30", "what is being answered when the server is told to end may take so long", 0},
-    {"access-log", "FILE", NULL, "a line for each reply, at the end of this file; -: to standard error", 0},
+    {"access-log", "FILE", NULL, "a line for each reply, at the end of this file; -: to standard error", MN_OPTION_APPENDS},
     {"precision", "WORD", "f32", "f32 or bf16", 0},
     MN_EXACT_OPTION,
     {"forget", NULL, NULL, "past the end of a cache (max_context) forget the oldest tokens", 0},

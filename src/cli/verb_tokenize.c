@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "checkpoint/bundle.h"
@@ -100,15 +101,21 @@ static mn_status encode_stream(mn_cli *cli, const mn_tokenizer *tok) {
   size_t before = 0;
   mn_status status = mn_encoder_new(tok, &enc);
   for (bool more = true; more && status == MN_OK;) {
-    const size_t n = fread(piece, 1, sizeof piece, stdin);
-    more = n > 0;
+    const ssize_t got = read(STDIN_FILENO, piece, sizeof piece); /* what is there now: a log that grows is shown as it does */
+    if (got < 0 && errno != EINTR) status = mn_fail(MN_ERR_IO, "standard input cannot be read: %s", strerror(errno));
+    const size_t n = got > 0 ? (size_t)got : 0;
+    more = got != 0;
+    if (status != MN_OK || got < 0) {
+      if (status == MN_OK) status = mn_stop_check("reading the text");
+      continue;
+    }
     status = more ? mn_encoder_push(enc, piece, n, flags, &ids) : mn_encoder_finish(enc, flags, &ids);
     if (status == MN_OK) status = show_ids(cli, tok, &ids, before);
+    if (status == MN_OK && n < sizeof piece) mn_print_flush();
     if (status == MN_OK) status = mn_stop_check("reading the text");
     before += ids.len;
     ids.len = 0;
   }
-  if (status == MN_OK && ferror(stdin)) status = mn_fail(MN_ERR_IO, "standard input cannot be read: %s", strerror(errno));
   if (status == MN_OK && mn_cli_given(cli, "ids")) mn_print("\n");
   mn_ids_free(&ids);
   mn_encoder_free(enc);

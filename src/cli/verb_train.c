@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "cli/train_view.h"
+#include "train/out_dir.h"
 
 static void print_result(const mn_cli *cli, const mn_train_result *r) {
   char a[16], b[16], c[16], d[16];
@@ -104,6 +105,7 @@ static mn_status run(mn_cli *cli) {
       return status;
     }
   }
+  if (cli->n_args && !mn_cli_given(cli, "resume")) MN_TRY(mn_out_dir_spares(cli->out_dir, cli->args[0]));
   const char **set = NULL;
   int n = 0;
   mn_recipe *recipe = NULL;

@@ -183,7 +183,12 @@ static bool read_names(schema_compiler *c, const mn_value *schema, object *o) {
     o->extra = by_pattern->as.entries[0].value, o->open = !is_false(o->extra);
   }
   if (!names) return true;
-  if (names->kind != MN_MAP) return schema_refuse(c, names, "has propertyNames that no name fits, or that are not a schema"), false;
+  if (is_false(names)) {
+    o->named = of_names(c, o->named, mn_value_list(c->arena, 0, NULL), o->open, o->extra);
+    o->open = false;
+    return o->named != NULL;
+  }
+  if (names->kind != MN_MAP) return schema_refuse(c, names, "has propertyNames that are not a schema"), false;
   const mn_value *list = list_of(c, names);
   if (list) {
     o->named = of_names(c, o->named, list, o->open, o->extra);
@@ -200,6 +205,12 @@ static bool read_names(schema_compiler *c, const mn_value *schema, object *o) {
 static bool is_left_out(schema_compiler *c, bool must) {
   mn_status last;
   return !must && schema_took_nothing(c, &last);
+}
+
+/* Were the others refused as no value, or no name, fits them? There are none then. */
+static bool there_are_none(schema_compiler *c) {
+  mn_status last;
+  return schema_took_nothing(c, &last);
 }
 
 /* ---- how many there are ---- */
@@ -257,7 +268,8 @@ static mn_bytes_node counted(schema_compiler *c, const mn_value *schema, const o
                 *behind = mn_arena_alloc(c->arena, (size_t)(most + 2) * sizeof *at);
   if (!at || !behind) return schema_refuse(c, schema, "needs more memory than there is");
   if (!schema_spend(c, schema, (double)(named + 1) * (double)(most + 1))) return MN_NO_NODE;
-  const int32_t other = o->open ? rule_of_others(c, o) : -1;
+  int32_t other = o->open ? rule_of_others(c, o) : -1;
+  if (there_are_none(c)) other = -1;
   if (other >= 0) others_up_to(c, k, other, end, behind, named);
   for (int64_t n = 0; n <= named; n++)
     at[n] = k->most >= 0 && n > k->most ? MN_NO_NODE : counted_others(c, k, n, other, end, behind[n + 1]);
@@ -311,6 +323,7 @@ mn_bytes_node schema_object(schema_compiler *c, const mn_value *schema, mn_bytes
     return first == MN_NO_NODE ? first : mn_grammar_text(g, "{", 1, first);
   }
   if (o.open) others(c, o.named, o.keys, o.extra, end, &first, &after);
+  if (there_are_none(c)) first = after = end;
   for (size_t i = o.named->count; i-- > 0 && c->status == MN_OK;) {
     const mn_entry *e = &o.named->as.entries[i];
     const bool must = i < n_musts && o.musts[i];

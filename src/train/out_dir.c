@@ -76,11 +76,24 @@ static void close_dir(mn_out_dir *d) {
 
 /* ---- trying ------------------------------------------------------------------------------------------------------- */
 
+static const char *const file_names[] = {"model.safetensors", "config.json", "recipe.json", "tokenizer.json", "metrics.jsonl"};
+enum { N_FILES = sizeof file_names / sizeof *file_names };
+
+mn_status mn_out_dir_spares(const char *path, const char *read) {
+  for (int i = 0; i < N_FILES; i++) {
+    char *file = mn_path_join(path, file_names[i]);
+    if (!file) return MN_ERR_MEMORY;
+    const bool same = mn_file_exists(file) && mn_file_same(file, read);
+    free(file);
+    if (same) return mn_fail(MN_ERR_CONFIG, "%s: a training into %s writes its own in its place; choose another --out", read, path);
+  }
+  return MN_OK;
+}
+
 static mn_status try_files(mn_out_dir *d) {
-  static const char *const names[] = {"model.safetensors", "config.json", "recipe.json", "tokenizer.json", "metrics.jsonl"};
   mn_status status = MN_OK;
-  for (size_t i = 0; i < sizeof names / sizeof *names && status == MN_OK; i++) {
-    char *path = mn_path_join(d->path, names[i]);
+  for (int i = 0; i < N_FILES && status == MN_OK; i++) {
+    char *path = mn_path_join(d->path, file_names[i]);
     status = path ? mn_output_try(path, 0) : MN_ERR_MEMORY;
     free(path);
   }

@@ -12,6 +12,8 @@ typedef struct mn_out_dir mn_out_dir;
 mn_status mn_out_dir_open(const char *path, mn_out_dir **out);
 /* MN_ERR_CONFIG when a trained model stands at `path`, whoever made it: something new belongs elsewhere. */
 mn_status mn_out_dir_fresh(const char *path);
+/* MN_ERR_CONFIG when what a training writes into the directory would take the place of `read`. */
+mn_status mn_out_dir_spares(const char *path, const char *read);
 /* Is there room for `bytes` more? */
 mn_status mn_out_dir_room(const mn_out_dir *d, uint64_t bytes);
 /* Is the directory at `path` still the one that was opened? One that was removed is made and locked again, and *made_again
