@@ -265,7 +265,7 @@ static void set_replaces_and_leaves_the_old_tree(void) {
       {"train.lr=1e-3",
        "{\"model\": {\"d_model\": 64, \"blocks\": [{\"window\": 1}, {\"window\": 2}]}, \"seed\": 1, \"train\": {\"lr\": 0.001}}"},
       {"model={a: {b: 1}}", "{\"model\": {\"a\": {\"b\": 1}}, \"seed\": 1}"},
-      {"seed=", "{\"model\": {\"d_model\": 64, \"blocks\": [{\"window\": 1}, {\"window\": 2}]}, \"seed\": null}"},
+      {"seed=null", "{\"model\": {\"d_model\": 64, \"blocks\": [{\"window\": 1}, {\"window\": 2}]}, \"seed\": null}"},
       {"seed=a=b", "{\"model\": {\"d_model\": 64, \"blocks\": [{\"window\": 1}, {\"window\": 2}]}, \"seed\": \"a=b\"}"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -303,6 +303,8 @@ static void set_refuses_with_reasons(void) {
       {"model", "expected key=value"},
       {"=1", "expected key=value"},
       {"", "expected key=value"},
+      {"seed=", "there is no value"},
+      {"seed= \t", "there is no value"},
       {"model.d_model.x=1", "model.d_model is an integer, so it has no key 'x'"},
       {"model.blocks.1.window=1", "model.blocks is a list of 1 items; use a number from 0 to 0, not '1'"},
       {"model.blocks.first=1", "not 'first'"},
