@@ -53,10 +53,9 @@ typedef struct scenario {
   const char *more[8]; /* names that are made and gone again, or that a killed process leaves    */
 } scenario;
 
-#define RESUME                                                                                                                                      \
-  MNEME                                                                                                                                             \
-      "train recipe.yaml --quiet --out out >/dev/null && rm -r out/checkpoints/step-8 out/model.safetensors && mkdir out/checkpoints/writing-x && " \
-      "touch out/checkpoints/writing-x/model.safetensors"
+#define RESUME                                                                                                                             \
+  MNEME "train recipe.yaml --quiet --out out >/dev/null && rm -r out/checkpoints/step-8 out/model.safetensors && "                         \
+        "mkdir out/checkpoints/writing-x && touch out/checkpoints/writing-x/model.safetensors"
 #define LINEARIZE "adapt linearize model --out out --match-steps 2 --tune-steps 2 --mixer window=4 --quiet --threads 1"
 static const scenario scenarios[] = {
     {.verb = "train",

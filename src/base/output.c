@@ -49,8 +49,9 @@ mn_status mn_output_try_dir(const char *path) {
   if (!*path) return mn_fail(MN_ERR_IO, "the name of a directory is empty");
   MN_TRY(mn_file_stat(path, &info));
   if (info.is_dir) {
-    char *inside = mn_path_join(path, "(any file)"); /* what a message calls it; it never gets that name */
-    mn_status status = inside ? mn_output_try(inside, 1 << 17) : MN_ERR_MEMORY; /* no model is smaller */
+    /* What a message calls it; it never gets that name. No model is smaller. */
+    char *inside = mn_path_join(path, "(any file)");
+    mn_status status = inside ? mn_output_try(inside, 1 << 17) : MN_ERR_MEMORY;
     free(inside);
     return status;
   }
