@@ -126,6 +126,8 @@ static void a_training_saves_over_its_own_alone(void) {
   CHECK_OK(mn_training_step(t, NULL));
   CHECK_OK(mn_training_save(t, "saved"));
   mn_training_free(t);
+  CHECK(mn_lm_train("alone/recipe.json", NULL, "alone", false, NULL, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "choose another"), "%s",
+        mn_message());
   CHECK(mn_training_new("own.yaml", (const char *const[]){"train.steps=", NULL}, 1, &t) == MN_ERR_CONFIG &&
             strstr(mn_message(), "there is no value"),
         "%s", mn_message());

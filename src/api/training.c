@@ -97,6 +97,7 @@ static void on_event(void *ctx, const mn_train_event *e) {
 
 mn_status mn_lm_train(const char *recipe, const char *const *settings, const char *out_dir, bool resume, mn_train_fn on_step, void *ctx) {
   if (!recipe || !out_dir) return mn_fail(MN_ERR_ARG, "mn_lm_train: recipe and out_dir must not be NULL");
+  if (!resume) MN_TRY(mn_out_dir_spares(out_dir, recipe));
   mn_recipe *r;
   MN_TRY(mn_recipe_read(recipe, settings, mn_settings_count(settings), &r));
   observer o = {.on_step = on_step, .ctx = ctx};

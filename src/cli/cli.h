@@ -31,8 +31,8 @@
  * saved where promised; 4 all ran, but a bar was short. With --json an error is {"error": {...}} on stdout.
  *
  * SIGNALS. The first SIGINT, SIGTERM or SIGHUP asks for a clean end, another one, later than a moment, ends the process at once. SIGPIPE is ignored: a
- * reader that goes away (`mneme stream ... | head -1`) is no error. A verb that prints as it goes ends then, as cleanly as
- * after a signal, with exit code 0; a training, which prints at its end, goes on. */
+ * reader that goes away (`mneme stream ... | head -1`) is no error. A verb that prints as it goes ends then, as cleanly as after a signal, with
+ * exit code 0; a training, which prints at its end, goes on. */
 #ifndef MN_CLI_H
 #define MN_CLI_H
 
@@ -51,9 +51,9 @@ typedef enum mn_verb_purpose {                  /* the headings of `mneme --help
                                MN_VERB_PURPOSES
 } mn_verb_purpose;
 
-/* MN_OPTION_OUTPUT: the value names a file that the verb writes, MN_OPTION_PICTURE one that is .svg or .png: it is tried before
- * the verb runs, so that nobody works for an hour to find its directory missing, and it may be nothing that the verb reads
- * (outputs.c). Where NAME-out has a NAME-in, both may name one file: it is read before the new one takes its place. MN_OPTION_APPENDS: what is written there
+/* MN_OPTION_OUTPUT: the value names a file that the verb writes, MN_OPTION_PICTURE one that is .svg or .png: it is tried before the verb
+ * runs, so that nobody works for an hour to find its directory missing, and it may be nothing that the verb reads (outputs.c). Where
+ * NAME-out has a NAME-in, both may name one file: it is read before the new one takes its place. MN_OPTION_APPENDS: what is written there
  * comes behind what stands there; nothing that the verb reads, too, and else not tried. */
 enum { MN_OPTION_REPEATS = 1, MN_OPTION_OUTPUT = 2, MN_OPTION_PICTURE = 4 | MN_OPTION_OUTPUT, MN_OPTION_APPENDS = 8 };
 

@@ -30,19 +30,30 @@ static mn_status open_tokenizer(const char *path, mn_tokenizer **out) {
   return status;
 }
 
+/* What has come on standard input by now, so that a log that grows is shown as it does; *n is 0 at its end. */
+static mn_status read_some(char piece[READ_AT_ONCE], size_t *n) {
+  ssize_t got;
+  do {
+    MN_TRY(mn_stop_check("reading the text"));
+    got = read(STDIN_FILENO, piece, READ_AT_ONCE);
+  } while (got < 0 && errno == EINTR);
+  *n = got > 0 ? (size_t)got : 0;
+  return got < 0 ? mn_fail(MN_ERR_IO, "standard input cannot be read: %s", strerror(errno)) : MN_OK;
+}
+
 /* Ids to be decoded, and what one JSON document is made of; a text whose tokens are printed as they come has no end to fear. */
 static mn_status read_input(mn_text *out) {
   char piece[READ_AT_ONCE];
-  for (size_t n; (n = fread(piece, 1, sizeof piece, stdin)) > 0;) {
+  for (size_t n = 1; n > 0;) {
+    MN_TRY(read_some(piece, &n));
     mn_text_add_bytes(out, piece, n);
     if (out->len > KEPT_LIMIT)
       return mn_fail(MN_ERR_CONFIG,
                      "standard input has more than the %d MiB that --json and --decode hold: give it in parts, or, for tokens, "
                      "leave out --json",
                      KEPT_LIMIT >> 20);
-    MN_TRY(mn_stop_check("reading the text"));
   }
-  return ferror(stdin) ? mn_fail(MN_ERR_IO, "standard input cannot be read: %s", strerror(errno)) : mn_text_status(out);
+  return mn_text_status(out);
 }
 
 /* ---- to tokens ---- */
@@ -100,19 +111,11 @@ static mn_status encode_stream(mn_cli *cli, const mn_tokenizer *tok) {
   mn_ids ids = {0};
   size_t before = 0;
   mn_status status = mn_encoder_new(tok, &enc);
-  for (bool more = true; more && status == MN_OK;) {
-    const ssize_t got = read(STDIN_FILENO, piece, sizeof piece); /* what is there now: a log that grows is shown as it does */
-    if (got < 0 && errno != EINTR) status = mn_fail(MN_ERR_IO, "standard input cannot be read: %s", strerror(errno));
-    const size_t n = got > 0 ? (size_t)got : 0;
-    more = got != 0;
-    if (status != MN_OK || got < 0) {
-      if (status == MN_OK) status = mn_stop_check("reading the text");
-      continue;
-    }
-    status = more ? mn_encoder_push(enc, piece, n, flags, &ids) : mn_encoder_finish(enc, flags, &ids);
+  for (size_t n = 1; n > 0 && status == MN_OK;) {
+    status = read_some(piece, &n);
+    if (status == MN_OK) status = n ? mn_encoder_push(enc, piece, n, flags, &ids) : mn_encoder_finish(enc, flags, &ids);
     if (status == MN_OK) status = show_ids(cli, tok, &ids, before);
-    if (status == MN_OK && n < sizeof piece) mn_print_flush();
-    if (status == MN_OK) status = mn_stop_check("reading the text");
+    if (n < sizeof piece) mn_print_flush(); /* nothing more is there now */
     before += ids.len;
     ids.len = 0;
   }

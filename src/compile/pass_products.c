@@ -1,8 +1,8 @@
 /* pass_products.c - products take over what follows them. In f32
  *   - a product that is only multiplied by a number has that factor, and so has one whose operand was;
  *   - a product that is only added to a tensor of its shape, or subtracted from one, is summed up where that tensor lies.
- * Each spares a pass over the result. But for a x x^T, half of which is a mirror of the other half to a kernel that gives nothing but it. A sum stays with its neighbours where they are element-wise on both sides: what comes before and what
- * comes after it are one pass then, and would be two. */
+ * Each spares a pass over the result. But for a x x^T, half of which is a mirror of the other half to a kernel that gives nothing but it. A sum stays
+ * with its neighbours where they are element-wise on both sides: what comes before and what comes after it are one pass then, and would be two. */
 #include "compile/draft.h"
 #include "graph/fused_product.h"
 

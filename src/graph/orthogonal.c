@@ -7,6 +7,8 @@
 
 static const double a = 3.4445, b = -4.7750, c = 2.0315;
 
+enum { MOST_STEPS = 20 };
+
 typedef struct newton_attr {
   int steps;
 } newton_attr;
@@ -29,8 +31,7 @@ static void newton_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **
 }
 
 static void newton_grad_compose(mn_graph *g, mn_node *n, mn_tensor **in, mn_tensor **out) {
-  enum { MOST = 20 };
-  mn_tensor *x[MOST], *A[MOST], *P[MOST], *d = in[1];
+  mn_tensor *x[MOST_STEPS], *A[MOST_STEPS], *P[MOST_STEPS], *d = in[1];
   const int steps = ((const newton_attr *)n->attr)->steps;
   for (int i = 0; i < steps; i++) {
     x[i] = i ? mn_add(g, scaled(g, x[i - 1], a), mn_matmul(g, P[i - 1], x[i - 1])) : in[0];
@@ -57,7 +58,7 @@ static const mn_op op_newton = {
 mn_tensor *mn_orthogonal(mn_graph *g, mn_tensor *x, int steps) {
   if (!x) return NULL;
   const int last = x->shape.ndim - 1;
-  if (last < 1 || steps < 1 || steps > 20 || !mn_dtype_is_float(x->dtype)) {
+  if (last < 1 || steps < 1 || steps > MOST_STEPS || !mn_dtype_is_float(x->dtype)) {
     char s[96];
     mn_graph_fault(g, MN_ERR_SHAPE, "orthogonal: %d steps for %s %s, which is 1 to 20 for floats [..., m, n]", steps,
                    mn_dtype_name(x->dtype), mn_shape_str(&x->shape, s));

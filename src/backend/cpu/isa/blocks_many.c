@@ -1,11 +1,11 @@
 /* blocks_many.c - products of activations in 8 bits with weights in blocks, for many rows of them, and for few where mn_blocks_few says so.
  *
- * The sums are those of blocks.c; what differs is where they stand. Eight rows of weights are unpacked to their codes and laid so that a
- * vector holds four consecutive codes of each: a lane is a row of weights, four values of x go to all lanes, and a unit's sum stays whole
- * until its scales, one to a lane, are known. So nothing is added across lanes, a vector of codes serves four rows of x, four values of x
- * serve two such groups of rows, and what unpacking costs is shared by all rows of x. Of one or two rows of x codes are used as they are
- * unpacked, and never stored; the sums are the same to the bit. Plain vectors have no products of bytes: there codes are f32, a vector holds one of each row, and sums
- * of a unit are whole numbers below 2^24, exact in f32 as well. */
+ * The sums are those of blocks.c; what differs is where they stand. Eight rows of weights are unpacked to their codes and laid so that a vector holds
+ * four consecutive codes of each: a lane is a row of weights, four values of x go to all lanes, and a unit's sum stays whole until its scales, one
+ * to a lane, are known. So nothing is added across lanes, a vector of codes serves four rows of x, four values of x serve two such groups of rows,
+ * and what unpacking costs is shared by all rows of x. Of one or two rows of x codes are used as they are unpacked, and never stored; the sums are
+ * the same to the bit. Plain vectors have no products of bytes: there codes are f32, a vector holds one of each row, and sums of a unit are whole
+ * numbers below 2^24, exact in f32 as well. */
 #include "backend/cpu/isa/blocks_codes.h"
 
 enum { LANES = 8 /* rows of weights to a vector */, MOST_X = 4 /* rows of x */ };
