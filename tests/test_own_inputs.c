@@ -35,8 +35,11 @@ static void a_model(void) {
   CHECK_OK(mn_file_write("own.yaml", recipe, sizeof recipe - 1));
   CHECK(
       sh("mkdir home; for i in $(seq 200); do echo the whale and the sea $i; done >text.txt; ln -s text.txt link.txt; ln text.txt hard.txt; "
-         "head -c 40 text.txt >short.txt; mkdir other alone; ln -s short.txt link2.txt; cp own.yaml alone/recipe.json; "
-         "$M train own.yaml --out model --quiet --threads 1 >/dev/null && cp -r model foreign && rm -r foreign/checkpoints foreign/metrics.jsonl && "
+         "head -c 40 text.txt >short.txt; mkdir other alone data own all all/own; "
+         "cp text.txt data/metrics.jsonl; cp text.txt own/recipe.json; ln -s own/recipe.json data.link; cp own.yaml all/own/recipe.json; "
+         "cp own.yaml all/table.json; echo 'tracks: [{name: a, tokens: 64, recipe: {data: {files: [text.txt]}}}]' >tracks.yaml; cp tracks.yaml all/table.md; "
+         "ln -s short.txt link2.txt; cp own.yaml alone/recipe.json; "
+         "$M train own.yaml --out model --quiet --threads 1 >/dev/null && cp model/tokenizer.json data/ && cp -r model foreign && rm -r foreign/checkpoints foreign/metrics.jsonl && "
          "$M generate --model model --prompt a --tokens 2 --session-out model/s.safetensors") == 0,
       "%s", said);
 }
@@ -72,6 +75,15 @@ static void no_output_is_an_input(void) {
       {"train own.yaml --out foreign", "holds a model already"},
       {"train own.yaml --out model", "already holds a run"},
       {"train alone/recipe.json --out alone", "choose another --out"},
+      {"train own.yaml --out fresh --db fresh/metrics.jsonl", "--db: fresh/metrics.jsonl"},
+      {"train own.yaml --out fresh --db other/../fresh/config.json", "writes its own in its place"},
+      {"train own.yaml --out data --set data.files=[text.txt,data/metrics.jsonl]", "data/metrics.jsonl: a training into data writes"},
+      {"train own.yaml --out data --set data.validation_files=[./data/./metrics.jsonl]", "writes its own in its place"},
+      {"train own.yaml --out data --set tokenizer.type=file --set tokenizer.file=data/tokenizer.json", "writes its own in its place"},
+      {"train own.yaml --out own --set data.files=[data.link]", "writes its own in its place"},
+      {"compare all/own/recipe.json --out all", "choose another --out"},
+      {"compare all/table.json --tracks tracks.yaml --out all", "a file of compare would take its place"},
+      {"compare own.yaml --tracks all/table.md --out all", "a file of compare would take its place"},
       {"serve model --check --port 0 --access-log model/config.json", "which is read"},
       {"serve model --check --port 0 --api-key-file short.txt --access-log link2.txt", "which is read"},
   };
@@ -125,6 +137,10 @@ static void a_training_saves_over_its_own_alone(void) {
   CHECK_OK(mn_training_save(t, "saved"));
   CHECK_OK(mn_training_step(t, NULL));
   CHECK_OK(mn_training_save(t, "saved"));
+  mn_training_free(t);
+  CHECK_OK(mn_training_new("own.yaml", (const char *const[]){"data.files=[data/metrics.jsonl]", NULL}, 1, &t));
+  CHECK(mn_training_save(t, "other/../data") == MN_ERR_CONFIG && strstr(mn_message(), "data/metrics.jsonl: a training"), "%s",
+        mn_message());
   mn_training_free(t);
   CHECK(mn_lm_train("alone/recipe.json", NULL, "alone", false, NULL, NULL) == MN_ERR_CONFIG && strstr(mn_message(), "choose another"), "%s",
         mn_message());

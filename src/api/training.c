@@ -73,6 +73,7 @@ static mn_status own_place(const mn_training *t, const char *dir) {
 mn_status mn_training_save(const mn_training *t, const char *dir) {
   if (!dir || !*dir) return mn_fail(MN_ERR_ARG, "mn_training_save: dir is %s", dir ? "empty" : "NULL");
   MN_TRY(own_place(t, dir));
+  MN_TRY(mn_out_dir_spares_data(dir, t->recipe));
   MN_TRY(mn_model_save_dir(mn_trainer_model(t->trainer), mn_trainer_params(t->trainer), dir));
   const mn_tokenizer *tok = mn_trainer_tokenizer(t->trainer);
   if (!tok) return MN_OK;

@@ -31,6 +31,10 @@ typedef struct mn_comparison {
   const char *curves[MN_COMPARE_CURVES]; /* as the run log calls them */
 } mn_comparison;
 
+/* A directory that a recipe is to be trained in: ours, no link, holds no run that --resume does not go on with, and none of the recipes[n]
+ * lies where the training writes. */
+mn_status mn_compare_try_dir(const mn_cli *cli, const char *dir, const char *const *recipes, int n);
+
 /* A row for each recipe: parameters, the last loss of the training, every figure of the evaluations (evaluate.h), rate and memory. Over
  * several seeds means, with the lowest and the highest. The best recipe of each figure that compares is marked. Trainings that failed have
  * no part in it. */

@@ -242,7 +242,12 @@ static mn_status try_file(const mn_work *w, const char *name) {
     if (!strcasecmp(w->tracks[k].name, name))
       return mn_fail(MN_ERR_CONFIG, "track %s is called as a file of compare is; give it another `name`", w->tracks[k].name);
   char *path = mn_arena_format(w->arena, "%s/%s", w->cli->out_dir, name);
-  return path ? mn_output_try(path, 0) : MN_ERR_MEMORY;
+  if (!path) return MN_ERR_MEMORY;
+  for (int k = -1; k < w->n_recipes; k++) {
+    const char *read = k < 0 ? mn_cli_get(w->cli, "tracks") : w->paths[k];
+    if (mn_file_same(path, read)) return mn_fail(MN_ERR_CONFIG, "%s: a file of compare would take its place; choose another --out", read);
+  }
+  return mn_output_try(path, 0);
 }
 
 mn_status mn_work_try_report(const mn_work *w) {

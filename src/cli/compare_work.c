@@ -13,11 +13,11 @@
 #include "base/file.h"
 #include "base/nearest.h"
 #include "base/output.h"
+#include "cli/compare.h"
 #include "cli/compare_child.h"
 #include "cli/compare_measure.h"
 #include "cli/train_view.h"
 #include "eval/evaluate.h"
-#include "train/checkpoint.h"
 
 #define DB_NAME "compare.db"
 
@@ -154,18 +154,8 @@ static mn_status try_outputs(const mn_work *w) {
     if (!dir) return MN_ERR_MEMORY;
     MN_TRY(mn_dir_need_real(dir));
   }
-  for (int i = 0; i < w->n_runs; i++) {
-    const mn_work_run *r = &w->runs[i];
-    int64_t *steps;
-    size_t n;
-    if (r->fault) continue;
-    MN_TRY(mn_dir_need_real(r->out_dir));
-    MN_TRY(mn_output_try_dir(r->out_dir));
-    MN_TRY(mn_checkpoint_list(r->out_dir, &steps, &n));
-    free(steps);
-    if (n && !mn_cli_given(w->cli, "resume"))
-      return mn_fail(MN_ERR_CONFIG, "%s already holds a run: --resume goes on with it; choose another --out for a new one", r->out_dir);
-  }
+  for (int i = 0; i < w->n_runs; i++)
+    if (!w->runs[i].fault) MN_TRY(mn_compare_try_dir(w->cli, w->runs[i].out_dir, (const char *const *)w->paths, w->n_recipes));
   MN_TRY(mn_work_try_report(w));
   for (int t = 0; t < w->n_tracks && !mn_cli_given(w->cli, "db"); t++)
     if (!strcasecmp(w->tracks[t].name, DB_NAME))

@@ -16,6 +16,7 @@
 #include "cli/train_view.h"
 #include "format/plot.h"
 #include "train/checkpoint.h"
+#include "train/out_dir.h"
 #include "train/runs.h"
 
 /* ---- one training, in a child ---- */
@@ -244,19 +245,23 @@ static mn_status check_names(const mn_comparison *c) {
   return MN_OK;
 }
 
+mn_status mn_compare_try_dir(const mn_cli *cli, const char *dir, const char *const *recipes, int n) {
+  const bool resume = mn_cli_given(cli, "resume");
+  int64_t *steps;
+  size_t n_steps;
+  MN_TRY(mn_dir_need_real(dir));
+  MN_TRY(mn_output_try_dir(dir));
+  for (int i = 0; i < n && !resume; i++) MN_TRY(mn_out_dir_spares(dir, recipes[i]));
+  MN_TRY(mn_checkpoint_list(dir, &steps, &n_steps));
+  free(steps);
+  return !n_steps || resume
+             ? MN_OK
+             : mn_fail(MN_ERR_CONFIG, "%s already holds a run: --resume goes on with it; choose another --out for a new one", dir);
+}
+
 /* DIR is the user's; the directories in it are ours, and a link in the place of one is not followed. */
 static mn_status try_outputs(mn_comparison *c) {
-  for (int i = 0; i < c->n_runs; i++) {
-    const mn_compared *r = &c->runs[i];
-    int64_t *steps;
-    size_t n;
-    MN_TRY(mn_dir_need_real(r->out_dir));
-    MN_TRY(mn_output_try_dir(r->out_dir));
-    MN_TRY(mn_checkpoint_list(r->out_dir, &steps, &n));
-    free(steps);
-    if (n && !mn_cli_given(c->cli, "resume"))
-      return mn_fail(MN_ERR_CONFIG, "%s already holds a run: --resume goes on with it; choose another --out for a new one", r->out_dir);
-  }
+  for (int i = 0; i < c->n_runs; i++) MN_TRY(mn_compare_try_dir(c->cli, c->runs[i].out_dir, c->cli->args, c->n_recipes));
   for (int k = 0; k < c->n_curves * PICTURE_ENDS; k++) {
     char *path;
     MN_TRY(picture_path(c, k / PICTURE_ENDS, k % PICTURE_ENDS, &path));

@@ -83,11 +83,27 @@ mn_status mn_out_dir_spares(const char *path, const char *read) {
   for (int i = 0; i < N_FILES; i++) {
     char *file = mn_path_join(path, file_names[i]);
     if (!file) return MN_ERR_MEMORY;
-    const bool same = mn_file_exists(file) && mn_file_same(file, read);
+    const bool same = mn_file_same(file, read);
     free(file);
     if (same) return mn_fail(MN_ERR_CONFIG, "%s: a training into %s writes its own in its place; choose another --out", read, path);
   }
   return MN_OK;
+}
+
+static mn_status spare_texts(const char *path, const mn_value *v) {
+  if (v->kind == MN_TEXT) return v->count < 4096 ? mn_out_dir_spares(path, v->as.text) : MN_OK;
+  const bool map = v->kind == MN_MAP;
+  for (size_t i = 0; (map || v->kind == MN_LIST) && i < v->count; i++)
+    MN_TRY(spare_texts(path, map ? v->as.entries[i].value : v->as.items[i]));
+  return MN_OK;
+}
+
+mn_status mn_out_dir_spares_data(const char *path, const mn_recipe *recipe) {
+  mn_arena *arena = mn_arena_new();
+  const mn_value *tree = arena ? mn_recipe_to_value(arena, recipe, NULL) : NULL;
+  mn_status status = tree ? spare_texts(path, tree) : MN_ERR_MEMORY;
+  mn_arena_free(arena);
+  return status;
 }
 
 static mn_status try_files(mn_out_dir *d) {

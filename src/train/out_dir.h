@@ -4,6 +4,7 @@
 #define MN_OUT_DIR_H
 
 #include "base/base.h"
+#include "train/recipe.h"
 
 typedef struct mn_out_dir mn_out_dir;
 
@@ -14,6 +15,8 @@ mn_status mn_out_dir_open(const char *path, mn_out_dir **out);
 mn_status mn_out_dir_fresh(const char *path);
 /* MN_ERR_CONFIG when what a training writes into the directory would take the place of `read`. */
 mn_status mn_out_dir_spares(const char *path, const char *read);
+/* The same for every file that a recipe names: data, tokenizers and models are read. */
+mn_status mn_out_dir_spares_data(const char *path, const mn_recipe *recipe);
 /* Is there room for `bytes` more? */
 mn_status mn_out_dir_room(const mn_out_dir *d, uint64_t bytes);
 /* Is the directory at `path` still the one that was opened? One that was removed is made and locked again, and *made_again
