@@ -2,31 +2,15 @@
  * by links, in a model's directory, and from the C API. What may go on under one name does. */
 #define _GNU_SOURCE
 #include <stdlib.h>
-#include <sys/wait.h>
 
 #include "base/file.h"
 #include "cli/cli.h"
 #include "mneme.h"
 #include "test.h"
-#include "scratch.h"
 
-static char said[1 << 16];
-
-/* A shell command in the test's directory; `said` is what it prints. */
-static int sh(const char *fmt, ...) MN_PRINTF(1, 2);
-static int sh(const char *fmt, ...) {
-  char command[4096];
-  int n = snprintf(command, sizeof command, "exec 2>&1 </dev/null; export MNEME_HOME=home; M=" MN_TEST_BINARY_DIR "/mneme; ");
-  va_list ap;
-  va_start(ap, fmt);
-  vsnprintf(command + n, sizeof command - (size_t)n, fmt, ap);
-  va_end(ap);
-  FILE *f = popen(command, "r");
-  size_t got = f ? fread(said, 1, sizeof said - 1, f) : 0;
-  said[got] = 0;
-  const int status = f ? pclose(f) : -1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
+/* In the test's directory; $M is the program. */
+#define SH_BEGIN "exec 2>&1 </dev/null; export MNEME_HOME=home; M=" MN_TEST_BINARY_DIR "/mneme; "
+#include "program.h"
 
 static void a_model(void) {
   static const char recipe[] = "name: own\ntokenizer: {type: bytes}\ndata: {files: [text.txt]}\n"
@@ -41,7 +25,7 @@ static void a_model(void) {
          "ln -s short.txt link2.txt; cp own.yaml alone/recipe.json; "
          "$M train own.yaml --out model --quiet --threads 1 >/dev/null && cp model/tokenizer.json data/ && cp -r model foreign && rm -r foreign/checkpoints foreign/metrics.jsonl && "
          "$M generate --model model --prompt a --tokens 2 --session-out model/s.safetensors") == 0,
-      "%s", said);
+      "%s", out);
 }
 
 /* Everything in the directory but what a run database and caches keep. */
@@ -87,10 +71,10 @@ static void no_output_is_an_input(void) {
       {"serve model --check --port 0 --access-log model/config.json", "which is read"},
       {"serve model --check --port 0 --api-key-file short.txt --access-log link2.txt", "which is read"},
   };
-  CHECK(sh(LOOK " >home/before") == 0, "%s", said);
+  CHECK(sh(LOOK " >home/before") == 0, "%s", out);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    CHECK(sh("$M %s --quiet", cases[i].command) == 2 && strstr(said, cases[i].says), "%s: %s", cases[i].command, said);
-    CHECK(sh(LOOK " | diff home/before -") == 0, "%s changed: %s", cases[i].command, said);
+    CHECK(sh("$M %s --quiet", cases[i].command) == 2 && strstr(out, cases[i].says), "%s: %s", cases[i].command, out);
+    CHECK(sh(LOOK " | diff home/before -") == 0, "%s changed: %s", cases[i].command, out);
   }
 }
 
@@ -102,30 +86,30 @@ static void what_may_be_replaced_is(void) {
       "generate --model model --prompt short.txt --tokens 2 --session-out prompt.st --quiet",
       "stream --model model short.txt --csv a.csv --plot a.svg --session-out model/model-session.safetensors --quiet",
       "eval --model model --batches 1 --top 2 --soft-targets soft --quiet"};
-  CHECK(sh("cp model/s.safetensors prompt.st; : >words") == 0, "%s", said);
+  CHECK(sh("cp model/s.safetensors prompt.st; : >words") == 0, "%s", out);
   CHECK(sh("$M generate --model model --prompt words --tokens 2 --session-out words --quiet") == 0, "a text that is a file's name: %s",
-        said);
+        out);
   for (int turn = 0; turn < 2; turn++)
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-      CHECK(sh(turn && i == 0 ? "true" : "$M %s", commands[i]) == 0, "%s: %s", commands[i], said);
+      CHECK(sh(turn && i == 0 ? "true" : "$M %s", commands[i]) == 0, "%s: %s", commands[i], out);
 }
 
 static void a_stream_of_tokens_has_no_end(void) {
   CHECK(
       sh("$M tokenize model --ids <text.txt >ids && cat text.txt text.txt text.txt >long.txt && $M tokenize model --ids <long.txt >long && "
          "wc -w <ids >a && wc -w <long >b && echo $((3 * $(cat a))) | diff - b") == 0,
-      "%s", said);
+      "%s", out);
   CHECK(sh("%s yes 'the whale' | $M tokenize model --ids | head -c 1000 | wc -c", TEST_ADDRESS_SANITIZER ? "" : "ulimit -v 4000000;") ==
                 0 &&
-            atoi(said) == 1000,
-        "%s", said);
+            atoi(out) == 1000,
+        "%s", out);
   CHECK(
       sh("{ echo hello world; echo the sea and the whale; i=0; while [ ! -s got ] && [ $i -lt 3000 ]; do sleep 0.01; i=$((i + 1)); done; [ -s got ] || : >late; } | "
          "$M tokenize model --ids >got && [ ! -e late ]") == 0,
-      "what has come is shown: %s", said);
-  CHECK(sh("$M tokenize model --decode <ids | cmp - text.txt") == 0, "%s", said);
-  CHECK(sh("yes 1 | $M tokenize model --decode") == 2 && strstr(said, "64 MiB"), "%s", said);
-  CHECK(sh("yes 1 | $M tokenize model --json") == 2 && strstr(said, "64 MiB"), "%s", said);
+      "what has come is shown: %s", out);
+  CHECK(sh("$M tokenize model --decode <ids | cmp - text.txt") == 0, "%s", out);
+  CHECK(sh("yes 1 | $M tokenize model --decode") == 2 && strstr(out, "64 MiB"), "%s", out);
+  CHECK(sh("yes 1 | $M tokenize model --json") == 2 && strstr(out, "64 MiB"), "%s", out);
 }
 
 static void a_training_saves_over_its_own_alone(void) {

@@ -14,32 +14,14 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/cli.h"
-#include "scratch.h"
 #include "wav_file.h"
 
 #define WORK    "work"
 #define OUTSIDE "outside"
-#define MNEME   "timeout -k 2 60 " MN_TEST_BINARY_DIR "/mneme "
-
-static char out[1 << 16];
-
-/* Runs a command in the folder; its output is in `out`. */
-static int sh(const char *fmt, ...) MN_PRINTF(1, 2);
-static int sh(const char *fmt, ...) {
-  char command[4096];
-  /* Nowhere else: where the folder is gone, nothing may run in whatever directory the test was started from. */
-  int n = snprintf(command, sizeof command, "cd " WORK " || exit 125; exec 2>&1 </dev/null; ");
-  va_list ap;
-  va_start(ap, fmt);
-  vsnprintf(command + n, sizeof command - (size_t)n, fmt, ap);
-  va_end(ap);
-  FILE *f = popen(command, "r");
-  size_t got = f ? fread(out, 1, sizeof out - 1, f) : 0;
-  out[got] = 0;
-  while (f && fgetc(f) != EOF) continue;
-  int status = f ? pclose(f) : -1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
+/* Nowhere else: where the folder is gone, nothing may run in whatever directory the test was started from. */
+#define SH_BEGIN "cd " WORK " || exit 125; exec 2>&1 </dev/null; "
+#define MNEME    "timeout -k 2 60 " MN_TEST_BINARY_DIR "/mneme "
+#include "program.h"
 
 /* ---- the commands ------------------------------------------------------------------------------------------------- */
 
