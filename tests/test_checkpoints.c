@@ -201,6 +201,44 @@ static void settings_count(void) {
   mn_backend_free(b);
 }
 
+/* The largest difference of what two changes of a golden checkpoint say. */
+static double apart(const char *name, const char *one, const char *other) {
+  const char *const change[] = {one, other};
+  float *said_so[2] = {NULL, NULL};
+  mn_params *p[2] = {NULL, NULL};
+  double worst = 0;
+  said e;
+  if (!open_said(name, "logits", &e)) return INFINITY;
+  for (int i = 0; i < 2; i++) {
+    CHECK(sh("rm -rf changed && cp -r " GOLDEN "%s changed && cd changed && %s", name, change[i]) == 0, "%s: %s", change[i], out);
+    said_so[i] = logits_of(&e, "changed", mn_backend_ref(), MN_F64, &p[i]);
+  }
+  for (int64_t k = 0; k < 2 * e.T * e.B * e.V; k++) worst = fmax(worst, fabs((double)said_so[0][k] - (double)said_so[1][k]));
+  for (int i = 0; i < 2; i++) {
+    free(said_so[i]);
+    mn_params_free(p[i]);
+  }
+  close_said(&e);
+  return worst;
+}
+
+/* A setting of another architecture changes nothing, and one that is left out means what the architecture's own program takes then. */
+static void settings_mean_what_they_do_there(void) {
+#define ADD(what)  "sed -i '1s/{/{" what ",/' config.json"
+#define CAP(value) "sed -i 's/\\(\"attn_logit_softcapping\": \\)1.5/\\1" value "/' config.json"
+#define NO_CAP     "sed -i '/\"attn_logit_softcapping\"/d' config.json"
+  CHECK(apart("llama", ":", ADD("\"sliding_window\": 2")) == 0, "Llama has no window");
+  CHECK(apart("gemma2", ":",
+              "tr -d '\\n' <config.json | sed 's/\"layer_types\": \\[[^]]*\\]/\"sliding_window_pattern\": 3/' >c && mv c config.json") == 0,
+        "every other layer of Gemma 2 has one");
+  CHECK(apart("gemma2", NO_CAP, CAP("50.0")) == 0 && apart("gemma2", NO_CAP, CAP("null")) > 1e-6,
+        "Gemma 2 caps scores where nothing is said");
+  CHECK(apart("gemma", ":", "sed -i 's/\"hidden_act\": \"gelu_pytorch_tanh\"/\"hidden_act\": \"gelu\"/' config.json") == 0, "both are one");
+#undef ADD
+#undef CAP
+#undef NO_CAP
+}
+
 /* An encoder, whole, with types of tokens; and without them, as if all were of the first. */
 static void an_encoder_says_what_it_said(void) {
   said e;
@@ -319,6 +357,22 @@ static void what_is_not_done_is_named(void) {
   refused("llama", "sed -i 's/\"llama3\"/\"dynamic\"/' config.json", "rope_parameters is of type 'dynamic', which is not done");
   refused("llama", "sed -i 's/\"high_freq_factor\": 4.0/\"high_freq_factor\": 0.5/' config.json", "below high_freq_factor: 0.5");
   refused("smollm", "sed -i 's/\"rope_scaling\": null/\"rope_scaling\": {\"type\": \"linear\", \"mystery\": 2}/' config.json", "mystery");
+  refused("llama", "sed -i '1s/{/{\"partial_rotary_factor\": 0.5,/' config.json", "partial_rotary_factor is 0.5");
+  refused("gemma2", "sed -i 's/\"rope_theta\": 10000.0/\"partial_rotary_factor\": 0.5/' config.json", "only 1 is done");
+  refused("llama", "sed -i '1s/{/{\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2.0},/' config.json",
+          "rope_scaling says something else than rope_parameters");
+  refused("gemma3", "sed -i 's/\"sliding_attention\": {/\"other\": {/' config.json", "one for sliding_attention");
+  refused("gemma3", "sed -i 's/\"attn_logit_softcapping\": null/\"attn_logit_softcapping\": 2.0/' config.json",
+          "scores of Gemma 3 have no cap");
+  refused("gemma2", "sed -i 's/\"attn_logit_softcapping\": 1.5/\"attn_logit_softcapping\": 0/' config.json",
+          "must be above 0; null is no cap");
+  refused("gemma2", "sed -i 's/\"final_logit_softcapping\": 2.0/\"final_logit_softcapping\": -2.0/' config.json", "must be above 0");
+  refused("gemma", "sed -i 's/\"hidden_act\": \"gelu_pytorch_tanh\"/\"hidden_act\": \"silu\"/' config.json", "hidden_act is 'silu'");
+  refused("gemma", "sed -i '1s/{/{\"hidden_activation\": \"relu\",/; /\"hidden_activation\": null/d' config.json",
+          "hidden_activation is 'relu'");
+  refused("phi3", "sed -i 's/\"sliding_window\": null/\"sliding_window\": 3/' config.json", "sliding_window is 3 beside longrope");
+  refused("qwen3", "sed -i '1s/{/{\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4},/' config.json",
+          "quantization_config says that the weights are quantized ('gptq')");
   refused("llama", "sed -i 's/\"mlp_bias\": false/\"mlp_bias\": true/' config.json", "mlp.gate_proj.bias");
 }
 
@@ -391,6 +445,7 @@ int main(void) {
   RUN(each_says_what_it_said_in_f32);
   RUN(matrices_in_bf16_stay_where_they_lie);
   RUN(settings_count);
+  RUN(settings_mean_what_they_do_there);
   RUN(an_encoder_says_what_it_said);
   RUN(real_models_make_sense);
   RUN(damage_is_named);

@@ -266,6 +266,9 @@ static void what_is_not_done_is_named(void) {
           "must be rope or nope");
   refused("mamba2", "sed -i 's/\"num_heads\": 8/\"num_heads\": 7/' config.json", "times head_dim is not the inner width, 32");
   refused("falcon_h1", "sed -i 's/\"key_multiplier\": 0.8/\"key_multiplier\": \"big\"/' config.json", "key_multiplier");
+  refused("granite", "sed -i 's/\"attention_multiplier\": [0-9.]*/\"attention_multiplier\": 0/' config.json", "multiplied by it nothing");
+  refused("granite_moe", "sed -i '1s/{/{\"partial_rotary_factor\": 0.5,/' config.json", "only 1 is done");
+  refused("qwen3_5_moe", "sed -i '1s/{/{\"norm_topk_prob\": false,/' config.json", "norm_topk_prob is false");
   refused("bamba", "sed -i 's/\"attention_bias\": false/\"attention_bias\": true/' config.json", "attention_bias is true");
   refused("lfm2_moe", "sed -i 's/\"num_experts\": 4/\"num_experts\": 3/' config.json", "is [4, 16], and the settings make it [3, 16]");
 }

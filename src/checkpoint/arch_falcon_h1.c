@@ -40,8 +40,8 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   MN_TRY(read_norm(s, &mamba));
   if (s->form == MN_FORM_GGUF) MN_TRY(mn_setting_int(s, NULL, "attention.head_count_kv", t.heads, &t.kv_heads));
   MN_TRY(check_factors(s));
-  MN_TRY(mn_setting_real(s, "embedding_multiplier", NULL, 1, &embedding));
-  MN_TRY(mn_setting_real(s, "lm_head_multiplier", NULL, 1, &logits));
+  MN_TRY(mn_setting_factor(s, "embedding_multiplier", NULL, 1, &embedding));
+  MN_TRY(mn_setting_factor(s, "lm_head_multiplier", NULL, 1, &logits));
   MN_TRY(mn_setting_only_text(s, "hidden_act", NULL, "silu"));
   MN_TRY(mn_setting_only_bool(s, "attention_bias", NULL, false));
   MN_TRY(mn_setting_only_bool(s, "mlp_bias", NULL, false));
@@ -85,16 +85,11 @@ static double factor(const mn_checkpoint *c, const char *key, int i) {
   if (v && i >= 0) v = v->kind == MN_LIST && (size_t)i < v->count ? v->as.items[i] : NULL;
   return v && mn_value_number(v, &x) ? x : 1;
 }
-static int64_t whole(const mn_checkpoint *c, const char *key) {
-  const mn_value *v = mn_value_get(mn_checkpoint_settings(c), key);
-  return v && v->kind == MN_INTEGER ? v->as.integer : 1;
-}
 
 /* Rows of the one projection into the state: z, x, B, C, and dt. */
-static double of_state(const mn_checkpoint *c, bool step, int64_t r) {
-  const mn_value *width = mn_value_get(mn_checkpoint_settings(c), "mamba_d_ssm");
-  const int64_t inner = width && width->kind == MN_INTEGER ? width->as.integer : whole(c, "mamba_expand") * whole(c, "hidden_size");
-  const int64_t shared = whole(c, "mamba_n_groups") * whole(c, "mamba_d_state");
+static double of_state(const mn_checkpoint *c, const mn_mixer *mixer, bool step, int64_t r) {
+  const int64_t inner = mn_hybrid_mamba_key(mixer, "inner"),
+                shared = mn_hybrid_mamba_key(mixer, "groups") * mn_hybrid_mamba_key(mixer, "state");
   const int part = step ? 4 : r < inner ? 0 : r < 2 * inner ? 1 : r < 2 * inner + shared ? 2 : 3;
   return factor(c, "ssm_multipliers", part);
 }
@@ -102,9 +97,8 @@ static double of_state(const mn_checkpoint *c, bool step, int64_t r) {
 static double scale(const mn_checkpoint *c, const mn_mixer *mixer, const mn_arch_tensor *row, int64_t r) {
   const char *name = strrchr(row->param, '.'), *of = row->param;
   const bool bias = !strcmp(name, ".bias");
-  (void)mixer;
   if (strstr(of, "in_proj") || strstr(of, "dt_proj"))
-    return of_state(c, strstr(of, "dt_proj") != NULL, r) * (bias ? 1 : factor(c, "ssm_in_multiplier", -1));
+    return of_state(c, mixer, strstr(of, "dt_proj") != NULL, r) * (bias ? 1 : factor(c, "ssm_in_multiplier", -1));
   if (strstr(of, "out_proj")) return factor(c, "ssm_out_multiplier", -1);
   if (strstr(of, "q_proj") || strstr(of, "v_proj")) return factor(c, "attention_in_multiplier", -1);
   if (strstr(of, "k_proj")) return factor(c, "attention_in_multiplier", -1) * factor(c, "key_multiplier", -1);

@@ -5,6 +5,9 @@
 #include "checkpoint/transformer.h"
 
 #include <math.h>
+#include <string.h>
+
+#include "base/text.h"
 
 typedef struct gemma {
   int generation; /* 1 to 3 */
@@ -25,18 +28,29 @@ static mn_status read_scale(mn_settings *s, gemma *m) {
   return mn_setting_real(s, NULL, "attention.scale", 1 / sqrt(of), &m->scale);
 }
 
+/* A cap: absent, the architecture's own; null, or 0 in GGUF: none. */
+static mn_status read_cap(mn_settings *s, const char *key, double usual, double *cap) {
+  MN_TRY(mn_setting_real(s, key, key, mn_setting_is_null(s, key) ? 0 : usual, cap));
+  const bool said = mn_setting(s, key, key) != NULL;
+  if (*cap < 0 || (said && *cap == 0 && s->form == MN_FORM_HF))
+    return mn_setting_refuse(s, key, key, "is %g, and must be above 0; null is no cap", *cap);
+  return MN_OK;
+}
+
 static mn_status read_settings(mn_settings *s, gemma *m) {
-  const bool hf = s->form == MN_FORM_HF, second = m->generation == 2;
+  const bool second = m->generation == 2;
   MN_TRY(mn_transformer_read(s, true, &m->t));
   if (!mn_setting(s, "head_dim", "attention.key_length")) m->t.head_dim = 256;
   MN_TRY(mn_setting_only_bool(s, "attention_bias", NULL, false));
   if (m->generation == 1) return MN_OK;
   MN_TRY(mn_setting_only_bool(s, "use_bidirectional_attention", NULL, false));
   MN_TRY(mn_setting_int(s, "sliding_window", "attention.sliding_window", 4096, &m->window));
-  MN_TRY(mn_setting_real(s, "attn_logit_softcapping", "attn_logit_softcapping", second && !hf ? 50 : 0, &m->score_cap));
-  MN_TRY(mn_setting_real(s, "final_logit_softcapping", "final_logit_softcapping", second && !hf ? 30 : 0, &m->logit_cap));
-  int64_t period;
-  MN_TRY(mn_setting_int(s, "sliding_window_pattern", NULL, second ? 2 : 6, &period));
+  int64_t period = 2;
+  MN_TRY(read_cap(s, "attn_logit_softcapping", second ? 50 : 0, &m->score_cap));
+  MN_TRY(read_cap(s, "final_logit_softcapping", second ? 30 : 0, &m->logit_cap));
+  if (!second && m->score_cap > 0)
+    return mn_setting_refuse(s, "attn_logit_softcapping", "attn_logit_softcapping", "is %g; scores of Gemma 3 have no cap", m->score_cap);
+  if (!second) MN_TRY(mn_setting_int(s, "sliding_window_pattern", NULL, 6, &period));
   MN_TRY(mn_transformer_local(s, &m->t, period, &m->local));
   return read_scale(s, m);
 }
@@ -48,6 +62,8 @@ static mn_status attention_of(mn_settings *s, gemma *m, bool local, mn_keys *att
   MN_TRY(
       mn_transformer_rope(s, &m->t, m->generation == 3 && !local ? 1e6 : 10000, local ? "sliding_attention" : "full_attention", attention));
   const mn_value *map = mn_setting(s, "rope_parameters", NULL);
+  if (map && m->generation == 3 && !(mn_value_get(map, "sliding_attention") && mn_value_get(map, "full_attention")))
+    return mn_setting_refuse(s, "rope_parameters", NULL, "must have a map for full_attention, and one for sliding_attention");
   if (local && m->generation == 3 && !(map && mn_value_get(map, "sliding_attention"))) { /* not rope_theta and rope_scaling, but its own */
     *attention = empty;
     MN_TRY(mn_setting_real(s, "rope_local_base_freq", "rope.freq_base_swa", 10000, &theta));
@@ -62,13 +78,27 @@ static mn_status attention_of(mn_settings *s, gemma *m, bool local, mn_keys *att
   return MN_OK;
 }
 
+/* Gemma 1 is said to have what it never had, in hidden_act: it is gelu_tanh whichever setting says gelu. Later ones do not read hidden_act. */
+static mn_status read_activation(mn_settings *s, int generation, const char **out) {
+  if (generation > 1) return mn_transformer_activation(s, "hidden_activation", "gelu_pytorch_tanh", out);
+  for (int i = 0; i < 2; i++) {
+    const char *key = i ? "hidden_act" : "hidden_activation", *word;
+    char shown[MN_PRINTABLE];
+    MN_TRY(mn_setting_text(s, key, NULL, "gelu_pytorch_tanh", &word));
+    if (strcmp(word, "gelu_pytorch_tanh") != 0 && !(i && !strcmp(word, "gelu")))
+      return mn_setting_refuse(s, key, NULL, "is '%s', which is not done; only gelu_pytorch_tanh is", mn_printable(word, shown));
+  }
+  *out = "gelu_tanh";
+  return MN_OK;
+}
+
 static mn_status recipe(mn_settings *s, int generation, const mn_value **out) {
   gemma m = {.generation = generation};
   mn_keys model = {.arena = s->arena}, gated = model;
   const mn_value *block[2] = {NULL, NULL};
-  const char *activation = "gelu_tanh", *of = mn_setting(s, "hidden_activation", NULL) ? "hidden_activation" : NULL;
+  const char *activation;
   MN_TRY(read_settings(s, &m));
-  if (of) MN_TRY(mn_transformer_activation(s, of, "gelu_pytorch_tanh", &activation)); /* hidden_act is of before, and means the same */
+  MN_TRY(read_activation(s, generation, &activation));
   mn_keys_text(&gated, "type", "glu");
   mn_keys_text(&gated, "activation", activation);
   for (int i = 0; i < (m.local ? 2 : 1); i++) {
@@ -95,12 +125,14 @@ static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpo
   const double scale = mn_recipe_number(one, "score_scale", 0), cap = mn_recipe_number(one, "softcap", 0),
                last = mn_recipe_number(recipe, "logit_softcap", 0);
   const int64_t n = mn_recipe_layers(recipe);
-  const bool *local;
+  const bool *local, second = !mn_value_get(one, "qk_norm"); /* which has caps where nothing is said */
   bool any;
   (void)from;
   MN_TRY(mn_say_local(recipe, keys->arena, &local, &any));
   if (to == MN_FORM_GGUF) {
     mn_keys_real(keys, "attention.scale", scale);
+    if (cap > 0 || second) mn_keys_real(keys, "attn_logit_softcapping", cap);
+    if (last > 0 || second) mn_keys_real(keys, "final_logit_softcapping", last);
     mn_say_truths(keys, "attention.sliding_window_pattern", n, local);
     if (near) mn_keys_real(keys, "rope.freq_base_swa", mn_recipe_number(near, "rope_theta", 10000));
     return MN_OK;
@@ -109,7 +141,9 @@ static mn_status say(const mn_settings *from, const mn_value *recipe, mn_checkpo
   if (of > 0 && of == floor(of)) mn_keys_int(keys, "query_pre_attn_scalar", (int64_t)of); /* its only type there */
   else if (of > 0) mn_keys_real(keys, "query_pre_attn_scalar", of);
   if (cap > 0) mn_keys_real(keys, "attn_logit_softcapping", cap);
+  else if (second) mn_say_null(keys, "attn_logit_softcapping");
   if (last > 0) mn_keys_real(keys, "final_logit_softcapping", last);
+  else if (second) mn_say_null(keys, "final_logit_softcapping");
   if (near) mn_keys_real(keys, "rope_local_base_freq", mn_recipe_number(near, "rope_theta", 10000));
   mn_keys_real(keys, "rope_theta", mn_recipe_number(one, "rope_theta", 10000));
   return mn_say_local_words(recipe, keys);
@@ -138,7 +172,6 @@ const mn_arch_def mn_arch_gemma = {
     .types = "gemma",
     .classes = "GemmaForCausalLM",
     .gguf = "gemma",
-    .idle = "hidden_act",
     .recipe = first_recipe,
     .tensors = first,
 };

@@ -39,10 +39,10 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   MN_TRY(mn_hybrid_mamba(s, t.d_model, t.norm_eps, &mamba));
   MN_TRY(mn_setting_only_text(s, "hidden_act", NULL, "silu"));
   MN_TRY(mn_setting_only_bool(s, "attention_bias", NULL, false));
-  MN_TRY(mn_setting_real(s, "embedding_multiplier", "embedding_scale", 1, &embedding));
+  MN_TRY(mn_setting_factor(s, "embedding_multiplier", "embedding_scale", 1, &embedding));
   MN_TRY(mn_setting_real(s, "logits_scaling", "logit_scale", 1, &logits));
-  MN_TRY(mn_setting_real(s, "residual_multiplier", "residual_scale", 1, &residual));
-  MN_TRY(mn_setting_real(s, "attention_multiplier", "attention.scale", 1, &score));
+  MN_TRY(mn_setting_factor(s, "residual_multiplier", "residual_scale", 1, &residual));
+  MN_TRY(mn_setting_factor(s, "attention_multiplier", "attention.scale", 1, &score));
   MN_TRY(mn_setting_int(s, "num_local_experts", "expert_count", 0, &e.experts));
   MN_TRY(mn_setting_int(s, "num_experts_per_tok", "expert_used_count", 0, &e.top_k));
   MN_TRY(mn_setting_int(s, "shared_intermediate_size", "expert_shared_feed_forward_length", 0, &e.shared));

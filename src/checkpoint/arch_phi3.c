@@ -10,11 +10,15 @@ static mn_status recipe(mn_settings *s, const mn_value **out) {
   int64_t window;
   MN_TRY(mn_transformer_read(s, false, &t));
   const int64_t told = t.context;
+  t.partial = true;
   MN_TRY(mn_setting_only_bool(s, "attention_bias", NULL, false));
   MN_TRY(mn_setting_int(s, "sliding_window", "attention.sliding_window", 0, &window));
   MN_TRY(mn_transformer_activation(s, "hidden_act", "silu", &activation));
   MN_TRY(mn_transformer_rope(s, &t, 10000, NULL, &attention));
-  if (window >= told || t.context < told) window = 0; /* it would never be left; and with longrope the context ends first */
+  if (window >= t.context) window = 0; /* it would never be left */
+  if (window && t.context < told)      /* a window has no end, and the frequencies do */
+    return mn_setting_refuse(s, "sliding_window", "attention.sliding_window", "is %lld beside longrope; only %lld and more are done",
+                             (long long)window, (long long)t.context);
   mn_transformer_heads(&t, window, &attention);
   mn_keys_text(&gated, "type", "glu");
   mn_keys_text(&gated, "activation", activation);

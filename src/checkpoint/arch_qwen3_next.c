@@ -308,6 +308,7 @@ static mn_status recipe_of_text(mn_settings *s, const mn_value **out) {
     return mn_setting_refuse(s, "tie_word_embeddings", NULL, "must be said in text_config, too");
   if (text) s->map = text;
   if (s->form == MN_FORM_GGUF) MN_TRY(check_sections(s));
+  MN_TRY(mn_setting_only_bool(s, "norm_topk_prob", NULL, true));
   return recipe(s, out);
 }
 

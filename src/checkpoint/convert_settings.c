@@ -294,7 +294,7 @@ mn_status mn_convert_config(const mn_converting *job, const char *dir) {
   if (tied) mn_keys_put(&k, "tie_word_embeddings", tied);
   if (vocabulary && !mn_value_get(s->map, mn_arena_format(job->arena, "%s.vocab_size", s->word))) mn_keys_put(&k, "vocab_size", vocabulary);
   for (int i = 0; i < keys.n; i++)
-    if (!is_said(&keys, i, keys.key[i]) && keys.value[i]->kind != MN_NULL) mn_keys_put(&k, keys.key[i], keys.value[i]);
+    if (!is_said(&keys, i, keys.key[i]) && !mn_is_nothing(keys.value[i])) mn_keys_put(&k, keys.key[i], keys.value[i]);
   for (int i = 0; i < s->n_seen; i++) {
     const mn_value *v = mn_value_get(s->map, s->seen[i].key);
     if (s->seen[i].hf && s->seen[i].gguf && v && v->kind != MN_NULL && !again(s, i) && !is_said(&keys, keys.n, s->seen[i].hf))

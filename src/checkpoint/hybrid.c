@@ -8,6 +8,7 @@
 #include "base/text.h"
 
 mn_status mn_hybrid_read(mn_settings *s, const char *eps_key, bool tied, mn_transformer *t) {
+  *t = (mn_transformer){0};
   const mn_checkpoint_tensor *e = s->form == MN_FORM_GGUF ? mn_checkpoint_find(s->from, "token_embd.weight") : NULL;
   MN_TRY(mn_setting_int(s, "vocab_size", "vocab_size", e && e->shape.ndim == 2 ? e->shape.dim[0] : MN_NEEDED, &t->vocab_size));
   MN_TRY(mn_setting_int(s, "hidden_size", "embedding_length", MN_NEEDED, &t->d_model));
@@ -129,12 +130,11 @@ mn_status mn_hybrid_mamba(mn_settings *s, int64_t d_model, double eps, mn_keys *
   return MN_OK;
 }
 
-/* Groups of the state-space mixer: the block's, or one of several side by side there. */
-static int64_t groups_of(const mn_mixer *mixer) {
+int64_t mn_hybrid_mamba_key(const mn_mixer *mixer, const char *key) {
   const mn_mixer_list *parts = mixer ? mn_mixer_parts(mixer) : NULL;
   for (int i = 0; parts && i < parts->n; i++)
-    if (!strcmp(parts->items[i].def->name, "mamba2")) return groups_of(&parts->items[i]);
-  const mn_field *f = mixer ? mn_field_find(mixer->def->fields, "groups") : NULL;
+    if (!strcmp(parts->items[i].def->name, "mamba2")) return mn_hybrid_mamba_key(&parts->items[i], key);
+  const mn_field *f = mixer ? mn_field_find(mixer->def->fields, key) : NULL;
   return f ? mn_field_int(f, mixer->config) : 1;
 }
 
@@ -146,7 +146,7 @@ void mn_hybrid_mamba_shape(const mn_mixer *mixer, const mn_arch_tensor *row, mn_
   } else if (!strcmp(name, "A_log") || !strcmp(name, "D")) {
     *s = hf ? MN_SHAPE(mn_shape_count(s)) : MN_SHAPE(mn_shape_count(s), 1);
   } else if (!hf && strstr(row->param, "norm.weight")) {
-    const int64_t groups = groups_of(mixer);
+    const int64_t groups = mn_hybrid_mamba_key(mixer, "groups");
     *s = MN_SHAPE(groups, mn_shape_count(s) / groups);
   }
 }
@@ -168,6 +168,7 @@ mn_status mn_hybrid_rope(mn_settings *s, const mn_transformer *t, double theta, 
   static const char rope[] = "rope_parameters";
   const mn_value *map = mn_setting(s, rope, NULL), *old = mn_setting(s, "rope_scaling", NULL), *kind = mn_value_get(map, "rope_type");
   const mn_value *given = mn_value_get(map, "rope_theta"), *part = mn_value_get(map, "partial_rotary_factor");
+  const bool whole = partial == 1;
   int64_t rotated = 0;
   MN_TRY(mn_setting_real(s, "rope_theta", "rope.freq_base", theta, &theta));
   MN_TRY(mn_setting_real(s, "partial_rotary_factor", NULL, partial, &partial));
@@ -176,6 +177,8 @@ mn_status mn_hybrid_rope(mn_settings *s, const mn_transformer *t, double theta, 
     return mn_setting_refuse(s, rope, NULL, "must be a map of rope_type default; stretched positions are not done for this architecture");
   if ((given && !mn_value_number(given, &theta)) || (part && !mn_value_number(part, &partial)))
     return mn_setting_refuse(s, rope, NULL, "must have numbers for rope_theta and partial_rotary_factor");
+  if (whole && partial != 1)
+    return mn_setting_refuse(s, "partial_rotary_factor", NULL, "is %g, and this architecture rotates whole heads; only 1 is done", partial);
   if (s->form == MN_FORM_GGUF) MN_TRY(mn_setting_int(s, NULL, "rope.dimension_count", t->head_dim, &rotated));
   else rotated = (int64_t)((double)t->head_dim * partial);
   mn_keys_real(attention, "rope_theta", theta);

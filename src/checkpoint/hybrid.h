@@ -19,7 +19,9 @@ mn_status mn_hybrid_holds(mn_settings *s, const char *key, int64_t x, bool *out)
 mn_status mn_hybrid_numbers(mn_settings *s, const char *key, int n, const double *otherwise, double *out);
 /* Keys of mamba2 from settings that are named mamba_n_heads, mamba_d_state and so on; GGUF: ssm.*. groups also part the norm. */
 mn_status mn_hybrid_mamba(mn_settings *s, int64_t d_model, double eps, mn_keys *mixer);
-/* rope_theta and rope_dim of attention, for models of which `partial` of a head is rotated where nothing is said. Stretched positions are
+/* A number of the block's mamba2, or of the one among several mixers side by side there. */
+int64_t mn_hybrid_mamba_key(const mn_mixer *mixer, const char *key);
+/* rope_theta and rope_dim of attention, for models of which `partial` of a head is rotated where nothing is said (1: always all of it). Stretched positions are
  * refused. */
 mn_status mn_hybrid_rope(mn_settings *s, const mn_transformer *t, double theta, double partial, mn_keys *attention);
 /* Keys of a mixture of experts, for the settings of most: num_experts, num_experts_per_tok, norm_topk_prob. 0 experts: none. */

@@ -67,6 +67,11 @@ const mn_value *mn_recipe_attention(const mn_value *recipe, bool local) {
 /* ---- keys ---- */
 static const mn_value nothing = {.kind = MN_NULL};
 void mn_say_nothing(mn_keys *k, const char *key) { mn_keys_put(k, key, &nothing); }
+bool mn_is_nothing(const mn_value *v) { return v == &nothing; }
+void mn_say_null(mn_keys *k, const char *key) {
+  static const mn_value null = {.kind = MN_NULL};
+  mn_keys_put(k, key, &null);
+}
 
 static void put_list(mn_keys *k, const char *key, int64_t n, const mn_value **items) {
   mn_keys_put(k, key, items ? mn_value_list(k->arena, (size_t)n, items) : NULL);

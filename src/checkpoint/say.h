@@ -17,6 +17,8 @@ bool mn_recipe_true(const mn_value *map, const char *key);
 /* ---- keys ---- */
 enum { MN_SAY_ANY_CONTEXT = 1 << 20 };            /* GGUF's context_length of what has no end: other programs want a number */
 void mn_say_nothing(mn_keys *k, const char *key); /* the setting is left out, though it has a name there */
+bool mn_is_nothing(const mn_value *v);
+void mn_say_null(mn_keys *k, const char *key); /* config.json: null, which is not the same where there is a default */
 /* A list with a number, a word or a truth for each layer. */
 void mn_say_numbers(mn_keys *k, const char *key, int64_t n, const int64_t *x);
 void mn_say_words(mn_keys *k, const char *key, int64_t n, const char *const *x);

@@ -8,6 +8,18 @@
 
 #include "base/text.h"
 
+/* Weights that mean something else than their numbers. */
+static mn_status check_quantized(mn_settings *s) {
+  const mn_value *how = mn_setting(s, "quantization_config", NULL), *method = mn_value_get(how, "quant_method");
+  char shown[MN_PRINTABLE];
+  return how ? mn_setting_refuse(
+                   s, "quantization_config", NULL,
+                   "says that the weights are quantized ('%s'), which is not opened in this form; the model before that is, and "
+                   "GGUF files of blocks are",
+                   method && method->kind == MN_TEXT ? mn_printable(method->as.text, shown) : "in some way")
+             : MN_OK;
+}
+
 mn_status mn_settings_open(mn_arena *arena, const mn_checkpoint *c, mn_settings *out) {
   *out = (mn_settings){.arena = arena,
                        .from = c,
@@ -15,7 +27,7 @@ mn_status mn_settings_open(mn_arena *arena, const mn_checkpoint *c, mn_settings 
                        .map = mn_checkpoint_settings(c),
                        .file = mn_checkpoint_settings_path(c)};
   if (out->map->kind != MN_MAP) return mn_fail(MN_ERR_FORMAT, "%s: must be a map of settings", out->file);
-  if (out->form == MN_FORM_HF) return MN_OK;
+  if (out->form == MN_FORM_HF) return check_quantized(out);
   const mn_value *word = mn_value_get(out->map, "general.architecture");
   if (!word || word->kind != MN_TEXT) return mn_fail(MN_ERR_FORMAT, "%s: general.architecture is not there, or no text", out->file);
   out->word = word->as.text;
@@ -89,6 +101,16 @@ mn_status mn_setting_real(mn_settings *s, const char *hf, const char *gguf, doub
   if (!v) return otherwise == MN_NEEDED_REAL ? missing(s, hf, gguf) : MN_OK;
   if (!mn_value_number(v, out) || !isfinite(*out)) return fault(s, MN_ERR_FORMAT, key_of(s, hf, gguf), "must be a number");
   return MN_OK;
+}
+
+mn_status mn_setting_factor(mn_settings *s, const char *hf, const char *gguf, double otherwise, double *out) {
+  MN_TRY(mn_setting_real(s, hf, gguf, otherwise, out));
+  return *out != 0 ? MN_OK : fault(s, MN_ERR_FORMAT, key_of(s, hf, gguf), "is 0, and multiplied by it nothing would be left");
+}
+
+bool mn_setting_is_null(const mn_settings *s, const char *hf) {
+  const mn_value *v = s->form == MN_FORM_HF ? mn_value_get(s->map, hf) : NULL;
+  return v && v->kind == MN_NULL;
 }
 
 mn_status mn_setting_bool(mn_settings *s, const char *hf, const char *gguf, bool otherwise, bool *out) {

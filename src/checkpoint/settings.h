@@ -35,6 +35,10 @@ mn_status mn_setting_real(mn_settings *s, const char *hf, const char *gguf, doub
 mn_status mn_setting_bool(mn_settings *s, const char *hf, const char *gguf, bool otherwise, bool *out);
 mn_status mn_setting_text(mn_settings *s, const char *hf, const char *gguf, const char *otherwise, const char **out);
 const mn_value *mn_setting(mn_settings *s, const char *hf, const char *gguf); /* any kind; NULL: absent or null */
+/* A number that something is multiplied by: 0, which would leave nothing, is refused. */
+mn_status mn_setting_factor(mn_settings *s, const char *hf, const char *gguf, double otherwise, double *out);
+/* Is it there, as null? Hugging Face's way to say that something is not done where its default would be. */
+bool mn_setting_is_null(const mn_settings *s, const char *hf);
 /* MN_ERR_UNSUPPORTED: "FILE:LINE: KEY text", for what cannot be honoured. */
 mn_status mn_setting_refuse(const mn_settings *s, const char *hf, const char *gguf, const char *fmt, ...) MN_PRINTF(4, 5);
 /* The setting changes what a model says, and is done in one way only: absent, null, or `only`; else it is refused. */

@@ -23,6 +23,7 @@ mn_status mn_transformer_one_width(mn_settings *s, const mn_transformer *t) {
 }
 
 mn_status mn_transformer_read(mn_settings *s, bool tied, mn_transformer *t) {
+  *t = (mn_transformer){0};
   MN_TRY(read_vocabulary(s, &t->vocab_size));
   MN_TRY(mn_setting_int(s, "hidden_size", "embedding_length", MN_NEEDED, &t->d_model));
   MN_TRY(mn_setting_int(s, "num_hidden_layers", "block_count", MN_NEEDED, &t->layers));
@@ -80,6 +81,13 @@ static mn_status known(const rope_map *r, const char *words) {
   return MN_OK;
 }
 
+static mn_status gain_of(const rope_map *r, double usual, double *out) {
+  double given;
+  MN_TRY(number(r, "attention_factor", DBL_MAX, &given));
+  *out = given == DBL_MAX ? usual : given;
+  return given > 0 ? MN_OK : mn_setting_refuse(r->s, r->of, NULL, "has attention_factor: %g, which must be above 0", given);
+}
+
 /* Frequencies of their own for streams up to the original context, and others for longer ones, which would turn keys that are kept already:
  * the first are taken, and a stream ends there. All is multiplied by what the longest context asks for (Ding et al. 2024, LongRoPE). */
 static mn_status long_rope(const rope_map *r, mn_transformer *t, scaling *out) {
@@ -88,7 +96,7 @@ static mn_status long_rope(const rope_map *r, mn_transformer *t, scaling *out) {
                   "original_max_position_embeddings"));
   MN_TRY(number(r, "factor", (double)t->context / out->original, &factor));
   const double usual = factor > 1 && out->original > 1 ? sqrt(1 + log(factor) / log(out->original)) : 1;
-  MN_TRY(number(r, "attention_factor", usual, &out->gain));
+  MN_TRY(gain_of(r, usual, &out->gain));
   out->divisors = mn_value_get(r->map, "short_factor");
   if (!out->divisors || out->divisors->kind != MN_LIST) return mn_setting_refuse(r->s, r->of, NULL, "has no list short_factor");
   if (out->original < (double)t->context) t->context = (int64_t)out->original;
@@ -128,7 +136,7 @@ static mn_status read_hf(const rope_map *r, mn_transformer *t, double *theta, sc
     const mn_value *truncate = mn_value_get(r->map, "truncate");
     MN_TRY(only(r, "beta_fast", 32));
     MN_TRY(only(r, "beta_slow", 1));
-    MN_TRY(number(r, "attention_factor", 0, &out->gain));
+    MN_TRY(gain_of(r, 0, &out->gain));
     if (truncate && (truncate->kind != MN_BOOLEAN || !truncate->as.boolean))
       return mn_setting_refuse(r->s, r->of, NULL, "has truncate: false, which is not done");
     return known(r, USUAL " beta_fast beta_slow truncate attention_factor");
@@ -193,6 +201,8 @@ mn_status mn_transformer_rope(mn_settings *s, mn_transformer *t, double theta, c
   scaling how = {.kind = "none", .factor = 1, .partial = 1};
   const mn_value *old = mn_setting(s, "rope_scaling", NULL), *map = mn_setting(s, "rope_parameters", NULL);
   rope_map r = {s, map ? "rope_parameters" : "rope_scaling", map ? map : old};
+  if (map && old && !mn_value_equal(map, old))
+    return mn_setting_refuse(s, "rope_scaling", NULL, "says something else than rope_parameters beside it; keep the one that holds");
   int64_t rotated = t->head_dim;
   if (map && kind && mn_value_get(map, kind)) r.map = mn_value_get(map, kind);
   MN_TRY(mn_setting_real(s, "rope_theta", "rope.freq_base", theta, &theta));
@@ -204,6 +214,9 @@ mn_status mn_transformer_rope(mn_settings *s, mn_transformer *t, double theta, c
   } else if (r.map && r.map->kind != MN_NULL) {
     MN_TRY(read_hf(&r, t, &theta, &how));
   }
+  if (how.partial != 1 && !t->partial)
+    return mn_setting_refuse(s, "partial_rotary_factor", NULL, "is %g, and this architecture rotates whole heads; only 1 is done",
+                             how.partial);
   if (how.partial != 1) rotated = (int64_t)((double)t->head_dim * how.partial);
   if (rotated != t->head_dim) mn_keys_int(attention, "rope_dim", rotated);
   if (!strcmp(how.kind, "llama3")) MN_TRY(divide_as_llama3(s, theta, rotated, &how));

@@ -7,7 +7,7 @@
 typedef struct mn_transformer {
   int64_t vocab_size, d_model, layers, heads, kv_heads, head_dim, hidden, context;
   double norm_eps;
-  bool tied;
+  bool tied, partial; /* partial: this architecture may rotate a part of each head, as partial_rotary_factor says */
 } mn_transformer;
 
 /* By the names that Llama gave them, and GGUF's. tied: the default of tie_word_embeddings; GGUF: there is no output.weight. */
