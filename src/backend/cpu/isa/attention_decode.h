@@ -23,16 +23,6 @@ MN_INLINE int64_t widest_rows(const mn_attn_args *p) { /* floats of so many keys
   return !by_row(p) ? 0 : kp > vp ? kp : vp;
 }
 
-static size_t decode_scratch(const mn_attn_args *p) {
-  take s = {NULL, 0};
-  take_floats(&s, p->H * tile_pad(p->K));
-  take_floats(&s, p->H * KB);
-  take_floats(&s, p->H * tile_pad(p->V));
-  take_bytes(&s, KB * 8);
-  take_floats(&s, widest_rows(p));
-  return s.used;
-}
-
 /* Elements i .. of a row; of one that ends within them, its first n. */
 MN_INLINE vf load_all(const void *row, const mn_dtype t, int64_t i) {
   if (t == MN_F32) return vf_load((const float *)row + i);
@@ -46,11 +36,22 @@ MN_INLINE vf load_some(const void *row, const mn_dtype t, int64_t i, int n) {
   return vf_load_f16(some);
 }
 
-/* The processor's own prefetching loses its way between heads: while keys are scored their values are brought nearer, and the next
- * block's keys, be they another share's, while weights are made (of the first head) and values are summed. */
-MN_INLINE void fetch_ahead(const void *row, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)row + i, 0, 2);
+/* What is read next is asked for in the order in which it lies, whatever the order of reading (which goes from head to head): memory and the
+ * processor's own prefetching are fastest so. While keys are scored their block's values are brought nearer, and while values are summed
+ * the next block's keys, be they another share's. */
+typedef struct asked {
+  const char *from;
+  int64_t bytes; /* with each call of a kernel; 0: none */
+} asked;
+MN_INLINE void ask(const char *from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
 }
+
+/* Rows of keys or values, of all heads, and where in each the one head begins. */
+typedef struct some_rows {
+  const char *const *row;
+  int64_t from;
+} some_rows;
 
 /* Sums across the lanes of four vectors. */
 MN_INLINE void four_sums(const vf *a, float *to) {
@@ -62,10 +63,13 @@ MN_INLINE void four_sums(const vf *a, float *to) {
 #endif
 }
 /* Scores of KEYS keys of type t for R queries, kp floats apart; those of one query follow each other, of the next KB further. */
-MN_INLINE void score_keys(const mn_dtype t, const int R, const void *const *k, int64_t K, const float *q, int64_t kp, float *score) {
-  const char *const k0 = k[0], *const k1 = k[1], *const k2 = k[2], *const k3 = k[3];
+MN_INLINE void score_keys(const mn_dtype t, const int R, const some_rows *k, int64_t K, const float *q, int64_t kp, float *score,
+                          asked next) {
+  const char *const k0 = k->row[0] + k->from, *const k1 = k->row[1] + k->from, *const k2 = k->row[2] + k->from,
+                    *const k3 = k->row[3] + k->from;
   vf a[QUERIES * KEYS];
   int64_t x = 0;
+  ask(next.from, next.bytes);
   TILE_UNROLL
   for (int i = 0; i < R * KEYS; i++) a[i] = vf_zero();
   for (; x + MN_VL <= K; x += MN_VL) {
@@ -81,22 +85,22 @@ MN_INLINE void score_keys(const mn_dtype t, const int R, const void *const *k, i
   }
   if (x < K) {
     TILE_UNROLL
-    for (int i = 0; i < R * KEYS; i++) a[i] += load_some(k[i % KEYS], t, x, (int)(K - x)) * vf_load(q + i / KEYS * kp + x);
+    for (int i = 0; i < R * KEYS; i++) a[i] += load_some(k->row[i % KEYS] + k->from, t, x, (int)(K - x)) * vf_load(q + i / KEYS * kp + x);
   }
   TILE_UNROLL
   for (int r = 0; r < R; r++) four_sums(a + r * KEYS, score + r * KB);
 }
-/* C vectors of the outputs of R queries, from value y on, of which `left` are there, get n more values. next: keys that are asked for meanwhile,
- * so many bytes of each; 0: none. */
-MN_INLINE void add_vectors(const mn_dtype t, const int R, const int C, const bool whole, const void *const *v, int64_t n, int64_t y,
-                           int left, const float *score, float *o, int64_t vp, const void *const *next, int64_t bytes) {
+/* C vectors of the outputs of R queries, from value y on, of which `left` are there, get n more values. With each of them so many
+ * bytes of `next` are asked for. */
+MN_INLINE void add_vectors(const mn_dtype t, const int R, const int C, const bool whole, const some_rows *v, int64_t n, int64_t y, int left,
+                           const float *score, float *o, int64_t vp, asked next) {
   vf a[QUERIES * WIDE];
   TILE_UNROLL
   for (int i = 0; i < R * C; i++) a[i] = vf_load(o + i / C * vp + y + i % C * MN_VL);
   for (int64_t j = 0; j < n; j++) {
-    const void *row = v[j];
+    const char *row = v->row[j] + v->from;
     vf by[QUERIES];
-    if (bytes) fetch_ahead(next[j], bytes);
+    ask(next.from + j * next.bytes, next.bytes);
     TILE_UNROLL
     for (int r = 0; r < R; r++) by[r] = vf_set1(score[r * KB + j]);
     TILE_UNROLL
@@ -109,28 +113,33 @@ MN_INLINE void add_vectors(const mn_dtype t, const int R, const int C, const boo
   TILE_UNROLL
   for (int i = 0; i < R * C; i++) vf_store(o + i / C * vp + y + i % C * MN_VL, a[i]);
 }
-MN_INLINE void add_values(const mn_dtype t, const int R, const void *const *v, int64_t n, int64_t V, const float *score, float *o,
-                          int64_t vp, const void *const *next, int64_t bytes) {
+MN_INLINE void add_values(const mn_dtype t, const int R, const some_rows *v, int64_t n, int64_t V, const float *score, float *o, int64_t vp,
+                          asked next) {
+  const int64_t columns = V / (WIDE * MN_VL), share = columns ? next.bytes / (n * columns) : next.bytes / n;
+  asked part = {next.from, share ? (share + 63) / 64 * 64 : 0};
   int64_t y = 0;
-  for (; y + WIDE * MN_VL <= V; y += WIDE * MN_VL, bytes = 0) add_vectors(t, R, WIDE, true, v, n, y, 0, score, o, vp, next, bytes);
-  for (; y + MN_VL <= V; y += MN_VL, bytes = 0) add_vectors(t, R, 1, true, v, n, y, 0, score, o, vp, next, bytes);
-  if (y < V) add_vectors(t, R, 1, false, v, n, y, (int)(V - y), score, o, vp, next, bytes);
+  for (; y + WIDE * MN_VL <= V; y += WIDE * MN_VL, part.from += n * part.bytes)
+    add_vectors(t, R, WIDE, true, v, n, y, 0, score, o, vp, part);
+  if (columns) part.bytes = 0;
+  for (; y + MN_VL <= V; y += MN_VL, part.bytes = 0) add_vectors(t, R, 1, true, v, n, y, 0, score, o, vp, part);
+  if (y < V) add_vectors(t, R, 1, false, v, n, y, (int)(V - y), score, o, vp, part);
 }
 
 /* Functions of their own, whose registers nobody else wants: [type][queries - 1]. */
 #define VARIANTS(X) X(MN_F32, 1) X(MN_F32, 2) X(MN_F32, 3) X(MN_BF16, 1) X(MN_BF16, 2) X(MN_BF16, 3) X(MN_F16, 1) X(MN_F16, 2) X(MN_F16, 3)
 #define X(t, R)                                                                                                                            \
-  static __attribute__((noinline)) void score_##t##_##R(const void *const *k, int64_t K, const float *q, int64_t kp, float *score) {       \
-    score_keys(t, R, k, K, q, kp, score);                                                                                                  \
+  static __attribute__((noinline)) void score_##t##_##R(const some_rows *k, int64_t K, const float *q, int64_t kp, float *score,           \
+                                                        asked next) {                                                                      \
+    score_keys(t, R, k, K, q, kp, score, next);                                                                                            \
   }                                                                                                                                        \
-  static __attribute__((noinline)) void add_##t##_##R(const void *const *v, int64_t n, int64_t V, const float *score, float *o,            \
-                                                      int64_t vp, const void *const *next, int64_t bytes) {                                \
-    add_values(t, R, v, n, V, score, o, vp, next, bytes);                                                                                  \
+  static __attribute__((noinline)) void add_##t##_##R(const some_rows *v, int64_t n, int64_t V, const float *score, float *o, int64_t vp,  \
+                                                      asked next) {                                                                        \
+    add_values(t, R, v, n, V, score, o, vp, next);                                                                                         \
   }
 VARIANTS(X)
 #undef X
-typedef void score_fn(const void *const *, int64_t, const float *, int64_t, float *);
-typedef void add_fn(const void *const *, int64_t, int64_t, const float *, float *, int64_t, const void *const *, int64_t);
+typedef void score_fn(const some_rows *, int64_t, const float *, int64_t, float *, asked);
+typedef void add_fn(const some_rows *, int64_t, int64_t, const float *, float *, int64_t, asked);
 #define X(t, R) [t][R - 1] = score_##t##_##R,
 static score_fn *const score_of[MN_ALL_TYPES][QUERIES] = {VARIANTS(X)};
 #undef X
@@ -154,94 +163,179 @@ MN_INLINE kept kept_of(const mn_attn_args *p, const mn_attn_tensor *x, int64_t b
   const char *first = attn_kv_row(p, x, b, 0, 0);
   return (kept){first, (const char *)attn_kv_row(p, x, b, 1, 0) - first, (const char *)attn_kv_row(p, x, b, 0, 1) - first};
 }
-MN_INLINE const void *kept_row(const kept *x, int64_t t, int64_t g) { return x->first + t * x->t + g * x->g; }
+
+/* What a call of decode works with; arrays are the thread's. */
+typedef struct decoding {
+  const mn_attn_args *p;
+  int64_t b, q_pos, r, kp, vp; /* r: queries of a head of keys */
+  bool by_key;                 /* all heads of a key before the next key: the nearer neighbour in memory first */
+  mn_dtype kind;               /* of rows as they are read */
+  kept keys, values;
+  float *q, *score, *o;       /* [H,kp], [H,KB], [H,vp] */
+  float *top, *before, *wide; /* [H] each, and by_row */
+  int64_t *list;              /* [KB] */
+  const char **k, **v;        /* [KB + KEYS] rows of a block's keys, and of their values */
+} decoding;
+
+static size_t decoding_of(const mn_attn_args *p, void *scratch, decoding *d) {
+  take s = {scratch, 0};
+  const int64_t H = p->H, kp = tile_pad(p->K), vp = tile_pad(p->V), list = (KB + KEYS) * (int64_t)sizeof(char *);
+  *d = (decoding){.p = p, .r = H / p->G, .kp = kp, .vp = vp, .kind = by_row(p) ? MN_F32 : p->kv};
+  d->q = take_floats(&s, H * kp);
+  d->score = take_floats(&s, H * KB);
+  d->o = take_floats(&s, H * vp);
+  d->top = take_floats(&s, tile_pad(H));
+  d->before = take_floats(&s, tile_pad(H));
+  d->wide = take_floats(&s, widest_rows(p));
+  d->list = take_bytes(&s, KB * 8);
+  d->k = take_bytes(&s, list), d->v = take_bytes(&s, list);
+  return s.used;
+}
+static size_t decode_scratch(const mn_attn_args *p) {
+  decoding d;
+  return decoding_of(p, NULL, &d);
+}
+
+/* The keys of a block that are seen, in list; how many. */
+MN_INLINE int64_t seen_keys(const decoding *d, int64_t j0, int64_t block) {
+  const mn_attn_args *p = d->p;
+  const seen see = attn_block_seen(p, d->b, j0, block, (span){d->q_pos, d->q_pos});
+  int64_t n = 0;
+  for (int64_t j = j0; see != SEEN_NONE && j < j0 + block; j++) /* most blocks are seen whole, and where a key lies need not be asked */
+    if (see == SEEN_ALL || j < p->prefix || attn_sees(p, attn_key_pos(p, d->b, j), d->q_pos)) d->list[n++] = j;
+  return n;
+}
+/* Where they lie; the last one fills up. */
+MN_INLINE void rows_of_keys(const decoding *d, int64_t n) {
+  for (int64_t j = 0; j < n; j++) {
+    d->k[j] = d->keys.first + d->list[j] * d->keys.t;
+    d->v[j] = d->values.first + d->list[j] * d->values.t;
+  }
+  for (int64_t j = n; j < n + KEYS; j++) d->k[j] = d->k[n - 1], d->v[j] = d->v[n - 1];
+}
+/* Of the n keys or values from j0 on, all heads, part i of so many equal ones. */
+MN_INLINE asked part_of(const decoding *d, const kept *x, int64_t j0, int64_t n, int64_t i, int64_t parts) {
+  const int64_t G = d->p->G, each = d->by_key ? n * x->t / parts : n * x->t * G / parts;
+  if (d->by_key) return (asked){x->first + j0 * x->t + i * each, each};
+  const int64_t of_head = parts / G; /* heads lie apart */
+  return (asked){x->first + i / of_head * x->g + j0 * x->t + i % of_head * each, each};
+}
+MN_INLINE void score_block(const decoding *d, int64_t j0, int64_t n) {
+  const mn_attn_args *p = d->p;
+  const int64_t G = p->G, fours = (n + KEYS - 1) / KEYS;
+  for (int64_t x = 0; x < (d->by_key ? n : G * KEYS); x += KEYS)
+    for (int64_t y = 0; y < (d->by_key ? G * KEYS : n); y += KEYS) {
+      const int64_t j = d->by_key ? x : y, g = (d->by_key ? y : x) / KEYS;
+      const char *wide[KEYS];
+      some_rows k = {d->k + j, g * d->keys.g};
+      asked next = part_of(d, &d->values, j0, n, d->by_key ? j / KEYS * G + g : g * fours + j / KEYS, G * fours);
+      if (by_row(p)) {
+        for (int64_t e = 0; e < KEYS; e++) {
+          float *to = d->wide + e * d->kp;
+          attn_widen(to, k.row[e] + k.from, p->kv, p->K);
+          wide[e] = (const char *)to;
+        }
+        k = (some_rows){wide, 0};
+      }
+      for (int64_t h = g * d->r, end = h + d->r, few; h < end; h += few, next.bytes = 0) {
+        few = some_queries(end - h);
+        score_of[d->kind][few - 1](&k, p->K, d->q + h * d->kp, d->kp, d->score + h * KB + j, next);
+      }
+    }
+}
+/* Caps and biases; where there is no key, no weight. */
+MN_INLINE void finish_scores(const decoding *d, int64_t h, int64_t n) {
+  const mn_attn_args *p = d->p;
+  float *sc = d->score + h * KB;
+  for (int64_t j = 0; p->softcap > 0 && j < n; j += MN_VL)
+    vf_store(sc + j, vf_tanh(vf_load(sc + j) / (p->softcap * LOG2E)) * (p->softcap * LOG2E));
+  for (int64_t j = 0; p->bias && j < n; j++) {
+    const float y = sc[j] + LOG2E * p->bias[d->b * p->bias_b + h * p->bias_h + d->list[j] * p->bias_s];
+    sc[j] = y < HIDDEN ? HIDDEN : y;
+  }
+  for (int64_t j = 0; p->by_distance && j < n; j++)
+    if (d->list[j] >= p->prefix) sc[j] += LOG2E * attn_distances(p, h)[attn_apart(p, attn_key_pos(p, d->b, d->list[j]), d->q_pos)];
+  for (int64_t j = n; j < KB; j++) sc[j] = HIDDEN;
+}
+/* Scores become weights, and what was summed before is weighed by the new maximum. All maxima come first, then what follows from them, so
+ * that no head waits for another's. */
+MN_INLINE void weigh_block(const decoding *d, int64_t n, float *partial) {
+  const mn_attn_args *p = d->p;
+  const int64_t H = p->H, V = p->V, one = V + 2;
+  for (int64_t h = 0; h < H; h++) {
+    const float *sc = d->score + h * KB;
+    vf most = vf_set1(partial[h * one + V]);
+    finish_scores(d, h, n);
+    for (int64_t j = 0; j < n; j += MN_VL) most = vf_max(most, vf_load(sc + j));
+    const float top = vf_hmax(most);
+    d->before[h] = partial[h * one + V];
+    partial[h * one + V] = top;
+    d->top[h] = top < HIDDEN / 2 ? 0 : top; /* nothing seen so far: weights 0 */
+  }
+  for (int64_t h = 0; h < H; h += MN_VL) vf_store(d->before + h, attn_exp2(vf_load(d->before + h) - vf_load(d->top + h), false));
+  for (int64_t h = 0; h < H; h++) {
+    float *sc = d->score + h * KB, *l = partial + h * one + V + 1, *o = d->o + h * d->vp;
+    const float top = d->top[h], alpha = d->before[h];
+    vf sum = vf_zero();
+    for (int64_t j = 0; j < n; j += MN_VL) {
+      const vf x = attn_exp2(vf_load(sc + j) - top, false);
+      sum += x;
+      vf_store(sc + j, x);
+    }
+    *l = *l * alpha + vf_sum(sum);
+    for (int64_t x = 0; alpha != 1 && x < d->vp; x += MN_VL) vf_store(o + x, vf_load(o + x) * alpha);
+  }
+}
+/* beyond: where the next block's keys begin, of which there are `more`. */
+MN_INLINE void add_block(const decoding *d, int64_t n, int64_t beyond, int64_t more) {
+  const mn_attn_args *p = d->p;
+  const int64_t most = by_row(p) ? VALUES : KB, some = (n + most - 1) / most;
+  for (int64_t g = 0; g < p->G; g++)
+    for (int64_t j = 0; j < n; j += most) {
+      const int64_t end = j + most < n ? j + most : n;
+      const char *wide[VALUES];
+      some_rows v = {d->v + j, g * d->values.g};
+      asked next = part_of(d, &d->keys, beyond, more, g * some + j / most, p->G * some);
+      if (by_row(p)) {
+        for (int64_t e = 0; e < end - j; e++) {
+          float *to = d->wide + e * d->vp;
+          attn_widen(to, v.row[e] + v.from, p->kv, p->V);
+          wide[e] = (const char *)to;
+        }
+        v = (some_rows){wide, 0};
+      }
+      for (int64_t h = g * d->r, last = h + d->r, few; h < last; h += few, next.bytes = 0) {
+        few = some_queries(last - h);
+        add_of[d->kind][few - 1](&v, end - j, p->V, d->score + h * KB + j, d->o + h * d->vp, d->vp, next);
+      }
+    }
+}
 
 static void decode(const mn_attn_args *p, int64_t b, int64_t s0, int64_t s1, float *partial, void *scratch) {
-  const int64_t H = p->H, G = p->G, V = p->V, r = H / G, kp = tile_pad(p->K), vp = tile_pad(V), one = V + 2;
-  const int64_t q_pos = attn_query_pos(p, b, 0), k_bytes = (int64_t)kv_bytes(p, p->K), v_bytes = (int64_t)kv_bytes(p, V);
-  take s = {scratch, 0};
-  float *q = take_floats(&s, H * kp), *score = take_floats(&s, H * KB), *o = take_floats(&s, H * vp);
-  int64_t *list = take_bytes(&s, KB * 8);
-  float *wide = take_floats(&s, widest_rows(p));
-  const kept keys = kept_of(p, &p->k, b), values = kept_of(p, &p->v, b);
-  const mn_dtype kind = by_row(p) ? MN_F32 : p->kv; /* of rows as they are read */
+  const int64_t H = p->H, V = p->V, one = V + 2, last = mn_attn_filled(p, b);
+  decoding d;
+  decoding_of(p, scratch, &d);
+  d.by_key = p->k.t >= p->k.h;
+  d.b = b, d.q_pos = attn_query_pos(p, b, 0), d.keys = kept_of(p, &p->k, b), d.values = kept_of(p, &p->v, b);
   for (int64_t h = 0; h < H; h++) {
-    tile_row_in(q + h * kp, attn_row(&p->q, p->bf16, b, 0, h), p->bf16, p->K);
-    for (int64_t x = 0; x < kp; x += MN_VL) vf_store(q + h * kp + x, vf_load(q + h * kp + x) * (p->scale * LOG2E));
-    for (int64_t x = 0; x < vp; x += MN_VL) vf_store(o + h * vp + x, vf_zero());
+    float *q = d.q + h * d.kp, *o = d.o + h * d.vp;
+    tile_row_in(q, attn_row(&p->q, p->bf16, b, 0, h), p->bf16, p->K);
+    for (int64_t x = 0; x < d.kp; x += MN_VL) vf_store(q + x, vf_load(q + x) * (p->scale * LOG2E));
+    for (int64_t x = 0; x < d.vp; x += MN_VL) vf_store(o + x, vf_zero());
     partial[h * one + V] = HIDDEN;
     partial[h * one + V + 1] = 0;
   }
-  const int64_t last = mn_attn_filled(p, b);
+  for (int64_t h = H; h < tile_pad(H); h++) d.top[h] = d.before[h] = 0; /* heads that are none */
   for (int64_t j0 = s0; j0 < s1; j0 += KB) {
-    const int64_t block = s1 - j0 < KB ? s1 - j0 : KB;
-    const seen see = attn_block_seen(p, b, j0, block, (span){q_pos, q_pos});
-    int64_t n = 0;
-    for (int64_t j = j0; see != SEEN_NONE && j < j0 + block; j++) /* most blocks are seen whole, and where a key lies need not be asked */
-      if (see == SEEN_ALL || j < p->prefix || attn_sees(p, attn_key_pos(p, b, j), q_pos)) list[n++] = j;
+    const int64_t n = seen_keys(&d, j0, s1 - j0 < KB ? s1 - j0 : KB);
     if (n == 0) continue;
-    const bool by_key = p->k.t >= p->k.h; /* the nearer neighbour in memory first */
-    for (int64_t x = 0; x < (by_key ? n : G * KEYS); x += KEYS)
-      for (int64_t y = 0; y < (by_key ? G * KEYS : n); y += KEYS) {
-        const int64_t j = by_key ? x : y, g = (by_key ? y : x) / KEYS;
-        const void *k[KEYS];
-        for (int64_t e = 0; e < KEYS; e++) { /* at the end the last key fills up; its other scores count for nothing */
-          const int64_t at = list[j + e < n ? j + e : n - 1];
-          k[e] = kept_row(&keys, at, g);
-          if (j + e < n) fetch_ahead(kept_row(&values, at, g), v_bytes);
-          if (by_row(p)) attn_widen(wide + e * kp, k[e], p->kv, p->K), k[e] = wide + e * kp;
-        }
-        for (int64_t h = g * r, end = h + r, few; h < end; h += few) {
-          few = some_queries(end - h);
-          score_of[kind][few - 1](k, p->K, q + h * kp, kp, score + h * KB + j);
-        }
-      }
-    for (int64_t h = 0; h < H; h++) {
-      for (int64_t j = h * n / H; j < (h + 1) * n / H; j++)
-        if (list[j] + KB < last) fetch_ahead(kept_row(&keys, list[j] + KB, 0), k_bytes);
-      float *ml = partial + h * one + V, *sc = score + h * KB;
-      for (int64_t j = 0; p->softcap > 0 && j < n; j += MN_VL)
-        vf_store(sc + j, vf_tanh(vf_load(sc + j) / (p->softcap * LOG2E)) * (p->softcap * LOG2E));
-      for (int64_t j = 0; p->bias && j < n; j++) {
-        float y = sc[j] + LOG2E * p->bias[b * p->bias_b + h * p->bias_h + list[j] * p->bias_s];
-        sc[j] = y < HIDDEN ? HIDDEN : y;
-      }
-      for (int64_t j = 0; p->by_distance && j < n; j++)
-        if (list[j] >= p->prefix) sc[j] += LOG2E * attn_distances(p, h)[attn_apart(p, attn_key_pos(p, b, list[j]), q_pos)];
-      for (int64_t j = n; j < KB; j++) sc[j] = HIDDEN;
-      vf most = vf_set1(ml[0]), sum = vf_zero();
-      for (int64_t j = 0; j < n; j += MN_VL) most = vf_max(most, vf_load(sc + j));
-      const float top = vf_hmax(most), use = top < HIDDEN / 2 ? 0 : top; /* nothing seen so far: weights 0 */
-      const float alpha = ml[0] < HIDDEN / 2 ? 1 : exp2f(ml[0] - use);   /* 1: there is nothing yet */
-      for (int64_t j = 0; j < n; j += MN_VL) {
-        vf x = attn_exp2(vf_load(sc + j) - use, false);
-        sum += x;
-        vf_store(sc + j, x);
-      }
-      ml[0] = top;
-      ml[1] = ml[1] * alpha + vf_sum(sum);
-      if (alpha != 1)
-        for (int64_t x = 0; x < vp; x += MN_VL) vf_store(o + h * vp + x, vf_load(o + h * vp + x) * alpha);
-    }
-    for (int64_t j = 0; j < n; j += VALUES)
-      for (int64_t g = 0; g < G; g++) {
-        const int64_t some = n - j < VALUES ? n - j : VALUES;
-        const void *v[VALUES], *next[VALUES]; /* neighbours of the keys in the next block */
-        int64_t bytes = g ? k_bytes : 0;
-        for (int64_t e = 0; e < some; e++) {
-          const int64_t at = list[j + e];
-          v[e] = kept_row(&values, at, g);
-          next[e] = kept_row(&keys, at + KB < last ? at + KB : at, g);
-          if (by_row(p)) attn_widen(wide + e * vp, v[e], p->kv, V), v[e] = wide + e * vp;
-        }
-        if (list[j] + KB >= last) bytes = 0;
-        for (int64_t h = g * r, end = h + r, few; h < end; h += few, bytes = 0) {
-          few = some_queries(end - h);
-          add_of[kind][few - 1](v, some, V, score + h * KB + j, o + h * vp, vp, next, bytes);
-        }
-      }
+    const int64_t beyond = j0 + KB, more = beyond < last ? last - beyond : 0;
+    rows_of_keys(&d, n);
+    score_block(&d, j0, n);
+    weigh_block(&d, n, partial);
+    add_block(&d, n, beyond, more < KB ? more : KB);
   }
-  for (int64_t h = 0; h < H; h++) tile_row_out(partial + h * one, o + h * vp, 0, V);
+  for (int64_t h = 0; h < H; h++) tile_row_out(partial + h * one, d.o + h * d.vp, 0, V);
 }
 
 /* o = sum_k o_k 2^(m_k - m) / l, l = sum_k l_k 2^(m_k - m), m the largest m_k */
